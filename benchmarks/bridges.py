@@ -10,7 +10,7 @@ from feller.control.bridges.costs.obstacles import Quadric, Smooth
 from feller.control.bridges.gaussian_paths import GaussianPaths, interpolation
 from feller.control.bridges.pinned_control import PinnedControl, Search
 from feller.control.bridges.pinned_cost import PinnedCost
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 
 PAIRS, DRAWS, TIMES, KNOTS, ASKED = 512, 4, 100, (15, 30), 20.0
 STUNNEL = (
@@ -21,10 +21,10 @@ STUNNEL = (
 
 
 def cases() -> Iterator[Case]:
-    draws = Draws(0)
+    draws = Rng(0)
     spread = 0.5**0.5
-    x_0 = torch.tensor([-11.0, -1.0]) + spread * draws.at("x_0").normal((PAIRS, 2))
-    x_1 = torch.tensor([11.0, 1.0]) + spread * draws.at("x_1").normal((PAIRS, 2))
+    x_0 = torch.tensor([-11.0, -1.0]) + spread * draws.stream("x_0").normal((PAIRS, 2))
+    x_1 = torch.tensor([11.0, 1.0]) + spread * draws.stream("x_1").normal((PAIRS, 2))
     paths = GaussianPaths.straight(x_0, x_1, 1.0, *KNOTS)
     search = Search(PinnedControl(times=TIMES, draws=DRAWS), paths, PinnedCost(STUNNEL, 1.0), 0.3)
 

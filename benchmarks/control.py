@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from benchmarks.network import Perceptron
 from benchmarks.timing import Case
 from feller.control.fine_tuning.adjoint_matching import AdjointMatching
-from feller.core.gradient import Mean
-from feller.core.pytree import length, tree_map
-from feller.core.rng import Draws
+from feller.core.gradient import MeanGradient
+from feller.core.pytree import num_examples, tree_map
+from feller.core.rng import Rng
 from feller.paths import Affine
 from feller.paths.time_distributions import linear_grid
 from feller.sampling import MemorylessEuler
@@ -53,19 +53,19 @@ def cases() -> Iterator[Case]:
 
 def a_round(objective: Objective, network: nn.Module, x_0: Tensor, micro_batch: int | None) -> None:
     """Draw and leave a gradient, in micro-batches if a size is given."""
-    example = objective.draw({"x_0": x_0, "given": {}}, Draws(0), network)
+    example = objective.draw({"x_0": x_0, "given": {}}, Rng(0), network)
     network.zero_grad()
-    size = micro_batch or length(example)
-    starts = range(0, length(example), size)
+    size = micro_batch or num_examples(example)
+    starts = range(0, num_examples(example), size)
     parts = (tree_map(lambda leaf, start=start: leaf[start : start + size], example) for start in starts)
     with torch.enable_grad():
-        Mean()(objective.loss, network, parts, len(x_0))
+        MeanGradient()(objective.loss, network, parts, len(x_0))
 
 
 def calls(network: nn.Module, base: nn.Module, x_0: Tensor) -> None:
     """Call the networks as a round must: along the steps, back with a gradient in the state, and in the regression."""
     times, solver, x, states = linear_grid(STEPS), MemorylessEuler(), x_0, []
-    steps = [solver.linear(t, s) for t, s in itertools.pairwise(times)]
+    steps = [solver.linear_step(t, s) for t, s in itertools.pairwise(times)]
     with torch.no_grad():
         for t, step in zip(times, steps, strict=False):
             states.append(x)

@@ -11,8 +11,8 @@ from torchcfm import ConditionalFlowMatcher
 
 from benchmarks.network import ForAzula, Perceptron
 from benchmarks.timing import Case
-from feller.core.gradient import Mean
-from feller.core.rng import Draws
+from feller.core.gradient import MeanGradient
+from feller.core.rng import Rng
 from feller.paths import Affine
 from feller.paths.time_distributions import Uniform
 from feller.spaces import Euclidean
@@ -77,11 +77,11 @@ def _our_step(x_1: Tensor) -> Callable[[], None]:
     torch.manual_seed(0)
     network = Perceptron()
     optimiser = make_optimizer(network, Training())
-    objective, gradient = FlowMatching(Affine(), Euclidean((2,)), law=Uniform()), Mean()
+    objective, gradient = FlowMatching(Affine(), Euclidean((2,)), law=Uniform()), MeanGradient()
     numbers = iter(range(10**9))
 
     def step() -> None:
-        example = objective.draw({"x_1": x_1}, Draws(0).named("train", next(numbers)), network)
+        example = objective.draw({"x_1": x_1}, Rng(0).fold_in("train", next(numbers)), network)
         optimiser.zero_grad()
         gradient(objective.loss, network, [example], len(x_1))
         optimiser.step()
@@ -145,7 +145,7 @@ def _whole_step(n: int) -> Case:
     mine = Perceptron()
     learner = make_train_state(mine, training)
     objective = FlowMatching(Affine(), Euclidean((2,)), law=Uniform())
-    reports = train(learner, objective, lambda step, rows: {"x_1": x_1}, training, draws=Draws(0), engine=engine())
+    reports = train(learner, objective, lambda step, rows: {"x_1": x_1}, training, draws=Rng(0), engine=engine())
     torch.manual_seed(0)
     network = Perceptron()
     optimiser = torch.optim.AdamW(network.parameters(), 1e-3, betas=training.betas, weight_decay=0.0)

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from benchmarks.network import ForFlowMatching, Perceptron
 from benchmarks.timing import Case
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.paths import Affine
 from feller.paths.time_distributions import linear_grid
-from feller.sampling import Exact, Hutchinson, Midpoint, log_prob
+from feller.sampling import ExactDivergence, Hutchinson, Midpoint, log_prob
 
 STEPS = 20
 
@@ -57,10 +57,10 @@ def cases() -> Iterator[Case]:
         network, x = Perceptron(dim, width), torch.randn(n, dim)
         process, times = Affine().process(network, {}), linear_grid(STEPS)[::-1]
         solver = ODESolver(ForFlowMatching(network))
-        for name, kind, bare in (("exact", Exact(), bare_exact), ("one probe", Hutchinson(), bare_probe)):
+        for name, kind, bare in (("exact", ExactDivergence(), bare_exact), ("one probe", Hutchinson(), bare_probe)):
 
             def feller(kind=kind, process=process, times=times, x=x) -> Tensor:
-                return log_prob(process, x, times, Midpoint(), Draws(0), divergence=kind)
+                return log_prob(process, x, times, Midpoint(), Rng(0), divergence=kind)
 
             def peer(name=name, solver=solver, x=x) -> Tensor:
                 found = solver.compute_likelihood(

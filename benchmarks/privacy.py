@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from benchmarks.source import Watch
 from benchmarks.timing import Case
-from feller.core.gradient import Gradient, Mean
+from feller.core.gradient import Gradient, MeanGradient
 from feller.privacy.dp_sgd.private_gradient import Private
 from feller.privacy.noise.grid_noise import Secret
 
@@ -53,7 +53,7 @@ def loss(network: nn.Module, example: dict[str, Tensor]) -> Tensor:
 def cases() -> Iterator[Case]:
     torch.manual_seed(0)
     example = {"x": torch.randint(0, SYMBOLS, (BATCH, LENGTH))}
-    ours, plain = step(Private(sigma=1.0), example), step(Mean(), example)
+    ours, plain = step(Private(sigma=1.0), example), step(MeanGradient(), example)
     yield Case(
         f"a private step, {BATCH} rows of {LENGTH} tokens, {DEPTH} blocks of width {WIDTH}, noise included",
         {"feller": ours, "floor, a plain step": plain, **peers(example)},

@@ -8,12 +8,22 @@ import torch
 from torch import nn
 
 from benchmarks.timing import Case
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.networks.blocks.leaf_codecs import Angles, Leaf, Numbers, Symbols
 from feller.networks.mlp import Together
-from feller.paths import Affine, Circle, Geodesic, Interval, Jump, Mixture, Path, Product, VonMisesLaw
+from feller.paths import (
+    Affine,
+    CircularBins,
+    Geodesic,
+    IntervalBins,
+    JumpPath,
+    Mixture,
+    Path,
+    ProductPath,
+    VonMisesConditionalPath,
+)
 from feller.paths.time_distributions import linear_grid
-from feller.sampling import Euler, simulate
+from feller.sampling import Euler, trajectory
 from feller.spaces import Euclidean, MaskSource, Space, Tokens, Torus
 from feller.spaces import Product as ProductSpace
 
@@ -36,11 +46,11 @@ BINS = 32
 VARIANTS: dict[str, tuple[dict[str, Path], dict[str, Leaf]]] = {
     "element, place, lattice": (PLAIN, LEAVES),
     "the lattice jumps, 6 x 32 ends": (
-        {**PLAIN, "lattice": Jump(ends=Interval(-3.0, 3.0, BINS))},
+        {**PLAIN, "lattice": JumpPath(endpoint_support=IntervalBins(-3.0, 3.0, BINS))},
         {**LEAVES, "lattice": Numbers(ends=BINS)},
     ),
     "the places jump, 15 x 32 ends": (
-        {**PLAIN, "place": Jump(law=VonMisesLaw(), ends=Circle(BINS))},
+        {**PLAIN, "place": JumpPath(conditional_path=VonMisesConditionalPath(), endpoint_support=CircularBins(BINS))},
         {**LEAVES, "place": Angles(ends=BINS)},
     ),
 }
@@ -50,22 +60,22 @@ def cases() -> Iterator[Case]:
     """A perceptron of all leaves drives every variant; the floor is as many calls of it."""
     space, shapes = ProductSpace(SPACE), {"element": (SITES,), "place": (SITES, 3), "lattice": (6,)}
     for name, (paths, leaves) in VARIANTS.items():
-        network = Together(leaves, width=384, depth=4).build(shapes, {}, Draws(0)).eval()
+        network = Together(leaves, width=384, depth=4).build(shapes, {}, Rng(0)).eval()
         with torch.no_grad():
             network.leave.weight.normal_(std=0.05, generator=torch.Generator().manual_seed(0))
-        yield case(name, Product(paths), space, network)
+        yield case(name, ProductPath(paths), space, network)
 
 
-def case(name: str, path: Product, space: Space, network: nn.Module) -> Case:
+def case(name: str, path: ProductPath, space: Space, network: nn.Module) -> Case:
     """Compare simulations with bare calls of the network at the same states."""
-    x, times = space.reference(N, Draws(0).at("source")), linear_grid(STEPS)
+    x, times = space.sample_base(N, Rng(0).stream("source")), linear_grid(STEPS)
     process = path.process(network, {})
     states = [
-        (t, state) for t, state in zip(times[1:-1], simulate(process, x, times, Euler(space), Draws(0)), strict=False)
+        (t, state) for t, state in zip(times[1:-1], trajectory(process, x, times, Euler(space), Rng(0)), strict=False)
     ]
 
     def ours() -> None:
-        for _ in simulate(process, x, times, Euler(space), Draws(0)):
+        for _ in trajectory(process, x, times, Euler(space), Rng(0)):
             pass
 
     def bare() -> None:

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from benchmarks.network import ForAzula, ForFlowMatching, Minus, Perceptron
 from benchmarks.timing import Case
-from feller.core.rng import Draws
-from feller.paths import Affine, Data
-from feller.paths.affine import Vanishing
+from feller.core.rng import Rng
+from feller.paths import Affine, DataPrediction
+from feller.paths.affine import SigmaProportional
 from feller.paths.time_distributions import linear_grid
-from feller.sampling import Ancestral, DormandPrince, Euler, Heun, Midpoint, Solver, endpoint
+from feller.sampling import Ancestral, DormandPrince, Euler, Heun, Midpoint, Solver, simulate
 
 STEPS = 100
 
@@ -38,7 +38,7 @@ def bare_midpoint(network: nn.Module, x: Tensor) -> Tensor:
 def ours(network: nn.Module, x: Tensor, solver: Solver, path: Affine = Affine()) -> Callable[[], Tensor]:  # noqa: B008
     times = [0.0, 1.0] if isinstance(solver, DormandPrince) else linear_grid(STEPS)
     process = path.process(network, {})
-    return lambda: endpoint(process, x, times, solver, Draws(0))
+    return lambda: simulate(process, x, times, solver, Rng(0))
 
 
 def theirs(network: nn.Module, x: Tensor, method: str) -> Callable[[], Tensor]:
@@ -108,13 +108,13 @@ def cases() -> Iterator[Case]:
 
 def _against_azula(network: nn.Module, x: Tensor) -> Iterator[Case]:
     denoiser = KarrasDenoiser(ForAzula(network), RectifiedSchedule())
-    data = Affine(prediction=Data())
+    data = Affine(prediction=DataPrediction())
     for name, peer, path, solver in (
         ("Euler", EulerSampler, data, Euler()),
         ("Heun", HeunSampler, data, Heun()),
         ("DDIM", DDIMSampler, data, Ancestral(eta=0.0)),
         ("DDPM", DDPMSampler, data, Ancestral()),
-        ("with noise", ItoSampler, Affine(prediction=Data(), noise=Vanishing()), Euler()),
+        ("with noise", ItoSampler, Affine(prediction=DataPrediction(), noise=SigmaProportional()), Euler()),
     ):
         sampler = peer(denoiser, steps=STEPS, silent=True)
         start = sampler.init((10_000, 2))

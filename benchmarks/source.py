@@ -10,16 +10,16 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from benchmarks.timing import Case
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.networks.mlp import MLP
 from feller.paths import Affine
 from feller.paths.time_distributions import linear_grid
-from feller.sampling import Midpoint, endpoint
+from feller.sampling import Midpoint, simulate
 
 
 def cases() -> Iterator[Case]:
     torch.manual_seed(0)
-    network = MLP(width=384, depth=3).build((64,), {}, Draws(0))
+    network = MLP(width=384, depth=3).build((64,), {}, Rng(0))
     nn.init.normal_(network.leave.weight, std=0.02)  # it begins at zero
     network.requires_grad_(False)
     for n, steps in ((1024, 6), (256, 100)):
@@ -41,7 +41,7 @@ def gradient(network: nn.Module, x_0: Tensor, steps: int, *, recompute: bool) ->
     with torch.enable_grad():
         x_0 = x_0.detach().requires_grad_()
         process = Affine().process(network, {})
-        end = endpoint(process, x_0, linear_grid(steps), Midpoint(), Draws(0), recompute=recompute)
+        end = simulate(process, x_0, linear_grid(steps), Midpoint(), Rng(0), recompute=recompute)
         return torch.autograd.grad(end.square().sum() / 2, x_0)[0]
 
 

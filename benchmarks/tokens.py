@@ -11,10 +11,10 @@ from flow_matching.utils import ModelWrapper
 from torch import Tensor
 
 from benchmarks.timing import Case
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.paths import Mixture
 from feller.paths.time_distributions import linear_grid
-from feller.sampling import Euler, endpoint
+from feller.sampling import Euler, simulate
 from feller.spaces import UniformSource
 from feller.training.losses import GeneralisedKL
 
@@ -55,7 +55,7 @@ def cases() -> Iterator[Case]:
         )
 
         def feller(process=process, x=x, times=times) -> Tensor:
-            return endpoint(process, x, times, Euler(), Draws(0))
+            return simulate(process, x, times, Euler(), Rng(0))
 
         def peer(solver=solver, x=x, steps=steps) -> Tensor:
             return solver.sample(x, step_size=1 / steps)

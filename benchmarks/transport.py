@@ -8,7 +8,7 @@ from torch import Tensor
 from torchcfm.optimal_transport import OTPlanSampler
 
 from benchmarks.timing import Case
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.training.couplings import Entropic, MinibatchOT, SquaredDistance
 
 
@@ -29,7 +29,7 @@ def _ends(n: int, d: int) -> tuple[Tensor, Tensor]:
 def _exact(n: int, d: int, repeat: int) -> Case:
     x_0, x_1 = _ends(n, d)
     blocks, peer = MinibatchOT(), OTPlanSampler("exact", warn=False)
-    draw = Draws(0).at("coupling")
+    draw = Rng(0).stream("coupling")
 
     def feller() -> Tensor:
         return blocks(x_0, x_1, {}, draw)
@@ -56,7 +56,7 @@ def _entropic(n: int, d: int, epsilon: float) -> Case:
     """Compare at the same strength; torchcfm wants it in units of the cost, and loses the plan where it is small."""
     x_0, x_1 = _ends(n, d)
     cost = SquaredDistance()(x_0, x_1, {})
-    unit, draw = cost.median().item(), Draws(0).at("coupling")
+    unit, draw = cost.median().item(), Rng(0).stream("coupling")
     ours, peer = Entropic(epsilon), OTPlanSampler("sinkhorn", reg=epsilon * unit, warn=False)
     sharp = OTPlanSampler("sinkhorn", reg=0.002 * unit, warn=False)
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from feller.core.pytree import pad_right
-from feller.core.rng import Draws
-from feller.paths import Angular, Data, Prediction, Score, Source, Velocity
+from feller.core.pytree import append_dims
+from feller.core.rng import Rng
+from feller.paths import DataPrediction, NoisePrediction, Prediction, ScorePrediction, VelocityPrediction, VPrediction
 from feller.paths.processes import Characteristics, Process
 from feller.paths.schedules import Linear, Schedule
 from feller.sampling import GaussianSolver, Solver
@@ -49,20 +49,20 @@ class Normal:
 
     def predict(self, kind: Prediction, x: Tensor, t: Tensor) -> Tensor:
         """Return what a perfect network answers at states [b, ...] and times [b]."""
-        a, s, d_a, d_s = (pad_right(torch.as_tensor(v, dtype=x.dtype).expand(t.shape), x) for v in self.schedule(t))
+        a, s, d_a, d_s = (append_dims(torch.as_tensor(v, dtype=x.dtype).expand(t.shape), x) for v in self.schedule(t))
         variance, away = (a * self.s) ** 2 + s**2, x - a * self.m
         answers = {
-            Velocity: d_a * self.m + (a * d_a * self.s**2 + s * d_s) / variance * away,
-            Data: self.m + a * self.s**2 / variance * away,
-            Source: s / variance * away,
-            Score: -away / variance,
+            VelocityPrediction: d_a * self.m + (a * d_a * self.s**2 + s * d_s) / variance * away,
+            DataPrediction: self.m + a * self.s**2 / variance * away,
+            NoisePrediction: s / variance * away,
+            ScorePrediction: -away / variance,
         }
-        answers[Angular] = (a * answers[Source] - s * answers[Data]) / (a**2 + s**2).sqrt()
+        answers[VPrediction] = (a * answers[NoisePrediction] - s * answers[DataPrediction]) / (a**2 + s**2).sqrt()
         return answers[type(kind)]
 
     def flow(self, x: Tensor, t: Tensor) -> Characteristics:
         """Return the velocity alone, as a process."""
-        return Characteristics(velocity=self.predict(Velocity(), x, t))
+        return Characteristics(velocity=self.predict(VelocityPrediction(), x, t))
 
     def carry(self, x: Tensor, t: float, s: float) -> Tensor:
         """Follow the exact flow from time t to s."""
@@ -89,9 +89,9 @@ def orders(solver: Solver, process: Process, x: Tensor, truth: Tensor, grids: Se
     """Return log2 of the ratio of errors from one grid to the next, twice as fine."""
     errors = []
     for times in grids:
-        y, stepper = x, solver.begin()
+        y, stepper = x, solver.init_stepper()
         for i, (t, s) in enumerate(itertools.pairwise(times)):
-            y = stepper.step(process, y, t, s, Draws(0).at("simulate", i))
+            y = stepper.step(process, y, t, s, Rng(0).stream("simulate", i))
         errors.append((y - truth).abs().max().item())
     return [math.log2(a / b) for a, b in itertools.pairwise(errors)]
 

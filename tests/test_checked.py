@@ -6,7 +6,7 @@ from jaxtyping import TypeCheckError
 
 from feller.evaluation.number_format import sentence
 from feller.evaluation.two_sample import wasserstein
-from feller.sampling.sampler_config import Sampling
+from feller.sampling.sampler_config import SamplerConfig
 from feller.training.optimizer import Training
 
 
@@ -22,6 +22,6 @@ def test_types_of_functions_without_arrays() -> None:
 
 def test_types_of_methods_and_of_records() -> None:
     with pytest.raises(TypeError):
-        Sampling().choose("path", "space")  # type: ignore[arg-type]
+        SamplerConfig().resolve("path", "space")  # type: ignore[arg-type]
     with pytest.raises(TypeCheckError):
         Training(batch="x")  # type: ignore[arg-type]

@@ -3,7 +3,7 @@
 import pathlib
 import re
 
-from feller.core.run_folder import BESIDE, OURS
+from feller.core.run_folder import IGNORED_FILES, MANAGED_FILES
 
 PAGE = (pathlib.Path(__file__).parent.parent / "docs" / "commands.md").read_text()
 
@@ -15,6 +15,6 @@ def test_what_is_removed_is_what_the_page_says() -> None:
     sentence = re.search(r"What stays: (.*?)\n\n", PAGE, re.DOTALL)
     assert sentence
     stays = set(re.findall(r"`([^`]+)`", sentence[1])) - {"ledger.json"}
-    assert named - stays <= set(OURS)
-    assert stays - {"lock"} == named - set(OURS)
-    assert {name.rstrip("/") for name in stays} >= set(BESIDE)
+    assert named - stays <= set(MANAGED_FILES)
+    assert stays - {"lock"} == named - set(MANAGED_FILES)
+    assert {name.rstrip("/") for name in stays} >= set(IGNORED_FILES)

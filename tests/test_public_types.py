@@ -14,13 +14,13 @@ from typing import Any
 import pytest
 
 import feller
-from feller.core.pytree import Given
+from feller.core.pytree import Cond
 from feller.models.model import OnStep
 from feller.paths import Network
 from feller.paths.processes import Process
 from feller.training.objective import RewardFunction
 
-STATES = (Given, Network, OnStep, Process, RewardFunction)
+STATES = (Cond, Network, OnStep, Process, RewardFunction)
 """Functions and dicts over states, each a tensor or a dict of states, which no type of Python tells apart."""
 ABSTRACT = (
     *(

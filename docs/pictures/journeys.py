@@ -20,8 +20,8 @@ from style import BLUE, GREEN, INK, LOOK, ORANGE, SOFT, bare, save
 
 from feller import Euler, Rng, linear_grid
 from feller.data.loading.read import read
-from feller.paths import Interval, Jump
-from feller.sampling import simulate
+from feller.paths import IntervalBins, JumpPath
+from feller.sampling import trajectory
 
 HERE = pathlib.Path(__file__).parent
 SIZE = (4.4, 2.75)
@@ -167,16 +167,18 @@ def seeded() -> torch.Generator:
 
 def library(work: pathlib.Path) -> Figure:
     """One posterior, three processes with the same marginals: a flow, jumps, and half of each."""
-    ends = Interval(-2.2, 3.0, 104)
+    ends = IntervalBins(-2.2, 3.0, 104)
     law = sum(share / wide * torch.exp(-0.5 * ((ends.centres - at) / wide) ** 2) for at, wide, share in LAWS)
     prior = law.log().clamp(min=-1e9).float()
     figure, panels = plt.subplots(1, 3, figsize=SIZE, layout="constrained", sharey=True)
     times = linear_grid(120, 0.0, 0.995)
     ways = ((0.0, "flow", BLUE), (1.0, "jumps", ORANGE), (0.5, "half of each", GREEN))
     for axes, (share, name, colour) in zip(panels, ways, strict=True):
-        process = Jump(ends=ends, share=share).process(lambda x, t, given: prior.expand(*x.shape, ends.count), {})
+        process = JumpPath(endpoint_support=ends, jump_weight=share).process(
+            lambda x, t, given: prior.expand(*x.shape, ends.num_bins), {}
+        )
         x_0 = torch.special.ndtri((torch.arange(400) + 0.5) / 400)[torch.randperm(400, generator=seeded())][:, None]
-        states = torch.stack([x_0, *simulate(process, x_0, times, Euler(), Rng(0))])[:, :, 0]
+        states = torch.stack([x_0, *trajectory(process, x_0, times, Euler(), Rng(0))])[:, :, 0]
         for line in itertools.islice(states.T, 40):
             axes.plot(times, line, color=colour, linewidth=0.7, alpha=0.7)
         bare(axes).set_title(name, color=colour)

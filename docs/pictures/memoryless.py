@@ -13,7 +13,7 @@ from feller import Affine, Euclidean, Midpoint, Rng, linear_grid
 from feller.control.fine_tuning.adjoint_matching import AdjointMatching, Landing
 from feller.networks.architecture import weights_from
 from feller.networks.blocks.conditioning import zero
-from feller.sampling import MemorylessEuler, endpoint
+from feller.sampling import MemorylessEuler, simulate
 from feller.training.engine import engine
 from feller.training.loop import make_train_state, train
 from feller.training.objective import TrainingContext
@@ -63,7 +63,7 @@ def tuned(solver: object) -> Tensor:
         pass
     x_0 = Rng(1).at("source").normal((N, 1))
     with torch.no_grad():
-        return endpoint(Affine().process(learner.network, {}), x_0, linear_grid(40), Midpoint(), Rng(0))[:, 0]
+        return simulate(Affine().process(learner.network, {}), x_0, linear_grid(40), Midpoint(), Rng(0))[:, 0]
 
 
 def density(x: Tensor, weights: Tensor, centres: Tensor) -> Tensor:

@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from feller.core.errors import InputError
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.data.documents.tiles import tiles_of
 from feller.evaluation.documents import spent, spent_each
-from feller.sampling.autoregressive.document_decode import Way
-from feller.sampling.autoregressive.token_guidance import Guided
+from feller.sampling.autoregressive.document_decoding import SamplingSpec
+from feller.sampling.autoregressive.token_guidance import ClassifierFreeGuidance
 from feller_papers.claims import UNTESTABLE
 from feller_papers.cm3leon import (
     BEYOND,
@@ -45,7 +45,7 @@ def test_each_subject_has_tests() -> None:
     assert {claim.verdict for claim in BEYOND} == {UNTESTABLE}
     assert len({test.__module__ for test in TESTS}) == 6
     assert len(QUICK.seeds) == 1
-    assert {*tuning.EXAMS} == {one.task for one in instructions(8, Draws(0), 16)}
+    assert {*tuning.EXAMS} == {one.task for one in instructions(8, Rng(0), 16)}
 
 
 def test_a_difference_and_its_error() -> None:
@@ -64,8 +64,8 @@ def test_a_difference_and_its_error() -> None:
 
 def test_what_is_common_to_pairs_does_not_count() -> None:
     """Documents differ by far more than two ways of asking: a paired difference sees these all the same."""
-    base_cost = 100 * Draws(0).at("cost").normal((50,), torch.float64)
-    assert difference(base_cost, base_cost + 0.1 + 0.01 * Draws(1).at("more").normal((50,), torch.float64)).sure
+    base_cost = 100 * Rng(0).stream("cost").normal((50,), torch.float64)
+    assert difference(base_cost, base_cost + 0.1 + 0.01 * Rng(1).stream("more").normal((50,), torch.float64)).sure
 
 
 def test_shares_apart() -> None:
@@ -98,7 +98,7 @@ def test_ranks() -> None:
 
 @pytest.mark.slow
 def test_tiles_are_exact_where_they_are_known() -> None:
-    values = stacked([picture for one in instructions(200, Draws(0), 16) for picture in one.pictures()])
+    values = stacked([picture for one in instructions(200, Rng(0), 16) for picture in one.pictures()])
     codes = tiles_of(values, 2, 1024)
     written = codes.encode(values)
     assert torch.equal(codes.decode(written), values)
@@ -113,9 +113,9 @@ def test_tiles_are_exact_where_they_are_known() -> None:
 
 def test_tails_are_in_the_memory_and_not_in_the_pairs(it: World) -> None:
     learned = {row[row != it.kind.symbols.pad].numpy().tobytes() for row in it.kind.encode(it.pairs.values)}
-    memory = {row[row != it.kind.symbols.pad].numpy().tobytes() for row in it.library.memory.rows}
+    memory = {row[row != it.kind.symbols.pad].numpy().tobytes() for row in it.library.datastore.rows}
     assert len(it.pairs) == KNOWN * TINY.heads + TINY.scenes
-    assert len(it.library.memory) == len(it.pairs) + KNOWN * TINY.tails
+    assert len(it.library.datastore) == len(it.pairs) + KNOWN * TINY.tails
     assert learned < memory
     said = " ".join(it.kind.texts(it.pairs.values))
     assert not any(f" {creature.name} " in said for creature in it.tail)
@@ -149,12 +149,12 @@ def test_nats_are_those_of_the_sum(it: World) -> None:
     whole = spent(network, it.seen.rows, none, symbols, symbols.is_code)
     assert total.sum().item() == pytest.approx(whole.nats)
     assert int(count.sum()) == whole.symbols == 64 * len(it.seen.rows)
-    assert torch.allclose(nats(network, it, it.seen.rows, Draws(0)), total / 64)
+    assert torch.allclose(nats(network, it, it.seen.rows, Rng(0)), total / 64)
 
 
 def test_prompts_hide_what_is_asked(it: World) -> None:
     symbols = it.kind.symbols
-    document = written_view(views(it.tail[0], 1, Draws(0))[0], 16)
+    document = written_view(views(it.tail[0], 1, Rng(0))[0], 16)
     asked = to_draw(document).tokens(it.kind)
     assert asked[0] == symbols.eos
     assert asked[-1] == symbols.cut
@@ -172,7 +172,7 @@ def test_prompts_hide_what_is_asked(it: World) -> None:
 
 
 def test_another_picture_stands_in_its_place() -> None:
-    one, other = (instructions(1, Draws(seed), 16)[0] for seed in (0, 1))
+    one, other = (instructions(1, Rng(seed), 16)[0] for seed in (0, 1))
     moved = with_picture(one, other)
     assert np.array_equal(moved.pictures()[-1], other.pictures()[-1])
     assert moved.text() == one.text()
@@ -193,7 +193,7 @@ def test_holes_hold_the_same_symbols_both_ways(it: World) -> None:
 
 
 def test_attributes_of_the_scene_itself() -> None:
-    scenes = draw_scenes(20, Draws(0))
+    scenes = draw_scenes(20, Rng(0))
     assert guidance.attributes(scenes, scenes) == 1
     assert guidance.attributes(scenes, scenes[1:] + scenes[:1]) < 0.5
     values = stacked([render(one, 16) for one in scenes])
@@ -204,7 +204,7 @@ def test_attributes_of_the_scene_itself() -> None:
 
 def test_what_is_reached_without_a_model() -> None:
     """Edits change one part of a scene in four; of answers a, b, b the commonest is right twice."""
-    exams = {task: [one for one in instructions(160, Draws(0), 16) if one.task == task] for task in tuning.EXAMS}
+    exams = {task: [one for one in instructions(160, Rng(0), 16) if one.task == task] for task in tuning.EXAMS}
     name, marks = tuning.EXAMS["edit"].without(exams["edit"])
     assert name == "the first picture as it is"
     assert 0.3 < sum(marks) / len(marks) < 0.8
@@ -227,7 +227,14 @@ def test_the_best_of_several_is_by_words_and_picture(it: World) -> None:
 
 def test_pictures_are_drawn_behind_documents(it: World) -> None:
     """Two ways by turns, with a memory; all that is drawn is of the codebook."""
-    drawn = pictures(base(TINY, 0, 1), it, it.tails.documents[:2], Draws(3), ways=(Way(), Way(Guided(2.0))), count=2)
+    drawn = pictures(
+        base(TINY, 0, 1),
+        it,
+        it.tails.documents[:2],
+        Rng(3),
+        ways=(SamplingSpec(), SamplingSpec(ClassifierFreeGuidance(2.0))),
+        count=2,
+    )
     assert drawn.shape == (2, 3, 16, 16)
     codes = it.kind.tokenizer.encode(drawn)
     assert torch.equal(it.kind.tokenizer.decode(codes), drawn)

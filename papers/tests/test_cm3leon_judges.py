@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from feller.core.errors import InputError
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.evaluation.documents import exact, token_f1, words
 from feller_papers.cm3leon.judges import TRAINING, Looker, SceneJudge, told, train_scene_judge, unique_share
 from feller_papers.cm3leon.reading import stacked
@@ -15,13 +15,13 @@ from feller_papers.scenes.drawing import Scene, Thing, draw_scenes, render
 
 @pytest.fixture(scope="module")
 def judge() -> SceneJudge:
-    scenes = draw_scenes(2000, Draws(0))
+    scenes = draw_scenes(2000, Rng(0))
     training = replace(TRAINING, steps=250, batch=64, lr=4e-3)
-    return train_scene_judge(stacked([render(one, 16) for one in scenes]), scenes, Draws(0), training)
+    return train_scene_judge(stacked([render(one, 16) for one in scenes]), scenes, Rng(0), training)
 
 
 def pictures(seed: int, n: int = 500) -> tuple[list[Scene], torch.Tensor]:
-    scenes = draw_scenes(n, Draws(seed).named("unseen"))
+    scenes = draw_scenes(n, Rng(seed).fold_in("unseen"))
     return scenes, stacked([render(one, 16) for one in scenes])
 
 
@@ -43,7 +43,7 @@ def test_the_distance_grows_with_what_is_wrong(judge: SceneJudge) -> None:
     _, real = pictures(1)
     other, values = pictures(2)
     floor = judge.distance(values, real)
-    noisy = (values + 60 * Draws(3).at("noise").normal(values.shape)).clamp(0, 255).byte()
+    noisy = (values + 60 * Rng(3).stream("noise").normal(values.shape)).clamp(0, 255).byte()
     stars = stacked(
         [render(replace(one, things=tuple(replace(thing, shape="star") for thing in one.things)), 16) for one in other]
     )
@@ -58,7 +58,7 @@ def test_the_distance_grows_with_what_is_wrong(judge: SceneJudge) -> None:
 def test_the_same_judge_for_the_same_seed() -> None:
     scenes, values = pictures(0, 40)
     training = replace(TRAINING, steps=2)
-    one, same, other = (train_scene_judge(values, scenes, Draws(seed), training).features(values) for seed in (0, 0, 1))
+    one, same, other = (train_scene_judge(values, scenes, Rng(seed), training).features(values) for seed in (0, 0, 1))
     assert torch.equal(one, same)
     assert not torch.equal(one, other)
 

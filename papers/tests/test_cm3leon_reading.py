@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from feller.core.errors import UsageError
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller_papers.cm3leon.reading import agreement, known, nearest_colours, read_letters, read_scenes, stacked
 from feller_papers.cm3leon.spotting import spot
 from feller_papers.cm3leon.world import some_halved
@@ -28,7 +28,7 @@ STAR = Thing("green", "star", "small", (0, 0))
 SQUARE = Thing("yellow", "square", "large", (0, 2))
 RING = Thing("red", "ring", "small", (2, 1))
 TWO, THREE = Scene("blue", (STAR, SQUARE)), Scene("blue", (STAR, SQUARE, RING))
-DRAWS = Draws(0)
+DRAWS = Rng(0)
 MANY = invent(120, DRAWS)
 SCENES = draw_scenes(300, DRAWS)
 
@@ -52,7 +52,7 @@ def test_reading_bears_noise_and_finds_no_things_that_are_not_there() -> None:
     pictures = stacked([render(scene, 32) for scene in SCENES])
     empty = [Scene(ground, ()) for ground in COLOURS]
     pictures = torch.cat([pictures, stacked([render(scene, 32) for scene in empty])])
-    noisy = pictures + 40 * Draws(0).at("noise").normal(pictures.shape)
+    noisy = pictures + 40 * Rng(0).stream("noise").normal(pictures.shape)
     found = read_scenes(noisy.round().clamp(0, 255).byte())
     assert agreement(SCENES, found[:300])["all"] >= 0.99
     assert found[300:] == empty
@@ -82,7 +82,7 @@ def test_agreement_by_hand() -> None:
 def test_letters_are_read_exactly(side: int) -> None:
     """Every letter alone and in each of three places, and words that are drawn."""
     words = [*FONT, *(word for letter in FONT for word in (f"{letter}E", f"O{letter}", f"I{letter}M", f"QW{letter}"))]
-    drawn = [draw_lettering(pick) for pick in picks(100, "letters", Draws(0))]
+    drawn = [draw_lettering(pick) for pick in picks(100, "letters", Rng(0))]
     drawn += [Lettering(word, "red", "white") for word in words]
     found = read_letters(stacked([render_letters(one, side) for one in drawn]))
     assert found == [one.word for one in drawn]
@@ -97,13 +97,13 @@ def test_all_views_are_told_exactly(side: int) -> None:
 def test_noise_does_not_hide_a_creature_and_other_pictures_are_no_better_than_chance() -> None:
     """Noise of deviation 60 (seeded). Of 400 pictures of noise alone, 1 / 120 is right by chance: 12 has a chance of
     2e-4, so more is a fault."""
-    shown = [views(one, 1, DRAWS.named(one.name))[0] for one in MANY]
+    shown = [views(one, 1, DRAWS.fold_in(one.name))[0] for one in MANY]
     pictures = stacked([render_creature(view, 32) for view in shown])
-    noise = Draws(1).at("noise")
+    noise = Rng(1).stream("noise")
     found = spot((pictures + 60 * noise.normal(pictures.shape)).clamp(0, 255).byte(), MANY)
     assert [view.creature for view in found] == [view.creature for view in shown]
     empty = (128 + 60 * noise.normal((400, 3, 32, 32))).clamp(0, 255).byte()
-    wanted = noise.integers(120, (400,)).tolist()
+    wanted = noise.randint(120, (400,)).tolist()
     right = sum(view.creature == MANY[i] for view, i in zip(spot(empty, MANY), wanted, strict=True))
     assert right < 12
 

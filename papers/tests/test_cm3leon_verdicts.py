@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from feller.core.rng import Draws
-from feller.sampling.autoregressive.decoding_goals import Picture
+from feller.core.rng import Rng
+from feller.sampling.autoregressive.decoding_goals import ImageGoal
 from feller_papers.claims import FAILS, HOLDS, Claim
 from feller_papers.cm3leon import (
     TESTS,
@@ -31,7 +31,7 @@ def quick_drawing(monkeypatch) -> None:
     def drawn(network, prompts, plan, draws, *, ways, at_once):
         symbols, n = network.symbols, len(prompts[0])
         assert len(prompts) == max(way.guide.streams for way in ways)
-        if isinstance(plan, Picture):
+        if isinstance(plan, ImageGoal):
             codes = symbols.text + draws.at("codes").integers(symbols.codes, (n, symbols.picture))
             return [torch.cat([row, torch.tensor([symbols.cut])]) for row in codes]
         letters = draws.at("letters").integers(symbols.text, (n, 4))
@@ -197,7 +197,7 @@ def test_pictures_with_a_memory_and_without(monkeypatch, quick_drawing, without,
 
     def spotted(drawn, creatures):
         number = next(hits)
-        return [views(creatures[(i + (i >= number)) % len(creatures)], 1, Draws(0))[0] for i in range(len(drawn))]
+        return [views(creatures[(i + (i >= number)) % len(creatures)], 1, Rng(0))[0] for i in range(len(drawn))]
 
     monkeypatch.setattr(retrieval, "spot", spotted)
     monkeypatch.setattr(SceneJudge, "distance", lambda judge, drawn, real: next(far))

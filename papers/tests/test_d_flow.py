@@ -7,7 +7,7 @@ import torch
 from tests.oracle import close
 
 from feller.control.inverse.operators import Inpaint
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller_papers import judge
 from feller_papers.claims import FAILS, HOLDS, UNTESTABLE
 from feller_papers.d_flow import BEYOND, d_flow, methods, pictures, restoring, theory
@@ -51,9 +51,9 @@ def test_the_posterior_is_that_of_the_table() -> None:
 
 
 def test_noise_is_added_to_what_is_measured() -> None:
-    x = Draws(0).at("x").normal((200, *pictures.SHAPE))
+    x = Rng(0).stream("x").normal((200, *pictures.SHAPE))
     for task in TASKS:
-        about = task.observe(x, Draws(1))
+        about = task.observe(x, Rng(1))
         rest = about.measured - task.operator(x)
         assert about.misfit(x).mean().sqrt().item() == pytest.approx(task.noise, rel=0.05)
         assert not isinstance(task.operator, Inpaint) or (rest[:, task.operator.hole] == 0).all()

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from feller.app.modalities.registration import find_recipe
 from feller.control.optimize.lbfgs import LBFGS
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.data.loading.read import read
 from feller.data.modality import Dataset, Target
 from feller.evaluation.regressor import Oracle
@@ -55,7 +55,7 @@ def model(data: Dataset) -> Model:
 def test_what_is_steered_comes_nearer(data: Dataset, model: Model) -> None:
     ruler = Ruler()
     like = data.subset(torch.arange(6))
-    row = row_of(model, ruler, ruler, data, like, "size", Search(LBFGS(steps=4, searched=4)), Draws(0))
+    row = row_of(model, ruler, ruler, data, like, "size", Search(LBFGS(steps=4, searched=4)), Rng(0))
     assert row.steered.error < 0.5 * row.unguided.error
     assert row.steered_finely.error < row.unguided_finely.error
     assert row.believed == row.steered.error

@@ -11,10 +11,10 @@ from scipy import stats
 from tests.oracle import F64, close, f64
 
 from feller.app.cli import main
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.data.examples.loaders import inside
 from feller.data.loading.read import read
-from feller.paths import Circle, GaussianLaw, VonMisesLaw
+from feller.paths import CircularBins, GaussianConditionalPath, VonMisesConditionalPath
 from feller.paths.processes import Jumps
 from feller.sampling import Midpoint
 from feller_papers import judge
@@ -58,30 +58,30 @@ def test_slow_exact_claims_hold(test) -> None:
 
 def test_kolmogorov_distance_is_that_of_scipy() -> None:
     """Draws of N(.3, 1) against N(0, 1), whose distribution function comes from its density."""
-    x, grid = 0.3 + Draws(0).at("x").normal((500,), F64), torch.linspace(-9, 9, 90_001, dtype=F64)
+    x, grid = 0.3 + Rng(0).stream("x").normal((500,), F64), torch.linspace(-9, 9, 90_001, dtype=F64)
     function = kernels.cumulative(torch.exp(-(grid**2) / 2), grid)
     assert kernels.kolmogorov(x, function) == pytest.approx(stats.kstest(x.numpy(), stats.norm.cdf).statistic, abs=1e-6)
     close(function(f64(-20.0, 20.0)), f64(0.0, 1.0), 1e-12)
     assert kernels.kolmogorov(torch.special.ndtri(kernels.even(400, 3)), function) == pytest.approx(1 / 800, abs=1e-6)
 
 
-class Later(GaussianLaw):
+class Later(GaussianConditionalPath):
     """A law whose jumps land where those of the end 0.2 further do."""
 
-    def gather(self, z, t, s, u):
-        return super().gather(z + 0.2, t, s, u)
+    def sample_increase(self, z, t, s, u):
+        return super().sample_increase(z + 0.2, t, s, u)
 
 
-class Faster(VonMisesLaw):
+class Faster(VonMisesConditionalPath):
     """A law that takes its rates for 1 % larger than they are."""
 
-    def slope(self, x, z, t):
-        return 1.01 * super().slope(x, z, t)
+    def time_derivative(self, x, z, t):
+        return 1.01 * super().time_derivative(x, z, t)
 
 
 def test_wrong_kernels_are_seen() -> None:
     grid = torch.linspace(-9, 9, 60_001, dtype=F64)
-    right, wrong = (kernels.residuals(law, grid, 1.0, 0.4) for law in (GaussianLaw(), Later()))
+    right, wrong = (kernels.residuals(law, grid, 1.0, 0.4) for law in (GaussianConditionalPath(), Later()))
     assert right[2] < 3e-4
     assert wrong[2] > 0.05
     circle = torch.linspace(-math.pi, math.pi, 60_001, dtype=F64)
@@ -91,7 +91,7 @@ def test_wrong_kernels_are_seen() -> None:
 def test_table_of_one_end() -> None:
     """Section 13.2 at 50 steps, by 20,000 draws there and 10,000 here: within .015."""
     for way, printed in ((JUMPS, 0.0366), (FROZEN, 0.1046), (WAYS["jumps, a coin h lambda at t"], 0.0717)):
-        found = kernels._distance(GaussianLaw(), kernels.Euclidean((1,)), way, 50, 0.95, 0)
+        found = kernels._distance(GaussianConditionalPath(), kernels.Euclidean((1,)), way, 50, 0.95, 0)
         assert abs(found - printed) < 0.015
 
 
@@ -112,22 +112,22 @@ def test_the_calls_are_counted() -> None:
             seen.append(x)
             return torch.zeros(*x.shape, 33)
 
-    model = fitted.Fitted(counts.Jump(ends=counts.ends()), counts.Euclidean((1,)), Counting())
+    model = fitted.Fitted(counts.JumpPath(endpoint_support=counts.ends()), counts.Euclidean((1,)), Counting())
     firsts = []
     for way in WAYS.values():
         seen.clear()
-        samples = model.samples(way, 8, 5, Draws(0))
+        samples = model.samples(way, 8, 5, Rng(0))
         assert len(seen) == 8
         assert samples.shape == (5, 1)
         firsts.append(seen[0])
     assert all(torch.equal(first, firsts[0]) for first in firsts)
-    whole = model.samples(JUMPS, 4, fitted.BATCH + 5, Draws(0))
-    assert torch.equal(whole[:5], model.samples(JUMPS, 4, 5, Draws(0)))
+    whole = model.samples(JUMPS, 4, fitted.BATCH + 5, Rng(0))
+    assert torch.equal(whole[:5], model.samples(JUMPS, 4, 5, Rng(0)))
 
 
 def test_points_are_those_of_the_example() -> None:
     """Eight squares, shares within 5 standard errors of 1/8 (false alarm 1e-5), everything inside."""
-    for points in (checkerboard.real(8000, Draws(0)), read("example:checkerboard").values):
+    for points in (checkerboard.real(8000, Rng(0)), read("example:checkerboard").values):
         assert inside(points).all()
         cells = (points.floor() + 2).long()
         share = torch.bincount(cells[:, 0] * 4 + cells[:, 1], minlength=16).double() / len(points)
@@ -177,22 +177,22 @@ def test_comparisons_show_the_midpoint_flow_and_need_every_number_of_calls() -> 
 
 def test_lines_are_those_of_shortest_ways() -> None:
     """A network that knows the end gives the velocity along the line; no end that is possible is ruled out."""
-    path, draw = Lines(Circle(72)), Draws(0).at("x")
+    path, draw = Lines(CircularBins(72)), Rng(0).stream("x")
     x_0, z = (2 * math.pi * draw.uniform((500, 2), F64) for _ in range(2))
     t = 0.99 * draw.uniform((500,), F64)
     index = path.target(z, z, z, t)
     z = path.ends.centres[index]
     x_t = path.sample(x_0, z, t)
     logits = torch.where(index[..., None] == torch.arange(72), 50.0, 0.0).double()
-    read = path.read(logits, x_t, t)
+    read = path.complete_prediction(logits, x_t, t)
     assert (read.gather(-1, index[..., None]) == 50.0).all()
     now = path.characteristics(logits, x_t, t)
     close(now.velocity, torch.remainder(z - x_0 + math.pi, 2 * math.pi) - math.pi, 1e-6)
     assert isinstance(now.jumps, Jumps)
     assert (now.jumps.hazard(0.99) == 0).all()
-    y = now.jumps.land(1.0, torch.ones(500, 2, dtype=torch.bool), Draws(0).at("y"))
+    y = now.jumps.sample_destination(1.0, torch.ones(500, 2, dtype=torch.bool), Rng(0).stream("y"))
     assert torch.equal(path.ends.target(y), index.flatten())
-    late = path.read(torch.zeros(1, 1, 72, dtype=F64), f64(3.0)[:, None], f64(0.9))
+    late = path.complete_prediction(torch.zeros(1, 1, 72, dtype=F64), f64(3.0)[:, None], f64(0.9))
     assert int((late > -1).sum()) == pytest.approx(0.1 * 72 + 1, abs=1)
 
 
@@ -207,14 +207,14 @@ def test_counts_have_their_law() -> None:
     covariance = number @ both @ number - (number @ p) ** 2
     assert covariance.item() == pytest.approx(9 / 0.5, rel=0.1)  # less, as large counts are cut
     for columns, most in ((1, 0.02), (2, 0.05)):
-        rows = counts.rows(columns, 20_000, Draws(0))
+        rows = counts.rows(columns, 20_000, Rng(0))
         assert counts.variation(rows) < most
         assert counts.variation(torch.zeros_like(rows)) > 0.7
-    assert abs(counts.rows(1, 20_000, Draws(0)).std() - 1) < 0.1
+    assert abs(counts.rows(1, 20_000, Rng(0)).std() - 1) < 0.1
 
 
 def test_histograms_of_angles() -> None:
-    x = Draws(0).at("x").uniform((300, 2), F64) * 2 * math.pi
+    x = Rng(0).stream("x").uniform((300, 2), F64) * 2 * math.pi
     assert torsions.variation(x, x.flip(0), 12) == 0
     left, right = (torch.full((10, 2), value, dtype=F64) for value in (0.1, 3.0))
     assert torsions.variation(left, right, 12) == 1
@@ -268,7 +268,7 @@ def test_pictures_come_back(small: Pictures) -> None:
 
 
 def test_the_label_is_seen_and_told() -> None:
-    network = Labelled(10, 17, width=16, depth=1).build({"image": (1, 8, 8), "label": ()}, {}, Draws(0))
+    network = Labelled(10, 17, width=16, depth=1).build({"image": (1, 8, 8), "label": ()}, {}, Rng(0))
     x = {"image": torch.randn(3, 1, 8, 8), "label": torch.tensor([0, 4, 10])}
     t = {"image": torch.rand(3), "label": torch.rand(3)}
     answer = network(x, t, {})

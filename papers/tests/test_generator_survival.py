@@ -10,18 +10,18 @@ from tests.oracle import F64, close, f64
 from torch import Tensor
 
 from feller.core.errors import UsageError
-from feller.core.rng import Draws
-from feller.paths import GaussianLaw, Interval, Jump
-from feller.paths.jumps.jump_step_rules import Coin, Explicit
+from feller.core.rng import Rng
+from feller.paths import GaussianConditionalPath, IntervalBins, JumpPath
+from feller.paths.jumps.jump_step_rules import EulerJump, IntegratedRate
 from feller.paths.time_distributions import linear_grid
-from feller.sampling import Euler, endpoint
+from feller.sampling import Euler, simulate
 from feller.spaces import Euclidean
 from feller_papers.generator_matching import kernels
 from feller_papers.generator_matching.absorbed import Absorbed
 from feller_papers.generator_matching.setting import JUMPS
 from feller_papers.generator_matching.survival import AtStart, Frozen
 
-FINE = Interval(-2.2, 3.0, 130)
+FINE = IntervalBins(-2.2, 3.0, 130)
 DENSITY = (
     0.3 / 0.2 * torch.exp(-0.5 * ((FINE.centres + 1) / 0.2) ** 2)
     + 0.7 / 0.3 * torch.exp(-0.5 * ((FINE.centres - 1.5) / 0.3) ** 2)
@@ -30,23 +30,23 @@ DENSITY = (
 
 def test_frozen_rates_in_numbers() -> None:
     """Section 13.5: a state with rate 2 at t has s^2 - s = 1 + 2 (1 - t) for z = 1."""
-    law, z = GaussianLaw(), f64(1.0)
+    law, z = GaussianConditionalPath(), f64(1.0)
     for t in (0.6, 0.9):
         s = (1 + math.sqrt(1 + 4 * (1 + 2 * (1 - t)))) / 2
         x, now, later = f64(t + (1 - t) * s), f64(t), f64(t + 0.05)
-        close(Frozen().change(law, x, z, now, later).exp(), 0.9048374180, 6e-11)
+        close(Frozen().log_density_change(law, x, z, now, later).exp(), 0.9048374180, 6e-11)
 
 
 def test_at_start_lands_where_the_law_rises_at_t() -> None:
     t, s = f64(0.2), f64(0.3)
-    assert AtStart(Explicit()).landing(t, s) == (t, t)
+    assert AtStart(IntegratedRate()).destination_times(t, s) == (t, t)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("survival", "most"),
     [
-        (AtStart(Coin()), {(0.8, 50): 0.0154, (0.95, 50): 0.0717, (0.95, 200): 0.0154}),
+        (AtStart(EulerJump()), {(0.8, 50): 0.0154, (0.95, 50): 0.0717, (0.95, 200): 0.0154}),
         (AtStart(Frozen()), {(0.8, 50): 0.0214, (0.95, 50): 0.1046, (0.95, 200): 0.0315}),
     ],
     ids=repr,
@@ -55,7 +55,7 @@ def test_conditional_jumps_alone_have_the_law(survival, most: dict) -> None:
     """Section 13.2, with 10,000 paths: the printed KS within .02, 1.5 times the 95 % value of both samples."""
     way = replace(JUMPS, survival=survival)
     for (stop, steps), printed in most.items():
-        found = kernels._distance(GaussianLaw(), Euclidean((1,)), way, steps, stop, 0)
+        found = kernels._distance(GaussianConditionalPath(), Euclidean((1,)), way, steps, stop, 0)
         assert abs(found - printed) < 0.02
 
 
@@ -73,9 +73,9 @@ def test_marginal_processes_carry_the_source_to_the_data(share: float, table: tu
     def network(x: Tensor, t: Tensor, given: dict) -> Tensor:
         return DENSITY.float().expand(*x.shape, len(DENSITY))
 
-    path = Jump(ends=FINE, share=share, survival=AtStart(Explicit()))
+    path = JumpPath(endpoint_support=FINE, jump_weight=share, step_rule=AtStart(IntegratedRate()))
     for steps, printed in zip((20, 50), table, strict=True):
-        y = endpoint(path.process(network, {}), x, linear_grid(steps), Euler(Euclidean((1,))), Draws(1))
+        y = simulate(path.process(network, {}), x, linear_grid(steps), Euler(Euclidean((1,))), Rng(1))
         assert abs(stats.kstest(y.double().flatten().numpy(), mixed).statistic - printed) < 0.016
 
 

@@ -8,7 +8,7 @@ import torch
 
 from feller.control.bridges.bridge_config import Bridging
 from feller.control.bridges.problem import BridgeProblem
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.training.couplings.minibatch_ot import assign
 from feller_papers.claims import FAILS, HOLDS, UNTESTABLE
 from feller_papers.gsbm import cells
@@ -23,7 +23,7 @@ def test_straight_transport_is_sorting_on_the_line() -> None:
     """In five columns of which one varies: the middle of the sorted cells, moved by 3."""
     pytest.importorskip("ot")
     a, b = (torch.zeros(40, 5, dtype=F64) for _ in range(2))
-    a[:, 2], b[:, 2] = (Draws(0).at(name).normal((40,), F64) for name in "ab")
+    a[:, 2], b[:, 2] = (Rng(0).stream(name).normal((40,), F64) for name in "ab")
     middle = torch.zeros(40, 5, dtype=F64)
     middle[:, 2] = 0.25 * a[:, 2].sort().values + 0.75 * b[:, 2].sort().values
     assert cells.straight(a, b, 0.75, middle) == pytest.approx(0.0, abs=1e-9)

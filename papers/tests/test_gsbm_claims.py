@@ -10,7 +10,7 @@ from tests.oracle import F64, close
 
 from feller.control.bridges.costs import Surface
 from feller.control.bridges.gaussian_paths import GaussianPaths
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller_papers.claims import FAILS, HOLDS, UNTESTABLE
 from feller_papers.gsbm import opinion, pictures, problems, spider, surface
 from feller_papers.gsbm.setting import Effort, Setting
@@ -43,7 +43,7 @@ def test_ways_over_hills(monkeypatch) -> None:
 
 def test_spread_of_opinions() -> None:
     """Deviations 3, 1 and 1 around (2, 0, 0): of 100,000, to three deviations."""
-    x = torch.tensor([3.0, 1.0, 1.0]) * Draws(0).at("x").normal((100_000, 3)) + torch.tensor([2.0, 0.0, 0.0])
+    x = torch.tensor([3.0, 1.0, 1.0]) * Rng(0).stream("x").normal((100_000, 3)) + torch.tensor([2.0, 0.0, 0.0])
     spread = opinion.Spread.of(x)
     assert spread.variance == pytest.approx(11 / 3, abs=0.05)
     assert spread.centre == pytest.approx(2 / 3, abs=0.01)
@@ -73,13 +73,13 @@ def test_how_digits_look() -> None:
 def test_v_of_digits_is_from_their_own_ways(monkeypatch) -> None:
     """Paths without noise along what is decoded cost next to nothing: what the times between two frames differ by."""
     posed = pictures.problem(TINY, 0)
-    x_0, x_1 = (crowd(5, Draws(0)) for crowd in posed.crowds[0])
+    x_0, x_1 = (crowd(5, Rng(0)) for crowd in posed.crowds[0])
     near = pictures.near_latent(posed, x_0, x_1)
     monkeypatch.setattr(pictures, "BETWEEN", 16)
     along = GaussianPaths.along(near.frames, 1e-6, 5)
-    assert pictures._along(posed, along, Draws(0)) < 0.05
+    assert pictures._along(posed, along, Rng(0)) < 0.05
     straight = GaussianPaths.straight(x_0, x_1, pictures.NOISE, 5, 5)
-    assert pictures._along(posed, straight, Draws(0)) > 0.1
+    assert pictures._along(posed, straight, Rng(0)) > 0.1
     x = torch.zeros(2, 5, 64)
     t = torch.tensor([0.2, 0.9])[:, None]
     close(posed.cost.for_pairs(x_0, x_1)(x, t), (400 * near(x, t)).tolist(), 1e-3)

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller_papers.claims import FAILS, HOLDS
 from feller_papers.gsbm import crowds
 from feller_papers.gsbm.crowds import GMM, STUNNEL, VNECK, Crowd, Reached
@@ -51,9 +51,9 @@ def test_trajectories_that_stand_still_cost_nothing_and_arrive_nowhere(monkeypat
     monkeypatch.setattr(crowds, "FRESH", 200)
     problem = replace(STUNNEL.make(), noise=0.0)
     for backward in (False, True):
-        walked = crowds.follow(problem, lambda x, t: torch.zeros_like(x), Draws(0), backward)
+        walked = crowds.follow(problem, lambda x, t: torch.zeros_like(x), Rng(0), backward)
         assert walked.states.shape == (100, 211, 2)
-        found = crowds.reached(problem, walked, Draws(0), 1.0, backward=backward)
+        found = crowds.reached(problem, walked, Rng(0), 1.0, backward=backward)
         assert found.control == 0
         assert found.w2 == pytest.approx((22**2 + 2**2) ** 0.5, rel=0.01)
         assert found.inside_paths == 0

@@ -8,10 +8,10 @@ from tests.oracle import F64, close, f64
 
 from feller.control.bridges.costs import Zero, check
 from feller.core.errors import InputError, UsageError
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller_papers.gsbm.latent import NearLatentPath, slerp
 
-X_0, X_1 = (Draws(0).at(name).normal((4, 3), F64) for name in ("a", "b"))
+X_0, X_1 = (Rng(0).stream(name).normal((4, 3), F64) for name in ("a", "b"))
 
 
 def test_slerp() -> None:
@@ -28,7 +28,7 @@ def test_each_state_beside_the_way_of_its_pair(monkeypatch) -> None:
     monkeypatch.setattr("feller_papers.gsbm.latent.AT_ONCE", 5)
     cost = (2.0 * NearLatentPath(lambda x: 3 * x, lambda z: z / 3 + 1, frames=201) + Zero()).for_pairs(X_0, X_1)
     times = f64(0, 0.137, 0.5, 1)
-    x = Draws(0).at("x").normal((4, 12, 3), F64)
+    x = Rng(0).stream("x").normal((4, 12, 3), F64)
     found = cost(x, times[:, None])
     for k, t in enumerate(times):
         way = (slerp(3 * X_0, 3 * X_1, t) / 3 + 1).repeat_interleave(3, 0)
@@ -40,7 +40,7 @@ def test_each_state_beside_the_way_of_its_pair(monkeypatch) -> None:
 def test_gradients_reach_the_states_alone() -> None:
     weight = torch.ones(1, dtype=F64, requires_grad=True)
     cost = NearLatentPath(lambda x: x * weight, lambda z: z * weight).for_pairs(X_0, X_1)
-    x = Draws(0).at("x").normal((2, 8, 3), F64).requires_grad_()
+    x = Rng(0).stream("x").normal((2, 8, 3), F64).requires_grad_()
     (slope,) = torch.autograd.grad(cost(x, f64(0.2, 0.6)[:, None]).sum(), x)
     close(slope.abs(), torch.full((2, 8, 3), 1 / 3).tolist(), 1e-7)
 

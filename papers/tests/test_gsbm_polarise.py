@@ -6,7 +6,7 @@ import pytest
 import torch
 from tests.oracle import F64, close, f64
 
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller_papers.gsbm.polarise import Polarise
 
 
@@ -42,7 +42,7 @@ def test_by_hand() -> None:
 
 def test_states_of_several_times_are_told_apart() -> None:
     drift = Polarise.of(5)
-    x, t = Draws(0).at("x").normal((3, 8, 5)), torch.tensor([[0.1], [0.4], [0.8]])
+    x, t = Rng(0).stream("x").normal((3, 8, 5)), torch.tensor([[0.1], [0.4], [0.8]])
     apart = torch.stack([drift(x[k], t[k].expand(8)) for k in range(3)])
     close(drift(x, t), apart.tolist(), 1e-6)
     close(drift(x.flatten(0, 1), t.expand(3, 8).flatten()), apart.flatten(0, 1).tolist(), 1e-6)
@@ -50,7 +50,7 @@ def test_states_of_several_times_are_told_apart() -> None:
 
 def test_means_are_those_of_each_time() -> None:
     drift = Polarise.of(3)
-    members = Draws(0).at("x").normal((500, 7, 3))
+    members = Rng(0).stream("x").normal((500, 7, 3))
     asked = []
 
     def crowd(t: torch.Tensor) -> torch.Tensor:
@@ -67,14 +67,14 @@ def test_means_are_those_of_each_time() -> None:
 @pytest.mark.slow
 def test_a_crowd_left_alone_spreads() -> None:
     """1000 questions: total variance 253.7 -> 514.2 and a first step of 2.31 in the reference."""
-    drift, draws = Polarise.of(1000), Draws(0)
+    drift, draws = Polarise.of(1000), Rng(0)
     deviation = torch.full((1000,), 0.5)
     deviation[0] = 2.0
-    x = deviation * draws.at("start").normal((2048, 1000))
+    x = deviation * draws.stream("start").normal((2048, 1000))
     assert drift(x, torch.zeros(2048)).norm(dim=1).mean().item() == pytest.approx(2.31, abs=0.05)
     steps = 60
     for k in range(steps):
-        noise = draws.at("noise", k).normal((2048, 1000))
+        noise = draws.stream("noise", k).normal((2048, 1000))
         x = x + drift(x, torch.full((2048,), k / steps)) / steps + 0.5 * math.sqrt(1 / steps) * noise
     variance = x.var(0).sum().item()
     top = torch.linalg.matrix_norm(x - x.mean(0), 2).item() ** 2 / 2048

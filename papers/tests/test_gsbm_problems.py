@@ -8,7 +8,7 @@ import torch
 from tests.oracle import F64, close, f64
 
 from feller.control.bridges.costs import Population, Surface
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller_papers.gsbm import problems
 
 PLACES = f64(5, 6, 5, -3.4, 5, -3.6, 0, 0, 0, 0.7, 0, 3, 1, 2.5, 2, 5, 6, 6, 6, 7.4, 6, 7.6).reshape(-1, 2)
@@ -79,7 +79,7 @@ def test_the_spider_by_hand() -> None:
 def test_populations(problem, centres, variances) -> None:
     """Mean and mean variance of the entries, of 20,000 members: within six deviations."""
     for crowd, centre, variance in zip(problem.crowds[0], centres, variances, strict=True):
-        x = crowd(20_000, Draws(0))
+        x = crowd(20_000, Rng(0))
         assert x.dtype == torch.float32
         close(x.mean(0), list(centre), 6 * math.sqrt(variance / 20_000))
         assert x.var(0).mean().item() == pytest.approx(variance, rel=0.05)
@@ -90,7 +90,7 @@ def test_modes_of_the_mixtures() -> None:
     for crowd, radius, number in ((begin, 4, 4), (end, 16, 8)):
         turn = torch.arange(number) * 2 * math.pi / number
         modes = radius * torch.stack([turn.cos(), turn.sin()], 1)
-        nearest = torch.cdist(crowd(4000, Draws(1)), modes).min(1)
+        nearest = torch.cdist(crowd(4000, Rng(1)), modes).min(1)
         shares = torch.bincount(nearest.indices, minlength=number) / 4000
         close(shares, number * [1 / number], 0.03)
     assert begin.variance == end.variance == 1.0
@@ -98,7 +98,7 @@ def test_modes_of_the_mixtures() -> None:
 
 def test_a_thousand_opinions() -> None:
     problem = problems.opinions()
-    begin, end = (crowd(2000, Draws(0)) for crowd in problem.crowds[0])
+    begin, end = (crowd(2000, Rng(0)) for crowd in problem.crowds[0])
     assert begin[:, 0].var().item() == pytest.approx(4, rel=0.15)
     assert begin[:, 1:].var(0).mean().item() == pytest.approx(0.25, rel=0.01)
     assert end.var(0).mean().item() == pytest.approx(4, rel=0.01)
@@ -117,7 +117,7 @@ def test_crowds_on_a_surface() -> None:
     slope = Surface(np.concatenate([grid, 0.1 * grid[:, :1] + 1], 1))
     problem = problems.lidar(slope)
     for crowd, centre in zip(problem.crowds[0], ((-3.5, -0.24), (2.6, -1.25)), strict=True):
-        x = crowd(400, Draws(0))
+        x = crowd(400, Rng(0))
         close(x[:, 2], (0.1 * x[:, 0] + 1).tolist(), 1e-5)
         close(x[:, :2].mean(0), list(centre), 0.2)
         close(problem.cost(x, torch.zeros(1)), (5000 * x[:, 2].exp()).tolist(), 60.0)
@@ -132,7 +132,7 @@ def test_the_crowd_that_polarises_is_refreshed() -> None:
     from feller.control.bridges.gaussian_paths import GaussianPaths
 
     problem = problems.opinions(2)
-    begin, end = (crowd(300, Draws(0)) for crowd in problem.crowds[0])
+    begin, end = (crowd(300, Rng(0)) for crowd in problem.crowds[0])
     leg = Leg(0.0, 1.0, GaussianPaths.straight(begin, end, 0.5, 5, 5))
     fresh = problem.refresh(problem.base, [leg])
     assert fresh.mean.shape == (500, 2)

@@ -11,15 +11,15 @@ import torch
 from tests.oracle import close, f64
 
 from feller.app.cli import main
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.data.loading.read import read
 from feller.models.families.elbo import OwnRates
 from feller.models.recipes.text import text
-from feller.paths import Ahead, Cavity, Increment, Levels, Metric, Mixture, Power
-from feller.paths.discrete.rates import KineticOptimal
+from feller.paths import ForwardIncrement, LeaveOneOut, LevelDistance, MetricPath, MidpointIncrement, Mixture, PowerBeta
+from feller.paths.discrete.rates import KineticOptimalRates
 from feller.paths.schedules import Linear
 from feller.paths.time_distributions import linear_grid
-from feller.sampling import Euler, endpoint
+from feller.sampling import Euler, simulate
 from feller.spaces import MaskSource, Tokens, UniformSource
 from feller_papers import judge
 from feller_papers.claims import FAILS, HOLDS, UNTESTABLE, Claim
@@ -61,10 +61,10 @@ def test_random_fluxes_have_the_same_divergence() -> None:
     change = change - (log_p.exp() * change).sum(1, keepdim=True)
     x = torch.arange(6)
     rates = torch.stack(
-        [KineticOptimal().outward(*(part[i].expand(6, 6) for part in (log_p, change)), x) for i in range(3)]
+        [KineticOptimalRates().outgoing(*(part[i].expand(6, 6) for part in (log_p, change)), x) for i in range(3)]
     )
     flux = log_p.exp()[:, :, None] * rates
-    other = velocity.with_same_divergence(flux, Draws(0))
+    other = velocity.with_same_divergence(flux, Rng(0))
     close(other.sum(1) - other.sum(2), flux.sum(1) - flux.sum(2), 1e-14)
     close(flux.sum(1) - flux.sum(2), log_p.exp() * change, 1e-14)
     assert other.min() >= 0
@@ -73,20 +73,21 @@ def test_random_fluxes_have_the_same_divergence() -> None:
 
 def test_few_steps_of_the_reference() -> None:
     """Section 12.4, drawn there 200,000 times, for rates at the start; section 6 for what increments gain."""
-    path = Metric(Levels(17), Power(), answer=Cavity())
+    path = MetricPath(LevelDistance(17), PowerBeta(), parameterization=LeaveOneOut())
     for calls, expected in ((8, 0.045), (16, 0.026), (32, 0.017)):
-        assert abs(steps.distance(replace(path, stepping=Instant()), calls) - expected) < 0.004
+        assert abs(steps.distance(replace(path, step_rule=Instant()), calls) - expected) < 0.004
     at_start, ahead, middle = (
-        steps.distance(replace(path, stepping=kind), 8) for kind in (Instant(), Ahead(), Increment())
+        steps.distance(replace(path, step_rule=kind), 8)
+        for kind in (Instant(), ForwardIncrement(), MidpointIncrement())
     )
     assert middle < ahead / 3 < at_start / 6
 
 
 def test_kernels_are_those_of_the_solver() -> None:
     """20,000 draws of a step that is off by 0.04; the largest deviation of 17 shares by 5 of its deviations: 1e-5."""
-    path = Metric(Levels(17), Power(), answer=Cavity(), stepping=Instant())
-    x_0 = Tokens(17, (1,)).reference(20_000, Draws(0).at("source"))
-    end = endpoint(path.process(steps.perfect, {}), x_0, linear_grid(8), Euler(), Draws(0))
+    path = MetricPath(LevelDistance(17), PowerBeta(), parameterization=LeaveOneOut(), step_rule=Instant())
+    x_0 = Tokens(17, (1,)).sample_base(20_000, Rng(0).stream("source"))
+    end = simulate(path.process(steps.perfect, {}), x_0, linear_grid(8), Euler(), Rng(0))
     share = torch.bincount(end.flatten(), minlength=17) / 20_000
     found = (share - steps.perfect(torch.zeros(1, dtype=torch.long), f64(0.0), {})[0].exp()).abs().sum().item() / 2
     assert abs(found - steps.distance(path, 8)) < 5 * math.sqrt(0.25 / 20_000)

@@ -6,12 +6,21 @@ from tests.oracle import F64, close, f64
 from tests.paths.kernels import kernel
 
 from feller.core.errors import UsageError
-from feller.core.rng import Draws
-from feller.paths import Cavity, Geometric, Increment, Levels, Metric, Mixture, Power, TokenPath
+from feller.core.rng import Rng
+from feller.paths import (
+    LeaveOneOut,
+    LevelDistance,
+    MetricPath,
+    MidpointIncrement,
+    Mixture,
+    PowerBeta,
+    SoftmaxPath,
+    TokenPath,
+)
 from feller.paths.schedules import Polynomial
 from feller.paths.time_distributions import linear_grid
-from feller.sampling import Euler, endpoint
-from feller.spaces import LawSource, MaskSource, Tokens, UniformSource
+from feller.sampling import Euler, simulate
+from feller.spaces import CategoricalSource, MaskSource, Tokens, UniformSource
 from feller_papers.kinetic_optimal.stepping import Instant
 from feller_papers.kinetic_optimal.steps import distance
 
@@ -20,7 +29,7 @@ A, B = f64(0.0, 0.5, -0.3, 0.2), f64(1.0, -0.5, 0.3, -1.2)
 
 def test_the_euler_step_has_order_one() -> None:
     """The chain of vector 12.4, enumerated: its total variation was sampled to 0.001, and halves with the step."""
-    path = Geometric(lambda x_1, t: A + B * t[:, None], stepping=Instant())
+    path = SoftmaxPath(lambda x_1, t: A + B * t[:, None], step_rule=Instant())
     posterior, x = torch.eye(4, dtype=F64)[:1].expand(4, 4), torch.arange(4)
     errors = []
     for n in (5, 10, 20, 50):
@@ -35,24 +44,24 @@ def test_the_euler_step_has_order_one() -> None:
 
 def test_a_mixture_multiplies_its_rates_by_the_step() -> None:
     """All jumps go to the data, at the rate alpha' / sigma: of alpha = t^2 it is 2 t / (1 - t^2)."""
-    path, x = Mixture(Polynomial(2.0), LawSource((0.5, 0.3, 0.2)), stepping=Instant()), torch.arange(3)
-    jumps, weights = path.jump(torch.full((3,), 1), x, torch.full((3,), 0.4, dtype=F64), 0.6, 3)
+    path, x = Mixture(Polynomial(2.0), CategoricalSource((0.5, 0.3, 0.2)), step_rule=Instant()), torch.arange(3)
+    jumps, weights = path.expected_jumps(torch.full((3,), 1), x, torch.full((3,), 0.4, dtype=F64), 0.6, 3)
     close(jumps, 0.2 * 0.8 / 0.84 * f64(1.0, 0.0, 1.0), 1e-14)
     close(weights, jumps[:, None] * f64(0.0, 1.0, 0.0), 1e-14)
-    bound = path.most(x[None], f64(0.4), 0.6, 3)[0]
+    bound = path.max_hazard(x[None], f64(0.4), 0.6, 3)[0]
     assert (bound >= jumps - 1e-14).all()
     with pytest.raises(UsageError, match="Instant"):
-        Mixture(source=MaskSource(), stepping=Instant())
+        Mixture(source=MaskSource(), step_rule=Instant())
     with pytest.raises(UsageError, match="source"):
-        Mixture(stepping=Instant())
+        Mixture(step_rule=Instant())
 
 
 @pytest.mark.parametrize(
     "path",
     [
-        Mixture(Polynomial(2.0), LawSource((0.5, 0.3, 0.2)), stepping=Instant()),
-        Metric(Levels(3), stepping=Instant()),
-        Geometric(lambda x_1, t: 5 * t[:, None] * torch.nn.functional.one_hot(x_1, 3), stepping=Instant()),
+        Mixture(Polynomial(2.0), CategoricalSource((0.5, 0.3, 0.2)), step_rule=Instant()),
+        MetricPath(LevelDistance(3), step_rule=Instant()),
+        SoftmaxPath(lambda x_1, t: 5 * t[:, None] * torch.nn.functional.one_hot(x_1, 3), step_rule=Instant()),
     ],
     ids=lambda path: type(path).__name__,
 )
@@ -60,8 +69,8 @@ def test_steps_end_at_the_data(path: TokenPath) -> None:
     """Four steps to t = 1 with a network that is certain."""
     x_1 = torch.randint(3, (6, 7), generator=torch.Generator().manual_seed(0))
     logits = 800.0 * torch.nn.functional.one_hot(x_1, 3).double()
-    x_0 = Tokens(3, (7,), getattr(path, "source", None) or UniformSource()).reference(6, Draws(0).at("source"))
-    end = endpoint(path.process(lambda x, t, given: logits, {}), x_0, linear_grid(4), Euler(), Draws(1))
+    x_0 = Tokens(3, (7,), getattr(path, "source", None) or UniformSource()).sample_base(6, Rng(0).stream("source"))
+    end = simulate(path.process(lambda x, t, given: logits, {}), x_0, linear_grid(4), Euler(), Rng(1))
     assert torch.equal(end, x_1)
 
 
@@ -71,12 +80,18 @@ def test_increments_at_mid_beta_beat_the_euler_step() -> None:
 
     Enumerated, not sampled. 12.4 has for the same target 0.045, 0.026, 0.017 by the Euler step, sampled to 0.002.
     """
-    for power in (Power(2.0, 3.0), Power(5.0, 1.0)):
+    for power in (PowerBeta(2.0, 3.0), PowerBeta(5.0, 1.0)):
         euler, middle = (
-            [distance(Metric(Levels(17), power, answer=Cavity(), stepping=stepping), n) for n in (4, 8, 16, 32)]
-            for stepping in (Instant(), Increment())
+            [
+                distance(MetricPath(LevelDistance(17), power, parameterization=LeaveOneOut(), step_rule=stepping), n)
+                for n in (4, 8, 16, 32)
+            ]
+            for stepping in (Instant(), MidpointIncrement())
         )
         assert all(b < a / 2.5 for a, b in zip(euler, middle, strict=True))
         assert euler[-1] < 0.5 * euler[1]
-    euler = [distance(Metric(Levels(17), Power(), answer=Cavity(), stepping=Instant()), n) for n in (8, 16, 32)]
+    euler = [
+        distance(MetricPath(LevelDistance(17), PowerBeta(), parameterization=LeaveOneOut(), step_rule=Instant()), n)
+        for n in (8, 16, 32)
+    ]
     assert euler == pytest.approx([0.045, 0.026, 0.017], abs=0.004)

@@ -12,7 +12,7 @@ import torch
 from feller.app.config import FitConfig, PrivacyOptions, ReadingOptions
 from feller.app.options import config_of
 from feller.app.workflows.fit import fit
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.data.examples.loaders import HERE, adult_cells
 from feller.data.loading.raw import FoundTable
 from feller.data.loading.read import read
@@ -119,8 +119,8 @@ def test_a_model_without_a_grammar_spends_nats_on_it() -> None:
         recipe = way.of(rows, TINY)
         about = recipe.describe(rows)
         with torch.no_grad():
-            example = recipe.objective.draw({"x_1": rows.values}, Draws(0))
-            loss = recipe.objective.loss(about.build(Draws(0)), example)
+            example = recipe.objective.draw({"x_1": rows.values}, Rng(0))
+            loss = recipe.objective.loss(about.build(Rng(0)), example)
         assert loss.tolist() == pytest.approx([expected] * 64, rel=1e-5)
 
 
@@ -132,7 +132,7 @@ def test_share_of_rows_that_a_table_may_have() -> None:
     rows = replace(read("example:adult"), values=encode(found, schema).codes, modality=kind)
     recipe = LOOSE.of(rows, TINY)
     about = recipe.describe(rows)
-    share = allowed_share(Model.of(about, about.build(Draws(0)).eval()), 20_000, Draws(0))
+    share = allowed_share(Model.of(about, about.build(Rng(0)).eval()), 20_000, Rng(0))
     assert share == pytest.approx(6 / 25, abs=0.015)  # five standard errors
 
 
@@ -149,7 +149,7 @@ def test_ways_change_what_they_say() -> None:
     untold = UNTOLD.of(counted, TINY)
     assert isinstance(untold.architecture, RowTransformer)
     assert ROWS.of(counted, TINY).architecture.rows.shares
-    assert not untold.architecture.rows.shares
+    assert not untold.architecture.rows.value_probs
     assert (ROWS.of(rows, TINY).train.steps, ROWS.of(rows, TINY).train.batch) == (2, 16)
     assert ROWS.of(rows, WHOLE).train.steps == 400
 

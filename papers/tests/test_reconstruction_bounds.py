@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.privacy.accounting.dp_events import Subsampled
 from feller.privacy.erm.glm import Logistic
 from feller.privacy.erm.leakage import leakage, reconstructed
@@ -36,7 +36,7 @@ TINY = Setting(draws=400, trials=12, large=None, small=BRIEF, rows=4)
 
 
 def normal(*shape: int, seed: int = 0) -> torch.Tensor:
-    return Draws(seed).at("x").normal(shape, F64)
+    return Rng(seed).stream("x").normal(shape, F64)
 
 
 def small() -> Minimum:
@@ -108,7 +108,7 @@ def clipped(network: nn.Module, z: torch.Tensor, label: int, clip: float) -> tor
 
 
 def test_what_a_row_adds() -> None:
-    first, second = (private.small_network(Draws(seed)) for seed in range(2))
+    first, second = (private.small_network(Rng(seed)) for seed in range(2))
     z = normal(64).abs() / 3
     for clip in (1e3, 0.1):
         added = inverted.added_by([first, second], 4, clip)(z)
@@ -121,7 +121,7 @@ def test_the_account_of_one_step_in_which_all_rows_are() -> None:
     """Where everybody is in the sample, information is |J|^2 / scale^2: at the first weights, where nothing is cut."""
     plan = replace(BRIEF, batch=1437, clip=1e3, watched=3)
     _, exact = account.totals(replace(TINY, small=plan))
-    which, network = private.chosen(1437, plan, 0), private.small_network(Draws(0)).double()
+    which, network = private.chosen(1437, plan, 0), private.small_network(Rng(0)).double()
     part = digits().train
     for row, found in zip(which.tolist(), exact.tolist(), strict=True):
         label = int(part.labels[row])
@@ -139,7 +139,7 @@ def test_a_private_training_keeps_account() -> None:
     assert (gain > 1).all()
     assert (gain < most).all()
     assert len(found.snapshots) == 3  # before steps 0, 3 and 6 of 9
-    again = private._watched(digits(), private.small_network(Draws(0)), BRIEF, 0)
+    again = private._watched(digits(), private.small_network(Rng(0)), BRIEF, 0)
     assert torch.equal(again.bounds, found.bounds)
 
 

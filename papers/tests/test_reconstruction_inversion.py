@@ -5,14 +5,14 @@ import math
 import pytest
 import torch
 
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller_papers.reconstruction_bounds.inversion import Prior, deepest, inverted
 
 F64 = torch.float64
 
 
 def normal(*shape: int, seed: int = 0) -> torch.Tensor:
-    return Draws(seed).at("x").normal(shape, F64)
+    return Rng(seed).stream("x").normal(shape, F64)
 
 
 def test_what_is_linear_is_the_posterior_mean() -> None:

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from feller.core.errors import UsageError
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller_papers.scenes.creatures import APART, DOTS, View, invent, names, render_creature, seen, views
 from feller_papers.scenes.shapes import COLOURS
 
-DRAWS = Draws(0)
+DRAWS = Rng(0)
 MANY = invent(120, DRAWS)
 
 
@@ -34,7 +34,7 @@ def test_looks_differ_clearly_and_are_symmetric() -> None:
         assert one.body != one.mark
         assert all(row == row[::-1] for row in one.pattern)
         assert Counter(dot for row in one.pattern for dot in row)[0] < DOTS**2
-    assert [one.name for one in invent(5, Draws(1))] != [one.name for one in MANY[:5]]
+    assert [one.name for one in invent(5, Rng(1))] != [one.name for one in MANY[:5]]
 
 
 def test_the_first_are_the_same_for_every_number() -> None:

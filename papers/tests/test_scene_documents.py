@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from feller.core.errors import UsageError
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller_papers.scenes.creatures import render_creature
 from feller_papers.scenes.documents import Answer, Break, Picture, Written
 from feller_papers.scenes.drawing import render
@@ -29,7 +29,7 @@ def test_a_packed_demonstration_holds_all_documents(tmp_path: pathlib.Path) -> N
     arrays = np.load(tmp_path / "scenes.npz")
     pictures = arrays["palette"][arrays["pixels"]]
     records = [json.loads(line) for line in arrays["documents"].tobytes().decode().splitlines()]
-    made = demonstration(24, Draws(0).named("demonstration"))
+    made = demonstration(24, Rng(0).fold_in("demonstration"))
     documents = [(folder, one) for folder, several in made.documents.items() for one in several]
     for record, (folder, document) in zip(records, documents, strict=True):
         assert record["folder"] == folder
@@ -41,7 +41,7 @@ def test_a_packed_demonstration_holds_all_documents(tmp_path: pathlib.Path) -> N
 
 
 def test_the_demonstration_keeps_the_tail_apart() -> None:
-    made = demonstration(200, Draws(0), 16)
+    made = demonstration(200, Rng(0), 16)
     assert {name: len(documents) for name, documents in made.documents.items()} == {
         "pairs": 200,
         "instructions": 200,
@@ -71,7 +71,7 @@ def test_the_demonstration_keeps_the_tail_apart() -> None:
 
 
 def test_the_demonstration_depends_on_the_seed_alone() -> None:
-    first, again, other = (demonstration(24, Draws(seed), 16).documents for seed in (0, 0, 1))
+    first, again, other = (demonstration(24, Rng(seed), 16).documents for seed in (0, 0, 1))
     for name, documents in first.items():
         assert [one.text() for one in documents] == [one.text() for one in again[name]]
         assert [one.text() for one in documents] != [one.text() for one in other[name]]
@@ -81,13 +81,13 @@ def test_the_demonstration_depends_on_the_seed_alone() -> None:
 
 @pytest.mark.parametrize("n", [20, 39, 41, 99])
 def test_any_number_of_pairs(n: int) -> None:
-    made = demonstration(n, Draws(0), 16)
+    made = demonstration(n, Rng(0), 16)
     assert len(made.documents["pairs"]) == len(made.scenes["pairs"]) + 5 * (n // 8) == n
     assert made.tail
 
 
 def test_twelve_colours_are_enough_for_all_pictures() -> None:
-    made = demonstration(40, Draws(0), 16)
+    made = demonstration(40, Rng(0), 16)
     pictures = [one for documents in made.documents.values() for document in documents for one in document.pictures()]
     found = {tuple(colour) for picture in pictures for colour in picture.reshape(-1, 3).tolist()}
     assert found == {*COLOURS.values(), BLACK, LIGHT}
@@ -95,4 +95,4 @@ def test_twelve_colours_are_enough_for_all_pictures() -> None:
 
 def test_too_few_pairs() -> None:
     with pytest.raises(UsageError, match="20 pairs or more; found 19"):
-        demonstration(19, Draws(0))
+        demonstration(19, Rng(0))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from feller.core.errors import UsageError
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller_papers.scenes.captions import caption, details, edit, questions, relation, room
 from feller_papers.scenes.documents import Answer, Picture
 from feller_papers.scenes.drawing import (
@@ -45,7 +45,7 @@ TWO, THREE = Scene("blue", (STAR, SQUARE)), Scene("blue", (STAR, SQUARE, RING))
 
 @functools.cache
 def some_scenes() -> list[Scene]:
-    return draw_scenes(300, Draws(0))
+    return draw_scenes(300, Rng(0))
 
 
 def test_scenes_are_as_promised() -> None:
@@ -64,15 +64,15 @@ def test_scenes_are_as_promised() -> None:
 
 
 def test_a_scene_depends_on_its_number_and_the_seed_alone() -> None:
-    assert draw_scenes(7, Draws(0)) == some_scenes()[:7]
-    assert draw_scenes(7, Draws(1)) != some_scenes()[:7]
+    assert draw_scenes(7, Rng(0)) == some_scenes()[:7]
+    assert draw_scenes(7, Rng(1)) != some_scenes()[:7]
 
 
 @pytest.mark.slow
 def test_scenes_held_out_are_apart_and_made_of_the_same_parts() -> None:
     """An eighth of all 1,728 scenes of one thing; each pair of parts is among the others as well."""
-    learned, held = draw_scenes(8000, Draws(0), FEW), draw_scenes(2000, Draws(0), FEW_HELD_OUT)
-    assert draw_scenes(20, Draws(0), FEW_HELD_OUT) == held[:20]
+    learned, held = draw_scenes(8000, Rng(0), FEW), draw_scenes(2000, Rng(0), FEW_HELD_OUT)
+    assert draw_scenes(20, Rng(0), FEW_HELD_OUT) == held[:20]
     assert not {*map(plain, learned)} & {*map(plain, held)}
     assert len({*map(plain, held)}) == 1728 / 8
     assert len({*map(plain, learned)}) > 0.97 * 1728 * 7 / 8
@@ -97,7 +97,7 @@ def test_things_stand_in_the_order_of_reading() -> None:
     for scene in some_scenes():
         cells = [thing.cell for thing in scene.things]
         assert cells == sorted(cells)
-        after = [thing.cell for thing in edit(scene, picks(1, "edit", Draws(0))[0]).after.things]
+        after = [thing.cell for thing in edit(scene, picks(1, "edit", Rng(0))[0]).after.things]
         assert after == sorted(after)
 
 
@@ -157,7 +157,7 @@ def test_pictures_have_the_colours_of_what_is_in_them() -> None:
 
 def test_captions_say_what_there_is() -> None:
     said = set()
-    for pick in picks(200, "caption", Draws(0)):
+    for pick in picks(200, "caption", Rng(0)):
         text = caption(THREE, pick)
         said.add(text)
         assert all(f"{thing.colour} {thing.shape}" in text for thing in THREE.things)
@@ -212,19 +212,19 @@ def test_questions_have_the_right_answers() -> None:
 def test_no_lesson_shows_a_scene_that_is_held_out() -> None:
     """Before or after an edit; what comes of an edit of one that is held out may be any other."""
     learned, held = (
-        draw_scenes(2000, Draws(0), FEW),
-        {plain(scene) for scene in draw_scenes(2000, Draws(1), FEW_HELD_OUT)},
+        draw_scenes(2000, Rng(0), FEW),
+        {plain(scene) for scene in draw_scenes(2000, Rng(1), FEW_HELD_OUT)},
     )
-    changes = [edit(scene, pick) for scene, pick in zip(learned, picks(2000, "edit", Draws(0)), strict=True)]
+    changes = [edit(scene, pick) for scene, pick in zip(learned, picks(2000, "edit", Rng(0)), strict=True)]
     assert not {plain(one.after) for one in changes} & held
     alone = [one.after for one in changes if len(one.after.things) == 1]
     assert {one.ground for one in alone} == {thing.colour for one in alone for thing in one.things} == set(FEW.colours)
-    assert edit(draw_scenes(1, Draws(0), FEW_HELD_OUT)[0], Picks(48 * [0.0])).instruction.startswith("make the ")
+    assert edit(draw_scenes(1, Rng(0), FEW_HELD_OUT)[0], Picks(48 * [0.0])).instruction.startswith("make the ")
 
 
 def test_edits_do_what_they_say() -> None:
     kinds = Counter()
-    for scene, pick in zip(some_scenes(), picks(300, "edit", Draws(0)), strict=True):
+    for scene, pick in zip(some_scenes(), picks(300, "edit", Rng(0)), strict=True):
         change = edit(scene, pick)
         assert change.before == scene
         gone, new = (set(a.things) - set(b.things) for a, b in ((scene, change.after), (change.after, scene)))
@@ -282,11 +282,11 @@ def test_edges_by_hand() -> None:
 
 
 def test_words_held_out_are_none_of_the_others_and_have_the_same_letters() -> None:
-    drawn = [draw_lettering(pick) for pick in picks(100, "letters", Draws(0))]
+    drawn = [draw_lettering(pick) for pick in picks(100, "letters", Rng(0))]
     assert {len(one.word) for one in drawn} == {1, 2, 3}
     assert all(one.ink != one.ground for one in drawn)
     learned, held = (
-        {draw_lettering(pick, of).word for pick in picks(2000, "few", Draws(0))} for of in (FEW, FEW_HELD_OUT)
+        {draw_lettering(pick, of).word for pick in picks(2000, "few", Rng(0))} for of in (FEW, FEW_HELD_OUT)
     )
     assert not learned & held
     assert (len(learned), len(held)) == (60, 12)  # of 8 letters alone and 64 pairs
@@ -303,9 +303,9 @@ def test_letters_look_different() -> None:
 
 
 def test_instructions_follow_the_templates() -> None:
-    found = instructions(3 * len(TASKS), Draws(0), 16)
+    found = instructions(3 * len(TASKS), Rng(0), 16)
     assert [one.task for one in found] == 3 * list(TASKS)
-    scenes = draw_scenes(3 * len(TASKS), Draws(0))
+    scenes = draw_scenes(3 * len(TASKS), Rng(0))
     for scene, one in zip(scenes, found, strict=True):
         kinds = "".join({Picture: "p", Answer: "a"}.get(type(item), "t") for item in one.items)
         text = one.text()
@@ -344,7 +344,7 @@ def test_instructions_follow_the_templates() -> None:
 def test_no_answer_is_right_by_habit(of: Variety, asked: list[str]) -> None:
     """Of 400 (seeded) each kind has its share, within 5 deviations, and its commonest answer less than 70 %."""
     kinds: dict[str, Counter[str]] = {}
-    found = [one for one in instructions(400 * len(TASKS), Draws(0), 16, of) if one.task == "question"]
+    found = [one for one in instructions(400 * len(TASKS), Rng(0), 16, of) if one.task == "question"]
     for one in found:
         first = one.items[0].removeprefix("Question: ").split()
         kinds.setdefault(" ".join(first[: 1 if first[0] == "where" else 2]), Counter())[one.items[1].text] += 1
@@ -362,8 +362,8 @@ def test_locations_are_first_and_last_pixels() -> None:
 
 
 def test_pairs_show_their_scenes() -> None:
-    scenes, pairs = scene_pairs(20, Draws(3), 16)
-    assert scenes == draw_scenes(20, Draws(3))
+    scenes, pairs = scene_pairs(20, Rng(3), 16)
+    assert scenes == draw_scenes(20, Rng(3))
     for scene, pair in zip(scenes, pairs, strict=True):
         assert (pair.pictures()[0] == render(scene, 16)).all()
         assert scene.ground in pair.text()

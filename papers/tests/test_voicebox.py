@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from feller.core.errors import InputError, UsageError
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.data.loading.raw import Sound
 from feller.data.speech.audio_io import write_sound
 from feller.data.speech.durations import log_durations
@@ -130,7 +130,7 @@ def test_chains_join_silences_and_know_their_words() -> None:
 
 
 def test_chains_are_of_one_speaker_and_of_all_lengths(digits: Digits) -> None:
-    found = drawn_chains(digits.train, 400, Draws(0))
+    found = drawn_chains(digits.train, 400, Rng(0))
     assert {len(chain) for chain in found} == {2, 3, 4, 5, 6}
     assert all(len({one.speaker for one in chain}) == 1 for chain in found)
     who = [chain[0].speaker for chain in found]
@@ -140,12 +140,12 @@ def test_chains_are_of_one_speaker_and_of_all_lengths(digits: Digits) -> None:
 
 
 def test_batches_hold_chains_of_like_length_and_none_more_often(digits: Digits) -> None:
-    at = feed(digits.train, 4, Draws(0))
+    at = feed(digits.train, 4, Rng(0))
     batches = [at(step, slice(0, 4)) for step in range(60)]
     padding = [1 - b["given"]["valid"].double().mean().item() for b in batches]
     assert sum(padding) / len(padding) < 0.12  # chains of two to six clips in any order would have 0.4
     frames = [n for b in batches for n in b["given"]["valid"].sum(1).tolist()]
-    plain = [sum(len(one.mel) for one in chain) for chain in drawn_chains(digits.train, 4000, Draws(1))]
+    plain = [sum(len(one.mel) for one in chain) for chain in drawn_chains(digits.train, 4000, Rng(1))]
     error = np.std(plain) / math.sqrt(len(batches))  # as many independent batches, at worst
     assert np.mean(frames) == pytest.approx(np.mean(plain), abs=5 * error)
     same = at(3, slice(1, 3))
@@ -185,7 +185,7 @@ def test_a_listener_does_not_hear_padding() -> None:
 
 
 def test_judges_learn_what_is_said_and_by_whom(digits: Digits) -> None:
-    judges = train_judges(digits, 60, Draws(0))
+    judges = train_judges(digits, 60, Rng(0))
     words, answer = alone(digits.test), torch.tensor([one.digit for one in digits.test])
     assert judges.digit.right(words, answer) > 0.9
     assert judges.digit.distance(words, words) == pytest.approx(0, abs=1e-6)
@@ -221,9 +221,9 @@ def test_what_is_kept_moves_where_durations_change() -> None:
 
 
 def test_kept_frames_come_out_as_they_went_in(digits: Digits) -> None:
-    network = Infiller(16, 2, 2).build((1, MEL.bands), {"phone": len(digits.inventory)}, Draws(0))
-    some = asked(digits.test, 3, Draws(0))
-    x = filled(network, models.FRAMES["flow"].path, some, Draws(1), calls=2)
+    network = Infiller(16, 2, 2).build((1, MEL.bands), {"phone": len(digits.inventory)}, Rng(0))
+    some = asked(digits.test, 3, Rng(0))
+    x = filled(network, models.FRAMES["flow"].path, some, Rng(1), calls=2)
     rows = some.rows
     kept = frames_of(some.kept, rows.duration, rows.x.shape[1])
     assert torch.equal(x[kept], rows.x[kept])
@@ -409,7 +409,7 @@ def test_regression_is_not_guided(digits: Digits, monkeypatch) -> None:
         return args[2]
 
     monkeypatch.setattr(filling, "infill", infill)
-    some = asked(digits.test, 2, Draws(0))
+    some = asked(digits.test, 2, Rng(0))
     for path in (None, models.FRAMES["flow"].path):
-        filled(Infiller(16, 2, 2).build((1, 40), {"phone": 157}, Draws(0)), path, some, Draws(0), weight=1.7)
+        filled(Infiller(16, 2, 2).build((1, 40), {"phone": 157}, Rng(0)), path, some, Rng(0), weight=1.7)
     assert seen == [1.0, 1.7]

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
 
-if TYPE_CHECKING:  # what `_HOMES` says, for type checkers and editors
+if TYPE_CHECKING:  # what `_EXPORTS` says, for type checkers and editors
     # fmt: off
     # isort: off
     from feller.app.api import (
@@ -28,8 +28,8 @@ if TYPE_CHECKING:  # what `_HOMES` says, for type checkers and editors
     from feller.control.bridges.problem import BridgeProblem as BridgeProblem
     from feller.control.bridges.solution import FoundBridge as FoundBridge, solve_bridge as solve_bridge
     from feller.core.errors import InputError as InputError, UsageError as UsageError
-    from feller.core.output_shards import shards as shards
-    from feller.core.rng import Draws as Draws
+    from feller.core.output_shards import open_shards as open_shards
+    from feller.core.rng import Rng as Rng
     from feller.core.run_folder import open_run as open_run
     from feller.data.loading.read import read as read
     from feller.data.tables.schema import Schema as Schema
@@ -43,39 +43,39 @@ if TYPE_CHECKING:  # what `_HOMES` says, for type checkers and editors
     from feller.networks.inner_networks import null_values as null_values
     from feller.networks.mlp import MLP as MLP
     from feller.paths import (
-        Affine as Affine, Angular as Angular, Binned as Binned, Circle as Circle, Data as Data, Geodesic as
-        Geodesic, Interval as Interval, Jump as Jump, Lattice as Lattice, Mixture as Mixture, Path as Path,
-        Point as Point, Prediction as Prediction, Premetric as Premetric, Score as Score, Source as Source,
-        Velocity as Velocity, convert as convert,
+        Affine as Affine, VPrediction as VPrediction, BinnedJumpPath as BinnedJumpPath, CircularBins as CircularBins, DataPrediction as DataPrediction, Geodesic as
+        Geodesic, IntervalBins as IntervalBins, JumpPath as JumpPath, LatticeLevels as LatticeLevels, Mixture as Mixture, Path as Path,
+        PointEstimate as PointEstimate, Prediction as Prediction, Premetric as Premetric, ScorePrediction as ScorePrediction, NoisePrediction as NoisePrediction,
+        VelocityPrediction as VelocityPrediction, convert as convert,
     )
     from feller.paths.affine import (
-        Constant as Constant, Level as Level, Memoryless as Memoryless, Vanishing as Vanishing,
+        ConstantDiffusion as ConstantDiffusion, CustomDiffusion as CustomDiffusion, MemorylessDiffusion as MemorylessDiffusion, SigmaProportional as SigmaProportional,
     )
     from feller.paths.divergence_free import langevin as langevin, metropolis as metropolis
     from feller.paths.processes import (
         Characteristics as Characteristics, Jumps as Jumps, Process as Process, add as add, reverse as reverse,
         superpose as superpose,
     )
-    from feller.paths.rescheduled import rescheduled as rescheduled
+    from feller.paths.rescheduling import reschedule as reschedule
     from feller.paths.schedules import (
-        Cosine as Cosine, Formula as Formula, Linear as Linear, LinearVP as LinearVP, Polynomial as Polynomial,
+        Cosine as Cosine, CustomSchedule as CustomSchedule, Linear as Linear, LinearVP as LinearVP, Polynomial as Polynomial,
         Schedule as Schedule, VE as VE, VP as VP,
     )
     from feller.paths.time_distributions import (
         LeafTimes as LeafTimes, LogitNormal as LogitNormal, Shifted as Shifted, Stratified as Stratified,
-        TimeLaw as TimeLaw, edm_grid as edm_grid, linear_grid as linear_grid,
+        TimeDistribution as TimeDistribution, edm_grid as edm_grid, linear_grid as linear_grid,
     )
     from feller.sampling import (
-        Ancestral as Ancestral, DormandPrince as DormandPrince, Euler as Euler, Exact as Exact, Heun as Heun,
+        Ancestral as Ancestral, DormandPrince as DormandPrince, Euler as Euler, ExactDivergence as ExactDivergence, Heun as Heun,
         Hutchinson as Hutchinson, MemorylessEuler as MemorylessEuler, Midpoint as Midpoint, RK4 as RK4, Solver
-        as Solver, bits_per_dimension as bits_per_dimension, endpoint as endpoint, log_prob as log_prob, sample_with_density as
-        sample_with_density,
+        as Solver, bits_per_dimension as bits_per_dimension, simulate as simulate, log_prob as log_prob, sample_with_log_prob as
+        sample_with_log_prob,
     )
     from feller.sampling.guidance import (
         cfg as cfg, classifier_guidance as classifier_guidance, token_classifier_guidance as
         token_classifier_guidance,
     )
-    from feller.sampling.sampler_config import Sampling as Sampling
+    from feller.sampling.sampler_config import SamplerConfig as SamplerConfig
     from feller.spaces import (
         Euclidean as Euclidean, Manifold as Manifold, MaskSource as MaskSource, Mesh as Mesh, Poincare as Poincare,
         Product as Product, SO3 as SO3, SPD as SPD, Simplex as Simplex, Space as Space, Sphere as Sphere, Tokens as
@@ -103,7 +103,7 @@ if TYPE_CHECKING:  # what `_HOMES` says, for type checkers and editors
     # isort: on
     # fmt: on
 
-_HOMES = {
+_EXPORTS = {
     "app.api": (
         *("audit", "bridge", "evaluate", "export", "fit", "load", "sample", "steer", "tune"),
         *("AuditConfig", "BridgeConfig", "EvaluateConfig", "ExportConfig", "FitConfig", "PrivacyOptions"),
@@ -119,8 +119,8 @@ _HOMES = {
     "control.bridges.problem": ("BridgeProblem",),
     "control.bridges.solution": ("FoundBridge", "solve_bridge"),
     "core.errors": ("InputError", "UsageError"),
-    "core.output_shards": ("shards",),
-    "core.rng": ("Draws",),
+    "core.output_shards": ("open_shards",),
+    "core.rng": ("Rng",),
     "core.run_folder": ("open_run",),
     "data.loading.read": ("read",),
     "data.tables.schema": ("Schema",),
@@ -132,23 +132,52 @@ _HOMES = {
     "networks.blocks.ema": ("EMA",),
     "networks.mlp": ("MLP",),
     "paths": (
-        *("Affine", "Angular", "Binned", "Circle", "Data", "Geodesic", "Interval", "Jump", "Lattice"),
-        *("Mixture", "Path", "Point", "Prediction", "Premetric", "Score", "Source", "Velocity", "convert"),
+        *(
+            "Affine",
+            "VPrediction",
+            "BinnedJumpPath",
+            "CircularBins",
+            "DataPrediction",
+            "Geodesic",
+            "IntervalBins",
+            "JumpPath",
+            "LatticeLevels",
+        ),
+        *(
+            "Mixture",
+            "Path",
+            "PointEstimate",
+            "Prediction",
+            "Premetric",
+            "ScorePrediction",
+            "NoisePrediction",
+            "VelocityPrediction",
+            "convert",
+        ),
     ),
-    "paths.affine": ("Constant", "Level", "Memoryless", "Vanishing"),
+    "paths.affine": ("ConstantDiffusion", "CustomDiffusion", "MemorylessDiffusion", "SigmaProportional"),
     "paths.divergence_free": ("langevin", "metropolis"),
     "paths.processes": ("Characteristics", "Jumps", "Process", "add", "reverse", "superpose"),
-    "paths.rescheduled": ("rescheduled",),
-    "paths.schedules": ("Cosine", "Formula", "Linear", "LinearVP", "Polynomial", "Schedule", "VE", "VP"),
+    "paths.rescheduling": ("reschedule",),
+    "paths.schedules": ("Cosine", "CustomSchedule", "Linear", "LinearVP", "Polynomial", "Schedule", "VE", "VP"),
     "paths.time_distributions": (
-        *("LeafTimes", "LogitNormal", "Shifted", "Stratified", "TimeLaw", "edm_grid", "linear_grid"),
+        *("LeafTimes", "LogitNormal", "Shifted", "Stratified", "TimeDistribution", "edm_grid", "linear_grid"),
     ),
     "sampling": (
-        *("Ancestral", "DormandPrince", "Euler", "Exact", "Heun", "Hutchinson", "MemorylessEuler", "Midpoint"),
-        *("RK4", "Solver", "bits_per_dimension", "log_prob", "sample_with_density", "endpoint"),
+        *(
+            "Ancestral",
+            "DormandPrince",
+            "Euler",
+            "ExactDivergence",
+            "Heun",
+            "Hutchinson",
+            "MemorylessEuler",
+            "Midpoint",
+        ),
+        *("RK4", "Solver", "bits_per_dimension", "log_prob", "sample_with_log_prob", "simulate"),
     ),
     "sampling.guidance": ("cfg", "classifier_guidance", "token_classifier_guidance"),
-    "sampling.sampler_config": ("Sampling",),
+    "sampling.sampler_config": ("SamplerConfig",),
     "spaces": (
         *("Euclidean", "Manifold", "MaskSource", "Mesh", "Poincare", "Product", "SO3", "SPD", "Simplex", "Space"),
         *("Sphere", "Tokens", "Torus", "se3"),
@@ -168,26 +197,26 @@ _HOMES = {
     "training.optimizer": ("Training",),
     "training.trainer": ("Callback", "Trainer"),
 }
-_WHERE = {name: home for home, names in _HOMES.items() for name in names}
-FORMER = {
+_MODULE_OF = {name: home for home, names in _EXPORTS.items() for name in names}
+RENAMED_EXPORTS = {
     **{"Draws_": "Rng", "Matching": "FlowMatching", "MinibatchTransport": "MinibatchOT", "endpoint_": "simulate"},
     **{"log_density": "log_prob", "wrap": "Model"},
 }
 """Names of now by those of version 0.1."""
-_MODULES = {"testing": "evaluation.conformance"}
-__all__ = sorted([*_WHERE, *_MODULES, "__version__"])
+_MODULE_EXPORTS = {"testing": "evaluation.conformance"}
+__all__ = sorted([*_MODULE_OF, *_MODULE_EXPORTS, "__version__"])
 
 
 if not TYPE_CHECKING:  # type checkers see the imports above alone, so that they know a wrong name
 
     def __getattr__(name: str) -> object:
         """Import a public name when it is first used, so that `import feller` costs nothing."""
-        if name in _MODULES:
-            return importlib.import_module(f"feller.{_MODULES[name]}")
-        if name not in _WHERE:
-            now = f"; it is called {FORMER[name]} now" if name in FORMER else ""
+        if name in _MODULE_EXPORTS:
+            return importlib.import_module(f"feller.{_MODULE_EXPORTS[name]}")
+        if name not in _MODULE_OF:
+            now = f"; it is called {RENAMED_EXPORTS[name]} now" if name in RENAMED_EXPORTS else ""
             raise AttributeError(f"module 'feller' has no attribute {name!r}{now}")
-        return getattr(importlib.import_module(f"feller.{_WHERE[name]}"), name)
+        return getattr(importlib.import_module(f"feller.{_MODULE_OF[name]}"), name)
 
 
 def __dir__() -> list[str]:

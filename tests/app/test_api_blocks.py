@@ -17,7 +17,7 @@ import feller
 from feller.app.workflows.bridges.is_bridge import KEY
 from feller.control.bridges.pinned_control import PinnedControl
 from feller.core.errors import UsageError
-from feller.core.user_code import MEMORY, load_function
+from feller.core.user_code import MEMORY_PREFIX, load_function
 
 pytestmark = pytest.mark.usefixtures("here")
 
@@ -188,7 +188,9 @@ def test_a_plain_loop_ends_in_a_model() -> None:
     assert samples.numpy().shape == (6, 8, 8, 3)
     assert samples.given["label"].tolist() == [1] * 6
     assert model.description.cond_dropout == 0.1
-    assert model.log_prob(samples, sampling=feller.Sampling("euler", 2), divergence=feller.Hutchinson()).shape == (6,)
+    assert model.log_prob(samples, sampling=feller.SamplerConfig("euler", 2), divergence=feller.Hutchinson()).shape == (
+        6,
+    )
 
 
 def test_dropout_falls_with_its_probability_through_what_wraps_the_network() -> None:
@@ -212,7 +214,7 @@ def test_a_process_is_simulated_and_its_log_probability_told() -> None:
     x_1 = feller.simulate(still, x_0, feller.linear_grid(200), feller.Heun(), rng)
     torch.testing.assert_close(x_1, x_0 * np.exp(-1), atol=1e-4, rtol=0)
     wanted = torch.distributions.Normal(0.0, 1.0).log_prob(x_1 * np.e).sum(1) + 2
-    for divergence in (feller.Hutchinson(), feller.Exact(), None):  # of a linear field one probe is exact
+    for divergence in (feller.Hutchinson(), feller.ExactDivergence(), None):  # of a linear field one probe is exact
         found = feller.log_prob(still, x_1, divergence=divergence)
         torch.testing.assert_close(found, wanted, atol=1e-4, rtol=0)
 
@@ -220,7 +222,7 @@ def test_a_process_is_simulated_and_its_log_probability_told() -> None:
 def test_pieces_of_an_objective() -> None:
     ema, objective = looped(1)
     network, cond = ema.network, {"label": torch.tensor([0, 1])}
-    x_0 = objective.space.reference(2, feller.Rng(1).at("source"))
+    x_0 = objective.space.sample_base(2, feller.Rng(1).at("source"))
     process = objective.path.process(network, cond)
     assert feller.simulate(process, x_0, feller.linear_grid(4), feller.Heun(), feller.Rng(0)).shape == x_0.shape
     guided = feller.cfg(network, 3.0, interval=(0.2, 0.9), nulls=objective.null)
@@ -288,7 +290,7 @@ def test_a_bridge_takes_a_function_in_memory_and_gives_trajectories(quick: None)
         bridge.trajectories(n=0)
     assert none.value.argument == "n"
     (word,) = bridge.folder.read_record(bridge.folder.recipe)[KEY]["costs"]
-    assert word.startswith(f"{MEMORY}hill-")
+    assert word.startswith(f"{MEMORY_PREFIX}hill-")
     assert load_function(word) is hill
     script = (
         "import feller\n"
@@ -328,7 +330,7 @@ def test_a_reward_may_be_a_function_in_memory() -> None:
 class Interpolant(feller.Path):
     """x_t = (1 - t) x_0 + t x_1 + sqrt(2 t (1 - t)) z, arXiv 2303.08797, driven by its mean velocity."""
 
-    def sample(self, x_0: Tensor, x_1: Tensor, t: Tensor, draw: object = None) -> Tensor:
+    def sample(self, x_0: Tensor, x_1: Tensor, t: Tensor, rng: object = None) -> Tensor:
         t = t.reshape(-1, *(1,) * (x_1.ndim - 1))
         return torch.lerp(x_0, x_1, t)
 
@@ -353,4 +355,4 @@ def test_errors_carry_what_was_asked() -> None:
     assert wrong.value.argument == "x_1"
     assert wrong.value.remedy
     with pytest.raises(AttributeError, match="Rng"):
-        _ = feller.Draws  # type: ignore[attr-defined]
+        _ = feller.Rng  # type: ignore[attr-defined]

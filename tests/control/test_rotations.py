@@ -12,10 +12,10 @@ from feller.control.fine_tuning.raft import Filtered
 from feller.control.inverse.d_flow import Nothing, find_sources
 from feller.control.optimize.lbfgs import LBFGS
 from feller.core.errors import UsageError
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.paths import Geodesic
 from feller.paths.time_distributions import linear_grid
-from feller.sampling import Midpoint, endpoint
+from feller.sampling import Midpoint, simulate
 from feller.spaces import SO3
 from feller.spaces.rotations import hat, rotation
 from feller.training.objective import TrainingContext
@@ -44,7 +44,7 @@ def reward(x: Tensor, given: dict[str, Tensor]) -> Tensor:
 
 
 def sources(n: int) -> Tensor:
-    return SPACE.reference(n, Draws(3).at("x")).double()
+    return SPACE.sample_base(n, Rng(3).stream("x")).double()
 
 
 @pytest.mark.parametrize("kind", [AdjointMatching, PolicyGradient, DiscreteAdjoint], ids=lambda kind: kind.__name__)
@@ -67,7 +67,7 @@ def test_gradient_of_the_reward_beside_finite_differences(rule: DirectGradient |
     """Central differences of 1e-5 in each weight: eight digits."""
     network = Turning()
     bound = rule.build(TrainingContext(reference=network, reward=reward))
-    example = bound.draw({"x_0": sources(5)}, Draws(0), network)
+    example = bound.draw({"x_0": sources(5)}, Rng(0), network)
     gradient = torch.autograd.grad(bound.loss(network, example).sum(), network.w)[0]
     found = torch.zeros(3, dtype=F64)
     with torch.no_grad():
@@ -85,8 +85,8 @@ def test_gradient_of_the_reward_beside_finite_differences(rule: DirectGradient |
 def test_rewards_are_those_of_rotations() -> None:
     network, x_0 = Turning(), sources(4)
     bound = DirectGradient(path=PATH, space=SPACE, steps=6).build(TrainingContext(reference=network, reward=reward))
-    told = bound.draw({"x_0": x_0}, Draws(0), network)["reward"]
-    finer = endpoint(PATH.process(network, {}), x_0, linear_grid(600), Midpoint(SPACE), Draws(0))
+    told = bound.draw({"x_0": x_0}, Rng(0), network)["reward"]
+    finer = simulate(PATH.process(network, {}), x_0, linear_grid(600), Midpoint(SPACE), Rng(0))
     torch.testing.assert_close(finer @ finer.mT, torch.eye(3, dtype=F64).expand(4, 3, 3), rtol=0, atol=1e-10)
     assert (told - reward(finer, {})).abs().max() < 0.5
 
@@ -96,11 +96,11 @@ def test_the_best_rotations_are_learned_from_on_the_manifold() -> None:
     bound = Filtered(path=PATH, space=SPACE, steps=8, share=0.25).build(
         TrainingContext(reference=network, reward=reward)
     )
-    example = bound.draw({"x_0": sources(32)}, Draws(0), network)
+    example = bound.draw({"x_0": sources(32)}, Rng(0), network)
     x_t, target = example["x_t"], example["target"]
     torch.testing.assert_close(x_t @ x_t.mT, torch.eye(3, dtype=F64).expand(32, 3, 3), rtol=0, atol=1e-8)
-    torch.testing.assert_close(SPACE.tangent(x_t, target), target, rtol=0, atol=1e-5)
-    ends = endpoint(PATH.process(network, {}), sources(32), linear_grid(8), Midpoint(SPACE), Draws(0))
+    torch.testing.assert_close(SPACE.to_tangent(x_t, target), target, rtol=0, atol=1e-5)
+    ends = simulate(PATH.process(network, {}), sources(32), linear_grid(8), Midpoint(SPACE), Rng(0))
     torch.testing.assert_close(example["reward"], reward(ends, {}), rtol=0, atol=1e-8)
 
 
@@ -109,8 +109,8 @@ def test_search_of_sources_stays_on_rotations_and_finds_the_best() -> None:
     turn = torch.tensor([0.2, 0.7, -0.4], dtype=F64)
 
     def flow(x_0: Tensor, rows: Tensor) -> Tensor:
-        return endpoint(
-            PATH.process(lambda x, t, given: x @ hat(turn), {}), x_0, linear_grid(4), Midpoint(SPACE), Draws(0)
+        return simulate(
+            PATH.process(lambda x, t, given: x @ hat(turn), {}), x_0, linear_grid(4), Midpoint(SPACE), Rng(0)
         )
 
     found = find_sources(

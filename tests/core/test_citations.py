@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 
-from feller.core.citations import papers, references, sources_of
+from feller.core.citations import cited_papers, load_bibliography, parse_citations
 
 
 def test_a_docstring_may_name_several_papers():
@@ -14,7 +14,7 @@ def test_a_docstring_may_name_several_papers():
 
     More, arXiv 2410.20587.
     """
-    found = {paper.key: dict(paper.fields) for paper in papers(text)}
+    found = {paper.key: dict(paper.fields) for paper in parse_citations(text)}
     assert found.keys() == {"lipman2024", "nobody1999"}
     assert found["lipman2024"]["title"] == "Flow Matching Guide and Code"
     assert found["nobody1999"] == {"author": "Nobody and Someone", "title": "A title", "year": "1999"}
@@ -35,16 +35,16 @@ def test_parts_of_objects_tell_theirs_and_each_paper_comes_once():
         parts: dict
         more: tuple = ()
 
-    found = sources_of(Outer({"a": Inner()}, (Inner(),)), Inner)
+    found = cited_papers(Outer({"a": Inner()}, (Inner(),)), Inner)
     assert [paper.key for paper in found] == ["ho2022"]
 
 
 def test_references_are_sound_and_sorted():
-    keys = [paper.key for paper in references()]
+    keys = [paper.key for paper in load_bibliography()]
     assert keys == sorted(set(keys))
-    numbers = [paper.eprint for paper in references() if paper.eprint]
+    numbers = [paper.eprint for paper in load_bibliography() if paper.eprint]
     assert len(numbers) == len(set(numbers))
-    for paper in references():
+    for paper in load_bibliography():
         fields = dict(paper.fields)
         assert {"author", "title", "year"} <= fields.keys(), paper.key
         assert paper.bibtex.count("{") == paper.bibtex.count("}")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from hypothesis import given
 from hypothesis import strategies as st
 
-from feller.core.distributed import ALONE, own
+from feller.core.distributed import SINGLE, local_range
 
 
 @dataclass(frozen=True)
@@ -15,7 +15,7 @@ class One:
     rank: int
     ranks: int
 
-    def rows(self, size: int) -> slice:
+    def local_slice(self, size: int) -> slice:
         return slice(size * self.rank // self.ranks, size * (self.rank + 1) // self.ranks)
 
     def gather(self, part: object) -> list[object]:
@@ -27,5 +27,5 @@ def test_batches_are_those_of_one_process(n: int, size: int, ranks: int) -> None
     def batches(rows: slice) -> list[tuple[int, int]]:
         return [(start, min(start + size, rows.stop)) for start in range(rows.start, rows.stop, size)]
 
-    shared = [batch for rank in range(ranks) for batch in batches(own(One(rank, ranks), n, size))]
-    assert shared == batches(own(ALONE, n, size)) == batches(slice(0, n))
+    shared = [batch for rank in range(ranks) for batch in batches(local_range(One(rank, ranks), n, size))]
+    assert shared == batches(local_range(SINGLE, n, size)) == batches(slice(0, n))

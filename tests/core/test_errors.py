@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from feller.core.errors import LONGEST, InputError, UsageError, check_number
+from feller.core.errors import MAX_MESSAGE_LENGTH, InputError, UsageError, check_number
 
 anything = st.none() | st.text()
 
@@ -17,38 +17,38 @@ def test_whatever_fields_quote_the_line_is_one_and_bounded(
     fault: str, argument: str | None, expected: str | None, found: str | None, remedy: str | None, file: str | None
 ) -> None:
     error = InputError(fault, argument=argument, expected=expected, found=found, remedy=remedy, file=file)
-    for line in (str(error), error.worded(lambda one: f"--{one}", "argument {}")):
+    for line in (str(error), error.format(lambda one: f"--{one}", "argument {}")):
         assert len(line.splitlines()) < 2
-        assert len(line) <= LONGEST + 5
-    fields = (error.fault, error.argument, error.expected, error.found, error.remedy, error.file)
+        assert len(line) <= MAX_MESSAGE_LENGTH + 5
+    fields = (error.message, error.argument, error.expected, error.found, error.remedy, error.file)
     assert fields == (fault, argument, expected, found, remedy, file)
 
 
 def test_two_facts_are_what_was_expected_and_found_and_a_third_is_what_to_do() -> None:
     error = UsageError("1 or more", 0, "Leave it out", argument="steps")
-    assert (error.fault, error.expected, error.found, error.remedy) == (None, "1 or more", "0", "Leave it out")
+    assert (error.message, error.expected, error.found, error.remedy) == (None, "1 or more", "0", "Leave it out")
     assert str(error) == "steps: expected 1 or more; found 0. Leave it out"
     assert UsageError("a number", None).found == "None"
-    assert InputError("damaged", file="a.csv", row=3, column="x", place="page 2").fault == "damaged"
+    assert InputError("damaged", file="a.csv", row=3, column="x", place="page 2").message == "damaged"
 
 
 def test_each_surface_names_arguments_in_its_own_way() -> None:
     error = UsageError("no", remedy="Leave --given-by out, or see `feller fit --given-by`", argument="given")
     flags = {"given": "--given", "given_by": "--given-by"}
-    assert error.worded(flags.get) == "--given: no. Leave --given-by out, or see `feller fit --given-by`"
+    assert error.format(flags.get) == "--given: no. Leave --given-by out, or see `feller fit --given-by`"
     names = {name: repr(name) for name in flags}
-    assert error.worded(names.get, "fit: argument {}").startswith("fit: argument 'given': ")
-    assert "Leave 'given_by' out, or see `feller fit --given-by`" in error.worded(names.get)
-    assert error.worded({"given": ""}.get).startswith("no. ")
+    assert error.format(names.get, "fit: argument {}").startswith("fit: argument 'given': ")
+    assert "Leave 'given_by' out, or see `feller fit --given-by`" in error.format(names.get)
+    assert error.format({"given": ""}.get).startswith("no. ")
 
 
 def test_outer_places_come_in_front_and_fields_that_are_known_stay() -> None:
     inner = InputError("a number", repr("x"), column="age", place="line 3")
-    outer = inner.at(file="a.csv", place="sheet 1", column="other", argument="data")
+    outer = inner.with_context(file="a.csv", place="sheet 1", column="other", argument="data")
     assert (outer.argument, outer.file, outer.place, outer.column) == ("data", "a.csv", "sheet 1, line 3", "age")
     assert str(outer) == "a.csv, sheet 1, line 3, column 'age', data: expected a number; found 'x'"
     assert (inner.file, inner.place) == (None, "line 3")
-    assert outer.renamed("a.csv", "the data frame").file == "the data frame"
+    assert outer.with_path_replaced("a.csv", "the data frame").file == "the data frame"
     again = pickle.loads(pickle.dumps(outer))
     assert vars(again) == vars(outer)
     assert str(again) == str(outer)
@@ -64,7 +64,7 @@ def test_outer_places_come_in_front_and_fields_that_are_known_stay() -> None:
     ],
 )
 def test_an_unknown_name_lists_those_there_are_and_suggests_one(name: str, names: list[str], meant: str) -> None:
-    error = UsageError.unknown("solver", name, names)
+    error = UsageError.unknown_name("solver", name, names)
     assert (error.argument, error.found) == ("solver", repr(name))
     assert all(one in str(error.expected) for one in names)
     assert error.remedy == (f"Did you mean {meant!r}?" if meant else None)
@@ -86,7 +86,7 @@ def test_numbers_are_held_to_their_interval(value: float, low: int, high: int) -
 
 
 def test_a_number_that_is_left_out_passes() -> None:
-    check_number("value", None, least=1)
+    check_number("value", None, ge=1)
     with pytest.raises(InputError) as refused:
-        check_number("value", math.nan, least=0, kind=InputError)
+        check_number("value", math.nan, ge=0, kind=InputError)
     assert (refused.value.argument, refused.value.found) == ("value", "nan")

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from feller.core.gradient import Mean
+from feller.core.gradient import MeanGradient
 
 
 def loss(network: nn.Module, example: dict[str, Tensor]) -> Tensor:
@@ -20,7 +20,7 @@ def test_mean_divides_by_the_expected_size() -> None:
     """Not by the number of examples that came, which in private training is random."""
     network = linear()
     x = torch.tensor([[1.0], [2.0], [3.0]])
-    value = Mean()(loss, network, [{"x": x[:1]}, {"x": x[1:]}], 4.0)
+    value = MeanGradient()(loss, network, [{"x": x[:1]}, {"x": x[1:]}], 4.0)
     assert value.item() == (1 + 9 + 25) / 4
     assert network.weight.grad.item() == (2 * 1 + 2 * 3 * 2 + 2 * 5 * 3) / 4
 
@@ -28,15 +28,15 @@ def test_mean_divides_by_the_expected_size() -> None:
 def test_gradients_add_to_what_is_there() -> None:
     network = linear()
     for _ in range(2):
-        Mean()(loss, network, [{"x": torch.ones(1, 1)}], 1.0)
+        MeanGradient()(loss, network, [{"x": torch.ones(1, 1)}], 1.0)
     assert network.weight.grad.item() == 4
 
 
 def test_an_empty_batch_is_no_step() -> None:
     network = linear()
-    assert Mean()(loss, network, [], 5.0).item() == 0
+    assert MeanGradient()(loss, network, [], 5.0).item() == 0
     assert network.weight.grad is None
 
 
 def test_the_value_carries_no_graph() -> None:
-    assert not Mean()(loss, linear(), [{"x": torch.ones(2, 1)}], 2.0).requires_grad
+    assert not MeanGradient()(loss, linear(), [{"x": torch.ones(2, 1)}], 2.0).requires_grad

@@ -16,12 +16,12 @@ from feller.app.workflows.fine_tuned_run import recipe_of
 from feller.app.workflows.shard_folder import _sampled_as_now
 from feller.core import migrations
 from feller.core.errors import InputError
-from feller.core.migrations import UNSTAMPED, Older, brought_up, format_of, names_before, present, repr_before
-from feller.core.output_shards import SampleShards
-from feller.core.rng import Draws
+from feller.core.migrations import UNSTAMPED, Older, current_format, format_of, migrate, names_before, repr_before
+from feller.core.output_shards import ShardedSamples
+from feller.core.rng import Rng
 from feller.core.run_folder import Run
-from feller.core.safetensors_io import load_tensors, put
-from feller.core.serialization import from_data, to_data
+from feller.core.safetensors_io import load_tensors, load_weights
+from feller.core.serialization import from_dict, to_dict
 from feller.models.model import load_model
 from feller.networks import MLP, Architecture
 from feller.networks.blocks.ema import EMA
@@ -29,7 +29,7 @@ from feller.networks.blocks.lora import LowRank
 from feller.networks.codebook.image_codes import Learned
 from feller.networks.codebook.image_tokenizer import Tokenizer
 from feller.networks.mlp import ResidualMLP
-from feller.sampling.sampler_config import Sampling
+from feller.sampling.sampler_config import SamplerConfig
 from feller.training.checkpoint import learner_tensors, read_counters, restore_learner
 from feller.training.loop import make_train_state
 from feller.training.optimizer import Training
@@ -38,7 +38,7 @@ from tests.safety.test_formats import DRAWN
 
 OURS = "feller.made_up"
 """Module that the made-up classes say they are of: others keep their names."""
-SINCE = present() - 1
+SINCE = current_format() - 1
 """Format in which all had other names."""
 
 
@@ -187,29 +187,29 @@ def older(content: Any) -> Any:
 
 def test_a_class_is_the_one_of_the_expected_type(table: dict[str, Any]) -> None:
     record = {"path": {"is": "Product", "parts": [{"is": "Walk", "by": 2.0}], "by": 3.0}, "region": {"is": "Product"}}
-    assert from_data(Plan, older(record)) == Plan(ProductRoute(3.0, (Steps(2.0),)), Product())
-    assert from_data(Region, older({"is": "Product", "parts": 2})) == Product(2)
+    assert from_dict(Plan, older(record)) == Plan(ProductRoute(3.0, (Steps(2.0),)), Product())
+    assert from_dict(Region, older({"is": "Product", "parts": 2})) == Product(2)
 
 
 def test_classes_that_are_told_by_their_fields(table: dict[str, Any]) -> None:
-    assert from_data(Budget, older({"of": {"law": 1.0}})) == Budget(OneShare(1.0))
-    assert from_data(Budget, older({"of": {"shares": 1.0}})) == Budget(Shares(1.0))
-    assert from_data(Budget, older({"of": None})) == Budget()
-    assert from_data(Budget, {"of": {"share": 1.0}}) == Budget(OneShare(1.0))
+    assert from_dict(Budget, older({"of": {"law": 1.0}})) == Budget(OneShare(1.0))
+    assert from_dict(Budget, older({"of": {"shares": 1.0}})) == Budget(Shares(1.0))
+    assert from_dict(Budget, older({"of": None})) == Budget()
+    assert from_dict(Budget, {"of": {"share": 1.0}}) == Budget(OneShare(1.0))
     for record in ({"of": {"law": 1.0}}, older({"of": {"none": 1.0}})):
         with pytest.raises(InputError):
-            from_data(Budget, record)
+            from_dict(Budget, record)
 
 
 def test_a_users_own_class_keeps_its_names(table: dict[str, Any]) -> None:
-    assert from_data(Route, older({"is": "Mine", "by": 2})) == Mine(2)
+    assert from_dict(Route, older({"is": "Mine", "by": 2})) == Mine(2)
 
 
 def test_a_record_of_the_present_format_is_taken_as_it_is(table: dict[str, Any]) -> None:
-    assert from_data(Plan, {"route": {"is": "Steps"}}) == Plan(Steps())
+    assert from_dict(Plan, {"route": {"is": "Steps"}}) == Plan(Steps())
     for record in ({"path": {"is": "Steps"}}, {"route": {"is": "Walk"}}, {"route": {"is": "Steps", "by": 1.0}}):
         with pytest.raises(InputError):
-            from_data(Plan, Older.of(record, present()))
+            from_dict(Plan, Older.of(record, current_format()))
 
 
 @pytest.mark.parametrize(
@@ -224,7 +224,7 @@ def test_a_record_of_the_present_format_is_taken_as_it_is(table: dict[str, Any])
 )
 def test_a_strangers_record_names_nothing_else(record: dict[str, Any], table: dict[str, Any]) -> None:
     with pytest.raises(InputError):
-        from_data(Plan, older(record))
+        from_dict(Plan, older(record))
 
 
 def test_weights_have_the_names_of_their_modules(table: dict[str, Any]) -> None:
@@ -233,19 +233,19 @@ def test_weights_have_the_names_of_their_modules(table: dict[str, Any]) -> None:
     before = names_before(net, net.state_dict())
     old = {before[name]: value + 1 for name, value in net.state_dict().items()}
     wanted = {name: value + 1 for name, value in net.state_dict().items()}
-    put(old, net)
+    load_weights(old, net)
     assert all(torch.equal(value, wanted[name]) for name, value in net.state_dict().items())
     mixed = {**old, "first.weight": old["enter.weight"]}
     del mixed["enter.weight"]
     with pytest.raises(RuntimeError):
-        put(mixed, net)
+        load_weights(mixed, net)
 
 
 @pytest.mark.parametrize("rank", [None, 2])
 def test_a_state_goes_on_under_new_names(rank: int | None, table: dict[str, Any]) -> None:
     def fresh(seed: int) -> Any:
         torch.manual_seed(seed)
-        net = Net() if rank is None else LowRank(Net(), rank, Draws(seed))
+        net = Net() if rank is None else LowRank(Net(), rank, Rng(seed))
         state = make_train_state(net, Training(steps=2))
         for weight in net.parameters():
             weight.grad = torch.ones_like(weight) if weight.requires_grad else None
@@ -288,26 +288,26 @@ def test_words_that_set_fields(words: list[str], wanted: list[str], table: dict[
     config = {"data": "a", "longest": 8}
     recipe = {"path": {"is": "Walk"}, "fields": [{"is": "Walk"}]}
     record = {"config": config, "provenance": {"fields": words}, "recipe": recipe}
-    found = brought_up("recipe.json", {"format": SINCE, **record})
+    found = migrate("recipe.json", {"format": SINCE, **record})
     assert found == {"config": {"data": "a", "max_size": 8}, "provenance": {"fields": wanted}, "recipe": recipe}
-    assert brought_up("recipe.json", {"format": present(), **record}) == record
-    assert brought_up("recipe.json", {"format": format_of(found), **found}) == found
+    assert migrate("recipe.json", {"format": current_format(), **record}) == record
+    assert migrate("recipe.json", {"format": format_of(found), **found}) == found
 
 
 def test_parts_are_found_by_their_names_of_now(table: dict[str, Any], tmp_path: pathlib.Path) -> None:
     run = Run(tmp_path)
     run.recipe.write_text(json.dumps({"format": SINCE, "recipe": {"path": {"is": "Walk"}, "parts": 1}}))
-    assert run.part_of(run.recipe, "recipe", "route") == {"is": "Walk"}
-    assert run.part_of(run.recipe, "recipe", "leaf_routes") == 1
+    assert run.read_field(run.recipe, "recipe", "route") == {"is": "Walk"}
+    assert run.read_field(run.recipe, "recipe", "leaf_routes") == 1
     with pytest.raises(InputError):
-        run.part_of(run.recipe, "recipe", "step_size")
+        run.read_field(run.recipe, "recipe", "step_size")
 
 
 def test_shards_of_an_older_sampler_go_on(table: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(table["fields"], "Sampling", {"count": "calls"})
-    now = json.loads(json.dumps(to_data(Sampling("midpoint", 4))))
+    now = json.loads(json.dumps(to_dict(SamplerConfig("midpoint", 4))))
     before = {"count" if name == "calls" else name: value for name, value in now.items()}
-    shards = SampleShards(pathlib.Path("a"), 2, 1, "{shard}.npz", {"seed": 1, "sampling": older(before)})
+    shards = ShardedSamples(pathlib.Path("a"), 2, 1, "{shard}.npz", {"seed": 1, "sampling": older(before)})
     assert _sampled_as_now(shards).settings == {"seed": 1, "sampling": now}
 
 
@@ -339,7 +339,7 @@ class Perceptron(Architecture):
     period: float | None = None
     ends: int = 0
 
-    def build(self, shape: tuple[int, ...], conditions: dict[str, int], draws: Draws) -> nn.Module:
+    def build(self, shape: tuple[int, ...], conditions: dict[str, int], draws: Rng) -> nn.Module:
         settings = MLP(self.features, self.depth, self.frequencies, self.period, self.ends)
         network = settings.build(shape, conditions, draws)
         network._modules = {"embed" if key == "enter" else key: one for key, one in network._modules.items()}
@@ -371,31 +371,31 @@ def test_a_kept_run_opens_and_goes_on_after_renames(
     run = copied(tmp_path / "r", SINCE)
     model = load_model(run)
     assert isinstance(model.description.architecture, Perceptron)
-    drawn = model.draw(3, draws=Draws(7)).values
+    drawn = model.draw(3, draws=Rng(7)).values
     torch.testing.assert_close(drawn, torch.tensor(DRAWN[SINCE]).double(), rtol=1e-4, atol=1e-5)
     assert main(["fit", "--resume", "--out", str(run.path), "--steps", "6", "--report", "none"]) == 0
     assert read_counters(run)["step"] == 6
-    for file in (run.weights, run.average, run.state):
+    for file in (run.weights, run.ema_weights, run.state):
         names = {name.removeprefix("network/").removeprefix("average/") for name in load_tensors(file)[0]}
         assert "embed.weight" in names
         assert "enter.weight" not in names
-    assert json.loads(run.model.read_text())["format"] in (SINCE, present())
-    assert load_model(run).draw(1, draws=Draws(7)).values.isfinite().all()
+    assert json.loads(run.model.read_text())["format"] in (SINCE, current_format())
+    assert load_model(run).draw(1, draws=Rng(7)).values.isfinite().all()
 
 
-@pytest.mark.parametrize("written", range(migrations.FIRST, present()))
+@pytest.mark.parametrize("written", range(migrations.OLDEST_FORMAT, current_format()))
 def test_an_export_of_an_older_run_opens(written: int, tmp_path: pathlib.Path) -> None:
     run, out = copied(tmp_path / "r", written), tmp_path / "e"
     assert main(["export", str(run.path), "--to", "huggingface", "--out", str(out)]) == 0
     assert json.loads((out / "recipe.json").read_text())["format"] == written
     assert recipe_of(Run(out)) == recipe_of(run)
-    assert load_model(Run(out)).draw(2, draws=Draws(7)).values.isfinite().all()
+    assert load_model(Run(out)).draw(2, draws=Rng(7)).values.isfinite().all()
 
 
 def test_tables_can_be_read_backwards() -> None:
     """Old names of weights are told from new ones by the names alone, so that none may take the place of each other."""
     tables = migrations.renames()
-    assert [*tables] == [*range(migrations.FIRST, present())]
+    assert [*tables] == [*range(migrations.OLDEST_FORMAT, current_format())]
     assert max(tables) >= UNSTAMPED
     for held in tables.values():
         assert held.keys() == {"classes", "fields", "attributes", "flags"}

@@ -8,20 +8,24 @@ import tracemalloc
 
 import pytest
 
-from feller import shards
+from feller import open_shards
 from feller.core.errors import InputError
-from feller.core.output_shards import MANIFEST, MOST, SampleShards, Shard, measured
+from feller.core.output_shards import MANIFEST, MAX_SAMPLES, OutputShard, ShardedSamples, size_and_hash
 
 
-def written(folder: pathlib.Path, n: int = 5, size: int = 2) -> SampleShards:
+def written(folder: pathlib.Path, n: int = 5, size: int = 2) -> ShardedSamples:
     folder.mkdir()
-    asked = SampleShards(folder, n, size, "part-{shard}.txt", {"seed": 0})
+    asked = ShardedSamples(folder, n, size, "part-{shard}.txt", {"seed": 0})
     made = []
     for number in range(len(asked)):
-        (folder / asked.file(number)).write_text(f"{number}\n")
+        (folder / asked.file_name(number)).write_text(f"{number}\n")
         rows = asked.rows(number)
-        made.append(Shard(asked.file(number), rows.start, len(rows), *measured(folder / asked.file(number))))
-    found = SampleShards(folder, n, size, asked.name, asked.settings, tuple(made))
+        made.append(
+            OutputShard(
+                asked.file_name(number), rows.start, len(rows), *size_and_hash(folder / asked.file_name(number))
+            )
+        )
+    found = ShardedSamples(folder, n, size, asked.name_pattern, asked.settings, tuple(made))
     found.write()
     return found
 
@@ -33,21 +37,21 @@ def change(folder: pathlib.Path, **changed: object) -> None:
 
 def test_one_walks_over_them(tmp_path: pathlib.Path) -> None:
     written(tmp_path / "many")
-    found = shards(tmp_path / "many")
+    found = open_shards(tmp_path / "many")
     assert [path.read_text() for path in found] == ["0\n", "1\n", "2\n"]
-    assert [(one.first, one.count) for one in found.written] == [(0, 2), (2, 2), (4, 1)]
-    assert found.finished
-    found.check()
+    assert [(one.first, one.count) for one in found.shards] == [(0, 2), (2, 2), (4, 1)]
+    assert found.is_finished
+    found.verify()
 
 
 def test_hashes_are_those_of_the_tools_that_people_have(tmp_path: pathlib.Path) -> None:
     found = written(tmp_path / "many")
-    assert found.written[0].sha256 == hashlib.sha256(b"0\n").hexdigest()
+    assert found.shards[0].sha256 == hashlib.sha256(b"0\n").hexdigest()
     (tmp_path / "folder" / "b").mkdir(parents=True)
     (tmp_path / "folder" / "b" / "1").write_bytes(b"x")
     (tmp_path / "folder" / "a").write_bytes(b"yz")
     lines = f"{hashlib.sha256(b'yz').hexdigest()}  a\n{hashlib.sha256(b'x').hexdigest()}  b/1\n"
-    assert measured(tmp_path / "folder") == (3, hashlib.sha256(lines.encode()).hexdigest())
+    assert size_and_hash(tmp_path / "folder") == (3, hashlib.sha256(lines.encode()).hexdigest())
 
 
 @pytest.mark.parametrize(
@@ -61,7 +65,7 @@ def test_a_strangers_manifest_names_nothing_outside(tmp_path: pathlib.Path, name
     written(tmp_path / "many")
     change(tmp_path / "many", name=name)
     with pytest.raises(InputError, match=r"manifest\.json"):
-        shards(tmp_path / "many")
+        open_shards(tmp_path / "many")
 
 
 @pytest.mark.parametrize("changed", [{"n": -1}, {"n": 6}, {"shard": 0}, {"n": True}, {"shards": 4}, {"settings": None}])
@@ -69,23 +73,23 @@ def test_what_does_not_hold_together_is_refused(tmp_path: pathlib.Path, changed:
     written(tmp_path / "many")
     change(tmp_path / "many", **changed)
     with pytest.raises(InputError, match="damaged"):
-        shards(tmp_path / "many")
+        open_shards(tmp_path / "many")
 
 
-@pytest.mark.parametrize("n", [10**6 + 1, 10**9, MOST, MOST + 1, 10**30])
+@pytest.mark.parametrize("n", [10**6 + 1, 10**9, MAX_SAMPLES, MAX_SAMPLES + 1, 10**30])
 def test_huge_numbers_cost_nothing(tmp_path: pathlib.Path, n: int) -> None:
     written(tmp_path / "many")
     change(tmp_path / "many", n=n, shard=1)  # with the three shards that are written
     tracemalloc.start()
     try:
         with pytest.raises(InputError, match="hold together"):
-            shards(tmp_path / "many")
+            open_shards(tmp_path / "many")
         change(tmp_path / "many", n=n, shard=1, shards=[])
-        if n <= MOST:
-            assert not shards(tmp_path / "many").finished
+        if n <= MAX_SAMPLES:
+            assert not open_shards(tmp_path / "many").is_finished
         else:
             with pytest.raises(InputError, match="hold together"):
-                shards(tmp_path / "many")
+                open_shards(tmp_path / "many")
         assert tracemalloc.get_traced_memory()[1] < 1_000_000
     finally:
         tracemalloc.stop()
@@ -93,10 +97,10 @@ def test_huge_numbers_cost_nothing(tmp_path: pathlib.Path, n: int) -> None:
 
 def test_what_is_no_file_is_not_read(tmp_path: pathlib.Path) -> None:
     found = written(tmp_path / "many")
-    (tmp_path / "many" / found.file(1)).unlink()
-    os.mkfifo(tmp_path / "many" / found.file(1))  # reading it would wait for ever
+    (tmp_path / "many" / found.file_name(1)).unlink()
+    os.mkfifo(tmp_path / "many" / found.file_name(1))  # reading it would wait for ever
     with pytest.raises(InputError, match=r"part-00001\.txt: is missing or damaged"):
-        found.check()
+        found.verify()
 
 
 def test_files_of_others_are_refused(tmp_path: pathlib.Path) -> None:
@@ -105,28 +109,28 @@ def test_files_of_others_are_refused(tmp_path: pathlib.Path) -> None:
     content["shards"][0]["file"] = "../secret"
     change(tmp_path / "many", shards=content["shards"])
     with pytest.raises(InputError, match="hold together"):
-        shards(tmp_path / "many")
+        open_shards(tmp_path / "many")
 
 
 def test_newer_manifests_are_refused(tmp_path: pathlib.Path) -> None:
     written(tmp_path / "many")
     change(tmp_path / "many", format=99)
     with pytest.raises(InputError, match="Upgrade feller"):
-        shards(tmp_path / "many")
+        open_shards(tmp_path / "many")
 
 
 def test_damage_and_what_is_not_finished_are_told(tmp_path: pathlib.Path) -> None:
     found = written(tmp_path / "many")
-    (tmp_path / "many" / found.file(1)).write_text("7\n")
+    (tmp_path / "many" / found.file_name(1)).write_text("7\n")
     with pytest.raises(InputError, match=r"part-00001\.txt: is missing or damaged"):
-        found.check()
-    (tmp_path / "many" / found.file(1)).unlink()
-    (tmp_path / "many" / found.file(1)).symlink_to(tmp_path / "many" / found.file(0))
+        found.verify()
+    (tmp_path / "many" / found.file_name(1)).unlink()
+    (tmp_path / "many" / found.file_name(1)).symlink_to(tmp_path / "many" / found.file_name(0))
     with pytest.raises(InputError, match=r"part-00001\.txt: is missing or damaged"):
-        found.check()
+        found.verify()
     change(tmp_path / "many", shards=[])
     with pytest.raises(InputError, match="not finished"):
-        shards(tmp_path / "many").check()
+        open_shards(tmp_path / "many").verify()
 
 
 @pytest.mark.parametrize(
@@ -139,31 +143,31 @@ def test_damage_and_what_is_not_finished_are_told(tmp_path: pathlib.Path) -> Non
 def test_what_a_manifest_lacks_is_told(tmp_path: pathlib.Path, content: dict[str, object], said: str) -> None:
     (tmp_path / MANIFEST).write_text(json.dumps(content))
     with pytest.raises(InputError, match=said):
-        shards(tmp_path)
+        open_shards(tmp_path)
 
 
 def test_names_have_room_for_all(tmp_path: pathlib.Path) -> None:
-    assert SampleShards(tmp_path, 250_000, 2, "{shard}", {}).file(7) == "000007"
-    assert SampleShards(tmp_path, 9, 2, "{shard}", {}).file(4) == "00004"
+    assert ShardedSamples(tmp_path, 250_000, 2, "{shard}", {}).file_name(7) == "000007"
+    assert ShardedSamples(tmp_path, 9, 2, "{shard}", {}).file_name(4) == "00004"
 
 
 @pytest.mark.parametrize(("name", "n"), [("part-{shard}.txt", 9), ("{shard}", 250_000), ("1{shard}1", 3)])
 def test_names_say_which_shard_it_is(tmp_path: pathlib.Path, name: str, n: int) -> None:
-    asked = SampleShards(tmp_path, n, 2, name, {})
+    asked = ShardedSamples(tmp_path, n, 2, name, {})
     for number in range(min(len(asked), 9)):
-        assert asked.number(asked.file(number)) == number
-        assert asked.is_alike(asked.file(number))
+        assert asked.shard_number(asked.file_name(number)) == number
+        assert asked.matches_pattern(asked.file_name(number))
     others = (
         "",
         MANIFEST,
         "lock",
         name,
-        asked.name.replace("{shard}", "7"),
-        asked.file(0) + "0",
+        asked.name_pattern.replace("{shard}", "7"),
+        asked.file_name(0) + "0",
         "part-0000\u0661.txt",
     )
-    for other in (*others, asked.file(len(asked))):
-        assert asked.number(other) is None
+    for other in (*others, asked.file_name(len(asked))):
+        assert asked.shard_number(other) is None
 
 
 def test_folders_are_told_from_files(tmp_path: pathlib.Path) -> None:
@@ -173,4 +177,4 @@ def test_folders_are_told_from_files(tmp_path: pathlib.Path) -> None:
         ("a.{shard}b", True),
         ("a-{shard}.npz", False),
     ):
-        assert SampleShards(tmp_path, 9, 2, name, {}).are_folders == are_folders
+        assert ShardedSamples(tmp_path, 9, 2, name, {}).are_folders == are_folders

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from feller.core.pytree import concatenate, leaves, length, marks_map, pad_right, spread, tree_map
+from feller.core.pytree import append_dims, broadcast_time, concatenate, leaves, masked_map, num_examples, tree_map
 
 TREE = {"a": torch.arange(3.0), "deep": {"b": torch.ones(3, 2)}}
 
@@ -22,17 +22,17 @@ def test_map_refuses_a_tree_that_lacks_a_leaf() -> None:
 
 def test_leaves_and_length() -> None:
     assert [leaf.ndim for leaf in leaves(TREE)] == [1, 2]
-    assert length(TREE) == length(torch.zeros(3)) == 3
+    assert num_examples(TREE) == num_examples(torch.zeros(3)) == 3
 
 
 def test_spread_gives_each_leaf_its_time() -> None:
     t = torch.rand(3)
-    times = spread(t, TREE)
+    times = broadcast_time(t, TREE)
     assert times["a"] is t
     assert times["deep"]["b"] is t
     own = {"a": t, "deep": {"b": torch.ones(3)}}
-    assert spread(own, TREE) is own
-    assert spread(t, torch.zeros(3)) is t
+    assert broadcast_time(own, TREE) is own
+    assert broadcast_time(t, torch.zeros(3)) is t
 
 
 def test_concatenate() -> None:
@@ -44,19 +44,19 @@ def test_concatenate() -> None:
 def test_pad_right_goes_along_the_batch() -> None:
     """A time [b] on data [b, b] must not broadcast along the second axis."""
     t = torch.arange(3.0)
-    assert (pad_right(t, torch.zeros(3, 3)) * torch.ones(3, 3))[:, 0].tolist() == [0, 1, 2]
-    assert pad_right(t, torch.zeros(3)).shape == (3,)
-    assert pad_right(torch.tensor(2.0), torch.zeros(3, 4)).shape == (1, 1)
-    assert pad_right(torch.ones(3, 2, dtype=torch.bool), torch.zeros(3, 2, 5)).shape == (3, 2, 1)
+    assert (append_dims(t, torch.zeros(3, 3)) * torch.ones(3, 3))[:, 0].tolist() == [0, 1, 2]
+    assert append_dims(t, torch.zeros(3)).shape == (3,)
+    assert append_dims(torch.tensor(2.0), torch.zeros(3, 4)).shape == (1, 1)
+    assert append_dims(torch.ones(3, 2, dtype=torch.bool), torch.zeros(3, 2, 5)).shape == (3, 2, 1)
 
 
 def test_marks_are_those_of_the_leaf_those_of_all_or_none() -> None:
     common = torch.tensor([True, False, True])
-    seen = marks_map(lambda marks, leaf: marks, common, TREE)
+    seen = masked_map(lambda marks, leaf: marks, common, TREE)
     assert seen["a"] is common
     assert seen["deep"]["b"] is common
-    seen = marks_map(lambda marks, leaf: marks, {"deep": {"b": common}}, TREE)
+    seen = masked_map(lambda marks, leaf: marks, {"deep": {"b": common}}, TREE)
     assert seen["a"] is None
     assert seen["deep"]["b"] is common
-    assert marks_map(lambda marks, leaf: marks, None, TREE)["a"] is None
-    assert marks_map(lambda marks, leaf: marks, common, torch.zeros(3)) is common
+    assert masked_map(lambda marks, leaf: marks, None, TREE)["a"] is None
+    assert masked_map(lambda marks, leaf: marks, common, torch.zeros(3)) is common

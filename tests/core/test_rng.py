@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from feller.core.rng import BLOCK, Draw, Draws, address, categorical
+from feller.core.rng import BLOCK, RandomStream, Rng, categorical, hash_seed
 from tests.oracle import F64, f64
 
 LAWS = {
@@ -25,29 +25,34 @@ def _law(request):
 
 
 def test_asking_twice_gives_the_same(law) -> None:
-    assert torch.equal(law(Draws(3).at("noise", 7), (300, 2)), law(Draws(3).at("noise", 7), (300, 2)))
+    assert torch.equal(law(Rng(3).stream("noise", 7), (300, 2)), law(Rng(3).stream("noise", 7), (300, 2)))
 
 
 def test_another_address_gives_other_numbers(law) -> None:
-    sources = [Draws(3).at("noise", 7), Draws(4).at("noise", 7), Draws(3).at("time", 7), Draws(3).at("noise", 8)]
-    sources += [Draws(3).named("part").at("noise", 7), Draws(3, first=BLOCK).at("noise", 7)]
+    sources = [
+        Rng(3).stream("noise", 7),
+        Rng(4).stream("noise", 7),
+        Rng(3).stream("time", 7),
+        Rng(3).stream("noise", 8),
+    ]
+    sources += [Rng(3).fold_in("part").stream("noise", 7), Rng(3, first_example=BLOCK).stream("noise", 7)]
     numbers = [law(draw, (8, 4)) for draw in sources]
     for i, a in enumerate(numbers):
         assert not any(torch.equal(a, b) for b in numbers[:i])
 
 
 def test_requests_are_independent_of_each_other(law) -> None:
-    draw = Draws(3).at("noise")
+    draw = Rng(3).stream("noise")
     assert not torch.equal(law(draw, (8, 4)), law(draw, (8, 4)))
 
 
 @pytest.mark.parametrize("cuts", [(0, 300), (0, 100, 300), (0, 256, 300), (0, 1, 2, 255, 257, 300)], ids=str)
 def test_batches_can_be_split_anywhere(law, cuts) -> None:
-    whole = Draws(5).at("noise")
+    whole = Rng(5).stream("noise")
     expected = [law(whole, (300, 3)), law(whole, (300, 2, 2)), law(whole, (300,))]
     parts = []
     for start, stop in itertools.pairwise(cuts):
-        draw = Draws(5, first=start).at("noise")
+        draw = Rng(5, first_example=start).stream("noise")
         parts.append([law(draw, (stop - start, 3)), law(draw, (stop - start, 2, 2)), law(draw, (stop - start,))])
     for i, request in enumerate(expected):
         assert torch.equal(request, torch.cat([part[i] for part in parts]))
@@ -55,15 +60,15 @@ def test_batches_can_be_split_anywhere(law, cuts) -> None:
 
 def test_padding_moves_no_number(law) -> None:
     """Neither of this request nor of the next."""
-    short, long = Draws(5).at("noise"), Draws(5).at("noise")
+    short, long = Rng(5).stream("noise"), Rng(5).stream("noise")
     assert torch.equal(law(short, (300, 5, 2)), law(long, (300, 9, 2))[:, :5])
     assert torch.equal(law(short, (300, 4)), law(long, (300, 4)))
 
 
 def test_a_branch_moves_nothing_however_much_it_draws() -> None:
-    idle, busy = Draws(5).at("noise"), Draws(5).at("noise")
-    idle.branch()
-    branch = busy.branch()
+    idle, busy = Rng(5).stream("noise"), Rng(5).stream("noise")
+    idle.fork()
+    branch = busy.fork()
     first, second = branch.normal((4,)), branch.normal((4,))
     following = idle.normal((4,))
     assert torch.equal(following, busy.normal((4,)))
@@ -71,25 +76,25 @@ def test_a_branch_moves_nothing_however_much_it_draws() -> None:
 
 
 def test_shared_numbers_are_the_same_for_all_ranks() -> None:
-    a, b = (Draws(0, first=first, total=512).at("x").shared() for first in (0, 256))
+    a, b = (Rng(0, first_example=first, global_batch_size=512).stream("x").shared_generator() for first in (0, 256))
     assert torch.equal(torch.rand(3, generator=a), torch.rand(3, generator=b))
 
 
 def test_drawing_leaves_torchs_generator_alone(law) -> None:
     before = torch.get_rng_state()
-    law(Draws(0).at("x"), (10, 2))
-    Draws(0).at("x").shared()
+    law(Rng(0).stream("x"), (10, 2))
+    Rng(0).stream("x").shared_generator()
     assert torch.equal(before, torch.get_rng_state())
 
 
 def test_nothing_is_made_before_something_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "Generator", None)
-    Draws(0).at("x").branch()
+    Rng(0).stream("x").fork()
 
 
 def test_normal_numbers_have_their_moments() -> None:
     """Mean, variance, fourth moment and correlation of neighbours, 2e5 numbers; false alarm 6e-7 for each of 4."""
-    z = Draws(11).at("noise").normal((50_000, 4), F64)
+    z = Rng(11).stream("noise").normal((50_000, 4), F64)
     n = z.numel()
     assert abs(z.mean().item()) < 5 / math.sqrt(n)
     assert abs(z.var().item() - 1) < 5 * math.sqrt(2 / n)
@@ -100,7 +105,7 @@ def test_normal_numbers_have_their_moments() -> None:
 def test_uniform_numbers_are_uniform() -> None:
     """Largest deviation of the distribution function, 1e5 numbers; false alarm 1e-6 (Dvoretzky, Kiefer, Wolfowitz)."""
     for dtype in (torch.float32, F64):
-        u = Draws(12).at("noise").uniform((100_000,), dtype).double().sort().values
+        u = Rng(12).stream("noise").uniform((100_000,), dtype).double().sort().values
         n = len(u)
         grid = torch.arange(n, dtype=F64) / n
         assert (u - grid).abs().max() < math.sqrt(math.log(2 / 1e-6) / (2 * n)) + 1 / n
@@ -110,25 +115,25 @@ def test_uniform_numbers_are_uniform() -> None:
 
 def test_integers_cover_their_range() -> None:
     """7 values, 7e4 draws, chi square with 6 degrees: above 40 once in 2e6."""
-    counts = Draws(13).at("noise").integers(7, (70_000,)).bincount(minlength=7).double()
+    counts = Rng(13).stream("noise").randint(7, (70_000,)).bincount(minlength=7).double()
     assert len(counts) == 7
     assert ((counts - 1e4) ** 2 / 1e4).sum() < 40
 
 
 def test_purposes_and_steps_are_uncorrelated() -> None:
     """Largest correlation among 40 streams of 20,000; each exceeds 6 / sqrt(n) with chance 2e-9: false alarm 2e-6."""
-    draws = Draws(14)
-    streams = [draws.at(purpose, step).normal((20_000,)) for purpose in ("noise", "path") for step in range(10)]
-    streams += [draws.named("leaf", i).at("noise").normal((20_000,)) for i in range(10)]
-    streams += [Draws(i).at("noise").normal((20_000,)) for i in range(10)]
+    draws = Rng(14)
+    streams = [draws.stream(purpose, step).normal((20_000,)) for purpose in ("noise", "path") for step in range(10)]
+    streams += [draws.fold_in("leaf", i).stream("noise").normal((20_000,)) for i in range(10)]
+    streams += [Rng(i).stream("noise").normal((20_000,)) for i in range(10)]
     correlation = torch.corrcoef(torch.stack(streams)) - torch.eye(40)
     assert correlation.abs().max() < 6 / math.sqrt(20_000)
 
 
 def test_address_is_a_hash() -> None:
     """A fixed value: a change would move the samples of every recorded seed."""
-    assert address(0, "simulate", 0, 0, 0) == 64371136767929886
-    assert 0 <= address("x") < 2**56
+    assert hash_seed(0, "simulate", 0, 0, 0) == 64371136767929886
+    assert 0 <= hash_seed("x") < 2**56
 
 
 def test_categorical_inverts_the_distribution_function() -> None:
@@ -153,27 +158,27 @@ def test_a_symbol_of_probability_1e_12_can_be_drawn() -> None:
     assert categorical(weights, f64(1 - 0.5e-12)).item() == 1
     assert categorical(weights, f64(1 - 2e-12)).item() == 0
     assert categorical(weights.float(), f64(1 - 0.5e-12)).item() == 1  # the weights may come in float32
-    finest = Draws(0).at("x").uniform((10_000,), F64)
+    finest = Rng(0).stream("x").uniform((10_000,), F64)
     assert (finest * 2**24 % 1 != 0).any()  # our uniforms have digits below float32's grid
 
 
 def test_a_drawn_categorical_has_its_law() -> None:
     """50,000 draws, chi square with 3 degrees: above 33 once in 3e6."""
     weights = f64(0.5, 0.3, 0.15, 0.05)
-    counts = categorical(weights, Draws(2).at("x").uniform((50_000,), F64)).bincount(minlength=4)
+    counts = categorical(weights, Rng(2).stream("x").uniform((50_000,), F64)).bincount(minlength=4)
     assert ((counts - 5e4 * weights) ** 2 / (5e4 * weights)).sum() < 33
 
 
 def test_draws_carry_their_place() -> None:
-    draw = Draws(1, first=3, total=9).named("a").at("b", 2)
-    assert isinstance(draw, Draw)
-    assert (draw.first, draw.total) == (3, 9)
+    draw = Rng(1, first_example=3, global_batch_size=9).fold_in("a").stream("b", 2)
+    assert isinstance(draw, RandomStream)
+    assert (draw.first_example, draw.global_batch_size) == (3, 9)
 
 
 @pytest.mark.parametrize("chance", [0.0, 1e-4, 0.013, 0.1, 0.5, 1.0])
 def test_coins_have_their_chance_and_are_independent(chance: float) -> None:
     """Share of heads, and of heads after heads, in 512 x 1,000 coins; five deviations, false alarm 6e-7 each."""
-    heads = Draws(0).at("coins").coins(chance, (512, 1000))
+    heads = Rng(0).stream("coins").bernoulli(chance, (512, 1000))
     pairs = heads[:, 1:] & heads[:, :-1]
     for seen, expected in ((heads, chance), (pairs, chance**2), (heads[:, -1:], chance), (heads[:, :1], chance)):
         n = seen.numel()
@@ -183,15 +188,15 @@ def test_coins_have_their_chance_and_are_independent(chance: float) -> None:
 def test_coins_are_addressed() -> None:
     """Neither the batch nor padding of the second axis moves one, and others find the next request where it was."""
     for chance in (0.001, 0.09, 0.4):
-        whole = Draws(0).at("coins").coins(chance, (300, 200))
+        whole = Rng(0).stream("coins").bernoulli(chance, (300, 200))
         for first, last in ((0, 7), (250, 300)):
-            part = Draws(0, first).at("coins").coins(chance, (last - first, 200))
+            part = Rng(0, first).stream("coins").bernoulli(chance, (last - first, 200))
             assert torch.equal(part, whole[first:last])
         for n in (3, 40, 150):
-            assert torch.equal(Draws(0).at("coins").coins(chance, (300, n)), whole[:, :n])
+            assert torch.equal(Rng(0).stream("coins").bernoulli(chance, (300, n)), whole[:, :n])
     following = []
     for chance in (0.02, 0.4):
-        draw = Draws(0).at("coins")
-        draw.coins(chance, (3, 200))
+        draw = Rng(0).stream("coins")
+        draw.bernoulli(chance, (3, 200))
         following.append(draw.uniform((3,)))
     assert torch.equal(*following)

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from feller.core.errors import InputError, nearest
-from feller.core.output_shards import shards
+from feller.core.errors import InputError, did_you_mean
+from feller.core.output_shards import open_shards
 from feller.core.run_folder import Run
-from feller.core.serialization import FUNCTIONS, from_data, read_json, replace_file, to_data, write_json
+from feller.core.serialization import USER_FUNCTIONS, from_dict, read_json, replace_file, to_dict, write_json
 from feller.paths import Path
-from feller.paths.schedules import Formula, Linear, Polynomial, Schedule
-from feller.paths.time_distributions import LogitNormal, Shifted, TimeLaw, Until
+from feller.paths.schedules import CustomSchedule, Linear, Polynomial, Schedule
+from feller.paths.time_distributions import LogitNormal, Rescaled, Shifted, TimeDistribution
 from feller.sampling import DormandPrince, Solver
 from feller.spaces import Space, Tokens
 from feller.training.couplings import Coupling
@@ -26,7 +26,7 @@ from tests.properties.examples import BASES, Case, cases, recordable
 class Settings:
     """A recipe as recipes are: plain fields, kinds inside kinds, containers of both."""
 
-    law: TimeLaw
+    law: TimeDistribution
     paths: dict[str, Path] = field(default_factory=dict)
     grid: tuple[float, ...] = ()
     name: str | None = None
@@ -36,24 +36,24 @@ class Settings:
 
 @pytest.mark.parametrize("case", [case for base in BASES for case in cases(base) if recordable(case.values[0].kind)])
 def test_every_kind_comes_back(case: Case) -> None:
-    data = json.loads(json.dumps(to_data(case.kind)))
+    data = json.loads(json.dumps(to_dict(case.kind)))
     base = next(base for base in BASES if isinstance(case.kind, base))
     assert data["is"] == type(case.kind).__name__
-    assert from_data(base, data) == case.kind
+    assert from_dict(base, data) == case.kind
 
 
 def test_a_recipe_comes_back() -> None:
-    from feller.paths import Affine, Mixture, Product
+    from feller.paths import Affine, Mixture, ProductPath
 
     settings = Settings(
-        Until(0.9, Shifted(2.0, LogitNormal())), {"a": Product({"b": Mixture()}), "c": Affine()}, (0.0, 1.0)
+        Rescaled(0.9, Shifted(2.0, LogitNormal())), {"a": ProductPath({"b": Mixture()}), "c": Affine()}, (0.0, 1.0)
     )
-    assert from_data(Settings, json.loads(json.dumps(to_data(settings)))) == settings
+    assert from_dict(Settings, json.loads(json.dumps(to_dict(settings)))) == settings
 
 
 def test_defaults_may_be_left_out() -> None:
-    assert from_data(Settings, {"law": {"is": "Uniform"}}).steps == 3
-    assert from_data(Schedule, {"is": "Polynomial"}) == Polynomial()
+    assert from_dict(Settings, {"law": {"is": "Uniform"}}).steps == 3
+    assert from_dict(Schedule, {"is": "Polynomial"}) == Polynomial()
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_defaults_may_be_left_out() -> None:
 )
 def test_a_wrong_record_is_an_input_error(base: type, data: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        from_data(base, data)
+        from_dict(base, data)
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class Kept:
 @pytest.mark.parametrize("value", [{"steps": -1}, {"nothing": 1}, 7, [1]])
 def test_what_is_none_of_several_records_names_them(value: Any) -> None:
     with pytest.raises(InputError, match="Settings or Case"):
-        from_data(Kept, {"one": value})
+        from_dict(Kept, {"one": value})
 
 
 def test_nothing_of_the_writer_is_executed() -> None:
@@ -115,7 +115,7 @@ def test_nothing_of_the_writer_is_executed() -> None:
         "Thread",
     ):
         with refuses(InputError, argument="Schedule"):
-            from_data(Schedule, {"is": name, "target": "x"})
+            from_dict(Schedule, {"is": name, "target": "x"})
     assert threading.active_count() < 50
 
 
@@ -124,25 +124,25 @@ def double(t: Any) -> Any:
 
 
 def test_functions_are_recorded_by_name_and_found_only_where_the_caller_put_them(monkeypatch) -> None:
-    data = json.loads(json.dumps(to_data(Formula(double, double))))
+    data = json.loads(json.dumps(to_dict(CustomSchedule(double, double))))
     assert data == {"is": "Formula", "alpha": "double", "sigma": "double"}
     with pytest.raises(InputError, match="--code"):
-        from_data(Schedule, data)
-    monkeypatch.setitem(FUNCTIONS, "double", double)
-    assert from_data(Schedule, data) == Formula(double, double)
+        from_dict(Schedule, data)
+    monkeypatch.setitem(USER_FUNCTIONS, "double", double)
+    assert from_dict(Schedule, data) == CustomSchedule(double, double)
     with pytest.raises(InputError, match="top level"):
-        to_data(Formula(lambda t: t, lambda t: 1 - t))
+        to_dict(CustomSchedule(lambda t: t, lambda t: 1 - t))
 
 
 def test_whole_numbers_serve_as_floats() -> None:
-    back = from_data(Schedule, {"is": "Polynomial", "n": 3})
+    back = from_dict(Schedule, {"is": "Polynomial", "n": 3})
     assert isinstance(back.n, float)
 
 
 def test_kinds_are_told_apart_by_their_class_name_alone() -> None:
-    assert to_data(Linear()) == {"is": "Linear"}
-    assert to_data(Tokens(5))["source"] == {"is": "UniformSource"}
-    assert to_data(DormandPrince())["valid"] is None
+    assert to_dict(Linear()) == {"is": "Linear"}
+    assert to_dict(Tokens(5))["source"] == {"is": "UniformSource"}
+    assert to_dict(DormandPrince())["valid"] is None
 
 
 def test_json_files(tmp_path: pathlib.Path) -> None:
@@ -177,9 +177,9 @@ def test_a_field_of_one_kind_comes_back() -> None:
     from feller.data.modality import Modality
 
     modality = Labelled(Images(8, 8, 1, 16, ("a", "b")))
-    assert from_data(Modality, to_data(modality)) == modality
+    assert from_dict(Modality, to_dict(modality)) == modality
     with pytest.raises(InputError, match=r"Images: expected one of .*; found 'Points'"):
-        from_data(Modality, {"is": "Labelled", "pictures": {"is": "Points"}})
+        from_dict(Modality, {"is": "Labelled", "pictures": {"is": "Points"}})
 
 
 @pytest.mark.parametrize(
@@ -199,7 +199,7 @@ def test_a_field_of_one_kind_comes_back() -> None:
     ],
 )
 def test_wrong_names_are_answered_by_right_ones(name: str, names: list[str], told: str) -> None:
-    assert nearest(name, names) == told
+    assert did_you_mean(name, names) == told
 
 
 def test_only_who_reads_a_file_of_a_run_speaks_of_runs(tmp_path: pathlib.Path) -> None:
@@ -208,7 +208,7 @@ def test_only_who_reads_a_file_of_a_run_speaks_of_runs(tmp_path: pathlib.Path) -
     with pytest.raises(InputError, match=r"found none\. If a run is not whole, copy all of it"):
         Run(tmp_path).read_record(tmp_path / "recipe.json")
     with pytest.raises(InputError, match=r"found none\. Name the folder that `feller sample --shard` wrote"):
-        shards(tmp_path)
+        open_shards(tmp_path)
 
 
 def test_names_of_files_that_are_no_letters_stay(tmp_path: pathlib.Path) -> None:

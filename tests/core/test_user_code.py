@@ -14,11 +14,11 @@ from feller.app.cli import main
 from feller.control.bridges.costs.custom_cost import Function
 from feller.control.rewards.named_rewards import code
 from feller.core.errors import InputError, UsageError
-from feller.core.serialization import FUNCTIONS, from_data
-from feller.core.user_code import blamed, choose_code, fingerprint, load_code, load_file, load_function, place_of
+from feller.core.serialization import USER_FUNCTIONS, from_dict
+from feller.core.user_code import choose_code, fingerprint, import_path, load_code, load_file, load_function, user_frame
 from feller.models.families.path_process import PathProcess
 from feller.sampling import Euler, Solver
-from feller.sampling.solvers.solver import clock
+from feller.sampling.solvers.solver import expand_time
 
 MINE = """
 from dataclasses import dataclass
@@ -205,20 +205,20 @@ def test_a_cost_that_returns_no_numbers_is_told_by_its_file() -> None:
 class Half(Solver):
     """Euler's rule, at half the speed."""
 
-    def step(self, process, x, t, s, draw):
-        return x + (s - t) / 2 * process(x, clock(x, t)).velocity
+    def step(self, process, x, t, s, rng):
+        return x + (s - t) / 2 * process(x, expand_time(x, t)).velocity
 
 
 def test_a_model_follows_a_solver_of_ones_own() -> None:
     model = feller.Model(lambda x, t: torch.ones_like(x), data=(2,))
-    euler = feller.Sampling("euler", calls=4)
+    euler = feller.SamplerConfig("euler", nfe=4)
     start = model.sample(3, sampling=euler).numpy() - 1
     assert abs(model.sample(3, sampling=euler, solver=Half()).numpy() - start - 0.5).max() < 1e-6
 
 
 def test_samples_that_run_away_name_ones_own_path() -> None:
     load_file(write("away.py", Straight="Away", **{"velocity=prediction": "velocity=prediction / 0"}))
-    kind = FUNCTIONS["Away"]
+    kind = USER_FUNCTIONS["Away"]
     model = feller.Model(lambda x, t: torch.ones_like(x), data=(2,))
     gone = feller.Model.of(replace(model.description, family=PathProcess(kind())), model.network)
     with pytest.raises(InputError, match=r"or the process of Away \(away\.py\), which is code of yours"):
@@ -241,10 +241,10 @@ def test_where_it_calls_us_both_places_are_named() -> None:
     pathlib.Path("calls.py").write_text("import feller\n\n\ndef asks():\n    feller.linear_grid(0)\n")
     with pytest.raises(ValueError, match="at least one step") as wrong:
         load_function("calls.py:asks")()
-    told = blamed(wrong.value) or ""
+    told = user_frame(wrong.value) or ""
     assert told.startswith("calls.py line 5, in asks: ValueError: ")
     assert "(in feller.paths.time_distributions line " in told
-    assert blamed(KeyError("nowhere")) is None
+    assert user_frame(KeyError("nowhere")) is None
 
 
 def test_a_file_that_does_not_run_is_told_by_its_line() -> None:
@@ -277,7 +277,7 @@ def test_a_function_without_a_file_is_refused_in_words() -> None:
     with pytest.raises(UsageError, match=r'say recipe="mine\.py:'):
         feller.fit("example:moons", recipe=lambda data, size: None)
     with pytest.raises(UsageError, match="at the top level of a file"):
-        place_of(feller.Rng(0).at, "recipe")
+        import_path(feller.Rng(0).at, "recipe")
 
 
 def test_a_run_of_own_code_says_how_to_open_it(here) -> None:
@@ -330,8 +330,11 @@ def test_an_import_that_never_was_is_told_without_a_guess(tmp_path: pathlib.Path
     ("written", "wanted"),
     [
         ("from feller.data import Text, Characters", "feller.data.text.modality:Text"),
-        ("from feller.tokens.generate import Way", "feller.sampling.autoregressive.document_decode:Way"),
-        ("from feller.tokens.guides import Guided", "feller.sampling.autoregressive.token_guidance:Guided"),
+        ("from feller.tokens.generate import Way", "feller.sampling.autoregressive.document_decoding:SamplingSpec"),
+        (
+            "from feller.tokens.guides import Guided",
+            "feller.sampling.autoregressive.token_guidance:ClassifierFreeGuidance",
+        ),
         ("from feller.control.restore import Source", "feller.control.inverse.d_flow_restoration:Source"),
         ("import feller.objective", "feller.training.objective"),
         ("from feller import objective", "feller.training.objective"),
@@ -381,13 +384,13 @@ def test_of_two_files_with_one_name_the_one_that_is_named_counts(tmp_path) -> No
     record = {"is": "Twofold"}
     for file, factor in ((one, 3.0), (other, 5.0), (one, 3.0)):
         load_file(pathlib.Path(file))
-        assert from_data(Solver, record).factor == factor
-        assert FUNCTIONS["twice"](1) == factor
+        assert from_dict(Solver, record).factor == factor
+        assert USER_FUNCTIONS["twice"](1) == factor
     run, named = tmp_path / "run", tmp_path / "named"
     load_code(other, named)
     for folder, factor in ((run, 3.0), (named, 5.0), (run, 3.0)):
         choose_code(folder, fingerprint(pathlib.Path(one)))
-        assert from_data(Solver, record).factor == factor
+        assert from_dict(Solver, record).factor == factor
 
 
 def test_a_name_of_two_files_of_which_none_is_named_is_refused(monkeypatch) -> None:
@@ -396,6 +399,6 @@ def test_a_name_of_two_files_of_which_none_is_named_is_refused(monkeypatch) -> N
         load_file(pathlib.Path(solver_file(file, factor)))
     monkeypatch.setattr("feller.core.serialization.CHOSEN", [])
     with pytest.raises(InputError) as error:
-        from_data(Solver, {"is": "Twofold"})
+        from_dict(Solver, {"is": "Twofold"})
     assert error.value.argument == "Twofold"
-    assert from_data(Solver, {"is": "Euler"}) == Euler()
+    assert from_dict(Solver, {"is": "Euler"}) == Euler()

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from feller.core.errors import InputError, UsageError
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.data.batches import Ahead, batches, split
 from feller.data.loading.raw import FoundRows
 from feller.data.modality import Dataset
@@ -30,7 +30,7 @@ def numbered(n: int) -> Dataset:
 @given(st.integers(1, 40), st.integers(1, 90), st.integers(0, 5))
 def test_every_example_once_an_epoch(n: int, size: int, seed: int) -> None:
     data = numbered(n)
-    batch = batches(data, size, Draws(seed))
+    batch = batches(data, size, Rng(seed))
     steps = -(-3 * n // size)
     got = [batch(step, slice(0, size)) for step in range(steps)]
     assert all(len(piece["x_1"]) == size for piece in got)
@@ -45,24 +45,27 @@ def test_every_example_once_an_epoch(n: int, size: int, seed: int) -> None:
 @given(st.integers(1, 40), st.integers(1, 60), st.integers(1, 5), st.integers(0, 20))
 def test_processes_share_the_batch_of_one(n: int, size: int, ranks: int, step: int) -> None:
     data = numbered(n)
-    alone = batches(data, size, Draws(0))(step, slice(0, size))
+    alone = batches(data, size, Rng(0))(step, slice(0, size))
     cuts = [size * rank // ranks for rank in range(ranks + 1)]
-    parts = [batches(data, size, Draws(0, first=a, total=size))(step, slice(a, b)) for a, b in pairwise(cuts)]
+    parts = [
+        batches(data, size, Rng(0, first_example=a, global_batch_size=size))(step, slice(a, b))
+        for a, b in pairwise(cuts)
+    ]
     assert torch.equal(torch.cat([part["x_1"] for part in parts]), alone["x_1"])
     assert torch.equal(torch.cat([part["given"]["label"] for part in parts]), alone["given"]["label"])
-    strided = batches(data, size, Draws(0))(step, slice(1, None, 2))
+    strided = batches(data, size, Rng(0))(step, slice(1, None, 2))
     assert torch.equal(strided["given"]["label"], alone["given"]["label"][1::2])
 
 
 def test_steps_can_be_asked_in_any_order() -> None:
-    batch = batches(numbered(7), 3, Draws(1))
+    batch = batches(numbered(7), 3, Rng(1))
     forward = [batch(step, slice(0, 3))["given"]["label"].tolist() for step in range(9)]
     assert [batch(step, slice(0, 3))["given"]["label"].tolist() for step in reversed(range(9))] == forward[::-1]
 
 
 def test_epochs_and_seeds_have_their_own_order() -> None:
     orders = {
-        tuple(batches(numbered(50), 50, Draws(seed))(step, slice(0, 50))["given"]["label"].tolist())
+        tuple(batches(numbered(50), 50, Rng(seed))(step, slice(0, 50))["given"]["label"].tolist())
         for seed in (0, 1)
         for step in (0, 1)
     }
@@ -71,17 +74,17 @@ def test_epochs_and_seeds_have_their_own_order() -> None:
 
 def test_large_data_are_encoded_by_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     data = numbered(20)
-    whole = batches(data, 8, Draws(0))(3, slice(2, 7))
+    whole = batches(data, 8, Rng(0))(3, slice(2, 7))
     monkeypatch.setattr(sys.modules["feller.data.batches"], "MEMORY", 10)
-    assert torch.equal(batches(data, 8, Draws(0))(3, slice(2, 7))["x_1"], whole["x_1"])
+    assert torch.equal(batches(data, 8, Rng(0))(3, slice(2, 7))["x_1"], whole["x_1"])
 
 
 def test_nothing_to_cut_is_refused() -> None:
     data = numbered(3)
     with refuses(InputError, found="none"):
-        batches(data.subset(torch.tensor([], dtype=torch.long)), 2, Draws(0))
+        batches(data.subset(torch.tensor([], dtype=torch.long)), 2, Rng(0))
     with refuses(UsageError, argument="size", found="0"):
-        batches(data, 0, Draws(0))
+        batches(data, 0, Rng(0))
 
 
 @FAST
@@ -89,7 +92,7 @@ def test_nothing_to_cut_is_refused() -> None:
 def test_like_lengths_come_together_and_every_example_once_an_epoch(n: int, size: int, seed: int) -> None:
     data = numbered(n)
     lengths = torch.randint(1, 100, (n,), generator=torch.Generator().manual_seed(seed))
-    batch = batches(data, size, Draws(seed), lengths)
+    batch = batches(data, size, Rng(seed), lengths)
     got = [batch(step, slice(0, size))["given"]["label"] for step in range(-(-3 * n // size))]
     order = torch.cat(got)
     for epoch in range(3):
@@ -101,12 +104,12 @@ def test_padding_is_saved_where_like_lengths_come_together() -> None:
     lengths = torch.randint(1, 100, (n,), generator=torch.Generator().manual_seed(0))
 
     def width(alike: torch.Tensor | None) -> float:
-        batch = batches(numbered(n), size, Draws(0), alike)
+        batch = batches(numbered(n), size, Rng(0), alike)
         rows = [lengths[batch(step, slice(0, size))["given"]["label"]].max() for step in range(n // size)]
         return torch.stack(rows).double().mean().item()
 
     assert width(lengths) < 60 < 85 < width(None)
-    batch = batches(numbered(n + 3), size, Draws(0), torch.cat([lengths, lengths[:3]]))
+    batch = batches(numbered(n + 3), size, Rng(0), torch.cat([lengths, lengths[:3]]))
     whole = torch.cat([lengths, lengths[:3]])
     later = [whole[batch(step, slice(0, size))["given"]["label"]].max() for step in range(90, 160)]
     assert torch.stack(later).double().mean() < 62  # also where an epoch begins inside a batch
@@ -152,7 +155,7 @@ def labelled(labels: list[int]) -> Dataset:
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=120), st.floats(0, 0.5), st.integers(0, 3))
 def test_parts_are_whole_and_stratified(labels: list[int], share: float, seed: int) -> None:
     data, n = labelled(labels), len(labels)
-    train, aside = split(data, share, Draws(seed))
+    train, aside = split(data, share, Rng(seed))
     assert sorted(train.values[:, 0].tolist() + aside.values[:, 0].tolist()) == list(range(n))
     assert len(aside) == (0 if n < 10 or share == 0 else max(1, round(share * n)))
     for part in (train, aside):
@@ -167,14 +170,14 @@ def test_parts_are_whole_and_stratified(labels: list[int], share: float, seed: i
 
 def test_same_seed_same_parts() -> None:
     data = points(FoundRows(np.arange(100.0)[:, None]))
-    first, again, other = (split(data, 0.2, Draws(seed))[1].values for seed in (1, 1, 2))
+    first, again, other = (split(data, 0.2, Rng(seed))[1].values for seed in (1, 1, 2))
     torch.rand(3)  # what others draw does not matter
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
 
 
 def test_the_only_example_of_a_class_is_trained_on() -> None:
-    train, aside = split(labelled([0] * 50 + [1]), 0.2, Draws(0))
+    train, aside = split(labelled([0] * 50 + [1]), 0.2, Rng(0))
     assert 1 in train.given["label"]
     assert len(aside) == 10
 
@@ -182,4 +185,4 @@ def test_the_only_example_of_a_class_is_trained_on() -> None:
 @pytest.mark.parametrize("share", [-0.1, 1.0, float("nan")])
 def test_shares_out_of_range(share: float) -> None:
     with refuses(UsageError, argument="share"):
-        split(labelled([0] * 20), share, Draws(0))
+        split(labelled([0] * 20), share, Rng(0))

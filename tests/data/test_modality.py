@@ -17,9 +17,9 @@ from feller.spaces import Space
 
 FIND = """
 import feller.models.model
-from feller.core.serialization import _kinds
+from feller.core.serialization import _subclasses
 from {base.__module__} import {base.__name__} as base
-print(*(kind.__name__ for kind in _kinds(base)))
+print(*(kind.__name__ for kind in _subclasses(base)))
 """
 
 

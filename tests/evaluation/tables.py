@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 
 COUNTS = (2, 5, 3, 2)
 ORDERED = (False, True, False, False)
@@ -12,14 +12,14 @@ ORDERED = (False, True, False, False)
 
 def people(seed: int, n: int) -> Int64[Tensor, "n 4"]:
     """Draw rows: a coin, a number that leans with it, a kind apart, and an answer that mostly follows the number."""
-    draws = Draws(seed)
-    coin = draws.at("coin").integers(2, (n,))
-    number = (draws.at("number").integers(4, (n,)) + coin).clamp(max=4)
-    kind = draws.at("kind").integers(3, (n,))
-    flip = draws.at("flip").uniform((n,)) < 0.1
+    draws = Rng(seed)
+    coin = draws.stream("coin").randint(2, (n,))
+    number = (draws.stream("number").randint(4, (n,)) + coin).clamp(max=4)
+    kind = draws.stream("kind").randint(3, (n,))
+    flip = draws.stream("flip").uniform((n,)) < 0.1
     return torch.stack([coin, number, kind, ((number >= 3) ^ flip).long()], 1)
 
 
 def any_codes(seed: int, n: int, counts: tuple[int, ...]) -> Int64[Tensor, "n k"]:
     """Draw codes that know nothing of each other."""
-    return torch.stack([Draws(seed).at("codes", j).integers(count, (n,)) for j, count in enumerate(counts)], 1)
+    return torch.stack([Rng(seed).stream("codes", j).randint(count, (n,)) for j, count in enumerate(counts)], 1)

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.data.modality import Dataset
 from feller.data.proteins.backbones import Backbones
 from feller.data.proteins.frames import PLACES
@@ -48,7 +48,7 @@ def test_table_of_torsions() -> None:
 
 
 def test_real_chains_are_as_good_as_real() -> None:
-    numbers = backbones_quality(REAL, REAL, REAL.subset(torch.arange(0)), Draws(0))
+    numbers = backbones_quality(REAL, REAL, REAL.subset(torch.arange(0)), Rng(0))
     assert numbers.keys() <= KNOWN
     for name in numbers:
         if not name.endswith("_floor"):
@@ -68,17 +68,17 @@ def test_odd_torsions_are_counted_where_both_are_known() -> None:
     phi, psi = ([HELIX[i] * DEGREE] * 20 for i in (0, 1))
     phi[7], psi[7] = (angle * DEGREE for angle in ODD)
     phi[0], psi[19] = 1.0, 1.0  # unknown in a chain
-    numbers = backbones_quality(dataset(chain(phi, psi)[0]), REAL, REAL, Draws(0))
+    numbers = backbones_quality(dataset(chain(phi, psi)[0]), REAL, REAL, Rng(0))
     assert numbers["ramachandran_favoured"] == pytest.approx(17 / 18)
 
 
 def test_long_bonds_and_cis_bonds_are_seen() -> None:
     stretched = regular(STRAND, 20)
     stretched[10:] += 0.2 * torch.nn.functional.normalize(stretched[10, 0] - stretched[9, 2], dim=0)
-    numbers = backbones_quality(dataset(stretched), REAL, REAL, Draws(0))
+    numbers = backbones_quality(dataset(stretched), REAL, REAL, Rng(0))
     assert numbers["bond_share"] == pytest.approx(18 / 19)
     assert numbers["bond_length"] - 1.329 == pytest.approx(0.2 / 19, abs=0.005)
-    cis = backbones_quality(dataset(regular(STRAND, 20, omega=5)), REAL, REAL, Draws(0))
+    cis = backbones_quality(dataset(regular(STRAND, 20, omega=5)), REAL, REAL, Rng(0))
     assert cis["trans_share"] == 0
     assert cis["ca_distance"] == pytest.approx(2.78, abs=0.02)
 
@@ -86,7 +86,7 @@ def test_long_bonds_and_cis_bonds_are_seen() -> None:
 def test_bent_angles_are_seen() -> None:
     bent = regular(STRAND, 20)
     bent[:, 2] += 0.3 * torch.nn.functional.normalize(bent[:, 2] - bent[:, 0], dim=1)  # opens N-CA-C
-    numbers = backbones_quality(dataset(bent), REAL, REAL, Draws(0))
+    numbers = backbones_quality(dataset(bent), REAL, REAL, Rng(0))
     assert numbers["angle_off"] > 3
     assert numbers["angle_share"] < 0.9
 
@@ -95,14 +95,14 @@ def test_clashes_and_size() -> None:
     wound = chain([-90 * DEGREE] * 30, [0.0] * 30)[0]
     crossed = wound.clone()
     crossed[25] = wound[5] + 1.0
-    numbers = backbones_quality(dataset(wound, crossed), REAL, REAL, Draws(0))
+    numbers = backbones_quality(dataset(wound, crossed), REAL, REAL, Rng(0))
     assert numbers["clash_share"] == 0.5
     large = dataset(*(2 * row[mask] for row, mask in zip(REAL.values, REAL.given["valid"], strict=True)))
-    assert backbones_quality(large, REAL, REAL, Draws(0))["radius_ratio"] == pytest.approx(2)
+    assert backbones_quality(large, REAL, REAL, Rng(0))["radius_ratio"] == pytest.approx(2)
 
 
 def test_random_torsions_are_mostly_not_favoured() -> None:
     """16 % of 28 x 40 residues, within 5 standard deviations: a false alarm has a chance below 1e-6."""
     chains = [chain(torsions(30, i), torsions(30, 100 + i))[0] for i in range(40)]
-    share = backbones_quality(dataset(*chains), REAL, REAL, Draws(0))["ramachandran_favoured"]
+    share = backbones_quality(dataset(*chains), REAL, REAL, Rng(0))["ramachandran_favoured"]
     assert abs(share - 0.163) < 5 * math.sqrt(0.163 * 0.837 / (28 * 40))

@@ -10,7 +10,7 @@ from feller.control.bridges.costs import Cost, Function, Zero
 from feller.control.bridges.costs.congestion import Congestion, Entropy
 from feller.control.bridges.costs.obstacles import Disc, Indicator
 from feller.control.bridges.population import Crowd
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.evaluation.bridge import Along, along, arrival, feasibility
 from feller.evaluation.two_sample import wasserstein
 from tests.evaluation.known import KNOWN
@@ -44,7 +44,7 @@ def bridge_of_normal_laws(n: int) -> tuple[Tensor, Tensor]:
 def test_the_objective_of_the_best_bridge_between_normal_laws() -> None:
     """Reference: 3.546264 = 2.269706 + 1.276558."""
     states, control = bridge_of_normal_laws(400)
-    found = along(TIMES, states, control, Function(quadratic), Draws(0)).averages()
+    found = along(TIMES, states, control, Function(quadratic), Rng(0)).averages()
     assert found["control_cost"] == pytest.approx(2.269706, rel=1e-3)
     assert found["state_cost"] == pytest.approx(1.276558, rel=1e-3)
     assert found["objective"] == pytest.approx(3.546264, rel=1e-3)
@@ -67,14 +67,14 @@ def test_what_the_crowd_costs() -> None:
     """All at one place: congestion is 2 everywhere, and the density that of a kernel at its middle."""
     still = torch.zeros(8, 15, 2, dtype=F64)
     cost: Cost = Congestion()
-    assert along(TIMES[::10], still, still, cost, Draws(0)).averages()["state_cost"] == pytest.approx(2.0)
-    found = along(TIMES[::10], still, still, Entropy(), Draws(0), width=0.2)
+    assert along(TIMES[::10], still, still, cost, Rng(0)).averages()["state_cost"] == pytest.approx(2.0)
+    found = along(TIMES[::10], still, still, Entropy(), Rng(0), width=0.2)
     assert found.averages()["state_cost"] == pytest.approx(-math.log(2 * math.pi * 0.04))
 
 
 def test_a_member_does_not_meet_itself() -> None:
     apart = torch.tensor([[-50.0], [50.0]], dtype=F64)[:, None].expand(2, 15, 1)
-    found = along(TIMES[::10], apart, apart, Congestion(), Draws(0)).averages()
+    found = along(TIMES[::10], apart, apart, Congestion(), Rng(0)).averages()
     assert found["state_cost"] == pytest.approx(2 / 10001)
     assert found["control_cost"] == pytest.approx(1250.0)
 
@@ -85,7 +85,7 @@ def test_shares_inside_obstacles() -> None:
     y = torch.tensor([0.0, 0.0, 1.0, -1.0], dtype=F64)[:, None].expand(4, 401)
     states = torch.stack([x, y], 2)
     cost = Indicator(Disc((0.0, 0.0), 0.25), 100.0) + Zero()
-    found = along(torch.linspace(0, 1, 401).tolist(), states, 0 * states, cost, Draws(0))
+    found = along(torch.linspace(0, 1, 401).tolist(), states, 0 * states, cost, Rng(0))
     numbers = found.averages()
     assert numbers["inside_paths"] == 0.5
     assert numbers["inside_time"] == pytest.approx(0.5 * 0.25, abs=0.003)
@@ -97,8 +97,8 @@ def test_shares_inside_obstacles() -> None:
 @pytest.mark.parametrize("shift", [0.0, 3.0])
 def test_ends_beside_their_floor(shift: float) -> None:
     """A shift of a large set is seen whole, and nothing but the floor where there is none."""
-    reached, real = (Draws(0).at(name).normal((n, 2), F64) for name, n in {"a": 500, "b": 900}.items())
-    found = feasibility(reached + torch.tensor([shift, 0.0]), real, Draws(0), blur=0.05, most=300)
+    reached, real = (Rng(0).stream(name).normal((n, 2), F64) for name, n in {"a": 500, "b": 900}.items())
+    found = feasibility(reached + torch.tensor([shift, 0.0]), real, Rng(0), blur=0.05, most=300)
     assert found["w2"] == pytest.approx(math.hypot(shift, found["w2_floor"]), rel=0.2)
     assert found["sinkhorn"] == pytest.approx(shift**2 / 2 + found["sinkhorn_floor"], rel=0.2)
     assert 0 < found["sinkhorn_floor"] < 0.1
@@ -108,15 +108,15 @@ def test_ends_beside_their_floor(shift: float) -> None:
 @pytest.mark.parametrize("seed", range(10))
 def test_all_ends_are_no_farther_from_all_members_than_is_told(seed: int) -> None:
     """Whatever is drawn: a coupling of each half is one of the whole, and the whole is what lies in the files."""
-    reached, real = (Draws(0).at(name).normal((120, 2), F64) * torch.tensor([4.0, 8.0]) for name in "ab")
+    reached, real = (Rng(0).stream(name).normal((120, 2), F64) * torch.tensor([4.0, 8.0]) for name in "ab")
     reached = 0.5 * reached + torch.tensor([2.0, 0.0])
-    told, whole = arrival(reached, Crowd(real), Draws(seed))["w2"], wasserstein(reached, real)
+    told, whole = arrival(reached, Crowd(real), Rng(seed))["w2"], wasserstein(reached, real)
     assert whole <= told <= 1.2 * whole
 
 
 def clumps() -> Tensor:
     """Two far clumps, of which halves hold unlike shares."""
-    x = Draws(0).at("x").normal((60, 2), F64) * 0.1
+    x = Rng(0).stream("x").normal((60, 2), F64) * 0.1
     return x + torch.tensor([10.0, 0.0], dtype=F64) * (torch.arange(60) % 2)[:, None]
 
 
@@ -124,21 +124,21 @@ def clumps() -> Tensor:
 def test_the_floor_is_one_number_whatever_was_reached(weights: Tensor | None) -> None:
     """Of clumps one cut alone would swing; also where members count unlike."""
     crowd = Crowd(clumps(), weights)
-    first, second = (arrival(crowd.members + k, crowd, Draws(k)) for k in range(2))
+    first, second = (arrival(crowd.members + k, crowd, Rng(k)) for k in range(2))
     assert first["w2_floor"] == second["w2_floor"]
     assert first["w2_floor"] is not None
     assert 0 < first["w2_floor"] < 5
 
 
 def test_the_blur_follows_the_unit() -> None:
-    reached, real = (Draws(0).at(name).normal((200, 2), F64) for name in "ab")
-    metres, millimetres = (feasibility(unit * reached, unit * real, Draws(0)) for unit in (1, 1000))
+    reached, real = (Rng(0).stream(name).normal((200, 2), F64) for name in "ab")
+    metres, millimetres = (feasibility(unit * reached, unit * real, Rng(0)) for unit in (1, 1000))
     assert millimetres["w2"] == pytest.approx(1e3 * metres["w2"])
     assert millimetres["sinkhorn"] == pytest.approx(1e6 * metres["sinkhorn"])
 
 
 def test_too_few_to_compare() -> None:
     few = torch.zeros(19, 2)
-    assert set(feasibility(few, few, Draws(0)).values()) == {None}
+    assert set(feasibility(few, few, Rng(0)).values()) == {None}
     alike = torch.zeros(30, 2)
-    assert feasibility(alike, alike + 1, Draws(0))["sinkhorn"] == pytest.approx(1.0)
+    assert feasibility(alike, alike + 1, Rng(0))["sinkhorn"] == pytest.approx(1.0)

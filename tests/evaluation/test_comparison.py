@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.data.loading.read import read
 from feller.data.modality import Dataset
 from feller.evaluation.comparison import DEVIATIONS, beside, compare, compared, factor, mean_energy, nearest_ratio, pick
@@ -37,7 +37,7 @@ def test_samples_and_floor_have_equal_sizes(
     moons: Dataset, samples: int, train: int, held_out: int, sizes: tuple[int, int, int | None]
 ) -> None:
     parts = first(moons, samples), first(moons, train), first(moons, held_out)
-    sets = compare(*parts, Draws(0))
+    sets = compare(*parts, Rng(0))
     floor = None if sets.floor is None else len(sets.floor)
     assert (len(sets.samples), len(sets.real), floor) == sizes
     assert compared(*parts) == sizes[0]
@@ -45,31 +45,31 @@ def test_samples_and_floor_have_equal_sizes(
 
 def test_too_many_are_cut(moons: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("feller.evaluation.comparison.MOST", 90)
-    sets = compare(moons, moons, moons, Draws(0))
+    sets = compare(moons, moons, moons, Rng(0))
     assert sets.floor is not None
     assert len(sets.samples) == len(sets.real) == len(sets.floor) == 90
     assert not torch.equal(sets.samples.values, sets.floor.values)
 
 
 def test_pick_takes_different_examples_anew_for_each_seed(moons: Dataset) -> None:
-    one, same, other = (pick(moons, 100, Draws(seed)).values for seed in (0, 0, 1))
+    one, same, other = (pick(moons, 100, Rng(seed)).values for seed in (0, 0, 1))
     assert len(one.unique(dim=0)) == 100
     assert torch.equal(one, same)
     assert not torch.equal(one, other)
-    assert pick(moons, 1000, Draws(0)) is moons
+    assert pick(moons, 1000, Rng(0)) is moons
 
 
 def test_nearest_ratio_does_not_depend_on_chunks(moons: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     test = read("example:moons/test")
     parts = first(test, 400), moons, test.subset(torch.arange(400, 900))
-    whole = nearest_ratio(*parts, Draws(0))
+    whole = nearest_ratio(*parts, Rng(0))
     assert whole == pytest.approx(1, abs=0.25)
     monkeypatch.setattr("feller.evaluation.comparison.MOST", 70)
-    assert nearest_ratio(*parts, Draws(0)) == pytest.approx(whole, rel=1e-6)
+    assert nearest_ratio(*parts, Rng(0)) == pytest.approx(whole, rel=1e-6)
 
 
 def normal(name: str, *shape: int) -> torch.Tensor:
-    return Draws(0).at(name).normal(shape, torch.float64)
+    return Rng(0).stream(name).normal(shape, torch.float64)
 
 
 def test_the_mean_over_all_choices_is_that_of_going_through_them() -> None:
@@ -86,7 +86,7 @@ def test_halves_vary_as_other_sets_of_the_whole_size_would() -> None:
         return float(a.mean().exp())
 
     one = normal("x", 400, 1)
-    found = [beside(apart, one, one, one, Draws(seed)).factor for seed in range(10)]
+    found = [beside(apart, one, one, one, Rng(seed)).factor for seed in range(10)]
     expected = DEVIATIONS * 2**0.5 / 400**0.5  # of a quotient of two
     assert torch.tensor(found).log().mean().item() == pytest.approx(expected, rel=0.3)
     assert factor([1.0]) is None
@@ -107,7 +107,7 @@ def test_two_draws_of_one_model_are_not_good_and_poor(wide: float, monkeypatch: 
     for i in range(8):
         real, known, pair = places(f"real {i}", 68, 1.0), places(f"known {i}", 609, 1.0), []
         for n in (609, 400):
-            found = energy_beside(Sphere(2), places(f"{i} {n}", n, wide), real, known, Draws(n))
+            found = energy_beside(Sphere(2), places(f"{i} {n}", n, wide), real, known, Rng(n))
             numbers = {"energy_geodesic": found.value, "energy_geodesic_floor": found.floor}
             pair.append(verdict({**numbers, "chance_factor": found.factor}).grade)
         said.append(pair)
@@ -117,7 +117,7 @@ def test_two_draws_of_one_model_are_not_good_and_poor(wide: float, monkeypatch: 
 def test_a_floor_hardly_depends_on_how_many_samples_there_are() -> None:
     """As many as 609 and 400 of the same real points: the mean over choices is larger by the chance of fewer alone."""
     real, known = places("real", 68, 1.0), places("known", 609, 1.0)
-    floors = [energy_beside(Sphere(2), places("s", n, 1.0), real, known, Draws(0)).floor for n in (609, 400)]
+    floors = [energy_beside(Sphere(2), places("s", n, 1.0), real, known, Rng(0)).floor for n in (609, 400)]
     assert floors[0] is not None
     assert floors[1] == pytest.approx(floors[0], rel=0.1)
 
@@ -125,7 +125,7 @@ def test_a_floor_hardly_depends_on_how_many_samples_there_are() -> None:
 def test_points_have_a_factor_and_few_held_out_none() -> None:
     board = read("example:checkerboard")
     parts = [board.subset(torch.arange(k, k + 300)) for k in (0, 300, 600)]
-    numbers = points_quality(*parts, Draws(0))
+    numbers = points_quality(*parts, Rng(0))
     assert 1.05 < numbers["chance_factor"] < 4
-    few = points_quality(*parts[:2], parts[2].subset(torch.arange(10)), Draws(0))
+    few = points_quality(*parts[:2], parts[2].subset(torch.arange(10)), Rng(0))
     assert few["chance_factor"] is None

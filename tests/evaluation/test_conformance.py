@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 import feller
-from feller.core.pytree import pad_right, tree_map
-from feller.core.rng import Draws
+from feller.core.pytree import append_dims, tree_map
+from feller.core.rng import Rng
 from feller.evaluation.conformance import (
     ConformanceError,
     check_manifold,
@@ -20,8 +20,8 @@ from feller.evaluation.conformance import (
     check_solver,
 )
 from feller.paths import Affine
-from feller.paths.schedules import Scales
-from feller.sampling.solvers.solver import clock
+from feller.paths.schedules import AlphaSigma
+from feller.sampling.solvers.solver import expand_time
 from tests.properties.makers import Small, batch_of, reals
 
 
@@ -42,10 +42,10 @@ class Curve(feller.Schedule):
             sigma, d_sigma = sigma + torch.sin(9 * t) ** 2 / 9, d_sigma + torch.sin(18 * t)
         if self.wrong == "type":
             alpha, sigma, d_alpha, d_sigma = (n.double() for n in (alpha, sigma, d_alpha, d_sigma))
-        return Scales(alpha, sigma, d_alpha, d_sigma)
+        return AlphaSigma(alpha, sigma, d_alpha, d_sigma)
 
-    def time(self, snr):
-        return snr / (1 + snr) if self.wrong == "time" else super().time(snr)
+    def t_from_snr(self, snr):
+        return snr / (1 + snr) if self.wrong == "time" else super().t_from_snr(snr)
 
 
 def test_a_right_schedule_passes() -> None:
@@ -84,16 +84,16 @@ class Ball(feller.Sphere):
 
     def transport(self, x, y, v):
         found = super().transport(x, y, v)
-        return self.tangent(y, v) if self.wrong == "transport" else found
+        return self.to_tangent(y, v) if self.wrong == "transport" else found
 
-    def log_reference(self, x):
-        return super().log_reference(x) + (x[:, 0] if self.wrong == "density" else 0.0)
+    def base_log_prob(self, x):
+        return super().base_log_prob(x) + (x[:, 0] if self.wrong == "density" else 0.0)
 
-    def tangent(self, x, v):
-        return v if self.wrong == "tangent" else super().tangent(x, v)
+    def to_tangent(self, x, v):
+        return v if self.wrong == "tangent" else super().to_tangent(x, v)
 
-    def reference(self, n, draw, device="cpu"):
-        x = super().reference(n, draw, device)
+    def sample_base(self, n, rng, device="cpu"):
+        x = super().sample_base(n, rng, device)
         return torch.cat([x[:, :1].abs(), x[:, 1:]], 1) if self.wrong == "source" else x
 
     @property
@@ -132,8 +132,8 @@ class Interpolant(feller.Path):
 
     wrong: str = ""
 
-    def sample(self, x_0, x_1, t, draw=None):
-        t = pad_right(t, x_1)
+    def sample(self, x_0, x_1, t, rng=None):
+        t = append_dims(t, x_1)
         if self.wrong == "batch":
             x_0 = x_0 - 0.01 * x_0.mean(0)
         if self.wrong == "not padded":
@@ -147,7 +147,7 @@ class Interpolant(feller.Path):
         return (1 - t) * x_0 + t**2 * x_1
 
     def target(self, x_t, x_0, x_1, t):
-        t = pad_right(t, x_1)
+        t = append_dims(t, x_1)
         return (t if self.wrong == "target" else 2 * t) * x_1 - x_0
 
     def characteristics(self, prediction, x_t, t):
@@ -162,7 +162,7 @@ class Interpolant(feller.Path):
 
 def test_a_right_path_passes() -> None:
     check_path(Interpolant(), feller.Euclidean((3,)))
-    check_path(Affine(noise=feller.Vanishing()), feller.Euclidean((2,)))
+    check_path(Affine(noise=feller.SigmaProportional()), feller.Euclidean((2,)))
     check_path(feller.Geodesic(feller.Sphere(2)), feller.Sphere(2))
 
 
@@ -204,13 +204,13 @@ class Ralston(feller.Solver):
 
     wrong: str = ""
 
-    def step(self, process, x, t, s, draw):
+    def step(self, process, x, t, s, rng):
         h = s - t
-        a = process(x, clock(x, t)).velocity
+        a = process(x, expand_time(x, t)).velocity
         at = t if self.wrong == "time" else t + 2 / 3 * h
         if self.wrong == "clock":
             return x + h * process(x, torch.full((len(x),), t, dtype=torch.float32)).velocity
-        b = process(x + 2 / 3 * h * (a.detach() if self.wrong == "gradient" else a), clock(x, at)).velocity
+        b = process(x + 2 / 3 * h * (a.detach() if self.wrong == "gradient" else a), expand_time(x, at)).velocity
         if self.wrong == "batch":
             a = a + 1e-6 * x.mean()
         first = 1 / 3 if self.wrong == "weights" else 1 / 4
@@ -247,17 +247,17 @@ class Regress(feller.Objective):
     cond_dropout: float = 0.0
     wrong: str = ""
 
-    def draw(self, batch: dict[str, Any], draws: Draws, network: Any = None) -> dict[str, Any]:
+    def draw(self, batch: dict[str, Any], draws: Rng, network: Any = None) -> dict[str, Any]:
         x_1 = batch["x_1"]
         if self.wrong == "in place":
             x_1.mul_(1.001)
-        x_0 = draws.at("source").normal(x_1.shape, x_1.dtype)
+        x_0 = draws.stream("source").normal(x_1.shape, x_1.dtype)
         if self.wrong == "rows":
             x_0 = x_0.roll(1, 0)
         if self.wrong == "torch's generator":
             x_0 = torch.randn_like(x_0)
-        t = draws.at("time").uniform((len(x_1),), x_1.dtype)
-        return {"x_t": pad_right(1 - t, x_1) * x_0 + pad_right(t, x_1) * x_1, "t": t, "target": x_1 - x_0}
+        t = draws.stream("time").uniform((len(x_1),), x_1.dtype)
+        return {"x_t": append_dims(1 - t, x_1) * x_0 + append_dims(t, x_1) * x_1, "t": t, "target": x_1 - x_0}
 
     def loss(self, network: Any, example: dict[str, Any]) -> Tensor:
         x_t = example["x_t"]
@@ -274,7 +274,7 @@ class Regress(feller.Objective):
 
 
 def check(wrong: str) -> None:
-    batch = tree_map(torch.clone, batch_of(reals(2))(6, Draws(0).at("batch")))
+    batch = tree_map(torch.clone, batch_of(reals(2))(6, Rng(0).stream("batch")))
     check_objective(Regress(Affine(), feller.Euclidean((2,)), wrong=wrong), Small(2), batch)
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from feller.core.errors import UsageError
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.data.atoms.elements import NUMBERS
 from feller.data.crystals.cif import Crystal
 from feller.data.crystals.dataset import padded
@@ -47,11 +47,11 @@ HELD_OUT = dataset([crystal._replace(lattice=crystal.lattice + np.repeat([5e-4, 
 
 
 def measure(*made: Crystal) -> dict[str, float | str | None]:
-    return crystals_quality(dataset(list(made), TRAIN), TRAIN, HELD_OUT, Draws(0))
+    return crystals_quality(dataset(list(made), TRAIN), TRAIN, HELD_OUT, Rng(0))
 
 
 def test_real_crystals_are_as_good_as_real() -> None:
-    numbers = crystals_quality(TRAIN, TRAIN, HELD_OUT, Draws(0))
+    numbers = crystals_quality(TRAIN, TRAIN, HELD_OUT, Rng(0))
     assert numbers.keys() <= KNOWN
     assert {name: value for name, value in numbers.items() if value is None} == {}
     for name in numbers:
@@ -97,14 +97,14 @@ def test_carbon_at_half_a_bond_is_valid_by_cdvae_and_not_plausible() -> None:
     unseen = dataset([diamond(1.545 + 0.001 * i) for i in range(60)], real)
     broken = [diamond(0.8 + 0.03 * i) for i in range(10)]
     made = dataset([*broken, diamond(1.545), diamond(1.55), diamond(1.55)], real)
-    numbers = crystals_quality(made, real, unseen, Draws(0))
+    numbers = crystals_quality(made, real, unseen, Rng(0))
     assert numbers["structure_valid"] == numbers["crystal_valid"] == 1
     assert numbers["distance_valid"] == numbers["crystal_plausible"] == pytest.approx(3 / 13)
     assert numbers["distance_valid_floor"] == numbers["crystal_plausible_floor"] == 1
     assert numbers["unique_crystals"] == pytest.approx(1 / 3)  # they differ by 0.02 Å or less, and none is new
     assert numbers["unique_formulas"] == pytest.approx(1 / 3)
     assert numbers["new_crystals"] == numbers["new_formulas"] == 0
-    nothing = crystals_quality(dataset(broken, real), real, unseen, Draws(0))
+    nothing = crystals_quality(dataset(broken, real), real, unseen, Rng(0))
     assert nothing["distance_valid"] == nothing["crystal_plausible"] == 0
     assert [nothing[name] for name in AMONG] == [None] * 4
 
@@ -152,7 +152,7 @@ def test_multiples_of_a_formula_are_one_formula() -> None:
 
 
 def test_without_enough_held_out_there_is_less_to_compare_with() -> None:
-    numbers = crystals_quality(TRAIN, TRAIN, HELD_OUT.subset(torch.arange(5)), Draws(0))
+    numbers = crystals_quality(TRAIN, TRAIN, HELD_OUT.subset(torch.arange(5)), Rng(0))
     missing = {name for name, value in numbers.items() if value is None}
     compared = ("covered", "like_real", "density_distance", "element_number_distance")
     assert missing == {f"{name}_floor" for name in (*compared, *AMONG)}
@@ -163,11 +163,11 @@ def test_noise_is_far_from_real_perovskites() -> None:
     """The example's floors, and random elements at random places in random cells."""
     train = read("example:perovskites").subset(torch.arange(300))
     held_out = read("example:perovskites/test").subset(torch.arange(200))
-    state = train.modality.space().reference(100, Draws(0).at("x"))
+    state = train.modality.space().sample_base(100, Rng(0).stream("x"))
     state["element"] = torch.randint(56, (100, 5), generator=torch.Generator().manual_seed(0))
     given = train.modality.complete({"atoms": torch.zeros(100, dtype=torch.long)})
     noise = Dataset(train.modality.decode(state), given, train.modality)
-    numbers = crystals_quality(noise, train, held_out, Draws(0))
+    numbers = crystals_quality(noise, train, held_out, Rng(0))
     assert numbers["composition_valid_floor"] > 0.97
     assert numbers["structure_valid_floor"] == 1
     assert numbers["covered_floor"] > 0.8
@@ -196,4 +196,4 @@ def test_what_needs_a_missing_package_is_none(monkeypatch: pytest.MonkeyPatch) -
 def test_other_data_are_refused() -> None:
     moons = read("example:moons").subset(torch.arange(60))
     with pytest.raises(UsageError):
-        crystals_quality(moons, moons, moons, Draws(0))
+        crystals_quality(moons, moons, moons, Rng(0))

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from feller.core.errors import UsageError
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.data.images.modality import Images
 from feller.data.modality import Dataset
 from feller.evaluation import image_tokenizer as module
@@ -33,21 +33,21 @@ def parts(digits: Dataset) -> tuple[Dataset, Dataset]:
 @pytest.mark.slow
 def test_real_pictures_are_as_good_as_real(parts: tuple[Dataset, Dataset], unseen: Dataset, digit_judge: Judge) -> None:
     samples, train = parts
-    numbers = image_quality(samples, train, unseen, digit_judge, Draws(0))
+    numbers = image_quality(samples, train, unseen, digit_judge, Rng(0))
     assert numbers["accuracy"] > 0.98
     assert numbers["judge"] == digit_judge.data
     assert numbers["judge_accuracy"] == digit_judge.accuracy
     assert 0.5 < numbers["fd_cnn"] / numbers["fd_cnn_floor"] < 2
     assert 0.95 < numbers["distance_ratio"] < 1.05
     assert 0.8 < numbers["nearest_ratio"] < 1.2
-    assert numbers == image_quality(samples, train, unseen, digit_judge, Draws(0))
+    assert numbers == image_quality(samples, train, unseen, digit_judge, Rng(0))
 
 
 @pytest.mark.slow
 def test_noise_is_far(parts: tuple[Dataset, Dataset], unseen: Dataset, digit_judge: Judge) -> None:
-    values = Draws(0).at("noise").integers(17, (700, 1, 8, 8)).to(torch.uint8)
+    values = Rng(0).stream("noise").randint(17, (700, 1, 8, 8)).to(torch.uint8)
     noise = Dataset(values, {"label": torch.arange(700) % 10}, unseen.modality)
-    numbers = image_quality(noise, parts[1], unseen, digit_judge, Draws(0))
+    numbers = image_quality(noise, parts[1], unseen, digit_judge, Rng(0))
     assert numbers["fd_cnn"] > 10 * numbers["fd_cnn_floor"]
     assert 0.03 < numbers["accuracy"] < 0.2
     assert numbers["nearest_ratio"] > 2
@@ -57,32 +57,32 @@ def test_one_picture_again_and_again_is_seen(
     parts: tuple[Dataset, Dataset], unseen: Dataset, digit_judge: Judge
 ) -> None:
     samples = parts[0].subset(torch.zeros(200, dtype=torch.long))
-    numbers = image_quality(samples, parts[1], unseen, digit_judge, Draws(0))
+    numbers = image_quality(samples, parts[1], unseen, digit_judge, Rng(0))
     assert numbers["distance_ratio"] == pytest.approx(0, abs=1e-6)
     assert numbers["fd_cnn"] > 10 * numbers["fd_cnn_floor"]
 
 
 def test_copies_are_seen(parts: tuple[Dataset, Dataset], unseen: Dataset, digit_judge: Judge) -> None:
-    numbers = image_quality(parts[1].subset(torch.arange(300)), parts[1], unseen, digit_judge, Draws(0))
+    numbers = image_quality(parts[1].subset(torch.arange(300)), parts[1], unseen, digit_judge, Rng(0))
     assert numbers["nearest_ratio"] == pytest.approx(0, abs=1e-6)
 
 
 def test_shuffled_labels_are_right_by_chance(digits: Dataset, unseen: Dataset, digit_judge: Judge) -> None:
     order = torch.randperm(len(digits), generator=torch.Generator().manual_seed(1))
     shuffled = Dataset(digits.values, {"label": digits.given["label"][order]}, digits.modality)
-    numbers = image_quality(shuffled, digits, unseen, digit_judge, Draws(0))
+    numbers = image_quality(shuffled, digits, unseen, digit_judge, Rng(0))
     assert numbers["accuracy"] == pytest.approx(0.1, abs=0.04)  # 5 deviations
     assert numbers["distance_ratio"] > 1.1
 
 
 def test_what_cannot_be_told_is_none(digits: Dataset, unseen: Dataset, digit_judge: Judge) -> None:
     plain = Dataset(digits.values[:300], {}, digits.modality)
-    assert image_quality(plain, digits, unseen, digit_judge, Draws(0))["accuracy"] is None
-    few = image_quality(plain, digits, unseen.subset(torch.arange(5)), digit_judge, Draws(0))
+    assert image_quality(plain, digits, unseen, digit_judge, Rng(0))["accuracy"] is None
+    few = image_quality(plain, digits, unseen.subset(torch.arange(5)), digit_judge, Rng(0))
     assert few["fd_cnn_floor"] is None
     assert few["nearest_ratio"] is None
     assert few["fd_cnn"] < 10
-    single = image_quality(plain.subset(torch.arange(1)), digits, unseen, digit_judge, Draws(0))
+    single = image_quality(plain.subset(torch.arange(1)), digits, unseen, digit_judge, Rng(0))
     assert single["fd_cnn"] is None
     assert single["distance_ratio"] is None
 
@@ -91,11 +91,11 @@ def test_samples_made_without_a_label_do_not_count(digits: Dataset, unseen: Data
     label = digits.given["label"].clone()
     label[700:] = 10
     half = Dataset(digits.values, {"label": label}, digits.modality)
-    assert image_quality(half, digits, unseen, digit_judge, Draws(0))["accuracy"] > 0.98
+    assert image_quality(half, digits, unseen, digit_judge, Rng(0))["accuracy"] > 0.98
 
 
 def test_fd_cnn_is_in_percent_of_the_variance() -> None:
-    x = Draws(0).at("x").normal((500, 4), torch.float64)
+    x = Rng(0).stream("x").normal((500, 4), torch.float64)
     shift = torch.tensor([1.0, 0, 0, 0], dtype=torch.float64)
     expected = 100 / x.var(0).sum().item()
     assert fd_cnn(x + shift, x) == pytest.approx(expected, rel=1e-9)
@@ -109,14 +109,14 @@ def test_distance_ratio_weighs_classes_by_their_samples(digits: Dataset) -> None
     ones, zeros = (label == 1).nonzero()[:, 0], (label == 0).nonzero()[:, 0]
     samples = digits.subset(torch.cat([ones, zeros[:1].repeat(50)]))
     expected = len(ones) / (len(ones) + 50)
-    assert distance_ratio(samples, digits, Draws(0)) == pytest.approx(expected, rel=1e-6)
+    assert distance_ratio(samples, digits, Rng(0)) == pytest.approx(expected, rel=1e-6)
 
 
 def test_distance_ratio_is_over_pairs_of_different_pictures(digits: Dataset) -> None:
     three = Dataset(digits.values[:3], {}, digits.modality)
     x = digits.values[:3].double().flatten(1)
     pairs = [(x[i] - x[j]).norm().item() for i, j in ((0, 1), (0, 2), (1, 2))]
-    ratio = distance_ratio(three.subset(torch.arange(2)), three, Draws(0))
+    ratio = distance_ratio(three.subset(torch.arange(2)), three, Rng(0))
     assert ratio == pytest.approx(pairs[0] / (sum(pairs) / 3), rel=1e-6)
 
 
@@ -125,15 +125,15 @@ def test_the_judge_reads_the_pictures_that_stand_beside_the_samples(
 ) -> None:
     wrong = Dataset(unseen.values, {"label": (unseen.given["label"] + 1) % 10}, unseen.modality)
     few = digits.subset(torch.arange(200))
-    assert image_quality(few, digits, unseen, digit_judge, Draws(0))["judge_accuracy"] == digit_judge.accuracy
-    assert image_quality(few, digits, wrong, digit_judge, Draws(0))["judge_accuracy"] < 0.1
+    assert image_quality(few, digits, unseen, digit_judge, Rng(0))["judge_accuracy"] == digit_judge.accuracy
+    assert image_quality(few, digits, wrong, digit_judge, Rng(0))["judge_accuracy"] < 0.1
     none = unseen.subset(torch.arange(0))
-    assert image_quality(few, digits, none, digit_judge, Draws(0))["judge_accuracy"] == digit_judge.accuracy
+    assert image_quality(few, digits, none, digit_judge, Rng(0))["judge_accuracy"] == digit_judge.accuracy
 
 
 KIND = Images(4, 4, 1, levels=16)
 SETTINGS = Tokenizer(2, 8, 0, FSQ((4,)))
-NETWORK = SETTINGS.build((1, 4, 4), {}, Draws(0))
+NETWORK = SETTINGS.build((1, 4, 4), {}, Rng(0))
 
 
 def picture(rows: list[list[int]]) -> torch.Tensor:
@@ -178,11 +178,11 @@ def test_even_use_has_a_perplexity_of_all_codes() -> None:
 
 
 def test_copies_are_those_of_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    network = SETTINGS.build((1, 4, 4), {}, Draws(0))
+    network = SETTINGS.build((1, 4, 4), {}, Rng(0))
     for i, weight in enumerate(network.parameters()):
-        weight.data += 0.3 * Draws(0).at("weight", i).normal(weight.shape)
+        weight.data += 0.3 * Rng(0).stream("weight", i).normal(weight.shape)
     about = Description(KIND, KIND.space(), AutoencoderModel(), SETTINGS)
-    values = Draws(0).at("x").integers(17, (10, 1, 4, 4)).to(torch.uint8)
+    values = Rng(0).stream("x").randint(17, (10, 1, 4, 4)).to(torch.uint8)
     data = Dataset(values, {}, KIND)
     found = copies(Model.of(about, network), data)
     assert torch.equal(found.codes, network.encode(KIND.encode(values)))
@@ -192,6 +192,6 @@ def test_copies_are_those_of_the_network(monkeypatch: pytest.MonkeyPatch) -> Non
     again = copies(Model.of(about, network), data)
     assert torch.equal(again.codes, found.codes)
     other = Description(KIND, Euclidean((2,)), PathProcess(Affine()), MLP(8, 1))
-    other = Model.of(other, other.build(Draws(0)))
+    other = Model.of(other, other.build(Rng(0)))
     with pytest.raises(UsageError, match="writes no codes"):
         copies(other, data)

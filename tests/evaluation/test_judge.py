@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch.func import functional_call, grad, vmap
 
 from feller.core.errors import InputError
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.core.safetensors_io import save_tensors
 from feller.data.images.modality import Images
 from feller.data.loading.read import read
@@ -68,7 +68,7 @@ def test_features_do_not_depend_on_the_company(
 @pytest.mark.slow
 def test_without_labels_it_learns_rotations(digits: Dataset, unseen: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(judge, "TRAINING", dataclasses.replace(TRAINING, steps=300))
-    turner = train_judge(without_labels(digits), without_labels(unseen), Draws(0), engine())
+    turner = train_judge(without_labels(digits), without_labels(unseen), Rng(0), engine())
     assert turner.target == "rotation"
     assert "rotations" in turner.data
     assert turner.accuracy is not None
@@ -80,7 +80,7 @@ def test_without_labels_it_learns_rotations(digits: Dataset, unseen: Dataset, mo
 @pytest.mark.usefixtures("briefly")
 def test_the_same_seed_gives_the_same_judge(digits: Dataset, unseen: Dataset) -> None:
     before = torch.random.get_rng_state()
-    one, again, other = (train_judge(digits, unseen, Draws(seed), engine()) for seed in (3, 3, 4))
+    one, again, other = (train_judge(digits, unseen, Rng(seed), engine()) for seed in (3, 3, 4))
     assert torch.equal(torch.random.get_rng_state(), before)
     assert same(one, again)
     assert one.accuracy == again.accuracy
@@ -90,9 +90,9 @@ def test_the_same_seed_gives_the_same_judge(digits: Dataset, unseen: Dataset) ->
 @pytest.mark.usefixtures("briefly")
 @pytest.mark.parametrize(("channels", "height", "width"), [(3, 64, 48), (1, 5, 9), (3, 1, 20)])
 def test_other_sizes_and_colours(channels: int, height: int, width: int) -> None:
-    values = Draws(0).at("x").integers(256, (30, channels, height, width)).to(torch.uint8)
+    values = Rng(0).stream("x").randint(256, (30, channels, height, width)).to(torch.uint8)
     plain = Dataset(values, {}, Images(height, width, channels))
-    seen = train_judge(plain, plain, Draws(0), engine())
+    seen = train_judge(plain, plain, Rng(0), engine())
     assert seen.features(values).shape == (30, 32)
     assert torch.isfinite(seen.features(values)).all()
 
@@ -100,7 +100,7 @@ def test_other_sizes_and_colours(channels: int, height: int, width: int) -> None
 @pytest.mark.usefixtures("briefly")
 def test_a_single_class_is_no_target(digits: Dataset, unseen: Dataset) -> None:
     ones = digits.subset((digits.given["label"] == 1).nonzero()[:, 0])
-    assert train_judge(ones, unseen, Draws(0), engine()).target == "rotation"
+    assert train_judge(ones, unseen, Rng(0), engine()).target == "rotation"
 
 
 def test_accuracy_is_unknown_without_real_pictures_to_test_on(digit_judge: Judge, unseen: Dataset) -> None:
@@ -111,7 +111,7 @@ def test_accuracy_is_unknown_without_real_pictures_to_test_on(digit_judge: Judge
 def test_points_have_no_judge() -> None:
     moons = read("example:moons")
     with pytest.raises(InputError, match="looks at pictures"):
-        train_judge(moons, moons, Draws(0), engine())
+        train_judge(moons, moons, Rng(0), engine())
 
 
 def test_it_can_be_kept(digit_judge: Judge, unseen: Dataset, tmp_path: pathlib.Path) -> None:
@@ -141,13 +141,13 @@ def test_what_holds_no_judge_is_refused(digit_judge: Judge, tmp_path: pathlib.Pa
 
 
 def pictures(n: int, channels: int, height: int, width: int) -> torch.Tensor:
-    return Draws(0).at("pictures").normal((n, channels, height, width))
+    return Rng(0).stream("pictures").normal((n, channels, height, width))
 
 
 @settings(deadline=None, max_examples=15)
 @given(channels=st.sampled_from([1, 3]), height=st.integers(1, 64), width=st.integers(1, 64))
 def test_any_size_is_seen(channels: int, height: int, width: int) -> None:
-    network = Classifier((channels, height, width), 5, Draws(0))
+    network = Classifier((channels, height, width), 5, Rng(0))
     x = pictures(2, channels, height, width)
     assert network(x).shape == (2, 5)
     assert network.features(x).shape == (2, FEATURES)
@@ -155,7 +155,7 @@ def test_any_size_is_seen(channels: int, height: int, width: int) -> None:
 
 def test_weights_come_from_the_draws_and_leave_the_global_generator() -> None:
     before = torch.random.get_rng_state()
-    one, same, other = (Classifier((1, 8, 8), 3, Draws(seed)).state_dict() for seed in (0, 0, 1))
+    one, same, other = (Classifier((1, 8, 8), 3, Rng(seed)).state_dict() for seed in (0, 0, 1))
     assert torch.equal(torch.random.get_rng_state(), before)
     assert all(torch.equal(one[name], same[name]) for name in one)
     assert not torch.equal(one["see.weight"], other["see.weight"])
@@ -176,7 +176,7 @@ def test_turn_goes_by_quarters() -> None:
 def test_labels_stay_and_pictures_move_by_a_pixel() -> None:
     x = pictures(300, 1, 8, 8)
     label = torch.arange(300) % 7
-    example = ClassifyLabel().draw({"x_1": x, "given": {"label": label}}, Draws(0))
+    example = ClassifyLabel().draw({"x_1": x, "given": {"label": label}}, Rng(0))
     assert torch.equal(example["answer"], label)
     places = [(top, left) for top in (-1, 0, 1) for left in (-1, 0, 1)]
     moved = [window(x, torch.full((300,), top), torch.full((300,), left), 8, 8) for top, left in places]
@@ -187,7 +187,7 @@ def test_labels_stay_and_pictures_move_by_a_pixel() -> None:
 
 def test_rotations_are_told_and_cover_wide_pictures() -> None:
     x = torch.arange(20.0).repeat(200, 1, 4, 1)
-    example = ClassifyRotation().draw({"x_1": x, "given": {}}, Draws(0))
+    example = ClassifyRotation().draw({"x_1": x, "given": {}}, Rng(0))
     assert example["x"].shape == (200, 1, 4, 4)
     assert example["answer"].unique().tolist() == [0, 1, 2, 3]
     back = turn(example["x"], -example["answer"] % 4)
@@ -197,9 +197,9 @@ def test_rotations_are_told_and_cover_wide_pictures() -> None:
 
 @pytest.mark.parametrize("objective", [ClassifyLabel(), ClassifyRotation()])
 def test_gradients_can_be_taken_apart(objective) -> None:
-    network = Classifier((1, 6, 6), 4, Draws(0)).double()
+    network = Classifier((1, 6, 6), 4, Rng(0)).double()
     batch = {"x_1": pictures(3, 1, 6, 6).double(), "given": {"label": torch.tensor([0, 2, 1])}}
-    example = objective.draw(batch, Draws(1), network)
+    example = objective.draw(batch, Rng(1), network)
     weights = dict(network.named_parameters())
 
     def loss(weights: dict, x: torch.Tensor, answer: torch.Tensor) -> torch.Tensor:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.evaluation.density_baselines import (
     CONCENTRATIONS,
     LEAST,
@@ -34,7 +34,7 @@ def grid(n: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 @pytest.mark.parametrize("concentration", [0.3, 50.0, 400.0])
 def test_the_density_adds_up_to_one(concentration: float) -> None:
-    kernels = KernelDensity(Sphere(2).reference(20, Draws(0).at("x")).double(), concentration)
+    kernels = KernelDensity(Sphere(2).sample_base(20, Rng(0).stream("x")).double(), concentration)
     points, weights = grid(100)
     assert float((kernels.log_density(points).exp() * weights).sum()) == pytest.approx(1, abs=1e-6)
 
@@ -59,10 +59,10 @@ def test_narrow_kernels_keep_their_digits() -> None:
 
 def test_the_width_is_that_of_the_data() -> None:
     """Close pairs ask for narrow kernels, a uniform law for the widest."""
-    first = Sphere(2).reference(300, Draws(0).at("x")).double()
-    beside = Sphere(2).project(first + 0.02 * Draws(1).at("x").normal(first.shape, F64))
+    first = Sphere(2).sample_base(300, Rng(0).stream("x")).double()
+    beside = Sphere(2).project(first + 0.02 * Rng(1).stream("x").normal(first.shape, F64))
     assert kernel_density(first, beside).concentration == 3200  # near 1 / 0.02^2 = 2500
-    other = Sphere(2).reference(300, Draws(2).at("x")).double()
+    other = Sphere(2).sample_base(300, Rng(2).stream("x")).double()
     assert kernel_density(first, other).concentration == CONCENTRATIONS[0]
     with pytest.raises(ValueError, match="expected points and validation points, got 0 and 300"):
         kernel_density(first[:0], other)
@@ -78,7 +78,7 @@ KNOWN = WrappedMixture(
 
 
 def sample(n: int, seed: int = 0) -> torch.Tensor:
-    draw = Draws(seed).at("x")
+    draw = Rng(seed).stream("x")
     which = (draw.uniform((n,), F64) < 0.7).long()
     return (KNOWN.means[which] + KNOWN.scales[which] * draw.normal((n, 2), F64)).remainder(TURN)
 
@@ -86,7 +86,7 @@ def sample(n: int, seed: int = 0) -> torch.Tensor:
 @pytest.mark.parametrize("scale", [LEAST, 0.5, MOST])
 def test_the_density_is_that_of_all_images(scale: float) -> None:
     mixture = WrappedMixture(KNOWN.log_weights, KNOWN.means, torch.full_like(KNOWN.means, scale))
-    x = TURN * Draws(1).at("x").uniform((40, 2), F64)
+    x = TURN * Rng(1).stream("x").uniform((40, 2), F64)
     x[0] = KNOWN.means[0] + math.pi  # the cut, where two images are equally near
     images = TURN * torch.arange(-8, 9, dtype=F64)
     away = (x[:, None] - mixture.means)[..., None] + images
@@ -114,7 +114,7 @@ def test_each_step_makes_the_data_likelier() -> None:
 
 def test_a_known_law_is_found() -> None:
     """From 4,000 examples the means come within 0.05, 4 of their standard errors."""
-    found = wrapped_mixture(sample(4000), Draws(0), components=2)
+    found = wrapped_mixture(sample(4000), Rng(0), components=2)
     order = found.log_weights.argsort()
     assert (found.log_weights[order].exp() - KNOWN.log_weights.exp()).abs().max() < 0.03
     away = (found.means[order] - KNOWN.means + math.pi).remainder(TURN) - math.pi
@@ -127,8 +127,8 @@ def test_a_known_law_is_found() -> None:
 
 def test_few_examples_and_repeated_ones_are_no_trouble() -> None:
     x = torch.tensor([[0.5, 1.0]], dtype=F64).repeat(7, 1)
-    found = wrapped_mixture(x, Draws(0))
+    found = wrapped_mixture(x, Rng(0))
     assert torch.isfinite(found.log_density(x)).all()
     assert float(found.scales.min()) == LEAST
     with pytest.raises(ValueError, match="expected angles"):
-        wrapped_mixture(x[:0], Draws(0))
+        wrapped_mixture(x[:0], Rng(0))

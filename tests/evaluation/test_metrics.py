@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 import torch
 
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.data.modality import Dataset
 from feller.data.points.points import Points
 from feller.evaluation.documents import commonest
@@ -129,7 +129,7 @@ def test_the_best_constant_answer_is_most_like_the_others() -> None:
 
 def test_tilt_of_a_normal_law() -> None:
     """r = x of N(1, 0.25) at strength 2: the tilted mean is 1 + 2 * 0.25, and n / (1 + relative variance) count."""
-    x = 1 + 0.5 * Draws(0).at("x").normal((200_000,), torch.float64)
+    x = 1 + 0.5 * Rng(0).stream("x").normal((200_000,), torch.float64)
     mean, share = tilt(x, 2.0, torch.zeros(len(x), dtype=torch.long))
     assert mean == pytest.approx(1.5, abs=0.01)
     assert share == pytest.approx(math.exp(-1.0), abs=0.02)  # E[w]^2 / E[w^2] = exp(-c^2 s^2)

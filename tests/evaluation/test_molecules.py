@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.data.atoms.elements import NUMBERS
 from feller.data.loading.raw import FoundMolecules
 from feller.data.loading.read import read
@@ -32,7 +32,7 @@ def test() -> Dataset:
 
 
 def measure(samples: Dataset, train: Dataset, test: Dataset) -> dict[str, float | str | None]:
-    return molecules_quality(samples, train, test, Draws(0))
+    return molecules_quality(samples, train, test, Rng(0))
 
 
 def moved(data: Dataset, places: torch.Tensor) -> Dataset:

@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.data.loading.read import read
 from feller.data.modality import Dataset
 from feller.evaluation.density_baselines import baseline, points_of
@@ -22,16 +22,16 @@ def board() -> tuple[Dataset, Dataset, Dataset]:
 
 
 def test_real_points_are_as_good_as_real(board: tuple[Dataset, Dataset, Dataset]) -> None:
-    numbers = points_quality(*board, Draws(0))
+    numbers = points_quality(*board, Rng(0))
     assert 0.3 < numbers["sliced_w"] / numbers["sliced_w_floor"] < 3
     assert 0.3 < numbers["energy"] / numbers["energy_floor"] < 3
     assert 0.85 < numbers["nearest_ratio"] < 1.15
-    assert numbers == points_quality(*board, Draws(0))
+    assert numbers == points_quality(*board, Rng(0))
 
 
 def test_points_from_a_filled_square_are_told_from_a_checkerboard(board: tuple[Dataset, Dataset, Dataset]) -> None:
-    values = 4 * Draws(0).at("x").uniform((2000, 2), torch.float64) - 2
-    numbers = points_quality(dataclasses.replace(board[0], values=values), *board[1:], Draws(0))
+    values = 4 * Rng(0).stream("x").uniform((2000, 2), torch.float64) - 2
+    numbers = points_quality(dataclasses.replace(board[0], values=values), *board[1:], Rng(0))
     assert numbers["sliced_w"] > 1.5 * numbers["sliced_w_floor"]
     assert numbers["energy"] > 3 * numbers["energy_floor"]
     assert numbers["nearest_ratio"] > 1.3
@@ -42,7 +42,7 @@ def test_a_shift_is_measured_in_deviations(board: tuple[Dataset, Dataset, Datase
     scale = torch.tensor(board[1].modality.scale, dtype=torch.float64)
     shift = torch.tensor([5.0, 0.0], dtype=torch.float64) * scale
     moved = dataclasses.replace(board[0], values=board[0].values + shift)
-    assert points_quality(moved, *board[1:], Draws(0))["sliced_w"] == pytest.approx(10 / torch.pi, rel=0.15)
+    assert points_quality(moved, *board[1:], Rng(0))["sliced_w"] == pytest.approx(10 / torch.pi, rel=0.15)
 
 
 def test_units_do_not_matter(board: tuple[Dataset, Dataset, Dataset]) -> None:
@@ -54,12 +54,12 @@ def test_units_do_not_matter(board: tuple[Dataset, Dataset, Dataset]) -> None:
         scale=tuple((torch.tensor(modality.scale, dtype=torch.float64) * unit).tolist()),
     )
     changed = [dataclasses.replace(part, values=part.values * unit, modality=other) for part in board]
-    assert points_quality(*changed, Draws(0)) == pytest.approx(points_quality(*board, Draws(0)), rel=1e-3)
+    assert points_quality(*changed, Rng(0)) == pytest.approx(points_quality(*board, Rng(0)), rel=1e-3)
 
 
 @pytest.mark.parametrize("n", [0, 20])
 def test_without_held_out_data_there_is_no_floor(board: tuple[Dataset, Dataset, Dataset], n: int) -> None:
-    numbers = points_quality(board[0], board[1], board[2].subset(torch.arange(n)), Draws(0))
+    numbers = points_quality(board[0], board[1], board[2].subset(torch.arange(n)), Rng(0))
     assert {name for name, value in numbers.items() if value is None} == {
         "sliced_w_floor",
         "chance_factor",
@@ -70,7 +70,7 @@ def test_without_held_out_data_there_is_no_floor(board: tuple[Dataset, Dataset, 
 
 
 def test_copies_among_the_held_out_give_no_ratio(board: tuple[Dataset, Dataset, Dataset]) -> None:
-    assert points_quality(board[0], board[1], board[1], Draws(0))["nearest_ratio"] is None
+    assert points_quality(board[0], board[1], board[1], Rng(0))["nearest_ratio"] is None
 
 
 F64 = torch.float64
@@ -84,7 +84,7 @@ def angles() -> tuple[Dataset, Dataset, Dataset]:
 
 
 def test_distances_are_those_along_the_space(monkeypatch: pytest.MonkeyPatch) -> None:
-    a, b = (Sphere(2).project(Draws(n).at("x").normal((n, 3), F64)) for n in (7, 5))
+    a, b = (Sphere(2).project(Rng(n).stream("x").normal((n, 3), F64)) for n in (7, 5))
     truth = (a @ b.T).clamp(-1, 1).acos()
     torch.testing.assert_close(distances(Sphere(2), a, b), truth, atol=1e-7, rtol=1e-7)
     monkeypatch.setattr("feller.evaluation.points.CHUNK", 11)
@@ -111,37 +111,37 @@ def test_energy_between_halves_of_the_sphere() -> None:
 
 
 def test_real_points_are_as_good_as_real_on_a_torus(angles: tuple[Dataset, Dataset, Dataset]) -> None:
-    numbers = geometric_quality(*angles, Draws(0))
+    numbers = geometric_quality(*angles, Rng(0))
     assert 0.2 < numbers["energy_geodesic"] / numbers["energy_geodesic_floor"] < 5
     assert 0.8 < numbers["nearest_ratio"] < 1.25
     assert 1.5 < numbers["nll_baseline"] < 3.5  # 4 log 2 pi = 7.35 is that of the uniform law
 
 
 def test_uniform_samples_are_told_from_real_ones(angles: tuple[Dataset, Dataset, Dataset]) -> None:
-    uniform = 360 * Draws(0).at("x").uniform((600, 4), F64)
-    numbers = geometric_quality(dataclasses.replace(angles[0], values=uniform), *angles[1:], Draws(0))
+    uniform = 360 * Rng(0).stream("x").uniform((600, 4), F64)
+    numbers = geometric_quality(dataclasses.replace(angles[0], values=uniform), *angles[1:], Rng(0))
     assert numbers["energy_geodesic"] > 20 * numbers["energy_geodesic_floor"]
     assert numbers["nearest_ratio"] > 3
 
 
 def test_a_turn_does_not_matter(angles: tuple[Dataset, Dataset, Dataset]) -> None:
     turned = [dataclasses.replace(part, values=part.values + 360) for part in angles]
-    before, after = geometric_quality(*angles, Draws(0)), geometric_quality(*turned, Draws(0))
+    before, after = geometric_quality(*angles, Rng(0)), geometric_quality(*turned, Rng(0))
     assert after == pytest.approx(before, rel=1e-4)
 
 
 def test_without_held_out_data_there_is_no_floor_on_a_torus(angles: tuple[Dataset, Dataset, Dataset]) -> None:
-    numbers = geometric_quality(angles[0], angles[1], angles[2].subset(torch.arange(20)), Draws(0))
+    numbers = geometric_quality(angles[0], angles[1], angles[2].subset(torch.arange(20)), Rng(0))
     missing = {name for name, value in numbers.items() if value is None}
     assert missing == {"energy_geodesic_floor", "chance_factor", "nearest_ratio", "nll_baseline"}
 
 
 def test_copies_among_the_held_out_give_no_ratio_on_a_torus(angles: tuple[Dataset, Dataset, Dataset]) -> None:
-    assert geometric_quality(angles[0], angles[1], angles[1], Draws(0))["nearest_ratio"] is None
+    assert geometric_quality(angles[0], angles[1], angles[1], Rng(0))["nearest_ratio"] is None
 
 
 def test_the_baseline_suits_the_space(angles: tuple[Dataset, Dataset, Dataset]) -> None:
     train, held_out = read("example:volcano"), read("example:volcano/test")
-    assert -4 < baseline(train, held_out, Draws(0)) < 0
+    assert -4 < baseline(train, held_out, Rng(0)) < 0
     assert torch.equal(points_of(held_out).norm(dim=1).round(decimals=12), torch.ones(83, dtype=F64))
-    assert baseline(read("example:moons"), read("example:moons/test"), Draws(0)) is None
+    assert baseline(read("example:moons"), read("example:moons/test"), Rng(0)) is None

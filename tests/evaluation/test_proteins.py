@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from feller.app.modalities.registration import registration_of
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.data.loading.raw import FoundChains
 from feller.data.loading.read import read
 from feller.data.modality import Dataset
@@ -44,7 +44,7 @@ def built(torsion: tuple[float, float], sequence: str) -> Dataset:
 
 
 def numbers(samples: Dataset, held_out: Dataset = TEST) -> dict[str, float]:
-    return proteins_quality(samples, REAL, held_out, Draws(0))
+    return proteins_quality(samples, REAL, held_out, Rng(0))
 
 
 def test_all_numbers_are_explained_and_shown() -> None:
@@ -105,7 +105,7 @@ def test_composition_is_compared_on_equally_many_chains() -> None:
     """Ten chains are held out, so that ten of the samples count: their distance from all 40 is not that of the 40."""
     found = numbers(REAL)
     assert found["composition_distance"] > 0
-    alone = proteins_quality(REAL, REAL, TEST.subset(torch.arange(0)), Draws(0))
+    alone = proteins_quality(REAL, REAL, TEST.subset(torch.arange(0)), Rng(0))
     assert alone["composition_distance"] == 0
     assert {name for name, value in alone.items() if value is None} == {
         "composition_distance_floor",
@@ -119,7 +119,7 @@ def test_training_data_without_sequences_teach_nothing() -> None:
     """Of a set of which only one chain has a sequence, parts may have none."""
     valid = REAL.given["valid"]
     bare = replace(REAL, given={**REAL.given, "valid": {**valid, "residue": valid["residue"] & False}})
-    found = proteins_quality(TEST, bare, TEST, Draws(0))
+    found = proteins_quality(TEST, bare, TEST, Rng(0))
     assert found["residue_gain"] is None
     assert found["composition_distance"] is None
     assert found["bigram_perplexity"] == pytest.approx(20)
@@ -128,5 +128,5 @@ def test_training_data_without_sequences_teach_nothing() -> None:
 
 def test_quality_measures_proteins() -> None:
     assert registration_of(REAL.modality).recipe == "proteins"
-    found = quality(TEST, REAL, TEST, Draws(0), engine(), proteins_quality)
+    found = quality(TEST, REAL, TEST, Rng(0), engine(), proteins_quality)
     assert found.numbers["residue_gain"] == numbers(TEST)["residue_gain"]

@@ -10,7 +10,7 @@ import torch
 
 from feller.app.modalities.registration import registration_of
 from feller.core.errors import InputError, UsageError
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.data.loading.raw import FoundTexts, as_objects
 from feller.data.loading.read import read
 from feller.data.modality import Dataset
@@ -26,7 +26,7 @@ from tests.evaluation.known import KNOWN
 
 def measure(samples: Dataset, train: Dataset, held_out: Dataset, judge: Judge | None = None) -> Quality:
     how = registration_of(train.modality).measure
-    return quality(samples, train, held_out, Draws(0), engine(), how, judge)
+    return quality(samples, train, held_out, Rng(0), engine(), how, judge)
 
 
 @pytest.fixture(scope="module")
@@ -238,6 +238,6 @@ def test_a_number_that_is_none_is_said(moons: Dataset) -> None:
     def measured(*of: object) -> dict[str, float | str | None]:
         return {"far": math.nan, "far_floor": 1.0}
 
-    found = quality(moons, moons, moons, Draws(0), engine().alone(), measured)
+    found = quality(moons, moons, moons, Rng(0), engine().alone(), measured)
     assert (found.numbers["far"], found.numbers["far_floor"]) == (None, 1.0)
     assert any("far" in note for note in found.notes)

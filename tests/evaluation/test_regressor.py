@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from feller.core.errors import UsageError
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.data.crystals.modality import Crystals
 from feller.data.images.labelled import Labelled
 from feller.data.images.modality import Images
@@ -32,7 +32,7 @@ ONE = Target(("y",), (10.0,), (2.0,))
 def model(modality: Modality, architecture: Architecture, target: Target = ONE) -> Model:
     """Return a model whose weights are not zero."""
     about = Description(modality, modality.space(), RegressionModel(target), architecture)
-    network, generator = about.build(Draws(0)), torch.Generator().manual_seed(0)
+    network, generator = about.build(Rng(0)), torch.Generator().manual_seed(0)
     for weight in network.parameters():
         nn.init.normal_(weight, std=0.2, generator=generator)
     return Model.of(about, network)
@@ -112,7 +112,7 @@ def test_answers_are_in_the_units_of_the_target() -> None:
 def test_pictures_of_other_levels() -> None:
     kind = Images(8, 8, 1, 16)
     teller = model(kind, Convolutional(3), Target(("label",), classes=("x", "y", "z")))
-    values = Draws(0).at("x").uniform((4, 1, 8, 8)) * 16
+    values = Rng(0).stream("x").uniform((4, 1, 8, 8)) * 16
     expected = Oracle(teller, kind)(values, {})
     close(Oracle(teller, replace(kind, levels=255, classes=("p", "q")))(values * (255 / 16), {}), expected, 1e-5)
     both = Labelled(replace(kind, classes=("p", "q")))
@@ -129,4 +129,4 @@ def test_other_kinds_are_refused() -> None:
         Oracle(model(kind, Estimator(MLP(8, 1), 1)), crystals)
     about = Description(kind, kind.space(), PathProcess(Affine()), MLP(8, 1))
     with pytest.raises(UsageError, match="tells nothing of rows of numbers"):
-        Oracle(Model.of(about, about.build(Draws(0))), kind)
+        Oracle(Model.of(about, about.build(Rng(0))), kind)

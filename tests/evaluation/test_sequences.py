@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from feller.app.modalities.registration import find_recipe
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.data.loading.read import read
 from feller.data.modality import Dataset
 from feller.data.proteins.residues import LETTERS, numbers_of
@@ -83,14 +83,14 @@ def model(says: Callable[[Tensor], Tensor]) -> Model:
 
 
 def test_a_blind_guess_has_perplexity_20() -> None:
-    found = sequence_perplexity(model(lambda residue: torch.zeros(*residue.shape, 20)), REAL, Draws(0), calls=2)
+    found = sequence_perplexity(model(lambda residue: torch.zeros(*residue.shape, 20)), REAL, Rng(0), calls=2)
     assert found == pytest.approx(20, rel=1e-6)
 
 
 def test_independent_residues_have_the_perplexity_of_their_law() -> None:
     """Within 2 %: the masks are random, and the mean of 40 chains and 8 calls has a deviation of 0.4 %."""
     law = composition(REAL).log().float()
-    found = sequence_perplexity(model(lambda residue: law.expand(*residue.shape, 20)), REAL, Draws(0), calls=8)
+    found = sequence_perplexity(model(lambda residue: law.expand(*residue.shape, 20)), REAL, Rng(0), calls=8)
     residue, known = REAL.values["residue"], REAL.given["valid"]["residue"]
     assert found == pytest.approx(math.exp(-law[residue[known]].double().mean().item()), rel=0.02)
 
@@ -110,7 +110,7 @@ def test_the_bound_is_tight_for_the_true_posterior() -> None:
             return torch.zeros(*residue.shape, 20)
         return 100 * (torch.arange(20) == 5).float().expand(*residue.shape, 20)
 
-    found = sequence_perplexity(model(posterior), one, Draws(0), calls=size)
+    found = sequence_perplexity(model(posterior), one, Rng(0), calls=size)
     assert found == pytest.approx(20 ** (1 / size), rel=1e-5)
 
 
@@ -121,12 +121,12 @@ def test_only_known_residues_count() -> None:
     some = some.subset(torch.arange(8))
     truth = torch.where(known, REAL.values["residue"], 0)[:8]
     sure = 100 * nn.functional.one_hot(truth, 20).float()
-    assert sequence_perplexity(model(lambda residue: sure), some, Draws(0), calls=3) == pytest.approx(1)
+    assert sequence_perplexity(model(lambda residue: sure), some, Rng(0), calls=3) == pytest.approx(1)
     none = replace(REAL, given={**REAL.given, "valid": {**REAL.given["valid"], "residue": known & False}})
-    assert sequence_perplexity(model(lambda residue: sure), none, Draws(0)) is None
+    assert sequence_perplexity(model(lambda residue: sure), none, Rng(0)) is None
 
 
 def test_a_model_that_takes_no_structure_is_not_asked() -> None:
     asked = model(lambda residue: torch.zeros(*residue.shape, 20))
     other = Model.of(replace(asked.description, fixable=("residue",)), asked.network)
-    assert sequence_perplexity(other, REAL, Draws(0)) is None
+    assert sequence_perplexity(other, REAL, Rng(0)) is None

@@ -10,7 +10,7 @@ from scipy.stats import binom, binomtest
 from torch import Tensor
 
 from feller.core.errors import InputError, UsageError
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.core.safetensors_io import save_tensors
 from feller.data.speech.griffin_lim import Vocoder
 from feller.data.speech.mel import Mel
@@ -29,7 +29,7 @@ from tests.evaluation.log_mels import SHORT, rough, sounds
 
 @pytest.fixture(scope="module")
 def detector() -> Detector:
-    return fit_detector(sounds(12, 0), rough(sounds(12, 1), 0), Draws(0), size=1, training=SHORT)
+    return fit_detector(sounds(12, 0), rough(sounds(12, 1), 0), Rng(0), size=1, training=SHORT)
 
 
 def test_it_finds_spectrograms_that_are_shifted(detector: Detector) -> None:
@@ -43,7 +43,7 @@ def test_it_finds_spectrograms_that_are_shifted(detector: Detector) -> None:
 
 def test_it_finds_nothing_where_there_is_nothing() -> None:
     """40 sounds of either kind: right by chance within 0.3 of one half but once in 1e7."""
-    same = fit_detector(sounds(12, 0), sounds(12, 1), Draws(0), size=1, training=SHORT)
+    same = fit_detector(sounds(12, 0), sounds(12, 1), Rng(0), size=1, training=SHORT)
     found = same.apart(sounds(40, 2), sounds(40, 3))
     assert abs(found.accuracy - 0.5) < 0.3
     assert found.interval[0] < 0.55
@@ -72,7 +72,7 @@ def test_sounds_shorter_than_a_window(detector: Detector) -> None:
     chance = detector.chance([sounds(1, 9, 7)[0], sounds(1, 9, 1)[0]])
     assert ((chance > 0) & (chance < 1)).all()
     short = fit_detector(
-        sounds(4, 0, 9), sounds(4, 1, 24), Draws(0), size=1, training=dataclasses.replace(SHORT, steps=2)
+        sounds(4, 0, 9), sounds(4, 1, 24), Rng(0), size=1, training=dataclasses.replace(SHORT, steps=2)
     )
     assert torch.isfinite(short.chance(sounds(2, 2))).all()
 
@@ -100,7 +100,7 @@ def test_other_files_are_refused(detector: Detector, tmp_path: pathlib.Path) -> 
     with refuses(UsageError, found="[30, 11]"):
         detector.chance([torch.zeros(30, 11)])
     with pytest.raises(UsageError, match="both kinds"):
-        fit_detector([], sounds(2, 0), Draws(0))
+        fit_detector([], sounds(2, 0), Rng(0))
     with pytest.raises(UsageError, match="both kinds"):
         detector.apart(sounds(2, 0), [])
 
@@ -108,7 +108,7 @@ def test_other_files_are_refused(detector: Detector, tmp_path: pathlib.Path) -> 
 def test_the_same_seed_gives_the_same_detector() -> None:
     brief = dataclasses.replace(SHORT, steps=3)
     state = torch.get_rng_state()
-    fitted = [fit_detector(sounds(3, 0), sounds(3, 1), Draws(seed), size=1, training=brief) for seed in (0, 0, 1)]
+    fitted = [fit_detector(sounds(3, 0), sounds(3, 1), Rng(seed), size=1, training=brief) for seed in (0, 0, 1)]
     assert torch.equal(state, torch.get_rng_state())
     one, same, other = (each.network.state_dict() for each in fitted)
     assert all(torch.equal(one[name], same[name]) for name in one)
@@ -137,7 +137,7 @@ def test_a_trace_of_the_vocoder_tells_from_originals_alone(through: bool) -> Non
     train, test = (
         ((rough(sounds(n, n + 1), 0) if through else sounds(n, n)), rough(sounds(n, n + 2), 0)) for n in (24, 20)
     )
-    found = fit_detector(*train, Draws(0), size=1, training=SHORT).apart(*test)
+    found = fit_detector(*train, Rng(0), size=1, training=SHORT).apart(*test)
     assert found.real == found.made == 20
     assert found.accuracy < 0.8 if through else found.accuracy > 0.9
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from feller.core.errors import InputError, UsageError
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.data.loading.raw import FoundTable
 from feller.data.modality import Dataset
 from feller.data.tables.column import Categorical
@@ -51,7 +51,7 @@ def test_another_draw_of_the_same_law_is_as_good_as_real() -> None:
 
 
 def test_unrelated_columns_are_found_out() -> None:
-    numbers = table_quality(unrelated(TRAIN, Draws(9)), TRAIN, UNSEEN, COUNTS, ordered=ORDERED, target=3, names=NAMES)
+    numbers = table_quality(unrelated(TRAIN, Rng(9)), TRAIN, UNSEEN, COUNTS, ordered=ORDERED, target=3, names=NAMES)
     assert numbers["tv1"] == 0
     assert numbers["tv2"] == pytest.approx(numbers["tv2_independent"], rel=0.2)
     assert numbers["tv2_worst"] == "number × answer"
@@ -60,9 +60,7 @@ def test_unrelated_columns_are_found_out() -> None:
 
 
 def test_the_same_draws_give_the_same_numbers() -> None:
-    first, second, other = (
-        table_quality(people(2, 300), TRAIN, UNSEEN, COUNTS, draws=Draws(seed)) for seed in (0, 0, 1)
-    )
+    first, second, other = (table_quality(people(2, 300), TRAIN, UNSEEN, COUNTS, draws=Rng(seed)) for seed in (0, 0, 1))
     assert first == second
     assert first != other
     assert first["tv2"] == other["tv2"]
@@ -280,9 +278,9 @@ def test_the_target_is_that_of_the_schema() -> None:
     for target in ("kind", "pay"):
         table = Table(Schema(COLUMNS, target=target))
         made, learned, unseen = (Dataset(rows(300, seed), {}, table) for seed in range(3))
-        found[target] = samples_quality(made, learned, unseen, Draws(0))
+        found[target] = samples_quality(made, learned, unseen, Rng(0))
     assert "auc_boosted" in found["kind"]
     assert found["kind"]["nll_baseline"] == found["pay"]["nll_baseline"]
     assert found["kind"]["nll_baseline"] == pytest.approx(math.log(3) + math.log(10), abs=0.3)
     nobody = Dataset(rows(0, 0), {}, table)
-    assert samples_quality(made, learned, nobody, Draws(0))["nll_baseline"] is None
+    assert samples_quality(made, learned, nobody, Rng(0))["nll_baseline"] is None

@@ -7,7 +7,7 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.evaluation.tables import copying
 from feller.evaluation.tables.copying import copied_share, dcr_share, drawn_again, membership_auc, nearest_rows
 from tests.evaluation.tables import any_codes
@@ -43,34 +43,34 @@ def test_distances_by_hand() -> None:
     """Of four rows one is nearer to the table, one to the other, two are as near to both."""
     train, held_out = torch.tensor([[0, 0, 0]]), torch.tensor([[1, 1, 1]])
     rows = torch.tensor([[0, 0, 1], [1, 1, 0], [0, 1, 2], [2, 2, 2]])
-    assert dcr_share(rows, train, held_out, Draws(0)) == 0.5
-    assert dcr_share(rows[:1], train, held_out, Draws(0)) == 1
-    assert dcr_share(rows[1:], train, held_out, Draws(0)) == pytest.approx(1 / 3)
+    assert dcr_share(rows, train, held_out, Rng(0)) == 0.5
+    assert dcr_share(rows[:1], train, held_out, Rng(0)) == 1
+    assert dcr_share(rows[1:], train, held_out, Rng(0)) == pytest.approx(1 / 3)
 
 
 def test_membership_is_the_area_under_the_curve() -> None:
     train, held_out, rows = any_codes(0, 90, (3, 3, 3)), any_codes(1, 90, (3, 3, 3)), any_codes(2, 12, (3, 3, 3))
     score = [-distance for distance in by_hand(train, rows) + by_hand(held_out, rows)]
     expected = roc_auc_score([1] * 90 + [0] * 90, score)
-    assert membership_auc(rows, train, held_out, Draws(0)) == pytest.approx(expected, abs=1e-12)
-    assert membership_auc(train, train, held_out + 9, Draws(0)) == 1
+    assert membership_auc(rows, train, held_out, Rng(0)) == pytest.approx(expected, abs=1e-12)
+    assert membership_auc(train, train, held_out + 9, Rng(0)) == 1
 
 
 def test_copies_raise_an_alarm_and_others_do_not() -> None:
     """Of 8^12 possible rows a copy is at 0, others a few columns away; an error of 0.05 is four deviations or more."""
     train, held_out, fresh = (any_codes(seed, 2_000, COUNTS) for seed in (0, 1, 2))
-    again = drawn_again(train, 2_000, Draws(3))
-    assert dcr_share(again, train, held_out, Draws(4)) == 1
+    again = drawn_again(train, 2_000, Rng(3))
+    assert dcr_share(again, train, held_out, Rng(4)) == 1
     present = len(again.unique(dim=0)) / 2_000
-    assert membership_auc(again, train, held_out, Draws(4)) == pytest.approx(present + (1 - present) / 2, abs=0.03)
-    assert dcr_share(fresh, train, held_out, Draws(4)) == pytest.approx(0.5, abs=0.05)
-    assert membership_auc(fresh, train, held_out, Draws(4)) == pytest.approx(0.5, abs=0.05)
+    assert membership_auc(again, train, held_out, Rng(4)) == pytest.approx(present + (1 - present) / 2, abs=0.03)
+    assert dcr_share(fresh, train, held_out, Rng(4)) == pytest.approx(0.5, abs=0.05)
+    assert membership_auc(fresh, train, held_out, Rng(4)) == pytest.approx(0.5, abs=0.05)
 
 
 def test_half_a_table_of_copies_is_seen_in_proportion() -> None:
     train, held_out, fresh = (any_codes(seed, 1_000, COUNTS) for seed in (0, 1, 2))
     mixed = torch.cat([train[:500], fresh[:500]])
-    assert dcr_share(mixed, train, held_out, Draws(4)) == pytest.approx(0.75, abs=0.06)
+    assert dcr_share(mixed, train, held_out, Rng(4)) == pytest.approx(0.75, abs=0.06)
 
 
 def test_the_training_table_is_cut_to_the_size_of_the_held_out_one() -> None:
@@ -78,13 +78,13 @@ def test_the_training_table_is_cut_to_the_size_of_the_held_out_one() -> None:
     train, held_out, fresh = any_codes(0, 10_000, COUNTS), any_codes(1, 500, COUNTS), any_codes(2, 2_000, COUNTS)
     nearer = nearest_rows(fresh, train) < nearest_rows(fresh, held_out)
     assert nearer.mean() > 0.6
-    assert dcr_share(fresh, train, held_out, Draws(0)) == pytest.approx(0.5, abs=0.08)
+    assert dcr_share(fresh, train, held_out, Rng(0)) == pytest.approx(0.5, abs=0.08)
 
 
 @pytest.mark.slow
 def test_distances_of_a_real_table_take_some_seconds() -> None:
     train, held_out, rows = (any_codes(seed, n, (8,) * 14) for seed, n in enumerate((32_561, 16_281, 32_561)))
     start = time.process_time()
-    dcr_share(rows, train, held_out, Draws(0))
-    membership_auc(rows, train, held_out, Draws(0))
+    dcr_share(rows, train, held_out, Rng(0))
+    membership_auc(rows, train, held_out, Rng(0))
     assert time.process_time() - start < 20

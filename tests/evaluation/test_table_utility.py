@@ -9,7 +9,7 @@ import torch
 from sklearn.metrics import f1_score, roc_auc_score
 
 from feller.core.errors import UsageError
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.evaluation.tables.quality import table_quality
 from feller.evaluation.tables.utility import Features, boosting, classification, regression, task, utility
 from tests.errors import refuses
@@ -32,7 +32,7 @@ def test_features_by_hand() -> None:
 @pytest.mark.parametrize("kind", ["boosted", "linear"])
 def test_a_known_law_is_learned(kind: str) -> None:
     """One answer in ten is flipped, so the best accuracy is 0.9 (error 0.0067); an area follows from the law."""
-    scores = utility(ABOUT, people(0, 2_000), people(1, 2_000), 1, Draws(0))[kind]
+    scores = utility(ABOUT, people(0, 2_000), people(1, 2_000), 1, Rng(0))[kind]
     high = people(1, 2_000)[:, 1] >= 3
     best = roc_auc_score(people(1, 2_000)[:, 3], high)
     assert scores["accuracy"] == pytest.approx(0.9, abs=0.03)
@@ -41,7 +41,7 @@ def test_a_known_law_is_learned(kind: str) -> None:
 
 
 def test_columns_that_say_nothing_are_guessing() -> None:
-    scores = utility(ABOUT, any_codes(0, 2_000, COUNTS), people(1, 2_000), 1, Draws(0))
+    scores = utility(ABOUT, any_codes(0, 2_000, COUNTS), people(1, 2_000), 1, Rng(0))
     for kind in scores.values():
         assert kind["auc"] == pytest.approx(0.5, abs=0.25)
     assert scores["linear"]["auc"] < 0.8
@@ -50,18 +50,18 @@ def test_columns_that_say_nothing_are_guessing() -> None:
 def test_without_xgboost_the_trees_are_those_of_scikit_learn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "xgboost", None)
     assert boosting().startswith("scikit-learn ")
-    scores = utility(ABOUT, people(0, 1_000), people(1, 1_000), 1, Draws(0))["boosted"]
+    scores = utility(ABOUT, people(0, 1_000), people(1, 1_000), 1, Rng(0))["boosted"]
     assert scores["accuracy"] == pytest.approx(0.9, abs=0.04)
     numbers = task(COUNTS, ORDERED, 1)
-    assert utility(numbers, people(0, 1_000), people(1, 1_000), 0, Draws(0))["boosted"]["r2"] > 0.3
+    assert utility(numbers, people(0, 1_000), people(1, 1_000), 0, Rng(0))["boosted"]["r2"] > 0.3
 
 
 def test_one_class_is_no_answer() -> None:
     alike = people(0, 300)
     alike[:, 3] = 1
     nothing = dict.fromkeys(("auc", "accuracy", "f1"))
-    assert utility(ABOUT, alike, people(1, 300), 1, Draws(0)) == {"boosted": nothing, "linear": nothing}
-    tested = utility(ABOUT, people(1, 300), alike, 1, Draws(0))["linear"]
+    assert utility(ABOUT, alike, people(1, 300), 1, Rng(0)) == {"boosted": nothing, "linear": nothing}
+    tested = utility(ABOUT, people(1, 300), alike, 1, Rng(0))["linear"]
     assert tested["auc"] is None
     assert 0 < tested["accuracy"] < 1
 
@@ -104,11 +104,11 @@ def test_quality_tells_f1_of_one_class_on_both_sides() -> None:
     synthetic = people(2, 1_500)
     synthetic[:30, 3] = 2
     counts = (*COUNTS[:3], 3)
-    numbers = table_quality(synthetic, train, unseen, counts, ordered=(*ORDERED[:3], False), target=3, draws=Draws(0))
+    numbers = table_quality(synthetic, train, unseen, counts, ordered=(*ORDERED[:3], False), target=3, draws=Rng(0))
     for kind in ("boosted", "linear"):
         assert numbers[f"f1_{kind}"] == pytest.approx(numbers[f"f1_{kind}_real"], abs=0.03)
     train[:2, 3] = 2  # the rarest word of those that were learned is not what real rows are asked for
-    again = table_quality(synthetic, train, unseen, counts, ordered=(*ORDERED[:3], False), target=3, draws=Draws(0))
+    again = table_quality(synthetic, train, unseen, counts, ordered=(*ORDERED[:3], False), target=3, draws=Rng(0))
     assert again["f1_linear_real"] > 0.5
 
 
@@ -126,7 +126,7 @@ def test_a_number_is_told_in_its_units() -> None:
     assert (tens.known(test)[:, 1] < 4).all()
     rest = train[train[:, 1] < 4], test[test[:, 1] < 4]
     for kind in ("boosted", "linear"):
-        plain, scaled = utility(about, *rest, 0, Draws(0))[kind], utility(tens, train, test, 0, Draws(0))[kind]
+        plain, scaled = utility(about, *rest, 0, Rng(0))[kind], utility(tens, train, test, 0, Rng(0))[kind]
         assert scaled["r2"] == pytest.approx(plain["r2"], abs=0.01)
         assert scaled["mae"] == pytest.approx(10 * plain["mae"], rel=0.02)
         assert 0.3 < plain["r2"] < 0.8

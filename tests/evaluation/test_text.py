@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.data.loading.raw import FoundTexts, as_objects
 from feller.data.modality import Dataset
 from feller.data.text.dataset import texts
@@ -15,7 +15,7 @@ WORDS = ("sea", "ship", "shore", "gull", "sun", "sail", "wind", "wave", "sand", 
 
 def sentences(seed: int, n: int = 120) -> list[str]:
     """Return texts of eight words each."""
-    picks = Draws(seed).at("words").integers(len(WORDS), (n, 8))
+    picks = Rng(seed).stream("words").randint(len(WORDS), (n, 8))
     return [" ".join(WORDS[i] for i in row) for row in picks.tolist()]
 
 
@@ -29,11 +29,11 @@ def test_whole_texts_that_are_known_are_counted_where_texts_are_short() -> None:
     names = [f"name {i}" for i in range(60)]
     known, unseen = dataset(names), dataset([*names[:15], *(f"other {i}" for i in range(45))])
     made = dataset([*names[:30], *(f"new {i}" for i in range(30))])
-    numbers = text_quality(made, known, unseen, Draws(0))
+    numbers = text_quality(made, known, unseen, Rng(0))
     assert (numbers["copied_whole"], numbers["copied_whole_floor"]) == (0.5, 0.25)
-    assert text_quality(made, known, dataset(names[:9]), Draws(0))["copied_whole_floor"] is None
+    assert text_quality(made, known, dataset(names[:9]), Rng(0))["copied_whole_floor"] is None
     longer = dataset(sentences(0))
-    assert "copied_whole" not in text_quality(longer, longer, longer, Draws(0))
+    assert "copied_whole" not in text_quality(longer, longer, longer, Rng(0))
 
 
 def test_triples_by_hand() -> None:
@@ -67,7 +67,7 @@ def test_copies_by_hand() -> None:
 def test_a_text_against_itself() -> None:
     train, held_out = dataset(sentences(0)), sentences(1)
     unseen = dataset(held_out, train)
-    numbers = text_quality(unseen, train, unseen, Draws(0))
+    numbers = text_quality(unseen, train, unseen, Rng(0))
     assert numbers["trigram_distance"] == 0
     assert 0 < numbers["trigram_floor"] < 0.3
     assert numbers["copied"] == numbers["copied_floor"] < 0.1
@@ -75,7 +75,7 @@ def test_a_text_against_itself() -> None:
 
 def test_training_text_is_a_copy() -> None:
     train = dataset(sentences(0))
-    numbers = text_quality(train, train, dataset(sentences(1), train), Draws(0))
+    numbers = text_quality(train, train, dataset(sentences(1), train), Rng(0))
     assert numbers["copied"] == 1
     assert numbers["copied_floor"] < 0.1
     assert numbers["trigram_distance"] == pytest.approx(numbers["trigram_floor"], abs=0.05)
@@ -84,9 +84,9 @@ def test_training_text_is_a_copy() -> None:
 def test_letters_at_random_are_far() -> None:
     train = dataset(sentences(0))
     letters = train.modality.vocabulary.symbols
-    picks = Draws(2).at("letters").integers(len(letters), (120, 40)).tolist()
+    picks = Rng(2).stream("letters").randint(len(letters), (120, 40)).tolist()
     noise = dataset(["".join(letters[i] for i in row) for row in picks], train)
-    numbers = text_quality(noise, train, dataset(sentences(1), train), Draws(0))
+    numbers = text_quality(noise, train, dataset(sentences(1), train), Rng(0))
     assert numbers["trigram_distance"] > 0.8
     assert numbers["copied"] == 0
 
@@ -94,6 +94,6 @@ def test_letters_at_random_are_far() -> None:
 def test_without_held_out_text_there_is_no_floor() -> None:
     train = dataset(sentences(0))
     few = dataset(sentences(1), train).subset(train.values.new_tensor([], dtype=train.values.dtype))
-    numbers = text_quality(train, train, few, Draws(0))
+    numbers = text_quality(train, train, few, Rng(0))
     assert numbers["trigram_floor"] is None
     assert numbers["copied_floor"] is None

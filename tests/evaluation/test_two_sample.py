@@ -13,7 +13,7 @@ from scipy.stats import wasserstein_distance
 from torch import Tensor
 
 from feller.core.errors import UsageError
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.evaluation.two_sample import (
     energy_distance,
     frechet,
@@ -28,7 +28,7 @@ GRID = torch.special.ndtri((torch.arange(2000, dtype=torch.float64) + 0.5) / 200
 
 
 def normal(n: int, d: int, seed: int = 0) -> torch.Tensor:
-    return Draws(seed).at("test").normal((n, d), torch.float64)
+    return Rng(seed).stream("test").normal((n, d), torch.float64)
 
 
 @settings(deadline=None, max_examples=30)
@@ -36,7 +36,7 @@ def normal(n: int, d: int, seed: int = 0) -> torch.Tensor:
 def test_sliced_wasserstein_in_one_dimension_is_the_wasserstein_distance(n: int, m: int, seed: int) -> None:
     a, b = normal(n, 1, seed), 2 * normal(m, 1, seed + 5000) + 1
     expected = wasserstein_distance(a[:, 0].numpy(), b[:, 0].numpy())
-    assert sliced_wasserstein(a, b, Draws(0), directions=3) == pytest.approx(expected, rel=1e-9)
+    assert sliced_wasserstein(a, b, Rng(0), directions=3) == pytest.approx(expected, rel=1e-9)
 
 
 @pytest.mark.parametrize("d", [2, 3, 10])
@@ -45,23 +45,23 @@ def test_a_shift_costs_its_mean_projection(d: int) -> None:
     a, shift = normal(64, d), torch.full((d,), 3.0, dtype=torch.float64)
     mean = math.gamma(d / 2) / (math.sqrt(math.pi) * math.gamma((d + 1) / 2))
     # The deviation of |<u, e>| is at most 0.75 of its mean: 5 % is more than 4 deviations of the average.
-    measured = sliced_wasserstein(a, a + shift, Draws(1), directions=4096)
+    measured = sliced_wasserstein(a, a + shift, Rng(1), directions=4096)
     assert measured == pytest.approx(shift.norm().item() * mean, rel=0.05)
 
 
 def test_scales_of_normals_differ_by_the_mean_of_a_normal() -> None:
-    assert sliced_wasserstein(GRID[:, None], 3 * GRID[:, None], Draws(0)) == pytest.approx(
+    assert sliced_wasserstein(GRID[:, None], 3 * GRID[:, None], Rng(0)) == pytest.approx(
         2 * math.sqrt(2 / math.pi), rel=2e-3
     )
 
 
 def test_directions_are_those_of_the_seed_and_do_not_depend_on_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     a, b = normal(50, 4), normal(70, 4, 1)
-    first = sliced_wasserstein(a, b, Draws(0))
-    assert first == sliced_wasserstein(a, b, Draws(0))
-    assert first != sliced_wasserstein(a, b, Draws(1))
+    first = sliced_wasserstein(a, b, Rng(0))
+    assert first == sliced_wasserstein(a, b, Rng(0))
+    assert first != sliced_wasserstein(a, b, Rng(1))
     monkeypatch.setattr("feller.evaluation.two_sample.CHUNK", 300)
-    assert first == pytest.approx(sliced_wasserstein(a, b, Draws(0)), rel=1e-12)
+    assert first == pytest.approx(sliced_wasserstein(a, b, Rng(0)), rel=1e-12)
 
 
 @pytest.mark.parametrize(("shift", "scale"), [(0.0, 2.0), (1.5, 1.0), (1.0, 0.5)])
@@ -134,7 +134,7 @@ def test_nearest(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.testing.assert_close(nearest(a, b), torch.from_numpy(cdist(a.numpy(), b.numpy()).min(1)))
 
 
-@pytest.mark.parametrize("distance", [energy_distance, nearest, lambda a, b: sliced_wasserstein(a, b, Draws(0))])
+@pytest.mark.parametrize("distance", [energy_distance, nearest, lambda a, b: sliced_wasserstein(a, b, Rng(0))])
 def test_empty_sets_are_refused(distance) -> None:
     with pytest.raises(ValueError, match="one point or more"):
         distance(normal(0, 2), normal(3, 2))
@@ -144,7 +144,7 @@ F64 = torch.float64
 
 
 def named_normal(n: int, d: int, name: str) -> Tensor:
-    return Draws(0).at(name).normal((n, d), F64)
+    return Rng(0).stream(name).normal((n, d), F64)
 
 
 def test_nothing_between_equal_sets_in_any_order() -> None:
@@ -223,7 +223,7 @@ def test_what_is_refused() -> None:
 
 @pytest.mark.parametrize("order", [1, 2])
 def test_on_the_line_it_is_sorting(order: int) -> None:
-    a, b = (Draws(0).at(name).normal((101, 1), F64) for name in "ab")
+    a, b = (Rng(0).stream(name).normal((101, 1), F64) for name in "ab")
     b = 2 * b + 1
     wanted = (a.sort(0).values - b.sort(0).values).abs().pow(order).mean() ** (1 / order)
     assert wasserstein(a, b, order) == pytest.approx(wanted.item(), rel=1e-12)
@@ -241,14 +241,14 @@ def test_order_one_and_two_differ_as_they_should() -> None:
 def test_sets_of_other_sizes(order: int) -> None:
     """A set is as far from another as from two copies of it."""
     pytest.importorskip("ot")
-    a, b = (Draws(0).at(name).normal((n, 3), F64) for name, n in {"a": 40, "b": 80}.items())
+    a, b = (Rng(0).stream(name).normal((n, 3), F64) for name, n in {"a": 40, "b": 80}.items())
     assert wasserstein(a, b, order) == pytest.approx(wasserstein(torch.cat([a, a]), b, order), rel=1e-9)
 
 
 @pytest.mark.parametrize(("variance", "floor"), [(0.5, 0.142), (0.2, 0.087)])
 def test_exact_floors_of_known_sets(variance: float, floor: float) -> None:
     """Two draws of 1,000; eight other pairs gave 0.128 to 0.146 and 0.081 to 0.092."""
-    a, b = (variance**0.5 * Draws(0).at(name).normal((1000, 2), F64) for name in "ab")
+    a, b = (variance**0.5 * Rng(0).stream(name).normal((1000, 2), F64) for name in "ab")
     assert wasserstein(a, b) == pytest.approx(floor, rel=0.2)
 
 
@@ -256,8 +256,8 @@ def test_floor_of_eight_modes() -> None:
     """How many members a mode gets is by chance: 2.0 to 3.4 in eight pairs, the reference has 2.87."""
 
     def modes(name: str) -> Tensor:
-        draw = Draws(0).at(name)
-        angle = math.pi / 4 * draw.integers(8, (1000,)).double()
+        draw = Rng(0).stream(name)
+        angle = math.pi / 4 * draw.randint(8, (1000,)).double()
         return 16 * torch.stack([angle.cos(), angle.sin()], 1) + draw.normal((1000, 2), F64)
 
     assert 1.9 < wasserstein(modes("a"), modes("b")) < 3.5

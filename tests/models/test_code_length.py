@@ -8,12 +8,12 @@ import feller
 import feller.paths
 from feller.app.modalities.registration import find_recipe
 from feller.core.errors import UsageError
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.evaluation.flow import Measuring, flow_quality
 from feller.models.families.elbo import OwnRates
 from feller.models.model import Model
-from feller.paths import Affine, KineticOptimal, Reversal
-from feller.sampling.sampler_config import Sampling
+from feller.paths import Affine, KineticOptimalRates, Reversal
+from feller.sampling.sampler_config import SamplerConfig
 from feller.spaces import MaskSource, Tokens
 
 NAMES = ["john", "maria", "anna", "peter", "paul", "george", "kevin", "elizabeth"]
@@ -22,10 +22,10 @@ NAMES = ["john", "maria", "anna", "peter", "paul", "george", "kevin", "elizabeth
 def untrained(recipe: str) -> Model:
     data = feller.read(NAMES)
     about = find_recipe(recipe, data, "tiny")[1].describe(data)
-    network = about.build(Draws(0))
+    network = about.build(Rng(0))
     with torch.no_grad():
         for number, weight in enumerate(network.parameters()):
-            weight += 0.1 * Draws(0).at("weights", number).normal(tuple(weight.shape))
+            weight += 0.1 * Rng(0).stream("weights", number).normal(tuple(weight.shape))
     return Model.of(about, network)
 
 
@@ -36,9 +36,7 @@ def test_one_number_for_each_row(recipe: str) -> None:
     for rows in (["", "maria", "", "john"], pd.DataFrame({"text": ["", "maria", "", "john"]})):
         found = model.code_length(rows, times=4)
         assert found.shape == (4,)
-        alone = [
-            model.code_length([row], times=4, draws=Draws(0, i)) for i, row in enumerate(["", "maria", "", "john"])
-        ]
+        alone = [model.code_length([row], times=4, draws=Rng(0, i)) for i, row in enumerate(["", "maria", "", "john"])]
         torch.testing.assert_close(found, torch.cat(alone), rtol=1e-4, atol=1e-4)
     assert model.code_length([""], times=2).shape == (1,)
 
@@ -48,10 +46,10 @@ def test_rows_that_would_be_lost_are_refused(tmp_path) -> None:
     angles = pd.DataFrame({"phi": [0.1, 0.2, None, 0.4] * 5, "psi": [1.0] * 20})
     data = feller.read(angles)
     about = find_recipe("auto", data, "tiny")[1].describe(data)
-    model = Model.of(about, about.build(Draws(0)))
+    model = Model.of(about, about.build(Rng(0)))
     with pytest.raises(UsageError, match="15"):
         model.log_prob(angles)
-    assert model.log_prob(feller.read(angles, like=data.modality), sampling=Sampling("euler", 1)).shape == (15,)
+    assert model.log_prob(feller.read(angles, like=data.modality), sampling=SamplerConfig("euler", 1)).shape == (15,)
     assert len(feller.read(["", "john"], like=untrained("text").description.modality)) == 1
 
 
@@ -77,29 +75,31 @@ def test_exact_code_lengths_have_no_error() -> None:
 def test_both_bounds_are_reported_where_samples_follow_other_rates() -> None:
     model, names = untrained("text-uniform"), ("bits_per_token", "bits_per_token_sampled")
     data = feller.read(NAMES, like=model.description.modality)
-    found = flow_quality(model, data, Measuring(draws=Draws(0)))
+    found = flow_quality(model, data, Measuring(draws=Rng(0)))
     assert tuple(found) == names
-    own = model.code_length(data, bound=OwnRates(), times=32, draws=Draws(0).named("code"))
+    own = model.code_length(data, bound=OwnRates(), times=32, draws=Rng(0).fold_in("code"))
     symbols = int(data.modality.counted(data.values).sum())
     assert found[names[1]] == pytest.approx(own.sum().item() / torch.tensor(2.0).log().item() / symbols)
-    assert tuple(flow_quality(untrained("text"), data, Measuring(draws=Draws(0)))) == names[:1]
+    assert tuple(flow_quality(untrained("text"), data, Measuring(draws=Rng(0)))) == names[:1]
 
 
 def test_rates_are_chosen_by_name_when_sampling() -> None:
     model = untrained("text-uniform")
     about = model.description
-    for rates in (Reversal(), KineticOptimal()):
-        path, _, _ = Sampling("euler", 4, rates=rates).choose(about.path, about.space)
+    for rates in (Reversal(), KineticOptimalRates()):
+        path, _, _ = SamplerConfig("euler", 4, rates=rates).resolve(about.path, about.space)
         assert path.velocity == rates
-    sampled = model.draw(4, sampling=Sampling("euler", 4, rates=Reversal()))
+    sampled = model.draw(4, sampling=SamplerConfig("euler", 4, rates=Reversal()))
     assert sampled.values.shape == about.modality.encode(sampled.values).shape
     with pytest.raises(UsageError, match="rates"):
-        Sampling(rates=Reversal()).choose(Affine(), about.space)
-    metric = feller.paths.Metric(feller.paths.Levels(3))
+        SamplerConfig(rates=Reversal()).resolve(Affine(), about.space)
+    metric = feller.paths.MetricPath(feller.paths.LevelDistance(3))
     with pytest.raises(UsageError, match="Metric"):
-        Sampling("euler", rates=Reversal()).choose(metric, Tokens(3, (2,)))
+        SamplerConfig("euler", rates=Reversal()).resolve(metric, Tokens(3, (2,)))
     mask = feller.paths.Mixture(source=MaskSource())
-    assert Sampling("euler", rates=Reversal()).choose(mask, Tokens(3, (2,), MaskSource()))[0].velocity == Reversal()
+    assert (
+        SamplerConfig("euler", rates=Reversal()).resolve(mask, Tokens(3, (2,), MaskSource()))[0].velocity == Reversal()
+    )
 
 
 def test_densities_with_guidance_need_conditions() -> None:

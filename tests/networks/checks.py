@@ -9,14 +9,14 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
 from feller.core.pytree import tree_map
-from feller.core.rng import Draws
-from feller.core.serialization import from_data, to_data
+from feller.core.rng import Rng
+from feller.core.serialization import from_dict, to_dict
 from feller.networks import Architecture
 
 
 def moved(network: Any, far: float = 0.2) -> Any:
     """In float64, with noise on all weights."""
-    draw = Draws(1).at("weights")
+    draw = Rng(1).stream("weights")
     with torch.no_grad():
         for weight in network.double().parameters():
             weight += far * draw.normal(weight.shape, torch.float64)
@@ -86,6 +86,6 @@ def check_seed(build: Callable[[int], nn.Module]) -> None:
 
 def check_record(architecture: Architecture) -> None:
     """Settings come back from their record."""
-    data = json.loads(json.dumps(to_data(architecture)))
+    data = json.loads(json.dumps(to_dict(architecture)))
     assert data["is"] == type(architecture).__name__
-    assert from_data(Architecture, data) == architecture
+    assert from_dict(Architecture, data) == architecture

@@ -9,8 +9,8 @@ from torch.func import grad, jvp
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from feller.core.errors import InputError, UsageError
-from feller.core.rng import Draws
-from feller.core.serialization import from_data, to_data
+from feller.core.rng import Rng
+from feller.core.serialization import from_dict, to_dict
 from feller.networks import MLP, Architecture, Transformer, UNet, parameters
 from tests.networks.checks import check_gradients, check_learning, check_record, check_seed, moved
 
@@ -25,7 +25,7 @@ every = pytest.mark.parametrize(("architecture", "shape"), SMALL.values(), ids=S
 
 
 def build(architecture: Architecture, shape: tuple[int, ...], seed: int = 0) -> nn.Module:
-    return architecture.build(shape, {"label": 3}, Draws(seed))
+    return architecture.build(shape, {"label": 3}, Rng(seed))
 
 
 def trained(architecture: Architecture, shape: tuple[int, ...]) -> nn.Module:
@@ -33,8 +33,8 @@ def trained(architecture: Architecture, shape: tuple[int, ...]) -> nn.Module:
 
 
 def batch(shape: tuple[int, ...], n: int = 4, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor, Tensor]:
-    draw = Draws(2).at("batch")
-    return draw.normal((n, *shape), dtype), draw.uniform((n,), dtype), draw.integers(4, (n,))
+    draw = Rng(2).stream("batch")
+    return draw.normal((n, *shape), dtype), draw.uniform((n,), dtype), draw.randint(4, (n,))
 
 
 @settings(deadline=None, max_examples=12, derandomize=True)
@@ -125,7 +125,7 @@ def test_derivatives_of_the_state(architecture: Architecture, shape: tuple[int, 
     """Forward mode against central differences, and second derivatives against those of the first."""
     network = trained(architecture, shape)
     x_t, t, label = batch(shape, 2)
-    along = Draws(3).at("along").normal(x_t.shape, torch.float64)
+    along = Rng(3).stream("along").normal(x_t.shape, torch.float64)
 
     def predict(x: Tensor) -> Tensor:
         return network(x, t, {"label": label})
@@ -176,8 +176,8 @@ def test_weights_come_from_the_seed(architecture: Architecture, shape: tuple[int
 
 @every
 def test_the_order_of_conditions_does_not_matter(architecture: Architecture, shape: tuple[int, ...]) -> None:
-    one = architecture.build(shape, {"label": 3, "type": 2}, Draws(0)).state_dict()
-    two = architecture.build(shape, {"type": 2, "label": 3}, Draws(0)).state_dict()
+    one = architecture.build(shape, {"label": 3, "type": 2}, Rng(0)).state_dict()
+    two = architecture.build(shape, {"type": 2, "label": 3}, Rng(0)).state_dict()
     assert one.keys() == two.keys()
     assert all(torch.equal(one[name], two[name]) for name in one)
 
@@ -189,7 +189,7 @@ def test_record(architecture: Architecture, shape: tuple[int, ...]) -> None:
 
 def test_a_record_of_wrong_settings() -> None:
     with pytest.raises(InputError):
-        from_data(Architecture, to_data(Transformer()) | {"heads": 3})
+        from_dict(Architecture, to_dict(Transformer()) | {"heads": 3})
 
 
 @pytest.mark.parametrize(
@@ -214,7 +214,7 @@ def test_wrong_settings(kind: type[Architecture], settings: dict) -> None:
 @pytest.mark.parametrize("architecture", [UNet(), Transformer()])
 def test_an_image_network_refuses_vectors(architecture: Architecture) -> None:
     with pytest.raises(UsageError, match="Use MLP"):
-        architecture.build((2,), {}, Draws(0))
+        architecture.build((2,), {}, Rng(0))
 
 
 def test_parameters_counts_what_is_trained() -> None:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.networks.bridge_drift import BothWays, Potential, TwoDrifts
 from feller.networks.mlp import MLP
 
@@ -11,7 +11,7 @@ SMALL = MLP(width=8, depth=1)
 
 
 def built(inner: object = SMALL, shape: tuple[int, ...] = (3,)) -> TwoDrifts:
-    return BothWays(inner).build(shape, {}, Draws(0))
+    return BothWays(inner).build(shape, {}, Rng(0))
 
 
 def shaken(network: TwoDrifts) -> TwoDrifts:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.models.model import Model
 from feller.networks.blocks.ema import EMA
 from feller.networks.inner_networks import held_modules, inner_networks, null_values, plain_network
@@ -29,7 +29,7 @@ FLOW = FlowMatching(Affine(), Euclidean((2,)), cond_dropout=0.5)
 
 
 def network() -> nn.Module:
-    return MLP(width=8, depth=1).build((2,), {"label": 3}, Draws(0))
+    return MLP(width=8, depth=1).build((2,), {"label": 3}, Rng(0))
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +114,7 @@ WRAPPED: dict[str, Callable[[], Any]] = {
 
 
 def labels(objective: Any, network: Any = None) -> Tensor:
-    return objective.draw(BATCH, Draws(0), network)["given"]["label"]
+    return objective.draw(BATCH, Rng(0), network)["given"]["label"]
 
 
 @pytest.mark.parametrize("name", WRAPPED)
@@ -165,7 +165,7 @@ def test_the_same_share_is_dropped_where_losses_are_taken_apart() -> None:
 
         return objective.loss(call, {**example, "x_t": example["x_t"]})[0]
 
-    example = objective.draw(BATCH, Draws(0, 0, N))
+    example = objective.draw(BATCH, Rng(0, 0, N))
     one = {name: example[name][:, None] for name in ("x_t", "t", "target")}
     one["given"] = {"label": example["given"]["label"][:, None]}
     assert torch.equal(one["given"]["label"][:, 0], wanted)
@@ -174,7 +174,7 @@ def test_the_same_share_is_dropped_where_losses_are_taken_apart() -> None:
 
 
 def test_networks_that_differ_say_nothing() -> None:
-    one, two = network(), MLP(width=8, depth=1).build((2,), {"label": 5}, Draws(0))
+    one, two = network(), MLP(width=8, depth=1).build((2,), {"label": 5}, Rng(0))
     assert null_values(lambda x, t, given: one(x, t, given) + two(x, t, given)) == {}
     assert null_values(None) == null_values(torch.sin) == {}
     assert [*inner_networks(functools.partial(one))][1] is one

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from feller.core.errors import UsageError
-from feller.core.rng import Draws
-from feller.core.serialization import from_data, to_data
+from feller.core.rng import Rng
+from feller.core.serialization import from_dict, to_dict
 from feller.networks.architecture import Architecture
 from feller.networks.linear import Levels, Linear, Pixels
 from tests.errors import refuses
@@ -22,7 +22,7 @@ def test_pixels_are_brightness_cut_to_a_length() -> None:
     assert torch.equal(seen[:2], torch.tensor([[0.0] * 4, [0.5] * 4], dtype=torch.float64))
     assert seen[2].norm().item() == pytest.approx(1.5, rel=1e-12)
     assert seen[2].unique().numel() == 1
-    some = PIXELS.see(Draws(0).at("x").normal((1000, 1, 2, 2)))
+    some = PIXELS.see(Rng(0).stream("x").normal((1000, 1, 2, 2)))
     assert some.norm(dim=1).max() <= PIXELS.length * (1 + 1e-12)
 
 
@@ -35,7 +35,7 @@ def test_levels_are_told_one_by_one_but_for_one_column() -> None:
 
 def test_answers_are_the_logits_of_two_classes() -> None:
     """A new network answers with zero; its second logit is the score."""
-    network = Linear(LEVELS).build((3,), {}, Draws(0))
+    network = Linear(LEVELS).build((3,), {}, Rng(0))
     x, t = torch.tensor([[2, 1, 0], [0, 0, 3]]), torch.zeros(2)
     assert not network(x, t, {}).any()
     network.theta.data.copy_(torch.arange(8.0))
@@ -45,7 +45,7 @@ def test_answers_are_the_logits_of_two_classes() -> None:
 def test_a_record_makes_the_same(tmp_path) -> None:
     for features in (PIXELS, LEVELS):
         settings = Linear(features)
-        assert from_data(Architecture, json.loads(json.dumps(to_data(settings)))) == settings
+        assert from_dict(Architecture, json.loads(json.dumps(to_dict(settings)))) == settings
 
 
 def test_what_is_refused() -> None:
@@ -54,4 +54,4 @@ def test_what_is_refused() -> None:
     with refuses(UsageError, argument="longest", found="0"):
         Pixels((1, 2, 2), 0.0)
     with pytest.raises(UsageError, match="sees no conditions"):
-        Linear(PIXELS).build((1, 2, 2), {"label": 2}, Draws(0))
+        Linear(PIXELS).build((1, 2, 2), {"label": 2}, Rng(0))

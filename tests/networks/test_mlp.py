@@ -6,19 +6,19 @@ from torch import nn
 from torch.nn import functional as F
 
 from feller.core.errors import UsageError
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.networks import MLP, parameters
 from feller.networks.blocks.conditioning import fourier
 
 
 def test_it_is_that_of_the_formula() -> None:
-    network = MLP(width=8, depth=2, frequencies=3).build((2,), {"label": 4}, Draws(0)).double()
-    draw = Draws(1).at("weights")
+    network = MLP(width=8, depth=2, frequencies=3).build((2,), {"label": 4}, Rng(0)).double()
+    draw = Rng(1).stream("weights")
     with torch.no_grad():
         for weight in network.parameters():
             weight += 0.3 * draw.normal(weight.shape, torch.float64)
     x_t, t = draw.normal((5, 2), torch.float64), draw.uniform((5,), torch.float64)
-    given = {"label": draw.integers(5, (5,))}
+    given = {"label": draw.randint(5, (5,))}
 
     def centred(h: torch.Tensor) -> torch.Tensor:
         return (h - h.mean(1, keepdim=True)) / (h.var(1, keepdim=True, correction=0) + 1e-5).sqrt()
@@ -33,7 +33,7 @@ def test_it_is_that_of_the_formula() -> None:
 
 def test_size() -> None:
     """Conditioning at a quarter of the width, then the layers at full width."""
-    network = MLP(width=256, depth=4).build((2,), {}, Draws(0))
+    network = MLP(width=256, depth=4).build((2,), {}, Rng(0))
     conditioning = (18 * 64 + 64) + (64 * 64 + 64)
     block = (64 * 512 + 512) + 2 * (256 * 256 + 256)
     assert parameters(network) == conditioning + (2 * 256 + 256) + 4 * block + (256 * 2 + 2)
@@ -42,8 +42,8 @@ def test_size() -> None:
 def test_angles_are_seen_as_waves_around_the_circle() -> None:
     """The features are sin and cos of 1, 2, 4 times the angle, and a turn changes nothing."""
     turn = 2 * torch.pi
-    network = MLP(width=8, depth=1, frequencies=3, period=turn).build((2,), {}, Draws(0)).double()
-    draw = Draws(1).at("weights")
+    network = MLP(width=8, depth=1, frequencies=3, period=turn).build((2,), {}, Rng(0)).double()
+    draw = Rng(1).stream("weights")
     with torch.no_grad():
         for weight in network.parameters():
             weight += 0.3 * draw.normal(weight.shape, torch.float64)
@@ -66,12 +66,12 @@ def test_a_period_needs_a_frequency() -> None:
 def test_answers_about_ends_are_one_row_of_logits_for_each_number() -> None:
     """Those of an entry follow each other in the last layer; without ends the answer has the shape of the state."""
     x_t, t = torch.randn(5, 2, 3), torch.rand(5)
-    network = MLP(width=8, depth=1, ends=7).build((2, 3), {}, Draws(0))
+    network = MLP(width=8, depth=1, ends=7).build((2, 3), {}, Rng(0))
     answer = network(x_t, t, {})
     assert answer.shape == (5, 2, 3, 7)
     assert (answer == 0).all()
     nn.init.normal_(network.leave.bias)
     torch.testing.assert_close(network(x_t, t, {})[0], network.leave.bias.view(2, 3, 7))
-    assert MLP(width=8, depth=1).build((2, 3), {}, Draws(0))(x_t, t, {}).shape == x_t.shape
+    assert MLP(width=8, depth=1).build((2, 3), {}, Rng(0))(x_t, t, {}).shape == x_t.shape
     with pytest.raises(UsageError, match="ends"):
         MLP(ends=-1)

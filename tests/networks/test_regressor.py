@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from feller.core.errors import UsageError
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.networks import MLP, Angles, Convolutional, Equivariant, Estimator, Numbers, Sites, Symbols
 from feller.networks.regressor import TYPICAL, pooled
 from feller.networks.sequence.causal_transformer import Decoder
@@ -36,19 +36,19 @@ MARKS = {"element": VALID, "place": VALID}
 
 def trained(name: str) -> nn.Module:
     architecture, shape = SHAPES[name]
-    return drawn(architecture.build(shape, {}, Draws(0)).double())
+    return drawn(architecture.build(shape, {}, Rng(0)).double())
 
 
 def state() -> dict[str, Tensor]:
-    draw = Draws(0).at("x")
-    return {"element": draw.integers(5, (3, 7)), "place": draw.normal((3, 7, 3), F64)}
+    draw = Rng(0).stream("x")
+    return {"element": draw.randint(5, (3, 7)), "place": draw.normal((3, 7, 3), F64)}
 
 
 @pytest.mark.parametrize("name", SHAPES)
 def test_records_weights_and_beginnings(name: str) -> None:
     architecture, shape = SHAPES[name]
     check_record(architecture)
-    first, again, other = (architecture.build(shape, {}, Draws(seed)).state_dict() for seed in (0, 0, 1))
+    first, again, other = (architecture.build(shape, {}, Rng(seed)).state_dict() for seed in (0, 0, 1))
     assert all(torch.equal(first[key], again[key]) for key in first)
     assert not all(torch.equal(first[key], other[key]) for key in first)
     if name != "pictures":
@@ -58,7 +58,7 @@ def test_records_weights_and_beginnings(name: str) -> None:
 @pytest.mark.parametrize("name", ["molecules", "crystals"])
 def test_order_and_padding_do_not_matter(name: str) -> None:
     network, x = trained(name), state()
-    x |= {"lattice": Draws(1).at("cell").normal((3, 6), F64)} if name == "crystals" else {}
+    x |= {"lattice": Rng(1).stream("cell").normal((3, 6), F64)} if name == "crystals" else {}
     t = torch.zeros(3, dtype=F64)
     answer = network(x, t, {"valid": MARKS})
     assert answer.shape == (3, 3)
@@ -71,7 +71,7 @@ def test_order_and_padding_do_not_matter(name: str) -> None:
 
 def test_turned_mirrored_and_moved_molecules_are_the_same() -> None:
     network, x, t = trained("molecules"), state(), torch.zeros(3, dtype=F64)
-    turn = torch.linalg.qr(SO3().reference(1, Draws(1).at("turn"))[0].double())[0]
+    turn = torch.linalg.qr(SO3().sample_base(1, Rng(1).stream("turn"))[0].double())[0]
     for change in (turn, -turn):
         other = {**x, "place": x["place"] @ change.mT + 3.0}
         close(network(other, t, {"valid": MARKS}), network(x, t, {"valid": MARKS}), 1e-9)
@@ -80,9 +80,9 @@ def test_turned_mirrored_and_moved_molecules_are_the_same() -> None:
 def test_answers_are_those_of_features_that_the_network_itself_reads() -> None:
     """The features of sites are read by the network's own answer too: what is pooled is what it is made of."""
     architecture, shape = SHAPES["points"]
-    network = architecture.build(shape, {}, Draws(0)).trunk.double()
+    network = architecture.build(shape, {}, Rng(0)).trunk.double()
     nn.init.ones_(network.leave.weight)
-    x, t = Draws(2).at("x").normal((5, 2), F64), torch.zeros(5, dtype=F64)
+    x, t = Rng(2).stream("x").normal((5, 2), F64), torch.zeros(5, dtype=F64)
     close(network(x, t, {})[:, 0], network.features(x, t, {}).sum(1), 1e-10)
 
 
@@ -90,8 +90,8 @@ def test_answers_are_those_of_features_that_the_network_itself_reads() -> None:
 def test_all_that_is_to_be_trained_has_a_gradient(name: str) -> None:
     """Layers that answer for the trunk alone have none, and a resumed training would miss their state."""
     network = trained(name)
-    x = Draws(2).at("x").normal((3, 2), F64) if name == "points" else state()
-    x = {**x, "lattice": Draws(1).at("cell").normal((3, 6), F64)} if name == "crystals" else x
+    x = Rng(2).stream("x").normal((3, 2), F64) if name == "points" else state()
+    x = {**x, "lattice": Rng(1).stream("cell").normal((3, 6), F64)} if name == "crystals" else x
     network(x, torch.zeros(3, dtype=F64), {}).square().sum().backward()
     for weight in network.parameters():
         assert (weight.grad is not None) == weight.requires_grad
@@ -105,8 +105,8 @@ def test_pooled_features_hold_sum_and_mean() -> None:
 
 def test_what_has_no_features_is_refused() -> None:
     with pytest.raises(UsageError, match="Decoder has no features of whole examples"):
-        Estimator(Decoder(4, width=8, depth=1, heads=2), 1).build((5,), {}, Draws(0))
+        Estimator(Decoder(4, width=8, depth=1, heads=2), 1).build((5,), {}, Rng(0))
     with refuses(UsageError, argument="answers", found="0"):
         Estimator(MLP(), 0)
     with pytest.raises(UsageError, match="Convolutional expects images"):
-        Convolutional(3).build((5,), {}, Draws(0))
+        Convolutional(3).build((5,), {}, Rng(0))

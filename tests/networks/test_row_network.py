@@ -7,29 +7,32 @@ import torch
 from torch import Tensor
 
 from feller.core.errors import UsageError
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.networks.sequence.row_transformer import RowTransformer
 from feller.privacy.dp_sgd.ghost_clipping import clipped_by_book
 from feller.privacy.dp_sgd.per_example_gradients import clipped_by_loop
-from feller.sampling.autoregressive.decode import log_likelihood
-from feller.spaces.table_tokens import Digits, Rows, Rule, Single
+from feller.sampling.autoregressive.token_decoding import log_likelihood
+from feller.spaces.table_tokens import CategoryTokenizer, DigitTokenizer, PairConstraint, TableTokens
 from feller.training.objectives.autoregressive_likelihood import RowLikelihood
 from tests.errors import refuses
 from tests.networks.checks import moved
 from tests.oracle import F64
 
-ROWS = Rows(
-    (Single(3), Digits(7, 22, missing=True), Single(2), Single(4)),
-    (Rule(0, 2, ("10", "01", "11")), Rule(3, 2, ("10", "10", "01", "01"))),
-    shares=((0.5, 0.2, 0.3), (), (0.9, 0.1), (0.1, 0.2, 0.3, 0.4)),
+ROWS = TableTokens(
+    (CategoryTokenizer(3), DigitTokenizer(7, 22, has_missing=True), CategoryTokenizer(2), CategoryTokenizer(4)),
+    (PairConstraint(0, 2, ("10", "01", "11")), PairConstraint(3, 2, ("10", "10", "01", "01"))),
+    value_probs=((0.5, 0.2, 0.3), (), (0.9, 0.1), (0.1, 0.2, 0.3, 0.4)),
 )
 CODES = torch.tensor([*itertools.product(range(3), range(17), range(2), range(4))])
-VALID = ROWS.rules[0].table()[CODES[:, 0], CODES[:, 2]] & ROWS.rules[1].table()[CODES[:, 3], CODES[:, 2]]
+VALID = (
+    ROWS.constraints[0].allowed_mask()[CODES[:, 0], CODES[:, 2]]
+    & ROWS.constraints[1].allowed_mask()[CODES[:, 3], CODES[:, 2]]
+)
 ORDERS = [None, *(torch.tensor(order) for order in ([3, 1, 0, 2], [2, 0, 3, 1], [1, 3, 2, 0], [0, 3, 1, 2]))]
 
 
-def network(rows: Rows = ROWS, *, noise: float = 0.3) -> torch.nn.Module:
-    return moved(RowTransformer(rows, width=16).build((len(rows.counts),), {}, Draws(0)), noise)
+def network(rows: TableTokens = ROWS, *, noise: float = 0.3) -> torch.nn.Module:
+    return moved(RowTransformer(rows, width=16).build((len(rows.vocab_sizes),), {}, Rng(0)), noise)
 
 
 def chances(made: torch.nn.Module, tokens: Tensor, order: Tensor | None) -> Tensor:
@@ -40,22 +43,22 @@ def chances(made: torch.nn.Module, tokens: Tensor, order: Tensor | None) -> Tens
 
 @pytest.mark.parametrize("order", ORDERS)
 def test_rows_that_can_be_share_all_probability(order: Tensor | None) -> None:
-    found = chances(network(), ROWS.write(CODES), order)
+    found = chances(network(), ROWS.encode(CODES), order)
     assert abs(found.sum().item() - 1) < 1e-12
     assert torch.equal(found > 0, VALID)
 
 
 def test_rows_that_cannot_be_have_no_likelihood() -> None:
     """Minus infinity, also where nothing can follow a forbidden token."""
-    found = log_likelihood(network(), ROWS.write(CODES), {})
+    found = log_likelihood(network(), ROWS.encode(CODES), {})
     assert torch.equal(found == -torch.inf, ~VALID)
     assert abs(found.exp().sum().item() - 1) < 1e-12
 
 
 def test_a_new_network_is_independent_columns() -> None:
-    rows = Rows(ROWS.fields, shares=ROWS.shares)
-    found = chances(network(rows, noise=0.0), rows.write(CODES), None)
-    shares = [torch.tensor(own, dtype=F64) for own in ROWS.shares if own]
+    rows = TableTokens(ROWS.columns, value_probs=ROWS.value_probs)
+    found = chances(network(rows, noise=0.0), rows.encode(CODES), None)
+    shares = [torch.tensor(own, dtype=F64) for own in ROWS.value_probs if own]
     wanted = shares[0][CODES[:, 0]] * shares[1][CODES[:, 2]] * shares[2][CODES[:, 3]]
     by_row = found.reshape(3, 17, 2, 4)
     assert torch.allclose(by_row.sum(1).flatten(), wanted.reshape(3, 17, 2, 4)[:, 0].flatten(), rtol=1e-6)
@@ -66,8 +69,8 @@ def test_a_new_network_is_independent_columns() -> None:
 
 @pytest.mark.parametrize("order", [order for order in ORDERS if order is not None])
 def test_steps_see_what_the_whole_sees(order: Tensor) -> None:
-    made, tokens = network(), ROWS.write(CODES[VALID][::7])
-    turn = ROWS.in_turn(order.expand(len(tokens), 4))
+    made, tokens = network(), ROWS.encode(CODES[VALID][::7])
+    turn = ROWS.token_order(order.expand(len(tokens), 4))
     whole = made(tokens, torch.zeros(len(tokens)), {"order": order.expand(len(tokens), 4)})
     cache, last, before, everyone = made.begin(len(tokens)), None, None, torch.arange(len(tokens))
     for number in range(tokens.shape[1]):
@@ -79,12 +82,12 @@ def test_steps_see_what_the_whole_sees(order: Tensor) -> None:
 
 
 def test_the_loss_is_the_likelihood_averaged_over_serialisations() -> None:
-    made, tokens = network(), ROWS.write(CODES[VALID][::5])
+    made, tokens = network(), ROWS.encode(CODES[VALID][::5])
     plain = RowLikelihood(ROWS, shuffled=0.0)
-    example = plain.draw({"x_1": tokens}, Draws(1), made)
+    example = plain.draw({"x_1": tokens}, Rng(1), made)
     assert torch.allclose(plain.loss(made, example).exp().reciprocal(), chances(made, tokens, None))
     several = RowLikelihood(ROWS, shuffled=0.5, serialisations=3)
-    example = several.draw({"x_1": tokens}, Draws(1), made)
+    example = several.draw({"x_1": tokens}, Rng(1), made)
     orders = example["given"]["order"]
     alone = [
         -torch.stack([chances(made, row[None], order)[0].log() for order in own]).mean()
@@ -94,9 +97,9 @@ def test_the_loss_is_the_likelihood_averaged_over_serialisations() -> None:
 
 
 def test_orders_are_drawn_as_often_as_asked() -> None:
-    tokens = ROWS.write(CODES)
+    tokens = ROWS.encode(CODES)
     for share in (0.0, 0.25, 1.0):
-        orders = RowLikelihood(ROWS, shuffled=share).draw({"x_1": tokens.repeat(10, 1)}, Draws(0))["given"]
+        orders = RowLikelihood(ROWS, shuffled=share).draw({"x_1": tokens.repeat(10, 1)}, Rng(0))["given"]
         if not share:
             assert not orders
             continue
@@ -108,16 +111,16 @@ def test_wrong_settings_are_refused() -> None:
     with pytest.raises(UsageError, match="the heads divide"):
         RowTransformer(ROWS, width=10, heads=4)
     with pytest.raises(UsageError, match="rows of 5 tokens"):
-        RowTransformer(ROWS).build((4,), {}, Draws(0))
+        RowTransformer(ROWS).build((4,), {}, Rng(0))
     with refuses(UsageError, argument="shuffled", found="1.5"):
         RowLikelihood(ROWS, shuffled=1.5)
 
 
 @pytest.mark.parametrize("serialisations", [1, 3])
 def test_gradients_of_rows_by_one_pass(serialisations: int) -> None:
-    made, tokens = network(), ROWS.write(CODES[VALID][::20])
+    made, tokens = network(), ROWS.encode(CODES[VALID][::20])
     objective = RowLikelihood(ROWS, shuffled=0.5, serialisations=serialisations)
-    example = objective.draw({"x_1": tokens}, Draws(1), made)
+    example = objective.draw({"x_1": tokens}, Rng(1), made)
     found = clipped_by_book(objective.loss, made, example, 0.5)
     wanted = clipped_by_loop(objective.loss, made, example, 0.5)
     assert torch.allclose(found.norms, wanted.norms, rtol=1e-10)

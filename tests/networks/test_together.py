@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from feller.core.errors import UsageError
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.networks.blocks.leaf_codecs import Angles, Numbers, Symbols
 from feller.networks.mlp import Together, TogetherNetwork
 from tests.networks.checks import check_gradients, check_record, drawn, squares
@@ -17,23 +17,23 @@ T = torch.tensor([0.2, 0.6, 0.9], dtype=F64)
 
 
 def state() -> dict[str, Tensor]:
-    draw = Draws(0).at("x")
+    draw = Rng(0).stream("x")
     return {
         "image": draw.normal((3, 1, 3, 2), F64),
-        "label": draw.integers(5, (3,)),
+        "label": draw.randint(5, (3,)),
         "turn": 6 * draw.uniform((3, 2), F64),
     }
 
 
 def trained() -> TogetherNetwork:
-    return drawn(SETTINGS.build(SHAPE, {"size": 3}, Draws(0)).double())
+    return drawn(SETTINGS.build(SHAPE, {"size": 3}, Rng(0)).double())
 
 
 GIVEN = {"size": torch.tensor([0, 1, 2])}
 
 
 def test_a_new_network_answers_with_zero() -> None:
-    answer = SETTINGS.build(SHAPE, {"size": 3}, Draws(0)).double()(state(), T, GIVEN)
+    answer = SETTINGS.build(SHAPE, {"size": 3}, Rng(0)).double()(state(), T, GIVEN)
     assert {name: tuple(leaf.shape) for name, leaf in answer.items()} == {
         "image": (3, 1, 3, 2),
         "label": (3, 4),
@@ -71,7 +71,7 @@ def test_what_is_not_real_is_not_seen() -> None:
 def test_other_states_are_refused() -> None:
     for shape in ((4,), {"image": (1, 3, 2)}):
         with pytest.raises(UsageError, match="Together expects the leaves image, label, turn"):
-            SETTINGS.build(shape, {}, Draws(0))
+            SETTINGS.build(shape, {}, Rng(0))
     with pytest.raises(UsageError, match="1 or more"):
         Together({"a": Numbers()}, width=0)
 

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from feller.core.errors import UsageError
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.networks import MLP, Architecture, Decoder, Embedded, TextTransformer, TokenMLP, UNet, parameters
 from tests.networks.checks import check_gradients, check_learning, check_record, check_seed, moved
 
@@ -23,7 +23,7 @@ every = pytest.mark.parametrize(("architecture", "shape"), SMALL.values(), ids=S
 
 
 def build(architecture: Architecture, shape: tuple[int, ...], seed: int = 0) -> nn.Module:
-    return architecture.build(shape, {"label": 3}, Draws(seed))
+    return architecture.build(shape, {"label": 3}, Rng(seed))
 
 
 def trained(architecture: Architecture, shape: tuple[int, ...]) -> nn.Module:
@@ -31,9 +31,9 @@ def trained(architecture: Architecture, shape: tuple[int, ...]) -> nn.Module:
 
 
 def batch(architecture: Architecture, shape: tuple[int, ...], n: int = 4) -> tuple[Tensor, Tensor, Tensor]:
-    draw = Draws(2).at("batch")
-    x_t = draw.integers(K + getattr(architecture, "masked", False), (n, *shape))
-    return x_t, draw.uniform((n,), torch.float64), draw.integers(4, (n,))
+    draw = Rng(2).stream("batch")
+    x_t = draw.randint(K + getattr(architecture, "masked", False), (n, *shape))
+    return x_t, draw.uniform((n,), torch.float64), draw.randint(4, (n,))
 
 
 @every
@@ -131,18 +131,18 @@ def test_wrong_settings(kind: type[Architecture], settings: dict) -> None:
 @pytest.mark.parametrize("architecture", [TextTransformer(3), Decoder(3)])
 def test_a_text_network_refuses_pictures(architecture: Architecture) -> None:
     with pytest.raises(UsageError, match="Use Embedded"):
-        architecture.build((1, 4, 4), {}, Draws(0))
+        architecture.build((1, 4, 4), {}, Rng(0))
 
 
 @pytest.mark.parametrize("architecture", [TokenMLP(3), Embedded(MLP(), 3)])
 def test_an_array_network_refuses_a_dict(architecture: Architecture) -> None:
     with pytest.raises(UsageError, match="one array of tokens"):
-        architecture.build({"a": (2,)}, {}, Draws(0))
+        architecture.build({"a": (2,)}, {}, Rng(0))
 
 
 def test_the_size_of_the_reference_network() -> None:
     """64 tokens of 17 levels and a mask, ten classes: about 1.52 million."""
-    network = TokenMLP(17, masked=True).build((1, 8, 8), {"label": 10}, Draws(0))
+    network = TokenMLP(17, masked=True).build((1, 8, 8), {"label": 10}, Rng(0))
     vector = (18 * 384 + 384) + 11 * 384
     layers = 18 * 8 + (64 * 8 * 384 + 384) + 6 * (384 * 384 + 384) + (384 * 64 * 17 + 64 * 17)
     assert parameters(network) == vector + layers

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from feller.core.errors import InputError, UsageError
-from feller.core.rng import Draws
-from feller.core.serialization import from_data, to_data
+from feller.core.rng import Rng
+from feller.core.serialization import from_dict, to_dict
 from feller.data.speech.griffin_lim import Vocoder
 from feller.data.speech.mel import Mel
 from feller.networks import SpectralVocoder
@@ -17,7 +17,7 @@ MELS = [Mel.usual(16_000), Mel.usual(8_000), Mel(400, 16, 8, 4, 3, 200), Mel(400
 
 
 def small(mel: Mel) -> SpectralVocoderNetwork:
-    return SpectralVocoder(mel, 16, 2).build((mel.hop,), {}, Draws(0))
+    return SpectralVocoder(mel, 16, 2).build((mel.hop,), {}, Rng(0))
 
 
 def spectra(sound: torch.Tensor, mel: Mel) -> torch.Tensor:
@@ -34,14 +34,14 @@ def spectra(sound: torch.Tensor, mel: Mel) -> torch.Tensor:
 
 @pytest.mark.parametrize("mel", MELS[:3], ids=str)
 def test_spectra_of_a_sound_give_it_back(mel: Mel) -> None:
-    sound = Draws(0).at("sound").normal((7 * mel.hop,), F64)
+    sound = Rng(0).stream("sound").normal((7 * mel.hop,), F64)
     close(turned_back(spectra(sound, mel), mel)[0], sound, 1e-9)
 
 
 @pytest.mark.parametrize("mel", MELS, ids=str)
 @pytest.mark.parametrize("frames", [1, 2, 9])
 def test_a_frame_is_a_hop(mel: Mel, frames: int) -> None:
-    made = small(mel).sound(Draws(0).at("mel").normal((3, frames, mel.bands)) - 4)
+    made = small(mel).sound(Rng(0).stream("mel").normal((3, frames, mel.bands)) - 4)
     assert made.shape == (3, frames * mel.hop)
     assert made.isfinite().all()
 
@@ -71,7 +71,7 @@ def test_amplitudes_begin_as_those_of_the_bands(mel: Mel) -> None:
 
 def test_every_weight_learns() -> None:
     network = small(Mel.usual(8_000))
-    x = 0.1 * Draws(0).at("x").normal((2, 2560))
+    x = 0.1 * Rng(0).stream("x").normal((2, 2560))
     answer = network(x, torch.zeros(2), {})
     assert answer["state"].shape == x.shape
     (answer["apart"].sum() + answer["state"].square().sum()).backward()
@@ -79,7 +79,7 @@ def test_every_weight_learns() -> None:
 
 
 def test_what_a_sound_is_off_is_that_of_its_log_mels() -> None:
-    mel, x = Mel.usual(8_000), 0.1 * Draws(0).at("x").normal((2, 2560))
+    mel, x = Mel.usual(8_000), 0.1 * Rng(0).stream("x").normal((2, 2560))
     answer = small(mel)(x, torch.zeros(2), {})
     off = [(mel.log_mel(a) - mel.log_mel(b)).abs().mean() for a, b in zip(answer["state"], x, strict=True)]
     close(answer["apart"], torch.stack(off), 1e-5)
@@ -87,16 +87,16 @@ def test_what_a_sound_is_off_is_that_of_its_log_mels() -> None:
 
 def test_settings_are_kept_and_checked() -> None:
     settings = SpectralVocoder(Mel.usual(8_000), 8, 1)
-    assert from_data(SpectralVocoder, to_data(settings)) == settings
+    assert from_dict(SpectralVocoder, to_dict(settings)) == settings
     with pytest.raises(UsageError, match=r"width and depth of 1 or more"):
         SpectralVocoder(width=0)
     for shape in ((1, 160), (161,)):
         with pytest.raises(UsageError, match=r"a multiple of 160"):
-            SpectralVocoder().build(shape, {}, Draws(0))
+            SpectralVocoder().build(shape, {}, Rng(0))
 
 
 def test_weights_are_addressed() -> None:
-    first, again, other = (SpectralVocoder(width=8, depth=1).build((160,), {}, Draws(seed)) for seed in (0, 0, 1))
+    first, again, other = (SpectralVocoder(width=8, depth=1).build((160,), {}, Rng(seed)) for seed in (0, 0, 1))
     same = [torch.equal(a, b) for a, b in zip(first.parameters(), again.parameters(), strict=True)]
     assert all(same)
     assert not torch.equal(first.enter.weight, other.enter.weight)

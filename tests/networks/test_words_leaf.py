@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from feller.core.errors import UsageError
-from feller.core.rng import Draws
-from feller.core.serialization import from_data, to_data
+from feller.core.rng import Rng
+from feller.core.serialization import from_dict, to_dict
 from feller.networks.blocks.leaf_codecs import Symbols
 from feller.networks.sequence.categorical_columns import Words
 from feller.training.losses import CrossEntropy, WhereMasked
@@ -14,11 +14,11 @@ T = torch.tensor([0.2, 0.5, 0.9])
 
 
 def test_columns_of_one_size_are_symbols() -> None:
-    words, symbols, x = Words((3, 3)), Symbols(3), Draws(0).at("x").integers(4, (3, 1, 2))
+    words, symbols, x = Words((3, 3)), Symbols(3), Rng(0).stream("x").randint(4, (3, 1, 2))
     assert words.features((2,)) == symbols.features((2,))
     assert words.answers((2,)) == symbols.answers((2,))
     assert torch.equal(words.see(x, T), symbols.see(x, T))
-    answer = Draws(0).at("a").normal((3, 1, 6))
+    answer = Rng(0).stream("a").normal((3, 1, 6))
     assert torch.equal(words.say(answer, x), symbols.say(answer, x))
 
 
@@ -40,7 +40,7 @@ def test_each_column_has_its_own_words() -> None:
 
 def test_the_loss_and_its_slope_do_not_see_what_is_lacking() -> None:
     words, target = Words((2, 4)), torch.tensor([[1, 3], [0, 2]])
-    answer = Draws(0).at("a").normal((2, 1, 6), torch.float64).requires_grad_()
+    answer = Rng(0).stream("a").normal((2, 1, 6), torch.float64).requires_grad_()
     masked = torch.full_like(target, 4)
     said = words.say(answer, masked[:, None])[:, 0]
     loss = WhereMasked(CrossEntropy())(said, target, masked, T[:2])
@@ -52,7 +52,7 @@ def test_the_loss_and_its_slope_do_not_see_what_is_lacking() -> None:
 
 
 def test_record_and_wrong_use() -> None:
-    assert from_data(Words, to_data(Words((2, 3)))) == Words((2, 3))
+    assert from_dict(Words, to_dict(Words((2, 3)))) == Words((2, 3))
     with pytest.raises(UsageError, match="rows of 2 words"):
         Words((2, 3)).features((3,))
     with pytest.raises(UsageError, match="one word or more"):

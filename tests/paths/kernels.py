@@ -16,7 +16,7 @@ def kernel(path: TokenPath, posterior: Tensor, x: Tensor, t: Tensor, s: float) -
     total = torch.zeros(m, size, dtype=torch.float64)
     for a in range(count):
         x_1 = torch.full((m,), a)
-        jumps, weights = path.jump(x_1, x, t, s, count)
+        jumps, weights = path.expected_jumps(x_1, x, t, s, count)
         if weights is None:
             weights = torch.nn.functional.one_hot(x_1, size).double()
         leave = -torch.expm1(-jumps)[:, None]
@@ -24,7 +24,7 @@ def kernel(path: TokenPath, posterior: Tensor, x: Tensor, t: Tensor, s: float) -
         here = torch.nn.functional.one_hot(x, size)
         law = leave * land + (1 - leave) * here
         if path.corrector is not None:
-            fresh = -torch.expm1(-path.corrector.events(path, x_1, t, s))[:, None]
+            fresh = -torch.expm1(-path.corrector.expected_renoisings(path, x_1, t, s))[:, None]
             law = (1 - fresh) * law + fresh * path.log_probabilities(x_1, later, count).exp()
         total += posterior[:, a, None] * law
     return total

@@ -3,15 +3,24 @@
 import pytest
 import torch
 
-from feller.core.rng import Draws
-from feller.paths import Affine, Angular, Data, NoiseLevel, Prediction, Score, Source, Velocity
-from feller.paths.affine import Constant, Memoryless, Vanishing
+from feller.core.rng import Rng
+from feller.paths import (
+    Affine,
+    DataPrediction,
+    DiffusionCoefficient,
+    NoisePrediction,
+    Prediction,
+    ScorePrediction,
+    VelocityPrediction,
+    VPrediction,
+)
+from feller.paths.affine import ConstantDiffusion, MemorylessDiffusion, SigmaProportional
 from feller.paths.schedules import VE, VP, Cosine, Linear, LinearVP, Polynomial, Schedule
 from feller.paths.time_distributions import linear_grid
-from feller.sampling import RK4, Euler, Midpoint, endpoint
+from feller.sampling import RK4, Euler, Midpoint, simulate
 from tests.oracle import F64, Normal, chain, close, column, f64
 
-KINDS: list[Prediction] = [Velocity(), Data(), Source(), Score(), Angular()]
+KINDS: list[Prediction] = [VelocityPrediction(), DataPrediction(), NoisePrediction(), ScorePrediction(), VPrediction()]
 
 
 def driven(path: Affine, data: Normal):
@@ -22,7 +31,7 @@ def driven(path: Affine, data: Normal):
 @pytest.mark.parametrize("schedule", [Linear(), Polynomial(2.0), Cosine()], ids=repr)
 def test_endpoint(schedule: Schedule) -> None:
     """From -0.7 to m + s x_0 = 0.65, for any schedule with exact ends."""
-    x_1 = endpoint(driven(Affine(schedule), Normal(schedule)), column(-0.7), linear_grid(40), RK4(), Draws(0))
+    x_1 = simulate(driven(Affine(schedule), Normal(schedule)), column(-0.7), linear_grid(40), RK4(), Rng(0))
     close(x_1, 0.65, 1e-5)
 
 
@@ -30,7 +39,7 @@ def test_endpoint_of_vp_is_biased() -> None:
     """VP starts at alpha = 0.0066: normal noise ends at 0.64671 instead of 0.65."""
     times = [1 - (1 - t) ** 2 for t in linear_grid(60)]  # its slope is infinite at t = 1
     times[-1] = 1 - 1e-9
-    x_1 = endpoint(driven(Affine(VP(), Data()), Normal(VP())), column(-0.7), times, RK4(), Draws(0))
+    x_1 = simulate(driven(Affine(VP(), DataPrediction()), Normal(VP())), column(-0.7), times, RK4(), Rng(0))
     close(x_1, 0.64671, 6e-6)
     exact = Normal(VP()).carry(f64(-0.7), 0.0, 1.0)
     close(exact, 0.64671, 6e-6)
@@ -41,26 +50,30 @@ def test_endpoint_of_vp_is_biased() -> None:
 def test_any_prediction_drives_the_same_flow(schedule: Schedule, kind: Prediction) -> None:
     data, x, t = Normal(schedule), torch.linspace(-2, 2, 9, dtype=F64)[:, None], torch.linspace(0.1, 0.9, 9, dtype=F64)
     velocity = driven(Affine(schedule, kind), data)(x, t).velocity
-    close(velocity, data.predict(Velocity(), x, t), 1e-12)
+    close(velocity, data.predict(VelocityPrediction(), x, t), 1e-12)
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=repr)
-@pytest.mark.parametrize("noise", [Constant(0.7), Vanishing(2.0), Memoryless()], ids=repr)
-def test_noise_comes_with_its_drift(noise: NoiseLevel, kind: Prediction) -> None:
+@pytest.mark.parametrize("noise", [ConstantDiffusion(0.7), SigmaProportional(2.0), MemorylessDiffusion()], ids=repr)
+def test_noise_comes_with_its_drift(noise: DiffusionCoefficient, kind: Prediction) -> None:
     """Drift v + g^2 / 2 score."""
     data, x, t = Normal(Cosine()), torch.linspace(-2, 2, 5, dtype=F64)[:, None], f64(0.1, 0.3, 0.5, 0.7, 0.9)
     now = driven(Affine(Cosine(), kind, noise), data)(x, t)
     variance = torch.as_tensor(noise.variance(Cosine()(t)), dtype=F64).expand(5)[:, None]
     close(now.diffusion.expand(5, 1), variance, 0.0)
-    close(now.velocity, data.predict(Velocity(), x, t) + variance / 2 * data.predict(Score(), x, t), 1e-11)
+    close(
+        now.velocity,
+        data.predict(VelocityPrediction(), x, t) + variance / 2 * data.predict(ScorePrediction(), x, t),
+        1e-11,
+    )
 
 
 @pytest.mark.parametrize("schedule", [Linear(), Cosine(), VP()], ids=repr)
 def test_an_angular_prediction_is_not_correlated_with_the_state(schedule: Schedule) -> None:
     """Of standard normal data, whose x_t knows nothing of it; the velocity is then all outside of the network."""
-    draw = Draws(0).at("ends")
+    draw = Rng(0).stream("ends")
     x_0, x_1 = draw.normal((200_000, 1), F64), draw.normal((200_000, 1), F64)
-    path = Affine(schedule, Angular())
+    path = Affine(schedule, VPrediction())
     for time in (0.05, 0.3, 0.6, 0.95):
         t = torch.full((len(x_0),), time, dtype=F64)
         x_t = path.sample(x_0, x_1, t)
@@ -72,33 +85,33 @@ def test_an_angular_prediction_is_not_correlated_with_the_state(schedule: Schedu
 def test_memoryless_drift_is_twice_the_velocity() -> None:
     """B = 2 v - alpha' / alpha x, below the cap."""
     data, x, t = Normal(), torch.linspace(-2, 2, 5, dtype=F64)[:, None], f64(0.1, 0.3, 0.5, 0.7, 0.9)
-    now = driven(Affine(noise=Memoryless()), data)(x, t)
-    close(now.velocity, 2 * data.predict(Velocity(), x, t) - x / t[:, None], 1e-12)
+    now = driven(Affine(noise=MemorylessDiffusion()), data)(x, t)
+    close(now.velocity, 2 * data.predict(VelocityPrediction(), x, t) - x / t[:, None], 1e-12)
 
 
 def test_noise_levels() -> None:
     t = f64(0.0, 0.5, 1.0)
-    assert Constant(2.0).variance(Linear()(t)) == 4
-    close(Vanishing(3.0).variance(Linear()(t)), (3.0, 1.5, 0.0), 0.0)
-    close(Memoryless(50.0).variance(Linear()(t)), (50.0, 2.0, 0.0), 0.0)
-    assert Memoryless().variance(VP()(t)).isfinite().all()
+    assert ConstantDiffusion(2.0).variance(Linear()(t)) == 4
+    close(SigmaProportional(3.0).variance(Linear()(t)), (3.0, 1.5, 0.0), 0.0)
+    close(MemorylessDiffusion(50.0).variance(Linear()(t)), (50.0, 2.0, 0.0), 0.0)
+    assert MemorylessDiffusion().variance(VP()(t)).isfinite().all()
 
 
 def test_vanishing_noise_has_a_finite_drift_at_both_ends() -> None:
     """And its drift near the end is the limit: a constant level's grows without bound there."""
     data, x, t = Normal(), torch.full((4, 1), 0.7, dtype=F64), f64(0.0, 0.5, 1 - 1e-6, 1.0)
-    drift = driven(Affine(noise=Vanishing(2.0)), data)(x, t).velocity
+    drift = driven(Affine(noise=SigmaProportional(2.0)), data)(x, t).velocity
     assert drift.abs().max() < 10
-    assert driven(Affine(noise=Constant(1.0)), data)(x, t).velocity[2].abs() > 0.1
+    assert driven(Affine(noise=ConstantDiffusion(1.0)), data)(x, t).velocity[2].abs() > 0.1
     # u + g^2 / 2 s with g^2 = 2 (1 - t) ends at u alone, since the score of the data is finite
-    close(drift[3], data.predict(Velocity(), x, t)[3], 1e-5)
+    close(drift[3], data.predict(VelocityPrediction(), x, t)[3], 1e-5)
 
 
-NOISES: dict[str, tuple[NoiseLevel | None, tuple[float, float]]] = {  # as printed, from 2e5 sampled paths
+NOISES: dict[str, tuple[DiffusionCoefficient | None, tuple[float, float]]] = {  # as printed, from 2e5 sampled paths
     "none": (None, (1.0001, 0.4987)),
-    "one": (Constant(1.0), (0.9985, 0.5002)),
-    "vanishing": (Vanishing(2.0), (0.9996, 0.4986)),
-    "memoryless": (Memoryless(198.0), (1.0028, 0.4987)),
+    "one": (ConstantDiffusion(1.0), (0.9985, 0.5002)),
+    "vanishing": (SigmaProportional(2.0), (0.9996, 0.4986)),
+    "memoryless": (MemorylessDiffusion(198.0), (1.0028, 0.4987)),
 }
 
 
@@ -128,7 +141,7 @@ def test_noise_keeps_the_marginals(name: str) -> None:
 
 def test_wrong_drift_would_be_found() -> None:
     """The same check on a process whose noise has no drift to pay for it."""
-    noisy = driven(Affine(noise=Constant(1.0)), Normal())
+    noisy = driven(Affine(noise=ConstantDiffusion(1.0)), Normal())
     flow = driven(Affine(), Normal())
 
     def wrong(x, t):
@@ -141,18 +154,18 @@ def test_wrong_drift_would_be_found() -> None:
 def test_sampled_paths_have_the_marginal() -> None:
     """Through the loop, with its draws: 20,000 paths to t = 0.6; false alarm 2 x 6e-7 beside a bias below 0.004."""
     data, n = Normal(), 20_000
-    draws = Draws(4)
-    x_0 = draws.at("source").normal((n, 1), F64)
-    end = endpoint(driven(Affine(noise=Constant(1.0)), data), x_0, linear_grid(40, 0.0, 0.6), Euler(), draws)
+    draws = Rng(4)
+    x_0 = draws.stream("source").normal((n, 1), F64)
+    end = simulate(driven(Affine(noise=ConstantDiffusion(1.0)), data), x_0, linear_grid(40, 0.0, 0.6), Euler(), draws)
     mean, variance = data.moments(0.6)
     assert abs(end.mean().item() - mean) < 5 * (variance / n) ** 0.5 + 0.004
     assert abs(end.var().item() - variance) < 5 * variance * (2 / n) ** 0.5 + 0.004
 
 
 def test_an_exploding_schedule_scales_its_source() -> None:
-    assert Affine(VE(0.1, 5.0)).start(torch.ones(2, 3)).unique().tolist() == [5.0]
+    assert Affine(VE(0.1, 5.0)).initial_state(torch.ones(2, 3)).unique().tolist() == [5.0]
     x_0 = torch.ones(2, 3)
-    assert torch.equal(Affine().start(x_0), x_0)
+    assert torch.equal(Affine().initial_state(x_0), x_0)
 
 
 def test_exploding_schedule_reaches_the_data() -> None:
@@ -160,9 +173,9 @@ def test_exploding_schedule_reaches_the_data() -> None:
     schedule = VE(0.01, 50.0)
     data = Normal(schedule)
     x_0 = column(-1.0, 0.0, 2.0)
-    path = Affine(schedule, Data())
+    path = Affine(schedule, DataPrediction())
     times = linear_grid(64)
-    end = endpoint(driven(path, data), path.start(x_0), times, RK4(), Draws(0))
+    end = simulate(driven(path, data), path.initial_state(x_0), times, RK4(), Rng(0))
     close(end, data.carry(50.0 * x_0, 0.0, 1.0), 1e-3)
 
 
@@ -185,8 +198,8 @@ def test_finite_data_attract_the_flow() -> None:
         weights = torch.softmax(-((x - t[:, None] * points) ** 2) / (2 * (1 - t[:, None]) ** 2), -1)
         return (weights @ points)[:, None]
 
-    x_0 = Draws(0).at("source").normal((200, 1), F64)
-    end = endpoint(Affine(prediction=Data()).process(network, {}), x_0, linear_grid(60), Midpoint(), Draws(0))
+    x_0 = Rng(0).stream("source").normal((200, 1), F64)
+    end = simulate(Affine(prediction=DataPrediction()).process(network, {}), x_0, linear_grid(60), Midpoint(), Rng(0))
     distance = (end - points).abs().min(1).values
     assert distance.max() < 1e-2
 

@@ -8,12 +8,12 @@ from scipy import stats
 from torch import Tensor
 
 from feller.core.errors import UsageError
-from feller.core.rng import Draws
-from feller.paths import Score, Velocity
+from feller.core.rng import Rng
+from feller.paths import ScorePrediction, VelocityPrediction
 from feller.paths.divergence_free import langevin, metropolis
 from feller.paths.processes import Characteristics, Jumps, add
 from feller.paths.time_distributions import linear_grid
-from feller.sampling import Euler, endpoint
+from feller.sampling import Euler, simulate
 from tests.oracle import F64, Normal, chain, close, f64
 
 
@@ -23,7 +23,7 @@ def test_langevin_beside_a_flow_keeps_the_marginals() -> None:
     flow = data.flow
 
     def total(strength) -> tuple[Tensor, Tensor]:
-        process = add(flow, langevin(lambda x, t: data.predict(Score(), x, t), strength))
+        process = add(flow, langevin(lambda x, t: data.predict(ScorePrediction(), x, t), strength))
         ends = [f64(*chain(Euler(), process, linear_grid(n, 0.0, 0.8), 0.0, 1.0)) for n in (80, 160)]
         return ends[1], 2 * ends[1] - ends[0]
 
@@ -60,9 +60,9 @@ def two(x: Tensor, t: Tensor | None = None) -> Tensor:
 
 def test_metropolis_keeps_a_law_of_whole_examples() -> None:
     """8,000 exact draws after 100 expected proposals: KS of each number, and the correlation to 5 standard errors."""
-    z = Draws(0).at("x").normal((8000, 2), F64)
+    z = Rng(0).stream("x").normal((8000, 2), F64)
     x = torch.stack([z[:, 0], 0.8 * z[:, 0] + 0.6 * z[:, 1]], 1)
-    y = endpoint(metropolis(two, 1.0, 100.0), x, linear_grid(100), Euler(), Draws(1))
+    y = simulate(metropolis(two, 1.0, 100.0), x, linear_grid(100), Euler(), Rng(1))
     assert (y != x).any(1).double().mean() > 0.99
     for i in range(2):
         assert stats.kstest(y[:, i].numpy(), "norm").statistic < 1.95 / math.sqrt(8000)  # false alarm 1e-3
@@ -71,9 +71,7 @@ def test_metropolis_keeps_a_law_of_whole_examples() -> None:
 
 def test_metropolis_leads_to_a_law_from_elsewhere() -> None:
     """From one point 2,000 examples have the correlation after 400 proposals, to 5 standard errors and .02."""
-    y = endpoint(
-        metropolis(two, 1.0, 400.0), torch.full((2000, 2), 3.0, dtype=F64), linear_grid(400), Euler(), Draws(1)
-    )
+    y = simulate(metropolis(two, 1.0, 400.0), torch.full((2000, 2), 3.0, dtype=F64), linear_grid(400), Euler(), Rng(1))
     assert abs(torch.corrcoef(y.T)[0, 1].item() - 0.8) < 5 * 0.36 / math.sqrt(2000) + 0.02
     assert abs(y.mean().item()) < 5 / math.sqrt(2000) + 0.02
 
@@ -90,7 +88,7 @@ def test_metropolis_beside_a_flow_keeps_the_marginals() -> None:
         return -((x[:, 0] - mean) ** 2) / (2 * variance)
 
     process = add(data.flow, metropolis(log_density, 0.7, 5.0))
-    y = endpoint(process, Draws(0).at("x").normal((6000, 1), F64), linear_grid(200, 0.0, 0.8), Euler(), Draws(1))
+    y = simulate(process, Rng(0).stream("x").normal((6000, 1), F64), linear_grid(200, 0.0, 0.8), Euler(), Rng(1))
     mean, variance = data.moments(0.8)
     assert stats.kstest(y.flatten().numpy(), stats.norm(mean, math.sqrt(variance)).cdf).statistic < 1.95 / math.sqrt(
         6000
@@ -119,4 +117,4 @@ def test_added_processes_act_at_once() -> None:
     data = Normal()
     x, t = f64(0.3, -0.2)[:, None], f64(0.4, 0.4)
     now = add(data.flow, data.flow)(x, t)
-    close(now.velocity, 2 * data.predict(Velocity(), x, t), 1e-14)
+    close(now.velocity, 2 * data.predict(VelocityPrediction(), x, t), 1e-14)

@@ -9,58 +9,68 @@ from scipy import stats
 from torch import Tensor
 
 from feller.core.errors import UsageError
-from feller.core.rng import Draws
-from feller.paths.jumps.conditional_path import Growth, Law
-from feller.paths.jumps.gaussian import GaussianLaw
-from feller.paths.jumps.jump_step_rules import Coin, Explicit, Overlap
-from feller.paths.jumps.radial import Nodes, distribution, drift, speed
-from feller.paths.jumps.rotation import RotationLaw
-from feller.paths.jumps.von_mises import VonMisesLaw
+from feller.core.rng import Rng
+from feller.paths.jumps.conditional_path import ConcentrationSchedule, ConditionalPath
+from feller.paths.jumps.gaussian import GaussianConditionalPath
+from feller.paths.jumps.jump_step_rules import EulerJump, IntegratedRate, MaximalCoupling
+from feller.paths.jumps.radial import AngleNodes, angle_velocity, cdf_at_nodes, cdf_kappa_derivative
+from feller.paths.jumps.rotation import RotationConditionalPath
+from feller.paths.jumps.von_mises import VonMisesConditionalPath
 from feller.paths.schedules import VE, Cosine, Linear, Polynomial
 from feller.spaces import SO3
 from feller.spaces.rotations import rotation
 from tests.oracle import F64, close, f64
 
-STEEP = Growth(0.01, 1.0, 200.99**4)
+STEEP = ConcentrationSchedule(0.01, 1.0, 200.99**4)
 """Section 9 of the reference."""
-GAUSSIAN = [GaussianLaw(), GaussianLaw(Cosine()), GaussianLaw(Polynomial(2.0)), GaussianLaw(VE(0.1, 5.0))]
-ANGULAR = [VonMisesLaw(), VonMisesLaw(STEEP), RotationLaw(), RotationLaw(Growth())]
+GAUSSIAN = [
+    GaussianConditionalPath(),
+    GaussianConditionalPath(Cosine()),
+    GaussianConditionalPath(Polynomial(2.0)),
+    GaussianConditionalPath(VE(0.1, 5.0)),
+]
+ANGULAR = [
+    VonMisesConditionalPath(),
+    VonMisesConditionalPath(STEEP),
+    RotationConditionalPath(),
+    RotationConditionalPath(ConcentrationSchedule()),
+]
 
 
 def one(value: float) -> Tensor:
     return torch.tensor(value, dtype=F64)
 
 
-def u(n: int, law: Law, seed: int = 0) -> Tensor:
-    return Draws(seed).at("u").uniform((n, law.numbers), F64)
+def u(n: int, law: ConditionalPath, seed: int = 0) -> Tensor:
+    return Rng(seed).stream("u").uniform((n, law.num_uniforms), F64)
 
 
-def source(law: Law, n: int) -> Tensor:
-    draw = Draws(3).at("source")
-    if isinstance(law, RotationLaw):
-        return SO3().project(SO3().reference(n, draw).double())
-    return draw.normal((n,), F64) if isinstance(law, GaussianLaw) else 2 * math.pi * draw.uniform((n,), F64)
+def source(law: ConditionalPath, n: int) -> Tensor:
+    draw = Rng(3).stream("source")
+    if isinstance(law, RotationConditionalPath):
+        return SO3().project(SO3().sample_base(n, draw).double())
+    return draw.normal((n,), F64) if isinstance(law, GaussianConditionalPath) else 2 * math.pi * draw.uniform((n,), F64)
 
 
-def end(law: Law) -> Tensor:
-    return rotation(f64(0.5, -1.0, 2.0)) if isinstance(law, RotationLaw) else one(1.0)
+def end(law: ConditionalPath) -> Tensor:
+    return rotation(f64(0.5, -1.0, 2.0)) if isinstance(law, RotationConditionalPath) else one(1.0)
 
 
-def coordinate(law: Law, x: Tensor) -> Tensor:
+def coordinate(law: ConditionalPath, x: Tensor) -> Tensor:
     """Return a number whose law `cumulative` knows: the state, the signed offset, or the angle from the end."""
-    if isinstance(law, GaussianLaw):
+    if isinstance(law, GaussianConditionalPath):
         return x
     angle, direction = law.offset(x, end(law))
-    return angle * direction if isinstance(law, VonMisesLaw) else angle
+    return angle * direction if isinstance(law, VonMisesConditionalPath) else angle
 
 
-def cumulative(law: Law, t: float):
+def cumulative(law: ConditionalPath, t: float):
     """Return the distribution function of the coordinate at t, without the library's tables."""
-    if isinstance(law, GaussianLaw):
-        alpha, sigma, *_ = (float(v) for v in law.scales(one(t)))
+    if isinstance(law, GaussianConditionalPath):
+        alpha, sigma, *_ = (float(v) for v in law.alpha_sigma(one(t)))
         return stats.norm(alpha, sigma).cdf
     kappa = float(law.concentration(one(t)))
-    if isinstance(law, VonMisesLaw):
+    if isinstance(law, VonMisesConditionalPath):
         return stats.vonmises(kappa).cdf if kappa < 1e5 else stats.norm(0, kappa**-0.5).cdf
     grid = torch.linspace(0, min(math.pi, 40 / math.sqrt(1 + kappa)), 200_001, dtype=F64)
     c = torch.cos(grid / 2)
@@ -81,22 +91,22 @@ def ks(sample: Tensor, cdf) -> float:
 def test_vector_of_the_straight_kernel() -> None:
     """Section 13.1."""
     x = f64(-2.0, -1.0, -0.5, 0.0, 0.25, 0.4, 0.5, 1.0, 1.25, 1.5, 2.0, 2.5)
-    law, z, t = GaussianLaw(), one(1.0), one(0.4)
-    rate = law.slope(x, z, t).neg().clamp(min=0)
+    law, z, t = GaussianConditionalPath(), one(1.0), one(0.4)
+    rate = law.time_derivative(x, z, t).neg().clamp(min=0)
     expected = (31.666667, 11.296296, 4.583333, 0.185185, 0, 0, 0, 0, 0, 0.879630, 5.740741, 12.916667)
     close(rate, expected, 6e-7)
     p = law.log_density(x, z, t).exp()
     table = (0.000223, 0.043703, 0.215863, 0.532413, 0.644447, 0.664904, 0.655733, 0.403285, 0.243757, 0.123852)
     close(p[:10], table, 6e-7)
-    landing = (law.slope(x, z, t) * p).clamp(min=0) / 0.9997861198
+    landing = (law.time_derivative(x, z, t) * p).clamp(min=0) / 0.9997861198
     close(landing[3:10], (0, 0.738587, 1.108410, 1.244944, 0.672285, 0.166490, 0), 6e-7)
 
 
 def test_landings_of_the_straight_kernel() -> None:
     """Section 13.1: between the golden ratio and minus its inverse, with the printed density; E[s] = .392123."""
-    law, z, t = GaussianLaw(), one(1.0), one(0.4)
+    law, z, t = GaussianConditionalPath(), one(1.0), one(0.4)
     even = ((torch.arange(20_000, dtype=F64) + 0.5) / 20_000)[:, None]
-    y = law.gather(z, t, t, even)
+    y = law.sample_increase(z, t, t, even)
     assert y.min() > 0.0291796068 - 1e-9
     assert y.max() < 1.3708203932 + 1e-9
     close(((y - 0.4) / 0.6).mean(), 0.392123, 2e-6)
@@ -106,10 +116,10 @@ def test_landings_of_the_straight_kernel() -> None:
 
 def test_vector_of_the_cosine_path() -> None:
     """Section 13.1: zeta and the total rate, by the integral of the rate."""
-    law, x = GaussianLaw(Cosine()), torch.linspace(-9, 9, 400_001, dtype=F64)
-    _, _, d_alpha, d_sigma = law.scales(one(0.4))
+    law, x = GaussianConditionalPath(Cosine()), torch.linspace(-9, 9, 400_001, dtype=F64)
+    _, _, d_alpha, d_sigma = law.alpha_sigma(one(0.4))
     close(d_alpha / -d_sigma, 1.3763819205, 6e-11)
-    rate = law.slope(x, one(1.0), one(0.4)).neg().clamp(min=0) * law.log_density(x, one(1.0), one(0.4)).exp()
+    rate = law.time_derivative(x, one(1.0), one(0.4)).neg().clamp(min=0) * law.log_density(x, one(1.0), one(0.4)).exp()
     close(torch.trapezoid(rate, x), 0.7934505766, 1e-8)
 
 
@@ -118,87 +128,91 @@ def test_vector_of_the_survival() -> None:
 
     A state with rate 2 at t has s^2 - s = 1 + 2 (1 - t) for z = 1.
     """
-    law, z = GaussianLaw(), one(1.0)
+    law, z = GaussianConditionalPath(), one(1.0)
     for t, expected in ((0.6, 0.8847510442), (0.9, 0.7408182207)):
         s = (1 + math.sqrt(1 + 4 * (1 + 2 * (1 - t)))) / 2
         x, now, later = one(t + (1 - t) * s), one(t), one(t + 0.05)
-        close(law.slope(x, z, now), -2.0, 1e-12)
-        close(Explicit().change(law, x, z, now, later).exp(), expected, 6e-11)
-        close(Coin().change(law, x, z, now, later).exp(), 0.9048374180, 6e-11)
-        close(torch.exp(-Coin().expected(-Coin().change(law, x, z, now, later))), 0.9, 1e-12)
-        assert Explicit().change(law, x, z, now, one(1.0)) == -math.inf
-        near = Explicit().change(law, x, z, now, now + 1e-6)
+        close(law.time_derivative(x, z, now), -2.0, 1e-12)
+        close(IntegratedRate().log_density_change(law, x, z, now, later).exp(), expected, 6e-11)
+        close(EulerJump().log_density_change(law, x, z, now, later).exp(), 0.9048374180, 6e-11)
+        close(torch.exp(-EulerJump().hazard(-EulerJump().log_density_change(law, x, z, now, later))), 0.9, 1e-12)
+        assert IntegratedRate().log_density_change(law, x, z, now, one(1.0)) == -math.inf
+        near = IntegratedRate().log_density_change(law, x, z, now, now + 1e-6)
         close(near / 1e-6, -2.0, 1e-4)  # equal to the frozen rate to first order
     x = torch.linspace(-3, 3, 101, dtype=F64)
-    assert (Explicit().change(law, x, z, one(0.3), one(0.31)).neg().clamp(min=0) >= 0).all()
-    assert Coin().expected(one(1.5)) == math.inf
+    assert (IntegratedRate().log_density_change(law, x, z, one(0.3), one(0.31)).neg().clamp(min=0) >= 0).all()
+    assert EulerJump().hazard(one(1.5)) == math.inf
 
 
 def test_explicit_is_known_on_straight_paths_alone() -> None:
-    for law in (GaussianLaw(Cosine()), VonMisesLaw()):
+    for law in (GaussianConditionalPath(Cosine()), VonMisesConditionalPath()):
         with pytest.raises(UsageError, match="Overlap"):
-            law.explicit(one(0.3), one(0.1), one(0.2), one(0.3))
+            law.integrated_derivative(one(0.3), one(0.1), one(0.2), one(0.3))
 
 
 def test_vector_of_the_circle() -> None:
     """Section 13.6; its rates come from finite differences, 1.4e-4 above the closed form."""
-    law, t = VonMisesLaw(STEEP), one(0.2)
+    law, t = VonMisesConditionalPath(STEEP), one(0.2)
     kappa = law.concentration(t)
     close(kappa, 68.598834, 6e-7)
-    at = Nodes(kappa[None, None])
-    close(drift(law, at, kappa[None]).max() * law.concentration.rate(t), 5.226200, 2e-4)
-    rates = law.slope(f64(math.pi, math.pi / 2), one(0.0), t).neg()
+    at = AngleNodes(kappa[None, None])
+    close(cdf_kappa_derivative(law, at, kappa[None]).max() * law.concentration.time_derivative(t), 5.226200, 2e-4)
+    rates = law.time_derivative(f64(math.pi, math.pi / 2), one(0.0), t).neg()
     torch.testing.assert_close(rates, f64(2941.99, 1465.44), rtol=2e-4, atol=0)
     i_0, i_1 = (float(f(kappa)) for f in (torch.special.i0e, torch.special.i1e))
-    close(rates, law.concentration.rate(t) * f64(1 + i_1 / i_0, i_1 / i_0), 1e-9)
+    close(rates, law.concentration.time_derivative(t) * f64(1 + i_1 / i_0, i_1 / i_0), 1e-9)
     crossing = math.acos(i_1 / i_0)
-    close(law.slope(one(crossing), one(0.0), t), 0.0, 1e-9)
+    close(law.time_derivative(one(crossing), one(0.0), t), 0.0, 1e-9)
     assert abs(crossing - 0.1225) < 2e-3
 
 
 @pytest.mark.parametrize("law", [*GAUSSIAN[:3], *ANGULAR], ids=repr)
-def test_density_is_one_in_all(law: Law) -> None:
+def test_density_is_one_in_all(law: ConditionalPath) -> None:
     for t in (0.02, 0.2, 0.4):
-        if isinstance(law, GaussianLaw):
+        if isinstance(law, GaussianConditionalPath):
             x = torch.linspace(-12, 12, 20_001, dtype=F64)
             total = torch.trapezoid(law.log_density(x, end(law), one(t)).exp(), x)
         else:
             angle = torch.linspace(0, math.pi, 100_001, dtype=F64)
-            axis = f64(0.0, 0.6, 0.8).expand(len(angle), 3) if isinstance(law, RotationLaw) else one(1.0)
-            p = law.log_density(law.put(end(law), angle, axis), end(law), one(t)).exp()
-            volume = 16 * math.pi * torch.sin(angle / 2).square() if isinstance(law, RotationLaw) else 2.0
+            axis = f64(0.0, 0.6, 0.8).expand(len(angle), 3) if isinstance(law, RotationConditionalPath) else one(1.0)
+            p = law.log_density(law.at_angle(end(law), angle, axis), end(law), one(t)).exp()
+            volume = 16 * math.pi * torch.sin(angle / 2).square() if isinstance(law, RotationConditionalPath) else 2.0
             total = torch.trapezoid(p * volume, angle)
         close(total, 1.0, 1e-6)
 
 
 @pytest.mark.parametrize("law", [*GAUSSIAN, *ANGULAR], ids=repr)
-def test_slope_is_the_derivative_of_the_log_density(law: Law) -> None:
+def test_slope_is_the_derivative_of_the_log_density(law: ConditionalPath) -> None:
     x, z, h = source(law, 40), end(law), 1e-6
     for t in (0.1, 0.35):
         up, down = (law.log_density(x, z, one(t + d)) for d in (h, -h))
-        expected, slope = (up - down) / (2 * h), law.slope(x, z, one(t))
+        expected, slope = (up - down) / (2 * h), law.time_derivative(x, z, one(t))
         torch.testing.assert_close(slope, expected, rtol=1e-5, atol=1e-5 * float(slope.abs().max()))
-        close(law.change(x, z, one(t), one(0.4)), law.log_density(x, z, one(0.4)) - law.log_density(x, z, one(t)), 1e-8)
+        close(
+            law.log_density_change(x, z, one(t), one(0.4)),
+            law.log_density(x, z, one(0.4)) - law.log_density(x, z, one(t)),
+            1e-8,
+        )
 
 
 @pytest.mark.parametrize("law", ANGULAR, ids=repr)
 @pytest.mark.parametrize("t", [0.02, 0.15, 0.4, 0.9])
-def test_flow_of_the_angle_solves_the_forward_equation(law: Law, t: float) -> None:
+def test_flow_of_the_angle_solves_the_forward_equation(law: ConditionalPath, t: float) -> None:
     """d/dkappa of the distribution plus density times speed is 0, with differences of the distribution in kappa."""
     kappa = law.concentration(f64(t))
-    at, small = Nodes(kappa[:, None]), 1e-4 * kappa
+    at, small = AngleNodes(kappa[:, None]), 1e-4 * kappa
     angle = at.angles
-    slope = (distribution(law, at, kappa + small) - distribution(law, at, kappa - small)) / (2 * small[:, None])
+    slope = (cdf_at_nodes(law, at, kappa + small) - cdf_at_nodes(law, at, kappa - small)) / (2 * small[:, None])
     density = law.weight(angle) * law.log_shape(angle, kappa[:, None]).exp()
     density = density / torch.trapezoid(density, angle)[:, None]
-    flux = density * speed(law, at, kappa)
+    flux = density * angle_velocity(law, at, kappa)
     close((slope + flux)[:, 1:-1] / slope.max(), torch.zeros(1, angle.shape[1] - 2, dtype=F64), 2e-3)
-    close(drift(law, at, kappa) / slope.max(), slope / slope.max(), 1e-4)
+    close(cdf_kappa_derivative(law, at, kappa) / slope.max(), slope / slope.max(), 1e-4)
 
 
 @pytest.mark.parametrize("t", [0.1, 0.4, 0.8])
 @pytest.mark.parametrize("law", GAUSSIAN[:3], ids=repr)
-def test_flow_and_jumps_of_numbers_solve_the_forward_equation(law: Law, t: float) -> None:
+def test_flow_and_jumps_of_numbers_solve_the_forward_equation(law: ConditionalPath, t: float) -> None:
     """dp = -(u p)' by differences; and dp = J int lambda p - lambda p, with J from the density of landings."""
     x, z, h = torch.linspace(-8, 8, 8001, dtype=F64), one(1.0), 1e-5
     p = law.log_density(x, z, one(t)).exp()
@@ -206,9 +220,9 @@ def test_flow_and_jumps_of_numbers_solve_the_forward_equation(law: Law, t: float
     moved = torch.gradient(law.velocity(x, z, one(t)) * p, spacing=(x,))[0]
     size = float(dp.abs().max())
     close((dp + moved)[1:-1] / size, torch.zeros(len(x) - 2, dtype=F64), 2e-3)
-    out = law.slope(x, z, one(t)).neg().clamp(min=0) * p
+    out = law.time_derivative(x, z, one(t)).neg().clamp(min=0) * p
     even = ((torch.arange(40_000, dtype=F64) + 0.5) / 40_000)[:, None]
-    y = law.gather(z.expand(40_000), one(t), one(t), even)
+    y = law.sample_increase(z.expand(40_000), one(t), one(t), even)
     landed = torch.searchsorted(y.sort().values, x).double() / 40_000
     gained = landed * torch.trapezoid(out, x) - torch.cumulative_trapezoid(torch.cat([out[:1], out]), dx=16 / 8000)
     change = torch.cumulative_trapezoid(torch.cat([dp[:1], dp]), dx=16 / 8000)
@@ -216,7 +230,7 @@ def test_flow_and_jumps_of_numbers_solve_the_forward_equation(law: Law, t: float
 
 
 @pytest.mark.parametrize("law", [*GAUSSIAN, *ANGULAR], ids=repr)
-def test_velocity_is_that_of_the_sample(law: Law) -> None:
+def test_velocity_is_that_of_the_sample(law: ConditionalPath) -> None:
     """Tables of two times have other nodes and errors of 5e-6, 5e-3 in their difference over time."""
     x_0, z, h = source(law, 12), end(law), 1e-3
     for t in (0.05, 0.2, 0.5):
@@ -228,29 +242,29 @@ def test_velocity_is_that_of_the_sample(law: Law) -> None:
 
 
 @pytest.mark.parametrize("law", [*GAUSSIAN, *ANGULAR], ids=repr)
-def test_samples_have_the_law(law: Law) -> None:
+def test_samples_have_the_law(law: ConditionalPath) -> None:
     """KS of 8,000 below 1.95 / sqrt(n): false alarm 1e-3 for a right law, and seeds are fixed."""
     for t in (0.1, 0.5, 0.95):
         x = coordinate(law, law.sample(source(law, 8000), end(law), one(t)))
-        if isinstance(law, GaussianLaw) or float(law.concentration(one(t))) < 1e8:
+        if isinstance(law, GaussianConditionalPath) or float(law.concentration(one(t))) < 1e8:
             assert ks(x, cumulative(law, t)) < 0.0218
 
 
 @pytest.mark.parametrize("back", [False, True], ids=["forward", "back"])
 @pytest.mark.parametrize("law", [*GAUSSIAN, *ANGULAR], ids=repr)
-def test_overlap_is_exact_in_one_step(law: Law, back: bool) -> None:
+def test_overlap_is_exact_in_one_step(law: ConditionalPath, back: bool) -> None:
     """Of those at t who jump, and land where the law rises, come those at s, however far; and back from s to t.
 
     KS of 8,000 below 1.95 / sqrt(n), false alarm 1e-3 each for a right law; seeds are fixed.
     """
     n, z = 8000, end(law)
     for t, s in ((0.0, 0.3), (0.2, 0.21), (0.1, 0.5)):
-        t, s = max(t, 0.0 if not isinstance(law, RotationLaw) else 0.01), s
+        t, s = max(t, 0.0 if not isinstance(law, RotationConditionalPath) else 0.01), s
         x = law.sample(source(law, n), z, one(s if back else t))
-        change = law.change(x, z, one(t), one(s))
+        change = law.log_density_change(x, z, one(t), one(s))
         leave = 1 - torch.exp(-(change if back else -change).clamp(min=0))
-        which = Draws(1).at("coin").uniform((n,), F64) < leave
-        kernel = law.scatter if back else law.gather
+        which = Rng(1).stream("coin").uniform((n,), F64) < leave
+        kernel = law.sample_decrease if back else law.sample_increase
         m = int(which.sum())
         y = x.clone()
         y[which] = kernel(z.expand(m, *z.shape), one(t), one(s), u(m, law)).to(y)
@@ -259,17 +273,17 @@ def test_overlap_is_exact_in_one_step(law: Law, back: bool) -> None:
 
 @pytest.mark.parametrize("back", [False, True], ids=["forward", "back"])
 @pytest.mark.parametrize("law", [*GAUSSIAN, *ANGULAR], ids=repr)
-def test_landings_at_one_time_are_the_limit(law: Law, back: bool) -> None:
+def test_landings_at_one_time_are_the_limit(law: ConditionalPath, back: bool) -> None:
     """Quantiles of the kernel of one time equal those of two times close to it."""
     even, z = u(200, law), end(law).expand(200, *end(law).shape)
-    kernel = law.scatter if back else law.gather
+    kernel = law.sample_decrease if back else law.sample_increase
     at = kernel(z, one(0.3), one(0.3), even)
     near = kernel(z, one(0.3 - 1e-5), one(0.3 + 1e-5), even)
     close(near, at, 2e-3)
 
 
-@pytest.mark.parametrize("law", [RotationLaw(), RotationLaw(Growth())], ids=repr)
-def test_jumps_of_rotations_solve_the_forward_equation(law: RotationLaw) -> None:
+@pytest.mark.parametrize("law", [RotationConditionalPath(), RotationConditionalPath(ConcentrationSchedule())], ids=repr)
+def test_jumps_of_rotations_solve_the_forward_equation(law: RotationConditionalPath) -> None:
     """d/dt of means equals the rate of jumps times what a jump changes, for polynomials of all entries of a rotation.
 
     Means by quadrature over angle, height and longitude of the axis; landings by 2^14 points of low discrepancy.
@@ -289,12 +303,12 @@ def test_jumps_of_rotations_solve_the_forward_equation(law: RotationLaw) -> None
 
     close(volume.sum(), 8 * math.pi**2, 1e-9)
     u = torch.quasirandom.SobolEngine(3, scramble=True, seed=1).draw(2**14, dtype=F64).clamp(1e-9, 1 - 1e-9)
-    for t in (0.02, 0.1) if law.concentration.least else (0.1, 0.3, 0.5):
+    for t in (0.02, 0.1) if law.concentration.kappa_min else (0.1, 0.3, 0.5):
         now, h = one(t), 1e-5
         up, down = (law.log_density(x, z, one(t + d)).exp() for d in (h, -h))
         expected = (volume * (up - down) / (2 * h)) @ functions(x)
-        leaving = volume * law.log_density(x, z, now).exp() * law.slope(x, z, now).neg().clamp(min=0)
-        arrived = functions(law.gather(z.expand(len(u), 3, 3), now, now, u)).mean(0)
+        leaving = volume * law.log_density(x, z, now).exp() * law.time_derivative(x, z, now).neg().clamp(min=0)
+        arrived = functions(law.sample_increase(z.expand(len(u), 3, 3), now, now, u)).mean(0)
         found = leaving.sum() * arrived - leaving @ functions(x)
         assert expected.abs().max() > 1e-3
         close(found / expected.abs().max(), expected / expected.abs().max(), 3e-3)
@@ -302,58 +316,62 @@ def test_jumps_of_rotations_solve_the_forward_equation(law: RotationLaw) -> None
 
 def test_jumps_land_where_the_law_is_higher_at_the_end_of_a_step() -> None:
     t, s = f64(0.2), f64(0.3)
-    assert Explicit().landing(t, s) == (s, s)
-    assert Overlap().landing(t, s) == (t, s)
+    assert IntegratedRate().destination_times(t, s) == (s, s)
+    assert MaximalCoupling().destination_times(t, s) == (t, s)
 
 
 def test_rotation_axes_are_uniform_and_landings_orthogonal() -> None:
     """Mean of the axis within 5 standard errors, 4,000 landings; false alarm 2e-6."""
-    law, z = RotationLaw(), end(RotationLaw())
-    y = law.gather(z.expand(4000, 3, 3), one(0.1), one(0.1), u(4000, law))
+    law, z = RotationConditionalPath(), end(RotationConditionalPath())
+    y = law.sample_increase(z.expand(4000, 3, 3), one(0.1), one(0.1), u(4000, law))
     close(y.mT @ y, torch.eye(3, dtype=F64).expand(4000, 3, 3), 1e-12)
-    _, axis = law.offset(y, z)
+    _, axis = law.angle_and_direction(y, z)
     assert (axis.mean(0).abs() < 5 / math.sqrt(3 * 4000)).all()
 
 
-@pytest.mark.parametrize("law", [VonMisesLaw(STEEP), RotationLaw()], ids=repr)
-def test_single_precision_up_to_the_last_time(law: Law) -> None:
+@pytest.mark.parametrize("law", [VonMisesConditionalPath(STEEP), RotationConditionalPath()], ids=repr)
+def test_single_precision_up_to_the_last_time(law: ConditionalPath) -> None:
     """Concentrations up to 1.6e9: finite, near double precision; far away the flow is -kappa' / kappa tan(w / 2)."""
     x, z = source(law, 30), end(law)
     for t in (0.0, 0.3, 0.7, 1 - 2**-24):
         time = torch.tensor(t)
-        for method in (law.log_density, law.slope, law.velocity):
+        for method in (law.log_density, law.time_derivative, law.velocity):
             single, double = method(x.float(), z.float(), time), method(x, z, time.double())
             assert single.dtype == torch.float32
             assert single.isfinite().all()
             size = float(double.abs().max())
             torch.testing.assert_close(single.double() / size, double / size, rtol=1e-2, atol=1e-3)
-    law = VonMisesLaw(STEEP)
-    ratio = law.velocity(one(2.0), one(0.5), one(0.8)) * law.concentration(one(0.8)) / law.concentration.rate(one(0.8))
+    law = VonMisesConditionalPath(STEEP)
+    ratio = (
+        law.velocity(one(2.0), one(0.5), one(0.8))
+        * law.concentration(one(0.8))
+        / law.concentration.time_derivative(one(0.8))
+    )
     close(ratio, -math.tan(0.75), 2e-2)
 
 
 def test_times_and_ends_broadcast() -> None:
     """Candidates [K] against states [b, n, 1] at times [b, 1, 1]: each entry is that entry alone."""
-    for law in (GaussianLaw(), VonMisesLaw()):
+    for law in (GaussianConditionalPath(), VonMisesConditionalPath()):
         x, z, t = source(law, 6).view(2, 3, 1), f64(0.1, 0.9, 2.0, 3.0), f64(0.2, 0.7)[:, None, None]
-        for method in (law.log_density, law.slope, law.velocity):
+        for method in (law.log_density, law.time_derivative, law.velocity):
             together = method(x, z, t)
             assert together.shape == (2, 3, 4)
             close(together[1, 2, 3], method(x[1, 2, 0], z[3], t[1, 0, 0]), 1e-4)
-        landed = law.gather(z.expand(2, 4), t[:, :, 0], t[:, :, 0] + 0.1, u(8, law).view(2, 4, 1))
-        alone = law.gather(z[3:], t[1, :, 0], t[1, :, 0] + 0.1, u(8, law).view(2, 4, 1)[1, 3:])
+        landed = law.sample_increase(z.expand(2, 4), t[:, :, 0], t[:, :, 0] + 0.1, u(8, law).view(2, 4, 1))
+        alone = law.sample_increase(z[3:], t[1, :, 0], t[1, :, 0] + 0.1, u(8, law).view(2, 4, 1)[1, 3:])
         close(landed[1, 3], alone[0], 1e-5)
 
 
 @pytest.mark.parametrize(("least", "scale", "factor"), [(-1.0, 1.0, 2.0), (0.0, 0.0, 2.0), (0.0, 1.0, 1.0)])
 def test_a_concentration_must_grow(least: float, scale: float, factor: float) -> None:
     with pytest.raises(UsageError, match="grow"):
-        Growth(least, scale, factor)
+        ConcentrationSchedule(least, scale, factor)
 
 
 def test_both_concentrations_of_the_reference() -> None:
-    close(Growth()(f64(0.0, 1.0)), (0.0, 400.0), 1e-9)
+    close(ConcentrationSchedule()(f64(0.0, 1.0)), (0.0, 400.0), 1e-9)
     torch.testing.assert_close(STEEP(f64(0.5, 1.0)), f64(4.0396e4, 1.632e9), rtol=1e-3, atol=0)
-    assert GaussianLaw().usual == Explicit()
-    assert GaussianLaw(Cosine()).usual == VonMisesLaw().usual == Overlap()
-    assert GaussianLaw(Linear()).start(f64(2.0)) == 2.0
+    assert GaussianConditionalPath().default_rule == IntegratedRate()
+    assert GaussianConditionalPath(Cosine()).default_rule == VonMisesConditionalPath().default_rule == MaximalCoupling()
+    assert GaussianConditionalPath(Linear()).initial_state(f64(2.0)) == 2.0

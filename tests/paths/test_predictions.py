@@ -3,8 +3,16 @@
 import pytest
 import torch
 
-from feller.paths import Affine, Data, Prediction, Score, Source, Velocity, convert
-from feller.paths.predictions import ends
+from feller.paths import (
+    Affine,
+    DataPrediction,
+    NoisePrediction,
+    Prediction,
+    ScorePrediction,
+    VelocityPrediction,
+    convert,
+)
+from feller.paths.predictions import predicted_endpoints
 from feller.paths.schedules import VE, VP, Cosine, Linear, LinearVP, Polynomial, Schedule
 from tests.oracle import F64, Normal, close, f64
 
@@ -24,13 +32,13 @@ ORACLE = {  # V, u, s, x_1, x_0 at x = 0.2, t = 0.3, for data N(1, 0.25)
     LinearVP(): (0.9325, 1.0241286863, 0.1072386059, 0.9919571046, -0.1022991101),
     Cosine(): (0.8454194696, 1.5427604320, 0.3004313348, 0.9659017570, -0.2676862794),
 }
-KINDS: list[Prediction] = [Velocity(), Data(), Source(), Score()]
+KINDS: list[Prediction] = [VelocityPrediction(), DataPrediction(), NoisePrediction(), ScorePrediction()]
 X_1, X_0, T = f64(1.0, -2.0)[None], f64(0.5, 0.25)[None], f64(0.3)
 
 
 def answers(schedule: Schedule) -> dict[Prediction, torch.Tensor]:
     _x_t, v, s = (f64(*row)[None] for row in VECTORS[schedule])
-    return {Velocity(): v, Data(): X_1, Source(): X_0, Score(): s}
+    return {VelocityPrediction(): v, DataPrediction(): X_1, NoisePrediction(): X_0, ScorePrediction(): s}
 
 
 @pytest.mark.parametrize("schedule", VECTORS, ids=repr)
@@ -59,7 +67,9 @@ def test_gaussian_oracle(schedule: Schedule) -> None:
     variance, *expected = ORACLE[schedule]
     data, x = Normal(schedule), f64(0.2)[:, None]
     assert data.moments(0.3)[1] == pytest.approx(variance, abs=6e-11)
-    for kind, value in zip((Velocity(), Score(), Data(), Source()), expected, strict=True):
+    for kind, value in zip(
+        (VelocityPrediction(), ScorePrediction(), DataPrediction(), NoisePrediction()), expected, strict=True
+    ):
         close(data.predict(kind, x, T), value, 6e-11)
         for other in KINDS:  # and each prediction leads to it
             close(convert(data.predict(other, x, T), other, kind, x, schedule(T)), value, 6e-11)
@@ -70,13 +80,13 @@ def test_limits_at_the_data(schedule: Schedule) -> None:
     """With a centred source, independent of the data, the velocity at t = 1 is alpha' x and x_1 is x."""
     x, t = f64(0.7, -1.3)[None], f64(1.0)
     scales = schedule(t)
-    close(convert(x, Data(), Velocity(), x, scales), float(scales.d_alpha) * x, 1e-12)
-    close(convert(x, Data(), Source(), x, scales), torch.zeros_like(x), 1e-12)
-    for kind in (Source(), Score()):
-        close(convert(torch.zeros_like(x), kind, Data(), x, scales), x, 1e-12)
+    close(convert(x, DataPrediction(), VelocityPrediction(), x, scales), float(scales.d_alpha) * x, 1e-12)
+    close(convert(x, DataPrediction(), NoisePrediction(), x, scales), torch.zeros_like(x), 1e-12)
+    for kind in (NoisePrediction(), ScorePrediction()):
+        close(convert(torch.zeros_like(x), kind, DataPrediction(), x, scales), x, 1e-12)
     if schedule in (Linear(), Polynomial(2.0), Polynomial(3.0), Cosine()):
         velocity = float(scales.d_alpha) * x
-        close(convert(velocity, Velocity(), Data(), x, scales), x, 1e-12)
+        close(convert(velocity, VelocityPrediction(), DataPrediction(), x, scales), x, 1e-12)
 
 
 @pytest.mark.parametrize("schedule", [Linear(), Polynomial(2.0), LinearVP(), Cosine()], ids=repr)
@@ -85,32 +95,34 @@ def test_limits_at_the_source(schedule: Schedule) -> None:
     x, t = f64(0.7, -1.3)[None], f64(0.0)
     scales = schedule(t)
     slope = float(scales.d_sigma)
-    close(convert(x, Source(), Velocity(), x, scales), slope * x, 1e-12)
-    close(convert(-x, Score(), Velocity(), x, scales), slope * x, 1e-12)
-    close(convert(x, Source(), Data(), x, scales), torch.zeros_like(x), 1e-12)
-    close(convert(x, Source(), Score(), x, scales), -x, 1e-12)
+    close(convert(x, NoisePrediction(), VelocityPrediction(), x, scales), slope * x, 1e-12)
+    close(convert(-x, ScorePrediction(), VelocityPrediction(), x, scales), slope * x, 1e-12)
+    close(convert(x, NoisePrediction(), DataPrediction(), x, scales), torch.zeros_like(x), 1e-12)
+    close(convert(x, NoisePrediction(), ScorePrediction(), x, scales), -x, 1e-12)
     if slope != 0 or float(scales.d_alpha) != 0:
         velocity = float(scales.d_alpha) * 1.0 + slope * x  # data with the mean 1
-        close(convert(velocity, Velocity(), Score(), x, scales), -x, 1e-12)
+        close(convert(velocity, VelocityPrediction(), ScorePrediction(), x, scales), -x, 1e-12)
 
 
 def test_time_goes_along_the_batch() -> None:
     """A (b,) time with (b, b) data: the peer library applies it along the wrong axis."""
     x, t = torch.ones(3, 3, dtype=F64), f64(0.1, 0.5, 0.9)
-    close(convert(2 * x, Data(), Source(), x, Linear()(t))[:, 0], (1 - 2 * t) / (1 - t), 1e-14)
+    close(convert(2 * x, DataPrediction(), NoisePrediction(), x, Linear()(t))[:, 0], (1 - 2 * t) / (1 - t), 1e-14)
 
 
 def test_ends_take_any_number_of_axes() -> None:
     x, t = torch.rand(2, 3, 4, 4, dtype=F64), f64(0.2, 0.7)
-    x_1, x_0 = ends(x * 2, Data(), x, VE()(t))
+    x_1, x_0 = predicted_endpoints(x * 2, DataPrediction(), x, VE()(t))
     close(x_1, 2 * x, 1e-13)
     assert x_0.shape == x.shape
 
 
 def test_a_precision_is_kept() -> None:
     x = torch.ones(2, 3)
-    assert convert(x, Velocity(), Data(), x, Linear()(torch.tensor([0.2, 0.4]))).dtype == torch.float32
-    assert convert(x, Velocity(), Data(), x, Linear()(f64(0.2, 0.4))).dtype == torch.float32
+    assert (
+        convert(x, VelocityPrediction(), DataPrediction(), x, Linear()(torch.tensor([0.2, 0.4]))).dtype == torch.float32
+    )
+    assert convert(x, VelocityPrediction(), DataPrediction(), x, Linear()(f64(0.2, 0.4))).dtype == torch.float32
 
 
 def test_score_matching_is_source_regression() -> None:
@@ -118,5 +130,5 @@ def test_score_matching_is_source_regression() -> None:
     t, x = torch.linspace(0.05, 0.95, 19, dtype=F64), torch.linspace(-2, 2, 19, dtype=F64)[:, None]
     for schedule in (Linear(), Cosine(), VP()):
         scales, ours, truth = schedule(t), torch.cos(x), torch.sin(x)
-        score = [convert(x_0, Source(), Score(), x, scales) for x_0 in (ours, truth)]
+        score = [convert(x_0, NoisePrediction(), ScorePrediction(), x, scales) for x_0 in (ours, truth)]
         close(scales.sigma[:, None] ** 2 * (score[0] - score[1]) ** 2, (ours - truth) ** 2, 1e-13)

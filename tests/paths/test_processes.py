@@ -6,13 +6,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from feller.core.rng import Draw, Draws
-from feller.paths import Affine, Score, Velocity
-from feller.paths.affine import Constant, Memoryless, NoiseLevel, Vanishing
+from feller.core.rng import RandomStream, Rng
+from feller.paths import Affine, ScorePrediction, VelocityPrediction
+from feller.paths.affine import ConstantDiffusion, DiffusionCoefficient, MemorylessDiffusion, SigmaProportional
 from feller.paths.processes import Characteristics, Jumps, reverse, superpose
 from feller.paths.schedules import Cosine, Linear, Schedule
 from feller.paths.time_distributions import linear_grid
-from feller.sampling import Euler, endpoint
+from feller.sampling import Euler, simulate
 from tests.oracle import F64, Normal, chain, close, f64
 
 
@@ -36,33 +36,33 @@ def within(observed: float, expected: float, n: int) -> bool:
 def test_jumps_happen_with_the_chance_of_at_least_one() -> None:
     """1 - exp(-hazard), 40,000 parts, false alarm 6e-7."""
     x = torch.zeros(20_000, 2, dtype=F64)
-    y = jumps_to(1.0, 0.3, (20_000, 2)).move(x, 0.5, Draws(0).at("jumps"))
+    y = jumps_to(1.0, 0.3, (20_000, 2)).apply(x, 0.5, Rng(0).stream("jumps"))
     assert within(share(y, 1.0), 1 - math.exp(-0.3), 40_000)
     assert x.abs().sum() == 0  # the input is left alone
 
 
 def test_jumps_at_the_ends_of_hazard() -> None:
     x = torch.zeros(500, 2, dtype=F64)
-    assert share(jumps_to(1.0, math.inf, (500, 2)).move(x, 1.0, Draws(0).at("jumps")), 1.0) == 1
-    assert share(jumps_to(1.0, 0.0, (500, 2)).move(x, 1.0, Draws(0).at("jumps")), 1.0) == 0
+    assert share(jumps_to(1.0, math.inf, (500, 2)).apply(x, 1.0, Rng(0).stream("jumps")), 1.0) == 1
+    assert share(jumps_to(1.0, 0.0, (500, 2)).apply(x, 1.0, Rng(0).stream("jumps")), 1.0) == 0
 
 
 def test_only_those_who_jump_are_asked_where_they_land() -> None:
     asked = []
 
-    def land(s: float, which: Tensor, draw: Draw) -> Tensor:
+    def land(s: float, which: Tensor, draw: RandomStream) -> Tensor:
         asked.append(int(which.sum()))
         return torch.ones(asked[-1], dtype=F64)
 
     jumps = Jumps(lambda s: torch.full((1000,), 0.1, dtype=F64), land)
-    y = jumps.move(torch.zeros(1000, dtype=F64), 0.5, Draws(0).at("jumps"))
+    y = jumps.apply(torch.zeros(1000, dtype=F64), 0.5, Rng(0).stream("jumps"))
     assert asked == [int(y.sum())]
 
 
 def test_a_part_may_have_entries_of_its_own() -> None:
     """One hazard per example moves whole rows."""
     jumps = Jumps(lambda s: f64(math.inf, 0.0), lambda s, which, draw: torch.ones(int(which.sum()), 3, dtype=F64))
-    y = jumps.move(torch.zeros(2, 3, dtype=F64), 0.5, Draws(0).at("jumps"))
+    y = jumps.apply(torch.zeros(2, 3, dtype=F64), 0.5, Rng(0).stream("jumps"))
     assert y.tolist() == [[1, 1, 1], [0, 0, 0]]
 
 
@@ -81,7 +81,7 @@ def test_superposed_jumps_add_hazards_and_share_landings(first: float, weight: f
             lambda s, which, draw: torch.full((int(which.sum()),), place, dtype=F64),
         )
 
-    y = (kind(1.0) * weight + kind(2.0) * (1 - weight)).move(torch.zeros(n, dtype=F64), 1.0, Draws(1).at("jumps"))
+    y = (kind(1.0) * weight + kind(2.0) * (1 - weight)).apply(torch.zeros(n, dtype=F64), 1.0, Rng(1).stream("jumps"))
     jumped = 1 - math.exp(-first)
     assert within(share(y, 1.0), jumped * weight, n)
     assert within(share(y, 2.0), jumped * (1 - weight), n)
@@ -99,7 +99,7 @@ def test_who_must_jump_does_not_change_the_odds_of_others() -> None:
 
     one = Jumps(hazard((math.inf, 1.0), (5.0, 1.0)), land(1.0))
     two = Jumps(hazard((math.inf, 3.0), (5.0, 0.0)), land(2.0))
-    y = (one + two).move(torch.zeros(n, 2, dtype=F64), 1.0, Draws(2).at("jumps"))
+    y = (one + two).apply(torch.zeros(n, 2, dtype=F64), 1.0, Rng(2).stream("jumps"))
     assert within(share(y[:, 0], 1.0), 0.5, n)
     assert within(share(y[:, 1], 1.0), 0.25 * (1 - math.exp(-4)), n)
 
@@ -141,7 +141,7 @@ def test_superposition_of_weights_one_and_zero_is_one_of_them_bit_for_bit() -> N
     x = torch.linspace(-1, 1, 200, dtype=F64)[:, None]
     for weights, pure in (((1.0, 0.0), flow), ((0.0, 1.0), leap)):
         mixed = superpose((weights[0], flow), (weights[1], leap))
-        ends = [endpoint(process, x, linear_grid(10), Euler(), Draws(3)) for process in (mixed, pure)]
+        ends = [simulate(process, x, linear_grid(10), Euler(), Rng(3)) for process in (mixed, pure)]
         assert torch.equal(*ends)
 
 
@@ -153,17 +153,19 @@ def test_superposition_works_on_trees() -> None:
     assert now["a"].velocity[:, 0].tolist() == [0.25, 1.25]
 
 
-@pytest.mark.parametrize("noise", [None, Constant(0.7), Vanishing(2.0), Memoryless(5.0)], ids=repr)
+@pytest.mark.parametrize(
+    "noise", [None, ConstantDiffusion(0.7), SigmaProportional(2.0), MemorylessDiffusion(5.0)], ids=repr
+)
 @pytest.mark.parametrize("schedule", [Linear(), Cosine()], ids=repr)
-def test_a_reversed_process_gathers_the_source(schedule: Schedule, noise: NoiseLevel | None) -> None:
+def test_a_reversed_process_gathers_the_source(schedule: Schedule, noise: DiffusionCoefficient | None) -> None:
     """From N(m, s^2) at t = 1 back to N(0, 1) at t = 0, by exact moments of the chain.
 
     Their error falls as 1 / n; the extrapolation 2 x fine - coarse leaves that out. Without the drift that pays for the
     noise the variance would end above 4.
     """
     data = Normal(schedule)
-    forwards = Affine(schedule, noise=noise).process(lambda x, t, given: data.predict(Velocity(), x, t), {})
-    backwards = reverse(forwards, lambda x, t: data.predict(Score(), x, t))
+    forwards = Affine(schedule, noise=noise).process(lambda x, t, given: data.predict(VelocityPrediction(), x, t), {})
+    backwards = reverse(forwards, lambda x, t: data.predict(ScorePrediction(), x, t))
     coarse, fine = (f64(*chain(Euler(), backwards, linear_grid(n), data.m, data.s**2)) for n in (32, 64))
     close(fine, (0.0, 1.0), 0.1)
     close(2 * fine - coarse, (0.0, 1.0), 0.003)
@@ -172,8 +174,10 @@ def test_a_reversed_process_gathers_the_source(schedule: Schedule, noise: NoiseL
 def test_a_reversed_process_keeps_the_marginals_on_its_way() -> None:
     """From t = 0.8 back to t = 0.4."""
     data = Normal()
-    forwards = Affine(noise=Constant(1.0)).process(lambda x, t, given: data.predict(Velocity(), x, t), {})
-    backwards = reverse(forwards, lambda x, t: data.predict(Score(), x, t))
+    forwards = Affine(noise=ConstantDiffusion(1.0)).process(
+        lambda x, t, given: data.predict(VelocityPrediction(), x, t), {}
+    )
+    backwards = reverse(forwards, lambda x, t: data.predict(ScorePrediction(), x, t))
     coarse, fine = (f64(*chain(Euler(), backwards, linear_grid(n, 0.2, 0.6), *data.moments(0.8))) for n in (20, 40))
     close(2 * fine - coarse, data.moments(0.4), 1e-3)
 
@@ -193,6 +197,6 @@ def test_who_jumps_does_not_depend_on_the_batch(parts: tuple[int, ...]) -> None:
             lambda s: 0.09 * torch.ones(n, *parts, dtype=F64),
             lambda s, which, draw: torch.ones(int(which.sum()), dtype=F64),
         )
-        return now.move(torch.zeros(n, *parts, dtype=F64), 1.0, Draws(0, first=first).at("simulate"))
+        return now.apply(torch.zeros(n, *parts, dtype=F64), 1.0, Rng(0, first_example=first).stream("simulate"))
 
     assert torch.equal(moved(0, 40), torch.cat([moved(i, 1) for i in range(40)]))

@@ -10,14 +10,14 @@ from feller.paths.schedules import (
     VE,
     VP,
     Cosine,
-    Formula,
-    GreatCircle,
+    CustomSchedule,
+    KineticOptimal,
+    KineticOptimalPerToken,
     Linear,
     LinearVP,
-    PerToken,
     Polynomial,
     Schedule,
-    memoryless,
+    memoryless_variance,
 )
 from tests.errors import refuses
 from tests.oracle import F64, close, f64
@@ -39,7 +39,7 @@ AT_3 = {  # alpha, sigma, alpha', sigma', alpha / sigma, lambda', W, eta
 @pytest.mark.parametrize("schedule", SCHEDULES, ids=repr)
 def test_values_at_three_tenths(schedule: Schedule) -> None:
     scales = schedule(f64(0.3))
-    values = (*scales, scales.alpha / scales.sigma, scales.d_log_snr, scales.wronskian, scales.eta)
+    values = (*scales, scales.alpha / scales.sigma, scales.d_log_snr, scales.wronskian, scales.score_coefficient)
     for value, expected in zip(values, AT_3[schedule], strict=True):
         assert float(value) == pytest.approx(expected, abs=6e-11)
 
@@ -56,8 +56,8 @@ def test_time_from_snr_comes_back(schedule: Schedule) -> None:
     t = torch.linspace(0.01, 0.99, 99, dtype=F64)
     scales = schedule(t)
     snr = scales.alpha / scales.sigma
-    close(schedule.time(snr), t, 1e-12)
-    close(Schedule.time(schedule, snr), t, 1e-12)  # by bisection, as a new kind would have it
+    close(schedule.t_from_snr(snr), t, 1e-12)
+    close(Schedule.t_from_snr(schedule, snr), t, 1e-12)  # by bisection, as a new kind would have it
 
 
 def test_vp_keeps_its_digits_near_the_data() -> None:
@@ -67,7 +67,7 @@ def test_vp_keeps_its_digits_near_the_data() -> None:
     sigma = VP()(t).sigma
     elapsed = (1 - t) ** 2 * 19.9 / 2 + (1 - t) * 0.1
     torch.testing.assert_close(sigma, elapsed.sqrt() * (1 - elapsed / 4), rtol=1e-12, atol=0)
-    torch.testing.assert_close(1 - VP().time(VP()(t).alpha / sigma), 1 - t, rtol=1e-3, atol=2e-16)
+    torch.testing.assert_close(1 - VP().t_from_snr(VP()(t).alpha / sigma), 1 - t, rtol=1e-3, atol=2e-16)
 
 
 def test_ends_of_diffusions() -> None:
@@ -88,7 +88,7 @@ def test_identities() -> None:
     for schedule in (Linear(), Polynomial(2.0), Polynomial(3.0)):
         close(schedule(t).alpha + schedule(t).sigma, torch.ones_like(t), 0.0)
     inside = t[1:-1]
-    close(VP()(inside).eta, ((1 - inside) * 19.9 + 0.1) / 2, 1e-12)  # beta / 2
+    close(VP()(inside).score_coefficient, ((1 - inside) * 19.9 + 0.1) / 2, 1e-12)  # beta / 2
     close(Cosine()(t).wronskian, torch.full_like(t, math.pi / 2), 1e-15)
     close(VE()(t).wronskian, -VE()(t).d_sigma, 1e-12)
 
@@ -107,21 +107,21 @@ def test_identities() -> None:
 def test_memoryless_noise(schedule: Schedule, t: float, kappa: float, eta: float, noise: float) -> None:
     scales = schedule(f64(t))
     assert float(scales.d_alpha / scales.alpha) == pytest.approx(kappa, abs=6e-11)
-    assert float(scales.eta) == pytest.approx(eta, abs=6e-11)
-    assert memoryless(schedule)(f64(t)).sqrt().item() == pytest.approx(noise, abs=6e-11)
+    assert float(scales.score_coefficient) == pytest.approx(eta, abs=6e-11)
+    assert memoryless_variance(schedule)(f64(t)).sqrt().item() == pytest.approx(noise, abs=6e-11)
 
 
 def test_memoryless_noise_is_infinite_at_the_source_only() -> None:
-    assert memoryless(Linear())(f64(0.0)).item() == math.inf
-    assert memoryless(Linear())(f64(1.0)).item() == 0.0
+    assert memoryless_variance(Linear())(f64(0.0)).item() == math.inf
+    assert memoryless_variance(Linear())(f64(1.0)).item() == 0.0
 
 
 def test_formula_differentiates_itself() -> None:
-    mine = Formula(lambda t: torch.sin(math.pi / 2 * t), lambda t: torch.cos(math.pi / 2 * t))
+    mine = CustomSchedule(lambda t: torch.sin(math.pi / 2 * t), lambda t: torch.cos(math.pi / 2 * t))
     t = torch.linspace(0, 1, 11, dtype=F64)
     for ours, expected in zip(mine(t), Cosine()(t), strict=True):
         close(ours, expected, 1e-15)
-    constant = Formula(lambda t: torch.ones_like(t), lambda t: 1 - t)(t)
+    constant = CustomSchedule(lambda t: torch.ones_like(t), lambda t: 1 - t)(t)
     assert constant.d_alpha.tolist() == [0.0] * 11
 
 
@@ -143,7 +143,7 @@ def test_a_power_below_one_is_refused() -> None:
 def test_great_circles_of_the_table(mass: float, kappa: tuple[float, ...], energy: float) -> None:
     """The kinetic-optimal reference, section 4: alpha' / sigma is 2 angle cot((1 - t) angle), the energy constant."""
     t = f64(0.1, 0.25, 0.5, 0.75, 0.9)
-    alpha, sigma, rate, _ = GreatCircle(mass)(t)
+    alpha, sigma, rate, _ = KineticOptimal(mass)(t)
     close(alpha, kappa, 6e-7)
     angle = math.sqrt(energy) / 2
     close(rate / sigma, 2 * angle / torch.tan((1 - t) * angle), 2e-5)
@@ -156,7 +156,7 @@ def test_great_circles_of_the_table(mass: float, kappa: tuple[float, ...], energ
 def test_great_circles_of_nearly_all_mass(mass: float) -> None:
     """They go to 1 - (1 - t)^2, and differ from it by no more than the mass left: also there the ends are exact."""
     t = torch.linspace(0, 1, 21, dtype=F64)
-    alpha, sigma, rate, _ = GreatCircle(mass)(t)
+    alpha, sigma, rate, _ = KineticOptimal(mass)(t)
     assert (alpha[0], alpha[-1], sigma[0], sigma[-1]) == (0, 1, 1, 0)
     close(alpha, 1 - (1 - t) ** 2, (1 - mass) + 1e-15)
     close(rate, 2 * (1 - t), 2 * (1 - mass) + 1e-14)
@@ -165,28 +165,32 @@ def test_great_circles_of_nearly_all_mass(mass: float) -> None:
 def test_great_circles_keep_small_shares_to_all_digits() -> None:
     """Near t = 0 of the mask alpha is (pi t / 2)^2, near t = 1 sigma is (pi (1 - t) / 2)^2."""
     small = f64(1e-3, 1e-6, 1e-9)
-    torch.testing.assert_close(GreatCircle()(small).alpha, (math.pi * small / 2) ** 2, rtol=1e-5, atol=0)
+    torch.testing.assert_close(KineticOptimal()(small).alpha, (math.pi * small / 2) ** 2, rtol=1e-5, atol=0)
     late = 1 - small
-    torch.testing.assert_close(GreatCircle()(late).sigma, (math.pi * (1 - late) / 2) ** 2, rtol=1e-5, atol=0)
+    torch.testing.assert_close(KineticOptimal()(late).sigma, (math.pi * (1 - late) / 2) ** 2, rtol=1e-5, atol=0)
 
 
 def test_a_schedule_per_token_is_a_great_circle_for_each() -> None:
     """Also of an array of symbols, at times that broadcast against it."""
     masses = (0.5, 0.25, 0.0, 0.25)
     x, t = torch.tensor([[0, 1, 2], [3, 2, 0]]), f64(0.3, 0.8)[:, None]
-    scales = PerToken(masses)(t, x)
+    scales = KineticOptimalPerToken(masses)(t, x)
     for i, j in itertools.product(range(2), range(3)):
-        alone = GreatCircle(masses[int(x[i, j])])(t[i])
+        alone = KineticOptimal(masses[int(x[i, j])])(t[i])
         for ours, expected in zip(scales, alone, strict=True):
             close(ours[i, j].reshape(1), expected, 1e-15)
 
 
 def test_masses_are_shares() -> None:
-    for wrong in (lambda: GreatCircle(-0.1), lambda: GreatCircle(1.1), lambda: PerToken((0.5, 2.0))):
+    for wrong in (
+        lambda: KineticOptimal(-0.1),
+        lambda: KineticOptimal(1.1),
+        lambda: KineticOptimalPerToken((0.5, 2.0)),
+    ):
         with refuses(ValueError, argument="mass"):
             wrong()
     with refuses(ValueError, found="none"):
-        PerToken(())
+        KineticOptimalPerToken(())
 
 
 def test_actions_of_mixture_schedules() -> None:
@@ -198,13 +202,15 @@ def test_actions_of_mixture_schedules() -> None:
         alpha, sigma, rate, _ = (torch.as_tensor(v, dtype=F64).expand(t.shape) for v in schedule(t))
         return float(torch.trapezoid(rate**2 * 0.5 * (1 / sigma + 0.5 / (alpha + sigma * 0.5)), t))
 
-    assert action(GreatCircle(0.5)) == pytest.approx(2.467401, abs=2e-5)
-    assert action(Formula(lambda t: 1 - (1 - t) ** 2, lambda t: (1 - t) ** 2)) == pytest.approx(2.492901, abs=2e-5)
-    assert action(GreatCircle(0.0)) == pytest.approx(2.890740, abs=2e-5)
+    assert action(KineticOptimal(0.5)) == pytest.approx(2.467401, abs=2e-5)
+    assert action(CustomSchedule(lambda t: 1 - (1 - t) ** 2, lambda t: (1 - t) ** 2)) == pytest.approx(
+        2.492901, abs=2e-5
+    )
+    assert action(KineticOptimal(0.0)) == pytest.approx(2.890740, abs=2e-5)
     assert action(Linear()) == pytest.approx(10.708207, abs=2e-4)
 
 
 def test_no_share_of_the_data_is_negative_in_single_precision() -> None:
     t = torch.tensor([0.0, 1e-8, 2**-24, 2**-23, 1e-6])
-    assert (torch.as_tensor(GreatCircle()(t).alpha) >= 0).all()
-    assert (torch.as_tensor(PerToken((0.0, 0.5))(t, torch.zeros(5, dtype=torch.long)).alpha) >= 0).all()
+    assert (torch.as_tensor(KineticOptimal()(t).alpha) >= 0).all()
+    assert (torch.as_tensor(KineticOptimalPerToken((0.0, 0.5))(t, torch.zeros(5, dtype=torch.long)).alpha) >= 0).all()

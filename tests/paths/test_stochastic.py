@@ -4,41 +4,50 @@ import pytest
 import torch
 from torch import Tensor
 
-from feller.core.rng import Draws
-from feller.core.serialization import FUNCTIONS, from_data, to_data
-from feller.paths import Affine, Data, NoiseLevel, Path, Prediction, Score, Source, Velocity
-from feller.paths.affine import Constant, Level, Memoryless
+from feller.core.rng import Rng
+from feller.core.serialization import USER_FUNCTIONS, from_dict, to_dict
+from feller.paths import (
+    Affine,
+    DataPrediction,
+    DiffusionCoefficient,
+    NoisePrediction,
+    Path,
+    Prediction,
+    ScorePrediction,
+    VelocityPrediction,
+)
+from feller.paths.affine import ConstantDiffusion, CustomDiffusion, MemorylessDiffusion
 from feller.paths.processes import reverse
-from feller.paths.schedules import Cosine, Linear, LinearVP, Scales, Schedule
+from feller.paths.schedules import AlphaSigma, Cosine, Linear, LinearVP, Schedule
 from feller.paths.time_distributions import linear_grid
-from feller.sampling import RK4, DormandPrince, Euler, Heun, Midpoint, Solver, endpoint
+from feller.sampling import RK4, DormandPrince, Euler, Heun, Midpoint, Solver, simulate
 from feller.spaces import Euclidean
 from tests.errors import refuses
 from tests.oracle import F64, Normal, chain, close, column, f64
 
-KINDS: list[Prediction] = [Velocity(), Data(), Source(), Score()]
+KINDS: list[Prediction] = [VelocityPrediction(), DataPrediction(), NoisePrediction(), ScorePrediction()]
 
 
-def one(scales: Scales) -> Tensor:
+def one(scales: AlphaSigma) -> Tensor:
     """Return g^2 = 1, up to the very end."""
     return torch.ones_like(scales.sigma)
 
 
-def falling(scales: Scales) -> Tensor:
+def falling(scales: AlphaSigma) -> Tensor:
     """Return 2 sigma: g = sqrt(2 (1 - t)) on the linear schedule."""
     return 2 * scales.sigma
 
 
-def bump(scales: Scales) -> Tensor:
+def bump(scales: AlphaSigma) -> Tensor:
     """Vanish at both ends."""
     return 4 * scales.alpha * scales.sigma
 
 
-LEVELS: dict[str, tuple[NoiseLevel | None, tuple[float, float]]] = {  # as printed, from 2e5 sampled paths
+LEVELS: dict[str, tuple[DiffusionCoefficient | None, tuple[float, float]]] = {  # as printed, from 2e5 sampled paths
     "none": (None, (1.0001, 0.4987)),
-    "one": (Level(one), (0.9985, 0.5002)),
-    "falling": (Level(falling), (0.9996, 0.4986)),
-    "memoryless": (Memoryless(198.0), (1.0028, 0.4987)),  # clipped at t = 0.01
+    "one": (CustomDiffusion(one), (0.9985, 0.5002)),
+    "falling": (CustomDiffusion(falling), (0.9996, 0.4986)),
+    "memoryless": (MemorylessDiffusion(198.0), (1.0028, 0.4987)),  # clipped at t = 0.01
 }
 
 
@@ -49,7 +58,12 @@ def driven(path: Affine, data: Normal):
 
 @pytest.mark.parametrize(
     ("name", "kind"),
-    [("none", Data()), ("one", Score()), ("memoryless", Source()), *(("falling", kind) for kind in KINDS)],
+    [
+        ("none", DataPrediction()),
+        ("one", ScorePrediction()),
+        ("memoryless", NoisePrediction()),
+        *(("falling", kind) for kind in KINDS),
+    ],
 )
 def test_every_kind_ends_with_the_law_of_the_data(name: str, kind: Prediction) -> None:
     """N(1, 0.25) after 400 steps, by exact moments of the chain; and within 4 standard errors of the printed figures.
@@ -69,7 +83,9 @@ def test_every_kind_ends_with_the_law_of_the_data(name: str, kind: Prediction) -
 def test_kinds_agree_inside(schedule: Schedule, kind: Prediction) -> None:
     """Drift and diffusion at the same states and times, to rounding."""
     x, t = torch.linspace(-2, 2, 7, dtype=F64)[:, None], torch.linspace(0.05, 0.95, 7, dtype=F64)
-    now, reference = (driven(Affine(schedule, k, Level(bump)), Normal(schedule))(x, t) for k in (kind, Velocity()))
+    now, reference = (
+        driven(Affine(schedule, k, CustomDiffusion(bump)), Normal(schedule))(x, t) for k in (kind, VelocityPrediction())
+    )
     close(now.velocity, reference.velocity, 1e-11)
     close(now.diffusion, reference.diffusion, 0.0)
     scales = schedule(t)
@@ -82,29 +98,29 @@ def test_sampled_paths_agree_with_the_law(name: str) -> None:
 
     Beside that a bias of the steps, 0.012, four times what 400 steps leave.
     """
-    n, draws = 10_000, Draws(7)
-    x_0 = draws.at("source").normal((n, 1), F64)
-    path = Affine(Linear(), Data(), LEVELS[name][0])
-    end = endpoint(driven(path, Normal()), x_0, linear_grid(100), Euler(), draws)
+    n, draws = 10_000, Rng(7)
+    x_0 = draws.stream("source").normal((n, 1), F64)
+    path = Affine(Linear(), DataPrediction(), LEVELS[name][0])
+    end = simulate(driven(path, Normal()), x_0, linear_grid(100), Euler(), draws)
     assert abs(end.mean().item() - 1) < 4.9 * 0.5 / n**0.5 + 0.012
     assert abs(end.std().item() - 0.5) < 4.9 * 0.5 / (2 * n) ** 0.5 + 0.012
 
 
 def test_a_level_is_a_record() -> None:
     """By its function's name, which only the user's own file can give back."""
-    path = Affine(noise=Level(falling))
-    data = to_data(path)
+    path = Affine(noise=CustomDiffusion(falling))
+    data = to_dict(path)
     assert data["noise"] == {"is": "Level", "formula": "falling"}
-    FUNCTIONS["falling"] = falling
+    USER_FUNCTIONS["falling"] = falling
     try:
-        assert from_data(Path, data) == path
+        assert from_dict(Path, data) == path
     finally:
-        del FUNCTIONS["falling"]
+        del USER_FUNCTIONS["falling"]
 
 
 def test_a_level_sees_tensors_wherever_it_is_asked() -> None:
     """Also where all examples share one time, which makes scales plain numbers, and per example alike."""
-    process = driven(Affine(Linear(), Velocity(), Level(falling)), Normal())
+    process = driven(Affine(Linear(), VelocityPrediction(), CustomDiffusion(falling)), Normal())
     x = column(0.1, 0.2)
     shared, own = process(x, f64(0.3).expand(2)), process(x, f64(0.3, 0.3))
     close(shared.diffusion.expand(2, 1), own.diffusion, 1e-15)
@@ -122,9 +138,9 @@ def test_there_and_back_again(solver: Solver, interval: tuple[float, float]) -> 
     x = column(-0.7, 0.2, 1.5)
 
     def error(n: int) -> float:
-        there = endpoint(process, x, linear_grid(n, start, stop), solver, Draws(0))
+        there = simulate(process, x, linear_grid(n, start, stop), solver, Rng(0))
         close(there, Normal(Cosine()).carry(x, start, stop), 0.2)
-        return (endpoint(process, there, linear_grid(n, stop, start), solver, Draws(0)) - x).abs().max().item()
+        return (simulate(process, there, linear_grid(n, stop, start), solver, Rng(0)) - x).abs().max().item()
 
     if isinstance(solver, DormandPrince):
         assert error(1) < 1e-5
@@ -144,22 +160,22 @@ def test_data_survive_inversion() -> None:
         weight = torch.softmax(-(away**2) / (2 * spread), -1)
         return (weight * (centres + 0.09 * t / spread * away)).sum(-1)
 
-    path, space = Affine(prediction=Data()), Euclidean((2,))
-    x_1 = centres[Draws(0).at("class").integers(3, (2000, 2))] + 0.3 * Draws(0).at("data").normal((2000, 2), F64)
+    path, space = Affine(prediction=DataPrediction()), Euclidean((2,))
+    x_1 = centres[Rng(0).stream("class").randint(3, (2000, 2))] + 0.3 * Rng(0).stream("data").normal((2000, 2), F64)
     process = path.process(network, {})
-    x_0 = endpoint(process, x_1, linear_grid(80, 1.0, 0.0), RK4(space), Draws(0))
+    x_0 = simulate(process, x_1, linear_grid(80, 1.0, 0.0), RK4(space), Rng(0))
     # 4,000 numbers from N(0, 1): mean within 5 / sqrt(4000), variance within 5 sqrt(2 / 4000); false alarm 2 x 6e-7
     assert abs(x_0.mean().item()) < 0.08
     assert abs(x_0.var().item() - 1) < 0.112
-    back = endpoint(process, path.start(x_0), linear_grid(80), RK4(space), Draws(0))
+    back = simulate(process, path.initial_state(x_0), linear_grid(80), RK4(space), Rng(0))
     assert (back - x_1).abs().max() < 1e-3
 
 
 def test_noise_runs_back_along_its_own_process() -> None:
     """From the data with noise to the source, where a decreasing grid is refused."""
-    forwards = driven(Affine(noise=Constant(1.0)), Normal())
+    forwards = driven(Affine(noise=ConstantDiffusion(1.0)), Normal())
     with refuses(ValueError, argument="times"):
-        endpoint(forwards, column(1.0), [1.0, 0.5], Euler(), Draws(0))
-    backwards = reverse(forwards, lambda x, t: Normal().predict(Score(), x, t))
+        simulate(forwards, column(1.0), [1.0, 0.5], Euler(), Rng(0))
+    backwards = reverse(forwards, lambda x, t: Normal().predict(ScorePrediction(), x, t))
     coarse, fine = (f64(*chain(Euler(), backwards, linear_grid(n), 1.0, 0.25)) for n in (64, 128))
     close(2 * fine - coarse, (0.0, 1.0), 2e-3)

@@ -8,14 +8,14 @@ import torch
 from torch import Tensor
 
 from feller.core.errors import UsageError
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.paths.time_distributions import (
     LeafTimes,
     LogitNormal,
+    Rescaled,
     Shifted,
     Stratified,
     Uniform,
-    Until,
     edm_grid,
     linear_grid,
 )
@@ -40,8 +40,8 @@ def test_logit_normal_has_its_density() -> None:
 
 
 def test_until_stays_below_its_end() -> None:
-    assert Until().quantile(f64(1.0)).item() == 0.999
-    assert Until(0.5, LogitNormal()).quantile(f64(0.5)).item() == 0.25
+    assert Rescaled().quantile(f64(1.0)).item() == 0.999
+    assert Rescaled(0.5, LogitNormal()).quantile(f64(0.5)).item() == 0.25
 
 
 def test_edm_grid() -> None:
@@ -61,38 +61,38 @@ def test_a_law_makes_a_grid() -> None:
 
 def test_stratified_is_one_comb() -> None:
     """Sorted, the times of a batch are equally spaced to float32 rounding, over the circle."""
-    times = Stratified()(64, Draws(1).at("time")).sort().values
+    times = Stratified()(64, Rng(1).stream("time")).sort().values
     close(times.diff(), torch.full((63,), 1 / 64), 1e-6)
 
 
 def test_stratified_has_far_less_variance() -> None:
     """The variance of the mean of n independent times is 1 / 12 n; of a comb at most 1 / 4 n^2 (no chance involved)."""
     n = 50
-    means = torch.stack([Stratified()(n, Draws(seed).at("time")).mean() for seed in range(100)])
+    means = torch.stack([Stratified()(n, Rng(seed).stream("time")).mean() for seed in range(100)])
     assert (means - 0.5).abs().max() <= 0.5 / n + 1e-6
 
 
 def test_stratified_never_rounds_up_to_the_end() -> None:
     """(10^9 - 1 + U) / 10^9 rounds to 1 in float32, where LinearVP's slope would make a loss infinite."""
-    last = Stratified()(1, Draws(0, first=10**9 - 1, total=10**9).at("time"))
+    last = Stratified()(1, Rng(0, first_example=10**9 - 1, global_batch_size=10**9).stream("time"))
     assert last.item() < 1
 
 
 def _leaf_times(law: LeafTimes, n: int = 4000) -> dict[str, Tensor]:
-    t = Uniform()(n, Draws(0).at("time"))
-    return law({"a": t, "b": t, "c": t}, Uniform(), Draws(1))
+    t = Uniform()(n, Rng(0).stream("time"))
+    return law({"a": t, "b": t, "c": t}, Uniform(), Rng(1))
 
 
 def test_leaves_share_their_time_unless_asked() -> None:
     t = torch.rand(3)
-    same = LeafTimes()({"a": t, "b": t}, Uniform(), Draws(0))
+    same = LeafTimes()({"a": t, "b": t}, Uniform(), Rng(0))
     assert same["a"] is t
-    assert LeafTimes(given=0.5)(t, Uniform(), Draws(0)) is t
+    assert LeafTimes(observed_prob=0.5)(t, Uniform(), Rng(0)) is t
 
 
 def test_some_leaves_are_given_never_none_and_never_all() -> None:
     """A share of 0.4 of 4,000 examples: 4 deviations are 0.031."""
-    times = _leaf_times(LeafTimes(given=0.4, apart=0.3))
+    times = _leaf_times(LeafTimes(observed_prob=0.4, independent_prob=0.3))
     at_end = torch.stack([time == 1 for time in times.values()])
     number = at_end.sum(0)
     assert abs((number > 0).float().mean().item() - 0.4) < 0.031
@@ -104,7 +104,7 @@ def test_some_leaves_are_given_never_none_and_never_all() -> None:
 
 
 def test_leaves_apart_have_independent_times_of_the_same_law() -> None:
-    times = _leaf_times(LeafTimes(apart=1.0))
+    times = _leaf_times(LeafTimes(independent_prob=1.0))
     a, b = times["a"], times["b"]
     assert abs(torch.corrcoef(torch.stack([a, b]))[0, 1].item()) < 0.063
     for time in (a, b):
@@ -113,7 +113,7 @@ def test_leaves_apart_have_independent_times_of_the_same_law() -> None:
 
 
 def test_only_named_leaves_are_given() -> None:
-    times = _leaf_times(LeafTimes(given=1.0, which=("b",)))
+    times = _leaf_times(LeafTimes(observed_prob=1.0, conditionable=("b",)))
     assert (times["b"] == 1).all()
     assert (times["a"] < 1).all()
     assert times["a"] is times["c"] or (times["a"] == times["c"]).all()
@@ -127,9 +127,9 @@ def test_chances_add_to_one_at_most(law: dict[str, float]) -> None:
 
 def test_a_leaf_that_is_given_must_be_there() -> None:
     with refuses(UsageError, argument="given", found="'lattice'"):
-        _leaf_times(LeafTimes(given=0.5, which=("lattice",)))
+        _leaf_times(LeafTimes(observed_prob=0.5, conditionable=("lattice",)))
     with pytest.raises(UsageError, match="beside others"):
-        LeafTimes(given=0.5)({"a": torch.rand(3)}, Uniform(), Draws(0))
+        LeafTimes(observed_prob=0.5)({"a": torch.rand(3)}, Uniform(), Rng(0))
 
 
 def test_grids_have_one_time_more_than_steps_and_end_with_floats() -> None:

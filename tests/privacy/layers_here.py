@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.privacy.dp_sgd.per_example_clipping import Clipped
 
 F64 = torch.float64
@@ -12,7 +12,7 @@ F64 = torch.float64
 
 def shaken(network: nn.Module, seed: int = 1, size: float = 0.2) -> nn.Module:
     """Return the network in float64 with no weight left at zero."""
-    draw, network = Draws(seed).at("weights"), network.double()
+    draw, network = Rng(seed).stream("weights"), network.double()
     with torch.no_grad():
         for weight in network.parameters():
             weight += size * draw.normal(weight.shape, F64) if weight.ndim else size
@@ -26,11 +26,11 @@ def answer_loss(network: nn.Module, example: dict[str, Tensor]) -> Tensor:
 
 
 def normal(*shape: int, seed: int = 2) -> Tensor:
-    return Draws(seed).at("x").normal(shape, F64)
+    return Rng(seed).stream("x").normal(shape, F64)
 
 
 def symbols(high: int, *shape: int, seed: int = 3) -> Tensor:
-    return Draws(seed).at("x").integers(high, shape)
+    return Rng(seed).stream("x").randint(high, shape)
 
 
 def tell_apart(found: Clipped, expected: Clipped) -> float:

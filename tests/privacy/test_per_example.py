@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from feller.core.errors import UsageError
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.data.documents.vocabulary import Symbols
 from feller.networks import MLP, Decoder, PlainDecoder, TextTransformer, Transformer, UNet
 from feller.networks.blocks.lora import LowRank
@@ -106,28 +106,28 @@ def networks() -> dict[str, tuple]:
     picture, text = normal(4, 3, 7, 6), symbols(6, 4, 9)
     seen = {"valid": torch.arange(9).expand(4, 9) < torch.tensor([[9], [4], [9], [1]])}
     return {
-        "MLP": (MLP(width=16, depth=2).build((5,), build, Draws(0)), normal(4, 5), given, True),
-        "UNet": (UNet(channels=8, multipliers=(1, 2), heads=2).build((3, 7, 6), build, Draws(0)), picture, given, True),
+        "MLP": (MLP(width=16, depth=2).build((5,), build, Rng(0)), normal(4, 5), given, True),
+        "UNet": (UNet(channels=8, multipliers=(1, 2), heads=2).build((3, 7, 6), build, Rng(0)), picture, given, True),
         "Transformer": (
-            Transformer(width=16, depth=2, heads=2).build((3, 7, 6), build, Draws(0)),
+            Transformer(width=16, depth=2, heads=2).build((3, 7, 6), build, Rng(0)),
             picture,
             given,
             True,
         ),
         "TextTransformer": (
-            TextTransformer(6, masked=False, width=16, depth=2, heads=2).build((9,), build, Draws(0)),
+            TextTransformer(6, masked=False, width=16, depth=2, heads=2).build((9,), build, Rng(0)),
             text,
             given | seen,
             False,
         ),
-        "Decoder": (Decoder(6, width=16, depth=2, heads=2).build((9,), build, Draws(0)), text, given, False),
+        "Decoder": (Decoder(6, width=16, depth=2, heads=2).build((9,), build, Rng(0)), text, given, False),
         "PlainDecoder": (
-            PlainDecoder(Symbols(3, 2, 2), width=16, depth=2, heads=2, context=9).build((9,), {}, Draws(0)),
+            PlainDecoder(Symbols(3, 2, 2), width=16, depth=2, heads=2, context=9).build((9,), {}, Rng(0)),
             text,
             {"sample": torch.arange(9).expand(4, 9) // 5},
             False,
         ),
-        "LowRank": (LowRank(MLP(width=16, depth=1).build((5,), build, Draws(0)), 2, Draws(1)), normal(4, 5), given, 0),
+        "LowRank": (LowRank(MLP(width=16, depth=1).build((5,), build, Rng(0)), 2, Rng(1)), normal(4, 5), given, 0),
     }
 
 
@@ -144,7 +144,7 @@ def test_networks_of_the_product(name: str, dtype: torch.dtype, tolerance: float
     """One pass where all trained weights are in calls of layers, `vmap` for the others; both against a loop."""
     network, x, given, fast = networks()[name]
     network = shaken(network).to(dtype)
-    t = Draws(4).at("t").uniform((len(x),), dtype)
+    t = Rng(4).stream("t").uniform((len(x),), dtype)
     example = {"x": x.to(dtype) if x.is_floating_point() else x, "t": t, "given": given}
     clip = clipped_by_loop(network_loss, network, example, math.inf).norms.median().item()
     slow = clipped_by_loop(network_loss, network, example, clip)

@@ -10,9 +10,9 @@ from scipy import stats
 from torch import Tensor, nn
 
 from feller.core.errors import UsageError
-from feller.core.gradient import Mean
+from feller.core.gradient import MeanGradient
 from feller.core.pytree import tree_map
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.networks import MLP
 from feller.paths import Affine
 from feller.privacy.accounting.dp_events import Subsampled
@@ -50,19 +50,19 @@ def test_without_clip_and_noise_it_is_the_mean(make, x: Tensor) -> None:
     gradient = private(0.0, math.inf)
     for _ in range(2):  # gradients add to what is there
         told = gradient(answer_loss, ours, batches, 8.0)
-        Mean()(answer_loss, plain, batches, 8.0)
+        MeanGradient()(answer_loss, plain, batches, 8.0)
     assert told.isnan()
     for mine, theirs in zip(ours.parameters(), plain.parameters(), strict=True):
         close(mine.grad, theirs.grad, 1e-12)
 
 
 def points() -> dict:
-    return {"x_1": Draws(0).at("data").normal((32, 2)), "given": {}}
+    return {"x_1": Rng(0).stream("data").normal((32, 2)), "given": {}}
 
 
 def trained(gradient) -> dict[str, Tensor]:
     learner = make_train_state(
-        MLP(width=16, depth=1).build((2,), {}, Draws(0)), Training(batch=32, steps=8, micro_batch=20)
+        MLP(width=16, depth=1).build((2,), {}, Rng(0)), Training(batch=32, steps=8, micro_batch=20)
     )
     objective = FlowMatching(Affine(), Euclidean((2,)))
     batches = poisson_batches(points(), 32, Repeatable(0))
@@ -71,7 +71,7 @@ def trained(gradient) -> dict[str, Tensor]:
         objective,
         batches,
         Training(batch=32, steps=8, micro_batch=20),
-        draws=Draws(0),
+        draws=Rng(0),
         engine=engine(),
         gradient=gradient,
     ):
@@ -80,7 +80,7 @@ def trained(gradient) -> dict[str, Tensor]:
 
 
 def test_a_private_trainer_without_privacy_gives_the_weights_of_the_plain_one() -> None:
-    ours, plain = trained(private(0.0, math.inf)), trained(Mean())
+    ours, plain = trained(private(0.0, math.inf)), trained(MeanGradient())
     for name, weight in plain.items():
         torch.testing.assert_close(ours[name], weight, rtol=1e-5, atol=2e-6)
 
@@ -93,7 +93,7 @@ def test_noise_makes_runs_differ_and_a_seed_makes_them_alike() -> None:
 
 def test_training_goes_through_small_and_empty_batches() -> None:
     """Batches of one row on average: a third are empty, another third have a single row."""
-    network = MLP(width=8, depth=1).build((2,), {}, Draws(0))
+    network = MLP(width=8, depth=1).build((2,), {}, Rng(0))
     training = Training(batch=1, steps=12)
     learner = make_train_state(network, training)
     batches = poisson_batches(points(), 1, Repeatable(2))
@@ -105,7 +105,7 @@ def test_training_goes_through_small_and_empty_batches() -> None:
         return found
 
     objective = FlowMatching(Affine(), Euclidean((2,)))
-    reports = train(learner, objective, watched, training, draws=Draws(0), engine=engine(), gradient=private(1.0, 1.0))
+    reports = train(learner, objective, watched, training, draws=Rng(0), engine=engine(), gradient=private(1.0, 1.0))
     assert len(list(reports)) == 12
     assert min(sizes) == 0
     assert max(sizes) > 1

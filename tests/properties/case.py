@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from feller.core.pytree import State
-from feller.core.rng import Draw
+from feller.core.rng import RandomStream
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class ScheduleCase(Case):
 
 @dataclass(frozen=True)
 class PathCase(Case):
-    ends: Callable[[int, Draw], tuple[State, State]]
+    ends: Callable[[int, RandomStream], tuple[State, State]]
     """(n, draw) -> n pairs (x_0, x_1), in float64 where they are real."""
     answer: Callable[[State], State] = lambda target: target
     """Target -> the prediction that is certain of it."""
@@ -54,7 +54,7 @@ class ManifoldCase(Case):
 
 @dataclass(frozen=True)
 class LossCase(Case):
-    inputs: Callable[[int, Draw], tuple[State, State, State, State]]
+    inputs: Callable[[int, RandomStream], tuple[State, State, State, State]]
     """(n, draw) -> prediction, target, x_t, t of n examples; the second axis has 5 entries, which may be valid."""
     truth: Callable[[State], State] = lambda target: target
     """Target -> the prediction that is certain of it."""
@@ -78,7 +78,7 @@ class SolverCase(Case):
 
 @dataclass(frozen=True)
 class ObjectiveCase(Case):
-    batch: Callable[[int, Draw], dict[str, Any]]
+    batch: Callable[[int, RandomStream], dict[str, Any]]
     """(n, draw) -> what the data loader gives."""
     network: Callable[[], torch.nn.Module]
     """A new small network, in float64, whose weights are not zero."""

@@ -24,7 +24,7 @@ from feller.control.fine_tuning.draft import DirectGradient, OneStep
 from feller.control.fine_tuning.policy_gradient import PolicyGradient
 from feller.control.fine_tuning.raft import Filtered
 from feller.core.gradient import Gradient
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.data.modality import Target
 from feller.evaluation.judge import ClassifyLabel, ClassifyRotation
 from feller.evaluation.speech.detector import ToldApart
@@ -36,54 +36,60 @@ from feller.networks.sequence.bi_encoder import BiEncoder, Finder
 from feller.networks.sequence.row_transformer import RowTransformer
 from feller.paths import (
     Affine,
-    Answer,
-    BackAndForth,
-    Beta,
-    Binned,
-    Cavity,
-    Confidence,
-    ConstantSpeed,
+    BetaSchedule,
+    BinnedJumpPath,
+    ConditionalPath,
+    ConfidenceOrder,
+    ConstantSpeedBeta,
     Corrector,
-    Cost,
-    Data,
-    Embedded,
-    Ends,
+    DataPrediction,
+    DistanceTable,
+    EmbeddingDistance,
+    EndpointSupport,
     FewestJumps,
-    Finish,
-    GaussianLaw,
+    FinalStep,
+    GaussianConditionalPath,
     Geodesic,
-    Geometric,
-    Jump,
-    Law,
+    JumpPath,
+    JumpStepRule,
     LeastEnergy,
-    Levels,
-    MeanEnd,
-    Metric,
+    LeaveOneOut,
+    LevelDistance,
+    LogOddsCorrector,
+    MeanEndpoint,
+    MetricPath,
     Mixture,
-    Odds,
-    Order,
+    NoisePrediction,
+    Parameterization,
     Path,
-    Point,
-    Power,
+    PointEstimate,
+    PowerBeta,
     Prediction,
     Premetric,
     Rates,
-    Resample,
-    RotationLaw,
-    Score,
-    Source,
-    Stepping,
-    Survival,
-    Table,
+    RenoiseCorrector,
+    ReversibleCorrector,
+    RotationConditionalPath,
+    ScorePrediction,
+    SoftmaxPath,
     Tempered,
-    Velocity,
-    VonMisesLaw,
+    TokenDistance,
+    TokenStepRule,
+    UnmaskingOrder,
+    VelocityPrediction,
+    VonMisesConditionalPath,
     schedules,
     time_distributions,
 )
-from feller.paths import Product as ProductPath
-from feller.paths.affine import Constant, Level, Memoryless, NoiseLevel, Vanishing
-from feller.paths.brownian import Brownian
+from feller.paths import ProductPath as ProductPath
+from feller.paths.affine import (
+    ConstantDiffusion,
+    CustomDiffusion,
+    DiffusionCoefficient,
+    MemorylessDiffusion,
+    SigmaProportional,
+)
+from feller.paths.brownian import BrownianBridge
 from feller.privacy.auditing.canaries import Ear, Overheard, Planted
 from feller.privacy.dp_sgd.private_gradient import Private
 from feller.privacy.leakage.leakage_tracking import Watch, Watched
@@ -93,19 +99,19 @@ from feller.sampling import (
     Ancestral,
     DormandPrince,
     Euler,
-    Exact,
+    ExactDivergence,
     Heun,
     Hutchinson,
     MemorylessEuler,
     Midpoint,
     Solver,
 )
-from feller.sampling.autoregressive.masked_spans import Masking
-from feller.sampling.retrieval.datastore import remember
-from feller.sampling.retrieval.retriever import Library
+from feller.sampling.autoregressive.masked_spans import SpanMasking
+from feller.sampling.retrieval.datastore import create_datastore
+from feller.sampling.retrieval.retriever import IndexedDatastore
 from feller.spaces import Product as ProductSpace
-from feller.spaces import Rows, Tokens
-from feller.spaces.tokens import LawSource, MaskSource, TokenSource
+from feller.spaces import TableTokens, Tokens
+from feller.spaces.tokens import CategoricalSource, MaskSource, TokenSource
 from feller.training import couplings, losses
 from feller.training.objective import FlowMatching, Objective, TrainingContext
 from feller.training.objectives.autoregressive_likelihood import NextToken, RowLikelihood
@@ -175,16 +181,25 @@ FINDER = Finder(BiEncoder(DOCUMENTS, (2, 2), width=4, size=16))
 BASES: tuple[type, ...] = (
     *(
         schedules.Schedule,
-        time_distributions.TimeLaw,
+        time_distributions.TimeDistribution,
         losses.Loss,
         couplings.Coupling,
         spaces.Space,
         spaces.Manifold,
         TokenSource,
     ),
-    *(Path, Prediction, NoiseLevel, Solver, Objective, Gradient),
-    *(schedules.TokenSchedule, Answer, Rates, Stepping, Corrector, Cost, Beta, Order),
-    *(Law, Ends, Finish, Survival),
+    *(Path, Prediction, DiffusionCoefficient, Solver, Objective, Gradient),
+    *(
+        schedules.TokenSchedule,
+        Parameterization,
+        Rates,
+        TokenStepRule,
+        Corrector,
+        TokenDistance,
+        BetaSchedule,
+        UnmaskingOrder,
+    ),
+    *(ConditionalPath, EndpointSupport, FinalStep, JumpStepRule),
 )
 """The families whose kinds have a suite here."""
 FACTS: dict[type, type] = {
@@ -247,18 +262,18 @@ def recordable(value: Any) -> bool:
 
 
 EXAMPLES: dict[type, list[Case]] = {
-    schedules.LinearTo: [ScheduleCase(schedules.LinearTo(s), meets_data=False) for s in (1e-5, 0.1)],
+    schedules.LinearSigmaMin: [ScheduleCase(schedules.LinearSigmaMin(s), meets_data=False) for s in (1e-5, 0.1)],
     schedules.Polynomial: [ScheduleCase(schedules.Polynomial(n)) for n in (1.5, 2.0, 3.0)],
     schedules.VP: [ScheduleCase(schedules.VP(), meets_source=False)],
     schedules.VE: [ScheduleCase(schedules.VE(0.1, 5.0), meets_source=False, meets_data=False)],
-    schedules.GreatCircle: [ScheduleCase(schedules.GreatCircle(mass)) for mass in (0.0, 1 / 17, 0.5, 0.9)],
-    schedules.Formula: [ScheduleCase(schedules.Formula(arc, fall))],
+    schedules.KineticOptimal: [ScheduleCase(schedules.KineticOptimal(mass)) for mass in (0.0, 1 / 17, 0.5, 0.9)],
+    schedules.CustomSchedule: [ScheduleCase(schedules.CustomSchedule(arc, fall))],
     Private: [Case(Private(sigma=1.0, noise=Repeatable(0)))],
     Watched: [
         Case(
             Watched(
                 inner=Private(sigma=1.0, noise=Repeatable(0)),
-                watch=Watch(torch.zeros(2, 3), lambda network, step: lambda z: {"x_1": z}, rate=0.5, draws=Draws(0)),
+                watch=Watch(torch.zeros(2, 3), lambda network, step: lambda z: {"x_1": z}, rate=0.5, draws=Rng(0)),
             )
         )
     ],
@@ -332,24 +347,27 @@ EXAMPLES: dict[type, list[Case]] = {
     spaces.Mesh: [ManifoldCase(sphere(2), facets=True)],
     Tokens: [
         Case(Tokens(4, (3,), source))
-        for source in (spaces.UniformSource(), MaskSource(), LawSource((1.0, 2.0, 3.0, 4.0)))
+        for source in (spaces.UniformSource(), MaskSource(), CategoricalSource((1.0, 2.0, 3.0, 4.0)))
     ],
-    Rows: [Case(ROWS), Case(Rows(ROWS.fields, shares=((), (0.5, 0.0, 0.5))))],
+    TableTokens: [Case(ROWS), Case(TableTokens(ROWS.columns, value_probs=((), (0.5, 0.0, 0.5))))],
     ProductSpace: [Case(ProductSpace({"real": spaces.Euclidean((2,)), "token": Tokens(4, (3,))}))],
-    LawSource: [Case(LawSource((1.0, 0.0, 2.0, 5.0)))],
+    CategoricalSource: [Case(CategoricalSource((1.0, 0.0, 2.0, 5.0)))],
     Affine: [
-        *(PathCase(Affine(prediction=kind), reals(2)) for kind in (Velocity(), Data(), Source(), Score())),
+        *(
+            PathCase(Affine(prediction=kind), reals(2))
+            for kind in (VelocityPrediction(), DataPrediction(), NoisePrediction(), ScorePrediction())
+        ),
         *(
             PathCase(Affine(schedule, kind, noise), reals(2))
             for schedule, kind, noise in (
-                (schedules.Cosine(), Velocity(), Constant(0.7)),
-                (schedules.Polynomial(3.0), Data(), Vanishing(1.0)),
-                (schedules.LinearVP(), Source(), Memoryless(50.0)),
-                (schedules.Linear(), Score(), Constant(0.5)),
+                (schedules.Cosine(), VelocityPrediction(), ConstantDiffusion(0.7)),
+                (schedules.Polynomial(3.0), DataPrediction(), SigmaProportional(1.0)),
+                (schedules.LinearVP(), NoisePrediction(), MemorylessDiffusion(50.0)),
+                (schedules.Linear(), ScorePrediction(), ConstantDiffusion(0.5)),
             )
         ),
-        PathCase(Affine(schedules.VP(), Source()), reals(2), meets_ends=False),
-        PathCase(Affine(schedules.VE(0.1, 5.0), Data()), reals(2), meets_ends=False),
+        PathCase(Affine(schedules.VP(), NoisePrediction()), reals(2), meets_ends=False),
+        PathCase(Affine(schedules.VE(0.1, 5.0), DataPrediction()), reals(2), meets_ends=False),
     ],
     Geodesic: [
         PathCase(Geodesic(spaces.Torus((2,))), places(spaces.Torus((2,)))),
@@ -357,55 +375,69 @@ EXAMPLES: dict[type, list[Case]] = {
         PathCase(Geodesic(spaces.SO3()), places(spaces.SO3()), mixes=False),
     ],
     Premetric: [PathCase(Premetric(spaces.Sphere(2)), places(spaces.Sphere(2)), mixes=False, accuracy=1e-2)],
-    Level: [Case(Level(level))],
+    CustomDiffusion: [Case(CustomDiffusion(level))],
     couplings.LabelAware: [Case(couplings.LabelAware(p)) for p in (0.0, 1.0)],
     couplings.AcrossRanks: [Case(couplings.AcrossRanks(couplings.WithinClasses()))],
     Mixture: [
         PathCase(Mixture(), tokens(4, 3), certain(4), draws=True),
         PathCase(Mixture(schedules.Polynomial(2.0)), tokens(4, 3, mask=True), certain(4), draws=True),
         PathCase(Mixture(source=MaskSource()), tokens(4, 3, mask=True), certain(4), draws=True),
-        PathCase(Mixture(PER_TOKEN, LawSource(SHARES), answer=Cavity()), tokens(4, 3), certain(4), draws=True),
         PathCase(
-            Mixture(source=spaces.UniformSource(), velocity=Tempered(), corrector=Resample(2.0)),
+            Mixture(PER_TOKEN, CategoricalSource(SHARES), parameterization=LeaveOneOut()),
+            tokens(4, 3),
+            certain(4),
+            draws=True,
+        ),
+        PathCase(
+            Mixture(source=spaces.UniformSource(), velocity=Tempered(), corrector=RenoiseCorrector(2.0)),
             tokens(4, 3),
             certain(4),
             draws=True,
         ),
     ],
-    Metric: [
+    MetricPath: [
         PathCase(kind, tokens(4, 3), certain(4), meets_ends=False, draws=True)
         for kind in (
-            Metric(Levels(4)),
-            Metric(Levels(4), answer=Cavity(), velocity=FewestJumps()),
-            Metric(Embedded(((0.0, 0.0), (0.0, 1.0), (2.0, 0.0), (3.0, 3.0))), Power(), corrector=BackAndForth(0.5)),
+            MetricPath(LevelDistance(4)),
+            MetricPath(LevelDistance(4), parameterization=LeaveOneOut(), velocity=FewestJumps()),
+            MetricPath(
+                EmbeddingDistance(((0.0, 0.0), (0.0, 1.0), (2.0, 0.0), (3.0, 3.0))),
+                PowerBeta(),
+                corrector=ReversibleCorrector(0.5),
+            ),
         )
     ],
-    Geometric: [PathCase(Geometric(gathering), tokens(4, 3), certain(4), meets_ends=False, draws=True)],
-    Jump: [
+    SoftmaxPath: [PathCase(SoftmaxPath(gathering), tokens(4, 3), certain(4), meets_ends=False, draws=True)],
+    JumpPath: [
         PathCase(
-            Jump(law=law, ends=Point(space), share=0.0, last=MeanEnd()),
+            JumpPath(
+                conditional_path=law, endpoint_support=PointEstimate(space), jump_weight=0.0, final_step=MeanEndpoint()
+            ),
             ends,
             meets_ends=meets,
             mixes=meets,
             accuracy=1e-6 if meets else 1e-2,
         )
         for law, space, ends, meets in (
-            (GaussianLaw(), spaces.Euclidean((2,)), reals(2), True),
-            (GaussianLaw(schedules.Cosine()), spaces.Euclidean((2,)), reals(2), True),
-            (VonMisesLaw(), spaces.Torus((2,)), places(spaces.Torus((2,))), False),
-            (RotationLaw(), spaces.SO3(), places(spaces.SO3()), False),
+            (GaussianConditionalPath(), spaces.Euclidean((2,)), reals(2), True),
+            (GaussianConditionalPath(schedules.Cosine()), spaces.Euclidean((2,)), reals(2), True),
+            (VonMisesConditionalPath(), spaces.Torus((2,)), places(spaces.Torus((2,))), False),
+            (RotationConditionalPath(), spaces.SO3(), places(spaces.SO3()), False),
         )
     ],
-    Brownian: [PathCase(Brownian(0.0), reals(2)), PathCase(Brownian(0.7), reals(2), draws=True)],
-    Binned: [PathCase(Binned(), reals(2), moves=False), PathCase(Binned(share=0.5), reals(2), moves=False)],
-    schedules.PerToken: [Case(schedules.PerToken(SHARES))],
+    BrownianBridge: [PathCase(BrownianBridge(0.0), reals(2)), PathCase(BrownianBridge(0.7), reals(2), draws=True)],
+    BinnedJumpPath: [
+        PathCase(BinnedJumpPath(), reals(2), moves=False),
+        PathCase(BinnedJumpPath(jump_weight=0.5), reals(2), moves=False),
+    ],
+    schedules.KineticOptimalPerToken: [Case(schedules.KineticOptimalPerToken(SHARES))],
     LeastEnergy: [Case(LeastEnergy(((1.0, 1.0, 5.0), (1.0, 1.0, 1.0), (5.0, 1.0, 1.0))))],
-    Levels: [Case(Levels(4)), Case(Levels(17, 3.0))],
-    Embedded: [Case(Embedded(((0.0, 1.0), (2.0, 3.0), (5.0, 4.0))))],
-    Table: [Case(Table(((0.0, 1.0, 5.0), (1.0, 0.0, 2.0), (4.0, 2.0, 0.0))))],
-    ConstantSpeed: [Case(ConstantSpeed()), Case(ConstantSpeed(64.0, (1.0, 2.0, 1.0)))],
-    Odds: [Case(Odds(0.5))],
-    Confidence: [Case(Confidence(0.0))],
+    LevelDistance: [Case(LevelDistance(4)), Case(LevelDistance(17, 3.0))],
+    EmbeddingDistance: [Case(EmbeddingDistance(((0.0, 1.0), (2.0, 3.0), (5.0, 4.0))))],
+    DistanceTable: [Case(DistanceTable(((0.0, 1.0, 5.0), (1.0, 0.0, 2.0), (4.0, 2.0, 0.0))))],
+    ConstantSpeedBeta: [Case(ConstantSpeedBeta()), Case(ConstantSpeedBeta(64.0, (1.0, 2.0, 1.0)))],
+    LogOddsCorrector: [Case(LogOddsCorrector(0.5))],
+    ConfidenceOrder: [Case(ConfidenceOrder(0.0))],
     ProductPath: [
         PathCase(PAIR, pair, lambda x: {"real": x["real"], "token": certain(4)(x["token"])}, draws=True),
     ],
@@ -426,7 +458,7 @@ EXAMPLES: dict[type, list[Case]] = {
         ObjectiveCase(FlowMatching(Affine(), spaces.Euclidean((2,))), batch_of(reals(2)), lambda: Small(2)),
         ObjectiveCase(
             FlowMatching(
-                Affine(schedules.Cosine(), Data()),
+                Affine(schedules.Cosine(), DataPrediction()),
                 spaces.Euclidean((2,)),
                 losses.PseudoHuber(),
                 time_distributions.LogitNormal(),
@@ -439,7 +471,7 @@ EXAMPLES: dict[type, list[Case]] = {
         ),
         *(
             ObjectiveCase(
-                FlowMatching(Mixture(), Tokens(4, (3,), source), loss, time_distributions.Until(0.99)),
+                FlowMatching(Mixture(), Tokens(4, (3,), source), loss, time_distributions.Rescaled(0.99)),
                 batch_of(tokens(4, 3)),
                 lambda: Small(3, 4),
             )
@@ -452,15 +484,18 @@ EXAMPLES: dict[type, list[Case]] = {
         *(
             ObjectiveCase(
                 FlowMatching(
-                    path, Tokens(4, (3,), source), losses.CrossEntropy(), time_distributions.Until(0.99), fill=0.5
+                    path, Tokens(4, (3,), source), losses.CrossEntropy(), time_distributions.Rescaled(0.99), fill=0.5
                 ),
                 batch_of(tokens(4, 3)),
                 lambda: Small(3, 4),
             )
             for path, source in (
-                (Mixture(PER_TOKEN, LawSource(SHARES), answer=Cavity()), LawSource(SHARES)),
-                (Metric(Levels(4), answer=Cavity()), spaces.UniformSource()),
-                (Geometric(gathering, answer=Cavity()), spaces.UniformSource()),
+                (
+                    Mixture(PER_TOKEN, CategoricalSource(SHARES), parameterization=LeaveOneOut()),
+                    CategoricalSource(SHARES),
+                ),
+                (MetricPath(LevelDistance(4), parameterization=LeaveOneOut()), spaces.UniformSource()),
+                (SoftmaxPath(gathering, parameterization=LeaveOneOut()), spaces.UniformSource()),
             )
         ),
         ObjectiveCase(
@@ -490,8 +525,8 @@ EXAMPLES: dict[type, list[Case]] = {
         )
         for path, adjoint, w in (
             (Affine(), Lean(), 1.0),
-            (Affine(schedules.Cosine(), Data()), Full(), 1.0),
-            (Affine(prediction=Source()), Lean(), 2.0),
+            (Affine(schedules.Cosine(), DataPrediction()), Full(), 1.0),
+            (Affine(prediction=NoisePrediction()), Lean(), 2.0),
             (Affine(), Landing(), 1.0),
         )
     ],
@@ -518,7 +553,7 @@ EXAMPLES: dict[type, list[Case]] = {
             batch_of(reals(2)),
             lambda: Small(2),
         )
-        for divergence in (Hutchinson(2), Exact())
+        for divergence in (Hutchinson(2), ExactDivergence())
     ],
     Regression: [
         ObjectiveCase(Regression(about, spaces.Euclidean((2,)), noise=0.5), told, lambda: Small(2))
@@ -532,7 +567,7 @@ EXAMPLES: dict[type, list[Case]] = {
         )
         for path, counts, clock, distance in (
             (Affine(), Hidden(), TimeToken(), ALiBi()),
-            (Affine(schedules.VP(), Source()), Everywhere(), AdaNorm(), Rotary()),
+            (Affine(schedules.VP(), NoisePrediction()), Everywhere(), AdaNorm(), Rotary()),
             (None, Hidden(), NoTime(), ALiBi()),
         )
     ],
@@ -567,10 +602,12 @@ EXAMPLES: dict[type, list[Case]] = {
     CausalMasking: [
         ObjectiveCase(objective, documents, Reader, rows=False)
         for objective in (
-            CausalMasking(Tokens(DOCUMENTS.all, (14,)), DOCUMENTS, 40, 80, Masking(beside=0.5)),
+            CausalMasking(Tokens(DOCUMENTS.all, (14,)), DOCUMENTS, 40, 80, SpanMasking(answer_span_prob=0.5)),
             RetrievalMasking(
                 CausalMasking(Tokens(DOCUMENTS.all, (14,)), DOCUMENTS, 60),
-                Library(remember(documents(20, Draws(5).at("memory"))["x_1"], FINDER, DOCUMENTS), FINDER),
+                IndexedDatastore(
+                    create_datastore(documents(20, Rng(5).stream("memory"))["x_1"], FINDER, DOCUMENTS), FINDER
+                ),
             ),
         )
     ],
@@ -578,15 +615,15 @@ EXAMPLES: dict[type, list[Case]] = {
         ObjectiveCase(
             Contrastive(Tokens(DOCUMENTS.all, (14,)), DOCUMENTS, group=4),
             documents,
-            lambda: FINDER.settings.build((14,), {}, Draws(0)).double(),
+            lambda: FINDER.settings.build((14,), {}, Rng(0)).double(),
             rows=False,
         ),
     ],
     RowLikelihood: [
         ObjectiveCase(
             RowLikelihood(ROWS, shuffled, several),
-            lambda n, draw: {"x_1": ROWS.reference(n, draw), "given": {}},
-            lambda: RowTransformer(ROWS, width=16).build((3,), {}, Draws(0)).double(),
+            lambda n, draw: {"x_1": ROWS.sample_base(n, draw), "given": {}},
+            lambda: RowTransformer(ROWS, width=16).build((3,), {}, Rng(0)).double(),
             random=shuffled > 0,
         )
         for shuffled, several in ((0.0, 1), (1.0, 1), (0.5, 3))
@@ -594,15 +631,15 @@ EXAMPLES: dict[type, list[Case]] = {
     Counting: [
         ObjectiveCase(
             Counting(WORDS),
-            lambda n, draw: {"x_1": WORDS.reference(n, draw), "given": {}},
+            lambda n, draw: {"x_1": WORDS.sample_base(n, draw), "given": {}},
             graphical,
             random=False,
         ),
     ],
     ClassifyLabel: [
-        ObjectiveCase(ClassifyLabel(), pictures, lambda: Classifier((1, 8, 8), 3, Draws(0)).double()),
+        ObjectiveCase(ClassifyLabel(), pictures, lambda: Classifier((1, 8, 8), 3, Rng(0)).double()),
     ],
     ClassifyRotation: [
-        ObjectiveCase(ClassifyRotation(), pictures, lambda: Classifier((1, 8, 8), 4, Draws(0)).double()),
+        ObjectiveCase(ClassifyRotation(), pictures, lambda: Classifier((1, 8, 8), 4, Rng(0)).double()),
     ],
 }

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from feller import spaces
 from feller.core.pytree import State
-from feller.core.rng import Draw, Draws
+from feller.core.rng import RandomStream, Rng
 from feller.data.documents.vocabulary import Symbols
 from feller.data.modality import Target
 from feller.data.speech.mel import Mel
@@ -24,60 +24,60 @@ from feller.networks.codebook.quantizer import Quantiser
 from feller.networks.linear import Linear, LinearNetwork, Pixels
 from feller.paths import (
     Affine,
-    Data,
+    DataPrediction,
     Mixture,
     schedules,
 )
-from feller.paths import Product as ProductPath
+from feller.paths import ProductPath as ProductPath
 from feller.privacy.marginals.marginal_network import MarginalNetwork, Marginals
-from feller.spaces import Digits, Rows, Single
-from feller.spaces.tokens import LawSource, MaskSource
+from feller.spaces import CategoryTokenizer, DigitTokenizer, TableTokens
+from feller.spaces.tokens import CategoricalSource, MaskSource
 
 F64 = torch.float64
-ROWS = Rows((Digits(3, 14), Single(3)))
+ROWS = TableTokens((DigitTokenizer(3, 14), CategoryTokenizer(3)))
 DOCUMENTS = Symbols(text=7, codes=5, picture=4)
-TOKEN_SOURCES = (spaces.UniformSource(), MaskSource(), LawSource((1.0, 2.0, 3.0, 4.0)))
+TOKEN_SOURCES = (spaces.UniformSource(), MaskSource(), CategoricalSource((1.0, 2.0, 3.0, 4.0)))
 TWO, BRIGHT = Target(("label",), classes=("red", "green")), Pixels((1, 2, 2), 1.0)
-WORDS = spaces.Rows(
+WORDS = spaces.TableTokens(
     tuple(Categorical(name, tuple("xyz"[:size])).field for name, size in (("a", 3), ("b", 2), ("c", 3)))
 )
 
 
 def graphical() -> MarginalNetwork:
     """Return a graphical model with potentials that have a gradient."""
-    network = Marginals(WORDS, ((0, 1), (2, 1), (0,))).build((3,), {}, Draws(0))
+    network = Marginals(WORDS, ((0, 1), (2, 1), (0,))).build((3,), {}, Rng(0))
     for i, potential in enumerate(network.parameters()):
-        potential.data.copy_(Draws(0).at("potential", i).normal(potential.shape, F64))
+        potential.data.copy_(Rng(0).stream("potential", i).normal(potential.shape, F64))
         potential.requires_grad_()
     return network
 
 
-def reals(*shape: int) -> Callable[[int, Draw], tuple[Tensor, Tensor]]:
+def reals(*shape: int) -> Callable[[int, RandomStream], tuple[Tensor, Tensor]]:
     """Return pairs of a normal source and data around 1."""
     return lambda n, draw: (draw.normal((n, *shape), F64), 1 + 0.5 * draw.normal((n, *shape), F64))
 
 
-def tokens(count: int, *shape: int, mask: bool = False) -> Callable[[int, Draw], tuple[Tensor, Tensor]]:
+def tokens(count: int, *shape: int, mask: bool = False) -> Callable[[int, RandomStream], tuple[Tensor, Tensor]]:
     """Return pairs of uniform tokens, or of the mask and uniform data."""
 
-    def ends(n: int, draw: Draw) -> tuple[Tensor, Tensor]:
-        x_1 = draw.integers(count, (n, *shape))
-        return (torch.full_like(x_1, count) if mask else draw.integers(count, (n, *shape))), x_1
+    def ends(n: int, draw: RandomStream) -> tuple[Tensor, Tensor]:
+        x_1 = draw.randint(count, (n, *shape))
+        return (torch.full_like(x_1, count) if mask else draw.randint(count, (n, *shape))), x_1
 
     return ends
 
 
-def places(space: spaces.Manifold) -> Callable[[int, Draw], tuple[Tensor, Tensor]]:
+def places(space: spaces.Manifold) -> Callable[[int, RandomStream], tuple[Tensor, Tensor]]:
     """Return pairs of points of a space."""
 
-    def ends(n: int, draw: Draw) -> tuple[Tensor, Tensor]:
-        x_0, x_1 = (space.project(space.reference(n, draw).double()) for _ in range(2))
+    def ends(n: int, draw: RandomStream) -> tuple[Tensor, Tensor]:
+        x_0, x_1 = (space.project(space.sample_base(n, draw).double()) for _ in range(2))
         return x_0, space.exp(x_0, space.log(x_0, x_1) / 2)  # far from where shortest lines split
 
     return ends
 
 
-def level(scales: schedules.Scales) -> Any:
+def level(scales: schedules.AlphaSigma) -> Any:
     """Vanish at both ends."""
     return scales.alpha * scales.sigma
 
@@ -87,36 +87,36 @@ def certain(count: int) -> Callable[[Tensor], Tensor]:
     return lambda x: 800.0 * torch.nn.functional.one_hot(x, count).double()
 
 
-def regression(n: int, draw: Draw) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def regression(n: int, draw: RandomStream) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return predictions and targets of 5 entries with 2 numbers each."""
     prediction, target, x_t = (draw.normal((n, 5, 2), F64) for _ in range(3))
     return prediction, target, x_t, 0.1 + 0.8 * draw.uniform((n,), F64)
 
 
-def positive(n: int, draw: Draw) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def positive(n: int, draw: RandomStream) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return logs of predictions, and positive targets, of 5 entries with 3 numbers each."""
     prediction, target, x_t = (draw.normal((n, 5, 3), F64) for _ in range(3))
     return prediction, target.exp(), x_t, 0.1 + 0.8 * draw.uniform((n,), F64)
 
 
-def classification(symbols: int) -> Callable[[int, Draw], tuple[Tensor, Tensor, Tensor, Tensor]]:
+def classification(symbols: int) -> Callable[[int, RandomStream], tuple[Tensor, Tensor, Tensor, Tensor]]:
     """Return logits of 4 symbols for 5 tokens, and tokens of which some are the mask where there are more symbols."""
 
-    def inputs(n: int, draw: Draw) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        logits, target, x_t = draw.normal((n, 5, 4), F64), draw.integers(4, (n, 5)), draw.integers(symbols, (n, 5))
+    def inputs(n: int, draw: RandomStream) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        logits, target, x_t = draw.normal((n, 5, 4), F64), draw.randint(4, (n, 5)), draw.randint(symbols, (n, 5))
         return logits, target, x_t, 0.1 + 0.8 * draw.uniform((n,), F64)
 
     return inputs
 
 
-def some_masked(n: int, draw: Draw) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def some_masked(n: int, draw: RandomStream) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return the same, with the mask, the symbol 4, in the first two places of every example."""
     logits, target, x_t, t = classification(5)(n, draw)
     x_t[:, :2] = 4
     return logits, target, x_t, t
 
 
-def both(n: int, draw: Draw) -> tuple[State, State, State, State]:
+def both(n: int, draw: RandomStream) -> tuple[State, State, State, State]:
     """Return inputs of a product: numbers and tokens, with a time for each."""
     real, token = regression(n, draw), classification(4)(n, draw)
     return tuple({"real": a, "token": b} for a, b in zip(real, token, strict=True))
@@ -176,39 +176,41 @@ class SmallPair(torch.nn.Module):
         }
 
 
-def batch_of(ends: Callable[[int, Draw], tuple[State, State]]) -> Callable[[int, Draw], dict[str, Any]]:
+def batch_of(ends: Callable[[int, RandomStream], tuple[State, State]]) -> Callable[[int, RandomStream], dict[str, Any]]:
     """Return labelled data without a source."""
 
-    def batch(n: int, draw: Draw) -> dict[str, Any]:
-        return {"x_1": ends(n, draw)[1], "given": {"label": draw.integers(3, (n,))}}
+    def batch(n: int, draw: RandomStream) -> dict[str, Any]:
+        return {"x_1": ends(n, draw)[1], "given": {"label": draw.randint(3, (n,))}}
 
     return batch
 
 
-def told(n: int, draw: Draw) -> dict[str, Any]:
+def told(n: int, draw: RandomStream) -> dict[str, Any]:
     """Draw states, and two numbers told of each, whole ones so that they may be a class."""
-    return {"x_1": draw.normal((n, 2), F64), "given": {}, "target": draw.integers(2, (n, 2)).double()}
+    return {"x_1": draw.normal((n, 2), F64), "given": {}, "target": draw.randint(2, (n, 2)).double()}
 
 
-def sources_of(ends: Callable[[int, Draw], tuple[State, State]]) -> Callable[[int, Draw], dict[str, Any]]:
+def sources_of(
+    ends: Callable[[int, RandomStream], tuple[State, State]],
+) -> Callable[[int, RandomStream], dict[str, Any]]:
     """Return labelled sources without data."""
 
-    def batch(n: int, draw: Draw) -> dict[str, Any]:
-        return {"x_0": ends(n, draw)[0], "given": {"label": draw.integers(3, (n,))}}
+    def batch(n: int, draw: RandomStream) -> dict[str, Any]:
+        return {"x_0": ends(n, draw)[0], "given": {"label": draw.randint(3, (n,))}}
 
     return batch
 
 
-def pictures(n: int, draw: Draw) -> dict[str, Any]:
+def pictures(n: int, draw: RandomStream) -> dict[str, Any]:
     """Return labelled pictures of 8 x 8."""
-    return {"x_1": draw.normal((n, 1, 8, 8), F64), "given": {"label": draw.integers(3, (n,))}}
+    return {"x_1": draw.normal((n, 1, 8, 8), F64), "given": {"label": draw.randint(3, (n,))}}
 
 
-def documents(n: int, draw: Draw) -> dict[str, Any]:
+def documents(n: int, draw: RandomStream) -> dict[str, Any]:
     """Return documents of a text of 1 to 5 symbols, which may be marked as an answer, and a picture."""
-    s, many = DOCUMENTS, 1 + draw.integers(5, (n, 1))
-    text, codes = draw.integers(s.text, (n, 5)), s.text + draw.integers(s.codes, (n, s.picture))
-    marked = draw.integers(2, (n, 1)) > 0
+    s, many = DOCUMENTS, 1 + draw.randint(5, (n, 1))
+    text, codes = draw.randint(s.text, (n, 5)), s.text + draw.randint(s.codes, (n, s.picture))
+    marked = draw.randint(2, (n, 1)) > 0
     rows = torch.full((n, 14), s.pad)
     rows[:, 0] = s.eos
     rows[:, 1:2] = torch.where(marked, s.answer, s.pad)
@@ -225,7 +227,7 @@ class Reader(torch.nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.nulls: dict[str, int] = {}
-        draw = Draws(0).at("reader")
+        draw = Rng(0).stream("reader")
         self.seen = torch.nn.Parameter(draw.normal((DOCUMENTS.read, 8), F64).contiguous())
         self.told = torch.nn.Parameter(draw.normal((8, DOCUMENTS.count), F64).contiguous())
 
@@ -234,74 +236,74 @@ class Reader(torch.nn.Module):
         return (self.seen[x_t].cumsum(1) / many[:, None]).tanh() @ self.told
 
 
-def spoken(n: int, draw: Draw) -> dict[str, Any]:
+def spoken(n: int, draw: RandomStream) -> dict[str, Any]:
     """Return frames of 2 bands with one of 3 labels; 5 to 9 of 9 are real, always the same number in a row's place."""
     valid = torch.arange(9) < 9 - 2 * (torch.arange(n)[:, None] % 3)
-    return {"x_1": draw.normal((n, 9, 2), F64), "given": {"phone": draw.integers(3, (n, 9)), "valid": valid}}
+    return {"x_1": draw.normal((n, 9, 2), F64), "given": {"phone": draw.randint(3, (n, 9)), "valid": valid}}
 
 
-def lasting(n: int, draw: Draw) -> dict[str, Any]:
+def lasting(n: int, draw: RandomStream) -> dict[str, Any]:
     """Return how long such labels last, 0 to 7."""
     batch = spoken(n, draw)
-    return {**batch, "x_1": draw.integers(8, (n, 9))}
+    return {**batch, "x_1": draw.randint(8, (n, 9))}
 
 
 def infiller(bands: int, clock: Clock, distance: Distance) -> InfillerNetwork:
     """Return a network over frames with weights that are not zero."""
-    network = Infiller(16, 2, 2, clock, distance).build((9, bands), {"phone": 3}, Draws(0)).double()
+    network = Infiller(16, 2, 2, clock, distance).build((9, bands), {"phone": 3}, Rng(0)).double()
     for i, weight in enumerate(network.parameters()):
-        weight.data += 0.2 * Draws(0).at("weight", i).normal(weight.shape, F64)
+        weight.data += 0.2 * Rng(0).stream("weight", i).normal(weight.shape, F64)
     return network
 
 
-def classes_of_pictures(n: int, draw: Draw) -> dict[str, Any]:
+def classes_of_pictures(n: int, draw: RandomStream) -> dict[str, Any]:
     """Return pictures of 2 x 2 in one of two classes."""
-    return {"x_1": draw.normal((n, 1, 2, 2), F64), "target": draw.integers(2, (n, 1)).double(), "given": {}}
+    return {"x_1": draw.normal((n, 1, 2, 2), F64), "target": draw.randint(2, (n, 1)).double(), "given": {}}
 
 
 def tokenizer(quantiser: Quantiser) -> TokenizerNetwork:
     """Return a tokeniser of pictures of 8 x 8 with weights that are not zero."""
-    network = Tokenizer(2, 8, 1, quantiser).build((1, 8, 8), {}, Draws(0)).double()
+    network = Tokenizer(2, 8, 1, quantiser).build((1, 8, 8), {}, Rng(0)).double()
     for i, weight in enumerate(network.parameters()):
-        weight.data += 0.3 * Draws(0).at("weight", i).normal(weight.shape, F64)
+        weight.data += 0.3 * Rng(0).stream("weight", i).normal(weight.shape, F64)
     return network
 
 
-def voices(n: int, draw: Draw) -> dict[str, Any]:
+def voices(n: int, draw: RandomStream) -> dict[str, Any]:
     """Return sounds of 48 samples, of which 16, 32 or 48 are real, always as many in a row's place."""
     length = 16 * (1 + torch.arange(n) % 3)
     return {"x_1": draw.normal((n, 48), F64) * (torch.arange(48) < length[:, None]), "given": {"length": length}}
 
 
-def sounded(n: int, draw: Draw) -> dict[str, Any]:
+def sounded(n: int, draw: RandomStream) -> dict[str, Any]:
     """Return windows of log mels, every other one of a sound that was made."""
     return {"window": draw.normal((n, WINDOW, 3), F64), "made": torch.arange(n) % 2 == 1}
 
 
 def detector() -> DetectorNetwork:
     """Return a detector of 3 bands with weights that are not zero."""
-    network = DetectorNetwork(3, 1, Draws(0)).double()
+    network = DetectorNetwork(3, 1, Rng(0)).double()
     for i, weight in enumerate(network.parameters()):
-        weight.data += 0.2 * Draws(0).at("weight", i).normal(weight.shape, F64)
+        weight.data += 0.2 * Rng(0).stream("weight", i).normal(weight.shape, F64)
     return network.eval()
 
 
 def singer() -> SpectralVocoderNetwork:
     """Return a vocoder of frames of 4 samples with weights that are not zero."""
-    network = SpectralVocoder(Mel(400, 16, 8, 4, 3, 200), 6, 1).build((48,), {}, Draws(0)).double()
+    network = SpectralVocoder(Mel(400, 16, 8, 4, 3, 200), 6, 1).build((48,), {}, Rng(0)).double()
     for i, weight in enumerate(network.parameters()):
-        weight.data += 0.2 * Draws(0).at("weight", i).normal(weight.shape, F64)
+        weight.data += 0.2 * Rng(0).stream("weight", i).normal(weight.shape, F64)
     return network
 
 
 def linear() -> LinearNetwork:
     """Return a linear network with weights that are not zero."""
-    network = Linear(BRIGHT).build((1, 2, 2), {}, Draws(0))
-    network.theta.data.copy_(Draws(0).at("theta").normal((5,), F64))
+    network = Linear(BRIGHT).build((1, 2, 2), {}, Rng(0))
+    network.theta.data.copy_(Rng(0).stream("theta").normal((5,), F64))
     return network
 
 
-def pair(n: int, draw: Draw) -> tuple[State, State]:
+def pair(n: int, draw: RandomStream) -> tuple[State, State]:
     """Return ends of a product of 2 numbers and 3 tokens."""
     real, token = reals(2)(n, draw), tokens(4, 3, mask=True)(n, draw)
     return {"real": real[0], "token": token[0]}, {"real": real[1], "token": token[1]}
@@ -332,7 +334,11 @@ def waves(x: Tensor, given: dict[str, Tensor]) -> Tensor:
     return x.sin().sum(1)
 
 
-FLOW: dict[str, Any] = {"path": Affine(schedules.Cosine(), Data()), "space": spaces.Euclidean((2,)), "guidance": 2.0}
+FLOW: dict[str, Any] = {
+    "path": Affine(schedules.Cosine(), DataPrediction()),
+    "space": spaces.Euclidean((2,)),
+    "guidance": 2.0,
+}
 SHARES = (0.1, 0.2, 0.3, 0.4)
-PER_TOKEN = schedules.PerToken(SHARES)
+PER_TOKEN = schedules.KineticOptimalPerToken(SHARES)
 PAIR = ProductPath({"real": Affine(), "token": Mixture()})

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from feller.core.pytree import tree_map
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.training.couplings import Aligned, Coupling, Entropic, Unbalanced, WithinClasses
 from tests.properties.examples import Case, cases
 
@@ -14,16 +14,16 @@ PERMUTATIONS = cases(Coupling, when=lambda case: not isinstance(case.kind, Align
 
 
 def data(n: int, d: int = 2):
-    draws = Draws(n)
-    x_0, x_1 = draws.at("a").normal((n, d)), 1 + draws.at("b").normal((n, d))
-    return x_0, x_1, {"label": draws.at("c").integers(3, (n,))}
+    draws = Rng(n)
+    x_0, x_1 = draws.stream("a").normal((n, d)), 1 + draws.stream("b").normal((n, d))
+    return x_0, x_1, {"label": draws.stream("c").randint(3, (n,))}
 
 
 @pytest.mark.parametrize("n", [1, 2, 17, 300])
 @pytest.mark.parametrize("case", PERMUTATIONS)
 def test_each_draw_is_used_exactly_once(case: Case, n: int) -> None:
     x_0, x_1, given = data(n)
-    moved = case.kind(x_0, x_1, given, Draws(0).at("coupling"))
+    moved = case.kind(x_0, x_1, given, Rng(0).stream("coupling"))
     assert torch.equal(moved[:, 0].sort().values, x_0[:, 0].sort().values)
     index = (moved[:, None] == x_0[None]).all(-1).double()
     assert torch.equal(index.sum(0), torch.ones(n, dtype=torch.float64))
@@ -34,14 +34,14 @@ def test_each_draw_is_used_exactly_once(case: Case, n: int) -> None:
 @pytest.mark.parametrize("case", PERMUTATIONS)
 def test_cost_is_never_larger(case: Case, n: int) -> None:
     x_0, x_1, given = data(n)
-    moved = case.kind(x_0, x_1, given, Draws(0).at("coupling"))
+    moved = case.kind(x_0, x_1, given, Rng(0).stream("coupling"))
     assert (moved - x_1).square().sum() <= (x_0 - x_1).square().sum() + 1e-4
 
 
 @pytest.mark.parametrize("case", COUPLINGS)
 def test_every_partner_is_a_draw(case: Case) -> None:
     x_0, x_1, given = data(40)
-    moved = case.kind(x_0, x_1, given, Draws(0).at("coupling"))
+    moved = case.kind(x_0, x_1, given, Rng(0).stream("coupling"))
     assert moved.shape == x_0.shape
     assert (moved[:, None] == x_0[None]).all(-1).any(1).all()
 
@@ -50,7 +50,7 @@ def test_every_partner_is_a_draw(case: Case) -> None:
 def test_data_and_labels_stay(case: Case) -> None:
     x_0, x_1, given = data(40)
     before = x_0.clone(), x_1.clone(), given["label"].clone()
-    case.kind(x_0, x_1, given, Draws(0).at("coupling"))
+    case.kind(x_0, x_1, given, Rng(0).stream("coupling"))
     for now, then in zip((x_0, x_1, given["label"]), before, strict=True):
         assert torch.equal(now, then)
 
@@ -59,16 +59,16 @@ def test_data_and_labels_stay(case: Case) -> None:
 def test_asking_twice_gives_the_same_pairs(case: Case) -> None:
     x_0, x_1, given = data(40)
     torch.manual_seed(1)
-    first = case.kind(x_0, x_1, given, Draws(0).at("coupling"))
+    first = case.kind(x_0, x_1, given, Rng(0).stream("coupling"))
     torch.manual_seed(2)
-    assert torch.equal(first, case.kind(x_0, x_1, given, Draws(0).at("coupling")))
+    assert torch.equal(first, case.kind(x_0, x_1, given, Rng(0).stream("coupling")))
 
 
 @pytest.mark.parametrize("case", COUPLINGS)
 def test_trees_travel_whole(case: Case) -> None:
     """A row of a tree keeps its leaves together."""
     x_0, x_1, given = data(40)
-    moved = case.kind({"a": x_0, "b": x_0 + 5}, {"a": x_1, "b": x_1 + 5}, given, Draws(0).at("coupling"))
+    moved = case.kind({"a": x_0, "b": x_0 + 5}, {"a": x_1, "b": x_1 + 5}, given, Rng(0).stream("coupling"))
     torch.testing.assert_close(moved["b"], moved["a"] + 5)
 
 
@@ -78,17 +78,17 @@ def test_privacy_is_told_who_shares_rows(case: Case) -> None:
     if case.kind.shares_rows:
         return
     x_0, x_1, given = data(10)
-    whole = case.kind(x_0, x_1, given, Draws(0).at("coupling"))
+    whole = case.kind(x_0, x_1, given, Rng(0).stream("coupling"))
     for i in range(10):
         one = tree_map(lambda leaf, i=i: leaf[i : i + 1], ({"a": x_0, "b": x_1}))
-        alone = case.kind(one["a"], one["b"], {"label": given["label"][i : i + 1]}, Draws(0, i).at("coupling"))
+        alone = case.kind(one["a"], one["b"], {"label": given["label"][i : i + 1]}, Rng(0, i).stream("coupling"))
         assert torch.equal(whole[i : i + 1], alone)
 
 
 @pytest.mark.parametrize("case", cases(Coupling, when=lambda case: isinstance(case.kind, WithinClasses)))
 def test_classes_keep_their_draws(case: Case) -> None:
     x_0, x_1, given = data(60)
-    moved = case.kind(x_0, x_1, given, Draws(0).at("coupling"))
+    moved = case.kind(x_0, x_1, given, Rng(0).stream("coupling"))
     for label in range(3):
         rows = given["label"] == label
         assert torch.equal(moved[rows][:, 0].sort().values, x_0[rows][:, 0].sort().values)

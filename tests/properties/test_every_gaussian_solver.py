@@ -5,11 +5,11 @@ import torch
 from torch import Tensor
 
 from feller.core.pytree import State
-from feller.core.rng import Draws
-from feller.paths import Affine, Velocity
-from feller.paths.affine import Constant
+from feller.core.rng import Rng
+from feller.paths import Affine, VelocityPrediction
+from feller.paths.affine import ConstantDiffusion
 from feller.paths.processes import Characteristics
-from feller.sampling import GaussianSolver, endpoint
+from feller.sampling import GaussianSolver, simulate
 from tests.oracle import F64, Normal, close
 from tests.properties.examples import SolverCase, cases
 
@@ -20,8 +20,8 @@ X = torch.linspace(-1.5, 2.5, 5, dtype=F64)[:, None]
 
 def drive(case: SolverCase):
     """Return a process that the solver takes: with noise of its own where it can."""
-    path = Affine(noise=Constant(1.0)) if case.noise else Affine()
-    return path.process(lambda x, t, given: DATA.predict(Velocity(), x, t), {})
+    path = Affine(noise=ConstantDiffusion(1.0)) if case.noise else Affine()
+    return path.process(lambda x, t, given: DATA.predict(VelocityPrediction(), x, t), {})
 
 
 @pytest.mark.parametrize("case", SOLVERS)
@@ -29,7 +29,7 @@ def test_steps_have_their_moments(case: SolverCase) -> None:
     """4,000 steps from each of 5 states; means and variances within 5 standard errors, false alarm 6e-6 in all."""
     n, x = 4000, X.repeat_interleave(4000, 0)
     mean, variance = case.kind.moments(drive(case), X, 0.3, 0.5)
-    end = case.kind.step(drive(case), x, 0.3, 0.5, Draws(0).at("simulate")).reshape(5, n)
+    end = case.kind.step(drive(case), x, 0.3, 0.5, Rng(0).stream("simulate")).reshape(5, n)
     if variance is None:
         assert torch.equal(end, mean.expand(5, n))
         return
@@ -41,8 +41,8 @@ def test_steps_have_their_moments(case: SolverCase) -> None:
 @pytest.mark.parametrize("case", SOLVERS)
 def test_a_step_is_mean_plus_noise_of_its_address(case: SolverCase) -> None:
     mean, variance = case.kind.moments(drive(case), X, 0.3, 0.5)
-    end = case.kind.step(drive(case), X, 0.3, 0.5, Draws(0).at("simulate"))
-    noise = Draws(0).at("simulate").normal((5, 1), F64)
+    end = case.kind.step(drive(case), X, 0.3, 0.5, Rng(0).stream("simulate"))
+    noise = Rng(0).stream("simulate").normal((5, 1), F64)
     close(end, mean if variance is None else mean + variance.sqrt() * noise, 1e-15)
 
 
@@ -76,8 +76,8 @@ def test_a_sampled_chain_has_the_moments_of_the_exact_one(case: SolverCase) -> N
 
     times = [i / 8 for i in range(8)]
     mean, variance = chain(case.kind, drive(case), times, 0.0, 1.0)
-    x_0 = Draws(0).at("source").normal((20_000, 1), F64)
-    end = endpoint(drive(case), x_0, times, case.kind, Draws(1))
+    x_0 = Rng(0).stream("source").normal((20_000, 1), F64)
+    end = simulate(drive(case), x_0, times, case.kind, Rng(1))
     assert abs(end.mean().item() - mean) < 5 * (variance / 20_000) ** 0.5
     assert abs(end.var().item() - variance) < 5 * variance * (2 / 20_000) ** 0.5
 

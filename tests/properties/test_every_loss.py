@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from feller.core.pytree import State, leaves, tree_map
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.training.losses import Loss
 from tests.oracle import F64, close
 from tests.properties.examples import LossCase, cases
@@ -18,7 +18,7 @@ N = 7
 
 
 def inputs(case: LossCase, n: int = N) -> tuple[State, State, State, State]:
-    return case.inputs(n, Draws(0).at("inputs"))
+    return case.inputs(n, Rng(0).stream("inputs"))
 
 
 @pytest.mark.parametrize("case", LOSSES)
@@ -131,7 +131,7 @@ def test_minimiser_is_the_conditional_mean(case: LossCase) -> None:
         return
     assert slope < 1e-12
     for seed in range(5):
-        draw = Draws(seed).at("step")
+        draw = Rng(seed).stream("step")
         away = tree_map(lambda leaf, draw=draw: leaf + 0.3 * draw.normal(leaf.shape, F64), best)
         assert expected(away) > expected(best)
 

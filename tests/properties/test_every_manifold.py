@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from feller.core.pytree import State, leaves, tree_map
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.evaluation.conformance import check_manifold
 from feller.spaces import SPD, Manifold, Poincare, Product, Sphere, Torus, se3
 from feller.spaces.product import space_map
@@ -22,13 +22,13 @@ precise = pytest.mark.parametrize(("dtype", "atol"), PRECISIONS.items(), ids=("d
 
 
 def points(case: ManifoldCase, n: int, seed: int = 0, dtype: torch.dtype = F64) -> State:
-    x = case.kind.reference(n, Draws(seed).at("points"))
+    x = case.kind.reference(n, Rng(seed).stream("points"))
     return case.kind.project(tree_map(lambda leaf: leaf.to(dtype), x))
 
 
 def tangents(case: ManifoldCase, x: State, size: float = 1.0, seed: int = 0) -> State:
     """Return tangent vectors of a given length."""
-    draw = Draws(seed).at("tangents")
+    draw = Rng(seed).stream("tangents")
     v = case.kind.tangent(x, tree_map(lambda leaf: draw.normal(leaf.shape, F64).to(leaf), x))
     length = case.kind.length(x, v)
     return tree_map(lambda leaf: size * leaf / length.view(-1, *[1] * (leaf.ndim - 1)), v)
@@ -52,7 +52,7 @@ def close(ours: State, theirs: State, atol: float) -> None:
 def test_a_thousand_steps_stay_on_it(case: ManifoldCase) -> None:
     """Rounding does not add up; on facets, where each step begins with a projection, 100 must do."""
     m, x, size, steps = case.kind, points(case, 4, dtype=F32), 0.03, 100 if case.facets else 1000
-    draw = Draws(0).at("steps")
+    draw = Rng(0).stream("steps")
     noise = tree_map(lambda leaf: draw.normal((4, *leaf.shape[1:], steps)), x)
     for i in range(steps):
         v = m.tangent(x, tree_map(lambda leaf, i=i: leaf[..., i], noise))
@@ -108,7 +108,7 @@ def test_white_vectors_and_their_duals(case: ManifoldCase) -> None:
     def dot(a: State, b: State) -> torch.Tensor:
         return sum((p * q).flatten(1).sum(1) for p, q in zip(leaves(a), leaves(b), strict=True))
 
-    draw = Draws(5).at("noise")
+    draw = Rng(5).stream("noise")
     a, b = (tree_map(lambda leaf: draw.normal((1, *leaf.shape[1:]), F64), x) for _ in range(2))
 
     def field(x: State) -> State:

@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 import torch
 
-from feller.core.gradient import Gradient, Mean
+from feller.core.gradient import Gradient, MeanGradient
 from feller.core.pytree import leaves, tree_map
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.evaluation.conformance import check_objective
 from feller.training.objective import Objective
 from tests.oracle import close
@@ -18,27 +18,31 @@ N = 6
 
 
 def batch(case: ObjectiveCase, n: int = N) -> dict[str, Any]:
-    return case.batch(n, Draws(0).at("batch"))
+    return case.batch(n, Rng(0).stream("batch"))
 
 
 def example(case: ObjectiveCase, seed: int = 1) -> dict[str, Any]:
-    return case.kind.draw(batch(case), Draws(seed), case.network())
+    return case.kind.draw(batch(case), Rng(seed), case.network())
 
 
 @pytest.mark.parametrize("case", cases(Objective, when=lambda case: case.rows))
 def test_rows_do_not_look_at_each_other(case: ObjectiveCase) -> None:
     """Two ranks with half the batch each draw what one rank does: what private training and resuming rest on."""
     whole = batch(case, 300)
-    together = case.kind.draw(whole, Draws(1, total=300), case.network())
+    together = case.kind.draw(whole, Rng(1, global_batch_size=300), case.network())
     parts = [
-        case.kind.draw(tree_map(lambda leaf, a=a, b=b: leaf[a:b], whole), Draws(1, first=a, total=300), case.network())
+        case.kind.draw(
+            tree_map(lambda leaf, a=a, b=b: leaf[a:b], whole),
+            Rng(1, first_example=a, global_batch_size=300),
+            case.network(),
+        )
         for a, b in ((0, 100), (100, 300))
     ]
     for ours, split in zip(leaves(together), leaves(tree_map(lambda *leaf: torch.cat(leaf), *parts)), strict=True):
         torch.testing.assert_close(ours, split, rtol=1e-4, atol=1e-5)  # batches of other sizes take other kernels
 
 
-@pytest.mark.parametrize("gradient", cases(Gradient, when=lambda case: isinstance(case.kind, Mean)))
+@pytest.mark.parametrize("gradient", cases(Gradient, when=lambda case: isinstance(case.kind, MeanGradient)))
 def test_micro_batches_add_up(gradient: Case) -> None:
     """Three micro-batches leave the gradient of the whole, divided by the expected size; none leaves none."""
     case = OBJECTIVES[0].values[0]

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from feller.core.pytree import State, leaves, tree_map
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.evaluation.conformance import check_path
 from feller.paths import Affine, Path
-from feller.paths.brownian import Brownian
+from feller.paths.brownian import BrownianBridge
 from feller.paths.processes import Characteristics
 from feller.paths.time_distributions import linear_grid
 from feller.sampling import Euler
@@ -25,13 +25,13 @@ T = torch.linspace(0.15, 0.85, N, dtype=F64)
 
 
 def ends(case: PathCase, n: int = N) -> tuple[State, State]:
-    return case.ends(n, Draws(0).at("ends"))
+    return case.ends(n, Rng(0).stream("ends"))
 
 
 def at(case: PathCase, t: Tensor, n: int = N, first: int = 0) -> State:
     """Return X_t between the ends of the case, with the same draws at every call."""
     part = [tree_map(lambda leaf: leaf[first : first + len(t)], end) for end in ends(case, n)]
-    return case.kind.sample(*part, t, Draws(1, first).at("path"))
+    return case.kind.sample(*part, t, Rng(1, first).stream("path"))
 
 
 def same(a: State, b: State, tolerance: float = 0.0) -> None:
@@ -74,7 +74,7 @@ def test_target_drives_the_path(case: PathCase) -> None:
         if now.jumps is not None and not getattr(path, "certain", True):
             who = torch.ones_like(pick(x_t), dtype=torch.bool)
             assert (now.jumps.hazard(1.0) == math.inf).all()
-            assert torch.equal(now.jumps.land(1.0, who, Draws(0).at("x")), pick(x_1)[who])
+            assert torch.equal(now.jumps.land(1.0, who, Rng(0).stream("x")), pick(x_1)[who])
         elif now.jumps is not None:
             scales = path.schedule(T)
             later = path.schedule(torch.full_like(T, 0.9))
@@ -83,12 +83,12 @@ def test_target_drives_the_path(case: PathCase) -> None:
             close(keep[~stays], (later.sigma / scales.sigma)[:, None].expand(keep.shape)[~stays], 1e-12)
             assert torch.equal(pick(x_t)[stays], pick(x_1)[stays])
             who = torch.ones_like(pick(x_t), dtype=torch.bool)
-            assert torch.equal(now.jumps.land(0.9, who, Draws(0).at("x")), pick(x_1)[who])
+            assert torch.equal(now.jumps.land(0.9, who, Rng(0).stream("x")), pick(x_1)[who])
 
 
 def score(path: Path, x_t: Tensor, x_0: Tensor, x_1: Tensor) -> Tensor:
     """Return the gradient of the log density of X_t given what the path is pinned to."""
-    if isinstance(path, Brownian):
+    if isinstance(path, BrownianBridge):
         t = T[:, None]
         return ((1 - t) * x_0 + t * x_1 - x_t) / (path.noise**2 * t * (1 - t))
     return -x_0 / torch.as_tensor(path.schedule(T).sigma)[:, None]
@@ -118,7 +118,7 @@ def test_start_is_the_source_at_time_zero(case: PathCase) -> None:
     x_0, x_1 = ends(case)
     if all(leaf.is_floating_point() for leaf in leaves(x_1)):
         zero = tree_map(torch.zeros_like, x_1)
-        same(case.kind.sample(x_0, zero, torch.zeros(N, dtype=F64), Draws(0).at("path")), case.kind.start(x_0), 1e-12)
+        same(case.kind.sample(x_0, zero, torch.zeros(N, dtype=F64), Rng(0).stream("path")), case.kind.start(x_0), 1e-12)
 
 
 @pytest.mark.parametrize("case", EVERY)
@@ -140,11 +140,11 @@ def test_a_time_goes_along_the_batch(case: PathCase) -> None:
 
     x_0, x_1 = tree_map(square, x_0), tree_map(square, x_1)
     t = f64(0.1, 0.5, 0.9)
-    x_t = case.kind.sample(x_0, x_1, t, Draws(0).at("path"))
+    x_t = case.kind.sample(x_0, x_1, t, Rng(0).stream("path"))
     now = certain(case, x_t, x_0, x_1, t)
     for row in range(3):
         one = [tree_map(lambda leaf, row=row: leaf[row : row + 1], tree) for tree in (x_t, x_0, x_1)]
-        alone = case.kind.sample(*one[1:], t[row : row + 1], Draws(0, row).at("path"))
+        alone = case.kind.sample(*one[1:], t[row : row + 1], Rng(0, row).stream("path"))
         same(alone, one[0])
         for together, single in pairs(now, certain(case, *one, t[row : row + 1])):
             compare_row(together, single, row)
@@ -176,7 +176,7 @@ def test_meta_device(case: PathCase) -> None:
 def test_a_reference_feeds_every_path() -> None:
     """What a product space draws is a state that a product path takes."""
     space = Product({"token": Tokens(4, (3,), UniformSource())})
-    assert next(leaves(space.reference(2, Draws(0).at("source")))).shape == (2, 3)
+    assert next(leaves(space.sample_base(2, Rng(0).stream("source")))).shape == (2, 3)
 
 
 @pytest.mark.parametrize("case", PATHS)

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from feller.evaluation.conformance import check_schedule
 from feller.paths import Prediction, convert
-from feller.paths.affine import NoiseLevel
-from feller.paths.predictions import Score, ends
+from feller.paths.affine import DiffusionCoefficient
+from feller.paths.predictions import ScorePrediction, predicted_endpoints
 from feller.paths.schedules import Schedule
 from tests.oracle import F64, Normal, close, f64
 from tests.properties.examples import Case, ScheduleCase, cases
@@ -55,7 +55,7 @@ def test_predictions_convert_and_come_back(case: ScheduleCase, kind: Case) -> No
         back = convert(there, other.values[0].kind, kind.kind, x, scales)
         size = max(1.0, answer.abs().max().item(), there.abs().max().item())
         close(back / size, answer / size, 1e-10)
-    found = ends(answer, kind.kind, x, scales)
+    found = predicted_endpoints(answer, kind.kind, x, scales)
     close(torch.cat(found), torch.cat([x_1, x_0]), 1e-9)
 
 
@@ -70,7 +70,7 @@ def test_conversions_are_finite_at_both_ends(case: ScheduleCase, kind: Case, dty
         assert convert(torch.ones_like(x), kind.kind, other.values[0].kind, x, case.kind(t)).isfinite().all()
 
 
-@pytest.mark.parametrize("noise", cases(NoiseLevel))
+@pytest.mark.parametrize("noise", cases(DiffusionCoefficient))
 @pytest.mark.parametrize("case", SCHEDULES)
 def test_noise_levels_are_finite_variances(case: ScheduleCase, noise: Case) -> None:
     t = torch.linspace(0, 1, 21, dtype=F64)
@@ -88,7 +88,7 @@ def test_score_is_the_gradient_of_the_log_density(case: ScheduleCase) -> None:
         mean, variance = data.moments(t)
         density = -((x - mean) ** 2) / (2 * variance) - math.log(2 * math.pi * variance) / 2
         (gradient,) = torch.autograd.grad(density.sum(), x)
-        close(data.predict(Score(), x.detach(), torch.full((7,), t, dtype=F64)), gradient, 1e-12)
+        close(data.predict(ScorePrediction(), x.detach(), torch.full((7,), t, dtype=F64)), gradient, 1e-12)
 
 
 @pytest.mark.parametrize("case", SCHEDULES)

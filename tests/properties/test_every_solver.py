@@ -9,11 +9,11 @@ from torch import Tensor
 
 from feller.core.errors import UsageError
 from feller.core.pytree import State
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.evaluation.conformance import check_solver
 from feller.paths.processes import Characteristics, Jumps
 from feller.paths.time_distributions import edm_grid, linear_grid
-from feller.sampling import Solver, endpoint, simulate
+from feller.sampling import Solver, simulate, trajectory
 from tests.errors import refuses
 from tests.oracle import F64, Normal, close, column, f64
 from tests.properties.examples import SolverCase, cases
@@ -33,7 +33,7 @@ GRIDS = {
 @pytest.mark.parametrize("case", cases(Solver, when=lambda case: case.order is None and case.backwards))
 def test_solvers_that_choose_their_steps_keep_their_tolerance(case: SolverCase) -> None:
     for times in (GRIDS["part"], GRIDS["one step"], linear_grid(8, 1.0, 0.0), linear_grid(3, 0.8, 0.3)):
-        end = endpoint(DATA.flow, X, times, case.kind, Draws(0))
+        end = simulate(DATA.flow, X, times, case.kind, Rng(0))
         close(end, DATA.carry(X, times[0], times[-1]), 1e-6)
 
 
@@ -47,7 +47,7 @@ def test_follows_any_grid(case: SolverCase, times: list[float]) -> None:
         seen.append(t)
         return DATA.flow(x, t)
 
-    states = list(simulate(process, X, times, case.kind, Draws(0)))
+    states = list(trajectory(process, X, times, case.kind, Rng(0)))
     assert len(states) == len(times) - 1
     assert all(state.shape == X.shape and state.dtype == F64 and state.isfinite().all() for state in states)
     assert all(t.shape == (5,) and t.dtype == F64 for t in seen)
@@ -65,14 +65,14 @@ def test_calls_are_counted(case: SolverCase, steps: int) -> None:
         calls.append(1)
         return Characteristics(velocity=torch.ones_like(x))
 
-    endpoint(process, X, linear_grid(steps), case.kind, Draws(0))
+    simulate(process, X, linear_grid(steps), case.kind, Rng(0))
     assert len(calls) == steps * type(case.kind).calls
 
 
 @pytest.mark.parametrize("case", cases(Solver, when=lambda case: not case.backwards))
 def test_refuses_to_go_back(case: SolverCase) -> None:
     with refuses(ValueError, argument="times"):
-        endpoint(DATA.flow, X, [0.8, 0.4], case.kind, Draws(0))
+        simulate(DATA.flow, X, [0.8, 0.4], case.kind, Rng(0))
 
 
 def noisy(x: Tensor, t: Tensor) -> Characteristics:
@@ -98,10 +98,10 @@ def test_noise_and_jumps_are_refused_backwards(case: SolverCase, process) -> Non
 
     for times in ([0.9, 0.4], linear_grid(3, 1.0, 0.0)):
         with pytest.raises(UsageError) as refused:
-            endpoint(process, X, times, case.kind, Draws(0))
+            simulate(process, X, times, case.kind, Rng(0))
         assert refused.value.argument in ("times", "solver")
         with pytest.raises(UsageError) as refused:
-            endpoint(tree, {"a": X}, times, case.kind, Draws(0))
+            simulate(tree, {"a": X}, times, case.kind, Rng(0))
         assert refused.value.argument in ("times", "solver")
 
 
@@ -109,10 +109,10 @@ def test_noise_and_jumps_are_refused_backwards(case: SolverCase, process) -> Non
 def test_what_a_solver_cannot_take_it_refuses(case: SolverCase) -> None:
     for process, able in ((noisy, case.noise), (jumping, case.jumps)):
         if able:
-            assert endpoint(process, X, linear_grid(3), case.kind, Draws(0)).isfinite().all()
+            assert simulate(process, X, linear_grid(3), case.kind, Rng(0)).isfinite().all()
         else:
             with pytest.raises(UsageError) as refused:
-                endpoint(process, X, linear_grid(3), case.kind, Draws(0))
+                simulate(process, X, linear_grid(3), case.kind, Rng(0))
             assert refused.value.argument == "solver"
 
 
@@ -139,7 +139,7 @@ def test_gradient_through_the_simulation(case: SolverCase, noise: bool) -> None:
 
     def value(theta: Tensor, recompute: bool) -> Tensor:
         process = bent(theta, noise)
-        return endpoint(process, X, times, case.kind, Draws(2), recompute=recompute).square().sum()
+        return simulate(process, X, times, case.kind, Rng(2), recompute=recompute).square().sum()
 
     (plain,) = torch.autograd.grad(value(theta, False), theta)
     (again,) = torch.autograd.grad(value(theta, True), theta)
@@ -160,12 +160,12 @@ def test_batches_can_be_split(case: SolverCase) -> None:
     everything = [DATA.flow]
     everything += [noisy] if case.noise else []
     everything += [jumping] if case.jumps else []
-    x_0 = Draws(0).at("source").normal((300, 2), F64)
+    x_0 = Rng(0).stream("source").normal((300, 2), F64)
     for process in everything:
-        whole = endpoint(process, x_0, linear_grid(5, 0.0, 0.9), case.kind, Draws(7))
+        whole = simulate(process, x_0, linear_grid(5, 0.0, 0.9), case.kind, Rng(7))
         for cuts in ((0, 256, 300), (0, 1, 100, 300)):
             parts = [
-                endpoint(process, x_0[a:b], linear_grid(5, 0.0, 0.9), case.kind, Draws(7, first=a))
+                simulate(process, x_0[a:b], linear_grid(5, 0.0, 0.9), case.kind, Rng(7, first_example=a))
                 for a, b in itertools.pairwise(cuts)
             ]
             close(torch.cat(parts), whole, 1e-14 if case.order is None and case.backwards else 0.0)
@@ -185,9 +185,9 @@ def test_products_that_jump_can_be_split(case: SolverCase) -> None:
         return {"rare": Characteristics(jumps=jumps(0.002)), "often": Characteristics(jumps=jumps(0.5))}
 
     x_0 = {name: torch.zeros(300, 2, dtype=F64) for name in ("rare", "often")}
-    whole = endpoint(process, x_0, linear_grid(4), case.kind, Draws(7))
+    whole = simulate(process, x_0, linear_grid(4), case.kind, Rng(7))
     parts = [
-        endpoint(process, {k: v[a:b] for k, v in x_0.items()}, linear_grid(4), case.kind, Draws(7, first=a))
+        simulate(process, {k: v[a:b] for k, v in x_0.items()}, linear_grid(4), case.kind, Rng(7, first_example=a))
         for a, b in ((0, 60), (60, 256), (256, 300))
     ]
     for name in x_0:
@@ -209,9 +209,9 @@ def test_a_product_gives_the_same_as_its_leaves(case: SolverCase) -> None:
         return {"a": DATA.flow(x["a"], t), "deep": {"b": DATA.flow(x["deep"]["b"], t)}}
 
     x_0 = {"a": X, "deep": {"b": X.flip(0).repeat(1, 3)}}
-    end = endpoint(process, x_0, linear_grid(5), case.kind, Draws(0))
-    assert torch.equal(end["a"], endpoint(DATA.flow, X, linear_grid(5), case.kind, Draws(0)))
-    assert torch.equal(end["deep"]["b"], endpoint(DATA.flow, x_0["deep"]["b"], linear_grid(5), case.kind, Draws(0)))
+    end = simulate(process, x_0, linear_grid(5), case.kind, Rng(0))
+    assert torch.equal(end["a"], simulate(DATA.flow, X, linear_grid(5), case.kind, Rng(0)))
+    assert torch.equal(end["deep"]["b"], simulate(DATA.flow, x_0["deep"]["b"], linear_grid(5), case.kind, Rng(0)))
 
 
 @pytest.mark.parametrize("case", cases(Solver, when=lambda case: not case.jumps and case.backwards))
@@ -219,7 +219,7 @@ def test_adaptive_steps_on_a_product_keep_the_tolerance(case: SolverCase) -> Non
     def process(x: State, t: Tensor) -> State:
         return {"a": DATA.flow(x["a"], t), "b": DATA.flow(x["b"], t)}
 
-    end = endpoint(process, {"a": X, "b": X.repeat(1, 2)}, [0.0, 1.0], case.kind, Draws(0))
+    end = simulate(process, {"a": X, "b": X.repeat(1, 2)}, [0.0, 1.0], case.kind, Rng(0))
     close(end["a"], 1 + 0.5 * X, 1e-6)
     close(end["b"], 1 + 0.5 * X.repeat(1, 2), 1e-6)
 
@@ -232,9 +232,9 @@ def test_a_leaf_that_draws_beside_one_that_flows(case: SolverCase) -> None:
     def process(x: State, t: Tensor) -> State:
         return {"flow": DATA.flow(x["flow"], t), "random": random(x["random"], t)}
 
-    end = endpoint(process, {"flow": X, "random": X}, linear_grid(5), case.kind, Draws(3))
-    assert torch.equal(end["random"], endpoint(random, X, linear_grid(5), case.kind, Draws(3)))
-    assert torch.equal(end["flow"], endpoint(DATA.flow, X, linear_grid(5), case.kind, Draws(3)))
+    end = simulate(process, {"flow": X, "random": X}, linear_grid(5), case.kind, Rng(3))
+    assert torch.equal(end["random"], simulate(random, X, linear_grid(5), case.kind, Rng(3)))
+    assert torch.equal(end["flow"], simulate(DATA.flow, X, linear_grid(5), case.kind, Rng(3)))
 
 
 def test_normal_flow_is_the_truth() -> None:

@@ -4,18 +4,18 @@ import pytest
 import torch
 
 from feller.core.pytree import leaves, tree_map
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.spaces import Space, Tokens, TokenSource
 from tests.properties.examples import Case, cases
 
 
 @pytest.mark.parametrize("case", cases(Space))
 def test_reference_is_addressed(case: Case) -> None:
-    whole = case.kind.reference(300, Draws(0).at("source"))
-    parts = [case.kind.reference(b - a, Draws(0, a).at("source")) for a, b in ((0, 9), (9, 256), (256, 300))]
+    whole = case.kind.reference(300, Rng(0).stream("source"))
+    parts = [case.kind.reference(b - a, Rng(0, a).stream("source")) for a, b in ((0, 9), (9, 256), (256, 300))]
     for ours, again, split in zip(
         leaves(whole),
-        leaves(case.kind.reference(300, Draws(0).at("source"))),
+        leaves(case.kind.reference(300, Rng(0).stream("source"))),
         leaves(tree_map(lambda *leaf: torch.cat(leaf), *parts)),
         strict=True,
     ):
@@ -26,7 +26,7 @@ def test_reference_is_addressed(case: Case) -> None:
 
 @pytest.mark.parametrize("case", cases(Space))
 def test_moving_for_no_time_stays(case: Case) -> None:
-    x = case.kind.reference(5, Draws(0).at("source"))
+    x = case.kind.reference(5, Rng(0).stream("source"))
     if any(not leaf.is_floating_point() for leaf in leaves(x)):
         pytest.skip("tokens do not flow")
     v = tree_map(torch.ones_like, x)
@@ -43,5 +43,5 @@ def test_sources_are_laws(case: Case) -> None:
     assert probabilities.dtype == torch.float64
     assert (probabilities >= 0).all()
     assert probabilities.sum().item() == pytest.approx(1, abs=1e-15)
-    x = Tokens(4, (50,), case.kind).reference(200, Draws(0).at("source"))
+    x = Tokens(4, (50,), case.kind).sample_base(200, Rng(0).stream("source"))
     assert (probabilities[x] > 0).all()

@@ -6,12 +6,12 @@ import math
 import pytest
 import torch
 
-from feller.core.rng import Draws
-from feller.paths.time_distributions import Stratified, TimeLaw
+from feller.core.rng import Rng
+from feller.paths.time_distributions import Stratified, TimeDistribution
 from tests.oracle import F64, close
 from tests.properties.examples import Case, cases
 
-LAWS = cases(TimeLaw)
+LAWS = cases(TimeDistribution)
 
 
 @pytest.mark.parametrize("case", LAWS)
@@ -28,7 +28,7 @@ def test_quantile_rises_within_the_unit_interval(case: Case) -> None:
 def test_draws_have_the_law(case: Case) -> None:
     """20,000 times against the quantiles at 19 levels: false alarm 1e-6 (Dvoretzky, Kiefer, Wolfowitz)."""
     n = 20_000
-    t = case.kind(n, Draws(0).at("time"))
+    t = case.kind(n, Rng(0).stream("time"))
     levels = torch.linspace(0.05, 0.95, 19, dtype=F64)
     below = (t[:, None].double() <= case.kind.quantile(levels)).double().mean(0)
     assert t.shape == (n,)
@@ -45,14 +45,14 @@ def test_the_number_of_ranks_does_not_matter(case: Case, total: int | None) -> N
     """
     if isinstance(case.kind, Stratified) and total is None:
         pytest.skip("a comb needs the size of the whole batch")
-    whole = case.kind(300, Draws(0, total=total).at("time"))
-    parts = [case.kind(100, Draws(0, first, total).at("time")) for first in (0, 100, 200)]
+    whole = case.kind(300, Rng(0, global_batch_size=total).stream("time"))
+    parts = [case.kind(100, Rng(0, first, total).stream("time")) for first in (0, 100, 200)]
     close(torch.cat(parts), whole, 1.2e-7)
 
 
 @pytest.mark.parametrize("case", LAWS)
 def test_steps_differ(case: Case) -> None:
-    times = [case.kind(8, Draws(0).at("time", step)) for step in range(3)]
+    times = [case.kind(8, Rng(0).stream("time", step)) for step in range(3)]
     assert not torch.equal(times[0], times[1])
     assert not torch.equal(times[1], times[2])
 

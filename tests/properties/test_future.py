@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from feller.core.pytree import State, pad_right
-from feller.core.rng import Draw, Draws
-from feller.paths import Affine, Mixture, Path, Product
-from feller.paths.discrete.rates import AT_ONCE
+from feller.core.pytree import State, append_dims
+from feller.core.rng import RandomStream, Rng
+from feller.paths import Affine, Mixture, Path, ProductPath
+from feller.paths.discrete.rates import CHUNK_SIZE
 from feller.paths.processes import Characteristics, Jumps, Process, superpose
 from feller.paths.time_distributions import Stratified, linear_grid
-from feller.sampling import Ancestral, Euler, Midpoint, endpoint, simulate
+from feller.sampling import Ancestral, Euler, Midpoint, simulate, trajectory
 from feller.sampling.guidance import cfg
 from feller.spaces import Euclidean, MaskSource, Space, Tokens
 from feller.spaces import Product as ProductSpace
@@ -75,7 +75,7 @@ class JumpKernel:
         def hazards(s: float) -> Tensor:
             return torch.where(weights > 0, weights * self.expected_jumps(x, t, s), 0.0)
 
-        def land(s: float, which: Tensor, draw: Draw) -> Tensor:
+        def land(s: float, which: Tensor, draw: RandomStream) -> Tensor:
             rates = hazards(s if s < 1 else s - 1e-9)[which]
             u = [draw.uniform(tuple(which.shape), F64)[which] for _ in range(2)]
             index = (rates.cumsum(-1) < u[0][:, None] * rates.sum(-1, keepdim=True)).sum(-1)
@@ -113,9 +113,9 @@ def test_jumps_on_the_line_have_the_marginals(name: str) -> None:
     jump twice in one. Standing still would give 0.3.
     """
     kernel = ONE if name.endswith("one") else TWO
-    x = Draws(0).at("source").normal((10_000, 2), F64)
+    x = Rng(0).stream("source").normal((10_000, 2), F64)
     times = linear_grid(80, 0.0, 0.8)
-    for s, state in zip(times[1:], simulate(PROCESSES[name], x, times, Euler(), Draws(1)), strict=True):
+    for s, state in zip(times[1:], trajectory(PROCESSES[name], x, times, Euler(), Rng(1)), strict=True):
         if s == pytest.approx(0.4) or s == 0.8:
             values = state.flatten().sort().values
             uniform = kernel.distribution(values, s)
@@ -126,8 +126,8 @@ def test_jumps_on_the_line_have_the_marginals(name: str) -> None:
 @pytest.mark.parametrize("name", PROCESSES)
 def test_jumps_on_the_line_end_on_the_data(name: str) -> None:
     """At t = 1 everybody who is not there must jump; shares of two places within 5 standard errors and 0.02."""
-    x = Draws(0).at("source").normal((4000, 1), F64)
-    end = endpoint(PROCESSES[name], x, linear_grid(40), Euler(), Draws(1))
+    x = Rng(0).stream("source").normal((4000, 1), F64)
+    end = simulate(PROCESSES[name], x, linear_grid(40), Euler(), Rng(1))
     if name.endswith("one"):
         close(end, torch.ones_like(end), 1e-9)
     else:
@@ -194,16 +194,16 @@ def test_a_large_alphabet_is_never_laid_out() -> None:
         watch.asleep = False
         return answer
 
-    x = space.reference(2, Draws(0).at("source"))
+    x = space.sample_base(2, Rng(0).stream("source"))
     peaks = []
     with watch:
-        for state in simulate(Mixture().process(network, {}), x, linear_grid(8), Euler(), Draws(0)):
+        for state in trajectory(Mixture().process(network, {}), x, linear_grid(8), Euler(), Rng(0)):
             watch.asleep = True
             peaks.append((watch.largest, int((state != x).sum()) * symbols))
             x, watch.largest, watch.asleep = state, 0, False
     assert (x < symbols).all()
     assert all(largest == jumped < 0.6 * 128 * symbols for largest, jumped in peaks[:-1])
-    assert peaks[-1][0] <= AT_ONCE < 128 * symbols
+    assert peaks[-1][0] <= CHUNK_SIZE < 128 * symbols
 
 
 # (c) A product of tokens, a circle and a lattice.
@@ -213,8 +213,8 @@ def test_a_large_alphabet_is_never_laid_out() -> None:
 class Circle(Space):
     """Angles in [0, 2 pi)."""
 
-    def reference(self, n: int, draw: Draw, device: torch.device | str = "cpu") -> Tensor:
-        return 2 * math.pi * draw.uniform((n, 2), F64, device)
+    def sample_base(self, n: int, rng: RandomStream, device: torch.device | str = "cpu") -> Tensor:
+        return 2 * math.pi * rng.uniform((n, 2), F64, device)
 
     def step(self, x: Tensor, v: Tensor) -> Tensor:
         return (x + v) % (2 * math.pi)
@@ -229,8 +229,8 @@ def turn(x: Tensor, y: Tensor) -> Tensor:
 class Arc(Path):
     """Go the shorter way at constant speed."""
 
-    def sample(self, x_0: Tensor, x_1: Tensor, t: Tensor, draw: Draw | None = None) -> Tensor:
-        return Circle().step(x_0, pad_right(t, x_0) * turn(x_0, x_1))
+    def sample(self, x_0: Tensor, x_1: Tensor, t: Tensor, rng: RandomStream | None = None) -> Tensor:
+        return Circle().step(x_0, append_dims(t, x_0) * turn(x_0, x_1))
 
     def target(self, x_t: Tensor, x_0: Tensor, x_1: Tensor, t: Tensor) -> Tensor:
         return turn(x_0, x_1)
@@ -239,7 +239,7 @@ class Arc(Path):
         return Characteristics(velocity=prediction)
 
 
-CRYSTAL = Product({"element": Mixture(), "angle": Arc(), "lattice": Affine()})
+CRYSTAL = ProductPath({"element": Mixture(), "angle": Arc(), "lattice": Affine()})
 SPACES = ProductSpace({"element": Tokens(5, (4,), MaskSource()), "angle": Circle(), "lattice": Euclidean((3, 3))})
 
 
@@ -247,22 +247,22 @@ SPACES = ProductSpace({"element": Tokens(5, (4,), MaskSource()), "angle": Circle
 def test_a_product_of_three_spaces_moves_with_one_call(solver) -> None:
     """Tokens jump, angles wrap, the lattice flows, to data that the network knows; one call for all of them."""
     n, calls = 50, []
-    x_0 = SPACES.reference(n, Draws(0).at("source"))
+    x_0 = SPACES.sample_base(n, Rng(0).stream("source"))
     x_0["lattice"] = x_0["lattice"].double()
-    draw = Draws(1).at("data")
-    x_1 = {"element": draw.integers(5, (n, 4)), "angle": 2 * math.pi * draw.uniform((n, 2), F64)}
+    draw = Rng(1).stream("data")
+    x_1 = {"element": draw.randint(5, (n, 4)), "angle": 2 * math.pi * draw.uniform((n, 2), F64)}
     x_1["lattice"] = draw.normal((n, 3, 3), F64)
 
     def network(x: State, t: State, given: dict[str, Tensor]) -> State:
         calls.append(t)
-        rest = {name: pad_right(1 - t[name], x[name]) for name in x}
+        rest = {name: append_dims(1 - t[name], x[name]) for name in x}
         return {
             "element": 800.0 * torch.nn.functional.one_hot(x_1["element"], 5).double(),
             "angle": turn(x["angle"], x_1["angle"]) / rest["angle"],
             "lattice": (x_1["lattice"] - x["lattice"]) / rest["lattice"],
         }
 
-    states = list(simulate(CRYSTAL.process(network, {}), x_0, linear_grid(10), solver, Draws(2)))
+    states = list(trajectory(CRYSTAL.process(network, {}), x_0, linear_grid(10), solver, Rng(2)))
     assert len(calls) == 10 * type(solver).calls
     for state in states:
         assert state["angle"].min() >= 0
@@ -279,7 +279,7 @@ def test_a_product_of_three_spaces_moves_with_one_call(solver) -> None:
 
 def test_a_given_leaf_stays_at_its_end() -> None:
     """A leaf that is known has t = 1 of its own and no process."""
-    inner = Product({"image": Affine(), "label": Mixture()})
+    inner = ProductPath({"image": Affine(), "label": Mixture()})
 
     def network(x: State, t: State, given: dict[str, Tensor]) -> State:
         assert (t["label"] == 1).all()
@@ -292,7 +292,7 @@ def test_a_given_leaf_stays_at_its_end() -> None:
         return {"image": now["image"], "label": 0.0 * now["label"]}
 
     x = {"image": torch.zeros(4, 1, dtype=F64), "label": torch.tensor([[0], [1], [2], [2]])}
-    end = endpoint(given_label, x, linear_grid(5), Euler(), Draws(0))
+    end = simulate(given_label, x, linear_grid(5), Euler(), Rng(0))
     assert torch.equal(end["label"], x["label"])
     close(end["image"][:, 0] / (1 - 0.8**5), (0.0, 1.0, 2.0, 2.0), 1e-12)
 
@@ -304,8 +304,8 @@ def test_a_given_leaf_stays_at_its_end() -> None:
 def test_lean_adjoint_by_transposed_moments(steps: int) -> None:
     """Adjoint matching, section 5.2, "transpose of A, any N": N(1, 0.25), r = 2 x; one VJP of the mean each step."""
     process, solver, times = Normal().flow, Ancestral(), linear_grid(steps)
-    x_0 = Draws(0).at("source").normal((3, 1), F64)
-    states = [x_0, *simulate(process, x_0, times, solver, Draws(1))]
+    x_0 = Rng(0).stream("source").normal((3, 1), F64)
+    states = [x_0, *trajectory(process, x_0, times, solver, Rng(1))]
     adjoint, found = torch.full((3, 1), -2.0, dtype=F64), {}
     for k in reversed(range(steps)):
         t, s = times[k], times[k + 1]
@@ -334,13 +334,13 @@ class Bridge(Path):
 
     g: float = 0.8
 
-    def sample(self, x_0: Tensor, x_1: Tensor, t: Tensor, draw: Draw | None = None) -> Tensor:
+    def sample(self, x_0: Tensor, x_1: Tensor, t: Tensor, rng: RandomStream | None = None) -> Tensor:
         spread = self.g * (t * (1 - t)).sqrt()
-        noise = draw.normal(tuple(x_0.shape), x_0.dtype)
-        return pad_right(1 - t, x_0) * x_0 + pad_right(t, x_0) * x_1 + pad_right(spread, x_0) * noise
+        noise = rng.normal(tuple(x_0.shape), x_0.dtype)
+        return append_dims(1 - t, x_0) * x_0 + append_dims(t, x_0) * x_1 + append_dims(spread, x_0) * noise
 
     def target(self, x_t: Tensor, x_0: Tensor, x_1: Tensor, t: Tensor) -> Tensor:
-        return (x_1 - x_t) / pad_right(1 - t, x_t)
+        return (x_1 - x_t) / append_dims(1 - t, x_t)
 
     def characteristics(self, prediction: Tensor, x_t: Tensor, t: Tensor) -> Characteristics:
         return Characteristics(prediction, torch.tensor(self.g**2, dtype=prediction.dtype))
@@ -365,14 +365,14 @@ def test_a_learned_bridge_keeps_its_marginals() -> None:
     Each line is fitted to 5,000 examples of one moment, so the end is off by a few hundredths at most.
     """
     times, objective = linear_grid(20), FlowMatching(Bridge(), Euclidean((1,)), law=Stratified())
-    draws, lines = Draws(3), []
+    draws, lines = Rng(3), []
     for k, t in enumerate(times[:-1]):
-        n, step = 5000, draws.named("step", k)
-        x_1 = 1 + 0.5 * step.at("data").normal((n, 1), F64)
+        n, step = 5000, draws.fold_in("step", k)
+        x_1 = 1 + 0.5 * step.stream("data").normal((n, 1), F64)
         drawn = objective.draw({"x_1": x_1}, step)
         assert drawn["x_t"].isfinite().all()
-        x_0 = step.at("source").normal((n, 1), F64)
-        x_t = objective.path.sample(x_0, x_1, torch.full((n,), t, dtype=F64), step.at("path"))
+        x_0 = step.stream("source").normal((n, 1), F64)
+        x_t = objective.path.sample(x_0, x_1, torch.full((n,), t, dtype=F64), step.stream("path"))
         target = objective.path.target(x_t, x_0, x_1, torch.full((n,), t, dtype=F64))
         features = torch.cat([x_t, torch.ones_like(x_t)], 1)
         lines.append(torch.linalg.lstsq(features, target).solution[:, 0])
@@ -384,7 +384,7 @@ def test_a_learned_bridge_keeps_its_marginals() -> None:
     mean, variance = chain(Euler(), process, times, 0.0, 1.0)
     assert mean == pytest.approx(1, abs=0.05)
     assert variance == pytest.approx(0.25, abs=0.06)
-    end = endpoint(process, Draws(0).at("source").normal((5000, 1), F64), times, Euler(), Draws(4))
+    end = simulate(process, Rng(0).stream("source").normal((5000, 1), F64), times, Euler(), Rng(4))
     assert abs(end.mean().item() - mean) < 5 * (variance / 5000) ** 0.5  # false alarm 6e-7
 
 
@@ -400,11 +400,11 @@ def test_guidance_drops_one_of_two_conditions_of_a_product() -> None:
 
     network.nulls = {"text": 0, "voice": -1}
     given = {"text": torch.tensor([1, 2]), "voice": torch.tensor([3, 4])}
-    path = Product({"a": Affine(), "b": Affine()})
-    process = path.process(cfg(network, 1.7, absent=("text",)), given)
+    path = ProductPath({"a": Affine(), "b": Affine()})
+    process = path.process(cfg(network, 1.7, droppable=("text",)), given)
     x = {"a": torch.zeros(2, 1, dtype=F64), "b": torch.zeros(2, 2, dtype=F64)}
-    end = endpoint(process, x, linear_grid(4), Midpoint(), Draws(0))
+    end = simulate(process, x, linear_grid(4), Midpoint(), Rng(0))
     close(end["a"][:, 0], (1.7 * 1 + 30, 1.7 * 2 + 40), 1e-12)
     close(end["b"][:, 1], (1.7 * 1 + 30, 1.7 * 2 + 40), 1e-12)
-    both = path.process(cfg(network, 0.0, absent=("text", "voice")), given)
-    close(endpoint(both, x, linear_grid(4), Euler(), Draws(0))["a"][:, 0], (-10.0, -10.0), 1e-12)
+    both = path.process(cfg(network, 0.0, droppable=("text", "voice")), given)
+    close(simulate(both, x, linear_grid(4), Euler(), Rng(0))["a"][:, 0], (-10.0, -10.0), 1e-12)

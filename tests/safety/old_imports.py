@@ -19,7 +19,7 @@ from feller.spaces import Euclidean
 class OldPath(Path):
     """Straight lines, whose velocity is the target."""
 
-    def sample(self, x_0, x_1, t, draw=None):
+    def sample(self, x_0, x_1, t, rng=None):
         """Interpolate."""
         return tree_map(lambda a, b: torch.lerp(a, b, t[:, None]), x_0, x_1)
 

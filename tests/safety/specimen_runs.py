@@ -16,10 +16,10 @@ from feller.app.modalities.registration import find_recipe
 from feller.app.workflows.private.budget import ledger_of
 from feller.app.workflows.run_config import record_of
 from feller.app.workflows.run_status import reported_of
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.core.run_folder import Run
 from feller.core.safetensors_io import load_tensors, save_tensors
-from feller.core.serialization import from_data
+from feller.core.serialization import from_dict
 from feller.data.documents.vocabulary import Symbols
 from feller.data.images.modality import Images
 from feller.data.loading.read import read
@@ -28,7 +28,7 @@ from feller.evaluation.judge import Judge, _network, load_judge, save_judge
 from feller.models.model import load_model
 from feller.models.recipes.recipe import Recipe
 from feller.models.spec import save_description
-from feller.sampling.retrieval.datastore import Makers, load_memory
+from feller.sampling.retrieval.datastore import DatastoreOrigin, load_datastore
 from feller.training.callbacks import MetricsWriter
 from feller.training.checkpoint import read_counters
 from tests.safety.specimens import SCHEMA
@@ -89,10 +89,10 @@ def _untrained(kind: str) -> dict[str, bytes]:
         data = data.seen_as(chosen.modality or data.modality)
         description, run = chosen.describe(data), Run(pathlib.Path(home) / "r")
         if recipe not in ("table", "text-autoregressive"):  # few calls are enough to meet what is damaged
-            description = replace(description, sampling=replace(description.sampling, calls=4))
+            description = replace(description, sampling=replace(description.sampling, nfe=4))
         run.path.mkdir()
         save_description(run, description)
-        save_tensors(run.average, description.build(Draws(0)).state_dict())
+        save_tensors(run.ema_weights, description.build(Rng(0)).state_dict())
         return {file.name: file.read_bytes() for file in run.path.iterdir()}
 
 
@@ -126,7 +126,7 @@ def _kept(name: str, read: Callable[[Run], object]) -> RunFile:
 
 
 def _sampled(run: Run) -> object:
-    return load_model(run).draw(2, draws=Draws(0))
+    return load_model(run).draw(2, draws=Rng(0))
 
 
 def _of(kind: str, name: str) -> RunFile:
@@ -137,11 +137,11 @@ def _judge() -> bytes:
     pictures = Images(8, 8, 1)
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder) / "judge.safetensors"
-        save_judge(path, Judge(_network(pictures, "rotation", Draws(0)), pictures, "rotation", "nothing", 0.5))
+        save_judge(path, Judge(_network(pictures, "rotation", Rng(0)), pictures, "rotation", "nothing", 0.5))
         return path.read_bytes()
 
 
-S, MAKERS = Symbols(text=20, codes=9, picture=1), Makers("palette", "letters", "finder")
+S, MAKERS = Symbols(text=20, codes=9, picture=1), DatastoreOrigin("palette", "letters", "finder")
 
 
 def _memory() -> bytes:
@@ -161,7 +161,7 @@ FILES = {
         for name in ("model.json", "average.safetensors")
     },
     "recipe.json": _kept(
-        "recipe.json", lambda run: (record_of(run), from_data(Recipe, run.read_record(run.recipe)["recipe"]))
+        "recipe.json", lambda run: (record_of(run), from_dict(Recipe, run.read_record(run.recipe)["recipe"]))
     ),
     "state.json": _kept("state.json", read_counters),
     "report.json": RunFile("report.json", json.dumps(REPORT).encode, reported_of),
@@ -171,6 +171,6 @@ FILES = {
         "ledger.json", json.dumps(LEDGER).encode, lambda run: (ledger := ledger_of(run)) and ledger.lines()
     ),
     "judge.safetensors": RunFile("judge.safetensors", _judge, lambda run: load_judge(run.judge)),
-    "memory.npz": RunFile("memory.npz", _memory, lambda run: load_memory(run.path / "memory.npz", S, MAKERS)),
+    "memory.npz": RunFile("memory.npz", _memory, lambda run: load_datastore(run.path / "memory.npz", S, MAKERS)),
     "schema.json": RunFile("schema.json", json.dumps(SCHEMA).encode, lambda run: read_schema(run.path / "schema.json")),
 }

@@ -7,41 +7,41 @@ import torch
 
 from feller.app.cli import main
 from feller.core.errors import InputError
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.core.run_folder import Run
 from feller.core.safetensors_io import load_tensors, save_tensors
 from feller.models.model import load_model
-from feller.paths.discrete.token_sampler import Choice
+from feller.paths.discrete.token_sampler import TokenSampler
 from tests.safety.specimen_runs import KINDS, untrained
 
 WORDS = "samples became infinite: the model is damaged or was trained too little"
 
 
 def damaged(run: Run, number: float) -> Run:
-    weights, _ = load_tensors(run.average)
+    weights, _ = load_tensors(run.ema_weights)
     for weight in weights.values():
         if weight.is_floating_point():
             weight.view(-1)[0] = number
-    save_tensors(run.average, weights)
+    save_tensors(run.ema_weights, weights)
     return run
 
 
 @pytest.mark.parametrize(("kind", "number"), [*((kind, float("nan")) for kind in KINDS), ("table", float("inf"))])
 def test_weights_that_are_no_numbers(tmp_path: pathlib.Path, kind: str, number: float) -> None:
     run = untrained(kind, tmp_path / "r")
-    load_model(run).draw(2, draws=Draws(0))  # whole, it draws
+    load_model(run).draw(2, draws=Rng(0))  # whole, it draws
     with pytest.raises(InputError, match=f"^{WORDS}$"):
-        load_model(damaged(run, number)).draw(2, draws=Draws(0))
+        load_model(damaged(run, number)).draw(2, draws=Rng(0))
 
 
 def test_the_likeliest_symbol_of_what_are_no_numbers() -> None:
     u = torch.full((2,), 0.5, dtype=torch.float64)
     logits = torch.tensor([[0.0, -torch.inf, 1.0], [3.0, 1.0, 2.0]])
-    assert Choice(temperature=0.0)(logits, u).tolist() == [2, 0]
+    assert TokenSampler(temperature=0.0)(logits, u).tolist() == [2, 0]
     logits[1, 1] = torch.nan
     for temperature in (0.0, 1.0):
         with pytest.raises(InputError, match=WORDS):
-            Choice(temperature=temperature)(logits, u)
+            TokenSampler(temperature=temperature)(logits, u)
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ from feller.app.options import from_record, recorded
 from feller.app.workflows.run_config import record_of
 from feller.core import migrations
 from feller.core.errors import InputError
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.core.run_folder import Run
 from feller.core.safetensors_io import load_tensors
 from feller.models.model import load_model
@@ -39,10 +39,10 @@ CONFIG = {1: ASKED, 2: ASKED, 3: {"data": "example:cells", "recipe": "points", "
 
 
 def drawn(run: Any) -> torch.Tensor:
-    return load_model(run).draw(3, draws=Draws(7)).values
+    return load_model(run).draw(3, draws=Rng(7)).values
 
 
-@pytest.fixture(params=range(migrations.FIRST, migrations.present()))
+@pytest.fixture(params=range(migrations.OLDEST_FORMAT, migrations.current_format()))
 def kept(request: pytest.FixtureRequest, tmp_path: pathlib.Path) -> tuple[Run, int]:
     return copied(tmp_path / "r", request.param), request.param
 
@@ -64,7 +64,7 @@ def test_what_a_private_run_was_asked_is_known() -> None:
     planned = {"epsilon": 8.0, "delta": 1e-05, "sigma": 1.0, "by_noise": True, "unsafe_seed": 1}
     asked = {"data": "a.csv", "recipe": "table", "size": "tiny", "seed": 0, "target": [], "project": False}
     old = {"format": 2, "asked": {**asked, "private": planned, "watched": 4, "notes": ["n"]}, "recipe": {}}
-    new = migrations.brought_up("recipe.json", old)
+    new = migrations.migrate("recipe.json", old)
     assert new["provenance"] == {"recipe": "table", "size": "tiny", "private": planned, "notes": ["n"]}
     config = from_record(FitConfig, new["config"])
     assert (config.data, config.size, config.target, config.seed) == ("a.csv", "tiny", (), None)
@@ -88,7 +88,7 @@ def test_what_is_written_is_of_the_present_format(tmp_path: pathlib.Path) -> Non
     save_description(run, load_description(run))
     assert (
         json.loads(run.ledger.read_text())["format"]
-        == migrations.present()
+        == migrations.current_format()
         == json.loads(run.model.read_text())["format"]
     )
 
@@ -124,8 +124,8 @@ def test_older_formats_are_brought_up_one_by_one(tmp_path: pathlib.Path, monkeyp
         return {**content, "architecture": {**inner, "width": width}}
 
     run, wanted = copied(tmp_path / "r"), drawn(copied(tmp_path / "s"))
-    monkeypatch.setattr(migrations, "FIRST", -1)
-    monkeypatch.setattr(migrations, "CHANGES", (renamed, widened, *migrations.CHANGES))
+    monkeypatch.setattr(migrations, "OLDEST_FORMAT", -1)
+    monkeypatch.setattr(migrations, "MIGRATIONS", (renamed, widened, *migrations.MIGRATIONS))
     content = json.loads(run.model.read_text())
     network = content.pop("architecture")
     network["features"] = network.pop("width")

@@ -148,11 +148,11 @@ def test_reports_and_exports_wait_for_no_other_process(
 def test_what_holds_a_run_writes_to_it(tmp_path: pathlib.Path) -> None:
     run = copied(tmp_path / "r")
     with run.lock():
-        with run.writing():
+        with run.ensure_lock():
             pass
         with pytest.raises(InputError, match="another process"), run.lock():
             pass
-    with run.writing(), pytest.raises(InputError, match="another process"), run.lock():
+    with run.ensure_lock(), pytest.raises(InputError, match="another process"), run.lock():
         pass
     with run.lock():
         pass

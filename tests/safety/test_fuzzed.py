@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
-from feller.core.errors import LONGEST, InputError, UsageError
+from feller.core.errors import MAX_MESSAGE_LENGTH, InputError, UsageError
 from feller.data.loading.read import read
 from tests.safety.damage import damages
 from tests.safety.specimen_runs import FILES
@@ -46,7 +46,7 @@ def withstands(whole: bytes, opened: Callable[[pathlib.Path, bytes], object], ex
                 told = str(error)
                 assert told
                 assert len(told.splitlines()) == 1
-                assert len(told) < LONGEST + 9
+                assert len(told) < MAX_MESSAGE_LENGTH + 9
 
         property_()
 

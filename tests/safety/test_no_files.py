@@ -27,7 +27,7 @@ def test_a_pipe_a_folder_or_a_device(tmp_path: pathlib.Path, capsys: pytest.Capt
 
 
 def test_json_that_no_memory_should_hold(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(serialization, "MOST_JSON", 2**20)
+    monkeypatch.setattr(serialization, "MAX_JSON_BYTES", 2**20)
     path = tmp_path / "a.json"
     path.write_text(json.dumps("a" * (2**20 - 2)))
     assert len(read_json(path)) == 2**20 - 2
@@ -57,7 +57,7 @@ def test_networks_that_no_memory_holds(tmp_path: pathlib.Path, capsys: pytest.Ca
     assert main(["sample", str(run.path), "-n", "2", "--out", str(tmp_path / "a.csv")]) == 1
     told = capsys.readouterr().err.strip().splitlines()
     assert told[-1] == (
-        f"feller: {run.model}: asks for a network of another size than the weights in {run.average}, or for more memory"
+        f"feller: {run.model}: asks for a network of another size than the weights in {run.ema_weights}, or for more memory"
         " than there is. Copy the whole run"
     )
 

@@ -43,11 +43,11 @@ def test_links_in_a_run_are_not_followed(run: Run, tmp_path: pathlib.Path, name:
 
 
 def test_what_is_called_safetensors_and_holds_no_tensors_is_not_copied(run: Run) -> None:
-    run.part("tokenizer").write_bytes(b"secret")
+    run.aux_weights("tokenizer").write_bytes(b"secret")
     with pytest.raises(InputError, match="damaged or cut off"):
         export(run, ExportConfig(to="huggingface"))
-    run.part("tokenizer").unlink()
-    os.mkfifo(run.part("tokenizer"))
+    run.aux_weights("tokenizer").unlink()
+    os.mkfifo(run.aux_weights("tokenizer"))
     with pytest.raises(InputError, match="found a folder, a pipe or a device"):
         export(run, ExportConfig(to="huggingface"))
 

@@ -17,7 +17,7 @@ from feller.app.workflows.run_config import record_of
 from feller.core.errors import InputError, UsageError
 from feller.core.run_folder import Run
 from feller.core.safetensors_io import load_tensors, save_tensors
-from feller.core.serialization import from_data
+from feller.core.serialization import from_dict
 from feller.data.documents.files import write_lines
 from feller.data.files import sample_folder
 from feller.data.images.modality import Images
@@ -110,7 +110,7 @@ def _all_read(run: Run) -> None:
     """Read what a resumed fit reads of its records."""
     load_model(run)
     record_of(run)
-    from_data(Recipe, run.read_record(run.recipe)["recipe"])
+    from_dict(Recipe, run.read_record(run.recipe)["recipe"])
 
 
 def test_letters_beyond_65535_may_be_written_as_two_halves(tmp_path: pathlib.Path) -> None:
@@ -123,7 +123,7 @@ def test_letters_beyond_65535_may_be_written_as_two_halves(tmp_path: pathlib.Pat
 
 def test_whole_numbers_are_no_weights(tmp_path: pathlib.Path) -> None:
     run = copied(tmp_path / "r")
-    for file in (run.average, run.weights):
+    for file in (run.ema_weights, run.weights):
         tensors, _ = load_tensors(file)
         save_tensors(file, {name: value.view(torch.int32) for name, value in tensors.items()})
         with pytest.raises(InputError, match="does not fit"):

@@ -7,29 +7,29 @@ import pytest
 import torch
 from torch import Tensor
 
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.models.families.elbo import Bound, OwnRates, TimeReversal, _time, estimate_bound, rates_of
-from feller.paths import Levels, Metric, Mixture, Reversal, TokenPath
-from feller.paths.path import Given
-from feller.paths.schedules import Formula, Linear, PerToken
+from feller.paths import LevelDistance, MetricPath, Mixture, Reversal, TokenPath
+from feller.paths.path import Cond
+from feller.paths.schedules import CustomSchedule, KineticOptimalPerToken, Linear
 from feller.sampling import Euler
-from feller.sampling.simulate import endpoint
-from feller.spaces import LawSource, MaskSource, Tokens, UniformSource
+from feller.sampling.simulation import simulate
+from feller.spaces import CategoricalSource, MaskSource, Tokens, UniformSource
 from tests.oracle import F64, f64
 
 COUNT = 3
-LAW = LawSource((0.5, 0.3, 0.2))
+LAW = CategoricalSource((0.5, 0.3, 0.2))
 JOINT = f64(0.20, 0.05, 0.10, 0.02, 0.25, 0.03, 0.05, 0.10, 0.20).view(3, 3)
-ROOT = Formula(torch.sqrt, lambda t: 1 - torch.sqrt(t))
+ROOT = CustomSchedule(torch.sqrt, lambda t: 1 - torch.sqrt(t))
 PATHS = {
     "uniform": Mixture(Linear(), UniformSource()),
     "any source": Mixture(Linear(), LAW),
-    "schedules per token": Mixture(PerToken(LAW.weights), LAW),
+    "schedules per token": Mixture(KineticOptimalPerToken(LAW.weights), LAW),
     "mask": Mixture(Linear(), MaskSource()),
     "mask, square root": Mixture(ROOT, MaskSource()),
     "uniform, square root": Mixture(ROOT, UniformSource()),
 }
-NOISY = [name for name, path in PATHS.items() if path.source.everywhere]
+NOISY = [name for name, path in PATHS.items() if path.source.has_full_support]
 
 
 class Chain:
@@ -73,7 +73,7 @@ class Chain:
         generator = torch.zeros(len(self.t), n, n, dtype=F64)
         for place in range(2):
             logits, x_t, t = self.flat(place)
-            out = path.rates(path.inform(logits, x_t, t).softmax(-1), x_t, t).clone()
+            out = path.rates(path.posterior_logits(logits, x_t, t).softmax(-1), x_t, t).clone()
             out = out.scatter(1, x_t[:, None], 0.0).view(len(self.t), n, -1)
             for x, state in enumerate(self.states.tolist()):
                 for y in range(out.shape[2]):
@@ -107,7 +107,7 @@ class Chain:
                 total[a, b] += (rows.view_as(chance) * chance * self.dt[:, None]).sum()
         return total
 
-    def network(self, x_t: Tensor, t: Tensor, given: Given) -> Tensor:
+    def network(self, x_t: Tensor, t: Tensor, given: Cond) -> Tensor:
         """Answer as `logits` does at any states and times."""
         self.t = t.double()
         rows = x_t[:, 0] * self.size + x_t[:, 1]
@@ -150,7 +150,7 @@ def test_the_estimate_is_the_integral(name: str) -> None:
     data = torch.cartesian_prod(torch.arange(3), torch.arange(3)).repeat_interleave(n, 0)
     for kind in (OwnRates(), TimeReversal()) if name in NOISY else (OwnRates(),):
         expected = chain.bound(kind, path).flatten()
-        found = estimate_bound(path, space, Chain(path).network, data, {}, Draws(0), kind=kind, times=16)
+        found = estimate_bound(path, space, Chain(path).network, data, {}, Rng(0), kind=kind, times=16)
         mean, spread = found.nats.view(9, -1).mean(1), found.nats.view(9, -1).std(1)
         assert ((mean - expected).abs() < 4.5 * spread / n**0.5 + 5e-4).all()
         assert name in NOISY or (spread / n**0.5).max() < 0.0045
@@ -158,7 +158,7 @@ def test_the_estimate_is_the_integral(name: str) -> None:
         torch.testing.assert_close(claimed / spread, torch.ones(9, dtype=F64), rtol=0, atol=0.35)
 
 
-@pytest.mark.parametrize("path", [Mixture(ROOT, UniformSource()), Metric(Levels(3))], ids=["root", "metric"])
+@pytest.mark.parametrize("path", [Mixture(ROOT, UniformSource()), MetricPath(LevelDistance(3))], ids=["root", "metric"])
 def test_times_leave_nothing_out(path: TokenPath) -> None:
     """The integral of a function that is infinite at t = 0, t^(-1/2) / 2, up to the last time."""
     u = (torch.arange(20_000, dtype=F64) + 0.5) / 20_000
@@ -169,7 +169,7 @@ def test_times_leave_nothing_out(path: TokenPath) -> None:
 
 
 @pytest.mark.parametrize("source", [UniformSource(), LAW])
-@pytest.mark.parametrize("schedule", [Linear(), PerToken(LAW.weights)])
+@pytest.mark.parametrize("schedule", [Linear(), KineticOptimalPerToken(LAW.weights)])
 def test_a_reversed_step_of_any_length_is_exact(source, schedule) -> None:
     """One token, exact posterior: p_t times the step is p_s; the bound on its jumps holds."""
     path, q = Mixture(schedule, source, velocity=Reversal()), f64(0.1, 0.2, 0.7)
@@ -177,8 +177,8 @@ def test_a_reversed_step_of_any_length_is_exact(source, schedule) -> None:
     for t, s in ((0.0, 0.3), (0.2, 0.9), (0.5, 0.55)):
         t_, s_ = (torch.full((9,), time, dtype=F64) for time in (t, s))
         now, later = (path.log_probabilities(data, time, 3).exp() for time in (t_, s_))
-        jumps, weights = path.jump(data, x, t_, s, 3)
-        assert (path.most(x[:, None], t_, s, 3)[:, 0] >= jumps - 1e-12).all()
+        jumps, weights = path.expected_jumps(data, x, t_, s, 3)
+        assert (path.max_hazard(x[:, None], t_, s, 3)[:, 0] >= jumps - 1e-12).all()
         step = weights.scatter(1, x[:, None], torch.exp(-jumps)[:, None])
         arrived = ((q[data] * now.gather(1, x[:, None])[:, 0])[:, None] * step).sum(0)
         torch.testing.assert_close(arrived, (q[data][:, None] * later / 3).sum(0))
@@ -189,23 +189,23 @@ def test_short_reversed_steps_have_the_reversed_rates() -> None:
     path, h = Mixture(Linear(), LAW, velocity=Reversal()), 1e-6
     data, x = torch.cartesian_prod(torch.arange(3), torch.arange(3)).unbind(1)
     t = torch.full((9,), 0.4, dtype=F64)
-    jumps, weights = path.jump(data, x, t, 0.4 + h, 3)
+    jumps, weights = path.expected_jumps(data, x, t, 0.4 + h, 3)
     rates = path.conditional_rates(data, x, t, 3)
     torch.testing.assert_close(weights / h, rates, rtol=1e-4, atol=1e-6)
     torch.testing.assert_close(jumps / h, rates.sum(1), rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("schedule", [Linear(), PerToken(LAW.weights)])
+@pytest.mark.parametrize("schedule", [Linear(), KineticOptimalPerToken(LAW.weights)])
 def test_samples_along_reversed_rates_have_the_law_of_the_data(schedule) -> None:
     """One token, exact posterior, 3 steps, 20,000 samples: shares within 5 standard errors, a false alarm of 2e-6."""
     path, q, space = Mixture(schedule, LAW, velocity=Reversal()), f64(0.1, 0.2, 0.7), Tokens(COUNT, (1,), LAW)
 
-    def network(x_t: Tensor, t: Tensor, given: Given) -> Tensor:
+    def network(x_t: Tensor, t: Tensor, given: Cond) -> Tensor:
         x, time = x_t[:, 0], t.double()
         tables = [path.log_probabilities(torch.full_like(x, a), time, 3).gather(1, x[:, None]) for a in range(3)]
         return (torch.cat(tables, 1) + q.log())[:, None]
 
-    x = space.reference(20_000, Draws(0).at("source"))
-    y = endpoint(path.process(network, {}), x, [0.0, 0.3, 0.7, 1.0], Euler(space), Draws(1))
+    x = space.sample_base(20_000, Rng(0).stream("source"))
+    y = simulate(path.process(network, {}), x, [0.0, 0.3, 0.7, 1.0], Euler(space), Rng(1))
     shares = torch.bincount(y.flatten(), minlength=3) / len(y)
     assert ((shares - q).abs() < 5 * (q * (1 - q) / len(y)).sqrt()).all()

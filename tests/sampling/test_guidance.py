@@ -5,12 +5,20 @@ import torch
 from torch import Tensor
 
 from feller.core.errors import UsageError
-from feller.core.rng import Draws
-from feller.paths import Affine, Data, Prediction, Score, Source, Velocity, convert
+from feller.core.rng import Rng
+from feller.paths import (
+    Affine,
+    DataPrediction,
+    NoisePrediction,
+    Prediction,
+    ScorePrediction,
+    VelocityPrediction,
+    convert,
+)
 from feller.paths.predictions import Prediction as Kind
 from feller.paths.schedules import Cosine, Linear, Schedule
-from feller.sampling import RK4, Divergence, Exact, Hutchinson, log_prob, sample_with_density
-from feller.sampling.guidance import absent_given, cfg, classifier_guidance, token_classifier_guidance
+from feller.sampling import RK4, Divergence, ExactDivergence, Hutchinson, log_prob, sample_with_log_prob
+from feller.sampling.guidance import cfg, classifier_guidance, drop_conditions, token_classifier_guidance
 from tests.errors import refuses
 from tests.oracle import F64, Normal, close, f64
 
@@ -33,25 +41,30 @@ def two_laws(kind: Kind, schedule: Schedule):
 
 @pytest.mark.parametrize("w", [0.0, 0.3, 1.0, 1.7, 4.0])
 def test_convention(w: float) -> None:
-    network = two_laws(Velocity(), Linear())
+    network = two_laws(VelocityPrediction(), Linear())
     guided = cfg(network, w, nulls=NULLS)(X, T, LABEL)
-    plain, without = Normal().predict(Velocity(), X, T), Normal(Linear(), -0.5, 1.0).predict(Velocity(), X, T)
+    plain, without = (
+        Normal().predict(VelocityPrediction(), X, T),
+        Normal(Linear(), -0.5, 1.0).predict(VelocityPrediction(), X, T),
+    )
     close(guided, (1 - w) * without + w * plain, 1e-14)
 
 
 def test_plain_and_unconditional_are_exact() -> None:
-    network = two_laws(Velocity(), Linear())
+    network = two_laws(VelocityPrediction(), Linear())
     assert cfg(network, 1.0) is network
     assert torch.equal(cfg(network, 0.0, nulls=NULLS)(X, T, LABEL), network(X, T, {"label": 1 - LABEL["label"] * 0}))
 
 
 @pytest.mark.parametrize("schedule", [Linear(), Cosine()], ids=repr)
-@pytest.mark.parametrize("kind", [Velocity(), Data(), Source(), Score()], ids=repr)
+@pytest.mark.parametrize(
+    "kind", [VelocityPrediction(), DataPrediction(), NoisePrediction(), ScorePrediction()], ids=repr
+)
 def test_the_space_does_not_matter(kind: Prediction, schedule: Schedule) -> None:
     """Guide what the network predicts, then convert: the same velocity as guiding velocities."""
     guided = cfg(two_laws(kind, schedule), 2.5, nulls=NULLS)(X, T, LABEL)
-    velocity = cfg(two_laws(Velocity(), schedule), 2.5, nulls=NULLS)(X, T, LABEL)
-    close(convert(guided, kind, Velocity(), X, schedule(T)), velocity, 1e-12)
+    velocity = cfg(two_laws(VelocityPrediction(), schedule), 2.5, nulls=NULLS)(X, T, LABEL)
+    close(convert(guided, kind, VelocityPrediction(), X, schedule(T)), velocity, 1e-12)
 
 
 def test_guided_logits_are_powers_of_both_laws() -> None:
@@ -67,15 +80,17 @@ def test_guided_logits_are_powers_of_both_laws() -> None:
 
 
 @pytest.mark.parametrize("w", [0.5, 2.5])
-@pytest.mark.parametrize("divergence", [Exact(), Hutchinson()], ids=repr)
+@pytest.mark.parametrize("divergence", [ExactDivergence(), Hutchinson()], ids=repr)
 def test_densities_of_guided_flows_integrate_to_one(w: float, divergence: Divergence) -> None:
     """And are those of samples along the guided flow, found on the way there."""
-    process = Affine().process(cfg(two_laws(Velocity(), Linear()), w, nulls=NULLS), {"label": torch.zeros(801).long()})
+    process = Affine().process(
+        cfg(two_laws(VelocityPrediction(), Linear()), w, nulls=NULLS), {"label": torch.zeros(801).long()}
+    )
     x, there = torch.linspace(-4, 6, 801, dtype=F64)[:, None], [i / 100 for i in range(101)]
-    found = log_prob(process, x, there[::-1], RK4(), Draws(0), divergence=divergence)
+    found = log_prob(process, x, there[::-1], RK4(), Rng(0), divergence=divergence)
     assert abs(torch.trapezoid(found.exp(), x[:, 0]).item() - 1) < 1e-6
-    y, known = sample_with_density(process, x / 3, there, RK4(), Draws(0), divergence=divergence)
-    close(log_prob(process, y, there[::-1], RK4(), Draws(0), divergence=divergence), known, 1e-5)
+    y, known = sample_with_log_prob(process, x / 3, there, RK4(), Rng(0), divergence=divergence)
+    close(log_prob(process, y, there[::-1], RK4(), Rng(0), divergence=divergence), known, 1e-5)
 
 
 def test_both_branches_share_one_call() -> None:
@@ -94,14 +109,14 @@ def test_interval_costs_one_branch_outside() -> None:
 
     def network(x: Tensor, t: Tensor, given: dict[str, Tensor]) -> Tensor:
         calls.append(len(x))
-        return two_laws(Velocity(), Linear())(x, t, given)
+        return two_laws(VelocityPrediction(), Linear())(x, t, given)
 
     guided = cfg(network, 3.0, nulls=NULLS, interval=(0.4, 0.6))
-    plain = two_laws(Velocity(), Linear())(X, T, LABEL)
+    plain = two_laws(VelocityPrediction(), Linear())(X, T, LABEL)
     assert torch.equal(guided(X, T, LABEL), plain)
     assert calls == [9]
     times = torch.where(torch.arange(9) < 4, T, 0.5)
-    mixed, everywhere = guided(X, times, LABEL), two_laws(Velocity(), Linear())(X, times, LABEL)
+    mixed, everywhere = guided(X, times, LABEL), two_laws(VelocityPrediction(), Linear())(X, times, LABEL)
     assert torch.equal(mixed[:4], everywhere[:4])
     assert not torch.isclose(mixed[4:], everywhere[4:]).any()
 
@@ -132,22 +147,22 @@ def test_a_state_may_be_a_tree() -> None:
 
 def test_guidance_nests() -> None:
     """w = 2 of w = 3 with one condition: (1 - 2) without + 2 (-2 without + 3 plain) = -5 without + 6 plain."""
-    network = two_laws(Velocity(), Linear())
+    network = two_laws(VelocityPrediction(), Linear())
     nested = cfg(cfg(network, 3.0, nulls=NULLS), 2.0)(X, T, LABEL)
     close(nested, cfg(network, 6.0, nulls=NULLS)(X, T, LABEL), 1e-13)
 
 
 def test_a_network_that_needs_its_conditions_is_refused_at_once() -> None:
     with pytest.raises(UsageError) as error:
-        cfg(two_laws(Velocity(), Linear()), 2.0)
+        cfg(two_laws(VelocityPrediction(), Linear()), 2.0)
     assert error.value.argument == "nulls"
     with refuses(UsageError, argument="nulls"):
-        cfg(two_laws(Velocity(), Linear()), 2.0, absent=("colour",), nulls=NULLS)
+        cfg(two_laws(VelocityPrediction(), Linear()), 2.0, droppable=("colour",), nulls=NULLS)
 
 
 def test_absent_given_keeps_dtype_and_leaves_the_rest() -> None:
     given = {"label": torch.tensor([0, 2]), "known": torch.tensor([[True], [False]])}
-    without = absent_given(given, {"label": 3}, ("label",))
+    without = drop_conditions(given, {"label": 3}, ("label",))
     assert without["label"].tolist() == [3, 3]
     assert without["label"].dtype == torch.long
     assert without["known"] is given["known"]
@@ -167,10 +182,14 @@ def test_classifier_guidance_is_exact_at_one(schedule: Schedule) -> None:
         spread = scales.sigma**2 / variance + noise
         return -((y - mean) ** 2) / (2 * spread)
 
-    network = classifier_guidance(lambda x, t, given: prior.predict(Velocity(), x, t), log_likelihood, 1.0, schedule)
-    close(network(X, T, {}), posterior.predict(Velocity(), X, T), 1e-13)
-    off = classifier_guidance(lambda x, t, given: prior.predict(Velocity(), x, t), log_likelihood, 0.0, schedule)
-    close(off(X, T, {}), prior.predict(Velocity(), X, T), 0.0)
+    network = classifier_guidance(
+        lambda x, t, given: prior.predict(VelocityPrediction(), x, t), log_likelihood, 1.0, schedule
+    )
+    close(network(X, T, {}), posterior.predict(VelocityPrediction(), X, T), 1e-13)
+    off = classifier_guidance(
+        lambda x, t, given: prior.predict(VelocityPrediction(), x, t), log_likelihood, 0.0, schedule
+    )
+    close(off(X, T, {}), prior.predict(VelocityPrediction(), X, T), 0.0)
 
 
 def test_classifier_guidance_is_finite_at_the_source() -> None:
@@ -203,7 +222,7 @@ def test_a_classifier_of_tokens_gives_the_law_under_the_condition() -> None:
         lambda x, t, given: posterior(x, joint).log(),
         lambda x, t: (sums(x, joint * equal) / sums(x, joint)).log(),
         1.0,
-        at_once=7,
+        chunk_size=7,
     )
     found = guided(x, torch.zeros(len(x)), {}).softmax(-1)
     possible = (sums(x, joint * equal) > 0)[:, None, None] & hidden
@@ -221,7 +240,7 @@ def test_the_unconditional_forbids_what_it_forbids_alone() -> None:
 
 
 def test_guidance_by_a_classifier_keeps_what_stands_for_not_given() -> None:
-    network = two_laws(Velocity(), Linear())
+    network = two_laws(VelocityPrediction(), Linear())
     network.nulls = NULLS
     assert cfg(token_classifier_guidance(network, lambda x, t: 0 * t, 1.0), 2.0).nulls == NULLS
     assert cfg(classifier_guidance(network, lambda x, t: 0 * t, 1.0, Linear()), 2.0).nulls == NULLS
@@ -229,7 +248,7 @@ def test_guidance_by_a_classifier_keeps_what_stands_for_not_given() -> None:
 
 @pytest.mark.parametrize("w", [torch.ones(4), torch.ones(9, 1)])
 def test_weights_of_another_shape_than_the_examples_are_refused(w: Tensor) -> None:
-    network = two_laws(Velocity(), Linear())
+    network = two_laws(VelocityPrediction(), Linear())
     with pytest.raises(ValueError, match=r"one for each of the 9 examples, \[9\]; found \["):
         cfg(network, w, nulls=NULLS)(X, T, LABEL)
     each = torch.linspace(0, 3, 9, dtype=F64)

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from feller.core.pytree import State
-from feller.core.rng import Draw, Draws
-from feller.paths import Affine, Product, schedules
+from feller.core.rng import RandomStream, Rng
+from feller.paths import Affine, ProductPath, schedules
 from feller.paths.processes import Characteristics, Jumps, Process
 from feller.paths.schedules import Schedule
 from feller.paths.time_distributions import linear_grid
@@ -19,16 +19,16 @@ from feller.sampling import (
     Divergence,
     DormandPrince,
     Euler,
-    Exact,
+    ExactDivergence,
     Heun,
     Hutchinson,
     Midpoint,
     Solver,
     bits_per_dimension,
-    endpoint,
+    initial_log_prob,
     log_prob,
-    sample_with_density,
-    start_density,
+    sample_with_log_prob,
+    simulate,
 )
 from feller.spaces import Euclidean, Space, Sphere, Tokens, Torus
 from feller.spaces import Product as ProductSpace
@@ -69,10 +69,10 @@ class Unknown(Solver):
 
     rule: Solver
     space: Space
-    weights = ()
+    stage_weights = ()
 
-    def step(self, process: Process, x: State, t: float, s: float, draw: Draw) -> State:
-        return replace(self.rule, space=self.space).step(process, x, t, s, draw)
+    def step(self, process: Process, x: State, t: float, s: float, rng: RandomStream) -> State:
+        return replace(self.rule, space=self.space).step(process, x, t, s, rng)
 
 
 class Counting(Divergence):
@@ -83,14 +83,14 @@ class Counting(Divergence):
 
     def directions(self, x: list[Tensor], probes: list[Tensor]):
         self.count += 1
-        return Exact().directions(x, probes)
+        return ExactDivergence().directions(x, probes)
 
 
-EXACT_ENDS = [schedules.Linear(), schedules.Polynomial(2.0), schedules.Cosine(), schedules.Formula(arc, fall)]
+EXACT_ENDS = [schedules.Linear(), schedules.Polynomial(2.0), schedules.Cosine(), schedules.CustomSchedule(arc, fall)]
 
 
 @pytest.mark.parametrize("schedule", [*EXACT_ENDS, schedules.LinearVP()], ids=lambda value: type(value).__name__)
-@pytest.mark.parametrize("divergence", [Exact(), Hutchinson()], ids=repr)
+@pytest.mark.parametrize("divergence", [ExactDivergence(), Hutchinson()], ids=repr)
 def test_normal_data(schedule: Schedule, divergence: Divergence) -> None:
     """Log p_1(0.3) = -1.2057913526447 for data N(1, 0.5^2), whatever the schedule: reference, section 19 item 3.
 
@@ -102,7 +102,7 @@ def test_normal_data(schedule: Schedule, divergence: Divergence) -> None:
     def flow(x: Tensor, t: Tensor) -> Characteristics:
         return Normal(schedule).flow(x, t.clone())  # a formula's derivative wants memory of its own
 
-    found = log_prob(flow, x, [start, 0.0], FINE, Draws(0), divergence=divergence)
+    found = log_prob(flow, x, [start, 0.0], FINE, Rng(0), divergence=divergence)
     assert found[0].item() == pytest.approx(-1.2057913526447, abs=1e-8)
     close(found, log_normal(x, 1.0, 0.5)[:, 0], 1e-8)
 
@@ -110,7 +110,7 @@ def test_normal_data(schedule: Schedule, divergence: Divergence) -> None:
 @pytest.mark.parametrize(("rule", "order"), [(Euler(), 1), (Midpoint(), 2), (Heun(), 2), (RK4(), 4)], ids=repr)
 def test_the_density_has_the_order_of_the_solver(rule: Solver, order: int) -> None:
     error = [
-        abs(log_prob(Normal().flow, column(0.3), linear_grid(n)[::-1], rule, Draws(0)).item() + 1.2057913526447)
+        abs(log_prob(Normal().flow, column(0.3), linear_grid(n)[::-1], rule, Rng(0)).item() + 1.2057913526447)
         for n in (32, 64)
     ]
     assert math.log2(error[0] / error[1]) == pytest.approx(order, abs=0.25)
@@ -120,11 +120,11 @@ def test_the_density_has_the_order_of_the_solver(rule: Solver, order: int) -> No
 def test_only_calls_that_count_need_a_divergence(rule: Solver, each: int) -> None:
     """A rule that does not know its weights asks at each call, and finds the same."""
     counting, x = Counting(), column(0.3, -0.2)
-    found = log_prob(Normal().flow, x, BACK, rule, Draws(0), divergence=counting)
+    found = log_prob(Normal().flow, x, BACK, rule, Rng(0), divergence=counting)
     assert counting.count == 20 * each
     counting, unknown = Counting(), Unknown(rule, Euclidean())
-    close(log_prob(Normal().flow, x, BACK, unknown, Draws(0), divergence=counting), found, 1e-14)
-    assert counting.count == 20 * rule.calls
+    close(log_prob(Normal().flow, x, BACK, unknown, Rng(0), divergence=counting), found, 1e-14)
+    assert counting.count == 20 * rule.nfe_per_step
 
 
 @pytest.mark.parametrize("times", [[0.2, 0.7], [0.7, 0.2], [0.0, 0.5], [0.5, 0.0]], ids=str)
@@ -135,9 +135,9 @@ def test_any_interval_either_way(times: list[float]) -> None:
         mean, variance = normal.moments(time)
         return lambda x: log_normal(x, mean, variance**0.5).sum(1)
 
-    found = log_prob(normal.flow, x, times, FINE, Draws(0), source=at(times[1]))
+    found = log_prob(normal.flow, x, times, FINE, Rng(0), source_log_prob=at(times[1]))
     close(found, at(times[0])(x), 1e-8)
-    end, there = sample_with_density(normal.flow, x, times, FINE, Draws(0), source=at(times[0]))
+    end, there = sample_with_log_prob(normal.flow, x, times, FINE, Rng(0), source_log_prob=at(times[0]))
     close(end, normal.carry(x, *times), 1e-8)
     close(there, at(times[1])(end), 1e-8)
 
@@ -146,10 +146,10 @@ def test_any_interval_either_way(times: list[float]) -> None:
 @pytest.mark.parametrize(("dtype", "tolerance"), [(F64, 1e-7), (torch.float32, 1e-4)])
 def test_linear_flows_of_any_shape(shape, dtype, tolerance) -> None:
     """x_1 = e^A x_0, so log p_1(x) = log p_0(e^-A x) - tr A for each column."""
-    x = Draws(0).at("x").normal((4, *shape), F64).to(dtype)
+    x = Rng(0).stream("x").normal((4, *shape), F64).to(dtype)
     x_0 = torch.einsum("ij,bj...->bi...", torch.linalg.matrix_exp(-A), x.double())
     expected = log_normal(x_0, 0.0, 1.0).flatten(1).sum(1) - A.trace() * math.prod(shape[1:])
-    found = log_prob(linear, x, linear_grid(40)[::-1], RK4(), Draws(0), divergence=Exact())
+    found = log_prob(linear, x, linear_grid(40)[::-1], RK4(), Rng(0), divergence=ExactDivergence())
     assert found.dtype == dtype
     close(found.double(), expected, tolerance)
 
@@ -157,8 +157,8 @@ def test_linear_flows_of_any_shape(shape, dtype, tolerance) -> None:
 def test_probes_are_unbiased_and_fixed_along_a_solve() -> None:
     """The error of 20,000 solves, five standard errors; one solve errs by one quadratic form, times the time."""
     n, x = 20_000, f64(0.5, -0.3, 0.8)[None]
-    exact = log_prob(linear, x, BACK, Midpoint(), Draws(0), divergence=Exact())
-    found = log_prob(linear, x.expand(n, 3), BACK, Midpoint(), Draws(1))
+    exact = log_prob(linear, x, BACK, Midpoint(), Rng(0), divergence=ExactDivergence())
+    found = log_prob(linear, x.expand(n, 3), BACK, Midpoint(), Rng(1))
     away = found - exact
     assert abs(away.mean().item()) < 5 * away.std().item() / math.sqrt(n)
     skew = (A + A.T) / 2 - torch.diag(A.diagonal())
@@ -166,11 +166,11 @@ def test_probes_are_unbiased_and_fixed_along_a_solve() -> None:
 
 
 def test_an_example_does_not_depend_on_its_batch() -> None:
-    x = Draws(0).at("x").normal((600, 3), F64)
-    whole = log_prob(linear, x, BACK, Midpoint(), Draws(7))
-    some = log_prob(linear, x[250:300], BACK, Midpoint(), replace(Draws(7), first=250))
+    x = Rng(0).stream("x").normal((600, 3), F64)
+    whole = log_prob(linear, x, BACK, Midpoint(), Rng(7))
+    some = log_prob(linear, x[250:300], BACK, Midpoint(), replace(Rng(7), first_example=250))
     close(some, whole[250:300], 1e-13)
-    assert not torch.equal(some, log_prob(linear, x[250:300], BACK, Midpoint(), Draws(7)))
+    assert not torch.equal(some, log_prob(linear, x[250:300], BACK, Midpoint(), Rng(7)))
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda value: type(value).__name__)
@@ -183,11 +183,11 @@ def test_there_and_back(rule: Solver, space: Space) -> None:
 
     adapts = isinstance(rule, DormandPrince)
     rule, grid = replace(rule, space=space), linear_grid(2 if adapts else 40)
-    x_0 = space.reference(6, Draws(0).at("source")).double()
+    x_0 = space.sample_base(6, Rng(0).stream("source")).double()
     x_0 = space.project(x_0)
-    x_1, forth = sample_with_density(process, x_0, grid, rule, Draws(0), divergence=Exact())
-    close(x_1, endpoint(process, x_0, grid, rule, Draws(0)), 1e-6)
-    back = log_prob(process, x_1, grid[::-1], rule, Draws(0), divergence=Exact())
+    x_1, forth = sample_with_log_prob(process, x_0, grid, rule, Rng(0), divergence=ExactDivergence())
+    close(x_1, simulate(process, x_0, grid, rule, Rng(0)), 1e-6)
+    back = log_prob(process, x_1, grid[::-1], rule, Rng(0), divergence=ExactDivergence())
     close(back, forth, {Euler: 0.1, Midpoint: 5e-3, Heun: 5e-3}.get(type(rule), 1e-4))
     assert (forth - space.log_reference(x_0)).abs().max() > 0.1
 
@@ -209,9 +209,9 @@ def test_density_on_the_sphere_integrates_to_one() -> None:
     x = torch.stack([ring * turn.cos(), ring * turn.sin(), height], -1).reshape(-1, 3)
 
     def process(x: Tensor, t: Tensor) -> Characteristics:
-        return Characteristics(Sphere().tangent(x, bend(x, t)))
+        return Characteristics(Sphere().to_tangent(x, bend(x, t)))
 
-    found = log_prob(process, x, BACK, RK4(Sphere()), Draws(0), divergence=Exact())
+    found = log_prob(process, x, BACK, RK4(Sphere()), Rng(0), divergence=ExactDivergence())
     assert found.max() - found.min() > 1.5
     total = (found.exp().view(40, 80).sum(1) * weights).sum().item() * 2 * math.pi / 80
     assert total == pytest.approx(1, abs=1e-4)
@@ -224,25 +224,25 @@ def test_density_on_the_torus_integrates_to_one() -> None:
     def process(x: Tensor, t: Tensor) -> Characteristics:
         return Characteristics(torch.sin(x.roll(1, 1) + t[:, None]) + 0.5 * torch.cos(x))
 
-    found = log_prob(process, x, BACK, RK4(Torus((2,))), Draws(0), divergence=Exact())
+    found = log_prob(process, x, BACK, RK4(Torus((2,))), Rng(0), divergence=ExactDivergence())
     assert found.max() - found.min() > 1
     assert found.exp().mean().item() * (2 * math.pi) ** 2 == pytest.approx(1, abs=1e-4)
 
 
 def test_a_product_adds_up_its_leaves() -> None:
     space = ProductSpace({"way": Sphere(), "place": Euclidean((3,))})
-    draw = Draws(0).at("x")
+    draw = Rng(0).stream("x")
     x = {"way": Sphere().project(draw.normal((5, 3), F64)), "place": draw.normal((5, 3), F64)}
 
     def way(x: Tensor, t: Tensor) -> Characteristics:
-        return Characteristics(Sphere().tangent(x, bend(x, t)))
+        return Characteristics(Sphere().to_tangent(x, bend(x, t)))
 
     def process(x, t: Tensor):
         return {"way": way(x["way"], t), "place": linear(x["place"], t)}
 
-    both = log_prob(process, x, BACK, RK4(space), Draws(0), divergence=Exact())
-    one = log_prob(way, x["way"], BACK, RK4(Sphere()), Draws(0), divergence=Exact())
-    other = log_prob(linear, x["place"], BACK, RK4(), Draws(0), divergence=Exact())
+    both = log_prob(process, x, BACK, RK4(space), Rng(0), divergence=ExactDivergence())
+    one = log_prob(way, x["way"], BACK, RK4(Sphere()), Rng(0), divergence=ExactDivergence())
+    other = log_prob(linear, x["place"], BACK, RK4(), Rng(0), divergence=ExactDivergence())
     close(both, one + other, 1e-12)
 
 
@@ -258,7 +258,7 @@ def test_gradients_are_those_of_the_closed_form(rule: Solver) -> None:
         return Characteristics(m + (t * s**2 - (1 - t)) / ((t * s) ** 2 + (1 - t) ** 2) * (x - t * m))
 
     grid = linear_grid(1 if isinstance(rule, DormandPrince) else 40)
-    found = log_prob(process, x, grid[::-1], rule, Draws(0))
+    found = log_prob(process, x, grid[::-1], rule, Rng(0))
     gradients = torch.autograd.grad(found.sum(), (x, m, s))
     expected = torch.autograd.grad(log_normal(x, m, s).sum(), (x, m, s))
     for actual, truth in zip(gradients, expected, strict=True):
@@ -266,16 +266,16 @@ def test_gradients_are_those_of_the_closed_form(rule: Solver) -> None:
 
 
 def test_nothing_keeps_a_graph_that_nobody_wants() -> None:
-    x_1, found = sample_with_density(linear, column(0.1, 0.2, 0.3).T, linear_grid(3), Midpoint(), Draws(0))
+    x_1, found = sample_with_log_prob(linear, column(0.1, 0.2, 0.3).T, linear_grid(3), Midpoint(), Rng(0))
     assert not x_1.requires_grad
     assert not found.requires_grad
 
 
 @pytest.mark.parametrize("space", [Euclidean((3, 3)), Sphere(2, (3,))], ids=lambda value: type(value).__name__)
-@pytest.mark.parametrize("divergence", [Exact(), Hutchinson()], ids=repr)
+@pytest.mark.parametrize("divergence", [ExactDivergence(), Hutchinson()], ids=repr)
 def test_padding_counts_nothing(space: Space, divergence: Divergence) -> None:
     """Entries move together, but for the padded ones, which hold nonsense: as if they were not there."""
-    x = space.project(Draws(0).at("x").normal((2, 3, 3), F64))
+    x = space.project(Rng(0).stream("x").normal((2, 3, 3), F64))
     valid = torch.tensor([[True, True, False], [True, True, True]])
 
     def over(space: Space, mask: Tensor):
@@ -287,15 +287,15 @@ def test_padding_counts_nothing(space: Space, divergence: Divergence) -> None:
 
         return process
 
-    both = log_prob(over(space, valid), x, BACK, Midpoint(space), Draws(0), divergence=divergence, valid=valid)
+    both = log_prob(over(space, valid), x, BACK, Midpoint(space), Rng(0), divergence=divergence, valid=valid)
     short = replace(space, shape=(2, *space.shape[1:]))
-    alone = log_prob(over(short, valid[:1, :2]), x[:1, :2], BACK, Midpoint(short), Draws(0), divergence=divergence)
+    alone = log_prob(over(short, valid[:1, :2]), x[:1, :2], BACK, Midpoint(short), Rng(0), divergence=divergence)
     close(both[:1], alone, 1e-12)
-    x_1, there = sample_with_density(
-        over(space, valid), x, BACK[::-1], Midpoint(space), Draws(0), divergence=divergence, valid=valid
+    x_1, there = sample_with_log_prob(
+        over(space, valid), x, BACK[::-1], Midpoint(space), Rng(0), divergence=divergence, valid=valid
     )
     assert torch.equal(x_1[0, 2], x[0, 2])
-    back = log_prob(over(space, valid), x_1, BACK, Midpoint(space), Draws(0), divergence=divergence, valid=valid)
+    back = log_prob(over(space, valid), x_1, BACK, Midpoint(space), Rng(0), divergence=divergence, valid=valid)
     close(back, there, 0.05)
 
 
@@ -305,18 +305,18 @@ def test_noise_and_jumps_are_refused() -> None:
     for now in (Characteristics(x, x), Characteristics(x, jumps=jumps), Characteristics()):
         for rule in RULES:
             with pytest.raises(ValueError, match="velocity alone"):
-                log_prob(lambda x, t, now=now: now, x, BACK, rule, Draws(0))
+                log_prob(lambda x, t, now=now: now, x, BACK, rule, Rng(0))
 
 
 def test_what_is_unknown_is_said() -> None:
     with pytest.raises(ValueError, match=r"law at t = 0, not at 0\.5"):
-        log_prob(linear, torch.zeros(1, 3), [1.0, 0.5], Midpoint(), Draws(0))
+        log_prob(linear, torch.zeros(1, 3), [1.0, 0.5], Midpoint(), Rng(0))
     with pytest.raises(ValueError, match=r"law at t = 0, not at 0\.5"):
-        sample_with_density(linear, torch.zeros(1, 3), [0.5, 1.0], Midpoint(), Draws(0))
+        sample_with_log_prob(linear, torch.zeros(1, 3), [0.5, 1.0], Midpoint(), Rng(0))
     with pytest.raises(ValueError, match="Ancestral has none"):
-        log_prob(linear, torch.zeros(1, 3), BACK, Ancestral(), Draws(0))
+        log_prob(linear, torch.zeros(1, 3), BACK, Ancestral(), Rng(0))
     with pytest.raises(ValueError, match="Tokens, which has no log density"):
-        start_density(Affine(), Tokens(3, (2,)), torch.zeros(1, 2))
+        initial_log_prob(Affine(), Tokens(3, (2,)), torch.zeros(1, 2))
 
 
 def test_a_schedule_that_scales_the_source() -> None:
@@ -327,13 +327,15 @@ def test_a_schedule_that_scales_the_source() -> None:
     ratio = math.sqrt(later / variance)
     x = column(0.3, 4.0)
     expected = log_normal(x, then - ratio * mean, 5 * ratio)[:, 0]
-    found = log_prob(normal.flow, x, [1.0, 0.0], FINE, Draws(0), source=lambda x: start_density(path, Euclidean(), x))
+    found = log_prob(
+        normal.flow, x, [1.0, 0.0], FINE, Rng(0), source_log_prob=lambda x: initial_log_prob(path, Euclidean(), x)
+    )
     close(found, expected, 1e-8)
     both = {"a": x, "b": x}
-    twice = start_density(Product({"a": path, "b": Affine()}), Euclidean(), both)
+    twice = initial_log_prob(ProductPath({"a": path, "b": Affine()}), Euclidean(), both)
     close(twice, (log_normal(x, 0.0, 5.0) + log_normal(x, 0.0, 1.0))[:, 0], 1e-13)
     valid = torch.tensor([[True, False], [True, True]])
-    padded = start_density(path, Euclidean(), torch.cat([x, x], 1), valid)
+    padded = initial_log_prob(path, Euclidean(), torch.cat([x, x], 1), valid)
     close(padded, (log_normal(x, 0.0, 5.0) * column(1, 2))[:, 0], 1e-13)
 
 

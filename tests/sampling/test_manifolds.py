@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 
 from feller.core.errors import UsageError
-from feller.core.pytree import pad_right
-from feller.core.rng import Draws
+from feller.core.pytree import append_dims
+from feller.core.rng import Rng
 from feller.paths import Affine, Geodesic
-from feller.paths import Product as ProductPath
+from feller.paths import ProductPath as ProductPath
 from feller.paths.processes import Characteristics, superpose
 from feller.paths.time_distributions import linear_grid
-from feller.sampling import RK4, DormandPrince, Euler, Exact, Heun, Midpoint, Solver, endpoint, log_prob
+from feller.sampling import RK4, DormandPrince, Euler, ExactDivergence, Heun, Midpoint, Solver, log_prob, simulate
 from feller.spaces import SO3, SPD, Euclidean, Manifold, Poincare, Product, Simplex, Sphere, Torus
 from tests.oracle import F64
 
@@ -24,11 +24,13 @@ ORDERS = [(Euler, 1), (Midpoint, 2), (Heun, 2), (RK4, 4)]
 
 def field(space: Manifold) -> tuple[Tensor, object]:
     """Return states and a smooth field: towards two places, by turns, so that it follows no geodesic."""
-    x, one, other = (space.project(space.reference(4, Draws(0).at(name)).double()) for name in ("x", "one", "other"))
+    x, one, other = (
+        space.project(space.sample_base(4, Rng(0).stream(name)).double()) for name in ("x", "one", "other")
+    )
     one, other = (space.exp(x, space.log(x, place) / 2) for place in (one, other))  # far from where ways split
 
     def process(x: Tensor, t: Tensor) -> Characteristics:
-        turn = pad_right((2 * t).sin().to(x.dtype), x)
+        turn = append_dims((2 * t).sin().to(x.dtype), x)
         return Characteristics(velocity=turn * space.log(x, one.to(x)) + (1 - turn) * space.log(x, other.to(x)) / 2)
 
     return x, process
@@ -38,7 +40,7 @@ def field(space: Manifold) -> tuple[Tensor, object]:
 def end(space: Manifold) -> Tensor:
     """Return the states at t = 0.5: 32 steps of RK4."""
     x, process = field(space)
-    return endpoint(process, x, linear_grid(32, 0.0, 0.5), RK4(space), Draws(0))
+    return simulate(process, x, linear_grid(32, 0.0, 0.5), RK4(space), Rng(0))
 
 
 @pytest.mark.parametrize(("solver", "order"), ORDERS)
@@ -47,7 +49,7 @@ def test_order(space: Manifold, solver: type, order: int) -> None:
     """From t = 0 to 0.5."""
     x, process = field(space)
     errors = [
-        space.distance(endpoint(process, x, linear_grid(n, 0.0, 0.5), solver(space), Draws(0)), end(space)).max().item()
+        space.distance(simulate(process, x, linear_grid(n, 0.0, 0.5), solver(space), Rng(0)), end(space)).max().item()
         for n in (4, 8)
     ]
     assert errors[1] < 1e-11 or math.log2(errors[0] / errors[1]) > order - 0.25
@@ -58,7 +60,7 @@ def test_adaptive_steps_keep_their_tolerance(space: Manifold) -> None:
     x, process = field(space)
     for each in (False, True):
         solver = DormandPrince(space=space, rtol=1e-6, atol=1e-6, per_example=each)
-        assert space.distance(endpoint(process, x, [0.0, 0.5], solver, Draws(0)), end(space)).max() < 1e-4
+        assert space.distance(simulate(process, x, [0.0, 0.5], solver, Rng(0)), end(space)).max() < 1e-4
 
 
 @pytest.mark.parametrize("solver", [Euler, Midpoint, Heun, RK4])
@@ -66,7 +68,7 @@ def test_geodesics_are_followed_exactly(solver: type) -> None:
     """A field whose curves are great circles: one step is enough."""
     space, x = Sphere(2), torch.tensor([[1.0, 0.0, 0.0]], dtype=F64)
     spin = torch.tensor([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 0.0]], dtype=F64)
-    last = endpoint(lambda x, t: Characteristics(velocity=x @ spin.T), x, [0.0, 1.0], solver(space), Draws(0))
+    last = simulate(lambda x, t: Characteristics(velocity=x @ spin.T), x, [0.0, 1.0], solver(space), Rng(0))
     assert (last - torch.tensor([[math.cos(1), math.sin(1), 0.0]], dtype=F64)).abs().max() < 1e-12
 
 
@@ -75,23 +77,23 @@ def test_geodesics_are_followed_exactly(solver: type) -> None:
 )
 def test_backwards_returns(solver: object) -> None:
     x, process = field(Sphere(2))
-    there = endpoint(process, x, linear_grid(16, 0.2, 0.9), solver, Draws(0))
-    back = endpoint(process, there, linear_grid(16, 0.9, 0.2), solver, Draws(0))
+    there = simulate(process, x, linear_grid(16, 0.2, 0.9), solver, Rng(0))
+    back = simulate(process, there, linear_grid(16, 0.9, 0.2), solver, Rng(0))
     assert Sphere(2).distance(back, x).max() < (0.1 if isinstance(solver, Euler) else 1e-3)
 
 
 def test_leaves_of_a_product_step_on_their_own_spaces() -> None:
     space = Product({"turn": SO3(), "place": Euclidean((3,))})
     (turn, rotate), (place, move) = field(SO3()), field(Euclidean((3,)))
-    both = endpoint(
+    both = simulate(
         lambda x, t: {"turn": rotate(x["turn"], t), "place": move(x["place"], t)},
         {"turn": turn, "place": place},
         linear_grid(16),
         RK4(space),
-        Draws(0),
+        Rng(0),
     )
-    assert torch.equal(both["turn"], endpoint(rotate, turn, linear_grid(16), RK4(SO3()), Draws(0)))
-    assert torch.equal(both["place"], endpoint(move, place, linear_grid(16), RK4(), Draws(0)))
+    assert torch.equal(both["turn"], simulate(rotate, turn, linear_grid(16), RK4(SO3()), Rng(0)))
+    assert torch.equal(both["place"], simulate(move, place, linear_grid(16), RK4(), Rng(0)))
 
 
 def test_gradients_go_through_the_steps() -> None:
@@ -102,7 +104,7 @@ def test_gradients_go_through_the_steps() -> None:
         def scaled(x: Tensor, t: Tensor) -> Characteristics:
             return process(x, t) * scale
 
-        return endpoint(scaled, x, linear_grid(4), RK4(SO3()), Draws(0))[:, 0, 1].sum()
+        return simulate(scaled, x, linear_grid(4), RK4(SO3()), Rng(0))[:, 0, 1].sum()
 
     scale = torch.ones(len(x), dtype=F64, requires_grad=True)
     (slope,) = torch.autograd.grad(value(scale), scale)
@@ -111,28 +113,28 @@ def test_gradients_go_through_the_steps() -> None:
 
 
 def test_noise_on_a_curved_space_is_refused() -> None:
-    x = Sphere(2).reference(2, Draws(0).at("x"))
+    x = Sphere(2).sample_base(2, Rng(0).stream("x"))
     noisy = Characteristics(velocity=torch.zeros_like(x), diffusion=torch.ones(2, 1))
     with pytest.raises(ValueError, match="flat"):
-        endpoint(lambda x, t: noisy, x, [0.0, 1.0], Euler(Sphere(2)), Draws(0))
+        simulate(lambda x, t: noisy, x, [0.0, 1.0], Euler(Sphere(2)), Rng(0))
 
 
 @pytest.mark.parametrize("solver", [Euler, Midpoint, Heun, RK4, DormandPrince], ids=lambda solver: solver.__name__)
 def test_straight_steps_off_a_manifold_are_refused(solver: type[Solver]) -> None:
     """A solver without the path's space left the sphere by 0.01; a leaf, a mixture and a density are looked at, too."""
     space = Sphere()
-    x_0 = space.reference(8, Draws(0).at("x")).double()
+    x_0 = space.sample_base(8, Rng(0).stream("x")).double()
     process = Geodesic(space).process(lambda x, t, given: x.roll(1, -1), {})
     with pytest.raises(UsageError, match=solver.__name__):
-        endpoint(process, x_0, linear_grid(4), solver(), Draws(0))
+        simulate(process, x_0, linear_grid(4), solver(), Rng(0))
     with pytest.raises(UsageError):
-        endpoint(superpose((0.5, process), (0.5, process)), x_0, linear_grid(4), solver(), Draws(0))
+        simulate(superpose((0.5, process), (0.5, process)), x_0, linear_grid(4), solver(), Rng(0))
     with pytest.raises(UsageError):
-        log_prob(process, x_0, linear_grid(4, 1.0, 0.0), solver(), Draws(0), divergence=Exact())
+        log_prob(process, x_0, linear_grid(4, 1.0, 0.0), solver(), Rng(0), divergence=ExactDivergence())
     pair = ProductPath({"a": Geodesic(space), "b": Affine()}).process(lambda x, t, given: x, {})
     both = {"a": x_0, "b": x_0}
     with pytest.raises(UsageError):
-        endpoint(pair, both, linear_grid(4), solver(), Draws(0))
+        simulate(pair, both, linear_grid(4), solver(), Rng(0))
     spaces = Product({"a": space, "b": Euclidean((3,))})
-    end = endpoint(pair, both, linear_grid(4), solver(spaces), Draws(0))
+    end = simulate(pair, both, linear_grid(4), solver(spaces), Rng(0))
     torch.testing.assert_close(end["a"].norm(dim=-1), torch.ones(8, dtype=F64), rtol=0, atol=1e-12)

@@ -4,14 +4,14 @@ import pytest
 
 import feller
 from feller.core.errors import UsageError
-from feller.paths import Affine, Geodesic, Interval, Jump, MeanEnd, Mixture, Product
+from feller.paths import Affine, Geodesic, IntervalBins, JumpPath, MeanEndpoint, Mixture, ProductPath
 from feller.sampling import DormandPrince
-from feller.sampling.sampler_config import Sampling
+from feller.sampling.sampler_config import SamplerConfig
 from feller.spaces import SO3, Euclidean, MaskSource, Tokens
 from feller.spaces import Product as ProductSpace
 from tests.errors import refuses
 
-JUMP = Jump(ends=Interval(), share=0.0)
+JUMP = JumpPath(endpoint_support=IntervalBins(), jump_weight=0.0)
 PLACES = ProductSpace({"a": Euclidean((3,)), "b": SO3()})
 
 
@@ -19,7 +19,7 @@ PLACES = ProductSpace({"a": Euclidean((3,)), "b": SO3()})
     ("path", "space"),
     [
         (
-            Product({"a": Affine(), "b": Mixture()}),
+            ProductPath({"a": Affine(), "b": Mixture()}),
             ProductSpace({"a": Euclidean((3,)), "b": Tokens(2, (), MaskSource())}),
         ),
         (JUMP, Euclidean((3,))),
@@ -27,34 +27,34 @@ PLACES = ProductSpace({"a": Euclidean((3,)), "b": SO3()})
 )
 def test_an_adaptive_rule_refuses_what_jumps(path, space) -> None:
     with pytest.raises(UsageError, match="jump"):
-        Sampling("dopri5").choose(path, space)
+        SamplerConfig("dopri5").resolve(path, space)
 
 
 @pytest.mark.parametrize(
     ("path", "space"),
     [
-        (Product({"a": Affine(), "b": Geodesic(SO3())}), PLACES),
-        (Jump(ends=Interval(), share=0.0, last=MeanEnd()), Euclidean((3,))),
+        (ProductPath({"a": Affine(), "b": Geodesic(SO3())}), PLACES),
+        (JumpPath(endpoint_support=IntervalBins(), jump_weight=0.0, final_step=MeanEndpoint()), Euclidean((3,))),
     ],
 )
 def test_an_adaptive_rule_takes_velocities(path, space) -> None:
-    _, solver, times = Sampling("dopri5").choose(path, space)
+    _, solver, times = SamplerConfig("dopri5").resolve(path, space)
     assert isinstance(solver, DormandPrince)
     assert times == [0.0, 1.0]
 
 
 def test_superposing_needs_a_flow_and_jumps() -> None:
     with pytest.raises(UsageError, match="no flow"):
-        Sampling(jump=0.5).choose(Affine(), Euclidean((3,)))
-    path, _, _ = Sampling("euler", 8, jump=0.25).choose(Product({"a": JUMP, "b": Affine()}), PLACES)
-    assert isinstance(path, Product)
-    assert path.parts["a"].share == 0.25
+        SamplerConfig(jump_weight=0.5).resolve(Affine(), Euclidean((3,)))
+    path, _, _ = SamplerConfig("euler", 8, jump_weight=0.25).resolve(ProductPath({"a": JUMP, "b": Affine()}), PLACES)
+    assert isinstance(path, ProductPath)
+    assert path.leaf_paths["a"].share == 0.25
 
 
 def test_a_solver_of_a_model_is_may_be_a_name_as_on_the_command_line() -> None:
     model = feller.Model(lambda x, t: -x, data=(2,))
-    by_name = model.sample(3, solver="heun", sampling=Sampling(calls=8)).numpy()
-    assert (by_name == model.sample(3, sampling=Sampling("heun", 8)).numpy()).all()
+    by_name = model.sample(3, solver="heun", sampling=SamplerConfig(nfe=8)).numpy()
+    assert (by_name == model.sample(3, sampling=SamplerConfig("heun", 8)).numpy()).all()
     with refuses(UsageError, argument="solver", found="'heum'"):
         model.sample(3, solver="heum")
 

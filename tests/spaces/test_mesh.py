@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from feller.core.errors import InputError
-from feller.core.rng import Draws
-from feller.core.serialization import from_data, to_data
+from feller.core.rng import Rng
+from feller.core.serialization import from_dict, to_dict
 from feller.spaces import Mesh, Space
 from feller.spaces.surface import biharmonic, laplacian
 from tests.spaces.solids import CUBE_FACES, CUBE_POINTS, sphere, torus
@@ -19,24 +19,24 @@ BALL = sphere(4)
 
 
 def points(mesh: Mesh, n: int, seed: int = 0) -> torch.Tensor:
-    return mesh.project(mesh.reference(n, Draws(seed).at("source")).double())
+    return mesh.project(mesh.sample_base(n, Rng(seed).stream("source")).double())
 
 
 def directions(mesh: Mesh, x: torch.Tensor, seed: int = 0) -> torch.Tensor:
-    v = mesh.tangent(x, Draws(seed).at("direction").normal(x.shape, F64))
+    v = mesh.to_tangent(x, Rng(seed).stream("direction").normal(x.shape, F64))
     return v / v.norm(dim=1, keepdim=True)
 
 
 def test_area() -> None:
     x = torch.zeros(2, 3, dtype=F64)
-    assert CUBE.log_reference(x).tolist() == pytest.approx([-math.log(6)] * 2, abs=1e-14)
-    assert math.exp(-BALL.log_reference(x)[0].item()) == pytest.approx(4 * math.pi, rel=6e-3)
-    assert math.exp(-torus(60, 30).log_reference(x)[0].item()) == pytest.approx(4 * math.pi**2 * 0.4, rel=6e-3)
+    assert CUBE.base_log_prob(x).tolist() == pytest.approx([-math.log(6)] * 2, abs=1e-14)
+    assert math.exp(-BALL.base_log_prob(x)[0].item()) == pytest.approx(4 * math.pi, rel=6e-3)
+    assert math.exp(-torus(60, 30).base_log_prob(x)[0].item()) == pytest.approx(4 * math.pi**2 * 0.4, rel=6e-3)
 
 
 def test_reference_is_uniform() -> None:
     """60,000 points: each side, the centre, and the spread on one side; 5 deviations, false alarm 7e-6."""
-    x = CUBE.reference(60_000, Draws(0).at("source")).double()
+    x = CUBE.sample_base(60_000, Rng(0).stream("source")).double()
     sides = torch.stack([(x[:, i] - end).abs() < 1e-6 for i in range(3) for end in (0, 1)]).double()
     assert (sides.mean(1) - 1 / 6).abs().max() < 5 * math.sqrt(5 / 36 / 60_000)
     assert (x.mean(0) - 0.5).abs().max() < 5 * 0.34 / math.sqrt(60_000)
@@ -65,7 +65,7 @@ def test_walk_through_a_corner_ends_on_the_surface() -> None:
     x = torch.tensor([[0.5, 0.0, 0.5], [0.5, 0.0, 0.5], [0.0, 0.0, 0.0]], dtype=F64)
     v = torch.tensor([[1.0, 0.0, 1.0], [0.5, 0.0, 0.5], [-1.0, 0.0, -1.0]], dtype=F64)
     y = CUBE.exp(x, v)
-    assert CUBE.error(y).max() < 1e-12
+    assert CUBE.constraint_error(y).max() < 1e-12
     torch.testing.assert_close(y[1], torch.ones(3, dtype=F64).index_fill(0, torch.tensor([1]), 0.0))
 
 
@@ -86,7 +86,7 @@ def test_walks_on_a_fine_sphere_are_great_circles() -> None:
 
 
 def test_walk_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("feller.spaces.surface.CROSSINGS", 50)
+    monkeypatch.setattr("feller.spaces.surface.MAX_CROSSINGS", 50)
     with pytest.raises(ValueError, match="without an end"):
         CUBE.exp(torch.tensor([[0.3, 0.0, 0.4]]), torch.tensor([[40.0, 0.0, 30.0]]))
 
@@ -94,7 +94,7 @@ def test_walk_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_nearest_point_is_the_nearest_of_all_triangles() -> None:
     """Against a dense sampling of the surface, near it and far from it."""
     mesh = torus(12, 8)
-    x = 1.2 * Draws(1).at("x").normal((50, 3), F64)
+    x = 1.2 * Rng(1).stream("x").normal((50, 3), F64)
     near = mesh.project(x)
     dense = points(mesh, 40_000)
     away = torch.cdist(x, dense).amin(1)
@@ -102,7 +102,7 @@ def test_nearest_point_is_the_nearest_of_all_triangles() -> None:
     assert (ours <= away + 1e-12).all()
     assert (ours >= away - 0.05).all()
     torch.testing.assert_close(mesh.project(near), near, rtol=0, atol=1e-12)
-    e, v = 1e-6, Draws(2).at("v").normal((50, 3), F64)
+    e, v = 1e-6, Rng(2).stream("v").normal((50, 3), F64)
     slope = (mesh.project(x + e * v) - mesh.project(x - e * v)) / (2 * e)
     rate = torch.func.jvp(mesh.project, (x,), (v,))[1]
     assert (rate - slope).norm(dim=1).median() < 1e-8
@@ -148,7 +148,7 @@ def test_log_goes_down_the_distance_at_its_own_rate() -> None:
     assert v.norm(dim=1).max() < 2.5 * math.pi
     towards = y - (x * y).sum(1, keepdim=True) * x / x.square().sum(1, keepdim=True)
     assert torch.cosine_similarity(v, towards)[near].quantile(0.05) > 0.95
-    assert (BALL.tangent(x, v) - v).abs().max() < 1e-9
+    assert (BALL.to_tangent(x, v) - v).abs().max() < 1e-9
     assert not BALL.log(x, x).any()
 
 
@@ -187,7 +187,7 @@ def test_surfaces_that_are_not_one() -> None:
 
 
 def test_record_holds_it() -> None:
-    again = from_data(Space, to_data(CUBE))
+    again = from_dict(Space, to_dict(CUBE))
     assert again == CUBE
     assert again != Mesh(CUBE_POINTS, CUBE_FACES, 5)
     assert again.distance(points(CUBE, 3), points(CUBE, 3, 1)).shape == (3,)

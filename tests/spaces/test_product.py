@@ -5,22 +5,22 @@ import math
 import pytest
 import torch
 
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.spaces import Euclidean, Product, Sphere, Tokens, Torus
-from feller.spaces.product import part
+from feller.spaces.product import leaf_space
 
 SPACE = Product({"real": Euclidean((2,)), "inner": Product({"token": Tokens(3, (4,))})})
 
 
 def test_reference_draws_every_leaf() -> None:
-    x = SPACE.reference(5, Draws(0).at("source"))
+    x = SPACE.sample_base(5, Rng(0).stream("source"))
     assert x["real"].shape == (5, 2)
     assert x["inner"]["token"].shape == (5, 4)
 
 
 def test_leaves_are_independent() -> None:
     """Two leaves of one kind do not share their numbers."""
-    x = Product({"a": Euclidean((2,)), "b": Euclidean((2,))}).reference(5, Draws(0).at("source"))
+    x = Product({"a": Euclidean((2,)), "b": Euclidean((2,))}).sample_base(5, Rng(0).stream("source"))
     assert not torch.equal(x["a"], x["b"])
 
 
@@ -32,27 +32,27 @@ def test_a_leaf_without_velocity_stays() -> None:
 
 
 def test_part() -> None:
-    assert part(SPACE, "real") == Euclidean((2,))
-    assert part(Euclidean(), "anything") == Euclidean()
+    assert leaf_space(SPACE, "real") == Euclidean((2,))
+    assert leaf_space(Euclidean(), "anything") == Euclidean()
 
 
 def test_geometry_is_that_of_the_metric_product() -> None:
     """Squares of lengths, logs of densities and degrees of freedom add; all else is leaf by leaf."""
     sphere, torus = Sphere(), Torus((2,))
     space = Product({"a": sphere, "b": Product({"c": torus})})
-    x, y = (space.reference(5, Draws(seed).at("x")) for seed in (0, 1))
+    x, y = (space.sample_base(5, Rng(seed).stream("x")) for seed in (0, 1))
     v = space.log(x, y)
     assert torch.equal(v["b"]["c"], torus.log(x["b"]["c"], y["b"]["c"]))
     assert torch.equal(space.exp(x, v)["a"], sphere.exp(x["a"], v["a"]))
     parts = sphere.distance(x["a"], y["a"]), torus.distance(x["b"]["c"], y["b"]["c"])
     torch.testing.assert_close(space.distance(x, y), (parts[0] ** 2 + parts[1] ** 2).sqrt())
-    torch.testing.assert_close(space.length(x, v), space.distance(x, y))
-    assert space.log_reference(x).tolist() == pytest.approx([-math.log(4 * math.pi) - 2 * math.log(2 * math.pi)] * 5)
+    torch.testing.assert_close(space.norm(x, v), space.distance(x, y))
+    assert space.base_log_prob(x).tolist() == pytest.approx([-math.log(4 * math.pi) - 2 * math.log(2 * math.pi)] * 5)
     assert space.dimension == 4
 
 
 def test_a_leaf_without_geometry_is_named() -> None:
     space = Product({"a": Sphere(), "b": Tokens(3, (4,))})
-    x = space.reference(5, Draws(0).at("x"))
+    x = space.sample_base(5, Rng(0).stream("x"))
     with pytest.raises(TypeError, match="Tokens has no geometry"):
         space.log(x, x)

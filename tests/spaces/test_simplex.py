@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.spaces import Simplex
 from tests.oracle import F64, f64
 
@@ -13,7 +13,7 @@ SPACE = Simplex(2)
 
 
 def points(n: int, seed: int = 0) -> torch.Tensor:
-    x = SPACE.reference(n, Draws(seed).at("source")).double()
+    x = SPACE.sample_base(n, Rng(seed).stream("source")).double()
     return x / x.sum(1, keepdim=True)
 
 
@@ -33,10 +33,10 @@ def test_closed_forms() -> None:
 def test_metric_is_fisher_information() -> None:
     """Twice the divergence of Kullback and Leibler between near points."""
     p = points(20)
-    v = SPACE.tangent(p, Draws(0).at("v").normal((20, 3), F64)) * p.amin(1, keepdim=True)
+    v = SPACE.to_tangent(p, Rng(0).stream("v").normal((20, 3), F64)) * p.amin(1, keepdim=True)
     e = 1e-4
     divergence = (p * (p / (p + e * v)).log() + e * v).sum(1)
-    torch.testing.assert_close(2 * divergence / e**2, SPACE.length(p, v).square(), rtol=1e-3, atol=0)
+    torch.testing.assert_close(2 * divergence / e**2, SPACE.norm(p, v).square(), rtol=1e-3, atol=0)
 
 
 def test_faces() -> None:
@@ -45,12 +45,12 @@ def test_faces() -> None:
     torch.testing.assert_close(SPACE.exp(p, SPACE.log(p, q)), q, rtol=0, atol=1e-12)
     for x, y in ((p, q), (q, p), (q, q), (q, q.roll(1, 1))):
         v = SPACE.log(x, y)
-        for value in (v, SPACE.exp(x, v), SPACE.length(x, v), SPACE.transport(x, y, v), SPACE.volume_drift(x, v)):
+        for value in (v, SPACE.exp(x, v), SPACE.norm(x, v), SPACE.transport(x, y, v), SPACE.log_volume_rate(x, v)):
             assert value.isfinite().all()
         leaf = y.clone().requires_grad_()
         (gradient,) = torch.autograd.grad(SPACE.log(x, leaf).sum() + SPACE.distance(x, leaf).sum(), leaf)
         assert gradient.isfinite().all()
-    assert SPACE.log_reference(q).isfinite().all()
+    assert SPACE.base_log_prob(q).isfinite().all()
 
 
 def test_walks_are_reflected_at_faces() -> None:
@@ -58,7 +58,7 @@ def test_walks_are_reflected_at_faces() -> None:
     p = f64(0.5, 0.5)[None]
     v = coin.log(p, f64(1, 0)[None])
     torch.testing.assert_close(coin.exp(p, 1.5 * v), coin.exp(p, 0.5 * v), rtol=0, atol=1e-12)
-    y = SPACE.exp(points(200), 20 * SPACE.tangent(points(200), Draws(0).at("v").normal((200, 3), F64)))
+    y = SPACE.exp(points(200), 20 * SPACE.to_tangent(points(200), Rng(0).stream("v").normal((200, 3), F64)))
     assert (y >= 0).all()
     torch.testing.assert_close(y.sum(1), torch.ones(200, dtype=F64))
 
@@ -70,17 +70,17 @@ def test_source_is_a_law() -> None:
     a, b = (i + 0.5) / n, (j + 0.5) / n
     p = torch.stack([a, (1 - a) * b, (1 - a) * (1 - b)], -1).view(-1, 3)
     volume = (1 - a).view(-1) / p.prod(1).sqrt()  # root of the determinant of the metric, in two of the parts
-    total = (SPACE.log_reference(p).exp() * volume).mean().item()
+    total = (SPACE.base_log_prob(p).exp() * volume).mean().item()
     assert total == pytest.approx(1, abs=1e-5)
     eighth = volume.mean().item()
     assert eighth == pytest.approx(4 * 4 * math.pi / 8, rel=5e-2)  # of a sphere of radius 2; the edges are not smooth
-    two = Simplex(2, (2,)).log_reference(p[:4].view(2, 2, 3))
-    torch.testing.assert_close(two, SPACE.log_reference(p[:4]).view(2, 2).sum(1))
+    two = Simplex(2, (2,)).base_log_prob(p[:4].view(2, 2, 3))
+    torch.testing.assert_close(two, SPACE.base_log_prob(p[:4]).view(2, 2).sum(1))
 
 
 def test_source_is_uniform() -> None:
     """50,000 points: means 1/3 and second moments of Dirichlet(1, 1, 1); 5 deviations, false alarm 4e-6."""
-    x = SPACE.reference(50_000, Draws(0).at("source")).double()
+    x = SPACE.sample_base(50_000, Rng(0).stream("source")).double()
     assert (x.mean(0) - 1 / 3).abs().max() < 5 * math.sqrt(1 / 18 / 5e4)
     assert (x.square().mean(0) - 1 / 6).abs().max() < 5 * math.sqrt((1 / 15 - 1 / 36) / 5e4)
 
@@ -88,18 +88,18 @@ def test_source_is_uniform() -> None:
 def test_volume_drift() -> None:
     """The rate of the log of sqrt det of the metric, sum of -1/2 log p."""
     space, x = Simplex(2, (2,)), points(8).view(4, 2, 3)
-    v = space.tangent(x, Draws(0).at("v").normal((4, 2, 3), F64))
+    v = space.to_tangent(x, Rng(0).stream("v").normal((4, 2, 3), F64))
 
     def log_volume(x: torch.Tensor) -> torch.Tensor:
         metric = torch.diag_embed(1 / x[..., :2]) + (1 / x[..., 2])[..., None, None]
         return torch.logdet(metric).sum(1) / 2
 
-    torch.testing.assert_close(space.volume_drift(x, v), torch.func.jvp(log_volume, (x,), (v,))[1])
+    torch.testing.assert_close(space.log_volume_rate(x, v), torch.func.jvp(log_volume, (x,), (v,))[1])
 
 
 def test_projection_is_the_nearest() -> None:
     """Against a grid of the simplex."""
-    x = 0.8 * Draws(0).at("x").normal((40, 3), F64)
+    x = 0.8 * Rng(0).stream("x").normal((40, 3), F64)
     y = SPACE.project(x)
     n = 60
     grid = torch.tensor([[i, j, n - i - j] for i in range(n + 1) for j in range(n + 1 - i)], dtype=F64) / n
@@ -111,8 +111,8 @@ def test_projection_is_the_nearest() -> None:
 def test_near_points_in_float32() -> None:
     """Distances from 1e-6 on keep their digits."""
     p, distance = points(100).float().double(), torch.logspace(-6, -1, 100, dtype=F64)
-    v = SPACE.tangent(p, Draws(0).at("v").normal((100, 3), F64)) * p
-    v = SPACE.tangent(p, v)
-    y = SPACE.exp(p, distance[:, None] * v / SPACE.length(p, v)[:, None]).float()
+    v = SPACE.to_tangent(p, Rng(0).stream("v").normal((100, 3), F64)) * p
+    v = SPACE.to_tangent(p, v)
+    y = SPACE.exp(p, distance[:, None] * v / SPACE.norm(p, v)[:, None]).float()
     exact = SPACE.distance(p, y.double())
     assert ((SPACE.distance(p.float(), y) - exact).abs() / exact).max() < 1e-4

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.spaces import Sphere
 from tests.oracle import F64, f64
 
@@ -14,9 +14,9 @@ GLOBE = Sphere()
 
 def pairs(angles: torch.Tensor, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
     """Return points and others at given angles from them, in float64."""
-    draw = Draws(seed).at("points")
+    draw = Rng(seed).stream("points")
     x = GLOBE.project(draw.normal((len(angles), 3), F64))
-    v = GLOBE.tangent(x, draw.normal((len(angles), 3), F64))
+    v = GLOBE.to_tangent(x, draw.normal((len(angles), 3), F64))
     return x, GLOBE.exp(x, angles[:, None] * v / v.norm(dim=1, keepdim=True))
 
 
@@ -58,7 +58,7 @@ def test_angles_in_float32() -> None:
 
 def test_reference_is_uniform() -> None:
     """90,000 points of S^2: each coordinate is uniform on [-1, 1]; bounds of 5 deviations, false alarm 4e-6."""
-    x = GLOBE.reference(90_000, Draws(0).at("source")).double()
+    x = GLOBE.sample_base(90_000, Rng(0).stream("source")).double()
     assert x.shape == (90_000, 3)
     assert (x.mean(0)).abs().max() < 5 * math.sqrt(1 / 3 / 90_000)
     assert (x.square().mean(0) - 1 / 3).abs().max() < 5 * math.sqrt(4 / 45 / 90_000)
@@ -68,7 +68,7 @@ def test_reference_is_uniform() -> None:
 @pytest.mark.parametrize(("n", "area"), [(1, 2 * math.pi), (2, 4 * math.pi), (3, 2 * math.pi**2)])
 def test_area(n: int, area: float) -> None:
     space = Sphere(n, (2,))
-    assert space.log_reference(torch.zeros(3, 2, n + 1)).tolist() == pytest.approx([-2 * math.log(area)] * 3)
+    assert space.base_log_prob(torch.zeros(3, 2, n + 1)).tolist() == pytest.approx([-2 * math.log(area)] * 3)
     assert space.dimension == 2 * n
 
 
@@ -82,7 +82,7 @@ def test_antipode_and_centre() -> None:
     """One geodesic of length pi is picked, the same each time, for all axes and dimensions."""
     for n in (1, 2, 4):
         space = Sphere(n)
-        x = torch.cat([torch.eye(n + 1, dtype=F64), space.reference(5, Draws(0).at("x")).double()])
+        x = torch.cat([torch.eye(n + 1, dtype=F64), space.sample_base(5, Rng(0).stream("x")).double()])
         x = space.project(x)
         v = space.log(x, -x)
         assert v.norm(dim=1).tolist() == pytest.approx([math.pi] * len(x), abs=1e-9)
@@ -95,8 +95,8 @@ def test_antipode_and_centre() -> None:
 def test_divergence_of_a_projected_field() -> None:
     """On S^2, the tangent part of a constant a has the divergence -2 <a, x>: the trace along the tangent space."""
     a, x = f64(0.3, -0.7, 0.2), f64(0.6, 0.64, 0.48)[None]
-    jacobian = torch.func.jacrev(lambda x: GLOBE.tangent(x, a.expand(x.shape))[0])(x)[:, 0]
+    jacobian = torch.func.jacrev(lambda x: GLOBE.to_tangent(x, a.expand(x.shape))[0])(x)[:, 0]
     frame = torch.linalg.svd(torch.eye(3, dtype=F64) - x.T @ x)[0][:, :2]
-    total = torch.trace(frame.T @ jacobian @ frame) + GLOBE.volume_drift(x, GLOBE.tangent(x, a[None]))[0]
+    total = torch.trace(frame.T @ jacobian @ frame) + GLOBE.log_volume_rate(x, GLOBE.to_tangent(x, a[None]))[0]
     assert total.item() == pytest.approx(-2 * (a * x).sum().item(), abs=1e-12)
     assert total.item() == pytest.approx(0.344, abs=1e-12)

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from feller.core.errors import UsageError
-from feller.core.rng import Draws
-from feller.spaces.table_tokens import Digits, Rows, Rule, Single
+from feller.core.rng import Rng
+from feller.spaces.table_tokens import CategoryTokenizer, DigitTokenizer, PairConstraint, TableTokens
 
 
 def words(field) -> list[tuple[int, ...]]:
@@ -28,10 +28,10 @@ def words(field) -> list[tuple[int, ...]]:
 @given(st.integers(-200, 400), st.integers(-200, 400), st.booleans())
 def test_digits_write_what_lies_between(a: int, b: int, missing: bool) -> None:
     low, high = sorted((a, b))
-    field = Digits(low, high, missing)
-    codes = torch.arange(field.count)
-    tokens = field.write(codes)
-    assert torch.equal(field.read(tokens), codes)
+    field = DigitTokenizer(low, high, missing)
+    codes = torch.arange(field.num_values)
+    tokens = field.encode(codes)
+    assert torch.equal(field.decode(tokens), codes)
     base = min(low, 0)
     width = len(str(high - base))
     wanted = [tuple(map(int, f"{value - base:0{width}d}")) for value in range(low, high + 1)]
@@ -41,23 +41,25 @@ def test_digits_write_what_lies_between(a: int, b: int, missing: bool) -> None:
 
 
 def test_levels_are_tokens() -> None:
-    assert words(Single(3)) == [(0,), (1,), (2,)]
-    assert Single(3).write(torch.tensor([2, 0])).tolist() == [[2], [0]]
+    assert words(CategoryTokenizer(3)) == [(0,), (1,), (2,)]
+    assert CategoryTokenizer(3).encode(torch.tensor([2, 0])).tolist() == [[2], [0]]
 
 
-ROWS = Rows((Single(3), Digits(7, 123), Single(2)), shares=((0.2, 0.0, 0.8), (), (0.5, 0.5)))
+ROWS = TableTokens(
+    (CategoryTokenizer(3), DigitTokenizer(7, 123), CategoryTokenizer(2)), value_probs=((0.2, 0.0, 0.8), (), (0.5, 0.5))
+)
 
 
 def test_rows_are_written_and_read() -> None:
     codes = torch.tensor([*itertools.product(range(3), (0, 1, 92, 93, 116), range(2))])
-    tokens = ROWS.write(codes)
+    tokens = ROWS.encode(codes)
     assert tokens[codes[:, 1] == 93][0].tolist() == [0, 1, 0, 0, 0]
-    assert torch.equal(ROWS.read(tokens), codes)
-    assert ROWS.counts == (3, 10, 10, 10, 2)
+    assert torch.equal(ROWS.decode(tokens), codes)
+    assert ROWS.vocab_sizes == (3, 10, 10, 10, 2)
 
 
 def test_the_source_is_independent_columns_by_their_shares() -> None:
-    codes = ROWS.read(ROWS.reference(20_000, Draws(0).at("x")))
+    codes = ROWS.decode(ROWS.sample_base(20_000, Rng(0).stream("x")))
     assert torch.bincount(codes[:, 0], minlength=3).div(20_000).sub(torch.tensor([0.2, 0.0, 0.8])).abs().max() < 0.012
     assert codes[:, 1].min() == 0
     assert codes[:, 1].max() == 116
@@ -66,22 +68,37 @@ def test_the_source_is_independent_columns_by_their_shares() -> None:
 
 def test_places_in_turn() -> None:
     order = torch.tensor([[2, 1, 0], [1, 0, 2]])
-    assert ROWS.in_turn(order).tolist() == [[4, 1, 2, 3, 0], [1, 2, 3, 0, 4]]
+    assert ROWS.token_order(order).tolist() == [[4, 1, 2, 3, 0], [1, 2, 3, 0, 4]]
 
 
 @pytest.mark.parametrize(
     ("make", "says"),
     [
-        (lambda: Single(0), "number: expected"),
-        (lambda: Digits(5, 4), "low <= high"),
-        (lambda: Rows(()), "one column or more"),
-        (lambda: Rows((Single(2),), shares=((1.0,),)), "one share for each value"),
-        (lambda: Rows((Single(2), Single(2)), (Rule(0, 1, ("10",)),)), "2 words of 2 marks"),
-        (lambda: Rows((Single(2), Single(2)), (Rule(0, 1, ("00", "00")),)), "admits nothing"),
-        (lambda: Rows((Single(2), Digits(0, 99)), (Rule(0, 1, ("10", "01")),)), "one token"),
-        (lambda: Rows((Single(2), Single(2)), (Rule(0, 2, ("10", "01")),)), "from 0 to 1"),
+        (lambda: CategoryTokenizer(0), "number: expected"),
+        (lambda: DigitTokenizer(5, 4), "low <= high"),
+        (lambda: TableTokens(()), "one column or more"),
+        (lambda: TableTokens((CategoryTokenizer(2),), value_probs=((1.0,),)), "one share for each value"),
         (
-            lambda: Rows((Single(1),) * 3, (Rule(0, 1, ("1",)), Rule(1, 2, ("1",)), Rule(2, 0, ("1",)))),
+            lambda: TableTokens((CategoryTokenizer(2), CategoryTokenizer(2)), (PairConstraint(0, 1, ("10",)),)),
+            "2 words of 2 marks",
+        ),
+        (
+            lambda: TableTokens((CategoryTokenizer(2), CategoryTokenizer(2)), (PairConstraint(0, 1, ("00", "00")),)),
+            "admits nothing",
+        ),
+        (
+            lambda: TableTokens((CategoryTokenizer(2), DigitTokenizer(0, 99)), (PairConstraint(0, 1, ("10", "01")),)),
+            "one token",
+        ),
+        (
+            lambda: TableTokens((CategoryTokenizer(2), CategoryTokenizer(2)), (PairConstraint(0, 2, ("10", "01")),)),
+            "from 0 to 1",
+        ),
+        (
+            lambda: TableTokens(
+                (CategoryTokenizer(1),) * 3,
+                (PairConstraint(0, 1, ("1",)), PairConstraint(1, 2, ("1",)), PairConstraint(2, 0, ("1",))),
+            ),
             "form a circle",
         ),
     ],

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.spaces import Torus
 from tests.oracle import column, f64
 
@@ -19,7 +19,7 @@ def test_vectors() -> None:
 
 
 def test_log_is_that_of_the_complex_number() -> None:
-    x, y = (torch.remainder(7 * Draws(0).at(name).normal((500, 3), torch.float64), 2 * math.pi) for name in "xy")
+    x, y = (torch.remainder(7 * Rng(0).stream(name).normal((500, 3), torch.float64), 2 * math.pi) for name in "xy")
     way = Torus((3,)).log(x, y)
     torch.testing.assert_close(way, torch.atan2(torch.sin(y - x), torch.cos(y - x)), rtol=0, atol=1e-12)
 
@@ -47,11 +47,11 @@ def test_small_ways_keep_their_digits() -> None:
 
 def test_reference_is_uniform() -> None:
     """100,000 angles: the first four circular moments are zero, 5 deviations, false alarm 5e-6."""
-    x = Torus((10,)).reference(10_000, Draws(0).at("source")).double()
+    x = Torus((10,)).sample_base(10_000, Rng(0).stream("source")).double()
     assert ((x >= 0) & (x < 2 * math.pi)).all()
     for k in range(1, 5):
         assert max(abs((k * x).cos().mean().item()), abs((k * x).sin().mean().item())) < 5 * math.sqrt(0.5 / 1e5)
-    assert Torus((2, 3)).log_reference(torch.zeros(4, 2, 3)).tolist() == pytest.approx([-6 * math.log(2 * math.pi)] * 4)
+    assert Torus((2, 3)).base_log_prob(torch.zeros(4, 2, 3)).tolist() == pytest.approx([-6 * math.log(2 * math.pi)] * 4)
 
 
 def test_distance_is_the_norm_over_all_angles() -> None:

@@ -13,18 +13,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from feller.core.rng import Draw, Draws
+from feller.core.rng import RandomStream, Rng
 from feller.evaluation.conformance import check_path
 from feller.models.model import Model
 from feller.models.recipes.recipe import Recipe
 from feller.networks.blocks.ema import EMA
 from feller.networks.mlp import MLP
-from feller.paths import Affine, Data, Geodesic, Mixture, Product
-from feller.paths.affine import Vanishing
+from feller.paths import Affine, DataPrediction, Geodesic, Mixture, ProductPath
+from feller.paths.affine import SigmaProportional
 from feller.paths.processes import Characteristics, superpose
 from feller.paths.schedules import Linear
-from feller.paths.time_distributions import TimeLaw
-from feller.sampling import Euler, Midpoint, endpoint
+from feller.paths.time_distributions import TimeDistribution
+from feller.sampling import Euler, Midpoint, simulate
 from feller.sampling.guidance import cfg
 from feller.spaces import SO3, Euclidean, MaskSource, Sphere, Tokens, UniformSource
 from feller.spaces import Product as ProductSpace
@@ -42,7 +42,7 @@ TEXTS = FlowMatching(Mixture(source=MaskSource()), Tokens(K, (L,), MaskSource())
 ROUND = FlowMatching(Geodesic(Sphere()), Sphere(), cond_dropout=0.0)
 TURNED = FlowMatching(Geodesic(SO3()), SO3(), cond_dropout=0.0)
 X = torch.zeros(16, 2)
-RNG = Draws(0)
+RNG = Rng(0)
 
 
 class Net(nn.Module):
@@ -62,7 +62,7 @@ class Short(Net):
 
 
 @dataclass(frozen=True)
-class Form(TimeLaw):
+class Form(TimeDistribution):
     """Times of another form."""
 
     form: Callable[[Tensor], Any]
@@ -70,8 +70,8 @@ class Form(TimeLaw):
     def quantile(self, u: Tensor) -> Tensor:
         return u
 
-    def __call__(self, n: int, draw: Draw, device: object = "cpu") -> Any:
-        return self.form(draw.uniform((n,)))
+    def __call__(self, n: int, rng: RandomStream, device: object = "cpu") -> Any:
+        return self.form(rng.uniform((n,)))
 
 
 def draw(objective: FlowMatching, x_1: Any, **more: Any) -> Any:
@@ -91,7 +91,7 @@ def times(form: Callable[[Tensor], Any]) -> Any:
 
 
 def followed(process: Any, x: Tensor, solver: Any, grid: Any = (0.0, 0.5, 1.0)) -> Tensor:
-    return endpoint(process, x, grid, solver, RNG)
+    return simulate(process, x, grid, solver, RNG)
 
 
 def nan(x: Tensor, value: float) -> Tensor:
@@ -108,7 +108,7 @@ def still(x: Tensor, t: Tensor) -> Characteristics:
     return Characteristics(torch.zeros_like(x))
 
 
-SPHERE = Sphere().reference(8, RNG.at("x"))
+SPHERE = Sphere().sample_base(8, RNG.stream("x"))
 WHOLE = torch.zeros(4, L, dtype=torch.long)
 LABELLED = {"label": torch.zeros(16, dtype=torch.long)}
 
@@ -199,7 +199,7 @@ MISTAKES: dict[str, tuple[Callable[[], Any], str]] = {
     "a class for a loss": (lambda: FlowMatching(Affine(), Euclidean((2,)), Squared), "criterion"),  # type: ignore[arg-type]
     "a probability above 1": (lambda: replace(FLOW, cond_dropout=10), "cond_dropout"),
     "noise with transport": (
-        lambda: FlowMatching(Affine(noise=Vanishing()), Euclidean((2,)), coupling=MinibatchOT()),
+        lambda: FlowMatching(Affine(noise=SigmaProportional()), Euclidean((2,)), coupling=MinibatchOT()),
         "coupling",
     ),
     "two sources": (lambda: FlowMatching(Mixture(source=MaskSource()), Tokens(K, (L,), UniformSource())), "space"),
@@ -220,7 +220,7 @@ MISTAKES: dict[str, tuple[Callable[[], Any], str]] = {
     "a schedule's class": (lambda: Affine(Linear), "schedule"),  # type: ignore[arg-type]
     "a schedule's name": (lambda: Affine("cosine"), "schedule"),  # type: ignore[arg-type]
     "a prediction's name": (lambda: Affine(prediction="epsilon"), "prediction"),  # type: ignore[arg-type]
-    "a prediction's class": (lambda: Affine(prediction=Data), "prediction"),  # type: ignore[arg-type]
+    "a prediction's class": (lambda: Affine(prediction=DataPrediction), "prediction"),  # type: ignore[arg-type]
     "a path's name": (lambda: FlowMatching("affine", Euclidean((2,))), "path"),  # type: ignore[arg-type]
     "a shape for a space": (lambda: FlowMatching(Affine(), (3, 8, 8)), "space"),  # type: ignore[arg-type]
     "space and path": (lambda: FlowMatching(Euclidean((2,)), Affine()), "path"),  # type: ignore[arg-type]
@@ -230,7 +230,7 @@ MISTAKES: dict[str, tuple[Callable[[], Any], str]] = {
     "symbols in the plane": (lambda: FlowMatching(Mixture(), Euclidean((2,))), "path"),
     "symbols' loss of real numbers": (lambda: FlowMatching(Affine(), Euclidean((2,)), CrossEntropy()), "criterion"),
     "leaves of others": (
-        lambda: FlowMatching(Product({"a": Affine()}), ProductSpace({"b": Euclidean((2,))})),
+        lambda: FlowMatching(ProductPath({"a": Affine()}), ProductSpace({"b": Euclidean((2,))})),
         "path",
     ),
     "a null value without a name": (lambda: replace(FLOW, null=3), "null"),
@@ -242,7 +242,7 @@ MISTAKES: dict[str, tuple[Callable[[], Any], str]] = {
     "labels that are no dict": (lambda: Affine().process(Net(), LABELLED["label"]), "given"),  # type: ignore[arg-type]
     "a network's class in a recipe": (lambda: Recipe(architecture=MLP, objective=FLOW), "architecture"),  # type: ignore[arg-type]
     "a shape for a space of a check": (lambda: check_path(Affine(), (2,)), "space"),  # type: ignore[arg-type]
-    "a seed for a simulation": (lambda: endpoint(still, X, [0.0, 1.0], Euler(), 0), "rng"),  # type: ignore[arg-type]
+    "a seed for a simulation": (lambda: simulate(still, X, [0.0, 1.0], Euler(), 0), "rng"),  # type: ignore[arg-type]
     "an average of parameters": (lambda: EMA(Net().parameters()), "network"),  # type: ignore[arg-type]
     # the network
     "logits of the mask": (lambda: texts(lambda x: torch.zeros(4, L, K + 1)), "network"),

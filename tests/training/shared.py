@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from feller.core.errors import InputError
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.core.run_folder import Run
 from feller.core.safetensors_io import load_tensors
 from feller.networks.blocks.lora import LowRank
@@ -34,19 +34,19 @@ TRAINING = Training(batch=13, lr=1e-2, steps=STEPS, warmup=2, clip=0.5, average=
 
 
 def point(n: int, shape: tuple[int, ...]) -> Tensor:
-    return Draws(5).at("points").normal((n, *shape), torch.float64)
+    return Rng(5).stream("points").normal((n, *shape), torch.float64)
 
 
 def mlp() -> nn.Module:
-    return MLP(width=16, depth=2).build((2,), {}, Draws(0))
+    return MLP(width=16, depth=2).build((2,), {}, Rng(0))
 
 
 def unet() -> nn.Module:
-    return UNet(channels=4, heads=2).build((1, 8, 8), {}, Draws(0))
+    return UNet(channels=4, heads=2).build((1, 8, 8), {}, Rng(0))
 
 
 def changed() -> nn.Module:
-    return LowRank(mlp(), 2, Draws(1))
+    return LowRank(mlp(), 2, Rng(1))
 
 
 NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
@@ -80,11 +80,11 @@ def learned(
     else:
 
         def feed(step: int, rows: slice) -> dict:
-            which = Draws(7, rows.start, training.batch).at("rows", step).integers(64, (rows.stop - rows.start,))
+            which = Rng(7, rows.start, training.batch).stream("rows", step).randint(64, (rows.stop - rows.start,))
             return {"x_1": data["x_1"][which], "given": {}}
 
     objective = FlowMatching(Affine(), Euclidean(shape))
-    for report in train(learner, objective, feed, training, draws=Draws(3), engine=here, gradient=gradient):
+    for report in train(learner, objective, feed, training, draws=Rng(3), engine=here, gradient=gradient):
         if report.step == until:
             break
     return learner

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from feller.core.errors import InputError, UsageError
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.core.run_folder import Run
 from feller.data.batches import batches
 from feller.data.loading.read import read
@@ -24,13 +24,13 @@ TRAINING = Training(batch=96, lr=1e-2, steps=24, warmup=5)
 
 
 def fresh(training: Training = TRAINING):
-    return make_train_state(MLP(width=16, depth=1).build((2,), {}, Draws(0)), training)
+    return make_train_state(MLP(width=16, depth=1).build((2,), {}, Rng(0)), training)
 
 
 def follow(learner, training: Training = TRAINING, seed: int = 0):
     objective = FlowMatching(Affine(), Euclidean((2,)))
-    feed = batches(DATA, training.batch, Draws(seed))
-    return train(learner, objective, feed, training, draws=Draws(seed), engine=engine())
+    feed = batches(DATA, training.batch, Rng(seed))
+    return train(learner, objective, feed, training, draws=Rng(seed), engine=engine())
 
 
 def tensors(learner):
@@ -117,7 +117,7 @@ def test_loss_that_is_not_finite_is_said():
 
 def test_checkpoint_of_another_network_is_refused(tmp_path):
     save_checkpoint(Run(tmp_path), fresh())
-    other = make_train_state(MLP(width=17, depth=1).build((2,), {}, Draws(0)), TRAINING)
+    other = make_train_state(MLP(width=17, depth=1).build((2,), {}, Rng(0)), TRAINING)
     with pytest.raises(InputError, match="does not fit"):
         load_checkpoint(Run(tmp_path), other)
 
@@ -157,14 +157,14 @@ def test_examples_serve_several_steps():
     counted = {}
     for replay in (1, 3):
         training, learner = replace(TRAINING, steps=8, replay=replay, lr=1e-9), fresh()
-        feed, asked = batches(DATA, training.batch, Draws(0)), []
+        feed, asked = batches(DATA, training.batch, Rng(0)), []
 
         def watched(step, rows, feed=feed, asked=asked):
             asked.append(step)
             return feed(step, rows)
 
         objective = FlowMatching(Affine(), Euclidean((2,)))
-        reports = list(train(learner, objective, watched, training, draws=Draws(0), engine=engine()))
+        reports = list(train(learner, objective, watched, training, draws=Rng(0), engine=engine()))
         counted[replay] = asked, [report.loss.item() for report in reports]
     assert [asked for asked, _ in counted.values()] == [list(range(8)), [0, 3, 6]]
     once, thrice = (losses for _, losses in counted.values())

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from feller.core.errors import InputError, UsageError
-from feller.core.rng import Draw, Draws
+from feller.core.rng import RandomStream, Rng
 from feller.networks.condition_dropout import drop_conditions
-from feller.paths import Affine, Geodesic, Mixture, Product, Velocity
-from feller.paths.affine import Vanishing
-from feller.paths.time_distributions import LeafTimes, TimeLaw, Until
+from feller.paths import Affine, Geodesic, Mixture, ProductPath, VelocityPrediction
+from feller.paths.affine import SigmaProportional
+from feller.paths.time_distributions import LeafTimes, Rescaled, TimeDistribution
 from feller.spaces import Euclidean, MaskSource, Sphere, Tokens, UniformSource
 from feller.spaces import Product as ProductSpace
 from feller.training.couplings import MinibatchOT
@@ -25,13 +25,13 @@ FLOW = FlowMatching(Affine(), Euclidean((1,)), cond_dropout=0.0)
 
 def data(n: int) -> Tensor:
     """Draw from N(1, 0.25)."""
-    return 1 + 0.5 * Draws(9).at("data").normal((n, 1), F64)
+    return 1 + 0.5 * Rng(9).stream("data").normal((n, 1), F64)
 
 
 def test_examples_lie_on_the_path() -> None:
     x_1 = data(300)
-    drawn = FLOW.draw({"x_1": x_1}, Draws(0))
-    x_0 = Draws(0).at("source").normal((300, 1)).double()
+    drawn = FLOW.draw({"x_1": x_1}, Rng(0))
+    x_0 = Rng(0).stream("source").normal((300, 1)).double()
     t = drawn["t"][:, None].double()
     close(drawn["x_t"], t * x_1 + (1 - t) * x_0, 1e-6)
     close(drawn["target"], x_1 - x_0, 1e-14)
@@ -39,14 +39,14 @@ def test_examples_lie_on_the_path() -> None:
 
 def test_a_source_in_the_batch_is_used() -> None:
     x_1, x_0 = data(5), torch.zeros(5, 1, dtype=F64)
-    assert torch.equal(FLOW.draw({"x_1": x_1, "x_0": x_0}, Draws(0))["target"], x_1)
+    assert torch.equal(FLOW.draw({"x_1": x_1, "x_0": x_0}, Rng(0))["target"], x_1)
 
 
 def test_a_coupling_rearranges_the_source() -> None:
     """In one dimension transport is monotone, so targets x_1 - x_0 rise or fall less."""
     x_1 = data(256)
     coupled = FlowMatching(Affine(), Euclidean((1,)), coupling=MinibatchOT())
-    cost = [o.draw({"x_1": x_1}, Draws(0))["target"].square().mean() for o in (coupled, FLOW)]
+    cost = [o.draw({"x_1": x_1}, Rng(0))["target"].square().mean() for o in (coupled, FLOW)]
     assert cost[0] < 0.7 * cost[1]
 
 
@@ -56,23 +56,23 @@ def test_minimum_is_the_conditional_variance() -> None:
     At each t it is s^2 + 1 - (t s^2 - (1 - t))^2 / V_t; the mean over t by a sum; 5 standard errors, false alarm 6e-7.
     """
     n = 40_000
-    drawn = FLOW.draw({"x_1": data(n)}, Draws(0))
-    exact = FLOW.loss(lambda x, t, given: Normal().predict(Velocity(), x, t.double()), drawn)
+    drawn = FLOW.draw({"x_1": data(n)}, Rng(0))
+    exact = FLOW.loss(lambda x, t, given: Normal().predict(VelocityPrediction(), x, t.double()), drawn)
     t = (torch.arange(1000, dtype=F64) + 0.5) / 1000
     floor = (1.25 - (0.25 * t - (1 - t)) ** 2 / (0.25 * t**2 + (1 - t) ** 2)).mean()
     assert abs(exact.mean() - floor) < 5 * exact.std() / n**0.5
-    other = FLOW.loss(lambda x, t, given: Normal().predict(Velocity(), x, t.double()) + 0.3, drawn)
+    other = FLOW.loss(lambda x, t, given: Normal().predict(VelocityPrediction(), x, t.double()) + 0.3, drawn)
     assert abs(other.mean() - exact.mean() - 0.09) < 5 * (other - exact).std() / n**0.5
 
 
 def test_conditional_and_marginal_losses_have_one_gradient() -> None:
     """Of a linear model, over 40,000 examples; the difference of the two within 5 standard errors, false alarm 2e-6."""
     n = 40_000
-    drawn = FLOW.draw({"x_1": data(n)}, Draws(0))
+    drawn = FLOW.draw({"x_1": data(n)}, Rng(0))
     x_t, t = drawn["x_t"][:, 0], drawn["t"].double()
     features = torch.stack([x_t, t, torch.ones_like(t)], 1)
     residual = features @ f64(0.4, -0.2, 0.7)
-    marginal = Normal().predict(Velocity(), drawn["x_t"], t)[:, 0]
+    marginal = Normal().predict(VelocityPrediction(), drawn["x_t"], t)[:, 0]
     conditional = 2 * (residual - drawn["target"][:, 0])[:, None] * features
     difference = conditional - 2 * (residual - marginal)[:, None] * features
     assert (difference.mean(0).abs() < 5 * difference.std(0) / n**0.5).all()
@@ -86,7 +86,7 @@ def test_conditions_are_dropped_with_their_chance_and_together() -> None:
         "pair": torch.zeros(10_000, 2),
         "valid": torch.ones(10_000, 2, dtype=torch.bool),
     }
-    dropped = drop_conditions(given, {"label": 7, "pair": -1.0}, 0.3, Draws(0))
+    dropped = drop_conditions(given, {"label": 7, "pair": -1.0}, 0.3, Rng(0))
     gone = dropped["label"] == 7
     assert abs(gone.double().mean().item() - 0.3) < 5 * math.sqrt(0.21 / 10_000)
     assert torch.equal(gone, (dropped["pair"] == -1).all(1))
@@ -97,25 +97,25 @@ def test_conditions_are_dropped_with_their_chance_and_together() -> None:
 
 def test_nothing_is_dropped_without_chance_or_conditions() -> None:
     given = {"label": torch.zeros(4, dtype=torch.long)}
-    assert drop_conditions(given, {"label": 7}, 0.0, Draws(0)) is given
+    assert drop_conditions(given, {"label": 7}, 0.0, Rng(0)) is given
     marks = {"valid": torch.ones(4, 2, dtype=torch.bool)}
-    assert drop_conditions(marks, None, 0.5, Draws(0)) is marks
+    assert drop_conditions(marks, None, 0.5, Rng(0)) is marks
 
 
 @pytest.mark.parametrize("null", [None, {}, {"other": 1}])
 def test_conditions_without_a_null_value_cannot_be_dropped(null: dict[str, int] | None) -> None:
     with pytest.raises(UsageError) as error:
-        drop_conditions({"label": torch.zeros(4, dtype=torch.long)}, null, 0.5, Draws(0))
+        drop_conditions({"label": torch.zeros(4, dtype=torch.long)}, null, 0.5, Rng(0))
     assert error.value.argument == "null"
 
 
 def test_padding_reaches_neither_loss_nor_gradient() -> None:
     """Sentences of 3 and 5 tokens padded to 6, against the same without padding."""
-    objective = FlowMatching(Mixture(), Tokens(4, (6,), MaskSource()), GeneralisedKL(), Until(0.99))
+    objective = FlowMatching(Mixture(), Tokens(4, (6,), MaskSource()), GeneralisedKL(), Rescaled(0.99))
     valid = torch.arange(6) < torch.tensor([[3], [5]])
     x_1 = torch.tensor([[1, 2, 3, 0, 0, 0], [3, 3, 0, 1, 2, 0]])
-    drawn = objective.draw({"x_1": x_1, "given": {"valid": valid}}, Draws(0))
-    logits = Draws(5).at("logits").normal((2, 6, 4), F64).requires_grad_()
+    drawn = objective.draw({"x_1": x_1, "given": {"valid": valid}}, Rng(0))
+    logits = Rng(5).stream("logits").normal((2, 6, 4), F64).requires_grad_()
     loss = objective.loss(lambda x, t, given: logits, drawn)
     for row, length in enumerate((3, 5)):
         one = {name: drawn[name][row : row + 1, :length] for name in ("x_t", "target")}
@@ -130,7 +130,7 @@ def test_padding_reaches_neither_loss_nor_gradient() -> None:
 
 def test_a_network_sees_a_product_as_in_sampling() -> None:
     """A tree of times beside a tree of states, in training as in the process."""
-    path = Product({"a": Affine(), "b": Mixture()})
+    path = ProductPath({"a": Affine(), "b": Mixture()})
     space = ProductSpace({"a": Euclidean((2,)), "b": Tokens(3, (2,), MaskSource())})
     objective = FlowMatching(path, space, PerLeaf({"a": Squared(), "b": CrossEntropy()}))
     seen = []
@@ -140,7 +140,7 @@ def test_a_network_sees_a_product_as_in_sampling() -> None:
         return {"a": x["a"], "b": torch.zeros(4, 2, 3)}
 
     x_1 = {"a": torch.ones(4, 2), "b": torch.ones(4, 2, dtype=torch.long)}
-    drawn = objective.draw({"x_1": x_1}, Draws(0), network)
+    drawn = objective.draw({"x_1": x_1}, Rng(0), network)
     assert objective.loss(network, drawn).shape == (4,)
     path.process(network, {})(drawn["x_t"], drawn["t"]["a"])
     assert [t.keys() for t in seen] == [{"a", "b"}] * 2
@@ -150,9 +150,9 @@ def test_a_network_sees_a_product_as_in_sampling() -> None:
 def test_known_parts_are_the_data_and_do_not_count() -> None:
     """A share of the tokens of some examples is the data at any time, and the network is told; the loss leaves them."""
     space = Tokens(4, (50,), UniformSource())
-    objective = FlowMatching(Mixture(source=UniformSource()), space, CrossEntropy(), law=Until(0.01), fill=0.5)
+    objective = FlowMatching(Mixture(source=UniformSource()), space, CrossEntropy(), law=Rescaled(0.01), fill=0.5)
     x_1 = torch.zeros(200, 50, dtype=torch.long)
-    example = objective.draw({"x_1": x_1}, Draws(0))
+    example = objective.draw({"x_1": x_1}, Rng(0))
     known = example["given"]["known"]
     assert (example["x_t"][known] == 0).all()
     assert 0.35 < known.any(1).double().mean() < 0.65  # 4 standard deviations
@@ -173,10 +173,10 @@ def test_path_and_space_start_from_one_source() -> None:
 
 
 BOTH = FlowMatching(
-    Product({"number": Affine(), "token": Mixture()}),
+    ProductPath({"number": Affine(), "token": Mixture()}),
     ProductSpace({"number": Euclidean((3, 2)), "token": Tokens(4, (3,), UniformSource())}),
     PerLeaf({"number": Squared(), "token": CrossEntropy()}),
-    leaf_times=LeafTimes(given=1.0),
+    leaf_times=LeafTimes(observed_prob=1.0),
 )
 
 
@@ -187,7 +187,7 @@ def _answer(x: dict[str, Tensor], t: Tensor, given: dict[str, Tensor]) -> dict[s
 def test_a_given_leaf_is_the_data_and_is_not_asked_about() -> None:
     """Where the token is given the loss is that of the number alone, and the other way round: log 4."""
     x_1 = {"number": torch.randn(64, 3, 2), "token": torch.randint(4, (64, 3))}
-    drawn = BOTH.draw({"x_1": x_1}, Draws(0))
+    drawn = BOTH.draw({"x_1": x_1}, Rng(0))
     token, number = drawn["t"]["token"] == 1, drawn["t"]["number"] == 1
     assert (token ^ number).all()
     assert 10 < token.sum() < 54
@@ -206,14 +206,14 @@ def test_marks_of_one_leaf_leave_the_others_whole() -> None:
     x_1 = {"number": torch.randn(5, 3, 2), "token": torch.randint(4, (5, 3))}
     valid = torch.arange(3) < torch.tensor([[1], [2], [3], [1], [0]])
     dirty = {**x_1, "number": torch.where(valid[:, :, None], x_1["number"], torch.nan)}
-    drawn = plain.draw({"x_1": dirty, "given": {"valid": {"number": valid}}}, Draws(0))
+    drawn = plain.draw({"x_1": dirty, "given": {"valid": {"number": valid}}}, Rng(0))
     loss = plain.loss(_answer, drawn)
     squares = torch.where(valid[:, :, None], drawn["target"]["number"].square(), 0).sum((1, 2))
     close(loss, math.log(4) + squares / (2 * valid.sum(1)).clamp(min=1), 1e-5)
 
 
 def moons(x_1: Tensor, **changes: object) -> None:
-    replace(FlowMatching(Affine(), Euclidean((2,))), **changes).draw({"x_1": x_1}, Draws(0))
+    replace(FlowMatching(Affine(), Euclidean((2,))), **changes).draw({"x_1": x_1}, Rng(0))
 
 
 @pytest.mark.parametrize(
@@ -250,32 +250,32 @@ def test_data_that_would_be_broadcast_or_are_none_are_refused(x_1: object) -> No
 def test_symbols_out_of_range_or_of_other_types_are_refused(x_1: Tensor) -> None:
     space = Tokens(5, (3,), MaskSource())
     with pytest.raises((UsageError, InputError)):
-        FlowMatching(Mixture(), space, CrossEntropy()).draw({"x_1": x_1}, Draws(0))
+        FlowMatching(Mixture(), space, CrossEntropy()).draw({"x_1": x_1}, Rng(0))
 
 
 def test_padding_may_hold_anything() -> None:
     """Numbers that are none, and symbols out of range, behind the end."""
     valid = torch.tensor([[True, True, False], [True, False, False]])
     x_1 = torch.where(valid, 0.0, math.nan)
-    FlowMatching(Affine(), Euclidean((3,))).draw({"x_1": x_1, "given": {"valid": valid}}, Draws(0))
+    FlowMatching(Affine(), Euclidean((3,))).draw({"x_1": x_1, "given": {"valid": valid}}, Rng(0))
     with pytest.raises(InputError):
-        FlowMatching(Affine(), Euclidean((3,))).draw({"x_1": x_1, "given": {"valid": ~valid}}, Draws(0))
+        FlowMatching(Affine(), Euclidean((3,))).draw({"x_1": x_1, "given": {"valid": ~valid}}, Rng(0))
     tokens = torch.where(valid, 1, -100)
     draws = FlowMatching(Mixture(), Tokens(5, (3,), MaskSource()), CrossEntropy())
-    draws.draw({"x_1": tokens, "given": {"valid": valid}}, Draws(0))
+    draws.draw({"x_1": tokens, "given": {"valid": valid}}, Rng(0))
 
 
 def test_points_off_their_manifold_are_refused() -> None:
     space = Sphere()
-    on = space.reference(16, Draws(1).at("x"))
+    on = space.sample_base(16, Rng(1).stream("x"))
     rule = FlowMatching(Geodesic(space), space)
-    rule.draw({"x_1": on}, Draws(0))
+    rule.draw({"x_1": on}, Rng(0))
     with pytest.raises(InputError):
-        rule.draw({"x_1": 1.5 * on}, Draws(0))
+        rule.draw({"x_1": 1.5 * on}, Rng(0))
 
 
 @dataclass(frozen=True)
-class Steps(TimeLaw):
+class Steps(TimeDistribution):
     """Times of another form."""
 
     form: str
@@ -283,8 +283,8 @@ class Steps(TimeLaw):
     def quantile(self, u: Tensor) -> Tensor:
         return u
 
-    def __call__(self, n: int, draw: Draw, device: object = "cpu") -> Tensor:
-        t = draw.uniform((n,))
+    def __call__(self, n: int, rng: RandomStream, device: object = "cpu") -> Tensor:
+        t = rng.uniform((n,))
         return {"thousand": 1000 * t, "column": t[:, None], "one": t[0]}[self.form]
 
 
@@ -296,14 +296,14 @@ def test_times_are_one_for_each_example(form: str) -> None:
 
 def test_logits_of_the_mask_are_refused() -> None:
     rule = FlowMatching(Mixture(), Tokens(5, (3,), MaskSource()), CrossEntropy())
-    example = rule.draw({"x_1": torch.zeros(4, 3, dtype=torch.long)}, Draws(0))
+    example = rule.draw({"x_1": torch.zeros(4, 3, dtype=torch.long)}, Rng(0))
     rule.loss(lambda x, t, given: torch.zeros(4, 3, 5), example)
     with pytest.raises(UsageError):
         rule.loss(lambda x, t, given: torch.zeros(4, 3, 6), example)
 
 
 def test_noise_needs_independent_sources() -> None:
-    noisy = Affine(noise=Vanishing())
+    noisy = Affine(noise=SigmaProportional())
     FlowMatching(noisy, Euclidean((2,)))
     with pytest.raises(UsageError, match="MinibatchOT"):
         FlowMatching(noisy, Euclidean((2,)), coupling=MinibatchOT())
@@ -312,7 +312,7 @@ def test_noise_needs_independent_sources() -> None:
 def test_each_step_has_its_own_draws() -> None:
     """The same draws repeat times and noise, those of another step do not."""
     x_1 = data(64)
-    first, again, second = (FLOW.draw({"x_1": x_1}, Draws(0).step(i)) for i in (0, 0, 1))
+    first, again, second = (FLOW.draw({"x_1": x_1}, Rng(0).at_step(i)) for i in (0, 0, 1))
     assert torch.equal(first["t"], again["t"])
     assert torch.equal(first["x_t"], again["x_t"])
     assert (first["target"] != second["target"]).all()
@@ -323,7 +323,7 @@ def test_data_are_drawn_under_vmap() -> None:
     """There values cannot be looked at, so the checks look at shapes alone."""
 
     def one(x: Tensor) -> Tensor:
-        return FLOW.draw({"x_1": x[None], "given": {}}, Draws(0), lambda x, t, given: x)["target"]
+        return FLOW.draw({"x_1": x[None], "given": {}}, Rng(0), lambda x, t, given: x)["target"]
 
     found = torch.vmap(one, randomness="same")(torch.arange(3.0)[:, None])
     assert found.shape == (3, 1, 1)

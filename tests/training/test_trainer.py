@@ -16,10 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from feller.core.errors import InputError, UsageError
-from feller.core.gradient import Mean
-from feller.core.rng import Draws
+from feller.core.gradient import MeanGradient
+from feller.core.rng import Rng
 from feller.core.run_folder import Run
-from feller.core.serialization import from_data
+from feller.core.serialization import from_dict
 from feller.networks.image.dit import Transformer
 from feller.networks.image.unet import UNet
 from feller.networks.mlp import MLP
@@ -44,12 +44,12 @@ OPTIMIZERS = ("adamw", "adam", "sgd", "adafactor")
 
 
 def batches(step: int, rows: slice) -> dict[str, Any]:
-    x_1 = Draws(5).at("points", step).normal((rows.stop - rows.start, 2))
+    x_1 = Rng(5).stream("points", step).normal((rows.stop - rows.start, 2))
     return {"x_1": x_1, "given": {}}
 
 
 def fresh(config: Training = CONFIG) -> TrainState:
-    return make_train_state(MLP(width=16, depth=2).build((2,), {}, Draws(0)), config)
+    return make_train_state(MLP(width=16, depth=2).build((2,), {}, Rng(0)), config)
 
 
 def tensors(state: TrainState) -> list[Tensor]:
@@ -91,7 +91,7 @@ class Recorder(Callback):
 
 def fit(config: Training, state: TrainState, *callbacks: Callback, **more: Any) -> Trainer:
     trainer = Trainer(config, callbacks, monitor=more.pop("monitor", None))
-    trainer.fit(state, OBJECTIVE, batches, Draws(3), **more)
+    trainer.fit(state, OBJECTIVE, batches, Rng(3), **more)
     return trainer
 
 
@@ -124,7 +124,7 @@ def test_ctrl_c_ends_after_the_step_with_all_saved(tmp_path: pathlib.Path) -> No
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         trainer = Trainer(CONFIG, [recorder, CheckpointSaver(run)])
-        trainer.fit(state, OBJECTIVE, stopping, Draws(3))
+        trainer.fit(state, OBJECTIVE, stopping, Rng(3))
     finally:
         signal.signal(signal.SIGINT, before)
     assert (trainer.interrupted, state.step) == (True, 7)
@@ -188,7 +188,7 @@ def test_float16_leaves_out_steps_that_overflow_and_halves_its_scale() -> None:
     assert state.scaler is not None
     state.scaler.load_state_dict({**state.scaler.state_dict(), "scale": 2.0**127})
     before = [value.clone() for value in state.network.state_dict().values()]
-    reports = list(train(state, OBJECTIVE, batches, config, draws=Draws(3), engine=engine()))
+    reports = list(train(state, OBJECTIVE, batches, config, draws=Rng(3), engine=engine()))
     assert state.scaler.get_scale() == 2.0**124
     assert all(torch.equal(a, b) for a, b in zip(before, state.network.state_dict().values(), strict=True))
     assert not math.isfinite(reports[0].gradient.item())
@@ -228,7 +228,7 @@ def test_clipped_gradients_are_exact_or_refused(precision: Any) -> None:
     """In bfloat16 norms are off by some thousandths, by which the clip norm would be exceeded."""
     config = replace(CONFIG, precision=precision)
     gradient = Private(sigma=2.0, clip=Fixed(0.1), noise=Repeatable(2, "noise"))
-    assert not Mean.needs_float32
+    assert not MeanGradient.needs_float32
     with pytest.raises(UsageError, match="float32"):
         fit(config, fresh(config), gradient=gradient)
 
@@ -244,7 +244,7 @@ def test_a_precision_that_the_device_lacks_is_refused() -> None:
 )
 def test_choices_are_checked(wrong: dict[str, Any]) -> None:
     with pytest.raises(InputError, match=next(iter(wrong))):
-        from_data(Training, wrong)
+        from_dict(Training, wrong)
 
 
 def test_schedules_at_their_ends() -> None:
@@ -255,22 +255,22 @@ def test_schedules_at_their_ends() -> None:
 
 
 NETWORKS = {
-    "mlp": (lambda: MLP(width=16, depth=2).build((2,), {}, Draws(0)), (2,)),
-    "unet": (lambda: UNet(channels=4, heads=2).build((1, 8, 8), {}, Draws(0)), (1, 8, 8)),
-    "dit": (lambda: Transformer(width=16, depth=2, heads=2).build((1, 8, 8), {}, Draws(0)), (1, 8, 8)),
+    "mlp": (lambda: MLP(width=16, depth=2).build((2,), {}, Rng(0)), (2,)),
+    "unet": (lambda: UNet(channels=4, heads=2).build((1, 8, 8), {}, Rng(0)), (1, 8, 8)),
+    "dit": (lambda: Transformer(width=16, depth=2, heads=2).build((1, 8, 8), {}, Rng(0)), (1, 8, 8)),
 }
 
 
 @pytest.mark.parametrize("kind", NETWORKS)
 def test_checkpointed_activations_give_the_same_gradients(kind: str) -> None:
     build, shape = NETWORKS[kind]
-    x, t = Draws(1).at("x").normal((3, *shape)), torch.full((3,), 0.3)
+    x, t = Rng(1).stream("x").normal((3, *shape)), torch.full((3,), 0.3)
     gradients, saved = [], []
     for checkpointed in (False, True):
         network, held = build(), set[int]()
         with torch.no_grad():  # last layers may begin at zero
             for k, weight in enumerate(network.parameters()):
-                weight += 0.1 * Draws(2).at("weights", k).normal(tuple(weight.shape))
+                weight += 0.1 * Rng(2).stream("weights", k).normal(tuple(weight.shape))
         names = [*network.state_dict()]
         if checkpointed:
             checkpoint_blocks(network)

@@ -16,7 +16,7 @@ def net(x: Tensor, t: Tensor, given: dict[str, Tensor]) -> Tensor:
     return -x
 
 
-path = feller.Affine(feller.Cosine(), prediction=feller.Data())
+path = feller.Affine(feller.Cosine(), prediction=feller.DataPrediction())
 space = feller.Euclidean((2,))
 objective = feller.FlowMatching(path, space, coupling=feller.MinibatchOT())
 network = feller.MLP(width=8, depth=1).build((2,), {}, feller.Rng(0))
@@ -24,7 +24,7 @@ optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3)
 draws = feller.Rng(0)
 example = objective.draw({"x_1": torch.zeros(4, 2)}, draws.step(0))
 objective.loss(network, example).mean().backward()
-x_0 = space.reference(8, draws.at("source"))
+x_0 = space.sample_base(8, draws.at("source"))
 x_1 = feller.simulate(flow, x_0, feller.linear_grid(4), feller.Midpoint(), draws)
 mean: float = x_1.mean().item()
 guided = feller.cfg(net, 2.0)

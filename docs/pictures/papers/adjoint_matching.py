@@ -8,7 +8,7 @@ import torch
 from matplotlib.figure import Figure
 from style import BLUE, INK, ORANGE, SOFT, bare
 
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller_papers.adjoint_matching import mixture
 from feller_papers.adjoint_matching.setting import Setting
 from feller_papers.claims import Claim
@@ -20,7 +20,7 @@ SHOWN = 2500
 
 def draw(data: pathlib.Path | None) -> tuple[Figure, Claim]:
     """Test the claim, and draw what its networks sample."""
-    networks, tuned = [mixture.Modes(Draws(0))], mixture.tuned
+    networks, tuned = [mixture.Modes(Rng(0))], mixture.tuned
 
     def keeping(*how: object) -> mixture.Modes:
         networks.append(tuned(*how))

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from feller.control.inverse.inverse_problem import Restoration, wiener
 from feller.control.inverse.pigdm import Guided, PiGDM
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller_papers.claims import Claim
 from feller_papers.d_flow import restoring
 from feller_papers.d_flow.methods import MANY, Bench, search
@@ -31,8 +31,8 @@ def draw(data: pathlib.Path | None) -> tuple[Figure, Claim]:
     model = learned(SETTING.base, 0)
 
     def restored(way: Restoration, start: int) -> Tensor:
-        draws = Draws(0).named("start", start)
-        return way.restore(model, observation, draws.at("source").normal(pictures.x.shape), draws).state
+        draws = Rng(0).fold_in("start", start)
+        return way.restore(model, observation, draws.stream("source").normal(pictures.x.shape), draws).state
 
     found = [restored(search(SETTING), start) for start in range(MANY)]
     rows = {

@@ -11,7 +11,7 @@ from torch import nn
 
 from feller import Affine, Euler, Independent, MinibatchOT, Rng, linear_grid
 from feller.data.loading.read import read
-from feller.sampling import simulate
+from feller.sampling import trajectory
 from feller_papers.claims import Claim
 from feller_papers.flow_matching_guide import transport
 from feller_papers.flow_matching_guide.setting import Setting, fit_points
@@ -39,7 +39,7 @@ def draw(data: pathlib.Path | None) -> tuple[Figure, Claim]:
     for axes, (_, colour, name), network in zip(panels, ways, networks, strict=True):
         with torch.no_grad():
             process = Affine().process(network, {})
-            way = [x_0, *simulate(process, x_0, linear_grid(STEPS), Euler(), Rng(0))]
+            way = [x_0, *trajectory(process, x_0, linear_grid(STEPS), Euler(), Rng(0))]
         lines = torch.stack(way, 1)[:60]
         axes.scatter(*points.T, s=3, color=SOFT, linewidths=0)
         for line in lines:

@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 from style import BLUE, GREEN, ORANGE, bare
 
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller_papers.claims import Claim
 from feller_papers.generator_matching.checkerboard import FEW, distance, fitted, superposition
 from feller_papers.generator_matching.setting import BOTH, FLOW, MIDPOINT, Setting
@@ -22,7 +22,7 @@ def draw(data: pathlib.Path | None) -> tuple[Figure, Claim]:
     figure, panels = plt.subplots(1, 3, figsize=(6.4, 2.5), layout="constrained", sharex=True, sharey=True)
     ways = ((FLOW, "Euler flow", ORANGE), (BOTH, "half jumps", BLUE), (MIDPOINT, "midpoint flow", GREEN))
     for axes, (way, name, colour) in zip(panels, ways, strict=True):
-        drawn = fitted(SETTING.points, 0).samples(way, FEW, SHOWN, Draws(0).named("samples"))
+        drawn = fitted(SETTING.points, 0).samples(way, FEW, SHOWN, Rng(0).fold_in("samples"))
         axes.scatter(*drawn.T, s=1.5, color=colour, linewidths=0)
         bare(axes).set_title(f"{name}: {distance(SETTING, way, FEW, 0):.3f}")
         axes.set_aspect("equal")

@@ -9,7 +9,7 @@ from matplotlib.patches import Rectangle
 from style import BLUE, ORANGE, SOFT, bare
 
 from feller.control.bridges.gaussian_paths import GaussianPaths
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller_papers.claims import Claim
 from feller_papers.gsbm import problems
 from feller_papers.gsbm.setting import Effort, Setting
@@ -23,10 +23,10 @@ SHOWN = 60
 def draw(data: pathlib.Path | None) -> tuple[Figure, Claim]:
     """Test the claim, and draw the trajectories that it was tested on."""
     (claim,) = corridor(SETTING)
-    posed, draws = problems.spider(), Draws(0).named("judge")
-    begin, end = (crowd(FOLLOWED, draws.named(place)) for place, crowd in enumerate(posed.crowds[0]))
+    posed, draws = problems.spider(), Rng(0).fold_in("judge")
+    begin, end = (crowd(FOLLOWED, draws.fold_in(place)) for place, crowd in enumerate(posed.crowds[0]))
     times = torch.linspace(0, 1, 200)
-    steps = draws.at("way").normal((FOLLOWED, len(times) - 1, 2)) * (times[1] - times[0]).sqrt()
+    steps = draws.stream("way").normal((FOLLOWED, len(times) - 1, 2)) * (times[1] - times[0]).sqrt()
     noise = torch.cat([torch.zeros(FOLLOWED, 1, 2), steps.cumsum(1)], 1)
     plain = GaussianPaths.straight(begin, end, posed.noise, 2, 2).grid(times).mean
     plain = plain + posed.noise * (noise - times[:, None] * noise[:, -1:])

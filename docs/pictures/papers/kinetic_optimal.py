@@ -7,9 +7,9 @@ import torch
 from matplotlib.figure import Figure
 from style import bare
 
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.paths.time_distributions import linear_grid
-from feller.sampling import Euler, endpoint
+from feller.sampling import Euler, simulate
 from feller_papers.claims import Claim
 from feller_papers.kinetic_optimal.digits import rates_at_the_start, step_rule
 from feller_papers.kinetic_optimal.pictures import as_it_is, fitted
@@ -25,16 +25,16 @@ def draw(data: pathlib.Path | None) -> tuple[Figure, Claim]:
     """Test the claim, and draw digits from the same source points in both ways."""
     (claim,) = step_rule(SETTING)
     model, labels = fitted(digits(SETTING.digits), "metric", 0), torch.arange(10).repeat(ROWS)
-    draws = Draws(0).named("gallery")
+    draws = Rng(0).fold_in("gallery")
     figure, every = plt.subplots(2 * ROWS + 1, 10, figsize=(6.4, 3.3), height_ratios=[1, 1, 0.25, 1, 1])
     for axes in every[ROWS]:
         bare(axes)
     panels = every[[0, 1, 3, 4]]
     for half, (change, name) in enumerate(((as_it_is, "increments"), (rates_at_the_start, "rates times the step"))):
         path, network = change(model.description.path, model.network)
-        x_0 = model.description.space.reference(len(labels), draws.at("source"))
+        x_0 = model.description.space.sample_base(len(labels), draws.stream("source"))
         with torch.no_grad():
-            x_1 = endpoint(path.process(network, {"label": labels}), x_0, linear_grid(CALLS), Euler(), draws)
+            x_1 = simulate(path.process(network, {"label": labels}), x_0, linear_grid(CALLS), Euler(), draws)
         found = model.description.modality.decode(x_1)[:, 0]
         for axes, picture in zip(panels[half * ROWS : (half + 1) * ROWS].flat, found, strict=True):
             bare(axes).imshow(picture, cmap="gray_r", vmin=0, vmax=16, interpolation="nearest")

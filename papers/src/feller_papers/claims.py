@@ -78,5 +78,5 @@ def tested(
     chosen = {name: test for name, test in names.items() if only in name}
     last = () if only else beyond
     if not chosen:
-        raise UsageError.unknown("test", only, names)
+        raise UsageError.unknown_name("test", only, names)
     return itertools.chain(itertools.chain.from_iterable(test(setting) for test in chosen.values()), last)

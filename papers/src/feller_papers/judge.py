@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Float64, Int64, UInt8
 from torch import Tensor, nn
 
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.data.batches import shuffled
 from feller.data.modality import Dataset
 from feller.evaluation.images import fd_cnn
@@ -52,10 +52,10 @@ class Jittered(Classify):
 
     smooth = 0.0
 
-    def draw(self, batch: Batch, rng: Draws, network: Any = None) -> Example:
+    def draw(self, batch: Batch, rng: Rng, network: Any = None) -> Example:
         """Draw the noise."""
         x = batch["x_1"]
-        return {"x": (x + rng.at("noise").uniform(x.shape) - 0.5) / LEVELS, "answer": batch["given"]["label"]}
+        return {"x": (x + rng.stream("noise").uniform(x.shape) - 0.5) / LEVELS, "answer": batch["given"]["label"]}
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,11 +83,11 @@ class Judge:
 
 def train_judge(data: Dataset) -> Judge:
     """Train a judge on real pictures."""
-    with weights_from(Draws(SEED)):
+    with weights_from(Rng(SEED)):
         network = Classifier(len(data.modality.conditions["label"]))
     examples = {"x_1": data.values.float(), "given": data.given}
-    learner, feed = make_train_state(network, TRAINING), shuffled(examples, TRAINING.batch, Draws(SEED))
-    for _ in train(learner, Jittered(), feed, TRAINING, draws=Draws(SEED), engine=engine()):
+    learner, feed = make_train_state(network, TRAINING), shuffled(examples, TRAINING.batch, Rng(SEED))
+    for _ in train(learner, Jittered(), feed, TRAINING, draws=Rng(SEED), engine=engine()):
         pass
     network = network.eval().requires_grad_(False)
     return Judge(network, Judge(network, torch.empty(0, 32).double()).features(data.values))

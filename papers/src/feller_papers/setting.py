@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from feller.core.gradient import Gradient
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.data.batches import batches
 from feller.data.modality import Dataset
 from feller.models.model import Model
@@ -41,10 +41,10 @@ def fit_recipe(
     data = data if recipe.modality is None else data.seen_as(recipe.modality)
     objective, training = recipe.objective.build(TrainingContext()), replace(recipe.train, steps=steps)
     about = recipe.describe(data)
-    learner = make_train_state(about.build(Draws(seed)), training)
+    learner = make_train_state(about.build(Rng(seed)), training)
     before(learner)
-    feed = feed or batches(data, training.batch, Draws(seed))
-    for _ in train(learner, objective, feed, training, draws=Draws(seed), engine=engine(), gradient=gradient):
+    feed = feed or batches(data, training.batch, Rng(seed))
+    for _ in train(learner, objective, feed, training, draws=Rng(seed), engine=engine(), gradient=gradient):
         after(learner)
     learner.average.copy_to(learner.network)
     return Model.of(about, learner.network.eval())

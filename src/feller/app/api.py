@@ -38,7 +38,7 @@ from feller.app.workflows.steer import steer as steer_run
 from feller.app.workflows.steering.reward_search import Steered
 from feller.app.workflows.tune import tune as tune_run
 from feller.core.errors import UsageError
-from feller.core.run_folder import Run, as_run, new_run
+from feller.core.run_folder import Run, target_run, to_run
 from feller.core.user_code import load_code
 from feller.data.loading.in_memory import DataSource, Kept, check_frame, is_given, keep, said_of, with_index
 from feller.models.model import Model, Samples
@@ -52,9 +52,9 @@ def _run_of(source: RunSource | None, code: str | None = None) -> Run:
     source = source.fitted_run() if isinstance(source, HasRun) else source
     code = source.code if code is None and isinstance(source, FittedRun) else code
     if code is not None and source is not None and not isinstance(source, Model):
-        load_code(code, as_run(source).path)
+        load_code(code, to_run(source).path)
     if isinstance(source, Model):
-        return source.save(str(new_run(None, "model", resume=False, overwrite=False).path))
+        return source.save(str(target_run(None, "model", resume=False, overwrite=False).path))
     if source is None:
         raise UsageError(
             argument="run",
@@ -62,7 +62,7 @@ def _run_of(source: RunSource | None, code: str | None = None) -> Run:
             found="none",
             remedy="Give it first",
         )
-    return as_run(source)
+    return to_run(source)
 
 
 def load(source: RunSource, *, code: str | None = None) -> FittedRun:
@@ -216,7 +216,7 @@ def _in_files(populations: Sequence[DataSource], config: BridgeConfig) -> Iterat
         yield config_of(BridgeConfig, config, data=names or config.data)
         return
     output = config.output
-    run = new_run(output.out, "bridge", resume=output.resume, overwrite=output.overwrite)
+    run = target_run(output.out, "bridge", resume=output.resume, overwrite=output.overwrite)
     files: list[str] = []
     with contextlib.ExitStack() as held:
         for k, one in enumerate(populations, 1):

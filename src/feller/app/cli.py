@@ -15,8 +15,8 @@ from typing import Any
 
 from feller import __version__
 from feller.app.reporter import speaks
-from feller.core.errors import AMISS, FULL, InputError, UsageError, is_out_of_memory
-from feller.core.user_code import blamed
+from feller.core.errors import BAD_PATH_ERRNOS, DISK_FULL_ERRNOS, InputError, UsageError, is_out_of_memory
+from feller.core.user_code import user_frame
 
 COMMANDS = {
     "fit": ("FitConfig", "Fit a model to data and write a run folder."),
@@ -92,7 +92,7 @@ def run(words: list[str]) -> int:
         return 0
     name, *rest = words
     if name not in COMMANDS:
-        raise UsageError.unknown("command", name, COMMANDS)
+        raise UsageError.unknown_name("command", name, COMMANDS)
     from feller.app.commands.arguments import parse, take_device
     from feller.app.options import values_of
 
@@ -125,17 +125,17 @@ def main(words: list[str] | None = None) -> int:
     except KeyboardInterrupt as error:
         return _fail(str(error) or "interrupted", 130) if speaks() else 130  # all processes hear it
     except SystemExit as end:
-        if own := blamed(end):
+        if own := user_frame(end):
             return _fail(str(InputError(own)), 1, _calls())
         raise  # the parser of words, as after --help
     except BrokenPipeError as error:
         return UNREAD if _is_unread() else _bug(error)
     except OSError as error:
-        if error.errno in FULL:
+        if error.errno in DISK_FULL_ERRNOS:
             place = f" at {error.filename}" if error.filename else ""
             return _fail(f"the disk is full{place}: make room; files that were written before are whole", 1)
         known = isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError | NotADirectoryError)
-        if known or error.errno in AMISS:
+        if known or error.errno in BAD_PATH_ERRNOS:
             advice = ". Name another place" if error.errno == errno.EROFS else ""
             return _fail(f"{error.filename or 'the disk'}: {error.strerror}{advice}", 1)
         return _bug(error)
@@ -158,7 +158,7 @@ def _worded(error: InputError | UsageError, words: list[str] | None) -> str:
     flags = {field: flag_names(kind, field) for field in flags_of(kind)}
     names = {option_of(flag): flag for several in flags.values() for flag in several}
     names |= {"device": "--device"} | {field: next(iter(several), "") for field, several in flags.items()}
-    return error.worded(lambda one: names.get(one, f"--{one}" if FIELD.fullmatch(one) else None))
+    return error.format(lambda one: names.get(one, f"--{one}" if FIELD.fullmatch(one) else None))
 
 
 def _fail(message: str, status: int, before: str = "") -> int:
@@ -193,7 +193,7 @@ def _calls() -> str:
 
 def _bug(error: Exception) -> int:
     """Say whose fault an error is that nobody has foreseen: of the user's own code its line, of ours all there is."""
-    if own := blamed(error):
+    if own := user_frame(error):
         return _fail(str(InputError(own)), 1, _calls())
     return _fail("this is a fault of feller, not yours; please report the lines above", 1, traceback.format_exc())
 

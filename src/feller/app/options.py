@@ -14,7 +14,7 @@ from types import UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from feller.app.commands.flag_types import Kind, Look
-from feller.core.errors import FLAG, InputError, UsageError, closest, nearest
+from feller.core.errors import FLAG_PATTERN, InputError, UsageError, best_match, did_you_mean
 
 Config = TypeVar("Config")
 Result = TypeVar("Result")
@@ -225,7 +225,7 @@ def from_record(kind: type[Config], content: Any) -> Config:
     values = {name: tuple(value) if isinstance(value, list) else value for name, value in content.items()}
     for name, value in values.items():
         if name not in options:
-            raise InputError(f"config: {kind.__name__} has no option {name!r:.40}: {nearest(name, [*options])}")
+            raise InputError(f"config: {kind.__name__} has no option {name!r:.40}: {did_you_mean(name, [*options])}")
         if not _fits(value, types[name]):
             raise InputError(f"config.{name}: expected {types[name]}", found=f"{value!r:.40}")
     return _nested(kind, kind(), values)
@@ -262,7 +262,7 @@ def unknown_option(kind: type, name: str, known: Sequence[str] = (), of: str = "
         remedy = f"Set the field of the recipe: fields={{{deep!r}: ...}}"
     elif name in PARTS_OF_RECIPES and "fields" in known:
         remedy = f'Name its fields: fields={{"{name}.NAME": ...}}'
-    elif close := meant if meant in known else closest(name, known, ALIKE):
+    elif close := meant if meant in known else best_match(name, known, ALIKE):
         remedy = f"Did you mean {close!r}?"
     else:
         remedy = None
@@ -410,4 +410,4 @@ def python_words(text: str) -> str:
         return f'fields={{"{name}": {match[2]}}}' if match[2] else f'the field "{name}"'
 
     text = DEEP_FLAG.sub(deep, text)
-    return FLAG.sub(lambda match: match[1] or (match[2] or "").replace("-", "_"), text)
+    return FLAG_PATTERN.sub(lambda match: match[1] or (match[2] or "").replace("-", "_"), text)

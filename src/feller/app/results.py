@@ -23,7 +23,7 @@ from feller.app.terminal import shown
 from feller.app.workflows.private.budget import ledger_of
 from feller.app.workflows.run_config import is_described, record_of
 from feller.app.workflows.run_status import reported_of
-from feller.core.run_folder import Run, framed
+from feller.core.run_folder import Run, report_iframe
 from feller.core.serialization import read_json
 from feller.data.loading.find import TABLES
 from feller.data.loading.in_memory import MEMORY, DataSource
@@ -163,7 +163,7 @@ class Report:
 
     def _repr_html_(self) -> str:
         """Show the page in a notebook: it runs nothing there and loads nothing."""
-        return framed(self.folder / f"{self.name}.html", str(self.folder))
+        return report_iframe(self.folder / f"{self.name}.html", str(self.folder))
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,10 @@ _FIELD = re.compile(r"(\w+) = \{((?:[^{}]|\{[^{}]*\})*)\}")
 
 
 @dataclass(frozen=True)
-class Reference:
+class BibEntry:
     """One paper."""
 
-    kind: str
+    entry_type: str
     """Such as misc or article."""
     key: str
     fields: tuple[tuple[str, str], ...]
@@ -31,30 +31,30 @@ class Reference:
     def bibtex(self) -> str:
         """The entry."""
         lines = [f"  {name} = {{{value}}}" for name, value in self.fields]
-        return "\n".join([f"@{self.kind}{{{self.key},", ",\n".join(lines), "}"])
+        return "\n".join([f"@{self.entry_type}{{{self.key},", ",\n".join(lines), "}"])
 
 
 @functools.cache
-def references() -> tuple[Reference, ...]:
+def load_bibliography() -> tuple[BibEntry, ...]:
     """Return the papers that we know in full, one a line of the file beside this one."""
     text = (pathlib.Path(__file__).parent / "references.bib").read_text(encoding="utf-8")
-    return tuple(Reference(kind, key, tuple(_FIELD.findall(rest))) for kind, key, rest in _ENTRY.findall(text))
+    return tuple(BibEntry(kind, key, tuple(_FIELD.findall(rest))) for kind, key, rest in _ENTRY.findall(text))
 
 
-def named(author: str, year: str, title: str, eprint: str) -> Reference:
+def find_reference(author: str, year: str, title: str, eprint: str) -> BibEntry:
     """Return the paper that a docstring names: in full where it is known, else with what is said there."""
     first = author.split(" et al.")[0].split(",")[0].split(" and ")[0]
     key = "".join(filter(str.isalnum, first.rpartition(" ")[2])).lower() + year
-    for known in references():
-        if known.eprint == eprint and (eprint or known.key == key):
-            return known
+    for entry in load_bibliography():
+        if entry.eprint == eprint and (eprint or entry.key == key):
+            return entry
     written = author.replace(" et al.", " and others").replace(", ", " and ")
     fields = {"author": written, "title": title, "year": year, "eprint": eprint}
     more = (("archiveprefix", "arXiv"),) if eprint else ()
-    return Reference("misc", key or f"arxiv{eprint}", (*((k, v) for k, v in fields.items() if v), *more))
+    return BibEntry("misc", key or f"arxiv{eprint}", (*((k, v) for k, v in fields.items() if v), *more))
 
 
-_PAPER = re.compile(
+_CITATION_PATTERN = re.compile(
     r"(?<!\w)"
     r"(?P<author>(?:van den |van der )?[A-Z][\w\-]+(?:(?:, | and )(?:van den |van der )?[A-Z][\w\-]+)*(?: et al\.)?)"
     r" (?P<year>(?:19|20)\d\d)\b"
@@ -62,55 +62,57 @@ _PAPER = re.compile(
 _EPRINT, _TITLE = re.compile(r"arXiv:? ?(\d{4}\.\d{4,5})"), re.compile(r'^, "([^"]+)"')
 
 
-def sources_of(*objects: Any) -> tuple[Reference, ...]:
+def cited_papers(*objects: Any) -> tuple[BibEntry, ...]:
     """Return the papers after which objects, and all that they are made of, were written; each once, by key.
 
     Args:
         objects: Frozen dataclasses, functions, classes, or collections of these.
     """
-    found: dict[str, Reference] = {}
-    for one in _parts(objects, set()):
-        for paper in papers(_says(one)):
-            found.setdefault(paper.key, paper)
-    return tuple(found[key] for key in sorted(found))
+    entries: dict[str, BibEntry] = {}
+    for one in _iter_definitions(objects, set()):
+        for paper in parse_citations(_docstrings(one)):
+            entries.setdefault(paper.key, paper)
+    return tuple(entries[key] for key in sorted(entries))
 
 
-def papers(text: str) -> Iterator[Reference]:
+def parse_citations(text: str) -> Iterator[BibEntry]:
     """Yield what a docstring names behind `Source:`, up to the end of the paragraph."""
     for paragraph in inspect.cleandoc(text).split("\n\n"):
-        _, said, source = " ".join(paragraph.split()).partition("Source: ")
-        if not said:
+        _, separator, source = " ".join(paragraph.split()).partition("Source: ")
+        if not separator:
             continue
-        starts = [*_PAPER.finditer(source)]
+        starts = [*_CITATION_PATTERN.finditer(source)]
         ends = [*(match.start() for match in starts[1:]), len(source)][: len(starts)]
         for match, end in zip(starts, ends, strict=True):
             rest = source[match.end() : end]
             eprint, title = _EPRINT.search(rest), _TITLE.match(rest)
             if eprint or title:
-                yield named(match["author"], match["year"], title[1] if title else "", eprint[1] if eprint else "")
+                yield find_reference(
+                    match["author"], match["year"], title[1] if title else "", eprint[1] if eprint else ""
+                )
         if not starts and (bare := _EPRINT.search(source)):
-            yield named("", "", "", bare[1])
+            yield find_reference("", "", "", bare[1])
 
 
-def _parts(value: Any, seen: set[int]) -> Iterator[Any]:
+def _iter_definitions(value: Any, visited: set[int]) -> Iterator[Any]:
     """Yield the functions and classes of objects, depth first."""
     if inspect.isclass(value) or inspect.isfunction(value):
         yield value
     elif is_dataclass(value) and not inspect.isclass(value):
-        if id(value) in seen:
+        if id(value) in visited:
             return
-        seen.add(id(value))
+        visited.add(id(value))
         yield type(value)
         for field in fields(value):
-            yield from _parts(getattr(value, field.name, None), seen)
+            yield from _iter_definitions(getattr(value, field.name, None), visited)
     elif isinstance(value, dict):
-        yield from _parts(tuple(value.values()), seen)
+        yield from _iter_definitions(tuple(value.values()), visited)
     elif isinstance(value, tuple | list):
         for each in value:
-            yield from _parts(each, seen)
+            yield from _iter_definitions(each, visited)
 
 
-def _says(one: Any) -> str:
+def _docstrings(one: Any) -> str:
     """Return the docstrings of a class, those that it comes from, and its module; or that of a function."""
     if not inspect.isclass(one):
         return one.__doc__ or ""

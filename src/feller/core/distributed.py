@@ -10,10 +10,10 @@ T = TypeVar("T")
 
 
 @runtime_checkable
-class Ranks(Protocol):
+class ProcessGroup(Protocol):
     """Some processes, all of which make the same calls; the engine is such."""
 
-    def rows(self, size: int) -> slice:
+    def local_slice(self, size: int) -> slice:
         """Return which of so many pieces fall to this process, in the order of the processes."""
         ...
 
@@ -23,10 +23,10 @@ class Ranks(Protocol):
 
 
 @dataclass(frozen=True)
-class Alone:
+class SingleProcess:
     """One process."""
 
-    def rows(self, size: int) -> slice:
+    def local_slice(self, size: int) -> slice:
         """Return all."""
         return slice(0, size)
 
@@ -35,19 +35,19 @@ class Alone:
         return [part]
 
 
-ALONE = Alone()
+SINGLE = SingleProcess()
 
 
-def own(ranks: Ranks, n: int, size: int) -> slice:
+def local_range(group: ProcessGroup, n: int, size: int) -> slice:
     """Return which of n examples fall to this process: whole batches, so that no batch differs from one process's.
 
     A network's answer for an example depends on the size of its batch by rounding.
     """
-    batches = ranks.rows(-(-n // size))
+    batches = group.local_slice(-(-n // size))
     return slice(min(batches.start * size, n), min(batches.stop * size, n))
 
 
-def of_all_ranks(value: Tensor) -> Tensor:
+def all_reduce_(value: Tensor) -> Tensor:
     """Add up, in place, what each process has; one process alone has it all."""
     if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
         dist.all_reduce(value)

@@ -10,23 +10,23 @@ import warnings
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+DISK_FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """Of an `OSError`: there is no room to write."""
-AMISS = (errno.EROFS, errno.EIO, errno.ENAMETOOLONG, errno.ELOOP)
+BAD_PATH_ERRNOS = (errno.EROFS, errno.EIO, errno.ENAMETOOLONG, errno.ELOOP)
 """Of an `OSError`: something is wrong with a place that was named, and not with us."""
-NO_MEMORY = ("not enough memory", "can't allocate memory", "out of memory")
+OUT_OF_MEMORY_PHRASES = ("not enough memory", "can't allocate memory", "out of memory")
 """Words, in small letters, of PyTorch's messages where there is none."""
 BEYOND = 1e15
 """Ends of an interval that nobody needs to hear of."""
-LONGEST = 1_200
+MAX_MESSAGE_LENGTH = 1_200
 """Letters of a line: what files of strangers are quoted with may be endless."""
-FLAG = re.compile(r"(`[^`]*`|\bfeller [a-z]+\b[^;()`]*)|(?<![\w-])--?([a-z][a-z-]*)(?![\w-]|\.\w)")
+FLAG_PATTERN = re.compile(r"(`[^`]*`|\bfeller [a-z]+\b[^;()`]*)|(?<![\w-])--?([a-z][a-z-]*)(?![\w-]|\.\w)")
 """Whole commands, which stay as they are, and flags outside them."""
 
-Line = TypeVar("Line", bound="_LineError")
+Line = TypeVar("Line", bound="_OneLineError")
 
 
-class _LineError(ValueError):
+class _OneLineError(ValueError):
     """An error in one line, composed of fields that may quote anything.
 
     Args:
@@ -54,15 +54,15 @@ class _LineError(ValueError):
         column: str | int | None = None,
         place: object | None = None,
     ) -> None:
-        self.fault = str(facts[0]) if len(facts) == 1 else None
+        self.message = str(facts[0]) if len(facts) == 1 else None
         if len(facts) > 1:
             expected, found = str(facts[0]), str(facts[1])
             remedy = remedy if len(facts) < 3 or facts[2] is None else str(facts[2])
         self.argument, self.expected, self.remedy, self.row, self.column = argument, expected, remedy, row, column
         self.found, self.file, self.place = (None if one is None else str(one) for one in (found, file, place))
-        super().__init__(self.worded())
+        super().__init__(self.format())
 
-    def at(
+    def with_context(
         self: Line,
         *,
         argument: str | None = None,
@@ -83,7 +83,7 @@ class _LineError(ValueError):
             column=column if self.column is None else self.column,
         )
 
-    def renamed(self: Line, old: str, new: str) -> Line:
+    def with_path_replaced(self: Line, old: str, new: str) -> Line:
         """Return the same error, with another name of a file."""
         texts = {name: value for name, value in vars(self).items() if isinstance(value, str)}
         return self._with(**{name: value.replace(old, new) for name, value in texts.items()})
@@ -102,17 +102,17 @@ class _LineError(ValueError):
         """Return the same error with other fields."""
         other: Line = type(self).__new__(type(self))  # pyrefly: ignore - of an error
         other.__dict__.update(self.__dict__ | fields)
-        other.args = (other.worded(),)
+        other.args = (other.format(),)
         return other
 
     @classmethod
-    def unknown(
+    def unknown_name(
         cls: type[Line],
         argument: str,
         name: object,
         names: Iterable[str],
         *,
-        more: str = "",
+        alternatives: str = "",
         file: object | None = None,
         in_order: bool = False,
     ) -> Line:
@@ -122,44 +122,52 @@ class _LineError(ValueError):
             argument: What is to be named.
             name: The wrong name.
             names: The right ones.
-            more: What may be given beside names, as it goes on behind them.
+            alternatives: What may be given beside names, as it goes on behind them.
             file: File in which it stands.
             in_order: List names as they come, which says their numbers; by default by the alphabet.
         """
-        known = list(names)
-        near = "" if all(map(str.isdecimal, known)) else closest(str(name), known)
+        valid = list(names)
+        near = "" if all(map(str.isdecimal, valid)) else best_match(str(name), valid)
         remedy = f"Did you mean {near!r}?" if near else None
-        alone = more.removeprefix(", or ") or "nothing of the kind: there are none"
-        expected = f"one of {', '.join(known) if in_order else _listed(known)}{more}" if known else alone
+        alone = alternatives.removeprefix(", or ") or "nothing of the kind: there are none"
+        expected = f"one of {', '.join(valid) if in_order else _listed(valid)}{alternatives}" if valid else alone
         return cls(argument=argument, expected=expected, found=repr(name), remedy=remedy, file=file)
 
-    def worded(self, name: Callable[[str], str | None] = lambda argument: None, head: str = "{}") -> str:
+    def format(self, display_name: Callable[[str], str | None] = lambda argument: None, template: str = "{}") -> str:
         """Return the line, for one surface.
 
         Args:
-            name: Argument -> its name on the surface; None if there is none of that name, empty if it goes without.
-            head: Where the name of what is wrong goes, in front.
+            display_name: Argument -> its name on the surface; None if there is none of that name, empty if it goes without.
+            template: Where the name of what is wrong goes, in front.
         """
-        own = None if self.argument is None else name(self.argument)
-        first, last = (head.format(own) if own else "", "") if own is not None else ("", self.argument)
+        shown_argument = None if self.argument is None else display_name(self.argument)
+        first, last = (
+            (template.format(shown_argument) if shown_argument else "", "")
+            if shown_argument is not None
+            else ("", self.argument)
+        )
         row = None if self.row is None else f"row {self.row}"
         column = None if self.column is None else f"column {self.column!r}"
         where = ", ".join(part for part in (first, self.file, self.place, row, column, last) if part)
         parts = ("expected ", self.expected), ("found ", self.found)
-        facts = [self.fault, *(f"{word}{value}" for word, value in parts if value is not None)]
+        facts = [self.message, *(f"{word}{value}" for word, value in parts if value is not None)]
         line = ": ".join(part for part in (where, "; ".join(part for part in facts if part is not None)) if part)
         if self.remedy is not None:
             line = f"{line}. {self.remedy}" if line else self.remedy
         line = line if len(line.splitlines()) < 2 else " ".join(line.split())
-        line = line if len(line) <= LONGEST else f"{line[: LONGEST // 2]} ... {line[-LONGEST // 2 :]}"
-        return FLAG.sub(lambda match: (match[2] and name(match[2].replace("-", "_"))) or match[0], line)
+        line = (
+            line
+            if len(line) <= MAX_MESSAGE_LENGTH
+            else f"{line[: MAX_MESSAGE_LENGTH // 2]} ... {line[-MAX_MESSAGE_LENGTH // 2 :]}"
+        )
+        return FLAG_PATTERN.sub(lambda match: (match[2] and display_name(match[2].replace("-", "_"))) or match[0], line)
 
 
-class InputError(_LineError):
+class InputError(_OneLineError):
     """Data, a run folder or the disk is not what it must be; the command line exits with 1."""
 
 
-class UsageError(_LineError):
+class UsageError(_OneLineError):
     """A flag, name or value is wrong; the command line exits with 2."""
 
 
@@ -167,27 +175,27 @@ def check_number(
     argument: str,
     value: Any,
     *,
-    least: int | float = -math.inf,
-    above: int | float = -math.inf,
-    most: int | float = math.inf,
-    below: int | float | None = None,
+    ge: int | float = -math.inf,
+    gt: int | float = -math.inf,
+    le: int | float = math.inf,
+    lt: int | float | None = None,
     remedy: str | None = None,
     kind: type[InputError | UsageError] = UsageError,
 ) -> None:
-    """Refuse a number outside an interval, and NaN; `below=math.inf` asks for finite numbers. None passes.
+    """Refuse a number outside an interval, and NaN; `lt=math.inf` asks for finite numbers. None passes.
 
     Raises:
         UsageError: If it lies outside; or the kind that is named.
     """
     if value is None or (
-        least <= value <= most and (above == -math.inf or value > above) and not (below is not None and value >= below)
+        ge <= value <= le and (gt == -math.inf or value > gt) and not (lt is not None and value >= lt)
     ):
         return
-    ends = {"at least": least, "above": above, "at most": most, "below": math.inf if below is None else below}
+    bounds = {"at least": ge, "above": gt, "at most": le, "below": math.inf if lt is None else lt}
     words = [
-        f"{word} {_number(end)}" for word, end in ends.items() if abs(end) < (math.inf if value > BEYOND else BEYOND)
+        f"{word} {_number(end)}" for word, end in bounds.items() if abs(end) < (math.inf if value > BEYOND else BEYOND)
     ]
-    words += ["finite"] if below == math.inf and not isinstance(value, int) else []
+    words += ["finite"] if lt == math.inf and not isinstance(value, int) else []
     raise kind(argument=argument, expected=" and ".join(words), found=_number(value), remedy=remedy)
 
 
@@ -220,21 +228,21 @@ def _number(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
 
 
-def nearest(name: str, names: list[str]) -> str:
+def did_you_mean(name: str, names: list[str]) -> str:
     """Say which of the right names is closest to a wrong one, then all of them: numbers by their size."""
     if all(map(str.isdecimal, names)):
         return f"there are: {_listed(names)}"
-    close = closest(name, names)
+    close = best_match(name, names)
     hint = f"did you mean {close!r}? " if close else ""
     return f"{hint}there are: {_listed(names)}"
 
 
-def closest(name: str, names: list[str], cutoff: float = 0.5) -> str:
+def best_match(name: str, names: list[str], cutoff: float = 0.5) -> str:
     """Return the name that is written alike, else one that begins so, else the one most like it; empty if none is."""
-    alike = [each for each in names if each.lower() == name.lower()]
-    begun = [each for each in names if len(name) > 2 and each.lower().startswith(name.lower())]
-    like = difflib.get_close_matches(name, names, n=1, cutoff=cutoff) if len(name) > 2 else []
-    return next(iter([*alike, *sorted(begun, key=len), *like]), "")
+    same_letters = [each for each in names if each.lower() == name.lower()]
+    same_prefix = [each for each in names if len(name) > 2 and each.lower().startswith(name.lower())]
+    similar = difflib.get_close_matches(name, names, n=1, cutoff=cutoff) if len(name) > 2 else []
+    return next(iter([*same_letters, *sorted(same_prefix, key=len), *similar]), "")
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -258,9 +266,9 @@ def cannot_write(what: object, error: OSError) -> InputError:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Tell whether memory did not suffice, of which PyTorch speaks in an error that is also one of all else."""
-    said = str(error).lower()
+    text = str(error).lower()
     return isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError) and any(words in said for words in NO_MEMORY)
+        isinstance(error, RuntimeError) and any(words in text for words in OUT_OF_MEMORY_PHRASES)
     )
 
 

@@ -26,7 +26,7 @@ class Gradient(abc.ABC):
 
 
 @dataclass(frozen=True)
-class Mean(Gradient):
+class MeanGradient(Gradient):
     """The plain mean over the batch."""
 
     needs_float32: ClassVar[bool] = False

@@ -18,7 +18,7 @@ from feller import __version__
 from feller.core.errors import InputError
 
 Record = dict[str, Any]
-Change = Callable[[str, Record], Record]
+Migration = Callable[[str, Record], Record]
 """(name of a JSON file of a run, what it holds) -> what it would hold in the next format."""
 _LAST, _OFF = re.compile(r"(--|\.)([^.]*)$"), re.compile(r"(--|\.)no-([^.]*)$")
 """The last part of a flag, and that of one that turns a field off."""
@@ -57,7 +57,7 @@ class Older(dict[str, Any]):
     @staticmethod
     def of(value: Any, written: Any) -> Any:
         """Mark all records that a value holds, where a format is an older one."""
-        if not isinstance(written, int) or written >= present():
+        if not isinstance(written, int) or written >= current_format():
             return value
         if isinstance(value, list):
             return [Older.of(each, written) for each in value]
@@ -126,7 +126,7 @@ def _name_before(module: Any, words: list[str], written: int) -> str:
 
 def formats_before() -> range:
     """Return the older formats, the newest first."""
-    return range(present() - 1, FIRST - 1, -1)
+    return range(current_format() - 1, OLDEST_FORMAT - 1, -1)
 
 
 def repr_before(value: Any) -> str:
@@ -161,7 +161,7 @@ def with_flags(name: str, content: Record, written: int) -> Record:
             return value
         return {**value, "fields": [_word_now(word, flags, recipe, written) for word in words]}
 
-    content = _changed(content, renamed)
+    content = _map_records(content, renamed)
     if isinstance(config := content.get("config"), dict):
         options = {key: _word_now(f"--{key.replace('_', '-')}", flags, None, written) for key in config}
         config = {options[key].removeprefix("--").replace("-", "_"): value for key, value in config.items()}
@@ -196,9 +196,9 @@ _FAMILIES = (
 """Paths without time, each of which stood for a family of models."""
 
 
-def with_families(name: str, content: Record) -> Record:
+def add_families(name: str, content: Record) -> Record:
     """Record the family of a model, where a path stood for it, and no such path in objectives."""
-    content = {key: _changed(value, _without_families) for key, value in content.items()}
+    content = {key: _map_records(value, _without_families) for key, value in content.items()}
     if name != "model.json" or not isinstance(path := content.get("path"), dict):
         return content
     rest = {key: value for key, value in content.items() if key != "path"}
@@ -207,13 +207,13 @@ def with_families(name: str, content: Record) -> Record:
     return {**rest, "family": {"is": "BridgeProcess" if path.get("is") == "Brownian" else "PathProcess", "path": path}}
 
 
-def _changed(value: Any, change: Callable[[Record], Record]) -> Any:
+def _map_records(value: Any, function: Callable[[Record], Record]) -> Any:
     """Change all records that a value holds, the innermost first."""
     if isinstance(value, list):
-        return [_changed(each, change) for each in value]
+        return [_map_records(each, function) for each in value]
     if not isinstance(value, dict):
         return value
-    return change({key: _changed(each, change) for key, each in value.items()})
+    return function({key: _map_records(each, function) for key, each in value.items()})
 
 
 def _without_families(value: Record) -> Record:
@@ -237,21 +237,21 @@ _OPTIONS = (
 def to_format_3(name: str, content: Record) -> Record:
     """Record the options of a fit apart from what was found out."""
     content = with_flags(name, content, 2)
-    asked = content.get("asked")
-    if name != "recipe.json" or not isinstance(asked, dict):
+    options = content.get("asked")
+    if name != "recipe.json" or not isinstance(options, dict):
         return content
-    config = {key: asked[key] for key in _OPTIONS if asked.get(key)}
-    private, watched = asked.get("private"), asked.get("watched")
+    config = {key: options[key] for key in _OPTIONS if options.get(key)}
+    private, watched = options.get("private"), options.get("watched")
     if isinstance(private, dict):
         by_noise = {"noise": private.get("sigma"), "stop_at_epsilon": private.get("epsilon")}
-        spent = by_noise if private.get("by_noise") else {"epsilon": private.get("epsilon")}
-        more = {**spent, "delta": private.get("delta"), "unsafe_seed": private.get("unsafe_seed")}
+        budget = by_noise if private.get("by_noise") else {"epsilon": private.get("epsilon")}
+        more = {**budget, "delta": private.get("delta"), "unsafe_seed": private.get("unsafe_seed")}
         config |= {key: value for key, value in more.items() if value is not None}
     config |= {"audit": [f"fisher={watched}"]} if watched else {}
-    found = {key: value for key, value in asked.items() if key not in (*_OPTIONS, "watched")}
-    found |= {key: asked[key] for key in ("recipe", "size") if key in asked}
+    provenance = {key: value for key, value in options.items() if key not in (*_OPTIONS, "watched")}
+    provenance |= {key: options[key] for key in ("recipe", "size") if key in options}
     rest = {key: value for key, value in content.items() if key != "asked"}
-    return {"config": config, "provenance": found, **rest}
+    return {"config": config, "provenance": provenance, **rest}
 
 
 def to_format_4(name: str, content: Record) -> Record:
@@ -259,42 +259,42 @@ def to_format_4(name: str, content: Record) -> Record:
     return with_flags(name, content, 3)
 
 
-FIRST = 1
+OLDEST_FORMAT = 1
 """The oldest format that is read."""
-CHANGES: tuple[Change, ...] = (with_families, to_format_3, to_format_4)
+MIGRATIONS: tuple[Migration, ...] = (add_families, to_format_3, to_format_4)
 """From each format to the next, the oldest first. Who changes what a file holds adds one here, and keeps a run of the
 format before in tests/safety/formats."""
 
 
-def present() -> int:
+def current_format() -> int:
     """Return the format that is written."""
-    return FIRST + len(CHANGES)
+    return OLDEST_FORMAT + len(MIGRATIONS)
 
 
-def brought_up(name: str, content: Record) -> Record:
+def migrate(name: str, content: Record) -> Record:
     """Return what a file of a run holds, in the present format; its `format` says in which it is.
 
     Raises:
         InputError: If that is none, or one that is not read.
     """
-    written = content.get("format")
-    if not isinstance(written, int) or isinstance(written, bool) or written < FIRST:
-        raise InputError(f"a file of a run, an object with a number `format` from {FIRST}", repr(written))
+    version_found = content.get("format")
+    if not isinstance(version_found, int) or isinstance(version_found, bool) or version_found < OLDEST_FORMAT:
+        raise InputError(f"a file of a run, an object with a number `format` from {OLDEST_FORMAT}", repr(version_found))
     if not isinstance(content.get("version", ""), str):
         raise InputError("a file of a run, with text as its `version`", repr(content["version"]))
-    if written > present():
+    if version_found > current_format():
         by = str(content.get("version"))[:20]
         raise InputError(
-            f"format {present()} or older, which feller {__version__} reads",
-            f"{written}, of feller {by}",
+            f"format {current_format()} or older, which feller {__version__} reads",
+            f"{version_found}, of feller {by}",
             "Upgrade feller",
         )
     rest = {key: value for key, value in content.items() if key not in ("format", "version")}
-    for change in CHANGES[written - FIRST :]:
+    for change in MIGRATIONS[version_found - OLDEST_FORMAT :]:
         rest = change(name, rest)
-    return Older.of(rest, written)
+    return Older.of(rest, version_found)
 
 
 def format_of(content: Record) -> int:
     """Return the format of a record that is to be written: parts that were read of an older one keep their names."""
-    return min((part.written for part in content.values() if isinstance(part, Older)), default=present())
+    return min((part.written for part in content.values() if isinstance(part, Older)), default=current_format())

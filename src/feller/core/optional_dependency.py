@@ -10,7 +10,7 @@ class NotInstalledError(UsageError):
     """A package of an extra is not there."""
 
 
-def need(package: str, purpose: str, extra: str = "speech") -> Any:
+def require_package(package: str, purpose: str, extra: str = "speech") -> Any:
     """Return a package of an extra.
 
     Raises:

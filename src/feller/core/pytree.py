@@ -11,9 +11,9 @@ State = Any
 """A tensor with one entry per example along its first axis, or a dict of states."""
 StateT = TypeVar("StateT", bound=Tensor | Mapping[str, object])
 """A state, where what comes out is of the kind that goes in: a tensor gives a tensor."""
-Mask = Tensor | Mapping[str, object]
+ValidMask = Tensor | Mapping[str, object]
 """Which entries of a state count: truths [b, n] for all leaves, or a dict with some for each."""
-Given = dict[str, State]
+Cond = dict[str, State]
 """Conditions, one entry per example; "not given" is a value, not an absence. Two names are the same everywhere: `valid`
 marks what is real rather than padding, `known` what is kept: truths [b, n] for all leaves, or some for each under its
 name, where a leaf without any is wholly real, and wholly drawn."""
@@ -35,36 +35,36 @@ def leaves(tree: State) -> Iterator[Any]:
         yield tree
 
 
-def tree_like(tree: State, found: Iterable[Any]) -> State:
+def tree_unflatten(tree: State, new_leaves: Iterable[Any]) -> State:
     """Return a tree of the same form with other leaves, in the order of `leaves`."""
-    rest = iter(found)
+    rest = iter(new_leaves)
     return tree_map(lambda leaf: next(rest), tree)
 
 
-def branch(marks: State | None, name: str) -> State | None:
+def submask(mask: State | None, name: str) -> State | None:
     """Return what is marked of a leaf: the marks under its name, or those that serve all leaves; None marks all."""
-    return marks.get(name) if isinstance(marks, dict) else marks
+    return mask.get(name) if isinstance(mask, dict) else mask
 
 
-def marks_map(function: Callable[..., Any], marks: State | None, tree: State, *others: State) -> State:
+def masked_map(function: Callable[..., Any], mask: State | None, tree: State, *others: State) -> State:
     """Apply a function to each leaf and its marks, beside the leaves at the same place of other trees."""
     if isinstance(tree, dict):
         return {
-            name: marks_map(function, branch(marks, name), leaf, *(other[name] for other in others))
+            name: masked_map(function, submask(mask, name), leaf, *(other[name] for other in others))
             for name, leaf in tree.items()
         }
-    return function(marks, tree, *others)
+    return function(mask, tree, *others)
 
 
-def length(tree: State) -> int:
+def num_examples(tree: State) -> int:
     """Return the number of examples."""
     return len(next(leaves(tree)))
 
 
-def spread(t: State, tree: State) -> State:
+def broadcast_time(t: State, tree: State) -> State:
     """Give each leaf of a tree its time: one time for all, or a tree of times as it is."""
     if isinstance(tree, dict) and not isinstance(t, dict):
-        return {name: spread(t, leaf) for name, leaf in tree.items()}
+        return {name: broadcast_time(t, leaf) for name, leaf in tree.items()}
     return t
 
 
@@ -73,7 +73,7 @@ def concatenate(*trees: State) -> State:
     return tree_map(lambda *parts: torch.cat(parts), *trees)
 
 
-def pad_right(t: Tensor, x: Tensor) -> Tensor:
+def append_dims(t: Tensor, x: Tensor) -> Tensor:
     """Give numbers per example, [b], as many axes as a state, [b, ...]."""
     return t.reshape(t.shape + (1,) * (x.ndim - t.ndim))
 
@@ -82,17 +82,17 @@ def mean_over_entries(entries: Tensor, valid: Tensor | None = None) -> Float[Ten
     """Average all entries of an example but padding; `valid` [b, n] marks the second axis."""
     if valid is None:
         return entries.mean(tuple(range(1, entries.ndim))) if entries.ndim > 1 else entries
-    weight = pad_right(valid, entries).expand(entries.shape).to(entries.dtype)
+    weight = append_dims(valid, entries).expand(entries.shape).to(entries.dtype)
     total = torch.where(weight > 0, entries, torch.zeros_like(entries))[:, None].flatten(1).sum(1)
     return total / weight[:, None].flatten(1).sum(1).clamp(min=1)
 
 
-def blank(leaf: Tensor, valid: Tensor) -> Tensor:
+def zero_invalid(leaf: Tensor, valid: Tensor) -> Tensor:
     """Put zeros where `valid` [b, n] is False: zero times a padded NaN would be NaN in the backward pass."""
-    return torch.where(pad_right(valid, leaf), leaf, torch.zeros((), dtype=leaf.dtype, device=leaf.device))
+    return torch.where(append_dims(valid, leaf), leaf, torch.zeros((), dtype=leaf.dtype, device=leaf.device))
 
 
-def are_known(tensor: Tensor) -> bool:
+def is_concrete(tensor: Tensor) -> bool:
     """Tell whether a tensor has values that can be looked at without waiting.
 
     Elsewhere than on the processor they would be waited for; inside a transformation such as `vmap` there are none.
@@ -100,6 +100,6 @@ def are_known(tensor: Tensor) -> bool:
     return tensor.device.type == "cpu" and not torch._C._functorch.is_functorch_wrapped_tensor(tensor)
 
 
-def may_hold(mask: Tensor) -> bool:
+def maybe_any(mask: Tensor) -> bool:
     """Tell whether a mask may be True somewhere: False is certain, True may be ignorance."""
-    return not are_known(mask) or bool(mask.any())
+    return not is_concrete(mask) or bool(mask.any())

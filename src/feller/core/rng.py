@@ -16,9 +16,9 @@ BLOCK = 256
 """Examples that share a generator; what an example draws depends on its number, not on the batch it is in."""
 
 
-def address(*parts: object) -> int:
+def hash_seed(*keys: object) -> int:
     """Hash what a random number is for into a seed of 56 bits."""
-    return _number(_hash("/".join(map(str, parts))))
+    return _number(_hash("/".join(map(str, keys))))
 
 
 def _hash(text: str) -> blake2b:
@@ -31,38 +31,38 @@ def _number(digest: blake2b) -> int:
     return int.from_bytes(digest.digest())
 
 
-_KEPT, CONTIGUOUS = threading.local(), torch.contiguous_format
+_THREAD_LOCAL, CONTIGUOUS = threading.local(), torch.contiguous_format
 
 
 def _generator(device: torch.device | str) -> torch.Generator:
     """Return a generator to be seeded: on the processor one that each thread keeps, since making it takes longer."""
     if (device if isinstance(device, str) else device.type) != "cpu":
         return torch.Generator(device)
-    if not hasattr(_KEPT, "generator"):
-        _KEPT.generator = torch.Generator()
-    return _KEPT.generator
+    if not hasattr(_THREAD_LOCAL, "generator"):
+        _THREAD_LOCAL.generator = torch.Generator()
+    return _THREAD_LOCAL.generator
 
 
-class Draw:
+class RandomStream:
     """Random numbers of one purpose and step; the first axis of each shape counts examples.
 
     Each request has a stream of its own for each block of examples, so the order of requests matters and nothing else
     does: not the size of the batch, not where it begins, not how far its second axis is padded.
     """
 
-    __slots__ = ("_requests", "first", "place", "total")
+    __slots__ = ("_requests", "first_example", "global_batch_size", "key")
 
     def __init__(self, place: tuple[object, ...], first: int = 0, total: int | None = None) -> None:
-        self.place = place
-        self.first = first
+        self.key = place
+        self.first_example = first
         """Number of the first example of this batch."""
-        self.total = total
+        self.global_batch_size = total
         """Examples in the whole batch, over all processes; None where unknown."""
         self._requests = 0
 
     def _request(self) -> tuple[object, ...]:
         self._requests += 1
-        return (*self.place, self._requests - 1)
+        return (*self.key, self._requests - 1)
 
     def _fill(
         self,
@@ -74,24 +74,24 @@ class Draw:
         in_order: bool = False,
     ) -> Tensor:
         n, place = shape[0], self._request()
-        first, last = self.first // size, -(-(self.first + n) // size)
-        start = self.first - first * size
+        first, last = self.first_example // size, -(-(self.first_example + n) // size)
+        start = self.first_example - first * size
         # Examples go along the last axis while they are drawn: then neither a batch that ends inside a block nor
         # padding of the other axes moves a number.
         generator = _generator(device)
-        begun = _hash("/".join(map(str, place)) + "/")  # of each block only the last word differs
+        key_prefix = _hash("/".join(map(str, place)) + "/")  # of each block only the last word differs
         try:
             if last - first == 1:
                 if in_order and len(shape) == 1 and generator.device.type == "cpu":
                     size = start + n  # the rest of the block would be drawn for nobody
-                begun.update(b"%d" % first)
-                generator.manual_seed(_number(begun))
+                key_prefix.update(b"%d" % first)
+                generator.manual_seed(_number(key_prefix))
                 whole = make((*shape[1:], size), generator=generator, dtype=dtype, device=device)
                 rows = whole if len(shape) == 1 else whole.movedim(-1, 0)
             else:
                 whole = torch.empty((last - first, *shape[1:], size), dtype=dtype, device=device)
                 for block, part in enumerate(whole.unbind(), first):
-                    digest = begun.copy()
+                    digest = key_prefix.copy()
                     digest.update(b"%d" % block)
                     make(part.shape, generator=generator.manual_seed(_number(digest)), out=part)
                 rows = whole.movedim(-1, 1).flatten(0, 1)
@@ -121,37 +121,37 @@ class Draw:
         """Draw from [0, 1); a larger block takes less time where each example needs a single number."""
         return self._fill(shape, dtype, device, torch.rand, block, True)
 
-    def integers(self, high: int, shape: Sequence[int], device: torch.device | str = "cpu") -> Tensor:
+    def randint(self, high: int, shape: Sequence[int], device: torch.device | str = "cpu") -> Tensor:
         """Draw whole numbers from 0 to `high` - 1."""
         return self._fill(shape, torch.long, device, functools.partial(torch.randint, high))
 
-    def coins(self, chance: float, shape: Sequence[int], device: torch.device | str = "cpu") -> Tensor:
+    def bernoulli(self, p: float, shape: Sequence[int], device: torch.device | str = "cpu") -> Tensor:
         """Flip coins that all have one chance, exactly; where heads are rare, by drawing the gaps between them."""
-        if not 1e-12 < chance < 0.1:  # which way must not depend on the shape
-            return self.uniform(shape, torch.float64, device) < chance
+        if not 1e-12 < p < 0.1:  # which way must not depend on the shape
+            return self.uniform(shape, torch.float64, device) < p
         n = math.prod(shape[1:])
-        most = math.ceil(n * chance + 8 * math.sqrt(n * chance) + 10)
+        num_gaps = math.ceil(n * p + 8 * math.sqrt(n * p) + 10)
         heads = torch.zeros(shape[0], n + 1, dtype=torch.bool, device=device)
         last = torch.full((shape[0], 1), -1.0, dtype=torch.float64, device=device)
-        more = self.branch()
+        more = self.fork()
         while (last < n).any():  # more than once in 1e13 examples
-            u = more.uniform((shape[0], most), torch.float64, device)
-            place = last + (1 + (torch.log1p(-u) / math.log1p(-chance)).floor()).cumsum(1)
+            u = more.uniform((shape[0], num_gaps), torch.float64, device)
+            place = last + (1 + (torch.log1p(-u) / math.log1p(-p)).floor()).cumsum(1)
             heads.scatter_(1, place.clamp(max=n).long(), True)
             last = place[:, -1:]
         return heads[:, :n].reshape(tuple(shape))
 
-    def shared(self) -> torch.Generator:
+    def shared_generator(self) -> torch.Generator:
         """Return a generator on the processor that is the same for all examples and all ranks."""
-        return torch.Generator().manual_seed(address(*self._request(), "shared"))
+        return torch.Generator().manual_seed(hash_seed(*self._request(), "shared"))
 
-    def branch(self) -> "Draw":
+    def fork(self) -> "RandomStream":
         """Return the numbers of what may not happen: whether it draws, and how often, moves no later request."""
-        return Draw(self._request(), self.first, self.total)
+        return RandomStream(self._request(), self.first_example, self.global_batch_size)
 
 
 @dataclass(frozen=True)
-class Draws:
+class Rng:
     """A source of random numbers addressed by seed, purpose, step and number of the example.
 
     A running stream would draw other noise when a step is computed again for its gradient, when a run is resumed, or
@@ -159,43 +159,43 @@ class Draws:
     """
 
     seed: int
-    first: int = 0
+    first_example: int = 0
     """Number of the first example of this batch."""
-    total: int | None = None
+    global_batch_size: int | None = None
     """Examples in the whole batch, over all processes."""
 
-    def at(self, purpose: str, step: int = 0) -> Draw:
+    def stream(self, purpose: str, step: int = 0) -> RandomStream:
         """Return the random numbers of one step; nothing is made before something is drawn."""
-        return Draw((self.seed, purpose, step), self.first, self.total)
+        return RandomStream((self.seed, purpose, step), self.first_example, self.global_batch_size)
 
-    def step(self, number: int) -> "Draws":
+    def at_step(self, number: int) -> "Rng":
         """Return an independent source for one step of a loop: the same source at each step repeats its numbers."""
-        return self.named("step", number)
+        return self.fold_in("step", number)
 
-    def named(self, *name: object) -> "Draws":
+    def fold_in(self, *keys: object) -> "Rng":
         """Return an independent source, for a part or a step that draws for several purposes."""
-        return Draws(address(self.seed, *name), self.first, self.total)
+        return Rng(hash_seed(self.seed, *keys), self.first_example, self.global_batch_size)
 
 
 def check_rng(rng: object) -> None:
     """Refuse a seed, or a generator of torch, where addressed random numbers are wanted."""
-    if not isinstance(rng, Draws):
+    if not isinstance(rng, Rng):
         remedy = "Write rng=feller.Rng(seed), and rng.step(i) in step i of a loop"
         raise UsageError(argument="rng", expected="a feller.Rng", found=found_instead(rng), remedy=remedy)
 
 
-INFINITE = "samples became infinite: the model is damaged or was trained too little"
+NOT_FINITE_MESSAGE = "samples became infinite: the model is damaged or was trained too little"
 """What is said of samples that are no numbers."""
 
 
-def check_finite(numbers: Tensor) -> None:
+def check_finite(values: Tensor) -> None:
     """Refuse to draw by numbers that are none.
 
     Raises:
         InputError: If some are not finite, as the answers of a damaged network are.
     """
-    if not math.isfinite(numbers.sum(dtype=torch.float64)):
-        raise InputError(INFINITE)
+    if not math.isfinite(values.sum(dtype=torch.float64)):
+        raise InputError(NOT_FINITE_MESSAGE)
 
 
 def categorical(weights: Tensor, uniform: Tensor) -> Tensor:

@@ -13,31 +13,31 @@ from dataclasses import dataclass
 from typing import Any
 
 from feller import __version__
-from feller.core.errors import InputError, UsageError, nearest
-from feller.core.migrations import Older, brought_up, format_of
-from feller.core.serialization import named, read_json, write_json
+from feller.core.errors import InputError, UsageError, did_you_mean
+from feller.core.migrations import Older, format_of, migrate
+from feller.core.serialization import error_path, read_json, write_json
 
-PARTS = ("tokenizer", "vectors", "durations", "rhythm")
+AUX_NETWORKS = ("tokenizer", "vectors", "durations", "rhythm")
 """Networks that data need to be read, written or laid out."""
-OURS = (
+MANAGED_FILES = (
     *("recipe.json", "model.json", "state.json", "report.json", "report.html", "metrics.jsonl", "preview.png", "lock"),
     *("ledger.json", "exposure.safetensors"),
     *("export.pt2", "export.pt2.json", "export.onnx", "export.onnx.json", "export.json"),
     *("paths.npz", "paths.csv", "pairs.npz", "pairs.csv", "counts.npz", "counts.csv"),
-    *(f"{name}.safetensors" for name in ("weights", "average", "state", "judge", "detector", "base", *PARTS)),
+    *(f"{name}.safetensors" for name in ("weights", "average", "state", "judge", "detector", "base", *AUX_NETWORKS)),
 )
 """Files of a run; nothing else in its folder is ever removed."""
 
 
-BESIDE = ("lock", "spent", "data.csv", "data.npz", "data.jsonl", "populations", "schema.json")
+IGNORED_FILES = ("lock", "spent", "data.csv", "data.npz", "data.jsonl", "populations", "schema.json")
 """What may lie in a folder that holds no run: nobody has to replace it."""
-WHOLE = "If a run is not whole, copy all of it, or fit anew"
+INCOMPLETE_RUN_REMEDY = "If a run is not whole, copy all of it, or fit anew"
 """What to do where a file of a run is missing, for people."""
 MOST_NAMED = 20
 """Runs that a message names."""
-POLICY = "default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'"
+CONTENT_SECURITY_POLICY = "default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'"
 """A report may load nothing and run nothing, whatever a class or a file is called."""
-LOOKS, LOOK = 3, 0.02
+LOCK_ATTEMPTS, LOCK_RETRY_SECONDS = 3, 0.02
 """Times that a lock is tried, and seconds between."""
 _HELD: contextvars.ContextVar[frozenset[pathlib.Path]] = contextvars.ContextVar("held", default=frozenset())
 """Folders that are held by what is being done."""
@@ -66,7 +66,7 @@ class Run:
     """The network's weights at the last step."""
     state = _File("state.safetensors")
     """All that a resumed training needs."""
-    counters = _File("state.json")
+    progress = _File("state.json")
     """How far training is, for people."""
     judge = _File("judge.safetensors")
     """The network that judged the samples."""
@@ -74,13 +74,13 @@ class Run:
     """The network that told made sounds from recorded ones."""
     base = _File("base.safetensors")
     """The weights that a tuned run began with."""
-    drawn = _File("drawn")
+    base_samples = _File("drawn")
     """Samples of the model that `tune` drew before its rounds, for the next tuning that needs the same."""
     metrics = _File("metrics.jsonl")
     """Loss and rate, one JSON object a line."""
     ledger = _File("ledger.json")
     """What a private run has spent."""
-    exposure = _File("exposure.safetensors")
+    leakage = _File("exposure.safetensors")
     """What a private training told about some rows; for whoever holds them."""
     preview = _File("preview.png")
     """A few samples of the model as training goes on."""
@@ -88,29 +88,29 @@ class Run:
     """Where samples go that have no other place."""
 
     @property
-    def average(self) -> pathlib.Path:
+    def ema_weights(self) -> pathlib.Path:
         """Running average of the weights, which samples are drawn with; a folder for others holds it by their name."""
-        ours, theirs = self.path / "average.safetensors", self.path / "model.safetensors"
-        return theirs if theirs.is_file() and not ours.exists() else ours
+        ours, exported = self.path / "average.safetensors", self.path / "model.safetensors"
+        return exported if exported.is_file() and not ours.exists() else ours
 
-    def part(self, name: str) -> pathlib.Path:
+    def aux_weights(self, name: str) -> pathlib.Path:
         """Return the weights of a network that the data need to be read and written."""
         return self.path / f"{name}.safetensors"
 
     @property
-    def earlier(self) -> "tuple[Run, ...]":
+    def previous_ledgers(self) -> "tuple[Run, ...]":
         """Ledgers of private runs that were here before, each with its recipe where that is known, in their order."""
         places = [path for path in (self.path / "spent").glob("*") if path.name.isdecimal() and path.is_dir()]
         return tuple(map(Run, sorted(places, key=lambda path: int(path.name))))
 
-    def next_earlier(self) -> "Run":
+    def new_previous_ledger(self) -> "Run":
         """Make a place for one more."""
-        last = max((int(run.path.name) for run in self.earlier), default=0)
+        last = max((int(run.path.name) for run in self.previous_ledgers), default=0)
         place = self.path / "spent" / str(last + 1)
         place.mkdir(parents=True)
         return Run(place)
 
-    def place(self, out: str | None) -> pathlib.Path:
+    def output_path(self, out: str | None) -> pathlib.Path:
         """Return where samples go: `out`, or `samples` here.
 
         Raises:
@@ -124,7 +124,7 @@ class Run:
 
     def _repr_html_(self) -> str:
         """Show the report in a notebook: a page of its own, which runs nothing there and loads nothing."""
-        return framed(self.path / "report.html", str(self.path))
+        return report_iframe(self.path / "report.html", str(self.path))
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
@@ -136,22 +136,22 @@ class Run:
         try:
             handle = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
         except OSError as error:
-            ours = error.errno in (errno.EROFS, errno.EACCES, errno.EPERM)  # the lock is as it should be
-            advice = "Copy the run to where you may write, or choose --out" if ours else "Remove it"
+            not_permitted = error.errno in (errno.EROFS, errno.EACCES, errno.EPERM)  # the lock is as it should be
+            advice = "Copy the run to where you may write, or choose --out" if not_permitted else "Remove it"
             lock = self.path / "lock"
             raise InputError(f"cannot be locked ({error.strerror})", remedy=advice, file=lock) from error
         with os.fdopen(handle, "r+") as file:
             try:
-                _hold(file.fileno())
+                _flock_with_retry(file.fileno())
             except BlockingIOError as error:
                 raise InputError(
                     f"another process is writing to {self.path}", remedy="Wait for it, or choose another folder"
                 ) from error
-            with named(self.path / "lock"):
+            with error_path(self.path / "lock"):
                 file.truncate(0)
                 file.write(f"{os.getpid()}\n")
                 file.flush()
-            for name in OURS:  # what a killed process did not finish
+            for name in MANAGED_FILES:  # what a killed process did not finish
                 for path in self.path.glob(f".{name}.????????"):
                     path.unlink(missing_ok=True)
             before = _HELD.set(_HELD.get() | {self.path.resolve()})
@@ -175,7 +175,7 @@ class Run:
         return False
 
     @contextlib.contextmanager
-    def writing(self) -> Iterator[None]:
+    def ensure_lock(self) -> Iterator[None]:
         """Hold the lock, or go on where what is being done holds it, such as a fit that evaluates at its end.
 
         Raises:
@@ -185,7 +185,7 @@ class Run:
             yield
 
     @contextlib.contextmanager
-    def claim(self, *, resume: bool, overwrite: bool) -> Iterator[None]:
+    def acquire(self, *, resume: bool, overwrite: bool) -> Iterator[None]:
         """Hold the folder for a fit, empty of an older one's files unless it goes on; other files stay, and its ledger.
 
         Raises:
@@ -195,14 +195,14 @@ class Run:
         self.path.mkdir(parents=True, exist_ok=True)
         with self.lock():
             if not resume:
-                if not overwrite and holds_more(self.path):
+                if not overwrite and is_occupied(self.path):
                     raise UsageError(_exists(self.path))
                 if self.ledger.is_file():  # what was spent stays spent
-                    kept = self.next_earlier()
-                    os.replace(self.ledger, kept.ledger)
+                    archive = self.new_previous_ledger()
+                    os.replace(self.ledger, archive.ledger)
                     if self.recipe.is_file():
-                        os.replace(self.recipe, kept.recipe)
-                old = [self.path / name for name in OURS if name != "lock"]
+                        os.replace(self.recipe, archive.recipe)
+                old = [self.path / name for name in MANAGED_FILES if name != "lock"]
                 half = [path for path in self.path.glob(".*") if _is_half(path.name)]
                 for path in (*old, *half, *self.path.glob("report-*.html"), *self.path.glob("report-*.json")):
                     path.unlink(missing_ok=True)
@@ -217,7 +217,7 @@ class Run:
         """Remove what a failed fit wrote if nothing was learned or spent, so that the next one meets no run."""
         if self.ledger.is_file() or any(self.path.glob("*.safetensors")):
             return
-        for name in OURS:
+        for name in MANAGED_FILES:
             if name != "lock":
                 (self.path / name).unlink(missing_ok=True)
 
@@ -231,15 +231,15 @@ class Run:
         Raises:
             InputError: If it is missing, damaged, or was written by a newer version.
         """
-        content = read_json(path, WHOLE)
+        content = read_json(path, INCOMPLETE_RUN_REMEDY)
         if not isinstance(content, dict):
             raise InputError("is not a file of a run: expected an object with a number `format`", file=path)
         try:
-            return brought_up(path.name, content)
+            return migrate(path.name, content)
         except InputError as error:
-            raise error.at(file=path) from error
+            raise error.with_context(file=path) from error
 
-    def part_of(self, path: pathlib.Path, *names: str) -> Any:
+    def read_field(self, path: pathlib.Path, *names: str) -> Any:
         """Read a part of one of the folder's JSON files, by the names that lead to it.
 
         Raises:
@@ -249,37 +249,37 @@ class Run:
         for name in names:
             name = part.key_of(name) if isinstance(part, Older) else name
             if not isinstance(part, dict) or name not in part:
-                lacks = f"lacks {'.'.join(names)!r}: it is damaged, or no run of a fit"
-                raise InputError(lacks, remedy=WHOLE, file=path)
+                message = f"lacks {'.'.join(names)!r}: it is damaged, or no run of a fit"
+                raise InputError(message, remedy=INCOMPLETE_RUN_REMEDY, file=path)
             part = part[name]
         return part
 
 
-def framed(page: pathlib.Path, run: str) -> str:
+def report_iframe(page: pathlib.Path, run: str) -> str:
     """Return a page of a run as a part of another, in which it runs nothing and loads nothing."""
     name = html.escape(run)
     if not page.is_file() or page.is_symlink():
         return f"<p>run <code>{name}</code>, without a report yet</p>"
-    policy = f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'  # the page may be a stranger's
+    policy = f'<meta http-equiv="Content-Security-Policy" content="{CONTENT_SECURITY_POLICY}">'  # the page may be a stranger's
     inside = html.escape(policy + page.read_text(encoding="utf-8", errors="replace"), quote=True)
     frame = f'<iframe sandbox srcdoc="{inside}" style="width: 100%; height: 40em; border: 1px solid #8888"></iframe>'
     return f"<p>run <code>{name}</code></p>{frame}"
 
 
-def _hold(handle: int) -> None:
+def _flock_with_retry(handle: int) -> None:
     """Take a lock, in spite of those who look for a moment whether it is held."""
-    for left in reversed(range(LOOKS)):
+    for attempts_left in reversed(range(LOCK_ATTEMPTS)):
         try:
             return fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            if not left:
+            if not attempts_left:
                 raise
-            time.sleep(LOOK)
+            time.sleep(LOCK_RETRY_SECONDS)
 
 
-def holds_more(folder: pathlib.Path) -> bool:
+def is_occupied(folder: pathlib.Path) -> bool:
     """Tell whether a folder holds more than what runs leave that were refused."""
-    return folder.exists() and (not folder.is_dir() or any(path.name not in BESIDE for path in folder.iterdir()))
+    return folder.exists() and (not folder.is_dir() or any(path.name not in IGNORED_FILES for path in folder.iterdir()))
 
 
 def open_run(folder: str | pathlib.Path | None, home: pathlib.Path = pathlib.Path("runs")) -> Run:
@@ -289,10 +289,10 @@ def open_run(folder: str | pathlib.Path | None, home: pathlib.Path = pathlib.Pat
         InputError: If there is none.
     """
     if folder is None:
-        found = [path.parent for path in home.glob("*/model.json")] if home.is_dir() else []
-        if not found:
+        runs_at_home = [path.parent for path in home.glob("*/model.json")] if home.is_dir() else []
+        if not runs_at_home:
             raise InputError(f"a run under {home}/", "none", "Make one with: feller fit DATA")
-        return Run(max(found, key=lambda path: (path / "model.json").stat().st_mtime))
+        return Run(max(runs_at_home, key=lambda path: (path / "model.json").stat().st_mtime))
     path = pathlib.Path(folder)
     if (path / "model.json").is_file():
         return Run(path)
@@ -302,7 +302,7 @@ def open_run(folder: str | pathlib.Path | None, home: pathlib.Path = pathlib.Pat
         hint = f"Name a run in it: {some}" if inside else None
         raise InputError("is a folder but no run: it has no model.json", remedy=hint, file=path)
     names = _runs_in(path.parent)
-    hint = nearest(str(path), names) if names else ""
+    hint = did_you_mean(str(path), names) if names else ""
     raise InputError("a run folder", "none", f"{hint[:1].upper()}{hint[1:]}" or None, file=path)
 
 
@@ -311,21 +311,21 @@ def _runs_in(folder: pathlib.Path) -> list[str]:
     return sorted(str(path) for path in folder.glob("*") if (path / "model.json").is_file())
 
 
-def as_run(of: Run | str | os.PathLike[str]) -> Run:
+def to_run(run: Run | str | os.PathLike[str]) -> Run:
     """Return a run, or that in a folder, for functions that take either.
 
     Raises:
         UsageError: If it is neither.
         InputError: If there is none in the folder.
     """
-    if isinstance(of, Run):
-        return of
-    if not isinstance(of, str | os.PathLike):
-        raise UsageError("a run or its folder", type(of).__name__)
-    return open_run(pathlib.Path(of))
+    if isinstance(run, Run):
+        return run
+    if not isinstance(run, str | os.PathLike):
+        raise UsageError("a run or its folder", type(run).__name__)
+    return open_run(pathlib.Path(run))
 
 
-def begun_run(out: str | None) -> Run:
+def resumable_run(out: str | None) -> Run:
     """Return the run to go on with, or the newest.
 
     Raises:
@@ -341,7 +341,7 @@ def begun_run(out: str | None) -> Run:
     return run
 
 
-def new_run(out: str | None, data: str, *, resume: bool, overwrite: bool) -> Run:
+def target_run(out: str | None, data: str, *, resume: bool, overwrite: bool) -> Run:
     """Return the folder of a run that is to be made or continued; nothing is deleted here.
 
     Raises:
@@ -351,20 +351,20 @@ def new_run(out: str | None, data: str, *, resume: bool, overwrite: bool) -> Run
     if resume and overwrite:
         raise UsageError("--resume or --overwrite", "both", "Choose one", argument="resume")
     if resume:
-        return begun_run(out)
+        return resumable_run(out)
     if out is None:
         stem = pathlib.Path(
             data.removeprefix("example:").replace("/", "-") if data.startswith("example:") else data
         ).stem
         stem = "".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in stem) or "data"
         number = 1
-        while holds_more(path := pathlib.Path("runs") / f"{stem}-{number}"):
+        while is_occupied(path := pathlib.Path("runs") / f"{stem}-{number}"):
             number += 1
         return Run(path)
     run = Run(pathlib.Path(out))
     if run.path.exists() and not run.path.is_dir():
         raise InputError("is a file; --out needs a folder", file=run.path)
-    if holds_more(run.path):
+    if is_occupied(run.path):
         if not overwrite:
             raise UsageError(_exists(run.path))
         try:
@@ -381,15 +381,15 @@ def new_run(out: str | None, data: str, *, resume: bool, overwrite: bool) -> Run
 def _is_begun(folder: pathlib.Path) -> bool:
     """Tell whether a folder holds what a fit had locked and written when it was killed, and nothing else."""
     names = {path.name for path in folder.iterdir()}
-    return "lock" in names and all(name in OURS or name in BESIDE or _is_half(name) for name in names)
+    return "lock" in names and all(name in MANAGED_FILES or name in IGNORED_FILES or _is_half(name) for name in names)
 
 
 def _is_half(name: str) -> bool:
     """Tell whether a file is one of ours that was being written, see `replace_file`."""
-    return name.startswith(".") and any(name.startswith(f".{one}.") for one in (*OURS, *BESIDE))
+    return name.startswith(".") and any(name.startswith(f".{one}.") for one in (*MANAGED_FILES, *IGNORED_FILES))
 
 
 def _exists(path: pathlib.Path) -> str:
     """Say that a run is there already, and how to go on, in words of the command line and of Python."""
-    ways = "continue it with --resume, or replace it with --overwrite"
-    return f"{path} exists: {ways}; in Python, resume=True or overwrite=True"
+    remedies = "continue it with --resume, or replace it with --overwrite"
+    return f"{path} exists: {remedies}; in Python, resume=True or overwrite=True"

@@ -14,15 +14,15 @@ from feller.core.migrations import formats_before, names_before
 from feller.core.serialization import replace_file
 
 
-def save_tensors(path: pathlib.Path, tensors: dict[str, Tensor], note: dict[str, str] | None = None) -> None:
+def save_tensors(path: pathlib.Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
     """Write tensors and a note to one file, whole or not at all."""
     # Copies, since two names may share memory, which the format refuses.
     plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    packed = save(plain, note)
-    replace_file(path, _in_order(packed) if note and len(note) > 1 else packed)
+    packed = save(plain, metadata)
+    replace_file(path, _sort_metadata(packed) if metadata and len(metadata) > 1 else packed)
 
 
-def _in_order(packed: bytes) -> bytes:
+def _sort_metadata(packed: bytes) -> bytes:
     """Return the same file with its note sorted: the library writes one of several entries in any order."""
     size = int.from_bytes(packed[:8], "little")
     header = json.loads(packed[8 : 8 + size])
@@ -31,16 +31,16 @@ def _in_order(packed: bytes) -> bytes:
     return len(written).to_bytes(8, "little") + written + packed[8 + size :]
 
 
-def put(tensors: dict[str, Tensor], module: nn.Module) -> None:
+def load_weights(tensors: dict[str, Tensor], module: nn.Module) -> None:
     """Give a network its weights.
 
     Raises:
         RuntimeError: If names, shapes or kinds are others; whole numbers would become weights without a word.
     """
     tensors = named_as_now(tensors, module, module.state_dict())
-    for name, own in module.state_dict().items():
-        if name in tensors and tensors[name].is_floating_point() != own.is_floating_point():
-            raise RuntimeError(f"{name} holds {tensors[name].dtype}, expected {own.dtype}")
+    for name, weight in module.state_dict().items():
+        if name in tensors and tensors[name].is_floating_point() != weight.is_floating_point():
+            raise RuntimeError(f"{name} holds {tensors[name].dtype}, expected {weight.dtype}")
     module.load_state_dict(tensors)
 
 

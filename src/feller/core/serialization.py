@@ -29,22 +29,22 @@ from feller.core.migrations import Older
 T = TypeVar("T")
 _UMASK = os.umask(0)  # can only be read by setting it
 os.umask(_UMASK)
-MOST_JSON = 2**28
+MAX_JSON_BYTES = 2**28
 """Bytes of a file of JSON; the longest honest ones list a million shards."""
-_HALF = re.compile(r"\\u[dD][89a-fA-F]")
+_LONE_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 """Half of a letter, as JSON writes those beyond 65,535; alone it can stand in no file, nor be shown."""
-NAMES = "surrogateescape"
+FILENAME_ERRORS = "surrogateescape"
 """How Python holds bytes of names of files that are no UTF-8: as halves of letters that become these bytes again."""
-FUNCTIONS: dict[str, Callable[..., Any]] = {}
+USER_FUNCTIONS: dict[str, Callable[..., Any]] = {}
 """The user's functions that records may name; filled from files of the caller, see `feller.core.user_code`."""
 CHOSEN: list[str] = []
 """Modules of the user's files, whose classes come before others of their names; that which was named last is last."""
 
 
-def _kinds(base: type) -> Iterator[type]:
+def _subclasses(base: type) -> Iterator[type]:
     yield base
     for kind in base.__subclasses__():
-        yield from _kinds(kind)
+        yield from _subclasses(kind)
 
 
 def _kind_of(name: str, kinds: list[type]) -> type:
@@ -64,14 +64,14 @@ def _kind_of(name: str, kinds: list[type]) -> type:
     return chosen[-1]
 
 
-def _is_open(cls: Any) -> bool:
+def _is_abstract(cls: Any) -> bool:
     """Tell whether a type stands for its subclasses."""
     return isinstance(cls, type) and inspect.isabstract(cls)
 
 
-def _are_open(cls: Any) -> bool:
+def _is_abstract_union(cls: Any) -> bool:
     """Tell whether a type is a union of types that stand for their subclasses."""
-    return get_origin(cls) in (Union, UnionType) and all(map(_is_open, get_args(cls)))
+    return get_origin(cls) in (Union, UnionType) and all(map(_is_abstract, get_args(cls)))
 
 
 def _are_records(cls: Any) -> bool:
@@ -89,14 +89,14 @@ def _function_name(function: Callable[..., Any]) -> str:
 
 
 def _function(name: Any, _: Any) -> Callable[..., Any]:
-    if name not in FUNCTIONS:
+    if name not in USER_FUNCTIONS:
         raise InputError(
             f"the record names the user's function {name!r}", remedy="Pass the file that defines it with --code"
         )
-    return FUNCTIONS[name]
+    return USER_FUNCTIONS[name]
 
 
-def _plain(value: Any, cls: type) -> Any:
+def _structure_scalar(value: Any, cls: type) -> Any:
     """Take a plain value as it is: "no" is not True, and 2.5 is no whole number."""
     fits = isinstance(value, (int, float) if cls is float else cls)
     if not fits or (isinstance(value, bool) and cls is not bool):
@@ -106,7 +106,7 @@ def _plain(value: Any, cls: type) -> Any:
 
 def _number(value: Any, _: Any) -> int | float:
     """Take a number as it is, whole or not."""
-    return _plain(value, type(value) if type(value) in (int, float) else float)
+    return _structure_scalar(value, type(value) if type(value) in (int, float) else float)
 
 
 def _may_hold_tensors(cls: Any) -> bool:
@@ -120,7 +120,7 @@ def _no_tensors(value: Any, _: Any) -> None:
         raise InputError("nothing where tensors may be", f"{value!r:.40}")
 
 
-def _placed(line: str, root: str) -> str:
+def _prefix_field(line: str, root: str) -> str:
     """Say first in which field of a record something is wrong."""
     message, _, place = line.rpartition(" @ ")
     field = place.removeprefix(root).removeprefix(".")
@@ -148,9 +148,9 @@ def _converter() -> cattrs.Converter:
         return {"is": type(value).__name__, **plain}
 
     def structure(data: Any, base: Any) -> Any:
-        named = [kind for one in get_args(base) or (base,) for kind in _kinds(one)]
+        candidates = [kind for one in get_args(base) or (base,) for kind in _subclasses(one)]
         alike: dict[str, list[type]] = {}
-        for kind in named:
+        for kind in candidates:
             if is_dataclass(kind) and not inspect.isabstract(kind):
                 alike.setdefault(kind.__name__, []).append(kind)
         kinds = {each: several[-1] for each, several in alike.items()}
@@ -158,25 +158,25 @@ def _converter() -> cattrs.Converter:
         name = data.get("is", only) if isinstance(data, dict) else None
         name = data.name_among(name, kinds) if isinstance(data, Older) else name
         if name not in kinds:
-            own = ", or one of your own, whose file --code names, or that Python imported"
-            raise InputError.unknown(getattr(base, "__name__", str(base)), name, kinds, more=own)
+            user_hint = ", or one of your own, whose file --code names, or that Python imported"
+            raise InputError.unknown_name(getattr(base, "__name__", str(base)), name, kinds, alternatives=user_hint)
         kinds[name] = _kind_of(name, alike[name])
         data = data.fields_of(kinds[name]) if isinstance(data, Older) else data
         fields = {key: value for key, value in data.items() if key != "is"}
         return make_dict_structure_fn(kinds[name], converter, _cattrs_forbid_extra_keys=True)(fields, kinds[name])
 
     def is_kind(cls: Any) -> bool:
-        return isinstance(cls, type) and any(_is_open(parent) for parent in cls.__mro__[1:])
+        return isinstance(cls, type) and any(_is_abstract(parent) for parent in cls.__mro__[1:])
 
     def fields_of(cls: Any) -> Callable[[Any, Any], Any]:
         make = make_dict_structure_fn(cls, converter, _cattrs_forbid_extra_keys=True)
 
-        def made(data: Any, _: Any) -> Any:
+        def structure_fields(data: Any, _: Any) -> Any:
             if not isinstance(data, dict):
                 raise InputError(f"the fields of {cls.__name__}", f"{data!r:.40}")
             return make(data.fields_of(cls) if isinstance(data, Older) else data, cls)
 
-        return made
+        return structure_fields
 
     def one_of(cls: Any) -> Callable[[Any, Any], Any]:
         kinds = [one for one in get_args(cls) if one is not NoneType]
@@ -200,15 +200,15 @@ def _converter() -> cattrs.Converter:
 
     converter.register_structure_hook_factory(lambda cls: isinstance(cls, type) and is_dataclass(cls), fields_of)
     for cls in (bool, int, float, str):
-        converter.register_structure_hook(cls, _plain)
+        converter.register_structure_hook(cls, _structure_scalar)
     converter.register_structure_hook_func(lambda cls: cls == int | float, _number)
     converter.register_structure_hook_func(_may_hold_tensors, _no_tensors)
     converter.register_unstructure_hook_func(is_kind, unstructure)
-    converter.register_unstructure_hook_func(_is_open, lambda value: converter.unstructure(value))
+    converter.register_unstructure_hook_func(_is_abstract, lambda value: converter.unstructure(value))
     converter.register_structure_hook_func(is_kind, structure)
-    converter.register_structure_hook_func(_is_open, structure)
+    converter.register_structure_hook_func(_is_abstract, structure)
     converter.register_structure_hook_factory(_are_records, one_of)
-    converter.register_structure_hook_func(_are_open, structure)
+    converter.register_structure_hook_func(_is_abstract_union, structure)
 
     def is_function(cls: Any) -> bool:
         return get_origin(cls) is Callable
@@ -221,12 +221,12 @@ def _converter() -> cattrs.Converter:
 _CONVERTER = _converter()
 
 
-def to_data(value: Any) -> Any:
+def to_dict(value: Any) -> Any:
     """Turn a frozen dataclass into what JSON can hold."""
     return _CONVERTER.unstructure(value)
 
 
-def from_data(cls: type[T], data: Any) -> T:
+def from_dict(cls: type[T], data: Any) -> T:
     """Build a frozen dataclass, or one of an abstract class's kinds, from what JSON held.
 
     Raises:
@@ -235,8 +235,8 @@ def from_data(cls: type[T], data: Any) -> T:
     try:
         return _CONVERTER.structure(data, cls)
     except cattrs.BaseValidationError as error:
-        said = cattrs.transform_error(error, cls.__name__, _explain)
-        raise InputError("; ".join(_placed(line, cls.__name__) for line in said)) from error
+        lines = cattrs.transform_error(error, cls.__name__, _explain)
+        raise InputError("; ".join(_prefix_field(line, cls.__name__) for line in lines)) from error
 
 
 def read_json(path: pathlib.Path, advice: str | None = None) -> Any:
@@ -247,17 +247,17 @@ def read_json(path: pathlib.Path, advice: str | None = None) -> Any:
             no end.
     """
     try:
-        about = path.stat()
-        if not stat.S_ISREG(about.st_mode):  # before it is opened: a pipe would wait for its writer
+        stat_result = path.stat()
+        if not stat.S_ISREG(stat_result.st_mode):  # before it is opened: a pipe would wait for its writer
             raise InputError("a file", "a folder, a pipe or a device", advice, file=path)
-        if about.st_size > MOST_JSON:
+        if stat_result.st_size > MAX_JSON_BYTES:
             raise InputError(
-                f"is larger than {MOST_JSON // 2**20} MiB, as no file of ours is; it was damaged", file=path
+                f"is larger than {MAX_JSON_BYTES // 2**20} MiB, as no file of ours is; it was damaged", file=path
             )
         text = path.read_text(encoding="utf-8")
         content = json.loads(text)
-        if _HALF.search(text):  # in pairs they are one letter
-            json.dumps(content, ensure_ascii=False).encode(errors=NAMES)
+        if _LONE_SURROGATE.search(text):  # in pairs they are one letter
+            json.dumps(content, ensure_ascii=False).encode(errors=FILENAME_ERRORS)
         return content
     except FileNotFoundError as error:
         raise InputError("a file", "none", advice, file=path) from error
@@ -269,8 +269,8 @@ def read_json(path: pathlib.Path, advice: str | None = None) -> Any:
 
 def replace_file(path: pathlib.Path, content: bytes | str) -> None:
     """Write a file so that a reader, or a crash, sees the old content or the new and nothing between."""
-    content = content.encode(errors=NAMES) if isinstance(content, str) else content
-    with named(path):
+    content = content.encode(errors=FILENAME_ERRORS) if isinstance(content, str) else content
+    with error_path(path):
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
             with os.fdopen(handle, "wb") as file:
@@ -285,7 +285,7 @@ def replace_file(path: pathlib.Path, content: bytes | str) -> None:
 
 
 @contextlib.contextmanager
-def named(path: pathlib.Path) -> Iterator[None]:
+def error_path(path: pathlib.Path) -> Iterator[None]:
     """Let an error of the system name the file that a person knows, not one that is written in its place.
 
     Raises:

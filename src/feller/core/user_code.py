@@ -17,15 +17,15 @@ from typing import Any
 
 import feller
 from feller.core.errors import InputError, UsageError
-from feller.core.serialization import CHOSEN, FUNCTIONS
+from feller.core.serialization import CHOSEN, USER_FUNCTIONS
 
 PACKAGE = pathlib.Path(__file__).parent.parent
 """Folder of the sources of feller."""
-PREFIX = "feller_code_"
+MODULE_PREFIX = "feller_code_"
 """Of the names of modules that are made of the user's files."""
 LIBRARIES = ("feller", "torch", "numpy", "functools", "builtins")
 """Packages whose pieces nobody takes for the user's."""
-MEMORY = "memory:"
+MEMORY_PREFIX = "memory:"
 """Before the name of a function that has no file."""
 _IN_MEMORY: dict[str, Callable[..., Any]] = {}
 """Functions that have no file, by the words that stand for them."""
@@ -35,7 +35,7 @@ _IMPORTED: dict[pathlib.Path, ModuleType] = {}
 """Files that the user's program has imported itself; they do not run again."""
 
 
-def check_code(path: str | pathlib.Path) -> None:
+def check_code_file(path: str | pathlib.Path) -> None:
     """Refuse a file that is not there."""
     if not pathlib.Path(path).is_file():
         raise InputError("a Python file", "none", file=pathlib.Path(path).resolve())
@@ -47,14 +47,14 @@ def load_file(path: pathlib.Path) -> Any:
     Raises:
         InputError: If it is missing, or does not run.
     """
-    check_code(path)
+    check_code_file(path)
     path = path.resolve()
     if path in _IMPORTED:
-        _remember(_IMPORTED[path])
+        _register_functions(_IMPORTED[path])
         return _IMPORTED[path]
-    name = f"{PREFIX}{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
+    name = f"{MODULE_PREFIX}{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
     if name in sys.modules:
-        _remember(sys.modules[name])
+        _register_functions(sys.modules[name])
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
@@ -64,36 +64,38 @@ def load_file(path: pathlib.Path) -> Any:
     try:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
-        said = (blamed(error) or f"{type(error).__name__}: {error}").removeprefix(f"{_shown(path)} ")
+        message = (user_frame(error) or f"{type(error).__name__}: {error}").removeprefix(f"{_display_path(path)} ")
         del sys.modules[name]
         if isinstance(error, InputError) and error.argument is not None:  # feller says what is wrong with a class of it
             raise
-        raise InputError(f"does not run: {said}{_neighbour(error, path)}{_moved(error, path)}", file=path) from error
-    _remember(module)
+        raise InputError(
+            f"does not run: {message}{_sibling_import_hint(error, path)}{_moved_modules_hint(error, path)}", file=path
+        ) from error
+    _register_functions(module)
     return module
 
 
-def _neighbour(error: BaseException, path: pathlib.Path) -> str:
+def _sibling_import_hint(error: BaseException, path: pathlib.Path) -> str:
     """Say why a file beside the user's is not found by its name."""
     name = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
     if not name or not ((path.parent / f"{name}.py").is_file() or (path.parent / name).is_dir()):
         return ""
     return (
         f"; feller loads {path.name} alone and does not look beside it: put what it needs of {name} into it, or name"
-        f" the folder of both: PYTHONPATH={_shown(path.parent)}"
+        f" the folder of both: PYTHONPATH={_display_path(path.parent)}"
     )
 
 
-def _moved(error: BaseException, path: pathlib.Path) -> str:
+def _moved_modules_hint(error: BaseException, path: pathlib.Path) -> str:
     """Name the new modules of what a file imports from modules of feller that have moved."""
     if not isinstance(error, ImportError) or (error.name or "").partition(".")[0] != "feller":
         return ""
     moved = json.loads((PACKAGE / "core" / "moved_modules.json").read_text(encoding="utf-8"))
-    found: dict[str, list[str]] = {}
+    new_homes: dict[str, list[str]] = {}
     for module, name in _imports(ast.parse(path.read_text(encoding="utf-8"))):
-        if home := _new_home(module, name, moved):
-            found.setdefault(home[0], []).append(home[1])
-    moves = [f"from {home} import {', '.join(dict.fromkeys(names))}" for home, names in sorted(found.items())]
+        if home := _new_import(module, name, moved):
+            new_homes.setdefault(home[0], []).append(home[1])
+    moves = [f"from {home} import {', '.join(dict.fromkeys(names))}" for home, names in sorted(new_homes.items())]
     return f"; modules of feller have moved: {'; '.join(moves)}" if moves else ""
 
 
@@ -107,23 +109,23 @@ def _imports(tree: ast.Module) -> Iterator[tuple[str, str]]:
             yield from ((module, name) for module, _, name in parts)
 
 
-def _new_home(module: str, name: str, moved: dict[str, str]) -> tuple[str, str] | None:
+def _new_import(module: str, name: str, moved: dict[str, str]) -> tuple[str, str] | None:
     """Return from where to import a name, and as what; None if the import works, or nothing is known of it."""
     if submodule := moved.get(f"{module}.{name}".removeprefix("feller.")):
         parent, _, stem = f"feller.{submodule}".rpartition(".")
         return parent, stem
     old = module.removeprefix("feller.")
     new = f"feller.{moved[old]}" if old in moved else module
-    home = _definer(new, name) or (_definer(new.rpartition(".")[0], name) if new != module else "")
-    if not home and name in feller.FORMER:
-        return "feller", feller.FORMER[name]
+    home = _defining_module(new, name) or (_defining_module(new.rpartition(".")[0], name) if new != module else "")
+    if not home and name in feller.RENAMED_EXPORTS:
+        return "feller", feller.RENAMED_EXPORTS[name]
     if not home or (home == module and new == module):
         return None
-    public = feller._WHERE.get(name, "")
+    public = feller._MODULE_OF.get(name, "")
     return ("feller" if public and f"{home}.".startswith(f"feller.{public}.") else home), name
 
 
-def _definer(module: str, name: str) -> str:
+def _defining_module(module: str, name: str) -> str:
     """Return the module of feller that defines what a module defines, re-exports, or has in its folder."""
     file = PACKAGE.joinpath(*module.split(".")[1:])
     source = file / "__init__.py" if file.is_dir() else file.with_suffix(".py")
@@ -131,7 +133,7 @@ def _definer(module: str, name: str) -> str:
         return ""
     for statement in ast.parse(source.read_text(encoding="utf-8")).body:
         if isinstance(statement, ast.ImportFrom) and any(alias.name == name for alias in statement.names):
-            return _definer(str(statement.module), name)
+            return _defining_module(str(statement.module), name)
         targets = statement.targets if isinstance(statement, ast.Assign) else [getattr(statement, "target", None)]
         names = {getattr(statement, "name", None), *(getattr(target, "id", None) for target in targets)}
         if name in names:
@@ -142,11 +144,13 @@ def _definer(module: str, name: str) -> str:
     return ".".join(["feller", *homes[0].relative_to(PACKAGE).with_suffix("").parts]) if len(homes) == 1 else ""
 
 
-def _remember(module: ModuleType) -> None:
+def _register_functions(module: ModuleType) -> None:
     """Let records name what a module of the user's defines, before what others do."""
     CHOSEN[:] = [*(name for name in CHOSEN if name != module.__name__), module.__name__]
-    own = {key: value for key, value in vars(module).items() if getattr(value, "__module__", "") == module.__name__}
-    FUNCTIONS.update({key: value for key, value in own.items() if callable(value)})
+    definitions = {
+        key: value for key, value in vars(module).items() if getattr(value, "__module__", "") == module.__name__
+    }
+    USER_FUNCTIONS.update({key: value for key, value in definitions.items() if callable(value)})
 
 
 def load_code(path: str | os.PathLike[str], folder: pathlib.Path) -> None:
@@ -167,15 +171,15 @@ def choose_code(folder: pathlib.Path, recorded: str) -> None:
         files = ((one, pathlib.Path(getattr(one, "__file__", None) or "")) for one in known)
         module = next((one for one, file in files if file.is_file() and fingerprint(file) == recorded), None)
     if module is not None:
-        _remember(module)
+        _register_functions(module)
 
 
-def place_of(function: Callable[..., Any], called: str) -> str:
+def import_path(function: Callable[..., Any], argument: str) -> str:
     """Return `file.py:function` of a function that the user's program has imported; its file does not run again.
 
     Args:
         function: Defined at the top level of a file.
-        called: Name of the argument that it was given for, which could take the words.
+        argument: Name of the argument that it was given for, which could take the words.
 
     Raises:
         UsageError: If no file is known that defines it by its name, and could be named later.
@@ -186,67 +190,67 @@ def place_of(function: Callable[..., Any], called: str) -> str:
     if module is None or file is None or module.__name__ == "__main__" or getattr(module, name, None) is not function:
         raise UsageError(
             f"a run remembers it by the file that defines it: write {name} at the top level of a file of its"
-            f' own, such as mine.py, and import it, or say {called}="mine.py:{name if name.isidentifier() else "name"}"'
+            f' own, such as mine.py, and import it, or say {argument}="mine.py:{name if name.isidentifier() else "name"}"'
         )
     path = pathlib.Path(file).resolve()
-    if not module.__name__.startswith(PREFIX):
+    if not module.__name__.startswith(MODULE_PREFIX):
         _IMPORTED[path] = module
-        _remember(module)
-    return f"{_shown(path)}:{name}"
+        _register_functions(module)
+    return f"{_display_path(path)}:{name}"
 
 
-def name_of(function: Callable[..., Any]) -> str:
+def function_reference(function: Callable[..., Any]) -> str:
     """Return the words for a function: `file.py:function`, or `memory:NAME`, which this process alone can load.
 
     A function has no file if it was written in a script, in a notebook, or inside of another, as a lambda.
     """
     try:
-        return place_of(function, "function")
+        return import_path(function, "function")
     except UsageError:
-        known = next((word for word, one in _IN_MEMORY.items() if one is function), None)
+        existing = next((word for word, one in _IN_MEMORY.items() if one is function), None)
         name = re.sub(r"\W+", "", getattr(function, "__name__", type(function).__name__))
-        word = known or f"{MEMORY}{name}-{secrets.token_hex(4)}"
+        word = existing or f"{MEMORY_PREFIX}{name}-{secrets.token_hex(4)}"
         _IN_MEMORY[word] = function
         return word
 
 
-def is_code(words: str) -> bool:
+def is_code_reference(words: str) -> bool:
     """Tell whether words name a function of the user's, `file.py:function` or one in memory."""
-    return ".py:" in words or words.startswith(MEMORY)
+    return ".py:" in words or words.startswith(MEMORY_PREFIX)
 
 
-def blamed(error: BaseException, of: type | None = None) -> str | None:
+def user_frame(error: BaseException, of: type | None = None) -> str | None:
     """Say in one line where code of the user's own failed, which a class may be of; None where it had no part in it.
 
     Of the calls that led to the error those of other libraries do not count. If the last is of the user's code, the
     error is there. If that code has called feller last, its line is named, too, for the call may be wrong.
     """
-    ours = own = None
-    file = None if of is None or of.__module__ == "__main__" or not is_own(of) else inspect.getsourcefile(of)
+    library_frame = own_frame = None
+    file = None if of is None or of.__module__ == "__main__" or not is_user_defined(of) else inspect.getsourcefile(of)
     for frame, line in traceback.walk_tb(error.__traceback__):
         name = frame.f_globals.get("__name__", "")
-        here = f"{_shown(pathlib.Path(frame.f_code.co_filename))} line {line}, in {frame.f_code.co_name}"
-        known = name.startswith(PREFIX) or pathlib.Path(frame.f_code.co_filename) in _IMPORTED
+        location = f"{_display_path(pathlib.Path(frame.f_code.co_filename))} line {line}, in {frame.f_code.co_name}"
+        known = name.startswith(MODULE_PREFIX) or pathlib.Path(frame.f_code.co_filename) in _IMPORTED
         if known or frame.f_code.co_filename == file:
-            own, ours = here, None
-        elif own and name.partition(".")[0] == "feller":
-            ours = f"{name} line {line}"
-    if own is None:
+            own_frame, library_frame = location, None
+        elif own_frame and name.partition(".")[0] == "feller":
+            library_frame = f"{name} line {line}"
+    if own_frame is None:
         return None
-    own = own.removesuffix(", in <module>")
-    said = " ".join(f"{type(error).__name__}: {error}".removesuffix(": ").split())
+    own_frame = own_frame.removesuffix(", in <module>")
+    message = " ".join(f"{type(error).__name__}: {error}".removesuffix(": ").split())
     if isinstance(error, SystemExit):
-        said = f"it ends the program ({said}), which is not its to end; take that out, or raise a ValueError"
-    return f"{own}: {said}" + (f" (in {ours}, which it calls)" if ours else "")
+        message = f"it ends the program ({message}), which is not its to end; take that out, or raise a ValueError"
+    return f"{own_frame}: {message}" + (f" (in {library_frame}, which it calls)" if library_frame else "")
 
 
-def is_own(thing: Any) -> bool:
+def is_user_defined(thing: Any) -> bool:
     """Tell whether a function, a class, or the class of an object is the user's own: no part of feller or torch."""
-    found = thing if inspect.isclass(thing) or inspect.isroutine(thing) else type(thing)
-    return (getattr(found, "__module__", None) or "builtins").partition(".")[0] not in LIBRARIES
+    definition = thing if inspect.isclass(thing) or inspect.isroutine(thing) else type(thing)
+    return (getattr(definition, "__module__", None) or "builtins").partition(".")[0] not in LIBRARIES
 
 
-def called(thing: Any, method: str = "") -> str:
+def qualified_name(thing: Any, method: str = "") -> str:
     """Name a function or an object with its file, as warm (wish.py), or a method, as Swing.sample (mine.py line 3)."""
     kind = thing if inspect.isclass(thing) or inspect.isroutine(thing) else type(thing)
     function = inspect.unwrap(getattr(kind, method) if method else kind)
@@ -258,27 +262,29 @@ def called(thing: Any, method: str = "") -> str:
         return name
     inner = method or "<locals>" in getattr(kind, "__qualname__", "")
     line = f" line {code.co_firstlineno}" if code is not None and inner else ""
-    return f"{name} ({_shown(pathlib.Path(file))}{line})"
+    return f"{name} ({_display_path(pathlib.Path(file))}{line})"
 
 
-def line_of(function: Callable[..., Any]) -> str:
+def source_line(function: Callable[..., Any]) -> str:
     """Say where a function of the user's begins, as `mine.py line 3`; nothing of what has no line."""
     code = getattr(inspect.unwrap(function), "__code__", None)
-    return "" if code is None else f"{_shown(pathlib.Path(code.co_filename))} line {code.co_firstlineno}"
+    return "" if code is None else f"{_display_path(pathlib.Path(code.co_filename))} line {code.co_firstlineno}"
 
 
-def _shown(path: pathlib.Path) -> str:
+def _display_path(path: pathlib.Path) -> str:
     """Return a path as people would write it from where they are."""
     path = path.resolve()
     return str(path.relative_to(pathlib.Path.cwd())) if path.is_relative_to(pathlib.Path.cwd()) else str(path)
 
 
-def load_function(place: str, takes: tuple[str, ...] | None = None, *, what: str = "function") -> Callable[..., Any]:
+def load_function(
+    place: str, argument_names: tuple[str, ...] | None = None, *, what: str = "function"
+) -> Callable[..., Any]:
     """Return the function that `file.py:function` names.
 
     Args:
         place: Where it is.
-        takes: Names of the arguments that it will be given; not looked at without.
+        argument_names: Names of the arguments that it will be given; not looked at without.
         what: A function, or a class.
 
     Raises:
@@ -288,20 +294,20 @@ def load_function(place: str, takes: tuple[str, ...] | None = None, *, what: str
     file, _, name = place.rpartition(":")
     if not file or not name:
         raise UsageError(f"file.py:{'Class' if what == 'class' else what}", repr(place))
-    if place.startswith(MEMORY):
+    if place.startswith(MEMORY_PREFIX):
         return _in_memory(place)
     module = load_file(pathlib.Path(file))
-    found = getattr(module, name, None)
-    if not callable(found):
-        here = {
+    function = getattr(module, name, None)
+    if not callable(function):
+        definitions = {
             key: value for key, value in vars(module).items() if getattr(value, "__module__", "") == module.__name__
         }
         is_one = inspect.isclass if what == "class" else inspect.isfunction
-        names = [key for key, value in here.items() if is_one(value) and not key.startswith("_")]
-        raise UsageError.unknown(what, name, names, file=file)
-    if takes is not None:
-        _check_takes(found, takes, place)
-    return found
+        names = [key for key, value in definitions.items() if is_one(value) and not key.startswith("_")]
+        raise UsageError.unknown_name(what, name, names, file=file)
+    if argument_names is not None:
+        _check_takes(function, argument_names, place)
+    return function
 
 
 def _in_memory(words: str) -> Callable[..., Any]:
@@ -311,7 +317,7 @@ def _in_memory(words: str) -> Callable[..., Any]:
         UsageError: If it was given to another process.
     """
     if words not in _IN_MEMORY:
-        name = words.removeprefix(MEMORY).rpartition("-")[0]
+        name = words.removeprefix(MEMORY_PREFIX).rpartition("-")[0]
         raise UsageError(
             argument=name,
             expected="a function that can be loaded",
@@ -332,7 +338,7 @@ def _check_takes(function: Callable[..., Any], names: tuple[str, ...], place: st
     except TypeError as error:
         raise InputError(
             f"is called with ({', '.join(names)}), and it is written to take"
-            f" {signature}{f' ({line})' if (line := line_of(function)) else ''}: {error}",
+            f" {signature}{f' ({line})' if (line := source_line(function)) else ''}: {error}",
             file=place,
         ) from error
 

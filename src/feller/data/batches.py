@@ -12,8 +12,8 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from feller.core.errors import InputError, check_number
-from feller.core.pytree import Given, leaves, length, tree_map
-from feller.core.rng import Draw, Draws
+from feller.core.pytree import Cond, leaves, num_examples, tree_map
+from feller.core.rng import RandomStream, Rng
 from feller.data.modality import Dataset
 from feller.data.stream import Pieces, part
 
@@ -61,7 +61,7 @@ TOGETHER = 16
 
 
 def batches(
-    dataset: Dataset, size: int, draws: Draws, lengths: Int64[Tensor, " n"] | None = None
+    dataset: Dataset, size: int, draws: Rng, lengths: Int64[Tensor, " n"] | None = None
 ) -> Callable[[int, slice], Batch]:
     """Return what gives the rows of a step's batch, encoded; arguments and errors as for `shuffled`."""
     if dataset.stream is not None:
@@ -79,7 +79,7 @@ def batches(
     return batch
 
 
-def _streamed(dataset: Dataset, size: int, draws: Draws) -> Callable[[int, slice], Batch]:
+def _streamed(dataset: Dataset, size: int, draws: Rng) -> Callable[[int, slice], Batch]:
     """Return the same of examples that are read as they are needed, in the order that they would have in memory.
 
     The order is one of numbers, so that nothing has to be read again to go on at a step.
@@ -99,7 +99,7 @@ def _streamed(dataset: Dataset, size: int, draws: Draws) -> Callable[[int, slice
 def shuffled(
     examples: Batch,
     size: int,
-    draws: Draws,
+    draws: Rng,
     lengths: Int64[Tensor, " n"] | None = None,
     *,
     pieces: Pieces | None = None,
@@ -123,17 +123,19 @@ def shuffled(
         InputError: If there is no example.
         UsageError: If the size is below 1.
     """
-    n = length(examples)
+    n = num_examples(examples)
     if n == 0:
         raise InputError("at least one example to train on", "none")
-    check_number("size", size, least=1)
+    check_number("size", size, ge=1)
 
     @functools.lru_cache(maxsize=2)
     def order(epoch: int) -> Tensor:
-        draw = draws.at("order", epoch)
-        order = torch.randperm(n, generator=draw.shared())
+        draw = draws.stream("order", epoch)
+        order = torch.randperm(n, generator=draw.shared_generator())
         order = order if pieces is None else _piece_by_piece(order, pieces, draw)
-        return order if lengths is None else _alike(order, lengths, size, -epoch * n % size, draws.at("alike", epoch))
+        return (
+            order if lengths is None else _alike(order, lengths, size, -epoch * n % size, draws.stream("alike", epoch))
+        )
 
     def batch(step: int, rows: slice) -> Batch:
         first, last, stride = rows.indices(size)
@@ -148,7 +150,7 @@ def shuffled(
     return batch
 
 
-def _piece_by_piece(order: Int64[Tensor, " n"], pieces: Pieces, draw: Draw) -> Int64[Tensor, " n"]:
+def _piece_by_piece(order: Int64[Tensor, " n"], pieces: Pieces, draw: RandomStream) -> Int64[Tensor, " n"]:
     """Keep the order among examples of a few pieces, and put these before those of the next few, drawn at random.
 
     Where all pieces fit together, the order is what it was.
@@ -156,20 +158,20 @@ def _piece_by_piece(order: Int64[Tensor, " n"], pieces: Pieces, draw: Draw) -> I
     of = pieces.of.long()
     names = of.unique()
     place = torch.empty(int(names[-1]) + 1, dtype=torch.long)
-    place[names] = torch.randperm(len(names), generator=draw.shared())
+    place[names] = torch.randperm(len(names), generator=draw.shared_generator())
     window = place[of[order]] // pieces.together
     return order[window.argsort(stable=True)]
 
 
 def _alike(
-    order: Int64[Tensor, " n"], lengths: Int64[Tensor, " n"], size: int, first: int, draw: Draw
+    order: Int64[Tensor, " n"], lengths: Int64[Tensor, " n"], size: int, first: int, draw: RandomStream
 ) -> Int64[Tensor, " n"]:
     """Sort pieces of an order by length, and shuffle their batches; the first examples fill up a batch before."""
     rest = order[first:]
     whole = len(rest) // size * size
     pieces = [piece[lengths[piece].argsort(stable=True)] for piece in rest[:whole].split(TOGETHER * size)]
     rows = torch.cat([order[:0], *pieces]).reshape(-1, size)
-    rows = rows[torch.randperm(len(rows), generator=draw.shared())]
+    rows = rows[torch.randperm(len(rows), generator=draw.shared_generator())]
     return torch.cat([order[:first], rows.reshape(-1), rest[whole:]])
 
 
@@ -188,10 +190,10 @@ class DataBundle:
 
 FEWEST = 10
 """Examples below which none is set aside."""
-FIXED = Draws(0)
+FIXED = Rng(0)
 
 
-def split(dataset: Dataset, share: float = 0.1, draws: Draws = FIXED, *, alike: bool = True) -> tuple[Dataset, Dataset]:
+def split(dataset: Dataset, share: float = 0.1, draws: Rng = FIXED, *, alike: bool = True) -> tuple[Dataset, Dataset]:
     """Set a share of the examples aside, of each class alike where that is asked; returns (train, held out).
 
     With 10 examples or more at least one is set aside, with fewer none. Both parts keep the order of the data. Groups
@@ -210,7 +212,7 @@ def split(dataset: Dataset, share: float = 0.1, draws: Draws = FIXED, *, alike: 
         given = dataset.given
         if dataset.stream is not None:
             given = {name: known for name, known in dataset.stream.given.items() if name in given}
-        order = torch.randperm(n, generator=draws.at("split").shared())
+        order = torch.randperm(n, generator=draws.stream("split").shared_generator())
         aside = torch.zeros(n, dtype=torch.bool)
         aside[(order[_place(given, order).argsort(stable=True)] if alike else order)[:wanted]] = True
     else:
@@ -225,20 +227,20 @@ def split(dataset: Dataset, share: float = 0.1, draws: Draws = FIXED, *, alike: 
 
 def check_share(share: float) -> None:
     """Refuse a share of data to set aside that is none; UsageError if it is not in [0, 1)."""
-    check_number("share", share, least=0, below=1)
+    check_number("share", share, ge=0, lt=1)
 
 
-def _some_groups(groups: Tensor, wanted: int, draws: Draws) -> Tensor:
+def _some_groups(groups: Tensor, wanted: int, draws: Rng) -> Tensor:
     """Tell which examples are in groups that are set aside, [n]."""
     names, sizes = groups.unique(return_counts=True)
-    order = torch.randperm(len(names), generator=draws.at("split").shared())
+    order = torch.randperm(len(names), generator=draws.stream("split").shared_generator())
     if wanted == 0 or len(names) < 2:
         return torch.zeros(len(groups), dtype=torch.bool)
     number = int((sizes[order].cumsum(0) - wanted).abs().argmin()) + 1
     return torch.isin(groups, names[order[: min(number, len(names) - 1)]])
 
 
-def _place(given: Given, order: Tensor) -> Tensor:
+def _place(given: Cond, order: Tensor) -> Tensor:
     """Return the place of each example within its class, in the given order, from 0 to 1.
 
     The lowest places hold a class in proportion to its size, and one that is alone in its class comes late.

@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from feller.core.migrations import repr_before
-from feller.core.pytree import Given, State, leaves
+from feller.core.pytree import Cond, State, leaves
 from feller.data.loading.raw import Found, Sound
 
 
@@ -33,6 +33,6 @@ def print_of(found: Found) -> str:
     return hashed(*values, found.labels, found.classes, *beside)
 
 
-def print_of_values(values: State, given: Given) -> str:
+def print_of_values(values: State, given: Cond) -> str:
     """Hash values that are the same on every processor."""
     return hashed(*leaves(values), *(given[name] for name in sorted(given)))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from feller.core.errors import InputError, UsageError
-from feller.core.pytree import Given
+from feller.core.pytree import Cond
 from feller.data.loading.raw import Found
 
 Line = TypeVar("Line", InputError, UsageError)
@@ -53,7 +53,7 @@ def unknown_class(kind: type[Line], argument: str, name: object, classes: Sequen
     """Return the error of what is no class, which lists names in the order of their numbers."""
     numbers = all(one.removeprefix("-").isdecimal() for one in classes)
     more = "" if numbers or not classes else f", or a number from 0 to {len(classes) - 1}"
-    return kind.unknown(argument, name, classes, more=more, in_order=not numbers)
+    return kind.unknown_name(argument, name, classes, alternatives=more, in_order=not numbers)
 
 
 def renumbered(label: Tensor, theirs: Sequence[str], ours: Sequence[str]) -> Tensor:
@@ -68,7 +68,7 @@ def renumbered(label: Tensor, theirs: Sequence[str], ours: Sequence[str]) -> Ten
     return torch.tensor([*lookup, len(ours)], device=label.device)[label.clamp(max=len(theirs))]
 
 
-def relabel(found: Found, classes: tuple[str, ...]) -> Given:
+def relabel(found: Found, classes: tuple[str, ...]) -> Cond:
     """Number the labels of a file by the classes of a modality; nothing where either has none.
 
     A whole number is a name where names are whole numbers, else a position. InputError if the file has a class that the
@@ -79,19 +79,19 @@ def relabel(found: Found, classes: tuple[str, ...]) -> Given:
     return {"label": renumbered(torch.from_numpy(np.asarray(found.labels, dtype=np.int64)), found.classes, classes)}
 
 
-def labels_to_write(given: Given, classes: tuple[str, ...]) -> Tensor | None:
+def labels_to_write(given: Cond, classes: tuple[str, ...]) -> Tensor | None:
     """Return the labels if every example has one; a label beyond the classes stands for "not given"."""
     label = given.get("label") if classes else None
     return None if label is None or bool((label >= len(classes)).any()) else label.cpu().long()
 
 
-def label_arrays(given: Given, classes: tuple[str, ...]) -> dict[str, np.ndarray]:
+def label_arrays(given: Cond, classes: tuple[str, ...]) -> dict[str, np.ndarray]:
     """Return the arrays of an .npz that hold labels; none where there are none."""
     label = labels_to_write(given, classes)
     return {} if label is None else {"labels": label.numpy(), "classes": np.array(classes)}
 
 
-def label_names(given: Given, classes: tuple[str, ...]) -> list[str] | None:
+def label_names(given: Cond, classes: tuple[str, ...]) -> list[str] | None:
     """Return the name of the class of each example; None where there are none."""
     label = labels_to_write(given, classes)
     return None if label is None else [classes[i] for i in label.tolist()]

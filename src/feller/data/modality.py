@@ -18,8 +18,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from feller.core.errors import InputError, UsageError, cannot_write
-from feller.core.pytree import Given, State, leaves, length, tree_map
-from feller.core.rng import Draw, Draws
+from feller.core.pytree import Cond, State, leaves, num_examples, tree_map
+from feller.core.rng import RandomStream, Rng
 from feller.core.serialization import replace_file
 from feller.data.figures import image_of
 from feller.data.files import sample_folder
@@ -62,7 +62,7 @@ class Target:
 
 SHOWN = 256
 """Examples in the picture of a notebook, at most."""
-Write = Callable[[State, Given, pathlib.Path], None]
+Write = Callable[[State, Cond, pathlib.Path], None]
 ROWS = "samples.csv"
 """Table in a folder of samples."""
 
@@ -73,7 +73,7 @@ class RawData:
 
     values: Tensor | dict[str, Tensor]
     """A tensor [n, ...], or several by their names, in the units of the file."""
-    given: Given = field(default_factory=dict)
+    given: Cond = field(default_factory=dict)
     """Number of the class of each example, int64 [n], of each of the conditions."""
     notes: tuple[str, ...] = ()
     """What was decided while reading, for people."""
@@ -193,18 +193,18 @@ class Modality(abc.ABC):
     def _has_frame(self) -> bool:
         return type(self).frame is not Modality.frame
 
-    def _write_arrays(self, values: State, given: Given, out: pathlib.Path) -> None:
+    def _write_arrays(self, values: State, given: Cond, out: pathlib.Path) -> None:
         write_arrays(self.arrays(values, given), out)
 
-    def _write_frame(self, values: State, given: Given, out: pathlib.Path) -> None:
+    def _write_frame(self, values: State, given: Cond, out: pathlib.Path) -> None:
         frame = self.frame(values, given)
         if out.suffix.lower() == ".parquet":
             write_parquet(lambda: frame, out)
         else:
             replace_file(out, frame.to_csv(index=False))
 
-    def _write_folder(self, values: State, given: Given, out: pathlib.Path) -> None:
-        few = min(length(values), SHOWN)
+    def _write_folder(self, values: State, given: Cond, out: pathlib.Path) -> None:
+        few = min(num_examples(values), SHOWN)
         sample_folder.prepare(out)
         name = ROWS if self._has_frame else "samples.npz"
         some = tree_map(lambda leaf: leaf[:few], values), tree_map(lambda leaf: leaf[:few], given)
@@ -249,7 +249,7 @@ class Modality(abc.ABC):
         """Return data as measures of their kind want them: as they are."""
         return data
 
-    def for_learning(self, data: "Dataset", draws: Draws) -> "Dataset":
+    def for_learning(self, data: "Dataset", draws: Rng) -> "Dataset":
         """Return data as they are learned, such as in other shares: as they are."""
         return data
 
@@ -276,9 +276,9 @@ class Modality(abc.ABC):
 
     def counted(self, values: Any) -> Int64[Tensor, " n"]:
         """Return how many symbols of each example mean something."""
-        return torch.full((length(values),), values[0].numel())
+        return torch.full((num_examples(values),), values[0].numel())
 
-    def complete(self, given: Given) -> Given:
+    def complete(self, given: Cond) -> Cond:
         """Add the conditions that follow from others; none do."""
         return given
 
@@ -290,7 +290,7 @@ class Modality(abc.ABC):
     def encode(self, values: Any) -> Any:
         """Turn values into a state: float32, mean about zero, scale about one."""
 
-    def fill(self, values: Any, draw: Draw) -> Any:
+    def fill(self, values: Any, draw: RandomStream) -> Any:
         """Turn values into states that have a density: kinds with whole levels fill them up with uniform noise."""
         return self.encode(values)
 
@@ -302,7 +302,7 @@ class Modality(abc.ABC):
             InputError: If it is not finite.
         """
 
-    def taken(self, values: Any, n: int, draws: Draws) -> Any:
+    def taken(self, values: Any, n: int, draws: Rng) -> Any:
         """Return n of more values than that, so that what is known of all of them together holds better.
 
         Raises:
@@ -334,7 +334,7 @@ class Modality(abc.ABC):
         """Return the columns of a table that are read, where others and missing cells are left out; none for all."""
         return ()
 
-    def accept(self, found: Found) -> tuple[State, Given]:
+    def accept(self, found: Found) -> tuple[State, Cond]:
         """Turn what feller found in a file into values and conditions of this modality.
 
         Raises:
@@ -370,7 +370,7 @@ class Modality(abc.ABC):
         """
         return ()
 
-    def arrays(self, values: Any, given: Given) -> dict[str, np.ndarray]:
+    def arrays(self, values: Any, given: Cond) -> dict[str, np.ndarray]:
         """Return what an .npz holds: `samples`, or the leaves, and the names of the classes of each condition."""
         parts = values if isinstance(values, dict) else {"samples": values}
         known = {name: classes for name, classes in self.conditions.items() if name in given}
@@ -378,7 +378,7 @@ class Modality(abc.ABC):
         labels = {"labels" if name == "label" else name: words for name, words in named.items()}
         return {name: leaf.detach().cpu().numpy() for name, leaf in parts.items()} | labels
 
-    def frame(self, values: Any, given: Given) -> pd.DataFrame:
+    def frame(self, values: Any, given: Cond) -> pd.DataFrame:
         """Return a data frame with the columns that a .csv of examples has.
 
         Raises:
@@ -386,7 +386,7 @@ class Modality(abc.ABC):
         """
         raise UsageError(f"{self.called} are no table", remedy="Take `numpy()`")
 
-    def show(self, values: Any, given: Given, columns: int | None = None) -> Image.Image:
+    def show(self, values: Any, given: Cond, columns: int | None = None) -> Image.Image:
         """Draw a picture for people."""
         draw = type(self).figure
         if draw is None:
@@ -413,7 +413,7 @@ class Modality(abc.ABC):
         if not self.check_form(out):
             sample_folder.check(out)
 
-    def write(self, values: State, given: Given, out: pathlib.Path) -> None:
+    def write(self, values: State, given: Cond, out: pathlib.Path) -> None:
         """Write examples in the form that the ending of `out` names; without an ending, a folder.
 
         Raises:
@@ -422,7 +422,7 @@ class Modality(abc.ABC):
         """
         self.write_by(self.forms, values, given, out)
 
-    def write_by(self, forms: Mapping[str, Write], values: State, given: Given, out: pathlib.Path) -> None:
+    def write_by(self, forms: Mapping[str, Write], values: State, given: Cond, out: pathlib.Path) -> None:
         """Write examples as `write` does, by other forms."""
         ending = self.check_form(out)
         try:
@@ -441,7 +441,7 @@ class Modality(abc.ABC):
         if not self.conditions:
             raise UsageError("this model has no conditions", found=f"{key}={text}", remedy="Leave it out")
         if key not in self.conditions:
-            raise UsageError.unknown("given", key, self.conditions)
+            raise UsageError.unknown_name("given", key, self.conditions)
         classes = self.conditions[key]
         number = class_number(text, classes)
         if number is None:
@@ -459,7 +459,7 @@ class Dataset:
     """Examples in the units of their files."""
 
     values: State
-    given: Given
+    given: Cond
     """Conditions, one entry per example."""
     modality: Modality
     notes: tuple[str, ...] = ()
@@ -483,7 +483,7 @@ class Dataset:
         return f"<Dataset of {self.total:,} examples, {self.modality.called}>"
 
     def __len__(self) -> int:
-        return length(self.values)
+        return num_examples(self.values)
 
     @property
     def total(self) -> int:

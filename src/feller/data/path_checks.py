@@ -5,7 +5,7 @@ import os
 import pathlib
 from collections.abc import Iterator
 
-from feller.core.errors import InputError, UsageError, closest
+from feller.core.errors import InputError, UsageError, best_match
 from feller.data.examples.registry import EXAMPLE, SHIPPED, part_of
 
 RUN = ("recipe.json", "model.json")
@@ -27,7 +27,9 @@ def check_data(source: str) -> None:
         return
     elif ":" in source:
         name = source.partition(":")[2].partition("/")[0]
-        raise InputError.unknown("example", name, SHIPPED, more=f", called {EXAMPLE}NAME, or a file", file=source)
+        raise InputError.unknown_name(
+            "example", name, SHIPPED, alternatives=f", called {EXAMPLE}NAME, or a file", file=source
+        )
     else:
         check_there(pathlib.Path(source))
 
@@ -54,7 +56,7 @@ def _alike(place: pathlib.Path) -> str | None:
         names = os.listdir(place.parent)
     except OSError:
         return None
-    close = closest(place.name, names, cutoff=0.7)
+    close = best_match(place.name, names, cutoff=0.7)
     return f"Did you mean {place.parent / close}{os.sep if (place.parent / close).is_dir() else ''}?" if close else None
 
 

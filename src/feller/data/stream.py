@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from feller.core.pytree import Given, State
+from feller.core.pytree import Cond, State
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +29,7 @@ class Stream(Protocol):
         """What the values are, before a model sees them in its own way."""
 
     @property
-    def given(self) -> Given:
+    def given(self) -> Cond:
         """Conditions of all examples, [n] each, which are known without reading these."""
 
     @property
@@ -55,7 +55,7 @@ class Stream(Protocol):
     def __len__(self) -> int:
         """Return how many there are."""
 
-    def take(self, numbers: Int[Tensor, " m"]) -> tuple[State, Given]:
+    def take(self, numbers: Int[Tensor, " m"]) -> tuple[State, Cond]:
         """Read examples, in this order: values of the modality, and conditions.
 
         Raises:
@@ -70,7 +70,7 @@ class Part:
     whole: Stream
     numbers: Int[Tensor, " n"]
     """In the whole, each larger than the one before."""
-    given: Given
+    given: Cond
     pieces: Pieces | None
     held: Int[Tensor, " k"]
 
@@ -97,7 +97,7 @@ class Part:
         """That of the whole."""
         return self.whole.most
 
-    def take(self, numbers: Int[Tensor, " m"]) -> tuple[State, Given]:
+    def take(self, numbers: Int[Tensor, " m"]) -> tuple[State, Cond]:
         """Read them from the whole."""
         return self.whole.take(self.numbers[numbers])
 

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.data.modality import Dataset
 from feller.data.proteins.frames import CA, C, N, angle, dihedral
 from feller.data.proteins.residues import LETTERS
@@ -78,9 +78,7 @@ FLOORS = {"ramachandran_favoured_floor": "ramachandran_floor"}
 ANGLES = ("CA-C-N", "C-N-CA", "N-CA-C")
 
 
-def backbones_quality(
-    samples: Dataset, train: Dataset, held_out: Dataset, draws: Draws
-) -> dict[str, float | str | None]:
+def backbones_quality(samples: Dataset, train: Dataset, held_out: Dataset, draws: Rng) -> dict[str, float | str | None]:
     """Measure samples and, as a floor, held-out data, or training data where too few are held out."""
     usual = _geometry(train)
     numbers = with_floors(_measure(samples, usual), _measure(real_data(train, held_out), usual))

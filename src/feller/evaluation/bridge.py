@@ -11,7 +11,7 @@ from feller.control.bridges.costs import Cost, Population
 from feller.control.bridges.costs.gaussian_mixture import scott
 from feller.control.bridges.population import Crowd
 from feller.core.errors import InputError
-from feller.core.rng import Draws, categorical
+from feller.core.rng import Rng, categorical
 from feller.evaluation.two_sample import sinkhorn_divergence, wasserstein
 
 MOST = 1000
@@ -29,7 +29,7 @@ AT_ONCE = 2**22
 def feasibility(
     reached: Float[Tensor, "n d"],
     real: Float[Tensor, "m d"],
-    draws: Draws,
+    draws: Rng,
     *,
     blur: float | None = None,
     most: int = MOST,
@@ -54,9 +54,7 @@ def feasibility(
     return _compared(halves, halves[:1], _blur(real) if blur is None else blur)
 
 
-def arrival(
-    reached: Float[Tensor, "n d"], population: Crowd, draws: Draws, most: int = MOST
-) -> dict[str, float | None]:
+def arrival(reached: Float[Tensor, "n d"], population: Crowd, draws: Rng, most: int = MOST) -> dict[str, float | None]:
     """Compare ends with a population as `feasibility` does, but each half of its members, by as many of the ends.
 
     The mean square of both distances counts: that of all that are compared, taken together, is no larger, however the
@@ -70,19 +68,19 @@ def arrival(
         return _compared([], [], 1.0)
     told: list[dict[str, float | None]] = []
     for cut in range(max(LEAST_CUTS, min(MOST_CUTS, CUT // size))):
-        ends = reached[_some(len(reached), draws.named("reached", cut))].double()
-        one, other = (real[rows].double() for rows in _cut(population, size, Draws(0).named("cut", cut)))
+        ends = reached[_some(len(reached), draws.fold_in("reached", cut))].double()
+        one, other = (real[rows].double() for rows in _cut(population, size, Rng(0).fold_in("cut", cut)))
         halves = [(ends[:size], one), (ends[-size:], other)]
         told.append(_compared(halves, halves, _blur(real)))
     return {name: _mean([float(each[name] or 0.0) for each in told], name.startswith("w2")) for name in told[0]}
 
 
-def _cut(population: Crowd, size: int, draws: Draws) -> tuple[Tensor, Tensor]:
+def _cut(population: Crowd, size: int, draws: Rng) -> tuple[Tensor, Tensor]:
     """Return the numbers of members of two halves that share none, each as often as it counts."""
-    order = _some(len(population.members), draws.named("real"))
+    order = _some(len(population.members), draws.fold_in("real"))
     if population.weights is None:
         return order[:size], order[size : 2 * size]
-    even = (torch.arange(size, dtype=torch.float64) + draws.at("weighted").uniform((1,), torch.float64)) / size
+    even = (torch.arange(size, dtype=torch.float64) + draws.stream("weighted").uniform((1,), torch.float64)) / size
     weights = population.weights.double().cpu()
     one, other = (half[categorical(weights[half], even)] for half in order.tensor_split(2))
     return one, other
@@ -95,13 +93,13 @@ def _mean(values: Sequence[float], is_length: bool) -> float:
     return sum(values) / len(values)
 
 
-def _halves(reached: Tensor, real: Tensor, draws: Draws, most: int) -> list[tuple[Tensor, Tensor]]:
+def _halves(reached: Tensor, real: Tensor, draws: Rng, most: int) -> list[tuple[Tensor, Tensor]]:
     """Return both halves of the members, each beside as many ends; none where there are too few."""
     size = min(len(reached), len(real) // 2, most)
     if size < FEWEST:
         return []
-    ends = reached[_some(len(reached), draws.named("reached"))].double()
-    one, other = real[_some(len(real), draws.named("real"))[: 2 * size]].double().split(size)
+    ends = reached[_some(len(reached), draws.fold_in("reached"))].double()
+    one, other = real[_some(len(real), draws.fold_in("real"))[: 2 * size]].double().split(size)
     return [(ends[:size], one), (ends[-size:], other)]
 
 
@@ -125,8 +123,8 @@ def _blur(real: Tensor) -> float:
     return BLUR * deviation or 1.0  # members that are all alike have no unit
 
 
-def _some(n: int, draws: Draws) -> Tensor:
-    return torch.randperm(n, generator=draws.at("some").shared())
+def _some(n: int, draws: Rng) -> Tensor:
+    return torch.randperm(n, generator=draws.stream("some").shared_generator())
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,7 +179,7 @@ def along(
     states: Float[Tensor, "n s d"],
     control: Float[Tensor, "n s d"],
     cost: Cost,
-    draws: Draws,
+    draws: Rng,
     *,
     width: float | None = None,
 ) -> Along:
@@ -203,7 +201,7 @@ def along(
     with torch.no_grad():
         state = torch.cat(
             [
-                priced(moved[rows], at[rows], _crowd(moved[rows], draws.named(int(rows[0])), width)).double().mean(1)
+                priced(moved[rows], at[rows], _crowd(moved[rows], draws.fold_in(int(rows[0])), width)).double().mean(1)
                 for rows in torch.arange(len(when)).split(some)
             ]
         )
@@ -219,9 +217,9 @@ def along(
     )
 
 
-def _crowd(x: Float[Tensor, "s n d"], draws: Draws, width: float | None) -> Population:
+def _crowd(x: Float[Tensor, "s n d"], draws: Rng, width: float | None) -> Population:
     """Return the trajectories as a crowd: each state meets that of another trajectory."""
     n = x.shape[1]
-    shift = 1 + int(draws.at("partner").integers(max(n - 1, 1), (1,)))
+    shift = 1 + int(draws.stream("partner").randint(max(n - 1, 1), (1,)))
     widths = scott(x)[:, None].expand(x.shape[:2]) if width is None else width
     return Population(x.roll(shift, 1), x, widths)

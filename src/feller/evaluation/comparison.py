@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.data.modality import Dataset
 from feller.evaluation.two_sample import nearest
 
@@ -49,11 +49,11 @@ def with_floors(
     return {f"{name}{end}": one for name, both in beside.items() for end, one in zip(("", "_floor"), both, strict=True)}
 
 
-def pick(dataset: Dataset, most: int, draws: Draws, purpose: str = "pick") -> Dataset:
+def pick(dataset: Dataset, most: int, draws: Rng, purpose: str = "pick") -> Dataset:
     """Return at most so many examples, chosen at random; `purpose` is the address of the draw."""
     if len(dataset) <= most:
         return dataset
-    return dataset.subset(torch.randperm(len(dataset), generator=draws.at(purpose).shared())[:most])
+    return dataset.subset(torch.randperm(len(dataset), generator=draws.stream(purpose).shared_generator())[:most])
 
 
 def compared(samples: Dataset, train: Dataset, held_out: Dataset) -> int:
@@ -61,12 +61,12 @@ def compared(samples: Dataset, train: Dataset, held_out: Dataset) -> int:
     return min(len(samples), MOST, len(train) if enough(held_out) else MOST)
 
 
-def compare(samples: Dataset, train: Dataset, held_out: Dataset, draws: Draws) -> Comparison:
+def compare(samples: Dataset, train: Dataset, held_out: Dataset, draws: Rng) -> Comparison:
     """Choose at random where there are too many."""
     size = compared(samples, train, held_out)
-    drawn = pick(samples, size, draws.named("samples"))
-    real = pick(real_data(train, held_out), MOST, draws.named("real"))
-    return Comparison(drawn, real, pick(train, size, draws.named("floor")) if enough(held_out) else None)
+    drawn = pick(samples, size, draws.fold_in("samples"))
+    real = pick(real_data(train, held_out), MOST, draws.fold_in("real"))
+    return Comparison(drawn, real, pick(train, size, draws.fold_in("floor")) if enough(held_out) else None)
 
 
 def flat(dataset: Dataset, like: Dataset) -> Float[Tensor, "n d"]:
@@ -74,15 +74,15 @@ def flat(dataset: Dataset, like: Dataset) -> Float[Tensor, "n d"]:
     return like.modality.encode(dataset.values).float().flatten(1)
 
 
-def nearest_ratio(samples: Dataset, train: Dataset, held_out: Dataset, draws: Draws) -> float | None:
+def nearest_ratio(samples: Dataset, train: Dataset, held_out: Dataset, draws: Rng) -> float | None:
     """Divide the median distance to the nearest training example of samples by that of held-out data.
 
     None if too few are held out, or if most of them are copies of training data.
     """
     if not enough(held_out):
         return None
-    drawn = flat(pick(samples, QUERIES, draws.named("samples")), train)
-    unseen = flat(pick(held_out, QUERIES, draws.named("held out")), train)
+    drawn = flat(pick(samples, QUERIES, draws.fold_in("samples")), train)
+    unseen = flat(pick(held_out, QUERIES, draws.fold_in("held out")), train)
     both, best = torch.cat([drawn, unseen]), torch.full((len(drawn) + len(unseen),), torch.inf, dtype=torch.float64)
     for rows in torch.arange(len(train)).split(MOST):
         best = torch.minimum(best, nearest(both, flat(train.subset(rows), train)))
@@ -113,7 +113,7 @@ def beside(
     samples: Items,
     real: Items,
     known: Items | None,
-    draws: Draws,
+    draws: Rng,
     *,
     roughly: Apart[Items] | None = None,
 ) -> Beside:
@@ -126,7 +126,7 @@ def beside(
     if known is None or value is None:
         return Beside(value)
     size, several = len(samples), FLOORS if len(known) > len(samples) else 1
-    chosen = [apart(_some(known, size, draws.named("floor", i)), real) for i in range(several)]
+    chosen = [apart(_some(known, size, draws.fold_in("floor", i)), real) for i in range(several)]
     floors = [one for one in chosen if one is not None]
     if not floors:
         return Beside(value)
@@ -139,7 +139,7 @@ def factor(quotients: Sequence[float]) -> float | None:
     return exp(DEVIATIONS * statistics.stdev(logs)) if len(logs) > 1 else None
 
 
-def halves(sizes: Sequence[int], draws: Draws) -> Iterator[list[Int[Tensor, " half"]]]:
+def halves(sizes: Sequence[int], draws: Rng) -> Iterator[list[Int[Tensor, " half"]]]:
     """Yield random halves of several sets, again and again.
 
     The variance of a mean over a half that is chosen without replacement is, given the set, that of the mean over the
@@ -147,25 +147,28 @@ def halves(sizes: Sequence[int], draws: Draws) -> Iterator[list[Int[Tensor, " ha
     Source: Shao and Wu 1989, "A general theory for jackknife variance estimation", Annals of Statistics 17.
     """
     for i in range(HALVES):
-        yield [_rows(n, max(n // 2, 1), draws.named("half", i, k)) for k, n in enumerate(sizes)]
+        yield [_rows(n, max(n // 2, 1), draws.fold_in("half", i, k)) for k, n in enumerate(sizes)]
 
 
-def _quotients(apart: Apart[Items], samples: Items, real: Items, known: Items, draws: Draws) -> list[float]:
+def _quotients(apart: Apart[Items], samples: Items, real: Items, known: Items, draws: Rng) -> list[float]:
     """Return how many times as far halves of the samples are as halves of real data."""
     found = []
     for rows in halves([len(samples), len(real), len(samples)], draws):
         some, others = _take(samples, rows[0]), _take(real, rows[1])
-        value, floor = apart(some, others), apart(_some(known, len(rows[2]), draws.named("known", len(found))), others)
+        value, floor = (
+            apart(some, others),
+            apart(_some(known, len(rows[2]), draws.fold_in("known", len(found))), others),
+        )
         if value is not None and floor:
             found.append(value / floor)
     return found
 
 
-def _rows(n: int, size: int, draws: Draws) -> Int[Tensor, " size"]:
-    return torch.randperm(n, generator=draws.at("rows").shared())[:size]
+def _rows(n: int, size: int, draws: Rng) -> Int[Tensor, " size"]:
+    return torch.randperm(n, generator=draws.stream("rows").shared_generator())[:size]
 
 
-def _some(items: Items, size: int, draws: Draws) -> Items:
+def _some(items: Items, size: int, draws: Rng) -> Items:
     return items if size >= len(items) else _take(items, _rows(len(items), size, draws))
 
 

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 
 from feller.core.errors import InputError, UsageError, found_instead
 from feller.core.errors import check_kind as _check_kind
-from feller.core.pytree import State, leaves, length, pad_right, tree_map
-from feller.core.rng import Draw, Draws
-from feller.core.serialization import from_data, to_data
-from feller.core.user_code import blamed, called
+from feller.core.pytree import State, append_dims, leaves, num_examples, tree_map
+from feller.core.rng import RandomStream, Rng
+from feller.core.serialization import from_dict, to_dict
+from feller.core.user_code import qualified_name, user_frame
 from feller.data.loading.read import read
 from feller.data.loading.read_samples import read_back
 from feller.data.loading.user_modality import calling
@@ -27,12 +27,12 @@ from feller.data.modality import Dataset, Modality
 from feller.models.recipes.recipe import SIZES, Recipe
 from feller.models.recipes.recipe import check_states as _check_states
 from feller.models.recipes.registry import RECIPES
-from feller.paths import Data, Path, convert
+from feller.paths import DataPrediction, Path, convert
 from feller.paths.processes import Characteristics
 from feller.paths.schedules import Schedule
 from feller.paths.time_distributions import linear_grid
-from feller.sampling import Solver, endpoint, simulate
-from feller.sampling.simulate import check_now as _check_now
+from feller.sampling import Solver, simulate, trajectory
+from feller.sampling.simulation import check_characteristics as _check_now
 from feller.sampling.solvers.euler import Euler
 from feller.spaces import Euclidean, Manifold, Product, Simplex, Space
 from feller.training.objective import Objective
@@ -42,7 +42,7 @@ PRECISIONS = {F64: 1e-9, F32: 2e-4}
 """Error that is allowed, for numbers around 1."""
 STEP = 1e-5
 """Of differences, in float64."""
-Ends = Callable[[int, Draw], tuple[State, State]]
+Ends = Callable[[int, RandomStream], tuple[State, State]]
 """(n, draw) -> n pairs of source and data, [n, ...]."""
 
 
@@ -84,7 +84,7 @@ class _Checker:
             return function()
         except Exception as error:  # whatever an object of somebody's raises
             said = str(error).splitlines()[0] if str(error) else ""
-            found = blamed(error, type(self.subject)) or f"{type(error).__name__}: {said}"
+            found = user_frame(error, type(self.subject)) or f"{type(error).__name__}: {said}"
             raise ConformanceError(self.subject, f"{call} answers", found, allowed) from error
 
     def equal(self, prop: str, ours: State, theirs: State) -> None:
@@ -129,7 +129,7 @@ def check_schedule(schedule: Schedule) -> None:
         check.true(f"{name} is positive", value > 0, f"{value.min():.3g}", "above 0")
     for dtype, atol in ((F32, 2e-5), (F64, 1e-12)):
         a, s, *_ = _scales(schedule, inside.to(dtype))
-        check.close("time(alpha / sigma) is the time", schedule.time(a / s), inside.to(dtype), atol, 0.0)
+        check.close("time(alpha / sigma) is the time", schedule.t_from_snr(a / s), inside.to(dtype), atol, 0.0)
     for single, double in zip(_scales(schedule, inside.float()), _scales(schedule, inside), strict=True):
         check.close("float32 agrees with float64", single, double, 2e-6, 2e-5)
     for shape, dtype in itertools.product(((), (1,), (5,)), (F32, F64)):
@@ -174,7 +174,7 @@ def check_manifold(space: Manifold | Product, *, smooth: bool = True) -> None:
         _check_rates(check, space)
         _check_volume(check, space)
         x = _points(space, 1)
-        rows = [torch.cat([leaf.flatten() for leaf in leaves(space.tangent(x, unit))]) for unit in _units(x)]
+        rows = [torch.cat([leaf.flatten() for leaf in leaves(space.to_tangent(x, unit))]) for unit in _units(x)]
         rank = int(torch.linalg.matrix_rank(torch.stack(rows), atol=1e-9))
         check.true("dimension counts the tangent space", rank == space.dimension, space.dimension, rank)
 
@@ -191,18 +191,18 @@ def _check_metric(check: _Checker, space: Manifold | Product, x: State, y: State
 
 def _check_projections(check: _Checker, space: Manifold | Product, x: State, y: State, atol: float) -> None:
     """Check that twice is once, points of the source stay, log is tangent, and what is beside comes onto it."""
-    draw = Draws(3).at("noise")
-    raw = space.error(space.reference(20, Draws(0).at("points")))
+    draw = Rng(3).stream("noise")
+    raw = space.constraint_error(space.sample_base(20, Rng(0).stream("points")))
     check.true("the source is on the manifold", raw < 2e-6, f"{raw.max():.3g}", 2e-6)
     check.close("a projection keeps points", space.project(x), x, atol)
     off = tree_map(lambda leaf: leaf + 0.1 * draw.normal(leaf.shape, F64).to(leaf), x)
     check.close("projecting twice is once", space.project(space.project(off)), space.project(off), atol)
     for name, state in (("projections", space.project(off)), ("exp", space.exp(x, _tangents(space, x)))):
-        far = space.error(state)
+        far = space.constraint_error(state)
         check.true(f"{name} are on the manifold", far < atol, f"{far.max():.3g}", atol)
-    ones = space.tangent(x, tree_map(torch.ones_like, x))
+    ones = space.to_tangent(x, tree_map(torch.ones_like, x))
     for name, vector in (("projected vectors", ones), ("log", space.log(x, y))):
-        check.close(f"{name} are tangent", space.tangent(x, vector), vector, atol)
+        check.close(f"{name} are tangent", space.to_tangent(x, vector), vector, atol)
 
 
 def _check_transport(
@@ -211,10 +211,10 @@ def _check_transport(
     """Check that transport is an isometry of tangent spaces."""
     v, w = (_tangents(space, x, seed) for seed in range(2))
     there, also = space.transport(x, y, v), space.transport(x, y, w)
-    check.close("transport keeps lengths", space.length(y, there), space.length(x, v), atol)
-    sums = space.length(y, tree_map(torch.add, there, also)), space.length(x, tree_map(torch.add, v, w))
+    check.close("transport keeps lengths", space.norm(y, there), space.norm(x, v), atol)
+    sums = space.norm(y, tree_map(torch.add, there, also)), space.norm(x, tree_map(torch.add, v, w))
     check.close("transport keeps inner products", *sums, atol)
-    check.close("transported vectors are tangent", space.tangent(y, there), there, atol)
+    check.close("transported vectors are tangent", space.to_tangent(y, there), there, atol)
     check.close("transport to the same point", space.transport(x, x, v), v, atol)
     if smooth:
         back = _scale(-1.0, space.log(y, x))
@@ -231,11 +231,11 @@ def _check_zero(check: _Checker, space: Manifold | Product, x: State, atol: floa
         "log from there": lambda y: space.log(y, x),
         "transport": lambda y: space.transport(x, y, v),
         "distance": lambda y: space.distance(x, y),
-        "length": lambda y: space.length(x, tree_map(torch.sub, y, x)),
+        "length": lambda y: space.norm(x, tree_map(torch.sub, y, x)),
         "project": space.project,
     }
     if smooth:
-        functions["pull"] = lambda y: space.pull(x, y, v)
+        functions["pull"] = lambda y: space.log_differential(x, y, v)
     for name, function in functions.items():
         leaf = tree_map(lambda y: y.clone().requires_grad_(), x)
         parts = [part.sum() for state in (function(leaf), _scale(0.0, leaf)) for part in leaves(state)]
@@ -244,7 +244,7 @@ def _check_zero(check: _Checker, space: Manifold | Product, x: State, atol: floa
         check.true(f"the gradient of {name} is finite at y = x", finite, "nan or inf", "finite")
     rate = torch.func.jvp(lambda v: space.exp(x, v), (_scale(0.0, v),), (v,))[1]
     check.close("exp is the identity to first order at v = 0", rate, v, atol)
-    check.close("pull is the identity at y = x", space.pull(x, x, v), v, atol)
+    check.close("pull is the identity at y = x", space.log_differential(x, x, v), v, atol)
     if smooth:
         rate = torch.func.jvp(lambda y: space.log(x, y), (x,), (v,))[1]
         check.close("log is the identity to first order at y = x", rate, v, atol)
@@ -256,8 +256,14 @@ def _check_types(check: _Checker, space: Manifold | Product, x: State, y: State,
     made: list[tuple[State, State]] = []
 
     def call() -> None:
-        states = space.exp(x, v), space.log(x, y), space.transport(x, y, v), space.project(x), space.pull(x, y, v)
-        numbers = space.length(x, v), space.distance(x, y), space.log_reference(x), space.volume_drift(x, v)
+        states = (
+            space.exp(x, v),
+            space.log(x, y),
+            space.transport(x, y, v),
+            space.project(x),
+            space.log_differential(x, y, v),
+        )
+        numbers = space.norm(x, v), space.distance(x, y), space.base_log_prob(x), space.log_volume_rate(x, v)
         made.extend((state, x) for state in states)
         made.extend((number, x_n) for number in numbers)
 
@@ -275,7 +281,7 @@ def _check_geodesics(check: _Checker, space: Manifold | Product, x: State, y: St
     check.true("exp(x, log(x, y)) is y", end < 5 * atol, f"{end.max():.3g} away", 5 * atol)
     half = _scale(0.5, v)
     check.close("log(x, exp(x, v)) is v", space.log(x, space.exp(x, half)), half, atol)
-    check.close("the length of log is the distance", space.length(x, v), whole, atol)
+    check.close("the length of log is the distance", space.norm(x, v), whole, atol)
     for s in (0.25, 0.75):
         z = space.exp(x, _scale(s, v))
         check.close("geodesics are steady", space.distance(x, z), s * whole, atol)
@@ -292,7 +298,7 @@ def _check_rates(check: _Checker, space: Manifold | Product) -> None:
         near = space.exp(x, _scale(size, _tangents(space, x)))
         w = _scale(0.1, _tangents(space, near, 1))
         ahead, behind = (space.log(x, space.exp(near, _scale(s, w))) for s in (STEP, -STEP))
-        check.close("pull is the rate of log", space.pull(x, near, w), _difference(ahead, behind), 1e-6)
+        check.close("pull is the rate of log", space.log_differential(x, near, w), _difference(ahead, behind), 1e-6)
     w = _scale(0.1, _tangents(space, x))
     calls: tuple[tuple[Callable[..., State], tuple[State, ...]], ...] = (
         (space.exp, (x, w)),
@@ -313,34 +319,34 @@ def _check_rates(check: _Checker, space: Manifold | Product) -> None:
 
 def _check_volume(check: _Checker, space: Manifold | Product) -> None:
     """Check E[div f + f . grad log p] = 0 under the source: this binds source, density, tangent spaces and volume."""
-    n, x, draw = 3000, _points(space, 3000), Draws(0).at("field")
+    n, x, draw = 3000, _points(space, 3000), Rng(0).stream("field")
     a, b = (tree_map(lambda leaf: draw.normal((1, *leaf.shape[1:]), F64), x) for _ in range(2))
 
     def field(x: State) -> State:
         w = tree_map(lambda x, a, b: b + a * torch.sin(x + a), x, a, b)
-        return x * (w - (x * w).sum(-1, keepdim=True)) if isinstance(space, Simplex) else space.tangent(x, w)
+        return x * (w - (x * w).sum(-1, keepdim=True)) if isinstance(space, Simplex) else space.to_tangent(x, w)
 
-    total = space.volume_drift(x, field(x))
+    total = space.log_volume_rate(x, field(x))
     for unit in _units(x):
-        d = space.tangent(x, unit)
+        d = space.to_tangent(x, unit)
         change = torch.func.jvp(field, (x,), (d,))[1]
         total = total + sum((p * q).flatten(1).sum(1) for p, q in zip(leaves(d), leaves(change), strict=True))
-    ahead, behind = (space.log_reference(space.exp(x, _scale(s, field(x)))) for s in (STEP, -STEP))
+    ahead, behind = (space.base_log_prob(space.exp(x, _scale(s, field(x)))) for s in (STEP, -STEP))
     mean = total + (ahead - behind) / (2 * STEP)
     off, allowed = abs(mean.mean().item()), 5 * mean.std().item() / math.sqrt(n) + 1e-8
     check.true("volume, tangent spaces and density of the source agree", off <= allowed, f"{off:.3g}", f"{allowed:.3g}")
 
 
 def _points(space: Manifold | Product, n: int, seed: int = 0, dtype: torch.dtype = F64) -> State:
-    return space.project(tree_map(lambda leaf: leaf.to(dtype), space.reference(n, Draws(seed).at("points"))))
+    return space.project(tree_map(lambda leaf: leaf.to(dtype), space.sample_base(n, Rng(seed).stream("points"))))
 
 
 def _tangents(space: Manifold | Product, x: State, seed: int = 0) -> State:
     """Return tangent vectors of length 1."""
-    draw = Draws(seed).at("tangents")
-    v = space.tangent(x, tree_map(lambda leaf: draw.normal(leaf.shape, F64).to(leaf), x))
-    size = space.length(x, v)
-    return tree_map(lambda leaf: leaf / pad_right(size, leaf), v)
+    draw = Rng(seed).stream("tangents")
+    v = space.to_tangent(x, tree_map(lambda leaf: draw.normal(leaf.shape, F64).to(leaf), x))
+    size = space.norm(x, v)
+    return tree_map(lambda leaf: leaf / append_dims(size, leaf), v)
 
 
 def _scale(s: float, v: State) -> State:
@@ -394,12 +400,12 @@ def check_path(
     _check_kind("path", path, Path, "feller.Affine()")
     _check_kind("space", space, Space, f"feller.Euclidean({space if isinstance(space, tuple) else (2,)})")
     check, ends = _Checker(path), ends or _ends_of(space)
-    x_0, x_1 = ends(6, Draws(0).at("ends"))
+    x_0, x_1 = ends(6, Rng(0).stream("ends"))
     t = torch.linspace(0.15, 0.85, 6, dtype=F64)
 
     def at(t: Tensor, seed: int = 1) -> State:
         def sample() -> State:
-            return path.sample(x_0, x_1, t, Draws(seed).at("path"))
+            return path.sample(x_0, x_1, t, Rng(seed).stream("path"))
 
         return check.answer("sample(x_0, x_1, t, draw)", sample, "a state like x_1, for times [b] that are padded")
 
@@ -432,7 +438,7 @@ def check_path(
             check.close("the velocity is the time derivative of the sample", part.velocity, rate, max(1e-6, accuracy))
     for row in range(6):
         y, a, b, s = (tree_map(lambda leaf, row=row: leaf[row : row + 1], tree) for tree in (x_t, x_0, x_1, t))
-        alone = path.sample(a, b, s, Draws(1, row).at("path"))
+        alone = path.sample(a, b, s, Rng(1, row).stream("path"))
         check.close("a row does not depend on its batch (sample)", alone, y, 1e-12)
         for whole, single in zip(leaves(now), leaves(certain_of(y, a, b, s)), strict=True):
             if whole.velocity is not None:
@@ -446,7 +452,7 @@ def check_path(
     check.close("vmap of the target", torch.vmap(mapped)(x_t, x_0, x_1, t), target, 1e-12)
     pairs = zip(leaves(x_t), leaves(at(t, 2)), strict=True)
     if isinstance(x_1, Tensor) and x_1.is_floating_point() and all(torch.equal(a, b) for a, b in pairs):
-        single = path.sample(x_0.float(), x_1.float(), t.float(), Draws(1).at("path"))
+        single = path.sample(x_0.float(), x_1.float(), t.float(), Rng(1).stream("path"))
         check.true("float32 stays float32", single.dtype == F32, single.dtype, F32)
         check.close("float32 agrees with float64", single, x_t, 1e-3)
     _check_marginals(check, path, space, ends, certain_of)
@@ -455,18 +461,18 @@ def check_path(
 def _check_marginals(check: _Checker, path: Path, space: Space, ends: Ends, certain_of: Callable[..., State]) -> None:
     """Follow the process that knows the data, and compare with samples of the path."""
     n, schedule = 4000, path.affine_schedule
-    x_0, x_1 = ends(n, Draws(0).at("ends"))
+    x_0, x_1 = ends(n, Rng(0).stream("ends"))
 
     def process(x: State, t: Tensor) -> State:
         if schedule is not None:  # x_0 is what the state says it is, also after noise
             prediction = getattr(path, "prediction")  # noqa: B009 - of paths with such a schedule
-            return path.characteristics(convert(x_1, Data(), prediction, x, schedule(t)), x, t)
+            return path.characteristics(convert(x_1, DataPrediction(), prediction, x, schedule(t)), x, t)
         return certain_of(x, x_0, x_1, t)
 
     def at(time: float, seed: int) -> State:
-        return path.sample(x_0, x_1, torch.full((n,), time, dtype=F64), Draws(seed).at("path"))
+        return path.sample(x_0, x_1, torch.full((n,), time, dtype=F64), Rng(seed).stream("path"))
 
-    end = endpoint(process, at(0.2, 1), linear_grid(40, 0.2, 0.8), Euler(space), Draws(2))
+    end = simulate(process, at(0.2, 1), linear_grid(40, 0.2, 0.8), Euler(space), Rng(2))
     for leaf, late in zip(leaves(end), leaves(at(0.8, 3)), strict=True):
         ours, truth = leaf.double().flatten(1), late.double().flatten(1)
         size = max(1.0, truth.std().item())
@@ -477,8 +483,8 @@ def _check_marginals(check: _Checker, path: Path, space: Space, ends: Ends, cert
 def _ends_of(space: Space) -> Ends:
     """Return what draws both ends from a space's source."""
 
-    def ends(n: int, draw: Draw) -> tuple[State, State]:
-        x_0, x_1 = (space.reference(n, draw) for _ in range(2))
+    def ends(n: int, draw: RandomStream) -> tuple[State, State]:
+        x_0, x_1 = (space.sample_base(n, draw) for _ in range(2))
         if not x_0.is_floating_point():
             return x_0, x_1.clamp(max=getattr(space, "count", int(x_1.max()) + 1) - 1)
         x_0, x_1 = x_0.double(), x_1.double()
@@ -521,16 +527,16 @@ def check_solver(
         seen.append(t)
         return _flow(x, t)
 
-    check.kept([x], lambda: endpoint(watched, x, linear_grid(8), solver, Draws(0)))
+    check.kept([x], lambda: simulate(watched, x, linear_grid(8), solver, Rng(0)))
     for time in seen:
         right = time.shape == (5,) and time.dtype == F64 and 0 <= float(time.min()) <= float(time.max()) <= 1
         check.true(
             "times are [b] in [0, 1], of the state's type", right, f"{[*time.shape]} {time.dtype}", "[5] float64"
         )
-    single = endpoint(_flow, x.float(), linear_grid(8), solver, Draws(0))
+    single = simulate(_flow, x.float(), linear_grid(8), solver, Rng(0))
     check.true("float32 stays float32", single.dtype == F32, single.dtype, F32)
     for shape in ((2,), (2, 1), (2, 3, 2, 2)):
-        end = endpoint(_flow, torch.ones(shape, dtype=F64), linear_grid(4), solver, Draws(0))
+        end = simulate(_flow, torch.ones(shape, dtype=F64), linear_grid(4), solver, Rng(0))
         check.true("states of any shape", end.shape == shape, [*end.shape], [*shape])
         if not noise:
             check.close("equal entries stay equal", end, end.flatten()[:1].expand(end.numel()).view(shape), 1e-12)
@@ -545,7 +551,7 @@ def _check_accuracy(
     """Check the order, or the tolerance, on the exact flow between normal distributions, and a constant velocity."""
     for a, b in ((0.1, 0.8), *(((0.8, 0.1),) if backwards else ())):
         truth = _carry(x, a, b)
-        fine = [endpoint(_flow, x, linear_grid(n, a, b), solver, Draws(0)) for n in (16, 32)]
+        fine = [simulate(_flow, x, linear_grid(n, a, b), solver, Rng(0)) for n in (16, 32)]
         errors = [(end - truth).abs().max().item() for end in fine]
         if order is None:
             check.close(f"tolerance from {a} to {b}", fine[1], truth, tolerance)
@@ -553,14 +559,14 @@ def _check_accuracy(
             found = math.log2(errors[0] / errors[1]) if errors[1] > 1e-13 else order
             check.true(f"order from {a} to {b}", found > order - 0.25, f"{found:.2f}", f"{order:g}")
     times = [0.0, 0.3, 0.35, 1.0]
-    states = list(simulate(_straight, x, times, solver, Draws(0)))
+    states = list(trajectory(_straight, x, times, solver, Rng(0)))
     for s, state in zip(times[1:], states, strict=True):
         check.close("a constant velocity is followed exactly", state, x + s, 1e-12)
 
 
 def _flow(x: Tensor, t: Tensor) -> Characteristics:
     """The flow from N(0, 1) to N(1, 1/4) on straight paths."""
-    t = pad_right(t, x)
+    t = append_dims(t, x)
     variance = (t / 2) ** 2 + (1 - t) ** 2
     return Characteristics(velocity=1 + (t / 4 - (1 - t)) / variance * (x - t))
 
@@ -583,7 +589,7 @@ def _check_gradient(check: _Checker, solver: Solver, x: Tensor, *, exact: bool) 
         def process(x: Tensor, t: Tensor) -> Characteristics:
             return Characteristics(velocity=-theta * x + (theta * x).sin() * (1 + t[:, None]))
 
-        return endpoint(process, x, times, solver, Draws(2), recompute=recompute).square().sum()
+        return simulate(process, x, times, solver, Rng(2), recompute=recompute).square().sum()
 
     (plain,), (again,) = (torch.autograd.grad(value(theta, recompute), theta) for recompute in (False, True))
     with torch.no_grad():
@@ -594,9 +600,11 @@ def _check_gradient(check: _Checker, solver: Solver, x: Tensor, *, exact: bool) 
 
 def _check_rows(check: _Checker, solver: Solver, *, exact: bool) -> None:
     """Check that examples at once are those in parts, with their first numbers."""
-    x, grid = Draws(0).at("source").normal((300, 2), F64), linear_grid(5, 0.0, 0.9)
-    whole = endpoint(_flow, x, grid, solver, Draws(7))
-    parts = [endpoint(_flow, x[a:b], grid, solver, Draws(7, first=a)) for a, b in itertools.pairwise((0, 1, 100, 300))]
+    x, grid = Rng(0).stream("source").normal((300, 2), F64), linear_grid(5, 0.0, 0.9)
+    whole = simulate(_flow, x, grid, solver, Rng(7))
+    parts = [
+        simulate(_flow, x[a:b], grid, solver, Rng(7, first_example=a)) for a, b in itertools.pairwise((0, 1, 100, 300))
+    ]
     check.close("a row does not depend on its batch", torch.cat(parts), whole, 0.0 if exact else 1e-14)
 
 
@@ -617,10 +625,10 @@ def check_objective(
     """
     check = _Checker(objective)
 
-    total = length(batch)
+    total = num_examples(batch)
 
     def draw(batch: dict[str, Any], seed: int = 1, first: int = 0) -> dict[str, Any]:
-        return objective.draw(batch, Draws(seed, first, total), network)
+        return objective.draw(batch, Rng(seed, first, total), network)
 
     torch.manual_seed(1)
     drawn: dict[str, Any] = {}
@@ -633,7 +641,7 @@ def check_objective(
     loss = objective.loss(network, drawn)
     check.true("the loss draws nothing", torch.equal(state, torch.get_rng_state()), "torch's generator moved", "none")
     check.equal("the loss is a function of the example", objective.loss(network, drawn), loss)
-    n = length(drawn)
+    n = num_examples(drawn)
     check.true("one loss for each example", loss.shape == (n,), [*loss.shape], [n])
     check.true("the loss is finite", loss.isfinite(), loss.tolist(), "finite numbers")
     if rows:
@@ -657,7 +665,7 @@ def _check_weights(check: _Checker, objective: Objective, network: nn.Module, dr
 
     double = all(weight.dtype == F64 for weight in weights.values())
     together = torch.vmap(torch.func.grad(one), (None, 0))(weights, drawn)
-    for row in range(length(drawn)):
+    for row in range(num_examples(drawn)):
         network.zero_grad()
         objective.loss(network, tree_map(lambda leaf, row=row: leaf[row : row + 1], drawn)).sum().backward()
         for name, weight in network.named_parameters():
@@ -705,7 +713,7 @@ def check_modality(kind: type[Modality], source: str) -> None:
     for leaf in leaves(state):
         scale = leaf.double().square().mean().sqrt().item() if leaf.is_floating_point() else 1.0
         check.true("states have a size about one", 0.02 < scale < 50, f"{scale:.3g}", "0.02 to 50")
-    check.true("a record gives it back", from_data(Modality, to_data(modality)) == modality, "another", modality)
+    check.true("a record gives it back", from_dict(Modality, to_dict(modality)) == modality, "another", modality)
     with tempfile.TemporaryDirectory() as folder:
         for ending in sorted({*modality.forms} & {".npz", *modality.suffixes}):
             with calling(modality, "frame"):
@@ -716,7 +724,7 @@ def check_modality(kind: type[Modality], source: str) -> None:
                 if ending == ".npz":
                     raise
                 raise InputError(
-                    argument=called(kind, "frame"),
+                    argument=qualified_name(kind, "frame"),
                     expected="rows that load reads again",
                     found=error.found or str(error),
                     remedy="Write the columns that load wants, and names that differ for each example",
@@ -737,12 +745,12 @@ def _check_recipe(data: Dataset, recipe: Any) -> None:
     kind = type(data.modality)
     if isinstance(recipe, str):
         if recipe not in RECIPES:
-            raise UsageError.unknown("recipe", recipe, RECIPES)
+            raise UsageError.unknown_name("recipe", recipe, RECIPES)
         recipe = RECIPES[recipe]
     with calling(data.modality, "recipe"):
         made: Any = recipe(data, SIZES[0])
     if not isinstance(made, Recipe):
         expected = "a function of data and size that returns a feller.Recipe"
         found, remedy = found_instead(made), "Return feller.Recipe(architecture=..., objective=...)"
-        raise InputError(argument=f"recipe of {called(kind)}", expected=expected, found=found, remedy=remedy)
+        raise InputError(argument=f"recipe of {qualified_name(kind)}", expected=expected, found=found, remedy=remedy)
     _check_states(made.objective.space, made.modality or data.modality)

@@ -14,7 +14,7 @@ from scipy.spatial.distance import cdist
 from scipy.stats import wasserstein_distance
 
 from feller.core.errors import InputError, UsageError
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.data.atoms.elements import RADII, SYMBOLS
 from feller.data.crystals.cif import Crystal, cif_text, read_blocks, read_crystal
 from feller.data.crystals.modality import Crystals
@@ -150,9 +150,7 @@ class Looked:
         return counts / counts.sum(1, keepdims=True)
 
 
-def crystals_quality(
-    samples: Dataset, train: Dataset, held_out: Dataset, draws: Draws
-) -> dict[str, float | str | None]:
+def crystals_quality(samples: Dataset, train: Dataset, held_out: Dataset, draws: Rng) -> dict[str, float | str | None]:
     """Measure samples, and as a floor real crystals: held-out ones, or training data where too few are held out.
 
     Floors of what compares two sets put training data in the place of the samples, and are None where too few are held
@@ -174,8 +172,8 @@ def crystals_quality(
     return numbers
 
 
-def _some(dataset: Dataset, draws: Draws, name: str) -> list[Crystal]:
-    return _taken_apart(pick(dataset, MOST, draws.named("some", name)))
+def _some(dataset: Dataset, draws: Rng, name: str) -> list[Crystal]:
+    return _taken_apart(pick(dataset, MOST, draws.fold_in("some", name)))
 
 
 def _taken_apart(dataset: Dataset) -> list[Crystal]:

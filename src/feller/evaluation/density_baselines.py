@@ -8,15 +8,15 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.data.batches import split
 from feller.data.modality import Dataset
 from feller.data.points.earth import Earth
 from feller.data.points.manifold_points import Geometric
 from feller.data.points.torsions import Torsions
 from feller.evaluation.comparison import enough, pick
-from feller.spaces import Sphere, geometry
-from feller.spaces.torus import TURN
+from feller.spaces import Sphere, as_manifold
+from feller.spaces.torus import TWO_PI
 
 CONCENTRATIONS = tuple(50.0 * 2**i for i in range(9))
 """From 50 to 12,800: kernels of 8 degrees to half a degree. Narrower ones would not describe the earth, but count how
@@ -121,7 +121,7 @@ class WrappedMixture:
         count = count.clamp_min(1e-10)
         shift = first / count[:, None]
         scales = (second / count[:, None] - shift.square()).clamp_min(LEAST**2).sqrt().clamp_max(MOST)
-        means = (self.means + shift).remainder(TURN)
+        means = (self.means + shift).remainder(TWO_PI)
         return WrappedMixture((count / count.sum()).log(), means, scales), total / len(x)
 
     def _rows(self) -> int:
@@ -136,19 +136,19 @@ class WrappedMixture:
         nearest times a number up to 1.
         """
         away = x[:, None] - self.means
-        away = away - TURN * torch.round(away / TURN)
+        away = away - TWO_PI * torch.round(away / TWO_PI)
         variance = self.scales.square()
-        after = ((-TURN / 2 - away) * (TURN / variance)).exp()
-        before = ((-TURN / 2 + away) * (TURN / variance)).exp()
+        after = ((-TWO_PI / 2 - away) * (TWO_PI / variance)).exp()
+        before = ((-TWO_PI / 2 + away) * (TWO_PI / variance)).exp()
         images = 1 + after + before
-        log_density = images.log() - away.square() / (2 * variance) - self.scales.log() - math.log(TURN) / 2
-        mean = away + TURN * (after - before) / images
-        square = away.square() + (2 * TURN * away * (after - before) + TURN**2 * (after + before)) / images
+        log_density = images.log() - away.square() / (2 * variance) - self.scales.log() - math.log(TWO_PI) / 2
+        mean = away + TWO_PI * (after - before) / images
+        square = away.square() + (2 * TWO_PI * away * (after - before) + TWO_PI**2 * (after + before)) / images
         return self.log_weights + log_density.sum(2), mean, square
 
 
 def wrapped_mixture(
-    x: Float[Tensor, "n d"], draws: Draws, *, components: int = 50, restarts: int = 3, steps: int = 200
+    x: Float[Tensor, "n d"], draws: Rng, *, components: int = 50, restarts: int = 3, steps: int = 200
 ) -> WrappedMixture:
     """Fit a mixture to angles in radians; of several beginnings the likeliest end is kept.
 
@@ -167,7 +167,7 @@ def wrapped_mixture(
     x, k = x.double(), min(components, len(x))
 
     def climb(restart: int) -> tuple[float, WrappedMixture]:
-        chosen = torch.randperm(len(x), generator=draws.at("begin", restart).shared())[:k]
+        chosen = torch.randperm(len(x), generator=draws.stream("begin", restart).shared_generator())[:k]
         weights = torch.full((k,), -math.log(k), dtype=torch.float64)
         mixture, before = WrappedMixture(weights, x[chosen], torch.full_like(x[chosen], 0.5)), -math.inf
         for _ in range(steps):
@@ -189,10 +189,10 @@ Density = Callable[[Float64[Tensor, " n *point"]], Float64[Tensor, " n"]]
 
 def points_of(dataset: Dataset) -> Float64[Tensor, " n *point"]:
     """Return the states of examples as points of their space, exact in float64."""
-    return geometry(dataset.modality.space()).project(dataset.modality.encode(dataset.values).double())
+    return as_manifold(dataset.modality.space()).project(dataset.modality.encode(dataset.values).double())
 
 
-def baseline(train: Dataset, held_out: Dataset, draws: Draws) -> float | None:
+def baseline(train: Dataset, held_out: Dataset, draws: Rng) -> float | None:
     """Return minus the mean log density of held-out data in nats, with respect to the volume of their space.
 
     None for spaces without a density that comes without a network, and if too few examples are held out.
@@ -203,7 +203,7 @@ def baseline(train: Dataset, held_out: Dataset, draws: Draws) -> float | None:
     return None if density is None else -density(points_of(pick(held_out, MAX_FITTED, draws))).mean().item()
 
 
-def _density(train: Dataset, draws: Draws) -> Density | None:
+def _density(train: Dataset, draws: Rng) -> Density | None:
     """Fit what suits the space: kernels on the sphere, a mixture on the torus."""
     kind = train.modality
     if kind.view(Torsions) is not None:

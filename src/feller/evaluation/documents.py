@@ -12,18 +12,24 @@ from jaxtyping import Float64, Int64
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.data.documents.modality import Documents
 from feller.data.documents.vocabulary import Symbols
 from feller.data.modality import Dataset
-from feller.sampling.autoregressive.document_decode import countable, log_likelihood
-from feller.sampling.retrieval.retriever import ByChance, ByLikeness, Library, Retrieval, fronts
+from feller.sampling.autoregressive.document_decoding import log_likelihood, predicted_mask
+from feller.sampling.retrieval.retriever import (
+    IndexedDatastore,
+    RandomRetriever,
+    Retriever,
+    SimilarityRetriever,
+    retrieved_context,
+)
 
 Of = Callable[[Tensor], Tensor]
 """Symbols -> which of them are looked at."""
 MOST = 256
 """Documents that are measured, at most; the first ones."""
-FOUND = ByLikeness(dropout=0.0, by_picture=0)
+FOUND = SimilarityRetriever(query_dropout=0.0, by_picture=0)
 """How documents are found for those that are measured: nothing that is too like them, and by their words alone, which
 is all that is known before a picture is drawn."""
 
@@ -42,7 +48,7 @@ class Spent:
 
 
 def documents_quality(
-    network: Any, kind: Documents, held_out: Dataset, library: Library | None, draws: Draws
+    network: Any, kind: Documents, held_out: Dataset, library: IndexedDatastore | None, draws: Rng
 ) -> dict[str, float | None]:
     """Return the perplexities of documents, alone and behind others.
 
@@ -65,20 +71,20 @@ def documents_quality(
     }
     if library is None:
         return numbers
-    ways: dict[str, tuple[int, Retrieval]] = {"1": (1, FOUND), "2": (2, FOUND), "random": (2, ByChance())}
+    ways: dict[str, tuple[int, Retriever]] = {"1": (1, FOUND), "2": (2, FOUND), "random": (2, RandomRetriever())}
     for name, (count, how) in ways.items():
-        some = in_front(library, rows, count, network.context, draws.named("front", count), how)
+        some = in_front(library, rows, count, network.context, draws.fold_in("front", count), how)
         found = spent(network, rows, some, symbols, symbols.is_code)
         numbers[f"picture_perplexity_{name}"] = found.perplexity
     return numbers
 
 
 def in_front(
-    library: Library, rows: Int64[Tensor, "n l"], count: int, context: int, draws: Draws, how: Retrieval = FOUND
+    library: IndexedDatastore, rows: Int64[Tensor, "n l"], count: int, context: int, draws: Rng, how: Retriever = FOUND
 ) -> list[Int64[Tensor, " _"]]:
     """Return what stands in front of whole documents."""
-    rooms = [context - 1 - int(length) for length in (rows != library.memory.symbols.pad).sum(1)]
-    return fronts(library, rows, count, rooms, draws, how)
+    rooms = [context - 1 - int(length) for length in (rows != library.datastore.vocabulary.pad).sum(1)]
+    return retrieved_context(library, rows, count, rooms, draws, how)
 
 
 def spent(
@@ -103,7 +109,7 @@ def spent_each(
     none = [torch.zeros(len(front), dtype=torch.bool) for front in before]
     counted = [torch.cat([front, of(row)]) for front, row in zip(none, own, strict=True)]
     tokens = pad_sequence(samples, batch_first=True, padding_value=symbols.pad)
-    marks = pad_sequence(counted, batch_first=True, padding_value=False) & countable(tokens, symbols)
+    marks = pad_sequence(counted, batch_first=True, padding_value=False) & predicted_mask(tokens, symbols)
     nats = -log_likelihood(network.eval(), tokens.to(device), marks.to(device), symbols)
     return nats.cpu(), marks.sum(1)
 

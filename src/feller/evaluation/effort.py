@@ -39,7 +39,7 @@ class Effort:
         if report == "quick":
             return cls(QUICK)
         if report not in (None, "none"):
-            raise UsageError.unknown("report", report, REPORTS)
+            raise UsageError.unknown_name("report", report, REPORTS)
         return cls.beside(training_seconds)
 
     @classmethod

@@ -12,7 +12,7 @@ from feller.control.fine_tuning.memoryless_chain import control_cost, roll_out
 from feller.control.rewards.named_rewards import Wish, reward_of
 from feller.core.errors import UsageError
 from feller.core.pytree import leaves, tree_map
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.data.modality import Dataset
 from feller.models.model import Model
 from feller.paths.time_distributions import linear_grid
@@ -38,7 +38,7 @@ class Change:
 
 
 def change(
-    rule: Tuning, base: Model, tuned: Model, after: Dataset, wish: Wish | None, draws: Draws, given: dict[str, str]
+    rule: Tuning, base: Model, tuned: Model, after: Dataset, wish: Wish | None, draws: Rng, given: dict[str, str]
 ) -> Change:
     """Compare samples of a tuned model with those of its base.
 
@@ -72,7 +72,7 @@ def change(
         )
     try:
         check_memoryless(rule.path)
-        numbers["kl"] = divergence(rule, base, tuned, draws.named("roll-outs"), given, min(ROLLED, len(after)))
+        numbers["kl"] = divergence(rule, base, tuned, draws.fold_in("roll-outs"), given, min(ROLLED, len(after)))
     except UsageError:
         notes.append(
             "there is no divergence from the base, since this model has no memoryless noise to measure it with"
@@ -112,14 +112,14 @@ def tilt(reward: Float[Tensor, " n"], strength: float, group: Int[Tensor, " n"])
     return total / len(reward), effective / max(counted, 1)
 
 
-def divergence(rule: Tuning, base: Model, tuned: Model, draws: Draws, wanted: dict[str, str], n: int = ROLLED) -> float:
+def divergence(rule: Tuning, base: Model, tuned: Model, draws: Rng, wanted: dict[str, str], n: int = ROLLED) -> float:
     """Return the mean control cost of roll-outs of the tuned model, with the conditions that are wanted."""
     about = tuned.description
     device = next(tuned.network.parameters()).device
     given = tree_map(lambda leaf: leaf.to(device), about.modality.complete(tuned.conditions(n, wanted, draws)))
     times = linear_grid(STEPS)
     with torch.no_grad():
-        x_0 = about.space.reference(n, draws.at("source"), device)
+        x_0 = about.space.sample_base(n, draws.stream("source"), device)
         chain = roll_out(rule.process(tuned.network.eval(), given), x_0, times, MemorylessEuler(), draws, given)
         return control_cost(rule.process(base.network.eval(), given), chain).double().mean().item()
 

@@ -8,9 +8,9 @@ from typing import cast
 
 import torch
 
-from feller.core.distributed import ALONE, Ranks
+from feller.core.distributed import SINGLE, ProcessGroup
 from feller.core.pytree import State, leaves, tree_map
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.data.images.modality import Images
 from feller.data.modality import Dataset
 from feller.data.proteins.modality import Proteins
@@ -22,11 +22,11 @@ from feller.models.model import Model, untold
 from feller.paths import TokenPath
 from feller.paths.processes import Characteristics, Process
 from feller.paths.time_distributions import linear_grid
-from feller.sampling import Midpoint, simulate
-from feller.sampling.divergence import MOST_EXACT
-from feller.sampling.sampler_config import Sampling
-from feller.sampling.solvers.solver import clock
-from feller.spaces import geometry
+from feller.sampling import Midpoint, trajectory
+from feller.sampling.divergence import MAX_EXACT_DIMENSION
+from feller.sampling.sampler_config import SamplerConfig
+from feller.sampling.solvers.solver import expand_time
+from feller.spaces import as_manifold
 
 TIMES = 32
 """Network calls for the bound of an example: the mean over examples needs few."""
@@ -42,9 +42,9 @@ MOST, MOST_LARGE, MOST_ROWS = 300, 100, 20_000
 class Measuring:
     """How a model is measured."""
 
-    draws: Draws
+    draws: Rng
     """Source of all randomness."""
-    ranks: Ranks = ALONE
+    ranks: ProcessGroup = SINGLE
     """Processes that share the work."""
     share: float = 1.0
     """Of the usual number of examples: less takes less time."""
@@ -54,7 +54,7 @@ class Measuring:
     def of(self, name: str, begun: float = 0.0) -> "Measuring":
         """Return how one part is measured, before which a share is done."""
         late = lambda part: self.tell(begun + (1 - begun) * part)  # noqa: E731
-        return replace(self, draws=self.draws.named(name), tell=late)
+        return replace(self, draws=self.draws.fold_in(name), tell=late)
 
 
 Measures = dict[str, float | str | None]
@@ -75,8 +75,8 @@ def flow_quality(model: Model, held_out: Dataset, how: Measuring) -> Measures:
     if model.family.symbols:
         return code_length(model, held_out, how.of("code"))
     if held_out.modality.view(Proteins) is not None:
-        return {"sequence_perplexity": sequence_perplexity(model, held_out, how.draws.named("sequence"))}
-    first, curves = how.draws.named("straightness"), max(FEWEST, round(CURVES * how.share))
+        return {"sequence_perplexity": sequence_perplexity(model, held_out, how.draws.fold_in("sequence"))}
+    first, curves = how.draws.fold_in("straightness"), max(FEWEST, round(CURVES * how.share))
     straight = straightness(model, first, curves, tell=lambda part: how.tell(EARLY * part))
     if straight is None:
         return {}
@@ -87,12 +87,12 @@ def flow_quality(model: Model, held_out: Dataset, how: Measuring) -> Measures:
 
 def likelihood(model: Model, held_out: Dataset, how: Measuring) -> Measures:
     """Return `nll`, and for pictures `bits_per_dimension`; None where no data are held out."""
-    exact = geometry(model.description.space).dimension <= MOST_EXACT
+    exact = as_manifold(model.description.space).dimension <= MAX_EXACT_DIMENSION
     names = ("nll", "bits_per_dimension") if held_out.modality.view(Images) is not None else ("nll",)
     if not len(held_out) or not model.can_do_with(held_out):
         return dict.fromkeys(names)
     some = pick(held_out, max(FEWEST, round((MOST if exact else MOST_LARGE) * how.share)), how.draws)
-    sampling = Sampling("rk4", 100) if exact else Sampling("midpoint", 40)
+    sampling = SamplerConfig("rk4", 100) if exact else SamplerConfig("midpoint", 40)
     found = model.log_prob(some, sampling=sampling, rng=how.draws, ranks=how.ranks, tell=how.tell)
     nll = -found.mean().item()
     return dict(zip(names, (nll, nll / math.log(2) / some.values[0].numel()), strict=False))
@@ -128,7 +128,7 @@ def _bounds(model: Model) -> dict[str, Bound | None]:
     about = model.description
     if not model.family.in_time:  # what it takes is exact
         return {"bits_per_token": None}
-    path, _, _ = about.sampling.choose(about.path, about.space)
+    path, _, _ = about.sampling.resolve(about.path, about.space)
     tight, sampled = (rule(cast(TokenPath, of)) for rule, of in ((tightest, about.path), (rates_of, path)))
     bounds: dict[str, Bound | None] = {"bits_per_token": tight}
     if sampled != tight:
@@ -138,7 +138,7 @@ def _bounds(model: Model) -> dict[str, Bound | None]:
 
 @torch.no_grad()
 def straightness(
-    model: Model, draws: Draws, n: int = CURVES, steps: int = 32, tell: Callable[[float], None] = untold
+    model: Model, draws: Rng, n: int = CURVES, steps: int = 32, tell: Callable[[float], None] = untold
 ) -> float | None:
     """Return 1 if all move straight ahead at one speed, less if they bend or hesitate.
 
@@ -161,19 +161,19 @@ def straightness(
         return None
     path = about.path
     try:
-        space = geometry(about.space)
+        space = as_manifold(about.space)
     except TypeError:
         return None
     device = next(model.network.parameters()).device
     given = about.modality.complete(model.conditions(n, {}, draws))
     process = path.process(model.network.eval(), tree_map(lambda leaf: leaf.to(device), given))
-    start = path.start(space.reference(n, draws.at("source"), device))
+    start = path.initial_state(space.sample_base(n, draws.stream("source"), device))
     if any(
         now.velocity is None or now.diffusion is not None or now.jumps is not None for now in _parts(process, start)
     ):
         return None
     states = [start]
-    for state in simulate(process, start, linear_grid(steps), Midpoint(space), draws):
+    for state in trajectory(process, start, linear_grid(steps), Midpoint(space), draws):
         tell(len(states) / steps)
         states.append(state)
     energy = sum(space.distance(a, b).double().square().mean().item() for a, b in pairwise(states)) * steps
@@ -184,4 +184,4 @@ def straightness(
 
 def _parts(process: Process, start: State) -> list[Characteristics]:
     """Return what each leaf of a process is made of."""
-    return list(leaves(process(start, clock(start, 0.0))))
+    return list(leaves(process(start, expand_time(start, 0.0))))

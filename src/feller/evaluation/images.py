@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.data.modality import Dataset
 from feller.evaluation.comparison import compare, flat, nearest_ratio, pick
 from feller.evaluation.judge import Judge, share_right
@@ -15,7 +15,7 @@ PAIRED = 1_000
 
 
 def image_quality(
-    samples: Dataset, train: Dataset, held_out: Dataset, judge: Judge, draws: Draws
+    samples: Dataset, train: Dataset, held_out: Dataset, judge: Judge, draws: Rng
 ) -> dict[str, float | str | None]:
     """Look at pictures with a judge, and at their distances from each other and from the training data.
 
@@ -59,7 +59,7 @@ def fd_cnn(features: Float64[Tensor, "n f"], real: Float64[Tensor, "m f"]) -> fl
     return 100 * frechet(features, real) / spread if spread > 0 else None
 
 
-def distance_ratio(samples: Dataset, train: Dataset, draws: Draws) -> float | None:
+def distance_ratio(samples: Dataset, train: Dataset, draws: Rng) -> float | None:
     """Divide the mean distance between samples of a class by that between real ones, averaged over the samples.
 
     None if no class has two samples and two different real pictures.
@@ -68,7 +68,7 @@ def distance_ratio(samples: Dataset, train: Dataset, draws: Draws) -> float | No
     made, known = _labels(samples, train)
     for label in made.unique().tolist():
         both = [
-            _spread(flat(pick(part.subset((own == label).nonzero()[:, 0]), PAIRED, draws.named(name, label)), train))
+            _spread(flat(pick(part.subset((own == label).nonzero()[:, 0]), PAIRED, draws.fold_in(name, label)), train))
             for name, part, own in (("samples", samples, made), ("real", train, known))
         ]
         if both[0] is not None and both[1]:

@@ -13,10 +13,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from feller.core.errors import InputError
-from feller.core.migrations import UNSTAMPED, Older, present
-from feller.core.rng import Draws
-from feller.core.safetensors_io import load_tensors, put, save_tensors
-from feller.core.serialization import from_data, to_data
+from feller.core.migrations import UNSTAMPED, Older, current_format
+from feller.core.rng import Rng
+from feller.core.safetensors_io import load_tensors, load_weights, save_tensors
+from feller.core.serialization import from_dict, to_dict
 from feller.data.batches import batches
 from feller.data.images.modality import Images
 from feller.data.images.pixel_codes import AsNumbers
@@ -43,13 +43,13 @@ def window(
     return x.gather(3, columns[:, None, None, :].expand(-1, x.shape[1], height, -1))
 
 
-def _moved(x: Float[Tensor, "b c H W"], height: int, width: int, draws: Draws) -> Float[Tensor, "b c h w"]:
+def _moved(x: Float[Tensor, "b c H W"], height: int, width: int, draws: Rng) -> Float[Tensor, "b c h w"]:
     """Cut a part of this size from each picture at a random place, which may lie a little outside."""
-    draw = draws.at("place")
+    draw = draws.stream("place")
 
     def start(side: int, wanted: int) -> Tensor:
         reach = max(1, wanted // SHIFT)
-        return draw.integers(side - wanted + 2 * reach + 1, (len(x),), x.device) - reach
+        return draw.randint(side - wanted + 2 * reach + 1, (len(x),), x.device) - reach
 
     return window(x, start(x.shape[2], height), start(x.shape[3], width), height, width)
 
@@ -67,7 +67,7 @@ class Classify(Objective):
     """Share of an answer that is spread over all classes, so that pictures it was trained on stand out less."""
 
     @abc.abstractmethod
-    def draw(self, batch: Batch, rng: Draws, network: Any = None) -> Example:
+    def draw(self, batch: Batch, rng: Rng, network: Any = None) -> Example:
         """Return pictures `x` and the number of the class of each, `answer`."""
 
     def loss(self, network: Any, example: Example) -> Float[Tensor, " b"]:
@@ -80,7 +80,7 @@ class Classify(Objective):
 class ClassifyLabel(Classify):
     """The classes are those of the data; pictures are moved a little."""
 
-    def draw(self, batch: Batch, rng: Draws, network: Any = None) -> Example:
+    def draw(self, batch: Batch, rng: Rng, network: Any = None) -> Example:
         """Draw where each picture is moved to."""
         x = batch["x_1"]
         return {"x": _moved(x, x.shape[2], x.shape[3], rng), "answer": batch["given"]["label"]}
@@ -94,10 +94,10 @@ class ClassifyRotation(Classify):
     arXiv 1803.07728.
     """
 
-    def draw(self, batch: Batch, rng: Draws, network: Any = None) -> Example:
+    def draw(self, batch: Batch, rng: Rng, network: Any = None) -> Example:
         """Draw a square of each picture and its rotation."""
         x = batch["x_1"]
-        quarters = rng.at("rotation").integers(4, (len(x),), x.device)
+        quarters = rng.stream("rotation").randint(4, (len(x),), x.device)
         side = min(x.shape[2:])
         return {"x": turn(_moved(x, side, side, rng), quarters), "answer": quarters}
 
@@ -144,7 +144,7 @@ class Judge:
 def train_judge(
     real: Dataset,
     held_out: Dataset,
-    draws: Draws,
+    draws: Rng,
     engine: Engine,
     tell: Callable[[float], None] = lambda share: None,
     effort: Effort = Effort(),  # noqa: B008 - frozen
@@ -195,7 +195,7 @@ def as_seen(modality: Images) -> Images:
     return replace(modality, code=AsNumbers())
 
 
-def _network(modality: Images, target: str, draws: Draws) -> Classifier:
+def _network(modality: Images, target: str, draws: Rng) -> Classifier:
     side = min(modality.height, modality.width)
     if target == "label":
         return Classifier((modality.channels, modality.height, modality.width), len(modality.classes), draws)
@@ -219,8 +219,8 @@ def share_right(judge: Judge, real: Dataset) -> float | None:
 def save_judge(path: pathlib.Path, judge: Judge) -> None:
     """Write a judge to one file."""
     about = {
-        "format": present(),
-        "modality": to_data(judge.modality),
+        "format": current_format(),
+        "modality": to_dict(judge.modality),
         "target": judge.target,
         "data": judge.data,
         "accuracy": judge.accuracy,
@@ -234,9 +234,9 @@ def load_judge(path: pathlib.Path) -> Judge:
     tensors, note = load_tensors(path, advice=ANEW)
     try:
         about = json.loads(note["judge"])
-        modality = from_data(Images, Older.of(about["modality"], about.get("format", UNSTAMPED)))
-        network = within(path.stat().st_size, lambda: _network(modality, about["target"], Draws(0)))
-        put(tensors, network)
+        modality = from_dict(Images, Older.of(about["modality"], about.get("format", UNSTAMPED)))
+        network = within(path.stat().st_size, lambda: _network(modality, about["target"], Rng(0)))
+        load_weights(tensors, network)
     except (KeyError, TypeError, AttributeError, RuntimeError, ValueError) as error:
         raise InputError(f"holds no judge ({error}); {ANEW}", file=path) from error
     network = network.eval().requires_grad_(False)

@@ -13,7 +13,7 @@ from scipy.sparse.csgraph import connected_components
 from scipy.stats import wasserstein_distance
 
 from feller.core.errors import UsageError
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.data.atoms.elements import NUMBERS
 from feller.data.modality import Dataset
 from feller.data.molecules.modality import molecules_of
@@ -72,16 +72,14 @@ MOST = 2_000
 """Samples, and real molecules beside them, whose bonds are looked at."""
 
 
-def molecules_quality(
-    samples: Dataset, train: Dataset, held_out: Dataset, draws: Draws
-) -> dict[str, float | str | None]:
+def molecules_quality(samples: Dataset, train: Dataset, held_out: Dataset, draws: Rng) -> dict[str, float | str | None]:
     """Measure samples and, as a floor, held-out data, or training data where too few are held out.
 
     Distances are between samples and held-out data, their floors between training and held-out data at equal sizes,
     and None where too few are held out, as is that of what training has not seen.
     """
-    made = molecules_of(pick(samples, MOST, draws.named("made")))
-    unseen = molecules_of(pick(real_data(train, held_out), MOST, draws.named("unseen")))
+    made = molecules_of(pick(samples, MOST, draws.fold_in("made")))
+    unseen = molecules_of(pick(real_data(train, held_out), MOST, draws.fold_in("unseen")))
     trained = molecules_of(train)
     tabled = known(np.concatenate([molecule.atoms for molecule in (*made, *unseen, *trained)]))
     shares, floors = (_shapes(group, tabled=tabled) for group in (made, unseen))

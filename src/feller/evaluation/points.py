@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.data.modality import Dataset
 from feller.evaluation.comparison import (
     MOST,
@@ -22,13 +22,13 @@ from feller.evaluation.comparison import (
 )
 from feller.evaluation.density_baselines import baseline, points_of
 from feller.evaluation.two_sample import energy_distance, sliced_wasserstein
-from feller.spaces import Manifold, Product, geometry
+from feller.spaces import Manifold, Product, as_manifold
 
 ROUGHLY = 16
 """Directions, where many sets are measured only to see how much they vary."""
 
 
-def points_quality(samples: Dataset, train: Dataset, held_out: Dataset, draws: Draws) -> dict[str, float | str | None]:
+def points_quality(samples: Dataset, train: Dataset, held_out: Dataset, draws: Rng) -> dict[str, float | str | None]:
     """Compare points with held-out ones, each column in units of its deviation in the training data.
 
     Labels are left aside. Floors are None where too few examples are held out; the samples are then compared with the
@@ -37,13 +37,13 @@ def points_quality(samples: Dataset, train: Dataset, held_out: Dataset, draws: D
     sets = compare(samples, train, held_out, draws)
     real, drawn = flat(sets.real, train), flat(sets.samples, train)
     floor = None if sets.floor is None else flat(sets.floor, train)
-    known = None if sets.floor is None else flat(pick(train, MOST, draws.named("known")), train)
+    known = None if sets.floor is None else flat(pick(train, MOST, draws.fold_in("known")), train)
     sliced = beside(
         lambda a, b: sliced_wasserstein(a, b, draws),
         drawn,
         real,
         known,
-        draws.named("chance"),
+        draws.fold_in("chance"),
         roughly=lambda a, b: sliced_wasserstein(a, b, draws, ROUGHLY),
     )
     return {
@@ -91,15 +91,13 @@ def geodesic_energy(space: Manifold | Product, a: Float[Tensor, " n *point"], b:
     return max(2 * between - within_a - within_b, 0.0)
 
 
-def geometric_quality(
-    samples: Dataset, train: Dataset, held_out: Dataset, draws: Draws
-) -> dict[str, float | str | None]:
+def geometric_quality(samples: Dataset, train: Dataset, held_out: Dataset, draws: Rng) -> dict[str, float | str | None]:
     """Compare points of a space with held-out ones, with distances along it.
 
     Labels are left aside. Floors are None where too few examples are held out; the samples are then compared with the
     training data.
     """
-    space = geometry(train.modality.space())
+    space = as_manifold(train.modality.space())
     sets = compare(samples, train, held_out, draws)
     drawn, real = _some(sets.samples, draws, "samples"), _some(sets.real, draws, "real")
     known = None if sets.floor is None else _some(train, draws, "floor")
@@ -109,11 +107,11 @@ def geometric_quality(
         "energy_geodesic_floor": found.floor,
         "chance_factor": found.factor,
         "nearest_ratio": _nearest_ratio(samples, train, held_out, draws),
-        "nll_baseline": baseline(train, held_out, draws.named("baseline")),
+        "nll_baseline": baseline(train, held_out, draws.fold_in("baseline")),
     }
 
 
-def energy_beside(space: Manifold | Product, drawn: Tensor, real: Tensor, known: Tensor | None, draws: Draws) -> Beside:
+def energy_beside(space: Manifold | Product, drawn: Tensor, real: Tensor, known: Tensor | None, draws: Rng) -> Beside:
     """Measure points beside real ones, and as many of the known points, from all distances at once."""
     if known is None:
         return Beside(geodesic_energy(space, drawn, real))
@@ -133,20 +131,20 @@ def energy_beside(space: Manifold | Product, drawn: Tensor, real: Tensor, known:
     return Beside(mean_energy(*own, among, size), mean_energy(*others, among, size), factor(quotients))
 
 
-def _some(dataset: Dataset, draws: Draws, name: str) -> Float64[Tensor, " n *point"]:
-    return points_of(pick(dataset, MAX_POINTS, draws.named("some", name)))
+def _some(dataset: Dataset, draws: Rng, name: str) -> Float64[Tensor, " n *point"]:
+    return points_of(pick(dataset, MAX_POINTS, draws.fold_in("some", name)))
 
 
-def _nearest_ratio(samples: Dataset, train: Dataset, held_out: Dataset, draws: Draws) -> float | None:
+def _nearest_ratio(samples: Dataset, train: Dataset, held_out: Dataset, draws: Rng) -> float | None:
     """Divide the median distance to the nearest training example of samples by that of held-out data.
 
     None if too few are held out, or if most of them are copies of training data.
     """
     if not enough(held_out):
         return None
-    space, known = geometry(train.modality.space()), points_of(train)
+    space, known = as_manifold(train.modality.space()), points_of(train)
     near = [
-        distances(space, points_of(pick(part, QUERIES, draws.named(name))), known).amin(1).median().item()
+        distances(space, points_of(pick(part, QUERIES, draws.fold_in(name))), known).amin(1).median().item()
         for name, part in (("samples", samples), ("held out", held_out))
     ]
     usual = distances(space, known[:1], known).mean().item()

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from feller.core.pytree import tree_map
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.data.modality import Dataset
 from feller.data.proteins.modality import structures
 from feller.data.proteins.residues import LETTERS
@@ -80,7 +80,7 @@ class Bigram:
 
 
 @torch.no_grad()
-def sequence_perplexity(model: Model, data: Dataset, draws: Draws, *, calls: int = 16) -> float | None:
+def sequence_perplexity(model: Model, data: Dataset, draws: Rng, *, calls: int = 16) -> float | None:
     """Return the perplexity of known residues given the structure: a bound from above.
 
     The model fills masks in any order; the mean over orders bounds minus the log-likelihood of a sequence: it is the
@@ -102,12 +102,12 @@ def sequence_perplexity(model: Model, data: Dataset, draws: Draws, *, calls: int
     size = batch_size(model.description.space, next(model.network.parameters()).device)
     for start in range(0, len(some), size):
         piece = some.subset(torch.arange(start, min(start + size, len(some))))
-        nats += _nats(model, piece, replace(draws, first=start), calls)
+        nats += _nats(model, piece, replace(draws, first_example=start), calls)
         number += int(piece.given["valid"]["residue"].sum())
     return math.exp(nats / number)
 
 
-def _nats(model: Model, data: Dataset, draws: Draws, calls: int) -> float:
+def _nats(model: Model, data: Dataset, draws: Rng, calls: int) -> float:
     """Return the bound on minus the log-likelihood of all known residues, in nats."""
     device = next(model.network.parameters()).device
     x_1 = tree_map(lambda leaf: leaf.to(device), model.description.modality.encode(data.values))
@@ -115,13 +115,13 @@ def _nats(model: Model, data: Dataset, draws: Draws, calls: int) -> float:
     there, path, total = given["valid"]["residue"], model.description.path, 0.0
     length = there.sum(1)
     for call in range(calls):
-        draw = draws.at("masks", call)
+        draw = draws.stream("masks", call)
         share = (call + draw.uniform((len(data), 1), device=device)[:, 0]) / calls
         masked = _some(there, (share * length).floor() + 1, draw.uniform(there.shape, device=device))
         t = (1 - masked.sum(1) / length.clamp(min=1)).float()
         times = {**{name: torch.ones_like(t) for name in STRUCTURE}, "residue": t}
         x_t = {**x_1, "residue": torch.where(masked, COUNT, x_1["residue"])}
-        logits = path.read(model.network.eval()(x_t, times, given), x_t, times)["residue"]
+        logits = path.complete_prediction(model.network.eval()(x_t, times, given), x_t, times)["residue"]
         loss = functional.cross_entropy(logits.double().movedim(-1, 1), x_1["residue"], reduction="none")
         mean = torch.where(masked, loss, 0).sum(1) / masked.sum(1).clamp(min=1)
         total += (mean * length).sum().item() / calls
@@ -141,9 +141,7 @@ PRIOR = 20.0
 """Residues of usual frequency that are added to each cell."""
 
 
-def proteins_quality(
-    samples: Dataset, train: Dataset, held_out: Dataset, draws: Draws
-) -> dict[str, float | str | None]:
+def proteins_quality(samples: Dataset, train: Dataset, held_out: Dataset, draws: Rng) -> dict[str, float | str | None]:
     """Measure samples, and as a floor real chains: held-out ones, or training data where too few are held out.
 
     What is learned from the training data has a floor only where enough is held out. A number is None where no
@@ -154,7 +152,7 @@ def proteins_quality(
     unseen = held_out if enough(held_out) else held_out.subset(torch.arange(0))
     if len(unseen):
         alike = min(len(samples), len(unseen))
-        some, others = pick(samples, alike, draws.named("samples")), pick(unseen, alike, draws.named("real"))
+        some, others = pick(samples, alike, draws.fold_in("samples")), pick(unseen, alike, draws.fold_in("real"))
     else:
         some, others = samples, unseen
     numbers["composition_distance"] = composition_distance(some, train)

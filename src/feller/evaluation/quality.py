@@ -8,7 +8,7 @@ import scipy
 import torch
 
 from feller.core.errors import InputError
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.data.images.modality import Images
 from feller.data.modality import Dataset
 from feller.evaluation import images
@@ -18,7 +18,7 @@ from feller.evaluation.judge import Judge, as_seen, train_judge
 from feller.evaluation.metrics import HELD_OUT, TRAINED
 from feller.training.engine import Engine
 
-Measure = Callable[[Dataset, Dataset, Dataset, Draws], dict[str, float | str | None]]
+Measure = Callable[[Dataset, Dataset, Dataset, Rng], dict[str, float | str | None]]
 """(samples, training data, held-out data, draws) -> numbers."""
 
 FEW = 100
@@ -47,7 +47,7 @@ def quality(
     samples: Dataset,
     train: Dataset,
     held_out: Dataset,
-    draws: Draws,
+    draws: Rng,
     engine: Engine,
     measure: Measure | None = None,
     judge: Judge | None = None,
@@ -82,7 +82,7 @@ def quality(
         if (pictures := modality.view(Images)) is None:
             raise InputError(f"what measures {modality.called}", "none")
         if judge is None:
-            judge = train_judge(train, held_out, draws.named("judge"), engine, effort=effort)
+            judge = train_judge(train, held_out, draws.fold_in("judge"), engine, effort=effort)
         elif judge.modality != as_seen(pictures):
             raise InputError("the judge was trained on other pictures", remedy="Leave it out, and another is trained")
         numbers = images.image_quality(samples, train, held_out, judge, draws)

@@ -5,7 +5,7 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 
 from feller.core.errors import UsageError
-from feller.core.pytree import Given, State, length, tree_map
+from feller.core.pytree import Cond, State, num_examples, tree_map
 from feller.data.loading.read_samples import translation
 from feller.data.modality import Dataset, Modality, Target
 from feller.evaluation.attacks.attack_scores import area
@@ -31,10 +31,10 @@ class Oracle:
         self._network = model.network.eval().requires_grad_(False)
         self._see = translation(theirs, about.modality)
 
-    def __call__(self, values: State, given: Given) -> Float64[Tensor, "b answers"]:
+    def __call__(self, values: State, given: Cond) -> Float64[Tensor, "b answers"]:
         """Return numbers in the units of the target, or logits of its classes; with a gradient in real values."""
         x_t = self._see(values)
-        n, device = length(x_t), next(self._network.parameters()).device
+        n, device = num_examples(x_t), next(self._network.parameters()).device
         where = next(iter(x_t.values())).device if isinstance(x_t, dict) else x_t.device
         if device != where:
             self._network.to(where)

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import cast
 
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.data.modality import Dataset
 from feller.data.text.modality import Text
 from feller.evaluation.comparison import beside, compare, enough, pick
@@ -16,7 +16,7 @@ MOST = 500
 """Texts whose passages are looked for."""
 
 
-def text_quality(samples: Dataset, train: Dataset, held_out: Dataset, draws: Draws) -> dict[str, float | str | None]:
+def text_quality(samples: Dataset, train: Dataset, held_out: Dataset, draws: Rng) -> dict[str, float | str | None]:
     """Compare samples with held-out text. Floors are None where too little is held out."""
     sets = compare(samples, train, held_out, draws)
     known = _texts(train)
@@ -25,10 +25,10 @@ def text_quality(samples: Dataset, train: Dataset, held_out: Dataset, draws: Dra
         _texts(sets.samples),
         _texts(sets.real),
         None if sets.floor is None else known,
-        draws.named("chance"),
+        draws.fold_in("chance"),
     )
-    unseen = pick(held_out, MOST, draws.named("unseen"))
-    made = pick(samples, MOST, draws.named("made"))
+    unseen = pick(held_out, MOST, draws.fold_in("unseen"))
+    made = pick(samples, MOST, draws.fold_in("made"))
     return {
         "trigram_distance": unlike.value,
         "trigram_floor": unlike.floor,

@@ -8,7 +8,7 @@ from jaxtyping import Float, Float64, Int
 from torch import Tensor
 
 from feller.core.errors import UsageError
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.training.couplings.ground_cost import SquaredDistance
 from feller.training.couplings.minibatch_ot import cheapest
 
@@ -16,7 +16,7 @@ CHUNK = 2**22
 """Numbers that are held at once, about: 32 MiB."""
 
 
-def sliced_wasserstein(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"], draws: Draws, directions: int = 128) -> float:
+def sliced_wasserstein(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"], draws: Rng, directions: int = 128) -> float:
     """Return the mean over random directions of the Wasserstein distance of order 1 between the projections.
 
     Along each direction it is exact, also where n and m differ: the area between the two quantile functions. Zero
@@ -33,7 +33,7 @@ def sliced_wasserstein(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"], draws: 
     """
     _check(a, b)
     a, b = a.double(), b.double()
-    way = draws.at("directions").normal((directions, a.shape[1]), torch.float64, a.device)
+    way = draws.stream("directions").normal((directions, a.shape[1]), torch.float64, a.device)
     way = way / way.norm(dim=1, keepdim=True)
     share, in_a, in_b = _quantiles(len(a), len(b), a.device)
     total = 0.0

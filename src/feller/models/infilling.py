@@ -7,23 +7,23 @@ from jaxtyping import Bool, Float, Int, Int64
 from torch import Tensor
 
 from feller.core.errors import InputError, UsageError
-from feller.core.pytree import Given, blank
-from feller.core.rng import Draws
+from feller.core.pytree import Cond, zero_invalid
+from feller.core.rng import Rng
 from feller.data.speech.durations import Durations, log_durations
 from feller.data.speech.phones import PLACES
 from feller.networks.audio.frame_infiller import Infiller, InfillerNetwork
 from feller.networks.blocks.time_conditioning import NoTime, TimeToken
 from feller.paths import Affine, Network
-from feller.sampling import endpoint
+from feller.sampling import simulate
 from feller.sampling.guidance import cfg
-from feller.sampling.sampler_config import Sampling
+from feller.sampling.sampler_config import SamplerConfig
 from feller.spaces import Euclidean
 from feller.training.objectives.duration_infilling import DurationInfilling
 from feller.training.objectives.frame_infilling import noise_like
 
 TOLD = ("phone", "context", "known")
 """Conditions that guidance leaves out together."""
-SAMPLING = Sampling(calls=32)
+SAMPLING = SamplerConfig(nfe=32)
 
 
 @torch.no_grad()
@@ -34,9 +34,9 @@ def infill(
     kept: Bool[Tensor, "b marks"],
     phone: Int[Tensor, "b labels"],
     *,
-    draws: Draws,
+    draws: Rng,
     valid: Bool[Tensor, "b n"] | None = None,
-    sampling: Sampling = SAMPLING,
+    sampling: SamplerConfig = SAMPLING,
     guidance: float = 1.0,
 ) -> Float[Tensor, "b n bands"]:
     """Return frames of which those that are kept are copies, and the others new; padding is zero.
@@ -66,16 +66,16 @@ def infill(
         )
     valid = torch.ones_like(kept) if valid is None else valid
     known = kept & valid
-    context = blank(frames, known)
+    context = zero_invalid(frames, known)
     given = {"valid": valid, "phone": phone, "context": context, "known": known}
-    guided = cfg(network, guidance, absent=TOLD)
+    guided = cfg(network, guidance, droppable=TOLD)
     if path is None:
         x = guided(torch.zeros_like(frames), frames.new_zeros(len(frames)), given)
     else:
         x = _drawn(guided, path, given, draws, sampling)
-    if not blank(x, valid & ~known).isfinite().all():
+    if not zero_invalid(x, valid & ~known).isfinite().all():
         raise InputError("frames became infinite: the model is damaged or was trained too little")
-    return torch.where(known[:, :, None], frames, blank(x, valid))
+    return torch.where(known[:, :, None], frames, zero_invalid(x, valid))
 
 
 def infill_durations(
@@ -85,9 +85,9 @@ def infill_durations(
     kept: Bool[Tensor, "b m"],
     phone: Int[Tensor, "b m"],
     *,
-    draws: Draws,
+    draws: Rng,
     valid: Bool[Tensor, "b m"] | None = None,
-    sampling: Sampling = SAMPLING,
+    sampling: SamplerConfig = SAMPLING,
     guidance: float = 1.0,
 ) -> Int[Tensor, "b m"]:
     """Return whole durations of which those that are kept stay, and the others are new; padding lasts 0.
@@ -103,17 +103,17 @@ def infill_durations(
 
 
 def _drawn(
-    network: Network, path: Affine, given: Given, draws: Draws, sampling: Sampling
+    network: Network, path: Affine, given: Cond, draws: Rng, sampling: SamplerConfig
 ) -> Float[Tensor, "b n bands"]:
     """Follow the path from noise; what is known is at each time where its own noise would have it."""
-    route, solver, times = sampling.choose(path, Euclidean())
+    route, solver, times = sampling.resolve(path, Euclidean())
     context, known = given["context"], given["known"][:, :, None]
-    x_0 = blank(noise_like(context, draws.named("source")), given["valid"])
+    x_0 = zero_invalid(noise_like(context, draws.fold_in("source")), given["valid"])
 
-    def beside(x_t: Tensor, t: Tensor, given: Given) -> Tensor:
+    def beside(x_t: Tensor, t: Tensor, given: Cond) -> Tensor:
         return network(torch.where(known, path.sample(x_0, context, t), x_t), t, given)
 
-    return endpoint(route.process(beside, given), path.start(x_0), times, solver, draws)
+    return simulate(route.process(beside, given), path.initial_state(x_0), times, solver, draws)
 
 
 @dataclass(frozen=True)
@@ -124,12 +124,12 @@ class LearnedDurations(Durations):
     phones: int
     """Of the inventory."""
     rule: DurationInfilling
-    sampling: Sampling = field(default_factory=lambda: Sampling("midpoint", 16))
+    sampling: SamplerConfig = field(default_factory=lambda: SamplerConfig("midpoint", 16))
     """Of those that are drawn."""
     network: InfillerNetwork = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        built = self.architecture.build((1, 1), {"phone": self.phones}, Draws(0))
+        built = self.architecture.build((1, 1), {"phone": self.phones}, Rng(0))
         object.__setattr__(self, "network", built)
 
     @classmethod
@@ -161,7 +161,7 @@ class LearnedDurations(Durations):
         kept: Bool[Tensor, "b m"],
         phone: Int64[Tensor, "b m"],
         *,
-        draws: Draws,
+        draws: Rng,
         valid: Bool[Tensor, "b m"] | None = None,
     ) -> Int64[Tensor, "b m"]:
         """Return durations in frames; those that are kept stay as they are."""

@@ -12,12 +12,12 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor, nn
 
-from feller.core.distributed import ALONE, Ranks, own
+from feller.core.distributed import SINGLE, ProcessGroup, local_range
 from feller.core.errors import InputError, UsageError, check_kind, check_number, is_too_large, warn
-from feller.core.pytree import Given, State, concatenate, tree_map
-from feller.core.rng import Draws, check_rng
-from feller.core.run_folder import Run, as_run
-from feller.core.safetensors_io import load_tensors, put
+from feller.core.pytree import Cond, State, concatenate, tree_map
+from feller.core.rng import Rng, check_rng
+from feller.core.run_folder import Run, to_run
+from feller.core.safetensors_io import load_tensors, load_weights
 from feller.core.user_code import load_code
 from feller.data.batches import Batch
 from feller.data.loading.in_memory import DataSource
@@ -43,10 +43,10 @@ from feller.networks.inner_networks import evaluation_mode
 from feller.paths import Network, Path
 from feller.sampling import Divergence, DormandPrince, Euler, Solver
 from feller.sampling.guidance import cfg
-from feller.sampling.sampler_config import MOST_CALLS, VELOCITY_SOLVERS, Sampling
+from feller.sampling.sampler_config import MOST_CALLS, VELOCITY_SOLVERS, SamplerConfig
 from feller.training.objective import ObjectiveConfig
 
-GivenValues = Given | Mapping[str, object]
+GivenValues = Cond | Mapping[str, object]
 """Conditions or cells by their names."""
 MOST_GUIDANCE = 100.0
 """Beyond which nothing but numbers without end comes out."""
@@ -94,7 +94,7 @@ class Model:
         times: tuple[float, float] = (0.0, 1.0),
         classes: Sequence[str] = (),
         null: Mapping[str, int] | None = None,
-        sampling: Sampling | None = None,
+        sampling: SamplerConfig | None = None,
     ) -> None:
         """Put a network of your own, what it was trained for and the kind of data together.
 
@@ -150,7 +150,7 @@ class Model:
         weights = sum(part.numel() for part in self.network.parameters())
         return f"<Model of {kind} that {self.family.describe()}, {weights:,} weights>"
 
-    def conditions(self, n: int, wanted: dict[str, str], draws: Draws) -> Given:
+    def conditions(self, n: int, wanted: dict[str, str], draws: Rng) -> Cond:
         """Return the conditions of n samples: those that are wanted, others drawn as often as in the data.
 
         Raises:
@@ -158,7 +158,7 @@ class Model:
         """
         return draw_conditions(self.description, n, wanted, draws)
 
-    def resolve_given(self, n: int, given: GivenValues | None, draws: Draws) -> tuple[Given, dict[str, State]]:
+    def resolve_given(self, n: int, given: GivenValues | None, draws: Rng) -> tuple[Cond, dict[str, State]]:
         """Return the conditions of n samples, and the leaves of their states that are given; arguments as `sample`.
 
         Raises:
@@ -172,10 +172,10 @@ class Model:
         *,
         given: GivenValues | None = None,
         guidance: float = 1.0,
-        sampling: Sampling | None = None,
+        sampling: SamplerConfig | None = None,
         solver: Solver | str | None = None,
         nfe: int | None = None,
-        rng: Draws = Draws(0),  # noqa: B008 - frozen
+        rng: Rng = Rng(0),  # noqa: B008 - frozen
     ) -> Samples:
         """Draw n samples in the units of the data: of a table a DataFrame, of all else a `Dataset`.
 
@@ -205,18 +205,18 @@ class Model:
         drawn = self.draw(n, given=numbers, guidance=guidance, sampling=sampling, solver=solver, draws=rng)
         return self.frame(drawn, given) if drawn.modality.draws_frames else drawn
 
-    def _with_calls(self, sampling: Sampling, solver: Solver | None, nfe: int) -> Sampling:
+    def _with_calls(self, sampling: SamplerConfig, solver: Solver | None, nfe: int) -> SamplerConfig:
         """Return how samples are drawn in so many calls; warn where a solver takes others."""
-        check_number("nfe", nfe, least=1, most=MOST_CALLS)
+        check_number("nfe", nfe, ge=1, le=MOST_CALLS)
         kind = solver or VELOCITY_SOLVERS.get(sampling.solver, Euler)()
-        name, calls = (sampling.solver if solver is None else type(solver).__name__), kind.calls
+        name, calls = (sampling.solver if solver is None else type(solver).__name__), kind.nfe_per_step
         if isinstance(solver, DormandPrince) or (solver is None and sampling.solver == "dopri5"):
             warn(f"{name} chooses its own steps, so that nfe={nfe} has no effect")
         elif self.family.in_time and nfe < calls:
             raise UsageError(argument="nfe", expected=f"at least {calls} for {name}", found=nfe)
         elif self.family.in_time and nfe % calls:
             warn(f"{name} takes {calls} calls a step: {nfe - nfe % calls} of nfe={nfe} are used")
-        return replace(sampling, calls=nfe)
+        return replace(sampling, nfe=nfe)
 
     def frame(self, drawn: Dataset, given: GivenValues | None = None) -> pd.DataFrame:
         """Return samples as a data frame, in which what was given of rows stands as it came."""
@@ -231,13 +231,13 @@ class Model:
         *,
         given: GivenValues | None = None,
         guidance: float = 1.0,
-        sampling: Sampling | None = None,
+        sampling: SamplerConfig | None = None,
         solver: Solver | None = None,
         known: Known | None = None,
         fixed: dict[str, State] | None = None,
-        draws: Draws = Draws(0),  # noqa: B008 - frozen
+        draws: Rng = Rng(0),  # noqa: B008 - frozen
         batch: int | None = None,
-        ranks: Ranks = ALONE,
+        ranks: ProcessGroup = SINGLE,
         tell: Callable[[float], None] = untold,
         seen: OnStep = unseen,
     ) -> Dataset:
@@ -266,7 +266,7 @@ class Model:
             given, known = None, _known_rows(table, words_of(given), n)
         numbers, leaves_given = self.resolve_given(n, given, draws)
         given = modality.complete(numbers)
-        chosen = known is None and (sampling or self.description.sampling).rake
+        chosen = known is None and (sampling or self.description.sampling).raking_oversample
         many = chosen or 1
         request = self._request(
             n * many,
@@ -279,11 +279,13 @@ class Model:
             seen=seen,
             tell=tell,
         )
-        ends = self._ends(request, replace(draws, first=draws.first * many), batch, ranks)
+        ends = self._ends(request, replace(draws, first_example=draws.first_example * many), batch, ranks)
         parts = ranks.gather([modality.decode(x_1) for _, x_1 in ends])
         values = concatenate(*(values for part in parts for values in part))
         if chosen:
-            raking = draws.named("rake", *([draws.first] if draws.first else []))  # each part has its own shuffle
+            raking = draws.fold_in(
+                "rake", *([draws.first_example] if draws.first_example else [])
+            )  # each part has its own shuffle
             values = modality.taken(values, n, raking)
         return Dataset(values, given, modality, ())
 
@@ -318,14 +320,14 @@ class Model:
 
         return save_model(self, out, make=make, data=data, test=test, overwrite=overwrite)
 
-    def pairs(self, n: int, draws: Draws, tell: Callable[[float], None] = untold) -> Batch:
+    def pairs(self, n: int, draws: Rng, tell: Callable[[float], None] = untold) -> Batch:
         """Draw n pairs of source and end, as states, with conditions as often as in the training data."""
         given = self.description.modality.complete(self.conditions(n, {}, draws))
         x_0, x_1 = zip(*self._ends(self._request(n, given, tell=tell), draws), strict=True)
         return {"x_0": concatenate(*x_0), "x_1": concatenate(*x_1), "given": given}
 
     def _request(
-        self, n: int, given: Given, *, sampling: Sampling | None = None, guidance: float = 1.0, **more: Any
+        self, n: int, given: Cond, *, sampling: SamplerConfig | None = None, guidance: float = 1.0, **more: Any
     ) -> SampleRequest:
         """Say what is asked of the family; what is left out is as the model has it."""
         self.check_guidance(guidance)
@@ -342,23 +344,23 @@ class Model:
         )
 
     def _ends(
-        self, request: SampleRequest, draws: Draws, batch: int | None = None, ranks: Ranks = ALONE
+        self, request: SampleRequest, draws: Rng, batch: int | None = None, ranks: ProcessGroup = SINGLE
     ) -> Iterator[tuple[State, State]]:
         """Yield source and end of our samples, batch by batch; which batch a sample is in does not matter."""
         self.family.check_request(request)
         for rows, share, device in self._batches(request.n, batch, ranks, request.tell):
-            here = replace(draws, first=draws.first + rows.start)
+            here = replace(draws, first_example=draws.first_example + rows.start)
             with evaluation_mode(self.network):
                 ends = self.family.sample(self.network, request.part(rows, device, share), here)
             yield ends
 
     def _batches(
-        self, n: int, size: int | None, ranks: Ranks, tell: Callable[[float], None]
+        self, n: int, size: int | None, ranks: ProcessGroup, tell: Callable[[float], None]
     ) -> Iterator[tuple[slice, Progress, torch.device]]:
         """Yield our rows of n, some at a time, who hears of them, and the device where they go."""
         device = next(self.network.parameters()).device
         size = size or batch_size(self.description.space, device)
-        ours = own(ranks, n, size)
+        ours = local_range(ranks, n, size)
         for rows, share in pieces(range(ours.start, ours.stop), size, tell):
             yield rows, share, device
 
@@ -367,10 +369,10 @@ class Model:
         data: Dataset | DataSource,
         *,
         guidance: float = 1.0,
-        sampling: Sampling | None = None,
+        sampling: SamplerConfig | None = None,
         divergence: Divergence | None = None,
-        rng: Draws = Draws(0),  # noqa: B008 - frozen
-        ranks: Ranks = ALONE,
+        rng: Rng = Rng(0),  # noqa: B008 - frozen
+        ranks: ProcessGroup = SINGLE,
         tell: Callable[[float], None] = untold,
     ) -> Float[Tensor, " n"]:
         """Return the log probability of examples, [n], in nats; of numbers the log of their density.
@@ -420,10 +422,10 @@ class Model:
                 remedy="Fit a table with recipe table or table-marginals for exact probabilities",
             )
 
-        def state(values: State, here: Draws) -> State:
-            return about.modality.fill(values, here.at("fill"))
+        def state(values: State, here: Rng) -> State:
+            return about.modality.fill(values, here.stream("fill"))
 
-        network = cfg(self.network, guidance, absent=self.absent())
+        network = cfg(self.network, guidance, droppable=self.absent())
         how = {"sampling": sampling, "divergence": divergence}
         return self._log_prob(network, data, state, how, rng, ranks, tell).value - scale
 
@@ -431,10 +433,10 @@ class Model:
         self,
         network: Network,
         data: Dataset | DataSource,
-        state: Callable[[State, Draws], State],
+        state: Callable[[State, Rng], State],
         how: dict[str, Any],
-        draws: Draws,
-        ranks: Ranks,
+        draws: Rng,
+        ranks: ProcessGroup,
         tell: Callable[[float], None],
     ) -> LogProb:
         """Ask the family about some examples at a time, and gather what all processes find."""
@@ -443,7 +445,7 @@ class Model:
         parts = [torch.empty(0, 2, dtype=torch.float64, device=next(self.network.parameters()).device)]
         for rows, share, device in self._batches(len(data), None, ranks, tell):
             some = data.subset(torch.arange(rows.start, rows.stop))
-            here = replace(draws, first=draws.first + rows.start)
+            here = replace(draws, first_example=draws.first_example + rows.start)
             asked = {"x_1": state(some.values, here), "given": self._with_nulls(some)}
             asked = tree_map(lambda leaf, device=device: leaf.to(device), asked)
             request = LogProbRequest(**asked, space=about.space, end=about.modality.end, **how)
@@ -472,7 +474,7 @@ class Model:
         """Tell whether examples have all conditions that the model was not trained to do without."""
         return bool(self.description.cond_dropout) or self.description.frequencies.keys() <= data.given.keys()
 
-    def _with_nulls(self, data: Dataset) -> Given:
+    def _with_nulls(self, data: Dataset) -> Cond:
         """Return the conditions of examples; those that they lack are not given."""
         missing = self.description.frequencies.keys() - data.given.keys()
         if not self.can_do_with(data):
@@ -493,8 +495,8 @@ class Model:
         bound: Bound | None = ...,
         times: int = ...,
         return_std_err: Literal[False] = ...,
-        draws: Draws = ...,
-        ranks: Ranks = ...,
+        draws: Rng = ...,
+        ranks: ProcessGroup = ...,
         tell: Callable[[float], None] = ...,
     ) -> Float64[Tensor, " n"]: ...
 
@@ -506,8 +508,8 @@ class Model:
         bound: Bound | None = ...,
         times: int = ...,
         return_std_err: Literal[True],
-        draws: Draws = ...,
-        ranks: Ranks = ...,
+        draws: Rng = ...,
+        ranks: ProcessGroup = ...,
         tell: Callable[[float], None] = ...,
     ) -> BoundEstimate: ...
 
@@ -518,8 +520,8 @@ class Model:
         bound: Bound | None = None,
         times: int = 128,
         return_std_err: bool = False,
-        draws: Draws = Draws(0),  # noqa: B008 - frozen
-        ranks: Ranks = ALONE,
+        draws: Rng = Rng(0),  # noqa: B008 - frozen
+        ranks: ProcessGroup = SINGLE,
         tell: Callable[[float], None] = untold,
     ) -> Float64[Tensor, " n"] | BoundEstimate:
         """Return the code length of each example of symbols in nats, [n]: -log p, or an upper bound on it.
@@ -546,7 +548,7 @@ class Model:
         if not self.family.symbols:
             raise UsageError("only symbols have a code length", remedy="Ask numbers for log_prob, their log density")
 
-        def state(values: State, here: Draws) -> State:
+        def state(values: State, here: Rng) -> State:
             return self.description.modality.encode(values)
 
         how = {"bound": bound, "times": times}
@@ -601,18 +603,18 @@ def load_model(
     Raises:
         InputError: If the folder is damaged, incomplete or newer than this version.
     """
-    run = as_run(run)
+    run = to_run(run)
     if code is not None:
         load_code(code, run.path)
     description = load_description(run)
-    file = file or run.average
+    file = file or run.ema_weights
     if not file.is_file():
         what = "no average of its weights" if run.weights.is_file() else "no weights yet"
         raise InputError(f"has {what}", remedy=f"Finish it with: feller fit --resume --out {run.path}", file=run.path)
     weights, _ = load_tensors(file)
     held = sum(tensor.nbytes for tensor in weights.values())
     try:
-        network = within(held, lambda: description.build(Draws(0)))
+        network = within(held, lambda: description.build(Rng(0)))
     except InputError as error:
         raise InputError(f"asks for another network than {file} holds: {error}", file=run.model) from error
     except (RuntimeError, TypeError, OverflowError, MemoryError) as error:
@@ -625,7 +627,7 @@ def load_model(
         why = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"asks for a network that cannot be made: {why}", file=run.model) from error
     try:
-        put(weights, network)
+        load_weights(weights, network)
     except RuntimeError as error:
         raise InputError(
             f"does not fit {run.model}: they are of two models", remedy="Copy the whole run", file=file

@@ -13,12 +13,12 @@ import feller.models.families.answering_models
 import feller.models.families.path_process
 import feller.models.families.symbol_models
 import feller.models.infilling  # noqa: F401 - records name classes of all of these
-from feller.core.errors import InputError, UsageError, closest, found_instead, is_too_large
-from feller.core.pytree import Given, State, tree_map
-from feller.core.rng import Draws, categorical
+from feller.core.errors import InputError, UsageError, best_match, found_instead, is_too_large
+from feller.core.pytree import Cond, State, tree_map
+from feller.core.rng import Rng, categorical
 from feller.core.run_folder import Run
-from feller.core.safetensors_io import load_tensors, put
-from feller.core.serialization import CHOSEN, from_data, to_data
+from feller.core.safetensors_io import load_tensors, load_weights
+from feller.core.serialization import CHOSEN, from_dict, to_dict
 from feller.core.user_code import choose_code, fingerprint
 from feller.data.loading.raw import about
 from feller.data.loading.read_samples import give
@@ -27,7 +27,7 @@ from feller.models.families.model_family import ModelFamily
 from feller.networks.architecture import PLENTY, Architecture, within
 from feller.networks.condition_dropout import check_cond_dropout
 from feller.paths import Path
-from feller.sampling.sampler_config import Sampling
+from feller.sampling.sampler_config import SamplerConfig
 from feller.spaces import Space
 
 
@@ -42,7 +42,7 @@ class Description:
     architecture: Architecture
     frequencies: dict[str, tuple[float, ...]] = field(default_factory=dict)
     """How often each class of each condition is in the training data."""
-    sampling: Sampling = field(default_factory=Sampling)
+    sampling: SamplerConfig = field(default_factory=SamplerConfig)
     cond_dropout: float = 0.0
     """Chance with which conditions were dropped in training; without it the network knows no "not given"."""
     fixable: tuple[str, ...] = ()
@@ -61,16 +61,16 @@ class Description:
         """The path that the network drives."""
         return self.family.require_path()
 
-    def build(self, draws: Draws) -> nn.Module:
+    def build(self, draws: Rng) -> nn.Module:
         """Make the network, with new weights."""
-        shape = tree_map(lambda leaf: tuple(leaf.shape[1:]), self.space.reference(0, draws.at("shape")))
+        shape = tree_map(lambda leaf: tuple(leaf.shape[1:]), self.space.sample_base(0, draws.stream("shape")))
         counts = {name: len(shares) for name, shares in self.frequencies.items()}
-        return self.architecture.build(shape, {**counts, **self.modality.labels}, draws.named("network"))
+        return self.architecture.build(shape, {**counts, **self.modality.labels}, draws.fold_in("network"))
 
 
 def shapes(space: Space) -> str:
     """Write the shapes of the states of a space, such as `image [1, 8, 8] and label []`."""
-    return _written(space.reference(0, Draws(0).at("shape")))
+    return _written(space.sample_base(0, Rng(0).stream("shape")))
 
 
 def _written(state: State) -> str:
@@ -99,7 +99,7 @@ def frequencies(data: Dataset) -> dict[str, tuple[float, ...]]:
 
 def save_description(run: Run, description: Description) -> None:
     """Write what the model is."""
-    run.write_record(run.model, to_data(description))
+    run.write_record(run.model, to_dict(description))
 
 
 def load_description(run: Run) -> Description:
@@ -112,7 +112,7 @@ def load_description(run: Run) -> Description:
     if CHOSEN:  # names may mean several things
         choose_code(run.path, _code_of(run))
     with about(run.model):
-        found = within(PLENTY, lambda: from_data(Description, record))  # some modalities hold networks
+        found = within(PLENTY, lambda: from_dict(Description, record))  # some modalities hold networks
     try:
         ours, theirs = shapes(found.space), shapes(found.modality.space())
     except (RuntimeError, TypeError, OverflowError, MemoryError) as error:
@@ -153,7 +153,7 @@ def load_part(run: Run, name: str, module: nn.Module, expected: str | None) -> s
     Raises:
         InputError: If the file is missing, damaged, or that of another network.
     """
-    file = run.part(name)
+    file = run.aux_weights(name)
     if not file.is_file():
         raise InputError("a file", "none", "Copy the whole run", file=file)
     weights, _ = load_tensors(file)
@@ -161,13 +161,13 @@ def load_part(run: Run, name: str, module: nn.Module, expected: str | None) -> s
     if expected not in (None, found):
         raise InputError(wrong, remedy="Copy the whole run", file=file)
     try:
-        put(weights, module)
+        load_weights(weights, module)
     except RuntimeError as error:
         raise InputError(wrong, remedy="Copy the whole run", file=file) from error
     return found
 
 
-def draw_conditions(about: Description, n: int, wanted: dict[str, str], draws: Draws) -> Given:
+def draw_conditions(about: Description, n: int, wanted: dict[str, str], draws: Rng) -> Cond:
     """Return the conditions of n samples: those that are wanted, others drawn as often as in the data.
 
     Raises:
@@ -177,20 +177,20 @@ def draw_conditions(about: Description, n: int, wanted: dict[str, str], draws: D
     for name in wanted:
         if name not in known:
             may = [*known, *(about.modality.leaves if about.fixable else ())]
-            raise UsageError.unknown("given", name, may)
+            raise UsageError.unknown_name("given", name, may)
     given = {}
     for name, shares in known.items():
         if name in wanted:
             given[name] = torch.full((n,), about.modality.condition(name, wanted[name]))
         else:
-            u = draws.at(f"condition {name}").uniform((n,), torch.float64)
+            u = draws.stream(f"condition {name}").uniform((n,), torch.float64)
             given[name] = categorical(torch.tensor(shares, dtype=torch.float64), u)
     return given
 
 
 def resolve_given(
-    about: Description, n: int, given: Mapping[str, Any] | None, draws: Draws
-) -> tuple[Given, dict[str, State]]:
+    about: Description, n: int, given: Mapping[str, Any] | None, draws: Rng
+) -> tuple[Cond, dict[str, State]]:
     """Return conditions of n samples as numbers, and the leaves of their states that are given.
 
     Args:
@@ -219,7 +219,7 @@ def resolve_given(
             raise UsageError(argument=name, expected=expected, found=repr(value))
         if len(value) != n:
             raise UsageError(f"one entry for each of {n} samples", list(value.shape), argument=name)
-        if name not in known and (close := closest(name, [one for one in known if one not in others])):
+        if name not in known and (close := best_match(name, [one for one in known if one not in others])):
             raise UsageError(f"no {name!r} can be given", remedy=f"Did you mean {close!r}?", argument="given")
     if given is not None and not named:
         return others, {}
@@ -260,7 +260,7 @@ def _class_numbers(about: Description, name: str, value: Any, n: int) -> Tensor:
     return value.long()
 
 
-def _resolve_names(about: Description, n: int, wanted: dict[str, str], draws: Draws) -> tuple[Given, dict[str, State]]:
+def _resolve_names(about: Description, n: int, wanted: dict[str, str], draws: Rng) -> tuple[Cond, dict[str, State]]:
     """Return conditions and leaves by their names and texts."""
     modality, fixed = about.modality, {}
     conditions = {name: text for name, text in wanted.items() if name not in modality.leaves}

@@ -12,14 +12,14 @@ from torch.nn.modules import module
 
 from feller.core.errors import InputError
 from feller.core.pytree import State
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 
 
 class Architecture(abc.ABC):
     """A kind of network and its size; each kind is a frozen dataclass of plain values."""
 
     @abc.abstractmethod
-    def build(self, shape: State, conditions: dict[str, int], draws: Draws) -> nn.Module:
+    def build(self, shape: State, conditions: dict[str, int], draws: Rng) -> nn.Module:
         """Make a network with new weights.
 
         Its forward(x_t, t, given) returns a prediction of the shape of x_t. A new network predicts exactly zero.
@@ -36,9 +36,9 @@ class Architecture(abc.ABC):
 
 
 @contextmanager
-def weights_from(draws: Draws) -> Generator[None]:
+def weights_from(draws: Rng) -> Generator[None]:
     """Let the modules made inside take their weights from addressed draws, and leave torch's generator as it was."""
-    seed = draws.at("weights").shared().initial_seed()
+    seed = draws.stream("weights").shared_generator().initial_seed()
     with torch.device("cpu"), torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would touch the accelerators' generators too
         yield

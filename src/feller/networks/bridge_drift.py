@@ -6,8 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from feller.core.pytree import Given, State
-from feller.core.rng import Draws
+from feller.core.pytree import Cond, State
+from feller.core.rng import Rng
 from feller.networks.architecture import Architecture
 
 
@@ -24,9 +24,9 @@ class BothWays(Architecture):
     knots: int = 41
     """Times at which the linear part is fitted; between them it is interpolated."""
 
-    def build(self, shape: State, conditions: dict[str, int], draws: Draws) -> "TwoDrifts":
+    def build(self, shape: State, conditions: dict[str, int], draws: Rng) -> "TwoDrifts":
         """Make both, with new weights."""
-        ahead, back = (self.inner.build(shape, conditions, draws.named(way)) for way in ("ahead", "back"))
+        ahead, back = (self.inner.build(shape, conditions, draws.fold_in(way)) for way in ("ahead", "back"))
         return TwoDrifts(Drift(ahead, shape, self.knots), Drift(back, shape, self.knots))
 
 
@@ -37,7 +37,7 @@ class TwoDrifts(nn.Module):
         super().__init__()
         self.ahead, self.back = ahead, back
 
-    def forward(self, x_t: Float[Tensor, " b *d"], t: Float[Tensor, " b"], given: Given) -> Float[Tensor, " b *d"]:
+    def forward(self, x_t: Float[Tensor, " b *d"], t: Float[Tensor, " b"], given: Cond) -> Float[Tensor, " b *d"]:
         """Return the drift ahead, in state per time."""
         return self.ahead(x_t, t, given)
 
@@ -62,13 +62,13 @@ class Drift(nn.Module):
         self.register_buffer("gain", torch.zeros(knots, *shape))
         self.register_buffer("shift", torch.zeros(knots, *shape))
 
-    def forward(self, x_t: Float[Tensor, " b *d"], t: Float[Tensor, " b"], given: Given) -> Float[Tensor, " b *d"]:
+    def forward(self, x_t: Float[Tensor, " b *d"], t: Float[Tensor, " b"], given: Cond) -> Float[Tensor, " b *d"]:
         """Return the drift, in state per time."""
         z = (x_t - self.centre) / self.scale
         gain, shift = self._linear(t)
         return self.scale * (gain * z + shift + self.inner(z, t, given))
 
-    def scalar(self, z: Float[Tensor, " b *d"], t: Float[Tensor, " b"], given: Given) -> Float[Tensor, " b"]:
+    def scalar(self, z: Float[Tensor, " b *d"], t: Float[Tensor, " b"], given: Cond) -> Float[Tensor, " b"]:
         """Return a function of scaled states whose gradient is the drift over the scale, for a `Potential`."""
         if not isinstance(self.inner, GradientNetwork):
             raise TypeError(f"only a Potential has a scalar, and this drift is made of {type(self.inner).__name__}")
@@ -112,7 +112,7 @@ class Potential(Architecture):
 
     inner: Architecture
 
-    def build(self, shape: State, conditions: dict[str, int], draws: Draws) -> "GradientNetwork":
+    def build(self, shape: State, conditions: dict[str, int], draws: Rng) -> "GradientNetwork":
         """Make it, with new weights."""
         return GradientNetwork(self.inner.build(shape, conditions, draws))
 
@@ -124,11 +124,11 @@ class GradientNetwork(nn.Module):
         super().__init__()
         self.inner = inner
 
-    def scalar(self, x_t: Float[Tensor, " b *d"], t: Float[Tensor, " b"], given: Given) -> Float[Tensor, " b"]:
+    def scalar(self, x_t: Float[Tensor, " b *d"], t: Float[Tensor, " b"], given: Cond) -> Float[Tensor, " b"]:
         """Return the function."""
         return (x_t * self.inner(x_t, t, given)).flatten(1).sum(1)
 
-    def forward(self, x_t: Float[Tensor, " b *d"], t: Float[Tensor, " b"], given: Given) -> Float[Tensor, " b *d"]:
+    def forward(self, x_t: Float[Tensor, " b *d"], t: Float[Tensor, " b"], given: Cond) -> Float[Tensor, " b *d"]:
         """Return its gradient, which can be differentiated again where gradients are asked for."""
         again = torch.is_grad_enabled()
         with torch.enable_grad():

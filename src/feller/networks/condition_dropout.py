@@ -9,15 +9,15 @@ import torch
 from torch import Tensor
 
 from feller.core.errors import UsageError, check_number, found_instead
-from feller.core.pytree import Given
-from feller.core.rng import Draws
+from feller.core.pytree import Cond
+from feller.core.rng import Rng
 from feller.networks.blocks.conditioning import RESERVED
 from feller.networks.inner_networks import null_values
 
 
 def check_cond_dropout(cond_dropout: float) -> None:
     """Refuse what is no probability."""
-    check_number("cond_dropout", cond_dropout, least=0, most=1)
+    check_number("cond_dropout", cond_dropout, ge=0, le=1)
 
 
 def check_null(null: Any) -> None:
@@ -40,7 +40,7 @@ def _check_null_of(name: str, null: int | float, value: Any) -> None:
         found = f"a dict of {', '.join(map(str, value))}"
         raise UsageError(argument=name, expected="a tensor, where it is dropped", found=found, remedy=remedy)
     if value.is_floating_point() or value.is_complex():
-        check_number("null", null, below=math.inf)
+        check_number("null", null, lt=math.inf)
         return
     least, most = (0, 1) if value.dtype == torch.bool else (torch.iinfo(value.dtype).min, torch.iinfo(value.dtype).max)
     if not (least <= null <= most and null == int(null)):
@@ -50,8 +50,8 @@ def _check_null_of(name: str, null: int | float, value: Any) -> None:
 
 
 def drop_conditions(
-    given: Given, null: Mapping[str, int | float] | None, chance: float, rng: Draws, network: Any = None
-) -> Given:
+    given: Cond, null: Mapping[str, int | float] | None, chance: float, rng: Rng, network: Any = None
+) -> Cond:
     """Replace all conditions of some examples by "not given", so that the model can do without.
 
     Args:
@@ -80,7 +80,7 @@ def drop_conditions(
     for name in names:
         _check_null_of(name, null[name], given[name])
     some = next(given[name] for name in names)
-    gone = rng.at("drop").uniform((len(some),), device=some.device) < chance
+    gone = rng.stream("drop").uniform((len(some),), device=some.device) < chance
 
     def null_of(name: str, value: Tensor) -> Tensor:
         where = gone.reshape(-1, *(1,) * (value.ndim - 1))

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from feller.core.errors import UsageError
-from feller.core.pytree import Given, State, tree_map
-from feller.core.rng import Draws
+from feller.core.pytree import Cond, State, tree_map
+from feller.core.rng import Rng
 from feller.networks.architecture import Architecture, weights_from
 from feller.networks.blocks.conditioning import RESERVED
 from feller.networks.inner_networks import held_modules, plain_network
@@ -26,7 +26,7 @@ class CallConvention(abc.ABC):
     """What a network is called with."""
 
     @abc.abstractmethod
-    def arguments(self, x: State, t: Tensor, labels: Given, given: Given) -> tuple[State, ...]:
+    def arguments(self, x: State, t: Tensor, labels: Cond, given: Cond) -> tuple[State, ...]:
         """Return its positional arguments.
 
         Args:
@@ -41,7 +41,7 @@ class CallConvention(abc.ABC):
 class Positional(CallConvention):
     """network(x, t), or network(x, t, label, ...)."""
 
-    def arguments(self, x: State, t: Tensor, labels: Given, given: Given) -> tuple[State, ...]:
+    def arguments(self, x: State, t: Tensor, labels: Cond, given: Cond) -> tuple[State, ...]:
         """Return state, time and each label."""
         return (x, t, *labels.values())
 
@@ -50,7 +50,7 @@ class Positional(CallConvention):
 class WithConditions(CallConvention):
     """network(x, t, given), where what is given is a dict."""
 
-    def arguments(self, x: State, t: Tensor, labels: Given, given: Given) -> tuple[State, ...]:
+    def arguments(self, x: State, t: Tensor, labels: Cond, given: Cond) -> tuple[State, ...]:
         """Return state, time and all that is given."""
         return x, t, given
 
@@ -59,7 +59,7 @@ class WithConditions(CallConvention):
 class StateAlone(CallConvention):
     """network(x), which knows no time, as language models."""
 
-    def arguments(self, x: State, t: Tensor, labels: Given, given: Given) -> tuple[State, ...]:
+    def arguments(self, x: State, t: Tensor, labels: Cond, given: Cond) -> tuple[State, ...]:
         """Return the state."""
         return (x,)
 
@@ -87,7 +87,7 @@ class Foreign(Architecture):
         if self.times[0] == self.times[1]:
             raise UsageError("times at the source and at the data must differ", found=f"{self.times[0]:g} twice")
 
-    def build(self, shape: State, conditions: dict[str, int], draws: Draws) -> "ForeignNetwork | ForeignDecoder":
+    def build(self, shape: State, conditions: dict[str, int], draws: Rng) -> "ForeignNetwork | ForeignDecoder":
         """Call what makes the network; its new weights are its own affair."""
         with weights_from(draws):
             made = self.make()
@@ -109,7 +109,7 @@ class ForeignNetwork(nn.Module):
         if next(self.parameters(), None) is None:
             self.place = nn.Parameter(torch.zeros(1))  # a device is where the weights are, so there must be some
 
-    def forward(self, x_t: State, t: Tensor, given: Given) -> State:
+    def forward(self, x_t: State, t: Tensor, given: Cond) -> State:
         """Ask it in its own terms."""
         if given.keys() - RESERVED != self.conditions.keys():
             raise KeyError(f"expected the conditions {sorted(self.conditions)}, got {sorted(given)}")
@@ -149,7 +149,7 @@ class ForeignDecoder(nn.Module):
         if next(self.parameters(), None) is None:
             self.place = nn.Parameter(torch.zeros(1))
 
-    def forward(self, x_t: Tensor, t: Tensor, given: Given) -> Tensor:
+    def forward(self, x_t: Tensor, t: Tensor, given: Cond) -> Tensor:
         """Return the logits of each token given those before it, [b, n, K]."""
         return self._read(torch.cat([torch.full_like(x_t[:, :1], self.start), x_t[:, :-1]], 1))
 
@@ -157,7 +157,7 @@ class ForeignDecoder(nn.Module):
         """Return that nothing was read."""
         return Prefix(torch.zeros(b, 0, dtype=torch.long, device=next(self.parameters()).device))
 
-    def next(self, tokens: Tensor, cache: Prefix, given: Given) -> tuple[Tensor, Prefix]:
+    def next(self, tokens: Tensor, cache: Prefix, given: Cond) -> tuple[Tensor, Prefix]:
         """Read tokens [b, m] and return the logits of what follows, [b, K], with what was read."""
         read = torch.cat([cache.tokens, tokens], 1)
         return self._read(read)[:, -1], Prefix(read)
@@ -181,7 +181,7 @@ def plain_answer(answer: Any, x: State) -> State:
     return plain_answer(parts[0], x) if isinstance(parts, tuple | list) and len(parts) == 1 else answer
 
 
-def convention_of(network: Callable[..., Any], asked: tuple[State, Tensor, Given], labels: Given) -> CallConvention:
+def convention_of(network: Callable[..., Any], asked: tuple[State, Tensor, Cond], labels: Cond) -> CallConvention:
     """Return how a network wants to be called: the first way that its signature takes and that does not fail."""
     plain = plain_network(network)
     call = plain.forward if isinstance(plain, nn.Module) else plain
@@ -206,9 +206,7 @@ def convention_of(network: Callable[..., Any], asked: tuple[State, Tensor, Given
     return ways[-1] if ways else Positional()
 
 
-def _takes(
-    signature: inspect.Signature, way: CallConvention, asked: tuple[State, Tensor, Given], labels: Given
-) -> bool:
+def _takes(signature: inspect.Signature, way: CallConvention, asked: tuple[State, Tensor, Cond], labels: Cond) -> bool:
     """Tell whether a network can be called in a way."""
     try:
         signature.bind(*way.arguments(asked[0], asked[1], labels, asked[2]))

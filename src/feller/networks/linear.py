@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from feller.core.errors import UsageError, check_number
-from feller.core.pytree import Given, State
-from feller.core.rng import Draws
+from feller.core.pytree import Cond, State
+from feller.core.rng import Rng
 from feller.networks.architecture import Architecture
 
 
@@ -42,7 +42,7 @@ class Pixels(Features):
     """Length that a row may have."""
 
     def __post_init__(self) -> None:
-        check_number("longest", self.longest, above=0)
+        check_number("longest", self.longest, gt=0)
 
     @property
     def size(self) -> int:
@@ -101,7 +101,7 @@ class Linear(Architecture):
 
     features: Features
 
-    def build(self, shape: State, conditions: dict[str, int], draws: Draws) -> "LinearNetwork":
+    def build(self, shape: State, conditions: dict[str, int], draws: Rng) -> "LinearNetwork":
         """Make a network whose weights are zero, which sees no conditions."""
         if conditions:
             raise UsageError("a linear network sees no conditions", found=", ".join(conditions))
@@ -118,7 +118,7 @@ class LinearNetwork(nn.Module):
         """Weights, that of the constant first."""
         self.nulls: dict[str, int] = {}
 
-    def forward(self, x_t: State, t: Tensor, given: Given) -> Float[Tensor, "b 2"]:
+    def forward(self, x_t: State, t: Tensor, given: Cond) -> Float[Tensor, "b 2"]:
         """Answer, whatever the time."""
         score = self.theta[0] + self.features.see(x_t) @ self.theta[1:]
         return torch.stack([torch.zeros_like(score), score], 1)

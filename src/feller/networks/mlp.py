@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from feller.core.errors import UsageError
-from feller.core.pytree import Given, State, branch, pad_right, spread
-from feller.core.rng import Draws
+from feller.core.pytree import Cond, State, append_dims, broadcast_time, submask
+from feller.core.rng import Rng
 from feller.networks.architecture import Architecture, weights_from
 from feller.networks.blocks.conditioning import Conditioning, fourier, modulate, zero
 from feller.networks.blocks.leaf_codecs import Leaf, see_all, sites_of
@@ -39,7 +39,7 @@ class MLP(Architecture):
         if self.period is not None and (self.period <= 0 or not self.frequencies):
             raise UsageError("a positive period, with one frequency or more to see it", self)
 
-    def build(self, shape: tuple[int, ...], conditions: dict[str, int], draws: Draws) -> "ResidualMLP":
+    def build(self, shape: tuple[int, ...], conditions: dict[str, int], draws: Rng) -> "ResidualMLP":
         """Make a network with new weights."""
         with weights_from(draws):
             return ResidualMLP(self, shape, conditions)
@@ -59,12 +59,12 @@ class ResidualMLP(nn.Module):
         self.blocks = nn.ModuleList(Block(width, inner) for _ in range(settings.depth))
         self.leave = zero(nn.Linear(width, self.size * max(self.ends, 1)))
 
-    def forward(self, x_t: Float[Tensor, " b *d"], t: Float[Tensor, " b"], given: Given) -> Float[Tensor, " b *d_out"]:
+    def forward(self, x_t: Float[Tensor, " b *d"], t: Float[Tensor, " b"], given: Cond) -> Float[Tensor, " b *d_out"]:
         """Predict one number, or logits, per entry of the state."""
         answer = self.leave(self.features(x_t, t, given))
         return answer.reshape(*x_t.shape, self.ends) if self.ends else answer.reshape(x_t.shape)
 
-    def features(self, x_t: Float[Tensor, " b *d"], t: Float[Tensor, " b"], given: Given) -> Float[Tensor, "b width"]:
+    def features(self, x_t: Float[Tensor, " b *d"], t: Float[Tensor, " b"], given: Cond) -> Float[Tensor, "b width"]:
         """Return what the answer is read from."""
         vector = self.conditioning(t, given)
         h = self.enter(self._see(x_t.reshape(x_t.shape[0], self.size)))
@@ -123,7 +123,7 @@ class Together(Architecture):
         if min(self.width, self.depth) < 1:
             raise UsageError("width and depth of 1 or more", self)
 
-    def build(self, shape: State, conditions: dict[str, int], draws: Draws) -> "TogetherNetwork":
+    def build(self, shape: State, conditions: dict[str, int], draws: Rng) -> "TogetherNetwork":
         """Make a network with new weights, for a dict of leaves."""
         if not isinstance(shape, dict) or shape.keys() != self.leaves.keys():
             raise UsageError(f"Together expects the leaves {', '.join(self.leaves)}", found=shape)
@@ -146,11 +146,11 @@ class TogetherNetwork(nn.Module):
         self.leave = zero(nn.Linear(width, sum(self.answers.values())))
         self.skip = zero(nn.Linear(inner, len(self.skipping))) if self.skipping else None
 
-    def forward(self, x_t: State, t: State, given: Given) -> State:
+    def forward(self, x_t: State, t: State, given: Cond) -> State:
         """Answer for each leaf."""
-        t = spread(t, x_t)
+        t = broadcast_time(t, x_t)
         vector = self.conditioning(t, given)
-        marks = {name: branch(given.get("valid"), name) for name in self.leaves}
+        marks = {name: submask(given.get("valid"), name) for name in self.leaves}
         x = {name: _real(x_t[name], mark)[:, None] for name, mark in marks.items()}  # one site, which is the example
         there = {
             name: sites_of(x[name], None if m is None else m.reshape(m.shape[0], -1).any(1))
@@ -166,10 +166,10 @@ class TogetherNetwork(nn.Module):
         for (name, leaf), answer in zip(self.leaves.items(), answers, strict=True):
             said[name] = leaf.say(answer, x[name])[:, 0]
             if name in skips:
-                said[name] = said[name] + pad_right(skips[name][:, 0], said[name]) * x[name][:, 0]
+                said[name] = said[name] + append_dims(skips[name][:, 0], said[name]) * x[name][:, 0]
         return said
 
 
 def _real(x: Tensor, valid: Tensor | None) -> Tensor:
     """Put zeros where a leaf, or an entry of it, is not real."""
-    return x if valid is None else torch.where(pad_right(valid, x), x, 0)
+    return x if valid is None else torch.where(append_dims(valid, x), x, 0)

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from feller.core.errors import UsageError, check_number
-from feller.core.pytree import Given, State
-from feller.core.rng import Draws
+from feller.core.pytree import Cond, State
+from feller.core.rng import Rng
 from feller.networks.architecture import Architecture, weights_from
 from feller.networks.blocks.conditioning import zero
 
@@ -32,11 +32,11 @@ class Estimator(Architecture):
     """Numbers, or logits of classes."""
 
     def __post_init__(self) -> None:
-        check_number("answers", self.answers, least=1)
+        check_number("answers", self.answers, ge=1)
 
-    def build(self, shape: State, conditions: dict[str, int], draws: Draws) -> "EstimatorNetwork":
+    def build(self, shape: State, conditions: dict[str, int], draws: Rng) -> "EstimatorNetwork":
         """Make a network with new weights."""
-        trunk: Any = self.trunk.build(shape, conditions, draws.named("trunk"))
+        trunk: Any = self.trunk.build(shape, conditions, draws.fold_in("trunk"))
         if not hasattr(trunk, "features"):
             raise UsageError(
                 f"{type(self.trunk).__name__} has no features of whole examples", remedy="Choose another trunk"
@@ -57,7 +57,7 @@ class EstimatorNetwork(nn.Module):
         self.first = nn.Linear(trunk.seen, trunk.seen)
         self.second = zero(nn.Linear(trunk.seen, answers))
 
-    def forward(self, x_t: State, t: State, given: Given) -> Float[Tensor, "b answers"]:
+    def forward(self, x_t: State, t: State, given: Cond) -> Float[Tensor, "b answers"]:
         """Answer: what adds up over the sites can go straight."""
         seen = self.trunk.features(x_t, t, given)
         return self.straight(seen) + self.second(F.silu(self.first(seen)))

@@ -1,93 +1,110 @@
 """Interpolations between source and data."""
 
-from feller.paths.affine import Affine, NoiseLevel
-from feller.paths.brownian import Brownian
-from feller.paths.discrete.correctors import BackAndForth, Corrector, Odds, Resample
-from feller.paths.discrete.metric_path import Beta, ConstantSpeed, Metric, Power
+from feller.paths.affine import Affine, DiffusionCoefficient
+from feller.paths.brownian import BrownianBridge
+from feller.paths.discrete.correctors import Corrector, LogOddsCorrector, RenoiseCorrector, ReversibleCorrector
+from feller.paths.discrete.metric_path import BetaSchedule, ConstantSpeedBeta, MetricPath, PowerBeta
 from feller.paths.discrete.mixture import Mixture
-from feller.paths.discrete.rates import FewestJumps, KineticOptimal, LeastEnergy, Rates, Reversal, Tempered
-from feller.paths.discrete.step_rules import Ahead, Increment, Stepping
-from feller.paths.discrete.token_distances import Cost, Embedded, Levels, Table
-from feller.paths.discrete.token_distribution import Answer, Cavity, Posterior
-from feller.paths.discrete.token_path import Geometric, TokenPath
-from feller.paths.discrete.token_sampler import Choice
-from feller.paths.discrete.unmasking_order import Confidence, Entropy, Order
+from feller.paths.discrete.rates import FewestJumps, KineticOptimalRates, LeastEnergy, Rates, Reversal, Tempered
+from feller.paths.discrete.step_rules import ForwardIncrement, MidpointIncrement, TokenStepRule
+from feller.paths.discrete.token_distances import DistanceTable, EmbeddingDistance, LevelDistance, TokenDistance
+from feller.paths.discrete.token_distribution import LeaveOneOut, Parameterization, Posterior
+from feller.paths.discrete.token_path import SoftmaxPath, TokenPath
+from feller.paths.discrete.token_sampler import TokenSampler
+from feller.paths.discrete.unmasking_order import ConfidenceOrder, EntropyOrder, UnmaskingOrder
 from feller.paths.geodesic import Geodesic
-from feller.paths.jumps.binned import Binned
-from feller.paths.jumps.conditional_path import Growth, Law
-from feller.paths.jumps.endpoint_support import Circle, DrawEnd, Ends, Finish, Interval, Lattice, MeanEnd, Point
-from feller.paths.jumps.gaussian import GaussianLaw
-from feller.paths.jumps.jump_path import Jump
-from feller.paths.jumps.jump_step_rules import Overlap, Survival
-from feller.paths.jumps.rotation import RotationLaw
-from feller.paths.jumps.von_mises import VonMisesLaw
+from feller.paths.jumps.binned import BinnedJumpPath
+from feller.paths.jumps.conditional_path import ConcentrationSchedule, ConditionalPath
+from feller.paths.jumps.endpoint_support import (
+    CircularBins,
+    EndpointSupport,
+    FinalStep,
+    IntervalBins,
+    LatticeLevels,
+    MeanEndpoint,
+    PointEstimate,
+    SampleEndpoint,
+)
+from feller.paths.jumps.gaussian import GaussianConditionalPath
+from feller.paths.jumps.jump_path import JumpPath
+from feller.paths.jumps.jump_step_rules import JumpStepRule, MaximalCoupling
+from feller.paths.jumps.rotation import RotationConditionalPath
+from feller.paths.jumps.von_mises import VonMisesConditionalPath
 from feller.paths.path import Network, Path
-from feller.paths.predictions import Angular, Data, Prediction, Score, Source, Velocity, convert
+from feller.paths.predictions import (
+    DataPrediction,
+    NoisePrediction,
+    Prediction,
+    ScorePrediction,
+    VelocityPrediction,
+    VPrediction,
+    convert,
+)
 from feller.paths.premetric import Premetric
-from feller.paths.product import Product
+from feller.paths.product import ProductPath
 
 __all__ = [
     "Affine",
-    "Ahead",
-    "Angular",
-    "Answer",
-    "BackAndForth",
-    "Beta",
-    "Binned",
-    "Brownian",
-    "Cavity",
-    "Choice",
-    "Circle",
-    "Confidence",
-    "ConstantSpeed",
+    "BetaSchedule",
+    "BinnedJumpPath",
+    "BrownianBridge",
+    "CircularBins",
+    "ConcentrationSchedule",
+    "ConditionalPath",
+    "ConfidenceOrder",
+    "ConstantSpeedBeta",
     "Corrector",
-    "Cost",
-    "Data",
-    "DrawEnd",
-    "Embedded",
-    "Ends",
-    "Entropy",
+    "DataPrediction",
+    "DiffusionCoefficient",
+    "DistanceTable",
+    "EmbeddingDistance",
+    "EndpointSupport",
+    "EntropyOrder",
     "FewestJumps",
-    "Finish",
-    "GaussianLaw",
+    "FinalStep",
+    "ForwardIncrement",
+    "GaussianConditionalPath",
     "Geodesic",
-    "Geometric",
-    "Growth",
-    "Increment",
-    "Interval",
-    "Jump",
-    "KineticOptimal",
-    "Lattice",
-    "Law",
+    "IntervalBins",
+    "JumpPath",
+    "JumpStepRule",
+    "KineticOptimalRates",
+    "LatticeLevels",
     "LeastEnergy",
-    "Levels",
-    "MeanEnd",
-    "Metric",
+    "LeaveOneOut",
+    "LevelDistance",
+    "LogOddsCorrector",
+    "MaximalCoupling",
+    "MeanEndpoint",
+    "MetricPath",
+    "MidpointIncrement",
     "Mixture",
     "Network",
-    "NoiseLevel",
-    "Odds",
-    "Order",
-    "Overlap",
+    "NoisePrediction",
+    "Parameterization",
     "Path",
-    "Point",
+    "PointEstimate",
     "Posterior",
-    "Power",
+    "PowerBeta",
     "Prediction",
     "Premetric",
-    "Product",
+    "ProductPath",
     "Rates",
-    "Resample",
+    "RenoiseCorrector",
     "Reversal",
-    "RotationLaw",
-    "Score",
-    "Source",
-    "Stepping",
-    "Survival",
-    "Table",
+    "ReversibleCorrector",
+    "RotationConditionalPath",
+    "SampleEndpoint",
+    "ScorePrediction",
+    "SoftmaxPath",
     "Tempered",
+    "TokenDistance",
     "TokenPath",
-    "Velocity",
-    "VonMisesLaw",
+    "TokenSampler",
+    "TokenStepRule",
+    "UnmaskingOrder",
+    "VPrediction",
+    "VelocityPrediction",
+    "VonMisesConditionalPath",
     "convert",
 ]

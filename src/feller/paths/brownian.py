@@ -4,15 +4,15 @@ import math
 from dataclasses import dataclass
 
 from feller.core.errors import check_number
-from feller.core.pytree import pad_right
-from feller.core.rng import Draw
-from feller.paths.path import Path, Times, check_draw
+from feller.core.pytree import append_dims
+from feller.core.rng import RandomStream
+from feller.paths.path import Path, Times, require_rng
 from feller.paths.processes import Characteristics
 from feller.spaces.space import Points
 
 
 @dataclass(frozen=True)
-class Brownian(Path):
+class BrownianBridge(Path):
     """X_t ~ N((1 - t) x_0 + t x_1, noise^2 t (1 - t) I); the network answers with the drift of the diffusion.
 
     Source: Peluchetti 2022, "Non-denoising forward-time diffusions"; Shi et al. 2023, "Diffusion Schrödinger bridge
@@ -23,24 +23,24 @@ class Brownian(Path):
     """Deviation of a free walk after time 1, in the data's units; 0 for straight lines."""
 
     def __post_init__(self) -> None:
-        check_number("noise", self.noise, least=0, below=math.inf, remedy="It is in the data's own units")
+        check_number("noise", self.noise, ge=0, lt=math.inf, remedy="It is in the data's own units")
 
-    def sample(self, x_0: Points, x_1: Points, t: Times, draw: Draw | None = None) -> Points:
+    def sample(self, x_0: Points, x_1: Points, t: Times, rng: RandomStream | None = None) -> Points:
         """Draw from the bridge.
 
         Raises:
             TypeError: If there is noise and nothing to draw it from.
         """
-        time = pad_right(t.to(x_0.dtype), x_0)
+        time = append_dims(t.to(x_0.dtype), x_0)
         mean = (1 - time) * x_0 + time * x_1
         if not self.noise:
             return mean
-        draw = check_draw(draw)
-        return mean + self.noise * (time * (1 - time)).sqrt() * draw.normal(tuple(x_0.shape), x_0.dtype, x_0.device)
+        rng = require_rng(rng)
+        return mean + self.noise * (time * (1 - time)).sqrt() * rng.normal(tuple(x_0.shape), x_0.dtype, x_0.device)
 
     def target(self, x_t: Points, x_0: Points, x_1: Points, t: Times) -> Points:
         """Return (x_1 - x_t) / (1 - t), in state per time; within 1e-6 of t = 1 it no longer grows."""
-        return (x_1 - x_t) / pad_right((1 - t).to(x_t.dtype).clamp(min=1e-6), x_t)
+        return (x_1 - x_t) / append_dims((1 - t).to(x_t.dtype).clamp(min=1e-6), x_t)
 
     def characteristics(self, prediction: Points, x_t: Points, t: Times) -> Characteristics:
         """Return the prediction as drift, with noise that is the same everywhere."""

@@ -10,29 +10,29 @@ import torch
 from torch import Tensor
 
 from feller.core.errors import UsageError
-from feller.core.pytree import State, pad_right, spread, tree_map
-from feller.core.rng import Draw
+from feller.core.pytree import State, append_dims, broadcast_time, tree_map
+from feller.core.rng import RandomStream
 from feller.paths.processes import Characteristics, Jumps, Process
 
-Strength = float | Callable[[Tensor], Tensor]
+Diffusion = float | Callable[[Tensor], Tensor]
 """Variance g^2 in state squared per time: one for all times, or from times [b]."""
 
 
-def langevin(score: Callable[[State, State], State], strength: Strength) -> Process:
+def langevin(score: Callable[[State, State], State], diffusion: Diffusion) -> Process:
     """Return the Langevin process: noise of variance g^2, and the drift g^2 / 2 times the score that gathers it.
 
     Args:
         score: (x, t) -> gradient of the log density of the marginal at t.
-        strength: g^2.
+        diffusion: g^2.
     """
 
     def process(x: State, t: State) -> State:
-        def noisy(x: Tensor, slope: Tensor, time: Tensor) -> Characteristics:
-            variance = torch.as_tensor(strength(time) if callable(strength) else strength).to(x)
-            variance = pad_right(variance.reshape(-1), x)
-            return Characteristics(variance / 2 * slope, variance)
+        def leaf_characteristics(x: Tensor, score: Tensor, time: Tensor) -> Characteristics:
+            variance = torch.as_tensor(diffusion(time) if callable(diffusion) else diffusion).to(x)
+            variance = append_dims(variance.reshape(-1), x)
+            return Characteristics(variance / 2 * score, variance)
 
-        return tree_map(noisy, x, score(x, t), spread(t, x) if isinstance(t, Tensor) else t)
+        return tree_map(leaf_characteristics, x, score(x, t), broadcast_time(t, x) if isinstance(t, Tensor) else t)
 
     return process
 
@@ -59,13 +59,13 @@ def metropolis(log_density: Callable[[Tensor, Tensor], Tensor], scale: float, ra
         def hazard(s: float) -> Tensor:
             return rate * (s - t.double())
 
-        def land(s: float, which: Tensor, draw: Draw) -> Tensor:
-            here, time = x[which], t[which]
-            there = here + scale * draw.normal(x.shape, x.dtype, x.device)[which]
+        def sample_destination(s: float, mask: Tensor, rng: RandomStream) -> Tensor:
+            here, time = x[mask], t[mask]
+            there = here + scale * rng.normal(x.shape, x.dtype, x.device)[mask]
             gain = (log_density(there, time) - log_density(here, time)).double()
-            accepted = draw.uniform((len(x),), torch.float64, x.device)[which].log() < gain
-            return torch.where(pad_right(accepted, here), there, here)
+            accepted = rng.uniform((len(x),), torch.float64, x.device)[mask].log() < gain
+            return torch.where(append_dims(accepted, here), there, here)
 
-        return Characteristics(jumps=Jumps(hazard, land))
+        return Characteristics(jumps=Jumps(hazard, sample_destination))
 
     return process

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 import torch
 
 from feller.core.errors import check_kind
-from feller.core.pytree import pad_right
-from feller.core.rng import Draw
+from feller.core.pytree import append_dims
+from feller.core.rng import RandomStream
 from feller.paths.path import Path, Times, check_times, leads_elsewhere
 from feller.paths.processes import Characteristics
 from feller.paths.schedules import Linear, Schedule, check_convex
@@ -36,7 +36,7 @@ class ManifoldPath(Path):
     def characteristics(self, prediction: Points, x_t: Points, t: Times) -> Characteristics:
         """Return the tangent part of the prediction as velocity."""
         curved = not isinstance(self.space, Euclidean)
-        return Characteristics(velocity=self.space.tangent(x_t, prediction), tangent=curved)
+        return Characteristics(velocity=self.space.to_tangent(x_t, prediction), is_tangent=curved)
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Geodesic(ManifoldPath):
     out. Source: Chen and Lipman 2024, "Flow matching on general geometries", arXiv 2302.03660.
     """
 
-    def sample(self, x_0: Points, x_1: Points, t: Times, draw: Draw | None = None) -> Points:
+    def sample(self, x_0: Points, x_1: Points, t: Times, rng: RandomStream | None = None) -> Points:
         """Return the point on the way; there is nothing to draw."""
         return self.sample_with_target(x_0, x_1, t)[0]
 
@@ -58,10 +58,12 @@ class Geodesic(ManifoldPath):
         """
         return self.sample_with_target(x_0, x_1, t)[1]
 
-    def sample_with_target(self, x_0: Points, x_1: Points, t: Times, draw: Draw | None = None) -> tuple[Points, Points]:
+    def sample_with_target(
+        self, x_0: Points, x_1: Points, t: Times, rng: RandomStream | None = None
+    ) -> tuple[Points, Points]:
         """Return point and velocity on one way."""
         check_times(t, x_1)
-        scales = self.schedule(pad_right(t, x_0))
+        scales = self.schedule(append_dims(t, x_0))
         alpha, rate = (torch.as_tensor(scale).to(x_0) for scale in (scales.alpha, scales.d_alpha))
-        x_t, velocity = self.space.between(x_0, x_1, alpha)
+        x_t, velocity = self.space.geodesic_interpolant(x_0, x_1, alpha)
         return x_t, rate * velocity

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from feller.core.pytree import pad_right
-from feller.paths.schedules import Number, Scales
+from feller.core.pytree import append_dims
+from feller.paths.schedules import AlphaSigma, Number
 
 _LARGE = 1e12
 """Stands for the infinite slope that some schedules have at an end."""
@@ -23,43 +23,43 @@ class Prediction(abc.ABC):
     """A quantity that is linear in the expected ends."""
 
     @abc.abstractmethod
-    def row(self, scales: Scales) -> tuple[Number, Number]:
+    def endpoint_coefficients(self, scales: AlphaSigma) -> tuple[Number, Number]:
         """Return its coefficients on x_1 and x_0."""
 
-    def unit(self, scales: Scales) -> Number:
+    def unit_scale(self, scales: AlphaSigma) -> Number:
         """Return what the prediction is divided by before it meets its row."""
         return 1.0
 
 
 @dataclass(frozen=True)
-class Velocity(Prediction):
+class VelocityPrediction(Prediction):
     """E[alpha' x_1 + sigma' x_0 | x_t], in state per time."""
 
-    def row(self, scales: Scales) -> tuple[Number, Number]:
+    def endpoint_coefficients(self, scales: AlphaSigma) -> tuple[Number, Number]:
         """Return (alpha', sigma')."""
         return scales.d_alpha, scales.d_sigma
 
 
 @dataclass(frozen=True)
-class Data(Prediction):
+class DataPrediction(Prediction):
     """E[x_1 | x_t], the denoiser."""
 
-    def row(self, scales: Scales) -> tuple[Number, Number]:
+    def endpoint_coefficients(self, scales: AlphaSigma) -> tuple[Number, Number]:
         """Return (1, 0)."""
         return 1.0, 0.0
 
 
 @dataclass(frozen=True)
-class Source(Prediction):
+class NoisePrediction(Prediction):
     """E[x_0 | x_t], known as epsilon."""
 
-    def row(self, scales: Scales) -> tuple[Number, Number]:
+    def endpoint_coefficients(self, scales: AlphaSigma) -> tuple[Number, Number]:
         """Return (0, 1)."""
         return 0.0, 1.0
 
 
 @dataclass(frozen=True)
-class Angular(Prediction):
+class VPrediction(Prediction):
     """E[alpha x_0 - sigma x_1 | x_t] / sqrt(alpha^2 + sigma^2): what x_t, turned by a right angle, would be.
 
     Where data and source are independent, of mean 0 and variance 1, it is not correlated with x_t: what is linear in
@@ -68,21 +68,21 @@ class Angular(Prediction):
     Source: Salimans and Ho 2022, arXiv 2202.00512, where it is v; Karras et al. 2022, arXiv 2206.00364, where it is F.
     """
 
-    def row(self, scales: Scales) -> tuple[Number, Number]:
+    def endpoint_coefficients(self, scales: AlphaSigma) -> tuple[Number, Number]:
         """Return (-sigma, alpha) / sqrt(alpha^2 + sigma^2)."""
         length = (scales.alpha**2 + scales.sigma**2) ** 0.5
         return -scales.sigma / length, scales.alpha / length
 
 
 @dataclass(frozen=True)
-class Score(Prediction):
+class ScorePrediction(Prediction):
     """Gradient of log p_t, -x_0 / sigma; holds for a standard normal source, independent of the data."""
 
-    def row(self, scales: Scales) -> tuple[Number, Number]:
+    def endpoint_coefficients(self, scales: AlphaSigma) -> tuple[Number, Number]:
         """Return (0, -1)."""
         return 0.0, -1.0
 
-    def unit(self, scales: Scales) -> Number:
+    def unit_scale(self, scales: AlphaSigma) -> Number:
         """Return 1 / sigma, kept finite where sigma is 0."""
         return 1 / (scales.sigma.clamp(min=1e-12) if isinstance(scales.sigma, Tensor) else max(scales.sigma, 1e-12))
 
@@ -101,7 +101,7 @@ def _choose(condition: Tensor | bool, yes: Number, no: Number) -> Number:
     return yes if condition else no
 
 
-def coefficients(kind: Prediction, to: Prediction, scales: Scales) -> tuple[Number, Number]:
+def conversion_coefficients(kind: Prediction, to: Prediction, scales: AlphaSigma) -> tuple[Number, Number]:
     """Return (c, d) of the conversion c x_t + d prediction; finite at both ends of time.
 
     Where the system is singular, as for a data prediction at t = 1, what it leaves open is taken as zero, the mean of
@@ -109,7 +109,13 @@ def coefficients(kind: Prediction, to: Prediction, scales: Scales) -> tuple[Numb
     """
     if kind == to:
         return 0.0, 1.0
-    numbers = (*scales[:2], *kind.row(scales), *to.row(scales), kind.unit(scales), to.unit(scales))
+    numbers = (
+        *scales[:2],
+        *kind.endpoint_coefficients(scales),
+        *to.endpoint_coefficients(scales),
+        kind.unit_scale(scales),
+        to.unit_scale(scales),
+    )
     alpha, sigma, a, b, to_1, to_0, unit, to_unit = map(_finite, numbers)
     size = 1 + abs(a) + abs(b)  # rows of like size, also where a schedule is steep
     a, b = a / size, b / size
@@ -124,15 +130,15 @@ def coefficients(kind: Prediction, to: Prediction, scales: Scales) -> tuple[Numb
     return on_state * to_unit, on_prediction * to_unit / (unit * size)
 
 
-def combine(c: Number, x: Tensor, d: Number, y: Tensor) -> Tensor:
+def linear_combination(c: Number, x: Tensor, d: Number, y: Tensor) -> Tensor:
     """Return c x + d y for coefficients that are one for all, or one per example."""
-    x = (pad_right(c.to(x.dtype), x) if isinstance(c, Tensor) else c) * x
+    x = (append_dims(c.to(x.dtype), x) if isinstance(c, Tensor) else c) * x
     if isinstance(d, Tensor):
-        return torch.addcmul(x, pad_right(d.to(y.dtype), y), y)
+        return torch.addcmul(x, append_dims(d.to(y.dtype), y), y)
     return torch.add(x, y, alpha=d)
 
 
-def convert(prediction: Tensor, kind: Prediction, to: Prediction, x_t: Tensor, scales: Scales) -> Tensor:
+def convert(prediction: Tensor, kind: Prediction, to: Prediction, x_t: Tensor, scales: AlphaSigma) -> Tensor:
     """Turn one kind of prediction into another, finite at both ends of time.
 
     Args:
@@ -144,10 +150,12 @@ def convert(prediction: Tensor, kind: Prediction, to: Prediction, x_t: Tensor, s
     """
     if kind == to:
         return prediction
-    c, d = coefficients(kind, to, scales)
-    return combine(c, x_t, d, prediction)
+    c, d = conversion_coefficients(kind, to, scales)
+    return linear_combination(c, x_t, d, prediction)
 
 
-def ends(prediction: Tensor, kind: Prediction, x_t: Tensor, scales: Scales) -> tuple[Tensor, Tensor]:
+def predicted_endpoints(prediction: Tensor, kind: Prediction, x_t: Tensor, scales: AlphaSigma) -> tuple[Tensor, Tensor]:
     """Return E[x_1 | x_t] and E[x_0 | x_t], both [b, ...]."""
-    return convert(prediction, kind, Data(), x_t, scales), convert(prediction, kind, Source(), x_t, scales)
+    return convert(prediction, kind, DataPrediction(), x_t, scales), convert(
+        prediction, kind, NoisePrediction(), x_t, scales
+    )

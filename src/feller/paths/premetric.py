@@ -4,13 +4,13 @@ from dataclasses import dataclass
 
 import torch
 
-from feller.core.pytree import pad_right
-from feller.core.rng import Draw
+from feller.core.pytree import append_dims
+from feller.core.rng import RandomStream
 from feller.paths.geodesic import ManifoldPath
 from feller.paths.path import Times, check_times
 from feller.spaces.space import Points
 
-_LEAST = 1e-3
+_MIN_SIGMA = 1e-3
 """Share of the source below which the rest of the way is taken in one step."""
 
 
@@ -27,19 +27,19 @@ class Premetric(ManifoldPath):
     steps: int = 32
     """Of the simulation from x_0; each covers an equal share of the logarithm of the distance."""
 
-    def sample(self, x_0: Points, x_1: Points, t: Times, draw: Draw | None = None) -> Points:
+    def sample(self, x_0: Points, x_1: Points, t: Times, rng: RandomStream | None = None) -> Points:
         """Follow the way down the distance, by midpoint steps in the logarithm of the distance."""
         check_times(t, x_1)
-        sigma = pad_right(torch.as_tensor(self.schedule(t).sigma).to(x_0.dtype), x_0)
-        left = sigma.clamp(min=_LEAST)
-        x, h = x_0, -left.log() / self.steps
+        sigma = append_dims(torch.as_tensor(self.schedule(t).sigma).to(x_0.dtype), x_0)
+        remaining = sigma.clamp(min=_MIN_SIGMA)
+        x, h = x_0, -remaining.log() / self.steps
         for _ in range(self.steps):
             middle = self.space.exp(x, h / 2 * self.space.log(x, x_1))
-            x = self.space.exp(x, h * self.space.pull(x, middle, self.space.log(middle, x_1)))
-        return self.space.exp(x, (1 - sigma / left) * self.space.log(x, x_1))
+            x = self.space.exp(x, h * self.space.log_differential(x, middle, self.space.log(middle, x_1)))
+        return self.space.exp(x, (1 - sigma / remaining) * self.space.log(x, x_1))
 
     def target(self, x_t: Points, x_0: Points, x_1: Points, t: Times) -> Points:
         """Return alpha' / (1 - alpha) log(x_t, x_1)."""
         scales = self.schedule(t)
         rate = torch.as_tensor(scales.d_alpha) / torch.as_tensor(scales.sigma).clamp(min=1e-6)
-        return pad_right(rate.to(x_t.dtype).expand(len(x_t)), x_t) * self.space.log(x_t, x_1)
+        return append_dims(rate.to(x_t.dtype).expand(len(x_t)), x_t) * self.space.log(x_t, x_1)

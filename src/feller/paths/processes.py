@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from feller.core.errors import InputError, UsageError, found_instead
-from feller.core.pytree import State, pad_right, spread, tree_map
-from feller.core.rng import Draw
-from feller.core.user_code import called
+from feller.core.pytree import State, append_dims, broadcast_time, tree_map
+from feller.core.rng import RandomStream
+from feller.core.user_code import qualified_name
 
 Weight = float | Tensor
 """One number, or one per example, [b]."""
@@ -29,25 +29,27 @@ def _scale(part: Tensor, weight: Weight) -> Tensor:
     if isinstance(weight, Tensor):
         if weight.ndim > part.ndim:
             raise ValueError(f"a weight per example needs a part per example, got {tuple(weight.shape)}, {part.shape}")
-        weight = pad_right(weight, part)
+        weight = append_dims(weight, part)
         return torch.where(weight == 0, torch.zeros_like(part), weight * part)
     return weight * part if weight else torch.zeros_like(part)
 
 
-def _coins(hazard: Tensor, draw: Draw) -> Tensor:
+def _sample_jump_mask(hazard: Tensor, rng: RandomStream) -> Tensor:
     """Mark those that jump at least once; where all parts share one number by expansion, the cheap way."""
     several = hazard[:1].numel() > 1  # one part per example: a batch of one would look shared, and draw otherwise
     shared = all(size == 1 or not stride for size, stride in zip(hazard.shape, hazard.stride(), strict=True))
     if several and shared and hazard.device.type == "cpu":
-        return draw.coins(-math.expm1(-float(hazard[(0,) * hazard.ndim])), hazard.shape)
-    return draw.uniform(hazard.shape, torch.float64, hazard.device) < -torch.expm1(-hazard.double())
+        return rng.bernoulli(-math.expm1(-float(hazard[(0,) * hazard.ndim])), hazard.shape)
+    return rng.uniform(hazard.shape, torch.float64, hazard.device) < -torch.expm1(-hazard.double())
 
 
-def misplaced(land: Callable[..., Any], landed: Any, wanted: tuple[int, ...]) -> InputError:
+def destination_shape_error(
+    sample_destination: Callable[..., Any], destination: Any, expected_shape: tuple[int, ...]
+) -> InputError:
     """Return what to raise where parts that jump are given other places than one each."""
-    got = list(landed.shape) if isinstance(landed, Tensor) else f"a {type(landed).__name__}"
+    got = list(destination.shape) if isinstance(destination, Tensor) else f"a {type(destination).__name__}"
     return InputError(
-        f"{called(land)} to return one value for each of the {wanted[0]} parts that jump, {list(wanted)}",
+        f"{qualified_name(sample_destination)} to return one value for each of the {expected_shape[0]} parts that jump, {list(expected_shape)}",
         got,
         "Take those that are marked, as in places[which]",
     )
@@ -59,67 +61,67 @@ class Jumps:
 
     hazard: Callable[[float], Tensor]
     """Later time s -> expected number of jumps of each part until s, [b, ...]; infinite if it must jump."""
-    land: Callable[[float, Tensor, Draw], Tensor]
+    sample_destination: Callable[[float, Tensor, RandomStream], Tensor]
     """(s, which, draw) -> where the parts marked in `which` are at s, [number of marks, ...]."""
-    kinds: tuple["Jumps", ...] = ()
+    components: tuple["Jumps", ...] = ()
     """What these jumps are the sum of; empty for one kind."""
-    who: Callable[[Tensor, float, Draw], Tensor] | None = None
-    """(hazard, s, draw) -> marks of those that jump, with the numbers that `land` will draw; None for a coin each."""
+    select: Callable[[Tensor, float, RandomStream], Tensor] | None = None
+    """(hazard, s, draw) -> marks of those that jump, with the numbers that `sample_destination` will draw; None for a coin each."""
 
-    def move(self, x: Tensor, s: float, draw: Draw) -> Tensor:
+    def apply(self, x: Tensor, s: float, rng: RandomStream) -> Tensor:
         """Decide who jumps by s, then ask only for those where they land."""
         hazard = self.hazard(s)
-        if self.who is None:
-            which, landing = _coins(hazard, draw), draw.branch()
+        if self.select is None:
+            mask, destination_rng = _sample_jump_mask(hazard, rng), rng.fork()
         else:
-            landing = draw.branch()
-            which = self.who(hazard, s, copy.copy(landing))
-        count = int(which.count_nonzero())
+            destination_rng = rng.fork()
+            mask = self.select(hazard, s, copy.copy(destination_rng))
+        count = int(mask.count_nonzero())
         if not count:
             return x
-        landed = self.land(s, which, landing)
-        if landed.shape != (count, *x.shape[which.ndim :]):
-            raise misplaced(self.land, landed, (count, *x.shape[which.ndim :]))
-        landed = landed.to(x.dtype)
-        if which.shape == x.shape:
-            return x.masked_scatter(which, landed)
+        destination = self.sample_destination(s, mask, destination_rng)
+        if destination.shape != (count, *x.shape[mask.ndim :]):
+            raise destination_shape_error(self.sample_destination, destination, (count, *x.shape[mask.ndim :]))
+        destination = destination.to(x.dtype)
+        if mask.shape == x.shape:
+            return x.masked_scatter(mask, destination)
         y = x.clone()
-        y[which] = landed
+        y[mask] = destination
         return y
 
     def __mul__(self, weight: Weight) -> "Jumps":
         """Jump more or less often, to the same places."""
-        if self.kinds:
-            first, *others = (kind * weight for kind in self.kinds)
+        if self.components:
+            first, *others = (kind * weight for kind in self.components)
             return functools.reduce(operator.add, others, first)
-        return Jumps(lambda s: _scale(self.hazard(s), weight), self.land, who=self.who)
+        return Jumps(lambda s: _scale(self.hazard(s), weight), self.sample_destination, select=self.select)
 
-    def landing(self, later: "Jumps") -> "Jumps":
+    def with_destinations(self, later: "Jumps") -> "Jumps":
         """Return these jumps, each kind landing where the same kind of a later call lets it; who jumps stays."""
-        if self.kinds:
-            first, *others = (a.landing(b) for a, b in zip(self.kinds, later.kinds, strict=True))
+        if self.components:
+            first, *others = (a.with_destinations(b) for a, b in zip(self.components, later.components, strict=True))
             return functools.reduce(operator.add, others, first)
-        return Jumps(self.hazard, later.land, who=self.who)
+        return Jumps(self.hazard, later.sample_destination, select=self.select)
 
     def __add__(self, other: "Jumps") -> "Jumps":
         """Superpose: hazards add, and those that jump choose a kind in proportion; of two orders the first holds."""
 
-        def land(s: float, which: Tensor, draw: Draw) -> Tensor:
-            first, second = self.hazard(s)[which].double(), other.hazard(s)[which].double()
-            must = torch.isinf(first + second)
-            if must.any():  # who must jump chooses by the odds just before
+        def sample_destination(s: float, mask: Tensor, rng: RandomStream) -> Tensor:
+            first, second = self.hazard(s)[mask].double(), other.hazard(s)[mask].double()
+            is_certain = torch.isinf(first + second)
+            if is_certain.any():  # who must jump chooses by the odds just before
                 before = s - 1e-6
-                first = torch.where(must, self.hazard(before)[which].double(), first)
-                second = torch.where(must, other.hazard(before)[which].double(), second)
-            u = draw.uniform(which.shape, torch.float64, which.device)[which]
-            mine = u * (first + second) < first
-            landed = []
-            for jumps, chosen in ((self, mine), (other, ~mine)):
-                marks = torch.zeros_like(which)
-                marks[which] = chosen
-                landed.append((chosen, jumps.land(s, marks, draw)))
-            out = landed[0][1].new_empty(len(u), *landed[0][1].shape[1:])
-            for chosen, places in landed:
+                first = torch.where(is_certain, self.hazard(before)[mask].double(), first)
+                second = torch.where(is_certain, other.hazard(before)[mask].double(), second)
+            u = rng.uniform(mask.shape, torch.float64, mask.device)[mask]
+            is_first = u * (first + second) < first
+            destinations = []
+            for jumps, chosen in ((self, is_first), (other, ~is_first)):
+                submask = torch.zeros_like(mask)
+                submask[mask] = chosen
+                destinations.append((chosen, jumps.sample_destination(s, submask, rng)))
+            out = destinations[0][1].new_empty(len(u), *destinations[0][1].shape[1:])
+            for chosen, places in destinations:
                 out[chosen] = places.to(out.dtype)
             return out
 
@@ -132,7 +134,7 @@ class Jumps:
                 )
             return first + second
 
-        return Jumps(hazard, land, (self, other), self.who or other.who)
+        return Jumps(hazard, sample_destination, (self, other), self.select or other.select)
 
 
 @dataclass(frozen=True)
@@ -147,7 +149,7 @@ class Characteristics:
     diffusion: Tensor | None = None
     """Variance g_t(x)^2, in state squared per time; of the state's shape, or broadcast to it."""
     jumps: Jumps | None = None
-    tangent: bool = False
+    is_tangent: bool = False
     """Whether the velocity is tangent to a manifold, which only a solver that knows the manifold can follow."""
 
     def __mul__(self, weight: Weight) -> "Characteristics":
@@ -158,7 +160,7 @@ class Characteristics:
             None if self.velocity is None else _scale(self.velocity, weight),
             None if self.diffusion is None else _scale(self.diffusion, weight),
             None if self.jumps is None else self.jumps * weight,
-            self.tangent,
+            self.is_tangent,
         )
 
     __rmul__ = __mul__
@@ -169,7 +171,7 @@ class Characteristics:
             _both(self.velocity, other.velocity),
             _both(self.diffusion, other.diffusion),
             _both(self.jumps, other.jumps),
-            self.tangent or other.tangent,
+            self.is_tangent or other.is_tangent,
         )
 
 
@@ -185,23 +187,23 @@ For a state with named leaves, a dict of them. `Path.process` makes one of a net
 """
 
 
-def hold(process: Process, known: State) -> Process:
+def clamp(process: Process, observed_mask: State) -> Process:
     """Let nothing happen to the entries of a state that are known: True, in a tree like the state."""
 
-    def process_of_the_rest(x: State, t: State) -> State:
-        return tree_map(lambda now, kept: now * (~kept).to(torch.float32), process(x, t), known)
+    def clamped_process(x: State, t: State) -> State:
+        return tree_map(lambda now, kept: now * (~kept).to(torch.float32), process(x, t), observed_mask)
 
-    return process_of_the_rest
+    return clamped_process
 
 
-def stand(process: Process, names: Collection[str]) -> Process:
+def freeze_leaves(process: Process, names: Collection[str]) -> Process:
     """Let leaves of a state stand still at their data, at t = 1, while the others move as the process says."""
 
-    def process_of_the_rest(x: State, t: State) -> State:
-        t = {name: torch.ones_like(time) if name in names else time for name, time in spread(t, x).items()}
+    def frozen_process(x: State, t: State) -> State:
+        t = {name: torch.ones_like(time) if name in names else time for name, time in broadcast_time(t, x).items()}
         return {name: Characteristics() if name in names else now for name, now in process(x, t).items()}
 
-    return process_of_the_rest
+    return frozen_process
 
 
 def reverse(process: Process, score: Callable[[State, State], State]) -> Process:
@@ -221,14 +223,14 @@ def reverse(process: Process, score: Callable[[State, State], State]) -> Process
     def backwards(x: State, r: State) -> State:
         t = tree_map(lambda r: 1 - r, r)
 
-        def turn(now: Characteristics, s: Tensor) -> Characteristics:
+        def reverse_leaf(now: Characteristics, s: Tensor) -> Characteristics:
             if now.jumps is not None:
                 raise ValueError("expected a process without jumps; jumps run backwards along their own path")
             velocity = None if now.velocity is None else -now.velocity
-            gathered = None if now.diffusion is None else now.diffusion * s
-            return Characteristics(_both(velocity, gathered), now.diffusion, tangent=now.tangent)
+            score_drift = None if now.diffusion is None else now.diffusion * s
+            return Characteristics(_both(velocity, score_drift), now.diffusion, is_tangent=now.is_tangent)
 
-        return tree_map(turn, process(x, t), score(x, t))
+        return tree_map(reverse_leaf, process(x, t), score(x, t))
 
     return backwards
 

@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 
 from feller.core.errors import UsageError, check_number
-from feller.core.pytree import are_known
+from feller.core.pytree import is_concrete
 
 Number = Tensor | float
 
 
-class Scales(NamedTuple):
+class AlphaSigma(NamedTuple):
     """A schedule at some times; what does not depend on time may be a float."""
 
     alpha: Number
@@ -42,7 +42,7 @@ class Scales(NamedTuple):
         return self.wronskian / (self.alpha * self.sigma)
 
     @property
-    def eta(self) -> Tensor:
+    def score_coefficient(self) -> Tensor:
         """The weight sigma W / alpha of the score in the velocity: half the variance of the memoryless noise.
 
         Infinite where alpha is 0; taken as 0 where sigma is 0 and its slope infinite, which any noise level may be.
@@ -52,16 +52,16 @@ class Scales(NamedTuple):
         return torch.where(alpha == 0, torch.inf, eta).nan_to_num(nan=0.0, posinf=torch.inf)
 
 
-def common_scales(schedule: "Schedule", t: Tensor) -> Scales:
+def shared_alpha_sigma(schedule: "Schedule", t: Tensor) -> AlphaSigma:
     """Return the scales at times [b]; as floats where all are one expanded time, as solvers give it.
 
     Coefficients are then computed once, not per example. Elsewhere than on the processor that would make it wait;
     inside a transformation such as `vmap` a tensor has no value, and where a gradient is asked for a float has none.
     """
-    if are_known(t) and t.ndim == 1 and t.stride(0) == 0 and len(t) and not t.requires_grad:
+    if is_concrete(t) and t.ndim == 1 and t.stride(0) == 0 and len(t) and not t.requires_grad:
         scales = schedule(t[0].double())
         if not any(isinstance(number, Tensor) and number.requires_grad for number in scales):
-            return Scales(*map(float, scales))
+            return AlphaSigma(*map(float, scales))
     return schedule(t)
 
 
@@ -69,24 +69,24 @@ class Schedule(abc.ABC):
     """Scales alpha, sigma of x_t = alpha x_1 + sigma x_0. Implement one method to add one."""
 
     @abc.abstractmethod
-    def __call__(self, t: Tensor) -> Scales:
+    def __call__(self, t: Tensor) -> AlphaSigma:
         """Return the scales and their derivatives at times [b] in [0, 1]."""
 
-    def point(self, x_0: Tensor, x_1: Tensor, t: Tensor) -> Tensor:
+    def interpolate(self, x_0: Tensor, x_1: Tensor, t: Tensor) -> Tensor:
         """Return alpha x_1 + sigma x_0 for times that broadcast against the state."""
         alpha, sigma, *_ = self(t)
         return alpha * x_1 + sigma * x_0
 
-    def slope(self, x_0: Tensor, x_1: Tensor, t: Tensor) -> Tensor:
+    def time_derivative(self, x_0: Tensor, x_1: Tensor, t: Tensor) -> Tensor:
         """Return alpha' x_1 + sigma' x_0 for times that broadcast against the state."""
         *_, d_alpha, d_sigma = self(t)
         return d_alpha * x_1 + d_sigma * x_0
 
     def point_with_slope(self, x_0: Tensor, x_1: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """Return both."""
-        return self.point(x_0, x_1, t), self.slope(x_0, x_1, t)
+        return self.interpolate(x_0, x_1, t), self.time_derivative(x_0, x_1, t)
 
-    def time(self, snr: Tensor) -> Tensor:
+    def t_from_snr(self, snr: Tensor) -> Tensor:
         """Return the time at which alpha / sigma has a value in (0, inf), by bisection unless a kind knows better."""
         low, high = torch.zeros_like(snr), torch.ones_like(snr)
         for _ in range(64):
@@ -101,15 +101,15 @@ class Schedule(abc.ABC):
 class Linear(Schedule):
     """alpha = t, sigma = 1 - t: straight paths, known as CondOT."""
 
-    def __call__(self, t: Tensor) -> Scales:
+    def __call__(self, t: Tensor) -> AlphaSigma:
         """Return t and 1 - t."""
-        return Scales(t, 1 - t, 1.0, -1.0)
+        return AlphaSigma(t, 1 - t, 1.0, -1.0)
 
-    def point(self, x_0: Tensor, x_1: Tensor, t: Tensor) -> Tensor:
+    def interpolate(self, x_0: Tensor, x_1: Tensor, t: Tensor) -> Tensor:
         """Return x_0 + t (x_1 - x_0), in one operation and exact at both ends."""
         return torch.lerp(x_0, x_1, t.to(x_0.dtype))
 
-    def slope(self, x_0: Tensor, x_1: Tensor, t: Tensor) -> Tensor:
+    def time_derivative(self, x_0: Tensor, x_1: Tensor, t: Tensor) -> Tensor:
         """Return x_1 - x_0."""
         return x_1 - x_0
 
@@ -118,13 +118,13 @@ class Linear(Schedule):
         slope = x_1 - x_0
         return torch.addcmul(x_1, t.to(x_0.dtype) - 1, slope), slope
 
-    def time(self, snr: Tensor) -> Tensor:
+    def t_from_snr(self, snr: Tensor) -> Tensor:
         """Return r / (1 + r)."""
         return snr / (1 + snr)
 
 
 @dataclass(frozen=True)
-class LinearTo(Schedule):
+class LinearSigmaMin(Schedule):
     """alpha = t, sigma = 1 - (1 - s) t: straight paths that end with noise s around the data.
 
     Source: Lipman et al. 2023, "Flow matching for generative modeling", arXiv 2210.02747, equation 20.
@@ -133,13 +133,13 @@ class LinearTo(Schedule):
     sigma_min: float = 1e-5
 
     def __post_init__(self) -> None:
-        check_number("sigma_min", self.sigma_min, least=0, below=1)
+        check_number("sigma_min", self.sigma_min, ge=0, lt=1)
 
-    def __call__(self, t: Tensor) -> Scales:
+    def __call__(self, t: Tensor) -> AlphaSigma:
         """Return t and 1 - (1 - s) t, as a sum that keeps its digits near t = 1."""
-        return Scales(t, (1 - t) + self.sigma_min * t, 1.0, self.sigma_min - 1)
+        return AlphaSigma(t, (1 - t) + self.sigma_min * t, 1.0, self.sigma_min - 1)
 
-    def time(self, snr: Tensor) -> Tensor:
+    def t_from_snr(self, snr: Tensor) -> Tensor:
         """Return r / (1 + (1 - s) r)."""
         return snr / (1 + (1 - self.sigma_min) * snr)
 
@@ -151,14 +151,14 @@ class Polynomial(Schedule):
     n: float = 2.0
 
     def __post_init__(self) -> None:
-        check_number("n", self.n, least=1)
+        check_number("n", self.n, ge=1)
 
-    def __call__(self, t: Tensor) -> Scales:
+    def __call__(self, t: Tensor) -> AlphaSigma:
         """Return t^n and its complement."""
         alpha, rate = t**self.n, self.n * t ** (self.n - 1)
-        return Scales(alpha, 1 - alpha, rate, -rate)
+        return AlphaSigma(alpha, 1 - alpha, rate, -rate)
 
-    def time(self, snr: Tensor) -> Tensor:
+    def t_from_snr(self, snr: Tensor) -> Tensor:
         """Return (r / (1 + r))^(1 / n)."""
         return (snr / (1 + snr)) ** (1 / self.n)
 
@@ -167,12 +167,12 @@ class Polynomial(Schedule):
 class Cosine(Schedule):
     """alpha = sin(pi t / 2), sigma = cos(pi t / 2): constant variance, constant Wronskian."""
 
-    def __call__(self, t: Tensor) -> Scales:
+    def __call__(self, t: Tensor) -> AlphaSigma:
         """Return sine and cosine; the latter as a sine of 1 - t, so that it ends at 0 and not at its rounding error."""
         alpha, sigma = torch.sin(math.pi / 2 * t), torch.sin(math.pi / 2 * (1 - t))
-        return Scales(alpha, sigma, math.pi / 2 * sigma, -math.pi / 2 * alpha)
+        return AlphaSigma(alpha, sigma, math.pi / 2 * sigma, -math.pi / 2 * alpha)
 
-    def time(self, snr: Tensor) -> Tensor:
+    def t_from_snr(self, snr: Tensor) -> Tensor:
         """Return 2 / pi atan(r)."""
         return 2 / math.pi * torch.atan(snr)
 
@@ -181,12 +181,12 @@ class Cosine(Schedule):
 class LinearVP(Schedule):
     """alpha = t, sigma = sqrt(1 - t^2): constant variance; sigma' is infinite at t = 1."""
 
-    def __call__(self, t: Tensor) -> Scales:
+    def __call__(self, t: Tensor) -> AlphaSigma:
         """Return t and sqrt((1 - t)(1 + t)), exact near 1."""
         sigma = ((1 - t) * (1 + t)).sqrt()
-        return Scales(t, sigma, 1.0, -t / sigma)
+        return AlphaSigma(t, sigma, 1.0, -t / sigma)
 
-    def time(self, snr: Tensor) -> Tensor:
+    def t_from_snr(self, snr: Tensor) -> Tensor:
         """Return r / sqrt(1 + r^2)."""
         return snr / (1 + snr**2).sqrt()
 
@@ -201,19 +201,19 @@ class VP(Schedule):
     beta_min: float = 0.1
     beta_max: float = 20.0
 
-    def __call__(self, t: Tensor) -> Scales:
+    def __call__(self, t: Tensor) -> AlphaSigma:
         """Return exp(-T / 2) and sqrt(1 - exp(-T)); expm1 keeps the digits near t = 1."""
         slope = self.beta_max - self.beta_min
-        elapsed = (1 - t) ** 2 * slope / 2 + (1 - t) * self.beta_min
+        integrated_beta = (1 - t) ** 2 * slope / 2 + (1 - t) * self.beta_min
         rate = -(1 - t) * slope - self.beta_min
-        alpha, sigma = torch.exp(-elapsed / 2), (-torch.expm1(-elapsed)).sqrt()
-        return Scales(alpha, sigma, -rate * alpha / 2, rate * torch.exp(-elapsed) / (2 * sigma))
+        alpha, sigma = torch.exp(-integrated_beta / 2), (-torch.expm1(-integrated_beta)).sqrt()
+        return AlphaSigma(alpha, sigma, -rate * alpha / 2, rate * torch.exp(-integrated_beta) / (2 * sigma))
 
-    def time(self, snr: Tensor) -> Tensor:
+    def t_from_snr(self, snr: Tensor) -> Tensor:
         """Invert T = log(1 + 1 / r^2)."""
-        slope, elapsed = self.beta_max - self.beta_min, torch.log1p(snr**-2)
+        slope, integrated_beta = self.beta_max - self.beta_min, torch.log1p(snr**-2)
         # (sqrt(b^2 + 2 s T) - b) / s, without the difference of near numbers at small T
-        return 1 - 2 * elapsed / ((self.beta_min**2 + 2 * slope * elapsed).sqrt() + self.beta_min)
+        return 1 - 2 * integrated_beta / ((self.beta_min**2 + 2 * slope * integrated_beta).sqrt() + self.beta_min)
 
 
 @dataclass(frozen=True)
@@ -226,34 +226,34 @@ class VE(Schedule):
     sigma_min: float = 0.01
     sigma_max: float = 50.0
 
-    def __call__(self, t: Tensor) -> Scales:
+    def __call__(self, t: Tensor) -> AlphaSigma:
         """Return 1 and sigma_min (sigma_max / sigma_min)^(1 - t)."""
         log_ratio = math.log(self.sigma_max / self.sigma_min)
         sigma = self.sigma_min * torch.exp(log_ratio * (1 - t))
-        return Scales(1.0, sigma, 0.0, -log_ratio * sigma)
+        return AlphaSigma(1.0, sigma, 0.0, -log_ratio * sigma)
 
-    def time(self, snr: Tensor) -> Tensor:
+    def t_from_snr(self, snr: Tensor) -> Tensor:
         """Return 1 - log(1 / (r sigma_min)) / log(sigma_max / sigma_min)."""
         return 1 + torch.log(snr * self.sigma_min) / math.log(self.sigma_max / self.sigma_min)
 
 
-def _great_circle(t: Tensor, angle: Tensor) -> Scales:
+def _great_circle(t: Tensor, angle: Tensor) -> AlphaSigma:
     """Return sigma = (sin((1 - t) angle) / sin(angle))^2 and alpha = 1 - sigma, also small ones to all digits."""
     whole = torch.sin(torch.ones_like(t) * angle)
     sigma = (torch.sin((1 - t) * angle) / whole) ** 2
     early = torch.sin(t * angle) * torch.sin((2 - t) * angle) / whole**2
     rate = angle * torch.sin(2 * (1 - t) * angle) / whole**2
-    return Scales(torch.where(sigma < 0.5, 1 - sigma, early.clamp(min=0)), sigma, rate, -rate)
+    return AlphaSigma(torch.where(sigma < 0.5, 1 - sigma, early.clamp(min=0)), sigma, rate, -rate)
 
 
 def _angle(mass: float) -> float:
     """Return arccos sqrt(mass), which is 0 in the limit but for a size whose square rounds away."""
-    check_number("mass", mass, least=0, most=1)
+    check_number("mass", mass, ge=0, le=1)
     return max(math.atan2(math.sqrt(1 - mass), math.sqrt(mass)), 1e-8)
 
 
 @dataclass(frozen=True)
-class GreatCircle(Schedule):
+class KineticOptimal(Schedule):
     """The kinetic-optimal schedule of a mixture whose source gives each target the mass p: constant speed of sqrt(p_t).
 
     p = 0, for a mask, is alpha = sin^2(pi t / 2); near p = 1 it is 1 - (1 - t)^2.
@@ -265,49 +265,49 @@ class GreatCircle(Schedule):
     def __post_init__(self) -> None:
         _angle(self.mass)
 
-    def __call__(self, t: Tensor) -> Scales:
+    def __call__(self, t: Tensor) -> AlphaSigma:
         """Return 1 - sin^2((1 - t) angle) / sin^2(angle) with angle = arccos sqrt(p), and its complement."""
         return _great_circle(t, torch.full((), _angle(self.mass), dtype=t.dtype, device=t.device))
 
-    def time(self, snr: Tensor) -> Tensor:
+    def t_from_snr(self, snr: Tensor) -> Tensor:
         """Return 1 - atan(sin(angle) / sqrt(r + cos^2(angle))) / angle."""
         angle = _angle(self.mass)
         return 1 - torch.atan2(torch.full_like(snr, math.sin(angle)), (snr + math.cos(angle) ** 2).sqrt()) / angle
 
 
 @dataclass(frozen=True)
-class Formula(Schedule):
+class CustomSchedule(Schedule):
     """Your own alpha and sigma, functions of times; the derivatives come by automatic differentiation."""
 
     alpha: Callable[[Tensor], Tensor]
     sigma: Callable[[Tensor], Tensor]
 
-    def __call__(self, t: Tensor) -> Scales:
+    def __call__(self, t: Tensor) -> AlphaSigma:
         """Evaluate the formulas and their tangents."""
         t = t.contiguous()  # tangents of one expanded time would be written on each other
         ones = torch.ones_like(t)
         alpha, d_alpha = torch.func.jvp(self.alpha, (t,), (ones,))[:2]
         sigma, d_sigma = torch.func.jvp(self.sigma, (t,), (ones,))[:2]
-        return Scales(alpha, sigma, d_alpha.to(t.dtype), d_sigma.to(t.dtype))  # torch promotes tangents of scalars
+        return AlphaSigma(alpha, sigma, d_alpha.to(t.dtype), d_sigma.to(t.dtype))  # torch promotes tangents of scalars
 
 
 class TokenSchedule(abc.ABC):
     """A schedule for each symbol of an alphabet. Implement one method to add one."""
 
     @abc.abstractmethod
-    def __call__(self, t: Tensor, x_1: Tensor) -> Scales:
+    def __call__(self, t: Tensor, x_1: Tensor) -> AlphaSigma:
         """Return the scales of data x_1 at times that broadcast against them."""
 
 
 @dataclass(frozen=True)
-class PerToken(TokenSchedule):
-    """The kinetic-optimal schedule of a mixture with any source: that of `GreatCircle` for each symbol's mass.
+class KineticOptimalPerToken(TokenSchedule):
+    """The kinetic-optimal schedule of a mixture with any source: that of `KineticOptimal` for each symbol's mass.
 
     Source: Shaul et al. 2024, "Flow Matching with General Discrete Paths", arXiv 2412.03487.
     """
 
     masses: tuple[float, ...]
-    """Of the source on each symbol: `tuple(source.probabilities(count).tolist())`; for a mask `GreatCircle` will do."""
+    """Of the source on each symbol: `tuple(source.probabilities(count).tolist())`; for a mask `KineticOptimal` will do."""
 
     def __post_init__(self) -> None:
         if not self.masses:
@@ -319,13 +319,13 @@ class PerToken(TokenSchedule):
     def _angles(self) -> Tensor:
         return torch.tensor([_angle(mass) for mass in self.masses], dtype=torch.float64)
 
-    def __call__(self, t: Tensor, x_1: Tensor) -> Scales:
-        """Return the scales of `GreatCircle` with the mass of x_1."""
+    def __call__(self, t: Tensor, x_1: Tensor) -> AlphaSigma:
+        """Return the scales of `KineticOptimal` with the mass of x_1."""
         angle = self._angles.to(device=x_1.device, dtype=t.dtype)[x_1]
         return _great_circle(t.expand(torch.broadcast_shapes(t.shape, angle.shape)), angle)
 
 
-def check_convex(schedule: Schedule, who: str) -> None:
+def check_convex(schedule: Schedule, owner: str) -> None:
     """Refuse a schedule whose shares of data and source do not add up to one.
 
     Raises:
@@ -334,12 +334,12 @@ def check_convex(schedule: Schedule, who: str) -> None:
     scales = schedule(torch.linspace(0.1, 0.9, 5, dtype=torch.float64))
     total = torch.as_tensor(scales.alpha + scales.sigma)
     if not torch.allclose(total, torch.ones_like(total)):
-        raise UsageError(f"{who} needs alpha + sigma = 1", found=schedule, remedy="Linear() and Polynomial() have it")
+        raise UsageError(f"{owner} needs alpha + sigma = 1", found=schedule, remedy="Linear() and Polynomial() have it")
 
 
-def memoryless(schedule: Schedule) -> Callable[[Tensor], Tensor]:
+def memoryless_variance(schedule: Schedule) -> Callable[[Tensor], Tensor]:
     """Return the noise variance 2 sigma W / alpha that makes both ends independent; infinite at t = 0 if alpha is 0.
 
     Source: Domingo-Enrich et al. 2024, "Adjoint Matching", arXiv 2409.08861.
     """
-    return lambda t: 2 * schedule(t).eta
+    return lambda t: 2 * schedule(t).score_coefficient

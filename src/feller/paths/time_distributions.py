@@ -7,23 +7,23 @@ import torch
 from torch import Tensor
 
 from feller.core.errors import UsageError
-from feller.core.pytree import State, leaves, length
-from feller.core.rng import Draw, Draws
+from feller.core.pytree import State, leaves, num_examples
+from feller.core.rng import RandomStream, Rng
 
 TIMES = 1024
 """Examples that share a generator for their times: one number each, so that seeding would take longer than drawing."""
 
 
-class TimeLaw(abc.ABC):
+class TimeDistribution(abc.ABC):
     """A law on [0, 1], given by its quantile function."""
 
     @abc.abstractmethod
     def quantile(self, u: Tensor) -> Tensor:
         """Return the time below which the share u of the law lies."""
 
-    def __call__(self, n: int, draw: Draw, device: torch.device | str = "cpu") -> Tensor:
+    def __call__(self, n: int, rng: RandomStream, device: torch.device | str = "cpu") -> Tensor:
         """Draw n independent times, [n]."""
-        return self.quantile(draw.uniform((n,), device=device, block=TIMES))
+        return self.quantile(rng.uniform((n,), device=device, block=TIMES))
 
     def grid(self, steps: int) -> list[float]:
         """Return steps + 1 increasing times from 0 to 1, dense where the law is; the ends are exact.
@@ -37,7 +37,7 @@ class TimeLaw(abc.ABC):
 
 
 @dataclass(frozen=True)
-class Uniform(TimeLaw):
+class Uniform(TimeDistribution):
     """Every time is equally likely."""
 
     def quantile(self, u: Tensor) -> Tensor:
@@ -46,7 +46,7 @@ class Uniform(TimeLaw):
 
 
 @dataclass(frozen=True)
-class LogitNormal(TimeLaw):
+class LogitNormal(TimeDistribution):
     """sigmoid(mean + std z), z ~ N(0, 1): most at middle times. EDM's law is mean = std = 1.2."""
 
     mean: float = 0.0
@@ -58,60 +58,60 @@ class LogitNormal(TimeLaw):
 
 
 @dataclass(frozen=True)
-class Shifted(TimeLaw):
+class Shifted(TimeDistribution):
     """t / (s - (s - 1) t): s > 1 moves times towards the source, as large images want."""
 
-    s: float = 3.0
-    law: TimeLaw = field(default_factory=Uniform)
+    shift: float = 3.0
+    base: TimeDistribution = field(default_factory=Uniform)
 
     def __post_init__(self) -> None:
-        _refuse_inner_comb(self)
+        _check_not_stratified(self)
 
     def quantile(self, u: Tensor) -> Tensor:
         """Shift the quantile of the law."""
-        t = self.law.quantile(u)
-        return t / (self.s - (self.s - 1) * t)
+        t = self.base.quantile(u)
+        return t / (self.shift - (self.shift - 1) * t)
 
 
 @dataclass(frozen=True)
-class Until(TimeLaw):
+class Rescaled(TimeDistribution):
     """A law squeezed into [0, stop], for losses whose weight is infinite at t = 1."""
 
     stop: float = 1 - 1e-3
-    law: TimeLaw = field(default_factory=Uniform)
+    base: TimeDistribution = field(default_factory=Uniform)
 
     def __post_init__(self) -> None:
-        _refuse_inner_comb(self)
+        _check_not_stratified(self)
 
     def quantile(self, u: Tensor) -> Tensor:
         """Scale the quantile of the law."""
-        return self.stop * self.law.quantile(u)
+        return self.stop * self.base.quantile(u)
 
 
-def _refuse_inner_comb(law: "Shifted | Until") -> None:
+def _check_not_stratified(distribution: "Shifted | Rescaled") -> None:
     """Refuse a comb inside another law, which would draw from its quantiles and lose it."""
-    if isinstance(law.law, Stratified):
-        kind = type(law).__name__
+    if isinstance(distribution.base, Stratified):
+        kind = type(distribution).__name__
         raise ValueError(f"put Stratified outermost: Stratified({kind}(...)), not {kind}(law=Stratified(...))")
 
 
 @dataclass(frozen=True)
-class Stratified(TimeLaw):
+class Stratified(TimeDistribution):
     """A law drawn as one comb of equal steps with one common offset: far less variance than independent draws."""
 
-    law: TimeLaw = field(default_factory=Uniform)
+    base: TimeDistribution = field(default_factory=Uniform)
 
     def quantile(self, u: Tensor) -> Tensor:
         """Return the quantile of the law."""
-        return self.law.quantile(u)
+        return self.base.quantile(u)
 
-    def __call__(self, n: int, draw: Draw, device: torch.device | str = "cpu") -> Tensor:
+    def __call__(self, n: int, rng: RandomStream, device: torch.device | str = "cpu") -> Tensor:
         """Draw ((i + U) / total) mod 1 for example i of the whole batch, over all processes."""
-        total = draw.total or n
-        offset = torch.rand((), generator=draw.shared(), dtype=torch.float64).item()
-        i = torch.arange(draw.first, draw.first + n, dtype=torch.float64, device=device)
+        total = rng.global_batch_size or n
+        offset = torch.rand((), generator=rng.shared_generator(), dtype=torch.float64).item()
+        i = torch.arange(rng.first_example, rng.first_example + n, dtype=torch.float64, device=device)
         below_one = 1 - 2**-24  # rounding to float32 must not reach the end, where weights and slopes may be infinite
-        return self.law.quantile(((i + offset) / total % 1).float().clamp(max=below_one))
+        return self.base.quantile(((i + offset) / total % 1).float().clamp(max=below_one))
 
 
 @dataclass(frozen=True)
@@ -122,45 +122,59 @@ class LeafTimes:
     from their law given that leaf. Times of their own let leaves be sampled under schedules of their own.
     """
 
-    given: float = 0.0
+    observed_prob: float = 0.0
     """Chance that some leaves of an example are given: a random choice of them, never none and never all."""
-    apart: float = 0.0
+    independent_prob: float = 0.0
     """Chance that each leaf of an example has a time of its own."""
-    which: tuple[str, ...] = ()
+    conditionable: tuple[str, ...] = ()
     """Leaves that may be given; empty for any."""
 
     def __post_init__(self) -> None:
-        if min(self.given, self.apart) < 0 or self.given + self.apart > 1:
+        if min(self.observed_prob, self.independent_prob) < 0 or self.observed_prob + self.independent_prob > 1:
             raise UsageError(
-                "given and apart are chances that add to 1 at most", found=f"{self.given:g}, {self.apart:g}"
+                "given and apart are chances that add to 1 at most",
+                found=f"{self.observed_prob:g}, {self.independent_prob:g}",
             )
 
-    def __call__(self, t: State, law: TimeLaw, draws: Draws) -> State:
+    def __call__(self, t: State, distribution: TimeDistribution, rng: Rng) -> State:
         """Return the times of the leaves from one time for all, both trees of [b]."""
-        if not isinstance(t, dict) or not (self.given or self.apart):
+        if not isinstance(t, dict) or not (self.observed_prob or self.independent_prob):
             return t
-        may = self.which or tuple(t)
-        most = min(len(may), len(t) - 1)
-        for name in may:
+        names = self.conditionable or tuple(t)
+        max_observed = min(len(names), len(t) - 1)
+        for name in names:
             if name not in t:
-                raise UsageError.unknown("given", name, t)
-        if most < 1:
+                raise UsageError.unknown_name("given", name, t)
+        if max_observed < 1:
             raise UsageError(f"a leaf is given beside others, and there is only {', '.join(t)}")
-        n, device, draw = length(t), next(leaves(t)).device, draws.at("leaf times")
-        u = draw.uniform((n, 1), device=device)[:, 0]
-        picked = dict(zip(may, _some(draw.uniform((n, 1 + len(may)), device=device), most).unbind(1), strict=True))
-        given, apart = u < self.given, (u >= self.given) & (u < self.given + self.apart)
+        n, device, stream = num_examples(t), next(leaves(t)).device, rng.stream("leaf times")
+        u = stream.uniform((n, 1), device=device)[:, 0]
+        is_picked = dict(
+            zip(
+                names,
+                _random_subset_mask(stream.uniform((n, 1 + len(names)), device=device), max_observed).unbind(1),
+                strict=True,
+            )
+        )
+        is_observed, is_independent = (
+            u < self.observed_prob,
+            (u >= self.observed_prob) & (u < self.observed_prob + self.independent_prob),
+        )
 
-        def own(name: str, time: Tensor) -> Tensor:
-            time = torch.where(apart, law(n, draws.at(f"time of {name}"), device), time) if self.apart else time
-            return torch.where(given & picked[name], 1.0, time) if name in picked else time
+        def leaf_time(name: str, time: Tensor) -> Tensor:
+            time = (
+                torch.where(is_independent, distribution(n, rng.stream(f"time of {name}"), device), time)
+                if self.independent_prob
+                else time
+            )
+            return torch.where(is_observed & is_picked[name], 1.0, time) if name in is_picked else time
 
-        return {name: own(name, time) for name, time in t.items()}
+        return {name: leaf_time(name, time) for name, time in t.items()}
 
 
-def _some(u: Tensor, most: int) -> Tensor:
-    """Choose of the entries of each row one to `most`, each number as likely; the first column is chance alone."""
-    size = 1 + (u[:, :1] * most).floor()
+def _random_subset_mask(u: Tensor, max_size: int) -> Tensor:
+    """Choose of the entries of each row one to `max_size`, each number as likely; the first column is chance alone."""
+    size = 1 + (u[:, :1] * max_size).floor()
     return u[:, 1:].argsort(1).argsort(1) < size
 
 

@@ -1,9 +1,9 @@
 """One loop that follows a process, and the solvers that make its steps."""
 
-from feller.sampling.divergence import Divergence, Exact, Gaussian, Hutchinson, Rademacher
-from feller.sampling.likelihood import bits_per_dimension, log_prob, sample_with_density, start_density
-from feller.sampling.simulate import endpoint, simulate
-from feller.sampling.solvers.dormand_prince import DormandPrince, OutOfSteps
+from feller.sampling.divergence import Divergence, ExactDivergence, GaussianProbe, Hutchinson, RademacherProbe
+from feller.sampling.likelihood import bits_per_dimension, initial_log_prob, log_prob, sample_with_log_prob
+from feller.sampling.simulation import simulate, trajectory
+from feller.sampling.solvers.dormand_prince import DormandPrince, MaxStepsError
 from feller.sampling.solvers.euler import Euler
 from feller.sampling.solvers.linear_step import Ancestral, LinearSolver, LinearStep, MemorylessEuler
 from feller.sampling.solvers.runge_kutta import RK4, Heun, Midpoint
@@ -15,22 +15,22 @@ __all__ = [
     "Divergence",
     "DormandPrince",
     "Euler",
-    "Exact",
-    "Gaussian",
+    "ExactDivergence",
+    "GaussianProbe",
     "GaussianSolver",
     "Heun",
     "Hutchinson",
     "LinearSolver",
     "LinearStep",
+    "MaxStepsError",
     "MemorylessEuler",
     "Midpoint",
-    "OutOfSteps",
-    "Rademacher",
+    "RademacherProbe",
     "Solver",
     "bits_per_dimension",
-    "endpoint",
+    "initial_log_prob",
     "log_prob",
-    "sample_with_density",
+    "sample_with_log_prob",
     "simulate",
-    "start_density",
+    "trajectory",
 ]

@@ -15,18 +15,18 @@ from torch import Tensor
 
 from feller.core.errors import UsageError, check_number
 from feller.core.pytree import State, leaves, tree_map
-from feller.core.rng import Draw
+from feller.core.rng import RandomStream
 from feller.spaces import Euclidean, Manifold, Product, Space
-from feller.spaces.product import part
+from feller.spaces.product import leaf_space
 
-Velocity = Callable[[State], State]
+VelocityFn = Callable[[State], State]
 """States -> their velocities, tensors of the same shapes; an example's velocity depends on its own state alone."""
 
 
 class Divergence(abc.ABC):
     """Sums <w, J^T d> over directions w and their duals d, whose sum of w d^T is the identity. Implement one method."""
 
-    def probes(self, x: State, draw: Draw) -> State:
+    def probes(self, x: State, rng: RandomStream) -> State:
         """Draw what is random, one entry per example; fixed along a solve, so that what is integrated is smooth."""
         return {}
 
@@ -34,14 +34,14 @@ class Divergence(abc.ABC):
     def directions(self, x: list[Tensor], probes: list[Tensor]) -> Iterator[list[Tensor]]:
         """Yield the directions, k at once, for the leaves of a state: [k, b, ...] each."""
 
-    def along(self, space: Any, x: Tensor, direction: Tensor) -> tuple[Tensor, Tensor]:
+    def tangent_and_dual(self, space: Any, x: Tensor, direction: Tensor) -> tuple[Tensor, Tensor]:
         """Return the tangent vector w and the covector d of a direction; <d, J w> is added up."""
         w = space.tangent(x, direction)
         return w, w
 
     def __call__(
         self,
-        velocity: Velocity,
+        velocity: VelocityFn,
         x: State,
         probes: State,
         space: Space = Euclidean(),  # noqa: B008 - frozen
@@ -60,72 +60,72 @@ class Divergence(abc.ABC):
         Raises:
             UsageError: If the velocity cannot be differentiated.
         """
-        differentiate = _tape if torch._C._functorch.peek_interpreter_stack() is None else _transform
-        u, pull = differentiate(velocity, x)
+        differentiate = _vjp_autograd if torch._C._functorch.peek_interpreter_stack() is None else _vjp_functional
+        u, vjp = differentiate(velocity, x)
         spaces, points = list(_spaces(space, x)), list(leaves(x))
 
-        def along(direction: list[Tensor]) -> Tensor:
-            pairs = [self.along(s, y, w) for s, y, w in zip(spaces, points, direction, strict=True)]
+        def quadratic_form(direction: list[Tensor]) -> Tensor:
+            pairs = [self.tangent_and_dual(s, y, w) for s, y, w in zip(spaces, points, direction, strict=True)]
             vectors, duals = zip(*pairs, strict=True)
-            return _total(w * g for w, g in zip(vectors, pull(list(duals)), strict=True))
+            return _total(w * g for w, g in zip(vectors, vjp(list(duals)), strict=True))
 
         drifts = [s.volume_drift(y, v) for s, y, v in zip(spaces, points, leaves(u), strict=True)]
         divergence = torch.stack(drifts).sum(0)
         for several in self.directions(points, list(leaves(probes))):
             if len(several[0]) == 1:  # a plain call takes any network, which the batched one may not
-                divergence = divergence + along([w[0] for w in several])
+                divergence = divergence + quadratic_form([w[0] for w in several])
             else:
-                divergence = divergence + torch.vmap(along)(several).sum(0)
+                divergence = divergence + torch.vmap(quadratic_form)(several).sum(0)
         return u, divergence
 
 
 @dataclass(frozen=True)
-class Exact(Divergence):
+class ExactDivergence(Divergence):
     """One direction for each coordinate: as many backward passes as an example has numbers."""
 
-    chunk: int = 1
+    chunk_size: int = 1
     """Directions that go backwards together: costs their memory, gains where calls are short, as on accelerators."""
 
     def __post_init__(self) -> None:
-        if self.chunk < 1:
-            raise UsageError("at least one direction must go backwards at once", found=f"a chunk of {self.chunk}")
+        if self.chunk_size < 1:
+            raise UsageError("at least one direction must go backwards at once", found=f"a chunk of {self.chunk_size}")
 
     def directions(self, x: list[Tensor], probes: list[Tensor]) -> Iterator[list[Tensor]]:
         """Yield the axes of one leaf after the other."""
         for place, leaf in enumerate(x):
             size = leaf.shape[1:].numel()
-            for first in range(0, size, self.chunk):
-                rows = leaf.new_zeros(min(self.chunk, size - first), size)
+            for first in range(0, size, self.chunk_size):
+                rows = leaf.new_zeros(min(self.chunk_size, size - first), size)
                 rows.diagonal(first).fill_(1)
                 axes = rows.reshape(-1, 1, *leaf.shape[1:]).expand(-1, *leaf.shape)
                 zeros = (y.new_zeros(()).expand(len(rows), *y.shape) for y in x)
                 yield [axes if i == place else zero for i, zero in enumerate(zeros)]
 
 
-class Probe(abc.ABC):
+class ProbeDistribution(abc.ABC):
     """A law of independent entries with mean 0 and variance 1. Implement one method to add one."""
 
     @abc.abstractmethod
-    def __call__(self, shape: Sequence[int], draw: Draw, dtype: torch.dtype, device: torch.device) -> Tensor:
+    def __call__(self, shape: Sequence[int], rng: RandomStream, dtype: torch.dtype, device: torch.device) -> Tensor:
         """Draw an array; its first axis counts examples."""
 
 
 @dataclass(frozen=True)
-class Rademacher(Probe):
+class RademacherProbe(ProbeDistribution):
     """-1 or 1: variance 2 sum of S_ij^2 over i != j, with S the symmetric part; none where S is diagonal."""
 
-    def __call__(self, shape: Sequence[int], draw: Draw, dtype: torch.dtype, device: torch.device) -> Tensor:
+    def __call__(self, shape: Sequence[int], rng: RandomStream, dtype: torch.dtype, device: torch.device) -> Tensor:
         """Flip coins."""
-        return 2 * draw.integers(2, shape, device).to(dtype) - 1
+        return 2 * rng.randint(2, shape, device).to(dtype) - 1
 
 
 @dataclass(frozen=True)
-class Gaussian(Probe):
+class GaussianProbe(ProbeDistribution):
     """N(0, 1): variance 2 sum of S_ij^2, never less than Rademacher's."""
 
-    def __call__(self, shape: Sequence[int], draw: Draw, dtype: torch.dtype, device: torch.device) -> Tensor:
+    def __call__(self, shape: Sequence[int], rng: RandomStream, dtype: torch.dtype, device: torch.device) -> Tensor:
         """Draw normal numbers."""
-        return draw.normal(shape, dtype, device)
+        return rng.normal(shape, dtype, device)
 
 
 @dataclass(frozen=True)
@@ -136,91 +136,97 @@ class Hutchinson(Divergence):
     Source: Hutchinson 1990, "A stochastic estimator of the trace of the influence matrix".
     """
 
-    count: int = 1
+    num_probes: int = 1
     """Random directions; the variance falls as 1 / count."""
-    law: Probe = field(default_factory=Rademacher)
-    chunk: int = 1
+    distribution: ProbeDistribution = field(default_factory=RademacherProbe)
+    chunk_size: int = 1
     """Directions that go backwards together: costs their memory, gains where calls are short, as on accelerators."""
 
     def __post_init__(self) -> None:
-        check_number("count", self.count, least=1)
-        check_number("chunk", self.chunk, least=1)
+        check_number("count", self.num_probes, ge=1)
+        check_number("chunk", self.chunk_size, ge=1)
 
-    def probes(self, x: State, draw: Draw) -> State:
+    def probes(self, x: State, rng: RandomStream) -> State:
         """Draw directions, [b, count, ...], of length 1 / sqrt(count) in each coordinate."""
 
         def one(leaf: Tensor) -> Tensor:
-            drawn = self.law((len(leaf), self.count, *leaf.shape[1:]), draw, leaf.dtype, leaf.device)
-            return drawn / math.sqrt(self.count) if self.count > 1 else drawn
+            probe = self.distribution((len(leaf), self.num_probes, *leaf.shape[1:]), rng, leaf.dtype, leaf.device)
+            return probe / math.sqrt(self.num_probes) if self.num_probes > 1 else probe
 
         return tree_map(one, x)
 
     def directions(self, x: list[Tensor], probes: list[Tensor]) -> Iterator[list[Tensor]]:
         """Yield the probes."""
-        for first in range(0, self.count, self.chunk):
-            yield [z[:, first : first + self.chunk].transpose(0, 1) for z in probes]
+        for first in range(0, self.num_probes, self.chunk_size):
+            yield [z[:, first : first + self.chunk_size].transpose(0, 1) for z in probes]
 
-    def along(self, space: Any, x: Tensor, direction: Tensor) -> tuple[Tensor, Tensor]:
+    def tangent_and_dual(self, space: Any, x: Tensor, direction: Tensor) -> tuple[Tensor, Tensor]:
         """Whiten the direction."""
         return space.white(x, direction)
 
 
-MOST_EXACT = 32
+MAX_EXACT_DIMENSION = 32
 """Degrees of freedom up to which the divergence is not estimated by default."""
 
 
-def usual(space: Space) -> Divergence:
+def default_divergence(space: Space) -> Divergence:
     """Return the exact divergence on curved spaces of few degrees of freedom, else one probe."""
-    few = isinstance(space, Manifold | Product) and not space.flat and space.dimension <= MOST_EXACT
-    return Exact() if few else Hutchinson()
+    few = isinstance(space, Manifold | Product) and not space.is_flat and space.dimension <= MAX_EXACT_DIMENSION
+    return ExactDivergence() if few else Hutchinson()
 
 
-Pull = Callable[[list[Tensor]], Sequence[Tensor]]
+VJP = Callable[[list[Tensor]], Sequence[Tensor]]
 """Directions at the velocities of all leaves -> J^T of them, at the states of all leaves."""
 
 
-def _tape(velocity: Velocity, x: State) -> tuple[State, Pull]:
+def _vjp_autograd(velocity: VelocityFn, x: State) -> tuple[State, VJP]:
     """Return velocities, and what multiplies with their transposed derivative."""
-    asked = torch.is_grad_enabled()
+    grad_enabled = torch.is_grad_enabled()
     with torch.enable_grad():
-        own = tree_map(lambda y: y if asked and y.requires_grad else y.detach().requires_grad_(), x)
-        u = velocity(own)
-    inputs, outputs = list(leaves(own)), list(leaves(u))
+        leaf_tensors = tree_map(lambda y: y if grad_enabled and y.requires_grad else y.detach().requires_grad_(), x)
+        u = velocity(leaf_tensors)
+    inputs, outputs = list(leaves(leaf_tensors)), list(leaves(u))
     if not any(v.requires_grad for v in outputs):
         raise UsageError(
             "the velocity is constant, or no_grad hides how it depends on the state: its divergence is unknown",
             remedy="Take no_grad out of it",
         )
-    keep = asked and (any(y.requires_grad for y in leaves(x)) or _reaches_beyond(outputs, inputs))
+    create_graph = grad_enabled and (any(y.requires_grad for y in leaves(x)) or _depends_on_others(outputs, inputs))
 
-    def pull(directions: list[Tensor]) -> Sequence[Tensor]:
+    def vjp(directions: list[Tensor]) -> Sequence[Tensor]:
         moving, along = zip(*((v, w) for v, w in zip(outputs, directions, strict=True) if v.requires_grad), strict=True)
         return torch.autograd.grad(
-            moving, inputs, along, retain_graph=True, create_graph=keep, allow_unused=True, materialize_grads=True
+            moving,
+            inputs,
+            along,
+            retain_graph=True,
+            create_graph=create_graph,
+            allow_unused=True,
+            materialize_grads=True,
         )
 
-    return (u if keep else tree_map(torch.Tensor.detach, u)), pull
+    return (u if create_graph else tree_map(torch.Tensor.detach, u)), vjp
 
 
-def _transform(velocity: Velocity, x: State) -> tuple[State, Pull]:
+def _vjp_functional(velocity: VelocityFn, x: State) -> tuple[State, VJP]:
     """Do the same inside a transformation such as `vmap`, where only another one may differentiate."""
     u, transposed = torch.func.vjp(velocity, x)[:2]
 
-    def pull(directions: list[Tensor]) -> Sequence[Tensor]:
+    def vjp(directions: list[Tensor]) -> Sequence[Tensor]:
         one = iter(directions)
         return list(leaves(transposed(tree_map(lambda _: next(one), u))[0]))
 
-    return u, pull
+    return u, vjp
 
 
-def _reaches_beyond(outputs: list[Tensor], inputs: list[Tensor]) -> bool:
+def _depends_on_others(outputs: list[Tensor], inputs: list[Tensor]) -> bool:
     """Tell whether tensors were made from others that want a gradient, such as weights."""
-    waiting, seen = [v.grad_fn for v in outputs], set()
+    waiting, visited = [v.grad_fn for v in outputs], set()
     while waiting:
         node: Any = waiting.pop()
-        if node is None or node in seen:
+        if node is None or node in visited:
             continue
-        seen.add(node)
+        visited.add(node)
         variable = getattr(node, "variable", None)
         if variable is not None and all(variable is not y for y in inputs):
             return True
@@ -232,7 +238,7 @@ def _spaces(space: Space, x: State) -> Iterator[Any]:
     """Yield the space of each leaf."""
     if isinstance(x, dict):
         for name, leaf in x.items():
-            yield from _spaces(part(space, name), leaf)
+            yield from _spaces(leaf_space(space, name), leaf)
     else:
         yield space
 

@@ -10,39 +10,41 @@ import torch
 from torch import Tensor
 
 from feller.core.errors import UsageError
-from feller.core.pytree import Given, State, concatenate, leaves, pad_right, tree_map
+from feller.core.pytree import Cond, State, append_dims, concatenate, leaves, tree_map
 from feller.networks.inner_networks import null_values
 from feller.paths import Network
 from feller.paths.schedules import Schedule
 
 
-def absent_given(given: Given, nulls: Mapping[str, int | float], absent: Sequence[str]) -> Given:
+def drop_conditions(cond: Cond, null_values: Mapping[str, int | float], droppable: Sequence[str]) -> Cond:
     """Replace conditions by the value that the network knows as "not given"."""
-    unknown = [name for name in absent if name not in nulls]
+    unknown = [name for name in droppable if name not in null_values]
     if unknown:
         raise UsageError(
             argument="nulls",
             expected=f"a null value of {', '.join(unknown)}, which guidance leaves out",
-            found=f"those of {', '.join(sorted(nulls)) or 'none'}",
+            found=f"those of {', '.join(sorted(null_values)) or 'none'}",
             remedy="Give cfg nulls={...} as in training, or name in absent what the network can do without",
         )
-    return {name: torch.full_like(value, nulls[name]) if name in absent else value for name, value in given.items()}
+    return {
+        name: torch.full_like(value, null_values[name]) if name in droppable else value for name, value in cond.items()
+    }
 
 
-def blend(plain: Tensor, without: Tensor, w: float | Tensor) -> Tensor:
+def cfg_combine(conditional: Tensor, unconditional: Tensor, w: float | Tensor) -> Tensor:
     """Return (1 - w) without + w plain, for one weight or one per example; equal numbers stay, also infinite ones."""
     if isinstance(w, Tensor):
-        w = pad_right(w, plain).to(plain.dtype)
+        w = append_dims(w, conditional).to(conditional.dtype)
     elif w == 0:
-        return without  # 0 times -inf is no number
-    return torch.where(plain == without, plain, torch.lerp(without, plain, w))
+        return unconditional  # 0 times -inf is no number
+    return torch.where(conditional == unconditional, conditional, torch.lerp(unconditional, conditional, w))
 
 
 def cfg(
     network: Network,
     w: float | Tensor,
     *,
-    absent: Sequence[str] = ("label",),
+    droppable: Sequence[str] = ("label",),
     interval: tuple[float, float] = (0.0, 1.0),
     nulls: Mapping[str, int | float] | None = None,
 ) -> Network:
@@ -55,7 +57,7 @@ def cfg(
         network: Was trained with some conditions replaced by their null value.
         w: 1 is the plain conditional, 0 the unconditional, more than 1 sharpens; others write w - 1. One for
             all, or one per example, [b].
-        absent: Conditions that the second branch lacks.
+        droppable: Conditions that the second branch lacks.
         interval: Guide at times in [first, last]; outside, the plain conditional costs one branch.
         nulls: Null values, such as those of an objective, `objective.null`; by default the network's own.
 
@@ -66,23 +68,23 @@ def cfg(
     if not isinstance(w, Tensor) and w == 1.0:
         return network
     nothing = null_values(network) if nulls is None else nulls
-    absent_given({}, nothing, absent)  # refuse before the first step, not in it
+    drop_conditions({}, nothing, droppable)  # refuse before the first step, not in it
 
-    everywhere = interval == (0.0, 1.0)
+    is_always_guided = interval == (0.0, 1.0)
 
-    def guided(x_t: State, t: State, given: Given) -> State:
+    def guided(x_t: State, t: State, cond: Cond) -> State:
         earliest = functools.reduce(torch.minimum, leaves(t))  # a leaf that is given is at t = 1 all along
         n = earliest.shape[0]
         if isinstance(w, Tensor) and w.shape not in ((), (n,)):
             raise UsageError(f"w is one number, or one for each of the {n} examples, [{n}]", found=list(w.shape))
         inside = (earliest >= interval[0]) & (earliest <= interval[1])
-        if not everywhere and not inside.any():
-            return network(x_t, t, given)
+        if not is_always_guided and not inside.any():
+            return network(x_t, t, cond)
         both = network(
-            concatenate(x_t, x_t), concatenate(t, t), concatenate(given, absent_given(given, nothing, absent))
+            concatenate(x_t, x_t), concatenate(t, t), concatenate(cond, drop_conditions(cond, nothing, droppable))
         )
-        weight = w if everywhere else torch.where(inside, w, torch.ones_like(earliest))
-        return tree_map(lambda branches: blend(branches[:n], branches[n:], weight), both)
+        weight = w if is_always_guided else torch.where(inside, w, torch.ones_like(earliest))
+        return tree_map(lambda branches: cfg_combine(branches[:n], branches[n:], weight), both)
 
     guided.nulls = nothing  # pyrefly: ignore[missing-attribute] - a function may carry it
     return guided
@@ -100,20 +102,22 @@ def classifier_guidance(
         schedule: Of the path. With alpha_0 = 0 the weight is infinite at t = 0, where it is capped at 1e3.
     """
 
-    def guided(x_t: Tensor, t: Tensor, given: Given) -> Tensor:
-        kept = torch.is_grad_enabled() and x_t.requires_grad  # a likelihood differentiates what is returned here
+    def guided(x_t: Tensor, t: Tensor, cond: Cond) -> Tensor:
+        create_graph = (
+            torch.is_grad_enabled() and x_t.requires_grad
+        )  # a likelihood differentiates what is returned here
         with torch.enable_grad():
-            x = x_t if kept else x_t.detach().requires_grad_()
-            (gradient,) = torch.autograd.grad(log_likelihood(x, t).sum(), x, create_graph=kept)
-        weight = schedule(t).eta.clamp(max=1e3)
-        return network(x_t, t, given) + w * pad_right(weight, x_t) * gradient
+            x = x_t if create_graph else x_t.detach().requires_grad_()
+            (gradient,) = torch.autograd.grad(log_likelihood(x, t).sum(), x, create_graph=create_graph)
+        weight = schedule(t).score_coefficient.clamp(max=1e3)
+        return network(x_t, t, cond) + w * append_dims(weight, x_t) * gradient
 
     guided.nulls = null_values(network)  # pyrefly: ignore[missing-attribute] - `cfg` looks for them
     return guided
 
 
 def token_classifier_guidance(
-    network: Network, log_likelihood: Callable[[Tensor, Tensor], Tensor], w: float, *, at_once: int = 4096
+    network: Network, log_likelihood: Callable[[Tensor, Tensor], Tensor], w: float, *, chunk_size: int = 4096
 ) -> Network:
     """Add w log p(y | x_t with one token replaced by a) to the logit of each symbol a of each token.
 
@@ -126,17 +130,17 @@ def token_classifier_guidance(
         network: Answers with logits of tokens, [b, ..., K].
         log_likelihood: (x_t, t) -> log p(y | x_t, t), [b].
         w: Strength; 0 leaves the network as it is.
-        at_once: States that the likelihood is asked about together.
+        chunk_size: States that the likelihood is asked about together.
     """
 
-    def guided(x_t: Tensor, t: Tensor, given: Given) -> Tensor:
-        logits = network(x_t, t, given)
+    def guided(x_t: Tensor, t: Tensor, cond: Cond) -> Tensor:
+        logits = network(x_t, t, cond)
         if w == 0:
             return logits
         flat, count = x_t.flatten(1), logits.shape[-1]
         b, n = flat.shape
         scores = []
-        for which in torch.arange(b * n * count, device=x_t.device).split(at_once):
+        for which in torch.arange(b * n * count, device=x_t.device).split(chunk_size):
             example, place, symbol = which // (n * count), which // count % n, which % count
             changed = flat[example].scatter(1, place[:, None], symbol[:, None])
             scores.append(log_likelihood(changed.view(len(which), *x_t.shape[1:]), t[example]))

@@ -14,19 +14,29 @@ from jaxtyping import Float
 from torch import Tensor
 
 from feller.core.errors import UsageError
-from feller.core.pytree import Mask, State, StateT, blank, branch, leaves, length, marks_map, tree_map
-from feller.core.rng import Draws
+from feller.core.pytree import (
+    State,
+    StateT,
+    ValidMask,
+    leaves,
+    masked_map,
+    num_examples,
+    submask,
+    tree_map,
+    zero_invalid,
+)
+from feller.core.rng import Rng
 from feller.paths import Path
 from feller.paths.processes import Characteristics, Process
-from feller.sampling.divergence import Divergence, usual
-from feller.sampling.simulate import check_times, endpoint
+from feller.sampling.divergence import Divergence, default_divergence
+from feller.sampling.simulation import check_time_grid, simulate
 from feller.sampling.solvers.dormand_prince import DormandPrince
-from feller.sampling.solvers.solver import Solver, check_solver, placed, space_of
+from feller.sampling.solvers.solver import Solver, check_solver, space_of, with_space
 from feller.spaces import Euclidean, Product, Space
 from feller.spaces.manifold import Manifold
-from feller.spaces.product import part
+from feller.spaces.product import leaf_space
 
-Density = Callable[[State], Tensor]
+LogDensity = Callable[[State], Tensor]
 """States -> log density, [b], with respect to the volume of their space."""
 
 
@@ -35,11 +45,11 @@ def log_prob(
     x: StateT,
     times: Sequence[float] = (1.0, 0.0),
     solver: Solver = DormandPrince(rtol=1e-6, atol=1e-6, per_example=True),  # noqa: B008 - frozen
-    rng: Draws = Draws(0),  # noqa: B008 - frozen
+    rng: Rng = Rng(0),  # noqa: B008 - frozen
     *,
     divergence: Divergence | None = None,
-    source: Callable[[StateT], Tensor] | None = None,
-    valid: Mask | None = None,
+    source_log_prob: Callable[[StateT], Tensor] | None = None,
+    valid: ValidMask | None = None,
 ) -> Float[Tensor, " b"]:
     """Return the log density at `times[0]` of states there, in nats.
 
@@ -54,45 +64,45 @@ def log_prob(
         rng: Source of the probes; an example's does not depend on its batch.
         divergence: How the divergence is found; by default exactly on curved spaces of up to 32 degrees of freedom, and
             with one probe elsewhere.
-        source: Log density at the last time; by default that of the space's reference law, at t = 0.
+        source_log_prob: Log density at the last time; by default that of the space's reference law, at t = 0.
         valid: Which entries count, [b, n], or some for each leaf; None for all.
 
     Raises:
         UsageError: If the process is no flow, the solver moves in no space, or the last time has no known density.
     """
-    check_times(times)
-    source = source or _known(times[-1], solver, valid)
-    divergence = divergence or usual(space_of(solver))
-    probes = divergence.probes(x, rng.at("probe"))
-    end, change = carry_density(process, x, times, solver, divergence=divergence, probes=probes, valid=valid)
-    return source(end) - change
+    check_time_grid(times)
+    source_log_prob = source_log_prob or _base_density(times[-1], solver, valid)
+    divergence = divergence or default_divergence(space_of(solver))
+    probes = divergence.probes(x, rng.stream("probe"))
+    end, change = integrate_log_density(process, x, times, solver, divergence=divergence, probes=probes, valid=valid)
+    return source_log_prob(end) - change
 
 
-def sample_with_density(
+def sample_with_log_prob(
     process: Process,
     x: StateT,
     times: Sequence[float],
     solver: Solver,
-    draws: Draws,
+    rng: Rng,
     *,
     divergence: Divergence | None = None,
-    source: Callable[[StateT], Tensor] | None = None,
-    valid: Mask | None = None,
+    source_log_prob: Callable[[StateT], Tensor] | None = None,
+    valid: ValidMask | None = None,
 ) -> tuple[StateT, Float[Tensor, " b"]]:
     """Return states at `times[-1]` and their log densities there, in one solve.
 
     Arguments and errors as for `log_prob`, but that the density is known at the first time: x are draws from the
     source and times increase.
     """
-    check_times(times)
-    known = (source or _known(times[0], solver, valid))(x)
-    divergence = divergence or usual(space_of(solver))
-    probes = divergence.probes(x, draws.at("probe"))
-    end, change = carry_density(process, x, times, solver, divergence=divergence, probes=probes, valid=valid)
-    return end, known + change
+    check_time_grid(times)
+    initial = (source_log_prob or _base_density(times[0], solver, valid))(x)
+    divergence = divergence or default_divergence(space_of(solver))
+    probes = divergence.probes(x, rng.stream("probe"))
+    end, change = integrate_log_density(process, x, times, solver, divergence=divergence, probes=probes, valid=valid)
+    return end, initial + change
 
 
-def carry_density(
+def integrate_log_density(
     process: Process,
     x: State,
     times: Sequence[float],
@@ -107,25 +117,27 @@ def carry_density(
     For probes that were drawn elsewhere; arguments and errors as for `log_prob`.
     """
     space = space_of(solver)
-    rule = placed(solver, Product({"x": space, "log_density": Euclidean()}))
+    product_solver = with_space(solver, Product({"x": space, "log_density": Euclidean()}))
 
     def velocity(x: State, t: State) -> State:
         now = process(x, t)
         check_solver(now, solver)
-        return marks_map(_velocity, valid, x, now)
+        return masked_map(_velocity, valid, x, now)
 
-    shares = itertools.cycle(solver.weights or (1.0,))  # of the calls of a step: one that has none needs no divergence
+    stage_weights = itertools.cycle(
+        solver.stage_weights or (1.0,)
+    )  # of the calls of a step: one that has none needs no divergence
 
     def rates(state: State, t: State) -> State:
         x = state["x"]
-        if next(shares):
+        if next(stage_weights):
             u, rate = divergence(lambda x: velocity(x, t), x, probes, space)
         else:
             u, rate = velocity(x, t), torch.zeros_like(state["log_density"])
         return {"x": tree_map(Characteristics, u), "log_density": Characteristics(-rate)}
 
-    start = {"x": x, "log_density": next(leaves(x)).new_zeros(length(x))}
-    end = endpoint(rates, start, times, rule, Draws(0))
+    start = {"x": x, "log_density": next(leaves(x)).new_zeros(num_examples(x))}
+    end = simulate(rates, start, times, product_solver, Rng(0))
     return end["x"], end["log_density"]
 
 
@@ -133,29 +145,29 @@ def _velocity(valid: Tensor | None, x: Tensor, now: Characteristics) -> Tensor:
     """Return the velocity of a leaf; padding stands still."""
     if now.velocity is None or now.diffusion is not None or now.jumps is not None:
         raise UsageError("log densities need a process with a velocity alone", remedy="Take its noise or jumps away")
-    return now.velocity if valid is None else blank(now.velocity, valid)
+    return now.velocity if valid is None else zero_invalid(now.velocity, valid)
 
 
-def _known(time: float, solver: Solver, valid: State | None) -> Density:
+def _base_density(time: float, solver: Solver, valid: State | None) -> LogDensity:
     """Return the log density of the reference law, which is that at t = 0."""
     if time != 0:
         raise UsageError(f"the reference is the law at t = 0, not at {time:g}", remedy="Go to 0, or give `source`")
-    return lambda x: reference_density(space_of(solver), x, valid)
+    return lambda x: base_log_prob(space_of(solver), x, valid)
 
 
-def reference_density(space: Space, x: State, valid: State | None = None) -> Float[Tensor, " b"]:
+def base_log_prob(space: Space, x: State, valid: State | None = None) -> Float[Tensor, " b"]:
     """Return the log density of a space's reference law, [b]; of entries that are valid, as for `log_prob`.
 
     Raises:
         UsageError: If a space has no such density, or none for the entries alone.
     """
     if isinstance(x, dict):
-        each = [reference_density(part(space, name), leaf, branch(valid, name)) for name, leaf in x.items()]
+        each = [base_log_prob(leaf_space(space, name), leaf, submask(valid, name)) for name, leaf in x.items()]
         return torch.stack(each).sum(0)
     if not isinstance(space, Manifold):
         raise UsageError("a space with a volume", f"{type(space).__name__}, which has no log density")
     if valid is None:
-        return space.log_reference(x)
+        return space.base_log_prob(x)
     if not hasattr(space, "shape"):
         raise UsageError(f"a state of {type(space).__name__} has one entry, of which none can be padding")
     alone = replace(cast(Any, space), shape=(1, *space.shape[1:]))
@@ -163,19 +175,21 @@ def reference_density(space: Space, x: State, valid: State | None = None) -> Flo
     return torch.where(valid, entries, 0.0).sum(1)
 
 
-def start_density(path: Path, space: Space, x: State, valid: State | None = None) -> Float[Tensor, " b"]:
+def initial_log_prob(path: Path, space: Space, x: State, valid: State | None = None) -> Float[Tensor, " b"]:
     """Return the log density of where a path starts: the reference law, but where a schedule scales the source.
 
-    Arguments and errors as for `reference_density`.
+    Arguments and errors as for `base_log_prob`.
     """
     if isinstance(x, dict):
-        each = [start_density(path.part(k), part(space, k), leaf, branch(valid, k)) for k, leaf in x.items()]
+        each = [
+            initial_log_prob(path.leaf_path(k), leaf_space(space, k), leaf, submask(valid, k)) for k, leaf in x.items()
+        ]
         return torch.stack(each).sum(0)
     if path.affine_schedule is None:
-        return reference_density(space, x, valid)
-    scale = path.start(torch.ones((), dtype=torch.float64)).item()
+        return base_log_prob(space, x, valid)
+    scale = path.initial_state(torch.ones((), dtype=torch.float64)).item()
     count = x.shape[1:].numel() if valid is None else valid.sum(1).to(x.dtype) * x.shape[2:].numel()
-    return reference_density(space, x / scale, valid) - count * math.log(scale)
+    return base_log_prob(space, x / scale, valid) - count * math.log(scale)
 
 
 def bits_per_dimension(

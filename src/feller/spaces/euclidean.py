@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from feller.core.rng import Draw
+from feller.core.rng import RandomStream
 from feller.spaces.manifold import Parallel
 from feller.spaces.space import Points
 
@@ -16,20 +16,20 @@ from feller.spaces.space import Points
 class Euclidean(Parallel):
     """R^shape with the standard normal law as source."""
 
-    flat = True
+    is_flat = True
     shape: tuple[int, ...] = ()
-    """Shape of one example; only `reference` and `dimension` need it."""
+    """Shape of one example; only `sample_base` and `dimension` need it."""
 
     @property
     def dimension(self) -> int:
         """Number of coordinates."""
         return math.prod(self.shape)
 
-    def reference(self, n: int, draw: Draw, device: torch.device | str = "cpu") -> Tensor:
+    def sample_base(self, n: int, rng: RandomStream, device: torch.device | str = "cpu") -> Tensor:
         """Draw from N(0, I)."""
-        return draw.normal((n, *self.shape), device=device)
+        return rng.normal((n, *self.shape), device=device)
 
-    def log_reference(self, x: Points) -> Float[Tensor, " b"]:
+    def base_log_prob(self, x: Points) -> Float[Tensor, " b"]:
         """Return the log density of N(0, I)."""
         return -(x.square() + math.log(2 * math.pi)).reshape(len(x), -1).sum(1) / 2
 
@@ -45,6 +45,6 @@ class Euclidean(Parallel):
         """Return x."""
         return x
 
-    def move(self, x: Tensor, v: Tensor, h: float) -> Tensor:
+    def integrate_step(self, x: Tensor, v: Tensor, h: float) -> Tensor:
         """Add h v, in one operation."""
         return torch.add(x, v, alpha=h)

@@ -11,9 +11,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from feller.core.rng import Draw
+from feller.core.rng import RandomStream
 from feller.spaces.manifold import Manifold
-from feller.spaces.safe_math import asinhc, root, sinhc, sinhc_rest, tanhc
+from feller.spaces.safe_math import asinhc, safe_sqrt, sinhc, sinhc_remainder, tanhc
 from feller.spaces.space import Points
 
 
@@ -21,14 +21,14 @@ def _dot(x: Tensor, y: Tensor) -> Tensor:
     return (x * y).sum(-1, keepdim=True)
 
 
-def _room(x: Tensor) -> Tensor:
+def _conformal_gap(x: Tensor) -> Tensor:
     """Return 1 - |x|^2: two over it is the scale of the metric."""
     return 1 - _dot(x, x)
 
 
 def _sinh_square(x: Tensor, y: Tensor) -> Tensor:
     """Return the squared hyperbolic sine of half the distance."""
-    return _dot(y - x, y - x) / (_room(x) * _room(y))
+    return _dot(y - x, y - x) / (_conformal_gap(x) * _conformal_gap(y))
 
 
 @dataclass(frozen=True)
@@ -45,12 +45,12 @@ class Poincare(Manifold):
         """Degrees of freedom of all points."""
         return self.n * math.prod(self.shape)
 
-    def reference(self, n: int, draw: Draw, device: torch.device | str = "cpu") -> Tensor:
+    def sample_base(self, n: int, rng: RandomStream, device: torch.device | str = "cpu") -> Tensor:
         """Draw z from N(0, I) and go from the centre in its direction by the distance `|z|`."""
-        z = draw.normal((n, *self.shape, self.n), device=device) / 2
+        z = rng.normal((n, *self.shape, self.n), device=device) / 2
         return tanhc(_dot(z, z)) * z
 
-    def log_reference(self, x: Points) -> Float[Tensor, " b"]:
+    def base_log_prob(self, x: Points) -> Float[Tensor, " b"]:
         """Return the log density of the normal law, less the log growth of spheres beyond flat ones."""
         s = _sinh_square(torch.zeros_like(x), x)
         square = 4 * s * asinhc(s).square()
@@ -59,55 +59,55 @@ class Poincare(Manifold):
 
     def exp(self, x: Points, v: Points) -> Points:
         """Add x and the way from the centre, in the sense of Moebius, without differences of large numbers."""
-        w = v / _room(x)
+        w = v / _conformal_gap(x)
         s = _dot(w, w)
         u = tanhc(s) * w
-        below = _dot(x + u, x + u) + _room(x) * (tanhc(s) / sinhc(s)).square()  # 1 + 2 x u + |x|^2 |u|^2
-        return self.project(x + _room(x) * (u + _dot(u, u) * x) / below)
+        below = _dot(x + u, x + u) + _conformal_gap(x) * (tanhc(s) / sinhc(s)).square()  # 1 + 2 x u + |x|^2 |u|^2
+        return self.project(x + _conformal_gap(x) * (u + _dot(u, u) * x) / below)
 
     def log(self, x: Points, y: Points) -> Points:
         """Return the way to y; differences are taken first, so that near points keep their digits."""
         d, s = y - x, _sinh_square(x, y)
-        return asinhc(s) / (_room(y) * (1 + s).sqrt()) * (_room(x) * d - _dot(d, d) * x)
+        return asinhc(s) / (_conformal_gap(y) * (1 + s).sqrt()) * (_conformal_gap(x) * d - _dot(d, d) * x)
 
     def transport(self, x: Points, y: Points, v: Points) -> Points:
         """Gyrate v by y and -x, then rescale it."""
-        d, here, there = y - x, _room(x), _room(y)
+        d, gap_x, gap_y = y - x, _conformal_gap(x), _conformal_gap(y)
         xv, dv, dd = _dot(x, v), _dot(d, v), _dot(d, d)
-        turn = (xv * (2 * _dot(x, d) - here) - dv * _dot(x, x)) * d + (dv * here - xv * dd) * x
-        return there / here * (v + 2 * turn / (here * there + dd))
+        gyration = (xv * (2 * _dot(x, d) - gap_x) - dv * _dot(x, x)) * d + (dv * gap_x - xv * dd) * x
+        return gap_y / gap_x * (v + 2 * gyration / (gap_x * gap_y + dd))
 
-    def pull(self, x: Tensor, y: Tensor, v: Tensor) -> Tensor:
+    def log_differential(self, x: Tensor, y: Tensor, v: Tensor) -> Tensor:
         """Carry v back, and shrink what is across the way: geodesics spread faster than in proportion."""
-        way, v = self.log(x, y), self.transport(y, x, v)
-        scale = 4 / _room(x).square()
-        s = scale * _dot(way, way)
-        return (v + sinhc_rest(s) * scale * _dot(way, v) * way) / sinhc(s)
+        direction, v = self.log(x, y), self.transport(y, x, v)
+        scale = 4 / _conformal_gap(x).square()
+        s = scale * _dot(direction, direction)
+        return (v + sinhc_remainder(s) * scale * _dot(direction, v) * direction) / sinhc(s)
 
     def project(self, x: Points) -> Points:
         """Draw points outside, or so near the boundary that `1 - |x|^2` has lost its digits, into the ball."""
-        most, s = 1 - 100 * torch.finfo(x.dtype).eps, _dot(x, x)
-        outside = s > most**2
-        return torch.where(outside, x * (most / s.masked_fill(~outside, 1.0).sqrt()), x)
+        max_radius, s = 1 - 100 * torch.finfo(x.dtype).eps, _dot(x, x)
+        outside = s > max_radius**2
+        return torch.where(outside, x * (max_radius / s.masked_fill(~outside, 1.0).sqrt()), x)
 
-    def tangent(self, x: Points, v: Points) -> Points:
+    def to_tangent(self, x: Points, v: Points) -> Points:
         """Return v."""
         return v
 
-    def white(self, x: Points, z: Points) -> tuple[Tensor, Tensor]:
+    def whiten_probe(self, x: Points, z: Points) -> tuple[Tensor, Tensor]:
         """Divide z by the scale of the metric, and multiply; the factor 2, which cancels, is left out."""
-        room = _room(x)
+        room = _conformal_gap(x)
         return room * z, z / room
 
-    def length(self, x: Points, v: Points) -> Float[Tensor, " b"]:
+    def norm(self, x: Points, v: Points) -> Float[Tensor, " b"]:
         """Return the Euclidean norm times the scale of the metric."""
-        return root((4 * _dot(v, v) / _room(x).square()).flatten(1).sum(1))
+        return safe_sqrt((4 * _dot(v, v) / _conformal_gap(x).square()).flatten(1).sum(1))
 
     def distance(self, x: Points, y: Points) -> Float[Tensor, " b"]:
         """Return the hyperbolic distance."""
         s = _sinh_square(x, y)
-        return root((4 * s * asinhc(s).square()).flatten(1).sum(1))
+        return safe_sqrt((4 * s * asinhc(s).square()).flatten(1).sum(1))
 
-    def volume_drift(self, x: Points, v: Points) -> Float[Tensor, " b"]:
+    def log_volume_rate(self, x: Points, v: Points) -> Float[Tensor, " b"]:
         """Return the growth of the scale of the metric to the power n."""
-        return (2 * self.n * _dot(x, v) / _room(x)).flatten(1).sum(1)
+        return (2 * self.n * _dot(x, v) / _conformal_gap(x)).flatten(1).sum(1)

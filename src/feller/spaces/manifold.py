@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from feller.spaces.safe_math import norm
+from feller.spaces.safe_math import safe_norm
 from feller.spaces.space import Points, Space
 
 LARGEST_ERROR = 1e-3
@@ -25,7 +25,7 @@ class Manifold(Space):
     have finite gradients where the map itself is smooth, also at v = 0 and y = x.
     """
 
-    flat = False
+    is_flat = False
 
     @property
     @abc.abstractmethod
@@ -44,50 +44,50 @@ class Manifold(Space):
     def transport(self, x: Points, y: Points, v: Points) -> Points:
         """Carry a tangent vector from x to y, parallel along the shortest geodesic."""
 
-    def carry(self, x: Tensor, along: Tensor, v: Tensor) -> Tensor:
+    def transport_along(self, x: Tensor, direction: Tensor, v: Tensor) -> Tensor:
         """Carry a tangent vector from x, parallel along the geodesic with a velocity, for the time 1."""
-        return self.transport(x, self.exp(x, along), v)
+        return self.transport(x, self.exp(x, direction), v)
 
-    def between(self, x: Tensor, y: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
+    def geodesic_interpolant(self, x: Tensor, y: Tensor, fraction: Tensor) -> tuple[Tensor, Tensor]:
         """Return where the shortest geodesic from x to y is at times that broadcast to states, and its velocity there.
 
         Kinds where the two share their work override this.
         """
-        way = self.log(x, y)
-        along = share * way
-        return self.exp(x, along), self.carry(x, along, way)
+        velocity = self.log(x, y)
+        displacement = fraction * velocity
+        return self.exp(x, displacement), self.transport_along(x, displacement, velocity)
 
     @abc.abstractmethod
     def project(self, x: Points) -> Points:
         """Return the nearest point of the manifold."""
 
     @abc.abstractmethod
-    def tangent(self, x: Points, v: Points) -> Points:
+    def to_tangent(self, x: Points, v: Points) -> Points:
         """Project a vector of the space around orthogonally to the tangent space at x."""
 
     @abc.abstractmethod
-    def log_reference(self, x: Points) -> Float[Tensor, " b"]:
+    def base_log_prob(self, x: Points) -> Float[Tensor, " b"]:
         """Return the log density of the reference law with respect to the manifold's volume."""
 
-    def length(self, x: Points, v: Points) -> Float[Tensor, " b"]:
+    def norm(self, x: Points, v: Points) -> Float[Tensor, " b"]:
         """Return the norm of a tangent vector in the metric, here that around, over all points of an example."""
-        return norm(v)
+        return safe_norm(v)
 
     def distance(self, x: Points, y: Points) -> Float[Tensor, " b"]:
         """Return the geodesic distance, over all points of an example."""
-        return self.length(x, self.log(x, y))
+        return self.norm(x, self.log(x, y))
 
-    def white(self, x: Points, z: Points) -> tuple[Tensor, Tensor]:
+    def whiten_probe(self, x: Points, z: Points) -> tuple[Tensor, Tensor]:
         """Turn white noise of the space around into a tangent vector w that is white in the metric, and its dual d.
 
         <d, v> is the inner product of w and a tangent vector v in the metric, so that the mean of <d, J w> is the trace
         of J along the tangent space. A constant factor of the metric cancels, so kinds override this where the metric
         differs from that of the space around by more.
         """
-        w = self.tangent(x, z)
+        w = self.to_tangent(x, z)
         return w, w
 
-    def volume_drift(self, x: Points, v: Points) -> Float[Tensor, " b"]:
+    def log_volume_rate(self, x: Points, v: Points) -> Float[Tensor, " b"]:
         """Return the rate at which the log of the volume element grows along v, beside that of the space around.
 
         The divergence of a field is the trace of its derivative along the tangent space, plus this. Zero where the
@@ -95,15 +95,15 @@ class Manifold(Space):
         """
         return v.new_zeros(len(v))
 
-    def error(self, x: Points) -> Float[Tensor, " b"]:
+    def constraint_error(self, x: Points) -> Float[Tensor, " b"]:
         """Return how far states are from the manifold, in the space around."""
-        return norm(x - self.project(x))
+        return safe_norm(x - self.project(x))
 
     def step(self, x: Tensor, v: Tensor) -> Tensor:
         """Follow the geodesic."""
         return self.exp(x, v)
 
-    def pull(self, x: Tensor, y: Tensor, v: Tensor) -> Tensor:
+    def log_differential(self, x: Tensor, y: Tensor, v: Tensor) -> Tensor:
         """Return the rate at which log(x, y) changes as y moves with velocity v.
 
         A curve then is a curve in the tangent space at x, where a Runge-Kutta rule keeps its order.
@@ -118,10 +118,10 @@ class Parallel(Manifold):
         """Return v."""
         return v
 
-    def tangent(self, x: Points, v: Points) -> Points:
+    def to_tangent(self, x: Points, v: Points) -> Points:
         """Return v."""
         return v
 
-    def pull(self, x: Tensor, y: Tensor, v: Tensor) -> Tensor:
+    def log_differential(self, x: Tensor, y: Tensor, v: Tensor) -> Tensor:
         """Return v."""
         return v

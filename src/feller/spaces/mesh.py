@@ -12,12 +12,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from feller.core.rng import Draw, categorical
+from feller.core.rng import RandomStream, categorical
 from feller.spaces.manifold import Manifold
-from feller.spaces.safe_math import norm
+from feller.spaces.safe_math import safe_norm
 from feller.spaces.space import Points
 from feller.spaces.sphere import Sphere
-from feller.spaces.surface import Surface, build_surface
+from feller.spaces.surface import TriangulatedSurface, build_surface
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Mesh(Manifold):
         return check_triangles(*self._arrays())
 
     @functools.cached_property
-    def _tables(self) -> dict[tuple[torch.dtype, torch.device], tuple[Surface, Tensor]]:
+    def _tables(self) -> dict[tuple[torch.dtype, torch.device], tuple[TriangulatedSurface, Tensor]]:
         return {}
 
     @functools.cached_property
@@ -60,33 +60,33 @@ class Mesh(Manifold):
         return torch.from_numpy(biharmonic(vertices, faces, self.eigenfunctions)[faces])
 
     @functools.cached_property
-    def _reach(self) -> float:
+    def _max_distance(self) -> float:
         """A length that no shortest way exceeds: twice the longest from one vertex along edges, and a triangle."""
-        from feller.spaces.surface import longest_way  # loads scipy
+        from feller.spaces.surface import farthest_distance  # loads scipy
 
         vertices, faces = self._arrays()
         i, j = faces.reshape(-1), np.roll(faces, -1, 1).reshape(-1)
         sides = np.linalg.norm(vertices[i] - vertices[j], axis=1)
-        return 2 * (longest_way(i, j, sides) + sides.max())
+        return 2 * (farthest_distance(i, j, sides) + sides.max())
 
     def _arrays(self) -> tuple[np.ndarray, np.ndarray]:
         return np.array(self.vertices, dtype=np.float64), np.array(self.faces, dtype=np.int64)
 
-    def _at(self, x: Tensor) -> tuple[Surface, Tensor]:
+    def _at(self, x: Tensor) -> tuple[TriangulatedSurface, Tensor]:
         """Return all tables in the precision and on the device of a tensor; they are made once."""
         kind = x.dtype, x.device
         if kind not in self._tables:
             self._tables[kind] = build_surface(*self._arrays(), *self._topology).like(x), self._places.to(x)
         return self._tables[kind]
 
-    def reference(self, n: int, draw: Draw, device: torch.device | str = "cpu") -> Tensor:
+    def sample_base(self, n: int, rng: RandomStream, device: torch.device | str = "cpu") -> Tensor:
         """Draw from the uniform law: a triangle by its area, then a point of it."""
         surface, _ = self._at(torch.empty(0, device=device))
-        face = categorical(surface.areas, draw.uniform((n,), torch.float64, device))
-        u, w = draw.uniform((n, 2), device=device).unbind(1)
+        face = categorical(surface.areas, rng.uniform((n,), torch.float64, device))
+        u, w = rng.uniform((n, 2), device=device).unbind(1)
         return surface.at(face, torch.stack([1 - u.sqrt(), u.sqrt() * (1 - w), u.sqrt() * w], 1))
 
-    def log_reference(self, x: Points) -> Float[Tensor, " b"]:
+    def base_log_prob(self, x: Points) -> Float[Tensor, " b"]:
         """Return minus the log of the area."""
         return x.new_full((len(x),), -math.log(self._at(x)[0].areas.double().sum().item()))
 
@@ -98,7 +98,7 @@ class Mesh(Manifold):
         """
         surface, _ = self._at(x)
         face, weights = surface.locate(x)
-        return surface.at(*surface.walk(face, weights, _remove(surface.normals[face], v)))
+        return surface.at(*surface.trace_geodesic(face, weights, _remove_normal(surface.normals[face], v)))
 
     def log(self, x: Points, y: Points) -> Points:
         """Return the steepest way down of the distance to y, so long that it would be 0 at the end.
@@ -108,13 +108,13 @@ class Mesh(Manifold):
         """
         surface, places = self._at(x)
         face, weights = surface.locate(x)
-        way = _mean(weights, places[face]) - self._place(y)
-        slope = (surface.slopes[face] * (places[face] @ way[..., None])).sum(-2)
-        square, size = way.square().sum(-1, keepdim=True), norm(slope)[:, None]
-        pace = torch.minimum(square, self._reach * size) / size.square().masked_fill(size == 0, 1.0)
-        return -pace * slope
+        difference = _mean(weights, places[face]) - self._embed(y)
+        slope = (surface.weight_gradients[face] * (places[face] @ difference[..., None])).sum(-2)
+        square, size = difference.square().sum(-1, keepdim=True), safe_norm(slope)[:, None]
+        step_size = torch.minimum(square, self._max_distance * size) / size.square().masked_fill(size == 0, 1.0)
+        return -step_size * slope
 
-    def _place(self, x: Tensor) -> Tensor:
+    def _embed(self, x: Tensor) -> Tensor:
         """Return the coordinates [b, k] in the space of the distance, linear within triangles."""
         surface, places = self._at(x)
         face, weights = surface.locate(x)
@@ -131,16 +131,16 @@ class Mesh(Manifold):
         surface, _ = self._at(x)
         return surface.at(*surface.locate(x))
 
-    def tangent(self, x: Points, v: Points) -> Points:
+    def to_tangent(self, x: Points, v: Points) -> Points:
         """Project to the plane of the triangle."""
         surface, _ = self._at(x)
-        return _remove(surface.normals[surface.locate(x)[0]], v)
+        return _remove_normal(surface.normals[surface.locate(x)[0]], v)
 
     def distance(self, x: Points, y: Points) -> Float[Tensor, " b"]:
         """Return the biharmonic distance, which is not the length of `log`."""
-        return norm(self._place(x) - self._place(y))
+        return safe_norm(self._embed(x) - self._embed(y))
 
-    def pull(self, x: Tensor, y: Tensor, v: Tensor) -> Tensor:
+    def log_differential(self, x: Tensor, y: Tensor, v: Tensor) -> Tensor:
         """Carry v to x: the rate of `log` would show the triangles."""
         return self.transport(y, x, v)
 
@@ -150,6 +150,6 @@ def _mean(weights: Tensor, values: Tensor) -> Tensor:
     return (weights[..., None] * values).sum(-2)
 
 
-def _remove(normal: Tensor, v: Tensor) -> Tensor:
+def _remove_normal(normal: Tensor, v: Tensor) -> Tensor:
     """Return v without its part along a normal."""
     return v - (v * normal).sum(-1, keepdim=True) * normal

@@ -9,9 +9,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from feller.core.pytree import State
-from feller.core.rng import Draw
+from feller.core.rng import RandomStream
 from feller.spaces.manifold import Manifold
-from feller.spaces.safe_math import root
+from feller.spaces.safe_math import safe_sqrt
 from feller.spaces.space import Space
 
 
@@ -19,20 +19,20 @@ from feller.spaces.space import Space
 class Product(Space):
     """A state with named leaves, each in its own space; the geometry is that of the metric product."""
 
-    parts: dict[str, Space]
+    leaf_spaces: dict[str, Space]
 
-    def reference(self, n: int, draw: Draw, device: torch.device | str = "cpu") -> State:
+    def sample_base(self, n: int, rng: RandomStream, device: torch.device | str = "cpu") -> State:
         """Draw every leaf, independently."""
-        return {name: part.reference(n, draw, device) for name, part in self.parts.items()}
+        return {name: part.sample_base(n, rng, device) for name, part in self.leaf_spaces.items()}
 
     def step(self, x: State, v: State) -> State:
         """Move every leaf that has a velocity; the others stay."""
-        return {name: part.step(x[name], v[name]) if name in v else x[name] for name, part in self.parts.items()}
+        return {name: part.step(x[name], v[name]) if name in v else x[name] for name, part in self.leaf_spaces.items()}
 
     @property
-    def flat(self) -> bool:
+    def is_flat(self) -> bool:
         """Whether all parts are."""
-        return all(part.flat for part in self.parts.values())
+        return all(part.is_flat for part in self.leaf_spaces.values())
 
     @property
     def dimension(self) -> int:
@@ -55,37 +55,37 @@ class Product(Space):
         """Return each leaf's nearest point."""
         return self._each(lambda part, x: part.project(x), x)
 
-    def tangent(self, x: State, v: State) -> State:
+    def to_tangent(self, x: State, v: State) -> State:
         """Project each leaf's vector."""
         return self._each(lambda part, x, v: part.tangent(x, v), x, v)
 
-    def pull(self, x: State, y: State, v: State) -> State:
+    def log_differential(self, x: State, y: State, v: State) -> State:
         """Bring each leaf's velocity to x."""
-        return {name: part.pull(x[name], y[name], v[name]) for name, part in self.parts.items()}
+        return {name: part.log_differential(x[name], y[name], v[name]) for name, part in self.leaf_spaces.items()}
 
-    def log_reference(self, x: State) -> Float[Tensor, " b"]:
+    def base_log_prob(self, x: State) -> Float[Tensor, " b"]:
         """Add the log densities of the leaves."""
         return self._total(lambda part, x: part.log_reference(x), x)
 
-    def volume_drift(self, x: State, v: State) -> Float[Tensor, " b"]:
+    def log_volume_rate(self, x: State, v: State) -> Float[Tensor, " b"]:
         """Add the rates of the leaves."""
         return self._total(lambda part, x, v: part.volume_drift(x, v), x, v)
 
-    def length(self, x: State, v: State) -> Float[Tensor, " b"]:
+    def norm(self, x: State, v: State) -> Float[Tensor, " b"]:
         """Return the root of the sum of squares."""
-        return root(self._total(lambda part, x, v: part.length(x, v).square(), x, v))
+        return safe_sqrt(self._total(lambda part, x, v: part.length(x, v).square(), x, v))
 
     def distance(self, x: State, y: State) -> Float[Tensor, " b"]:
         """Return the root of the sum of squares."""
-        return root(self._total(lambda part, x, y: part.distance(x, y).square(), x, y))
+        return safe_sqrt(self._total(lambda part, x, y: part.distance(x, y).square(), x, y))
 
-    def error(self, x: State) -> Float[Tensor, " b"]:
+    def constraint_error(self, x: State) -> Float[Tensor, " b"]:
         """Add how far the leaves are from their manifolds."""
         return self._total(lambda part, x: part.error(x), x)
 
     def _manifolds(self) -> dict[str, Any]:
         """Return the parts, all of which must have a geometry."""
-        return {name: geometry(part) for name, part in self.parts.items()}
+        return {name: as_manifold(part) for name, part in self.leaf_spaces.items()}
 
     def _each(self, function: Callable[..., Any], *states: State) -> State:
         return {name: function(part, *(s[name] for s in states)) for name, part in self._manifolds().items()}
@@ -94,15 +94,15 @@ class Product(Space):
         return torch.stack(list(self._each(function, *states).values())).sum(0)
 
 
-def geometry(space: Space) -> Manifold | Product:
+def as_manifold(space: Space) -> Manifold | Product:
     """Return a space, known to be a manifold or a product of manifolds.
 
     Raises:
         TypeError: If a part of it is none, such as tokens.
     """
     if isinstance(space, Product):
-        for each in space.parts.values():
-            geometry(each)
+        for each in space.leaf_spaces.values():
+            as_manifold(each)
         return space
     if not isinstance(space, Manifold):
         raise TypeError(f"{type(space).__name__} has no geometry, so nothing flows along it")
@@ -113,12 +113,12 @@ def space_map(function: Callable[..., Any], space: Space, tree: State, *others: 
     """Apply a function to the space of each leaf and the leaf, beside the leaves at the same place of other trees."""
     if isinstance(tree, dict):
         return {
-            name: space_map(function, part(space, name), leaf, *(other[name] for other in others))
+            name: space_map(function, leaf_space(space, name), leaf, *(other[name] for other in others))
             for name, leaf in tree.items()
         }
     return function(space, tree, *others)
 
 
-def part(space: Space, name: str) -> Space:
+def leaf_space(space: Space, name: str) -> Space:
     """Return the space of a leaf; a space that is no product serves all leaves."""
-    return space.parts[name] if isinstance(space, Product) else space
+    return space.leaf_spaces[name] if isinstance(space, Product) else space

@@ -7,11 +7,11 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from feller.core.rng import Draw
+from feller.core.rng import RandomStream
 from feller.spaces.euclidean import Euclidean
 from feller.spaces.manifold import Manifold
 from feller.spaces.product import Product
-from feller.spaces.safe_math import arc, cosc, norm, sinc, sinc_rest
+from feller.spaces.safe_math import angle_over_sine, cosc, safe_norm, sinc, sinc_remainder
 from feller.spaces.space import Points
 
 AMBIGUOUS = 1e-6
@@ -76,12 +76,12 @@ class SO3(Manifold):
         """Three for each rotation."""
         return 3 * math.prod(self.shape)
 
-    def reference(self, n: int, draw: Draw, device: torch.device | str = "cpu") -> Tensor:
+    def sample_base(self, n: int, rng: RandomStream, device: torch.device | str = "cpu") -> Tensor:
         """Draw from the uniform law: rotations of normal quaternions."""
-        q = draw.normal((n, *self.shape, 4), device=device)
+        q = rng.normal((n, *self.shape, 4), device=device)
         return from_quaternion(q / torch.linalg.vector_norm(q, dim=-1, keepdim=True))
 
-    def log_reference(self, x: Points) -> Float[Tensor, " b"]:
+    def base_log_prob(self, x: Points) -> Float[Tensor, " b"]:
         """Return -log 8 pi^2 for each rotation."""
         return x.new_full((len(x),), -math.log(8 * math.pi**2) * math.prod(self.shape))
 
@@ -92,28 +92,28 @@ class SO3(Manifold):
 
     def log(self, x: Points, y: Points) -> Points:
         """Return the rotation by the smallest angle from x to y."""
-        return x @ hat(self._way(x, y))
+        return x @ hat(self._rotation_vector(x, y))
 
-    def _way(self, x: Tensor, y: Tensor) -> Tensor:
+    def _rotation_vector(self, x: Tensor, y: Tensor) -> Tensor:
         q = to_quaternion(x.mT @ (y - x))
         sine = q[..., 1:]
-        return 2 * arc(sine.square().sum(-1, keepdim=True), q[..., :1]) * sine
+        return 2 * angle_over_sine(sine.square().sum(-1, keepdim=True), q[..., :1]) * sine
 
     def transport(self, x: Points, y: Points, v: Points) -> Points:
         """Carry v parallel: seen from the body, it turns back by half the rotation."""
-        back = rotation(-self._way(x, y) / 2)
+        back = rotation(-self._rotation_vector(x, y) / 2)
         return y @ (back @ (x.mT @ v) @ back.mT)
 
-    def pull(self, x: Tensor, y: Tensor, v: Tensor) -> Tensor:
+    def log_differential(self, x: Tensor, y: Tensor, v: Tensor) -> Tensor:
         """Apply the inverse of the right Jacobian of the exponential, seen from the body."""
-        way, turn = self._way(x, y), vee(y.mT @ v)
-        q = way.square().sum(-1, keepdim=True) / 4
-        across = torch.linalg.cross(way, turn)
-        twice = (cosc(q) - sinc_rest(q)) / (4 * sinc(q)) * torch.linalg.cross(way, across)
-        return x @ hat(turn + across / 2 + twice)
+        rotation_vector, angular_velocity = self._rotation_vector(x, y), vee(y.mT @ v)
+        q = rotation_vector.square().sum(-1, keepdim=True) / 4
+        across = torch.linalg.cross(rotation_vector, angular_velocity)
+        twice = (cosc(q) - sinc_remainder(q)) / (4 * sinc(q)) * torch.linalg.cross(rotation_vector, across)
+        return x @ hat(angular_velocity + across / 2 + twice)
 
     def project(self, x: Points) -> Points:
-        """Return the nearest rotation; one of them where there are several, see `singular`.
+        """Return the nearest rotation; one of them where there are several, see `is_ambiguous`.
 
         The decomposition has no derivative at a rotation, whose singular values are equal, so that of the nearest
         rotation is brought by one step of Newton's method.
@@ -125,18 +125,18 @@ class SO3(Manifold):
         twist = vh @ (2 * vee(near.mT @ x))[..., None] / rates[..., None]
         return near @ rotation((vh.mT @ twist)[..., 0])
 
-    def singular(self, x: Points) -> Bool[Tensor, " b"]:
+    def is_ambiguous(self, x: Points) -> Bool[Tensor, " b"]:
         """Tell where a nearest rotation is not determined, as at reflections: two or more are equally near."""
         s, _ = _proper(*torch.linalg.svd(x))
         return (_gap(s) <= AMBIGUOUS).flatten(1).any(1)
 
-    def tangent(self, x: Points, v: Points) -> Points:
+    def to_tangent(self, x: Points, v: Points) -> Points:
         """Keep the skew part, seen from the body."""
         return x @ hat(vee(x.mT @ v))
 
-    def length(self, x: Points, v: Points) -> Float[Tensor, " b"]:
+    def norm(self, x: Points, v: Points) -> Float[Tensor, " b"]:
         """Return the angle's speed."""
-        return norm(v) / math.sqrt(2)
+        return safe_norm(v) / math.sqrt(2)
 
 
 def _proper(u: Tensor, s: Tensor, vh: Tensor) -> tuple[Tensor, Tensor]:

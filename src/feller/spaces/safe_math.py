@@ -11,9 +11,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-LIMIT = 0.01
+SERIES_THRESHOLD = 0.01
 """Squares below it belong to the polynomials, whose remainder is below 1e-17 there."""
-SHORT = 4
+FLOAT32_TERMS = 4
 """Coefficients that are enough in single precision, where the remainder is below 1e-9."""
 SINE = [(-1) ** k / math.factorial(2 * k + 1) for k in range(8)]
 SINH = [abs(c) for c in SINE]
@@ -27,7 +27,7 @@ TANH = [1.0, -1 / 3, 2 / 15, -17 / 315, 62 / 2835, -1382 / 155925, 21844 / 60810
 def polynomial(coefficients: list[float], s: Float[Tensor, "*d"]) -> Float[Tensor, "*d"]:
     """Evaluate a polynomial, the constant coefficient first."""
     if s.dtype.itemsize <= 4:
-        coefficients = coefficients[:SHORT]
+        coefficients = coefficients[:FLOAT32_TERMS]
     total = coefficients[-2] + coefficients[-1] * s
     for c in reversed(coefficients[:-2]):
         total = total * s + c
@@ -38,7 +38,7 @@ def _ratio(
     s: Float[Tensor, "*d"], coefficients: list[float], formula: Callable[[Tensor], Tensor]
 ) -> Float[Tensor, "*d"]:
     """Return formula(r) / r for r the root of s."""
-    near = s < LIMIT
+    near = s < SERIES_THRESHOLD
     r = s.masked_fill(near, 1.0).sqrt()
     return torch.where(near, polynomial(coefficients, s.masked_fill(~near, 0.0)), formula(r) / r)
 
@@ -53,7 +53,7 @@ def cosc(s: Float[Tensor, "*d"]) -> Float[Tensor, "*d"]:
     return sinc(s / 4).square() / 2
 
 
-def sinc_rest(s: Float[Tensor, "*d"]) -> Float[Tensor, "*d"]:
+def sinc_remainder(s: Float[Tensor, "*d"]) -> Float[Tensor, "*d"]:
     """Return (r - sin(r)) / r^3 for r the root of s: what is missing of sinc(s) to 1, over s."""
     return _rest(s, SINE_REST, 1 - sinc(s))
 
@@ -63,14 +63,14 @@ def sinhc(s: Float[Tensor, "*d"]) -> Float[Tensor, "*d"]:
     return _ratio(s, SINH, torch.sinh)
 
 
-def sinhc_rest(s: Float[Tensor, "*d"]) -> Float[Tensor, "*d"]:
+def sinhc_remainder(s: Float[Tensor, "*d"]) -> Float[Tensor, "*d"]:
     """Return (sinh(r) - r) / r^3 for r the root of s: what sinhc(s) has over 1, over s."""
     return _rest(s, SINH_REST, sinhc(s) - 1)
 
 
 def _rest(s: Float[Tensor, "*d"], coefficients: list[float], rest: Float[Tensor, "*d"]) -> Float[Tensor, "*d"]:
     """Return rest / s."""
-    near = s < LIMIT
+    near = s < SERIES_THRESHOLD
     return torch.where(near, polynomial(coefficients, s.masked_fill(~near, 0.0)), rest / s.masked_fill(near, 1.0))
 
 
@@ -84,19 +84,19 @@ def asinhc(s: Float[Tensor, "*d"]) -> Float[Tensor, "*d"]:
     return _ratio(s, ARSINH, torch.asinh)
 
 
-def arc(s: Float[Tensor, "*d"], cosine: Float[Tensor, "*d"]) -> Float[Tensor, "*d"]:
+def angle_over_sine(s: Float[Tensor, "*d"], cosine: Float[Tensor, "*d"]) -> Float[Tensor, "*d"]:
     """Return an angle over its sine, from the square of the sine and the cosine; s = 0 needs a positive cosine."""
-    near = (s < LIMIT) & (cosine > 0)
+    near = (s < SERIES_THRESHOLD) & (cosine > 0)
     r = s.masked_fill(near, 1.0).sqrt()
     return torch.where(near, polynomial(ARCSINE, s.masked_fill(~near, 0.0)), torch.atan2(r, cosine) / r)
 
 
-def root(s: Float[Tensor, "*d"]) -> Float[Tensor, "*d"]:
+def safe_sqrt(s: Float[Tensor, "*d"]) -> Float[Tensor, "*d"]:
     """Return the square root, with the derivative 0 at 0, where it has none."""
     zero = s <= 0
     return s.masked_fill(zero, 1.0).sqrt().masked_fill(zero, 0.0)
 
 
-def norm(v: Float[Tensor, " b *d"]) -> Float[Tensor, " b"]:
+def safe_norm(v: Float[Tensor, " b *d"]) -> Float[Tensor, " b"]:
     """Return the Euclidean norm of each example, with the derivative 0 at 0."""
-    return root(v.square().reshape(len(v), -1).sum(1))
+    return safe_sqrt(v.square().reshape(len(v), -1).sum(1))

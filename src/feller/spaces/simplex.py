@@ -10,11 +10,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from feller.core.rng import Draw
+from feller.core.rng import RandomStream
 from feller.spaces.manifold import Manifold
-from feller.spaces.safe_math import root
+from feller.spaces.safe_math import safe_sqrt
 from feller.spaces.space import Points
-from feller.spaces.sphere import carry, follow, toward, turned_back
+from feller.spaces.sphere import (
+    great_circle_exp,
+    great_circle_log,
+    great_circle_log_differential,
+    great_circle_transport,
+)
 
 
 def _roots(p: Tensor) -> Tensor:
@@ -22,15 +27,15 @@ def _roots(p: Tensor) -> Tensor:
     return p.clamp_min(torch.finfo(p.dtype).tiny).sqrt()
 
 
-def _lift(p: Tensor, v: Tensor) -> Tensor:
+def _root_velocity(p: Tensor, v: Tensor) -> Tensor:
     """Return the velocity of the square roots; none where a proportion is 0."""
     return torch.where(p > 0, v / (2 * _roots(p)), 0.0)
 
 
-def _way(p: Tensor, q: Tensor) -> Tensor:
+def _root_log(p: Tensor, q: Tensor) -> Tensor:
     """Return the velocity at the roots of p of the great circle to those of q; differences are taken before roots."""
     x, y = _roots(p), _roots(q)
-    return toward(x, (q - p) / (x + y), (x * y).sum(-1, keepdim=True))
+    return great_circle_log(x, (q - p) / (x + y), (x * y).sum(-1, keepdim=True))
 
 
 @dataclass(frozen=True)
@@ -51,30 +56,32 @@ class Simplex(Manifold):
         """Degrees of freedom of all points."""
         return self.n * math.prod(self.shape)
 
-    def reference(self, n: int, draw: Draw, device: torch.device | str = "cpu") -> Tensor:
+    def sample_base(self, n: int, rng: RandomStream, device: torch.device | str = "cpu") -> Tensor:
         """Draw exponential numbers, and divide by their sum."""
-        waits = -torch.log1p(-draw.uniform((n, *self.shape, self.n + 1), device=device))
+        waits = -torch.log1p(-rng.uniform((n, *self.shape, self.n + 1), device=device))
         return waits / waits.sum(-1, keepdim=True)
 
-    def log_reference(self, x: Points) -> Float[Tensor, " b"]:
+    def base_log_prob(self, x: Points) -> Float[Tensor, " b"]:
         """Return the log of n! times the root of the product of all proportions."""
         return _roots(x).log().flatten(1).sum(1) + math.lgamma(self.n + 1) * math.prod(self.shape)
 
     def exp(self, x: Points, v: Points) -> Points:
         """Follow the great circles of the square roots."""
-        return follow(_roots(x), _lift(x, v)).square()
+        return great_circle_exp(_roots(x), _root_velocity(x, v)).square()
 
     def log(self, x: Points, y: Points) -> Points:
         """Return the shortest arcs of the square roots."""
-        return 2 * _roots(x) * _way(x, y)
+        return 2 * _roots(x) * _root_log(x, y)
 
     def transport(self, x: Points, y: Points, v: Points) -> Points:
         """Carry v along the great circles of the square roots."""
-        return 2 * _roots(y) * carry(_roots(x), _way(x, y), _lift(x, v))
+        return 2 * _roots(y) * great_circle_transport(_roots(x), _root_log(x, y), _root_velocity(x, v))
 
-    def pull(self, x: Tensor, y: Tensor, v: Tensor) -> Tensor:
+    def log_differential(self, x: Tensor, y: Tensor, v: Tensor) -> Tensor:
         """Do so among the square roots."""
-        return 2 * _roots(x) * turned_back(_roots(x), _roots(y), _way(x, y), _lift(y, v))
+        return (
+            2 * _roots(x) * great_circle_log_differential(_roots(x), _roots(y), _root_log(x, y), _root_velocity(y, v))
+        )
 
     def project(self, x: Points) -> Points:
         """Subtract a number from all parts and cut off what is negative, so that the rest adds up to one."""
@@ -84,25 +91,25 @@ class Simplex(Manifold):
         last = (ranked > excess).sum(-1, keepdim=True).clamp_min(1) - 1
         return (x - torch.take_along_dim(excess, last, -1)).relu()
 
-    def tangent(self, x: Points, v: Points) -> Points:
+    def to_tangent(self, x: Points, v: Points) -> Points:
         """Subtract the mean."""
         return v - v.mean(-1, keepdim=True)
 
-    def white(self, x: Points, z: Points) -> tuple[Tensor, Tensor]:
+    def whiten_probe(self, x: Points, z: Points) -> tuple[Tensor, Tensor]:
         """Take the tangent part of z among the square roots; a proportion that is 0 stays 0."""
         y = _roots(x)
         z = torch.where(x > 0, z, 0.0)
         z = z - (y * z).sum(-1, keepdim=True) * y
-        return y * z, self.tangent(x, torch.where(x > 0, z / y, 0.0))
+        return y * z, self.to_tangent(x, torch.where(x > 0, z / y, 0.0))
 
-    def length(self, x: Points, v: Points) -> Float[Tensor, " b"]:
+    def norm(self, x: Points, v: Points) -> Float[Tensor, " b"]:
         """Return the root of the sum of v^2 / p."""
-        return 2 * root(_lift(x, v).square().flatten(1).sum(1))
+        return 2 * safe_sqrt(_root_velocity(x, v).square().flatten(1).sum(1))
 
     def distance(self, x: Points, y: Points) -> Float[Tensor, " b"]:
         """Return twice the angle between the square roots."""
-        return 2 * root(_way(x, y).square().flatten(1).sum(1))
+        return 2 * safe_sqrt(_root_log(x, y).square().flatten(1).sum(1))
 
-    def volume_drift(self, x: Points, v: Points) -> Float[Tensor, " b"]:
+    def log_volume_rate(self, x: Points, v: Points) -> Float[Tensor, " b"]:
         """Return the growth of the product of all p^(-1/2)."""
-        return -(_lift(x, v) / _roots(x)).flatten(1).sum(1)
+        return -(_root_velocity(x, v) / _roots(x)).flatten(1).sum(1)

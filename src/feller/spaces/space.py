@@ -8,7 +8,7 @@ from torch import Tensor
 
 from feller.core.errors import UsageError
 from feller.core.pytree import State
-from feller.core.rng import Draw
+from feller.core.rng import RandomStream
 
 Points = Float[Tensor, " b *d"]
 """Real numbers of each example, such as states and velocities, [b, ...]."""
@@ -24,22 +24,22 @@ class Space(abc.ABC):
             raise UsageError(expected, repr(shape), argument="shape")
 
     @property
-    def flat(self) -> bool:
+    def is_flat(self) -> bool:
         """Whether vectors at one point can be added to those at another, and noise to a state."""
         return True
 
     @abc.abstractmethod
-    def reference(self, n: int, draw: Draw, device: torch.device | str = "cpu") -> State:
+    def sample_base(self, n: int, rng: RandomStream, device: torch.device | str = "cpu") -> State:
         """Draw n states from the source law, the process's law at t = 0."""
 
     @abc.abstractmethod
     def step(self, x: Tensor, v: Tensor) -> Tensor:
         """Move from x by the tangent vector v: x + v on flat spaces."""
 
-    def move(self, x: Tensor, v: Tensor, h: float) -> Tensor:
+    def integrate_step(self, x: Tensor, v: Tensor, h: float) -> Tensor:
         """Follow a velocity for the time h."""
         return self.step(x, h * v)
 
-    def pull(self, x: Tensor, y: Tensor, v: Tensor) -> Tensor:
+    def log_differential(self, x: Tensor, y: Tensor, v: Tensor) -> Tensor:
         """Bring a velocity at y to x, so that it can be added to velocities there; on flat spaces it is the same."""
         return v

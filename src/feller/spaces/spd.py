@@ -12,9 +12,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from feller.core.rng import Draw
+from feller.core.rng import RandomStream
 from feller.spaces.manifold import Manifold
-from feller.spaces.safe_math import norm, sinhc
+from feller.spaces.safe_math import safe_norm, sinhc
 from feller.spaces.space import Points
 
 
@@ -28,14 +28,14 @@ def exponential(a: Float[Tensor, "*d n n"]) -> Float[Tensor, "*d n n"]:
     return torch.linalg.matrix_exp(a.contiguous())
 
 
-def _differentiable(value: Tensor, u: Tensor, slopes: Tensor, miss: Callable[[Tensor], Tensor]) -> Tensor:
+def _implicit_derivatives(value: Tensor, u: Tensor, slopes: Tensor, residual: Callable[[Tensor], Tensor]) -> Tensor:
     """Give a matrix that solves miss(value) = 0 its first and second derivatives.
 
     The derivatives of eigenvectors do not exist where eigenvalues repeat, those of the solution do. Each step of
     Newton's method with a constant slope brings one more order; the value of the steps, which is rounding, is left out.
     """
     for _ in range(2):
-        rest = miss(value)
+        rest = residual(value)
         value = value + u @ ((u.mT @ (rest - rest.detach()) @ u) / slopes) @ u.mT
     return value
 
@@ -48,7 +48,7 @@ def log_of_sum(e: Float[Tensor, "*d n n"]) -> Float[Tensor, "*d n n"]:
     i, j = logs[..., :, None], logs[..., None, :]
     slopes = ((i + j) / 2).exp() * sinhc((i - j).square() / 4)
     value = (u * logs[..., None, :]) @ u.mT
-    return _differentiable(value, u, slopes, lambda value: symmetric(e) + eye - exponential(value))
+    return _implicit_derivatives(value, u, slopes, lambda value: symmetric(e) + eye - exponential(value))
 
 
 def root_of_sum(e: Float[Tensor, "*d n n"]) -> Float[Tensor, "*d n n"]:
@@ -58,14 +58,14 @@ def root_of_sum(e: Float[Tensor, "*d n n"]) -> Float[Tensor, "*d n n"]:
     roots = (1 + values).clamp_min(torch.finfo(e.dtype).eps).sqrt()
     value = (u * roots[..., None, :]) @ u.mT
     slopes = roots[..., :, None] + roots[..., None, :]
-    return _differentiable(value, u, slopes, lambda value: symmetric(e) + eye - value @ value)
+    return _implicit_derivatives(value, u, slopes, lambda value: symmetric(e) + eye - value @ value)
 
 
-MOST = 30.0
+MAX_STEP_NORM = 30.0
 """Longest step, in the metric: a factor of 1e13 in one direction makes a matrix singular to any precision."""
 
 
-def _root(x: Tensor) -> Tensor:
+def _cholesky(x: Tensor) -> Tensor:
     """Return L of x = L L^T, in float64: single precision would lose matrices that are nearly singular."""
     return torch.linalg.cholesky(x.double())
 
@@ -94,13 +94,13 @@ class SPD(Manifold):
         """Numbers on and above the diagonals."""
         return self.n * (self.n + 1) // 2 * math.prod(self.shape)
 
-    def reference(self, n: int, draw: Draw, device: torch.device | str = "cpu") -> Tensor:
+    def sample_base(self, n: int, rng: RandomStream, device: torch.device | str = "cpu") -> Tensor:
         """Draw a symmetric matrix from the normal law, and take its exponential."""
-        normal = symmetric(draw.normal((n, *self.shape, self.n, self.n), device=device))
+        normal = symmetric(rng.normal((n, *self.shape, self.n, self.n), device=device))
         half = exponential(normal / 2)
         return symmetric(half @ half.mT)
 
-    def log_reference(self, x: Points) -> Float[Tensor, " b"]:
+    def base_log_prob(self, x: Points) -> Float[Tensor, " b"]:
         """Return the log density of the normal law, less the log growth of volume along geodesics."""
         logs = torch.linalg.eigvalsh(x).log()
         growth = sinhc((logs[..., :, None] - logs[..., None, :]).square() / 4).log()
@@ -109,20 +109,22 @@ class SPD(Manifold):
 
     def exp(self, x: Points, v: Points) -> Points:
         """Take the exponential of v, seen from x; a product with its transpose stays positive."""
-        lower = _root(x)
+        lower = _cholesky(x)
         step = _whiten(lower, v)
-        long = step.square().sum((-2, -1), keepdim=True).clamp_min(MOST**2)  # has a derivative at 0, as a norm has not
-        half = lower @ exponential(step * (MOST / long.sqrt()) / 2)
+        long = (
+            step.square().sum((-2, -1), keepdim=True).clamp_min(MAX_STEP_NORM**2)
+        )  # has a derivative at 0, as a norm has not
+        half = lower @ exponential(step * (MAX_STEP_NORM / long.sqrt()) / 2)
         return self.project(symmetric(half @ half.mT).to(x.dtype))
 
     def log(self, x: Points, y: Points) -> Points:
         """Take the logarithm of y, seen from x."""
-        lower = _root(x)
+        lower = _cholesky(x)
         return symmetric(lower @ log_of_sum(_whiten(lower, y - x)) @ lower.mT).to(x.dtype)
 
     def transport(self, x: Points, y: Points, v: Points) -> Points:
         """Multiply v on both sides by the square root of y x^-1."""
-        lower = _root(x)
+        lower = _cholesky(x)
         half = lower @ root_of_sum(_whiten(lower, y - x))
         return symmetric(half @ _whiten(lower, v) @ half.mT).to(v.dtype)
 
@@ -131,29 +133,29 @@ class SPD(Manifold):
         x = symmetric(x)
         values, u = torch.linalg.eigh(x.detach())
         precision = torch.finfo(x.dtype)
-        least = (100 * precision.eps * values.abs().amax(-1, keepdim=True)).clamp_min(precision.tiny)
-        return symmetric(x + (u * (least - values).relu()[..., None, :]) @ u.mT)
+        min_eigenvalue = (100 * precision.eps * values.abs().amax(-1, keepdim=True)).clamp_min(precision.tiny)
+        return symmetric(x + (u * (min_eigenvalue - values).relu()[..., None, :]) @ u.mT)
 
-    def tangent(self, x: Points, v: Points) -> Points:
+    def to_tangent(self, x: Points, v: Points) -> Points:
         """Take the symmetric part."""
         return symmetric(v)
 
-    def white(self, x: Points, z: Points) -> tuple[Tensor, Tensor]:
+    def whiten_probe(self, x: Points, z: Points) -> tuple[Tensor, Tensor]:
         """Return L z L^T and L^-T z L^-1 for x = L L^T: both are z, seen from x."""
-        lower, z = _root(x), symmetric(z)
+        lower, z = _cholesky(x), symmetric(z)
         dual = torch.linalg.solve_triangular(lower.mT, z.to(lower.dtype), upper=True)
         dual = torch.linalg.solve_triangular(lower.mT, dual.mT, upper=True)
         return symmetric(lower @ z.to(lower.dtype) @ lower.mT).to(z.dtype), symmetric(dual).to(z.dtype)
 
-    def length(self, x: Points, v: Points) -> Float[Tensor, " b"]:
+    def norm(self, x: Points, v: Points) -> Float[Tensor, " b"]:
         """Return the Frobenius norm of v, seen from x."""
-        return norm(_whiten(_root(x), v)).to(v.dtype)
+        return safe_norm(_whiten(_cholesky(x), v)).to(v.dtype)
 
     def distance(self, x: Points, y: Points) -> Float[Tensor, " b"]:
         """Return the Frobenius norm of the logarithm of y, seen from x."""
-        return norm(log_of_sum(_whiten(_root(x), y - x))).to(x.dtype)
+        return safe_norm(log_of_sum(_whiten(_cholesky(x), y - x))).to(x.dtype)
 
-    def volume_drift(self, x: Points, v: Points) -> Float[Tensor, " b"]:
+    def log_volume_rate(self, x: Points, v: Points) -> Float[Tensor, " b"]:
         """Return the growth of det(x)^(-(n + 1) / 2)."""
-        trace = torch.diagonal(_whiten(_root(x), v), dim1=-2, dim2=-1)
+        trace = torch.diagonal(_whiten(_cholesky(x), v), dim1=-2, dim2=-1)
         return (-(self.n + 1) / 2 * trace.flatten(1).sum(1)).to(v.dtype)

@@ -7,36 +7,41 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from feller.core.pytree import may_hold
-from feller.core.rng import Draw
+from feller.core.pytree import maybe_any
+from feller.core.rng import RandomStream
 from feller.spaces.manifold import Manifold
-from feller.spaces.safe_math import arc, cosc, sinc, sinc_rest
+from feller.spaces.safe_math import angle_over_sine, cosc, sinc, sinc_remainder
 from feller.spaces.space import Points
 
-NEAR = 1e-15
+ANTIPODE_SINE = 1e-15
 """Sine below which a point in float64 is the antipode, and the geodesics to it are all as good."""
-LEAST = 2e-19
+MIN_SINE = 2e-19
 """A sine that can be divided by, and whose square is above zero in single precision."""
 
 
-def follow(x: Float[Tensor, "*d"], v: Float[Tensor, "*d"]) -> Float[Tensor, "*d"]:
+def great_circle_exp(x: Float[Tensor, "*d"], v: Float[Tensor, "*d"]) -> Float[Tensor, "*d"]:
     """Walk along great circles from unit vectors x with velocities v."""
     s = v.square().sum(-1, keepdim=True)
     y = (1 - s * cosc(s)) * x + sinc(s) * v
     return y / y.square().sum(-1, keepdim=True).sqrt()
 
 
-def toward(x: Float[Tensor, "*d n"], w: Float[Tensor, "*d n"], cosine: Float[Tensor, "*d 1"]) -> Float[Tensor, "*d n"]:
+def great_circle_log(
+    x: Float[Tensor, "*d n"], w: Float[Tensor, "*d n"], cosine: Float[Tensor, "*d 1"]
+) -> Float[Tensor, "*d n"]:
     """Return velocities along great circles that leave x along the tangent part of w, whose norm is the sine."""
     w = w - (x * w).sum(-1, keepdim=True) * x
     s = w.square().sum(-1, keepdim=True)
-    lost = (s < NEAR**2) & (cosine < 0)
-    if may_hold(lost):
-        w, s = torch.where(lost, NEAR * aside(x), w), s.masked_fill(lost, NEAR**2)
-    return arc(s, cosine) * w
+    is_antipode = (s < ANTIPODE_SINE**2) & (cosine < 0)
+    if maybe_any(is_antipode):
+        w, s = (
+            torch.where(is_antipode, ANTIPODE_SINE * orthogonal_unit(x), w),
+            s.masked_fill(is_antipode, ANTIPODE_SINE**2),
+        )
+    return angle_over_sine(s, cosine) * w
 
 
-def aside(x: Float[Tensor, "*d n"]) -> Float[Tensor, "*d n"]:
+def orthogonal_unit(x: Float[Tensor, "*d n"]) -> Float[Tensor, "*d n"]:
     """Return a unit vector that is orthogonal to x: the first axis or, where x is near to it, the second."""
     second = x[..., :1].abs() > 0.8
     axis = (torch.arange(x.shape[-1], device=x.device) == second).to(x)
@@ -44,24 +49,26 @@ def aside(x: Float[Tensor, "*d n"]) -> Float[Tensor, "*d n"]:
     return axis / axis.square().sum(-1, keepdim=True).sqrt()
 
 
-def carry(x: Float[Tensor, "*d"], along: Float[Tensor, "*d"], v: Float[Tensor, "*d"]) -> Float[Tensor, "*d"]:
+def great_circle_transport(
+    x: Float[Tensor, "*d"], direction: Float[Tensor, "*d"], v: Float[Tensor, "*d"]
+) -> Float[Tensor, "*d"]:
     """Carry v at x parallel along the great circle with a velocity, for the time 1."""
-    s = along.square().sum(-1, keepdim=True)
-    return v - (along * v).sum(-1, keepdim=True) * (cosc(s) * along + sinc(s) * x)
+    s = direction.square().sum(-1, keepdim=True)
+    return v - (direction * v).sum(-1, keepdim=True) * (cosc(s) * direction + sinc(s) * x)
 
 
-def turned_back(
-    x: Float[Tensor, "*d"], y: Float[Tensor, "*d"], way: Float[Tensor, "*d"], v: Float[Tensor, "*d"]
+def great_circle_log_differential(
+    x: Float[Tensor, "*d"], y: Float[Tensor, "*d"], direction: Float[Tensor, "*d"], v: Float[Tensor, "*d"]
 ) -> Float[Tensor, "*d"]:
     """Return the rate at which the way from x to y changes as y moves with velocity v.
 
     Carried back to x, the part of v along the great circle counts as it is. The part across it turns the way, which a
     long way does by more, as great circles from x do not spread in proportion to their length.
     """
-    s = way.square().sum(-1, keepdim=True)
-    arrival = -(1 - s * cosc(s)) * way + s * sinc(s) * x  # the way back from y
-    v = carry(y, arrival, v)
-    return (v - sinc_rest(s) * (way * v).sum(-1, keepdim=True) * way) / sinc(s)
+    s = direction.square().sum(-1, keepdim=True)
+    arrival = -(1 - s * cosc(s)) * direction + s * sinc(s) * x  # the way back from y
+    v = great_circle_transport(y, arrival, v)
+    return (v - sinc_remainder(s) * (direction * v).sum(-1, keepdim=True) * direction) / sinc(s)
 
 
 @dataclass(frozen=True)
@@ -78,11 +85,11 @@ class Sphere(Manifold):
         """Degrees of freedom of all points."""
         return self.n * math.prod(self.shape)
 
-    def reference(self, n: int, draw: Draw, device: torch.device | str = "cpu") -> Tensor:
+    def sample_base(self, n: int, rng: RandomStream, device: torch.device | str = "cpu") -> Tensor:
         """Draw from the uniform law: the directions of normal vectors."""
-        return self.project(draw.normal((n, *self.shape, self.n + 1), device=device))
+        return self.project(rng.normal((n, *self.shape, self.n + 1), device=device))
 
-    def log_reference(self, x: Points) -> Float[Tensor, " b"]:
+    def base_log_prob(self, x: Points) -> Float[Tensor, " b"]:
         """Return minus the log of the area, for each point."""
         half = (self.n + 1) / 2
         area = math.log(2) + half * math.log(math.pi) - math.lgamma(half)
@@ -90,7 +97,7 @@ class Sphere(Manifold):
 
     def exp(self, x: Points, v: Points) -> Points:
         """Follow great circles."""
-        return follow(x, v)
+        return great_circle_exp(x, v)
 
     def log(self, x: Points, y: Points) -> Points:
         """Return the shortest arcs.
@@ -98,34 +105,37 @@ class Sphere(Manifold):
         The difference of near points, or the sum of near antipodes, is free of rounding; y would lose small angles.
         """
         cosine = (x * y).sum(-1, keepdim=True)
-        return toward(x, torch.where(cosine >= 0, y - x, y + x), cosine)
+        return great_circle_log(x, torch.where(cosine >= 0, y - x, y + x), cosine)
 
-    def between(self, x: Tensor, y: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
+    def geodesic_interpolant(self, x: Tensor, y: Tensor, fraction: Tensor) -> tuple[Tensor, Tensor]:
         """Turn x by a share of the angle, towards the tangent part of y."""
         cosine = (x * y).sum(-1, keepdim=True)
         w = torch.addcmul(y, cosine.sign(), x, value=-1)  # free of rounding, as in `log`
         w = torch.addcmul(w, (x * w).sum(-1, keepdim=True), x, value=-1)
-        sine = w.square().sum(-1, keepdim=True).clamp(min=LEAST**2).sqrt()
-        none = sine < NEAR
-        if may_hold(none):
-            lost = none & (cosine < 0)
-            w, sine = torch.where(lost, LEAST * aside(x), w), sine.masked_fill(lost, LEAST)
+        sine = w.square().sum(-1, keepdim=True).clamp(min=MIN_SINE**2).sqrt()
+        is_degenerate = sine < ANTIPODE_SINE
+        if maybe_any(is_degenerate):
+            is_antipode = is_degenerate & (cosine < 0)
+            w, sine = (
+                torch.where(is_antipode, MIN_SINE * orthogonal_unit(x), w),
+                sine.masked_fill(is_antipode, MIN_SINE),
+            )
         angle, ahead = torch.atan2(sine, cosine), w / sine
-        turned = share * angle
-        a, b = turned.cos(), turned.sin()
+        partial_angle = fraction * angle
+        a, b = partial_angle.cos(), partial_angle.sin()
         return torch.addcmul(a * x, b, ahead), angle * torch.addcmul(a * ahead, b, x, value=-1)
 
     def transport(self, x: Points, y: Points, v: Points) -> Points:
         """Turn v in the plane of x and y, by their angle."""
-        return carry(x, self.log(x, y), v)
+        return great_circle_transport(x, self.log(x, y), v)
 
-    def carry(self, x: Tensor, along: Tensor, v: Tensor) -> Tensor:
+    def transport_along(self, x: Tensor, direction: Tensor, v: Tensor) -> Tensor:
         """Turn v in the plane of x and the velocity."""
-        return carry(x, along, v)
+        return great_circle_transport(x, direction, v)
 
-    def pull(self, x: Tensor, y: Tensor, v: Tensor) -> Tensor:
+    def log_differential(self, x: Tensor, y: Tensor, v: Tensor) -> Tensor:
         """Carry v back, and stretch what is across the way."""
-        return turned_back(x, y, self.log(x, y), v)
+        return great_circle_log_differential(x, y, self.log(x, y), v)
 
     def project(self, x: Points) -> Points:
         """Divide by the norm; the centre, which is equally far from all points, goes to the first axis."""
@@ -133,6 +143,6 @@ class Sphere(Manifold):
         x = torch.where((x == 0).all(-1, keepdim=True) & first, torch.ones_like(x), x)
         return x / torch.linalg.vector_norm(x, dim=-1, keepdim=True)
 
-    def tangent(self, x: Points, v: Points) -> Points:
+    def to_tangent(self, x: Points, v: Points) -> Points:
         """Remove the part along x."""
         return v - (x * v).sum(-1, keepdim=True) * x

@@ -16,21 +16,21 @@ from torch import Tensor
 
 from feller.core.errors import InputError
 
-CELLS = 2**20
+MAX_PAIRS = 2**20
 """Pairs of a point and a triangle that are compared at once."""
-CROSSINGS = 10_000
+MAX_CROSSINGS = 10_000
 """Edges that one walk may cross."""
 
 
 @dataclass(frozen=True)
-class Surface:
+class TriangulatedSurface:
     """Tables of a closed surface of triangles.
 
     Source: Polthier and Schmies 1998, "Straightest geodesics on polyhedral surfaces".
     """
 
     corners: Float[Tensor, "f 3 3"]
-    slopes: Float[Tensor, "f 3 3"]
+    weight_gradients: Float[Tensor, "f 3 3"]
     """Gradient of each corner's weight."""
     normals: Float[Tensor, "f 3"]
     areas: Float[Tensor, " f"]
@@ -39,10 +39,10 @@ class Surface:
     opposite: Int[Tensor, "f 3"]
     """Which corner of that triangle lies opposite the side."""
 
-    def like(self, x: Tensor) -> "Surface":
+    def like(self, x: Tensor) -> "TriangulatedSurface":
         """Return the tables with the precision and on the device of a tensor."""
         tables = (getattr(self, field.name) for field in fields(self))
-        return Surface(*(t.to(x) if t.is_floating_point() else t.to(x.device) for t in tables))
+        return TriangulatedSurface(*(t.to(x) if t.is_floating_point() else t.to(x.device) for t in tables))
 
     def at(self, face: Int[Tensor, "*b"], weights: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b 3"]:
         """Return the coordinates of places."""
@@ -50,7 +50,7 @@ class Surface:
 
     def locate(self, x: Float[Tensor, "b 3"]) -> tuple[Int[Tensor, " b"], Float[Tensor, "b 3"]]:
         """Return the places nearest to points."""
-        rows = max(1, CELLS // len(self.areas))
+        rows = max(1, MAX_PAIRS // len(self.areas))
         face = torch.cat([self._nearest(part) for part in x.detach().split(rows)])
         return face, self._weights(x, face)
 
@@ -75,15 +75,15 @@ class Surface:
     def _weights(self, x: Float[Tensor, "*#b 3"], face: Int[Tensor, "*b"]) -> Float[Tensor, "*b 3"]:
         """Return the weights of the point of each triangle that is nearest: inside, or on one of its sides."""
         corners, eye = self.corners[face], torch.eye(3, dtype=x.dtype, device=x.device)
-        inside = (self.slopes[face] * (x[..., None, :] - corners.roll(-1, -2))).sum(-1)
-        side, way = corners.roll(-1, -2) - corners, x[..., None, :] - corners
-        t = ((way * side).sum(-1) / side.square().sum(-1)).clamp(0, 1)[..., None]
-        nearest = (way - t * side).square().sum(-1).argmin(-1)[..., None, None]
+        inside = (self.weight_gradients[face] * (x[..., None, :] - corners.roll(-1, -2))).sum(-1)
+        side, offset = corners.roll(-1, -2) - corners, x[..., None, :] - corners
+        t = ((offset * side).sum(-1) / side.square().sum(-1)).clamp(0, 1)[..., None]
+        nearest = (offset - t * side).square().sum(-1).argmin(-1)[..., None, None]
         edge = torch.take_along_dim((1 - t) * eye + t * eye.roll(1, -1), nearest, -2).squeeze(-2)
         weights = torch.where((inside >= 0).all(-1, keepdim=True), inside, edge)
         return weights / weights.sum(-1, keepdim=True)
 
-    def walk(
+    def trace_geodesic(
         self, face: Int[Tensor, " b"], weights: Float[Tensor, "b 3"], v: Float[Tensor, "b 3"]
     ) -> tuple[Int[Tensor, " b"], Float[Tensor, "b 3"]]:
         """Go straight on for the time 1, as if each next triangle were folded into the plane of the last.
@@ -93,8 +93,8 @@ class Surface:
         Raises:
             ValueError: If a walk has no end.
         """
-        for _ in range(CROSSINGS):
-            rates = (self.slopes[face] * v[:, None]).sum(-1)
+        for _ in range(MAX_CROSSINGS):
+            rates = (self.weight_gradients[face] * v[:, None]).sum(-1)
             leaving = rates < 0
             times = torch.where(leaving, weights / -rates.masked_fill(~leaving, -1.0), torch.inf)
             t, side = times.min(-1, keepdim=True)
@@ -106,31 +106,35 @@ class Surface:
             beyond = self._cross(face, weights, v, side)
             weights, v = (torch.where(crossing, new, old) for new, old in zip(beyond[1:], (weights, v), strict=True))
             face = torch.where(crossing[:, 0], beyond[0], face)
-        raise ValueError(f"a walk crossed {CROSSINGS:,} edges without an end; its velocity is too large or not finite")
+        raise ValueError(
+            f"a walk crossed {MAX_CROSSINGS:,} edges without an end; its velocity is too large or not finite"
+        )
 
     def _cross(self, face: Tensor, weights: Tensor, v: Tensor, side: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return the same places and directions in the triangles beyond the side opposite a corner, [b, 1]."""
         to, corner = self.across[face].gather(1, side)[:, 0], self.opposite[face].gather(1, side)
-        out, on = (self._away(f, k) for f, k in ((face, side), (to, corner)))
+        out, on = (self._edge_normal(f, k) for f, k in ((face, side), (to, corner)))
         speed = (v * out).sum(-1, keepdim=True)
         ends = torch.cat([weights.gather(1, (side + k) % 3) for k in (2, 1)], 1)
         after = torch.zeros_like(weights).scatter(1, (corner + torch.tensor([1, 2], device=v.device)) % 3, ends)
         return to, after, v - speed * (out + on)
 
-    def _away(self, face: Tensor, corner: Tensor) -> Tensor:
+    def _edge_normal(self, face: Tensor, corner: Tensor) -> Tensor:
         """Return the direction in the triangle's plane from the side opposite a corner towards the corner, [b, 3]."""
-        slope = self.slopes[face, corner[:, 0]]
+        slope = self.weight_gradients[face, corner[:, 0]]
         return slope / slope.norm(dim=-1, keepdim=True)
 
 
-def build_surface(vertices: np.ndarray, faces: np.ndarray, across: np.ndarray, opposite: np.ndarray) -> Surface:
+def build_surface(
+    vertices: np.ndarray, faces: np.ndarray, across: np.ndarray, opposite: np.ndarray
+) -> TriangulatedSurface:
     """Compute the tables, in float64."""
     corners = torch.from_numpy(vertices[faces])
     sides = corners.roll(-2, 1) - corners.roll(-1, 1)
     doubled = torch.linalg.cross(sides[:, 2], -sides[:, 1])
     size = doubled.norm(dim=-1, keepdim=True)
     slopes = torch.linalg.cross((doubled / size)[:, None], sides) / size[:, None]
-    return Surface(
+    return TriangulatedSurface(
         corners, slopes, doubled / size, size[:, 0] / 2, torch.from_numpy(across), torch.from_numpy(opposite)
     )
 
@@ -170,13 +174,13 @@ def biharmonic(vertices: np.ndarray, faces: np.ndarray, count: int) -> np.ndarra
     return np.asarray(functions)[:, order] / values[order]
 
 
-def longest_way(i: np.ndarray, j: np.ndarray, lengths: np.ndarray) -> float:
+def farthest_distance(i: np.ndarray, j: np.ndarray, lengths: np.ndarray) -> float:
     """Return how far the first vertex is from the farthest, along edges from i to j of these lengths."""
     count = int(max(i.max(), j.max())) + 1
     return dijkstra(coo_array((lengths, (i, j)), shape=(count, count)), directed=True, indices=0).max()
 
 
-FLAT = 1e-10
+MIN_RELATIVE_AREA = 1e-10
 """Area of a triangle, relative to its longest side squared, below which it has no plane."""
 
 
@@ -216,9 +220,9 @@ def check_triangles(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray
     across, opposite = partner.reshape(-1, 3) // 3, partner.reshape(-1, 3) % 3
     here = np.repeat(np.arange(len(faces)), 3)
     links = coo_array((np.ones(len(here)), (here, across.reshape(-1))), shape=(len(faces),) * 2)
-    parts = connected_components(links, directed=False)[0]
-    if parts > 1:
-        raise InputError("one surface", f"{parts} that are not connected", "Keep one of them")
+    num_components = connected_components(links, directed=False)[0]
+    if num_components > 1:
+        raise InputError("one surface", f"{num_components} that are not connected", "Keep one of them")
     return across, opposite
 
 
@@ -241,7 +245,7 @@ def _check_numbers(vertices: np.ndarray, faces: np.ndarray) -> None:
     corners = vertices[faces]
     sides = np.roll(corners, -1, 1) - corners
     area = np.linalg.norm(np.cross(sides[:, 0], sides[:, 1]), axis=1) / 2
-    flat = area <= FLAT * (sides**2).sum(-1).max(1)
+    flat = area <= MIN_RELATIVE_AREA * (sides**2).sum(-1).max(1)
     if flat.any():
         i = flat.argmax()
         raise InputError(

@@ -8,7 +8,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from feller.core.errors import UsageError
-from feller.core.rng import Draw, categorical
+from feller.core.rng import RandomStream, categorical
 from feller.spaces.space import Space
 
 
@@ -16,12 +16,12 @@ class TokenSource(abc.ABC):
     """The law of each token at t = 0."""
 
     @property
-    def everywhere(self) -> bool:
+    def has_full_support(self) -> bool:
         """Whether every symbol has mass."""
         return True
 
     @abc.abstractmethod
-    def probabilities(self, count: int) -> Tensor:
+    def probabilities(self, vocab_size: int) -> Tensor:
         """Return the probability of each symbol, [count], or [count + 1] if there is a mask symbol."""
 
 
@@ -29,24 +29,24 @@ class TokenSource(abc.ABC):
 class UniformSource(TokenSource):
     """Every symbol is equally likely."""
 
-    def probabilities(self, count: int) -> Tensor:
+    def probabilities(self, vocab_size: int) -> Tensor:
         """Return 1 / count for each."""
-        return torch.full((count,), 1 / count, dtype=torch.float64)
+        return torch.full((vocab_size,), 1 / vocab_size, dtype=torch.float64)
 
 
 @dataclass(frozen=True)
 class MaskSource(TokenSource):
     """Every token is the mask, a symbol of its own with the number `count`, which never is data."""
 
-    everywhere = False
+    has_full_support = False
 
-    def probabilities(self, count: int) -> Tensor:
+    def probabilities(self, vocab_size: int) -> Tensor:
         """Put all mass on the mask."""
-        return torch.nn.functional.one_hot(torch.tensor(count), count + 1).double()
+        return torch.nn.functional.one_hot(torch.tensor(vocab_size), vocab_size + 1).double()
 
 
 @dataclass(frozen=True)
-class LawSource(TokenSource):
+class CategoricalSource(TokenSource):
     """Any law, such as the symbols' frequencies."""
 
     weights: tuple[float, ...]
@@ -63,40 +63,40 @@ class LawSource(TokenSource):
             )
 
     @property
-    def everywhere(self) -> bool:
+    def has_full_support(self) -> bool:
         """Whether no weight is 0."""
         return min(self.weights) > 0
 
-    def probabilities(self, count: int) -> Tensor:
+    def probabilities(self, vocab_size: int) -> Tensor:
         """Return the weights, normalised."""
-        if len(self.weights) != count:
-            raise UsageError(f"{count} weights, one per symbol", len(self.weights), "0 leaves a symbol out")
+        if len(self.weights) != vocab_size:
+            raise UsageError(f"{vocab_size} weights, one per symbol", len(self.weights), "0 leaves a symbol out")
         weights = torch.tensor(self.weights, dtype=torch.float64)
         return weights / weights.sum()
 
 
 @dataclass(frozen=True)
 class Tokens(Space):
-    """Arrays of whole numbers from 0 to count - 1; the mask, where there is one, is `count`."""
+    """Arrays of whole numbers from 0 to count - 1; the mask, where there is one, is `vocab_size`."""
 
-    count: int
+    vocab_size: int
     """Symbols that data may have."""
     shape: tuple[int, ...] = ()
     source: TokenSource = field(default_factory=UniformSource)
 
-    def reference(self, n: int, draw: Draw, device: torch.device | str = "cpu") -> Tensor:
+    def sample_base(self, n: int, rng: RandomStream, device: torch.device | str = "cpu") -> Tensor:
         """Draw each token from the source."""
         if isinstance(self.source, MaskSource):
-            return torch.full((n, *self.shape), self.count, device=device)
-        weights = self.source.probabilities(self.count).to(device)
-        return categorical(weights, draw.uniform((n, *self.shape), torch.float64, device))
+            return torch.full((n, *self.shape), self.vocab_size, device=device)
+        weights = self.source.probabilities(self.vocab_size).to(device)
+        return categorical(weights, rng.uniform((n, *self.shape), torch.float64, device))
 
     def step(self, x: Tensor, v: Tensor) -> Tensor:
         """Refuse: tokens jump, they do not flow."""
         raise TypeError("tokens have no velocity; give the process jumps")
 
 
-def until_end(x: Int[Tensor, "b n"], end: int) -> Bool[Tensor, "b n"]:
+def mask_until_end(x: Int[Tensor, "b n"], eos_token_id: int) -> Bool[Tensor, "b n"]:
     """Mark each text up to its first end symbol, that included; all of it where there is none."""
-    ended = x == end
+    ended = x == eos_token_id
     return ended.cumsum(1) - ended.long() == 0

@@ -7,17 +7,17 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from feller.core.rng import Draw
+from feller.core.rng import RandomStream
 from feller.spaces.manifold import Parallel
 from feller.spaces.space import Points
 
-TURN = 2 * math.pi
+TWO_PI = 2 * math.pi
 
 
 def wrap(x: Points) -> Points:
     """Bring angles into [0, 2 pi); a rounded remainder can be 2 pi itself."""
-    x = torch.remainder(x, TURN)
-    return torch.where(x >= TURN, x - TURN, x)
+    x = torch.remainder(x, TWO_PI)
+    return torch.where(x >= TWO_PI, x - TWO_PI, x)
 
 
 @dataclass(frozen=True)
@@ -32,13 +32,13 @@ class Torus(Parallel):
         """Number of angles."""
         return math.prod(self.shape)
 
-    def reference(self, n: int, draw: Draw, device: torch.device | str = "cpu") -> Tensor:
+    def sample_base(self, n: int, rng: RandomStream, device: torch.device | str = "cpu") -> Tensor:
         """Draw from the uniform law."""
-        return wrap(TURN * draw.uniform((n, *self.shape), device=device))
+        return wrap(TWO_PI * rng.uniform((n, *self.shape), device=device))
 
-    def log_reference(self, x: Points) -> Float[Tensor, " b"]:
+    def base_log_prob(self, x: Points) -> Float[Tensor, " b"]:
         """Return -log 2 pi for each angle."""
-        return x.new_full((len(x),), -math.log(TURN) * self.dimension)
+        return x.new_full((len(x),), -math.log(TWO_PI) * self.dimension)
 
     def exp(self, x: Points, v: Points) -> Points:
         """Add, around the circle."""
@@ -46,14 +46,14 @@ class Torus(Parallel):
 
     def log(self, x: Points, y: Points) -> Points:
         """Return the shorter way around, in [-pi, pi)."""
-        way = y - x
-        way = way - TURN * torch.round(way.detach() / TURN)
-        return torch.where(way >= math.pi, way - TURN, way)
+        difference = y - x
+        difference = difference - TWO_PI * torch.round(difference.detach() / TWO_PI)
+        return torch.where(difference >= math.pi, difference - TWO_PI, difference)
 
-    def between(self, x: Tensor, y: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
+    def geodesic_interpolant(self, x: Tensor, y: Tensor, fraction: Tensor) -> tuple[Tensor, Tensor]:
         """Go a share of the shorter way."""
-        way = self.log(x, y)
-        return wrap(x + share * way), way
+        difference = self.log(x, y)
+        return wrap(x + fraction * difference), difference
 
     def project(self, x: Points) -> Points:
         """Bring angles into [0, 2 pi)."""

@@ -12,19 +12,19 @@ from torch import Tensor, nn
 from feller.core.errors import (
     InputError,
     UsageError,
+    best_match,
     check_kind,
-    closest,
     found_instead,
     is_out_of_memory,
     warn,
 )
-from feller.core.pytree import Given, State, are_known, blank, branch, leaves, pad_right
-from feller.core.rng import Draws, check_rng
+from feller.core.pytree import Cond, State, append_dims, is_concrete, leaves, submask, zero_invalid
+from feller.core.rng import Rng, check_rng
 from feller.networks.blocks.conditioning import RESERVED
 from feller.networks.inner_networks import inner_networks
 from feller.paths import Path
 from feller.spaces import Euclidean, Manifold, Poincare, Simplex, Space, Sphere, Tokens, Torus
-from feller.spaces.product import part
+from feller.spaces.product import leaf_space
 from feller.training.losses import CrossEntropy, Loss
 
 FEW = 4
@@ -66,7 +66,7 @@ def check_pieces(path: Any, space: Any, criterion: Any) -> None:
         )
 
 
-def read_batch(batch: Any, rng: Any, *, own_times: bool = False) -> tuple[State, Given]:
+def read_batch(batch: Any, rng: Any, *, own_times: bool = False) -> tuple[State, Cond]:
     """Return data and conditions of a batch, which may stand under `given` or beside the data.
 
     Args:
@@ -82,7 +82,7 @@ def read_batch(batch: Any, rng: Any, *, own_times: bool = False) -> tuple[State,
         remedy = 'Write {"x_1": x} for data x'
         raise UsageError(argument="batch", expected="a dict with x_1", found=describe(batch), remedy=remedy)
     if "x_1" not in batch:
-        near = closest("x_1", list(map(str, batch)))
+        near = best_match("x_1", list(map(str, batch)))
         remedy = f"Rename {near!r} to 'x_1'" if near else "Name the data 'x_1'"
         raise UsageError(
             argument="batch", expected="a key x_1", found=", ".join(map(str, batch)) or "none", remedy=remedy
@@ -120,7 +120,7 @@ def read_batch(batch: Any, rng: Any, *, own_times: bool = False) -> tuple[State,
                 expected = f"a tensor with one entry for each of {n} examples, [{n}, ...]"
                 remedy = None if isinstance(leaf, Tensor) else f"Write torch.as_tensor({name})"
                 raise UsageError(argument=name, expected=expected, found=describe(leaf), remedy=remedy)
-            if name not in RESERVED and leaf.is_floating_point() and are_known(leaf):
+            if name not in RESERVED and leaf.is_floating_point() and is_concrete(leaf):
                 _check_finite(leaf, None, name)
     for name in given.keys() & RESERVED:
         _check_marks(given[name], x_1, name)
@@ -147,10 +147,10 @@ def _check_marks(marks: State, x_1: State, name: str) -> None:
             raise UsageError(argument=name, expected=expected, found=str(list(marks.shape)), remedy=remedy)
 
 
-def warn_repeated(objective: Any, rng: Draws, x_1: State) -> None:
+def warn_repeated(objective: Any, rng: Rng, x_1: State) -> None:
     """Warn once if an objective is asked in two steps in a row with the same source of random numbers."""
     last = vars(objective).get("_last_rng")
-    if last is _WARNED or not torch.is_grad_enabled() or not are_known(next(leaves(x_1))):
+    if last is _WARNED or not torch.is_grad_enabled() or not is_concrete(next(leaves(x_1))):
         return
     if last is not None and last.seed == rng.seed and last == rng:
         warn(
@@ -161,18 +161,18 @@ def warn_repeated(objective: Any, rng: Draws, x_1: State) -> None:
     vars(objective)["_last_rng"] = rng
 
 
-_WARNED = Draws(-1)
+_WARNED = Rng(-1)
 
 
 def warn_levels(objective: Any, x_1: Any) -> None:
     """Warn of pictures in whole levels, at the first draw: the source has a deviation of one."""
     vars(objective)["_is_new"] = False
     pictures = isinstance(objective.space, Euclidean) and len(objective.space.shape) == 3 and x_1.is_floating_point()
-    if pictures and are_known(x_1) and x_1.numel() and (most := float(x_1.detach().abs().max())) > LARGE:
+    if pictures and is_concrete(x_1) and x_1.numel() and (most := float(x_1.detach().abs().max())) > LARGE:
         warn(f"pictures reach {most:g}, and noise has a deviation of 1; say x / 127.5 - 1 for levels up to 255")
 
 
-def warn_coupling(objective: Any, given: Given) -> None:
+def warn_coupling(objective: Any, given: Cond) -> None:
     """Warn once if conditions come to a coupling that ignores them: the source then depends on them."""
     if names := sorted(given.keys() - RESERVED):
         kind = type(objective.coupling).__name__
@@ -214,7 +214,9 @@ def check_data(
         if not (isinstance(x_0, dict) and isinstance(x_1, dict)) or x_0.keys() != x_1.keys():
             raise UsageError(argument=name, expected=f"{describe(x_0)}, as the space is", found=describe(x_1))
         for leaf in x_1:
-            check_data(x_1[leaf], x_0[leaf], part(space, leaf), branch(valid, leaf), f"{name}[{leaf!r}]", rows=rows)
+            check_data(
+                x_1[leaf], x_0[leaf], leaf_space(space, leaf), submask(valid, leaf), f"{name}[{leaf!r}]", rows=rows
+            )
         return
     if x_1.shape != x_0.shape:
         shape = ", ".join(map(str, x_0.shape[1:]))
@@ -227,7 +229,7 @@ def check_data(
     if x_0.is_floating_point() != x_1.is_floating_point() or (not x_1.is_floating_point() and x_1.dtype != torch.long):
         wanted, remedy = ("real numbers", "x.float()") if x_0.is_floating_point() else ("int64 symbols", "x.long()")
         raise UsageError(argument=name, expected=wanted, found=str(x_1.dtype), remedy=f"Write {remedy}")
-    if not are_known(x_1):
+    if not is_concrete(x_1):
         return
     if x_1.is_floating_point():
         _check_finite(x_1, valid, name)
@@ -235,9 +237,9 @@ def check_data(
             _check_points(x_1.detach(), space, valid, name, None if isinstance(space, QUICK) else rows)
     elif isinstance(space, Tokens) and x_1.numel():
         low, high = (int(end) for end in x_1.aminmax())
-        wrong = None if low >= 0 and high < space.count else _real((x_1 < 0) | (x_1 >= space.count), valid)
+        wrong = None if low >= 0 and high < space.vocab_size else _real((x_1 < 0) | (x_1 >= space.vocab_size), valid)
         if wrong is not None and bool(wrong.any()):
-            row, expected = _rows(wrong)[0], f"symbols from 0 to {space.count - 1}"
+            row, expected = _rows(wrong)[0], f"symbols from 0 to {space.vocab_size - 1}"
             raise InputError(argument=name, row=row, expected=expected, found=str(int(x_1[wrong][0])))
 
 
@@ -255,7 +257,7 @@ def check_source(x_0: State, reference: State, name: str = "x_0") -> None:
     right = isinstance(x_0, Tensor) and isinstance(reference, Tensor) and x_0.shape == reference.shape
     if not right or x_0.is_floating_point() != reference.is_floating_point():
         raise UsageError(argument=name, expected=f"{describe(reference)}, as the space is", found=describe(x_0))
-    if x_0.is_floating_point() and are_known(x_0):
+    if x_0.is_floating_point() and is_concrete(x_0):
         _check_finite(x_0, None, name)
 
 
@@ -270,13 +272,17 @@ def check_logits(answer: State, x_t: State, space: Space) -> None:
 
 
 def _wrong_logits(answer: State, x_t: State, space: Space) -> UsageError | None:
-    if not isinstance(space, Tokens) or not isinstance(answer, Tensor) or answer.shape == (*x_t.shape, space.count):
+    if (
+        not isinstance(space, Tokens)
+        or not isinstance(answer, Tensor)
+        or answer.shape == (*x_t.shape, space.vocab_size)
+    ):
         return None
-    shape = ", ".join(map(str, (*x_t.shape[1:], space.count)))
-    remedy = f"Let it answer with {space.count} logits for each symbol, in the last axis"
-    if answer.shape == (*x_t.shape, space.count + 1):
-        remedy = f"Leave out that of the mask: logits[..., :{space.count}]"
-    elif answer.shape[1:2] == (space.count,):
+    shape = ", ".join(map(str, (*x_t.shape[1:], space.vocab_size)))
+    remedy = f"Let it answer with {space.vocab_size} logits for each symbol, in the last axis"
+    if answer.shape == (*x_t.shape, space.vocab_size + 1):
+        remedy = f"Leave out that of the mask: logits[..., :{space.vocab_size}]"
+    elif answer.shape[1:2] == (space.vocab_size,):
         remedy = "Put the symbols last: logits.movedim(1, -1)"
     return UsageError(
         argument="network",
@@ -294,7 +300,7 @@ def not_drawn(network: Any, example: Any) -> UsageError:
 
 
 def diagnose(
-    network: Any, answer: Any, x_t: State, t: State, given: Given, space: Space, error: Exception
+    network: Any, answer: Any, x_t: State, t: State, given: Cond, space: Space, error: Exception
 ) -> UsageError | None:
     """Return what was wrong about a network that failed, or whose answer did; None where it is none of the usual.
 
@@ -344,7 +350,7 @@ def diagnose(
     return None
 
 
-def _missing_condition(error: KeyError, given: Given) -> UsageError | None:
+def _missing_condition(error: KeyError, given: Cond) -> UsageError | None:
     """Return what was wrong where a network looks for a condition that the batch has not."""
     name, there = str(error.args[0]) if error.args else "", ", ".join(sorted(given)) or "none"
     if name in given:
@@ -355,7 +361,7 @@ def _missing_condition(error: KeyError, given: Given) -> UsageError | None:
     return UsageError(argument=name, expected="a condition of this name in the batch", found=there, remedy=remedy)
 
 
-def _wrong_condition(network: Any, x_t: State, t: State, given: Given, error: Exception) -> UsageError | None:
+def _wrong_condition(network: Any, x_t: State, t: State, given: Cond, error: Exception) -> UsageError | None:
     """Return what was wrong with conditions, or how a network takes them: by a try with others, which works."""
     names = [name for name in given if name not in RESERVED]
     if _works(network, x_t, t, *(given[name] for name in names)):
@@ -443,7 +449,7 @@ def _check_points(x: Tensor, space: Manifold, valid: State | None, name: str, ro
     rows = rows or slice(None)
     some, marks = x[rows], valid[rows] if isinstance(valid, Tensor) else None
     if marks is not None:
-        some = blank(some, marks)  # padding may hold anything
+        some = zero_invalid(some, marks)  # padding may hold anything
     off, most = (space.project(some) - some).abs(), OFF * max(1.0, float(some.abs().max()))
     if float(off.max()) <= most:
         return
@@ -477,7 +483,7 @@ def _check_finite(x: Tensor, valid: State | None, name: str) -> None:
 
 def _real(wrong: Bool[Tensor, " b *d"], valid: State | None) -> Bool[Tensor, " b *d"]:
     """Return the marks that are not of padding."""
-    return wrong if not isinstance(valid, Tensor) else wrong & pad_right(valid, wrong)
+    return wrong if not isinstance(valid, Tensor) else wrong & append_dims(valid, wrong)
 
 
 def _rows(marks: Bool[Tensor, " b *d"]) -> list[int]:

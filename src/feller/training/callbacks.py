@@ -10,7 +10,7 @@ from typing import Any
 
 from feller.core.errors import InputError, UsageError
 from feller.core.run_folder import Run
-from feller.core.serialization import named, replace_file
+from feller.core.serialization import error_path, replace_file
 from feller.training.checkpoint import save_checkpoint
 from feller.training.loop import StepMetrics, TrainState
 from feller.training.optimizer import Logger
@@ -97,7 +97,7 @@ class MetricsWriter:
 
     def add(self, **row: int | float) -> None:
         """Write one line and hand it to the system."""
-        with named(self._path):
+        with error_path(self._path):
             self._file.write(json.dumps(row) + "\n")
             self._file.flush()
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from feller.core.errors import InputError
-from feller.core.run_folder import WHOLE, Run
-from feller.core.safetensors_io import load_tensors, put, save_tensors
+from feller.core.run_folder import INCOMPLETE_RUN_REMEDY, Run
+from feller.core.safetensors_io import load_tensors, load_weights, save_tensors
 from feller.core.serialization import read_json, write_json
 from feller.training.loop import TrainState, whole
 from feller.training.optimizer import optimizer_tensors, restore_optimizer
@@ -65,8 +65,8 @@ def save_checkpoint(run: Run, learner: TrainState, *, writes: bool = True) -> No
     note = {name: str(value) for name, value in counters.items()}
     save_tensors(run.state, state, {**note, PROCESSOR: processor(device_of(learner))})
     save_tensors(run.weights, weights)
-    save_tensors(run.average, averaged)
-    write_json(run.counters, counters)
+    save_tensors(run.ema_weights, averaged)
+    write_json(run.progress, counters)
 
 
 def read_counters(run: Run) -> dict[str, Any]:
@@ -75,10 +75,10 @@ def read_counters(run: Run) -> dict[str, Any]:
     Raises:
         InputError: If the file is missing or damaged.
     """
-    counters = read_json(run.counters, WHOLE)
+    counters = read_json(run.progress, INCOMPLETE_RUN_REMEDY)
     if not isinstance(counters, dict) or not all(isinstance(counters.get(name), (int, float)) for name in _COUNTERS):
         raise InputError(
-            f"{run.counters} is damaged: expected the numbers {', '.join(_COUNTERS)}", remedy="Resume the run"
+            f"{run.progress} is damaged: expected the numbers {', '.join(_COUNTERS)}", remedy="Resume the run"
         )
     return counters
 
@@ -133,7 +133,7 @@ def restore_learner(learner: TrainState, tensors: dict[str, Tensor], *, begun: b
     for name, value in tensors.items():
         part, name = name.split("/", 1)
         parts[part][name] = value
-    put(parts["network"], learner.network)
+    load_weights(parts["network"], learner.network)
     learner.average.load_state_dict(parts["average"])
     if begun:
         restore_optimizer(learner.optimiser, parts["optimiser"])

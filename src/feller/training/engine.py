@@ -44,7 +44,7 @@ class Engine:
         if self.ranks > 1:  # threads that outlive the interpreter abort, now and then, a process that is done
             atexit.register(self._accelerator.state.destroy_process_group)
 
-    def rows(self, size: int) -> slice:
+    def local_slice(self, size: int) -> slice:
         """Return the part of a batch of this size that falls to this process."""
         return slice(size * self.rank // self.ranks, size * (self.rank + 1) // self.ranks)
 

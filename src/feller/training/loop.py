@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from feller.core.errors import InputError, UsageError
-from feller.core.gradient import Gradient, Mean
-from feller.core.pytree import length, tree_map
-from feller.core.rng import Draws
+from feller.core.gradient import Gradient, MeanGradient
+from feller.core.pytree import num_examples, tree_map
+from feller.core.rng import Rng
 from feller.networks.blocks.ema import EMA, UPDATES
 from feller.networks.blocks.lora import LowRank
 from feller.training.engine import Engine
@@ -94,7 +94,7 @@ def train(
     batches: Batches,
     training: Training,
     *,
-    draws: Draws,
+    draws: Rng,
     engine: Engine,
     gradient: Gradient | None = None,
 ) -> Iterator[StepMetrics]:
@@ -118,7 +118,7 @@ def train(
         UsageError: If a gradient that is clipped is to be computed in less than float32, or the device lacks the
             precision.
     """
-    gradient = gradient or Mean()
+    gradient = gradient or MeanGradient()
     precision = training.precision
     if gradient.needs_float32:
         if precision not in WHOLE:
@@ -127,7 +127,7 @@ def train(
     engine.check_precision(precision)
     network, scaler = learner.network, learner.scaler if precision == "fp16" else None
     scale = scaler.scale(torch.ones((), device=engine.device)) if scaler is not None else torch.ones(())
-    rows = engine.rows(training.batch) if objective.shardable else slice(0, training.batch)
+    rows = engine.local_slice(training.batch) if objective.shardable else slice(0, training.batch)
     expected = training.batch / (engine.ranks if objective.shardable else 1)
     weights: list[Tensor] = [weight for weight in network.parameters() if weight.requires_grad]
     before, begun = learner.seconds, time.monotonic()
@@ -140,7 +140,7 @@ def train(
 
     while (share := engine.agree(learner.share(training))) < 1:
         if example is None or learner.step % training.replay == 0:
-            step_draws = Draws(draws.seed, rows.start, training.batch).named("train", learner.step)
+            step_draws = Rng(draws.seed, rows.start, training.batch).fold_in("train", learner.step)
             batch = engine.place(batches(learner.step, rows))
             example = objective.draw(batch, step_draws, network)
         for weight in weights:
@@ -176,7 +176,7 @@ def _clip(weights: list[Tensor], longest: float) -> Tensor:
 
 def _split(example: Example, size: int | None) -> Iterator[Example]:
     """Cut examples into micro-batches."""
-    n = length(example)
+    n = num_examples(example)
     if size is None or size >= n:
         yield example
         return

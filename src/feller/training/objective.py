@@ -10,15 +10,15 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from feller.core.errors import UsageError, check_kind, check_number
-from feller.core.pytree import Given, State, branch, leaves, length, pad_right, spread, tree_map
-from feller.core.rng import Draws
-from feller.core.user_code import is_own
+from feller.core.pytree import Cond, State, append_dims, broadcast_time, leaves, num_examples, submask, tree_map
+from feller.core.rng import Rng
+from feller.core.user_code import is_user_defined
 from feller.data.modality import Dataset
 from feller.networks.condition_dropout import check_cond_dropout, check_null, drop_conditions
 from feller.paths import Network, Path
 from feller.paths.path import check_times
-from feller.paths.time_distributions import LeafTimes, Stratified, TimeLaw
-from feller.sampling.sampler_config import Sampling
+from feller.paths.time_distributions import LeafTimes, Stratified, TimeDistribution
+from feller.sampling.sampler_config import SamplerConfig
 from feller.spaces import Space, Tokens
 from feller.training.batch_checks import (
     FAILED,
@@ -44,7 +44,7 @@ Example = dict[str, Any]
 """A tree of tensors with one entry per example."""
 
 
-RewardFunction = Callable[[State, Given], Tensor]
+RewardFunction = Callable[[State, Cond], Tensor]
 """(states at t = 1, conditions) -> reward, [b]."""
 
 
@@ -95,7 +95,7 @@ class Objective(abc.ABC):
         return True
 
     @abc.abstractmethod
-    def draw(self, batch: Batch, rng: Draws, network: Any = None) -> Example:
+    def draw(self, batch: Batch, rng: Rng, network: Any = None) -> Example:
         """Return training examples, with all that is random; there may be more than the batch holds.
 
         Args:
@@ -172,7 +172,7 @@ class ObjectiveConfig(abc.ABC):
         """Return it for an older model, whose path, space and dropped conditions are given; what it lacks stays out."""
         return self
 
-    def sampling(self, usual: Sampling) -> Sampling:
+    def sampling(self, usual: SamplerConfig) -> SamplerConfig:
         """Return how the model samples by itself, where a recipe says what is usual."""
         return usual
 
@@ -204,7 +204,7 @@ class ConditionalObjective(PlainObjective):
         """Return it with the null values of the context, where it has none."""
         return self if self.null is not None or context.null is None else replace(self, null=dict(context.null))
 
-    def drop_conditions(self, given: Given, rng: Draws, network: Any) -> Given:
+    def drop_conditions(self, given: Cond, rng: Rng, network: Any) -> Cond:
         """Replace all conditions of some examples by their null values; errors as for the function."""
         return drop_conditions(given, self.null, self.cond_dropout, rng, network)
 
@@ -223,9 +223,9 @@ class BatchCoupledObjective(PlainObjective):
         return False
 
 
-def draw_source(space: Space, x_1: State, rng: Draws) -> State:
+def draw_source(space: Space, x_1: State, rng: Rng) -> State:
     """Draw as many source states as there are data, where those are."""
-    return like(space.reference(length(x_1), rng.at("source"), next(leaves(x_1)).device), x_1)
+    return like(space.sample_base(num_examples(x_1), rng.stream("source"), next(leaves(x_1)).device), x_1)
 
 
 def like(x: State, other: State) -> State:
@@ -233,15 +233,15 @@ def like(x: State, other: State) -> State:
     return tree_map(lambda a, b: a.to(b.dtype), x, other)
 
 
-def draw_known(x_1: Tensor, chance: float, rng: Draws) -> Bool[Tensor, " b *d"]:
+def draw_known(x_1: Tensor, chance: float, rng: Rng) -> Bool[Tensor, " b *d"]:
     """Mark what is known: in some examples a share of the entries, which is as often small as large."""
-    draw, one = rng.at("known"), (len(x_1), *(1,) * (x_1.ndim - 1))
+    draw, one = rng.stream("known"), (len(x_1), *(1,) * (x_1.ndim - 1))
     share = draw.uniform(one, device=x_1.device)
     some = draw.uniform(one, device=x_1.device) < chance
     return some & (draw.uniform(x_1.shape, device=x_1.device) < share)
 
 
-def counted(given: Given, t: State) -> State | None:
+def counted(given: Cond, t: State) -> State | None:
     """Return the entries that the loss counts, or some for each leaf: real ones that are not known; None for all.
 
     A leaf at t = 1 beside others is given: nothing is asked about it.
@@ -249,7 +249,7 @@ def counted(given: Given, t: State) -> State | None:
     valid, known = given.get("valid"), given.get("known")
     if not isinstance(t, dict):
         return _unknown(valid, known)
-    return {k: _both(time < 1, _unknown(branch(valid, k), branch(known, k))) for k, time in t.items()}
+    return {k: _both(time < 1, _unknown(submask(valid, k), submask(known, k))) for k, time in t.items()}
 
 
 def _unknown(valid: Tensor | None, known: Tensor | None) -> Tensor | None:
@@ -258,7 +258,7 @@ def _unknown(valid: Tensor | None, known: Tensor | None) -> Tensor | None:
 
 def _both(some: Tensor | None, marks: Tensor | None) -> Tensor | None:
     """Return what both mark, of which the second may go deeper; None marks all."""
-    return some if marks is None else marks if some is None else marks & pad_right(some, marks)
+    return some if marks is None else marks if some is None else marks & append_dims(some, marks)
 
 
 @dataclass(frozen=True)
@@ -271,7 +271,7 @@ class FlowMatching(ConditionalObjective):
     path: Path
     space: Space
     criterion: Loss = field(default_factory=Squared)
-    law: TimeLaw = field(default_factory=Stratified)
+    law: TimeDistribution = field(default_factory=Stratified)
     """Of the training time."""
     coupling: Coupling = field(default_factory=Independent)
     cond_dropout: float = 0.1
@@ -290,14 +290,14 @@ class FlowMatching(ConditionalObjective):
 
     def __post_init__(self) -> None:
         check_pieces(self.path, self.space, self.criterion)
-        check_kind("law", self.law, TimeLaw, "feller.LogitNormal()")
+        check_kind("law", self.law, TimeDistribution, "feller.LogitNormal()")
         check_kind("coupling", self.coupling, Coupling, "feller.MinibatchOT()")
         check_cond_dropout(self.cond_dropout)
         check_null(self.null)
-        vars(self)["_checks_times"] = is_own(self.law)
+        vars(self)["_checks_times"] = is_user_defined(self.law)
         vars(self)["_is_new"] = True
         vars(self)["_ignores"] = ignores_conditions(self.coupling)
-        check_number("fill", self.fill, least=0, most=1)
+        check_number("fill", self.fill, ge=0, le=1)
         if getattr(self.path, "noise", None) is not None and not isinstance(self.coupling, Independent):
             raise UsageError(
                 argument="coupling",
@@ -307,9 +307,9 @@ class FlowMatching(ConditionalObjective):
             )
         tokens = self.space if isinstance(self.space, Tokens) else None
         cost = getattr(self.path, "cost", None)
-        if cost is not None and tokens is not None and tokens.count != cost.count:
+        if cost is not None and tokens is not None and tokens.vocab_size != cost.count:
             expected = f"{cost.count} symbols, between which the path has distances"
-            raise UsageError(argument="space", expected=expected, found=str(tokens.count))
+            raise UsageError(argument="space", expected=expected, found=str(tokens.vocab_size))
         source = getattr(self.path, "source", None)
         if source is not None and tokens is not None and tokens.source != source:
             remedy = "Give path and space the same source"
@@ -328,9 +328,9 @@ class FlowMatching(ConditionalObjective):
     @property
     def conditionable(self) -> tuple[str, ...]:
         """Return the leaves that may be given."""
-        return (self.leaf_times.which or self.path.leaf_names) if self.leaf_times.given else ()
+        return (self.leaf_times.conditionable or self.path.leaf_names) if self.leaf_times.observed_prob else ()
 
-    def draw(self, batch: Batch, rng: Draws, network: Any = None) -> Example:
+    def draw(self, batch: Batch, rng: Rng, network: Any = None) -> Example:
         """Draw ends, time and the state between.
 
         Args:
@@ -353,7 +353,7 @@ class FlowMatching(ConditionalObjective):
             warn_levels(self, first)
         elif n:
             rows = slice(rng.seed % n, rng.seed % n + FEW)
-        x_0, paired = self.space.reference(n, rng.at("source"), device), "x_0" in batch
+        x_0, paired = self.space.sample_base(n, rng.stream("source"), device), "x_0" in batch
         if paired:
             check_source(batch["x_0"], x_0)
         check_data(x_1, x_0, self.space, given.get("valid"), rows=rows)
@@ -362,15 +362,15 @@ class FlowMatching(ConditionalObjective):
         else:
             if self._ignores and given:
                 warn_coupling(self, given)
-            x_0 = self.coupling(like(x_0, x_1), x_1, given, rng.at("coupling"))
+            x_0 = self.coupling(like(x_0, x_1), x_1, given, rng.stream("coupling"))
         t = batch.get("t")
         own = t is not None
         if not own:
-            t = self.law(n, rng.at("time"), device)
+            t = self.law(n, rng.stream("time"), device)
         if own or self._checks_times:
             check_times(t, first)
-        t = self.leaf_times(spread(t, x_1), self.law, rng)
-        x_t, target = self.path.sample_with_target(x_0, x_1, t, rng.at("path"))
+        t = self.leaf_times(broadcast_time(t, x_1), self.law, rng)
+        x_t, target = self.path.sample_with_target(x_0, x_1, t, rng.stream("path"))
         given = self.drop_conditions(given, rng, network)
         if self.fill:
             known = draw_known(x_1, self.fill, rng)
@@ -390,7 +390,7 @@ class FlowMatching(ConditionalObjective):
         prediction = FAILED
         try:
             prediction = network(x_t, t, given)
-            answer = self.path.read(prediction, x_t, t)
+            answer = self.path.complete_prediction(prediction, x_t, t)
             if isinstance(self.criterion, CrossEntropy):
                 check_logits(answer, x_t, self.space)
             return self.criterion(answer, example["target"], x_t, t, counted(given, t))

@@ -67,17 +67,17 @@ class Training:
         for name, kind in CHOICES.items():
             if getattr(self, name) not in get_args(kind):
                 raise UsageError(f"one of {', '.join(get_args(kind))}", getattr(self, name), argument=name)
-        check_number("batch", self.batch, least=1, most=MOST_TOGETHER)
+        check_number("batch", self.batch, ge=1, le=MOST_TOGETHER)
         for name in ("micro_batch", "steps", "replay"):
-            check_number(name, getattr(self, name), least=1)
+            check_number(name, getattr(self, name), ge=1)
         for name in ("minutes", "lr", "clip"):
-            check_number(name, getattr(self, name), above=0)
+            check_number(name, getattr(self, name), gt=0)
         for name in ("weight_decay", "warmup"):
-            check_number(name, getattr(self, name), least=0)
-        check_number("decay", self.decay, least=0, most=1)
+            check_number(name, getattr(self, name), ge=0)
+        check_number("decay", self.decay, ge=0, le=1)
         for name, numbers in (("average", (self.average,)), ("betas", self.betas)):
             for number in numbers:
-                check_number(name, number, least=0, below=1)
+                check_number(name, number, ge=0, lt=1)
 
     def share(self, step: int, seconds: float) -> float:
         """Return the share of the budget that is spent: steps if they are given, else minutes; 1 or more is all."""

@@ -5,8 +5,8 @@ import threading
 from collections.abc import Sequence
 
 from feller.core.gradient import Gradient
-from feller.core.interrupts import interrupts
-from feller.core.rng import Draws
+from feller.core.interrupts import interrupt_event
+from feller.core.rng import Rng
 from feller.training.engine import Engine, engine
 from feller.training.loop import Batches, StepMetrics, TrainState, check_finite, train
 from feller.training.objective import Objective
@@ -90,7 +90,7 @@ class Trainer:
         """Whether Ctrl-C stopped the last sitting before its end."""
 
     def fit(
-        self, state: TrainState, objective: Objective, batches: Batches, rng: Draws, gradient: Gradient | None = None
+        self, state: TrainState, objective: Objective, batches: Batches, rng: Rng, gradient: Gradient | None = None
     ) -> TrainState:
         """Train, and return the state, which is changed in place.
 
@@ -109,7 +109,7 @@ class Trainer:
             callback.on_train_start(state)
         last: StepMetrics | None = None
         steps = train(state, objective, batches, self.config, draws=rng, engine=self.engine, gradient=gradient)
-        with interrupts() as asked:
+        with interrupt_event() as asked:
             while not (stop := self._stop(asked)) and (metrics := next(steps, None)) is not None:
                 last = metrics
                 self._follow(state, metrics)

@@ -12,7 +12,7 @@ from feller.app.workflows.auditing.gradient_inversion import Attack
 from feller.app.workflows.fine_tuned_run import recipe_of
 from feller.app.workflows.private.privacy_config import Guarantee
 from feller.app.workflows.run_config import parts, read_again, record_of
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.core.run_folder import Run
 from feller.models.model import load_model
 from tests.app.commands.asked import run_json as run
@@ -71,7 +71,7 @@ def test_a_row_meets_the_same_alone_and_beside_others(capsys) -> None:
     train, _ = parts(asked, read_again(asked, None))
     planned = asked.provenance.private
     assert isinstance(planned, Guarantee)
-    attack = Attack(network, recipe_of(place).objective, train, torch.tensor([3, 8, 20]), planned, Draws(0))
+    attack = Attack(network, recipe_of(place).objective, train, torch.tensor([3, 8, 20]), planned, Rng(0))
     together = attack.added(2)(attack.rows)
     assert (together.unflatten(1, (2, -1)).norm(dim=2) < attack.clip * (1 + 1e-4)).all()
     for i in range(3):

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from feller.app.cli import COMMANDS, main
-from feller.core.migrations import present
+from feller.core.migrations import current_format
 from tests.app.commands.asked import run
 
 pytestmark = pytest.mark.usefixtures("here")
@@ -49,7 +49,7 @@ def test_run_folder_holds_what_the_docs_say(digits):
         "lock",
     }
     record = json.loads((digits / "model.json").read_text())
-    assert record["format"] == present()
+    assert record["format"] == current_format()
     assert record["modality"]["is"] == "Images"
 
 
@@ -249,12 +249,12 @@ def test_a_judge_that_is_gone_is_trained_anew(digits, capsys):
 @pytest.mark.slow
 def test_own_recipe_and_path(capsys):
     pathlib.Path("mine.py").write_text(
-        "from feller import Affine, Formula, FlowMatching, Recipe, Training\n"
+        "from feller import Affine, CustomSchedule, FlowMatching, Recipe, Training\n"
         "from feller.networks.mlp import MLP\n"
         "def alpha(t): return t**2\n"
         "def sigma(t): return 1 - t**2\n"
         "def curved(data, size):\n"
-        "    objective = FlowMatching(Affine(Formula(alpha, sigma)), data.modality.space())\n"
+        "    objective = FlowMatching(Affine(CustomSchedule(alpha, sigma)), data.modality.space())\n"
         "    train = Training(batch=16, steps=2)\n"
         "    return Recipe(architecture=MLP(width=8, depth=1), objective=objective, train=train)\n"
     )

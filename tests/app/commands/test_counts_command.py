@@ -10,7 +10,7 @@ import torch
 from feller.app.cli import main
 from feller.app.workflows.private.budget import ledger_of
 from feller.app.workflows.run_config import parts, read_again, record_of
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.core.run_folder import Run
 from feller.models.model import load_model
 from feller.privacy.accounting.dp_events import Concentrated, Gaussian
@@ -36,7 +36,7 @@ SCHEMA = {
 def people(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     """A folder with a table, and what is public about it."""
     folder = tmp_path_factory.mktemp("people")
-    u = Draws(0).at("people").uniform((N, 4), torch.float64).tolist()
+    u = Rng(0).stream("people").uniform((N, 4), torch.float64).tolist()
     lines = ["age,sex,job,pay"]
     for a, b, c, d in u:
         sex = "FM"[b < 0.5]
@@ -151,7 +151,7 @@ def test_a_seed_repeats_a_table_and_a_secret_never(people: pathlib.Path, tmp_pat
         assert fit(people, tmp_path / name, "--epsilon", "2", *seed) == 0
         out = tmp_path / f"{name}.csv"
         assert main(["sample", str(tmp_path / name), "-n", "200", "--out", str(out)]) == 0
-        told.append((out.read_bytes(), Run(tmp_path / name).average.read_bytes()))
+        told.append((out.read_bytes(), Run(tmp_path / name).ema_weights.read_bytes()))
     assert told[0] == told[1]
     assert len({weights for _, weights in told}) == 3
 

@@ -10,7 +10,7 @@ import pytest
 from feller.app.cli import main
 from feller.models.families.elbo import OwnRates, TimeReversal, tightest
 from feller.paths import Mixture
-from feller.spaces.tokens import LawSource
+from feller.spaces.tokens import CategoricalSource
 from tests.app.commands.asked import run
 
 pytestmark = pytest.mark.usefixtures("here")
@@ -195,25 +195,25 @@ def test_texts_alone_can_be_filled_in(capsys, masked) -> None:
 OWN = """
 from feller import Linear
 from feller.core.errors import UsageError
-from feller.paths import BackAndForth, Cavity, Metric, Mixture, Table
+from feller.paths import ReversibleCorrector, LeaveOneOut, MetricPath, Mixture, DistanceTable
 from feller.models.recipes.images import _token_recipe
 from feller.spaces import UniformSource
-from feller.spaces.tokens import LawSource
+from feller.spaces.tokens import CategoricalSource
 
 def table(data, size, change):
     rows = [[float(i != j) for j in range(17)] for i in range(17)]
     rows[change[0]][change[1]] = change[2]
-    path = Metric(Table(tuple(map(tuple, rows))))
+    path = MetricPath(DistanceTable(tuple(map(tuple, rows))))
     return _token_recipe(data, size, "own", UniformSource(), lambda count: path)
 
 def negative(data, size): return table(data, size, (2, 5, -1.0))
 def diagonal(data, size): return table(data, size, (3, 3, 0.5))
 
 def law(data, size, weights, **more):
-    source = LawSource(weights)
-    return _token_recipe(data, size, "own", source, lambda count: Mixture(Linear(), source, answer=Cavity(), **more))
+    source = CategoricalSource(weights)
+    return _token_recipe(data, size, "own", source, lambda count: Mixture(Linear(), source, answer=LeaveOneOut(), **more))
 
-def missing(data, size): return law(data, size, (0.0,) + 16 * (1.0,), corrector=BackAndForth())
+def missing(data, size): return law(data, size, (0.0,) + 16 * (1.0,), corrector=ReversibleCorrector())
 def short(data, size): return law(data, size, (1.0, 1.0))
 def below(data, size): return law(data, size, (-1.0,) + 16 * (1.0,))
 def nothing(data, size): return law(data, size, 17 * (0.0,))
@@ -241,8 +241,8 @@ def test_paths_that_cannot_be(capsys, name: str, message: str) -> None:
 
 def test_a_source_may_lack_symbols() -> None:
     """Then the bound is that of the path's own rates, since the noising chain cannot be run backwards."""
-    assert tightest(Mixture(source=LawSource((0.0, 1.0, 2.0)))) == OwnRates()
-    assert tightest(Mixture(source=LawSource((1.0, 1.0, 2.0)))) == TimeReversal()
+    assert tightest(Mixture(source=CategoricalSource((0.0, 1.0, 2.0)))) == OwnRates()
+    assert tightest(Mixture(source=CategoricalSource((1.0, 1.0, 2.0)))) == TimeReversal()
 
 
 def test_strangers_text_executes_nothing(masked, capsys) -> None:

@@ -14,9 +14,9 @@ from feller import Affine, FlowMatching, Recipe, Training
 from feller.training.losses import CrossEntropy, PerLeaf, Squared
 from feller.networks import Numbers, Symbols, Together
 from feller.networks.mlp import MLP
-from feller.paths import Mixture, Product
+from feller.paths import Mixture, ProductPath
 from feller.spaces import Euclidean, MaskSource, Tokens
-from feller.spaces import Product as ProductSpace
+from feller.spaces import ProductPath as ProductSpace
 
 open("ran", "w").close()
 
@@ -33,7 +33,7 @@ def simple(data, size):
 
 def pairs(data, size):
     space = ProductSpace({"image": Euclidean((1, 8, 8)), "label": Tokens(10, (), MaskSource())})
-    path = Product({"image": Affine(), "label": Mixture(source=MaskSource())})
+    path = ProductPath({"image": Affine(), "label": Mixture(source=MaskSource())})
     criterion = PerLeaf({"image": Squared(), "label": CrossEntropy()})
     network = Together({"image": Numbers(), "label": Symbols(10)}, width=16, depth=1)
     return Recipe(architecture=network, objective=FlowMatching(path, space, criterion), train=Training(steps=2))

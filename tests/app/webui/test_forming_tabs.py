@@ -17,7 +17,7 @@ def test_samples_form_in_pictures_that_move_and_end_where_samples_do(on_page: On
     found = ask(tab_of(page, "Watch"), n=4)
     about = page[0].about
     assert about is not None
-    _, _, times = replace(about.sampling, calls=4).choose(about.path, about.space)
+    _, _, times = replace(about.sampling, nfe=4).resolve(about.path, about.space)
     with Image.open(found.pictures[0].path) as film:
         assert 2 <= film.n_frames <= len(times)  # pictures that are the same are one
     ours, theirs = found.files[1], ask(tab_of(page, "Sample"), n=4).files[0]

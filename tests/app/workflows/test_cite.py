@@ -12,9 +12,9 @@ from feller.app.workflows.bridges.populations import Populations
 from feller.app.workflows.cite import cite
 from feller.control.bridges.bridge_config import Bridging
 from feller.control.fine_tuning.adjoint_matching import AdjointMatching
-from feller.core.citations import papers, sources_of
+from feller.core.citations import cited_papers, parse_citations
 from feller.core.run_folder import Run
-from feller.core.serialization import to_data
+from feller.core.serialization import to_dict
 from feller.models.model import Model
 from feller.models.spec import save_description
 from feller.paths import Geodesic
@@ -51,7 +51,7 @@ def test_another_objective_cites_other_papers(moons, tmp_path):
 
 def test_guidance_solver_tuning_and_privacy_are_cited(moons, tmp_path):
     model, recipe = untrained("example:digits", "images")
-    about = replace(model.description, sampling=feller.Sampling("dopri5"))
+    about = replace(model.description, sampling=feller.SamplerConfig("dopri5"))
     run = as_run(tmp_path / "run", Model.of(about, model.network), recipe, "example:digits")
     assert {"ho2022", "dormand1980"} <= keys(cite(str(run.path)))
     record = run.read_record(run.recipe)
@@ -59,10 +59,10 @@ def test_guidance_solver_tuning_and_privacy_are_cited(moons, tmp_path):
     found = {**record["provenance"], "private": {**private, "steps": 5, "adaptive": True}}
     tuned = replace(recipe, objective=AdjointMatching(path=model.description.path, space=model.description.space))
     said = {"base": "b", "rewards": ["ink"], "method": "adjoint-matching", "rank": 4}
-    run.write_record(run.recipe, {**record, "provenance": found, "recipe": to_data(tuned), "tuned": said})
+    run.write_record(run.recipe, {**record, "provenance": found, "recipe": to_dict(tuned), "tuned": said})
     found = keys(cite(run))
     assert {"domingoenrich2024", "hu2021", "abadi2016", "andrew2021"} <= found
-    assert "chen2024" in {paper.key for paper in sources_of(Geodesic(Sphere(2)))}
+    assert "chen2024" in {paper.key for paper in cited_papers(Geodesic(Sphere(2)))}
 
 
 def test_counts_that_chose_their_tables_cite_who_chose_and_who_adds_up(tmp_path):
@@ -71,13 +71,13 @@ def test_counts_that_chose_their_tables_cite_who_chose_and_who_adds_up(tmp_path)
     private = {"epsilon": 1.0, "delta": 1e-5, "n": 100, "sigma": 1.0, "clip": 1.0, "batch": 10, "steps": 5}
     run.write_record(run.recipe, {**record, "provenance": {**record["provenance"], "private": private}})
     trained_alone = Ledger((Subsampled("training", 1.0, 0.1, 5),), 1e-5, 100)
-    run.write_record(run.ledger, to_data(trained_alone))
+    run.write_record(run.ledger, to_dict(trained_alone))
     accountants = {"koskela2020", "doroshenko2022", "mironov2017", "mironov2019"}
     trained = keys(cite(run))
     assert accountants <= trained
     assert not trained & {"mckenna2022", "mckenna2021", "bun2016"}
     chosen = Ledger((Concentrated("choice of tables", 0.1), Subsampled("training", 1.0, 0.1, 5)), 1e-5, 100)
-    run.write_record(run.ledger, to_data(chosen))
+    run.write_record(run.ledger, to_dict(chosen))
     assert {"mckenna2022", "bun2016", "abadi2016", *accountants} <= keys(cite(run))
 
 
@@ -88,7 +88,7 @@ def test_every_source_of_a_path_loss_objective_or_solver_is_known_in_full():
             for node in ast.walk(tree):
                 if isinstance(node, ast.Module | ast.ClassDef) and (text := ast.get_docstring(node)):
                     said = "Source:" in text
-                    found = list(papers(text))
+                    found = list(parse_citations(text))
                     assert found or not said or "Source: the" in text, f"{file}: nothing is found in {text!r}"
                     for paper in found:
                         assert dict(paper.fields).get("title") or paper.eprint, f"{file}: {paper}"
@@ -102,7 +102,7 @@ def test_a_bridge_cites_what_found_it_and_what_of_its_costs_and_members_has_a_so
         crowd = Populations(("a", "b"), feller.read("example:moons").modality, (), (), ("", ""))
         save_description(run, begin(said, crowd, Bridging(), engine())[0])
         record = fit_record(data="a", recipe="bridge", size="", seed=0, held_out=0.0)
-        run.write_record(run.recipe, {**record.parts, "bridged": to_data(said), "recipe": to_data(Bridging())})
+        run.write_record(run.recipe, {**record.parts, "bridged": to_dict(said), "recipe": to_dict(Bridging())})
         return keys(cite(run))
 
     plain = cited("plain", costs=("room.png",))

@@ -29,8 +29,14 @@ from feller.data.documents.token_layout import PICTURE
 from feller.data.loading.read import read
 from feller.models.model import load_model
 from feller.networks.codebook.image_codes import Learned
-from feller.paths.discrete.token_sampler import Choice
-from feller.sampling.autoregressive.token_guidance import Contrast, Guide, Guided, Plain, TwoWay
+from feller.paths.discrete.token_sampler import TokenSampler
+from feller.sampling.autoregressive.token_guidance import (
+    ClassifierFreeGuidance,
+    ContrastiveDecoding,
+    DualGuidance,
+    NoGuidance,
+    TokenGuidance,
+)
 from feller.training.objectives.causal_masking import CausalMasking
 from tests.conftest import LEARN, OWN
 
@@ -294,14 +300,14 @@ def test_words_are_drawn_sharper_than_pictures(
 
     def heard(*words: Any, ways: Any, **more: Any) -> list[Tensor]:
         found.append(ways[0].choice)
-        return generate(*words, ways=ways, **more)
+        return generate(*words, specs=ways, **more)
 
     monkeypatch.setattr(generate_documents, "generate", heard)
     picture = scenes / "pairs" / "0001.png"
     for words in (("--prompt", f"<image:{picture}> <infill>"), ("--ask", picture, "what"), ("--prompt", "a")):
         sample(documents, *words, "-n", 1)
     sample(documents, "--ask", picture, "what", "--top-k", 3)
-    assert found == [Choice(0.5), Choice(0.5), Choice(), Choice(1.0, 3)]
+    assert found == [TokenSampler(0.5), TokenSampler(0.5), TokenSampler(), TokenSampler(1.0, 3)]
 
 
 def test_pictures_that_lose_their_sides_are_told(documents: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -498,13 +504,13 @@ def test_why_less_is_looked_up_is_told() -> None:
 @pytest.mark.parametrize(
     ("manner", "guide"),
     [
-        (Manner(), Plain()),
-        (Manner(guidance=3.0), Guided(3.0, 0.1)),
-        (Manner(guidance=3.0, plausible=0.0), Guided(3.0)),
-        (Manner(guidance=0.5), Guided(0.5)),
-        (Manner(picture_guidance=2.0), TwoWay(2.0, 1.0, 0.1)),
-        (Manner(contrast=(4, 0.2)), Contrast(4, 0.2)),
+        (Manner(), NoGuidance()),
+        (Manner(guidance=3.0), ClassifierFreeGuidance(3.0, 0.1)),
+        (Manner(guidance=3.0, plausible=0.0), ClassifierFreeGuidance(3.0)),
+        (Manner(guidance=0.5), ClassifierFreeGuidance(0.5)),
+        (Manner(picture_guidance=2.0), DualGuidance(2.0, 1.0, 0.1)),
+        (Manner(contrast=(4, 0.2)), ContrastiveDecoding(4, 0.2)),
     ],
 )
-def test_guidance_above_one_keeps_to_what_is_plausible(manner: Manner, guide: Guide) -> None:
+def test_guidance_above_one_keeps_to_what_is_plausible(manner: Manner, guide: TokenGuidance) -> None:
     assert manner.guides(of_picture=True) == (guide,)

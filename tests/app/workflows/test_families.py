@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.core.run_folder import Run
 from feller.core.safetensors_io import load_tensors
 from feller.models.spec import load_description
@@ -66,7 +66,7 @@ def load(file: pathlib.Path) -> dict[str, Tensor]:
 def first_weights(run: pathlib.Path, seed: int) -> dict[str, Tensor]:
     if (run / "base.safetensors").is_file():
         return load(run / "base.safetensors")
-    return load_description(Run(run)).build(Draws(seed)).state_dict()
+    return load_description(Run(run)).build(Rng(seed)).state_dict()
 
 
 def alike(one: pathlib.Path, two: pathlib.Path) -> None:

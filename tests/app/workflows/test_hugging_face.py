@@ -12,8 +12,8 @@ from feller.app.cli import main
 from feller.app.config import ExportConfig
 from feller.app.workflows.export import export
 from feller.core.errors import InputError, UsageError
-from feller.core.rng import Draws
-from feller.core.serialization import to_data, write_json
+from feller.core.rng import Rng
+from feller.core.serialization import to_dict, write_json
 from feller.privacy.accounting.dp_events import Subsampled
 from feller.privacy.accounting.ledger import Ledger
 from tests.errors import refuses
@@ -80,7 +80,7 @@ def test_of_a_private_run_no_figure_of_its_rows_is_told(run, tmp_path):
     record["provenance"]["private"] = {**private}
     run.write_record(run.recipe, record)
     ledger = Ledger((Subsampled("training", 1.0, 0.1, 5),), 1e-5, 100)
-    run.write_record(run.ledger, to_data(ledger))
+    run.write_record(run.ledger, to_dict(ledger))
     (run.path / "exposure.safetensors").write_bytes(b"x")
     folder, _ = export(run, ExportConfig(to="huggingface", out=str(tmp_path / "hub")))
     card = (folder / "README.md").read_text()
@@ -104,4 +104,4 @@ def test_other_peoples_files_stay(run, tmp_path):
 def test_our_own_average_comes_before_a_file_of_their_name(run):
     (run.path / "model.safetensors").write_bytes(b"not ours")
     assert run.average.name == "average.safetensors"
-    assert torch.isfinite(torch.as_tensor(feller.load_model(run).sample(1, rng=Draws(0)).numpy().astype(float))).all()
+    assert torch.isfinite(torch.as_tensor(feller.load_model(run).sample(1, rng=Rng(0)).numpy().astype(float))).all()

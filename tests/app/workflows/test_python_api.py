@@ -26,12 +26,12 @@ calls = {
         lambda x, t: feller.Characteristics(velocity=x[:, :1]), x, [0, 1], feller.Midpoint(), draws
     ),
     "network": lambda: feller.simulate(
-        feller.Affine(prediction=feller.paths.Data()).process(lambda x, t, given: x[:, :1], {}),
+        feller.Affine(prediction=feller.paths.DataPrediction()).process(lambda x, t, given: x[:, :1], {}),
         x, grid, feller.Midpoint(), draws,
     ),
     "bare": lambda: feller.simulate(lambda x, t: -x, x, [0, 1], feller.Midpoint(), draws),
     "class": lambda: feller.FlowMatching(feller.Affine(), feller.Euclidean((2,)), feller.Loss),
-    "recipe": lambda: feller.Sampling(solver=feller.Midpoint()),
+    "recipe": lambda: feller.SamplerConfig(solver=feller.Midpoint()),
     "kinds of bridge": lambda: feller.BridgeProblem.between([torch.zeros(50, 2), torch.zeros(50, 1)], 1.0),
     "no file": lambda: feller.BridgeProblem.between(["a.csv", "b.csv"], 1.0),
     "odd": lambda: feller.BridgeProblem.between([object(), object()], 1.0),
@@ -56,7 +56,7 @@ for name, call in calls.items():
         told[name] = [type(error).__name__, *fields, str(error)]
 import inspect
 told["fit"] = {one.name: str(one) for one in inspect.signature(feller.fit).parameters.values()}
-told["kinds"] = [issubclass(kind, object) for kind in (feller.Loss, feller.TimeLaw, feller.Coupling, feller.MLP)]
+told["kinds"] = [issubclass(kind, object) for kind in (feller.Loss, feller.TimeDistribution, feller.Coupling, feller.MLP)]
 print(json.dumps(told))
 """
 

@@ -20,13 +20,13 @@ pytestmark = pytest.mark.portable
 
 
 def trained_on(run: Run, step: int) -> None:
-    save_tensors(run.average, {name: one + 1 for name, one in load_tensors(run.average)[0].items()})
-    write_json(run.counters, {"step": step, "seconds": 1.0})
+    save_tensors(run.ema_weights, {name: one + 1 for name, one in load_tensors(run.ema_weights)[0].items()})
+    write_json(run.progress, {"step": step, "seconds": 1.0})
 
 
 def test_an_export_is_of_the_weights_that_it_names(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run, read = copied(tmp_path / "r"), itertools.count()
-    before = fingerprint(run.average)
+    before = fingerprint(run.ema_weights)
 
     def loading(run: Run) -> Model:
         model = load_model(run)
@@ -43,7 +43,7 @@ def test_an_export_is_of_the_weights_that_it_names(tmp_path: pathlib.Path, monke
     _, record = export(run, ExportConfig(to="torch-export"))
     assert next(read) == 2
     assert record["step"] == 50
-    assert record["weights"] not in (before, fingerprint(run.average))
+    assert record["weights"] not in (before, fingerprint(run.ema_weights))
 
 
 def test_a_folder_holds_weights_and_counters_of_one_moment(
@@ -60,8 +60,8 @@ def test_a_folder_holds_weights_and_counters_of_one_moment(
     monkeypatch.setattr("feller.app.workflows.hugging_face.load_tensors", loading)
     folder, _ = export(run, ExportConfig(to="huggingface"))
     assert next(read) == 2
-    assert fingerprint(folder / "model.safetensors") == fingerprint(run.average)
-    assert (folder / "state.json").read_bytes() == run.counters.read_bytes()
+    assert fingerprint(folder / "model.safetensors") == fingerprint(run.ema_weights)
+    assert (folder / "state.json").read_bytes() == run.progress.read_bytes()
 
 
 def test_weights_that_never_rest(tmp_path: pathlib.Path) -> None:
@@ -73,7 +73,7 @@ def test_weights_that_never_rest(tmp_path: pathlib.Path) -> None:
 
 def test_a_run_without_weights_says_so(tmp_path: pathlib.Path) -> None:
     run = copied(tmp_path / "r")
-    run.average.unlink()
+    run.ema_weights.unlink()
     with pytest.raises(InputError, match="no average of its weights"):
         export(run, ExportConfig(to="torch-export"))
     with pytest.raises(InputError, match="expected a file"):

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from feller import shards
+from feller import open_shards
 from feller.app.config import SampleConfig
 from feller.app.options import config_of
 from feller.app.reporter import Tell
@@ -17,9 +17,9 @@ from feller.app.workflows.sampler import Drawing, ready
 from feller.app.workflows.shard_folder import _difference
 from feller.app.workflows.sharded_samples import sample_shards
 from feller.core.errors import InputError, UsageError
-from feller.core.output_shards import MANIFEST, MOST, SampleShards
+from feller.core.output_shards import MANIFEST, MAX_SAMPLES, ShardedSamples
 from feller.core.run_folder import Run
-from feller.core.serialization import to_data
+from feller.core.serialization import to_dict
 from tests.errors import refuses
 from tests.models.export.untrained import as_run, untrained
 
@@ -39,8 +39,8 @@ def drawing(moons: Run) -> Drawing:
 
 
 @pytest.fixture
-def make(moons: Run, drawing: Drawing) -> Callable[..., SampleShards]:
-    def one(out: pathlib.Path | None, n: int = 9, *, overwrite: bool = False) -> SampleShards:
+def make(moons: Run, drawing: Drawing) -> Callable[..., ShardedSamples]:
+    def one(out: pathlib.Path | None, n: int = 9, *, overwrite: bool = False) -> ShardedSamples:
         return sample_shards(moons, drawing, n, 3, out=None if out is None else str(out), overwrite=overwrite)
 
     return one
@@ -54,10 +54,10 @@ def content(folder: pathlib.Path) -> dict[str, bytes]:
 
 def unfinish(folder: pathlib.Path) -> None:
     """Leave a folder as a kill does that comes when all is drawn and noted."""
-    done = shards(folder)
+    done = open_shards(folder)
     (folder / ".shards" / "writing").mkdir(parents=True)
-    for number, one in enumerate(done.written):
-        (folder / ".shards" / f"{number}.json").write_text(json.dumps(to_data(one)))
+    for number, one in enumerate(done.shards):
+        (folder / ".shards" / f"{number}.json").write_text(json.dumps(to_dict(one)))
     text = json.loads((folder / MANIFEST).read_text())
     (folder / MANIFEST).write_text(json.dumps({**text, "shards": []}))
 
@@ -77,7 +77,7 @@ def victim(tmp_path: pathlib.Path) -> Iterator[pathlib.Path]:
 @pytest.mark.parametrize("name", [".shards", ".shards/writing", ".shards/before"])
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_links_lead_to_nobodys_files(
-    tmp_path: pathlib.Path, make: Callable[..., SampleShards], victim: pathlib.Path, name: str, overwrite: bool
+    tmp_path: pathlib.Path, make: Callable[..., ShardedSamples], victim: pathlib.Path, name: str, overwrite: bool
 ) -> None:
     make(tmp_path / "many")
     unfinish(tmp_path / "many")
@@ -88,7 +88,7 @@ def test_links_lead_to_nobodys_files(
 
 
 def test_a_run_does_not_lead_elsewhere(
-    moons: Run, tmp_path: pathlib.Path, make: Callable[..., SampleShards], victim: pathlib.Path
+    moons: Run, tmp_path: pathlib.Path, make: Callable[..., ShardedSamples], victim: pathlib.Path
 ) -> None:
     (tmp_path / "empty").mkdir()
     for place in (victim, tmp_path / "empty"):
@@ -100,7 +100,7 @@ def test_a_run_does_not_lead_elsewhere(
             (moons.path / "shards").unlink()
         assert not (place / "lock").exists()
     (tmp_path / "named").symlink_to(tmp_path / "empty")
-    assert make(tmp_path / "named").finished  # who names a link means it
+    assert make(tmp_path / "named").is_finished  # who names a link means it
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_a_run_does_not_lead_elsewhere(
     ],
 )
 def test_odd_things_are_told_in_a_line_and_stay(
-    tmp_path: pathlib.Path, make: Callable[..., SampleShards], name: str, is_folder: bool
+    tmp_path: pathlib.Path, make: Callable[..., ShardedSamples], name: str, is_folder: bool
 ) -> None:
     make(tmp_path / "many")
     unfinish(tmp_path / "many")
@@ -132,7 +132,7 @@ def test_odd_things_are_told_in_a_line_and_stay(
 
 
 @pytest.mark.parametrize("torn", ["", "{", "[]", '{"file": 3}', '{"file": "samples-00000.npz"}', "9" * 5000])
-def test_damaged_notes_are_none(tmp_path: pathlib.Path, make: Callable[..., SampleShards], torn: str) -> None:
+def test_damaged_notes_are_none(tmp_path: pathlib.Path, make: Callable[..., ShardedSamples], torn: str) -> None:
     make(tmp_path / "many")
     whole = content(tmp_path / "many")
     unfinish(tmp_path / "many")
@@ -142,7 +142,7 @@ def test_damaged_notes_are_none(tmp_path: pathlib.Path, make: Callable[..., Samp
 
 
 def test_a_damaged_manifest_is_replaced_where_nothing_else_is_lost(
-    tmp_path: pathlib.Path, make: Callable[..., SampleShards]
+    tmp_path: pathlib.Path, make: Callable[..., ShardedSamples]
 ) -> None:
     make(tmp_path / "many")
     whole = content(tmp_path / "many")
@@ -165,7 +165,7 @@ def test_a_damaged_manifest_is_replaced_where_nothing_else_is_lost(
 
 
 @pytest.mark.parametrize("finished", [True, False])
-def test_folders_of_a_person_stay(tmp_path: pathlib.Path, make: Callable[..., SampleShards], finished: bool) -> None:
+def test_folders_of_a_person_stay(tmp_path: pathlib.Path, make: Callable[..., ShardedSamples], finished: bool) -> None:
     make(tmp_path / "many")
     if not finished:
         unfinish(tmp_path / "many")
@@ -179,7 +179,7 @@ def test_folders_of_a_person_stay(tmp_path: pathlib.Path, make: Callable[..., Sa
 
 
 def test_files_of_a_person_stay_where_shards_are_folders(
-    tmp_path: pathlib.Path, make: Callable[..., SampleShards]
+    tmp_path: pathlib.Path, make: Callable[..., ShardedSamples]
 ) -> None:
     make(tmp_path / "many" / FOLDERS)
     whole = content(tmp_path / "many")
@@ -194,7 +194,7 @@ def test_files_of_a_person_stay_where_shards_are_folders(
 
 
 def test_files_that_are_none_of_those_to_replace_stay(
-    tmp_path: pathlib.Path, make: Callable[..., SampleShards]
+    tmp_path: pathlib.Path, make: Callable[..., ShardedSamples]
 ) -> None:
     make(tmp_path / "many" / "part.csv")
     (tmp_path / "many" / "samples-00001.npz").write_text("mine")
@@ -204,9 +204,9 @@ def test_files_that_are_none_of_those_to_replace_stay(
     assert content(tmp_path / "many") == before
 
 
-@pytest.mark.parametrize("n", [10**9, MOST])
+@pytest.mark.parametrize("n", [10**9, MAX_SAMPLES])
 def test_what_a_manifest_counts_is_not_counted_through(
-    tmp_path: pathlib.Path, make: Callable[..., SampleShards], n: int
+    tmp_path: pathlib.Path, make: Callable[..., ShardedSamples], n: int
 ) -> None:
     make(tmp_path / "many")
     whole = content(tmp_path / "many")
@@ -217,7 +217,7 @@ def test_what_a_manifest_counts_is_not_counted_through(
 
 
 def test_settings_of_a_manifest_do_not_hide_its_numbers(
-    tmp_path: pathlib.Path, make: Callable[..., SampleShards]
+    tmp_path: pathlib.Path, make: Callable[..., ShardedSamples]
 ) -> None:
     make(tmp_path / "many", n=12)
     text = json.loads((tmp_path / "many" / MANIFEST).read_text())
@@ -226,7 +226,7 @@ def test_settings_of_a_manifest_do_not_hide_its_numbers(
         make(tmp_path / "many")
 
 
-def test_numbers_and_names_are_bounded(tmp_path: pathlib.Path, make: Callable[..., SampleShards]) -> None:
+def test_numbers_and_names_are_bounded(tmp_path: pathlib.Path, make: Callable[..., ShardedSamples]) -> None:
     with refuses(UsageError, argument="n"):
         make(tmp_path / "many", n=10**30)
     with refuses(UsageError, argument="out"):
@@ -238,11 +238,11 @@ def test_a_shard_under_another_name_is_told(
     tmp_path: pathlib.Path,
     moons: Run,
     drawing: Drawing,
-    make: Callable[..., SampleShards],
+    make: Callable[..., ShardedSamples],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     found = make(tmp_path / "many")
-    (tmp_path / "many" / found.file(1)).rename(tmp_path / "many" / found.file(99))
+    (tmp_path / "many" / found.file_name(1)).rename(tmp_path / "many" / found.file_name(99))
     heard: list[str] = []
     told = Tell()
     monkeypatch.setattr(told, "say", heard.append)
@@ -252,13 +252,13 @@ def test_a_shard_under_another_name_is_told(
         f"{tmp_path / 'many'} also holds samples-00099.npz, beyond the shards of its manifest: who reads samples-*.npz"
         " may count samples twice; move it elsewhere"
     ]
-    (tmp_path / "many" / found.file(99)).unlink()
+    (tmp_path / "many" / found.file_name(99)).unlink()
     heard.clear()
     sample_shards(moons, drawing, 9, 3, out=str(tmp_path / "many"), tell=told)
     assert not any("also holds" in line for line in heard)
 
 
-def test_overwriting_the_same_goes_on(tmp_path: pathlib.Path, make: Callable[..., SampleShards]) -> None:
+def test_overwriting_the_same_goes_on(tmp_path: pathlib.Path, make: Callable[..., ShardedSamples]) -> None:
     make(tmp_path / "many")
     unfinish(tmp_path / "many")
     kept = (tmp_path / "many" / "samples-00001.npz").stat().st_mtime_ns
@@ -291,7 +291,7 @@ class Killer:
 
 @pytest.mark.parametrize("old", ["finished", "unfinished", "other names", "folders", "damaged", "same"])
 def test_killed_anywhere_the_same_command_goes_on(
-    tmp_path: pathlib.Path, make: Callable[..., SampleShards], monkeypatch: pytest.MonkeyPatch, old: str
+    tmp_path: pathlib.Path, make: Callable[..., ShardedSamples], monkeypatch: pytest.MonkeyPatch, old: str
 ) -> None:
     """Also where it replaces others, at each change to the disk."""
     make(tmp_path / "whole", n=3)

@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 import torch
 
-from feller import open_run, shards
+from feller import open_run, open_shards
 from feller.app.cli import main
 from feller.app.config import SampleConfig
 from feller.app.options import config_of
@@ -25,9 +25,9 @@ from feller.app.workflows.sample import _check_alone, sample
 from feller.app.workflows.sampler import Drawing, ready
 from feller.app.workflows.sharded_samples import sample_shards
 from feller.core.errors import InputError, UsageError
-from feller.core.output_shards import MANIFEST, SampleShards
+from feller.core.output_shards import MANIFEST, ShardedSamples
 from feller.core.run_folder import Run
-from feller.core.serialization import to_data
+from feller.core.serialization import to_dict
 from feller.data.loading.read_samples import read_back
 from feller.data.tables.modality import Table
 from feller.models.model import Model, load_model
@@ -60,7 +60,7 @@ def people(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return open_run(home / "run")
 
 
-def made(run: Run, n: int, size: int, out: pathlib.Path, **asked: Any) -> SampleShards:
+def made(run: Run, n: int, size: int, out: pathlib.Path, **asked: Any) -> ShardedSamples:
     overwrite, about = asked.pop("overwrite", False), asked.pop("about", None)
     return sample_shards(
         run, about or ready(run, config_of(SampleConfig, **asked)), n, size, out=str(out), overwrite=overwrite
@@ -104,7 +104,7 @@ def test_what_was_killed_goes_on_to_the_same_bytes(
     with pytest.raises(MemoryError):
         made(moons, 1000, 300, tmp_path / "many")
     monkeypatch.undo()
-    assert not shards(tmp_path / "many").finished
+    assert not open_shards(tmp_path / "many").is_finished
     assert not (tmp_path / "many" / "samples-00002.npz").exists()  # nothing torn has a shard's name
     kept = (tmp_path / "many" / "samples-00001.npz").stat().st_mtime_ns
     made(moons, 1000, 300, tmp_path / "many")
@@ -177,7 +177,7 @@ def test_only_one_writes_at_once(moons: Run, tmp_path: pathlib.Path) -> None:
 def test_wrong_wishes_leave_no_claim_behind(moons: Run, tmp_path: pathlib.Path) -> None:
     with pytest.raises(UsageError, match="given: expected"):
         made(moons, 10, 5, tmp_path / "many", given={"label": "7"})
-    assert made(moons, 10, 5, tmp_path / "many").finished
+    assert made(moons, 10, 5, tmp_path / "many").is_finished
 
 
 @pytest.mark.parametrize(
@@ -218,7 +218,7 @@ def test_rows_that_are_chosen_among_more_are_chosen_in_each_shard(people: Run) -
     model, table = plain.model, plain.model.description.modality
     assert isinstance(table, Table)
     told = replace(model.description, modality=table.with_shares_of(plain.draw(200).values))
-    about = replace(plain, model=Model.of(told, model.network), sampling=replace(plain.sampling, rake=5))
+    about = replace(plain, model=Model.of(told, model.network), sampling=replace(plain.sampling, raking_oversample=5))
     parts = [about.draw(40, first=first).values for first in (0, 40)]
     assert torch.equal(parts[0], about.draw(40).values)
     assert not torch.equal(parts[0], parts[1])
@@ -232,10 +232,10 @@ def test_flags_reach_the_shards(moons: Run, tmp_path: pathlib.Path, capsys: pyte
         **{"run": str(moons.path), "samples": str(out)},
         **{"n": 100, "shards": 2},
     }
-    held = shards(out)
+    held = open_shards(out)
     assert (held.n, held.settings["seed"], held.settings["sampling"]["calls"]) == (100, 5, 4)
     assert main(["sample", str(moons.path), "-n", "100", "--shard", "60", "--out", str(out), "--overwrite"]) == 0
-    assert shards(out).settings["seed"] == 0
+    assert open_shards(out).settings["seed"] == 0
 
 
 @pytest.mark.parametrize(
@@ -326,7 +326,7 @@ class One:
     def __init__(self, crew: Crew, rank: int) -> None:
         self.crew, self.rank, self.ranks, self.is_first = crew, rank, crew.ranks, rank == 0
 
-    def rows(self, size: int) -> slice:
+    def local_slice(self, size: int) -> slice:
         return slice(size * self.rank // self.ranks, size * (self.rank + 1) // self.ranks)
 
     def gather(self, part: Any) -> list[Any]:
@@ -400,11 +400,11 @@ def test_who_comes_late_is_waited_for_whatever_was_noted_before(
     folder = tmp_path / "many"
     done = made(moons, 600, 300, folder, about=about)
     whole = content(folder)
-    for number, shard in enumerate(done.written):
+    for number, shard in enumerate(done.shards):
         (folder / ".shards").mkdir(exist_ok=True)
-        (folder / ".shards" / f"{number}.json").write_text(json.dumps(to_data(shard)))
-    replace(done, written=()).write()
-    (folder / done.file(damaged)).write_bytes(b"x")
+        (folder / ".shards" / f"{number}.json").write_text(json.dumps(to_dict(shard)))
+    replace(done, shards=()).write()
+    (folder / done.file_name(damaged)).write_bytes(b"x")
     draw, waits, waiting = sharded_samples._draw, sharded_samples._wait, threading.Event()
 
     def late(*what: Any) -> None:
@@ -421,7 +421,7 @@ def test_who_comes_late_is_waited_for_whatever_was_noted_before(
     monkeypatch.setattr(sharded_samples, "_wait", told)
     found = crew(2).each(lambda: made(moons, 600, 300, folder, about=about))
     assert found[0].finished
-    assert isinstance(found[1], SampleShards)
+    assert isinstance(found[1], ShardedSamples)
     assert content(folder) == whole
     assert not (folder / ".shards").exists()
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from feller.control.bridges.gaussian_paths import GaussianPaths, Moments, drift, kinetic
 from feller.core.errors import UsageError
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller_papers.gsbm.exact import Quadratic
 from tests.control.bridges.quadratic import ROWS
 from tests.oracle import close
@@ -21,9 +21,9 @@ INSIDE = torch.linspace(0.03, 0.97, 12, dtype=F64)
 
 def bent(noise: float = 0.7, n: int = 5, d: int = 3) -> GaussianPaths:
     """Paths with knots anywhere."""
-    draws = Draws(0)
-    means = draws.at("means").normal((n, 7, d), F64)
-    scales = draws.at("scales").normal((n, 9), F64)
+    draws = Rng(0)
+    means = draws.stream("means").normal((n, 7, d), F64)
+    scales = draws.stream("scales").normal((n, 9), F64)
     scales[:, [0, -1]] = 0
     return GaussianPaths(means, scales, noise)
 
@@ -59,15 +59,15 @@ def kinetic_rate(moments: Moments, t: Tensor, noise: float, x_1: Tensor) -> Tens
 
 
 def test_without_bends_the_path_is_the_brownian_bridge() -> None:
-    draws = Draws(1)
-    x_0, x_1 = draws.at("a").normal((4, 3), F64), draws.at("b").normal((4, 3), F64)
+    draws = Rng(1)
+    x_0, x_1 = draws.stream("a").normal((4, 3), F64), draws.stream("b").normal((4, 3), F64)
     paths = GaussianPaths.straight(x_0, x_1, 0.6, 15, 30)
     now = paths.grid(INSIDE)
     t = INSIDE[:, None]
     close(now.mean, (1 - t) * x_0[:, None] + t * x_1[:, None], 1e-12)
     close(now.velocity, (x_1 - x_0)[:, None].expand(4, 12, 3), 1e-12)
     close(now.std, (0.6 * (INSIDE * (1 - INSIDE)).sqrt()).expand(4, 12), 1e-12)
-    x = draws.at("x").normal((4, 12, 3), F64)
+    x = draws.stream("x").normal((4, 12, 3), F64)
     close(drift(now, x, INSIDE, 0.6), (x_1[:, None] - x) / (1 - t), 1e-10)
     close(drift(now, x, INSIDE, 0.6, backward=True), (x_0[:, None] - x) / t, 1e-10)
     close(kinetic(paths), torch.zeros(4, dtype=F64), 1e-12)
@@ -204,18 +204,18 @@ def test_simulated_drift_has_the_marginals() -> None:
     n, steps = 20_000, 400
     x = one.means[:, 0].expand(n, 1)
     rows = torch.zeros(n, dtype=torch.long)
-    noise = Draws(2)
+    noise = Rng(2)
     for k in range(steps // 2):
         t = torch.full((n,), k / steps, dtype=F64)
         x = x + drift(one.at(rows, t), x, t, one.noise) / steps
-        x = x + one.noise * steps**-0.5 * noise.at("step", k).normal((n, 1), F64)
+        x = x + one.noise * steps**-0.5 * noise.stream("step", k).normal((n, 1), F64)
     now = one.at(rows[:1], torch.tensor([0.5], dtype=F64))
     assert abs(x.mean() - now.mean).item() < 0.02
     assert abs(x.std() / now.std - 1).item() < 0.03
 
 
 def test_along_a_trajectory() -> None:
-    knots = Draws(3).at("x").normal((2, 6, 4))
+    knots = Rng(3).stream("x").normal((2, 6, 4))
     paths = GaussianPaths.along(knots, 0.3, 5)
     assert torch.equal(paths.means, knots)
     assert not paths.scales.any()

@@ -14,7 +14,7 @@ from feller.control.bridges.gaussian_paths import GaussianPaths, drift
 from feller.control.bridges.path_integral import PathIntegral, Weighted
 from feller.control.bridges.pinned_control import PinnedControl
 from feller.core.errors import UsageError
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.networks.bridge_drift import Drift
 from feller_papers.gsbm.exact import Barrier, QuadraticCost, barrier
 from tests.control.bridges.quadratic import ROWS
@@ -90,8 +90,8 @@ def test_implicit_loss_back_in_time() -> None:
 
 
 def bridges(n: int, noise: float) -> GaussianPaths:
-    draws = Draws(0)
-    x_0, x_1 = (draws.at(name).normal((n, 1), torch.float64) for name in ("a", "b"))
+    draws = Rng(0)
+    x_0, x_1 = (draws.stream(name).normal((n, 1), torch.float64) for name in ("a", "b"))
     return GaussianPaths.straight(-1 + 0.5 * x_0, 1 + 0.8 * x_1, noise, 5, 5)
 
 
@@ -100,7 +100,7 @@ def test_explicit_target_regresses_to_the_drift_of_the_mixture(backward: bool) -
     """Independent ends m0, s0, m1, s1: X_t is normal, and so are both; slope and mean by 20,000 pairs, 5 deviations."""
     paths, t = bridges(20_000, 1.0), 0.3
     objective = ExplicitMatching([Leg(0.0, 1.0, paths)], (1,), backward=backward)
-    x, target = objective.at(t, torch.arange(20_000), Draws(1).at("x"))
+    x, target = objective.at(t, torch.arange(20_000), Rng(1).stream("x"))
     var = (0.7**2) * 0.25 + 0.09 * 0.64 + t * (1 - t)
     middle = -0.7 + 0.3
     away = x - x.mean()
@@ -123,7 +123,7 @@ def test_legs_share_a_journey() -> None:
         Leg(0.5, 0.5, GaussianPaths.straight(middle, x_1, noise, 3, 3)),
     ]
     objective = ExplicitMatching(legs, (2,), backward=False)
-    example = objective.draw({"x_1": torch.zeros(64, dtype=torch.long)}, Draws(0))
+    example = objective.draw({"x_1": torch.zeros(64, dtype=torch.long)}, Rng(0))
     t, x = example["t"], example["x_t"]
     end = torch.where(t < 0.5, 0.5, 1.0)
     goal = torch.where(t[:, None] < 0.5, middle, x_1)
@@ -137,7 +137,7 @@ def test_times_of_a_batch_fill_the_journey() -> None:
     objective = ExplicitMatching([Leg(0.0, 1.0, bridges(8, 1.0))], (1,), backward=False)
     t = []
     for first, last in ((0, 32), (32, 63)):
-        example = objective.draw({"x_1": torch.zeros(last - first, dtype=torch.long)}, Draws(0, first, 63))
+        example = objective.draw({"x_1": torch.zeros(last - first, dtype=torch.long)}, Rng(0, first, 63))
         t.append(example["t"])
     assert [len(part) for part in t] == [32, 31]
     gaps = torch.cat([torch.zeros(1), torch.cat(t).double().unique(), torch.ones(1)]).diff()
@@ -147,11 +147,9 @@ def test_times_of_a_batch_fill_the_journey() -> None:
 def test_weights_remove_the_gaussian_bias() -> None:
     """W1 at .5 falls at least fivefold and -log of the mean weight within .01; over the steps, nothing moves."""
     cost, laws = barrier()
-    paths, _ = PinnedControl(draws=32).solve(
-        GaussianPaths.straight(*Barrier().pairs(), 1.0, 15, 30), Barrier(), Draws(0)
-    )
+    paths, _ = PinnedControl(draws=32).solve(GaussianPaths.straight(*Barrier().pairs(), 1.0, 15, 30), Barrier(), Rng(0))
     assert abs(Barrier().objective(paths).item() / 2.754 - 1) < 0.01
-    found = PathIntegral(trajectories=20_000).weigh(paths, Barrier(), Draws(1))
+    found = PathIntegral(trajectories=20_000).weigh(paths, Barrier(), Rng(1))
     assert abs(-found.log_z.item() - cost) < 0.01
     assert 0.43 < found.ess.item() / 20_000 < 0.6
     x, weights = found.states[0, :, 150, 0], found.log_weights[0].exp()
@@ -169,7 +167,7 @@ def test_mean_weight_is_z(row: int, least: float) -> None:
     """With V quadratic, from plain Brownian bridges; 4 standard errors of the mean weight, and .1 % for the steps."""
     problem, number = ROWS[row][0], 5000
     paths = GaussianPaths.straight(*problem.pairs(4), problem.noise, 3, 3)
-    found = PathIntegral(trajectories=number, steps=100).weigh(paths, QuadraticCost(problem.omega), Draws(0))
+    found = PathIntegral(trajectories=number, steps=100).weigh(paths, QuadraticCost(problem.omega), Rng(0))
     assert (found.ess / number > least).all()
     error = 4 * (1 / found.ess - 1 / number).sqrt() + 1e-3 * abs(problem.log_z)
     assert ((found.log_z - problem.log_z).abs() < error).all()
@@ -179,7 +177,7 @@ def brownian(cost: Cost, n: int) -> Weighted:
     """Weigh Brownian bridges of equal pairs, of the first row of the table, with 200 trajectories each."""
     problem = ROWS[0][0]
     paths = GaussianPaths.straight(*problem.pairs(n, torch.float32), problem.noise, 3, 3)
-    return PathIntegral(trajectories=200, steps=100).weigh(paths, cost, Draws(0))
+    return PathIntegral(trajectories=200, steps=100).weigh(paths, cost, Rng(0))
 
 
 def test_states_have_the_law_of_the_best_process() -> None:
@@ -188,11 +186,11 @@ def test_states_have_the_law_of_the_best_process() -> None:
     t = torch.full((len(rows),), 0.503)
     for cost, std, mean in ((QuadraticCost(2.0), 0.43634681, 0.16201357), (Zero(), 0.5, 0.25)):
         found = brownian(cost, 100)
-        at, x, _ = found.draw(rows, t, Draws(1).at("x"))
+        at, x, _ = found.draw(rows, t, Rng(1).stream("x"))
         close(at, torch.full_like(at, 0.5), 1e-6)
         assert abs(x.mean() - mean) < 0.02
         assert abs(x.std() / std - 1) < 0.03
-        late, _, _ = found.draw(rows[:2], t[:2], Draws(1).at("x"), backward=True)
+        late, _, _ = found.draw(rows[:2], t[:2], Rng(1).stream("x"), backward=True)
         close(late, torch.full_like(late, 0.51), 1e-6)
 
 
@@ -215,7 +213,7 @@ def test_regression_of_the_target_is_the_best_drift(backward: bool) -> None:
 
     for t in (0.3, 0.5, 0.97):
         local = torch.full((number,), (1 - t if backward else t) + 0.001 - backward * 0.01)
-        at, x, target = found.draw(rows, local, Draws(1).at("x"), backward=backward)
+        at, x, target = found.draw(rows, local, Rng(1).stream("x"), backward=backward)
         error = 4 * (2 / (0.05 * number)) ** 0.5  # of a window's noise, in states that are drawn twice
         slope, height = line(at[0].double(), x[:, 0].double(), target[:, 0].double())
         assert abs(slope) < error / x.std() + 0.05
@@ -238,13 +236,13 @@ def test_pairs_without_enough_weights_keep_their_gaussian_path() -> None:
 
     x = torch.tensor([[0.0, 0.0], [100.0, 0.0]], dtype=F64)
     paths = GaussianPaths.straight(x, x, 0.5, 3, 3)
-    found = PathIntegral(trajectories=50, steps=40).weigh(paths, Gate(), Draws(0))
+    found = PathIntegral(trajectories=50, steps=40).weigh(paths, Gate(), Rng(0))
     assert found.trusted.tolist() == [False, True]
     assert found.ess[0] < 0.5
     close(found.log_weights.exp(), torch.full((2, 50), 0.02, dtype=F64), 1e-12)
     rows, t = torch.zeros(64, dtype=torch.long), torch.linspace(0, 1, 64, dtype=F64)
     for backward in (False, True):
-        at, y, target = found.draw(rows, t, Draws(1).at("x"), backward=backward)
+        at, y, target = found.draw(rows, t, Rng(1).stream("x"), backward=backward)
         close(target, drift(paths.at(rows, at), y, at, 0.5, backward=backward), 1e-9)
 
 
@@ -263,22 +261,22 @@ def test_a_crowd_is_that_of_other_pairs() -> None:
             return 0.0 * x.sum(-1)
 
     x = torch.tensor([[50.0], [150.0], [250.0]], dtype=F64)
-    PathIntegral(trajectories=5, steps=10).weigh(GaussianPaths.straight(x, x, 1.0, 3, 3), Look(), Draws(0))
+    PathIntegral(trajectories=5, steps=10).weigh(GaussianPaths.straight(x, x, 1.0, 3, 3), Look(), Rng(0))
     assert len(seen) == 11
     assert all(values.isfinite().all() for values in seen)
 
 
 def test_ends_are_exact_and_draws_are_addressed() -> None:
-    draws = Draws(5)
-    paths = GaussianPaths.straight(draws.at("a").normal((300, 2)), draws.at("b").normal((300, 2)), 0.5, 4, 4)
+    draws = Rng(5)
+    paths = GaussianPaths.straight(draws.stream("a").normal((300, 2)), draws.stream("b").normal((300, 2)), 0.5, 4, 4)
     how = PathIntegral(trajectories=3, steps=20)
-    whole = how.weigh(paths, QuadraticCost(1.0), Draws(0))
+    whole = how.weigh(paths, QuadraticCost(1.0), Rng(0))
     assert torch.equal(whole.states[:, :, [0, -1]], paths.means[:, None, [0, -1]].expand(300, 3, 2, 2))
-    part = how.weigh(paths.rows(slice(200, 300)), QuadraticCost(1.0), Draws(0, 200))
+    part = how.weigh(paths.rows(slice(200, 300)), QuadraticCost(1.0), Rng(0, 200))
     close(part.states, whole.states[200:], 1e-6)
 
 
 def test_without_noise_there_is_nothing_to_weigh() -> None:
     x = torch.zeros(1, 1)
     with pytest.raises(UsageError, match="noise above 0"):
-        PathIntegral().weigh(GaussianPaths.straight(x, x, 0.0, 3, 3), Zero(), Draws(0))
+        PathIntegral().weigh(GaussianPaths.straight(x, x, 0.0, 3, 3), Zero(), Rng(0))

@@ -11,7 +11,7 @@ from feller.control.bridges.gaussian_paths import GaussianPaths, drift, kinetic
 from feller.control.bridges.pinned_control import PinnedControl, stiffness_of_means, stiffness_of_scales
 from feller.control.bridges.pinned_cost import Knots, PinnedCost, Sample, _Paths
 from feller.core.errors import UsageError
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller_papers.gsbm.exact import Quadratic, QuadraticCost
 from tests.control.bridges.quadratic import ROWS
 from tests.oracle import close
@@ -50,10 +50,10 @@ class Blind(Cost):
 
 
 def bent(noise: float = 0.8, n: int = 6, d: int = 2) -> GaussianPaths:
-    draws = Draws(3)
-    scales = 0.5 * draws.at("scales").normal((n, 6), F64)
+    draws = Rng(3)
+    scales = 0.5 * draws.stream("scales").normal((n, 6), F64)
     scales[:, [0, -1]] = 0
-    return GaussianPaths(draws.at("means").normal((n, 5, d), F64), scales, noise)
+    return GaussianPaths(draws.stream("means").normal((n, 5, d), F64), scales, noise)
 
 
 @pytest.mark.parametrize("row", ROWS)
@@ -62,7 +62,7 @@ def test_quadratic_cost(row) -> None:
     problem = row[0]
     how = PinnedControl(mean_knots=30, scale_knots=30, draws=8)
     paths = GaussianPaths.straight(*problem.pairs(8, torch.float32), problem.noise, 30, 30)
-    found, trace = how.solve(paths, QuadraticCost(problem.omega), Draws(0))
+    found, trace = how.solve(paths, QuadraticCost(problem.omega), Rng(0))
     reached = problem.objective(found)
     assert (reached >= -problem.log_z - 1e-6).all()
     assert (reached.mean() / -problem.log_z - 1) < 0.002
@@ -78,7 +78,7 @@ def test_fewer_knots_cost_what_they_must() -> None:
     """(8, 8) knots: the reference's best objectives, to 0.3 %."""
     for (problem, *_), best in zip(ROWS, (0.74786, 15.33490, 0.11131), strict=True):
         paths = GaussianPaths.straight(*problem.pairs(8, torch.float32), problem.noise, 8, 8)
-        found, _ = PinnedControl(steps=400).solve(paths, QuadraticCost(problem.omega), Draws(0))
+        found, _ = PinnedControl(steps=400).solve(paths, QuadraticCost(problem.omega), Rng(0))
         assert abs(problem.objective(found).mean() / best - 1) < 0.003
 
 
@@ -86,14 +86,14 @@ def test_gradient_is_that_of_the_estimate() -> None:
     """Autograd against differences, in all knots but the ends, with noise and without."""
     for noise in (0.8, 0.0):
         knots = Knots.of(bent(noise))
-        sample = Sample.draw(knots, 40, 2, Draws(0), 0)
+        sample = Sample.draw(knots, 40, 2, Rng(0), 0)
         objective = PinnedCost(Bump(), noise)
         value = sum(part.sum() for part in objective.estimate(knots, sample))
         for knot, slope in zip(knots, torch.autograd.grad(value, knots, allow_unused=True), strict=True):
             if slope is None:
                 assert not noise
                 continue
-            way = torch.randn(knot.shape, generator=Draws(1).at("way").shared(), dtype=F64)
+            way = torch.randn(knot.shape, generator=Rng(1).stream("way").shared_generator(), dtype=F64)
             with torch.no_grad():
                 values = []
                 for h in (1e-5, -1e-5):
@@ -106,7 +106,7 @@ def test_gradient_is_that_of_the_estimate() -> None:
 def test_energy_is_kinetic() -> None:
     paths = bent()
     knots = Knots.of(paths)
-    energy, _ = PinnedCost(Zero(), paths.noise).estimate(knots, Sample.draw(knots, 4000, 1, Draws(0), 0))
+    energy, _ = PinnedCost(Zero(), paths.noise).estimate(knots, Sample.draw(knots, 4000, 1, Rng(0), 0))
     close(energy, kinetic(paths), 1e-3 * kinetic(paths).max().item())
 
 
@@ -115,7 +115,7 @@ def test_control_is_the_drift_at_the_states(backward: bool) -> None:
     """u, or -v, as `drift` tells it from the states."""
     paths = bent()
     knots = Knots.of(paths)
-    sample = Sample.draw(knots, 9, 2, Draws(0), 0)
+    sample = Sample.draw(knots, 9, 2, Rng(0), 0)
     met = []
 
     def base(x: Tensor, t: Tensor) -> Tensor:
@@ -134,7 +134,7 @@ def test_control_is_the_drift_at_the_states(backward: bool) -> None:
 def test_mirror_images_have_the_moments_of_the_path() -> None:
     paths = bent()
     knots = Knots.of(paths)
-    sample = Sample.draw(knots, 7, 4000, Draws(0), 0)
+    sample = Sample.draw(knots, 7, 4000, Rng(0), 0)
     states = _Paths(knots, sample, paths.noise).states
     now = paths.grid(sample.t)
     close(states.mean(1).permute(2, 1, 0), now.mean, 1e-12)
@@ -147,7 +147,7 @@ def test_values_alone_have_the_same_gradient_in_the_mean() -> None:
     knots = Knots.of(paths)
 
     def gradient(cost: Cost, step: int) -> Tensor:
-        _, state = PinnedCost(cost, paths.noise).estimate(knots, Sample.draw(knots, 20, 100, Draws(0), step))
+        _, state = PinnedCost(cost, paths.noise).estimate(knots, Sample.draw(knots, 20, 100, Rng(0), step))
         return torch.cat([one[..., 1:-1, :].flatten() for one in torch.autograd.grad(state.sum(), knots)])
 
     ours, theirs = (torch.stack([gradient(cost, step) for step in range(40)]) for cost in (Blind(Bump()), Bump()))
@@ -158,7 +158,7 @@ def test_values_alone_have_the_same_gradient_in_the_mean() -> None:
 
 def test_without_cost_the_brownian_bridge_is_best() -> None:
     paths = bent(n=4)
-    found, trace = PinnedControl(steps=400).solve(paths, Zero(), Draws(0))
+    found, trace = PinnedControl(steps=400).solve(paths, Zero(), Rng(0))
     assert (kinetic(found) < 1e-3 * kinetic(paths)).all()
     close(trace.kinetic, kinetic(found), 1e-3)
     assert not trace.state.any()
@@ -172,7 +172,7 @@ def test_walls_are_passed(differentiable: bool) -> None:
     cost = Smooth(disc, 30.0, 0.05) if differentiable else Indicator(disc, 100.0)
     x = torch.tensor([[2.0, 0.0]]).expand(16, 2)
     how = PinnedControl(draws=4 if differentiable else 16)
-    found, trace = how.solve(GaussianPaths.straight(-x, x, 0.3, 15, 30), cost, Draws(0))
+    found, trace = how.solve(GaussianPaths.straight(-x, x, 0.3, 15, 30), cost, Rng(0))
     t = torch.linspace(0, 1, 101)
     assert not disc.inside(found.grid(t).mean).any()
     assert trace.objective[-1] < 0.1 * trace.objective[0]
@@ -183,7 +183,7 @@ def test_without_noise_the_mean_is_the_least_action() -> None:
     """V quadratic: the curve of hyperbolic sines, within its knots."""
     problem = Quadratic(1.0, 2.0, 1.0, -0.5)
     paths = GaussianPaths.straight(*problem.pairs(3), 0.0, 30, 4)
-    found, trace = PinnedControl().solve(paths, QuadraticCost(2.0), Draws(0))
+    found, trace = PinnedControl().solve(paths, QuadraticCost(2.0), Rng(0))
     close(found.grid(INSIDE).mean[..., 0], problem.mean(INSIDE).expand(3, -1), 2e-3)
     assert torch.equal(found.scales, paths.scales)
     t = (torch.arange(10_000, dtype=F64) + 0.5) / 10_000
@@ -196,7 +196,7 @@ def test_a_linear_base_drift_bends_as_a_quadratic_cost(backward: bool) -> None:
     problem = Quadratic(0.8, 2.0, 1.0, -0.5)
     paths = GaussianPaths.straight(*problem.pairs(32, torch.float32), problem.noise, 15, 15)
     how = PinnedControl(draws=8)
-    found, _ = how.solve(paths, Zero(), Draws(0), base=lambda x, t: -2 * x, backward=backward)
+    found, _ = how.solve(paths, Zero(), Rng(0), base=lambda x, t: -2 * x, backward=backward)
     now = found.grid(INSIDE)
     assert (now.mean[..., 0].mean(0) - problem.mean(INSIDE)).abs().max() < 0.02
     assert (now.std.mean(0) / problem.std(INSIDE) - 1).abs().max() < 0.02
@@ -206,18 +206,18 @@ def test_a_base_drift_may_jump() -> None:
     """f = 2 sign(x) from -1 to 1: the least energy is 2.79, by smoothed versions of f; gradients of f give 3.69."""
     x = torch.full((16, 1), 1.0)
     paths = GaussianPaths.straight(-x, x, 1.0, 15, 30)
-    found, _ = PinnedControl(draws=16).solve(paths, Zero(), Draws(0), base=lambda x, t: 2 * x.sign())
+    found, _ = PinnedControl(draws=16).solve(paths, Zero(), Rng(0), base=lambda x, t: 2 * x.sign())
     knots = Knots.of(found)
     energy, _ = PinnedCost(Zero(), 1.0, lambda x, t: 2 * x.sign()).estimate(
-        knots, Sample.draw(knots, 200, 200, Draws(1), 0)
+        knots, Sample.draw(knots, 200, 200, Rng(1), 0)
     )
     assert abs(energy.mean() - 2.80) < 0.05
 
 
 def test_a_base_drift_that_jumps_does_no_harm_in_many_dimensions() -> None:
     """200 entries, one of which says which way f pushes all: from 2 on, the noise of its values would lead upwards."""
-    draws = Draws(0)
-    x_0, x_1 = draws.at("a").normal((8, 200)), 2 * draws.at("b").normal((8, 200))
+    draws = Rng(0)
+    x_0, x_1 = draws.stream("a").normal((8, 200)), 2 * draws.stream("b").normal((8, 200))
 
     def base(x: Tensor, t: Tensor) -> Tensor:
         return 0.2 * x[..., :1].sign().expand(x.shape)
@@ -229,16 +229,16 @@ def test_a_base_drift_that_jumps_does_no_harm_in_many_dimensions() -> None:
 
 
 def test_pairs_do_not_depend_on_who_is_beside_them() -> None:
-    draws = Draws(7)
-    x_0, x_1 = draws.at("a").normal((300, 2)), draws.at("b").normal((300, 2))
+    draws = Rng(7)
+    x_0, x_1 = draws.stream("a").normal((300, 2)), draws.stream("b").normal((300, 2))
     paths = GaussianPaths.straight(x_0, x_1, 0.5, 5, 6)
-    whole, trace = PinnedControl(steps=20, times=10).solve(paths, Bump(), Draws(0))
-    parts, again = PinnedControl(steps=20, times=10, pairs=70).solve(paths, Bump(), Draws(0))
+    whole, trace = PinnedControl(steps=20, times=10).solve(paths, Bump(), Rng(0))
+    parts, again = PinnedControl(steps=20, times=10, pairs=70).solve(paths, Bump(), Rng(0))
     close(parts.means, whole.means, 1e-4)
     close(again.state, trace.state, 1e-4)
     close(torch.tensor(again.objective), torch.tensor(trace.objective), 1e-4)
     assert again.steps == trace.steps == tuple(range(20))
-    repeated, _ = PinnedControl(steps=20, times=10).solve(paths, Bump(), Draws(0))
+    repeated, _ = PinnedControl(steps=20, times=10).solve(paths, Bump(), Rng(0))
     assert torch.equal(repeated.means, whole.means)
 
 
@@ -262,21 +262,21 @@ def test_the_crowd_is_others_at_the_same_time() -> None:
             return (x - population.samples).square().sum(-1)
 
     knots = Knots.of(paths)
-    _, state = PinnedCost(Look(), paths.noise).estimate(knots, Sample.draw(knots, 5, 2, Draws(0), 0))
+    _, state = PinnedCost(Look(), paths.noise).estimate(knots, Sample.draw(knots, 5, 2, Rng(0), 0))
     (slope,) = torch.autograd.grad(state.sum(), knots.means)
     assert slope.sum().abs() < 1e-12  # what one is drawn, another is drawn back
     assert min(met) > 0
 
 
 def test_a_crowd_without_noise_has_a_density() -> None:
-    found, trace = PinnedControl(steps=50).solve(bent(0.0, 20), Meeting(), Draws(0))
+    found, trace = PinnedControl(steps=50).solve(bent(0.0, 20), Meeting(), Rng(0))
     assert found.means.isfinite().all()
     assert trace.objective[-1] < trace.objective[0]
 
 
 def test_a_blind_cost_without_noise_is_refused() -> None:
     with pytest.raises(UsageError, match="noise above 0"):
-        PinnedControl().solve(bent(0.0), Blind(Bump()), Draws(0))
+        PinnedControl().solve(bent(0.0), Blind(Bump()), Rng(0))
 
 
 @pytest.mark.parametrize("wrong", [{"draws": 3}, {"draws": 0}, {"mean_knots": 1}, {"steps": 0}, {"pairs": 0}])
@@ -288,7 +288,7 @@ def test_wrong_settings_are_told(wrong: dict[str, int]) -> None:
 def test_metrics_are_second_derivatives_of_the_energy() -> None:
     """Of the closed form at the Brownian bridge, by autograd."""
     noise, d = 0.7, 2
-    x = torch.randn(2, 1, d, generator=Draws(0).at("x").shared(), dtype=F64)
+    x = torch.randn(2, 1, d, generator=Rng(0).stream("x").shared_generator(), dtype=F64)
     straight = GaussianPaths.straight(x[0], x[1], noise, 6, 7)
 
     def energy(means: Tensor, scales: Tensor) -> Tensor:
@@ -305,16 +305,16 @@ def test_metrics_are_second_derivatives_of_the_energy() -> None:
 def test_two_knots_are_straight_lines() -> None:
     problem = Quadratic(0.5, 3.0, -1.0, 2.0)
     paths = GaussianPaths.straight(*problem.pairs(2), problem.noise, 2, 2)
-    found, trace = PinnedControl(steps=3).solve(paths, QuadraticCost(3.0), Draws(0))
+    found, trace = PinnedControl(steps=3).solve(paths, QuadraticCost(3.0), Rng(0))
     assert torch.equal(found.means, paths.means)
     assert trace.state.min() > 0
 
 
 def test_crowded_tunnels() -> None:
     """The reference's Stunnel with pairs by chance: 300 steps of Adam, knot by knot, come to 258."""
-    draws, spread = Draws(0), 0.5**0.5
-    x_0 = torch.tensor([-11.0, -1.0]) + spread * draws.at("a").normal((128, 2))
-    x_1 = torch.tensor([11.0, 1.0]) + spread * draws.at("b").normal((128, 2))
+    draws, spread = Rng(0), 0.5**0.5
+    x_0 = torch.tensor([-11.0, -1.0]) + spread * draws.stream("a").normal((128, 2))
+    x_1 = torch.tensor([11.0, 1.0]) + spread * draws.stream("b").normal((128, 2))
     sides = [Smooth(Quadric((20.0, 1.0), (s * 5.0, s * 6.0), 90.0), 1500.0) for s in (1, -1)]
     _, trace = PinnedControl(steps=100).solve(
         GaussianPaths.straight(x_0, x_1, 1.0, 15, 30), sides[0] + sides[1] + 50.0 * Congestion(), draws

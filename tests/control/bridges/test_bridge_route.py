@@ -13,7 +13,7 @@ from feller.control.bridges.costs.obstacles import Box, Disc, Indicator, Shape, 
 from feller.control.bridges.gaussian_paths import GaussianPaths
 from feller.control.bridges.obstacle_routes import route
 from feller.control.bridges.pinned_control import PinnedControl
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from tests.oracle import close
 
 WALL: Shape = Box((-0.1, -9.0), (0.1, -2.0)) | Box((-0.1, -1.0), (0.1, 3.0)) | Box((-0.1, 4.0), (0.1, 9.0))
@@ -32,9 +32,9 @@ class Solid(Cost):
 
 def rooms(n: int, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
     """Pairs on both sides of the wall."""
-    draws = Draws(0)
-    x_0 = torch.tensor([-4.0, 0.5], dtype=dtype) + 0.3 * draws.at("a").normal((n, 2), dtype)
-    x_1 = torch.tensor([4.0, 0.5], dtype=dtype) + 0.3 * draws.at("b").normal((n, 2), dtype)
+    draws = Rng(0)
+    x_0 = torch.tensor([-4.0, 0.5], dtype=dtype) + 0.3 * draws.stream("a").normal((n, 2), dtype)
+    x_1 = torch.tensor([4.0, 0.5], dtype=dtype) + 0.3 * draws.stream("b").normal((n, 2), dtype)
     return x_0, x_1
 
 
@@ -153,8 +153,8 @@ def test_pinned_paths_from_there_keep_to_the_door() -> None:
     start = route(x_0, x_1, cost, 15)
     assert start is not None
     how = PinnedControl(steps=150, draws=8)
-    _, trace = how.solve(GaussianPaths.along(start, 0.3, 30), cost, Draws(0))
-    _, straight = how.solve(GaussianPaths.straight(x_0, x_1, 0.3, 15, 30), cost, Draws(0))
+    _, trace = how.solve(GaussianPaths.along(start, 0.3, 30), cost, Rng(0))
+    _, straight = how.solve(GaussianPaths.straight(x_0, x_1, 0.3, 15, 30), cost, Rng(0))
     ours, theirs = ((one.kinetic + one.state).mean() for one in (trace, straight))
     assert ours < 12
     assert ours < 0.5 * theirs

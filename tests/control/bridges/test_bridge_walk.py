@@ -8,13 +8,13 @@ from torch import Tensor
 
 from feller.control.bridges.trajectories import Box, grid, legs_of, walk
 from feller.core.errors import InputError
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 
 N = 4000
 
 
-def begin(draws: Draws) -> Tensor:
-    return draws.at("x").normal((N, 2))
+def begin(draws: Rng) -> Tensor:
+    return draws.stream("x").normal((N, 2))
 
 
 def test_a_walk_is_logged_in_the_order_of_time() -> None:
@@ -24,8 +24,7 @@ def test_a_walk_is_logged_in_the_order_of_time() -> None:
     assert times[3 * between] == 0.25
     assert legs_of((0.0, 0.25, 1.0)) == [(0.0, 0.25), (0.25, 0.75)]
     ahead, back = (
-        walk(lambda x, t: torch.ones_like(x), begin, 0.0, times, between, Draws(0), backward=way)
-        for way in (False, True)
+        walk(lambda x, t: torch.ones_like(x), begin, 0.0, times, between, Rng(0), backward=way) for way in (False, True)
     )
     assert ahead.times == back.times == tuple(times[::between])
     torch.testing.assert_close(ahead.states[:, -1], ahead.states[:, 0] + 1)
@@ -45,7 +44,7 @@ def test_noise_and_base_drift(backward: bool) -> None:
         0.5,
         times,
         50,
-        Draws(0),
+        Rng(0),
         base=lambda x, t: torch.ones_like(x),
         backward=backward,
     )
@@ -63,7 +62,7 @@ def test_runaways_are_walked_anew() -> None:
     def way(x: Tensor, t: Tensor) -> Tensor:
         return torch.where(x[:, :1] > 2.6, 1000.0, 0.0).expand(x.shape)  # .5 % of a normal law
 
-    found = walk(way, begin, 0.0, [0.0, 0.5, 1.0], 1, Draws(0), box=box)
+    found = walk(way, begin, 0.0, [0.0, 0.5, 1.0], 1, Rng(0), box=box)
     assert 0 < found.lost < 0.01 * N
     assert box.holds(found.states[:, -1]).all()
     assert len(found.states) == N
@@ -76,7 +75,7 @@ def test_more_than_a_share_of_runaways_ends_it() -> None:
         return torch.where(x[:, :1] > 1.0, math.nan, 0.0).expand(x.shape)
 
     with pytest.raises(InputError, match=r"of 4,000 trajectories ran away.*--train.steps"):
-        walk(way, begin, 0.0, [0.0, 1.0], 1, Draws(0), box=box)
+        walk(way, begin, 0.0, [0.0, 1.0], 1, Rng(0), box=box)
 
 
 def test_a_box_has_room_for_extent_and_noise() -> None:

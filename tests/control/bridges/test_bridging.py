@@ -17,8 +17,8 @@ from feller.control.bridges.rounds import rounds, start
 from feller.control.bridges.solution import solve_bridge
 from feller.control.bridges.unbalanced_weights import growth
 from feller.core.errors import InputError, UsageError
-from feller.core.rng import Draws
-from feller.core.serialization import from_data, to_data
+from feller.core.rng import Rng
+from feller.core.serialization import from_dict, to_dict
 from feller.networks.bridge_drift import BothWays, Potential
 from feller.networks.mlp import MLP
 from feller.training.couplings import Independent, MinibatchOT, assign
@@ -62,7 +62,7 @@ def test_first_pairs_may_be_those_of_the_least_distance() -> None:
 
 def test_how_pairs_begin_is_recorded() -> None:
     how = replace(SMALL, pairing=MinibatchOT(block=None))
-    assert from_data(Bridging, to_data(how)) == how
+    assert from_dict(Bridging, to_dict(how)) == how
 
 
 @pytest.mark.slow
@@ -122,8 +122,8 @@ def test_the_same_seed_gives_the_same_bits() -> None:
     how = replace(SMALL, train=replace(SMALL.train, steps=3))
 
     def walks(seed: int) -> list[torch.Tensor]:
-        progress = start(BothWays(how.architecture).build((1,), {}, Draws(0)), how)
-        found = itertools.islice(rounds(problem, how, progress, Draws(seed), engine()), 2)
+        progress = start(BothWays(how.architecture).build((1,), {}, Rng(0)), how)
+        found = itertools.islice(rounds(problem, how, progress, Rng(seed), engine()), 2)
         return [one.walks[0].states for one in found]
 
     for one, other in zip(walks(0), walks(0), strict=True):
@@ -143,7 +143,7 @@ def test_populations_are_read_from_files_in_their_own_units(tmp_path) -> None:
     path = tmp_path / "a.csv"
     path.write_text("x,y\n" + "\n".join(",".join(map(str, row)) for row in members.tolist()) + "\n")
     problem = BridgeProblem.between([str(path), members], 1.0)
-    seen = problem.crowds[0][0](3, Draws(0))
+    seen = problem.crowds[0][0](3, Rng(0))
     assert torch.allclose(seen.sort(0).values, members.sort(0).values, atol=1e-3)
 
 
@@ -172,17 +172,17 @@ def test_a_problem_and_what_was_found_print_in_a_line() -> None:
 
 def test_members_are_drawn_as_often_as_each_other() -> None:
     crowd = Crowd(torch.arange(7.0)[:, None])
-    drawn = crowd(23, Draws(0))[:, 0].long()
+    drawn = crowd(23, Rng(0))[:, 0].long()
     counts = drawn.bincount(minlength=7)
     assert counts.max() - counts.min() <= 1
-    assert (crowd(23, Draws(0)) == crowd(23, Draws(0))).all()
-    assert (crowd(23, Draws(0)) != crowd(23, Draws(1))).any()
+    assert (crowd(23, Rng(0)) == crowd(23, Rng(0))).all()
+    assert (crowd(23, Rng(0)) != crowd(23, Rng(1))).any()
 
 
 def test_weights_are_frequencies() -> None:
     """4,000 draws: within 5 deviations."""
     weights = torch.tensor([0.1, 0.2, 0.7])
-    drawn = Crowd(torch.arange(3.0)[:, None], weights).choose(4000, Draws(0))
+    drawn = Crowd(torch.arange(3.0)[:, None], weights).choose(4000, Rng(0))
     torch.testing.assert_close(drawn.bincount() / 4000, weights, atol=5 * (0.25 / 4000) ** 0.5, rtol=0)
 
 

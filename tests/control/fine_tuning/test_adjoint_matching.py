@@ -20,9 +20,9 @@ from feller.control.fine_tuning.adjoint_matching import (
 from feller.control.fine_tuning.memoryless_chain import Chain, adjoint_steps, roll_out
 from feller.core.errors import UsageError
 from feller.core.pytree import tree_map
-from feller.core.rng import Draws
-from feller.paths import Affine, Mixture, Product
-from feller.paths.affine import Constant
+from feller.core.rng import Rng
+from feller.paths import Affine, Mixture, ProductPath
+from feller.paths.affine import ConstantDiffusion
 from feller.paths.processes import Characteristics, Process
 from feller.paths.schedules import Cosine, Schedule
 from feller.paths.time_distributions import linear_grid
@@ -62,7 +62,7 @@ def test_linear_reward_of_a_gaussian(t: float, adjoint: float, control: float, c
 
 def test_the_last_quarter_is_always_looked_at() -> None:
     """Large controls are late, so those steps are never left out; the others come by chance."""
-    first, second = (_looked_at(40, 0.5, Draws(seed)) for seed in (0, 1))
+    first, second = (_looked_at(40, 0.5, Rng(seed)) for seed in (0, 1))
     assert {*range(30, 40)} <= first & second
     assert len(first) == len(second) == 20
     assert first != second
@@ -81,16 +81,14 @@ def test_padding_costs_nothing_and_asks_for_nothing(adjoint: Adjoint) -> None:
     valid = torch.tensor([[True, True, False, False]]).expand(5, -1)
     rule = AdjointMatching(path=Affine(), space=Euclidean((4,)), steps=6, share=1.0, adjoint=adjoint)
     bound = rule.build(TrainingContext(reference=lambda x, t, given: 0.2 * x, reward=reward))
-    batch = {"x_0": Draws(0).at("x").normal((5, 4), F64), "given": {"valid": valid}}
-    chain = roll_out(
-        rule.process(network(1.0), {}), batch["x_0"], linear_grid(6), rule.solver, Draws(1), batch["given"]
-    )
+    batch = {"x_0": Rng(0).stream("x").normal((5, 4), F64), "given": {"valid": valid}}
+    chain = roll_out(rule.process(network(1.0), {}), batch["x_0"], linear_grid(6), rule.solver, Rng(1), batch["given"])
     slope = torch.ones_like(chain.end)
     base = rule.process(lambda x, t, given: 0.2 * x, {})
     tuned = [rule.process(network(junk), {}) for junk in (1.0, 30.0)]
     targets = [torch.stack([step.target()[:, :2] for step in adjoint.steps(base, chain, slope, one)]) for one in tuned]
     close(targets[0], targets[1].tolist(), 1e-12)
-    example = bound.draw(batch, Draws(1), network(1.0))
+    example = bound.draw(batch, Rng(1), network(1.0))
     close(bound.loss(network(1.0), example), bound.loss(network(30.0), example).tolist(), 1e-12)
 
 
@@ -107,7 +105,7 @@ def test_what_cannot_be_tuned_with_is_refused() -> None:
 def test_cost_is_the_divergence() -> None:
     """The exact control for r = 2 x costs KL = c^2 s^2 / 2 = 0.5."""
     base, wanted, times = Normal(), Normal(m=1.5), linear_grid(FINE)
-    chain = roll_out(wanted.flow, column(*torch.linspace(-1, 1, 4).tolist()), times, MemorylessEuler(), Draws(0))
+    chain = roll_out(wanted.flow, column(*torch.linspace(-1, 1, 4).tolist()), times, MemorylessEuler(), Rng(0))
     gradient = torch.full((4, 1), 2.0, dtype=F64)
     total = torch.zeros(4, dtype=F64)
     for step in adjoint_steps(base.flow, chain, gradient):
@@ -123,7 +121,7 @@ def test_rounds_of_a_quadratic_reward() -> None:
     """
     base, q, y, n = Normal(), 3.0, 2.0, 4000
     times, solver = linear_grid(n), MemorylessEuler()
-    steps = [solver.linear(t, s) for t, s in itertools.pairwise(times)]
+    steps = [solver.linear_step(t, s) for t, s in itertools.pairwise(times)]
     x = column(0.0, 1.0)
     at = [base.flow(x, torch.full((2,), t, dtype=F64)).velocity.flatten().tolist() for t in times[:-1]]
     offset, slope = [a for a, _ in at], [b - a for a, b in at]
@@ -167,8 +165,8 @@ def test_the_fixed_point_is_learned(weighting) -> None:
         )
     network, base = shifted(steps), shifted(steps)
     objective = rule.build(TrainingContext(reference=base, reward=lambda x, given: x[:, 0]))
-    batch = {"x_0": Draws(0).at("source").normal((4, 1), F64), "given": {}}
-    example = objective.draw(batch, Draws(1), network)
+    batch = {"x_0": Rng(0).stream("source").normal((4, 1), F64), "given": {}}
+    example = objective.draw(batch, Rng(1), network)
     wanted = (example["target"] - base(example["x_t"], example["t"], {}))[:steps].flatten()
     optimiser = torch.optim.LBFGS(network.parameters(), max_iter=200, tolerance_grad=1e-12, tolerance_change=1e-15)
 
@@ -181,7 +179,7 @@ def test_the_fixed_point_is_learned(weighting) -> None:
     optimiser.step(closure)
     order = example["t"][:steps].argsort()
     close(network.change.detach(), wanted[order], 1e-6)
-    again = objective.draw(batch, Draws(2), network)
+    again = objective.draw(batch, Rng(2), network)
     moved = again["reward"].mean() - example["reward"].mean()
     assert moved.item() == pytest.approx(2.0 * 0.25, abs=0.35)  # two roll-outs with other noise
     assert again["cost"].mean().item() == pytest.approx(0.5, abs=0.06)
@@ -191,8 +189,8 @@ def test_the_fixed_point_is_learned(weighting) -> None:
 def noise_at_half(adjoint: Adjoint, flow: Process, steps: int) -> tuple[float, float]:
     """Return mean and deviation of what the middle of a roll-out asks for, for r = -3 / 2 (x - 2)^2 on N(1, 0.25)."""
     times, solver, base = linear_grid(steps), MemorylessEuler(), Normal().flow
-    x_0 = Draws(0).at("source").normal((4000, 1), F64)
-    chain = roll_out(flow, x_0, times, solver, Draws(1))
+    x_0 = Rng(0).stream("source").normal((4000, 1), F64)
+    chain = roll_out(flow, x_0, times, solver, Rng(1))
     for step in adjoint.steps(base, chain, -3 * (chain.end - 2), flow):
         if step.number == steps // 2:
             asked = step.target() - chain.velocities[step.number]
@@ -246,7 +244,7 @@ def test_large_losses_can_be_left_out() -> None:
 
 @pytest.mark.parametrize(
     "path",
-    [Mixture(), Affine(noise=Constant(1.0)), Product({"a": Affine(), "b": Mixture()})],
+    [Mixture(), Affine(noise=ConstantDiffusion(1.0)), ProductPath({"a": Affine(), "b": Mixture()})],
     ids=["tokens", "noisy", "product"],
 )
 def test_paths_without_memoryless_noise_are_refused(path) -> None:
@@ -270,7 +268,7 @@ def test_velocity_alone_is_asked_for() -> None:
 
     rule = AdjointMatching(path=Affine(), space=Euclidean((1,)), steps=5)
     rule.build(TrainingContext(reference=shifted(5), reward=reward)).draw(
-        {"x_0": column(0.0, 1.0, 2.0)}, Draws(0), shifted(5)
+        {"x_0": column(0.0, 1.0, 2.0)}, Rng(0), shifted(5)
     )
     assert asked == [3]
     assert isinstance(rule.process(shifted(5), {})(column(0.0), torch.zeros(1, dtype=F64)), Characteristics)
@@ -297,10 +295,10 @@ def test_memory_for_gradients_does_not_grow_with_the_steps() -> None:
         network, base = Small(2), Small(2).requires_grad_(False)
         rule = AdjointMatching(path=Affine(), space=Euclidean((2,)), steps=steps, share=1.0)
         objective = rule.build(TrainingContext(reference=base, reward=lambda x, given: x.sin().sum(1)))
-        batch = {"x_0": Draws(0).at("source").normal((16, 2), F64), "given": {"label": torch.zeros(16).long()}}
+        batch = {"x_0": Rng(0).stream("source").normal((16, 2), F64), "given": {"label": torch.zeros(16).long()}}
         Held.now = Held.most = 0
         with torch.autograd.graph.saved_tensors_hooks(Held, lambda held: held.tensor):
-            example = objective.draw(batch, Draws(1), network)
+            example = objective.draw(batch, Rng(1), network)
             for start in range(0, 16 * steps, 64):
                 part = tree_map(lambda leaf, start=start: leaf[start : start + 64], example)
                 objective.loss(network, part).sum().backward()

@@ -10,7 +10,7 @@ from feller.control.fine_tuning.adjoint_matching import AdjointMatching, Full
 from feller.control.fine_tuning.discrete_adjoint import DiscreteAdjoint
 from feller.control.fine_tuning.policy_gradient import PolicyGradient
 from feller.core.errors import UsageError
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.paths import Affine
 from feller.paths.time_distributions import linear_grid
 from feller.sampling import MemorylessEuler
@@ -20,7 +20,7 @@ from tests.control.shifted import Shifted, rate
 from tests.oracle import F64, close
 
 FLOW = {"path": Affine(), "space": Euclidean((1,))}
-BATCH = {"x_0": Draws(3).at("source").normal((6, 1), F64), "given": {}}
+BATCH = {"x_0": Rng(3).stream("source").normal((6, 1), F64), "given": {}}
 
 
 def linear(x: Tensor, given: dict[str, Tensor]) -> Tensor:
@@ -35,7 +35,7 @@ def gradient(rule, network: Shifted, reward) -> Tensor:
     """Return the mean gradient of a batch, at a network that is not the base."""
     objective = rule.build(TrainingContext(reference=Shifted(0.0), reward=reward))
     network.zero_grad()
-    example = objective.draw(BATCH, Draws(1), network)
+    example = objective.draw(BATCH, Rng(1), network)
     (objective.loss(network, example).sum() / len(BATCH["x_0"])).backward()
     return network.gradient()
 
@@ -44,7 +44,7 @@ def test_the_optimal_control_of_a_linear_reward_leaves_no_gradient() -> None:
     """The control -variance / on_velocity a, for a = -strength d end / d state: known without a sample."""
     steps, strength, data = 10, 2.0, Shifted(0.0).data
     times, solver = linear_grid(steps), MemorylessEuler()
-    linears = [solver.linear(t, s) for t, s in itertools.pairwise(times)]
+    linears = [solver.linear_step(t, s) for t, s in itertools.pairwise(times)]
     slopes = [1.0]
     for t, step in reversed(list(zip(times[1:-1], linears[1:], strict=True))):
         slopes.insert(0, slopes[0] * (step.on_state + step.on_velocity * rate(data, t)))
@@ -61,7 +61,7 @@ def test_loss_is_cost_minus_reward() -> None:
         TrainingContext(reference=Shifted(0.0), reward=quadratic)
     )
     network = Shifted(0.1, 0.2, 0.3, 0.4)
-    example = objective.draw(BATCH, Draws(1), network)
+    example = objective.draw(BATCH, Rng(1), network)
     close(objective.loss(network, example).detach(), example["cost"] - 3 * example["reward"], 1e-12)
     assert example["noise"].shape == (6, 4, 1)
 
@@ -91,7 +91,7 @@ def test_descent_finds_the_tilted_law() -> None:
     network, rule = Shifted(*[0.0] * 10), DiscreteAdjoint(**FLOW, strength=2.0, steps=10)
     objective = rule.build(TrainingContext(reference=Shifted(0.0), reward=linear))
     optimiser = torch.optim.LBFGS([network.change], max_iter=100, tolerance_grad=1e-12, tolerance_change=1e-15)
-    example = objective.draw(BATCH, Draws(1), network)
+    example = objective.draw(BATCH, Rng(1), network)
 
     def closure() -> Tensor:
         optimiser.zero_grad()
@@ -100,7 +100,7 @@ def test_descent_finds_the_tilted_law() -> None:
         return loss
 
     optimiser.step(closure)
-    after = objective.draw(BATCH, Draws(1), network)  # the same noise
+    after = objective.draw(BATCH, Rng(1), network)  # the same noise
     assert (after["reward"] - example["reward"]).mean().item() == pytest.approx(0.5, abs=0.01)
     assert after["cost"].mean().item() == pytest.approx(0.5, abs=0.01)
 
@@ -119,8 +119,8 @@ def gradients(rule) -> Tensor:
     objective = rule.build(TrainingContext(reference=Shifted(0.0), reward=reward))
     for number in range(BATCHES):
         network.zero_grad()
-        draws = Draws(5).named(number)
-        batch = {"x_0": draws.at("source").normal((ROWS, 1), F64), "given": {}}
+        draws = Rng(5).fold_in(number)
+        batch = {"x_0": draws.stream("source").normal((ROWS, 1), F64), "given": {}}
         (objective.loss(network, objective.draw(batch, draws, network)).sum() / ROWS).backward()
         found.append(network.gradient())
     return torch.stack(found)
@@ -138,8 +138,8 @@ def test_others_are_the_baseline() -> None:
     """Advantages of a step add to zero times rows over others; the gain of a step lacks its own cost."""
     network = Shifted(0.3, -0.2, 0.5, 0.4)
     objective = PolicyGradient(**STRONG).build(TrainingContext(reference=Shifted(0.0), reward=reward))
-    batch = {"x_0": Draws(0).at("source").normal((3, 1), F64), "given": {}}
-    example = objective.draw(batch, Draws(1), network)
+    batch = {"x_0": Rng(0).stream("source").normal((3, 1), F64), "given": {}}
+    example = objective.draw(batch, Rng(1), network)
     advantage = example["advantage"].view(3, STEPS)
     close(advantage.sum(0), [0.0] * STEPS, 1e-12)
     gain = example["reward"].view(3, STEPS)[:, -1]  # after the last step nothing costs; costs are alike in all rows
@@ -151,8 +151,8 @@ def test_states_lead_to_each_other() -> None:
     """With noise in every step, the last too: `reached` is the velocity that would have led there without."""
     network = Shifted(0.3, -0.2, 0.5, 0.4)
     objective = PolicyGradient(**STRONG).build(TrainingContext(reference=Shifted(0.0), reward=reward))
-    batch = {"x_0": Draws(0).at("source").normal((5000, 1), F64), "given": {}}
-    example = objective.draw(batch, Draws(1), network)
+    batch = {"x_0": Rng(0).stream("source").normal((5000, 1), F64), "given": {}}
+    example = objective.draw(batch, Rng(1), network)
     way = example["reached"] - network(example["x_t"], example["t"], {}).detach()
     noise = (way[:, 0] * example["weight"].sqrt()).view(-1, STEPS)
     assert noise.mean(0).abs().max() < 4 * 5000**-0.5
@@ -162,4 +162,4 @@ def test_states_lead_to_each_other() -> None:
 def test_a_roll_out_alone_has_nothing_to_be_compared_with() -> None:
     objective = PolicyGradient(**STRONG).build(TrainingContext(reference=Shifted(0.0), reward=reward))
     with pytest.raises(UsageError, match="batch of 2 or more"):
-        objective.draw({"x_0": torch.zeros(1, 1, dtype=F64)}, Draws(0), Shifted(0.0))
+        objective.draw({"x_0": torch.zeros(1, 1, dtype=F64)}, Rng(0), Shifted(0.0))

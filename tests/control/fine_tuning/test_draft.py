@@ -10,8 +10,8 @@ from torch import Tensor
 from feller.control.fine_tuning.draft import DirectGradient, OneStep
 from feller.control.fine_tuning.raft import Filtered
 from feller.core.errors import UsageError
-from feller.core.rng import Draws
-from feller.paths import Affine, Data, Geodesic, Jump, Mixture
+from feller.core.rng import Rng
+from feller.paths import Affine, DataPrediction, Geodesic, JumpPath, Mixture
 from feller.paths.time_distributions import linear_grid
 from feller.spaces import Euclidean, Sphere, Tokens
 from feller.training.objective import TrainingContext
@@ -49,7 +49,7 @@ def test_gradient_through_the_last_steps(last: int, recompute: bool) -> None:
         path=Affine(), space=Euclidean((1,)), strength=strength, last=last, steps=STEPS, recompute=recompute
     )
     objective = rule.build(TrainingContext(reference=Shifted(0.0), reward=reward))
-    example = objective.draw({"x_0": SOURCE, "given": {}}, Draws(0), network)
+    example = objective.draw({"x_0": SOURCE, "given": {}}, Rng(0), network)
     states, slopes = euler(network)
     close(example["reward"], reward(states[-1], {}), 1e-12)
     loss = objective.loss(network, example)
@@ -66,7 +66,7 @@ def test_one_step_goes_to_the_foreseen_end() -> None:
     rule = OneStep(path=Affine(), space=Euclidean((1,)), steps=STEPS)
     objective = rule.build(TrainingContext(reference=Shifted(0.0), reward=reward))
     batch = {"x_0": SOURCE.repeat(rows // 2, 1), "given": {}}
-    example = objective.draw(batch, Draws(0), network)
+    example = objective.draw(batch, Rng(0), network)
     states, _ = euler(network)
     number = (example["t"] * STEPS).round().long()
     assert torch.bincount(number, minlength=STEPS).min() > rows / STEPS / 2  # by chance once in 1e6
@@ -97,7 +97,7 @@ def test_foreseen_ends_lie_in_the_space() -> None:
 
     objective = rule.build(TrainingContext(reference=around, reward=last_entry))
     x_0 = torch.tensor([[1.0, 0.0, 0.0]] * 8, dtype=F64)
-    objective.loss(around, objective.draw({"x_0": x_0}, Draws(0), around))
+    objective.loss(around, objective.draw({"x_0": x_0}, Rng(0), around))
     for end in seen:
         close(end, [[0.0, 1.0, 0.0]] * 8, 1e-12)
 
@@ -115,7 +115,7 @@ def test_more_steps_of_gradient_make_more_of_it() -> None:
         network = Shifted(*CHANGE)
         rule = DirectGradient(path=Affine(), space=Euclidean((1,)), steps=STEPS, last=last)
         objective = rule.build(TrainingContext(reference=Shifted(0.0), reward=reward))
-        objective.loss(network, objective.draw({"x_0": SOURCE}, Draws(0), network)).sum().backward()
+        objective.loss(network, objective.draw({"x_0": SOURCE}, Rng(0), network)).sum().backward()
         sums.append(network.change.grad.count_nonzero().item())
     assert all(a < b for a, b in itertools.pairwise(sums))
 
@@ -131,8 +131,8 @@ def test_the_best_quarter_is_kept() -> None:
     """Of N(1, 0.25): mean 1 + 1.2711 s and variance 0.2416 s^2, those of a normal law above its upper quartile."""
     n = 20_000
     objective = Filtered(**FLOW).build(TrainingContext(reference=Shifted(0.0), reward=linear))
-    batch = {"x_0": Draws(0).at("source").normal((n, 1), F64), "given": {}}
-    example = objective.draw(batch, Draws(1), Shifted(0.0))
+    batch = {"x_0": Rng(0).stream("source").normal((n, 1), F64), "given": {}}
+    example = objective.draw(batch, Rng(1), Shifted(0.0))
     kept = example["x_t"] + (1 - example["t"])[:, None] * example["target"]
     assert len(kept) == n
     close(kept[: n // 4], kept[n // 4 : n // 2], 1e-6)  # each as often as the others
@@ -151,8 +151,8 @@ def test_rounds_narrow_the_law() -> None:
         network = Shifted(0.0, variance=variance[-1])
         network.data = type(network.data)(m=mean[-1], s=variance[-1] ** 0.5)
         objective = Filtered(**FLOW, steps=40).build(TrainingContext(reference=network, reward=linear))
-        batch = {"x_0": Draws(number).at("source").normal((20_000, 1), F64), "given": {}}
-        example = objective.draw(batch, Draws(number), network)
+        batch = {"x_0": Rng(number).stream("source").normal((20_000, 1), F64), "given": {}}
+        example = objective.draw(batch, Rng(number), network)
         kept = example["x_t"] + (1 - example["t"])[:, None] * example["target"]
         mean.append(kept.mean().item())
         variance.append(kept.var().item())
@@ -166,11 +166,11 @@ def test_any_prediction_is_learned() -> None:
     def network(x: Tensor, t: Tensor, given: dict[str, Tensor]) -> Tensor:
         return torch.ones_like(x)
 
-    objective = Filtered(path=Affine(prediction=Data()), space=Euclidean((1,)), share=0.5).build(
+    objective = Filtered(path=Affine(prediction=DataPrediction()), space=Euclidean((1,)), share=0.5).build(
         TrainingContext(reference=network, reward=linear)
     )
-    batch = {"x_0": Draws(0).at("source").normal((8, 1), F64), "given": {}}
-    example = objective.draw(batch, Draws(1), network)
+    batch = {"x_0": Rng(0).stream("source").normal((8, 1), F64), "given": {}}
+    example = objective.draw(batch, Rng(1), network)
     close(example["target"], [[1.0]] * 8, 1e-9)
     close(objective.loss(network, example), [0.0] * 8, 1e-9)
 
@@ -183,7 +183,7 @@ def test_labels_stay_with_what_was_kept() -> None:
         TrainingContext(reference=network, reward=lambda x, given: given["label"].double())
     )
     batch = {"x_0": torch.zeros(8, 1, dtype=F64), "given": {"label": torch.arange(8)}}
-    assert objective.draw(batch, Draws(0), network)["given"]["label"].tolist() == [7, 6] * 4
+    assert objective.draw(batch, Rng(0), network)["given"]["label"].tolist() == [7, 6] * 4
 
 
 def test_tokens_are_learned_by_cross_entropy() -> None:
@@ -194,14 +194,14 @@ def test_tokens_are_learned_by_cross_entropy() -> None:
         return torch.zeros(*x.shape, 4)
 
     objective = rule.build(TrainingContext(reference=logits, reward=lambda x, given: (x == 2).sum(1).float()))
-    example = objective.draw({"x_0": Draws(0).at("source").integers(4, (64, 3))}, Draws(1), logits)
+    example = objective.draw({"x_0": Rng(0).stream("source").randint(4, (64, 3))}, Rng(1), logits)
     assert (example["target"] == 2).double().mean() > 0.4  # 0.25 of all
     close(objective.loss(logits, example), [math.log(4)] * 64, 1e-6)
 
 
 def test_jumps_of_numbers_are_not_learned_so() -> None:
     with pytest.raises(UsageError, match="flows or tokens"):
-        Filtered(path=Jump(), space=Euclidean((1,)))
+        Filtered(path=JumpPath(), space=Euclidean((1,)))
 
 
 @pytest.mark.parametrize("share", [0.0, 1.5])

@@ -13,10 +13,10 @@ from feller.control.fine_tuning.fine_tuning import Tuning
 from feller.control.fine_tuning.policy_gradient import PolicyGradient
 from feller.control.fine_tuning.raft import Filtered
 from feller.core.errors import InputError, UsageError
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.paths import Affine, Mixture
-from feller.paths import Product as ProductPath
-from feller.paths.affine import Constant
+from feller.paths import ProductPath as ProductPath
+from feller.paths.affine import ConstantDiffusion
 from feller.spaces import Euclidean, Product
 from feller.training.objective import FlowMatching, TrainingContext
 from tests.control.shifted import Shifted
@@ -43,7 +43,7 @@ def test_without_a_reward_nothing_is_learned(way: type[Tuning]) -> None:
             rule.build(TrainingContext(**{**whole, lacking: None}))
         assert error.value.argument == lacking
     with pytest.raises(UsageError) as error:
-        rule.build(TrainingContext(**whole)).draw(BATCH, Draws(0))
+        rule.build(TrainingContext(**whole)).draw(BATCH, Rng(0))
     assert error.value.argument == "network"
 
 
@@ -52,9 +52,9 @@ def test_who_needs_a_gradient(way: type[Tuning]) -> None:
     objective = way(**FLOW, steps=4).build(TrainingContext(reference=Shifted(0.0), reward=steps_up))
     if way not in WITHOUT_GRADIENT:
         with pytest.raises(InputError, match="no gradient"):
-            objective.draw(BATCH, Draws(0), Shifted(0.0))
+            objective.draw(BATCH, Rng(0), Shifted(0.0))
     else:
-        assert set(objective.draw(BATCH, Draws(0), Shifted(0.0))["reward"].tolist()) <= {0.0, 1.0}
+        assert set(objective.draw(BATCH, Rng(0), Shifted(0.0))["reward"].tolist()) <= {0.0, 1.0}
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -62,7 +62,7 @@ def test_reward_and_cost_are_told(way: type[Tuning]) -> None:
     """The cost of a change of velocity d is the sum of d^2 on_velocity^2 / (2 variance), of any roll-out."""
     rule = way(**FLOW, steps=4)
     objective = rule.build(TrainingContext(reference=Shifted(0.0), reward=lambda x, given: 3 * x[:, 0]))
-    noticed = objective.metrics(objective.draw(BATCH, Draws(0), Shifted(0.1, 0.2, 0.3, 0.4)))
+    noticed = objective.metrics(objective.draw(BATCH, Rng(0), Shifted(0.1, 0.2, 0.3, 0.4)))
     assert noticed.keys() == ({"reward", "cost"} if way in WITH_COST else {"reward"})
     assert all(value.ndim == 0 for value in noticed.values())
     assert 0 < noticed["reward"] < 9
@@ -87,7 +87,7 @@ def test_numbers_out_of_range(way: type[Tuning], name: str, value: float) -> Non
 
 
 @pytest.mark.parametrize("way", [AdjointMatching, DirectGradient, OneStep, DiscreteAdjoint, PolicyGradient])
-@pytest.mark.parametrize("path", [Mixture(), Affine(noise=Constant(1.0))], ids=["tokens", "noisy"])
+@pytest.mark.parametrize("path", [Mixture(), Affine(noise=ConstantDiffusion(1.0))], ids=["tokens", "noisy"])
 def test_paths_that_do_not_suit(way: type[Tuning], path) -> None:
     with pytest.raises(UsageError, match="a path of kind"):
         way(path=path, space=Euclidean((1,)))
@@ -108,7 +108,7 @@ def test_padding_costs_nothing() -> None:
         objective = way(path=Affine(), space=Euclidean((2,)), steps=4).build(
             TrainingContext(reference=base, reward=lambda x, given: x[:, 0])
         )
-        cost = objective.draw(batch, Draws(0), tuned)["cost"].view(2, -1)[:, 0]
+        cost = objective.draw(batch, Rng(0), tuned)["cost"].view(2, -1)[:, 0]
         assert (cost[1] / cost[0]).item() == pytest.approx((0.01 + 25) / 0.01)
 
 
@@ -131,6 +131,6 @@ def test_products_are_tuned_too() -> None:
         objective = way(path=path, space=space, steps=4).build(
             TrainingContext(reference=base, reward=lambda x, given: x["a"][:, 0])
         )
-        objective.loss(network, objective.draw(batch, Draws(0), network)).sum().backward()
+        objective.loss(network, objective.draw(batch, Rng(0), network)).sum().backward()
         assert network.change.grad.abs() > 1e-3
         assert math.isfinite(network.change.grad)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from feller.control.fine_tuning.memoryless_chain import Chain, adjoint_steps, roll_out
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.paths.processes import Characteristics
 from feller.paths.time_distributions import linear_grid
 from feller.sampling import MemorylessEuler
@@ -65,7 +65,7 @@ def test_fixed_point_of_the_discrete_loss(variance: float, steps: int, chain: fl
         mean = torch.zeros(1, 1, dtype=F64)
         for k in range(steps):
             t = torch.full((1,), times[k], dtype=F64)
-            mean = solver.linear(times[k], times[k + 1]).mean(mean, data.flow(mean, t).velocity + shift[k])
+            mean = solver.linear_step(times[k], times[k + 1]).mean(mean, data.flow(mean, t).velocity + shift[k])
         means.append(mean.item())
     assert (means[1] - means[0]) / wanted == pytest.approx(chain, abs=6e-4)
     assert mean_after(data, times, change) / wanted == pytest.approx(ode, abs=2e-3)  # how it is interpolated matters
@@ -78,14 +78,14 @@ def test_adjoint_is_the_gradient_of_the_chain() -> None:
         return Characteristics(torch.sin(2 * x) * (1 + t[:, None]) - 0.3 * x.flip(1))
 
     times, solver = linear_grid(6), MemorylessEuler()
-    x_0 = Draws(0).at("source").normal((5, 3), F64)
-    chain = roll_out(base, x_0, times, solver, Draws(1))
+    x_0 = Rng(0).stream("source").normal((5, 3), F64)
+    chain = roll_out(base, x_0, times, solver, Rng(1))
     gradient = torch.cos(chain.end)
     for step in adjoint_steps(base, chain, gradient):
         x = chain.states[step.number].clone().requires_grad_()
         y = x
         for k in range(step.number, 6):
-            mean = solver.linear(times[k], times[k + 1]).mean(
+            mean = solver.linear_step(times[k], times[k + 1]).mean(
                 y, base(y, torch.full((5,), times[k], dtype=F64)).velocity
             )
             if k == step.number:
@@ -106,14 +106,14 @@ def test_full_adjoint_is_the_gradient_of_cost_and_reward() -> None:
         return Characteristics(base(x, t).velocity + 0.2 * torch.cos(x))
 
     times, solver = linear_grid(6), MemorylessEuler()
-    x_0 = Draws(0).at("source").normal((5, 3), F64)
-    chain = roll_out(tuned, x_0, times, solver, Draws(1))
+    x_0 = Rng(0).stream("source").normal((5, 3), F64)
+    chain = roll_out(tuned, x_0, times, solver, Rng(1))
     for step in adjoint_steps(base, chain, torch.cos(chain.end), tuned):
         y = chain.states[step.number + 1] if step.number < 5 else chain.end
         y = y.clone().requires_grad_()
         start, cost = y, 0.0
         for k in range(step.number + 1, 6):
-            t, linear = torch.full((5,), times[k], dtype=F64), solver.linear(times[k], times[k + 1])
+            t, linear = torch.full((5,), times[k], dtype=F64), solver.linear_step(times[k], times[k + 1])
             control = tuned(y, t).velocity - base(y, t).velocity
             cost = cost + linear.on_velocity**2 / linear.variance / 2 * control.square().sum()
             mean = linear.mean(y, tuned(y, t).velocity)
@@ -124,7 +124,7 @@ def test_full_adjoint_is_the_gradient_of_cost_and_reward() -> None:
 
 def test_the_last_step_of_a_roll_out_has_no_noise() -> None:
     data, times, solver = Normal(), linear_grid(5), MemorylessEuler()
-    chain = roll_out(data.flow, column(0.1, 0.2), times, solver, Draws(3))
+    chain = roll_out(data.flow, column(0.1, 0.2), times, solver, Rng(3))
     assert len(chain.states) == len(chain.velocities) == 5
     mean, _ = solver.moments(data.flow, chain.states[-1], 0.8, 1.0)
     assert torch.equal(chain.end, mean)

@@ -11,10 +11,10 @@ from feller.control.inverse.d_flow import Density, Nothing, Radius, Shell, find_
 from feller.control.optimize.lbfgs import LBFGS
 from feller.control.optimize.minimize import Adam
 from feller.core.errors import InputError
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.paths.processes import Characteristics
 from feller.paths.time_distributions import linear_grid
-from feller.sampling import Euler, Midpoint, endpoint
+from feller.sampling import Euler, Midpoint, simulate
 from feller.spaces import Euclidean, Product, Sphere, Tokens
 from tests.oracle import F64, close, column
 
@@ -40,7 +40,7 @@ def gaussian(x: Tensor, t: Tensor) -> Characteristics:
 
 
 def flow_of(steps: int, solver=None):
-    return solved(lambda rows: gaussian, linear_grid(steps), solver or Midpoint(), Draws(0))
+    return solved(lambda rows: gaussian, linear_grid(steps), solver or Midpoint(), Rng(0))
 
 
 def mixture(x: Tensor, t: Tensor) -> Characteristics:
@@ -96,7 +96,7 @@ def test_gain_is_what_the_posterior_spreads(x_0: float, end: float, x: float, ga
 
 def test_gradient_of_the_vector() -> None:
     x_0 = X_0.clone().requires_grad_()
-    end = endpoint(gaussian, x_0, linear_grid(200), Midpoint(), Draws(0), recompute=True)
+    end = simulate(gaussian, x_0, linear_grid(200), Midpoint(), Rng(0), recompute=True)
     close(end.detach(), (1.91, -1.52, 2.39), 1e-4)
     (found,) = torch.autograd.grad(end.square().sum() / 2, x_0)
     close(found, (3.676, -0.752, 4.924), 1e-4)
@@ -108,7 +108,7 @@ def test_gradient_of_the_vector() -> None:
 def test_errors_of_few_steps(steps: int, midpoint: float, euler: float) -> None:
     truth = torch.tensor([[1.91, -1.52, 2.39]], dtype=F64)
     for solver, error in ((Midpoint(), midpoint), (Euler(), euler)):
-        end = endpoint(gaussian, X_0, linear_grid(steps), solver, Draws(0))
+        end = simulate(gaussian, X_0, linear_grid(steps), solver, Rng(0))
         assert (end - truth).abs().max().item() == pytest.approx(error, rel=5e-3)
 
 
@@ -118,16 +118,16 @@ def test_errors_of_few_steps(steps: int, midpoint: float, euler: float) -> None:
 )
 def test_gains_of_few_steps(steps: int, gains: tuple[float, ...]) -> None:
     """Along the directions of the data, where the flow stretches by 2, 1 and 0.1."""
-    base = endpoint(gaussian, torch.zeros(1, 3, dtype=F64), linear_grid(steps), Midpoint(), Draws(0))
-    ends = endpoint(gaussian, Q.T.contiguous(), linear_grid(steps), Midpoint(), Draws(0))
+    base = simulate(gaussian, torch.zeros(1, 3, dtype=F64), linear_grid(steps), Midpoint(), Rng(0))
+    ends = simulate(gaussian, Q.T.contiguous(), linear_grid(steps), Midpoint(), Rng(0))
     close(((ends - base) @ Q).diagonal(), gains, 6e-6)
 
 
 def test_posterior_without_noise() -> None:
     """From any start each search ends at x_0 + B^+ (y - A m - B x_0): their law is the posterior."""
     n = 400
-    x_0 = Draws(0).at("source").normal((n, 3), F64)
-    flow = solved(lambda rows: _Exact(), [0.0, 1.0], Euler(), Draws(0))
+    x_0 = Rng(0).stream("source").normal((n, 3), F64)
+    flow = solved(lambda rows: _Exact(), [0.0, 1.0], Euler(), Rng(0))
     found = find_sources(
         flow, lambda x, rows: 50 * (x @ A.T - Y).square().sum(1), x_0, Euclidean((3,)), prior=Nothing()
     )
@@ -155,7 +155,7 @@ class _Exact:
 
 
 def test_density_gives_the_posterior_mean() -> None:
-    flow = solved(lambda rows: _Exact(), [0.0, 1.0], Euler(), Draws(0))
+    flow = solved(lambda rows: _Exact(), [0.0, 1.0], Euler(), Rng(0))
     found = find_sources(
         flow, lambda x, rows: (x @ A.T - Y).square().sum(1) / 0.5, X_0, Euclidean((3,)), prior=Density()
     )
@@ -174,8 +174,8 @@ def test_radius_is_least_on_the_shell() -> None:
 
 def test_a_shell_keeps_the_length() -> None:
     """The end farthest along an axis, from sources of one length: those along the axis, whatever the wish is worth."""
-    x_0 = Draws(0).at("source").normal((5, 3), F64)
-    flow = solved(lambda rows: _Exact(), [0.0, 1.0], Euler(), Draws(0))
+    x_0 = Rng(0).stream("source").normal((5, 3), F64)
+    flow = solved(lambda rows: _Exact(), [0.0, 1.0], Euler(), Rng(0))
     found = find_sources(flow, lambda x, rows: -100 * x[:, 0], x_0, Euclidean((3,)), prior=Shell())
     close(found.source.norm(dim=1), x_0.norm(dim=1).tolist(), 1e-9)
     way = ROOT[0] / ROOT[0].norm()
@@ -186,8 +186,8 @@ def test_a_shell_keeps_the_length() -> None:
 
 def test_a_reward_without_a_bound_does_not_escape() -> None:
     """By default a source keeps its length, as in the command; vectors beside points of a sphere do, too."""
-    x_0 = Draws(0).at("source").normal((5, 3), F64)
-    flow = solved(lambda rows: _Exact(), [0.0, 1.0], Euler(), Draws(0))
+    x_0 = Rng(0).stream("source").normal((5, 3), F64)
+    flow = solved(lambda rows: _Exact(), [0.0, 1.0], Euler(), Rng(0))
     found = find_sources(flow, lambda x, rows: -100 * x[:, 0], x_0, Euclidean((3,)))
     close(found.source.norm(dim=1), x_0.norm(dim=1).tolist(), 1e-9)
     free = find_sources(flow, lambda x, rows: -100 * x[:, 0], x_0, Euclidean((3,)), prior=Nothing())
@@ -206,7 +206,7 @@ def wish(x: Tensor, rows: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("minimiser", [LBFGS(), Adam(0.05, 30)], ids=repr)
 def test_it_does_not_depend_on_the_batch(minimiser) -> None:
-    x_0 = Draws(1).at("source").normal((4, 3), F64)
+    x_0 = Rng(1).stream("source").normal((4, 3), F64)
     how = {"minimiser": minimiser, "prior": Nothing()}
     whole = find_sources(flow_of(6), wish, x_0, Euclidean((3,)), **how)
     alone = find_sources(flow_of(6), lambda x, rows: wish(x, rows + 2), x_0[2:3], Euclidean((3,)), **how)
@@ -218,13 +218,13 @@ def test_it_does_not_depend_on_the_batch(minimiser) -> None:
 
 def test_losses_in_another_precision_are_followed() -> None:
     x_0 = torch.zeros(2, 3)
-    flow = solved(lambda rows: lambda x, t: Characteristics(x * 0 + 1), linear_grid(2), Euler(), Draws(0))
+    flow = solved(lambda rows: lambda x, t: Characteristics(x * 0 + 1), linear_grid(2), Euler(), Rng(0))
     found = find_sources(flow, lambda x, rows: (x.double() - 3).square().sum(1), x_0, Euclidean((3,)))
     close(found.end, [[3.0] * 3] * 2, 1e-3)
 
 
 def test_good_starts_are_kept() -> None:
-    x_0 = Draws(1).at("source").normal((4, 3), F64)
+    x_0 = Rng(1).stream("source").normal((4, 3), F64)
     start = flow_of(6)(x_0, torch.arange(4))
     found = find_sources(flow_of(6), wish, x_0, Euclidean((3,)), enough=1e9)
     assert torch.equal(found.source, x_0)
@@ -236,7 +236,7 @@ def test_good_starts_are_kept() -> None:
 
 
 def test_enough_is_enough() -> None:
-    x_0 = Draws(1).at("source").normal((4, 3), F64)
+    x_0 = Rng(1).stream("source").normal((4, 3), F64)
     loose, tight = (
         find_sources(flow_of(6), wish, x_0, Euclidean((3,)), prior=Nothing(), enough=e) for e in (1.0, 0.01)
     )
@@ -247,7 +247,7 @@ def test_enough_is_enough() -> None:
 
 def test_enough_is_of_what_is_kept() -> None:
     """A step that is good for the wish and bad for the whole is not kept, so it does not end the search either."""
-    still = solved(lambda rows: lambda x, t: Characteristics(x * 0), [0.0, 1.0], Euler(), Draws(0))
+    still = solved(lambda rows: lambda x, t: Characteristics(x * 0), [0.0, 1.0], Euler(), Rng(0))
     found = find_sources(
         still,
         lambda x, rows: (x[:, 0] - 1).square(),
@@ -269,8 +269,8 @@ def test_on_a_sphere_sources_stay_on_it() -> None:
         axis = torch.tensor([0.0, 1.0, 0.0], dtype=F64).expand_as(x)
         return Characteristics(torch.linalg.cross(axis, x))
 
-    x_0 = space.project(Draws(0).at("source").normal((5, 3), F64))
-    flow = solved(lambda rows: turning, linear_grid(4), Midpoint(space), Draws(0))
+    x_0 = space.project(Rng(0).stream("source").normal((5, 3), F64))
+    flow = solved(lambda rows: turning, linear_grid(4), Midpoint(space), Rng(0))
     found = find_sources(flow, lambda x, rows: 1 - x @ goal, x_0, space)
     close(found.source.norm(dim=1), (1.0,) * 5, 1e-12)
     assert found.loss.max() < 1e-8
@@ -283,7 +283,7 @@ def test_symbols_of_a_product_stay() -> None:
         return {"real": Characteristics(x["real"] * 0 + 1), "token": Characteristics()}
 
     x_0 = {"real": torch.zeros(2, 2, dtype=F64), "token": torch.tensor([[0, 1, 2], [3, 3, 3]])}
-    flow = solved(lambda rows: process, linear_grid(2), Euler(space), Draws(0))
+    flow = solved(lambda rows: process, linear_grid(2), Euler(space), Rng(0))
     found = find_sources(flow, lambda x, rows: x["real"].square().sum(1), x_0, space, prior=Nothing())
     assert torch.equal(found.source["token"], x_0["token"])
     close(found.source["real"], [[-1.0, -1.0]] * 2, 1e-7)
@@ -304,7 +304,7 @@ def test_what_is_wrong_is_told(loss, told: str) -> None:
 
 def test_lengths_are_kept_leaf_by_leaf_and_beside_padding() -> None:
     """A wish about one leaf takes no length from another, nor from entries that mean nothing."""
-    x_0 = {"a": Draws(0).at("a").normal((4, 2), F64), "b": Draws(0).at("b").normal((4, 6), F64)}
+    x_0 = {"a": Rng(0).stream("a").normal((4, 2), F64), "b": Rng(0).stream("b").normal((4, 6), F64)}
     real = {"b": torch.tensor([True, True, True, False, False, False]).expand(4, -1)}
     space = Product({"a": Euclidean((2,)), "b": Euclidean((6,))})
 

@@ -15,7 +15,7 @@ from feller.control.inverse.pigdm import DPS, Guided, PiGDM, begin
 from feller.control.inverse.red_diff import RedDiff
 from feller.control.optimize.lbfgs import LBFGS
 from feller.core.errors import UsageError
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.paths import Affine
 from feller.paths.processes import Characteristics
 from feller.paths.schedules import Cosine, Linear, Schedule
@@ -24,7 +24,7 @@ from tests.oracle import F64, Normal, close
 
 
 def normal(n: int, *shape: int, seed: int = 0) -> Tensor:
-    return Draws(seed).at("normal").normal((n, *shape), F64)
+    return Rng(seed).stream("normal").normal((n, *shape), F64)
 
 
 def gaussian(covariance: Tensor, shape: tuple[int, ...], mean: float = 0.0) -> Learned:
@@ -53,7 +53,7 @@ def test_ot_ode_in_closed_form(schedule: Schedule, noise: float) -> None:
     y = torch.cat([2 + normal(5, 1), torch.zeros(5, 1, dtype=F64)], 1)
     x_0 = normal(5, 2, seed=1)
     way, observation = Guided(PiGDM(), steps=300, start=start), Observation(Inpaint(hole), y, noise)
-    found = way.restore(learned, observation, x_0, Draws(0))
+    found = way.restore(learned, observation, x_0, Rng(0))
     alpha, sigma = (float(number) for number in schedule(torch.tensor(start, dtype=F64))[:2])
     mean = torch.stack([1 + (y[:, 0] - 1) / (1 + noise**2), torch.ones(5, dtype=F64)], 1)
     variance = torch.tensor([noise**2 / (1 + noise**2), 1.0], dtype=F64)
@@ -68,7 +68,7 @@ def test_from_the_source_pigdm_leads_to_the_posterior() -> None:
     learned = Learned(lambda rows: law.flow, Affine(), Euclidean((1,)))
     y, x_0, noise = normal(5, 1), normal(5, 1, seed=1), 0.5
     observation = Observation(Inpaint(torch.tensor([False])), y, noise)
-    found = Guided(PiGDM(), steps=300).restore(learned, observation, x_0, Draws(0))
+    found = Guided(PiGDM(), steps=300).restore(learned, observation, x_0, Rng(0))
     wanted = 1 + (y - 1) / (1 + noise**2) + noise / math.sqrt(1 + noise**2) * x_0
     close(found.state, wanted.tolist(), 0.03)
 
@@ -93,7 +93,7 @@ def test_the_source_with_its_density_leads_to_the_posterior_mean() -> None:
     learned, observation, mean, _ = sums(0.3)
     way = Source(steps=12, minimiser=LBFGS(steps=40), prior=Density())
     patient = Patient(observation.operator, observation.measured, 0.3)
-    close(way.restore(learned, patient, normal(4, 6), Draws(0)).state, mean.tolist(), 0.03)
+    close(way.restore(learned, patient, normal(4, 6), Rng(0)).state, mean.tolist(), 0.03)
 
 
 class Patient(Observation):
@@ -107,7 +107,7 @@ def test_without_noise_other_starts_give_draws_of_the_posterior() -> None:
     n = 400
     learned, observation, mean, covariance = sums(0.0, 1)
     many = Observation(observation.operator, observation.measured.expand(n, 2))
-    found = Source(blend=0.0, steps=30, prior=Nothing()).restore(learned, many, normal(n, 6, seed=8), Draws(0))
+    found = Source(blend=0.0, steps=30, prior=Nothing()).restore(learned, many, normal(n, 6, seed=8), Rng(0))
     assert found.residual.max() < 1e-8
     error = (covariance.diagonal() / n).sqrt()
     assert ((found.state.mean(0) - mean[0]).abs() < 4 * error + 2e-3).all()
@@ -126,10 +126,10 @@ def test_it_stops_where_the_noise_explains_the_rest() -> None:
     hole = torch.arange(64) % 4 == 0
     y = torch.where(hole, 0.0, truth + noise * normal(8, 64, seed=3))
     observation = Observation(Inpaint(hole), y, noise)
-    found = Source().restore(learned, observation, normal(8, 64), Draws(0))
+    found = Source().restore(learned, observation, normal(8, 64), Rng(0))
     assert (found.residual <= noise**2).all()
     assert found.residual.mean() > 0.5 * noise**2
-    on = Source().restore(learned, Patient(Inpaint(hole), y, noise), normal(8, 64), Draws(0))
+    on = Source().restore(learned, Patient(Inpaint(hole), y, noise), normal(8, 64), Rng(0))
     assert on.residual.mean() < 0.2 * noise**2
     assert (found.calls < on.calls).all()
 
@@ -141,10 +141,10 @@ def test_the_start_is_blended_with_the_way_back() -> None:
     y, x_0 = normal(3, 2), normal(3, 2, seed=1)
     observation = Content(Inpaint(torch.tensor([False, False])), y, 0.5)
     back = (y / 1.25 - 1) / 0.5  # its flow is 1 + x_0 / 2
-    found = Source(blend=0.3, steps=200).restore(learned, observation, x_0, Draws(0))
+    found = Source(blend=0.3, steps=200).restore(learned, observation, x_0, Rng(0))
     close(found.source, (math.sqrt(0.3) * back + math.sqrt(0.7) * x_0).tolist(), 1e-3)
     assert found.calls.tolist() == [800] * 3
-    assert torch.equal(Source(blend=0.0).restore(learned, observation, x_0, Draws(0)).source, x_0)
+    assert torch.equal(Source(blend=0.0).restore(learned, observation, x_0, Rng(0)).source, x_0)
 
 
 class Content(Observation):
@@ -171,10 +171,10 @@ def test_smooth_pictures_come_back_from_a_blur() -> None:
     assert (observation.measured - truth).square().mean() > 0.1
     x, _ = begin(observation, learned.path, x_0, 0.2, 40)
     assert x.std().item() == pytest.approx(0.8, abs=0.05)
-    begun = Source().restore(learned, Content(operator, observation.measured, noise), x_0, Draws(0)).source
+    begun = Source().restore(learned, Content(operator, observation.measured, noise), x_0, Rng(0)).source
     assert begun.square().mean().sqrt().item() == pytest.approx(1.0, abs=0.1)
     for way in (METHODS["ot-ode"](), RedDiff(), Source(minimiser=LBFGS(steps=20))):
-        found = way.restore(learned, observation, x_0, Draws(0))
+        found = way.restore(learned, observation, x_0, Rng(0))
         assert (found.state - truth).square().mean() < 0.04
     single = replace(observation, measured=observation.measured.float())
     assert (single.inverted(x_0.float()).double() - observation.inverted(x_0)).abs().max() < 0.01
@@ -204,7 +204,7 @@ def test_the_gap_of_a_sound_is_filled() -> None:
     known = ~gap
     mean = torch.linalg.solve(covariance[known][:, known], clean[:, known].T).T @ covariance[known][:, gap]
     way = Source(blend=0.0, steps=60, minimiser=LBFGS(steps=100), prior=Nothing())
-    found = way.restore(gaussian(covariance, (n,)), observation, torch.zeros(3, n, dtype=F64), Draws(0))
+    found = way.restore(gaussian(covariance, (n,)), observation, torch.zeros(3, n, dtype=F64), Rng(0))
     assert found.residual.max() < 1e-5
     assert (found.state[:, gap] - mean).abs().max() < 0.05
     assert (found.state[:, gap] - clean[:, gap]).square().mean() < 0.01 * clean.square().mean()
@@ -222,7 +222,7 @@ def test_a_blur_of_unknown_width_is_found() -> None:
     y = blurred(truth, widths) + noise * normal(n, 1, size, size, seed=9)
     way = Source(steps=6, prior=Radius(), minimiser=LBFGS(steps=120))
     learned, x_0 = gaussian(covariance, (1, size, size)), normal(n, 1, size, size, seed=6)
-    found = way.restore(learned, Observation(UnknownBlur(1.0), y, noise), x_0, Draws(0))
+    found = way.restore(learned, Observation(UnknownBlur(1.0), y, noise), x_0, Rng(0))
     assert found.unknown is not None
     assert (found.residual <= 5 * noise**2).all()  # a stiff search, which is not over in as many steps
     assert (found.unknown[:, 0].exp() / widths).log().abs().max() < 0.3  # it starts off by 0.5
@@ -232,8 +232,10 @@ def test_a_blur_of_unknown_width_is_found() -> None:
 def test_it_does_not_depend_on_the_batch(name: str) -> None:
     learned, observation, _, _ = sums(0.3)
     x_0, way = normal(4, 6), METHODS[name]()
-    whole = way.restore(learned, observation, x_0, Draws(3))
-    alone = way.restore(learned, replace(observation, measured=observation.measured[2:3]), x_0[2:3], Draws(3, first=2))
+    whole = way.restore(learned, observation, x_0, Rng(3))
+    alone = way.restore(
+        learned, replace(observation, measured=observation.measured[2:3]), x_0[2:3], Rng(3, first_example=2)
+    )
     torch.testing.assert_close(alone.state, whole.state[2:3], rtol=1e-6, atol=1e-8)
     close(alone.residual, whole.residual[2:3].tolist(), 1e-7)
     assert alone.calls.tolist() == whole.calls[2:3].tolist()
@@ -245,7 +247,7 @@ def test_what_is_unknown_is_for_the_source_alone(way: Restoration) -> None:
     learned = gaussian(torch.eye(16, dtype=F64), (1, 4, 4))
     about = Observation(UnknownBlur(), torch.zeros(1, 1, 4, 4, dtype=F64))
     with pytest.raises(UsageError, match=r"UnknownBlur has an unknown part, which .* Choose `source`"):
-        way.restore(learned, about, normal(1, 1, 4, 4), Draws(0))
+        way.restore(learned, about, normal(1, 1, 4, 4), Rng(0))
 
 
 def test_dps_and_the_source_hear_operators_that_are_not_linear() -> None:
@@ -253,17 +255,17 @@ def test_dps_and_the_source_hear_operators_that_are_not_linear() -> None:
     about = Observation(Magnitudes(), Magnitudes()(1 + 0.4 * normal(2, 1, 4, 4)))
     x_0 = normal(2, 1, 4, 4, seed=1)
     for way in (Source(), Guided(DPS(2.0))):
-        assert (way.restore(learned, about, x_0, Draws(0)).residual < 0.02).all()
+        assert (way.restore(learned, about, x_0, Rng(0)).residual < 0.02).all()
     for way in (Guided(PiGDM()), Guided(DPS(), start=0.2), RedDiff()):
         with pytest.raises(UsageError, match="needs a linear operator, and Magnitudes is none"):
-            way.restore(learned, about, x_0, Draws(0))
+            way.restore(learned, about, x_0, Rng(0))
 
 
 def test_progress_is_told_to_the_end() -> None:
     learned, observation, _, _ = sums(0.3)
     for make in METHODS.values():
         heard: list[float] = []
-        make().restore(learned, observation, normal(4, 6), Draws(0), tell=heard.append)
+        make().restore(learned, observation, normal(4, 6), Rng(0), tell=heard.append)
         assert heard[-1] == 1.0
         assert heard == sorted(heard)
 

@@ -9,16 +9,16 @@ from feller.control.inverse.operators import Inpaint, Magnitudes, Own, OwnLinear
 from feller.control.inverse.pigdm import DPS, Guidance, PiGDM, Seen, guided
 from feller.control.inverse.red_diff import RedDiff
 from feller.core.errors import UsageError
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.paths import Affine
 from feller.paths.processes import Characteristics
 from feller.paths.time_distributions import linear_grid
-from feller.sampling import Euler, endpoint
+from feller.sampling import Euler, simulate
 from feller.spaces import Euclidean
 from tests.oracle import F64, close
 
 M = torch.tensor([1.0, -1.0, 0.5, 0.0], dtype=F64)
-ROOT = Draws(5).at("root").normal((4, 4), F64) / 2
+ROOT = Rng(5).stream("root").normal((4, 4), F64) / 2
 SIGMA = ROOT @ ROOT.T + 0.2 * torch.eye(4, dtype=F64)
 
 
@@ -36,8 +36,8 @@ LEARNED = Learned(lambda rows: flow, Affine(), Euclidean((4,)))
 def observed(noise: float, n: int = 6) -> tuple[Observation, Tensor, Tensor]:
     """Return an observation, and the posterior's mean and covariance."""
     operator = RandomSums(2, seed=1)
-    truth = M + Draws(0).at("truth").normal((n, 4), F64) @ ROOT.T
-    y = operator(truth) + noise * Draws(0).at("noise").normal((n, 2), F64)
+    truth = M + Rng(0).stream("truth").normal((n, 4), F64) @ ROOT.T
+    y = operator(truth) + noise * Rng(0).stream("noise").normal((n, 2), F64)
     matrix = operator(torch.eye(4, dtype=F64)).T
     gain = SIGMA @ matrix.T @ torch.linalg.inv(matrix @ SIGMA @ matrix.T + noise**2 * torch.eye(2, dtype=F64))
     return Observation(operator, y, noise), M + (y - M @ matrix.T) @ gain.T, SIGMA - gain @ matrix @ SIGMA
@@ -63,9 +63,9 @@ def test_the_exact_score_gives_the_posterior() -> None:
     n = 2000
     observation, mean, covariance = observed(0.3, 1)
     many = Observation(observation.operator, observation.measured.expand(n, 2), 0.3)
-    x_0 = Draws(0).at("source").normal((n, 4), F64)
+    x_0 = Rng(0).stream("source").normal((n, 4), F64)
     process = guided(flow, Affine(), many, Exact(), torch.arange(n))
-    end = endpoint(process, x_0, linear_grid(400, 1e-3, 1.0), Euler(), Draws(0))
+    end = simulate(process, x_0, linear_grid(400, 1e-3, 1.0), Euler(), Rng(0))
     error = (covariance.diagonal() / n).sqrt()
     assert ((end.mean(0) - mean[0]).abs() < 4 * error + 0.01).all()
     around = end - end.mean(0)
@@ -76,7 +76,7 @@ def test_the_exact_score_gives_the_posterior() -> None:
 def test_pigdm_is_that_with_its_variance() -> None:
     """At one state: eta J^T A^T (r^2 A A^T + noise^2)^-1 (y - A expected), by matrices."""
     observation, _, _ = observed(0.3)
-    x, t = Draws(2).at("x").normal((6, 4), F64), torch.full((6,), 0.4, dtype=F64)
+    x, t = Rng(2).stream("x").normal((6, 4), F64), torch.full((6,), 0.4, dtype=F64)
     steered = guided(flow, Affine(), observation, PiGDM(2.0), torch.arange(6))(x, t).velocity - flow(x, t).velocity
     matrix = observation.operator(torch.eye(4, dtype=F64)).T
     spread = 0.16 * SIGMA + 0.36 * torch.eye(4, dtype=F64)
@@ -91,10 +91,10 @@ def test_pigdm_is_that_with_its_variance() -> None:
 
 def test_dps_goes_down_the_distance() -> None:
     observation, _, _ = observed(0.0)
-    x_0 = Draws(3).at("source").normal((6, 4), F64)
-    plain = endpoint(flow, x_0, linear_grid(40, 0.01, 1.0), Euler(), Draws(0))
+    x_0 = Rng(3).stream("source").normal((6, 4), F64)
+    plain = simulate(flow, x_0, linear_grid(40, 0.01, 1.0), Euler(), Rng(0))
     process = guided(flow, Affine(), observation, DPS(3.0), torch.arange(6))
-    end = endpoint(process, x_0, linear_grid(40, 0.01, 1.0), Euler(), Draws(0))
+    end = simulate(process, x_0, linear_grid(40, 0.01, 1.0), Euler(), Rng(0))
     rows = torch.arange(6)
     assert observation.loss(end, rows).sum() < 0.01 * observation.loss(plain, rows).sum()
 
@@ -114,7 +114,7 @@ def test_wiener_is_the_posterior_mean() -> None:
 def test_a_hole_may_hold_anything() -> None:
     """Loss, residual, Wiener filter and force are those of zeros in the hole."""
     hole = torch.tensor([True, False, False, True])
-    x, t, rows = Draws(2).at("x").normal((6, 4), F64), torch.full((6,), 0.4, dtype=F64), torch.arange(6)
+    x, t, rows = Rng(2).stream("x").normal((6, 4), F64), torch.full((6,), 0.4, dtype=F64), torch.arange(6)
     empty = Observation(Inpaint(hole), torch.where(hole, 0.0, x + 1), 0.3)
     for inside in (7.0, torch.nan):
         full = Observation(Inpaint(hole), torch.where(hole, inside, x + 1), 0.3)
@@ -135,7 +135,7 @@ def test_units_of_the_data_do_not_matter() -> None:
         lambda x: 10 * x + 3,
         10.0,
     )
-    x, t = Draws(2).at("x").normal((6, 4), F64), torch.full((6,), 0.4, dtype=F64)
+    x, t = Rng(2).stream("x").normal((6, 4), F64), torch.full((6,), 0.4, dtype=F64)
     for guidance in (PiGDM(), DPS()):
         both = [guided(flow, Affine(), about, guidance, torch.arange(6))(x, t).velocity for about in (plain, large)]
         close(both[1], both[0].tolist(), 1e-8)
@@ -147,17 +147,17 @@ def test_units_of_the_data_do_not_matter() -> None:
 def test_red_diff_comes_near_the_measurements() -> None:
     observation, mean, _ = observed(0.1)
     start = observation.inverted(torch.zeros(6, 4, dtype=F64))
-    found = RedDiff().restore(LEARNED, observation, torch.zeros(6, 4, dtype=F64), Draws(0))
+    found = RedDiff().restore(LEARNED, observation, torch.zeros(6, 4, dtype=F64), Rng(0))
     assert (found.residual < 0.02).all()
     assert (found.state - mean).norm() < 0.7 * (start - mean).norm()
     assert found.calls.tolist() == [100] * 6
     # One step from there: what is left of the measurements, and what the model finds unlikely.
-    noise, t = Draws(7).at("noise", 0).normal((6, 4), F64), 0.5
+    noise, t = Rng(7).stream("noise", 0).normal((6, 4), F64), 0.5
     x_t = t * start + (1 - t) * noise
     expected = x_t + (1 - t) * flow(x_t, torch.full((6,), t, dtype=F64)).velocity
     fit = observation.operator.adjoint(observation.predicted(start) - observation.measured, start)
     slope = fit + 2.0 * ((x_t - t * expected) / (1 - t) - noise)
-    one = RedDiff(weight=2.0, lr=0.3, steps=1).restore(LEARNED, observation, torch.zeros(6, 4, dtype=F64), Draws(7))
+    one = RedDiff(weight=2.0, lr=0.3, steps=1).restore(LEARNED, observation, torch.zeros(6, 4, dtype=F64), Rng(7))
     close(one.state, (start - 0.3 * slope.sign()).tolist(), 1e-6)
 
 

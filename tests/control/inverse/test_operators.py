@@ -19,7 +19,7 @@ from feller.control.inverse.operators import (
     check_adjoint,
 )
 from feller.core.errors import InputError, UsageError
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from tests.errors import refuses
 from tests.oracle import F64, close
 
@@ -40,7 +40,7 @@ def test_adjoints_and_inverses(operator: LinearOperator, shape: tuple[int, ...])
     check_adjoint(operator, shape)
     d = math.prod(shape)
     matrix = operator(torch.eye(d, dtype=F64).reshape(d, *shape)).flatten(1).T
-    x = Draws(0).at("x").normal((3, *shape), F64)
+    x = Rng(0).stream("x").normal((3, *shape), F64)
     y = operator(x)
     close(y.flatten(1), (x.flatten(1) @ matrix.T).tolist(), 1e-12)
     close(operator.adjoint(y, x).flatten(1), (y.flatten(1) @ matrix).tolist(), 1e-12)
@@ -48,7 +48,7 @@ def test_adjoints_and_inverses(operator: LinearOperator, shape: tuple[int, ...])
     near = y.flatten(1) @ pinned.T
     if not isinstance(operator, Blur):  # whose smallest eigenvalues take more steps than a picture is worth
         close(operator.pseudo_inverse(y, x).flatten(1), near.tolist(), 1e-6)
-    y = Draws(0).at("y").normal(tuple(y.shape), F64)  # outside of the range
+    y = Rng(0).stream("y").normal(tuple(y.shape), F64)  # outside of the range
     for ridge in (1e-3, 0.1, 10.0):
         inner = matrix @ matrix.T + ridge * torch.eye(len(matrix), dtype=F64)
         wanted = torch.linalg.solve(inner, operator.known(y).flatten(1).T).T @ matrix
@@ -61,7 +61,7 @@ def test_adjoints_and_inverses(operator: LinearOperator, shape: tuple[int, ...])
 @pytest.mark.parametrize("width", [1.0, 2.0])
 def test_the_pseudo_inverse_of_a_blur_leads_back(width: float, dtype: torch.dtype) -> None:
     """Smallest singular values of 3e-3 and 1e-8: what is left of y in float32 is nearly nothing, and nothing grows."""
-    x = Draws(0).at("x").normal((4, 1, 16, 16), dtype)
+    x = Rng(0).stream("x").normal((4, 1, 16, 16), dtype)
     y = Blur(width)(x)
     found = Blur(width).pseudo_inverse(y, x)
     assert (Blur(width)(found) - y).square().mean().sqrt() < 2e-3
@@ -71,9 +71,9 @@ def test_the_pseudo_inverse_of_a_blur_leads_back(width: float, dtype: torch.dtyp
 @pytest.mark.parametrize("dtype", [torch.float32, F64], ids=str)
 def test_measurements_outside_of_the_range(dtype: torch.dtype) -> None:
     """More sums than numbers, with noise: the least squares of numpy, and for the ridge the normal equations."""
-    operator, x = RandomSums(260), Draws(0).at("x").normal((3, 200), F64)
+    operator, x = RandomSums(260), Rng(0).stream("x").normal((3, 200), F64)
     matrix = operator(torch.eye(200, dtype=F64)).T
-    y = operator(x) + 0.05 * Draws(1).at("y").normal((3, 260), F64)
+    y = operator(x) + 0.05 * Rng(1).stream("y").normal((3, 260), F64)
     wanted = torch.linalg.lstsq(matrix, y.T).solution.T
     found = operator.pseudo_inverse(y.to(dtype), x.to(dtype))
     close(found.double(), wanted.tolist(), 1e-3 if dtype == torch.float32 else 1e-8)
@@ -86,7 +86,7 @@ def test_measurements_outside_of_the_range(dtype: torch.dtype) -> None:
 
 @pytest.mark.parametrize("inside", [7.0, math.nan, math.inf])
 def test_what_is_in_the_hole_is_ignored(inside: float) -> None:
-    x = Draws(0).at("x").normal((3, 1, 6, 4), torch.float32)
+    x = Rng(0).stream("x").normal((3, 1, 6, 4), torch.float32)
     y = torch.where(HOLE, inside, x)
     found = Inpaint(HOLE).pseudo_inverse(y, x)
     close(found, torch.where(HOLE, 0.0, x).tolist(), 1e-6)
@@ -119,7 +119,7 @@ def test_what_they_do() -> None:
 
 
 def test_an_unknown_blur_is_a_blur() -> None:
-    x = Draws(0).at("x").normal((2, 1, 8, 8), F64)
+    x = Rng(0).stream("x").normal((2, 1, 8, 8), F64)
     operator = UnknownBlur(1.0)
     close(operator(x, torch.zeros(2, 1, dtype=F64)), Blur(1.0)(x).tolist(), 1e-2)  # which stops at 3 widths
     log = torch.tensor([[math.log(2.0)], [0.0]], dtype=F64).requires_grad_()
@@ -131,7 +131,7 @@ def test_an_unknown_blur_is_a_blur() -> None:
 
 
 def test_magnitudes_do_not_know_where() -> None:
-    x = Draws(0).at("x").normal((2, 1, 8, 8), F64)
+    x = Rng(0).stream("x").normal((2, 1, 8, 8), F64)
     close(Magnitudes()(x.roll((2, 3), (2, 3))), Magnitudes()(x).tolist(), 1e-10)
     flat = torch.zeros(1, 1, 4, 4, dtype=F64).requires_grad_()
     (slope,) = torch.autograd.grad(Magnitudes()(flat).sum(), flat)
@@ -139,7 +139,7 @@ def test_magnitudes_do_not_know_where() -> None:
 
 
 def test_own_operators_are_tested() -> None:
-    matrix = Draws(0).at("m").normal((3, 5), F64)
+    matrix = Rng(0).stream("m").normal((3, 5), F64)
     OwnLinear(lambda x: x @ matrix.T, lambda y: y @ matrix, (5,))
     with pytest.raises(InputError, match="the adjoint does not belong to the operator"):
         OwnLinear(lambda x: x @ matrix.T, lambda y: 2 * y @ matrix, (5,))

@@ -11,7 +11,7 @@ from feller.control.optimize.evolution import Evolution
 from feller.control.optimize.lbfgs import LBFGS
 from feller.control.optimize.minimize import Adam, Iterate, Minimiser
 from feller.core.errors import InputError, UsageError
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.paths.processes import Characteristics
 from feller.sampling import Euler
 from feller.spaces import Euclidean, Sphere
@@ -128,12 +128,12 @@ def test_numbers_out_of_range() -> None:
             make()
 
 
-FLOW = solved(lambda rows: lambda x, t: Characteristics(x * 0 + 1), [0.0, 1.0], Euler(), Draws(0))
+FLOW = solved(lambda rows: lambda x, t: Characteristics(x * 0 + 1), [0.0, 1.0], Euler(), Rng(0))
 GOAL = torch.tensor([1.0, -0.5, 0.3, 0.0], dtype=F64)
 
 
 def starts(n: int, d: int = 4, seed: int = 0) -> Tensor:
-    return Draws(seed).at("source").normal((n, d), F64)
+    return Rng(seed).stream("source").normal((n, d), F64)
 
 
 def test_it_finds_the_best_end_of_a_quadratic_wish() -> None:
@@ -191,7 +191,7 @@ def test_it_does_not_depend_on_the_batch() -> None:
         lambda x, rows: wish(x, rows + 3),
         x_0[3:4],
         Euclidean((4,)),
-        minimiser=Evolution(steps=20, draws=Draws(0, first=3)),
+        minimiser=Evolution(steps=20, draws=Rng(0, first_example=3)),
     )
     torch.testing.assert_close(alone.source, whole.source[3:4], rtol=1e-12, atol=1e-12)
     assert alone.calls[0] == whole.calls[3]
@@ -224,7 +224,7 @@ def test_with_a_prior_and_on_a_sphere() -> None:
     )
     assert (far.source.square().sum(1) < 8).all()  # without the prior it would go on
     space, goal = Sphere(2), torch.tensor([0.0, 0.0, 1.0], dtype=F64)
-    still = solved(lambda rows: lambda x, t: Characteristics(x * 0), [0.0, 1.0], Euler(space), Draws(0))
+    still = solved(lambda rows: lambda x, t: Characteristics(x * 0), [0.0, 1.0], Euler(space), Rng(0))
     found = find_sources(
         still, lambda x, rows: 1 - x @ goal, space.project(starts(3, 3)), space, minimiser=Evolution(steps=60)
     )

@@ -10,8 +10,8 @@ from pymatgen.core import Lattice, Structure
 
 from feller.core.errors import InputError, UsageError
 from feller.core.pytree import leaves
-from feller.core.rng import Draws
-from feller.core.serialization import from_data, to_data
+from feller.core.rng import Rng
+from feller.core.serialization import from_dict, to_dict
 from feller.data.atoms.elements import colour_of, ink_on
 from feller.data.crystals.cif import Crystal
 from feller.data.crystals.dataset import padded
@@ -56,7 +56,7 @@ def same(own: Dataset, values: dict, given: dict) -> None:
 
 def test_states_lie_in_their_space(data: Dataset) -> None:
     state, space = data.modality.encode(data.values), data.modality.space()
-    start = space.reference(4, Draws(0).at("x"))
+    start = space.sample_base(4, Rng(0).stream("x"))
     assert {name: leaf.shape for name, leaf in state.items()} == {name: leaf.shape for name, leaf in start.items()}
     assert {name: leaf.dtype for name, leaf in state.items()} == {name: leaf.dtype for name, leaf in start.items()}
     assert data.modality.elements == ("O", "Na", "Cl", "Ti")
@@ -90,7 +90,7 @@ def test_decoding_gives_the_values_back(data: Dataset) -> None:
 
 def test_every_state_has_a_cell(data: Dataset) -> None:
     wild = dataclasses.replace(data.modality, scale=(1.0,) * 6)
-    state = wild.space().reference(500, Draws(1).at("x"))
+    state = wild.space().reference(500, Rng(1).stream("x"))
     state["lattice"] *= 3
     lattice = wild.decode(state)["lattice"]
     assert closes(lattice).all()
@@ -195,7 +195,7 @@ def test_fewer_crystals_replace_more(data: Dataset, tmp_path: pathlib.Path) -> N
 
 
 def test_samples_need_only_their_number_of_atoms(data: Dataset) -> None:
-    state = data.modality.space().reference(3, Draws(0).at("x"))
+    state = data.modality.space().sample_base(3, Rng(0).stream("x"))
     state["element"][:, :3] = torch.tensor([0, 1, 2])
     values = data.modality.decode(state)
     arrays = data.modality.arrays(values, {"atoms": torch.tensor([1, 1, 0])})
@@ -263,7 +263,7 @@ def test_what_cannot_be_given_is_said(data: Dataset, leaf: str, text: str, match
 
 
 def test_record_keeps_the_modality(data: Dataset) -> None:
-    assert from_data(Modality, to_data(data.modality)) == data.modality
+    assert from_dict(Modality, to_dict(data.modality)) == data.modality
     usual = (0.0,) * 6, (1.0,) * 6
     for wrong in (
         (5, ("O",), ("6",), *usual),

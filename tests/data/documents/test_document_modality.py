@@ -11,7 +11,7 @@ from jaxtyping import Int64, UInt8
 from torch import Tensor
 
 from feller.core.errors import InputError, UsageError
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.data.documents.image_codes import PictureCodes
 from feller.data.documents.modality import Documents, balanced
 from feller.data.documents.prompt import edit, instruction_in, parse, question, question_in
@@ -106,7 +106,7 @@ def tasks_of(*counts: int) -> torch.Tensor:
 )
 def test_how_often_each_task_comes(counts: tuple[int, ...], expected: list[int]) -> None:
     tasks = tasks_of(*counts)
-    index = balanced(tasks, Draws(0))
+    index = balanced(tasks, Rng(0))
     assert torch.equal(index, index.sort().values)
     assert torch.bincount(tasks[index], minlength=5 + len(counts))[5:].tolist() == expected
     for i, count in enumerate(counts):  # no document is left out while another comes twice more
@@ -117,26 +117,26 @@ def test_how_often_each_task_comes(counts: tuple[int, ...], expected: list[int])
 
 def test_which_documents_come_is_drawn() -> None:
     tasks = tasks_of(200, 10)
-    first = balanced(tasks, Draws(0))
-    assert torch.equal(first, balanced(tasks, Draws(0)))
-    assert not torch.equal(first, balanced(tasks, Draws(1)))
+    first = balanced(tasks, Rng(0))
+    assert torch.equal(first, balanced(tasks, Rng(0)))
+    assert not torch.equal(first, balanced(tasks, Rng(1)))
 
 
 def test_every_document_of_a_large_task_is_as_likely() -> None:
     """Of 30 documents 16 come (all 32, halved); 400 seeds, 5 standard errors, a false alarm in one of 60,000 runs."""
     tasks = tasks_of(30, 2)
-    times = sum(torch.bincount(balanced(tasks, Draws(seed)), minlength=32)[tasks == 5] for seed in range(400))
+    times = sum(torch.bincount(balanced(tasks, Rng(seed)), minlength=32)[tasks == 5] for seed in range(400))
     p = 16 / 30
     assert ((times / 400 - p).abs() < 5 * (p * (1 - p) / 400) ** 0.5).all()
 
 
 def test_factors_and_no_tasks() -> None:
     tasks = tasks_of(90, 10)
-    assert torch.bincount(tasks[balanced(tasks, Draws(0), most=1.0, least=1.0)])[5:].tolist() == [90, 10]
-    assert len(balanced(tasks[:0], Draws(0))) == 0
+    assert torch.bincount(tasks[balanced(tasks, Rng(0), most=1.0, least=1.0)])[5:].tolist() == [90, 10]
+    assert len(balanced(tasks[:0], Rng(0))) == 0
     for most, least in ((0.5, 0.3), (3.0, 0.0), (3.0, 1.5)):
         with pytest.raises(UsageError, match="around 1"):
-            balanced(tasks, Draws(0), most=most, least=least)
+            balanced(tasks, Rng(0), most=most, least=least)
 
 
 SYMBOLS = Symbols(text=4, codes=5, picture=3)

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from feller.core.errors import InputError
-from feller.core.rng import Draws
-from feller.core.serialization import from_data, to_data
+from feller.core.rng import Rng
+from feller.core.serialization import from_dict, to_dict
 from feller.data.documents import tiles
 from feller.data.documents.image_codes import PictureCodes
 from feller.data.documents.tiles import Palette, Tiles, palette_of, recurring, tiles_of
@@ -61,7 +61,7 @@ def test_tiles_recur_where_pictures_are_made_of_few() -> None:
 
 def test_records_and_limits() -> None:
     codes = tiles_of(drawn(5, 3), 2, 3)
-    assert from_data(PictureCodes, json.loads(json.dumps(to_data(codes)))) == codes
+    assert from_dict(PictureCodes, json.loads(json.dumps(to_dict(codes)))) == codes
     assert codes.name != tiles_of(drawn(5, 3, seed=2), 2, 3).name
     with pytest.raises(InputError, match="sides that tiles of 4 divide"):
         Tiles((3, 4, 6), 4, codes.tiles)
@@ -85,7 +85,7 @@ def test_codes_stand_row_by_row() -> None:
 
 
 def test_pictures_of_its_colours_come_back_exactly(monkeypatch: pytest.MonkeyPatch) -> None:
-    codes = Draws(0).at("codes").integers(4, (50, 6))
+    codes = Rng(0).stream("codes").randint(4, (50, 6))
     assert torch.equal(FOUR.encode(FOUR.decode(codes)), codes)
     monkeypatch.setattr(tiles, "CHUNK", 7)
     assert torch.equal(FOUR.encode(FOUR.decode(codes)), codes)
@@ -108,7 +108,7 @@ def test_the_colours_of_pictures_are_found() -> None:
 
 
 def test_records_and_names() -> None:
-    assert from_data(PictureCodes, json.loads(json.dumps(to_data(FOUR)))) == FOUR
+    assert from_dict(PictureCodes, json.loads(json.dumps(to_dict(FOUR)))) == FOUR
     assert FOUR.name == Palette(FOUR.colours, 8, 8).name
     assert FOUR.name != Palette((GREEN, RED, BLUE, WHITE), 2, 3).name
 

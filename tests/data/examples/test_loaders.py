@@ -10,7 +10,7 @@ import torch
 
 from feller.core.errors import UsageError
 from feller.core.pytree import leaves
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.data.examples import loaders
 from feller.data.examples.loaders import EXAMPLES, GRID, MOONS_TEST, MOONS_TRAIN, drawn, inside, surface
 from feller.data.examples.registry import SHIPPED
@@ -253,7 +253,7 @@ def test_spoken_words_name_the_extra_that_they_need(package: str, monkeypatch: p
 def test_no_processor_rounds_moons_otherwise() -> None:
     """What processors compute differs by 1e-15; no coordinate is within 1e-10 of the middle between two grid lines."""
     for part, n, step in (("train", MOONS_TRAIN, 0), ("test", MOONS_TEST, 1)):
-        exact = drawn(n, Draws(0).named("example:moons"), step)
+        exact = drawn(n, Rng(0).fold_in("example:moons"), step)
         values = read(f"example:moons/{part}").values
         assert (GRID / 2 - (values - exact).abs()).min() > 1e-10
         assert torch.equal(values, (values / GRID).round() * GRID)

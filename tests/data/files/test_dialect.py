@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from feller.core.errors import InputError
-from feller.core.serialization import from_data, to_data
+from feller.core.serialization import from_dict, to_dict
 from feller.data.files.delimited import dialect_of, read_sheet, text_of
 from feller.data.loading.raw import Dialect, FoundTable
 from feller.data.loading.read import read
@@ -30,7 +30,7 @@ def test_a_table_is_written_as_it_was(separator: str, mark: str, tmp_path: pathl
     file, out = written(tmp_path / "people.csv", separator, mark), tmp_path / "out.csv"
     kind = read(str(file)).modality
     assert isinstance(kind, Table)
-    again = from_data(Table, json.loads(json.dumps(to_data(kind))))
+    again = from_dict(Table, json.loads(json.dumps(to_dict(kind))))
     again.write_cells(FoundTable(np.array(ROWS[1:], dtype=object), columns=tuple(ROWS[0])), out)
     text = out.read_text(encoding="utf-8")
     assert text.startswith("\ufeff") == bool(mark)
@@ -50,9 +50,9 @@ def test_other_endings_have_separators_of_their_own(tmp_path: pathlib.Path) -> N
 
 def test_a_run_that_says_nothing_of_it_writes_commas(tmp_path: pathlib.Path) -> None:
     kind = read(str(written(tmp_path / "people.csv", ";", "\ufeff"))).modality
-    plain = to_data(kind)
+    plain = to_dict(kind)
     del plain["dialect"]
-    assert from_data(Table, plain).dialect == Dialect(",", marked=False)
+    assert from_dict(Table, plain).dialect == Dialect(",", marked=False)
     with refuses(InputError, found="'ab'"):
         Dialect("ab")
 

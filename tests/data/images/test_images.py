@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from feller.core.errors import InputError, UsageError
-from feller.core.rng import Draws
-from feller.core.serialization import from_data, to_data
+from feller.core.rng import Rng
+from feller.core.serialization import from_dict, to_dict
 from feller.data.files.sample_folder import LETTER, ROOM, captioned
 from feller.data.images.labelled import Labelled
 from feller.data.images.modality import Images
@@ -95,7 +95,7 @@ def test_arrays_have_the_layout_of_the_data() -> None:
 
 def test_record_keeps_the_modality() -> None:
     modality = Images(3, 4, 1, 16, ("a", "b"))
-    assert from_data(Modality, to_data(modality)) == modality
+    assert from_dict(Modality, to_dict(modality)) == modality
     with pytest.raises(InputError, match="1 or 3 channels"):
         Images(3, 4, 2)
 
@@ -192,7 +192,7 @@ def test_labels_become_part_of_the_data_and_a_condition_again() -> None:
 
 def test_states_hold_both() -> None:
     state = MODALITY.encode(DATA.values)
-    reference = MODALITY.space().reference(30, Draws(0).at("x"))
+    reference = MODALITY.space().sample_base(30, Rng(0).stream("x"))
     assert {k: v.shape for k, v in state.items()} == {k: v.shape for k, v in reference.items()}
     assert (reference["label"] == 10).all()  # the mask
     back = MODALITY.decode(state)

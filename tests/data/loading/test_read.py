@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from feller.core.errors import InputError, UsageError
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.data.crystals.cif import Crystal, cif_text
 from feller.data.examples.registry import EXAMPLE
 from feller.data.images.modality import Images
@@ -111,7 +111,7 @@ def check(data: Dataset) -> None:
     """A data set that training can start from."""
     state = data.modality.encode(data.values)
     assert len(data) > 0
-    reference = data.modality.space().reference(len(data), Draws(0).at("x"))
+    reference = data.modality.space().sample_base(len(data), Rng(0).stream("x"))
     assert state.shape == reference.shape
     assert torch.isfinite(state).all()
     for key, classes in data.modality.conditions.items():

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from feller.core.errors import InputError, UsageError
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.data.batches import batches, split
 from feller.data.images.modality import Images
 from feller.data.loading.read import read
@@ -129,12 +129,12 @@ def test_labels_are_asked_for_and_not_given() -> None:
 def test_the_target_goes_with_its_examples(tmp_path: pathlib.Path) -> None:
     text = "a,y\n" + "".join(f"{i},{3 * i}\n" for i in range(40))
     data = aimed(read(table(tmp_path, text)), ("y",))
-    train, held_out = split(data, 0.25, Draws(0))
+    train, held_out = split(data, 0.25, Rng(0))
     for part in (train, held_out, data.seen_as(data.modality)):
         close(part.wanted(part.target)[:, 0], (3 * part.values[:, 0]).tolist(), 0)
-    batch = batches(train, 8, Draws(0))(0, slice(None))
+    batch = batches(train, 8, Rng(0))(0, slice(None))
     close(batch["target"][:, 0], (3 * data.modality.decode(batch["x_1"])[:, 0]).tolist(), 1e-4)
-    assert "target" not in batches(read(table(tmp_path, text)), 8, Draws(0))(0, slice(None))
+    assert "target" not in batches(read(table(tmp_path, text)), 8, Rng(0))(0, slice(None))
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import torch
 
 from feller.core.errors import InputError, UsageError
 from feller.core.pytree import leaves
-from feller.core.serialization import from_data, to_data
+from feller.core.serialization import from_dict, to_dict
 from feller.data.atoms.elements import colour_of, hill_formula
 from feller.data.batches import split
 from feller.data.loading.find import find
@@ -214,7 +214,7 @@ def test_elements_that_cannot_be_given(data: Dataset, leaf: str, text: str, matc
 
 
 def test_record_keeps_the_modality(data: Dataset) -> None:
-    assert from_data(Modality, to_data(data.modality)) == data.modality
+    assert from_dict(Modality, to_dict(data.modality)) == data.modality
     for wrong in (
         (9, ("10",), ("H",), 1.0),
         (9, (), ("H",), 1.0),

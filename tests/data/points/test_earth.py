@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from feller.core.errors import InputError, UsageError
-from feller.core.serialization import from_data, to_data
+from feller.core.serialization import from_dict, to_dict
 from feller.data.loading.raw import FoundRows
 from feller.data.loading.read import read
 from feller.data.loading.read_samples import read_back
@@ -127,7 +127,7 @@ def test_every_form_gives_the_same_values_back(tmp_path: pathlib.Path) -> None:
         assert torch.equal(given["label"], data.given["label"])
         assert read(str(tmp_path / name)).modality == data.modality
     assert (tmp_path / "folder" / "grid.png").is_file()
-    assert from_data(Modality, to_data(data.modality)) == data.modality
+    assert from_dict(Modality, to_dict(data.modality)) == data.modality
 
 
 def test_the_globe_shows_each_side_in_its_place() -> None:

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from feller.core.errors import InputError, UsageError
-from feller.core.rng import Draws
-from feller.core.serialization import from_data, to_data
+from feller.core.rng import Rng
+from feller.core.serialization import from_dict, to_dict
 from feller.data.loading.read import read
 from feller.data.loading.read_samples import read_back
 from feller.data.modality import Modality
@@ -45,7 +45,7 @@ def table(folder: pathlib.Path, rows: torch.Tensor | list, header: str = "") -> 
     ],
 )
 def test_columns_decide_how_a_space_is_written(tmp_path: pathlib.Path, space: str, manifold, chart) -> None:
-    points = manifold.reference(12, Draws(0).at("x")).double()
+    points = manifold.reference(12, Rng(0).stream("x")).double()
     points = manifold.project(points)
     rows = chart.write(points)
     data = read(table(tmp_path, rows), space=space)
@@ -59,7 +59,7 @@ def test_columns_decide_how_a_space_is_written(tmp_path: pathlib.Path, space: st
     for name in ("a.npz", "a.csv", "folder"):
         data.modality.write(data.values, {}, tmp_path / name)
         torch.testing.assert_close(read_back(tmp_path / name, data.modality)[0], data.values, atol=1e-13, rtol=1e-12)
-    assert from_data(Modality, to_data(data.modality)) == data.modality
+    assert from_dict(Modality, to_dict(data.modality)) == data.modality
 
 
 def test_quaternions_are_those_of_rotations(tmp_path: pathlib.Path) -> None:
@@ -147,7 +147,7 @@ def test_what_no_projection_mends_is_said(tmp_path: pathlib.Path, space: str, ro
 
 
 def test_rounded_numbers_are_no_error_and_come_out_exact(tmp_path: pathlib.Path) -> None:
-    points = Sphere(2).reference(50, Draws(0).at("x")).double()
+    points = Sphere(2).sample_base(50, Rng(0).stream("x")).double()
     data = read(table(tmp_path, (points * 1e4).round() / 1e4), space="sphere")
     assert (data.values.norm(dim=1) - 1).abs().max() < 1e-15
     assert not any("moved" in note for note in data.notes)
@@ -201,7 +201,7 @@ def test_a_mesh_is_moved_to_unit_size(tmp_path: pathlib.Path) -> None:
 
 @pytest.mark.parametrize("manifold", [Sphere(2), Simplex(2), Poincare(2), SO3()])
 def test_pictures(manifold) -> None:
-    points = manifold.reference(50, Draws(0).at("x")).double()
+    points = manifold.reference(50, Rng(0).stream("x")).double()
     d = points[0].numel()
     modality = Geometric(tuple(f"x{i}" for i in range(d)), manifold, Entries(tuple(points.shape[1:])), ("a", "b"))
     shown = modality.show(points.flatten(1), {"label": torch.from_numpy(np.arange(50) % 2)})

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from feller.core.errors import InputError, UsageError
-from feller.core.serialization import from_data, to_data
+from feller.core.serialization import from_dict, to_dict
 from feller.data.loading.raw import FoundRows
 from feller.data.loading.read import read
 from feller.data.loading.read_samples import read_back
@@ -110,9 +110,9 @@ def test_extreme_numbers_keep_a_deviation() -> None:
 
 def test_record_keeps_the_modality() -> None:
     modality = Points(("a", "b"), (0.0, 1 / 3), (1.0, 2.5e-7), ("x", "y"))
-    assert from_data(Modality, to_data(modality)) == modality
+    assert from_dict(Modality, to_dict(modality)) == modality
     with pytest.raises(InputError):
-        from_data(Modality, {**to_data(modality), "scale": [1.0, 0.0]})
+        from_dict(Modality, {**to_dict(modality), "scale": [1.0, 0.0]})
     with pytest.raises(InputError, match="positive scale"):
         Points(("a",), (0.0,), (0.0,))
 

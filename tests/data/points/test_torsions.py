@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from feller.core.errors import InputError
-from feller.core.serialization import from_data, to_data
+from feller.core.serialization import from_dict, to_dict
 from feller.data.loading.read import read
 from feller.data.loading.read_samples import read_back
 from feller.data.modality import Modality
@@ -158,7 +158,7 @@ def test_every_form_gives_the_same_values_back(tmp_path: pathlib.Path) -> None:
         assert torch.equal(back, values)
         assert given["label"].tolist() == [1, 0]
         assert read(str(tmp_path / name)).modality == modality
-    assert from_data(Modality, to_data(modality)) == modality
+    assert from_dict(Modality, to_dict(modality)) == modality
     with pytest.raises(InputError, match="expected a turn of 360 or 2 pi"):
         Torsions(("a",), (100.0,), (1.0,))
 

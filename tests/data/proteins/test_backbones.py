@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from feller.core.errors import InputError, UsageError
-from feller.core.serialization import from_data, to_data
+from feller.core.serialization import from_dict, to_dict
 from feller.data.loading.raw import FoundChains, FoundRows
 from feller.data.modality import Dataset, Modality
 from feller.data.proteins.backbones import Backbones, backbones
@@ -122,7 +122,7 @@ def test_samples_need_only_a_length(data: Dataset) -> None:
 
 
 def test_record_keeps_the_modality(data: Dataset) -> None:
-    assert from_data(Modality, to_data(data.modality)) == data.modality
+    assert from_dict(Modality, to_dict(data.modality)) == data.modality
     usual = (0.0,) * PLACES, (1.0,) * PLACES
     for wrong in ((20, (), *usual), (20, ("21",), *usual), (20, ("x",), *usual), (20, ("5",), (0.0,), (1.0,))):
         with pytest.raises(InputError, match="expected"):

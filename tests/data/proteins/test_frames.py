@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.data.proteins.frames import angle, axes, dihedral, put_together, take_apart
 from feller.spaces import SO3
 
@@ -37,7 +37,7 @@ def chain(phi: list[float], psi: list[float], omega: float = math.pi) -> Tensor:
 
 
 def torsions(n: int, seed: int = 0) -> list[float]:
-    return ((Draws(seed).at("torsions").uniform((n,), torch.float64) * 2 - 1) * math.pi).tolist()
+    return ((Rng(seed).stream("torsions").uniform((n,), torch.float64) * 2 - 1) * math.pi).tolist()
 
 
 def test_dihedral_and_angle_of_known_points() -> None:
@@ -50,7 +50,7 @@ def test_dihedral_and_angle_of_known_points() -> None:
 
 
 def test_axes_are_right_handed() -> None:
-    x = Draws(0).at("x").normal((5, 2, 3), torch.float64)
+    x = Rng(0).stream("x").normal((5, 2, 3), torch.float64)
     frame = axes(x[:, 0], x[:, 1])
     torch.testing.assert_close(frame.mT @ frame, torch.eye(3, dtype=torch.float64).expand(5, 3, 3))
     assert (torch.linalg.det(frame) > 0).all()
@@ -89,7 +89,9 @@ def test_places_are_the_bonds_of_the_chain() -> None:
 
 def test_putting_together_undoes_taking_apart() -> None:
     """All distances come back, but for the first bond, which is set; padding moves nothing."""
-    atoms = chain(torsions(12, 5), torsions(12, 6)) + 0.02 * Draws(0).at("jitter").normal((1, 12, 4, 3), torch.float64)
+    atoms = chain(torsions(12, 5), torsions(12, 6)) + 0.02 * Rng(0).stream("jitter").normal(
+        (1, 12, 4, 3), torch.float64
+    )
     padded = torch.cat([atoms, torch.zeros(1, 3, 4, 3, dtype=torch.float64)], 1)
     valid = torch.arange(15)[None] < 12
     rotation, places, _ = take_apart(padded, valid)
@@ -106,7 +108,7 @@ def test_putting_together_undoes_taking_apart() -> None:
 
 def test_moving_a_chain_changes_nothing() -> None:
     atoms = chain(torsions(8, 7), torsions(8, 8))
-    turn = SO3().reference(1, Draws(0).at("turn")).double()[0]
+    turn = SO3().sample_base(1, Rng(0).stream("turn")).double()[0]
     valid = torch.ones(1, 8, dtype=torch.bool)
     for own, moved in zip(take_apart(atoms, valid), take_apart(atoms @ turn.T + 5, valid), strict=True):
         torch.testing.assert_close(own, moved, atol=1e-6, rtol=0)  # the turn was drawn in float32

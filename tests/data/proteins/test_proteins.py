@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from feller.core.errors import InputError, UsageError
-from feller.core.rng import Draws
-from feller.core.serialization import from_data, to_data
+from feller.core.rng import Rng
+from feller.core.serialization import from_dict, to_dict
 from feller.data.batches import batches, split
 from feller.data.files.numpy_files import write_arrays
 from feller.data.loading.raw import FoundChains, FoundRows
@@ -57,7 +57,7 @@ def test_example_has_the_structures_of_the_other_and_real_sequences() -> None:
 
 def test_states_are_those_of_backbones_and_the_residues(data: Dataset) -> None:
     state, space = data.modality.encode(data.values), data.modality.space()
-    reference = space.reference(6, Draws(0).at("x"))
+    reference = space.sample_base(6, Rng(0).stream("x"))
     assert {k: v.shape for k, v in state.items()} == {k: v.shape for k, v in reference.items()}
     assert (reference["residue"] == len(LETTERS)).all()  # the mask
     own = data.modality.structure.encode(data.values["atoms"])
@@ -82,7 +82,7 @@ def test_residue_that_is_not_known_is_not_valid_and_its_place_is(data: Dataset) 
 def test_marks_go_with_their_examples_through_splits_and_batches(data: Dataset) -> None:
     train, aside = split(data.subset(torch.arange(12) % 6), 0.3)
     assert len(train) + len(aside) == 12
-    batch = batches(train, 4, Draws(0))(0, slice(0, 4))
+    batch = batches(train, 4, Rng(0))(0, slice(0, 4))
     for length, marks in zip(batch["given"]["length"], batch["given"]["valid"]["position"], strict=True):
         assert int(data.modality.conditions["length"][length]) == marks.sum()
 
@@ -216,7 +216,7 @@ def test_what_cannot_be_given_is_told(data: Dataset, tmp_path: pathlib.Path) -> 
 
 
 def test_record_keeps_the_modality(data: Dataset) -> None:
-    assert from_data(Modality, to_data(data.modality)) == data.modality
+    assert from_dict(Modality, to_dict(data.modality)) == data.modality
     with pytest.raises(InputError, match="found points with 3 columns"):
         data.modality.accept(FoundRows(np.ones((2, 3))))
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from feller.core.errors import InputError, UsageError
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.data.batches import batches, split
 from feller.data.files.delimited import check_header
 from feller.data.loading.raw import FoundRows
@@ -71,7 +71,7 @@ def test_shards_are_read_as_one_file_is(frame, what):
     assert torch.equal(ours.numbered(mixed).values, theirs.subset(mixed).values)
     (train, kept), (other, aside) = split(ours), split(theirs)
     assert torch.equal(kept.values, aside.values)
-    one, two = batches(train, 9, Draws(1)), batches(other, 9, Draws(1))
+    one, two = batches(train, 9, Rng(1)), batches(other, 9, Rng(1))
     for step in (0, 11, 12, 40):
         a, b = one(step, slice(0, 9)), two(step, slice(0, 9))
         assert torch.equal(a["x_1"], b["x_1"])
@@ -103,7 +103,7 @@ def test_missing_texts_are_left_out_of_the_numbers_as_one_file_leaves_them_out()
     assert any(note == "left out 21 empty texts, the first is parts/part-00.parquet: row 1" for note in ours.notes)
     (train, kept), (other, aside) = split(ours), split(theirs)
     assert torch.equal(kept.values, aside.values)
-    one, two = batches(train, 7, Draws(1)), batches(other, 7, Draws(1))
+    one, two = batches(train, 7, Rng(1)), batches(other, 7, Rng(1))
     for step in range(8):
         a, b = one(step, slice(0, 7)), two(step, slice(0, 7))
         assert torch.equal(a["x_1"], b["x_1"])
@@ -218,7 +218,7 @@ def test_rows_come_once_an_epoch_from_few_groups_at_a_time(monkeypatch):
     data = replace(data, stream=replace(data.stream, source=replace(data.stream.source, groups=whole)))
     reads = []
     monkeypatch.setattr(row_groups.Groups, "_read", _counted(row_groups.Groups._read, reads))
-    feed = batches(data, 10, Draws(0))._read
+    feed = batches(data, 10, Rng(0))._read
     seen = [feed(step, slice(0, 10))["x_1"] for step in range(30)]
     every = data.modality.encode(data.values)
     for epoch in (0, 1):
@@ -226,9 +226,9 @@ def test_rows_come_once_an_epoch_from_few_groups_at_a_time(monkeypatch):
         assert torch.equal(got[got[:, 0].argsort()], every[every[:, 0].argsort()])
     assert len(reads) <= 2 * 10 + 8  # each group about once an epoch, and not once a batch
     assert not torch.equal(seen[0], seen[15])
-    again = batches(data, 10, Draws(0))
+    again = batches(data, 10, Rng(0))
     assert torch.equal(again(22, slice(0, 10))["x_1"], seen[22])
-    halves = [batches(data, 10, Draws(0))(22, rows)["x_1"] for rows in (slice(0, 5), slice(5, 10))]
+    halves = [batches(data, 10, Rng(0))(22, rows)["x_1"] for rows in (slice(0, 5), slice(5, 10))]
     assert torch.equal(torch.cat(halves), seen[22])
 
 
@@ -323,7 +323,7 @@ def test_bits_that_flip_are_told_or_do_no_harm():
             damaged[place] ^= 1 << int(generator.integers(8))
         shard.write_bytes(damaged)
         try:
-            batches(read("parts"), 3, Draws(0))(0, slice(0, 3))
+            batches(read("parts"), 3, Rng(0))(0, slice(0, 3))
         except InputError as error:
             told.append(str(error))
     assert not any("\n" in line for line in told)

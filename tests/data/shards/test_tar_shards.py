@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from feller.core.errors import InputError, UsageError
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.data.batches import batches, split
 from feller.data.loading.read import read
 from feller.data.modality import Dataset
@@ -34,7 +34,7 @@ def here(tmp_path, monkeypatch):
 
 
 def same_batches(one: Dataset, other: Dataset, steps: int, size: int = 7) -> None:
-    first, second = (batches(data, size, Draws(3)) for data in (one, other))
+    first, second = (batches(data, size, Rng(3)) for data in (one, other))
     for step in range(steps):
         a, b = first(step, slice(0, size)), second(step, slice(0, size))
         assert torch.equal(a["x_1"], b["x_1"])
@@ -86,7 +86,7 @@ def test_batches_and_split_are_those_of_a_folder_in_the_same_order():
     shards, folder = read("one"), read("folder")
     assert shards.modality == folder.modality
     for seed in (0, 1):
-        ours, theirs = split(shards, 0.2, Draws(seed)), split(folder, 0.2, Draws(seed))
+        ours, theirs = split(shards, 0.2, Rng(seed)), split(folder, 0.2, Rng(seed))
         assert torch.equal(ours[1].values, theirs[1].values)
         assert ours[0].total == len(theirs[0])
         same_batches(ours[0], theirs[0], 12)
@@ -110,7 +110,7 @@ def test_a_small_sample_changes_no_batch(monkeypatch):
 def test_two_processes_read_the_halves_of_the_same_batch():
     pictures(pathlib.Path("shards"))
     data = split(read("shards"))[0]
-    both, left, right = (batches(data, 8, Draws(0)) for _ in range(3))
+    both, left, right = (batches(data, 8, Rng(0)) for _ in range(3))
     for step in (0, 1, 9, 4):
         halves = [left(step, slice(0, 4))["x_1"], right(step, slice(4, 8))["x_1"]]
         assert torch.equal(both(step, slice(0, 8))["x_1"], torch.cat(halves))
@@ -120,7 +120,7 @@ def test_two_processes_read_the_halves_of_the_same_batch():
 def test_a_step_is_the_same_asked_first_or_late():
     pictures(pathlib.Path("shards"))
     data = read("shards")
-    late, first = batches(data, 6, Draws(0)), batches(data, 6, Draws(0))
+    late, first = batches(data, 6, Rng(0)), batches(data, 6, Rng(0))
     for step in range(13):
         last = late(step, slice(0, 6))
     assert torch.equal(first(12, slice(0, 6))["x_1"], last["x_1"])
@@ -134,7 +134,7 @@ def test_memory_does_not_grow_with_the_shards(monkeypatch):
         pictures(pathlib.Path(f"shards{n}"), n, 10, side=64)
         make_index.cache_clear()
         tracemalloc.start()
-        feed = batches(read(f"shards{n}"), 16, Draws(0))
+        feed = batches(read(f"shards{n}"), 16, Rng(0))
         for step in range(n // 16):
             feed(step, slice(0, 16))
         peaks[n] = tracemalloc.get_traced_memory()[1]
@@ -303,7 +303,7 @@ def test_bits_that_flip_are_told_or_do_no_harm():
         shard.write_bytes(damaged[: int(generator.integers(len(damaged) // 2, len(damaged) + 1))])
         try:
             data = read("shards")
-            batches(data, 3, Draws(0))(0, slice(0, 3))
+            batches(data, 3, Rng(0))(0, slice(0, 3))
         except InputError as error:
             told.append(str(error))
     assert not any("\n" in line for line in told)
@@ -327,7 +327,7 @@ def test_two_tars_behind_each_other_are_told():
 
 def test_a_shard_that_is_written_to_meanwhile_is_refused():
     pictures(pathlib.Path("shards"))
-    feed = batches(read("shards"), 40, Draws(0))
+    feed = batches(read("shards"), 40, Rng(0))
     feed._read(0, slice(0, 40))
     shard = pathlib.Path("shards/train-000.tar")
     shard.write_bytes(shard.read_bytes())

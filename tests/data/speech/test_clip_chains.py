@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from feller.core.errors import InputError
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.data.loading.raw import FoundSpeech, Layout, as_objects
 from feller.data.modality import Dataset
 from feller.data.speech.clip_chains import chained
@@ -38,17 +38,17 @@ def test_clips_of_one_word_are_learned_in_chains() -> None:
     data = clips()
     assert data.modality.chains
     assert "chains" in data.notes[-1]
-    learned = data.modality.for_learning(data, Draws(0))
+    learned = data.modality.for_learning(data, Rng(0))
     assert len(learned) == len(data)
     assert (learned.given["valid"].sum(1) > data.given["valid"].sum(1).min()).all()
     texts = clips(words=2)
     assert not texts.modality.chains
-    assert texts.modality.for_learning(texts, Draws(0)) is texts
+    assert texts.modality.for_learning(texts, Rng(0)) is texts
 
 
 def test_each_chain_is_whole_clips_of_one_speaker() -> None:
     data = clips()
-    many = chained(data, 50, -1.0, Draws(3))
+    many = chained(data, 50, -1.0, Rng(3))
     seen = set()
     for row in range(50):
         frames = many.values["mel"][row, many.given["valid"][row], 0]
@@ -65,7 +65,7 @@ def test_each_chain_is_whole_clips_of_one_speaker() -> None:
 
 def test_phones_follow_each_other_with_one_silence_between() -> None:
     data = clips(4, 1)
-    many = chained(data, 5, 0.0, Draws(1), (2, 2))
+    many = chained(data, 5, 0.0, Rng(1), (2, 2))
     names = many.modality.inventory.names
     for row in range(5):
         there = many.values["phone"][row] >= 0
@@ -82,14 +82,14 @@ def test_phones_follow_each_other_with_one_silence_between() -> None:
 
 def test_a_chain_never_outgrows_its_room() -> None:
     data = clips(12, 1)
-    many = chained(data, 60, 0.0, Draws(0), (6, 6))
+    many = chained(data, 60, 0.0, Rng(0), (6, 6))
     assert int(many.given["valid"].sum(1).max()) <= data.modality.longest
 
 
 def test_chains_need_speakers_with_clips() -> None:
     data = clips(3, 3)
     with pytest.raises(InputError, match="two clips or more"):
-        chained(data, 4, 0.0, Draws(0))
+        chained(data, 4, 0.0, Rng(0))
     nobody = Dataset({**data.values, "speaker": torch.full((3,), -1)}, data.given, data.modality)
     with pytest.raises(InputError, match=r"speakers\.csv"):
-        chained(nobody, 4, 0.0, Draws(0))
+        chained(nobody, 4, 0.0, Rng(0))

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from feller.core.errors import InputError
-from feller.core.serialization import from_data, to_data
+from feller.core.serialization import from_dict, to_dict
 from feller.data.speech.mel import Mel, Statistics
 from tests.data.speech.clip import TEXTS, clip
 from tests.errors import refuses
@@ -19,7 +19,7 @@ RATES = (16_000, 8_000)
 def test_the_usual_settings() -> None:
     assert Mel.usual(16_000) == Mel(rate=16_000, fft=1024, window=640, hop=160, bands=80, top=8_000)
     assert Mel.usual(8_000) == Mel(rate=8_000, fft=512, window=320, hop=80, bands=40, top=4_000)
-    assert from_data(Mel, to_data(Mel.usual(8_000))) == Mel.usual(8_000)
+    assert from_dict(Mel, to_dict(Mel.usual(8_000))) == Mel.usual(8_000)
 
 
 @pytest.mark.parametrize("rate", RATES)

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from feller.core.errors import InputError
-from feller.core.rng import Draws
-from feller.core.serialization import from_data, to_data
+from feller.core.rng import Rng
+from feller.core.serialization import from_dict, to_dict
 from feller.data.loading.raw import Layout
 from feller.data.speech.lexicon import Lexicon, cmu_entries, own_words, read_lexicon, spoken_number, words_of
 from feller.data.speech.phones import (
@@ -88,7 +88,7 @@ def test_the_inventory_of_english() -> None:
     assert len(inventory) == 1 + 4 * 39
     assert inventory.names[0] == SIL
     assert inventory.numbers(["SIL", "AA_B", "AA_I", "AA_E", "AA_S", "ZH_S"]).tolist() == [0, 1, 2, 3, 4, 156]
-    assert from_data(Inventory, to_data(inventory)) == inventory
+    assert from_dict(Inventory, to_dict(inventory)) == inventory
 
 
 def test_the_inventory_of_other_languages_is_that_of_the_data() -> None:
@@ -140,7 +140,7 @@ def test_repetition_is_that_of_lists(lengths: list[int], more: int) -> None:
 )
 def test_masks_of_frames_have_the_length_of_their_phones(rows: list[list[int]], seed: int) -> None:
     length = torch.tensor(rows)
-    mask = Draws(seed).at("mask").coins(0.5, length.shape)
+    mask = Rng(seed).stream("mask").bernoulli(0.5, length.shape)
     frames = frames_of(mask, length, 20)
     assert frames.dtype == torch.bool
     assert frames.sum(1).tolist() == (length * mask).sum(1).tolist()

@@ -9,8 +9,8 @@ import soundfile
 import torch
 
 from feller.core.errors import InputError, UsageError
-from feller.core.optional_dependency import need
-from feller.core.serialization import from_data, to_data
+from feller.core.optional_dependency import require_package
+from feller.core.serialization import from_dict, to_dict
 from feller.data.loading.raw import Sound
 from feller.data.speech.audio_io import Read, crossfaded, laid_over, read_sound, resampled, told, write_sound
 from feller.data.speech.griffin_lim import GriffinLim, Vocoder
@@ -143,7 +143,7 @@ def test_a_sound_is_written_with_16_bits(tmp_path: pathlib.Path) -> None:
 def test_a_package_that_lacks_is_named_with_the_remedy(monkeypatch: pytest.MonkeyPatch, package: str) -> None:
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(UsageError, match=rf"reading needs {package}: pip install 'feller\[speech\]'"):
-        need(package, "reading")
+        require_package(package, "reading")
 
 
 RATE, HOP = 8_000, 80
@@ -265,4 +265,4 @@ def test_other_mels_are_refused(mel: torch.Tensor) -> None:
 
 
 def test_a_vocoder_is_kept_in_a_record() -> None:
-    assert from_data(Vocoder, to_data(GriffinLim(8, seed=3))) == GriffinLim(8, seed=3)  # pyrefly: ignore
+    assert from_dict(Vocoder, to_dict(GriffinLim(8, seed=3))) == GriffinLim(8, seed=3)  # pyrefly: ignore

@@ -8,7 +8,7 @@ import soundfile
 import torch
 
 from feller.core.errors import InputError, UsageError
-from feller.core.serialization import from_data, to_data
+from feller.core.serialization import from_dict, to_dict
 from feller.data.batches import split
 from feller.data.loading.raw import FoundSounds
 from feller.data.loading.read import read
@@ -159,6 +159,6 @@ def test_they_are_written_as_sounds(folder: pathlib.Path, tmp_path: pathlib.Path
 
 def test_the_kind_is_kept_in_a_record(folder: pathlib.Path) -> None:
     modality = sounds(folder).modality
-    assert from_data(Modality, to_data(modality)) == modality  # pyrefly: ignore
+    assert from_dict(Modality, to_dict(modality)) == modality  # pyrefly: ignore
     with refuses(InputError, argument="longest", found="0"):
         Sounds(Mel(), 0)

@@ -9,7 +9,7 @@ import soundfile
 import torch
 
 from feller.core.errors import InputError, UsageError
-from feller.core.serialization import from_data, to_data
+from feller.core.serialization import from_dict, to_dict
 from feller.data.batches import split
 from feller.data.loading.raw import FoundRows, FoundSpeech, Layout
 from feller.data.loading.read import read
@@ -93,7 +93,7 @@ def test_counted_leaves_out_padding(data: Dataset) -> None:
 
 
 def test_it_is_kept_in_a_record(data: Dataset) -> None:
-    assert from_data(Modality, to_data(data.modality)) == data.modality  # pyrefly: ignore
+    assert from_dict(Modality, to_dict(data.modality)) == data.modality  # pyrefly: ignore
 
 
 def test_subsets_and_splits(data: Dataset) -> None:

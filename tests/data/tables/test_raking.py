@@ -8,7 +8,7 @@ from jaxtyping import Float64, Int64
 from torch import Tensor
 
 from feller.core.errors import UsageError
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.data.modality import Dataset
 from feller.data.tables.column import Categorical
 from feller.data.tables.constraints import Constraint
@@ -33,7 +33,7 @@ def table(codes: torch.Tensor) -> torch.Tensor:
 
 def test_columns_have_their_shares_and_keep_their_odds() -> None:
     codes = pairs([[0.3, 0.1, 0.1], [0.1, 0.1, 0.3]], 3 * N)
-    found = table(codes[raked(codes, ((0.7, 0.3), (0.2, 0.3, 0.5)), N, Draws(0))])
+    found = table(codes[raked(codes, ((0.7, 0.3), (0.2, 0.3, 0.5)), N, Rng(0))])
     assert (found.sum(1) - torch.tensor([0.7, 0.3])).abs().max() < 1e-4
     assert (found.sum(0) - torch.tensor([0.2, 0.3, 0.5])).abs().max() < 1e-4
     odds = found[0, 0] * found[1, 2] / (found[0, 2] * found[1, 0])
@@ -42,22 +42,22 @@ def test_columns_have_their_shares_and_keep_their_odds() -> None:
 
 def test_a_column_without_shares_is_left_alone() -> None:
     codes = pairs([[0.2, 0.2, 0.1], [0.2, 0.2, 0.1]], 3 * N)
-    found = table(codes[raked(codes, ((), (0.5, 0.25, 0.25)), N, Draws(0))])
+    found = table(codes[raked(codes, ((), (0.5, 0.25, 0.25)), N, Rng(0))])
     assert (found.sum(0) - torch.tensor([0.5, 0.25, 0.25])).abs().max() < 1e-4
     assert abs(found[0].sum().item() - 0.5) < 0.01
 
 
 def test_rows_are_taken_once_where_there_are_enough() -> None:
     codes = pairs([[0.2, 0.2, 0.1], [0.2, 0.2, 0.1]], 3 * N)
-    which = raked(codes, ((0.6, 0.4), ()), N, Draws(0))
+    which = raked(codes, ((0.6, 0.4), ()), N, Rng(0))
     assert len(which) == len(which.unique()) == N
-    assert torch.equal(which, raked(codes, ((0.6, 0.4), ()), N, Draws(0)))
-    assert not torch.equal(which, raked(codes, ((0.6, 0.4), ()), N, Draws(1)))
+    assert torch.equal(which, raked(codes, ((0.6, 0.4), ()), N, Rng(0)))
+    assert not torch.equal(which, raked(codes, ((0.6, 0.4), ()), N, Rng(1)))
 
 
 def test_a_code_that_never_comes_stays_away() -> None:
     codes = pairs([[0.5, 0.0, 0.0], [0.5, 0.0, 0.0]], N)
-    found = codes[raked(codes, ((0.5, 0.5), (0.5, 0.5, 0.0)), N, Draws(0))]
+    found = codes[raked(codes, ((0.5, 0.5), (0.5, 0.5, 0.0)), N, Rng(0))]
     assert (found[:, 1] == 0).all()
 
 
@@ -91,44 +91,44 @@ def distance(codes: Tensor, weights: Tensor, which: Tensor) -> float:
 def test_pairs_come_several_times_nearer_than_by_equal_steps() -> None:
     codes = rows(3 * ROWS)
     weights = tilted(codes)
-    before = distance(codes, weights, in_steps(codes, weights, ROWS, Draws(0)))
-    after = distance(codes, weights, exchanged(codes, weights, ROWS, Draws(0)))
+    before = distance(codes, weights, in_steps(codes, weights, ROWS, Rng(0)))
+    after = distance(codes, weights, exchanged(codes, weights, ROWS, Rng(0)))
     assert after < before / 3
 
 
 def test_rows_with_little_weight_are_taken_once() -> None:
     codes = rows(3 * ROWS)
-    which = exchanged(codes, tilted(codes), ROWS, Draws(0))
+    which = exchanged(codes, tilted(codes), ROWS, Rng(0))
     assert len(which) == len(which.unique()) == ROWS
-    assert torch.equal(which, exchanged(codes, tilted(codes), ROWS, Draws(0)))
-    assert not torch.equal(which, exchanged(codes, tilted(codes), ROWS, Draws(1)))
+    assert torch.equal(which, exchanged(codes, tilted(codes), ROWS, Rng(0)))
+    assert not torch.equal(which, exchanged(codes, tilted(codes), ROWS, Rng(1)))
 
 
 def test_rows_without_weight_stay_away() -> None:
     codes = rows(3 * ROWS)
     weights = torch.where(codes[:, 0] == 2, 0.0, 1.0).double()
-    which = exchanged(codes, weights / weights.sum(), ROWS, Draws(0))
+    which = exchanged(codes, weights / weights.sum(), ROWS, Rng(0))
     assert (codes[which, 0] != 2).all()
 
 
 def test_too_few_rows_come_again_as_often_as_their_weights_say() -> None:
     codes = rows(10)
     weights = torch.arange(1, 11, dtype=F64) / 55
-    times = torch.bincount(exchanged(codes, weights, 550, Draws(0)), minlength=10)
+    times = torch.bincount(exchanged(codes, weights, 550, Rng(0)), minlength=10)
     assert times.tolist() == list(range(10, 101, 10))
 
 
 def test_one_column_is_taken_in_equal_steps() -> None:
     codes = rows(100)[:, :1]
     weights = torch.full((100,), 0.01, dtype=F64)
-    assert torch.equal(exchanged(codes, weights, 20, Draws(3)), in_steps(codes, weights, 20, Draws(3)))
+    assert torch.equal(exchanged(codes, weights, 20, Rng(3)), in_steps(codes, weights, 20, Rng(3)))
 
 
 def test_columns_of_too_many_values_are_left_as_they_are() -> None:
     codes = torch.stack([torch.arange(900) * 71 % 60_000, torch.arange(900) * 53 % 60_000], 1)
     codes[0] = 59_999
     weights = torch.full((900,), 1 / 900, dtype=F64)
-    assert len(exchanged(codes, weights, 300, Draws(0)).unique()) == 300
+    assert len(exchanged(codes, weights, 300, Rng(0)).unique()) == 300
 
 
 AGE = Numerical("age", 0.0, 99.0, edges=(20.0, 60.0), heavy=(42.0,), digits=True, missing="?")

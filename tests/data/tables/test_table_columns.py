@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from feller.core.errors import InputError, UsageError
-from feller.core.serialization import from_data, to_data
+from feller.core.serialization import from_dict, to_dict
 from feller.data.loading.raw import FoundTable, text_array
 from feller.data.loading.read import read
 from feller.data.tables.bins import Bins, equal_starts
@@ -21,7 +21,7 @@ from feller.data.tables.number_format import NumberForm
 from feller.data.tables.numerical import Numerical
 from feller.data.tables.schema import Schema
 from feller.data.tables.unmodelled_columns import Derived, FreeText, Identifier
-from feller.spaces import Digits, Single
+from feller.spaces import CategoryTokenizer, DigitTokenizer
 from tests.errors import refuses
 
 AGE = Numerical("age", 17.0, 90.0, edges=(20.0, 65.0), missing="?", also_missing=("NA",))
@@ -60,7 +60,7 @@ def test_cells_have_the_codes_that_they_were_written_for(column: Modelled, data:
 
 @pytest.mark.parametrize("column", COLUMNS, ids=lambda column: column.name)
 def test_records(column: Modelled) -> None:
-    assert from_data(Modelled, to_data(column)) == column
+    assert from_dict(Modelled, to_dict(column)) == column
 
 
 def test_numbers_at_their_edges() -> None:
@@ -88,8 +88,8 @@ def test_digits_keep_each_number() -> None:
     assert column.count == 251
     assert column.code("137") == 137
     assert column.coarse(np.array([0, 99, 100, 250])).tolist() == [0, 0, 1, 1]
-    assert column.field == Digits(0, 250)
-    assert Numerical("n", 0.0, 250.0).field == Single(20)
+    assert column.field == DigitTokenizer(0, 250)
+    assert Numerical("n", 0.0, 250.0).field == CategoryTokenizer(20)
 
 
 def test_times_are_counted_in_their_finest_part() -> None:

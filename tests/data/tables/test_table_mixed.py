@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from feller.core.errors import InputError, UsageError
-from feller.core.rng import Draws
-from feller.core.serialization import from_data, to_data
+from feller.core.rng import Rng
+from feller.core.serialization import from_dict, to_dict
 from feller.data.modality import Dataset, Modality
 from feller.data.tables.column import Boolean, Categorical
 from feller.data.tables.constraints import Constraint
@@ -43,8 +43,8 @@ MIXED = Mixed(FREE)
 
 
 def codes(n: int, table: Table = FREE, seed: int = 0) -> torch.Tensor:
-    draw = Draws(seed).at("codes")
-    return torch.stack([draw.integers(count, (n,)) for count in table.counts], 1)
+    draw = Rng(seed).stream("codes")
+    return torch.stack([draw.randint(count, (n,)) for count in table.counts], 1)
 
 
 def test_what_is_a_number_and_what_a_word() -> None:
@@ -62,9 +62,9 @@ def test_what_is_a_number_and_what_a_word() -> None:
         "numbers": ((7, 4), torch.float32),
         "words": ((7, 5), torch.int64),
     }
-    start = MIXED.space().reference(3, Draws(0).at("source"))
+    start = MIXED.space().sample_base(3, Rng(0).stream("source"))
     assert (start["words"] == 9).all()
-    assert from_data(Modality, json.loads(json.dumps(to_data(MIXED)))) == MIXED
+    assert from_dict(Modality, json.loads(json.dumps(to_dict(MIXED)))) == MIXED
 
 
 @settings(deadline=None, max_examples=40)
@@ -80,7 +80,7 @@ def test_there_and_back(data: st.DataObject) -> None:
     state = kind.encode(rows)
     assert torch.equal(kind.decode(state), rows)
     assert torch.equal(kind.encode(rows[1:2])["numbers"], state["numbers"][1:2])  # other rows have no say
-    noise = 1e-6 * Draws(0).at("noise").normal(tuple(state["numbers"].shape))
+    noise = 1e-6 * Rng(0).stream("noise").normal(tuple(state["numbers"].shape))
     assert torch.equal(kind.decode({**state, "numbers": state["numbers"] + noise}), rows)
 
 

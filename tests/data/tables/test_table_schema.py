@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from feller.core.errors import InputError
-from feller.core.serialization import from_data, to_data
+from feller.core.serialization import from_dict, to_dict
 from feller.data.loading.raw import FoundTable
 from feller.data.tables.column import Boolean, Categorical
 from feller.data.tables.constraints import Constraint, Pair, broken, mended, pairs_of, possible
@@ -56,7 +56,7 @@ def test_json_there_and_back(tmp_path: pathlib.Path) -> None:
         "dtype": "int64",
     }
     assert plain["rules"][0] == {"if": {"age": ["< 15"]}, "then": {"smokes": ["no"]}}
-    assert from_data(Schema, json.loads(json.dumps(to_data(WHOLE)))) == WHOLE
+    assert from_dict(Schema, json.loads(json.dumps(to_dict(WHOLE)))) == WHOLE
 
 
 @settings(deadline=None, max_examples=50)

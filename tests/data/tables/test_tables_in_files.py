@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from feller.core.errors import InputError, UsageError
-from feller.core.serialization import from_data, to_data
+from feller.core.serialization import from_dict, to_dict
 from feller.data.examples.loaders import EXAMPLES, adult_cells
 from feller.data.loading.read import read
 from feller.data.loading.read_samples import read_back
@@ -107,8 +107,12 @@ def test_records_and_states() -> None:
     digits = Schema((Numerical("n", 17.0, 90.0, edges=(50.0,), digits=True, missing="N"), *WHOLE.columns[1:2]))
     modality = Table(digits).with_shares_of(torch.tensor([[0, 0], [73, 1], [74, 1]]))
     assert modality.shares == ((1 / 3, 1 / 3, 1 / 3), (1 / 3, 2 / 3, 0.0, 0.0))
-    assert from_data(Table, to_data(modality)) == modality
-    assert (modality.counts, modality.space().counts, modality.space().places) == ((75, 4), (11, 10, 4), (2, 1))
+    assert from_dict(Table, to_dict(modality)) == modality
+    assert (modality.counts, modality.space().vocab_sizes, modality.space().tokens_per_column) == (
+        (75, 4),
+        (11, 10, 4),
+        (2, 1),
+    )
     codes = torch.cartesian_prod(torch.arange(75), torch.arange(4))
     assert torch.equal(modality.decode(modality.encode(codes)), codes)
     with pytest.raises(InputError, match="1 of 2 rows hold tokens that no cell has"):

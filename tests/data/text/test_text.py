@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from feller.core.errors import InputError, UsageError
-from feller.core.rng import Draws
-from feller.core.serialization import from_data, to_data
+from feller.core.rng import Rng
+from feller.core.serialization import from_dict, to_dict
 from feller.data.batches import split
 from feller.data.loading.read import read
 from feller.data.loading.read_options import Asked
@@ -159,8 +159,8 @@ def test_texts_end_at_the_first_end() -> None:
 
 @pytest.mark.parametrize("name", KINDS)
 def test_records_keep_it(name: str) -> None:
-    kept = json.loads(json.dumps(to_data(KINDS[name])))
-    assert from_data(Modality, kept) == KINDS[name]
+    kept = json.loads(json.dumps(to_dict(KINDS[name])))
+    assert from_dict(Modality, kept) == KINDS[name]
 
 
 def test_gaps_are_filled_and_the_rest_kept() -> None:
@@ -262,7 +262,7 @@ def numbered(n: int, length: int) -> Dataset:
 @given(st.integers(100, 4000), st.integers(4, 40), st.floats(0, 0.5), st.integers(0, 3))
 def test_groups_are_never_split(n: int, length: int, share: float, seed: int) -> None:
     data = numbered(n, length)
-    train, aside = split(data, share, Draws(seed))
+    train, aside = split(data, share, Rng(seed))
     assert len(train) + len(aside) == len(data)
     assert not set(train.groups.tolist()) & set(aside.groups.tolist())
     assert len(train) >= 1
@@ -282,7 +282,7 @@ def test_a_tenth_of_a_text_is_set_aside_and_its_symbols_are_nowhere_else() -> No
     assert not set(train.values.flatten().tolist()) & set(aside.values.flatten().tolist())
     again = split(data)[1]
     assert torch.equal(aside.values, again.values)
-    assert not torch.equal(aside.groups.unique(), split(data, 0.1, Draws(5))[1].groups.unique())
+    assert not torch.equal(aside.groups.unique(), split(data, 0.1, Rng(5))[1].groups.unique())
     assert (aside.values[:, 0].diff() > 0).all()
 
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from feller.core.errors import InputError, UsageError
-from feller.core.serialization import from_data, to_data
+from feller.core.serialization import from_dict, to_dict
 from feller.data.text.subwords import Subwords, learn_subwords
 from feller.data.text.vocabulary import Bytes, Characters, Vocabulary
 from tests.errors import refuses
@@ -86,9 +86,9 @@ def test_numbers_of_subwords_out_of_range(count: int) -> None:
 
 @pytest.mark.parametrize("vocabulary", [Characters("a\n\"é世'\\"), Bytes(), SUBWORDS], ids=lambda v: type(v).__name__)
 def test_records_keep_them(vocabulary: Vocabulary) -> None:
-    kept = json.loads(json.dumps(to_data(vocabulary)))
-    assert from_data(Vocabulary, kept) == vocabulary
-    assert from_data(Vocabulary, kept).encode("a") == vocabulary.encode("a")
+    kept = json.loads(json.dumps(to_dict(vocabulary)))
+    assert from_dict(Vocabulary, kept) == vocabulary
+    assert from_dict(Vocabulary, kept).encode("a") == vocabulary.encode("a")
 
 
 def test_damaged_vocabularies() -> None:

@@ -8,7 +8,7 @@ import torch
 from scipy.stats import binom, norm
 
 from feller.core.errors import UsageError
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.evaluation.attacks.attack_scores import FOUR, named, told, told_planted
 from feller.evaluation.attacks.membership import OWN, calibrated, halves, likelihood_ratio, relative
 from feller.privacy.auditing.one_run import lower_bound
@@ -16,7 +16,7 @@ from tests.errors import refuses
 
 
 def normal(n: int, mean: float, seed: int) -> torch.Tensor:
-    return mean + Draws(seed).at("x").normal((n,), torch.float64)
+    return mean + Rng(seed).stream("x").normal((n,), torch.float64)
 
 
 def test_area_by_all_pairs() -> None:
@@ -57,12 +57,12 @@ def test_guessing_proves_nothing_and_certainty_much() -> None:
 
 def test_losses_beside_models_that_saw_and_did_not() -> None:
     """Losses are lower by one where an example was learned from, and differ by ten between examples."""
-    draws, n, shadows = Draws(0), 4_000, 8
-    hard = 10 * draws.at("hard").normal((n,), torch.float64)
+    draws, n, shadows = Rng(0), 4_000, 8
+    hard = 10 * draws.stream("hard").normal((n,), torch.float64)
     seen = torch.stack([torch.arange(n) % 2 == (k + torch.arange(n) // 2 % 2) % 2 for k in range(shadows)])
-    inside = hard - seen.double() + draws.at("x").normal((n, shadows), torch.float64).T
+    inside = hard - seen.double() + draws.stream("x").normal((n, shadows), torch.float64).T
     member = torch.arange(n) % 4 < 2
-    attacked = hard - member.double() + draws.at("y").normal((n,), torch.float64)
+    attacked = hard - member.double() + draws.stream("y").normal((n,), torch.float64)
     score = calibrated(inside, seen, attacked)
     plain, better = told(-attacked[member], -attacked[~member]).auc, told(score[member], score[~member]).auc
     assert plain < 0.56
@@ -82,10 +82,10 @@ def test_planted_rows_prove_no_more_than_holds() -> None:
     """Randomised response at epsilon 1 of 200 rows: 0.05 of 120 audits may prove more, 16 once in 2,000."""
     epsilon, over, n = 1.0, 0, 200
     for seed in range(120):
-        draws = Draws(seed)
-        present = draws.at("coins").uniform((n,)) < 0.5
-        told = draws.at("answers").uniform((n,)) < math.exp(epsilon) / (1 + math.exp(epsilon))
-        scores = torch.where(told, present.double(), 1 - present.double()) + 1e-3 * draws.at("ties").uniform((n,))
+        draws = Rng(seed)
+        present = draws.stream("coins").uniform((n,)) < 0.5
+        told = draws.stream("answers").uniform((n,)) < math.exp(epsilon) / (1 + math.exp(epsilon))
+        scores = torch.where(told, present.double(), 1 - present.double()) + 1e-3 * draws.stream("ties").uniform((n,))
         over += told_planted(scores, present).epsilon > epsilon
     assert over <= 15
 
@@ -96,7 +96,7 @@ def test_all_right_and_all_blind() -> None:
     assert sure.auc == 1
     assert sure.epsilon == lower_bound(240, 240, 1 - 0.05 / 3)
     assert told_planted(present.double(), present, 1e-3).epsilon < sure.epsilon
-    blind = told_planted(Draws(1).at("x").normal((240,)), present)
+    blind = told_planted(Rng(1).stream("x").normal((240,)), present)
     assert blind.auc == pytest.approx(0.5, abs=4 * 0.0373)
     assert blind.epsilon < 0.5
 
@@ -114,24 +114,24 @@ def test_candidates_by_their_scores() -> None:
 
 
 def normals(*shape: int, seed: int = 0) -> torch.Tensor:
-    return Draws(seed).at("x").normal(shape, torch.float64)
+    return Rng(seed).stream("x").normal(shape, torch.float64)
 
 
 def test_each_row_is_in_half_of_the_models_and_each_model_has_half_of_the_rows() -> None:
     """Shares of 4,000 rows within 5 standard deviations; two models with a third of the pairs alike or so."""
-    seen = halves(4_000, 6, Draws(0))
+    seen = halves(4_000, 6, Rng(0))
     assert (seen.sum(0) == 3).all()
     assert (seen.double().mean(1) - 0.5).abs().max() < 5 * 0.5 / math.sqrt(4_000)
     both = (seen[0] & seen[1]).double().mean().item()
     assert both == pytest.approx(3 / 6 * 2 / 5, abs=5 * 0.4 / math.sqrt(4_000))
-    assert (halves(10, 5, Draws(0)).sum(0) == 2).all()
+    assert (halves(10, 5, Rng(0)).sum(0) == 2).all()
     with refuses(UsageError, argument="models", found="1"):
-        halves(10, 1, Draws(0))
+        halves(10, 1, Rng(0))
 
 
 def test_many_models_give_each_row_laws_of_its_own() -> None:
     models, n = 2 * OWN, 5
-    seen, losses, attacked = halves(n, models, Draws(1)), normals(models, n), normals(n, seed=2)
+    seen, losses, attacked = halves(n, models, Rng(1)), normals(models, n), normals(n, seed=2)
     found = likelihood_ratio(losses, seen, attacked)
     for j in range(n):
         there, gone = losses[seen[:, j], j], losses[~seen[:, j], j]
@@ -143,7 +143,7 @@ def test_many_models_give_each_row_laws_of_its_own() -> None:
 
 
 def test_few_models_share_deviation_and_shift() -> None:
-    seen, losses, attacked = halves(40, 4, Draws(1)), normals(4, 40), normals(40, seed=2)
+    seen, losses, attacked = halves(40, 4, Rng(1)), normals(4, 40), normals(40, seed=2)
     assert torch.equal(likelihood_ratio(losses, seen, attacked), calibrated(losses, seen, attacked))
 
 
@@ -154,7 +154,7 @@ def test_areas_where_the_law_is_known(models: int) -> None:
     With the usual loss of each row, from s models, the area is Phi(2 / sqrt(2 (1 + 1 / s))), within 4 errors of 0.01.
     """
     n = 3_000
-    hard, seen = 10 * normals(n), halves(n, models, Draws(3))
+    hard, seen = 10 * normals(n), halves(n, models, Rng(3))
     shadows = hard - 2 * seen.double() + normals(models, n, seed=1)
     member = torch.arange(n) % 2 == 0
     attacked = hard - 2 * member.double() + normals(n, seed=2)

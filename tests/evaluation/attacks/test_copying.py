@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from feller.app.modalities.registration import registration_of
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.data.examples.loaders import EXAMPLES
 from feller.data.loading.read import read
 from feller.data.modality import Dataset, Modality
@@ -26,13 +26,13 @@ def apart_of(kind: Modality) -> Apart | None:
 
 
 def points(n: int, seed: int) -> Dataset:
-    return Dataset(Draws(seed).at("x").normal((n, 2)), {}, KIND)
+    return Dataset(Rng(seed).stream("x").normal((n, 2)), {}, KIND)
 
 
 def looked(samples: Dataset, train: Dataset, held_out: Dataset) -> Copied:
     kind = apart_of(train.modality)
     assert kind is not None
-    return copied(samples, train, held_out, Draws(0), kind)
+    return copied(samples, train, held_out, Rng(0), kind)
 
 
 def test_the_right_law_is_not_accused() -> None:
@@ -68,14 +68,14 @@ def test_without_held_out_examples() -> None:
 
 def turns(n: int, seed: int) -> torch.Tensor:
     """Draw rotations [n, 3, 3], no mirrors."""
-    q, r = torch.linalg.qr(Draws(seed).at("turn").normal((n, 3, 3), F64))
+    q, r = torch.linalg.qr(Rng(seed).stream("turn").normal((n, 3, 3), F64))
     q = q * r.diagonal(dim1=1, dim2=2).sign()[:, None]
     return q * torch.linalg.det(q)[:, None, None]
 
 
 def reordered(valid: torch.Tensor, seed: int) -> torch.Tensor:
     """Draw an order of the real entries of each example, [n, l]; padding stays behind."""
-    u = Draws(seed).at("order").uniform(valid.shape)
+    u = Rng(seed).stream("order").uniform(valid.shape)
     return torch.where(valid, u, 2 + torch.arange(valid.shape[1])).argsort(1)
 
 
@@ -89,7 +89,7 @@ def moved_crystals(data: Dataset) -> Dataset:
     """Another order of atoms, another origin, and other names of the axes."""
     order = reordered(data.given["valid"]["place"], 3)
     place = data.values["place"].gather(1, order[:, :, None].expand(-1, -1, 3))
-    place = (place + Draws(0).at("shift").uniform((len(data), 1, 3), F64)).remainder(1)[:, :, [1, 2, 0]]
+    place = (place + Rng(0).stream("shift").uniform((len(data), 1, 3), F64)).remainder(1)[:, :, [1, 2, 0]]
     lattice = data.values["lattice"][:, [1, 2, 0, 4, 5, 3]]
     return replace(
         data, values={"element": data.values["element"].gather(1, order), "place": place, "lattice": lattice}

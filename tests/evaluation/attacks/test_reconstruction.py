@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.evaluation.attacks.gradient_releases import Releases, jacobian
 from feller.evaluation.attacks.reconstruction import Law, Tried, descended, judged, slopes_at, tried
 
@@ -14,7 +14,7 @@ F64 = torch.float64
 
 
 def normal(*shape: int, seed: int = 0) -> torch.Tensor:
-    return Draws(seed).at("x").normal(shape, F64)
+    return Rng(seed).stream("x").normal(shape, F64)
 
 
 def test_a_walk_ends_where_a_bowl_is_deepest() -> None:

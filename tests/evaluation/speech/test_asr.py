@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from feller.core.errors import InputError, UsageError
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.data.loading.raw import Sound
 from feller.data.speech.lexicon import words_of
 from feller.evaluation.speech.asr import Whisper, readings, spoken_words, word_error_rate, word_errors
@@ -59,7 +59,7 @@ def test_a_text_without_words_cannot_be_heard() -> None:
 
 
 def test_rate_is_of_all_words_together() -> None:
-    found = word_error_rate(["a b c d e f g h", "a"], ["a b c d e f g h", "x"], Draws(0))
+    found = word_error_rate(["a b c d e f g h", "a"], ["a b c d e f g h", "x"], Rng(0))
     assert found.rate == 1 / 9
     assert found.total.words == 9
     assert found.total.substitutions == 1
@@ -71,19 +71,19 @@ def test_interval_is_that_of_a_mean() -> None:
     """Of utterances with ten words each, the rate is a mean whose deviation is known; 1,000 resamples miss by 5 %."""
     errors = torch.randint(0, 6, (400,), generator=torch.Generator().manual_seed(0))
     heard = [" ".join(["a"] * (10 - n) + ["b"] * n) for n in errors.tolist()]
-    found = word_error_rate(["a a a a a a a a a a"] * 400, heard, Draws(0))
+    found = word_error_rate(["a a a a a a a a a a"] * 400, heard, Rng(0))
     deviation = errors.double().std(correction=0).item() / 10 / math.sqrt(400)
     assert found.rate == pytest.approx(errors.double().mean().item() / 10)
     assert (found.high - found.low) / (2 * 1.96 * deviation) == pytest.approx(1, abs=0.15)
     assert found.low < found.rate < found.high
-    assert found == word_error_rate(["a a a a a a a a a a"] * 400, heard, Draws(0))
+    assert found == word_error_rate(["a a a a a a a a a a"] * 400, heard, Rng(0))
 
 
 def test_interval_is_by_utterance() -> None:
     """Errors that come together make it wider than as many that are spread evenly."""
     said = ["a b c d e"] * 40
-    together = word_error_rate(said, ["x y z u v"] * 8 + said[8:], Draws(0))
-    spread = word_error_rate(said, ["x b c d e"] * 40, Draws(0))
+    together = word_error_rate(said, ["x y z u v"] * 8 + said[8:], Rng(0))
+    spread = word_error_rate(said, ["x b c d e"] * 40, Rng(0))
     assert together.rate == spread.rate == 0.2
     assert spread.low == spread.high == 0.2
     assert together.high - together.low > 0.15
@@ -92,7 +92,7 @@ def test_interval_is_by_utterance() -> None:
 @pytest.mark.parametrize(("said", "heard"), [([], []), (["a"], []), (["a"], ["a", "b"])])
 def test_each_right_text_needs_what_was_heard(said: list[str], heard: list[str]) -> None:
     with pytest.raises(InputError, match="heard for each right one"):
-        word_error_rate(said, heard, Draws(0))
+        word_error_rate(said, heard, Rng(0))
 
 
 @pytest.fixture(scope="module")
@@ -109,10 +109,10 @@ def test_clips_are_heard_without_a_network(whisper: Whisper, monkeypatch: pytest
     monkeypatch.setattr(socket.socket, "connect", refuse)
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
     heard = whisper.texts([clip(name, 22_050) for name in TEXTS])
-    found = word_error_rate([*TEXTS.values()], heard, Draws(0))
+    found = word_error_rate([*TEXTS.values()], heard, Rng(0))
     assert found.total.words == 16
     assert found.total.errors <= 2
-    wrong = word_error_rate([*TEXTS.values()], heard[1:] + heard[:1], Draws(0))
+    wrong = word_error_rate([*TEXTS.values()], heard[1:] + heard[:1], Rng(0))
     assert wrong.rate > 0.8
 
 
@@ -181,16 +181,16 @@ def test_the_interval_covers_the_true_rate() -> None:
     for number in range(200):
         wrong = rng.binomial(10, rng.beta(1, 5, 60))
         heard = [" ".join(["x"] * k + ["a"] * (10 - k)) for k in wrong.tolist()]
-        found = word_error_rate([said] * 60, heard, Draws(number))
+        found = word_error_rate([said] * 60, heard, Rng(number))
         hits += found.low <= 1 / 6 <= found.high
     assert 0.88 <= hits / 200 <= 0.99
 
 
 def test_no_error_in_a_few_sentences_does_not_mean_that_there_is_none() -> None:
-    eight = word_error_rate(["a b"] * 8, ["a b"] * 8, Draws(0))
+    eight = word_error_rate(["a b"] * 8, ["a b"] * 8, Rng(0))
     assert (eight.rate, eight.low) == (0, 0)
     assert eight.high == pytest.approx(scipy.stats.binomtest(0, 8).proportion_ci(0.95, "exact").high)
-    alone = word_error_rate(["a b c d"], ["a x c d"], Draws(0))
+    alone = word_error_rate(["a b c d"], ["a x c d"], Rng(0))
     assert (alone.rate, alone.low, alone.high) == (0.25, 0, 1)
 
 

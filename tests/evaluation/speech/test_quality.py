@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from feller.core.errors import InputError, UsageError
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.data.loading.raw import Sound
 from feller.data.speech.audio_io import read_sound
 from feller.evaluation.speech.asr import Listener
@@ -61,7 +61,7 @@ def test_real_clips_are_as_good_as_real() -> None:
         [FIRST, SECOND, SENSE], [TEXTS["LJ001-0002.flac"], TEXTS["LJ001-0008.flac"], TEXTS["sense-0880.flac"]]
     )
     made = Utterances([SECOND], [TEXTS["LJ001-0008.flac"]], [FIRST])
-    found = speech_quality(made, real, Draws(0), Judges(rated=1))
+    found = speech_quality(made, real, Rng(0), Judges(rated=1))
     numbers = found.numbers
     assert numbers.keys() <= KNOWN
     assert numbers["word_error_rate"] == 0
@@ -88,9 +88,9 @@ def test_words_voices_and_spread_each_see_their_own_fault(monkeypatch: pytest.Mo
     prompts = [SENSE if i % 2 == 0 else FIRST for i in range(40)]
     real = Utterances(mixed, ["one two"] * 40, prompts)
     judges, few = Judges(Told(heard)), Judges(Told(heard), heard=5)
-    good = speech_quality(Utterances(mixed[:20], ["one 2."] * 20, prompts[:20]), real, Draws(0), judges)
+    good = speech_quality(Utterances(mixed[:20], ["one 2."] * 20, prompts[:20]), real, Rng(0), judges)
     wrong = Utterances(alone, ["one three"] * 20, [FIRST] * 20)
-    bad = speech_quality(wrong, real, Draws(0), few)
+    bad = speech_quality(wrong, real, Rng(0), few)
     if "speaker_similarity" not in good.numbers:
         pytest.skip("resemblyzer is not installed")
     assert good.numbers["word_error_rate"] == good.numbers["word_error_rate_floor"] == 0
@@ -108,7 +108,7 @@ def test_words_voices_and_spread_each_see_their_own_fault(monkeypatch: pytest.Mo
 
 def test_what_is_not_known_is_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "speechmos.dnsmos", None)
-    found = speech_quality(Utterances([SENSE]), Utterances([FIRST]), Draws(0), Judges(Told({})))
+    found = speech_quality(Utterances([SENSE]), Utterances([FIRST]), Rng(0), Judges(Told({})))
     assert found.numbers.keys() <= {"voiceless", "frechet_speech", "frechet_speech_floor"}
 
 
@@ -116,7 +116,7 @@ def test_missing_packages_are_told_and_the_rest_is_measured(monkeypatch: pytest.
     for package in ("faster_whisper", "resemblyzer", "speechmos.dnsmos"):
         monkeypatch.setitem(sys.modules, package, None)
     some = Utterances([SENSE], ["he was"], [FIRST])
-    found = speech_quality(some, some, Draws(0))
+    found = speech_quality(some, some, Rng(0))
     assert found.numbers == {}
     assert len(found.notes) == 3
     for note, package in zip(found.notes, ("faster_whisper", "resemblyzer", "speechmos"), strict=True):
@@ -124,7 +124,7 @@ def test_missing_packages_are_told_and_the_rest_is_measured(monkeypatch: pytest.
     monkeypatch.undo()
     monkeypatch.setitem(sys.modules, "resemblyzer", None)
     monkeypatch.setitem(sys.modules, "speechmos.dnsmos", None)
-    told = speech_quality(some, some, Draws(0), Judges(Told({len(SENSE.samples): "he is"})))
+    told = speech_quality(some, some, Rng(0), Judges(Told({len(SENSE.samples): "he is"})))
     assert told.numbers["word_error_rate"] == 0.5
 
 
@@ -133,7 +133,7 @@ def test_sounds_without_a_voice_are_counted_and_left_out() -> None:
     silent = Sound(np.zeros(16_000, np.float32), 16_000)
     short = Sound(SENSE.samples[:100], 16_000)
     made = Utterances([SENSE, silent, short], prompts=[SENSE, SENSE, SENSE])
-    found = speech_quality(made, Utterances([SENSE]), Draws(0), Judges(Told({}), rated=0)).numbers
+    found = speech_quality(made, Utterances([SENSE]), Rng(0), Judges(Told({}), rated=0)).numbers
     assert found["voiceless"] == 2
     assert found["speaker_similarity"] == pytest.approx(1)
     assert found["opinion"] is None
@@ -143,18 +143,18 @@ def test_no_more_are_looked_at_than_asked() -> None:
     """As many sounds, chosen at random, each with its own text."""
     sounds = cuts(SENSE, 30)
     texts = [f"word {i}" for i in range(30)]
-    some = Utterances(sounds, texts, sounds).some(12, Draws(0))
+    some = Utterances(sounds, texts, sounds).some(12, Rng(0))
     assert len(some.sounds) == len(some.texts or ()) == len(some.prompts or ()) == 12
     numbers = [len(sound.samples) - 8_000 for sound in some.sounds]
     assert some.texts == [texts[i] for i in numbers]
     assert len(set(numbers)) == 12
     assert numbers != [*range(12)]
-    assert len(Utterances(sounds).some(100, Draws(0)).sounds) == 30
+    assert len(Utterances(sounds).some(100, Rng(0)).sounds) == 30
 
 
 def test_nothing_is_refused() -> None:
     with pytest.raises(InputError, match="found 0 and 1"):
-        speech_quality(Utterances([]), Utterances([SENSE]), Draws(0))
+        speech_quality(Utterances([]), Utterances([SENSE]), Rng(0))
     with refuses(InputError, found="2"):
         Utterances([SENSE], ["a", "b"])
 

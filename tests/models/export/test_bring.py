@@ -124,12 +124,12 @@ def test_opening_such_a_run_executes_nothing_of_its_writer(here, capsys, monkeyp
     (here / "executed").unlink()
     import sys
 
-    from feller.core.serialization import FUNCTIONS
+    from feller.core.serialization import USER_FUNCTIONS
 
     for name in [name for name in sys.modules if name.startswith("feller_code_")]:
         monkeypatch.delitem(sys.modules, name)
     for name in ("net", "Net", "backwards", "wrong"):
-        FUNCTIONS.pop(name, None)
+        USER_FUNCTIONS.pop(name, None)
     capsys.readouterr()
     assert main(["sample", "runs/mine", "-n", "2"]) == 2
     assert "--code mine.py" in capsys.readouterr().err

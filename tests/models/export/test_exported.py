@@ -11,14 +11,14 @@ import torch
 from feller.app.config import ExportConfig
 from feller.app.workflows.export import export, said_of
 from feller.core.errors import UsageError
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.models.export.exported_network import Answer, about
 from feller.models.export.programs import to_onnx, to_torch_export
 from feller.models.families.path_process import BridgeProcess, PathProcess
 from feller.models.model import Model
-from feller.paths import Affine, Data
+from feller.paths import Affine, DataPrediction
 from feller.paths.schedules import Cosine
-from feller.sampling.sampler_config import Sampling
+from feller.sampling.sampler_config import SamplerConfig
 from tests.models.export.untrained import as_run, shaken, untrained
 
 
@@ -78,14 +78,14 @@ def test_ten_lines_around_an_exported_file_draw_the_models_own_samples(points, t
     assert known["inputs"][0]["shape"] == ["batch", 2]
 
     velocity, n, steps = opened(place), 7, 12
-    x_0 = model.description.space.reference(n, Draws(3).at("source"))
+    x_0 = model.description.space.reference(n, Rng(3).stream("source"))
     x = known["source"]["factor"] * x_0
     for i in range(steps):
         (v,) = velocity(x, torch.full((n,), i / steps))
         x = x + v / steps
     values = x.double().numpy() * np.array(known["scaling"]["scale"]) + np.array(known["scaling"]["mean"])
 
-    ours = model.draw(n, sampling=Sampling("euler", steps), draws=Draws(3))
+    ours = model.draw(n, sampling=SamplerConfig("euler", steps), draws=Rng(3))
     np.testing.assert_allclose(values, ours.numpy(), rtol=1e-4, atol=1e-5)
     assert np.ptp(ours.numpy() - model.description.modality.decode(x_0).numpy()) > 0.05  # they have moved
 
@@ -93,7 +93,7 @@ def test_ten_lines_around_an_exported_file_draw_the_models_own_samples(points, t
 def test_a_prediction_of_the_data_is_exported_as_the_velocity_that_it_means(points, tmp_path):
     model, _ = points
     plain = model.description
-    path = Affine(Cosine(), Data())
+    path = Affine(Cosine(), DataPrediction())
     found = written(Answer(shaken(replace(plain, family=PathProcess(path)))), tmp_path / "a.pt2")
     x, t = torch.randn(4, 2), torch.tensor([0.1, 0.4, 0.6, 0.9])
     with torch.no_grad():
@@ -170,17 +170,17 @@ def test_guidance_is_no_input_where_nothing_can_be_given(points):
 
 def test_tables_of_counts_and_bridges_say_why_they_are_not_exported():
     from feller.models.families.symbol_models import GraphicalModel
-    from feller.paths.brownian import Brownian
+    from feller.paths.brownian import BrownianBridge
     from feller.privacy.marginals.marginal_network import Marginals
-    from feller.spaces.table_tokens import Rows
+    from feller.spaces.table_tokens import TableTokens
 
     model, _ = untrained("example:moons", "points")
     with pytest.raises(UsageError, match="bridge"):
-        Answer(Model.of(replace(model.description, family=BridgeProcess(Brownian(1.0))), model.network))
+        Answer(Model.of(replace(model.description, family=BridgeProcess(BrownianBridge(1.0))), model.network))
     table, _ = untrained("example:adult", "table")
     rows = table.description.space
-    assert isinstance(rows, Rows)
-    if all(places == 1 for places in rows.places):
-        counts = Marginals(rows).build((len(rows.fields),), {}, Draws(0))
+    assert isinstance(rows, TableTokens)
+    if all(places == 1 for places in rows.tokens_per_column):
+        counts = Marginals(rows).build((len(rows.columns),), {}, Rng(0))
         with pytest.raises(UsageError, match="tables of counts"):
             Answer(Model.of(replace(table.description, family=GraphicalModel()), counts))

@@ -15,7 +15,7 @@ from torch import nn
 import feller
 from feller.app.cli import main
 from feller.core.errors import InputError, UsageError
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from tests.errors import refuses
 
 CODE = """
@@ -75,12 +75,12 @@ def trained(own):
     objective = feller.FlowMatching(
         feller.Affine(), feller.Euclidean((2,)), coupling=feller.WithinClasses(), cond_dropout=0.2
     )
-    network, draws, data = own.Net(), Draws(0), feller.read("example:moons")
+    network, draws, data = own.Net(), Rng(0), feller.read("example:moons")
     optimizer, average = torch.optim.AdamW(network.parameters(), lr=1e-3), torch.optim.swa_utils.AveragedModel(network)
     label = (data.values[:, 0] > 0).long()
     for step in range(3):
         batch = {"x_1": data.values[:64].float(), "given": {"label": label[:64]}}
-        objective.loss(network, objective.draw(batch, draws.step(step), network)).mean().backward()
+        objective.loss(network, objective.draw(batch, draws.at_step(step), network)).mean().backward()
         optimizer.step()
         optimizer.zero_grad()
         average.update_parameters(network)
@@ -127,7 +127,7 @@ def test_what_is_known_of_the_training_is_recorded_and_nothing_else(own):
 
 
 def test_a_plain_class_is_refused_by_its_name(own):
-    class Early(feller.TimeLaw):
+    class Early(feller.TimeDistribution):
         def quantile(self, u):
             return u**1.5
 
@@ -180,9 +180,9 @@ def test_data_that_no_command_could_read_are_refused(own, places, argument):
 
 def test_nothing_of_it_runs_without_its_file(own, monkeypatch):
     trained(own).save("runs/mine")
-    from feller.core.serialization import CHOSEN, FUNCTIONS
+    from feller.core.serialization import CHOSEN, USER_FUNCTIONS
 
-    FUNCTIONS.pop("Net")
+    USER_FUNCTIONS.pop("Net")
     for name in CHOSEN:
         monkeypatch.delitem(sys.modules, name, raising=False)
     with pytest.raises(InputError):
@@ -191,7 +191,7 @@ def test_nothing_of_it_runs_without_its_file(own, monkeypatch):
 
 
 def test_a_network_of_an_architecture_needs_no_file(own):
-    network = feller.MLP(width=8, depth=1).build((2,), {}, Draws(0))
+    network = feller.MLP(width=8, depth=1).build((2,), {}, Rng(0))
     nn.init.normal_(next(iter(network.parameters())))
     model = feller.Model(network, data=(2,))
     with pytest.raises(UsageError):

@@ -12,12 +12,12 @@ from torch import nn
 
 import feller
 from feller.core.errors import InputError, UsageError
-from feller.core.rng import Draws
-from feller.core.serialization import to_data
+from feller.core.rng import Rng
+from feller.core.serialization import to_dict
 from feller.data.text.modality import Text
 from feller.data.text.vocabulary import Characters
 from feller.models.families.symbol_models import AutoregressiveModel
-from feller.paths import Affine, Data, Source
+from feller.paths import Affine, DataPrediction, NoisePrediction
 from feller.spaces import MaskSource
 from tests.errors import refuses
 
@@ -45,20 +45,20 @@ CONVENTIONS = {
     "velocity": ({}, ours),
     "backwards": ({"times": (1.0, 0.0)}, lambda x, s: noise(x, 1 - s) - denoised(x, 1 - s)),
     "steps": (
-        {"times": (999.0, 0.0), "objective": Affine(prediction=Source())},
+        {"times": (999.0, 0.0), "objective": Affine(prediction=NoisePrediction())},
         lambda x, step: noise(x, 1 - step / 999),
     ),
-    "data": ({"objective": Affine(prediction=Data())}, denoised),
+    "data": ({"objective": Affine(prediction=DataPrediction())}, denoised),
 }
 
 
 @pytest.mark.parametrize("name", CONVENTIONS)
 def test_every_convention_draws_the_same_samples_of_the_true_law(name):
     how, network = CONVENTIONS[name]
-    sampling = feller.Sampling("midpoint", 200)
+    sampling = feller.SamplerConfig("midpoint", 200)
     model = feller.Model(network, data=(2,), sampling=sampling, **how)
-    drawn = torch.from_numpy(model.sample(4, rng=Draws(1)).numpy())
-    x_0 = model.description.space.reference(4, Draws(1).at("source"))
+    drawn = torch.from_numpy(model.sample(4, rng=Rng(1)).numpy())
+    x_0 = model.description.space.sample_base(4, Rng(1).stream("source"))
     torch.testing.assert_close(drawn, (MEAN + DEVIATION * x_0).double(), atol=2e-3, rtol=1e-3)
 
 
@@ -86,7 +86,7 @@ def test_classes_and_guidance_reach_a_network_by_its_own_numbers():
     assert seen[-1] == [1, 99]
     drawn = model.sample(3, given={"label": torch.tensor([0, 1, 1])}, guidance=2.0)
     torch.testing.assert_close(
-        drawn.values - model.description.space.reference(3, Draws(0).at("source")),
+        drawn.values - model.description.space.sample_base(3, Rng(0).stream("source")),
         torch.full((3, 2), 2.0, dtype=torch.float64),
         atol=1e-5,
         rtol=0,
@@ -106,7 +106,7 @@ def test_a_module_keeps_its_weights_and_trains():
     model = feller.Model(own, data=(2,))
     assert {id(weight) for weight in model.network.parameters()} == {id(weight) for weight in own.parameters()}
     objective = feller.FlowMatching(model.description.path, model.description.space)
-    example = objective.draw({"x_1": torch.randn(8, 2), "given": {}}, Draws(0), model.network)
+    example = objective.draw({"x_1": torch.randn(8, 2), "given": {}}, Rng(0), model.network)
     objective.loss(model.network, example).mean().backward()
     assert own.layer.weight.grad.abs().sum() > 0
 
@@ -219,7 +219,7 @@ def test_rounding_and_what_is_for_training_alone_are_no_fault(network):
 
 def test_a_record_can_hold_no_network_that_no_file_defines():
     with pytest.raises(InputError, match="a file defines at its top level"):
-        to_data(feller.Model(ours, data=(2,)).description)
+        to_dict(feller.Model(ours, data=(2,)).description)
 
 
 class Answer(dict):
@@ -334,7 +334,9 @@ def test_a_network_that_unmasks_tokens():
 
 def test_what_an_objective_says():
     names = ("a", "b")
-    objective = feller.FlowMatching(feller.Affine(prediction=Data()), feller.Euclidean((2,)), cond_dropout=0.3)
+    objective = feller.FlowMatching(
+        feller.Affine(prediction=DataPrediction()), feller.Euclidean((2,)), cond_dropout=0.3
+    )
     network = torch.optim.swa_utils.AveragedModel(nn.Linear(2, 2))
     model = feller.Model(lambda x, t, label: network(x), objective, classes=names, null={"label": 2})
     assert (model.description.path, model.description.cond_dropout) == (objective.path, 0.3)

@@ -4,10 +4,10 @@ import pathlib
 
 import torch
 
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.core.run_folder import Run
 from feller.core.safetensors_io import save_tensors
-from feller.core.serialization import to_data, write_json
+from feller.core.serialization import to_dict, write_json
 from feller.data.loading.read import read
 from feller.models.model import Model
 from feller.models.recipes.recipe import Recipe
@@ -18,7 +18,7 @@ from tests.records import fit_record
 
 def shaken(about: Description) -> Model:
     """Build a model whose weights are all a little off, so that no part of it is silent."""
-    network = about.build(Draws(0))
+    network = about.build(Rng(0))
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for weight in network.parameters():
@@ -39,8 +39,8 @@ def as_run(folder: pathlib.Path, model: Model, recipe: Recipe, data: str) -> Run
     folder.mkdir(parents=True)
     run, asked = Run(folder), fit_record(data=data, recipe="auto", size="tiny", seed=0)
     save_description(run, model.description)
-    run.write_record(run.recipe, {**asked.parts, "recipe": to_data(recipe)})
-    save_tensors(run.average, model.network.state_dict())
+    run.write_record(run.recipe, {**asked.parts, "recipe": to_dict(recipe)})
+    save_tensors(run.ema_weights, model.network.state_dict())
     save_tensors(run.weights, model.network.state_dict())
-    write_json(run.counters, {"step": 1, "seconds": 1.0})
+    write_json(run.progress, {"step": 1, "seconds": 1.0})
     return run

@@ -7,18 +7,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.models.families.elbo import Bound, OwnRates, TimeReversal, estimate_bound, tightest
-from feller.paths import Geometric, Metric, Mixture, Tempered
-from feller.paths.discrete.metric_path import ConstantSpeed
-from feller.paths.discrete.token_distances import Levels
-from feller.paths.path import Given
-from feller.paths.schedules import GreatCircle, Linear, Polynomial, Schedule
-from feller.spaces import LawSource, MaskSource, Tokens, UniformSource
+from feller.paths import MetricPath, Mixture, SoftmaxPath, Tempered
+from feller.paths.discrete.metric_path import ConstantSpeedBeta
+from feller.paths.discrete.token_distances import LevelDistance
+from feller.paths.path import Cond
+from feller.paths.schedules import KineticOptimal, Linear, Polynomial, Schedule
+from feller.spaces import CategoricalSource, MaskSource, Tokens, UniformSource
 from feller.spaces.tokens import TokenSource
 from tests.oracle import F64, close, f64
 
-P = LawSource((0.5, 0.3, 0.2))
+P = CategoricalSource((0.5, 0.3, 0.2))
 Q = (0.1, 0.2, 0.7)
 LOG_Q = tuple(-math.log(q) for q in Q)
 
@@ -44,7 +44,7 @@ def integral(kind: Bound, path: Mixture, x_1: int, symbols: int) -> float:
     return total
 
 
-@pytest.mark.parametrize("schedule", [Linear(), Polynomial(2.0), GreatCircle()])
+@pytest.mark.parametrize("schedule", [Linear(), Polynomial(2.0), KineticOptimal()])
 def test_the_mask_gives_the_entropy(schedule: Schedule) -> None:
     path = Mixture(schedule, MaskSource())
     found = [integral(OwnRates(), path, x_1, 4) for x_1 in range(3)]
@@ -69,11 +69,11 @@ def test_time_reversal_is_tight(schedule: Schedule, source: TokenSource) -> None
 
 def test_arrays_of_rates_give_the_closed_form() -> None:
     """The bound by arrays, which other velocities take, against that of mixtures, at random posteriors."""
-    draw = Draws(0).at("rows")
+    draw = Rng(0).stream("rows")
     logits, t = draw.normal((50, 3), F64), 0.05 + 0.9 * draw.uniform((50,), F64)
-    x_1, x_t = draw.integers(3, (50,)), draw.integers(3, (50,))
+    x_1, x_t = draw.randint(3, (50,)), draw.randint(3, (50,))
     mixture = Mixture(Linear(), P)
-    arrays = Geometric(lambda x_1, t: mixture.log_probabilities(x_1, t, 3))
+    arrays = SoftmaxPath(lambda x_1, t: mixture.log_probabilities(x_1, t, 3))
     close(OwnRates().rows(arrays, logits, x_1, x_t, t), OwnRates().rows(mixture, logits, x_1, x_t, t), 1e-9)
     bridge = Mixture(Linear(), P, velocity=Tempered(1.0))
     close(OwnRates().rows(bridge, logits, x_1, x_t, t), OwnRates().rows(mixture, logits, x_1, x_t, t), 1e-9)
@@ -83,31 +83,31 @@ def test_the_estimate_is_the_integral() -> None:
     """4,000 draws of the bound of each symbol; the mean is within 5 standard errors (a false alarm: 1 in a million)."""
     path, space = Mixture(Linear(), MaskSource()), Tokens(3, (1,), MaskSource())
 
-    def network(x_t: Tensor, t: Tensor, given: Given) -> Tensor:
+    def network(x_t: Tensor, t: Tensor, given: Cond) -> Tensor:
         return f64(*Q).log().expand(*x_t.shape, 3)
 
     for x_1 in range(3):
         data = torch.full((500, 1), x_1)
-        found = estimate_bound(path, space, network, data, {}, Draws(x_1), kind=OwnRates(), times=8).nats
+        found = estimate_bound(path, space, network, data, {}, Rng(x_1), kind=OwnRates(), times=8).nats
         assert abs(found.mean().item() - LOG_Q[x_1]) < 5 * found.std().item() / 500**0.5 + 1e-3
 
 
 def test_padding_does_not_count() -> None:
     path, space = Mixture(Linear(), MaskSource()), Tokens(3, (4,), MaskSource())
 
-    def network(x_t: Tensor, t: Tensor, given: Given) -> Tensor:
+    def network(x_t: Tensor, t: Tensor, given: Cond) -> Tensor:
         return f64(*Q).log().expand(*x_t.shape, 3)
 
     data, valid = torch.tensor([[0, 1, 2, 2]]), torch.tensor([[True, True, False, False]])
-    full = estimate_bound(path, space, network, data, {"valid": valid}, Draws(0), kind=OwnRates(), times=4).nats
+    full = estimate_bound(path, space, network, data, {"valid": valid}, Rng(0), kind=OwnRates(), times=4).nats
     other = estimate_bound(
-        path, space, network, data * 0 + data[:, [0, 1, 0, 0]], {"valid": valid}, Draws(0), kind=OwnRates(), times=4
+        path, space, network, data * 0 + data[:, [0, 1, 0, 0]], {"valid": valid}, Rng(0), kind=OwnRates(), times=4
     ).nats
     close(full, other, 1e-12)
 
 
 def test_a_source_without_mass_has_no_reversal() -> None:
-    path = Mixture(Linear(), LawSource((0.5, 0.5, 0.0)))
+    path = Mixture(Linear(), CategoricalSource((0.5, 0.5, 0.0)))
     zeros = torch.zeros(1, dtype=torch.long)
     with pytest.raises(ValueError, match="2"):
         TimeReversal().rows(path, torch.zeros(1, 3, dtype=F64), zeros, zeros, f64(0.5))
@@ -116,13 +116,13 @@ def test_a_source_without_mass_has_no_reversal() -> None:
 @pytest.mark.parametrize("largest", [0.5, 4.0])
 def test_what_a_path_leaves_to_its_last_step_counts(largest: float) -> None:
     """With an exact posterior the mean bound is above the entropy; without the last step it was 0.22 of 0.80 nats."""
-    path = Metric(Levels(3), ConstantSpeed(largest=largest))
+    path = MetricPath(LevelDistance(3), ConstantSpeedBeta(max_beta=largest))
 
-    def network(x_t: Tensor, t: Tensor, given: Given) -> Tensor:
+    def network(x_t: Tensor, t: Tensor, given: Cond) -> Tensor:
         flat, times = x_t.flatten(), t.double()[:, None].expand(x_t.shape).flatten()
         tables = [path.log_probabilities(torch.full_like(flat, a), times).gather(1, flat[:, None]) for a in range(3)]
         return (torch.cat(tables, 1) + f64(*Q).log()).view(*x_t.shape, 3)
 
     data = torch.tensor(1000 * ([0] + 2 * [1] + 7 * [2]))[:, None]
-    found = estimate_bound(path, Tokens(3, (1,)), network, data, {}, Draws(0), kind=OwnRates(), times=4).nats
+    found = estimate_bound(path, Tokens(3, (1,)), network, data, {}, Rng(0), kind=OwnRates(), times=4).nats
     assert found.mean() > -sum(q * math.log(q) for q in Q) - 5 * found.std() / len(data) ** 0.5

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from feller.core.errors import UsageError
-from feller.core.migrations import brought_up, with_families
-from feller.core.rng import Draws
-from feller.core.serialization import from_data, to_data
+from feller.core.migrations import add_families, migrate
+from feller.core.rng import Rng
+from feller.core.serialization import from_dict, to_dict
 from feller.data.modality import Target
 from feller.models.families.answering_models import (
     AutoencoderModel,
@@ -25,14 +25,14 @@ from feller.models.families.model_family import Known, LogProbRequest, ModelFami
 from feller.models.families.path_process import BridgeProcess, PathProcess
 from feller.models.families.symbol_models import AutoregressiveModel, DocumentModel, GraphicalModel, TableModel
 from feller.networks.sequence.causal_transformer import Decoder
-from feller.paths import Affine, Mixture, Product
-from feller.paths.brownian import Brownian
-from feller.paths.path import Given
-from feller.paths.processes import Characteristics, hold
-from feller.sampling.sampler_config import Sampling
+from feller.paths import Affine, Mixture, ProductPath
+from feller.paths.brownian import BrownianBridge
+from feller.paths.path import Cond
+from feller.paths.processes import Characteristics, clamp
+from feller.sampling.sampler_config import SamplerConfig
 from feller.spaces import Euclidean, MaskSource, Tokens, UniformSource
 from feller.spaces import Product as ProductSpace
-from feller.spaces.table_tokens import Rows, Single
+from feller.spaces.table_tokens import CategoryTokenizer, TableTokens
 from feller.training.objective import FlowMatching, Objective
 from feller.training.objectives.autoregressive_likelihood import NextToken, RowLikelihood
 from feller.training.objectives.frame_infilling import Infilling
@@ -50,7 +50,7 @@ class Sure(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(1))
 
-    def forward(self, x_t: Tensor, t: Tensor, given: Given) -> Tensor:
+    def forward(self, x_t: Tensor, t: Tensor, given: Cond) -> Tensor:
         logits = torch.tensor([0.0, 0.0, 30.0, 0.0])
         return logits.expand(*x_t.shape, 4)
 
@@ -58,7 +58,7 @@ class Sure(nn.Module):
 FAMILIES = [
     AutoencoderModel(),
     AutoregressiveModel(),
-    BridgeProcess(Brownian(1.0)),
+    BridgeProcess(BrownianBridge(1.0)),
     DocumentModel(),
     EmbeddingModel(),
     ExpectationModel(),
@@ -74,7 +74,7 @@ LATENT = {"infill": {AutoregressiveModel, GraphicalModel, TableModel}, "rows": {
 
 
 def request(n: int, space: Any, **more: Any) -> SampleRequest:
-    return SampleRequest(n=n, space=space, **{"sampling": Sampling("euler", 8), **more})
+    return SampleRequest(n=n, space=space, **{"sampling": SamplerConfig("euler", 8), **more})
 
 
 def test_every_family_is_here_and_has_a_name_of_its_own() -> None:
@@ -90,7 +90,7 @@ def every(base: type) -> set[type]:
 
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.describe())
 def test_what_holds_of_every_family(family: ModelFamily) -> None:
-    assert from_data(ModelFamily, json.loads(json.dumps(to_data(family)))) == family
+    assert from_dict(ModelFamily, json.loads(json.dumps(to_dict(family)))) == family
     kind = type(family)
     assert family.describe()
     assert bool(family.why_no_samples) == (kind not in DRAWING)
@@ -101,13 +101,13 @@ def test_what_holds_of_every_family(family: ModelFamily) -> None:
     assert (family.tells is not None) == (kind is RegressionModel)
     if kind not in DRAWING:
         with pytest.raises(UsageError):
-            family.sample(Sure(), request(1, Euclidean((2,))), Draws(0))
+            family.sample(Sure(), request(1, Euclidean((2,))), Rng(0))
         with pytest.raises(UsageError):
             family.check_request(request(1, Euclidean((2,))))
     if not (tokens or kind in LATENT["infill"] or kind is PathProcess):
         asked = LogProbRequest(x_1=torch.zeros(1, 2), given={}, space=Euclidean((2,)))
         with pytest.raises(UsageError):
-            family.log_prob(Sure(), asked, Draws(0))
+            family.log_prob(Sure(), asked, Rng(0))
     if kind not in (PathProcess, BridgeProcess):
         with pytest.raises(UsageError):
             family.require_path()
@@ -118,10 +118,10 @@ def test_what_holds_of_every_family(family: ModelFamily) -> None:
 
 def test_objectives_name_their_family() -> None:
     target, space = Target(("a",), (0.0,), (1.0,)), Euclidean((2,))
-    rows = Rows((Single(3), Single(2)))
+    rows = TableTokens((CategoryTokenizer(3), CategoryTokenizer(2)))
     named = {
         FlowMatching(Affine(), space): PathProcess(Affine()),
-        FlowMatching(Brownian(0.5), space): PathProcess(Brownian(0.5)),
+        FlowMatching(BrownianBridge(0.5), space): PathProcess(BrownianBridge(0.5)),
         NextToken(Tokens(4, (5,))): AutoregressiveModel(),
         RowLikelihood(rows): TableModel(),
         RowLikelihood(rows, shuffled=0.0): TableModel(any_order=False),
@@ -134,7 +134,7 @@ def test_objectives_name_their_family() -> None:
     }
     for objective, family in named.items():
         assert family_of(objective) == family
-        assert from_data(Objective, to_data(objective)) == objective
+        assert from_dict(Objective, to_dict(objective)) == objective
 
 
 class Other(NextToken):
@@ -157,7 +157,7 @@ class Constant(ModelFamily):
     def describe(self) -> str:
         return "says one number"
 
-    def sample(self, network: Any, request: SampleRequest, draws: Draws) -> Any:
+    def sample(self, network: Any, request: SampleRequest, draws: Rng) -> Any:
         x = torch.full((request.n, 1), 7.0)
         return x, x
 
@@ -167,7 +167,7 @@ def test_a_family_of_ones_own() -> None:
         family = "constant"
 
     family = family_of(Own(Tokens(4, (5,))))
-    _, x_1 = family.sample(None, request(3, Euclidean((1,))), Draws(0))
+    _, x_1 = family.sample(None, request(3, Euclidean((1,))), Rng(0))
     assert x_1.tolist() == [[7.0]] * 3
 
 
@@ -185,28 +185,28 @@ TARGET = {"names": ["a"], "means": [0.0], "scales": [1.0], "classes": [], "among
     ],
 )
 def test_records_of_the_first_format(path: dict[str, Any], family: dict[str, Any]) -> None:
-    found = brought_up("model.json", {"format": 1, "path": path, "drop": 0.0})
+    found = migrate("model.json", {"format": 1, "path": path, "drop": 0.0})
     assert found.keys() == {"family", "drop"}
     if "path" in family:
         assert found["family"] == family
     else:
-        assert json.loads(json.dumps(to_data(from_data(ModelFamily, found["family"])))) == family
+        assert json.loads(json.dumps(to_dict(from_dict(ModelFamily, found["family"])))) == family
 
 
 def test_objectives_of_the_first_format() -> None:
     old = {"is": "Regression", "path": {"is": "Estimates", "about": {"names": ["a"]}}, "noise": 0.0}
-    found = with_families("recipe.json", {"recipe": {"objective": old}})["recipe"]["objective"]
+    found = add_families("recipe.json", {"recipe": {"objective": old}})["recipe"]["objective"]
     assert found == {"is": "Regression", "target": {"names": ["a"]}, "noise": 0.0}
     filled = {"rhythm": {"rule": {"is": "Infilling", "path": {"is": "Filled"}}}}
-    assert with_families("recipe.json", filled)["rhythm"]["rule"] == {"is": "Infilling", "path": None}
-    assert with_families("recipe.json", {"recipe": {"is": "Own", "path": {"is": "Mine"}}})["recipe"]["path"]
+    assert add_families("recipe.json", filled)["rhythm"]["rule"] == {"is": "Infilling", "path": None}
+    assert add_families("recipe.json", {"recipe": {"is": "Own", "path": {"is": "Mine"}}})["recipe"]["path"]
 
 
 def of_mixture(source: Any, known: Known, **more: Any) -> list[list[int]]:
     """Draw five of four symbols, all 2."""
     seed = more.pop("seed", 0)
     asked = request(len(known.kept), Tokens(4, known.kept.shape[1:], source), known=known, **more)
-    return PathProcess(Mixture(source=source)).sample(Sure(), asked, Draws(seed))[1].tolist()
+    return PathProcess(Mixture(source=source)).sample(Sure(), asked, Rng(seed))[1].tolist()
 
 
 @pytest.mark.parametrize("source", [MaskSource(), UniformSource()])
@@ -234,9 +234,9 @@ def test_known_tokens_are_symbols_of_the_data(symbol: int) -> None:
 
 
 def test_known_tokens_of_a_law_token_after_token() -> None:
-    network = Decoder(4, width=16, depth=1, heads=2).build((5,), {}, Draws(0))
+    network = Decoder(4, width=16, depth=1, heads=2).build((5,), {}, Rng(0))
     known = Known(torch.tensor([[3, 0, 1, 0, 0]]), torch.tensor([[True, False, True, False, False]]))
-    _, x_1 = AutoregressiveModel().sample(network, request(1, Tokens(4, (5,)), known=known), Draws(0))
+    _, x_1 = AutoregressiveModel().sample(network, request(1, Tokens(4, (5,)), known=known), Rng(0))
     assert x_1[0, 0] == 3
     assert x_1[0, 2] == 1
 
@@ -249,7 +249,7 @@ def test_numbers_are_not_filled_in() -> None:
 
 def test_nothing_happens_where_it_is_held() -> None:
     known = torch.tensor([[True, False]])
-    now = hold(lambda x, t: Characteristics(x + 1, torch.ones_like(x)), known)(torch.zeros(1, 2), torch.zeros(1))
+    now = clamp(lambda x, t: Characteristics(x + 1, torch.ones_like(x)), known)(torch.zeros(1, 2), torch.zeros(1))
     assert now.velocity.tolist() == [[0, 1]]
     assert now.diffusion.tolist() == [[0, 1]]
 
@@ -257,7 +257,7 @@ def test_nothing_happens_where_it_is_held() -> None:
 class Beside(Sure):
     """Answers for a number and a token that the number is what the token says: 10 times it."""
 
-    def forward(self, x_t: dict[str, Tensor], t: dict[str, Tensor], given: Given) -> dict[str, Tensor]:
+    def forward(self, x_t: dict[str, Tensor], t: dict[str, Tensor], given: Cond) -> dict[str, Tensor]:
         self.times.append({name: time[0].item() for name, time in t.items()})
         logits = 30 * torch.nn.functional.one_hot((x_t["number"][:, :1] / 10).round().long().clamp(0, 3), 4)
         goal = torch.where(x_t["token"] < 4, 10.0 * x_t["token"], 5.0)
@@ -268,10 +268,10 @@ class Beside(Sure):
 def test_a_leaf_that_is_given_stands_still_while_the_others_are_drawn(leaf: str) -> None:
     network = Beside()
     network.times = []
-    family = PathProcess(Product({"number": Affine(), "token": Mixture(source=MaskSource())}))
+    family = PathProcess(ProductPath({"number": Affine(), "token": Mixture(source=MaskSource())}))
     space = ProductSpace({"number": Euclidean((1,)), "token": Tokens(4, (1,), MaskSource())})
     fixed = {"number": torch.tensor([[20.0], [30.0]]), "token": torch.tensor([[2], [3]])}
-    _, x_1 = family.sample(network, request(2, space, fixed={leaf: fixed[leaf]}), Draws(0))
+    _, x_1 = family.sample(network, request(2, space, fixed={leaf: fixed[leaf]}), Rng(0))
     assert torch.equal(x_1["token"], fixed["token"])
     torch.testing.assert_close(x_1["number"], fixed["number"])
     other = {"number": "token", "token": "number"}[leaf]

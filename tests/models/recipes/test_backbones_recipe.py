@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from feller.core.errors import UsageError
-from feller.core.rng import Draws
-from feller.core.serialization import from_data, to_data
+from feller.core.rng import Rng
+from feller.core.serialization import from_dict, to_dict
 from feller.data.batches import batches
 from feller.data.examples.loaders import protein_chains
 from feller.data.loading.read import read
@@ -15,7 +15,7 @@ from feller.data.proteins.backbones import Backbones
 from feller.models.model import Model
 from feller.models.recipes.proteins import backbones
 from feller.models.recipes.recipe import Recipe
-from feller.sampling.sampler_config import Sampling
+from feller.sampling.sampler_config import SamplerConfig
 from feller.training.engine import engine
 from feller.training.loop import make_train_state, train
 
@@ -23,14 +23,14 @@ from feller.training.loop import make_train_state, train
 def test_recipe_learns_and_draws() -> None:
     data = protein_chains("train")
     recipe = backbones(data, "tiny")
-    assert from_data(Recipe, to_data(recipe)) == recipe
+    assert from_dict(Recipe, to_dict(recipe)) == recipe
     training = replace(recipe.train, minutes=None, steps=30, batch=8, warmup=5)
-    about = replace(recipe, sampling=Sampling("midpoint", 8)).describe(data)
-    learner = make_train_state(about.build(Draws(0)), training)
-    feed = batches(data, training.batch, Draws(0))
-    example = recipe.objective.draw(feed(99, slice(0, 8)), Draws(1), learner.network)
+    about = replace(recipe, sampling=SamplerConfig("midpoint", 8)).describe(data)
+    learner = make_train_state(about.build(Rng(0)), training)
+    feed = batches(data, training.batch, Rng(0))
+    example = recipe.objective.draw(feed(99, slice(0, 8)), Rng(1), learner.network)
     before = recipe.objective.loss(learner.network, example).mean().item()
-    for _ in train(learner, recipe.objective, feed, training, draws=Draws(0), engine=engine()):
+    for _ in train(learner, recipe.objective, feed, training, draws=Rng(0), engine=engine()):
         pass
     assert recipe.objective.loss(learner.network, example).mean().item() < 0.85 * before
     drawn = Model.of(about, learner.network).draw(6)

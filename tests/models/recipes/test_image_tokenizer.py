@@ -12,7 +12,7 @@ from feller.app.modalities.registration import find_recipe
 from feller.core.errors import UsageError
 from feller.core.run_folder import open_run
 from feller.core.safetensors_io import load_tensors
-from feller.core.serialization import from_data, to_data
+from feller.core.serialization import from_dict, to_dict
 from feller.data.images.pixel_codes import AsTokens
 from feller.data.loading.read import read
 from feller.data.modality import Dataset
@@ -36,7 +36,7 @@ def test_256_codes_by_default(build, size: str) -> None:
     assert recipe.architecture.quantiser.count == 256
     assert isinstance(recipe.architecture.quantiser, FSQ if build is image_tokenizer else VectorQuantizerEMA)
     assert recipe.describe(DIGITS.seen_as(recipe.modality)).frequencies == {}  # labels tell it nothing
-    assert from_data(Recipe, to_data(recipe)) == recipe
+    assert from_dict(Recipe, to_dict(recipe)) == recipe
     tokens = DIGITS.seen_as(replace(DIGITS.modality, code=AsTokens()))
     assert build(tokens, size) == recipe
 

@@ -12,11 +12,11 @@ from feller.app.cli import main
 from feller.core.errors import UsageError
 from feller.core.run_folder import open_run
 from feller.core.safetensors_io import load_tensors
-from feller.core.serialization import from_data, to_data
+from feller.core.serialization import from_dict, to_dict
 from feller.data.loading.read import read
 from feller.models.recipes.images import levels_mask, levels_metric, levels_uniform
 from feller.models.recipes.recipe import Recipe
-from feller.paths import Cavity, Metric, Mixture, Posterior
+from feller.paths import LeaveOneOut, MetricPath, Mixture, Posterior
 from feller.spaces import MaskSource, UniformSource
 from feller.training.objective import FlowMatching
 
@@ -33,8 +33,8 @@ def elsewhere(tmp_path, monkeypatch):
     ("build", "path", "source", "answer"),
     [
         (levels_mask, Mixture, MaskSource(), Posterior()),
-        (levels_uniform, Mixture, UniformSource(), Cavity()),
-        (levels_metric, Metric, UniformSource(), Cavity()),
+        (levels_uniform, Mixture, UniformSource(), LeaveOneOut()),
+        (levels_metric, MetricPath, UniformSource(), LeaveOneOut()),
     ],
 )
 def test_path_and_space_have_one_source(build, path, source, answer) -> None:
@@ -44,7 +44,7 @@ def test_path_and_space_have_one_source(build, path, source, answer) -> None:
     assert recipe.objective.space.source == source
     assert recipe.objective.space.count == 17
     assert getattr(recipe.objective.path, "source", source) == source
-    assert from_data(Recipe, to_data(recipe)) == recipe
+    assert from_dict(Recipe, to_dict(recipe)) == recipe
 
 
 def test_large_pictures_go_through_a_unet() -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from feller.core.errors import UsageError
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.data.batches import batches
 from feller.data.loading.read import read
 from feller.data.modality import Modality
@@ -18,7 +18,7 @@ from feller.models.recipes.points import manifold
 from feller.models.recipes.recipe import SIZES
 from feller.models.spec import Description
 from feller.paths import Geodesic
-from feller.sampling.sampler_config import Sampling
+from feller.sampling.sampler_config import SamplerConfig
 from feller.spaces import Sphere, Tokens, Torus
 from feller.training.couplings import AcrossRanks, Independent, MinibatchOT, WithinClasses
 from feller.training.engine import engine
@@ -60,17 +60,17 @@ def test_a_short_training_learns_where_the_data_are(name: str) -> None:
     space = recipe.objective.space
     family = family_of(recipe.objective)
     about = Description(data.modality, space, family, recipe.architecture, sampling=recipe.sampling)
-    learner = make_train_state(about.build(Draws(0)), training)
+    learner = make_train_state(about.build(Rng(0)), training)
     model = Model.of(about, learner.network)
     uniform = float(space.log_reference(data.modality.encode(unseen.values))[0])
 
     def nll() -> float:
-        return -float(model.log_prob(unseen, sampling=Sampling("midpoint", 32)).mean())
+        return -float(model.log_prob(unseen, sampling=SamplerConfig("midpoint", 32)).mean())
 
     assert nll() == pytest.approx(-uniform, abs=1e-4)
-    for _ in train(learner, recipe.objective, batches(data, 128, Draws(0)), training, draws=Draws(0), engine=engine()):
+    for _ in train(learner, recipe.objective, batches(data, 128, Rng(0)), training, draws=Rng(0), engine=engine()):
         pass
     assert nll() < -uniform - 0.5
-    drawn = model.draw(50, sampling=Sampling("midpoint", 32))
+    drawn = model.draw(50, sampling=SamplerConfig("midpoint", 32))
     assert drawn.values.shape == (50, data.values.shape[1])
     assert float(space.error(data.modality.encode(drawn.values)).max()) < 1e-5

@@ -8,8 +8,8 @@ import torch
 
 from feller.app.modalities.registration import find_recipe
 from feller.core.errors import UsageError
-from feller.core.rng import Draws
-from feller.core.serialization import from_data, to_data
+from feller.core.rng import Rng
+from feller.core.serialization import from_dict, to_dict
 from feller.data.batches import batches
 from feller.data.loading.read import read
 from feller.data.loading.read_samples import read_back
@@ -18,7 +18,7 @@ from feller.data.proteins.backbones import Backbones
 from feller.data.proteins.modality import Proteins
 from feller.models.model import Model
 from feller.models.recipes.recipe import Recipe
-from feller.sampling.sampler_config import Sampling
+from feller.sampling.sampler_config import SamplerConfig
 from tests.models.recipes.trained import trained
 
 DATA = read("example:proteins")
@@ -27,7 +27,7 @@ SEQUENCE = ("ACDEFGHIKLMNPQRSTVWY" * 2)[:35]
 
 def small(recipe: Recipe) -> Recipe:
     training = replace(recipe.train, batch=8, warmup=5, average=0.9)
-    return replace(recipe, train=training, sampling=Sampling("midpoint", 8))
+    return replace(recipe, train=training, sampling=SamplerConfig("midpoint", 8))
 
 
 @pytest.fixture(scope="module")
@@ -39,15 +39,15 @@ def fitted() -> Model:
 
 def test_recipe_learns(fitted: Model) -> None:
     recipe = find_recipe("proteins", DATA, "tiny")[1]
-    assert from_data(Recipe, to_data(recipe)) == recipe
-    example = recipe.objective.draw(batches(DATA, 40, Draws(0))(0, slice(0, 40)), Draws(1), fitted.network)
-    new = recipe.describe(DATA).build(Draws(0))
+    assert from_dict(Recipe, to_dict(recipe)) == recipe
+    example = recipe.objective.draw(batches(DATA, 40, Rng(0))(0, slice(0, 40)), Rng(1), fitted.network)
+    new = recipe.describe(DATA).build(Rng(0))
     before, after = (recipe.objective.loss(network, example).mean().item() for network in (new, fitted.network))
     assert after < 0.95 * before
 
 
 def test_both_are_drawn(fitted: Model, tmp_path: pathlib.Path) -> None:
-    drawn = fitted.draw(3, draws=Draws(1))
+    drawn = fitted.draw(3, draws=Rng(1))
     valid = drawn.given["valid"]
     assert set(valid["residue"].sum(1).tolist()) <= set(DATA.given["valid"]["residue"].sum(1).tolist())
     assert drawn.values["residue"][valid["residue"]].max() < 20
@@ -57,8 +57,8 @@ def test_both_are_drawn(fitted: Model, tmp_path: pathlib.Path) -> None:
 
 
 def test_structure_of_a_sequence(fitted: Model) -> None:
-    given, fixed = fitted.resolve_given(3, {"residue": SEQUENCE}, Draws(0))
-    drawn = fitted.draw(3, given=given, fixed=fixed, draws=Draws(1))
+    given, fixed = fitted.resolve_given(3, {"residue": SEQUENCE}, Rng(0))
+    drawn = fitted.draw(3, given=given, fixed=fixed, draws=Rng(1))
     assert drawn.modality.chains(drawn.values, drawn.given)[1] == [SEQUENCE] * 3
     assert (drawn.values["atoms"][0] - drawn.values["atoms"][1]).abs().max() > 0.5
 
@@ -67,9 +67,9 @@ def test_sequence_of_a_structure(fitted: Model, tmp_path: pathlib.Path) -> None:
     """The structure, which is two leaves of the state, stands still; a model's own files can be given."""
     one = DATA.subset(torch.tensor([4]))
     one.modality.write(one.values, one.given, tmp_path / "one.pdb")
-    given, fixed = fitted.resolve_given(3, {"structure": str(tmp_path / "one.pdb")}, Draws(0))
+    given, fixed = fitted.resolve_given(3, {"structure": str(tmp_path / "one.pdb")}, Rng(0))
     assert fixed.keys() == {"rotation", "position"}
-    drawn = fitted.draw(3, given=given, fixed=fixed, draws=Draws(1))
+    drawn = fitted.draw(3, given=given, fixed=fixed, draws=Rng(1))
     valid = one.given["valid"]["position"][0]
     assert torch.equal(drawn.given["valid"]["position"], valid.expand(3, -1))
     own = torch.cdist(one.values["atoms"][0, valid, 1], one.values["atoms"][0, valid, 1])
@@ -87,13 +87,13 @@ def test_what_is_given_must_agree_and_be_learned(fitted: Model, tmp_path: pathli
         ({"residue": "A" * 65}, "length: expected"),
     ):
         with pytest.raises(UsageError, match=told):
-            fitted.resolve_given(1, wanted, Draws(0))
+            fitted.resolve_given(1, wanted, Rng(0))
     one = DATA.subset(torch.tensor([4]))
     one.modality.write(one.values, one.given, tmp_path / "one.pdb")
     for fixable in ((), ("residue",), ("residue", "rotation")):
         other = Model.of(replace(fitted.description, fixable=fixable), fitted.network)
         with pytest.raises(UsageError, match="has not learned to take structure as given"):
-            other.resolve_given(1, {"structure": str(tmp_path / "one.pdb")}, Draws(0))
+            other.resolve_given(1, {"structure": str(tmp_path / "one.pdb")}, Rng(0))
 
 
 def some_unknown() -> Dataset:
@@ -111,7 +111,7 @@ def test_residues_that_are_not_known_change_nothing() -> None:
     for filler in (0, 13):
         residue = torch.where(known, data.values["residue"], filler)
         state = data.modality.encode({**data.values, "residue": residue})
-        example = recipe.objective.draw({"x_1": state, "given": data.given}, Draws(3), network)
+        example = recipe.objective.draw({"x_1": state, "given": data.given}, Rng(3), network)
         example["x_t"]["residue"] = torch.where(known, example["x_t"]["residue"], filler)
         network.zero_grad()
         loss = recipe.objective.loss(network, example)
@@ -129,7 +129,7 @@ def test_structures_alone_of_data_with_sequences() -> None:
     name, recipe = find_recipe("backbones", DATA, "tiny")
     assert name == "backbones"
     assert isinstance(recipe.modality, Backbones)
-    assert from_data(Recipe, to_data(recipe)) == recipe
+    assert from_dict(Recipe, to_dict(recipe)) == recipe
     data = DATA.seen_as(recipe.modality)
     assert torch.equal(data.values, DATA.values["atoms"])
     drawn = trained(small(recipe), data, 2).draw(2)

@@ -11,12 +11,12 @@ from feller.app.config import FitConfig
 from feller.app.options import config_of
 from feller.app.workflows.fit import fit
 from feller.core.errors import InputError
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.core.run_folder import Run
 from feller.data.loading.read import read
 from feller.models.model import load_model
 from feller.paths import Affine
-from feller.sampling import Midpoint, endpoint
+from feller.sampling import Midpoint, simulate
 from feller.spaces import Euclidean
 from feller.training.objective import TrainingContext
 from feller.training.objectives.distillation import Distillation
@@ -48,8 +48,8 @@ def test_the_older_weights_are_the_first(older: Run, name: str, capsys: pytest.C
 @pytest.mark.slow
 def test_pairs_are_joined_by_the_older_flow(older: Run) -> None:
     model = load_model(older)
-    pairs = model.pairs(300, Draws(0))
-    again = model.draw(300, draws=Draws(0))
+    pairs = model.pairs(300, Rng(0))
+    again = model.draw(300, draws=Rng(0))
     assert torch.equal(model.description.modality.decode(pairs["x_1"]), again.values)
     assert pairs["x_0"].mean().abs() < 0.3  # 5 standard errors of 600 normal numbers are 0.2
 
@@ -67,7 +67,7 @@ def test_a_resumed_run_wants_the_same_start(older: Run) -> None:
     )
     fit(config)
     fit(config_of(FitConfig, resume=True, out="new", steps=3))
-    older.average.write_bytes(older.weights.read_bytes())
+    older.ema_weights.write_bytes(older.weights.read_bytes())
     with pytest.raises(InputError, match="not what it was"):
         fit(config_of(FitConfig, resume=True, out="new", steps=4))
 
@@ -82,13 +82,13 @@ def test_one_distilled_step_goes_where_two_of_the_teacher_go() -> None:
     objective = Distillation(path, Euclidean((1,)), calls=4, finer=2, cond_dropout=0.0).build(
         TrainingContext(teacher=teacher)
     )
-    example = objective.draw({"x_1": 1 + 0.5 * Draws(1).at("x").normal((64, 1), torch.float64)}, Draws(0))
+    example = objective.draw({"x_1": 1 + 0.5 * Rng(1).stream("x").normal((64, 1), torch.float64)}, Rng(0))
     assert set(example["t"].tolist()) == {0.0, 0.25, 0.5, 0.75}
     for start in (0.0, 0.25, 0.5, 0.75):
         rows = example["t"] == start
         x = example["x_t"][rows]
         grid = [start, start + 0.125, start + 0.25]
-        truth = endpoint(path.process(teacher, {}), x, grid, Midpoint(), Draws(0))
+        truth = simulate(path.process(teacher, {}), x, grid, Midpoint(), Rng(0))
         assert torch.allclose(x + 0.25 * example["target"][rows], truth, atol=1e-6)
 
 

@@ -16,8 +16,8 @@ from feller.app.workflows.private.privacy_config import PrivacyConfig
 from feller.app.workflows.private.private_statistics import guard
 from feller.app.workflows.private.table_schema import Charged
 from feller.core.errors import UsageError
-from feller.core.rng import Draws
-from feller.core.serialization import from_data, to_data
+from feller.core.rng import Rng
+from feller.core.serialization import from_dict, to_dict
 from feller.data.modality import Dataset
 from feller.data.points.points import Points
 from feller.data.tables.column import Categorical
@@ -32,7 +32,7 @@ from feller.privacy.dp_sgd.clip_norm import Fixed
 from feller.privacy.dp_sgd.per_example_gradients import clipped_by_loop
 from feller.privacy.dp_sgd.private_gradient import Private
 from feller.privacy.noise.grid_noise import Repeatable
-from feller.sampling.sampler_config import Sampling
+from feller.sampling.sampler_config import SamplerConfig
 from feller.training.loop import train
 from feller.training.objective import FlowMatching
 from tests.models.recipes.trained import trained
@@ -71,10 +71,10 @@ def recipe_for(data: Dataset) -> Recipe:
 def test_it_learns_what_columns_tell_of_each_other() -> None:
     data = rows(2000)
     recipe = recipe_for(data)
-    assert from_data(Recipe, json.loads(json.dumps(to_data(recipe)))) == recipe
+    assert from_dict(Recipe, json.loads(json.dumps(to_dict(recipe)))) == recipe
     short = replace(recipe, train=replace(recipe.train, batch=256, average=0.98))
-    model = trained(replace(short, sampling=Sampling("midpoint", 24)), data.seen_as(Mixed(TABLE)), 250)
-    drawn = model.draw(1000, draws=Draws(1)).values
+    model = trained(replace(short, sampling=SamplerConfig("midpoint", 24)), data.seen_as(Mixed(TABLE)), 250)
+    drawn = model.draw(1000, draws=Rng(1)).values
     assert ((drawn[:, 1] > 0) | (drawn[:, 2] == 0)).all()  # the rule
     assert (drawn >= 0).all()
     assert (drawn < torch.tensor(TABLE.counts)).all()
@@ -83,15 +83,15 @@ def test_it_learns_what_columns_tell_of_each_other() -> None:
     assert drawn[rich, 2].double().mean() - drawn[~rich, 2].double().mean() > 300  # real: some 500
     assert drawn[rich, 0].double().mean() - drawn[~rich, 0].double().mean() > 4  # real: some 9
     with pytest.raises(UsageError, match="--recipe table"):
-        model.resolve_given(3, {"rich": "yes"}, Draws(0))
+        model.resolve_given(3, {"rich": "yes"}, Rng(0))
 
 
 def test_a_table_without_words_flows_alone() -> None:
     table = Table(Schema((SCHEMA.columns[0],)))
-    data = Dataset(Draws(0).at("x").integers(20, (64, 1)), {}, table)
+    data = Dataset(Rng(0).stream("x").randint(20, (64, 1)), {}, table)
     recipe = recipe_for(data)
     model = trained(recipe, data.seen_as(recipe.modality or table), 2)
-    assert model.draw(5, draws=Draws(1)).values.shape == (5, 1)
+    assert model.draw(5, draws=Rng(1)).values.shape == (5, 1)
 
 
 def test_other_data_are_refused() -> None:
@@ -103,12 +103,12 @@ def test_a_private_gradient_is_that_of_the_plain_loop_in_one_pass() -> None:
     data = rows(7)
     recipe = recipe_for(data)
     kind = Mixed(TABLE)
-    network = shaken(recipe.describe(data.seen_as(kind)).build(Draws(0)), size=0.05)
+    network = shaken(recipe.describe(data.seen_as(kind)).build(Rng(0)), size=0.05)
     state = {
         name: leaf.double() if leaf.is_floating_point() else leaf for name, leaf in kind.encode(data.values).items()
     }
     objective = recipe.objective
-    example = objective.draw({"x_1": state, "given": {}}, Draws(3), network)
+    example = objective.draw({"x_1": state, "given": {}}, Rng(3), network)
     assert (example["t"]["numbers"].unique().numel(), example["t"]["words"].unique().numel()) == (7, 7)
     norms = clipped_by_loop(objective.loss, network, example, math.inf).norms
     clip = norms.median().item()  # some rows are cut, and some are not
@@ -120,7 +120,7 @@ def test_a_private_gradient_is_that_of_the_plain_loop_in_one_pass() -> None:
         assert weight.grad is not None
         close(weight.grad, expected[name], 1e-9)
     assert gradient._slow[network] == ""  # neither vmap nor a loop
-    nobody = objective.draw({"x_1": kind.encode(data.values[:0]), "given": {}}, Draws(3, total=7), network)
+    nobody = objective.draw({"x_1": kind.encode(data.values[:0]), "given": {}}, Rng(3, global_batch_size=7), network)
     gradient(objective.loss, network, [nobody], 1.0)  # as a Poisson batch may be
     close(next(network.parameters()).grad, expected[next(iter(expected))], 1e-9)
 
@@ -166,7 +166,7 @@ def test_commands(private: bool, tmp_path: pathlib.Path, monkeypatch, capsys) ->
     asked += ["--epsilon", "3", "--unsafe-seed", "1"] if private else []
     seeds: list[int] = []
 
-    def spy(*args, draws: Draws, **others):
+    def spy(*args, draws: Rng, **others):
         seeds.append(draws.seed)
         return train(*args, draws=draws, **others)
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from feller.core.errors import UsageError
-from feller.core.rng import Draws
-from feller.core.serialization import from_data, to_data
+from feller.core.rng import Rng
+from feller.core.serialization import from_dict, to_dict
 from feller.data.batches import batches
 from feller.data.loading.raw import FoundTexts, as_objects
 from feller.data.loading.read import read
@@ -18,7 +18,7 @@ from feller.models.model import Model
 from feller.models.recipes.recipe import Recipe
 from feller.models.recipes.registry import RECIPES
 from feller.models.spec import Description, frequencies
-from feller.sampling.sampler_config import Sampling
+from feller.sampling.sampler_config import SamplerConfig
 from feller.spaces import MaskSource
 from feller.training.engine import engine
 from feller.training.loop import make_train_state, train
@@ -43,7 +43,7 @@ def test_recipe_learns_and_writes(name: str, kind: str, request: pytest.FixtureR
     """In 16 steps the loss on other examples falls by a tenth at least; drawn are symbols, and texts of our lengths."""
     data = request.getfixturevalue(kind)
     recipe = RECIPES[name](data, "tiny")
-    assert from_data(Recipe, to_data(recipe)) == recipe
+    assert from_dict(Recipe, to_dict(recipe)) == recipe
     objective = recipe.objective
     assert objective.space.count == data.modality.symbols
     about = Description(
@@ -52,14 +52,14 @@ def test_recipe_learns_and_writes(name: str, kind: str, request: pytest.FixtureR
         family_of(objective),
         recipe.architecture,
         frequencies(data),
-        Sampling("euler", 4),
+        SamplerConfig("euler", 4),
     )
     training = replace(recipe.train, minutes=None, steps=16, batch=16, warmup=4)
-    learner = make_train_state(about.build(Draws(0)), training)
-    feed = batches(data, training.batch, Draws(0))
-    example = objective.draw(feed(99, slice(0, 16)), Draws(1), learner.network)
+    learner = make_train_state(about.build(Rng(0)), training)
+    feed = batches(data, training.batch, Rng(0))
+    example = objective.draw(feed(99, slice(0, 16)), Rng(1), learner.network)
     before = objective.loss(learner.network, example).mean().item()
-    for _ in train(learner, objective, feed, training, draws=Draws(0), engine=engine()):
+    for _ in train(learner, objective, feed, training, draws=Rng(0), engine=engine()):
         pass
     assert objective.loss(learner.network, example).mean().item() < 0.9 * before
     drawn = Model.of(about, learner.network).draw(4)
@@ -83,5 +83,5 @@ def test_what_is_no_text_is_refused(name: str) -> None:
 
 def test_a_text_is_given_the_mask_by_itself(stream: Dataset) -> None:
     recipe = RECIPES["text"](stream, "tiny")
-    x_0 = recipe.objective.space.reference(2, Draws(0).at("source"))
+    x_0 = recipe.objective.space.sample_base(2, Rng(0).stream("source"))
     assert torch.equal(x_0, torch.full((2, 16), stream.modality.symbols))

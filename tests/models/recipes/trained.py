@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.data.batches import batches
 from feller.data.modality import Dataset
 from feller.models.model import Model
@@ -14,7 +14,7 @@ from feller.training.loop import make_train_state, train
 def trained(recipe: Recipe, data: Dataset, steps: int) -> Model:
     """Return the average of a recipe's network over some steps, seed 0."""
     data = data if recipe.modality is None else data.seen_as(recipe.modality)
-    about, training, draws = recipe.describe(data), replace(recipe.train, steps=steps), Draws(0)
+    about, training, draws = recipe.describe(data), replace(recipe.train, steps=steps), Rng(0)
     learner = make_train_state(about.build(draws), training)
     feed = batches(data, training.batch, draws)
     for _ in train(learner, recipe.objective, feed, training, draws=draws, engine=engine()):

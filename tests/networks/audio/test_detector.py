@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from feller.core.errors import UsageError
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.networks.audio.detector import WIDTHS, WINDOW, DetectorNetwork, check_mels, views, windows
 from tests.errors import refuses
 
@@ -26,7 +26,7 @@ def test_short_sounds_are_said_again() -> None:
 
 @pytest.mark.parametrize("bands", [1, 40, 80])
 def test_it_has_the_blocks_of_the_paper(bands: int) -> None:
-    network = DetectorNetwork(bands, 8, Draws(0))
+    network = DetectorNetwork(bands, 8, Rng(0))
     assert len(network.layers) == 6
     assert [layer.out_channels for layer in network.layers][::5] == [64, 512]
     assert network(torch.zeros(2, WINDOW, bands)).shape == (2,)
@@ -35,7 +35,7 @@ def test_it_has_the_blocks_of_the_paper(bands: int) -> None:
 def test_units_of_a_band_do_not_matter() -> None:
     """A network that knows mean and deviation of other units answers the same."""
     x = torch.randn(4, WINDOW, 6, generator=torch.Generator().manual_seed(0))
-    one, other = (DetectorNetwork(6, 1, Draws(0)) for _ in range(2))
+    one, other = (DetectorNetwork(6, 1, Rng(0)) for _ in range(2))
     assert not torch.equal(one(x), one(2 * x - 7))
     other.mean[0] = -7.0  # second differences of a constant are zero
     other.std.fill_(2.0)
@@ -54,7 +54,7 @@ def test_it_sees_how_log_mels_bend() -> None:
 def test_scales_are_those_of_the_sounds() -> None:
     generator = torch.Generator().manual_seed(0)
     mels = [torch.randn(n, 4, generator=generator) * torch.tensor([1.0, 2.0, 3.0, 0.0]) - 5 for n in (40, 300)]
-    network = DetectorNetwork(4, 1, Draws(0))
+    network = DetectorNetwork(4, 1, Rng(0))
     network.fit_scale(mels)
     both = torch.cat(mels)
     torch.testing.assert_close(network.mean[0], both.mean(0), rtol=1e-5, atol=1e-5)
@@ -64,7 +64,7 @@ def test_scales_are_those_of_the_sounds() -> None:
 
 
 def test_weights_follow_the_draws() -> None:
-    one, same, other = (DetectorNetwork(4, 1, Draws(seed)).answer.weight for seed in (0, 0, 1))
+    one, same, other = (DetectorNetwork(4, 1, Rng(seed)).answer.weight for seed in (0, 0, 1))
     assert torch.equal(one, same)
     assert not torch.equal(one, other)
     assert one.shape == (1, WIDTHS[-1])
@@ -75,4 +75,4 @@ def test_odd_log_mels_are_refused(mel: torch.Tensor) -> None:
     with pytest.raises(UsageError, match=r"expected finite log mels \[frames, 4\]"):
         check_mels([torch.zeros(30, 4), mel], 4)
     with refuses(UsageError, argument="size", found="0"):
-        DetectorNetwork(4, 0, Draws(0))
+        DetectorNetwork(4, 0, Rng(0))

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from feller.core.errors import UsageError
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.networks import (
     AdaNorm,
     ALiBi,
@@ -42,14 +42,14 @@ timed = pytest.mark.parametrize("architecture", [KINDS[name] for name in ("paper
 
 
 def trained(architecture: Infiller) -> InfillerNetwork:
-    return moved(architecture.build((7, BANDS), {"phone": K}, Draws(0)))
+    return moved(architecture.build((7, BANDS), {"phone": K}, Rng(0)))
 
 
 def batch(b: int, n: int) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-    draw = Draws(2).at("batch")
+    draw = Rng(2).stream("batch")
     known = draw.uniform((b, n)) < 0.4
     context = draw.normal((b, n, BANDS), F64) * known[:, :, None]
-    given = {"phone": draw.integers(K, (b, n)), "context": context, "known": known}
+    given = {"phone": draw.randint(K, (b, n)), "context": context, "known": known}
     return draw.normal((b, n, BANDS), F64), draw.uniform((b,), F64), given
 
 
@@ -73,7 +73,7 @@ def test_one_number_says_the_size() -> None:
     for dial in (2, 3, 4, 6):
         built = Infiller.sized(dial)
         assert (built.width, built.depth, built.heads) == (32 * dial, dial, dial)
-        size = parameters(built.build((9, 40), {"phone": 40}, Draws(0)))
+        size = parameters(built.build((9, 40), {"phone": 40}, Rng(0)))
         assert size == pytest.approx(14_000 * dial**3, rel=0.3)
 
 
@@ -81,7 +81,7 @@ def test_one_number_says_the_size() -> None:
 def test_a_new_network_predicts_zero_and_learns_in_all_its_weights(architecture: Infiller) -> None:
     x_t, t, given = batch(8, 40)
     given["phone"][0, :2] = K
-    network = architecture.build((40, BANDS), {"phone": K}, Draws(0)).double()
+    network = architecture.build((40, BANDS), {"phone": K}, Rng(0)).double()
     assert not network(x_t, t, given).any()
     wanted = given["context"].flip(1) + t[:, None, None]
     check_learning(network, lambda: (network(x_t, t, given) - wanted).square().mean())
@@ -115,10 +115,10 @@ def test_a_label_that_was_never_learned_is_taken_for_its_kin() -> None:
 @pytest.mark.parametrize(("local", "within"), [(0, (0.6, 1.1)), (4, (0.0, 0.05))])
 def test_noise_is_as_wide_as_the_state_and_passes_beside_few_features(local: int, within: tuple[float, float]) -> None:
     """Of 24 bands of noise, 8 features carry 8, so that two thirds of the variance are left; the bound is generous."""
-    network = Infiller(8, 1, 1, local=local).build((20, 24), {"phone": 2}, Draws(0))
+    network = Infiller(8, 1, 1, local=local).build((20, 24), {"phone": 2}, Rng(0))
     optimiser = torch.optim.Adam(network.parameters(), 0.03)
     for step in range(150):
-        draw = Draws(0).at("noise", step)
+        draw = Rng(0).stream("noise", step)
         x_t, t = draw.normal((8, 20, 24)), draw.uniform((8,))
         given = {"phone": torch.zeros(8, 20, dtype=torch.long), "context": torch.zeros_like(x_t)}
         loss = (network(x_t, t, given) - x_t).square().mean()
@@ -137,7 +137,7 @@ def test_convolutions_need_a_state_to_look_at(clock: Clock, local: int) -> None:
 @every
 def test_weights_come_from_the_seed_and_settings_from_a_record(architecture: Infiller) -> None:
     check_record(architecture)
-    check_seed(lambda seed: architecture.build((7, 3), {"phone": K}, Draws(seed)))
+    check_seed(lambda seed: architecture.build((7, 3), {"phone": K}, Rng(seed)))
 
 
 @every
@@ -211,7 +211,7 @@ def test_everything_that_is_given_is_seen(architecture: Infiller) -> None:
 def test_without_time_there_is_no_state() -> None:
     network, (x_t, t, given) = trained(KINDS["no time"]), batch(2, 6)
     assert torch.equal(network(x_t, t, given), network(x_t + 1, t / 2, given))
-    plain = Infiller(16, 2, 2).build((7, 3), {"phone": K}, Draws(0))
+    plain = Infiller(16, 2, 2).build((7, 3), {"phone": K}, Rng(0))
     assert plain.enter.in_features - network.enter.in_features == 3
 
 
@@ -229,7 +229,7 @@ def test_the_slopes_of_the_source() -> None:
 
 def test_alibi_falls_with_the_distance_and_leaves_tokens_out() -> None:
     b, heads, tokens, n, size = 2, 2, 1, 5, 4
-    draw = Draws(3).at("parts")
+    draw = Rng(3).stream("parts")
     query, key, value = (draw.normal((b, heads, tokens + n, size), F64) for _ in range(3))
     seen = torch.ones(b, tokens + n, dtype=torch.bool)
     seen[1, 4:] = False
@@ -251,7 +251,7 @@ def test_alibi_falls_with_the_distance_and_leaves_tokens_out() -> None:
 def test_rotary_scores_depend_on_the_distance_of_frames_alone() -> None:
     """With the same query and key everywhere, the weight of a frame depends on how far it is, and on the side."""
     n, tokens, size = 9, 1, 8
-    draw = Draws(4).at("parts")
+    draw = Rng(4).stream("parts")
     query, key = (draw.normal((1, 1, 1, size), F64).expand(1, 1, n + tokens, size) for _ in range(2))
     like = torch.zeros(1, n + tokens, size, dtype=F64)
     value = torch.eye(n + tokens, dtype=F64)[None, None]
@@ -269,8 +269,8 @@ def test_late_blocks_read_early_ones(depth: int) -> None:
     """Block i from the end reads block i from the beginning: the same blocks called by hand, outermost last."""
     folded = Folded(16, depth, 2, TimeToken(), ALiBi()).double()
     for i, weight in enumerate(folded.parameters()):
-        weight.data += 0.2 * Draws(5).at("weight", i).normal(weight.shape, F64)
-    h, t = Draws(6).at("h").normal((2, 7, 16), F64), torch.tensor([0.2, 0.7], dtype=F64)
+        weight.data += 0.2 * Rng(5).stream("weight", i).normal(weight.shape, F64)
+    h, t = Rng(6).stream("h").normal((2, 7, 16), F64), torch.tensor([0.2, 0.7], dtype=F64)
     groups = math.gcd(16, GROUPS)
     near = F.gelu(
         F.conv1d(h.mT, folded.near.weight, folded.near.bias, padding=REACH // 2, groups=groups), approximate="tanh"
@@ -294,7 +294,7 @@ def test_late_blocks_read_early_ones(depth: int) -> None:
 
 def test_a_plain_block_is_attention_and_two_layers_behind_norms() -> None:
     block = PlainBlock(8, 2).double()
-    h = Draws(7).at("h").normal((2, 5, 8), F64)
+    h = Rng(7).stream("h").normal((2, 5, 8), F64)
     values = block.ask(block.before(h))[:, :, 16:]
     middle = h + block.answer(values.mean(1, keepdim=True)).expand(h.shape)
     wanted = middle + block.second(F.gelu(block.first(block.between(middle)), approximate="tanh"))
@@ -323,7 +323,7 @@ def test_guidance_leaves_out_context_and_labels_together() -> None:
     }
     assert network.nulls.keys() == {"phone", "context", "known"}
     wanted = -0.7 * network(x_t, t, nothing) + 1.7 * network(x_t, t, given)
-    close(cfg(network, 1.7, absent=tuple(network.nulls))(x_t, t, given), wanted, 1e-12)
+    close(cfg(network, 1.7, droppable=tuple(network.nulls))(x_t, t, given), wanted, 1e-12)
 
 
 def test_the_null_label_has_an_embedding_of_its_own() -> None:
@@ -342,7 +342,7 @@ def test_fits_what_needs_neighbours_labels_and_time(distance: Distance) -> None:
     x_t, t, given = batch(16, 6)
     x_t, t, given = x_t.float(), t.float(), {**given, "context": given["context"].float()}
     wanted = given["context"].roll(1, 1) + x_t * t[:, None, None] + (given["phone"] - 2.0)[:, :, None]
-    network = Infiller(32, 2, 2, TimeToken(), distance).build((6, BANDS), {"phone": K}, Draws(0))
+    network = Infiller(32, 2, 2, TimeToken(), distance).build((6, BANDS), {"phone": K}, Rng(0))
     optimiser = torch.optim.Adam(network.parameters(), 3e-3)
     for _ in range(200):
         optimiser.zero_grad()
@@ -363,7 +363,7 @@ def test_what_cannot_be_is_told() -> None:
         ((7, 3), {"phone": K, "label": 2}, "found label, phone"),
     ):
         with pytest.raises(UsageError, match=said):
-            Infiller().build(shape, conditions, Draws(0))
+            Infiller().build(shape, conditions, Rng(0))
     network, (x_t, t, given) = trained(KINDS["paper"]), batch(1, 4)
     with pytest.raises(KeyError, match="expected phone"):
         network(x_t, t, {"phone": given["phone"]})

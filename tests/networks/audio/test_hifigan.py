@@ -5,7 +5,7 @@ import torch
 from torch.nn.utils import weight_norm
 
 from feller.core.errors import InputError
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.networks import parameters
 from feller.networks.audio.hifigan import HiFiGAN, HiFiGANNetwork, folded, generator
 from tests.oracle import close
@@ -28,7 +28,7 @@ def test_version_1_has_13_million_weights() -> None:
 def test_a_frame_is_a_hop() -> None:
     network = HiFiGANNetwork(TINY, 4)
     for frames in (1, 2, 7):
-        made = network.sound(Draws(0).at("mel").normal((2, frames, 4)))
+        made = network.sound(Rng(0).stream("mel").normal((2, frames, 4)))
         assert made.shape == (2, frames * 10)
         assert made.abs().max() <= 1
 
@@ -36,7 +36,7 @@ def test_a_frame_is_a_hop() -> None:
 def test_frames_stay_at_their_times() -> None:
     """A frame that changes moves samples around its hop, as many before as behind, but for what rounds."""
     network = HiFiGANNetwork(TINY, 4).double()
-    mel = Draws(0).at("mel").normal((1, 41, 4), torch.float64)
+    mel = Rng(0).stream("mel").normal((1, 41, 4), torch.float64)
     other = mel.clone()
     other[0, 20] += 1
     moved = (network.sound(mel) - network.sound(other))[0].abs() > 1e-12
@@ -49,7 +49,7 @@ def test_it_is_what_the_paper_draws() -> None:
     """One rate, one reach: written out by hand."""
     settings = HiFiGAN((2,), (4,), 2, (3,), ((1, 2),))
     network = HiFiGANNetwork(settings, 1).double()
-    mel, f = Draws(0).at("mel").normal((1, 5, 1), torch.float64), torch.nn.functional
+    mel, f = Rng(0).stream("mel").normal((1, 5, 1), torch.float64), torch.nn.functional
     w = dict(network.named_parameters())
 
     def leaky(x: torch.Tensor, slope: float = 0.1) -> torch.Tensor:
@@ -83,7 +83,7 @@ def test_weights_of_lengths_and_directions_are_folded(old: bool) -> None:
     }
     normed.load_state_dict(weights)
     assert any("weight_g" in name or "original0" in name for name in weights)
-    mel = Draws(0).at("mel").normal((1, 3, 4))
+    mel = Rng(0).stream("mel").normal((1, 3, 4))
     made = generator(TINY, 4, weights).sound(mel)
     close(made, normed.sound(mel), 1e-5)
     assert (made - plain.sound(mel)).abs().max() > 1e-3

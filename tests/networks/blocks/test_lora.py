@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from feller.core.errors import UsageError
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.networks.blocks.ema import EMA, UPDATES
 from feller.networks.blocks.lora import LowRank
 from feller.networks.image.unet import UNet
@@ -20,27 +20,27 @@ KINDS = {"mlp": (MLP(width=8, depth=2), (3,)), "unet": (UNet(channels=4, heads=2
 def network(kind: str) -> nn.Module:
     """Return one whose weights are all away from zero."""
     architecture, shape = KINDS[kind]
-    made = architecture.build(shape, {"label": 3}, Draws(0))
+    made = architecture.build(shape, {"label": 3}, Rng(0))
     for number, weight in enumerate(made.parameters()):
-        weight.data += 0.1 * Draws(1).at("weight", number).normal(weight.shape)
+        weight.data += 0.1 * Rng(1).stream("weight", number).normal(weight.shape)
     return made
 
 
 def inputs(kind: str):
-    draw, shape = Draws(2).at("state"), KINDS[kind][1]
+    draw, shape = Rng(2).stream("state"), KINDS[kind][1]
     return draw.normal((5, *shape)), draw.uniform((5,)), {"label": torch.tensor([0, 1, 2, 3, 0])}
 
 
 def moved(wrapped: LowRank) -> LowRank:
     """Give the second matrices numbers too."""
     for number, weight in enumerate(wrapped.second.parameters()):
-        weight.data += Draws(3).at("weight", number).normal(weight.shape)
+        weight.data += Rng(3).stream("weight", number).normal(weight.shape)
     return wrapped
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_it_answers_as_the_network_at_first(kind: str) -> None:
-    plain, wrapped = network(kind), LowRank(network(kind), 2, Draws(0))
+    plain, wrapped = network(kind), LowRank(network(kind), 2, Rng(0))
     assert torch.equal(wrapped(*inputs(kind)), plain(*inputs(kind)))
     assert wrapped.nulls == {"label": 3}
     assert not torch.allclose(moved(wrapped)(*inputs(kind)), plain(*inputs(kind)), atol=0.1)
@@ -48,7 +48,7 @@ def test_it_answers_as_the_network_at_first(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_merged_it_is_a_plain_network(kind: str) -> None:
-    wrapped, plain = moved(LowRank(network(kind), 2, Draws(0))), network(kind)
+    wrapped, plain = moved(LowRank(network(kind), 2, Rng(0))), network(kind)
     plain.load_state_dict(wrapped.plain(wrapped.state_dict()))
     torch.testing.assert_close(plain(*inputs(kind)), wrapped(*inputs(kind)), rtol=1e-6, atol=1e-6)
     average = EMA(wrapped)
@@ -58,7 +58,7 @@ def test_merged_it_is_a_plain_network(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_changes_have_the_rank_that_was_asked_for(kind: str) -> None:
-    wrapped, before = moved(LowRank(network(kind), 2, Draws(0))), network(kind).state_dict()
+    wrapped, before = moved(LowRank(network(kind), 2, Rng(0))), network(kind).state_dict()
     changed = 0
     for name, value in wrapped.plain(wrapped.state_dict()).items():
         change = value - before[name]
@@ -74,15 +74,15 @@ def test_changes_have_the_rank_that_was_asked_for(kind: str) -> None:
 
 
 def test_a_rank_beyond_a_side_is_cut() -> None:
-    wrapped = LowRank(network("mlp"), 100, Draws(0))
+    wrapped = LowRank(network("mlp"), 100, Rng(0))
     assert wrapped.first["enter/weight"].shape == (3, 3)
     assert wrapped.second["enter/weight"].shape == (8, 3)
     with refuses(UsageError, argument="rank", found="0"):
-        LowRank(network("mlp"), 0, Draws(0))
+        LowRank(network("mlp"), 0, Rng(0))
 
 
 def test_thin_matrices_alone_learn() -> None:
-    wrapped = LowRank(network("mlp"), 2, Draws(0))
+    wrapped = LowRank(network("mlp"), 2, Rng(0))
     before = {name: weight.clone() for name, weight in wrapped.network.named_parameters()}
     optimiser = make_optimizer(wrapped, Training(lr=0.1))
     for _ in range(2):  # at first the second matrices alone have a gradient
@@ -96,7 +96,7 @@ def test_thin_matrices_alone_learn() -> None:
 
 
 def test_the_optimiser_comes_back() -> None:
-    wrapped = LowRank(network("mlp"), 2, Draws(0))
+    wrapped = LowRank(network("mlp"), 2, Rng(0))
     optimiser = make_optimizer(wrapped, Training())
     wrapped(*inputs("mlp")).square().sum().backward()
     optimiser.step()
@@ -110,7 +110,7 @@ def test_the_optimiser_comes_back() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_gradients_of_each_example(kind: str) -> None:
     """Through functional_call and vmap, as private training asks for them."""
-    wrapped = moved(LowRank(network(kind), 2, Draws(0)))
+    wrapped = moved(LowRank(network(kind), 2, Rng(0)))
     weights = {name: weight.detach() for name, weight in wrapped.named_parameters() if weight.requires_grad}
     x, t, given = inputs(kind)
 
@@ -125,7 +125,7 @@ def test_gradients_of_each_example(kind: str) -> None:
 
 
 def test_draws_decide() -> None:
-    one, same, other = (LowRank(network("mlp"), 2, Draws(seed)).first["enter/weight"] for seed in (0, 0, 1))
+    one, same, other = (LowRank(network("mlp"), 2, Rng(seed)).first["enter/weight"] for seed in (0, 0, 1))
     assert torch.equal(one, same)
     assert not torch.equal(one, other)
 
@@ -143,7 +143,7 @@ def test_tied_weights_are_merged_once_and_everywhere() -> None:
             return self.leave(self.enter(x))
 
     torch.manual_seed(0)
-    wrapped = LowRank(Tied(), 1, Draws(0))
+    wrapped = LowRank(Tied(), 1, Rng(0))
     for part in wrapped.second.values():
         nn.init.normal_(part)
     x, alone = torch.randn(5, 3), Tied()

@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.networks.blocks.relative_positions import rotate, turns
 
 
@@ -20,7 +20,7 @@ def test_pairs_turn_by_the_angle_of_their_place() -> None:
 
 
 def test_products_depend_on_the_distance_alone() -> None:
-    draw = Draws(0).at("x")
+    draw = Rng(0).stream("x")
     query, key = draw.normal((2, 3, 7, 8), torch.float64), draw.normal((2, 3, 7, 8), torch.float64)
 
     def products(first: int) -> torch.Tensor:

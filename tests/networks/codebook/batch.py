@@ -6,7 +6,7 @@ import sys
 import torch
 import torch.distributed as dist
 
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.networks.codebook.vq_ema import Means, VectorQuantizerEMA
 
 SIZE = 7
@@ -17,8 +17,8 @@ def followed(rows: slice) -> Means:
     """Return a codebook after some batches, of which this process has these rows."""
     book = VectorQuantizerEMA(codes=12, size=2, decay=0.8, least=0.3).build()
     for step in range(STEPS):
-        z = Draws(0).at("z", step).normal((SIZE, 5, 2)) + step
-        book.follow(z[rows], Draws(0, rows.start, SIZE).named(step))
+        z = Rng(0).stream("z", step).normal((SIZE, 5, 2)) + step
+        book.follow(z[rows], Rng(0, rows.start, SIZE).fold_in(step))
     return book
 
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from feller.core.errors import UsageError
-from feller.core.rng import Draws
-from feller.core.serialization import from_data, to_data
+from feller.core.rng import Rng
+from feller.core.serialization import from_dict, to_dict
 from feller.networks.codebook.fsq import FSQ
 from feller.networks.codebook.quantizer import Quantiser
 from tests.oracle import F64, close
@@ -86,7 +86,7 @@ def test_a_number_is_rounded_after_its_bound(level: int) -> None:
 
 
 def test_the_vectors_of_a_training_are_those_of_its_codes() -> None:
-    grid, z = FSQ((8, 5, 3)).build(), 2 * Draws(0).at("z").normal((50, 7, 3))
+    grid, z = FSQ((8, 5, 3)).build(), 2 * Rng(0).stream("z").normal((50, 7, 3))
     close(grid(z)[0], grid.vectors(grid.codes(z)).tolist(), 1e-6)
     assert grid.codes(z).shape == (50, 7)
     assert len(grid.codes(z).unique()) > 80
@@ -98,8 +98,8 @@ def test_the_vectors_of_a_training_are_those_of_its_codes() -> None:
 def test_the_slope_is_that_of_the_bound(levels: tuple[int, ...]) -> None:
     """Finite differences of the bound without its rounding, by the text."""
     grid, h = FSQ(levels).build(), 1e-6
-    z = Draws(0).at("z").normal((20, 4, 3), F64).requires_grad_()
-    weight = Draws(0).at("weight").normal((20, 4, 3), F64)
+    z = Rng(0).stream("z").normal((20, 4, 3), F64).requires_grad_()
+    weight = Rng(0).stream("weight").normal((20, 4, 3), F64)
     (grid(z)[0] * weight).sum().backward()
     x = z.detach().numpy()
     for i, level in enumerate(levels):
@@ -108,7 +108,7 @@ def test_the_slope_is_that_of_the_bound(levels: tuple[int, ...]) -> None:
 
 
 def test_examples_come_apart() -> None:
-    grid, z = FSQ().build(), Draws(0).at("z").normal((6, 4, 3), F64)
+    grid, z = FSQ().build(), Rng(0).stream("z").normal((6, 4, 3), F64)
 
     def one(z: Tensor) -> Tensor:
         vectors, apart = grid(z[None])
@@ -120,7 +120,7 @@ def test_examples_come_apart() -> None:
 
 
 def test_records_and_refusals() -> None:
-    assert from_data(Quantiser, json.loads(json.dumps(to_data(FSQ((5, 4)))))) == FSQ((5, 4))
+    assert from_dict(Quantiser, json.loads(json.dumps(to_dict(FSQ((5, 4)))))) == FSQ((5, 4))
     assert (FSQ().count, FSQ().numbers, FSQ().follows) == (256, 3, False)
     for wrong in ((), (2, 8), (1024, 1024, 4096)):
         with pytest.raises(UsageError, match="expected levels of 3 or more"):

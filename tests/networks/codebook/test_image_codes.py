@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from feller.core.errors import InputError
-from feller.core.rng import Draws
-from feller.core.serialization import from_data, to_data
+from feller.core.rng import Rng
+from feller.core.serialization import from_dict, to_dict
 from feller.data.documents.image_codes import PictureCodes
 from feller.data.images.modality import Images
 from feller.networks import FSQ, Tokenizer, VectorQuantizerEMA
@@ -20,15 +20,15 @@ KIND = Images(8, 4, 3)
 
 def trained(settings: Tokenizer = SETTINGS):
     """Return a network that gives different pictures different codes."""
-    network = settings.build(SHAPE, {}, Draws(0))
+    network = settings.build(SHAPE, {}, Rng(0))
     for i, weight in enumerate(network.parameters()):
-        weight.data += 0.2 * Draws(0).at("weight", i).normal(weight.shape)
-    network.follow(Draws(0).at("x").normal((20, *SHAPE)), Draws(0))
+        weight.data += 0.2 * Rng(0).stream("weight", i).normal(weight.shape)
+    network.follow(Rng(0).stream("x").normal((20, *SHAPE)), Rng(0))
     return network
 
 
 def pictures(n: int) -> torch.Tensor:
-    return Draws(0).at("pictures").integers(256, (n, *SHAPE)).to(torch.uint8)
+    return Rng(0).stream("pictures").randint(256, (n, *SHAPE)).to(torch.uint8)
 
 
 @pytest.mark.parametrize("settings", [SETTINGS, Tokenizer(2, 16, 1, VectorQuantizerEMA(codes=20, size=4))])
@@ -60,9 +60,9 @@ def test_some_pictures_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_record_holds_settings_and_a_name_tells_weights() -> None:
     first, second = Learned(SETTINGS, SHAPE), learned(SETTINGS, SHAPE, trained().state_dict())
-    data = json.loads(json.dumps(to_data(second)))
+    data = json.loads(json.dumps(to_dict(second)))
     assert data.keys() == {"is", "settings", "shape"}
-    again = from_data(PictureCodes, data)
+    again = from_dict(PictureCodes, data)
     assert again == second == first
     assert again.name == first.name != second.name
     again.module.load_state_dict(second.module.state_dict())
@@ -80,4 +80,4 @@ def test_what_does_not_fit_is_told() -> None:
     with pytest.raises(InputError, match="expected 8 codes of a picture, from 0 to 19; found 7 for each"):
         codes.decode(torch.zeros(2, 7, dtype=torch.long))
     with pytest.raises(InputError, match="not those of a tokeniser of pictures"):
-        learned(SETTINGS, SHAPE, Tokenizer(2, 24, 1).build(SHAPE, {}, Draws(0)).state_dict())
+        learned(SETTINGS, SHAPE, Tokenizer(2, 24, 1).build(SHAPE, {}, Rng(0)).state_dict())

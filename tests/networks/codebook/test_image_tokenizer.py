@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from feller.core.errors import UsageError
-from feller.core.rng import Draws
-from feller.core.serialization import from_data, to_data
+from feller.core.rng import Rng
+from feller.core.serialization import from_dict, to_dict
 from feller.data.batches import batches
 from feller.data.loading.read import read
 from feller.networks import FSQ, Architecture, Quantiser, Tokenizer, VectorQuantizerEMA
@@ -25,9 +25,9 @@ BOTH = [FSQ((5, 4)), VectorQuantizerEMA(codes=20, size=4)]
 
 def network(settings: Tokenizer = SMALL, shape: tuple[int, int, int] = (1, 8, 8), seed: int = 0):
     """Return a network whose weights are not zero."""
-    made = settings.build(shape, {}, Draws(seed))
+    made = settings.build(shape, {}, Rng(seed))
     for i, weight in enumerate(made.parameters()):
-        weight.data += 0.1 * Draws(seed).at("weight", i).normal(weight.shape)
+        weight.data += 0.1 * Rng(seed).stream("weight", i).normal(weight.shape)
     return made
 
 
@@ -38,8 +38,8 @@ def network(settings: Tokenizer = SMALL, shape: tuple[int, int, int] = (1, 8, 8)
 @pytest.mark.parametrize("quantiser", BOTH)
 def test_shapes(quantiser: Quantiser, factor: int, shape: tuple[int, int, int], grid: tuple[int, int]) -> None:
     made = network(Tokenizer(factor, 16, 1, quantiser), shape)
-    x = Draws(0).at("x").normal((3, *shape))
-    made.follow(x, Draws(0))
+    x = Rng(0).stream("x").normal((3, *shape))
+    made.follow(x, Rng(0))
     codes = made.encode(x)
     assert made.grid == grid
     assert codes.shape == (3, grid[0] * grid[1])
@@ -64,19 +64,19 @@ def test_codes_stand_in_the_order_of_reading() -> None:
 
 def test_a_new_network_reads_zero() -> None:
     for quantiser in BOTH:
-        made = replace(SMALL, quantiser=quantiser).build((1, 8, 8), {"label": 3}, Draws(0))
-        assert made(Draws(0).at("x").normal((2, 1, 8, 8)), torch.zeros(2), {})["state"].abs().max() == 0
+        made = replace(SMALL, quantiser=quantiser).build((1, 8, 8), {"label": 3}, Rng(0))
+        assert made(Rng(0).stream("x").normal((2, 1, 8, 8)), torch.zeros(2), {})["state"].abs().max() == 0
 
 
 def test_weights_come_from_the_seed_and_conditions_are_none_of_it() -> None:
-    first, again, other = (SMALL.build((1, 8, 8), {}, Draws(seed)).state_dict() for seed in (0, 0, 1))
-    labelled = SMALL.build((1, 8, 8), {"label": 10}, Draws(0)).state_dict()
+    first, again, other = (SMALL.build((1, 8, 8), {}, Rng(seed)).state_dict() for seed in (0, 0, 1))
+    labelled = SMALL.build((1, 8, 8), {"label": 10}, Rng(0)).state_dict()
     assert all(torch.equal(first[name], again[name]) and torch.equal(first[name], labelled[name]) for name in first)
     assert not all(torch.equal(first[name], other[name]) for name in first)
 
 
 def test_pictures_do_not_look_at_each_other() -> None:
-    made, x = network(Tokenizer(2, 16, 2, FSQ((8, 5)))).double(), Draws(0).at("x").normal((5, 1, 8, 8), torch.float64)
+    made, x = network(Tokenizer(2, 16, 2, FSQ((8, 5)))).double(), Rng(0).stream("x").normal((5, 1, 8, 8), torch.float64)
     whole = made(x, torch.zeros(5), {})["state"]
     close(torch.cat([made(one[None], torch.zeros(1), {})["state"] for one in x]), whole.tolist(), 1e-9)
 
@@ -84,20 +84,20 @@ def test_pictures_do_not_look_at_each_other() -> None:
 def test_all_weights_are_trained() -> None:
     for quantiser in BOTH:
         made = network(replace(SMALL, quantiser=quantiser))
-        x = Draws(0).at("x").normal((8, 1, 8, 8))
-        made.follow(x, Draws(0))
+        x = Rng(0).stream("x").normal((8, 1, 8, 8))
+        made.follow(x, Rng(0))
         answer = made(x, torch.zeros(8), {})
         ((answer["state"] - x).square().mean() + answer["apart"].mean()).backward()
         assert all(weight.grad is not None and weight.grad.abs().max() > 0 for weight in made.parameters())
 
 
 def test_only_a_training_moves_a_codebook() -> None:
-    x = Draws(0).at("x").normal((4, 1, 8, 8))
+    x = Rng(0).stream("x").normal((4, 1, 8, 8))
     made = network(replace(SMALL, quantiser=BOTH[1]))
     before = {name: value.clone() for name, value in made.named_buffers()}
-    made.eval().follow(x, Draws(0))
+    made.eval().follow(x, Rng(0))
     assert all(torch.equal(before[name], value) for name, value in made.named_buffers())
-    made.train().follow(x, Draws(0))
+    made.train().follow(x, Rng(0))
     assert not any(torch.equal(before[name], value) for name, value in made.named_buffers())
     assert not list(network().named_buffers())
 
@@ -110,10 +110,10 @@ def trained(quantiser: Quantiser, steps: int, seed: int = 0):
     """Return a tokeniser of digits, and its losses."""
     training = Training(batch=64, steps=steps, lr=3e-3, warmup=10, average=0.9)
     settings = Tokenizer(2, 16, 1, quantiser)
-    learner = make_train_state(settings.build((1, 8, 8), {}, Draws(seed)), training)
+    learner = make_train_state(settings.build((1, 8, 8), {}, Rng(seed)), training)
     rule = Reconstruction(Euclidean((1, 8, 8)))
-    feed = batches(DATA, training.batch, Draws(seed))
-    found = [report.loss.item() for report in train(learner, rule, feed, training, draws=Draws(seed), engine=engine())]
+    feed = batches(DATA, training.batch, Rng(seed))
+    found = [report.loss.item() for report in train(learner, rule, feed, training, draws=Rng(seed), engine=engine())]
     learner.average.copy_to(learner.network)
     return learner.network.eval(), found
 
@@ -141,7 +141,7 @@ def test_a_seed_is_a_run() -> None:
 def test_records_and_refusals() -> None:
     for quantiser in BOTH:
         settings = replace(SMALL, quantiser=quantiser)
-        assert from_data(Architecture, json.loads(json.dumps(to_data(settings)))) == settings
+        assert from_dict(Architecture, json.loads(json.dumps(to_dict(settings)))) == settings
     for factor in (0, 1, 3, 6):
         with pytest.raises(UsageError, match="power of 2"):
             Tokenizer(factor)
@@ -149,6 +149,6 @@ def test_records_and_refusals() -> None:
         with pytest.raises(UsageError, match="expected a width"):
             Tokenizer(**wrong)
     with pytest.raises(UsageError, match="pictures of 6 x 8 do not divide into cells of 4 x 4"):
-        Tokenizer(4).build((1, 8, 6), {}, Draws(0))
+        Tokenizer(4).build((1, 8, 6), {}, Rng(0))
     with pytest.raises(UsageError, match="Tokenizer expects images"):
-        Tokenizer(4).build((8,), {}, Draws(0))
+        Tokenizer(4).build((8,), {}, Rng(0))

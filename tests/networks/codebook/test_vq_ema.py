@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from feller.core.errors import UsageError
-from feller.core.rng import Draws
-from feller.core.serialization import from_data, to_data
+from feller.core.rng import Rng
+from feller.core.serialization import from_dict, to_dict
 from feller.networks.codebook import vq_ema
 from feller.networks.codebook.quantizer import Quantiser
 from feller.networks.codebook.vq_ema import Means, VectorQuantizerEMA
@@ -20,13 +20,13 @@ from tests.oracle import F64, close
 
 
 def normal(name: str, *shape: int) -> torch.Tensor:
-    return Draws(0).at(name).normal(shape, F64)
+    return Rng(0).stream(name).normal(shape, F64)
 
 
 def begun(settings: VectorQuantizerEMA, name: str = "begin") -> Means:
     """Return a codebook that has seen one batch."""
     book = settings.build().double()
-    book.follow(normal(name, 20, 4, settings.size), Draws(0))
+    book.follow(normal(name, 20, 4, settings.size), Rng(0))
     return book
 
 
@@ -55,7 +55,7 @@ def test_the_averages_are_those_of_a_plain_loop() -> None:
             s[k] += one
         count = [0.9 * old + 0.1 * new for old, new in zip(count, n, strict=True)]
         total = [0.9 * old + 0.1 * new for old, new in zip(total, s, strict=True)]
-        book.follow(z, Draws(step))
+        book.follow(z, Rng(step))
         close(book.uses, count, 1e-12)
         close(book.vectors(torch.arange(4)), [(total[k] / count[k]).tolist() for k in range(4)], 1e-12)
     assert book.codes(z).unique().numel() == 4
@@ -63,14 +63,14 @@ def test_the_averages_are_those_of_a_plain_loop() -> None:
 
 def test_all_codes_begin_at_different_vectors_of_the_first_batch() -> None:
     book, z = VectorQuantizerEMA(codes=6, size=2).build().double(), normal("z", 5, 4, 2)
-    book.follow(z, Draws(0))
+    book.follow(z, Rng(0))
     away = torch.cdist(book.vectors(torch.arange(6)), z.reshape(-1, 2))
     assert away.min(1).values.max() < 1e-12
     assert len({*away.argmin(1).tolist()}) == 6
     close(book.uses, 6 * [20 / 6], 1e-6)
     again, other = (VectorQuantizerEMA(codes=6, size=2).build().double() for _ in range(2))
-    again.follow(z, Draws(0))
-    other.follow(z, Draws(1))
+    again.follow(z, Rng(0))
+    other.follow(z, Rng(1))
     assert torch.equal(again.sums, book.sums)
     assert not torch.equal(other.sums, book.sums)
 
@@ -84,7 +84,7 @@ def test_a_code_that_is_not_used_begins_anew() -> None:
     lives = []
     for step in range(4):  # 0.5, 0.25, 0.125, and 0.0625 of an even use
         z = normal(f"batch {step}", 20, 4, 2)
-        book.follow(z, Draws(step))
+        book.follow(z, Rng(step))
         lives.append((book.vectors(torch.tensor([3]))[0] - far).norm().item() < 1e-9)
     assert lives == [True, True, True, False]
     assert (z.reshape(-1, 2) - book.vectors(torch.tensor([3]))).norm(dim=1).min() < 1e-12
@@ -93,7 +93,7 @@ def test_a_code_that_is_not_used_begins_anew() -> None:
 
 def test_fewer_vectors_than_codes() -> None:
     book, z = VectorQuantizerEMA(codes=20, size=2).build().double(), normal("z", 1, 3, 2)
-    book.follow(z, Draws(0))
+    book.follow(z, Rng(0))
     assert torch.cdist(book.vectors(torch.arange(20)), z[0]).min(1).values.max() < 1e-12
     close(book(z)[0], z.tolist(), 1e-12)
 
@@ -122,7 +122,7 @@ def test_what_a_state_holds_goes_on_the_same() -> None:
     book, other = begun(settings), settings.build().double()
     other.load_state_dict(book.state_dict())
     for one in (book, other):
-        one.follow(normal("next", 4, 3, 2), Draws(5))
+        one.follow(normal("next", 4, 3, 2), Rng(5))
     assert all(torch.equal(book.state_dict()[name], value) for name, value in other.state_dict().items())
     assert book.state_dict().keys() == {"uses", "sums"}
 
@@ -147,7 +147,7 @@ def test_processes_that_share_a_batch_have_one_codebook(tmp_path: pathlib.Path) 
 
 def test_records_and_refusals() -> None:
     settings = VectorQuantizerEMA(codes=3, size=2, decay=0.5)
-    assert from_data(Quantiser, json.loads(json.dumps(to_data(settings)))) == settings
+    assert from_dict(Quantiser, json.loads(json.dumps(to_dict(settings)))) == settings
     assert (settings.count, settings.numbers, settings.follows) == (3, 2, True)
     for wrong in ({"codes": 0}, {"size": 0}, {"decay": 1.0}, {"least": -0.1}, {"commitment": -1.0}):
         with pytest.raises(UsageError, match="expected"):

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from feller.core.errors import UsageError
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.networks.blocks.leaf_codecs import Symbols
 from feller.networks.graph.equivariant import Equivariant, EquivariantNetwork
 from feller.spaces import SO3
@@ -19,16 +19,16 @@ VALID = torch.arange(7) < torch.tensor([[4], [7], [5]])
 
 
 def trained(conditions: dict[str, int] | None = None) -> EquivariantNetwork:
-    return drawn(SETTINGS.build(SHAPE, conditions or {}, Draws(0)).double())
+    return drawn(SETTINGS.build(SHAPE, conditions or {}, Rng(0)).double())
 
 
 def state() -> dict[str, Tensor]:
-    draw = Draws(0).at("x")
-    return {"element": draw.integers(6, (3, 7)), "place": draw.normal((3, 7, 3), F64)}
+    draw = Rng(0).stream("x")
+    return {"element": draw.randint(6, (3, 7)), "place": draw.normal((3, 7, 3), F64)}
 
 
 def test_a_new_network_answers_with_zero() -> None:
-    network = SETTINGS.build(SHAPE, {"atoms": 3}, Draws(0))
+    network = SETTINGS.build(SHAPE, {"atoms": 3}, Rng(0))
     x = {"element": torch.zeros(2, 7, dtype=torch.long), "place": torch.randn(2, 7, 3)}
     answer = network(x, torch.rand(2), {"atoms": torch.tensor([0, 1])})
     assert answer["place"].shape == (2, 7, 3)
@@ -40,7 +40,7 @@ def test_a_new_network_answers_with_zero() -> None:
 @pytest.mark.parametrize("mirrored", [False, True])
 def test_turning_and_mirroring_go_through_and_moving_does_nothing(mirrored: bool) -> None:
     network, x = trained(), state()
-    turn = SO3().reference(1, Draws(1).at("turn"))[0].double() * (-1 if mirrored else 1)
+    turn = SO3().sample_base(1, Rng(1).stream("turn"))[0].double() * (-1 if mirrored else 1)
     turn = torch.linalg.qr(turn)[0] * torch.linalg.qr(turn)[1].diagonal().sign()  # drawn in single precision
     answer = network(x, T, {"valid": VALID})
     other = {**x, "place": x["place"] @ turn.mT + torch.tensor([3.0, -2.0, 5.0], dtype=F64)}
@@ -94,7 +94,7 @@ def test_each_leaf_has_a_time_of_its_own() -> None:
 @pytest.mark.parametrize("shape", [(7, 3), {"place": (7, 3)}, {"place": (7, 2), "element": (7,)}])
 def test_states_of_other_shapes_are_refused(shape: object) -> None:
     with pytest.raises(UsageError, match="Equivariant expects place"):
-        SETTINGS.build(shape, {}, Draws(0))
+        SETTINGS.build(shape, {}, Rng(0))
 
 
 @pytest.mark.parametrize("wrong", [{"width": 0}, {"places": "element"}])

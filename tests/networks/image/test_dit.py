@@ -5,7 +5,7 @@ import math
 import torch
 from torch import nn
 
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.networks import Transformer
 from feller.networks.blocks.conditioning import zero
 from feller.networks.image.dit import Block, positions
@@ -46,11 +46,11 @@ def test_a_block_is_that_of_the_formula() -> None:
 
 def test_patches_return_to_their_places() -> None:
     """With the identity in place of all layers between, what comes out is what went in."""
-    network = Transformer(patch=2, width=12, depth=1, heads=1).build((3, 5, 7), {}, Draws(0)).double()
+    network = Transformer(patch=2, width=12, depth=1, heads=1).build((3, 5, 7), {}, Rng(0)).double()
     with torch.no_grad():
         for layer in (network.enter, network.leave):
             nn.init.eye_(zero(layer).weight)
-    x_t = Draws(0).at("x").normal((2, 3, 5, 7), torch.float64)
+    x_t = Rng(0).stream("x").normal((2, 3, 5, 7), torch.float64)
     seen = []
     network.leave.register_forward_pre_hook(lambda layer, inputs: seen[0] - positions(3, 4, 12, x_t))
     network.blocks[0].register_forward_hook(lambda layer, inputs, output: seen.append(output))
@@ -58,7 +58,7 @@ def test_patches_return_to_their_places() -> None:
 
 
 def test_patches_hold_neighbours() -> None:
-    network = Transformer(patch=2, width=8, depth=1, heads=1).build((1, 4, 4), {}, Draws(0))
+    network = Transformer(patch=2, width=8, depth=1, heads=1).build((1, 4, 4), {}, Rng(0))
     nn.init.ones_(zero(network.enter).weight)
     seen = []
     network.enter.register_forward_hook(lambda layer, inputs, output: seen.append(output[0, :, 0]))

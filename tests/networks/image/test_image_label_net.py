@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from feller.core.errors import UsageError
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.networks.image.image_label_net import Captioned, CaptionedNetwork
 from feller.networks.image.unet import UNet
 from tests.networks.checks import check_record, drawn
@@ -17,16 +17,16 @@ T = torch.tensor([0.2, 0.6, 0.9])
 
 
 def state() -> dict[str, Tensor]:
-    draw = Draws(0).at("x")
+    draw = Rng(0).stream("x")
     return {"image": draw.normal((3, 1, 9, 8)), "label": torch.tensor([0, 3, 4])}
 
 
 def trained() -> CaptionedNetwork:
-    return drawn(SETTINGS.build(SHAPE, {}, Draws(0)), 0.2)
+    return drawn(SETTINGS.build(SHAPE, {}, Rng(0)), 0.2)
 
 
 def test_a_new_network_answers_with_zero() -> None:
-    answer = SETTINGS.build(SHAPE, {}, Draws(0))(state(), T, {})
+    answer = SETTINGS.build(SHAPE, {}, Rng(0))(state(), T, {})
     assert answer["image"].shape == (3, 1, 9, 8)
     assert answer["label"].shape == (3, 4)
     assert all((leaf == 0).all() for leaf in answer.values())
@@ -50,8 +50,8 @@ def test_the_picture_sees_the_label_as_a_condition_and_the_label_sees_the_pictur
 @pytest.mark.parametrize("shape", [(1, 8, 8), {"image": (1, 8, 8)}, {"image": (8, 8), "label": ()}])
 def test_states_of_other_shapes_are_refused(shape: object) -> None:
     with pytest.raises(UsageError, match="Captioned expects image"):
-        SETTINGS.build(shape, {}, Draws(0))
+        SETTINGS.build(shape, {}, Rng(0))
     with pytest.raises(UsageError, match="no condition"):
-        SETTINGS.build(SHAPE, {"label": 3}, Draws(0))
+        SETTINGS.build(SHAPE, {"label": 3}, Rng(0))
     with pytest.raises(UsageError, match="1 or more"):
         Captioned(PICTURES, 0)

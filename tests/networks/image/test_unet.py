@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.networks import UNet
 from feller.networks.blocks.conditioning import zero
 from feller.networks.image.unet import Attention, Block, ConvolutionalUNet, Level, norm
@@ -18,7 +18,7 @@ def levels(network: ConvolutionalUNet) -> list[Level]:
 
 
 def test_one_level_is_a_plain_residual_network() -> None:
-    network = UNet(channels=8, multipliers=(1,), blocks=4).build((1, 8, 8), {}, Draws(0))
+    network = UNet(channels=8, multipliers=(1,), blocks=4).build((1, 8, 8), {}, Rng(0))
     assert sum(isinstance(part, Block) for part in network.modules()) == 4
     assert not any(isinstance(part, Attention) for part in network.modules())
     assert all(part.stride == (1, 1) for part in network.modules() if isinstance(part, nn.Conv2d))
@@ -31,12 +31,12 @@ def test_one_level_is_a_plain_residual_network() -> None:
 def test_levels_with_attention(attention: tuple[bool, ...], attends: list[bool]) -> None:
     settings = UNet(channels=8, multipliers=(1, 2, 4), attention=attention)
     assert [settings.attends(level) for level in range(3)] == attends
-    network = settings.build((1, 8, 8), {}, Draws(0))
+    network = settings.build((1, 8, 8), {}, Rng(0))
     assert [len(level.attention) > 0 for level in levels(network)] == attends + attends[1::-1]
 
 
 def test_channels_follow_the_multipliers() -> None:
-    network = UNet(channels=8, multipliers=(1, 3, 2), attention=(False,)).build((1, 8, 8), {}, Draws(0))
+    network = UNet(channels=8, multipliers=(1, 3, 2), attention=(False,)).build((1, 8, 8), {}, Rng(0))
     assert [len(level.blocks) for level in levels(network)] == [2] * 5
     first = [next(part for part in level.modules() if isinstance(part, nn.Conv2d)) for level in levels(network)]
     assert [part.in_channels for part in first] == [8, 24, 16, 24, 8]
@@ -63,7 +63,7 @@ def test_attention_is_that_of_the_formula() -> None:
 
 def slopes(network: ConvolutionalUNet, side: int) -> torch.Tensor:
     """Derivatives of the prediction of the first pixel."""
-    x = Draws(0).at("x").normal((1, 1, side, side), torch.float64).requires_grad_()
+    x = Rng(0).stream("x").normal((1, 1, side, side), torch.float64).requires_grad_()
     prediction = network(x, torch.tensor([0.5], dtype=torch.float64), {})
     return torch.autograd.grad(prediction[0, 0, 0, 0], x)[0][0, 0]
 
@@ -71,12 +71,12 @@ def slopes(network: ConvolutionalUNet, side: int) -> torch.Tensor:
 def test_the_bottom_sees_the_whole_image() -> None:
     """With three levels and attention at the last, each pixel of 12 x 12 depends on each other."""
     settings = UNet(channels=8, multipliers=(1, 1, 1), blocks=1, attention=(False, False, True), heads=2)
-    assert slopes(moved(settings.build((1, 12, 12), {}, Draws(0))), 12).all()
+    assert slopes(moved(settings.build((1, 12, 12), {}, Rng(0))), 12).all()
 
 
 def test_detail_passes_beside_the_bottom() -> None:
     """Neighbours of a pixel reach it at full resolution, when nothing comes back from below."""
-    network = moved(UNet(channels=8, multipliers=(1, 2), blocks=1, heads=2).build((1, 5, 5), {}, Draws(0)))
+    network = moved(UNet(channels=8, multipliers=(1, 2), blocks=1, heads=2).build((1, 5, 5), {}, Rng(0)))
     zero(network.finer)
     slope = slopes(network, 5)
     assert slope[:2, :2].unique().numel() == 4
@@ -85,7 +85,7 @@ def test_detail_passes_beside_the_bottom() -> None:
 
 def test_what_comes_back_lies_where_it_came_from() -> None:
     """The blocks of a new network are silent: what is left is a pooling by two and its inverse, cropped."""
-    network = UNet(channels=1, multipliers=(1, 1), blocks=1, attention=(False,)).build((1, 5, 3), {}, Draws(0)).double()
+    network = UNet(channels=1, multipliers=(1, 1), blocks=1, attention=(False,)).build((1, 5, 3), {}, Rng(0)).double()
     for layer in (network.enter, *network.coarser, *network.finer, network.leave):
         nn.init.dirac_(next(zero(layer).parameters()))
     seen = []

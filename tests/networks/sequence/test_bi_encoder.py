@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from feller.core.errors import UsageError
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.core.safetensors_io import load_tensors, save_tensors
-from feller.core.serialization import from_data, to_data
+from feller.core.serialization import from_dict, to_dict
 from feller.data.documents.vectors import DocumentVectors
 from feller.data.documents.vocabulary import Symbols
 from feller.networks import BiEncoder, Finder
@@ -139,12 +139,12 @@ def test_pictures_are_found_where_they_are_whole() -> None:
 def test_gaps_come_at_their_rate_in_text_and_codes_alone() -> None:
     """20,000 tokens, 5 standard errors; a false alarm in one of 1.7 million."""
     document = rows(row("abcdef", [1, 2, 3, 4], length=20)).expand(2000, -1)
-    gapped = with_gaps(document, S, 0.2, Draws(0).at("gaps"))
+    gapped = with_gaps(document, S, 0.2, Rng(0).stream("gaps"))
     content = document < S.eos
     assert torch.equal(gapped[~content], document[~content])
     gone = gapped[content] == S.mask
     assert abs(gone.double().mean() - 0.2) < 5 * math.sqrt(0.2 * 0.8 / int(content.sum()))
-    assert torch.equal(with_gaps(document, S, 0.0, Draws(0).at("gaps")), document)
+    assert torch.equal(with_gaps(document, S, 0.0, Rng(0).stream("gaps")), document)
 
 
 def test_vectors_of_documents() -> None:
@@ -166,8 +166,8 @@ def test_vectors_of_documents() -> None:
 
 
 def test_the_answer_has_the_sharpness_as_its_length() -> None:
-    network = BiEncoder(S, (2, 2), width=8, size=64).build((60,), {}, Draws(0))
-    codes = Draws(0).at("codes").integers(17, (5, 4))
+    network = BiEncoder(S, (2, 2), width=8, size=64).build((60,), {}, Rng(0))
+    codes = Rng(0).stream("codes").randint(17, (5, 4))
     close(network(codes, torch.zeros(5), {}).norm(dim=1), torch.full((5,), 1 / 0.07), 1e-4)
     network.sharpness.data.fill_(9.0)
     close(network(codes, torch.zeros(5), {}).norm(dim=1), torch.full((5,), 100.0), 1e-3)
@@ -175,7 +175,7 @@ def test_the_answer_has_the_sharpness_as_its_length() -> None:
 
 def test_record_name_and_weights(tmp_path: pathlib.Path) -> None:
     finder = Finder(BiEncoder(S, (2, 2), width=8, size=64))
-    again = from_data(DocumentVectors, json.loads(json.dumps(to_data(finder))))
+    again = from_dict(DocumentVectors, json.loads(json.dumps(to_dict(finder))))
     assert again == finder
     assert again.name == finder.name
     finder.module.texts.count(rows(row("a wug")))
@@ -193,6 +193,6 @@ def test_wrong_sizes_are_refused() -> None:
     with pytest.raises(UsageError, match="at least 1"):
         BiEncoder(S, (2, 2), width=0)
     with pytest.raises(UsageError, match="rows of symbols alone"):
-        BiEncoder(S, (2, 2)).build((1, 8, 8), {}, Draws(0))
+        BiEncoder(S, (2, 2)).build((1, 8, 8), {}, Rng(0))
     with pytest.raises(UsageError, match="rows of symbols alone"):
-        BiEncoder(S, (2, 2)).build((8,), {"label": 3}, Draws(0))
+        BiEncoder(S, (2, 2)).build((8,), {"label": 3}, Rng(0))

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.networks import Decoder
 from feller.networks.sequence.causal_transformer import CausalTransformer
 from tests.networks.checks import moved
@@ -13,12 +13,12 @@ K = 5
 
 
 def trained() -> CausalTransformer:
-    return moved(Decoder(K, width=16, depth=2, heads=2).build((12,), {"label": 3}, Draws(0)))
+    return moved(Decoder(K, width=16, depth=2, heads=2).build((12,), {"label": 3}, Rng(0)))
 
 
 def batch(n: int = 3, length: int = 12) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-    draw = Draws(2).at("batch")
-    return draw.integers(K, (n, length)), draw.uniform((n,), torch.float64), {"label": draw.integers(4, (n,))}
+    draw = Rng(2).stream("batch")
+    return draw.randint(K, (n, length)), draw.uniform((n,), torch.float64), {"label": draw.randint(4, (n,))}
 
 
 @pytest.mark.parametrize("place", [0, 5, 11])

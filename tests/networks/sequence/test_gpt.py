@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from feller.core.errors import UsageError
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.data.documents.vocabulary import Symbols
 from feller.networks import PlainDecoder, parameters
 from feller.networks.sequence.gpt import PlainTransformer
@@ -21,7 +21,7 @@ ZERO = torch.zeros(1)
 
 
 def trained(dtype: torch.dtype = torch.float64) -> PlainTransformer:
-    network = PlainDecoder(SYMBOLS, width=16, depth=2, heads=2, context=14).build((14,), {}, Draws(0))
+    network = PlainDecoder(SYMBOLS, width=16, depth=2, heads=2, context=14).build((14,), {}, Rng(0))
     return moved(network, 0.3).to(dtype)
 
 
@@ -47,7 +47,7 @@ def test_each_code_says_which_square_of_its_picture_it_fills() -> None:
     squares += [0, 0, 0, 1, 1, 0, 0, 0, 0, 0, 0]
     row += [infill, text, infill, 6, infill, 5, infill, 5, 6, 8, infill, text, eos]
     squares += [0, 0, 0, 1, 2, 3, 0, 1, 2, 3, 0, 0, 0]
-    network = PlainDecoder(SYMBOLS, width=16, heads=2, depth=1, context=60).build((60,), {}, Draws(0)).squares
+    network = PlainDecoder(SYMBOLS, width=16, heads=2, depth=1, context=60).build((60,), {}, Rng(0)).squares
     assert network is not None
     assert network.filled(torch.tensor([row])).tolist() == [squares]
     for n in range(1, len(row)):
@@ -60,7 +60,7 @@ def test_each_code_says_which_square_of_its_picture_it_fills() -> None:
 
 
 def test_the_network_of_the_paper_knows_places_of_the_sample_alone() -> None:
-    network = PlainDecoder(SYMBOLS, width=16, heads=2, depth=1, squares=False).build((12,), {}, Draws(0))
+    network = PlainDecoder(SYMBOLS, width=16, heads=2, depth=1, squares=False).build((12,), {}, Rng(0))
     assert network.squares is None
     x = rows()
     ahead, cache = network.next(x[:, :5], network.begin(3, 12))
@@ -69,7 +69,7 @@ def test_the_network_of_the_paper_knows_places_of_the_sample_alone() -> None:
 
 
 def rows(n: int = 3, length: int = 12) -> Tensor:
-    return Draws(2).at("rows").integers(SYMBOLS.read, (n, length))
+    return Rng(2).stream("rows").randint(SYMBOLS.read, (n, length))
 
 
 def answer(network: PlainTransformer, x: Tensor, **given: Tensor) -> Tensor:
@@ -202,7 +202,7 @@ def test_single_precision_agrees_to_five_digits() -> None:
 
 def test_new_weights() -> None:
     """Normal and cut at 3 standard deviations: 0.9866 of the spread is left. Bounds: 6 standard deviations of it."""
-    network = PlainDecoder.sized(SYMBOLS, 4).build((512,), {}, Draws(0))
+    network = PlainDecoder.sized(SYMBOLS, 4).build((512,), {}, Rng(0))
     left = 0.98658
     for name, weight in network.named_parameters():
         if name.endswith(("answer.weight", "second.weight")):
@@ -217,7 +217,7 @@ def test_new_weights() -> None:
 
 
 def test_a_new_network_sees_the_last_symbol_alone_and_learns_in_all_its_weights() -> None:
-    network = PlainDecoder(SYMBOLS, width=16, depth=2, heads=2, context=12).build((12,), {}, Draws(0)).double()
+    network = PlainDecoder(SYMBOLS, width=16, depth=2, heads=2, context=12).build((12,), {}, Rng(0)).double()
     x = rows(16) % SYMBOLS.count
     assert network.squares is not None
     h = network.enter.weight[x] + network.places.weight + network.squares(network.squares.filled(x))
@@ -229,8 +229,8 @@ def test_a_new_network_sees_the_last_symbol_alone_and_learns_in_all_its_weights(
 
 def test_it_learns_what_stood_far_before() -> None:
     """The third symbol from the end repeats the first: log 4 = 1.39 nats at first."""
-    network = PlainDecoder(SYMBOLS, width=32, depth=2, heads=2, context=8).build((8,), {}, Draws(0))
-    x = Draws(3).at("x").integers(4, (64, 8))
+    network = PlainDecoder(SYMBOLS, width=32, depth=2, heads=2, context=8).build((8,), {}, Rng(0))
+    x = Rng(3).stream("x").randint(4, (64, 8))
     x[:, 5] = x[:, 0]
     optimiser = torch.optim.Adam(network.parameters(), 1e-2)
     for _ in range(150):
@@ -259,7 +259,7 @@ def test_the_device_follows_the_inputs() -> None:
 def test_one_number_says_the_size(dial: int, weights: float) -> None:
     architecture = PlainDecoder.sized(SYMBOLS, dial, 256)
     assert (architecture.width, architecture.depth, architecture.heads) == (32 * dial, dial, dial)
-    network = architecture.build((256,), {}, Draws(0))
+    network = architecture.build((256,), {}, Rng(0))
     blocks = 12_288 * dial**3
     assert parameters(network) == blocks + 32 * dial * (SYMBOLS.read + 256 + SYMBOLS.picture + 1)
     assert abs(blocks / weights - 1) < 0.01
@@ -267,7 +267,7 @@ def test_one_number_says_the_size(dial: int, weights: float) -> None:
 
 def test_weights_come_from_the_seed_and_settings_from_the_record() -> None:
     architecture = PlainDecoder(SYMBOLS, width=8, depth=1, heads=2, context=9)
-    check_seed(lambda seed: architecture.build((9,), {}, Draws(seed)))
+    check_seed(lambda seed: architecture.build((9,), {}, Rng(seed)))
     check_record(architecture)
 
 
@@ -277,9 +277,9 @@ def test_bad_input_is_named() -> None:
     with pytest.raises(UsageError, match="1 or more"):
         PlainDecoder(SYMBOLS, depth=0)
     with pytest.raises(UsageError, match="sees no conditions; found label"):
-        PlainDecoder(SYMBOLS).build((9,), {"label": 2}, Draws(0))
+        PlainDecoder(SYMBOLS).build((9,), {"label": 2}, Rng(0))
     with pytest.raises(UsageError, match=r"shape \(n,\)"):
-        PlainDecoder(SYMBOLS).build((9, 2), {}, Draws(0))
+        PlainDecoder(SYMBOLS).build((9, 2), {}, Rng(0))
     network = trained()
     with refuses(UsageError, found="15"):
         answer(network, rows(2, 15))

@@ -10,31 +10,31 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from feller.core.errors import UsageError
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.paths import (
-    BackAndForth,
     Corrector,
-    Geometric,
-    Increment,
-    Levels,
-    Metric,
+    LevelDistance,
+    LogOddsCorrector,
+    MetricPath,
+    MidpointIncrement,
     Mixture,
-    Odds,
-    Resample,
+    RenoiseCorrector,
+    ReversibleCorrector,
+    SoftmaxPath,
     Tempered,
     TokenPath,
 )
-from feller.paths.schedules import GreatCircle, Linear, PerToken, Polynomial
-from feller.sampling import Euler, endpoint, simulate
-from feller.spaces import LawSource, MaskSource, Tokens, TokenSource, UniformSource
+from feller.paths.schedules import KineticOptimal, KineticOptimalPerToken, Linear, Polynomial
+from feller.sampling import Euler, simulate, trajectory
+from feller.spaces import CategoricalSource, MaskSource, Tokens, TokenSource, UniformSource
 from tests.oracle import F64, close, f64
 from tests.paths.kernels import kernel
 
 Q = f64(0.1, 0.2, 0.7)
 P = (0.5, 0.3, 0.2)
-SOURCES = [LawSource(P), UniformSource(), MaskSource(), LawSource((0.0, 0.4, 0.6))]
-SCHEDULES = [Linear(), Polynomial(3.0), GreatCircle(0.2), PerToken(P)]
-CORRECTORS = [None, Resample(3.0), Odds(0.7), Odds(5.0)]
+SOURCES = [CategoricalSource(P), UniformSource(), MaskSource(), CategoricalSource((0.0, 0.4, 0.6))]
+SCHEDULES = [Linear(), Polynomial(3.0), KineticOptimal(0.2), KineticOptimalPerToken(P)]
+CORRECTORS = [None, RenoiseCorrector(3.0), LogOddsCorrector(0.7), LogOddsCorrector(5.0)]
 
 
 def posterior(path: TokenPath, t: float) -> Tensor:
@@ -51,7 +51,7 @@ def marginal(path: TokenPath, t: float) -> Tensor:
 @pytest.mark.parametrize(("t", "s"), [(0.0, 0.3), (0.2, 0.55), (0.9, 1.0), (0.0, 1.0)])
 def test_the_step_kernel(t: float, s: float, c: float) -> None:
     """Keep r; the data with kappa_s - r kappa_t; a fresh draw with the rest: both ends are finite."""
-    path = Mixture(source=LawSource(P), corrector=Odds(c))
+    path = Mixture(source=CategoricalSource(P), corrector=LogOddsCorrector(c))
     r = ((1 - s) / (1 - t)) ** (1 + c) * (t / s) ** c
     certain = torch.eye(3, dtype=F64)[torch.tensor([2, 2, 2])]
     expected = r * torch.eye(3, dtype=F64) + (s - r * t) * certain + ((1 - s) - r * (1 - t)) * f64(*P)
@@ -68,16 +68,18 @@ def test_the_step_kernel(t: float, s: float, c: float) -> None:
 def test_one_token_is_exact_at_any_step(inner: list[float], schedule, source: TokenSource, corrector) -> None:
     """On any grid, the law of the chain with the exact posterior is that of the path: 1e-12."""
     path = Mixture(schedule, source, corrector=corrector)
-    x = torch.arange(len(path.law(3)))
-    law = path.law(3)
+    x = torch.arange(len(path.source_probs(3)))
+    law = path.source_probs(3)
     for t, s in itertools.pairwise([0.0, *sorted(set(inner)), 1.0]):
         law = law @ kernel(path, posterior(path, t), x, torch.full((len(x),), t, dtype=F64), s)
         close(law, marginal(path, s), 1e-12)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("corrector", [Resample(4.0), BackAndForth(2.0)], ids=repr)
-@pytest.mark.parametrize("path", [Metric(Levels(3)), Mixture(source=LawSource(P), velocity=Tempered(0.0))])
+@pytest.mark.parametrize("corrector", [RenoiseCorrector(4.0), ReversibleCorrector(2.0)], ids=repr)
+@pytest.mark.parametrize(
+    "path", [MetricPath(LevelDistance(3)), Mixture(source=CategoricalSource(P), velocity=Tempered(0.0))]
+)
 def test_other_paths_keep_their_marginals_as_steps_shrink(path: TokenPath, corrector: Corrector) -> None:
     """With a corrector the error of the step is larger, and falls with it."""
     errors = []
@@ -97,14 +99,14 @@ def vars_of(path: TokenPath) -> dict:
 
 
 PATHS = {
-    "uniform, odds": Mixture(Polynomial(2.0), LawSource(P), corrector=Odds(1.5)),
-    "mask, odds": Mixture(source=MaskSource(), corrector=Odds(1.0)),
-    "per token": Mixture(PerToken(P), LawSource(P), corrector=Resample(2.0)),
-    "per token, mask": Mixture(PerToken(P), MaskSource()),
-    "weights of its own": Mixture(source=LawSource(P), velocity=Tempered(0.0), corrector=Resample(1.0)),
-    "metric": Metric(Levels(3)),
-    "metric, back and forth": Metric(Levels(3), corrector=BackAndForth(1.0)),
-    "geometric": Geometric(lambda x_1, t: 3 * t[:, None] * torch.nn.functional.one_hot(x_1, 3)),
+    "uniform, odds": Mixture(Polynomial(2.0), CategoricalSource(P), corrector=LogOddsCorrector(1.5)),
+    "mask, odds": Mixture(source=MaskSource(), corrector=LogOddsCorrector(1.0)),
+    "per token": Mixture(KineticOptimalPerToken(P), CategoricalSource(P), corrector=RenoiseCorrector(2.0)),
+    "per token, mask": Mixture(KineticOptimalPerToken(P), MaskSource()),
+    "weights of its own": Mixture(source=CategoricalSource(P), velocity=Tempered(0.0), corrector=RenoiseCorrector(1.0)),
+    "metric": MetricPath(LevelDistance(3)),
+    "metric, back and forth": MetricPath(LevelDistance(3), corrector=ReversibleCorrector(1.0)),
+    "geometric": SoftmaxPath(lambda x_1, t: 3 * t[:, None] * torch.nn.functional.one_hot(x_1, 3)),
 }
 
 
@@ -121,7 +123,7 @@ def test_sampled_steps_have_the_law_of_the_kernel(name: str, together: bool) -> 
     x = torch.arange(size)[:, None].expand(size, n).contiguous()
     time = f64(t).expand(size) if together else torch.full((size,), t, dtype=F64)
     logits = law.clamp(min=1e-30).log()[:, None].expand(size, n, 3)
-    y = path.characteristics(logits, x, time).jumps.move(x, s, Draws(3).at("step"))
+    y = path.characteristics(logits, x, time).jumps.move(x, s, Rng(3).stream("step"))
     expected = n * kernel(path, law, torch.arange(size), torch.full((size,), t, dtype=F64), s)
     for row in range(size):
         seen, wanted = y[row].bincount(minlength=size).double(), expected[row]
@@ -135,17 +137,17 @@ def test_revealed_tokens_of_a_mask_stay() -> None:
     space, x_1 = Tokens(4, (50,), MaskSource()), torch.randint(4, (20, 50), generator=torch.Generator().manual_seed(0))
     logits = torch.randn(20, 50, 4, generator=torch.Generator().manual_seed(1))
     known = torch.arange(50) < 25
-    start = torch.where(known, x_1, space.reference(20, Draws(0).at("source")))
-    for answer in (Mixture(source=MaskSource()), Mixture(PerToken((0.1, 0.2, 0.3, 0.4)), MaskSource())):
+    start = torch.where(known, x_1, space.sample_base(20, Rng(0).stream("source")))
+    for answer in (Mixture(source=MaskSource()), Mixture(KineticOptimalPerToken((0.1, 0.2, 0.3, 0.4)), MaskSource())):
         before = start
-        for x in simulate(
-            answer.process(lambda x, t, given: logits, {}), start, [0.0, 0.3, 0.8, 1.0], Euler(), Draws(1)
+        for x in trajectory(
+            answer.process(lambda x, t, given: logits, {}), start, [0.0, 0.3, 0.8, 1.0], Euler(), Rng(1)
         ):
             assert (x[before != 4] == before[before != 4]).all()
             before = x
         assert (before < 4).all()
-    remasking = Mixture(source=MaskSource(), corrector=Resample(20.0)).process(lambda x, t, given: logits, {})
-    x = endpoint(remasking, start, [0.0, 0.5], Euler(), Draws(1))
+    remasking = Mixture(source=MaskSource(), corrector=RenoiseCorrector(20.0)).process(lambda x, t, given: logits, {})
+    x = simulate(remasking, start, [0.0, 0.5], Euler(), Rng(1))
     assert ((x == 4) & (start != 4)).any()
     assert (x[(x != 4) & (start != 4)] == start[(x != 4) & (start != 4)]).all()
 
@@ -156,27 +158,30 @@ def test_early_stops_give_the_state_there() -> None:
     n = 30_000
     for path in (
         Mixture(source=UniformSource()),
-        Mixture(source=UniformSource(), corrector=Odds(2.0)),
-        Mixture(PerToken((0.25,) * 4), UniformSource()),
-        Metric(Levels(4)),
+        Mixture(source=UniformSource(), corrector=LogOddsCorrector(2.0)),
+        Mixture(KineticOptimalPerToken((0.25,) * 4), UniformSource()),
+        MetricPath(LevelDistance(4)),
     ):
-        x_0 = Tokens(4, (300,)).reference(100, Draws(0).at("source"))
-        x = endpoint(path.process(network, {}), x_0, [0.0, 0.2, 0.5], Euler(), Draws(1))
+        x_0 = Tokens(4, (300,)).sample_base(100, Rng(0).stream("source"))
+        x = simulate(path.process(network, {}), x_0, [0.0, 0.2, 0.5], Euler(), Rng(1))
         share = path.log_probabilities(torch.tensor([0]), f64(0.5), 4)[0, 0].exp().item()
-        slack = 0.01 if isinstance(path, Metric) else 0.0
+        slack = 0.01 if isinstance(path, MetricPath) else 0.0
         assert abs((x == 0).double().mean().item() - share) < 5 * math.sqrt(share * (1 - share) / n) + slack
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Resample(-1.0), "rate of a corrector"),
-        (lambda: Odds(math.inf), "eta of a corrector"),
-        (lambda: Mixture(corrector=Odds()), "Pass `source`"),
+        (lambda: RenoiseCorrector(-1.0), "rate of a corrector"),
+        (lambda: LogOddsCorrector(math.inf), "eta of a corrector"),
+        (lambda: Mixture(corrector=LogOddsCorrector()), "Pass `source`"),
         (lambda: Mixture(velocity=Tempered(0.0)), "Pass `source`"),
-        (lambda: Mixture(source=MaskSource(), corrector=BackAndForth()), "mass on every symbol"),
-        (lambda: Mixture(source=LawSource((0.0, 1.0)), velocity=Tempered()), "Tempered needs a source with mass"),
-        (lambda: Geometric(lambda x_1, t: t, corrector=Odds()), "Odds needs a mixture path"),
+        (lambda: Mixture(source=MaskSource(), corrector=ReversibleCorrector()), "mass on every symbol"),
+        (
+            lambda: Mixture(source=CategoricalSource((0.0, 1.0)), velocity=Tempered()),
+            "Tempered needs a source with mass",
+        ),
+        (lambda: SoftmaxPath(lambda x_1, t: t, corrector=LogOddsCorrector()), "Odds needs a mixture path"),
     ],
 )
 def test_wrong_use_is_refused(make, message: str) -> None:
@@ -185,8 +190,8 @@ def test_wrong_use_is_refused(make, message: str) -> None:
 
 
 def test_a_step_of_no_length_changes_nothing() -> None:
-    for corrector in (None, Resample(1.0), Odds(1.0)):
-        path = Mixture(source=LawSource(P), corrector=corrector, stepping=Increment())
+    for corrector in (None, RenoiseCorrector(1.0), LogOddsCorrector(1.0)):
+        path = Mixture(source=CategoricalSource(P), corrector=corrector, step_rule=MidpointIncrement())
         for t in (0.5, 1.0):
             jumps = path.characteristics(torch.zeros(1, 2, 3), torch.zeros(1, 2, dtype=torch.long), f64(t)).jumps
             if t < 1 or corrector is None:

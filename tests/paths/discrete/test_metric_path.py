@@ -8,43 +8,43 @@ import torch
 from torch import Tensor
 
 from feller.core.errors import UsageError
-from feller.core.rng import Draws
-from feller.core.serialization import from_data, to_data
+from feller.core.rng import Rng
+from feller.core.serialization import from_dict, to_dict
 from feller.paths import (
-    Ahead,
-    BackAndForth,
-    ConstantSpeed,
-    Cost,
-    Embedded,
-    Geometric,
-    KineticOptimal,
-    Levels,
-    Metric,
-    Odds,
+    ConstantSpeedBeta,
+    DistanceTable,
+    EmbeddingDistance,
+    ForwardIncrement,
+    KineticOptimalRates,
+    LevelDistance,
+    LogOddsCorrector,
+    MetricPath,
     Path,
-    Power,
-    Resample,
-    Table,
+    PowerBeta,
+    RenoiseCorrector,
+    ReversibleCorrector,
+    SoftmaxPath,
     Tempered,
+    TokenDistance,
 )
 from feller.spaces import MaskSource, Tokens
 from feller.training.objective import FlowMatching
 from tests.errors import refuses
 from tests.oracle import F64, close, f64
 
-FIVE = Metric(Levels(5), Power(2.0, 3.0))
+FIVE = MetricPath(LevelDistance(5), PowerBeta(2.0, 3.0))
 
 
 def test_the_vector() -> None:
     """Five places, x_1 = 3, t = 0.4: law, slope, all rates, and the corrector that keeps the law."""
     a, t = torch.tensor([3]), f64(0.4)
-    close(FIVE.cost.rows(a), (2.25, 1, 0.25, 0, 0.25), 0.0)
+    close(FIVE.distance.to_data(a), (2.25, 1, 0.25, 0, 0.25), 0.0)
     close(torch.cat(FIVE.beta(t)), (1.33333333, 11.11111111), 6e-9)
-    log_p, slope = FIVE.log_probabilities(a, t)[0], FIVE.slope(a, t)[0]
+    log_p, slope = FIVE.log_probabilities(a, t)[0], FIVE.time_derivative(a, t)[0]
     p = log_p.exp()
     close(p, (0.01812781, 0.09597751, 0.26089393, 0.36410681, 0.26089393), 6e-9)
     close(p * slope, (-0.39937339, -0.78145739, 0.04989467, 1.08104143, 0.04989467), 6e-9)
-    rates = KineticOptimal().matrix(log_p, slope)
+    rates = KineticOptimalRates().matrix(log_p, slope)
     expected = [
         [-22.03097718, 0.0, 0.0, 0.0, 0.0],
         [1.33302102, -8.39386344, 0.0, 0.0, 0.0],
@@ -54,8 +54,8 @@ def test_the_vector() -> None:
     ]
     close(rates, torch.tensor(expected, dtype=F64), 6e-9)
     close(rates @ p, p * slope, 1e-14)
-    v = BackAndForth().outward(log_p.expand(5, 5), slope.expand(5, 5), torch.arange(5)).T
-    d, (_, rise) = FIVE.cost.rows(a)[0], FIVE.beta(t)
+    v = ReversibleCorrector().extra_rates(log_p.expand(5, 5), slope.expand(5, 5), torch.arange(5)).T
+    d, (_, rise) = FIVE.distance.to_data(a)[0], FIVE.beta(t)
     close(v, rise * p[:, None] * (d - d[:, None]).abs(), 1e-12)
     close((v - torch.diag(v.sum(0))) @ p, torch.zeros(5), 1e-14)
 
@@ -64,22 +64,23 @@ def test_a_step_is_an_increment_at_mid_beta() -> None:
     """Expected jumps p_mid(y) (beta_s - beta_t) [d(x) - d(y)]_+, and none at the data; the bound is that of no p."""
     t, s, x = 0.3, 0.5, torch.arange(5)
     a = torch.full((5,), 3)
-    d = FIVE.cost.rows(a)[0]
+    d = FIVE.distance.to_data(a)[0]
     now, later = (3 * (v / (1 - v)) ** 2 for v in (t, s))
     middle = (-(now + later) / 2 * d).softmax(0)
     expected = middle * (later - now) * (d[:, None] - d).relu()
-    jumps, weights = FIVE.jump(a, x, torch.full((5,), t, dtype=F64), s, 5)
+    jumps, weights = FIVE.expected_jumps(a, x, torch.full((5,), t, dtype=F64), s, 5)
     close(weights, expected, 1e-14)
     close(jumps, expected.sum(1), 1e-14)
-    bound = FIVE.most(x[None], f64(t), s, 5)[0]
+    bound = FIVE.max_hazard(x[None], f64(t), s, 5)[0]
     close(bound, (later - now) * f64(4.0, 2.25, 1.0, 2.25, 4.0), 1e-13)
 
 
 @pytest.mark.parametrize(
-    "cost", [Levels(17), Levels(40, 3.0), Table(((0.0, 1.0, 5.0), (1.0, 0.0, 2.0), (4.0, 2.0, 0.0)))]
+    "cost",
+    [LevelDistance(17), LevelDistance(40, 3.0), DistanceTable(((0.0, 1.0, 5.0), (1.0, 0.0, 2.0), (4.0, 2.0, 0.0)))],
 )
-@pytest.mark.parametrize("schedule", [Power(2.0, 3.0), Power(0.9, 3.0), ConstantSpeed()], ids=repr)
-def test_betas_rise_and_have_their_derivative(schedule, cost: Cost) -> None:
+@pytest.mark.parametrize("schedule", [PowerBeta(2.0, 3.0), PowerBeta(0.9, 3.0), ConstantSpeedBeta()], ids=repr)
+def test_betas_rise_and_have_their_derivative(schedule, cost: TokenDistance) -> None:
     beta = schedule.on(cost)
     t = torch.linspace(0, 1, 4001, dtype=F64)[:-1]
     value, _ = beta(t)
@@ -95,59 +96,63 @@ def test_betas_rise_and_have_their_derivative(schedule, cost: Cost) -> None:
 def test_constant_speed_has_constant_fisher_information() -> None:
     """The mean over the data of sum p'^2 / p, within 0.1 % from t = 0.02 to 0.98; a power varies by 20."""
 
-    def speed(path: Metric, t: float) -> float:
+    def speed(path: MetricPath, t: float) -> float:
         x_1 = torch.arange(17)
         time = torch.full((17,), t, dtype=F64)
-        return float((path.log_probabilities(x_1, time).exp() * path.slope(x_1, time) ** 2).sum(1).mean())
+        return float((path.log_probabilities(x_1, time).exp() * path.time_derivative(x_1, time) ** 2).sum(1).mean())
 
     times = [0.02 + 0.96 * i / 40 for i in range(41)]
-    found = [speed(Metric(Levels(17)), t) for t in times]
+    found = [speed(MetricPath(LevelDistance(17)), t) for t in times]
     assert max(found) / min(found) < 1.001
-    power = [speed(Metric(Levels(17), Power()), t) for t in times]
+    power = [speed(MetricPath(LevelDistance(17), PowerBeta()), t) for t in times]
     assert max(power) / min(power) > 20
 
 
 def test_constant_speed_ends_where_it_is_told() -> None:
     """8 over the distance of neighbours is 512 for 17 levels; weights of the data count."""
-    cost = Levels(17)
-    assert cost.nearest() == pytest.approx(1 / 64)
+    cost = LevelDistance(17)
+    assert cost.median_nearest() == pytest.approx(1 / 64)
     just_before = f64(1 - 1e-12)
-    close(ConstantSpeed().on(cost)(just_before)[0], [512.0], 1e-4)
-    close(ConstantSpeed(100.0).on(cost)(just_before)[0], [100.0], 1e-4)
+    close(ConstantSpeedBeta().build(cost)(just_before)[0], [512.0], 1e-4)
+    close(ConstantSpeedBeta(100.0).build(cost)(just_before)[0], [100.0], 1e-4)
     ends = tuple(float(x in (0, 16)) for x in range(17))
     middle = f64(0.5)
-    assert ConstantSpeed(weights=ends).on(cost)(middle)[0] != ConstantSpeed().on(cost)(middle)[0]
+    assert ConstantSpeedBeta(weights=ends).build(cost)(middle)[0] != ConstantSpeedBeta().build(cost)(middle)[0]
     with refuses(ValueError, found="1"):
-        ConstantSpeed(weights=(1.0,)).on(cost)
+        ConstantSpeedBeta(weights=(1.0,)).build(cost)
 
 
 def test_levels_lie_between_minus_one_and_one() -> None:
     """The exponent is no p-norm: it changes distances on a line."""
     a = torch.tensor([0, 2])
-    close(Levels(5, 3.0).rows(a), [[0, 0.125, 1, 3.375, 8], [1, 0.125, 0, 0.125, 1]], 1e-15)
-    for cost in (Levels(5, 3.0), Embedded(((0.0, 1.0), (2.0, 0.5), (1.0, 1.0)), 1.5)):
-        x = torch.arange(cost.count)
-        close(cost.farthest(x), cost.rows(x).amax(0), 1e-15)
+    close(LevelDistance(5, 3.0).to_data(a), [[0, 0.125, 1, 3.375, 8], [1, 0.125, 0, 0.125, 1]], 1e-15)
+    for cost in (LevelDistance(5, 3.0), EmbeddingDistance(((0.0, 1.0), (2.0, 0.5), (1.0, 1.0)), 1.5)):
+        x = torch.arange(cost.vocab_size)
+        close(cost.max_distance(x), cost.to_data(x).amax(0), 1e-15)
 
 
 def test_embedded_distances_are_those_of_vectors() -> None:
     """Also beyond the table that is kept; a diagonal is exactly zero."""
     vectors = torch.randn(1500, 3, generator=torch.Generator().manual_seed(0), dtype=F64)
-    cost = Embedded(tuple(tuple(row) for row in vectors.tolist()), 4.0)
+    cost = EmbeddingDistance(tuple(tuple(row) for row in vectors.tolist()), 4.0)
     a = torch.tensor([3, 1499, 700])
     expected = (vectors[a][:, None] - vectors).square().sum(2) ** 2
-    torch.testing.assert_close(cost.rows(a), expected, rtol=1e-12, atol=0)
-    assert cost.rows(a)[torch.arange(3), a].tolist() == [0.0] * 3
-    assert cost.farthest(a).tolist() == expected.amax(1).tolist() or torch.allclose(cost.farthest(a), expected.amax(1))
-    few = Embedded(tuple(tuple(row) for row in vectors[:50].tolist()))
-    assert few.nearest() == pytest.approx(few.rows(torch.arange(50)).fill_diagonal_(99.0).amin(1).median().item())
+    torch.testing.assert_close(cost.to_data(a), expected, rtol=1e-12, atol=0)
+    assert cost.to_data(a)[torch.arange(3), a].tolist() == [0.0] * 3
+    assert cost.max_distance(a).tolist() == expected.amax(1).tolist() or torch.allclose(
+        cost.max_distance(a), expected.amax(1)
+    )
+    few = EmbeddingDistance(tuple(tuple(row) for row in vectors[:50].tolist()))
+    assert few.median_nearest() == pytest.approx(
+        few.to_data(torch.arange(50)).fill_diagonal_(99.0).amin(1).median().item()
+    )
 
 
 def test_a_table_may_be_lopsided() -> None:
     """entries[a][x] is the distance of x to a; the farthest data of x is in its column."""
-    cost = Table(((0.0, 1.0, 5.0), (2.0, 0.0, 3.0), (4.0, 1.0, 0.0)))
-    assert cost.rows(torch.tensor([1])).tolist() == [[2.0, 0.0, 3.0]]
-    assert cost.farthest(torch.arange(3)).tolist() == [4.0, 1.0, 5.0]
+    cost = DistanceTable(((0.0, 1.0, 5.0), (2.0, 0.0, 3.0), (4.0, 1.0, 0.0)))
+    assert cost.to_data(torch.tensor([1])).tolist() == [[2.0, 0.0, 3.0]]
+    assert cost.max_distance(torch.arange(3)).tolist() == [4.0, 1.0, 5.0]
 
 
 @pytest.mark.parametrize(
@@ -162,18 +167,23 @@ def test_a_table_may_be_lopsided() -> None:
 )
 def test_what_is_no_distance_is_refused(entries, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        Table(entries)
+        DistanceTable(entries)
 
 
 def test_other_wrong_use_is_refused() -> None:
-    for wrong in (lambda: Levels(1), lambda: Levels(5, 0.0), lambda: Power(0.0), lambda: ConstantSpeed(-1.0)):
+    for wrong in (
+        lambda: LevelDistance(1),
+        lambda: LevelDistance(5, 0.0),
+        lambda: PowerBeta(0.0),
+        lambda: ConstantSpeedBeta(-1.0),
+    ):
         with pytest.raises(ValueError, match=r"expected|must be"):
             wrong()
     for vectors in (((0.0,),), ((0.0,), (1.0, 2.0)), ((0.0,), (math.inf,))):
         with pytest.raises(ValueError, match="vector"):
-            Embedded(vectors)
+            EmbeddingDistance(vectors)
     with pytest.raises(UsageError, match="Odds needs a mixture path"):
-        Metric(Levels(5), corrector=Odds())
+        MetricPath(LevelDistance(5), corrector=LogOddsCorrector())
     with pytest.raises(UsageError, match="5 symbols, the network answers with 7"):
         FIVE.log_probabilities(torch.tensor([0]), f64(0.5), 7)
 
@@ -181,7 +191,7 @@ def test_other_wrong_use_is_refused() -> None:
 def test_samples_have_the_law_of_the_path() -> None:
     """100,000 tokens at two times: chi square with 4 degrees is above 39 once in 1.4e7; at t = 1 all is data."""
     x_1, t = torch.full((3, 50_000), 3), f64(0.2, 0.6, 1.0)
-    x_t = FIVE.sample(torch.zeros_like(x_1), x_1, t, Draws(0).at("path"))
+    x_t = FIVE.sample(torch.zeros_like(x_1), x_1, t, Rng(0).stream("path"))
     for i, time in enumerate((0.2, 0.6)):
         p = FIVE.log_probabilities(torch.tensor([3]), f64(time))[0].exp() * 50_000
         assert ((x_t[i].bincount(minlength=5) - p) ** 2 / p).sum() < 39
@@ -191,25 +201,29 @@ def test_samples_have_the_law_of_the_path() -> None:
 def test_an_alphabet_of_thousands_needs_no_square_array() -> None:
     """Bounds, laws and samples of 5,000 codes; the path is made in a moment."""
     vectors = torch.randn(5000, 4, generator=torch.Generator().manual_seed(0), dtype=F64)
-    path = Metric(Embedded(tuple(tuple(row) for row in vectors.tolist())), Power(0.9, 3.0))
+    path = MetricPath(EmbeddingDistance(tuple(tuple(row) for row in vectors.tolist())), PowerBeta(0.9, 3.0))
     x_1 = torch.randint(5000, (2, 3), generator=torch.Generator().manual_seed(1))
-    x_t = path.sample(x_1, x_1, f64(0.1, 0.9), Draws(0).at("path"))
+    x_t = path.sample(x_1, x_1, f64(0.1, 0.9), Rng(0).stream("path"))
     jumps = path.characteristics(torch.zeros(2, 3, 5000), x_t, f64(0.1).expand(2)).jumps
     assert jumps.hazard(0.2).isfinite().all()
     which = torch.ones_like(x_t, dtype=torch.bool)
-    assert jumps.land(0.2, which, Draws(0).at("land")).shape == (6,)
+    assert jumps.sample_destination(0.2, which, Rng(0).stream("land")).shape == (6,)
 
 
 @pytest.mark.parametrize(
     "path",
     [
-        Metric(Levels(17, 3.0), Power(5.0, 1.0), corrector=Resample(2.0)),
-        Metric(Embedded(((0.0, 1.0), (2.0, 0.5))), ConstantSpeed(weights=(1.0, 2.0)), stepping=Ahead()),
-        Metric(Table(((0.0, 1.0), (1.0, 0.0)))),
+        MetricPath(LevelDistance(17, 3.0), PowerBeta(5.0, 1.0), corrector=RenoiseCorrector(2.0)),
+        MetricPath(
+            EmbeddingDistance(((0.0, 1.0), (2.0, 0.5))),
+            ConstantSpeedBeta(weights=(1.0, 2.0)),
+            step_rule=ForwardIncrement(),
+        ),
+        MetricPath(DistanceTable(((0.0, 1.0), (1.0, 0.0)))),
     ],
 )
-def test_a_record_holds_it(path: Metric) -> None:
-    assert from_data(Path, json.loads(json.dumps(to_data(path)))) == path
+def test_a_record_holds_it(path: MetricPath) -> None:
+    assert from_dict(Path, json.loads(json.dumps(to_dict(path)))) == path
 
 
 def shrink(x_1: Tensor, t: Tensor) -> Tensor:
@@ -220,28 +234,32 @@ def shrink(x_1: Tensor, t: Tensor) -> Tensor:
 
 def test_logits_of_ones_own_make_the_same_path() -> None:
     """Law, slope by automatic differentiation, expected jumps and bounds equal those of the metric path."""
-    path, a, x = Geometric(shrink), torch.arange(5), torch.tensor([4, 0, 0, 1, 2])
+    path, a, x = SoftmaxPath(shrink), torch.arange(5), torch.tensor([4, 0, 0, 1, 2])
     t = torch.linspace(0.1, 0.8, 5, dtype=F64)
     close(path.log_probabilities(a, t), FIVE.log_probabilities(a, t), 1e-13)
-    torch.testing.assert_close(path.slope(a, t), FIVE.slope(a, t), rtol=1e-12, atol=1e-12)
-    torch.testing.assert_close(path.jump(a, x, t, 0.9, 5)[0], FIVE.jump(a, x, t, 0.9, 5)[0], rtol=1e-12, atol=0)
-    torch.testing.assert_close(path.most(x[None], t[:1], 0.9, 5), FIVE.most(x[None], t[:1], 0.9, 5), rtol=1e-12, atol=0)
+    torch.testing.assert_close(path.time_derivative(a, t), FIVE.time_derivative(a, t), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(
+        path.expected_jumps(a, x, t, 0.9, 5)[0], FIVE.expected_jumps(a, x, t, 0.9, 5)[0], rtol=1e-12, atol=0
+    )
+    torch.testing.assert_close(
+        path.max_hazard(x[None], t[:1], 0.9, 5), FIVE.max_hazard(x[None], t[:1], 0.9, 5), rtol=1e-12, atol=0
+    )
 
 
 def test_a_metric_path_starts_from_the_uniform_law() -> None:
     with pytest.raises(UsageError, match="the same source"):
-        FlowMatching(Metric(Levels(5)), Tokens(5, (3,), MaskSource()))
+        FlowMatching(MetricPath(LevelDistance(5)), Tokens(5, (3,), MaskSource()))
 
 
 def test_distances_that_are_all_zero_have_no_speed() -> None:
     with pytest.raises(UsageError, match="positive and finite; found 0"):
-        Metric(Embedded(((1.0,), (1.0,)))).beta(torch.tensor([0.5]))
+        MetricPath(EmbeddingDistance(((1.0,), (1.0,)))).beta(torch.tensor([0.5]))
 
 
 def test_a_symbol_with_next_to_no_mass_is_left_surely() -> None:
     """Data that a network draws may be far from the state; the mass there, 1e-309 here, has no inverse."""
     log_p, change = f64(0.0, -710.0, -800.0)[None].log_softmax(1), f64(0.0, -300.0, -400.0)[None]
     for s in (0.0, -1.0):
-        outward = Tempered(s).outward(log_p, change, torch.tensor([1]))
+        outward = Tempered(s).outgoing(log_p, change, torch.tensor([1]))
         assert outward.isfinite().all()
-        assert outward.sum() <= Tempered(s).most(log_p, change)[0, 1]
+        assert outward.sum() <= Tempered(s).max_outgoing(log_p, change)[0, 1]

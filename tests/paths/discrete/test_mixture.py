@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from feller.core.errors import UsageError
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.paths import Mixture
 from feller.paths.schedules import Cosine, Linear, LinearVP, Polynomial, Schedule
 from feller.paths.time_distributions import linear_grid
-from feller.sampling import RK4, DormandPrince, Euler, Heun, Midpoint, Solver, endpoint, simulate
+from feller.sampling import RK4, DormandPrince, Euler, Heun, Midpoint, Solver, simulate, trajectory
 from feller.spaces import MaskSource, Tokens
 from tests.errors import refuses
 from tests.oracle import F64, close, f64
@@ -127,10 +127,10 @@ def perfect(schedule: Schedule):
 def test_sampled_tokens_have_the_marginal_at_every_time() -> None:
     """Cubic schedule, 3 steps, 40,000 tokens: chi square with 2 degrees is above 29 once in 2e6, at 3 times."""
     schedule, n = Polynomial(3.0), 20_000
-    draws = Draws(1)
-    x_0 = torch.searchsorted(P.cumsum(0), draws.at("source").uniform((n, 2), F64))
+    draws = Rng(1)
+    x_0 = torch.searchsorted(P.cumsum(0), draws.stream("source").uniform((n, 2), F64))
     process = Mixture(schedule).process(perfect(schedule), {})
-    for s, x in zip((0.5, 0.875, 1.0), simulate(process, x_0, [0.0, 0.5, 0.875, 1.0], Euler(), draws), strict=True):
+    for s, x in zip((0.5, 0.875, 1.0), trajectory(process, x_0, [0.0, 0.5, 0.875, 1.0], Euler(), draws), strict=True):
         expected = marginal(alpha(schedule, s))
         share = x.flatten().bincount(minlength=3).double() / (2 * n)
         assert (2 * n * (share - expected) ** 2 / expected).sum() < 29
@@ -155,27 +155,27 @@ def test_landing_by_the_posterior_half_way_is_biased() -> None:
 def test_stopping_half_way_gives_the_state_there(steps: int) -> None:
     """From the mask to t = 0.5 half of 20,000 tokens are data, not all: false alarm 6e-7."""
     space = Tokens(3, (5,), MaskSource())
-    x_0 = space.reference(4000, Draws(0).at("source"))
+    x_0 = space.sample_base(4000, Rng(0).stream("source"))
     process = Mixture().process(lambda x, t, given: DATA.log().expand(*x.shape, 3), {})
-    x = endpoint(process, x_0, linear_grid(steps, 0.0, 0.5), Euler(), Draws(0))
+    x = simulate(process, x_0, linear_grid(steps, 0.0, 0.5), Euler(), Rng(0))
     share = (x < 3).double().mean().item()
     assert abs(share - 0.5) < 5 * math.sqrt(0.25 / 20_000)
-    assert not (endpoint(process, x, linear_grid(steps, 0.5, 1.0), Euler(), Draws(1)) == 3).any()
+    assert not (simulate(process, x, linear_grid(steps, 0.5, 1.0), Euler(), Rng(1)) == 3).any()
 
 
 @pytest.mark.parametrize("solver", [Midpoint(), Heun(), RK4(), DormandPrince()], ids=repr)
 def test_solvers_of_velocities_are_refused(solver: Solver) -> None:
     process = Mixture().process(lambda x, t, given: DATA.log().expand(*x.shape, 3), {})
     with refuses(ValueError, argument="solver"):
-        endpoint(process, torch.zeros(2, 5, dtype=torch.long), linear_grid(4), solver, Draws(0))
+        simulate(process, torch.zeros(2, 5, dtype=torch.long), linear_grid(4), solver, Rng(0))
 
 
 def test_peers_bias_is_absent() -> None:
     """Cubic schedule, 8 steps: at t = 7 / 8 a share 0.670 of the tokens is data, where the peer has 0.527."""
     space, n = Tokens(3, (10,), MaskSource()), 20_000
-    x_0 = space.reference(n // 10, Draws(0).at("source"))
+    x_0 = space.sample_base(n // 10, Rng(0).stream("source"))
     process = Mixture(Polynomial(3.0)).process(lambda x, t, given: DATA.log().expand(*x.shape, 3), {})
-    x = endpoint(process, x_0, linear_grid(8)[:-1], Euler(), Draws(0))
+    x = simulate(process, x_0, linear_grid(8)[:-1], Euler(), Rng(0))
     assert abs((x < 3).double().mean().item() - 0.875**3) < 5 * math.sqrt(0.22 / n)  # false alarm 6e-7
 
 
@@ -189,7 +189,7 @@ def test_sample_keeps_the_share_of_data() -> None:
     """25 % and 75 % of 50,000 tokens each; false alarm 2 x 6e-7."""
     x = torch.zeros(100, 1000, dtype=torch.long)
     t = torch.tensor([0.25, 0.75]).repeat_interleave(50)
-    share = Mixture().sample(x, x + 1, t, Draws(0).at("path")).double().mean(1).view(2, 50).mean(1)
+    share = Mixture().sample(x, x + 1, t, Rng(0).stream("path")).double().mean(1).view(2, 50).mean(1)
     assert ((share - f64(0.25, 0.75)).abs() < 5 * math.sqrt(0.1875 / 50_000)).all()
 
 
@@ -215,9 +215,9 @@ def test_a_rare_symbol_can_land() -> None:
         def uniform(self, shape, dtype, device):
             return torch.full(shape, 1 - 2**-53, dtype=dtype)
 
-    from feller.core.rng import Draw
+    from feller.core.rng import RandomStream
 
-    last = Draw(("x",))
-    fake = type("Fake", (Draw,), {"uniform": Last.uniform})(("x",))
-    assert jumps.land(1.0, torch.tensor([True]), fake).tolist() == [1]
-    assert jumps.land(1.0, torch.tensor([True]), last).tolist() == [0]
+    last = RandomStream(("x",))
+    fake = type("Fake", (RandomStream,), {"uniform": Last.uniform})(("x",))
+    assert jumps.sample_destination(1.0, torch.tensor([True]), fake).tolist() == [1]
+    assert jumps.sample_destination(1.0, torch.tensor([True]), last).tolist() == [0]

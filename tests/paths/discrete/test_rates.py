@@ -8,25 +8,25 @@ from torch import Tensor
 
 from feller.paths import (
     FewestJumps,
-    Geometric,
-    KineticOptimal,
+    KineticOptimalRates,
     LeastEnergy,
-    Levels,
-    Metric,
+    LevelDistance,
+    MetricPath,
     Mixture,
-    Power,
+    PowerBeta,
     Rates,
+    SoftmaxPath,
     Tempered,
 )
 from feller.paths.discrete.token_path import TokenPath
-from feller.paths.schedules import GreatCircle, Linear, PerToken, Polynomial
-from feller.spaces import LawSource, UniformSource
+from feller.paths.schedules import KineticOptimal, KineticOptimalPerToken, Linear, Polynomial
+from feller.spaces import CategoricalSource, UniformSource
 from tests.errors import refuses
 from tests.oracle import F64, close, f64
 
 A, B = f64(0.0, 0.5, -0.3, 0.2), f64(1.0, -0.5, 0.3, -1.2)
 NEIGHBOURS = tuple(tuple(1.0 + 4 * max(abs(y - x) - 1, 0) for x in range(4)) for y in range(4))
-KINDS = [KineticOptimal(), Tempered(0.0), Tempered(2.0), FewestJumps(), LeastEnergy(NEIGHBOURS)]
+KINDS = [KineticOptimalRates(), Tempered(0.0), Tempered(2.0), FewestJumps(), LeastEnergy(NEIGHBOURS)]
 
 
 def law(t: float) -> tuple[Tensor, Tensor]:
@@ -52,7 +52,7 @@ def test_the_law_of_the_vector() -> None:
 
 def test_kinetic_optimum_of_the_vector() -> None:
     """Its energy is the Fisher information of the path."""
-    rates = KineticOptimal().matrix(LOG_P, SLOPE)
+    rates = KineticOptimalRates().matrix(LOG_P, SLOPE)
     expected = [
         [0.0, 0.50482057, 0.23558293, 0.7404035],
         [0.0, -0.65556628, 0.0, 0.21316425],
@@ -82,7 +82,7 @@ def test_tempered_weights_of_the_vector() -> None:
     close(rates[0, 1:], (0.58951692, 0.11546722, 0.72188096), 6e-9)
     close(torch.stack([rates[1, 3], rates[2, 1], rates[2, 3]]), (0.32078804, 0.12630775, 0.19354696), 6e-9)
     assert energy(rates, P) == pytest.approx(0.70322173, abs=6e-9)
-    close(Tempered(1.0).matrix(LOG_P, SLOPE), KineticOptimal().matrix(LOG_P, SLOPE), 1e-15)
+    close(Tempered(1.0).matrix(LOG_P, SLOPE), KineticOptimalRates().matrix(LOG_P, SLOPE), 1e-15)
 
 
 def test_fewest_jumps_of_the_vector() -> None:
@@ -91,7 +91,7 @@ def test_fewest_jumps_of_the_vector() -> None:
     found = torch.stack([rates[0, 1], rates[0, 3], rates[2, 1], rates[2, 3]])
     close(found, (0.46496393, 1.07194839, 0.07125203, 0.16426758), 6e-9)
     assert energy(rates, P) == pytest.approx(0.81037876, abs=6e-9)
-    total = [-float((kind.matrix(LOG_P, SLOPE).diag() * P).sum()) for kind in (FewestJumps(), KineticOptimal())]
+    total = [-float((kind.matrix(LOG_P, SLOPE).diag() * P).sum()) for kind in (FewestJumps(), KineticOptimalRates())]
     assert total == pytest.approx([0.37406406, 0.45480006], abs=6e-9)
     assert total[0] == pytest.approx(float((P * SLOPE).abs().sum()) / 2, abs=1e-15)
 
@@ -105,15 +105,15 @@ def test_least_energy_of_the_vector() -> None:
     close(torch.stack(found), (0.79939829, 0.20033574, 0.25323055, 0.18303087, 0.26777336, 0.71521206), 6e-9)
     multiples = torch.tensor(NEIGHBOURS, dtype=F64)
     assert energy(rates, P, multiples) == pytest.approx(1.6672758, abs=6e-9)
-    optimum = KineticOptimal().matrix(LOG_P, SLOPE)
+    optimum = KineticOptimalRates().matrix(LOG_P, SLOPE)
     assert energy(optimum, P, multiples) == pytest.approx(3.12171460, abs=6e-9)
 
 
 def test_least_energy_with_equal_multiples_is_the_kinetic_optimum() -> None:
-    close(LeastEnergy(((1.0,) * 4,) * 4).matrix(LOG_P, SLOPE), KineticOptimal().matrix(LOG_P, SLOPE), 1e-14)
+    close(LeastEnergy(((1.0,) * 4,) * 4).matrix(LOG_P, SLOPE), KineticOptimalRates().matrix(LOG_P, SLOPE), 1e-14)
 
 
-@pytest.mark.parametrize("kind", [KineticOptimal(), Tempered(0.0)], ids=repr)
+@pytest.mark.parametrize("kind", [KineticOptimalRates(), Tempered(0.0)], ids=repr)
 def test_runge_kutta_follows_the_law(kind: Rates) -> None:
     """400 steps of dp/dt = U p from t = 0 to 1: 1e-12."""
 
@@ -141,12 +141,12 @@ WEIGHTS = (1.0, 2.0, 0.5, 3.0, 1.5, 2.5)
 MASSES = tuple(w / sum(WEIGHTS) for w in WEIGHTS)
 SIX = tuple(tuple(1.0 + abs(y - x) for x in range(6)) for y in range(6))
 PATHS = {
-    "mixture": Mixture(Polynomial(2.0), LawSource(WEIGHTS)),
-    "mixture, uniform": Mixture(GreatCircle(1 / 6), UniformSource()),
-    "mixture, per token": Mixture(PerToken(MASSES), LawSource(WEIGHTS)),
-    "metric, power": Metric(Levels(6), Power()),
-    "metric, constant speed": Metric(Levels(6, 3.0)),
-    "geometric": Geometric(wave),
+    "mixture": Mixture(Polynomial(2.0), CategoricalSource(WEIGHTS)),
+    "mixture, uniform": Mixture(KineticOptimal(1 / 6), UniformSource()),
+    "mixture, per token": Mixture(KineticOptimalPerToken(MASSES), CategoricalSource(WEIGHTS)),
+    "metric, power": MetricPath(LevelDistance(6), PowerBeta()),
+    "metric, constant speed": MetricPath(LevelDistance(6, 3.0)),
+    "geometric": SoftmaxPath(wave),
 }
 ALL = [*KINDS[:-1], LeastEnergy(SIX)]
 
@@ -176,30 +176,32 @@ def test_bounds_are_bounds(name: str, kind: Rates) -> None:
     a, t = torch.arange(6), torch.full((6,), 0.6, dtype=F64)
     log_p, slope = path.log_probabilities(a, t, 6), path.slope(a, t, 6)
     for x in range(6):
-        total = kind.outward(log_p, slope, torch.full((6,), x)).sum(1)
-        assert (total <= kind.most(log_p, slope)[:, x] * (1 + 1e-12) + 1e-12).all()
+        total = kind.outgoing(log_p, slope, torch.full((6,), x)).sum(1)
+        assert (total <= kind.max_outgoing(log_p, slope)[:, x] * (1 + 1e-12) + 1e-12).all()
 
 
 @pytest.mark.parametrize("name", ["mixture", "mixture, per token", "metric, power", "metric, constant speed"])
 def test_closed_slopes_are_those_of_automatic_differentiation(name: str) -> None:
     path = PATHS[name]
     a, t = torch.arange(6), torch.linspace(0.05, 0.9, 6, dtype=F64)
-    torch.testing.assert_close(path.slope(a, t, 6), TokenPath.slope(path, a, t, 6), rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(path.slope(a, t, 6), TokenPath.time_derivative(path, a, t, 6), rtol=1e-10, atol=1e-10)
 
 
-@pytest.mark.parametrize("source", [UniformSource(), LawSource(WEIGHTS)], ids=lambda source: type(source).__name__)
-@pytest.mark.parametrize("schedule", [Linear(), Polynomial(3.0), GreatCircle(0.3)], ids=repr)
+@pytest.mark.parametrize(
+    "source", [UniformSource(), CategoricalSource(WEIGHTS)], ids=lambda source: type(source).__name__
+)
+@pytest.mark.parametrize("schedule", [Linear(), Polynomial(3.0), KineticOptimal(0.3)], ids=repr)
 def test_the_optimum_on_a_mixture_goes_to_the_data(schedule, source) -> None:
     """kappa' / (1 - kappa) to x_1 and to nothing else, for the formula of any path."""
     path, t = Mixture(schedule, source), f64(0.37)
     scales, a = schedule(t), torch.tensor([2])
-    log_p, slope = path.log_probabilities(a, t, 6)[0], path.slope(a, t, 6)[0]
+    log_p, slope = path.log_probabilities(a, t, 6)[0], path.time_derivative(a, t, 6)[0]
     rate = float(torch.as_tensor(scales.d_alpha) / scales.sigma)
     expected = torch.zeros(6, 6, dtype=F64)
     expected[2] = rate
     expected.fill_diagonal_(-rate)
     expected[2, 2] = 0
-    for kind in (KineticOptimal(), FewestJumps()):
+    for kind in (KineticOptimalRates(), FewestJumps()):
         close(kind.matrix(log_p, slope), expected, 1e-12)
     for x in range(6):
         outward = path.conditional_rates(a, torch.tensor([x]), t, 6)[0]
@@ -208,18 +210,18 @@ def test_the_optimum_on_a_mixture_goes_to_the_data(schedule, source) -> None:
 
 def test_kinetic_optimal_mixture_of_the_vector() -> None:
     """p = (.2, .5, .3), x_1 = 1, t = 0.4, at constant energy 4 angle^2."""
-    path, t, a = Mixture(GreatCircle(0.5), LawSource((0.2, 0.5, 0.3))), f64(0.4), torch.tensor([1])
+    path, t, a = Mixture(KineticOptimal(0.5), CategoricalSource((0.2, 0.5, 0.3))), f64(0.4), torch.tensor([1])
     scales = path.schedule(t)
     close(torch.cat([scales.alpha, scales.d_alpha]), (0.58778525, 1.27080092), 6e-9)
-    log_p, slope = path.log_probabilities(a, t, 3)[0], path.slope(a, t, 3)[0]
+    log_p, slope = path.log_probabilities(a, t, 3)[0], path.time_derivative(a, t, 3)[0]
     close(log_p.exp(), (0.08244295, 0.79389263, 0.12366442), 6e-9)
     close(log_p.exp() * slope, (-0.25416018, 0.63540046, -0.38124028), 6e-9)
-    rates = KineticOptimal().matrix(log_p, slope)
+    rates = KineticOptimalRates().matrix(log_p, slope)
     close(rates[1, [0, 2]], (3.08286137, 3.08286137), 6e-9)
     assert rates[[0, 2]][:, 1].tolist() == [0.0, 0.0]
     for time in (0.05, 0.4, 0.95):
-        log_p, slope = path.log_probabilities(a, f64(time), 3)[0], path.slope(a, f64(time), 3)[0]
-        assert energy(KineticOptimal().matrix(log_p, slope), log_p.exp()) == pytest.approx(2.4674011, abs=6e-9)
+        log_p, slope = path.log_probabilities(a, f64(time), 3)[0], path.time_derivative(a, f64(time), 3)[0]
+        assert energy(KineticOptimalRates().matrix(log_p, slope), log_p.exp()) == pytest.approx(2.4674011, abs=6e-9)
 
 
 def test_symbols_without_mass_are_left_alone() -> None:
@@ -227,7 +229,7 @@ def test_symbols_without_mass_are_left_alone() -> None:
     three, slope = law(0.4)[0][:3].log_softmax(0), f64(0.5, -0.2, 0.1)
     log_p = torch.cat([three, f64(-torch.inf)])
     change = torch.cat([slope, f64(torch.nan)])
-    for kind in (KineticOptimal(), Tempered(0.0), Tempered(2.0), FewestJumps(), LeastEnergy(NEIGHBOURS)):
+    for kind in (KineticOptimalRates(), Tempered(0.0), Tempered(2.0), FewestJumps(), LeastEnergy(NEIGHBOURS)):
         rates = kind.matrix(log_p, change)
         assert (rates[3] == 0).all()
         assert (rates[:, 3] == 0).all()

@@ -9,31 +9,31 @@ import torch
 from torch import Tensor
 
 from feller.core.errors import UsageError
-from feller.core.rng import Draws
-from feller.core.serialization import from_data, to_data
+from feller.core.rng import Rng
+from feller.core.serialization import from_dict, to_dict
 from feller.paths import (
-    Ahead,
-    Cavity,
-    Choice,
-    Confidence,
-    Geometric,
+    ConfidenceOrder,
+    ForwardIncrement,
     LeastEnergy,
-    Levels,
-    Metric,
+    LeaveOneOut,
+    LevelDistance,
+    LogOddsCorrector,
+    MetricPath,
     Mixture,
-    Odds,
     Path,
-    Power,
-    Stepping,
+    PowerBeta,
+    SoftmaxPath,
     Tempered,
     TokenPath,
+    TokenSampler,
+    TokenStepRule,
 )
-from feller.paths.discrete.rates import AT_ONCE
-from feller.paths.discrete.token_distribution import TokenLaw
-from feller.paths.schedules import GreatCircle, Linear, PerToken, Polynomial
+from feller.paths.discrete.rates import CHUNK_SIZE
+from feller.paths.discrete.token_distribution import TokenDistribution
+from feller.paths.schedules import KineticOptimal, KineticOptimalPerToken, Linear, Polynomial
 from feller.paths.time_distributions import linear_grid
-from feller.sampling import Euler, endpoint
-from feller.spaces import LawSource, MaskSource, Tokens, UniformSource
+from feller.sampling import Euler, simulate
+from feller.spaces import CategoricalSource, MaskSource, Tokens, UniformSource
 from tests.errors import refuses
 from tests.oracle import F64, close, f64
 
@@ -46,13 +46,13 @@ def bump(x_1: Tensor, t: Tensor) -> Tensor:
 
 
 PATHS = {
-    "mixture": Mixture(Polynomial(2.0), LawSource(P)),
-    "mixture, a symbol without mass": Mixture(source=LawSource((0.0, 0.4, 0.6))),
+    "mixture": Mixture(Polynomial(2.0), CategoricalSource(P)),
+    "mixture, a symbol without mass": Mixture(source=CategoricalSource((0.0, 0.4, 0.6))),
     "mask": Mixture(source=MaskSource()),
-    "per token": Mixture(PerToken(P), LawSource(P)),
-    "per token, mask": Mixture(PerToken(P), MaskSource()),
-    "metric": Metric(Levels(3)),
-    "geometric": Geometric(bump),
+    "per token": Mixture(KineticOptimalPerToken(P), CategoricalSource(P)),
+    "per token, mask": Mixture(KineticOptimalPerToken(P), MaskSource()),
+    "metric": MetricPath(LevelDistance(3)),
+    "geometric": SoftmaxPath(bump),
 }
 
 
@@ -61,7 +61,9 @@ PATHS = {
 def test_a_cavity_is_a_posterior_without_the_token_itself(name: str, together: bool) -> None:
     """By Bayes' rule, for all x_t; under a mask what is revealed is known for sure."""
     path = PATHS[name]
-    path = type(path)(**{field: getattr(path, field) for field in path.__dataclass_fields__} | {"answer": Cavity()})
+    path = type(path)(
+        **{field: getattr(path, field) for field in path.__dataclass_fields__} | {"answer": LeaveOneOut()}
+    )
     size = path.log_probabilities(torch.tensor([0]), f64(0.4), 3).shape[1]
     x, t = torch.arange(size), f64(0.4).expand(size) if together else torch.linspace(0.2, 0.7, size, dtype=F64)
     q = torch.tensor([0.2, 0.7, 0.1], dtype=F64)
@@ -73,14 +75,16 @@ def test_a_cavity_is_a_posterior_without_the_token_itself(name: str, together: b
 
 def test_one_number_is_all_that_a_mixture_adds() -> None:
     """In single precision too, at the ends of time, under `vmap`, and with a gradient."""
-    path = Mixture(source=UniformSource(), answer=Cavity())
+    path = Mixture(source=UniformSource(), parameterization=LeaveOneOut())
     logits, x = torch.zeros(3, 4), torch.tensor([0, 1, 2])
-    added = path.inform(logits, x, torch.tensor([0.0, 0.5, 1.0]))
+    added = path.posterior_logits(logits, x, torch.tensor([0.0, 0.5, 1.0]))
     assert added[0].tolist() == [0, 0, 0, 0]
     close(added[1], (0, math.log(5), 0, 0), 1e-6)
     assert added.softmax(1)[2].tolist() == [0, 0, 1, 0]
-    alone = torch.vmap(lambda z, x, t: path.inform(z[None], x[None], t[None])[0])(logits, x, torch.full((3,), 0.5))
-    assert torch.equal(alone, path.inform(logits, x, torch.full((3,), 0.5)))
+    alone = torch.vmap(lambda z, x, t: path.posterior_logits(z[None], x[None], t[None])[0])(
+        logits, x, torch.full((3,), 0.5)
+    )
+    assert torch.equal(alone, path.posterior_logits(logits, x, torch.full((3,), 0.5)))
 
 
 @pytest.mark.parametrize("name", PATHS)
@@ -88,14 +92,18 @@ def test_answers_are_read_alike_in_a_batch_and_alone(name: str) -> None:
     """`read` informs whole states, also under `vmap`, and only a mask or a cavity changes anything."""
     path = PATHS[name]
     mask = isinstance(path, Mixture) and isinstance(path.source, MaskSource)
-    cavity = type(path)(**{field: getattr(path, field) for field in path.__dataclass_fields__} | {"answer": Cavity()})
+    cavity = type(path)(
+        **{field: getattr(path, field) for field in path.__dataclass_fields__} | {"answer": LeaveOneOut()}
+    )
     logits = torch.randn(4, 5, 3, generator=torch.Generator().manual_seed(0), dtype=F64)
     x = torch.randint(3 + mask, (4, 5), generator=torch.Generator().manual_seed(1))
     t = torch.linspace(0.2, 0.7, 4, dtype=F64)
-    assert torch.equal(path.read(logits, x, t), logits) != mask
+    assert torch.equal(path.complete_prediction(logits, x, t), logits) != mask
     for kind in (path, cavity):
-        together = kind.read(logits, x, t)
-        alone = torch.vmap(lambda z, x, t, kind=kind: kind.read(z[None], x[None], t[None])[0])(logits, x, t)
+        together = kind.complete_prediction(logits, x, t)
+        alone = torch.vmap(lambda z, x, t, kind=kind: kind.complete_prediction(z[None], x[None], t[None])[0])(
+            logits, x, t
+        )
         close(alone.softmax(-1), together.softmax(-1), 1e-12)
 
 
@@ -105,7 +113,7 @@ def test_samples_have_the_law_of_the_path(name: str) -> None:
     path, n = PATHS[name], 40_000
     x_1, t = torch.arange(3)[:, None].expand(3, n), torch.full((3,), 0.4, dtype=F64)
     space = Tokens(3, (n,), getattr(path, "source", None) or UniformSource())
-    x_t = path.sample(space.reference(3, Draws(0).at("source")), x_1, t, Draws(0).at("path"))
+    x_t = path.sample(space.sample_base(3, Rng(0).stream("source")), x_1, t, Rng(0).stream("path"))
     u = (torch.arange(n, dtype=F64) + 0.5) / n
     for row in range(3):
         p = n * path.log_probabilities(torch.tensor([row]), t[:1], 3)[0].exp()
@@ -118,23 +126,23 @@ def test_samples_have_the_law_of_the_path(name: str) -> None:
 
 def test_large_samples_are_drawn_in_parts() -> None:
     """A part is no larger than AT_ONCE, and what is drawn does not depend on the parts."""
-    path, seen = Metric(Levels(200)), []
-    watched = Geometric(lambda x_1, t: (seen.append(len(x_1)), path.log_probabilities(x_1, t))[1])
+    path, seen = MetricPath(LevelDistance(200)), []
+    watched = SoftmaxPath(lambda x_1, t: (seen.append(len(x_1)), path.log_probabilities(x_1, t))[1])
     x_1 = torch.randint(200, (40, 1000), generator=torch.Generator().manual_seed(0))
     t = torch.full((40,), 0.5, dtype=F64)
-    assert torch.equal(path.sample(x_1, x_1, t, Draws(0).at("x")), watched.sample(x_1, x_1, t, Draws(0).at("x")))
-    assert max(seen) * 200 <= AT_ONCE
+    assert torch.equal(path.sample(x_1, x_1, t, Rng(0).stream("x")), watched.sample(x_1, x_1, t, Rng(0).stream("x")))
+    assert max(seen) * 200 <= CHUNK_SIZE
     assert sum(seen) == 40_001
 
 
-@pytest.mark.parametrize("schedule", [Linear(), PerToken(P)], ids=repr)
+@pytest.mark.parametrize("schedule", [Linear(), KineticOptimalPerToken(P)], ids=repr)
 def test_the_time_reversal_has_the_marginals(schedule) -> None:
     """U p = dp given the data, and for the mean over the posterior; both in one array and pair by pair."""
-    path, t, x = Mixture(schedule, LawSource(P)), torch.full((3,), 0.35, dtype=F64), torch.arange(3)
+    path, t, x = Mixture(schedule, CategoricalSource(P)), torch.full((3,), 0.35, dtype=F64), torch.arange(3)
     for a in range(3):
         x_1 = torch.full((3,), a)
         outward = path.reversal_rates(x_1, x, t, 3).T
-        law, slope = path.log_probabilities(x_1[:1], t[:1], 3)[0].exp(), path.slope(x_1[:1], t[:1], 3)[0]
+        law, slope = path.log_probabilities(x_1[:1], t[:1], 3)[0].exp(), path.time_derivative(x_1[:1], t[:1], 3)[0]
         close((outward - torch.diag(outward.sum(0))) @ law, law * slope, 1e-14)
         assert (outward >= 0).all()
     posterior = torch.tensor([[0.2, 0.5, 0.3], [0.1, 0.1, 0.8], [0.6, 0.3, 0.1]], dtype=F64)
@@ -143,7 +151,7 @@ def test_the_time_reversal_has_the_marginals(schedule) -> None:
 
 
 def test_a_symbol_without_mass_has_no_reversal() -> None:
-    path, x = Mixture(source=LawSource((0.5, 0.0, 0.5))), torch.tensor([0])
+    path, x = Mixture(source=CategoricalSource((0.5, 0.0, 0.5))), torch.tensor([0])
     with pytest.raises(ValueError, match="symbol 1 has none"):
         path.reversal_rates(x, x, f64(0.5), 3)
     with pytest.raises(ValueError, match="symbol 1 has none"):
@@ -177,8 +185,8 @@ def test_a_first_mass_is_reached() -> None:
         share = t[:, None] * torch.nn.functional.one_hot(x_1, 4).to(t.dtype)
         return (share + (1 - t[:, None]) * torch.tensor([0, 0, 0, 1.0], dtype=t.dtype)).log()
 
-    process = Geometric(masked).process(lambda x, t, given: f64(800, 0, 0).expand(*x.shape, 3), {})
-    x = endpoint(process, torch.full((200, 100), 3), [0.0, 0.1, 0.2], Euler(), Draws(0))
+    process = SoftmaxPath(masked).process(lambda x, t, given: f64(800, 0, 0).expand(*x.shape, 3), {})
+    x = simulate(process, torch.full((200, 100), 3), [0.0, 0.1, 0.2], Euler(), Rng(0))
     assert ((x == 0) | (x == 3)).all()
     assert abs((x == 0).double().mean().item() - 0.2) < 0.01 + 5 * math.sqrt(0.16 / 20_000)
 
@@ -187,34 +195,41 @@ def test_a_first_mass_is_reached() -> None:
 def test_every_path_ends_at_the_data(name: str) -> None:
     """Four steps to t = 1 with a network that is certain."""
     path = PATHS[name]
-    path = type(path)(**{field: getattr(path, field) for field in path.__dataclass_fields__} | {"stepping": Ahead()})
+    path = type(path)(
+        **{field: getattr(path, field) for field in path.__dataclass_fields__} | {"stepping": ForwardIncrement()}
+    )
     x_1 = torch.randint(3, (6, 7), generator=torch.Generator().manual_seed(0))
     logits = 800.0 * torch.nn.functional.one_hot(x_1, 3).double()
-    x_0 = Tokens(3, (7,), getattr(path, "source", None) or UniformSource()).reference(6, Draws(0).at("source"))
-    end = endpoint(path.process(lambda x, t, given: logits, {}), x_0, linear_grid(4), Euler(), Draws(1))
+    x_0 = Tokens(3, (7,), getattr(path, "source", None) or UniformSource()).sample_base(6, Rng(0).stream("source"))
+    end = simulate(path.process(lambda x, t, given: logits, {}), x_0, linear_grid(4), Euler(), Rng(1))
     assert torch.equal(end, x_1)
 
 
 @dataclass(frozen=True)
-class AtTheStart(Stepping):
+class AtTheStart(TokenStepRule):
     """Rates at the start times the step."""
 
-    def law(self, path: TokenLaw, x_1: Tensor, t: Tensor, s: float, count: int) -> tuple[Tensor, Tensor]:
-        return path.log_probabilities(x_1, t, count), (s - t)[:, None] * path.slope(x_1, t, count)
+    def distribution_and_change(
+        self, path: TokenDistribution, x_1: Tensor, t: Tensor, s: float, vocab_size: int
+    ) -> tuple[Tensor, Tensor]:
+        return path.log_probabilities(x_1, t, vocab_size), (s - t)[:, None] * path.time_derivative(x_1, t, vocab_size)
 
 
 def test_a_stepping_of_ones_own_is_taken() -> None:
     """Of alpha = t^2 the rate to the data is 2 t / (1 - t^2); the bound of the number of jumps is none below it."""
-    path = Mixture(Polynomial(2.0), LawSource(P), stepping=AtTheStart())
-    jumps, weights = path.jump(torch.full((3,), 1), torch.arange(3), torch.full((3,), 0.4, dtype=F64), 0.6, 3)
+    path = Mixture(Polynomial(2.0), CategoricalSource(P), step_rule=AtTheStart())
+    jumps, weights = path.expected_jumps(torch.full((3,), 1), torch.arange(3), torch.full((3,), 0.4, dtype=F64), 0.6, 3)
     close(jumps, 0.2 * 0.8 / 0.84 * f64(1.0, 0.0, 1.0), 1e-14)
     close(weights, jumps[:, None] * f64(0.0, 1.0, 0.0), 1e-14)
-    assert (path.most(torch.arange(3)[None], f64(0.4), 0.6, 3)[0] >= jumps - 1e-14).all()
-    metric, t = Metric(Levels(3), Power(), stepping=AtTheStart()), torch.full((9,), 0.4, dtype=F64)
+    assert (path.max_hazard(torch.arange(3)[None], f64(0.4), 0.6, 3)[0] >= jumps - 1e-14).all()
+    metric, t = MetricPath(LevelDistance(3), PowerBeta(), step_rule=AtTheStart()), torch.full((9,), 0.4, dtype=F64)
     x_1, x = (part.flatten() for part in torch.meshgrid(torch.arange(3), torch.arange(3), indexing="ij"))
-    jumps = metric.jump(x_1, x, t, 0.6, 3)[0].unflatten(0, (3, 3)).amax(0)
-    assert (metric.most(torch.arange(3)[None], f64(0.4), 0.6, 3)[0] >= jumps - 1e-14).all()
-    for wrong in (lambda: Mixture(stepping=AtTheStart()), lambda: Mixture(source=MaskSource(), stepping=AtTheStart())):
+    jumps = metric.expected_jumps(x_1, x, t, 0.6, 3)[0].unflatten(0, (3, 3)).amax(0)
+    assert (metric.max_hazard(torch.arange(3)[None], f64(0.4), 0.6, 3)[0] >= jumps - 1e-14).all()
+    for wrong in (
+        lambda: Mixture(step_rule=AtTheStart()),
+        lambda: Mixture(source=MaskSource(), step_rule=AtTheStart()),
+    ):
         with pytest.raises(UsageError, match="source"):
             wrong()
 
@@ -222,16 +237,19 @@ def test_a_stepping_of_ones_own_is_taken() -> None:
 def test_choices_apply_to_what_is_drawn() -> None:
     """At temperature 0 all land on the likeliest symbol."""
     logits = torch.randn(5, 9, 3, generator=torch.Generator().manual_seed(0))
-    for path in (Mixture(source=UniformSource(), choice=Choice(0.0)), Metric(Levels(3), choice=Choice(top_k=1))):
+    for path in (
+        Mixture(source=UniformSource(), token_sampler=TokenSampler(0.0)),
+        MetricPath(LevelDistance(3), token_sampler=TokenSampler(top_k=1)),
+    ):
         process = path.process(lambda x, t, given: logits, {})
-        end = endpoint(process, torch.zeros(5, 9, dtype=torch.long), [0.0, 1.0], Euler(), Draws(0))
+        end = simulate(process, torch.zeros(5, 9, dtype=torch.long), [0.0, 1.0], Euler(), Rng(0))
         assert torch.equal(end, logits.argmax(-1))
 
 
 def test_draws_need_draws() -> None:
     x = torch.zeros(2, 3, dtype=torch.long)
     with refuses(UsageError, argument="draw"):
-        Metric(Levels(3)).sample(x, x, torch.zeros(2))
+        MetricPath(LevelDistance(3)).sample(x, x, torch.zeros(2))
 
 
 def test_a_mixture_without_a_source_has_no_laws() -> None:
@@ -245,11 +263,17 @@ def test_a_mixture_without_a_source_has_no_laws() -> None:
     "path",
     [
         Mixture(),
-        Mixture(GreatCircle(0.2), UniformSource(), answer=Cavity(), choice=Choice(0.9, 5, 0.8), corrector=Odds(2.0)),
-        Mixture(PerToken(P), LawSource(P), velocity=Tempered(0.0), stepping=Ahead()),
-        Mixture(source=LawSource((0.5, 0.5)), velocity=LeastEnergy(((1.0, 2.0), (2.0, 1.0)))),
-        Mixture(source=MaskSource(), order=Confidence(0.5)),
+        Mixture(
+            KineticOptimal(0.2),
+            UniformSource(),
+            parameterization=LeaveOneOut(),
+            token_sampler=TokenSampler(0.9, 5, 0.8),
+            corrector=LogOddsCorrector(2.0),
+        ),
+        Mixture(KineticOptimalPerToken(P), CategoricalSource(P), velocity=Tempered(0.0), step_rule=ForwardIncrement()),
+        Mixture(source=CategoricalSource((0.5, 0.5)), velocity=LeastEnergy(((1.0, 2.0), (2.0, 1.0)))),
+        Mixture(source=MaskSource(), unmasking_order=ConfidenceOrder(0.5)),
     ],
 )
 def test_a_record_holds_it(path: Mixture) -> None:
-    assert from_data(Path, json.loads(json.dumps(to_data(path)))) == path
+    assert from_dict(Path, json.loads(json.dumps(to_dict(path)))) == path

@@ -7,13 +7,13 @@ import torch
 from torch import Tensor
 
 from feller.core.errors import UsageError
-from feller.core.rng import Draws
-from feller.paths import Confidence, Entropy, Mixture, Odds, Order
-from feller.paths.discrete.unmasking_order import ordered
+from feller.core.rng import Rng
+from feller.paths import ConfidenceOrder, EntropyOrder, LogOddsCorrector, Mixture, UnmaskingOrder
+from feller.paths.discrete.unmasking_order import in_unmasking_order
 from feller.paths.processes import superpose
-from feller.paths.schedules import PerToken
+from feller.paths.schedules import KineticOptimalPerToken
 from feller.paths.time_distributions import linear_grid
-from feller.sampling import Euler, simulate
+from feller.sampling import Euler, trajectory
 from feller.spaces import MaskSource, UniformSource
 from tests.errors import refuses
 from tests.oracle import F64, f64
@@ -28,19 +28,19 @@ def network(x: Tensor, t: Tensor, given: dict[str, Tensor]) -> Tensor:
     return logits
 
 
-def reveal(order: Order | None, steps: int, examples: int = 4) -> list[Tensor]:
+def reveal(order: UnmaskingOrder | None, steps: int, examples: int = 4) -> list[Tensor]:
     """Return where tokens are revealed after each step."""
     x = torch.full((examples, 8), 3)
-    process = Mixture(source=MaskSource(), order=order).process(network, {})
-    return [state != 3 for state in simulate(process, x, linear_grid(steps), Euler(), Draws(0))]
+    process = Mixture(source=MaskSource(), unmasking_order=order).process(network, {})
+    return [state != 3 for state in trajectory(process, x, linear_grid(steps), Euler(), Rng(0))]
 
 
-@pytest.mark.parametrize("order", [Confidence(0.0), Entropy()], ids=repr)
-def test_the_surest_come_first(order: Order) -> None:
+@pytest.mark.parametrize("order", [ConfidenceOrder(0.0), EntropyOrder()], ids=repr)
+def test_the_surest_come_first(order: UnmaskingOrder) -> None:
     """Two of eight at each of four steps; by entropy those at the end, by confidence those whose draw is likely."""
     states = reveal(order, 4)
     assert [int(state.sum()) for state in states] == [8, 16, 24, 32]
-    if isinstance(order, Entropy):
+    if isinstance(order, EntropyOrder):
         for i, state in enumerate(states, 1):
             assert state[:, 8 - 2 * i :].all()
     else:
@@ -49,13 +49,13 @@ def test_the_surest_come_first(order: Order) -> None:
 
 def test_noise_makes_the_order_any() -> None:
     """Infinite noise reveals each token as often as any other: 4,000 examples, half the tokens; false alarm 5e-6."""
-    shown = reveal(Confidence(math.inf), 2, 4000)[0].double().mean(0)
+    shown = reveal(ConfidenceOrder(math.inf), 2, 4000)[0].double().mean(0)
     assert ((shown - 0.5).abs() < 5 * math.sqrt(0.25 / 4000)).all()
 
 
 def test_numbers_follow_the_schedule_on_average() -> None:
     """Of 8 tokens 8 / 3 by a third of the time: 2 or 3 in each example; mean within 5 errors (6e-7)."""
-    counts = reveal(Entropy(), 3, 4000)[0].sum(1).double()
+    counts = reveal(EntropyOrder(), 3, 4000)[0].sum(1).double()
     assert set(counts.tolist()) == {2.0, 3.0}
     assert abs(counts.mean().item() - 8 / 3) < 5 * math.sqrt(2 / 9 / 4000)
 
@@ -63,13 +63,13 @@ def test_numbers_follow_the_schedule_on_average() -> None:
 def test_confidence_is_that_of_what_lands() -> None:
     """The symbols that are revealed are those whose probability made them go first."""
     logits = torch.randn(1, 2000, 3, generator=torch.Generator().manual_seed(0))
-    path = Mixture(source=MaskSource(), order=Confidence(0.0))
+    path = Mixture(source=MaskSource(), unmasking_order=ConfidenceOrder(0.0))
     x = torch.full((1, 2000), 3)
-    y = path.characteristics(logits, x, f64(0.0)).jumps.move(x, 0.5, Draws(0).at("step"))
+    y = path.characteristics(logits, x, f64(0.0)).jumps.apply(x, 0.5, Rng(0).stream("step"))
     everywhere = Mixture(source=MaskSource()).characteristics(logits, x, f64(0.0)).jumps
-    every = ordered(everywhere, Confidence(0.0), lambda here: logits[here], path.choice, 3).move(
-        x, 1.0, Draws(0).at("step")
-    )
+    every = in_unmasking_order(
+        everywhere, ConfidenceOrder(0.0), lambda here: logits[here], path.token_sampler, 3
+    ).apply(x, 1.0, Rng(0).stream("step"))
     p = logits.softmax(-1).gather(2, every[..., None])[..., 0]
     shown = y != 3
     assert (y[shown] == every[shown]).all()
@@ -79,16 +79,16 @@ def test_confidence_is_that_of_what_lands() -> None:
 
 def test_orders_survive_sums_and_products() -> None:
     """Half of a process and half of itself is itself; a weight of one half reveals half as many."""
-    path = Mixture(source=MaskSource(), order=Entropy())
+    path = Mixture(source=MaskSource(), unmasking_order=EntropyOrder())
     process = path.process(network, {})
     x = torch.full((3, 8), 3)
     now = process(x, f64(0.0).expand(3)).jumps
-    whole = now.move(x, 0.5, Draws(0).at("step")) != 3
+    whole = now.move(x, 0.5, Rng(0).stream("step")) != 3
     half = superpose((0.5, process), (0.5, process))(x, f64(0.0).expand(3)).jumps
-    assert torch.equal(half.move(x, 0.5, Draws(0).at("step")) != 3, whole)
-    assert torch.equal(now.landing(now).move(x, 0.5, Draws(0).at("step")) != 3, whole)
+    assert torch.equal(half.move(x, 0.5, Rng(0).stream("step")) != 3, whole)
+    assert torch.equal(now.landing(now).move(x, 0.5, Rng(0).stream("step")) != 3, whole)
     assert whole[:, 4:].all()
-    fewer = (now * 0.5).move(x, 0.75, Draws(0).at("step")) != 3  # 1 - (1 / 4)^0.5
+    fewer = (now * 0.5).move(x, 0.75, Rng(0).stream("step")) != 3  # 1 - (1 / 4)^0.5
     assert fewer.sum(1).tolist() == [4, 4, 4]
 
 
@@ -96,8 +96,10 @@ def test_what_is_held_is_not_counted() -> None:
     """Tokens that are revealed stay, and the share is that of the others."""
     x = torch.full((2, 8), 3)
     x[:, 6:] = 0
-    y = Mixture(source=MaskSource(), order=Entropy()).characteristics(network(x, f64(), {}), x, f64(0.0, 0.0))
-    y = y.jumps.move(x, 0.5, Draws(0).at("step"))
+    y = Mixture(source=MaskSource(), unmasking_order=EntropyOrder()).characteristics(
+        network(x, f64(), {}), x, f64(0.0, 0.0)
+    )
+    y = y.jumps.apply(x, 0.5, Rng(0).stream("step"))
     assert (y[:, 6:] == 0).all()
     assert (y[:, 3:6] != 3).all()
     assert (y[:, :3] == 3).all()
@@ -106,10 +108,10 @@ def test_what_is_held_is_not_counted() -> None:
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: Mixture(order=Entropy()),
-        lambda: Mixture(source=UniformSource(), order=Entropy()),
-        lambda: Mixture(source=MaskSource(), order=Entropy(), corrector=Odds()),
-        lambda: Mixture(PerToken((0.5, 0.5)), MaskSource(), order=Entropy()),
+        lambda: Mixture(unmasking_order=EntropyOrder()),
+        lambda: Mixture(source=UniformSource(), unmasking_order=EntropyOrder()),
+        lambda: Mixture(source=MaskSource(), unmasking_order=EntropyOrder(), corrector=LogOddsCorrector()),
+        lambda: Mixture(KineticOptimalPerToken((0.5, 0.5)), MaskSource(), unmasking_order=EntropyOrder()),
     ],
 )
 def test_only_masked_tokens_have_an_order(make) -> None:
@@ -119,14 +121,14 @@ def test_only_masked_tokens_have_an_order(make) -> None:
 
 def test_noise_is_a_size() -> None:
     with refuses(UsageError, argument="noise", found="-1"):
-        Confidence(-1.0)
-    assert Confidence(0.0).score(torch.zeros(1, 2), torch.tensor([0]), torch.zeros(1, dtype=F64)).isfinite().all()
+        ConfidenceOrder(-1.0)
+    assert ConfidenceOrder(0.0).score(torch.zeros(1, 2), torch.tensor([0]), torch.zeros(1, dtype=F64)).isfinite().all()
 
 
 def test_states_of_one_token_have_an_order() -> None:
-    path = Mixture(source=MaskSource(), order=Confidence())
+    path = Mixture(source=MaskSource(), unmasking_order=ConfidenceOrder())
     x = torch.full((5,), 3)
-    *_, end = simulate(
-        path.process(lambda x, t, given: torch.zeros(*x.shape, 3), {}), x, linear_grid(4), Euler(), Draws(0)
+    *_, end = trajectory(
+        path.process(lambda x, t, given: torch.zeros(*x.shape, 3), {}), x, linear_grid(4), Euler(), Rng(0)
     )
     assert (end < 3).all()

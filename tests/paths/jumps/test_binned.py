@@ -8,18 +8,26 @@ from scipy import stats
 from torch import Tensor
 
 from feller.core.errors import UsageError
-from feller.core.rng import Draws
-from feller.paths import Binned, Circle, GaussianLaw, Interval, Lattice, RotationLaw, VonMisesLaw
+from feller.core.rng import Rng
+from feller.paths import (
+    BinnedJumpPath,
+    CircularBins,
+    GaussianConditionalPath,
+    IntervalBins,
+    LatticeLevels,
+    RotationConditionalPath,
+    VonMisesConditionalPath,
+)
 from feller.paths.schedules import Cosine
 from feller.paths.time_distributions import linear_grid
-from feller.sampling import Euler, endpoint
+from feller.sampling import Euler, simulate
 from feller.training.losses import InfinitesimalKL, RatesAndVelocity
 from tests.oracle import F64, close, f64
 
-FOUR = Binned(bins=Lattice(-1.2, 1.2, 4))
+FOUR = BinnedJumpPath(bins=LatticeLevels(-1.2, 1.2, 4))
 
 
-def answer(path: Binned, rates: Tensor, velocity: Tensor | None = None) -> Tensor:
+def answer(path: BinnedJumpPath, rates: Tensor, velocity: Tensor | None = None) -> Tensor:
     """Return the network's answer that states (1 - t) times some rates to bins, [..., bins]."""
     total = rates.sum(-1, keepdim=True).clamp(min=1e-12)
     raw = torch.where(total > 20, total, torch.expm1(total.clamp(max=20)).log())
@@ -32,8 +40,8 @@ def test_vector_of_target_and_loss() -> None:
     x, z, t = f64(-0.6)[:, None], f64(1.0)[:, None], f64(0.5)
     target = FOUR.target(x, x, z, t)
     close(target[0, 0] / 0.5, (0, 0, 9.88806491, 2.19193509), 6e-8)
-    close(FOUR.landing(z, t[:, None])[0, 0], (0, 0, 0.81854842, 0.18145158), 6e-9)
-    read = FOUR.read(answer(FOUR, 0.5 * 3 * f64(0.1, 0.2, 0.4, 0.3))[None, None], x, t)
+    close(FOUR.destination_probs(z, t[:, None])[0, 0], (0, 0, 0.81854842, 0.18145158), 6e-9)
+    read = FOUR.complete_prediction(answer(FOUR, 0.5 * 3 * f64(0.1, 0.2, 0.4, 0.3))[None, None], x, t)
     close(read.exp()[0, 0] / 0.5, 3 * f64(0.1, 0.0, 0.4, 0.3), 1e-12)
     loss = InfinitesimalKL()(read, target, x, t)
     close(loss / 0.5, 13.1251378579, 6e-7)  # (1 - t) times the loss of the rates themselves
@@ -43,7 +51,7 @@ def test_rates_of_the_state_own_bin_count_nothing() -> None:
     x, z, t = f64(1.2, -1.2)[:, None], f64(1.0, 1.0)[:, None], f64(0.5, 0.5)
     assert (FOUR.target(x, x, z, t)[:, 0, [3, 0]].diagonal() == 0).all()
     prediction = torch.zeros(2, 1, 5, dtype=F64, requires_grad=True)
-    read = FOUR.read(prediction, x, t)
+    read = FOUR.complete_prediction(prediction, x, t)
     close(read.exp().sum(-1), torch.full((2, 1), 0.75 * math.log(2), dtype=F64), 1e-12)
 
 
@@ -58,7 +66,7 @@ def test_hazard_and_landings_of_an_answer() -> None:
     expected = lam * 0.5 / 2 * ((0.5 / 0.4) ** 2 - 1)
     close(now.jumps.hazard(0.6)[:3, 0], (expected,) * 3, 1e-9)
     assert (now.jumps.hazard(1.0) > 1e9).all()
-    y = now.jumps.land(0.6, torch.ones_like(x, dtype=torch.bool), Draws(0).at("land"))
+    y = now.jumps.sample_destination(0.6, torch.ones_like(x, dtype=torch.bool), Rng(0).stream("land"))
     for place, rate in ((-1.2, 0.3), (-0.4, 0.0), (0.4, 1.2), (1.2, 0.8)):
         share = (y == place).double().mean().item()
         assert abs(share - rate / lam) < 5 * math.sqrt(0.25 / n)  # false alarm 6e-7
@@ -71,7 +79,7 @@ def test_the_last_step_may_stay_in_the_own_bin() -> None:
     prediction = torch.cat([p.log(), f64(0.0)]).expand(n, 1, 5)
     now = FOUR.characteristics(prediction, x, t)
     assert (now.jumps.hazard(1.0) > 1e9).all()
-    y = now.jumps.land(1.0, torch.ones_like(x, dtype=torch.bool), Draws(0).at("land"))
+    y = now.jumps.sample_destination(1.0, torch.ones_like(x, dtype=torch.bool), Rng(0).stream("land"))
     for place, chance in ((-1.2, 0.1), (-0.5, 0.6), (0.4, 0.2), (1.2, 0.1)):
         assert abs(((y - place).abs() < 1e-9).double().mean() - chance) < 5 * 0.5 / math.sqrt(n)  # false alarm 6e-7
 
@@ -82,21 +90,25 @@ def test_an_exact_network_keeps_the_law(share: float | None) -> None:
 
     The 99.9 % value is .0252 for a right law; a wrong weight of landings moves it above .05.
     """
-    path, atoms, prior = Binned(bins=Interval(-2.0, 2.0, 64), share=share), f64(-1.0, 1.0), f64(0.3, 0.7)
+    path, atoms, prior = (
+        BinnedJumpPath(bins=IntervalBins(-2.0, 2.0, 64), jump_weight=share),
+        f64(-1.0, 1.0),
+        f64(0.3, 0.7),
+    )
 
     def network(x: Tensor, t: Tensor, given: dict) -> Tensor:
         z = atoms.expand(*x.shape, 2)
         time = t[:, None, None]
-        law = GaussianLaw()
+        law = GaussianConditionalPath()
         p = (prior.log() + law.log_density(x[..., None], z, time)).softmax(-1)
-        rates = law.slope(x[..., None], z, time).neg().clamp(min=0) * (1 - time)
-        flat = path.landing(atoms[:, None], t[:1].expand(2)[:, None])[:, 0]
+        rates = law.time_derivative(x[..., None], z, time).neg().clamp(min=0) * (1 - time)
+        flat = path.destination_probs(atoms[:, None], t[:1].expand(2)[:, None])[:, 0]
         velocity = (p * law.velocity(x[..., None], z, time)).sum(-1)
         return answer(path, (p * rates) @ flat, None if share is None else velocity)
 
     even = torch.special.ndtri((torch.arange(6000, dtype=F64) + 0.5) / 6000)
     x = even[torch.randperm(6000, generator=torch.Generator().manual_seed(1))][:, None]
-    y = endpoint(path.process(network, {}), x, linear_grid(50, 0.0, 0.5), Euler(), Draws(2))
+    y = simulate(path.process(network, {}), x, linear_grid(50, 0.0, 0.5), Euler(), Rng(2))
 
     def cdf(v):
         return 0.3 * stats.norm(-0.5, 0.5).cdf(v) + 0.7 * stats.norm(0.5, 0.5).cdf(v)
@@ -105,7 +117,7 @@ def test_an_exact_network_keeps_the_law(share: float | None) -> None:
 
 
 def test_a_velocity_is_learned_beside_the_rates() -> None:
-    path = Binned(share=0.5)
+    path = BinnedJumpPath(jump_weight=0.5)
     x_0, x_1, t = f64(0.3, -0.4)[:, None], f64(1.0, -0.2)[:, None], f64(0.4, 1.0)
     x_t = path.sample(x_0, x_1, t)
     target = path.target(x_t, x_0, x_1, t)
@@ -113,17 +125,22 @@ def test_a_velocity_is_learned_beside_the_rates() -> None:
     close(target[:, 0, -1], (0.7, 0.2), 1e-12)
     assert target.isfinite().all()
     prediction = torch.randn(2, 1, 66, dtype=F64, generator=torch.Generator().manual_seed(0))
-    loss = RatesAndVelocity()(path.read(prediction, x_t, t), target, x_t, t)
+    loss = RatesAndVelocity()(path.complete_prediction(prediction, x_t, t), target, x_t, t)
     assert loss.shape == (2,)
     assert loss.isfinite().all()
     now = path.characteristics(prediction, x_t, t)
     close(now.velocity, prediction[..., -1] / 2, 1e-15)
 
 
-@pytest.mark.parametrize("law", [GaussianLaw(), GaussianLaw(Cosine()), VonMisesLaw()], ids=repr)
+@pytest.mark.parametrize(
+    "law", [GaussianConditionalPath(), GaussianConditionalPath(Cosine()), VonMisesConditionalPath()], ids=repr
+)
 def test_targets_stay_finite_at_all_times(law) -> None:
     """In single precision too, where no bin's centre is near enough: then all land in the bin of the data."""
-    path = Binned(law=law, bins=Circle(16) if isinstance(law, VonMisesLaw) else Interval(-1.65, 1.65, 16))
+    path = BinnedJumpPath(
+        conditional_path=law,
+        bins=CircularBins(16) if isinstance(law, VonMisesConditionalPath) else IntervalBins(-1.65, 1.65, 16),
+    )
     x_0, x_1 = torch.tensor([[0.3], [2.0], [-0.7]]), torch.tensor([[0.95], [0.1], [0.4]])
     for time in (0.0, 0.5, 0.999, 1 - 2**-24):
         t = torch.full((3,), time)
@@ -132,18 +149,23 @@ def test_targets_stay_finite_at_all_times(law) -> None:
         assert target.dtype == torch.float32
         assert target.isfinite().all()
         assert (target >= 0).all()
-    home = path.landing(x_1, t[:, None])
+    home = path.destination_probs(x_1, t[:, None])
     assert home.argmax(-1).flatten().tolist() == path.bins.target(x_1).flatten().tolist()
 
 
 def test_very_small_rates_keep_their_logarithm() -> None:
     prediction = torch.tensor([0.0, 0.0, 0.0, 0.0, -200.0])[None, None]
-    close(FOUR.read(prediction, torch.zeros(1, 1), torch.zeros(1))[0, 0, 0], -200 - math.log(4), 1e-3)
+    close(FOUR.complete_prediction(prediction, torch.zeros(1, 1), torch.zeros(1))[0, 0, 0], -200 - math.log(4), 1e-3)
 
 
 def test_what_does_not_fit_is_refused() -> None:
-    for wrong in ({"share": 2.0}, {"law": VonMisesLaw()}, {"law": RotationLaw()}, {"bins": Circle()}):
+    for wrong in (
+        {"share": 2.0},
+        {"law": VonMisesConditionalPath()},
+        {"law": RotationConditionalPath()},
+        {"bins": CircularBins()},
+    ):
         with pytest.raises(UsageError):
-            Binned(**wrong)
+            BinnedJumpPath(**wrong)
     with pytest.raises(UsageError, match="5 numbers"):
-        FOUR.read(torch.zeros(1, 1, 4), torch.zeros(1, 1), torch.zeros(1))
+        FOUR.complete_prediction(torch.zeros(1, 1, 4), torch.zeros(1, 1), torch.zeros(1))

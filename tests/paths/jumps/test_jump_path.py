@@ -9,26 +9,26 @@ from scipy import stats
 from torch import Tensor
 
 from feller.core.errors import UsageError
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.paths import (
-    Circle,
-    GaussianLaw,
-    Interval,
-    Jump,
-    Lattice,
-    MeanEnd,
+    CircularBins,
+    GaussianConditionalPath,
+    IntervalBins,
+    JumpPath,
+    LatticeLevels,
+    MaximalCoupling,
+    MeanEndpoint,
     Mixture,
-    Overlap,
-    Point,
-    Product,
-    RotationLaw,
-    VonMisesLaw,
+    PointEstimate,
+    ProductPath,
+    RotationConditionalPath,
+    VonMisesConditionalPath,
 )
-from feller.paths.jumps.jump_step_rules import Explicit
+from feller.paths.jumps.jump_step_rules import IntegratedRate
 from feller.paths.processes import Characteristics, superpose
 from feller.paths.schedules import Cosine, Polynomial
 from feller.paths.time_distributions import linear_grid
-from feller.sampling import RK4, Euler, Heun, Midpoint, endpoint, simulate
+from feller.sampling import RK4, Euler, Heun, Midpoint, simulate, trajectory
 from feller.spaces import SO3, Euclidean, Torus
 from feller.spaces import Product as ProductSpace
 from feller.spaces.rotations import rotation
@@ -37,7 +37,7 @@ from tests.oracle import F64, close, f64
 
 N = 10_000
 SLOW = pytest.mark.slow
-TWO = Jump(ends=Lattice(-1.0, 1.0, 2))
+TWO = JumpPath(endpoint_support=LatticeLevels(-1.0, 1.0, 2))
 PRIOR = f64(0.3, 0.7).log()
 
 
@@ -56,9 +56,9 @@ def ks(x: Tensor, cdf) -> float:
     return float(stats.kstest(x.double().flatten().numpy(), cdf).statistic)
 
 
-def run(path: Jump, network, x: Tensor, steps: int, stop: float = 1.0, space=None, seed: int = 1) -> Tensor:
+def run(path: JumpPath, network, x: Tensor, steps: int, stop: float = 1.0, space=None, seed: int = 1) -> Tensor:
     solver = Euler(space or Euclidean((1,)))
-    return endpoint(path.process(network, {}), x, linear_grid(steps, 0.0, stop), solver, Draws(seed))
+    return simulate(path.process(network, {}), x, linear_grid(steps, 0.0, stop), solver, Rng(seed))
 
 
 def posterior(x: Tensor, t: float = 0.5) -> Tensor:
@@ -69,13 +69,13 @@ def posterior(x: Tensor, t: float = 0.5) -> Tensor:
 def test_vector_of_the_marginal_kernel() -> None:
     """Section 13.4: posterior, velocity and rate for 0.3 delta(-1) + 0.7 delta(1) at t = 1/2."""
     x, t = f64(-2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0)[:, None], torch.full((7,), 0.5, dtype=F64)
-    read = TWO.read(PRIOR.expand(7, 1, 2), x, t)
+    read = TWO.complete_prediction(PRIOR.expand(7, 1, 2), x, t)
     table = (0.00078213, 0.04098494, 0.23999587, 0.7, 0.94517884, 0.99221158, 0.99985625)
     close(read.softmax(-1)[:, 0, 1], table, 6e-9)
-    flow = replace(TWO, share=0.0).characteristics(PRIOR.expand(7, 1, 2), x, t)
+    flow = replace(TWO, jump_weight=0.0).characteristics(PRIOR.expand(7, 1, 2), x, t)
     table = (2.00312854, 0.16393975, -0.04001651, 0.8, 0.78071535, -0.0311537, -2.000575)
     close(flow.velocity[:, 0], table, 6e-8)
-    jump = replace(TWO, share=1.0).characteristics(PRIOR.expand(7, 1, 2), x, t)
+    jump = replace(TWO, jump_weight=1.0).characteristics(PRIOR.expand(7, 1, 2), x, t)
     assert jump.velocity is None
     table = f64(10.03754243, 0.90166864, 2.39995872, 2.0, 0.54821162, 0.17134532, 10.00689995)
     torch.testing.assert_close(jump.jumps.hazard(0.5 + 1e-7)[:, 0] / 1e-7, table, rtol=3e-6, atol=0)
@@ -92,8 +92,8 @@ def test_vector_of_the_marginal_landings(place: float, table: tuple[float, ...])
     """Section 13.4: densities where a jump from x lands, in bins of .1: 200,000 jumps, 5 standard errors."""
     n = 200_000
     x, t = torch.full((n, 1), place, dtype=F64), torch.full((), 0.5, dtype=F64).expand(n)
-    jumps = replace(TWO, share=1.0).characteristics(PRIOR.expand(n, 1, 2), x, t).jumps
-    y = jumps.land(0.5 + 1e-7, torch.ones_like(x, dtype=torch.bool), Draws(0).at("land"))
+    jumps = replace(TWO, jump_weight=1.0).characteristics(PRIOR.expand(n, 1, 2), x, t).jumps
+    y = jumps.sample_destination(0.5 + 1e-7, torch.ones_like(x, dtype=torch.bool), Rng(0).stream("land"))
     for at, density in zip((-0.75, -0.25, 0.25, 0.75), table, strict=True):
         share = ((y - at).abs() < 0.05).double().mean().item() / 0.1
         assert abs(share - density) < 5 * math.sqrt(density / 0.1 / n) + 0.01 * density
@@ -102,11 +102,11 @@ def test_vector_of_the_marginal_landings(place: float, table: tuple[float, ...])
 def test_hazard_mixes_the_chances_of_all_ends() -> None:
     """exp(-H) = sum_z p(z | x) exp(-share Lambda_z), by hand, forward and with the corrector."""
     x, t, s = f64(-2.0, 0.1, 1.4)[:, None], torch.full((3,), 0.5, dtype=F64), 0.7
-    p, law = posterior(x[:, 0]), GaussianLaw()
-    change = law.explicit(x, f64(-1.0, 1.0), t[:, None], f64(s))
+    p, law = posterior(x[:, 0]), GaussianConditionalPath()
+    change = law.integrated_derivative(x, f64(-1.0, 1.0), t[:, None], f64(s))
     for share, b in ((0.3, 0.0), (1.0, 0.0), (0.5, 2.0)):
         number = share * ((1 + b) * (-change).clamp(min=0) + b * change.clamp(min=0))
-        path = replace(TWO, share=share, corrector=b)
+        path = replace(TWO, jump_weight=share, corrector_rate=b)
         hazard = path.characteristics(PRIOR.expand(3, 1, 2), x, t).jumps.hazard(s)
         assert hazard.dtype == F64
         close(hazard[:, 0], -(p * torch.exp(-number)).sum(-1).log(), 1e-12)
@@ -116,14 +116,14 @@ def test_hazard_mixes_the_chances_of_all_ends() -> None:
 @pytest.mark.parametrize(
     ("survival", "most"),
     [
-        (Explicit(), {(0.8, 50): 0.0104, (0.95, 50): 0.0366, (0.95, 200): 0.0093}),
-        (Overlap(), {(0.8, 50): 0.0, (0.95, 50): 0.0, (0.95, 200): 0.0}),
+        (IntegratedRate(), {(0.8, 50): 0.0104, (0.95, 50): 0.0366, (0.95, 200): 0.0093}),
+        (MaximalCoupling(), {(0.8, 50): 0.0, (0.95, 50): 0.0, (0.95, 200): 0.0}),
     ],
     ids=repr,
 )
 def test_conditional_jumps_alone_have_the_law(survival, most: dict) -> None:
     """Section 13.2, with 10,000 paths: the printed KS within .02, 1.5 times the 95 % value of both samples."""
-    path = Jump(ends=Point(), share=1.0, survival=survival)
+    path = JumpPath(endpoint_support=PointEstimate(), jump_weight=1.0, step_rule=survival)
     for (stop, steps), printed in most.items():
         y = run(path, lambda x, t, given: torch.ones_like(x), normal_source(), steps, stop)
         assert abs(ks(y, stats.norm(stop, 1 - stop).cdf) - printed) < 0.02
@@ -133,7 +133,7 @@ def mixed(x):
     return 0.3 * stats.norm(-1, 0.2).cdf(x) + 0.7 * stats.norm(1.5, 0.3).cdf(x)
 
 
-FINE = Interval(-2.2, 3.0, 130)
+FINE = IntervalBins(-2.2, 3.0, 130)
 DENSITY = (
     0.3 / 0.2 * torch.exp(-0.5 * ((FINE.centres + 1) / 0.2) ** 2)
     + 0.7 / 0.3 * torch.exp(-0.5 * ((FINE.centres - 1.5) / 0.3) ** 2)
@@ -152,13 +152,13 @@ DENSITY = (
 def test_marginal_processes_carry_the_source_to_the_data(kind: dict, table: tuple[float, float]) -> None:
     """Section 13.3 at 20 and 50 steps: the printed KS within .016, the 99 % value of 10,000 paths."""
     for steps, printed in zip((20, 50), table, strict=True):
-        y = run(Jump(ends=FINE, **kind), constant(DENSITY.float()), normal_source().float(), steps)
+        y = run(JumpPath(endpoint_support=FINE, **kind), constant(DENSITY.float()), normal_source().float(), steps)
         assert abs(ks(y, mixed) - printed) < 0.016
 
 
 def test_overlap_is_the_better_way_for_jumps_alone() -> None:
     """At 20 steps a KS below .025, where the explicit rate leaves .065."""
-    path = Jump(ends=FINE, share=1.0, survival=Overlap())
+    path = JumpPath(endpoint_support=FINE, jump_weight=1.0, step_rule=MaximalCoupling())
     assert ks(run(path, constant(DENSITY.float()), normal_source().float(), 20), mixed) < 0.025
 
 
@@ -168,7 +168,12 @@ def test_overlap_is_the_better_way_for_jumps_alone() -> None:
 )
 def test_every_share_and_corrector_keep_the_marginals(share: float, corrector: float) -> None:
     """KS at t = .5 and, by 200 steps, .8: below 1.95 / sqrt(n) + .003 for the steps; false alarm 1e-3."""
-    path = Jump(ends=FINE, share=share, corrector=corrector, survival=Overlap() if share == 1 else None)
+    path = JumpPath(
+        endpoint_support=FINE,
+        jump_weight=share,
+        corrector_rate=corrector,
+        step_rule=MaximalCoupling() if share == 1 else None,
+    )
     for stop in (0.5, 0.8):
         y = run(path, constant(DENSITY.float()), normal_source(4000).float(), 60, stop)
         a, b = (math.hypot(stop * sd, 1 - stop) for sd in (0.2, 0.3))
@@ -182,22 +187,20 @@ def test_every_share_and_corrector_keep_the_marginals(share: float, corrector: f
 def test_share_zero_is_the_flow_and_share_one_the_jumps_bit_for_bit() -> None:
     """Against processes made by hand from the same parts, with the same seed."""
     x, network, grid = normal_source(500), constant(PRIOR), linear_grid(12)
-    flow, leap = (replace(TWO, share=share).process(network, {}) for share in (0.0, 1.0))
+    flow, leap = (replace(TWO, jump_weight=share).process(network, {}) for share in (0.0, 1.0))
 
     def velocity_alone(x: Tensor, t: Tensor) -> Characteristics:
-        mean = TWO.read(network(x, t, {}), x, t).softmax(-1) @ f64(-1.0, 1.0)
-        return Characteristics(TWO.law.velocity(x, mean, t[:, None]))
+        mean = TWO.complete_prediction(network(x, t, {}), x, t).softmax(-1) @ f64(-1.0, 1.0)
+        return Characteristics(TWO.conditional_path.velocity(x, mean, t[:, None]))
 
-    by_hand = endpoint(velocity_alone, x, grid[:-1], Euler(), Draws(1))
-    assert torch.equal(endpoint(flow, x, grid[:-1], Euler(), Draws(1)), by_hand)
-    finish = replace(TWO, share=0.0, last=MeanEnd()).process(network, {})
-    assert torch.equal(
-        endpoint(finish, x, grid, Euler(), Draws(1)), endpoint(velocity_alone, x, grid, Euler(), Draws(1))
-    )
-    jumps = endpoint(leap, x, grid, Euler(), Draws(1))
-    assert torch.equal(endpoint(superpose((0.0, flow), (1.0, leap)), x, grid, Euler(), Draws(1)), jumps)
+    by_hand = simulate(velocity_alone, x, grid[:-1], Euler(), Rng(1))
+    assert torch.equal(simulate(flow, x, grid[:-1], Euler(), Rng(1)), by_hand)
+    finish = replace(TWO, jump_weight=0.0, final_step=MeanEndpoint()).process(network, {})
+    assert torch.equal(simulate(finish, x, grid, Euler(), Rng(1)), simulate(velocity_alone, x, grid, Euler(), Rng(1)))
+    jumps = simulate(leap, x, grid, Euler(), Rng(1))
+    assert torch.equal(simulate(superpose((0.0, flow), (1.0, leap)), x, grid, Euler(), Rng(1)), jumps)
     assert leap(x, torch.full((500,), 0.3)).velocity is None
-    still = endpoint(flow, x, grid, Euler(), Draws(1))
+    still = simulate(flow, x, grid, Euler(), Rng(1))
     assert set(still.flatten().tolist()) == {-1.0, 1.0}
 
 
@@ -206,14 +209,17 @@ def test_last_step_draws_or_takes_the_mean() -> None:
     which = torch.ones(4000, 1, dtype=torch.bool)
     p = posterior(x[:, 0], 0.9)
     for share in (0.0, 0.5, 1.0):
-        now = replace(TWO, share=share).characteristics(PRIOR.expand(4000, 1, 2), x, t)
+        now = replace(TWO, jump_weight=share).characteristics(PRIOR.expand(4000, 1, 2), x, t)
         assert (now.jumps.hazard(1.0) == math.inf).all()
-        y = now.jumps.land(1.0, which, Draws(0).at("x"))
+        y = now.jumps.sample_destination(1.0, which, Rng(0).stream("x"))
         assert set(y.tolist()) == {-1.0, 1.0}
         assert abs((y > 0).double().mean() - p[:, 1].mean()) < 5 * 0.5 / math.sqrt(4000)  # false alarm 6e-7
-    now = replace(TWO, last=MeanEnd()).characteristics(PRIOR.expand(4000, 1, 2), x, t)
-    close(now.jumps.land(1.0, which, Draws(0).at("x")), p @ f64(-1.0, 1.0), 1e-12)
-    assert replace(TWO, share=0.0, last=MeanEnd()).characteristics(PRIOR.expand(4000, 1, 2), x, t).jumps is None
+    now = replace(TWO, final_step=MeanEndpoint()).characteristics(PRIOR.expand(4000, 1, 2), x, t)
+    close(now.jumps.sample_destination(1.0, which, Rng(0).stream("x")), p @ f64(-1.0, 1.0), 1e-12)
+    assert (
+        replace(TWO, jump_weight=0.0, final_step=MeanEndpoint()).characteristics(PRIOR.expand(4000, 1, 2), x, t).jumps
+        is None
+    )
 
 
 def test_parts_that_depend_on_each_other_keep_their_joint_law() -> None:
@@ -235,9 +241,9 @@ def test_parts_that_depend_on_each_other_keep_their_joint_law() -> None:
         own = -((x[..., None] - t * f64(-1.0, 1.0)).square()) / (2 * (1 - t) ** 2)
         return logits - own
 
-    x = Draws(0).at("x").normal((4000, 2), F64)
+    x = Rng(0).stream("x").normal((4000, 2), F64)
     for share in (1.0, 0.5):
-        path = replace(TWO, share=share, survival=Overlap() if share == 1 else None)
+        path = replace(TWO, jump_weight=share, step_rule=MaximalCoupling() if share == 1 else None)
         y = run(path, network, x, 100)
         shares = torch.stack([(y == atom).all(1).double().mean() for atom in atoms])
         close(shares, weights, 5 * math.sqrt(0.25 / 4000) + 0.02)
@@ -252,21 +258,21 @@ def test_a_product_of_independent_parts_is_both_samplers_in_law(share: float) ->
     addressed by step, nearly all tokens are drawn alike.
     """
     n = 3000
-    real, token = replace(TWO, share=share, ends=Interval(-2.0, 2.0, 16)), Mixture()
+    real, token = replace(TWO, jump_weight=share, endpoint_support=IntervalBins(-2.0, 2.0, 16)), Mixture()
     logits, words = torch.linspace(0, 2, 16, dtype=F64), f64(0.2, 0.3, 0.5).log()
 
     def network(x: dict, t: dict, given: dict) -> dict:
         return {"real": constant(logits)(x["real"], t, given), "token": words.expand(*x["token"].shape, 3)}
 
-    x = {"real": normal_source(n), "token": Draws(2).at("x").integers(3, (n, 2))}
+    x = {"real": normal_source(n), "token": Rng(2).stream("x").randint(3, (n, 2))}
     space = ProductSpace({"real": Euclidean((1,)), "token": Euclidean((2,))})
-    both = endpoint(
-        Product({"real": real, "token": token}).process(network, {}), x, linear_grid(20), Euler(space), Draws(3)
+    both = simulate(
+        ProductPath({"real": real, "token": token}).process(network, {}), x, linear_grid(20), Euler(space), Rng(3)
     )
     alone = run(real, constant(logits), x["real"], 20, seed=4)
     assert stats.ks_2samp(both["real"].flatten().numpy(), alone.flatten().numpy()).statistic < 1.95 * math.sqrt(2 / n)
-    tokens = endpoint(
-        token.process(lambda x, t, given: words.expand(*x.shape, 3), {}), x["token"], linear_grid(20), Euler(), Draws(5)
+    tokens = simulate(
+        token.process(lambda x, t, given: words.expand(*x.shape, 3), {}), x["token"], linear_grid(20), Euler(), Rng(5)
     )
     for symbol in range(3):
         ours, theirs = ((y == symbol).double().mean() for y in (both["token"], tokens))
@@ -281,10 +287,10 @@ def around(y: Tensor, z: float) -> Tensor:
 @pytest.mark.parametrize("stop", [0.4, pytest.param(0.8, marks=SLOW), 0.95])
 def test_jumps_on_the_circle(share: float, stop: float) -> None:
     """Section 12.5: one atom, 10,000 angles, 100 steps; KS at most .0136, from an even source."""
-    law, space = VonMisesLaw(), Torus((1,))
+    law, space = VonMisesConditionalPath(), Torus((1,))
     even = 2 * math.pi * (torch.arange(N) + 0.5) / N
     x = even[torch.randperm(N, generator=torch.Generator().manual_seed(6))][:, None].float()
-    path = Jump(law=law, ends=Point(space), share=share)
+    path = JumpPath(conditional_path=law, endpoint_support=PointEstimate(space), jump_weight=share)
     y = run(path, lambda x, t, given: torch.full_like(x, 1.0), x, 100, stop, space)
     assert y.dtype == torch.float32
     assert (y >= 0).all()
@@ -296,10 +302,10 @@ def test_jumps_on_the_circle(share: float, stop: float) -> None:
 def test_angles_in_bins_have_their_shares() -> None:
     """A posterior over 12 bins of the circle, prior known: shares within 5 standard errors and .01 for the steps."""
     shares = torch.linspace(1, 3, 12, dtype=F64)
-    path = Jump(law=VonMisesLaw(), ends=Circle(12), share=1.0)
-    x = Torus((1,)).reference(6000, Draws(0).at("x"))
+    path = JumpPath(conditional_path=VonMisesConditionalPath(), endpoint_support=CircularBins(12), jump_weight=1.0)
+    x = Torus((1,)).sample_base(6000, Rng(0).stream("x"))
     y = run(path, constant(shares.log().float()), x, 40, space=Torus((1,)))
-    got = torch.bincount(path.ends.target(y).flatten(), minlength=12).double() / 6000
+    got = torch.bincount(path.endpoint_support.target(y).flatten(), minlength=12).double() / 6000
     close(got, shares / shares.sum(), 5 * math.sqrt(0.1 / 6000) + 0.01)
     inside = around(y, 0.0).remainder(2 * math.pi / 12) * 12 / (2 * math.pi)
     assert ks(inside, stats.uniform.cdf) < 1.95 / math.sqrt(6000)  # ends are spread over their bins
@@ -308,26 +314,26 @@ def test_angles_in_bins_have_their_shares() -> None:
 @pytest.mark.parametrize("share", [pytest.param(0.0, marks=SLOW), 0.5, 1.0])
 def test_rotations_gather_around_the_answer(share: float) -> None:
     """The law of the angle from the end at t = .25 after 60 steps: KS of 3,000 below 1.95 / sqrt(n) + .02 for them."""
-    n, law, stop = 3000, RotationLaw(), 0.25
+    n, law, stop = 3000, RotationConditionalPath(), 0.25
     z = rotation(f64(0.3, 1.0, -0.5)).float()
-    x = SO3().reference(n, Draws(0).at("x"))
-    path = Jump(law=law, ends=Point(SO3()), share=share)
+    x = SO3().sample_base(n, Rng(0).stream("x"))
+    path = JumpPath(conditional_path=law, endpoint_support=PointEstimate(SO3()), jump_weight=share)
     y = run(path, lambda x, t, given: 1.7 * z.expand_as(x), x, 60, stop, SO3())
-    assert SO3().error(y).max() < 1e-4
-    angle, _ = law.offset(y.double(), z.double())
-    exact, _ = law.offset(law.sample(x.double(), z.double(), f64(stop)), z.double())
+    assert SO3().constraint_error(y).max() < 1e-4
+    angle, _ = law.angle_and_direction(y.double(), z.double())
+    exact, _ = law.angle_and_direction(law.sample(x.double(), z.double(), f64(stop)), z.double())
     assert stats.ks_2samp(angle.numpy(), exact.numpy()).statistic < 1.95 * math.sqrt(2 / n) + 0.02
-    end = endpoint(path.process(lambda x, t, given: z.expand_as(x), {}), y, [stop, 0.6, 1.0], Euler(SO3()), Draws(4))
+    end = simulate(path.process(lambda x, t, given: z.expand_as(x), {}), y, [stop, 0.6, 1.0], Euler(SO3()), Rng(4))
     close(end, z.expand(n, 3, 3), 1e-4)
 
 
 def test_reading_stays_finite_near_the_data() -> None:
     """In single precision at t = 1 - 6e-8 the nearest end has all mass, with finite gradients."""
-    path = Jump(ends=Interval(-1.0, 1.0, 8))
+    path = JumpPath(endpoint_support=IntervalBins(-1.0, 1.0, 8))
     x = torch.tensor([[-0.9, 0.1], [5.0, 0.875]])
     for t in (0.0, 0.5, 1 - 2**-24, 1.0):
         logits = torch.zeros(2, 2, 8, requires_grad=True)
-        read = path.read(logits, x, torch.full((2,), t))
+        read = path.complete_prediction(logits, x, torch.full((2,), t))
         assert read.isfinite().all()
         torch.nn.functional.cross_entropy(read.flatten(0, 1), path.target(x, x, x, torch.ones(2)).flatten()).backward()
         assert logits.grad.isfinite().all()
@@ -336,43 +342,48 @@ def test_reading_stays_finite_near_the_data() -> None:
 
 def test_targets_are_the_nearest_candidates() -> None:
     x = f64(-7.0, -1.0, -0.51, 0.0, 0.99, 3.0)
-    assert Interval(-1.0, 1.0, 4).target(x).tolist() == [0, 0, 0, 2, 3, 3]
-    assert Lattice(-1.0, 1.0, 3).target(x).tolist() == [0, 0, 0, 1, 2, 2]
-    assert Circle(4).target(f64(0.0, -0.1, 3.2, 6.29)).tolist() == [0, 3, 2, 0]
-    for ends in (Interval(-1.0, 3.0, 5), Lattice(-1.0, 3.0, 5), Circle(5)):
+    assert IntervalBins(-1.0, 1.0, 4).target(x).tolist() == [0, 0, 0, 2, 3, 3]
+    assert LatticeLevels(-1.0, 1.0, 3).target(x).tolist() == [0, 0, 0, 1, 2, 2]
+    assert CircularBins(4).target(f64(0.0, -0.1, 3.2, 6.29)).tolist() == [0, 3, 2, 0]
+    for ends in (IntervalBins(-1.0, 3.0, 5), LatticeLevels(-1.0, 3.0, 5), CircularBins(5)):
         assert ends.target(ends.centres).tolist() == [0, 1, 2, 3, 4]
 
 
 def test_ends_are_spread_over_their_bins() -> None:
     u, index = f64(0.0, 0.5, 1.0), torch.tensor([0, 1, 1])
-    close(Interval(0.0, 2.0, 2).pick(Interval(0.0, 2.0, 2).centres, index, u), (0.0, 1.5, 2.0), 1e-15)
-    half = Interval(0.0, 2.0, 2, spread=0.5)
-    close(half.pick(half.centres, index, u), (0.25, 1.5, 1.75), 1e-15)
-    assert Lattice(0.0, 1.0, 2).pick(Lattice(0.0, 1.0, 2).centres, index, u).tolist() == [0, 1, 1]
-    close(Circle(2).pick(Circle(2).centres, torch.tensor([0]), f64(0.0)), 0.0, 1e-15)
-    middle = Circle(4).mean(f64(0.5, 0.0, 0.0, 0.5)[None], Circle(4).centres)
+    close(IntervalBins(0.0, 2.0, 2).select(IntervalBins(0.0, 2.0, 2).centres, index, u), (0.0, 1.5, 2.0), 1e-15)
+    half = IntervalBins(0.0, 2.0, 2, spread=0.5)
+    close(half.select(half.centres, index, u), (0.25, 1.5, 1.75), 1e-15)
+    assert LatticeLevels(0.0, 1.0, 2).select(LatticeLevels(0.0, 1.0, 2).centres, index, u).tolist() == [0, 1, 1]
+    close(CircularBins(2).select(CircularBins(2).centres, torch.tensor([0]), f64(0.0)), 0.0, 1e-15)
+    middle = CircularBins(4).mean(f64(0.5, 0.0, 0.0, 0.5)[None], CircularBins(4).centres)
     close(torch.sin(middle), 0.0, 1e-7)
     close(torch.cos(middle), 1.0, 1e-7)  # the mean of 315 and 45 degrees is 0, not 180
 
 
 def test_two_calls_jump_once_and_land_by_the_last() -> None:
     """A midpoint step of the sum draws the flow twice as exactly, and every jump lands on a number."""
-    y = endpoint(TWO.process(constant(PRIOR), {}), normal_source(2000), linear_grid(8), Midpoint(), Draws(1))
+    y = simulate(TWO.process(constant(PRIOR), {}), normal_source(2000), linear_grid(8), Midpoint(), Rng(1))
     assert set(y.flatten().tolist()) == {-1.0, 1.0}
     assert abs((y > 0).double().mean().item() - 0.7) < 0.08
-    for x in simulate(
-        replace(TWO, share=1.0).process(constant(PRIOR), {}), normal_source(2000), linear_grid(8), Midpoint(), Draws(1)
+    for x in trajectory(
+        replace(TWO, jump_weight=1.0).process(constant(PRIOR), {}),
+        normal_source(2000),
+        linear_grid(8),
+        Midpoint(),
+        Rng(1),
     ):
         assert x.isfinite().all()
 
 
 def test_examples_do_not_look_at_each_other() -> None:
-    path = Jump(ends=Interval(-2.0, 2.0, 16), corrector=0.5)
+    path = JumpPath(endpoint_support=IntervalBins(-2.0, 2.0, 16), corrector_rate=0.5)
     process = path.process(constant(torch.linspace(0, 1, 16, dtype=F64)), {})
     x = normal_source(300).view(100, 3)
-    whole = endpoint(process, x, linear_grid(5), Euler(), Draws(0))
+    whole = simulate(process, x, linear_grid(5), Euler(), Rng(0))
     parts = [
-        endpoint(process, x[a:b], linear_grid(5), Euler(), Draws(0, first=a)) for a, b in ((0, 1), (1, 40), (40, 100))
+        simulate(process, x[a:b], linear_grid(5), Euler(), Rng(0, first_example=a))
+        for a, b in ((0, 1), (1, 40), (40, 100))
     ]
     close(torch.cat(parts), whole, 1e-9)
 
@@ -380,28 +391,30 @@ def test_examples_do_not_look_at_each_other() -> None:
 @pytest.mark.parametrize("schedule", [Cosine(), pytest.param(Polynomial(2.0), marks=SLOW)], ids=repr)
 def test_superpositions_on_other_schedules_are_as_near_as_the_flow(schedule) -> None:
     """40 steps: by an overlap beside the flow the KS is .049 and .026, by the usual way .022 and .015."""
-    path = Jump(law=GaussianLaw(schedule), ends=FINE, share=0.5)
+    path = JumpPath(conditional_path=GaussianConditionalPath(schedule), endpoint_support=FINE, jump_weight=0.5)
     flow, both = (
-        ks(run(replace(path, share=share), constant(DENSITY.float()), normal_source().float(), 40), mixed)
+        ks(run(replace(path, jump_weight=share), constant(DENSITY.float()), normal_source().float(), 40), mixed)
         for share in (0.0, 0.5)
     )
     assert both < flow + 0.012
-    wrong = replace(path, survival=Overlap())
+    wrong = replace(path, step_rule=MaximalCoupling())
     assert ks(run(wrong, constant(DENSITY.float()), normal_source().float(), 40), mixed) > both + 0.005
 
 
 @pytest.mark.parametrize("solver", [Euler, Midpoint, Heun, RK4])
 def test_the_flow_to_the_mean_end_is_finite_in_every_rule(solver) -> None:
     """Some rules look at t = 1, where a mean end alone says nothing of the deviation, which is none."""
-    path = Jump(ends=Interval(-1.0, 1.0, 16), share=0.0, last=MeanEnd())
+    path = JumpPath(endpoint_support=IntervalBins(-1.0, 1.0, 16), jump_weight=0.0, final_step=MeanEndpoint())
     x = normal_source(200).float()
-    y = endpoint(path.process(constant(torch.zeros(16)), {}), x, linear_grid(10), solver(), Draws(0))
+    y = simulate(path.process(constant(torch.zeros(16)), {}), x, linear_grid(10), solver(), Rng(0))
     assert y.abs().max() < 1.2
 
 
 def test_jumps_of_other_schedules_arrive() -> None:
     """The cosine path by jumps alone, with the overlap: KS at t = .5 below 1.95 / sqrt(n)."""
-    path = Jump(law=GaussianLaw(Cosine()), ends=Point(), share=1.0)
+    path = JumpPath(
+        conditional_path=GaussianConditionalPath(Cosine()), endpoint_support=PointEstimate(), jump_weight=1.0
+    )
     y = run(path, lambda x, t, given: torch.ones_like(x), normal_source(4000), 30, 0.5)
     assert ks(y, stats.norm(math.sqrt(0.5), math.sqrt(0.5)).cdf) < 1.95 / math.sqrt(4000)
 
@@ -411,25 +424,25 @@ def test_jumps_of_other_schedules_arrive() -> None:
     [
         ({"share": 1.5}, "share"),
         ({"corrector": -1.0}, "corrector"),
-        ({"law": VonMisesLaw()}, "Circle"),
-        ({"ends": Circle()}, "Interval"),
-        ({"law": RotationLaw()}, "Point"),
-        ({"law": GaussianLaw(Cosine()), "survival": Explicit()}, "Overlap"),
+        ({"law": VonMisesConditionalPath()}, "Circle"),
+        ({"ends": CircularBins()}, "Interval"),
+        ({"law": RotationConditionalPath()}, "Point"),
+        ({"law": GaussianConditionalPath(Cosine()), "survival": IntegratedRate()}, "Overlap"),
     ],
 )
 def test_what_does_not_fit_is_refused(wrong: dict, words: str) -> None:
     with pytest.raises(UsageError, match=words):
-        Jump(**wrong)
+        JumpPath(**wrong)
 
 
 def test_wrong_grids_and_answers_are_refused() -> None:
     for make in (
-        lambda: Interval(1.0, 0.0),
-        lambda: Interval(count=1),
-        lambda: Circle(spread=2.0),
-        lambda: Lattice(count=1),
+        lambda: IntervalBins(1.0, 0.0),
+        lambda: IntervalBins(num_bins=1),
+        lambda: CircularBins(spread=2.0),
+        lambda: LatticeLevels(num_levels=1),
     ):
         with pytest.raises(UsageError):
             make()
     with refuses(UsageError, found="3"):
-        TWO.read(torch.zeros(1, 1, 3), torch.zeros(1, 1), torch.zeros(1))
+        TWO.complete_prediction(torch.zeros(1, 1, 3), torch.zeros(1, 1), torch.zeros(1))

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from feller.core.errors import UsageError
-from feller.core.serialization import from_data, to_data
+from feller.core.serialization import from_dict, to_dict
 from feller.privacy.accounting.accountant import epsilon
 from feller.privacy.accounting.dp_events import Concentrated, Gaussian, Pure, Subsampled
 from feller.privacy.accounting.ledger import Ledger, default_delta
@@ -27,9 +27,9 @@ WHOLE = Ledger(
 
 
 def test_a_ledger_comes_back_from_its_record() -> None:
-    data = to_data(WHOLE)
+    data = to_dict(WHOLE)
     assert [each["is"] for each in data["expenses"]] == ["Gaussian", "Concentrated", "Pure", "Subsampled"]
-    assert from_data(Ledger, data) == WHOLE
+    assert from_dict(Ledger, data) == WHOLE
 
 
 def test_a_resumed_run_goes_on_in_its_ledger() -> None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from feller.core.errors import UsageError
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.evaluation.attacks.attack_scores import named, told_planted
 from feller.networks.architecture import weights_from
 from feller.privacy.accounting.accountant import epsilon as epsilon_spent
@@ -33,7 +33,7 @@ def loss(network: nn.Module, example: dict[str, Tensor]) -> Tensor:
 
 
 def network(width: int = 6, hidden: int = 5) -> nn.Module:
-    with weights_from(Draws(0)):
+    with weights_from(Rng(0)):
         return shaken(nn.Sequential(nn.Linear(width, hidden), nn.Tanh(), nn.Linear(hidden, 2)))
 
 
@@ -129,9 +129,9 @@ def test_scores_of_a_step_by_hand() -> None:
 def played(sigma: float, factor: float, seed: int, *, steps: int = 80, rate: float = 0.05) -> Ear:
     """Train on two dozen known rows and planted ones, with a factor of the noise that is charged."""
     coins, places = 160, 40
-    draws = Draws(seed)
-    present = draws.at("coins").uniform((coins,)) < 0.5
-    planted = Planted(present, draws.at("chosen").integers(CANDIDATES, (places,)), CANDIDATES)
+    draws = Rng(seed)
+    present = draws.stream("coins").uniform((coins,)) < 0.5
+    planted = Planted(present, draws.stream("chosen").randint(CANDIDATES, (places,)), CANDIDATES)
     known, mine = rows(24, 5, WIDTH), rows(coins + places * CANDIDATES, seed + 7, WIDTH)
     net, ear = network(WIDTH, 16), game(planted, mine, rate, seed)
     inner = Private(sigma=sigma * factor, clip=Fixed(CLIP), noise=Repeatable(seed, "noise"))

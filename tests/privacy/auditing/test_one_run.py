@@ -9,7 +9,7 @@ import torch
 from scipy import stats
 
 from feller.core.errors import UsageError
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.privacy.auditing.one_run import chance, lower_bound
 
 
@@ -58,7 +58,7 @@ def test_no_mechanism_of_three_rows_exceeds_it(seed: int) -> None:
 def test_it_covers_randomised_response_and_comes_near() -> None:
     """Above epsilon in at most 5 % of 2,000 trials, of 400 guesses each; near it where there are many."""
     epsilon, n = 1.0, 400
-    right = (Draws(0).at("answers").uniform((2_000, n), torch.float64) < keep(epsilon)).sum(1)
+    right = (Rng(0).stream("answers").uniform((2_000, n), torch.float64) < keep(epsilon)).sum(1)
     bound = {v: lower_bound(v, n) for v in right.unique().tolist()}
     found = np.array([bound[v] for v in right.tolist()])
     assert 0.02 < (found > epsilon).mean() <= 0.05

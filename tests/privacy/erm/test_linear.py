@@ -8,7 +8,7 @@ from sklearn.datasets import load_digits
 from torch import Tensor
 
 from feller.core.errors import UsageError
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.privacy.accounting.accountant import epsilon
 from feller.privacy.erm.glm import Logistic, Squares
 from feller.privacy.erm.leakage import leakage, reconstructed, release
@@ -22,7 +22,7 @@ KINDS = [Ridge(Logistic(), 0.02, 3.0), Ridge(Squares(1.0), 0.05, 3.0)]
 
 
 def rows(n: int, d: int, seed: int = 0) -> tuple[Tensor, Tensor]:
-    draw = Draws(seed).at("rows")
+    draw = Rng(seed).stream("rows")
     x = within_length(draw.normal((n, d), F64), 3.0)
     return x, (draw.uniform((n,), F64) < torch.sigmoid(x[:, 0])).double()
 
@@ -102,11 +102,11 @@ def test_sensitivity_covers_every_exchange(ridge: Ridge) -> None:
     """Of a row by another, the worst that can be drawn, and of a row that comes; the expense says the same."""
     x, y = rows(12, 3)
     minimum = minimum_of(ridge, x, y)
-    draw, far, near = Draws(4).at("others"), 0.0, 0.0
+    draw, far, near = Rng(4).stream("others"), 0.0, 0.0
     for _ in range(100):
         other = draw.normal((1, 3), F64)
         other = 3 * other / other.norm()
-        label = draw.coins(0.5, (1,)).double()
+        label = draw.bernoulli(0.5, (1,)).double()
         moved = minimum_of(ridge, torch.cat([x[1:], other]), torch.cat([y[1:], label]))
         far = max(far, (moved.theta - minimum.theta).norm().item())
         less = minimum_of(ridge, x[1:], y[1:], n=12)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from feller.core.errors import UsageError
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.networks.architecture import weights_from
 from feller.privacy.dp_sgd.clip_norm import Adaptive, Fixed
 from feller.privacy.dp_sgd.private_gradient import Private
@@ -34,7 +34,7 @@ def build(network: nn.Module, step: int):
 
 
 def network() -> nn.Module:
-    with weights_from(Draws(0)):
+    with weights_from(Rng(0)):
         return shaken(nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 2)))
 
 
@@ -59,7 +59,7 @@ def test_training_goes_as_it_would() -> None:
     """To the last bit, noise and all."""
     plain, watched = network(), network()
     steps(private(), plain, 4)
-    watch = Watch(MINE, build, rate=0.25, draws=Draws(1))
+    watch = Watch(MINE, build, rate=0.25, draws=Rng(1))
     before = torch.get_rng_state()
     steps(Watched(inner=private(), watch=watch), watched, 4)
     assert torch.equal(torch.get_rng_state(), before)
@@ -71,7 +71,7 @@ def test_training_goes_as_it_would() -> None:
 @pytest.mark.parametrize("how", [by_probe, by_coordinate])
 def test_steps_add_up(how) -> None:
     """At the weights before each, of every row whether it is in the batch or not."""
-    watch, net = Watch(MINE, build, rate=0.25, draws=Draws(1), how=how), network()
+    watch, net = Watch(MINE, build, rate=0.25, draws=Rng(1), how=how), network()
     before = steps(Watched(inner=private(), watch=watch), net, 3)
     total = Leakage.none(4, 6)
     for step, each in enumerate(before):
@@ -79,13 +79,13 @@ def test_steps_add_up(how) -> None:
         if how is by_coordinate:
             pull = coordinate_by_coordinate(loss, each, one, MINE, way)
         else:
-            pull = probed(loss, each, one, MINE, way, signs(MINE, Draws(1).at("probes", step)))
+            pull = probed(loss, each, one, MINE, way, signs(MINE, Rng(1).stream("probes", step)))
         total = total.plus(pull.trace(0.25, 0.8 * 0.6))
     assert watch.leakage.eta2 == pytest.approx(total.eta2, rel=1e-12)
 
 
 def test_some_steps_stand_for_others() -> None:
-    watch, whole = (Watch(MINE, build, rate=0.25, draws=Draws(1), how=by_coordinate, every=k) for k in (3, 1))
+    watch, whole = (Watch(MINE, build, rate=0.25, draws=Rng(1), how=by_coordinate, every=k) for k in (3, 1))
     net = network()
     for one in (watch, whole):
         steps(Watched(inner=private(), watch=one), copy.deepcopy(net), 6)
@@ -94,7 +94,7 @@ def test_some_steps_stand_for_others() -> None:
 
 
 def test_a_resumed_account_goes_on() -> None:
-    whole, first, second = (Watch(MINE, build, rate=0.25, draws=Draws(1)) for _ in range(3))
+    whole, first, second = (Watch(MINE, build, rate=0.25, draws=Rng(1)) for _ in range(3))
     net = network()
     for watch in (whole, first):
         steps(Watched(inner=private(), watch=watch), copy.deepcopy(net), 1)
@@ -108,7 +108,7 @@ def test_a_resumed_account_goes_on() -> None:
 def test_a_block_and_a_clip_that_moves() -> None:
     which = torch.tensor([True, False, True, False, False, False])
     clip = Adaptive(0.5, count_sigma=2.0)
-    watch = Watch(MINE, build, rate=0.25, draws=Draws(1), how=by_coordinate, which=which)
+    watch = Watch(MINE, build, rate=0.25, draws=Rng(1), how=by_coordinate, which=which)
     net = network()
     told = coordinate_by_coordinate(loss, net, build(net, 0), MINE, partial(hard_clip, clip=0.5), which)
     expected = told.trace(0.25, clip.sigma(0.8) * 0.5) / 2
@@ -118,12 +118,12 @@ def test_a_block_and_a_clip_that_moves() -> None:
 
 
 def test_what_cannot_be_watched() -> None:
-    watch = Watch(MINE, build, rate=0.25, draws=Draws(1))
+    watch = Watch(MINE, build, rate=0.25, draws=Rng(1))
     with pytest.raises(UsageError, match="without noise"):
         Watched(inner=private(0.0), watch=watch)
     for wrong in (0.0, 1.5):
         with refuses(UsageError, argument="rate"):
-            Watch(MINE, build, rate=wrong, draws=Draws(1))
+            Watch(MINE, build, rate=wrong, draws=Rng(1))
     with pytest.raises(UsageError, match="every"):
-        Watch(MINE, build, rate=0.25, draws=Draws(1), every=0)
+        Watch(MINE, build, rate=0.25, draws=Rng(1), every=0)
     assert watch.leakage.bound().dtype == F64

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from feller.core.errors import UsageError
 from feller.core.pytree import tree_map
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.networks import MLP, Transformer, UNet
 from feller.networks.architecture import Architecture, weights_from
 from feller.paths import Affine
@@ -39,7 +39,7 @@ def digits(rows: int) -> tuple[Tensor, Tensor]:
 
 
 def tanh_network(width: int = 32) -> nn.Module:
-    with weights_from(Draws(0)):
+    with weights_from(Rng(0)):
         return shaken(nn.Sequential(nn.Linear(64, width), nn.Tanh(), nn.Linear(width, 10)), size=0.1)
 
 
@@ -127,8 +127,8 @@ def test_hard_clipping_hides_the_length() -> None:
 )
 def test_flows_are_told_apart_too(kind: Architecture, shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     """The row enters the state and the target, at a time and a source that are drawn beside it."""
-    network, z = shaken(kind.build(shape, {}, Draws(0))), normal(2, *shape)
-    objective, draws = FlowMatching(Affine(), Euclidean(shape)), Draws(3).named("step")
+    network, z = shaken(kind.build(shape, {}, Rng(0))), normal(2, *shape)
+    objective, draws = FlowMatching(Affine(), Euclidean(shape)), Rng(3).fold_in("step")
 
     def build(values: Tensor) -> dict[str, Any]:
         return tree_map(lambda leaf: leaf.double(), objective.draw({"x_1": values}, draws, network))
@@ -138,10 +138,10 @@ def test_flows_are_told_apart_too(kind: Architecture, shape: tuple[int, ...], mo
     pull = coordinate_by_coordinate(objective.loss, network, build, z, way)
     assert pull.norms == pytest.approx(value.norm(dim=1), rel=1e-10)
     assert pull.whole == pytest.approx(jacobian.square().sum((1, 2)), rel=1e-8)
-    one = probed(objective.loss, network, build, z, way, signs(z, Draws(0).at("signs")))
+    one = probed(objective.loss, network, build, z, way, signs(z, Rng(0).stream("signs")))
     assert one.norms == pytest.approx(pull.norms)
     monkeypatch.setattr(ghost_products, "WORTH", 0)
-    quick = probed(objective.loss, network, build, z, way, signs(z, Draws(0).at("signs")))
+    quick = probed(objective.loss, network, build, z, way, signs(z, Rng(0).stream("signs")))
     for name in ("norms", "whole", "along"):
         assert getattr(quick, name) == pytest.approx(getattr(one, name), rel=1e-8)
 
@@ -166,10 +166,10 @@ def squared(network: nn.Module, example: dict[str, Tensor]) -> Tensor:
 
 
 def odd_way(shape: tuple[int, ...], **kind: bool) -> tuple[nn.Module, RowSlopes, Way]:
-    with weights_from(Draws(0)):
+    with weights_from(Rng(0)):
         network = shaken(Odd(**kind))
     z = normal(*shape)
-    return network, RowSlopes(squared, network), Way.of(lambda z: {"x": z}, z, signs(z, Draws(0).at("signs")))
+    return network, RowSlopes(squared, network), Way.of(lambda z: {"x": z}, z, signs(z, Rng(0).stream("signs")))
 
 
 @pytest.mark.parametrize("shape", [(4, 5), (4, 3, 5), (3, 2, 3, 5)])
@@ -222,7 +222,9 @@ def test_probes_have_no_bias() -> None:
     network, (x, y), many = tanh_network(8), digits(5), 400
     exact = coordinate_by_coordinate(class_loss, network, with_labels(y), x, CUTS[1])
     again = x.repeat(many, 1)
-    each = probed(class_loss, network, with_labels(y.repeat(many)), again, CUTS[1], signs(again, Draws(0).at("signs")))
+    each = probed(
+        class_loss, network, with_labels(y.repeat(many)), again, CUTS[1], signs(again, Rng(0).stream("signs"))
+    )
     for name in ("whole", "along"):
         found = getattr(each, name).reshape(many, -1)
         apart = (found.mean(0) - getattr(exact, name)) / (found.std(0) / math.sqrt(many))
@@ -231,7 +233,7 @@ def test_probes_have_no_bias() -> None:
 
 def test_several_signs_at_once_are_their_mean() -> None:
     network, (x, y) = tanh_network(8), digits(5)
-    both = torch.stack([signs(x, Draws(0).at("signs", k)) for k in range(2)])
+    both = torch.stack([signs(x, Rng(0).stream("signs", k)) for k in range(2)])
     one, other = (probed(class_loss, network, with_labels(y), x, CUTS[0], each) for each in both)
     found = probed(class_loss, network, with_labels(y), x, CUTS[0], both)
     assert found.whole == pytest.approx((one.whole + other.whole) / 2)
@@ -248,7 +250,7 @@ def test_blocks_of_coordinates() -> None:
     whole = coordinate_by_coordinate(class_loss, network, with_labels(y), x, CUTS[0])
     assert some.whole == pytest.approx(all_of.gram.diagonal(dim1=1, dim2=2)[:, :20].sum(1))
     assert some.trace(0.1, 1.0) + rest.trace(0.1, 1.0) == pytest.approx(whole.trace(0.1, 1.0))
-    drawn = signs(x, Draws(0).at("signs"), which)
+    drawn = signs(x, Rng(0).stream("signs"), which)
     assert (drawn[:, 20:] == 0).all()
     assert (drawn[:, :20].abs() == 1).all()
     block = directions(class_loss, network, with_labels(y), x, CUTS[0], which)
@@ -273,7 +275,9 @@ def test_labels_leak_too() -> None:
 
 def test_the_clipped_gradient_is_that_of_training() -> None:
     network, (x, y) = tanh_network(8), digits(6)
-    pull = probed(class_loss, network, with_labels(y), x, partial(hard_clip, clip=0.4), signs(x, Draws(0).at("signs")))
+    pull = probed(
+        class_loss, network, with_labels(y), x, partial(hard_clip, clip=0.4), signs(x, Rng(0).stream("signs"))
+    )
     told = clipped_by_loop(class_loss, network, {"x": x, "y": y}, 0.4).norms.clamp(max=0.4)
     assert pull.norms == pytest.approx(told, rel=1e-12)
 
@@ -290,7 +294,7 @@ def test_rows_that_are_left_out_tell_nothing() -> None:
         return {"x": z, "y": y, "weight": weight}
 
     for way in CUTS:
-        one = probed(loss, network, build, x, way, signs(x, Draws(0).at("signs")))
+        one = probed(loss, network, build, x, way, signs(x, Rng(0).stream("signs")))
         exact = coordinate_by_coordinate(loss, network, build, x, way)
         for pull in (one, exact):
             assert pull.norms[0] > 0
@@ -312,12 +316,12 @@ def test_kinks_are_named_and_mixers_refused() -> None:
     mixer = nn.Sequential(nn.Linear(64, 10), nn.BatchNorm1d(10)).double()
     x, y = digits(3)
     with pytest.raises(UsageError, match="BatchNorm"):
-        probed(class_loss, mixer, with_labels(y), x, CUTS[0], signs(x, Draws(0).at("signs")))
+        probed(class_loss, mixer, with_labels(y), x, CUTS[0], signs(x, Rng(0).stream("signs")))
 
 
 def test_in_portions_it_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     network, (x, y) = tanh_network(8), digits(7)
-    vectors = signs(x, Draws(0).at("signs"))
+    vectors = signs(x, Rng(0).stream("signs"))
 
     def both() -> tuple[Pull, Pull]:
         return (
@@ -352,7 +356,7 @@ def run(rows: int, steps: int, which: Tensor, rate: float = 0.1, sigma: float = 
     for step in range(steps):
         pull = coordinate_by_coordinate(class_loss, network, labels, mine, CUTS[0], which)
         exact = exact.plus(pull.trace(rate, sigma))
-        pull = probed(class_loss, network, labels, mine, CUTS[0], signs(mine, Draws(1).at("signs", step), which))
+        pull = probed(class_loss, network, labels, mine, CUTS[0], signs(mine, Rng(1).stream("signs", step), which))
         probe = probe.plus(pull.trace(rate, sigma))
         batch = (torch.rand(len(x), generator=generator) < rate).nonzero()[:, 0]
         sums = clipped_by_map(class_loss, network, {"x": x[batch], "y": y[batch]}, 1.0).sums
@@ -382,7 +386,7 @@ def test_one_probe_for_each_step_is_enough_in_a_long_run() -> None:
 def test_cost() -> None:
     """Of one probe, in clipped gradients of the same rows: about a half, and 2 of 64 rows; 2 to 3 if laid out."""
     network, (x, y) = tanh_network(), digits(256)
-    vectors, build = signs(x, Draws(0).at("signs")), with_labels(y)
+    vectors, build = signs(x, Rng(0).stream("signs")), with_labels(y)
 
     def gradient() -> None:
         clipped_by_map(class_loss, network, {"x": x, "y": y}, 1.0)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.privacy.marginals import MarginalModel
 from feller.privacy.noise.grid_noise import Noise
 
@@ -19,9 +19,9 @@ LOOP = ((0, 1, 2), (1, 3), (3, 0), (2,), (4, 3), (1, 0))
 
 def model_of(counts: Sequence[int], cliques: Sequence[tuple[int, ...]], seed: int = 0) -> MarginalModel:
     """Return a model with normal potentials."""
-    draws = Draws(seed)
+    draws = Rng(seed)
     potentials = (
-        1.5 * draws.at("potential", i).normal([counts[j] for j in clique], torch.float64)
+        1.5 * draws.stream("potential", i).normal([counts[j] for j in clique], torch.float64)
         for i, clique in enumerate(cliques)
     )
     return MarginalModel(tuple(counts), tuple(cliques), tuple(potentials), 1000.0)

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.privacy.marginals import Curator, aim, mst
 from feller.privacy.marginals.aim import MEASURING, ROUNDS
 from feller.privacy.noise.grid_noise import Noise
@@ -21,7 +21,7 @@ BINARY = (2, 2, 2)
 PAIRS = [(0, 1), (0, 2), (1, 2)]
 ROWS = [*itertools.product(range(2), repeat=3)]
 EPSILON = 1.3
-CODES = model_of(COUNTS, [(0, 1), (1, 2), (2, 3), (3, 4)]).draw(500, Draws(0))
+CODES = model_of(COUNTS, [(0, 1), (1, 2), (2, 3), (3, 4)]).draw(500, Rng(0))
 
 
 @dataclass

@@ -7,13 +7,13 @@ import torch
 from scipy import stats
 
 from feller.core.errors import InputError, UsageError
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.privacy.marginals import Curator
 from feller.privacy.marginals.curator import epsilon_for, sigma_for
 from tests.errors import refuses
 from tests.privacy.marginals.tables import COUNTS, Numbers, model_of, table_of
 
-CODES = model_of(COUNTS, [(0, 1, 2), (2, 3, 4)]).draw(200, Draws(0))
+CODES = model_of(COUNTS, [(0, 1, 2), (2, 3, 4)]).draw(200, Rng(0))
 
 
 def test_counts_without_noise_are_exact() -> None:

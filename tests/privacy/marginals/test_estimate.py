@@ -10,7 +10,7 @@ from scipy.optimize import minimize
 from torch import Tensor
 
 from feller.core.errors import UsageError
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.privacy.marginals import Measurement, estimate
 from feller.privacy.marginals.estimate import merge
 from tests.errors import refuses
@@ -21,7 +21,7 @@ TRUTH = model_of(COUNTS, LOOP)
 
 def noisy(columns: tuple[int, ...], sigma: float, seed: int = 0, total: float = 1000.0) -> Measurement:
     exact = total * TRUTH.marginal(columns)
-    noise = Draws(seed).at("noise", hash(columns) % 999).normal(exact.shape, torch.float64)
+    noise = Rng(seed).stream("noise", hash(columns) % 999).normal(exact.shape, torch.float64)
     return Measurement(columns, exact + sigma * noise, sigma)
 
 
@@ -132,7 +132,7 @@ def test_models_are_as_near_as_those_of_mbi() -> None:
         ours, theirs = [], []
         for i, columns in enumerate([(j,) for j in range(5)] + [(0, 1), (1, 2), (2, 3), (3, 4)]):
             exact = n * truth.marginal(columns)
-            values = exact + 15.0 * Draws(seed).at("noise", i).normal(exact.shape, torch.float64)
+            values = exact + 15.0 * Rng(seed).stream("noise", i).normal(exact.shape, torch.float64)
             ours.append(Measurement(columns, values, 15.0))
             theirs.append(mbi.LinearMeasurement(values.flatten().numpy(), tuple(names[j] for j in columns), 15.0))
         model = estimate(counts, ours, n)

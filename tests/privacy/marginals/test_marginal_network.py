@@ -10,20 +10,20 @@ import torch
 from scipy.stats import chisquare
 
 from feller.core.errors import UsageError
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.core.safetensors_io import load_tensors, save_tensors
-from feller.core.serialization import from_data, to_data
+from feller.core.serialization import from_dict, to_dict
 from feller.data.tables.column import Categorical
 from feller.networks.architecture import Architecture
 from feller.privacy.marginals.marginal_network import Marginals, network_of
-from feller.spaces import Digits, Rows, Rule
+from feller.spaces import DigitTokenizer, PairConstraint, TableTokens
 from feller.training.objectives.marginal_counts import SHARES, Counting
 from tests.errors import refuses
 from tests.privacy.marginals.tables import COUNTS, LOOP, Numbers, model_of
 
 
-def rows_of(*counts: int, rules: tuple[Rule, ...] = ()) -> Rows:
-    return Rows(tuple(Categorical("a", tuple(map(str, range(count)))).field for count in counts), rules)
+def rows_of(*counts: int, rules: tuple[PairConstraint, ...] = ()) -> TableTokens:
+    return TableTokens(tuple(Categorical("a", tuple(map(str, range(count)))).field for count in counts), rules)
 
 
 ROWS = rows_of(*COUNTS)
@@ -34,22 +34,22 @@ EVERY_ROW = torch.tensor(list(itertools.product(*map(range, COUNTS))))
 def test_a_model_comes_back_from_a_folder(tmp_path: pathlib.Path) -> None:
     settings, network = network_of(ROWS, MODEL)
     save_tensors(tmp_path / "average.safetensors", network.state_dict())
-    record = json.loads(json.dumps(to_data(settings)))
-    again = from_data(Architecture, record).build((5,), {}, Draws(0))
+    record = json.loads(json.dumps(to_dict(settings)))
+    again = from_dict(Architecture, record).build((5,), {}, Rng(0))
     again.load_state_dict(load_tensors(tmp_path / "average.safetensors")[0])
     assert torch.equal(again.model().log_likelihood(EVERY_ROW), MODEL.log_likelihood(EVERY_ROW))
     assert torch.equal(again(EVERY_ROW, torch.zeros(len(EVERY_ROW)), {}), MODEL.log_likelihood(EVERY_ROW))
-    assert torch.equal(again.draw(50, Draws(3)), MODEL.draw(50, Draws(3)))
+    assert torch.equal(again.draw(50, Rng(3)), MODEL.draw(50, Rng(3)))
 
 
 def test_what_a_row_draws_depends_on_its_number() -> None:
     _, network = network_of(ROWS, MODEL)
     known = (EVERY_ROW, torch.arange(5) % 2 * torch.ones(len(EVERY_ROW), 1) > 0)
-    whole = network.draw(len(EVERY_ROW), Draws(1), known)
+    whole = network.draw(len(EVERY_ROW), Rng(1), known)
     assert torch.equal(whole[known[1]], EVERY_ROW[known[1]])
-    part = network.draw(9, Draws(1, first=30), tuple(one[30:39] for one in known))
+    part = network.draw(9, Rng(1, first_example=30), tuple(one[30:39] for one in known))
     assert torch.equal(part, whole[30:39])
-    assert torch.equal(network.draw(9, Draws(1, first=30)), network.draw(60, Draws(1))[30:39])
+    assert torch.equal(network.draw(9, Rng(1, first_example=30)), network.draw(60, Rng(1))[30:39])
 
 
 def test_odds_weigh_the_law_of_rows_beside_what_is_known() -> None:
@@ -59,7 +59,7 @@ def test_odds_weigh_the_law_of_rows_beside_what_is_known() -> None:
     known = EVERY_ROW[:1].expand(20_000, -1).clone(), torch.zeros(20_000, len(COUNTS), dtype=torch.bool)
     known[0][:, 1], known[1][:, 1] = 1, True
     odds = {column: lambda codes, weight=weight: weight.double()[codes] for column, weight in weights.items()}
-    drawn = network.draw(20_000, Draws(0), known, odds=odds)
+    drawn = network.draw(20_000, Rng(0), known, odds=odds)
     law = MODEL.log_likelihood(EVERY_ROW).exp() * (EVERY_ROW[:, 1] == 1)
     for column, weight in weights.items():
         law = law * weight[EVERY_ROW[:, column]]
@@ -71,7 +71,7 @@ def test_odds_weigh_the_law_of_rows_beside_what_is_known() -> None:
 
 
 def test_a_new_network_holds_all_rows_that_keep_the_rules_for_alike() -> None:
-    network = Marginals(rows_of(2, 3, rules=(Rule(1, 0, ("10", "11", "01")),))).build((2,), {}, Draws(0))
+    network = Marginals(rows_of(2, 3, rules=(PairConstraint(1, 0, ("10", "11", "01")),))).build((2,), {}, Rng(0))
     codes = torch.tensor([[0, 0], [0, 1], [1, 1], [1, 2], [1, 0]])
     assert network.model().log_likelihood(codes).tolist() == pytest.approx([-math.log(4)] * 4 + [-math.inf])
 
@@ -80,14 +80,14 @@ def test_columns_of_one_value_are_a_model_too() -> None:
     rows = rows_of(1, 1)
     release = Counting(rows).release(torch.zeros(20, 2, dtype=torch.long), 0.1, Numbers(1))
     settings, network = network_of(rows, release.model)
-    assert settings.build((2,), {}, Draws(0)).state_dict().keys() == network.state_dict().keys()
-    assert torch.equal(network.draw(4, Draws(0)), torch.zeros(4, 2, dtype=torch.long))
+    assert settings.build((2,), {}, Rng(0)).state_dict().keys() == network.state_dict().keys()
+    assert torch.equal(network.draw(4, Rng(0)), torch.zeros(4, 2, dtype=torch.long))
 
 
 @pytest.mark.parametrize("method", SHARES)
 def test_ways_spend_what_they_are_said_to_on_single_columns(method: str) -> None:
     counting = Counting(ROWS, method=method)
-    release = counting.release(MODEL.draw(400, Draws(0)), 0.3, Numbers(1))
+    release = counting.release(MODEL.draw(400, Rng(0)), 0.3, Numbers(1))
     spent = dict(release.expenses)
     assert spent["counts of each column"] == pytest.approx(0.3 * SHARES[method], rel=1e-9)
     assert math.fsum(spent.values()) == pytest.approx(0.3, rel=1e-9)
@@ -96,7 +96,7 @@ def test_ways_spend_what_they_are_said_to_on_single_columns(method: str) -> None
 
 
 def test_room_and_degree_reach_the_model() -> None:
-    codes = MODEL.draw(3000, Draws(0))
+    codes = MODEL.draw(3000, Rng(0))
     narrow, wide = (
         Counting(ROWS, degree=degree, room=room).release(codes, 5.0, Numbers(1)).model.cliques
         for degree, room in ((2, 1e-4), (3, 1.0))
@@ -111,6 +111,6 @@ def test_wrong_use() -> None:
     with pytest.raises(UsageError, match="room above 0 MiB; found 2, 0"):
         Counting(ROWS, room=0.0)
     with pytest.raises(UsageError, match="Give them bins"):
-        Marginals(Rows((Digits(0, 99),)))
+        Marginals(TableTokens((DigitTokenizer(0, 99),)))
     with pytest.raises(UsageError, match="rows of 5 columns and no conditions"):
-        Marginals(ROWS).build((4,), {}, Draws(0))
+        Marginals(ROWS).build((4,), {}, Rng(0))

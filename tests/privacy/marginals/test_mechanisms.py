@@ -10,15 +10,15 @@ from scipy.stats import poisson
 from torch import Tensor
 
 from feller.core.errors import UsageError
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.privacy.marginals import Curator, Measurement, Release, aim, eliminate, independent, mst
 from feller.privacy.marginals.aim import mean_deviation
 from tests.errors import refuses
 from tests.privacy.marginals.tables import COUNTS, Numbers, model_of, sum_to, table_of
 
 TRUTH = model_of(COUNTS, [(0, 1), (1, 2), (2, 3), (3, 4)])
-CODES = TRUTH.draw(3000, Draws(0))
-OTHER = model_of(COUNTS, [(0, 4), (4, 2), (2, 1)], 5).draw(3000, Draws(1))
+CODES = TRUTH.draw(3000, Rng(0))
+OTHER = model_of(COUNTS, [(0, 4), (4, 2), (2, 1)], 5).draw(3000, Rng(1))
 Mechanism = Callable[..., Release]
 BOTH = pytest.mark.parametrize("mechanism", [mst, aim])
 
@@ -146,7 +146,7 @@ def test_tables_of_hardly_any_column(mechanism: Mechanism, counts: tuple[int, ..
     assert [len(values) for values in release.one_way] == list(counts)
     assert all(values.item() == 60 for values in release.one_way if len(values) == 1)
     assert math.fsum(cost for _, cost in release.expenses) <= 0.5
-    assert release.model.draw(9, Draws(0)).shape == (9, len(counts))
+    assert release.model.draw(9, Rng(0)).shape == (9, len(counts))
 
 
 def test_aim_keeps_its_tables_within_the_room_it_has() -> None:
@@ -201,7 +201,7 @@ def test_an_infinite_budget_is_exact_and_draws_nothing(mechanism: Mechanism) -> 
 
 
 def test_without_noise_tables_are_counted_until_all_differ_by_chance_alone() -> None:
-    codes = model_of(COUNTS, [(0, 1), (1, 2), (2, 3), (3, 4)], 3).draw(3000, Draws(0))
+    codes = model_of(COUNTS, [(0, 1), (1, 2), (2, 3), (3, 4)], 3).draw(3000, Rng(0))
     release = aim(codes, COUNTS, math.inf, Numbers())
     model, counted = release.model, {*release.model.cliques}
     assert {clique for clique in counted if len(clique) == 2} == {(0, 1), (1, 2), (2, 3), (3, 4)}

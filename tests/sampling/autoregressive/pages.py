@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from feller.core.pytree import Given, State
-from feller.core.rng import Draws
+from feller.core.pytree import Cond, State
+from feller.core.rng import Rng
 from feller.data.documents.vectors import DocumentVectors
 from feller.data.documents.vocabulary import Symbols
 from feller.data.loading.raw import Found
@@ -43,30 +43,30 @@ class Pages(Modality):
     def decode(self, state: Any) -> Tensor:
         return state
 
-    def accept(self, found: Found) -> tuple[State, Given]:
+    def accept(self, found: Found) -> tuple[State, Cond]:
         raise NotImplementedError
 
-    def arrays(self, values: Any, given: Given) -> dict[str, np.ndarray]:
+    def arrays(self, values: Any, given: Cond) -> dict[str, np.ndarray]:
         return {"samples": values.numpy()}
 
-    def show(self, values: Any, given: Given, columns: int | None = None) -> Image.Image:
+    def show(self, values: Any, given: Cond, columns: int | None = None) -> Image.Image:
         raise NotImplementedError
 
-    def write(self, values: State, given: Given, out: pathlib.Path) -> None:
+    def write(self, values: State, given: Cond, out: pathlib.Path) -> None:
         raise NotImplementedError
 
 
 def rows_of(n: int, kinds: int, seed: int = 0) -> tuple[Tensor, Tensor]:
     """Documents of some kinds, and the kind of each: a word of its kind among others, and a pattern with some noise."""
-    draw = Draws(seed).named("pages")
-    kind = draw.at("kind").integers(kinds, (n,))
-    shape = Draws(7).named("shapes")
-    words = shape.at("words").integers(S.text, (kinds, 4))
-    patterns = shape.at("patterns").integers(S.codes, (kinds, S.picture))
-    around = draw.at("around").integers(6, (n, 6))
+    draw = Rng(seed).fold_in("pages")
+    kind = draw.stream("kind").randint(kinds, (n,))
+    shape = Rng(7).fold_in("shapes")
+    words = shape.stream("words").randint(S.text, (kinds, 4))
+    patterns = shape.stream("patterns").randint(S.codes, (kinds, S.picture))
+    around = draw.stream("around").randint(6, (n, 6))
     text = torch.cat([around[:, :3], words[kind], around[:, 3:]], 1)
-    noise = draw.at("noise").uniform((n, S.picture)) < 0.2
-    codes = torch.where(noise, draw.at("codes").integers(S.codes, (n, S.picture)), patterns[kind])
+    noise = draw.stream("noise").uniform((n, S.picture)) < 0.2
+    codes = torch.where(noise, draw.stream("codes").randint(S.codes, (n, S.picture)), patterns[kind])
     rows = torch.full((n, 32), S.pad)
     rows[:, 0], rows[:, 11], rows[:, 28] = S.eos, S.cut, S.cut
     rows[:, 1:11], rows[:, 12:28] = text, S.text + codes

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.data.documents.vocabulary import Symbols
 from feller.networks import PlainDecoder
 from feller.networks.sequence.gpt import PlainTransformer
@@ -14,8 +14,8 @@ from feller.networks.sequence.gpt import PlainTransformer
 def reader(symbols: Symbols, context: int = 24, heat: float = 0.7, seed: int = 1) -> PlainTransformer:
     """A float64 network none of whose weights is zero."""
     architecture = PlainDecoder(symbols, width=8, depth=1, heads=2, context=context)
-    network = architecture.build((context,), {}, Draws(0)).double()
-    draw = Draws(seed).at("weights")
+    network = architecture.build((context,), {}, Rng(0)).double()
+    draw = Rng(seed).stream("weights")
     with torch.no_grad():
         for weight in network.parameters():
             weight += heat * draw.normal(weight.shape, torch.float64)

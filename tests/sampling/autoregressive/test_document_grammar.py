@@ -8,7 +8,13 @@ import torch
 
 from feller.core.errors import InputError
 from feller.data.documents.vocabulary import Symbols
-from feller.sampling.autoregressive.document_grammar import Kind, Place, check_document, kinds, stand
+from feller.sampling.autoregressive.document_grammar import (
+    Place,
+    SymbolKind,
+    check_document,
+    parse_prefix,
+    symbol_kinds,
+)
 from tests.sampling.autoregressive.readers import spelled, written
 
 SYMBOLS = Symbols(text=3, codes=2, picture=4)
@@ -40,7 +46,7 @@ SYMBOLS = Symbols(text=3, codes=2, picture=4)
 )
 def test_rows_that_are_complete(row: str) -> None:
     check_document(written(row, SYMBOLS), SYMBOLS)
-    assert stand(written(row, SYMBOLS), SYMBOLS).complete
+    assert parse_prefix(written(row, SYMBOLS), SYMBOLS).is_complete
 
 
 @pytest.mark.parametrize(
@@ -80,7 +86,7 @@ def test_rows_that_are_complete(row: str) -> None:
     ],
 )
 def test_rows_that_nothing_can_mend(row: str, message: str) -> None:
-    for check in (stand, check_document):
+    for check in (parse_prefix, check_document):
         with pytest.raises(InputError, match=re.escape(message)):
             check(written(row, SYMBOLS), SYMBOLS)
 
@@ -107,10 +113,10 @@ def test_rows_that_nothing_can_mend(row: str, message: str) -> None:
     ],
 )
 def test_where_beginnings_stand(row: str, place: Place, left: int, said: int, opened: int) -> None:
-    found = stand(written(row, SYMBOLS), SYMBOLS)
-    assert (found.place, found.left, found.said, found.opened) == (place, left, said, opened)
+    found = parse_prefix(written(row, SYMBOLS), SYMBOLS)
+    assert (found.place, found.codes_left, found.segment_length, found.num_opened) == (place, left, said, opened)
     if row not in ("E a B E", "E aM B bM B I aa I cb"):
-        assert not found.complete
+        assert not found.is_complete
         with pytest.raises(InputError, match="expected a complete document; found one that ends"):
             check_document(written(row, SYMBOLS), SYMBOLS)
 
@@ -126,18 +132,25 @@ def test_all_short_rows_without_holes_against_an_expression() -> None:
             text = "E" + "".join(rest)
             row = written(text, symbols)
             try:
-                found = stand(row, symbols)
+                found = parse_prefix(row, symbols)
             except InputError:
                 assert not begun.fullmatch(text), text
                 continue
             assert begun.fullmatch(text), text
-            assert found.complete == bool(whole.fullmatch(text)), text
-            complete += found.complete
+            assert found.is_complete == bool(whole.fullmatch(text)), text
+            complete += found.is_complete
     assert complete > 100
 
 
 def test_kinds_of_symbols() -> None:
-    names = {Kind.TEXT: "abc", Kind.CODE: "01", Kind.EOS: "E", Kind.CUT: "B", Kind.MASK: "M", Kind.INFILL: "I"}
+    names = {
+        SymbolKind.TEXT: "abc",
+        SymbolKind.CODE: "01",
+        SymbolKind.EOS: "E",
+        SymbolKind.BREAK: "B",
+        SymbolKind.MASK: "M",
+        SymbolKind.INFILL: "I",
+    }
     spelling = spelled(torch.arange(SYMBOLS.count), SYMBOLS)
     assert spelling == "".join(names.values())
-    assert kinds(SYMBOLS).tolist() == [kind for kind, letters in names.items() for _ in letters]
+    assert symbol_kinds(SYMBOLS).tolist() == [kind for kind, letters in names.items() for _ in letters]

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from feller.data.documents.vocabulary import Symbols
-from feller.sampling.autoregressive.document_decode import countable, hidden, log_likelihood
+from feller.sampling.autoregressive.document_decoding import infill_mask, log_likelihood, predicted_mask
 from tests.sampling.autoregressive.readers import reader, written
 
 SYMBOLS = Symbols(text=3, codes=2, picture=3)
@@ -41,8 +41,8 @@ def test_it_is_the_sum_of_what_each_symbol_costs() -> None:
 def test_parts_add_up_and_batches_change_nothing() -> None:
     network = reader(SYMBOLS)
     parts = [SYMBOLS.is_text(ROWS), SYMBOLS.is_code(ROWS), torch.isin(ROWS, torch.tensor([SYMBOLS.cut, SYMBOLS.eos]))]
-    whole = log_likelihood(network, ROWS, countable(ROWS, SYMBOLS), SYMBOLS)
-    several = [log_likelihood(network, ROWS, part, SYMBOLS, at_once=3) for part in parts]
+    whole = log_likelihood(network, ROWS, predicted_mask(ROWS, SYMBOLS), SYMBOLS)
+    several = [log_likelihood(network, ROWS, part, SYMBOLS, batch_size=3) for part in parts]
     torch.testing.assert_close(sum(several), whole)
     assert [(part < 0).tolist() for part in several[:2]] == [[True] * 3 + [False], [True] * 2 + [False] * 2]
     alone = [log_likelihood(network, ROWS[i : i + 1], parts[0][i : i + 1], SYMBOLS) for i in range(4)]
@@ -53,14 +53,14 @@ def test_a_network_that_knows_nothing_has_the_perplexity_of_its_alphabet() -> No
     def network(x, t, given):
         return torch.zeros(*x.shape, SYMBOLS.count)
 
-    marks = countable(ROWS, SYMBOLS)
+    marks = predicted_mask(ROWS, SYMBOLS)
     total = log_likelihood(network, ROWS, marks, SYMBOLS)
     assert marks.sum(1).tolist() == [8, 8, 6, 0]
     torch.testing.assert_close(total, -marks.sum(1).double() * math.log(SYMBOLS.count))
 
 
 def test_the_content_of_holes() -> None:
-    marks = hidden(ROWS, SYMBOLS)
+    marks = infill_mask(ROWS, SYMBOLS)
     assert [row[mark].tolist() for row, mark in zip(ROWS, marks, strict=True)] == [[], [0, 1, 4], [1], []]
 
 

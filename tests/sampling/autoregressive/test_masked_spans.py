@@ -9,18 +9,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from feller.core.errors import InputError, UsageError
-from feller.core.rng import Draws
-from feller.core.serialization import from_data, to_data
+from feller.core.rng import Rng
+from feller.core.serialization import from_dict, to_dict
 from feller.data.documents.vocabulary import Symbols
 from feller.sampling.autoregressive.masked_spans import (
     Document,
-    Masking,
     Span,
-    draw_spans,
-    mask,
+    SpanMasking,
+    mask_spans,
     read_document,
+    restore_spans,
+    sample_spans,
     segments,
-    unmask,
 )
 
 S = Symbols(text=30, codes=20, picture=9)
@@ -36,12 +36,12 @@ def document(*lengths: int, seed: int = 0) -> np.ndarray:
     return np.concatenate(parts)
 
 
-def uniform(law: Masking, n: int, seed: int = 0) -> list[list[float]]:
+def uniform(law: SpanMasking, n: int, seed: int = 0) -> list[list[float]]:
     return np.random.default_rng(seed).random((n, law.numbers)).tolist()
 
 
-def drawn(law: Masking, tokens: np.ndarray, n: int, seed: int = 0) -> list[list[Span]]:
-    return [draw_spans(law, Document(tokens, ()), S, u) for u in uniform(law, n, seed)]
+def drawn(law: SpanMasking, tokens: np.ndarray, n: int, seed: int = 0) -> list[list[Span]]:
+    return [sample_spans(law, Document(tokens, ()), S, u) for u in uniform(law, n, seed)]
 
 
 def spans_of(tokens: np.ndarray, kinds: list[int]) -> list[Span]:
@@ -60,10 +60,10 @@ def spans_of(tokens: np.ndarray, kinds: list[int]) -> list[Span]:
 def test_unmask_is_the_inverse(lengths: list[int], kinds: list[int]) -> None:
     tokens = document(*lengths)
     spans = spans_of(tokens, kinds)
-    hidden = mask(tokens, spans, S)
-    assert np.array_equal(unmask(hidden.tokens, S), tokens)
+    hidden = mask_spans(tokens, spans, S)
+    assert np.array_equal(restore_spans(hidden.tokens, S), tokens)
     closed = np.concatenate([hidden.tokens, [S.eos, S.pad, S.pad]])
-    assert np.array_equal(unmask(closed, S), tokens)
+    assert np.array_equal(restore_spans(closed, S), tokens)
     assert len(hidden.tokens) == len(tokens) + 2 * len(spans)
     assert (hidden.tokens == S.mask).sum() == (hidden.tokens == S.infill).sum() == len(spans)
     sentinel = (hidden.tokens == S.mask) | (hidden.tokens == S.infill)
@@ -75,16 +75,16 @@ def test_every_number_of_spans_comes_back(n: int) -> None:
     """Spans of length 1, at both ends of segments, and drawn ones."""
     tokens = document(12, 9, 20, 9, 3)
     ends = [span for a, b in segments(tokens, S) for span in ((a, a + 1), (b - 1, b))]
-    law = Masking(texts=0.0, mean=64.0, most=n)
+    law = SpanMasking(text_prob=0.0, mean=64.0, max_spans=n)
     for spans in (ends[:n], *drawn(law, tokens, 20, n)):
-        assert np.array_equal(unmask(mask(tokens, spans, S).tokens, S), tokens)
+        assert np.array_equal(restore_spans(mask_spans(tokens, spans, S).tokens, S), tokens)
     assert max(map(len, drawn(law, tokens, 20, n))) == n
 
 
 def test_the_layout_is_the_one_of_the_paper() -> None:
     """Image of <mask>: [image] <infill> a chameleon."""
     tokens = np.array([S.eos, 1, 2, 3, 4, S.cut, *range(30, 39), S.cut])
-    hidden = mask(tokens, [(2, 4), (8, 15)], S)
+    hidden = mask_spans(tokens, [(2, 4), (8, 15)], S)
     expected = [S.eos, 1, S.mask, 4, S.cut, 30, 31, S.mask, S.cut, S.infill, 2, 3, S.infill, *range(32, 39)]
     assert hidden.tokens.tolist() == expected
 
@@ -92,13 +92,13 @@ def test_the_layout_is_the_one_of_the_paper() -> None:
 @pytest.mark.parametrize("spans", [[(2, 2)], [(1, 3), (2, 4)], [(3, 6)], [(0, 2)], [(16, 19)]])
 def test_impossible_spans_are_refused(spans: list[Span]) -> None:
     with pytest.raises(UsageError, match="inside segments"):
-        mask(document(4, 9), spans, S)
+        mask_spans(document(4, 9), spans, S)
 
 
 @pytest.mark.parametrize("tokens", [[S.eos, S.mask, S.cut], [S.eos, 1, S.cut, S.infill, 2]])
 def test_holes_without_fills_are_refused(tokens: list[int]) -> None:
     with pytest.raises(InputError, match="a fill for each"):
-        unmask(np.array(tokens), S)
+        restore_spans(np.array(tokens), S)
 
 
 def test_answers_are_always_hidden_whole_and_their_marks_vanish() -> None:
@@ -106,17 +106,17 @@ def test_answers_are_always_hidden_whole_and_their_marks_vanish() -> None:
     found = read_document(np.concatenate([row, [S.pad] * 3]), S)
     assert found.tokens.tolist() == [S.eos, 1, 2, 3, 4, 5, S.cut, *range(30, 39), S.cut]
     assert found.answers == ((2, 4), (5, 6))
-    for u in uniform(Masking(texts=0.5), 200):
-        assert draw_spans(Masking(texts=0.5), found, S, u) == [(2, 4), (5, 6)]
-    law = Masking(texts=1.0, beside=1.0, mean=3.0)
+    for u in uniform(SpanMasking(text_prob=0.5), 200):
+        assert sample_spans(SpanMasking(text_prob=0.5), found, S, u) == [(2, 4), (5, 6)]
+    law = SpanMasking(text_prob=1.0, answer_span_prob=1.0, mean=3.0)
     for u in uniform(law, 200):
-        spans = draw_spans(law, found, S, u)
+        spans = sample_spans(law, found, S, u)
         assert {(2, 4), (5, 6)} < set(spans)
-        assert np.array_equal(unmask(mask(found.tokens, spans, S).tokens, S), found.tokens)
+        assert np.array_equal(restore_spans(mask_spans(found.tokens, spans, S).tokens, S), found.tokens)
 
 
 def test_a_document_without_marks_can_be_left_whole() -> None:
-    assert not any(drawn(Masking(spans=0.0, texts=0.0), document(7, 9), 100))
+    assert not any(drawn(SpanMasking(span_prob=0.0, text_prob=0.0), document(7, 9), 100))
     assert read_document(np.array([S.eos, 1, S.answer, S.answered, S.cut]), S).answers == ()
 
 
@@ -136,7 +136,7 @@ def test_wrong_marks_are_refused(row: list[int]) -> None:
 
 def test_the_number_of_spans_is_poisson_brought_to_1_and_16() -> None:
     """The chances of each number are the lengths of the pieces of [0, 1) that lead to it; the mean is 1 + 1/e."""
-    law = Masking()
+    law = SpanMasking()
     edges, below = [], 0.0
     for k in range(16):
         below += math.exp(-1) / math.factorial(k)
@@ -146,7 +146,7 @@ def test_the_number_of_spans_is_poisson_brought_to_1_and_16() -> None:
             assert (law.number(edge - 1e-15), law.number(edge + 1e-15)) == (n, n + 1)
     assert law.number(0.0) == 1
     assert law.number(np.nextafter(1.0, 0.0)) <= 16
-    assert Masking(mean=64.0).number(0.999) == 16
+    assert SpanMasking(mean=64.0).number(0.999) == 16
     chances = np.diff([0.0, *edges[1:-1], 1.0])
     assert chances[0] == pytest.approx(2 / math.e)
     assert chances @ np.arange(1, 16) == pytest.approx(1 + 1 / math.e, abs=1e-9)
@@ -157,7 +157,7 @@ def test_the_law_by_simulation() -> None:
     """25,000 documents; each figure is let off by 5 standard errors, a false alarm in one of 1.7 million."""
     n, text, picture = 25_000, 16, 9
     tokens = document(text, picture)
-    found = drawn(Masking(texts=0.0), tokens, n)
+    found = drawn(SpanMasking(text_prob=0.0), tokens, n)
     number = np.array(list(map(len, found)))
 
     def check(sample: np.ndarray, truth: float) -> None:
@@ -179,7 +179,7 @@ def test_the_law_by_simulation() -> None:
 def test_spans_that_meet_are_drawn_anew() -> None:
     """Against drawing anew itself, where it happens often; 5 standard errors for each of 31 outcomes."""
     tokens, n = document(2, 3), 12_000
-    law = Masking(texts=0.0, mean=64.0, most=2)
+    law = SpanMasking(text_prob=0.0, mean=64.0, max_spans=2)
     ours = [tuple(spans) for spans in drawn(law, tokens, n)]
     random = np.random.default_rng(1)
     theirs = []
@@ -202,40 +202,40 @@ def test_spans_that_meet_are_drawn_anew() -> None:
 def test_texts_are_hidden_as_wholes_at_their_own_rate() -> None:
     """Every text by one hole each, no picture; 10,000 documents, 5 standard errors."""
     tokens, n = document(5, 9, 12, 9), 10_000
-    found = drawn(Masking(spans=0.0, texts=0.15), tokens, n)
+    found = drawn(SpanMasking(span_prob=0.0, text_prob=0.15), tokens, n)
     whole = np.array([spans == [(1, 6), (17, 29)] for spans in found])
     assert abs(whole.mean() - 0.15) < 5 * math.sqrt(0.15 * 0.85 / n)
     assert not any(spans for spans, hidden in zip(found, whole, strict=True) if not hidden)
-    assert mask(tokens, found[whole.argmax()], S).tokens[:3].tolist() == [S.eos, S.mask, S.cut]
-    both = drawn(Masking(spans=1.0, texts=0.15), tokens, n)
+    assert mask_spans(tokens, found[whole.argmax()], S).tokens[:3].tolist() == [S.eos, S.mask, S.cut]
+    both = drawn(SpanMasking(span_prob=1.0, text_prob=0.15), tokens, n)
     assert all(both)
 
 
 @pytest.mark.parametrize(("lengths", "most"), [((), 0), ((0,), 0), ((1,), 1), ((1, 1), 2), ((2,), 2)])
 def test_a_short_document_takes_fewer(lengths: tuple[int, ...], most: int) -> None:
-    found = drawn(Masking(texts=0.0, mean=64.0), document(*lengths), 200)
+    found = drawn(SpanMasking(text_prob=0.0, mean=64.0), document(*lengths), 200)
     assert max(map(len, found)) == most
 
 
 def test_law_as_a_record_and_its_limits() -> None:
-    law = Masking(spans=0.5, texts=0.2, beside=0.1, mean=2.0, most=3)
-    assert from_data(Masking, to_data(law)) == law
+    law = SpanMasking(span_prob=0.5, text_prob=0.2, answer_span_prob=0.1, mean=2.0, max_spans=3)
+    assert from_dict(SpanMasking, to_dict(law)) == law
     for wrong in ({"spans": 1.5}, {"texts": -0.1}, {"beside": 2.0}, {"mean": 100.0}, {"most": 0}):
         with pytest.raises(UsageError, match="expected"):
-            Masking(**wrong)
+            SpanMasking(**wrong)
 
 
 def test_a_batch_takes_milliseconds() -> None:
     """32 documents of 100 tokens; the least of several tries, ten times what it takes."""
-    law, tokens = Masking(), document(22, 9, 31, 9, 23)
+    law, tokens = SpanMasking(), document(22, 9, 31, 9, 23)
     assert len(tokens) == 100
     rows = [np.concatenate([tokens, [S.pad] * 4])] * 32
     least = math.inf
     for _ in range(5):
         begun = time.perf_counter()
-        u = Draws(0).at("spans").uniform((32, law.numbers)).tolist()
+        u = Rng(0).stream("spans").uniform((32, law.numbers)).tolist()
         for row, numbers in zip(rows, u, strict=True):
             found = read_document(row, S)
-            mask(found.tokens, draw_spans(law, found, S, numbers), S)
+            mask_spans(found.tokens, sample_spans(law, found, S, numbers), S)
         least = min(least, time.perf_counter() - begun)
     assert least < 0.05

@@ -9,15 +9,21 @@ import pytest
 
 from feller.core.errors import InputError, UsageError
 from feller.data.documents.vocabulary import Symbols
-from feller.sampling.autoregressive.decoding_goals import Fill, Free, Picture, Plan, TextPlan
-from feller.sampling.autoregressive.document_grammar import Kind, Place, check_document, stand
+from feller.sampling.autoregressive.decoding_goals import (
+    ContinuationGoal,
+    DecodingGoal,
+    ImageGoal,
+    InfillGoal,
+    TextGoal,
+)
+from feller.sampling.autoregressive.document_grammar import Place, SymbolKind, check_document, parse_prefix
 from feller.sampling.autoregressive.parser_state import Automaton
 from tests.sampling.autoregressive.readers import written
 
 SYMBOLS = Symbols(text=1, codes=1, picture=3)
 LETTERS = "a0EBMI"
 """One symbol of each kind."""
-KINDS = dict(zip(LETTERS, Kind, strict=True))
+KINDS = dict(zip(LETTERS, SymbolKind, strict=True))
 
 
 def complete(text: str) -> bool:
@@ -41,20 +47,20 @@ def ways_on(prompt: str, most: int) -> set[str]:
     return found
 
 
-def ways_taken(prompt: str, plan: Plan, room: int) -> set[str]:
+def ways_taken(prompt: str, plan: DecodingGoal, room: int) -> set[str]:
     """All that the automaton lets be drawn."""
     automaton, found = Automaton(SYMBOLS, plan), set()
-    state = automaton.begin([stand(written(prompt, SYMBOLS), SYMBOLS)], [room])
+    state = automaton.initial_state([parse_prefix(written(prompt, SYMBOLS), SYMBOLS)], [room])
 
     def go_on(text: str, state) -> None:
         if state.place[0] == Place.ENDED:
-            assert automaton.need(state)[0] == 0
+            assert automaton.min_symbols(state)[0] == 0
             assert not automaton.allowed(state).any()
             found.add(text)
             return
         marks = automaton.allowed(state)[0]
         assert marks.any(), text
-        assert 0 < automaton.need(state)[0] <= state.room[0], text
+        assert 0 < automaton.min_symbols(state)[0] <= state.room[0], text
         for letter in itertools.compress(LETTERS, marks):
             go_on(text + letter, automaton.step(state, np.array([KINDS[letter]])))
 
@@ -83,11 +89,11 @@ def test_free_rows_are_all_that_are_well_formed(prompt: str) -> None:
     for most in range(1, 7):
         expected = {text for text in free(prompt) if len(text) <= most}
         if expected:
-            assert ways_taken(prompt, Free(most), 99) == expected
-            assert ways_taken(prompt, Free(99), most) == expected
+            assert ways_taken(prompt, ContinuationGoal(most), 99) == expected
+            assert ways_taken(prompt, ContinuationGoal(99), most) == expected
         else:
             with pytest.raises(UsageError, match=rf"expected room for at least .* found {most}\. Shorten"):
-                ways_taken(prompt, Free(most), 99)
+                ways_taken(prompt, ContinuationGoal(most), 99)
 
 
 @pytest.mark.parametrize("prompt", ["EMB", "EaMB", "EMBI", "E0MBI", "EMMB", "EM0MB", "EMBMB", "EMBaMB", "EMMBIaI"])
@@ -108,10 +114,14 @@ def test_fills_are_those_free_rows_that_add_no_segment(prompt: str, most: int) -
                     right &= {*segment} != {"M"} or fill[:1] in kinds
         return short and begun and right
 
-    for whole, kinds in (((Kind.TEXT, Kind.CODE), "a0"), ((Kind.TEXT,), "a"), ((Kind.CODE,), "0")):
+    for whole, kinds in (
+        ((SymbolKind.TEXT, SymbolKind.CODE), "a0"),
+        ((SymbolKind.TEXT,), "a"),
+        ((SymbolKind.CODE,), "0"),
+    ):
         expected = {text for text in free(prompt) if fits(text, kinds)}
         if expected and not (prompt == "EMMBIaI" and kinds == "0"):
-            assert ways_taken(prompt, Fill(most, whole), 6) == expected
+            assert ways_taken(prompt, InfillGoal(most, whole), 6) == expected
 
 
 @pytest.mark.parametrize(
@@ -138,7 +148,7 @@ def test_holes_of_a_size_hide_so_much(prompt: str, sizes: tuple[int, ...]) -> No
         if "B" not in text and len(fills) == len(sizes) and all(map(suits, fills, sizes)):
             expected.add(text)
     assert expected
-    assert ways_taken(prompt, Fill(9, codes=sizes), 6) == expected
+    assert ways_taken(prompt, InfillGoal(9, hole_codes=sizes), 6) == expected
 
 
 @pytest.mark.parametrize(
@@ -146,27 +156,27 @@ def test_holes_of_a_size_hide_so_much(prompt: str, sizes: tuple[int, ...]) -> No
 )
 def test_sizes_add_up(prompt: str, sizes: tuple[int, ...]) -> None:
     with pytest.raises(UsageError, match="which add up to what each picture lacks"):
-        ways_taken(prompt, Fill(9, codes=sizes), 9)
+        ways_taken(prompt, InfillGoal(9, hole_codes=sizes), 9)
 
 
 def test_pictures_and_texts() -> None:
     for prompt in ("E", "EaB", "EMB", "EaBEaB"):
-        assert ways_taken(prompt, Picture(), 9) == {"000B"}
-        assert ways_taken(prompt, TextPlan(3), 99) == {"aB", "aaB", "aaaB"}
-        assert ways_taken(prompt, TextPlan(99), 3) == {"aB", "aaB"}
-    assert ways_taken("EaB00", Picture(), 9) == {"0B"}
-    assert ways_taken("EaB000", Picture(), 9) == {"B"}
-    assert ways_taken("Eaaa", TextPlan(1), 9) == {"B", "aB"}
-    assert ways_taken("EMaM", TextPlan(1), 9) == {"B", "aB"}
+        assert ways_taken(prompt, ImageGoal(), 9) == {"000B"}
+        assert ways_taken(prompt, TextGoal(3), 99) == {"aB", "aaB", "aaaB"}
+        assert ways_taken(prompt, TextGoal(99), 3) == {"aB", "aaB"}
+    assert ways_taken("EaB00", ImageGoal(), 9) == {"0B"}
+    assert ways_taken("EaB000", ImageGoal(), 9) == {"B"}
+    assert ways_taken("Eaaa", TextGoal(1), 9) == {"B", "aB"}
+    assert ways_taken("EMaM", TextGoal(1), 9) == {"B", "aB"}
 
 
 def test_rows_go_on_beside_each_other() -> None:
     """Together and alone, with different numbers of holes, and after some have left."""
     prompts = ["E", "EMB", "E0MBaMB", "EMMMBI", "EaB00"]
-    standings = [stand(written(prompt, SYMBOLS), SYMBOLS) for prompt in prompts]
-    automaton = Automaton(SYMBOLS, Free(12))
-    together = automaton.begin(standings, [12] * 5)
-    alone = [automaton.begin([standing], [12]) for standing in standings]
+    standings = [parse_prefix(written(prompt, SYMBOLS), SYMBOLS) for prompt in prompts]
+    automaton = Automaton(SYMBOLS, ContinuationGoal(12))
+    together = automaton.initial_state(standings, [12] * 5)
+    alone = [automaton.initial_state([standing], [12]) for standing in standings]
     rows = list(range(5))
     for step in range(12):
         marks = automaton.allowed(together)
@@ -176,7 +186,7 @@ def test_rows_go_on_beside_each_other() -> None:
         for i, kind in zip(rows, chosen, strict=True):
             alone[i] = automaton.step(alone[i], np.array([kind]))
         going = together.place != Place.ENDED
-        together, rows = together.rows(going), list(itertools.compress(rows, going))
+        together, rows = together.select(going), list(itertools.compress(rows, going))
         if not rows:
             break
     assert not rows
@@ -185,22 +195,28 @@ def test_rows_go_on_beside_each_other() -> None:
 @pytest.mark.parametrize(
     ("prompt", "plan", "message"),
     [
-        ("Ea", Picture(), "expected a prompt that ends behind its <eos>, or behind a <break>, or in a picture"),
-        ("EaMBI", Picture(), "prompt 0 that ends in a fill, and has 1 holes"),
-        ("EaB00", TextPlan(3), "prompt 0 that ends in a picture without <break>"),
-        ("EaB", Fill(3), "and has holes, for Fill"),
-        ("E", Fill(3), "prompt 0 that ends behind its <eos>"),
-        ("EMa", Fill(3), "prompt 0 that ends in a text without <break>, and has 1 holes"),
-        ("EMMMMB", Fill(3, (Kind.CODE,)), "expected at most 3 holes in a hidden picture, one for each code; found 4"),
-        ("E", Free(2), "expected room for at least 3 symbols behind prompt 0; found 2"),
+        ("Ea", ImageGoal(), "expected a prompt that ends behind its <eos>, or behind a <break>, or in a picture"),
+        ("EaMBI", ImageGoal(), "prompt 0 that ends in a fill, and has 1 holes"),
+        ("EaB00", TextGoal(3), "prompt 0 that ends in a picture without <break>"),
+        ("EaB", InfillGoal(3), "and has holes, for Fill"),
+        ("E", InfillGoal(3), "prompt 0 that ends behind its <eos>"),
+        ("EMa", InfillGoal(3), "prompt 0 that ends in a text without <break>, and has 1 holes"),
+        (
+            "EMMMMB",
+            InfillGoal(3, (SymbolKind.CODE,)),
+            "expected at most 3 holes in a hidden picture, one for each code; found 4",
+        ),
+        ("E", ContinuationGoal(2), "expected room for at least 3 symbols behind prompt 0; found 2"),
     ],
 )
-def test_prompts_that_a_plan_cannot_go_on_from(prompt: str, plan: Plan, message: str) -> None:
+def test_prompts_that_a_plan_cannot_go_on_from(prompt: str, plan: DecodingGoal, message: str) -> None:
     with pytest.raises(UsageError, match=re.escape(message)):
         ways_taken(prompt, plan, 99)
 
 
-@pytest.mark.parametrize("make", [lambda: TextPlan(0), lambda: Free(0), lambda: Fill(0), lambda: Fill(3, ())])
+@pytest.mark.parametrize(
+    "make", [lambda: TextGoal(0), lambda: ContinuationGoal(0), lambda: InfillGoal(0), lambda: InfillGoal(3, ())]
+)
 def test_wrong_settings(make) -> None:
     with pytest.raises(UsageError, match="expected"):
         make()

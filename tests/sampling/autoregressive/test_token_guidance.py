@@ -10,31 +10,37 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from feller.core.errors import UsageError
-from feller.core.rng import Draws
-from feller.paths.discrete.token_sampler import Choice
-from feller.sampling.autoregressive.token_guidance import Contrast, Guide, Guided, Plain, TwoWay
+from feller.core.rng import Rng
+from feller.paths.discrete.token_sampler import TokenSampler
+from feller.sampling.autoregressive.token_guidance import (
+    ClassifierFreeGuidance,
+    ContrastiveDecoding,
+    DualGuidance,
+    NoGuidance,
+    TokenGuidance,
+)
 
 VECTOR = torch.tensor([[0.85, 0.05, 0.03, 0.03, 0.02, 0.02]], dtype=torch.float64)
 GUIDES = {
-    "plain": Plain(),
-    "guided": Guided(3.0),
-    "guided among the likely": Guided(3.0, 0.2),
-    "two ways": TwoWay(1.5, 7.5),
-    "two ways among the likely": TwoWay(1.5, 7.5, 0.2),
-    "contrast": Contrast(4, 0.3),
+    "plain": NoGuidance(),
+    "guided": ClassifierFreeGuidance(3.0),
+    "guided among the likely": ClassifierFreeGuidance(3.0, 0.2),
+    "two ways": DualGuidance(1.5, 7.5),
+    "two ways among the likely": DualGuidance(1.5, 7.5, 0.2),
+    "contrast": ContrastiveDecoding(4, 0.3),
 }
 every = pytest.mark.parametrize("guide", GUIDES.values(), ids=GUIDES)
 
 
 def some(streams: int, symbols: int = 7, b: int = 5, seed: int = 0) -> Tensor:
-    return 2 * Draws(seed).at("logits").normal((streams, b, symbols), torch.float64)
+    return 2 * Rng(seed).stream("logits").normal((streams, b, symbols), torch.float64)
 
 
 @pytest.mark.parametrize(("k", "left"), [(1, 1), (2, 6), (6, 6), (100, 6)])
 def test_how_many_symbols_are_left(k: int, left: int) -> None:
     """alpha = 0.1: above 0.085 lies one, above 0.005 lie all six."""
     without = torch.full((1, 6), 1 / 6, dtype=torch.float64).log()
-    scores = Contrast(k, 0.1).blend(torch.stack([VECTOR.log() + 3, without]))
+    scores = ContrastiveDecoding(k, 0.1).combine(torch.stack([VECTOR.log() + 3, without]))
     assert int((scores > -torch.inf).sum()) == left
     assert (scores > -torch.inf)[0, 0]
 
@@ -42,10 +48,10 @@ def test_how_many_symbols_are_left(k: int, left: int) -> None:
 def test_the_contrast_is_the_ratio_of_both_laws() -> None:
     logits = some(2)
     ratio = logits[0].log_softmax(1) - logits[1].log_softmax(1)
-    torch.testing.assert_close(Contrast(7, 0.0).blend(logits), ratio)
-    torch.testing.assert_close(Contrast(1, 0.0).blend(logits), ratio)
+    torch.testing.assert_close(ContrastiveDecoding(7, 0.0).combine(logits), ratio)
+    torch.testing.assert_close(ContrastiveDecoding(1, 0.0).combine(logits), ratio)
     for k, alpha in ((1, 0.3), (3, 0.3), (5, 1.0)):
-        scores, p = Contrast(k, alpha).blend(logits), logits[0].softmax(1)
+        scores, p = ContrastiveDecoding(k, alpha).combine(logits), logits[0].softmax(1)
         kept = p >= alpha * p.sort(1, descending=True).values[:, k - 1 : k]
         assert torch.equal(scores > -torch.inf, kept)
         torch.testing.assert_close(scores[kept], ratio[kept])
@@ -54,15 +60,17 @@ def test_the_contrast_is_the_ratio_of_both_laws() -> None:
 
 def test_contrast_with_one_symbol_is_greedy() -> None:
     logits = some(2, b=40)
-    scores = Contrast(1, 1.0).blend(logits)
+    scores = ContrastiveDecoding(1, 1.0).combine(logits)
     assert ((scores > -torch.inf).sum(1) == 1).all()
-    u = Draws(1).at("u").uniform((40,), torch.float64)
-    assert torch.equal(Choice()(scores, u), logits[0].argmax(1))
+    u = Rng(1).stream("u").uniform((40,), torch.float64)
+    assert torch.equal(TokenSampler()(scores, u), logits[0].argmax(1))
 
 
 def test_contrast_without_limits_is_strong_guidance() -> None:
     logits = some(2, b=40)
-    assert torch.equal(Contrast(7, 0.0).blend(logits).argmax(1), Guided(1e9).blend(logits).argmax(1))
+    assert torch.equal(
+        ContrastiveDecoding(7, 0.0).combine(logits).argmax(1), ClassifierFreeGuidance(1e9).combine(logits).argmax(1)
+    )
 
 
 @pytest.mark.parametrize("w", [0.0, 1.0, 3.0, -1.0])
@@ -70,87 +78,91 @@ def test_guidance_is_linear_in_log_probabilities(w: float) -> None:
     logits = some(2)
     conditional, unconditional = logits.log_softmax(2)
     expected = (unconditional + w * (conditional - unconditional)).log_softmax(1)
-    torch.testing.assert_close(Guided(w).blend(logits).log_softmax(1), expected)
-    assert w not in (0.0, 1.0) or torch.equal(Guided(w).blend(logits), logits[1 - int(w)])
+    torch.testing.assert_close(ClassifierFreeGuidance(w).combine(logits).log_softmax(1), expected)
+    assert w not in (0.0, 1.0) or torch.equal(ClassifierFreeGuidance(w).combine(logits), logits[1 - int(w)])
 
 
 @settings(deadline=None, max_examples=20)
 @given(a=st.floats(-2, 9))
 def test_equal_weights_of_both_ways_are_plain_guidance(a: float) -> None:
     logits = some(3)
-    expected = Guided(a).blend(logits[[0, 2]])
-    torch.testing.assert_close(TwoWay(a, a).blend(logits), expected, rtol=1e-9, atol=1e-9)
+    expected = ClassifierFreeGuidance(a).combine(logits[[0, 2]])
+    torch.testing.assert_close(DualGuidance(a, a).combine(logits), expected, rtol=1e-9, atol=1e-9)
 
 
 def test_two_ways_by_hand() -> None:
     """l = l_0 + 1.5 (l_I - l_0) + 7.5 (l_IT - l_I)."""
     logits = torch.tensor([[[4.0, 1.0]], [[2.0, 3.0]], [[1.0, -1.0]]])
-    assert TwoWay().blend(logits).tolist() == [[1 + 1.5 * 1 + 7.5 * 2, -1 + 1.5 * 4 + 7.5 * -2]]
+    assert DualGuidance().combine(logits).tolist() == [[1 + 1.5 * 1 + 7.5 * 2, -1 + 1.5 * 4 + 7.5 * -2]]
 
 
 @pytest.mark.parametrize(
-    ("guide", "plain"), [(Guided(5.0, 0.3), Guided(5.0)), (TwoWay(2.0, 3.0, 0.3), TwoWay(2.0, 3.0))]
+    ("guide", "plain"),
+    [
+        (ClassifierFreeGuidance(5.0, 0.3), ClassifierFreeGuidance(5.0)),
+        (DualGuidance(2.0, 3.0, 0.3), DualGuidance(2.0, 3.0)),
+    ],
 )
-def test_guidance_among_what_is_likely_with_all_conditions(guide: Guide, plain: Guide) -> None:
+def test_guidance_among_what_is_likely_with_all_conditions(guide: TokenGuidance, plain: TokenGuidance) -> None:
     """Symbols with a third of the largest probability keep their scores; with alpha = 1 the likeliest alone is left."""
-    logits = some(guide.streams, b=40)
+    logits = some(guide.num_streams, b=40)
     p = logits[0].softmax(1)
     kept = p >= 0.3 * p.amax(1, keepdim=True)
-    scores = guide.blend(logits)
+    scores = guide.combine(logits)
     assert torch.equal(scores > -torch.inf, kept)
-    assert torch.equal(scores[kept], plain.blend(logits)[kept])
+    assert torch.equal(scores[kept], plain.combine(logits)[kept])
     assert 40 < kept.sum() < kept.numel()
     alone = replace(guide, alpha=1.0).blend(logits)
     assert torch.equal((alone > -torch.inf).nonzero()[:, 1], logits[0].argmax(1))
 
 
 @every
-def test_a_constant_in_a_stream_changes_no_law(guide: Guide) -> None:
-    logits = some(guide.streams)
-    moved = logits + 5 * Draws(1).at("constants").normal((guide.streams, 5), torch.float64)[..., None]
-    torch.testing.assert_close(guide.blend(moved).softmax(1), guide.blend(logits).softmax(1))
+def test_a_constant_in_a_stream_changes_no_law(guide: TokenGuidance) -> None:
+    logits = some(guide.num_streams)
+    moved = logits + 5 * Rng(1).stream("constants").normal((guide.num_streams, 5), torch.float64)[..., None]
+    torch.testing.assert_close(guide.combine(moved).softmax(1), guide.combine(logits).softmax(1))
 
 
 @every
-def test_symbols_that_may_not_come_count_nowhere(guide: Guide) -> None:
+def test_symbols_that_may_not_come_count_nowhere(guide: TokenGuidance) -> None:
     """Leaving them out before is the same as taking the law of the others alone; something is always left."""
-    logits, may = some(guide.streams, b=60), Draws(2).at("may").uniform((60, 7)) < 0.3
+    logits, may = some(guide.num_streams, b=60), Rng(2).stream("may").uniform((60, 7)) < 0.3
     may[:, 3] |= ~may.any(1)
-    scores = guide.blend(logits.masked_fill(~may, -torch.inf))
+    scores = guide.combine(logits.masked_fill(~may, -torch.inf))
     assert not scores.isnan().any()
     assert not (scores > -torch.inf)[~may].any()
     for row in range(60):
-        alone = guide.blend(logits[:, row : row + 1, may[row]])
+        alone = guide.combine(logits[:, row : row + 1, may[row]])
         torch.testing.assert_close(scores[row, may[row]], alone[0])
     assert (scores > -torch.inf).any(1).all()
 
 
 @every
-def test_single_precision_stays(guide: Guide) -> None:
-    logits = some(guide.streams).float()
-    scores = guide.blend(logits)
+def test_single_precision_stays(guide: TokenGuidance) -> None:
+    logits = some(guide.num_streams).float()
+    scores = guide.combine(logits)
     assert scores.dtype == torch.float32
-    torch.testing.assert_close(scores, guide.blend(logits.double()).float())
+    torch.testing.assert_close(scores, guide.combine(logits.double()).float())
 
 
 def test_laws_far_apart_leave_finite_scores() -> None:
     logits = torch.tensor([[[0.0, -900.0, -2000.0]], [[-3000.0, 0.0, 10.0]]])
-    assert Contrast(2, 0.0).blend(logits).isfinite().all()
-    assert Contrast(2, 1.0).blend(logits).isfinite().sum() == 2
+    assert ContrastiveDecoding(2, 0.0).combine(logits).isfinite().all()
+    assert ContrastiveDecoding(2, 1.0).combine(logits).isfinite().sum() == 2
 
 
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: Contrast(0),
-        lambda: Contrast(1, 1.5),
-        lambda: Contrast(1, math.nan),
-        lambda: Guided(math.inf),
-        lambda: Guided(1e39),
-        lambda: Guided(3.0, -0.1),
-        lambda: TwoWay(1.5, 7.5, 2.0),
-        lambda: TwoWay(math.nan, 1.0),
-        lambda: TwoWay(1.0, -1e300),
+        lambda: ContrastiveDecoding(0),
+        lambda: ContrastiveDecoding(1, 1.5),
+        lambda: ContrastiveDecoding(1, math.nan),
+        lambda: ClassifierFreeGuidance(math.inf),
+        lambda: ClassifierFreeGuidance(1e39),
+        lambda: ClassifierFreeGuidance(3.0, -0.1),
+        lambda: DualGuidance(1.5, 7.5, 2.0),
+        lambda: DualGuidance(math.nan, 1.0),
+        lambda: DualGuidance(1.0, -1e300),
     ],
 )
 def test_wrong_settings(make) -> None:

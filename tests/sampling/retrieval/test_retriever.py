@@ -12,20 +12,33 @@ from jaxtyping import Int64
 from torch import Tensor, nn
 
 from feller.core.errors import InputError, UsageError
-from feller.core.rng import Draws
-from feller.core.serialization import from_data, to_data
+from feller.core.rng import Rng
+from feller.core.serialization import from_dict, to_dict
 from feller.data.documents.vectors import DocumentVectors, Vectors
 from feller.data.documents.vocabulary import Symbols
 from feller.networks.sequence.bi_encoder import pictures_of
-from feller.sampling.retrieval.datastore import Makers, load_memory, prints, remember, save_memory
-from feller.sampling.retrieval.index import Exact
-from feller.sampling.retrieval.retriever import NONE, ByChance, ByLikeness, Found, Library, Retrieval
+from feller.sampling.retrieval.datastore import (
+    DatastoreOrigin,
+    create_datastore,
+    fingerprints,
+    load_datastore,
+    save_datastore,
+)
+from feller.sampling.retrieval.retriever import (
+    NO_DOCUMENT,
+    IndexedDatastore,
+    RandomRetriever,
+    RetrievedDocuments,
+    Retriever,
+    SimilarityRetriever,
+)
+from feller.sampling.retrieval.vector_index import ExactIndex
 from tests.errors import refuses
 from tests.oracle import close
 
 S = Symbols(text=1000, codes=1000, picture=1)
-MAKERS = Makers("palette-1", "letters-2", "finder-3")
-ALL = ByLikeness(max_score=1.0, dedup=1.0, dropout=0.0, by_text=0, by_picture=4)
+MAKERS = DatastoreOrigin("palette-1", "letters-2", "finder-3")
+ALL = SimilarityRetriever(max_score=1.0, dedup=1.0, query_dropout=0.0, by_text=0, by_picture=4)
 
 
 @dataclass(frozen=True)
@@ -68,18 +81,18 @@ def text(k: int) -> list[int]:
     return [S.eos, k, S.cut, S.pad, S.pad]
 
 
-def library(finder: Table, rows: Tensor) -> Library:
-    return Library(remember(rows, finder, S), finder)
+def library(finder: Table, rows: Tensor) -> IndexedDatastore:
+    return IndexedDatastore(create_datastore(rows, finder, S), finder)
 
 
-def find(rule: Retrieval, shelf: Library, rows: Tensor, count: int, seed: int = 0) -> Found:
-    return rule(shelf, rows, torch.full((len(rows),), count), Draws(seed))
+def find(rule: Retriever, shelf: IndexedDatastore, rows: Tensor, count: int, seed: int = 0) -> RetrievedDocuments:
+    return rule(shelf, rows, torch.full((len(rows),), count), Rng(seed))
 
 
 def test_the_most_like_come_first_with_their_scores() -> None:
     shelf = library(angle(0, 30, 50, 10, 70, 90), both(1, 2, 3, 4, 5))
     found = find(replace(ALL, by_picture=3), shelf, both(0), 3)
-    assert found.which.tolist() == [[2, 0, 1]]
+    assert found.index.tolist() == [[2, 0, 1]]
     close(found.score, torch.tensor([[10.0, 30.0, 50.0]]).deg2rad().cos(), 1e-6)
 
 
@@ -87,9 +100,12 @@ def test_the_cap_is_kept_and_the_search_goes_on_behind_it() -> None:
     """cos 25 degrees is above 0.9, cos 26 below; two hundred documents that are too like hide two that are not."""
     finder = angle(0, *np.linspace(1, 25, 200).tolist(), 26, 60)
     shelf = library(finder, both(*range(1, 203)))
-    for rule in (ByLikeness(dropout=0.0, by_picture=0), ByLikeness(dropout=0.0, by_text=0)):
+    for rule in (
+        SimilarityRetriever(query_dropout=0.0, by_picture=0),
+        SimilarityRetriever(query_dropout=0.0, by_text=0),
+    ):
         found = find(rule, shelf, both(0), 2)
-        assert found.which.tolist() == [[200, 201]]
+        assert found.index.tolist() == [[200, 201]]
         assert (found.score <= 0.9).all()
 
 
@@ -97,39 +113,50 @@ def test_the_cap_is_against_the_query_as_a_whole_too() -> None:
     """Text at 0, picture at 80, so the whole is at 40: the document at 41 is too like it, though not to its parts."""
     shelf = library(angle(0, 80, 41, 100), both(2, 3))
     query = torch.tensor([[S.eos, 0, S.cut, S.text + 1, S.cut]])
-    assert find(ByLikeness(dropout=0.0, by_text=0), shelf, query, 2).which.tolist() == [[NONE, NONE]]
-    assert find(ByLikeness(dropout=0.0, by_picture=0), shelf, query, 2).which.tolist() == [[1, NONE]]
-    assert find(ALL, shelf, query, 2).which.tolist() == [[1, 0]]
+    assert find(SimilarityRetriever(query_dropout=0.0, by_text=0), shelf, query, 2).index.tolist() == [
+        [NO_DOCUMENT, NO_DOCUMENT]
+    ]
+    assert find(SimilarityRetriever(query_dropout=0.0, by_picture=0), shelf, query, 2).index.tolist() == [
+        [1, NO_DOCUMENT]
+    ]
+    assert find(ALL, shelf, query, 2).index.tolist() == [[1, 0]]
 
 
 def test_the_query_itself_is_never_found() -> None:
     """Equal documents are left out whatever the cap, however far padded, and whatever was dropped of the query."""
     shelf = library(angle(0, 40, 90), both(0, 1, 0, 2))
     padded = torch.cat([both(0), torch.full((1, 3), S.pad)], 1)
-    for rule in (ALL, replace(ALL, dropout=0.5, by_text=4), ByChance()):
+    for rule in (ALL, replace(ALL, query_dropout=0.5, by_text=4), RandomRetriever()):
         for seed in range(20):
             found = find(rule, shelf, padded, 4, seed)
-            assert not {0, 2} & set(found.which[0].tolist())
-    assert set(find(ByChance(), shelf, padded, 4).which[0].tolist()) == {1, 3, NONE}
+            assert not {0, 2} & set(found.index[0].tolist())
+    assert set(find(RandomRetriever(), shelf, padded, 4).index[0].tolist()) == {1, 3, NO_DOCUMENT}
 
 
 def test_what_is_taken_keeps_its_likes_away() -> None:
     """At 30, 31 and 80 degrees: the first two are alike, and by picture nothing like what came by text is taken."""
     shelf = library(angle(0, 30, 31, 80), both(1, 2, 3))
-    assert sorted(find(ByLikeness(dropout=0.0, by_picture=0), shelf, both(0), 2).which[0].tolist()) == [0, 2]
-    assert sorted(find(ByLikeness(dropout=0.0, by_picture=0, dedup=1.0), shelf, both(0), 2).which[0].tolist()) == [0, 1]
-    across = find(ByLikeness(dropout=0.0, by_text=1, by_picture=1), shelf, both(0), 2)
-    assert sorted(across.which[0].tolist()) == [0, 2]
-    again = find(ByLikeness(max_score=1.0, dedup=1.0, dropout=0.0, by_text=2, by_picture=2), shelf, both(0), 4)
-    assert sorted(again.which[0].tolist()) == [NONE, 0, 1, 2]  # each once, though both parts find it
+    assert sorted(find(SimilarityRetriever(query_dropout=0.0, by_picture=0), shelf, both(0), 2).index[0].tolist()) == [
+        0,
+        2,
+    ]
+    assert sorted(
+        find(SimilarityRetriever(query_dropout=0.0, by_picture=0, dedup=1.0), shelf, both(0), 2).index[0].tolist()
+    ) == [0, 1]
+    across = find(SimilarityRetriever(query_dropout=0.0, by_text=1, by_picture=1), shelf, both(0), 2)
+    assert sorted(across.index[0].tolist()) == [0, 2]
+    again = find(
+        SimilarityRetriever(max_score=1.0, dedup=1.0, query_dropout=0.0, by_text=2, by_picture=2), shelf, both(0), 4
+    )
+    assert sorted(again.index[0].tolist()) == [NO_DOCUMENT, 0, 1, 2]  # each once, though both parts find it
 
 
 def test_documents_with_both_modalities_come_first() -> None:
     rows = torch.cat([torch.tensor([text(1), text(2)]), both(3, 4)])
     shelf = library(angle(0, 30, 40, 50, 60), rows)
-    assert shelf.memory.both.tolist() == [False, False, True, True]
-    assert sorted(find(replace(ALL, by_picture=2), shelf, both(0), 2).which[0].tolist()) == [2, 3]
-    assert sorted(find(replace(ALL, by_picture=3), shelf, both(0), 3).which[0].tolist()) == [0, 2, 3]
+    assert shelf.datastore.has_both.tolist() == [False, False, True, True]
+    assert sorted(find(replace(ALL, by_picture=2), shelf, both(0), 2).index[0].tolist()) == [2, 3]
+    assert sorted(find(replace(ALL, by_picture=3), shelf, both(0), 3).index[0].tolist()) == [0, 2, 3]
 
 
 def test_a_cap_of_one_allows_what_says_the_very_same() -> None:
@@ -138,22 +165,22 @@ def test_a_cap_of_one_allows_what_says_the_very_same() -> None:
     shelf = library(finder, torch.tensor([text(k) for k in range(3)]))
     prompts = torch.tensor([[S.eos, k, S.cut, S.mask, S.cut] for k in range(3)])  # no equal documents
     found = find(replace(ALL, by_text=1, by_picture=0), shelf, prompts, 1)
-    assert found.which.tolist() == [[0], [1], [2]]
+    assert found.index.tolist() == [[0], [1], [2]]
 
 
 def test_a_query_without_picture_is_asked_by_its_text() -> None:
     shelf = library(angle(0, 30, 60), both(1, 2))
-    found = find(ByLikeness(dropout=0.0), shelf, torch.tensor([text(0)]), 4)
-    assert found.which.tolist() == [[0, 1, NONE, NONE]]
+    found = find(SimilarityRetriever(query_dropout=0.0), shelf, torch.tensor([text(0)]), 4)
+    assert found.index.tolist() == [[0, 1, NO_DOCUMENT, NO_DOCUMENT]]
     close(found.score, torch.tensor([[30.0, 60.0, 90.0, 90.0]]).deg2rad().cos(), 1e-6)
     empty = torch.tensor([[S.eos, S.pad, S.pad, S.pad, S.pad]])
-    assert find(ByLikeness(), shelf, empty, 2).which.tolist() == [[NONE, NONE]]
+    assert find(SimilarityRetriever(), shelf, empty, 2).index.tolist() == [[NO_DOCUMENT, NO_DOCUMENT]]
 
 
 def test_answers_are_not_asked_with() -> None:
     shelf = library(angle(0, 30, 60), both(1, 2))
     hidden = torch.tensor([[S.eos, S.answer, 0, S.answered, S.cut]])
-    assert find(ByLikeness(dropout=0.0), shelf, hidden, 2).which.tolist() == [[NONE, NONE]]
+    assert find(SimilarityRetriever(query_dropout=0.0), shelf, hidden, 2).index.tolist() == [[NO_DOCUMENT, NO_DOCUMENT]]
 
 
 def test_dropout_changes_results_through_the_draws_alone() -> None:
@@ -163,49 +190,49 @@ def test_dropout_changes_results_through_the_draws_alone() -> None:
     """
     shelf = library(angle(0, 40, 80), both(1, 2))
     query = torch.tensor([text(0)]).expand(400, -1)
-    rule = ByLikeness()
+    rule = SimilarityRetriever()
     found = find(rule, shelf, query, 2)
     again = find(rule, shelf, query, 2)
-    assert torch.equal(found.which, again.which)
+    assert torch.equal(found.index, again.index)
     assert torch.equal(found.score, again.score)
-    assert not torch.equal(found.which, find(rule, shelf, query, 2, seed=1).which)
-    asked = (found.which != NONE).all(1)
+    assert not torch.equal(found.index, find(rule, shelf, query, 2, seed=1).index)
+    asked = (found.index != NO_DOCUMENT).all(1)
     assert abs(asked.double().mean() - 0.8) < 5 * math.sqrt(0.8 * 0.2 / 400)
-    without = [find(replace(rule, dropout=0.0), shelf, query, 2, seed).which for seed in (0, 1)]
+    without = [find(replace(rule, query_dropout=0.0), shelf, query, 2, seed).index for seed in (0, 1)]
     assert torch.equal(*without)
 
 
 def test_a_query_finds_the_same_in_any_batch() -> None:
-    random = torch.nn.functional.normalize(Draws(3).at("table").normal((400, 8)), dim=1)
+    random = torch.nn.functional.normalize(Rng(3).stream("table").normal((400, 8)), dim=1)
     shelf = library(Table(random), both(*range(300)))
     queries = both(*range(280, 400))
-    whole = ByLikeness()(shelf, queries, torch.arange(120) % 4, Draws(0))
-    part = ByLikeness()(shelf, queries[50:70], torch.arange(50, 70) % 4, Draws(0, first=50))
-    assert torch.equal(part.which, whole.which[50:70])
-    assert ((whole.which != NONE).sum(1) <= torch.arange(120) % 4).all()
-    chance = ByChance()(shelf, queries, torch.arange(120) % 4, Draws(0))
-    part = ByChance()(shelf, queries[50:70], torch.arange(50, 70) % 4, Draws(0, first=50))
-    assert torch.equal(part.which, chance.which[50:70])
-    assert torch.equal((chance.which != NONE).sum(1), torch.arange(120) % 4)
+    whole = SimilarityRetriever()(shelf, queries, torch.arange(120) % 4, Rng(0))
+    part = SimilarityRetriever()(shelf, queries[50:70], torch.arange(50, 70) % 4, Rng(0, first_example=50))
+    assert torch.equal(part.index, whole.index[50:70])
+    assert ((whole.index != NO_DOCUMENT).sum(1) <= torch.arange(120) % 4).all()
+    chance = RandomRetriever()(shelf, queries, torch.arange(120) % 4, Rng(0))
+    part = RandomRetriever()(shelf, queries[50:70], torch.arange(50, 70) % 4, Rng(0, first_example=50))
+    assert torch.equal(part.index, chance.index[50:70])
+    assert torch.equal((chance.index != NO_DOCUMENT).sum(1), torch.arange(120) % 4)
 
 
 def test_which_of_the_fetched_are_taken_is_drawn() -> None:
     """One of four, each a quarter of 2,000 times, 5 standard errors; several are told by falling scores."""
     shelf = library(angle(0, 30, 45, 60, 75), both(1, 2, 3, 4))
     queries = torch.tensor([text(0)]).expand(2000, -1)
-    rule = ByLikeness(dropout=0.0, dedup=1.0, by_text=4)
-    share = torch.bincount(find(rule, shelf, queries, 1).which[:, 0], minlength=4) / 2000
+    rule = SimilarityRetriever(query_dropout=0.0, dedup=1.0, by_text=4)
+    share = torch.bincount(find(rule, shelf, queries, 1).index[:, 0], minlength=4) / 2000
     assert ((share - 0.25).abs() < 5 * math.sqrt(0.25 * 0.75 / 2000)).all()
     three = find(rule, shelf, queries, 3)
     assert (three.score.diff(dim=1) < 0).all()
-    assert (three.which.diff(dim=1) > 0).all()
+    assert (three.index.diff(dim=1) > 0).all()
 
 
 def test_chance_is_uniform_without_repeats() -> None:
     """Two of five but the query, 4,000 times: pairs are equally likely, 5 standard errors."""
     shelf = library(angle(0, 10, 20, 30, 40, 50), both(0, 1, 2, 3, 4))
-    found = find(ByChance(), shelf, both(2).expand(4000, -1), 2)
-    pairs = found.which[:, 0] * 5 + found.which[:, 1]
+    found = find(RandomRetriever(), shelf, both(2).expand(4000, -1), 2)
+    pairs = found.index[:, 0] * 5 + found.index[:, 1]
     counts = torch.bincount(pairs, minlength=25).view(5, 5)
     allowed = torch.ones(5, 5, dtype=torch.bool).fill_diagonal_(False)
     allowed[2], allowed[:, 2] = False, False
@@ -215,16 +242,16 @@ def test_chance_is_uniform_without_repeats() -> None:
 
 def test_prints_tell_documents_apart() -> None:
     rows = both(*range(900))
-    assert len(prints(rows, S).unique()) == 900
-    assert torch.equal(prints(torch.cat([rows, torch.full((900, 7), S.pad)], 1), S), prints(rows, S))
+    assert len(fingerprints(rows, S).unique()) == 900
+    assert torch.equal(fingerprints(torch.cat([rows, torch.full((900, 7), S.pad)], 1), S), fingerprints(rows, S))
     turned = rows.flip(0)[:, [0, 3, 2, 1, 4]]
-    assert not (prints(turned, S)[:, None] == prints(rows, S)).any()
+    assert not (fingerprints(turned, S)[:, None] == fingerprints(rows, S)).any()
 
 
 def test_a_memory_comes_back_from_its_file(tmp_path: pathlib.Path) -> None:
-    memory = remember(both(1, 2, 0), angle(0, 30, 60), S)
-    save_memory(memory, MAKERS, tmp_path / "memory.npz")
-    again = load_memory(tmp_path / "memory.npz", S, MAKERS)
+    memory = create_datastore(both(1, 2, 0), angle(0, 30, 60), S)
+    save_datastore(memory, MAKERS, tmp_path / "memory.npz")
+    again = load_datastore(tmp_path / "memory.npz", S, MAKERS)
     for name in ("rows", "vectors", "both"):
         assert torch.equal(getattr(again, name), getattr(memory, name))
     with np.load(tmp_path / "memory.npz", allow_pickle=False) as file:
@@ -239,12 +266,12 @@ def test_a_memory_comes_back_from_its_file(tmp_path: pathlib.Path) -> None:
 
 @pytest.mark.parametrize(("name", "dtype"), [("rows", ">i8"), ("vectors", ">f4"), ("vectors", np.longdouble)])
 def test_a_memory_of_another_machine_is_read(tmp_path: pathlib.Path, name: str, dtype: Any) -> None:
-    memory = remember(both(1, 2, 0), angle(0, 30, 60), S)
-    save_memory(memory, MAKERS, tmp_path / "memory.npz")
+    memory = create_datastore(both(1, 2, 0), angle(0, 30, 60), S)
+    save_datastore(memory, MAKERS, tmp_path / "memory.npz")
     with np.load(tmp_path / "memory.npz") as file:
         parts = dict(file)
     np.savez(tmp_path / "memory.npz", **{**parts, name: parts[name].astype(dtype)})
-    again = load_memory(tmp_path / "memory.npz", S, MAKERS)
+    again = load_datastore(tmp_path / "memory.npz", S, MAKERS)
     assert torch.equal(again.rows, memory.rows)
     assert torch.equal(again.vectors, memory.vectors)
 
@@ -252,47 +279,53 @@ def test_a_memory_of_another_machine_is_read(tmp_path: pathlib.Path, name: str, 
 @pytest.mark.parametrize(
     ("symbols", "makers", "told"),
     [
-        (S, Makers("other", "letters-2", "finder-3"), "the tokeniser of pictures .* is not that of this run"),
-        (S, Makers("palette-1", "other", "finder-3"), "the vocabulary .* is not that of this run"),
-        (S, Makers("palette-1", "letters-2", "other"), "the network that finds documents .* is not that of this run"),
+        (S, DatastoreOrigin("other", "letters-2", "finder-3"), "the tokeniser of pictures .* is not that of this run"),
+        (S, DatastoreOrigin("palette-1", "other", "finder-3"), "the vocabulary .* is not that of this run"),
+        (
+            S,
+            DatastoreOrigin("palette-1", "letters-2", "other"),
+            "the network that finds documents .* is not that of this run",
+        ),
         (replace(S, text=7), MAKERS, "the number of symbols .* is not that of this run"),
     ],
 )
-def test_a_memory_of_others_is_refused(tmp_path: pathlib.Path, symbols: Symbols, makers: Makers, told: str) -> None:
-    save_memory(remember(both(1, 2, 0), angle(0, 30, 60), S), MAKERS, tmp_path / "memory.npz")
+def test_a_memory_of_others_is_refused(
+    tmp_path: pathlib.Path, symbols: Symbols, makers: DatastoreOrigin, told: str
+) -> None:
+    save_datastore(create_datastore(both(1, 2, 0), angle(0, 30, 60), S), MAKERS, tmp_path / "memory.npz")
     with pytest.raises(InputError, match=told):
-        load_memory(tmp_path / "memory.npz", symbols, makers)
+        load_datastore(tmp_path / "memory.npz", symbols, makers)
 
 
 def test_what_is_no_memory_is_refused(tmp_path: pathlib.Path) -> None:
     with refuses(InputError, found="none"):
-        remember(both(1)[:0], angle(0), S)
-    memory = remember(both(1, 2, 0), angle(0, 30, 60), S)
-    none = replace(memory, rows=memory.rows[:0], vectors=memory.vectors[:0], both=memory.both[:0])
-    save_memory(none, MAKERS, tmp_path / "none.npz")
+        create_datastore(both(1)[:0], angle(0), S)
+    memory = create_datastore(both(1, 2, 0), angle(0, 30, 60), S)
+    none = replace(memory, rows=memory.rows[:0], vectors=memory.vectors[:0], has_both=memory.has_both[:0])
+    save_datastore(none, MAKERS, tmp_path / "none.npz")
     with refuses(InputError, found="none"):
-        load_memory(tmp_path / "none.npz", S, MAKERS)
-    save_memory(memory, MAKERS, tmp_path / "whole.npz")
+        load_datastore(tmp_path / "none.npz", S, MAKERS)
+    save_datastore(memory, MAKERS, tmp_path / "whole.npz")
     with np.load(tmp_path / "whole.npz") as file:
         parts = dict(file)
     np.savez(tmp_path / "odd.npz", **{**parts, "vectors": parts["vectors"][:1]})
     with pytest.raises(InputError, match="as many rows as vectors"):
-        load_memory(tmp_path / "odd.npz", S, MAKERS)
+        load_datastore(tmp_path / "odd.npz", S, MAKERS)
     np.savez(tmp_path / "none of a kind.npz", **{**parts, "symbols": np.array([0, 1, 2])})
     with pytest.raises(InputError, match="of its form"):
-        load_memory(tmp_path / "none of a kind.npz", S, MAKERS)
+        load_datastore(tmp_path / "none of a kind.npz", S, MAKERS)
     np.savez(tmp_path / "stranger.npz", **{**parts, "makers": np.array(["two\nlines", "b", "c"])})
     with pytest.raises(InputError, match="the tokeniser of pictures"):
-        load_memory(tmp_path / "stranger.npz", S, MAKERS)
+        load_datastore(tmp_path / "stranger.npz", S, MAKERS)
     np.savez(tmp_path / "other.npz", samples=np.zeros(3))
     with pytest.raises(InputError, match="found no rows, vectors, both, symbols, makers"):
-        load_memory(tmp_path / "other.npz", S, MAKERS)
+        load_datastore(tmp_path / "other.npz", S, MAKERS)
     np.savez(tmp_path / "nameless.npz", **{**parts, "makers": parts["makers"][:2]})
     with pytest.raises(InputError, match="found no names"):
-        load_memory(tmp_path / "nameless.npz", S, MAKERS)
+        load_datastore(tmp_path / "nameless.npz", S, MAKERS)
     (tmp_path / "broken.npz").write_bytes(b"PK nothing")
     with pytest.raises(InputError, match="plain arrays"):
-        load_memory(tmp_path / "broken.npz", S, MAKERS)
+        load_datastore(tmp_path / "broken.npz", S, MAKERS)
 
 
 @pytest.mark.parametrize(
@@ -314,11 +347,11 @@ def test_what_is_no_memory_is_refused(tmp_path: pathlib.Path) -> None:
     ],
 )
 def test_a_memory_of_what_are_no_documents_is_refused(tmp_path: pathlib.Path, row: list[int]) -> None:
-    memory = remember(both(1, 2, 0), angle(0, 30, 60), S)
+    memory = create_datastore(both(1, 2, 0), angle(0, 30, 60), S)
     rows = torch.cat([memory.rows[:2], torch.tensor([row])])
-    save_memory(replace(memory, rows=rows), MAKERS, tmp_path / "memory.npz")
+    save_datastore(replace(memory, rows=rows), MAKERS, tmp_path / "memory.npz")
     with pytest.raises(InputError, match=r"memory\.npz.*Build it anew"):
-        load_memory(tmp_path / "memory.npz", S, MAKERS)
+        load_datastore(tmp_path / "memory.npz", S, MAKERS)
 
 
 @pytest.mark.parametrize(
@@ -330,18 +363,23 @@ def test_a_memory_of_what_are_no_documents_is_refused(tmp_path: pathlib.Path, ro
     ],
 )
 def test_a_memory_of_another_run_names_the_file_that_differs(tmp_path: pathlib.Path, part: str, told: str) -> None:
-    save_memory(remember(both(1, 2), angle(0, 30, 60), S), MAKERS, tmp_path / "memory.npz")
+    save_datastore(create_datastore(both(1, 2), angle(0, 30, 60), S), MAKERS, tmp_path / "memory.npz")
     with pytest.raises(InputError, match=rf"memory\.npz: belongs to another run: {told}\. Build it anew: ") as caught:
-        load_memory(tmp_path / "memory.npz", S, replace(MAKERS, **{part: "0123456789ab"}))
+        load_datastore(tmp_path / "memory.npz", S, replace(MAKERS, **{part: "0123456789ab"}))
     assert "0123456789ab" not in str(caught.value)
     assert getattr(MAKERS, part) not in str(caught.value)
 
 
 def test_rules_as_records_and_their_limits() -> None:
-    for rule in (ByLikeness(dedup=0.5, by_text=1), ByChance()):
-        assert from_data(Retrieval, to_data(rule)) == rule
-    assert Library(remember(both(1), angle(0, 1), S), angle(0, 1), Exact(1)).lookup(torch.ones(1, 2), 1)[1].item() == 0
+    for rule in (SimilarityRetriever(dedup=0.5, by_text=1), RandomRetriever()):
+        assert from_dict(Retriever, to_dict(rule)) == rule
+    assert (
+        IndexedDatastore(create_datastore(both(1), angle(0, 1), S), angle(0, 1), ExactIndex(1))
+        .search(torch.ones(1, 2), 1)[1]
+        .item()
+        == 0
+    )
     with refuses(UsageError, argument="dropout", found="1"):
-        ByLikeness(dropout=1.0)
+        SimilarityRetriever(query_dropout=1.0)
     with pytest.raises(UsageError, match="by text or picture"):
-        ByLikeness(by_text=0, by_picture=0)
+        SimilarityRetriever(by_text=0, by_picture=0)

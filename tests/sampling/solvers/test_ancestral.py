@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.paths.processes import Characteristics
 from feller.paths.schedules import VE, VP, Cosine, Linear, LinearVP, Polynomial, Schedule
 from feller.paths.time_distributions import linear_grid
-from feller.sampling import Ancestral, Euler, endpoint
+from feller.sampling import Ancestral, Euler, simulate
 from tests.errors import refuses
 from tests.oracle import F64, Normal, chain, close, column, f64, number
 
@@ -52,7 +52,7 @@ def test_one_is_the_posterior_of_the_noising_chain(schedule: Schedule) -> None:
 
 def test_without_noise_it_is_eulers_step_on_the_linear_schedule() -> None:
     x_0, data = column(-2.0, 0.0, 1.5), Normal()
-    ends = [endpoint(data.flow, x_0, linear_grid(7), solver, Draws(0)) for solver in (Ancestral(eta=0.0), Euler())]
+    ends = [simulate(data.flow, x_0, linear_grid(7), solver, Rng(0)) for solver in (Ancestral(eta=0.0), Euler())]
     close(*ends, 1e-14)
     mean, variance = Ancestral(eta=0.0).moments(data.flow, x_0, 0.2, 0.4)
     assert variance is None

@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.paths.processes import Characteristics, Jumps
 from feller.paths.time_distributions import linear_grid
-from feller.sampling import DormandPrince, OutOfSteps, endpoint, simulate
+from feller.sampling import DormandPrince, MaxStepsError, simulate, trajectory
 from feller.sampling.solvers.dormand_prince import _ERROR, _STAGES, _TIMES
 from tests.oracle import F64, Normal, close, column, f64
 
@@ -22,7 +22,7 @@ def ramp(x: Tensor, t: Tensor) -> Characteristics:
 
 def fixed(n: int) -> float:
     """Take n equal steps with the rule's own stages, whatever the error; return the end."""
-    running, x, t = DormandPrince().begin(), column(1.0), f64(0.0)
+    running, x, t = DormandPrince().init_stepper(), column(1.0), f64(0.0)
     h = f64(1 / n)
     running.velocity = running._velocity(ramp, x, t)
     for _ in range(n):
@@ -52,7 +52,7 @@ def test_the_tableau_is_consistent() -> None:
 
 
 def test_the_error_estimate_is_of_the_size_of_the_error() -> None:
-    running, x, h = DormandPrince(rtol=0.0, atol=1.0).begin(), column(1.0), f64(0.5)
+    running, x, h = DormandPrince(rtol=0.0, atol=1.0).init_stepper(), column(1.0), f64(0.5)
     running.velocity = running._velocity(ramp, x, f64(0.0))
     y, _, error = running._try(ramp, x, f64(0.0), h)
     truth = abs(y.item() - (2 * math.exp(-0.5) - 0.5))
@@ -64,8 +64,8 @@ def test_the_error_estimate_is_of_the_size_of_the_error() -> None:
 def test_tolerances_are_kept(tolerance: float, per_example: bool) -> None:
     data, x_0 = Normal(), column(-2.0, -0.7, 3.0)
     solver = DormandPrince(rtol=tolerance, atol=tolerance, per_example=per_example)
-    close(endpoint(data.flow, x_0, [0.0, 1.0], solver, Draws(0)), 1 + 0.5 * x_0, 10 * tolerance)
-    close(endpoint(data.flow, 1 + 0.5 * x_0, [1.0, 0.0], solver, Draws(0)), x_0, 30 * tolerance)
+    close(simulate(data.flow, x_0, [0.0, 1.0], solver, Rng(0)), 1 + 0.5 * x_0, 10 * tolerance)
+    close(simulate(data.flow, 1 + 0.5 * x_0, [1.0, 0.0], solver, Rng(0)), x_0, 30 * tolerance)
 
 
 def test_the_grid_is_hit_exactly_and_never_passed() -> None:
@@ -77,7 +77,7 @@ def test_the_grid_is_hit_exactly_and_never_passed() -> None:
         return Characteristics(velocity=torch.ones_like(x))
 
     times = [0.1, 0.35, 0.4, 1.0]
-    for s, x in zip(times[1:], simulate(clock, column(0.1, 0.1), times, DormandPrince(), Draws(0)), strict=True):
+    for s, x in zip(times[1:], trajectory(clock, column(0.1, 0.1), times, DormandPrince(), Rng(0)), strict=True):
         close(x, (s, s), 1e-15 * 8)
     assert min(low for low, _ in seen) == 0.1
     assert max(high for _, high in seen) == 1.0
@@ -89,7 +89,7 @@ def test_a_discontinuity_costs_steps_not_accuracy() -> None:
     def flip(x: Tensor, t: Tensor) -> Characteristics:
         return Characteristics(velocity=torch.where(t < 1 / 3, 1.0, -1.0)[:, None].to(x.dtype).expand(x.shape))
 
-    close(endpoint(flip, column(0.0), [0.0, 1.0], DormandPrince(rtol=1e-7, atol=1e-7), Draws(0)), -1 / 3, 1e-5)
+    close(simulate(flip, column(0.0), [0.0, 1.0], DormandPrince(rtol=1e-7, atol=1e-7), Rng(0)), -1 / 3, 1e-5)
 
 
 def test_steps_are_remembered_along_a_grid() -> None:
@@ -100,7 +100,7 @@ def test_steps_are_remembered_along_a_grid() -> None:
         calls.append(1)
         return ramp(x, t)
 
-    endpoint(counted, column(1.0), linear_grid(20), DormandPrince(rtol=1e-3, atol=1e-3), Draws(0))
+    simulate(counted, column(1.0), linear_grid(20), DormandPrince(rtol=1e-3, atol=1e-3), Rng(0))
     assert len(calls) <= 2 + 6 * 23  # the first guess may be too careful for a few steps
 
 
@@ -113,9 +113,9 @@ def test_each_example_alone() -> None:
     for shape in ((-1, 1), (-1,)):
         both, alone = f64(1.0, 60.0).reshape(shape), f64(1.0).reshape(shape)
         solver = DormandPrince(rtol=1e-5, atol=1e-5, per_example=True)
-        ends = [endpoint(stiff, x, linear_grid(3), solver, Draws(0))[0] for x in (both, alone)]
+        ends = [simulate(stiff, x, linear_grid(3), solver, Rng(0))[0] for x in (both, alone)]
         assert torch.equal(*ends)
-        shared = [endpoint(stiff, x, linear_grid(3), DormandPrince(), Draws(0))[0] for x in (both, alone)]
+        shared = [simulate(stiff, x, linear_grid(3), DormandPrince(), Rng(0))[0] for x in (both, alone)]
         assert not torch.equal(*shared)
         close(ends[0], shared[0].item(), 1e-4)
 
@@ -131,7 +131,7 @@ def test_padding_does_not_steer_the_steps(per_example: bool) -> None:
     clean = torch.where(valid, torch.arange(9.0, dtype=F64).reshape(3, 3), 0.0)
     dirty = torch.where(valid, clean, torch.tensor([math.nan, math.inf, 1e30], dtype=F64))
     solver = DormandPrince(rtol=1e-6, atol=1e-6, per_example=per_example, valid=valid)
-    ends = [endpoint(process, x, [0.0, 1.0], solver, Draws(0))[valid] for x in (clean, dirty)]
+    ends = [simulate(process, x, [0.0, 1.0], solver, Rng(0))[valid] for x in (clean, dirty)]
     assert torch.equal(*ends)
 
 
@@ -139,20 +139,20 @@ def test_giving_up_hands_back_the_state() -> None:
     def wild(x: Tensor, t: Tensor) -> Characteristics:
         return Characteristics(velocity=torch.sin(1e6 * t)[:, None] * 1e6 + 0 * x)
 
-    with pytest.raises(OutOfSteps, match="50 steps reached t = ") as caught:
-        endpoint(wild, column(0.0), [0.0, 1.0], DormandPrince(most=50), Draws(0))
+    with pytest.raises(MaxStepsError, match="50 steps reached t = ") as caught:
+        simulate(wild, column(0.0), [0.0, 1.0], DormandPrince(max_steps=50), Rng(0))
     assert caught.value.x.shape == (1, 1)
     assert 0 < caught.value.t.item() < 1
 
 
 def test_a_velocity_that_is_no_number_gives_up() -> None:
     with pytest.raises(ValueError, match="not finite"):
-        endpoint(
+        simulate(
             lambda x, t: Characteristics(velocity=x * math.nan),
             column(1.0),
             [0.0, 1.0],
-            DormandPrince(most=20),
-            Draws(0),
+            DormandPrince(max_steps=20),
+            Rng(0),
         )
 
 
@@ -166,7 +166,7 @@ def test_refusals() -> None:
         (Characteristics(), "since the process jumps"),
     ):
         with pytest.raises(ValueError, match=message):
-            endpoint(lambda x, t, now=now: now, x, [0.0, 1.0], DormandPrince(), Draws(0))
+            simulate(lambda x, t, now=now: now, x, [0.0, 1.0], DormandPrince(), Rng(0))
 
 
 def test_gradients_flow_through_the_steps() -> None:
@@ -176,7 +176,7 @@ def test_gradients_flow_through_the_steps() -> None:
         def process(x: Tensor, t: Tensor) -> Characteristics:
             return Characteristics(velocity=-theta * x)
 
-        return endpoint(process, column(2.0), [0.0, 1.0], DormandPrince(rtol=1e-8, atol=1e-8), Draws(0)).sum()
+        return simulate(process, column(2.0), [0.0, 1.0], DormandPrince(rtol=1e-8, atol=1e-8), Rng(0)).sum()
 
     (gradient,) = torch.autograd.grad(value(theta), theta)
     close(gradient, -2 * math.exp(-1.3), 1e-7)

@@ -4,18 +4,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.paths.processes import Characteristics, Jumps
 from feller.paths.time_distributions import linear_grid
-from feller.sampling import Euler, endpoint
+from feller.sampling import Euler, simulate
 from tests.oracle import F64, chain, column, f64
 
 
 def test_value_of_the_table() -> None:
     """x' = -x + t, x(0) = 1, four steps."""
-    end = endpoint(
-        lambda x, t: Characteristics(velocity=-x + t[:, None]), column(1.0), linear_grid(4), Euler(), Draws(0)
-    )
+    end = simulate(lambda x, t: Characteristics(velocity=-x + t[:, None]), column(1.0), linear_grid(4), Euler(), Rng(0))
     assert end.item() == 0.6328125
 
 
@@ -33,12 +31,12 @@ def test_noise_has_weak_order_one() -> None:
 
 def test_diffusion_is_variance_per_time() -> None:
     """Pure noise of diffusion 4 over a time of 0.25: variance 1; 20,000 numbers, false alarm 6e-7."""
-    end = endpoint(
+    end = simulate(
         lambda x, t: Characteristics(diffusion=torch.full((len(x), 1), 4.0, dtype=F64)),
         torch.zeros(10_000, 2, dtype=F64),
         [0.5, 0.75],
         Euler(),
-        Draws(0),
+        Rng(0),
     )
     assert abs(end.var().item() - 1) < 5 * (2 / 20_000) ** 0.5
 
@@ -50,16 +48,16 @@ def test_jumps_come_after_drift_and_noise() -> None:
         f64(1.0, 1.0)[:, None],
         Jumps(lambda s: f64(torch.inf, 0.0)[:, None], lambda s, which, draw: f64(10 * s)),
     )
-    end = endpoint(lambda x, t: now, torch.zeros(2, 1, dtype=F64), [0.0, 0.5], Euler(), Draws(0))
+    end = simulate(lambda x, t: now, torch.zeros(2, 1, dtype=F64), [0.0, 0.5], Euler(), Rng(0))
     assert end[0].item() == 5.0
     assert end[1].item() not in (0.0, 5.0)
 
 
 def test_a_pure_flow_makes_no_generator(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "Generator", None)
-    endpoint(lambda x, t: Characteristics(velocity=x), torch.ones(2, 1), linear_grid(3), Euler(), Draws(0))
+    simulate(lambda x, t: Characteristics(velocity=x), torch.ones(2, 1), linear_grid(3), Euler(), Rng(0))
 
 
 def test_nothing_happens_without_parts() -> None:
     x = torch.ones(2, 1)
-    assert endpoint(lambda x, t: Characteristics(), x, linear_grid(3), Euler(), Draws(0)) is x
+    assert simulate(lambda x, t: Characteristics(), x, linear_grid(3), Euler(), Rng(0)) is x

@@ -63,9 +63,9 @@ def test_the_start_is_forgotten_at_once(schedule) -> None:
 
 def test_later_steps_are_those_of_the_formula() -> None:
     """CondOT: A = 1 - h / (t + h), B = h (1 + t / (t + h)), q = 2 h (1 - t) / (t + h); the last has 2 h^2."""
-    step = MemorylessEuler().linear(0.3, 0.35)
+    step = MemorylessEuler().linear_step(0.3, 0.35)
     assert step == pytest.approx(LinearStep(1 - 0.05 / 0.35, 0.05 * (1 + 0.3 / 0.35), 0.1 * 0.7 / 0.35), abs=1e-15)
-    assert MemorylessEuler().linear(0.975, 1.0).variance == pytest.approx(2 * 0.025**2, abs=1e-15)
+    assert MemorylessEuler().linear_step(0.975, 1.0).variance == pytest.approx(2 * 0.025**2, abs=1e-15)
 
 
 @pytest.mark.parametrize(

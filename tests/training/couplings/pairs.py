@@ -7,7 +7,7 @@ import torch
 import torch.distributed as dist
 
 from feller.core.pytree import State, tree_map
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.training.couplings import AcrossRanks, Coupling, Entropic, MinibatchOT, WithinClasses
 
 SIZE = 7
@@ -20,13 +20,13 @@ COUPLINGS: dict[str, Coupling] = {
 
 def couple(rows: slice) -> dict[str, State]:
     """Return what every coupling makes of a part of a batch with two leaves, a label, and padding."""
-    draws = Draws(3)
-    x_0 = {"a": draws.at("a").normal((SIZE, 3, 2)), "b": draws.at("b").uniform((SIZE, 3))}
-    x_1 = {"a": 3 * draws.at("c").normal((SIZE, 3, 2)), "b": draws.at("d").integers(9, (SIZE, 3))}
+    draws = Rng(3)
+    x_0 = {"a": draws.stream("a").normal((SIZE, 3, 2)), "b": draws.stream("b").uniform((SIZE, 3))}
+    x_1 = {"a": 3 * draws.stream("c").normal((SIZE, 3, 2)), "b": draws.stream("d").randint(9, (SIZE, 3))}
     given = {"label": torch.arange(SIZE) % 2, "valid": torch.arange(3) < 1 + torch.arange(SIZE)[:, None] % 3}
     part = tree_map(lambda leaf: leaf[rows], {"x_0": x_0, "x_1": x_1, "given": given})
-    draws = Draws(5, rows.start, SIZE)
-    return {name: coupling(**part, draw=draws.at(name)) for name, coupling in COUPLINGS.items()}
+    draws = Rng(5, rows.start, SIZE)
+    return {name: coupling(**part, draw=draws.stream(name)) for name, coupling in COUPLINGS.items()}
 
 
 if __name__ == "__main__":

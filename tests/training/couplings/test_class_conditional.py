@@ -5,11 +5,11 @@ import torch
 from torch import Tensor
 
 from feller.core.errors import UsageError
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.training.couplings import Coupling, Entropic, Independent, LabelAware, MinibatchOT, WithinClasses
 from tests.errors import refuses
 
-DRAW = Draws(0).at("coupling")
+DRAW = Rng(0).stream("coupling")
 N, ROUNDS = 64, 60
 
 
@@ -27,10 +27,10 @@ def leak_and_cost(coupling: Coupling) -> tuple[float, float]:
     """Return E[x_0 | label 1] and the mean cost, for labels +-1 with data at +-2; 64 x 60 pairs in one dimension."""
     means, costs = [], []
     for i in range(ROUNDS):
-        draws = Draws(i)
-        x_0, label = draws.at("source").normal((N, 1)), draws.at("label").integers(2, (N,))
-        x_1 = 4.0 * label[:, None] - 2 + 0.5 * draws.at("data").normal((N, 1))
-        moved = coupling(x_0, x_1, {"label": label}, draws.at("coupling"))
+        draws = Rng(i)
+        x_0, label = draws.stream("source").normal((N, 1)), draws.stream("label").randint(2, (N,))
+        x_1 = 4.0 * label[:, None] - 2 + 0.5 * draws.stream("data").normal((N, 1))
+        moved = coupling(x_0, x_1, {"label": label}, draws.stream("coupling"))
         means.append(moved[label == 1].mean())
         costs.append((moved - x_1).square().mean())
     return torch.stack(means).mean().item(), torch.stack(costs).mean().item()

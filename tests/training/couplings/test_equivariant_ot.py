@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from feller.core.errors import UsageError
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.spaces import SO3
 from feller.spaces.rotations import hat
 from feller.training.couplings import Aligned
@@ -18,15 +18,15 @@ VALID = torch.arange(5) < torch.tensor([[5], [3], [1], [0]])
 
 
 def clouds() -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    draws = Draws(0)
-    x_0 = {"place": draws.at("a").normal((4, 5, 3), F64), "kind": torch.full((4, 5), 9)}
-    x_1 = {"place": 2 + draws.at("b").normal((4, 5, 3), F64), "kind": draws.at("c").integers(4, (4, 5))}
+    draws = Rng(0)
+    x_0 = {"place": draws.stream("a").normal((4, 5, 3), F64), "kind": torch.full((4, 5), 9)}
+    x_1 = {"place": 2 + draws.stream("b").normal((4, 5, 3), F64), "kind": draws.stream("c").randint(4, (4, 5))}
     return x_0, x_1
 
 
 def align(x_0: dict[str, Tensor], x_1: dict[str, Tensor], valid: Tensor | dict | None = VALID) -> Tensor:
     given = {} if valid is None else {"valid": valid}
-    moved = Aligned()(x_0, x_1, given, Draws(0).at("coupling"))
+    moved = Aligned()(x_0, x_1, given, Rng(0).stream("coupling"))
     assert moved["kind"] is x_0["kind"]
     return moved["place"]
 
@@ -78,7 +78,7 @@ def test_a_turn_is_a_rotation_and_no_other_is_better() -> None:
     best = turn(x_0["place"], x_1["place"])
     torch.testing.assert_close(torch.linalg.det(best), torch.ones(4, dtype=F64))
     cost = (x_0["place"] @ best.mT - x_1["place"]).square().sum((1, 2))
-    for other in SO3().reference(200, Draws(1).at("others")).double():
+    for other in SO3().sample_base(200, Rng(1).stream("others")).double():
         assert (cost <= (x_0["place"] @ other.mT - x_1["place"]).square().sum((1, 2)) + 1e-4).all()
 
 
@@ -89,7 +89,7 @@ def test_an_example_alone_is_aligned_as_in_company() -> None:
         rows = slice(i, i + 1)
         given = {"valid": {"place": VALID[rows]}}
         alone = [{name: leaf[rows] for name, leaf in x.items()} for x in (x_0, x_1)]
-        one = Aligned()(*alone, given, Draws(0).at("x"))
+        one = Aligned()(*alone, given, Rng(0).stream("x"))
         torch.testing.assert_close(one["place"], whole[rows])
 
 

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from feller.core.errors import UsageError
-from feller.core.rng import Draws
-from feller.core.serialization import from_data, to_data
+from feller.core.rng import Rng
+from feller.core.serialization import from_dict, to_dict
 from feller.spaces import Euclidean, Product, Sphere, Tokens, Torus
 from feller.training.couplings import (
     Coupling,
@@ -24,7 +24,7 @@ from tests.oracle import F64, close, column
 
 X_0 = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 2.0]])
 X_1 = torch.tensor([[1.0, 1.0], [0.0, 1.0], [3.0, 0.0]])
-DRAW = Draws(0).at("coupling")
+DRAW = Rng(0).stream("coupling")
 
 
 def test_the_vector() -> None:
@@ -39,7 +39,7 @@ def test_the_vector() -> None:
 @settings(deadline=None, max_examples=20)
 @given(st.integers(0, 10_000), st.integers(1, 6), st.integers(1, 4))
 def test_no_other_permutation_is_cheaper(seed: int, n: int, d: int) -> None:
-    x_0, x_1 = (Draws(seed).at(name).normal((n, d)) for name in ("a", "b"))
+    x_0, x_1 = (Rng(seed).stream(name).normal((n, d)) for name in ("a", "b"))
     ours = (x_0[assign(x_0, x_1)] - x_1).square().sum()
     best = min((x_0[list(p)] - x_1).square().sum() for p in itertools.permutations(range(n)))
     assert ours <= best + 1e-5
@@ -48,14 +48,14 @@ def test_no_other_permutation_is_cheaper(seed: int, n: int, d: int) -> None:
 @settings(deadline=None, max_examples=20)
 @given(st.integers(0, 10_000), st.integers(1, 6))
 def test_any_cost_is_minimised(seed: int, n: int) -> None:
-    cost = Draws(seed).at("cost").normal((n, n), F64)
+    cost = Rng(seed).stream("cost").normal((n, n), F64)
     ours = cost[cheapest(cost), torch.arange(n)].sum()
     best = min(cost[list(p), torch.arange(n)].sum() for p in itertools.permutations(range(n)))
     assert ours <= best + 1e-12
 
 
 def test_blocks_do_not_look_at_each_other() -> None:
-    x_0, x_1 = (Draws(1).at(name).normal((10, 2)) for name in ("a", "b"))
+    x_0, x_1 = (Rng(1).stream(name).normal((10, 2)) for name in ("a", "b"))
     whole = MinibatchOT(4)(x_0, x_1, {}, DRAW)
     parts = [MinibatchOT(None)(x_0[i : i + 4], x_1[i : i + 4], {}, DRAW) for i in (0, 4, 8)]
     assert torch.equal(whole, torch.cat(parts))
@@ -63,7 +63,7 @@ def test_blocks_do_not_look_at_each_other() -> None:
 
 def test_padding_of_a_datum_costs_nothing() -> None:
     """Distances are over the valid entries of each datum, whatever its padding holds and whoever comes."""
-    x_0, x_1 = (Draws(2).at(name).normal((4, 3, 2), F64) for name in ("a", "b"))
+    x_0, x_1 = (Rng(2).stream(name).normal((4, 3, 2), F64) for name in ("a", "b"))
     valid = torch.tensor([[True, True, True], [True, False, False], [True, True, False], [False, False, False]])
     x_1[~valid] = math.nan
     cost = SquaredDistance()(x_0, x_1, {"valid": valid})
@@ -90,7 +90,7 @@ def test_transport_on_a_circle_wraps_around() -> None:
 
 def test_geodesic_costs_are_squared_distances_of_all_pairs() -> None:
     space = Product({"a": Sphere(), "b": Euclidean((2,))})
-    x_0, x_1 = (space.reference(n, Draws(0).at(name)) for n, name in ((3, "x"), (4, "y")))
+    x_0, x_1 = (space.sample_base(n, Rng(0).stream(name)) for n, name in ((3, "x"), (4, "y")))
     cost = GeodesicCost(space)(x_0, x_1, {})
     for i, j in itertools.product(range(3), range(4)):
         angle = torch.acos((x_0["a"][i] * x_1["a"][j]).sum())
@@ -110,6 +110,6 @@ def test_geodesic_costs_need_a_geometry() -> None:
 
 
 def test_a_record_of_old_still_loads() -> None:
-    assert from_data(Coupling, {"is": "MinibatchOT", "block": 128}) == MinibatchOT(128)
+    assert from_dict(Coupling, {"is": "MinibatchOT", "block": 128}) == MinibatchOT(128)
     geodesic = MinibatchOT(cost=GeodesicCost(Torus((2,))))
-    assert from_data(Coupling, to_data(geodesic)) == geodesic
+    assert from_dict(Coupling, to_dict(geodesic)) == geodesic

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from feller.core.errors import UsageError
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.training.couplings import (
     Entropic,
     MinibatchOT,
@@ -20,14 +20,14 @@ from feller.training.couplings import (
 from feller.training.couplings.sinkhorn_ot import draw_partners
 from tests.oracle import F64, close, column
 
-DRAW = Draws(0).at("coupling")
+DRAW = Rng(0).stream("coupling")
 
 
 def clusters(n: int, d: int, seed: int = 0) -> tuple[Tensor, Tensor]:
     """Return a normal source and two clusters."""
-    draws = Draws(seed)
-    middle = 4.0 * draws.at("side").integers(2, (n, 1)) - 2
-    return draws.at("a").normal((n, d), F64), middle + 0.3 * draws.at("b").normal((n, d), F64)
+    draws = Rng(seed)
+    middle = 4.0 * draws.stream("side").randint(2, (n, 1)) - 2
+    return draws.stream("a").normal((n, d), F64), middle + 0.3 * draws.stream("b").normal((n, d), F64)
 
 
 def cost_of(n: int, d: int, seed: int = 0) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor
 from feller.core.pytree import mean_over_entries
 from feller.paths import Mixture
 from feller.paths.schedules import Linear, Polynomial, Schedule
-from feller.paths.time_distributions import Until
+from feller.paths.time_distributions import Rescaled
 from feller.training.losses import CrossEntropy, GeneralisedKL, PerLeaf, PseudoHuber, Squared, Weighted
 from tests.oracle import F64, close, f64
 
@@ -109,7 +109,7 @@ def test_bound_from_another_source_is_not_tight(schedule: Schedule) -> None:
 
 
 def test_generalised_kl_is_finite_up_to_its_last_time() -> None:
-    t = Until().quantile(torch.ones(1, dtype=F64))
+    t = Rescaled().quantile(torch.ones(1, dtype=F64))
     value = GeneralisedKL().entries(torch.zeros(1, 3, dtype=F64), torch.tensor([0]), torch.tensor([1]), t)
     close(value, 1e3 * (math.log(3) - 1 / 3), 1e-6)
     assert GeneralisedKL().entries(torch.zeros(1, 3), torch.tensor([0]), torch.tensor([1]), torch.ones(1)).isinf().all()

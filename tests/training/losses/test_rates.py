@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from feller.paths.jumps.gaussian import GaussianLaw
+from feller.paths.jumps.gaussian import GaussianConditionalPath
 from feller.training.losses import CrossEntropy, InfinitesimalKL, ItakuraSaito, Loss, RatesAndVelocity, Squared
 from tests.oracle import F64, close, f64
 
@@ -47,16 +47,19 @@ def test_a_velocity_is_the_last_number() -> None:
 
 def conditional(kind: str, x: Tensor, t: float) -> Tensor:
     """Return what is regressed on at x for each atom: a velocity, an intensity, rates to 5 places, or which it is."""
-    law, time = GaussianLaw(), torch.tensor(t, dtype=F64)
+    law, time = GaussianConditionalPath(), torch.tensor(t, dtype=F64)
     if kind == "velocity":
         return law.velocity(x, ATOMS, time)
-    slope = law.slope(x, ATOMS, time)
+    slope = law.time_derivative(x, ATOMS, time)
     if kind == "intensity":
         return slope.abs() + 0.1
     if kind == "which":
         return torch.eye(3, dtype=F64)
     places = torch.linspace(-1.2, 1.2, 5, dtype=F64)
-    landing = law.slope(places, ATOMS[:, None], time).clamp(min=0) * law.log_density(places, ATOMS[:, None], time).exp()
+    landing = (
+        law.time_derivative(places, ATOMS[:, None], time).clamp(min=0)
+        * law.log_density(places, ATOMS[:, None], time).exp()
+    )
     return slope.neg().clamp(min=0)[:, None] * landing / landing.sum(1, keepdim=True)
 
 
@@ -86,7 +89,7 @@ def test_conditional_and_marginal_regression_have_one_gradient(loss: Loss, kind:
     """
     for x, t in ((-0.7, 0.4), (0.9, 0.6), (2.0, 0.3)):
         place = torch.tensor(x, dtype=F64)
-        fit = GaussianLaw().log_density(place, ATOMS, torch.tensor(t, dtype=F64))
+        fit = GaussianConditionalPath().log_density(place, ATOMS, torch.tensor(t, dtype=F64))
         posterior = (PRIOR.log() + fit).softmax(0)
         targets = conditional(kind, place, t)
         mean = torch.einsum("k,k...->...", posterior, targets)

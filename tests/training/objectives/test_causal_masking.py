@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 
 from feller.core.errors import InputError, UsageError
-from feller.core.rng import Draws
-from feller.core.serialization import from_data, to_data
+from feller.core.rng import Rng
+from feller.core.serialization import from_dict, to_dict
 from feller.networks import BiEncoder, Finder, PlainDecoder
-from feller.sampling.autoregressive.masked_spans import Masking, read_document, unmask
-from feller.sampling.retrieval.datastore import remember
-from feller.sampling.retrieval.retriever import ByChance, ByLikeness, Library
+from feller.sampling.autoregressive.masked_spans import SpanMasking, read_document, restore_spans
+from feller.sampling.retrieval.datastore import create_datastore
+from feller.sampling.retrieval.retriever import IndexedDatastore, RandomRetriever, SimilarityRetriever
 from feller.spaces import Tokens
 from feller.training.objective import Example, Objective, TrainingContext
 from feller.training.objectives.causal_masking import CausalMasking, RetrievalMasking
@@ -26,7 +26,7 @@ from tests.sampling.autoregressive.pages import S, pages, rows_of
 
 SPACE = Tokens(S.all, (32,))
 FINDER = Finder(BiEncoder(S, (4, 4), width=8, size=64))
-WHOLE = Masking(spans=0.0, texts=0.0)
+WHOLE = SpanMasking(span_prob=0.0, text_prob=0.0)
 
 
 def objective(**changes: Any) -> CausalMasking:
@@ -34,7 +34,7 @@ def objective(**changes: Any) -> CausalMasking:
 
 
 def draw(rule: Objective, rows: Tensor, seed: int = 0) -> Example:
-    return rule.draw({"x_1": rows}, Draws(seed))
+    return rule.draw({"x_1": rows}, Rng(seed))
 
 
 def samples(example: Example) -> list[list[np.ndarray]]:
@@ -45,7 +45,7 @@ def samples(example: Example) -> list[list[np.ndarray]]:
             tokens = row[own == k]
             assert tokens[0] == tokens[-1] == S.eos
             ends = np.flatnonzero(tokens == S.eos)
-            found.append([unmask(tokens[a:b], S) for a, b in pairwise(ends)])
+            found.append([restore_spans(tokens[a:b], S) for a, b in pairwise(ends)])
     return found
 
 
@@ -60,15 +60,17 @@ def logits_of(x_t: Tensor, t: Tensor, given: dict[str, Tensor]) -> Tensor:
 
 
 def test_record() -> None:
-    one = objective(masking=Masking(spans=0.5), retrieval=ByChance(), documents=1)
-    data = json.loads(json.dumps(to_data(one)))
-    assert from_data(Objective, data) == one
+    one = objective(masking=SpanMasking(span_prob=0.5), retrieval=RandomRetriever(), documents=1)
+    data = json.loads(json.dumps(to_dict(one)))
+    assert from_dict(Objective, data) == one
     assert one.cond_dropout == 0
     assert not one.independent
 
 
-@pytest.mark.parametrize("masking", [Masking(), Masking(spans=0.0), Masking(texts=0.0, mean=6.0), WHOLE])
-def test_every_document_comes_once_and_can_be_put_together_again(masking: Masking) -> None:
+@pytest.mark.parametrize(
+    "masking", [SpanMasking(), SpanMasking(span_prob=0.0), SpanMasking(text_prob=0.0, mean=6.0), WHOLE]
+)
+def test_every_document_comes_once_and_can_be_put_together_again(masking: SpanMasking) -> None:
     rows, _ = rows_of(40, 12)
     found = samples(draw(objective(masking=masking), rows))
     assert sorted(one.tolist() for (one,) in found) == sorted(plain(rows))
@@ -79,7 +81,7 @@ def test_what_may_become_too_long_is_refused_before_training() -> None:
     rows, _ = rows_of(4, 12)
     data = pages(rows)
     length = int((rows < S.count).sum(1).max())
-    for law, more in ((Masking(spans=0.0), 2), (Masking(), 32), (WHOLE, 0)):
+    for law, more in ((SpanMasking(span_prob=0.0), 2), (SpanMasking(), 32), (WHOLE, 0)):
         most = length + 1 + more
         assert objective(context=most, masking=law, documents=0).build(TrainingContext(data=data))
         with pytest.raises(InputError, match=f"up to {most} places"):
@@ -90,7 +92,7 @@ def test_a_network_that_reads_less_is_refused() -> None:
     rows, _ = rows_of(4, 12)
     for network in (PlainDecoder(S, 8, 1, 1, 159), PlainDecoder(replace(S, text=S.text + 1), 8, 1, 1, 160)):
         with pytest.raises(UsageError, match="Give --objective and --architecture the same"):
-            objective().draw({"x_1": rows}, Draws(0), network.build((160,), {}, Draws(0)))
+            objective().draw({"x_1": rows}, Rng(0), network.build((160,), {}, Rng(0)))
 
 
 def test_what_counts() -> None:
@@ -137,7 +139,7 @@ def test_answers_stand_behind_the_picture() -> None:
     rows, _ = rows_of(6, 12)
     mark, end = (rows.new_full((6, 1), symbol) for symbol in (S.answer, S.answered))
     marked = torch.cat([rows[:, :4], mark, rows[:, 4:6], end, rows[:, 6:]], 1)
-    example = draw(objective(masking=Masking(texts=1.0), context=33, width=33), marked)
+    example = draw(objective(masking=SpanMasking(text_prob=1.0), context=33, width=33), marked)
     found = []
     for row in example["x_t"]:
         own = row[row != S.pad].tolist()
@@ -152,19 +154,19 @@ def test_answers_stand_behind_the_picture() -> None:
 
 def test_a_text_left_out_as_a_whole_leaves_the_prompt_of_drawing_without_one() -> None:
     rows, _ = rows_of(10, 12)
-    x_t = draw(objective(masking=Masking(spans=0.0, texts=1.0), context=40, width=40), rows)["x_t"]
+    x_t = draw(objective(masking=SpanMasking(span_prob=0.0, text_prob=1.0), context=40, width=40), rows)["x_t"]
     assert (x_t[:, :3] == torch.tensor([S.eos, S.mask, S.cut])).all()
     assert S.is_code(x_t[:, 3:19]).all()
 
 
 def with_memory(rule: CausalMasking, n: int = 80) -> tuple[Objective, list[list[int]]]:
     memory, _ = rows_of(n, 12, seed=3)
-    return RetrievalMasking(rule, Library(remember(memory, FINDER, S), FINDER)), plain(memory)
+    return RetrievalMasking(rule, IndexedDatastore(create_datastore(memory, FINDER, S), FINDER)), plain(memory)
 
 
 def test_documents_in_front_come_from_the_memory_as_they_are() -> None:
     """None, one or two, each a third of 600 times, 5 standard errors; none is the query, all are whole."""
-    rule, known = with_memory(objective(retrieval=ByChance()))
+    rule, known = with_memory(objective(retrieval=RandomRetriever()))
     rows, _ = rows_of(600, 12, seed=3)  # the first 80 are those of the memory
     found = samples(draw(rule, rows))
     assert sorted(sample[-1].tolist() for sample in found) == sorted(plain(rows))
@@ -178,18 +180,20 @@ def test_documents_in_front_come_from_the_memory_as_they_are() -> None:
 
 
 def test_what_is_in_front_may_be_hidden_too() -> None:
-    rule, known = with_memory(objective(masking=WHOLE, retrieved=Masking(texts=0.0), retrieval=ByChance()))
+    rule, known = with_memory(
+        objective(masking=WHOLE, retrieved=SpanMasking(text_prob=0.0), retrieval=RandomRetriever())
+    )
     rows, _ = rows_of(60, 12, seed=5)
     example = draw(rule, rows)
     found = samples(example)
     assert all(one.tolist() in known for *front, _ in found for one in front)
     assert int((example["x_t"] == S.infill).sum()) >= sum(len(sample) - 1 for sample in found) > 0
-    none = draw(with_memory(objective(masking=WHOLE, retrieval=ByChance()))[0], rows)
+    none = draw(with_memory(objective(masking=WHOLE, retrieval=RandomRetriever()))[0], rows)
     assert int((none["x_t"] == S.infill).sum()) == 0
 
 
 def test_the_most_like_stands_next_to_the_query() -> None:
-    rule = ByLikeness(dropout=0.0, by_picture=0, max_score=1.0, dedup=1.0)
+    rule = SimilarityRetriever(query_dropout=0.0, by_picture=0, max_score=1.0, dedup=1.0)
     finding, known = with_memory(objective(retrieval=rule, masking=WHOLE))
     rows, _ = rows_of(40, 12, seed=6)
     memory, _ = rows_of(80, 12, seed=3)
@@ -205,7 +209,7 @@ def test_the_most_like_stands_next_to_the_query() -> None:
 
 
 def test_documents_in_front_give_way_to_the_context() -> None:
-    rule, _ = with_memory(objective(retrieval=ByChance(), masking=WHOLE, context=60, documents=5))
+    rule, _ = with_memory(objective(retrieval=RandomRetriever(), masking=WHOLE, context=60, documents=5))
     rows, _ = rows_of(40, 12, seed=6)
     number = [len(sample) - 1 for sample in samples(draw(rule, rows))]
     assert set(number) == {0, 1}
@@ -234,8 +238,8 @@ def test_a_document_meets_the_same_in_any_part_of_a_batch() -> None:
         pairs = zip(example["x_t"].tolist(), example["given"]["sample"].tolist(), strict=True)
         return [[x for x, k in zip(row, own, strict=True) if k == i] for row, own in pairs for i in range(max(own) + 1)]
 
-    whole = told(rule.draw({"x_1": rows}, Draws(0)))
-    parts = [told(rule.draw({"x_1": rows[a:b]}, Draws(0, first=a))) for a, b in ((0, 13), (13, 40))]
+    whole = told(rule.draw({"x_1": rows}, Rng(0)))
+    parts = [told(rule.draw({"x_1": rows[a:b]}, Rng(0, first_example=a))) for a, b in ((0, 13), (13, 40))]
     assert sorted(whole) == sorted(parts[0] + parts[1])
 
 

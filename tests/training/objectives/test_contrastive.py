@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from feller.core.errors import InputError, UsageError
-from feller.core.rng import Draws
-from feller.core.serialization import from_data, to_data
+from feller.core.rng import Rng
+from feller.core.serialization import from_dict, to_dict
 from feller.networks import BiEncoder, Finder
 from feller.spaces import Tokens
 from feller.training.objective import Objective, TrainingContext
@@ -30,8 +30,8 @@ def objective(group: int = 64, dropout: float = 0.0) -> Contrastive:
 
 def test_record() -> None:
     one = objective(8, 0.1)
-    data = json.loads(json.dumps(to_data(one)))
-    assert from_data(Objective, data) == one
+    data = json.loads(json.dumps(to_dict(one)))
+    assert from_dict(Objective, data) == one
     assert one.cond_dropout == 0
     assert not one.independent
 
@@ -41,7 +41,7 @@ def test_the_loss_is_info_nce_in_both_directions(group: int, size: int) -> None:
     """Against the definition, written out for each group of documents in turn."""
     network, (rows, _) = finder().module, rows_of(12, 1000)
     rule = objective(group)
-    example = rule.draw({"x_1": rows}, Draws(0), network)
+    example = rule.draw({"x_1": rows}, Rng(0), network)
     found = rule.loss(network, example)
     assert found.shape == (-(-12 // group),)
     made = finder()
@@ -62,10 +62,10 @@ def test_documents_without_a_pair_are_left_out() -> None:
     for row in (2, 5):
         alone[row] = alone[row][(alone[row] == S.pad).long().argsort(stable=True)]
     keep = torch.tensor([0, 1, 3, 4, 6, 7])
-    some = objective().loss(network, objective().draw({"x_1": alone}, Draws(0), network)).sum() / 8
-    rest = objective().loss(network, objective().draw({"x_1": alone[keep]}, Draws(0), network)).sum() / 6
+    some = objective().loss(network, objective().draw({"x_1": alone}, Rng(0), network)).sum() / 8
+    rest = objective().loss(network, objective().draw({"x_1": alone[keep]}, Rng(0), network)).sum() / 6
     close(some, rest, 1e-5)
-    none = objective().loss(network, objective().draw({"x_1": alone[[2, 5]]}, Draws(0), network))
+    none = objective().loss(network, objective().draw({"x_1": alone[[2, 5]]}, Rng(0), network))
     assert none.tolist() == [0.0]
 
 
@@ -73,7 +73,7 @@ def test_equal_texts_are_no_wrong_answers() -> None:
     """With the same text everywhere there is nothing to tell apart."""
     network, (rows, _) = finder().module, rows_of(6, 1000)
     rows[:, 1:11] = rows[0, 1:11]
-    loss = objective().loss(network, objective().draw({"x_1": rows}, Draws(0), network))
+    loss = objective().loss(network, objective().draw({"x_1": rows}, Rng(0), network))
     close(loss, torch.zeros(1), 1e-6)
 
 
@@ -81,7 +81,7 @@ def test_of_several_pictures_one_is_drawn() -> None:
     """600 documents with two pictures: each half the time, 5 standard errors."""
     rows, _ = rows_of(600, 1000)
     both = torch.cat([rows[:, :29], S.text + (rows[:, 12:28] - S.text + 1) % S.codes, rows[:, 28:29]], 1)
-    example = objective().draw({"x_1": both}, Draws(0), finder().module)
+    example = objective().draw({"x_1": both}, Rng(0), finder().module)
     codes = example["x_t"].flatten(0, 1)[:600]
     first = (codes == both[:, 12:28] - S.text).all(1)
     assert (first | (codes == both[:, 29:45] - S.text).all(1)).all()
@@ -91,7 +91,7 @@ def test_of_several_pictures_one_is_drawn() -> None:
 def test_codes_are_dropped_at_their_rate() -> None:
     """9,600 codes, 5 standard errors."""
     rows, _ = rows_of(600, 1000)
-    codes = objective(dropout=0.2).draw({"x_1": rows}, Draws(0), finder().module)["x_t"].flatten(0, 1)[:600]
+    codes = objective(dropout=0.2).draw({"x_1": rows}, Rng(0), finder().module)["x_t"].flatten(0, 1)[:600]
     assert abs((codes == S.codes).double().mean() - 0.2) < 5 * (0.16 / codes.numel()) ** 0.5
 
 
@@ -112,7 +112,7 @@ def test_pictures_learn_to_find_texts_of_their_kind() -> None:
     rule, optimiser = objective(dropout=0.2), torch.optim.AdamW(network.parameters(), 3e-3)
     for step in range(50):
         batch = {"x_1": rows[torch.arange(64 * step, 64 * (step + 1)) % 600]}
-        loss = rule.loss(network, rule.draw(batch, Draws(step), network)).sum() / 64
+        loss = rule.loss(network, rule.draw(batch, Rng(step), network)).sum() / 64
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()

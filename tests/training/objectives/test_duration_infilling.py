@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from feller.core.errors import UsageError
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.data.speech.durations import log_durations, spread_durations, whole_durations
 from feller.spaces import Euclidean
 from feller.training.objectives.duration_infilling import DurationInfilling
@@ -19,14 +19,14 @@ from feller.training.objectives.duration_infilling import DurationInfilling
 def test_durations_come_back_from_their_logarithms(lengths: list[int], seed: int) -> None:
     wanted = torch.tensor([lengths])
     assert torch.equal(whole_durations(log_durations(wanted)), wanted)
-    spread = spread_durations(wanted, Draws(seed))
+    spread = spread_durations(wanted, Rng(seed))
     assert torch.isfinite(spread).all()
     assert torch.equal(whole_durations(spread), wanted)
 
 
 def test_dequantised_durations_are_even_around_their_own() -> None:
     """Of 20,000 draws the mean of expm1 is within 5 deviations, 5 * 0.2887 / sqrt(20000) = 0.0102, but for 6e-7."""
-    spread = spread_durations(torch.full((20_000, 1), 3), Draws(0)).double().expm1()
+    spread = spread_durations(torch.full((20_000, 1), 3), Rng(0)).double().expm1()
     assert abs(float(spread.mean()) - 3) < 0.0102
     assert 2.499 <= float(spread.min()) < 2.51
     assert 3.49 < float(spread.max()) < 3.501

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from feller.core.errors import UsageError
-from feller.core.rng import Draws
-from feller.core.serialization import from_data, to_data
+from feller.core.rng import Rng
+from feller.core.serialization import from_dict, to_dict
 from feller.data.speech.durations import log_durations, whole_durations
 from feller.networks import Infiller
-from feller.paths import Affine, Source
-from feller.paths.schedules import VP, LinearTo
+from feller.paths import Affine, NoisePrediction
+from feller.paths.schedules import VP, LinearSigmaMin
 from feller.spaces import Euclidean
 from feller.training.losses import Absolute
 from feller.training.objective import Objective
@@ -37,16 +37,16 @@ class Zero(torch.nn.Module):
 
 
 def batch(b: int = B, n: int = N) -> dict[str, Any]:
-    draw = Draws(0).at("batch")
+    draw = Rng(0).stream("batch")
     start = draw.uniform((b, n)) < 0.3
-    phone = draw.integers(K, (b, n)).gather(1, start.cumsum(1).clamp(max=n - 1))
-    valid = torch.arange(n) < n - draw.integers(10, (b, 1))
+    phone = draw.randint(K, (b, n)).gather(1, start.cumsum(1).clamp(max=n - 1))
+    valid = torch.arange(n) < n - draw.randint(10, (b, 1))
     return {"x_1": draw.normal((b, n, BANDS), F64), "given": {"phone": phone, "valid": valid, "start": start}}
 
 
 def test_the_network_is_given_what_is_told_and_nothing_of_what_is_hidden() -> None:
     whole = batch()
-    drawn = RULE.draw(whole, Draws(1), Zero())
+    drawn = RULE.draw(whole, Rng(1), Zero())
     given, valid = drawn["given"], whole["given"]["valid"]
     n = valid.shape[1]
     assert given.keys() == {"valid", "phone", "context", "known"}
@@ -66,8 +66,8 @@ def test_states_and_targets_lie_on_the_path() -> None:
     """x_t = (1 - (1 - s) t) x_0 + t x_1 and its slope x_1 - (1 - s) x_0, for the noise of the address."""
     s = 0.1
     whole = batch()
-    drawn = replace(RULE, path=Affine(LinearTo(s))).draw(whole, Draws(1), Zero())
-    x_0, t = noise_like(whole["x_1"], Draws(1).named("source")), drawn["t"][:, None, None].double()
+    drawn = replace(RULE, path=Affine(LinearSigmaMin(s))).draw(whole, Rng(1), Zero())
+    x_0, t = noise_like(whole["x_1"], Rng(1).fold_in("source")), drawn["t"][:, None, None].double()
     close(drawn["x_t"], (1 - (1 - s) * t) * x_0 + t * whole["x_1"], 1e-6)
     close(drawn["target"], whole["x_1"] - (1 - s) * x_0, 1e-12)
     closed = (whole["x_1"] - (1 - s) * drawn["x_t"]) / (1 - (1 - s) * t)
@@ -75,13 +75,13 @@ def test_states_and_targets_lie_on_the_path() -> None:
 
 
 def test_the_loss_is_the_mean_square_over_hidden_frames_of_each_example() -> None:
-    drawn = RULE.draw(batch(), Draws(1), Zero())
+    drawn = RULE.draw(batch(), Rng(1), Zero())
     loss = RULE.loss(Zero(), drawn)
     for row in range(B):
         hidden = drawn["counts"][row]
         close(loss[row], drawn["target"][row][hidden].square().mean(), 1e-12)
     everywhere = replace(RULE, counts=Everywhere())
-    drawn = everywhere.draw(batch(), Draws(1), Zero())
+    drawn = everywhere.draw(batch(), Rng(1), Zero())
     loss = everywhere.loss(Zero(), drawn)
     for row in range(B):
         close(loss[row], drawn["target"][row][drawn["given"]["valid"][row]].square().mean(), 1e-12)
@@ -90,7 +90,7 @@ def test_the_loss_is_the_mean_square_over_hidden_frames_of_each_example() -> Non
 @pytest.mark.parametrize("rubbish", [math.nan, 1e9])
 def test_padding_changes_nothing(rubbish: float) -> None:
     """Longer rows with rubbish behind what is real: the same draws, the same losses, through a network that looks."""
-    network = Infiller(16, 2, 2).build((N, BANDS), {"phone": K}, Draws(0)).double()
+    network = Infiller(16, 2, 2).build((N, BANDS), {"phone": K}, Rng(0)).double()
     torch.nn.init.normal_(network.leave.weight, generator=torch.Generator().manual_seed(0))
     plain = batch()
     valid = plain["given"]["valid"]
@@ -106,7 +106,7 @@ def test_padding_changes_nothing(rubbish: float) -> None:
     for name in ("phone", "valid", "start"):
         padded["given"][name][:, :N] = plain["given"][name]
     rule = Infilling()
-    losses = [rule.loss(network, rule.draw(each, Draws(3), network)) for each in (plain, padded)]
+    losses = [rule.loss(network, rule.draw(each, Rng(3), network)) for each in (plain, padded)]
     close(losses[1], losses[0].detach(), 1e-12)
 
 
@@ -116,7 +116,7 @@ def test_context_and_labels_are_dropped_together_and_what_counts_stays() -> None
     phone = torch.arange(8).expand(b, 8) % K
     whole = {"x_1": torch.ones(b, 8, 1), "given": {"phone": phone}}
     rule = Infilling(masks=Segments(0.0, 0.5, 0.5), cond_dropout=0.2)
-    kept, drawn = replace(rule, cond_dropout=0.0).draw(whole, Draws(2), Zero()), rule.draw(whole, Draws(2), Zero())
+    kept, drawn = replace(rule, cond_dropout=0.0).draw(whole, Rng(2), Zero()), rule.draw(whole, Rng(2), Zero())
     gone = (drawn["given"]["phone"] == K).all(1)
     assert abs(gone.double().mean() - 0.2) < 5 * (0.2 * 0.8 / b) ** 0.5
     for name, null in Zero.nulls.items():
@@ -131,7 +131,7 @@ def test_long_rows_are_cut_alike() -> None:
     b, n = 30, 50
     x = torch.arange(n, dtype=F64).expand(b, n)[:, :, None]
     given = {"phone": torch.arange(n).expand(b, n), "valid": torch.arange(n) < torch.tensor([n, 12] * 15)[:, None]}
-    drawn = replace(RULE, longest=20).draw({"x_1": x, "given": given}, Draws(4), Zero())
+    drawn = replace(RULE, longest=20).draw({"x_1": x, "given": given}, Rng(4), Zero())
     phone, seen = drawn["given"]["phone"], drawn["given"]
     assert drawn["x_t"].shape == drawn["target"].shape == (b, 20, 1)
     assert torch.equal(phone, phone[:, :1] + torch.arange(20))
@@ -144,7 +144,7 @@ def test_long_rows_are_cut_alike() -> None:
 def test_without_marks_all_is_real_and_units_begin_where_labels_change() -> None:
     phone = torch.tensor([[0, 0, 0, 1, 1, 2, 2, 2]]).expand(400, 8)
     whole = {"x_1": torch.ones(400, 8, 1), "given": {"phone": phone}}
-    drawn = replace(RULE, masks=Segments(0.0, 0.1, 0.6)).draw(whole, Draws(5), Zero())
+    drawn = replace(RULE, masks=Segments(0.0, 0.1, 0.6)).draw(whole, Rng(5), Zero())
     patterns = {tuple(row) for row in drawn["counts"].tolist()}
     a, b, c = [True, False, False], [False, True, False], [False, False, True]
     spread = [tuple(x for x, many in zip(some, (3, 2, 3), strict=True) for _ in range(many)) for some in (a, b, c)]
@@ -156,17 +156,17 @@ def test_without_marks_all_is_real_and_units_begin_where_labels_change() -> None
 
 def test_regression_shows_the_network_no_state() -> None:
     rule, whole = replace(RULE, path=None), batch()
-    drawn = rule.draw(whole, Draws(1), Zero())
+    drawn = rule.draw(whole, Rng(1), Zero())
     assert not drawn["x_t"].any()
     assert torch.equal(drawn["target"], whole["x_1"])
-    assert torch.equal(drawn["counts"], RULE.draw(whole, Draws(1), Zero())["counts"])
+    assert torch.equal(drawn["counts"], RULE.draw(whole, Rng(1), Zero())["counts"])
 
 
 def test_score_matching_is_the_same_objective_on_another_path() -> None:
     """Noise prediction: sigma^2 times the square of the score's error."""
     schedule, whole = VP(), batch()
-    drawn = replace(RULE, path=Affine(schedule, Source())).draw(whole, Draws(1), Zero())
-    x_0 = noise_like(whole["x_1"], Draws(1).named("source"))
+    drawn = replace(RULE, path=Affine(schedule, NoisePrediction())).draw(whole, Rng(1), Zero())
+    x_0 = noise_like(whole["x_1"], Rng(1).fold_in("source"))
     assert torch.equal(drawn["target"], x_0)
     scales = schedule(drawn["t"][:, None, None].double())
     close(drawn["x_t"], scales.alpha * whole["x_1"] + scales.sigma * x_0, 1e-6)
@@ -175,32 +175,32 @@ def test_score_matching_is_the_same_objective_on_another_path() -> None:
 def test_noise_is_normal_addressed_and_its_own_for_each_example() -> None:
     """60,000 numbers: mean, variance and covariance of neighbours within 5 standard errors, false alarm 2e-6."""
     x = torch.zeros(20, 100, 30, dtype=F64)
-    noise = noise_like(x, Draws(0))
+    noise = noise_like(x, Rng(0))
     flat = noise.flatten()
     root = len(flat) ** 0.5
     assert abs(flat.mean()) * root < 5
     assert abs(flat.var() - 1) * root < 5 * 2**0.5
     assert abs((noise[1:] * noise[:-1]).mean()) * (19 * 3000) ** 0.5 < 5
-    assert torch.equal(noise_like(x[3:9], replace(Draws(0), first=3)), noise[3:9])
+    assert torch.equal(noise_like(x[3:9], replace(Rng(0), first_example=3)), noise[3:9])
     for n in (1, 7, 99):
-        assert torch.equal(noise_like(x[:, :n], Draws(0)), noise[:, :n])
-        assert torch.equal(noise_like(x[:, :n, :1], Draws(0)), noise_like(x[:, :, :1], Draws(0))[:, :n])
-    assert not torch.equal(noise_like(x, Draws(1)), noise)
-    assert noise_like(x[:0], Draws(0)).shape == (0, 100, 30)
+        assert torch.equal(noise_like(x[:, :n], Rng(0)), noise[:, :n])
+        assert torch.equal(noise_like(x[:, :n, :1], Rng(0)), noise_like(x[:, :, :1], Rng(0))[:, :n])
+    assert not torch.equal(noise_like(x, Rng(1)), noise)
+    assert noise_like(x[:0], Rng(0)).shape == (0, 100, 30)
 
 
 def durations() -> dict[str, Any]:
-    draw = Draws(8).at("durations")
+    draw = Rng(8).stream("durations")
     valid = torch.arange(9) < torch.tensor([9, 5] * 3000)[:, None]
-    return {"x_1": draw.integers(4, (6000, 9)), "given": {"phone": draw.integers(K, (6000, 9)), "valid": valid}}
+    return {"x_1": draw.randint(4, (6000, 9)), "given": {"phone": draw.randint(K, (6000, 9)), "valid": valid}}
 
 
 def test_durations_that_are_drawn_are_spread_evenly_around_the_whole_ones() -> None:
     """exp(x) - 1 is l + u: u in [-1/2, 1/2], mean 0, variance 1/12, 5 standard errors; what is told is whole."""
     rule, whole = DurationInfilling.drawn(Euclidean((9, 1))), durations()
-    rule = replace(rule, rule=replace(rule.rule, path=Affine(LinearTo(0.0)), cond_dropout=0.0))
-    drawn = rule.draw(whole, Draws(1), Zero())
-    x_1 = drawn["target"] + noise_like(drawn["target"], Draws(1).named("source"))
+    rule = replace(rule, rule=replace(rule.rule, path=Affine(LinearSigmaMin(0.0)), cond_dropout=0.0))
+    drawn = rule.draw(whole, Rng(1), Zero())
+    x_1 = drawn["target"] + noise_like(drawn["target"], Rng(1).fold_in("source"))
     u = (x_1[:, :, 0].double().expm1() - whole["x_1"])[whole["given"]["valid"]]
     assert u.abs().max() < 0.5 + 1e-5
     assert abs(u.mean()) < 5 * (1 / 12 / len(u)) ** 0.5
@@ -215,10 +215,10 @@ def test_durations_that_are_drawn_are_spread_evenly_around_the_whole_ones() -> N
 def test_what_a_flow_learns_of_durations_is_standardised() -> None:
     rule, whole = DurationInfilling.drawn(Euclidean((9, 1))), durations()
     seen = whole["x_1"][whole["given"]["valid"]]
-    plain = replace(rule, rule=replace(rule.rule, path=Affine(LinearTo(0.0)), cond_dropout=0.0))
+    plain = replace(rule, rule=replace(rule.rule, path=Affine(LinearSigmaMin(0.0)), cond_dropout=0.0))
     scaled = plain.standardised(seen)
-    noise = noise_like(plain.draw(whole, Draws(1), Zero())["target"], Draws(1).named("source"))
-    before, after = (one.draw(whole, Draws(1), Zero()) for one in (plain, scaled))
+    noise = noise_like(plain.draw(whole, Rng(1), Zero())["target"], Rng(1).fold_in("source"))
+    before, after = (one.draw(whole, Rng(1), Zero()) for one in (plain, scaled))
     logs = seen.double().log1p()
     close(after["target"] + noise, (before["target"] + noise - logs.mean()) / logs.std(), 1e-4)
     known = after["given"]["known"]
@@ -231,7 +231,7 @@ def test_durations_at_once_are_the_median_in_the_log_domain() -> None:
     rule, whole = DurationInfilling.at_once(Euclidean((9, 1))), durations()
     assert rule.rule.criterion == Absolute()
     assert (rule.path, rule.space, rule.cond_dropout) == (None, Euclidean((9, 1)), 0.2)
-    drawn = rule.draw(whole, Draws(1), Zero())
+    drawn = rule.draw(whole, Rng(1), Zero())
     close(drawn["target"][:, :, 0], whole["x_1"].float().log1p(), 1e-6)
     loss = rule.loss(Zero(), drawn)
     for row in range(20):
@@ -243,7 +243,7 @@ def test_durations_at_once_are_the_median_in_the_log_domain() -> None:
     [Infilling(), Infilling(None, counts=Everywhere()), DurationInfilling.drawn(Euclidean((9, 1)))],
 )
 def test_records(objective: Objective) -> None:
-    assert from_data(Objective, to_data(objective)) == objective
+    assert from_dict(Objective, to_dict(objective)) == objective
 
 
 def test_what_cannot_be_is_told() -> None:
@@ -251,4 +251,4 @@ def test_what_cannot_be_is_told() -> None:
         with pytest.raises(UsageError, match=r"(cond_dropout|longest): expected"):
             Infilling(**wrong)
     with pytest.raises(UsageError, match="expected a condition phone, the label of each frame; found label"):
-        RULE.draw({"x_1": torch.zeros(2, 3, 1), "given": {"label": torch.zeros(2)}}, Draws(0), Zero())
+        RULE.draw({"x_1": torch.zeros(2, 3, 1), "given": {"label": torch.zeros(2)}}, Rng(0), Zero())

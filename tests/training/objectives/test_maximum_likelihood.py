@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from feller.core.rng import Draws
-from feller.paths import Affine, Data, Velocity, schedules
-from feller.sampling import RK4, Exact, Gaussian, Hutchinson
+from feller.core.rng import Rng
+from feller.paths import Affine, DataPrediction, VelocityPrediction, schedules
+from feller.sampling import RK4, ExactDivergence, GaussianProbe, Hutchinson
 from feller.spaces import Euclidean, Sphere
 from feller.training.objectives.maximum_likelihood import MaximumLikelihood
 from tests.oracle import F64, Normal, close, column, f64
@@ -18,7 +18,7 @@ from tests.oracle import F64, Normal, close, column, f64
 class Answer(torch.nn.Module):
     """A perfect network for data N(m, s^2), whose m and s are its weights."""
 
-    def __init__(self, m: float, s: float, kind=Velocity()) -> None:  # noqa: B008
+    def __init__(self, m: float, s: float, kind=VelocityPrediction()) -> None:  # noqa: B008
         super().__init__()
         self.m, self.log_s = torch.nn.Parameter(f64(m)), torch.nn.Parameter(f64(s).log())
         self.kind, self.nulls = kind, {"label": 3}
@@ -34,32 +34,32 @@ def nll(x: Tensor, m: float, s: float) -> Tensor:
 OBJECTIVE = MaximumLikelihood(Affine(), Euclidean(), RK4(), steps=40)
 
 
-@pytest.mark.parametrize("kind", [Velocity(), Data()], ids=repr)
+@pytest.mark.parametrize("kind", [VelocityPrediction(), DataPrediction()], ids=repr)
 def test_the_loss_is_minus_log_p(kind) -> None:
     """1.2057913526447 at 0.3 for N(1, 0.25): reference, section 19 item 3; a data network is infinite at t = 1."""
-    last = 1.0 if isinstance(kind, Velocity) else 1 - 1e-9
+    last = 1.0 if isinstance(kind, VelocityPrediction) else 1 - 1e-9
     objective = replace(OBJECTIVE, path=Affine(prediction=kind), last=last)
-    example = objective.draw({"x_1": column(0.3, -0.2)}, Draws(0))
+    example = objective.draw({"x_1": column(0.3, -0.2)}, Rng(0))
     loss = objective.loss(Answer(1.0, 0.5, kind), example)
     assert loss[0].item() == pytest.approx(1.2057913526447, abs=1e-5)
     close(loss, nll(column(0.3, -0.2), 1.0, 0.5), 1e-5)
 
 
 def test_the_gradient_is_that_of_the_normal_law() -> None:
-    x = Draws(0).at("x").normal((50, 3), F64) * 0.8 + 0.4
+    x = Rng(0).stream("x").normal((50, 3), F64) * 0.8 + 0.4
     network = Answer(1.0, 0.5)
-    OBJECTIVE.loss(network, OBJECTIVE.draw({"x_1": x}, Draws(0), network)).sum().backward()
+    OBJECTIVE.loss(network, OBJECTIVE.draw({"x_1": x}, Rng(0), network)).sum().backward()
     close(network.m.grad, ((1.0 - x) / 0.25).sum(), 1e-2)
     close(network.log_s.grad, (1 - ((x - 1) / 0.5) ** 2).sum(), 1e-1)
 
 
 def test_it_finds_mean_and_deviation() -> None:
     """The minimum over the weights is at the mean and deviation of the batch, to the error of the steps."""
-    x = Draws(0).at("x").normal((40, 1), F64) * 0.7 - 0.5
+    x = Rng(0).stream("x").normal((40, 1), F64) * 0.7 - 0.5
     network = Answer(0.0, 1.0)
     optimiser = torch.optim.LBFGS(network.parameters(), max_iter=30, line_search_fn="strong_wolfe")
     objective = replace(OBJECTIVE, steps=12)
-    example = objective.draw({"x_1": x}, Draws(0), network)
+    example = objective.draw({"x_1": x}, Rng(0), network)
 
     def closure() -> Tensor:
         optimiser.zero_grad()
@@ -75,7 +75,7 @@ def test_it_finds_mean_and_deviation() -> None:
 def test_padding_costs_nothing() -> None:
     x = torch.cat([column(0.3, -0.2), column(1e3, 0.7)], 1)
     valid = torch.tensor([[True, False], [True, True]])
-    example = OBJECTIVE.draw({"x_1": x, "given": {"valid": valid}}, Draws(0))
+    example = OBJECTIVE.draw({"x_1": x, "given": {"valid": valid}}, Rng(0))
     loss = OBJECTIVE.loss(Answer(1.0, 0.5), example)
     close(loss, [nll(column(0.3), 1.0, 0.5).item(), nll(f64(-0.2, 0.7)[None], 1.0, 0.5).item()], 2e-5)
 
@@ -86,8 +86,8 @@ def test_a_schedule_that_scales_the_source() -> None:
     objective = replace(OBJECTIVE, path=Affine(normal.schedule))
     (mean, variance), (then, later) = normal.moments(0.0), normal.moments(1.0)
     ratio = math.sqrt(later / variance)
-    example = objective.draw({"x_1": x}, Draws(0))
-    loss = objective.loss(lambda x, t, given: normal.predict(Velocity(), x, t), example)
+    example = objective.draw({"x_1": x}, Rng(0))
+    loss = objective.loss(lambda x, t, given: normal.predict(VelocityPrediction(), x, t), example)
     close(loss, nll(x, then - ratio * mean, 5 * ratio), 1e-3)
 
 
@@ -95,10 +95,10 @@ def test_steps_are_taken_in_the_space() -> None:
     """A field that turns the sphere about an axis keeps its uniform law: -log p is log 4 pi everywhere."""
     space = Sphere()
     axis = f64(0.3, -2.0, 1.1)
-    x = space.project(Draws(0).at("x").normal((6, 3), F64))
-    for divergence in (Exact(), Hutchinson(2, Gaussian())):
+    x = space.project(Rng(0).stream("x").normal((6, 3), F64))
+    for divergence in (ExactDivergence(), Hutchinson(2, GaussianProbe())):
         objective = MaximumLikelihood(Affine(), space, divergence=divergence)
-        example = objective.draw({"x_1": x}, Draws(0))
+        example = objective.draw({"x_1": x}, Rng(0))
         loss = objective.loss(lambda x, t, given: torch.linalg.cross(axis.expand_as(x), x), example)
         close(loss, torch.full((6,), math.log(4 * math.pi), dtype=F64), 1e-10)
 
@@ -106,7 +106,7 @@ def test_steps_are_taken_in_the_space() -> None:
 def test_conditions_are_dropped_and_probes_drawn() -> None:
     x, label = torch.zeros(2000, 1, dtype=F64), torch.zeros(2000, dtype=torch.long)
     objective = replace(OBJECTIVE, cond_dropout=0.25)
-    drawn = objective.draw({"x_1": x, "given": {"label": label}}, Draws(0), Answer(0.0, 1.0))
+    drawn = objective.draw({"x_1": x, "given": {"label": label}}, Rng(0), Answer(0.0, 1.0))
     assert 400 < (drawn["given"]["label"] == 3).sum().item() < 600  # five standard deviations
     assert drawn["probes"].abs().eq(1).all()
-    assert objective.divergence.probes(x, Draws(0).at("probe")).equal(drawn["probes"])
+    assert objective.divergence.probes(x, Rng(0).stream("probe")).equal(drawn["probes"])

@@ -7,7 +7,7 @@ import torch
 from scipy.special import ndtr
 
 from feller.core.errors import UsageError
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.data.images.modality import Images
 from feller.data.modality import Dataset, Target
 from feller.networks.linear import Pixels
@@ -24,9 +24,9 @@ N = 400
 
 def rows(n: int = N, seed: int = 0) -> Dataset:
     """Return pictures of which the second kind is brighter at the top."""
-    draws = Draws(seed)
-    label = draws.at("label").integers(2, (n,))
-    values = draws.at("values").integers(12, (n, 1, 2, 2))
+    draws = Rng(seed)
+    label = draws.stream("label").randint(2, (n,))
+    values = draws.stream("values").randint(12, (n, 1, 2, 2))
     values[:, :, 0] += 4 * label[:, None, None]
     return Dataset(values.to(torch.uint8), {}, KIND, properties={"label": label.double()}, target=TWO)
 

@@ -8,18 +8,18 @@ from hypothesis import strategies as st
 
 from feller.core.errors import InputError, UsageError
 from feller.data.documents.vocabulary import Symbols
-from feller.sampling.autoregressive.masked_spans import Masked, mask
+from feller.sampling.autoregressive.masked_spans import MaskedDocument, mask_spans
 from feller.training.objectives.packing import best_fit, join, lay, levelled, narrowest, pack
 from tests.errors import refuses
 
 S = Symbols(text=30, codes=20, picture=4)
 
 
-def sample(n: int, seed: int) -> Masked:
+def sample(n: int, seed: int) -> MaskedDocument:
     """A closed sample of n tokens with a weight of its own for each."""
     random = np.random.default_rng((n, seed))
     tokens = np.concatenate([[S.eos], random.integers(0, S.text, n - 2), [S.eos]])
-    return Masked(tokens, random.random(n).astype(np.float32))
+    return MaskedDocument(tokens, random.random(n).astype(np.float32))
 
 
 @settings(deadline=None, max_examples=60, derandomize=True)
@@ -48,7 +48,7 @@ def test_every_sample_comes_once_and_whole(lengths: list[int]) -> None:
 def test_a_weight_is_of_the_next_token() -> None:
     """Of [image] <infill> 2 <eos>: the last code, 2 and <eos> are predicted; the holes' signs are not."""
     document = np.array([S.eos, 1, 2, S.cut, 30, 31, 32, 33, S.cut])
-    one = join([], mask(document, [(2, 3)], S), S, 12)
+    one = join([], mask_spans(document, [(2, 3)], S), S, 12)
     packed = pack([one, one], S, 30)
     assert packed.tokens.tolist() == [[S.eos, 1, S.mask, S.cut, 30, 31, 32, 33, S.cut, S.infill, 2, S.eos] * 2]
     assert packed.weight[0, :12].tolist() == [1, 0, 1, 1, 1, 1, 1, 1, 0, 1, 1, 0]
@@ -56,7 +56,7 @@ def test_a_weight_is_of_the_next_token() -> None:
 
 
 def test_documents_in_front_are_left_out_until_it_fits() -> None:
-    a, b, query = (mask(np.array([S.eos, *[i] * n, S.cut]), [], S) for i, n in ((1, 2), (2, 3), (3, 4)))
+    a, b, query = (mask_spans(np.array([S.eos, *[i] * n, S.cut]), [], S) for i, n in ((1, 2), (2, 3), (3, 4)))
     one = join([a, b], query, S, 16)
     assert one.tokens.tolist() == [S.eos, 1, 1, S.cut, S.eos, 2, 2, 2, S.cut, S.eos, 3, 3, 3, 3, S.cut, S.eos]
     assert one.weight.tolist() == [1.0] * 16

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.networks import FSQ, Tokenizer, VectorQuantizerEMA
 from feller.spaces import Euclidean
 from feller.training.objectives.reconstruction import Reconstruction
@@ -19,9 +19,9 @@ class Halves(torch.nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.seen: list[tuple[Tensor, Draws]] = []
+        self.seen: list[tuple[Tensor, Rng]] = []
 
-    def follow(self, x: Tensor, draws: Draws) -> None:
+    def follow(self, x: Tensor, draws: Rng) -> None:
         self.seen.append((x, draws))
 
     def forward(self, x: Tensor, t: Tensor, given: Any) -> dict[str, Tensor]:
@@ -30,30 +30,30 @@ class Halves(torch.nn.Module):
 
 def test_the_loss_is_the_mean_square_and_what_the_quantiser_adds() -> None:
     x, network = torch.tensor([[[[2.0, 4.0], [0.0, 0.0]]], [[[6.0, 0.0], [0.0, 2.0]]]], dtype=F64), Halves()
-    example = RULE.draw({"x_1": x, "given": {"label": torch.zeros(2)}}, Draws(0), network)
+    example = RULE.draw({"x_1": x, "given": {"label": torch.zeros(2)}}, Rng(0), network)
     assert example["given"] == {}
     close(RULE.loss(network, example), ((1 + 4) / 4 + 2, (9 + 1) / 4 + 6), 1e-12)
     assert len(network.seen) == 1
     assert network.seen[0][0] is x
-    assert network.seen[0][1].total is None
+    assert network.seen[0][1].global_batch_size is None
 
 
 def test_draws_of_a_part_know_the_whole() -> None:
     network = Halves()
-    RULE.draw({"x_1": torch.zeros(2, 1, 2, 2)}, Draws(0, 3, 7), network)
-    assert (network.seen[0][1].first, network.seen[0][1].total) == (3, 7)
+    RULE.draw({"x_1": torch.zeros(2, 1, 2, 2)}, Rng(0, 3, 7), network)
+    assert (network.seen[0][1].first_example, network.seen[0][1].global_batch_size) == (3, 7)
 
 
 def test_a_codebook_moves_when_examples_are_drawn_and_not_when_they_are_compared() -> None:
-    network = Tokenizer(2, 8, 0, VectorQuantizerEMA(codes=5, size=2)).build((1, 4, 4), {}, Draws(0))
-    batch = {"x_1": Draws(0).at("x").normal((6, 1, 4, 4))}
-    example = RULE.draw(batch, Draws(0), network)
+    network = Tokenizer(2, 8, 0, VectorQuantizerEMA(codes=5, size=2)).build((1, 4, 4), {}, Rng(0))
+    batch = {"x_1": Rng(0).stream("x").normal((6, 1, 4, 4))}
+    example = RULE.draw(batch, Rng(0), network)
     after = {name: value.clone() for name, value in network.named_buffers()}
     assert after["codebook.uses"].min() > 0
     RULE.loss(network, example)
     assert all(torch.equal(value, after[name]) for name, value in network.named_buffers())
-    again = Tokenizer(2, 8, 0, VectorQuantizerEMA(codes=5, size=2)).build((1, 4, 4), {}, Draws(0))
-    RULE.draw(batch, Draws(0), again)
+    again = Tokenizer(2, 8, 0, VectorQuantizerEMA(codes=5, size=2)).build((1, 4, 4), {}, Rng(0))
+    RULE.draw(batch, Rng(0), again)
     assert all(torch.equal(value, after[name]) for name, value in again.named_buffers())
 
     assert not hasattr(FSQ().build(), "uses")

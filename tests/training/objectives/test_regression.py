@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from feller.core.errors import InputError, UsageError
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.data.batches import shuffled
 from feller.data.modality import Target
 from feller.networks import MLP, Estimator
@@ -25,14 +25,14 @@ TWO = Target(("a", "b"), (1.0, 10.0), (2.0, 5.0))
 def test_the_loss_is_the_squared_error_in_deviations() -> None:
     rule = Regression(TWO, Euclidean((1,)))
     batch = {"x_1": torch.zeros(2, 1, dtype=F64), "target": torch.tensor([[1.0, 10.0], [5.0, 0.0]], dtype=F64)}
-    example = rule.draw(batch, Draws(0))
+    example = rule.draw(batch, Rng(0))
     close(example["target"], [[0.0, 0.0], [2.0, -2.0]], 1e-12)
     close(rule.loss(lambda x, t, given: torch.ones(2, 2, dtype=F64), example), (1.0, (1 + 9) / 2), 1e-12)
 
 
 def test_the_loss_of_a_class_is_its_surprise() -> None:
     rule = Regression(Target(("label",), classes=("x", "y")), Euclidean((1,)))
-    example = rule.draw({"x_1": torch.zeros(2, 1), "target": torch.tensor([[0.0], [1.0]], dtype=F64)}, Draws(0))
+    example = rule.draw({"x_1": torch.zeros(2, 1), "target": torch.tensor([[0.0], [1.0]], dtype=F64)}, Rng(0))
     found = rule.loss(lambda x, t, given: torch.tensor([[0.0, math.log(3.0)]] * 2), example)
     close(found, (math.log(4.0), math.log(4.0 / 3.0)), 1e-6)
 
@@ -40,25 +40,25 @@ def test_the_loss_of_a_class_is_its_surprise() -> None:
 def test_noise_is_on_real_leaves_only() -> None:
     rule = Regression(TWO, Euclidean((1,)), noise=0.5)
     x = {"place": torch.zeros(4000, 2, dtype=F64), "element": torch.ones(4000, 2, dtype=torch.long)}
-    drawn = rule.draw({"x_1": x, "target": torch.zeros(4000, 2, dtype=F64)}, Draws(0))["x_t"]
+    drawn = rule.draw({"x_1": x, "target": torch.zeros(4000, 2, dtype=F64)}, Rng(0))["x_t"]
     assert torch.equal(drawn["element"], x["element"])
     assert abs(drawn["place"].std().item() - 0.5) < 0.02  # 5 standard errors
 
 
 def test_the_conditional_mean_is_learned() -> None:
     """y = a b + noise of deviation 0.5, whose share of the variance nobody explains; a line would explain nothing."""
-    draw = Draws(0).at("data")
+    draw = Rng(0).stream("data")
     x, noise = draw.normal((4000, 2)), draw.normal((4000, 1), F64)
     truth = x.prod(1, keepdim=True).double()
     y = 3 + truth + 0.5 * noise
     rule = Regression(Target(("y",), (y.mean().item(),), (y.std().item(),)), Euclidean((2,)))
     training = Training(batch=128, steps=500, lr=5e-3, warmup=20, decay=0.7, average=0.9)
-    learner = make_train_state(Estimator(MLP(32, 2), 1).build((2,), {}, Draws(0)), training)
-    feed = shuffled({"x_1": x, "target": y}, training.batch, Draws(0))
-    for _ in train(learner, rule, feed, training, draws=Draws(0), engine=engine()):
+    learner = make_train_state(Estimator(MLP(32, 2), 1).build((2,), {}, Rng(0)), training)
+    feed = shuffled({"x_1": x, "target": y}, training.batch, Rng(0))
+    for _ in train(learner, rule, feed, training, draws=Rng(0), engine=engine()):
         pass
     learner.average.copy_to(learner.network)
-    fresh = Draws(1).at("data").normal((2000, 2))
+    fresh = Rng(1).stream("data").normal((2000, 2))
     about = rule.target
     with torch.no_grad():
         told = learner.network(fresh, torch.zeros(2000), {}).double() * about.scales[0] + about.means[0]

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from feller.core.errors import UsageError
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.training.objectives.duration_infilling import MASKS
 from feller.training.objectives.frame_infilling import crop
 from feller.training.objectives.span_masks import Segments, changes, units
@@ -41,7 +41,7 @@ def test_expected_shares_are_those_of_the_paper() -> None:
 def test_the_share_that_is_hidden_has_its_expectation(law: Segments) -> None:
     """100,000 rows of 37: the mean within 5 standard errors, false alarm 6e-7 for each law."""
     unit, valid = alone(100_000, 37)
-    share = law(unit, valid, Draws(0).at("mask")).double().mean(1)
+    share = law(unit, valid, Rng(0).stream("mask")).double().mean(1)
     assert abs(share.mean() - law.share) < 5 * share.std() / 100_000**0.5
 
 
@@ -49,7 +49,7 @@ def test_each_entry_is_hidden_as_often_as_it_should_be() -> None:
     """7 entries of 200,000 rows against an exact sum; 5 standard errors each, false alarm 4e-6."""
     law = Segments(0.1, 0.3, 0.8)
     unit, valid = alone(200_000, 7)
-    found, exact = law(unit, valid, Draws(1).at("mask")).double().mean(0), expected_counts(law, 7, 2000)
+    found, exact = law(unit, valid, Rng(1).stream("mask")).double().mean(0), expected_counts(law, 7, 2000)
     assert exact[0] < exact[3] - 0.1
     assert ((found - exact).abs() < 5 * (exact * (1 - exact) / 200_000).sqrt()).all()
 
@@ -57,18 +57,18 @@ def test_each_entry_is_hidden_as_often_as_it_should_be() -> None:
 def test_all_is_hidden_with_its_chance() -> None:
     """40,000 rows of 50: a segment of at most 0.6 never hides all; 5 standard errors, false alarm 6e-7."""
     unit, valid = alone(40_000, 50)
-    whole = Segments(0.3, 0.2, 0.6)(unit, valid, Draws(2).at("mask")).all(1).double().mean()
+    whole = Segments(0.3, 0.2, 0.6)(unit, valid, Rng(2).stream("mask")).all(1).double().mean()
     assert abs(whole - 0.3) < 5 * (0.3 * 0.7 / 40_000) ** 0.5
 
 
 def test_a_segment_is_one_piece_of_whole_units() -> None:
     """It is the least union of units around a piece of the drawn size."""
     b, n = 2000, 23
-    start = Draws(3).at("start").uniform((b, n)) < 0.3
+    start = Rng(3).stream("start").uniform((b, n)) < 0.3
     unit = units(start)
-    valid = torch.arange(n) < 4 + Draws(3).at("length").integers(n - 4, (b, 1))
+    valid = torch.arange(n) < 4 + Rng(3).stream("length").randint(n - 4, (b, 1))
     law = Segments(0.0, 0.4, 0.4)
-    hidden = law(unit, valid, Draws(4).at("mask"))
+    hidden = law(unit, valid, Rng(4).stream("mask"))
     assert not (hidden & ~valid).any()
     sizes = set()
     for row in range(b):
@@ -91,9 +91,9 @@ def test_a_segment_is_one_piece_of_whole_units() -> None:
 def test_units_raise_the_share_and_single_ones_do_not() -> None:
     unit, valid = alone(20_000, 40)
     law = Segments(0.0, 0.3, 0.7)
-    draw = Draws(5)
-    single = law(unit, valid, draw.at("mask"))
-    whole = law(unit // 8, valid, draw.at("mask"))
+    draw = Rng(5)
+    single = law(unit, valid, draw.stream("mask"))
+    whole = law(unit // 8, valid, draw.stream("mask"))
     assert (whole | ~single).all()
     assert whole.double().mean() > single.double().mean() + 0.1
 
@@ -101,16 +101,16 @@ def test_units_raise_the_share_and_single_ones_do_not() -> None:
 def test_padding_moves_nothing_and_is_never_hidden() -> None:
     unit, valid = alone(300, 12)
     wide = torch.cat([unit, 12 + unit], 1), torch.cat([valid, torch.zeros_like(valid)], 1)
-    hidden = Segments()(*wide, Draws(6).at("mask"))
-    assert torch.equal(hidden[:, :12], Segments()(unit, valid, Draws(6).at("mask")))
+    hidden = Segments()(*wide, Rng(6).stream("mask"))
+    assert torch.equal(hidden[:, :12], Segments()(unit, valid, Rng(6).stream("mask")))
     assert not hidden[:, 12:].any()
-    assert not Segments()(unit, torch.zeros_like(valid), Draws(6).at("mask")).any()
+    assert not Segments()(unit, torch.zeros_like(valid), Rng(6).stream("mask")).any()
 
 
 @pytest.mark.parametrize("n", [1, 2])
 def test_one_unit_is_hidden_at_least(n: int) -> None:
     unit, valid = alone(500, n)
-    hidden = Segments(0.0, 0.0, 0.1)(unit, valid, Draws(7).at("mask"))
+    hidden = Segments(0.0, 0.0, 0.1)(unit, valid, Rng(7).stream("mask"))
     assert (hidden.sum(1) == 1).all()
 
 
@@ -126,7 +126,7 @@ def test_windows_are_cut_alike_at_every_place_as_often() -> None:
     b = 8000
     x = torch.arange(10).expand(2 * b, 10)
     valid = x < torch.tensor([7, 4]).repeat(b)[:, None]
-    rows, real = crop({"x": x, "deep": x[:, :, None] * torch.ones(2)}, valid, 4, Draws(0).at("crop"))
+    rows, real = crop({"x": x, "deep": x[:, :, None] * torch.ones(2)}, valid, 4, Rng(0).stream("crop"))
     first = rows["x"][:, 0]
     assert torch.equal(rows["x"], first[:, None] + torch.arange(4))
     assert torch.equal(rows["deep"][:, :, 1].long(), rows["x"])
@@ -139,10 +139,10 @@ def test_windows_are_cut_alike_at_every_place_as_often() -> None:
 
 def test_columns_without_anything_real_are_cut_off() -> None:
     valid = torch.arange(10) < torch.tensor([[7], [4]])
-    rows, real = crop(torch.arange(20).view(2, 10), valid, 8, Draws(0).at("crop"))
+    rows, real = crop(torch.arange(20).view(2, 10), valid, 8, Rng(0).stream("crop"))
     assert rows.tolist() == [list(range(7)), list(range(10, 17))]
     assert torch.equal(real, valid[:, :7])
-    same, _ = crop(rows, torch.ones(2, 7, dtype=torch.bool), 7, Draws(0).at("crop"))
+    same, _ = crop(rows, torch.ones(2, 7, dtype=torch.bool), 7, Rng(0).stream("crop"))
     assert same is rows
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from feller.core.errors import UsageError
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.data.speech.mel import Mel
 from feller.networks import SpectralVocoder
 from feller.spaces import Euclidean
@@ -20,7 +20,7 @@ def rule(**more) -> Vocoding:
 
 
 def sounds(n: int, length: int) -> torch.Tensor:
-    return Draws(0).at("sounds").normal((n, length), F64)
+    return Rng(0).stream("sounds").normal((n, length), F64)
 
 
 def test_equal_sounds_do_not_differ() -> None:
@@ -62,7 +62,7 @@ def test_pieces_are_real_and_begin_anywhere() -> None:
     x = torch.arange(1, 49, dtype=F64).expand(4000, 48).clone()
     length = torch.tensor([16, 32, 40, 48]).repeat(1000)
     x *= torch.arange(48) < length[:, None]
-    drawn = rule().draw({"x_1": x, "given": {"length": length}}, Draws(0))
+    drawn = rule().draw({"x_1": x, "given": {"length": length}}, Rng(0))
     piece = drawn["x_t"]
     assert piece.shape == (4000, 32)
     assert drawn["given"] == {}
@@ -78,7 +78,7 @@ def test_pieces_are_real_and_begin_anywhere() -> None:
 
 def test_shorter_sounds_are_followed_by_silence() -> None:
     x = sounds(2, 20)
-    drawn = rule().draw({"x_1": x}, Draws(0))["x_t"]
+    drawn = rule().draw({"x_1": x}, Rng(0))["x_t"]
     assert torch.equal(drawn, torch.nn.functional.pad(x, (0, 12)))
 
 
@@ -106,13 +106,13 @@ def test_a_few_steps_help() -> None:
     clips = [torch.from_numpy(clip(name, 8_000).samples) for name in TEXTS]
     x = torch.stack([sound[:8000] for sound in clips])
     learned = Vocoding(Euclidean((8000,)), (128, 512), 2560)
-    network = SpectralVocoder(mel, 48, 2).build((8000,), {}, Draws(0))
+    network = SpectralVocoder(mel, 48, 2).build((8000,), {}, Rng(0))
     optimiser = torch.optim.AdamW(network.parameters(), 4e-3)
     everything = {"x_t": x[:, :7680], "t": torch.zeros(3), "given": {}}
     before = learned.loss(network, everything).mean().item()
     for step in range(40):
         optimiser.zero_grad()
-        example = learned.draw({"x_1": x}, Draws(0).named(step), network)
+        example = learned.draw({"x_1": x}, Rng(0).fold_in(step), network)
         learned.loss(network, example).mean().backward()
         optimiser.step()
     assert learned.loss(network, everything).mean().item() < 0.8 * before

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from feller.control.fine_tuning.draft import DirectGradient
-from feller.core.pytree import Given
+from feller.core.pytree import Cond
 from feller.paths import Affine
 from feller.training.optimizer import Training
 from feller_papers.adjoint_matching.handwriting import (
@@ -56,7 +56,7 @@ def look(about: Handwriting, x: Float[Tensor, "n 64"]) -> Look:
     return Look(seen.sum().item() / len(x), -torch.xlogy(shares, shares).sum().item(), apart(x), nearest(x, about.real))
 
 
-def wanted(about: Handwriting, x: Float[Tensor, "n 64"], given: Given) -> Float[Tensor, " n"]:
+def wanted(about: Handwriting, x: Float[Tensor, "n 64"], given: Cond) -> Float[Tensor, " n"]:
     """Return the log probability of the wanted classes, in the eyes of the classifier that rewards."""
     return about.rewards(x).log_softmax(1)[:, list(WANTED)].logsumexp(1)
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from feller.control.fine_tuning.adjoint_matching import Adjoint, AdjointMatching, Lean
 from feller.control.fine_tuning.fine_tuning import Tuning
 from feller.control.rewards.reward import Reward
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.data.batches import shuffled
 from feller.data.loading.read import read
 from feller.evaluation.judge import Classify
@@ -23,7 +23,7 @@ from feller.networks.architecture import weights_from
 from feller.networks.mlp import MLP
 from feller.paths import Affine
 from feller.paths.time_distributions import linear_grid
-from feller.sampling import Midpoint, Solver, endpoint
+from feller.sampling import Midpoint, Solver, simulate
 from feller.spaces import Euclidean
 from feller.training.engine import engine
 from feller.training.loop import make_train_state, train
@@ -63,11 +63,11 @@ def handwriting(steps: int) -> Handwriting:
     """Return the model after some steps of training, and its classifiers."""
     data = read("example:digits")
     examples = {"x_1": data.modality.encode(data.values).flatten(1), "given": data.given}
-    base = NETWORK.build((PIXELS,), {"label": CLASSES}, Draws(0))
+    base = NETWORK.build((PIXELS,), {"label": CLASSES}, Rng(0))
     learned(base, FlowMatching(Affine(), SPACE, cond_dropout=0.3), examples, LEARNING, steps, 0)
     judges = []
     for seed, width in ((1, 128), (2, 192)):
-        with weights_from(Draws(seed)):
+        with weights_from(Rng(seed)):
             widths = (nn.Linear(PIXELS, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU())
             judge = nn.Sequential(*widths, nn.Linear(width, CLASSES))
         judges.append(learned(judge, Noisy(), examples, CLASSIFYING, CLASSIFIED, seed))
@@ -79,8 +79,8 @@ def learned(
 ) -> nn.Module:
     """Train a network, which stays as it is from then on."""
     training = replace(training, steps=steps)
-    learner, feed = make_train_state(network, training), shuffled(examples, training.batch, Draws(seed))
-    for _ in train(learner, objective, feed, training, draws=Draws(seed), engine=engine()):
+    learner, feed = make_train_state(network, training), shuffled(examples, training.batch, Rng(seed))
+    for _ in train(learner, objective, feed, training, draws=Rng(seed), engine=engine()):
         pass
     learner.average.copy_to(network)
     return network.eval().requires_grad_(False)
@@ -92,22 +92,22 @@ class Noisy(Classify):
 
     smooth = 0.0
 
-    def draw(self, batch: Batch, rng: Draws, network: Any = None) -> Example:
+    def draw(self, batch: Batch, rng: Rng, network: Any = None) -> Example:
         """Draw the noise."""
         x = batch["x_1"]
-        return {"x": x + NOISE * rng.at("noise").normal(x.shape), "answer": batch["given"]["label"]}
+        return {"x": x + NOISE * rng.stream("noise").normal(x.shape), "answer": batch["given"]["label"]}
 
 
-Labels = Callable[[int, Draws], Int64[Tensor, " n"]]
+Labels = Callable[[int, Rng], Int64[Tensor, " n"]]
 """(n, draws) -> the class that each sample is asked for; the number after the last: any."""
 
 
-def any_class(n: int, draws: Draws) -> Int64[Tensor, " n"]:
+def any_class(n: int, draws: Rng) -> Int64[Tensor, " n"]:
     """Ask for nothing."""
     return torch.full((n,), CLASSES)
 
 
-def each_class(n: int, draws: Draws) -> Int64[Tensor, " n"]:
+def each_class(n: int, draws: Rng) -> Int64[Tensor, " n"]:
     """Ask for all classes alike, in turn."""
     return torch.arange(n) % CLASSES
 
@@ -128,25 +128,25 @@ def drawn(
     network: nn.Module, labels: Labels, n: int, seed: int, way: Way = FLOW
 ) -> tuple[Float[Tensor, "n 64"], Int64[Tensor, " n"]]:
     """Return samples and the labels that were asked for."""
-    draws = Draws(seed).named("samples")
+    draws = Rng(seed).fold_in("samples")
     label, ends = labels(n, draws), []
     for start in range(0, n, AT_ONCE):
         asked = {"label": label[start : start + AT_ONCE]}
-        here = Draws(draws.seed, start, n)
-        x_0 = here.at("source").normal((len(asked["label"]), PIXELS))
+        here = Rng(draws.seed, start, n)
+        x_0 = here.stream("source").normal((len(asked["label"]), PIXELS))
         process = Affine().process(network, asked)
-        ends.append(endpoint(process, x_0, linear_grid(way.steps), way.solver, here))
+        ends.append(simulate(process, x_0, linear_grid(way.steps), way.solver, here))
     return torch.cat(ends), label
 
 
 def tuned(about: Handwriting, rule: Tuning, reward: Reward, labels: Labels, training: Training, seed: int) -> nn.Module:
     """Return the model after tuning, averaged."""
-    network = NETWORK.build((PIXELS,), {"label": CLASSES}, Draws(0))
+    network = NETWORK.build((PIXELS,), {"label": CLASSES}, Rng(0))
     network.load_state_dict(about.base.state_dict())
 
     def sources(step: int, rows: slice) -> Batch:
-        draws = Draws(seed).named("sources", step)
-        x_0 = draws.at("source").normal((training.batch, PIXELS))
+        draws = Rng(seed).fold_in("sources", step)
+        x_0 = draws.stream("source").normal((training.batch, PIXELS))
         return {"x_0": x_0[rows], "given": {"label": labels(training.batch, draws)[rows]}}
 
     learner = make_train_state(network, training)
@@ -155,7 +155,7 @@ def tuned(about: Handwriting, rule: Tuning, reward: Reward, labels: Labels, trai
         rule.build(TrainingContext(reference=about.base, reward=reward)),
         sources,
         training,
-        draws=Draws(seed),
+        draws=Rng(seed),
         engine=engine(),
     ):
         pass
@@ -209,7 +209,7 @@ def apart(x: Float[Tensor, "n d"]) -> float:
 
 def chosen(weights: Float[Tensor, " m"], n: int, seed: int) -> Int64[Tensor, " n"]:
     """Return numbers of samples, in proportion to their weights: evenly spaced, so that few come twice."""
-    start = Draws(seed).at("start").uniform((1,), torch.float64)
+    start = Rng(seed).stream("start").uniform((1,), torch.float64)
     places = (torch.arange(n, dtype=torch.float64) + start) / n
     edges = (weights.double() / weights.double().sum()).cumsum(0)
     return torch.searchsorted(edges, places).clamp(max=len(weights) - 1)

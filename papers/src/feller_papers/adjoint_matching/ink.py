@@ -10,8 +10,8 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from feller.control.fine_tuning.memoryless_chain import adjoint_steps, roll_out
-from feller.core.pytree import Given
-from feller.core.rng import Draws
+from feller.core.pytree import Cond
+from feller.core.rng import Rng
 from feller.paths import Affine
 from feller.paths.time_distributions import linear_grid
 from feller.sampling import MemorylessEuler
@@ -34,7 +34,7 @@ from feller_papers.claims import Claim, mean_of, spread_of, verdict
 STRENGTH = 60.0
 
 
-def ink(x: Float[Tensor, "n 64"], given: Given) -> Float[Tensor, " n"]:
+def ink(x: Float[Tensor, "n 64"], given: Cond) -> Float[Tensor, " n"]:
     """Return the mean of all pixels, black 0 and white 1."""
     return (x + 1).mean(1) / 2
 
@@ -121,21 +121,21 @@ def response(setting: Setting, steps: int) -> tuple[float, float, float]:
     times that, and together they gain what the tilt does, the variance within a class, if their means can make it.
     """
     n = setting.forked
-    label = each_class(n, Draws(0))
+    label = each_class(n, Rng(0))
     given, twice = {"label": label}, {"label": label.repeat(2)}
     process, both = (Affine().process(handwriting(setting.base).base, one) for one in (given, twice))
-    times, solver, draws = linear_grid(steps), MemorylessEuler(), Draws(0).named("response")
+    times, solver, draws = linear_grid(steps), MemorylessEuler(), Rng(0).fold_in("response")
     with torch.no_grad():
-        chain = roll_out(process, draws.at("source").normal((n, PIXELS)), times, solver, draws)
+        chain = roll_out(process, draws.stream("source").normal((n, PIXELS)), times, solver, draws)
     gains = []
     for number, x in enumerate(chain.states[:-1]):
         later = times[number:]
         with torch.no_grad():
-            futures = roll_out(both, x.repeat(2, 1), later, solver, draws.named(number))
+            futures = roll_out(both, x.repeat(2, 1), later, solver, draws.fold_in(number))
         slope = torch.full_like(futures.end, 1 / (2 * PIXELS))
         *_, first = adjoint_steps(both, futures, slope)
         gains.append(first.linear.variance * (first.adjoint[:n] * first.adjoint[n:]).sum(1))
-    last = solver.linear(times[-2], 1.0).variance / (4 * PIXELS)  # whose adjoint is the slope of ink
+    last = solver.linear_step(times[-2], 1.0).variance / (4 * PIXELS)  # whose adjoint is the slope of ink
     total = torch.stack(gains).sum(0) + last
     end = ink(chain.end, {})
     within = statistics.fmean(end[label == number].var().item() for number in range(CLASSES))

@@ -12,15 +12,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from feller.control.fine_tuning.adjoint_matching import AdjointMatching
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.networks.architecture import weights_from
 from feller.networks.blocks.conditioning import zero
 from feller.paths import Affine
-from feller.paths.predictions import Score, Velocity, coefficients
+from feller.paths.predictions import ScorePrediction, VelocityPrediction, conversion_coefficients
 from feller.paths.schedules import Linear
 from feller.paths.time_distributions import linear_grid
-from feller.sampling import LinearSolver, LinearStep, MemorylessEuler, Midpoint, endpoint
-from feller.sampling.solvers.linear_step import scales_at
+from feller.sampling import LinearSolver, LinearStep, MemorylessEuler, Midpoint, simulate
+from feller.sampling.solvers.linear_step import alpha_sigma_at
 from feller.spaces import Euclidean
 from feller.training.engine import engine
 from feller.training.loop import make_train_state, train
@@ -45,7 +45,7 @@ class Modes(nn.Module):
 
     nulls: dict[str, int] = {}  # noqa: RUF012 - there are no conditions
 
-    def __init__(self, draws: Draws) -> None:
+    def __init__(self, draws: Rng) -> None:
         super().__init__()
         with weights_from(draws):
             widths = (14, 64, 64, 64)
@@ -77,16 +77,18 @@ class ConstantNoise(LinearSolver):
 
     g: float = 1.0
 
-    def linear(self, t: float, s: float) -> LinearStep:
+    def linear_step(self, t: float, s: float) -> LinearStep:
         """Return the step."""
-        on_state, on_velocity = map(float, coefficients(Velocity(), Score(), scales_at(Linear(), t)))
+        on_state, on_velocity = map(
+            float, conversion_coefficients(VelocityPrediction(), ScorePrediction(), alpha_sigma_at(Linear(), t))
+        )
         h, pull = s - t, self.g**2 / 2
         return LinearStep(1 + h * pull * on_state, h * (1 + pull * on_velocity), h * self.g**2)
 
 
 def tuned(solver: LinearSolver, rounds: int, batch: int, seed: int) -> Modes:
     """Return the base after some rounds."""
-    network, base = Modes(Draws(seed)), Modes(Draws(seed))
+    network, base = Modes(Rng(seed)), Modes(Rng(seed))
     rule = AdjointMatching(path=Affine(), space=Euclidean((2,)), steps=STEPS, share=1.0, solver=solver)
     objective = rule.build(TrainingContext(reference=base, reward=lambda x, given: x @ SLOPE))
     training = Training(
@@ -94,19 +96,19 @@ def tuned(solver: LinearSolver, rounds: int, batch: int, seed: int) -> Modes:
     )
 
     def sources(step: int, rows: slice) -> Batch:
-        return {"x_0": Draws(seed).at("source", step).normal((batch, 2))[rows], "given": {}}
+        return {"x_0": Rng(seed).stream("source", step).normal((batch, 2))[rows], "given": {}}
 
     learner = make_train_state(network, training)
-    for _ in train(learner, objective, sources, training, draws=Draws(seed), engine=engine()):
+    for _ in train(learner, objective, sources, training, draws=Rng(seed), engine=engine()):
         pass
     return network.eval()
 
 
 def ends(network: Modes, n: int, seed: int) -> Float[Tensor, "n 2"]:
     """Return ends of the flow."""
-    x_0 = Draws(seed).named("ends").at("source").normal((n, 2))
+    x_0 = Rng(seed).fold_in("ends").stream("source").normal((n, 2))
     with torch.no_grad():
-        return endpoint(Affine().process(network, {}), x_0, linear_grid(40), Midpoint(), Draws(seed))
+        return simulate(Affine().process(network, {}), x_0, linear_grid(40), Midpoint(), Rng(seed))
 
 
 def off(x: Float[Tensor, "n 2"]) -> float:
@@ -129,7 +131,7 @@ def short(setting: Setting) -> Iterator[Claim]:
         "Adjoint matching with the memoryless noise samples the law tilted by the reward (theorem 1): four modes",
         "the tilted law",
         f"total variation of their weights {mean_of(found['memoryless'])} after {setting.short} rounds of 256 (untuned"
-        f" {off(ends(Modes(Draws(0)), setting.drawn, 0)):.3g}), at most 0.08 wanted",
+        f" {off(ends(Modes(Rng(0)), setting.drawn, 0)):.3g}), at most 0.08 wanted",
         spread_of(found["memoryless"]),
         verdict(max(found["memoryless"]) <= 0.08),
     )

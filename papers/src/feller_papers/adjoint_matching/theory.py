@@ -29,7 +29,7 @@ def memory(solver: LinearSolver, steps: int) -> tuple[float, float]:
     """Return correlation of the ends, and variance of the last given the first, of a chain between N(0, 1)."""
     slope, variance = 1.0, 0.0
     for t, s in itertools.pairwise(linear_grid(steps)):
-        step = solver.linear(t, s)
+        step = solver.linear_step(t, s)
         factor = step.on_state + step.on_velocity * rate(1.0, t)
         slope, variance = factor * slope, factor**2 * variance + step.variance
     return slope / math.sqrt(slope**2 + variance), variance
@@ -79,7 +79,7 @@ def fixed_point(setting: Setting) -> Iterator[Claim]:
 def shifts(variance: float, steps: int) -> tuple[float, float]:
     """Return the shift of the mean over the wanted one: in the chain, whose last step has no noise, and by the flow."""
     times, solver = linear_grid(steps), MemorylessEuler()
-    linears = [solver.linear(t, s) for t, s in itertools.pairwise(times)]
+    linears = [solver.linear_step(t, s) for t, s in itertools.pairwise(times)]
     factors = [step.on_state + step.on_velocity * rate(variance, t) for step, t in zip(linears, times, strict=False)]
     adjoint, change = 1.0, [0.0] * steps
     for k in reversed(range(steps)):
@@ -145,7 +145,7 @@ def response(steps: int, cells: int) -> float:
     times, solver = linear_grid(steps), MemorylessEuler()
     laws, moves, p = [], [], np.exp(-(x**2) / 2)
     for t, s in itertools.pairwise(times):
-        step = solver.linear(t, s)
+        step = solver.linear_step(t, s)
         mean = step.on_state * x + step.on_velocity * _velocity(x, max(t, 1e-12), 0.04)
         wide = max(step.variance, (dx / 2) ** 2)
         move = np.exp(-((x[None] - mean[:, None]) ** 2) / (2 * wide))

@@ -9,22 +9,22 @@ from torch.nn.utils.rnn import pad_sequence
 
 from feller.app.workflows.documents.document_request import MOST_WORDS, Wanted
 from feller.app.workflows.documents.generate_documents import words as filled
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.data.documents.prompt import Prompt
 from feller.data.documents.token_layout import Hole, Infill
 from feller.data.loading.raw import Item, Said
 from feller.evaluation.documents import Of, in_front, spent_each
 from feller.networks.sequence.gpt import PlainTransformer
-from feller.paths.discrete.token_sampler import Choice
-from feller.sampling.autoregressive.decoding_goals import Fill
-from feller.sampling.autoregressive.decoding_goals import Picture as OnePicture
-from feller.sampling.autoregressive.document_decode import Way, generate
-from feller.sampling.autoregressive.document_grammar import Kind
-from feller.sampling.retrieval.retriever import Retrieval, fronts
+from feller.paths.discrete.token_sampler import TokenSampler
+from feller.sampling.autoregressive.decoding_goals import ImageGoal as OnePicture
+from feller.sampling.autoregressive.decoding_goals import InfillGoal
+from feller.sampling.autoregressive.document_decoding import SamplingSpec, generate
+from feller.sampling.autoregressive.document_grammar import SymbolKind
+from feller.sampling.retrieval.retriever import Retriever, retrieved_context
 from feller_papers.cm3leon.world import BY_WORDS, World, items
 from feller_papers.scenes.documents import Picture, Written
 
-TOP_P = Way(choice=Choice(top_p=0.9))
+TOP_P = SamplingSpec(token_sampler=TokenSampler(top_p=0.9))
 """The usual way to draw."""
 AT_ONCE = 128
 """Rows that are drawn together."""
@@ -34,10 +34,10 @@ def nats(
     network: PlainTransformer,
     it: World,
     rows: Int64[Tensor, "n l"],
-    draws: Draws,
+    draws: Rng,
     *,
     count: int = 0,
-    how: Retrieval = BY_WORDS,
+    how: Retriever = BY_WORDS,
     of: Of | None = None,
 ) -> Float64[Tensor, " n"]:
     """Return what a code of each document costs on average, behind so many others.
@@ -69,7 +69,7 @@ def to_say(document: Written) -> tuple[Wanted, str]:
     marked = [part for part in parts if isinstance(part, Said) and part.hidden]
     hidden = (marked or [part for part in parts if isinstance(part, Said)])[0]
     asked: tuple[Item | Hole | Infill, ...] = tuple(Hole() if part is hidden else part for part in parts)
-    return Wanted(Prompt((*asked, Infill()), tuple(pictures)), Fill(MOST_WORDS, (Kind.TEXT,))), hidden.text
+    return Wanted(Prompt((*asked, Infill()), tuple(pictures)), InfillGoal(MOST_WORDS, (SymbolKind.TEXT,))), hidden.text
 
 
 def with_picture(document: Written, other: Written) -> Written:
@@ -82,9 +82,9 @@ def pictures(
     network: PlainTransformer,
     it: World,
     documents: Sequence[Written],
-    draws: Draws,
+    draws: Rng,
     *,
-    ways: Sequence[Way] = (Way(),),
+    ways: Sequence[SamplingSpec] = (SamplingSpec(),),
     count: int = 0,
 ) -> UInt8[Tensor, "n 3 h w"]:
     """Draw the last picture of each document.
@@ -99,21 +99,21 @@ def pictures(
     """
     kind, wanted = it.kind, [to_draw(one) for one in documents]
     streams = [[one.tokens(kind) for one in wanted]]
-    if max(way.guide.streams for way in ways) > 1:
+    if max(way.guidance.num_streams for way in ways) > 1:
         streams.append([one.without_text(kind) for one in wanted])
     if count:
         asked = pad_sequence(streams[0], batch_first=True, padding_value=kind.symbols.pad)
         rooms = [network.context - len(row) - kind.symbols.picture - 2 for row in streams[0]]
-        before = fronts(it.library, asked, count, rooms, draws.named("front"), BY_WORDS)
+        before = retrieved_context(it.library, asked, count, rooms, draws.fold_in("front"), BY_WORDS)
         streams = [[torch.cat(pair) for pair in zip(before, stream, strict=True)] for stream in streams]
-    rows = generate(network, streams, OnePicture(), draws.named("pictures"), ways=ways, at_once=AT_ONCE)
+    rows = generate(network, streams, OnePicture(), draws.fold_in("pictures"), specs=ways, batch_size=AT_ONCE)
     codes = torch.stack([row[: kind.symbols.picture] for row in rows]) - kind.symbols.text
     return kind.tokenizer.decode(codes)
 
 
-def words(network: PlainTransformer, it: World, asked: Sequence[Wanted], draws: Draws) -> list[str]:
+def words(network: PlainTransformer, it: World, asked: Sequence[Wanted], draws: Rng) -> list[str]:
     """Fill the hole of each with its likeliest words, one after the other."""
     prompts = [one.tokens(it.kind) for one in asked]
-    way = Way(choice=Choice(temperature=0.0))
-    rows = generate(network, [prompts], asked[0].plan, draws.named("words"), ways=[way], at_once=AT_ONCE)
+    way = SamplingSpec(token_sampler=TokenSampler(temperature=0.0))
+    rows = generate(network, [prompts], asked[0].plan, draws.fold_in("words"), specs=[way], batch_size=AT_ONCE)
     return [filled(it.kind, row) for row in rows]

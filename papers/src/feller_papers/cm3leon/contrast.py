@@ -9,9 +9,9 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from feller.app.workflows.documents.generate_documents import similarities
-from feller.core.rng import Draws
-from feller.sampling.autoregressive.document_decode import Way, best
-from feller.sampling.autoregressive.token_guidance import Contrast
+from feller.core.rng import Rng
+from feller.sampling.autoregressive.document_decoding import SamplingSpec, rank_candidates
+from feller.sampling.autoregressive.token_guidance import ContrastiveDecoding
 from feller_papers.claims import Claim, spread_of, verdict
 from feller_papers.cm3leon.asking import TOP_P, pictures
 from feller_papers.cm3leon.differences import CLEAR, means
@@ -39,9 +39,12 @@ def diversity(setting: Setting) -> Iterator[Claim]:
     """How many different pictures come of one prompt, by k."""
     each: list[list[float]] = []
     for seed in setting.seeds:
-        it, network, draws = world(setting, seed), base(setting, seed, setting.dial), Draws(seed).named("diversity")
+        it, network, draws = world(setting, seed), base(setting, seed, setting.dial), Rng(seed).fold_in("diversity")
         asked = times(it.seen.documents[: setting.prompts], setting.best_of)
-        drawn = [pictures(network, it, asked, draws, ways=(Way(Contrast(k, ALPHA)),)) for k in setting.kept]
+        drawn = [
+            pictures(network, it, asked, draws, ways=(SamplingSpec(ContrastiveDecoding(k, ALPHA)),))
+            for k in setting.kept
+        ]
         each.append([_different(some, setting.best_of) for some in drawn])
     names = ", ".join(map(str, setting.kept))
     least = [row[0] for row in each]
@@ -63,7 +66,7 @@ def _different(drawn: UInt8[Tensor, "n 3 h w"], of: int) -> float:
 def mixture(setting: Setting) -> Iterator[Claim]:
     """FD-cnn of top-p, of contrastive decoding, and of the best of half of either, at the same number of candidates."""
     for k in (setting.kept[len(setting.kept) // 2], setting.kept[0]):
-        each = [_mixed(setting, seed, Way(Contrast(k, ALPHA))) for seed in setting.seeds]
+        each = [_mixed(setting, seed, SamplingSpec(ContrastiveDecoding(k, ALPHA))) for seed in setting.seeds]
         ratio = [max(alone) / min(alone) for alone, _ in each]
         yield Claim(
             f"contrastive decoding, k = {k}, is about as good as top-p",
@@ -82,9 +85,9 @@ def mixture(setting: Setting) -> Iterator[Claim]:
         )
 
 
-def _mixed(setting: Setting, seed: int, contrast: Way) -> tuple[list[float], list[float]]:
+def _mixed(setting: Setting, seed: int, contrast: SamplingSpec) -> tuple[list[float], list[float]]:
     """Return FD-cnn of contrastive decoding and of top-p; then of the best of several of each, and half of either."""
-    it, network, draws = world(setting, seed), base(setting, seed, setting.dial), Draws(seed).named("mixture")
+    it, network, draws = world(setting, seed), base(setting, seed, setting.dial), Rng(seed).fold_in("mixture")
     asked = it.seen.documents[: setting.drawn]
     drawn = [
         pictures(network, it, times(asked, setting.best_of), draws, ways=ways)
@@ -107,5 +110,5 @@ def reranked(it: World, asked: Sequence[Written], drawn: UInt8[Tensor, "n 3 h w"
     def score(prompt: int, some: Sequence[int]) -> Float[Tensor, " m"]:
         return likeness[torch.tensor(some)]
 
-    kept = best([range(i * of, (i + 1) * of) for i in range(len(asked))], score)
+    kept = rank_candidates([range(i * of, (i + 1) * of) for i in range(len(asked))], score)
     return drawn[torch.tensor([one for (one,) in kept])]

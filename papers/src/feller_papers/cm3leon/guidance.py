@@ -5,10 +5,10 @@ import statistics
 from collections.abc import Iterator
 
 from feller.app.workflows.documents.generate_documents import PLAUSIBLE
-from feller.core.rng import Draws
-from feller.paths.discrete.token_sampler import Choice
-from feller.sampling.autoregressive.document_decode import Way
-from feller.sampling.autoregressive.token_guidance import Guided
+from feller.core.rng import Rng
+from feller.paths.discrete.token_sampler import TokenSampler
+from feller.sampling.autoregressive.document_decoding import SamplingSpec
+from feller.sampling.autoregressive.token_guidance import ClassifierFreeGuidance
 from feller_papers.claims import Claim, mean_of, numbers_of, seeds_of, spread_of, verdict
 from feller_papers.cm3leon.asking import TOP_P, pictures
 from feller_papers.cm3leon.differences import dips, means, rises
@@ -20,10 +20,10 @@ from feller_papers.scenes.drawing import Scene
 
 PARTS = ("ground", "count", "colours", "shapes")
 """Of a scene that are read in a picture."""
-AMONG: dict[str, tuple[float, Choice]] = {
-    "among all symbols": (0.0, Choice()),
-    "with top-p": (0.0, TOP_P.choice),
-    f"among symbols {PLAUSIBLE:g} times as likely as the likeliest, or more": (PLAUSIBLE, Choice()),
+AMONG: dict[str, tuple[float, TokenSampler]] = {
+    "among all symbols": (0.0, TokenSampler()),
+    "with top-p": (0.0, TOP_P.token_sampler),
+    f"among symbols {PLAUSIBLE:g} times as likely as the likeliest, or more": (PLAUSIBLE, TokenSampler()),
 }
 """Which symbols may come: least share of the probability of the likeliest, and what is cut from what is blended; the
 last is ours."""
@@ -46,8 +46,8 @@ def swept(setting: Setting, seed: int, dial: int, among: str) -> tuple[tuple[flo
     asked, scenes, (alpha, choice) = it.seen.documents[: setting.drawn], list(it.scenes[: setting.drawn]), AMONG[among]
     found = []
     for w in setting.weights:
-        ways = (Way(Guided(w, alpha), choice),)
-        drawn = pictures(network, it, asked, Draws(seed).named("guidance", dial), ways=ways)
+        ways = (SamplingSpec(ClassifierFreeGuidance(w, alpha), choice),)
+        drawn = pictures(network, it, asked, Rng(seed).fold_in("guidance", dial), ways=ways)
         found.append((it.judged(drawn), attributes(scenes, read_scenes(drawn))))
     return tuple(found)
 

@@ -10,12 +10,12 @@ from jaxtyping import Float64, Int64
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.data.documents.vocabulary import Symbols
 from feller.evaluation.documents import exact, token_f1
 from feller.networks.sequence.gpt import PlainTransformer
-from feller.sampling.autoregressive.document_decode import countable, hidden, log_likelihood
-from feller.sampling.autoregressive.masked_spans import Span, mask
+from feller.sampling.autoregressive.document_decoding import infill_mask, log_likelihood, predicted_mask
+from feller.sampling.autoregressive.masked_spans import Span, mask_spans
 from feller_papers.claims import Claim, mean_of, seeds_of, verdict
 from feller_papers.cm3leon.asking import to_say, with_picture, words
 from feller_papers.cm3leon.differences import difference, listed
@@ -34,7 +34,7 @@ def captions(setting: Setting) -> Iterator[Claim]:
     overlaps: list[tuple[float, float, float]] = []
     apart = []
     for seed in setting.seeds:
-        it, network, draws = world(setting, seed), base(setting, seed, setting.dial), Draws(seed).named("captions")
+        it, network, draws = world(setting, seed), base(setting, seed, setting.dial), Rng(seed).fold_in("captions")
         seen = it.seen.documents[: setting.asked]
         others = [with_picture(one, other) for one, other in zip(seen, [*seen[1:], seen[0]], strict=True)]
         asked, truth = zip(*map(to_say, seen), strict=True)
@@ -106,13 +106,15 @@ def both_ways(
         row = rows_of(it, document)
         span = hide(row, symbols)
         whole.append(torch.from_numpy(np.append(row, symbols.eos)))
-        with_hole.append(torch.from_numpy(np.append(mask(row, [span], symbols).tokens, symbols.eos)))
+        with_hole.append(torch.from_numpy(np.append(mask_spans(row, [span], symbols).tokens, symbols.eos)))
         spans.append(span)
     plain, moved = (pad_sequence(rows, batch_first=True, padding_value=symbols.pad) for rows in (whole, with_hole))
     place = torch.arange(plain.shape[1])
     inside = torch.stack([(place >= a) & (place < b) for a, b in spans])
     last = moved.ne(symbols.pad).sum(1) - 1
-    content = hidden(moved, symbols) & (torch.arange(moved.shape[1]) < last[:, None]) & countable(moved, symbols)
+    content = (
+        infill_mask(moved, symbols) & (torch.arange(moved.shape[1]) < last[:, None]) & predicted_mask(moved, symbols)
+    )
     filled = -log_likelihood(network, moved, content, symbols)
     return filled, -log_likelihood(network, plain, inside, symbols), inside.sum(1)
 

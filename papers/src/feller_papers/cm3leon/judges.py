@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from feller.core.errors import InputError
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.data.batches import shuffled
 from feller.evaluation.images import fd_cnn
 from feller.networks.architecture import weights_from
@@ -71,10 +71,10 @@ class TellScene(Objective):
     noise: float = 0.05
     """Deviation, of all levels."""
 
-    def draw(self, batch: Batch, rng: Draws, network: Any = None) -> Example:
+    def draw(self, batch: Batch, rng: Rng, network: Any = None) -> Example:
         """Draw the noise."""
         x = batch["x_1"]
-        return {"x": x + self.noise * rng.at("noise").normal(x.shape), **batch["given"]}
+        return {"x": x + self.noise * rng.stream("noise").normal(x.shape), **batch["given"]}
 
     def loss(self, network: Any, example: Example) -> Float[Tensor, " b"]:
         """Return the sum of -log of the probabilities of what is right, over the ground and all places."""
@@ -120,7 +120,7 @@ class SceneJudge:
 
 
 def train_scene_judge(
-    pictures: UInt8[Tensor, "n 3 h w"], scenes: Sequence[Scene], draws: Draws, training: Training = TRAINING
+    pictures: UInt8[Tensor, "n 3 h w"], scenes: Sequence[Scene], draws: Rng, training: Training = TRAINING
 ) -> SceneJudge:
     """Train a judge on real scenes; the same one for the same seed."""
     with weights_from(draws):

@@ -10,11 +10,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.data.batches import batches
 from feller.data.modality import Dataset
 from feller.networks.sequence.gpt import PlainDecoder, PlainTransformer
-from feller.sampling.autoregressive.masked_spans import Masking
+from feller.sampling.autoregressive.masked_spans import SpanMasking
 from feller.training.engine import engine
 from feller.training.loop import make_train_state, train
 from feller.training.objective import Objective, TrainingContext
@@ -26,9 +26,9 @@ from feller_papers.cm3leon.world import BY_WORDS, World, world
 Weights = dict[str, np.ndarray]
 DOCUMENTS = 2
 """That stand in front, at most."""
-PLAIN = Masking(spans=0.5, texts=0.25)
+PLAIN = SpanMasking(span_prob=0.5, text_prob=0.25)
 """What is hidden of pairs."""
-LESSONS = Masking(spans=0.0)
+LESSONS = SpanMasking(span_prob=0.0)
 """What is hidden of lessons: answers, and now and then whole texts."""
 TRAINING = Training(
     batch=16, lr=5e-3, betas=(0.9, 0.95), weight_decay=0.1, warmup=100, decay=0.5, clip=1.0, average=0.99
@@ -63,7 +63,7 @@ def _decoder(setting: Setting, which: Which) -> PlainTransformer:
     if setting.workers == 1:
         return _trained_here(setting, which)
     it = world(setting, which.seed)
-    network = _sized(it, which.dial).build((it.kind.context,), {}, Draws(which.seed))
+    network = _sized(it, which.dial).build((it.kind.context,), {}, Rng(which.seed))
     network.load_state_dict({name: torch.from_numpy(values) for name, values in _all(setting)[which].items()})
     return network.eval().requires_grad_(False)
 
@@ -96,11 +96,11 @@ def _trained_here(setting: Setting, which: Which) -> PlainTransformer:
     it, seed, documents = world(setting, which.seed), which.seed, which.documents
     training = replace(TRAINING, batch=setting.batch, steps=setting.steps)
     if which.tuned:
-        draws = Draws(seed).named("tuned")
+        draws = Rng(seed).fold_in("tuned")
         network = copy.deepcopy(_trained_here(setting, replace(which, tuned=False))).train().requires_grad_(True)
         training = replace(training, steps=setting.tuned, lr=TRAINING.lr / 3)
         return _trained(network, _objective(it, LESSONS, 0), it.kind.for_learning(it.lessons, draws), training, draws)
-    draws = Draws(seed).named("base", which.dial, documents)
+    draws = Rng(seed).fold_in("base", which.dial, documents)
     objective = _objective(it, PLAIN, documents).build(
         TrainingContext(data=it.pairs)
     )  # not the library: it shows creatures of the tail
@@ -112,7 +112,7 @@ def _sized(it: World, dial: int) -> PlainDecoder:
     return PlainDecoder.sized(it.kind.symbols, dial, it.kind.context)
 
 
-def _objective(it: World, masking: Masking, documents: int) -> CausalMasking:
+def _objective(it: World, masking: SpanMasking, documents: int) -> CausalMasking:
     """Return what is learned, where nothing stands in front yet."""
     kind = it.kind
     return CausalMasking(
@@ -121,7 +121,7 @@ def _objective(it: World, masking: Masking, documents: int) -> CausalMasking:
 
 
 def _trained(
-    network: PlainTransformer, objective: Objective, data: Dataset, training: Training, draws: Draws
+    network: PlainTransformer, objective: Objective, data: Dataset, training: Training, draws: Rng
 ) -> PlainTransformer:
     """Train a network; its weights are the average."""
     learner = make_train_state(network, training)

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import torch
 
-from feller.core.rng import Draws
-from feller.sampling.retrieval.retriever import ByChance
+from feller.core.rng import Rng
+from feller.sampling.retrieval.retriever import RandomRetriever
 from feller_papers.claims import Claim, mean_of, seeds_of, spread_of, verdict
 from feller_papers.cm3leon.asking import nats, pictures
 from feller_papers.cm3leon.differences import CLEAR, Difference, difference, listed, of_shares
@@ -27,15 +27,15 @@ def perplexity(setting: Setting) -> Iterator[Claim]:
     against: list[Difference] = []
     scenes: list[tuple[float, float]] = []
     for seed in setting.seeds:
-        it, network, draws = world(setting, seed), base(setting, seed, setting.dial), Draws(seed).named("perplexity")
+        it, network, draws = world(setting, seed), base(setting, seed, setting.dial), Rng(seed).fold_in("perplexity")
         rows = it.heads.rows
-        none, one, two = (nats(network, it, rows, draws.named(count), count=count) for count in (0, 1, 2))
-        chance = nats(network, it, rows, draws.named("chance"), count=2, how=ByChance())
+        none, one, two = (nats(network, it, rows, draws.fold_in(count), count=count) for count in (0, 1, 2))
+        chance = nats(network, it, rows, draws.fold_in("chance"), count=2, how=RandomRetriever())
         for name, cost in zip(costs, (none, one, two, chance), strict=True):
             costs[name].append(math.exp(cost.mean().item()))
         steps.append((difference(one, none), difference(two, one)))
         against.append(difference(chance, none))
-        others = [nats(network, it, it.seen.rows, draws.named("scenes", count), count=count) for count in (0, 2)]
+        others = [nats(network, it, it.seen.rows, draws.fold_in("scenes", count), count=count) for count in (0, 2)]
         scenes.append((math.exp(others[0].mean().item()), math.exp(others[1].mean().item())))
     told = ", ".join(f"{name} documents {mean_of(values)}" for name, values in list(costs.items())[:3])
     beside = ", ".join(mean_of([pair[i] for pair in scenes]) for i in (0, 1))
@@ -64,9 +64,11 @@ def unseen(setting: Setting) -> Iterator[Claim]:
     far: list[tuple[float, float]] = []
     apart, chance = [], 1 / setting.tails
     for seed in setting.seeds:
-        it, network, draws = world(setting, seed), base(setting, seed, setting.dial), Draws(seed).named("unseen")
+        it, network, draws = world(setting, seed), base(setting, seed, setting.dial), Rng(seed).fold_in("unseen")
         names = [creature.name for creature in it.tail]
-        drawn = [pictures(network, it, it.tails.documents, draws.named(count), count=count) for count in (0, DOCUMENTS)]
+        drawn = [
+            pictures(network, it, it.tails.documents, draws.fold_in(count), count=count) for count in (0, DOCUMENTS)
+        ]
         hits = [
             statistics.fmean(view.creature.name == name for view, name in zip(spot(some, it.tail), names, strict=True))
             for some in drawn
@@ -97,13 +99,13 @@ def same_steps(setting: Setting) -> Iterator[Claim]:
     """The paper's saving of compute, as far as it can be asked here: the same steps with and without retrieval."""
     pairs: list[tuple[float, float]] = []
     for seed in setting.seeds:
-        it, draws = world(setting, seed), Draws(seed).named("same steps")
+        it, draws = world(setting, seed), Rng(seed).fold_in("same steps")
         half = setting.drawn // 2
         asked = [*it.heads.documents[:half], *it.seen.documents[:half]]
         real = torch.cat([it.heads.pictures[:half], it.seen.pictures[:half]])
         distances = [
             it.judge.distance(
-                pictures(base(setting, seed, setting.dial, count), it, asked, draws.named(count), count=count), real
+                pictures(base(setting, seed, setting.dial, count), it, asked, draws.fold_in(count), count=count), real
             )
             for count in (0, DOCUMENTS)
         ]

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import torch
 
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller_papers.claims import Claim, mean_of, seeds_of, verdict
 from feller_papers.cm3leon.asking import nats
 from feller_papers.cm3leon.differences import difference, listed
@@ -20,7 +20,7 @@ def perplexity(setting: Setting) -> Iterator[Claim]:
     costs: list[list[float]] = [[] for _ in setting.dials]
     steps = []
     for seed in setting.seeds:
-        it, draws = world(setting, seed), Draws(seed).named("sizes")
+        it, draws = world(setting, seed), Rng(seed).fold_in("sizes")
         rows = [it.heads.rows, it.seen.rows]
         each = []
         for dial in setting.dials:

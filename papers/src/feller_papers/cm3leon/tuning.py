@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float64, UInt8
 from torch import Tensor
 
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.evaluation.documents import exact, token_f1
 from feller.networks.sequence.gpt import PlainTransformer
 from feller_papers.claims import Claim, mean_of, seeds_of, verdict
@@ -22,7 +22,7 @@ from feller_papers.cm3leon.setting import Setting
 from feller_papers.cm3leon.world import World, world
 from feller_papers.scenes.documents import Written
 
-Marks = Callable[[PlainTransformer, World, Sequence[Written], Draws], Float64[Tensor, " n"]]
+Marks = Callable[[PlainTransformer, World, Sequence[Written], Rng], Float64[Tensor, " n"]]
 """(network, world, documents of a task, draws) -> from 0 to 1, how right each answer is."""
 Without = Callable[[Sequence[Written]], tuple[str, list[float]]]
 """Documents of a task -> what answers without a model, and how right each of its answers is."""
@@ -31,7 +31,7 @@ Right = Callable[[UInt8[Tensor, "n 3 h w"], UInt8[Tensor, "n 3 h w"]], list[floa
 
 
 def _drawing(right: Right) -> Marks:
-    def marks(network: PlainTransformer, it: World, documents: Sequence[Written], draws: Draws) -> Tensor:
+    def marks(network: PlainTransformer, it: World, documents: Sequence[Written], draws: Rng) -> Tensor:
         drawn = pictures(network, it, documents, draws, ways=(TOP_P,))
         return torch.tensor(right(drawn, stacked([one.pictures()[-1] for one in documents])), dtype=torch.float64)
 
@@ -39,7 +39,7 @@ def _drawing(right: Right) -> Marks:
 
 
 def _saying(score: Callable[[str, str], float]) -> Marks:
-    def marks(network: PlainTransformer, it: World, documents: Sequence[Written], draws: Draws) -> Tensor:
+    def marks(network: PlainTransformer, it: World, documents: Sequence[Written], draws: Rng) -> Tensor:
         asked, truth = zip(*map(to_say, documents), strict=True)
         told = words(network, it, asked, draws)
         return torch.tensor([float(score(a, b)) for a, b in zip(told, truth, strict=True)], dtype=torch.float64)
@@ -111,11 +111,11 @@ def tasks(setting: Setting) -> Iterator[Claim]:
     beside: dict[str, list[tuple[str, float]]] = {task: [] for task in EXAMS}
     above: dict[str, list[Difference]] = {task: [] for task in EXAMS}
     for seed in setting.seeds:
-        it, draws = world(setting, seed), Draws(seed).named("tasks")
+        it, draws = world(setting, seed), Rng(seed).fold_in("tasks")
         for task, exam in EXAMS.items():
             documents = [one for one in it.exams if one.task == task]
             before, after = (
-                exam.marks(network, it, documents, draws.named(task))
+                exam.marks(network, it, documents, draws.fold_in(task))
                 for network in (base(setting, seed, setting.dial), tuned(setting, seed))
             )
             found[task].append((before.mean().item(), after.mean().item()))

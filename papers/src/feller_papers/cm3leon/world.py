@@ -9,7 +9,7 @@ from jaxtyping import Int64, UInt8
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.data.batches import batches
 from feller.data.documents.dataset import documents
 from feller.data.documents.modality import Documents, all_pictures
@@ -17,8 +17,8 @@ from feller.data.documents.tiles import tiles_of
 from feller.data.loading.raw import FoundDocuments, Item, Said, Shown, as_objects
 from feller.data.modality import Dataset
 from feller.networks.sequence.bi_encoder import BiEncoder, Finder
-from feller.sampling.retrieval.datastore import remember
-from feller.sampling.retrieval.retriever import ByLikeness, Library
+from feller.sampling.retrieval.datastore import create_datastore
+from feller.sampling.retrieval.retriever import IndexedDatastore, SimilarityRetriever
 from feller.training.engine import engine
 from feller.training.loop import make_train_state, train
 from feller.training.objective import TrainingContext
@@ -38,7 +38,7 @@ ACROSS, TILES = 2, 1024
 """Pixels of a side of a tile, and tiles, at most; all that these pictures have are fewer."""
 WORDS = "subwords:512"
 """Vocabulary of the texts: bytes, and pieces that are frequent."""
-BY_WORDS = ByLikeness(max_score=2.0, dedup=2.0, dropout=0.0, by_text=2, by_picture=0)
+BY_WORDS = SimilarityRetriever(max_score=2.0, dedup=2.0, query_dropout=0.0, by_text=2, by_picture=0)
 """How documents are found, in training and later: by their texts alone, so that nothing of a picture is told by what is
 found for it; captions are short, and may be alike."""
 
@@ -71,7 +71,7 @@ class World:
     """Captions and pictures to learn from, of creatures and scenes."""
     lessons: Dataset
     """Documents that teach tasks."""
-    library: Library
+    library: IndexedDatastore
     """All pairs, and the creatures that are kept out of them."""
     heads: Kept
     """Other views of creatures of the pairs."""
@@ -97,18 +97,18 @@ class World:
 @functools.cache
 def world(setting: Setting, seed: int) -> World:
     """Return the world of a seed."""
-    draws, side, kept = Draws(seed).named("cm3leon"), setting.side, max(setting.asked, setting.drawn)
-    creatures = invent(setting.heads + setting.tails, draws.named("creatures"))
-    seen = [[written_view(view, side) for view in _views(one, draws.named("views", one.name))] for one in creatures]
+    draws, side, kept = Rng(seed).fold_in("cm3leon"), setting.side, max(setting.asked, setting.drawn)
+    creatures = invent(setting.heads + setting.tails, draws.fold_in("creatures"))
+    seen = [[written_view(view, side) for view in _views(one, draws.fold_in("views", one.name))] for one in creatures]
     head, tail = seen[: setting.heads], seen[setting.heads :]
-    scenes, drawn = scene_pairs(setting.scenes, draws.named("scenes"), side, FEW)
-    kept_scenes, kept_drawn = scene_pairs(kept, draws.named("kept scenes"), side, FEW_HELD_OUT)
+    scenes, drawn = scene_pairs(setting.scenes, draws.fold_in("scenes"), side, FEW)
+    kept_scenes, kept_drawn = scene_pairs(kept, draws.fold_in("kept scenes"), side, FEW_HELD_OUT)
     known = [one for some in head for one in some[:KNOWN]]
-    lessons = instructions(setting.lessons, draws.named("lessons"), side, FEW)
-    exams = instructions(setting.exams, draws.named("exams"), side, FEW_HELD_OUT)
+    lessons = instructions(setting.lessons, draws.fold_in("lessons"), side, FEW)
+    exams = instructions(setting.exams, draws.fold_in("exams"), side, FEW_HELD_OUT)
     kind = _kind([*known, *drawn], lessons)
     pairs = _read([*known, *drawn], kind)
-    kind = _taught(setting, kind, pairs, draws.named("finder"))
+    kind = _taught(setting, kind, pairs, draws.fold_in("finder"))
     pairs = replace(pairs, modality=kind)
 
     def keep(some: Sequence[Written]) -> Kept:
@@ -120,7 +120,7 @@ def world(setting: Setting, seed: int) -> World:
         kind=kind,
         pairs=pairs,
         lessons=_read(lessons, kind),
-        library=Library(remember(rows, _finder(kind), kind.symbols), _finder(kind)),
+        library=IndexedDatastore(create_datastore(rows, _finder(kind), kind.symbols), _finder(kind)),
         heads=keep([some[KNOWN] for some in head[: setting.asked]]),
         tails=keep([some[KNOWN] for some in tail]),
         tail=tuple(creatures[setting.heads :]),
@@ -131,13 +131,13 @@ def world(setting: Setting, seed: int) -> World:
         judge=train_scene_judge(
             stacked([picture for one in drawn for picture in one.pictures()]),
             scenes,
-            draws.named("judge"),
+            draws.fold_in("judge"),
             replace(TRAINING, steps=setting.judge),
         ),
     )
 
 
-def _views(creature: Creature, draws: Draws) -> list[View]:
+def _views(creature: Creature, draws: Rng) -> list[View]:
     """Draw views of a creature, some by halves, each on another ground: none that is kept is one of the others."""
     return some_halved(views(creature, KNOWN + 1, draws), draws)
 
@@ -189,7 +189,7 @@ def _finder(kind: Documents) -> Finder:
     return kind.vectors
 
 
-def _taught(setting: Setting, kind: Documents, pairs: Dataset, draws: Draws) -> Documents:
+def _taught(setting: Setting, kind: Documents, pairs: Dataset, draws: Rng) -> Documents:
     """Teach what finds documents which picture belongs to which text."""
     network = _finder(kind).module
     network.texts.count(kind.encode(pairs.values))
@@ -203,7 +203,7 @@ def _taught(setting: Setting, kind: Documents, pairs: Dataset, draws: Draws) -> 
     return kind
 
 
-def some_halved(shown: list[View], draws: Draws) -> list[View]:
+def some_halved(shown: list[View], draws: Rng) -> list[View]:
     """Hide the upper half of one in four, and the lower of as many, so that one picture may not tell all of another."""
-    which = draws.at("parts").integers(4, (len(shown),)).tolist()
+    which = draws.stream("parts").randint(4, (len(shown),)).tolist()
     return [replace(view, part=("whole", "whole", "upper", "lower")[i]) for view, i in zip(shown, which, strict=True)]

@@ -16,7 +16,7 @@ from feller.control.inverse.inverse_problem import Observation, Restoration, wie
 from feller.control.inverse.pigdm import DPS, Guided, PiGDM
 from feller.control.inverse.red_diff import RedDiff
 from feller.control.optimize.lbfgs import LBFGS
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller_papers.d_flow.pictures import SHAPE, Task, Unseen, learned, moments, unseen
 from feller_papers.d_flow.setting import Setting
 from feller_papers.pictures import digits
@@ -64,14 +64,14 @@ class Bench:
     @property
     def observation(self) -> Observation:
         """What is measured, with the noise of the seed."""
-        return self.task.observe(self.pictures.x, Draws(self.seed))
+        return self.task.observe(self.pictures.x, Rng(self.seed))
 
     def restored(self, way: Restoration, starts: int) -> tuple[Row, Row]:
         """Restore from some starts, the same ones for all ways; measure the first, and the mean of all."""
         model, about, found, seconds = learned(self.setting.base, self.seed), self.observation, [], []
         for start in range(starts):
-            begun, draws = time.process_time(), Draws(self.seed).named("start", start)
-            x_0 = draws.at("source").normal(self.pictures.x.shape)
+            begun, draws = time.process_time(), Rng(self.seed).fold_in("start", start)
+            x_0 = draws.stream("source").normal(self.pictures.x.shape)
             found.append(way.restore(model, about, x_0, draws))
             seconds.append(time.process_time() - begun)
         mean = torch.stack([one.state for one in found]).mean(0)

@@ -19,8 +19,8 @@ from feller.control.inverse.d_flow import Flow, Prior, Shell, find_sources, solv
 from feller.control.optimize.lbfgs import LBFGS
 from feller.control.optimize.minimize import Minimiser
 from feller.core.errors import InputError
-from feller.core.pytree import Given, State, concatenate, tree_map
-from feller.core.rng import Draws
+from feller.core.pytree import Cond, State, concatenate, tree_map
+from feller.core.rng import Rng
 from feller.data.loading.read import read
 from feller.data.loading.targets import aimed, read_aimed
 from feller.data.modality import Dataset
@@ -30,8 +30,8 @@ from feller.evaluation.regressor import Oracle
 from feller.models.model import Model
 from feller.models.recipes.atoms import molecules
 from feller.models.recipes.regressor import regressor
-from feller.paths.processes import stand
-from feller.sampling.sampler_config import Sampling
+from feller.paths.processes import freeze_leaves
+from feller.sampling.sampler_config import SamplerConfig
 from feller_papers.claims import Claim, untestable, verdict
 from feller_papers.d_flow.setting import Setting
 from feller_papers.setting import file_of, fit_recipe
@@ -65,7 +65,7 @@ BY_NUMBER = {"mu": 0.7, "alpha": 0.7}
 """Share of the error of knowing the number of atoms alone that steered samples are to have, at most."""
 POINTS = 0.1
 """By which the share of stable atoms may fall."""
-FEW, MANY = Sampling("midpoint", 12), Sampling("midpoint", 64)
+FEW, MANY = SamplerConfig("midpoint", 12), SamplerConfig("midpoint", 64)
 """Six steps, through which the gradient goes; and more, with which the sources that were found are solved again."""
 FLOW, TELLER = 4, 2
 """Training steps of the flow, and of each regressor, to one of the digits' network."""
@@ -114,19 +114,19 @@ class Row:
     """Of the judge about the molecules whose property is wanted."""
 
 
-def flow_of(model: Model, element: Tensor, given: Given, sampling: Sampling, draws: Draws) -> Flow:
+def flow_of(model: Model, element: Tensor, given: Cond, sampling: SamplerConfig, draws: Rng) -> Flow:
     """Return the flow of places, beside elements that stand still."""
     about, network = model.description, model.network.eval().requires_grad_(False)
-    path, solver, times = sampling.choose(about.path, about.space)
+    path, solver, times = sampling.resolve(about.path, about.space)
 
     def process(rows: Tensor) -> Any:
-        return stand(path.process(network, tree_map(lambda leaf: leaf[rows], given)), {"element"})
+        return freeze_leaves(path.process(network, tree_map(lambda leaf: leaf[rows], given)), {"element"})
 
     follow = solved(process, times, solver, draws)
-    return lambda x_0, rows: follow({**path.start(x_0), "element": element[rows]}, rows)
+    return lambda x_0, rows: follow({**path.initial_state(x_0), "element": element[rows]}, rows)
 
 
-def search(model: Model, guide: Oracle, name: str, like: Dataset, how: Search, draws: Draws) -> tuple[State, State]:
+def search(model: Model, guide: Oracle, name: str, like: Dataset, how: Search, draws: Rng) -> tuple[State, State]:
     """Return sources, and those found from them whose samples have the property of molecules.
 
     Args:
@@ -141,8 +141,8 @@ def search(model: Model, guide: Oracle, name: str, like: Dataset, how: Search, d
     scale, goal = guide.target.scales[place], like.properties[name]
     begun, found = [], []
     for rows in torch.arange(len(like)).split(CHUNK):
-        some, here = like.subset(rows), replace(draws, first=int(rows[0]))
-        x_0 = model.description.space.reference(len(rows), here.at("source"))
+        some, here = like.subset(rows), replace(draws, first_example=int(rows[0]))
+        x_0 = model.description.space.sample_base(len(rows), here.stream("source"))
 
         def wrong(end: State, numbers: Tensor, some: Dataset = some, rows: Tensor = rows) -> Tensor:
             given = tree_map(lambda leaf: leaf[numbers], some.given)
@@ -157,7 +157,7 @@ def search(model: Model, guide: Oracle, name: str, like: Dataset, how: Search, d
 
 
 def row_of(
-    model: Model, guide: Oracle, judge: Oracle, train: Dataset, like: Dataset, name: str, how: Search, draws: Draws
+    model: Model, guide: Oracle, judge: Oracle, train: Dataset, like: Dataset, name: str, how: Search, draws: Rng
 ) -> Row:
     """Measure one property.
 
@@ -186,7 +186,7 @@ def row_of(
     def judged(data: Dataset) -> Judged:
         return Judged(error(judge, data), *_stable(data))
 
-    other = torch.randperm(len(like), generator=draws.at("others").shared())
+    other = torch.randperm(len(like), generator=draws.stream("others").shared_generator())
     told = judge.tell(like)[:, judge.target.names.index(name)]
     return Row(
         name,
@@ -202,7 +202,7 @@ def row_of(
 
 
 @torch.no_grad()
-def _solved(model: Model, like: Dataset, source: State, sampling: Sampling, draws: Draws) -> State:
+def _solved(model: Model, like: Dataset, source: State, sampling: SamplerConfig, draws: Rng) -> State:
     """Return where sources lead."""
     flow = flow_of(model, like.values["element"], like.given, sampling, draws)
     return concatenate(
@@ -232,7 +232,7 @@ def rows(
 ) -> Iterator[Row]:
     """Measure one property after the other; arguments as for `row_of`."""
     for name in TARGETS:
-        yield row_of(model, guide, judge, train, like, name, how, Draws(seed).named(name))
+        yield row_of(model, guide, judge, train, like, name, how, Rng(seed).fold_in(name))
 
 
 def told(measured: Iterable[Row], n: int) -> Iterator[Claim]:
@@ -271,7 +271,7 @@ def _nearer(row: Row, over: str) -> Claim:
         " regressor",
         f"{wanted.paper[0]:g} {wanted.unit} steered, {wanted.paper[1]:g} unguided",
         f"{text(row.steered.error)} {wanted.unit} steered, {text(row.unguided.error)} unguided from the same sources;"
-        f" {text(row.steered_finely.error)} and {text(row.unguided_finely.error)} at {MANY.calls} calls; the regressor"
+        f" {text(row.steered_finely.error)} and {text(row.unguided_finely.error)} at {MANY.nfe} calls; the regressor"
         f" that steered says {text(row.believed)}; the number of atoms alone {text(row.by_number)}, the property of"
         f" another molecule {text(row.shuffled)}, the molecules themselves {text(row.real)}",
         over,
@@ -291,7 +291,7 @@ def _still_molecules(found: Sequence[Row], over: str) -> Claim:
     return Claim(
         f"Molecules: steering costs at most {100 * POINTS:g} points of the atoms that are stable",
         "no figure; samples stay like data",
-        f"{after:.1%} of the atoms steered, {before:.1%} unguided; {fine[0]:.1%} and {fine[1]:.1%} at {MANY.calls}"
+        f"{after:.1%} of the atoms steered, {before:.1%} unguided; {fine[0]:.1%} and {fine[1]:.1%} at {MANY.nfe}"
         f" calls, and {whole[0]:.1%} and {whole[1]:.1%} of the molecules",
         over,
         verdict(after >= before - POINTS),

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from feller.control.inverse.inverse_problem import Learned, Observation
 from feller.control.inverse.operators import Inpaint, LinearOperator, Pool
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.data.images.modality import Images
 from feller.data.loading.read import read
 from feller.data.modality import Dataset
@@ -40,10 +40,10 @@ class Task:
     noise: float
     """Standard deviation."""
 
-    def observe(self, x: Float[Tensor, "n 1 8 8"], draws: Draws) -> Observation:
+    def observe(self, x: Float[Tensor, "n 1 8 8"], draws: Rng) -> Observation:
         """Measure pictures; the noise of a hole is none."""
         clean = self.operator(x)
-        noise = self.noise * draws.named(self.name).at("noise").normal(clean.shape)
+        noise = self.noise * draws.fold_in(self.name).stream("noise").normal(clean.shape)
         seen = self.operator(noise) if isinstance(self.operator, Inpaint) else noise
         return Observation(self.operator, clean + seen, self.noise)
 

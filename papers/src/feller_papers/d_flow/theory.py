@@ -7,10 +7,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from feller.control.inverse.d_flow import Density, Nothing, Wish, find_sources, solved
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.paths.processes import Characteristics
 from feller.paths.time_distributions import linear_grid
-from feller.sampling import Euler, Midpoint, Solver, endpoint, simulate
+from feller.sampling import Euler, Midpoint, Solver, simulate, trajectory
 from feller.spaces import Euclidean
 from feller_papers.claims import Claim, mean_of, seeds_of, spread_of, verdict
 from feller_papers.d_flow.setting import Setting
@@ -49,7 +49,7 @@ def to_modes(x: Float[Tensor, "b 1"], t: Float[Tensor, " b"]) -> Characteristics
 def gains(end: float) -> tuple[Tensor, Tensor]:
     """Return the gain dx(T) / dx_0 of each start by differentiation, and (1 - T) exp int gamma Var(X_1 | X_t) dt."""
     x_0, times = torch.tensor(STARTS, dtype=F64)[:, None].requires_grad_(), linear_grid(FINE, 0.0, end)
-    states = [x_0, *simulate(to_modes, x_0, times, Midpoint(), Draws(0))]
+    states = [x_0, *trajectory(to_modes, x_0, times, Midpoint(), Rng(0))]
     (found,) = torch.autograd.grad(states[-1].sum(), x_0)
     weighted = [
         time / (1 - time) ** 3 * modes(x.detach(), torch.full_like(x_0, time))[1]
@@ -94,7 +94,7 @@ def gradient(setting: Setting) -> Iterator[Claim]:
 
     def off(steps: int, solver: Solver) -> tuple[float, float]:
         x_0 = SOURCE.clone().requires_grad_()
-        end = endpoint(to_normal, x_0, linear_grid(steps), solver, Draws(0))
+        end = simulate(to_normal, x_0, linear_grid(steps), solver, Rng(0))
         (found,) = torch.autograd.grad(end.square().sum() / 2, x_0)
         return (found - wanted).abs().max().item(), (end.detach() - MEAN - SOURCE @ ROOT).abs().max().item()
 
@@ -114,7 +114,7 @@ def exactly(x: Tensor, t: Tensor) -> Characteristics:
     return Characteristics(MEAN + x @ ROOT - x)
 
 
-EXACT = solved(lambda rows: exactly, [0.0, 1.0], Euler(), Draws(0))
+EXACT = solved(lambda rows: exactly, [0.0, 1.0], Euler(), Rng(0))
 
 
 def squared(noise: float) -> Wish:
@@ -136,7 +136,7 @@ def draws_of_the_posterior(setting: Setting) -> Iterator[Claim]:
     wide = ((covariance.diagonal()[:, None] * covariance.diagonal() + covariance.square()) / n).sqrt()
     row = SEEN @ ROOT
     for seed in setting.seeds:
-        x_0 = Draws(seed).at("source").normal((n, 3), F64)
+        x_0 = Rng(seed).stream("source").normal((n, 3), F64)
         found = find_sources(EXACT, squared(0.1), x_0, Euclidean((3,)), prior=Nothing())
         wanted = x_0 + (MEASURED - MEAN @ SEEN.T - x_0 @ row.T) @ torch.linalg.pinv(row).T
         off.append((found.source - wanted).abs().max().item())
@@ -158,7 +158,7 @@ def mean_of_the_posterior(setting: Setting) -> Iterator[Claim]:
     mean, _ = posterior(0.5)
     off = []
     for seed in setting.seeds:
-        x_0 = Draws(seed).at("source").normal((4, 3), F64)
+        x_0 = Rng(seed).stream("source").normal((4, 3), F64)
         found = find_sources(EXACT, squared(0.5), x_0, Euclidean((3,)), prior=Density())
         off.append((found.end - mean).abs().max().item())
     yield Claim(

@@ -3,14 +3,14 @@
 import torch
 from torch import Tensor
 
-from feller.core.pytree import pad_right
-from feller.core.rng import Draws
-from feller.paths import Affine, Data, Score, Source, Velocity
-from feller.paths.affine import Constant, Vanishing
-from feller.paths.path import Given
+from feller.core.pytree import append_dims
+from feller.core.rng import Rng
+from feller.paths import Affine, DataPrediction, NoisePrediction, ScorePrediction, VelocityPrediction
+from feller.paths.affine import ConstantDiffusion, SigmaProportional
+from feller.paths.path import Cond
 from feller.paths.schedules import Cosine, Linear, LinearVP, Polynomial
 from feller.paths.time_distributions import linear_grid
-from feller.sampling import DormandPrince, Euler, Midpoint, endpoint
+from feller.sampling import DormandPrince, Euler, Midpoint, simulate
 from feller_papers.claims import Claim, mean_of, spread_of, verdict
 from feller_papers.flow_matching_guide.setting import Exact, Setting, few_points
 
@@ -18,11 +18,14 @@ from feller_papers.flow_matching_guide.setting import Exact, Setting, few_points
 def same_gradient(setting: Setting) -> list[Claim]:
     """Theorem 4, with the exact marginal field of 32 points and a linear model."""
     data, n = few_points(), 400_000
-    exact, path, gaps, errors = Exact(data, Linear(), Velocity()), Affine(), [], []
+    exact, path, gaps, errors = Exact(data, Linear(), VelocityPrediction()), Affine(), [], []
     for seed in setting.seeds:
-        draws = Draws(seed).named("gradient")
-        x_1 = data[draws.at("data").integers(len(data), (n,))]
-        x_0, t = draws.at("source").normal((n, 2), torch.float64), draws.at("time").uniform((n,), torch.float64) * 0.9
+        draws = Rng(seed).fold_in("gradient")
+        x_1 = data[draws.stream("data").randint(len(data), (n,))]
+        x_0, t = (
+            draws.stream("source").normal((n, 2), torch.float64),
+            draws.stream("time").uniform((n,), torch.float64) * 0.9,
+        )
         x_t = path.sample(x_0, x_1, t)
         inputs = torch.cat([x_t, t[:, None], torch.ones(n, 1, dtype=torch.float64)], 1)
         # At zero weights the gradient of |inputs weights - target|^2 is -2 inputs^T target, example by example.
@@ -48,13 +51,13 @@ def same_field(setting: Setting) -> list[Claim]:
     """Section 4.8.1: velocity, data, source and score heads drive the same flow."""
     data, gaps = few_points(), []
     for seed in setting.seeds:
-        x_0 = Draws(seed).at("source").normal((256, 2), torch.float64)
+        x_0 = Rng(seed).stream("source").normal((256, 2), torch.float64)
         ends = []
-        for kind in (Velocity(), Data(), Source(), Score()):
+        for kind in (VelocityPrediction(), DataPrediction(), NoisePrediction(), ScorePrediction()):
             path = Affine(prediction=kind)
             process = path.process(Exact(data, Linear(), kind), {})
             solver = Midpoint()
-            ends.append(endpoint(process, x_0, linear_grid(200, 1e-3, 0.99), solver, Draws(0)))
+            ends.append(simulate(process, x_0, linear_grid(200, 1e-3, 0.99), solver, Rng(0)))
         gaps.append(max((end - ends[0]).abs().max().item() for end in ends[1:]))
     return [
         Claim(
@@ -71,16 +74,16 @@ def same_end(setting: Setting) -> list[Claim]:
     """Equation 4.68: schedules with the same ends lead a source point to the same datum."""
     data, gaps = few_points(), []
     for seed in setting.seeds:
-        x_0 = Draws(seed).at("source").normal((256, 2), torch.float64)
+        x_0 = Rng(seed).stream("source").normal((256, 2), torch.float64)
         ends = []
         for schedule in (Linear(), Polynomial(2.0), Cosine(), LinearVP()):
             path = Affine(schedule)
             # Stop at one signal-to-noise ratio, not at one time: there the flows differ by a scale alone.
             snr = torch.tensor([2000.0], dtype=torch.float64)
-            stop = schedule.time(snr)
-            process = path.process(Exact(data, schedule, Velocity()), {})
+            stop = schedule.t_from_snr(snr)
+            process = path.process(Exact(data, schedule, VelocityPrediction()), {})
             with torch.no_grad():
-                end = endpoint(process, x_0, [0.0, stop.item()], DormandPrince(rtol=1e-9, atol=1e-9), Draws(0))
+                end = simulate(process, x_0, [0.0, stop.item()], DormandPrince(rtol=1e-9, atol=1e-9), Rng(0))
             ends.append(end / torch.as_tensor(schedule(stop).alpha))
         gaps.append(max((end - ends[0]).abs().max().item() for end in ends[1:]))
     return [
@@ -99,16 +102,16 @@ def noise_keeps_marginals(setting: Setting) -> list[Claim]:
     worst = []
     n = 200_000
 
-    def field(x_t: Tensor, t: Tensor, given: Given) -> Tensor:
-        t = pad_right(t, x_t)
+    def field(x_t: Tensor, t: Tensor, given: Cond) -> Tensor:
+        t = append_dims(t, x_t)
         gain = (0.25 * t - (1 - t)) / (0.25 * t**2 + (1 - t) ** 2)
         return 1 + gain * (x_t - t)
 
     for seed in setting.seeds:
-        for noise in (None, Constant(1.0), Vanishing(2.0)):
+        for noise in (None, ConstantDiffusion(1.0), SigmaProportional(2.0)):
             path = Affine(noise=noise)
-            x_0 = Draws(seed).at("source").normal((n, 1))
-            end = endpoint(path.process(field, {}), x_0, linear_grid(400), Euler(), Draws(seed))
+            x_0 = Rng(seed).stream("source").normal((n, 1))
+            end = simulate(path.process(field, {}), x_0, linear_grid(400), Euler(), Rng(seed))
             worst.append(max(abs(end.mean().item() - 1), abs(end.std().item() - 0.5)))
     return [
         Claim(

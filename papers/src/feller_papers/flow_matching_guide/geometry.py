@@ -8,7 +8,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.data.loading.read import read
 from feller.data.modality import Dataset
 from feller.data.points.earth import Earth
@@ -33,7 +33,7 @@ WIDE, SLOW = 256, 0.9995
 
 
 def _ends(space: Manifold, seed: int) -> tuple[Tensor, Tensor]:
-    x_0, x_1 = (space.project(space.reference(256, Draws(seed).at(end)).double()) for end in ("x_0", "x_1"))
+    x_0, x_1 = (space.project(space.sample_base(256, Rng(seed).stream(end)).double()) for end in ("x_0", "x_1"))
     return x_0, space.exp(x_0, 0.9 * space.log(x_0, x_1))  # a little before where shortest lines may split
 
 
@@ -47,7 +47,7 @@ def closed_form(setting: Setting) -> list[Claim]:
             later, earlier = (space.log(x_t, path.sample(x_0, x_1, t + s)) for s in (h, -h))
             slope = (later - earlier) / (2 * h)
             target = path.target(x_t, x_0, x_1, t)
-            gaps.append((space.length(x_t, target - slope) / space.length(x_t, target)).max().item())
+            gaps.append((space.norm(x_t, target - slope) / space.norm(x_t, target)).max().item())
     return [
         Claim(
             "The geodesic path has its velocity in closed form (5.17), on "
@@ -95,7 +95,7 @@ def likelihoods(dataset: Dataset, setting: Setting) -> Iterator[tuple[float, flo
     for seed in setting.seeds:
         train, _, test = _published_split(dataset, seed)
         model = fit_recipe(*_sized(train, setting.steps), seed)
-        rival = baseline(train, test, Draws(seed))
+        rival = baseline(train, test, Rng(seed))
         found = model.log_prob(test)
         if isinstance(train.modality, Earth):
             uniform = torch.full_like(found, math.log(UNIFORM / (4 * math.pi)))

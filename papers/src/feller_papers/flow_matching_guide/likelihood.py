@@ -5,13 +5,13 @@ import math
 import torch
 from torch import Tensor
 
-from feller.core.pytree import pad_right
-from feller.core.rng import Draws
+from feller.core.pytree import append_dims
+from feller.core.rng import Rng
 from feller.paths import Affine
 from feller.paths.processes import Characteristics
 from feller.paths.schedules import Cosine, Linear, Polynomial
-from feller.sampling import DormandPrince, Exact, Gaussian, Hutchinson, Rademacher, log_prob
-from feller.sampling.divergence import Divergence, Probe
+from feller.sampling import DormandPrince, ExactDivergence, GaussianProbe, Hutchinson, RademacherProbe, log_prob
+from feller.sampling.divergence import Divergence, ProbeDistribution
 from feller.spaces import Sphere
 from feller_papers.claims import Claim, mean_of, spread_of, verdict
 from feller_papers.flow_matching_guide.setting import Setting
@@ -24,7 +24,7 @@ def change_of_variables(setting: Setting) -> list[Claim]:
 
         def velocity(x: Tensor, t: Tensor, given: object, schedule: Linear | Polynomial | Cosine = schedule) -> Tensor:
             alpha, sigma, d_alpha, d_sigma = (
-                pad_right(torch.as_tensor(scale, dtype=x.dtype).expand(len(x)), x) for scale in schedule(t)
+                append_dims(torch.as_tensor(scale, dtype=x.dtype).expand(len(x)), x) for scale in schedule(t)
             )
             gain = (alpha * d_alpha / 4 + sigma * d_sigma) / (alpha**2 / 4 + sigma**2)
             return d_alpha + gain * (x - alpha)
@@ -34,8 +34,8 @@ def change_of_variables(setting: Setting) -> list[Claim]:
             torch.tensor([[0.3]], dtype=torch.float64),
             [1.0, 0.0],
             DormandPrince(rtol=1e-10, atol=1e-10),
-            Draws(0),
-            divergence=Exact(),
+            Rng(0),
+            divergence=ExactDivergence(),
         )
         errors.append(abs(found.item() - truth))
     return [
@@ -53,7 +53,7 @@ def hutchinson(setting: Setting) -> list[Claim]:
     """Equation 3.33: one probe is unbiased. The field x -> A x with A = [[1, 2], [3, -4]]."""
     n, matrix = 200_000, torch.tensor([[1.0, 2.0], [3.0, -4.0]], dtype=torch.float64)
     claims = []
-    for name, law, variance in (("Rademacher", Rademacher(), 25.0), ("Gaussian", Gaussian(), 59.0)):
+    for name, law, variance in (("Rademacher", RademacherProbe(), 25.0), ("Gaussian", GaussianProbe(), 59.0)):
         found = [_probe(matrix, law, n, seed) for seed in setting.seeds]
         means, variances = [x.mean().item() for x in found], [x.var().item() for x in found]
         error = 4 * math.sqrt(variance / n)
@@ -71,10 +71,10 @@ def hutchinson(setting: Setting) -> list[Claim]:
     return claims
 
 
-def _probe(matrix: Tensor, law: Probe, n: int, seed: int) -> Tensor:
+def _probe(matrix: Tensor, law: ProbeDistribution, n: int, seed: int) -> Tensor:
     """Return n estimates of the trace of a matrix."""
-    x, estimate = torch.zeros(n, 2, dtype=torch.float64), Hutchinson(law=law)
-    return estimate(lambda x: x @ matrix.T, x, estimate.probes(x, Draws(seed).at("probe")))[1]
+    x, estimate = torch.zeros(n, 2, dtype=torch.float64), Hutchinson(distribution=law)
+    return estimate(lambda x: x @ matrix.T, x, estimate.probes(x, Rng(seed).stream("probe")))[1]
 
 
 def integrates_to_one(setting: Setting) -> list[Claim]:
@@ -90,13 +90,13 @@ def integrates_to_one(setting: Setting) -> list[Claim]:
 
     def field(x: Tensor, t: Tensor) -> Characteristics:
         pole = torch.tensor([0.6, 0.0, 0.8], dtype=x.dtype)
-        return Characteristics(velocity=space.tangent(x, pole * (1 + x[:, :1].sin())))
+        return Characteristics(velocity=space.to_tangent(x, pole * (1 + x[:, :1].sin())))
 
     totals = []
-    for divergence in (Exact(), Hutchinson(16)):
+    for divergence in (ExactDivergence(), Hutchinson(16)):
         kinds: Divergence = divergence
         solver = DormandPrince(space=space, rtol=1e-7, atol=1e-7)
-        density = log_prob(field, x, [1.0, 0.0], solver, Draws(0), divergence=kinds)
+        density = log_prob(field, x, [1.0, 0.0], solver, Rng(0), divergence=kinds)
         totals.append(density.exp().mean().item() * 4 * math.pi)
     return [
         Claim(

@@ -10,8 +10,8 @@ from feller.data.loading.read import read
 from feller.data.modality import Dataset
 from feller.models.recipes.recipe import Recipe
 from feller.networks.mlp import MLP
-from feller.paths import Affine, Data, Prediction, convert
-from feller.paths.path import Given
+from feller.paths import Affine, DataPrediction, Prediction, convert
+from feller.paths.path import Cond
 from feller.paths.schedules import Schedule
 from feller.spaces import Euclidean
 from feller.training.couplings import Coupling, Independent
@@ -40,13 +40,13 @@ class Exact(nn.Module):
         super().__init__()
         self.data, self.schedule, self.kind = data, schedule, kind
 
-    def forward(self, x_t: Tensor, t: Tensor, given: Given) -> Tensor:
+    def forward(self, x_t: Tensor, t: Tensor, given: Cond) -> Tensor:
         """Return E[x_1 | x_t], as the kind of prediction that was asked for."""
         scales = self.schedule(t)
         alpha, sigma = (torch.as_tensor(number).expand(t.shape)[:, None] for number in scales[:2])
         distance = (x_t[:, None] - alpha[..., None] * self.data).square().sum(-1)
         weight = torch.softmax(-distance / (2 * sigma.clamp(min=1e-9) ** 2), 1)
-        return convert(weight @ self.data, Data(), self.kind, x_t, scales)
+        return convert(weight @ self.data, DataPrediction(), self.kind, x_t, scales)
 
 
 def few_points() -> Tensor:

@@ -6,15 +6,15 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.data.examples.loaders import inside
 from feller.data.loading.read import read
 from feller.data.modality import Dataset
 from feller.evaluation.two_sample import sliced_wasserstein
-from feller.paths import Affine, Path, Velocity
+from feller.paths import Affine, Path, VelocityPrediction
 from feller.paths.schedules import Linear
 from feller.paths.time_distributions import linear_grid
-from feller.sampling import DormandPrince, Euler, Heun, Midpoint, endpoint, simulate
+from feller.sampling import DormandPrince, Euler, Heun, Midpoint, simulate, trajectory
 from feller.training.couplings import Independent, MinibatchOT
 from feller_papers.claims import Claim, mean_of, spread_of, verdict
 from feller_papers.flow_matching_guide.setting import Exact, Setting, few_points, fit_points
@@ -24,17 +24,17 @@ def _flow(network: Callable, path: Path, x_0: Tensor, tolerance: float = 1e-8) -
     """Return the end of the flow from given source points."""
     solver = DormandPrince(rtol=tolerance, atol=tolerance)
     with torch.no_grad():
-        return endpoint(path.process(network, {}), path.start(x_0), [0.0, 0.999], solver, Draws(0))
+        return simulate(path.process(network, {}), path.initial_state(x_0), [0.0, 0.999], solver, Rng(0))
 
 
 def transport_cost(setting: Setting) -> list[Claim]:
     """Section 4.7: one pass never raises the transport cost of its coupling. Exact field of 32 points."""
     data, ratios = few_points(), []
     for seed in setting.seeds:
-        draws = Draws(seed)
-        x_0 = draws.at("source").normal((4096, 2), torch.float64)
-        x_1 = data[draws.at("data").integers(len(data), (4096,))]
-        end = _flow(Exact(data, Linear(), Velocity()), Affine(), x_0)
+        draws = Rng(seed)
+        x_0 = draws.stream("source").normal((4096, 2), torch.float64)
+        x_1 = data[draws.stream("data").randint(len(data), (4096,))]
+        end = _flow(Exact(data, Linear(), VelocityPrediction()), Affine(), x_0)
         ratios.append(((end - x_0).square().sum(1).mean() / (x_1 - x_0).square().sum(1).mean()).item())
     return [
         Claim(
@@ -52,7 +52,7 @@ def _energy(network: Callable, path: Affine, x_0: Tensor) -> list[float]:
     process, energies = path.process(network, {}), []
     times = linear_grid(50)
     with torch.no_grad():
-        for t, x in zip(times[1:], simulate(process, x_0, times, Heun(), Draws(0)), strict=True):
+        for t, x in zip(times[1:], trajectory(process, x_0, times, Heun(), Rng(0)), strict=True):
             now = process(x, torch.full((len(x),), min(t, 0.98), dtype=x.dtype))
             energies.append(now.velocity.square().sum(1).mean().item())
     return energies[:-1]
@@ -62,10 +62,10 @@ def kinetic_energy(setting: Setting) -> list[Claim]:
     """Section 4.7: the kinetic energy of straight paths is at most E |X_1 - X_0|^2."""
     data, ratios = few_points(), []
     for seed in setting.seeds:
-        draws = Draws(seed)
-        x_0 = draws.at("source").normal((2048, 2), torch.float64)
-        x_1 = data[draws.at("data").integers(len(data), (2048,))]
-        energy = _energy(Exact(data, Linear(), Velocity()), Affine(), x_0)
+        draws = Rng(seed)
+        x_0 = draws.stream("source").normal((2048, 2), torch.float64)
+        x_1 = data[draws.stream("data").randint(len(data), (2048,))]
+        energy = _energy(Exact(data, Linear(), VelocityPrediction()), Affine(), x_0)
         ratios.append(sum(energy) / len(energy) / (x_1 - x_0).square().sum(1).mean().item())
     return [
         Claim(
@@ -80,10 +80,10 @@ def kinetic_energy(setting: Setting) -> list[Claim]:
 
 def _few_calls(network: nn.Module, test: Dataset, seed: int, calls: int) -> float:
     """Return the sliced Wasserstein distance of Euler samples to held-out points, in units of their scale."""
-    x_0 = Draws(seed).at("few calls").normal((len(test), 2))
+    x_0 = Rng(seed).stream("few calls").normal((len(test), 2))
     with torch.no_grad():
-        end = endpoint(Affine().process(network, {}), x_0, linear_grid(calls), Euler(), Draws(0))
-    return float(sliced_wasserstein(end, test.modality.encode(test.values), Draws(0)))
+        end = simulate(Affine().process(network, {}), x_0, linear_grid(calls), Euler(), Rng(0))
+    return float(sliced_wasserstein(end, test.modality.encode(test.values), Rng(0)))
 
 
 def transport_coupling(setting: Setting) -> list[Claim]:
@@ -113,9 +113,9 @@ def checkerboard(setting: Setting) -> list[Claim]:
     data, shares = read("example:checkerboard"), []
     for seed in setting.seeds:
         network = fit_points(data, replace(setting, steps=2 * setting.steps), seed)
-        x_0 = Draws(seed).at("board").normal((10_000, 2))
+        x_0 = Rng(seed).stream("board").normal((10_000, 2))
         with torch.no_grad():
-            end = endpoint(Affine().process(network, {}), x_0, linear_grid(32), Midpoint(), Draws(0))
+            end = simulate(Affine().process(network, {}), x_0, linear_grid(32), Midpoint(), Rng(0))
         shares.append(inside(data.modality.decode(end)).float().mean().item())
     return [
         Claim(

@@ -8,12 +8,12 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.data.examples.loaders import inside
 from feller.data.loading.read import read
 from feller.evaluation.two_sample import sliced_wasserstein
 from feller.networks.mlp import MLP
-from feller.paths import Interval, Jump
+from feller.paths import IntervalBins, JumpPath
 from feller.spaces import Euclidean
 from feller.training.losses import CrossEntropy
 from feller.training.objective import FlowMatching
@@ -23,24 +23,24 @@ from feller_papers.generator_matching.fitted import Fitted, fit
 from feller_papers.generator_matching.rows import Measure, beats, ranges, ratios, table
 from feller_papers.generator_matching.setting import BOTH, FLOW, FROZEN, JUMPS, MIDPOINT, Setting, Way
 
-BINS = Interval(-2.2, 2.2, 64)
+BINS = IntervalBins(-2.2, 2.2, 64)
 """Of each coordinate."""
-ARCHITECTURE = MLP(width=256, depth=3, frequencies=5, ends=BINS.count)
+ARCHITECTURE = MLP(width=256, depth=3, frequencies=5, ends=BINS.num_bins)
 TRAINING = Training(batch=512, lr=2e-3, decay=1.0, average=0.995)
 FEW, SOME, USUAL = 8, 16, 32
 """Calls of the network."""
 
 
-def real(n: int, draws: Draws) -> Float64[Tensor, "n 2"]:
+def real(n: int, draws: Rng) -> Float64[Tensor, "n 2"]:
     """Draw from the law of the example: uniform on the filled squares."""
-    anywhere = 4 * draws.at("real").uniform((3 * n, 2), torch.float64) - 2
+    anywhere = 4 * draws.stream("real").uniform((3 * n, 2), torch.float64) - 2
     return anywhere[inside(anywhere)][:n]
 
 
 @functools.cache
 def fitted(steps: int, seed: int) -> Fitted:
     """Return a network that was trained on the example of the package."""
-    objective = FlowMatching(Jump(ends=BINS), Euclidean((2,)), CrossEntropy())
+    objective = FlowMatching(JumpPath(endpoint_support=BINS), Euclidean((2,)), CrossEntropy())
     x_1 = read("example:checkerboard").values.float()
     return fit(objective, ARCHITECTURE, x_1, replace(TRAINING, steps=steps), seed)
 
@@ -48,11 +48,11 @@ def fitted(steps: int, seed: int) -> Fitted:
 @functools.cache
 def distance(setting: Setting, way: Way, calls: int, seed: int, again: int = 0) -> float:
     """Return the sliced Wasserstein distance of as many samples as real points; other sets of both to try it again."""
-    samples, points = (Draws(seed).named(name) for name in ("samples", "real"))
+    samples, points = (Rng(seed).fold_in(name) for name in ("samples", "real"))
     if again:
-        samples, points = samples.named(again), points.named(again)
+        samples, points = samples.fold_in(again), points.fold_in(again)
     drawn = fitted(setting.points, seed).samples(way, calls, setting.draws, samples)
-    return sliced_wasserstein(drawn, real(setting.draws, points), Draws(0), 64)
+    return sliced_wasserstein(drawn, real(setting.draws, points), Rng(0), 64)
 
 
 def measure(setting: Setting) -> Measure:
@@ -84,8 +84,8 @@ def transports(setting: Setting) -> list[Claim]:
 
 
 def _floor(setting: Setting, seed: int) -> float:
-    a, b = (real(setting.draws, Draws(seed).named(name)) for name in ("real", "more"))
-    return sliced_wasserstein(a, b, Draws(0), 64)
+    a, b = (real(setting.draws, Rng(seed).fold_in(name)) for name in ("real", "more"))
+    return sliced_wasserstein(a, b, Rng(0), 64)
 
 
 def superposition(setting: Setting) -> list[Claim]:

@@ -9,9 +9,9 @@ from jaxtyping import Float, Float64
 from scipy import stats
 from torch import Tensor
 
-from feller.core.rng import Draws, categorical
+from feller.core.rng import Rng, categorical
 from feller.networks.mlp import MLP
-from feller.paths import Jump, Lattice
+from feller.paths import JumpPath, LatticeLevels
 from feller.spaces import Euclidean
 from feller.training.losses import CrossEntropy
 from feller.training.objective import FlowMatching
@@ -41,15 +41,15 @@ def law(columns: int) -> Float64[Tensor, " k"]:
     return p.mean(0) if columns == 1 else (p.T @ p / len(p)).flatten()
 
 
-def ends() -> Lattice:
+def ends() -> LatticeLevels:
     """Return the counts, scaled to mean 0 and deviation 1."""
     deviation = (MEAN + MEAN**2 / SHAPE) ** 0.5
-    return Lattice(-MEAN / deviation, (MOST - MEAN) / deviation, MOST + 1)
+    return LatticeLevels(-MEAN / deviation, (MOST - MEAN) / deviation, MOST + 1)
 
 
-def rows(columns: int, n: int, draws: Draws) -> Float[Tensor, "n d"]:
+def rows(columns: int, n: int, draws: Rng) -> Float[Tensor, "n d"]:
     """Draw rows of scaled counts."""
-    index = categorical(law(columns).expand(n, -1), draws.at("rows").uniform((n,), torch.float64))
+    index = categorical(law(columns).expand(n, -1), draws.stream("rows").uniform((n,), torch.float64))
     counts = index[:, None] if columns == 1 else torch.stack([index // (MOST + 1), index % (MOST + 1)], 1)
     return ends().centres[counts].float()
 
@@ -57,8 +57,8 @@ def rows(columns: int, n: int, draws: Draws) -> Float[Tensor, "n d"]:
 @functools.cache
 def fitted(setting: Setting, columns: int, seed: int) -> Fitted:
     """Return a network of the law of the counts given the state."""
-    objective = FlowMatching(Jump(ends=ends()), Euclidean((columns,)), CrossEntropy())
-    x_1 = rows(columns, setting.counted, Draws(seed).named("counts"))
+    objective = FlowMatching(JumpPath(endpoint_support=ends()), Euclidean((columns,)), CrossEntropy())
+    x_1 = rows(columns, setting.counted, Rng(seed).fold_in("counts"))
     return fit(objective, MLP(width=128, depth=2, ends=MOST + 1), x_1, replace(TRAINING, steps=setting.counts), seed)
 
 
@@ -74,7 +74,7 @@ def variation(x: Float[Tensor, "n d"]) -> float:
 def distance(setting: Setting, columns: int, way: Way, calls: int, seed: int) -> float:
     """Return the total variation between samples and the law of the data."""
     model = fitted(setting, columns, seed)
-    return variation(model.samples(way, calls, setting.counted, Draws(seed).named("samples")))
+    return variation(model.samples(way, calls, setting.counted, Rng(seed).fold_in("samples")))
 
 
 def measure(setting: Setting, columns: int) -> Measure:
@@ -96,7 +96,7 @@ def _against_flows(setting: Setting, columns: int, calls: tuple[int, ...], words
     found = measure(setting, columns)
     best = [min((found(WAYS[name], n) for name in MIDPOINTS), key=statistics.fmean) for n in calls]
     compared = [ratios(found(OVERLAP, n), flow) for n, flow in zip(calls, best, strict=True)]
-    real = [variation(rows(columns, setting.counted, Draws(seed).named("floor"))) for seed in setting.seeds]
+    real = [variation(rows(columns, setting.counted, Rng(seed).fold_in("floor"))) for seed in setting.seeds]
     return Claim(
         f"Jumps by the overlap rule beat the midpoint flow on its best grid: {words}",
         "not in the paper",

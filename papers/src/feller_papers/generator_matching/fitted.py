@@ -7,13 +7,13 @@ import torch
 from torch import nn
 
 from feller.core.pytree import State, concatenate, tree_map
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.data.batches import shuffled
 from feller.networks.architecture import Architecture
-from feller.paths import Jump, Path
-from feller.paths.processes import stand
-from feller.paths.product import parts_map
-from feller.sampling import endpoint
+from feller.paths import JumpPath, Path
+from feller.paths.processes import freeze_leaves
+from feller.paths.product import map_leaf_paths
+from feller.sampling import simulate
 from feller.spaces import Space
 from feller.training.engine import engine
 from feller.training.loop import make_train_state, train
@@ -22,7 +22,7 @@ from feller.training.optimizer import Training
 from feller_papers.generator_matching.setting import Way
 
 BATCH = 1024
-"""Samples that are drawn together; a multiple of the block of `Draw`, so that it does not matter."""
+"""Samples that are drawn together; a multiple of the block of `RandomStream`, so that it does not matter."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +33,7 @@ class Fitted:
     space: Space
     network: nn.Module
 
-    def samples(self, way: Way, calls: int, n: int, draws: Draws, fixed: dict[str, State] | None = None) -> State:
+    def samples(self, way: Way, calls: int, n: int, draws: Rng, fixed: dict[str, State] | None = None) -> State:
         """Return ends of the process that a way makes of the network.
 
         Args:
@@ -47,30 +47,30 @@ class Fitted:
             found = list(self._batches(way, calls, n, draws, fixed or {}))
         return found[0] if len(found) == 1 else concatenate(*found)
 
-    def _batches(self, way: Way, calls: int, n: int, draws: Draws, fixed: dict[str, State]) -> Iterator[State]:
-        path, times = parts_map(lambda part: followed(part, way), self.path), way.times(calls)
+    def _batches(self, way: Way, calls: int, n: int, draws: Rng, fixed: dict[str, State]) -> Iterator[State]:
+        path, times = map_leaf_paths(lambda part: followed(part, way), self.path), way.times(calls)
         for first in range(0, n, BATCH):
-            size, here = min(BATCH, n - first), replace(draws, first=first)
-            x = path.start(self.space.reference(size, here.at("source")))
+            size, here = min(BATCH, n - first), replace(draws, first_example=first)
+            x = path.initial_state(self.space.sample_base(size, here.stream("source")))
             process = path.process(self.network, {})
             if fixed:
                 x = {**x, **tree_map(lambda leaf, first=first, size=size: leaf[first : first + size], fixed)}
-                process = stand(process, fixed.keys())
-            yield endpoint(process, x, times, way.follower(self.space), here)
+                process = freeze_leaves(process, fixed.keys())
+            yield simulate(process, x, times, way.follower(self.space), here)
 
 
 def followed(path: Path, way: Way) -> Path:
     """Return the process that a way makes of a path; paths without jumps of their own stay as they are."""
-    return replace(path, share=way.share, survival=way.survival) if isinstance(path, Jump) else path
+    return replace(path, jump_weight=way.share, step_rule=way.survival) if isinstance(path, JumpPath) else path
 
 
 def fit(objective: FlowMatching, architecture: Architecture, x_1: State, training: Training, seed: int) -> Fitted:
     """Train a network on states; its weights are the average."""
     shape = tree_map(lambda leaf: tuple(leaf.shape[1:]), x_1)
-    learner = make_train_state(architecture.build(shape, {}, Draws(seed)), training)
+    learner = make_train_state(architecture.build(shape, {}, Rng(seed)), training)
     examples: Batch = {"x_1": x_1, "given": {}}
-    feed = shuffled(examples, training.batch, Draws(seed))
-    for _ in train(learner, objective, feed, training, draws=Draws(seed), engine=engine()):
+    feed = shuffled(examples, training.batch, Rng(seed))
+    for _ in train(learner, objective, feed, training, draws=Rng(seed), engine=engine()):
         pass
     learner.average.copy_to(learner.network)
     return Fitted(objective.path, objective.space, learner.network.eval())

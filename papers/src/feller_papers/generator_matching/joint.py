@@ -4,7 +4,7 @@ import statistics
 
 import torch
 
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.data.loading.read import read
 from feller_papers.claims import Claim, mean_of, spread_of, verdict
 from feller_papers.generator_matching.pictures import decode, drawn, encode, fitted, sampled
@@ -20,7 +20,7 @@ def together(setting: Setting, way: Way, seed: int) -> tuple[float, float, float
     pictures = digits(setting.digits)
     found = drawn(pictures, way, setting.calls, seed, {})
     values, label = decode(found["image"]), found["label"]
-    order = torch.randperm(len(label), generator=Draws(seed).at("shuffled").shared())
+    order = torch.randperm(len(label), generator=Rng(seed).stream("shuffled").shared_generator())
     judge = pictures.judge
     return judge.distance(values), judge.agrees(values, label), judge.agrees(values, label[order])
 
@@ -30,7 +30,7 @@ def recognised(setting: Setting, seed: int) -> float:
     """Return the share of real held-out pictures whose label the network tells, from a mask."""
     data, model = read("example:digits/test"), fitted(digits(setting.digits), seed)
     image, label = encode(data.values), data.given["label"]
-    x_0 = model.space.reference(len(label), Draws(seed).at("source"))
+    x_0 = model.space.sample_base(len(label), Rng(seed).stream("source"))
     t = {"image": torch.full((len(label),), LATE), "label": torch.zeros(len(label))}
     x_t = {"image": LATE * image + (1 - LATE) * x_0["image"], "label": x_0["label"]}
     return torch.eq(model.network(x_t, t, {})["label"].argmax(1), label).double().mean().item()

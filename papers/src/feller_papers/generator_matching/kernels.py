@@ -7,13 +7,13 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from feller.core.rng import Draws
-from feller.paths import Jump, Point
-from feller.paths.jumps.conditional_path import Law
-from feller.paths.jumps.gaussian import GaussianLaw
-from feller.paths.jumps.von_mises import VonMisesLaw
+from feller.core.rng import Rng
+from feller.paths import JumpPath, PointEstimate
+from feller.paths.jumps.conditional_path import ConditionalPath
+from feller.paths.jumps.gaussian import GaussianConditionalPath
+from feller.paths.jumps.von_mises import VonMisesConditionalPath
 from feller.paths.schedules import Cosine
-from feller.sampling import endpoint
+from feller.sampling import simulate
 from feller.spaces import Euclidean, Manifold, Torus
 from feller_papers.claims import Claim, mean_of, spread_of, verdict
 from feller_papers.generator_matching.fitted import followed
@@ -59,16 +59,16 @@ def kolmogorov(x: Tensor, function: Cumulative) -> float:
 
 def even(n: int, seed: int) -> Float64[Tensor, " n"]:
     """Return numbers that fill (0, 1) evenly, in an order without meaning."""
-    return (torch.randperm(n, generator=Draws(seed).at("order").shared()).double() + 0.5) / n
+    return (torch.randperm(n, generator=Rng(seed).stream("order").shared_generator()).double() + 0.5) / n
 
 
 def forward_equation(setting: Setting) -> list[Claim]:
     """Section 4.2 of the paper: what leaves and what lands is the change of the density, for any density path."""
     laws = {
-        "straight lines": (GaussianLaw(), torch.linspace(-9, 9, 60_001, dtype=torch.float64)),
-        "a cosine schedule": (GaussianLaw(Cosine()), torch.linspace(-9, 9, 60_001, dtype=torch.float64)),
+        "straight lines": (GaussianConditionalPath(), torch.linspace(-9, 9, 60_001, dtype=torch.float64)),
+        "a cosine schedule": (GaussianConditionalPath(Cosine()), torch.linspace(-9, 9, 60_001, dtype=torch.float64)),
         "von Mises laws on the circle": (
-            VonMisesLaw(),
+            VonMisesConditionalPath(),
             torch.linspace(-math.pi, math.pi, 60_001, dtype=torch.float64),
         ),
     }
@@ -92,30 +92,30 @@ def forward_equation(setting: Setting) -> list[Claim]:
     ]
 
 
-def residuals(law: Law, grid: Float64[Tensor, " n"], end: float, at: float) -> tuple[float, float, float]:
+def residuals(law: ConditionalPath, grid: Float64[Tensor, " n"], end: float, at: float) -> tuple[float, float, float]:
     """Return how far rates, total masses and the law of landings are from those of the forward equation."""
     h, z, t = 1e-5, torch.tensor(end, dtype=torch.float64), torch.tensor(at, dtype=torch.float64)
-    around = grid + z if isinstance(law, VonMisesLaw) else grid
-    p, slope = law.log_density(around, z, t).exp(), law.slope(around, z, t)
+    around = grid + z if isinstance(law, VonMisesConditionalPath) else grid
+    p, slope = law.log_density(around, z, t).exp(), law.time_derivative(around, z, t)
     change = (law.log_density(around, z, t + h).exp() - law.log_density(around, z, t - h).exp()) / (2 * h)
     left, landed = (slope.neg().clamp(min=0) * p), (slope.clamp(min=0) * p)
     mass = torch.trapezoid(left, grid), torch.trapezoid(landed, grid)
-    u = even(4001, 0)[:, None].repeat(1, law.numbers)
-    y = law.gather(z.expand(4001), t.expand(4001), t.expand(4001), u)
-    if isinstance(law, VonMisesLaw):
+    u = even(4001, 0)[:, None].repeat(1, law.num_uniforms)
+    y = law.sample_increase(z.expand(4001), t.expand(4001), t.expand(4001), u)
+    if isinstance(law, VonMisesConditionalPath):
         y = torch.remainder(y - z + math.pi, 2 * math.pi) - math.pi
     off = (landed - left - change).abs().max() / change.abs().max()
     return off.item(), ((mass[0] - mass[1]) / mass[0]).abs().item(), kolmogorov(y, cumulative(landed, grid))
 
 
-def _distance(law: Law, space: Manifold, way: Way, calls: int, stop: float, seed: int) -> float:
+def _distance(law: ConditionalPath, space: Manifold, way: Way, calls: int, stop: float, seed: int) -> float:
     """Return how far states on the way to the end 1 are from the law at a time, as a Kolmogorov distance."""
     u, one = even(COUNT, seed)[:, None], torch.ones((), dtype=torch.float64)
-    circle = isinstance(law, VonMisesLaw)
+    circle = isinstance(law, VonMisesConditionalPath)
     x = (2 * math.pi * u if circle else torch.special.ndtri(u)).float()
-    path = followed(Jump(law=law, ends=Point(space)), way)
+    path = followed(JumpPath(conditional_path=law, endpoint_support=PointEstimate(space)), way)
     process = path.process(lambda x_t, t, given: torch.ones_like(x_t), {})
-    y = endpoint(process, x, way.times(calls, stop), way.follower(space), Draws(seed)).double()
+    y = simulate(process, x, way.times(calls, stop), way.follower(space), Rng(seed)).double()
     if circle:
         y = torch.remainder(y - 1 + math.pi, 2 * math.pi) - math.pi
     grid = torch.linspace(-math.pi, math.pi, 200_001, dtype=torch.float64) * (1 if circle else 3)
@@ -128,7 +128,9 @@ def circle(setting: Setting) -> list[Claim]:
     stops, space = (0.4, 0.8, 0.95), Torus((1,))
     ways = {"flow": FLOW, "flow, midpoint": MIDPOINT, "jumps": JUMPS, "superposition": BOTH}
     found = {
-        (name, calls): [[_distance(VonMisesLaw(), space, way, calls, stop, i) for stop in stops] for i in setting.seeds]
+        (name, calls): [
+            [_distance(VonMisesConditionalPath(), space, way, calls, stop, i) for stop in stops] for i in setting.seeds
+        ]
         for name, way in ways.items()
         for calls in (20, 100)
     }
@@ -159,7 +161,7 @@ def survival(setting: Setting) -> list[Claim]:
     }
     steps, stop = 50, 0.95
     found = {
-        name: [_distance(GaussianLaw(), Euclidean((1,)), way, steps, stop, seed) for seed in setting.seeds]
+        name: [_distance(GaussianConditionalPath(), Euclidean((1,)), way, steps, stop, seed) for seed in setting.seeds]
         for name, way in ways.items()
     }
     rows = "; ".join(f"{name} {mean_of(row, 2)}" for name, row in found.items())

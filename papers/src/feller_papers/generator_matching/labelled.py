@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from torch import nn
 from torch.nn import functional as F
 
-from feller.core.pytree import Given, State
-from feller.core.rng import Draws
+from feller.core.pytree import Cond, State
+from feller.core.rng import Rng
 from feller.networks.architecture import Architecture, weights_from
 from feller.networks.blocks.conditioning import Conditioning, zero
 from feller.networks.blocks.leaf_codecs import Numbers
@@ -27,7 +27,7 @@ class Labelled(Architecture):
     depth: int = 3
     """Residual blocks."""
 
-    def build(self, shape: State, conditions: dict[str, int], draws: Draws) -> "LabelledNetwork":
+    def build(self, shape: State, conditions: dict[str, int], draws: Rng) -> "LabelledNetwork":
         """Make a network with new weights."""
         with weights_from(draws):
             return LabelledNetwork(self, shape["image"])
@@ -48,7 +48,7 @@ class LabelledNetwork(nn.Module):
         self.blocks = nn.ModuleList(Block(width, inner) for _ in range(settings.depth))
         self.leave = zero(nn.Linear(width, sum(self.sizes)))
 
-    def forward(self, x_t: State, t: State, given: Given) -> State:
+    def forward(self, x_t: State, t: State, given: Cond) -> State:
         """Answer for both, from both and the time of each."""
         image = x_t["image"][:, None]
         vector = self.conditioning(t, {"label": x_t["label"]})

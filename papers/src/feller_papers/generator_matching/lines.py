@@ -7,13 +7,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from feller.core.pytree import pad_right
-from feller.core.rng import Draw, categorical
-from feller.paths import Circle, Geodesic, Path
-from feller.paths.discrete.token_distribution import marks
+from feller.core.pytree import append_dims
+from feller.core.rng import RandomStream, categorical
+from feller.paths import CircularBins, Geodesic, Path
+from feller.paths.discrete.token_distribution import masked_uniform
 from feller.paths.processes import Characteristics, Jumps
 from feller.spaces import Torus
-from feller.spaces.torus import TURN
+from feller.spaces.torus import TWO_PI
 
 
 @dataclass(frozen=True)
@@ -21,13 +21,17 @@ class Lines(Path):
     """The flow along shortest lines from the uniform law to ends in bins, whose logits the network answers.
 
     Given its end z, a state is uniform on the arc of half width pi (1 - t) around z: ends further away are ruled out.
-    The last step draws the end, as that of `Jump` does.
+    The last step draws the end, as that of `JumpPath` does.
     """
 
-    ends: Circle = field(default_factory=Circle)
+    ends: CircularBins = field(default_factory=CircularBins)
 
     def sample(
-        self, x_0: Float[Tensor, "b d"], x_1: Float[Tensor, "b d"], t: Float[Tensor, " b"], draw: Draw | None = None
+        self,
+        x_0: Float[Tensor, "b d"],
+        x_1: Float[Tensor, "b d"],
+        t: Float[Tensor, " b"],
+        rng: RandomStream | None = None,
     ) -> Float[Tensor, "b d"]:
         """Return the point on the way."""
         return Geodesic(Torus()).sample(x_0, x_1, t)
@@ -41,26 +45,26 @@ class Lines(Path):
     def _ways(self, x_t: Float[Tensor, "b d"]) -> Float[Tensor, "b d K"]:
         """Return the shorter way to every end."""
         way = self.ends.centres.to(x_t) - x_t[..., None]
-        return way - TURN * torch.round(way / TURN)
+        return way - TWO_PI * torch.round(way / TWO_PI)
 
-    def read(
+    def complete_prediction(
         self, prediction: Float[Tensor, "b d K"], x_t: Float[Tensor, "b d"], t: Float[Tensor, " b"]
     ) -> Float[Tensor, "b d K"]:
         """Rule out the ends that no shortest line could reach, up to half a bin."""
-        arc = pad_right(math.pi * (1 - t), prediction) + TURN / self.ends.count / 2
+        arc = append_dims(math.pi * (1 - t), prediction) + TWO_PI / self.ends.num_bins / 2
         return prediction.masked_fill(self._ways(x_t).abs() > arc, -1e30)
 
     def characteristics(
         self, prediction: Float[Tensor, "b d K"], x_t: Float[Tensor, "b d"], t: Float[Tensor, " b"]
     ) -> Characteristics:
         """Return the mean way over the time that is left, and the end at t = 1."""
-        p = self.read(prediction, x_t, t).softmax(-1)
+        p = self.complete_prediction(prediction, x_t, t).softmax(-1)
 
         def hazard(s: float) -> Tensor:
             return torch.full_like(x_t, torch.inf if s >= 1 else 0.0, dtype=torch.float64)
 
-        def land(s: float, which: Tensor, draw: Draw) -> Tensor:
-            u, v = marks(draw, which), marks(draw, which)
-            return self.ends.pick(self.ends.centres, categorical(p[which], u), v)
+        def land(s: float, which: Tensor, draw: RandomStream) -> Tensor:
+            u, v = masked_uniform(draw, which), masked_uniform(draw, which)
+            return self.ends.select(self.ends.centres, categorical(p[which], u), v)
 
-        return Characteristics((p * self._ways(x_t)).sum(-1) / pad_right(1 - t, x_t), jumps=Jumps(hazard, land))
+        return Characteristics((p * self._ways(x_t)).sum(-1) / append_dims(1 - t, x_t), jumps=Jumps(hazard, land))

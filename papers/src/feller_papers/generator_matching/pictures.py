@@ -8,8 +8,8 @@ from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
 from feller.core.pytree import State
-from feller.core.rng import Draws
-from feller.paths import Jump, Lattice, Mixture, Product
+from feller.core.rng import Rng
+from feller.paths import JumpPath, LatticeLevels, Mixture, ProductPath
 from feller.paths.time_distributions import LeafTimes
 from feller.spaces import Euclidean, MaskSource, Tokens
 from feller.spaces import Product as ProductSpace
@@ -21,7 +21,7 @@ from feller_papers.generator_matching.labelled import Labelled
 from feller_papers.generator_matching.setting import Setting, Way
 from feller_papers.pictures import Pictures, digits
 
-LEVELS = Lattice(-1.0, 1.0, 17)
+LEVELS = LatticeLevels(-1.0, 1.0, 17)
 TRAINING = Training(batch=256, lr=2e-3, weight_decay=1e-2, decay=1.0, average=0.995)
 LABEL = 0.05
 """Weight of the label's cross-entropy beside the mean over pixels."""
@@ -42,14 +42,14 @@ def fitted(pictures: Pictures, seed: int) -> Fitted:
     """Return a network of the joint law: in 2 of 5 examples the label is given, in 3 of 10 each leaf has its time."""
     classes = len(pictures.data.modality.conditions["label"])
     objective = FlowMatching(
-        Product({"image": Jump(ends=LEVELS), "label": Mixture(source=MaskSource())}),
+        ProductPath({"image": JumpPath(endpoint_support=LEVELS), "label": Mixture(source=MaskSource())}),
         ProductSpace({"image": Euclidean((1, 8, 8)), "label": Tokens(classes, (), MaskSource())}),
         PerLeaf({"image": CrossEntropy(), "label": CrossEntropy()}, weights={"label": LABEL}),
-        leaf_times=LeafTimes(given=0.4, apart=0.3, which=("label",)),
+        leaf_times=LeafTimes(observed_prob=0.4, independent_prob=0.3, conditionable=("label",)),
     )
     x_1 = {"image": encode(pictures.data.values), "label": pictures.data.given["label"]}
     training = replace(TRAINING, steps=pictures.steps)
-    return fit(objective, Labelled(classes, LEVELS.count), x_1, training, seed)
+    return fit(objective, Labelled(classes, LEVELS.num_levels), x_1, training, seed)
 
 
 def labels(pictures: Pictures) -> Int64[Tensor, " n"]:
@@ -69,4 +69,4 @@ def sampled(setting: Setting, way: Way, calls: int, seed: int) -> tuple[float, f
 
 def drawn(pictures: Pictures, way: Way, calls: int, seed: int, fixed: dict[str, Tensor]) -> State:
     """Return pictures and labels, of which either may be fixed."""
-    return fitted(pictures, seed).samples(way, calls, pictures.count, Draws(seed).named("samples"), fixed)
+    return fitted(pictures, seed).samples(way, calls, pictures.count, Rng(seed).fold_in("samples"), fixed)

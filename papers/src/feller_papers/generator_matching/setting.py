@@ -3,10 +3,10 @@
 import pathlib
 from dataclasses import dataclass
 
-from feller.paths.jumps.jump_step_rules import Coin, Explicit, Overlap, Survival
+from feller.paths.jumps.jump_step_rules import EulerJump, IntegratedRate, JumpStepRule, MaximalCoupling
 from feller.paths.time_distributions import linear_grid
 from feller.sampling import Euler, Midpoint, Solver
-from feller.sampling.solvers.solver import placed
+from feller.sampling.solvers.solver import with_space
 from feller.spaces import Space
 from feller_papers.generator_matching.survival import AtStart, Frozen
 
@@ -41,7 +41,7 @@ class Way:
     share: float
     """Of the jumps: 0 is the flow alone, 1 jumps alone."""
     solver: type[Solver] = Euler
-    survival: Survival | None = None
+    survival: JumpStepRule | None = None
     """How a step expects jumps and lands them; None for the usual way."""
 
     late: float = 1.0
@@ -49,25 +49,25 @@ class Way:
 
     def follower(self, space: Space) -> Solver:
         """Return the solver where states live."""
-        return placed(self.solver(), space)
+        return with_space(self.solver(), space)
 
     def times(self, calls: int, stop: float = 1.0) -> list[float]:
         """Return the times of steps that use so many calls of the network."""
-        left = linear_grid(calls // self.solver.calls, 1.0, 0.0)
+        left = linear_grid(calls // self.solver.nfe_per_step, 1.0, 0.0)
         return [stop * (1 - share**self.late) for share in left]
 
 
 FLOW, MIDPOINT = Way(0.0), Way(0.0, Midpoint)
 JUMPS, BOTH = Way(1.0), Way(0.5)
-NOW, FROZEN, COIN = (Way(1.0, survival=AtStart(rule)) for rule in (Explicit(), Frozen(), Coin()))
-OVERLAP = Way(1.0, survival=Overlap())
+NOW, FROZEN, COIN = (Way(1.0, survival=AtStart(rule)) for rule in (IntegratedRate(), Frozen(), EulerJump()))
+OVERLAP = Way(1.0, survival=MaximalCoupling())
 LATE = (1.5, 2.0, 3.0)
 WAYS = {
     "Euler flow": FLOW,
     "midpoint flow": MIDPOINT,
     "superposition": BOTH,
     "superposition with midpoint steps": Way(0.5, Midpoint),
-    "superposition, R at t": Way(0.5, survival=AtStart(Explicit())),
+    "superposition, R at t": Way(0.5, survival=AtStart(IntegratedRate())),
     "jumps": JUMPS,
     "jumps, R at t": NOW,
     "jumps, exp(-h lambda) at t": FROZEN,

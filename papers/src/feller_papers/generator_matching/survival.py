@@ -8,34 +8,38 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
-from feller.paths.jumps.conditional_path import Law
-from feller.paths.jumps.jump_step_rules import Survival
+from feller.paths.jumps.conditional_path import ConditionalPath
+from feller.paths.jumps.jump_step_rules import JumpStepRule
 
 
 @dataclass(frozen=True)
-class Frozen(Survival):
+class Frozen(JumpStepRule):
     """The rate at t all along: exp(-h rate) survive; for comparison, as too few jump near t = 1."""
 
-    def change(self, law: Law, x: Tensor, z: Tensor, t: Tensor, s: Tensor) -> Float[Tensor, "..."]:
+    def log_density_change(
+        self, path: ConditionalPath, x: Tensor, z: Tensor, t: Tensor, s: Tensor
+    ) -> Float[Tensor, "..."]:
         """Return h d/dt log p."""
-        slope = law.slope(x, z, t)
+        slope = path.time_derivative(x, z, t)
         return (s - t).to(slope.dtype) * slope
 
 
 @dataclass(frozen=True)
-class AtStart(Survival):
+class AtStart(JumpStepRule):
     """Another way, whose jumps land where they would at t, not at s; for comparison."""
 
-    way: Survival
+    way: JumpStepRule
 
-    def change(self, law: Law, x: Tensor, z: Tensor, t: Tensor, s: Tensor) -> Float[Tensor, "..."]:
+    def log_density_change(
+        self, path: ConditionalPath, x: Tensor, z: Tensor, t: Tensor, s: Tensor
+    ) -> Float[Tensor, "..."]:
         """Return that of the other way."""
-        return self.way.change(law, x, z, t, s)
+        return self.way.log_density_change(path, x, z, t, s)
 
-    def expected(self, number: Tensor) -> Tensor:
+    def hazard(self, number: Tensor) -> Tensor:
         """Return that of the other way."""
-        return self.way.expected(number)
+        return self.way.hazard(number)
 
-    def landing(self, t: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+    def destination_times(self, t: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
         """Land where the law rises at t."""
         return t, t

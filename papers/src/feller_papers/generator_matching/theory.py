@@ -6,12 +6,12 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from feller.core.rng import Draws
-from feller.paths import Binned, Interval, Jump, Lattice
-from feller.paths.jumps.jump_step_rules import Overlap
-from feller.paths.path import Given
+from feller.core.rng import Rng
+from feller.paths import BinnedJumpPath, IntervalBins, JumpPath, LatticeLevels
+from feller.paths.jumps.jump_step_rules import MaximalCoupling
+from feller.paths.path import Cond
 from feller.paths.time_distributions import linear_grid
-from feller.sampling import Euler, endpoint
+from feller.sampling import Euler, simulate
 from feller.training.losses import InfinitesimalKL, ItakuraSaito, Loss, Squared
 from feller_papers.claims import Claim, mean_of, seeds_of, spread_of, verdict
 from feller_papers.generator_matching.kernels import cumulative, even, kolmogorov
@@ -37,17 +37,22 @@ def _mixture(grid: Tensor, t: float) -> Float64[Tensor, " n"]:
 
 def keeps_marginals(setting: Setting) -> list[Claim]:
     """Proposition 3: shares of flow and jumps, and jumps that come back in time, have the marginals of the path."""
-    ends, grid = Interval(-2.2, 3.0, 52), torch.linspace(-6, 6, 120_001, dtype=torch.float64)
+    ends, grid = IntervalBins(-2.2, 3.0, 52), torch.linspace(-6, 6, 120_001, dtype=torch.float64)
     prior = _mixture(ends.centres, 1.0).log().clamp(min=-1e9).float()
     most, found = 1.95 / math.sqrt(COUNT) + 0.003, {}
     for share, corrector in ((0.25, 0.0), (0.75, 0.0), (1.0, 0.0), (0.5, 1.0)):
-        path = Jump(ends=ends, share=share, corrector=corrector, survival=Overlap() if share == 1 else None)
-        process = path.process(lambda x, t, given: prior.expand(*x.shape, ends.count), {})
+        path = JumpPath(
+            endpoint_support=ends,
+            jump_weight=share,
+            corrector_rate=corrector,
+            step_rule=MaximalCoupling() if share == 1 else None,
+        )
+        process = path.process(lambda x, t, given: prior.expand(*x.shape, ends.num_bins), {})
         name = f"{share:g}" + (" with a corrector" if corrector else "")
         for seed in setting.seeds:
             x = torch.special.ndtri(even(COUNT, seed))[:, None].float()
             for t in (0.5, 0.8):
-                y = endpoint(process, x, linear_grid(STEPS, 0.0, t), Euler(), Draws(seed))
+                y = simulate(process, x, linear_grid(STEPS, 0.0, t), Euler(), Rng(seed))
                 found.setdefault(name, []).append(kolmogorov(y, cumulative(_mixture(grid, t), grid)))
     worst = [max(row) for row in found.values()]
     return [
@@ -64,13 +69,13 @@ def keeps_marginals(setting: Setting) -> list[Claim]:
 
 def same_gradient(setting: Setting) -> list[Claim]:
     """Proposition 2: Bregman divergences with the target first, on rates to 16 bins with two ends; others do not."""
-    path, t = Binned(bins=Interval(-2.0, 2.0, 16)), torch.tensor(0.5, dtype=torch.float64)
+    path, t = BinnedJumpPath(bins=IntervalBins(-2.0, 2.0, 16)), torch.tensor(0.5, dtype=torch.float64)
     x = torch.linspace(-1.9, 1.9, 39, dtype=torch.float64)[:, None]
     ends = torch.tensor([-1.0, 1.0], dtype=torch.float64)
     fit = -((x - t * ends) ** 2) / (2 * (1 - t) ** 2)
     posterior = (fit + torch.tensor([0.3, 0.7], dtype=torch.float64).log()).softmax(1)
     rates = torch.stack([path.target(x, x, z.expand_as(x), t.expand(len(x)))[:, 0] for z in ends], 1) + 1e-6
-    log_b = 0.3 * Draws(0).at("b").normal((len(x), 16), torch.float64)
+    log_b = 0.3 * Rng(0).stream("b").normal((len(x), 16), torch.float64)
     losses: dict[str, Loss] = {
         "infinitesimal KL": InfinitesimalKL(),
         "squares": Squared(),
@@ -111,12 +116,12 @@ def _gap(loss: Loss | None, rates: Tensor, posterior: Tensor, log_b: Tensor) -> 
 
 def parts_together(setting: Setting) -> list[Claim]:
     """Proposition 4: parts jump independently within a step, at rates that see all of them."""
-    ends, calls = Lattice(-1.0, 1.0, 2), (10, 100)
-    path = Jump(ends=ends, share=1.0, survival=Overlap())
+    ends, calls = LatticeLevels(-1.0, 1.0, 2), (10, 100)
+    path = JumpPath(endpoint_support=ends, jump_weight=1.0, step_rule=MaximalCoupling())
     expected, found = torch.tensor(WEIGHTS, dtype=torch.float64), []
     for seed in setting.seeds:
-        x = Draws(seed).at("source").normal((COUNT, 2), torch.float64)
-        ways = [endpoint(path.process(four_atoms, {}), x, linear_grid(n), Euler(), Draws(seed)) for n in calls]
+        x = Rng(seed).stream("source").normal((COUNT, 2), torch.float64)
+        ways = [simulate(path.process(four_atoms, {}), x, linear_grid(n), Euler(), Rng(seed)) for n in calls]
         atoms = torch.tensor(ATOMS, dtype=torch.float64)
         shares = [torch.stack([(y == atom).all(1).double().mean() for atom in atoms]) for y in ways]
         found.append([(share - expected).abs().sum().item() / 2 for share in shares])
@@ -132,7 +137,7 @@ def parts_together(setting: Setting) -> list[Claim]:
     ]
 
 
-def four_atoms(x: Float64[Tensor, "b 2"], t: Tensor, given: Given) -> Float64[Tensor, "b 2 2"]:
+def four_atoms(x: Float64[Tensor, "b 2"], t: Tensor, given: Cond) -> Float64[Tensor, "b 2 2"]:
     """Return logits of each part of the end given both parts of the state, less what the path adds."""
     atoms, weights = torch.tensor(ATOMS).to(x), torch.tensor(WEIGHTS).to(x)
     t = t[:, None, None]

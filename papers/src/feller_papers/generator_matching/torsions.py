@@ -11,12 +11,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.data.loading.read import read
 from feller.networks.mlp import MLP
-from feller.paths import Circle, Jump, VonMisesLaw
+from feller.paths import CircularBins, JumpPath, VonMisesConditionalPath
 from feller.spaces import Torus
-from feller.spaces.torus import TURN
+from feller.spaces.torus import TWO_PI
 from feller.training.losses import CrossEntropy
 from feller.training.objective import FlowMatching
 from feller.training.optimizer import Training
@@ -27,9 +27,9 @@ from feller_papers.generator_matching.rows import all_below, ranges, ratios
 from feller_papers.generator_matching.setting import BOTH, FLOW, JUMPS, MIDPOINT, Setting
 from feller_papers.setting import file_of
 
-BINS = Circle(72)
+BINS = CircularBins(72)
 """Of each angle."""
-ARCHITECTURE = MLP(width=256, depth=3, frequencies=4, period=TURN, ends=BINS.count)
+ARCHITECTURE = MLP(width=256, depth=3, frequencies=4, period=TWO_PI, ends=BINS.num_bins)
 TRAINING = Training(batch=384, lr=2e-3, decay=1.0, average=0.995)
 HELD_OUT = 0.2
 """Share of the protein structures that nothing is learned from."""
@@ -72,7 +72,7 @@ def angles(folder: pathlib.Path | None) -> Angles:
 
 
 def _radians(degrees: Tensor) -> Float[Tensor, "n 2"]:
-    return Torus((2,)).project((degrees.double() * (TURN / 360)).float())
+    return Torus((2,)).project((degrees.double() * (TWO_PI / 360)).float())
 
 
 def _share(code: str) -> float:
@@ -83,7 +83,9 @@ def _share(code: str) -> float:
 @functools.cache
 def fitted(folder: pathlib.Path | None, steps: int, seed: int) -> Fitted:
     """Return a network of the law of both ends, on paths of von Mises laws."""
-    objective = FlowMatching(Jump(law=VonMisesLaw(), ends=BINS), Torus((2,)), CrossEntropy())
+    objective = FlowMatching(
+        JumpPath(conditional_path=VonMisesConditionalPath(), endpoint_support=BINS), Torus((2,)), CrossEntropy()
+    )
     return fit(objective, ARCHITECTURE, angles(folder).train, replace(TRAINING, steps=steps), seed)
 
 
@@ -101,7 +103,7 @@ def variation(a: Float[Tensor, "n 2"], b: Float[Tensor, "m 2"], cells: int) -> f
 
 
 def _cells(x: Float[Tensor, "n 2"], cells: int) -> Tensor:
-    place = Circle(cells).target(x)
+    place = CircularBins(cells).target(x)
     return torch.bincount(place[:, 0] * cells + place[:, 1], minlength=cells**2).double()
 
 
@@ -111,7 +113,7 @@ def distance(setting: Setting, name: str, calls: int, seed: int) -> float:
     lines, way = WAYS[name]
     found = angles(setting.data)
     model = (along_lines if lines else fitted)(setting.data, setting.angles, seed)
-    samples = model.samples(way, calls, len(found.test), Draws(seed).named("samples"))
+    samples = model.samples(way, calls, len(found.test), Rng(seed).fold_in("samples"))
     return variation(samples, found.test, found.cells)
 
 
@@ -122,7 +124,7 @@ def row(setting: Setting, name: str, calls: int) -> list[float]:
 
 def floor(found: Angles, seed: int) -> float:
     """Return the distance of as many training angles."""
-    some = torch.randperm(len(found.train), generator=Draws(seed).at("some").shared())[: len(found.test)]
+    some = torch.randperm(len(found.train), generator=Rng(seed).stream("some").shared_generator())[: len(found.test)]
     return variation(found.train[some], found.test, found.cells)
 
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from feller.core.errors import check_number
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.networks.architecture import weights_from
 
 
@@ -25,10 +25,10 @@ class Autoencoder:
     """Of a code."""
 
     def __post_init__(self) -> None:
-        check_number("width", self.width, least=1)
-        check_number("numbers", self.numbers, least=2)
+        check_number("width", self.width, ge=1)
+        check_number("numbers", self.numbers, ge=2)
 
-    def build(self, shape: tuple[int, ...], draws: Draws) -> "Coder":
+    def build(self, shape: tuple[int, ...], draws: Rng) -> "Coder":
         """Make a network with new weights."""
         with weights_from(draws):
             return Coder(self, shape)

@@ -17,7 +17,7 @@ from feller.control.bridges.population import Crowd
 from feller.control.bridges.problem import BridgeProblem
 from feller.control.bridges.rounds import Progress, averaged, rounds, start
 from feller.control.bridges.trajectories import grid, walk
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.data.examples.registry import HOURS
 from feller.data.loading.read import read
 from feller.evaluation.two_sample import wasserstein
@@ -88,7 +88,7 @@ def posed(course: Course) -> BridgeProblem:
     """Return the bridge through the cells of some hours, that prefers to be where cells are."""
     within = torch.stack([(cells - cells.mean(0)).square().mean() for cells in course.cells]).mean().sqrt()
     apart = torch.cdist(course.cells[0], course.cells[-1]).square().mean()
-    density = NearData.of(torch.cat(course.cells).float(), Draws(0).named("cells"))
+    density = NearData.of(torch.cat(course.cells).float(), Rng(0).fold_in("cells"))
     populations = [cells.float() for cells in course.cells]
     cost = COST * apart.item() * density
     return BridgeProblem.between(populations, NOISE * within.item(), cost, [float(hour) for hour in course.hours])
@@ -96,11 +96,11 @@ def posed(course: Course) -> BridgeProblem:
 
 def begun(problem: BridgeProblem, how: Bridging, seed: int) -> Progress:
     """Begin with pairs at the least distance instead of any: by chance they would need many rounds to find together."""
-    draws = Draws(seed)
+    draws = Rng(seed)
     progress = start(BothWays(how.architecture).build((5,), {}, draws), how)
     way = torch.linspace(0, 1, how.control.mean_knots)[:, None]
     for leg, crowds in enumerate(problem.crowds):
-        x_0, x_1 = (crowd(how.pairs, draws.named("begin", leg, k)) for k, crowd in enumerate(crowds))
+        x_0, x_1 = (crowd(how.pairs, draws.fold_in("begin", leg, k)) for k, crowd in enumerate(crowds))
         x_0 = x_0[assign(x_0, x_1)]
         progress.knots.append(x_0[:, None] + way * (x_1 - x_0)[:, None])
     for drift in (progress.network.ahead, progress.network.back):
@@ -114,7 +114,7 @@ def bridged(course: Course, hour: str, setting: Setting, seed: int) -> Cells:
     Half of them go ahead from the cells of the hour before, half back from those of the hour after.
     """
     kept, (before, after) = course.without(hour), course.around(hour)
-    problem, how, draws = posed(kept), setting.cells.of(Bridging()), Draws(seed)
+    problem, how, draws = posed(kept), setting.cells.of(Bridging()), Rng(seed)
     progress = begun(problem, how, seed)
     for _ in itertools.islice(rounds(problem, how, progress, draws, engine()), how.rounds):
         pass
@@ -129,7 +129,7 @@ def bridged(course: Course, hour: str, setting: Setting, seed: int) -> Cells:
             problem.noise,
             times,
             1,
-            draws.named("cells", near),
+            draws.fold_in("cells", near),
             backward=backward,
         )
         place = int(np.abs(np.array(walked.times) - share).argmin())

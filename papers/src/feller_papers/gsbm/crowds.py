@@ -19,7 +19,7 @@ from feller.control.bridges.gaussian_paths import GaussianPaths
 from feller.control.bridges.problem import BridgeProblem
 from feller.control.bridges.rounds import averaged, rounds, start
 from feller.control.bridges.trajectories import Walk, grid, walk
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.evaluation.bridge import Along, along, feasibility
 from feller.networks.bridge_drift import BothWays, Potential
 from feller.training.couplings import Coupling, Independent, MinibatchOT
@@ -116,7 +116,7 @@ def settings(crowd: Crowd, effort: Effort) -> Bridging:
 @functools.cache
 def crossed(setting: Setting, crowd: Crowd, seed: int, implicit: bool = False) -> tuple[Reached, ...]:
     """Look for a bridge, and measure each round."""
-    how, problem, draws = settings(crowd, setting.crowd), crowd.make(), Draws(seed)
+    how, problem, draws = settings(crowd, setting.crowd), crowd.make(), Rng(seed)
     if implicit:
         how = replace(how, architecture=Potential(how.architecture), matching=Implicit(), rounds=1)
     network = BothWays(how.architecture).build((2,), {}, draws)
@@ -126,22 +126,22 @@ def crossed(setting: Setting, crowd: Crowd, seed: int, implicit: bool = False) -
         begun = time.process_time()
         one = next(going)
         seconds, way = time.process_time() - begun, averaged(progress, backward=one.backward)
-        walked = follow(problem, lambda x, t, way=way: way(x, t, {}), draws.named("judge", number), one.backward)
-        found.append(reached(problem, walked, draws.named("judge", number), seconds, backward=one.backward))
+        walked = follow(problem, lambda x, t, way=way: way(x, t, {}), draws.fold_in("judge", number), one.backward)
+        found.append(reached(problem, walked, draws.fold_in("judge", number), seconds, backward=one.backward))
     return tuple(found)
 
 
-def follow(problem: BridgeProblem, way: Callable[[Tensor, Tensor], Tensor], draws: Draws, backward: bool) -> Walk:
+def follow(problem: BridgeProblem, way: Callable[[Tensor, Tensor], Tensor], draws: Rng, backward: bool) -> Walk:
     """Follow a drift from fresh members, and keep all steps."""
     times, _ = grid(problem.times, LOGGED, Bridging().calls)
     begin = problem.crowds[0][backward]
     return walk(way, lambda fresh: begin(FOLLOWED, fresh), problem.noise, times, 1, draws, backward=backward)
 
 
-def reached(problem: BridgeProblem, walked: Walk, draws: Draws, seconds: float, *, backward: bool) -> Reached:
+def reached(problem: BridgeProblem, walked: Walk, draws: Rng, seconds: float, *, backward: bool) -> Reached:
     """Measure trajectories: what they cost, and whether they arrive at the end that was learned."""
     seen = along(walked.times, walked.states, walked.control, problem.cost, draws, width=WIDTH)
-    real = problem.crowds[0][not backward](FRESH, draws.named("real"))
+    real = problem.crowds[0][not backward](FRESH, draws.fold_in("real"))
     ends = feasibility(walked.states[:, 0 if backward else -1], real, draws, blur=BLUR)
     control, state = seen.logged(LOGGED, backward=backward)
     costs = {name: value or 0.0 for name, value in {**seen.averages(), **ends}.items()}
@@ -158,12 +158,12 @@ def reached(problem: BridgeProblem, walked: Walk, draws: Draws, seconds: float, 
 @functools.cache
 def plain(crowd: Crowd, seed: int) -> Along:
     """Measure Brownian bridges between members paired at the least distance, with half its square for control."""
-    problem, draws = crowd.make(), Draws(seed).named("plain")
-    x_0, x_1 = (members(FOLLOWED, draws.named(k)) for k, members in enumerate(problem.crowds[0]))
+    problem, draws = crowd.make(), Rng(seed).fold_in("plain")
+    x_0, x_1 = (members(FOLLOWED, draws.fold_in(k)) for k, members in enumerate(problem.crowds[0]))
     x_0 = x_0[assign(x_0, x_1)]
     times, _ = grid(problem.times, LOGGED, Bridging().calls)
     moments = GaussianPaths.straight(x_0, x_1, problem.noise, 2, 2).grid(torch.tensor(times))
-    z = draws.at("states").normal(tuple(moments.mean.shape))
+    z = draws.stream("states").normal(tuple(moments.mean.shape))
     states, control = moments.mean + moments.std[..., None] * z, (x_1 - x_0)[:, None].expand(moments.mean.shape)
     return along(times, states, control, problem.cost, draws, width=WIDTH)
 
@@ -266,12 +266,12 @@ def both_losses(setting: Setting) -> list[Claim]:
 def seconds_of_a_step(setting: Setting) -> tuple[float, float]:
     """Return the time of a step of each loss, on straight paths and by turns."""
     how, problem = settings(STUNNEL, setting.crowd), STUNNEL.make()
-    x_0, x_1 = (members(how.pairs, Draws(k)) for k, members in enumerate(problem.crowds[0]))
+    x_0, x_1 = (members(how.pairs, Rng(k)) for k, members in enumerate(problem.crowds[0]))
     legs = [Leg(0.0, 1.0, GaussianPaths.straight(x_0, x_1, problem.noise, 2, 2))]
     explicit = how.matching.objective(legs, (2,), None, backward=False)
     implicit = Implicit().objective(legs, (2,), None, backward=False)
-    plain_network = BothWays(how.architecture).build((2,), {}, Draws(0)).ahead
-    potential = BothWays(Potential(how.architecture)).build((2,), {}, Draws(0)).ahead
+    plain_network = BothWays(how.architecture).build((2,), {}, Rng(0)).ahead
+    potential = BothWays(Potential(how.architecture)).build((2,), {}, Rng(0)).ahead
     steps = [
         _steps(objective, make_train_state(network, how.train), how)
         for objective, network in ((explicit, plain_network), (implicit, potential))
@@ -291,7 +291,7 @@ def _steps(objective: Objective, learner: TrainState, how: Bridging) -> Iterator
 
     def feed(step: int, rows: slice) -> dict[str, Tensor]:
         first, last, _ = rows.indices(how.train.batch)
-        return {"x_1": Draws(0, first, how.train.batch).at("pairs", step).integers(how.pairs, (last - first,))}
+        return {"x_1": Rng(0, first, how.train.batch).stream("pairs", step).randint(how.pairs, (last - first,))}
 
     steady = replace(how.train, steps=None, minutes=None)
-    return train(learner, objective, feed, steady, draws=Draws(0), engine=engine())
+    return train(learner, objective, feed, steady, draws=Rng(0), engine=engine())

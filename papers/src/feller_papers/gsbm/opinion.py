@@ -13,7 +13,7 @@ from feller.control.bridges.bridge_config import Bridging
 from feller.control.bridges.pinned_control import PinnedControl
 from feller.control.bridges.solution import solve_bridge
 from feller.control.bridges.trajectories import grid, walk
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.networks.mlp import MLP
 from feller_papers.claims import Claim, mean_of, spread_of, verdict
 from feller_papers.gsbm import problems
@@ -71,8 +71,8 @@ def led(effort: Effort, d: int, seed: int) -> Led:
     posed, begun = problems.opinions(d), time.process_time()
     how = effort.of(MANY if d > 2 else FEW)
     found = solve_bridge(posed, how, seed=seed)
-    seconds, draws = time.process_time() - begun, Draws(seed).named("judge")
-    begin, end = (crowd(FOLLOWED, draws.named(place)) for place, crowd in enumerate(posed.crowds[0]))
+    seconds, draws = time.process_time() - begun, Rng(seed).fold_in("judge")
+    begin, end = (crowd(FOLLOWED, draws.fold_in(place)) for place, crowd in enumerate(posed.crowds[0]))
     walked = found.walk(begin, seed)
     times, between = grid(posed.times, 2, how.calls)
     alone = posed.base or (lambda x, t: torch.zeros_like(x))

@@ -18,7 +18,7 @@ from feller.control.bridges.pinned_control import PinnedControl
 from feller.control.bridges.population import Crowd
 from feller.control.bridges.problem import BridgeProblem
 from feller.control.bridges.solution import solve_bridge
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.data.batches import batches
 from feller.data.loading.read import read
 from feller.networks.mlp import MLP
@@ -48,10 +48,10 @@ FEW, BETWEEN, MIDDLE = 256, 30, 0.5
 class Autoencoding(Objective):
     """Read a picture from its code, which is moved a little."""
 
-    def draw(self, batch: Batch, rng: Draws, network: Any = None) -> Example:
+    def draw(self, batch: Batch, rng: Rng, network: Any = None) -> Example:
         """Draw the noise of the codes."""
         x = batch["x_1"]
-        return {"x": x, "noise": CODE_NOISE * rng.at("noise").normal((len(x), network.reads[0].in_features))}
+        return {"x": x, "noise": CODE_NOISE * rng.stream("noise").normal((len(x), network.reads[0].in_features))}
 
     def loss(self, network: Any, example: Example) -> Float[Tensor, " b"]:
         """Return the mean square of what is lost."""
@@ -62,10 +62,10 @@ class Autoencoding(Objective):
 def coder(steps: int, seed: int) -> Coder:
     """Return an autoencoder of all digits that are learned from."""
     data = read("example:digits")
-    network = Autoencoder().build((1, 8, 8), Draws(seed))
+    network = Autoencoder().build((1, 8, 8), Rng(seed))
     learner = make_train_state(network, TRAINING)
-    training, feed = replace(TRAINING, steps=steps), batches(data, TRAINING.batch, Draws(seed))
-    for _ in train(learner, Autoencoding(), feed, training, draws=Draws(seed), engine=engine()):
+    training, feed = replace(TRAINING, steps=steps), batches(data, TRAINING.batch, Rng(seed))
+    for _ in train(learner, Autoencoding(), feed, training, draws=Rng(seed), engine=engine()):
         pass
     learner.average.copy_to(network)
     return network.requires_grad_(False)
@@ -123,8 +123,8 @@ class Turned:
 @functools.cache
 def turned(setting: Setting, seed: int) -> Turned:
     """Find the paths of some pairs."""
-    posed, draws = problem(setting, seed), Draws(seed).named("pinned")
-    x_0, x_1 = (one(FEW, draws.named(end)) for end, one in enumerate(posed.crowds[0]))
+    posed, draws = problem(setting, seed), Rng(seed).fold_in("pinned")
+    x_0, x_1 = (one(FEW, draws.fold_in(end)) for end, one in enumerate(posed.crowds[0]))
     straight = GaussianPaths.straight(x_0, x_1, NOISE, CONTROL.mean_knots, CONTROL.scale_knots)
     begun = time.process_time()
     paths, _ = replace(CONTROL, steps=setting.digits.control).solve(straight, posed.cost, draws)
@@ -135,11 +135,11 @@ def turned(setting: Setting, seed: int) -> Turned:
     return Turned(values[0], values[1], blends, middles, Look.of(fresh), seconds)
 
 
-def _along(posed: BridgeProblem, paths: GaussianPaths, draws: Draws) -> float:
+def _along(posed: BridgeProblem, paths: GaussianPaths, draws: Rng) -> float:
     """Return the mean of V over paths and time."""
     t = (torch.arange(BETWEEN) + 0.5) / BETWEEN
     moments = paths.grid(t)
-    z = draws.at("judge").normal(tuple(moments.mean.shape))
+    z = draws.stream("judge").normal(tuple(moments.mean.shape))
     x = (moments.mean + moments.std[..., None] * z).movedim(1, 0)
     return near_latent(posed, paths.means[:, 0], paths.means[:, -1])(x, t[:, None]).mean().item()
 
@@ -203,7 +203,7 @@ def learned(setting: Setting, seed: int) -> Learned:
     ends = walked.states[:, -1]
     t = torch.tensor(walked.times)
     state = near_latent(posed, begin, ends)(walked.states.movedim(1, 0), t[:, None]).mean(1)
-    straight = _along(posed, GaussianPaths.straight(begin, ends, NOISE, 2, 2), Draws(seed))
+    straight = _along(posed, GaussianPaths.straight(begin, ends, NOISE, 2, 2), Rng(seed))
     looks, real = (share_of(x) for x in (ends, members(TO, "/test")))
     return Learned(torch.trapezoid(state, t).item(), straight, looks, real, from_real(ends), seconds)
 

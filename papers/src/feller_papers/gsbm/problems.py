@@ -30,7 +30,7 @@ from feller.control.bridges.costs import (
 from feller.control.bridges.costs.state_cost import Inside
 from feller.control.bridges.drift_matching import Base, Leg
 from feller.control.bridges.problem import BridgeProblem
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller_papers.gsbm.polarise import Polarise
 
 TUNNEL = Smooth(Quadric((20.0, 1.0), (5.0, 6.0), 90.0), 1.0) + Smooth(Quadric((20.0, 1.0), (-5.0, -6.0), 90.0), 1.0)
@@ -67,11 +67,11 @@ class Gaussians:
     means: tuple[tuple[float, ...], ...]
     variance: float
 
-    def __call__(self, number: int, draws: Draws) -> Float[Tensor, "number d"]:
+    def __call__(self, number: int, draws: Rng) -> Float[Tensor, "number d"]:
         """Draw members."""
         means = torch.tensor(self.means)
-        which = draws.at("mode").integers(len(means), (number,))
-        return means[which] + math.sqrt(self.variance) * draws.at("member").normal((number, means.shape[1]))
+        which = draws.stream("mode").randint(len(means), (number,))
+        return means[which] + math.sqrt(self.variance) * draws.stream("member").normal((number, means.shape[1]))
 
 
 @dataclass(frozen=True)
@@ -80,9 +80,9 @@ class Normal:
 
     deviations: tuple[float, ...]
 
-    def __call__(self, number: int, draws: Draws) -> Float[Tensor, "number d"]:
+    def __call__(self, number: int, draws: Rng) -> Float[Tensor, "number d"]:
         """Draw members."""
-        return torch.tensor(self.deviations) * draws.at("member").normal((number, len(self.deviations)))
+        return torch.tensor(self.deviations) * draws.stream("member").normal((number, len(self.deviations)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,7 +92,7 @@ class OnSurface:
     members: Gaussians
     surface: Surface
 
-    def __call__(self, number: int, draws: Draws) -> Float[Tensor, "number 3"]:
+    def __call__(self, number: int, draws: Rng) -> Float[Tensor, "number 3"]:
         """Draw members."""
         return self.surface.project(self.members(number, draws))
 
@@ -191,14 +191,14 @@ def _refreshed(drift: Base, legs: Sequence[Leg]) -> Base:
 
     def crowd(t: Float[Tensor, " s"]) -> Float[Tensor, "s n d"]:
         moments = paths.grid(t.to(paths.means))
-        z = Draws(0).named("crowd").at(f"{float(t[0]):.6f}").normal((*moments.mean.shape,)).to(moments.mean)
+        z = Rng(0).fold_in("crowd").stream(f"{float(t[0]):.6f}").normal((*moments.mean.shape,)).to(moments.mean)
         return (moments.mean + moments.std[..., None] * z).movedim(1, 0)
 
     return drift.refreshed(crowd)
 
 
 def _between(
-    begin: Callable[[int, Draws], Tensor], end: Callable[[int, Draws], Tensor], noise: float, cost: Cost
+    begin: Callable[[int, Rng], Tensor], end: Callable[[int, Rng], Tensor], noise: float, cost: Cost
 ) -> BridgeProblem:
     return BridgeProblem(((begin, end),), noise, cost)
 

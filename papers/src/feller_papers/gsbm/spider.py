@@ -12,7 +12,7 @@ from feller.control.bridges.gaussian_paths import GaussianPaths
 from feller.control.bridges.pinned_control import PinnedControl
 from feller.control.bridges.solution import solve_bridge
 from feller.control.bridges.trajectories import Walk
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.evaluation.bridge import along, feasibility
 from feller_papers.claims import Claim, mean_of, spread_of, verdict
 from feller_papers.gsbm import problems
@@ -46,18 +46,18 @@ def walked(setting: Setting, seed: int) -> Walk:
     posed = problems.spider()
     effort = replace(setting.crowd, rounds=min(setting.crowd.rounds, MOST))
     found = solve_bridge(posed, effort.of(HOW), seed=seed)
-    return found.walk(posed.crowds[0][0](FOLLOWED, Draws(seed).named("judge").named(0)), seed)
+    return found.walk(posed.crowds[0][0](FOLLOWED, Rng(seed).fold_in("judge").fold_in(0)), seed)
 
 
 @functools.cache
 def passed(setting: Setting, seed: int) -> Passed:
     """Measure how they passed."""
-    posed, draws, way = problems.spider(), Draws(seed).named("judge"), walked(setting, seed)
-    begin, end = (crowd(FOLLOWED, draws.named(place)) for place, crowd in enumerate(posed.crowds[0]))
+    posed, draws, way = problems.spider(), Rng(seed).fold_in("judge"), walked(setting, seed)
+    begin, end = (crowd(FOLLOWED, draws.fold_in(place)) for place, crowd in enumerate(posed.crowds[0]))
     measured = along(way.times, way.states, way.control, posed.cost, draws).averages()
-    ends = feasibility(way.states[:, -1], posed.crowds[0][1](2 * FOLLOWED, draws.named("members")), draws)
+    ends = feasibility(way.states[:, -1], posed.crowds[0][1](2 * FOLLOWED, draws.fold_in("members")), draws)
     moments = GaussianPaths.straight(begin, end, posed.noise, 2, 2).grid(torch.linspace(0, 1, BETWEEN))
-    x = moments.mean + moments.std[..., None] * draws.at("straight").normal(tuple(moments.mean.shape))
+    x = moments.mean + moments.std[..., None] * draws.stream("straight").normal(tuple(moments.mean.shape))
     stuck = posed.cost.blocked(x).double().mean().item()
     return Passed(
         measured["objective"] or 0.0, measured["inside_time"] or 0.0, stuck, ends["w2"] or 0.0, ends["w2_floor"] or 0.0

@@ -16,7 +16,7 @@ from feller.control.bridges.gaussian_paths import GaussianPaths
 from feller.control.bridges.pinned_control import PinnedControl
 from feller.control.bridges.problem import BridgeProblem
 from feller.control.bridges.solution import solve_bridge
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.data.examples.loaders import surface as hills
 from feller.data.points.scans_and_meshes import find_scan
 from feller.evaluation.bridge import along, feasibility
@@ -114,9 +114,9 @@ class Pinned:
 @functools.cache
 def pinned(data: pathlib.Path | None, steps: int, seed: int) -> Pinned:
     """Find the paths of a few pairs."""
-    mountain, draws = terrain(data), Draws(seed).named("pinned")
+    mountain, draws = terrain(data), Rng(seed).fold_in("pinned")
     problem = mountain.problem
-    x_0, x_1 = (crowd(FEW, draws.named(end)) for end, crowd in enumerate(problem.crowds[0]))
+    x_0, x_1 = (crowd(FEW, draws.fold_in(end)) for end, crowd in enumerate(problem.crowds[0]))
     straight = GaussianPaths.straight(x_0, x_1, problem.noise, CONTROL.mean_knots, CONTROL.scale_knots)
     begun = time.process_time()
     paths, trace = replace(CONTROL, steps=steps).solve(straight, problem.cost, draws)
@@ -126,7 +126,7 @@ def pinned(data: pathlib.Path | None, steps: int, seed: int) -> Pinned:
     for one in (straight, paths):
         t = (torch.arange(BETWEEN) + 0.5) / BETWEEN
         moments = one.grid(t)
-        z = draws.at("judge").normal(tuple(moments.mean.shape))
+        z = draws.stream("judge").normal(tuple(moments.mean.shape))
         x = moments.mean + moments.std[..., None] * z
         found.append((problem.cost(x, t).mean().item(), mountain.lies(x)[0]))
     return Pinned(found[0][0], found[1][0], control, found[1][1], found[0][1], seconds)
@@ -174,7 +174,7 @@ def crossed(setting: Setting, seed: int) -> Crossed:
     """Learn to cross."""
     mountain, begun = terrain(setting.data), time.process_time()
     found = solve_bridge(mountain.problem, setting.mountain.of(BRIDGING), seed=seed)
-    seconds, draws = time.process_time() - begun, Draws(seed).named("judge")
+    seconds, draws = time.process_time() - begun, Rng(seed).fold_in("judge")
     walked = found.rounds[-1].walks[0].thinned(found.how.control.mean_knots)
     averages = along(walked.times, walked.states, walked.control, mountain.problem.cost, draws).averages()
     members = mountain.problem.crowds[0][1](2 * len(walked.states), draws)

@@ -12,7 +12,7 @@ from feller.control.bridges.path_integral import PathIntegral
 from feller.control.bridges.pinned_control import PinnedControl
 from feller.control.bridges.problem import BridgeProblem
 from feller.control.bridges.solution import solve_bridge
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.networks.mlp import MLP
 from feller_papers.claims import Claim, mean_of, spread_of, verdict
 from feller_papers.gsbm.exact import Barrier, GaussianBridge, Quadratic, barrier
@@ -37,7 +37,7 @@ def splines(setting: Setting) -> Iterator[Claim]:
         over, off = [], []
         for seed in setting.seeds:
             straight = GaussianPaths.straight(*problem.pairs(SAME, torch.float32), problem.noise, KNOTS, KNOTS)
-            found, _ = CONTROL.solve(straight, problem.cost, Draws(seed).named("splines"))
+            found, _ = CONTROL.solve(straight, problem.cost, Rng(seed).fold_in("splines"))
             over.append((problem.objective(found).mean() / -problem.log_z - 1).item())
             off.append((found.grid(INSIDE).std / problem.std(INSIDE) - 1).abs().max().item())
         yield Claim(
@@ -57,12 +57,12 @@ def path_integral(setting: Setting) -> Iterator[Claim]:
     law = laws[0.5]
     gaussian, least, chance, before, after, wrong = ([] for _ in range(6))
     for seed in setting.seeds:
-        draws = Draws(seed).named("barrier")
+        draws = Rng(seed).fold_in("barrier")
         paths, _ = PinnedControl(draws=32).solve(
             GaussianPaths.straight(*Barrier().pairs(), 1.0, 15, 30), Barrier(), draws
         )
         how = PathIntegral(trajectories=TRAJECTORIES)
-        found = how.weigh(paths, Barrier(), draws.named("weigh"))
+        found = how.weigh(paths, Barrier(), draws.fold_in("weigh"))
         x, logs = found.states[0, :, how.steps // 2, 0], found.log_weights[0]
         gaussian.append(Barrier().objective(paths).item())
         least.append(-found.log_z.item())
@@ -104,7 +104,7 @@ def gaussian_bridge(setting: Setting) -> Iterator[Claim]:
     (_, std), objectives, covariances, middles = BRIDGE.moments(torch.tensor(0.5)), [], [], []
     for seed in setting.seeds:
         found = solve_bridge(problem, how, seed=seed)
-        walk = found.walk(problem.crowds[0][0](WALKERS, Draws(seed).named("walkers")), seed)
+        walk = found.walk(problem.crowds[0][0](WALKERS, Rng(seed).fold_in("walkers")), seed)
         state = problem.cost(walk.states, torch.zeros(()))
         spent = (walk.control.square().sum(-1) / 2 + state).double().mean(0)
         objectives.append(float(simpson(spent.numpy(), x=walk.times)))

@@ -5,14 +5,14 @@ import torch
 from torch import Tensor
 
 from feller.models.families.elbo import Bound, OwnRates, TimeReversal
-from feller.paths import Levels, Metric, Mixture, TokenPath
-from feller.paths.schedules import GreatCircle, Linear, PerToken
-from feller.spaces import LawSource, MaskSource, UniformSource
+from feller.paths import LevelDistance, MetricPath, Mixture, TokenPath
+from feller.paths.schedules import KineticOptimal, KineticOptimalPerToken, Linear
+from feller.spaces import CategoricalSource, MaskSource, UniformSource
 from feller_papers.claims import Claim, verdict
 from feller_papers.kinetic_optimal.setting import Setting
 
 COUNT, NODES = 3, 120
-SOURCE = LawSource((0.5, 0.3, 0.2))
+SOURCE = CategoricalSource((0.5, 0.3, 0.2))
 JOINT = ((0.20, 0.05, 0.10), (0.02, 0.25, 0.03), (0.05, 0.10, 0.20))
 """Probabilities of the two tokens."""
 
@@ -50,16 +50,16 @@ def _one_token(path: TokenPath, kind: Bound, joint: Tensor, t: Tensor, w: Tensor
 def toy(setting: Setting) -> list[Claim]:
     """Section 7: the bound belongs to the velocity, and only some are tight."""
     truth = entropy()
-    mask = [bound(Mixture(schedule, MaskSource()), OwnRates()) for schedule in (Linear(), GreatCircle())]
+    mask = [bound(Mixture(schedule, MaskSource()), OwnRates()) for schedule in (Linear(), KineticOptimal())]
     noisy = [
-        Mixture(GreatCircle(1 / COUNT), UniformSource()),
+        Mixture(KineticOptimal(1 / COUNT), UniformSource()),
         Mixture(Linear(), UniformSource()),
-        Mixture(PerToken(SOURCE.weights), SOURCE),
+        Mixture(KineticOptimalPerToken(SOURCE.weights), SOURCE),
         Mixture(Linear(), SOURCE),
     ]
     own = [bound(path, OwnRates()) for path in noisy]
     back = [bound(path, TimeReversal()) for path in noisy]
-    metric = bound(Metric(Levels(COUNT)), OwnRates())
+    metric = bound(MetricPath(LevelDistance(COUNT)), OwnRates())
     gap = max(abs(value - truth) for value in mask)
     return [
         Claim(

@@ -5,8 +5,8 @@ import statistics
 from collections.abc import Sequence
 
 from feller.models.families.elbo import Bound, OwnRates, TimeReversal
-from feller.paths.rescheduled import rescheduled
-from feller.paths.schedules import GreatCircle
+from feller.paths.rescheduling import reschedule
+from feller.paths.schedules import KineticOptimal
 from feller_papers.claims import Claim, mean_of, spread_of, untestable, verdict
 from feller_papers.kinetic_optimal.setting import Setting
 from feller_papers.kinetic_optimal.texts import MISSING, Bits, bound, corpus, fitted
@@ -53,7 +53,7 @@ def schedules_agree(setting: Setting) -> list[Claim]:
     for seed in setting.seeds:
         model, test = fitted(texts, "mask", setting.text, seed), texts.test[: setting.windows]
         linear = bound(model, test, OwnRates(), 4)
-        other = bound(model, test, OwnRates(), 4, lambda path, network: rescheduled(path, network, GreatCircle()))
+        other = bound(model, test, OwnRates(), 4, lambda path, network: reschedule(path, network, KineticOptimal()))
         pairs.append((linear, other))
     apart = [abs(a.mean - b.mean) / math.hypot(a.error, b.error) for a, b in pairs]
     return [

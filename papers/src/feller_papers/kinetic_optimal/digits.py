@@ -57,7 +57,7 @@ def can_fail(setting: Setting) -> list[Claim]:
 
 def rates_at_the_start(path: TokenPath, network: Network) -> tuple[TokenPath, Network]:
     """Return the path with rates at the start of a step times the step."""
-    return replace(path, stepping=Instant()), network
+    return replace(path, step_rule=Instant()), network
 
 
 def step_rule(setting: Setting) -> list[Claim]:

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from feller.paths import Mixture
-from feller.paths.schedules import GreatCircle, Schedule
-from feller.spaces import LawSource
+from feller.paths.schedules import KineticOptimal, Schedule
+from feller.spaces import CategoricalSource
 from feller_papers.claims import Claim, verdict
 from feller_papers.kinetic_optimal.setting import Setting
 
@@ -18,20 +18,20 @@ MASSES = (0.0, 1 / 256, 1 / 17, 0.5, 0.9)
 
 def _speed(schedule: Schedule, mass: float, t: Tensor) -> Tensor:
     """Return the Fisher information of a mixture at times, where the source gives the data a mass."""
-    path, x_1 = Mixture(schedule, LawSource((mass, 1 - mass))), torch.zeros(len(t), dtype=torch.long)
-    return (path.log_probabilities(x_1, t, 2).exp() * path.slope(x_1, t, 2) ** 2).sum(1)
+    path, x_1 = Mixture(schedule, CategoricalSource((mass, 1 - mass))), torch.zeros(len(t), dtype=torch.long)
+    return (path.log_probabilities(x_1, t, 2).exp() * path.time_derivative(x_1, t, 2) ** 2).sum(1)
 
 
 def great_circle(setting: Setting) -> list[Claim]:
     """Section 4: the schedule of least energy has constant speed, and its energy is 4 arccos(sqrt(mass))^2."""
     t, errors, speeds = torch.linspace(0.01, 0.99, 99, dtype=torch.float64), [], []
     for mass in MASSES:
-        speed = _speed(GreatCircle(mass), mass, t)
+        speed = _speed(KineticOptimal(mass), mass, t)
         speeds.append(((speed.max() - speed.min()) / speed.mean()).item())
         errors.append(abs(speed.mean().item() - 4 * math.acos(math.sqrt(mass)) ** 2))
     nodes, weights = np.polynomial.legendre.leggauss(200)
     place = torch.as_tensor(nodes) / 2 + 0.5
-    schedules = (GreatCircle(0.5), GreatCircle(1.0), GreatCircle(0.0))
+    schedules = (KineticOptimal(0.5), KineticOptimal(1.0), KineticOptimal(0.0))
     totals = [(_speed(schedule, 0.5, place) @ torch.as_tensor(weights) / 2).item() for schedule in schedules]
     return [
         Claim(

@@ -7,12 +7,12 @@ from typing import Any
 
 import torch
 
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.models.model import Model
 from feller.models.recipes.images import levels_mask, levels_metric, levels_uniform
 from feller.paths import Network
 from feller.paths.time_distributions import linear_grid
-from feller.sampling import Euler, endpoint
+from feller.sampling import Euler, simulate
 from feller.training.objective import FlowMatching
 from feller_papers.pictures import Pictures
 from feller_papers.setting import fit_recipe
@@ -42,12 +42,12 @@ def sampled(
     pictures: Pictures, kind: str, seed: int, calls: int, *, change: Change = as_it_is, draw: int = 0
 ) -> tuple[float, float]:
     """Return the FD-cnn of samples, and the share that the judge sees as the class that was asked for."""
-    model, draws = fitted(pictures, kind, seed), Draws(draw).named("samples")
+    model, draws = fitted(pictures, kind, seed), Rng(draw).fold_in("samples")
     labels = pictures.data.given["label"]
     labels = labels[torch.arange(pictures.count) % len(labels)]
     path, network = change(model.description.path, model.network)
-    x_0 = model.description.space.reference(pictures.count, draws.at("source"))
+    x_0 = model.description.space.sample_base(pictures.count, draws.stream("source"))
     with torch.no_grad():
-        x_1 = endpoint(path.process(network, {"label": labels}), x_0, linear_grid(calls), Euler(), draws)
+        x_1 = simulate(path.process(network, {"label": labels}), x_0, linear_grid(calls), Euler(), draws)
     values = model.description.modality.decode(x_1)
     return pictures.judge.distance(values), pictures.judge.agrees(values, labels)

@@ -5,8 +5,8 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import replace
 
-from feller.paths import BackAndForth, Corrector, Mixture, Network, Path, Resample
-from feller.paths.rescheduled import rescheduled
+from feller.paths import Corrector, Mixture, Network, Path, RenoiseCorrector, ReversibleCorrector
+from feller.paths.rescheduling import reschedule
 from feller.paths.schedules import Linear
 from feller_papers.claims import Claim, mean_of, numbers_of, seeds_of, spread_of, verdict
 from feller_papers.kinetic_optimal.digits import distances
@@ -34,7 +34,7 @@ def metric_beats_mask(setting: Setting) -> list[Claim]:
 
 def linear_schedule(path: Mixture, network: Network) -> tuple[Path, Network]:
     """Return a mixture that moves at the linear schedule's pace, and its network, asked where it was trained."""
-    return rescheduled(path, network, Linear())
+    return reschedule(path, network, Linear())
 
 
 def schedule_helps(setting: Setting) -> list[Claim]:
@@ -71,10 +71,10 @@ def correctors_help(setting: Setting) -> list[Claim]:
     rows, ratios, calls = [], [], setting.calls[2]
     for kind in PATHS:
         plain = distances(setting, kind, calls)
-        mended = [distances(setting, kind, calls, corrected(Resample(rate))) for rate in setting.resamplings]
+        mended = [distances(setting, kind, calls, corrected(RenoiseCorrector(rate))) for rate in setting.resamplings]
         ratios += [a / b for row in mended for a, b in zip(row, plain, strict=True)]
         rows.append(f"{kind} {_means([plain, *mended])}")
-    both = distances(setting, "metric", calls, corrected(BackAndForth(0.5)))
+    both = distances(setting, "metric", calls, corrected(ReversibleCorrector(0.5)))
     better = sum(ratio < 1 for ratio in ratios)
     return [
         Claim(

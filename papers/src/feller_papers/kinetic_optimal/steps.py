@@ -6,25 +6,25 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.paths import (
-    Ahead,
-    BackAndForth,
-    Beta,
-    Cavity,
-    ConstantSpeed,
-    Increment,
-    Levels,
-    Metric,
+    BetaSchedule,
+    ConstantSpeedBeta,
+    ForwardIncrement,
+    LeaveOneOut,
+    LevelDistance,
+    LogOddsCorrector,
+    MetricPath,
+    MidpointIncrement,
     Mixture,
-    Odds,
-    Power,
-    Resample,
+    PowerBeta,
+    RenoiseCorrector,
+    ReversibleCorrector,
     TokenPath,
 )
-from feller.paths.path import Given
+from feller.paths.path import Cond
 from feller.paths.time_distributions import linear_grid
-from feller.sampling import Euler, endpoint
+from feller.sampling import Euler, simulate
 from feller.spaces import Tokens, UniformSource
 from feller_papers.claims import Claim, spread_of, verdict
 from feller_papers.kinetic_optimal.setting import Setting
@@ -34,10 +34,10 @@ COUNT = 17
 LAW = {2: 0.5, 9: 0.2, 15: 0.3}
 """Of the data: three levels of 17."""
 CALLS = (4, 8, 16, 32)
-SCHEDULES: dict[str, Beta] = {
-    "a = 2, c = 3": Power(),
-    "a = 5, c = 1": Power(5.0, 1.0),
-    "constant speed": ConstantSpeed(),
+SCHEDULES: dict[str, BetaSchedule] = {
+    "a = 2, c = 3": PowerBeta(),
+    "a = 5, c = 1": PowerBeta(5.0, 1.0),
+    "constant speed": ConstantSpeedBeta(),
 }
 
 
@@ -48,7 +48,7 @@ def _data() -> Tensor:
     )
 
 
-def perfect(x_t: Tensor, t: Tensor, given: Given) -> Tensor:
+def perfect(x_t: Tensor, t: Tensor, given: Cond) -> Tensor:
     """Return what a perfect network answers about a token that has no neighbours: the law of the data."""
     return _data().log().clamp(min=-1e9).expand(*x_t.shape, COUNT)
 
@@ -59,8 +59,8 @@ def distance(path: TokenPath, calls: int) -> float:
     x, x_1 = (part.flatten() for part in torch.meshgrid(torch.arange(COUNT), torch.arange(COUNT), indexing="ij"))
     for now, s in itertools.pairwise(times):
         t = torch.full((COUNT,), now, dtype=torch.float64)
-        posterior = path.inform(perfect(torch.arange(COUNT), t, {}), torch.arange(COUNT), t).softmax(1)
-        jumps, weights = path.jump(x_1, x, t[:1].expand(COUNT**2), s, COUNT)
+        posterior = path.posterior_logits(perfect(torch.arange(COUNT), t, {}), torch.arange(COUNT), t).softmax(1)
+        jumps, weights = path.expected_jumps(x_1, x, t[:1].expand(COUNT**2), s, COUNT)
         to = torch.eye(COUNT, dtype=torch.float64)[x_1] if weights is None else weights
         to = to / to.sum(1, keepdim=True).clamp(min=1e-300)
         moved = -torch.expm1(-jumps)[:, None]
@@ -73,10 +73,10 @@ def few_steps(setting: Setting) -> list[Claim]:
     """Section 6: increments of beta at mid-beta against rates at the start of the step."""
     found = []
     for name, schedule in SCHEDULES.items():
-        path = Metric(Levels(COUNT), schedule, answer=Cavity())
+        path = MetricPath(LevelDistance(COUNT), schedule, parameterization=LeaveOneOut())
         instant, ahead, middle = (
-            [distance(replace(path, stepping=stepping), calls) for calls in CALLS]
-            for stepping in (Instant(), Ahead(), Increment())
+            [distance(replace(path, step_rule=stepping), calls) for calls in CALLS]
+            for stepping in (Instant(), ForwardIncrement(), MidpointIncrement())
         )
         ratios = [a / b for a, b in zip(instant, middle, strict=True)]
         found.append(
@@ -99,21 +99,19 @@ def _row(values: list[float]) -> str:
 def correctors(setting: Setting) -> list[Claim]:
     """Section 6: velocities that keep the marginals, drawn by the solver itself."""
     n, calls = 20_000, (8, 64)
-    metric = Metric(Levels(COUNT), Power(), answer=Cavity())
-    mixture = Mixture(source=UniformSource(), answer=Cavity())
+    metric = MetricPath(LevelDistance(COUNT), PowerBeta(), parameterization=LeaveOneOut())
+    mixture = Mixture(source=UniformSource(), parameterization=LeaveOneOut())
     kinds = {
-        "resampling": replace(metric, corrector=Resample(4.0)),
-        "forward and reverse": replace(metric, corrector=BackAndForth(1.0)),
-        "resampling of a mixture": replace(mixture, corrector=Resample(4.0)),
-        "odds of a mixture": replace(mixture, corrector=Odds(1.0)),
+        "resampling": replace(metric, corrector=RenoiseCorrector(4.0)),
+        "forward and reverse": replace(metric, corrector=ReversibleCorrector(1.0)),
+        "resampling of a mixture": replace(mixture, corrector=RenoiseCorrector(4.0)),
+        "odds of a mixture": replace(mixture, corrector=LogOddsCorrector(1.0)),
     }
     found: dict[str, list[list[float]]] = {name: [] for name in kinds}
     for seed in setting.seeds:
-        x_0 = Tokens(COUNT, (1,)).reference(n, Draws(seed).at("source"))
+        x_0 = Tokens(COUNT, (1,)).sample_base(n, Rng(seed).stream("source"))
         for name, path in kinds.items():
-            ends = [
-                endpoint(path.process(perfect, {}), x_0, linear_grid(steps), Euler(), Draws(seed)) for steps in calls
-            ]
+            ends = [simulate(path.process(perfect, {}), x_0, linear_grid(steps), Euler(), Rng(seed)) for steps in calls]
             shares = [torch.bincount(end.flatten(), minlength=COUNT) / n for end in ends]
             found[name].append([(share - _data()).abs().sum().item() / 2 for share in shares])
     late = [max(rows[i][1] for rows in found.values()) for i in range(len(setting.seeds))]

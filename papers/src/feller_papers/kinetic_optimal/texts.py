@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.data.examples.loaders import shakespeare_text
 from feller.data.loading.read import read
 from feller.data.modality import Dataset
@@ -100,7 +100,7 @@ def bound(
     path, network = change(model.description.path, model.network)
     parts = zip(range(0, len(test), SOME), test.split(SOME), strict=True)
     found = [
-        estimate_bound(path, space, network, part, {}, Draws(0, first), kind=rates, times=times).nats
+        estimate_bound(path, space, network, part, {}, Rng(0, first), kind=rates, times=times).nats
         for first, part in parts
     ]
     return bits(torch.cat(found), test.shape[1])

@@ -5,23 +5,23 @@ import functools
 import torch
 from torch import Tensor
 
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.paths import (
-    ConstantSpeed,
+    ConstantSpeedBeta,
     FewestJumps,
-    Geometric,
-    KineticOptimal,
+    KineticOptimalRates,
     LeastEnergy,
-    Levels,
-    Metric,
+    LevelDistance,
+    MetricPath,
     Mixture,
-    Power,
+    PowerBeta,
     Rates,
+    SoftmaxPath,
     Tempered,
     TokenPath,
 )
-from feller.paths.schedules import GreatCircle, Linear, PerToken
-from feller.spaces import LawSource, UniformSource
+from feller.paths.schedules import KineticOptimal, KineticOptimalPerToken, Linear
+from feller.spaces import CategoricalSource, UniformSource
 from feller_papers.claims import Claim, spread_of, verdict
 from feller_papers.kinetic_optimal.setting import Setting
 
@@ -29,7 +29,7 @@ COUNT = 6
 NEIGHBOURS = tuple(tuple(1.0 + 4 * max(abs(y - x) - 1, 0) for x in range(COUNT)) for y in range(COUNT))
 """Multiples of the cost of a jump: those beyond the next level cost more."""
 VELOCITIES: tuple[Rates, ...] = (
-    KineticOptimal(),
+    KineticOptimalRates(),
     Tempered(0.0),
     Tempered(2.0),
     FewestJumps(),
@@ -39,17 +39,17 @@ VELOCITIES: tuple[Rates, ...] = (
 
 def _paths(seed: int) -> dict[str, functools.partial[TokenPath]]:
     """Return paths that wait for a velocity, with laws that a seed draws."""
-    draws = Draws(seed).named("laws")
-    law = LawSource(tuple((0.1 + draws.at("source").uniform((COUNT,), torch.float64)).tolist()))
-    a, b = draws.at("logits").normal((2, COUNT, COUNT), torch.float64)
+    draws = Rng(seed).fold_in("laws")
+    law = CategoricalSource(tuple((0.1 + draws.stream("source").uniform((COUNT,), torch.float64)).tolist()))
+    a, b = draws.stream("logits").normal((2, COUNT, COUNT), torch.float64)
     masses = tuple(law.probabilities(COUNT).tolist())
     return {
         "linear mixture": functools.partial(Mixture, Linear(), law),
-        "mixture, great circle": functools.partial(Mixture, GreatCircle(1 / COUNT), UniformSource()),
-        "mixture, a schedule per token": functools.partial(Mixture, PerToken(masses), law),
-        "metric, powers": functools.partial(Metric, Levels(COUNT), Power()),
-        "metric, constant speed": functools.partial(Metric, Levels(COUNT, 3.0), ConstantSpeed()),
-        "geometric": functools.partial(Geometric, lambda x_1, t: a[x_1] + b[x_1] * (3 * t[:, None]).sin()),
+        "mixture, great circle": functools.partial(Mixture, KineticOptimal(1 / COUNT), UniformSource()),
+        "mixture, a schedule per token": functools.partial(Mixture, KineticOptimalPerToken(masses), law),
+        "metric, powers": functools.partial(MetricPath, LevelDistance(COUNT), PowerBeta()),
+        "metric, constant speed": functools.partial(MetricPath, LevelDistance(COUNT, 3.0), ConstantSpeedBeta()),
+        "geometric": functools.partial(SoftmaxPath, lambda x_1, t: a[x_1] + b[x_1] * (3 * t[:, None]).sin()),
     }
 
 
@@ -65,9 +65,9 @@ def forward_equation(setting: Setting) -> list[Claim]:
     """Every velocity of every path moves mass as the path wants, at random data and times."""
     worst, pairs = [], 0
     for seed in setting.seeds:
-        draws, residual = Draws(seed).named("places"), 0.0
-        x_1 = draws.at("data").integers(COUNT, (64,))
-        t = 0.05 + 0.9 * draws.at("time").uniform((64,), torch.float64)
+        draws, residual = Rng(seed).fold_in("places"), 0.0
+        x_1 = draws.stream("data").randint(COUNT, (64,))
+        t = 0.05 + 0.9 * draws.stream("time").uniform((64,), torch.float64)
         paths = _paths(seed).values()
         pairs = len(paths) * len(VELOCITIES)
         for make in paths:
@@ -97,16 +97,16 @@ def least_energy(setting: Setting) -> list[Claim]:
     """The kinetic optimum against all other velocities, and random ones; its energy is the Fisher information."""
     multiples, gaps, least, weighted = torch.tensor(NEIGHBOURS, dtype=torch.float64), [], [], []
     for seed in setting.seeds:
-        draws, others, ratios = Draws(seed).named("places"), [], []
-        x_1 = draws.at("data").integers(COUNT, (64,))
-        t = 0.05 + 0.9 * draws.at("time").uniform((64,), torch.float64)
+        draws, others, ratios = Rng(seed).fold_in("places"), [], []
+        x_1 = draws.stream("data").randint(COUNT, (64,))
+        t = 0.05 + 0.9 * draws.stream("time").uniform((64,), torch.float64)
         for name, make in _paths(seed).items():
             p, change, rates = _at(make(), x_1, t)
             fisher, flux = (change**2 / p).sum(1), p[:, :, None] * rates
             gaps.append(((energy(flux, p) - fisher).abs() / fisher).max().item())
             found = [p[:, :, None] * _at(make(velocity=velocity), x_1, t)[2] for velocity in VELOCITIES[1:]]
             ratios.append((energy(found[3], p, multiples) / energy(flux, p, multiples)).max().item())
-            found += [with_same_divergence(flux, draws.named(name, i)) for i in range(100)]
+            found += [with_same_divergence(flux, draws.fold_in(name, i)) for i in range(100)]
             others.append(min((energy(other, p) / fisher).min().item() for other in found))
         least.append(min(others))
         weighted.append(max(ratios))
@@ -129,10 +129,10 @@ def least_energy(setting: Setting) -> list[Claim]:
     ]
 
 
-def with_same_divergence(flux: Tensor, draws: Draws) -> Tensor:
+def with_same_divergence(flux: Tensor, draws: Rng) -> Tensor:
     """Return a flux with the same divergence, [m, x, y]: a random one without any is added."""
     size = flux.mean((1, 2), keepdim=True)
-    noise = size * draws.at("flow").normal(flux.shape, torch.float64)
+    noise = size * draws.stream("flow").normal(flux.shape, torch.float64)
     noise = noise - noise.mT
     net = noise.sum(1) / flux.shape[1]  # what flows into each symbol; a gradient takes it away
     free = noise - net[:, None, :] + net[:, :, None]

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller_papers.claims import Claim, mean_of, spread_of, verdict
 from feller_papers.private_tables.figures import caution, nats, nll, number, read_off, surprises, told, worth
 from feller_papers.private_tables.measured import allowed_share, fitted
@@ -41,7 +41,7 @@ def grammar(setting: Setting) -> Iterator[Claim]:
     with_it, without = (surprises(setting, ADULT, way, STRONG) for way in (UNTOLD, LOOSE))
     saved = [b - a for a, b in zip(with_it, without, strict=True)]
     valid = [
-        allowed_share(fitted(setting, ADULT, LOOSE, STRONG, seed).model, DRAWN, Draws(seed)) for seed in setting.seeds
+        allowed_share(fitted(setting, ADULT, LOOSE, STRONG, seed).model, DRAWN, Rng(seed)) for seed in setting.seeds
     ]
     yield Claim(
         f"{ADULT}, {STRONG.name}: masking out of the loss what cannot stand in a column spends less of the budget",

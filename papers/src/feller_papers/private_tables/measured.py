@@ -13,7 +13,7 @@ from feller.app.workflows.private.pretrain_on_marginals import teach
 from feller.app.workflows.private.privacy_config import PrivacyConfig
 from feller.app.workflows.private.private_statistics import guard
 from feller.app.workflows.private.table_schema import Charged
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.data.modality import Dataset
 from feller.data.tables.modality import Table
 from feller.evaluation.tables.quality import Numbers, samples_quality
@@ -126,7 +126,7 @@ def _trained(rows: Dataset, way: Way, setting: Setting, wish: PrivacyConfig, see
 
     def before(learner: TrainState) -> None:
         if guarded.law is not None and isinstance(rows.modality, Table):
-            lessons = Draws(seed).named("rehearsal")
+            lessons = Rng(seed).fold_in("rehearsal")
             teach(
                 learner,
                 recipe.objective.build(TrainingContext()),
@@ -145,12 +145,12 @@ def _trained(rows: Dataset, way: Way, setting: Setting, wish: PrivacyConfig, see
 def measured(setting: Setting, name: str, way: Way, budget: Budget, seed: int, *, raked: bool = True) -> Measured:
     """Fit a model, and compare as many of its rows as it learned from with those and with held-out ones."""
     table, found = table_of(setting, name), fitted(setting, name, way, budget, seed)
-    model, draws = found.model, Draws(seed).named("judged")
-    sampling = None if raked else replace(model.description.sampling, rake=0)
-    drawn = model.draw(len(table.learned), sampling=sampling, draws=draws.named("rows"))
+    model, draws = found.model, Rng(seed).fold_in("judged")
+    sampling = None if raked else replace(model.description.sampling, raking_oversample=0)
+    drawn = model.draw(len(table.learned), sampling=sampling, draws=draws.fold_in("rows"))
     kind = drawn.modality.for_measures(drawn).modality
     seen = [one.modality.for_measures(one).seen_as(kind) for one in (drawn, table.learned, table.held_out)]
-    numbers = samples_quality(seen[0], seen[1], seen[2], Draws(0).named("quality"))
+    numbers = samples_quality(seen[0], seen[1], seen[2], Rng(0).fold_in("quality"))
     nll, error = surprised(setting, name, way, budget, seed)
     spent = None if found.ledger is None else found.ledger.epsilon()
     return Measured(numbers, nll, error, spent, found.seconds)
@@ -170,9 +170,9 @@ def surprise_of(model: Model, held_out: Dataset) -> tuple[float | None, float | 
     return nats.mean().item(), (nats.std() / len(nats) ** 0.5).item()
 
 
-def allowed_share(model: Model, n: int, draws: Draws) -> float:
+def allowed_share(model: Model, n: int, draws: Rng) -> float:
     """Return the share of n rows of a model whose words all are of their columns, where others may come."""
     kind = cast(Table, model.description.modality)
     with torch.no_grad():
         tokens = model.pairs(n, draws)["x_1"]
-    return (tokens < torch.tensor(kind.space().counts)).all(1).double().mean().item()
+    return (tokens < torch.tensor(kind.space().vocab_sizes)).all(1).double().mean().item()

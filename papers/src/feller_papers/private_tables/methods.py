@@ -8,8 +8,8 @@ from feller.data.modality import Dataset
 from feller.models.recipes.recipe import Recipe
 from feller.models.recipes.registry import RECIPES
 from feller.networks.sequence.row_transformer import RowTransformer
-from feller.spaces import Rows
-from feller.spaces.table_tokens import Single
+from feller.spaces import TableTokens
+from feller.spaces.table_tokens import CategoryTokenizer
 from feller.training.objectives.autoregressive_likelihood import RowLikelihood
 from feller.training.objectives.marginal_counts import Counting
 from feller_papers.private_tables.setting import Setting
@@ -66,22 +66,22 @@ def any_order(recipe: Recipe) -> Recipe:
 def without_counts(recipe: Recipe) -> Recipe:
     """Begin with all values of a column alike, instead of with their noisy shares."""
     recipe = of_columns(recipe)
-    return _over(recipe, replace(cast(RowLikelihood, recipe.objective).space, shares=()))
+    return _over(recipe, replace(cast(RowLikelihood, recipe.objective).space, value_probs=()))
 
 
 def without_grammar(recipe: Recipe) -> Recipe:
     """Let every word of the table stand in every column, so that a model must learn which are whose."""
     recipe = of_columns(recipe)
     space = cast(RowLikelihood, recipe.objective).space
-    return _over(recipe, Rows(tuple(Single(sum(space.counts)) for _ in space.fields), (), ()))
+    return _over(recipe, TableTokens(tuple(CategoryTokenizer(sum(space.vocab_sizes)) for _ in space.columns), (), ()))
 
 
-def _over(recipe: Recipe, space: Rows) -> Recipe:
+def _over(recipe: Recipe, space: TableTokens) -> Recipe:
     return replace(
         recipe,
         architecture=replace(cast(RowTransformer, recipe.architecture), rows=space),
         objective=replace(cast(RowLikelihood, recipe.objective), space=space),
-        sampling=replace(recipe.sampling, rake=0),
+        sampling=replace(recipe.sampling, raking_oversample=0),
     )
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.data.batches import split
 from feller.data.loading.find import table_cells
 from feller.data.loading.raw import about
@@ -24,7 +24,7 @@ GERMAN = "German credit"
 """A table that is small by itself."""
 ASIDE = 0.2
 """Share of a table's rows that no model sees, where it has no part for that."""
-CHOSEN = Draws(0).named("private tables")
+CHOSEN = Rng(0).fold_in("private tables")
 """Which rows these are, whatever the seed of a model."""
 
 
@@ -63,7 +63,7 @@ def _fewer(whole: Posed, rows: int | None) -> Posed:
 
 
 def _some(data: Dataset, most: int, what: str) -> Dataset:
-    order = torch.randperm(len(data), generator=CHOSEN.named(what).at("rows").shared())
+    order = torch.randperm(len(data), generator=CHOSEN.fold_in(what).stream("rows").shared_generator())
     return replace(data.subset(order[:most].sort().values), notes=())
 
 

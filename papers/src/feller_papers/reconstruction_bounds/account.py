@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import nn
 
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.privacy.dp_sgd.per_example_gradients import clipped_by_map
 from feller.privacy.leakage.leakage_tracking import Watch, by_coordinate, by_probe
 from feller_papers.claims import Claim, verdict
@@ -38,7 +38,7 @@ def _quickest(work: Callable[[], object]) -> float:
 
 def evaluations(network: nn.Module, x: torch.Tensor, labels: torch.Tensor, plan: Plan) -> float:
     """Return what a look at some rows costs, in clipped gradients of the same rows."""
-    watch = Watch(x, lambda network, step: lambda z: {"x": z, "label": labels}, rate=0.1, draws=Draws(0))
+    watch = Watch(x, lambda network, step: lambda z: {"x": z, "label": labels}, rate=0.1, draws=Rng(0))
     look = _quickest(lambda: watch.look(loss, network, plan.clip, plan.sigma * plan.clip))
     plain = _quickest(lambda: clipped_by_map(loss, network, {"x": x, "label": labels}, plan.clip))
     return look / plain
@@ -50,7 +50,7 @@ def cost(setting: Setting) -> Iterator[Claim]:
     small = setting.large is None or found.name == "digits"
     plan = setting.small if setting.large is None or small else setting.large
     found = digits() if small else found
-    network = (small_network if small else large_network)(Draws(setting.seed))
+    network = (small_network if small else large_network)(Rng(setting.seed))
     which = chosen(len(found.train.x), plan, setting.seed)
     ratio = evaluations(network, laid_out(found.train, found.side)[which], found.train.labels[which], plan)
     yield Claim(
@@ -66,14 +66,14 @@ def totals(setting: Setting) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the total of each watched row by one probe for each step, and exactly, along one training."""
     found, plan = digits(), setting.small
     x, labels = laid_out(found.train, found.side), found.train.labels
-    which, network = chosen(len(x), plan, setting.seed), small_network(Draws(setting.seed))
+    which, network = chosen(len(x), plan, setting.seed), small_network(Rng(setting.seed))
     its, rate = labels[which], plan.batch / len(x)
     probes, exact = (
         Watch(
             x[which],
             lambda network, step: lambda z: {"x": z, "label": its},
             rate=rate,
-            draws=Draws(setting.seed).named("account"),
+            draws=Rng(setting.seed).fold_in("account"),
             how=how,
         )
         for how in (by_probe, by_coordinate)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, jacfwd, vmap
 from torch.nn.functional import cross_entropy
 
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.evaluation.attacks.reconstruction import ERRORS
 from feller.privacy.leakage.leakage_tracking import hard_clip
 from feller.privacy.leakage.reconstruction_bounds import van_trees
@@ -70,16 +70,16 @@ class Reached:
 @functools.cache
 def with_prior(setting: Setting) -> list[Reached]:
     """Let an attacker who knows the law of rows read rows that are drawn from it, at each noise."""
-    found, draws = on_digits(setting), Draws(setting.seed).named("inversion")
+    found, draws = on_digits(setting), Rng(setting.seed).fold_in("inversion")
     mean, clip = digits().train.of(CLASS).x.mean(0), found.plan.clip
-    z = mean + SPREAD * draws.at("rows").normal((setting.rows, len(mean)), torch.float64)
+    z = mean + SPREAD * draws.stream("rows").normal((setting.rows, len(mean)), torch.float64)
     added, prior, reached = added_by(found.snapshots[::2], CLASS, clip), Prior(mean, SPREAD), []
     clean = torch.cat([vmap(added)(part) for part in z.split(AT_ONCE)])
     sizes = torch.cat([vmap(jacfwd(added))(part).square().sum((1, 2)) for part in z.split(AT_ONCE)])
     for noise in NOISES:
-        scale, at = noise * clip, draws.named(noise)
-        seen = clean + scale * at.at("noise").normal(clean.shape, torch.float64)
-        starts = mean + SPREAD * at.at("starts").normal((STARTS, *z.shape), torch.float64)
+        scale, at = noise * clip, draws.fold_in(noise)
+        seen = clean + scale * at.stream("noise").normal(clean.shape, torch.float64)
+        starts = mean + SPREAD * at.stream("starts").normal((STARTS, *z.shape), torch.float64)
         starts[0] = mean
         parts = zip(seen.split(AT_ONCE), starts.split(AT_ONCE, 1), strict=True)
         rows = torch.cat([deepest(added, some, scale, prior, begin) for some, begin in parts])
@@ -103,13 +103,13 @@ class Unbiased:
 @functools.cache
 def without_bias(setting: Setting) -> Unbiased:
     """Take the step of Gauss and Newton from the row itself: no estimate that is right on average is nearer there."""
-    found, draws = on_digits(setting), Draws(setting.seed).named("unbiased")
+    found, draws = on_digits(setting), Rng(setting.seed).fold_in("unbiased")
     clip, scale, parts = found.plan.clip, found.plan.sigma * found.plan.clip, []
     for label in found.labels.unique().tolist():
         rows = found.rows[found.labels == label].flatten(1).double()
         jacobian = vmap(jacfwd(added_by(found.snapshots, label, clip)))(rows)
         inverse = torch.linalg.solve(jacobian.mT @ jacobian, jacobian.mT)
-        noise = draws.at("noise", label).normal((UNBIASED_DRAWS, *jacobian.shape[:2]), torch.float64)
+        noise = draws.stream("noise", label).normal((UNBIASED_DRAWS, *jacobian.shape[:2]), torch.float64)
         errors = torch.einsum("bdp,kbp->bkd", inverse, noise).mul(scale).square().mean(2)
         d = rows.shape[1]
         parts.append(

@@ -12,7 +12,7 @@ from jaxtyping import Float, Float64, Int64
 from torch import Tensor, nn
 
 from feller.core.gradient import LossFunction
-from feller.core.rng import Draw, Draws
+from feller.core.rng import RandomStream, Rng
 from feller.networks.architecture import weights_from
 from feller.privacy.accounting.dp_events import Subsampled
 from feller.privacy.dp_sgd.clip_norm import Fixed
@@ -30,7 +30,7 @@ WIDTH = 16
 """Of the small network."""
 
 
-def large_network(draws: Draws) -> nn.Module:
+def large_network(draws: Rng) -> nn.Module:
     """Return that of the paper's program for 28 x 28 pixels: smooth, so that gradients have slopes."""
     with weights_from(draws):
         return nn.Sequential(
@@ -48,7 +48,7 @@ def large_network(draws: Draws) -> nn.Module:
         )
 
 
-def small_network(draws: Draws) -> nn.Module:
+def small_network(draws: Rng) -> nn.Module:
     """Return one for 8 x 8 pixels."""
     with weights_from(draws):
         return nn.Sequential(nn.Flatten(), nn.Linear(64, WIDTH), nn.Tanh(), nn.Linear(WIDTH, 10))
@@ -89,7 +89,7 @@ class Recorder:
         build: Build,
         z: Tensor,
         cut: Cut,
-        draw: Draw,
+        draw: RandomStream,
         which: Tensor | None,
     ) -> Pull:
         """Look."""
@@ -143,17 +143,17 @@ def model_of(setting: Setting) -> Trained:
 @functools.cache
 def on_digits(setting: Setting) -> Trained:
     """Return the training on the digits of the package."""
-    return _watched(digits(), small_network(Draws(setting.seed)), setting.small, setting.seed)
+    return _watched(digits(), small_network(Rng(setting.seed)), setting.small, setting.seed)
 
 
 @functools.cache
 def _large(setting: Setting, plan: Plan) -> Trained:
-    return _watched(pictures(setting), large_network(Draws(setting.seed)), plan, setting.seed)
+    return _watched(pictures(setting), large_network(Rng(setting.seed)), plan, setting.seed)
 
 
 def chosen(n: int, plan: Plan, seed: int) -> Int64[Tensor, " b"]:
     """Return which rows are watched."""
-    return Draws(seed).at("watched").uniform((n,), torch.float64).argsort()[: plan.watched]
+    return Rng(seed).stream("watched").uniform((n,), torch.float64).argsort()[: plan.watched]
 
 
 def _watched(found: Pictures, network: nn.Module, plan: Plan, seed: int) -> Trained:
@@ -165,7 +165,7 @@ def _watched(found: Pictures, network: nn.Module, plan: Plan, seed: int) -> Trai
         rows,
         lambda network, step: lambda z: {"x": z, "label": its},
         rate=rate,
-        draws=Draws(seed).named("watch"),
+        draws=Rng(seed).fold_in("watch"),
         how=record,
         every=plan.every,
     )

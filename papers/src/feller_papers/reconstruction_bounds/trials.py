@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.evaluation.attacks.reconstruction import ERRORS
 from feller.privacy.erm.glm import Logistic
 from feller.privacy.erm.leakage import leakage
@@ -37,50 +37,50 @@ class Trial:
         return self.errors.mean().item() + ERRORS * standard < factor * self.bound
 
 
-def _small(draws: Draws) -> tuple[Minimum, float, int]:
+def _small(draws: Rng) -> tuple[Minimum, float, int]:
     """Return a small logistic regression with a constant, its noise, and a row."""
     n, d, row = 5 + _whole(draws, "n", 16), 1 + _whole(draws, "d", 4), _whole(draws, "row", 5)
-    x = draws.at("x").normal((n, d), F64).clamp(-2, 2)
-    y = draws.at("y").coins(0.5, (n,)).double()
-    decay, noise = (10 ** (-2 + 2 * draws.at(name).uniform((1,), F64).item()) for name in ("decay", "noise"))
+    x = draws.stream("x").normal((n, d), F64).clamp(-2, 2)
+    y = draws.stream("y").bernoulli(0.5, (n,)).double()
+    decay, noise = (10 ** (-2 + 2 * draws.stream(name).uniform((1,), F64).item()) for name in ("decay", "noise"))
     return minimum_of(Ridge(Logistic(), decay, math.hypot(1, 2 * math.sqrt(d))), with_constant(x), y), noise, row
 
 
-def _whole(draws: Draws, purpose: str, high: int) -> int:
-    return int(draws.at(purpose).integers(high, (1,)).item())
+def _whole(draws: Rng, purpose: str, high: int) -> int:
+    return int(draws.stream(purpose).randint(high, (1,)).item())
 
 
-def locally(draws: Draws) -> Trial:
+def locally(draws: Rng) -> Trial:
     """Let the best estimate without bias be made of one row: from the row itself, back through its Jacobian."""
     minimum, noise, row = _small(draws)
     bound = leakage(minimum, noise).rows.bound()[row].item()
-    moved = noise * draws.at("weights").normal((DRAWS, len(minimum.theta)), F64)
+    moved = noise * draws.stream("weights").normal((DRAWS, len(minimum.theta)), F64)
     return Trial(torch.linalg.solve(minimum.by_row(row), moved.T).square().mean(0), bound)
 
 
-def by_others(draws: Draws) -> Trial:
+def by_others(draws: Rng) -> Trial:
     """Attack one row by what is known of all others."""
     minimum, noise, row = _small(draws)
     noise = noise / 100
     pixels = torch.arange(len(minimum.theta)) > 0
     bound = leakage(minimum, noise, pixels).rows.bound()[row].item()
-    theta = minimum.theta + noise * draws.at("weights").normal((DRAWS, len(minimum.theta)), F64)
+    theta = minimum.theta + noise * draws.stream("weights").normal((DRAWS, len(minimum.theta)), F64)
     return Trial(squared_errors(minimum, theta)[:, row], bound)
 
 
-def by_prior(draws: Draws) -> Trial:
+def by_prior(draws: Rng) -> Trial:
     """Read rows of a known normal law from smooth sums, one row at each draw of the noise."""
-    d, spread = 1 + _whole(draws, "d", 3), 0.5 + draws.at("spread").uniform((1,), F64).item()
-    noise = 10 ** (-1 + 1.5 * draws.at("noise").uniform((1,), F64).item())
-    a = draws.at("a").normal((d + 2, d), F64)
-    z = spread * draws.at("z").normal((DRAWS, d), F64)
-    seen = torch.tanh(z @ a.T) + noise * draws.at("seen").normal((DRAWS, d + 2), F64)
+    d, spread = 1 + _whole(draws, "d", 3), 0.5 + draws.stream("spread").uniform((1,), F64).item()
+    noise = 10 ** (-1 + 1.5 * draws.stream("noise").uniform((1,), F64).item())
+    a = draws.stream("a").normal((d + 2, d), F64)
+    z = spread * draws.stream("z").normal((DRAWS, d), F64)
+    seen = torch.tanh(z @ a.T) + noise * draws.stream("seen").normal((DRAWS, d + 2), F64)
     found = inverted(lambda z: torch.tanh(a @ z), seen, noise, Prior(torch.zeros(d, dtype=F64), spread), 0 * z)
     slopes = (1 - torch.tanh(z @ a.T).square()).square() @ a.square().sum(1)
     return Trial((found - z).square().mean(1), van_trees(slopes.mean().item() / (d * noise**2), spread))
 
 
-KINDS: dict[str, Callable[[Draws], Trial]] = {
+KINDS: dict[str, Callable[[Rng], Trial]] = {
     "best without bias": locally,
     "by all other rows": by_others,
     "by a prior": by_prior,
@@ -90,7 +90,7 @@ KINDS: dict[str, Callable[[Draws], Trial]] = {
 def tried(setting: Setting, kind: str) -> list[Trial]:
     """Return a third of the trials."""
     count = setting.trials // len(KINDS) + (kind == next(iter(KINDS))) * (setting.trials % len(KINDS))
-    return [KINDS[kind](Draws(setting.seed).named("trials", kind, i)) for i in range(count)]
+    return [KINDS[kind](Rng(setting.seed).fold_in("trials", kind, i)) for i in range(count)]
 
 
 def never(setting: Setting) -> Iterator[Claim]:

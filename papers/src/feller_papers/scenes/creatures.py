@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Int8, UInt8
 
 from feller.core.errors import UsageError
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller_papers.scenes.captions import a
 from feller_papers.scenes.drawing import SIDE, check_side
 from feller_papers.scenes.shapes import COLOURS, Picks, blank, picks
@@ -75,7 +75,7 @@ def names() -> tuple[str, ...]:
     return tuple("".join(parts) for parts in itertools.product(BEGIN, VOWEL, END, TAIL))
 
 
-def invent(n: int, draws: Draws) -> list[Creature]:
+def invent(n: int, draws: Rng) -> list[Creature]:
     """Invent creatures with different names and clearly different looks; the first ones are the same for every n.
 
     Raises:
@@ -83,11 +83,11 @@ def invent(n: int, draws: Draws) -> list[Creature]:
     """
     if n > len(names()):
         raise UsageError(f"there are names for {len(names()):,} creatures", found=f"{n:,}", remedy="Ask for fewer")
-    order = torch.randperm(len(names()), generator=draws.at("names").shared()).tolist()
+    order = torch.randperm(len(names()), generator=draws.stream("names").shared_generator()).tolist()
     looks = np.zeros((n, DOTS * DOTS), dtype=np.int8)
     found: list[Creature] = []
     for attempt in itertools.count():
-        for pick in picks(2 * n, "looks", draws.named("attempt", attempt)):
+        for pick in picks(2 * n, "looks", draws.fold_in("attempt", attempt)):
             if len(found) == n:
                 return found
             creature = _look(names()[order[len(found)]], pick)
@@ -135,7 +135,7 @@ def render_creature(view: View, side: int = SIDE) -> UInt8[np.ndarray, "side sid
     return picture.repeat(side // ACROSS, 0).repeat(side // ACROSS, 1)
 
 
-def views(creature: Creature, n: int, draws: Draws) -> list[View]:
+def views(creature: Creature, n: int, draws: Rng) -> list[View]:
     """Draw n views of a creature, each on another ground.
 
     Raises:
@@ -144,5 +144,5 @@ def views(creature: Creature, n: int, draws: Draws) -> list[View]:
     grounds = creature.grounds
     if n > len(grounds):
         raise UsageError(f"a creature has {len(grounds)} grounds", found=f"{n} views", remedy="Ask for fewer")
-    order = torch.randperm(len(grounds), generator=draws.at("grounds").shared()).tolist()
+    order = torch.randperm(len(grounds), generator=draws.stream("grounds").shared_generator()).tolist()
     return [View(creature, grounds[i]) for i in order[:n]]

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 
 from feller.core.errors import UsageError
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller_papers.scenes.shapes import BLACK, COLOURS, LIGHT, SHAPES, Picks, blank, picks, shape_mask
 
 SIDE = 16
@@ -125,7 +125,7 @@ def check_side(side: int) -> None:
         raise UsageError("pictures with a side of 16, 32, 48, ... pixels", side, f"{SIDE} is usual")
 
 
-def draw_scenes(n: int, draws: Draws, of: Variety = ALL) -> list[Scene]:
+def draw_scenes(n: int, draws: Rng, of: Variety = ALL) -> list[Scene]:
     """Draw scenes, with shapes, colours, sizes and places at random; things stand in the order in which one reads.
 
     What scene i is depends on i and the seed alone.
@@ -134,7 +134,7 @@ def draw_scenes(n: int, draws: Draws, of: Variety = ALL) -> list[Scene]:
     for attempt in itertools.count():
         if len(found) == n:
             break
-        for i, pick in enumerate(picks(n, "scene", draws.named("attempt", attempt) if attempt else draws)):
+        for i, pick in enumerate(picks(n, "scene", draws.fold_in("attempt", attempt) if attempt else draws)):
             if i not in found and of.takes(is_kept(scene := _draw_scene(pick, of))):
                 found[i] = scene
     return [found[i] for i in range(n)]

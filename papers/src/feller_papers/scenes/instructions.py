@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from feller.core.errors import UsageError
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.data.documents.prompt import ANSWER, EDIT, QUESTION, STOP
 from feller_papers.scenes.captions import caption, details, edit, plain, questions
 from feller_papers.scenes.creatures import Creature, View, invent, render_creature, views
@@ -103,7 +103,7 @@ TASKS: dict[str, Lesson] = {
 """Names of the tasks, and what writes their documents."""
 
 
-def instructions(n: int, draws: Draws, side: int = SIDE, of: Variety = ALL) -> list[Written]:
+def instructions(n: int, draws: Rng, side: int = SIDE, of: Variety = ALL) -> list[Written]:
     """Draw documents about scenes, the tasks in turn.
 
     Raises:
@@ -117,7 +117,7 @@ def instructions(n: int, draws: Draws, side: int = SIDE, of: Variety = ALL) -> l
     ]
 
 
-def drawing_pairs(n: int, draws: Draws, side: int = SIDE, of: Variety = ALL) -> list[Written]:
+def drawing_pairs(n: int, draws: Rng, side: int = SIDE, of: Variety = ALL) -> list[Written]:
     """Draw what instructions are about and no scene shows: edges, segmentations and letters, with captions, in turn.
 
     Raises:
@@ -141,7 +141,7 @@ def _letters_pair(scene: Scene, side: int, pick: Picks) -> tuple[Item, ...]:
     return f'the letters "{word}"', picture
 
 
-def scene_pairs(n: int, draws: Draws, side: int = SIDE, of: Variety = ALL) -> tuple[list[Scene], list[Written]]:
+def scene_pairs(n: int, draws: Rng, side: int = SIDE, of: Variety = ALL) -> tuple[list[Scene], list[Written]]:
     """Draw scenes, and write each as a caption and its picture.
 
     Raises:
@@ -185,7 +185,7 @@ class Demonstration:
     """What the pictures in `tail` show: creatures of the tail, as the memory has none of them."""
 
 
-def demonstration(n: int, draws: Draws, side: int = SIDE) -> Demonstration:
+def demonstration(n: int, draws: Rng, side: int = SIDE) -> Demonstration:
     """Draw n pairs to train on, of which a half show creatures, n instructions, and what goes with them.
 
     Raises:
@@ -196,27 +196,27 @@ def demonstration(n: int, draws: Draws, side: int = SIDE) -> Demonstration:
     check_side(side)
     heads = -(-n * CREATURES // (EVERY * SEEN))
     tails = max(1, heads // TAIL)
-    creatures = invent(tails + heads, draws.named("creatures"))
+    creatures = invent(tails + heads, draws.fold_in("creatures"))
     tail, head = creatures[:tails], creatures[tails:]  # so that the first of the tail is the same for every n
-    seen = {one.name: views(one, SEEN + KEPT, draws.named("views", one.name)) for one in creatures}
+    seen = {one.name: views(one, SEEN + KEPT, draws.fold_in("views", one.name)) for one in creatures}
     scenes, pairs = {}, {}
     for part, count, first, of in (("pairs", n, 0, FEW), ("pairs-held-out", n // HELD_OUT, SEEN, FEW_HELD_OUT)):
         shown = CREATURES * (count // EVERY)
         drawn = [written_view(seen[head[i % heads].name][first + i // heads], side) for i in range(shown)]
-        others = drawing_pairs(count // EVERY, draws.named(part, "drawings"), side, of)
-        scenes[part], written = scene_pairs(count - len(drawn) - len(others), draws.named(part), side, of)
+        others = drawing_pairs(count // EVERY, draws.fold_in(part, "drawings"), side, of)
+        scenes[part], written = scene_pairs(count - len(drawn) - len(others), draws.fold_in(part), side, of)
         pairs[part] = _mixed(written, drawn, others)
     known = [view for one in tail for view in seen[one.name][:SEEN]]
     asked = [view for one in tail for view in seen[one.name][SEEN:]]
     return Demonstration(
         {
             "pairs": pairs["pairs"],
-            "instructions": instructions(n, draws.named("instructions"), side, FEW),
+            "instructions": instructions(n, draws.fold_in("instructions"), side, FEW),
             "memory": [written_view(view, side) for view in known],
             "tail": [written_view(view, side) for view in asked],
             "pairs-held-out": pairs["pairs-held-out"],
             "instructions-held-out": instructions(
-                n // HELD_OUT, draws.named("instructions-held-out"), side, FEW_HELD_OUT
+                n // HELD_OUT, draws.fold_in("instructions-held-out"), side, FEW_HELD_OUT
             ),
         },
         scenes,

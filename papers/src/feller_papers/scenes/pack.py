@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller_papers.scenes.documents import Answer, Break, Picture
 from feller_papers.scenes.instructions import demonstration
 
@@ -20,7 +20,7 @@ PAIRS = 8000
 
 def pack(out: pathlib.Path, n: int = PAIRS, seed: int = 0) -> None:
     """Write all documents: pictures as indices into a palette, and one JSON line for each document."""
-    drawn = demonstration(n, Draws(seed).named("demonstration"))
+    drawn = demonstration(n, Rng(seed).fold_in("demonstration"))
     pictures: list[UInt8[np.ndarray, "h w 3"]] = []
     names = {one.name for one in (*drawn.head, *drawn.tail)}
     lines = []

@@ -7,7 +7,7 @@ from typing import TypeVar
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 
 COLOURS = {
     "red": (214, 38, 44),
@@ -122,6 +122,6 @@ class Picks:
         return options[self.below(len(options))]
 
 
-def picks(n: int, purpose: str, draws: Draws) -> list[Picks]:
+def picks(n: int, purpose: str, draws: Rng) -> list[Picks]:
     """Return the choices of n examples; those of an example depend on its number and the purpose alone."""
-    return [Picks(row) for row in draws.at(purpose).uniform((n, MOST)).double().tolist()]
+    return [Picks(row) for row in draws.stream(purpose).uniform((n, MOST)).double().tolist()]

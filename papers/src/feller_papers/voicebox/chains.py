@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.data.speech.phones import repeated
 from feller.training.objective import Batch
 from feller_papers.voicebox.digits import Clip
@@ -92,12 +92,12 @@ def _joined(chain: Sequence[Clip]) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def drawn_chains(
-    clips: Sequence[Clip], n: int, draws: Draws, *, fewest: int = FEWEST, most: int = MOST
+    clips: Sequence[Clip], n: int, draws: Rng, *, fewest: int = FEWEST, most: int = MOST
 ) -> list[tuple[Clip, ...]]:
     """Draw chains, each of clips of one speaker, drawn with replacement."""
     by = [[clip for clip in clips if clip.speaker == s] for s in range(1 + max(clip.speaker for clip in clips))]
     by = [some for some in by if some]
-    u = draws.at("chains").uniform((n, 2 + most), torch.float64).tolist()
+    u = draws.stream("chains").uniform((n, 2 + most), torch.float64).tolist()
     found = []
     for who, many, *which in u:
         own = by[int(who * len(by))]
@@ -106,14 +106,14 @@ def drawn_chains(
 
 
 def feed(
-    clips: Sequence[Clip], size: int, draws: Draws, batch: Callable[[Rows], Batch] = Rows.batch
+    clips: Sequence[Clip], size: int, draws: Rng, batch: Callable[[Rows], Batch] = Rows.batch
 ) -> Callable[[int, slice], Batch]:
     """Return what gives each step new chains of like length: one batch of several that are sorted, each as likely."""
 
     def at(step: int, rows: slice) -> Batch:
-        now = draws.named("step", step)
+        now = draws.fold_in("step", step)
         pool = sorted(drawn_chains(clips, POOL * size, now), key=lambda chain: sum(len(clip.mel) for clip in chain))
-        first = size * int(now.at("which").integers(POOL, (1,)))
+        first = size * int(now.stream("which").randint(POOL, (1,)))
         return batch(joined(pool[first : first + size][rows]))
 
     return at

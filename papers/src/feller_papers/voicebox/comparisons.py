@@ -36,7 +36,7 @@ class Beside:
 
 def losses_measured(trained: Trained) -> dict[str, Beside]:
     """Let models with different losses fill in the same words."""
-    it, setting, draws = trained.digits, trained.setting, trained.draws.named("losses")
+    it, setting, draws = trained.digits, trained.setting, trained.draws.fold_in("losses")
     some, real = asked(it.test, setting.chains, draws), alone(it.test)
     rows = some.rows
     some_few = slice(setting.few)
@@ -112,7 +112,7 @@ def losses(setting: Setting) -> Iterator[Claim]:
 
 def paths_measured(trained: Trained) -> dict[str, tuple[Heard, ...]]:
     """Let models of different paths fill in the same words, by the number of calls."""
-    it, setting, draws = trained.digits, trained.setting, trained.draws.named("paths")
+    it, setting, draws = trained.digits, trained.setting, trained.draws.fold_in("paths")
     some, real = asked(it.test, setting.chains, draws), alone(it.test)
     found = {}
     for kind in PATHS:

@@ -53,7 +53,7 @@ def compared(guessed: Int64[Tensor, "k b m"], rows: Rows, hidden: Bool[Tensor, "
 
 def measure(trained: Trained) -> dict[str, Lasting]:
     """Let each model fill in the second half of held-out chains."""
-    it, draws = trained.digits, trained.draws.named("durations")
+    it, draws = trained.digits, trained.draws.fold_in("durations")
     some = asked(it.test, MORE * trained.setting.chains, draws, HALF, HALF)
     rows, hidden = some.rows, some.hidden
     train = joined([(clip,) for clip in it.train])
@@ -61,7 +61,7 @@ def measure(trained: Trained) -> dict[str, Lasting]:
     for kind in LENGTHS:
         samples = DRAWN if kind == "drawn" else 1
         kept = some.kept if kind != "alone" else torch.zeros_like(some.kept)
-        drawn = [trained.lasting(kind, rows, kept, draws.named(kind, i)) for i in range(samples)]
+        drawn = [trained.lasting(kind, rows, kept, draws.fold_in(kind, i)) for i in range(samples)]
         found[kind] = compared(torch.stack(drawn), rows, hidden, train)
     return found
 

@@ -6,13 +6,13 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from feller.core.pytree import blank
-from feller.core.rng import Draws
+from feller.core.pytree import zero_invalid
+from feller.core.rng import Rng
 from feller.data.speech.phones import frames_of, repeated
 from feller.models.infilling import infill
 from feller.paths import Network
 from feller.paths.affine import Affine
-from feller.sampling.sampler_config import Sampling
+from feller.sampling.sampler_config import SamplerConfig
 from feller_papers.voicebox.chains import Rows, drawn_chains, joined
 from feller_papers.voicebox.digits import Clip
 from feller_papers.voicebox.judges import Judges
@@ -62,12 +62,12 @@ class Asked:
         old, new = (d.cumsum(1) - d for d in (rows.duration, duration))
         place = torch.arange(which.shape[1]) - new.gather(1, which) + old.gather(1, which)
         moved = rows.x.gather(1, place.clamp(0, rows.x.shape[1] - 1)[:, :, None].expand(-1, -1, rows.x.shape[2]))
-        x = blank(moved, frames_of(self.kept, duration, which.shape[1]))
+        x = zero_invalid(moved, frames_of(self.kept, duration, which.shape[1]))
         valid = torch.arange(which.shape[1]) < duration.sum(1, keepdim=True)
         return replace(self, rows=replace(rows, x=x, valid=valid, duration=duration))
 
 
-def asked(clips: tuple[Clip, ...], n: int, draws: Draws, prompt: int = PROMPT, words: int = ASKED) -> Asked:
+def asked(clips: tuple[Clip, ...], n: int, draws: Rng, prompt: int = PROMPT, words: int = ASKED) -> Asked:
     """Draw chains whose last words are to be filled in."""
     many = prompt + words
     rows = joined(drawn_chains(clips, n, draws, fewest=many, most=many))
@@ -78,7 +78,7 @@ def filled(
     network: Network,
     path: Affine | None,
     some: Asked,
-    draws: Draws,
+    draws: Rng,
     *,
     calls: int = CALLS,
     weight: float = WEIGHT,
@@ -93,7 +93,7 @@ def filled(
         rows.label,
         draws=draws,
         valid=rows.valid,
-        sampling=Sampling(calls=calls),
+        sampling=SamplerConfig(nfe=calls),
         guidance=1.0 if path is None else weight,
     )
 

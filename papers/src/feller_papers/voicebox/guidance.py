@@ -34,7 +34,7 @@ class Guided:
 
 def measure(trained: Trained) -> tuple[Guided, ...]:
     """Fill in the same words several times, for each weight."""
-    it, setting, draws = trained.digits, trained.setting, trained.draws.named("guidance")
+    it, setting, draws = trained.digits, trained.setting, trained.draws.fold_in("guidance")
     some, real = asked(it.test, setting.few, draws), alone(it.test)
     rows = some.rows
     hidden = frames_of(some.hidden, rows.duration, rows.x.shape[1])
@@ -42,7 +42,7 @@ def measure(trained: Trained) -> tuple[Guided, ...]:
     for weight in setting.weights:
         drawn = torch.stack(
             [
-                filled(trained.network(LONG), FRAMES["flow"].path, some, draws.named(i), weight=weight)
+                filled(trained.network(LONG), FRAMES["flow"].path, some, draws.fold_in(i), weight=weight)
                 for i in range(setting.draws)
             ]
         )
@@ -99,7 +99,7 @@ def prompts_measured(trained: Trained) -> tuple[tuple[float, float], ...]:
 
     What is asked for is the same each time, and so are the three words, of which the last ones are told.
     """
-    it, setting, draws = trained.digits, trained.setting, trained.draws.named("prompts")
+    it, setting, draws = trained.digits, trained.setting, trained.draws.fold_in("prompts")
     chains = drawn_chains(it.test, setting.chains, draws, fewest=LONGEST + ASKED, most=LONGEST + ASKED)
     whole = joined(chains)
     n = len(chains)

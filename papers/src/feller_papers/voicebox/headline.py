@@ -40,7 +40,7 @@ class Headline:
 
 def measure(trained: Trained) -> Headline:
     """Let the usual model fill in words of held-out chains."""
-    it, setting, draws = trained.digits, trained.setting, trained.draws.named("headline")
+    it, setting, draws = trained.digits, trained.setting, trained.draws.fold_in("headline")
     some, real = asked(it.test, setting.chains, draws), alone(it.test)
     network, path = trained.network(LONG), FRAMES["flow"].path
     return Headline(
@@ -83,7 +83,7 @@ def understood(setting: Setting) -> Iterator[Claim]:
 
 def transcribed(trained: Trained) -> tuple[float, float]:
     """Return Whisper's word error rates of real words that went through the vocoder, and of words that were made."""
-    it, setting, draws = trained.digits, trained.setting, trained.draws.named("transcribed")
+    it, setting, draws = trained.digits, trained.setting, trained.draws.fold_in("transcribed")
     some = asked(it.test, setting.few, draws)
     x = filled(trained.network(LONG), FRAMES["flow"].path, some, draws)
     rates = []
@@ -113,9 +113,9 @@ def whisper(setting: Setting) -> Iterator[Claim]:
 
 def timed(trained: Trained) -> float:
     """Return the processor seconds for one of speech, of chains that are drawn one at a time."""
-    it, draws = trained.digits, trained.draws.named("timed")
+    it, draws = trained.digits, trained.draws.fold_in("timed")
     network, path = trained.network(LONG), FRAMES["flow"].path
-    some = [asked(it.test, 1, draws.named(i)) for i in range(6)]
+    some = [asked(it.test, 1, draws.fold_in(i)) for i in range(6)]
     filled(network, path, some[0], draws)  # what is made once
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.evaluation.images import fd_cnn
 from feller.networks.architecture import weights_from
 from feller.training.engine import engine
@@ -70,11 +70,11 @@ class Tell(Objective):
     stripe: int = 6
     """Bands, and frames, that are hidden, at most."""
 
-    def draw(self, batch: Batch, rng: Draws, network: Any = None) -> Example:
+    def draw(self, batch: Batch, rng: Rng, network: Any = None) -> Example:
         """Draw what is done to the pieces."""
         x, valid = batch["x_1"], batch["valid"]
-        draw = rng.at("augment")
-        speed = 0.85 + 0.3 * float(rng.named("speed").at("speed").uniform((1,)))
+        draw = rng.stream("augment")
+        speed = 0.85 + 0.3 * float(rng.fold_in("speed").stream("speed").uniform((1,)))
         n = max(1, round(x.shape[1] / speed))
         x = F.interpolate(x.mT, n, mode="linear").mT
         valid = F.interpolate(valid[:, None].float(), n)[:, 0] > 0
@@ -82,7 +82,7 @@ class Tell(Objective):
         slope = torch.linspace(-1, 1, x.shape[2])
         x = x + level + tilt * slope + self.noise * draw.uniform((len(x), 1, 1)) * draw.normal(x.shape)
         for axis in (1, 2):
-            size = draw.integers(self.stripe + 1, (len(x), 1))
+            size = draw.randint(self.stripe + 1, (len(x), 1))
             first = (draw.uniform((len(x), 1)) * x.shape[axis]).long()
             place = torch.arange(x.shape[axis])
             hidden = (place >= first) & (place < first + size)
@@ -134,7 +134,7 @@ def train_judge(
     classes: int,
     feed: Callable[[int, slice], Batch],
     steps: int,
-    draws: Draws,
+    draws: Rng,
     bands: int,
     training: Training = TRAINING,
 ) -> Judge:
@@ -148,14 +148,14 @@ def train_judge(
     return Judge(network.eval().requires_grad_(False))
 
 
-def train_judges(digits: Digits, steps: int, draws: Draws) -> Judges:
+def train_judges(digits: Digits, steps: int, draws: Rng) -> Judges:
     """Train both on real clips."""
     clips, bands = digits.train, digits.train[0].mel.shape[1]
     words = alone(clips)
     answer = torch.tensor([clip.digit for clip in clips])
-    digit = train_judge(len(NAMES), picked(words, answer, draws.named("digit")), steps, draws.named("digit"), bands)
+    digit = train_judge(len(NAMES), picked(words, answer, draws.fold_in("digit")), steps, draws.fold_in("digit"), bands)
     speaker = train_judge(
-        len(digits.speakers), _voices(clips, draws.named("speaker")), steps // 2, draws.named("speaker"), bands
+        len(digits.speakers), _voices(clips, draws.fold_in("speaker")), steps // 2, draws.fold_in("speaker"), bands
     )
     return Judges(digit, speaker)
 
@@ -166,11 +166,11 @@ def alone(clips: tuple[Clip, ...]) -> Pieces:
     return words_in(rows.x, rows.duration, rows.word, rows.digit >= 0)
 
 
-def picked(pieces: Pieces, answer: Int64[Tensor, " n"], draws: Draws) -> Callable[[int, slice], Batch]:
+def picked(pieces: Pieces, answer: Int64[Tensor, " n"], draws: Rng) -> Callable[[int, slice], Batch]:
     """Return what gives each step pieces that are drawn with replacement."""
 
     def at(step: int, rows: slice) -> Batch:
-        which = draws.at("pick", step).integers(len(answer), (TRAINING.batch,))[rows]
+        which = draws.stream("pick", step).randint(len(answer), (TRAINING.batch,))[rows]
         valid = pieces.valid[which]
         n = int(valid.sum(1).max())
         return {"x_1": pieces.x[which, :n], "valid": valid[:, :n], "answer": answer[which]}
@@ -178,9 +178,9 @@ def picked(pieces: Pieces, answer: Int64[Tensor, " n"], draws: Draws) -> Callabl
     return at
 
 
-def _voices(clips: tuple[Clip, ...], draws: Draws) -> Callable[[int, slice], Batch]:
+def _voices(clips: tuple[Clip, ...], draws: Rng) -> Callable[[int, slice], Batch]:
     def at(step: int, rows: slice) -> Batch:
-        chains = joined(drawn_chains(clips, TRAINING.batch, draws.named(step), fewest=1, most=WORDS)[rows])
+        chains = joined(drawn_chains(clips, TRAINING.batch, draws.fold_in(step), fewest=1, most=WORDS)[rows])
         many = counts(chains.digit)
         pieces = parts_in(chains.x, chains.duration, chains.word, [0] * len(many), [n - 1 for n in many])
         return {"x_1": pieces.x, "valid": pieces.valid, "answer": chains.speaker}

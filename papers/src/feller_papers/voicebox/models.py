@@ -14,14 +14,14 @@ from jaxtyping import Bool, Int64
 from torch import Tensor, nn
 
 from feller.core.errors import InputError
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.models.infilling import infill_durations
 from feller.networks.audio.frame_infiller import Infiller, InfillerNetwork
 from feller.networks.blocks.time_conditioning import NoTime
 from feller.paths.affine import Affine
-from feller.paths.predictions import Source
-from feller.paths.schedules import VP, LinearTo
-from feller.sampling.sampler_config import Sampling
+from feller.paths.predictions import NoisePrediction
+from feller.paths.schedules import VP, LinearSigmaMin
+from feller.sampling.sampler_config import SamplerConfig
 from feller.spaces import Euclidean
 from feller.training.engine import engine
 from feller.training.loop import make_train_state, train
@@ -39,11 +39,11 @@ T = TypeVar("T")
 Weights = dict[str, np.ndarray]
 SPACE = Euclidean((1, MEL.bands))
 FRAMES = {
-    "flow": Infilling(Affine(LinearTo(1e-5)), SPACE),
+    "flow": Infilling(Affine(LinearSigmaMin(1e-5)), SPACE),
     "regression": Infilling(None, SPACE),
-    "everywhere": Infilling(Affine(LinearTo(1e-5)), SPACE, counts=Everywhere()),
+    "everywhere": Infilling(Affine(LinearSigmaMin(1e-5)), SPACE, counts=Everywhere()),
     "diffusion": Infilling(Affine(VP()), SPACE),
-    "score": Infilling(Affine(VP(), Source()), SPACE),
+    "score": Infilling(Affine(VP(), NoisePrediction()), SPACE),
 }
 """Models of frames: flow matching with the linear path, and what it is compared with."""
 PATHS = {"flow": "linear path", "diffusion": "diffusion path", "score": "score matching"}
@@ -77,9 +77,9 @@ class Trained:
         return digits(self.setting)
 
     @property
-    def draws(self) -> Draws:
+    def draws(self) -> Rng:
         """The source of all randomness."""
-        return Draws(self.seed)
+        return Rng(self.seed)
 
     def network(self, kind: str) -> InfillerNetwork:
         """Return a network."""
@@ -94,7 +94,7 @@ class Trained:
         return Judges(Judge(digit), Judge(speaker))
 
     def lasting(
-        self, kind: str, rows: Rows, kept: Bool[Tensor, "b m"], draws: Draws, calls: int = 8
+        self, kind: str, rows: Rows, kept: Bool[Tensor, "b m"], draws: Rng, calls: int = 8
     ) -> Int64[Tensor, "b m"]:
         """Return durations by a model of them, of which those that are kept stay."""
         return infill_durations(
@@ -105,7 +105,7 @@ class Trained:
             rows.phone,
             draws=draws,
             valid=rows.real,
-            sampling=Sampling(calls=calls),
+            sampling=SamplerConfig(nfe=calls),
         )
 
 
@@ -174,7 +174,7 @@ def _trained(setting: Setting, kind: str, seed: int) -> dict[str, Weights]:
     """Train one kind; the usual model also as it was when others ended."""
     it = digits(setting)
     if kind == JUDGES:
-        judges = train_judges(it, setting.judge, Draws(seed).named("judges"))
+        judges = train_judges(it, setting.judge, Rng(seed).fold_in("judges"))
         both = nn.ModuleDict({"digit": judges.digit.network, "speaker": judges.speaker.network})
         return {kind: _plain(both)}
     if kind in LENGTHS:
@@ -199,9 +199,9 @@ def _fitted(
     between: int = 0,
 ) -> dict[int, Weights]:
     """Train a network, and return its averaged weights by the step: the last, and one between if it is asked for."""
-    network, draws = _built(setting, seed, kind), Draws(seed)
+    network, draws = _built(setting, seed, kind), Rng(seed)
     learner = make_train_state(network, training)
-    batches = feed(digits(setting).train, training.batch, draws.named("chains"), batch)
+    batches = feed(digits(setting).train, training.batch, draws.fold_in("chains"), batch)
     found = {}
     for report in train(learner, rule, batches, training, draws=draws, engine=engine()):
         if report.step in (between, training.steps):
@@ -215,7 +215,7 @@ def _built(setting: Setting, seed: int, kind: str) -> nn.Module:
     once = kind in ("regression", "at once", "alone")
     settings = replace(settings, clock=NoTime()) if once else settings
     shape = (1, 1 if kind in LENGTHS else MEL.bands)
-    return settings.build(shape, {"phone": len(digits(setting).inventory)}, Draws(seed).named("network"))
+    return settings.build(shape, {"phone": len(digits(setting).inventory)}, Rng(seed).fold_in("network"))
 
 
 def _loaded(network: nn.Module, weights: Weights) -> nn.Module:

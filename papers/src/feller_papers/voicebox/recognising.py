@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller_papers.claims import Claim, mean_of, spread_of, verdict
 from feller_papers.voicebox.chains import joined
 from feller_papers.voicebox.digits import MEL, NAMES, Clip
@@ -37,16 +37,16 @@ class Taught:
     at_once: float
 
 
-def generated(trained: Trained, kind: str, draws: Draws) -> tuple[Pieces, Int64[Tensor, " n"]]:
+def generated(trained: Trained, kind: str, draws: Rng) -> tuple[Pieces, Int64[Tensor, " n"]]:
     """Generate words of chains whose durations come from one of the models, all of them new, without guidance."""
     it, setting = trained.digits, trained.setting
     said, network = it.words(), trained.network(LONG)
-    digit = draws.at("digits").integers(len(NAMES), (setting.made, WORDS))
+    digit = draws.stream("digits").randint(len(NAMES), (setting.made, WORDS))
     found, answers = [], []
     for i, part in enumerate(digit.split(TOGETHER)):
         rows = joined([[_unsaid(it.train[0], d, said[d]) for d in row] for row in part.tolist()])
         some = Asked(rows, torch.ones_like(part, dtype=torch.bool))
-        now = draws.named(i)
+        now = draws.fold_in(i)
         some = some.lasting(trained.lasting(kind, rows, torch.zeros_like(some.hidden), now))
         x = filled(network, FRAMES["flow"].path, some, now, weight=1.0)
         pieces = words_in(x, some.rows.duration, some.rows.word, some.words)
@@ -64,17 +64,17 @@ def _unsaid(like: Clip, digit: int, phone: Int64[Tensor, " m"]) -> Clip:
 
 def measure(trained: Trained) -> Taught:
     """Teach three recognisers, as many digits each."""
-    it, setting, draws = trained.digits, trained.setting, trained.draws.named("recognising")
+    it, setting, draws = trained.digits, trained.setting, trained.draws.fold_in("recognising")
     own = alone(it.train)
     n = min(setting.made * WORDS, len(it.train))
-    order = torch.randperm(len(it.train), generator=draws.at("real").shared())[:n]
+    order = torch.randperm(len(it.train), generator=draws.stream("real").shared_generator())[:n]
     sets = {
         "real": (Pieces(own.x[order], own.valid[order]), torch.tensor([clip.digit for clip in it.train])[order]),
-        **{kind: generated(trained, kind, draws.named(kind)) for kind in ("drawn", "at once")},
+        **{kind: generated(trained, kind, draws.fold_in(kind)) for kind in ("drawn", "at once")},
     }
     test, answer = alone(it.test), torch.tensor([clip.digit for clip in it.test])
     teach = functools.partial(train_judge, len(NAMES), steps=setting.listener, draws=draws, bands=MEL.bands)
-    right = {kind: teach(picked(*some, draws.named(kind))).right(test, answer) for kind, some in sets.items()}
+    right = {kind: teach(picked(*some, draws.fold_in(kind))).right(test, answer) for kind, some in sets.items()}
     return Taught(right["real"], right["drawn"], right["at once"])
 
 

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Float32
 from torch import Tensor
 
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.data.speech.phones import frames_of
 from feller_papers.claims import Claim, mean_of, numbers_of, spread_of, verdict
 from feller_papers.voicebox.chains import drawn_chains, joined
@@ -56,10 +56,10 @@ def mixed(
     return louder
 
 
-def _noise(kind: str, n: int, clips: tuple[Clip, ...], draws: Draws) -> Float32[np.ndarray, " n"]:
+def _noise(kind: str, n: int, clips: tuple[Clip, ...], draws: Rng) -> Float32[np.ndarray, " n"]:
     if kind == "white":
-        return draws.at("white").normal((1, n))[0].numpy()
-    chains = drawn_chains(clips, TALKING, draws.named("babble"), fewest=WORDS, most=WORDS)
+        return draws.stream("white").normal((1, n))[0].numpy()
+    chains = drawn_chains(clips, TALKING, draws.fold_in("babble"), fewest=WORDS, most=WORDS)
     sounds = [np.concatenate([clip.sound for clip in chain]) for chain in chains]
     return np.stack([np.resize(sound, n) for sound in sounds]).sum(0)
 
@@ -70,7 +70,7 @@ def _heard(sound: Float32[np.ndarray, " samples"], it: Digits) -> Float[Tensor, 
 
 def denoised(trained: Trained) -> Denoised:
     """Drown words in noise, and fill them in anew; what is kept is that of the noisy sound."""
-    it, setting, draws = trained.digits, trained.setting, trained.draws.named("noise")
+    it, setting, draws = trained.digits, trained.setting, trained.draws.fold_in("noise")
     chains = drawn_chains(it.test, setting.chains, draws, fewest=WORDS, most=WORDS)
     rows = joined(chains)
     marks = torch.zeros(len(chains), WORDS, dtype=torch.bool)
@@ -85,7 +85,7 @@ def denoised(trained: Trained) -> Denoised:
                 sound = np.concatenate([clip.sound for clip in chain])
                 place = hidden[i].nonzero()[:, 0]
                 where = slice(int(place[0]) * MEL.hop, (int(place[-1]) + 1) * MEL.hop)
-                noise = _noise(kind, len(sound), it.train, draws.named(kind, i))
+                noise = _noise(kind, len(sound), it.train, draws.fold_in(kind, i))
                 mel = _heard(mixed(sound, noise, where, ratio), it)
                 x[i, : len(mel)] = mel
             some = Asked(replace(rows, x=x), marks)
@@ -145,9 +145,9 @@ def other_word(clip: Clip, digit: int, phone: Tensor) -> Clip:
 
 def edited(trained: Trained) -> tuple[float, float]:
     """Return the share of kept frames that came out bit for bit, and of new words that are right."""
-    it, setting, draws = trained.digits, trained.setting, trained.draws.named("editing")
+    it, setting, draws = trained.digits, trained.setting, trained.draws.fold_in("editing")
     chains = drawn_chains(it.test, setting.chains, draws, fewest=3, most=WORDS - 1)
-    more = draws.at("other").integers(9, (len(chains),)).tolist()
+    more = draws.stream("other").randint(9, (len(chains),)).tolist()
     said = it.words()
     new = []
     for chain, step in zip(chains, more, strict=True):

@@ -26,7 +26,7 @@ from feller.app.options import (
     known_of,
     option_of,
 )
-from feller.core.errors import InputError, UsageError, closest, found_instead
+from feller.core.errors import InputError, UsageError, best_match, found_instead
 
 T = TypeVar("T")
 KINDS = {"FLOAT": "a number", "INT": "a whole number"}
@@ -50,7 +50,7 @@ def _refuse(event: events.ParseErrorEvent, words: Sequence[str], flags: Sequence
     if isinstance(event, events.UnrecognizedArgs):
         word = event.tokens[0].partition("=")[0]
         if word.startswith("-"):
-            near = closest(word, [*flags])
+            near = best_match(word, [*flags])
             raise UsageError("a flag that there is", word, f"{f'Did you mean {near}? ' if near else ''}{see}")
         quotes = "A name with a space needs quotes. " if pathlib.PurePath(word).suffix else ""
         raise UsageError("no more words", word, f"{quotes}{see}")
@@ -60,8 +60,8 @@ def _refuse(event: events.ParseErrorEvent, words: Sequence[str], flags: Sequence
     if argument is None:
         if own := _own_error():
             found, remedy = own.found, own.remedy or see
-            if own.fault:
-                raise UsageError(own.fault, argument=own.argument, remedy=remedy)
+            if own.message:
+                raise UsageError(own.message, argument=own.argument, remedy=remedy)
             raise UsageError(argument=own.argument, expected=own.expected, found=found, remedy=remedy)
         raise UsageError(getattr(event, "message", None) or "these words do not go together", remedy=see)
     names = _called(argument)
@@ -195,7 +195,7 @@ def set_fields(value: T, given: Mapping[str, object]) -> T:
         known = [path.removeprefix("--").replace("-", "_") for path in _paths(value)]
         if name.replace("-", "_") not in known:
             plain = PLAIN_NAMES.get(f"--{name.replace('_', '-')}", "").removeprefix("--").replace("-", "_")
-            close = plain if plain in known else closest(name.replace("-", "_"), known)
+            close = plain if plain in known else best_match(name.replace("-", "_"), known)
             raise UsageError(
                 argument="fields",
                 expected="fields of the recipe by their names",
@@ -213,7 +213,7 @@ def set_fields(value: T, given: Mapping[str, object]) -> T:
         except UsageError as error:
             remedy = None if error.remedy is None or "--help" in error.remedy else error.remedy
             if error.expected is None:
-                raise UsageError(error.fault, argument=argument, remedy=remedy) from error
+                raise UsageError(error.message, argument=argument, remedy=remedy) from error
             raise UsageError(argument=argument, expected=error.expected, found=repr(one), remedy=remedy) from error
     return value
 
@@ -353,6 +353,6 @@ def check_names(words: list[str], command: Any, *places: str) -> None:
         if word.startswith("--") and name not in (*deeper, "help"):
             kind = command_of(command)
             meant = PLAIN_NAMES.get(word.partition("=")[0])
-            near = meant or closest(word, flags)
+            near = meant or best_match(word, flags)
             remedy = f"{f'Did you mean {near}? ' if near else ''}See feller {kind} --help"
             raise UsageError("a flag, or a field of the recipe", word, remedy)

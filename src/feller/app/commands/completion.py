@@ -33,7 +33,7 @@ class Completion:
     def run(self, words: list[str]) -> dict[str, Any]:
         """Do it."""
         if self.shell not in SHELLS:
-            raise UsageError.unknown("shell", self.shell or "", SHELLS)
+            raise UsageError.unknown_name("shell", self.shell or "", SHELLS)
         text = script(self.shell)
         if not self.json:
             print(text, end="")

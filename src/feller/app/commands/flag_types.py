@@ -18,7 +18,7 @@ import tyro
 import feller
 from feller.core.errors import InputError, UsageError, check_number
 from feller.core.run_folder import open_run
-from feller.core.user_code import check_code, name_of, place_of
+from feller.core.user_code import check_code_file, function_reference, import_path
 from feller.data.path_checks import check_data
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class Checked(Look):
         try:
             self.check(value)
         except (InputError, UsageError) as error:
-            raise error.at(argument=field) from error
+            raise error.with_context(argument=field) from error
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ class Limits(Look):
     def look(self, field: str, value: Any) -> None:
         """Refuse others, those that are no number among them."""
         least, above = (-math.inf, self.least) if self.above else (self.least, -math.inf)
-        check_number(field, value, least=least, above=above, most=self.most, below=math.inf)
+        check_number(field, value, ge=least, gt=above, le=self.most, lt=math.inf)
 
 
 @dataclass(frozen=True)
@@ -263,7 +263,7 @@ BasePlace = Positional[Annotated[str | None, _shown("[RUN]"), _if_given(open_run
 """Left out, it need not be the newest run."""
 RunOrWord = Positional[Annotated[str | None, _shown("[RUN]")]]
 """Words of the command's own are none."""
-CodeText = Annotated[Text, _if_given(check_code)]
+CodeText = Annotated[Text, _if_given(check_code_file)]
 Words = Annotated[tuple[str, ...], _shown("KEY=VALUE ...")]
 _REWARDS = tyro.conf.arg(name="rewards", aliases=("--reward",), metavar="TEXT ...", help_behavior_hint="")
 Wishes = Annotated[tuple[str, ...], _REWARDS]
@@ -301,13 +301,13 @@ def texts(value: Any) -> tuple[str, ...]:
 
 def code_of(what: str) -> Callable[[Any], Any]:
     """Return what makes `file.py:NAME` of code of a person's own, and leaves other values as they are."""
-    return lambda value: place_of(value, what) if callable(value) else value
+    return lambda value: import_path(value, what) if callable(value) else value
 
 
 def rewards(value: Any) -> tuple[str, ...]:
     """Return words for rewards or costs, of which one may stand alone, or be a function."""
     several = (value,) if isinstance(value, str) or callable(value) else value
-    return tuple(name_of(one) if callable(one) else one for one in several)
+    return tuple(function_reference(one) if callable(one) else one for one in several)
 
 
 def plain_path(value: Any) -> Any:

@@ -122,7 +122,7 @@ class Reproduce:
         if not self.paper:
             raise UsageError(expected=f"the name of a paper: {', '.join(papers)}; or all, one after the other")
         if self.paper != "all" and self.paper not in papers:
-            raise UsageError.unknown("paper", self.paper, [*papers, "all"])
+            raise UsageError.unknown_name("paper", self.paper, [*papers, "all"])
         data = None if self.data is None else pathlib.Path(self.data)
         if data is not None and not data.is_dir():
             raise UsageError(f"names a folder, and {data} is none", argument="data")

@@ -5,7 +5,7 @@ from typing import Any
 from feller.app.commands.arguments import by_field, change_fields, check_names
 from feller.app.config import TuneConfig
 from feller.core.errors import UsageError
-from feller.core.run_folder import begun_run
+from feller.core.run_folder import resumable_run
 
 DEEP = "--method"
 """The flag with which the help shows the fields of a recipe, too."""
@@ -17,7 +17,7 @@ def run(config: TuneConfig, words: list[str]) -> dict[str, Any]:
     if output.resume and config.folder is not None:
         raise UsageError("a resumed run knows its base", remedy="Leave out RUN, and name the tuned run with --out")
     if output.resume:
-        begun_run(output.out)  # what is not there is told before what takes long is loaded
+        resumable_run(output.out)  # what is not there is told before what takes long is loaded
     words = by_field(words)
     check_names(words, TuneConfig, "feller.models.recipes.recipe:Recipe")
     from feller.app.reporter import speaks

@@ -6,7 +6,7 @@ from feller.app.modalities.registration import Registration, kind_as
 from feller.core.errors import UsageError
 from feller.data.documents.modality import Documents
 from feller.models.model import Model
-from feller.sampling.autoregressive.document_decode import Reader
+from feller.sampling.autoregressive.document_decoding import DocumentDecoder
 
 
 def require_documents(model: Model) -> Documents:
@@ -18,7 +18,7 @@ def require_documents(model: Model) -> Documents:
     return kind_as(model, Documents, "prompts and memories are of documents")
 
 
-def reader(model: Model) -> Reader:
+def reader(model: Model) -> DocumentDecoder:
     """Return the network of a model of documents, ready to be asked.
 
     Raises:

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from feller.core.errors import InputError, UsageError
 from feller.core.pytree import leaves
-from feller.core.rng import Draws
-from feller.core.user_code import called, line_of, load_function, place_of
+from feller.core.rng import Rng
+from feller.core.user_code import import_path, load_function, qualified_name, source_line
 from feller.data.loading.user_modality import calling, check_class
 from feller.data.modality import Dataset, Modality
 
@@ -194,7 +194,9 @@ def _name_of(recipe: "str | Callable[[Dataset, str], Recipe]") -> str:
 
     if isinstance(recipe, str):
         return recipe
-    return next((name for name, function in RECIPES.items() if function is recipe), None) or place_of(recipe, "recipe")
+    return next((name for name, function in RECIPES.items() if function is recipe), None) or import_path(
+        recipe, "recipe"
+    )
 
 
 def _class(place: str) -> Callable[..., Any]:
@@ -202,7 +204,7 @@ def _class(place: str) -> Callable[..., Any]:
     try:
         return load_function(place, what="class")
     except UsageError as error:
-        raise error.at(argument="modality") from error
+        raise error.with_context(argument="modality") from error
 
 
 def load_modality(place: str) -> type[Modality]:
@@ -218,13 +220,13 @@ def load_modality(place: str) -> type[Modality]:
     return kind
 
 
-def _measured(samples: Dataset, train: Dataset, held_out: Dataset, draws: Draws) -> dict[str, float | str | None]:
+def _measured(samples: Dataset, train: Dataset, held_out: Dataset, draws: Rng) -> dict[str, float | str | None]:
     """Measure samples by the metrics of the user's modality, and as many training examples for their floors."""
     from feller.evaluation.comparison import FLOORS, compare, pick
 
     sets = compare(samples, train, held_out, draws)
     modality, numbers = train.modality, dict[str, float | str | None]()
-    sizes = [draws.named("floor", i) for i in range(FLOORS if len(train) > len(sets.samples) else 1)]
+    sizes = [draws.fold_in("floor", i) for i in range(FLOORS if len(train) > len(sets.samples) else 1)]
     known = [pick(train, len(sets.samples), one) for one in sizes if sets.floor is not None]
     for metric in type(modality).metrics:
         name = metric.__name__
@@ -242,7 +244,7 @@ def _number(metric: Callable[[Any, Any], float], samples: Dataset, real: Dataset
     except (TypeError, ValueError, RuntimeError) as error:
         shape = [*found.shape] if hasattr(found, "shape") else f"a {type(found).__name__}"
         raise InputError(
-            argument=called(metric), expected="one number", found=str(shape), remedy="Return one"
+            argument=qualified_name(metric), expected="one number", found=str(shape), remedy="Return one"
         ) from error
 
 
@@ -258,7 +260,7 @@ def find_recipe(name: str, data: Dataset, size: str, older: "Model | None" = Non
     from feller.models.recipes.stages import onwards
 
     if size not in SIZES:
-        raise UsageError.unknown("size", size, SIZES)
+        raise UsageError.unknown_name("size", size, SIZES)
     usual = "regressor" if data.target is not None else _name_of(registration_of(data.modality).recipe)
     name = usual if name == "auto" and usual else name
     if name.endswith(".py"):
@@ -275,7 +277,7 @@ def find_recipe(name: str, data: Dataset, size: str, older: "Model | None" = Non
         first = _own_recipe(usual, data, size) if ":" in usual else RECIPES[usual](data, size)
         return name, SECOND_STAGES[name](first, older)
     if name not in RECIPES:
-        raise UsageError.unknown("recipe", name, [*RECIPES, *SECOND_STAGES, "auto"])
+        raise UsageError.unknown_name("recipe", name, [*RECIPES, *SECOND_STAGES, "auto"])
     recipe = RECIPES[name](data, size)
     return name, recipe if older is None else onwards(recipe, older)
 
@@ -286,7 +288,7 @@ def _own_recipe(name: str, data: Dataset, size: str) -> "Recipe":
     function = load_function(name, ("data", "size"))
     recipe = function(data, size)
     if not isinstance(recipe, Recipe):
-        line = line_of(function)
+        line = source_line(function)
         place = f"{name}{f' ({line})' if line else ''}"
         raise InputError("a function that returns a Recipe", type(recipe).__name__, argument="recipe", place=place)
     return recipe

@@ -177,7 +177,7 @@ def _with_request(gr: Any, function: Callable[..., Any]) -> Callable[..., Any]:
 
 def warm_up(page: PageContext) -> None:
     """Draw one sample of the first run that can, then load what tabs need; what fails says so when somebody asks."""
-    run = next((run for run in page.runs if run.is_plain and run.run.average.is_file()), None)
+    run = next((run for run in page.runs if run.is_plain and run.run.ema_weights.is_file()), None)
     with contextlib.suppress(Exception):
         if run is not None and run.modality is not None:
             sample(run.run, config_of(SampleConfig, n=1, out=str(place_in(page.room(), run.modality))))

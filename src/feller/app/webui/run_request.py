@@ -13,8 +13,8 @@ from typing import Any
 from feller.app.reporter import Tell
 from feller.app.webui.loaded_run import LoadedRun
 from feller.app.webui.tab import Answers, Result, Tab
-from feller.core.errors import FLAG, FULL, InputError, UsageError
-from feller.core.user_code import blamed
+from feller.core.errors import DISK_FULL_ERRNOS, FLAG_PATTERN, InputError, UsageError
+from feller.core.user_code import user_frame
 
 MAX_LETTERS = 2000
 """Of a text that is typed in."""
@@ -30,7 +30,7 @@ TAG = re.compile(r"(<style\b.*?</style>|<[^>]*>)", re.DOTALL)
 
 def with_labels(text: str, controls: Mapping[str, Any]) -> str:
     """Return a message in which each flag is the label of its control, without advice for fitting."""
-    return FLAG.sub(
+    return FLAG_PATTERN.sub(
         lambda match: f'"{controls[match[2]].label}"' if match[2] in controls else match[0], FIT_ADVICE.sub("", text)
     )
 
@@ -143,13 +143,17 @@ def run_tab(tab: Tab, sent: Answers, reporter: RequestReporter, runs: Sequence[L
             raise RequestError(f"the run {gone[0]} is no longer there") from error
         error.remedy = None if error.remedy is None else FIT_ADVICE.sub("", error.remedy) or None
         labels = {name: f'"{control.label}"' for name, control in tab.controls.items()}
-        raise RequestError(_line(error.worded(labels.get))) from error
+        raise RequestError(_line(error.format(labels.get))) from error
     except OSError as error:
-        why = "the disk is full" if error.errno in FULL else error.strerror or "a file cannot be read or written"
+        why = (
+            "the disk is full"
+            if error.errno in DISK_FULL_ERRNOS
+            else error.strerror or "a file cannot be read or written"
+        )
         raise RequestError(f"{why}; whoever runs this page must make room or mend it") from error
     except Exception as error:
         traceback.print_exc(file=sys.stderr)
-        own = blamed(error)
+        own = user_frame(error)
         fault = "this is a fault of feller, not yours" if own is None else _line(own)
         raise RequestError(f"{fault}; whoever runs this page sees more") from error
     lines = "\n".join(filter(None, (*map(_line, reporter.lines), without_folders(result.said))))

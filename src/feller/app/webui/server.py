@@ -21,7 +21,7 @@ from PIL import EpsImagePlugin, Image
 
 from feller.app.reporter import SILENT, Tell
 from feller.core.errors import InputError, UsageError, check_number
-from feller.core.interrupts import interrupts
+from feller.core.interrupts import interrupt_event
 from feller.core.run_folder import Run
 
 COOKIE = "feller-page"
@@ -49,7 +49,7 @@ class Access:
     """Who comes in must know it; None lets everybody on this machine in."""
 
     def __post_init__(self) -> None:
-        check_number("port", self.port, least=0, most=65535)
+        check_number("port", self.port, ge=0, le=65535)
         if self.token is None and not is_loopback(self.host):
             raise UsageError(
                 f"others could reach the page at {self.host}, so it needs a token, such as --token"
@@ -255,7 +255,10 @@ def serve(
         UsageError: If Gradio is not installed.
     """
     access = Access(access.host, _free_port(access), access.token)
-    with tempfile.TemporaryDirectory(prefix="feller-page-", ignore_cleanup_errors=True) as folder, interrupts() as stop:
+    with (
+        tempfile.TemporaryDirectory(prefix="feller-page-", ignore_cleanup_errors=True) as folder,
+        interrupt_event() as stop,
+    ):
         tell.say(f"opening {access.url}")
         place = pathlib.Path(folder).resolve()
         prepare(place)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from feller.core.errors import UsageError
-from feller.core.optional_dependency import need
+from feller.core.optional_dependency import require_package
 from feller.data.images.load_images import FORMATS
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def gradio() -> Any:
         UsageError: If it is not installed.
     """
     with contextlib.nullcontext() if "gradio" in sys.modules else _without_stubs():
-        return need("gradio", "a page in the browser", "serve")
+        return require_package("gradio", "a page in the browser", "serve")
 
 
 @contextlib.contextmanager

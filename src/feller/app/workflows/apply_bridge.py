@@ -23,7 +23,7 @@ from feller.control.bridges.population import Crowd
 from feller.control.bridges.trajectories import grid, walk
 from feller.control.bridges.unbalanced_weights import growth
 from feller.core.errors import InputError, UsageError
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.core.run_folder import Run
 from feller.data.files.numpy_files import write_arrays
 from feller.data.images.modality import Images
@@ -34,7 +34,7 @@ from feller.evaluation.number_format import percent
 from feller.models.families.model_family import Progress, batch_size, pieces
 from feller.models.model import Model, load_model
 from feller.networks.bridge_drift import TwoDrifts
-from feller.paths.brownian import Brownian
+from feller.paths.brownian import BrownianBridge
 from feller.training.checkpoint import read_counters
 from feller.training.engine import engine
 
@@ -63,7 +63,7 @@ def push(run: Run, config: SampleConfig, *, tell: Tell = SILENT) -> tuple[Datase
     begin, seed = config.bridge.begin, config.seed
     bridge = _opened(run, backward=config.bridge.backward)
     bridged, modality = bridge.bridged, bridge.modality
-    place = run.place(config.output.out)
+    place = run.output_path(config.output.out)
     modality.check_place(place)
     if begin is None:
         first = _population(bridge, seed, tell)
@@ -110,11 +110,11 @@ def trajectories(run: Run, n: int, *, backward: bool = False, seed: int = 0, tel
     populations = read_again(bridge.bridged).states
     if bridge.bridged.growth is None:
         members = populations[bridge.start]
-        shuffled = Draws(seed).named("trajectories").at("members").shared()
+        shuffled = Rng(seed).fold_in("trajectories").stream("members").shared_generator()
         turns = [torch.randperm(len(members), generator=shuffled) for _ in range(-(-n // len(members)))]
         first = members[torch.cat(turns)[:n]]
     else:
-        first = bridge.counted(populations)(n, Draws(seed).named("push", "members"))
+        first = bridge.counted(populations)(n, Rng(seed).fold_in("push", "members"))
     paths, _ = bridge.follow(first, seed, (), tell)
     return values_of(bridge.modality, paths)
 
@@ -162,13 +162,13 @@ class _Opened:
         """
         network, device = cast(TwoDrifts, self.model.network), engine().device
         drift = (network.back if self.backward else network.ahead).to(device).eval()
-        (times, between), noise = self._grid, cast(Brownian, self.model.description.path).noise
+        (times, between), noise = self._grid, cast(BrownianBridge, self.model.description.path).noise
         every = 1 if walls else between  # no wall between two knots is missed
         states, met = [], []
         tell.task("following the drift")
         for rows, share in pieces(len(first), batch_size(self.model.description.space, device), tell.progress):
             here = first[rows].to(device)
-            draws, calls = Draws(seed, rows.start).named("push"), itertools.count(1)
+            draws, calls = Rng(seed, rows.start).fold_in("push"), itertools.count(1)
 
             def way(x: Tensor, t: Tensor, share: Progress = share, calls: Iterator[int] = calls) -> Tensor:
                 share(min(next(calls) / len(times), 1.0))
@@ -212,7 +212,7 @@ def _population(bridge: _Opened, seed: int, tell: Tell) -> Tensor:
         f"members count unlike (--growth {amount:g}), so {n:,} were drawn, each as often as it counts; to begin"
         " at each one once, name the file with --from"
     )
-    return crowd(n, Draws(seed).named("push", "members"))
+    return crowd(n, Rng(seed).fold_in("push", "members"))
 
 
 def _far(first: Tensor, bridge: _Opened, begin: str, tell: Tell) -> None:

@@ -19,7 +19,7 @@ from feller.app.workflows.fine_tuned_run import knows_objective, recipe_of
 from feller.app.workflows.private.guarantee_text import promised
 from feller.app.workflows.private.privacy_config import Allowance
 from feller.core.errors import UsageError
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.core.run_folder import Run
 from feller.evaluation.effort import Effort, kind_of_report
 from feller.evaluation.report.page import write_report
@@ -50,8 +50,8 @@ def audit(run: Run, config: AuditConfig, *, tell: Tell = SILENT) -> dict[str, An
     if given:
         raise UsageError(f"--{given[0]} belongs to `feller audit calculator`; a run has a ledger of its own")
     report = kind_of_report(config.report)
-    effort = Effort.of_report(report, read_counters(run)["seconds"] if run.counters.is_file() else 0.0)
-    with run.writing():
+    effort = Effort.of_report(report, read_counters(run)["seconds"] if run.progress.is_file() else 0.0)
+    with run.ensure_lock():
         return _audited(run, config, effort, tell, has_page=report != "none")
 
 
@@ -59,7 +59,7 @@ def _audited(run: Run, config: AuditConfig, effort: Effort, tell: Tell, *, has_p
     """Do it, while nobody else writes to the run."""
     it = opened(run, config.data)
     retraining = Retraining.of(it, config.shadows, config.canaries)
-    draws, ledger = Draws(config.seed).named("audit"), it.ledger
+    draws, ledger = Rng(config.seed).fold_in("audit"), it.ledger
     numbers: dict[str, Any] = {}
     if ledger is None:
         tell.say("this model was trained WITHOUT privacy: nothing bounds what it tells of single rows")
@@ -67,17 +67,17 @@ def _audited(run: Run, config: AuditConfig, effort: Effort, tell: Tell, *, has_p
         tell.task("counting")
         numbers |= {**promised(ledger), **reconstruction(ledger.expenses)}
         tell.done()
-    known = knows_objective(run.part_of(run.recipe, "recipe"))
+    known = knows_objective(run.read_field(run.recipe, "recipe"))
     objective = recipe_of(run).objective if known else None
     if objective is not None and objective.one_shot and it.tells:
-        rows = _rebuilt(it, cast(Perturbation, objective), numbers, draws.named("rebuilt"), tell)
+        rows = _rebuilt(it, cast(Perturbation, objective), numbers, draws.fold_in("rebuilt"), tell)
     else:
         rows = None if ledger is None else watched_rows(run, it.train, numbers["epsilon_order2"])
     numbers |= {} if rows is None else rows.numbers
     found = attack_told(it, draws, effort, tell) if it.tells else attack(it, draws, effort, tell)
     found = retraining.beside(found, it, draws, tell)
     if ledger is not None and not it.tells:
-        found = found.with_(invert(it, draws.named("inversion"), tell))
+        found = found.with_(invert(it, draws.fold_in("inversion"), tell))
     numbers |= found.numbers
     for note in found.notes:
         tell.say(note)
@@ -89,7 +89,7 @@ def _audited(run: Run, config: AuditConfig, effort: Effort, tell: Tell, *, has_p
     return {**numbers, "report": f"{run.path / f'report-{NAME}.html'}"}
 
 
-def _rebuilt(it: Opened, objective: Perturbation, numbers: dict[str, Any], draws: Draws, tell: Tell) -> ToldRows | None:
+def _rebuilt(it: Opened, objective: Perturbation, numbers: dict[str, Any], draws: Rng, tell: Tell) -> ToldRows | None:
     """Rebuild rows of a linear model, and add the numbers; None where no noise bounds what is told."""
     planned, train = it.asked.provenance.private, it.train
     if it.ledger is not None and isinstance(planned, Allowance):

@@ -36,9 +36,9 @@ from feller.control.bridges.rounds import Progress
 from feller.control.bridges.solution import FoundBridge
 from feller.control.bridges.unbalanced_weights import growth
 from feller.core.errors import InputError, UsageError
-from feller.core.run_folder import Run, new_run
-from feller.core.serialization import to_data
-from feller.core.user_code import MEMORY, load_function
+from feller.core.run_folder import Run, target_run
+from feller.core.serialization import to_dict
+from feller.core.user_code import MEMORY_PREFIX, load_function
 from feller.evaluation.effort import Effort
 from feller.models.spec import save_description
 from feller.networks.architecture import parameters
@@ -73,7 +73,7 @@ def bridge(
     here, output = engine(), config.output
     resume, overwrite = output.resume, output.overwrite
     name = config.data[0] if config.data else ""
-    chosen = new_run(output.out, f"{pathlib.Path(name).stem}-bridge", resume=resume, overwrite=overwrite).path
+    chosen = target_run(output.out, f"{pathlib.Path(name).stem}-bridge", resume=resume, overwrite=overwrite).path
     run = Run(pathlib.Path(here.share(str(chosen) if here.is_first else "")))
     if resume:
         bridged, crowd, settings = _continue(run, config, change)
@@ -95,7 +95,7 @@ def bridge(
         )
     description, progress = begin(bridged, crowd, settings, here)
     here.wait()  # whoever refuses does so before anything is written
-    with run.claim(resume=resume, overwrite=overwrite) if here.is_first else contextlib.nullcontext():
+    with run.acquire(resume=resume, overwrite=overwrite) if here.is_first else contextlib.nullcontext():
         here.wait()
         if resume:
             elsewhere = load_progress(run, progress, len(problem.crowds))
@@ -182,7 +182,7 @@ def _continue(
     if bridged is None:
         raise UsageError("is no bridge", remedy=f"Go on with: feller fit --resume --out {run.path}", file=run.path)
     for name in names_of((*config.costs, *bridged.costs)):
-        if name.startswith(MEMORY):
+        if name.startswith(MEMORY_PREFIX):
             load_function(name)  # which another process was given, perhaps
     if bridged.costs_again and not config.costs:
         raise UsageError(f"the cost of this bridge is code of yours, which no run makes run: {going_on(run, bridged)}")
@@ -205,7 +205,7 @@ def _record(bridged: Bridged, settings: Bridging) -> dict[str, Any]:
     """Return what recipe.json holds."""
     provenance = Provenance(recipe="bridge", held_out=0.0)
     asked = FitRecord(config=FitConfig(data=bridged.populations[0], seed=bridged.seed), provenance=provenance)
-    return {**asked.parts, KEY: to_data(bridged), "recipe": to_data(settings)}
+    return {**asked.parts, KEY: to_dict(bridged), "recipe": to_dict(settings)}
 
 
 def _summary(run: Run, bridged: Bridged, crowd: Populations, settings: Bridging, progress: Progress) -> str:

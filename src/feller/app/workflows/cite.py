@@ -11,9 +11,9 @@ from feller.app.workflows.private.privacy_config import Allowance, Guarantee
 from feller.app.workflows.run_config import FitRecord, record_of
 from feller.control.bridges.costs.surface_cost import Surface
 from feller.control.bridges.unbalanced_weights import growth
-from feller.core.citations import Reference, sources_of
+from feller.core.citations import BibEntry, cited_papers
 from feller.core.errors import InputError, UsageError
-from feller.core.run_folder import Run, as_run
+from feller.core.run_folder import Run, to_run
 from feller.models.recipes.recipe import Recipe
 from feller.models.spec import Description, load_description
 from feller.networks.blocks.lora import LowRank
@@ -48,10 +48,10 @@ def cite(of: Run | str | os.PathLike[str]) -> str:
     Raises:
         InputError: If the run is damaged.
     """
-    return "\n\n".join(reference.bibtex for reference in papers(as_run(of)))
+    return "\n\n".join(reference.bibtex for reference in papers(to_run(of)))
 
 
-def papers(run: Run) -> tuple[Reference, ...]:
+def papers(run: Run) -> tuple[BibEntry, ...]:
     """Return these papers."""
     about, asked = load_description(run), record_of(run)
     content = run.read_record(run.recipe)
@@ -62,13 +62,13 @@ def papers(run: Run) -> tuple[Reference, ...]:
     rank = (content.get("tuned") or {}).get("rank")
     ledger = ledger_of(run)
     parts = (*_model(about), *_recipe(recipe), *_private(asked, ledger), *([LowRank] if rank else []), *_bridge(run))
-    return sources_of(*parts)
+    return cited_papers(*parts)
 
 
 def _model(about: Description) -> tuple[Any, ...]:
     """Return what the model is made of, and how it samples; data are not a method."""
     try:
-        solved: tuple[Any, ...] = about.sampling.choose(about.path, about.space)[:2] if about.family.in_time else ()
+        solved: tuple[Any, ...] = about.sampling.resolve(about.path, about.space)[:2] if about.family.in_time else ()
     except UsageError:  # it draws nothing along a path
         solved = ()
     guided = (cfg,) if about.cond_dropout and about.frequencies else ()

@@ -34,7 +34,7 @@ from feller.app.workflows.steering.reward_specs import recorded_wish
 from feller.control.rewards.named_rewards import Wish
 from feller.core.errors import InputError, UsageError
 from feller.core.pytree import leaves
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.core.run_folder import Run
 from feller.data.batches import DataBundle, split
 from feller.data.loading.in_memory import MEMORY, DataSource, Given, for_now, is_given
@@ -98,7 +98,7 @@ def evaluate(
     Raises:
         InputError: If run, data or samples are not what they must be, or another process writes to the run.
     """
-    with run.writing() if engine().is_first else contextlib.nullcontext():
+    with run.ensure_lock() if engine().is_first else contextlib.nullcontext():
         data, effort = config.data, effort or Effort(n=config.n)
         given = data if is_given(data) else None
         model = load_model(run)
@@ -200,7 +200,7 @@ def _evaluated(
             )
     for line in () if data is None else modality.lenient.strange(held_out if own is not None else whole):
         tell.note(line)
-    draws, tuned, has_train = Draws(config.seed).named("evaluate"), tuned_of(run), own is not None
+    draws, tuned, has_train = Rng(config.seed).fold_in("evaluate"), tuned_of(run), own is not None
     limits: list[str] = []
     strangers = shared if own is not None else ((UNKNOWN if unknown else STRANGERS),)
     if isinstance(config.samples, str | os.PathLike):
@@ -212,7 +212,7 @@ def _evaluated(
         usual = number_shown(training_data, effort)
         share = DRAWING / (1 if tuned is None else 3)
         n = effort.affordable(
-            usual, share, lambda few: _drawn(model, few, tuned, run, draws.named("pace"), SILENT), engine()
+            usual, share, lambda few: _drawn(model, few, tuned, run, draws.fold_in("pace"), SILENT), engine()
         )
         limits += [f"{n:,} of {usual:,} samples"] if n < usual else []
         generated = _drawn(model, n, tuned, run, draws, tell)
@@ -316,10 +316,10 @@ def _strangers(asked: FitRecord, modality: Modality, given: Given | None, halves
     others = _others(asked, modality, cast(Given, given))
     if not halves:
         return DataBundle(others, others, others, "")
-    return DataBundle(*split(others, 0.5, Draws(asked.seed)), others, "")
+    return DataBundle(*split(others, 0.5, Rng(asked.seed)), others, "")
 
 
-def _drawn(model: Model, n: int, tuned: Tuned | None, run: Run, draws: Draws, tell: Tell) -> Dataset:
+def _drawn(model: Model, n: int, tuned: Tuned | None, run: Run, draws: Rng, tell: Tell) -> Dataset:
     """Draw samples; those of a tuned run as tuning looked at them."""
     if tuned is None:
         return model.draw(n, draws=draws, ranks=engine(), tell=tell.progress)
@@ -328,7 +328,7 @@ def _drawn(model: Model, n: int, tuned: Tuned | None, run: Run, draws: Draws, te
 
 
 def _changed(
-    run: Run, model: Model, tuned: Tuned, generated: Dataset, wanted: Wish | None, draws: Draws, tell: Tell
+    run: Run, model: Model, tuned: Tuned, generated: Dataset, wanted: Wish | None, draws: Rng, tell: Tell
 ) -> Change:
     """Return what tuning changed."""
     tell.task("comparing with the base")

@@ -68,7 +68,7 @@ def export(run: Run, config: ExportConfig, *, tell: Tell = SILENT) -> tuple[path
 
 def _held(run: Run, place: pathlib.Path) -> contextlib.AbstractContextManager[None]:
     """Keep others from writing to the run where it is written to."""
-    return run.writing() if place.resolve().is_relative_to(run.path.resolve()) else contextlib.nullcontext()
+    return run.ensure_lock() if place.resolve().is_relative_to(run.path.resolve()) else contextlib.nullcontext()
 
 
 def check(config: ExportConfig) -> str:
@@ -79,7 +79,7 @@ def check(config: ExportConfig) -> str:
     """
     to, out = config.form, config.out
     if to not in FORMS:
-        raise UsageError.unknown("to", to, FORMS)
+        raise UsageError.unknown_name("to", to, FORMS)
     check_free(out, overwrite=config.overwrite)
     if out is not None and to != HUGGING_FACE:
         check_free(str(said_of(pathlib.Path(out))), overwrite=config.overwrite)

@@ -8,7 +8,7 @@ from feller.control.fine_tuning.fine_tuning import Tuning
 from feller.control.rewards.named_rewards import named_file
 from feller.core.errors import InputError, UsageError
 from feller.core.run_folder import Run
-from feller.core.serialization import from_data
+from feller.core.serialization import from_dict
 from feller.core.user_code import fingerprint
 from feller.models.model import Model, load_model
 from feller.models.recipes.fine_tuning_methods import METHODS
@@ -38,7 +38,7 @@ class Tuned:
 def tuned_of(run: Run) -> Tuned | None:
     """Read what was asked of a tuning; None if the run was not tuned."""
     content = run.read_record(run.recipe).get("tuned")
-    return None if content is None else from_data(Tuned, content)
+    return None if content is None else from_dict(Tuned, content)
 
 
 def rule_of(recipe: Recipe) -> Tuning:
@@ -59,7 +59,7 @@ def recipe_of(run: Run) -> Recipe:
     Raises:
         InputError: If nobody knows, as of a network that was imported.
     """
-    record = run.part_of(run.recipe, "recipe")
+    record = run.read_field(run.recipe, "recipe")
     if not knows_objective(record):
         raise InputError(
             argument="objective",
@@ -68,7 +68,7 @@ def recipe_of(run: Run) -> Recipe:
             remedy="Save it with feller.Model(network, objective).save(...)",
             file=run.recipe,
         )
-    return from_data(Recipe, record)
+    return from_dict(Recipe, record)
 
 
 def knows_objective(record: Mapping[str, Any]) -> bool:

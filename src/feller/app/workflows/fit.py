@@ -25,9 +25,9 @@ from feller.app.workflows.private.private_data import data_access
 from feller.app.workflows.run_config import FitRecord, Provenance, elsewhere, older_example, record_of
 from feller.app.workflows.run_status import run_numbers
 from feller.core.errors import InputError, UsageError
-from feller.core.run_folder import Run, begun_run, new_run
+from feller.core.run_folder import Run, resumable_run, target_run
 from feller.core.serialization import replace_file
-from feller.core.user_code import blamed
+from feller.core.user_code import user_frame
 from feller.data.batches import DataBundle
 from feller.data.loading.in_memory import MEMORY, DataSource, Kept, in_memory_name, is_given, keep, said_of
 from feller.data.tables.schema import text_of_schema
@@ -76,7 +76,7 @@ def fit(
     data = config.data if data is None else data
     access = data_access(privacy_of(config), here, resume=resume)
     watched_rows(config)  # what is no number is told before the data are read
-    if is_given(data) and resume and not record_of(begun_run(output.out)).data.startswith(MEMORY):
+    if is_given(data) and resume and not record_of(resumable_run(output.out)).data.startswith(MEMORY):
         raise UsageError("a resumed run knows its data", remedy="Leave them out")
     run = _run_of(data, output.out, here, resume=resume, overwrite=overwrite)
     in_memory: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
@@ -121,7 +121,7 @@ def fit(
             most = run.state.stat().st_size + PLENTY if resume and run.state.is_file() else sys.maxsize
             ready = set_up_training(run, plan, here, most)
     here.wait()  # whoever refuses does so before anything is written
-    claimed = run.claim(resume=resume, overwrite=overwrite) if here.is_first else contextlib.nullcontext()
+    claimed = run.acquire(resume=resume, overwrite=overwrite) if here.is_first else contextlib.nullcontext()
     with access.spending(run, here, begun=True), claimed:
         for line in earlier_lines(run, plan.asked.data, None if resume else as_read(plan.dataset, plan.recipe)):
             tell.say(line)
@@ -165,7 +165,7 @@ def _reported(run: Run, plan: FitPlan, report: str | None, tell: Tell) -> dict[s
             bundle = DataBundle(*plan.split, read, plan.asked.provenance.fingerprint)
             return evaluate(run, bundle=bundle, effort=effort, tell=tell)
     except Exception as error:
-        said = str(error) if isinstance(error, InputError | UsageError) else blamed(error)
+        said = str(error) if isinstance(error, InputError | UsageError) else user_frame(error)
         if not plan.asked.provenance.code or said is None:
             raise
         again = evaluating(run, plan.asked, {})
@@ -194,7 +194,7 @@ def _with_schema(config: FitConfig, text: str, run: Run, here: Engine) -> tuple[
 def _run_of(data: Any, out: str | None, here: Engine, *, resume: bool, overwrite: bool) -> Run:
     """Return the folder, which the first process chooses: what it makes there must not look like an older run."""
     name = data if isinstance(data, str) else ""
-    chosen = new_run(out, name, resume=resume, overwrite=overwrite).path if here.is_first else ""
+    chosen = target_run(out, name, resume=resume, overwrite=overwrite).path if here.is_first else ""
     return Run(pathlib.Path(here.share(str(chosen))))
 
 

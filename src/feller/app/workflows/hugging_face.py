@@ -18,9 +18,9 @@ from feller.app.workflows.private.budget import ledger_of
 from feller.app.workflows.run_config import FitRecord, example_of, record_of
 from feller.app.workflows.run_status import Reported, reported_of
 from feller.core.errors import InputError, UsageError, cannot_write
-from feller.core.run_folder import PARTS, Run
+from feller.core.run_folder import AUX_NETWORKS, Run
 from feller.core.safetensors_io import load_tensors
-from feller.core.serialization import named, read_json, replace_file, write_json
+from feller.core.serialization import error_path, read_json, replace_file, write_json
 from feller.core.user_code import fingerprint
 from feller.evaluation.number_format import is_number
 from feller.evaluation.report.page import legible
@@ -148,9 +148,9 @@ def settled(run: Run, take: Callable[[], T]) -> tuple[T, dict[str, Any]]:
 
 
 def _which(run: Run) -> dict[str, Any]:
-    if not run.average.is_file():
+    if not run.ema_weights.is_file():
         return {}
-    return {"weights": fingerprint(run.average), "step": read_counters(run)["step"]}
+    return {"weights": fingerprint(run.ema_weights), "step": read_counters(run)["step"]}
 
 
 BEGUN = ".begun-"
@@ -184,7 +184,7 @@ def staged(folder: pathlib.Path, first: str) -> Iterator[pathlib.Path]:
         yield pathlib.Path(aside)
         written = sorted(pathlib.Path(aside).iterdir(), key=lambda file: (file.name != first, file.name))
         for place in [folder / file.name for file in written]:
-            with named(place):
+            with error_path(place):
                 if place.is_dir() and not place.is_symlink():
                     raise IsADirectoryError
         for file in written:
@@ -278,12 +278,12 @@ def _own(file: pathlib.Path) -> pathlib.Path:
 
 def _beside(run: Run) -> tuple[pathlib.Path, ...]:
     """Return the files that stay as they are, of which a run need not have all."""
-    return run.model, run.counters, run.ledger, *map(run.part, PARTS)
+    return run.model, run.progress, run.ledger, *map(run.aux_weights, AUX_NETWORKS)
 
 
 def _copy_model(run: Run, folder: pathlib.Path) -> None:
     """Copy weights, and what is beside them."""
-    _copy(run.average, folder / WEIGHTS)
+    _copy(run.ema_weights, folder / WEIGHTS)
     for file in _beside(run):
         if os.path.lexists(file):
             _copy(file, folder / file.name)
@@ -318,9 +318,9 @@ def outdated(run: Run) -> Iterator[str]:
     Files that were exported to other places are not known here; each says of which weights it is, under `weights`.
     """
     exports, copied = sorted(run.path.glob("export.*.json")), run.path / HUGGING_FACE / "model.safetensors"
-    if not run.average.is_file() or not (exports or copied.is_file()):
+    if not run.ema_weights.is_file() or not (exports or copied.is_file()):
         return
-    now = fingerprint(run.average)
+    now = fingerprint(run.ema_weights)
     for said in exports:
         place = said.with_suffix("")
         record = _record(said)

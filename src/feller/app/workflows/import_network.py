@@ -14,9 +14,9 @@ from feller.app.config import FitConfig
 from feller.app.reporter import SILENT, Tell
 from feller.app.workflows.run_config import Brought, FitRecord, Provenance, print_of
 from feller.core.errors import InputError, UsageError
-from feller.core.run_folder import Run, new_run
+from feller.core.run_folder import Run, target_run
 from feller.core.safetensors_io import load_tensors
-from feller.core.serialization import to_data
+from feller.core.serialization import to_dict
 from feller.core.user_code import fingerprint, load_function
 from feller.data.images.modality import Images
 from feller.data.loading.read import read
@@ -27,14 +27,19 @@ from feller.models.export.user_network import adapted, described, form, plain_mo
 from feller.models.families.path_process import PathProcess
 from feller.models.spec import save_description
 from feller.networks.external import ForeignNetwork
-from feller.paths import Affine, Data, Prediction, Score, Source, Velocity
+from feller.paths import Affine, DataPrediction, NoisePrediction, Prediction, ScorePrediction, VelocityPrediction
 from feller.paths.schedules import VP, Cosine, Linear, LinearVP, Schedule
 from feller.training.checkpoint import save_checkpoint
 from feller.training.loop import make_train_state
 
 PREDICTIONS: dict[str, Prediction] = {
-    **{"velocity": Velocity(), "data": Data(), "source": Source(), "score": Score()},
-    "noise": Source(),
+    **{
+        "velocity": VelocityPrediction(),
+        "data": DataPrediction(),
+        "source": NoisePrediction(),
+        "score": ScorePrediction(),
+    },
+    "noise": NoisePrediction(),
 }
 """What a network may tell, by name; a source is also called noise."""
 LARGEST = 2**24
@@ -60,7 +65,7 @@ def bring(command: Import, *, tell: Tell = SILENT) -> Run:
     place, data, modality, times = command.place, command.data, command.modality, command.times
     for name, known in ((command.predicts, PREDICTIONS), (command.schedule, SCHEDULES)):
         if name not in known:
-            raise UsageError.unknown("path", name, known)
+            raise UsageError.unknown_name("path", name, known)
     if len(times) != 2 or not all(map(math.isfinite, times)):
         raise UsageError("two, at the source and at the data", " ".join(map(str, times)) or "none", argument="times")
     names = _classes(command.classes)
@@ -92,9 +97,9 @@ def bring(command: Import, *, tell: Tell = SILENT) -> Run:
     )
     asked = FitRecord(config=FitConfig(data=data), provenance=provenance)
     said = Brought(**{one.name: getattr(command, one.name) for one in fields(Brought) if one.name != "saved"})
-    run = new_run(command.out, file.stem, resume=False, overwrite=command.overwrite)
-    with run.claim(resume=False, overwrite=command.overwrite):
-        record: dict[str, Any] = {**asked.parts, "recipe": recipe_record(about, None), "brought": to_data(said)}
+    run = target_run(command.out, file.stem, resume=False, overwrite=command.overwrite)
+    with run.acquire(resume=False, overwrite=command.overwrite):
+        record: dict[str, Any] = {**asked.parts, "recipe": recipe_record(about, None), "brought": to_dict(said)}
         save_checkpoint(run, make_train_state(network.requires_grad_(True), ONCE))
         run.write_record(run.recipe, record)
         save_description(run, about)  # last: with it the folder is a run

@@ -18,10 +18,10 @@ from feller.app.workflows.private.private_split import fits, kept_back, key_path
 from feller.app.workflows.private.probe_rows import with_white
 from feller.core.errors import InputError, UsageError
 from feller.core.pytree import leaves
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.core.run_folder import Run, open_run
-from feller.core.serialization import from_data, to_data
-from feller.core.user_code import check_code, load_code
+from feller.core.serialization import from_dict, to_dict
+from feller.core.user_code import check_code_file, load_code
 from feller.core.user_code import fingerprint as file_hash
 from feller.data.batches import DataBundle, check_share, split
 from feller.data.examples.loaders import EXAMPLES, Example
@@ -183,7 +183,7 @@ class FitRecord:
     @property
     def parts(self) -> dict[str, Any]:
         """What recipe.json holds of it."""
-        return {"config": recorded(self.config, UNRECORDED), "provenance": to_data(self.provenance)}
+        return {"config": recorded(self.config, UNRECORDED), "provenance": to_dict(self.provenance)}
 
 
 UNRECORDED = (*flags_of(RunFolderOptions), "json")
@@ -274,7 +274,7 @@ def record_of(run: Run) -> FitRecord:
     found = content.get("provenance", {})
     if content.get("brought") is not None:  # older records say 0.1, and nobody kept rows back
         found = {**found, "held_out": 0.0}
-    provenance = from_data(Provenance, found)
+    provenance = from_dict(Provenance, found)
     asked = FitRecord(config=from_record(FitConfig, content.get("config", {})), provenance=provenance)
     if asked.provenance.test:
         asked = asked.with_provenance(test=whereabouts(asked.provenance.test, run))
@@ -284,7 +284,7 @@ def record_of(run: Run) -> FitRecord:
 def find_run(folder: str | None, code: str | None, tell: Tell) -> Run:
     """Return the run, and load the code that the caller names; say which run it is if none was named."""
     if code is not None:
-        check_code(code)
+        check_code_file(code)
     run = open_run(folder)
     if code is not None:
         load_code(code, run.path)
@@ -320,7 +320,7 @@ def training_of(run: Run) -> Training:
     """Read how long a run was to train, and how."""
     if brought_of(run) is not None:  # of which nothing is known
         return ONCE
-    return from_data(Training, run.part_of(run.recipe, "recipe", "train"))
+    return from_dict(Training, run.read_field(run.recipe, "recipe", "train"))
 
 
 def example_of(asked: FitRecord) -> Example | None:
@@ -347,7 +347,7 @@ def parts(asked: FitRecord, data: Dataset) -> tuple[Dataset, Dataset]:
     if asked.provenance.salt:
         aside = kept_back(data, asked.provenance.held_out, asked.provenance.salt)
         return data.subset((~aside).nonzero()[:, 0]), data.subset(aside.nonzero()[:, 0])
-    return split(data, asked.provenance.held_out, Draws(asked.seed), alike=not asked.is_private)
+    return split(data, asked.provenance.held_out, Rng(asked.seed), alike=not asked.is_private)
 
 
 def read_as(asked: FitRecord, modality: Modality | None, given: DataSource | None = None) -> Dataset:
@@ -451,7 +451,7 @@ class Brought:
 def brought_of(run: Run) -> Brought | None:
     """Read what was said of a run's network; None if it was trained here."""
     content = run.read_record(run.recipe).get("brought")
-    return None if content is None else from_data(Brought, content)
+    return None if content is None else from_dict(Brought, content)
 
 
 def bringing(run: Run, asked: FitRecord, said: Brought) -> str:

@@ -146,7 +146,7 @@ def tuning_sketch(run: Run, tuned: Tuned, step: int, numbers: Mapping[str, Any])
 def sketch_of(run: Run) -> str:
     """Return the line that the report of a run has; empty where none is of the steps that were done by now."""
     found = reported_of(run)
-    steps = read_counters(run)["step"] if run.counters.is_file() else None
+    steps = read_counters(run)["step"] if run.progress.is_file() else None
     return found.sketch if found.numbers.get("steps", steps) == steps else ""
 
 
@@ -176,7 +176,7 @@ def stopped(run: Run, asked: FitRecord, training: Training, counters: dict[str, 
 
 def unfinished(run: Run) -> str:
     """Return one line where a fit was stopped before its end; empty where it was not, or the run is of another kind."""
-    if not run.counters.is_file():
+    if not run.progress.is_file():
         return ""
     if tuned_of(run) or is_bridge(run) or brought_of(run):
         return ""
@@ -290,7 +290,7 @@ def standing(run: Run, asked: FitRecord, kind: Modality, data: Dataset) -> Stand
     Raises:
         InputError: If a file of it is damaged.
     """
-    recipe, ledger = run.part_of(run.recipe, "recipe"), ledger_of(run)
+    recipe, ledger = run.read_field(run.recipe, "recipe"), ledger_of(run)
     return Standing(
         run=run,
         asked=asked,

@@ -15,7 +15,7 @@ from feller.app.workflows.bridges.is_bridge import is_bridge
 from feller.app.workflows.sampler import complete_rows, ready
 from feller.app.workflows.sharded_samples import sample_shards
 from feller.core.errors import UsageError
-from feller.core.output_shards import check_numbers
+from feller.core.output_shards import check_sample_counts
 from feller.core.run_folder import Run
 from feller.data.images.modality import Images
 from feller.data.loading.raw import FoundTable
@@ -60,7 +60,7 @@ class Drawn:
             UsageError: If they are in shards.
         """
         if self.data is None:
-            raise UsageError(f"the samples are in shards, {self.place}", remedy="Read them with feller.shards")
+            raise UsageError(f"the samples are in shards, {self.place}", remedy="Read them with feller.open_shards")
         return self.data
 
     @property
@@ -187,10 +187,10 @@ def _draw(
         flag = "-n" if config.n is not None else "--known"
         raise UsageError("fills the rows of its table, each once", remedy=f"Leave {flag} out", argument="complete")
     n = N if config.n is None else config.n
-    check_numbers(n=n)
+    check_sample_counts(n=n)
     drawing = ready(run, config, weights=weights, seen=seen, tell=tell)
     modality = drawing.model.description.modality
-    place = run.place(config.output.out) if keep else run.samples
+    place = run.output_path(config.output.out) if keep else run.samples
     if keep:
         modality.check_place(place)
     cells: FoundTable | None = None
@@ -227,7 +227,7 @@ def _draw_shards(run: Run, config: SampleConfig, size: int, seen: OnStep, tell: 
             "writes the rows of its table, all in one file", remedy="Leave out --shard", argument="complete"
         )
     n = N if config.n is None else config.n
-    check_numbers(n=n, shard=size)
+    check_sample_counts(n=n, shard=size)
     drawing = ready(run, config, seen=seen, tell=tell)
     found = sample_shards(run, drawing, n, size, out=config.output.out, overwrite=config.output.overwrite, tell=tell)
     line = f"{n:,} sample{'s' * (n != 1)} in {len(found):,} shard{'s' * (len(found) != 1)}: {found.folder}"

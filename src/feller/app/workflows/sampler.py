@@ -12,12 +12,12 @@ from feller.app.config import SampleConfig, SamplerOptions
 from feller.app.reporter import SILENT, Tell
 from feller.app.workflows.run_config import is_described, record_of
 from feller.app.workflows.run_status import unfinished
-from feller.core.distributed import ALONE, Ranks
+from feller.core.distributed import SINGLE, ProcessGroup
 from feller.core.errors import UsageError
 from feller.core.pytree import State
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.core.run_folder import Run
-from feller.core.serialization import to_data
+from feller.core.serialization import to_dict
 from feller.data.files import sample_folder
 from feller.data.loading.find import table_cells
 from feller.data.loading.in_memory import DataSource, check_frame, with_index
@@ -30,8 +30,8 @@ from feller.data.tables.modality import Table
 from feller.data.text.modality import Text
 from feller.models.families.model_family import Known
 from feller.models.model import Model, load_model, unseen, untold
-from feller.paths import Choice
-from feller.sampling.sampler_config import ORDERS, RATES, Sampling
+from feller.paths import TokenSampler
+from feller.sampling.sampler_config import ORDERS, RATES, SamplerConfig
 from feller.training.engine import engine
 from feller.training.parallelize import compile_network
 
@@ -40,7 +40,7 @@ WAYS = 200
 
 
 def complete_rows(
-    model: Model, complete: DataSource, sampling: Sampling, draws: Draws, tell: Tell
+    model: Model, complete: DataSource, sampling: SamplerConfig, draws: Rng, tell: Tell
 ) -> tuple[Dataset, FoundTable]:
     """Fill the gaps of rows; return what was drawn, and the cells of the whole rows.
 
@@ -87,7 +87,7 @@ class Drawing:
     model: Model
     given: dict[str, Words]
     guidance: float
-    sampling: Sampling
+    sampling: SamplerConfig
     known: str | None
     seed: int
     compiled: bool = False
@@ -95,9 +95,9 @@ class Drawing:
     seen: Callable[[float, State], None] = unseen
 
     @property
-    def draws(self) -> Draws:
+    def draws(self) -> Rng:
         """Source of all randomness."""
-        return Draws(self.seed).named("sample")
+        return Rng(self.seed).fold_in("sample")
 
     def check(self) -> None:
         """Refuse what is given and the model does not know, before any work."""
@@ -107,13 +107,15 @@ class Drawing:
         elif self.given:
             table.given_cells(self.given)
 
-    def draw(self, n: int, *, first: int = 0, ranks: Ranks = ALONE, tell: Callable[[float], None] = untold) -> Dataset:
+    def draw(
+        self, n: int, *, first: int = 0, ranks: ProcessGroup = SINGLE, tell: Callable[[float], None] = untold
+    ) -> Dataset:
         """Draw n samples, the first of which has this number.
 
         Raises:
             UsageError: If something that is given or known is none of the model's.
         """
-        model, draws = self.model, replace(self.draws, first=first)
+        model, draws = self.model, replace(self.draws, first_example=first)
         return model.draw(
             n,
             given=self.given or None,
@@ -140,7 +142,7 @@ class Drawing:
         """What decides the samples, beside the model."""
         given = {name: BETWEEN.join(one) if isinstance(one, tuple) else one for name, one in self.given.items()}
         asked = {"seed": self.seed, "given": given, "guidance": self.guidance, "known": self.known}
-        return {**asked, "compiled": self.compiled, "sampling": to_data(self.sampling)}
+        return {**asked, "compiled": self.compiled, "sampling": to_dict(self.sampling)}
 
 
 def ready(
@@ -186,18 +188,18 @@ def ready(
     sampling = replace(
         default,
         solver=config.sampler.solver or default.solver,
-        calls=default.calls if calls is None else calls,
-        choice=choice_of(config.sampler) or default.choice,
-        order=_made("order", config.sampler.order, ORDERS) or default.order,
+        nfe=default.nfe if calls is None else calls,
+        token_sampler=choice_of(config.sampler) or default.token_sampler,
+        unmasking_order=_made("order", config.sampler.order, ORDERS) or default.unmasking_order,
         rates=_made("rates", config.sampler.rates, RATES) or default.rates,
-        jump=default.jump if jump is None else jump,
+        jump_weight=default.jump_weight if jump is None else jump,
     )
     about = model.description
     if calls is not None and model.family.in_time:
-        _, method, times = sampling.choose(about.path, about.space)
-        used = method.calls * (len(times) - 1)
+        _, method, times = sampling.resolve(about.path, about.space)
+        used = method.nfe_per_step * (len(times) - 1)
         if used < calls:
-            tell.say(f"{sampling.solver} takes {method.calls} calls a step, so that {used} of {calls} are used")
+            tell.say(f"{sampling.solver} takes {method.nfe_per_step} calls a step, so that {used} of {calls} are used")
     if (table := about.modality.view(Table)) is not None:
         cells = table.given_cells(given)  # what is refused counts for nothing
         several = {choice.column.name for choice in cells.choices.values()}
@@ -219,11 +221,11 @@ def ready(
     )
 
 
-def choice_of(options: SamplerOptions) -> Choice | None:
+def choice_of(options: SamplerOptions) -> TokenSampler | None:
     """Return how symbols are drawn; None where nothing is said of it."""
     if options.temperature is options.top_k is options.top_p is None:
         return None
-    return Choice(1.0 if options.temperature is None else options.temperature, options.top_k, options.top_p)
+    return TokenSampler(1.0 if options.temperature is None else options.temperature, options.top_k, options.top_p)
 
 
 def _made(flag: str, name: str | None, classes: Mapping[str, type]) -> Any:
@@ -231,7 +233,7 @@ def _made(flag: str, name: str | None, classes: Mapping[str, type]) -> Any:
     if name is None:
         return None
     if name not in classes:
-        raise UsageError.unknown(flag, name, classes)
+        raise UsageError.unknown_name(flag, name, classes)
     return classes[name]()
 
 

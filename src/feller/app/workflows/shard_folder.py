@@ -16,11 +16,11 @@ from typing import Any
 
 from feller.app.reporter import Tell
 from feller.core.errors import InputError, UsageError, cannot_write
-from feller.core.output_shards import MANIFEST, NUMBER, SampleShards, Shard, shards
+from feller.core.output_shards import MANIFEST, NUMBER_PLACEHOLDER, OutputShard, ShardedSamples, open_shards
 from feller.core.run_folder import Run
-from feller.core.serialization import from_data, read_json, to_data
+from feller.core.serialization import from_dict, read_json, to_dict
 from feller.data.labels import first_of
-from feller.sampling.sampler_config import Sampling
+from feller.sampling.sampler_config import SamplerConfig
 
 WORK = ".shards"
 """Folder in that of the shards for what is being written, and for notes of those that are done; gone at the end."""
@@ -33,7 +33,7 @@ _OURS = re.compile(r"[0-9]+\.json|failed|\..*", re.DOTALL)
 
 
 @contextlib.contextmanager
-def held(wanted: SampleShards, overwrite: bool, tell: Tell) -> Iterator[None]:
+def held(wanted: ShardedSamples, overwrite: bool, tell: Tell) -> Iterator[None]:
     """Hold the folder, and say in its manifest what will be there.
 
     Raises:
@@ -60,14 +60,14 @@ def note(folder: pathlib.Path, number: int) -> pathlib.Path:
     return folder / f"{number}.json"
 
 
-def noted(wanted: SampleShards, number: int, where: str) -> Shard | None:
+def noted(wanted: ShardedSamples, number: int, where: str) -> OutputShard | None:
     """Return what is noted of a shard; None where it is not done, or its note is damaged."""
     path, rows = note(wanted.folder / where, number), wanted.rows(number)
     if not path.is_file():
         return None
     with contextlib.suppress(InputError, OSError):
-        found = from_data(Shard, read_json(path))
-        if (found.file, found.first, found.count) == (wanted.file(number), rows.start, len(rows)):
+        found = from_dict(OutputShard, read_json(path))
+        if (found.file, found.first, found.count) == (wanted.file_name(number), rows.start, len(rows)):
             return found
     return None
 
@@ -80,7 +80,7 @@ def remove(path: pathlib.Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _take(wanted: SampleShards, overwrite: bool, tell: Tell) -> None:
+def _take(wanted: ShardedSamples, overwrite: bool, tell: Tell) -> None:
     """Make the folder ready for what is wanted."""
     folder, manifest = wanted.folder, wanted.folder / MANIFEST
     _check_work(folder)
@@ -91,22 +91,22 @@ def _take(wanted: SampleShards, overwrite: bool, tell: Tell) -> None:
         if path.is_file():
             path.unlink()
     old = _found(wanted, overwrite) if manifest.is_file() else wanted
-    there = len(old) if old.finished else len({path.name for path in _notes(folder)})
-    if old.asked != wanted.asked:
+    there = len(old) if old.is_finished else len({path.name for path in _notes(folder)})
+    if old.request != wanted.request:
         if there and not overwrite:
             raise UsageError(
-                f"holds shards that were asked for otherwise ({_difference(old.asked, wanted.asked)}): name another"
+                f"holds shards that were asked for otherwise ({_difference(old.request, wanted.request)}): name another"
                 " folder, or replace them with --overwrite",
                 file=folder,
             )
         _replace(old, wanted)
         there = 0
-    elif not old.finished:
+    elif not old.is_finished:
         wanted.write()
     _begin(folder)
-    beyond = wanted.beyond()
+    beyond = wanted.stray_files()
     if beyond:
-        pattern = wanted.name.replace(NUMBER, "*")
+        pattern = wanted.name_pattern.replace(NUMBER_PLACEHOLDER, "*")
         tell.say(
             f"{folder} also holds {first_of(beyond)}, beyond the shards of its manifest: who reads {pattern} may count"
             " samples twice; move it elsewhere"
@@ -115,10 +115,10 @@ def _take(wanted: SampleShards, overwrite: bool, tell: Tell) -> None:
         tell.say("1 of 1 shard is there" if len(wanted) == 1 else f"{there:,} of {len(wanted):,} shards are there")
 
 
-def _found(wanted: SampleShards, overwrite: bool) -> SampleShards:
+def _found(wanted: ShardedSamples, overwrite: bool) -> ShardedSamples:
     """Return the shards of the manifest; of one that is damaged none, once its shards are removed."""
     try:
-        return _sampled_as_now(shards(wanted.folder))
+        return _sampled_as_now(open_shards(wanted.folder))
     except InputError as error:
         if not overwrite:
             raise InputError(
@@ -126,7 +126,7 @@ def _found(wanted: SampleShards, overwrite: bool) -> SampleShards:
             ) from error
         # Nobody knows how many there were.
         own = [path for path in wanted.folder.iterdir() if path.name not in (MANIFEST, WORK, "lock")]
-        others = [path for path in own if not wanted.is_alike(path.name) or not _is_kind(path, wanted)]
+        others = [path for path in own if not wanted.matches_pattern(path.name) or not _is_kind(path, wanted)]
         if others:
             raise InputError(f"{error}; {others[0]} is no shard, so that --overwrite leaves all as it is") from error
         remove(wanted.folder / WORK)
@@ -135,36 +135,36 @@ def _found(wanted: SampleShards, overwrite: bool) -> SampleShards:
         return wanted
 
 
-def _sampled_as_now(old: SampleShards) -> SampleShards:
+def _sampled_as_now(old: ShardedSamples) -> ShardedSamples:
     """Return shards with the settings of their sampler by the names of now."""
     with contextlib.suppress(InputError):  # of another version, whose settings are others
-        sampling = json.loads(json.dumps(to_data(from_data(Sampling, old.settings.get("sampling")))))
+        sampling = json.loads(json.dumps(to_dict(from_dict(SamplerConfig, old.settings.get("sampling")))))
         return replace(old, settings={**old.settings, "sampling": sampling})
     return old
 
 
-def _replace(old: SampleShards, wanted: SampleShards) -> None:
+def _replace(old: ShardedSamples, wanted: ShardedSamples) -> None:
     """Remove shards; their manifest stays until that of others takes its place, to say which they are meanwhile."""
     here = _in_place(old)
-    foreign = [path for path in _in_place(wanted) if not old.is_alike(path.name)]
+    foreign = [path for path in _in_place(wanted) if not old.matches_pattern(path.name)]
     if foreign:
         raise InputError(
             f"{foreign[0]} stands where a shard goes, and is none of those to replace", remedy="Move it elsewhere"
         )
-    replace(old, written=()).write()
+    replace(old, shards=()).write()
     remove(old.folder / WORK)
     for path in here:
         remove(path)
     wanted.write()
 
 
-def _in_place(asked: SampleShards) -> list[pathlib.Path]:
+def _in_place(asked: ShardedSamples) -> list[pathlib.Path]:
     """Return all that bears the name of a shard.
 
     Raises:
         InputError: If that is a folder where shards are files, or the other way round: then a person made it.
     """
-    found = sorted(path for path in asked.folder.iterdir() if asked.number(path.name) is not None)
+    found = sorted(path for path in asked.folder.iterdir() if asked.shard_number(path.name) is not None)
     for path in found:
         if not _is_kind(path, asked):
             kinds = ("a file", "a folder") if asked.are_folders else ("a folder", "a file")
@@ -172,7 +172,7 @@ def _in_place(asked: SampleShards) -> list[pathlib.Path]:
     return found
 
 
-def _is_kind(path: pathlib.Path, asked: SampleShards) -> bool:
+def _is_kind(path: pathlib.Path, asked: ShardedSamples) -> bool:
     """Tell whether we may remove it as a shard: a folder only where shards are folders; of a link only itself."""
     return path.is_symlink() or path.is_dir() == asked.are_folders
 

@@ -30,7 +30,7 @@ def steer(run: Run, config: SteerConfig, *, tell: Tell = SILENT) -> tuple[Steere
     """
     check(config)
     refuse_bridge(run, "steered")
-    with run.writing():  # what another process does with the run is told before the search
+    with run.ensure_lock():  # what another process does with the run is told before the search
         if config.measurement.observe is None:
             steered = follow(run, config, tell=tell)
             return steered, page_of_reward(run, config.rewards, steered, words_of(config))

@@ -46,10 +46,10 @@ from feller.control.fine_tuning.fine_tuning import Tuning
 from feller.control.rewards.named_rewards import OfStates, Total
 from feller.control.rewards.reward import rewarded
 from feller.core.errors import InputError, UsageError
-from feller.core.interrupts import endings
-from feller.core.rng import Draws
-from feller.core.run_folder import Run, new_run
-from feller.core.serialization import replace_file, to_data
+from feller.core.interrupts import sigterm_as_interrupt
+from feller.core.rng import Rng
+from feller.core.run_folder import Run, target_run
+from feller.core.serialization import replace_file, to_dict
 from feller.data.batches import Batch
 from feller.data.loading.read_samples import read_back
 from feller.data.modality import Dataset
@@ -118,7 +118,7 @@ def tune(
 
     here = engine()
     out = str(run.path) if resume else config.output.out
-    chosen = new_run(out, f"{run.path.name}-tuned", resume=resume, overwrite=overwrite).path if here.is_first else ""
+    chosen = target_run(out, f"{run.path.name}-tuned", resume=resume, overwrite=overwrite).path if here.is_first else ""
     target = Run(pathlib.Path(here.share(str(chosen))))
     if resume:
         tuned, recipe, base, wanted = _continue(target, rewards, budgeted)
@@ -149,7 +149,7 @@ def tune(
         tell.say(f"the report will show no data beside the samples: {gone}; tune in the folder of the fit to have them")
     job, inputs = _prepare(source, target, tuned, recipe, base, wanted, here, tell)
     here.wait()  # whoever refuses does so before anything is written
-    with target.claim(resume=resume, overwrite=overwrite) if here.is_first else contextlib.nullcontext():
+    with target.acquire(resume=resume, overwrite=overwrite) if here.is_first else contextlib.nullcontext():
         if here.is_first and not resume:
             _keep(source, target)
         here.wait()
@@ -158,7 +158,7 @@ def tune(
         record(target, job, here, tell)
         run_training(target, job, inputs, here, tell)
         here.wait()  # until the first process has written what all will read
-        with endings() if gone else reporting("the tuning", evaluating(target, record_of(target), {})):
+        with sigterm_as_interrupt() if gone else reporting("the tuning", evaluating(target, record_of(target), {})):
             effort = Effort.of_report(report, read_counters(target)["seconds"])
             if report == "none":
                 numbers = run_numbers(target)
@@ -212,10 +212,10 @@ def _prepare(
     """Build the network, and try the reward, before anything is written."""
     about, rule = base.description, rule_of(recipe)
     base.network.to(here.device).eval().requires_grad_(False)
-    network = about.build(Draws(0))
+    network = about.build(Rng(0))
     network.load_state_dict(base.network.state_dict())
     if tuned.rank is not None:
-        network = LowRank(network, tuned.rank, Draws(tuned.seed).named("rank"))
+        network = LowRank(network, tuned.rank, Rng(tuned.seed).fold_in("rank"))
     check_dress(recipe.train, rule, about.architecture, here)
     learner = make_train_state(network.to(here.device), recipe.train)
     reward = OfStates(wanted, about.modality)
@@ -224,7 +224,7 @@ def _prepare(
     tell.task("trying the reward")
     few = here.place(feed(0, slice(0, TRIED)))
     begun = time.monotonic()
-    objective.loss(learner.network, objective.draw(few, Draws(tuned.seed).named("trial"), learner.network))
+    objective.loss(learner.network, objective.draw(few, Rng(tuned.seed).fold_in("trial"), learner.network))
     rounds = _seconds(recipe.train, here.agree(time.monotonic() - begun))
     tell.task("measuring the base")
     first, notes = _before(source, base, tuned, rule, reward, Effort.beside(rounds, LEAST_SECONDS, MOST_SECONDS), tell)
@@ -232,7 +232,7 @@ def _prepare(
     notes = (*notes, *_coupled(source))
     own = f" --reward {shlex.join(tuned.rewards)}" if needs_again(tuned) else ""
     job = TrainingJob(
-        record={**record_of(source).parts, "recipe": to_data(recipe), "tuned": to_data(tuned)},
+        record={**record_of(source).parts, "recipe": to_dict(recipe), "tuned": to_dict(tuned)},
         summary=(
             f"{tuned.base}, tuned to {' and '.join(tuned.rewards)} at a strength of {rule.strength:g} by"
             f" {tuned.method}; {parameters(network):,} weights change"
@@ -245,12 +245,12 @@ def _prepare(
         resume_command=f"feller tune --resume --out {shlex.quote(str(target.path))}{own}",
     )
     monitor = DivergenceMonitor(rule.strength, first, target)
-    return job, TrainingInputs(batches=feed, rng=Draws(tuned.seed), monitor=monitor, checkpoint_at_each_log=True)
+    return job, TrainingInputs(batches=feed, rng=Rng(tuned.seed), monitor=monitor, checkpoint_at_each_log=True)
 
 
 def _coupled(source: Run) -> list[str]:
     """Say so if the model was fitted to sources that depend on the data, or may have been: noise never forgets them."""
-    if not knows_objective(source.part_of(source.recipe, "recipe")):
+    if not knows_objective(source.read_field(source.recipe, "recipe")):
         return ["nobody knows how the model was trained: the law aimed at is reached if its sources were independent"]
     recipe = recipe_of(source)
     coupling = getattr(recipe.objective, "coupling", Independent())
@@ -269,9 +269,9 @@ def _sources(base: Model, tuned: Tuned, size: int) -> Batches:
 
     def batch(step: int, rows: slice) -> Batch:
         first, last, _ = rows.indices(size)
-        draws = Draws(tuned.seed, first, size).named("sources", step)
+        draws = Rng(tuned.seed, first, size).fold_in("sources", step)
         given = about.modality.complete(base.conditions(last - first, tuned.given, draws))
-        return {"x_0": about.space.reference(last - first, draws.at("source")), "given": given}
+        return {"x_0": about.space.sample_base(last - first, draws.stream("source")), "given": given}
 
     return batch
 
@@ -299,16 +299,16 @@ def _before(
 
 def _samples_of(source: Run, base: Model, tuned: Tuned, guidance: float, effort: Effort, tell: Tell) -> Dataset:
     """Return samples of the base; its run keeps them for the next tuning, whatever that is to."""
-    modality, weights = base.description.modality, source.base if source.base.is_file() else source.average
+    modality, weights = base.description.modality, source.base if source.base.is_file() else source.ema_weights
     with weights.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     how = (digest, base.description.sampling, sorted(tuned.given.items()), guidance, tuned.seed, __version__)
-    place = source.drawn / f"{hashlib.sha256(repr(how).encode()).hexdigest()[:16]}.npz"
+    place = source.base_samples / f"{hashlib.sha256(repr(how).encode()).hexdigest()[:16]}.npz"
     if engine().agree(float(place.is_file())):
         with contextlib.suppress(InputError):  # it is drawn anew where it was damaged
             values, given = read_back(place, modality)
             return Dataset(values, given, modality)
-    draws, drawn = Draws(tuned.seed).named("before"), dict[int, Dataset]()
+    draws, drawn = Rng(tuned.seed).fold_in("before"), dict[int, Dataset]()
 
     def draw(n: int) -> None:
         given = base.conditions(n, tuned.given, draws)
@@ -319,7 +319,7 @@ def _samples_of(source: Run, base: Model, tuned: Tuned, guidance: float, effort:
         draw(n)
     if engine().is_first and place.suffix in modality.forms and not modality.loads:
         with contextlib.suppress(InputError, OSError):  # a run that cannot be written to is tuned as well
-            for old in sorted(source.drawn.glob("*.npz"))[KEPT - 1 :]:
+            for old in sorted(source.base_samples.glob("*.npz"))[KEPT - 1 :]:
                 old.unlink()
             modality.write(drawn[n].values, drawn[n].given, place)
     return drawn[n]
@@ -327,7 +327,7 @@ def _samples_of(source: Run, base: Model, tuned: Tuned, guidance: float, effort:
 
 def _keep(source: Run, target: Run) -> None:
     """Copy what the tuned run compares itself with: the first weights, and the judge of the pictures."""
-    replace_file(target.base, source.average.read_bytes())
+    replace_file(target.base, source.ema_weights.read_bytes())
     if source.judge.is_file():
         replace_file(target.judge, source.judge.read_bytes())
 

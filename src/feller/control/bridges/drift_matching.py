@@ -16,7 +16,7 @@ from torch import Tensor
 from feller.control.bridges.gaussian_paths import GaussianPaths, drift
 from feller.control.bridges.path_integral import Weighted
 from feller.core.pytree import tree_map
-from feller.core.rng import Draw, Draws
+from feller.core.rng import RandomStream, Rng
 from feller.networks.bridge_drift import Drift
 from feller.paths.time_distributions import Stratified
 from feller.training.objective import Batch, Example, Objective
@@ -40,7 +40,7 @@ class Leg:
     """Trajectories near these paths, with the weights that the cost gives them; None to draw from the paths alone."""
 
     def draw(
-        self, pairs: Int[Tensor, " b"], local: Float[Tensor, " b"], draw: Draw, *, backward: bool
+        self, pairs: Int[Tensor, " b"], local: Float[Tensor, " b"], draw: RandomStream, *, backward: bool
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return times, states [b, d] and drifts there, in time of the journey; twice as many as pairs are asked for.
 
@@ -106,12 +106,12 @@ class OnLegs(Objective):
 class ExplicitMatching(OnLegs):
     """The objective of `Explicit`; the loss is in units of the network's scaled states."""
 
-    def draw(self, batch: Batch, rng: Draws, network: Any = None) -> Example:
+    def draw(self, batch: Batch, rng: Rng, network: Any = None) -> Example:
         """Draw states of the pairs' paths."""
         number = len(batch["x_1"])
         pairs = batch["x_1"][::2]  # each stands for two states
-        u = Stratified()(number, rng.at("time"), pairs.device)[::2].double()
-        halved = Draws(rng.seed, rng.first // 2, rng.total)  # of those that stand for two
+        u = Stratified()(number, rng.stream("time"), pairs.device)[::2].double()
+        halved = Rng(rng.seed, rng.first_example // 2, rng.global_batch_size)  # of those that stand for two
         t, x, target = (part[:number] for part in self._on_legs(pairs, u, halved))
         return {
             "x_t": x.reshape(number, *self.shape),
@@ -124,14 +124,14 @@ class ExplicitMatching(OnLegs):
         error = (network(example["x_t"], example["t"], {}) - example["target"]) / network.scale
         return error.flatten(1).square().mean(1)
 
-    def at(self, t: float, pairs: Int[Tensor, " b"], draw: Draw) -> tuple[Tensor, Tensor]:
+    def at(self, t: float, pairs: Int[Tensor, " b"], draw: RandomStream) -> tuple[Tensor, Tensor]:
         """Return states and drifts at one time, [2 b, *shape] each, as the linear part of a network is fitted to."""
         leg = next(leg for leg in self.legs if t <= leg.start + leg.length or leg is self.legs[-1])
         local = torch.full((len(pairs),), (t - leg.start) / leg.length, dtype=leg.paths.means.dtype)
         _, x, target = leg.draw(pairs % len(leg.paths.means), local.to(pairs.device), draw, backward=self.backward)
         return x.reshape(len(x), *self.shape), target.reshape(len(x), *self.shape)
 
-    def _on_legs(self, pairs: Tensor, u: Tensor, draws: Draws) -> tuple[Tensor, Tensor, Tensor]:
+    def _on_legs(self, pairs: Tensor, u: Tensor, draws: Rng) -> tuple[Tensor, Tensor, Tensor]:
         """Draw from the leg that each time is in; the halves of a pair stay a half of the batch apart."""
         which = torch.zeros_like(pairs)
         for leg in self.legs[1:]:
@@ -143,7 +143,7 @@ class ExplicitMatching(OnLegs):
                 continue
             local = ((u[rows] - leg.start) / leg.length).clamp(EDGE, 1 - EDGE).to(leg.paths.means.dtype)
             parts = leg.draw(
-                pairs[rows] % len(leg.paths.means), local, draws.at("state", number), backward=self.backward
+                pairs[rows] % len(leg.paths.means), local, draws.stream("state", number), backward=self.backward
             )
             times, x, target = parts
             made.append((torch.cat([rows, rows + len(pairs)]), torch.cat([times[:, None], x, target], 1)))
@@ -160,17 +160,17 @@ class ImplicitMatching(OnLegs):
     1/2 int E|grad s - u*|^2 dt - 1/2 int E|u*|^2 dt, which no drift has a part in but through s.
     """
 
-    def draw(self, batch: Batch, rng: Draws, network: Any = None) -> Example:
+    def draw(self, batch: Batch, rng: Rng, network: Any = None) -> Example:
         """Draw for each pair of a leg both ends, a state between, and a probe of the Laplacian."""
         pairs = batch["x_1"]
-        u = Stratified()(len(pairs), rng.at("time"), pairs.device)
-        turn = rng.at("leg").integers(len(self.legs), (len(pairs),), pairs.device)
+        u = Stratified()(len(pairs), rng.stream("time"), pairs.device)
+        turn = rng.stream("leg").randint(len(self.legs), (len(pairs),), pairs.device)
         parts = []
         for number, leg in enumerate(self.legs):
             rows = (turn == number).nonzero()[:, 0]
             own = pairs[rows] % len(leg.paths.means)
             local = u[rows].clamp(EDGE, 1 - EDGE).to(leg.paths.means.dtype)
-            t, x, _ = leg.draw(own, local, rng.at("state", number), backward=self.backward)
+            t, x, _ = leg.draw(own, local, rng.stream("state", number), backward=self.backward)
             one = torch.ones_like(local)
             parts.append(
                 {
@@ -185,7 +185,7 @@ class ImplicitMatching(OnLegs):
                 }
             )
         whole = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-        coins = rng.at("probe").coins(0.5, tuple(whole["x_t"].shape), pairs.device)
+        coins = rng.stream("probe").bernoulli(0.5, tuple(whole["x_t"].shape), pairs.device)
         probe = torch.where(coins, 1.0, -1.0).to(whole["x_t"].dtype)
         return {**tree_map(lambda leaf: leaf.contiguous(), whole), "probe": probe}
 

@@ -49,7 +49,7 @@ class GaussianPaths:
     """Deviation of a free walk after time 1; 0 for paths without noise."""
 
     def __post_init__(self) -> None:
-        check_number("noise", self.noise, least=0, below=math.inf, remedy="It is in the data's own units")
+        check_number("noise", self.noise, ge=0, lt=math.inf, remedy="It is in the data's own units")
         if min(self.means.shape[1], self.scales.shape[1]) < 2:
             raise UsageError(
                 "2 knots or more",

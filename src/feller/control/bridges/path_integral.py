@@ -16,7 +16,7 @@ from torch import Tensor
 from feller.control.bridges.costs import Cost, Population
 from feller.control.bridges.gaussian_paths import GaussianPaths, drift
 from feller.core.errors import UsageError
-from feller.core.rng import Draw, Draws, categorical
+from feller.core.rng import RandomStream, Rng, categorical
 
 WINDOW = 0.05
 """Share of the time over which the noise of a trajectory tells how its drift is to be corrected."""
@@ -41,7 +41,7 @@ class Weighted:
     """Whose drift the trajectories follow."""
 
     def draw(
-        self, rows: Int[Tensor, " b"], local: Float[Tensor, " b"], draw: Draw, *, backward: bool = False
+        self, rows: Int[Tensor, " b"], local: Float[Tensor, " b"], draw: RandomStream, *, backward: bool = False
     ) -> tuple[Float[Tensor, " b"], Float[Tensor, "b d"], Float[Tensor, "b d"]]:
         """Draw states of some pairs' best processes, and what the drift is to be regressed on there.
 
@@ -89,7 +89,7 @@ class PathIntegral:
     """Share of the trajectories that the weights must be worth; below it the Gaussian path is trusted instead."""
 
     def weigh(
-        self, paths: GaussianPaths, cost: Cost, draws: Draws, *, tell: Callable[[float], None] = lambda share: None
+        self, paths: GaussianPaths, cost: Cost, draws: Rng, *, tell: Callable[[float], None] = lambda share: None
     ) -> Weighted:
         """Follow the drift of each path, and weigh what was met. The states take most of the memory.
 
@@ -112,14 +112,14 @@ class PathIntegral:
         with torch.no_grad():
             for k, (x, log_step) in enumerate(self._walk(paths, times, draws)):
                 part = 1 / self.steps if 0 < k < self.steps else 0.5 / self.steps  # trapezoid rule
-                met = self._met(x, cost, paths, times[k], draws.at("crowd", k))
+                met = self._met(x, cost, paths, times[k], draws.stream("crowd", k))
                 states[:, :, k], log_weights = x, log_weights + log_step - part / paths.noise**2 * met
                 tell(k / self.steps)
         return _weighted(times, states, log_weights, paths, self.least)
 
-    def _walk(self, paths: GaussianPaths, times: Tensor, draws: Draws) -> Iterator[tuple[Tensor, Tensor | float]]:
+    def _walk(self, paths: GaussianPaths, times: Tensor, draws: Rng) -> Iterator[tuple[Tensor, Tensor | float]]:
         """Yield the states at each time, and the logarithm of what the bridge's chance of the step to it is greater."""
-        each = Draws(draws.seed, self.trajectories * draws.first)
+        each = Rng(draws.seed, self.trajectories * draws.first_example)
         x_1 = paths.means[:, None, -1]
         x = paths.means[:, None, 0].expand(-1, self.trajectories, -1)
         yield x, 0.0
@@ -127,7 +127,7 @@ class PathIntegral:
             u = drift(paths.grid(times[k : k + 1]), x, times[k : k + 1], paths.noise)
             left = (self.steps - k - 1) / (self.steps - k)  # of the variance of a free step, since the end is known
             variance = paths.noise**2 * left / self.steps
-            noise = variance**0.5 * each.at("step", k).normal(
+            noise = variance**0.5 * each.stream("step", k).normal(
                 (x[..., 0].numel(), x.shape[2]), x.dtype, x.device
             ).view_as(x)
             moved = u / self.steps
@@ -136,14 +136,14 @@ class PathIntegral:
             yield x, -(away * (away + 2 * noise)).sum(-1) / (2 * variance)
         yield x_1.expand_as(x), 0.0
 
-    def _met(self, x: Tensor, cost: Cost, paths: GaussianPaths, t: Tensor, draw: Draw) -> Tensor:
+    def _met(self, x: Tensor, cost: Cost, paths: GaussianPaths, t: Tensor, draw: RandomStream) -> Tensor:
         """Return V at the states of one time, [n, trajectories]."""
         rows = x.flatten(0, 1)[None]
         crowd = None
         if cost.crowd:
             many = self.trajectories
             apart = max((len(paths.means) - 2) * many + 1, 1)  # shifts that meet no trajectory of the same pair
-            turn = many + int(torch.randint(apart, (), generator=draw.shared()))
+            turn = many + int(torch.randint(apart, (), generator=draw.shared_generator()))
             now = paths.grid(t.clamp(1 / self.steps, 1 - 1 / self.steps)[None])  # at the ends they have no width
             crowd = Population(rows.roll(turn, 1), now.mean.movedim(1, 0), now.std.T)
         return cost(rows, t.reshape(1, 1), crowd)[0].reshape(x.shape[:2])

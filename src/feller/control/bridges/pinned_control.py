@@ -16,7 +16,7 @@ from feller.control.bridges.costs import Cost
 from feller.control.bridges.gaussian_paths import GaussianPaths, interpolation, quadrature
 from feller.control.bridges.pinned_cost import Base, Knots, PinnedCost, Sample
 from feller.core.errors import UsageError
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 
 JUDGED = 8
 """Samples like those of a step that the solution is judged by."""
@@ -79,7 +79,7 @@ class PinnedControl:
         self,
         paths: GaussianPaths,
         cost: Cost,
-        draws: Draws,
+        draws: Rng,
         *,
         base: Base | None = None,
         backward: bool = False,
@@ -114,7 +114,7 @@ class PinnedControl:
         for begin in begins:
             some = paths.rows(slice(begin, begin + size))
             objective = PinnedCost(cost.for_pairs(some.means[:, 0], some.means[:, -1]), paths.noise, base, backward)
-            here = Draws(draws.seed, draws.first + begin, draws.total)
+            here = Rng(draws.seed, draws.first_example + begin, draws.global_batch_size)
             done = len(solved)
             solved.append(
                 self._solve(some, objective, rate, here, lambda share, done=done: tell((done + share) / len(begins)))
@@ -122,7 +122,7 @@ class PinnedControl:
         return _together(solved)
 
     def _solve(
-        self, paths: GaussianPaths, objective: PinnedCost, rate: float, draws: Draws, tell: Callable[[float], None]
+        self, paths: GaussianPaths, objective: PinnedCost, rate: float, draws: Rng, tell: Callable[[float], None]
     ) -> tuple[GaussianPaths, Trace]:
         """Improve paths that are one crowd."""
         search, logged = Search(self, paths, objective, rate), dict[int, Tensor]()
@@ -133,7 +133,7 @@ class PinnedControl:
                 tell(step / self.steps)
         found = search.finish().paths(paths.noise)
         values = torch.stack([*logged.values()]).tolist()
-        return found, Trace(tuple(logged), tuple(values), *search.judge(draws.named("judge")))
+        return found, Trace(tuple(logged), tuple(values), *search.judge(draws.fold_in("judge")))
 
 
 class Search:
@@ -154,7 +154,7 @@ class Search:
             for knots, metric, bound in zip(self.knots, stiffness, (rate, how.scale_rate), strict=True)
         ]
 
-    def step(self, number: int, draws: Draws) -> Tensor:
+    def step(self, number: int, draws: Rng) -> Tensor:
         """Take one, and return the mean objective before it."""
         with torch.enable_grad():
             energy, state = self.objective.estimate(self.knots, self._sample(draws, number))
@@ -172,14 +172,14 @@ class Search:
             descent.finish()
         return self.knots
 
-    def judge(self, draws: Draws) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
+    def judge(self, draws: Rng) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
         """Return energy and cost of each pair."""
         with torch.no_grad():
             judged = [self.objective.estimate(self.knots, self._sample(draws, k)) for k in range(JUDGED)]
             energy, state = (torch.stack(part).mean(0) for part in zip(*judged, strict=True))
             return energy, state
 
-    def _sample(self, draws: Draws, step: int) -> Sample:
+    def _sample(self, draws: Rng, step: int) -> Sample:
         return Sample.draw(self.knots, self.how.times, self.how.draws // 2, draws, step)
 
 

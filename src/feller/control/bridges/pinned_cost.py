@@ -15,7 +15,7 @@ from torch.autograd.function import once_differentiable
 from feller.control.bridges.costs import Cost, Population
 from feller.control.bridges.costs.gaussian_mixture import scott
 from feller.control.bridges.gaussian_paths import GaussianPaths, interpolation, multiplier
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 
 Base = Callable[[Tensor, Tensor], Tensor]
 """(x [*b, d], t that broadcasts to [*b]) -> drift that acts by itself, [*b, d], in state per time."""
@@ -55,14 +55,14 @@ class Sample:
     """How far along the row of pairs that member of the crowd stands whom a state meets."""
 
     @staticmethod
-    def draw(knots: Knots, times: int, half: int, draws: Draws, step: int) -> "Sample":
+    def draw(knots: Knots, times: int, half: int, draws: Rng, step: int) -> "Sample":
         """Draw one time in each of equal parts of [0, 1], and states there."""
         (d, _, n), dtype, device = knots.means.shape, knots.means.dtype, knots.means.device
-        offset = torch.rand(times, dtype=torch.float64, generator=draws.at("times", step).shared())
+        offset = torch.rand(times, dtype=torch.float64, generator=draws.stream("times", step).shared_generator())
         t = ((torch.arange(times) + offset) / times).clamp(EDGE, 1 - EDGE).to(device, dtype)
-        each = Draws(draws.seed, half * draws.first)
-        z = each.at("states", step).normal((n * half, d, times), dtype, device)
-        turn = 1 + int(torch.randint(max(n - 1, 1), (), generator=draws.at("crowd", step).shared()))
+        each = Rng(draws.seed, half * draws.first_example)
+        z = each.stream("states", step).normal((n * half, d, times), dtype, device)
+        turn = 1 + int(torch.randint(max(n - 1, 1), (), generator=draws.stream("crowd", step).shared_generator()))
         return Sample(t, z.unflatten(0, (n, half)).permute(2, 1, 3, 0).contiguous(), turn)
 
 

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from feller.core.rng import Draws, categorical
+from feller.core.rng import Rng, categorical
 
 
 @dataclass(frozen=True, eq=False)
@@ -17,16 +17,16 @@ class Crowd:
     weights: Float[Tensor, " n"] | None = None
     """How much each stands for; None for all alike."""
 
-    def __call__(self, number: int, draws: Draws) -> Float[Tensor, " number *d"]:
+    def __call__(self, number: int, draws: Rng) -> Float[Tensor, " number *d"]:
         """Draw members: without weights each as often as any other, to one."""
         return self.members[self.choose(number, draws)]
 
-    def choose(self, number: int, draws: Draws) -> Int[Tensor, " number"]:
+    def choose(self, number: int, draws: Rng) -> Int[Tensor, " number"]:
         """Draw the numbers of members."""
         n, device = len(self.members), self.members.device
         if self.weights is not None:
-            u = draws.at("members").uniform((number,), torch.float64)
+            u = draws.stream("members").uniform((number,), torch.float64)
             return categorical(self.weights.double().cpu(), u).to(device)
-        order = draws.at("members").shared()
+        order = draws.stream("members").shared_generator()
         turns = [torch.randperm(n, generator=order) for _ in range(-(-number // n))]
         return torch.cat(turns)[:number].to(device)

@@ -13,12 +13,12 @@ from feller.control.bridges.costs import Cost, Function, Zero
 from feller.control.bridges.drift_matching import Base, Leg
 from feller.control.bridges.population import Crowd
 from feller.core.errors import InputError, UsageError
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.data.loading.in_memory import DataSource
 from feller.data.loading.read import read
 from feller.data.modality import Modality
 
-Members = Callable[[int, Draws], Tensor]
+Members = Callable[[int, Rng], Tensor]
 """(number, draws) -> members of a population, [number, *d]."""
 
 

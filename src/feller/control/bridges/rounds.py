@@ -17,7 +17,7 @@ from feller.control.bridges.obstacle_routes import route
 from feller.control.bridges.pinned_control import Trace
 from feller.control.bridges.problem import BridgeProblem
 from feller.control.bridges.trajectories import Box, Walk, grid, legs_of, walk
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.networks.bridge_drift import Drift, TwoDrifts
 from feller.training.engine import Engine
 from feller.training.loop import TrainState, check_finite, make_train_state, train
@@ -104,7 +104,7 @@ def rounds(
     problem: BridgeProblem,
     how: Bridging,
     progress: Progress,
-    draws: Draws,
+    draws: Rng,
     engine: Engine,
     *,
     tell: Callable[[float, str], None] = lambda share, text: None,
@@ -126,10 +126,10 @@ def rounds(
     """
     base = progress.base = progress.base or problem.base
     while True:
-        here, begun = draws.named("round", progress.done), time.monotonic()
+        here, begun = draws.fold_in("round", progress.done), time.monotonic()
         backward = progress.done % 2 == 1
         if not progress.knots:
-            _begin(problem, how, progress, here.named("pairs"))
+            _begin(problem, how, progress, here.fold_in("pairs"))
         legs, traces = [], []
         for leg, (place, knots) in enumerate(zip(legs_of(problem.times), progress.knots, strict=True)):
             found, trace = _pinned(
@@ -138,7 +138,7 @@ def rounds(
                 base,
                 place,
                 engine.place(knots),
-                here.named("control", leg),
+                here.fold_in("control", leg),
                 lambda share, leg=leg: tell(0.3 * (leg + share) / len(progress.knots), "pinned paths"),
                 backward=backward,
             )
@@ -146,11 +146,11 @@ def rounds(
             traces.append(trace)
         if base is not None and problem.refresh is not None:
             base = progress.base = problem.refresh(base, legs)
-        loss = _match(how, base, legs, progress, here.named("match"), engine, tell, backward=backward)
+        loss = _match(how, base, legs, progress, here.fold_in("match"), engine, tell, backward=backward)
         walks = []
         for leg in range(len(legs)):
             tell(0.9 + 0.1 * leg / len(legs), "new pairs")
-            walks.append(walk_leg(problem, how, base, progress, leg, here.named("walk", leg), backward=backward))
+            walks.append(walk_leg(problem, how, base, progress, leg, here.fold_in("walk", leg), backward=backward))
         progress.knots = [one.thinned(how.control.mean_knots).states.flatten(2) for one in walks]
         tell(1.0, "done")
         progress.done += 1
@@ -158,14 +158,14 @@ def rounds(
         yield Round(progress.done, backward, tuple(legs), tuple(traces), loss, tuple(walks))
 
 
-def _begin(problem: BridgeProblem, how: Bridging, progress: Progress, draws: Draws) -> None:
+def _begin(problem: BridgeProblem, how: Bridging, progress: Progress, draws: Rng) -> None:
     """Pair members, each pair along a straight line or around what is in its way."""
     k, ends = how.control.mean_knots, []
     for leg, (begin, length) in enumerate(legs_of(problem.times)):
-        x_0, x_1 = (crowd(how.pairs, draws.named(k, leg)) for k, crowd in enumerate(problem.crowds[leg]))
+        x_0, x_1 = (crowd(how.pairs, draws.fold_in(k, leg)) for k, crowd in enumerate(problem.crowds[leg]))
         ends += [x_0, x_1]
         a, b = x_0.flatten(1), x_1.flatten(1)
-        a = how.pairing(a, b, {}, draws.at("pairing", leg))
+        a = how.pairing(a, b, {}, draws.stream("pairing", leg))
         around = route(a, b, InLeg(problem.cost, begin, length), k) if a.shape[1] == 2 else None
         way = torch.linspace(0, 1, k, dtype=a.dtype, device=a.device)[:, None]
         progress.knots.append(a[:, None] + way * (b - a)[:, None] if around is None else around)
@@ -179,7 +179,7 @@ def _pinned(
     base: Base | None,
     place: tuple[float, float],
     knots: Tensor,
-    draws: Draws,
+    draws: Rng,
     tell: Callable[[float], None],
     *,
     backward: bool,
@@ -190,7 +190,7 @@ def _pinned(
     paths = GaussianPaths.along(knots, noise, how.control.scale_knots)
     own = None if base is None else lambda x, t: length * base(x, begin + length * t)
     paths, trace = how.control.solve(paths, cost, draws, base=own, backward=backward, tell=tell)
-    weighted = None if how.resampling is None else how.resampling.weigh(paths, cost, draws.named("weigh"))
+    weighted = None if how.resampling is None else how.resampling.weigh(paths, cost, draws.fold_in("weigh"))
     return Leg(begin, length, paths, weighted), trace
 
 
@@ -199,7 +199,7 @@ def _match(
     base: Base | None,
     legs: Sequence[Leg],
     progress: Progress,
-    draws: Draws,
+    draws: Rng,
     engine: Engine,
     tell: Callable[[float, str], None],
     *,
@@ -212,13 +212,13 @@ def _match(
     objective = how.matching.objective(legs, shape, base, backward=backward)
     some = torch.arange(min(FITTED, how.pairs), device=network.centre.device)
     sees = ExplicitMatching(legs, shape, backward=backward)
-    seen = [sees.at(t, some, draws.at("linear", k)) for k, t in enumerate(network.times.tolist())]
+    seen = [sees.at(t, some, draws.stream("linear", k)) for k, t in enumerate(network.times.tolist())]
     network.fit_linear(torch.stack([x for x, _ in seen]), torch.stack([target for _, target in seen]))
 
     def feed(step: int, rows: slice) -> dict[str, Tensor]:
         first, last, _ = rows.indices(how.train.batch)
-        some = Draws(draws.seed, first, how.train.batch).at("pairs", step)
-        return {"x_1": some.integers(how.pairs, (last - first,))}
+        some = Rng(draws.seed, first, how.train.batch).stream("pairs", step)
+        return {"x_1": some.randint(how.pairs, (last - first,))}
 
     training = replace(how.train, steps=None, minutes=None)
     losses: list[float] = []
@@ -236,7 +236,7 @@ def walk_leg(
     base: Base | None,
     progress: Progress,
     leg: int,
-    draws: Draws,
+    draws: Rng,
     *,
     backward: bool,
 ) -> Walk:
@@ -249,7 +249,7 @@ def walk_leg(
     """
     way, crowd = averaged(progress, backward=backward), problem.crowds[leg][backward]
     times, between = grid(problem.times[leg : leg + 2], how.control.mean_knots, how.calls)
-    ends = [one(how.pairs, draws.named("box")).flatten(1) for one in problem.crowds[leg]]
+    ends = [one(how.pairs, draws.fold_in("box")).flatten(1) for one in problem.crowds[leg]]
     every = 1 if ends[0].shape[1] <= SMALL else between
     return walk(
         lambda x, t: way(x, t, {}),

@@ -12,7 +12,7 @@ from feller.control.bridges.bridge_config import Bridging
 from feller.control.bridges.problem import BridgeProblem
 from feller.control.bridges.rounds import Progress, Round, kept, rounds, start
 from feller.control.bridges.trajectories import Walk, grid, walk
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.networks.bridge_drift import BothWays
 from feller.training.engine import engine
 
@@ -53,7 +53,7 @@ class FoundBridge:
         """
         way = kept(self.progress, backward=backward)
         times, between = grid(self.problem.times, self.how.control.mean_knots, self.how.calls)
-        draws, base = Draws(seed).named("push"), self.progress.base or self.problem.base
+        draws, base = Rng(seed).fold_in("push"), self.progress.base or self.problem.base
         begin = torch.as_tensor(begin, dtype=way.centre.dtype, device=way.centre.device)
         return walk(
             lambda x, t: way(x, t, {}),
@@ -93,12 +93,12 @@ def solve_bridge(
     """
     how = how or Bridging()
     here, number = engine(), how.rounds or Bridging().rounds or 1
-    shape = tuple(problem.crowds[0][0](1, Draws(seed)).shape[1:])
-    network = BothWays(how.architecture).build(shape, {}, Draws(seed))
+    shape = tuple(problem.crowds[0][0](1, Rng(seed)).shape[1:])
+    network = BothWays(how.architecture).build(shape, {}, Rng(seed))
     progress = start(network.to(here.device), how)
 
     def hear(share: float, text: str) -> None:
         tell((progress.done + share) / number, text)
 
-    found = itertools.islice(rounds(problem, how, progress, Draws(seed), here, tell=hear), number)
+    found = itertools.islice(rounds(problem, how, progress, Rng(seed), here, tell=hear), number)
     return FoundBridge(problem, how, progress, tuple(found))

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from feller.control.bridges.drift_matching import Base
 from feller.core.errors import InputError
-from feller.core.rng import Draws
-from feller.paths.brownian import Brownian
-from feller.sampling import Euler, simulate
+from feller.core.rng import Rng
+from feller.paths.brownian import BrownianBridge
+from feller.sampling import Euler, trajectory
 
 MOST_LOST = 0.01
 """Share of trajectories that may run away before all are given up."""
@@ -64,11 +64,11 @@ class Box:
 
 def walk(
     way: Way,
-    begin: Callable[[Draws], Float[Tensor, " n *d"]],
+    begin: Callable[[Rng], Float[Tensor, " n *d"]],
     noise: float,
     times: Sequence[float],
     logged: int,
-    draws: Draws,
+    draws: Rng,
     *,
     box: Box | None = None,
     base: Base | None = None,
@@ -92,7 +92,7 @@ def walk(
     Raises:
         InputError: If more than 1 % run away.
     """
-    kept = _simulated(way, begin(draws.named("begin")), noise, times, logged, draws, base, tell, backward=backward)
+    kept = _simulated(way, begin(draws.fold_in("begin")), noise, times, logged, draws, base, tell, backward=backward)
     if box is None:
         return kept
     total, lost = len(kept.states), 0
@@ -106,8 +106,8 @@ def walk(
             return Walk(kept.times, states, control, lost)
         if again == AGAIN:
             break
-        anew = draws.named("again", again)
-        start = begin(anew.named("begin"))[gone]
+        anew = draws.fold_in("again", again)
+        start = begin(anew.fold_in("begin"))[gone]
         more = _simulated(way, start, noise, times, logged, anew, base, lambda share: None, backward=backward)
         states, control = states.clone(), control.clone()
         states[gone], control[gone] = more.states, more.control
@@ -133,7 +133,7 @@ def _simulated(
     noise: float,
     times: Sequence[float],
     logged: int,
-    draws: Draws,
+    draws: Rng,
     base: Base | None,
     tell: Callable[[float], None],
     *,
@@ -141,7 +141,7 @@ def _simulated(
 ) -> Walk:
     """Follow the drift, and note states and drifts."""
     seen = [*times[::logged]]
-    process = Brownian(noise).process(lambda y, r, given: way(y, 1 - r if backward else r), {})
+    process = BrownianBridge(noise).process(lambda y, r, given: way(y, 1 - r if backward else r), {})
 
     def control(y: Tensor, t: Tensor) -> Tensor:
         if base is None:
@@ -152,7 +152,7 @@ def _simulated(
     states = [x]
     with torch.no_grad():
         steps = [1 - t for t in reversed(times)] if backward else times
-        for number, state in enumerate(simulate(process, x, steps, Euler(), draws), 1):
+        for number, state in enumerate(trajectory(process, x, steps, Euler(), draws), 1):
             tell(number / (len(steps) - 1))
             if number % logged == 0:
                 states.append(state)

@@ -29,7 +29,7 @@ def growth(x_0: Float[Tensor, " n *d"], x_1: Float[Tensor, " m *d"], tau: float)
     Raises:
         UsageError: If tau is not above 0.
     """
-    check_number("tau", tau, above=0, remedy="1 is usual")
+    check_number("tau", tau, gt=0, remedy="1 is usual")
     a, b = x_0.flatten(1).double(), x_1.flatten(1).double()
     middle = a.mean(0)
     squares = (a - middle).square().sum(1)[:, None] + (b - middle).square().sum(1) - 2 * (a - middle) @ (b - middle).T

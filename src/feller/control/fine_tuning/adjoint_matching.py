@@ -14,14 +14,14 @@ from feller.control.fine_tuning.fine_tuning import Controlled, TuningObjective, 
 from feller.control.fine_tuning.memoryless_chain import Chain, Step, adjoint_steps, roll_out, squared
 from feller.control.rewards.reward import reward_gradient
 from feller.core.errors import UsageError, check_number
-from feller.core.pytree import Given, State, leaves, length, tree_like, tree_map
-from feller.core.rng import Draws
+from feller.core.pytree import Cond, State, leaves, num_examples, tree_map, tree_unflatten
+from feller.core.rng import Rng
 from feller.paths import Network
 from feller.paths.processes import Process
 from feller.paths.schedules import Linear
 from feller.paths.time_distributions import linear_grid
 from feller.sampling import LinearSolver, MemorylessEuler
-from feller.sampling.solvers.solver import clock
+from feller.sampling.solvers.solver import expand_time
 from feller.training.objective import Batch, Example, Objective, TrainingContext
 
 
@@ -47,7 +47,7 @@ def landing_steps(base: Process, chain: Chain, gradient: State, tuned: Process) 
         noise = tree_map(lambda y, mean, step=linear: (y - mean) / math.sqrt(step.variance), later, went)
         with torch.enable_grad():
             x = tree_map(lambda leaf: leaf.detach().requires_grad_(), chain.states[number])
-            time = clock(x, chain.times[number])
+            time = expand_time(x, chain.times[number])
             before = velocity(base, x, time)
             followed = where_counted(chain.given, time, velocity(tuned, x, time), before)
             step = Step(number, linear, tree_map(Tensor.detach, before), adjoint)
@@ -57,7 +57,7 @@ def landing_steps(base: Process, chain: Chain, gradient: State, tuned: Process) 
             for v, b, z, a in zip(*map(leaves, (followed, before, noise, adjoint)), strict=True):
                 outputs += [linear.on_velocity * v, size * (v - b)]
                 slopes += [a, z]
-            pulled = tree_like(x, torch.autograd.grad(outputs, list(leaves(x)), slopes))
+            pulled = tree_unflatten(x, torch.autograd.grad(outputs, list(leaves(x)), slopes))
         yield step
         adjoint = tree_map(lambda pull, a, linear=linear: torch.add(pull, a, alpha=linear.on_state), pulled, adjoint)
 
@@ -169,14 +169,14 @@ class AdjointMatching(Controlled):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_number("ceiling", self.ceiling, above=0)
+        check_number("ceiling", self.ceiling, gt=0)
         if getattr(self.solver, "schedule", Linear()) != Linear():
             raise UsageError(
                 "roll-outs follow straight paths, whatever the model's", remedy="Leave the schedule linear"
             )
-        if not self.solver.linear(1 - 1 / self.steps, 1.0).variance > 0:
+        if not self.solver.linear_step(1 - 1 / self.steps, 1.0).variance > 0:
             raise UsageError(f"{type(self.solver).__name__} has no noise in its last step, which cannot be tuned then")
-        check_number("share", self.share, above=0, most=1)
+        check_number("share", self.share, gt=0, le=1)
 
     def build(self, context: TrainingContext) -> Objective:
         """Return the objective with reference and reward; its cost is half the squared control along a roll-out."""
@@ -196,7 +196,7 @@ class AdjointMatchingObjective(TuningObjective):
     Source: Domingo-Enrich et al. 2024, "Adjoint Matching", arXiv 2409.08861.
     """
 
-    def sample(self, batch: Batch, rng: Draws, network: Network) -> Example:
+    def sample(self, batch: Batch, rng: Rng, network: Network) -> Example:
         """Roll out the network, ask the reward about the ends, and go back along the adjoint of the base.
 
         Returns:
@@ -212,16 +212,16 @@ class AdjointMatchingObjective(TuningObjective):
         slope = tree_map(lambda leaf: config.strength * leaf, gradient)
         cost, kept, which = torch.zeros_like(reward), [], _looked_at(config.steps, config.share, rng)
         for step in config.adjoint.steps(base, chain, slope, tuned):
-            t = clock(chain.end, times[step.number])
+            t = expand_time(chain.end, times[step.number])
             cost = cost + step.cost(where_counted(given, t, chain.velocities[step.number], step.base))
             if step.number in which:
                 kept.append(self._example(step, chain, times[step.number], given))
         told = [{**example, "reward": reward, "cost": cost} for example in kept]
         return tree_map(lambda *steps: torch.stack(steps, 1).flatten(0, 1), *told)  # all steps of a row together
 
-    def _example(self, step: Step, chain: Chain, t: float, given: Given) -> Example:
+    def _example(self, step: Step, chain: Chain, t: float, given: Cond) -> Example:
         x_t = chain.states[step.number]
-        n, some = length(x_t), next(leaves(x_t))
+        n, some = num_examples(x_t), next(leaves(x_t))
         return {
             "x_t": x_t,
             "t": torch.full((n,), t, dtype=some.dtype, device=some.device),
@@ -235,9 +235,9 @@ class AdjointMatchingObjective(TuningObjective):
         return self.config.compare(self.flow(network, example["given"]), example)
 
 
-def _looked_at(steps: int, share: float, draws: Draws) -> set[int]:
+def _looked_at(steps: int, share: float, draws: Rng) -> set[int]:
     """Choose the last quarter of the steps, and others by chance, one choice for the whole batch."""
     count = max(1, round(share * steps))
     last = min(count, steps // 4)
-    others = torch.randperm(steps - last, generator=draws.at("steps").shared())[: count - last]
+    others = torch.randperm(steps - last, generator=draws.stream("steps").shared_generator())[: count - last]
     return {*range(steps - last, steps), *others.tolist()}

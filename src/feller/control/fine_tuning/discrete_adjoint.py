@@ -12,12 +12,12 @@ from torch import Tensor
 from feller.control.fine_tuning.fine_tuning import Controlled, TuningObjective, velocity, where_counted
 from feller.control.fine_tuning.memoryless_chain import control_weight, squared
 from feller.control.rewards.reward import reward_gradient
-from feller.core.pytree import Given, State, tree_map
-from feller.core.rng import Draws
+from feller.core.pytree import Cond, State, tree_map
+from feller.core.rng import Rng
 from feller.paths import Network
 from feller.paths.time_distributions import linear_grid
 from feller.sampling import MemorylessEuler
-from feller.sampling.solvers.solver import clock
+from feller.sampling.solvers.solver import expand_time
 from feller.training.objective import Batch, Example, Objective, TrainingContext
 
 
@@ -38,12 +38,12 @@ class DiscreteAdjoint(Controlled):
 class DiscreteAdjointObjective(TuningObjective):
     """The discrete adjoint with its base and reward."""
 
-    def sample(self, batch: Batch, rng: Draws, network: Network) -> Example:
+    def sample(self, batch: Batch, rng: Rng, network: Network) -> Example:
         """Draw the noise of each step, and roll out once to tell reward and cost."""
         x_0, given = batch["x_0"], batch.get("given", {})
         each = []
         for number in range(self.config.steps):
-            draw = rng.at("simulate", number)
+            draw = rng.stream("simulate", number)
             each.append(tree_map(lambda leaf, d=draw: d.normal(leaf.shape, leaf.dtype, leaf.device), x_0))
         noise = tree_map(lambda *steps: torch.stack(steps, 1), *each)
         with torch.no_grad():
@@ -57,12 +57,12 @@ class DiscreteAdjointObjective(TuningObjective):
         end, cost = self._follow(network, example["x_0"], example["noise"], given)
         return cost - self.config.strength * self.reward(end, given)
 
-    def _follow(self, network: Network, x_0: State, noise: State, given: Given) -> tuple[State, Float[Tensor, " b"]]:
+    def _follow(self, network: Network, x_0: State, noise: State, given: Cond) -> tuple[State, Float[Tensor, " b"]]:
         """Return the end of a roll-out, and half the squared control along it."""
         tuned, base = self.flow(network, given), self.flow(self.reference, given)
         x, costs = x_0, []
         for number, (t, s) in enumerate(itertools.pairwise(linear_grid(self.config.steps))):
-            step, time = MemorylessEuler().linear(t, s), clock(x, t)
+            step, time = MemorylessEuler().linear_step(t, s), expand_time(x, t)
             followed, before = velocity(tuned, x, time), velocity(base, x, time)
             apart = squared(where_counted(given, time, followed, before), before)
             costs.append(control_weight(step) / 2 * apart)

@@ -13,12 +13,12 @@ from torch import Tensor
 from feller.control.fine_tuning.fine_tuning import Tuning, TuningObjective, check_flow
 from feller.control.rewards.reward import reward_gradient
 from feller.core.errors import UsageError, check_number
-from feller.core.pytree import Given, State, leaves, length, pad_right, tree_map
-from feller.core.rng import Draws
+from feller.core.pytree import Cond, State, append_dims, leaves, num_examples, tree_map
+from feller.core.rng import Rng
 from feller.paths import Network
 from feller.paths.time_distributions import linear_grid
-from feller.sampling import Euler, Solver, endpoint, simulate
-from feller.sampling.solvers.solver import flow, placed
+from feller.sampling import Euler, Solver, simulate, trajectory
+from feller.sampling.solvers.solver import follow_velocity, with_space
 from feller.training.objective import Batch, Example, Objective, TrainingContext
 
 
@@ -53,7 +53,7 @@ class DirectGradient(Tuning):
 class DirectGradientObjective(TuningObjective):
     """Direct gradients with their reward."""
 
-    def sample(self, batch: Batch, rng: Draws, network: Network) -> Example:
+    def sample(self, batch: Batch, rng: Rng, network: Network) -> Example:
         """Sample to the end, which tells the reward, and keep the state before the last steps."""
         config, given = self.config, batch.get("given", {})
         with torch.no_grad():
@@ -64,9 +64,9 @@ class DirectGradientObjective(TuningObjective):
     def loss(self, network: Any, example: Example) -> Float[Tensor, " b"]:
         """Return minus the reward of the end, times the strength."""
         config, given = self.config, example["given"]
-        times, solver = linear_grid(config.steps)[config.steps - config.last :], placed(config.solver, config.space)
+        times, solver = linear_grid(config.steps)[config.steps - config.last :], with_space(config.solver, config.space)
         process, start = self.flow(network, given), example["x_t"]
-        end = endpoint(process, start, times, solver, _UNUSED, recompute=config.recompute)
+        end = simulate(process, start, times, solver, _UNUSED, recompute=config.recompute)
         return -config.strength * self.reward(end, given)
 
 
@@ -85,7 +85,7 @@ class OneStep(Tuning):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_flow(self.path)
-        check_number("steps", self.steps, least=1)
+        check_number("steps", self.steps, ge=1)
 
     def build(self, context: TrainingContext) -> Objective:
         """Return the objective with its reward; it forgets the base, and its examples tell no cost."""
@@ -95,33 +95,33 @@ class OneStep(Tuning):
 class OneStepObjective(TuningObjective):
     """Gradients through one step, with their reward."""
 
-    def sample(self, batch: Batch, rng: Draws, network: Network) -> Example:
+    def sample(self, batch: Batch, rng: Rng, network: Network) -> Example:
         """Sample to the end, which tells the reward, and keep one state of each example."""
         x_0, given, steps = batch["x_0"], batch.get("given", {}), self.config.steps
-        n, some = length(x_0), next(leaves(x_0))
+        n, some = num_examples(x_0), next(leaves(x_0))
         with torch.no_grad():
             states = _sample(self, network, x_0, given)
         reward, _ = reward_gradient(self.reward, states[-1], given)
-        which, kept = rng.at("step").integers(steps, (n,), some.device), x_0
+        which, kept = rng.stream("step").randint(steps, (n,), some.device), x_0
         for number, state in enumerate(states[:-1]):
             chosen = which == number
-            kept = tree_map(lambda now, old, c=chosen: torch.where(pad_right(c, now), now, old), state, kept)
+            kept = tree_map(lambda now, old, c=chosen: torch.where(append_dims(c, now), now, old), state, kept)
         return {"x_t": kept, "t": which.to(reward.dtype) / steps, "given": given, "reward": reward}
 
     def loss(self, network: Any, example: Example) -> Float[Tensor, " b"]:
         """Return minus the reward of the foreseen end, times the strength."""
         x_t, t, given = example["x_t"], example["t"], example["given"]
         now = self.flow(network, given)(x_t, t)
-        end = flow(self.config.space, x_t, (1.0, tree_map(lambda part: part * (1 - t), now)))
+        end = follow_velocity(self.config.space, x_t, (1.0, tree_map(lambda part: part * (1 - t), now)))
         return -self.config.strength * self.reward(end, given)
 
 
-_UNUSED = Draws(0)
+_UNUSED = Rng(0)
 """A flow draws nothing."""
 
 
-def _sample(objective: TuningObjective, network: Network, x_0: State, given: Given) -> list[State]:
+def _sample(objective: TuningObjective, network: Network, x_0: State, given: Cond) -> list[State]:
     """Return all states of a sample, the start and the end among them."""
     config = objective.config
-    process, solver = objective.flow(network, given), placed(config.solver, config.space)
-    return [x_0, *simulate(process, x_0, linear_grid(config.steps), solver, _UNUSED)]
+    process, solver = objective.flow(network, given), with_space(config.solver, config.space)
+    return [x_0, *trajectory(process, x_0, linear_grid(config.steps), solver, _UNUSED)]

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from feller.core.errors import UsageError, check_number
-from feller.core.pytree import Given, State, pad_right, spread, tree_map
-from feller.core.rng import Draws
+from feller.core.pytree import Cond, State, append_dims, broadcast_time, tree_map
+from feller.core.rng import Rng
 from feller.networks.inner_networks import null_values
 from feller.paths import Network, Path
 from feller.paths.processes import Process
-from feller.paths.product import parts
-from feller.paths.rescheduled import rescheduled
+from feller.paths.product import iter_leaf_paths
+from feller.paths.rescheduling import reschedule
 from feller.paths.schedules import Linear
 from feller.sampling.guidance import cfg
 from feller.spaces import Space
@@ -44,11 +44,11 @@ class Tuning(ObjectiveConfig):
 
     def __post_init__(self) -> None:
         advice = "Change the sign of the reward" if self.strength < 0 else None
-        check_number("strength", self.strength, least=0, below=math.inf, remedy=advice)
+        check_number("strength", self.strength, ge=0, lt=math.inf, remedy=advice)
         if not math.isfinite(self.guidance):
             raise UsageError("a finite guidance", f"{self.guidance:g}")
 
-    def process(self, network: Network, given: Given, null: Mapping[str, int | float] | None = None) -> Process:
+    def process(self, network: Network, given: Cond, null: Mapping[str, int | float] | None = None) -> Process:
         """Return the flow of a network, where it is affine on straight paths, on which steps are most exact.
 
         Args:
@@ -58,9 +58,9 @@ class Tuning(ObjectiveConfig):
         """
         null = null_values(network) if null is None else null
         absent = tuple(name for name in given if name in null)
-        path, guided = self.path, cfg(network, self.guidance, absent=absent, nulls=null)
-        if any(part.affine_schedule not in (None, Linear()) for part in parts(path)):
-            path, guided = rescheduled(path, guided, Linear())
+        path, guided = self.path, cfg(network, self.guidance, droppable=absent, nulls=null)
+        if any(part.affine_schedule not in (None, Linear()) for part in iter_leaf_paths(path)):
+            path, guided = reschedule(path, guided, Linear())
         return path.process(guided, given)
 
 
@@ -74,7 +74,7 @@ class Controlled(Tuning):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_memoryless(self.path)
-        check_number("steps", self.steps, least=2)
+        check_number("steps", self.steps, ge=2)
 
 
 class TuningObjective(Objective):
@@ -88,7 +88,7 @@ class TuningObjective(Objective):
         self.reward: Any = context.reward
         self.null = null_values(context.reference) if context.null is None else dict(context.null)
 
-    def draw(self, batch: Batch, rng: Draws, network: Any = None) -> Example:
+    def draw(self, batch: Batch, rng: Rng, network: Any = None) -> Example:
         """Sample from the network, and return what is learned from that; see `sample`."""
         if network is None:
             remedy = "Write draw(batch, rng, network)"
@@ -98,29 +98,29 @@ class TuningObjective(Objective):
         return self.sample(batch, rng, network)
 
     @abc.abstractmethod
-    def sample(self, batch: Batch, rng: Draws, network: Network) -> Example:
+    def sample(self, batch: Batch, rng: Rng, network: Network) -> Example:
         """Return training examples of samples of the network, with their `reward`."""
 
     def metrics(self, example: Example) -> dict[str, Tensor]:
         """Return the mean reward, and the mean cost where there is one."""
         return {name: example[name].mean() for name in ("reward", "cost") if name in example}
 
-    def flow(self, network: Network, given: Given) -> Process:
+    def flow(self, network: Network, given: Cond) -> Process:
         """Return the flow of a network, with the null values of the reference."""
         return self.config.process(network, given, self.null)
 
 
-def where_counted(given: Given, t: State, x: State, other: State) -> State:
+def where_counted(given: Cond, t: State, x: State, other: State) -> State:
     """Return a state where a loss counts its numbers, and another elsewhere, so that they do not differ there."""
-    marks = counted(given, spread(t, x))
+    marks = counted(given, broadcast_time(t, x))
     if marks is None:
         return x
-    return tree_map(lambda mark, a, b: torch.where(pad_right(mark, a), a, b), spread(marks, x), x, other)
+    return tree_map(lambda mark, a, b: torch.where(append_dims(mark, a), a, b), broadcast_time(marks, x), x, other)
 
 
 def check_memoryless(path: Path) -> None:
     """Refuse a path whose process has no memoryless noise."""
-    for part in parts(path):
+    for part in iter_leaf_paths(path):
         if part.affine_schedule is None or not part.is_flow:
             raise UsageError(
                 f"tuning needs the memoryless noise, which flows of numbers have (points, pictures); a path of kind"
@@ -130,7 +130,7 @@ def check_memoryless(path: Path) -> None:
 
 def check_flow(path: Path) -> None:
     """Refuse a path whose process is not a velocity alone."""
-    for part in parts(path):
+    for part in iter_leaf_paths(path):
         if not part.is_flow:
             raise UsageError(
                 f"gradients through samples need a flow (points, pictures, places); a path of kind"

@@ -8,11 +8,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from feller.control.fine_tuning.fine_tuning import velocity, where_counted
-from feller.core.pytree import Given, State, leaves, tree_like, tree_map
-from feller.core.rng import Draws
+from feller.core.pytree import Cond, State, leaves, tree_map, tree_unflatten
+from feller.core.rng import Rng
 from feller.paths.processes import Process
-from feller.sampling import LinearSolver, LinearStep, simulate
-from feller.sampling.solvers.solver import clock
+from feller.sampling import LinearSolver, LinearStep, trajectory
+from feller.sampling.solvers.solver import expand_time
 
 
 @dataclass(frozen=True)
@@ -29,16 +29,16 @@ class Chain:
     """The grid."""
     solver: LinearSolver
     """What made the steps."""
-    given: Given = field(default_factory=dict)
+    given: Cond = field(default_factory=dict)
     """Conditions, which say what counts."""
 
     def linear(self, number: int) -> LinearStep:
         """Return what a step did to states and velocities."""
-        return self.solver.linear(self.times[number], self.times[number + 1])
+        return self.solver.linear_step(self.times[number], self.times[number + 1])
 
 
 def roll_out(
-    process: Process, x_0: State, times: Sequence[float], solver: LinearSolver, draws: Draws, given: Given | None = None
+    process: Process, x_0: State, times: Sequence[float], solver: LinearSolver, draws: Rng, given: Cond | None = None
 ) -> Chain:
     """Follow a flow with the noise of the solver, but in the last step, so that the reward sees what samples are."""
     velocities: list[State] = []
@@ -48,7 +48,7 @@ def roll_out(
         velocities.append(tree_map(lambda part: part.velocity, now))
         return now
 
-    states = [x_0, *simulate(watched, x_0, times[:-1], solver, draws)]
+    states = [x_0, *trajectory(watched, x_0, times[:-1], solver, draws)]
     end, _ = solver.moments(watched, states[-1], times[-2], times[-1])
     return Chain(states, velocities, end, times, solver, given or {})
 
@@ -65,7 +65,7 @@ def control_cost(base: Process, chain: Chain) -> Float[Tensor, " b"]:
     """
     costs = []
     for number, (x, followed) in enumerate(zip(chain.states, chain.velocities, strict=True)):
-        t = clock(x, chain.times[number])
+        t = expand_time(x, chain.times[number])
         step = Step(number, chain.linear(number), velocity(base, x, t), followed)
         costs.append(step.cost(where_counted(chain.given, t, followed, step.base)))
     return torch.stack(costs).sum(0)
@@ -126,7 +126,7 @@ def adjoint_steps(base: Process, chain: Chain, gradient: State, tuned: Process |
         linear = chain.linear(number)
         with torch.enable_grad():
             x = tree_map(lambda leaf: leaf.detach().requires_grad_(), chain.states[number])
-            time = clock(x, chain.times[number])
+            time = expand_time(x, chain.times[number])
             base_velocity = velocity(base, x, time)
             step = Step(number, linear, tree_map(Tensor.detach, base_velocity), adjoint)
             followed = base_velocity
@@ -137,6 +137,6 @@ def adjoint_steps(base: Process, chain: Chain, gradient: State, tuned: Process |
             if tuned is not None:
                 cost = step.weight / 2 * squared(followed, base_velocity)
                 outputs, slopes = [*outputs, cost], [*slopes, torch.ones_like(cost)]
-            pulled = tree_like(x, torch.autograd.grad(outputs, list(leaves(x)), slopes))
+            pulled = tree_unflatten(x, torch.autograd.grad(outputs, list(leaves(x)), slopes))
         yield step
         adjoint = tree_map(lambda pull, a, linear=linear: torch.add(pull, a, alpha=linear.on_state), pulled, adjoint)

@@ -12,13 +12,13 @@ from feller.control.fine_tuning.fine_tuning import Controlled, TuningObjective, 
 from feller.control.fine_tuning.memoryless_chain import control_weight, squared
 from feller.control.rewards.reward import rewarded
 from feller.core.errors import UsageError
-from feller.core.pytree import Given, State, length, tree_map
-from feller.core.rng import Draws
+from feller.core.pytree import Cond, State, num_examples, tree_map
+from feller.core.rng import Rng
 from feller.paths import Network
 from feller.paths.processes import Process
 from feller.paths.time_distributions import linear_grid
-from feller.sampling import LinearStep, MemorylessEuler, simulate
-from feller.sampling.solvers.solver import clock
+from feller.sampling import LinearStep, MemorylessEuler, trajectory
+from feller.sampling.solvers.solver import expand_time
 from feller.training.objective import Batch, Example, Objective, TrainingContext
 
 
@@ -39,7 +39,7 @@ class PolicyGradient(Controlled):
 class PolicyGradientObjective(TuningObjective):
     """The policy gradient with its base and reward."""
 
-    def sample(self, batch: Batch, rng: Draws, network: Network) -> Example:
+    def sample(self, batch: Batch, rng: Rng, network: Network) -> Example:
         """Roll out with noise in each step, and compare what followed with the other rows of the batch.
 
         Returns:
@@ -52,15 +52,18 @@ class PolicyGradientObjective(TuningObjective):
             linear_grid(self.config.steps),
             MemorylessEuler(),
         )
-        if length(x_0) < 2:
+        if num_examples(x_0) < 2:
             raise UsageError("the policy gradient compares roll-outs", remedy="Give each process a batch of 2 or more")
         with torch.no_grad():
             seen: list[State] = []
             watched = _watched(self.flow(network, given), seen)
-            states = [x_0, *simulate(watched, x_0, times, solver, rng)]
-            base, steps = self.flow(self.reference, given), [solver.linear(t, s) for t, s in itertools.pairwise(times)]
+            states = [x_0, *trajectory(watched, x_0, times, solver, rng)]
+            base, steps = (
+                self.flow(self.reference, given),
+                [solver.linear_step(t, s) for t, s in itertools.pairwise(times)],
+            )
             told = [
-                self._step(linear, *ends, clock(x_0, t), base, given)
+                self._step(linear, *ends, expand_time(x_0, t), base, given)
                 for linear, ends, t in zip(steps, itertools.pairwise(states), times[:-1], strict=True)
             ]
             costs = torch.stack([_cost(step, went) for step, went in zip(told, seen, strict=True)], 1)
@@ -73,7 +76,7 @@ class PolicyGradientObjective(TuningObjective):
         return tree_map(lambda *steps: torch.stack(steps, 1).flatten(0, 1), *told)  # all steps of a row together
 
     def _step(
-        self, linear: LinearStep, x_t: State, x_s: State, t: Float[Tensor, " b"], base: Process, given: Given
+        self, linear: LinearStep, x_t: State, x_s: State, t: Float[Tensor, " b"], base: Process, given: Cond
     ) -> Example:
         reached = tree_map(lambda x, y: (y - linear.on_state * x) / linear.on_velocity, x_t, x_s)
         before = velocity(base, x_t, t)

@@ -11,12 +11,12 @@ from feller.control.fine_tuning.fine_tuning import Tuning, TuningObjective
 from feller.control.rewards.reward import rewarded
 from feller.core.errors import UsageError, check_number
 from feller.core.pytree import tree_map
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.paths import Network, Path
 from feller.paths.time_distributions import linear_grid
-from feller.sampling import Euler, Midpoint, Solver, endpoint
+from feller.sampling import Euler, Midpoint, Solver, simulate
 from feller.sampling.guidance import cfg
-from feller.sampling.solvers.solver import placed
+from feller.sampling.solvers.solver import with_space
 from feller.training.losses import CrossEntropy, Loss, PerLeaf, Squared
 from feller.training.objective import Batch, Example, FlowMatching, Objective, TrainingContext
 
@@ -39,8 +39,8 @@ class Filtered(Tuning):
     def __post_init__(self) -> None:
         super().__post_init__()
         criterion_of(self.path)
-        check_number("share", self.share, above=0, most=1)
-        check_number("steps", self.steps, least=1)
+        check_number("share", self.share, gt=0, le=1)
+        check_number("steps", self.steps, ge=1)
 
     def build(self, context: TrainingContext) -> Objective:
         """Return the objective with its reward; it forgets the base, and its examples tell no cost."""
@@ -57,7 +57,7 @@ class FilteredObjective(TuningObjective):
             config.path, config.space, criterion, cond_dropout=config.cond_dropout, null=self.null
         )
 
-    def sample(self, batch: Batch, rng: Draws, network: Network) -> Example:
+    def sample(self, batch: Batch, rng: Rng, network: Network) -> Example:
         """Sample, keep the best, and meet each as often as makes a batch, at other times and from other sources.
 
         Returns:
@@ -66,28 +66,28 @@ class FilteredObjective(TuningObjective):
         config, given = self.config, batch.get("given", {})
         with torch.no_grad():
             steps = Euler() if config.path.is_discrete else config.solver
-            process, solver = self.flow(network, given), placed(steps, config.space)
-            x_1 = endpoint(process, batch["x_0"], linear_grid(config.steps), solver, rng.named("samples"))
+            process, solver = self.flow(network, given), with_space(steps, config.space)
+            x_1 = simulate(process, batch["x_0"], linear_grid(config.steps), solver, rng.fold_in("samples"))
             reward = rewarded(self.reward, x_1, given)
         n = len(reward)
         best = reward.argsort(descending=True, stable=True)[: max(1, round(config.share * n))]
         again = best[torch.arange(n, device=best.device) % len(best)]
         kept = tree_map(lambda leaf: leaf[again], {"x_1": x_1, "given": given})
-        return {**self.regression.draw(kept, rng.named("matching"), network), "reward": reward}
+        return {**self.regression.draw(kept, rng.fold_in("matching"), network), "reward": reward}
 
     def loss(self, network: Any, example: Example) -> Float[Tensor, " b"]:
         """Regress the guided network on the path of what was kept, so that it is guided samples that are learned."""
         absent = tuple(name for name in example["given"] if name in self.null)
-        guided = cfg(network, self.config.guidance, absent=absent, nulls=self.null)
+        guided = cfg(network, self.config.guidance, droppable=absent, nulls=self.null)
         return self.regression.loss(guided, example)
 
 
 def criterion_of(path: Path) -> Loss:
     """Return the loss whose minimiser drives a path: squared errors of numbers, cross-entropies of tokens."""
     if path.leaf_names:
-        return PerLeaf({name: criterion_of(path.part(name)) for name in path.leaf_names})
+        return PerLeaf({name: criterion_of(path.leaf_path(name)) for name in path.leaf_names})
     if path.is_discrete:
         return CrossEntropy()
-    if not path.jumps:
+    if not path.has_jumps:
         return Squared()
     raise UsageError(f"training on one's own samples needs flows or tokens; found a path of kind {type(path).__name__}")

@@ -18,12 +18,12 @@ from torch import Tensor
 from feller.control.optimize.lbfgs import LBFGS
 from feller.control.optimize.minimize import Minimiser
 from feller.core.errors import InputError
-from feller.core.pytree import State, branch, leaves, length, pad_right, tree_like, tree_map
-from feller.core.rng import Draws
+from feller.core.pytree import State, append_dims, leaves, num_examples, submask, tree_map, tree_unflatten
+from feller.core.rng import Rng
 from feller.paths.processes import Process
-from feller.sampling import Solver, endpoint
-from feller.spaces import Euclidean, Space, geometry
-from feller.spaces.product import part
+from feller.sampling import Solver, simulate
+from feller.spaces import Euclidean, Space, as_manifold
+from feller.spaces.product import leaf_space
 
 Flow = Callable[[State, Tensor], State]
 """(sources of some examples, their numbers [m]) -> their ends."""
@@ -149,7 +149,7 @@ def find_sources(
             for one.
     """
     search = _Search(flow, wish, x_0, space, prior, minimiser.gradients, real)
-    rows, before, now = torch.arange(length(x_0), device=search.start.device), None, None
+    rows, before, now = torch.arange(num_examples(x_0), device=search.start.device), None, None
     for step, iterate in enumerate(minimiser.run(search.value, search.start)):
         now = iterate
         with torch.no_grad():
@@ -168,7 +168,7 @@ def find_sources(
     return Found(source, end, loss, before, now.calls)
 
 
-def solved(process: Callable[[Tensor], Process], times: Sequence[float], solver: Solver, draws: Draws) -> Flow:
+def solved(process: Callable[[Tensor], Process], times: Sequence[float], solver: Solver, draws: Rng) -> Flow:
     """Return a flow that solves a process, keeping one state a step for its gradient and not the network's.
 
     Args:
@@ -179,7 +179,7 @@ def solved(process: Callable[[Tensor], Process], times: Sequence[float], solver:
     """
 
     def flow(x_0: State, rows: Tensor) -> State:
-        return endpoint(process(rows), x_0, times, solver, draws, recompute=torch.is_grad_enabled())
+        return simulate(process(rows), x_0, times, solver, draws, recompute=torch.is_grad_enabled())
 
     return flow
 
@@ -209,7 +209,7 @@ class _Search:
         pieces = zip(*(part.split(self.sizes, 1) for part in (w, begun, real)), self.straight, strict=True)
         w = torch.cat([self._placed(*piece) for piece in pieces], 1)
         flat = zip((w - begun).split(self.sizes, 1), self.shapes, strict=True)
-        ways = tree_like(self.moving, (piece.reshape(len(w), *shape) for piece, shape in flat))
+        ways = tree_unflatten(self.moving, (piece.reshape(len(w), *shape) for piece, shape in flat))
         return _moved(self.space, tree_map(lambda leaf: leaf[rows], self.x_0), ways)
 
     def _placed(self, x: Tensor, start: Tensor, mark: Tensor, straight: bool) -> Tensor:
@@ -266,28 +266,28 @@ def _flat(tensors: Iterable[Tensor]) -> Float[Tensor, "b d"]:
 def _marks(x: State, real: State | None) -> State:
     """Mark the numbers of a state that mean something."""
     if isinstance(x, dict):
-        return {name: _marks(leaf, branch(real, name)) for name, leaf in x.items()}
+        return {name: _marks(leaf, submask(real, name)) for name, leaf in x.items()}
     if real is None:
         return torch.ones_like(x, dtype=torch.bool)
-    return pad_right(real, x).expand(x.shape)
+    return append_dims(real, x).expand(x.shape)
 
 
 def _moving(x: State, space: Space) -> State:
     """Return the leaves that have a geometry."""
     if not isinstance(x, dict):
-        geometry(space)
+        as_manifold(space)
         return x
-    return {name: leaf for name, leaf in x.items() if _has_geometry(part(space, name))}
+    return {name: leaf for name, leaf in x.items() if _has_geometry(leaf_space(space, name))}
 
 
 def _spaces(x: State, space: Space) -> State:
     """Return the space of each leaf."""
-    return {name: _spaces(leaf, part(space, name)) for name, leaf in x.items()} if isinstance(x, dict) else space
+    return {name: _spaces(leaf, leaf_space(space, name)) for name, leaf in x.items()} if isinstance(x, dict) else space
 
 
 def _has_geometry(space: Space) -> bool:
     try:
-        geometry(space)
+        as_manifold(space)
     except TypeError:
         return False
     return True
@@ -297,7 +297,8 @@ def _moved(space: Space, start: State, ways: State) -> State:
     """Follow geodesics from starts; leaves without a way stay."""
     if isinstance(start, dict):
         return {
-            name: _moved(part(space, name), leaf, ways[name]) if name in ways else leaf for name, leaf in start.items()
+            name: _moved(leaf_space(space, name), leaf, ways[name]) if name in ways else leaf
+            for name, leaf in start.items()
         }
-    manifold = geometry(space)
-    return start + ways if isinstance(manifold, Euclidean) else manifold.exp(start, manifold.tangent(start, ways))
+    manifold = as_manifold(space)
+    return start + ways if isinstance(manifold, Euclidean) else manifold.exp(start, manifold.to_tangent(start, ways))

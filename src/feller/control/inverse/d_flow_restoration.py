@@ -16,9 +16,9 @@ from feller.control.optimize.minimize import Minimiser
 from feller.core.errors import check_number
 from feller.core.pytree import State
 from feller.paths.time_distributions import linear_grid
-from feller.sampling import Midpoint, Solver, endpoint
-from feller.sampling.solvers.linear_step import scales_at
-from feller.sampling.solvers.solver import placed
+from feller.sampling import Midpoint, Solver, simulate
+from feller.sampling.solvers.linear_step import alpha_sigma_at
+from feller.sampling.solvers.solver import with_space
 from feller.spaces import Product
 
 
@@ -43,17 +43,17 @@ class Source(Restoration):
     forgets the start where nothing is measured."""
 
     def __post_init__(self) -> None:
-        check_number("steps", self.steps, least=1)
-        check_number("blend", self.blend, least=0, most=1)
+        check_number("steps", self.steps, ge=1)
+        check_number("blend", self.blend, ge=0, le=1)
 
     def explain(self, problem: Problem) -> Restored:
         """Return the states that the found sources lead to."""
         learned, observation = problem.learned, problem.observation
-        solver, unknown = placed(self.solver, learned.space), observation.operator.unknown
+        solver, unknown = with_space(self.solver, learned.space), observation.operator.unknown
         follow = solved(learned.process, linear_grid(self.steps), solver, problem.draws)
 
         def flow(x_0: State, rows: Tensor) -> State:
-            ends = follow(learned.path.start(x_0["source"]), rows)
+            ends = follow(learned.path.initial_state(x_0["source"]), rows)
             return {**x_0, "source": ends}
 
         def wish(end: State, rows: Tensor) -> Tensor:
@@ -74,7 +74,7 @@ class Source(Restoration):
             enough=observation.enough,
             tell=problem.tell,
         )
-        end, one = found.end, self.steps * solver.calls
+        end, one = found.end, self.steps * solver.nfe_per_step
         return Restored(
             end["source"],
             observation.misfit(end["source"], end.get("unknown")),
@@ -90,9 +90,9 @@ class Source(Restoration):
             return x_0, 0
         process, times = learned.process(problem.rows), linear_grid(self.steps, 1.0, 0.0)
         with torch.no_grad():
-            back = endpoint(process, observation.inverted(x_0), times, solver, problem.draws)
-        y_0 = back / float(scales_at(learned.path.schedule, 0.0).sigma)
-        return self.blend**0.5 * y_0 + (1 - self.blend) ** 0.5 * x_0, self.steps * solver.calls
+            back = simulate(process, observation.inverted(x_0), times, solver, problem.draws)
+        y_0 = back / float(alpha_sigma_at(learned.path.schedule, 0.0).sigma)
+        return self.blend**0.5 * y_0 + (1 - self.blend) ** 0.5 * x_0, self.steps * solver.nfe_per_step
 
 
 METHODS: dict[str, Callable[[], Restoration]] = {

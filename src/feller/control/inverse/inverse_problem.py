@@ -11,7 +11,7 @@ from torch import Tensor
 
 from feller.control.inverse.operators import LinearOperator, Operator
 from feller.core.errors import UsageError
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.paths.affine import Affine
 from feller.paths.processes import Process
 from feller.spaces import Space
@@ -128,7 +128,7 @@ class Problem:
     learned: Learned
     observation: Observation
     x_0: Float[Tensor, " b *d"]
-    draws: Draws
+    draws: Rng
     tell: Callable[[float], None]
 
     @property
@@ -145,7 +145,7 @@ class Restoration(abc.ABC):
         learned: Learned,
         observation: Observation,
         x_0: Float[Tensor, " b *d"],
-        draws: Draws,
+        draws: Rng,
         *,
         tell: Callable[[float], None] = lambda share: None,
     ) -> Restored:

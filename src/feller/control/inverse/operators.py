@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from feller.core.errors import InputError, UsageError, check_number
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.spaces import Euclidean
 
 
@@ -129,7 +129,7 @@ class Pool(LinearOperator):
     factor: int = 2
 
     def __post_init__(self) -> None:
-        check_number("factor", self.factor, least=1)
+        check_number("factor", self.factor, ge=1)
 
     def __call__(self, values: Float[Tensor, "b c h w"], unknown: Tensor | None = None) -> Tensor:
         """Return [b, c, h / factor, w / factor]."""
@@ -241,7 +241,7 @@ class RandomSums(LinearOperator):
         """Draw the weights of so many values; once, as a search asks for them again and again."""
         size = flat.shape[1]
         if size not in self._drawn:
-            weights = Draws(self.seed).at("sums").normal((self.number, size), torch.float64)
+            weights = Rng(self.seed).stream("sums").normal((self.number, size), torch.float64)
             self._drawn[size] = weights / math.sqrt(size)
         return self._drawn[size].to(flat)
 
@@ -303,7 +303,7 @@ def check_adjoint(operator: LinearOperator, shape: tuple[int, ...]) -> None:
         operator: What is tested, in float64.
         shape: Of the values of one example.
     """
-    draw = Draws(0).at("adjoint")
+    draw = Rng(0).stream("adjoint")
     x, other = (draw.normal((2, *shape), torch.float64) for _ in range(2))
     y = draw.normal(tuple(operator(x).shape), torch.float64)
     sum_, parts = operator(x + 2 * other), operator(x) + 2 * operator(other)

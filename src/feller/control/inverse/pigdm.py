@@ -10,12 +10,12 @@ from torch import Tensor
 from feller.control.inverse.inverse_problem import Observation, Problem, Restoration, Restored, linear, refuse_unknown
 from feller.core.errors import check_number
 from feller.paths.affine import Affine
-from feller.paths.predictions import Data, Velocity, convert
+from feller.paths.predictions import DataPrediction, VelocityPrediction, convert
 from feller.paths.processes import Characteristics, Process
-from feller.paths.schedules import common_scales
+from feller.paths.schedules import shared_alpha_sigma
 from feller.paths.time_distributions import linear_grid
-from feller.sampling import Euler, simulate
-from feller.sampling.solvers.linear_step import scales_at
+from feller.sampling import Euler, trajectory
+from feller.sampling.solvers.linear_step import alpha_sigma_at
 
 
 class Guidance(abc.ABC):
@@ -99,13 +99,13 @@ def guided(process: Process, path: Affine, observation: Observation, guidance: G
     """
 
     def steered(x: Tensor, t: Tensor) -> Characteristics:
-        scales = common_scales(path.schedule, t)
+        scales = shared_alpha_sigma(path.schedule, t)
         with torch.enable_grad():
             x_t = x.detach().requires_grad_()
             velocity = process(x_t, t).velocity
-            expected = convert(velocity, Velocity(), Data(), x_t, scales)
+            expected = convert(velocity, VelocityPrediction(), DataPrediction(), x_t, scales)
             alpha, sigma = (float(torch.as_tensor(n).flatten()[0]) for n in scales[:2])
-            eta = float(scales.eta.flatten()[0]) if alpha > 0 else 0.0
+            eta = float(scales.score_coefficient.flatten()[0]) if alpha > 0 else 0.0
             force = guidance.force(Seen(observation, x_t, expected, rows, alpha, sigma, eta))
         return Characteristics(velocity.detach() + force.detach())
 
@@ -131,8 +131,8 @@ def begin(
     """
     times = linear_grid(steps, start, 1.0)
     if start == 0:
-        return path.start(x_0), times
-    alpha, sigma = map(float, scales_at(path.schedule, start)[:2])
+        return path.initial_state(x_0), times
+    alpha, sigma = map(float, alpha_sigma_at(path.schedule, start)[:2])
     return alpha * observation.inverted(x_0) + sigma * x_0, times
 
 
@@ -149,8 +149,8 @@ class Guided(Restoration):
     """Time to begin at, from states that know the measurements already; see `begin`."""
 
     def __post_init__(self) -> None:
-        check_number("steps", self.steps, least=1)
-        check_number("start", self.start, least=0, below=1)
+        check_number("steps", self.steps, ge=1)
+        check_number("start", self.start, ge=0, lt=1)
 
     def explain(self, problem: Problem) -> Restored:
         """Return the ends of the guided flow; nothing but the start is random."""
@@ -158,6 +158,6 @@ class Guided(Restoration):
         refuse_unknown(observation.operator, "guidance")
         process = guided(learned.process(rows), learned.path, observation, self.guidance, rows)
         x, times = begin(observation, learned.path, problem.x_0, self.start, self.steps)
-        for step, x in enumerate(simulate(process, x, times, Euler(learned.space), problem.draws), 1):  # noqa: B007, B020
+        for step, x in enumerate(trajectory(process, x, times, Euler(learned.space), problem.draws), 1):  # noqa: B007, B020
             problem.tell(step / self.steps)
         return Restored(x, observation.misfit(x), torch.full_like(rows, self.steps))

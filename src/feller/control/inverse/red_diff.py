@@ -8,9 +8,9 @@ from torch import Tensor
 from feller.control.inverse.inverse_problem import LEAST, Learned, Problem, Restoration, Restored, refuse_unknown
 from feller.control.optimize.minimize import Moments
 from feller.core.errors import UsageError
-from feller.paths.predictions import Data, Velocity, convert
-from feller.paths.schedules import common_scales
-from feller.sampling.solvers.solver import clock
+from feller.paths.predictions import DataPrediction, VelocityPrediction, convert
+from feller.paths.schedules import shared_alpha_sigma
+from feller.sampling.solvers.solver import expand_time
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class RedDiff(Restoration):
         refuse_unknown(observation.operator, "a regularised fit")
         x, moments = observation.inverted(x_0), Moments(x_0, (0.9, 0.99))
         for step in range(self.steps):
-            noise = problem.draws.at("noise", step).normal(x.shape, x.dtype, x.device)
+            noise = problem.draws.stream("noise", step).normal(x.shape, x.dtype, x.device)
             away = self._unlikely(learned, x, noise, rows, (step + 0.5) / self.steps)
             with torch.enable_grad():
                 here = x.detach().requires_grad_()
@@ -49,9 +49,11 @@ class RedDiff(Restoration):
     @torch.no_grad()
     def _unlikely(self, learned: Learned, x: Tensor, noise: Tensor, rows: Tensor, time: float) -> Tensor:
         """Return what the model sees as noise in noisy states beyond what was added, weighted by the noise."""
-        t = clock(x, time)
-        scales = common_scales(learned.path.schedule, t)
+        t = expand_time(x, time)
+        scales = shared_alpha_sigma(learned.path.schedule, t)
         alpha, sigma = map(float, scales[:2])
         state = alpha * x + sigma * noise
-        expected = convert(learned.process(rows)(state, t).velocity, Velocity(), Data(), state, scales)
+        expected = convert(
+            learned.process(rows)(state, t).velocity, VelocityPrediction(), DataPrediction(), state, scales
+        )
         return ((state - alpha * expected) / sigma - noise) * min(sigma / alpha, 1 / LEAST)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from feller.control.optimize.minimize import Function, Iterate, Minimiser, begin
 from feller.core.errors import UsageError
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 
 LEAST, MOST = 1e-6, 1.0
 """Shares of new numbers in a proposal."""
@@ -33,7 +33,7 @@ class Evolution(Minimiser):
     """Proposals of a round, for each example."""
     share: float = 0.3
     """s of the first round."""
-    draws: Draws = field(default_factory=lambda: Draws(0))
+    draws: Rng = field(default_factory=lambda: Rng(0))
     """Source of the proposals."""
 
     def __post_init__(self) -> None:
@@ -50,7 +50,7 @@ class Evolution(Minimiser):
             if not len(rows):
                 return
             shape = (len(x), self.population, x.shape[1])
-            z = self.draws.at("proposals", step).normal(shape, x.dtype, x.device)[rows]
+            z = self.draws.stream("proposals", step).normal(shape, x.dtype, x.device)[rows]
             s = shares[rows, None, None]
             proposed = (1 - s.square()).sqrt() * best.x[rows, None] + s * z
             value, _ = function(proposed.flatten(0, 1), rows.repeat_interleave(self.population))

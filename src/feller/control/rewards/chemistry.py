@@ -13,7 +13,7 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from feller.core.errors import UsageError
-from feller.core.pytree import Given, State, tree_map
+from feller.core.pytree import Cond, State, tree_map
 from feller.data.molecules.modality import Molecules
 from feller.data.molecules.molecule import rdkit, sanitised, with_bonds
 
@@ -70,7 +70,7 @@ class Chemistry:
 
     def __post_init__(self) -> None:
         if self.name not in MEASURED:
-            raise UsageError.unknown("reward", self.name, MEASURED)
+            raise UsageError.unknown_name("reward", self.name, MEASURED)
         with rdkit(f"rdkit={self.name}"):
             pass
 
@@ -79,7 +79,7 @@ class Chemistry:
         """Least and greatest number."""
         return MEASURED[self.name].span
 
-    def __call__(self, values: State, given: Given) -> Float64[Tensor, " b"]:
+    def __call__(self, values: State, given: Cond) -> Float64[Tensor, " b"]:
         """Return it."""
         still = tree_map(torch.Tensor.detach, values)
         with rdkit(f"rdkit={self.name}") as chem:

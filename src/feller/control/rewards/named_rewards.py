@@ -15,13 +15,13 @@ from torch import Tensor
 
 from feller.control.rewards.reward import checked, shaped
 from feller.core.errors import InputError, UsageError
-from feller.core.pytree import Given, State, leaves, length, tree_map
-from feller.core.user_code import blamed, called, is_code, load_function
+from feller.core.pytree import Cond, State, leaves, num_examples, tree_map
+from feller.core.user_code import is_code_reference, load_function, qualified_name, user_frame
 from feller.data.images.modality import Images
 from feller.data.images.resize import picture
 from feller.data.modality import Dataset, Modality
 
-Wish = Callable[[State, Given], Tensor]
+Wish = Callable[[State, Cond], Tensor]
 """(values in the units of the data, perhaps not rounded; conditions) -> reward, [b]."""
 Named = Callable[[str], Wish]
 """What a person writes after the name -> the wish."""
@@ -45,7 +45,7 @@ class Ink:
 
     levels: int
 
-    def __call__(self, values: Tensor, given: Given) -> Float[Tensor, " b"]:
+    def __call__(self, values: Tensor, given: Cond) -> Float[Tensor, " b"]:
         """Return it."""
         return values.flatten(1).mean(1) / self.levels
 
@@ -56,7 +56,7 @@ class Compressibility:
 
     modality: Images
 
-    def __call__(self, values: Tensor, given: Given) -> Float[Tensor, " b"]:
+    def __call__(self, values: Tensor, given: Cond) -> Float[Tensor, " b"]:
         """Return it, of the rounded picture."""
         return torch.tensor([-self._size(one) for one in values.detach().cpu()], device=values.device)
 
@@ -70,11 +70,11 @@ class Compressibility:
 class Class:
     """Log probability that a classifier sees one of some classes."""
 
-    logits: Callable[[State, Given], Tensor]
+    logits: Callable[[State, Cond], Tensor]
     """Values and conditions -> logits, [b, classes]."""
     which: tuple[int, ...]
 
-    def __call__(self, values: State, given: Given) -> Float[Tensor, " b"]:
+    def __call__(self, values: State, given: Cond) -> Float[Tensor, " b"]:
         """Return it."""
         return self.logits(values, given).log_softmax(1)[:, list(self.which)].logsumexp(1)
 
@@ -91,7 +91,7 @@ class Term:
     beyond: Callable[[Tensor], Tensor] | None = None
     """Reward -> how far it is beyond its bound."""
 
-    def __call__(self, values: State, given: Given) -> Tensor:
+    def __call__(self, values: State, given: Cond) -> Tensor:
         """Return it."""
         found = self.wish(values, given)
         span = getattr(self.wish, "span", None)
@@ -119,7 +119,7 @@ class Total:
         known = first.beyond is not None and getattr(first.wish, "span", None) is None
         return first.wish if known and not others else None
 
-    def __call__(self, values: State, given: Given) -> Tensor:
+    def __call__(self, values: State, given: Cond) -> Tensor:
         """Return it."""
         first, *others = (term(values, given) for term in self.terms)
         for other in others:
@@ -129,7 +129,7 @@ class Total:
 
 def code(words: str) -> Wish | None:
     """Return a function of the user's as a wish, from `file.py:function` or one in memory; None from other words."""
-    return own(load_function(words)) if is_code(words) else None
+    return own(load_function(words)) if is_code_reference(words) else None
 
 
 def named_file(text: str) -> pathlib.Path | None:
@@ -191,14 +191,16 @@ def _atom(name: str, named: Mapping[str, Named], other: Other) -> Wish:
             raise UsageError(
                 f"the reward {word!r} is of pictures, and these data are none", remedy="Write one: file.py:function"
             )
-        raise UsageError.unknown("reward", word, named, more=", or file.py:FUNCTION, or the run of a regressor")
+        raise UsageError.unknown_name(
+            "reward", word, named, alternatives=", or file.py:FUNCTION, or the run of a regressor"
+        )
     return found
 
 
 def is_own_code(text: str) -> bool:
     """Tell whether a wish is a function of the user's."""
     found = _TERM.fullmatch(text)
-    return is_code(found["name"] if found else text)
+    return is_code_reference(found["name"] if found else text)
 
 
 def own(function: Callable[..., Any]) -> Wish:
@@ -208,13 +210,13 @@ def own(function: Callable[..., Any]) -> Wish:
         raise UsageError(f"the reward {name} must be a function of samples [n, ...], or of samples and conditions")
     count = len(inspect.signature(function).parameters)
 
-    def wish(values: State, given: Given) -> Tensor:
+    def wish(values: State, given: Cond) -> Tensor:
         try:
             found = function(values, given) if count > 1 else function(values)
         except Exception as error:  # whatever it is, it is the user's to mend
-            said = blamed(error) or f"{type(error).__name__}: {error}"
+            said = user_frame(error) or f"{type(error).__name__}: {error}"
             raise InputError(f"your reward {name} failed: {said}") from error
-        return shaped(found, length(values), f"the reward {called(function)}")
+        return shaped(found, num_examples(values), f"the reward {qualified_name(function)}")
 
     return wish
 
@@ -226,7 +228,7 @@ class OfStates:
     wish: Wish
     modality: Modality
 
-    def __call__(self, x: State, given: Given) -> Tensor:
+    def __call__(self, x: State, given: Cond) -> Tensor:
         """Return the reward of what the states mean; not-a-number where a state is none."""
         n = len(next(leaves(x)))
         lost = torch.zeros(n, dtype=torch.bool, device=next(leaves(x)).device)

@@ -17,7 +17,7 @@ from jaxtyping import Float, Float64, Int
 from torch import Tensor
 
 from feller.core.errors import UsageError
-from feller.core.pytree import Given, State, tree_map
+from feller.core.pytree import Cond, State, tree_map
 from feller.data.crystals.lattice import vectors
 from feller.data.crystals.modality import Crystals
 
@@ -57,11 +57,11 @@ class Energy:
     modality: Crystals
     potential: Potential
 
-    def __call__(self, values: State, given: Given) -> Float64[Tensor, " b"]:
+    def __call__(self, values: State, given: Cond) -> Float64[Tensor, " b"]:
         """Return it."""
         return _PerAtom.apply(values["place"], values, given, self)
 
-    def look(self, values: State, given: Given) -> tuple[Float64[Tensor, " b"], Float64[Tensor, "b l 3"]]:
+    def look(self, values: State, given: Cond) -> tuple[Float64[Tensor, " b"], Float64[Tensor, "b l 3"]]:
         """Return energies per atom, and their slopes in fractional coordinates."""
         still = tree_map(torch.Tensor.detach, values)
         edges = vectors(still["lattice"].double()).cpu().numpy()
@@ -81,7 +81,7 @@ class _PerAtom(torch.autograd.Function):
     """The energy, whose slope is minus the force: that is known without a way back through the potential."""
 
     @staticmethod
-    def forward(ctx: Any, place: Tensor, values: State, given: Given, energy: Energy) -> Tensor:
+    def forward(ctx: Any, place: Tensor, values: State, given: Cond, energy: Energy) -> Tensor:
         found, slopes = energy.look(values, given)
         ctx.save_for_backward(slopes.to(place.dtype))
         return found
@@ -95,5 +95,5 @@ class _PerAtom(torch.autograd.Function):
 def crystal_wish(modality: Crystals, words: str) -> Energy:
     """Return what a person asks of CHGNet by name; UsageError if it is no energy, or if it is not installed."""
     if words != ASKED:
-        raise UsageError.unknown("reward", words, [ASKED])
+        raise UsageError.unknown_name("reward", words, [ASKED])
     return Energy(modality, chgnet())

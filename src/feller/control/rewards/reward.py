@@ -7,15 +7,15 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from feller.core.errors import InputError
-from feller.core.pytree import Given, State, leaves, length, tree_like, tree_map
+from feller.core.pytree import Cond, State, leaves, num_examples, tree_map, tree_unflatten
 
-Reward = Callable[[State, Given], Tensor]
+Reward = Callable[[State, Cond], Tensor]
 """(states at t = 1, conditions) -> reward, [b]."""
 
 
-def rewarded(reward: Reward, x: State, given: Given) -> Float[Tensor, " b"]:
+def rewarded(reward: Reward, x: State, given: Cond) -> Float[Tensor, " b"]:
     """Return the reward of states; InputError if it has another shape than [b], or is no number somewhere."""
-    return checked(reward(x, given), length(x))
+    return checked(reward(x, given), num_examples(x))
 
 
 def shaped(values: object, n: int, which: str = "the reward") -> Shaped[Tensor, " b"]:
@@ -49,7 +49,7 @@ def checked(values: object, n: int) -> Float[Tensor, " b"]:
     return values
 
 
-def reward_gradient(reward: Reward, x: State, given: Given) -> tuple[Float[Tensor, " b"], State]:
+def reward_gradient(reward: Reward, x: State, given: Cond) -> tuple[Float[Tensor, " b"], State]:
     """Return the reward of states, and its gradient in them.
 
     Raises:
@@ -64,7 +64,7 @@ def reward_gradient(reward: Reward, x: State, given: Given) -> tuple[Float[Tenso
                 remedy="Write it in differentiable operations, or choose a method that needs no gradient",
             )
         slopes = torch.autograd.grad(values.sum(), list(leaves(x)), allow_unused=True)
-    found = tree_map(lambda leaf, slope: _or_zero(slope, leaf), x, tree_like(x, slopes))
+    found = tree_map(lambda leaf, slope: _or_zero(slope, leaf), x, tree_unflatten(x, slopes))
     n = len(values)
     bad = torch.zeros(n, dtype=torch.bool, device=values.device)
     for leaf in leaves(found):

@@ -178,5 +178,5 @@ def places_among(symbols: list[str], elements: tuple[str, ...]) -> np.ndarray:
     """Return the place of each symbol among the elements of a model; UsageError if the model does not know one."""
     unknown = next((symbol for symbol in symbols if symbol not in elements), None)
     if unknown is not None:
-        raise UsageError.unknown("element", unknown, elements)
+        raise UsageError.unknown_name("element", unknown, elements)
     return np.array([elements.index(symbol) for symbol in symbols])

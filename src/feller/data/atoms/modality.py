@@ -5,7 +5,7 @@ from jaxtyping import Bool, Float64, Int, Int64
 from torch import Tensor
 
 from feller.core.errors import InputError
-from feller.core.pytree import Given
+from feller.core.pytree import Cond
 from feller.data.atoms.elements import NUMBERS, numbers_among
 from feller.data.loading.raw import FoundCrystals, FoundMolecules
 from feller.data.modality import Modality
@@ -43,7 +43,7 @@ class Atoms(Modality):
         """The most atoms."""
         return self.longest
 
-    def complete(self, given: Given) -> Given:
+    def complete(self, given: Cond) -> Cond:
         """Add `valid`, which marks the atoms that there are, [n, longest] for elements and for places."""
         sizes = torch.tensor([*map(int, self.sizes), self.longest], device=given["atoms"].device)
         return {**given, "valid": self.marks(sizes[given["atoms"]])}

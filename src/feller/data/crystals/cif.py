@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from feller.core.errors import InputError
-from feller.core.optional_dependency import need
+from feller.core.optional_dependency import require_package
 from feller.data.atoms.elements import ISOTOPES, NUMBERS, SYMBOLS, counts, formula
 from feller.data.crystals.lattice import LONGEST, SHORTEST, closes, vectors, volume
 
@@ -52,7 +52,7 @@ class PartialError(Exception):
 
 
 def _gemmi() -> Any:
-    return need("gemmi", "reading CIF", "crystals")
+    return require_package("gemmi", "reading CIF", "crystals")
 
 
 def read_blocks(text: str) -> list[Any]:

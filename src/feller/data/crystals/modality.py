@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from feller.core.errors import InputError, UsageError
-from feller.core.pytree import Given, State
+from feller.core.pytree import Cond, State
 from feller.core.serialization import replace_file
 from feller.data.atoms.elements import NUMBERS, SYMBOLS, places_among, symbols_of
 from feller.data.atoms.modality import Atoms
@@ -26,7 +26,7 @@ from feller.data.loading.raw import Found, FoundCrystals, check_longest, expect
 from feller.data.modality import Dataset, Write, check_finite_state, told
 from feller.spaces import Euclidean, Product, Tokens, Torus
 from feller.spaces.tokens import MaskSource
-from feller.spaces.torus import TURN, wrap
+from feller.spaces.torus import TWO_PI, wrap
 
 SAME = 1e-3
 """By which share a number of a cell that a person gives may differ from what a model makes of it."""
@@ -72,7 +72,7 @@ class Crystals(Atoms):
             "": lambda values, given, out: write_folder(self.crystals(values, given), out),
         }
 
-    def frame(self, values: State, given: Given) -> pd.DataFrame:
+    def frame(self, values: State, given: Cond) -> pd.DataFrame:
         """Return a row for each crystal: formula, CIF, and the label where there is one."""
         return pd.read_csv(io.StringIO(table_of(self.crystals(values, given))))
 
@@ -87,7 +87,7 @@ class Crystals(Atoms):
 
     def encode(self, values: State) -> State:
         """Turn places into angles, and cells into standardised numbers."""
-        place = wrap((values["place"].double() * TURN).float())
+        place = wrap((values["place"].double() * TWO_PI).float())
         return {"element": values["element"], "place": place, "lattice": self._standardised(values["lattice"])}
 
     def _standardised(self, lattice: Float[Tensor, "n 6"]) -> Float32[Tensor, "n 6"]:
@@ -104,10 +104,10 @@ class Crystals(Atoms):
         What stands behind the last atom means nothing, and the mask may be left there.
         """
         check_finite_state(state)
-        place, lattice = (state["place"].double() / TURN).remainder(1), self._cell(state["lattice"])
+        place, lattice = (state["place"].double() / TWO_PI).remainder(1), self._cell(state["lattice"])
         return {"element": state["element"], "place": torch.where(place < 1, place, 0), "lattice": lattice}
 
-    def accept(self, found: Found) -> tuple[State, Given]:
+    def accept(self, found: Found) -> tuple[State, Cond]:
         """Pad crystals to our size; a number of atoms that we do not know counts as not given."""
         found = expect(found, FoundCrystals)
         lengths = (found.atoms > 0).sum(1)
@@ -154,7 +154,7 @@ class Crystals(Atoms):
         element[0, : len(symbols)] = numbers
         return element, {"atoms": self.sizes.index(size)}
 
-    def crystals(self, values: State, given: Given) -> list[Crystal]:
+    def crystals(self, values: State, given: Cond) -> list[Crystal]:
         """Return each crystal without its padding; InputError if an atom has no element."""
         marks = (given if "valid" in given else self.complete(given))["valid"]["element"].cpu().numpy()
         element, place, lattice = (values[name].cpu().numpy() for name in ("element", "place", "lattice"))
@@ -169,7 +169,7 @@ class Crystals(Atoms):
             for i, (mask, name) in enumerate(zip(marks, names, strict=True))
         ]
 
-    def arrays(self, values: State, given: Given) -> dict[str, np.ndarray]:
+    def arrays(self, values: State, given: Cond) -> dict[str, np.ndarray]:
         """Return `element` (atomic numbers), `place` and `lattice` of all, padded with zeros, and `valid` [n, l]."""
         element, place, lattice = padded(self.crystals(values, given))
         room = self.longest - element.shape[1]
@@ -177,7 +177,7 @@ class Crystals(Atoms):
         arrays = {"element": element, "place": place, "lattice": lattice, "valid": element > 0}
         return {**arrays, **label_arrays(given, self.classes)}
 
-    def show(self, values: State, given: Given, columns: int | None = None) -> Image.Image:
+    def show(self, values: State, given: Cond, columns: int | None = None) -> Image.Image:
         """Draw the first crystals."""
         return picture(self.crystals(values, given), columns)
 

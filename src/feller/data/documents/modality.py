@@ -12,8 +12,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from feller.core.errors import InputError, UsageError
-from feller.core.pytree import Given
-from feller.core.rng import Draws
+from feller.core.pytree import Cond
+from feller.core.rng import Rng
 from feller.core.serialization import replace_file
 from feller.data.documents.figure import MOST, Part, sheet
 from feller.data.documents.files import plain, to_json, write_lines
@@ -41,7 +41,7 @@ from feller.data.text.vocabulary import Vocabulary
 from feller.spaces import Tokens
 
 
-def balanced(tasks: Int64[Tensor, " n"], draws: Draws, *, most: float = 3.0, least: float = 0.3) -> Int64[Tensor, " m"]:
+def balanced(tasks: Int64[Tensor, " n"], draws: Rng, *, most: float = 3.0, least: float = 0.3) -> Int64[Tensor, " m"]:
     """Return numbers of documents, in order, of which those of small tasks come again and some of large ones never.
 
     Each task comes n / tasks / (its documents) times as often as before, which would make all alike, but no more than
@@ -60,7 +60,7 @@ def balanced(tasks: Int64[Tensor, " n"], draws: Draws, *, most: float = 3.0, lea
     if not 0 < least <= 1 <= most:
         raise UsageError("factors around 1, at least 1 and at most 1", f"{most:g} and {least:g}")
     names, counts = tasks.unique(return_counts=True)
-    keys = draws.at("balance").uniform((len(tasks),), torch.float64, tasks.device)
+    keys = draws.stream("balance").uniform((len(tasks),), torch.float64, tasks.device)
     found = []
     for name, count in zip(names.tolist(), counts.tolist(), strict=True):
         factor = min(most, max(least, len(tasks) / len(names) / count))
@@ -224,7 +224,7 @@ class Documents(Modality):
         close()
         return items
 
-    def accept(self, found: Found) -> tuple[Values, Given]:
+    def accept(self, found: Found) -> tuple[Values, Cond]:
         """Write texts with our symbols, and bring pictures to our size."""
         found = expect(found, FoundDocuments)
         pictures = self.bring(found.pictures)
@@ -253,7 +253,7 @@ class Documents(Modality):
         """Refuse: what is given of a document is said in a prompt."""
         raise UsageError("documents have no conditions", found=f"{key}={text}", remedy="Say it with --prompt")
 
-    def arrays(self, values: Values, given: Given) -> dict[str, np.ndarray]:
+    def arrays(self, values: Values, given: Cond) -> dict[str, np.ndarray]:
         """Return `samples`, the documents as JSON [n], their `tokens` [n, l], and `pictures` [n, most, h, w, c]."""
         return {
             "samples": np.array([json.dumps(plain(items)) for items in self.items(values)], dtype=np.str_),
@@ -261,7 +261,7 @@ class Documents(Modality):
             "pictures": values["pictures"].permute(0, 1, 3, 4, 2).numpy(),
         }
 
-    def show(self, values: Values, given: Given, columns: int | None = None) -> Image.Image:
+    def show(self, values: Values, given: Cond, columns: int | None = None) -> Image.Image:
         """Lay out the first documents, each with its texts and pictures in their order."""
         documents = []
         for items, pictures in zip(self.items(values)[:MOST], values["pictures"], strict=False):
@@ -272,7 +272,7 @@ class Documents(Modality):
         """Return those that are shown, in the order of reading."""
         return all_pictures(values)
 
-    def for_learning(self, data: Dataset, draws: Draws) -> Dataset:
+    def for_learning(self, data: Dataset, draws: Rng) -> Dataset:
         """Return documents in which rare tasks come more often, and frequent ones less; as they are without tasks."""
         return data.subset(balanced(data.values["task"], draws)) if self.tasks else data
 
@@ -288,7 +288,7 @@ class Documents(Modality):
         """Return the symbols of each document, without padding."""
         return [row[row != self.symbols.pad].tolist() for row in self.encode(values)]
 
-    def _write_folder(self, values: Values, given: Given, out: pathlib.Path) -> None:
+    def _write_folder(self, values: Values, given: Cond, out: pathlib.Path) -> None:
         sample_folder.prepare(out)
         files = [f"{name}.png" for name in sample_folder.numbers(int((values["rows"] == PICTURE).sum()))]
         sample_folder.save(self.show(values, given), out, [WHOLE, *files])

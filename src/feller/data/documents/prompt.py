@@ -13,7 +13,7 @@ from itertools import pairwise
 import numpy as np
 from jaxtyping import UInt8
 
-from feller.core.errors import InputError, UsageError, closest
+from feller.core.errors import InputError, UsageError, best_match
 from feller.data.documents.token_layout import Hole, Infill
 from feller.data.images.load_images import read_pictures
 from feller.data.loading.raw import Cut, Item, Said, Shown
@@ -95,7 +95,7 @@ def _is_said(sign: re.Match[str]) -> bool:
     """Tell whether what stands in angle brackets with a colon is said, and shows no picture."""
     if sign[2] in (None, "image"):
         return False
-    if closest(sign[2], ["image"], cutoff=0.7):
+    if best_match(sign[2], ["image"], cutoff=0.7):
         raise UsageError(f"did you mean <image:{sign[3]}>", found=sign[0], remedy="A backslash before < makes it words")
     return True
 

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Float64
 from torch import Tensor
 
 from feller.core.errors import InputError
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.data.batches import split
 from feller.data.crystals.modality import crystals
 from feller.data.examples.registry import HOURS, SHIPPED, Shipped
@@ -118,7 +118,7 @@ def cells(part: str) -> Dataset:
         plain = points(replace(found, labels=None, classes=()))
         rows = (whole.given["label"] == HOURS.index(part)).nonzero()[:, 0]
         return replace(plain, properties=whole.properties).subset(rows)
-    train, test = split(whole, CELLS_TEST / len(whole), Draws(0).named("example:cells"))
+    train, test = split(whole, CELLS_TEST / len(whole), Rng(0).fold_in("example:cells"))
     return train if part == "train" else test
 
 
@@ -127,7 +127,7 @@ BOARD_TRAIN, BOARD_TEST = 20_000, 5_000
 
 def checkerboard(part: str) -> Dataset:
     """Return 20,000 points of `train` or 5,000 of `test`; both are scaled by the points of `train`."""
-    draws = Draws(0).named("example:checkerboard")
+    draws = Rng(0).fold_in("example:checkerboard")
     train = points(FoundRows(_draw_board(BOARD_TRAIN, draws, 0).numpy(), columns=("x", "y")))
     return train if part == "train" else Dataset(_draw_board(BOARD_TEST, draws, 1), {}, train.modality)
 
@@ -138,10 +138,10 @@ def inside(points: Float[Tensor, "n 2"]) -> Bool[Tensor, " n"]:
     return ((cell >= -2) & (cell < 2)).all(1) & (cell.sum(1) % 2 == 0)
 
 
-def _draw_board(n: int, draws: Draws, step: int) -> Float64[Tensor, "n 2"]:
+def _draw_board(n: int, draws: Rng, step: int) -> Float64[Tensor, "n 2"]:
     """Draw a square for each point, then its place there."""
-    draw = draws.at("points", step)
-    square = draw.integers(8, (n,))
+    draw = draws.stream("points", step)
+    square = draw.randint(8, (n,))
     column = square // 2
     row = 2 * (square % 2) + column % 2
     corner = torch.stack([column, row], dim=1).double() - 2
@@ -159,7 +159,7 @@ def digits(part: str) -> Dataset:
     values = torch.from_numpy(pixels).to(torch.uint8).reshape(-1, 1, 8, 8)
     modality = Images(8, 8, 1, levels=16, classes=tuple(str(digit) for digit in range(10)))
     dataset = Dataset(values, {"label": torch.from_numpy(labels).long()}, modality)
-    train, test = split(dataset, DIGITS_TEST / len(dataset), Draws(0).named("example:digits"))
+    train, test = split(dataset, DIGITS_TEST / len(dataset), Rng(0).fold_in("example:digits"))
     return train if part == "train" else test
 
 
@@ -175,7 +175,7 @@ def jacksboro(part: str) -> Dataset:
     "Generalized Schrödinger bridge matching" is.
     """
     whole = points(FoundRows(surface(), columns=("x", "y", "z")))
-    train, test = split(whole, JACKSBORO_TEST, Draws(0).named("example:jacksboro"))
+    train, test = split(whole, JACKSBORO_TEST, Rng(0).fold_in("example:jacksboro"))
     return train if part == "train" else test
 
 
@@ -213,20 +213,20 @@ GRID = 2.0**-16
 
 def moons(part: str) -> Dataset:
     """Return 20,000 points of `train` or 5,000 of `test`; both are scaled by the points of `train`."""
-    draws = Draws(0).named("example:moons")
+    draws = Rng(0).fold_in("example:moons")
     train = points(FoundRows(_draw_moons(MOONS_TRAIN, draws, 0).numpy(), columns=("x", "y")))
     return train if part == "train" else Dataset(_draw_moons(MOONS_TEST, draws, 1), {}, train.modality)
 
 
-def _draw_moons(n: int, draws: Draws, step: int) -> Float64[Tensor, "n 2"]:
+def _draw_moons(n: int, draws: Rng, step: int) -> Float64[Tensor, "n 2"]:
     """Draw points and round them to the grid; none is so near to the middle of two of its lines that bits decide."""
     return (drawn(n, draws, step) / GRID).round() * GRID
 
 
-def drawn(n: int, draws: Draws, step: int) -> Float64[Tensor, "n 2"]:
+def drawn(n: int, draws: Rng, step: int) -> Float64[Tensor, "n 2"]:
     """Draw points evenly along both arcs, then move them by the noise; the last bits depend on the processor."""
-    draw = draws.at("points", step)
-    lower = draw.integers(2, (n,)).double()
+    draw = draws.stream("points", step)
+    lower = draw.randint(2, (n,)).double()
     angle = math.pi * (draw.uniform((n,), dtype=torch.float64) + lower)  # the lower arc is the other half
     centre = torch.stack([lower, lower / 2], dim=1)
     arc = centre + torch.stack([angle.cos(), angle.sin()], dim=1)
@@ -326,7 +326,7 @@ VOLCANO_TEST = 83
 def volcano(part: str) -> Dataset:
     """Return the 744 eruptions of `train` or the 83 of `test`, some of which are at the same place."""
     whole = earth(find_table(pathlib.Path(__file__).with_name("volcano.csv")))
-    train, test = split(whole, VOLCANO_TEST / len(whole), Draws(0).named("example:volcano"))
+    train, test = split(whole, VOLCANO_TEST / len(whole), Rng(0).fold_in("example:volcano"))
     return train if part == "train" else test
 
 

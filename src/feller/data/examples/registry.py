@@ -120,8 +120,8 @@ def part_of(source: str) -> tuple[Shipped, str]:
     """Return the example, and which part of it, that `example:NAME/PART` names; UsageError if there is none."""
     name, _, part = source.removeprefix(EXAMPLE).partition("/")
     if name not in SHIPPED:
-        raise UsageError.unknown("example", name, SHIPPED)
+        raise UsageError.unknown_name("example", name, SHIPPED)
     parts = SHIPPED[name].parts
     if (part or parts[0]) not in parts:
-        raise UsageError.unknown("part", part, parts, file=f"{EXAMPLE}{name}")
+        raise UsageError.unknown_name("part", part, parts, file=f"{EXAMPLE}{name}")
     return SHIPPED[name], part or parts[0]

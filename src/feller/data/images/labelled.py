@@ -9,7 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 from feller.core.errors import InputError, UsageError
-from feller.core.pytree import Given, State
+from feller.core.pytree import Cond, State
 from feller.data.files import sample_folder
 from feller.data.images.modality import Images
 from feller.data.labels import class_number, unknown_class
@@ -70,7 +70,7 @@ class Labelled(Modality):
         """Turn states into levels."""
         return {"image": self.pictures.decode(state["image"]), "label": state["label"]}
 
-    def accept(self, found: Found) -> tuple[State, Given]:
+    def accept(self, found: Found) -> tuple[State, Cond]:
         """Take pictures with their labels, all of which must be known."""
         values, given = self.pictures.accept(found)
         return self._joined(values, given), {}
@@ -91,17 +91,17 @@ class Labelled(Modality):
         given = {"label": data.values["label"]}
         return replace(data, values=data.values["image"], given=given, modality=self.pictures)
 
-    def _joined(self, values: Tensor, given: Given) -> State:
+    def _joined(self, values: Tensor, given: Cond) -> State:
         label = given.get("label")
         if label is None or bool((label >= len(self.pictures.classes)).any()):
             raise InputError(expected="a label of each picture", remedy="Leave out the pictures without one")
         return {"image": values, "label": label}
 
-    def arrays(self, values: State, given: Given) -> dict[str, np.ndarray]:
+    def arrays(self, values: State, given: Cond) -> dict[str, np.ndarray]:
         """Return what pictures with labels have."""
         return self.pictures.arrays(values["image"], {"label": values["label"]})
 
-    def show(self, values: Any, given: Given, columns: int | None = None) -> Image.Image:
+    def show(self, values: Any, given: Cond, columns: int | None = None) -> Image.Image:
         """Lay out the pictures, each above its label."""
         names = [self.pictures.classes[label] for label in values["label"].tolist()]
         return sample_folder.captioned(self.pictures.show(values["image"], {}, columns), names, columns)

@@ -10,8 +10,8 @@ from PIL import Image
 from torch import Tensor
 
 from feller.core.errors import InputError
-from feller.core.pytree import Given
-from feller.core.rng import Draw
+from feller.core.pytree import Cond
+from feller.core.rng import RandomStream
 from feller.data.files import sample_folder
 from feller.data.images.pixel_codes import AsNumbers, Code
 from feller.data.images.resize import picture
@@ -70,7 +70,7 @@ class Images(Modality):
         """Turn levels into states."""
         return self.code.encode(values, self.levels)
 
-    def fill(self, values: UInt8[Tensor, "n c h w"], draw: Draw) -> Tensor:
+    def fill(self, values: UInt8[Tensor, "n c h w"], draw: RandomStream) -> Tensor:
         """Fill levels up with noise, where states have a density."""
         return self.code.fill(values, self.levels, draw)
 
@@ -96,7 +96,7 @@ class Images(Modality):
         inside = None if data.modality.view(Images) else data.modality.picture_values(data.values)
         return super().adopt(data) if inside is None else Dataset(inside, {}, self, data.notes)
 
-    def accept(self, found: Found) -> tuple[Tensor, Given]:
+    def accept(self, found: Found) -> tuple[Tensor, Cond]:
         """Bring pictures to our levels and number their labels by our classes."""
         found = expect(found, FoundPictures)
         values, expected = found.values, (self.height, self.width, self.channels)
@@ -111,7 +111,7 @@ class Images(Modality):
             found, self.classes
         )
 
-    def arrays(self, values: UInt8[Tensor, "n c h w"], given: Given) -> dict[str, np.ndarray]:
+    def arrays(self, values: UInt8[Tensor, "n c h w"], given: Cond) -> dict[str, np.ndarray]:
         """Return `samples`, uint8 [n, h, w] or [n, h, w, c], `levels` unless 255, and the labels."""
         samples = values.cpu().numpy().transpose(0, 2, 3, 1)
         levels = {} if self.levels == 255 else {"levels": np.array(self.levels)}
@@ -121,7 +121,7 @@ class Images(Modality):
             **label_arrays(given, self.classes),
         }
 
-    def show(self, values: UInt8[Tensor, "n c h w"], given: Given, columns: int | None = None) -> Image.Image:
+    def show(self, values: UInt8[Tensor, "n c h w"], given: Cond, columns: int | None = None) -> Image.Image:
         """Lay out the pictures in their order, row by row."""
         return sample_folder.tile(self._seen(values), columns)
 
@@ -135,7 +135,7 @@ class Images(Modality):
         """Turn values into what a screen shows, uint8 [n, h, w, c] up to 255."""
         return _rescale(values.cpu().numpy().transpose(0, 2, 3, 1), self.levels, 255)
 
-    def _write_folder(self, values: Tensor, given: Given, out: pathlib.Path) -> None:
+    def _write_folder(self, values: Tensor, given: Cond, out: pathlib.Path) -> None:
         sample_folder.prepare(out)
         names = label_names(given, self.classes)
         folders = [""] * len(values) if names is None else [f"{sample_folder.folder_name(name)}/" for name in names]

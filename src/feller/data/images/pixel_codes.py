@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from feller.core.errors import InputError
-from feller.core.rng import Draw
+from feller.core.rng import RandomStream
 from feller.data.modality import check_finite_state
 from feller.spaces import Euclidean, Space, Tokens
 
@@ -25,7 +25,7 @@ class Code(abc.ABC):
         """Turn levels, uint8, into states."""
 
     @abc.abstractmethod
-    def fill(self, values: Tensor, levels: int, draw: Draw) -> Tensor:
+    def fill(self, values: Tensor, levels: int, draw: RandomStream) -> Tensor:
         """Turn levels into states that have a density."""
 
     @abc.abstractmethod
@@ -53,7 +53,7 @@ class AsNumbers(Code):
         """Scale 0..levels to [-1, 1]."""
         return values.float() * (2 / levels) - 1
 
-    def fill(self, values: Tensor, levels: int, draw: Draw) -> Tensor:
+    def fill(self, values: Tensor, levels: int, draw: RandomStream) -> Tensor:
         """Add noise from -1/2 to 1/2 level, then scale."""
         return (values + draw.uniform(values.shape) - 0.5) * (2 / levels) - 1
 
@@ -83,7 +83,7 @@ class AsTokens(Code):
         """Return them as int64."""
         return values.long()
 
-    def fill(self, values: Tensor, levels: int, draw: Draw) -> Tensor:
+    def fill(self, values: Tensor, levels: int, draw: RandomStream) -> Tensor:
         """Return them as they are: symbols have no density."""
         return values.long()
 

@@ -166,7 +166,7 @@ class Kept:
             with contextlib.suppress(OSError):  # others may have put something there
                 self.file.parent.rmdir()
         if isinstance(error, InputError | UsageError):
-            raise error.renamed(str(self.file), self.said) from error
+            raise error.with_path_replaced(str(self.file), self.said) from error
 
 
 @contextlib.contextmanager
@@ -240,12 +240,12 @@ def _check_names(names: list[str]) -> None:
     """Raise a UsageError on a dict whose examples, or what is beside them, would not be found."""
     if not any(name in LEADING for name in names):
         wrong = names[0] if names else ""
-        raise UsageError.unknown("data", wrong, LEADING, more=", the examples")
+        raise UsageError.unknown_name("data", wrong, LEADING, alternatives=", the examples")
     plain = any(name in SAMPLES for name in names)
     known = [*SAMPLES, *LABELS, *OTHERS, *BESIDE]
     for name in names:
         if plain and name not in known:
-            raise UsageError.unknown("data", name, known, more=" beside the examples")
+            raise UsageError.unknown_name("data", name, known, alternatives=" beside the examples")
 
 
 def _array(name: Any, leaf: Any) -> np.ndarray:

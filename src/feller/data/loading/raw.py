@@ -390,4 +390,4 @@ def about(file: str | pathlib.Path | None = None, **fields: Any) -> Generator[No
     try:
         yield
     except InputError as error:
-        raise error.at(file=file, **fields) from error
+        raise error.with_context(file=file, **fields) from error

@@ -170,7 +170,7 @@ class _Wanted:
 
     def check(self) -> None:
         """Raise a UsageError on what does not go together, before a file is opened."""
-        check_number("longest", self.longest, least=1)
+        check_number("longest", self.longest, ge=1)
         if self.project and self.space is None:
             raise UsageError("the space onto which --project moves points", "none", argument="space")
         if self.space is not None:

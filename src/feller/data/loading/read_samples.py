@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from feller.core.errors import UsageError
-from feller.core.output_shards import MANIFEST, shards
-from feller.core.pytree import Given, State, concatenate
+from feller.core.output_shards import MANIFEST, open_shards
+from feller.core.pytree import Cond, State, concatenate
 from feller.data.crystals.modality import Crystals
 from feller.data.images.labelled import Labelled
 from feller.data.images.modality import Images
@@ -24,21 +24,21 @@ from feller.data.molecules.modality import Molecules
 from feller.data.points.points import Points
 
 
-def samples_in_memory(samples: DataSource, modality: Modality) -> tuple[State, Given]:
+def samples_in_memory(samples: DataSource, modality: Modality) -> tuple[State, Cond]:
     """Return values and conditions of samples as `feller.sample` returns them, or other data in memory."""
     data = samples if isinstance(samples, Dataset) else read(samples, like=modality)
     return data.values, data.given
 
 
-def read_back(path: pathlib.Path, modality: Modality) -> tuple[State, Given]:
+def read_back(path: pathlib.Path, modality: Modality) -> tuple[State, Cond]:
     """Read values and conditions that a modality wrote, as they are: a file, a folder, or all shards of one.
 
     Raises:
         InputError: If they are damaged or of another kind.
     """
     if (path / MANIFEST).is_file():
-        found = shards(path)
-        found.check()
+        found = open_shards(path)
+        found.verify()
         values, given = zip(*(read_back(one, modality) for one in found), strict=True)
         return concatenate(*values), concatenate(*given)
     if modality.loads:

@@ -56,7 +56,7 @@ def with_target(data: Dataset, names: tuple[str, ...], recipe: str) -> Dataset:
         note = f"no model sees {names[0]}, so that the report tells {modelled[table.schema.aim]} from the others"
         return replace(data, notes=(*data.notes, note))
     if names[0] not in modelled:
-        raise UsageError.unknown("target", names[0], modelled)
+        raise UsageError.unknown_name("target", names[0], modelled)
     return data.seen_as(replace(table, schema=replace(table.schema, target=names[0])))
 
 
@@ -76,7 +76,7 @@ def aimed(data: Dataset, names: tuple[str, ...]) -> Dataset:
     }
     for name in chosen:
         if name not in told:
-            raise UsageError.unknown("target", name, told)
+            raise UsageError.unknown_name("target", name, told)
     classes = {name: _classes(data.modality, name) for name in chosen}
     if len(chosen) < len(names) or (any(classes.values()) and len(names) > 1):
         raise UsageError("different numbers, or one that has classes alone", ", ".join(names), argument="target")
@@ -155,7 +155,7 @@ def _classes(kind: Any, name: str) -> tuple[str, ...]:
 def _target_of_classes(name: str, classes: tuple[str, ...], chosen: tuple[str, ...]) -> Target:
     for one in chosen:
         if one not in classes:
-            raise UsageError.unknown(name, one, classes)
+            raise UsageError.unknown_name(name, one, classes)
     if chosen and len({*chosen}) < max(2, len(chosen)):
         raise UsageError(f"two different classes of {name} or more", ", ".join(chosen), argument="target")
     return Target((name,), classes=chosen or classes, among=classes if chosen else ())

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from feller.core.errors import InputError, UsageError, found_instead
-from feller.core.pytree import Given, leaves, length, tree_map
-from feller.core.rng import Draws
-from feller.core.user_code import blamed, called
+from feller.core.pytree import Cond, leaves, num_examples, tree_map
+from feller.core.rng import Rng
+from feller.core.user_code import qualified_name, user_frame
 from feller.data.files import numpy_files, sample_folder
 from feller.data.labels import class_number, unknown_class
 from feller.data.modality import ROWS, Dataset, Modality, RawData
@@ -36,7 +36,7 @@ def check_class(kind: Any) -> type[Modality]:
         raise InputError(
             argument="modality",
             expected="a class that inherits from feller.Modality",
-            found=called(kind),
+            found=qualified_name(kind),
             remedy="Write class Series(feller.Modality)",
         )
     methods = [*sorted(kind.__abstractmethods__), *(["load"] if kind.load is Modality.load else [])]
@@ -44,11 +44,14 @@ def check_class(kind: Any) -> type[Modality]:
     if missing:
         needed = "methods load, space, encode and decode, and name, suffixes, figure and recipe"
         raise InputError(
-            argument=called(kind), expected=needed, found=f"no {', no '.join(missing)}", remedy=f"Add {missing[0]}"
+            argument=qualified_name(kind),
+            expected=needed,
+            found=f"no {', no '.join(missing)}",
+            remedy=f"Add {missing[0]}",
         )
     if not (isinstance(kind.suffixes, tuple | list) and all(map(_is_suffix, kind.suffixes))):
         raise InputError(
-            argument=called(kind),
+            argument=qualified_name(kind),
             expected="suffixes, a tuple of endings of files",
             found=repr(kind.suffixes),
             remedy='Write suffixes = (".csv",), with the comma',
@@ -56,7 +59,7 @@ def check_class(kind: Any) -> type[Modality]:
     if not (isinstance(kind.metrics, tuple | list) and all(map(callable, kind.metrics))):
         name = getattr(kind.metrics, "__name__", "distance")
         raise InputError(
-            argument=called(kind),
+            argument=qualified_name(kind),
             expected="metrics, a tuple of functions of samples and real values",
             found=found_instead(kind.metrics),
             remedy=f"Write metrics = ({name},), with the comma",
@@ -64,7 +67,7 @@ def check_class(kind: Any) -> type[Modality]:
     names = [getattr(metric, "__name__", type(metric).__name__) for metric in kind.metrics]
     if wrong := next((name for k, name in enumerate(names) if not name.isidentifier() or name in names[:k]), None):
         raise InputError(
-            argument=called(kind),
+            argument=qualified_name(kind),
             expected="metrics, functions of different names, by which reports call them",
             found="a function without a name" if not wrong.isidentifier() else f"two that are called {wrong}",
             remedy="Write def distance(samples, real): ...",
@@ -72,7 +75,7 @@ def check_class(kind: Any) -> type[Modality]:
     frozen = is_dataclass(kind) and getattr(kind, "__dataclass_params__").frozen  # noqa: B009 - not known to types
     if not frozen:
         raise InputError(
-            argument=called(kind),
+            argument=qualified_name(kind),
             expected="a frozen dataclass, whose fields a run records",
             found="a class of another kind",
             remedy="Decorate it with @feller.register_modality",
@@ -90,7 +93,7 @@ def new_modality(kind: type[Modality]) -> Modality:
         return kind()
     except TypeError as error:
         raise InputError(
-            argument=called(kind),
+            argument=qualified_name(kind),
             expected="a usual value of each field, which fit(raw) may replace",
             found=str(error),
             remedy="Give each field one, such as mean: float = 0.0",
@@ -135,9 +138,9 @@ def calling(modality: Modality, method: str) -> Generator[None]:
         raise
     except Exception as error:
         raise InputError(
-            argument=called(type(modality), method),
+            argument=qualified_name(type(modality), method),
             expected=EXPECTED.get(method, "a result"),
-            found=blamed(error, type(modality)) or f"{type(error).__name__}: {error}",
+            found=user_frame(error, type(modality)) or f"{type(error).__name__}: {error}",
             remedy="Mend it there, or raise an InputError that says what is wrong with the data",
         ) from error
 
@@ -173,7 +176,7 @@ def _loaded(modality: Modality, source: str) -> RawData:
         bad = leaf.is_floating_point() and ~leaf.isfinite().reshape(len(leaf), -1).all(1)
         if isinstance(bad, Tensor) and bad.any():
             raise InputError(
-                argument=called(type(modality), "load"),
+                argument=qualified_name(type(modality), "load"),
                 file=source,
                 row=int(bad.nonzero()[0]),
                 expected="finite numbers",
@@ -186,13 +189,15 @@ def _loaded(modality: Modality, source: str) -> RawData:
 def _from_arrays(modality: Modality, arrays: Mapping[str, np.ndarray], source: str) -> RawData:
     """Return what `Modality.arrays` made of values and conditions."""
     rest = dict(arrays)
-    given: Given = {}
+    given: Cond = {}
     for name, classes in modality.conditions.items():
         words = next((rest.pop(key) for key in (name, f"{name}s") if key in rest), None)
         if words is not None:
             numbers = [class_number(word, classes) for word in words.tolist()]
             if None in numbers:
-                raise unknown_class(InputError, name, words.tolist()[numbers.index(None)], classes).at(file=source)
+                raise unknown_class(InputError, name, words.tolist()[numbers.index(None)], classes).with_context(
+                    file=source
+                )
             given[name] = torch.tensor(numbers, dtype=torch.int64)
     values = {name: torch.from_numpy(leaf) for name, leaf in rest.items()}
     return RawData(values.get("samples", values) if len(values) == 1 else values, given)
@@ -200,7 +205,7 @@ def _from_arrays(modality: Modality, arrays: Mapping[str, np.ndarray], source: s
 
 def check_given(modality: Modality, raw: RawData) -> None:
     """Refuse conditions that are not those of the modality, or not one number of a class for each example."""
-    n = length(raw.values)
+    n = num_examples(raw.values)
     with calling(modality, "conditions"):
         known = modality.conditions
     for name, numbers in raw.given.items():
@@ -221,7 +226,7 @@ def check_states(data: Dataset) -> None:
         example = f"feller.Euclidean({space})" if isinstance(space, tuple) else "feller.Euclidean((3,))"
         raise _other(modality, "space", "a space of feller", found_instead(space), f"Return {example}")
     with calling(modality, "space"):
-        wanted = space.reference(len(few), Draws(0).at("shape"))
+        wanted = space.sample_base(len(few), Rng(0).stream("shape"))
     with calling(modality, "encode"):
         state = modality.encode(few.values)
     if _said(state) != _said(wanted):
@@ -240,7 +245,7 @@ def check_states(data: Dataset) -> None:
 
 
 def _other(modality: Modality, method: str, expected: str, found: str, remedy: str | None = None) -> InputError:
-    where = called(type(modality), method)
+    where = qualified_name(type(modality), method)
     return InputError(argument=where, expected=expected, found=found, remedy=remedy or f"Return {expected}")
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from feller.core.errors import InputError, check_number
-from feller.core.pytree import Given, State
+from feller.core.pytree import Cond, State
 from feller.core.serialization import replace_file
 from feller.data.atoms.elements import NUMBERS, SYMBOLS, places_among, symbols_of
 from feller.data.atoms.modality import Atoms
@@ -49,7 +49,7 @@ class Molecules(Atoms):
     """Deviation of the coordinates, in Å."""
 
     def __post_init__(self) -> None:
-        check_number("scale", self.scale, above=0, below=math.inf, kind=InputError)
+        check_number("scale", self.scale, gt=0, lt=math.inf, kind=InputError)
         self.check_atoms()
 
     @property
@@ -98,7 +98,7 @@ class Molecules(Atoms):
             )
         return {"element": element, "place": state["place"].double() * self.scale}
 
-    def accept(self, found: Found) -> tuple[State, Given]:
+    def accept(self, found: Found) -> tuple[State, Cond]:
         """Centre molecules and pad them to our length; a number of atoms that we do not know counts as not given."""
         found = expect(found, FoundMolecules)
         lengths = (found.atoms > 0).sum(1)
@@ -110,7 +110,7 @@ class Molecules(Atoms):
         place = torch.where(marks["place"][:, :, None], place - centre, 0)
         return {"element": element, "place": place}, {"atoms": self.class_of(sizes), "valid": marks}
 
-    def molecules(self, values: State, given: Given) -> list[Molecule]:
+    def molecules(self, values: State, given: Cond) -> list[Molecule]:
         """Return each molecule without its padding, the mean of its atoms at the origin."""
         valid = (given if "valid" in given else self.complete(given))["valid"]["element"]
         numbers = np.array([NUMBERS[symbol] for symbol in self.elements])
@@ -120,7 +120,7 @@ class Molecules(Atoms):
         numbered = enumerate(kept, sample_folder.first())
         return [Molecule(f"sample {i}", atoms, places - places.mean(0)) for i, (atoms, places) in numbered]
 
-    def arrays(self, values: State, given: Given) -> dict[str, np.ndarray]:
+    def arrays(self, values: State, given: Cond) -> dict[str, np.ndarray]:
         """Return `element`, atomic numbers [n, l], `place` [n, l, 3] in Å, padded with zeros, and `valid` [n, l]."""
         own = self.molecules(values, given)
         element = np.zeros((len(own), self.longest), dtype=np.int64)
@@ -130,11 +130,11 @@ class Molecules(Atoms):
             element[i, :size], place[i, :size] = molecule.atoms, molecule.places
         return {"element": element, "place": place, "valid": element > 0}
 
-    def show(self, values: State, given: Given, columns: int | None = None) -> Image.Image:
+    def show(self, values: State, given: Cond, columns: int | None = None) -> Image.Image:
         """Draw the first molecules."""
         return balls(self.molecules(values, given), columns)
 
-    def _write_sdf(self, values: State, given: Given, out: pathlib.Path) -> None:
+    def _write_sdf(self, values: State, given: Cond, out: pathlib.Path) -> None:
         own = self.molecules(values, given)
         text, without = sdf_text(own)
         replace_file(out, text)
@@ -142,7 +142,7 @@ class Molecules(Atoms):
             told = "written without bonds, since no bonds with right valencies follow from their distances"
             warnings.warn(f"{out.name}: {without} of {len(own)} molecules are {told}", stacklevel=2)
 
-    def _write_folder(self, values: State, given: Given, out: pathlib.Path) -> None:
+    def _write_folder(self, values: State, given: Cond, out: pathlib.Path) -> None:
         own = self.molecules(values, given)
         contents = (xyz_text([molecule]) for molecule in own)
         sample_folder.save_files(balls(own), out, sample_folder.numbers(len(own), ".xyz"), contents)

@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from feller.core.errors import InputError
-from feller.core.pytree import Given
+from feller.core.pytree import Cond
 from feller.data.files import sample_folder
 from feller.data.files.numpy_files import write_arrays
 from feller.data.labels import label_arrays, relabel
@@ -59,24 +59,24 @@ class Arrays(Modality):
         check_finite_state(state)
         return (state.double() * self.scale + self.mean).float()
 
-    def accept(self, found: Found) -> tuple[Tensor, Given]:
+    def accept(self, found: Found) -> tuple[Tensor, Cond]:
         """Take arrays of our shape, and number their labels by our classes."""
         values = expect(found, FoundArrays).values
         if values.shape[1:] != self.shape:
             raise InputError(f"arrays {['n', *self.shape]}", list(values.shape))
         return torch.from_numpy(values).float(), relabel(found, self.classes)
 
-    def arrays(self, values: Float[Tensor, " n *d"], given: Given) -> dict[str, np.ndarray]:
+    def arrays(self, values: Float[Tensor, " n *d"], given: Cond) -> dict[str, np.ndarray]:
         """Return `samples`, float32 [n, *shape], and the labels."""
         return {"samples": values.detach().cpu().numpy(), **label_arrays(given, self.classes)}
 
-    def show(self, values: Float[Tensor, " n *d"], given: Given, columns: int | None = None) -> Image.Image:
+    def show(self, values: Float[Tensor, " n *d"], given: Cond, columns: int | None = None) -> Image.Image:
         """Draw the first plane of each array, three deviations around the mean from black to white."""
         planes = values.detach().cpu().reshape(len(values), -1, *self.shape[-2:] if len(self.shape) > 1 else (1, -1))
         seen = ((planes[:, 0] - self.mean) / (6 * self.scale) + 0.5).clamp(0, 1) * 255
         return sample_folder.tile(seen.round().to(torch.uint8).numpy()[..., None], columns)
 
-    def _write_folder(self, values: Tensor, given: Given, out: pathlib.Path) -> None:
+    def _write_folder(self, values: Tensor, given: Cond, out: pathlib.Path) -> None:
         sample_folder.prepare(out)
         sample_folder.save(self.show(values[:SHOWN], given), out, ["samples.npz"])
         write_arrays(self.arrays(values, given), out / "samples.npz")

@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from feller.core.errors import InputError
-from feller.core.pytree import Given
+from feller.core.pytree import Cond
 from feller.data.figures import MOST, dot, finish, groups, panels
 from feller.data.labels import relabel
 from feller.data.loading.raw import Found, FoundRows
@@ -117,7 +117,7 @@ class Earth(Rows):
         """Exchange the order of the columns with latitude, longitude."""
         return values.flip(1) if self.latitude else values
 
-    def accept(self, found: Found) -> tuple[Tensor, Given]:
+    def accept(self, found: Found) -> tuple[Tensor, Cond]:
         """Put columns into our order, by what their names mean if they are others, and number labels by our classes."""
         values = arrange(self._called_ours(found), self.columns)
         self._check_range(replace(found, values=values))

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from feller.core.errors import InputError
-from feller.core.pytree import Given
+from feller.core.pytree import Cond
 from feller.data.fingerprints import print_of
 from feller.data.labels import relabel
 from feller.data.loading.raw import Found, FoundRows
@@ -238,7 +238,9 @@ def _rules(space: Manifold) -> Sequence[Rule]:
     if type(space) in RULES:
         return RULES[type(space)]
     near = Rule(
-        space.error, lambda x: space.error(x) > LARGEST_ERROR, "lies {:.3g} beside the space, in units of its size"
+        space.constraint_error,
+        lambda x: space.constraint_error(x) > LARGEST_ERROR,
+        "lies {:.3g} beside the space, in units of its size",
     )
     return (near,)
 
@@ -320,7 +322,7 @@ class Geometric(Rows):
         check_finite_state(state)
         return self.chart.write(self.manifold.project(state.double()))
 
-    def accept(self, found: Found) -> tuple[Tensor, Given]:
+    def accept(self, found: Found) -> tuple[Tensor, Cond]:
         """Put columns into our order, by name if the file has names, and number labels by our classes."""
         values = torch.from_numpy(arrange(found, self.columns))
         return belong(found, values, self.chart, self.manifold, project=False)[0], relabel(found, self.classes)

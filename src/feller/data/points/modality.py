@@ -9,7 +9,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from feller.core.pytree import Given
+from feller.core.pytree import Cond
 from feller.data.files import sample_folder
 from feller.data.labels import LABEL_NAMES, label_arrays, label_names
 from feller.data.modality import Modality, Write
@@ -32,25 +32,25 @@ class Rows(Modality):
         table = dict.fromkeys((".csv", ".tsv", ".txt", ".parquet"), self._write_table)
         return {**self.array_forms, **table, "": self._write_folder}
 
-    def arrays(self, values: Float[Tensor, "n d"], given: Given) -> dict[str, np.ndarray]:
+    def arrays(self, values: Float[Tensor, "n d"], given: Cond) -> dict[str, np.ndarray]:
         """Return `samples`, float64 [n, d], the names in `columns`, and the labels."""
         samples = values.detach().cpu().double().numpy()
         return {"samples": samples, "columns": np.array(self.columns), **label_arrays(given, self.classes)}
 
-    def frame(self, values: Float[Tensor, "n d"], given: Given) -> pd.DataFrame:
+    def frame(self, values: Float[Tensor, "n d"], given: Cond) -> pd.DataFrame:
         """Return the numbers, and the labels as whole numbers where they are such."""
         samples, labels = self.arrays(values, {})["samples"], label_names(given, self.classes)
         frame = frame_of(self.columns, samples, labels)
         whole = labels is not None and all(name.removeprefix("-").isdecimal() for name in self.classes)
         return frame.astype({LABEL_NAMES[0]: "int64"}) if whole else frame
 
-    def show(self, values: Float[Tensor, "n d"], given: Given, columns: int | None = None) -> Image.Image:
+    def show(self, values: Float[Tensor, "n d"], given: Cond, columns: int | None = None) -> Image.Image:
         """Draw them in the way of their space, `columns` panels in a row."""
         arrays = self.arrays(values, given)
         return self.draw(arrays["samples"], arrays.get("labels"), columns)
 
-    def _write_table(self, values: Tensor, given: Given, out: pathlib.Path) -> None:
+    def _write_table(self, values: Tensor, given: Cond, out: pathlib.Path) -> None:
         write_table(self.columns, self.arrays(values, {})["samples"], label_names(given, self.classes), out)
 
-    def _write_folder(self, values: Tensor, given: Given, out: pathlib.Path) -> None:
+    def _write_folder(self, values: Tensor, given: Cond, out: pathlib.Path) -> None:
         sample_folder.save_table(self.show(values, given), out, lambda table: self._write_table(values, given, table))

@@ -35,7 +35,9 @@ def place_of(space: str, found: FoundRows) -> Place:
 def check_space(space: str) -> None:
     """Refuse a name that is no space, before anything is read; UsageError if there is no such space."""
     if space not in NAMES and not space.lower().endswith(MESHES):
-        raise UsageError.unknown("space", space, NAMES, more=", or a mesh: a file that ends in .obj or .off")
+        raise UsageError.unknown_name(
+            "space", space, NAMES, alternatives=", or a mesh: a file that ends in .obj or .off"
+        )
 
 
 def _numbered(letter: str, n: int) -> tuple[str, ...]:

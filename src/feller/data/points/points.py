@@ -9,7 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 from feller.core.errors import InputError
-from feller.core.pytree import Given
+from feller.core.pytree import Cond
 from feller.data.labels import relabel
 from feller.data.loading.raw import Found, FoundRows
 from feller.data.modality import Dataset, check_finite_state
@@ -66,7 +66,7 @@ class Points(Rows):
         state = state.double()
         return state * state.new_tensor(self.scale) + state.new_tensor(self.mean)
 
-    def accept(self, found: Found) -> tuple[Tensor, Given]:
+    def accept(self, found: Found) -> tuple[Tensor, Cond]:
         """Put columns into our order, by name if the file has names, and number labels by our classes."""
         return torch.from_numpy(arrange(found, self.columns)), relabel(found, self.classes)
 

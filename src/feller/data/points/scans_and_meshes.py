@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from feller.core.errors import InputError
-from feller.core.optional_dependency import need
+from feller.core.optional_dependency import require_package
 from feller.data.files.decompression import check_unpacked
 from feller.data.loading.raw import FoundRows
 from feller.data.points.columns import check_finite
@@ -28,7 +28,7 @@ def find_scan(path: pathlib.Path) -> FoundRows:
     InputError if the file is damaged or holds no point; UsageError without laspy, which reads it. Source: ASPRS, "LAS
     specification 1.4 - R15", 2019.
     """
-    laspy = need("laspy", "reading .las and .laz", "bridges")
+    laspy = require_package("laspy", "reading .las and .laz", "bridges")
     try:
         _check_records(path)
         with laspy.open(path) as file:

@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from feller.core.errors import InputError
-from feller.core.pytree import Given
+from feller.core.pytree import Cond
 from feller.data.figures import MOST, PANELS, dot, finish, groups, panels
 from feller.data.labels import relabel
 from feller.data.loading.raw import Found, FoundRows
@@ -102,7 +102,7 @@ class Torsions(Rows):
         """Return our columns, if all are there."""
         return self.columns if set(self.columns) <= set(names) else ()
 
-    def accept(self, found: Found) -> tuple[Tensor, Given]:
+    def accept(self, found: Found) -> tuple[Tensor, Cond]:
         """Put columns into our order, by name if the file has names, and number labels by our classes."""
         values = arrange(found, self.columns)
         check_unit(found, values, self.columns, self.turns)

@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from feller.core.errors import InputError
-from feller.core.pytree import Given, State
+from feller.core.pytree import Cond, State
 from feller.core.serialization import replace_file
 from feller.data.files import sample_folder
 from feller.data.loading.raw import Found, FoundChains, check_longest, expect
@@ -93,7 +93,7 @@ class Backbones(Modality):
         places = position * position.new_tensor(self.scale) + position.new_tensor(self.mean)
         return put_together(state["rotation"].double(), places, math.dist(self.mean[OWN:6], self.mean[6:]))
 
-    def complete(self, given: Given) -> Given:
+    def complete(self, given: Cond) -> Cond:
         """Add `valid` [n, longest], which marks the residues that there are, from the length."""
         lengths = torch.tensor([*map(int, self.lengths), self.longest], device=given["length"].device)
         return {**given, "valid": self._mask(lengths[given["length"]])}
@@ -105,7 +105,7 @@ class Backbones(Modality):
         given = {"length": data.given["length"], "valid": data.given["valid"]["position"]}
         return replace(data, values=data.values["atoms"], given=given, modality=self)
 
-    def accept(self, found: Found) -> tuple[Tensor, Given]:
+    def accept(self, found: Found) -> tuple[Tensor, Cond]:
         """Pad chains to our length; a length that we do not know counts as not given."""
         found = expect(found, FoundChains)
         check_longest(found, found.lengths, self.longest, "residues")
@@ -118,13 +118,13 @@ class Backbones(Modality):
     def _mask(self, lengths: Tensor) -> Bool[Tensor, "n l"]:
         return torch.arange(self.longest, device=lengths.device) < lengths[:, None]
 
-    def chains(self, values: Float[Tensor, "n l 4 3"], given: Given) -> list[np.ndarray]:
+    def chains(self, values: Float[Tensor, "n l 4 3"], given: Cond) -> list[np.ndarray]:
         """Return the atoms [l, 4, 3] of each chain without its padding, the mean of its CA atoms at the origin."""
         valid = given["valid"] if "valid" in given else self.complete(given)["valid"]
         kept = [atoms[mask] for atoms, mask in zip(values.cpu().double().numpy(), valid.cpu().numpy(), strict=True)]
         return [atoms - atoms[:, CA].mean(0) for atoms in kept]
 
-    def arrays(self, values: Float[Tensor, "n l 4 3"], given: Given) -> dict[str, np.ndarray]:
+    def arrays(self, values: Float[Tensor, "n l 4 3"], given: Cond) -> dict[str, np.ndarray]:
         """Return `samples`, float64 [n, l, 4, 3] in Å, padded with zeros, and `valid` [n, l]."""
         chains = self.chains(values, given)
         samples = np.zeros((len(chains), self.longest, len(ATOMS), 3))
@@ -133,11 +133,11 @@ class Backbones(Modality):
             samples[i, : len(atoms)], valid[i, : len(atoms)] = atoms, True
         return {"samples": samples, "valid": valid}
 
-    def show(self, values: Float[Tensor, "n l 4 3"], given: Given, columns: int | None = None) -> Image.Image:
+    def show(self, values: Float[Tensor, "n l 4 3"], given: Cond, columns: int | None = None) -> Image.Image:
         """Draw the course of the first chains."""
         return traces([atoms[:, CA] for atoms in self.chains(values, given)], columns)
 
-    def _write_folder(self, values: Tensor, given: Given, out: pathlib.Path) -> None:
+    def _write_folder(self, values: Tensor, given: Cond, out: pathlib.Path) -> None:
         contents = (pdb_text([atoms]) for atoms in self.chains(values, given))
         sample_folder.save_files(self.show(values, given), out, sample_folder.numbers(len(values), ".pdb"), contents)
 

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from feller.core.errors import InputError
-from feller.core.optional_dependency import need
+from feller.core.optional_dependency import require_package
 from feller.data.files import sample_folder
 from feller.data.files.plain_text import HEAD, beginning_of, number, read_letters
 from feller.data.proteins.residues import LETTERS, NUMBERS, PARENTS, name_of, numbers_of
@@ -52,7 +52,7 @@ def read_structure(path: pathlib.Path) -> list[Chain]:
     our own files count, which are samples. InputError if coordinates are damaged, or if there are no backbone atoms;
     UsageError if gemmi is not installed.
     """
-    gemmi = need("gemmi", f"reading {path.name}", "proteins")
+    gemmi = require_package("gemmi", f"reading {path.name}", "proteins")
     text = read_letters(path).encode("ascii", "replace").decode()  # gemmi cuts names out of bytes
     try:
         if path.name.lower().endswith(MMCIF):

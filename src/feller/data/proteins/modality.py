@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from feller.core.errors import InputError, UsageError
-from feller.core.pytree import Given, State
+from feller.core.pytree import Cond, State
 from feller.core.serialization import replace_file
 from feller.data.files import sample_folder
 from feller.data.loading.raw import Found, FoundChains, expect
@@ -95,7 +95,7 @@ class Proteins(Modality):
     def space(self) -> Product:
         """Return that of backbones, times one token for each residue that begins as a mask."""
         residue = Tokens(len(LETTERS), (self.structure.longest,), MaskSource())
-        return Product({**self.structure.space().parts, "residue": residue})
+        return Product({**self.structure.space().leaf_spaces, "residue": residue})
 
     def encode(self, values: State) -> State:
         """Take chains apart; residues are theirs."""
@@ -106,12 +106,12 @@ class Proteins(Modality):
         atoms = self.structure.decode({name: state[name] for name in ("rotation", "position")})
         return {"atoms": atoms, "residue": state["residue"].long()}
 
-    def complete(self, given: Given) -> Given:
+    def complete(self, given: Cond) -> Cond:
         """Add `valid`, which marks the residues that there are, [n, longest] for each leaf, from the length."""
         valid = self.structure.complete(given)["valid"]
         return {**given, "valid": _marks(valid, valid)}
 
-    def accept(self, found: Found) -> tuple[State, Given]:
+    def accept(self, found: Found) -> tuple[State, Cond]:
         """Pad chains to our length; without a sequence, no residue is known."""
         found = expect(found, FoundChains)
         atoms, given = self.structure.accept(found)
@@ -127,7 +127,7 @@ class Proteins(Modality):
             raise InputError("chains with their sequences", "structures alone", "Use the recipe `backbones`")
         return super().adopt(data)
 
-    def chains(self, values: State, given: Given) -> tuple[list[np.ndarray], list[str]]:
+    def chains(self, values: State, given: Cond) -> tuple[list[np.ndarray], list[str]]:
         """Return the atoms [l, 4, 3] of each chain without its padding, and its sequence, X where it is not known.
 
         Raises:
@@ -142,7 +142,7 @@ class Proteins(Modality):
         sequences = [letters_of(row[mask]) for row, mask in zip(told, valid, strict=True)]
         return self.structure.chains(values["atoms"], {"valid": given["valid"]["position"]}), sequences
 
-    def arrays(self, values: State, given: Given) -> dict[str, np.ndarray]:
+    def arrays(self, values: State, given: Cond) -> dict[str, np.ndarray]:
         """Return what backbones have, and `residue` [n, l], positions in `LETTERS`, -1 where there is none."""
         _, sequences = self.chains(values, given)
         given = given if "valid" in given else self.complete(given)
@@ -152,12 +152,12 @@ class Proteins(Modality):
             row[: len(sequence)] = [LETTERS.find(letter) for letter in sequence]
         return {**arrays, "residue": residue}
 
-    def show(self, values: Any, given: Given, columns: int | None = None) -> Image.Image:
+    def show(self, values: Any, given: Cond, columns: int | None = None) -> Image.Image:
         """Draw the course of the first chains."""
         given = given if "valid" in given else self.complete(given)
         return self.structure.show(values["atoms"], {"valid": given["valid"]["position"]}, columns)
 
-    def _write_folder(self, values: State, given: Given, out: pathlib.Path) -> None:
+    def _write_folder(self, values: State, given: Cond, out: pathlib.Path) -> None:
         chains, sequences = self.chains(values, given)
         n = len(chains)
         contents = [pdb_text([atoms], [sequence]) for atoms, sequence in zip(chains, sequences, strict=True)]

@@ -9,8 +9,8 @@ from jaxtyping import Int
 from torch import Tensor
 
 from feller.core.errors import UsageError
-from feller.core.pytree import Given, State, length
-from feller.core.rng import Draws
+from feller.core.pytree import Cond, State, num_examples
+from feller.core.rng import Rng
 from feller.data.labels import LABEL_NAMES, TEXT_NAME, relabel
 from feller.data.loading.raw import Found, FoundPictures, FoundRows, FoundTable, FoundTexts
 from feller.data.loading.read_options import Asked
@@ -22,7 +22,7 @@ from feller.data.shards.source import Source
 from feller.data.shards.tar_index import make_index
 from feller.data.stream import Pieces
 
-FIXED = Draws(0).named("shards")
+FIXED = Rng(0).fold_in("shards")
 MOST_PIECES = 64
 """Pieces that a sample is taken from."""
 
@@ -33,7 +33,7 @@ class Shards:
 
     source: Source
     modality: Modality
-    given: Given
+    given: Cond
     held: Int[Tensor, " k"]
 
     def __len__(self) -> int:
@@ -59,10 +59,10 @@ class Shards:
         """As many as a sample has."""
         return self.source.sample
 
-    def take(self, numbers: Int[Tensor, " m"]) -> tuple[State, Given]:
+    def take(self, numbers: Int[Tensor, " m"]) -> tuple[State, Cond]:
         """Read them."""
         values, given = self.modality.accept(self.source.found(numbers.numpy()))
-        if length(values) != len(numbers):
+        if num_examples(values) != len(numbers):
             raise UsageError(
                 "these shards hold rows that belong together, so that all must be read", remedy="Give one file"
             )
@@ -98,7 +98,7 @@ def sharded(source: str, asked: Asked, make: Callable[[Found], Dataset]) -> Data
     made = make(found)
     modality = made.modality
     values, given = modality.accept(found)
-    if length(values) != len(numbers):
+    if num_examples(values) != len(numbers):
         raise UsageError(
             "holds rows that belong together, so that all must be read", remedy="Give one file", file=source
         )
@@ -117,13 +117,13 @@ def _sample(shards: Source) -> np.ndarray:
     n = len(shards)
     if n <= shards.sample:
         return np.arange(n)
-    draw = FIXED.at("sample")
+    draw = FIXED.stream("sample")
     if shards.pieces is None:
-        return np.sort(torch.randperm(n, generator=draw.shared())[: shards.sample].numpy())
+        return np.sort(torch.randperm(n, generator=draw.shared_generator())[: shards.sample].numpy())
     of = shards.pieces.of
-    which = torch.randperm(int(of[-1]) + 1, generator=draw.shared())[:MOST_PIECES]
+    which = torch.randperm(int(of[-1]) + 1, generator=draw.shared_generator())[:MOST_PIECES]
     among = torch.isin(of, which.to(of.dtype)).nonzero()[:, 0]
-    return np.sort(among[torch.randperm(len(among), generator=draw.shared())[: shards.sample]].numpy())
+    return np.sort(among[torch.randperm(len(among), generator=draw.shared_generator())[: shards.sample]].numpy())
 
 
 def _columns(groups: Groups, asked: Asked) -> Source:

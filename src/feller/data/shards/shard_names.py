@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 
 from feller.core.errors import InputError, UsageError
-from feller.core.optional_dependency import need
+from feller.core.optional_dependency import require_package
 from feller.data.files import sample_folder
 from feller.data.images.load_images import ENDINGS as PICTURES
 from feller.data.path_checks import PACKED, is_pattern, leads_out
@@ -93,7 +93,7 @@ def _expanded(source: str) -> list[pathlib.Path]:
         raise InputError(f"a shard at {source}", "none")
     if any(abs(int(first) - int(last)) >= MOST for first, last in RANGE.findall(source)):  # it would be written out
         raise _too_many(source)
-    braces = need("braceexpand", "reading shards", "stream")
+    braces = require_package("braceexpand", "reading shards", "stream")
     try:
         names = list(itertools.islice(braces.braceexpand(source), MOST + 1))
     except (ValueError, OverflowError) as error:

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int64
 
 from feller.core.errors import InputError
-from feller.core.optional_dependency import need
+from feller.core.optional_dependency import require_package
 from feller.core.serialization import replace_file
 from feller.data.loading.raw import Sound
 
@@ -47,7 +47,7 @@ def read_sound(path: pathlib.Path) -> Read:
         SilenceError: If it is silent.
         UsageError: If soundfile is not installed.
     """
-    soundfile = need("soundfile", f"reading {path.name}")
+    soundfile = require_package("soundfile", f"reading {path.name}")
     size = path.stat().st_size
     if size > LARGEST:
         raise InputError(f"a sound of at most {LARGEST >> 20} MiB", size >> 20, "Cut it into sentences", file=path)
@@ -116,7 +116,7 @@ def _files(count: int) -> str:
 
 def wav(sound: Sound) -> bytes:
     """Return a .wav of 16 bits; what is louder than 1 is cut off; UsageError if soundfile is not installed."""
-    soundfile = need("soundfile", "writing sounds")
+    soundfile = require_package("soundfile", "writing sounds")
     file = io.BytesIO()
     levels = np.round(np.clip(sound.samples, -1, 1) * 32767).astype(np.int16)
     soundfile.write(file, levels, sound.rate, format="WAV", subtype="PCM_16")

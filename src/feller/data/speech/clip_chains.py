@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from feller.core.errors import InputError
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.data.loading.raw import FoundSpeech
 from feller.data.modality import Dataset
 from feller.data.speech.phones import repeated
@@ -41,7 +41,7 @@ def said_of_words(found: FoundSpeech) -> tuple[str, ...]:
     )
 
 
-def chained(data: Dataset, n: int, fill: float, draws: Draws, links: tuple[int, int] = LINKS) -> Dataset:
+def chained(data: Dataset, n: int, fill: float, draws: Rng, links: tuple[int, int] = LINKS) -> Dataset:
     """Return n chains of different clips of one speaker each; a speaker comes as often as among the clips.
 
     Args:
@@ -58,12 +58,12 @@ def chained(data: Dataset, n: int, fill: float, draws: Draws, links: tuple[int, 
     own = _by_speaker(data)
     frames, room = data.given["valid"].sum(1), data.given["valid"].shape[1]
     pool = torch.cat(list(own.values()))
-    first = pool[draws.at("first").integers(len(pool), (n,))]
-    count = draws.at("links").integers(links[1] - links[0] + 1, (n,)) + links[0]
+    first = pool[draws.stream("first").randint(len(pool), (n,))]
+    count = draws.stream("links").randint(links[1] - links[0] + 1, (n,)) + links[0]
     rows = []
     for number, (start, many) in enumerate(zip(first.tolist(), count.tolist(), strict=True)):
         others = own[int(data.values["speaker"][start])]
-        others = others[torch.randperm(len(others), generator=draws.at("clips", number).shared())]
+        others = others[torch.randperm(len(others), generator=draws.stream("clips", number).shared_generator())]
         row = torch.cat([first[number : number + 1], others[others != start][: many - 1]])
         rows.append(row[: max(1, int((frames[row].cumsum(0) <= room).sum()))])
     return _joined(data, rows, fill)

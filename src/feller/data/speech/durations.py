@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Int, Int64
 from torch import Tensor, nn
 
 from feller.core.errors import InputError
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.core.serialization import replace_file
 from feller.data.files.plain_text import rows_in
 from feller.data.loading.raw import Layout
@@ -79,7 +79,7 @@ class Durations(abc.ABC):
         kept: Bool[Tensor, "b m"],
         phone: Int64[Tensor, "b m"],
         *,
-        draws: Draws,
+        draws: Rng,
         valid: Bool[Tensor, "b m"] | None = None,
     ) -> Int64[Tensor, "b m"]:
         """Return durations in frames; those that are kept stay as they are.
@@ -103,7 +103,7 @@ def whole_durations(x: Float[Tensor, "b m 1"]) -> Int[Tensor, "b m"]:
     return (x[:, :, 0].double().expm1() + 0.5).floor().clamp(0, MOST).long()
 
 
-def spread_durations(whole: Int[Tensor, "b m"], draws: Draws) -> Float[Tensor, "b m 1"]:
+def spread_durations(whole: Int[Tensor, "b m"], draws: Rng) -> Float[Tensor, "b m 1"]:
     """Return log(1 + l + u) for u evenly from -1/2 to 1/2: the whole duration that is nearest is l."""
-    u = draws.at("spread").uniform(whole.shape, torch.float64, whole.device) - 0.5
+    u = draws.stream("spread").uniform(whole.shape, torch.float64, whole.device) - 0.5
     return (whole + u).log1p().to(torch.get_default_dtype())[:, :, None]

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from feller.core.errors import InputError
-from feller.core.optional_dependency import need
+from feller.core.optional_dependency import require_package
 from feller.data.loading.raw import Sound
 from feller.data.speech.alignment_files import fitted
 from feller.data.speech.audio_io import resampled
@@ -67,7 +67,7 @@ class Aligner:
 
     @cached_property
     def _decoder(self) -> Any:
-        decoder = need("pocketsphinx", "aligning speech with its text").Decoder
+        decoder = require_package("pocketsphinx", "aligning speech with its text").Decoder
         # all states are scored, since those of the text alone say nothing of a wrong one; and the lattice of the first
         # pass is left alone, since a path through it may begin with a silence that is too short for the second pass
         return decoder(lm=None, compallsen=True, bestpath=False, loglevel="FATAL")

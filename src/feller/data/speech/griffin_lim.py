@@ -9,7 +9,7 @@ from jaxtyping import Float, Float32
 from torch import Tensor
 
 from feller.core.errors import InputError
-from feller.core.optional_dependency import need
+from feller.core.optional_dependency import require_package
 from feller.data.speech.mel import Mel
 
 LOUDEST = 6.0
@@ -45,7 +45,7 @@ class GriffinLim(Vocoder):
 
     def samples(self, mel: Float[Tensor, "frames bands"], settings: Mel) -> Float32[Tensor, " n"]:
         """Return `frames * hop` samples; InputError if log mels are not finite, or of other settings."""
-        librosa = need("librosa", "making sounds")
+        librosa = require_package("librosa", "making sounds")
         if mel.ndim != 2 or not len(mel) or mel.shape[1] != settings.bands or not torch.isfinite(mel).all():
             raise InputError(f"finite log mels of {settings.bands} bands", list(mel.shape))
         bands = mel.detach().cpu().double().clamp(max=LOUDEST).exp().numpy()

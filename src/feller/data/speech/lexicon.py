@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from feller.core.errors import InputError
-from feller.core.optional_dependency import need
+from feller.core.optional_dependency import require_package
 from feller.data.files.plain_text import read_unicode
 from feller.data.loading.raw import about
 from feller.data.speech.phones import ARPABET, SIL, plain
@@ -139,7 +139,7 @@ class Lexicon:
 @lru_cache(maxsize=1)
 def cmu_entries() -> Words:
     """Return the dictionary of Carnegie Mellon University, which comes with pocketsphinx."""
-    pocketsphinx = need("pocketsphinx", "finding the phones of words")
+    pocketsphinx = require_package("pocketsphinx", "finding the phones of words")
     path = pathlib.Path(pocketsphinx.get_model_path()) / "en-us" / "cmudict-en-us.dict"
     return _gathered([line.split() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()])
 

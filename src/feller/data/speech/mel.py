@@ -10,7 +10,7 @@ from jaxtyping import Float, Float32
 from torch import Tensor
 
 from feller.core.errors import InputError
-from feller.core.optional_dependency import need
+from feller.core.optional_dependency import require_package
 from feller.data.loading.raw import FoundSpeech, about
 from feller.data.speech.audio_io import resampled
 
@@ -27,7 +27,7 @@ BEYOND = 1e3
 @lru_cache(maxsize=8)
 def filters(rate: int, fft: int, bands: int, top: int) -> Float32[Tensor, "bands bins"]:
     """Return Slaney's triangles, each of unit area; UsageError if librosa is not installed."""
-    librosa = need("librosa", "the mel scale")
+    librosa = require_package("librosa", "the mel scale")
     return torch.from_numpy(librosa.filters.mel(sr=rate, n_fft=fft, n_mels=bands, fmin=0.0, fmax=float(top)))
 
 

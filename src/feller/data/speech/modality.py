@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from feller.core.errors import InputError, UsageError, check_number
-from feller.core.pytree import Given, State
-from feller.core.rng import Draws
+from feller.core.pytree import Cond, State
+from feller.core.rng import Rng
 from feller.data.files import sample_folder
 from feller.data.loading.raw import Found, FoundSpeech, Layout, Sound, about, expect
 from feller.data.modality import Dataset, Modality, Write, check_finite_state
@@ -29,7 +29,7 @@ from feller.data.speech.phones import Inventory, repeated
 from feller.spaces import Euclidean
 
 
-def layouts(values: State, given: Given, names: Sequence[str]) -> list[Layout]:
+def layouts(values: State, given: Cond, names: Sequence[str]) -> list[Layout]:
     """Return the phones of each sound: as values know them, or else as the labels of frames follow each other.
 
     Args:
@@ -93,7 +93,7 @@ class Speech(Modality):
     """What makes sounds of log mels."""
 
     def __post_init__(self) -> None:
-        check_number("longest", self.longest, least=1, kind=InputError)
+        check_number("longest", self.longest, ge=1, kind=InputError)
 
     @property
     def read_size(self) -> int:
@@ -127,11 +127,11 @@ class Speech(Modality):
         frames = values["duration"].sum(1) if "duration" in values else torch.full((len(mel),), mel.shape[1])
         return frames * mel.shape[2]
 
-    def for_learning(self, data: Dataset, draws: Draws) -> Dataset:
+    def for_learning(self, data: Dataset, draws: Rng) -> Dataset:
         """Return as many chains as there are clips, where single ones are too short; else the data as they are."""
         return chained(data, len(data), self.statistics.mean, draws) if self.chains else data
 
-    def complete(self, given: Given) -> Given:
+    def complete(self, given: Cond) -> Cond:
         """Refuse to draw what nobody said; UsageError if no phones are given."""
         if "phone" not in given:
             raise UsageError(
@@ -158,7 +158,7 @@ class Speech(Modality):
         check_finite_state(state)
         return {"mel": (state.double() * self.statistics.std + self.statistics.mean).float()}
 
-    def accept(self, found: Found) -> tuple[State, Given]:
+    def accept(self, found: Found) -> tuple[State, Cond]:
         """Return log mels and phones, padded; sounds at another rate are brought to ours."""
         found = expect(found, FoundSpeech)
         mels = log_mels(found, self.mel)
@@ -200,17 +200,17 @@ class Speech(Modality):
         """Return the sound of log mels; UsageError if a package is not installed."""
         return Sound(self.vocoder.samples(mel, self.mel).numpy().astype(np.float32), self.mel.rate)
 
-    def sounds(self, values: State, given: Given) -> list[Sound]:
+    def sounds(self, values: State, given: Cond) -> list[Sound]:
         """Return the sound of each example, without its padding; errors are those of `sound`."""
         return [self.sound(mel) for mel in self._own(values, given)]
 
-    def _own(self, values: State, given: Given) -> list[Float[Tensor, "frames bands"]]:
+    def _own(self, values: State, given: Cond) -> list[Float[Tensor, "frames bands"]]:
         """Return log mels without their padding."""
         mel = values["mel"].detach().float().cpu()
         valid = given["valid"].cpu() if "valid" in given else torch.ones(mel.shape[:2], dtype=torch.bool)
         return [each[mask] for each, mask in zip(mel, valid, strict=True)]
 
-    def arrays(self, values: State, given: Given) -> dict[str, np.ndarray]:
+    def arrays(self, values: State, given: Cond) -> dict[str, np.ndarray]:
         """Return `mel` [n, l, bands], `valid` [n, l], `settings` of the log mels, and what is known of phones.
 
         These are `phone` and `duration` [n, m], and `phones`, the names of their positions.
@@ -234,7 +234,7 @@ class Speech(Modality):
             "phones": np.array(self.inventory.names),
         }
 
-    def show(self, values: State, given: Given, columns: int | None = None) -> Image.Image:
+    def show(self, values: State, given: Cond, columns: int | None = None) -> Image.Image:
         """Draw the first sounds, with the phones that are known."""
         placed = layouts(values, given, self.inventory.names)
         mels = self._own(values, given)
@@ -243,7 +243,7 @@ class Speech(Modality):
         drawn = [Drawn(mel.numpy(), said, marks) for mel, said, marks in zip(mels, phones, kept, strict=True)]
         return spectrograms(drawn, self.mel.top, columns)
 
-    def write_sounds(self, sounds: Sequence[Sound], values: State, given: Given, out: pathlib.Path) -> None:
+    def write_sounds(self, sounds: Sequence[Sound], values: State, given: Cond, out: pathlib.Path) -> None:
         """Write sounds that were made of log mels: one .wav with its picture beside it, or a folder of both.
 
         Raises:
@@ -264,7 +264,7 @@ class Speech(Modality):
             if placed:
                 write_durations(placed[i], out / f"{number}{TABLE}")
 
-    def _write_sounds(self, values: State, given: Given, out: pathlib.Path) -> None:
+    def _write_sounds(self, values: State, given: Cond, out: pathlib.Path) -> None:
         self.write_sounds(self.sounds(values, given), values, given, out)
 
 

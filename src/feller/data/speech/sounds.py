@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from feller.core.errors import InputError, UsageError, check_number
-from feller.core.pytree import Given, State
+from feller.core.pytree import Cond, State
 from feller.data.files import sample_folder
 from feller.data.fingerprints import print_of
 from feller.data.loading.raw import Found, FoundSounds, Sound, expect
@@ -46,7 +46,7 @@ class Sounds(Modality):
     """Frames of a piece."""
 
     def __post_init__(self) -> None:
-        check_number("longest", self.longest, least=1, kind=InputError)
+        check_number("longest", self.longest, ge=1, kind=InputError)
 
     @property
     def read_size(self) -> int:
@@ -76,7 +76,7 @@ class Sounds(Modality):
         check_finite_state(state)
         return (state.clamp(-1, 1) * LOUDEST).round().to(torch.int16)
 
-    def accept(self, found: Found) -> tuple[State, Given]:
+    def accept(self, found: Found) -> tuple[State, Cond]:
         """Return pieces of sounds, brought to our rate; those without two frames are left out."""
         data = self.read(found)
         return data.values, data.given
@@ -114,7 +114,7 @@ class Sounds(Modality):
             print=print_of(found),
         )
 
-    def sounds(self, values: Int16[Tensor, "n l"], given: Given) -> list[Sound]:
+    def sounds(self, values: Int16[Tensor, "n l"], given: Cond) -> list[Sound]:
         """Return the sound of each piece, without the silence behind."""
         return [
             Sound(row[:n].numpy(), self.mel.rate)
@@ -125,25 +125,25 @@ class Sounds(Modality):
         """Return the samples of each up to the last that is no silence."""
         return torch.stack([(row.nonzero()[-1, 0] + 1) if row.any() else torch.tensor(0) for row in values])
 
-    def arrays(self, values: Int16[Tensor, "n l"], given: Given) -> dict[str, np.ndarray]:
+    def arrays(self, values: Int16[Tensor, "n l"], given: Cond) -> dict[str, np.ndarray]:
         """Return `sound` [n, l], `length` [n] and `rate`."""
         length = self._lengths(values, given)
         return {"sound": values.cpu().numpy(), "length": length.numpy(), "rate": np.array(self.mel.rate)}
 
-    def show(self, values: Int16[Tensor, "n l"], given: Given, columns: int | None = None) -> Image.Image:
+    def show(self, values: Int16[Tensor, "n l"], given: Cond, columns: int | None = None) -> Image.Image:
         """Draw the log mels of the first pieces."""
         mels = [self.mel.log_mel(torch.from_numpy(sound.samples)) for sound in self.sounds(values, given)]
         return spectrograms([Drawn(mel.numpy()) for mel in mels], self.mel.top, columns)
 
-    def _lengths(self, values: Tensor, given: Given) -> Int64[Tensor, " n"]:
+    def _lengths(self, values: Tensor, given: Cond) -> Int64[Tensor, " n"]:
         return given["length"].cpu() if "length" in given else torch.full((len(values),), values.shape[1])
 
-    def _write_one(self, values: State, given: Given, out: pathlib.Path) -> None:
+    def _write_one(self, values: State, given: Cond, out: pathlib.Path) -> None:
         if len(values) != 1:
             raise UsageError(f"{out.name} holds one sound", found=len(values), remedy="Name a folder")
         write_sound(self.sounds(values, given)[0], out)
 
-    def _write_folder(self, values: State, given: Given, out: pathlib.Path) -> None:
+    def _write_folder(self, values: State, given: Cond, out: pathlib.Path) -> None:
         contents = map(wav, self.sounds(values, given))
         sample_folder.save_files(self.show(values, given), out, sample_folder.numbers(len(values), ".wav"), contents)
 

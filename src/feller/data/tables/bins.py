@@ -142,7 +142,7 @@ def check_binned(column: Any) -> None:
     try:
         _ = column.levels
     except InputError as error:
-        raise error.at(column=column.name) from None
+        raise error.with_context(column=column.name) from None
 
 
 def equal_starts(first: int, last: int, bins: int) -> tuple[int, ...]:

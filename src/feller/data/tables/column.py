@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float64, Int64
 
 from feller.core.errors import InputError, UsageError
 from feller.data.loading.raw import text_array
-from feller.spaces import Field, Single
+from feller.spaces import CategoryTokenizer, ColumnTokenizer
 
 _ARROW: Any = pyarrow.compute  # whose functions are made as it is imported
 WITHOUT_NAME = "(empty)"
@@ -72,9 +72,9 @@ class Modelled(Column):
         return self.own_count + (self.missing is not None)
 
     @property
-    def field(self) -> Field:
+    def field(self) -> ColumnTokenizer:
         """How codes are written: one token each."""
-        return Single(self.count)
+        return CategoryTokenizer(self.count)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -120,7 +120,7 @@ class Modelled(Column):
             return np.arange(self.count) == self.own_count
         (code,) = self.own_codes(text_array([text])).tolist()
         if code < 0:
-            raise InputError.unknown("value", text, self.names[:50]).at(column=self.name)
+            raise InputError.unknown_name("value", text, self.names[:50]).with_context(column=self.name)
         return np.arange(self.count) == code
 
     def asked(self, text: str, *, clip: bool = False) -> int:

@@ -56,7 +56,7 @@ def pairs_of(rules: Sequence[Constraint], columns: Sequence[Modelled]) -> tuple[
     for rule in rules:
         for name in (rule.when, rule.then):
             if name not in place:
-                raise InputError.unknown("column of a rule", name, place)
+                raise InputError.unknown_name("column of a rule", name, place)
             if columns[place[name]].count > LARGEST:
                 raise InputError(f"a rule names {name!r}, which has more than {LARGEST:,} codes", remedy="Give it bins")
         if rule.when == rule.then or not rule.among or not rule.only:

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float64, Int64
 from torch import Tensor
 
-from feller.core.errors import InputError, closest
+from feller.core.errors import InputError, best_match
 from feller.data.loading.raw import FoundTable, by_column, text_array
 from feller.data.tables.column import Categorical, Modelled
 from feller.data.tables.constraints import broken, mended
@@ -69,7 +69,7 @@ def check_columns(found: FoundTable, schema: Schema, *, partial: bool = False) -
             remedy="Describe this one (feller data schema)",
         )
     if strange:
-        raise InputError.unknown("column", strange[0], schema.names, more=" of the schema")
+        raise InputError.unknown_name("column", strange[0], schema.names, alternatives=" of the schema")
     hidden = [name for name in found.columns if name in schema.untold]
     if hidden and partial:
         raise InputError(
@@ -244,8 +244,8 @@ def _sources_given(found: FoundTable, schema: Schema, column: Modelled) -> list[
                 sources = derived.sources(cell)
                 if not sources:
                     known = list(dict.fromkeys(derived.mapping.values()))
-                    wrong = InputError.unknown("cell", cell[:40], known)
-                    raise wrong.at(**found.place(i), column=derived.name)
+                    wrong = InputError.unknown_name("cell", cell[:40], known)
+                    raise wrong.with_context(**found.place(i), column=derived.name)
                 if cells[i] is None and len(sources) == 1:
                     cells[i] = sources[0]
                 elif cells[i] is None:
@@ -279,7 +279,7 @@ def outside(schema: Schema, found: FoundTable) -> Iterator[str]:
         if counted[0] == "t" and column.nearest_codes(text_array([cell]))[0] < 0:
             imputed = schema.outside == "impute" and column.missing is None
             counted = repr(column.names[column.usual_code]) if imputed else "a missing one"
-        close = closest(cell, [*column.own_names]) if isinstance(column, Categorical) else ""
+        close = best_match(cell, [*column.own_names]) if isinstance(column, Categorical) else ""
         hint = f"did you mean {close!r}?" if close else f"expected {column.told_of(cell)}"
         beside = f" and {often - 1:,} more cells" if often > 2 else " and 1 more cell" if often == 2 else ""
         yield f"{column.name} {cell[:40]!r}{beside}: not among what was learned, and counted as {counted}; {hint}"

@@ -165,7 +165,7 @@ def _column(schema: Schema, leaf: str) -> Column:
             argument=leaf,
         )
     if column is None or leaf not in givable(schema):
-        raise UsageError.unknown("given", leaf, givable(schema))
+        raise UsageError.unknown_name("given", leaf, givable(schema))
     return column
 
 
@@ -174,7 +174,7 @@ def _sources(column: Derived, text: str) -> list[str]:
     sources = column.sources(text)
     if not sources:
         known = list(dict.fromkeys(column.mapping.values()))
-        raise UsageError.unknown(column.name, text, known)
+        raise UsageError.unknown_name(column.name, text, known)
     return sources
 
 
@@ -307,7 +307,7 @@ def check_words(schema: Schema, given: GivenWords) -> None:
         known = [*column.own_names, *column.words_for_missing]
         for word in [value] if isinstance(value, str) else value:
             if word and word not in known:
-                error = UsageError.unknown(column.name, word, column.own_names)
+                error = UsageError.unknown_name(column.name, word, column.own_names)
                 if error.remedy is None:
                     error = error.advising(f"Give {column.other!r} for all words that few rows have")
                 raise error

@@ -13,8 +13,8 @@ from PIL import Image
 from torch import Tensor
 
 from feller.core.errors import InputError, UsageError
-from feller.core.pytree import Given, State
-from feller.core.rng import Draws
+from feller.core.pytree import Cond, State
+from feller.core.rng import Rng
 from feller.data.loading.raw import Found, FoundTable
 from feller.data.modality import Dataset, Modality, Write, check_finite_state
 from feller.data.tables.bins import Bins
@@ -185,11 +185,11 @@ class Mixed(Modality):
         codes = mended(codes, schema.pairs, schema.counts) if schema.pairs else codes
         return self.table.checked(torch.from_numpy(codes)).to(state["numbers"].device)
 
-    def taken(self, values: Int64[Tensor, "m k"], n: int, draws: Draws) -> Int64[Tensor, "n k"]:
+    def taken(self, values: Int64[Tensor, "m k"], n: int, draws: Rng) -> Int64[Tensor, "n k"]:
         """Return n of more rows, as the table takes them."""
         return self.table.taken(values, n, draws)
 
-    def accept(self, found: Found) -> tuple[Tensor, Given]:
+    def accept(self, found: Found) -> tuple[Tensor, Cond]:
         """Take the cells of a table by its schema."""
         return self.table.accept(found)
 
@@ -202,11 +202,11 @@ class Mixed(Modality):
         """Say what the table says."""
         return self.table.strange(data)
 
-    def arrays(self, values: Any, given: Given) -> dict[str, np.ndarray]:
+    def arrays(self, values: Any, given: Cond) -> dict[str, np.ndarray]:
         """Return what the table has."""
         return self.table.arrays(values, given)
 
-    def frame(self, values: Any, given: Given) -> pd.DataFrame:
+    def frame(self, values: Any, given: Cond) -> pd.DataFrame:
         """Return what the table has."""
         return self.table.frame(values, given)
 
@@ -214,7 +214,7 @@ class Mixed(Modality):
         """Return numbers and words as the table that they are."""
         return replace(data, modality=self.table)
 
-    def show(self, values: Any, given: Given, columns: int | None = None) -> Image.Image:
+    def show(self, values: Any, given: Cond, columns: int | None = None) -> Image.Image:
         """Draw what the table draws."""
         return self.table.show(values, given, columns)
 

@@ -16,8 +16,8 @@ from PIL import Image
 from torch import Tensor
 
 from feller.core.errors import InputError
-from feller.core.pytree import Given
-from feller.core.rng import Draws
+from feller.core.pytree import Cond
+from feller.core.rng import Rng
 from feller.data.figures import INK, finish, panels
 from feller.data.files import sample_folder
 from feller.data.files.numpy_files import write_arrays
@@ -41,7 +41,7 @@ from feller.data.tables.numerical import Numerical
 from feller.data.tables.raking import Crosstab, exchanged, raked, weights_within
 from feller.data.tables.schema import ROW, Schema
 from feller.data.tables.unmodelled_columns import Derived, FreeText, Identifier
-from feller.spaces import Digits, Rows, Rule
+from feller.spaces import DigitTokenizer, PairConstraint, TableTokens
 
 
 def first_of_each(found: FoundTable, unit: str) -> FoundTable:
@@ -115,10 +115,10 @@ class Table(Modality):
     def _forms(self, cells: Callable[[Tensor], FoundTable]) -> dict[str, Write]:
         """Return what writes rows, by how their cells are told."""
 
-        def write_table(values: Tensor, given: Given, out: pathlib.Path) -> None:
+        def write_table(values: Tensor, given: Cond, out: pathlib.Path) -> None:
             self.write_cells(cells(values), out)
 
-        def write_folder(values: Tensor, given: Given, out: pathlib.Path) -> None:
+        def write_folder(values: Tensor, given: Cond, out: pathlib.Path) -> None:
             sample_folder.save_table(self.show(values, given), out, lambda table: write_table(values, given, table))
 
         return {
@@ -127,29 +127,35 @@ class Table(Modality):
             "": write_folder,
         }
 
-    def space(self) -> Rows:
+    def space(self) -> TableTokens:
         """Return rows of tokens, under the rules of the schema."""
         return self._rows
 
     @cached_property
-    def _rows(self) -> Rows:
+    def _rows(self) -> TableTokens:
         rules = tuple(
-            Rule(pair.first, pair.second, tuple("".join("01"[mark] for mark in line) for line in pair.allowed.tolist()))
+            PairConstraint(
+                pair.first, pair.second, tuple("".join("01"[mark] for mark in line) for line in pair.allowed.tolist())
+            )
             for pair in self.schema.pairs
         )
         fields = tuple(column.field for column in self.schema.modelled)
         known = zip(fields, self.shares, strict=True) if self.shares else ()
-        return Rows(fields, rules, tuple(() if isinstance(field, Digits) else own for field, own in known))
+        return TableTokens(
+            fields, rules, tuple(() if isinstance(field, DigitTokenizer) else own for field, own in known)
+        )
 
     def encode(self, values: Int64[Tensor, "n k"]) -> Int64[Tensor, "n places"]:
         """Write codes as tokens."""
-        return self._rows.write(self._check(values, self.counts, "codes"))
+        return self._rows.encode(self._check(values, self.counts, "codes"))
 
     def decode(self, state: Int64[Tensor, "n places"]) -> Int64[Tensor, "n k"]:
         """Read codes from tokens, if all are ours."""
-        return self._check(self._rows.read(self._check(state, self._rows.counts, "tokens")), self.counts, "codes")
+        return self._check(
+            self._rows.decode(self._check(state, self._rows.vocab_sizes, "tokens")), self.counts, "codes"
+        )
 
-    def taken(self, values: Int64[Tensor, "m k"], n: int, draws: Draws) -> Int64[Tensor, "n k"]:
+    def taken(self, values: Int64[Tensor, "m k"], n: int, draws: Rng) -> Int64[Tensor, "n k"]:
         """Return n of more rows than that, so that columns have the shares that are known; UsageError if none are."""
         if self.told:
             levels = self.coarse(values)
@@ -183,7 +189,7 @@ class Table(Modality):
 
     def _uniforms(self, values: Tensor) -> Tensor:
         digest = blake2b(np.ascontiguousarray(values.cpu().numpy()).tobytes(), digest_size=8).hexdigest()
-        return Draws(0).named("cells", digest).at("bins").uniform(tuple(values.shape), torch.float64)
+        return Rng(0).fold_in("cells", digest).stream("bins").uniform(tuple(values.shape), torch.float64)
 
     @property
     def leaves(self) -> tuple[str, ...]:
@@ -230,18 +236,18 @@ class Table(Modality):
         self, codes: Int64[Tensor, "n k"], kept: Bool[Tensor, "n k"]
     ) -> tuple[Int64[Tensor, "n places"], Bool[Tensor, "n places"]]:
         """Return the same of tokens."""
-        widths = torch.tensor(self._rows.places)
-        return self._rows.write(codes), kept.repeat_interleave(widths, 1)
+        widths = torch.tensor(self._rows.tokens_per_column)
+        return self._rows.encode(codes), kept.repeat_interleave(widths, 1)
 
     @property
     def missing_tokens(self) -> Int64[Tensor, " places"]:
         """Return the token at each place that says that a cell is missing; -1 where none does."""
         gone = [column.count - 1 if column.missing is not None else -1 for column in self.schema.modelled]
         codes = torch.tensor(gone)
-        widths = torch.tensor(self._rows.places)
+        widths = torch.tensor(self._rows.tokens_per_column)
         begins = torch.zeros(int(widths.sum()), dtype=torch.bool)
         begins[widths.cumsum(0) - widths] = True
-        tokens = self._rows.write(codes.clamp(min=0))
+        tokens = self._rows.encode(codes.clamp(min=0))
         return torch.where(begins & (codes >= 0).repeat_interleave(widths), tokens, -1)
 
     def completed(self, found: FoundTable, values: Int64[Tensor, "n k"]) -> FoundTable:
@@ -274,9 +280,9 @@ class Table(Modality):
         """Return the same with shares of levels alone: counts of an older table are left behind."""
         return replace(self, shares=shares, told=(), rows=0)
 
-    def from_levels(self, levels: Int64[Tensor, "n k"], draws: Draws) -> Int64[Tensor, "n k"]:
+    def from_levels(self, levels: Int64[Tensor, "n k"], draws: Rng) -> Int64[Tensor, "n k"]:
         """Return rows of such levels; numbers that are written digit by digit are drawn evenly within theirs."""
-        u = draws.at("within").uniform(levels.shape, torch.float64).numpy()
+        u = draws.stream("within").uniform(levels.shape, torch.float64).numpy()
         columns = zip(self.schema.modelled, levels.cpu().numpy().T, u.T, strict=True)
         return torch.from_numpy(np.stack([column.fine(own, within) for column, own, within in columns], 1))
 
@@ -294,7 +300,7 @@ class Table(Modality):
             return replace(data, values=kind.coarse(data.values), modality=self)
         return super().adopt(data)
 
-    def accept(self, found: Found) -> tuple[Tensor, Given]:
+    def accept(self, found: Found) -> tuple[Tensor, Cond]:
         """Take the cells of a table by the schema."""
         return encode(first_of_each(expect(found, FoundTable), self.schema.unit), self.schema).codes, {}
 
@@ -310,7 +316,7 @@ class Table(Modality):
         check_types(self.schema, data.cells)
         return [*outside(self.schema, data.cells), *empty_cells(self.schema, data.cells)]
 
-    def arrays(self, values: Int64[Tensor, "n k"], given: Given) -> dict[str, np.ndarray]:
+    def arrays(self, values: Int64[Tensor, "n k"], given: Cond) -> dict[str, np.ndarray]:
         """Return `samples`, cells as words of NumPy [n, columns], their names, and the `codes` of those modelled."""
         return self._arrays(values, self.cells(values))
 
@@ -322,7 +328,7 @@ class Table(Modality):
             "modelled": np.array([column.name for column in self.schema.modelled]),
         }
 
-    def show(self, values: Int64[Tensor, "n k"], given: Given, columns: int | None = None) -> Image.Image:
+    def show(self, values: Int64[Tensor, "n k"], given: Cond, columns: int | None = None) -> Image.Image:
         """Draw bars for the shares of each column."""
         return bars(values.cpu().numpy(), self.schema.modelled, columns)
 
@@ -330,7 +336,7 @@ class Table(Modality):
         """Write rows as `write` does, in which what is given stands as it came."""
         self.write_by(self._forms(lambda rows: self.with_given(rows, given)), values, {}, out)
 
-    def frame(self, values: Int64[Tensor, "n k"], given: Given) -> pd.DataFrame:
+    def frame(self, values: Int64[Tensor, "n k"], given: Cond) -> pd.DataFrame:
         """Return a data frame, with the types that the table had, or those of its columns."""
         return to_frame(self.cells(values), self.schema)
 

@@ -60,7 +60,7 @@ class NumberForm:
                 "a point of . or , and another sign between thousands (, . ' or a blank)",
                 f"{self.point!r} and {self.thousands!r}",
             )
-        check_number("width", self.width, least=0, most=18, kind=InputError)
+        check_number("width", self.width, ge=0, le=18, kind=InputError)
         if re.search(r"[\d.,+-]", self.before + self.after) or (self.before + self.after).strip("\r\n\0") != (
             self.before + self.after
         ):

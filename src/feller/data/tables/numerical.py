@@ -15,7 +15,7 @@ from feller.data.tables.bins import Bins, check_binned, equal_starts
 from feller.data.tables.column import WITHOUT_NAME, Modelled, check_words
 from feller.data.tables.constraints import compared
 from feller.data.tables.number_format import NumberForm
-from feller.spaces import Digits, Field, Single
+from feller.spaces import CategoryTokenizer, ColumnTokenizer, DigitTokenizer
 
 Shares = Int64[np.ndarray, " m"] | Float64[np.ndarray, " m"]
 BINS = 20
@@ -64,12 +64,12 @@ class Numerical(Modelled):
         return Bins(starts, high, tuple(units(value, "the heavy value") for value in self.heavy))
 
     @property
-    def field(self) -> Field:
+    def field(self) -> ColumnTokenizer:
         """How codes are written: one token each, or digit by digit."""
         levels = self.levels
         if not self.digits:
-            return Single(self.count)
-        return Digits(levels.starts[0], levels.last, self.missing is not None)
+            return CategoryTokenizer(self.count)
+        return DigitTokenizer(levels.starts[0], levels.last, self.missing is not None)
 
     @property
     def own_count(self) -> int:

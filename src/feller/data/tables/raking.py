@@ -12,14 +12,14 @@ from jaxtyping import Bool, Float64, Int32, Int64
 from torch import Tensor
 
 from feller.core.errors import InputError
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 
 SWEEPS = 30
 FARTHEST = 10.0
 """Largest factor by which one column changes the weight of a row in one sweep."""
 
 
-def raked(codes: Int64[Tensor, "m k"], shares: Sequence[Sequence[float]], n: int, draws: Draws) -> Int64[Tensor, " n"]:
+def raked(codes: Int64[Tensor, "m k"], shares: Sequence[Sequence[float]], n: int, draws: Rng) -> Int64[Tensor, " n"]:
     """Return which n of m rows to take: by weights with which each column has its shares, so far as rows allow.
 
     Weights are fitted to one column after the other, again and again. Rows are sorted, and taken
@@ -45,9 +45,9 @@ def raked(codes: Int64[Tensor, "m k"], shares: Sequence[Sequence[float]], n: int
     return in_steps(codes, weights, n, draws)
 
 
-def in_steps(codes: Int64[Tensor, "m k"], weights: Float64[Tensor, " m"], n: int, draws: Draws) -> Int64[Tensor, " n"]:
+def in_steps(codes: Int64[Tensor, "m k"], weights: Float64[Tensor, " m"], n: int, draws: Rng) -> Int64[Tensor, " n"]:
     """Return n of m sorted rows, in equal steps along the sum of their weights, shuffled; see `raked`."""
-    generator = draws.at("rows").shared()
+    generator = draws.stream("rows").shared_generator()
     begin = torch.rand((), dtype=torch.float64, generator=generator).to(codes.device)
     steps = (torch.arange(n, dtype=torch.float64, device=codes.device) + begin) / n
     order = _sorted(codes)
@@ -163,7 +163,7 @@ PAIRS, CELLS = 100, 100_000
 
 
 def exchanged(
-    codes: Int64[Tensor, "m k"], weights: Float64[Tensor, " m"], n: int, draws: Draws, sweeps: int = EXCHANGE_SWEEPS
+    codes: Int64[Tensor, "m k"], weights: Float64[Tensor, " m"], n: int, draws: Rng, sweeps: int = EXCHANGE_SWEEPS
 ) -> Int64[Tensor, " n"]:
     """Return which n of m rows to take, so that pairs of columns are nearest to those of all rows by their weights.
 
@@ -187,7 +187,7 @@ def exchanged(
         return which
     most = np.ceil(n * weights.cpu().numpy())
     apart = _counts(cells, taken - n * weights.cpu().numpy(), rooms)
-    size, generator = max(LEAST, n // PART), draws.at("exchange").shared()
+    size, generator = max(LEAST, n // PART), draws.stream("exchange").shared_generator()
     distance = np.abs(apart).sum()
     for _ in range(sweeps):
         coins = torch.rand(len(codes), generator=generator).numpy() < 0.5
@@ -208,7 +208,7 @@ def exchanged(
     return found[torch.randperm(n, generator=generator)].to(codes.device)
 
 
-def _cells(codes: Int64[Tensor, "m k"], draws: Draws) -> tuple[Int32[np.ndarray, "m pairs"], int]:
+def _cells(codes: Int64[Tensor, "m k"], draws: Rng) -> tuple[Int32[np.ndarray, "m pairs"], int]:
     """Number the cells of all pairs of columns one after the other: each row's, and how many there are."""
     columns = codes.cpu().numpy().T
     counts = columns.max(1) + 1
@@ -216,7 +216,7 @@ def _cells(codes: Int64[Tensor, "m k"], draws: Draws) -> tuple[Int32[np.ndarray,
     if not pairs:
         return np.zeros((len(codes), 0), dtype=np.int32), 0
     if len(pairs) > PAIRS:
-        some = torch.randperm(len(pairs), generator=draws.at("pairs").shared())[:PAIRS].tolist()
+        some = torch.randperm(len(pairs), generator=draws.stream("pairs").shared_generator())[:PAIRS].tolist()
         pairs = [pairs[number] for number in sorted(some)]
     ends = np.cumsum([counts[a] * counts[b] for a, b in pairs])
     begins = [0, *ends[:-1]]

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from feller.core.errors import InputError, UsageError
-from feller.core.serialization import from_data, replace_file, to_data
+from feller.core.serialization import from_dict, replace_file, to_dict
 from feller.data.loading.raw import about
 from feller.data.tables.column import Boolean, Categorical, Column, Modelled
 from feller.data.tables.constraints import Constraint, Pair, pairs_of
@@ -116,15 +116,15 @@ class Schema:
         """Return the place of a column among those modelled; InputError if there is none of that name."""
         known = [column.name for column in self.modelled]
         if name not in known:
-            raise InputError.unknown("column", name, known)
+            raise InputError.unknown_name("column", name, known)
         return known.index(name)
 
     def _check_derived(self, column: Derived) -> None:
         source = next((other for other in self.modelled if other.name == column.source), None)
         if not isinstance(source, Categorical | Boolean | Numerical):
-            raise InputError.unknown("source", column.source, [other.name for other in self.modelled]).at(
-                column=column.name
-            )
+            raise InputError.unknown_name(
+                "source", column.source, [other.name for other in self.modelled]
+            ).with_context(column=column.name)
         lacking = next((cell for cell in _possible_cells(source) if cell not in column.mapping), None)
         if lacking is not None:
             raise InputError(
@@ -258,7 +258,7 @@ def _plain(text: str) -> dict[str, Any]:
         raise InputError(expected='an object with "columns": {NAME: {"kind": ...}, ...}')
     for part in plain:
         if part not in _PARTS:
-            raise InputError.unknown("part of a schema", part, _PARTS)
+            raise InputError.unknown_name("part of a schema", part, _PARTS)
     version = plain.get("version", 1)
     if type(version) is not int or version < 1:
         raise InputError(f"a whole number such as {VERSION}", f"{version!r:.40}", argument="version")
@@ -288,15 +288,15 @@ def _column(name: str, said: Any, text: str) -> Column:
             raise InputError('{"kind": ...}', f"{said!r:.40}")
         kind = said.get("kind")
         if kind not in KINDS:
-            raise InputError.unknown("kind", kind, KINDS)
+            raise InputError.unknown_name("kind", kind, KINDS)
         known = [each.name for each in fields(KINDS[kind]) if each.name != "name"]  # pyrefly: ignore
         strange = next((field for field in said if field not in ("kind", *known)), None)
         if strange is not None:
-            raise InputError.unknown(f"key of {kind} columns", strange, known)
+            raise InputError.unknown_name(f"key of {kind} columns", strange, known)
         rest = {field: _words(value, field) for field, value in said.items() if field != "kind"}
-        column = from_data(Column, {"is": KINDS[kind].__name__, "name": name, **rest})
+        column = from_dict(Column, {"is": KINDS[kind].__name__, "name": name, **rest})
     except InputError as error:
-        raise error.at(place=where, column=name) from error
+        raise error.with_context(place=where, column=name) from error
     return column
 
 
@@ -370,7 +370,7 @@ def _said(column: Column) -> dict[str, Any]:
 
 def _unusual(value: Any) -> dict[str, Any]:
     said: dict[str, Any] = {}
-    plain = to_data(value)
+    plain = to_dict(value)
     for each in fields(value):
         usual = each.default_factory() if each.default_factory is not MISSING else each.default
         mine = getattr(value, each.name)

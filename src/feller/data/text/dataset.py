@@ -132,7 +132,7 @@ def make_vocabulary(values: list[str], name: str | None) -> Vocabulary:
         return Characters("".join(sorted(different))) if len(different) <= CHARACTERS else Bytes()
     kind, _, count = name.partition(":")
     if kind not in NAMES or (count and kind != "subwords") or not re.fullmatch(r"\w+(:\d+)?", name):
-        raise UsageError.unknown("vocabulary", kind, [*NAMES, "subwords:N"])
+        raise UsageError.unknown_name("vocabulary", kind, [*NAMES, "subwords:N"])
     if kind == "characters":
         return Characters("".join(sorted(set().union(*values))))
     if kind == "bytes":

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from feller.core.errors import InputError, UsageError, check_number
-from feller.core.pytree import Given
+from feller.core.pytree import Cond
 from feller.core.serialization import replace_file
 from feller.data.files import sample_folder
 from feller.data.labels import LABEL_NAMES, TEXT_NAME, label_arrays, label_names, relabel
@@ -23,7 +23,7 @@ from feller.data.text.figure import MOST, page
 from feller.data.text.files import LINES, WHOLE, lines_of, to_json_lines, to_lines, to_table
 from feller.data.text.vocabulary import Vocabulary
 from feller.spaces import Tokens
-from feller.spaces.tokens import until_end
+from feller.spaces.tokens import mask_until_end
 
 GAP = re.compile("(_+)")
 """A run of underscores: as many symbols to fill."""
@@ -75,7 +75,7 @@ class Text(Modality):
     classes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        check_number("length", self.length, least=1, kind=InputError)
+        check_number("length", self.length, ge=1, kind=InputError)
 
     @property
     def symbols(self) -> int:
@@ -91,7 +91,7 @@ class Text(Modality):
         """Count symbols up to the first end, that included."""
         if self.end is None:
             return super().counted(values)
-        return until_end(values, self.end).sum(1)
+        return mask_until_end(values, self.end).sum(1)
 
     @property
     def forms(self) -> dict[str, Write]:
@@ -106,7 +106,7 @@ class Text(Modality):
             "": self._write_folder,
         }
 
-    def frame(self, values: Int64[Tensor, "n l"], given: Given) -> pd.DataFrame:
+    def frame(self, values: Int64[Tensor, "n l"], given: Cond) -> pd.DataFrame:
         """Return the texts, and the labels where there are any."""
         labels = label_names(given, self.classes)
         return pd.DataFrame({TEXT_NAME: self.texts(values), **({} if labels is None else {LABEL_NAMES[0]: labels})})
@@ -172,7 +172,7 @@ class Text(Modality):
             row[: len(symbols)] = torch.tensor(symbols, dtype=torch.long)
         return values
 
-    def accept(self, found: Found) -> tuple[Tensor, Given]:
+    def accept(self, found: Found) -> tuple[Tensor, Cond]:
         """Take symbols where the file has them, or else each text, of a .txt each line, as one example."""
         found = expect(found, FoundTexts)
         if found.tokens is not None and found.tokens.shape[1] == self.length:
@@ -189,7 +189,7 @@ class Text(Modality):
             )
         return self.pad(rows), relabel(found, self.classes)
 
-    def arrays(self, values: Int64[Tensor, "n l"], given: Given) -> dict[str, np.ndarray]:
+    def arrays(self, values: Int64[Tensor, "n l"], given: Cond) -> dict[str, np.ndarray]:
         """Return `samples`, words of NumPy [n], their symbols in `tokens` [n, l], and the labels."""
         return {
             "samples": np.array(self.texts(values), dtype=np.str_),
@@ -197,11 +197,11 @@ class Text(Modality):
             **label_arrays(given, self.classes),
         }
 
-    def show(self, values: Int64[Tensor, "n l"], given: Given, columns: int | None = None) -> Image.Image:
+    def show(self, values: Int64[Tensor, "n l"], given: Cond, columns: int | None = None) -> Image.Image:
         """Write the first texts on a page, with their labels."""
         return page(self.texts(values[:MOST]), label_names(given, self.classes), columns)
 
-    def _json_lines(self, values: Tensor, given: Given) -> str:
+    def _json_lines(self, values: Tensor, given: Cond) -> str:
         tokens = None if self._are_told(values) else values.tolist()
         return to_json_lines(self.texts(values), label_names(given, self.classes), tokens)
 
@@ -210,7 +210,7 @@ class Text(Modality):
         rows = self._rows(values)
         return all(self.vocabulary.encode(self.vocabulary.decode(symbols)) == symbols for symbols in rows)
 
-    def _write_folder(self, values: Tensor, given: Given, out: pathlib.Path) -> None:
+    def _write_folder(self, values: Tensor, given: Cond, out: pathlib.Path) -> None:
         sample_folder.prepare(out)
         plain = label_names(given, self.classes) is None and self._are_told(values)
         sample_folder.save(self.show(values, given), out, [LINES] if plain else [LINES, WHOLE])

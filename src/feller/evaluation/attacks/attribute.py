@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Int64
 from torch import Tensor
 
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.data.modality import Dataset
 from feller.evaluation.attacks.attack_scores import ORDER
 from feller.evaluation.comparison import pick
@@ -49,7 +49,7 @@ def guessed_right(model: Model, rows: Dataset, column: int, count: int) -> Bool[
 
 
 def by_column(
-    model: Model, members: Dataset, others: Dataset, counts: tuple[int, ...], draws: Draws
+    model: Model, members: Dataset, others: Dataset, counts: tuple[int, ...], draws: Rng
 ) -> tuple[Guessed | None, ...]:
     """Guess each column of rows of both kinds, MOST_ROWS of each; None for columns of more than MOST_CODES codes.
 
@@ -61,7 +61,7 @@ def by_column(
         draws: Chooses the rows.
     """
     parts = (members, "members"), (others, "others")
-    some = [pick(data, MOST_ROWS, draws.named(name), ORDER) for data, name in parts]
+    some = [pick(data, MOST_ROWS, draws.fold_in(name), ORDER) for data, name in parts]
     found: list[Guessed | None] = []
     for column, count in enumerate(counts):
         if count > MOST_CODES:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.data.modality import Dataset
 from feller.evaluation.attacks.attack_scores import ORDER, Told, told
 from feller.evaluation.attacks.distances import Apart, recited
@@ -32,7 +32,7 @@ class Copied:
     """The same share of text that was not learned from."""
 
 
-def copied(samples: Dataset, train: Dataset, held_out: Dataset, draws: Draws, kind: Apart) -> Copied:
+def copied(samples: Dataset, train: Dataset, held_out: Dataset, draws: Rng, kind: Apart) -> Copied:
     """Compare samples with the training data, and with as many held-out examples; for distances the sets in part.
 
     Args:
@@ -43,13 +43,16 @@ def copied(samples: Dataset, train: Dataset, held_out: Dataset, draws: Draws, ki
         kind: Distances that suit the data.
     """
     size = min(kind.most, len(train), len(held_out) or len(train))
-    made, seen = pick(samples, kind.most, draws.named("samples"), ORDER), pick(train, size, draws.named("seen"), ORDER)
-    asked = pick(samples, kind.asked, draws.named("asked"), ORDER)
+    made, seen = (
+        pick(samples, kind.most, draws.fold_in("samples"), ORDER),
+        pick(train, size, draws.fold_in("seen"), ORDER),
+    )
+    asked = pick(samples, kind.asked, draws.fold_in("asked"), ORDER)
     if not len(held_out):
         return Copied(_share(kind.known(asked, train, None)), None, None, None, _recited(asked, train))
-    unseen = pick(held_out, size, draws.named("unseen"), ORDER)
-    others = pick(held_out, kind.asked, draws.named("others"), ORDER)
-    near, usual = _nearest(made, unseen, pick(train, kind.among, draws.named("among"), ORDER), kind)
+    unseen = pick(held_out, size, draws.fold_in("unseen"), ORDER)
+    others = pick(held_out, kind.asked, draws.fold_in("others"), ORDER)
+    near, usual = _nearest(made, unseen, pick(train, kind.among, draws.fold_in("among"), ORDER), kind)
     return Copied(
         _share(kind.known(asked, train, usual)),
         _share(kind.known(others, train, usual)),

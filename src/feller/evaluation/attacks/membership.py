@@ -9,8 +9,8 @@ from jaxtyping import Bool, Float, Float64
 from torch import Tensor
 
 from feller.core.errors import UsageError, check_number
-from feller.core.pytree import length, tree_map
-from feller.core.rng import Draws
+from feller.core.pytree import num_examples, tree_map
+from feller.core.rng import Rng
 from feller.data.modality import Dataset
 from feller.privacy.marginals.mst import mst
 from feller.privacy.noise.grid_noise import Repeatable
@@ -24,7 +24,7 @@ AT_ONCE = 512
 
 @torch.no_grad()
 def losses(
-    network: Any, objective: Objective, data: Dataset, draws: Draws, rounds: int = ROUNDS
+    network: Any, objective: Objective, data: Dataset, draws: Rng, rounds: int = ROUNDS
 ) -> Float64[Tensor, " n"]:
     """Return the loss of each example, over the same draws of times and noise whatever stands beside it.
 
@@ -44,9 +44,9 @@ def losses(
         batch = tree_map(lambda leaf: leaf.to(device), all_of_it)
         total = torch.zeros(len(some), dtype=torch.float64)
         for number in range(rounds):
-            example = objective.draw(batch, replace(draws.named("round", number), first=first), network)
+            example = objective.draw(batch, replace(draws.fold_in("round", number), first_example=first), network)
             loss = objective.loss(network, example).double().cpu()
-            total += loss.view(len(some), length(example) // len(some)).mean(1)
+            total += loss.view(len(some), num_examples(example) // len(some)).mean(1)
         found.append(total / rounds)
     return torch.cat(found) if found else torch.zeros(0, dtype=torch.float64)
 
@@ -71,7 +71,7 @@ OWN = 16
 """Models with a row, and as many without it, from which its law has a mean and a deviation of its own."""
 
 
-def halves(n: int, models: int, draws: Draws) -> Bool[Tensor, "s n"]:
+def halves(n: int, models: int, draws: Rng) -> Bool[Tensor, "s n"]:
     """Return which of n rows each of some models learns from: about half, and each row in half of the models.
 
     Source: Carlini et al. 2022, "Membership inference attacks from first principles", arXiv 2112.03570, section V.
@@ -84,8 +84,8 @@ def halves(n: int, models: int, draws: Draws) -> Bool[Tensor, "s n"]:
     Raises:
         UsageError: If there are fewer than two models.
     """
-    check_number("models", models, least=2)
-    u = torch.stack([draws.at("half", k).uniform((n,), torch.float64) for k in range(models)])
+    check_number("models", models, ge=2)
+    u = torch.stack([draws.stream("half", k).uniform((n,), torch.float64) for k in range(models)])
     return u.argsort(0).argsort(0) < models // 2
 
 

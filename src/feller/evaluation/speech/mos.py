@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from feller.core.errors import InputError
-from feller.core.optional_dependency import need
+from feller.core.optional_dependency import require_package
 from feller.data.loading.raw import Sound
 from feller.data.speech.audio_io import resampled
 
@@ -40,7 +40,7 @@ def opinion(sound: Sound) -> Opinion:
     Raises:
         InputError: If the sound is shorter than 0.1 s or not finite.
     """
-    dnsmos = need("speechmos.dnsmos", "rating sounds", "judges")
+    dnsmos = require_package("speechmos.dnsmos", "rating sounds", "judges")
     samples = resampled(sound, RATE).samples
     if len(samples) < SHORTEST * RATE or not np.isfinite(samples).all():
         raise InputError(f"a sound of {SHORTEST:g} s or more, finite", f"{sound.seconds:.2f} s")

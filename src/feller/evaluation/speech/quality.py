@@ -9,7 +9,7 @@ from torch import Tensor
 
 from feller.core.errors import InputError
 from feller.core.optional_dependency import NotInstalledError
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.data.loading.raw import Sound
 from feller.evaluation.speech.asr import Listener, Whisper, word_error_rate
 from feller.evaluation.speech.mos import SHORTEST, Opinion, opinion
@@ -91,9 +91,9 @@ class Utterances:
             if known is not None and len(known) != len(self.sounds):
                 raise InputError(f"one of the {name} for each of {len(self.sounds)} sounds", len(known))
 
-    def some(self, most: int, draws: Draws) -> "Utterances":
+    def some(self, most: int, draws: Rng) -> "Utterances":
         """Return at most so many of them, chosen at random, in an order of chance."""
-        order = torch.randperm(len(self.sounds), generator=draws.at("some").shared())[:most].tolist()
+        order = torch.randperm(len(self.sounds), generator=draws.stream("some").shared_generator())[:most].tolist()
         parts = (None if part is None else [part[i] for i in order] for part in (self.texts, self.prompts))
         return Utterances([self.sounds[i] for i in order], *parts)
 
@@ -124,7 +124,7 @@ class Judges:
     """Sounds that are rated, at most."""
 
 
-def speech_quality(made: Utterances, real: Utterances, draws: Draws, judges: Judges | None = None) -> SpeechQuality:
+def speech_quality(made: Utterances, real: Utterances, draws: Rng, judges: Judges | None = None) -> SpeechQuality:
     """Measure sounds that were made and, beside them, real ones.
 
     Args:
@@ -145,16 +145,16 @@ def speech_quality(made: Utterances, real: Utterances, draws: Draws, judges: Jud
     numbers, notes = Numbers(), list[str]()
     for name, measure in MEASURES.items():
         try:
-            numbers |= measure(made, real, draws.named(name), judges)
+            numbers |= measure(made, real, draws.fold_in(name), judges)
         except NotInstalledError as error:
             notes.append(f"{name} are not measured: {error}")
     return SpeechQuality(numbers, (*notes, *_notes(made, numbers, judges)))
 
 
-def _words(made: Utterances, real: Utterances, draws: Draws, judges: Judges) -> Numbers:
+def _words(made: Utterances, real: Utterances, draws: Rng, judges: Judges) -> Numbers:
     numbers = Numbers()
     if made.texts is not None:
-        some = made.some(judges.heard, draws.named("made"))
+        some = made.some(judges.heard, draws.fold_in("made"))
         found = word_error_rate(some.texts or (), judges.listener.texts(some.sounds), draws)
         numbers |= {
             "word_error_rate": found.rate,
@@ -163,14 +163,14 @@ def _words(made: Utterances, real: Utterances, draws: Draws, judges: Judges) -> 
             "word_error_rate_floor": None,
         }
         if real.texts is not None:
-            some = real.some(judges.heard, draws.named("real"))
+            some = real.some(judges.heard, draws.fold_in("real"))
             floor = word_error_rate(some.texts or (), judges.listener.texts(some.sounds), draws)
             numbers["word_error_rate_floor"] = floor.rate
     return numbers
 
 
-def _voices(made: Utterances, real: Utterances, draws: Draws, judges: Judges) -> Numbers:
-    some, beside = (part.some(judges.compared, draws.named(name)) for part, name in ((made, "made"), (real, "real")))
+def _voices(made: Utterances, real: Utterances, draws: Rng, judges: Judges) -> Numbers:
+    some, beside = (part.some(judges.compared, draws.fold_in(name)) for part, name in ((made, "made"), (real, "real")))
     own, known = judges.voices.vectors(some.sounds), judges.voices.vectors(beside.sounds)
     numbers: Numbers = {"voiceless": float((~own.isfinite().all(1)).sum())}
     if some.prompts is not None:
@@ -200,10 +200,10 @@ def _distances(own: Float[Tensor, "n f"], known: Float[Tensor, "m f"]) -> Number
     }
 
 
-def _opinions(made: Utterances, real: Utterances, draws: Draws, judges: Judges) -> Numbers:
+def _opinions(made: Utterances, real: Utterances, draws: Rng, judges: Judges) -> Numbers:
     numbers = Numbers()
     for part, name, behind in ((made, "made", ""), (real, "real", "_floor")):
-        sounds = [sound for sound in part.some(judges.rated, draws.named(name)).sounds if sound.seconds >= SHORTEST]
+        sounds = [sound for sound in part.some(judges.rated, draws.fold_in(name)).sounds if sound.seconds >= SHORTEST]
         found = [judges.rate(sound) for sound in sounds]
         means = torch.tensor([(one.overall, one.speech, one.background) for one in found]).mean(0).tolist()
         names = (f"opinion{which}{behind}" for which in ("", "_speech", "_background"))
@@ -211,7 +211,7 @@ def _opinions(made: Utterances, real: Utterances, draws: Draws, judges: Judges) 
     return numbers
 
 
-Measure = Callable[[Utterances, Utterances, Draws, Judges], Numbers]
+Measure = Callable[[Utterances, Utterances, Rng, Judges], Numbers]
 MEASURES: dict[str, Measure] = {"words": _words, "voices": _voices, "opinions": _opinions}
 
 

@@ -12,7 +12,7 @@ from jaxtyping import Float, Float32
 from torch import Tensor, nn
 
 from feller.core.errors import InputError
-from feller.core.optional_dependency import NotInstalledError, need
+from feller.core.optional_dependency import NotInstalledError, require_package
 from feller.data.loading.raw import Sound
 from feller.data.speech.audio_io import resampled
 
@@ -103,7 +103,7 @@ def _cut(sound: Sound) -> Float32[Tensor, "_ 160 40"]:
     if len(starts) > 1 and len(samples) - starts[-1] * HOP < COVERED * WINDOW * HOP:
         starts.pop()
     padded = np.pad(samples * max(1.0, LEVEL / level), (0, max(0, (starts[-1] + WINDOW) * HOP - len(samples))))
-    librosa = need("librosa", "telling voices apart", "judges")
+    librosa = require_package("librosa", "telling voices apart", "judges")
     mel = librosa.feature.melspectrogram(y=padded, sr=RATE, n_fft=FFT, hop_length=HOP, n_mels=BANDS)
     mel = torch.from_numpy(mel.T.astype(np.float32))
     return torch.stack([mel[start : start + WINDOW] for start in starts])

@@ -11,18 +11,18 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.evaluation.tables.marginal_distance import cells
 
 
-def drawn_again(codes: Int64[Tensor, "n k"], size: int, draws: Draws) -> Int64[Tensor, "size k"]:
+def drawn_again(codes: Int64[Tensor, "n k"], size: int, draws: Rng) -> Int64[Tensor, "size k"]:
     """Draw rows with replacement: as near to the table as rows that know its law can come, and all of them copies."""
-    return codes[draws.at("drawn again").integers(len(codes), (size,))]
+    return codes[draws.stream("drawn again").randint(len(codes), (size,))]
 
 
-def unrelated(codes: Int64[Tensor, "n k"], draws: Draws) -> Int64[Tensor, "n k"]:
+def unrelated(codes: Int64[Tensor, "n k"], draws: Rng) -> Int64[Tensor, "n k"]:
     """Shuffle each column on its own: every column keeps its shares, and no column tells of another."""
-    columns = [codes[_order(len(codes), draws.named("column", j)), j] for j in range(codes.shape[1])]
+    columns = [codes[_order(len(codes), draws.fold_in("column", j)), j] for j in range(codes.shape[1])]
     return torch.stack(columns, 1)
 
 
@@ -50,13 +50,13 @@ def code_length_of_unrelated(
     return total
 
 
-def some(codes: Int64[Tensor, "n k"], most: int, draws: Draws) -> Int64[Tensor, "m k"]:
+def some(codes: Int64[Tensor, "n k"], most: int, draws: Rng) -> Int64[Tensor, "m k"]:
     """Return so many rows at most, each once, chosen at random."""
     return codes if len(codes) <= most else codes[_order(len(codes), draws)[:most]]
 
 
-def _order(n: int, draws: Draws) -> Int64[Tensor, " n"]:
-    return torch.randperm(n, generator=draws.at("order").shared())
+def _order(n: int, draws: Rng) -> Int64[Tensor, " n"]:
+    return torch.randperm(n, generator=draws.stream("order").shared_generator())
 
 
 QUERIES = 6_000
@@ -95,21 +95,21 @@ def nearest_rows(rows: Int64[Tensor, "n k"], known: Int64[Tensor, "m k"]) -> Int
 
 
 def dcr_share(
-    synthetic: Int64[Tensor, "n k"], train: Int64[Tensor, "m k"], held_out: Int64[Tensor, "h k"], draws: Draws
+    synthetic: Int64[Tensor, "n k"], train: Int64[Tensor, "m k"], held_out: Int64[Tensor, "h k"], draws: Rng
 ) -> float:
     """Return the share of synthetic rows nearer to the training table than to as many held-out rows; ties count half.
 
     One half says that training rows are no nearer than people the model never saw. QUERIES synthetic rows are asked.
     """
     size = min(len(train), len(held_out))
-    asked = some(synthetic, QUERIES, draws.named("asked"))
-    seen, unseen = some(train, size, draws.named("seen")), some(held_out, size, draws.named("unseen"))
+    asked = some(synthetic, QUERIES, draws.fold_in("asked"))
+    seen, unseen = some(train, size, draws.fold_in("seen")), some(held_out, size, draws.fold_in("unseen"))
     to_seen, to_unseen = nearest_rows(asked, seen), nearest_rows(asked, unseen)
     return ((to_seen < to_unseen).mean() + (to_seen == to_unseen).mean() / 2).item()
 
 
 def membership_auc(
-    synthetic: Int64[Tensor, "n k"], train: Int64[Tensor, "m k"], held_out: Int64[Tensor, "h k"], draws: Draws
+    synthetic: Int64[Tensor, "n k"], train: Int64[Tensor, "m k"], held_out: Int64[Tensor, "h k"], draws: Rng
 ) -> float:
     """Return how well nearness to the synthetic table tells rows of the training table from others (area under ROC).
 
@@ -117,8 +117,8 @@ def membership_auc(
     kind are asked.
     """
     size = min(MEMBERS, len(train), len(held_out))
-    of_members = nearest_rows(some(train, size, draws.named("members")), synthetic)
-    of_others = nearest_rows(some(held_out, size, draws.named("others")), synthetic)
+    of_members = nearest_rows(some(train, size, draws.fold_in("members")), synthetic)
+    of_others = nearest_rows(some(held_out, size, draws.fold_in("others")), synthetic)
     members, others = (np.bincount(apart, minlength=train.shape[1] + 1) / size for apart in (of_members, of_others))
     farther = 1 - others.cumsum()  # chance that another row is farther than this
     return (members @ (farther + others / 2)).item()

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float64, Int64
 from torch import Tensor
 
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 
 Columns = tuple[int, ...]
 DENSE = 4
@@ -20,22 +20,22 @@ BROAD, PAIRS = 30, 200
 """Columns from which the k-marginal score takes so many pairs instead of all."""
 
 
-def column_sets(k: int, size: int, draws: Draws) -> list[Columns]:
+def column_sets(k: int, size: int, draws: Rng) -> list[Columns]:
     """Return all sets of so many of k columns in order, or MOST of them at random."""
     return _chosen(k, size, MOST, draws)
 
 
-def score_pairs(k: int, draws: Draws) -> list[Columns]:
+def score_pairs(k: int, draws: Rng) -> list[Columns]:
     """Return the pairs of the k-marginal score: all of fewer than BROAD columns, else PAIRS at random."""
     return _chosen(k, 2, math.comb(k, 2) if k < BROAD else PAIRS, draws)
 
 
-def _chosen(k: int, size: int, most: int, draws: Draws) -> list[Columns]:
+def _chosen(k: int, size: int, most: int, draws: Rng) -> list[Columns]:
     if math.comb(k, size) <= most:
         return list(itertools.combinations(range(k), size))
-    tries, found, step = draws.named("column sets", size), set[Columns](), 0
+    tries, found, step = draws.fold_in("column sets", size), set[Columns](), 0
     while len(found) < most:
-        rows = tries.at("columns", step).integers(k, (most, size)).sort(1).values.tolist()
+        rows = tries.stream("columns", step).randint(k, (most, size)).sort(1).values.tolist()
         fresh = [one for row in rows if len(one := tuple(row)) == len(set(row))]
         found.update(list(dict.fromkeys(one for one in fresh if one not in found))[: most - len(found)])
         step += 1
@@ -87,7 +87,7 @@ def _joined(
     return both, len(kept)
 
 
-def k_marginal_score(synthetic: Int64[Tensor, "n k"], real: Int64[Tensor, "m k"], draws: Draws) -> float | None:
+def k_marginal_score(synthetic: Int64[Tensor, "n k"], real: Int64[Tensor, "m k"], draws: Rng) -> float | None:
     """Return 1000 (1 - mean total variation of pairs): 1000 is perfect, 0 has nothing in common; None of one column."""
     pairs = score_pairs(real.shape[1], draws)
     return 1000 * (1 - variations([synthetic, real], [(0, 1)], pairs).mean().item()) if pairs else None

@@ -8,7 +8,7 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from feller.core.errors import InputError, UsageError
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.data.modality import Dataset
 from feller.data.tables.dates import Datetime
 from feller.data.tables.modality import Table
@@ -64,7 +64,7 @@ def table_quality(
     levels: Sequence[float] | None = None,
     names: Sequence[str] | None = None,
     rules: marginal_distance.Rules | None = None,
-    draws: Draws = Draws(0),  # noqa: B008
+    draws: Rng = Rng(0),  # noqa: B008
     has_train: bool = True,
 ) -> Numbers:
     """Compare a synthetic table with the one it was learned from and with held-out rows.
@@ -110,19 +110,19 @@ def table_quality(
         synthetic = torch.where(fits, synthetic, torch.tensor(counts, device=synthetic.device))
         about = about and about.wider()
     tables = Tables(synthetic, train, held_out, is_ordered)
-    numbers |= _marginals(tables, named, draws.named("marginals"))
-    numbers |= _shape(tables, draws.named("shape"))
+    numbers |= _marginals(tables, named, draws.fold_in("marginals"))
+    numbers |= _shape(tables, draws.fold_in("shape"))
     if about is not None:
-        tested = tables if has_train else _halved(tables, draws.named("tested"))
-        numbers |= {"told_column": named[about.features.target], **_utility(tested, about, draws.named("utility"))}
-    return numbers | _privacy(tables, draws.named("privacy")) if has_train else numbers
+        tested = tables if has_train else _halved(tables, draws.fold_in("tested"))
+        numbers |= {"told_column": named[about.features.target], **_utility(tested, about, draws.fold_in("utility"))}
+    return numbers | _privacy(tables, draws.fold_in("privacy")) if has_train else numbers
 
 
-def _halved(tables: Tables, draws: Draws) -> Tables:
+def _halved(tables: Tables, draws: Rng) -> Tables:
     """Return the same with one half of the real rows to learn from and the other to test on, where there are enough."""
     if len(tables.train) < 2 * LEAST:
         return tables
-    rows = tables.train[torch.randperm(len(tables.train), generator=draws.at("rows").shared())]
+    rows = tables.train[torch.randperm(len(tables.train), generator=draws.stream("rows").shared_generator())]
     return replace(tables, train=rows[: len(rows) // 2], held_out=rows[len(rows) // 2 :])
 
 
@@ -134,7 +134,7 @@ def _check(words: str, table: Tensor, counts: Sequence[int], ordered: Sequence[b
         )
 
 
-def _marginals(tables: Tables, names: Sequence[str], draws: Draws) -> Numbers:
+def _marginals(tables: Tables, names: Sequence[str], draws: Rng) -> Numbers:
     """Measure columns, pairs and triples beside rows drawn again, held-out rows and unrelated columns."""
     train, numbers = tables.train, Numbers()
     again = drawn_again(train, len(tables.synthetic), draws)
@@ -148,21 +148,21 @@ def _marginals(tables: Tables, names: Sequence[str], draws: Draws) -> Numbers:
             numbers |= {f"tv{size}{of}": one.mean().item() for of, one in zip(there, apart, strict=True)}
             numbers[f"tv{size}_max"] = apart[0].max().item()
             numbers[f"tv{size}_worst"] = BETWEEN.join(names[j] for j in sets[apart[0].argmax()])
-    numbers |= _by_halves(tables, draws.named("halves"))
-    score = draws.named("score")
+    numbers |= _by_halves(tables, draws.fold_in("halves"))
+    score = draws.fold_in("score")
     numbers["k_marginal"] = k_marginal_score(tables.synthetic, train, score)
     numbers["k_marginal_floor"] = k_marginal_score(again, train, score)
     return numbers
 
 
-def _by_halves(tables: Tables, draws: Draws) -> Numbers:
+def _by_halves(tables: Tables, draws: Rng) -> Numbers:
     """Measure columns and pairs beside one half of the real rows and then the other, by as many synthetic rows.
 
     The half that is not compared with is the reference: as many real rows, drawn apart, so that a perfect table comes
     out even, however few rows there are.
     """
     real, made = (
-        table[torch.randperm(len(table), generator=draws.at(name).shared())]
+        table[torch.randperm(len(table), generator=draws.stream(name).shared_generator())]
         for name, table in (("real", tables.train), ("synthetic", tables.synthetic))
     )
     one, other = real[: len(real) // 2], real[len(real) // 2 :]
@@ -181,7 +181,7 @@ def _by_halves(tables: Tables, draws: Draws) -> Numbers:
     return numbers
 
 
-def _shape(tables: Tables, draws: Draws) -> Numbers:
+def _shape(tables: Tables, draws: Rng) -> Numbers:
     """Measure shapes of columns and trends of pairs beside rows drawn again."""
     train, ordered, numbers = tables.train, tables.ordered, Numbers()
     for of, table in (("", tables.synthetic), ("_floor", drawn_again(train, len(tables.synthetic), draws))):
@@ -193,7 +193,7 @@ def _shape(tables: Tables, draws: Draws) -> Numbers:
     return numbers
 
 
-def _utility(tables: Tables, about: usefulness.Task, draws: Draws) -> Numbers:
+def _utility(tables: Tables, about: usefulness.Task, draws: Rng) -> Numbers:
     """Measure what models learned from the table tell of real rows, beside those learned from real rows.
 
     Without held-out rows the former are tested on the training table, where the latter would be no reference.
@@ -218,7 +218,7 @@ def _utility(tables: Tables, about: usefulness.Task, draws: Draws) -> Numbers:
     return numbers | {"boosted_by": usefulness.boosting()}
 
 
-def _privacy(tables: Tables, draws: Draws) -> Numbers:
+def _privacy(tables: Tables, draws: Rng) -> Numbers:
     """Look for rows of the training table, beside held-out rows and a table that is made of nothing but its rows."""
     train, unseen, numbers = tables.train, tables.held_out, Numbers()
     numbers["copies"] = copied_share(tables.synthetic, train)
@@ -230,7 +230,7 @@ def _privacy(tables: Tables, draws: Draws) -> Numbers:
     return numbers
 
 
-def samples_quality(samples: Dataset, train: Dataset, held_out: Dataset, draws: Draws) -> Numbers:
+def samples_quality(samples: Dataset, train: Dataset, held_out: Dataset, draws: Rng) -> Numbers:
     """Compare rows with those they were learned from and with held-out ones, column by column and together.
 
     What they are worth is measured by how well the target of the schema is told from the other columns.
@@ -238,12 +238,12 @@ def samples_quality(samples: Dataset, train: Dataset, held_out: Dataset, draws: 
     return _quality_of(samples, train, held_out, draws, has_train=True)
 
 
-def unseen_samples_quality(samples: Dataset, train: Dataset, held_out: Dataset, draws: Draws) -> Numbers:
+def unseen_samples_quality(samples: Dataset, train: Dataset, held_out: Dataset, draws: Rng) -> Numbers:
     """Compare rows with real ones that they were not learned from, where nothing is known of those that they were."""
     return _quality_of(samples, held_out, held_out.subset(torch.arange(0)), draws, has_train=False)
 
 
-def _quality_of(samples: Dataset, train: Dataset, held_out: Dataset, draws: Draws, *, has_train: bool) -> Numbers:
+def _quality_of(samples: Dataset, train: Dataset, held_out: Dataset, draws: Rng, *, has_train: bool) -> Numbers:
     """Compare rows; arguments as of `table_quality`."""
     if (kind := train.modality.view(Table)) is None:
         raise InputError("a table", train.modality.called)

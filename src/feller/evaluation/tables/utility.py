@@ -10,7 +10,7 @@ from jaxtyping import Float64, Int64
 from torch import Tensor
 
 from feller.core.errors import UsageError
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.evaluation.tables.copying import some
 
 
@@ -132,7 +132,7 @@ def boosting() -> str:
 
 
 def utility(
-    about: Task, learned: Int64[Tensor, "n k"], tested: Int64[Tensor, "m k"], positive: int, draws: Draws
+    about: Task, learned: Int64[Tensor, "n k"], tested: Int64[Tensor, "m k"], positive: int, draws: Rng
 ) -> dict[str, Scores]:
     """Train on one table and test on another.
 

@@ -8,9 +8,9 @@ from torch import Tensor, nn
 
 from feller import __version__
 from feller.core.errors import UsageError
-from feller.core.pytree import Given, State, spread, tree_like, tree_map
-from feller.core.rng import Draws
-from feller.core.serialization import to_data
+from feller.core.pytree import Cond, State, broadcast_time, tree_map, tree_unflatten
+from feller.core.rng import Rng
+from feller.core.serialization import to_dict
 from feller.data.images.modality import Images
 from feller.data.images.pixel_codes import AsNumbers
 from feller.data.modality import Modality
@@ -67,17 +67,17 @@ class Answer(nn.Module):
         """Answer."""
         return tuple(leaf for _, leaf in _walk(self._answer(*self._taken(tensors)), ""))
 
-    def _taken(self, tensors: tuple[Tensor, ...]) -> tuple[State, Tensor, Given, Tensor | float]:
+    def _taken(self, tensors: tuple[Tensor, ...]) -> tuple[State, Tensor, Cond, Tensor | float]:
         """Put tensors where they belong."""
         rest = iter(tensors)
-        state = tree_like(self.state, rest)
+        state = tree_unflatten(self.state, rest)
         t = next(rest)
-        given = tree_like(self.given, rest)
+        given = tree_unflatten(self.given, rest)
         return state, t, given, next(rest) if self.guidance is None else self.guidance
 
-    def _answer(self, x: State, t: Tensor, given: Given, w: Tensor | float) -> State:
-        network: Network = cfg(self.network, w, absent=self.absent)
-        times = spread(t, x)
+    def _answer(self, x: State, t: Tensor, given: Cond, w: Tensor | float) -> State:
+        network: Network = cfg(self.network, w, droppable=self.absent)
+        times = broadcast_time(t, x)
         prediction = network(x, times, given)
         return self.family.exported(prediction, x, times)
 
@@ -105,11 +105,11 @@ def _check(model: Model) -> None:
         )
 
 
-def _example(model: Model) -> tuple[State, Given]:
+def _example(model: Model) -> tuple[State, Cond]:
     """Return states and conditions that the network can be tried with."""
-    about, draws = model.description, Draws(0).named("export")
-    state = about.space.reference(FEW, draws.at("source"))
-    state = about.path.start(state) if about.family.in_time else state
+    about, draws = model.description, Rng(0).fold_in("export")
+    state = about.space.sample_base(FEW, draws.stream("source"))
+    state = about.path.initial_state(state) if about.family.in_time else state
     given = about.modality.complete(model.conditions(FEW, {}, draws))
     return tree_map(torch.Tensor.contiguous, state), tree_map(lambda leaf: leaf.contiguous().clone(), given)
 
@@ -131,11 +131,11 @@ def about(model: Model, answer: Answer) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "version": __version__,
-        "modality": to_data(described.modality),
-        "space": to_data(described.space),
+        "modality": to_dict(described.modality),
+        "space": to_dict(described.space),
         "family": described.family.name,
-        **({"path": to_data(described.path)} if described.family.in_time else {}),
-        **({"target": to_data(described.family.tells)} if described.family.tells else {}),
+        **({"path": to_dict(described.path)} if described.family.in_time else {}),
+        **({"target": to_dict(described.family.tells)} if described.family.tells else {}),
         "inputs": [
             _tensor(name, tensor, _meaning(name, model))
             for name, tensor in zip(answer.names, answer.inputs(), strict=True)
@@ -153,7 +153,7 @@ def about(model: Model, answer: Answer) -> dict[str, Any]:
         "scaling": scaling(described.modality),
         "guidance": answer.guidance if answer.guidance is not None else "input; 1 is the plain conditional",
         "sample": described.family.sampling_steps(described.space),
-        "sampling": to_data(described.sampling),
+        "sampling": to_dict(described.sampling),
     }
 
 
@@ -187,7 +187,7 @@ def _source(described: Description) -> dict[str, Any]:
     space = described.space
     if isinstance(space, Euclidean):
         one = torch.ones(1, *space.shape)
-        started = described.path.start(one) if described.family.in_time else one
+        started = described.path.initial_state(one) if described.family.in_time else one
         return {"law": "standard normal", "factor": float(started.flatten()[0])}
     return {"law": "that of the space", "factor": 1.0}
 

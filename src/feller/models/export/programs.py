@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from feller.core.errors import InputError, UsageError
-from feller.core.optional_dependency import need
+from feller.core.optional_dependency import require_package
 from feller.core.serialization import replace_file
 from feller.models.export.exported_network import Answer
 
@@ -37,7 +37,7 @@ def to_onnx(answer: Answer, place: pathlib.Path) -> None:
         UsageError: If the packages for that are not there, or the network cannot be translated.
     """
     for package in ("onnx", "onnxscript"):
-        need(package, "writing ONNX", "export")
+        require_package(package, "writing ONNX", "export")
     program = _traced(answer)
     with _quiet():
         try:

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from feller.core.errors import UsageError
 from feller.core.pytree import leaves, tree_map
-from feller.core.rng import Draws
-from feller.core.run_folder import Run, holds_more, new_run
-from feller.core.safetensors_io import put
-from feller.core.serialization import to_data
-from feller.core.user_code import fingerprint, place_of
+from feller.core.rng import Rng
+from feller.core.run_folder import Run, is_occupied, target_run
+from feller.core.safetensors_io import load_weights
+from feller.core.serialization import to_dict
+from feller.core.user_code import fingerprint, import_path
 from feller.data.examples.loaders import EXAMPLES
 from feller.data.examples.registry import EXAMPLE
 from feller.models.export.user_network import trial
@@ -51,15 +51,15 @@ def save_model(
     data, test = _place("data", data), _place("test", test)
     if test and not data:
         raise UsageError(argument="data", expected="what the model learned from, beside test", found="none")
-    if holds_more(pathlib.Path(out)) and not overwrite:
+    if is_occupied(pathlib.Path(out)) and not overwrite:
         remedy = "Name another folder, or say overwrite=True"
         raise UsageError(
             argument="out", expected="a folder without a run", found=f"{out}, which is there", remedy=remedy
         )
     about, weights = _recorded(model, make)
     foreign = about.architecture if isinstance(about.architecture, Foreign) else None
-    place = "" if foreign is None else place_of(foreign.make, "make")
-    described = to_data(about)  # what no record can hold is told before there is a folder
+    place = "" if foreign is None else import_path(foreign.make, "make")
+    described = to_dict(about)  # what no record can hold is told before there is a folder
     recipe = recipe_record(about, model.objective)
     network = _rebuilt(model, about, weights)
     found = {
@@ -69,8 +69,8 @@ def save_model(
         "held_out": 0.0,
         "test": test,
     }
-    run = new_run(out, "", resume=False, overwrite=overwrite)
-    with run.claim(resume=False, overwrite=overwrite):
+    run = target_run(out, "", resume=False, overwrite=overwrite)
+    with run.acquire(resume=False, overwrite=overwrite):
         save_checkpoint(run, make_train_state(network.requires_grad_(True), ONCE))
         asked = {"config": {"data": data} if data else {}, "provenance": found}
         run.write_record(run.recipe, {**asked, "recipe": recipe, "brought": {"saved": True}})
@@ -104,8 +104,8 @@ def recipe_record(about: Description, objective: ObjectiveConfig | None) -> dict
     """
     if not about.family.in_time and about.family.name != NextToken.family:
         raise UsageError(f"a model that {about.family.describe()} is saved by the fit that makes it")
-    known = {} if objective is None else {"objective": to_data(objective)}
-    return {"architecture": to_data(about.architecture), **known, "sampling": to_data(about.sampling)}
+    known = {} if objective is None else {"objective": to_dict(objective)}
+    return {"architecture": to_dict(about.architecture), **known, "sampling": to_dict(about.sampling)}
 
 
 def _recorded(model: Model, make: Make | Architecture | None) -> tuple[Description, dict[str, Tensor]]:
@@ -141,8 +141,8 @@ def _rebuilt(model: Model, about: Description, weights: dict[str, Tensor]) -> nn
     """Return the network as whoever opens the run will have it."""
     what = "what makes the network"
     try:
-        network = about.build(Draws(0)).eval()
-        put({name: weight.detach().cpu() for name, weight in weights.items()}, network)
+        network = about.build(Rng(0)).eval()
+        load_weights({name: weight.detach().cpu() for name, weight in weights.items()}, network)
     except TypeError as error:
         raise UsageError(
             f"{what} wants arguments ({error})", remedy="Give make, a function of a file without any"

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from feller.core.errors import UsageError
-from feller.core.pytree import Given, State, leaves, length, tree_map
-from feller.core.rng import Draws
-from feller.core.user_code import blamed
+from feller.core.pytree import Cond, State, leaves, num_examples, tree_map
+from feller.core.rng import Rng
+from feller.core.user_code import user_frame
 from feller.data.images.modality import Images
 from feller.data.modality import Dataset, Modality, is_modality
 from feller.data.points.arrays import Arrays
@@ -24,8 +24,8 @@ from feller.models.spec import Description, frequencies
 from feller.networks.condition_dropout import check_null
 from feller.networks.external import Foreign, ForeignNetwork, convention_of
 from feller.networks.inner_networks import evaluation_mode, null_values
-from feller.paths import Path, Velocity
-from feller.sampling.sampler_config import Sampling
+from feller.paths import Path, VelocityPrediction
+from feller.sampling.sampler_config import SamplerConfig
 from feller.spaces import Space, Tokens
 from feller.spaces.product import space_map
 from feller.training.objective import ObjectiveConfig
@@ -64,11 +64,11 @@ def try_out(model: Model) -> None:
         )
 
 
-def trial(model: Model) -> tuple[State, Tensor, Given]:
+def trial(model: Model) -> tuple[State, Tensor, Cond]:
     """Return states, times and conditions to try a network with."""
-    about, draws, n, device = model.description, Draws(0).named("trial"), 3, next(model.network.parameters()).device
-    x = about.space.reference(n, draws.at("source"), device)
-    x = about.path.start(x) if about.family.in_time else x
+    about, draws, n, device = model.description, Rng(0).fold_in("trial"), 3, next(model.network.parameters()).device
+    x = about.space.sample_base(n, draws.stream("source"), device)
+    x = about.path.initial_state(x) if about.family.in_time else x
     given = about.modality.complete(model.conditions(n, {}, draws))
     return x, torch.linspace(0.25, 0.75, n, device=device), tree_map(lambda leaf: leaf.to(device), given)
 
@@ -82,9 +82,9 @@ def _answer(model: Model, asked: tuple[State, State, State]) -> State:
         with torch.no_grad(), evaluation_mode(model.network):
             answer = model.network(*asked)
     except Exception as error:
-        n = length(x)
+        n = num_examples(x)
         conditions = "".join(f", {name} [{n}]" for name in given)
-        said = blamed(error) or f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+        said = user_frame(error) or f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
         raise UsageError(
             argument="network",
             expected=f"an answer to a state {shapes}, times [{n}]{conditions}",
@@ -120,7 +120,7 @@ def _answer(model: Model, asked: tuple[State, State, State]) -> State:
 
 def _answer_shape(space: Space, x: Tensor) -> list[int]:
     """Return the shape of an answer about a state: logits of symbols, else that of the state."""
-    return [*x.shape, space.count] if isinstance(space, Tokens) else [*x.shape]
+    return [*x.shape, space.vocab_size] if isinstance(space, Tokens) else [*x.shape]
 
 
 def _named(asked: tuple[State, State, State]) -> dict[str, Tensor]:
@@ -162,7 +162,7 @@ def model_of(
     times: tuple[float, float] = (0.0, 1.0),
     classes: Sequence[str] = (),
     null: Mapping[str, int] | None = None,
-    sampling: Sampling | None = None,
+    sampling: SamplerConfig | None = None,
 ) -> Model:
     """Return a model around a network of your own; arguments and errors as for `Model`."""
     family, trained = family_trained_by(objective)
@@ -192,7 +192,7 @@ def model_of(
 
 def _shape_of(space: Space) -> tuple[int, ...] | None:
     """Return the shape of one example, points of a manifold in their coordinates; None of several leaves."""
-    example = space.reference(0, Draws(0).at("shape"))
+    example = space.sample_base(0, Rng(0).stream("shape"))
     return tuple(example.shape[1:]) if isinstance(example, Tensor) else None
 
 
@@ -226,7 +226,7 @@ def check_conditions(model: Model) -> None:
         )
 
 
-def _fails(model: Model, x: State, t: Tensor, given: Given) -> bool:
+def _fails(model: Model, x: State, t: Tensor, given: Cond) -> bool:
     """Tell whether a network fails at states, times and conditions."""
     try:
         with torch.no_grad(), evaluation_mode(model.network):
@@ -238,7 +238,7 @@ def _fails(model: Model, x: State, t: Tensor, given: Given) -> bool:
 
 def adapted(about: Description) -> Model:
     """Return a model whose network is called as it wants to be."""
-    model = Model.of(about, about.build(Draws(0)))
+    model = Model.of(about, about.build(Rng(0)))
     network, settings = model.network, about.architecture
     if not isinstance(network, ForeignNetwork) or not isinstance(settings, Foreign):
         return model
@@ -300,7 +300,7 @@ def described(
     family: ModelFamily,
     times: tuple[float, float] = (0.0, 1.0),
     null: Mapping[str, int] | None = None,
-    sampling: Sampling | None = None,
+    sampling: SamplerConfig | None = None,
     network: object = None,
 ) -> Description:
     """Say what a model around somebody's network is.
@@ -335,22 +335,22 @@ def described(
                 remedy=f"Write null={{{name!r}: {len(conditions[name])}}}, where the network was trained so",
             )
     path = getattr(family, "path", None)
-    backwards = times[0] > times[1] and getattr(path, "prediction", None) == Velocity()
+    backwards = times[0] > times[1] and getattr(path, "prediction", None) == VelocityPrediction()
     foreign = Foreign(make, times, -1.0 if backwards else 1.0, nulls)
     if isinstance(space, Tokens) or (path is not None and path.is_discrete):
-        sampling = sampling or Sampling("euler")
+        sampling = sampling or SamplerConfig("euler")
     if isinstance(space, Tokens):
         source = getattr(path, "source", None)
         space = space if source is None else replace(space, source=source)
         if family.name == AutoregressiveModel.name and not hasattr(network, "begin"):
-            foreign = replace(foreign, start=_first_token(network), vocab_size=space.count)
+            foreign = replace(foreign, start=_first_token(network), vocab_size=space.vocab_size)
     return Description(
         modality,
         space,
         family,
         foreign,
         {name: (1 / len(names),) * len(names) for name, names in conditions.items()},
-        sampling or Sampling(),
+        sampling or SamplerConfig(),
         DROPPED if nulls else 0.0,
     )
 
@@ -361,7 +361,7 @@ def _first_token(network: object) -> int:
     if not isinstance(start, int):
         raise UsageError(
             expected="a language model whose `config.bos_token_id` is the token before the first, or one with"
-            " `begin` and `next`, as `feller.sampling.autoregressive.decode` wants them; got"
+            " `begin` and `next`, as `feller.sampling.autoregressive.token_decoding` wants them; got"
             f" {type(network).__name__}"
         )
     return start

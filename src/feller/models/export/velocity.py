@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from feller.core.errors import UsageError
-from feller.core.pytree import Given, State, leaves, length, tree_map
-from feller.core.rng import Draws
+from feller.core.pytree import Cond, State, leaves, num_examples, tree_map
+from feller.core.rng import Rng
 from feller.core.run_folder import Run
 from feller.data.modality import Modality
 from feller.models.model import Model, load_model
@@ -36,7 +36,7 @@ class VelocityField:
     def __post_init__(self) -> None:
         self.model.family.check_flow()
         self.model.check_guidance(self.guidance)
-        object.__setattr__(self, "network", cfg(self.model.network, self.guidance, absent=self.model.absent()))
+        object.__setattr__(self, "network", cfg(self.model.network, self.guidance, droppable=self.model.absent()))
 
     def __repr__(self) -> str:
         """Say of which model it is."""
@@ -58,7 +58,7 @@ class VelocityField:
         weight = next(self.model.network.parameters())
         state = tree_map(lambda leaf: torch.as_tensor(leaf, device=weight.device).to(weight.dtype), x)
         self._check_shape(state)
-        n = length(state)
+        n = num_examples(state)
         asked = torch.as_tensor(t, dtype=weight.dtype, device=weight.device)
         if asked.ndim > 1 or (asked.ndim == 1 and len(asked) != n):
             raise UsageError(f"one time, or one for each of {n} states", f"times {list(asked.shape)}")
@@ -87,9 +87,9 @@ class VelocityField:
         return tree_map(lambda leaf: ["n", *leaf.shape[1:]], self.source(1))
 
     def source(self, n: int, seed: int = 0) -> State:
-        """Draw n states at t = 0, as tensors: those from which `Model.sample` starts with `Draws(seed)`."""
+        """Draw n states at t = 0, as tensors: those from which `Model.sample` starts with `Rng(seed)`."""
         about = self.model.description
-        return about.path.start(about.space.reference(n, Draws(seed).at("source")))
+        return about.path.initial_state(about.space.sample_base(n, Rng(seed).stream("source")))
 
     def decode(self, x: State) -> State:
         """Turn states at t = 1 into values in the units of the data, as tensors."""
@@ -99,7 +99,7 @@ class VelocityField:
         """Turn values in the units of the data into states, as tensors."""
         return self.model.description.modality.encode(tree_map(torch.as_tensor, values))
 
-    def _conditions(self, n: int, given: dict[str, Any]) -> Given:
+    def _conditions(self, n: int, given: dict[str, Any]) -> Cond:
         """Return numbers for names, and "not given" for what is left out."""
         about, found = self.model.description, {}
         for name, shares in about.frequencies.items():
@@ -110,7 +110,7 @@ class VelocityField:
         for name in [name for name in given if isinstance(given[name], Tensor | dict)]:
             found[name] = given.pop(name)  # such as `valid`, which the model's modality would else derive
         if given:
-            raise UsageError.unknown("given", sorted(given)[0], about.frequencies)
+            raise UsageError.unknown_name("given", sorted(given)[0], about.frequencies)
         return {**about.modality.complete(found), **found}
 
     def _classes(self, name: str, value: Any, n: int) -> Tensor:

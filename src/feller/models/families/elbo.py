@@ -17,10 +17,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from feller.core.errors import UsageError
-from feller.core.pytree import pad_right
-from feller.core.rng import Draws
-from feller.paths import KineticOptimal, Mixture, Network, Reversal, TokenPath
-from feller.paths.path import Given
+from feller.core.pytree import append_dims
+from feller.core.rng import Rng
+from feller.paths import KineticOptimalRates, Mixture, Network, Reversal, TokenPath
+from feller.paths.path import Cond
 from feller.paths.schedules import Schedule, TokenSchedule
 from feller.spaces import MaskSource, Space, Tokens
 from feller.training.losses import GeneralisedKL
@@ -54,10 +54,10 @@ class OwnRates(Bound):
 
     def rows(self, path: TokenPath, logits: Tensor, x_1: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
         """Take the closed form of mixtures; else compare arrays of rates, which small alphabets afford."""
-        if isinstance(path, Mixture) and isinstance(path.velocity, KineticOptimal):
-            return GeneralisedKL(path.schedule).entries(path.inform(logits, x_t, t), x_1, x_t, t)
+        if isinstance(path, Mixture) and isinstance(path.velocity, KineticOptimalRates):
+            return GeneralisedKL(path.schedule).entries(path.posterior_logits(logits, x_t, t), x_1, x_t, t)
         count = logits.shape[-1]
-        posterior = path.inform(logits, x_t, t).softmax(-1)
+        posterior = path.posterior_logits(logits, x_t, t).softmax(-1)
         return _divergence(path.conditional_rates(x_1, x_t, t, count), path.rates(posterior, x_t, t))
 
 
@@ -75,7 +75,7 @@ class TimeReversal(Bound):
             raise UsageError("time reversal is known for mixtures", found=type(path).__name__, remedy="Use OwnRates()")
         count = logits.shape[-1]
         truth = path.reversal_rates(x_1, x_t, t, count)
-        posterior = path.inform(logits, x_t, t).softmax(-1)
+        posterior = path.posterior_logits(logits, x_t, t).softmax(-1)
         return _divergence(truth, path.mean_reversal_rates(posterior, x_t, t))
 
 
@@ -87,7 +87,7 @@ def _divergence(truth: Float[Tensor, "m K"], model: Float[Tensor, "m K"]) -> Flo
 
 def tightest(path: TokenPath) -> Bound:
     """Return the bound that is tight for an exact posterior, where there is one: often not of the rates that sample."""
-    noisy = isinstance(path, Mixture) and path.source is not None and path.source.everywhere
+    noisy = isinstance(path, Mixture) and path.source is not None and path.source.has_full_support
     return TimeReversal() if noisy else OwnRates()
 
 
@@ -111,8 +111,8 @@ def estimate_bound(
     space: Space,
     network: Network,
     x_1: Int[Tensor, " b *d"],
-    given: Given,
-    draws: Draws,
+    given: Cond,
+    draws: Rng,
     *,
     kind: Bound,
     times: int = 32,
@@ -144,9 +144,9 @@ def estimate_bound(
     terms = _Terms(path, space, network, x_1, given, kind)
     parts, each, strata = [], 2 if times > 1 else 1, -(-times // 2)
     for i in range(strata):
-        parts.append([terms.at((i, strata), draws.named("time", i, j)) / strata for j in range(each)])
+        parts.append([terms.at((i, strata), draws.fold_in("time", i, j)) / strata for j in range(each)])
     if not terms.hides:
-        parts.append([terms.last(draws.named("last", j)) for j in range(each)])
+        parts.append([terms.last(draws.fold_in("last", j)) for j in range(each)])
     found = torch.stack([torch.stack(part) for part in parts])  # [strata, 1 or 2, b]
     spread = found.var(1) / 2 if each == 2 else found.new_full(found[:, 0].shape, torch.nan)
     return BoundEstimate(found.mean(1).sum(0), spread.sum(0).sqrt())
@@ -160,7 +160,7 @@ class _Terms:
     space: Space
     network: Network
     x_1: Tensor
-    given: Given
+    given: Cond
     kind: Bound
 
     @property
@@ -175,29 +175,29 @@ class _Terms:
     def counted(self) -> Tensor:
         """Which tokens count, in the shape of the data."""
         valid = self.given.get("valid")
-        return torch.ones_like(self.x_1, dtype=torch.bool) if valid is None else pad_right(valid, self.x_1)
+        return torch.ones_like(self.x_1, dtype=torch.bool) if valid is None else append_dims(valid, self.x_1)
 
-    def at(self, stratum: tuple[int, int], draws: Draws) -> Float64[Tensor, " b"]:
+    def at(self, stratum: tuple[int, int], draws: Rng) -> Float64[Tensor, " b"]:
         """Return one draw in one of some strata of times."""
         i, strata = stratum
-        u = (i + draws.at("time").uniform((len(self.x_1),), torch.float64, self.x_1.device)) / strata
+        u = (i + draws.stream("time").uniform((len(self.x_1),), torch.float64, self.x_1.device)) / strata
         if self.hides:
             return self._hidden(u, draws)
         t, weight = _time(self.path, self.space, u)
         return weight * self._total(t, self.kind.rows, draws)
 
-    def last(self, draws: Draws) -> Float64[Tensor, " b"]:
+    def last(self, draws: Rng) -> Float64[Tensor, " b"]:
         """Return -log of the probability that the last step draws the data."""
         t, _ = _time(self.path, self.space, torch.ones(len(self.x_1), dtype=torch.float64, device=self.x_1.device))
         return self._total(t, _drawn, draws)
 
-    def _total(self, t: Tensor, rows: Callable[..., Tensor], draws: Draws) -> Tensor:
-        source = self.space.reference(len(self.x_1), draws.at("source"), self.x_1.device)
-        x_t = self.path.sample(source, self.x_1, t, draws.at("path"))
+    def _total(self, t: Tensor, rows: Callable[..., Tensor], draws: Rng) -> Tensor:
+        source = self.space.sample_base(len(self.x_1), draws.stream("source"), self.x_1.device)
+        x_t = self.path.sample(source, self.x_1, t, draws.stream("path"))
         each = _tokens(self.path, self.network(x_t, t.float(), self.given), self.x_1, x_t, t, rows)
         return torch.where(self.counted, each, 0.0).flatten(1).sum(1)
 
-    def _hidden(self, u: Tensor, draws: Draws) -> Tensor:
+    def _hidden(self, u: Tensor, draws: Rng) -> Tensor:
         """Draw how many of n counted tokens are masked, k, then which, then alpha; return n / k times their loss.
 
         Integrated over time, each k from 1 to n has the weight of n / k times its mean loss, and given k alpha is the
@@ -206,12 +206,12 @@ class _Terms:
         path, x_1, counted = self.path, self.x_1, self.counted
         n = counted.flatten(1).sum(1)
         k = (1 + (u * n).floor().long()).minimum(n).clamp(min=1)
-        marks = draws.at("path").uniform(x_1.shape, torch.float64, x_1.device)
+        marks = draws.stream("path").uniform(x_1.shape, torch.float64, x_1.device)
         ranked = marks.masked_fill(~counted, torch.inf).flatten(1).sort(1).values
         alpha = ranked.gather(1, (n - k).clamp(min=0)[:, None])[:, 0].clamp(EARLIEST, 1 - EARLIEST)
-        masked = marks >= pad_right(alpha, x_1)
-        t = cast(Schedule, cast(Mixture, path).schedule).time(alpha / (1 - alpha))
-        source = self.space.reference(len(x_1), draws.at("source"), x_1.device)
+        masked = marks >= append_dims(alpha, x_1)
+        t = cast(Schedule, cast(Mixture, path).schedule).t_from_snr(alpha / (1 - alpha))
+        source = self.space.sample_base(len(x_1), draws.stream("source"), x_1.device)
         x_t = torch.where(masked, source, x_1)
         each = _tokens(path, self.network(x_t, t.float(), self.given), x_1, x_t, t, _drawn)
         return n / k * torch.where(masked & counted, each, 0.0).flatten(1).sum(1)
@@ -229,10 +229,10 @@ def _time(path: TokenPath, space: Space, u: Float64[Tensor, " b"]) -> tuple[Tens
     c = 1 - EDGE**0.25
     sigma = (1 - c * u).pow(4).clamp(max=1 - EARLIEST)
     if isinstance(path.schedule, Schedule):
-        t = path.schedule.time((1 - sigma) / sigma)
+        t = path.schedule.t_from_snr((1 - sigma) / sigma)
         slope = torch.as_tensor(path.schedule(t).d_alpha).to(t)
     else:
-        t, slope = _mean_clock(path.schedule, cast(Tokens, space).count, sigma)
+        t, slope = _mean_clock(path.schedule, cast(Tokens, space).vocab_size, sigma)
     return t, 4 * c * (1 - c * u) ** 3 / slope
 
 
@@ -256,14 +256,14 @@ def _mean_clock(schedule: TokenSchedule, count: int, sigma: Float64[Tensor, " b"
 
 def _drawn(path: TokenPath, logits: Tensor, x_1: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
     """Return -log of the probability of the data."""
-    return functional.cross_entropy(path.inform(logits, x_t, t), x_1, reduction="none")
+    return functional.cross_entropy(path.posterior_logits(logits, x_t, t), x_1, reduction="none")
 
 
 def _tokens(
     path: TokenPath, logits: Tensor, x_1: Tensor, x_t: Tensor, t: Tensor, of_rows: Callable[..., Tensor]
 ) -> Tensor:
     """Return a number of each token, some rows at a time."""
-    rows = (logits.flatten(0, -2), x_1.flatten(), x_t.flatten(), pad_right(t, x_1).expand(x_1.shape).flatten())
+    rows = (logits.flatten(0, -2), x_1.flatten(), x_t.flatten(), append_dims(t, x_1).expand(x_1.shape).flatten())
     size = max(1, AT_ONCE // logits.shape[-1])
     parts = [
         of_rows(path, some.double(), a, x, s)

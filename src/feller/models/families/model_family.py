@@ -11,13 +11,13 @@ from jaxtyping import Bool, Float, Int64, Shaped
 from torch import Tensor
 
 from feller.core.errors import InputError, UsageError
-from feller.core.pytree import Given, State, leaves, tree_map
-from feller.core.rng import Draws
+from feller.core.pytree import Cond, State, leaves, tree_map
+from feller.core.rng import Rng
 from feller.data.modality import Target
 from feller.models.families.elbo import Bound
 from feller.paths import Path
 from feller.sampling import Divergence, Solver
-from feller.sampling.sampler_config import Sampling
+from feller.sampling.sampler_config import SamplerConfig
 from feller.spaces import Space
 
 
@@ -55,8 +55,8 @@ class SampleRequest:
 
     n: int
     space: Space
-    sampling: Sampling
-    given: Given = field(default_factory=dict)
+    sampling: SamplerConfig
+    given: Cond = field(default_factory=dict)
     """Conditions."""
     known: Known | None = None
     fixed: dict[str, State] = field(default_factory=dict)
@@ -95,12 +95,12 @@ class LogProbRequest:
     """States whose log probability is asked for, and how it is found."""
 
     x_1: State
-    given: Given
+    given: Cond
     """Conditions, one entry for each state; `valid` marks the entries that count."""
     space: Space
     end: int | None = None
     """Symbol with which a text ends; what follows its first does not count."""
-    sampling: Sampling | None = None
+    sampling: SamplerConfig | None = None
     """Of flows: solver and calls of the way back to the source; by default an adaptive one at 1e-6."""
     divergence: Divergence | None = None
     """Of flows: by default exact up to 32 degrees of freedom, and estimated with one probe beyond."""
@@ -185,7 +185,7 @@ class ModelFamily(abc.ABC):
                 remedy="Fit with recipe table or table-marginals, which take ranges and lists",
             )
 
-    def sample(self, network: Any, request: SampleRequest, draws: Draws) -> tuple[State, State]:
+    def sample(self, network: Any, request: SampleRequest, draws: Rng) -> tuple[State, State]:
         """Return source and end of each sample; where there is no source, the ends twice.
 
         Args:
@@ -199,7 +199,7 @@ class ModelFamily(abc.ABC):
         """
         raise UsageError(self.why_no_samples or f"this model draws nothing: it {self.describe()}")
 
-    def log_prob(self, network: Any, request: LogProbRequest, draws: Draws) -> LogProb:
+    def log_prob(self, network: Any, request: LogProbRequest, draws: Rng) -> LogProb:
         """Return log probabilities of states, of flows those of their densities.
 
         Args:
@@ -261,6 +261,6 @@ def pieces(rows: int | range, size: int, tell: Progress) -> Iterator[tuple[slice
 
 def batch_size(space: Space, device: torch.device) -> int:
     """Return how many states go through the network together: few enough for a processor's caches."""
-    numbers = sum(math.prod(leaf.shape[1:]) for leaf in leaves(space.reference(0, Draws(0).at("size"))))
+    numbers = sum(math.prod(leaf.shape[1:]) for leaf in leaves(space.sample_base(0, Rng(0).stream("size"))))
     room = 2**14 if device.type == "cpu" else 2**20
     return max(32, min(4096, room // max(numbers, 1)))

@@ -9,9 +9,9 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from feller.core.errors import UsageError
-from feller.core.pytree import Given, State, leaves
-from feller.core.rng import INFINITE, Draws
-from feller.core.user_code import called, is_own
+from feller.core.pytree import Cond, State, leaves
+from feller.core.rng import NOT_FINITE_MESSAGE, Rng
+from feller.core.user_code import is_user_defined, qualified_name
 from feller.models.families.elbo import estimate_bound, tightest
 from feller.models.families.model_family import (
     Infinite,
@@ -23,21 +23,21 @@ from feller.models.families.model_family import (
 )
 from feller.networks.sequence.categorical_columns import NEVER
 from feller.paths import Affine, Mixture, Network, Path, TokenPath
-from feller.paths.brownian import Brownian
-from feller.paths.processes import Process, hold, stand
-from feller.paths.product import parts
+from feller.paths.brownian import BrownianBridge
+from feller.paths.processes import Process, clamp, freeze_leaves
+from feller.paths.product import iter_leaf_paths
 from feller.paths.time_distributions import linear_grid
-from feller.sampling import DormandPrince, Exact, Hutchinson, log_prob, simulate
-from feller.sampling.divergence import MOST_EXACT
+from feller.sampling import DormandPrince, ExactDivergence, Hutchinson, log_prob, trajectory
+from feller.sampling.divergence import MAX_EXACT_DIMENSION
 from feller.sampling.guidance import cfg
-from feller.sampling.likelihood import start_density
-from feller.sampling.sampler_config import VELOCITY_SOLVERS, Sampling
+from feller.sampling.likelihood import initial_log_prob
+from feller.sampling.sampler_config import VELOCITY_SOLVERS, SamplerConfig
 from feller.spaces import Space
 from feller.training.objective import ObjectiveConfig
 
 PLAIN = (*VELOCITY_SOLVERS, "dopri5")
 """Names of solvers that follow a path as it is, without noise of their own."""
-BACK = Sampling("dopri5")
+BACK = SamplerConfig("dopri5")
 """How flows are followed back from the data."""
 
 
@@ -74,30 +74,30 @@ class PathProcess(ModelFamily):
 
     def check_flow(self) -> None:
         """Refuse a process with jumps or noise."""
-        for part in parts(self.path):
+        for part in iter_leaf_paths(self.path):
             if not part.is_flow:
-                kind = "jumps" if part.jumps else "has noise"
+                kind = "jumps" if part.has_jumps else "has noise"
                 raise UsageError(
                     f"no velocity tells what this model does, whose process {kind} ({type(part).__name__})",
                     remedy="Use `sample`",
                 )
 
-    def sample(self, network: Any, request: SampleRequest, draws: Draws) -> tuple[State, State]:
+    def sample(self, network: Any, request: SampleRequest, draws: Rng) -> tuple[State, State]:
         """Follow the process from the source; what is known or fixed stands still."""
         sampling, space, known = request.sampling, request.space, request.known
         if request.solver is not None and sampling.solver in PLAIN:  # another moves in its place
             sampling = replace(sampling, solver="euler")
-        path, solver, times = sampling.choose(self.path, space)
+        path, solver, times = sampling.resolve(self.path, space)
         if request.solver is not None:
-            solver, times = request.solver, linear_grid(max(sampling.calls // request.solver.calls, 1))
+            solver, times = request.solver, linear_grid(max(sampling.nfe // request.solver.nfe_per_step, 1))
             if isinstance(solver, DormandPrince):
                 times = [0.0, 1.0]
-        guided: Network = cfg(network, request.guidance, absent=request.absent)
-        x_0 = space.reference(request.n, draws.at("source"), next(network.parameters()).device)
+        guided: Network = cfg(network, request.guidance, droppable=request.absent)
+        x_0 = space.sample_base(request.n, draws.stream("source"), next(network.parameters()).device)
         if known is None:
-            x, process = path.start(x_0), path.process(guided, request.given)
+            x, process = path.initial_state(x_0), path.process(guided, request.given)
             if request.fixed:
-                x, process = {**x, **request.fixed}, stand(process, request.fixed.keys())
+                x, process = {**x, **request.fixed}, freeze_leaves(process, request.fixed.keys())
         else:
             count = getattr(space, "count", torch.inf)
             wrong = known.kept & ((known.values < 0) | (known.values >= count))
@@ -110,21 +110,22 @@ class PathProcess(ModelFamily):
             if request.end is not None:
                 guided = _without_early_end(guided, known.kept, request.end)
             x = torch.where(known.kept, known.values, x_0)
-            process = hold(path.process(guided, {**request.given, "known": known.kept}), known.kept)
+            process = clamp(path.process(guided, {**request.given, "known": known.kept}), known.kept)
         with torch.no_grad():
             request.seen(times[0], x)
-            for step, state in enumerate(simulate(process, x, times, solver, draws), 1):
+            for step, state in enumerate(trajectory(process, x, times, solver, draws), 1):
                 x = state
                 request.seen(times[step], x)
                 request.tell(step / (len(times) - 1))
         if not all(torch.isfinite(leaf).all() for leaf in leaves(x) if leaf.is_floating_point()):
-            own = [called(part) for part in parts(self.path) if is_own(part)]
+            own = [qualified_name(part) for part in iter_leaf_paths(self.path) if is_user_defined(part)]
             raise Infinite(
-                INFINITE + (f", or the process of {' or '.join(own)}, which is code of yours, runs away" if own else "")
+                NOT_FINITE_MESSAGE
+                + (f", or the process of {' or '.join(own)}, which is code of yours, runs away" if own else "")
             )
         return x_0, x
 
-    def log_prob(self, network: Any, request: LogProbRequest, draws: Draws) -> LogProb:
+    def log_prob(self, network: Any, request: LogProbRequest, draws: Rng) -> LogProb:
         """Return log densities of a flow, or bounds for tokens."""
         x_1, given, space = request.x_1, request.given, request.space
         if self.path.is_discrete:
@@ -132,17 +133,17 @@ class PathProcess(ModelFamily):
             kind = request.bound or tightest(tokens)
             nats, std_err = estimate_bound(tokens, space, network, x_1, given, draws, kind=kind, times=request.times)
             return LogProb(-nats, std_err)
-        path, solver, times = (request.sampling or BACK).choose(self.path, space)
+        path, solver, times = (request.sampling or BACK).resolve(self.path, space)
         if request.sampling is None:
             solver = DormandPrince(space=space, rtol=1e-6, atol=1e-6, per_example=True)
-        few = getattr(space, "dimension", 0) <= MOST_EXACT
-        divergence, valid = request.divergence or (Exact() if few else Hutchinson()), given.get("valid")
-        source = partial(start_density, path, space, valid=valid)
+        few = getattr(space, "dimension", 0) <= MAX_EXACT_DIMENSION
+        divergence, valid = request.divergence or (ExactDivergence() if few else Hutchinson()), given.get("valid")
+        source = partial(initial_log_prob, path, space, valid=valid)
         process: Process = path.process(network, given)
         try:
             with torch.no_grad():  # with a gradient for the weights, the graph of the whole solve would be kept
                 value = log_prob(
-                    process, x_1, times[::-1], solver, draws, divergence=divergence, source=source, valid=valid
+                    process, x_1, times[::-1], solver, draws, divergence=divergence, source_log_prob=source, valid=valid
                 )
         except ValueError as error:
             raise UsageError(f"this model has no log density: {error}") from error
@@ -156,13 +157,13 @@ class PathProcess(ModelFamily):
         """Say which of the two a leaf has."""
         path = self.path
         for key in leaf.split("."):
-            path = path.part(key)
+            path = path.leaf_path(key)
         return "velocity" if path.is_flow else "logits" if path.is_discrete else "prediction"
 
     def sampling_steps(self, space: Space) -> list[str]:
         """Say how the process is followed."""
         begin, end = "x = a draw of the source", "turn x into values as `scaling` says"
-        if all(part.is_flow for part in parts(self.path)) and getattr(space, "flat", False):
+        if all(part.is_flow for part in iter_leaf_paths(self.path)) and getattr(space, "is_flat", False):
             begin = "x = factor * a draw of the source"
             return [begin, "for i in 0 .. n - 1: x = x + answer(x, t = i / n, conditions) / n", end]
         if isinstance(self.path, Mixture):
@@ -187,7 +188,7 @@ class BridgeProcess(ModelFamily):
         "this run is a bridge, which begins with data and not with noise: push some through it with `feller sample RUN"
         " --from FILE`, or make a new one with `feller bridge`"
     )
-    path: Brownian
+    path: BrownianBridge
 
     @classmethod
     def of(cls, objective: Any) -> "ModelFamily":
@@ -198,14 +199,14 @@ class BridgeProcess(ModelFamily):
         """Say so."""
         return "joins populations"
 
-    def require_path(self) -> Brownian:
+    def require_path(self) -> BrownianBridge:
         """Return the path."""
         return self.path
 
 
 def _exported(path: Path, prediction: State, x: State, t: State) -> State:
     if path.leaf_names:
-        return {name: _exported(path.part(name), prediction[name], x[name], t[name]) for name in path.leaf_names}
+        return {name: _exported(path.leaf_path(name), prediction[name], x[name], t[name]) for name in path.leaf_names}
     return path.characteristics(prediction, x, t).velocity if path.is_flow else prediction
 
 
@@ -213,7 +214,7 @@ def _without_early_end(network: Network, kept: Bool[Tensor, "b n"], end: int) ->
     """Return a network that answers with logits and ends no text before a symbol of it that is kept."""
     goes_on = kept.flip(1).cumsum(1).flip(1) > 0
 
-    def going_on(x_t: State, t: State, given: Given) -> State:
+    def going_on(x_t: State, t: State, given: Cond) -> State:
         logits = network(x_t, t, given)
         symbols = torch.arange(logits.shape[-1], device=logits.device)
         return logits.masked_fill(goes_on[:, :, None] & (symbols == end), NEVER * torch.finfo(logits.dtype).min)

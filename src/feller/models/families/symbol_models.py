@@ -8,16 +8,16 @@ import torch
 
 from feller.core.errors import UsageError
 from feller.core.pytree import State
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.models.families.model_family import LogProb, LogProbRequest, ModelFamily, SampleRequest
-from feller.paths.discrete.token_sampler import Choice
+from feller.paths.discrete.token_sampler import TokenSampler
 from feller.privacy.marginals.marginal_network import MarginalNetwork
-from feller.sampling.autoregressive.decode import decode, log_likelihood
-from feller.sampling.autoregressive.decoding_goals import Free
-from feller.sampling.autoregressive.document_decode import Way, generate
-from feller.sampling.autoregressive.row_decode import fill
+from feller.sampling.autoregressive.decoding_goals import ContinuationGoal
+from feller.sampling.autoregressive.document_decoding import SamplingSpec, generate
+from feller.sampling.autoregressive.row_decoding import decode_rows
+from feller.sampling.autoregressive.token_decoding import decode, log_likelihood
 from feller.spaces import Space
-from feller.spaces.tokens import until_end
+from feller.spaces.tokens import mask_until_end
 
 
 class _PartByPart(ModelFamily):
@@ -34,21 +34,21 @@ class _PartByPart(ModelFamily):
         """Refuse what means something to a process in time alone, too."""
         super().check_request(request)
         sampling = request.sampling
-        timed = sampling.order or sampling.rates
+        timed = sampling.unmasking_order or sampling.rates
         if timed is not None or sampling.solver != "euler" or request.solver is not None:
             raise UsageError(
                 f"this model writes {self.parts}, so that its order is fixed and there is nothing to solve",
                 remedy="Leave out order, rates and solver",
             )
 
-    def sample(self, network: Any, request: SampleRequest, draws: Draws) -> tuple[State, State]:
+    def sample(self, network: Any, request: SampleRequest, draws: Rng) -> tuple[State, State]:
         """Draw the ends, which have no source."""
         x = self._ends(network, request, draws)
         request.tell(1.0)
         return x, x
 
     @abc.abstractmethod
-    def _ends(self, network: Any, request: SampleRequest, draws: Draws) -> State:
+    def _ends(self, network: Any, request: SampleRequest, draws: Rng) -> State:
         """Draw samples."""
 
 
@@ -58,10 +58,10 @@ class _NextToken(_PartByPart):
     answer: ClassVar[str] = "logits"
     symbols: ClassVar[bool] = True
 
-    def log_prob(self, network: Any, request: LogProbRequest, draws: Draws) -> LogProb:
+    def log_prob(self, network: Any, request: LogProbRequest, draws: Rng) -> LogProb:
         """Add up the log probabilities of all tokens, each given those before it."""
         x_1 = request.x_1
-        valid = None if request.end is None else until_end(x_1, request.end)
+        valid = None if request.end is None else mask_until_end(x_1, request.end)
         with torch.no_grad():
             value = log_likelihood(network, x_1, request.given, valid)
         return LogProb(value, torch.zeros_like(value))
@@ -81,19 +81,19 @@ class AutoregressiveModel(_NextToken):
     name: ClassVar[str] = "autoregressive"
     parts: ClassVar[str] = "token after token"
 
-    def _ends(self, network: Any, request: SampleRequest, draws: Draws) -> State:
+    def _ends(self, network: Any, request: SampleRequest, draws: Rng) -> State:
         """Draw token after token."""
-        (length,) = request.space.reference(0, draws.at("shape")).shape[1:]
+        (length,) = request.space.sample_base(0, draws.stream("shape")).shape[1:]
         return decode(
             network,
             request.n,
             length,
             request.given,
             draws,
-            choice=request.sampling.choice,
-            known=None if request.known is None else (request.known.values, request.known.kept),
-            end=request.end,
-            guidance=request.guidance,
+            token_sampler=request.sampling.token_sampler,
+            observed=None if request.known is None else (request.known.values, request.known.kept),
+            eos_token_id=request.end,
+            guidance_scale=request.guidance,
         )
 
 
@@ -118,19 +118,19 @@ class TableModel(_NextToken):
         """Whether the known columns can be written first."""
         return self.any_order
 
-    def _ends(self, network: Any, request: SampleRequest, draws: Draws) -> State:
+    def _ends(self, network: Any, request: SampleRequest, draws: Rng) -> State:
         """Draw column after column."""
         known = request.known
-        return fill(
+        return decode_rows(
             network,
             request.n,
             draws,
-            choice=request.sampling.choice,
-            known=None if known is None else (known.values, known.kept),
-            anyhow=self.any_order,
-            ways=0 if known is None else known.ways,
-            never=None if known is None else known.never,
-            odds={} if known is None else known.odds,
+            token_sampler=request.sampling.token_sampler,
+            observed=None if known is None else (known.values, known.kept),
+            any_order=self.any_order,
+            num_candidates=0 if known is None else known.ways,
+            forbidden=None if known is None else known.never,
+            code_weights={} if known is None else known.odds,
         )
 
 
@@ -148,19 +148,19 @@ class GraphicalModel(_PartByPart):
     def check_request(self, request: SampleRequest) -> None:
         """Refuse a choice among symbols, too."""
         super().check_request(request)
-        if request.sampling.choice != Choice():
+        if request.sampling.token_sampler != TokenSampler():
             raise UsageError(
                 "this model knows no choice among single symbols", remedy="Leave temperature, top-k and top-p out"
             )
 
-    def _ends(self, network: MarginalNetwork, request: SampleRequest, draws: Draws) -> State:
+    def _ends(self, network: MarginalNetwork, request: SampleRequest, draws: Rng) -> State:
         """Draw whole rows, those of which some columns are known too."""
         known = request.known
         if known is None:
             return network.draw(request.n, draws)
         return network.draw(request.n, draws, (known.values, known.kept), known.never, known.odds)
 
-    def log_prob(self, network: Any, request: LogProbRequest, draws: Draws) -> LogProb:
+    def log_prob(self, network: Any, request: LogProbRequest, draws: Rng) -> LogProb:
         """Ask the network, which answers with log p of each row."""
         value = network(request.x_1, torch.zeros(len(request.x_1), device=request.x_1.device), request.given)
         return LogProb(value, torch.zeros_like(value))
@@ -180,12 +180,12 @@ class DocumentModel(_PartByPart):
         "this network reads documents of any length through masks of its own; draw with `feller sample`"
     )
 
-    def _ends(self, network: Any, request: SampleRequest, draws: Draws) -> State:
+    def _ends(self, network: Any, request: SampleRequest, draws: Rng) -> State:
         """Draw documents of which nothing is said."""
         symbols, n = network.symbols, request.n
         start = torch.tensor([symbols.eos])
-        ways = (Way(choice=request.sampling.choice),)
-        drawn = generate(network, [[start] * n], Free(network.context - 1), draws, ways=ways)
+        ways = (SamplingSpec(token_sampler=request.sampling.token_sampler),)
+        drawn = generate(network, [[start] * n], ContinuationGoal(network.context - 1), draws, specs=ways)
         x = torch.full((n, network.context), symbols.pad)
         for row, tokens in zip(x, drawn, strict=True):
             row[: len(tokens) + 1] = torch.cat([start, tokens.cpu()])

@@ -7,9 +7,9 @@ from feller.models.recipes.recipe import Recipe, need
 from feller.networks.blocks.leaf_codecs import Angles, Leaf, Numbers, Symbols
 from feller.networks.graph.equivariant import Equivariant
 from feller.networks.graph.set_transformer import Sites
-from feller.paths import Affine, Geodesic, Mixture, Product
+from feller.paths import Affine, Geodesic, Mixture, ProductPath
 from feller.paths.time_distributions import LeafTimes
-from feller.sampling.sampler_config import Sampling
+from feller.sampling.sampler_config import SamplerConfig
 from feller.spaces import MaskSource, Torus
 from feller.training.couplings import Aligned
 from feller.training.losses import CrossEntropy, PerLeaf, Squared, WhereMasked
@@ -29,7 +29,7 @@ def crystals(data: Dataset, size: str) -> Recipe:
     return Recipe(
         architecture=Sites(kinds, whole=("lattice",), apart="place", count="atoms", width=width, depth=depth),
         objective=FlowMatching(
-            Product(
+            ProductPath(
                 {
                     "element": Mixture(source=MaskSource()),
                     "place": Geodesic(Torus((modality.longest, 3))),
@@ -39,10 +39,10 @@ def crystals(data: Dataset, size: str) -> Recipe:
             modality.space(),
             PerLeaf({"element": WhereMasked(CrossEntropy()), "place": Squared(), "lattice": Squared()}),
             cond_dropout=0.0,  # without their number there are no atoms
-            leaf_times=LeafTimes(given=0.3, which=("element", "lattice")),
+            leaf_times=LeafTimes(observed_prob=0.3, conditionable=("element", "lattice")),
         ),
         train=Training(batch=128, lr=2e-3, decay=0.5, average=0.998, minutes=minutes),
-        sampling=Sampling("midpoint", 64),
+        sampling=SamplerConfig("midpoint", 64),
     )
 
 
@@ -60,13 +60,13 @@ def molecules(data: Dataset, size: str) -> Recipe:
             {"element": Symbols(len(modality.elements))}, count="atoms", width=width, pair=pair, depth=depth
         ),
         objective=FlowMatching(
-            Product({"element": Mixture(source=MaskSource()), "place": Affine()}),
+            ProductPath({"element": Mixture(source=MaskSource()), "place": Affine()}),
             modality.space(),
             PerLeaf({"element": WhereMasked(CrossEntropy()), "place": Squared()}),
             coupling=Aligned(),
             cond_dropout=0.0,  # without their number there are no atoms
-            leaf_times=LeafTimes(given=0.2, which=("element",)),
+            leaf_times=LeafTimes(observed_prob=0.2, conditionable=("element",)),
         ),
         train=Training(batch=32, lr=1.5e-3, decay=0.5, average=0.999, minutes=minutes),
-        sampling=Sampling("midpoint", 128),
+        sampling=SamplerConfig("midpoint", 128),
     )

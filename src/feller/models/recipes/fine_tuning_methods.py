@@ -42,7 +42,7 @@ def tuning(method: str, model: Model, strength: float, guidance: float) -> Recip
         UsageError: If no method is called so, or the model's data have no such process.
     """
     if method not in METHODS:
-        raise UsageError.unknown("method", method, METHODS)
+        raise UsageError.unknown_name("method", method, METHODS)
     about = model.description
     model.check_guidance(guidance)
     objective = METHODS[method](

@@ -19,11 +19,11 @@ from feller.networks.image.image_label_net import Captioned
 from feller.networks.image.unet import UNet
 from feller.networks.mlp import Together
 from feller.networks.sequence.token_mlp import Embedded, TokenMLP
-from feller.paths import Affine, Cavity, Jump, Lattice, Metric, Mixture, Path, Product, TokenPath
-from feller.paths.discrete.token_distances import Levels
-from feller.paths.schedules import GreatCircle
+from feller.paths import Affine, JumpPath, LatticeLevels, LeaveOneOut, MetricPath, Mixture, Path, ProductPath, TokenPath
+from feller.paths.discrete.token_distances import LevelDistance
+from feller.paths.schedules import KineticOptimal
 from feller.paths.time_distributions import LeafTimes
-from feller.sampling.sampler_config import Sampling
+from feller.sampling.sampler_config import SamplerConfig
 from feller.spaces import MaskSource, Tokens, TokenSource, UniformSource
 from feller.training.losses import CrossEntropy, Loss, PerLeaf, Squared
 from feller.training.objective import FlowMatching
@@ -43,7 +43,7 @@ def images(data: Dataset, size: str) -> Recipe:
         architecture=unet(modality, size),
         objective=FlowMatching(Affine(), modality.space()),
         train=Training(batch=128 if one else 64, lr=RATES[size], minutes=MINUTES[size]),
-        sampling=Sampling("midpoint", 64),
+        sampling=SamplerConfig("midpoint", 64),
     )
 
 
@@ -84,7 +84,7 @@ def labelled(data: Dataset, size: str) -> Recipe:
         width, minutes = {"tiny": (128, 1.0), "small": (384, 3.0), "base": (768, 20.0)}[size]
         levels = pictures.levels + 1
         architecture = Together({"image": Numbers(ends=levels), "label": Symbols(classes)}, width=width, depth=3)
-        path, loss = Jump(ends=Lattice(count=levels), share=0.0), CrossEntropy()
+        path, loss = JumpPath(endpoint_support=LatticeLevels(num_levels=levels), jump_weight=0.0), CrossEntropy()
         training = Training(batch=256, lr=1.5e-3, weight_decay=1e-2, decay=0.9, average=0.995, minutes=minutes)
     else:
         plain = images(data, size)
@@ -94,20 +94,20 @@ def labelled(data: Dataset, size: str) -> Recipe:
         modality=modality,
         architecture=architecture,
         objective=FlowMatching(
-            Product({"image": path, "label": Mixture(source=MaskSource())}),
+            ProductPath({"image": path, "label": Mixture(source=MaskSource())}),
             modality.space(),
             PerLeaf({"image": loss, "label": CrossEntropy()}, {"label": LABEL}),
             cond_dropout=0.0,
-            leaf_times=LeafTimes(given=0.4, apart=0.3),
+            leaf_times=LeafTimes(observed_prob=0.4, independent_prob=0.3),
         ),
         train=training,
-        sampling=Sampling("midpoint", 64),
+        sampling=SamplerConfig("midpoint", 64),
     )
 
 
 def levels_mask(data: Dataset, size: str) -> Recipe:
     """Levels are hidden, and revealed a few at a time."""
-    return _token_recipe(data, size, "levels-mask", MaskSource(), lambda count: Mixture(GreatCircle(), MaskSource()))
+    return _token_recipe(data, size, "levels-mask", MaskSource(), lambda count: Mixture(KineticOptimal(), MaskSource()))
 
 
 def levels_uniform(data: Dataset, size: str) -> Recipe:
@@ -115,7 +115,7 @@ def levels_uniform(data: Dataset, size: str) -> Recipe:
     source = UniformSource()
 
     def path(count: int) -> TokenPath:
-        return Mixture(GreatCircle(1 / count), source, answer=Cavity())
+        return Mixture(KineticOptimal(1 / count), source, parameterization=LeaveOneOut())
 
     return _token_recipe(data, size, "levels-uniform", source, path)
 
@@ -123,7 +123,11 @@ def levels_uniform(data: Dataset, size: str) -> Recipe:
 def levels_metric(data: Dataset, size: str) -> Recipe:
     """Levels move to nearer ones: a gray that is a little wrong is likelier than one that is far off."""
     return _token_recipe(
-        data, size, "levels-metric", UniformSource(), lambda count: Metric(Levels(count), answer=Cavity())
+        data,
+        size,
+        "levels-metric",
+        UniformSource(),
+        lambda count: MetricPath(LevelDistance(count), parameterization=LeaveOneOut()),
     )
 
 
@@ -145,7 +149,7 @@ def _token_recipe(data: Dataset, size: str, name: str, source: TokenSource, path
         train=Training(
             batch=256 if small else 64, lr=1.5e-3, weight_decay=1e-2, decay=0.9, average=0.995, minutes=minutes
         ),
-        sampling=Sampling("euler", 64),
+        sampling=SamplerConfig("euler", 64),
     )
 
 

@@ -11,15 +11,15 @@ from feller.models.recipes.recipe import DocumentParts, Recipe, need
 from feller.networks.codebook.image_codes import Learned
 from feller.networks.sequence.bi_encoder import BiEncoder, Finder
 from feller.networks.sequence.gpt import PlainDecoder
-from feller.sampling.autoregressive.masked_spans import Masking
-from feller.sampling.retrieval.retriever import ByLikeness
-from feller.sampling.sampler_config import Sampling
+from feller.sampling.autoregressive.masked_spans import SpanMasking
+from feller.sampling.retrieval.retriever import SimilarityRetriever
+from feller.sampling.sampler_config import SamplerConfig
 from feller.training.objectives.causal_masking import CausalMasking
 from feller.training.optimizer import Training
 
 MOST_TILES = 1024
 """Of which pictures may be made that need no tokeniser to be learned."""
-RETRIEVAL = ByLikeness(dropout=0.0, by_text=3, by_picture=1)
+RETRIEVAL = SimilarityRetriever(query_dropout=0.0, by_text=3, by_picture=1)
 """Captions are short: of a few words none can be spared to find others like them, where the paper drops a fifth.
 They find what belongs together more often than pictures do, by which the paper fetches half."""
 
@@ -60,7 +60,7 @@ def interleaved(data: Dataset, size: str) -> Recipe:
         modality = replace(modality, vectors=Finder(BiEncoder(modality.symbols, modality.tokenizer.grid)))
     symbols, context = modality.symbols, modality.context
     teaches = bool((data.values["task"] >= 0).any())
-    masking = Masking(spans=0.0 if teaches else 0.5)
+    masking = SpanMasking(span_prob=0.0 if teaches else 0.5)
     return Recipe(
         modality=modality,
         architecture=PlainDecoder.sized(symbols, effort.dial, context),
@@ -69,7 +69,7 @@ def interleaved(data: Dataset, size: str) -> Recipe:
             tokenizer=tokenizer_training(size, steps=effort.tokenizer),
             vectors=Training(batch=256, lr=2e-3, decay=0.7, average=0.99, steps=effort.vectors),
         ),
-        sampling=Sampling("euler", context),
+        sampling=SamplerConfig("euler", context),
         train=Training(
             batch=effort.batch,
             lr=effort.lr,

@@ -8,9 +8,9 @@ from feller.models.recipes.recipe import Recipe
 from feller.networks.mlp import MLP
 from feller.paths import Affine, Geodesic, Premetric
 from feller.paths.time_distributions import Shifted, Stratified
-from feller.sampling.sampler_config import Sampling
+from feller.sampling.sampler_config import SamplerConfig
 from feller.spaces import Manifold, Mesh, Sphere, Tokens, Torus
-from feller.spaces.table_tokens import Rows
+from feller.spaces.table_tokens import TableTokens
 from feller.training.couplings import AcrossRanks, Independent, MinibatchOT, WithinClasses
 from feller.training.objective import FlowMatching
 from feller.training.optimizer import Training
@@ -18,7 +18,7 @@ from feller.training.optimizer import Training
 
 def points(data: Dataset, size: str) -> Recipe:
     """Straight paths and a residual perceptron that sees each coordinate in several frequencies."""
-    if isinstance(data.modality.space(), Tokens | Rows):
+    if isinstance(data.modality.space(), Tokens | TableTokens):
         raise UsageError(
             f"the recipe `points` needs numbers, and these data are {data.modality.called}", remedy="Use --recipe auto"
         )
@@ -27,7 +27,7 @@ def points(data: Dataset, size: str) -> Recipe:
         architecture=MLP(width=width, depth=depth, frequencies=4),
         objective=FlowMatching(Affine(), data.modality.space()),
         train=Training(batch=512, lr=2e-3, minutes=minutes),
-        sampling=Sampling("midpoint", 64),
+        sampling=SamplerConfig("midpoint", 64),
     )
 
 
@@ -60,5 +60,5 @@ def manifold(data: Dataset, size: str) -> Recipe:
             coupling=AcrossRanks(near) if sphere else Independent(),
         ),
         train=Training(batch=64 if isinstance(space, Mesh) else 512, lr=2e-3, minutes=minutes),
-        sampling=Sampling("midpoint", 64),
+        sampling=SamplerConfig("midpoint", 64),
     )

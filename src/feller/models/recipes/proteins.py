@@ -7,9 +7,9 @@ from feller.data.proteins.residues import LETTERS
 from feller.models.recipes.recipe import Recipe, need
 from feller.networks.blocks.leaf_codecs import Leaf, Numbers, Rotations, Symbols
 from feller.networks.graph.set_transformer import Sites
-from feller.paths import Affine, Geodesic, Mixture, Product
+from feller.paths import Affine, Geodesic, Mixture, ProductPath
 from feller.paths.time_distributions import LeafTimes
-from feller.sampling.sampler_config import Sampling
+from feller.sampling.sampler_config import SamplerConfig
 from feller.spaces import SO3, MaskSource
 from feller.training.losses import CrossEntropy, PerLeaf, Squared, WhereMasked
 from feller.training.objective import FlowMatching
@@ -32,17 +32,19 @@ def proteins(data: Dataset, size: str) -> Recipe:
     return Recipe(
         architecture=Sites(kinds, reach=32, count="length", width=width, depth=depth),
         objective=FlowMatching(
-            Product({"rotation": Geodesic(rotations), "position": Affine(), "residue": Mixture(source=MaskSource())}),
+            ProductPath(
+                {"rotation": Geodesic(rotations), "position": Affine(), "residue": Mixture(source=MaskSource())}
+            ),
             modality.space(),
             PerLeaf(
                 {"rotation": Squared(), "position": Squared(), "residue": WhereMasked(CrossEntropy())},
                 {"residue": RESIDUE},
             ),
             cond_dropout=0.0,  # without its length a chain has no end
-            leaf_times=LeafTimes(given=0.5),
+            leaf_times=LeafTimes(observed_prob=0.5),
         ),
         train=Training(batch=16, lr=2e-3, minutes=minutes),
-        sampling=Sampling("midpoint", 64),
+        sampling=SamplerConfig("midpoint", 64),
     )
 
 
@@ -62,11 +64,11 @@ def backbones(data: Dataset, size: str) -> Recipe:
             {"rotation": Rotations(), "position": Numbers()}, reach=32, count="length", width=width, depth=depth
         ),
         objective=FlowMatching(
-            path=Product({"rotation": Geodesic(rotations), "position": Affine()}),
+            path=ProductPath({"rotation": Geodesic(rotations), "position": Affine()}),
             space=space,
             criterion=PerLeaf({"rotation": Squared(), "position": Squared()}),
             cond_dropout=0.0,  # without its length a chain has no end
         ),
         train=Training(batch=16, lr=2e-3, minutes=minutes),
-        sampling=Sampling("midpoint", 64),
+        sampling=SamplerConfig("midpoint", 64),
     )

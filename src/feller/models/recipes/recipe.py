@@ -10,7 +10,7 @@ from feller.models.families.model_family import family_of
 from feller.models.spec import Description, frequencies, shapes
 from feller.networks.architecture import Architecture
 from feller.networks.condition_dropout import check_cond_dropout
-from feller.sampling.sampler_config import Sampling
+from feller.sampling.sampler_config import SamplerConfig
 from feller.spaces import Space
 from feller.training.objective import ObjectiveConfig
 from feller.training.optimizer import Training
@@ -79,13 +79,13 @@ class Recipe:
     held_out: float = 0.1
     """Share of the data kept back to judge the samples; none is kept of a set that has its own test part."""
     train: Training = field(default_factory=Training)
-    sampling: Sampling = field(default_factory=Sampling)
+    sampling: SamplerConfig = field(default_factory=SamplerConfig)
 
     def __post_init__(self) -> None:
         check_kind("architecture", self.architecture, Architecture, "feller.MLP(width=64, depth=2)")
         check_kind("objective", self.objective, ObjectiveConfig, "feller.FlowMatching(feller.Affine(), space)")
         check_kind("train", self.train, Training, "feller.Training(steps=1000)")
-        check_kind("sampling", self.sampling, Sampling, "feller.Sampling()")
+        check_kind("sampling", self.sampling, SamplerConfig, "feller.SamplerConfig()")
         check_cond_dropout(self.objective.cond_dropout)
         check_share(self.held_out)
 

@@ -12,8 +12,8 @@ from feller.models.recipes.recipe import Recipe, SpeechParts, need
 from feller.networks.audio.frame_infiller import Infiller
 from feller.networks.audio.spectral_vocoder import SpectralVocoder
 from feller.paths import Affine
-from feller.paths.schedules import LinearTo
-from feller.sampling.sampler_config import Sampling
+from feller.paths.schedules import LinearSigmaMin
+from feller.sampling.sampler_config import SamplerConfig
 from feller.training.objectives.frame_infilling import Infilling
 from feller.training.objectives.reconstruction import Vocoding, usual_windows
 from feller.training.optimizer import Training
@@ -73,9 +73,9 @@ def speech(data: Dataset, size: str) -> Recipe:
     return Recipe(
         modality=kind,
         architecture=effort.network,
-        objective=Infilling(Affine(LinearTo()), kind.space(), longest=effort.at_once),
+        objective=Infilling(Affine(LinearSigmaMin()), kind.space(), longest=effort.at_once),
         parts=SpeechParts(durations=lasting, rhythm=lasting),
-        sampling=Sampling("midpoint", CALLS),
+        sampling=SamplerConfig("midpoint", CALLS),
         train=Training(
             batch=effort.batch,
             lr=effort.lr,

@@ -5,7 +5,7 @@ from dataclasses import replace
 from feller.core.errors import UsageError
 from feller.models.model import Model
 from feller.models.recipes.recipe import Recipe
-from feller.sampling.sampler_config import Sampling
+from feller.sampling.sampler_config import SamplerConfig
 from feller.spaces import Tokens
 from feller.training.objective import FlowMatching
 from feller.training.objectives.distillation import Distillation
@@ -38,7 +38,7 @@ def reflow(recipe: Recipe, older: Model) -> Recipe:
         architecture=about.architecture,
         objective=FlowMatching(about.path, about.space, cond_dropout=about.cond_dropout),
         pairs=PAIRS,
-        sampling=Sampling("euler", 8),
+        sampling=SamplerConfig("euler", 8),
     )
 
 

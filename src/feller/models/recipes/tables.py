@@ -13,10 +13,10 @@ from feller.networks.linear import Features, Levels, Linear, Pixels
 from feller.networks.mlp import Together
 from feller.networks.sequence.categorical_columns import Words
 from feller.networks.sequence.row_transformer import RowTransformer
-from feller.paths import Affine, Mixture, Path, Product
+from feller.paths import Affine, Mixture, Path, ProductPath
 from feller.paths.time_distributions import Uniform
 from feller.privacy.marginals.marginal_network import Marginals
-from feller.sampling.sampler_config import Sampling
+from feller.sampling.sampler_config import SamplerConfig
 from feller.spaces import MaskSource
 from feller.training.losses import CrossEntropy, Loss, PerLeaf, Squared, WhereMasked
 from feller.training.objective import FlowMatching
@@ -57,7 +57,7 @@ def table(data: Dataset, size: str) -> Recipe:
             clip=UNBOUND,
             average=0.98,
         ),
-        sampling=Sampling("euler", rake=RAKED if modality.shares else 0),
+        sampling=SamplerConfig("euler", raking_oversample=RAKED if modality.shares else 0),
     )
 
 
@@ -81,7 +81,7 @@ def table_flow(data: Dataset, size: str) -> Recipe:
     return Recipe(
         modality=modality,
         architecture=Together(leaves, width=width, depth=depth),
-        objective=FlowMatching(Product(paths), modality.space(), PerLeaf(losses), law=Uniform(), cond_dropout=0.0),
+        objective=FlowMatching(ProductPath(paths), modality.space(), PerLeaf(losses), law=Uniform(), cond_dropout=0.0),
         train=Training(
             batch=max(1, min(MOST, len(data) // SHARE)),
             steps=steps,
@@ -91,7 +91,7 @@ def table_flow(data: Dataset, size: str) -> Recipe:
             clip=UNBOUND,
             average=0.99,
         ),
-        sampling=Sampling("midpoint", 32, rake=RAKED if modality.table.shares else 0),
+        sampling=SamplerConfig("midpoint", 32, raking_oversample=RAKED if modality.table.shares else 0),
     )
 
 
@@ -111,7 +111,7 @@ def table_marginals(data: Dataset, size: str) -> Recipe:
         architecture=Marginals(space),
         objective=Counting(space, room=ROOM[size]),
         modality=modality,
-        sampling=Sampling("euler"),
+        sampling=SamplerConfig("euler"),
     )
 
 

@@ -5,9 +5,9 @@ from feller.data.text.modality import Text
 from feller.models.recipes.recipe import Recipe, need
 from feller.networks.sequence.causal_transformer import Decoder
 from feller.networks.sequence.text_dit import TextTransformer
-from feller.paths import Cavity, Mixture
+from feller.paths import LeaveOneOut, Mixture
 from feller.paths.time_distributions import Stratified
-from feller.sampling.sampler_config import Sampling
+from feller.sampling.sampler_config import SamplerConfig
 from feller.spaces import MaskSource, Tokens, UniformSource
 from feller.training.losses import CrossEntropy, WhereMasked
 from feller.training.objective import FlowMatching
@@ -32,7 +32,7 @@ def text_uniform(data: Dataset, size: str) -> Recipe:
     """Wrong tokens, mended a few at a time: every token may change again until the end."""
     modality = need(data.modality, Text, "text-uniform", "text")
     source = UniformSource()
-    path = Mixture(source=source, answer=Cavity())
+    path = Mixture(source=source, parameterization=LeaveOneOut())
     return _mended(modality, size, path, _from(modality, source), CrossEntropy())
 
 
@@ -44,7 +44,7 @@ def text_autoregressive(data: Dataset, size: str) -> Recipe:
         architecture=Decoder(modality.symbols, width=width, depth=depth, heads=heads),
         objective=NextToken(modality.space(), end=modality.end),
         train=_training(minutes),
-        sampling=Sampling("euler", modality.length),
+        sampling=SamplerConfig("euler", modality.length),
     )
 
 
@@ -55,7 +55,7 @@ def _mended(modality: Text, size: str, path: Mixture, space: Tokens, criterion: 
         architecture=TextTransformer(modality.symbols, masked=masked, width=width, depth=depth, heads=heads),
         objective=FlowMatching(path, space, criterion, law=Stratified(), fill=0.0 if masked else FILL),
         train=_training(minutes),
-        sampling=Sampling("euler", 64),
+        sampling=SamplerConfig("euler", 64),
     )
 
 

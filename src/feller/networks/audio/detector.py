@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from feller.core.errors import UsageError, check_number
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.networks.architecture import weights_from
 
 WINDOW = 25
@@ -34,10 +34,10 @@ class DetectorNetwork(nn.Module):
     """Of each view and band, over the sounds that it was trained on, [3, bands]."""
     std: Tensor
 
-    def __init__(self, bands: int, size: int, draws: Draws) -> None:
+    def __init__(self, bands: int, size: int, draws: Rng) -> None:
         super().__init__()
-        check_number("bands", bands, least=1)
-        check_number("size", size, least=1)
+        check_number("bands", bands, ge=1)
+        check_number("size", size, ge=1)
         widths = [size * width for width in WIDTHS]
         with weights_from(draws):
             steps = [2] * (len(widths) - 1) + [1]

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from feller.core.errors import UsageError
-from feller.core.pytree import Given, State
-from feller.core.rng import Draws
+from feller.core.pytree import Cond, State
+from feller.core.rng import Rng
 from feller.networks.architecture import Architecture, weights_from
 from feller.networks.blocks.conditioning import fourier, zero
 from feller.networks.blocks.relative_positions import ALiBi, Distance
@@ -183,7 +183,7 @@ class Infiller(Architecture):
         """
         return cls(HEAD * dial, dial, dial, clock or TimeToken(), distance or ALiBi(), kin, local)
 
-    def build(self, shape: State, conditions: dict[str, int], draws: Draws) -> "InfillerNetwork":
+    def build(self, shape: State, conditions: dict[str, int], draws: Rng) -> "InfillerNetwork":
         """Make a network with new weights, for frames (n, bands) with one condition, `phone`."""
         if not isinstance(shape, tuple) or len(shape) != 2:
             raise UsageError("Infiller expects frames of shape (n, bands)", found=shape, remedy="Use UNet for images")
@@ -209,7 +209,7 @@ class InfillerNetwork(nn.Module):
         self.local = Local(bands, settings.local) if settings.local else None
 
     def forward(
-        self, x_t: Float[Tensor, "b n bands"], t: Float[Tensor, " b"], given: Given
+        self, x_t: Float[Tensor, "b n bands"], t: Float[Tensor, " b"], given: Cond
     ) -> Float[Tensor, "b n bands"]:
         """Predict one number per band of each frame; zero for padding.
 

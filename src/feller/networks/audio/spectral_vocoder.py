@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from feller.core.errors import InputError, UsageError
-from feller.core.pytree import Given
-from feller.core.rng import Draws
+from feller.core.pytree import Cond
+from feller.core.rng import Rng
 from feller.data.speech.griffin_lim import LOUDEST, Vocoder
 from feller.data.speech.mel import Mel
 from feller.networks.architecture import Architecture, weights_from
@@ -79,7 +79,7 @@ class SpectralVocoder(Architecture):
         if min(self.width, self.depth) < 1:
             raise UsageError("width and depth of 1 or more", f"{self.width} and {self.depth}")
 
-    def build(self, shape: tuple[int, ...], conditions: dict[str, int], draws: Draws) -> "SpectralVocoderNetwork":
+    def build(self, shape: tuple[int, ...], conditions: dict[str, int], draws: Rng) -> "SpectralVocoderNetwork":
         """Make a network with new weights, for samples of sounds (n,); conditions tell it nothing."""
         if not isinstance(shape, tuple) or len(shape) != 1 or shape[0] % self.mel.hop:
             raise UsageError(
@@ -106,7 +106,7 @@ class SpectralVocoderNetwork(SoundNetwork):
         self.last = nn.LayerNorm(width)
         self.leave = nn.Linear(width, 2 * (mel.fft // 2 + 1))
 
-    def forward(self, x_t: Float[Tensor, "b n"], t: Float[Tensor, " b"], given: Given) -> dict[str, Tensor]:
+    def forward(self, x_t: Float[Tensor, "b n"], t: Float[Tensor, " b"], given: Cond) -> dict[str, Tensor]:
         """Return what is made of the log mels of sounds, `state`, and how far its own log mels are off, `apart` [b]."""
         mel = self.settings.mel
         wanted = mel.log_mel(x_t)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from feller.core.errors import UsageError
-from feller.core.pytree import Given, State, leaves
+from feller.core.pytree import Cond, State, leaves
 
 Layer = TypeVar("Layer", bound=nn.Module)
 
@@ -51,7 +51,7 @@ class Summed(nn.Module):
         self.time = nn.Linear(2 * OCTAVES * times, width)
         self.tables = nn.ModuleList(nn.Embedding(conditions[name] + 1, width) for name in self.names)
 
-    def forward(self, t: State, given: Given) -> Float[Tensor, "b width"]:
+    def forward(self, t: State, given: Cond) -> Float[Tensor, "b width"]:
         """Return the sum, from times [b]: one, or one for each leaf of a state.
 
         A condition is given by its number, [b], or, where it is searched for, by a vector in place of its embedding,
@@ -84,12 +84,12 @@ class Conditioning(Summed):
         super().__init__(conditions, width, times)
         self.mix = nn.Linear(width, width)
 
-    def forward(self, t: State, given: Given) -> Float[Tensor, "b width"]:
+    def forward(self, t: State, given: Cond) -> Float[Tensor, "b width"]:
         """Return the vector, after its activation."""
         return F.silu(self.mix(F.silu(super().forward(t, given))))
 
 
-def embeddings(network: nn.Module, given: Given) -> dict[str, Tensor]:
+def embeddings(network: nn.Module, given: Cond) -> dict[str, Tensor]:
     """Return the vectors that stand for conditions in a network, [b, width] each; it takes them in their place.
 
     Raises:

@@ -22,7 +22,7 @@ class EMA:
     """
 
     def __init__(self, network: nn.Module, decay: float = 0.999) -> None:
-        check_number("decay", decay, least=0, below=1, remedy="0.999 is usual")
+        check_number("decay", decay, ge=0, lt=1, remedy="0.999 is usual")
         network = plain_network(network)
         check_kind("network", network, nn.Module, "feller.EMA(network), with the module and not its parameters")
         self.decay = decay

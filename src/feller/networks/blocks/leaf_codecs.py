@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from feller.core.errors import UsageError, check_number
-from feller.core.pytree import State, pad_right
+from feller.core.pytree import State, append_dims
 from feller.networks.blocks.conditioning import fourier
 from feller.spaces.rotations import hat
 
@@ -60,7 +60,7 @@ class Symbols(Leaf):
     """The state may hold one more symbol, the mask."""
 
     def __post_init__(self) -> None:
-        check_number("count", self.count, least=1)
+        check_number("count", self.count, ge=1)
 
     def features(self, shape: tuple[int, ...]) -> int:
         """Return one for each symbol."""
@@ -168,7 +168,7 @@ def rows(x: Shaped[Tensor, "b n *d"]) -> Shaped[Tensor, "b n k"]:
 
 
 def _numbers(x: Float[Tensor, "b n k"], t: Float[Tensor, " b"], octaves: int) -> Float[Tensor, "b n features"]:
-    late = x / pad_right(1 - t + SOONEST, x)
+    late = x / append_dims(1 - t + SOONEST, x)
     return torch.cat([x, fourier(x, octaves).flatten(2), late], 2)
 
 
@@ -181,7 +181,7 @@ def sites_of(x: Shaped[Tensor, "b n *d"], marks: Tensor | None) -> Bool[Tensor, 
 
 def blanked(x: Shaped[Tensor, "b n *d"], there: Bool[Tensor, "b n"]) -> Shaped[Tensor, "b n *d"]:
     """Put zeros where a leaf is not real, whatever stands there."""
-    return torch.where(pad_right(there, x), x, 0)
+    return torch.where(append_dims(there, x), x, 0)
 
 
 def see_all(leaves: dict[str, Leaf], x: State, t: State, there: State, like: Tensor) -> Float[Tensor, "b n features"]:

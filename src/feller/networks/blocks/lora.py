@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from feller.core.errors import check_number
-from feller.core.pytree import Given, State
-from feller.core.rng import Draws
+from feller.core.pytree import Cond, State
+from feller.core.rng import Rng
 from feller.networks.architecture import weights_from
 
 _INSIDE = "network."
@@ -22,7 +22,7 @@ class LowRank(nn.Module):
     Source: Hu et al. 2021, "LoRA: Low-Rank Adaptation of Large Language Models", arXiv 2106.09685.
     """
 
-    def __init__(self, network: nn.Module, rank: int, draws: Draws) -> None:
+    def __init__(self, network: nn.Module, rank: int, draws: Rng) -> None:
         """Freeze a network, and put thin matrices beside its weights.
 
         Args:
@@ -31,7 +31,7 @@ class LowRank(nn.Module):
             draws: Source of the first thin matrices; the second are zero.
         """
         super().__init__()
-        check_number("rank", rank, least=1, remedy="4 to 16 are usual")
+        check_number("rank", rank, ge=1, remedy="4 to 16 are usual")
         self.network = network.requires_grad_(False)
         names = {id(weight): name for name, weight in network.named_parameters()}
         self.same = {name: names[id(weight)] for name, weight in network.named_parameters(remove_duplicate=False)}
@@ -52,7 +52,7 @@ class LowRank(nn.Module):
         """Dicts of weights, and the network whose weights they are named by."""
         return (self.first, self.network), (self.second, self.network)
 
-    def forward(self, x_t: State, t: State, given: Given) -> State:
+    def forward(self, x_t: State, t: State, given: Cond) -> State:
         """Answer as the network does with the changed matrices."""
         weights = {name: self._changed(weight, name) for name, weight in self.network.named_parameters()}
         return torch.func.functional_call(self.network, weights, (x_t, t, given))

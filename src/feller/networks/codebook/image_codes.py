@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from feller.core.errors import InputError
 from feller.core.migrations import names_before
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.data.documents.image_codes import PictureCodes, check_codes, check_pictures
 from feller.data.images.pixel_codes import AsNumbers
 from feller.networks.codebook.image_tokenizer import Tokenizer, TokenizerNetwork
@@ -31,7 +31,7 @@ class Learned(PictureCodes):
     """Whose weights a record does not hold."""
 
     def __post_init__(self) -> None:
-        network = self.settings.build(self.shape, {}, Draws(0)).eval().requires_grad_(False)
+        network = self.settings.build(self.shape, {}, Rng(0)).eval().requires_grad_(False)
         object.__setattr__(self, "network", network)
 
     @property

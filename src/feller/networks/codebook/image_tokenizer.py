@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from feller.core.errors import UsageError
-from feller.core.pytree import Given
-from feller.core.rng import Draws
+from feller.core.pytree import Cond
+from feller.core.rng import Rng
 from feller.networks.architecture import Architecture, weights_from
 from feller.networks.blocks.conditioning import zero
 from feller.networks.codebook.fsq import FSQ
@@ -43,7 +43,7 @@ class Tokenizer(Architecture):
         if self.width < NARROWEST or self.blocks < 0:
             raise UsageError(f"a width of {NARROWEST} or more, and blocks of 0 or more", self)
 
-    def build(self, shape: tuple[int, ...], conditions: dict[str, int], draws: Draws) -> "TokenizerNetwork":
+    def build(self, shape: tuple[int, ...], conditions: dict[str, int], draws: Rng) -> "TokenizerNetwork":
         """Make a network with new weights, for images (channels, height, width); conditions tell it nothing.
 
         A new network reads every code as zero.
@@ -85,7 +85,7 @@ class TokenizerNetwork(nn.Module):
         self.up = nn.ModuleList(convolution(before, 4 * after) for before, after in up)
         self.leave = zero(convolution(widths[0], 4 * colours))
 
-    def forward(self, x_t: Float[Tensor, "b c h w"], t: Float[Tensor, " b"], given: Given) -> dict[str, Tensor]:
+    def forward(self, x_t: Float[Tensor, "b c h w"], t: Float[Tensor, " b"], given: Cond) -> dict[str, Tensor]:
         """Return what is read from the codes, `state`, and what the quantiser adds to the loss, `apart` [b]."""
         vectors, apart = self.codebook(self._features(x_t))
         return {"state": self._picture(vectors), "apart": apart}
@@ -99,7 +99,7 @@ class TokenizerNetwork(nn.Module):
         return self._picture(self.codebook.vectors(codes).to(self.read.weight.dtype))
 
     @torch.no_grad()
-    def follow(self, x: Float[Tensor, "b c h w"], draws: Draws) -> None:
+    def follow(self, x: Float[Tensor, "b c h w"], draws: Rng) -> None:
         """Let the codes follow a batch, where they do and the network is being trained."""
         if self.training and self.settings.quantiser.follows:
             self.codebook.follow(self._features(x), draws)

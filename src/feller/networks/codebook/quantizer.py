@@ -6,7 +6,7 @@ from typing import ClassVar
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 
 
 class Quantiser(abc.ABC):
@@ -45,7 +45,7 @@ class Codebook(nn.Module, abc.ABC):
     def vectors(self, codes: Int64[Tensor, " *n"]) -> Float[Tensor, "*n d"]:
         """Return the vectors of codes."""
 
-    def follow(self, z: Float[Tensor, "b n d"], draws: Draws) -> None:
+    def follow(self, z: Float[Tensor, "b n d"], draws: Rng) -> None:
         """Move the vectors of codes by those of a batch, where the kind follows; in place, the same on all ranks."""
 
 

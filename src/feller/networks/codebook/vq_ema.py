@@ -7,9 +7,9 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.nn import functional as F
 
-from feller.core.distributed import of_all_ranks
+from feller.core.distributed import all_reduce_
 from feller.core.errors import UsageError
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.networks.codebook.quantizer import Codebook, Quantiser, straight_through
 
 CHUNK = 4096
@@ -90,7 +90,7 @@ class Means(Codebook):
         return self._book()[codes]
 
     @torch.no_grad()
-    def follow(self, z: Float[Tensor, "b n d"], draws: Draws) -> None:
+    def follow(self, z: Float[Tensor, "b n d"], draws: Rng) -> None:
         """Move the averages by a batch, then begin anew where there is hardly any use; sums go in a fixed order."""
         flat, settings = self._wide(z).flatten(0, 1), self.settings
         uses, sums = torch.zeros_like(self.uses), torch.zeros_like(self.sums)
@@ -99,24 +99,24 @@ class Means(Codebook):
             uses += chosen.sum(0)
             sums += chosen.T @ some  # adding at indices would go in any order on an accelerator
         new = self.uses == 0
-        self.uses.lerp_(of_all_ranks(uses), 1 - settings.decay)
-        self.sums.lerp_(of_all_ranks(sums), 1 - settings.decay)
-        rows = int(of_all_ranks(torch.tensor(len(z), device=z.device)))
+        self.uses.lerp_(all_reduce_(uses), 1 - settings.decay)
+        self.sums.lerp_(all_reduce_(sums), 1 - settings.decay)
+        rows = int(all_reduce_(torch.tensor(len(z), device=z.device)))
         even = rows * z.shape[1] / settings.codes
         anew = new | (self.uses <= settings.least * even)
         begun = even * self._some(z, rows, draws)
         self.uses.masked_fill_(anew, even)
         self.sums.copy_(torch.where(anew[:, None], begun, self.sums))
 
-    def _some(self, z: Tensor, rows: int, draws: Draws) -> Float[Tensor, "codes d"]:
+    def _some(self, z: Tensor, rows: int, draws: Rng) -> Float[Tensor, "codes d"]:
         """Return one vector of all rows of the batch for each code, different ones where there are enough."""
         n = z.shape[1]
-        order = torch.randperm(rows * n, generator=draws.at("begin anew").shared())
+        order = torch.randperm(rows * n, generator=draws.stream("begin anew").shared_generator())
         place = order[torch.arange(self.settings.codes) % len(order)].to(z.device)
-        row = place // n - draws.first
+        row = place // n - draws.first_example
         mine = (row >= 0) & (row < len(z))
         found = z[row.clamp(0, len(z) - 1), place % n].to(self.sums.dtype)
-        return of_all_ranks(torch.where(mine[:, None], found, 0.0))
+        return all_reduce_(torch.where(mine[:, None], found, 0.0))
 
     def _book(self) -> Float[Tensor, "codes d"]:
         """Return the vector of each code; zero before there is any use."""

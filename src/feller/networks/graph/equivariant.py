@@ -10,14 +10,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from feller.core.errors import UsageError
-from feller.core.pytree import Given, State, are_known, branch, spread
-from feller.core.rng import Draws
+from feller.core.pytree import Cond, State, broadcast_time, is_concrete, submask
+from feller.core.rng import Rng
 from feller.networks.architecture import Architecture, weights_from
 from feller.networks.blocks.conditioning import Conditioning, fourier, modulate, zero
 from feller.networks.blocks.leaf_codecs import Leaf, blanked, see_all, sites_of
 from feller.networks.blocks.relative_positions import number
 from feller.networks.regressor import pooled
-from feller.spaces.safe_math import root
+from feller.spaces.safe_math import safe_sqrt
 
 OCTAVES = 5
 """Frequencies of each distance, from 1/4 cycle per unit up."""
@@ -55,7 +55,7 @@ class Equivariant(Architecture):
         if self.places in self.leaves:
             raise UsageError("the places have no other kind", remedy=f"Leave {self.places} out of the leaves")
 
-    def build(self, shape: State, conditions: dict[str, int], draws: Draws) -> "EquivariantNetwork":
+    def build(self, shape: State, conditions: dict[str, int], draws: Rng) -> "EquivariantNetwork":
         """Make a network with new weights, for places (n, 3) and leaves with as many rows."""
         shapes = shape if isinstance(shape, dict) else {}
         wanted = {self.places, *self.leaves}
@@ -100,7 +100,7 @@ class EquivariantNetwork(nn.Module):
         self.leave = zero(nn.Linear(width, sum(self.answers.values())))
         self.skip = zero(nn.Linear(width, 1))
 
-    def forward(self, x_t: State, t: State, given: Given) -> State:
+    def forward(self, x_t: State, t: State, given: Cond) -> State:
         """Answer with velocities of the places, and what each leaf says."""
         settings, found = self.settings, self._look(x_t, t, given)
         velocity = centred(found.y - found.start, found.valid) + self.skip(found.vector)[:, None] * found.start
@@ -108,7 +108,7 @@ class EquivariantNetwork(nn.Module):
         said = {n: leaf.say(part, found.x[n]) for (n, leaf), part in zip(settings.leaves.items(), answers, strict=True)}
         return {name: velocity if name == settings.places else said[name] for name in x_t}
 
-    def features(self, x_t: State, t: State, given: Given) -> Float[Tensor, "b seen"]:
+    def features(self, x_t: State, t: State, given: Cond) -> Float[Tensor, "b seen"]:
         """Return what can be said of each example as a whole: the features of its points, pooled."""
         found = self._look(x_t, t, given)
         return pooled(found.h, found.valid)
@@ -120,9 +120,9 @@ class EquivariantNetwork(nn.Module):
         for block in self.blocks[-1:]:
             yield block.get_submodule("move")
 
-    def _look(self, x_t: State, t: State, given: Given) -> "_Seen":
-        settings, t = self.settings, spread(t, x_t)
-        there = {name: sites_of(leaf, branch(given.get("valid"), name)) for name, leaf in x_t.items()}
+    def _look(self, x_t: State, t: State, given: Cond) -> "_Seen":
+        settings, t = self.settings, broadcast_time(t, x_t)
+        there = {name: sites_of(leaf, submask(given.get("valid"), name)) for name, leaf in x_t.items()}
         x = {name: blanked(x_t[name], there[name]) for name in settings.leaves}
         valid = there[settings.places]
         vector = self.conditioning(t, {k: v for k, v in given.items() if k != settings.count})
@@ -158,7 +158,7 @@ class Pairs:
         """List the pairs, or where values cannot be looked at all pairs there might be."""
         b, n = valid.shape
         real = valid[:, :, None] & valid[:, None] & ~torch.eye(n, dtype=torch.bool, device=valid.device)
-        known = are_known(valid)
+        known = is_concrete(valid)
         which, i, j = real.nonzero(as_tuple=True) if known else _all(b, n, valid.device)
         return cls(which * n + i, which * n + j, None if known else real.flatten()[:, None].float())
 
@@ -216,7 +216,7 @@ def _way(y: Float[Tensor, "b n 3"], pairs: Pairs) -> tuple[Float[Tensor, "pairs 
     """Return the ways between points and their lengths."""
     y = y.flatten(0, 1)
     way = y.index_select(0, pairs.to) - y.index_select(0, pairs.of)
-    return way, root(way.square().sum(1, keepdim=True))
+    return way, safe_sqrt(way.square().sum(1, keepdim=True))
 
 
 def _waves(distance: Float[Tensor, "pairs 1"]) -> Float[Tensor, "pairs features"]:

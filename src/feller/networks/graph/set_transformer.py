@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from feller.core.errors import UsageError
-from feller.core.pytree import Given, State, branch, spread
-from feller.core.rng import Draws
+from feller.core.pytree import Cond, State, broadcast_time, submask
+from feller.core.rng import Rng
 from feller.networks.architecture import Architecture, weights_from
 from feller.networks.blocks.conditioning import Conditioning, modulate, zero
 from feller.networks.blocks.leaf_codecs import TURN, Angles, Leaf, blanked, rows, see_all, sites_of
@@ -59,7 +59,7 @@ class Sites(Architecture):
                 f" that has sites; found whole={self.whole} and apart={self.apart}"
             )
 
-    def build(self, shape: State, conditions: dict[str, int], draws: Draws) -> "SitesTransformer":
+    def build(self, shape: State, conditions: dict[str, int], draws: Rng) -> "SitesTransformer":
         """Make a network with new weights, for a dict of leaves with the same number of sites."""
         shapes = shape if isinstance(shape, dict) else {}
         sites = {shapes[name][:1] for name in shapes.keys() - {*self.whole}}
@@ -104,7 +104,7 @@ class SitesTransformer(nn.Module):
         self.leave = zero(nn.Linear(width, sum(self.answers[name] for name in self.own)))
         self.skip = zero(nn.Linear(width, sum(self.skipping.values()))) if self.skipping else None
 
-    def forward(self, x_t: State, t: State, given: Given) -> State:
+    def forward(self, x_t: State, t: State, given: Cond) -> State:
         """Answer for each leaf."""
         settings, (x, valid, vector, h) = self.settings, self._look(x_t, t, given)
         answers = self._split(self.own, self.leave(h) * valid[:, :, None])
@@ -113,7 +113,7 @@ class SitesTransformer(nn.Module):
             answers |= self._split(settings.whole, self.leave_whole(F.silu(mean + vector))[:, None])
         return self._said(answers, x, vector)
 
-    def features(self, x_t: State, t: State, given: Given) -> Float[Tensor, "b seen"]:
+    def features(self, x_t: State, t: State, given: Cond) -> Float[Tensor, "b seen"]:
         """Return what can be said of each example as a whole: the features of its sites, pooled."""
         _, valid, _, h = self._look(x_t, t, given)
         return pooled(h, valid)
@@ -126,13 +126,13 @@ class SitesTransformer(nn.Module):
         if self.settings.whole:
             yield self.leave_whole
 
-    def _look(self, x_t: State, t: State, given: Given) -> tuple[State, Tensor, Tensor, Tensor]:
+    def _look(self, x_t: State, t: State, given: Cond) -> tuple[State, Tensor, Tensor, Tensor]:
         """Return leaves, marks of real sites, [b, n], times and conditions, [b, width], and features, [b, n, width]."""
-        settings, t = self.settings, spread(t, x_t)
+        settings, t = self.settings, broadcast_time(t, x_t)
         x = {name: x_t[name] if name in self.own else x_t[name][:, None] for name in settings.leaves}
         marks = given.get("valid")
         there = {
-            name: sites_of(x[name], branch(marks, name) if name in self.own or isinstance(marks, dict) else None)
+            name: sites_of(x[name], submask(marks, name) if name in self.own or isinstance(marks, dict) else None)
             for name in x
         }
         x = {name: blanked(leaf, there[name]) for name, leaf in x.items()}

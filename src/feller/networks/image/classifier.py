@@ -7,8 +7,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from feller.core.errors import UsageError
-from feller.core.pytree import Given
-from feller.core.rng import Draws
+from feller.core.pytree import Cond
+from feller.core.rng import Rng
 from feller.networks.architecture import Architecture, weights_from
 
 FEATURES = 32
@@ -22,7 +22,7 @@ class Classifier(nn.Module):
     picture larger than the one it was made for is seen whole.
     """
 
-    def __init__(self, shape: tuple[int, int, int], classes: int, draws: Draws) -> None:
+    def __init__(self, shape: tuple[int, int, int], classes: int, draws: Rng) -> None:
         super().__init__()
         channels, height, width = shape
         with weights_from(draws):
@@ -51,7 +51,7 @@ class Convolutional(Architecture):
     answers: int
     """Classes."""
 
-    def build(self, shape: tuple[int, ...], conditions: dict[str, int], draws: Draws) -> "ConvolutionalNetwork":
+    def build(self, shape: tuple[int, ...], conditions: dict[str, int], draws: Rng) -> "ConvolutionalNetwork":
         """Make a network with new weights, for images (channels, height, width)."""
         if not isinstance(shape, tuple) or len(shape) != 3 or conditions:
             raise UsageError(
@@ -69,6 +69,6 @@ class ConvolutionalNetwork(nn.Module):
         self.classifier = classifier
         self.nulls: dict[str, int] = {}
 
-    def forward(self, x_t: Float[Tensor, "b c h w"], t: Float[Tensor, " b"], given: Given) -> Float[Tensor, "b k"]:
+    def forward(self, x_t: Float[Tensor, "b c h w"], t: Float[Tensor, " b"], given: Cond) -> Float[Tensor, "b k"]:
         """Answer, whatever the time."""
         return self.classifier(x_t)

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from feller.core.errors import UsageError
-from feller.core.pytree import Given
-from feller.core.rng import Draws
+from feller.core.pytree import Cond
+from feller.core.rng import Rng
 from feller.networks.architecture import Architecture, weights_from
 from feller.networks.blocks.conditioning import Conditioning, modulate, zero
 
@@ -40,7 +40,7 @@ class Transformer(Architecture):
         if self.width % 4 or self.width % self.heads:
             raise UsageError(f"a width that 4 and {self.heads} heads divide", self.width)
 
-    def build(self, shape: tuple[int, ...], conditions: dict[str, int], draws: Draws) -> "DiffusionTransformer":
+    def build(self, shape: tuple[int, ...], conditions: dict[str, int], draws: Rng) -> "DiffusionTransformer":
         """Make a network with new weights, for images (channels, height, width)."""
         if len(shape) != 3:
             raise UsageError(
@@ -64,7 +64,7 @@ class DiffusionTransformer(nn.Module):
         self.modulation = zero(nn.Linear(self.width, 2 * self.width))
         self.leave = zero(nn.Linear(self.width, size))
 
-    def forward(self, x_t: Float[Tensor, "b c h w"], t: Float[Tensor, " b"], given: Given) -> Float[Tensor, "b c h w"]:
+    def forward(self, x_t: Float[Tensor, "b c h w"], t: Float[Tensor, " b"], given: Cond) -> Float[Tensor, "b c h w"]:
         """Predict one number per pixel and colour."""
         vector, p = self.conditioning(t, given), self.patch
         height, width = x_t.shape[2:]

@@ -7,8 +7,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from feller.core.errors import UsageError
-from feller.core.pytree import Given, State, spread
-from feller.core.rng import Draws
+from feller.core.pytree import Cond, State, broadcast_time
+from feller.core.rng import Rng
 from feller.networks.architecture import Architecture, weights_from
 from feller.networks.blocks.conditioning import Conditioning, modulate, zero
 
@@ -34,7 +34,7 @@ class Captioned(Architecture):
         if min(self.symbols, self.channels) < 1 or self.image == self.label:
             raise UsageError("symbols and channels of 1 or more, and two leaves", self)
 
-    def build(self, shape: State, conditions: dict[str, int], draws: Draws) -> "CaptionedNetwork":
+    def build(self, shape: State, conditions: dict[str, int], draws: Rng) -> "CaptionedNetwork":
         """Make a network with new weights, for a picture (channels, height, width) and a label ()."""
         shapes = shape if isinstance(shape, dict) else {}
         if shapes.keys() != {self.image, self.label} or len(shapes[self.image]) != 3 or shapes[self.label] != ():
@@ -42,7 +42,7 @@ class Captioned(Architecture):
         if self.label in conditions:
             raise UsageError(f"{self.label} is a leaf of the state, so no condition can be called so")
         pictures = self.pictures.build(
-            shapes[self.image], {**conditions, self.label: self.symbols}, draws.named("pictures")
+            shapes[self.image], {**conditions, self.label: self.symbols}, draws.fold_in("pictures")
         )
         with weights_from(draws):
             return CaptionedNetwork(self, pictures, shapes[self.image][0], conditions)
@@ -62,14 +62,14 @@ class CaptionedNetwork(nn.Module):
         self.mix = nn.Linear(width * 16, 4 * width)
         self.leave = zero(nn.Linear(4 * width, settings.symbols))
 
-    def forward(self, x_t: State, t: State, given: Given) -> State:
+    def forward(self, x_t: State, t: State, given: Cond) -> State:
         """Answer about both."""
-        settings, t = self.settings, spread(t, x_t)
+        settings, t = self.settings, broadcast_time(t, x_t)
         picture, label, time = x_t[settings.image], x_t[settings.label], t[settings.image]
         answer = self.pictures(picture, time, {**given, settings.label: label})
         return {settings.image: answer, settings.label: self._read(picture, time, given)}
 
-    def _read(self, x: Float[Tensor, "b c h w"], t: Float[Tensor, " b"], given: Given) -> Float[Tensor, "b symbols"]:
+    def _read(self, x: Float[Tensor, "b c h w"], t: Float[Tensor, " b"], given: Cond) -> Float[Tensor, "b symbols"]:
         """Return logits of the label, which sees the picture alone."""
         vector = self.conditioning(t, given)
         h = F.silu(self.enter(x))

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from feller.core.errors import UsageError
-from feller.core.pytree import Given
-from feller.core.rng import Draws
+from feller.core.pytree import Cond
+from feller.core.rng import Rng
 from feller.networks.architecture import Architecture, weights_from
 from feller.networks.blocks.conditioning import Conditioning, modulate, zero
 
@@ -50,7 +50,7 @@ class UNet(Architecture):
         """Tell whether a level has attention."""
         return self.attention[min(level, len(self.attention) - 1)]
 
-    def build(self, shape: tuple[int, ...], conditions: dict[str, int], draws: Draws) -> "ConvolutionalUNet":
+    def build(self, shape: tuple[int, ...], conditions: dict[str, int], draws: Rng) -> "ConvolutionalUNet":
         """Make a network with new weights, for images (channels, height, width)."""
         if len(shape) != 3:
             raise UsageError("UNet expects images of shape (channels, height, width)", found=shape, remedy="Use MLP")
@@ -81,7 +81,7 @@ class ConvolutionalUNet(nn.Module):
         self.norm = norm(widths[0])
         self.leave = zero(convolution(widths[0], colours))
 
-    def forward(self, x_t: Float[Tensor, "b c h w"], t: Float[Tensor, " b"], given: Given) -> Float[Tensor, "b c h w"]:
+    def forward(self, x_t: Float[Tensor, "b c h w"], t: Float[Tensor, " b"], given: Cond) -> Float[Tensor, "b c h w"]:
         """Predict one number per pixel and colour."""
         vector = self.conditioning(t, given)
         h = self.enter(x_t)

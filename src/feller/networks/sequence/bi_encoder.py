@@ -10,8 +10,8 @@ from torch.nn import functional as F
 
 from feller.core.errors import UsageError
 from feller.core.migrations import names_before
-from feller.core.pytree import Given
-from feller.core.rng import Draw, Draws
+from feller.core.pytree import Cond
+from feller.core.rng import RandomStream, Rng
 from feller.data.documents.vectors import DocumentVectors, Vectors
 from feller.data.documents.vocabulary import Symbols
 from feller.networks.architecture import Architecture, weights_from
@@ -45,7 +45,7 @@ class BiEncoder(Architecture):
         if min(self.width, self.size) < 1:
             raise UsageError("a width and a size of at least 1", f"{self.width} and {self.size}")
 
-    def build(self, shape: tuple[int, ...], conditions: dict[str, int], draws: Draws) -> "BiEncoderNetwork":
+    def build(self, shape: tuple[int, ...], conditions: dict[str, int], draws: Rng) -> "BiEncoderNetwork":
         """Make a network with new weights, for rows of symbols of any length."""
         if not isinstance(shape, tuple) or len(shape) != 1 or conditions:
             raise UsageError(
@@ -70,7 +70,7 @@ class BiEncoderNetwork(nn.Module):
         self.leave = nn.Linear(8 * width, settings.size)
         self.sharpness = nn.Parameter(torch.tensor(1 / 0.07).log())
 
-    def forward(self, x_t: Int[Tensor, "b picture"], t: Float[Tensor, " b"], given: Given) -> Float[Tensor, "b d"]:
+    def forward(self, x_t: Int[Tensor, "b picture"], t: Float[Tensor, " b"], given: Cond) -> Float[Tensor, "b d"]:
         """Return the vectors of pictures, as long as the inverse temperature, whatever the time."""
         h = self.enter(x_t).transpose(1, 2).unflatten(2, self.grid)
         for layer, norm in zip(self.layers, self.norms, strict=True):
@@ -107,7 +107,7 @@ def pictures_of(rows: Int64[Tensor, "n l"], symbols: Symbols) -> tuple[Int64[Ten
     return found.view(-1, symbols.picture), row[:: symbols.picture]
 
 
-def with_gaps(rows: Int64[Tensor, "n l"], symbols: Symbols, chance: float, draw: Draw) -> Int64[Tensor, "n l"]:
+def with_gaps(rows: Int64[Tensor, "n l"], symbols: Symbols, chance: float, draw: RandomStream) -> Int64[Tensor, "n l"]:
     """Put `<mask>` in the place of some text and codes, each by that chance."""
     gone = draw.uniform(rows.shape, device=rows.device) < chance
     return torch.where(gone & (rows < symbols.eos), symbols.mask, rows)
@@ -121,7 +121,7 @@ class Finder(DocumentVectors):
     network: BiEncoderNetwork = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "network", self.settings.build((1,), {}, Draws(0)))
+        object.__setattr__(self, "network", self.settings.build((1,), {}, Rng(0)))
 
     @property
     def module(self) -> BiEncoderNetwork:

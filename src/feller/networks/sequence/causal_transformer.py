@@ -7,8 +7,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from feller.core.pytree import Given
-from feller.core.rng import Draws
+from feller.core.pytree import Cond
+from feller.core.rng import Rng
 from feller.networks.architecture import Architecture, weights_from
 from feller.networks.blocks.conditioning import Conditioning
 from feller.networks.blocks.relative_positions import rotate, turns
@@ -39,7 +39,7 @@ class Decoder(Architecture):
     def __post_init__(self) -> None:
         check_sizes(self, self.symbols, self.width, self.depth, self.heads)
 
-    def build(self, shape: tuple[int, ...], conditions: dict[str, int], draws: Draws) -> "CausalTransformer":
+    def build(self, shape: tuple[int, ...], conditions: dict[str, int], draws: Rng) -> "CausalTransformer":
         """Make a network with new weights, for texts (n,)."""
         check_text(self, shape)
         with weights_from(draws):
@@ -77,7 +77,7 @@ class CausalTransformer(nn.Module):
         self.blocks = nn.ModuleList(LocalBlock(width, settings.heads, inner) for _ in range(settings.depth))
         self.leave = Answer(width, settings.symbols, inner)
 
-    def forward(self, x_t: Int[Tensor, "b n"], t: Float[Tensor, " b"], given: Given) -> Float[Tensor, "b n symbols"]:
+    def forward(self, x_t: Int[Tensor, "b n"], t: Float[Tensor, " b"], given: Cond) -> Float[Tensor, "b n symbols"]:
         """Predict logits of each token from those before it, all at once."""
         n = x_t.shape[1]
         vector = self._vector(x_t.shape[0], given)
@@ -98,7 +98,7 @@ class CausalTransformer(nn.Module):
         return Cache(keys, values, like.new_zeros(depth, b, BEFORE, like.shape[1]))
 
     @torch.no_grad()
-    def next(self, tokens: Int[Tensor, "b m"], cache: Cache, given: Given) -> tuple[Float[Tensor, "b symbols"], Cache]:
+    def next(self, tokens: Int[Tensor, "b m"], cache: Cache, given: Cond) -> tuple[Float[Tensor, "b symbols"], Cache]:
         """Read on, first of all `start`, and return the logits of the token that follows, with the cache to go on."""
         vector, near = self._vector(len(tokens), given), []
         h = self.enter(tokens)
@@ -108,7 +108,7 @@ class CausalTransformer(nn.Module):
         logits = self.leave(h[:, -1:], vector)[:, 0]
         return logits, replace(cache, near=torch.stack(near), filled=cache.filled + tokens.shape[1])
 
-    def _vector(self, b: int | torch.SymInt, given: Given) -> Float[Tensor, "b inner"]:
+    def _vector(self, b: int | torch.SymInt, given: Cond) -> Float[Tensor, "b inner"]:
         """Return the conditions as a vector; there is no time, so it stands still."""
         return self.conditioning(self.enter.weight.new_zeros(b), given)
 

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from feller.core.errors import UsageError
-from feller.core.pytree import Given
-from feller.core.rng import Draws
+from feller.core.pytree import Cond
+from feller.core.rng import Rng
 from feller.data.documents.vocabulary import Symbols
 from feller.networks.architecture import Architecture, weights_from
 from feller.networks.blocks.conditioning import zero
@@ -68,7 +68,7 @@ class PlainDecoder(Architecture):
         """
         return cls(symbols, HEAD * dial, dial, dial, context)
 
-    def build(self, shape: tuple[int, ...], conditions: dict[str, int], draws: Draws) -> "PlainTransformer":
+    def build(self, shape: tuple[int, ...], conditions: dict[str, int], draws: Rng) -> "PlainTransformer":
         """Make a network with new weights, for rows (n,), which sees no conditions."""
         check_text(self, shape)
         if conditions:
@@ -141,7 +141,7 @@ class PlainTransformer(nn.Module):
         if settings.squares:
             self.squares = Squares(self.symbols, width)
 
-    def forward(self, x_t: Int[Tensor, "b n"], t: Float[Tensor, " b"], given: Given) -> Float[Tensor, "b n count"]:
+    def forward(self, x_t: Int[Tensor, "b n"], t: Float[Tensor, " b"], given: Cond) -> Float[Tensor, "b n count"]:
         """Return at each place the logits of the next symbol, from those up to this place.
 
         Raises:

@@ -9,13 +9,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from feller.core.errors import UsageError
-from feller.core.pytree import Given
-from feller.core.rng import Draws
+from feller.core.pytree import Cond
+from feller.core.rng import Rng
 from feller.networks.architecture import Architecture, weights_from
 from feller.networks.blocks.time_conditioning import PlainBlock
 from feller.networks.image.dit import Attend
 from feller.networks.sequence.table_grammar import Grammar
-from feller.spaces.table_tokens import Rows
+from feller.spaces.table_tokens import TableTokens
 
 SPREAD = 0.3
 """Standard deviation of a new embedding."""
@@ -31,7 +31,7 @@ class RowTransformer(Architecture):
     are those of linear layers, embeddings, normalisations and `Heads`.
     """
 
-    rows: Rows
+    rows: TableTokens
     width: int = 64
     """Features of each token."""
     depth: int = 2
@@ -45,10 +45,10 @@ class RowTransformer(Architecture):
                 "numbers of 1 or more and a width that the heads divide", f"{self.width}, {self.depth}, {self.heads}"
             )
 
-    def build(self, shape: tuple[int, ...], conditions: dict[str, int], draws: Draws) -> "RowNetwork":
+    def build(self, shape: tuple[int, ...], conditions: dict[str, int], draws: Rng) -> "RowNetwork":
         """Make a network with new weights, for rows (places,)."""
-        if shape != (len(self.rows.counts),) or conditions:
-            raise UsageError(f"rows of {len(self.rows.counts)} tokens and no conditions", shape)
+        if shape != (len(self.rows.vocab_sizes),) or conditions:
+            raise UsageError(f"rows of {len(self.rows.vocab_sizes)} tokens and no conditions", shape)
         with weights_from(draws):
             return RowNetwork(self)
 
@@ -71,11 +71,11 @@ class RowNetwork(nn.Module):
         self.rows = rows
         self.nulls: dict[str, int | float] = {}
         self.grammar = Grammar(rows)
-        first = torch.tensor(rows.counts).cumsum(0) - torch.tensor(rows.counts)
+        first = torch.tensor(rows.vocab_sizes).cumsum(0) - torch.tensor(rows.vocab_sizes)
         self.register_buffer("first", first, persistent=False)
-        self.token = nn.Embedding(sum(rows.counts) + 1, width)
+        self.token = nn.Embedding(sum(rows.vocab_sizes) + 1, width)
         """Of what was written last: a number for each token of each place, and one for nothing."""
-        self.place = nn.Embedding(len(rows.counts), width)
+        self.place = nn.Embedding(len(rows.vocab_sizes), width)
         """Of what is asked for."""
         blocks = [PlainBlock(width, settings.heads) for _ in range(settings.depth)]
         self.heads, self.blocks = settings.heads, nn.ModuleList(blocks)
@@ -89,7 +89,7 @@ class RowNetwork(nn.Module):
                     layer.weight.mul_((2 * settings.depth) ** -0.5)
 
     def forward(
-        self, x_t: Int64[Tensor, "b places"], t: Float[Tensor, " b"], given: Given
+        self, x_t: Int64[Tensor, "b places"], t: Float[Tensor, " b"], given: Cond
     ) -> Float[Tensor, "b *serialisations places tokens"]:
         """Predict the logits of each place from the places before it; those that may not stand there are -infinite.
 
@@ -103,7 +103,7 @@ class RowNetwork(nn.Module):
         if order is None:
             return self._answer(x_t, None)
         some = x_t if order.ndim == 2 else x_t[:, None].expand(-1, order.shape[1], -1)
-        return self._answer(some, self.rows.in_turn(order))
+        return self._answer(some, self.rows.token_order(order))
 
     def _answer(
         self, x: Int64[Tensor, "*b places"], turn: Int64[Tensor, "*b places"] | None
@@ -120,7 +120,7 @@ class RowNetwork(nn.Module):
 
     def begin(self, b: int) -> Cache:
         """Return an empty cache for b rows."""
-        shape = len(self.blocks), b, self.heads, len(self.rows.counts), self.token.embedding_dim // self.heads
+        shape = len(self.blocks), b, self.heads, len(self.rows.vocab_sizes), self.token.embedding_dim // self.heads
         keys, values = self.token.weight.new_empty(2, *shape).unbind()
         return Cache(keys, values)
 
@@ -164,13 +164,13 @@ def _remembered(keys: Tensor, values: Tensor, filled: int) -> Attend:
 class Heads(nn.Module):
     """A linear layer of its own for each place, which begins with the shares of its tokens."""
 
-    def __init__(self, rows: Rows, most: int, width: int) -> None:
+    def __init__(self, rows: TableTokens, most: int, width: int) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.zeros(len(rows.counts), most, width))
-        self.bias = nn.Parameter(torch.zeros(len(rows.counts), most))
-        begins = [sum(rows.places[:column]) for column in range(len(rows.fields))]
+        self.weight = nn.Parameter(torch.zeros(len(rows.vocab_sizes), most, width))
+        self.bias = nn.Parameter(torch.zeros(len(rows.vocab_sizes), most))
+        begins = [sum(rows.tokens_per_column[:column]) for column in range(len(rows.columns))]
         with torch.no_grad():
-            for place, own, wide in zip(begins, rows.shares, rows.places, strict=False):
+            for place, own, wide in zip(begins, rows.value_probs, rows.tokens_per_column, strict=False):
                 if own and wide == 1:
                     self.bias[place, : len(own)] = torch.tensor(own).clamp(min=LEAST).log()
 

@@ -5,7 +5,7 @@ from jaxtyping import Bool, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from feller.spaces.table_tokens import Rows, Rule
+from feller.spaces.table_tokens import PairConstraint, TableTokens
 
 
 class Grammar(nn.Module):
@@ -18,24 +18,24 @@ class Grammar(nn.Module):
     follow: Tensor
     """[places, states, tokens]: state that follows, -1 where the token may not stand."""
 
-    def __init__(self, rows: Rows) -> None:
+    def __init__(self, rows: TableTokens) -> None:
         super().__init__()
-        tables = [table for field in rows.fields for table in field.follow()]
+        tables = [table for field in rows.columns for table in field.transitions()]
         states, tokens = (max(table.shape[axis] for table in tables) for axis in (0, 1))
         follow = torch.full((len(tables), states, tokens), -1, dtype=torch.long)
         for place, table in enumerate(tables):
             follow[place, : table.shape[0], : table.shape[1]] = table
         self.register_buffer("follow", follow, persistent=False)
-        begins = torch.tensor([within == 0 for width in rows.places for within in range(width)])
+        begins = torch.tensor([within == 0 for width in rows.tokens_per_column for within in range(width)])
         self.begins: list[bool] = begins.tolist()
-        self.columns: list[int] = [column for column, width in enumerate(rows.places) for _ in range(width)]
+        self.columns: list[int] = [column for column, width in enumerate(rows.tokens_per_column) for _ in range(width)]
         self.first: list[int] = begins.nonzero()[:, 0].tolist()
         """Place where each column begins."""
         self.most = tokens
         self.sweeps: list[tuple[int, int, str]] = []
         for number, rule in enumerate(_towards_root(rows)):
             name = f"rule_{number}"
-            self.register_buffer(name, rule.table(), persistent=False)
+            self.register_buffer(name, rule.allowed_mask(), persistent=False)
             self.sweeps.append((rule.first, rule.second, name))
         self.ruled = sorted({column for first, second, _ in self.sweeps for column in (first, second)})
 
@@ -112,14 +112,14 @@ class Grammar(nn.Module):
         return F.pad(met, (0, self.most - met.shape[-1]))
 
 
-def _towards_root(rows: Rows) -> list[Rule]:
+def _towards_root(rows: TableTokens) -> list[PairConstraint]:
     """Return the rules with the column that is nearer to a root first, the farthest from it in front."""
-    near: dict[int, list[Rule]] = {}
-    for rule in rows.rules:
+    near: dict[int, list[PairConstraint]] = {}
+    for rule in rows.constraints:
         near.setdefault(rule.first, []).append(rule)
-        near.setdefault(rule.second, []).append(rule.turned())
+        near.setdefault(rule.second, []).append(rule.transposed())
     seen: set[int] = set()
-    outward: list[Rule] = []
+    outward: list[PairConstraint] = []
     for root in sorted(near):
         front = [] if root in seen else [root]
         seen.add(root)

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from feller.core.errors import UsageError
-from feller.core.pytree import Given
-from feller.core.rng import Draws
+from feller.core.pytree import Cond
+from feller.core.rng import Rng
 from feller.networks.architecture import Architecture, weights_from
 from feller.networks.blocks.conditioning import Conditioning, modulate, zero
 from feller.networks.blocks.relative_positions import rotate, turns
@@ -46,7 +46,7 @@ class TextTransformer(Architecture):
     def __post_init__(self) -> None:
         check_sizes(self, self.symbols, self.width, self.depth, self.heads)
 
-    def build(self, shape: tuple[int, ...], conditions: dict[str, int], draws: Draws) -> "DiffusionTextTransformer":
+    def build(self, shape: tuple[int, ...], conditions: dict[str, int], draws: Rng) -> "DiffusionTextTransformer":
         """Make a network with new weights, for texts (n,)."""
         check_text(self, shape)
         with weights_from(draws):
@@ -84,7 +84,7 @@ class DiffusionTextTransformer(nn.Module):
         self.blocks = nn.ModuleList(LocalBlock(width, settings.heads, inner) for _ in range(settings.depth))
         self.leave = Answer(width, settings.symbols, inner)
 
-    def forward(self, x_t: Int[Tensor, "b n"], t: Float[Tensor, " b"], given: Given) -> Float[Tensor, "b n symbols"]:
+    def forward(self, x_t: Int[Tensor, "b n"], t: Float[Tensor, " b"], given: Cond) -> Float[Tensor, "b n symbols"]:
         """Predict logits of each token of the data."""
         vector, valid = self.conditioning(t, given), given.get("valid")
         known = given.get("known", torch.zeros_like(x_t, dtype=torch.bool))

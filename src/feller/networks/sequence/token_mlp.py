@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from feller.core.errors import UsageError
-from feller.core.pytree import Given, State
-from feller.core.rng import Draws
+from feller.core.pytree import Cond, State
+from feller.core.rng import Rng
 from feller.networks.architecture import Architecture, weights_from
 from feller.networks.blocks.conditioning import Summed, zero
 from feller.networks.mlp import Block
@@ -34,13 +34,13 @@ class Embedded(Architecture):
         if min(self.symbols, self.features) < 1:
             raise UsageError("symbols and features of 1 or more", f"{self.symbols} and {self.features}")
 
-    def build(self, shape: State, conditions: dict[str, int], draws: Draws) -> "EmbeddedNetwork":
+    def build(self, shape: State, conditions: dict[str, int], draws: Rng) -> "EmbeddedNetwork":
         """Make a network with new weights."""
         if not isinstance(shape, tuple):
             raise UsageError("Embedded expects one array of tokens", found=shape)
         picture = len(shape) == 3
         inside = (self.features * shape[0], *shape[1:]) if picture else (self.features, *shape)
-        inner = self.inner.build(inside, conditions, draws.named("inner"))
+        inner = self.inner.build(inside, conditions, draws.fold_in("inner"))
         with weights_from(draws):
             return EmbeddedNetwork(self, inner, inside)
 
@@ -57,7 +57,7 @@ class EmbeddedNetwork(nn.Module):
         self.near = zero(nn.Linear(settings.features, settings.symbols))
         self.leave = nn.Linear(settings.features, settings.symbols, bias=False)
 
-    def forward(self, x_t: Int[Tensor, " b *d"], t: Float[Tensor, " b"], given: Given) -> Float[Tensor, "b *d symbols"]:
+    def forward(self, x_t: Int[Tensor, " b *d"], t: Float[Tensor, " b"], given: Cond) -> Float[Tensor, "b *d symbols"]:
         """Predict logits of each token of the data."""
         tokens = self.enter(x_t)
         parts = tokens.movedim(-1, 1)  # b features *d
@@ -87,7 +87,7 @@ class TokenMLP(Architecture):
         if min(self.symbols, self.features, self.width, self.depth) < 1:
             raise UsageError("numbers of 1 or more", self)
 
-    def build(self, shape: State, conditions: dict[str, int], draws: Draws) -> "ResidualTokenMLP":
+    def build(self, shape: State, conditions: dict[str, int], draws: Rng) -> "ResidualTokenMLP":
         """Make a network with new weights."""
         if not isinstance(shape, tuple):
             raise UsageError("TokenMLP expects one array of tokens", found=shape)
@@ -109,7 +109,7 @@ class ResidualTokenMLP(nn.Module):
         self.blocks = nn.ModuleList(Block(width) for _ in range(settings.depth))
         self.leave = zero(nn.Linear(width, size * settings.symbols))
 
-    def forward(self, x_t: Int[Tensor, " b *d"], t: Float[Tensor, " b"], given: Given) -> Float[Tensor, "b *d symbols"]:
+    def forward(self, x_t: Int[Tensor, " b *d"], t: Float[Tensor, " b"], given: Cond) -> Float[Tensor, "b *d symbols"]:
         """Predict logits of each token of the data."""
         h = self.enter(self.tokens(x_t).flatten(1)) + self.conditioning(t, given)
         for block in self.blocks:

@@ -11,41 +11,41 @@ import torch
 
 from feller.core.errors import UsageError, check_number
 from feller.paths.discrete.rates import Ids, LogLaws, Reals, _at
-from feller.paths.discrete.token_distribution import TokenLaw
+from feller.paths.discrete.token_distribution import TokenDistribution
 
 
 class Corrector(abc.ABC):
     """Resamples tokens from the path's law given the data, adds rates to those of the path, or both."""
 
     @abc.abstractmethod
-    def events(self, path: TokenLaw, x_1: Ids, t: Reals, s: float) -> Reals:
+    def expected_renoisings(self, path: TokenDistribution, x_1: Ids, t: Reals, s: float) -> Reals:
         """Return the expected number of resamplings between t and s of tokens whose data are x_1."""
 
-    def outward(self, log_p: LogLaws, change: LogLaws, x: Ids) -> LogLaws | None:
+    def extra_rates(self, log_p: LogLaws, change: LogLaws, x: Ids) -> LogLaws | None:
         """Return what the rates from x gain; None for nothing."""
         return None
 
-    def most(self, log_p: LogLaws, change: LogLaws) -> LogLaws | float:
+    def max_total_rate(self, log_p: LogLaws, change: LogLaws) -> LogLaws | float:
         """Return what the total of those rates does not exceed."""
         return 0.0
 
 
 @dataclass(frozen=True)
-class Resample(Corrector):
+class RenoiseCorrector(Corrector):
     """A fresh draw of the path's law given the data, so many times per unit of time."""
 
     rate: float = 1.0
 
     def __post_init__(self) -> None:
-        check_number("the rate of a corrector", self.rate, least=0, below=torch.inf)
+        check_number("the rate of a corrector", self.rate, ge=0, lt=torch.inf)
 
-    def events(self, path: TokenLaw, x_1: Ids, t: Reals, s: float) -> Reals:
+    def expected_renoisings(self, path: TokenDistribution, x_1: Ids, t: Reals, s: float) -> Reals:
         """Return rate (s - t)."""
         return self.rate * (s - t)
 
 
 @dataclass(frozen=True)
-class Odds(Corrector):
+class LogOddsCorrector(Corrector):
     """As many fresh draws as the log of the odds of data against source rises, times eta; for mixture paths.
 
     It undoes and redoes eta times what the path does, at both ends for sure: Gat et al. 2024, arXiv 2407.15595, where
@@ -55,9 +55,9 @@ class Odds(Corrector):
     eta: float = 1.0
 
     def __post_init__(self) -> None:
-        check_number("eta of a corrector", self.eta, least=0, below=torch.inf)
+        check_number("eta of a corrector", self.eta, ge=0, lt=torch.inf)
 
-    def events(self, path: TokenLaw, x_1: Ids, t: Reals, s: float) -> Reals:
+    def expected_renoisings(self, path: TokenDistribution, x_1: Ids, t: Reals, s: float) -> Reals:
         """Return eta (logit kappa_s - logit kappa_t)."""
         scales = getattr(path, "scales", None)
         if scales is None:
@@ -68,25 +68,25 @@ class Odds(Corrector):
 
 
 @dataclass(frozen=True)
-class BackAndForth(Corrector):
+class ReversibleCorrector(Corrector):
     """Rates eta p(y) abs(r(y) - r(x)) with r the change of log p: the kinetic optimum and its time reversal."""
 
     eta: float = 1.0
 
     def __post_init__(self) -> None:
-        check_number("eta of a corrector", self.eta, least=0, below=torch.inf)
+        check_number("eta of a corrector", self.eta, ge=0, lt=torch.inf)
 
-    def events(self, path: TokenLaw, x_1: Ids, t: Reals, s: float) -> Reals:
+    def expected_renoisings(self, path: TokenDistribution, x_1: Ids, t: Reals, s: float) -> Reals:
         """Return none: nothing is resampled."""
         return torch.zeros_like(t)
 
-    def outward(self, log_p: LogLaws, change: LogLaws, x: Ids) -> LogLaws:
+    def extra_rates(self, log_p: LogLaws, change: LogLaws, x: Ids) -> LogLaws:
         """Return eta p(y) abs(r(y) - r(x))."""
         p = log_p.exp()
         change = torch.where(p > 0, change, 0.0)
         return self.eta * p * (change - _at(change, x)).abs() * (_at(p, x) > 0)
 
-    def most(self, log_p: LogLaws, change: LogLaws) -> LogLaws:
+    def max_total_rate(self, log_p: LogLaws, change: LogLaws) -> LogLaws:
         """Put all mass where the difference is largest."""
         change = torch.where(log_p.exp() > 0, change, 0.0)
         rise, fall = change.amax(1, keepdim=True) - change, change - change.amin(1, keepdim=True)

@@ -10,36 +10,36 @@ import torch
 from torch import Tensor
 
 from feller.core.errors import UsageError, check_number
-from feller.core.pytree import pad_right
-from feller.paths.discrete.correctors import Odds
-from feller.paths.discrete.rates import AT_ONCE, Ids, KineticOptimal, LogLaws, Reals
-from feller.paths.discrete.step_rules import Ahead, Increment
-from feller.paths.discrete.token_distances import Cost
+from feller.core.pytree import append_dims
+from feller.paths.discrete.correctors import LogOddsCorrector
+from feller.paths.discrete.rates import CHUNK_SIZE, Ids, KineticOptimalRates, LogLaws, Reals
+from feller.paths.discrete.step_rules import ForwardIncrement, MidpointIncrement
+from feller.paths.discrete.token_distances import TokenDistance
 from feller.paths.discrete.token_path import TokenPath
 from feller.paths.path import Places, Times
 from feller.spaces.space import Points
 from feller.spaces.tokens import UniformSource
 
-Sharpness = Callable[[Tensor], tuple[Tensor, Tensor]]
+BetaFunction = Callable[[Tensor], tuple[Tensor, Tensor]]
 """Times -> beta and its derivative, of their shape."""
 _NODES = 257
 _ANCHORS = 256
 """Data over which the speed of a path is averaged, at most."""
 
 
-class Beta(abc.ABC):
+class BetaSchedule(abc.ABC):
     """A rising beta. Implement one method to add one.
 
     Source: Shaul et al. 2024, "Flow Matching with General Discrete Paths", arXiv 2412.03487.
     """
 
     @abc.abstractmethod
-    def on(self, cost: Cost) -> Sharpness:
+    def build(self, distance: TokenDistance) -> BetaFunction:
         """Return beta for the distances of a path."""
 
 
 @dataclass(frozen=True)
-class Power(Beta):
+class PowerBeta(BetaSchedule):
     """beta = c (t / (1 - t))^a; pixels were generated with a = 5, c = 1 and exponent 3, codebooks with 0.9 and 3.
 
     Source: Shaul et al. 2024, "Flow Matching with General Discrete Paths", arXiv 2412.03487.
@@ -52,7 +52,7 @@ class Power(Beta):
         if not (0 < self.a < float("inf") and 0 < self.c < float("inf")):
             raise UsageError("a and c must be positive and finite", found=f"{self.a:g} and {self.c:g}")
 
-    def on(self, cost: Cost) -> Sharpness:
+    def build(self, distance: TokenDistance) -> BetaFunction:
         """Return the formula, which is the same for all distances."""
 
         def beta(t: Tensor) -> tuple[Tensor, Tensor]:
@@ -63,7 +63,7 @@ class Power(Beta):
 
 
 @dataclass(frozen=True)
-class ConstantSpeed(Beta):
+class ConstantSpeedBeta(BetaSchedule):
     """The beta of least energy: the root of the Fisher information, averaged over the data, does not change in time.
 
     A metric path is the same curve for any beta, so this is arc length: int_0^beta sqrt(mean of Var d) rises in
@@ -72,25 +72,25 @@ class ConstantSpeed(Beta):
     Source: Shaul et al. 2024, "Flow Matching with General Discrete Paths", arXiv 2412.03487.
     """
 
-    largest: float | None = None
+    max_beta: float | None = None
     """beta just before t = 1; None for 8 over the distance of nearest symbols, which leaves e^-8 of mass on each."""
     weights: tuple[float, ...] | None = None
     """How often each symbol is the data; None for equally often."""
 
     def __post_init__(self) -> None:
-        check_number("largest", self.largest, above=0, below=float("inf"))
+        check_number("largest", self.max_beta, gt=0, lt=float("inf"))
 
-    def on(self, cost: Cost) -> Sharpness:
+    def build(self, distance: TokenDistance) -> BetaFunction:
         """Tabulate the arc length over log beta, and invert it by a cubic through nodes with their true slopes."""
-        anchors, weights = self._data(cost)
-        farthest = float(cost.farthest(anchors).max())
+        anchors, weights = self._data(distance)
+        farthest = float(distance.max_distance(anchors).max())
         if not 0 < farthest < float("inf"):
             raise UsageError("the largest distance to be positive and finite", f"{farthest:g}: no speed is constant")
         unit = 1 / farthest  # beta counts from here on a logarithmic scale
-        largest = 8 / cost.nearest() if self.largest is None else self.largest
+        largest = 8 / distance.median_nearest() if self.max_beta is None else self.max_beta
         place = torch.linspace(0, math.log1p(largest / unit), _NODES, dtype=torch.float64)
         nodes = unit * torch.expm1(place)
-        d = cost.rows(anchors)
+        d = distance.to_data(anchors)
         speed = torch.stack([_speed(beta, d, weights) for beta in nodes.tolist()]) * (nodes + unit)
         length = torch.cat([torch.zeros(1, dtype=torch.float64), torch.cumulative_trapezoid(speed, place)])
         times, slopes = length / length[-1], length[-1] / speed
@@ -110,12 +110,12 @@ class ConstantSpeed(Beta):
 
         return beta
 
-    def _data(self, cost: Cost) -> tuple[Tensor, Tensor]:
+    def _data(self, cost: TokenDistance) -> tuple[Tensor, Tensor]:
         """Return data to average over, and their weights; of a large alphabet some, evenly spread."""
-        if self.weights is not None and len(self.weights) != cost.count:
-            raise UsageError(f"{cost.count} weights, one per symbol", len(self.weights))
-        some = min(cost.count, _ANCHORS, max(16, AT_ONCE // cost.count))
-        anchors = torch.linspace(0, cost.count - 1, some, dtype=torch.float64).round().long()
+        if self.weights is not None and len(self.weights) != cost.vocab_size:
+            raise UsageError(f"{cost.vocab_size} weights, one per symbol", len(self.weights))
+        some = min(cost.vocab_size, _ANCHORS, max(16, CHUNK_SIZE // cost.vocab_size))
+        anchors = torch.linspace(0, cost.vocab_size - 1, some, dtype=torch.float64).round().long()
         weights = torch.ones(some, dtype=torch.float64)
         if self.weights is not None:
             weights = torch.tensor(self.weights, dtype=torch.float64)[anchors]
@@ -130,46 +130,50 @@ def _speed(beta: float, d: Tensor, weights: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Metric(TokenPath):
+class MetricPath(TokenPath):
     """p_t(x | x_1) = softmax(-beta_t d(x, x_1)): uniform at t = 0, and a token only ever comes closer to its data.
 
     Source: Shaul et al. 2024, "Flow Matching with General Discrete Paths", arXiv 2412.03487.
     """
 
     source = UniformSource()
-    cost: Cost
-    schedule: Beta = field(default_factory=ConstantSpeed)
+    distance: TokenDistance
+    schedule: BetaSchedule = field(default_factory=ConstantSpeedBeta)
 
     def __post_init__(self) -> None:
-        if isinstance(self.corrector, Odds):
+        if isinstance(self.corrector, LogOddsCorrector):
             raise UsageError("Odds needs a mixture path, this one is metric", remedy="Use Resample")
 
     @functools.cached_property
-    def beta(self) -> Sharpness:
+    def beta(self) -> BetaFunction:
         """Times -> beta and its derivative."""
-        return self.schedule.on(self.cost)
+        return self.schedule.build(self.distance)
 
-    def log_probabilities(self, x_1: Ids, t: Reals, count: int | None = None) -> LogLaws:
+    def log_probabilities(self, x_1: Ids, t: Reals, vocab_size: int | None = None) -> LogLaws:
         """Return log softmax(-beta d)."""
-        beta, d = self.beta(t)[0][:, None], self._rows(x_1, t, count)
+        beta, d = self.beta(t)[0][:, None], self._distances(x_1, t, vocab_size)
         return torch.where(d == 0, 0.0, -beta * d).log_softmax(1)
 
-    def slope(self, x_1: Ids, t: Reals, count: int | None = None) -> LogLaws:
+    def time_derivative(self, x_1: Ids, t: Reals, vocab_size: int | None = None) -> LogLaws:
         """Return beta' (mean of d - d)."""
-        d = self._rows(x_1, t, count)
-        mean = (self.log_probabilities(x_1, t, count).exp() * d).sum(1, keepdim=True)
+        d = self._distances(x_1, t, vocab_size)
+        mean = (self.log_probabilities(x_1, t, vocab_size).exp() * d).sum(1, keepdim=True)
         return self.beta(t)[1][:, None] * (mean - d)
 
-    def _rows(self, x_1: Tensor, t: Tensor, count: int | None) -> Tensor:
-        if count not in (None, self.cost.count):
-            raise UsageError(f"the cost of this path has {self.cost.count} symbols, the network answers with {count}")
-        return self.cost.rows(x_1).to(t.dtype)
+    def _distances(self, x_1: Tensor, t: Tensor, count: int | None) -> Tensor:
+        if count not in (None, self.distance.vocab_size):
+            raise UsageError(
+                f"the cost of this path has {self.distance.vocab_size} symbols, the network answers with {count}"
+            )
+        return self.distance.to_data(x_1).to(t.dtype)
 
-    def most(self, x_t: Places, t: Times, s: float, count: int) -> Points:
+    def max_hazard(self, x_t: Places, t: Times, s: float, vocab_size: int) -> Points:
         """Return the rise of beta times the largest distance: all that a token can come closer."""
-        usual = isinstance(self.velocity, KineticOptimal) and isinstance(self.stepping, Increment | Ahead)
+        usual = isinstance(self.velocity, KineticOptimalRates) and isinstance(
+            self.step_rule, MidpointIncrement | ForwardIncrement
+        )
         if s >= 1 or self.corrector is not None or not usual:
-            return super().most(x_t, t, s, count)
+            return super().max_hazard(x_t, t, s, vocab_size)
         t = t.double()
         rise = self.beta(torch.full_like(t, s))[0] - self.beta(t)[0]
-        return pad_right(rise.nan_to_num(nan=0.0), x_t) * self.cost.farthest(x_t)
+        return append_dims(rise.nan_to_num(nan=0.0), x_t) * self.distance.max_distance(x_t)

@@ -8,23 +8,23 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 
 from feller.core.errors import UsageError
-from feller.core.pytree import pad_right
-from feller.core.rng import Draw, categorical
-from feller.paths.discrete.correctors import BackAndForth
-from feller.paths.discrete.rates import FewestJumps, Ids, KineticOptimal, Logits, LogLaws, Reals, Reversal
-from feller.paths.discrete.step_rules import Ahead, Increment
+from feller.core.pytree import append_dims
+from feller.core.rng import RandomStream, categorical
+from feller.paths.discrete.correctors import ReversibleCorrector
+from feller.paths.discrete.rates import FewestJumps, Ids, KineticOptimalRates, Logits, LogLaws, Reals, Reversal
+from feller.paths.discrete.step_rules import ForwardIncrement, MidpointIncrement
 from feller.paths.discrete.token_distribution import Posterior
 from feller.paths.discrete.token_path import TokenPath
-from feller.paths.discrete.unmasking_order import Order, ordered
-from feller.paths.path import Places, Times, check_draw, check_times
+from feller.paths.discrete.unmasking_order import UnmaskingOrder, in_unmasking_order
+from feller.paths.path import Places, Times, check_times, require_rng
 from feller.paths.processes import Characteristics
-from feller.paths.schedules import Linear, Scales, Schedule, TokenSchedule, check_convex, common_scales
+from feller.paths.schedules import AlphaSigma, Linear, Schedule, TokenSchedule, check_convex, shared_alpha_sigma
 from feller.spaces.space import Points
 from feller.spaces.tokens import MaskSource, TokenSource
 
 
 def step_probabilities(
-    p: Float64[Tensor, " K"], now: Scales, later: Scales, x_1: Ids, x_t: Ids
+    p: Float64[Tensor, " K"], now: AlphaSigma, later: AlphaSigma, x_1: Ids, x_t: Ids
 ) -> Float64[Tensor, "m K"]:
     """Return the distribution of x_s given x_t and x_1, for s > t: exact for a step of any length.
 
@@ -38,14 +38,14 @@ def step_probabilities(
     p = p.to(x_t.device)
     symbols = torch.arange(len(p), device=x_t.device)
     alpha, sigma = (torch.as_tensor(scale, dtype=p.dtype, device=x_t.device)[..., None] for scale in later[:2])
-    keep = kept(now, later, p)[..., None]
-    law = torch.where(x_1[:, None] == symbols, alpha + sigma * p, sigma * p)
+    keep = keep_probability(now, later, p)[..., None]
+    p_s = torch.where(x_1[:, None] == symbols, alpha + sigma * p, sigma * p)
     noised = (1 - keep) * p[x_t][:, None] + torch.where(x_t[:, None] == symbols, keep, 0.0)
-    joint = law * noised
+    joint = p_s * noised
     return joint / joint.sum(1, keepdim=True)
 
 
-def kept(now: Scales, later: Scales, like: Tensor) -> Tensor:
+def keep_probability(now: AlphaSigma, later: AlphaSigma, like: Tensor) -> Tensor:
     """Return the probability alpha_t / alpha_s that the noising chain keeps a token; 1 where both are 0."""
     early, late = (torch.as_tensor(scales.alpha, dtype=like.dtype, device=like.device) for scales in (now, later))
     return (early / late).nan_to_num(nan=1.0).clamp(max=1)
@@ -77,7 +77,7 @@ class Mixture(TokenPath):
     """One for all tokens, or one per symbol of the data."""
     source: TokenSource | None = None
     """The law at t = 0, independent of the data. None for any source and coupling, and jumps to the data alone."""
-    order: Order | None = field(default=None, kw_only=True)
+    unmasking_order: UnmaskingOrder | None = field(default=None, kw_only=True)
     """Which masked tokens are revealed first; None for a coin each."""
 
     @property
@@ -88,54 +88,57 @@ class Mixture(TokenPath):
     def __post_init__(self) -> None:
         if isinstance(self.schedule, Schedule):
             check_convex(self.schedule, "a mixture path")
-        plain = self._direct and self.corrector is None and isinstance(self.answer, Posterior)
-        if self.source is None and not plain:
+        is_default = self._jumps_to_data and self.corrector is None and isinstance(self.parameterization, Posterior)
+        if self.source is None and not is_default:
             raise UsageError(
                 "an answer, velocity, stepping or corrector of its own makes a mixture path ask for the law of its"
                 " source",
                 remedy="Pass `source`, such as UniformSource()",
             )
-        if not self._direct and self.source is not None and not self.source.everywhere:
-            who = self.corrector if isinstance(self.corrector, BackAndForth) else self.velocity
-            who = who if isinstance(self.stepping, Increment | Ahead) else self.stepping
+        if not self._jumps_to_data and self.source is not None and not self.source.has_full_support:
+            culprit = self.corrector if isinstance(self.corrector, ReversibleCorrector) else self.velocity
+            culprit = culprit if isinstance(self.step_rule, MidpointIncrement | ForwardIncrement) else self.step_rule
             raise UsageError(
-                f"{type(who).__name__} needs a source with mass on every symbol, and this one has some without",
+                f"{type(culprit).__name__} needs a source with mass on every symbol, and this one has some without",
                 remedy="Use the default velocity and stepping, and Odds or Resample",
             )
-        if self._reversed and (
-            isinstance(self.corrector, BackAndForth) or not isinstance(self.stepping, Increment | Ahead)
+        if self._uses_reversal and (
+            isinstance(self.corrector, ReversibleCorrector)
+            or not isinstance(self.step_rule, MidpointIncrement | ForwardIncrement)
         ):
             raise UsageError(
-                "Reversal() takes exact steps", remedy="Leave out `stepping`, and use Resample, Odds or no corrector"
+                "Reversal() takes exact steps", remedy="Leave out `step_rule`, and use Resample, Odds or no corrector"
             )
-        if self.order is not None and not (isinstance(self.source, MaskSource) and self.certain):
+        if self.unmasking_order is not None and not (isinstance(self.source, MaskSource) and self.has_uniform_hazard):
             raise UsageError(
                 "an order needs `source=MaskSource()`, one schedule for all symbols, the default stepping and no "
                 "corrector: it says which masked tokens are revealed first"
             )
 
     @property
-    def _direct(self) -> bool:
+    def _jumps_to_data(self) -> bool:
         """Whether all that jump go to the data: then the exact chance is known."""
-        if isinstance(self.corrector, BackAndForth) or not isinstance(self.stepping, Increment | Ahead):
+        if isinstance(self.corrector, ReversibleCorrector) or not isinstance(
+            self.step_rule, MidpointIncrement | ForwardIncrement
+        ):
             return False
-        return isinstance(self.velocity, KineticOptimal | FewestJumps) or isinstance(self.source, MaskSource)
+        return isinstance(self.velocity, KineticOptimalRates | FewestJumps) or isinstance(self.source, MaskSource)
 
     @property
-    def _reversed(self) -> bool:
+    def _uses_reversal(self) -> bool:
         """Whether the rates are those of the reversed noising chain; under a mask they are the kinetic optimum."""
         return isinstance(self.velocity, Reversal) and not isinstance(self.source, MaskSource)
 
     @property
-    def certain(self) -> bool:
+    def has_uniform_hazard(self) -> bool:
         """Whether a token that jumps goes to x_1 for sure, with one chance for all."""
-        return self._direct and self.corrector is None and isinstance(self.schedule, Schedule)
+        return self._jumps_to_data and self.corrector is None and isinstance(self.schedule, Schedule)
 
-    def scales(self, t: Tensor, x_1: Tensor) -> Scales:
+    def alpha_sigma(self, t: Tensor, x_1: Tensor) -> AlphaSigma:
         """Return the scales of data x_1, at times that broadcast against them."""
         return self.schedule(t, x_1) if isinstance(self.schedule, TokenSchedule) else self.schedule(t)
 
-    def law(self, count: int) -> Float64[Tensor, " S"]:
+    def source_probs(self, vocab_size: int) -> Float64[Tensor, " S"]:
         """Return the probabilities of the source.
 
         Raises:
@@ -143,94 +146,96 @@ class Mixture(TokenPath):
         """
         if self.source is None:
             raise UsageError("this mixture path does not know the law of its source", remedy="Pass `source` to it")
-        return _probabilities(self.source, count)
+        return _probabilities(self.source, vocab_size)
 
-    def log_probabilities(self, x_1: Ids, t: Reals, count: int | None = None) -> LogLaws:
+    def log_probabilities(self, x_1: Ids, t: Reals, vocab_size: int | None = None) -> LogLaws:
         """Return log [sigma p(x) + alpha 1(x = x_1)]."""
-        p, here, alpha, sigma, _, _ = self._parts(x_1, t, count)
-        return torch.where(here, alpha + sigma * p, sigma * p).log()
+        p, is_data, alpha, sigma, _, _ = self._source_and_scales(x_1, t, vocab_size)
+        return torch.where(is_data, alpha + sigma * p, sigma * p).log()
 
-    def slope(self, x_1: Ids, t: Reals, count: int | None = None) -> LogLaws:
+    def time_derivative(self, x_1: Ids, t: Reals, vocab_size: int | None = None) -> LogLaws:
         """Return sigma' / sigma, and at the data its own."""
-        p, here, alpha, sigma, d_alpha, d_sigma = self._parts(x_1, t, count)
-        return torch.where(here, (d_alpha + d_sigma * p) / (alpha + sigma * p), d_sigma / sigma)
+        p, is_data, alpha, sigma, d_alpha, d_sigma = self._source_and_scales(x_1, t, vocab_size)
+        return torch.where(is_data, (d_alpha + d_sigma * p) / (alpha + sigma * p), d_sigma / sigma)
 
-    def _parts(self, x_1: Tensor, t: Tensor, count: int | None) -> tuple[Tensor, ...]:
+    def _source_and_scales(self, x_1: Tensor, t: Tensor, vocab_size: int | None) -> tuple[Tensor, ...]:
         """Return p [S], where x_1 is [m, S], and the scales [m, 1]."""
-        if count is None:
-            raise UsageError("a mixture path does not know its alphabet", remedy="Pass `count`")
-        p = self.law(count).to(t)
-        scales = (torch.as_tensor(scale).to(t).expand(t.shape)[:, None] for scale in self.scales(t, x_1))
+        if vocab_size is None:
+            raise UsageError("a mixture path does not know its alphabet", remedy="Pass `vocab_size`")
+        p = self.source_probs(vocab_size).to(t)
+        scales = (torch.as_tensor(scale).to(t).expand(t.shape)[:, None] for scale in self.alpha_sigma(t, x_1))
         return (p, x_1[:, None] == torch.arange(len(p), device=x_1.device), *scales)
 
-    def corrupt(self, x_1: Ids, t: Reals, u: Float64[Tensor, " m"], count: int | None = None) -> Ids:
+    def corrupt(self, x_1: Ids, t: Reals, u: Float64[Tensor, " m"], vocab_size: int | None = None) -> Ids:
         """Return the data where u is below alpha, else what the rest of u draws from the source."""
-        sigma = torch.as_tensor(self.scales(t, x_1).sigma).double()
+        sigma = torch.as_tensor(self.alpha_sigma(t, x_1).sigma).double()
         rest = (u - (1 - sigma)) / sigma
-        p = self.law(count or 0).to(u.device)
+        p = self.source_probs(vocab_size or 0).to(u.device)
         return torch.where(rest < 0, x_1, categorical(p, rest.nan_to_num(nan=0.0).clamp(0, 1 - 2**-53)))
 
-    def sample(self, x_0: Places, x_1: Places, t: Times, draw: Draw | None = None) -> Places:
+    def sample(self, x_0: Places, x_1: Places, t: Times, rng: RandomStream | None = None) -> Places:
         """Flip one coin per token."""
-        draw = check_draw(draw)
+        rng = require_rng(rng)
         check_times(t, x_1)
-        alpha = torch.as_tensor(self.scales(pad_right(t, x_1), x_1).alpha)
-        return torch.where(draw.uniform(x_1.shape, t.dtype, x_1.device) < alpha, x_1, x_0)
+        alpha = torch.as_tensor(self.alpha_sigma(append_dims(t, x_1), x_1).alpha)
+        return torch.where(rng.uniform(x_1.shape, t.dtype, x_1.device) < alpha, x_1, x_0)
 
-    def inform(self, logits: Logits, x_t: Ids, t: Reals) -> Logits:
+    def posterior_logits(self, logits: Logits, x_t: Ids, t: Reals) -> Logits:
         """Turn answers into logits of x_1 given the whole state: under a mask, what is revealed is the data."""
-        logits = self.answer.inform(self, logits, x_t, t)
+        logits = self.parameterization.posterior_logits(self, logits, x_t, t)
         if not isinstance(self.source, MaskSource):
             return logits
         count = logits.shape[1]
-        here = x_t[:, None] == torch.arange(count, device=x_t.device)
-        return torch.where(x_t[:, None] == count, logits, torch.where(here, 0.0, -_SURE))
+        is_data = x_t[:, None] == torch.arange(count, device=x_t.device)
+        return torch.where(x_t[:, None] == count, logits, torch.where(is_data, 0.0, -_SURE))
 
-    def weigh(self, logits: Logits, x_t: Ids, t: Reals) -> Logits:
+    def add_log_likelihood(self, logits: Logits, x_t: Ids, t: Reals) -> Logits:
         """Add log p_t(x_t | x_1): under one schedule one number at x_t, as all other x_1 have the same."""
         count = logits.shape[1]
-        p = self.law(count).to(t)[x_t]
+        p = self.source_probs(count).to(t)[x_t]
         if isinstance(self.schedule, TokenSchedule):
             scales = self.schedule(t[:, None], torch.arange(count, device=x_t.device))
-            here = x_t[:, None] == torch.arange(count, device=x_t.device)
+            is_data = x_t[:, None] == torch.arange(count, device=x_t.device)
             sigma = torch.as_tensor(scales.sigma)
-            likelihood = torch.where(here, (scales.alpha / p[:, None] + sigma), sigma).log()
+            likelihood = torch.where(is_data, (scales.alpha / p[:, None] + sigma), sigma).log()
             return logits + likelihood.clamp(-_SURE, _SURE).to(logits.dtype)
         if isinstance(self.source, MaskSource):
             return logits  # the mask says nothing, and all else is revealed
         scales = self.schedule(t)
-        more = torch.log1p(torch.as_tensor(scales.alpha) / (torch.as_tensor(scales.sigma) * p))
-        return logits.scatter_add(1, x_t[:, None], more.nan_to_num(nan=0.0, posinf=_SURE).to(logits.dtype)[:, None])
+        log_likelihood = torch.log1p(torch.as_tensor(scales.alpha) / (torch.as_tensor(scales.sigma) * p))
+        return logits.scatter_add(
+            1, x_t[:, None], log_likelihood.nan_to_num(nan=0.0, posinf=_SURE).to(logits.dtype)[:, None]
+        )
 
-    def conditional_rates(self, x_1: Ids, x_t: Ids, t: Reals, count: int) -> LogLaws:
+    def conditional_rates(self, x_1: Ids, x_t: Ids, t: Reals, vocab_size: int) -> LogLaws:
         """Return alpha' / sigma from x_t to the data, 0 to all else; what a mask has revealed stays."""
-        if self._reversed:
-            return self.reversal_rates(x_1, x_t, t, count)
-        if not self._direct:
-            return super().conditional_rates(x_1, x_t, t, count)
-        scales = self.scales(t, x_1)
+        if self._uses_reversal:
+            return self.reversal_rates(x_1, x_t, t, vocab_size)
+        if not self._jumps_to_data:
+            return super().conditional_rates(x_1, x_t, t, vocab_size)
+        scales = self.alpha_sigma(t, x_1)
         rate = torch.as_tensor(scales.d_alpha) / torch.as_tensor(scales.sigma)
-        moves = x_t == count if isinstance(self.source, MaskSource) else x_t != x_1
-        size = count + isinstance(self.source, MaskSource)
+        moves = x_t == vocab_size if isinstance(self.source, MaskSource) else x_t != x_1
+        size = vocab_size + isinstance(self.source, MaskSource)
         return torch.zeros(len(t), size, dtype=t.dtype, device=t.device).scatter(
             1, x_1[:, None], torch.where(moves, rate, 0.0)[:, None]
         )
 
     def rates(self, posterior: Logits, x_t: Ids, t: Reals) -> LogLaws:
         """Return the marginal rates u(y, x_t) of one token, minus their sum at x_t."""
-        if self._reversed:
+        if self._uses_reversal:
             outward = self.mean_reversal_rates(posterior, x_t, t)
             return outward.scatter_add(1, x_t[:, None], -outward.sum(1, keepdim=True))
-        if not self._direct:
+        if not self._jumps_to_data:
             return super().rates(posterior, x_t, t)
         count = posterior.shape[1]
-        scales = self.scales(t[:, None], torch.arange(count, device=x_t.device))
+        scales = self.alpha_sigma(t[:, None], torch.arange(count, device=x_t.device))
         flow = torch.as_tensor(scales.d_alpha) / torch.as_tensor(scales.sigma) * posterior
         if isinstance(self.source, MaskSource):
             flow = torch.nn.functional.pad(torch.where(x_t[:, None] == count, flow, 0.0), (0, 1))
         return flow.scatter_add(1, x_t[:, None], -flow.sum(1, keepdim=True))
 
-    def reversal_rates(self, x_1: Ids, x_t: Ids, t: Reals, count: int) -> LogLaws:
+    def reversal_rates(self, x_1: Ids, x_t: Ids, t: Reals, vocab_size: int) -> LogLaws:
         """Return alpha' / alpha p_t(y) p(x_t) / p_t(x_t) given x_1: the rates of the noising chain run backwards.
 
         They have the same marginals, and bounds of the likelihood without a gap where the posterior is exact.
@@ -238,8 +243,8 @@ class Mixture(TokenPath):
         Raises:
             ValueError: If the source lacks a symbol.
         """
-        p, (alpha, sigma, d_alpha) = self._reversing(count, self.scales(t, x_1), x_t)
-        here = x_1[:, None] == torch.arange(count, device=x_t.device)
+        p, (alpha, sigma, d_alpha) = self._reversing(vocab_size, self.alpha_sigma(t, x_1), x_t)
+        here = x_1[:, None] == torch.arange(vocab_size, device=x_t.device)
         law = torch.where(here, alpha[..., None] + sigma[..., None] * p, sigma[..., None] * p)
         outward = d_alpha[..., None] / alpha[..., None] * law * p[x_t][:, None] / law.gather(1, x_t[:, None])
         return outward.scatter(1, x_t[:, None], 0.0)
@@ -251,82 +256,89 @@ class Mixture(TokenPath):
             ValueError: If the source lacks a symbol.
         """
         symbols = torch.arange(posterior.shape[1], device=x_t.device)
-        p, (alpha, sigma, d_alpha) = self._reversing(len(symbols), self.scales(t[:, None], symbols), x_t)
+        p, (alpha, sigma, d_alpha) = self._reversing(len(symbols), self.alpha_sigma(t[:, None], symbols), x_t)
         there, stays = p[x_t][:, None], x_t[:, None] == symbols
         share = posterior * d_alpha / alpha * there / torch.where(stays, alpha + sigma * there, sigma * there)
         outward = p * (share * sigma).sum(1, keepdim=True) + share * alpha
         return outward.scatter(1, x_t[:, None], 0.0)
 
-    def _reversing(self, count: int, scales: Scales, like: Tensor) -> tuple[Tensor, list[Tensor]]:
+    def _reversing(self, count: int, scales: AlphaSigma, like: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Return the law of the source, and alpha, sigma and the slope of alpha, in its precision."""
-        p = self.law(count)
+        p = self.source_probs(count)
         _check_mass(p)
         return p.to(like.device), [torch.as_tensor(n, dtype=p.dtype, device=like.device) for n in scales[:3]]
 
-    def most(self, x_t: Places, t: Times, s: float, count: int) -> Points:
+    def max_hazard(self, x_t: Places, t: Times, s: float, vocab_size: int) -> Points:
         """Return the expected number of jumps, the largest of any symbol; what a mask has revealed stays."""
-        if self._reversed:
-            return self._most_reversed(x_t, t, s, count)
-        if not self._direct:
-            return super().most(x_t, t, s, count)
+        if self._uses_reversal:
+            return self._max_hazard_reversal(x_t, t, s, vocab_size)
+        if not self._jumps_to_data:
+            return super().max_hazard(x_t, t, s, vocab_size)
         if isinstance(self.schedule, Schedule):
-            decay = pad_right(_decay(self.schedule, t, s), x_t)
+            decay = append_dims(_decay(self.schedule, t, s), x_t)
         else:
-            jumps = self._jumps(torch.arange(count, device=x_t.device), t.double()[:, None], s).expand(len(t), -1)
-            decay = pad_right(jumps.amax(1), x_t)
+            jumps = self._expected_jumps(torch.arange(vocab_size, device=x_t.device), t.double()[:, None], s).expand(
+                len(t), -1
+            )
+            decay = append_dims(jumps.amax(1), x_t)
         if isinstance(self.source, MaskSource):
-            return torch.where(x_t == count, decay, 0.0)
+            return torch.where(x_t == vocab_size, decay, 0.0)
         return decay.expand(x_t.shape)
 
-    def _most_reversed(self, x_t: Tensor, t: Tensor, s: float, count: int) -> Tensor:
+    def _max_hazard_reversal(self, x_t: Tensor, t: Tensor, s: float, vocab_size: int) -> Tensor:
         """Return an upper bound over x_1 of -log P(x_s = x_t | x_t, x_1)."""
         if s >= 1:
             return torch.full(x_t.shape, torch.inf, dtype=torch.float64, device=x_t.device)
-        p, symbols = self.law(count).to(x_t.device), torch.arange(count, device=x_t.device)
+        p, symbols = self.source_probs(vocab_size).to(x_t.device), torch.arange(vocab_size, device=x_t.device)
         t = t.double()[:, None]
-        keep = kept(self.scales(t, symbols), self.scales(torch.full_like(t, s), symbols), p)
+        keep = keep_probability(self.alpha_sigma(t, symbols), self.alpha_sigma(torch.full_like(t, s), symbols), p)
         keep = keep.expand(len(t), -1).amin(1)
-        decay = self._jumps(symbols, t, s).expand(len(t), -1).amax(1)
-        keep, decay = pad_right(keep, x_t), pad_right(decay, x_t)
+        decay = self._expected_jumps(symbols, t, s).expand(len(t), -1).amax(1)
+        keep, decay = append_dims(keep, x_t), append_dims(decay, x_t)
         return decay - (keep + (1 - keep) * p[x_t]).log()
 
-    def _jumps(self, x_1: Tensor, t: Tensor, s: float) -> Tensor:
+    def _expected_jumps(self, x_1: Tensor, t: Tensor, s: float) -> Tensor:
         """Return the expected number of jumps of tokens whose data are x_1."""
-        now = self.scales(t, x_1)
-        later = self.scales(torch.full_like(t, s), x_1)
+        now = self.alpha_sigma(t, x_1)
+        later = self.alpha_sigma(torch.full_like(t, s), x_1)
         decay = torch.as_tensor(now.sigma).log() - torch.as_tensor(later.sigma).log()
         return decay.nan_to_num(nan=0.0, posinf=torch.inf)
 
-    def jump(self, x_1: Ids, x: Ids, t: Reals, s: float, count: int) -> tuple[Reals, LogLaws | None]:
+    def expected_jumps(self, x_1: Ids, x: Ids, t: Reals, s: float, vocab_size: int) -> tuple[Reals, LogLaws | None]:
         """Return the expected number of jumps, all of them to x_1; of reversed rates also to other symbols."""
-        if self._reversed and s < 1:
-            later = self.scales(torch.full_like(t, s), x_1)
-            step = step_probabilities(self.law(count), self.scales(t, x_1), later, x_1, x)
+        if self._uses_reversal and s < 1:
+            later = self.alpha_sigma(torch.full_like(t, s), x_1)
+            step = step_probabilities(self.source_probs(vocab_size), self.alpha_sigma(t, x_1), later, x_1, x)
             outward = step.scatter(1, x[:, None], 0.0)
             return -step.gather(1, x[:, None])[:, 0].log(), outward
-        if not self._direct:
-            return super().jump(x_1, x, t, s, count)
-        return self._jumps(x_1, t, s), None
+        if not self._jumps_to_data:
+            return super().expected_jumps(x_1, x, t, s, vocab_size)
+        return self._expected_jumps(x_1, t, s), None
 
     def characteristics(self, prediction: Float[Tensor, "b *d K"], x_t: Places, t: Times) -> Characteristics:
         """Turn logits of x_1 into jumps to the data: no array of rates, a draw only for those that jump."""
         now = super().characteristics(prediction, x_t, t)
-        if self.order is None or now.jumps is None:
+        if self.unmasking_order is None or now.jumps is None:
             return now
 
-        def informed(here: tuple[Tensor, ...]) -> Tensor:
-            return self.inform(prediction[here], x_t[here], t[here[0]])
+        def posterior_at(index: tuple[Tensor, ...]) -> Tensor:
+            return self.posterior_logits(prediction[index], x_t[index], t[index[0]])
 
-        return replace(now, jumps=ordered(now.jumps, self.order, informed, self.choice, prediction.shape[-1]))
+        return replace(
+            now,
+            jumps=in_unmasking_order(
+                now.jumps, self.unmasking_order, posterior_at, self.token_sampler, prediction.shape[-1]
+            ),
+        )
 
 
 def _decay(schedule: Schedule, t: Times, s: float) -> Tensor:
     """Return log(sigma_t / sigma_s), [b], or [1] where all times are one."""
     later = torch.as_tensor(schedule(t.new_full((1,), s)).sigma)
-    now = torch.as_tensor(common_scales(schedule, t).sigma, dtype=t.dtype, device=t.device)
+    now = torch.as_tensor(shared_alpha_sigma(schedule, t).sigma, dtype=t.dtype, device=t.device)
     return (now.log() - later.log()).nan_to_num(nan=0.0, posinf=torch.inf)  # nan: all is data
 
 
 @functools.lru_cache(maxsize=8)
-def _probabilities(source: TokenSource, count: int) -> Tensor:
-    return source.probabilities(count)
+def _probabilities(source: TokenSource, vocab_size: int) -> Tensor:
+    return source.probabilities(vocab_size)

@@ -23,7 +23,7 @@ Logits = Float[Tensor, "m K"]
 """What is said of the K symbols that data may have, for each token."""
 LogLaws = Float[Tensor, "m S"]
 """What is said of all symbols, K or with a mask K + 1, for each token."""
-AT_ONCE = 2**22
+CHUNK_SIZE = 2**22
 """Numbers in one array; memory does not grow with tokens times symbols."""
 
 
@@ -35,10 +35,10 @@ class Rates(abc.ABC):
     """
 
     @abc.abstractmethod
-    def outward(self, log_p: LogLaws, change: LogLaws, x: Ids) -> LogLaws:
+    def outgoing(self, log_p: LogLaws, change: LogLaws, x: Ids) -> LogLaws:
         """Return the rates from x to every symbol, 0 to x itself."""
 
-    def most(self, log_p: LogLaws, change: LogLaws) -> LogLaws:
+    def max_outgoing(self, log_p: LogLaws, change: LogLaws) -> LogLaws:
         """Return what the total rate out of each symbol does not exceed; a kind that knows no number says infinity."""
         return torch.full_like(log_p, torch.inf)
 
@@ -46,7 +46,7 @@ class Rates(abc.ABC):
         """Return all rates U[y, x] from x to y; each column sums to 0."""
         size = len(log_p)
         x = torch.arange(size, device=log_p.device)
-        outward = self.outward(log_p.expand(size, size), change.expand(size, size), x)
+        outward = self.outgoing(log_p.expand(size, size), change.expand(size, size), x)
         return outward.T - torch.diag(outward.sum(1))
 
 
@@ -63,16 +63,16 @@ def _centred(log_p: Tensor, change: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @dataclass(frozen=True)
-class KineticOptimal(Rates):
+class KineticOptimalRates(Rates):
     """p(y) [r(y) - r(x)]_+ with r the change of log p: the least kinetic energy, the Fisher information of the path."""
 
-    def outward(self, log_p: LogLaws, change: LogLaws, x: Ids) -> LogLaws:
+    def outgoing(self, log_p: LogLaws, change: LogLaws, x: Ids) -> LogLaws:
         """Flow to where log p rises faster."""
         p = log_p.exp()
         change = torch.where(p > 0, change, 0.0)
         return p * (change - _at(change, x)).relu() * (_at(p, x) > 0)
 
-    def most(self, log_p: LogLaws, change: LogLaws) -> LogLaws:
+    def max_outgoing(self, log_p: LogLaws, change: LogLaws) -> LogLaws:
         """Put all mass where log p rises fastest."""
         change = torch.where(log_p.exp() > 0, change, 0.0)
         return change.amax(1, keepdim=True) - change
@@ -88,7 +88,7 @@ class Tempered(Rates):
 
     s: float = 0.0
 
-    def outward(self, log_p: LogLaws, change: LogLaws, x: Ids) -> LogLaws:
+    def outgoing(self, log_p: LogLaws, change: LogLaws, x: Ids) -> LogLaws:
         """Weigh the flow by tau."""
         p, change = _centred(log_p, change)
         log_tau = self._log_tau(log_p)
@@ -96,7 +96,7 @@ class Tempered(Rates):
         flow = (from_x * p * change - log_tau.exp() * _at(change, x)).relu()
         return torch.where(_at(p, x) > 0, flow, 0.0).scatter(1, x[:, None], 0.0)
 
-    def most(self, log_p: LogLaws, change: LogLaws) -> LogLaws:
+    def max_outgoing(self, log_p: LogLaws, change: LogLaws) -> LogLaws:
         """Let no term cancel another."""
         p, change = _centred(log_p, change)
         gain = (p * change).relu().sum(1, keepdim=True)
@@ -114,14 +114,14 @@ class Tempered(Rates):
 class FewestJumps(Rates):
     """[p'(y)]_+ [p'(x)]_- / (p(x) sum of [p']_+): no rates move less mass, and where it lands does not depend on x."""
 
-    def outward(self, log_p: LogLaws, change: LogLaws, x: Ids) -> LogLaws:
+    def outgoing(self, log_p: LogLaws, change: LogLaws, x: Ids) -> LogLaws:
         """Leave where mass falls, in proportion to where it rises."""
         p, change = _centred(log_p, change)
         gain = (p * change).relu()
-        landing = gain / gain.sum(1, keepdim=True).clamp(min=torch.finfo(gain.dtype).tiny)
-        return (-_at(change, x)).relu() * landing * (_at(p, x) > 0)
+        destination_probs = gain / gain.sum(1, keepdim=True).clamp(min=torch.finfo(gain.dtype).tiny)
+        return (-_at(change, x)).relu() * destination_probs * (_at(p, x) > 0)
 
-    def most(self, log_p: LogLaws, change: LogLaws) -> LogLaws:
+    def max_outgoing(self, log_p: LogLaws, change: LogLaws) -> LogLaws:
         """Return the total itself."""
         return (-_centred(log_p, change)[1]).relu()
 
@@ -161,7 +161,7 @@ class LeastEnergy(Rates):
                     )
 
     @functools.cached_property
-    def _ease(self) -> Tensor:
+    def _inverse_multiples(self) -> Tensor:
         """Return one over the multiples, 0 on the diagonal."""
         return (1 / torch.tensor(self.multiples, dtype=torch.float64).fill_diagonal_(1.0)).fill_diagonal_(0.0)
 
@@ -170,23 +170,23 @@ class LeastEnergy(Rates):
         if log_p.shape[1] != len(self.multiples):
             raise UsageError(f"a law of {len(self.multiples)} symbols, as many as multiples", log_p.shape[1])
         p, change = _centred(log_p.double(), change.double())
-        size = max(1, AT_ONCE // self._ease.numel())
+        size = max(1, CHUNK_SIZE // self._inverse_multiples.numel())
         return torch.cat([self._solve(*part) for part in zip(p.split(size), change.split(size), strict=True)])
 
     def _solve(self, p: Tensor, change: Tensor) -> Tensor:
         """Solve with the graph Laplacian between square roots of p, which scale it well and span its null space."""
-        root, ease = p.sqrt(), self._ease.to(p.device)
+        root, inverse_multiples = p.sqrt(), self._inverse_multiples.to(p.device)
         across = root[:, :, None] * root[:, None]
-        laplacian = torch.diag_embed(p @ ease) - across * ease + across
+        laplacian = torch.diag_embed(p @ inverse_multiples) - across * inverse_multiples + across
         scaled = torch.linalg.solve(laplacian, root * change)
         f = torch.where(root > 0, scaled / root, 0.0)
         return f - f.mean(1, keepdim=True)
 
-    def outward(self, log_p: LogLaws, change: LogLaws, x: Ids) -> LogLaws:
+    def outgoing(self, log_p: LogLaws, change: LogLaws, x: Ids) -> LogLaws:
         """Flow up the potential."""
         f = self.potential(log_p, change)
         p = log_p.double().exp()
-        flow = (f - _at(f, x)).relu() * p * self._ease.to(p.device)[x]
+        flow = (f - _at(f, x)).relu() * p * self._inverse_multiples.to(p.device)[x]
         return torch.where(_at(p, x) > 0, flow, 0.0).to(log_p.dtype)
 
 
@@ -199,7 +199,7 @@ class Reversal(Rates):
     data (the posterior of D3PM: Austin et al. 2021, arXiv 2107.03006).
     """
 
-    def outward(self, log_p: LogLaws, change: LogLaws, x: Ids) -> LogLaws:
+    def outgoing(self, log_p: LogLaws, change: LogLaws, x: Ids) -> LogLaws:
         """Refuse: the rates depend on the noising chain, not only on the marginals.
 
         Raises:

@@ -9,116 +9,116 @@ from jaxtyping import Float64, Int
 from torch import Tensor
 
 from feller.core.errors import UsageError, check_number
-from feller.paths.discrete.rates import AT_ONCE, Ids
+from feller.paths.discrete.rates import CHUNK_SIZE, Ids
 
 _WHOLE = 1024
 """Symbols up to which the table of all distances is kept."""
 
 
-class Cost(abc.ABC):
+class TokenDistance(abc.ABC):
     """Distances d(x, a) of symbols x to data a: not negative, 0 to itself. Implement three methods to add one."""
 
     @property
     @abc.abstractmethod
-    def count(self) -> int:
+    def vocab_size(self) -> int:
         """Number of symbols."""
 
     @abc.abstractmethod
-    def rows(self, a: Ids) -> Float64[Tensor, "m K"]:
+    def to_data(self, a: Ids) -> Float64[Tensor, "m K"]:
         """Return the distances of all symbols to a."""
 
     @abc.abstractmethod
-    def farthest(self, x: Int[Tensor, " *m"]) -> Float64[Tensor, " *m"]:
+    def max_distance(self, x: Int[Tensor, " *m"]) -> Float64[Tensor, " *m"]:
         """Return the largest distance of x to any data."""
 
-    def nearest(self) -> float:
+    def median_nearest(self) -> float:
         """Return the median, over symbols, of the least distance above 0 of another symbol."""
-        step, least = max(1, AT_ONCE // self.count), []
-        for some in torch.arange(self.count).split(step):
-            rows = self.rows(some)
+        step, least = max(1, CHUNK_SIZE // self.vocab_size), []
+        for some in torch.arange(self.vocab_size).split(step):
+            rows = self.to_data(some)
             least.append(torch.where(rows > 0, rows, torch.inf).amin(1))
         return float(torch.cat(least).median())
 
 
 @dataclass(frozen=True)
-class Levels(Cost):
+class LevelDistance(TokenDistance):
     """The power `exponent` of the distance between equally spaced levels from -1 to 1, such as shades of grey."""
 
     levels: int
     exponent: float = 2.0
 
     def __post_init__(self) -> None:
-        check_number("exponent", self.exponent, above=0, below=torch.inf)
-        check_number("levels", self.levels, least=2, remedy="A single one leaves nothing to generate")
+        check_number("exponent", self.exponent, gt=0, lt=torch.inf)
+        check_number("levels", self.levels, ge=2, remedy="A single one leaves nothing to generate")
 
     @property
-    def count(self) -> int:
+    def vocab_size(self) -> int:
         """Number of levels."""
         return self.levels
 
     def _values(self, x: Tensor) -> Tensor:
         return 2 * x.double() / (self.levels - 1) - 1
 
-    def rows(self, a: Ids) -> Float64[Tensor, "m K"]:
+    def to_data(self, a: Ids) -> Float64[Tensor, "m K"]:
         """Return powers of differences."""
         every = torch.arange(self.levels, device=a.device)
         return (self._values(a)[:, None] - self._values(every)).abs() ** self.exponent
 
-    def farthest(self, x: Int[Tensor, " *m"]) -> Float64[Tensor, " *m"]:
+    def max_distance(self, x: Int[Tensor, " *m"]) -> Float64[Tensor, " *m"]:
         """Return that to the end on the other side."""
         return (1 + self._values(x).abs()) ** self.exponent
 
 
 @dataclass(frozen=True)
-class Embedded(Cost):
+class EmbeddingDistance(TokenDistance):
     """The power `exponent` of the distance between vectors that stay fixed, such as those of a codebook."""
 
     vectors: tuple[tuple[float, ...], ...]
     exponent: float = 2.0
 
     def __post_init__(self) -> None:
-        check_number("exponent", self.exponent, above=0, below=torch.inf)
+        check_number("exponent", self.exponent, gt=0, lt=torch.inf)
         lengths = sorted({len(vector) for vector in self.vectors})
         if len(self.vectors) < 2 or len(lengths) != 1 or not lengths[0]:
             raise UsageError("at least 2 vectors of one length", f"{len(self.vectors)} of lengths {lengths or 'none'}")
-        if not self._places.isfinite().all():
+        if not self._embeddings.isfinite().all():
             raise UsageError(
-                f"vector {int((~self._places.isfinite()).any(1).nonzero()[0])} is not finite", remedy="Leave it out"
+                f"vector {int((~self._embeddings.isfinite()).any(1).nonzero()[0])} is not finite", remedy="Leave it out"
             )
 
     @property
-    def count(self) -> int:
+    def vocab_size(self) -> int:
         """Number of vectors."""
         return len(self.vectors)
 
     @functools.cached_property
-    def _places(self) -> Tensor:
+    def _embeddings(self) -> Tensor:
         return torch.tensor(self.vectors, dtype=torch.float64)
 
     def _distances(self, a: Tensor) -> Tensor:
-        places = self._places.to(a.device)
+        places = self._embeddings.to(a.device)
         return torch.cdist(places[a], places, compute_mode="donot_use_mm_for_euclid_dist") ** self.exponent
 
     @functools.cached_property
     def _table(self) -> Tensor:
-        return self._distances(torch.arange(self.count))
+        return self._distances(torch.arange(self.vocab_size))
 
     @functools.cached_property
     def _farthest(self) -> Tensor:
-        parts = torch.arange(self.count).split(max(1, AT_ONCE // self.count))
+        parts = torch.arange(self.vocab_size).split(max(1, CHUNK_SIZE // self.vocab_size))
         return torch.cat([self._distances(part).amax(1) for part in parts])
 
-    def rows(self, a: Ids) -> Float64[Tensor, "m K"]:
+    def to_data(self, a: Ids) -> Float64[Tensor, "m K"]:
         """Look the distances up, or compute them where their table would be large."""
-        return self._table.to(a.device)[a] if self.count <= _WHOLE else self._distances(a)
+        return self._table.to(a.device)[a] if self.vocab_size <= _WHOLE else self._distances(a)
 
-    def farthest(self, x: Int[Tensor, " *m"]) -> Float64[Tensor, " *m"]:
+    def max_distance(self, x: Int[Tensor, " *m"]) -> Float64[Tensor, " *m"]:
         """Look it up."""
         return self._farthest.to(x.device)[x]
 
 
 @dataclass(frozen=True)
-class Table(Cost):
+class DistanceTable(TokenDistance):
     """Any distances, written out: entries[a][x] is that of x to the data a."""
 
     entries: tuple[tuple[float, ...], ...]
@@ -143,7 +143,7 @@ class Table(Cost):
             raise UsageError("the distances of at least 2 symbols", size)
 
     @property
-    def count(self) -> int:
+    def vocab_size(self) -> int:
         """Number of rows."""
         return len(self.entries)
 
@@ -151,10 +151,10 @@ class Table(Cost):
     def _table(self) -> Tensor:
         return torch.tensor(self.entries, dtype=torch.float64)
 
-    def rows(self, a: Ids) -> Float64[Tensor, "m K"]:
+    def to_data(self, a: Ids) -> Float64[Tensor, "m K"]:
         """Look them up."""
         return self._table.to(a.device)[a]
 
-    def farthest(self, x: Int[Tensor, " *m"]) -> Float64[Tensor, " *m"]:
+    def max_distance(self, x: Int[Tensor, " *m"]) -> Float64[Tensor, " *m"]:
         """Return the largest of a column."""
         return self._table.amax(0).to(x.device)[x]

@@ -9,29 +9,29 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 
 from feller.core.errors import UsageError
-from feller.core.pytree import pad_right
-from feller.core.rng import Draw, categorical
-from feller.paths.discrete.correctors import Corrector, Odds
-from feller.paths.discrete.rates import AT_ONCE, Ids, KineticOptimal, Logits, LogLaws, Rates, Reals
-from feller.paths.discrete.step_rules import Increment, Stepping
+from feller.core.pytree import append_dims
+from feller.core.rng import RandomStream, categorical
+from feller.paths.discrete.correctors import Corrector, LogOddsCorrector
+from feller.paths.discrete.rates import CHUNK_SIZE, Ids, KineticOptimalRates, Logits, LogLaws, Rates, Reals
+from feller.paths.discrete.step_rules import MidpointIncrement, TokenStepRule
 from feller.paths.discrete.token_distribution import (
-    Answer,
+    Parameterization,
     Posterior,
-    TokenLaw,
-    answers_at,
-    distinct,
-    marks,
-    parts,
+    TokenDistribution,
+    chunks,
+    masked_uniform,
+    predictions_at,
     times_at,
+    unique_times,
 )
-from feller.paths.discrete.token_sampler import Choice
-from feller.paths.path import Path, Places, Times, check_draw, check_times
+from feller.paths.discrete.token_sampler import TokenSampler
+from feller.paths.path import Path, Places, Times, check_times, require_rng
 from feller.paths.processes import Characteristics, Jumps
 from feller.spaces.space import Points
 
 
 @dataclass(frozen=True, kw_only=True)
-class TokenPath(TokenLaw, Path):
+class TokenPath(TokenDistribution, Path):
     """A process of tokens that have a law each. Implement its `log_probabilities` to add a path.
 
     The network answers with logits of x_1, [b, ..., K]. A step to the time s draws x_1 from them, then the state at s
@@ -43,13 +43,13 @@ class TokenPath(TokenLaw, Path):
     Source: Shaul et al. 2024, "Flow Matching with General Discrete Paths", arXiv 2412.03487.
     """
 
-    jumps = True
+    has_jumps = True
     is_discrete = True
-    answer: Answer = field(default_factory=Posterior)
-    velocity: Rates = field(default_factory=KineticOptimal)
-    stepping: Stepping = field(default_factory=Increment)
+    parameterization: Parameterization = field(default_factory=Posterior)
+    velocity: Rates = field(default_factory=KineticOptimalRates)
+    step_rule: TokenStepRule = field(default_factory=MidpointIncrement)
     corrector: Corrector | None = None
-    choice: Choice = field(default_factory=Choice)
+    token_sampler: TokenSampler = field(default_factory=TokenSampler)
     """How x_1 is drawn from the logits."""
 
     @property
@@ -63,38 +63,40 @@ class TokenPath(TokenLaw, Path):
         return False
 
     @property
-    def certain(self) -> bool:
+    def has_uniform_hazard(self) -> bool:
         """Whether all x_1 have the same lambda, which is H, and those that jump go to x_1."""
         return False
 
-    def sample(self, x_0: Places, x_1: Places, t: Times, draw: Draw | None = None) -> Places:
+    def sample(self, x_0: Places, x_1: Places, t: Times, rng: RandomStream | None = None) -> Places:
         """Draw each token from its law given the data; x_0 has no part in it."""
-        draw = check_draw(draw)
+        rng = require_rng(rng)
         check_times(t, x_1)
-        u = draw.uniform(x_1.shape, torch.float64, x_1.device)
-        rows = [flat.flatten() for flat in (x_1, pad_right(t.double(), x_1).expand(x_1.shape), u)]
+        u = rng.uniform(x_1.shape, torch.float64, x_1.device)
+        rows = [flat.flatten() for flat in (x_1, append_dims(t.double(), x_1).expand(x_1.shape), u)]
         width = self.log_probabilities(rows[0][:1], rows[1][:1]).shape[1] if x_1.numel() else 1
-        some = parts(max(1, AT_ONCE // width), *rows)
+        some = chunks(max(1, CHUNK_SIZE // width), *rows)
         return torch.cat([self.corrupt(a, time, v) for a, time, v in some]).view(x_1.shape)
 
     def target(self, x_t: Places, x_0: Places, x_1: Places, t: Times) -> Places:
         """Return the data."""
         return x_1
 
-    def inform(self, logits: Logits, x_t: Ids, t: Reals) -> Logits:
+    def posterior_logits(self, logits: Logits, x_t: Ids, t: Reals) -> Logits:
         """Turn what the network answers about single tokens into logits of x_1 given the whole state."""
-        return self.answer.inform(self, logits, x_t, t)
+        return self.parameterization.posterior_logits(self, logits, x_t, t)
 
-    def read(self, prediction: Float[Tensor, "b *d K"], x_t: Places, t: Times) -> Float[Tensor, "b *d K"]:
+    def complete_prediction(
+        self, prediction: Float[Tensor, "b *d K"], x_t: Places, t: Times
+    ) -> Float[Tensor, "b *d K"]:
         """Inform all tokens."""
         flat = prediction.flatten(0, -2)
-        times = pad_right(t, x_t).expand(x_t.shape).flatten()
-        return self.inform(flat, x_t.flatten(), times).view(prediction.shape)
+        times = append_dims(t, x_t).expand(x_t.shape).flatten()
+        return self.posterior_logits(flat, x_t.flatten(), times).view(prediction.shape)
 
-    def conditional_rates(self, x_1: Ids, x_t: Ids, t: Reals, count: int) -> LogLaws:
+    def conditional_rates(self, x_1: Ids, x_t: Ids, t: Reals, vocab_size: int) -> LogLaws:
         """Return the rates u(y, x_t) given the data x_1, 0 to x_t itself."""
-        slope = self.slope(x_1, t, count).nan_to_num(nan=0.0)
-        return self.velocity.outward(self.log_probabilities(x_1, t, count), slope, x_t)
+        slope = self.time_derivative(x_1, t, vocab_size).nan_to_num(nan=0.0)
+        return self.velocity.outgoing(self.log_probabilities(x_1, t, vocab_size), slope, x_t)
 
     def rates(self, posterior: Logits, x_t: Ids, t: Reals) -> LogLaws:
         """Return the marginal rates u(y, x_t) of one token, minus their sum at x_t; for tests and small alphabets."""
@@ -104,26 +106,29 @@ class TokenPath(TokenLaw, Path):
         outward = torch.einsum("mk,mks->ms", posterior.to(outward.dtype), outward.unflatten(0, (m, count)))
         return outward.scatter_add(1, x_t[:, None], -outward.sum(1, keepdim=True))
 
-    def most(self, x_t: Places, t: Times, s: float, count: int) -> Points:
+    def max_hazard(self, x_t: Places, t: Times, s: float, vocab_size: int) -> Points:
         """Return H, what the expected number of jumps until s does not exceed, whatever x_1 is."""
-        times, which = distinct(t)
-        if s >= 1 or len(times) * count**2 > AT_ONCE:
+        times, time_index = unique_times(t)
+        if s >= 1 or len(times) * vocab_size**2 > CHUNK_SIZE:
             return torch.full(x_t.shape, torch.inf, dtype=torch.float64, device=x_t.device)
-        x_1, time = torch.arange(count, device=x_t.device).repeat(len(times)), times.double().repeat_interleave(count)
-        log_p, change = self.stepping.law(self, x_1, time, s, count)
-        total = self.velocity.most(log_p, change)
+        x_1, time = (
+            torch.arange(vocab_size, device=x_t.device).repeat(len(times)),
+            times.double().repeat_interleave(vocab_size),
+        )
+        log_p, change = self.step_rule.distribution_and_change(self, x_1, time, s, vocab_size)
+        total = self.velocity.max_outgoing(log_p, change)
         if self.corrector is not None:
-            total = total + self.corrector.most(log_p, change)
-        table = total.unflatten(0, (len(times), count)).amax(1)
-        return table[pad_right(which, x_t), x_t]
+            total = total + self.corrector.max_total_rate(log_p, change)
+        table = total.unflatten(0, (len(times), vocab_size)).amax(1)
+        return table[append_dims(time_index, x_t), x_t]
 
-    def jump(self, x_1: Ids, x: Ids, t: Reals, s: float, count: int) -> tuple[Reals, LogLaws | None]:
+    def expected_jumps(self, x_1: Ids, x: Ids, t: Reals, s: float, vocab_size: int) -> tuple[Reals, LogLaws | None]:
         """Return lambda given the data x_1, and the weights of where a jump lands; None if it lands on x_1."""
         if s >= 1:
             return torch.full_like(t, torch.inf), None
-        log_p, change = self.stepping.law(self, x_1, t, s, count)
-        outward = self.velocity.outward(log_p, change, x)
-        added = None if self.corrector is None else self.corrector.outward(log_p, change, x)
+        log_p, change = self.step_rule.distribution_and_change(self, x_1, t, s, vocab_size)
+        outward = self.velocity.outgoing(log_p, change, x)
+        added = None if self.corrector is None else self.corrector.extra_rates(log_p, change, x)
         outward = outward if added is None else outward + added
         return outward.sum(1), outward
 
@@ -132,58 +137,58 @@ class TokenPath(TokenLaw, Path):
         count = prediction.shape[-1]
 
         @functools.cache
-        def resampled(s: float) -> Tensor:
+        def expected_renoisings(s: float) -> Tensor:
             """Return the largest number of resamplings of any x_1, [b]."""
             if self.corrector is None:
                 return torch.zeros(1, dtype=torch.float64, device=x_t.device)
-            times, which = distinct(t)
+            times, time_index = unique_times(t)
             x_1 = torch.arange(count, device=x_t.device).repeat(len(times))
-            events = self.corrector.events(self, x_1, times.double().repeat_interleave(count), s)
-            return events.unflatten(0, (len(times), count)).amax(1)[which]
+            events = self.corrector.expected_renoisings(self, x_1, times.double().repeat_interleave(count), s)
+            return events.unflatten(0, (len(times), count)).amax(1)[time_index]
 
         @functools.cache
         def hazard(s: float) -> Tensor:
-            most = self.most(x_t, t, s, count)
-            return most if self.corrector is None else most + pad_right(resampled(s), x_t)
+            bound = self.max_hazard(x_t, t, s, count)
+            return bound if self.corrector is None else bound + append_dims(expected_renoisings(s), x_t)
 
-        def land(s: float, which: Tensor, draw: Draw) -> Tensor:
-            rows = which.flatten().nonzero()[:, 0]
-            tokens, answers = x_t.flatten(), answers_at(prediction, x_t)
-            numbers, landed = [marks(draw, which) for _ in range(1 if self.certain else 3)], []
-            for part, u, *others in parts(max(1, AT_ONCE // count), rows, *numbers):
+        def sample_destination(s: float, mask: Tensor, rng: RandomStream) -> Tensor:
+            rows = mask.flatten().nonzero()[:, 0]
+            tokens, answers = x_t.flatten(), predictions_at(prediction, x_t)
+            numbers, destinations = [masked_uniform(rng, mask) for _ in range(1 if self.has_uniform_hazard else 3)], []
+            for part, u, *others in chunks(max(1, CHUNK_SIZE // count), rows, *numbers):
                 x, time = tokens[part], times_at(t, part, x_t)
-                x_1 = self.choice(self.inform(answers(part), x, time), u)
+                x_1 = self.token_sampler(self.posterior_logits(answers(part), x, time), u)
                 if others:
-                    chance = -torch.expm1(-hazard(s).flatten()[part])
-                    x_1 = self._arrive(x_1, x, time.double(), s, count, others[0] * chance, others[1])
-                landed.append(x_1)
-            return landed[0] if len(landed) == 1 else torch.cat(landed)
+                    candidate_prob = -torch.expm1(-hazard(s).flatten()[part])
+                    x_1 = self._sample_arrival(x_1, x, time.double(), s, count, others[0] * candidate_prob, others[1])
+                destinations.append(x_1)
+            return destinations[0] if len(destinations) == 1 else torch.cat(destinations)
 
-        return Characteristics(jumps=Jumps(hazard, land))
+        return Characteristics(jumps=Jumps(hazard, sample_destination))
 
-    def _arrive(
+    def _sample_arrival(
         self,
         x_1: Tensor,
         x: Tensor,
         t: Tensor,
         s: float,
-        count: int,
+        vocab_size: int,
         v: Float64[Tensor, " m"],
         w: Float64[Tensor, " m"],
     ) -> Tensor:
         """Return where candidates are at s: resampled, else jumped, else where they were; v is below their chance."""
-        jumps, weights = self.jump(x_1, x, t, s, count)
+        jumps, weights = self.expected_jumps(x_1, x, t, s, vocab_size)
         to = x_1 if weights is None else categorical(weights + (weights.sum(1, keepdim=True) == 0), w)
         if self.corrector is None:
             return torch.where(v < -torch.expm1(-jumps), to, x)
-        events = self.corrector.events(self, x_1, t, s)
-        fresh = self.corrupt(x_1, torch.full_like(t, s), w, count)
+        events = self.corrector.expected_renoisings(self, x_1, t, s)
+        renoised = self.corrupt(x_1, torch.full_like(t, s), w, vocab_size)
         moved = torch.where(v < -torch.expm1(-events - jumps), to, x)
-        return torch.where(v < -torch.expm1(-events), fresh, moved)
+        return torch.where(v < -torch.expm1(-events), renoised, moved)
 
 
 @dataclass(frozen=True)
-class Geometric(TokenPath):
+class SoftmaxPath(TokenPath):
     """p_t(x | x_1) = softmax(logits(x_1, t)): write the logits down, and the process follows.
 
     At t = 0 they should not depend on x_1, and give the law of the source; towards t = 1 all mass should come to x_1,
@@ -194,9 +199,9 @@ class Geometric(TokenPath):
     """(x_1 [m], t [m]) -> logits of all symbols, [m, S]; torch differentiates it in t."""
 
     def __post_init__(self) -> None:
-        if isinstance(self.corrector, Odds):
+        if isinstance(self.corrector, LogOddsCorrector):
             raise UsageError("Odds needs a mixture path, this one is geometric", remedy="Use Resample")
 
-    def log_probabilities(self, x_1: Ids, t: Reals, count: int | None = None) -> LogLaws:
+    def log_probabilities(self, x_1: Ids, t: Reals, vocab_size: int | None = None) -> LogLaws:
         """Normalise the logits."""
         return self.logits(x_1, t).log_softmax(1)

@@ -9,123 +9,131 @@ from torch import Tensor
 from torch.nn import functional
 
 from feller.core.errors import UsageError, check_number
-from feller.core.pytree import pad_right
-from feller.core.rng import Draw, categorical
-from feller.paths.discrete.token_distribution import marks
-from feller.paths.jumps.conditional_path import Law
-from feller.paths.jumps.endpoint_support import Circle, Grid, Interval
-from feller.paths.jumps.gaussian import GaussianLaw
-from feller.paths.jumps.von_mises import VonMisesLaw
+from feller.core.pytree import append_dims
+from feller.core.rng import RandomStream, categorical
+from feller.paths.discrete.token_distribution import masked_uniform
+from feller.paths.jumps.conditional_path import ConditionalPath
+from feller.paths.jumps.endpoint_support import CircularBins, EndpointGrid, IntervalBins
+from feller.paths.jumps.gaussian import GaussianConditionalPath
+from feller.paths.jumps.von_mises import VonMisesConditionalPath
 from feller.paths.path import Path, Times
 from feller.paths.processes import Characteristics, Jumps
 from feller.paths.schedules import Linear
 from feller.spaces.space import Points
 
-_NEVER = -1e30
+_LOG_ZERO_RATE = -1e30
 """Log of a rate that is 0."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Binned(Path):
+class BinnedJumpPath(Path):
     """The network answers, for each part, logits of the bin a jump lands in, its rate, and with a share a velocity.
 
     Answers are [b, ..., bins + 1], or + 2: the rate is softplus of its number over 1 - t, so that what is learned stays
     bounded. The loss is `InfinitesimalKL` over all bins but the state's own, with a velocity `RatesAndVelocity`.
-    `Jump`, with one posterior for both, needs no intensities; this is the paper's own form.
+    `JumpPath`, with one posterior for both, needs no intensities; this is the paper's own form.
 
     Source: Holderrieth et al. 2024, "Generator Matching", arXiv 2410.20587.
     """
 
-    law: Law = field(default_factory=GaussianLaw)
-    bins: Grid = field(default_factory=lambda: Interval(-1.65, 1.65))
+    conditional_path: ConditionalPath = field(default_factory=GaussianConditionalPath)
+    bins: EndpointGrid = field(default_factory=lambda: IntervalBins(-1.65, 1.65))
     """Where jumps land: early ones to data in [-1, 1] come as far as 1.618."""
-    share: float | None = None
+    jump_weight: float | None = None
     """Of the jumps, the rest is the flow; None for jumps alone and answers without a velocity."""
 
     def __post_init__(self) -> None:
-        check_number("share", self.share, least=0, most=1)
-        if self.law.event or isinstance(self.bins, Circle) != isinstance(self.law, VonMisesLaw):
+        check_number("share", self.jump_weight, ge=0, le=1)
+        if self.conditional_path.event_ndim or isinstance(self.bins, CircularBins) != isinstance(
+            self.conditional_path, VonMisesConditionalPath
+        ):
             raise UsageError("bins are Interval or Lattice for a Gaussian law, Circle for a von Mises law")
 
     @property
-    def jumps(self) -> bool:
+    def has_jumps(self) -> bool:
         """Whether anything jumps."""
-        return self.share != 0
+        return self.jump_weight != 0
 
-    def sample(self, x_0: Tensor, x_1: Tensor, t: Tensor, draw: Draw | None = None) -> Tensor:
+    def sample(self, x_0: Tensor, x_1: Tensor, t: Tensor, rng: RandomStream | None = None) -> Tensor:
         """Carry x_0, independent of the data, along the law of x_1; there is nothing to draw."""
-        return self.law.sample(x_0, x_1, pad_right(t, x_1))
+        return self.conditional_path.sample(x_0, x_1, append_dims(t, x_1))
 
     def target(self, x_t: Points, x_0: Points, x_1: Points, t: Tensor) -> Float[Tensor, "b *d K"]:
         """Return (1 - t) times the rates to bins given the data, 0 to the state's own; with a share, the velocity."""
-        t = pad_right(t, x_1)
-        out = self.law.slope(x_t, x_1, t).neg().clamp(min=0) * (1 - t)
-        rates = torch.where(self._own(x_t), 0.0, out.to(x_t.dtype)[..., None] * self.landing(x_1, t))
-        if self.share is None:
+        t = append_dims(t, x_1)
+        out = self.conditional_path.time_derivative(x_t, x_1, t).neg().clamp(min=0) * (1 - t)
+        rates = torch.where(self._own_bin_mask(x_t), 0.0, out.to(x_t.dtype)[..., None] * self.destination_probs(x_1, t))
+        if self.jump_weight is None:
             return rates
-        if isinstance(self.law, GaussianLaw):
-            velocity = self.law.schedule.slope(x_0, x_1, t)  # without a quotient of small numbers near t = 1
+        if isinstance(self.conditional_path, GaussianConditionalPath):
+            velocity = self.conditional_path.schedule.time_derivative(
+                x_0, x_1, t
+            )  # without a quotient of small numbers near t = 1
         else:
-            velocity = self.law.velocity(x_t, x_1, t)
+            velocity = self.conditional_path.velocity(x_t, x_1, t)
         return torch.cat([rates, velocity[..., None].to(rates.dtype)], -1)
 
-    def landing(self, x_1: Points, t: Tensor) -> Float[Tensor, "b *d K"]:
+    def destination_probs(self, x_1: Points, t: Tensor) -> Float[Tensor, "b *d K"]:
         """Return the chance of each bin, from the density of landings at its centre; the data's own where none has."""
         centres = self.bins.centres.to(device=x_1.device, dtype=x_1.dtype)
         z, t = x_1[..., None], t[..., None]
-        log_odds = self.law.slope(centres, z, t).clamp(min=0).log() + self.law.log_density(centres, z, t)
-        none = log_odds.isneginf().all(-1, keepdim=True)
+        log_odds = self.conditional_path.time_derivative(centres, z, t).clamp(
+            min=0
+        ).log() + self.conditional_path.log_density(centres, z, t)
+        has_no_mass = log_odds.isneginf().all(-1, keepdim=True)
         home = functional.one_hot(self.bins.target(x_1), len(centres)).to(x_1.dtype)
-        return torch.where(none, home, torch.where(none, 0.0, log_odds).softmax(-1))
+        return torch.where(has_no_mass, home, torch.where(has_no_mass, 0.0, log_odds).softmax(-1))
 
-    def _own(self, x: Tensor) -> Tensor:
+    def _own_bin_mask(self, x: Tensor) -> Tensor:
         """Mark the bin that each part is in, [..., K]."""
         return self.bins.target(x)[..., None] == torch.arange(len(self.bins.centres), device=x.device)
 
-    def read(self, prediction: Float[Tensor, "b *d n"], x_t: Points, t: Tensor) -> Tensor:
+    def complete_prediction(self, prediction: Float[Tensor, "b *d n"], x_t: Points, t: Tensor) -> Tensor:
         """Return the log of (1 - t) times the rates to bins, of the state's own far below all; a velocity as it is."""
         count = len(self.bins.centres)
-        wanted = count + 1 + (self.share is not None)
-        if prediction.shape[-1] != wanted:
-            raise UsageError(f"answers of {wanted} numbers, {count} of them for bins", prediction.shape)
+        expected_size = count + 1 + (self.jump_weight is not None)
+        if prediction.shape[-1] != expected_size:
+            raise UsageError(f"answers of {expected_size} numbers, {count} of them for bins", prediction.shape)
         rate = _log_softplus(prediction[..., count : count + 1])
-        rates = torch.where(self._own(x_t), _NEVER, rate + prediction[..., :count].log_softmax(-1))
+        rates = torch.where(self._own_bin_mask(x_t), _LOG_ZERO_RATE, rate + prediction[..., :count].log_softmax(-1))
         return torch.cat([rates, prediction[..., count + 1 :]], -1)
 
-    def start(self, x_0: Tensor) -> Tensor:
+    def initial_state(self, x_0: Tensor) -> Tensor:
         """Start as the law does."""
-        return self.law.start(x_0)
+        return self.conditional_path.initial_state(x_0)
 
     def characteristics(self, prediction: Float[Tensor, "b *d n"], x_t: Points, t: Times) -> Characteristics:
         """Return the jumps of the answer, and with a share the sum of both."""
-        read, count = self.read(prediction, x_t, t), len(self.bins.centres)
-        rates = read[..., :count].exp()
-        share = 1.0 if self.share is None else self.share
-        velocity = (1 - share) * prediction[..., -1].to(x_t.dtype) if share < 1 else None
+        completed, count = self.complete_prediction(prediction, x_t, t), len(self.bins.centres)
+        rates = completed[..., :count].exp()
+        jump_weight = 1.0 if self.jump_weight is None else self.jump_weight
+        velocity = (1 - jump_weight) * prediction[..., -1].to(x_t.dtype) if jump_weight < 1 else None
 
-        if not self.jumps:
+        if not self.has_jumps:
             return Characteristics(velocity)
 
         @functools.cache
         def hazard(s: float) -> Tensor:
-            return share * rates.sum(-1).double() * pad_right(self._growth(t, s), x_t)
+            return jump_weight * rates.sum(-1).double() * append_dims(self._rate_integral(t, s), x_t)
 
-        def land(s: float, which: Tensor, draw: Draw) -> Tensor:
-            u, v = marks(draw, which), marks(draw, which)
+        def sample_destination(s: float, mask: Tensor, rng: RandomStream) -> Tensor:
+            u, v = masked_uniform(rng, mask), masked_uniform(rng, mask)
             if s < 1:
-                return self.bins.pick(self.bins.centres.to(x_t.device), categorical(rates[which], u), v)
-            x, odds = x_t[which], prediction[..., :count][which].softmax(-1)  # all jump: some to the bin they are in
-            index = categorical(odds, u)
+                return self.bins.select(self.bins.centres.to(x_t.device), categorical(rates[mask], u), v)
+            x, probs = x_t[mask], prediction[..., :count][mask].softmax(-1)  # all jump: some to the bin they are in
+            index = categorical(probs, u)
             stays = index == self.bins.target(x)
-            return torch.where(stays, x.double(), self.bins.pick(self.bins.centres.to(x_t.device), index, v))
+            return torch.where(stays, x.double(), self.bins.select(self.bins.centres.to(x_t.device), index, v))
 
-        return Characteristics(velocity, jumps=Jumps(hazard, land))
+        return Characteristics(velocity, jumps=Jumps(hazard, sample_destination))
 
-    def _growth(self, t: Times, s: float) -> Tensor:
+    def _rate_integral(self, t: Times, s: float) -> Tensor:
         """Return the integral of the rate's growth until s with the state held, for a rate of 1 / (1 - t) at t."""
-        left = (1 - t.double()) / max(1 - s, 1e-300)
-        straight = isinstance(self.law, GaussianLaw) and isinstance(self.law.schedule, Linear)
-        return (left.square() - 1) / 2 if straight else left.log()
+        time_ratio = (1 - t.double()) / max(1 - s, 1e-300)
+        straight = isinstance(self.conditional_path, GaussianConditionalPath) and isinstance(
+            self.conditional_path.schedule, Linear
+        )
+        return (time_ratio.square() - 1) / 2 if straight else time_ratio.log()
 
 
 def _log_softplus(x: Tensor) -> Tensor:

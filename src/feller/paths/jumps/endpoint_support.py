@@ -8,12 +8,12 @@ from jaxtyping import Float, Float64, Int
 from torch import Tensor
 
 from feller.core.errors import UsageError, check_number
-from feller.paths.jumps.conditional_path import Law
+from feller.paths.jumps.conditional_path import ConditionalPath
 from feller.spaces import Euclidean, Manifold
-from feller.spaces.torus import TURN, wrap
+from feller.spaces.torus import TWO_PI, wrap
 
 
-class Ends(abc.ABC):
+class EndpointSupport(abc.ABC):
     """Candidates for the end z of a path. The network's answer about a part tells them apart."""
 
     @abc.abstractmethod
@@ -21,23 +21,23 @@ class Ends(abc.ABC):
         """Return what the network should answer about data."""
 
     @abc.abstractmethod
-    def read(self, law: Law, answer: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+    def complete_prediction(self, path: ConditionalPath, prediction: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
         """Return what the loss compares with the target; times [...] are in the shape of the parts."""
 
     @abc.abstractmethod
-    def candidates(self, read: Tensor, event: int) -> tuple[Float[Tensor, "... K"], Tensor]:
+    def candidates(self, prediction: Tensor, event: int) -> tuple[Float[Tensor, "... K"], Tensor]:
         """Return probabilities of candidates and the candidates themselves, [K] or `[..., K, *event]`."""
 
     @abc.abstractmethod
     def mean(self, p: Float[Tensor, "... K"], z: Tensor) -> Tensor:
         """Return the mean end."""
 
-    def pick(self, z: Tensor, index: Int[Tensor, " m"], u: Float64[Tensor, " m"]) -> Tensor:
+    def select(self, z: Tensor, index: Int[Tensor, " m"], u: Float64[Tensor, " m"]) -> Tensor:
         """Return the chosen candidate of each row, from uniform numbers where it stands for more than one end."""
         return z[index] if z.ndim == 1 else z[torch.arange(len(index), device=index.device), index]
 
 
-class Grid(Ends):
+class EndpointGrid(EndpointSupport):
     """Equally spaced candidates: the network answers logits [..., K], to which the likelihood of the state is added.
 
     With log p_t(x_t | z) added, a network that answers nothing is right where the state shows where it ends.
@@ -52,35 +52,37 @@ class Grid(Ends):
     def target(self, x_1: Tensor) -> Int[Tensor, "..."]:
         """Return the number of the nearest candidate."""
 
-    def read(self, law: Law, answer: Float[Tensor, "... K"], x_t: Tensor, t: Tensor) -> Float[Tensor, "... K"]:
+    def complete_prediction(
+        self, path: ConditionalPath, prediction: Float[Tensor, "... K"], x_t: Tensor, t: Tensor
+    ) -> Float[Tensor, "... K"]:
         """Add log p_t(x_t | z), less that of the likeliest candidate."""
         centres = self.centres.to(device=x_t.device, dtype=x_t.dtype)
-        if answer.shape[-1] != len(centres):
-            raise UsageError(f"logits of {len(centres)} ends", answer.shape[-1], "Match network and ends")
-        likelihood = law.log_density(x_t[..., None], centres, t[..., None])
-        return answer + (likelihood - likelihood.amax(-1, keepdim=True)).clamp(min=-1e30).to(answer.dtype)
+        if prediction.shape[-1] != len(centres):
+            raise UsageError(f"logits of {len(centres)} ends", prediction.shape[-1], "Match network and ends")
+        likelihood = path.log_density(x_t[..., None], centres, t[..., None])
+        return prediction + (likelihood - likelihood.amax(-1, keepdim=True)).clamp(min=-1e30).to(prediction.dtype)
 
-    def candidates(self, read: Float[Tensor, "... K"], event: int) -> tuple[Float[Tensor, "... K"], Tensor]:
+    def candidates(self, prediction: Float[Tensor, "... K"], event: int) -> tuple[Float[Tensor, "... K"], Tensor]:
         """Return the softmax and the centres."""
-        return read.softmax(-1), self.centres.to(read.device)
+        return prediction.softmax(-1), self.centres.to(prediction.device)
 
     def mean(self, p: Float[Tensor, "... K"], z: Tensor) -> Tensor:
         """Return the weighted mean."""
         return p.double() @ z.double()
 
 
-def _check_grid(ends: "Interval | Circle") -> None:
-    if ends.count < 2 or not 0 <= ends.spread <= 1:
+def _check_grid(ends: "IntervalBins | CircularBins") -> None:
+    if ends.num_bins < 2 or not 0 <= ends.spread <= 1:
         raise UsageError("at least 2 candidates and a spread in [0, 1]", ends)
 
 
 @dataclass(frozen=True)
-class Interval(Grid):
+class IntervalBins(EndpointGrid):
     """Bins of equal width; ends outside count for the outermost."""
 
     low: float = -1.0
     high: float = 1.0
-    count: int = 64
+    num_bins: int = 64
     spread: float = 1.0
     """Share of its bin over which a drawn end is spread; 0 draws centres alone."""
 
@@ -92,50 +94,50 @@ class Interval(Grid):
     @property
     def width(self) -> float:
         """Of a bin."""
-        return (self.high - self.low) / self.count
+        return (self.high - self.low) / self.num_bins
 
     @property
     def centres(self) -> Float64[Tensor, " K"]:
         """Return the middles of the bins."""
-        return self.low + self.width * (torch.arange(self.count, dtype=torch.float64) + 0.5)
+        return self.low + self.width * (torch.arange(self.num_bins, dtype=torch.float64) + 0.5)
 
     def target(self, x_1: Tensor) -> Int[Tensor, "..."]:
         """Return the number of the bin."""
-        return ((x_1 - self.low) / self.width).floor().clamp(0, self.count - 1).long()
+        return ((x_1 - self.low) / self.width).floor().clamp(0, self.num_bins - 1).long()
 
-    def pick(self, z: Tensor, index: Int[Tensor, " m"], u: Float64[Tensor, " m"]) -> Tensor:
+    def select(self, z: Tensor, index: Int[Tensor, " m"], u: Float64[Tensor, " m"]) -> Tensor:
         """Spread the end over its bin."""
         return z[index] + self.spread * self.width * (u - 0.5)
 
 
 @dataclass(frozen=True)
-class Lattice(Grid):
+class LatticeLevels(EndpointGrid):
     """Exact levels, equally spaced, both ends of the range among them: those of pictures, say."""
 
     low: float = -1.0
     high: float = 1.0
-    count: int = 17
+    num_levels: int = 17
 
     def __post_init__(self) -> None:
-        check_number("count", self.count, least=2)
-        check_number("low", self.low, below=self.high)
+        check_number("count", self.num_levels, ge=2)
+        check_number("low", self.low, lt=self.high)
 
     @property
     def centres(self) -> Float64[Tensor, " K"]:
         """Return the levels."""
-        return torch.linspace(self.low, self.high, self.count, dtype=torch.float64)
+        return torch.linspace(self.low, self.high, self.num_levels, dtype=torch.float64)
 
     def target(self, x_1: Tensor) -> Int[Tensor, "..."]:
         """Return the number of the nearest level."""
-        place = (x_1 - self.low) / (self.high - self.low) * (self.count - 1)
-        return place.round().clamp(0, self.count - 1).long()
+        place = (x_1 - self.low) / (self.high - self.low) * (self.num_levels - 1)
+        return place.round().clamp(0, self.num_levels - 1).long()
 
 
 @dataclass(frozen=True)
-class Circle(Grid):
+class CircularBins(EndpointGrid):
     """Bins of equal width around the circle, from the angle 0."""
 
-    count: int = 72
+    num_bins: int = 72
     spread: float = 1.0
     """Share of its bin over which a drawn end is spread; 0 draws centres alone."""
 
@@ -145,15 +147,15 @@ class Circle(Grid):
     @property
     def centres(self) -> Float64[Tensor, " K"]:
         """Return the middles of the bins."""
-        return TURN / self.count * (torch.arange(self.count, dtype=torch.float64) + 0.5)
+        return TWO_PI / self.num_bins * (torch.arange(self.num_bins, dtype=torch.float64) + 0.5)
 
     def target(self, x_1: Tensor) -> Int[Tensor, "..."]:
         """Return the number of the bin."""
-        return (wrap(x_1) / TURN * self.count).floor().clamp(max=self.count - 1).long()
+        return (wrap(x_1) / TWO_PI * self.num_bins).floor().clamp(max=self.num_bins - 1).long()
 
-    def pick(self, z: Tensor, index: Int[Tensor, " m"], u: Float64[Tensor, " m"]) -> Tensor:
+    def select(self, z: Tensor, index: Int[Tensor, " m"], u: Float64[Tensor, " m"]) -> Tensor:
         """Spread the end over its bin."""
-        return wrap(z[index] + self.spread * TURN / self.count * (u - 0.5))
+        return wrap(z[index] + self.spread * TWO_PI / self.num_bins * (u - 0.5))
 
     def mean(self, p: Float[Tensor, "... K"], z: Tensor) -> Tensor:
         """Return the direction of the mean of unit vectors."""
@@ -162,7 +164,7 @@ class Circle(Grid):
 
 
 @dataclass(frozen=True)
-class Point(Ends):
+class PointEstimate(EndpointSupport):
     """One candidate, which the network answers itself, by regression: for ends that no grid could hold.
 
     Sampling then follows the process towards the mean end, not the mean of the processes: exact where the end is
@@ -176,43 +178,49 @@ class Point(Ends):
         """Return the data."""
         return x_1
 
-    def read(self, law: Law, answer: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+    def complete_prediction(self, path: ConditionalPath, prediction: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
         """Return the answer."""
-        return answer
+        return prediction
 
-    def candidates(self, read: Tensor, event: int) -> tuple[Float[Tensor, "... K"], Tensor]:
+    def candidates(self, prediction: Tensor, event: int) -> tuple[Float[Tensor, "... K"], Tensor]:
         """Return certainty of the nearest point of the space."""
-        z = self.space.project(read)
-        return torch.ones(*read.shape[: read.ndim - event], 1, dtype=read.dtype, device=read.device), z.unsqueeze(
-            -1 - event
-        )
+        z = self.space.project(prediction)
+        return torch.ones(
+            *prediction.shape[: prediction.ndim - event], 1, dtype=prediction.dtype, device=prediction.device
+        ), z.unsqueeze(-1 - event)
 
     def mean(self, p: Float[Tensor, "... K"], z: Tensor) -> Tensor:
         """Return the candidate."""
         return z.squeeze(p.ndim - 1)
 
 
-class Finish(abc.ABC):
+class FinalStep(abc.ABC):
     """Where the last step, to t = 1, ends."""
 
     @abc.abstractmethod
-    def chosen(self, ends: Ends, p: Float[Tensor, "m K"], z: Tensor, index: Tensor, u: Tensor) -> Tensor:
+    def endpoint(
+        self, support: EndpointSupport, p: Float[Tensor, "m K"], z: Tensor, index: Tensor, u: Tensor
+    ) -> Tensor:
         """Return the ends of rows, of which a draw from p is known."""
 
 
 @dataclass(frozen=True)
-class DrawEnd(Finish):
+class SampleEndpoint(FinalStep):
     """A draw of the end: samples are as spread as the data."""
 
-    def chosen(self, ends: Ends, p: Float[Tensor, "m K"], z: Tensor, index: Tensor, u: Tensor) -> Tensor:
+    def endpoint(
+        self, support: EndpointSupport, p: Float[Tensor, "m K"], z: Tensor, index: Tensor, u: Tensor
+    ) -> Tensor:
         """Return the draw."""
-        return ends.pick(z, index, u)
+        return support.select(z, index, u)
 
 
 @dataclass(frozen=True)
-class MeanEnd(Finish):
+class MeanEndpoint(FinalStep):
     """The mean end: less mass between the bins of a grid and outside the support of the data."""
 
-    def chosen(self, ends: Ends, p: Float[Tensor, "m K"], z: Tensor, index: Tensor, u: Tensor) -> Tensor:
+    def endpoint(
+        self, support: EndpointSupport, p: Float[Tensor, "m K"], z: Tensor, index: Tensor, u: Tensor
+    ) -> Tensor:
         """Return the mean."""
-        return ends.mean(p, z)
+        return support.mean(p, z)

@@ -8,34 +8,34 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from feller.paths.jumps.conditional_path import Law, alike
-from feller.paths.jumps.jump_step_rules import Coin, Explicit, Overlap, Survival
+from feller.paths.jumps.conditional_path import ConditionalPath, same_times
+from feller.paths.jumps.jump_step_rules import EulerJump, IntegratedRate, JumpStepRule, MaximalCoupling
 from feller.paths.schedules import Linear, Schedule
 
 
-def invert(
+def bisect(
     function: Callable[[Tensor], Tensor],
-    goal: Float64[Tensor, "..."],
+    target: Float64[Tensor, "..."],
     low: Float64[Tensor, "..."],
     high: Float64[Tensor, "..."],
 ) -> Float64[Tensor, "..."]:
     """Return where an increasing function reaches a goal, to 2^-34 of the interval."""
-    low, high = low.expand(goal.shape), high.expand(goal.shape)
+    low, high = low.expand(target.shape), high.expand(target.shape)
     for _ in range(34):
         middle = (low + high) / 2
-        below = function(middle) < goal
+        below = function(middle) < target
         low, high = torch.where(below, middle, low), torch.where(below, high, middle)
     return (low + high) / 2
 
 
-_LEAST = 1e-12
+_MIN_SIGMA = 1e-12
 """Scale that stands for none: quotients stay numbers at t = 1."""
-_FAR = 12.0
+_MAX_DEVIATIONS = 12.0
 """Deviations beyond which no mass is left in double precision."""
 
 
 @dataclass(frozen=True)
-class GaussianLaw(Law):
+class GaussianConditionalPath(ConditionalPath):
     """N(alpha_t z, sigma_t^2), from the source N(0, 1).
 
     With s = (x - alpha z) / sigma and zeta = alpha' z / -sigma' the rate of jumps is [s^2 - zeta s - 1]_+ times
@@ -47,28 +47,28 @@ class GaussianLaw(Law):
     """Of which sigma falls."""
 
     @property
-    def usual(self) -> Survival:
+    def default_rule(self) -> JumpStepRule:
         """Return the explicit rate on straight paths, else the overlap."""
-        return Explicit() if isinstance(self.schedule, Linear) else Overlap()
+        return IntegratedRate() if isinstance(self.schedule, Linear) else MaximalCoupling()
 
     @property
-    def beside(self) -> Survival:
+    def default_rule_with_flow(self) -> JumpStepRule:
         """Return the explicit rate on straight paths, else a coin: an overlap counts the way that the flow took."""
-        return Explicit() if isinstance(self.schedule, Linear) else Coin()
+        return IntegratedRate() if isinstance(self.schedule, Linear) else EulerJump()
 
     def sample(self, x_0: Tensor, z: Tensor, t: Tensor) -> Tensor:
         """Return alpha z + sigma x_0."""
-        return self.schedule.point(x_0, z, t)
+        return self.schedule.interpolate(x_0, z, t)
 
-    def start(self, x_0: Tensor) -> Tensor:
+    def initial_state(self, x_0: Tensor) -> Tensor:
         """Return sigma_0 x_0."""
         return x_0 * float(self.schedule(torch.zeros((), dtype=torch.float64)).sigma)
 
-    def scales(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return alpha, sigma, alpha', sigma' in float64, sigma not quite 0."""
         scales = self.schedule(t.double())
         alpha, sigma, d_alpha, d_sigma = (torch.as_tensor(v, dtype=torch.float64, device=t.device) for v in scales)
-        return alpha, sigma.clamp(min=_LEAST), d_alpha, d_sigma
+        return alpha, sigma.clamp(min=_MIN_SIGMA), d_alpha, d_sigma
 
     def _standard(self, x: Tensor, z: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
         """Return (x - alpha z) / sigma in the precision of the state."""
@@ -76,29 +76,31 @@ class GaussianLaw(Law):
 
     def log_density(self, x: Tensor, z: Tensor, t: Tensor) -> Float[Tensor, "..."]:
         """Return that of the normal law."""
-        alpha, sigma, *_ = self.scales(t)
+        alpha, sigma, *_ = self.alpha_sigma(t)
         total = sigma.log() + 0.5 * math.log(2 * math.pi)
         return -0.5 * self._standard(x, z, alpha, sigma).square() - total.to(x.dtype)
 
-    def slope(self, x: Tensor, z: Tensor, t: Tensor) -> Float[Tensor, "..."]:
+    def time_derivative(self, x: Tensor, z: Tensor, t: Tensor) -> Float[Tensor, "..."]:
         """Return [alpha' z s - sigma' (1 - s^2)] / sigma."""
-        alpha, sigma, d_alpha, d_sigma = self.scales(t)
+        alpha, sigma, d_alpha, d_sigma = self.alpha_sigma(t)
         s = self._standard(x, z, alpha, sigma)
         a, b = (d_alpha / sigma).to(x.dtype), (d_sigma / sigma).to(x.dtype)
         return a * z.to(x.dtype) * s - b * (1 - s.square())
 
-    def explicit(self, x: Tensor, z: Tensor, t: Tensor, s: Tensor) -> Float[Tensor, "..."]:
+    def integrated_derivative(self, x: Tensor, z: Tensor, t: Tensor, s: Tensor) -> Float[Tensor, "..."]:
         """Return slope (1 - t) / 2 [(1 - t)^2 / (1 - s)^2 - 1], infinite for s = 1."""
         if not isinstance(self.schedule, Linear):
-            return super().explicit(x, z, t, s)
-        left, after = 1 - t.double(), 1 - s.double()
-        factor = left / 2 * (s.double() - t.double()) * (left + after) / after.square()
-        return (self.slope(x, z, t) * factor.to(x.dtype)).nan_to_num(nan=0.0, posinf=torch.inf, neginf=-torch.inf)
+            return super().integrated_derivative(x, z, t, s)
+        remaining, after = 1 - t.double(), 1 - s.double()
+        factor = remaining / 2 * (s.double() - t.double()) * (remaining + after) / after.square()
+        return (self.time_derivative(x, z, t) * factor.to(x.dtype)).nan_to_num(
+            nan=0.0, posinf=torch.inf, neginf=-torch.inf
+        )
 
     def velocity(self, x: Tensor, z: Tensor, t: Tensor) -> Tensor:
         """Return alpha' z + sigma' s; where no deviation is left, s is its mean, 0."""
-        alpha, sigma, d_alpha, d_sigma = self.scales(t)
-        s = torch.where(sigma > _LEAST, self._standard(x, z, alpha, sigma), 0)
+        alpha, sigma, d_alpha, d_sigma = self.alpha_sigma(t)
+        s = torch.where(sigma > _MIN_SIGMA, self._standard(x, z, alpha, sigma), 0)
         return d_alpha.to(x.dtype) * z.to(x.dtype) + d_sigma.to(x.dtype) * s
 
     def mean_velocity(self, x: Tensor, z: Tensor, p: Float[Tensor, "... K"], t: Tensor) -> Tensor:
@@ -106,36 +108,39 @@ class GaussianLaw(Law):
         mean = p @ z.to(p.dtype) if z.ndim == 1 else (p * z.to(p.dtype)).sum(-1)
         return self.velocity(x, mean, t)
 
-    def gather(self, z: Tensor, t: Tensor, s: Tensor, u: Float64[Tensor, "... n"]) -> Tensor:
+    def sample_increase(self, z: Tensor, t: Tensor, s: Tensor, u: Float64[Tensor, "... n"]) -> Tensor:
         """Draw between the two places where p_t and p_s cross."""
-        if alike(t, s):
-            return self._place(z, s, _rising(self._zeta(z, s), u[..., 0]))
-        shift, ratio = self._later(z, t, s)
+        if same_times(t, s):
+            return self._from_standard(z, s, _sample_rising(self._zeta(z, s), u[..., 0]))
+        shift, ratio = self._standardized_later(z, t, s)
         low, high, risen = _crossings(shift, ratio)
         first = risen(low)
         goal = first + u[..., 0] * (risen(high) - first)
-        low, high = torch.maximum(low, shift - _FAR * ratio), torch.minimum(high, shift + _FAR * ratio)
-        return self._place(z, t, invert(risen, goal, low, high))
+        low, high = (
+            torch.maximum(low, shift - _MAX_DEVIATIONS * ratio),
+            torch.minimum(high, shift + _MAX_DEVIATIONS * ratio),
+        )
+        return self._from_standard(z, t, bisect(risen, goal, low, high))
 
-    def scatter(self, z: Tensor, t: Tensor, s: Tensor, u: Float64[Tensor, "... n"]) -> Tensor:
+    def sample_decrease(self, z: Tensor, t: Tensor, s: Tensor, u: Float64[Tensor, "... n"]) -> Tensor:
         """Draw outside of the two places where p_t and p_s cross."""
-        if alike(t, s):
-            return self._place(z, s, _falling(self._zeta(z, s), u[..., 0]))
-        low, high, risen = _crossings(*self._later(z, t, s))
-        return self._place(z, t, _outside(lambda v: -risen(v), low, high, u[..., 0]))
+        if same_times(t, s):
+            return self._from_standard(z, s, _sample_falling(self._zeta(z, s), u[..., 0]))
+        low, high, risen = _crossings(*self._standardized_later(z, t, s))
+        return self._from_standard(z, t, _sample_outside(lambda v: -risen(v), low, high, u[..., 0]))
 
     def _zeta(self, z: Tensor, t: Tensor) -> Tensor:
-        _, _, d_alpha, d_sigma = self.scales(t)
+        _, _, d_alpha, d_sigma = self.alpha_sigma(t)
         return d_alpha * z.double() / (-d_sigma).clamp(min=1e-9)
 
-    def _later(self, z: Tensor, t: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+    def _standardized_later(self, z: Tensor, t: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
         """Return mean and deviation at s in the standard coordinate at t."""
-        alpha, sigma, *_ = self.scales(t)
-        then, narrow, *_ = self.scales(s)
+        alpha, sigma, *_ = self.alpha_sigma(t)
+        then, narrow, *_ = self.alpha_sigma(s)
         return (then - alpha) * z.double() / sigma, narrow / sigma
 
-    def _place(self, z: Tensor, t: Tensor, standard: Tensor) -> Tensor:
-        alpha, sigma, *_ = self.scales(t)
+    def _from_standard(self, z: Tensor, t: Tensor, standard: Tensor) -> Tensor:
+        alpha, sigma, *_ = self.alpha_sigma(t)
         return alpha * z.double() + sigma * standard
 
 
@@ -149,7 +154,7 @@ def _roots(zeta: Tensor) -> tuple[Tensor, Tensor]:
     return torch.where(zeta > 0, -1 / far, -far), torch.where(zeta > 0, far, 1 / far)
 
 
-def _rising(zeta: Tensor, u: Tensor) -> Tensor:
+def _sample_rising(zeta: Tensor, u: Tensor) -> Tensor:
     """Draw from [1 + zeta s - s^2]_+ phi(s)."""
     low, high = _roots(zeta)
 
@@ -158,27 +163,30 @@ def _rising(zeta: Tensor, u: Tensor) -> Tensor:
 
     first = total(low)
     goal = first + u * (total(high) - first)
-    return invert(total, goal, low.clamp(min=-_FAR), high.clamp(max=_FAR))
+    return bisect(total, goal, low.clamp(min=-_MAX_DEVIATIONS), high.clamp(max=_MAX_DEVIATIONS))
 
 
-def _falling(zeta: Tensor, u: Tensor) -> Tensor:
+def _sample_falling(zeta: Tensor, u: Tensor) -> Tensor:
     """Draw from [s^2 - zeta s - 1]_+ phi(s)."""
     low, high = _roots(zeta)
-    return _outside(lambda s: (zeta - s) * _density(s), low, high, u)
+    return _sample_outside(lambda s: (zeta - s) * _density(s), low, high, u)
 
 
-def _outside(total, low: Tensor, high: Tensor, u: Tensor) -> Tensor:
+def _sample_outside(total, low: Tensor, high: Tensor, u: Tensor) -> Tensor:
     """Draw below `low` or above `high`, where a function that vanishes far away on both sides rises."""
     mass = total(low) - total(high)
     left = u * mass < total(low)
     goal = torch.where(left, u * mass, (u - 1) * mass)
-    bottom, top = torch.minimum(low, torch.zeros_like(low)) - _FAR, torch.maximum(high, torch.zeros_like(high)) + _FAR
-    return invert(total, goal, torch.where(left, bottom, high), torch.where(left, low, top))
+    bottom, top = (
+        torch.minimum(low, torch.zeros_like(low)) - _MAX_DEVIATIONS,
+        torch.maximum(high, torch.zeros_like(high)) + _MAX_DEVIATIONS,
+    )
+    return bisect(total, goal, torch.where(left, bottom, high), torch.where(left, low, top))
 
 
 def _crossings(shift: Tensor, ratio: Tensor):
     """Return where N(shift, ratio^2) crosses N(0, 1), and the difference of their distribution functions."""
-    less = ((1 - ratio) * (1 + ratio)).clamp(min=_LEAST)
+    less = ((1 - ratio) * (1 + ratio)).clamp(min=_MIN_SIGMA)
     half = ratio * (shift.square() - 2 * less * ratio.log()).clamp(min=0).sqrt()
 
     def risen(v: Tensor) -> Tensor:

@@ -12,43 +12,43 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from feller.paths.discrete.token_distribution import distinct
-from feller.paths.jumps.conditional_path import Growth, Law, alike
-from feller.paths.jumps.jump_step_rules import Overlap
+from feller.paths.discrete.token_distribution import unique_times
+from feller.paths.jumps.conditional_path import ConcentrationSchedule, ConditionalPath, same_times
+from feller.paths.jumps.jump_step_rules import MaximalCoupling
 
 _POINTS = torch.tensor([-math.sqrt(0.6), 0.0, math.sqrt(0.6)], dtype=torch.float64)
 _WEIGHTS = torch.tensor([5 / 18, 8 / 18, 5 / 18], dtype=torch.float64)
 """Gauss-Legendre, of order 6 in the distance of nodes."""
-MANY, SOME = 1024, 384
+TABLE_NODES, TRAINING_TABLE_NODES = 1024, 384
 """Nodes of a table of velocities or landings, and of one of states at training times, of which there are many: the
 numbers do not follow the batch, or a state would depend on what stands beside it."""
 _STEEP = 5.0
 """Fall of the log density between nodes beyond which it is taken for an exponential."""
 
 
-class Shape(abc.ABC):
+class AngularDensity(abc.ABC):
     """A family of laws with density proportional to weight(angle) exp(log_shape(angle, kappa))."""
 
     @abc.abstractmethod
-    def weight(self, angle: Tensor) -> Tensor:
+    def uniform_density(self, angle: Tensor) -> Tensor:
         """Return the density of the uniform law, up to a factor."""
 
     @abc.abstractmethod
-    def log_shape(self, angle: Tensor, kappa: Tensor) -> Tensor:
+    def log_unnormalized(self, angle: Tensor, kappa: Tensor) -> Tensor:
         """Return the log density with respect to the uniform law, up to a constant that makes its maximum at most 1."""
 
     @abc.abstractmethod
-    def tilt(self, angle: Tensor, kappa: Tensor) -> Tensor:
+    def kappa_score(self, angle: Tensor, kappa: Tensor) -> Tensor:
         """Return d/dkappa of the log density: falling in the angle, through 0."""
 
 
 @dataclass(frozen=True)
-class Nodes:
+class AngleNodes:
     """Angles scale sinh(stretch i / size) for i from 0 to size, per row."""
 
     kappa: Float64[Tensor, "n 1"]
     """The largest concentration that the nodes resolve."""
-    size: int = MANY
+    size: int = TABLE_NODES
 
     @property
     def scale(self) -> Float64[Tensor, "n 1"]:
@@ -70,7 +70,7 @@ class Nodes:
         """Return the angles at shares of the nodes."""
         return self.scale * torch.sinh(self.stretch * along)
 
-    def read(self, values: Float64[Tensor, "n m"], row: Tensor, angle: Tensor) -> Tensor:
+    def interpolate(self, values: Float64[Tensor, "n m"], row: Tensor, angle: Tensor) -> Tensor:
         """Return values at angles, linear between nodes; rows [...] and angles [...] broadcast."""
         scale, stretch = (part[:, 0].to(angle.dtype)[row] for part in (self.scale, self.stretch))
         place = torch.asinh(angle / scale) / stretch * self.size
@@ -78,36 +78,42 @@ class Nodes:
         flat, first = values.to(angle.dtype).flatten(), (cell.long() + row * (self.size + 1))
         return torch.lerp(flat[first], flat[first + 1], (place - cell).clamp(0, 1))
 
-    def find(self, rising: Float64[Tensor, "n m"], row: Tensor, goal: Float64[Tensor, "..."]) -> Float64[Tensor, "..."]:
+    def invert(
+        self, cdf: Float64[Tensor, "n m"], row: Tensor, target: Float64[Tensor, "..."]
+    ) -> Float64[Tensor, "..."]:
         """Return the angles at which increasing values, from 0 to 1 in each row, reach a goal below 1."""
-        row = row.expand(goal.shape)
-        lines = torch.arange(len(rising), dtype=torch.float64, device=rising.device)[:, None]
-        last = torch.searchsorted((rising + 2 * lines).flatten(), (goal + 2 * row).contiguous(), right=True)
+        row = row.expand(target.shape)
+        lines = torch.arange(len(cdf), dtype=torch.float64, device=cdf.device)[:, None]
+        last = torch.searchsorted((cdf + 2 * lines).flatten(), (target + 2 * row).contiguous(), right=True)
         last = torch.minimum(torch.maximum(last, row * (self.size + 1) + 1), row * (self.size + 1) + self.size)
-        before, after = rising.flatten()[last - 1], rising.flatten()[last]
-        share = ((goal - before) / (after - before).clamp(min=1e-300)).clamp(0, 1)
-        along = (last - 1 - row * (self.size + 1) + share) / self.size
+        before, after = cdf.flatten()[last - 1], cdf.flatten()[last]
+        fraction = ((target - before) / (after - before).clamp(min=1e-300)).clamp(0, 1)
+        along = (last - 1 - row * (self.size + 1) + fraction) / self.size
         scale, stretch = self.scale[:, 0][row], self.stretch[:, 0][row]
         return (scale * torch.sinh(stretch * along)).clamp(max=math.pi)
 
 
-def distribution(shape: Shape, at: Nodes, kappa: Float64[Tensor, " n"]) -> Float64[Tensor, "n m"]:
+def cdf_at_nodes(shape: AngularDensity, at: AngleNodes, kappa: Float64[Tensor, " n"]) -> Float64[Tensor, "n m"]:
     """Return the distribution function at the nodes, by Simpson's rule between them."""
     along = torch.linspace(0, 1, 2 * at.size + 1, dtype=torch.float64, device=kappa.device)
     angle = at.angle(along).clamp(max=math.pi)
-    density = shape.log_shape(angle, kappa[:, None]).exp_() * shape.weight(angle) * torch.cosh(at.stretch * along)
+    density = (
+        shape.log_unnormalized(angle, kappa[:, None]).exp_()
+        * shape.uniform_density(angle)
+        * torch.cosh(at.stretch * along)
+    )
     total = (density[:, :-1:2] + 4 * density[:, 1::2] + density[:, 2::2]).cumsum(1)
     return torch.nn.functional.pad(total / total[:, -1:], (1, 0))
 
 
-def drift(shape: Shape, at: Nodes, kappa: Float64[Tensor, " n"]) -> Float64[Tensor, "n m"]:
+def cdf_kappa_derivative(shape: AngularDensity, at: AngleNodes, kappa: Float64[Tensor, " n"]) -> Float64[Tensor, "n m"]:
     """Return d/dkappa of the distribution function at the nodes."""
     log_mass, log_tilt, sign = _sums(shape, at, kappa)
     total = log_mass.exp().sum(1, keepdim=True)
     return torch.nn.functional.pad((sign * log_tilt.exp()).cumsum(1) / total, (1, 0))
 
 
-def speed(shape: Shape, at: Nodes, kappa: Float64[Tensor, " n"]) -> Float64[Tensor, "n m"]:
+def angle_velocity(shape: AngularDensity, at: AngleNodes, kappa: Float64[Tensor, " n"]) -> Float64[Tensor, "n m"]:
     """Return the velocity of the angle per rise of kappa: minus d/dkappa of the distribution over the density.
 
     Near 0 the integral starts there, beyond the sign change of `tilt` it starts at pi, in logarithms: so it is right
@@ -115,25 +121,25 @@ def speed(shape: Shape, at: Nodes, kappa: Float64[Tensor, " n"]) -> Float64[Tens
     """
     angle = at.angles
     _, log_tilt, sign = _sums(shape, at, kappa)
-    tilt = shape.tilt(angle, kappa[:, None])
+    tilt = shape.kappa_score(angle, kappa[:, None])
     below = log_tilt.masked_fill((sign < 0) | (tilt[:, 1:] < 0), -torch.inf).logcumsumexp(1)
     above = log_tilt.masked_fill((sign > 0) | (tilt[:, :-1] > 0), -torch.inf).flip(1).logcumsumexp(1).flip(1)
     below, above = (torch.nn.functional.pad(*each, value=-torch.inf) for each in ((below, (1, 0)), (above, (0, 1))))
-    log_density = shape.log_shape(angle, kappa[:, None]) + shape.weight(angle).log()
+    log_density = shape.log_unnormalized(angle, kappa[:, None]) + shape.uniform_density(angle).log()
     out = -torch.exp(torch.where(tilt >= 0, below, above) - log_density)
     out[:, 0] = 0.0
     return out
 
 
-def _sums(shape: Shape, at: Nodes, kappa: Float64[Tensor, " n"]) -> tuple[Tensor, Tensor, Tensor]:
+def _sums(shape: AngularDensity, at: AngleNodes, kappa: Float64[Tensor, " n"]) -> tuple[Tensor, Tensor, Tensor]:
     """Return between nodes, [n, m - 1]: log of the mass, log of the integral of the tilt, and its sign."""
     angle = at.angles
     half = (angle[:, 1:] - angle[:, :-1])[..., None] / 2
     middle = (angle[:, 1:] + angle[:, :-1])[..., None] / 2
     points = middle + half * _POINTS.to(kappa.device)
-    log_share = (2 * half * _WEIGHTS.to(kappa.device) * shape.weight(points)).log()
-    log_mass = log_share + shape.log_shape(points, kappa[:, None, None])
-    tilt = shape.tilt(points, kappa[:, None, None])
+    log_share = (2 * half * _WEIGHTS.to(kappa.device) * shape.uniform_density(points)).log()
+    log_mass = log_share + shape.log_unnormalized(points, kappa[:, None, None])
+    tilt = shape.kappa_score(points, kappa[:, None, None])
     largest = log_mass.amax(2, keepdim=True)
     integral = (tilt * (log_mass - largest).exp()).sum(2)
     log_tilt = integral.abs().log() + largest[..., 0]
@@ -141,121 +147,121 @@ def _sums(shape: Shape, at: Nodes, kappa: Float64[Tensor, " n"]) -> tuple[Tensor
     return log_mass.logsumexp(2), torch.where(steep, fitted, log_tilt), integral.sign()
 
 
-def _steep(shape: Shape, angle: Tensor, kappa: Tensor) -> tuple[Tensor, Tensor]:
+def _steep(shape: AngularDensity, angle: Tensor, kappa: Tensor) -> tuple[Tensor, Tensor]:
     """Tell where the density falls too fast for the rule, and return the log integral of an exponential there."""
-    log_shape = shape.log_shape(angle, kappa[:, None])
-    log_height = log_shape + (shape.weight(angle) * shape.tilt(angle, kappa[:, None]).abs()).log()
+    log_shape = shape.log_unnormalized(angle, kappa[:, None])
+    log_height = log_shape + (shape.uniform_density(angle) * shape.kappa_score(angle, kappa[:, None]).abs()).log()
     fall = log_shape[:, :-1] - log_shape[:, 1:]
     return fall > _STEEP, log_height[:, :-1] + ((angle[:, 1:] - angle[:, :-1]) / fall).log()
 
 
 @dataclass(frozen=True)
-class RadialLaw(Law, Shape):
+class RadialConditionalPath(ConditionalPath, AngularDensity):
     """Implement what an angle and a direction from the end are, and the density at an angle, to add a law.
 
     Flow and jumps are those of the angle, in one dimension, along the direction from the end; jumps land in a
     direction drawn afresh. Rates are closed forms, flow and landings come from tables over (time, angle).
     """
 
-    usual = Overlap()
-    concentration: Growth = field(default_factory=Growth)
+    default_rule = MaximalCoupling()
+    concentration: ConcentrationSchedule = field(default_factory=ConcentrationSchedule)
     """Its kappa, at each time."""
 
     @abc.abstractmethod
-    def offset(self, x: Tensor, z: Tensor) -> tuple[Float[Tensor, "..."], Tensor]:
+    def angle_and_direction(self, x: Tensor, z: Tensor) -> tuple[Float[Tensor, "..."], Tensor]:
         """Return the angle from z to x, in [0, pi], and its direction."""
 
     @abc.abstractmethod
-    def put(self, z: Tensor, angle: Tensor, direction: Tensor) -> Tensor:
+    def at_angle(self, z: Tensor, angle: Tensor, direction: Tensor) -> Tensor:
         """Return the state at an angle from z in a direction."""
 
     @abc.abstractmethod
-    def moving(self, x: Tensor, direction: Tensor, rate: Tensor) -> Tensor:
+    def velocity_of_angle(self, x: Tensor, direction: Tensor, rate: Tensor) -> Tensor:
         """Return the velocity of a state whose angle grows at a rate."""
 
     @abc.abstractmethod
-    def any_direction(self, z: Tensor, u: Float64[Tensor, "... n"]) -> tuple[Float64[Tensor, "..."], Tensor]:
+    def sample_direction(self, z: Tensor, u: Float64[Tensor, "... n"]) -> tuple[Float64[Tensor, "..."], Tensor]:
         """Return a uniform number for the angle, and a direction drawn uniformly."""
 
     @abc.abstractmethod
-    def uniform_share(self, angle: Tensor) -> Tensor:
+    def uniform_cdf(self, angle: Tensor) -> Tensor:
         """Return the mass of the uniform law at smaller angles."""
 
     @abc.abstractmethod
-    def log_size(self, kappa: Float64[Tensor, "..."]) -> Float64[Tensor, "..."]:
+    def log_normalizer(self, kappa: Float64[Tensor, "..."]) -> Float64[Tensor, "..."]:
         """Return log of the integral of exp(log_shape) over the space."""
 
     def sample(self, x_0: Tensor, z: Tensor, t: Tensor) -> Tensor:
         """Return the state in the direction of x_0 whose angle has the same share of the mass below it."""
-        angle, direction = self.offset(x_0, z)
-        kappa, row = self._kappa(t)
-        at = Nodes(kappa[:, None], SOME)
-        goal = self.uniform_share(angle.double()).clamp(0, 1 - 2**-53)
-        return self.put(z, at.find(distribution(self, at, kappa), row, goal).to(angle.dtype), direction)
+        angle, direction = self.angle_and_direction(x_0, z)
+        kappa, row = self._unique_kappas(t)
+        at = AngleNodes(kappa[:, None], TRAINING_TABLE_NODES)
+        goal = self.uniform_cdf(angle.double()).clamp(0, 1 - 2**-53)
+        return self.at_angle(z, at.invert(cdf_at_nodes(self, at, kappa), row, goal).to(angle.dtype), direction)
 
-    def _kappa(self, t: Tensor) -> tuple[Float64[Tensor, " n"], Tensor]:
+    def _unique_kappas(self, t: Tensor) -> tuple[Float64[Tensor, " n"], Tensor]:
         """Return the different concentrations, and which of them each time has, in the shape of the times."""
-        times, row = _rows(t)
+        times, row = _unique_times(t)
         return self.concentration(times), row
 
     def log_density(self, x: Tensor, z: Tensor, t: Tensor) -> Float[Tensor, "..."]:
         """Return the log shape less the log of its total."""
-        angle, _ = self.offset(x, z)
+        angle, _ = self.angle_and_direction(x, z)
         kappa = self.concentration(t)
-        return self.log_shape(angle, kappa.to(angle.dtype)) - self.log_size(kappa).to(angle.dtype)
+        return self.log_unnormalized(angle, kappa.to(angle.dtype)) - self.log_normalizer(kappa).to(angle.dtype)
 
-    def slope(self, x: Tensor, z: Tensor, t: Tensor) -> Float[Tensor, "..."]:
+    def time_derivative(self, x: Tensor, z: Tensor, t: Tensor) -> Float[Tensor, "..."]:
         """Return kappa' times the tilt."""
-        angle, _ = self.offset(x, z)
-        return self.concentration.rate(t).to(angle.dtype) * self.tilt(angle, self.concentration(t))
+        angle, _ = self.angle_and_direction(x, z)
+        return self.concentration.time_derivative(t).to(angle.dtype) * self.kappa_score(angle, self.concentration(t))
 
-    def change(self, x: Tensor, z: Tensor, t: Tensor, s: Tensor) -> Float[Tensor, "..."]:
+    def log_density_change(self, x: Tensor, z: Tensor, t: Tensor, s: Tensor) -> Float[Tensor, "..."]:
         """Return the change of the log density, from one look at the angle."""
-        angle, _ = self.offset(x, z)
+        angle, _ = self.angle_and_direction(x, z)
         now, later = self.concentration(t), self.concentration(s)
-        shapes = self.log_shape(angle, later.to(angle.dtype)) - self.log_shape(angle, now.to(angle.dtype))
-        return shapes - (self.log_size(later) - self.log_size(now)).to(angle.dtype)
+        shapes = self.log_unnormalized(angle, later.to(angle.dtype)) - self.log_unnormalized(angle, now.to(angle.dtype))
+        return shapes - (self.log_normalizer(later) - self.log_normalizer(now)).to(angle.dtype)
 
     def velocity(self, x: Tensor, z: Tensor, t: Tensor) -> Tensor:
         """Return the velocity of the angle along the direction."""
-        angle, direction = self.offset(x, z)
-        kappa, row = self._kappa(t)
-        at = Nodes(kappa[:, None])
-        per_rise = at.read(speed(self, at, kappa), row, angle)
-        return self.moving(x, direction, self.concentration.rate(t).to(angle.dtype) * per_rise)
+        angle, direction = self.angle_and_direction(x, z)
+        kappa, row = self._unique_kappas(t)
+        at = AngleNodes(kappa[:, None])
+        per_rise = at.interpolate(angle_velocity(self, at, kappa), row, angle)
+        return self.velocity_of_angle(x, direction, self.concentration.time_derivative(t).to(angle.dtype) * per_rise)
 
-    def gather(self, z: Tensor, t: Tensor, s: Tensor, u: Float64[Tensor, "... n"]) -> Tensor:
+    def sample_increase(self, z: Tensor, t: Tensor, s: Tensor, u: Float64[Tensor, "... n"]) -> Tensor:
         """Draw the angle below that at which p_t and p_s cross."""
-        at, row, risen = self._risen(t, s)
-        share, direction = self.any_direction(z, u)
+        at, row, risen = self._cdf_increase(t, s)
+        u_angle, direction = self.sample_direction(z, u)
         rising = risen.cummax(1).values
-        angle = at.find(rising / rising[:, -1:], row, share)
-        return self.put(z.double(), angle, direction)
+        angle = at.invert(rising / rising[:, -1:], row, u_angle)
+        return self.at_angle(z.double(), angle, direction)
 
-    def scatter(self, z: Tensor, t: Tensor, s: Tensor, u: Float64[Tensor, "... n"]) -> Tensor:
+    def sample_decrease(self, z: Tensor, t: Tensor, s: Tensor, u: Float64[Tensor, "... n"]) -> Tensor:
         """Draw the angle beyond that at which p_t and p_s cross."""
-        at, row, risen = self._risen(t, s)
-        share, direction = self.any_direction(z, u)
-        most = risen.cummax(1).values
-        angle = at.find((most - risen) / most[:, -1:], row, share)
-        return self.put(z.double(), angle, direction)
+        at, row, risen = self._cdf_increase(t, s)
+        u_angle, direction = self.sample_direction(z, u)
+        running_max = risen.cummax(1).values
+        angle = at.invert((running_max - risen) / running_max[:, -1:], row, u_angle)
+        return self.at_angle(z.double(), angle, direction)
 
-    def _risen(self, t: Tensor, s: Tensor) -> tuple[Nodes, Tensor, Float64[Tensor, "n m"]]:
+    def _cdf_increase(self, t: Tensor, s: Tensor) -> tuple[AngleNodes, Tensor, Float64[Tensor, "n m"]]:
         """Return how much the distribution function rises at nodes of pairs of times, and which pair each entry has."""
-        later, row = self._kappa(s)
-        if alike(t, s):
-            at = Nodes(later[:, None])
-            return at, row, drift(self, at, later)
-        now, other = self._kappa(t)
+        later, row = self._unique_kappas(s)
+        if same_times(t, s):
+            at = AngleNodes(later[:, None])
+            return at, row, cdf_kappa_derivative(self, at, later)
+        now, other = self._unique_kappas(t)
         row = other * len(later) + row
         now, later = now.repeat_interleave(len(later)), later.repeat(len(now))
-        at = Nodes(later[:, None])
-        return at, row, distribution(self, at, later) - distribution(self, at, now)
+        at = AngleNodes(later[:, None])
+        return at, row, cdf_at_nodes(self, at, later) - cdf_at_nodes(self, at, now)
 
 
-def _rows(t: Tensor) -> tuple[Float[Tensor, " n"], Tensor]:
+def _unique_times(t: Tensor) -> tuple[Float[Tensor, " n"], Tensor]:
     """Return the different times, and which of them each has, in their shape."""
     if t.numel() and not any(t.stride()) and not torch._C._functorch.is_functorch_wrapped_tensor(t):
         return t.reshape(-1)[:1], torch.zeros((1,) * t.ndim, dtype=torch.long, device=t.device)
-    times, row = distinct(t.reshape(-1))
+    times, row = unique_times(t.reshape(-1))
     return times, row.view(t.shape)

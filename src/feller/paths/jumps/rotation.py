@@ -8,16 +8,16 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from feller.paths.jumps.conditional_path import Growth
-from feller.paths.jumps.radial import RadialLaw
+from feller.paths.jumps.conditional_path import ConcentrationSchedule
+from feller.paths.jumps.radial import RadialConditionalPath
 from feller.spaces.rotations import hat, rotation, to_quaternion
 
-_LEAST = 1e-8
+_MIN_KAPPA = 1e-8
 """Concentration that stands for none, where quotients of Bessel functions are still numbers."""
 
 
 @dataclass(frozen=True)
-class RotationLaw(RadialLaw):
+class RotationConditionalPath(RadialConditionalPath):
     """cosh(kappa_t cos(w / 2)) / (2 I_1(kappa_t) / kappa_t) times the uniform law, w the angle of rotation from z to x.
 
     Of unit quaternions it is the von Mises-Fisher law, made the same for both that are one rotation. States are
@@ -25,11 +25,11 @@ class RotationLaw(RadialLaw):
     al. 2024, arXiv 2410.20587, and its public code; the angle is drawn from its own law, not from a grid of rotations.
     """
 
-    event: ClassVar[int] = 2
-    numbers: ClassVar[int] = 3
-    concentration: Growth = field(default_factory=lambda: Growth(0.01, 1.0, 200.99**4))
+    event_ndim: ClassVar[int] = 2
+    num_uniforms: ClassVar[int] = 3
+    concentration: ConcentrationSchedule = field(default_factory=lambda: ConcentrationSchedule(0.01, 1.0, 200.99**4))
 
-    def offset(self, x: Tensor, z: Tensor) -> tuple[Float[Tensor, "..."], Tensor]:
+    def angle_and_direction(self, x: Tensor, z: Tensor) -> tuple[Float[Tensor, "..."], Tensor]:
         """Return the angle of the rotation from z to x, and its axis, [..., 3]."""
         z = z.to(x.dtype)
         q = to_quaternion(z.mT @ (x - z))
@@ -37,43 +37,43 @@ class RotationLaw(RadialLaw):
         axis = q[..., 1:] / sine.clamp(min=torch.finfo(x.dtype).tiny)[..., None]
         return 2 * torch.atan2(sine, q[..., 0]), axis
 
-    def put(self, z: Tensor, angle: Tensor, direction: Tensor) -> Tensor:
+    def at_angle(self, z: Tensor, angle: Tensor, direction: Tensor) -> Tensor:
         """Rotate the end about the axis."""
         return z.to(angle.dtype) @ rotation(angle[..., None] * direction.to(angle.dtype))
 
-    def moving(self, x: Tensor, direction: Tensor, rate: Tensor) -> Tensor:
+    def velocity_of_angle(self, x: Tensor, direction: Tensor, rate: Tensor) -> Tensor:
         """Return x hat(rate axis): the axis of a rotation turns with it to itself."""
         return x @ hat(rate[..., None] * direction)
 
-    def any_direction(self, z: Tensor, u: Float64[Tensor, "... n"]) -> tuple[Float64[Tensor, "..."], Tensor]:
+    def sample_direction(self, z: Tensor, u: Float64[Tensor, "... n"]) -> tuple[Float64[Tensor, "..."], Tensor]:
         """Draw the axis from the sphere: its height and its longitude are uniform."""
         height, longitude = 2 * u[..., 1] - 1, 2 * math.pi * u[..., 2]
         flat = ((1 - height) * (1 + height)).sqrt()
         return u[..., 0], torch.stack([flat * longitude.cos(), flat * longitude.sin(), height], -1)
 
-    def uniform_share(self, angle: Tensor) -> Tensor:
+    def uniform_cdf(self, angle: Tensor) -> Tensor:
         """Return (angle - sin(angle)) / pi."""
         return (angle - torch.sin(angle)) / math.pi
 
-    def weight(self, angle: Tensor) -> Tensor:
+    def uniform_density(self, angle: Tensor) -> Tensor:
         """Return sin^2(angle / 2)."""
         return torch.sin(angle / 2).square()
 
-    def log_shape(self, angle: Tensor, kappa: Tensor) -> Tensor:
+    def log_unnormalized(self, angle: Tensor, kappa: Tensor) -> Tensor:
         """Return log cosh(kappa c) - kappa with c = cos(angle / 2)."""
         c = torch.cos(angle / 2).clamp(min=0)
         return -2 * kappa * torch.sin(angle / 4).square() + torch.log1p(torch.exp(-2 * kappa * c)) - math.log(2)
 
-    def tilt(self, angle: Tensor, kappa: Tensor) -> Tensor:
+    def kappa_score(self, angle: Tensor, kappa: Tensor) -> Tensor:
         """Return c tanh(kappa c) - I_2 / I_1."""
-        kappa = kappa.double().clamp(min=_LEAST)
+        kappa = kappa.double().clamp(min=_MIN_KAPPA)
         i_0, i_1 = torch.special.i0e(kappa), torch.special.i1e(kappa)
         missing = (i_1 - i_0) / i_1 + 2 / kappa  # 1 - I_2 / I_1, by the recurrence of Bessel functions
         c = torch.cos(angle / 2).clamp(min=0)
         lost = c * (1 - torch.tanh(kappa.to(angle.dtype) * c))
         return missing.to(angle.dtype) - 2 * torch.sin(angle / 4).square() - lost
 
-    def log_size(self, kappa: Float64[Tensor, "..."]) -> Float64[Tensor, "..."]:
-        """Return log of 8 pi^2 times 2 I_1(kappa) / kappa, less kappa, plus what `log_shape` leaves out."""
-        kappa = kappa.clamp(min=_LEAST)
+    def log_normalizer(self, kappa: Float64[Tensor, "..."]) -> Float64[Tensor, "..."]:
+        """Return log of 8 pi^2 times 2 I_1(kappa) / kappa, less kappa, plus what `log_unnormalized` leaves out."""
+        kappa = kappa.clamp(min=_MIN_KAPPA)
         return torch.special.i1e(kappa).log() - kappa.log() + math.log(16 * math.pi**2)

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from feller.core.errors import UsageError
-from feller.core.optional_dependency import need
+from feller.core.optional_dependency import require_package
 from feller.privacy.accounting.dp_events import Concentrated, Expense, Gaussian, Pure, Subsampled
 from feller.privacy.accounting.zcdp import check_target, epsilon_of
 
@@ -100,7 +100,7 @@ def epsilon_by_renyi(expenses: Sequence[Expense], delta: float) -> float:
 
 @functools.lru_cache(maxsize=256)
 def _by_renyi(kinds: Kinds, delta: float) -> float:
-    events = need("dp_accounting", *WANTED)
+    events = require_package("dp_accounting", *WANTED)
     accountant = events.rdp.RdpAccountant()
     with _quiet():
         for expense, times in kinds:
@@ -219,4 +219,4 @@ def _quiet() -> Iterator[None]:
 
 
 def _pld() -> Any:
-    return need("dp_accounting.pld.privacy_loss_distribution", *WANTED)
+    return require_package("dp_accounting.pld.privacy_loss_distribution", *WANTED)

@@ -32,7 +32,7 @@ class Ledger:
     """Keyed hash of the table, by which its owner tells it from others; empty in older ledgers."""
 
     def __post_init__(self) -> None:
-        check_number("n", self.n, least=1)
+        check_number("n", self.n, ge=1)
         if not 0 < self.delta < 1 / self.n:
             raise UsageError(
                 f"a value between 0 and 1 / {self.n:,}, the share of one row",

@@ -19,7 +19,7 @@ def renyi(expenses: Sequence[Expense], order: float) -> float:
     Raises:
         UsageError: If the order is not above 1.
     """
-    check_number("order", order, above=1)
+    check_number("order", order, gt=1)
     return sum(
         expense.steps * one_step(expense.sigma, expense.rate, order)
         if isinstance(expense, Subsampled) and expense.rate < 1

@@ -78,4 +78,4 @@ def check_target(epsilon: float, delta: float) -> None:
         raise UsageError("finite and above 0", f"{epsilon:g}", "1 is strong, 10 is weak", argument="epsilon")
     if epsilon > MOST:
         raise UsageError(f"at most {MOST:g}", f"{epsilon:g}, which protects nobody", "10 is weak", argument="epsilon")
-    check_number("delta", delta, above=0, below=1, remedy="It should be below 1 / the number of rows")
+    check_number("delta", delta, gt=0, lt=1, remedy="It should be below 1 / the number of rows")

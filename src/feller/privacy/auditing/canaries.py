@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from feller.core.errors import UsageError, check_number
 from feller.core.gradient import Gradient, LossFunction
-from feller.core.pytree import length, tree_map
+from feller.core.pytree import num_examples, tree_map
 from feller.privacy.dp_sgd.clip_norm import Fixed
 from feller.privacy.dp_sgd.per_example_clipping import trained
 from feller.privacy.dp_sgd.per_example_gradients import AT_ONCE, laid_out
@@ -85,7 +85,7 @@ class Ear:
 
     def __init__(self, planted: Planted, examples: ExamplesAt, *, rate: float, noise: Noise) -> None:
         """Begin before the first step."""
-        check_number("rate", rate, above=0, most=1)
+        check_number("rate", rate, gt=0, le=1)
         self.planted, self.examples, self.rate, self.noise = planted, examples, rate, noise
         self.coins = torch.zeros(len(planted.present), dtype=torch.float64)
         """Log likelihood ratio of each row by a coin: high where it seems to be there."""
@@ -151,8 +151,8 @@ def _in_parts(loss: LossFunction, network: nn.Module, example: Any, clip: float)
     """Return what `laid_out` does, of no example too, and of no more at once than may lie beside each other."""
     weights = list(trained(network).values())
     p = sum(weight.numel() for weight in weights)
-    parts = torch.arange(length(example)).split(max(1, AT_ONCE // p))
-    if not length(example):
+    parts = torch.arange(num_examples(example)).split(max(1, AT_ONCE // p))
+    if not num_examples(example):
         return weights[0].new_zeros(0, p)
     return torch.cat([laid_out(loss, network, _some(example, part), clip) for part in parts])
 

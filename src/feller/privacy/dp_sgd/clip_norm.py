@@ -38,7 +38,7 @@ class Fixed(Clip):
     norm: float = 1.0
 
     def __post_init__(self) -> None:
-        check_number("norm", self.norm, above=0, remedy="1 is usual")
+        check_number("norm", self.norm, gt=0, remedy="1 is usual")
 
     def sigma(self, sigma: float) -> float:
         """Return the same."""

@@ -19,7 +19,7 @@ from torch.autograd.graph import GradientEdge, Node, get_gradient_edge
 from torch.utils._pytree import tree_leaves
 
 from feller.core.gradient import LossFunction
-from feller.core.pytree import length
+from feller.core.pytree import num_examples
 from feller.privacy.dp_sgd.grad_samplers import Call, Rule, rule_of
 from feller.privacy.dp_sgd.per_example_clipping import Clipped, NotHereError, factors, losses_of, trained
 from feller.privacy.dp_sgd.per_example_gradients import refuse_mixers
@@ -86,7 +86,7 @@ def clipped_by_book(loss: LossFunction, network: nn.Module, example: dict[str, A
         NotHereError: If a trained weight is used otherwise than in the call of a layer that has a rule.
     """
     refuse_mixers(network)
-    weights, book = trained(network), Book(length(example))
+    weights, book = trained(network), Book(num_examples(example))
     with nothing_kept(loss, network, example), recorded(network, book), torch.enable_grad():
         check_layers(network)
         losses = losses_of(loss(network, example), book.b)

@@ -12,7 +12,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from feller.core.errors import UsageError
 from feller.core.gradient import LossFunction
-from feller.core.pytree import length, tree_map
+from feller.core.pytree import num_examples, tree_map
 from feller.privacy.dp_sgd.per_example_clipping import Clipped, WithLoss, factors, length_of, losses_of, trained
 from feller.privacy.dp_sgd.stateful_modules import nothing_kept
 
@@ -37,7 +37,7 @@ def clipped_by_map(loss: LossFunction, network: nn.Module, example: dict[str, An
     weights = trained(network)
     portion = max(1, AT_ONCE // max(1, sum(weight.numel() for weight in weights.values())))
     sums, norms = {name: torch.zeros_like(weight) for name, weight in weights.items()}, []
-    for start in range(0, length(example), portion):
+    for start in range(0, num_examples(example), portion):
         rows = tree_map(lambda leaf, start=start: leaf[start : start + portion], example)
         gradients = _mapped(loss, network, rows)
         squares = [gradient.flatten(1).square().sum(1) for gradient in gradients.values()]
@@ -65,7 +65,7 @@ def clipped_by_loop(loss: LossFunction, network: nn.Module, example: dict[str, A
     refuse_mixers(network)
     weights = trained(network)
     sums, norms = {name: torch.zeros_like(weight) for name, weight in weights.items()}, []
-    for i in range(length(example)):
+    for i in range(num_examples(example)):
         row = tree_map(lambda leaf, i=i: leaf[i : i + 1], example)
         with nothing_kept(loss, network, row), torch.enable_grad():
             value = losses_of(loss(network, row), 1).sum()

@@ -8,13 +8,13 @@ from jaxtyping import Int
 from torch import Tensor
 
 from feller.core.errors import UsageError, check_number
-from feller.core.pytree import length, tree_map
+from feller.core.pytree import num_examples, tree_map
 from feller.privacy.noise.grid_noise import Noise
 
 
 def poisson(n: int, rate: float, noise: Noise) -> Int[Tensor, " m"]:
     """Return which of n rows are in a sample: each with one chance, whatever the others do; often none if few."""
-    check_number("rate", rate, above=0, most=1, remedy="Take no more rows than there are")
+    check_number("rate", rate, gt=0, le=1, remedy="Take no more rows than there are")
     return torch.arange(n) if rate == 1 else noise.coins(rate, (n,)).nonzero()[:, 0]
 
 
@@ -38,7 +38,7 @@ def poisson_batches(
     Raises:
         UsageError: If there are fewer rows than a batch takes.
     """
-    n = length(examples)
+    n = num_examples(examples)
     if not 1 <= size <= n:
         raise UsageError(f"a batch of 1 to {n:,} rows, as many as there are", f"{size:,}")
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from feller.core.errors import UsageError, check_number
 from feller.core.gradient import Gradient, LossFunction
-from feller.core.pytree import length, tree_map
+from feller.core.pytree import num_examples, tree_map
 from feller.privacy.accounting.dp_events import Subsampled
 from feller.privacy.dp_sgd.clip_norm import Clip, Fixed
 from feller.privacy.dp_sgd.ghost_clipping import clipped_by_book
@@ -45,7 +45,7 @@ class Private(Gradient):
     """Networks that were checked -> why one pass does not serve, or nothing."""
 
     def __post_init__(self) -> None:
-        check_number("sigma", self.sigma, least=0, remedy="`calibrate` finds the one for an epsilon")
+        check_number("sigma", self.sigma, ge=0, remedy="`calibrate` finds the one for an epsilon")
         if self.rank and not isinstance(self.clip, Fixed):
             raise UsageError(
                 "a clip norm that adapts needs all lengths in one process", remedy="Use Fixed with several"
@@ -69,7 +69,7 @@ class Private(Gradient):
         sums: dict[str, Tensor] = {}
         norms: list[Tensor] = []
         for example in micro_batches:
-            if length(example):
+            if num_examples(example):
                 part = self._clipped(loss, network, example, norm)
                 norms.append(part.norms)
                 for name, value in part.sums.items():
@@ -93,12 +93,12 @@ class Private(Gradient):
         if finite.all():
             return found
         rest = tree_map(lambda leaf: leaf[finite], example)
-        again = self._clipped(loss, network, rest, norm) if length(rest) else Clipped({}, found.norms[finite])
+        again = self._clipped(loss, network, rest, norm) if num_examples(rest) else Clipped({}, found.norms[finite])
         return Clipped(again.sums, found.norms.masked_scatter(finite, again.norms))
 
     def _way(self, loss: LossFunction, network: nn.Module, example: dict[str, Any], norm: float) -> Clipped:
         """Take one pass where that serves, `vmap` where not, and for a single row the plain way."""
-        if length(example) == 1:
+        if num_examples(example) == 1:
             return clipped_by_loop(loss, network, example, norm)
         try:
             if network not in self._slow:

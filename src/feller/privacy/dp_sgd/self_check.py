@@ -9,7 +9,7 @@ from torch import nn
 
 from feller.core.errors import UsageError
 from feller.core.gradient import LossFunction
-from feller.core.pytree import length, tree_map
+from feller.core.pytree import num_examples, tree_map
 from feller.privacy.dp_sgd.ghost_clipping import clipped_by_book
 from feller.privacy.dp_sgd.per_example_clipping import Clipped, NotHereError, trained
 from feller.privacy.dp_sgd.per_example_gradients import clipped_by_loop, clipped_by_map
@@ -86,5 +86,5 @@ def difference(found: Clipped, expected: Clipped) -> float:
 
 def few(example: dict[str, Any], most: int = 3) -> dict[str, Any]:
     """Return some of the examples, and not all of them."""
-    n = min(most, length(example) - 1)
+    n = min(most, num_examples(example) - 1)
     return tree_map(lambda leaf: leaf[:n], example)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from feller.core.errors import UsageError
 from feller.core.gradient import LossFunction
 from feller.core.pytree import leaves, tree_map
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 
 ROWS = 2
 """Random rows of a batch on which a network is tried."""
@@ -153,7 +153,7 @@ def _has_nan(value: Tensor | None) -> bool:
 
 def _random(example: dict[str, Any], batch: int) -> dict[str, Any]:
     """Return rows of the same shapes and types: uniform numbers in (0, 1), symbols 0 and 1, and marks that are set."""
-    draw = Draws(batch).at("random rows")
+    draw = Rng(batch).stream("random rows")
 
     def leaf(x: Tensor) -> Tensor:
         shape = (ROWS, *x.shape[1:])
@@ -161,7 +161,7 @@ def _random(example: dict[str, Any], batch: int) -> dict[str, Any]:
             return torch.ones(shape, dtype=x.dtype, device=x.device)
         if x.is_floating_point():
             return draw.uniform(shape, torch.float64).to(x)
-        return draw.integers(2, shape).to(x) if batch > 1 else torch.full(shape, batch, dtype=x.dtype, device=x.device)
+        return draw.randint(2, shape).to(x) if batch > 1 else torch.full(shape, batch, dtype=x.dtype, device=x.device)
 
     return tree_map(leaf, example)
 

@@ -68,7 +68,7 @@ class Squares(Family):
     """Size of a label, at most; public."""
 
     def __post_init__(self) -> None:
-        check_number("largest", self.largest, above=0, below=math.inf)
+        check_number("largest", self.largest, gt=0, lt=math.inf)
 
     def mean(self, score: Float[Tensor, " *n"]) -> Float[Tensor, " *n"]:
         """Return the score."""

@@ -91,6 +91,6 @@ def release(minimum: Minimum, scale: float, noise: Noise, what: str = "weights")
     Raises:
         UsageError: If the scale is not above 0.
     """
-    check_number("scale", scale, above=0, below=math.inf)
+    check_number("scale", scale, gt=0, lt=math.inf)
     sensitivity = minimum.ridge.sensitivity(minimum.n) / 2
     return Released(noise.added(minimum.theta, scale), Gaussian(what, scale / sensitivity))

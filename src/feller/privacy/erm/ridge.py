@@ -29,8 +29,8 @@ class Ridge:
     """Of a row, at most, with its constant: known without the rows, or cut to by `within_length`."""
 
     def __post_init__(self) -> None:
-        check_number("decay", self.decay, above=0, below=math.inf, remedy="It is what hides rows")
-        check_number("length", self.length, above=0, below=math.inf)
+        check_number("decay", self.decay, gt=0, lt=math.inf, remedy="It is what hides rows")
+        check_number("length", self.length, gt=0, lt=math.inf)
 
     def sensitivity(self, n: int) -> float:
         """Return how far weights move if one of n rows is replaced: 2 L / (n decay), L the steepest loss.

@@ -117,7 +117,7 @@ class Leakage:
     """That were looked at."""
 
     def __post_init__(self) -> None:
-        check_number("coordinates", self.coordinates, least=1)
+        check_number("coordinates", self.coordinates, ge=1)
 
     @staticmethod
     def none(rows: int, coordinates: int) -> "Leakage":

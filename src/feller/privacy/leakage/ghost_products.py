@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, jvp
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from feller.core.pytree import length
+from feller.core.pytree import num_examples
 from feller.privacy.dp_sgd.grad_samplers import places
 from feller.privacy.dp_sgd.per_example_clipping import NotHereError, WithLoss, losses_of
 from feller.privacy.dp_sgd.self_check import shifted
@@ -56,7 +56,7 @@ class _All(WithLoss):
 
 def quickly(slopes: RowSlopes, way: Way) -> Float[Tensor, "3 b"]:
     """Return |g|^2, g . dg and |dg|^2 of each row, without gradients of linear layers where that is quicker."""
-    layers, rows = _linear(slopes.whole), length(way.example)
+    layers, rows = _linear(slopes.whole), num_examples(way.example)
     if not layers or (_others(slopes, layers) and slopes.size * rows < WORTH):
         return slopes.products(way)
     if slopes.network not in _serves:
@@ -130,7 +130,7 @@ def _by_layer(slopes: RowSlopes, way: Way) -> Float[Tensor, "3 b"]:
     with nothing_kept(slopes.whole.loss, slopes.network, way.example), sdpa_kernel(SDPBackend.MATH):
         seen = _row_by_row(slopes, way, layers, others) if others else _together(slopes, way, layers)
     (gradients, _, _), (changes, _, _) = seen.now, seen.change
-    total = torch.zeros(3, length(way.example), dtype=torch.float64, device=seen.now[1][0].device)
+    total = torch.zeros(3, num_examples(way.example), dtype=torch.float64, device=seen.now[1][0].device)
     if others:
         total += torch.stack([dot(gradients, gradients), dot(gradients, changes), dot(changes, changes)])
     for name in set(seen.names):
@@ -165,7 +165,7 @@ def _row_by_row(slopes: RowSlopes, way: Way, layers: dict[str, nn.Linear], other
 
 def _together(slopes: RowSlopes, way: Way, layers: dict[str, nn.Linear]) -> Seen:
     """Look at all rows in one pass, whose loss is a sum of theirs."""
-    whole, b = _All(slopes.whole.loss, slopes.network), length(way.example)
+    whole, b = _All(slopes.whole.loss, slopes.network), num_examples(way.example)
     names, zeros = _calls(whole, slopes.values, (way.example, b), layers)
     if any(zero.ndim < 2 or len(zero) != b for zero in zeros):
         raise NotHereError("the first axis of what a layer sees does not count rows")

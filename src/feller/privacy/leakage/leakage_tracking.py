@@ -12,7 +12,7 @@ from torch.nn.functional import gelu
 
 from feller.core.errors import UsageError, check_number
 from feller.core.gradient import Gradient, LossFunction
-from feller.core.rng import Draw, Draws
+from feller.core.rng import RandomStream, Rng
 from feller.privacy.dp_sgd.private_gradient import Private
 from feller.privacy.leakage.fisher_information import Leakage
 from feller.privacy.leakage.probes import Cut, Pull, coordinate_by_coordinate, probed, signs
@@ -37,19 +37,19 @@ def smooth_clip(norms: Float[Tensor, " *b"], clip: float) -> Float[Tensor, " *b"
 
 BuildAt = Callable[[nn.Module, int], Build]
 """From the network and the number of a look to what makes examples of rows, at random numbers of that look."""
-How = Callable[[LossFunction, nn.Module, Build, Tensor, Cut, Draw, Tensor | None], Pull]
+How = Callable[[LossFunction, nn.Module, Build, Tensor, Cut, RandomStream, Tensor | None], Pull]
 """`by_probe` or `by_coordinate`."""
 
 
 def by_probe(
-    loss: LossFunction, network: nn.Module, build: Build, z: Tensor, cut: Cut, draw: Draw, which: Tensor | None
+    loss: LossFunction, network: nn.Module, build: Build, z: Tensor, cut: Cut, draw: RandomStream, which: Tensor | None
 ) -> Pull:
     """Estimate by one direction for each row; errors average out over steps."""
     return probed(loss, network, build, z, cut, signs(z, draw, which))
 
 
 def by_coordinate(
-    loss: LossFunction, network: nn.Module, build: Build, z: Tensor, cut: Cut, draw: Draw, which: Tensor | None
+    loss: LossFunction, network: nn.Module, build: Build, z: Tensor, cut: Cut, draw: RandomStream, which: Tensor | None
 ) -> Pull:
     """Go through all coordinates: exact, and as many times dearer."""
     return coordinate_by_coordinate(loss, network, build, z, cut, which)
@@ -64,7 +64,7 @@ class Watch:
         build: BuildAt,
         *,
         rate: float,
-        draws: Draws,
+        draws: Rng,
         how: How = by_probe,
         every: int = 1,
         which: Bool[Tensor, " *d"] | None = None,
@@ -80,7 +80,7 @@ class Watch:
             every: So many steps are looked at once.
             which: Coordinates that it is about; all by default.
         """
-        check_number("rate", rate, above=0, most=1)
+        check_number("rate", rate, gt=0, le=1)
         if every < 1:
             raise UsageError("to look every 1 or more steps", f"every {every}")
         self.z, self.build, self.rate, self.draws = z, build, rate, draws
@@ -96,7 +96,7 @@ class Watch:
     def look(self, loss: LossFunction, network: nn.Module, clip: float, scale: float) -> None:
         """Add what a step at these weights tells about each row, whether it is in the batch or not."""
         if self.steps % self.every == 0:
-            draw, way = self.draws.at("probes", self.steps), partial(hard_clip, clip=clip)
+            draw, way = self.draws.stream("probes", self.steps), partial(hard_clip, clip=clip)
             pull = self.how(loss, network, self.build(network, self.steps), self.z, way, draw, self.which)
             self.leakage = self.leakage.plus(pull.trace(self.rate, scale).cpu(), float(self.every))
         self.steps += 1

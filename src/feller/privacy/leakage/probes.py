@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from feller.core.errors import UsageError
 from feller.core.gradient import LossFunction
-from feller.core.rng import Draw
+from feller.core.rng import RandomStream
 from feller.privacy.leakage.fisher_information import subsampled, subsampled_trace
 from feller.privacy.leakage.ghost_products import quickly
 from feller.privacy.leakage.row_gradients import Build, RowSlopes, Way
@@ -65,9 +65,11 @@ class Directions:
         return subsampled(rate, scale, self.norms, self.gram, self.pulled)
 
 
-def signs(z: Float[Tensor, " b *d"], draw: Draw, which: Bool[Tensor, " *d"] | None = None) -> Float[Tensor, " b *d"]:
+def signs(
+    z: Float[Tensor, " b *d"], draw: RandomStream, which: Bool[Tensor, " *d"] | None = None
+) -> Float[Tensor, " b *d"]:
     """Draw a direction for each row, of +1 and -1; 0 outside of a block of coordinates, if one is asked for."""
-    drawn = 2 * draw.coins(0.5, z.shape, z.device).to(z.dtype) - 1
+    drawn = 2 * draw.bernoulli(0.5, z.shape, z.device).to(z.dtype) - 1
     return drawn if which is None else drawn * which
 
 

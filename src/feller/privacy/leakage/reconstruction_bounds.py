@@ -122,7 +122,7 @@ def mse_bound(
     Raises:
         UsageError: If the divergence is below 0.
     """
-    check_number("eps2", eps2, least=0)
+    check_number("eps2", eps2, ge=0)
     moves = torch.as_tensor(diameters, dtype=torch.float64) * torch.as_tensor(slopes, dtype=torch.float64)
     reach = moves.square().mean().item() / 4
     if eps2 == 0:
@@ -147,7 +147,7 @@ def van_trees(eta2: Tensor | float, spread: float) -> Tensor | float:
     Raises:
         UsageError: If the spread is not above 0.
     """
-    check_number("spread", spread, above=0, remedy="What is known needs no guess")
+    check_number("spread", spread, gt=0, remedy="What is known needs no guess")
     return 1 / (eta2 + spread**-2)
 
 

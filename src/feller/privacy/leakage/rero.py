@@ -124,4 +124,4 @@ def _least(kappa: float, masses: Any) -> float:
 
 
 def _check_prior(kappa: float) -> None:
-    check_number("kappa", kappa, above=0, most=1, remedy="Of m alike values it is 1 / m")
+    check_number("kappa", kappa, gt=0, le=1, remedy="Of m alike values it is 1 / m")

@@ -12,7 +12,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from feller.core.errors import UsageError
 from feller.core.gradient import LossFunction
-from feller.core.pytree import concatenate, leaves, length, tree_map
+from feller.core.pytree import concatenate, leaves, num_examples, tree_map
 from feller.privacy.dp_sgd.per_example_clipping import trained
 from feller.privacy.dp_sgd.per_example_gradients import _Loss, _named, refuse_mixers
 from feller.privacy.dp_sgd.stateful_modules import nothing_kept
@@ -87,7 +87,7 @@ class RowSlopes:
             return jvp(gradient, tuple(numbers), tuple(changes))
 
         found = []
-        for start in range(0, length(way.example), portion):
+        for start in range(0, num_examples(way.example), portion):
             some = way.rows(slice(start, start + portion))
             with (
                 nothing_kept(self.whole.loss, self.network, some.example),

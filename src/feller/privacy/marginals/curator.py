@@ -45,7 +45,7 @@ class Curator:
         check_codes(codes, counts)
         if not len(codes):
             raise InputError("a table of at least one row", "none")
-        check_number("rho", rho, above=0)
+        check_number("rho", rho, gt=0)
         self._codes, self._noise, self._seen = codes, noise, dict[Clique, Tensor]()
         self.counts = tuple(counts)
         self.total = float(len(codes))

@@ -74,7 +74,7 @@ def estimate(
     Raises:
         UsageError: If the total is not above 0.
     """
-    check_number("total", total, above=0, remedy="An empty table has nothing to be fitted")
+    check_number("total", total, gt=0, remedy="An empty table has nothing to be fitted")
     tables = merge(measurements)
     if not tables:
         return MarginalModel(counts, (), (), float(total), rules)

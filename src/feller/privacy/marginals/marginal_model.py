@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from feller.core.errors import InputError, UsageError
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.privacy.marginals.belief_propagation import Passes
 from feller.privacy.marginals.elimination import Clique, eliminate
 from feller.privacy.marginals.row_sampling import Spread, Tables, apart
@@ -124,7 +124,7 @@ class MarginalModel:
         return value
 
     def draw(
-        self, n: int, draws: Draws, evidence: Mapping[int, int] | None = None, spread: Spread = apart
+        self, n: int, draws: Rng, evidence: Mapping[int, int] | None = None, spread: Spread = apart
     ) -> Int[Tensor, "n k"]:
         """Draw rows, given the codes of some columns.
 
@@ -151,7 +151,7 @@ class MarginalModel:
         self,
         codes: Int[Tensor, "n k"],
         kept: Bool[Tensor, "n k"],
-        draws: Draws,
+        draws: Rng,
         spread: Spread = apart,
         never: Sequence[int] | None = None,
     ) -> Int[Tensor, "n k"]:

@@ -8,32 +8,32 @@ from jaxtyping import Bool, Float64, Int64
 from torch import Tensor, nn
 
 from feller.core.errors import UsageError
-from feller.core.pytree import Given
-from feller.core.rng import Draws
+from feller.core.pytree import Cond
+from feller.core.rng import Rng
 from feller.networks.architecture import Architecture
 from feller.privacy.marginals.elimination import Clique
 from feller.privacy.marginals.marginal_model import Admitted, MarginalModel
-from feller.spaces.table_tokens import Rows
+from feller.spaces.table_tokens import TableTokens
 
 
 @dataclass(frozen=True)
 class Marginals(Architecture):
     """A table of potentials for each of some sets of columns; a new one holds all rows without a fault for alike."""
 
-    rows: Rows
+    rows: TableTokens
     cliques: tuple[Clique, ...] = ()
     """Columns of each table; not known before rows were counted."""
 
     def __post_init__(self) -> None:
-        if any(places != 1 for places in self.rows.places):
+        if any(places != 1 for places in self.rows.tokens_per_column):
             raise UsageError(
                 "numbers that are written digit by digit have too many values to count", remedy="Give them bins"
             )
 
-    def build(self, shape: tuple[int, ...], conditions: dict[str, int], draws: Draws) -> "MarginalNetwork":
+    def build(self, shape: tuple[int, ...], conditions: dict[str, int], draws: Rng) -> "MarginalNetwork":
         """Make the network of a uniform law, for rows (columns,)."""
-        if shape != (len(self.rows.fields),) or conditions:
-            raise UsageError(f"rows of {len(self.rows.fields)} columns and no conditions", shape)
+        if shape != (len(self.rows.columns),) or conditions:
+            raise UsageError(f"rows of {len(self.rows.columns)} columns and no conditions", shape)
         return MarginalNetwork(self)
 
 
@@ -43,11 +43,11 @@ class MarginalNetwork(nn.Module):
     def __init__(self, settings: Marginals) -> None:
         super().__init__()
         rows = settings.rows
-        self.counts, self.rules = rows.counts, admitted_by(rows)
+        self.counts, self.rules = rows.vocab_sizes, admitted_by(rows)
         self.cliques = settings.cliques or ((0,),)  # a device is where the weights are, so there must be some
         self.potential = nn.ParameterDict()
         for clique in self.cliques:
-            table = torch.zeros([rows.counts[j] for j in clique], dtype=torch.float64)
+            table = torch.zeros([rows.vocab_sizes[j] for j in clique], dtype=torch.float64)
             self.potential[_name(clique)] = nn.Parameter(table, requires_grad=False)
 
     def model(self) -> MarginalModel:
@@ -55,14 +55,14 @@ class MarginalNetwork(nn.Module):
         potentials = (self.potential[_name(clique)].cpu() for clique in self.cliques)
         return MarginalModel(self.counts, self.cliques, tuple(potentials), 1.0, self.rules)
 
-    def forward(self, x_t: Int64[Tensor, "n k"], t: Tensor, given: Given) -> Float64[Tensor, " n"]:
+    def forward(self, x_t: Int64[Tensor, "n k"], t: Tensor, given: Cond) -> Float64[Tensor, " n"]:
         """Return log p of each row in nats, exact; there is no time, and what is known of a row is in it."""
         return self.model().weigh(x_t.cpu()).to(x_t.device)
 
     def draw(
         self,
         n: int,
-        draws: Draws,
+        draws: Rng,
         known: tuple[Int64[Tensor, "n k"], Bool[Tensor, "n k"]] | None = None,
         never: Int64[Tensor, " k"] | None = None,
         odds: Mapping[int, Callable[[Tensor], Tensor]] | None = None,
@@ -88,7 +88,7 @@ class MarginalNetwork(nn.Module):
         return drawn.to(device)
 
 
-def network_of(rows: Rows, model: MarginalModel) -> tuple[Marginals, MarginalNetwork]:
+def network_of(rows: TableTokens, model: MarginalModel) -> tuple[Marginals, MarginalNetwork]:
     """Return the network that holds a model of such rows, and its settings."""
     settings = Marginals(rows, model.cliques)
     network = MarginalNetwork(settings)
@@ -97,9 +97,9 @@ def network_of(rows: Rows, model: MarginalModel) -> tuple[Marginals, MarginalNet
     return settings, network
 
 
-def admitted_by(rows: Rows) -> Admitted:
+def admitted_by(rows: TableTokens) -> Admitted:
     """Return the rules of rows, as models take them."""
-    return tuple(((rule.first, rule.second), rule.table()) for rule in rows.rules)
+    return tuple(((rule.first, rule.second), rule.allowed_mask()) for rule in rows.constraints)
 
 
 def _name(clique: Clique) -> str:

@@ -25,8 +25,8 @@ def one_way_sigma(epsilon: float, delta: float, columns: int, share: float = SHA
 
     A row is in one cell of each column, so the counts together have the sensitivity sqrt(columns).
     """
-    check_number("columns", columns, least=1)
-    check_number("share", share, above=0, most=1)
+    check_number("columns", columns, ge=1)
+    check_number("share", share, gt=0, le=1)
     return math.sqrt(columns / (2 * share * rho_of(epsilon, delta)))
 
 

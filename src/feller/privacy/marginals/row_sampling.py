@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from feller.core.errors import InputError
-from feller.core.rng import Draws, categorical
+from feller.core.rng import Rng, categorical
 from feller.privacy.marginals.belief_propagation import Passes
 from feller.privacy.marginals.elimination import Clique, eliminate
 
@@ -60,7 +60,7 @@ class Tables:
         self,
         codes: Int[Tensor, "n k"],
         kept: Bool[Tensor, "n k"],
-        draws: Draws,
+        draws: Rng,
         spread: Spread = apart,
         never: Sequence[int] | None = None,
     ) -> Int[Tensor, "n k"]:
@@ -79,7 +79,7 @@ class Tables:
                 barred = kept[:, columns].all(1) & torch.isinf(potential[codes[:, columns].unbind(1)])
                 _check_possible(torch.arange(len(codes)), barred)
         shape = (len(codes),)
-        uniform = [draws.at("marginals", j).uniform(shape, torch.float64) for j in range(len(self.counts))]
+        uniform = [draws.stream("marginals", j).uniform(shape, torch.float64) for j in range(len(self.counts))]
         filling = _Filling(self, codes, torch.stack(uniform), spread)
         patterns, which = torch.unique(kept, dim=0, return_inverse=True)
         by_pattern = torch.argsort(which, stable=True).split(torch.bincount(which, minlength=len(patterns)).tolist())

@@ -21,7 +21,7 @@ NEAR = 2.0**-44
 
 def below(words: Words, high: int, n: int) -> np.ndarray:
     """Draw n numbers from 0 to high - 1, by throwing away those that are too large."""
-    check_number("high", high, least=1, below=2**63)
+    check_number("high", high, ge=1, lt=2**63)
     mask = np.uint64((1 << (high - 1).bit_length()) - 1)
 
     def some(m: int) -> np.ndarray:
@@ -33,7 +33,7 @@ def below(words: Words, high: int, n: int) -> np.ndarray:
 
 def laplace(words: Words, scale: int, n: int) -> np.ndarray:
     """Draw n numbers with chances that go as e^(-|k| / scale): algorithm 2."""
-    check_number("scale", scale, least=1)
+    check_number("scale", scale, ge=1)
 
     def some(m: int) -> np.ndarray:
         rest = below(words, scale, m)
@@ -48,7 +48,7 @@ def laplace(words: Words, scale: int, n: int) -> np.ndarray:
 
 def normal(words: Words, sigma: float, n: int) -> np.ndarray:
     """Draw n numbers with chances that go as e^(-k^2 / (2 sigma^2)): algorithm 3."""
-    check_number("sigma", sigma, above=0, below=2**40)
+    check_number("sigma", sigma, gt=0, lt=2**40)
     scale = math.floor(sigma) + 1
     variance = Fraction(sigma) ** 2
 

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from feller.core.errors import UsageError, check_number
-from feller.core.optional_dependency import need
+from feller.core.optional_dependency import require_package
 from feller.privacy.noise import discrete_samplers
 
 KEY = 32
@@ -26,7 +26,7 @@ class Keystream:
     """ChaCha20 of one key: Nir and Langley 2018, RFC 8439."""
 
     def __init__(self, key: bytes) -> None:
-        ciphers = need("cryptography.hazmat.primitives.ciphers", "private noise", "tables")
+        ciphers = require_package("cryptography.hazmat.primitives.ciphers", "private noise", "tables")
         self._cipher: Any = ciphers.Cipher(ciphers.algorithms.ChaCha20(key, bytes(16)), None).encryptor()
         self.taken = 0
         """Bytes so far."""
@@ -104,7 +104,7 @@ class Noise(abc.ABC):
         nothing: Mironov 2012, "On significance of the least significant bits for differential privacy". Rounding moves
         the sum of n numbers by at most sqrt(n) / 2 of the grid.
         """
-        check_number("scale", scale, least=0)
+        check_number("scale", scale, ge=0)
         if scale == 0:
             return values.double()
         grid = 2.0 ** (math.floor(math.log2(scale)) - FINE)

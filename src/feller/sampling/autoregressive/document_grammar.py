@@ -18,10 +18,10 @@ from feller.core.errors import InputError
 from feller.data.documents.vocabulary import Symbols
 
 
-class Kind(IntEnum):
+class SymbolKind(IntEnum):
     """Kinds of symbols."""
 
-    TEXT, CODE, EOS, CUT, MASK, INFILL = range(6)
+    TEXT, CODE, EOS, BREAK, MASK, INFILL = range(6)
 
 
 class Place(IntEnum):
@@ -59,108 +59,110 @@ WHERE = {
 
 
 @dataclass(frozen=True)
-class Hole:
+class InfillHole:
     """One `<mask>`."""
 
-    kind: Kind | None
+    kind: SymbolKind | None
     """Of its segment; None where that is hidden as a whole."""
-    behind: int
+    num_following: int
     """Holes that follow in the same segment."""
-    missing: int
+    missing_codes: int
     """Codes that its picture lacks, all its holes together."""
 
 
 @dataclass(frozen=True)
-class Standing:
+class ParserState:
     """Where a row stands at its end."""
 
     place: Place
-    left: int
+    codes_left: int
     """Codes that the picture still lacks in which the row ends, or all holes of the picture that is being filled."""
-    said: int
+    segment_length: int
     """Symbols of the text, picture or fill in which it ends."""
-    holes: tuple[Hole, ...]
+    holes: tuple[InfillHole, ...]
     """Those of the last document."""
-    opened: int
+    num_opened: int
     """Holes whose `<infill>` is there."""
-    documents: int
+    num_documents: int
     """Those that are complete."""
 
     @property
-    def complete(self) -> bool:
+    def is_complete(self) -> bool:
         """Tell whether the last document may end here, or has ended."""
         if self.place is Place.BARE:
-            return self.documents > 0
-        filled = self.opened == len(self.holes) and self.left == 0
-        return filled and (self.place is Place.BETWEEN or (self.place > Place.PICTURE and self.said > 0))
+            return self.num_documents > 0
+        filled = self.num_opened == len(self.holes) and self.codes_left == 0
+        return filled and (self.place is Place.BETWEEN or (self.place > Place.PICTURE and self.segment_length > 0))
 
 
-def kinds(symbols: Symbols) -> Int64[Tensor, " count"]:
+def symbol_kinds(vocabulary: Symbols) -> Int64[Tensor, " count"]:
     """Return the kind of each symbol that a network answers with."""
-    ends = [Kind.EOS, Kind.CUT, Kind.MASK, Kind.INFILL]
-    return torch.tensor([Kind.TEXT] * symbols.text + [Kind.CODE] * symbols.codes + ends)
+    ends = [SymbolKind.EOS, SymbolKind.BREAK, SymbolKind.MASK, SymbolKind.INFILL]
+    return torch.tensor([SymbolKind.TEXT] * vocabulary.text + [SymbolKind.CODE] * vocabulary.codes + ends)
 
 
-def check_document(row: Int64[Tensor, " n"], symbols: Symbols) -> None:
+def check_document(row: Int64[Tensor, " n"], vocabulary: Symbols) -> None:
     """Tell what is wrong with a row of documents; padding on its right, and a last `<eos>`, may be there or not.
 
     Raises:
         InputError: If it is malformed, or the last document is not complete.
     """
-    standing = stand(row, symbols)
-    if not standing.complete:
-        open_holes = len(standing.holes) - standing.opened
+    standing = parse_prefix(row, vocabulary)
+    if not standing.is_complete:
+        open_holes = len(standing.holes) - standing.num_opened
         raise InputError(
             "a complete document",
-            f"one that ends {WHERE[standing.place]}, lacks {standing.left} codes and has {open_holes} holes that"
+            f"one that ends {WHERE[standing.place]}, lacks {standing.codes_left} codes and has {open_holes} holes that"
             " nothing fills",
             "Draw what is missing",
         )
 
 
-def stand(row: Int64[Tensor, " n"], symbols: Symbols) -> Standing:
+def parse_prefix(row: Int64[Tensor, " n"], vocabulary: Symbols) -> ParserState:
     """Read the beginning of a row of documents, and say where it stands.
 
     Raises:
         InputError: If nothing can make it well-formed.
     """
     values: list[int] = row.tolist()
-    while values and values[-1] == symbols.pad:
+    while values and values[-1] == vocabulary.pad:
         values.pop()
-    if not values or values[0] != symbols.eos:
-        got = _name(values[0], symbols) if values else "an empty one"
-        raise InputError(f"a row that begins with <eos>, symbol {symbols.eos}", got, "Put it in front")
-    wrong = next((i for i, value in enumerate(values) if not 0 <= value < symbols.count), None)
+    if not values or values[0] != vocabulary.eos:
+        got = _name(values[0], vocabulary) if values else "an empty one"
+        raise InputError(f"a row that begins with <eos>, symbol {vocabulary.eos}", got, "Put it in front")
+    wrong = next((i for i, value in enumerate(values) if not 0 <= value < vocabulary.count), None)
     if wrong is not None:
-        raise InputError(f"symbols from 0 to {symbols.count - 1}", f"{_name(values[wrong], symbols)} at place {wrong}")
-    starts = [i for i, value in enumerate(values) if value == symbols.eos]
-    reader = _Reader(values, symbols)
+        raise InputError(
+            f"symbols from 0 to {vocabulary.count - 1}", f"{_name(values[wrong], vocabulary)} at place {wrong}"
+        )
+    starts = [i for i, value in enumerate(values) if value == vocabulary.eos]
+    reader = _PrefixParser(values, vocabulary)
     for start, end in pairwise(starts):
-        if not reader.document(start + 1, end, 0).complete:
+        if not reader.document(start + 1, end, 0).is_complete:
             raise reader.fault(end, "a document that is complete, each segment ended and each hole filled")
     return reader.document(starts[-1] + 1, len(values), len(starts) - 1)
 
 
 @dataclass(frozen=True)
-class _Reader:
+class _PrefixParser:
     """Reads parts of a row."""
 
     values: Sequence[int]
-    symbols: Symbols
+    vocabulary: Symbols
 
     def fault(self, place: int, expected: str) -> InputError:
         """Say what is wrong."""
-        got = _name(self.values[place], self.symbols) if place < len(self.values) else "the end"
+        got = _name(self.values[place], self.vocabulary) if place < len(self.values) else "the end"
         return InputError(expected, f"{got} at place {place}")
 
-    def document(self, start: int, end: int, number: int) -> Standing:
+    def document(self, start: int, end: int, number: int) -> ParserState:
         """Read what stands between two `<eos>`, or behind the last."""
-        opens = [i for i in range(start, end) if self.values[i] == self.symbols.infill]
+        opens = [i for i in range(start, end) if self.values[i] == self.vocabulary.infill]
         body = opens[0] if opens else end
-        cuts = [i for i in range(start, end) if self.values[i] == self.symbols.cut]
+        cuts = [i for i in range(start, end) if self.values[i] == self.vocabulary.cut]
         if opens and cuts and cuts[-1] > body:
             raise self.fault(cuts[-1], "no <break> behind an <infill>")
-        holes: list[Hole] = []
+        holes: list[InfillHole] = []
         begin = start
         for cut in cuts:
             holes += self._segment(begin, cut)
@@ -172,71 +174,80 @@ class _Reader:
         if begin < end:
             return self._unfinished(begin, end, holes, number)
         place = Place.BARE if begin == start else Place.BETWEEN
-        return Standing(place, 0, 0, tuple(holes), 0, number)
+        return ParserState(place, 0, 0, tuple(holes), 0, number)
 
-    def _kind(self, start: int, end: int) -> tuple[Kind | None, int, int]:
+    def _kind(self, start: int, end: int) -> tuple[SymbolKind | None, int, int]:
         """Return the kind of a segment, its codes and its holes; other kinds together are refused."""
         kind, codes, holes = None, 0, 0
         for i in range(start, end):
             value = self.values[i]
-            if value == self.symbols.mask:
+            if value == self.vocabulary.mask:
                 holes += 1
                 continue
-            own = Kind.TEXT if value < self.symbols.text else Kind.CODE
+            own = SymbolKind.TEXT if value < self.vocabulary.text else SymbolKind.CODE
             if kind is not None and own is not kind:
-                raise self.fault(i, f"a segment of {'text' if kind is Kind.TEXT else 'codes'} alone")
-            kind, codes = own, codes + (own is Kind.CODE)
+                raise self.fault(i, f"a segment of {'text' if kind is SymbolKind.TEXT else 'codes'} alone")
+            kind, codes = own, codes + (own is SymbolKind.CODE)
         return kind, codes, holes
 
-    def _segment(self, start: int, end: int) -> list[Hole]:
+    def _segment(self, start: int, end: int) -> list[InfillHole]:
         """Read a segment up to its `<break>`."""
         kind, codes, holes = self._kind(start, end)
-        whole = self.symbols.picture
-        if kind is Kind.CODE and (codes > whole - holes or (not holes and codes < whole)):
+        whole = self.vocabulary.picture
+        if kind is SymbolKind.CODE and (codes > whole - holes or (not holes and codes < whole)):
             raise self.fault(end, f"a picture of {whole} codes, at least one for each of {holes} holes, not {codes}")
-        return [Hole(kind, holes - 1 - i, whole - codes if kind is Kind.CODE else 0) for i in range(holes)]
+        return [InfillHole(kind, holes - 1 - i, whole - codes if kind is SymbolKind.CODE else 0) for i in range(holes)]
 
-    def _unfinished(self, start: int, end: int, holes: list[Hole], number: int) -> Standing:
+    def _unfinished(self, start: int, end: int, holes: list[InfillHole], number: int) -> ParserState:
         """Read a segment without its `<break>`; where it is nothing but holes, it goes on as a text."""
         kind, codes, own = self._kind(start, end)
-        if kind is not Kind.CODE:
-            holes += [Hole(Kind.TEXT, own - 1 - i, 0) for i in range(own)]
-            return Standing(Place.TEXT, 0, end - start, tuple(holes), 0, number)
+        if kind is not SymbolKind.CODE:
+            holes += [InfillHole(SymbolKind.TEXT, own - 1 - i, 0) for i in range(own)]
+            return ParserState(Place.TEXT, 0, end - start, tuple(holes), 0, number)
         if own:
             raise self.fault(end, "the <break> of a picture with holes")
-        if codes > self.symbols.picture:
-            raise self.fault(start + self.symbols.picture, f"a <break> behind {self.symbols.picture} codes")
-        return Standing(Place.PICTURE, self.symbols.picture - codes, codes, tuple(holes), 0, number)
+        if codes > self.vocabulary.picture:
+            raise self.fault(start + self.vocabulary.picture, f"a <break> behind {self.vocabulary.picture} codes")
+        return ParserState(Place.PICTURE, self.vocabulary.picture - codes, codes, tuple(holes), 0, number)
 
-    def _fills(self, opens: list[int], holes: tuple[Hole, ...], number: int) -> Standing:
+    def _fills(self, opens: list[int], holes: tuple[InfillHole, ...], number: int) -> ParserState:
         """Read what fills the holes: what stands between places of `<infill>`, and behind the last."""
         if len(opens) - 1 > len(holes):
             raise self.fault(opens[len(holes)], f"no more than {len(holes)} <infill>, one for each hole")
-        kind, left, said = None, 0, 0
+        kind, codes_left, segment_length = None, 0, 0
         for i, (hole, (start, end)) in enumerate(zip(holes, pairwise(opens), strict=False)):
-            if not i or not holes[i - 1].behind:
-                kind, left = hole.kind, hole.missing
-            found, codes, masks = self._kind(start + 1, end)
-            said = end - start - 1
-            if kind is None and found is not None:
-                kind, left = found, self.symbols.picture if found is Kind.CODE else 0
+            if not i or not holes[i - 1].num_following:
+                kind, codes_left = hole.kind, hole.missing_codes
+            fill_kind, codes, masks = self._kind(start + 1, end)
+            segment_length = end - start - 1
+            if kind is None and fill_kind is not None:
+                kind, codes_left = fill_kind, self.vocabulary.picture if fill_kind is SymbolKind.CODE else 0
             last = i == len(opens) - 2
-            if masks or (found is not None and found is not kind) or not (said or last):
+            if masks or (fill_kind is not None and fill_kind is not kind) or not (segment_length or last):
                 raise self.fault(start + 1, "what is hidden: text in a text, codes in a picture, at least one symbol")
-            left -= codes
-            if kind is Kind.CODE and (left < hole.behind or (left and not hole.behind and not last)):
-                raise self.fault(end, f"fills of {hole.missing or self.symbols.picture} codes for a picture's holes")
-        place = {None: Place.OPENED, Kind.TEXT: Place.FILL_TEXT, Kind.CODE: Place.FILL_PICTURE}[kind]
-        return Standing(place, left, said, holes, len(opens) - 1, number)
+            codes_left -= codes
+            if kind is SymbolKind.CODE and (
+                codes_left < hole.num_following or (codes_left and not hole.num_following and not last)
+            ):
+                raise self.fault(
+                    end, f"fills of {hole.missing_codes or self.vocabulary.picture} codes for a picture's holes"
+                )
+        place = {None: Place.OPENED, SymbolKind.TEXT: Place.FILL_TEXT, SymbolKind.CODE: Place.FILL_PICTURE}[kind]
+        return ParserState(place, codes_left, segment_length, holes, len(opens) - 1, number)
 
 
-def _name(value: int, symbols: Symbols) -> str:
+def _name(value: int, vocabulary: Symbols) -> str:
     """Name a symbol for people."""
-    names = {symbols.eos: "<eos>", symbols.cut: "<break>", symbols.mask: "<mask>", symbols.infill: "<infill>"}
+    names = {
+        vocabulary.eos: "<eos>",
+        vocabulary.cut: "<break>",
+        vocabulary.mask: "<mask>",
+        vocabulary.infill: "<infill>",
+    }
     if value in names:
         return names[value]
-    if 0 <= value < symbols.text:
+    if 0 <= value < vocabulary.text:
         return f"symbol {value} of text"
-    if 0 <= value < symbols.eos:
-        return f"code {value - symbols.text} of a picture"
-    return "padding" if value == symbols.pad else f"the number {value}"
+    if 0 <= value < vocabulary.eos:
+        return f"code {value - vocabulary.text} of a picture"
+    return "padding" if value == vocabulary.pad else f"the number {value}"

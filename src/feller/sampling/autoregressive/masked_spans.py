@@ -1,6 +1,6 @@
 """Hidden spans of documents: what is hidden moves behind the document, so that it is written with all around it known.
 
-A hole is one `<mask>`; behind the last segment there stands, for each hole in its order, `<infill>` and what was there.
+A hole is one `<mask_spans>`; behind the last segment there stands, for each hole in its order, `<infill>` and what was there.
 No hole reaches over a `<break>`: a picture begins and ends where it should. Sources: Aghajanyan et al. 2022, "CM3: A
 causal masked multimodal model of the internet", arXiv 2201.07520, section 2; Yu et al. 2023, arXiv 2309.02591.
 """
@@ -23,41 +23,41 @@ Span = tuple[int, int]
 
 
 @dataclass(frozen=True)
-class Masking:
+class SpanMasking:
     """By what chance parts of a document are hidden.
 
-    What the data mark as answers is hidden always. Spans are few and long: their number is Poisson, from 1 to `most`;
+    What the data mark as answers is hidden always. Spans are few and long: their number is Poisson, from 1 to `max_spans`;
     each lies in one segment, which is drawn first, uniformly, then both its ends inside, uniformly; one that meets
     another is drawn anew. So text is hidden as often as pictures, however long these are.
     """
 
-    spans: float = 1.0
+    span_prob: float = 1.0
     """Chance that spans are hidden in a document whose texts are not hidden as wholes."""
-    texts: float = 0.15
+    text_prob: float = 0.15
     """Chance that each text of a document is hidden as a whole: guidance rests on it, and drawing without a text."""
-    beside: float = 0.0
+    answer_span_prob: float = 0.0
     """Chance that spans are hidden beside the answers of a document that has any; it has no other holes."""
     mean: float = 1.0
     """Of the Poisson law."""
-    most: int = 16
+    max_spans: int = 16
     """Spans of a document; a short one may have no room for as many."""
 
     def __post_init__(self) -> None:
-        for name, chance in (("spans", self.spans), ("texts", self.texts), ("beside", self.beside)):
-            if not 0 <= chance <= 1:
-                raise UsageError(f"{name} is a chance, expected 0 to 1", found=f"{chance:g}")
-        if not (0 <= self.mean <= 64 and self.most >= 1):
-            raise UsageError("a mean from 0 to 64 and at least 1 span", f"{self.mean:g} and {self.most}")
+        for name, prob in (("spans", self.span_prob), ("texts", self.text_prob), ("beside", self.answer_span_prob)):
+            if not 0 <= prob <= 1:
+                raise UsageError(f"{name} is a chance, expected 0 to 1", found=f"{prob:g}")
+        if not (0 <= self.mean <= 64 and self.max_spans >= 1):
+            raise UsageError("a mean from 0 to 64 and at least 1 span", f"{self.mean:g} and {self.max_spans}")
 
     @property
     def numbers(self) -> int:
         """How many uniform numbers decide about a document."""
-        return 3 + 3 * self.most
+        return 3 + 3 * self.max_spans
 
     def number(self, u: float) -> int:
         """Return the number of spans from a uniform number: Poisson, brought between 1 and the most."""
         n, below, term = 0, 0.0, math.exp(-self.mean)
-        while n < self.most and u >= (below := below + term):
+        while n < self.max_spans and u >= (below := below + term):
             n += 1
             term *= self.mean / n
         return max(1, n)
@@ -74,72 +74,77 @@ class Document:
 
 
 @dataclass(frozen=True, eq=False)
-class Masked:
+class MaskedDocument:
     """A document some of which is hidden."""
 
     tokens: Int64[np.ndarray, " n"]
     """The document with its holes, then what fills them."""
     weight: Float32[np.ndarray, " n"]
-    """Of each token, where it is to be predicted: 0 for `<mask>` and `<infill>`, whose places are chance, else 1."""
+    """Of each token, where it is to be predicted: 0 for `<mask_spans>` and `<infill>`, whose places are chance, else 1."""
 
 
-def read_document(row: Int64[np.ndarray, " l"], symbols: Symbols) -> Document:
+def read_document(row: Int64[np.ndarray, " l"], vocabulary: Symbols) -> Document:
     """Return the document of a row of data: padding and marks of answers are gone.
 
     Raises:
         InputError: If an answer has a beginning and no end, or holds more than a part of one text.
     """
-    row = row[row != symbols.pad]
-    begin, end = np.flatnonzero(row == symbols.answer), np.flatnonzero(row == symbols.answered)
+    row = row[row != vocabulary.pad]
+    begin, end = np.flatnonzero(row == vocabulary.answer), np.flatnonzero(row == vocabulary.answered)
     if not len(begin) and not len(end):
         return Document(row, ())
     if len(begin) != len(end) or (begin > end).any() or (begin[1:] < end[:-1]).any():
         raise InputError("an end behind the beginning of each answer", f"{len(begin)} and {len(end)}")
-    tokens = row[(row != symbols.answer) & (row != symbols.answered)]
-    turn = 2 * np.arange(len(begin))  # marks that stand before each answer, and are gone
-    spans = [(a, b) for a, b in zip((begin - turn).tolist(), (end - turn - 1).tolist(), strict=True) if a < b]
+    tokens = row[(row != vocabulary.answer) & (row != vocabulary.answered)]
+    mark_offset = 2 * np.arange(len(begin))  # marks that stand before each answer, and are gone
+    spans = [
+        (a, b) for a, b in zip((begin - mark_offset).tolist(), (end - mark_offset - 1).tolist(), strict=True) if a < b
+    ]
     for a, b in spans:
-        if (tokens[a:b] >= symbols.text).any():
+        if (tokens[a:b] >= vocabulary.text).any():
             raise InputError("text between the marks of an answer", "a picture or a <break>", "End it before")
     return Document(tokens, tuple(spans))
 
 
-def segments(tokens: Int64[np.ndarray, " n"], symbols: Symbols) -> list[Span]:
+def segments(tokens: Int64[np.ndarray, " n"], vocabulary: Symbols) -> list[Span]:
     """Return where the contents of the segments of a document stand, those that have any."""
-    cuts = [0, *np.flatnonzero(tokens == symbols.cut).tolist()]
+    cuts = [0, *np.flatnonzero(tokens == vocabulary.cut).tolist()]
     return [(a + 1, b) for a, b in pairwise(cuts) if a + 1 < b]
 
 
-def draw_spans(law: Masking, document: Document, symbols: Symbols, u: Sequence[float]) -> list[Span]:
+def sample_spans(masking: SpanMasking, document: Document, vocabulary: Symbols, u: Sequence[float]) -> list[Span]:
     """Return what is hidden of a document, in order, from as many uniform numbers as the law takes."""
     answers = document.answers
-    if u[1] >= (law.beside if answers else law.spans) and (answers or u[0] >= law.texts):
+    if u[1] >= (masking.answer_span_prob if answers else masking.span_prob) and (answers or u[0] >= masking.text_prob):
         return list(answers)
-    contents = segments(document.tokens, symbols)
-    if not answers and u[0] < law.texts:
-        return [(a, b) for a, b in contents if document.tokens[a] < symbols.text]
-    taken = list(answers)
+    contents = segments(document.tokens, vocabulary)
+    if not answers and u[0] < masking.text_prob:
+        return [(a, b) for a, b in contents if document.tokens[a] < vocabulary.text]
+    spans = list(answers)
     # Drawing anew what meets another is the same as drawing among the pairs of ends that are free: those inside each
     # gap between spans, each weighed by its share in its segment.
-    gaps = [(1 / _pairs(a, b), *gap) for a, b in contents for gap in _gaps(a, b, taken)]
-    for i in range(3, 3 + 3 * law.number(u[2]), 3):
+    gaps = [(1 / _pairs(a, b), *gap) for a, b in contents for gap in _gaps(a, b, spans)]
+    for i in range(3, 3 + 3 * masking.number(u[2]), 3):
         if not gaps:
             break
-        which = _choose([share * _pairs(a, b) for share, a, b in gaps], u[i])
-        share, a, b = gaps.pop(which)
+        gap_index = _choose([weight * _pairs(a, b) for weight, a, b in gaps], u[i])
+        weight, a, b = gaps.pop(gap_index)
         one, other = int(u[i + 1] * (b - a + 1)), int(u[i + 2] * (b - a))
         first, last = sorted((a + one, a + other + (other >= one)))
-        taken.append((first, last))
-        gaps += [(share, *gap) for gap in ((a, first), (last, b)) if gap[0] < gap[1]]
-    return sorted(taken)
+        spans.append((first, last))
+        gaps += [(weight, *gap) for gap in ((a, first), (last, b)) if gap[0] < gap[1]]
+    return sorted(spans)
 
 
-def most_holes(law: Masking, rows: Int64[Tensor, "b l"], symbols: Symbols) -> Int64[Tensor, " b"]:
-    """Return how many spans may be hidden of each of some rows of data, at most: what `draw_spans` can draw."""
-    within, answers = (rows < symbols.eos).sum(1), (rows == symbols.answer).sum(1)
-    texts = (symbols.is_text(rows[:, :-1]) & (rows[:, 1:] == symbols.cut)).sum(1) * (law.texts > 0)
-    spans, beside = law.most * (law.spans > 0), law.most * (law.beside > 0)
-    return torch.minimum(torch.where(answers > 0, answers + beside, texts.clamp(min=spans)), within)
+def max_holes(masking: SpanMasking, rows: Int64[Tensor, "b l"], vocabulary: Symbols) -> Int64[Tensor, " b"]:
+    """Return how many spans may be hidden of each of some rows of data, at most: what `sample_spans` can draw."""
+    within, answers = (rows < vocabulary.eos).sum(1), (rows == vocabulary.answer).sum(1)
+    texts = (vocabulary.is_text(rows[:, :-1]) & (rows[:, 1:] == vocabulary.cut)).sum(1) * (masking.text_prob > 0)
+    spans, max_answer_spans = (
+        masking.max_spans * (masking.span_prob > 0),
+        masking.max_spans * (masking.answer_span_prob > 0),
+    )
+    return torch.minimum(torch.where(answers > 0, answers + max_answer_spans, texts.clamp(min=spans)), within)
 
 
 def _pairs(a: int, b: int) -> float:
@@ -147,9 +152,9 @@ def _pairs(a: int, b: int) -> float:
     return (b - a) * (b - a + 1) / 2
 
 
-def _gaps(a: int, b: int, taken: Sequence[Span]) -> list[Span]:
+def _gaps(a: int, b: int, spans: Sequence[Span]) -> list[Span]:
     """Return what is free from a to b, beside some spans in order."""
-    inside = [place for span in taken if a <= span[0] and span[1] <= b for place in span]
+    inside = [place for span in spans if a <= span[0] and span[1] <= b for place in span]
     ends = [a, *inside, b]
     return [(c, d) for c, d in zip(ends[::2], ends[1::2], strict=True) if c < d]
 
@@ -157,41 +162,41 @@ def _gaps(a: int, b: int, taken: Sequence[Span]) -> list[Span]:
 def _choose(weights: Sequence[float], u: float) -> int:
     """Return a number by its weight."""
     goal = u * math.fsum(weights)
-    for which, weight in enumerate(weights[:-1]):
+    for index, weight in enumerate(weights[:-1]):
         if goal < weight:
-            return which
+            return index
         goal -= weight
     return len(weights) - 1
 
 
-def mask(tokens: Int64[np.ndarray, " n"], spans: Sequence[Span], symbols: Symbols) -> Masked:
+def mask_spans(tokens: Int64[np.ndarray, " n"], spans: Sequence[Span], vocabulary: Symbols) -> MaskedDocument:
     """Hide spans of a document.
 
     Raises:
         UsageError: If a span is empty, meets another, or holds anything but text or codes.
     """
     pieces, fills, place = [], [], 0
-    hole, begins = np.array([symbols.mask]), np.array([symbols.infill])
+    hole, begins = np.array([vocabulary.mask]), np.array([vocabulary.infill])
     for a, b in sorted(spans):
-        if not place <= a < b <= len(tokens) or (tokens[a:b] >= symbols.eos).any():
+        if not place <= a < b <= len(tokens) or (tokens[a:b] >= vocabulary.eos).any():
             raise UsageError("spans inside segments that do not meet", f"{a} to {b} in {sorted(spans)}")
         pieces += [tokens[place:a], hole]
         fills += [begins, tokens[a:b]]
         place = b
     hidden = np.concatenate([*pieces, tokens[place:], *fills])
-    return Masked(hidden, ((hidden != symbols.mask) & (hidden != symbols.infill)).astype(np.float32))
+    return MaskedDocument(hidden, ((hidden != vocabulary.mask) & (hidden != vocabulary.infill)).astype(np.float32))
 
 
-def unmask(tokens: Int64[np.ndarray, " n"], symbols: Symbols) -> Int64[np.ndarray, " m"]:
+def restore_spans(tokens: Int64[np.ndarray, " n"], vocabulary: Symbols) -> Int64[np.ndarray, " m"]:
     """Put what fills the holes of a document where it belongs; a last `<eos>` and padding are left out.
 
     Raises:
         InputError: If there are not as many fills as holes.
     """
-    ends = np.flatnonzero((tokens[1:] == symbols.eos) | (tokens[1:] == symbols.pad))
+    ends = np.flatnonzero((tokens[1:] == vocabulary.eos) | (tokens[1:] == vocabulary.pad))
     tokens = tokens[: ends[0] + 1] if len(ends) else tokens
-    whole, *fills = np.split(tokens, np.flatnonzero(tokens == symbols.infill))
-    first, *rest = np.split(whole, np.flatnonzero(whole == symbols.mask))
+    whole, *fills = np.split(tokens, np.flatnonzero(tokens == vocabulary.infill))
+    first, *rest = np.split(whole, np.flatnonzero(whole == vocabulary.mask))
     if len(rest) != len(fills):
         raise InputError(f"a fill for each of {len(rest)} holes", len(fills), "Draw the document anew")
     parts = [part[1:] for pair in zip(fills, rest, strict=True) for part in pair]

@@ -13,45 +13,45 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from feller.core.errors import UsageError, check_number
-from feller.sampling.guidance import blend
+from feller.sampling.guidance import cfg_combine
 
-LARGEST = 1e30
+MAX_WEIGHT = 1e30
 """Weight of guidance that float32 still holds when it multiplies logits."""
 
 
-class Guide(abc.ABC):
+class TokenGuidance(abc.ABC):
     """What to draw from, given the logits of all streams of a row. Implement two members to add one."""
 
     @property
     @abc.abstractmethod
-    def streams(self) -> int:
+    def num_streams(self) -> int:
         """Streams that it reads."""
 
     @abc.abstractmethod
-    def blend(self, logits: Float[Tensor, "s b V"]) -> Float[Tensor, "b V"]:
+    def combine(self, logits: Float[Tensor, "s b V"]) -> Float[Tensor, "b V"]:
         """Return scores, whose softmax is what is drawn from at temperature 1; -inf stays -inf."""
 
 
 @dataclass(frozen=True)
-class Plain(Guide):
+class NoGuidance(TokenGuidance):
     """The law of the network itself."""
 
-    streams = 1
+    num_streams = 1
 
-    def blend(self, logits: Float[Tensor, "1 b V"]) -> Float[Tensor, "b V"]:
+    def combine(self, logits: Float[Tensor, "1 b V"]) -> Float[Tensor, "b V"]:
         """Return them."""
         return logits[0]
 
 
 @dataclass(frozen=True)
-class Guided(Guide):
+class ClassifierFreeGuidance(TokenGuidance):
     """Classifier-free guidance, l_u + w (l_c - l_u), of streams with and without the condition.
 
     Source: Yu et al. 2023, arXiv 2309.02591, equation 2, where alpha is 0. Where laws are sharp, what they say of
-    symbols that never come is noise, of which a large w takes the largest; alpha leaves these out, as `Contrast` does.
+    symbols that never come is noise, of which a large w takes the largest; alpha leaves these out, as `ContrastiveDecoding` does.
     """
 
-    streams = 2
+    num_streams = 2
     w: float = 3.0
     """1 is the plain conditional, 0 the unconditional, more than 1 sharpens: each among the symbols that may come."""
     alpha: float = 0.0
@@ -59,41 +59,41 @@ class Guided(Guide):
 
     def __post_init__(self) -> None:
         _check_finite(self.w)
-        check_number("alpha", self.alpha, least=0, most=1)
+        check_number("alpha", self.alpha, ge=0, le=1)
 
-    def blend(self, logits: Float[Tensor, "2 b V"]) -> Float[Tensor, "b V"]:
+    def combine(self, logits: Float[Tensor, "2 b V"]) -> Float[Tensor, "b V"]:
         """Go on from without to with."""
         with_it, without = logits
-        return _among(likely(with_it, 1, self.alpha), blend(with_it, without, self.w))
+        return _among(plausible_mask(with_it, 1, self.alpha), cfg_combine(with_it, without, self.w))
 
 
 @dataclass(frozen=True)
-class TwoWay(Guide):
+class DualGuidance(TokenGuidance):
     """Two weights, l_0 + p (l_p - l_0) + t (l_pt - l_p), of streams with picture and text, with picture, and with none.
 
-    With p = t it is `Guided` by both at once. Source: Brooks et al. 2023, "InstructPix2Pix", arXiv 2211.09800.
+    With p = t it is `ClassifierFreeGuidance` by both at once. Source: Brooks et al. 2023, "InstructPix2Pix", arXiv 2211.09800.
     """
 
-    streams = 3
+    num_streams = 3
     picture: float = 1.5
     text: float = 7.5
     alpha: float = 0.0
-    """As in `Guided`, with both."""
+    """As in `ClassifierFreeGuidance`, with both."""
 
     def __post_init__(self) -> None:
         _check_finite(self.picture, self.text)
-        check_number("alpha", self.alpha, least=0, most=1)
+        check_number("alpha", self.alpha, ge=0, le=1)
 
-    def blend(self, logits: Float[Tensor, "3 b V"]) -> Float[Tensor, "b V"]:
+    def combine(self, logits: Float[Tensor, "3 b V"]) -> Float[Tensor, "b V"]:
         """Go on from nothing to the picture, and from the picture to both."""
         both, picture, nothing = logits
-        scores = blend(picture, nothing, self.picture) + self.text * (both - picture)
+        scores = cfg_combine(picture, nothing, self.picture) + self.text * (both - picture)
         scores = torch.where(both == -torch.inf, both, scores)  # -inf less -inf is no number
-        return _among(likely(both, 1, self.alpha), scores)
+        return _among(plausible_mask(both, 1, self.alpha), scores)
 
 
 @dataclass(frozen=True)
-class Contrast(Guide):
+class ContrastiveDecoding(TokenGuidance):
     """Contrastive decoding, CD-K: log p_c - log p_u among the symbols with p_c >= alpha times the k-th largest p_c.
 
     Both laws are those among the symbols that may come, so that something is left wherever anything may; where those
@@ -101,21 +101,21 @@ class Contrast(Guide):
     ratio among all. Source: Yu et al. 2023, arXiv 2309.02591, equation 3; k = 1 is Li et al. 2022, arXiv 2210.15097.
     """
 
-    streams = 2
+    num_streams = 2
     k: int = 8
     alpha: float = 0.1
 
     def __post_init__(self) -> None:
-        check_number("k", self.k, least=1)
-        check_number("alpha", self.alpha, least=0, most=1)
+        check_number("k", self.k, ge=1)
+        check_number("alpha", self.alpha, ge=0, le=1)
 
-    def blend(self, logits: Float[Tensor, "2 b V"]) -> Float[Tensor, "b V"]:
+    def combine(self, logits: Float[Tensor, "2 b V"]) -> Float[Tensor, "b V"]:
         """Compare both laws where the first one is large enough."""
         with_it, without = logits.log_softmax(2)
-        return _among(likely(with_it, self.k, self.alpha), with_it - without)
+        return _among(plausible_mask(with_it, self.k, self.alpha), with_it - without)
 
 
-def likely(logits: Float[Tensor, "b V"], k: int, alpha: float) -> Bool[Tensor, "b V"]:
+def plausible_mask(logits: Float[Tensor, "b V"], k: int, alpha: float) -> Bool[Tensor, "b V"]:
     """Tell which symbols have at least alpha times the k-th largest probability; never those that may not come."""
     may = logits > -torch.inf
     if not alpha:
@@ -130,6 +130,6 @@ def _among(which: Bool[Tensor, "b V"], scores: Float[Tensor, "b V"]) -> Float[Te
 
 
 def _check_finite(*weights: float) -> None:
-    if not all(abs(weight) <= LARGEST for weight in weights):
-        told = ", ".join(f"{w:g}" for w in weights)
-        raise UsageError(f"finite weights of guidance, up to {LARGEST:g}", told)
+    if not all(abs(weight) <= MAX_WEIGHT for weight in weights):
+        listed = ", ".join(f"{w:g}" for w in weights)
+        raise UsageError(f"finite weights of guidance, up to {MAX_WEIGHT:g}", listed)

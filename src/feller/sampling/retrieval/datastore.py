@@ -24,7 +24,7 @@ ANEW = "Build it anew"
 
 
 @dataclass(frozen=True)
-class Makers:
+class DatastoreOrigin:
     """Names of what gave a memory its numbers, which mean nothing to others."""
 
     codes: str
@@ -36,22 +36,22 @@ class Makers:
 
 
 @dataclass(frozen=True, eq=False)
-class Memory:
+class Datastore:
     """Documents that can be looked up."""
 
-    symbols: Symbols
+    vocabulary: Symbols
     rows: Int64[Tensor, "n l"]
     """As the data hold them: padded, with marks of answers."""
     vectors: Float[Tensor, "n d"]
     """Of whole documents, of length 1."""
-    both: Bool[Tensor, " n"]
+    has_both: Bool[Tensor, " n"]
     """Which have text and picture."""
 
     def __len__(self) -> int:
         return len(self.rows)
 
 
-def remember(rows: Int64[Tensor, "n l"], finder: DocumentVectors, symbols: Symbols) -> Memory:
+def create_datastore(rows: Int64[Tensor, "n l"], encoder: DocumentVectors, vocabulary: Symbols) -> Datastore:
     """Make a memory of documents.
 
     Raises:
@@ -59,43 +59,45 @@ def remember(rows: Int64[Tensor, "n l"], finder: DocumentVectors, symbols: Symbo
     """
     if not len(rows):
         raise InputError("a memory of at least one document", "none", "Add documents, or do without a memory")
-    seen = finder(rows)
-    return Memory(symbols, rows, seen.whole(), seen.has_text & seen.has_picture)
+    encoded = encoder(rows)
+    return Datastore(vocabulary, rows, encoded.whole(), encoded.has_text & encoded.has_picture)
 
 
-def save_memory(memory: Memory, makers: Makers, path: pathlib.Path) -> None:
+def save_datastore(datastore: Datastore, origin: DatastoreOrigin, path: pathlib.Path) -> None:
     """Write a memory as an .npz."""
     numpy_files.write_arrays(
         {
-            "rows": memory.rows.cpu().numpy(),
-            "vectors": memory.vectors.detach().cpu().numpy(),
-            "both": memory.both.cpu().numpy(),
-            "symbols": np.array(list(asdict(memory.symbols).values())),
-            "makers": np.array(list(asdict(makers).values())),
+            "rows": datastore.rows.cpu().numpy(),
+            "vectors": datastore.vectors.detach().cpu().numpy(),
+            "both": datastore.has_both.cpu().numpy(),
+            "symbols": np.array(list(asdict(datastore.vocabulary).values())),
+            "makers": np.array(list(asdict(origin).values())),
         },
         path,
     )
 
 
-def load_memory(path: pathlib.Path, symbols: Symbols, makers: Makers) -> Memory:
+def load_datastore(path: pathlib.Path, vocabulary: Symbols, origin: DatastoreOrigin) -> Datastore:
     """Read a memory that the same makers gave its numbers.
 
     Raises:
         InputError: If it is damaged, empty, or another's.
     """
-    found = numpy_files.load(path)
+    arrays = numpy_files.load(path)
     try:
-        return _memory_of(found, symbols, makers, path)
+        return _memory_of(arrays, vocabulary, origin, path)
     except InputError as error:
-        raise error.at(file=path) from error
+        raise error.with_context(file=path) from error
 
 
-def _memory_of(found: Mapping[str, np.ndarray], symbols: Symbols, makers: Makers, path: pathlib.Path) -> Memory:
+def _memory_of(
+    found: Mapping[str, np.ndarray], symbols: Symbols, makers: DatastoreOrigin, path: pathlib.Path
+) -> Datastore:
     forms = {name: (found[name].dtype.kind, found[name].ndim) for name, *_ in _FORM if name in found}
     wrong = [name for name, kind, axes in _FORM if forms.get(name) != (kind, axes)]
     if wrong or not len(found["symbols"]) == len(found["makers"]) == 3 or found["symbols"].min() < 1:
         raise InputError("a memory of documents", f"no {', '.join(wrong) or 'names or numbers'} of its form", ANEW)
-    own = Makers(*map(str, found["makers"]))
+    own = DatastoreOrigin(*map(str, found["makers"]))
     for what, file, ours, theirs in (
         ("tokeniser of pictures", "tokenizer.safetensors, or model.json", makers.codes, own.codes),
         ("vocabulary", "model.json", makers.text, own.text),
@@ -119,29 +121,29 @@ def _memory_of(found: Mapping[str, np.ndarray], symbols: Symbols, makers: Makers
     _check(rows, symbols)
     if not vectors.isfinite().all():
         raise InputError("finite vectors", "others", ANEW)
-    return Memory(symbols, rows, vectors, both)
+    return Datastore(symbols, rows, vectors, both)
 
 
-def _check(rows: Int64[Tensor, "n l"], symbols: Symbols) -> None:
+def _check(rows: Int64[Tensor, "n l"], vocabulary: Symbols) -> None:
     """Check that rows are documents, padded behind their ends."""
-    if (rows < 0).any() or (rows >= symbols.all).any() or not rows.shape[1]:
+    if (rows < 0).any() or (rows >= vocabulary.all).any() or not rows.shape[1]:
         raise InputError("rows of symbols", "other numbers", ANEW)
     try:
-        whole = to_tokens(*from_tokens(rows, symbols), symbols)
+        whole = to_tokens(*from_tokens(rows, vocabulary), vocabulary)
         for row in whole.numpy():
-            read_document(row, symbols)
+            read_document(row, vocabulary)
     except InputError as error:
         raise InputError(error, remedy=ANEW) from error
     width = max(whole.shape[1], rows.shape[1])
-    ours, theirs = (F.pad(some, (0, width - some.shape[1]), value=symbols.pad) for some in (whole, rows))
-    last = theirs.gather(1, (theirs != symbols.pad).sum(1, keepdim=True) - 1)[:, 0]
-    wrong = (ours != theirs).any(1) | (last != symbols.cut)
+    ours, theirs = (F.pad(some, (0, width - some.shape[1]), value=vocabulary.pad) for some in (whole, rows))
+    last = theirs.gather(1, (theirs != vocabulary.pad).sum(1, keepdim=True) - 1)[:, 0]
+    wrong = (ours != theirs).any(1) | (last != vocabulary.cut)
     if wrong.any():
         number = int(wrong.nonzero()[0]) + 1
         raise InputError(expected="a <break> at the end, then padding", remedy=ANEW, place=f"document {number}")
 
 
-def prints(rows: Int64[Tensor, "n l"], symbols: Symbols) -> Int64[Tensor, " n"]:
+def fingerprints(rows: Int64[Tensor, "n l"], vocabulary: Symbols) -> Int64[Tensor, " n"]:
     """Return a number of 64 bits for each document, by which equal ones are known, however far they are padded."""
-    place = torch.arange(1, rows.shape[1] + 1, device=rows.device) * (symbols.all + 1)
-    return (scramble(rows + place) * (rows != symbols.pad)).sum(1)
+    place = torch.arange(1, rows.shape[1] + 1, device=rows.device) * (vocabulary.all + 1)
+    return (scramble(rows + place) * (rows != vocabulary.pad)).sum(1)

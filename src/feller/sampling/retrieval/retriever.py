@@ -9,48 +9,50 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from feller.core.errors import UsageError, check_number
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.data.documents.vectors import DocumentVectors
 from feller.data.documents.vocabulary import Symbols
 from feller.networks.sequence.bi_encoder import with_gaps
-from feller.sampling.retrieval.datastore import Memory, prints
-from feller.sampling.retrieval.index import Exact, Index
+from feller.sampling.retrieval.datastore import Datastore, fingerprints
+from feller.sampling.retrieval.vector_index import ExactIndex, VectorIndex
 
-POOL = 32
+CANDIDATE_POOL = 32
 """Nearest documents among which is chosen first; more are looked at where these are too like."""
-NONE = -1
+NO_DOCUMENT = -1
 """In the place of a document that was not found."""
 
 
-class Library:
+class IndexedDatastore:
     """A memory, what gives documents their vectors, and an index."""
 
-    def __init__(self, memory: Memory, finder: DocumentVectors, index: Index | None = None) -> None:
-        self.memory, self.finder = memory, finder
-        self.lookup = (index or Exact()).over(memory.vectors)
-        self.prints = prints(memory.rows, memory.symbols)
+    def __init__(self, datastore: Datastore, encoder: DocumentVectors, index: VectorIndex | None = None) -> None:
+        self.datastore, self.encoder = datastore, encoder
+        self.search = (index or ExactIndex()).build(datastore.vectors)
+        self.fingerprints = fingerprints(datastore.rows, datastore.vocabulary)
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
+class RetrievedDocuments:
     """Documents that were found, the most like first."""
 
-    which: Int64[Tensor, "b k"]
+    index: Int64[Tensor, "b k"]
     """Numbers in the memory; -1 where there are fewer."""
     score: Float[Tensor, "b k"]
     """Inner products of the vectors; 0 where there is none."""
 
 
-class Retrieval(abc.ABC):
+class Retriever(abc.ABC):
     """How documents are chosen. Implement one method to add a way."""
 
     @abc.abstractmethod
-    def __call__(self, library: Library, rows: Int64[Tensor, "b l"], count: Int64[Tensor, " b"], draws: Draws) -> Found:
+    def __call__(
+        self, datastore: IndexedDatastore, rows: Int64[Tensor, "b l"], count: Int64[Tensor, " b"], rng: Rng
+    ) -> RetrievedDocuments:
         """Choose documents for others: `count` for each, or fewer; never one that is equal to it."""
 
 
 @dataclass(frozen=True)
-class ByLikeness(Retrieval):
+class SimilarityRetriever(Retriever):
     """Some of the most like by text and by picture, but none too like the query, or one taken before.
 
     What is asked with is the text alone, then the picture alone, without answers, which nobody knows who asks, and
@@ -63,7 +65,7 @@ class ByLikeness(Retrieval):
     """Likeness above which a document is too like the query, by its part or as a whole; 1 allows all."""
     dedup: float = 0.9
     """Likeness above which a document is too like one that is taken; 1 allows all."""
-    dropout: float = 0.2
+    query_dropout: float = 0.2
     """Chance that a token of the query is not seen; 0 but in training."""
     by_text: int = 2
     """Documents that are fetched by text."""
@@ -71,104 +73,132 @@ class ByLikeness(Retrieval):
     """Documents that are fetched by picture."""
 
     def __post_init__(self) -> None:
-        check_number("dropout", self.dropout, least=0, below=1)
+        check_number("dropout", self.query_dropout, ge=0, lt=1)
         if min(self.by_text, self.by_picture) < 0 or not self.by_text + self.by_picture:
             raise UsageError("documents by text or picture", f"{self.by_text} and {self.by_picture}")
 
-    def __call__(self, library: Library, rows: Int64[Tensor, "b l"], count: Int64[Tensor, " b"], draws: Draws) -> Found:
+    def __call__(
+        self, datastore: IndexedDatastore, rows: Int64[Tensor, "b l"], count: Int64[Tensor, " b"], rng: Rng
+    ) -> RetrievedDocuments:
         """Fetch by each part that the query has, then draw among these."""
-        symbols = library.memory.symbols
-        asked = with_gaps(_without_answers(rows, symbols), symbols, self.dropout, draws.at("dropout"))
-        seen, own = library.finder(asked), prints(rows, symbols)
-        found = Found(own.new_empty(len(rows), 0), seen.text.new_empty(len(rows), 0))
+        vocabulary = datastore.datastore.vocabulary
+        query_rows = with_gaps(
+            _without_answers(rows, vocabulary), vocabulary, self.query_dropout, rng.stream("dropout")
+        )
+        encoded, query_fingerprints = datastore.encoder(query_rows), fingerprints(rows, vocabulary)
+        found = RetrievedDocuments(query_fingerprints.new_empty(len(rows), 0), encoded.text.new_empty(len(rows), 0))
         for query, has, number in (
-            (seen.text, seen.has_text, self.by_text),
-            (seen.picture, seen.has_picture, self.by_picture),
+            (encoded.text, encoded.has_text, self.by_text),
+            (encoded.picture, encoded.has_picture, self.by_picture),
         ):
-            found = self._fetch(library, found, _Asked(query, seen.whole(), own), has, number)
-        return _drawn(found, count, draws)
+            found = self._fetch(datastore, found, _Queries(query, encoded.whole(), query_fingerprints), has, number)
+        return _sample_found(found, count, rng)
 
-    def _fetch(self, library: Library, found: Found, asked: "_Asked", has: Bool[Tensor, " b"], number: int) -> Found:
+    def _fetch(
+        self,
+        datastore: IndexedDatastore,
+        found: RetrievedDocuments,
+        queries: "_Queries",
+        has_part: Bool[Tensor, " b"],
+        number: int,
+    ) -> RetrievedDocuments:
         """Add as many documents for each query that has the part, looking further where the nearest are too like."""
-        n, pool = len(library.memory), min(len(library.memory), POOL)
-        which = found.which.new_full((len(has), number), NONE)
-        score = found.score.new_zeros(len(has), number)
-        left = has.nonzero()[:, 0] if number else has.nonzero()[:0, 0]
-        while len(left):
-            scores, numbers = library.lookup(asked.query[left], pool)
-            taken = self._take(library, Found(numbers, scores), asked.rows(left), found.which[left], number)
-            which[left], score[left] = taken.which, taken.score
+        n, pool = len(datastore.datastore), min(len(datastore.datastore), CANDIDATE_POOL)
+        index = found.index.new_full((len(has_part), number), NO_DOCUMENT)
+        score = found.score.new_zeros(len(has_part), number)
+        open_queries = has_part.nonzero()[:, 0] if number else has_part.nonzero()[:0, 0]
+        while len(open_queries):
+            scores, numbers = datastore.search(queries.query[open_queries], pool)
+            selected = self._select(
+                datastore,
+                RetrievedDocuments(numbers, scores),
+                queries.rows(open_queries),
+                found.index[open_queries],
+                number,
+            )
+            index[open_queries], score[open_queries] = selected.index, selected.score
             if pool == n:
                 break
-            left, pool = left[(taken.which == NONE).any(1)], min(n, 4 * pool)
-        return Found(torch.cat([found.which, which], 1), torch.cat([found.score, score], 1))
+            open_queries, pool = open_queries[(selected.index == NO_DOCUMENT).any(1)], min(n, 4 * pool)
+        return RetrievedDocuments(torch.cat([found.index, index], 1), torch.cat([found.score, score], 1))
 
-    def _take(self, library: Library, near: Found, asked: "_Asked", before: Int64[Tensor, "b k"], number: int) -> Found:
+    def _select(
+        self,
+        datastore: IndexedDatastore,
+        near: RetrievedDocuments,
+        queries: "_Queries",
+        selected: Int64[Tensor, "b k"],
+        number: int,
+    ) -> RetrievedDocuments:
         """Take the nearest that are allowed, one after the other."""
-        memory, place = library.memory, torch.arange(near.which.shape[1], device=near.which.device)
-        free = (near.which != NONE) & (library.prints[near.which] != asked.own[:, None])
-        whole = _products(memory, near.which, asked.whole)
-        free &= _within(near.score, self.max_score) & _within(whole, self.max_score)
-        for one in before.unbind(1):
-            free &= (one == NONE)[:, None] | self._unlike(memory, near, one)
-        later = place + len(place) * ~memory.both[near.which]  # both modalities first, else by score
-        which, score = [], []
+        memory, place = datastore.datastore, torch.arange(near.index.shape[1], device=near.index.device)
+        is_allowed = (near.index != NO_DOCUMENT) & (datastore.fingerprints[near.index] != queries.fingerprints[:, None])
+        whole = _similarities(memory, near.index, queries.whole)
+        is_allowed &= _within(near.score, self.max_score) & _within(whole, self.max_score)
+        for one in selected.unbind(1):
+            is_allowed &= (one == NO_DOCUMENT)[:, None] | self._is_distinct(memory, near, one)
+        later = place + len(place) * ~memory.has_both[near.index]  # both modalities first, else by score
+        index, score = [], []
         for _ in range(number):
-            at = torch.where(free, later, 2 * len(place)).argmin(1, keepdim=True)
-            there = free.gather(1, at)[:, 0]
-            one = near.which.gather(1, at)[:, 0]
-            which.append(torch.where(there, one, NONE))
+            at = torch.where(is_allowed, later, 2 * len(place)).argmin(1, keepdim=True)
+            there = is_allowed.gather(1, at)[:, 0]
+            one = near.index.gather(1, at)[:, 0]
+            index.append(torch.where(there, one, NO_DOCUMENT))
             score.append(near.score.gather(1, at)[:, 0] * there)
-            free &= self._unlike(memory, near, one)
-        return Found(torch.stack(which, 1), torch.stack(score, 1))
+            is_allowed &= self._is_distinct(memory, near, one)
+        return RetrievedDocuments(torch.stack(index, 1), torch.stack(score, 1))
 
-    def _unlike(self, memory: Memory, near: Found, one: Int64[Tensor, " b"]) -> Bool[Tensor, "b p"]:
+    def _is_distinct(
+        self, memory: Datastore, near: RetrievedDocuments, one: Int64[Tensor, " b"]
+    ) -> Bool[Tensor, "b p"]:
         """Tell which are neither the one nor too like it."""
-        likeness = _products(memory, near.which, memory.vectors[one])
-        return (near.which != one[:, None]) & _within(likeness, self.dedup)
+        likeness = _similarities(memory, near.index, memory.vectors[one])
+        return (near.index != one[:, None]) & _within(likeness, self.dedup)
 
 
 @dataclass(frozen=True)
-class ByChance(Retrieval):
+class RandomRetriever(Retriever):
     """Any documents, each as likely: what retrieval is compared with."""
 
-    def __call__(self, library: Library, rows: Int64[Tensor, "b l"], count: Int64[Tensor, " b"], draws: Draws) -> Found:
+    def __call__(
+        self, datastore: IndexedDatastore, rows: Int64[Tensor, "b l"], count: Int64[Tensor, " b"], rng: Rng
+    ) -> RetrievedDocuments:
         """Draw without putting back."""
-        own = prints(rows, library.memory.symbols)
-        most = int(count.max()) if len(count) else 0
-        u = draws.at("chance").uniform((len(rows), most), torch.float64).tolist()
-        which = own.new_full((len(rows), most), NONE)
-        for i, (wanted, numbers) in enumerate(zip(count.tolist(), u, strict=True)):
-            taken = (library.prints == own[i]).nonzero()[:, 0].tolist()
-            for k in range(min(wanted, len(library.memory) - len(taken))):
-                one = int(numbers[k] * (len(library.memory) - len(taken)))
-                for before in sorted(taken):
+        query_fingerprints = fingerprints(rows, datastore.datastore.vocabulary)
+        max_count = int(count.max()) if len(count) else 0
+        u = rng.stream("chance").uniform((len(rows), max_count), torch.float64).tolist()
+        index = query_fingerprints.new_full((len(rows), max_count), NO_DOCUMENT)
+        for i, (num_documents, numbers) in enumerate(zip(count.tolist(), u, strict=True)):
+            excluded = (datastore.fingerprints == query_fingerprints[i]).nonzero()[:, 0].tolist()
+            for k in range(min(num_documents, len(datastore.datastore) - len(excluded))):
+                one = int(numbers[k] * (len(datastore.datastore) - len(excluded)))
+                for before in sorted(excluded):
                     one += one >= before
-                which[i, k] = one
-                taken.append(one)
-        whole = library.finder(rows).whole()
-        score = _products(library.memory, which, whole) * (which != NONE)
-        return Found(which, score)
+                index[i, k] = one
+                excluded.append(one)
+        whole = datastore.encoder(rows).whole()
+        score = _similarities(datastore.datastore, index, whole) * (index != NO_DOCUMENT)
+        return RetrievedDocuments(index, score)
 
 
 @dataclass(frozen=True, eq=False)
-class _Asked:
+class _Queries:
     """Queries: of the part that is asked with, as a whole, and what equal documents are known by."""
 
     query: Float[Tensor, "b d"]
     whole: Float[Tensor, "b d"]
-    own: Int64[Tensor, " b"]
+    fingerprints: Int64[Tensor, " b"]
 
-    def rows(self, some: Int64[Tensor, " m"]) -> "_Asked":
-        return _Asked(self.query[some], self.whole[some], self.own[some])
+    def rows(self, some: Int64[Tensor, " m"]) -> "_Queries":
+        return _Queries(self.query[some], self.whole[some], self.fingerprints[some])
 
 
-def _products(memory: Memory, which: Int64[Tensor, "b p"], one: Float[Tensor, "b d"]) -> Float[Tensor, "b p"]:
+def _similarities(memory: Datastore, index: Int64[Tensor, "b p"], one: Float[Tensor, "b d"]) -> Float[Tensor, "b p"]:
     """Return the inner products of some vectors of a memory with one, by way of all where they are many."""
-    which = which.clamp(min=0)
-    if 8 * which.shape[1] < len(memory):
-        return (memory.vectors[which] @ one[:, :, None])[:, :, 0]
-    return (one @ memory.vectors.T).gather(1, which)
+    index = index.clamp(min=0)
+    if 8 * index.shape[1] < len(memory):
+        return (memory.vectors[index] @ one[:, :, None])[:, :, 0]
+    return (one @ memory.vectors.T).gather(1, index)
 
 
 def _within(likeness: Float[Tensor, "b p"], most: float) -> Bool[Tensor, "b p"]:
@@ -176,48 +206,50 @@ def _within(likeness: Float[Tensor, "b p"], most: float) -> Bool[Tensor, "b p"]:
     return (likeness <= most) | (most >= 1)
 
 
-def _without_answers(rows: Int64[Tensor, "b l"], symbols: Symbols) -> Int64[Tensor, "b l"]:
+def _without_answers(rows: Int64[Tensor, "b l"], vocabulary: Symbols) -> Int64[Tensor, "b l"]:
     """Put `<mask>` in the place of what stands between marks of answers."""
-    within = ((rows == symbols.answer).long() - (rows == symbols.answered).long()).cumsum(1) > 0
-    return torch.where(within & (rows < symbols.eos), symbols.mask, rows)
+    within = ((rows == vocabulary.answer).long() - (rows == vocabulary.answered).long()).cumsum(1) > 0
+    return torch.where(within & (rows < vocabulary.eos), vocabulary.mask, rows)
 
 
-def _drawn(found: Found, count: Int64[Tensor, " b"], draws: Draws) -> Found:
+def _sample_found(fetched_documents: RetrievedDocuments, count: Int64[Tensor, " b"], rng: Rng) -> RetrievedDocuments:
     """Draw as many of the fetched as each wants, and put the most like first."""
-    fetched = found.which.shape[1]
-    keys = draws.at("which").uniform(found.which.shape, torch.float64).to(found.which.device)
-    order = torch.where(found.which == NONE, 2.0, keys).argsort(1)
+    fetched = fetched_documents.index.shape[1]
+    keys = rng.stream("which").uniform(fetched_documents.index.shape, torch.float64).to(fetched_documents.index.device)
+    order = torch.where(fetched_documents.index == NO_DOCUMENT, 2.0, keys).argsort(1)
     rank = torch.arange(fetched, device=order.device)
-    which = torch.where(rank < count[:, None], found.which.gather(1, order), NONE)
-    score = torch.where(which == NONE, -torch.inf, found.score.gather(1, order))
+    index = torch.where(rank < count[:, None], fetched_documents.index.gather(1, order), NO_DOCUMENT)
+    score = torch.where(index == NO_DOCUMENT, -torch.inf, fetched_documents.score.gather(1, order))
     best = score.argsort(dim=1, descending=True, stable=True)[:, : int(count.max()) if len(count) else 0]
-    which, score = which.gather(1, best), score.gather(1, best)
-    return Found(which, torch.where(which == NONE, 0.0, score))
+    index, score = index.gather(1, best), score.gather(1, best)
+    return RetrievedDocuments(index, torch.where(index == NO_DOCUMENT, 0.0, score))
 
 
-ASKING = ByLikeness(max_score=1.0, dropout=0.0)
+INFERENCE_RETRIEVER = SimilarityRetriever(max_score=1.0, query_dropout=0.0)
 """How documents are chosen for what a person asks: also what says the very same, and with all that is asked."""
 
 
-def fronts(
-    library: Library,
+def retrieved_context(
+    datastore: IndexedDatastore,
     rows: Int64[Tensor, "n l"],
     count: int,
-    rooms: Sequence[int],
-    draws: Draws,
-    how: Retrieval = ASKING,
+    max_lengths: Sequence[int],
+    rng: Rng,
+    retriever: Retriever = INFERENCE_RETRIEVER,
 ) -> list[Int64[Tensor, " _"]]:
     """Return the symbols of documents that stand in front of each, the most like last; fewer where room is short."""
-    which = how(library, rows, torch.full((len(rows),), count), draws).which
-    return [_joined(library, some, room) for some, room in zip(which.tolist(), rooms, strict=True)]
+    index = retriever(datastore, rows, torch.full((len(rows),), count), rng).index
+    return [
+        _concatenate_documents(datastore, some, room) for some, room in zip(index.tolist(), max_lengths, strict=True)
+    ]
 
 
-def _joined(library: Library, which: Sequence[int], room: int) -> Int64[Tensor, " _"]:
+def _concatenate_documents(datastore: IndexedDatastore, index: Sequence[int], room: int) -> Int64[Tensor, " _"]:
     """Put documents one after the other, leaving out those that are less like and find no room."""
-    memory, parts = library.memory, []
-    for number in which:
-        row = memory.rows[number] if number != NONE else memory.rows[0, :0]
-        document = row[row < memory.symbols.count]  # neither padding nor marks
+    memory, parts = datastore.datastore, []
+    for number in index:
+        row = memory.rows[number] if number != NO_DOCUMENT else memory.rows[0, :0]
+        document = row[row < memory.vocabulary.count]  # neither padding nor marks
         room -= len(document)
         if room < 0:
             break

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from feller.core.errors import UsageError, check_kind
-from feller.core.pytree import Mask, State, leaves, marks_map, pad_right, tree_map
-from feller.core.rng import Draw
+from feller.core.pytree import State, ValidMask, append_dims, leaves, masked_map, tree_map
+from feller.core.rng import RandomStream
 from feller.paths.processes import Characteristics, Process
-from feller.sampling.solvers.solver import Solver, refuse_noise, refuse_symbols
+from feller.sampling.solvers.solver import Solver, check_continuous, check_no_noise
 from feller.spaces import Euclidean, Space
 from feller.spaces.product import space_map
 
@@ -31,7 +31,7 @@ _STAGES = (
 _ERROR = (71 / 57600, 0.0, -71 / 16695, 71 / 1920, -17253 / 339200, 22 / 525, -1 / 40)
 
 
-class OutOfSteps(RuntimeError):
+class MaxStepsError(RuntimeError):
     """The solver used up its steps; `x` is the state it reached, at the times `t` of the examples, [b]."""
 
     def __init__(self, x: State, t: Tensor, steps: int) -> None:
@@ -46,36 +46,36 @@ class OutOfSteps(RuntimeError):
 class DormandPrince(Solver):
     """Order 5 with an embedded error of order 4; its steps hit every time of the grid exactly."""
 
-    weights: ClassVar[tuple[float, ...]] = ()
+    stage_weights: ClassVar[tuple[float, ...]] = ()
     space: Space = field(default_factory=Euclidean)
     """Where the state lives; a product has one space per leaf."""
     rtol: float = 1e-5
     atol: float = 1e-5
     per_example: bool = False
     """Let each example choose its own steps: its result no longer depends on the batch that it is in."""
-    most: int = 10_000
+    max_steps: int = 10_000
     """Attempted steps in one simulation before it gives up."""
-    valid: Mask | None = None
+    valid: ValidMask | None = None
     """Which entries of the second axis count in the error, [b, n]; None for all."""
 
     def __post_init__(self) -> None:
         check_kind("space", self.space, Space, "feller.Sphere()")
 
-    def begin(self) -> Solver:
+    def init_stepper(self) -> Solver:
         """Return a solver that remembers its step size and its last velocity."""
-        return _Running(self)
+        return _AdaptiveStepper(self)
 
-    def step(self, process: Process, x: State, t: float, s: float, draw: Draw) -> State:
+    def step(self, process: Process, x: State, t: float, s: float, rng: RandomStream) -> State:
         """Go from t to s without memory of an earlier step."""
-        return self.begin().step(process, x, t, s, draw)
+        return self.init_stepper().step(process, x, t, s, rng)
 
 
-class _Running(Solver):
+class _AdaptiveStepper(Solver):
     """One simulation: carries the step size and, since the last stage is the next first, the velocity."""
 
     def __init__(self, rule: DormandPrince) -> None:
         self.rule = rule
-        self.size = torch.empty(0)
+        self.step_size = torch.empty(0)
         self.velocity: State | None = None
         self.attempts = 0
 
@@ -85,25 +85,25 @@ class _Running(Solver):
 
         def add(valid: Tensor | None, leaf: Tensor) -> None:
             square = leaf.detach().double().square().reshape(len(leaf), -1)
-            counted = torch.ones_like(square, dtype=torch.bool)
+            is_valid = torch.ones_like(square, dtype=torch.bool)
             if valid is not None and leaf.ndim > 1:
-                counted = pad_right(valid, leaf).expand(leaf.shape).reshape(square.shape)
-            totals.append(torch.where(counted, square, 0.0).sum(1))
-            counts.append(counted.sum(1))
+                is_valid = append_dims(valid, leaf).expand(leaf.shape).reshape(square.shape)
+            totals.append(torch.where(is_valid, square, 0.0).sum(1))
+            counts.append(is_valid.sum(1))
 
-        marks_map(add, self.rule.valid, x)
+        masked_map(add, self.rule.valid, x)
         total, count = torch.stack(totals).sum(0), torch.stack(counts).sum(0)
         if not self.rule.per_example:
             total, count = total.sum(0, keepdim=True), count.sum(0, keepdim=True)
         return (total / count.clamp(min=1)).sqrt()
 
     def _velocity(self, process: Process, x: State, t: Tensor) -> State:
-        refuse_symbols(x, "DormandPrince")
+        check_continuous(x, "DormandPrince")
         time = tree_map(lambda leaf: t.to(leaf.dtype).expand(len(leaf)), x)
         now = process(x, next(leaves(time)) if isinstance(x, dict) else time)
 
         def velocity(now: Characteristics, x: Tensor) -> Tensor:
-            refuse_noise(now, "DormandPrince")
+            check_no_noise(now, "DormandPrince")
             if now.jumps is not None or now.velocity is None:
                 expected = "Euler() or Midpoint(), since the process jumps"
                 raise UsageError(argument="solver", expected=expected, found="DormandPrince")
@@ -111,22 +111,22 @@ class _Running(Solver):
 
         return tree_map(velocity, now, x)
 
-    def _first_size(self, process: Process, x: State, t: Tensor, way: float, span: float) -> Tensor:
+    def _initial_step_size(self, process: Process, x: State, t: Tensor, direction: float, span: float) -> Tensor:
         """Guess the first step from the sizes of velocity and acceleration (Hairer, Norsett, Wanner, II.4)."""
         rule, velocity = self.rule, self.velocity
         scale = tree_map(lambda x: rule.atol + rule.rtol * x.abs(), x)
         near = self._norm(tree_map(torch.div, x, scale))
         slope = self._norm(tree_map(torch.div, velocity, scale))
         guess = torch.where((near < 1e-5) | (slope < 1e-5), 1e-6, 0.01 * near / slope).clamp(max=span)
-        ahead = _follow(rule.space, x, way * guess, velocity)
-        later = _pull(rule.space, x, ahead, self._velocity(process, ahead, t + way * guess))
+        ahead = _follow(rule.space, x, direction * guess, velocity)
+        later = _log_differential(rule.space, x, ahead, self._velocity(process, ahead, t + direction * guess))
         change = tree_map(torch.sub, later, velocity)
         bend = self._norm(tree_map(torch.div, change, scale)) / guess
         steepest = torch.maximum(slope, bend)
         better = torch.where(steepest <= 1e-15, (guess * 1e-3).clamp(min=1e-6), (0.01 / steepest) ** 0.2)
         return torch.minimum(100 * guess, better)
 
-    def _try(self, process: Process, x: State, t: Tensor, h: Tensor) -> tuple[State, State, Tensor]:
+    def _attempt(self, process: Process, x: State, t: Tensor, h: Tensor) -> tuple[State, State, Tensor]:
         """Return the next state, its velocity, and its error in units of the tolerance."""
         rule, slopes = self.rule, [self.velocity]
         y, velocity = x, self.velocity
@@ -134,47 +134,47 @@ class _Running(Solver):
             combined = tree_map(lambda *leaves, row=row: _combine(row, leaves), *slopes)
             y = _follow(rule.space, x, h, combined)
             velocity = self._velocity(process, y, t + time * h)
-            slopes.append(_pull(rule.space, x, y, velocity))
+            slopes.append(_log_differential(rule.space, x, y, velocity))
 
         def error(x: Tensor, y: Tensor, *slopes: Tensor) -> Tensor:
             scale = rule.atol + rule.rtol * torch.maximum(x.abs(), y.abs())
-            return pad_right(h.to(x.dtype), x) * _combine(_ERROR, slopes) / scale
+            return append_dims(h.to(x.dtype), x) * _combine(_ERROR, slopes) / scale
 
         return y, velocity, self._norm(tree_map(error, x, y, *slopes))
 
-    def step(self, process: Process, x: State, t: float, s: float, draw: Draw) -> State:
+    def step(self, process: Process, x: State, t: float, s: float, rng: RandomStream) -> State:
         """Take as many steps from t to s as the tolerances ask for."""
         first = next(leaves(x))
-        way, span = (1.0 if s > t else -1.0), abs(s - t)
+        direction, span = (1.0 if s > t else -1.0), abs(s - t)
         done = torch.zeros(len(first) if self.rule.per_example else 1, dtype=torch.float64, device=first.device)
         if self.velocity is None:
-            self.velocity = self._velocity(process, x, t + way * done)
-            self.size = self._first_size(process, x, t + way * done, way, span)
+            self.velocity = self._velocity(process, x, t + direction * done)
+            self.step_size = self._initial_step_size(process, x, t + direction * done, direction, span)
         while bool((done < span).any()):
-            if self.attempts >= self.rule.most:
-                raise OutOfSteps(x, t + way * done, self.attempts)
+            if self.attempts >= self.rule.max_steps:
+                raise MaxStepsError(x, t + direction * done, self.attempts)
             self.attempts += 1
             if not bool(torch.isfinite(self._norm(self.velocity)).all()):
                 raise UsageError(f"the velocity is not finite near t = {t:g}; the network or its input is damaged")
-            h = torch.minimum(self.size, span - done)
-            y, velocity, error = self._try(process, x, t + way * done, way * h)
-            good = error <= 1
+            h = torch.minimum(self.step_size, span - done)
+            y, velocity, error = self._attempt(process, x, t + direction * done, direction * h)
+            is_accepted = error <= 1
             shorter = torch.where(error == 0, 10.0, 0.2)  # an error that is no number asks for a shorter step
             factor = torch.where(error > 0, 0.9 * error ** (-0.2), shorter).clamp(0.2, 10.0)
             last = h >= span - done  # cut short by the grid, or just fits
-            wanted = torch.where(good & last, torch.maximum(self.size, h * factor), h * factor)
-            self.size = torch.where(done < span, wanted, self.size)
-            done = torch.where(good, torch.where(last, span, done + h), done)
-            x, self.velocity = _choose(good, y, x), _choose(good, velocity, self.velocity)
+            next_size = torch.where(is_accepted & last, torch.maximum(self.step_size, h * factor), h * factor)
+            self.step_size = torch.where(done < span, next_size, self.step_size)
+            done = torch.where(is_accepted, torch.where(last, span, done + h), done)
+            x, self.velocity = _choose(is_accepted, y, x), _choose(is_accepted, velocity, self.velocity)
         return x
 
 
 def _follow(space: Space, x: State, h: Tensor, velocity: State) -> State:
     """Follow velocities for the time h, [b] or [1]."""
-    return space_map(lambda space, x, v: space.step(x, pad_right(h.to(x.dtype), x) * v), space, x, velocity)
+    return space_map(lambda space, x, v: space.step(x, append_dims(h.to(x.dtype), x) * v), space, x, velocity)
 
 
-def _pull(space: Space, x: State, y: State, velocity: State) -> State:
+def _log_differential(space: Space, x: State, y: State, velocity: State) -> State:
     """Bring velocities at y to x."""
     return space_map(lambda space, x, y, v: space.pull(x, y, v), space, x, y, velocity)
 
@@ -192,4 +192,4 @@ def _choose(good: Tensor, new: State, old: State) -> State:
     """Take the new state where the step was good."""
     if len(good) == 1:
         return new if bool(good) else old
-    return tree_map(lambda new, old: torch.where(pad_right(good, new), new, old), new, old)
+    return tree_map(lambda new, old: torch.where(append_dims(good, new), new, old), new, old)

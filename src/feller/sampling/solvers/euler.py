@@ -7,9 +7,16 @@ from torch import Tensor
 
 from feller.core.errors import UsageError, check_kind
 from feller.core.pytree import State, leaves, tree_map
-from feller.core.rng import Draw
+from feller.core.rng import RandomStream
 from feller.paths.processes import Characteristics, Process
-from feller.sampling.solvers.solver import GaussianSolver, add_noise, clock, flow, jump, refuse_backwards
+from feller.sampling.solvers.solver import (
+    GaussianSolver,
+    add_noise,
+    apply_jumps,
+    check_direction,
+    expand_time,
+    follow_velocity,
+)
 from feller.spaces import Euclidean, Space
 from feller.spaces.product import space_map
 
@@ -30,32 +37,32 @@ class Euler(GaussianSolver):
         Raises:
             UsageError: If the process jumps, which no mean and variance can say.
         """
-        now = process(x, clock(x, t))
+        now = process(x, expand_time(x, t))
         if any(leaf.jumps is not None for leaf in leaves(now)):
             raise UsageError("a process that jumps has no Gaussian step", remedy="Use `step`")
         return self._moments(now, x, t, s)
 
     def _moments(self, now: State, x: State, t: float, s: float) -> tuple[State, State]:
         if s < t:
-            refuse_backwards(now, t, s)
+            check_direction(now, t, s)
 
-        space_map(_refuse_curved, self.space, now)
+        space_map(_check_flat, self.space, now)
 
         def variance(now: Characteristics, x: Tensor) -> Tensor | None:
             return None if now.diffusion is None else torch.clamp((s - t) * now.diffusion, min=0)
 
-        return flow(self.space, x, (s - t, now)), tree_map(variance, now, x)
+        return follow_velocity(self.space, x, (s - t, now)), tree_map(variance, now, x)
 
-    def step(self, process: Process, x: State, t: float, s: float, draw: Draw) -> State:
+    def step(self, process: Process, x: State, t: float, s: float, rng: RandomStream) -> State:
         """Drift, then noise of the right variance, then jumps."""
-        now = process(x, clock(x, t))
+        now = process(x, expand_time(x, t))
         if isinstance(now, Characteristics) and now.diffusion is None and (now.jumps is None or s >= t):
-            return jump(flow(self.space, x, (s - t, now)), now, now, s, draw)
-        y = tree_map(lambda mean, variance: add_noise(mean, variance, draw), *self._moments(now, x, t, s))
-        return jump(y, now, now, s, draw)
+            return apply_jumps(follow_velocity(self.space, x, (s - t, now)), now, now, s, rng)
+        y = tree_map(lambda mean, variance: add_noise(mean, variance, rng), *self._moments(now, x, t, s))
+        return apply_jumps(y, now, now, s, rng)
 
 
-def _refuse_curved(space: Space, now: Characteristics) -> None:
+def _check_flat(space: Space, now: Characteristics) -> None:
     """Refuse noise on a leaf whose space is curved."""
-    if now.diffusion is not None and not space.flat:
+    if now.diffusion is not None and not space.is_flat:
         raise UsageError("noise needs a flat space", found=type(space).__name__, remedy="Leave the noise out")

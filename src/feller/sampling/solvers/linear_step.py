@@ -9,10 +9,10 @@ from torch import Tensor
 
 from feller.core.errors import UsageError, check_kind
 from feller.core.pytree import State, tree_map
-from feller.paths.predictions import Data, Source, Velocity, coefficients
+from feller.paths.predictions import DataPrediction, NoisePrediction, VelocityPrediction, conversion_coefficients
 from feller.paths.processes import Characteristics, Process
-from feller.paths.schedules import Linear, Scales, Schedule
-from feller.sampling.solvers.solver import GaussianSolver, clock
+from feller.paths.schedules import AlphaSigma, Linear, Schedule
+from feller.sampling.solvers.solver import GaussianSolver, expand_time
 
 
 class LinearStep(NamedTuple):
@@ -28,10 +28,10 @@ class LinearStep(NamedTuple):
 
 
 class LinearSolver(GaussianSolver):
-    """Follows the flow of an affine path, to which it brings its own noise. Implement `linear` to add one."""
+    """Follows the flow of an affine path, to which it brings its own noise. Implement `linear_step` to add one."""
 
     @abc.abstractmethod
-    def linear(self, t: float, s: float) -> LinearStep:
+    def linear_step(self, t: float, s: float) -> LinearStep:
         """Return the step from t to s."""
 
     def moments(self, process: Process, x: State, t: float, s: float) -> tuple[State, State]:
@@ -44,7 +44,7 @@ class LinearSolver(GaussianSolver):
         if s < t:
             expected, found = f"an increasing grid, as {name} runs forwards", f"a step from {t:g} to {s:g}"
             raise UsageError(argument="times", expected=expected, found=found, remedy="Take Midpoint() to go back")
-        step = self.linear(t, s)
+        step = self.linear_step(t, s)
 
         def velocity(now: Characteristics) -> Tensor:
             if now.diffusion is not None or now.jumps is not None or now.velocity is None:
@@ -58,12 +58,12 @@ class LinearSolver(GaussianSolver):
         def variance(x: Tensor) -> Tensor | None:
             return torch.full((1,) * x.ndim, step.variance, dtype=x.dtype, device=x.device) if step.variance else None
 
-        return step.mean(x, tree_map(velocity, process(x, clock(x, t)))), tree_map(variance, x)
+        return step.mean(x, tree_map(velocity, process(x, expand_time(x, t)))), tree_map(variance, x)
 
 
-def scales_at(schedule: Schedule, time: float) -> Scales:
+def alpha_sigma_at(schedule: Schedule, time: float) -> AlphaSigma:
     """Return the scales at one time, as floats."""
-    return Scales(*map(float, schedule(torch.tensor(time, dtype=torch.float64))))
+    return AlphaSigma(*map(float, schedule(torch.tensor(time, dtype=torch.float64))))
 
 
 @dataclass(frozen=True)
@@ -82,14 +82,16 @@ class Ancestral(LinearSolver):
     def __post_init__(self) -> None:
         check_kind("schedule", self.schedule, Schedule, "feller.VP()")
 
-    def linear(self, t: float, s: float) -> LinearStep:
+    def linear_step(self, t: float, s: float) -> LinearStep:
         """Return the step."""
-        now, later = (scales_at(self.schedule, time) for time in (t, s))
+        now, later = (alpha_sigma_at(self.schedule, time) for time in (t, s))
         (alpha, sigma), (to_alpha, to_sigma) = now[:2], later[:2]
         fresh = max(sigma**2 - (alpha / to_alpha * to_sigma) ** 2, 0.0)  # variance gained from s back to t
         nu = float(min(self.eta * fresh**0.5 / sigma, 1.0) * to_sigma) if sigma > 0 else 0.0
         keep = max(to_sigma**2 - nu**2, 0.0) ** 0.5
-        data, source = (coefficients(Velocity(), end, now) for end in (Data(), Source()))
+        data, source = (
+            conversion_coefficients(VelocityPrediction(), end, now) for end in (DataPrediction(), NoisePrediction())
+        )
         on_state, on_velocity = (to_alpha * a + keep * b for a, b in zip(data, source, strict=True))
         return LinearStep(float(on_state), float(on_velocity), nu**2)
 
@@ -101,7 +103,7 @@ class MemorylessEuler(LinearSolver):
     The noise is infinite at t = 0. Its denominator gains the share of data after one step, and the drift changes with
     it, so that both still belong to one process with the right marginals; the step from t = 0 is ancestral, which makes
     the start irrelevant at once. On the linear schedule the mean of a Gaussian is exact in any number of steps, on
-    others its error is of order one: change the schedule first, see `feller.paths.rescheduled`.
+    others its error is of order one: change the schedule first, see `feller.paths.rescheduling`.
 
     Source: Domingo-Enrich et al. 2024, "Adjoint Matching", arXiv 2409.08861, whose steps shift the noise alone.
     """
@@ -112,12 +114,12 @@ class MemorylessEuler(LinearSolver):
     def __post_init__(self) -> None:
         check_kind("schedule", self.schedule, Schedule, "feller.VP()")
 
-    def linear(self, t: float, s: float) -> LinearStep:
+    def linear_step(self, t: float, s: float) -> LinearStep:
         """Return the step."""
         if t == 0:
-            return Ancestral(self.schedule).linear(t, s)
+            return Ancestral(self.schedule).linear_step(t, s)
         h = s - t
-        alpha, sigma, d_alpha, d_sigma = map(float, scales_at(self.schedule, t))
-        shifted = alpha + float(scales_at(self.schedule, h).alpha)
+        alpha, sigma, d_alpha, d_sigma = map(float, alpha_sigma_at(self.schedule, t))
+        shifted = alpha + float(alpha_sigma_at(self.schedule, h).alpha)
         variance = 2 * h * sigma * (d_alpha * sigma - d_sigma * alpha) / shifted
         return LinearStep(1 - h * d_alpha / shifted, h * (1 + alpha / shifted), max(variance, 0.0))

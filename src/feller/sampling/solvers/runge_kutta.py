@@ -10,17 +10,17 @@ from typing import ClassVar
 
 from feller.core.errors import check_kind
 from feller.core.pytree import State, leaves
-from feller.core.rng import Draw
+from feller.core.rng import RandomStream
 from feller.paths.processes import Process
 from feller.sampling.solvers.solver import (
     Solver,
-    clock,
-    flow,
-    jump,
-    pull,
-    refuse_backwards,
-    refuse_noise,
-    refuse_symbols,
+    apply_jumps,
+    check_continuous,
+    check_direction,
+    check_no_noise,
+    expand_time,
+    follow_velocity,
+    velocity_at_start,
 )
 from feller.spaces import Euclidean, Space
 
@@ -40,52 +40,54 @@ class RungeKutta(Solver):
     def nodes(self) -> tuple[float, ...]:
         """How far ahead each call but the first looks, in steps."""
 
-    def step(self, process: Process, x: State, t: float, s: float, draw: Draw) -> State:
+    def step(self, process: Process, x: State, t: float, s: float, rng: RandomStream) -> State:
         """Look ahead, and follow the weighted mean of what was seen.
 
         Raises:
             UsageError: If the state is of symbols alone, which no velocity moves.
         """
         h, space = s - t, self.space
-        refuse_symbols(x, type(self).__name__)
-        first = last = process(x, clock(x, t))
+        check_continuous(x, type(self).__name__)
+        first = last = process(x, expand_time(x, t))
         for leaf in leaves(first):
-            refuse_noise(leaf, type(self).__name__)
+            check_no_noise(leaf, type(self).__name__)
         if h < 0:
-            refuse_backwards(first, t, s)
-        seen, curved = [first], not space.flat
+            check_direction(first, t, s)
+        stages, curved = [first], not space.is_flat
         for node in self.nodes:
-            y = flow(space, x, (h * node, last))
-            last = process(y, clock(x, t + node * h))
+            y = follow_velocity(space, x, (h * node, last))
+            last = process(y, expand_time(x, t + node * h))
             if curved:
-                last = pull(space, x, y, last)
-            seen.append(last)
-        end = flow(space, x, *[(h * weight, now) for weight, now in zip(self.weights, seen, strict=True) if weight])
-        return jump(end, first, last, s, draw)
+                last = velocity_at_start(space, x, y, last)
+            stages.append(last)
+        end = follow_velocity(
+            space, x, *[(h * weight, now) for weight, now in zip(self.stage_weights, stages, strict=True) if weight]
+        )
+        return apply_jumps(end, first, last, s, rng)
 
 
 @dataclass(frozen=True)
 class Midpoint(RungeKutta):
     """Order 2, two calls: the velocity half-way."""
 
-    calls: ClassVar[int] = 2
+    nfe_per_step: ClassVar[int] = 2
     nodes = (0.5,)
-    weights = (0.0, 1.0)
+    stage_weights = (0.0, 1.0)
 
 
 @dataclass(frozen=True)
 class Heun(RungeKutta):
     """Order 2, two calls: the mean of the velocities at both ends."""
 
-    calls: ClassVar[int] = 2
+    nfe_per_step: ClassVar[int] = 2
     nodes = (1.0,)
-    weights = (0.5, 0.5)
+    stage_weights = (0.5, 0.5)
 
 
 @dataclass(frozen=True)
 class RK4(RungeKutta):
     """Order 4, four calls: the classical rule."""
 
-    calls: ClassVar[int] = 4
+    nfe_per_step: ClassVar[int] = 4
     nodes = (0.5, 0.5, 1.0)
-    weights = (1 / 6, 1 / 3, 1 / 3, 1 / 6)
+    stage_weights = (1 / 6, 1 / 3, 1 / 3, 1 / 6)

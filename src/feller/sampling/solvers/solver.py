@@ -9,25 +9,25 @@ from torch import Tensor
 
 from feller.core.errors import UsageError
 from feller.core.pytree import State, leaves, tree_map
-from feller.core.rng import Draw
+from feller.core.rng import RandomStream
 from feller.paths.processes import Characteristics, Process
 from feller.spaces import Euclidean, Space
-from feller.spaces.product import part, space_map
+from feller.spaces.product import leaf_space, space_map
 
 
 class Solver(abc.ABC):
     """One step of a simulation. Implement one method to add one."""
 
-    calls: ClassVar[int] = 1
+    nfe_per_step: ClassVar[int] = 1
     """Network calls per step."""
-    weights: ClassVar[tuple[float, ...]] = (1.0,)
+    stage_weights: ClassVar[tuple[float, ...]] = (1.0,)
     """Share of each call in the step, one for each call that it makes; empty where that is not known beforehand."""
 
     @abc.abstractmethod
-    def step(self, process: Process, x: State, t: float, s: float, draw: Draw) -> State:
+    def step(self, process: Process, x: State, t: float, s: float, rng: RandomStream) -> State:
         """Move a batch from time t to s."""
 
-    def begin(self) -> "Solver":
+    def init_stepper(self) -> "Solver":
         """Return what makes the steps of one simulation; a solver with memory starts afresh here."""
         return self
 
@@ -39,9 +39,9 @@ class GaussianSolver(Solver):
     def moments(self, process: Process, x: State, t: float, s: float) -> tuple[State, State]:
         """Return mean of the state at s, and variance, which may broadcast to it; None for a leaf without noise."""
 
-    def step(self, process: Process, x: State, t: float, s: float, draw: Draw) -> State:
+    def step(self, process: Process, x: State, t: float, s: float, rng: RandomStream) -> State:
         """Draw from N(mean, variance)."""
-        return tree_map(lambda mean, variance: add_noise(mean, variance, draw), *self.moments(process, x, t, s))
+        return tree_map(lambda mean, variance: add_noise(mean, variance, rng), *self.moments(process, x, t, s))
 
 
 def space_of(solver: Solver) -> Space:
@@ -56,17 +56,17 @@ def space_of(solver: Solver) -> Space:
     return space
 
 
-def placed(solver: Solver, space: Space) -> Solver:
+def with_space(solver: Solver, space: Space) -> Solver:
     """Return a solver that moves in another space; errors as for `space_of`."""
     space_of(solver)
     return replace(cast(Any, solver), space=space)
 
 
-def add_noise(mean: Tensor, variance: Tensor | None, draw: Draw) -> Tensor:
+def add_noise(mean: Tensor, variance: Tensor | None, rng: RandomStream) -> Tensor:
     """Return mean + sqrt(variance) noise."""
     if variance is None:
         return mean
-    return torch.addcmul(mean, variance.sqrt(), draw.normal(mean.shape, mean.dtype, mean.device))
+    return torch.addcmul(mean, variance.sqrt(), rng.normal(mean.shape, mean.dtype, mean.device))
 
 
 def check_solver(now: State, solver: Solver) -> None:
@@ -81,7 +81,7 @@ def check_solver(now: State, solver: Solver) -> None:
 
 
 def _check_manifold(space: Space, now: Characteristics, solver: Solver) -> None:
-    if now.tangent and isinstance(space, Euclidean):
+    if now.is_tangent and isinstance(space, Euclidean):
         name = type(solver).__name__
         raise UsageError(
             argument="solver",
@@ -91,7 +91,7 @@ def _check_manifold(space: Space, now: Characteristics, solver: Solver) -> None:
         )
 
 
-def clock(x: State, t: float) -> Tensor:
+def expand_time(x: State, t: float) -> Tensor:
     """Return the time as the network wants it, [b], in the state's precision."""
     if isinstance(x, dict):
         x = next((leaf for leaf in leaves(x) if leaf.is_floating_point()), next(leaves(x)))
@@ -99,15 +99,17 @@ def clock(x: State, t: float) -> Tensor:
     return torch.full((), t, dtype=dtype, device=x.device).expand(len(x))
 
 
-def flow(space: Space, x: State, *terms: tuple[float, State]) -> State:
+def follow_velocity(space: Space, x: State, *terms: tuple[float, State]) -> State:
     """Follow a combination of velocities, each for its time; leaves without velocity stay."""
     if isinstance(x, dict):
-        return {k: flow(part(space, k), leaf, *((h, now[k]) for h, now in terms)) for k, leaf in x.items()}
+        return {
+            k: follow_velocity(leaf_space(space, k), leaf, *((h, now[k]) for h, now in terms)) for k, leaf in x.items()
+        }
     moving = [(h, now.velocity) for h, now in terms if now.velocity is not None]
     if not moving:
         return x
     if len(moving) == 1:
-        return space.move(x, moving[0][1], moving[0][0])
+        return space.integrate_step(x, moving[0][1], moving[0][0])
     (h, velocity), *others = moving
     total = h * velocity
     for h, velocity in others:
@@ -115,47 +117,47 @@ def flow(space: Space, x: State, *terms: tuple[float, State]) -> State:
     return space.step(x, total)
 
 
-def pull(space: Space, x: State, y: State, now: State) -> State:
+def velocity_at_start(space: Space, x: State, y: State, now: State) -> State:
     """Bring the velocities of a process at y to x, where they can be combined with those there."""
-    return space_map(_pulled, space, x, y, now)
+    return space_map(_leaf_velocity_at_start, space, x, y, now)
 
 
-def _pulled(space: Space, x: Tensor, y: Tensor, now: Characteristics) -> Characteristics:
+def _leaf_velocity_at_start(space: Space, x: Tensor, y: Tensor, now: Characteristics) -> Characteristics:
     if now.velocity is None:
         return now
-    velocity = space.pull(x, y, now.velocity)
+    velocity = space.log_differential(x, y, now.velocity)
     return now if velocity is now.velocity else replace(now, velocity=velocity)
 
 
-def jump(x: State, first: State, last: State, s: float, draw: Draw) -> State:
+def apply_jumps(x: State, first: State, last: State, s: float, rng: RandomStream) -> State:
     """Let those jump whom the first call's hazard picks, to where the last call lets them land.
 
     A leaf without a flow stood still between the calls, so only the first call knows where it may land: the last one
     would ask about an old state at a later time.
     """
     if isinstance(x, dict):
-        return {k: jump(leaf, first[k], last[k], s, draw) for k, leaf in x.items()}
+        return {k: apply_jumps(leaf, first[k], last[k], s, rng) for k, leaf in x.items()}
     if first.jumps is None:
         return x
     jumps = first.jumps if first.velocity is None else first.jumps.landing(last.jumps)
-    return jumps.move(x, s, draw)
+    return jumps.move(x, s, rng)
 
 
-def refuse_backwards(now: State, t: float, s: float) -> None:
+def check_direction(now: State, t: float, s: float) -> None:
     """Refuse noise and jumps on a decreasing grid, where they would spread what they should gather."""
     if any(leaf.diffusion is not None or leaf.jumps is not None for leaf in leaves(now)):
         expected, found = "an increasing grid, since the process has noise or jumps", f"a step from {t:g} to {s:g}"
         raise UsageError(argument="times", expected=expected, found=found, remedy="Reverse the process first")
 
 
-def refuse_noise(now: Characteristics, solver: str) -> None:
+def check_no_noise(now: Characteristics, solver: str) -> None:
     """Refuse a diffusion where a solver has no place for it."""
     if now.diffusion is not None:
         expected = "Euler(), since the process has noise"
         raise UsageError(argument="solver", expected=expected, found=solver)
 
 
-def refuse_symbols(x: State, solver: str) -> None:
+def check_continuous(x: State, solver: str) -> None:
     """Refuse a state of symbols alone where a solver follows velocities; beside other leaves they may jump."""
     if isinstance(x, Tensor) and not x.is_floating_point():
         raise UsageError(argument="solver", expected="Euler(), since symbols jump", found=solver)

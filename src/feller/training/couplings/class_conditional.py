@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from feller.core.errors import UsageError, check_number
-from feller.core.pytree import Given, State, tree_map
-from feller.core.rng import Draw
+from feller.core.pytree import Cond, State, tree_map
+from feller.core.rng import RandomStream
 from feller.training.couplings.coupling import Coupling, in_blocks
 from feller.training.couplings.ground_cost import Cost, GeodesicCost, SquaredDistance
 from feller.training.couplings.minibatch_ot import AcrossRanks, MinibatchOT, cheapest
@@ -29,7 +29,7 @@ class WithinClasses(Coupling):
         if isinstance(self.coupling, AcrossRanks):  # each process has classes of its own, and would wait for ever
             raise UsageError("couple within classes inside: AcrossRanks(WithinClasses(...))")
 
-    def __call__(self, x_0: State, x_1: State, given: Given, draw: Draw) -> State:
+    def __call__(self, x_0: State, x_1: State, given: Cond, draw: RandomStream) -> State:
         """Rearrange each class by itself."""
         labels = _condition(given, self.condition)
         out = tree_map(torch.clone, x_0)
@@ -64,12 +64,12 @@ class LabelAware(Coupling):
     cost: Cost = field(default_factory=SquaredDistance)
 
     def __post_init__(self) -> None:
-        check_number("penalty", self.penalty, least=0, below=float("inf"), remedy="See WithinClasses")
+        check_number("penalty", self.penalty, ge=0, lt=float("inf"), remedy="See WithinClasses")
 
-    def __call__(self, x_0: State, x_1: State, given: Given, draw: Draw) -> State:
+    def __call__(self, x_0: State, x_1: State, given: Cond, draw: RandomStream) -> State:
         """Permute the source draws within each block."""
 
-        def partners(x_0: State, x_1: State, given: Given, rows: slice) -> Tensor:
+        def partners(x_0: State, x_1: State, given: Cond, rows: slice) -> Tensor:
             cost = relative(self.cost(x_0, x_1, given))
             return cheapest(cost + self.penalty * _differ(_condition(given, self.condition)))
 
@@ -84,7 +84,7 @@ def ignores_conditions(coupling: Coupling) -> bool:
     return transports and isinstance(coupling.cost, SquaredDistance | GeodesicCost)
 
 
-def _condition(given: Given, name: str) -> Tensor:
+def _condition(given: Cond, name: str) -> Tensor:
     if name not in given:
         raise UsageError(
             argument=name,

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from feller.core.pytree import Given, State, length, tree_map
-from feller.core.rng import Draw
+from feller.core.pytree import Cond, State, num_examples, tree_map
+from feller.core.rng import RandomStream
 
-Partners = Callable[[State, State, Given, slice], Tensor]
+Partners = Callable[[State, State, Cond, slice], Tensor]
 """(x_0, x_1, given, rows) of a block -> for each datum the number of its source draw, within the block."""
 
 
@@ -21,7 +21,7 @@ class Coupling(abc.ABC):
     """Whether examples look at each other; training with privacy refuses those that do."""
 
     @abc.abstractmethod
-    def __call__(self, x_0: State, x_1: State, given: Given, draw: Draw) -> State:
+    def __call__(self, x_0: State, x_1: State, given: Cond, draw: RandomStream) -> State:
         """Return the source draws in the order in which they meet the data."""
 
 
@@ -31,14 +31,14 @@ class Independent(Coupling):
 
     shares_rows = False
 
-    def __call__(self, x_0: State, x_1: State, given: Given, draw: Draw) -> State:
+    def __call__(self, x_0: State, x_1: State, given: Cond, draw: RandomStream) -> State:
         """Return the draws as they are."""
         return x_0
 
 
-def in_blocks(x_0: State, x_1: State, given: Given, block: int | None, partners: Partners) -> State:
+def in_blocks(x_0: State, x_1: State, given: Cond, block: int | None, partners: Partners) -> State:
     """Rearrange the source draws of each block by themselves; None is one block."""
-    n = length(x_1)
+    n = num_examples(x_1)
     order, size = [], block or max(n, 1)
     for start in range(0, n, size):
         rows = slice(start, min(start + size, n))

@@ -7,8 +7,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from feller.core.errors import check_number
-from feller.core.pytree import Given, State, branch, pad_right
-from feller.core.rng import Draw
+from feller.core.pytree import Cond, State, append_dims, submask
+from feller.core.rng import RandomStream
 from feller.training.couplings.coupling import Coupling
 
 
@@ -28,18 +28,18 @@ class Aligned(Coupling):
     """Of dealing and turning."""
 
     def __post_init__(self) -> None:
-        check_number("rounds", self.rounds, least=1)
+        check_number("rounds", self.rounds, ge=1)
 
-    def __call__(self, x_0: State, x_1: State, given: Given, draw: Draw) -> State:
+    def __call__(self, x_0: State, x_1: State, given: Cond, draw: RandomStream) -> State:
         """Rearrange the points of each example; padding stays as it came."""
         noise, data = x_0[self.places], x_1[self.places]
-        marks = branch(given.get("valid"), self.places)
+        marks = submask(given.get("valid"), self.places)
         valid = torch.ones(data.shape[:2], dtype=torch.bool, device=data.device) if marks is None else marks
         data = torch.where(valid[:, :, None], data, 0)
         counts = valid.sum(1).clamp(min=1).to(noise.dtype)[:, None, None]
         goal = data.sum(1, keepdim=True) / counts
         cloud = torch.where(valid[:, :, None], noise, 0)
-        cloud = cloud - pad_right(valid, cloud) * (cloud.sum(1, keepdim=True) / counts)
+        cloud = cloud - append_dims(valid, cloud) * (cloud.sum(1, keepdim=True) / counts)
         centred = torch.where(valid[:, :, None], data - goal, 0)
         for _ in range(self.rounds):
             cloud = torch.take_along_dim(cloud, dealt(cloud, centred, valid)[:, :, None], 1)

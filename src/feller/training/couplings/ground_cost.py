@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from feller.core.errors import UsageError
-from feller.core.pytree import Given, State, leaves, length, marks_map, pad_right, tree_map
+from feller.core.pytree import Cond, State, append_dims, leaves, masked_map, num_examples, tree_map
 from feller.spaces import Manifold, Product, Space
 
 
@@ -16,7 +16,7 @@ class Cost(abc.ABC):
     """Compares all source draws with all data. Implement one method to add one."""
 
     @abc.abstractmethod
-    def __call__(self, x_0: State, x_1: State, given: Given) -> Float[Tensor, "n m"]:
+    def __call__(self, x_0: State, x_1: State, given: Cond) -> Float[Tensor, "n m"]:
         """Return the cost of each pair, in float64; `given` holds the conditions of the data."""
 
 
@@ -24,12 +24,12 @@ class Cost(abc.ABC):
 class SquaredDistance(Cost):
     """The sum of squared differences over all leaves; padding of a datum, where `valid` is False, costs nothing."""
 
-    def __call__(self, x_0: State, x_1: State, given: Given) -> Float[Tensor, "n m"]:
+    def __call__(self, x_0: State, x_1: State, given: Cond) -> Float[Tensor, "n m"]:
         """Expand the square, so that no array of n x m states is made."""
         source, data = _flat(x_0), _flat(x_1)
         if "valid" in given:
             source, data = source.double(), data.double()
-            counted = _flat(marks_map(_counted, given["valid"], x_1)).double()
+            counted = _flat(masked_map(_counted, given["valid"], x_1)).double()
             data = torch.where(counted > 0, data, 0.0)  # padding may be anything
             return (source.square() @ counted.T + data.square().sum(1)).addmm_(source, data.T, alpha=-2)
         data = data.to(torch.promote_types(source.dtype, data.dtype))
@@ -54,7 +54,7 @@ class GeodesicCost(Cost):
         if not isinstance(self.space, Manifold | Product):
             raise UsageError("a geodesic cost needs a space with a geometry", found=self.space)
 
-    def __call__(self, x_0: State, x_1: State, given: Given) -> Float[Tensor, "n m"]:
+    def __call__(self, x_0: State, x_1: State, given: Cond) -> Float[Tensor, "n m"]:
         """Measure every pair.
 
         Raises:
@@ -64,7 +64,7 @@ class GeodesicCost(Cost):
             raise UsageError(
                 "a geodesic cost takes whole examples", found="padded ones", remedy="Use SquaredDistance()"
             )
-        n, m = length(x_0), length(x_1)
+        n, m = num_examples(x_0), num_examples(x_1)
         rows = tree_map(lambda leaf: leaf.double().repeat_interleave(m, 0), x_0)
         columns = tree_map(lambda leaf: leaf.double().repeat(n, *(1,) * (leaf.ndim - 1)), x_1)
         return self.space.distance(rows, columns).square().view(n, m)  # pyrefly: ignore[missing-attribute] - checked
@@ -72,7 +72,7 @@ class GeodesicCost(Cost):
 
 def _counted(valid: Tensor | None, leaf: Tensor) -> Tensor:
     """Mark all entries of a leaf that are real."""
-    return torch.ones_like(leaf, dtype=torch.bool) if valid is None else pad_right(valid, leaf).expand(leaf.shape)
+    return torch.ones_like(leaf, dtype=torch.bool) if valid is None else append_dims(valid, leaf).expand(leaf.shape)
 
 
 def _flat(x: State) -> Float[Tensor, "n d"]:

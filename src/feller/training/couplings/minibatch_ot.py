@@ -8,8 +8,8 @@ import torch.distributed as dist
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from feller.core.pytree import Given, State, leaves, length, tree_map
-from feller.core.rng import Draw
+from feller.core.pytree import Cond, State, leaves, num_examples, tree_map
+from feller.core.rng import RandomStream
 from feller.training.couplings.coupling import Coupling, in_blocks
 from feller.training.couplings.ground_cost import Cost, SquaredDistance
 
@@ -44,7 +44,7 @@ class MinibatchOT(Coupling):
     """Examples solved together; None for the whole batch."""
     cost: Cost = field(default_factory=SquaredDistance)
 
-    def __call__(self, x_0: State, x_1: State, given: Given, draw: Draw) -> State:
+    def __call__(self, x_0: State, x_1: State, given: Cond, draw: RandomStream) -> State:
         """Permute the source draws within each block."""
         return in_blocks(
             x_0, x_1, given, self.block, lambda x_0, x_1, given, rows: cheapest(self.cost(x_0, x_1, given))
@@ -61,15 +61,15 @@ class AcrossRanks(Coupling):
 
     coupling: Coupling = field(default_factory=MinibatchOT)
 
-    def __call__(self, x_0: State, x_1: State, given: Given, draw: Draw) -> State:
+    def __call__(self, x_0: State, x_1: State, given: Cond, draw: RandomStream) -> State:
         """Couple the whole batch and return this process's part."""
         if not dist.is_available() or not dist.is_initialized() or dist.get_world_size() == 1:
             return self.coupling(x_0, x_1, given, draw)
-        sizes = _sizes(length(x_1), next(leaves(x_1)).device)
+        sizes = _sizes(num_examples(x_1), next(leaves(x_1)).device)
         whole = tree_map(lambda leaf: _gather(leaf, sizes), {"x_0": x_0, "x_1": x_1, "given": given})
-        moved = self.coupling(**whole, draw=Draw(draw.place, 0, sum(sizes)))
+        moved = self.coupling(**whole, draw=RandomStream(draw.key, 0, sum(sizes)))
         first = sum(sizes[: dist.get_rank()])
-        return tree_map(lambda leaf: leaf[first : first + length(x_1)], moved)
+        return tree_map(lambda leaf: leaf[first : first + num_examples(x_1)], moved)
 
 
 def _sizes(mine: int, device: torch.device) -> list[int]:

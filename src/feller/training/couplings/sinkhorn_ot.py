@@ -9,8 +9,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from feller.core.errors import check_number
-from feller.core.pytree import Given, State, length
-from feller.core.rng import Draw, categorical
+from feller.core.pytree import Cond, State, num_examples
+from feller.core.rng import RandomStream, categorical
 from feller.training.couplings.coupling import Coupling, in_blocks
 from feller.training.couplings.ground_cost import Cost, SquaredDistance
 
@@ -113,9 +113,9 @@ class Entropic(Coupling):
     """Scalings of the plan before it gives up, with a warning."""
 
     def __post_init__(self) -> None:
-        check_number("epsilon", self.epsilon, above=0)
+        check_number("epsilon", self.epsilon, gt=0)
 
-    def __call__(self, x_0: State, x_1: State, given: Given, draw: Draw) -> State:
+    def __call__(self, x_0: State, x_1: State, given: Cond, draw: RandomStream) -> State:
         """Draw a partner for each datum, from its column of the plan."""
         return _by_plan(self, math.inf, x_0, x_1, given, draw)
 
@@ -126,10 +126,12 @@ def draw_partners(log_plan: Tensor, uniform: Tensor) -> Tensor:
     return categorical(columns.T, uniform.to(log_plan.device))
 
 
-def _by_plan(how: "Entropic | Unbalanced", tau: float, x_0: State, x_1: State, given: Given, draw: Draw) -> State:
-    uniform = draw.uniform((length(x_1),), torch.float64)
+def _by_plan(
+    how: "Entropic | Unbalanced", tau: float, x_0: State, x_1: State, given: Cond, draw: RandomStream
+) -> State:
+    uniform = draw.uniform((num_examples(x_1),), torch.float64)
 
-    def partners(x_0: State, x_1: State, given: Given, rows: slice) -> Tensor:
+    def partners(x_0: State, x_1: State, given: Cond, rows: slice) -> Tensor:
         cost = relative(how.cost(x_0, x_1, given))
         log_plan = sinkhorn(cost, how.epsilon, tau=tau, tolerance=how.tolerance, most=how.most)
         return draw_partners(log_plan, uniform[rows])
@@ -161,9 +163,9 @@ class Unbalanced(Coupling):
     """Scalings of the plan before it gives up, with a warning."""
 
     def __post_init__(self) -> None:
-        check_number("epsilon", self.epsilon, above=0)
-        check_number("tau", self.tau, above=0)
+        check_number("epsilon", self.epsilon, gt=0)
+        check_number("tau", self.tau, gt=0)
 
-    def __call__(self, x_0: State, x_1: State, given: Given, draw: Draw) -> State:
+    def __call__(self, x_0: State, x_1: State, given: Cond, draw: RandomStream) -> State:
         """Draw a partner for each datum, from its column of the plan."""
         return _by_plan(self, self.tau, x_0, x_1, given, draw)

@@ -8,9 +8,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from feller.core.pytree import may_hold, pad_right
+from feller.core.pytree import append_dims, maybe_any
 from feller.paths.path import Places
-from feller.paths.schedules import Linear, Scales, Schedule, TokenSchedule
+from feller.paths.schedules import AlphaSigma, Linear, Schedule, TokenSchedule
 from feller.spaces.space import Points
 from feller.training.losses.losses import Loss
 
@@ -29,7 +29,7 @@ class _RateDivergence(torch.autograd.Function):
     ) -> tuple[Float[Tensor, "*d 1"], Float[Tensor, "*d K"]]:
         p = logits.softmax(-1)
         log_p = p.gather(-1, x_1).log()
-        if may_hold(log_p < LEAST):
+        if maybe_any(log_p < LEAST):
             largest = logits.argmax(-1, keepdim=True)  # whose probability is never rounded to zero
             log_p = logits.gather(-1, x_1) - logits.gather(-1, largest) + p.gather(-1, largest).log()
         miss = torch.where(x_t == x_1, 0.0, log_p)  # also where p(x_1) is 0
@@ -65,7 +65,7 @@ def _at(p: Float[Tensor, "*d K"], x: Int[Tensor, "*d 1"]) -> Float[Tensor, "*d 1
 class GeneralisedKL(Loss):
     """Divergence between conditional and predicted rates of a mixture path: its sum over tokens bounds -log p(x_1).
 
-    The weight alpha' / (1 - alpha) is infinite at t = 1: draw times with `Until`. Under one schedule for all symbols,
+    The weight alpha' / (1 - alpha) is infinite at t = 1: draw times with `Rescaled`. Under one schedule for all symbols,
     one array of the logits' size serves both passes, so that the backward pass runs once, and has no derivative.
     Source: Shaul et al. 2024, arXiv 2412.03487, for schedules that depend on the token.
     """
@@ -74,14 +74,14 @@ class GeneralisedKL(Loss):
 
     def entries(self, prediction: Float[Tensor, "b *d K"], target: Places, x_t: Places, t: Tensor) -> Points:
         """Return w [(D - 1) log p(x_1) + D - p(x_t)] with D = [x_t is x_1]; a mask symbol has p = 0."""
-        x_1, x_t, t = target[..., None], x_t[..., None], pad_right(t, prediction)
+        x_1, x_t, t = target[..., None], x_t[..., None], append_dims(t, prediction)
         if isinstance(self.schedule, TokenSchedule):
             return _token_dependent(self.schedule, prediction, x_1, x_t, t)[..., 0]
         weight = _rate(self.schedule(t)).expand(t.shape).to(prediction.dtype)
         return _RateDivergence.apply(prediction, x_1, x_t, weight.expand(x_1.shape))[0][..., 0]
 
 
-def _rate(scales: Scales) -> Tensor:
+def _rate(scales: AlphaSigma) -> Tensor:
     """Return alpha' / (1 - alpha)."""
     return torch.as_tensor(scales.d_alpha) / torch.as_tensor(scales.sigma)
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from feller.core.errors import UsageError
-from feller.core.pytree import State, blank, branch, mean_over_entries, pad_right
+from feller.core.pytree import State, append_dims, mean_over_entries, submask, zero_invalid
 from feller.paths.path import Places
 from feller.spaces.space import Points
 
@@ -35,7 +35,7 @@ class Loss(abc.ABC):
     ) -> Float[Tensor, " b"]:
         """Return the mean over the valid entries of each example; what padding holds reaches no gradient either."""
         if valid is not None:
-            prediction, target, x_t = (blank(leaf, valid) for leaf in (prediction, target, x_t))
+            prediction, target, x_t = (zero_invalid(leaf, valid) for leaf in (prediction, target, x_t))
         return mean_over_entries(self.entries(prediction, target, x_t, t), valid)
 
 
@@ -50,7 +50,7 @@ class Weighted(Loss):
     def entries(self, prediction: Tensor, target: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
         """Weigh each example by its time."""
         entries = self.loss.entries(prediction, target, x_t, t)
-        return pad_right(self.weight(t), entries) * entries
+        return append_dims(self.weight(t), entries) * entries
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class PerLeaf(Loss):
     ) -> Float[Tensor, " b"]:
         """Add the means of the leaves; each has its own marks under its name, or all have the same."""
         means = [
-            self.weights.get(k, 1.0) * part(prediction[k], target[k], x_t[k], t[k], branch(valid, k))
+            self.weights.get(k, 1.0) * part(prediction[k], target[k], x_t[k], t[k], submask(valid, k))
             for k, part in self.parts.items()
         ]
         return torch.stack(means).sum(0)
@@ -147,8 +147,8 @@ class WhereMasked(Loss):
         """Return the mean over the masked tokens of each example; zero where none is."""
         masked = x_t == prediction.shape[-1]
         if valid is not None:
-            masked = masked & pad_right(valid, masked)
-            prediction, target, x_t = (blank(leaf, valid) for leaf in (prediction, target, x_t))
+            masked = masked & append_dims(valid, masked)
+            prediction, target, x_t = (zero_invalid(leaf, valid) for leaf in (prediction, target, x_t))
         return mean_over_entries(self.entries(prediction, target, x_t, t), masked)
 
 

@@ -8,10 +8,10 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from feller.core.errors import check_number
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.spaces import Space
-from feller.spaces.table_tokens import Rows
-from feller.spaces.tokens import until_end
+from feller.spaces.table_tokens import TableTokens
+from feller.spaces.tokens import mask_until_end
 from feller.training.losses import CrossEntropy
 from feller.training.objective import Batch, ConditionalObjective, Example, PlainObjective
 
@@ -28,11 +28,11 @@ class NextToken(ConditionalObjective):
     end: int | None = None
     """Symbol with which a text ends; what follows its first is not counted."""
 
-    def draw(self, batch: Batch, rng: Draws, network: Any = None) -> Example:
+    def draw(self, batch: Batch, rng: Rng, network: Any = None) -> Example:
         """Return the data as state and as target; nothing is random but which conditions are dropped."""
         x_1, given = batch["x_1"], batch.get("given", {})
         if self.end is not None:
-            within = until_end(x_1, self.end)
+            within = mask_until_end(x_1, self.end)
             given = {**given, "valid": within & given["valid"] if "valid" in given else within}
         return {
             "x_t": x_1,
@@ -57,7 +57,7 @@ class RowLikelihood(PlainObjective):
     """
 
     family: ClassVar[str] = "rows"
-    space: Rows
+    space: TableTokens
     shuffled: float = 1.0
     """Share of the serialisations whose columns come in an order drawn by chance; the others come as in the table."""
     serialisations: int = 1
@@ -69,11 +69,11 @@ class RowLikelihood(PlainObjective):
     """There are no conditions to drop: what is known of a row are columns of its own."""
 
     def __post_init__(self) -> None:
-        check_number("shuffled", self.shuffled, least=0, most=1)
-        check_number("serialisations", self.serialisations, least=1)
-        check_number("counted", self.counted, least=0, below=1)
+        check_number("shuffled", self.shuffled, ge=0, le=1)
+        check_number("serialisations", self.serialisations, ge=1)
+        check_number("counted", self.counted, ge=0, lt=1)
 
-    def draw(self, batch: Batch, rng: Draws, network: Any = None) -> Example:
+    def draw(self, batch: Batch, rng: Rng, network: Any = None) -> Example:
         """Draw the orders."""
         x_1 = batch["x_1"]
         example = {"x_t": x_1, "t": torch.zeros(len(x_1), device=x_1.device), "given": {}}
@@ -81,10 +81,10 @@ class RowLikelihood(PlainObjective):
             example["given"] = {"order": self._orders(x_1, rng)}
         return example
 
-    def _orders(self, x_1: Tensor, rng: Draws) -> Int64[Tensor, "b serialisations columns"]:
+    def _orders(self, x_1: Tensor, rng: Rng) -> Int64[Tensor, "b serialisations columns"]:
         """Return some orders of each row."""
-        shape = (len(x_1), self.serialisations, len(self.space.fields))
-        draw = rng.at("order")
+        shape = (len(x_1), self.serialisations, len(self.space.columns))
+        draw = rng.stream("order")
         keys = draw.uniform(shape, torch.float64, x_1.device)
         by_chance = draw.uniform((*shape[:2], 1), torch.float64, x_1.device) < self.shuffled
         in_turn = torch.arange(shape[2], dtype=keys.dtype, device=keys.device)

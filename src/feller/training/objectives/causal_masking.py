@@ -9,14 +9,21 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.nn import functional as F
 
-from feller.core.distributed import of_all_ranks
+from feller.core.distributed import all_reduce_
 from feller.core.errors import InputError, UsageError, check_number
 from feller.core.pytree import tree_map
-from feller.core.rng import Draw, Draws
+from feller.core.rng import RandomStream, Rng
 from feller.data.documents.vocabulary import Symbols
-from feller.sampling.autoregressive.masked_spans import Masked, Masking, draw_spans, mask, most_holes, read_document
-from feller.sampling.retrieval.datastore import remember
-from feller.sampling.retrieval.retriever import NONE, ByLikeness, Library, Retrieval
+from feller.sampling.autoregressive.masked_spans import (
+    MaskedDocument,
+    SpanMasking,
+    mask_spans,
+    max_holes,
+    read_document,
+    sample_spans,
+)
+from feller.sampling.retrieval.datastore import create_datastore
+from feller.sampling.retrieval.retriever import NO_DOCUMENT, IndexedDatastore, Retriever, SimilarityRetriever
 from feller.spaces import Space
 from feller.training.objective import Batch, BatchCoupledObjective, Example, Objective, TrainingContext
 from feller.training.objectives.packing import PADDING, join, pack
@@ -42,18 +49,18 @@ class CausalMasking(BatchCoupledObjective):
     width: int = 1024
     """Places of a row, at most. Samples lie in it one after the other, so that little is left empty where it is wider
     than the context."""
-    masking: Masking = field(default_factory=Masking)
+    masking: SpanMasking = field(default_factory=SpanMasking)
     """What is hidden of a document that is learned from."""
-    retrieved: Masking = field(default_factory=lambda: Masking(spans=0.0, texts=0.0))
+    retrieved: SpanMasking = field(default_factory=lambda: SpanMasking(span_prob=0.0, text_prob=0.0))
     """What is hidden of those in front."""
-    retrieval: Retrieval = field(default_factory=ByLikeness)
+    retrieval: Retriever = field(default_factory=SimilarityRetriever)
     """How those are chosen."""
     documents: int = 2
     """Documents in front, at most: none to so many, each as likely."""
 
     def __post_init__(self) -> None:
-        check_number("context", self.context, least=2)
-        check_number("documents", self.documents, least=0)
+        check_number("context", self.context, ge=2)
+        check_number("documents", self.documents, ge=0)
         if self.width < self.context:
             raise UsageError(f"rows as wide as the context, {self.context}, or wider", self.width)
 
@@ -70,11 +77,11 @@ class CausalMasking(BatchCoupledObjective):
         self._check_room(rows)
         if finder is None or not self.documents:
             return self
-        return RetrievalMasking(self, Library(remember(rows, finder, self.symbols), finder))
+        return RetrievalMasking(self, IndexedDatastore(create_datastore(rows, finder, self.symbols), finder))
 
     def _check_room(self, rows: Int64[Tensor, "b l"]) -> None:
         """Refuse documents that would be too long in the midst of training, once as many holes are drawn."""
-        places = (rows < self.symbols.count).sum(1) + 2 * most_holes(self.masking, rows, self.symbols)
+        places = (rows < self.symbols.count).sum(1) + 2 * max_holes(self.masking, rows, self.symbols)
         longest = int(places.max()) + 1 if len(rows) else 0
         if longest > self.context:
             raise InputError(
@@ -82,7 +89,7 @@ class CausalMasking(BatchCoupledObjective):
                 remedy="Take a longer context, or shorter texts",
             )
 
-    def draw(self, batch: Batch, rng: Draws, network: Any = None) -> Example:
+    def draw(self, batch: Batch, rng: Rng, network: Any = None) -> Example:
         """Hide spans, and pack; nothing stands in front.
 
         Raises:
@@ -98,7 +105,7 @@ class CausalMasking(BatchCoupledObjective):
         rows = batch["x_1"]
         return self.packed(rows, rows.new_empty(len(rows), 0, rows.shape[1]), rng)
 
-    def packed(self, rows: Int64[Tensor, "b l"], front: Int64[Tensor, "b k m"], draws: Draws) -> Example:
+    def packed(self, rows: Int64[Tensor, "b l"], front: Int64[Tensor, "b k m"], draws: Rng) -> Example:
         """Hide spans, put documents in front, and pack.
 
         Returns:
@@ -110,14 +117,14 @@ class CausalMasking(BatchCoupledObjective):
         Raises:
             InputError: If a document is longer than the context.
         """
-        queries = _hidden(self.masking, rows[:, None], self.symbols, draws.at("spans"))
-        fronts = _hidden(self.retrieved, front, self.symbols, draws.at("spans of the front"))
+        queries = _hidden(self.masking, rows[:, None], self.symbols, draws.stream("spans"))
+        fronts = _hidden(self.retrieved, front, self.symbols, draws.stream("spans of the front"))
         samples = [
             join(some, query, self.symbols, self.context) for some, (query,) in zip(fronts, queries, strict=True)
         ]
         packed = pack(samples, self.symbols, self.width)
         counted = torch.stack([torch.tensor(float(len(rows))), packed.weight.sum()])
-        documents, tokens = of_all_ranks(counted.to(rows.device)).cpu()
+        documents, tokens = all_reduce_(counted.to(rows.device)).cpu()
         weight = packed.weight * (documents / tokens.clamp(min=1))
         target = torch.where(weight > 0, packed.tokens.roll(-1, 1), 0)  # where nothing counts, padding may come next
         example = {
@@ -143,16 +150,16 @@ class CausalMasking(BatchCoupledObjective):
 class RetrievalMasking(Objective):
     """Causal masking with a memory, from which documents are taken to stand in front."""
 
-    def __init__(self, config: CausalMasking, library: Library) -> None:
+    def __init__(self, config: CausalMasking, library: IndexedDatastore) -> None:
         self.config, self.library = config, library
 
-    def draw(self, batch: Batch, rng: Draws, network: Any = None) -> Example:
+    def draw(self, batch: Batch, rng: Rng, network: Any = None) -> Example:
         """Find documents for each, the most like to stand next to it, then hide and pack."""
-        rows, memory = batch["x_1"], self.library.memory
-        count = rng.at("documents").integers(self.config.documents + 1, (len(rows),), memory.rows.device)
-        found = self.config.retrieval(self.library, rows.to(memory.rows.device), count, rng.named("retrieval"))
-        which = found.which.flip(1)
-        front = memory.rows[which].masked_fill((which == NONE)[:, :, None], memory.symbols.pad)
+        rows, memory = batch["x_1"], self.library.datastore
+        count = rng.stream("documents").randint(self.config.documents + 1, (len(rows),), memory.rows.device)
+        found = self.config.retrieval(self.library, rows.to(memory.rows.device), count, rng.fold_in("retrieval"))
+        which = found.index.flip(1)
+        front = memory.rows[which].masked_fill((which == NO_DOCUMENT)[:, :, None], memory.vocabulary.pad)
         return self.config.packed(rows, front, rng)
 
     def loss(self, network: Any, example: Example) -> Float[Tensor, " r"]:
@@ -164,7 +171,9 @@ class RetrievalMasking(Objective):
         return self.config.metrics(example)
 
 
-def _hidden(law: Masking, rows: Int64[Tensor, "b k l"], symbols: Symbols, draw: Draw) -> list[list[Masked]]:
+def _hidden(
+    law: SpanMasking, rows: Int64[Tensor, "b k l"], symbols: Symbols, draw: RandomStream
+) -> list[list[MaskedDocument]]:
     """Hide spans of some documents each, leaving out rows of nothing but padding."""
     numbers = draw.uniform((*rows.shape[:2], law.numbers), torch.float64).tolist()
     return [
@@ -173,7 +182,7 @@ def _hidden(law: Masking, rows: Int64[Tensor, "b k l"], symbols: Symbols, draw: 
     ]
 
 
-def _one_hidden(law: Masking, row: Int64[np.ndarray, " l"], symbols: Symbols, u: list[float]) -> Masked:
+def _one_hidden(law: SpanMasking, row: Int64[np.ndarray, " l"], symbols: Symbols, u: list[float]) -> MaskedDocument:
     """Hide spans of a document."""
     document = read_document(row, symbols)
-    return mask(document.tokens, draw_spans(law, document, symbols, u), symbols)
+    return mask_spans(document.tokens, sample_spans(law, document, symbols, u), symbols)

@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from feller.core.errors import InputError, check_number
-from feller.core.rng import Draw, Draws
+from feller.core.rng import RandomStream, Rng
 from feller.data.documents.vocabulary import Symbols
 from feller.networks.sequence.bi_encoder import pictures_of, with_gaps
 from feller.spaces import Space
@@ -38,8 +38,8 @@ class Contrastive(BatchCoupledObjective):
     """Chance that a code is not seen, as it is of queries."""
 
     def __post_init__(self) -> None:
-        check_number("group", self.group, least=2)
-        check_number("dropout", self.dropout, least=0, below=1)
+        check_number("group", self.group, ge=2)
+        check_number("dropout", self.dropout, ge=0, lt=1)
 
     def build(self, context: TrainingContext) -> Objective:
         """Return it as it is, if there is something to learn.
@@ -55,7 +55,7 @@ class Contrastive(BatchCoupledObjective):
             raise InputError("documents with a text and a picture", f"none among {len(rows):,}", "Add some")
         return self
 
-    def draw(self, batch: Batch, rng: Draws, network: Any = None) -> Example:
+    def draw(self, batch: Batch, rng: Rng, network: Any = None) -> Example:
         """Draw a picture of each document and what is not seen of it, and look the texts up.
 
         Returns:
@@ -65,8 +65,8 @@ class Contrastive(BatchCoupledObjective):
         x_1 = batch["x_1"]
         with torch.no_grad():
             text, has_text = network.texts(x_1)
-        seen = with_gaps(x_1, self.symbols, self.dropout, rng.at("dropout"))
-        codes, has_picture = _one_picture(seen, self.symbols, rng.at("picture"))
+        seen = with_gaps(x_1, self.symbols, self.dropout, rng.stream("dropout"))
+        codes, has_picture = _one_picture(seen, self.symbols, rng.stream("picture"))
         pair = has_text & has_picture
         weight = pair * (len(x_1) / pair.sum().clamp(min=1))
         x_t, target, weight = (_grouped(part, self.group) for part in (codes, text, weight))
@@ -86,7 +86,7 @@ class Contrastive(BatchCoupledObjective):
 
 
 def _one_picture(
-    rows: Int64[Tensor, "n l"], symbols: Symbols, draw: Draw
+    rows: Int64[Tensor, "n l"], symbols: Symbols, draw: RandomStream
 ) -> tuple[Int64[Tensor, "n picture"], Bool[Tensor, " n"]]:
     """Draw a picture of each document, and tell which have any."""
     codes, owner = pictures_of(rows, symbols)

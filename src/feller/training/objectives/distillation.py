@@ -8,16 +8,16 @@ from jaxtyping import Float
 from torch import Tensor
 
 from feller.core.errors import check_number
-from feller.core.pytree import State, leaves, length, spread, tree_map
-from feller.core.rng import Draws
+from feller.core.pytree import State, broadcast_time, leaves, num_examples, tree_map
+from feller.core.rng import Rng
 from feller.networks.condition_dropout import drop_conditions
 from feller.paths import Path
 from feller.paths.processes import Process
 from feller.paths.time_distributions import linear_grid
-from feller.sampling import Midpoint, Solver, endpoint
-from feller.sampling.sampler_config import Sampling
-from feller.sampling.solvers.solver import placed
-from feller.spaces import Space, geometry
+from feller.sampling import Midpoint, Solver, simulate
+from feller.sampling.sampler_config import SamplerConfig
+from feller.sampling.solvers.solver import with_space
+from feller.spaces import Space, as_manifold
 from feller.training.batch_checks import read_batch
 from feller.training.losses import Loss, Squared
 from feller.training.objective import Batch, Example, Objective, ObjectiveConfig, TrainingContext, draw_source
@@ -46,12 +46,12 @@ class Distillation(ObjectiveConfig):
     requires: ClassVar[tuple[str, ...]] = ("teacher",)
 
     def __post_init__(self) -> None:
-        check_number("calls", self.calls, least=1)
-        check_number("finer", self.finer, least=1)
+        check_number("calls", self.calls, ge=1)
+        check_number("finer", self.finer, ge=1)
 
-    def sampling(self, usual: Sampling) -> Sampling:
+    def sampling(self, usual: SamplerConfig) -> SamplerConfig:
         """Return the steps that the student was taught."""
-        return Sampling("euler", self.calls)
+        return SamplerConfig("euler", self.calls)
 
     def build(self, context: TrainingContext) -> Objective:
         """Return the objective with its teacher.
@@ -61,7 +61,7 @@ class Distillation(ObjectiveConfig):
             TypeError: If nothing flows in the space.
         """
         context.check(self)
-        geometry(self.space)
+        as_manifold(self.space)
         return DistillationObjective(self, context)
 
 
@@ -71,21 +71,21 @@ class DistillationObjective(Objective):
     def __init__(self, config: Distillation, context: TrainingContext) -> None:
         self.config, self.null = config, context.null
         self.teacher: Any = context.teacher
-        self.solver = placed(config.solver, config.space)
+        self.solver = with_space(config.solver, config.space)
 
-    def draw(self, batch: Batch, rng: Draws, network: Any = None) -> Example:
+    def draw(self, batch: Batch, rng: Rng, network: Any = None) -> Example:
         """Draw the start of a step, and let the teacher go to its end."""
         config, (x_1, given) = self.config, read_batch(batch, rng)
-        n, device = length(x_1), next(leaves(x_1)).device
+        n, device = num_examples(x_1), next(leaves(x_1)).device
         given = drop_conditions(given, self.null, config.cond_dropout, rng, network)
         x_0 = draw_source(config.space, x_1, rng)
-        t = rng.at("time").integers(config.calls, (n,), device).to(torch.get_default_dtype()) / config.calls
-        x_t = config.path.sample(x_0, x_1, spread(t, x_1), rng.at("path"))
+        t = rng.stream("time").randint(config.calls, (n,), device).to(torch.get_default_dtype()) / config.calls
+        x_t = config.path.sample(x_0, x_1, broadcast_time(t, x_1), rng.stream("path"))
         with torch.no_grad():
             process = _within(config.path.process(self.teacher, given), t, 1 / config.calls)
-            x_s = endpoint(process, x_t, linear_grid(config.finer), self.solver, rng.named("teacher"))
-            target = tree_map(lambda way: way * config.calls, geometry(config.space).log(x_t, x_s))
-        return {"x_t": x_t, "t": spread(t, x_1), "target": target, "given": given}
+            x_s = simulate(process, x_t, linear_grid(config.finer), self.solver, rng.fold_in("teacher"))
+            target = tree_map(lambda way: way * config.calls, as_manifold(config.space).log(x_t, x_s))
+        return {"x_t": x_t, "t": broadcast_time(t, x_1), "target": target, "given": given}
 
     def loss(self, network: Any, example: Example) -> Float[Tensor, " b"]:
         """Compare the velocity that the path makes of the prediction with the teacher's over the step."""

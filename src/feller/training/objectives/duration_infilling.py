@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from feller.core.errors import UsageError
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.data.speech.durations import log_durations, spread_durations, whole_durations
 from feller.paths import Affine
 from feller.spaces import Euclidean
@@ -96,7 +96,7 @@ class DurationInfilling(PlainObjective):
         """Return it with the rule built."""
         return replace(self, rule=self.rule.build(context))
 
-    def draw(self, batch: Batch, rng: Draws, network: Any = None) -> Example:
+    def draw(self, batch: Batch, rng: Rng, network: Any = None) -> Example:
         """Spread the durations, and draw the rest by the rule."""
         whole = batch["x_1"]
         told = log_durations(whole)

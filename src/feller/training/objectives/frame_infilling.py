@@ -9,10 +9,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from feller.core.errors import UsageError, check_number
-from feller.core.pytree import blank, tree_map
-from feller.core.rng import Draw, Draws
+from feller.core.pytree import tree_map, zero_invalid
+from feller.core.rng import RandomStream, Rng
 from feller.paths import Affine
-from feller.paths.time_distributions import Stratified, TimeLaw
+from feller.paths.time_distributions import Stratified, TimeDistribution
 from feller.spaces import Euclidean
 from feller.training.losses import Loss, Squared
 from feller.training.objective import Batch, ConditionalObjective, Example
@@ -22,16 +22,16 @@ FULL = 16
 """Numbers that torch makes together: the last of a length that it does not divide would depend on the length."""
 
 
-def noise_like(x: Tensor, draws: Draws) -> Tensor:
+def noise_like(x: Tensor, draws: Rng) -> Tensor:
     """Draw from N(0, 1) in the shape of x, [b, n, ...]: each example from an address of its own.
 
-    `Draw` fills whole blocks of 256 examples, which for a batch of 8 sounds would cost as much as the network. How far
+    `RandomStream` fills whole blocks of 256 examples, which for a batch of 8 sounds would cost as much as the network. How far
     the second axis is padded moves no number here, either.
     """
     rows = [
         torch.randn(
             max(-(-row.numel() // FULL), 1) * FULL,
-            generator=torch.Generator(x.device).manual_seed(draws.named("noise", draws.first + i).seed),
+            generator=torch.Generator(x.device).manual_seed(draws.fold_in("noise", draws.first_example + i).seed),
             dtype=x.dtype,
             device=x.device,
         )[: row.numel()].view(row.shape)
@@ -40,7 +40,7 @@ def noise_like(x: Tensor, draws: Draws) -> Tensor:
     return torch.stack(rows) if rows else torch.empty_like(x)
 
 
-def crop(rows: Any, valid: Bool[Tensor, "b n"], longest: int, draw: Draw) -> tuple[Any, Bool[Tensor, "b m"]]:
+def crop(rows: Any, valid: Bool[Tensor, "b n"], longest: int, draw: RandomStream) -> tuple[Any, Bool[Tensor, "b m"]]:
     """Keep a window of each row, at a uniform place of what is real, and no column that is padding in all.
 
     Returns:
@@ -105,7 +105,7 @@ class Infilling(ConditionalObjective):
     space: Euclidean = field(default_factory=Euclidean)
     """Where the states live; rows may have any length."""
     criterion: Loss = field(default_factory=Squared)
-    law: TimeLaw = field(default_factory=Stratified)
+    law: TimeDistribution = field(default_factory=Stratified)
     """Of the training time."""
     masks: Segments = field(default_factory=Segments)
     """What is hidden."""
@@ -117,15 +117,15 @@ class Infilling(ConditionalObjective):
     """Frames that are learned at once; longer rows are cut at random."""
 
     def __post_init__(self) -> None:
-        check_number("cond_dropout", self.cond_dropout, least=0, most=1)
-        check_number("longest", self.longest, least=1)
+        check_number("cond_dropout", self.cond_dropout, ge=0, le=1)
+        check_number("longest", self.longest, ge=1)
 
     @property
     def family(self) -> str:  # pyrefly: ignore[bad-override] - it depends on a field
         """Say whether there is a process."""
         return "expectation" if self.path is None else "process"
 
-    def draw(self, batch: Batch, rng: Draws, network: Any = None) -> Example:
+    def draw(self, batch: Batch, rng: Rng, network: Any = None) -> Example:
         """Cut rows, and draw what is hidden, noise, time and whether all conditions are dropped.
 
         `batch["told"]` [b, n, bands] replaces x_1 in the context, where that is not quite what is told.
@@ -140,15 +140,15 @@ class Infilling(ConditionalObjective):
         phone = given["phone"]
         valid = given.get("valid", torch.ones_like(phone, dtype=torch.bool))
         rows = {"x_1": x_1, "told": batch.get("told", x_1), "phone": phone, "start": given.get("start", changes(phone))}
-        rows, valid = crop(rows, valid, self.longest, rng.at("crop"))
-        hidden = self.masks(units(rows["start"]), valid, rng.at("mask"))
+        rows, valid = crop(rows, valid, self.longest, rng.stream("crop"))
+        hidden = self.masks(units(rows["start"]), valid, rng.stream("mask"))
         known, x_1 = valid & ~hidden, rows["x_1"]
-        t = self.law(len(x_1), rng.at("time"), x_1.device)
+        t = self.law(len(x_1), rng.stream("time"), x_1.device)
         x_t, target = torch.zeros_like(x_1), x_1  # a state would give the answer away
         if self.path is not None:
-            x_0 = noise_like(x_1, rng.named("source"))
-            x_t, target = self.path.sample_with_target(x_0, x_1, t, rng.at("path"))
-        seen = {"valid": valid, "phone": rows["phone"], "context": blank(rows["told"], known), "known": known}
+            x_0 = noise_like(x_1, rng.fold_in("source"))
+            x_t, target = self.path.sample_with_target(x_0, x_1, t, rng.stream("path"))
+        seen = {"valid": valid, "phone": rows["phone"], "context": zero_invalid(rows["told"], known), "known": known}
         seen = self.drop_conditions(seen, rng, network)
         return {"x_t": x_t, "t": t, "target": target, "given": seen, "counts": self.counts(hidden, valid)}
 
@@ -156,5 +156,5 @@ class Infilling(ConditionalObjective):
         """Compare prediction and target, over the frames that count."""
         x_t, t = example["x_t"], example["t"]
         answer = network(x_t, t, example["given"])
-        answer = answer if self.path is None else self.path.read(answer, x_t, t)
+        answer = answer if self.path is None else self.path.complete_prediction(answer, x_t, t)
         return self.criterion(answer, example["target"], x_t, t, example["counts"])

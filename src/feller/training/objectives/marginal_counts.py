@@ -11,7 +11,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from feller.core.errors import UsageError
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.data.modality import Dataset
 from feller.privacy.accounting.accountant import rho as rho_of_expense
 from feller.privacy.accounting.dp_events import Concentrated
@@ -23,7 +23,7 @@ from feller.privacy.marginals.marginal_network import admitted_by, network_of
 from feller.privacy.marginals.mst import independent, mst
 from feller.privacy.marginals.one_way_error import SHARE, check_budget
 from feller.privacy.noise.grid_noise import Noise
-from feller.spaces.table_tokens import Rows
+from feller.spaces.table_tokens import TableTokens
 from feller.training.objective import Batch, Example
 from feller.training.objectives.one_shot import AtOnce, Told
 
@@ -38,7 +38,7 @@ class Counting(AtOnce):
     """Noisy counts of few columns, and the most random law of rows that agrees with them."""
 
     family: ClassVar[str] = "graphical"
-    space: Rows
+    space: TableTokens
     method: str = "aim"
     """aim, the best; mst, a tree of pairs, quicker; independent, no pairs at all, as a floor."""
     degree: int = 2
@@ -50,7 +50,7 @@ class Counting(AtOnce):
 
     def __post_init__(self) -> None:
         if self.method not in SHARES:
-            raise UsageError.unknown("method", self.method, SHARES)
+            raise UsageError.unknown_name("method", self.method, SHARES)
         if self.degree < 1 or not self.room > 0:
             raise UsageError("a degree of 1 or more and room above 0 MiB", f"{self.degree}, {self.room:g}")
 
@@ -59,7 +59,7 @@ class Counting(AtOnce):
         whole = rho_of(epsilon, ledger.open)
         left = (whole - sum(map(rho_of_expense, ledger.expenses))) * (1 - SPARE)
         share = max(SHARES[self.method] * left / whole, SHARE)
-        check_budget(epsilon, ledger.delta, self.space.counts, ledger.n, share)
+        check_budget(epsilon, ledger.delta, self.space.vocab_sizes, ledger.n, share)
         return left
 
     def find(self, rows: Dataset, rho: float, noise: Noise) -> Told:
@@ -77,9 +77,9 @@ class Counting(AtOnce):
             "mst": mst,
             "independent": independent,
         }
-        return ways[self.method](codes, self.space.counts, rho, noise, rules=admitted_by(self.space))
+        return ways[self.method](codes, self.space.vocab_sizes, rho, noise, rules=admitted_by(self.space))
 
-    def draw(self, batch: Batch, rng: Draws, network: Any = None) -> Example:
+    def draw(self, batch: Batch, rng: Rng, network: Any = None) -> Example:
         """Return the rows: nothing is random."""
         x_1 = batch["x_1"]
         return {"x_t": x_1, "t": torch.zeros(len(x_1), device=x_1.device)}

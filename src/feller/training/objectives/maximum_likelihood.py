@@ -6,12 +6,12 @@ from typing import Any, ClassVar
 from jaxtyping import Float
 from torch import Tensor
 
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.paths import Path
 from feller.sampling.divergence import Divergence, Hutchinson
-from feller.sampling.likelihood import carry_density, start_density
+from feller.sampling.likelihood import initial_log_prob, integrate_log_density
 from feller.sampling.solvers.runge_kutta import Midpoint
-from feller.sampling.solvers.solver import Solver, placed
+from feller.sampling.solvers.solver import Solver, with_space
 from feller.spaces import Space
 from feller.training.batch_checks import read_batch
 from feller.training.objective import Batch, ConditionalObjective, Example
@@ -39,12 +39,12 @@ class MaximumLikelihood(ConditionalObjective):
     cond_dropout: float = 0.1
     """Chance that an example's conditions are dropped, for guidance and for sampling without them."""
 
-    def draw(self, batch: Batch, rng: Draws, network: Any = None) -> Example:
+    def draw(self, batch: Batch, rng: Rng, network: Any = None) -> Example:
         """Draw the probes, which stay the same along a solve."""
         x_1, given = read_batch(batch, rng)
         return {
             "x_1": x_1,
-            "probes": self.divergence.probes(x_1, rng.at("probe")),
+            "probes": self.divergence.probes(x_1, rng.stream("probe")),
             "given": self.drop_conditions(given, rng, network),
         }
 
@@ -53,6 +53,8 @@ class MaximumLikelihood(ConditionalObjective):
         x_1, given = example["x_1"], example["given"]
         process, valid = self.path.process(network, given), given.get("valid")
         times = [self.last * (1 - i / self.steps) for i in range(self.steps + 1)]
-        solver, probes = placed(self.solver, self.space), example["probes"]
-        x_0, change = carry_density(process, x_1, times, solver, divergence=self.divergence, probes=probes, valid=valid)
-        return change - start_density(self.path, self.space, x_0, valid)
+        solver, probes = with_space(self.solver, self.space), example["probes"]
+        x_0, change = integrate_log_density(
+            process, x_1, times, solver, divergence=self.divergence, probes=probes, valid=valid
+        )
+        return change - initial_log_prob(self.path, self.space, x_0, valid)

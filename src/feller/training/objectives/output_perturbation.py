@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from feller.core.errors import UsageError
-from feller.core.pytree import leaves, length
-from feller.core.rng import Draws
+from feller.core.pytree import leaves, num_examples
+from feller.core.rng import Rng
 from feller.data.modality import Dataset, Target
 from feller.networks.linear import Features, Linear, LinearNetwork
 from feller.privacy.accounting.calibration import calibrate
@@ -110,11 +110,11 @@ class Perturbation(AtOnce):
         )
         return Told(Linear(self.features), network, expenses, said)
 
-    def draw(self, batch: Batch, rng: Draws, network: Any = None) -> Example:
+    def draw(self, batch: Batch, rng: Rng, network: Any = None) -> Example:
         """Return the rows: nothing is random."""
         x = batch["x_1"]
         some = next(leaves(x))
-        time = torch.zeros(length(x), device=some.device)
+        time = torch.zeros(num_examples(x), device=some.device)
         return {"x_t": x, "t": time, "target": batch["target"][:, 0].long(), "given": batch.get("given", {})}
 
     def loss(self, network: Any, example: Example) -> Float[Tensor, " b"]:

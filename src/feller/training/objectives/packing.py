@@ -12,7 +12,7 @@ from torch import Tensor
 
 from feller.core.errors import InputError, UsageError
 from feller.data.documents.vocabulary import Symbols
-from feller.sampling.autoregressive.masked_spans import Masked
+from feller.sampling.autoregressive.masked_spans import MaskedDocument
 
 PADDING = -1
 """Number of the sample that padding belongs to: it sees itself, and nothing sees it."""
@@ -39,7 +39,7 @@ class Packed:
         return (self.sample == PADDING).float().mean().item()
 
 
-def join(front: Sequence[Masked], query: Masked, symbols: Symbols, context: int) -> Masked:
+def join(front: Sequence[MaskedDocument], query: MaskedDocument, symbols: Symbols, context: int) -> MaskedDocument:
     """Return a sample: documents in front, the query, and the last `<eos>`; the foremost are left out that do not fit.
 
     Raises:
@@ -56,14 +56,14 @@ def join(front: Sequence[Masked], query: Masked, symbols: Symbols, context: int)
         first -= 1
         room -= len(front[first].tokens)
     parts = [*front[first:], query]
-    end = Masked(np.array([symbols.eos]), np.ones(1, np.float32))
-    return Masked(
+    end = MaskedDocument(np.array([symbols.eos]), np.ones(1, np.float32))
+    return MaskedDocument(
         np.concatenate([part.tokens for part in (*parts, end)]),
         np.concatenate([part.weight for part in (*parts, end)]),
     )
 
 
-def pack(samples: Sequence[Masked], symbols: Symbols, widest: int) -> Packed:
+def pack(samples: Sequence[MaskedDocument], symbols: Symbols, widest: int) -> Packed:
     """Lay samples in rows of no more places than the widest may have.
 
     Raises:

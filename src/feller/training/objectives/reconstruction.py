@@ -9,9 +9,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from feller.core.errors import UsageError
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.spaces import Euclidean, Space
-from feller.spaces.safe_math import root
+from feller.spaces.safe_math import safe_sqrt
 from feller.training.objective import Batch, Example, PlainObjective
 
 
@@ -27,11 +27,11 @@ class Reconstruction(PlainObjective):
     space: Space
     """Where the states live."""
 
-    def draw(self, batch: Batch, rng: Draws, network: Any = None) -> Example:
+    def draw(self, batch: Batch, rng: Rng, network: Any = None) -> Example:
         """Let codes that follow the data see the batch."""
         x = batch["x_1"]
         if hasattr(network, "follow"):
-            network.follow(x, rng.named("codebook"))
+            network.follow(x, rng.fold_in("codebook"))
         return {"x_t": x, "t": x.new_zeros(len(x)), "given": {}}
 
     def loss(self, network: Any, example: Example) -> Float[Tensor, " b"]:
@@ -76,13 +76,13 @@ class Vocoding(PlainObjective):
         if self.piece < max(self.windows):
             raise UsageError(f"a piece of at least one window, {max(self.windows)}", self.piece)
 
-    def draw(self, batch: Batch, rng: Draws, network: Any = None) -> Example:
+    def draw(self, batch: Batch, rng: Rng, network: Any = None) -> Example:
         """Draw where the piece of each sound begins."""
         x = batch["x_1"]
         x = F.pad(x, (0, max(self.piece - x.shape[1], 0)))
         length = batch.get("given", {}).get("length", torch.full((len(x),), batch["x_1"].shape[1], device=x.device))
         places = (length - self.piece).clamp(min=0) + 1
-        first = (rng.at("piece").uniform((len(x),), torch.float64, x.device) * places).long()
+        first = (rng.stream("piece").uniform((len(x),), torch.float64, x.device) * places).long()
         piece = x.gather(1, first[:, None] + torch.arange(self.piece, device=x.device))
         return {"x_t": piece, "t": x.new_zeros(len(x)), "given": {}}
 
@@ -108,7 +108,7 @@ def spectral_difference(made: Float[Tensor, "b n"], real: Float[Tensor, "b n"], 
     ours, theirs = (_amplitudes(sound, window) for sound in (made, real))
     square = (ours - theirs).square().sum((1, 2))
     least = theirs.shape[1] * theirs.shape[2] * QUIET**2  # silence has no length to be compared with
-    converged = root(square) / (theirs.square().sum((1, 2)) + least).sqrt()
+    converged = safe_sqrt(square) / (theirs.square().sum((1, 2)) + least).sqrt()
     logs = (ours.clamp(min=QUIET).log() - theirs.clamp(min=QUIET).log()).abs().mean((1, 2))
     return converged + logs
 

@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from feller.core.errors import check_number
-from feller.core.pytree import State, leaves, length, tree_map
-from feller.core.rng import Draw, Draws
+from feller.core.pytree import State, leaves, num_examples, tree_map
+from feller.core.rng import RandomStream, Rng
 from feller.data.modality import Target
 from feller.spaces import Space
 from feller.training.objective import Batch, Example, PlainObjective
@@ -31,9 +31,9 @@ class Regression(PlainObjective):
     data, and so must the network's answers be right there."""
 
     def __post_init__(self) -> None:
-        check_number("noise", self.noise, least=0)
+        check_number("noise", self.noise, ge=0)
 
-    def draw(self, batch: Batch, rng: Draws, network: Any = None) -> Example:
+    def draw(self, batch: Batch, rng: Rng, network: Any = None) -> Example:
         """Draw the noise."""
         x, about = batch["x_1"], self.target
         real = next((leaf for leaf in leaves(x) if leaf.is_floating_point()), torch.empty(0))
@@ -42,8 +42,8 @@ class Regression(PlainObjective):
             target = wanted[:, 0].long()
         else:
             target = ((wanted - wanted.new_tensor(about.means)) / wanted.new_tensor(about.scales)).to(real.dtype)
-        time = torch.zeros(length(x), dtype=real.dtype, device=target.device)
-        x_t = _blurred(x, self.noise, rng.at("noise")) if self.noise else x
+        time = torch.zeros(num_examples(x), dtype=real.dtype, device=target.device)
+        x_t = _blurred(x, self.noise, rng.stream("noise")) if self.noise else x
         return {"x_t": x_t, "t": time, "target": target, "given": batch.get("given", {})}
 
     def loss(self, network: Any, example: Example) -> Float[Tensor, " b"]:
@@ -54,7 +54,7 @@ class Regression(PlainObjective):
         return (answer - target).square().mean(1)
 
 
-def _blurred(x: State, noise: float, draw: Draw) -> State:
+def _blurred(x: State, noise: float, draw: RandomStream) -> State:
     """Add noise to the leaves that are real numbers."""
 
     def one(leaf: Tensor) -> Tensor:

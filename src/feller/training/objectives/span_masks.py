@@ -7,7 +7,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from feller.core.errors import UsageError
-from feller.core.rng import Draw
+from feller.core.rng import RandomStream
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Segments:
         """Expected share that is hidden, where every entry is a unit of its own."""
         return self.whole + (1 - self.whole) * (self.least + self.most) / 2
 
-    def __call__(self, unit: Int[Tensor, "b n"], valid: Bool[Tensor, "b n"], draw: Draw) -> Bool[Tensor, "b n"]:
+    def __call__(self, unit: Int[Tensor, "b n"], valid: Bool[Tensor, "b n"], draw: RandomStream) -> Bool[Tensor, "b n"]:
         """Return what is hidden.
 
         Args:

@@ -5,12 +5,12 @@ import math
 import torch
 
 from feller.app.workflows.auditing.linear_reconstruction import rebuilt_rows
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from tests.training.objectives.test_output_perturbation import objective, rows
 
 
 def test_without_noise_rows_are_read_off() -> None:
-    found = rebuilt_rows(objective(0.02), rows(200), math.inf, Draws(0))
+    found = rebuilt_rows(objective(0.02), rows(200), math.inf, Rng(0))
     assert found.rebuilt.error.max() < 1e-10
     assert found.eta2.isinf().all()
     assert not found.rebuilt.below.any()
@@ -20,7 +20,7 @@ def test_small_noise_never_brings_an_error_below_its_bound() -> None:
     """The rows that the attack is without bias for, in 20 drawings of 1,000 noises each."""
     one, data = objective(0.02), rows(200)
     for seed in range(20):
-        found = rebuilt_rows(one, data, 1e9, Draws(seed))
+        found = rebuilt_rows(one, data, 1e9, Rng(seed))
         assert found.rebuilt.steady.all()
         assert not found.rebuilt.below.any()
     ratio = found.rebuilt.error * found.eta2[found.rebuilt.which]
@@ -30,13 +30,13 @@ def test_small_noise_never_brings_an_error_below_its_bound() -> None:
 def test_too_small_a_noise_is_found_out() -> None:
     """Bounds for ten times the noise: an alarm for rows that are rebuilt better than that allows."""
     one, data = objective(0.02), rows(200)
-    found = rebuilt_rows(one, data, 1e9, Draws(0))
+    found = rebuilt_rows(one, data, 1e9, Rng(0))
     claimed = 100 / found.eta2[found.rebuilt.which]
     assert (found.rebuilt.error < claimed).any()
 
 
 def test_much_noise_makes_answers_biased_which_no_bound_is_held_against() -> None:
-    found = rebuilt_rows(objective(), rows(200), 0.1, Draws(0))
+    found = rebuilt_rows(objective(), rows(200), 0.1, Rng(0))
     assert not found.rebuilt.steady.any()
     assert not found.rebuilt.below.any()
     assert found.rebuilt.error_known.mean() > found.spread

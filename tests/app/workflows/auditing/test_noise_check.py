@@ -63,8 +63,8 @@ def test_weights_with_too_little_noise_raise_an_alarm(
     assert ALARM not in page
     other = Run(tmp_path / "r")
     shutil.copytree(digits.path, other.path)
-    best, before = best_of(digits), load_file(other.average)["theta"]
-    save_file({"theta": best + (before - best) / 4}, other.average)
+    best, before = best_of(digits), load_file(other.ema_weights)["theta"]
+    save_file({"theta": best + (before - best) / 4}, other.ema_weights)
     numbers, page = told(other, capsys)
     assert numbers["noise_held"] < 0.35
     assert ALARM in page
@@ -100,6 +100,8 @@ def test_damaged_weights_are_refused(
 ) -> None:
     other = Run(tmp_path / "r")
     shutil.copytree(digits.path, other.path)
-    save_file({"theta": load_file(other.average)["theta"].index_fill(0, torch.tensor([3]), value)}, other.average)
+    save_file(
+        {"theta": load_file(other.ema_weights)["theta"].index_fill(0, torch.tensor([3]), value)}, other.ema_weights
+    )
     assert main(["audit", str(other.path)]) == 1
     assert "not those that its rows and its noise lead to" in capsys.readouterr().err

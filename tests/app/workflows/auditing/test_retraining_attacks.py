@@ -17,7 +17,7 @@ from feller.app.workflows.auditing.retraining_attacks import shadowed
 from feller.app.workflows.private.guarantee_text import promised
 from feller.app.workflows.private.privacy_config import Guarantee
 from feller.core.errors import UsageError
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.core.run_folder import Run
 from feller.data.loading.read import read
 from feller.privacy.accounting.dp_events import Subsampled
@@ -85,7 +85,7 @@ def test_a_model_that_learned_by_heart_is_caught_and_one_that_never_saw_the_rows
     it, again = audited()
     others = read("others.csv", like=it.train.modality).seen_as(it.train.modality)
     first, second = (others.subset(torch.arange(start, start + 60)) for start in (0, 60))
-    numbers = shadowed(replace(it, train=first, held_out=second), again, 2, Draws(0), SILENT).numbers
+    numbers = shadowed(replace(it, train=first, held_out=second), again, 2, Rng(0), SILENT).numbers
     for way in ("shadow", "relative"):
         assert numbers[f"{way}_auc"] == pytest.approx(0.5, abs=4 * 0.053)  # of 60 and 60
 
@@ -99,7 +99,7 @@ def test_planted_rows_catch_a_private_run_of_a_quarter_of_its_noise_and_no_other
     ledger = it.ledger
     assert ledger is not None
     for factor, alarm in ((1.0, False), (0.25, True)):
-        found = planted(it, again, 160, Draws(3), SILENT, factor=factor).numbers
+        found = planted(it, again, 160, Rng(3), SILENT, factor=factor).numbers
         assert found["candidates_places"] == 40
         assert 0.2 < found["candidates_bound"] < 0.4
         assert found["overheard_epsilon"] is not None
@@ -119,8 +119,8 @@ def test_private_tables(capsys, recipe: str) -> None:
     assert ledger is not None
     stated = ledger.epsilon()
     assert 3.5 < stated <= 4
-    found = shadowed(it, again, 2, Draws(0), SILENT).numbers
-    found |= planted(it, again, 36, Draws(0), SILENT).numbers
+    found = shadowed(it, again, 2, Rng(0), SILENT).numbers
+    found |= planted(it, again, 36, Rng(0), SILENT).numbers
     ways = ("shadow", "relative", "planted") + (() if recipe == "table-marginals" else ("overheard",))
     for way in ways:
         assert 0 <= found[f"{way}_epsilon"] <= stated
@@ -156,9 +156,9 @@ def test_every_kind_can_be_trained_again(capsys, monkeypatch, data: str) -> None
     monkeypatch.setattr("feller.evaluation.attacks.membership.ROUNDS", 1)
     fitted(capsys, data, "--steps", 2, "--train.batch", 8)
     it, again = audited()
-    numbers = shadowed(it, again, 2, Draws(0), SILENT).numbers
+    numbers = shadowed(it, again, 2, Rng(0), SILENT).numbers
     assert 0.1 < numbers["relative_auc"] < 0.9
-    numbers = planted(it, again, 32, Draws(0), SILENT).numbers
+    numbers = planted(it, again, 32, Rng(0), SILENT).numbers
     assert 0.1 < numbers["planted_auc"] < 0.9
     assert numbers["canaries"] == 32
 

@@ -10,8 +10,8 @@ import torch
 import feller
 from feller.app.workflows.fitting.validate_user_code import check_pieces
 from feller.core.errors import InputError, UsageError
-from feller.core.pytree import pad_right
-from feller.paths import Affine, Product
+from feller.core.pytree import append_dims
+from feller.paths import Affine, ProductPath
 from feller.paths.processes import Characteristics, Jumps
 from feller.paths.time_distributions import Stratified
 from feller.spaces import Euclidean
@@ -24,7 +24,7 @@ HERE = r"\S*test_own_pieces\.py line \d+\)"
 
 
 def straight(x_0: Any, x_1: Any, t: Any) -> Any:
-    return torch.lerp(x_0, x_1, pad_right(t, x_1))
+    return torch.lerp(x_0, x_1, append_dims(t, x_1))
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Straight(feller.Path):
     wanted: Any = lambda x_0, x_1: x_1 - x_0
     moved: Any = lambda prediction, x_t, t: Characteristics(velocity=prediction)
 
-    def sample(self, x_0, x_1, t, draw=None):
+    def sample(self, x_0, x_1, t, rng=None):
         return self.sampled(x_0, x_1, t)
 
     def target(self, x_t, x_0, x_1, t):
@@ -56,7 +56,7 @@ class Power(feller.Loss):
 
 
 @dataclass(frozen=True)
-class Rare(feller.TimeLaw):
+class Rare(feller.TimeDistribution):
     """Early times; beyond the end for the last of a hundred, if so wished."""
 
     beyond: bool = False
@@ -166,7 +166,7 @@ def test_a_step_does_not_take_the_first_of_too_many_places() -> None:
     for places in (x, x.flatten()[:3]):
         jumps = Jumps(lambda s: torch.full_like(x, 0.7), lambda s, which, draw, places=places: places)
         with pytest.raises(InputError, match=r"land must return|parts that jump, \[\d+\]; found"):
-            jumps.move(x, 0.5, feller.Rng(0).at("jumps"))
+            jumps.apply(x, 0.5, feller.Rng(0).at("jumps"))
 
 
 @pytest.mark.parametrize(
@@ -201,9 +201,9 @@ def test_a_coupling_that_loses_rows_is_told_by_its_line() -> None:
 def test_own_pieces_of_a_product_are_looked_at() -> None:
     space = Spaces({"a": Euclidean((2,)), "b": Euclidean((4,))})
     x_1 = {"a": torch.randn(3, 2), "b": torch.randn(3, 4)}
-    right = FlowMatching(Product({"a": Affine(), "b": Straight()}), space, PerLeaf({"a": Squared(), "b": Power()}))
+    right = FlowMatching(ProductPath({"a": Affine(), "b": Straight()}), space, PerLeaf({"a": Squared(), "b": Power()}))
     check_pieces(right, network, {"x_1": x_1}, feller.Rng(0))
-    narrow = Product({"a": Affine(), "b": Straight(sampled=lambda a, b, t: b[:, :3])})
+    narrow = ProductPath({"a": Affine(), "b": Straight(sampled=lambda a, b, t: b[:, :3])})
     with refuses(InputError, found="[3, 3]"):
         check_pieces(replace(right, path=narrow), network, {"x_1": x_1}, feller.Rng(0))
     still = PerLeaf({"a": Squared(), "b": Power(lambda d: d.detach())})

@@ -15,7 +15,7 @@ NOTE = {"coordinates": "4", "steps": "5"}
 
 
 def test_what_was_written_is_read(tmp_path: pathlib.Path) -> None:
-    save_tensors(Run(tmp_path).exposure, {"rows": ROWS, "traces": TRACES}, NOTE)
+    save_tensors(Run(tmp_path).leakage, {"rows": ROWS, "traces": TRACES}, NOTE)
     found = exposed(Run(tmp_path))
     assert found is not None
     assert torch.equal(found.leakage.eta2, TRACES / 4)
@@ -36,6 +36,6 @@ def test_what_was_written_is_read(tmp_path: pathlib.Path) -> None:
     ],
 )
 def test_a_damaged_account_is_refused(tmp_path: pathlib.Path, tensors: dict, note: dict) -> None:
-    save_tensors(Run(tmp_path).exposure, tensors, note)
+    save_tensors(Run(tmp_path).leakage, tensors, note)
     with pytest.raises(InputError, match="is damaged"):
         exposed(Run(tmp_path))

@@ -19,7 +19,7 @@ from feller.app.workflows.private.privacy_config import PrivacyConfig
 from feller.app.workflows.private.private_statistics import guard
 from feller.app.workflows.private.table_schema import Charged
 from feller.core.errors import UsageError
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.data.documents.vocabulary import Symbols
 from feller.data.images.modality import Images
 from feller.data.loading.read import read
@@ -212,7 +212,7 @@ def test_times_of_a_private_fit_are_drawn_for_each_row_by_itself() -> None:
     mine = apart(recipe)
     check_private(mine)
     assert isinstance(mine.objective, FlowMatching)
-    steps = mine.objective.law(64, Draws(0).at("time")).diff().abs()
+    steps = mine.objective.law(64, Rng(0).stream("time")).diff().abs()
     assert steps.std() > 0.1  # those of a comb are all alike
 
 

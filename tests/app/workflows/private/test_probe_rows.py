@@ -12,7 +12,7 @@ from feller.app.modalities.registration import find_recipe
 from feller.app.workflows.private.plan_dp_sgd import apart
 from feller.app.workflows.private.probe_rows import check_apart, check_own, stand_in
 from feller.core.errors import UsageError
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.data.images.modality import Images
 from feller.data.modality import Dataset, Target
 from feller.data.tables.column import Categorical
@@ -43,7 +43,7 @@ def pictures(n: int = 40) -> Dataset:
 def ours(data: Dataset, name: str = "auto") -> tuple[Recipe, Dataset, nn.Module]:
     recipe = apart(find_recipe(name, data, "tiny")[1])
     data = data.seen_as(recipe.modality or data.modality)
-    return recipe, data, recipe.describe(data).build(Draws(0))
+    return recipe, data, recipe.describe(data).build(Rng(0))
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ class Wrapped(Objective):
     def __init__(self, rule: Any) -> None:
         self.rule = rule
 
-    def draw(self, batch: Any, rng: Draws, network: Any = None) -> Any:
+    def draw(self, batch: Any, rng: Rng, network: Any = None) -> Any:
         return self.rule.draw(batch, rng, network)
 
     def loss(self, network: Any, example: Any) -> Tensor:
@@ -76,7 +76,7 @@ class Wrapped(Objective):
 
 
 class Twice(Wrapped):
-    def draw(self, batch: Any, rng: Draws, network: Any = None) -> Any:
+    def draw(self, batch: Any, rng: Rng, network: Any = None) -> Any:
         once = super().draw(batch, rng, network)
         return {name: value if name == "given" else torch.cat([value, value]) for name, value in once.items()}
 
@@ -99,7 +99,7 @@ class Divided(Wrapped):
 
 
 class Neighbour(Wrapped):
-    def draw(self, batch: Any, rng: Draws, network: Any = None) -> Any:
+    def draw(self, batch: Any, rng: Rng, network: Any = None) -> Any:
         example = super().draw(batch, rng, network)
         return {**example, "target": example["target"].roll(1, 0)} if "target" in example else example
 
@@ -107,7 +107,7 @@ class Neighbour(Wrapped):
 class Ranked(Wrapped):
     """Rows are drawn in an order that follows from all of them."""
 
-    def draw(self, batch: Any, rng: Draws, network: Any = None) -> Any:
+    def draw(self, batch: Any, rng: Rng, network: Any = None) -> Any:
         order = batch["x_1"].double().flatten(1).sum(1).argsort()
         return super().draw({**batch, "x_1": batch["x_1"][order]}, rng, network)
 

@@ -10,7 +10,7 @@ from feller.app.workflows.private.privacy_config import Allowance
 from feller.app.workflows.run_config import FitRecord, print_of
 from feller.core.errors import UsageError
 from feller.core.run_folder import Run
-from feller.core.serialization import to_data
+from feller.core.serialization import to_dict
 from feller.data.modality import Dataset
 from feller.data.tables.column import Categorical
 from feller.data.tables.modality import Table
@@ -37,10 +37,10 @@ def overwritten(path: pathlib.Path, asked: FitRecord | None) -> Run:
     """Return a folder that held a private run."""
     run = Run(path)
     path.mkdir(exist_ok=True)
-    run.write_record(run.ledger, to_data(LEDGER))
+    run.write_record(run.ledger, to_dict(LEDGER))
     if asked is not None:
         run.write_record(run.recipe, asked.parts)
-    with run.claim(resume=False, overwrite=True):
+    with run.acquire(resume=False, overwrite=True):
         assert not run.ledger.is_file()
     return run
 
@@ -70,16 +70,16 @@ def test_runs_of_the_same_rows_or_of_unknown_ones_are_told(tmp_path: pathlib.Pat
 def test_no_ledger_is_ever_replaced(tmp_path: pathlib.Path) -> None:
     for _ in range(3):
         run = overwritten(tmp_path / "r", None)
-    assert [before.path.name for before in run.earlier] == ["1", "2", "3"]
-    assert all(ledger_of(before) == LEDGER for before in run.earlier)
-    with run.claim(resume=False, overwrite=False):  # no run is there that one would have to replace
+    assert [before.path.name for before in run.previous_ledgers] == ["1", "2", "3"]
+    assert all(ledger_of(before) == LEDGER for before in run.previous_ledgers)
+    with run.acquire(resume=False, overwrite=False):  # no run is there that one would have to replace
         pass
-    assert len(run.earlier) == 3
+    assert len(run.previous_ledgers) == 3
 
 
 def test_a_damaged_ledger_is_told_of(tmp_path: pathlib.Path) -> None:
     run = overwritten(tmp_path / "r", None)
-    run.earlier[0].ledger.write_text("{")
+    run.previous_ledgers[0].ledger.write_text("{")
     (line,) = earlier_lines(run, "now.csv", rows(7))
     assert "cannot be told" in line
 
@@ -95,7 +95,7 @@ def test_a_search_that_leads_to_no_run_is_written_down(tmp_path: pathlib.Path, w
 
     with pytest.raises(type(wrong)) as raised, search.kept(run, writes=True, begun=False):
         look()
-    assert ledger_of(run.earlier[0]) == LEDGER
+    assert ledger_of(run.previous_ledgers[0]) == LEDGER
     if isinstance(wrong, UsageError):
         assert f"no. Finding the columns has spent epsilon {LEDGER.epsilon():.4g} at delta 1e-05" in str(raised.value)
 

@@ -15,7 +15,7 @@ from feller.app.workflows.private.guarantee_text import timing
 from feller.app.workflows.private.privacy_config import PrivacyConfig
 from feller.app.workflows.private.private_data import data_access
 from feller.app.workflows.private.table_schema import beyond_line, hidden_line, merged_line, refusal
-from feller.core.errors import LONGEST
+from feller.core.errors import MAX_MESSAGE_LENGTH
 from feller.data.tables.clipped_cells import Beyond, Kept
 from feller.data.tables.column import Boolean
 from feller.data.tables.private_support import Charge
@@ -53,7 +53,7 @@ def test_many_columns_are_told_in_a_line_that_is_not_cut() -> None:
     names = [f"a column with a rather long name {i}" for i in range(90)]
     told = refusal(names, 91, 500, 54.2, "x.csv")
     assert "and 82 more (90 of 91 columns)" in told
-    assert len(told) < LONGEST
+    assert len(told) < MAX_MESSAGE_LENGTH
 
 
 def test_a_private_run_tells_no_time_and_others_do() -> None:

@@ -7,7 +7,7 @@ from PIL import Image
 
 from feller.app.modalities import tables
 from feller.app.workflows.reporting.comparison import Judged
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.data.modality import Dataset
 from feller.data.tables.column import Categorical
 from feller.data.tables.modality import Table
@@ -26,7 +26,7 @@ def rows(seed: int, n: int, most: int) -> Dataset:
 def test_pictures_are_beside_the_rows_of_the_text(monkeypatch: pytest.MonkeyPatch) -> None:
     made, train, held_out = rows(0, 500, 3), rows(1, 500, 2), rows(2, 60, 1)
     judged = Judged(generated=made, train=train, held_out=held_out, samples=None, data=None)
-    numbers = samples_quality(made, train, held_out, Draws(0))
+    numbers = samples_quality(made, train, held_out, Rng(0))
     seen: dict[str, np.ndarray] = {}
 
     def pairs(errors: np.ndarray, names: list[str]) -> Image.Image:

@@ -51,4 +51,4 @@ def test_shards_of_a_kind(tmp_path: pathlib.Path, data: str, recipe: str, ending
     if ending is not None:
         names = [one.stem for path in found for one in path.rglob(f"*.{ending}") if one.name != "grid.png"]
         assert sorted(names) == [f"{i:05}" for i in range(N)]
-    found.check()
+    found.verify()

@@ -23,8 +23,8 @@ def test_samples_of_a_stopped_fit_say_so(run: Run, capsys: pytest.CaptureFixture
     """A fit that by its counters was stopped after two of three steps."""
     assert unfinished(run) == ""
     capsys.readouterr()
-    counters = json.loads(run.counters.read_text())
-    run.counters.write_text(json.dumps({**counters, "step": 2}))
+    counters = json.loads(run.progress.read_text())
+    run.progress.write_text(json.dumps({**counters, "step": 2}))
     said = "this run is not complete: training stopped after 2 of 3 steps; go on with: feller fit --resume --out r"
     assert unfinished(run) == said
     with run.lock():

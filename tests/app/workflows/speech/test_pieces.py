@@ -12,11 +12,11 @@ from feller.app.workflows.speech.sample_speech import utter
 from feller.app.workflows.speech.speech_request import Wanted, wanted
 from feller.app.workflows.speech.synthesize import Manner, halves, sentences, timed, together
 from feller.core.errors import InputError
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.core.run_folder import Run
 from feller.data.speech.script import text_script
 from feller.models.model import Model
-from feller.sampling.sampler_config import Sampling
+from feller.sampling.sampler_config import SamplerConfig
 from tests.app.workflows.speech.pace import Listening
 from tests.errors import refuses
 
@@ -59,7 +59,7 @@ def test_texts_are_put_together_as_long_as_they_fit() -> None:
 def cut(model: Model, text: str, n: int = 1, *, whole: bool = False) -> list[list[int]]:
     """Return the frames of each piece of a text, in each of n."""
     asks = wanted(config_of(SampleConfig, text=text, spell=True), sample_speech.require_speech(model), str, SILENT)
-    pieces = sample_speech._pieces(model, asks, n, Manner(sampling=Sampling(), varied=n > 1), Draws(0), whole=whole)
+    pieces = sample_speech._pieces(model, asks, n, Manner(sampling=SamplerConfig(), varied=n > 1), Rng(0), whole=whole)
     return [[sum(script.lengths) for script in piece] for piece in pieces]
 
 
@@ -98,7 +98,9 @@ def test_a_text_without_an_end_is_cut_before_a_network_sees_it(even: Model, monk
 def test_an_edited_recording_does_not_grow_without_end(even: Model) -> None:
     script = text_script([("HH",)] * 601)
     with pytest.raises(InputError, match=r"this lasts 6\.0 s or more, and 6\.0 s is the most"):
-        sample_speech._pieces(even, Wanted(lambda text: script), 1, Manner(sampling=Sampling()), Draws(0), whole=False)
+        sample_speech._pieces(
+            even, Wanted(lambda text: script), 1, Manner(sampling=SamplerConfig()), Rng(0), whole=False
+        )
 
 
 def test_missing_words_of_all_sentences_are_listed(even: Model) -> None:

@@ -11,7 +11,7 @@ from feller.app.reporter import SILENT
 from feller.app.workflows.speech.recordings import recorded, shortened
 from feller.app.workflows.speech.synthesize import TOGETHER, Manner, Spoken, behind, pronounced, say, timed
 from feller.core.errors import InputError, UsageError
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.core.run_folder import Run
 from feller.data.speech.phones import SIL
 from feller.data.speech.script import (
@@ -26,12 +26,12 @@ from feller.data.speech.script import (
     voiced_script,
 )
 from feller.models.model import Model, load_model
-from feller.sampling.sampler_config import Sampling
+from feller.sampling.sampler_config import SamplerConfig
 from tests.app.workflows.speech.pace import Listening
 from tests.data.speech.clip import CLIPS, TEXTS
 
-DRAWS = Draws(5)
-MANNER = Manner(sampling=Sampling("midpoint", 4))
+DRAWS = Rng(5)
+MANNER = Manner(sampling=SamplerConfig("midpoint", 4))
 HELLO, WORLD = ("HH", "AH", "L", "OW"), ("W", "ER", "L", "D")
 
 
@@ -43,7 +43,9 @@ def model(speaking: pathlib.Path) -> Model:
     for m, module in enumerate(modules):
         for i, weight in enumerate(module.parameters()):
             scale = 0.3 if weight.ndim > 1 else 0.1
-            weight.data = weight.data + scale * Draws(m).at("weight", i).normal(weight.shape) / weight.shape[-1] ** 0.5
+            weight.data = (
+                weight.data + scale * Rng(m).stream("weight", i).normal(weight.shape) / weight.shape[-1] ** 0.5
+            )
     return found
 
 
@@ -56,7 +58,7 @@ def clips(model: Model) -> tuple[Clip, Clip]:
     )
 
 
-def spoken(model: Model, *scripts: Script, manner: Manner = MANNER, draws: Draws = DRAWS) -> list[Spoken]:
+def spoken(model: Model, *scripts: Script, manner: Manner = MANNER, draws: Rng = DRAWS) -> list[Spoken]:
     return say(model, timed(model, scripts, manner, draws), manner, draws)
 
 
@@ -116,7 +118,7 @@ def test_which_scripts_are_together_does_not_matter(model: Model, clips: tuple[C
     scripts = [short, long] * (TOGETHER // 2) + [short, long]
     found = say(model, scripts, MANNER, DRAWS)
     for i in (0, 1, TOGETHER, TOGETHER + 1):
-        (alone,) = say(model, [scripts[i]], MANNER, replace(DRAWS, first=i))
+        (alone,) = say(model, [scripts[i]], MANNER, replace(DRAWS, first_example=i))
         torch.testing.assert_close(found[i].mel, alone.mel, atol=2e-4, rtol=0)
 
 
@@ -126,7 +128,7 @@ def test_durations_are_asked_for_a_few_scripts_at_once(model: Model, monkeypatch
     found = timed(model, scripts, manner, DRAWS)
     assert len({script.lengths for script in found}) > 1
     for i in (1, TOGETHER + 1):
-        assert timed(model, scripts[:1], manner, replace(DRAWS, first=i))[0].lengths == found[i].lengths
+        assert timed(model, scripts[:1], manner, replace(DRAWS, first_example=i))[0].lengths == found[i].lengths
     monkeypatch.setattr("feller.app.workflows.speech.synthesize.TOGETHER", 3)
     assert [script.lengths for script in timed(model, scripts, manner, DRAWS)] == [script.lengths for script in found]
 
@@ -144,7 +146,7 @@ def test_several_differ_and_a_seed_gives_the_same(model: Model) -> None:
     manner = replace(MANNER, varied=True)
     scripts = [text_script([HELLO, WORLD])] * 4
     found, again = (spoken(model, *scripts, manner=manner) for _ in range(2))
-    other = spoken(model, *scripts, manner=manner, draws=Draws(6))
+    other = spoken(model, *scripts, manner=manner, draws=Rng(6))
     for a, b in zip(found, again, strict=True):
         assert a.script.lengths == b.script.lengths
         assert torch.equal(a.mel, b.mel)
@@ -157,7 +159,7 @@ def test_several_differ_and_a_seed_gives_the_same(model: Model) -> None:
 
 def test_the_likeliest_durations_are_always_the_same(model: Model) -> None:
     first, second = timed(model, [text_script([HELLO, WORLD])] * 2, MANNER, DRAWS)
-    (other,) = timed(model, [text_script([HELLO, WORLD])], MANNER, Draws(9))
+    (other,) = timed(model, [text_script([HELLO, WORLD])], MANNER, Rng(9))
     assert first.lengths == second.lengths == other.lengths
 
 

@@ -9,7 +9,7 @@ import torch
 
 from feller.app.workflows.speech.vocoders import vocoder_of
 from feller.core.errors import InputError, UsageError
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.core.safetensors_io import save_tensors
 from feller.data.speech.griffin_lim import GriffinLim
 from feller.data.speech.mel import Mel
@@ -33,7 +33,7 @@ SAID = {"sampling_rate": 8000, "n_fft": 512, "win_size": 320, "hop_size": 80, "n
 def network() -> HiFiGANNetwork:
     made = HiFiGANNetwork(SETTINGS, 40)
     for i, weight in enumerate(made.parameters()):
-        weight.data = 0.3 * Draws(0).at("weight", i).normal(weight.shape)
+        weight.data = 0.3 * Rng(0).stream("weight", i).normal(weight.shape)
     return made
 
 
@@ -55,7 +55,7 @@ def test_griffin_lim_has_a_name() -> None:
 @pytest.mark.parametrize("config", [CONFIG, {**CONFIG, **SAID}])
 def test_weights_of_others_make_sounds(tmp_path: pathlib.Path, config: Any) -> None:
     place = folder(tmp_path / "hifigan", config)
-    wanted = Draws(0).at("mel").normal((6, 40))
+    wanted = Rng(0).stream("mel").normal((6, 40))
     made = vocoder_of(str(place), MEL).samples(wanted, MEL)
     with torch.no_grad():
         assert torch.equal(made, network().sound(wanted[None])[0])

@@ -5,10 +5,10 @@ import torch
 from feller.control.bridges.costs import Population
 from feller.control.bridges.costs.congestion import Congestion, Entropy
 from feller.control.bridges.costs.smooth_functions import nearness, softplus, weighted_square
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from tests.oracle import F64, close, f64
 
-X = Draws(0).at("x").normal((2, 40, 3), F64)
+X = Rng(0).stream("x").normal((2, 40, 3), F64)
 OTHERS = X.roll(1, 1)
 T = f64(0.2, 0.7)[:, None]
 CROWD = Population(OTHERS, X, 0.5)

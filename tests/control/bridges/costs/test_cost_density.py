@@ -11,7 +11,7 @@ from feller.control.bridges.costs import Population, gaussian_mixture
 from feller.control.bridges.costs.gaussian_mixture import log_density, scott
 from feller.control.bridges.costs.near_data import NearData
 from feller.core.errors import InputError
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from tests.errors import refuses
 from tests.oracle import F64, close
 
@@ -20,8 +20,8 @@ T = torch.zeros(1, dtype=F64)
 
 def ring(n: int, seed: int) -> torch.Tensor:
     """Draw points near a circle of radius 3, whose radial deviation is 0.2."""
-    turn = 2 * math.pi * Draws(seed).at("turn").uniform((n,), F64)
-    radius = 3 + 0.2 * Draws(seed).at("radius").normal((n,), F64)
+    turn = 2 * math.pi * Rng(seed).stream("turn").uniform((n,), F64)
+    radius = 3 + 0.2 * Rng(seed).stream("radius").normal((n,), F64)
     return radius[:, None] * torch.stack([turn.cos(), turn.sin()], 1)
 
 
@@ -31,7 +31,7 @@ def truth(x: torch.Tensor) -> torch.Tensor:
 
 
 def test_density_of_a_ring() -> None:
-    cost = NearData.of(ring(1000, 0), Draws(0))
+    cost = NearData.of(ring(1000, 0), Rng(0))
     fresh = ring(1000, 1)
     values = cost(fresh, T)
     assert abs(values.mean()) < 0.1  # 3 deviations of the mean
@@ -42,9 +42,9 @@ def test_density_of_a_ring() -> None:
 
 
 def test_values_by_hand() -> None:
-    points = Draws(0).at("p").normal((6, 2), F64)
+    points = Rng(0).stream("p").normal((6, 2), F64)
     cost = NearData(points, torch.linspace(0.2, 1, 6, dtype=F64), -1.5)
-    x = Draws(0).at("x").normal((3, 4, 2), F64)
+    x = Rng(0).stream("x").normal((3, 4, 2), F64)
     parts = [
         torch.exp(-(x - p).square().sum(-1) / (2 * w**2)) / (2 * math.pi * w**2)
         for p, w in zip(points, cost.widths, strict=True)
@@ -54,8 +54,8 @@ def test_values_by_hand() -> None:
 
 def test_own_kernels_are_left_out() -> None:
     """Else the narrowest kernels would seem the best."""
-    points = Draws(0).at("p").normal((40, 2), F64)
-    cost = NearData.of(points, Draws(0))
+    points = Rng(0).stream("p").normal((40, 2), F64)
+    cost = NearData.of(points, Rng(0))
     squares = (points[:, None] - cost.centres).square().sum(2)
     logs = -squares / (2 * cost.widths**2) - torch.log(2 * math.pi * cost.widths**2)
     logs = logs.masked_fill(squares == 0, -torch.inf)
@@ -65,12 +65,12 @@ def test_own_kernels_are_left_out() -> None:
 
 def test_fifty_dimensions() -> None:
     """Data in a plane of a space of 50, with a little noise: what leaves the plane costs more than a fresh point."""
-    plane = torch.linalg.qr(Draws(0).at("plane").normal((50, 2)))[0]
-    inside, noise = Draws(0).at("inside").normal((3000, 2)), 0.1 * Draws(0).at("noise").normal((3000, 50))
+    plane = torch.linalg.qr(Rng(0).stream("plane").normal((50, 2)))[0]
+    inside, noise = Rng(0).stream("inside").normal((3000, 2)), 0.1 * Rng(0).stream("noise").normal((3000, 50))
     data = 4 * inside @ plane.T + noise
-    cost = NearData.of(data[:2000], Draws(0))
+    cost = NearData.of(data[:2000], Rng(0))
     fresh = data[2000:]
-    away = fresh + Draws(0).at("away").normal((1000, 50))
+    away = fresh + Rng(0).stream("away").normal((1000, 50))
     assert abs(cost(fresh, torch.zeros(1)).mean()) < 3
     assert (cost(away, torch.zeros(1)) - cost(fresh, torch.zeros(1))).mean() > 10
     x = away.clone().requires_grad_()
@@ -80,16 +80,16 @@ def test_fifty_dimensions() -> None:
 
 def test_too_little_data() -> None:
     with refuses(InputError, found="4"):
-        NearData.of(torch.randn(4, 2), Draws(0))
+        NearData.of(torch.randn(4, 2), Rng(0))
     with refuses(InputError, found="40"):
-        NearData.of(torch.ones(40, 2), Draws(0))
+        NearData.of(torch.ones(40, 2), Rng(0))
     twice = torch.arange(5.0).repeat(8)[:, None]
-    assert torch.isfinite(NearData.of(twice, Draws(0))(twice, torch.zeros(1))).all()
+    assert torch.isfinite(NearData.of(twice, Rng(0))(twice, torch.zeros(1))).all()
 
 
-CENTRES = 3 * Draws(0).at("centres").normal((4, 6, 3), F64) + 20
-WIDTHS = Draws(0).at("widths").uniform((4, 6), F64) + 0.03
-X = CENTRES[:, [0, 1, 2, 3, 3]] + Draws(0).at("x").normal((4, 5, 3), F64)
+CENTRES = 3 * Rng(0).stream("centres").normal((4, 6, 3), F64) + 20
+WIDTHS = Rng(0).stream("widths").uniform((4, 6), F64) + 0.03
+X = CENTRES[:, [0, 1, 2, 3, 3]] + Rng(0).stream("x").normal((4, 5, 3), F64)
 
 
 def mixture_truth(x: Tensor, centres: Tensor, widths: Tensor) -> Tensor:
@@ -111,7 +111,7 @@ def test_values_and_gradients(monkeypatch) -> None:
 
 def test_single_precision_suffices_for_narrow_crowds() -> None:
     narrow = 0.03 * torch.ones(4, 6, dtype=F64)
-    x = CENTRES[:, :5] + 0.03 * Draws(1).at("x").normal((4, 5, 3), F64)
+    x = CENTRES[:, :5] + 0.03 * Rng(1).stream("x").normal((4, 5, 3), F64)
     found = log_density(x.float(), CENTRES.float(), narrow.float())
     close(found.double(), mixture_truth(x, CENTRES, narrow).tolist(), 0.03)
 
@@ -123,5 +123,5 @@ def test_one_width_for_all_and_far_states() -> None:
 
 
 def test_scott() -> None:
-    samples = 3 * Draws(0).at("s").normal((2, 4000, 2), F64)
+    samples = 3 * Rng(0).stream("s").normal((2, 4000, 2), F64)
     close(scott(samples), 2 * [3 * 4000 ** (-1 / 6)], 0.02)

@@ -7,11 +7,11 @@ from torch import Tensor
 
 from feller.control.bridges.costs import Cost, Function, Population, Scaled, Sum, Zero, check
 from feller.core.errors import InputError, UsageError
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from tests.errors import refuses
 from tests.oracle import F64, close, f64
 
-X = Draws(0).at("x").normal((3, 5, 2), F64)
+X = Rng(0).stream("x").normal((3, 5, 2), F64)
 T = f64(0.1, 0.5, 0.9)[:, None]
 CROWD = Population(X.flip(1), X, 0.5)
 

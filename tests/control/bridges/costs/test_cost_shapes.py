@@ -22,11 +22,11 @@ from feller.control.bridges.costs.obstacles import (
 )
 from feller.control.bridges.costs.walls import Picture, read_grey
 from feller.core.errors import InputError, UsageError
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from tests.errors import refuses
 from tests.oracle import F64, close, f64
 
-X = 3 * Draws(0).at("x").normal((500, 2), F64)
+X = 3 * Rng(0).stream("x").normal((500, 2), F64)
 T = torch.zeros(500, dtype=F64)
 
 
@@ -141,7 +141,7 @@ def test_a_wall_is_where_it_is_drawn() -> None:
 
 def test_distances_are_exact_at_corners_and_middles() -> None:
     """By brute force over rectangles, with pixels twice as wide as tall."""
-    grey = Draws(0).at("grey").uniform((9, 11), F64).numpy()
+    grey = Rng(0).stream("grey").uniform((9, 11), F64).numpy()
     picture = Picture.of(grey, (0.0, 22.0, 0.0, 9.0))
     rows, columns = np.nonzero(np.pad(grey[::-1] < 0.5, 1, constant_values=True))
     middles = torch.tensor(np.stack([2 * columns - 1.0, rows - 0.5], 1))  # of the walls
@@ -155,7 +155,7 @@ def test_distances_to_a_disc() -> None:
     """What is drawn is a staircase inside the disc, so its distances are a little larger."""
     disc = Disc((52.0, 47.0), 20.0)
     fine = Picture.of(drawn(disc.inside, 100, 100))
-    x = f64(52, 47) + 12 * Draws(0).at("x").normal((500, 2), F64)
+    x = f64(52, 47) + 12 * Rng(0).stream("x").normal((500, 2), F64)
     x = x[(x > 21).all(1) & (x < 79).all(1)]
     wanted = disc.level(x).clamp(min=-19)
     near = wanted < torch.minimum(x, 100 - x).amin(1)
@@ -176,7 +176,7 @@ def test_frame_and_beyond() -> None:
 
 def test_gradients() -> None:
     picture = Picture.of(drawn(Disc((6.0, 5.0), 3.0).inside, 12, 14))
-    x = (f64(7.0, 6.0) + 6 * Draws(0).at("x").normal((60, 2), F64)).requires_grad_()
+    x = (f64(7.0, 6.0) + 6 * Rng(0).stream("x").normal((60, 2), F64)).requires_grad_()
     assert torch.autograd.gradcheck(lambda x: picture.level(x), (x,))
     assert torch.isfinite(Smooth(picture, 1.0)(1e6 * x, torch.zeros(60))).all()
 

@@ -6,13 +6,13 @@ import torch
 
 from feller.control.bridges.costs.surface_cost import NearSurface, Surface
 from feller.core.errors import InputError, UsageError
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from tests.errors import refuses
 from tests.oracle import F64, close, f64
 
 T = torch.zeros(1, dtype=F64)
-PLACES = 6 * Draws(0).at("places").uniform((6000, 2), F64) - 3
-X = 4 * Draws(0).at("x").uniform((200, 3), F64) - 2
+PLACES = 6 * Rng(0).stream("places").uniform((6000, 2), F64) - 3
+X = 4 * Rng(0).stream("x").uniform((200, 3), F64) - 2
 
 
 def hills(places: torch.Tensor) -> torch.Tensor:
@@ -39,7 +39,7 @@ def test_a_plane_is_found_exactly(sharpness: float) -> None:
 
 def test_planes_are_least_squares() -> None:
     """Against lstsq on the nearest 20 of a rough surface."""
-    cloud = on(Draws(0).at("z").normal((6000,), F64))
+    cloud = on(Rng(0).stream("z").normal((6000,), F64))
     found = Surface(cloud).planes(X[:5])
     for x, plane in zip(X[:5].numpy(), found, strict=True):
         near = cloud[np.argsort(((cloud - x) ** 2).sum(1))[:20]]

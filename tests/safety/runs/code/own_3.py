@@ -13,9 +13,9 @@ class KeptSpace(feller.Space):
 
     shape: tuple[int, ...] = ()
 
-    def reference(self, n, draw, device="cpu"):
+    def sample_base(self, n, rng, device="cpu"):
         """Draw from the source distribution."""
-        return 4 * draw.uniform((n, *self.shape), device=device) - 2
+        return 4 * rng.uniform((n, *self.shape), device=device) - 2
 
     def step(self, x, v):
         """Add."""
@@ -26,7 +26,7 @@ class KeptSpace(feller.Space):
 class KeptPath(feller.Path):
     """Straight lines, whose velocity is the target."""
 
-    def sample(self, x_0, x_1, t, draw=None):
+    def sample(self, x_0, x_1, t, rng=None):
         """Interpolate."""
         return torch.lerp(x_0, x_1, t[:, None])
 
@@ -57,5 +57,5 @@ def kept(data, size):
         architecture=feller.MLP(width=8, depth=1),
         objective=feller.FlowMatching(KeptPath(), KeptSpace(shape), KeptLoss()),
         train=feller.Training(batch=16, steps=4, warmup=1),
-        sampling=feller.Sampling("midpoint", 4),
+        sampling=feller.SamplerConfig("midpoint", 4),
     )

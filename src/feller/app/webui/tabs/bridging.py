@@ -18,7 +18,7 @@ from feller.app.webui.sample_views import NAME
 from feller.app.webui.tab import Answers, Kind, PageContext, Picture, Result, Tab
 from feller.app.webui.widgets import choice, seed, upload
 from feller.core.errors import InputError
-from feller.core.user_code import is_code
+from feller.core.user_code import is_code_reference
 from feller.data.files.numpy_files import load
 from feller.data.images.modality import Images
 from feller.data.modality import Modality
@@ -119,5 +119,9 @@ def draw_paths(
         columns=getattr(modality, "columns", ()),
         **ground_of(bridged, paths.shape[2]),
     )
-    unseen = "What code says that places cost is not drawn here." if any(map(is_code, names_of(bridged.costs))) else ""
+    unseen = (
+        "What code says that places cost is not drawn here."
+        if any(map(is_code_reference, names_of(bridged.costs)))
+        else ""
+    )
     return motion(scene, tell.progress).data, "\n".join(filter(None, (look(scene).said, unseen)))

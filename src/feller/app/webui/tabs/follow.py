@@ -63,7 +63,7 @@ def _status(run: LoadedRun, rows: list[dict[str, Any]]) -> tuple[str, bool]:
     """Say how far a fit is, and whether it has done all its steps and written its report since."""
     counters = {}
     with contextlib.suppress(InputError):
-        counters = read_json(run.run.counters)
+        counters = read_json(run.run.progress)
     train = None if run.is_bridge else training_of(run.run)
     last = {**counters, **(rows[-1] if rows else {})}
     saved, step = (int(max(found.get("step", 0) for found in group)) for group in ((counters,), (counters, last)))
@@ -73,8 +73,8 @@ def _status(run: LoadedRun, rows: list[dict[str, Any]]) -> tuple[str, bool]:
     shares = [(saved, step, steps), (counters.get("seconds", 0.0), last.get("seconds", 0.0), 60 * (minutes or 0))]
     done, now = next(((first / whole, later / whole) for first, later, whole in shares if whole), (0.0, 0.0))
     report = run.run.path / "report.html"
-    fresh = report.is_file() and run.run.counters.is_file()
-    if fresh and report.stat().st_mtime >= run.run.counters.stat().st_mtime and (run.is_bridge or done >= 1):
+    fresh = report.is_file() and run.run.progress.is_file()
+    if fresh and report.stat().st_mtime >= run.run.progress.stat().st_mtime and (run.is_bridge or done >= 1):
         return f"{run.summary}: finished after {step:,} steps; its report is under Reports", True
     if done >= 1:
         how = f"is missing; make it with: feller evaluate {shlex.quote(run.folder)}"
@@ -87,6 +87,6 @@ def _status(run: LoadedRun, rows: list[dict[str, Any]]) -> tuple[str, bool]:
         left = in_words(last["seconds"] * (1 - now) / now)
         parts.append(f"about {left} of fitting left, and then its report")
     parts += [f"loss {last['loss']:.4g}"] if "loss" in last else []
-    weights = "" if run.run.average.is_file() else "; weights are not saved yet"
+    weights = "" if run.run.ema_weights.is_file() else "; weights are not saved yet"
     idle = "" if run.run.is_locked else "; nobody works on it now"
     return f"{run.summary}: {', '.join(parts)}{weights}{idle}", False

@@ -25,7 +25,7 @@ def sample_tab(run: LoadedRun, page: PageContext) -> Tab | None:
     controls = {"n": count_control(run), **condition_controls(run)}
     if run.in_time:
         hint = "Network calls for each sample: more is slower and more precise."
-        controls["calls"] = number("Calls", min(run.about.sampling.calls, MAX_CALLS), 2, MAX_CALLS, hint=hint)
+        controls["calls"] = number("Calls", min(run.about.sampling.nfe, MAX_CALLS), 2, MAX_CALLS, hint=hint)
     if run.has_solvers:
         controls["solver"] = choice("Solver", (OWN, *(name for name in SOLVERS if name != "dopri5")))
 

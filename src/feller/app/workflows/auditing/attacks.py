@@ -7,7 +7,7 @@ import torch
 from feller.app.modalities.registration import registration_of
 from feller.app.reporter import Tell
 from feller.app.workflows.auditing.audit_target import Opened
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.data.modality import Dataset
 from feller.data.tables.mixed import as_table
 from feller.data.tables.modality import Table
@@ -58,7 +58,7 @@ class Attacked:
         )
 
 
-def attack(it: Opened, draws: Draws, effort: Effort, tell: Tell) -> Attacked:
+def attack(it: Opened, draws: Rng, effort: Effort, tell: Tell) -> Attacked:
     """Try what needs nothing but the model, its samples, and the data.
 
     Args:
@@ -71,16 +71,16 @@ def attack(it: Opened, draws: Draws, effort: Effort, tell: Tell) -> Attacked:
     notes, numbers = list[str](), dict[str, float | None]()
     tell.task("sampling")
     usual = min(SAMPLES, max(len(train), 2))
-    n = effort.affordable(usual, DRAWING, lambda few: model.draw(few, draws=draws.named("samples")), engine())
+    n = effort.affordable(usual, DRAWING, lambda few: model.draw(few, draws=draws.fold_in("samples")), engine())
     notes += [_saved(it, f"{n:,} of {usual:,} samples")] * (n < usual)
-    samples = model.draw(n, draws=draws.named("samples"), tell=tell.progress)
+    samples = model.draw(n, draws=draws.fold_in("samples"), tell=tell.progress)
     tell.done()
     made, seen, unseen = (as_table(data) for data in (samples, train, held_out))
     if (apart := registration_of(seen.modality).apart(seen.modality)) is None:
         notes.append(WHY_NOT)
     else:
         tell.task("looking for copies")
-        numbers |= _copying(made, seen, unseen, draws.named("copies"), apart)
+        numbers |= _copying(made, seen, unseen, draws.fold_in("copies"), apart)
         tell.done()
     if len(held_out) < LEAST:
         notes.append(f"{len(held_out):,} examples are held out, fewer than {LEAST}: nobody can be told from others")
@@ -89,17 +89,17 @@ def attack(it: Opened, draws: Draws, effort: Effort, tell: Tell) -> Attacked:
     numbers |= _losses(it, members, others, draws, tell, notes)
     if (table := seen.modality.view(Table)) is None:
         return Attacked(numbers, notes=tuple(notes))
-    numbers |= _density(made, members, unseen, it.delta, draws.named("density"))
+    numbers |= _density(made, members, unseen, it.delta, draws.fold_in("density"))
     if not model.family.row_likelihood:
         notes.append("cells are not guessed, but bounded: this model tells no chances of single rows")
         return Attacked(numbers, bounded_cells(seen, expenses), tuple(notes))
     tell.task("guessing cells")
-    guesses = _guesses(model, table, members, others, expenses, draws.named("guesses"))
+    guesses = _guesses(model, table, members, others, expenses, draws.fold_in("guesses"))
     tell.done()
     return Attacked(numbers, guesses, tuple(notes))
 
 
-def attack_told(it: Opened, draws: Draws, effort: Effort, tell: Tell) -> Attacked:
+def attack_told(it: Opened, draws: Rng, effort: Effort, tell: Tell) -> Attacked:
     """Try what can be tried of a model that tells of data and draws none: its losses; as `attack`."""
     held_out, cells = it.held_out, bounded_cells(it.train, it.expenses)
     notes = ["this model tells of data and draws none, so that nothing is copied"]
@@ -110,18 +110,18 @@ def attack_told(it: Opened, draws: Draws, effort: Effort, tell: Tell) -> Attacke
     return Attacked(_losses(it, members, others, draws, tell, notes), cells, tuple(notes))
 
 
-def _rows(it: Opened, draws: Draws, effort: Effort, notes: list[str]) -> tuple[Dataset, Dataset]:
+def _rows(it: Opened, draws: Rng, effort: Effort, notes: list[str]) -> tuple[Dataset, Dataset]:
     """Return the rows that are told apart: those that were learned from, and others; notes hear if they are few."""
     both = {"members": it.train, "others": it.held_out}
     usual = min(MOST, max(map(len, both.values())))
 
     def lost(few: int) -> None:
         if it.objective is not None:
-            losses(it.model.network, it.objective, pick(it.train, few, draws.named("pace")), draws.named("pace"))
+            losses(it.model.network, it.objective, pick(it.train, few, draws.fold_in("pace")), draws.fold_in("pace"))
 
     n = effort.affordable(usual, TELLING, lost, engine())
     notes += [_saved(it, f"{n:,} of {usual:,} rows that are told apart")] * (n < usual)
-    members, others = (pick(data, n, draws.named(name)) for name, data in both.items())
+    members, others = (pick(data, n, draws.fold_in(name)) for name, data in both.items())
     return members, others
 
 
@@ -130,7 +130,7 @@ def _saved(it: Opened, what: str) -> str:
 
 
 def _losses(
-    it: Opened, members: Dataset, others: Dataset, draws: Draws, tell: Tell, notes: list[str]
+    it: Opened, members: Dataset, others: Dataset, draws: Rng, tell: Tell, notes: list[str]
 ) -> dict[str, float | None]:
     """Tell members by losses; notes hear where that is not possible."""
     objective = it.objective
@@ -140,12 +140,12 @@ def _losses(
         )
         return {}
     tell.task("telling members by losses")
-    seen, unseen = (losses(it.model.network, objective, data, draws.named("loss")) for data in (members, others))
+    seen, unseen = (losses(it.model.network, objective, data, draws.fold_in("loss")) for data in (members, others))
     tell.done()
     return told(-seen, -unseen, it.delta).under("loss")
 
 
-def _copying(made: Dataset, seen: Dataset, unseen: Dataset, draws: Draws, apart: Apart) -> dict[str, float | None]:
+def _copying(made: Dataset, seen: Dataset, unseen: Dataset, draws: Rng, apart: Apart) -> dict[str, float | None]:
     found = copied(made, seen, unseen, draws, apart)
     numbers: dict[str, float | None] = {
         "copies": found.copies,
@@ -157,15 +157,15 @@ def _copying(made: Dataset, seen: Dataset, unseen: Dataset, draws: Draws, apart:
     return numbers | ({} if found.nearness is None else found.nearness.under("nearness"))
 
 
-def _density(made: Dataset, members: Dataset, unseen: Dataset, delta: float, draws: Draws) -> dict[str, float | None]:
+def _density(made: Dataset, members: Dataset, unseen: Dataset, delta: float, draws: Rng) -> dict[str, float | None]:
     """Compare densities of synthetic rows with those of one half of the unseen rows, and judge by the other half."""
     if (kind := made.modality.view(Table)) is None:
         return {}
-    order = torch.randperm(len(unseen), generator=draws.at("halves").shared())
+    order = torch.randperm(len(unseen), generator=draws.stream("halves").shared_generator())
     half = len(unseen) // 2
     synthetic, reference = (kind.coarse(data.values) for data in (made, unseen.subset(order[:half])))
     rooms = tuple(len(column.coarse_names) for column in kind.schema.modelled)
-    others = pick(unseen.subset(order[half:]), MOST, draws.named("others"))
+    others = pick(unseen.subset(order[half:]), MOST, draws.fold_in("others"))
     seen, rest = (
         by_density(synthetic, reference, kind.coarse(as_table(data).values), rooms) for data in (members, others)
     )
@@ -186,7 +186,7 @@ def bounded_cells(rows: Dataset, expenses: tuple[Expense, ...]) -> tuple[Guess, 
 
 
 def _guesses(
-    model: Model, kind: Table, members: Dataset, others: Dataset, expenses: tuple[Expense, ...], draws: Draws
+    model: Model, kind: Table, members: Dataset, others: Dataset, expenses: tuple[Expense, ...], draws: Rng
 ) -> tuple[Guess, ...]:
     """Guess each column, and say what bounds that: whoever would be right with a chance without one row."""
     found = by_column(model, members, others, kind.counts, draws)

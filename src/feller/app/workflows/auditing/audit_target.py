@@ -115,7 +115,7 @@ def _rows(asked: FitRecord, model: Model, data: DataSource | None) -> Dataset:
 
 def _objective(run: Run) -> Objective | None:
     """Return what the run was trained by; None where it needs an older model beside it, or nobody knows."""
-    if not knows_objective(run.part_of(run.recipe, "recipe")):
+    if not knows_objective(run.read_field(run.recipe, "recipe")):
         return None
     recipe = recipe_of(run)
     if recipe.objective.requires or recipe.pairs:

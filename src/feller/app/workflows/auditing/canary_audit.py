@@ -15,8 +15,8 @@ from feller.app.workflows.auditing.retrain import Again, joined
 from feller.app.workflows.private.privacy_config import Guarantee
 from feller.core.errors import UsageError
 from feller.core.gradient import Gradient
-from feller.core.pytree import Given, length, tree_map
-from feller.core.rng import Draws
+from feller.core.pytree import Cond, num_examples, tree_map
+from feller.core.rng import Rng
 from feller.data.images.modality import Images
 from feller.data.modality import Dataset, Modality
 from feller.data.points.points import Points
@@ -34,7 +34,7 @@ from feller.training.engine import engine
 from feller.training.objective import Example
 
 
-def strangers(train: Dataset, held_out: Dataset, n: int, draws: Draws) -> Dataset:
+def strangers(train: Dataset, held_out: Dataset, n: int, draws: Rng) -> Dataset:
     """Return so many rows to plant.
 
     Cells of tables and levels of pictures are drawn evenly from all that may stand there, each by itself; numbers from
@@ -59,43 +59,43 @@ def strangers(train: Dataset, held_out: Dataset, n: int, draws: Draws) -> Datase
             f"held-out examples are planted of {kind.called}, and there are {len(held_out):,} of them",
             remedy=f"Take --canaries {len(held_out):,} or fewer",
         )
-    return held_out.subset(torch.randperm(len(held_out), generator=draws.at("held out").shared())[:n])
+    return held_out.subset(torch.randperm(len(held_out), generator=draws.stream("held out").shared_generator())[:n])
 
 
-def _made_up(kind: Modality, train: Dataset, n: int, draws: Draws) -> Tensor | None:
+def _made_up(kind: Modality, train: Dataset, n: int, draws: Rng) -> Tensor | None:
     if (table := as_table(train).modality.view(Table)) is not None:
         return _cells(table, n, draws)
     if (images := kind.view(Images)) is not None:
         shape = (n, *train.values.shape[1:])
-        return draws.at("levels").integers(images.levels + 1, shape).to(train.values.dtype)
+        return draws.stream("levels").randint(images.levels + 1, shape).to(train.values.dtype)
     if kind.view(Points) is not None:
         low, high = train.values.amin(0), train.values.amax(0)
-        return low + (high - low) * draws.at("numbers").uniform((n, len(low)), torch.float64).to(low.dtype)
+        return low + (high - low) * draws.stream("numbers").uniform((n, len(low)), torch.float64).to(low.dtype)
     return None
 
 
-def _cells(kind: Table, n: int, draws: Draws) -> Tensor:
+def _cells(kind: Table, n: int, draws: Rng) -> Tensor:
     """Draw codes evenly from each column; those that break a rule are moved to the nearest that keep all."""
     counts = torch.tensor(kind.counts)
-    u = draws.at("cells").uniform((n, len(counts)), torch.float64)
+    u = draws.stream("cells").uniform((n, len(counts)), torch.float64)
     codes = (u * counts).long()
     if not kind.schema.pairs:
         return codes
     return torch.from_numpy(mended(codes.numpy(), kind.schema.pairs, kind.counts))
 
 
-def _conditions(kind: Modality, n: int, draws: Draws) -> Given:
-    return {name: draws.at(f"a {name}").integers(len(classes), (n,)) for name, classes in kind.conditions.items()}
+def _conditions(kind: Modality, n: int, draws: Rng) -> Cond:
+    return {name: draws.stream(f"a {name}").randint(len(classes), (n,)) for name, classes in kind.conditions.items()}
 
 
-def _targets(train: Dataset, n: int, draws: Draws) -> dict[str, Tensor]:
+def _targets(train: Dataset, n: int, draws: Rng) -> dict[str, Tensor]:
     """Draw what a model tells of rows: a class evenly, numbers from among those of other rows."""
     if train.target is None:
         return {}
     count, drawn = len(train.target.classes), {}
     for name in train.target.names:
-        draw, known = draws.at(f"the target {name}"), train.properties[name]
-        drawn[name] = draw.integers(count, (n,)).double() if count else known[draw.integers(len(known), (n,))]
+        draw, known = draws.stream(f"the target {name}"), train.properties[name]
+        drawn[name] = draw.randint(count, (n,)).double() if count else known[draw.randint(len(known), (n,))]
     return drawn
 
 
@@ -129,7 +129,7 @@ def check_planted(again: Again, count: int) -> None:
         raise UsageError(f"a number of planted rows, {FEWEST} or more", count, "200 is usual", argument="canaries")
     if not isinstance(again.planned, Guarantee):
         return
-    p = parameters(again.description.build(Draws(0)))
+    p = parameters(again.description.build(Rng(0)))
     if (most := MEMORY // p) < count:
         raise UsageError(
             f"gradients of {count:,} planted rows by {p:,} weights need too much memory",
@@ -137,17 +137,17 @@ def check_planted(again: Again, count: int) -> None:
         )
 
 
-def plot(again: Again, train: Dataset, held_out: Dataset, count: int, draws: Draws) -> Plot:
+def plot(again: Again, train: Dataset, held_out: Dataset, count: int, draws: Rng) -> Plot:
     """Make rows to plant, and flip their coins."""
     places = count // PLACES if isinstance(again.planned, Guarantee) else 0
     coins = count - places
-    rows = strangers(train, held_out, coins + CANDIDATES * places, draws.named("strangers"))
-    present = draws.at("coins").uniform((coins,), torch.float64) < 0.5
-    chosen = draws.at("chosen").integers(CANDIDATES, (places,))
+    rows = strangers(train, held_out, coins + CANDIDATES * places, draws.fold_in("strangers"))
+    present = draws.stream("coins").uniform((coins,), torch.float64) < 0.5
+    chosen = draws.stream("chosen").randint(CANDIDATES, (places,))
     return Plot(rows, Planted(present, chosen, CANDIDATES))
 
 
-def planted(it: Opened, again: Again, count: int, draws: Draws, tell: Tell, *, factor: float = 1.0) -> Attacked:
+def planted(it: Opened, again: Again, count: int, draws: Rng, tell: Tell, *, factor: float = 1.0) -> Attacked:
     """Train once more, with planted rows, and look for them by losses, and by noisy gradients where there are some.
 
     Args:
@@ -159,7 +159,7 @@ def planted(it: Opened, again: Again, count: int, draws: Draws, tell: Tell, *, f
         factor: Of the noise, beside what the ledger counts: to try the audit on what is broken.
     """
     field, planned = plot(again, it.train, it.held_out, count, draws), again.planned
-    seed, ears = draws.named("again").seed, list[Ear]()
+    seed, ears = draws.fold_in("again").seed, list[Ear]()
     rows = it.train
 
     def wrap(gradient: Private) -> Gradient:
@@ -176,7 +176,7 @@ def planted(it: Opened, again: Again, count: int, draws: Draws, tell: Tell, *, f
     tell.task("training with planted rows")
     found = again.of(rows, seed, wrap=wrap, tell=tell.progress)
     tell.done()
-    objective, at = again.objective, draws.named("loss")
+    objective, at = again.objective, draws.fold_in("loss")
     before, after = (losses(one.network, objective, field.by_coin, at) for one in (it.model, found))
     numbers: dict[str, float | None] = {"canaries": float(count)}
     numbers |= told_planted(before - after, field.planted.present, it.delta).under("planted")
@@ -189,14 +189,14 @@ def planted(it: Opened, again: Again, count: int, draws: Draws, tell: Tell, *, f
     return Attacked(numbers)
 
 
-def _examples(rows: Dataset, again: Again, draws: Draws) -> ExamplesAt:
+def _examples(rows: Dataset, again: Again, draws: Rng) -> ExamplesAt:
     """Return what makes the examples of a step, in which each row meets what follows from its own number."""
     device, objective = engine().device, again.objective
     batch = tree_map(lambda leaf: leaf.to(device), {"x_1": rows.modality.encode(rows.values), "given": rows.given})
 
     def at(network: torch.nn.Module, step: int) -> Example:
-        example = objective.draw(batch, draws.named("planted", step), network)
-        if length(example) != len(rows):
+        example = objective.draw(batch, draws.fold_in("planted", step), network)
+        if num_examples(example) != len(rows):
             raise UsageError("this recipe draws several examples of a row, whose gradients are not cut apart")
         return example
 

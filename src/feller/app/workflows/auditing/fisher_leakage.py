@@ -13,7 +13,7 @@ from torch import Tensor
 from feller.app.workflows.auditing.linear_reconstruction import LinearTold
 from feller.app.workflows.private.leakage_report import exposed, numbers_of
 from feller.core.errors import InputError
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.core.run_folder import Run
 from feller.data.images.modality import Images
 from feller.data.modality import Dataset
@@ -77,9 +77,9 @@ def watched_rows(run: Run, train: Dataset, order2: float) -> ToldRows | None:
         return None
     values = numbers_of(train.modality.encode(train.values))
     if values is None:
-        raise InputError("is about rows with numbers, and this run's have none", remedy="Remove it", file=run.exposure)
+        raise InputError("is about rows with numbers, and this run's have none", remedy="Remove it", file=run.leakage)
     if found.rows.max() >= len(train) or found.leakage.coordinates != values[0].numel():
-        raise InputError("is about other rows than this run learned from", remedy="Remove it", file=run.exposure)
+        raise InputError("is about other rows than this run learned from", remedy="Remove it", file=run.leakage)
     eta2 = found.scaled_to(read_counters(run)["step"])
     line = mse_bound(order2, 2.0) if train.modality.view(Images) else None
     return _told(eta2, values.flatten(1), line, found.rows, exposed_picture(train, found.rows, 1 / eta2))
@@ -102,6 +102,8 @@ def _told(eta2: Tensor, values: Tensor, line: float | None, places: Tensor, pict
 
 def _variances(rows: Float64[Tensor, "n d"]) -> Float64[Tensor, " d"]:
     """Return the variances of rows in their own directions, by at most MOST_ROWS of them."""
-    some = rows[torch.randperm(len(rows), generator=Draws(0).at("variances").shared())[:MOST_ROWS].to(rows.device)]
+    some = rows[
+        torch.randperm(len(rows), generator=Rng(0).stream("variances").shared_generator())[:MOST_ROWS].to(rows.device)
+    ]
     found = torch.linalg.svdvals(some - some.mean(0)).square() / len(some)
     return torch.cat([found, found.new_zeros(rows.shape[1] - len(found))])

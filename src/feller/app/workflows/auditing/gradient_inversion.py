@@ -16,7 +16,7 @@ from feller.app.workflows.private.privacy_config import Guarantee
 from feller.app.workflows.private.private_training import clip_of
 from feller.core.errors import UsageError
 from feller.core.pytree import tree_map
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.data.images.modality import Images
 from feller.data.modality import Dataset
 from feller.evaluation.attacks.gradient_releases import Releases
@@ -67,7 +67,7 @@ class Attack:
         train: Dataset,
         which: Int64[Tensor, " n"],
         planned: Guarantee,
-        draws: Draws,
+        draws: Rng,
     ) -> None:
         device = next(network.parameters()).device
         self.network, self.objective, self.which, self.draws = network, objective, which, draws
@@ -90,7 +90,7 @@ class Attack:
     def added(self, rounds: int, only: int | None = None, clip: float | None = None) -> Releases:
         """Return what rows, or only one of them, add to as many steps."""
         which = slice(None) if only is None else slice(only, only + 1)
-        draws = replace(self.draws.named("met"), first=0 if only is None else only * rounds)
+        draws = replace(self.draws.fold_in("met"), first_example=0 if only is None else only * rounds)
 
         def several(leaf: Tensor) -> Tensor:
             return leaf[which].repeat_interleave(rounds, 0)
@@ -121,7 +121,7 @@ class Attack:
                 slopes_at(self.added(rounds, i), self.rows[i : i + 1], self.law, rounds).sum(0)
                 for i in range(len(self.rows))
             ]
-            generator = self.draws.at(f"noise of {name}").shared()
+            generator = self.draws.stream(f"noise of {name}").shared_generator()
             information = torch.stack(grams) / scale**2
             several.append(tried(self.added(rounds), self.rows, scale, self.law, information, generator, count, starts))
         return Attacks(several[0], several[1], held)
@@ -220,7 +220,7 @@ LARGEST = 2**23
 """Weights of a network beyond which none is tried."""
 
 
-def invert(it: Opened, draws: Draws, tell: Tell) -> Attacked:
+def invert(it: Opened, draws: Rng, tell: Tell) -> Attacked:
     """Attack rows with what private steps at the run's last weights would tell of them.
 
     Args:
@@ -238,7 +238,7 @@ def invert(it: Opened, draws: Draws, tell: Tell) -> Attacked:
     tell.task("reading rows from gradients")
     size = sum(weight.numel() for weight in trained(network).values())
     count = min(ROWS, max(LEAST, SPACE // (ROUNDS * FEWEST * size)))
-    which = torch.randperm(len(train), generator=draws.at("rows").shared())[:count].sort().values
+    which = torch.randperm(len(train), generator=draws.stream("rows").shared_generator())[:count].sort().values
     attack = Attack(network, objective, train, which, planned, draws)
     found = told(attack, attack.found(read_counters(run)["step"]))
     tell.done()
@@ -261,4 +261,4 @@ def _why_not(network: nn.Module, train: Dataset) -> str:
 
 
 def _is_flat(space: Space) -> bool:
-    return isinstance(space.parts.get(NUMBERS) if isinstance(space, Product) else space, Euclidean)
+    return isinstance(space.leaf_spaces.get(NUMBERS) if isinstance(space, Product) else space, Euclidean)

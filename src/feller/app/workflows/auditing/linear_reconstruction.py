@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Float64, Int64
 from torch import Tensor
 
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.data.modality import Dataset
 from feller.evaluation.attacks.reconstruction import ERRORS
 from feller.privacy.erm.leakage import leakage, reconstructed
@@ -71,7 +71,7 @@ class LinearTold:
         return {**found, **counts, "label_least": (1 / self.labels.max()).item()}
 
 
-def rebuilt_rows(objective: Perturbation, rows: Dataset, rho: float, draws: Draws) -> LinearTold:
+def rebuilt_rows(objective: Perturbation, rows: Dataset, rho: float, draws: Rng) -> LinearTold:
     """Find what weights with noise tell about each row, and try to rebuild some from noise that is drawn anew.
 
     Args:
@@ -88,18 +88,21 @@ def rebuilt_rows(objective: Perturbation, rows: Dataset, rho: float, draws: Draw
     which = _some(eta2, draws)
     if not scale:
         eta2, labels = torch.full_like(eta2, torch.inf), torch.full_like(labels, torch.inf)
-    noise = scale * draws.at("noise").normal((RELEASES if scale else 1, minimum.x.shape[1]), torch.float64)
+    noise = scale * draws.stream("noise").normal((RELEASES if scale else 1, minimum.x.shape[1]), torch.float64)
     steady = _divided(minimum, which, scale) < STEADY
     rebuilt = _rebuilt(minimum, which, minimum.theta + noise.to(minimum.theta), eta2[which], steady)
     return LinearTold(minimum, eta2, labels, minimum.x[:, 1:].var(0).mean().item(), rebuilt)
 
 
-def _some(eta2: Float64[Tensor, " n"], draws: Draws) -> Int64[Tensor, " m"]:
+def _some(eta2: Float64[Tensor, " n"], draws: Rng) -> Int64[Tensor, " m"]:
     """Choose rows from the most exposed to the least."""
     order = eta2.argsort(descending=True)
     if len(order) <= 2 * ENDS + BETWEEN:
         return order
-    inner = torch.randperm(len(order) - 2 * ENDS, generator=draws.at("rows").shared())[:BETWEEN].sort().values + ENDS
+    inner = (
+        torch.randperm(len(order) - 2 * ENDS, generator=draws.stream("rows").shared_generator())[:BETWEEN].sort().values
+        + ENDS
+    )
     return torch.cat([order[:ENDS], order[inner.to(order.device)], order[-ENDS:]])
 
 

@@ -37,8 +37,8 @@ def plan(noise: float | None, rate: float | None, steps: int | None) -> Subsampl
         )
     if noise < LEAST:
         raise UsageError(f"{noise:g} is as good as none", remedy=f"Plan with {LEAST:g} or more", argument="noise")
-    check_number("rate", rate, above=0, most=1)
-    check_number("steps", steps, least=1)
+    check_number("rate", rate, gt=0, le=1)
+    check_number("steps", steps, ge=1)
     return Subsampled("training", noise, rate, steps)
 
 

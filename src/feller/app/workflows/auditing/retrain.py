@@ -15,7 +15,7 @@ from feller.app.workflows.private.private_training import SEED, clip_of
 from feller.core.errors import UsageError
 from feller.core.gradient import Gradient
 from feller.core.pytree import concatenate
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.data.batches import batches
 from feller.data.modality import Dataset
 from feller.data.tables.modality import Table
@@ -85,17 +85,17 @@ class Again:
         if self.recipe.objective.one_shot:
             return self._at_once(cast(AtOnce, self.recipe.objective), rows, seed)
         planned, here = self.planned, engine()
-        network = self.description.build(Draws(seed)).to(here.device)
+        network = self.description.build(Rng(seed)).to(here.device)
         training = replace(self.recipe.train, steps=self.steps, minutes=None)
-        learner, gradient, draws = make_train_state(network, training), None, Draws(seed)
+        learner, gradient, draws = make_train_state(network, training), None, Rng(seed)
         if isinstance(planned, Guarantee):
             self._rehearse(learner, seed)
             feed = _poisson_batches(rows, planned, self._noise(seed, "batches"))
             noise = self._noise(seed, "training")
             gradient = wrap(Private(sigma=planned.sigma, clip=clip_of(planned), noise=noise))
-            draws = Draws(int.from_bytes(self._noise(seed, "examples").take(SEED)))
+            draws = Rng(int.from_bytes(self._noise(seed, "examples").take(SEED)))
         else:
-            feed = batches(rows, training.batch, Draws(seed))
+            feed = batches(rows, training.batch, Rng(seed))
         for report in train(learner, self.objective, feed, training, draws=draws, engine=here, gradient=gradient):
             if gradient is None:
                 check_finite(report)
@@ -128,7 +128,7 @@ class Again:
     def _rehearse(self, learner: TrainState, seed: int) -> None:
         kind = self.description.modality.view(Table)
         if self.law is not None and kind is not None:
-            teach(learner, self.objective, kind, self.law, self.recipe.train, Draws(seed).named("law"), engine())
+            teach(learner, self.objective, kind, self.law, self.recipe.train, Rng(seed).fold_in("law"), engine())
 
     def _at_once(self, objective: AtOnce, rows: Dataset, seed: int) -> Model:
         rho = self.planned.rho if isinstance(self.planned, Allowance) else math.inf

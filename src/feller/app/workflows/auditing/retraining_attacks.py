@@ -13,7 +13,7 @@ from feller.app.workflows.auditing.audit_target import Opened
 from feller.app.workflows.auditing.canary_audit import CANDIDATES, check_planted, planted, slower
 from feller.app.workflows.auditing.retrain import Again, again_of, joined
 from feller.core.errors import check_number
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.data.modality import Dataset
 from feller.evaluation.attacks.attack_scores import told
 from feller.evaluation.attacks.membership import halves, likelihood_ratio, losses, relative
@@ -25,7 +25,7 @@ LEAST = 10
 """Held-out examples below which nobody is told from them."""
 
 
-def shadowed(it: Opened, again: Again, shadows: int, draws: Draws, tell: Tell) -> Attacked:
+def shadowed(it: Opened, again: Again, shadows: int, draws: Rng, tell: Tell) -> Attacked:
     """Train models again, and tell members by how their losses differ between these.
 
     Args:
@@ -45,22 +45,22 @@ def shadowed(it: Opened, again: Again, shadows: int, draws: Draws, tell: Tell) -
     whole = joined(train, held_out)
     seen = halves(len(whole), shadows, draws)
     smaller = again.smaller(len(whole) // 2)
-    members = pick(_numbers(len(train), train), MOST, draws.named("members")).values
-    others = pick(_numbers(len(held_out), held_out), MOST, draws.named("others")).values + len(train)
+    members = pick(_numbers(len(train), train), MOST, draws.fold_in("members")).values
+    others = pick(_numbers(len(held_out), held_out), MOST, draws.fold_in("others")).values + len(train)
     asked = torch.cat([members, others])
     found = []
 
     def lost(one: Model) -> Tensor:
         """Return the losses under a model; members and others meet times and noise of one law."""
         both = (whole.subset(rows) for rows in (members, others))
-        return torch.cat([losses(one.network, again.objective, rows, draws.named("loss")) for rows in both])
+        return torch.cat([losses(one.network, again.objective, rows, draws.fold_in("loss")) for rows in both])
 
     tell.task("training shadow models")
     for k in range(shadows):
         mine = whole.subset(seen[k].nonzero()[:, 0])
         shadow = smaller.of(
             mine,
-            draws.named("shadow", k).seed,
+            draws.fold_in("shadow", k).seed,
             tell=lambda share, k=k: tell.progress((k + share) / shadows, f"model {k + 1} of {shadows}"),
         )
         found.append(lost(shadow))
@@ -97,23 +97,23 @@ class Retraining:
         if shadows is None and canaries is None:
             return Retraining(None, None, None)
         again = again_of(it)
-        check_number("shadows", shadows, least=2, remedy="8 or 16 are usual")
+        check_number("shadows", shadows, ge=2, remedy="8 or 16 are usual")
         if canaries is not None:
             check_planted(again, canaries)
         return Retraining(again, shadows, canaries)
 
-    def beside(self, found: Attacked, it: Opened, draws: Draws, tell: Tell) -> Attacked:
+    def beside(self, found: Attacked, it: Opened, draws: Rng, tell: Tell) -> Attacked:
         """Return what other attacks found, and what these add."""
         if self.again is None:
             return found
         again = self.again
         if self.shadows:
             tell.say(f"{self.shadows} models are trained again: about {in_words(self.shadows * again.seconds)}")
-            found = found.with_(shadowed(it, again, self.shadows, draws.named("shadows"), tell))
+            found = found.with_(shadowed(it, again, self.shadows, draws.fold_in("shadows"), tell))
         if self.canaries:
             longer = slower(again, self.canaries)
             tell.say(f"one model is trained again, with planted rows: about {in_words(longer * again.seconds)}")
-            found = found.with_(planted(it, again, self.canaries, draws.named("canaries"), tell))
+            found = found.with_(planted(it, again, self.canaries, draws.fold_in("canaries"), tell))
         return found
 
 

@@ -17,7 +17,7 @@ from feller.control.bridges.population import Crowd
 from feller.control.bridges.problem import BridgeProblem
 from feller.control.bridges.solution import FoundBridge
 from feller.control.bridges.trajectories import Walk, legs_of
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.core.run_folder import Run
 from feller.data.points.points import Points
 from feller.evaluation.bridge import Along, along, arrival
@@ -43,14 +43,12 @@ def compared(how: Bridging) -> int:
     return min(SEEN, how.pairs)
 
 
-def arrivals(
-    walked: Walk, problem: BridgeProblem, bridged: Bridged, draws: Draws, most: int
-) -> dict[str, float | None]:
+def arrivals(walked: Walk, problem: BridgeProblem, bridged: Bridged, draws: Rng, most: int) -> dict[str, float | None]:
     """Compare where trajectories are, at most so many, with each population that they should have become."""
     numbers: dict[str, float | None] = {}
     for leg, (begin, length) in enumerate(legs_of(problem.times)):
         place = int(np.argmin(np.abs(np.array(walked.times) - (begin + length))))
-        met = arrival(walked.states[:, place].flatten(1), end_of(problem, leg), draws.named("met", leg), most)
+        met = arrival(walked.states[:, place].flatten(1), end_of(problem, leg), draws.fold_in("met", leg), most)
         when = "" if leg == len(problem.crowds) - 1 else f"_{bridged.times[leg + 1]:g}"
         floors = {name: "_floor" if name.endswith("_floor") else "" for name in met}
         numbers |= {f"{name.removesuffix(floors[name])}{when}{floors[name]}": value for name, value in met.items()}
@@ -65,29 +63,29 @@ def end_of(problem: BridgeProblem, leg: int, *, backward: bool = False) -> Crowd
     return crowd
 
 
-def straight(problem: BridgeProblem, crowd: Populations, walked: Walk, draws: Draws) -> float | None:
+def straight(problem: BridgeProblem, crowd: Populations, walked: Walk, draws: Rng) -> float | None:
     """Return the objective of plain Brownian bridges between members paired at the least distance."""
     total = 0.0
     for leg, (begin, length) in enumerate(legs_of(problem.times)):
         size = min(STRAIGHT, *map(len, crowd.states[leg : leg + 2]))
         x_0, x_1 = (
-            Crowd(x)(size, draws.named("straight", leg, k)).flatten(1)
+            Crowd(x)(size, draws.fold_in("straight", leg, k)).flatten(1)
             for k, x in enumerate(crowd.states[leg : leg + 2])
         )
         x_0 = x_0[assign(x_0, x_1)]
         paths = GaussianPaths.straight(x_0, x_1, problem.noise * length**0.5, 2, 2)
         t = torch.linspace(0, 1, 29, dtype=x_0.dtype)
         moments = paths.grid(t)
-        z = draws.at("straight", leg).normal(tuple(moments.mean.shape), x_0.dtype)
+        z = draws.stream("straight", leg).normal(tuple(moments.mean.shape), x_0.dtype)
         states = moments.mean + moments.std[..., None] * z
         control = ((x_1 - x_0) / length)[:, None].expand(states.shape)
         times = [begin + length * share for share in t.tolist()]
-        averages = along(times, states, control, problem.cost, draws.named("cost", leg)).averages()
+        averages = along(times, states, control, problem.cost, draws.fold_in("cost", leg)).averages()
         total += length * (averages["objective"] or 0.0)
     return total
 
 
-def ess(found: FoundBridge, walked: Walk, draws: Draws) -> float | None:
+def ess(found: FoundBridge, walked: Walk, draws: Rng) -> float | None:
     """Return which share of the trajectories of pinned paths counts; None without noise or cost, or with a crowd."""
     problem, how = found.problem, found.how
     if not problem.noise or isinstance(problem.cost, Zero) or problem.cost.crowd:
@@ -100,8 +98,8 @@ def ess(found: FoundBridge, walked: Walk, draws: Draws) -> float | None:
         states = walked.states[:pairs, leg * (knots - 1) : (leg + 1) * (knots - 1) + 1].flatten(2)
         cost = InLeg(problem.cost, begin, length)
         paths = GaussianPaths.along(states, problem.noise * length**0.5, how.control.scale_knots)
-        paths, _ = how.control.solve(paths, cost, draws.named("pinned", leg))
-        weighted = PathIntegral(trajectories=WEIGHED, steps=STEPS).weigh(paths, cost, draws.named("weigh", leg))
+        paths, _ = how.control.solve(paths, cost, draws.fold_in("pinned", leg))
+        weighted = PathIntegral(trajectories=WEIGHED, steps=STEPS).weigh(paths, cost, draws.fold_in("weigh", leg))
         shares.append(float(weighted.ess.mean()) / WEIGHED)
     return min(shares)
 
@@ -168,7 +166,7 @@ def pictures(
 
 def _some(members: Tensor) -> Tensor:
     """Return members in an order that does not depend on that of their file, of which the first are drawn."""
-    return members[Crowd(members).choose(len(members), Draws(0).named("drawn"))]
+    return members[Crowd(members).choose(len(members), Rng(0).fold_in("drawn"))]
 
 
 def _colours(paths: np.ndarray) -> np.ndarray:

@@ -24,9 +24,9 @@ from feller.control.bridges.problem import BridgeProblem
 from feller.control.bridges.rounds import SMALL
 from feller.control.bridges.solution import FoundBridge
 from feller.control.bridges.trajectories import Walk
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.core.run_folder import Run
-from feller.core.serialization import to_data
+from feller.core.serialization import to_dict
 from feller.evaluation.bridge import along
 from feller.evaluation.effort import Effort
 from feller.evaluation.number_format import percent, sentence
@@ -127,7 +127,7 @@ def report_bridge(
     if n < usual:
         notes = (*notes, f"to save time: {n:,} of {usual:,} trajectories; all of them with: feller evaluate {run.path}")
     whole, which = _crossed(found, bridged, crowd, n, lambda share: tell.progress(WALKED * share))
-    draws = Draws(bridged.seed).named("report")
+    draws = Rng(bridged.seed).fold_in("report")
     seen = along(whole.times, whole.states.flatten(2), whole.control.flatten(2), found.problem.cost, draws)
     walked = whole.thinned(_pieces(found) + 1)
     tell.progress(COSTED, "distances")
@@ -160,7 +160,7 @@ def report_bridge(
             compared=" ".join([_followed(bridged, len(whole.states)), *_warnings(notes)]),
             numbers=numbers,
             notes=(*bridged.notes, *notes),
-            settings=to_data(found.how),
+            settings=to_dict(found.how),
             curve=None,
             heading="Paths",
             pictures=pictures(run, bridged, crowd, found, whole, seen),
@@ -185,7 +185,7 @@ def _crossed(
     """
     first = crowd.states[0]
     weights = getattr(found.problem.crowds[0][0], "weights", None)
-    which = Crowd(first, weights).choose(n, Draws(bridged.seed).named("cross"))
+    which = Crowd(first, weights).choose(n, Rng(bridged.seed).fold_in("cross"))
     every = 1 if first[0].numel() <= SMALL else None
     return found.walk(first[which], bridged.seed, every=every, tell=tell), which
 

@@ -16,15 +16,15 @@ from feller.app.workflows.run_config import older_example
 from feller.control.bridges.bridge_config import Bridging
 from feller.control.bridges.rounds import Progress, start
 from feller.core.errors import InputError
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.core.run_folder import Run
 from feller.core.safetensors_io import load_tensors, named_as_now, save_tensors
-from feller.core.serialization import from_data, write_json
+from feller.core.serialization import from_dict, write_json
 from feller.models.families.path_process import BridgeProcess
 from feller.models.spec import Description
 from feller.networks.bridge_drift import BothWays, TwoDrifts
-from feller.paths.brownian import Brownian
-from feller.sampling.sampler_config import Sampling
+from feller.paths.brownian import BrownianBridge
+from feller.sampling.sampler_config import SamplerConfig
 from feller.training.checkpoint import PROCESSOR, device_of, learner_tensors, moved, processor, restore_learner
 from feller.training.engine import Engine
 
@@ -129,12 +129,12 @@ def going_on(run: Run, bridged: Bridged, *more: object) -> str:
 def bridged_of(run: Run) -> Bridged | None:
     """Read what was asked of a bridge; None if the run is none."""
     content = run.read_record(run.recipe).get(KEY)
-    return None if content is None else from_data(Bridged, content)
+    return None if content is None else from_dict(Bridged, content)
 
 
 def bridging_of(run: Run) -> Bridging:
     """Read the settings of a bridge."""
-    return from_data(Bridging, run.part_of(run.recipe, "recipe"))
+    return from_dict(Bridging, run.read_field(run.recipe, "recipe"))
 
 
 def read_again(bridged: Bridged) -> Populations:
@@ -158,11 +158,11 @@ def begin(bridged: Bridged, crowd: Populations, how: Bridging, here: Engine) -> 
     description = Description(
         modality,
         modality.space(),
-        BridgeProcess(Brownian(bridged.noise)),
+        BridgeProcess(BrownianBridge(bridged.noise)),
         BothWays(how.architecture),
-        sampling=Sampling("euler-maruyama", how.calls),
+        sampling=SamplerConfig("euler-maruyama", how.calls),
     )
-    network = description.build(Draws(bridged.seed)).to(here.device)
+    network = description.build(Rng(bridged.seed)).to(here.device)
     if not isinstance(network, TwoDrifts):
         raise InputError(
             f"a bridge has two drifts, and this run has a {type(network).__name__}", remedy="Make a new one"
@@ -191,10 +191,10 @@ def save_progress(run: Run, progress: Progress) -> None:
     average |= {
         f"{_prefix(progress, way)}.{name}": value for way, best in progress.best.items() for name, value in best.items()
     }
-    save_tensors(run.average, average)  # first: a round that is cut off here is done again, with the same weights
+    save_tensors(run.ema_weights, average)  # first: a round that is cut off here is done again, with the same weights
     save_tensors(run.state, tensors, {**note, PROCESSOR: processor(device_of(progress.ahead))})
     save_tensors(run.weights, _both(progress, "weights"))
-    write_json(run.counters, counters)
+    write_json(run.progress, counters)
 
 
 def load_progress(run: Run, progress: Progress, number: int) -> str:
@@ -233,13 +233,15 @@ def _load_kept(run: Run, progress: Progress, note: dict[str, str]) -> None:
     """Read the drifts of the rounds that are kept; older runs have none, and keep the last of each direction."""
     numbers = {way: note[f"{way}/kept"] for way in _learners(progress) if f"{way}/kept" in note}
     network = progress.network
-    averages = named_as_now(load_tensors(run.average)[0], network, network.state_dict()) if numbers else {}
+    averages = named_as_now(load_tensors(run.ema_weights)[0], network, network.state_dict()) if numbers else {}
     for way, number in numbers.items():
         shapes = {name: value.shape for name, value in _learners(progress)[way].averaged().items()}
         own = {name: averages.get(f"{_prefix(progress, way)}.{name}") for name in shapes}
         best = {name: value for name, value in own.items() if value is not None and value.shape == shapes[name]}
         if len(best) < len(shapes) or not number.isdecimal():
-            raise InputError(f"{run.average} does not fit this bridge", remedy="Copy the whole run, or make a new one")
+            raise InputError(
+                f"{run.ema_weights} does not fit this bridge", remedy="Copy the whole run, or make a new one"
+            )
         progress.best[way], progress.kept[way] = best, int(number)
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from feller.control.bridges.costs.walls import Frame, Picture, read_grey
 from feller.core.errors import UsageError
-from feller.core.user_code import MEMORY, fingerprint, is_code
+from feller.core.user_code import MEMORY_PREFIX, fingerprint, is_code_reference
 from feller.data.examples.registry import EXAMPLE
 from feller.data.images.load_images import ENDINGS as PICTURES
 from feller.data.loading.read import read
@@ -76,13 +76,13 @@ def names_of(texts: Sequence[str]) -> list[str]:
 
 def pictures_of(texts: Sequence[str]) -> list[pathlib.Path]:
     """Return the pictures of walls among costs."""
-    names = [name for name in names_of(texts) if not is_code(name) and not name.startswith(SURFACES)]
+    names = [name for name in names_of(texts) if not is_code_reference(name) and not name.startswith(SURFACES)]
     return [pathlib.Path(name) for name in names if pathlib.Path(name).suffix.lower() in PICTURES]
 
 
 def _file(name: str) -> pathlib.Path | None:
-    if is_code(name):
-        return None if name.startswith(MEMORY) else pathlib.Path(name.rpartition(":")[0])
+    if is_code_reference(name):
+        return None if name.startswith(MEMORY_PREFIX) else pathlib.Path(name.rpartition(":")[0])
     if name.startswith(SURFACES):
         return pathlib.Path(name.partition("=")[2])
     return pathlib.Path(name)
@@ -97,7 +97,7 @@ def _check_alone(text: str) -> None:
 
 def _means(name: str) -> bool:
     """Tell whether a name looks like that of a cost."""
-    known = is_code(name) or name.startswith(SURFACES) or name in NAMES
+    known = is_code_reference(name) or name.startswith(SURFACES) or name in NAMES
     return known or pathlib.Path(name).suffix.lower() in PICTURES
 
 

@@ -33,8 +33,8 @@ from feller.control.bridges.costs.surface_cost import NearSurface, Surface
 from feller.control.bridges.costs.walls import Frame, Picture, read_grey
 from feller.control.bridges.population import Crowd
 from feller.core.errors import InputError, UsageError
-from feller.core.rng import Draws
-from feller.core.user_code import is_code, load_function
+from feller.core.rng import Rng
+from feller.core.user_code import is_code_reference, load_function
 from feller.data.images.modality import Images
 from feller.data.loading.raw import about
 from feller.data.loading.read import read
@@ -143,7 +143,7 @@ def price(texts: Sequence[str], crowd: Populations, frame: tuple[float, ...] = (
 def _one(name: str, factor: float | None, crowd: Populations, frame: tuple[float, ...]) -> tuple[Cost, list[str]]:
     """Return one cost, with the factor that was given or one that suits it."""
     kind = crowd.modality
-    if is_code(name):
+    if is_code_reference(name):
         function = load_function(name)
         images = kind.view(Images)
         shape = None if images is None else images.shape
@@ -158,7 +158,7 @@ def _one(name: str, factor: float | None, crowd: Populations, frame: tuple[float
         return _scaled(factor, Entropy()), []
     if name == "density":
         chosen = _usual(crowd) if factor is None else factor
-        points = NearData.of(crowd.together.flatten(1), Draws(0).named("density"))
+        points = NearData.of(crowd.together.flatten(1), Rng(0).fold_in("density"))
         return chosen * points, _told(name, chosen, factor)
     if name.startswith(SURFACES):
         _need_columns(crowd, name, 3)
@@ -176,11 +176,11 @@ def _one(name: str, factor: float | None, crowd: Populations, frame: tuple[float
             told.append(f"walls cost {chosen:.3g} for each {width:.3g} of depth (NUMBER * {name} for another cost)")
         return OfValues(Smooth(walls, chosen, width), _values(kind)), told
     check_kind(name)
-    raise UsageError.unknown(
+    raise UsageError.unknown_name(
         "cost",
         name.partition("=")[0],
         NAMES,
-        more=f", or file.py:FUNCTION, or a picture of walls ({', '.join(PICTURES)})",
+        alternatives=f", or file.py:FUNCTION, or a picture of walls ({', '.join(PICTURES)})",
     )
 
 
@@ -245,8 +245,8 @@ def tried(cost: Cost, bridged: Bridged, crowd: Populations, tell: Tell) -> Cost:
             _refuse_stuck(name, states, inside(x), crowd)
         with about(name):
             cost = check(cost, x[None], x.new_tensor([[share]]), _crowded(x[None]))
-    draws = Draws(bridged.seed).named("trial")
-    a, b = (Crowd(crowd.states[k])(TRIED, draws.named(k)).flatten(1) for k in (0, -1))
+    draws = Rng(bridged.seed).fold_in("trial")
+    a, b = (Crowd(crowd.states[k])(TRIED, draws.fold_in(k)).flatten(1) for k in (0, -1))
     way = torch.linspace(0, 1, 9, dtype=a.dtype)[:, None]
     between = torch.lerp(a, b, way[..., None])
     cost = check(cost, between, way, _crowded(between))

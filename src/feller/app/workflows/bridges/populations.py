@@ -168,7 +168,7 @@ def check_noise(noise: float, crowd: Populations, calls: int) -> None:
     Raises:
         UsageError: If it is negative, drowned by rounding, or so large that the last step alone blurs a population.
     """
-    check_number("noise", noise, least=0, below=math.inf)
+    check_number("noise", noise, ge=0, lt=math.inf)
     most = _most(crowd, calls)
     if noise > most:
         raise UsageError(

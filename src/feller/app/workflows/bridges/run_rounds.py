@@ -16,8 +16,8 @@ from feller.control.bridges.problem import BridgeProblem
 from feller.control.bridges.rounds import SMALL, Progress, Round, rounds
 from feller.control.bridges.solution import FoundBridge
 from feller.control.bridges.trajectories import Walk, legs_of
-from feller.core.interrupts import interrupts
-from feller.core.rng import Draws
+from feller.core.interrupts import interrupt_event
+from feller.core.rng import Rng
 from feller.core.run_folder import Run
 from feller.evaluation.bridge import along, arrival
 from feller.training.callbacks import MetricsWriter, read_metrics
@@ -123,7 +123,7 @@ def alternate(
     """
     metrics = MetricsWriter(run.metrics, progress.done) if here.is_first else None
     begun = time.monotonic() - progress.seconds
-    with interrupts() as interrupted:
+    with interrupt_event() as interrupted:
 
         def hear(share: float, text: str) -> None:
             if here.agree(float(interrupted.is_set())):
@@ -134,7 +134,7 @@ def alternate(
             tell.progress(min(spent, ENDING if late else 1.0), f"round {progress.done + 1}{late}, {text}")
 
         tell.task("bridging")
-        going = rounds(problem, settings, progress, Draws(seed), here, tell=hear)
+        going = rounds(problem, settings, progress, Rng(seed), here, tell=hear)
         while here.agree(float(_goes_on(settings, progress, limit))):
             found = next(going)
             if here.is_first and metrics is not None:
@@ -169,12 +169,12 @@ def _goes_on(settings: Bridging, progress: Progress, limit: float | None) -> boo
 def measured(problem: BridgeProblem, settings: Bridging, progress: Progress, found: Round) -> dict[str, int | float]:
     """Return what a round reached, as the result is measured: by walks through all legs, where they should be met."""
     walked = found.walks[0] if len(found.walks) == 1 else _through(problem, settings, progress, found)
-    draws, met = Draws(found.number), []
+    draws, met = Rng(found.number), []
     for leg, (begin, length) in enumerate(legs_of(problem.times)):
         place = int(np.argmin(np.abs(np.array(walked.times) - (begin if found.backward else begin + length))))
-        population, here = end_of(problem, leg, backward=found.backward), draws.named("measured", leg)
+        population, here = end_of(problem, leg, backward=found.backward), draws.fold_in("measured", leg)
         met.append(arrival(walked.states[:, place].flatten(1), population, here, compared(settings)))
-    whole = draws.named("measured", 0)
+    whole = draws.fold_in("measured", 0)
     seen = along(walked.times, walked.states.flatten(2), walked.control.flatten(2), problem.cost, whole).averages()
     lost = [one.lost / len(one.states) for one in found.walks]
     lengths = [length for _, length in legs_of(problem.times)]
@@ -188,7 +188,7 @@ def measured(problem: BridgeProblem, settings: Bridging, progress: Progress, fou
 def _through(problem: BridgeProblem, settings: Bridging, progress: Progress, found: Round) -> Walk:
     """Walk through all legs, which do not begin anew at the populations between as those of a round do."""
     crowd = problem.crowds[-1][1] if found.backward else problem.crowds[0][0]
-    begin = crowd(settings.pairs, Draws(found.number).named("through"))
+    begin = crowd(settings.pairs, Rng(found.number).fold_in("through"))
     every = 1 if begin[0].numel() <= SMALL else None
     whole = FoundBridge(problem, settings, replace(progress, best={}), ())
     return whole.walk(begin, found.number, backward=found.backward, every=every)

@@ -7,31 +7,37 @@ import pathlib
 from feller.app.modalities.documents import require_documents
 from feller.core.errors import InputError, UsageError, cannot_write
 from feller.core.run_folder import Run
-from feller.core.serialization import to_data
+from feller.core.serialization import to_dict
 from feller.data.documents.dataset import DRAWN
 from feller.data.documents.modality import Documents
 from feller.data.documents.vectors import DocumentVectors
 from feller.data.files.numpy_files import names_in
 from feller.data.loading.read import read
 from feller.models.model import load_model
-from feller.sampling.retrieval.datastore import Makers, Memory, load_memory, remember, save_memory
-from feller.sampling.retrieval.retriever import Library
+from feller.sampling.retrieval.datastore import (
+    Datastore,
+    DatastoreOrigin,
+    create_datastore,
+    load_datastore,
+    save_datastore,
+)
+from feller.sampling.retrieval.retriever import IndexedDatastore
 
 BUILT = ".npz"
 """Ending of a memory in a file."""
 
 
-def makers(kind: Documents) -> Makers:
+def makers(kind: Documents) -> DatastoreOrigin:
     """Name what gives documents their numbers.
 
     Raises:
         UsageError: If the model looks nothing up.
     """
-    words = hashlib.sha256(json.dumps(to_data(kind.vocabulary), sort_keys=True).encode()).hexdigest()[:12]
-    return Makers(kind.tokenizer.name, words, _finder(kind).name)
+    words = hashlib.sha256(json.dumps(to_dict(kind.vocabulary), sort_keys=True).encode()).hexdigest()[:12]
+    return DatastoreOrigin(kind.tokenizer.name, words, _finder(kind).name)
 
 
-def library(kind: Documents, source: str) -> Library:
+def library(kind: Documents, source: str) -> IndexedDatastore:
     """Return what a model looks documents up in.
 
     Args:
@@ -46,19 +52,19 @@ def library(kind: Documents, source: str) -> Library:
         raise UsageError("names no documents", remedy="Give a folder or a file, or leave it out", argument="memory")
     finder, path = _finder(kind), pathlib.Path(source)
     if path.suffix.lower() != BUILT or (path.is_file() and names_in(path) >= DRAWN):
-        return Library(built(kind, source), finder)
+        return IndexedDatastore(built(kind, source), finder)
     if not path.is_file():
         raise InputError(
             f"there is no memory {source}", remedy=f"Build it: feller data memory DOCUMENTS --run RUN --out {source}"
         )
-    memory = load_memory(path, kind.symbols, makers(kind))
+    memory = load_datastore(path, kind.symbols, makers(kind))
     ours, theirs = finder(memory.rows[:1]).text.shape[1], memory.vectors.shape[1]
     if ours != theirs:
         raise InputError(f"vectors of {ours} numbers", theirs, "Build it anew", file=source)
-    return Library(memory, finder)
+    return IndexedDatastore(memory, finder)
 
 
-def built(kind: Documents, source: str) -> Memory:
+def built(kind: Documents, source: str) -> Datastore:
     """Make a memory of the documents of a file or folder.
 
     Raises:
@@ -66,7 +72,7 @@ def built(kind: Documents, source: str) -> Memory:
         UsageError: If the model looks nothing up.
     """
     data = read(source, like=kind)
-    return remember(data.modality.encode(data.values), _finder(kind), kind.symbols)
+    return create_datastore(data.modality.encode(data.values), _finder(kind), kind.symbols)
 
 
 def keep(run: Run, source: str, out: str) -> int:
@@ -83,7 +89,7 @@ def keep(run: Run, source: str, out: str) -> int:
     path = pathlib.Path(out)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_memory(memory, makers(kind), path)
+        save_datastore(memory, makers(kind), path)
     except OSError as error:
         raise cannot_write(out, error) from error
     return len(memory)

@@ -14,8 +14,8 @@ from feller.data.documents.modality import Documents, Values
 from feller.data.documents.prompt import Prompt, ask, edit, parse, picture_of
 from feller.data.documents.token_layout import Hole, Infill, as_array, laid, to_tokens
 from feller.data.loading.raw import Item, Said, Shown
-from feller.sampling.autoregressive.decoding_goals import Fill, Free, Picture, Plan
-from feller.sampling.autoregressive.document_grammar import Kind
+from feller.sampling.autoregressive.decoding_goals import ContinuationGoal, DecodingGoal, ImageGoal, InfillGoal
+from feller.sampling.autoregressive.document_grammar import SymbolKind
 
 WHITE = 128
 """Level from which a part of a mask is white."""
@@ -28,19 +28,19 @@ class Wanted:
     """A prompt, and what is to be drawn behind it."""
 
     prompt: Prompt
-    plan: Plan
+    plan: DecodingGoal
     mask: UInt8[np.ndarray, "h w c"] | None = None
     """White where the one picture of the prompt is drawn anew; None where it is kept."""
 
     @property
     def draws_picture(self) -> bool:
         """Whether it is a picture that is drawn, so that guidance by its text makes sense."""
-        return isinstance(self.plan, Picture)
+        return isinstance(self.plan, ImageGoal)
 
     @property
     def draws_words(self) -> bool:
         """Whether nothing but words is filled in."""
-        return isinstance(self.plan, Fill) and self.plan.whole == (Kind.TEXT,)
+        return isinstance(self.plan, InfillGoal) and self.plan.whole_kinds == (SymbolKind.TEXT,)
 
     def tokens(self, kind: Documents) -> Int64[Tensor, " l"]:
         """Return the symbols of the prompt.
@@ -51,7 +51,7 @@ class Wanted:
         tokens = _tokens(self.prompt.items, self.prompt, kind)
         return tokens if self.mask is None else _with_holes(tokens, self.mask, kind)[0]
 
-    def planned(self, kind: Documents) -> Plan:
+    def planned(self, kind: Documents) -> DecodingGoal:
         """Return what is to be drawn; under a mask each hole gets the codes that it hides, so that all else stays.
 
         Raises:
@@ -60,7 +60,7 @@ class Wanted:
         if self.mask is None:
             return self.plan
         _, sizes = _with_holes(_tokens(self.prompt.items, self.prompt, kind), self.mask, kind)
-        return Fill(MOST_WORDS, codes=sizes)
+        return InfillGoal(MOST_WORDS, hole_codes=sizes)
 
     def keeping(self, kind: Documents, values: Values) -> Values:
         """Return what was drawn with the pixels of the person's picture where its codes are kept, not what they keep.
@@ -93,7 +93,7 @@ def by_prompt(text: str) -> Wanted:
         InputError: If a picture cannot be read.
     """
     prompt = parse(text)
-    return Wanted(prompt, Fill(MOST_WORDS, (Kind.TEXT,)) if prompt.has_holes else Picture())
+    return Wanted(prompt, InfillGoal(MOST_WORDS, (SymbolKind.TEXT,)) if prompt.has_holes else ImageGoal())
 
 
 def by_mask(text: str, mask: str) -> Wanted:
@@ -106,7 +106,7 @@ def by_mask(text: str, mask: str) -> Wanted:
     prompt = parse(text)
     if len(prompt.pictures) != 1:
         raise UsageError("a --prompt with one <image:FILE>", len(prompt.pictures), argument="mask")
-    return Wanted(prompt, Fill(MOST_WORDS), picture_of(mask))
+    return Wanted(prompt, InfillGoal(MOST_WORDS), picture_of(mask))
 
 
 def by_edit(picture: str, instruction: str) -> Wanted:
@@ -116,7 +116,7 @@ def by_edit(picture: str, instruction: str) -> Wanted:
         UsageError: If the instruction is empty.
         InputError: If the picture cannot be read.
     """
-    return Wanted(Prompt(edit(_worded(instruction, "--edit")), (picture_of(picture),)), Picture())
+    return Wanted(Prompt(edit(_worded(instruction, "--edit")), (picture_of(picture),)), ImageGoal())
 
 
 def by_question(picture: str, asked: str) -> Wanted:
@@ -127,12 +127,12 @@ def by_question(picture: str, asked: str) -> Wanted:
         InputError: If the picture cannot be read.
     """
     items = tuple(ask(_worded(asked, "--ask")))
-    return Wanted(Prompt(items, (picture_of(picture),)), Fill(MOST_WORDS, (Kind.TEXT,)))
+    return Wanted(Prompt(items, (picture_of(picture),)), InfillGoal(MOST_WORDS, (SymbolKind.TEXT,)))
 
 
 def anything(context: int) -> Wanted:
     """Return a whole document, of which nothing is said."""
-    return Wanted(Prompt(()), Free(context - 1))
+    return Wanted(Prompt(()), ContinuationGoal(context - 1))
 
 
 def _worded(text: str, flag: str) -> str:

@@ -25,9 +25,9 @@ from feller.app.workflows.reporting.evaluate_non_generative import (
 )
 from feller.app.workflows.run_config import parts, training_of
 from feller.core.errors import UsageError
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.core.run_folder import Run
-from feller.core.serialization import from_data
+from feller.core.serialization import from_dict
 from feller.data.documents.figure import Part, sheet
 from feller.data.documents.modality import CODES, Documents, Values, all_pictures, seen
 from feller.data.documents.prompt import Prompt, instruction_in, question_in
@@ -43,11 +43,11 @@ from feller.evaluation.number_format import number
 from feller.evaluation.report.prediction_plots import copies_picture
 from feller.models.model import Model
 from feller.networks.codebook.image_codes import WHITE
-from feller.sampling.autoregressive.decoding_goals import Fill, Picture, Plan
-from feller.sampling.autoregressive.document_decode import generate
-from feller.sampling.autoregressive.document_grammar import Kind
-from feller.sampling.retrieval.datastore import remember
-from feller.sampling.retrieval.retriever import Library
+from feller.sampling.autoregressive.decoding_goals import DecodingGoal, ImageGoal, InfillGoal
+from feller.sampling.autoregressive.document_decoding import generate
+from feller.sampling.autoregressive.document_grammar import SymbolKind
+from feller.sampling.retrieval.datastore import create_datastore
+from feller.sampling.retrieval.retriever import IndexedDatastore
 from feller.training.optimizer import Training
 
 ROWS = 2
@@ -121,8 +121,8 @@ def _remedy(it: Examined, *, learns: bool) -> str:
 
 def _longer(run: Run, it: Examined) -> tuple[str, str]:
     """Return what fits anew with a tokeniser that learns longer, and what it does."""
-    flag, learned = "--tokenizer.steps", run.part_of(run.recipe, "recipe", "parts", "tokenizer")
-    steps = LONGER * (from_data(Training, learned).steps or 1)
+    flag, learned = "--tokenizer.steps", run.read_field(run.recipe, "recipe", "parts", "tokenizer")
+    steps = LONGER * (from_dict(Training, learned).steps or 1)
     words = [word for before, word in pairwise(("", *it.asked.provenance.fields)) if flag not in (before, word)]
     wanted = it.asked.with_provenance(fields=(*words, flag, str(steps)))
     anew = Run(run.path.with_name(f"{run.path.name}-anew"))
@@ -142,14 +142,18 @@ def measure(request: EvaluationRequest) -> dict[str, Any]:
     run, model, tell = request.run, request.model, request.tell
     if request.samples is not None:
         raise UsageError("a model of documents is judged by what it says of others", remedy="Name them with --data")
-    kind, draws = require_documents(model), Draws(0).named("evaluate")
+    kind, draws = require_documents(model), Rng(0).fold_in("evaluate")
     it = examined(request, lambda source, asked: read(source, like=kind))
     train = parts(it.asked, it.whole.seen_as(kind))[0]
     real = it.real.subset(torch.arange(min(len(it.real), request.effort.limit(MOST, SECONDS))))
     it = replace(it, real=replace(real, values=kind.coded(real.values)))
     tell.task("asking about documents")
     finder = kind.vectors
-    found = None if finder is None else Library(remember(kind.encode(train.values), finder, kind.symbols), finder)
+    found = (
+        None
+        if finder is None
+        else IndexedDatastore(create_datastore(kind.encode(train.values), finder, kind.symbols), finder)
+    )
     numbers: dict[str, Any] = dict(documents_quality(model.network, kind, it.real, found, draws))
     lost = rewritten(run, kind, it, it.real.values)
     numbers |= lost.numbers
@@ -175,17 +179,17 @@ def measure(request: EvaluationRequest) -> dict[str, Any]:
 
 
 def _pictures(
-    model: Model, kind: Documents, it: Examined, train: Dataset, draws: Draws
+    model: Model, kind: Documents, it: Examined, train: Dataset, draws: Rng
 ) -> tuple[dict[str, Any], list[tuple[str, Any]]]:
     """Draw the last pictures of documents again, and compare them with their texts."""
     wanted, real = [], []
     for i, items in enumerate(kind.items(it.real.values)[:DRAWN]):
         if isinstance(items[-1], Shown) and any(isinstance(item, Said) for item in items) and not _hidden(items):
-            wanted.append(_prompt(kind, items[:-1], it.real.values["pictures"][i], Picture()))
+            wanted.append(_prompt(kind, items[:-1], it.real.values["pictures"][i], ImageGoal()))
             real.append(i)
     if not wanted:
         return {}, []
-    drawn = _continued(model, kind, wanted, draws.named("pictures"))
+    drawn = _continued(model, kind, wanted, draws.fold_in("pictures"))
     truth = {name: leaf[torch.tensor(real)] for name, leaf in it.real.values.items()}
     numbers: dict[str, Any] = {}
     if kind.vectors is not None:
@@ -203,7 +207,7 @@ def _pictures(
 
 
 def _words(
-    model: Model, kind: Documents, it: Examined, train: Dataset, draws: Draws
+    model: Model, kind: Documents, it: Examined, train: Dataset, draws: Rng
 ) -> tuple[dict[str, Any], list[tuple[str, Any]]]:
     """Fill in hidden texts of documents, or else captions, and compare them with the true ones."""
     wanted, truth, strips = [], [], []
@@ -213,13 +217,13 @@ def _words(
             continue
         prompt = [Hole() if item is answer else item for item in items]
         pictures = it.real.values["pictures"][i]
-        wanted.append(_prompt(kind, [*prompt, Infill()], pictures, Fill(MOST_WORDS, (Kind.TEXT,))))
+        wanted.append(_prompt(kind, [*prompt, Infill()], pictures, InfillGoal(MOST_WORDS, (SymbolKind.TEXT,))))
         truth.append(answer.text)
         strips.append([*(part for part in seen(items, pictures) if not isinstance(part, str)), *_around(items, answer)])
     if not wanted:
         return {}, []
     prompts = [[one.tokens(kind) for one in wanted]]
-    rows = generate(reader(model), prompts, wanted[0].plan, draws.named("words"))
+    rows = generate(reader(model), prompts, wanted[0].plan, draws.fold_in("words"))
     told = [words(kind, row) for row in rows]
     learned = Counter(a.text for a in map(_answer, kind.items(train.values)) if a is not None)
     usual = learned.most_common(1)[0][0]
@@ -240,22 +244,24 @@ def _mean(score: Callable[[str, str], float], told: Sequence[str], truth: Sequen
     return fmean(score(one, other) for one, other in zip(told, truth, strict=True))
 
 
-def _alone(model: Model, kind: Documents, draws: Draws) -> Any:
+def _alone(model: Model, kind: Documents, draws: Rng) -> Any:
     """Draw documents of which nothing is said."""
     wanted = anything(reader(model).context)
-    rows = generate(reader(model), [[wanted.tokens(kind)] * SHOWN], wanted.plan, draws.named("alone"))
+    rows = generate(reader(model), [[wanted.tokens(kind)] * SHOWN], wanted.plan, draws.fold_in("alone"))
     values = decoded(kind, [torch.cat([wanted.tokens(kind), row.cpu()]) for row in rows])
     return sheet(_strips(kind, values), 2)
 
 
-def _continued(model: Model, kind: Documents, wanted: list[Wanted], draws: Draws) -> Values:
+def _continued(model: Model, kind: Documents, wanted: list[Wanted], draws: Rng) -> Values:
     """Draw what follows some prompts of one plan."""
     prompts = [one.tokens(kind) for one in wanted]
     rows = generate(reader(model), [prompts], wanted[0].plan, draws)
     return decoded(kind, [torch.cat([prompt, row.cpu()]) for prompt, row in zip(prompts, rows, strict=True)])
 
 
-def _prompt(kind: Documents, items: list[Item | Hole | Infill] | list[Item], pictures: Tensor, plan: Plan) -> Wanted:
+def _prompt(
+    kind: Documents, items: list[Item | Hole | Infill] | list[Item], pictures: Tensor, plan: DecodingGoal
+) -> Wanted:
     """Return a prompt of the items of a document."""
     return Wanted(Prompt(tuple(items), tuple(pictures.permute(0, 2, 3, 1).numpy())), plan)
 

@@ -18,23 +18,29 @@ from feller.app.workflows.documents.build_datastore import library
 from feller.app.workflows.documents.document_request import Wanted, anything, by_edit, by_mask, by_prompt, by_question
 from feller.app.workflows.sampler import choice_of
 from feller.core.errors import UsageError, check_number
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.core.run_folder import Run
 from feller.data.documents.modality import Documents, Values
 from feller.data.documents.token_layout import Hole
 from feller.data.modality import Dataset
 from feller.models.model import Model, load_model
-from feller.paths.discrete.token_sampler import Choice
-from feller.sampling.autoregressive.decoding_goals import Fill
-from feller.sampling.autoregressive.document_decode import Way, best, generate
-from feller.sampling.autoregressive.masked_spans import unmask
-from feller.sampling.autoregressive.token_guidance import Contrast, Guide, Guided, Plain, TwoWay
-from feller.sampling.retrieval.retriever import ASKING, Library, fronts
+from feller.paths.discrete.token_sampler import TokenSampler
+from feller.sampling.autoregressive.decoding_goals import InfillGoal
+from feller.sampling.autoregressive.document_decoding import SamplingSpec, generate, rank_candidates
+from feller.sampling.autoregressive.masked_spans import restore_spans
+from feller.sampling.autoregressive.token_guidance import (
+    ClassifierFreeGuidance,
+    ContrastiveDecoding,
+    DualGuidance,
+    NoGuidance,
+    TokenGuidance,
+)
+from feller.sampling.retrieval.retriever import INFERENCE_RETRIEVER, IndexedDatastore, retrieved_context
 from feller.training.engine import engine
 
 DOCUMENTS = 2
 """That stand in front of a prompt, where there is a memory."""
-SHARP = Choice(0.5)
+SHARP = TokenSampler(0.5)
 """How words are drawn: who asks a question wants one answer, rather than one of all that might be said."""
 ALPHA = 0.1
 """Of contrastive decoding, where it is not said."""
@@ -54,7 +60,7 @@ class Manner:
     """Guided by more than 1, symbols may come that are so many times as likely as the likeliest; 0 lets all come."""
     contrast: tuple[int, float] | None = None
     """k and alpha of contrastive decoding; with guidance beside it, every other document is drawn so."""
-    choice: Choice | None = None
+    choice: TokenSampler | None = None
     """How symbols are drawn; by default pictures from the network's own law, and words from a sharper one."""
     best_of: int = 1
     """Draw so many for each and keep the one whose picture and text are nearest."""
@@ -62,11 +68,11 @@ class Manner:
     """From the memory, in front."""
 
     def __post_init__(self) -> None:
-        check_number("best_of", self.best_of, least=1, remedy="1 keeps what is drawn")
-        check_number("plausible", self.plausible, least=0, most=1)
-        check_number("documents", self.documents, least=0)
+        check_number("best_of", self.best_of, ge=1, remedy="1 keeps what is drawn")
+        check_number("plausible", self.plausible, ge=0, le=1)
+        check_number("documents", self.documents, ge=0)
 
-    def guides(self, *, of_picture: bool) -> tuple[Guide, ...]:
+    def guides(self, *, of_picture: bool) -> tuple[TokenGuidance, ...]:
         """Return the ways in which documents are drawn by turns.
 
         Raises:
@@ -76,14 +82,14 @@ class Manner:
         plausible = self.plausible if max(self.guidance, self.picture_guidance or 1.0) > 1 else 0.0
         if not of_picture and (guided or self.contrast is not None):
             raise UsageError("guidance and contrast are of pictures drawn from a text", remedy="Leave them out")
-        found: list[Guide] = []
+        found: list[TokenGuidance] = []
         if self.picture_guidance is not None:
-            found.append(TwoWay(float(self.picture_guidance), float(self.guidance), plausible))
+            found.append(DualGuidance(float(self.picture_guidance), float(self.guidance), plausible))
         elif guided:
-            found.append(Guided(self.guidance, plausible))
+            found.append(ClassifierFreeGuidance(self.guidance, plausible))
         if self.contrast is not None:
-            found.append(Contrast(*self.contrast))
-        return tuple(found) or (Plain(),)
+            found.append(ContrastiveDecoding(*self.contrast))
+        return tuple(found) or (NoGuidance(),)
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,7 +118,7 @@ def write(
     *,
     manner: Manner = Manner(),
     memory: str | None = None,
-    draws: Draws = Draws(0),  # noqa: B008 - frozen
+    draws: Rng = Rng(0),  # noqa: B008 - frozen
     tell: Tell = SILENT,
 ) -> Written:
     """Draw n documents that begin as is wanted.
@@ -144,16 +150,16 @@ def write(
     _notice(wanted, kind, tell)
     if found is not None:
         more = _front(found, streams[0], manner.documents, sys.maxsize, draws)
-        tell.say(_told(looked_up, min(manner.documents, len(found.memory)), fits=len(more) == len(front)))
+        tell.say(_told(looked_up, min(manner.documents, len(found.datastore)), fits=len(more) == len(front)))
     longest, context = max(map(len, streams)), reader(model).context
     if longest >= context:
         raise UsageError(f"the prompt has {longest} symbols, and the model sees {context} at once", remedy="Shorten it")
     prompts = [[torch.cat([front, stream])] * (n * manner.best_of) for stream in streams]
     tell.task("drawing")
     begun = time.monotonic()
-    choice = manner.choice or (SHARP if wanted.draws_words else Choice())
-    ways = tuple(Way(guide, choice) for guide in guides)
-    drawn = generate(reader(model), prompts, wanted.planned(kind), draws.named("documents"), ways=ways)
+    choice = manner.choice or (SHARP if wanted.draws_words else TokenSampler())
+    ways = tuple(SamplingSpec(guide, choice) for guide in guides)
+    drawn = generate(reader(model), prompts, wanted.planned(kind), draws.fold_in("documents"), specs=ways)
     tell.done()
     seconds, symbols = time.monotonic() - begun, sum(map(len, drawn))
     speed = symbols / max(seconds, 1e-9)
@@ -171,7 +177,7 @@ def write(
 def decoded(kind: Documents, rows: list[Int64[Tensor, " _"]]) -> Values:
     """Return the texts and pictures of rows whose holes are filled."""
     symbols = kind.symbols
-    plain = [torch.from_numpy(unmask(row.cpu().numpy(), symbols)) for row in rows]
+    plain = [torch.from_numpy(restore_spans(row.cpu().numpy(), symbols)) for row in rows]
     padded = torch.nn.utils.rnn.pad_sequence(plain, batch_first=True, padding_value=symbols.pad)
     return kind.decode(padded)
 
@@ -209,21 +215,21 @@ def _told(looked_up: tuple[str, ...], most: int, *, fits: bool) -> str:
     return f"looked up: {'; '.join(map(repr, looked_up)) or 'nothing'}{less if len(looked_up) < most else ''}"
 
 
-def _streams(wanted: Wanted, kind: Documents, guides: tuple[Guide, ...]) -> list[Int64[Tensor, " _"]]:
+def _streams(wanted: Wanted, kind: Documents, guides: tuple[TokenGuidance, ...]) -> list[Int64[Tensor, " _"]]:
     """Return the prompt of each stream that the guides read."""
-    most = max(guide.streams for guide in guides)
+    most = max(guide.num_streams for guide in guides)
     makers = (wanted.tokens, wanted.without_text, wanted.without_all)
     return [make(kind) for make in makers[:most]]
 
 
 def _front(
-    found: Library | None, prompt: Int64[Tensor, " l"], count: int, room: int, draws: Draws
+    found: IndexedDatastore | None, prompt: Int64[Tensor, " l"], count: int, room: int, draws: Rng
 ) -> Int64[Tensor, " m"]:
     """Return what stands in front of a prompt, where there is room for so many symbols."""
     if found is None or not count:
         return prompt[:0]
-    how = replace(ASKING, by_text=count, by_picture=count)  # no more than are wanted: the most like
-    (front,) = fronts(found, prompt[None], count, [room], draws.named("memory"), how)
+    how = replace(INFERENCE_RETRIEVER, by_text=count, by_picture=count)  # no more than are wanted: the most like
+    (front,) = retrieved_context(found, prompt[None], count, [room], draws.fold_in("memory"), how)
     return front
 
 
@@ -237,7 +243,7 @@ def _best(kind: Documents, values: Values, n: int, of: int) -> Int64[Tensor, " n
     """Return the numbers of the best of several documents each: those whose texts and pictures point the same way."""
     likeness = similarities(kind, values)
     index = [[*range(i * of, (i + 1) * of)] for i in range(n)]
-    kept = best(index, lambda prompt, some: likeness[torch.tensor(list(some))])
+    kept = rank_candidates(index, lambda prompt, some: likeness[torch.tensor(list(some))])
     return torch.tensor([one for (one,) in kept])
 
 
@@ -274,14 +280,14 @@ def documents(run: Run, config: SampleConfig, *, tell: Tell = SILENT) -> tuple[W
         )
     model = load_model(run)
     model.network.to(engine().device)
-    kind, place = require_documents(model), run.place(config.output.out)
+    kind, place = require_documents(model), run.output_path(config.output.out)
     kind.check_place(place)
     wanted = wanted or anything(reader(model).context)
     if (asked.edit or asked.ask) and not kind.tasks:
         tell.say("this model has learned no tasks, so this is a guess; train it on examples of them: fit --start-from")
     if asked.prompt and kind.tasks and wanted.prompt.has_gap:
         tell.say("this model has learned tasks, and may have forgotten how to fill gaps inside texts")
-    draws, n = Draws(config.seed).named("sample"), n or (1 if isinstance(wanted.plan, Fill) else 9)
+    draws, n = Rng(config.seed).fold_in("sample"), n or (1 if isinstance(wanted.plan, InfillGoal) else 9)
     drawn = write(model, wanted, n, manner=manner, memory=asked.memory, draws=draws, tell=tell)
     kind.write(drawn.data.values, drawn.data.given, place)
     return drawn, place

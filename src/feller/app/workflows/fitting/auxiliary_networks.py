@@ -11,7 +11,7 @@ import torch
 from feller.app.reporter import Tell
 from feller.app.workflows.fitting.run_training import TrainingJob
 from feller.core.errors import InputError, UsageError
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.core.run_folder import Run, open_run
 from feller.core.safetensors_io import save_tensors
 from feller.data.batches import batches, shuffled
@@ -57,10 +57,10 @@ class Making:
         Raises:
             InputError: If a network is lost.
         """
-        lost = [name for name in names if not self.run.part(name).is_file()]
+        lost = [name for name in names if not self.run.aux_weights(name).is_file()]
         if lost and self.run.state.is_file():
             raise InputError(
-                f"{self.run.part(lost[0])} is missing, and the model learned with it",
+                f"{self.run.aux_weights(lost[0])} is missing, and the model learned with it",
                 remedy="Bring it back, or start a new run",
             )
 
@@ -76,7 +76,7 @@ class Making:
         Raises:
             InputError: If a file of the run is damaged, or another's.
         """
-        file = self.run.part(name)
+        file = self.run.aux_weights(name)
         is_new = not file.is_file()
         if is_new and name not in self.known:
             learned()
@@ -90,9 +90,9 @@ class Making:
             save_description(self.run, about)
         return about
 
-    def draws(self, name: str) -> Draws:
+    def draws(self, name: str) -> Rng:
         """Return the source of all randomness of the training of a network."""
-        return Draws(self.seed).named(name)
+        return Rng(self.seed).fold_in(name)
 
     def learn(
         self, name: str, objective: Objective, feed: Batches, network: torch.nn.Module, training: Training, tell: Tell
@@ -245,7 +245,7 @@ def written_by(data: Dataset, tokenizer: str, size: str) -> Dataset:
         )
     made = NAMED.get(tokenizer)
     if made is None and not pathlib.Path(tokenizer).exists():
-        raise UsageError.unknown("tokenizer", tokenizer, NAMED, more=", or the run of a tokeniser")
+        raise UsageError.unknown_name("tokenizer", tokenizer, NAMED, alternatives=", or the run of a tokeniser")
     codes = _of_run(tokenizer, kind) if made is None else made(data, kind, size)
     return data.seen_as(kind.tokenised(codes, data.values["rows"]))
 
@@ -276,7 +276,7 @@ def taken_again(data: Dataset, tokenizer: str, run: Run) -> Dataset:
         UsageError: If it is of something else by now.
     """
     kind = data.modality.view(Documents)
-    if not from_a_run(tokenizer) or kind is None or run.part("tokenizer").is_file():
+    if not from_a_run(tokenizer) or kind is None or run.aux_weights("tokenizer").is_file():
         return data
     return data.seen_as(replace(kind, codes=_of_run(tokenizer, kind)))
 

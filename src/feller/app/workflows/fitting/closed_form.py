@@ -10,7 +10,7 @@ from feller.app.workflows.fitting.plan_fit import FitPlan
 from feller.core.errors import UsageError
 from feller.core.run_folder import Run
 from feller.core.safetensors_io import save_tensors
-from feller.core.serialization import to_data, write_json
+from feller.core.serialization import to_dict, write_json
 from feller.data.tables.modality import GUESSED
 from feller.models.spec import Description, save_description
 from feller.privacy.accounting.dp_events import Concentrated
@@ -24,7 +24,7 @@ def is_found(counters: dict[str, Any]) -> bool:
 
 def check_found(run: Run) -> None:
     """Refuse to go on with a run whose rows were looked at, or were to be."""
-    if run.counters.is_file():
+    if run.progress.is_file():
         raise UsageError(
             f"the rows of {run.path} were looked at, and once is enough; `feller evaluate {run.path}` measures it again"
         )
@@ -59,7 +59,7 @@ def look(run: Run, found: Look, tell: Tell) -> None:
     plan, description = found.plan, found.description
     asked, access, (rows, held_out) = plan.asked, plan.access, plan.split
     save_description(run, description)
-    run.write_record(run.recipe, {**asked.parts, "recipe": to_data(plan.recipe)})
+    run.write_record(run.recipe, {**asked.parts, "recipe": to_dict(plan.recipe)})
     rho, noise = access.allowance()
     if math.isfinite(rho):
         access.charge(run, (Concentrated("one look at the rows", rho),))
@@ -75,8 +75,8 @@ def look(run: Run, found: Look, tell: Tell) -> None:
     seconds, unit = time.monotonic() - start, access.clock_resolution
     access.charge(run, told.expenses)
     save_description(run, replace(description, architecture=told.architecture))
-    for file in (run.weights, run.average):
+    for file in (run.weights, run.ema_weights):
         save_tensors(file, told.network.state_dict())
-    write_json(run.counters, {"step": 0, "seconds": unit * math.ceil(seconds / unit) if unit else seconds})
+    write_json(run.progress, {"step": 0, "seconds": unit * math.ceil(seconds / unit) if unit else seconds})
     tell.done()
     tell.say(told.said)

@@ -15,7 +15,7 @@ from feller.app.workflows.fitting.run_training import TrainingInputs, TrainingJo
 from feller.app.workflows.run_config import FitRecord, print_of
 from feller.core.errors import InputError, UsageError
 from feller.core.pytree import leaves
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.core.run_folder import Run
 from feller.data.batches import batches, shuffled
 from feller.data.loading.in_memory import DataSource
@@ -171,11 +171,11 @@ class OpenData(DataAccess):
 
     def inputs(self, run: Run, plan: FitPlan, job: TrainingJob, here: Engine, tell: Tell) -> TrainingInputs:
         """Return plain means over batches of shuffled examples, or of pairs that the older model draws."""
-        draws = Draws(plan.asked.seed)
+        draws = Rng(plan.asked.seed)
         return TrainingInputs(batches=make_batches(plan.recipe, job.data, plan.older, draws, tell), rng=draws)
 
 
-def make_batches(recipe: Recipe, data: Dataset | None, older: Model | None, draws: Draws, tell: Tell) -> Batches:
+def make_batches(recipe: Recipe, data: Dataset | None, older: Model | None, draws: Rng, tell: Tell) -> Batches:
     """Return what gives each step its examples: the data, or pairs that the older model draws.
 
     Raises:
@@ -187,7 +187,7 @@ def make_batches(recipe: Recipe, data: Dataset | None, older: Model | None, draw
     if older is None:
         raise UsageError("the run of an older model, from which this recipe draws pairs", "none", argument="start_from")
     tell.task("drawing pairs")
-    pairs = older.pairs(recipe.pairs, draws.named("pairs"), tell.progress)
+    pairs = older.pairs(recipe.pairs, draws.fold_in("pairs"), tell.progress)
     tell.done()
     return shuffled(pairs, recipe.train.batch, draws)
 

@@ -143,7 +143,7 @@ def plan_fit(
         recipe=name,
         size=asked.provenance.size or (record_of(start).provenance.size if start else "small"),
         ancestors=seen_by(start) if start else (),
-        start_hash=file_hash(start.average) if start else "",
+        start_hash=file_hash(start.ema_weights) if start else "",
         held_out=recipe.held_out,
         shards={} if dataset.stream is None else dataset.stream.prints,
         code=_code_hash(name, asked.modality),

@@ -14,7 +14,7 @@ from feller.app.workflows.private.private_data import resumed_access
 from feller.app.workflows.run_config import FitRecord, brought_of, read_again, record_of
 from feller.core.errors import InputError, UsageError
 from feller.core.run_folder import Run, open_run
-from feller.core.serialization import from_data
+from feller.core.serialization import from_dict
 from feller.core.user_code import fingerprint as file_hash
 from feller.core.user_code import load_function
 from feller.data.loading import raw
@@ -77,9 +77,9 @@ def plan_resumed(
     about = load_description(run)
     like = about.modality if older is None or about.modality.has_schema else older.description.modality
     dataset = read_again(asked, like, given)
-    kept = run.part_of(run.recipe, "recipe")
+    kept = run.read_field(run.recipe, "recipe")
     with raw.about(run.recipe):
-        before = within(PLENTY, lambda: from_data(Recipe, kept))
+        before = within(PLENTY, lambda: from_dict(Recipe, kept))
     if before.objective.one_shot:
         check_found(run)
     after = request.changed(before)
@@ -98,7 +98,7 @@ def _older(asked: FitRecord) -> Model | None:
     if asked.start_from is None:
         return None
     start = open_run(asked.start_from)
-    if file_hash(start.average) != asked.provenance.start_hash:
+    if file_hash(start.ema_weights) != asked.provenance.start_hash:
         raise InputError(
             "is not what it was when this run began", remedy="Bring it back, or start a new run", file=start.path
         )

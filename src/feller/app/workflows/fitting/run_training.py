@@ -10,10 +10,10 @@ from typing import Any
 from feller.app.reporter import Tell
 from feller.core.errors import InputError
 from feller.core.gradient import Gradient
-from feller.core.interrupts import endings
-from feller.core.rng import Draws
+from feller.core.interrupts import sigterm_as_interrupt
+from feller.core.rng import Rng
 from feller.core.run_folder import Run
-from feller.core.serialization import replace_file, to_data
+from feller.core.serialization import replace_file, to_dict
 from feller.data.modality import Dataset
 from feller.data.tables.modality import GUESSED
 from feller.models.model import Model
@@ -54,7 +54,7 @@ class TrainingInputs:
     """What the steps of one sitting are made of."""
 
     batches: Batches
-    rng: Draws
+    rng: Rng
     gradient: Gradient | None = None
     """How losses become gradients; the mean by default."""
     callbacks: tuple[Callback, ...] = ()
@@ -82,7 +82,7 @@ def stoppable(again: str, saved: str = "all is saved. Go on with") -> Iterator[N
         saved: What is there, for people.
     """
     try:
-        with endings():
+        with sigterm_as_interrupt():
             yield
     except KeyboardInterrupt as stopped:
         raise Interrupted(again, saved) from stopped
@@ -146,7 +146,7 @@ def run_training(run: Run, job: TrainingJob, inputs: TrainingInputs, here: Engin
     dress(state, config, here)
     hears: list[Callback] = [*inputs.callbacks]
     if here.is_first:
-        hears += [*loggers(config.logger, run, to_data(config)), Progress(tell)]
+        hears += [*loggers(config.logger, run, to_dict(config)), Progress(tell)]
     if here.is_first or state.sharded:
         hears += [
             CheckpointSaver(
@@ -208,10 +208,10 @@ class Preview(Callback):
         self._seen = time.monotonic()
         if not self._here.is_first:
             return
-        network = self._description.build(Draws(0)).to(self._here.device)
+        network = self._description.build(Rng(0)).to(self._here.device)
         network.load_state_dict(averaged)
-        few = replace(self._description.sampling, calls=16)
-        drawn = Model.of(self._description, network).draw(16, sampling=few, draws=Draws(0).named("preview"))
+        few = replace(self._description.sampling, nfe=16)
+        drawn = Model.of(self._description, network).draw(16, sampling=few, draws=Rng(0).fold_in("preview"))
         picture = io.BytesIO()
         drawn.modality.show(drawn.values, drawn.given).save(picture, "PNG")
         replace_file(self._run.preview, picture.getvalue())

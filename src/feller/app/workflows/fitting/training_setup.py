@@ -16,11 +16,11 @@ from feller.app.workflows.fitting.run_training import TrainingJob
 from feller.app.workflows.fitting.validate_user_code import check_pieces
 from feller.app.workflows.run_config import FitRecord
 from feller.core.errors import InputError, UsageError
-from feller.core.pytree import leaves, length
-from feller.core.rng import Draws
+from feller.core.pytree import leaves, num_examples
+from feller.core.rng import Rng
 from feller.core.run_folder import Run
-from feller.core.serialization import to_data
-from feller.core.user_code import blamed
+from feller.core.serialization import to_dict
+from feller.core.user_code import user_frame
 from feller.data.batches import batches
 from feller.data.modality import Dataset
 from feller.models.families.model_family import Infinite
@@ -55,14 +55,14 @@ def set_up_training(run: Run, plan: FitPlan, here: Engine, most: int = sys.maxsi
     if recipe.train.steps is None and recipe.train.minutes is None:
         raise UsageError(expected="a budget: --steps or --minutes")
     data, held_out = plan.split
-    data = data.modality.for_learning(data, Draws(asked.seed).named("evened"))
+    data = data.modality.for_learning(data, Rng(asked.seed).fold_in("evened"))
     if older is not None:
         older.network.to(here.device).eval()
     check_dress(recipe.train, recipe.objective, recipe.architecture, here)
     description = replace(recipe.describe(data), parts=plan.parts)
     if plan.frequencies is not None:
         description = replace(description, frequencies=plan.frequencies)
-    network = within(most, lambda: description.build(Draws(asked.seed)))
+    network = within(most, lambda: description.build(Rng(asked.seed)))
     if older is not None:
         network.load_state_dict(older.network.state_dict())
     teacher = None if older is None else older.network
@@ -73,10 +73,10 @@ def set_up_training(run: Run, plan: FitPlan, here: Engine, most: int = sys.maxsi
     few = _few(data, own=bool(asked.provenance.code))
     _try_loss(objective, tried, data.subset(torch.arange(few)), asked, here)
     if asked.provenance.code and not recipe.parts and not description.family.why_no_samples:
-        _try_drawing(Model.of(description, tried), few, Draws(asked.seed).named("trial"), asked)
+        _try_drawing(Model.of(description, tried), few, Rng(asked.seed).fold_in("trial"), asked)
     own = f"--recipe {shlex.quote(asked.provenance.recipe)} " if asked.provenance.code else ""
     return TrainingJob(
-        record={**asked.parts, "recipe": to_data(recipe)},
+        record={**asked.parts, "recipe": to_dict(recipe)},
         summary=(
             f"{asked.data}: {data.total:,} to learn from, {len(held_out):,} kept back; recipe"
             f" {asked.provenance.recipe}, size {asked.provenance.size}, {parameters(network):,} weights{access.promise}"
@@ -93,16 +93,16 @@ def set_up_training(run: Run, plan: FitPlan, here: Engine, most: int = sys.maxsi
 
 def _try_loss(objective: Objective, network: nn.Module, some: Dataset, asked: FitRecord, here: Engine) -> None:
     """Take one loss of a few examples, so that what does not fit together is refused before anything is written."""
-    draws = Draws(asked.seed).named("trial")
+    draws = Rng(asked.seed).fold_in("trial")
     batch = here.place(batches(some, len(some), draws)(0, slice(None)))
-    n = length(batch["x_1"]) if "x_1" in batch else 0
+    n = num_examples(batch["x_1"]) if "x_1" in batch else 0
     with _trial(asked, n):
         if asked.provenance.code and objective.matching is not None:
             check_pieces(objective.matching, network, batch, draws)
         example = objective.draw(batch, draws, network)
         found = objective.loss(network, example)
     if asked.provenance.code:
-        _check_loss(found, length(example), network, asked)
+        _check_loss(found, num_examples(example), network, asked)
 
 
 def _few(data: Dataset, *, own: bool) -> int:
@@ -131,12 +131,12 @@ def _check_loss(found: Any, n: int, network: nn.Module, asked: FitRecord) -> Non
         network.zero_grad(set_to_none=True)
 
 
-def _try_drawing(model: Model, n: int, draws: Draws, asked: FitRecord) -> None:
+def _try_drawing(model: Model, n: int, draws: Rng, asked: FitRecord) -> None:
     """Draw samples in few calls, so that own code that is only drawn with fails now and not after the training.
 
     What weights that have learned nothing draw may be infinite.
     """
-    few = replace(model.description.sampling, calls=FEW)
+    few = replace(model.description.sampling, nfe=FEW)
     with _trial(asked, n), contextlib.suppress(Infinite):
         model.draw(n, sampling=few, draws=draws)
 
@@ -149,7 +149,7 @@ def _trial(asked: FitRecord, n: int) -> Iterator[None]:
     except (UsageError, InputError):
         raise
     except Exception as error:
-        if not asked.provenance.code or blamed(error):  # the command line tells the line
+        if not asked.provenance.code or user_frame(error):  # the command line tells the line
             raise
         what = f"{type(error).__name__}: {error}"
         raise InputError(

@@ -7,13 +7,13 @@ import torch
 from torch import Tensor
 
 from feller.core.errors import InputError
-from feller.core.pytree import State, leaves, length, spread, tree_map
-from feller.core.rng import Draw, Draws
-from feller.core.user_code import called, is_own
+from feller.core.pytree import State, broadcast_time, leaves, num_examples, tree_map
+from feller.core.rng import RandomStream, Rng
+from feller.core.user_code import is_user_defined, qualified_name
 from feller.paths import Network, Path
-from feller.paths.processes import Jumps, misplaced
-from feller.paths.time_distributions import TimeLaw
-from feller.sampling.simulate import check_now
+from feller.paths.processes import Jumps, destination_shape_error
+from feller.paths.time_distributions import TimeDistribution
+from feller.sampling.simulation import check_characteristics
 from feller.training.couplings import Coupling
 from feller.training.losses import Loss, PerLeaf
 from feller.training.losses.losses import Weighted
@@ -23,7 +23,7 @@ LOOKED = 257
 """Places at which the quantile of a time law is looked at."""
 
 
-def check_pieces(objective: FlowMatching, network: Network, batch: Batch, draws: Draws) -> None:
+def check_pieces(objective: FlowMatching, network: Network, batch: Batch, draws: Rng) -> None:
     """Ask each piece of the user's once for what it returns, and say which returns something else than it should.
 
     Args:
@@ -36,31 +36,31 @@ def check_pieces(objective: FlowMatching, network: Network, batch: Batch, draws:
         InputError: If a piece returns something else, by its class, file and line.
     """
     x_1, given = batch["x_1"], batch.get("given", {})
-    n, device = length(x_1), next(leaves(x_1)).device
+    n, device = num_examples(x_1), next(leaves(x_1)).device
     x_0 = like(batch["x_0"], x_1) if "x_0" in batch else draw_source(objective.space, x_1, draws)
-    if is_own(objective.coupling) and "x_0" not in batch:
-        paired = objective.coupling(x_0, x_1, given, draws.at("coupling"))
+    if is_user_defined(objective.coupling) and "x_0" not in batch:
+        paired = objective.coupling(x_0, x_1, given, draws.stream("coupling"))
         _check_like(objective.coupling, "__call__", paired, x_0, "the draws of the source in another order,")
         x_0 = paired
-    t = spread(_times(objective.law, n, draws.at("time"), device), x_1)
+    t = broadcast_time(_times(objective.law, n, draws.stream("time"), device), x_1)
     for path, (a, b, time) in _each(objective.path, x_0, x_1, t):
-        if is_own(path):
-            found = path.sample(a, b, time, draws.at("path"))
+        if is_user_defined(path):
+            found = path.sample(a, b, time, draws.stream("path"))
             _check_like(path, "sample", found, b, "the state at t, which is like x_1,")
-    x_t, target = objective.path.sample_with_target(x_0, x_1, t, draws.at("path"))
+    x_t, target = objective.path.sample_with_target(x_0, x_1, t, draws.stream("path"))
     prediction = network(x_t, t, given)
-    answer = objective.path.read(prediction, x_t, t)
+    answer = objective.path.complete_prediction(prediction, x_t, t)
     for path, (a, x, b, asked) in _each(objective.path, target, x_t, x_1, answer):
-        if is_own(path):
+        if is_user_defined(path):
             _check_target(path, a, asked, x, b)
     for loss, where in _losses(objective.criterion, answer, target, x_t, t):
-        if is_own(loss):
+        if is_user_defined(loss):
             _check_entries(loss, where)
     with torch.no_grad():
         half = tree_map(lambda time: torch.full_like(time, 0.5), t)
         for path, (said, x, time) in _each(objective.path, prediction, x_t, half):
-            if is_own(path):
-                _check_process(path, said, x, time, draws.at("jumps"))
+            if is_user_defined(path):
+                _check_process(path, said, x, time, draws.stream("jumps"))
 
 
 def _each(path: Path, *states: State) -> Iterator[tuple[Path, tuple[Any, ...]]]:
@@ -68,7 +68,7 @@ def _each(path: Path, *states: State) -> Iterator[tuple[Path, tuple[Any, ...]]]:
     if not path.leaf_names:
         yield path, states
     for name in path.leaf_names:
-        yield from _each(path.part(name), *(state[name] for state in states))
+        yield from _each(path.leaf_path(name), *(state[name] for state in states))
 
 
 def _losses(loss: Loss, *states: State) -> Iterator[tuple[Loss, tuple[Any, ...]]]:
@@ -97,7 +97,7 @@ def _kind(found: Any) -> str:
 
 def _check_like(piece: Path | Coupling, method: str, found: Any, wanted: State, what: str) -> None:
     """Refuse a state of another shape, or numbers of another precision."""
-    where, shape = f"{called(piece, method)} must return {what}", _shape(wanted)
+    where, shape = f"{qualified_name(piece, method)} must return {what}", _shape(wanted)
     if _shape(found) != shape:
         raise InputError(f"{where} {shape}", found=_shape(found))
     for a, b in zip(leaves(found), leaves(wanted), strict=True):
@@ -105,23 +105,23 @@ def _check_like(piece: Path | Coupling, method: str, found: Any, wanted: State, 
             raise InputError(f"{where} {shape} of {b.dtype}", found=a.dtype)
 
 
-def _times(law: TimeLaw, n: int, draw: Draw, device: torch.device) -> Tensor:
+def _times(law: TimeDistribution, n: int, draw: RandomStream, device: torch.device) -> Tensor:
     """Draw times; of a law of the user's also look at its quantile, for a bad time may be rare."""
     part: Any = law
     while part is not None:
-        if is_own(part):
+        if is_user_defined(part):
             u = torch.linspace(0, 1, LOOKED)[1:-1].to(device)
             _check_times(part, "quantile", part.quantile(u), len(u))
         part = getattr(part, "law", None)
     t = law(n, draw, device)
-    if is_own(law):
+    if is_user_defined(law):
         _check_times(law, "__call__", t, n)
     return t
 
 
-def _check_times(law: TimeLaw, method: str, t: Any, n: int) -> None:
+def _check_times(law: TimeDistribution, method: str, t: Any, n: int) -> None:
     """Refuse other times than n, or one outside [0, 1]."""
-    where = f"{called(law, method if method in vars(type(law)) else 'quantile')} must return"
+    where = f"{qualified_name(law, method if method in vars(type(law)) else 'quantile')} must return"
     if not isinstance(t, Tensor) or t.shape != (n,):
         raise InputError(f"{where} one time for each of {n} examples, [{n}]", found=_shape(t))
     if not bool(((t >= 0) & (t <= 1)).all()):
@@ -131,7 +131,7 @@ def _check_times(law: TimeLaw, method: str, t: Any, n: int) -> None:
 
 def _check_target(path: Path, target: Any, answer: State, x_t: State, x_1: State) -> None:
     """Refuse a target without one entry for each example, or that torch would broadcast to the answer."""
-    where = f"{called(path, 'target')} must return what the network should answer,"
+    where = f"{qualified_name(path, 'target')} must return what the network should answer,"
     if not isinstance(x_1, Tensor) or not isinstance(answer, Tensor):
         if not isinstance(target, dict):
             raise InputError(f"{where} a dict like the state, {_shape(x_t)}", found=_shape(target))
@@ -148,8 +148,8 @@ def _check_entries(loss: Loss, states: tuple[Any, ...]) -> None:
     """Refuse a loss without entries for each example, or without a gradient."""
     answer = states[0]
     entries = loss.entries(*states)
-    n = length(states[2])
-    where = f"{called(loss, 'entries')} must return the loss of each entry, a tensor [{n}, ...]"
+    n = num_examples(states[2])
+    where = f"{qualified_name(loss, 'entries')} must return the loss of each entry, a tensor [{n}, ...]"
     if not isinstance(entries, Tensor) or entries.shape[:1] != (n,):
         raise InputError(where, found=_shape(entries))
     if not entries.requires_grad and any(leaf.requires_grad for leaf in leaves(answer)):
@@ -159,17 +159,17 @@ def _check_entries(loss: Loss, states: tuple[Any, ...]) -> None:
         )
 
 
-def _check_process(path: Path, prediction: State, x_t: State, t: State, draw: Draw) -> None:
+def _check_process(path: Path, prediction: State, x_t: State, t: State, draw: RandomStream) -> None:
     """Refuse what is no process at a state, by shapes, and jumps to as many places as do not jump."""
     now = path.characteristics(prediction, x_t, t)
-    where = called(path, "characteristics")
-    check_now(now, x_t, f"{where}: ")
+    where = qualified_name(path, "characteristics")
+    check_characteristics(now, x_t, f"{where}: ")
     for part, x in zip(leaves(now), leaves(x_t), strict=True):
         if part.jumps is not None:
             _check_jumps(part.jumps, x, draw, where)
 
 
-def _check_jumps(jumps: Jumps, x: Tensor, draw: Draw, where: str) -> None:
+def _check_jumps(jumps: Jumps, x: Tensor, draw: RandomStream, where: str) -> None:
     """Refuse a hazard that is no expected number, and other landings than one for each part that jumps."""
     for s in (0.75, 1.0):
         hazard: Any = jumps.hazard(s)
@@ -187,6 +187,6 @@ def _check_jumps(jumps: Jumps, x: Tensor, draw: Draw, where: str) -> None:
         which = (hazard > 0).contiguous()
         which.view(-1)[:1] = False  # all that jump would fit a whole state, too
         wanted = (int(which.count_nonzero()), *x.shape[which.ndim :])
-        landed: Any = jumps.land(s, which, draw) if wanted[0] else x.new_empty(wanted)
+        landed: Any = jumps.sample_destination(s, which, draw) if wanted[0] else x.new_empty(wanted)
         if not isinstance(landed, Tensor) or landed.shape != wanted:
-            raise misplaced(jumps.land, landed, wanted)
+            raise destination_shape_error(jumps.sample_destination, landed, wanted)

@@ -10,9 +10,9 @@ from feller.app.workflows.fine_tuned_run import tuned_of
 from feller.app.workflows.private.privacy_config import Guarantee
 from feller.app.workflows.run_config import FitRecord, Seen, record_of, same_data, same_print
 from feller.core.errors import InputError, UsageError
-from feller.core.interrupts import endings
+from feller.core.interrupts import sigterm_as_interrupt
 from feller.core.run_folder import Run, open_run
-from feller.core.serialization import from_data, to_data
+from feller.core.serialization import from_dict, to_dict
 from feller.core.user_code import fingerprint as file_hash
 from feller.data.examples.registry import EXAMPLE
 from feller.data.modality import Dataset
@@ -94,7 +94,7 @@ class PrivacyBudget(Callback):
     def write(self) -> None:
         """Write the ledger."""
         if self._writes:
-            self._run.write_record(self._run.ledger, to_data(self.ledger))
+            self._run.write_record(self._run.ledger, to_dict(self.ledger))
 
 
 def steps_in(ledger: Ledger) -> int:
@@ -128,8 +128,8 @@ def ledger_of(run: Run) -> Ledger | None:
     Raises:
         InputError: If the file is damaged, or missing or of another run where this one has learned from protected rows.
     """
-    ledger = from_data(Ledger, run.read_record(run.ledger)) if run.ledger.is_file() else None
-    if not (run.counters.is_file() and run.recipe.is_file()) or tuned_of(run) is not None:
+    ledger = from_dict(Ledger, run.read_record(run.ledger)) if run.ledger.is_file() else None
+    if not (run.progress.is_file() and run.recipe.is_file()) or tuned_of(run) is not None:
         return ledger
     planned, right = record_of(run).provenance.private, "Bring the right one back, or start a new run"
     if planned is None:
@@ -155,7 +155,7 @@ def earlier_lines(run: Run, data: str, dataset: Dataset | None) -> tuple[str, ..
         data: What the present run is fitted to.
         dataset: The same as read; without it, all earlier runs are told.
     """
-    return tuple(line for before in run.earlier if (line := _line(before, data, dataset)))
+    return tuple(line for before in run.previous_ledgers if (line := _line(before, data, dataset)))
 
 
 def _line(before: Run, data: str, dataset: Dataset | None) -> str:
@@ -202,7 +202,7 @@ class Search:
             InputError, UsageError: Those of the block, with what was spent.
         """
         try:
-            with endings():
+            with sigterm_as_interrupt():
                 yield
         except (InputError, UsageError) as error:
             if self.ledger is None or (begun and run.ledger.is_file()):
@@ -222,8 +222,8 @@ def _keep(run: Run, ledger: Ledger) -> str:
     try:
         run.path.mkdir(parents=True, exist_ok=True)
         with run.lock():
-            kept = run.next_earlier()
-            kept.write_record(kept.ledger, to_data(ledger))
+            kept = run.new_previous_ledger()
+            kept.write_record(kept.ledger, to_dict(ledger))
     except (InputError, OSError):
         return "; nothing could be written there, so keep that in mind"
     return f"; that is kept in {kept.ledger}"
@@ -247,7 +247,7 @@ def _followed(asked: FitRecord) -> tuple[Seen, ...]:
     unknown = (Seen(f"what {asked.start_from} was fitted to"),)
     try:
         start = open_run(asked.start_from)
-        return seen_by(start) if file_hash(start.average) == asked.provenance.start_hash else unknown
+        return seen_by(start) if file_hash(start.ema_weights) == asked.provenance.start_hash else unknown
     except (InputError, OSError, RecursionError):
         return unknown
 

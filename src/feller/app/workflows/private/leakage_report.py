@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from feller.app.workflows.private.privacy_config import Guarantee
 from feller.core.errors import InputError, UsageError
 from feller.core.pytree import tree_map
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.core.run_folder import Run
 from feller.core.safetensors_io import load_tensors, save_tensors
 from feller.data.modality import Dataset
@@ -72,17 +72,17 @@ def watch_of(
     run: Run, count: int, rows: Dataset, objective: Objective, planned: Guarantee, seed: int, device: torch.device
 ) -> tuple[Watch, Int64[Tensor, " b"]]:
     """Return the account of some rows, chosen by their places alone, and these; it goes on where one is there."""
-    generator = Draws(seed).named("watched").at("rows").shared()
+    generator = Rng(seed).fold_in("watched").stream("rows").shared_generator()
     which = torch.randperm(len(rows), generator=generator)[:count].sort().values
     some = rows.subset(which)
     state = tree_map(lambda leaf: leaf.to(device), rows.modality.encode(some.values))
     given = tree_map(lambda leaf: leaf.to(device), some.given)
-    draws = Draws(seed).named("watched")
+    draws = Rng(seed).fold_in("watched")
 
     def build(network: nn.Module, step: int) -> Any:
         def example(z: Tensor) -> Any:
             x_1 = {**state, NUMBERS: z} if isinstance(state, dict) else z
-            return objective.draw({"x_1": x_1, "given": given}, draws.named("example", step), network)
+            return objective.draw({"x_1": x_1, "given": given}, draws.fold_in("example", step), network)
 
         return example
 
@@ -99,7 +99,7 @@ def watch_of(
 def keep(run: Run, rows: Int64[Tensor, " b"], leakage: Leakage) -> None:
     """Write what was told so far."""
     tensors = {"rows": rows, "traces": leakage.traces}
-    save_tensors(run.exposure, tensors, {"coordinates": str(leakage.coordinates), "steps": str(leakage.steps)})
+    save_tensors(run.leakage, tensors, {"coordinates": str(leakage.coordinates), "steps": str(leakage.steps)})
 
 
 def exposed(run: Run) -> Exposed | None:
@@ -108,15 +108,15 @@ def exposed(run: Run) -> Exposed | None:
     Raises:
         InputError: If the file is damaged.
     """
-    if not run.exposure.is_file():
+    if not run.leakage.is_file():
         return None
-    tensors, note = load_tensors(run.exposure)
+    tensors, note = load_tensors(run.leakage)
     try:
         rows, traces, steps = tensors["rows"], tensors["traces"], int(note["steps"])
         _check(rows, traces, steps)
         return Exposed(rows, Leakage(traces, int(note["coordinates"]), steps))
     except (KeyError, ValueError, UsageError) as error:
-        raise InputError(f"is damaged: {error}", remedy="Remove it", file=run.exposure) from error
+        raise InputError(f"is damaged: {error}", remedy="Remove it", file=run.leakage) from error
 
 
 def _check(rows: Tensor, traces: Tensor, steps: int) -> None:

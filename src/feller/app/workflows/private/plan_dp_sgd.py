@@ -86,7 +86,7 @@ def apart(recipe: Recipe) -> Recipe:
     """Return a recipe whose times are drawn for each row by itself: on a comb, one row more would move all others."""
     objective: Any = recipe.objective
     law = getattr(objective, "law", None)
-    return replace(recipe, objective=replace(objective, law=law.law)) if isinstance(law, Stratified) else recipe
+    return replace(recipe, objective=replace(objective, law=law.base)) if isinstance(law, Stratified) else recipe
 
 
 def check_private(recipe: Recipe) -> None:

@@ -13,7 +13,7 @@ from jaxtyping import Int64
 from torch import Tensor, nn
 
 from feller.core.errors import UsageError
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.data.tables.modality import Table
 from feller.networks.blocks.ema import EMA
 from feller.privacy.marginals.estimate import Measurement, estimate
@@ -40,7 +40,7 @@ def law_of(kind: Table) -> MarginalModel | None:
         Measurement(one.columns, torch.tensor(one.counts, dtype=torch.float64).view(one.levels), one.sigma)
         for one in kind.told
     ]
-    return estimate(space.counts, measured, float(kind.rows), rules=admitted_by(space))
+    return estimate(space.vocab_sizes, measured, float(kind.rows), rules=admitted_by(space))
 
 
 def teach(
@@ -49,7 +49,7 @@ def teach(
     kind: Table,
     law: MarginalModel,
     training: Training,
-    draws: Draws,
+    draws: Rng,
     here: Engine,
     tell: Callable[[float], None] = lambda share: None,
 ) -> None:
@@ -65,7 +65,7 @@ def teach(
         here: Device and processes.
         tell: Hears the share that is done.
     """
-    rows = kind.encode(kind.from_levels(law.draw(ROWS, draws.named("law")), draws))
+    rows = kind.encode(kind.from_levels(law.draw(ROWS, draws.fold_in("law")), draws))
     rehearse(learner.network, objective, rows, training, draws, here, tell)
     learner.average = EMA(learner.network, training.average)
 
@@ -75,7 +75,7 @@ def rehearse(
     objective: Objective,
     tokens: Int64[Tensor, "m places"],
     training: Training,
-    draws: Draws,
+    draws: Rng,
     here: Engine,
     tell: Callable[[float], None] = lambda share: None,
 ) -> None:
@@ -101,11 +101,11 @@ def rehearse(
     )
 
     def some(step: int, rows: slice) -> Batch:
-        which = torch.randint(len(tokens), (BATCH,), generator=draws.at("rehearsal", step).shared())
+        which = torch.randint(len(tokens), (BATCH,), generator=draws.stream("rehearsal", step).shared_generator())
         return {"x_1": tokens[which[rows]], "given": {}}
 
     learner = make_train_state(network, plan)
-    for report in train(learner, objective, some, plan, draws=draws.named("rehearsal"), engine=here):
+    for report in train(learner, objective, some, plan, draws=draws.fold_in("rehearsal"), engine=here):
         check_finite(report)
         tell(report.share)
     network.load_state_dict(learner.averaged(), strict=False)

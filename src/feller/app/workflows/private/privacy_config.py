@@ -45,7 +45,7 @@ class PrivacyConfig:
             raise UsageError("needs --stop-at-epsilon, which says when to stop", argument="noise")
         positive = {"epsilon": self.epsilon, "noise": self.noise, "stop_at_epsilon": self.stop_at, "clip": self.clip}
         for name, value in positive.items():
-            check_number(name, value, above=0, below=math.inf)
+            check_number(name, value, gt=0, lt=math.inf)
 
     @property
     def most(self) -> float:
@@ -106,7 +106,7 @@ class Allowance:
     """Seed from which anybody can tell the noise; None where nobody can."""
 
     def __post_init__(self) -> None:
-        check_number("rho", self.rho, above=0, below=math.inf)
+        check_number("rho", self.rho, gt=0, lt=math.inf)
 
 
 def privacy_of(config: FitConfig) -> PrivacyConfig | None:

@@ -37,9 +37,9 @@ from feller.app.workflows.private.table_schema import (
 )
 from feller.app.workflows.run_config import FitRecord, parts, print_of
 from feller.core.errors import InputError, UsageError
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.core.run_folder import Run
-from feller.core.serialization import to_data
+from feller.core.serialization import to_dict
 from feller.data.crystals.files import holds_crystals
 from feller.data.crystals.modality import Crystals
 from feller.data.examples.registry import EXAMPLE
@@ -329,7 +329,7 @@ class PrivateData(DataAccess):
         if self._law is None or kind is None or job.state.step:
             return
         tell.task("learning from rows of the counts")
-        lessons = Draws(seed).named("rehearsal")
+        lessons = Rng(seed).fold_in("rehearsal")
         teach(job.state, job.objective, kind, self._law, job.config, lessons, here, tell.progress)
         tell.done()
 
@@ -353,7 +353,7 @@ class PrivateData(DataAccess):
         ledger = self._ledger
         for expense in expenses:
             ledger = ledger.with_(expense)
-        run.write_record(run.ledger, to_data(ledger))
+        run.write_record(run.ledger, to_dict(ledger))
 
 
 def data_access(config: PrivacyConfig | None, here: Engine, *, resume: bool = False) -> DataAccess:

@@ -14,7 +14,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from feller.core.errors import InputError, check_number
-from feller.core.pytree import leaves, length
+from feller.core.pytree import leaves, num_examples
 from feller.data.batches import FEWEST
 from feller.data.modality import Dataset
 
@@ -109,7 +109,7 @@ def kept_back(data: Dataset, share: float, salt: str) -> Bool[Tensor, " n"]:
     Raises:
         UsageError: If the share is not in [0, 1).
     """
-    check_number("share", share, least=0, below=1)
+    check_number("share", share, ge=0, lt=1)
     n = len(data)
     if n < FEWEST or share == 0:
         return torch.zeros(n, dtype=torch.bool)
@@ -126,5 +126,5 @@ def contents(data: Dataset) -> list[bytes]:
     """Return the bytes of each row, with its conditions."""
     wanted = () if data.target is None else (data.wanted(data.target),)
     parts = [*leaves(data.values), *(data.given[name] for name in sorted(data.given)), *wanted]
-    flat = [np.ascontiguousarray(part.numpy()).reshape(length(part), -1).view(np.uint8) for part in parts]
+    flat = [np.ascontiguousarray(part.numpy()).reshape(num_examples(part), -1).view(np.uint8) for part in parts]
     return [row.tobytes() for row in np.concatenate(flat, 1)]

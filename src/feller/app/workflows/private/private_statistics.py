@@ -83,11 +83,11 @@ def _counted(
     counting = Counting(space)
     whole = rho_of(wish.most, ledger.open)
     share = counted * (1 - sum(map(rho, ledger.expenses)) / whole)
-    check_budget(wish.most, ledger.delta, space.counts, len(rows), max(share * SHARES[counting.method], SHARE))
+    check_budget(wish.most, ledger.delta, space.vocab_sizes, len(rows), max(share * SHARES[counting.method], SHARE))
     release = counting.release(kind.levels(rows), share * whole, wish.source("shares"))
     for what, cost in release.expenses:
         ledger = ledger.with_(Concentrated(what, cost))
-    shares = tuple(tuple(release.model.marginal((j,)).tolist()) for j in range(len(space.counts)))
+    shares = tuple(tuple(release.model.marginal((j,)).tolist()) for j in range(len(space.vocab_sizes)))
     told = tuple(
         Crosstab(one.columns, tuple(one.values.shape), tuple(one.values.flatten().tolist()), one.sigma)
         for one in release.measured

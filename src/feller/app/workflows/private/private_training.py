@@ -10,7 +10,7 @@ from feller.app.workflows.private.leakage_report import keep, watch_of
 from feller.app.workflows.private.privacy_config import Guarantee
 from feller.core.errors import InputError
 from feller.core.gradient import Gradient
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.core.run_folder import Run
 from feller.data.modality import Dataset
 from feller.privacy.dp_sgd.clip_norm import Adaptive, Clip, Fixed
@@ -77,7 +77,7 @@ def private_inputs(
         account = (LeakageAccount(run, which, watch),)
     return TrainingInputs(
         batches=budget.batches(draw),
-        rng=Draws(int.from_bytes(agreed("examples").take(SEED))),
+        rng=Rng(int.from_bytes(agreed("examples").take(SEED))),
         gradient=gradient,
         callbacks=(budget, *account),
         monitor=PrivateMonitor(),

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from feller.core.errors import InputError, UsageError
-from feller.core.pytree import length, tree_map
-from feller.core.rng import Draws
+from feller.core.pytree import num_examples, tree_map
+from feller.core.rng import Rng
 from feller.data.files.numpy_files import load
 from feller.data.images import idx
 from feller.data.images.labelled import Labelled
@@ -107,9 +107,9 @@ def check_apart(name: str, objective: Objective, network: nn.Module, data: Datas
         batch = here.place({"x_1": some.modality.encode(some.values), "given": some.given})
         with torch.random.fork_rng(devices=[]), torch.no_grad():
             torch.manual_seed(0)
-            example = objective.draw(batch, Draws(0, 0, ROWS).named("stand-in"), network)
-            if length(example) != len(some):
-                _refuse(name, f"of {len(some)} rows it makes {length(example)} examples; each row must make one")
+            example = objective.draw(batch, Rng(0, 0, ROWS).fold_in("stand-in"), network)
+            if num_examples(example) != len(some):
+                _refuse(name, f"of {len(some)} rows it makes {num_examples(example)} examples; each row must make one")
             found = objective.loss(network, example)
         if found.shape != (len(some),):
             _refuse(name, f"{len(some)} rows have losses of the shape {list(found.shape)}; each must have one")

@@ -18,7 +18,7 @@ from feller.app.workflows.run_status import tuning_sketch
 from feller.app.workflows.steering.inverse_problems import Explained
 from feller.app.workflows.steering.reward_search import Steered
 from feller.control.rewards.named_rewards import Wish
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.core.run_folder import Run
 from feller.data.files import sample_folder
 from feller.data.images.modality import Images
@@ -74,7 +74,7 @@ def _write(
         curve=None,
         pictures=pictures,
     )
-    with run.writing():
+    with run.ensure_lock():
         write_report(run.path, report, NAME)
     return f"{run.path / NAME}.html"
 
@@ -114,7 +114,7 @@ def tuned_alone(run: Run, wanted: Wish, why: str, effort: Effort, tell: Tell, se
     tuned = tuned_of(run)
     if tuned is None:
         return {}
-    model, base, recipe, draws = load_model(run), base_model(run), recipe_of(run), Draws(seed).named("evaluate")
+    model, base, recipe, draws = load_model(run), base_model(run), recipe_of(run), Rng(seed).fold_in("evaluate")
     rule, asked, counters = rule_of(recipe), record_of(run), read_counters(run)
     for network in (model.network, base.network):
         network.to(engine().device)
@@ -143,7 +143,7 @@ def tuned_alone(run: Run, wanted: Wish, why: str, effort: Effort, tell: Tell, se
             compared=f"Compared: {n} samples with as many of the base.",
             numbers=numbers,
             notes=(f"no data stand beside the samples: {why}", *found.notes),
-            settings=run.part_of(run.recipe, "recipe"),
+            settings=run.read_field(run.recipe, "recipe"),
             curve=read_metrics(run.metrics),
             pictures=[*zip(captions, pictures, strict=True)],
             heading="Before and after",

@@ -18,7 +18,7 @@ from feller.app.workflows.run_config import parts
 from feller.app.workflows.speech.recordings import Continued, continued
 from feller.app.workflows.speech.synthesize import Manner, say, timed
 from feller.core.errors import InputError, UsageError
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.core.run_folder import Run
 from feller.data.loading.raw import FoundSpeech, Sound
 from feller.data.loading.read import read
@@ -128,11 +128,11 @@ def measure(request: EvaluationRequest) -> dict[str, Any]:
         if request.data is not None:
             raise UsageError("asks the detector, and --data judges the model", remedy="Choose one", argument="samples")
         return suspect(run, model, request.samples, tell)
-    kind, draws = require_speech(model), Draws(0).named("evaluate")
+    kind, draws = require_speech(model), Rng(0).fold_in("evaluate")
     it = examined(request, lambda source, asked: read(source, like=kind))
     learned = parts(it.asked, it.whole.seen_as(kind))[0]
-    train = kind.for_learning(learned, draws.named("train"))
-    real = kind.for_learning(it.real, draws.named("real"))
+    train = kind.for_learning(learned, draws.fold_in("train"))
+    real = kind.for_learning(it.real, draws.fold_in("real"))
     cuts = continued(kind, real.subset(torch.arange(min(len(real), request.effort.limit(MOST, SECONDS)))))
     numbers: dict[str, Any] = {}
     said, sounds = None, list[tuple[str, bytes]]()
@@ -141,7 +141,7 @@ def measure(request: EvaluationRequest) -> dict[str, Any]:
         tell.task("listening")
         ears = Attentive(2 * len(cuts), tell)
         judges = Judges(listener=ears, rate=ears.rate)
-        found = speech_quality(said.made, said.again, draws.named("judges"), judges)
+        found = speech_quality(said.made, said.again, draws.fold_in("judges"), judges)
         tell.task("looking for traces")
         numbers |= {**found.numbers, **_traces(run, model, train, said, draws, tell), "synthesis": said.pace}
         tell.done()
@@ -182,7 +182,7 @@ class _Said:
     """Seconds of the network for one of speech."""
 
 
-def _said(model: Model, cuts: Sequence[Continued], draws: Draws, tell: Tell) -> _Said:
+def _said(model: Model, cuts: Sequence[Continued], draws: Rng, tell: Tell) -> _Said:
     """Go on with the first halves, and make sounds of all."""
     kind = require_speech(model)
     tell.task("speaking")
@@ -197,26 +197,26 @@ def _said(model: Model, cuts: Sequence[Continued], draws: Draws, tell: Tell) -> 
     return _Said(cuts, new, Utterances(made, texts, heard), Utterances(again, texts, heard), pace)
 
 
-def _spoken(model: Model, cuts: Sequence[Continued], draws: Draws) -> list[Float[Tensor, "_ bands"]]:
+def _spoken(model: Model, cuts: Sequence[Continued], draws: Rng) -> list[Float[Tensor, "_ bands"]]:
     """Return log mels of what follows the first halves."""
     manner = Manner(sampling=model.description.sampling)
     scripts = timed(model, [cut.script for cut in cuts], manner, draws)
-    return [each.mel[each.first :] for each in say(model, scripts, manner, draws.named("said"))]
+    return [each.mel[each.first :] for each in say(model, scripts, manner, draws.fold_in("said"))]
 
 
-def _durations(kind: Speech, real: Dataset, train: Dataset, draws: Draws) -> dict[str, Any]:
+def _durations(kind: Speech, real: Dataset, train: Dataset, draws: Rng) -> dict[str, Any]:
     """Hide durations of whole pieces of utterances, and fill them in."""
     if kind.durations is None or kind.rhythm is None:
         return {}
     phone, true = real.values["phone"], real.values["duration"]
     valid = phone >= 0
-    hidden = MASKS(units(valid), valid, draws.at("hidden"))
+    hidden = MASKS(units(valid), valid, draws.stream("hidden"))
     about = Durations(phone, true, hidden)
     known = Durations(train.values["phone"], train.values["duration"], train.values["phone"] >= 0)
     numbers: dict[str, Any] = {}
     for lasting, count, end in ((kind.durations, 1, ""), (kind.rhythm, DRAWN, "_drawn")):
         drawn = [
-            lasting.fill(true, valid & ~hidden, phone.clamp(min=0), draws=draws.named(f"{k}"), valid=valid)
+            lasting.fill(true, valid & ~hidden, phone.clamp(min=0), draws=draws.fold_in(f"{k}"), valid=valid)
             for k in range(count)
         ]
         found = durations_quality(torch.stack(drawn), about, known)
@@ -224,13 +224,13 @@ def _durations(kind: Speech, real: Dataset, train: Dataset, draws: Draws) -> dic
     return {name: value for name, value in numbers.items() if name in METRICS}
 
 
-def _traces(run: Run, model: Model, train: Dataset, said: _Said, draws: Draws, tell: Tell) -> dict[str, Any]:
+def _traces(run: Run, model: Model, train: Dataset, said: _Said, draws: Rng, tell: Tell) -> dict[str, Any]:
     """Train what tells the model's sounds from real ones, keep it in the run, and try it on what was said anew."""
     kind = require_speech(model)
     learned = continued(kind, train.subset(torch.arange(min(len(train), TRACED))))
     if not learned:
         return {}
-    made = vocoded(_spoken(model, learned, draws.named("traces")), kind.mel, kind.vocoder)
+    made = vocoded(_spoken(model, learned, draws.fold_in("traces")), kind.mel, kind.vocoder)
     real = [cut.real for cut in learned]
     real_ones = [*real, *vocoded(real, kind.mel, kind.vocoder)]
     tell.progress(0.0, "training the detector")
@@ -238,7 +238,7 @@ def _traces(run: Run, model: Model, train: Dataset, said: _Said, draws: Draws, t
     def follow(at: StepMetrics) -> None:
         tell.progress(at.share, f"step {at.step:,} of the detector")
 
-    detector = fit_detector(real_ones, made, draws.named("detector"), follow=follow)
+    detector = fit_detector(real_ones, made, draws.fold_in("detector"), follow=follow)
     if engine().is_first:
         save_detector(run.detector, detector)
     unseen, again = (

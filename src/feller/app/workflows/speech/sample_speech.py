@@ -28,7 +28,7 @@ from feller.app.workflows.speech.synthesize import (
 )
 from feller.app.workflows.speech.vocoders import vocoder_of
 from feller.core.errors import InputError, UsageError, cannot_write, check_number
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.core.run_folder import Run
 from feller.data.files import sample_folder
 from feller.data.loading.raw import Sound
@@ -86,7 +86,7 @@ def utter(
     speed = 1.0 if asked.speed is None else asked.speed
     if n < 1:
         raise UsageError("at least 1", n, argument="n")
-    check_number("speed", speed, least=0.2, most=5)
+    check_number("speed", speed, ge=0.2, le=5)
     check_strength(guidance)
     if speed != 1 and (asked.text is None or asked.durations is not None):
         raise UsageError(
@@ -95,15 +95,15 @@ def utter(
             argument="speed",
         )
     model = load_model(run)
-    kind, place = require_speech(model), run.place(config.output.out)
+    kind, place = require_speech(model), run.output_path(config.output.out)
     kind.check_place(place)
     if n > 1 and place.suffix.lower() == ".wav":
         raise UsageError(f"{place.name} holds one sound, and -n is {n:,}", remedy="Name a folder, or .npz")
     kind = kind if asked.vocoder is None else replace(kind, vocoder=vocoder_of(asked.vocoder, kind.mel))
     usual = model.description.sampling
-    sampling = replace(usual, calls=sampler.calls or usual.calls, solver=sampler.solver or usual.solver)
+    sampling = replace(usual, nfe=sampler.calls or usual.nfe, solver=sampler.solver or usual.solver)
     manner = Manner(sampling=sampling, guidance=guidance, speed=speed, varied=n > 1)
-    asks, draws = wanted(config, kind, listen or _heard, tell), Draws(config.seed).named("sample")
+    asks, draws = wanted(config, kind, listen or _heard, tell), Rng(config.seed).fold_in("sample")
     pieces = _pieces(model, asks, n, manner, draws, whole=asked.durations is not None)
     if len(pieces) > 1:
         tell.say(f"the text is said in {len(pieces)} pieces, which fade into each other")
@@ -116,7 +116,7 @@ def utter(
                 behind(one, script, max(kind.room - sum(script.lengths), kind.room // 4))
                 for one, script in zip(spoken[-1], scripts, strict=True)
             ]
-        spoken.append(say(model, scripts, manner, draws.named(f"piece {i}")))
+        spoken.append(say(model, scripts, manner, draws.fold_in(f"piece {i}")))
         tell.progress((i + 1) / len(pieces))
     seconds = time.perf_counter() - began
     tell.task("making sounds")
@@ -134,7 +134,7 @@ def _heard(path: pathlib.Path) -> str:
     return Whisper().texts([read_sound(path).sound])[0]
 
 
-def _pieces(model: Model, asks: Wanted, n: int, manner: Manner, draws: Draws, *, whole: bool) -> list[list[Script]]:
+def _pieces(model: Model, asks: Wanted, n: int, manner: Manner, draws: Rng, *, whole: bool) -> list[list[Script]]:
     """Return the scripts of each piece of a text, n of each: as many sentences at once as the model has room for."""
     kind = require_speech(model)
     room = kind.room - asks.listened
@@ -144,7 +144,7 @@ def _pieces(model: Model, asks: Wanted, n: int, manner: Manner, draws: Draws, *,
         script = asks.build(text)
         if script.shortest > most:  # no network is to see so much at once
             return [], script.shortest
-        scripts = timed(model, [script] * n, manner, draws.named(where))
+        scripts = timed(model, [script] * n, manner, draws.fold_in(where))
         return scripts, max(sum(script.lengths[script.shown :]) for script in scripts)
 
     def fitting(text: str, where: str) -> list[list[Script]]:

@@ -12,7 +12,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from feller.app.modalities.speech import path_of, require_speech
 from feller.core.errors import InputError, UsageError
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.data.loading.raw import Sound
 from feller.data.speech.durations import Durations
 from feller.data.speech.espeak import phones_of, written_words
@@ -22,7 +22,7 @@ from feller.data.speech.phones import SIL
 from feller.data.speech.script import Clip, Script
 from feller.models.infilling import infill
 from feller.models.model import Model
-from feller.sampling.sampler_config import Sampling
+from feller.sampling.sampler_config import SamplerConfig
 
 GUIDANCE = 1.7
 """The usual weight: the paper's 0.7, which it counts from 0."""
@@ -34,7 +34,7 @@ TOGETHER = 16
 class Manner:
     """How something is said."""
 
-    sampling: Sampling
+    sampling: SamplerConfig
     guidance: float = GUIDANCE
     """1 is the plain conditional model."""
     speed: float = 1.0
@@ -59,7 +59,7 @@ class Spoken:
         return (*self.script.starts, len(self.mel))[self.script.shown]
 
 
-def timed(model: Model, scripts: Sequence[Script], manner: Manner, draws: Draws) -> list[Script]:
+def timed(model: Model, scripts: Sequence[Script], manner: Manner, draws: Rng) -> list[Script]:
     """Return scripts in which all phones know how long they last.
 
     Raises:
@@ -73,18 +73,18 @@ def timed(model: Model, scripts: Sequence[Script], manner: Manner, draws: Draws)
         raise UsageError("this model has not learned how long phones last", remedy="Give --durations")
     found: list[Script] = []
     for start in range(0, len(scripts), TOGETHER):
-        some = replace(draws, first=draws.first + start)
+        some = replace(draws, first_example=draws.first_example + start)
         found += _filled(kind, lasting, scripts[start : start + TOGETHER], some)
     return [script.paced(manner.speed).trimmed() for script in found]
 
 
-def _filled(kind: Speech, lasting: Durations, scripts: Sequence[Script], draws: Draws) -> list[Script]:
+def _filled(kind: Speech, lasting: Durations, scripts: Sequence[Script], draws: Rng) -> list[Script]:
     """Let a model say the durations that are not known; a phone that is no silence lasts one frame at least."""
     phone = _rows([kind.inventory.numbers([part.phone for part in script.parts]) for script in scripts])
     duration = _rows([torch.tensor([part.length or 0 for part in script.parts]) for script in scripts])
     kept = _rows([torch.tensor([part.length is not None for part in script.parts]) for script in scripts])
     valid = _rows([torch.ones(len(script.parts), dtype=torch.bool) for script in scripts])
-    found = lasting.fill(duration, kept, phone, draws=draws.named("durations"), valid=valid)
+    found = lasting.fill(duration, kept, phone, draws=draws.fold_in("durations"), valid=valid)
     rows = []
     for script, row in zip(scripts, found.tolist(), strict=True):
         least = [int(part.length is None and part.phone != SIL) for part in script.parts]
@@ -92,7 +92,7 @@ def _filled(kind: Speech, lasting: Durations, scripts: Sequence[Script], draws: 
     return rows
 
 
-def say(model: Model, scripts: Sequence[Script], manner: Manner, draws: Draws) -> list[Spoken]:
+def say(model: Model, scripts: Sequence[Script], manner: Manner, draws: Rng) -> list[Spoken]:
     """Make log mels of scripts that know how long all lasts.
 
     Args:
@@ -107,7 +107,9 @@ def say(model: Model, scripts: Sequence[Script], manner: Manner, draws: Draws) -
     """
     spoken: list[Spoken] = []
     for start in range(0, len(scripts), TOGETHER):
-        spoken += _together(model, scripts[start : start + TOGETHER], manner, replace(draws, first=draws.first + start))
+        spoken += _together(
+            model, scripts[start : start + TOGETHER], manner, replace(draws, first_example=draws.first_example + start)
+        )
     return spoken
 
 
@@ -131,7 +133,7 @@ def behind(spoken: Spoken, script: Script, most: int) -> Script:
     return Script((*reversed(parts), *script.parts), clip, shown=len(parts))
 
 
-def _together(model: Model, scripts: Sequence[Script], manner: Manner, draws: Draws) -> list[Spoken]:
+def _together(model: Model, scripts: Sequence[Script], manner: Manner, draws: Rng) -> list[Spoken]:
     kind, device = require_speech(model), next(model.network.parameters()).device
     if not all(sum(script.lengths) for script in scripts):
         raise UsageError("nothing lasts longer than no time", remedy="Give other durations")
@@ -144,7 +146,7 @@ def _together(model: Model, scripts: Sequence[Script], manner: Manner, draws: Dr
         kind.encode({"mel": mel}).to(device),
         kept.to(device),
         phone.to(device),
-        draws=draws.named("frames"),
+        draws=draws.fold_in("frames"),
         valid=valid.to(device),
         sampling=manner.sampling,
         guidance=manner.guidance,

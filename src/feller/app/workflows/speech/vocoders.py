@@ -7,7 +7,7 @@ from typing import Any
 from feller.core.errors import InputError, UsageError
 from feller.core.run_folder import Run
 from feller.core.safetensors_io import load_tensors
-from feller.core.serialization import from_data, read_json
+from feller.core.serialization import from_dict, read_json
 from feller.data.loading.raw import about
 from feller.data.speech.griffin_lim import MOST, GriffinLim, Vocoder
 from feller.data.speech.mel import Mel
@@ -119,7 +119,7 @@ def _described(config: Any) -> HiFiGAN:
         raise InputError(expected=f"the settings of a HiFi-GAN generator, {', '.join(names)}; missing: {missing[0]}")
     if str(config.get("resblock", "1")) != "1":
         raise InputError("residual blocks of version 1", config["resblock"], "No others are known")
-    return from_data(HiFiGAN, {name: config[name] for name in names})
+    return from_dict(HiFiGAN, {name: config[name] for name in names})
 
 
 def _check_mel(config: dict[str, Any], settings: Mel) -> None:

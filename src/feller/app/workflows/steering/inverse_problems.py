@@ -19,8 +19,8 @@ from feller.control.inverse.operators import Inpaint, Operator
 from feller.control.inverse.pigdm import DPS, Guided, PiGDM
 from feller.control.optimize.lbfgs import LBFGS
 from feller.core.errors import UsageError, check_number
-from feller.core.pytree import Given, tree_map
-from feller.core.rng import Draws
+from feller.core.pytree import Cond, tree_map
+from feller.core.rng import Rng
 from feller.core.run_folder import Run
 from feller.data.modality import Dataset, Modality
 from feller.data.path_checks import check_there
@@ -77,9 +77,9 @@ def observe(run: Run, config: SteerConfig, *, tell: Tell = SILENT) -> Explained:
             "observations need a model of numbers that flow straight (points, pictures), and this one"
             f" {family.describe()}; for others write a reward: feller steer RUN --reward"
         )
-    place = run.place(config.out)
+    place = run.output_path(config.out)
     modality.check_place(place)
-    seen = modality.soften(model.description.space.reference(1, Draws(0).at("shape")))
+    seen = modality.soften(model.description.space.sample_base(1, Rng(0).stream("shape")))
     if not isinstance(seen, torch.Tensor):
         raise UsageError(f"observations need a model of points or pictures, and this one's data are {modality.called}")
     shape = tuple(seen.shape[1:])
@@ -89,7 +89,7 @@ def observe(run: Run, config: SteerConfig, *, tell: Tell = SILENT) -> Explained:
     measured = read_measured(file, how, modality, shape)
     if isinstance(how, Inpaint):
         measured = how(measured)  # a file may hold anything where nothing was seen
-    draws = Draws(config.seed).named("observe")
+    draws = Rng(config.seed).fold_in("observe")
     conditions = _conditions(model, n * len(measured), given, draws)
     task = _Task(model, how, measured.repeat_interleave(n, 0), noise, conditions, draws)
     found = _restored(task, way, config.guidance, tell)
@@ -127,7 +127,7 @@ def _check_scales(how: Operator, modality: Modality, noise: float) -> None:
 def _way(method: str, scale: float | None, steps: int | None) -> Restoration:
     """Return the way with a name, guided as much as asked."""
     if method not in METHODS:
-        raise UsageError.unknown("method", method, METHODS)
+        raise UsageError.unknown_name("method", method, METHODS)
     way = METHODS[method]()
     if steps is not None and isinstance(way, Source):
         way = replace(way, minimiser=LBFGS(steps=steps))
@@ -135,11 +135,11 @@ def _way(method: str, scale: float | None, steps: int | None) -> Restoration:
         return way
     if not isinstance(way, Guided) or not isinstance(way.guidance, PiGDM | DPS):
         raise UsageError(f"only guidance has a scale (pigdm, dps, ot-ode), {method} has none", remedy="Leave it out")
-    check_number("scale", scale, above=0, below=torch.inf)
+    check_number("scale", scale, gt=0, lt=torch.inf)
     return replace(way, guidance=replace(way.guidance, scale=scale))
 
 
-def _conditions(model: Model, n: int, wanted: dict[str, str], draws: Draws) -> Given:
+def _conditions(model: Model, n: int, wanted: dict[str, str], draws: Rng) -> Cond:
     """Return the conditions that are wanted; the others are not given where the model can do without, else drawn."""
     given = model.conditions(n, wanted, draws)
     if model.description.cond_dropout:
@@ -157,8 +157,8 @@ class _Task:
     measured: Tensor
     noise: float
     """Standard deviation of the measurements, in the units of the data."""
-    conditions: Given
-    draws: Draws
+    conditions: Cond
+    draws: Rng
 
 
 def _restored(task: _Task, way: Restoration, guidance: float, tell: Tell) -> list[Restored]:
@@ -168,10 +168,10 @@ def _restored(task: _Task, way: Restoration, guidance: float, tell: Tell) -> lis
     size, found = max(1, batch_size(about.space, device) // FEWER), []
     tell.task("explaining")
     for rows, told in pieces(len(task.measured), size, tell.progress):
-        here = replace(task.draws, first=rows.start)
+        here = replace(task.draws, first_example=rows.start)
         given = tree_map(lambda leaf, rows=rows: leaf[rows].to(device), task.conditions)
         learned = Learned(process_of(task.model, given, {}, guidance), path, about.space)
-        x_0 = about.space.reference(rows.stop - rows.start, here.at("source"), device)
+        x_0 = about.space.sample_base(rows.stop - rows.start, here.stream("source"), device)
         problem = _observation(task.how, task.measured[rows].to(device), task.noise, about.modality, x_0)
         found.append(way.restore(learned, problem, x_0, here, tell=told))
     tell.done()
@@ -182,7 +182,7 @@ def _any(task: _Task) -> float:
     """Return by how much any samples of the model differ from what was measured: the root mean square."""
     some, modality = slice(None, ANY), task.model.description.modality
     given, seen = tree_map(lambda leaf: leaf[some], task.conditions), task.measured[some]
-    drawn = task.model.draw(len(seen), given=given, draws=task.draws.named("any"))
+    drawn = task.model.draw(len(seen), given=given, draws=task.draws.fold_in("any"))
     state = modality.encode(drawn.values)
     problem = _observation(task.how, seen, 0.0, modality, state)
     return problem.misfit(state).double().mean().sqrt().item()
@@ -220,7 +220,7 @@ def _unit(how: Operator, modality: Modality) -> float:
 
 def _scales(modality: Modality) -> Float[Tensor, " 1 *d"]:
     """Return how much values change with states, number by number."""
-    like = modality.space().reference(1, Draws(0).at("shape"))
+    like = modality.space().sample_base(1, Rng(0).stream("shape"))
     zero, one = (modality.soften(torch.full_like(like, number)) for number in (0.0, 1.0))
     return (one - zero).abs()
 

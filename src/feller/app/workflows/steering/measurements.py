@@ -51,7 +51,7 @@ def operator_of(words: str, hole: Bool[Tensor, " *d"] | None, shape: tuple[int, 
     else:
         name, _, number = words.partition("=")
         if name not in NAMED:
-            raise UsageError.unknown("operator", name, NAMED, more=", or file.py:FUNCTION")
+            raise UsageError.unknown_name("operator", name, NAMED, alternatives=", or file.py:FUNCTION")
         if name == "inpaint" and hole is None:
             raise UsageError("inpaint needs --mask: what is to be filled")
         if name != "inpaint" and hole is not None:

@@ -8,16 +8,16 @@ from torch import Tensor
 
 from feller.control.inverse.d_flow import Flow, solved
 from feller.core.errors import UsageError
-from feller.core.pytree import Given, State, branch, tree_map
-from feller.core.rng import Draws
+from feller.core.pytree import Cond, State, submask, tree_map
+from feller.core.rng import Rng
 from feller.models.model import Model
 from feller.networks.blocks.conditioning import embeddings
-from feller.paths.processes import Process, stand
-from feller.paths.product import parts
+from feller.paths.processes import Process, freeze_leaves
+from feller.paths.product import iter_leaf_paths
 from feller.sampling.guidance import cfg
-from feller.sampling.sampler_config import VELOCITY_SOLVERS, Sampling
+from feller.sampling.sampler_config import VELOCITY_SOLVERS, SamplerConfig
 from feller.spaces import Euclidean, Product, Space
-from feller.spaces.product import part as part_of
+from feller.spaces.product import leaf_space as part_of
 
 OVER = ("source", "condition", "both")
 """What a search moves."""
@@ -29,7 +29,7 @@ CONDITION = "condition "
 """Begins the names of leaves that stand for conditions."""
 
 
-def check_flow(model: Model, sampling: Sampling, fixed: dict[str, State]) -> None:
+def check_flow(model: Model, sampling: SamplerConfig, fixed: dict[str, State]) -> None:
     """Refuse a solver that is no velocity solver, and data that jump, unless what jumps is given."""
     if sampling.solver not in VELOCITY_SOLVERS:
         raise UsageError(f"a search goes through the solver, so choose one of {', '.join(VELOCITY_SOLVERS)}")
@@ -37,25 +37,27 @@ def check_flow(model: Model, sampling: Sampling, fixed: dict[str, State]) -> Non
     if not model.family.in_time:
         raise UsageError(model.family.why_no_samples or symbols)
     path = model.description.path
-    jumping = [name for name, part in getattr(path, "parts", {}).items() if any(one.jumps for one in parts(part))]
+    jumping = [
+        name for name, part in getattr(path, "parts", {}).items() if any(one.has_jumps for one in iter_leaf_paths(part))
+    ]
     free = [name for name in jumping if name not in fixed]
     if free:
         raise UsageError(
             "a search follows gradients, and symbols have none",
             remedy=f"Give {', '.join(free)} with --given, so that they stand still",
         )
-    if not jumping and any(one.jumps for one in parts(path)):
+    if not jumping and any(one.has_jumps for one in iter_leaf_paths(path)):
         raise UsageError(symbols)
 
 
-def process_of(model: Model, given: Given, fixed: dict[str, State], guidance: float) -> Callable[[Tensor], Process]:
+def process_of(model: Model, given: Cond, fixed: dict[str, State], guidance: float) -> Callable[[Tensor], Process]:
     """Return the flow of the examples with some numbers, [m]."""
     model.check_guidance(guidance)
-    network = cfg(model.network.eval().requires_grad_(False), guidance, absent=model.absent())
+    network = cfg(model.network.eval().requires_grad_(False), guidance, droppable=model.absent())
 
     def process(rows: Tensor) -> Process:
         driven = model.description.path.process(network, tree_map(lambda leaf: leaf[rows], given))
-        return stand(driven, fixed.keys()) if fixed else driven
+        return freeze_leaves(driven, fixed.keys()) if fixed else driven
 
     return process
 
@@ -74,13 +76,13 @@ class Searched:
 def searched(
     model: Model,
     x_0: State,
-    given: Given,
+    given: Cond,
     fixed: dict[str, State],
     *,
     guidance: float,
-    sampling: Sampling,
+    sampling: SamplerConfig,
     over: str,
-    draws: Draws,
+    draws: Rng,
 ) -> Searched:
     """Return the flow from what is searched to ends of examples.
 
@@ -102,11 +104,11 @@ def searched(
     if over != "source" and guidance != 1:
         raise UsageError("a search over conditions takes the plain conditional model", remedy="Leave out the guidance")
     space = model.description.space
-    _, solver, times = sampling.choose(model.description.path, space)
+    _, solver, times = sampling.resolve(model.description.path, space)
     vectors = {} if over == "source" else embeddings(model.network, given)
 
     def flow(source: State, moved: dict[str, Tensor], rows: Tensor) -> State:
-        x = model.description.path.start(source)
+        x = model.description.path.initial_state(source)
         held = tree_map(lambda leaf: leaf[rows], fixed)
         here = {**tree_map(lambda leaf: leaf[rows], given), **moved}
         driven = process_of(model, here, held, guidance)
@@ -132,5 +134,5 @@ def searched(
     sources = {SOURCE: x_0} if alone else x_0
     spaces: dict[str, Space] = {name: part_of(space, name) for name in sources} if not alone else {SOURCE: space}
     wide: dict[str, Space] = {f"{CONDITION}{name}": one for name, one in flat.items()}
-    real = {name: branch(given.get("valid"), name) for name in sources}
+    real = {name: submask(given.get("valid"), name) for name in sources}
     return Searched(both, {**sources, **named}, Product({**spaces, **wide}), real)

@@ -24,16 +24,16 @@ from feller.control.optimize.minimize import Minimiser
 from feller.control.rewards.named_rewards import OfStates, Total, Wish, is_own_code, reward_of
 from feller.control.rewards.reward import rewarded
 from feller.core.errors import UsageError
-from feller.core.pytree import Given, State, concatenate, leaves, length, tree_map
-from feller.core.rng import Draws
+from feller.core.pytree import Cond, State, concatenate, leaves, num_examples, tree_map
+from feller.core.rng import Rng
 from feller.core.run_folder import Run
 from feller.data.modality import Dataset
 from feller.models.families.model_family import batch_size, pieces
 from feller.models.model import Model, load_model
-from feller.sampling.sampler_config import Sampling
+from feller.sampling.sampler_config import SamplerConfig
 from feller.training.engine import engine
 
-USUAL = Sampling("midpoint", 12)
+USUAL = SamplerConfig("midpoint", 12)
 """Six steps are ample for directions in which the data vary."""
 STEPS = 20
 N = 16
@@ -71,14 +71,14 @@ def follow(run: Run, config: SteerConfig, *, tell: Tell = SILENT) -> Steered:
     rewards, given, seed, over = config.rewards, in_words(config.given), config.seed, config.search.over
     n, prior = N if config.n is None else config.n, prior_of(config.search.prior)
     steps = STEPS if config.steps is None else config.steps
-    sampling = Sampling(config.search.solver or USUAL.solver, config.search.calls or USUAL.calls)
+    sampling = SamplerConfig(config.search.solver or USUAL.solver, config.search.calls or USUAL.nfe)
     model, begun = load_model(run), time.monotonic()
     sketch = sketch_of(run)
     model.network.to(engine().device)
     modality = model.description.modality
-    place = run.place(config.out)
+    place = run.output_path(config.out)
     modality.check_place(place)
-    wanted, draws = wish(run, modality, rewards), Draws(seed).named("sample")
+    wanted, draws = wish(run, modality, rewards), Rng(seed).fold_in("sample")
     reward = OfStates(wanted, modality)
     conditions, fixed = model.resolve_given(n, given or None, draws)
     conditions = modality.complete(conditions)
@@ -92,14 +92,14 @@ def follow(run: Run, config: SteerConfig, *, tell: Tell = SILENT) -> Steered:
     device = next(model.network.parameters()).device
     size = max(1, batch_size(model.description.space, device) // FEWER)
     for rows, told in pieces(n, size, tell.progress):
-        count, here = rows.stop - rows.start, replace(draws, first=rows.start)
+        count, here = rows.stop - rows.start, replace(draws, first_example=rows.start)
         some, held = (tree_map(lambda leaf, rows=rows: leaf[rows].to(device), tree) for tree in (conditions, fixed))
-        x_0 = model.description.space.reference(count, here.at("source"), device)
+        x_0 = model.description.space.sample_base(count, here.stream("source"), device)
         problem = searched(model, x_0, some, held, guidance=config.guidance, sampling=sampling, over=over, draws=here)
         with torch.no_grad():
             befores.append(problem.flow(problem.start, torch.arange(count, device=device)))
 
-        def loss(end: State, numbers: Tensor, some: Given = some) -> Tensor:
+        def loss(end: State, numbers: Tensor, some: Cond = some) -> Tensor:
             return -rewarded_or_nan(reward, end, tree_map(lambda leaf: leaf[numbers], some))
 
         found.append(
@@ -124,7 +124,7 @@ def follow(run: Run, config: SteerConfig, *, tell: Tell = SILENT) -> Steered:
     unknown = registration_of(modality).valid_needs if "validity" not in numbers else ""
     free = [name for name in model.description.frequencies if name not in given]
     notes = (
-        f"each search takes {steps} steps at most, of solves with {sampling.calls} network calls (--steps, --calls)",
+        f"each search takes {steps} steps at most, of solves with {sampling.nfe} network calls (--steps, --calls)",
         *(f"{name} was drawn as often as in the data (--given {name}=...)" for name in free),
         *([f"whether samples are valid is not known: install {unknown}"] if unknown else []),
     )
@@ -151,10 +151,10 @@ def prior_of(text: str) -> Prior:
     return Radius(number)
 
 
-def rewarded_or_nan(reward: OfStates, x: State, given: Given) -> Tensor:
+def rewarded_or_nan(reward: OfStates, x: State, given: Cond) -> Tensor:
     """Return the reward, not-a-number where there is none: the search turns back there."""
     found = reward(x, given)
-    if isinstance(found, Tensor) and found.shape == (length(x),):
+    if isinstance(found, Tensor) and found.shape == (num_examples(x),):
         return found
     return rewarded(lambda *_: found, x, given)
 
@@ -223,5 +223,5 @@ def _search(
         f"no gradient: {', '.join(without)}; so the search goes by chance, {Evolution.population} proposals a step for"
         " each sample"
     )
-    draws = Draws(seed).named("search")
-    return lambda first: Evolution(steps=steps, draws=replace(draws, first=first))
+    draws = Rng(seed).fold_in("search")
+    return lambda first: Evolution(steps=steps, draws=replace(draws, first_example=first))

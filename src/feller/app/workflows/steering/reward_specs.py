@@ -11,10 +11,10 @@ from feller.control.rewards.named_rewards import Class, Named, OfStates, Total, 
 from feller.control.rewards.potential import crystal_wish
 from feller.control.rewards.reward import rewarded
 from feller.core.errors import InputError, UsageError
-from feller.core.pytree import Given, State, tree_map
-from feller.core.rng import Draws
+from feller.core.pytree import Cond, State, tree_map
+from feller.core.rng import Rng
 from feller.core.run_folder import Run, open_run
-from feller.core.user_code import MEMORY, load_function
+from feller.core.user_code import MEMORY_PREFIX, load_function
 from feller.data.crystals.modality import Crystals
 from feller.data.images.modality import Images
 from feller.data.labels import class_number, unknown_class
@@ -43,7 +43,7 @@ def recorded_wish(run: Run, modality: Modality, texts: Sequence[str]) -> Total:
     """
 
     def refuse(words: str) -> Wish:
-        if words.startswith(MEMORY):
+        if words.startswith(MEMORY_PREFIX):
             return own(load_function(words))  # which this process was given
         raise UsageError(
             "this run's reward is code of yours, or another run", remedy=f"Give it again with --reward {words!r}"
@@ -70,7 +70,7 @@ def without_gradient(model: Model, wanted: Total, texts: Sequence[str]) -> list[
     Raises:
         InputError: If a reward has another shape than one number for each sample, or is no number.
     """
-    pairs = model.pairs(2, Draws(0).named("trial"))
+    pairs = model.pairs(2, Rng(0).fold_in("trial"))
     x = tree_map(lambda leaf: leaf.requires_grad_() if leaf.is_floating_point() else leaf, pairs["x_1"])
     modality = model.description.modality
     found = [
@@ -80,12 +80,12 @@ def without_gradient(model: Model, wanted: Total, texts: Sequence[str]) -> list[
     return [text for text, values in zip(texts, found, strict=True) if not values.requires_grad]
 
 
-def _tried(text: str, reward: OfStates, x: State, given: Given) -> Tensor:
+def _tried(text: str, reward: OfStates, x: State, given: Cond) -> Tensor:
     """Return one of the rewards, and say which it is where it fails."""
     try:
         return rewarded(reward, x, given)
     except InputError as error:
-        raise error.at(place=text) from error
+        raise error.with_context(place=text) from error
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +96,7 @@ class Told:
     place: int
     """Which of its numbers."""
 
-    def __call__(self, values: State, given: Given) -> Tensor:
+    def __call__(self, values: State, given: Cond) -> Tensor:
         """Return it."""
         return self.oracle(values, given)[:, self.place]
 
@@ -116,9 +116,9 @@ def _told(modality: Modality, words: str) -> Wish | None:
     if target.classes:
         return _of_classes(folder, oracle, rest if between == "=" else "")
     if between == "=" or (not rest and len(target.names) > 1):
-        raise UsageError.unknown("reward", rest, target.names, more=f", as {folder}:NAME")
+        raise UsageError.unknown_name("reward", rest, target.names, alternatives=f", as {folder}:NAME")
     if rest and rest not in target.names:
-        raise UsageError.unknown("reward", rest, target.names, file=folder)
+        raise UsageError.unknown_name("reward", rest, target.names, file=folder)
     return Told(oracle, target.names.index(rest) if rest else 0)
 
 
@@ -127,7 +127,7 @@ def _of_classes(folder: str, oracle: Oracle, words: str) -> Class:
     classes, wanted = oracle.target.classes, words.split(",")
     wrong = [name for name in wanted if name not in classes]
     if wrong:
-        raise UsageError.unknown("reward", wrong[0], classes, more=f", as {folder}=CLASS")
+        raise UsageError.unknown_name("reward", wrong[0], classes, alternatives=f", as {folder}=CLASS")
     return Class(oracle, tuple(classes.index(name) for name in wanted))
 
 
@@ -155,7 +155,7 @@ class _Logits:
     def __init__(self, judge: Judge) -> None:
         self.judge = judge
 
-    def __call__(self, values: Tensor, given: Given) -> Tensor:
+    def __call__(self, values: Tensor, given: Cond) -> Tensor:
         weight = self.judge.network.answer.weight
         if weight.device != values.device:
             self.judge.network.to(values.device)

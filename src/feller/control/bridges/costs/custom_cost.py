@@ -10,7 +10,7 @@ from torch import Tensor
 
 from feller.control.bridges.costs.state_cost import Cost, Population, check_finite, needed
 from feller.core.errors import InputError, UsageError
-from feller.core.user_code import blamed, called
+from feller.core.user_code import qualified_name, user_frame
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class Function(Cost):
         except Exception as error:
             if "requires grad" in str(error):  # what torch says to numpy, which knows no gradients
                 raise
-            said = blamed(error) or f"{type(error).__name__}: {error}"
+            said = user_frame(error) or f"{type(error).__name__}: {error}"
             raise InputError(f"the cost {self._name} fails: {said}") from error
         found = self._numbers(said, x)
         if x._version != version:
@@ -123,7 +123,7 @@ class Function(Cost):
 
     @property
     def _name(self) -> str:
-        return called(self.function)
+        return qualified_name(self.function)
 
 
 def _arguments(function: Callable[..., Any]) -> int:

@@ -10,7 +10,7 @@ from torch import Tensor
 from feller.control.bridges.costs.gaussian_mixture import log_density, scott
 from feller.control.bridges.costs.state_cost import Cost, Population
 from feller.core.errors import InputError
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 
 NEIGHBOURS = (3, 8, 20, 50)
 """Of a point: the distance to one of these is its kernel's width, but for a factor."""
@@ -34,7 +34,7 @@ class NearData(Cost):
     """Mean log density of data."""
 
     @staticmethod
-    def of(points: Float[Tensor, "n d"], draws: Draws, *, centres: int = 500) -> "NearData":
+    def of(points: Float[Tensor, "n d"], draws: Rng, *, centres: int = 500) -> "NearData":
         """Put kernels around some of the data, with the widths that give the rest of the data most likelihood.
 
         Tried are Scott's width, and widths in proportion to each point's distance to its 3rd, 8th, 20th or 50th
@@ -50,7 +50,7 @@ class NearData(Cost):
         """
         if len(points) < 5 or not (points != points[0]).any():
             raise InputError("the density of data needs 5 points or more that differ", found=len(points))
-        order = torch.randperm(len(points), generator=draws.at("centres").shared()).to(points.device)
+        order = torch.randperm(len(points), generator=draws.stream("centres").shared_generator()).to(points.device)
         kept, judges = points[order[:centres]].double(), points[order[-JUDGED:]].double()
         squares = torch.cdist(judges, kept, compute_mode="donot_use_mm_for_euclid_dist").square()
         own = order[-JUDGED:, None] == order[None, :centres]

@@ -39,8 +39,8 @@ class Surface:
             raise InputError("a surface needs points [n, 3]", found=list(self.cloud.shape))
         if not np.isfinite(self.cloud).all():
             raise InputError("the points of a surface must be finite numbers", remedy="Drop rows with missing values")
-        check_number("neighbours", self.neighbours, least=3)
-        check_number("sharpness", self.sharpness, least=0)
+        check_number("neighbours", self.neighbours, ge=3)
+        check_number("sharpness", self.sharpness, ge=0)
         if len(self.cloud) < self.neighbours:
             raise InputError(
                 f"planes through {self.neighbours} points need as many, and the surface has {len(self.cloud)}"

@@ -10,19 +10,19 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from feller.core.errors import UsageError
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.networks import Decoder
 from feller.networks.sequence.causal_transformer import CausalTransformer
-from feller.sampling.autoregressive.decode import decode, log_likelihood
-from feller.spaces.tokens import until_end
+from feller.sampling.autoregressive.token_decoding import decode, log_likelihood
+from feller.spaces.tokens import mask_until_end
 
 K = 3
 
 
 def trained(k: int = K, conditions: dict[str, int] | None = None, heat: float = 0.4) -> CausalTransformer:
     """A float64 decoder none of whose weights is zero."""
-    network = Decoder(k, width=8, depth=1, heads=2).build((4,), conditions or {}, Draws(0)).double()
-    draw = Draws(1).at("weights")
+    network = Decoder(k, width=8, depth=1, heads=2).build((4,), conditions or {}, Rng(0)).double()
+    draw = Rng(1).stream("weights")
     with torch.no_grad():
         for weight in network.parameters():
             weight += heat * draw.normal(weight.shape, torch.float64)
@@ -72,7 +72,7 @@ def test_texts_come_as_often_as_their_likelihood_says() -> None:
     """27 texts, 4,000 draws: beyond 6 standard deviations of chi-square once in about 1e5 seeds; the seed is fixed."""
     network = trained()
     texts = every_text(3)
-    drawn = decode(network, 4000, 3, {}, Draws(0))
+    drawn = decode(network, 4000, 3, {}, Rng(0))
     assert chi_square(drawn, texts, log_likelihood(network, texts, {}).exp()) < 6
 
 
@@ -82,7 +82,7 @@ def test_known_tokens_are_kept_and_condition_what_follows() -> None:
     n, known = 4000, torch.zeros(4000, 4, dtype=torch.long)
     known[:, 0], known[:, 2] = 2, 1
     kept = torch.tensor([True, False, True, False]).expand(n, 4)
-    drawn = decode(network, n, 4, {}, Draws(0), known=(known, kept))
+    drawn = decode(network, n, 4, {}, Rng(0), observed=(known, kept))
     assert (drawn[:, 0] == 2).all()
     assert (drawn[:, 2] == 1).all()
     texts = every_text(4)
@@ -96,45 +96,45 @@ def test_what_is_known_in_all_texts_is_read_at_once() -> None:
     counted = Counted(trained(), [])
     known = torch.ones(2, 6, dtype=torch.long)
     kept = torch.arange(6).expand(2, 6) < torch.tensor([[4], [3]])
-    drawn = decode(counted, 2, 6, {}, Draws(0), known=(known, kept))
+    drawn = decode(counted, 2, 6, {}, Rng(0), observed=(known, kept))
     assert len(counted.rows) == 3
     assert (drawn[kept] == 1).all()
     apart = torch.zeros(2, 6, dtype=torch.bool)
     apart[0, :4], apart[1, 1:3] = True, True
-    assert (decode(counted, 2, 6, {}, Draws(0), known=(known, apart))[apart] == 1).all()
-    everything = decode(counted, 2, 6, {}, Draws(0), known=(known, torch.ones_like(kept)))
+    assert (decode(counted, 2, 6, {}, Rng(0), observed=(known, apart))[apart] == 1).all()
+    everything = decode(counted, 2, 6, {}, Rng(0), observed=(known, torch.ones_like(kept)))
     assert torch.equal(everything, known)
 
 
 def test_a_text_depends_on_its_number_alone() -> None:
     network = trained(conditions={"label": 2})
     given = {"label": torch.arange(300) % 3}
-    whole = decode(network, 300, 5, given, Draws(3), end=0)
+    whole = decode(network, 300, 5, given, Rng(3), eos_token_id=0)
     parts = [
-        decode(network, b - a, 5, {"label": given["label"][a:b]}, Draws(3, first=a), end=0)
+        decode(network, b - a, 5, {"label": given["label"][a:b]}, Rng(3, first_example=a), eos_token_id=0)
         for a, b in ((0, 7), (7, 260), (260, 300))
     ]
     assert torch.equal(torch.cat(parts), whole)
-    assert torch.equal(decode(network, 300, 7, given, Draws(3), end=0)[:, :5], whole)
-    assert not torch.equal(decode(network, 300, 5, given, Draws(4), end=0), whole)
+    assert torch.equal(decode(network, 300, 7, given, Rng(3), eos_token_id=0)[:, :5], whole)
+    assert not torch.equal(decode(network, 300, 5, given, Rng(4), eos_token_id=0), whole)
 
 
 def test_a_known_token_moves_no_other_draw() -> None:
     """Where the draws agree with what is kept, keeping it changes nothing."""
     network = trained()
-    free = decode(network, 50, 6, {}, Draws(0))
+    free = decode(network, 50, 6, {}, Rng(0))
     kept = torch.zeros(50, 6, dtype=torch.bool)
     kept[:, ::2] = True
-    assert torch.equal(decode(network, 50, 6, {}, Draws(0), known=(free, kept)), free)
+    assert torch.equal(decode(network, 50, 6, {}, Rng(0), observed=(free, kept)), free)
 
 
 @pytest.mark.parametrize("guidance", [1.0, 2.5])
 def test_ended_texts_hold_the_end_and_cost_nothing(guidance: float) -> None:
     network = trained(conditions={"label": 2})
     counted, given = Counted(network, []), {"label": torch.arange(64) % 2}
-    free = decode(network, 64, 12, given, Draws(0), guidance=guidance)
-    drawn = decode(counted, 64, 12, given, Draws(0), end=2, guidance=guidance)
-    within = until_end(free, 2)
+    free = decode(network, 64, 12, given, Rng(0), guidance_scale=guidance)
+    drawn = decode(counted, 64, 12, given, Rng(0), eos_token_id=2, guidance_scale=guidance)
+    within = mask_until_end(free, 2)
     assert torch.equal(drawn, torch.where(within, free, 2))
     alive = [64] + [int(within[:, i].sum()) for i in range(1, 12)]
     branches = 1 if guidance == 1 else 2
@@ -147,7 +147,7 @@ def test_a_text_does_not_end_before_what_is_kept() -> None:
     network, n = trained(), 300
     known, kept = torch.full((n, 6), 1), torch.zeros(n, 6, dtype=torch.bool)
     kept[:, 3] = True
-    drawn = decode(network, n, 6, {}, Draws(0), known=(known, kept), end=2)
+    drawn = decode(network, n, 6, {}, Rng(0), observed=(known, kept), eos_token_id=2)
     assert (drawn[:, :3] != 2).all()
     assert (drawn[:, 3] == 1).all()
     assert (drawn[:, 4] == 2).any()
@@ -169,7 +169,7 @@ def test_guidance_mixes_log_probabilities(w: float) -> None:
         seen.append(logits.log_softmax(1))
         return logits.argmax(1)
 
-    drawn = decode(network, 3, 4, {"label": label}, Draws(0), choice=most_likely, guidance=w)
+    drawn = decode(network, 3, 4, {"label": label}, Rng(0), token_sampler=most_likely, guidance_scale=w)
     zero = torch.zeros(3)
     plain = network(drawn, zero, {"label": label}).log_softmax(2)
     without = network(drawn, zero, {"label": torch.full_like(label, 2)}).log_softmax(2)
@@ -182,26 +182,26 @@ def test_guidance_mixes_log_probabilities(w: float) -> None:
 def test_until_end() -> None:
     x = torch.tensor([[1, 0, 1, 0], [0, 0, 1, 1], [1, 1, 1, 1]])
     wanted = [[True, True, False, False], [True, False, False, False], [True] * 4]
-    assert until_end(x, 0).tolist() == wanted
+    assert mask_until_end(x, 0).tolist() == wanted
 
 
 def test_no_texts_and_no_tokens() -> None:
     network = trained()
-    assert decode(network, 3, 0, {}, Draws(0)).shape == (3, 0)
-    assert decode(network, 0, 3, {}, Draws(0), end=1).shape == (0, 3)
+    assert decode(network, 3, 0, {}, Rng(0)).shape == (3, 0)
+    assert decode(network, 0, 3, {}, Rng(0), eos_token_id=1).shape == (0, 3)
 
 
 def test_bad_input_is_named() -> None:
     network = trained()
     short = torch.zeros(2, 3, dtype=torch.long)
     with pytest.raises(UsageError, match=r"shape \(2, 4\); found \(2, 3\)"):
-        decode(network, 2, 4, {}, Draws(0), known=(short, short == 0))
+        decode(network, 2, 4, {}, Rng(0), observed=(short, short == 0))
     short[1, 2] = K
     with pytest.raises(UsageError, match="found 3 at place 2 of text 1"):
-        decode(network, 2, 3, {}, Draws(0), known=(short, short >= 0))
-    assert decode(network, 2, 3, {}, Draws(0), known=(short, short < K))[1, 2] < K
+        decode(network, 2, 3, {}, Rng(0), observed=(short, short >= 0))
+    assert decode(network, 2, 3, {}, Rng(0), observed=(short, short < K))[1, 2] < K
     with pytest.raises(UsageError, match="guidance needs a condition"):
-        decode(network, 2, 3, {}, Draws(0), guidance=2.0)
+        decode(network, 2, 3, {}, Rng(0), guidance_scale=2.0)
 
 
 def test_an_end_that_all_texts_begin_with_closes_them() -> None:
@@ -210,5 +210,5 @@ def test_an_end_that_all_texts_begin_with_closes_them() -> None:
     kept = torch.tensor([[True, True, False, False, False, False], [True, False, False, False, False, False]])
     network = trained()
     for n in (1, 2):
-        found = decode(network, n, 6, {}, Draws(0), known=(known[:n], kept[:n]), end=2)
+        found = decode(network, n, 6, {}, Rng(0), observed=(known[:n], kept[:n]), eos_token_id=2)
         assert found[0].tolist() == [1, 2, 2, 2, 2, 2]

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.paths.processes import Characteristics
 from feller.paths.time_distributions import edm_grid, linear_grid
-from feller.sampling import RK4, Euler, Heun, Midpoint, endpoint, simulate
+from feller.sampling import RK4, Euler, Heun, Midpoint, simulate, trajectory
 from tests.oracle import F64, close, column, f64
 
 
@@ -23,7 +23,7 @@ def exact(x: float, t: float, s: float) -> float:
 
 
 def test_yields_the_state_after_each_step() -> None:
-    states = list(simulate(ramp, column(1.0), linear_grid(4), Euler(), Draws(0)))
+    states = list(trajectory(ramp, column(1.0), linear_grid(4), Euler(), Rng(0)))
     assert len(states) == 4
     x = 1.0
     for i, state in enumerate(states):
@@ -38,7 +38,7 @@ def test_the_caller_may_stop_early() -> None:
         calls.append(t)
         return ramp(x, t)
 
-    for _ in simulate(process, column(1.0), linear_grid(100), Euler(), Draws(0)):
+    for _ in trajectory(process, column(1.0), linear_grid(100), Euler(), Rng(0)):
         if len(calls) == 3:
             break
     assert len(calls) == 3
@@ -52,7 +52,7 @@ def test_the_caller_may_stop_early() -> None:
 @pytest.mark.parametrize("solver", [Euler(), Midpoint(), Heun(), RK4()], ids=lambda solver: type(solver).__name__)
 def test_any_monotone_grid(solver, times: list[float]) -> None:
     """Each fails in the peer library for some solver."""
-    end = endpoint(ramp, column(1.0), times, solver, Draws(0)).item()
+    end = simulate(ramp, column(1.0), times, solver, Rng(0)).item()
     tolerance = {Euler: 0.2, Midpoint: 0.02, Heun: 0.02, RK4: 2e-4}[type(solver)]
     assert end == pytest.approx(exact(1.0, times[0], times[-1]), abs=tolerance)
 
@@ -72,7 +72,7 @@ def test_any_monotone_grid(solver, times: list[float]) -> None:
 )
 def test_a_wrong_grid_is_refused(times: list[float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        endpoint(ramp, column(1.0), times, Euler(), Draws(0))
+        simulate(ramp, column(1.0), times, Euler(), Rng(0))
 
 
 def noisy(theta: Tensor):
@@ -87,7 +87,7 @@ def noisy(theta: Tensor):
 def test_recomputing_leaves_the_values_alone() -> None:
     x_0 = torch.linspace(-1, 2, 8, dtype=F64)[:, None]
     ends = [
-        endpoint(noisy(f64(1.3)[0]), x_0, linear_grid(12), Euler(), Draws(3), recompute=recompute)
+        simulate(noisy(f64(1.3)[0]), x_0, linear_grid(12), Euler(), Rng(3), recompute=recompute)
         for recompute in (False, True)
     ]
     assert torch.equal(*ends)
@@ -111,7 +111,7 @@ def test_recomputing_keeps_one_state_per_step() -> None:
             return tensor
 
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-            endpoint(deep, torch.ones(64, 1, dtype=F64), linear_grid(10), Euler(), Draws(0), recompute=recompute)
+            simulate(deep, torch.ones(64, 1, dtype=F64), linear_grid(10), Euler(), Rng(0), recompute=recompute)
         return sum(sizes)
 
     assert saved(False) > 10 * 50 * 64
@@ -129,7 +129,7 @@ def test_recomputing_works_on_trees() -> None:
         torch.autograd.grad(
             sum(
                 leaf.sum()
-                for leaf in endpoint(process, x_0, linear_grid(4), RK4(), Draws(0), recompute=recompute).values()
+                for leaf in simulate(process, x_0, linear_grid(4), RK4(), Rng(0), recompute=recompute).values()
             ),
             theta,
         )[0]
@@ -140,7 +140,7 @@ def test_recomputing_works_on_trees() -> None:
 
 def test_other_seeds_draw_other_noise() -> None:
     x_0 = torch.zeros(4, 1, dtype=F64)
-    a, b, again = (endpoint(noisy(f64(1.0)[0]), x_0, linear_grid(3), Euler(), Draws(seed)) for seed in (0, 1, 0))
+    a, b, again = (simulate(noisy(f64(1.0)[0]), x_0, linear_grid(3), Euler(), Rng(seed)) for seed in (0, 1, 0))
     assert torch.equal(a, again)
     assert not torch.equal(a, b)
 
@@ -148,5 +148,5 @@ def test_other_seeds_draw_other_noise() -> None:
 def test_there_and_back_again() -> None:
     """0 -> 1 -> 0 returns to the start, to the order of the rule."""
     x_0 = column(-1.0, 0.5)
-    x_1 = endpoint(ramp, x_0, linear_grid(20), RK4(), Draws(0))
-    close(endpoint(ramp, x_1, linear_grid(20, 1.0, 0.0), RK4(), Draws(0)), x_0, 1e-7)
+    x_1 = simulate(ramp, x_0, linear_grid(20), RK4(), Rng(0))
+    close(simulate(ramp, x_1, linear_grid(20, 1.0, 0.0), RK4(), Rng(0)), x_0, 1e-7)

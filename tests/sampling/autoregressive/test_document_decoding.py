@@ -11,35 +11,52 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from feller.core.errors import InputError, UsageError
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.data.documents.vocabulary import Symbols
 from feller.networks.sequence.gpt import PlainTransformer
-from feller.paths.discrete.token_sampler import Choice
-from feller.sampling.autoregressive.decoding_goals import Fill, Free, Picture, Plan, TextPlan
-from feller.sampling.autoregressive.document_decode import Way, best, generate
-from feller.sampling.autoregressive.document_grammar import Kind, Place, check_document, kinds, stand
+from feller.paths.discrete.token_sampler import TokenSampler
+from feller.sampling.autoregressive.decoding_goals import (
+    ContinuationGoal,
+    DecodingGoal,
+    ImageGoal,
+    InfillGoal,
+    TextGoal,
+)
+from feller.sampling.autoregressive.document_decoding import SamplingSpec, generate, rank_candidates
+from feller.sampling.autoregressive.document_grammar import (
+    Place,
+    SymbolKind,
+    check_document,
+    parse_prefix,
+    symbol_kinds,
+)
 from feller.sampling.autoregressive.parser_state import Automaton
-from feller.sampling.autoregressive.token_guidance import Contrast, Guided, Plain, TwoWay
+from feller.sampling.autoregressive.token_guidance import (
+    ClassifierFreeGuidance,
+    ContrastiveDecoding,
+    DualGuidance,
+    NoGuidance,
+)
 from tests.errors import refuses
 from tests.sampling.autoregressive.readers import Counted, reader, spelled, written
 
 SYMBOLS = Symbols(text=3, codes=2, picture=3)
 WAYS = {
-    "plain": Way(),
-    "guided": Way(Guided(2.5), Choice(temperature=0.8, top_p=0.9)),
-    "contrast": Way(Contrast(2, 0.3)),
-    "two ways": Way(TwoWay(1.5, 4.0), Choice(top_k=3)),
+    "plain": SamplingSpec(),
+    "guided": SamplingSpec(ClassifierFreeGuidance(2.5), TokenSampler(temperature=0.8, top_p=0.9)),
+    "contrast": SamplingSpec(ContrastiveDecoding(2, 0.3)),
+    "two ways": SamplingSpec(DualGuidance(1.5, 4.0), TokenSampler(top_k=3)),
 }
 STREAMS = [
     ["E ab B", "E aM B I b E c B", "E c B", "E b B"],
     ["E M B", "E a B", "E M B 010 B", "E M B"],
     ["E M B 000 B", "E B", "E M B", "E aaaa B"],
 ]
-PLANS: dict[str, tuple[Plan, list[str]]] = {
-    "picture": (Picture(), STREAMS[0]),
-    "text": (TextPlan(5), ["E", "E aM B", "E 010 B a", "E b B"]),
-    "fill": (Fill(4), ["E aM B", "E M B 010 B", "E MM B 0M1 B I", "E a B M0M B"]),
-    "free": (Free(12), ["E", "E aM B", "E a B 01", "E b B"]),
+PLANS: dict[str, tuple[DecodingGoal, list[str]]] = {
+    "picture": (ImageGoal(), STREAMS[0]),
+    "text": (TextGoal(5), ["E", "E aM B", "E 010 B a", "E b B"]),
+    "fill": (InfillGoal(4), ["E aM B", "E M B 010 B", "E MM B 0M1 B I", "E a B M0M B"]),
+    "free": (ContinuationGoal(12), ["E", "E aM B", "E a B 01", "E b B"]),
 }
 
 
@@ -47,22 +64,22 @@ def prompts_of(rows: list[str]) -> list[Tensor]:
     return [written(row, SYMBOLS) for row in rows]
 
 
-def streams_for(way: Way, rows: list[str]) -> list[list[Tensor]]:
-    return [prompts_of(rows), *map(prompts_of, STREAMS[1:])][: way.guide.streams]
+def streams_for(way: SamplingSpec, rows: list[str]) -> list[list[Tensor]]:
+    return [prompts_of(rows), *map(prompts_of, STREAMS[1:])][: way.guidance.num_streams]
 
 
 def recomputed(
-    network: PlainTransformer, prompts: list[Tensor], plan: Plan, way: Way, u: Tensor, number: int
+    network: PlainTransformer, prompts: list[Tensor], plan: DecodingGoal, way: SamplingSpec, u: Tensor, number: int
 ) -> Tensor:
     """One row, reading everything again for each symbol."""
     automaton, drawn = Automaton(SYMBOLS, plan), torch.zeros(0, dtype=torch.long)
-    state = automaton.begin([stand(prompts[0], SYMBOLS)], [network.context - max(map(len, prompts))])
-    kind_of = kinds(SYMBOLS)
+    state = automaton.initial_state([parse_prefix(prompts[0], SYMBOLS)], [network.context - max(map(len, prompts))])
+    kind_of = symbol_kinds(SYMBOLS)
     for i in itertools.count():
         rows = [torch.cat([prompt, drawn])[None] for prompt in prompts]
         logits = torch.stack([network(row, torch.zeros(1), {})[:, -1] for row in rows])
         may = torch.from_numpy(automaton.allowed(state))[:, kind_of]
-        symbol = way.choice(way.guide.blend(logits.masked_fill(~may, -torch.inf)), u[number, i : i + 1])
+        symbol = way.token_sampler(way.guidance.combine(logits.masked_fill(~may, -torch.inf)), u[number, i : i + 1])
         drawn, state = torch.cat([drawn, symbol]), automaton.step(state, kind_of[symbol].numpy())
         if state.place[0] == Place.ENDED:
             return drawn
@@ -74,8 +91,8 @@ def recomputed(
 def test_rows_are_those_that_recomputing_gives(plan: str, way: str) -> None:
     network, (what, rows) = reader(SYMBOLS), PLANS[plan]
     streams = streams_for(WAYS[way], rows)
-    drawn = generate(network, streams, what, Draws(3), ways=[WAYS[way]])
-    u = Draws(3).at("token").uniform((4, 24), torch.float64)
+    drawn = generate(network, streams, what, Rng(3), specs=[WAYS[way]])
+    u = Rng(3).stream("token").uniform((4, 24), torch.float64)
     for i, found in enumerate(drawn):
         wanted = recomputed(network, [stream[i] for stream in streams], what, WAYS[way], u, i)
         assert torch.equal(found, wanted)
@@ -86,7 +103,7 @@ def test_rows_are_those_that_recomputing_gives(plan: str, way: str) -> None:
 def test_all_streams_of_all_rows_take_one_call_a_symbol(way: str) -> None:
     counted, (what, rows) = Counted(reader(SYMBOLS)), PLANS["free"]
     streams = streams_for(WAYS[way], rows)
-    drawn = generate(counted, streams, what, Draws(4), ways=[WAYS[way]])
+    drawn = generate(counted, streams, what, Rng(4), specs=[WAYS[way]])
     lengths = [len(row) for row in drawn]
     width = max(len(prompt) for stream in streams for prompt in stream)
     alive = [sum(length > i for length in lengths) for i in range(max(lengths))]
@@ -98,31 +115,33 @@ def test_a_row_depends_on_its_number_alone() -> None:
     network, ways = reader(SYMBOLS), [WAYS["guided"], WAYS["contrast"], WAYS["plain"]]
     rows = [f"E {'abc'[i % 3] * (i % 4)} B" for i in range(16)]
     streams = [prompts_of(rows), prompts_of(["E M B"] * 16)]
-    whole = generate(network, streams, Free(15), Draws(5), ways=ways)
+    whole = generate(network, streams, ContinuationGoal(15), Rng(5), specs=ways)
     for at_once in (1, 7):
-        again = generate(network, streams, Free(15), Draws(5), ways=ways, at_once=at_once)
+        again = generate(network, streams, ContinuationGoal(15), Rng(5), specs=ways, batch_size=at_once)
         assert all(map(torch.equal, whole, again))
     for a, b in ((0, 4), (4, 5), (5, 16)):
-        part = generate(network, [stream[a:b] for stream in streams], Free(15), Draws(5, first=a), ways=ways)
+        part = generate(
+            network, [stream[a:b] for stream in streams], ContinuationGoal(15), Rng(5, first_example=a), specs=ways
+        )
         assert all(map(torch.equal, whole[a:b], part))
-    other = generate(network, streams, Free(15), Draws(6), ways=ways)
+    other = generate(network, streams, ContinuationGoal(15), Rng(6), specs=ways)
     assert sum(map(torch.equal, whole, other)) < 8
 
 
 def test_rows_take_their_ways_in_turn() -> None:
     network, names = reader(SYMBOLS), ["guided", "contrast", "plain"]
     streams = [prompts_of(["E ab B"] * 9), prompts_of(["E M B"] * 9)]
-    mixed = generate(network, streams, Picture(), Draws(5), ways=[WAYS[name] for name in names])
+    mixed = generate(network, streams, ImageGoal(), Rng(5), specs=[WAYS[name] for name in names])
     for i, row in enumerate(mixed):
         way = WAYS[names[i % 3]]
-        alone = generate(network, streams[: way.guide.streams], Picture(), Draws(5), ways=[way])
+        alone = generate(network, streams[: way.guidance.num_streams], ImageGoal(), Rng(5), specs=[way])
         assert torch.equal(row, alone[i])
 
 
 def test_pictures_come_as_often_as_their_likelihood_says() -> None:
     """8 pictures, 4,000 draws: beyond 6 deviations of chi-square once in about 1e5 seeds, of which one is fixed."""
     network, prompt, n = reader(SYMBOLS), written("E ab B", SYMBOLS), 4000
-    drawn = torch.stack(generate(network, [[prompt] * n], Picture(), Draws(0), at_once=n))
+    drawn = torch.stack(generate(network, [[prompt] * n], ImageGoal(), Rng(0), batch_size=n))
     assert (drawn[:, 3] == SYMBOLS.cut).all()
     pictures = torch.tensor(list(itertools.product(range(3, 5), repeat=3)))
     rows = torch.cat([prompt.expand(8, -1), pictures], 1)
@@ -137,18 +156,30 @@ def test_pictures_come_as_often_as_their_likelihood_says() -> None:
 
 def test_temperature_zero_takes_the_likeliest_and_so_does_the_narrowest_contrast() -> None:
     network, streams = reader(SYMBOLS), [prompts_of(["E ab B"] * 5), prompts_of(["E M B"] * 5)]
-    greedy = generate(network, streams[:1], Free(15), Draws(0), ways=[Way(choice=Choice(temperature=0.0))])
+    greedy = generate(
+        network,
+        streams[:1],
+        ContinuationGoal(15),
+        Rng(0),
+        specs=[SamplingSpec(token_sampler=TokenSampler(temperature=0.0))],
+    )
     assert all(torch.equal(row, greedy[0]) for row in greedy)
     for way in (
-        Way(choice=Choice(top_p=1e-9)),
-        Way(choice=Choice(temperature=1e-9)),
-        Way(choice=Choice(top_k=1)),
-        Way(Contrast(1, 1.0)),
-        Way(Guided(1.0), Choice(temperature=0.0)),
+        SamplingSpec(token_sampler=TokenSampler(top_p=1e-9)),
+        SamplingSpec(token_sampler=TokenSampler(temperature=1e-9)),
+        SamplingSpec(token_sampler=TokenSampler(top_k=1)),
+        SamplingSpec(ContrastiveDecoding(1, 1.0)),
+        SamplingSpec(ClassifierFreeGuidance(1.0), TokenSampler(temperature=0.0)),
     ):
-        found = generate(network, streams[: way.guide.streams], Free(15), Draws(0), ways=[way])
+        found = generate(network, streams[: way.guidance.num_streams], ContinuationGoal(15), Rng(0), specs=[way])
         assert all(torch.equal(row, greedy[0]) for row in found)
-    hot = generate(network, streams[:1], Free(15), Draws(0), ways=[Way(choice=Choice(temperature=1e9))])
+    hot = generate(
+        network,
+        streams[:1],
+        ContinuationGoal(15),
+        Rng(0),
+        specs=[SamplingSpec(token_sampler=TokenSampler(temperature=1e9))],
+    )
     assert len({tuple(row.tolist()) for row in hot}) > 3
 
 
@@ -175,10 +206,10 @@ def beginnings(draw: st.DrawFn) -> str:
     return text[: draw(st.integers(1, len(text)))]
 
 
-def refused(row: str, plan: Plan, room: int) -> str | None:
+def refused(row: str, plan: DecodingGoal, room: int) -> str | None:
     """Return why a plan cannot go on from a row, if it cannot."""
     try:
-        Automaton(SYMBOLS, plan).begin([stand(written(row, SYMBOLS), SYMBOLS)], [room])
+        Automaton(SYMBOLS, plan).initial_state([parse_prefix(written(row, SYMBOLS), SYMBOLS)], [room])
     except (UsageError, InputError) as error:
         told = "expected (a prompt that ends|room for at least|the <break> of a picture with holes|at most 3 holes)"
         if not re.match(told, str(error)):
@@ -190,74 +221,89 @@ def refused(row: str, plan: Plan, room: int) -> str | None:
 @settings(deadline=None, max_examples=80)
 @given(
     rows=st.lists(beginnings(), min_size=1, max_size=4),
-    plan=st.sampled_from([Picture(), TextPlan(2), TextPlan(30), Fill(2), Fill(9, (Kind.CODE,)), Free(6), Free(99)]),
+    plan=st.sampled_from(
+        [
+            ImageGoal(),
+            TextGoal(2),
+            TextGoal(30),
+            InfillGoal(2),
+            InfillGoal(9, (SymbolKind.CODE,)),
+            ContinuationGoal(6),
+            ContinuationGoal(99),
+        ]
+    ),
     way=st.sampled_from([*WAYS.values()]),
     seed=st.integers(0, 10**6),
     heat=st.sampled_from([0.1, 1.0, 10.0]),
 )
-def test_nothing_that_is_drawn_is_malformed(rows: list[str], plan: Plan, way: Way, seed: int, heat: float) -> None:
+def test_nothing_that_is_drawn_is_malformed(
+    rows: list[str], plan: DecodingGoal, way: SamplingSpec, seed: int, heat: float
+) -> None:
     """Any network, prompts, plan, way of drawing and seed; what a plan cannot go on from is refused, not drawn."""
     network = reader(SYMBOLS, heat=heat, seed=seed)
     kept = [row for row in rows if refused(row, plan, network.context - max(9, len(row))) is None]
     others = [prompts_of(["E abcab M B"] * len(kept)), prompts_of(["E"] * len(kept))]
-    streams = [prompts_of(kept), *others][: way.guide.streams]
-    for prompt, drawn in zip(streams[0], generate(network, streams, plan, Draws(seed), ways=[way]), strict=True):
+    streams = [prompts_of(kept), *others][: way.guidance.num_streams]
+    for prompt, drawn in zip(streams[0], generate(network, streams, plan, Rng(seed), specs=[way]), strict=True):
         whole, text = torch.cat([prompt, drawn]), spelled(drawn, SYMBOLS)
         assert len(whole) <= network.context
         assert "M" not in text
-        assert text.endswith("E" if plan.ends is Kind.EOS else "B")
-        if plan.ends is Kind.EOS:
+        assert text.endswith("E" if plan.final_kind is SymbolKind.EOS else "B")
+        if plan.final_kind is SymbolKind.EOS:
             check_document(whole, SYMBOLS)
         else:
-            assert stand(whole, SYMBOLS).place is Place.BETWEEN
-            assert re.fullmatch("[01]*B" if plan == Picture() else "[abc]*B", text)
+            assert parse_prefix(whole, SYMBOLS).place is Place.BETWEEN
+            assert re.fullmatch("[01]*B" if plan == ImageGoal() else "[abc]*B", text)
 
 
 def test_a_prompt_may_fill_the_context_but_for_what_is_drawn() -> None:
     network = reader(SYMBOLS, context=12)
     long = written("E abcabca B", SYMBOLS)
     assert len(long) == 9
-    (drawn,) = generate(network, [[written("E abcabc B", SYMBOLS)]], Picture(), Draws(0))
+    (drawn,) = generate(network, [[written("E abcabc B", SYMBOLS)]], ImageGoal(), Rng(0))
     assert len(drawn) == 4
     with refuses(UsageError, found="3"):
-        generate(network, [[long[:1], long]], Picture(), Draws(0))
+        generate(network, [[long[:1], long]], ImageGoal(), Rng(0))
     with pytest.raises(UsageError, match="at most 12 symbols, the context"):
-        generate(network, [[long[:1], written("E abcabcabcab B", SYMBOLS)]], TextPlan(2), Draws(0))
+        generate(network, [[long[:1], written("E abcabcabcab B", SYMBOLS)]], TextGoal(2), Rng(0))
     other = [[long], [written("E abcabcabcab B", SYMBOLS)]]
     with pytest.raises(UsageError, match="found 13 for row 0"):
-        generate(network, other, TextPlan(2), Draws(0), ways=[Way(Guided(2.0))])
-    (text,) = generate(network, [[long]], TextPlan(99), Draws(0))
+        generate(network, other, TextGoal(2), Rng(0), specs=[SamplingSpec(ClassifierFreeGuidance(2.0))])
+    (text,) = generate(network, [[long]], TextGoal(99), Rng(0))
     assert len(text) <= 3
 
 
 def test_no_rows_padding_and_empty_prompts() -> None:
     network = reader(SYMBOLS)
-    assert generate(network, [[]], Picture(), Draws(0)) == []
+    assert generate(network, [[]], ImageGoal(), Rng(0)) == []
     bare, padded = written("E a B", SYMBOLS), written("E a B PPP", SYMBOLS)
     assert torch.equal(
-        generate(network, [[bare]], Free(9), Draws(0))[0], generate(network, [[padded]], Free(9), Draws(0))[0]
+        generate(network, [[bare]], ContinuationGoal(9), Rng(0))[0],
+        generate(network, [[padded]], ContinuationGoal(9), Rng(0))[0],
     )
     with pytest.raises(InputError, match="begins with <eos>, symbol 5; found an empty one"):
-        generate(network, [[bare, bare[:0]]], Picture(), Draws(0))
+        generate(network, [[bare, bare[:0]]], ImageGoal(), Rng(0))
     with pytest.raises(InputError, match="begins with <eos>"):
-        generate(network, [[bare], [bare[1:]]], Picture(), Draws(0), ways=[Way(Guided(2.0))])
+        generate(network, [[bare], [bare[1:]]], ImageGoal(), Rng(0), specs=[SamplingSpec(ClassifierFreeGuidance(2.0))])
 
 
 def test_streams_that_do_not_fit_are_named() -> None:
     network, row = reader(SYMBOLS), written("E a B", SYMBOLS)
     with pytest.raises(UsageError, match="as the guides read, 2; found 2 ways and 1 streams"):
-        generate(network, [[row]], Picture(), Draws(0), ways=[Way(), Way(Guided(2.0))])
+        generate(
+            network, [[row]], ImageGoal(), Rng(0), specs=[SamplingSpec(), SamplingSpec(ClassifierFreeGuidance(2.0))]
+        )
     with pytest.raises(UsageError, match="found 0 ways"):
-        generate(network, [], Picture(), Draws(0), ways=[])
+        generate(network, [], ImageGoal(), Rng(0), specs=[])
     with refuses(UsageError, found="[1, 2]"):
-        generate(network, [[row], [row, row]], Picture(), Draws(0), ways=[Way(Guided(2.0))])
+        generate(network, [[row], [row, row]], ImageGoal(), Rng(0), specs=[SamplingSpec(ClassifierFreeGuidance(2.0))])
 
 
 def test_the_hidden_kind_is_asked_for() -> None:
     network, rows = reader(SYMBOLS), prompts_of(["E M B 010 B"] * 40)
-    texts = generate(network, [rows], Fill(5, (Kind.TEXT,)), Draws(0))
-    pictures = generate(network, [rows], Fill(5, (Kind.CODE,)), Draws(0))
-    either = generate(network, [rows], Fill(5), Draws(0))
+    texts = generate(network, [rows], InfillGoal(5, (SymbolKind.TEXT,)), Rng(0))
+    pictures = generate(network, [rows], InfillGoal(5, (SymbolKind.CODE,)), Rng(0))
+    either = generate(network, [rows], InfillGoal(5), Rng(0))
     assert all(re.fullmatch("I[abc]{1,5}E", spelled(row, SYMBOLS)) for row in texts)
     assert all(re.fullmatch("I[01]{3}E", spelled(row, SYMBOLS)) for row in pictures)
     assert {bool(re.search("[01]", spelled(row, SYMBOLS))) for row in either} == {True, False}
@@ -265,29 +311,35 @@ def test_the_hidden_kind_is_asked_for() -> None:
 
 def test_the_best_candidates_are_kept() -> None:
     candidates = [[torch.tensor([i]) for i in (3, 1, 4, 1, 5)], [torch.tensor([i, i]) for i in (2, 7, 2)]]
-    found = best(candidates, lambda prompt, some: torch.tensor([float(row.sum()) for row in some]), 2)
+    found = rank_candidates(candidates, lambda prompt, some: torch.tensor([float(row.sum()) for row in some]), 2)
     assert [[row.tolist() for row in kept] for kept in found] == [[[5], [4]], [[7, 7], [2, 2]]]
     assert found[1][1] is candidates[1][0]
-    assert best([], lambda prompt, some: torch.zeros(0)) == []
+    assert rank_candidates([], lambda prompt, some: torch.zeros(0)) == []
     with pytest.raises(UsageError, match="expected 4 candidates or more, and 1 to keep; found 3 for prompt 1"):
-        best(candidates, lambda prompt, some: torch.zeros(len(some)), 4)
+        rank_candidates(candidates, lambda prompt, some: torch.zeros(len(some)), 4)
     with pytest.raises(UsageError, match="one score for each of 5 candidates of prompt 0"):
-        best(candidates, lambda prompt, some: torch.full((len(some),), torch.nan))
+        rank_candidates(candidates, lambda prompt, some: torch.full((len(some),), torch.nan))
 
 
 def test_re_ranking_many_draws_is_the_maximum() -> None:
     """The best of 8 is at least as likely as each; a mixture of ways draws from both."""
     network, n = reader(SYMBOLS), 8
     streams = [prompts_of(["E ab B"] * 2 * n), prompts_of(["E M B"] * 2 * n)]
-    drawn = generate(network, streams, Picture(), Draws(1), ways=[Way(Guided(3.0)), Way(Contrast(2, 0.1))])
+    drawn = generate(
+        network,
+        streams,
+        ImageGoal(),
+        Rng(1),
+        specs=[SamplingSpec(ClassifierFreeGuidance(3.0)), SamplingSpec(ContrastiveDecoding(2, 0.1))],
+    )
     candidates = [drawn[:n], drawn[n:]]
 
     def score(prompt: int, some: list[Tensor]) -> Tensor:
         return torch.stack([(row == 3).sum().double() for row in some])
 
-    for (kept,), some in zip(best(candidates, score), candidates, strict=True):
+    for (kept,), some in zip(rank_candidates(candidates, score), candidates, strict=True):
         assert score(0, [kept])[0] == max(score(0, some))
 
 
 def test_plain_is_the_way_unless_asked() -> None:
-    assert Way() == Way(Plain(), Choice())
+    assert SamplingSpec() == SamplingSpec(NoGuidance(), TokenSampler())

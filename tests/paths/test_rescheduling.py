@@ -8,32 +8,32 @@ import torch
 from torch import Tensor
 
 from feller.core.errors import UsageError
-from feller.core.rng import Draws
+from feller.core.rng import Rng
 from feller.paths import (
     Affine,
-    Angular,
-    Data,
+    DataPrediction,
     Geodesic,
     Mixture,
+    NoisePrediction,
     Path,
     Prediction,
     Premetric,
-    Product,
-    Score,
-    Source,
-    Velocity,
+    ProductPath,
+    ScorePrediction,
+    VelocityPrediction,
+    VPrediction,
 )
-from feller.paths.affine import Constant
+from feller.paths.affine import ConstantDiffusion
 from feller.paths.processes import Characteristics
-from feller.paths.rescheduled import rescheduled, same_ratio
-from feller.paths.schedules import VE, VP, Cosine, Formula, Linear, LinearVP, Polynomial, Schedule
+from feller.paths.rescheduling import match_snr, reschedule
+from feller.paths.schedules import VE, VP, Cosine, CustomSchedule, Linear, LinearVP, Polynomial, Schedule
 from feller.paths.time_distributions import linear_grid
-from feller.sampling import RK4, Ancestral, DormandPrince, Euler, endpoint
+from feller.sampling import RK4, Ancestral, DormandPrince, Euler, simulate
 from feller.sampling.guidance import cfg
 from feller.spaces import Euclidean
 from tests.oracle import F64, Normal, close, column, f64
 
-KINDS: list[Prediction] = [Velocity(), Data(), Source(), Score(), Angular()]
+KINDS: list[Prediction] = [VelocityPrediction(), DataPrediction(), NoisePrediction(), ScorePrediction(), VPrediction()]
 SCHEDULES: list[Schedule] = [Linear(), Polynomial(2.0), Polynomial(1.5), VP(), LinearVP(), Cosine(), VE(0.01, 50.0)]
 CHANGES: list[tuple[Schedule, Schedule]] = [
     *((VP(), Linear()), (Linear(), Cosine()), (Linear(), VP()), (Polynomial(2.0), LinearVP())),
@@ -53,7 +53,7 @@ ROWS = [  # before, after, then at r = 0.3: t, s, their slopes, and the velocity
 class Own(Path):
     """A path that the library does not know."""
 
-    def sample(self, x_0, x_1, t, draw=None):
+    def sample(self, x_0, x_1, t, rng=None):
         return x_0
 
     def target(self, x_t, x_0, x_1, t):
@@ -76,13 +76,13 @@ def perfect(path: Affine):
 
 def changed(before: Schedule, after: Schedule, kind: Prediction):
     """Return path and process of a perfect network after the change."""
-    path, network = rescheduled(Affine(before, kind), perfect(Affine(before, kind)), after)
+    path, network = reschedule(Affine(before, kind), perfect(Affine(before, kind)), after)
     return path, path.process(network, {})
 
 
 @pytest.mark.parametrize(("before", "after", "row"), ROWS, ids=repr)
 def test_the_vectors(before: Schedule, after: Schedule, row: tuple[float, ...]) -> None:
-    at, slope = torch.func.jvp(lambda r: same_ratio(before, after, r), (f64(0.3),), (f64(1.0),))
+    at, slope = torch.func.jvp(lambda r: match_snr(before, after, r), (f64(0.3),), (f64(1.0),))
     for actual, expected in zip((*at, *slope), row[:4], strict=True):
         close(actual, expected, 1e-9)
     for kind in KINDS:
@@ -97,9 +97,9 @@ def test_any_field_changes_by_the_formula(before: Schedule, after: Schedule) -> 
         return torch.sin(3 * x) + t[:, None]
 
     r, x = torch.linspace(0.1, 0.9, 5, dtype=F64), torch.linspace(-2, 2, 5, dtype=F64)[:, None]
-    (t, s), (d_t, d_s) = torch.func.jvp(lambda r: same_ratio(before, after, r), (r,), (torch.ones_like(r),))
+    (t, s), (d_t, d_s) = torch.func.jvp(lambda r: match_snr(before, after, r), (r,), (torch.ones_like(r),))
     t, s, d_t, d_s = (value[:, None] for value in (t, s, d_t, d_s))
-    path, network = rescheduled(Affine(before), field, after)
+    path, network = reschedule(Affine(before), field, after)
     inside = (d_t > 0)[:, 0]  # VE goes through ratios from 0.02 to 100 only
     assert inside.sum() >= 4
     expected = d_s / s * x + s * d_t * field(x / s, t[:, 0], {})
@@ -109,10 +109,10 @@ def test_any_field_changes_by_the_formula(before: Schedule, after: Schedule) -> 
 @pytest.mark.parametrize(("before", "after"), PAIRS, ids=repr)
 def test_every_kind_answers_as_if_trained_so(before: Schedule, after: Schedule) -> None:
     """Inside, at times that both pass; one time for all as solvers give it, in float32 too."""
-    r = after.time(torch.logspace(-1.67, 1.99, 9, dtype=F64)).clamp(0.01, 0.999)
+    r = after.t_from_snr(torch.logspace(-1.67, 1.99, 9, dtype=F64)).clamp(0.01, 0.999)
     x = torch.linspace(-2, 2, 9, dtype=F64)[:, None]
     for kind in KINDS:
-        path, network = rescheduled(Affine(before, kind), perfect(Affine(before, kind)), after)
+        path, network = reschedule(Affine(before, kind), perfect(Affine(before, kind)), after)
         assert path == Affine(after, kind)
         for time in (r, *(one.expand(9) for one in r[::4])):
             truth = Normal(after).predict(kind, x, time)
@@ -125,18 +125,20 @@ def test_velocities_have_their_limits_at_both_ends(before: Schedule, after: Sche
     """Near those of a model trained so, also where a Wronskian is 0 or infinite and where an old end is passed."""
     x = column(-0.7, 0.2)
     for r, near in ((0.0, 1e-6), (1.0, 1 - 1e-6)):
-        velocity = changed(before, after, Velocity())[1](x, f64(r).expand(2)).velocity
-        truth = Normal(after).predict(Velocity(), x, f64(near).expand(2))
+        velocity = changed(before, after, VelocityPrediction())[1](x, f64(r).expand(2)).velocity
+        truth = Normal(after).predict(VelocityPrediction(), x, f64(near).expand(2))
         torch.testing.assert_close(velocity, truth, rtol=3e-3, atol=1e-3)
 
 
 def test_limit_of_a_field_that_vanishes_nowhere() -> None:
     """Of u(x) = -x from Linear to Cosine at x = 1, r = 1: -pi."""
-    path, network = rescheduled(Affine(), lambda x, t, given: -x, Cosine())
+    path, network = reschedule(Affine(), lambda x, t, given: -x, Cosine())
     close(path.process(network, {})(column(1.0), f64(1.0)).velocity, -torch.pi, 1e-12)
 
 
-@pytest.mark.parametrize("kind", [Velocity(), pytest.param(Score(), marks=pytest.mark.slow)], ids=repr)
+@pytest.mark.parametrize(
+    "kind", [VelocityPrediction(), pytest.param(ScorePrediction(), marks=pytest.mark.slow)], ids=repr
+)
 @pytest.mark.parametrize(("before", "after"), CHANGES, ids=repr)
 def test_the_end_is_the_same(before: Schedule, after: Schedule, kind: Prediction) -> None:
     """Through Dormand-Prince from r = 0 to 1, to its tolerance and to what VP and VE leave out at their ends.
@@ -145,54 +147,56 @@ def test_the_end_is_the_same(before: Schedule, after: Schedule, kind: Prediction
     """
     path, process = changed(before, after, kind)
     x_0 = column(-0.7, 1.3)
-    end = endpoint(process, path.start(x_0), [0.0, 1.0], DormandPrince(rtol=1e-6, atol=1e-6), Draws(0))
-    close(end, Normal(after).carry(path.start(x_0), 0.0, 1.0), 1e-4)
+    end = simulate(process, path.initial_state(x_0), [0.0, 1.0], DormandPrince(rtol=1e-6, atol=1e-6), Rng(0))
+    close(end, Normal(after).carry(path.initial_state(x_0), 0.0, 1.0), 1e-4)
 
 
 def test_a_start_with_data_biases_the_new_path() -> None:
     """And one of the old path is gone: VP itself ends at 0.64671."""
     solver, x_0 = DormandPrince(rtol=1e-7, atol=1e-7), column(-0.7)
     for before, after, expected in ((Linear(), VP(), 0.64671), (VP(), Linear(), 0.65), (VP(), Cosine(), 0.65)):
-        path, process = changed(before, after, Velocity())
-        close(endpoint(process, path.start(x_0), [0.0, 1.0], solver, Draws(0)), expected, 1e-5)
+        path, process = changed(before, after, VelocityPrediction())
+        close(simulate(process, path.initial_state(x_0), [0.0, 1.0], solver, Rng(0)), expected, 1e-5)
 
 
 def test_from_the_same_ratio_on_it_is_the_old_flow_with_its_bias() -> None:
     """VP's start, taken to the linear path at the time where that holds as much data."""
     r = VP()(f64(0.0)).alpha / (VP()(f64(0.0)).alpha + VP()(f64(0.0)).sigma)
-    _, s = same_ratio(VP(), Linear(), r)
-    _, process = changed(VP(), Linear(), Velocity())
-    start = s * Affine(VP()).start(column(-0.7))
-    end = endpoint(process, start, [float(r), 1.0], DormandPrince(rtol=1e-7, atol=1e-7), Draws(0))
-    close(end, Normal(VP()).carry(Affine(VP()).start(column(-0.7)), 0.0, 1.0), 1e-6)
+    _, s = match_snr(VP(), Linear(), r)
+    _, process = changed(VP(), Linear(), VelocityPrediction())
+    start = s * Affine(VP()).initial_state(column(-0.7))
+    end = simulate(process, start, [float(r), 1.0], DormandPrince(rtol=1e-7, atol=1e-7), Rng(0))
+    close(end, Normal(VP()).carry(Affine(VP()).initial_state(column(-0.7)), 0.0, 1.0), 1e-6)
 
 
 def test_scaled_sources_start_as_their_schedule_says() -> None:
-    path, _ = rescheduled(Affine(VE(0.01, 50.0)), lambda x, t, given: x, Linear())
-    assert path.start(column(2.0)).item() == 2
-    path, _ = rescheduled(Affine(), lambda x, t, given: x, VE(0.01, 50.0))
-    assert path.start(column(2.0)).item() == pytest.approx(100)
+    path, _ = reschedule(Affine(VE(0.01, 50.0)), lambda x, t, given: x, Linear())
+    assert path.initial_state(column(2.0)).item() == 2
+    path, _ = reschedule(Affine(), lambda x, t, given: x, VE(0.01, 50.0))
+    assert path.initial_state(column(2.0)).item() == pytest.approx(100)
 
 
 def test_the_pair_goes_where_the_first_went() -> None:
     """Noise, ancestral steps and guidance act on it; what the network knows as "not given" travels along."""
-    path = Affine(Linear(), Source(), Constant(0.5))
+    path = Affine(Linear(), NoisePrediction(), ConstantDiffusion(0.5))
     network = perfect(path)
     network.nulls = {"label": 3}
-    path, network = rescheduled(path, network, Cosine())
-    assert path.noise == Constant(0.5)
-    native = Affine(Cosine(), Source(), Constant(0.5)).process(perfect(Affine(Cosine(), Source())), {})
+    path, network = reschedule(path, network, Cosine())
+    assert path.noise == ConstantDiffusion(0.5)
+    native = Affine(Cosine(), NoisePrediction(), ConstantDiffusion(0.5)).process(
+        perfect(Affine(Cosine(), NoisePrediction())), {}
+    )
     x, t = column(0.3, -1.0), f64(0.4, 0.8)
     close(path.process(network, {})(x, t).velocity, native(x, t).velocity, 1e-12)
     flow = dataclasses.replace(path, noise=None).process(network, {})
-    step = Ancestral(path.schedule, eta=0.0).step(flow, x, 0.4, 0.6, Draws(0).at("step"))
+    step = Ancestral(path.schedule, eta=0.0).step(flow, x, 0.4, 0.6, Rng(0).stream("step"))
     close(step, Normal(Cosine()).carry(x, 0.4, 0.6), 0.05)
     assert cfg(network, 0.0)(x, t, {"label": torch.zeros(2, dtype=torch.long)}).shape == x.shape
 
 
 def test_a_formula_is_inverted_by_bisection() -> None:
-    schedule = Formula(lambda t: torch.sin(torch.pi / 2 * t), lambda t: torch.cos(torch.pi / 2 * t))
-    _, process = changed(schedule, Linear(), Velocity())
+    schedule = CustomSchedule(lambda t: torch.sin(torch.pi / 2 * t), lambda t: torch.cos(torch.pi / 2 * t))
+    _, process = changed(schedule, Linear(), VelocityPrediction())
     close(process(column(0.2), f64(0.3)).velocity, 1.1219512195, 1e-9)
 
 
@@ -202,7 +206,7 @@ def test_geodesics_only_change_their_clock() -> None:
     x, r = column(0.3, -1.0, 2.0), f64(0.0, 0.4, 1.0)
     t = r.clamp(1e-6)[:, None].sqrt()  # whose slope, 1 / (2 t), is infinite at 0 itself
     for kind in (Geodesic(space, Polynomial(2.0)), Premetric(space, Polynomial(2.0)), Affine(Polynomial(2.0))):
-        path, network = rescheduled(kind, field, Linear())
+        path, network = reschedule(kind, field, Linear())
         velocity = path.process(network, {})(x, r).velocity
         close(velocity[1:], ((torch.sin(x) + t) / (2 * t))[1:], 1e-12)
         assert velocity.isfinite().all()
@@ -216,26 +220,28 @@ def test_mixtures_are_asked_at_the_same_share() -> None:
         asked.append(t)
         return torch.tensor([0.0, 1.0]).double().expand(*x.shape, 2)
 
-    path, changed = rescheduled(Mixture(Polynomial(3.0)), network, Polynomial(2.0))
+    path, changed = reschedule(Mixture(Polynomial(3.0)), network, Polynomial(2.0))
     r, tokens = f64(0.0, 0.3, 1.0), torch.zeros(3, 4, dtype=torch.long)
     now = path.process(changed, {})(tokens, r)
     close(asked[0], r ** (2 / 3), 1e-12)
     assert path == Mixture(Polynomial(2.0))
     close(now.jumps.hazard(0.7)[1], [math.log((1 - 0.09) / (1 - 0.49))] * 4, 1e-12)
-    end = endpoint(path.process(changed, {}), tokens, linear_grid(4), Euler(), Draws(0))
+    end = simulate(path.process(changed, {}), tokens, linear_grid(4), Euler(), Rng(0))
     assert end.shape == (3, 4)
 
 
 def test_all_parts_of_a_product_change() -> None:
-    parts = Product({"a": Affine(Linear(), Data()), "b": Product({"c": Mixture()})})
+    parts = ProductPath({"a": Affine(Linear(), DataPrediction()), "b": ProductPath({"c": Mixture()})})
     seen = {}
 
     def network(x, t, given):
         seen.update(a=t["a"], c=t["b"]["c"])
-        return {"a": Normal().predict(Data(), x["a"], t["a"]), "b": {"c": torch.zeros(2, 3)}}
+        return {"a": Normal().predict(DataPrediction(), x["a"], t["a"]), "b": {"c": torch.zeros(2, 3)}}
 
-    path, changed = rescheduled(parts, network, Polynomial(2.0))
-    assert path == Product({"a": Affine(Polynomial(2.0), Data()), "b": Product({"c": Mixture(Polynomial(2.0))})})
+    path, changed = reschedule(parts, network, Polynomial(2.0))
+    assert path == ProductPath(
+        {"a": Affine(Polynomial(2.0), DataPrediction()), "b": ProductPath({"c": Mixture(Polynomial(2.0))})}
+    )
     x = {"a": column(0.2, 0.2), "b": {"c": torch.zeros(2, dtype=torch.long)}}
     now = path.process(changed, {})(x, f64(0.3, 0.3))
     close(now["a"].velocity, [0.5294383376, 0.5294383376], 1e-9)
@@ -244,16 +250,16 @@ def test_all_parts_of_a_product_change() -> None:
 
 def test_others_are_refused() -> None:
     with pytest.raises(UsageError, match="kind Own"):
-        rescheduled(Product({"a": Own()}), lambda x, t, given: x, Linear())
+        reschedule(ProductPath({"a": Own()}), lambda x, t, given: x, Linear())
     with pytest.raises(UsageError, match="alpha \\+ sigma = 1"):
-        rescheduled(Mixture(), lambda x, t, given: x, Cosine())
+        reschedule(Mixture(), lambda x, t, given: x, Cosine())
 
 
 def test_gradients_pass_through() -> None:
     """To the state and to the network's weight, at inner times and at the ends."""
     weight = torch.tensor(0.5, dtype=F64, requires_grad=True)
     for before, after in ((Linear(), VP()), (VP(), Linear()), (Polynomial(2.0), LinearVP())):
-        path, network = rescheduled(Affine(before), lambda x, t, given: weight * x, after)
+        path, network = reschedule(Affine(before), lambda x, t, given: weight * x, after)
         for r in (0.0, 0.5, 1.0):
             x = column(0.3).requires_grad_()
             velocity = path.process(network, {})(x, f64(r)).velocity
@@ -262,5 +268,5 @@ def test_gradients_pass_through() -> None:
 
 
 def test_a_fixed_grid_works_too() -> None:
-    path, process = changed(VP(), Linear(), Data())
-    close(endpoint(process, path.start(column(-0.7)), linear_grid(40), RK4(), Draws(0)), 0.65, 1e-4)
+    path, process = changed(VP(), Linear(), DataPrediction())
+    close(simulate(process, path.initial_state(column(-0.7)), linear_grid(40), RK4(), Rng(0)), 0.65, 1e-4)

@@ -10,22 +10,30 @@ import torch
 from torch import Tensor
 
 from feller.core.errors import UsageError
-from feller.core.pytree import State, pad_right, spread, tree_map
+from feller.core.pytree import State, append_dims, broadcast_time, tree_map
 from feller.networks.inner_networks import null_values
 from feller.paths.affine import Affine
 from feller.paths.discrete.mixture import Mixture
 from feller.paths.geodesic import ManifoldPath
-from feller.paths.path import Given, Network, Path
-from feller.paths.predictions import Data, Prediction, Score, Source, Velocity, coefficients, combine
-from feller.paths.product import Product
-from feller.paths.schedules import Scales, Schedule
+from feller.paths.path import Cond, Network, Path
+from feller.paths.predictions import (
+    DataPrediction,
+    NoisePrediction,
+    Prediction,
+    ScorePrediction,
+    VelocityPrediction,
+    conversion_coefficients,
+    linear_combination,
+)
+from feller.paths.product import ProductPath
+from feller.paths.schedules import AlphaSigma, Schedule
 
-_Changes = Affine | ManifoldPath | Mixture
+_Reschedulable = Affine | ManifoldPath | Mixture
 _NEAR_END = 1e-6
 """A velocity is asked for this far inside where the slope of a schedule is zero or infinite at its very end."""
 
 
-def rescheduled(path: Path, network: Network, schedule: Schedule) -> tuple[Path, Network]:
+def reschedule(path: Path, network: Network, schedule: Schedule) -> tuple[Path, Network]:
     """Return the path with another schedule, and the network that drives it.
 
     Both paths have the same ends, so the new one at time r is s_r times the old one at the time t(r) where it holds
@@ -46,116 +54,121 @@ def rescheduled(path: Path, network: Network, schedule: Schedule) -> tuple[Path,
     Raises:
         UsageError: If the path is of a kind of your own, or the schedule does not suit it.
     """
-    after = _with_schedule(path, schedule)
-    before = _parts(path)
+    new_path = _with_schedule(path, schedule)
+    old_paths = _leaf_paths(path)
 
-    def asked(x_r: State, r: State, given: Given) -> State:
-        r = spread(r, x_r)
-        views = tree_map(lambda part, r: _View(part, schedule, r), before, r)
+    def rescheduled_network(x_r: State, r: State, cond: Cond) -> State:
+        r = broadcast_time(r, x_r)
+        views = tree_map(lambda part, r: _RescheduledLeaf(part, schedule, r), old_paths, r)
         x_t = tree_map(lambda view, x: view.state(x), views, x_r)
         t = tree_map(lambda view: view.time, views)
-        return tree_map(lambda view, x, y: view.answer(x, y), views, x_r, network(x_t, t, given))
+        return tree_map(lambda view, x, y: view.answer(x, y), views, x_r, network(x_t, t, cond))
 
-    asked.nulls = null_values(network)  # pyrefly: ignore[missing-attribute] - guidance looks for them
-    return after, asked
+    rescheduled_network.nulls = null_values(network)  # pyrefly: ignore[missing-attribute] - guidance looks for them
+    return new_path, rescheduled_network
 
 
-def same_ratio(before: Schedule, after: Schedule, r: Tensor) -> tuple[Tensor, Tensor]:
+def match_snr(old: Schedule, new: Schedule, r: Tensor) -> tuple[Tensor, Tensor]:
     """Return t(r) and s_r: x_r of the second schedule is s_r x_t of the first; r in float64.
 
     Outside what the first schedule passes through, t is its nearest end.
     """
-    alpha, sigma, *_ = _scales(after, r)
-    t = torch.where(sigma > 0, before.time(alpha / sigma), 1.0)  # an infinite ratio has no time by formula
+    alpha, sigma, *_ = _alpha_sigma_tensors(new, r)
+    t = torch.where(sigma > 0, old.t_from_snr(alpha / sigma), 1.0)  # an infinite ratio has no time by formula
     t = torch.where(alpha > 0, t, 0.0).clamp(0, 1)
-    old_alpha, old_sigma, *_ = _scales(before, t)
+    old_alpha, old_sigma, *_ = _alpha_sigma_tensors(old, t)
     # Each form divides by what is not small, so that neither end is 0 / 0.
     return t, torch.where(old_alpha >= old_sigma, alpha / old_alpha, sigma / old_sigma)
 
 
-class _View:
+class _RescheduledLeaf:
     """A leaf of the new path at the times r, seen as the old path's."""
 
-    def __init__(self, path: _Changes, schedule: Schedule, r: Tensor) -> None:
+    def __init__(self, path: _Reschedulable, schedule: Schedule, r: Tensor) -> None:
         self.path = path
         before = path.schedule
         if not isinstance(before, Schedule):
             raise UsageError(f"{type(before).__name__} has a ratio for each symbol, so no other schedule can follow it")
         expanded = r.ndim == 1 and len(r) > 0 and r.stride(0) == 0
-        once = (r[:1] if expanded else r).double()  # all times are one, as solvers give it
-        if isinstance(path, ManifoldPath) or getattr(path, "prediction", None) == Velocity():
-            once = _inside(before, schedule, once)
-        t, self.s = same_ratio(before, schedule, once)
-        then, now = _scales(before, t), _scales(schedule, once)
-        self.then, self.now = Scales(*then), Scales(*now)
+        times = (r[:1] if expanded else r).double()  # all times are one, as solvers give it
+        if isinstance(path, ManifoldPath) or getattr(path, "prediction", None) == VelocityPrediction():
+            times = _avoid_singular_ends(before, schedule, times)
+        t, self.state_scale = match_snr(before, schedule, times)
+        then, now = _alpha_sigma_tensors(before, t), _alpha_sigma_tensors(schedule, times)
+        self.old_scales, self.new_scales = AlphaSigma(*then), AlphaSigma(*now)
         (old_alpha, old_sigma, old_rate, _), (self.alpha, self.sigma, rate, _) = then, now
         self.rate = rate / old_rate
-        self.late = old_alpha >= old_sigma
+        self.is_near_data = old_alpha >= old_sigma
         # Before an old start with data, E[x_1 | x] stays; past an old end with noise the score does, so that E[x_0 | x]
         # falls with the ratio. Both are 1 where the old path goes.
         rise = self.alpha * old_sigma / (self.sigma * old_alpha)
-        self.rise = torch.where((t > 0) | (old_alpha <= 0), 1.0, rise)
-        self.fall = torch.where((t < 1) | (old_sigma <= 0), 1.0, 1 / rise)
+        self.data_ratio = torch.where((t > 0) | (old_alpha <= 0), 1.0, rise)
+        self.noise_ratio = torch.where((t < 1) | (old_sigma <= 0), 1.0, 1 / rise)
         self.time = t.to(r.dtype).expand(r.shape)
 
     def state(self, x: Tensor) -> Tensor:
         """Return the old path's state; only an affine path may differ in scale."""
-        return x / pad_right(self.s.to(x.dtype), x) if isinstance(self.path, Affine) else x
+        return x / append_dims(self.state_scale.to(x.dtype), x) if isinstance(self.path, Affine) else x
 
-    def answer(self, x: Tensor, prediction: Tensor) -> Tensor:
+    def new_prediction(self, x: Tensor, prediction: Tensor) -> Tensor:
         """Turn the answer about the old path into one about the new."""
         if isinstance(self.path, Affine):
             c, d = self._weights(self.path.prediction)
-            return combine(c, x, d, prediction)
+            return linear_combination(c, x, d, prediction)
         if isinstance(self.path, ManifoldPath):
-            return combine(0.0, x, self.rate, prediction)
+            return linear_combination(0.0, x, self.rate, prediction)
         return prediction
 
     def _weights(self, kind: Prediction) -> tuple[Tensor, Tensor]:
         """Return c and d of the new answer c x + d (old answer)."""
-        if isinstance(kind, Data):
-            return torch.where(self.fall < 1, (1 - self.fall**2) / self.alpha, 0.0), self.fall**2
-        on_state = torch.where(self.rise < 1, (1 - self.rise) / self.sigma, 0.0)
-        if isinstance(kind, Source):
-            return on_state, self.rise * self.fall
-        if isinstance(kind, Score):
-            return torch.where(self.rise < 1, -on_state / self.sigma, 0.0), self.rise / self.s
+        if isinstance(kind, DataPrediction):
+            return torch.where(self.noise_ratio < 1, (1 - self.noise_ratio**2) / self.alpha, 0.0), self.noise_ratio**2
+        on_state = torch.where(self.data_ratio < 1, (1 - self.data_ratio) / self.sigma, 0.0)
+        if isinstance(kind, NoisePrediction):
+            return on_state, self.data_ratio * self.noise_ratio
+        if isinstance(kind, ScorePrediction):
+            return torch.where(self.data_ratio < 1, -on_state / self.sigma, 0.0), self.data_ratio / self.state_scale
         # Through E[x_0 | x] where there is more data than source, else through E[x_1 | x]: neither is a quotient of
         # small numbers there.
         through = []
-        for end, weight in ((Source(), self.fall), (Data(), torch.ones_like(self.fall))):
-            on_state, on_old = coefficients(kind, end, self.then)
-            on_new_state, on_end = coefficients(end, kind, self.now)
-            through.append((on_new_state + weight * on_end * on_state / self.s, weight * on_end * on_old))
+        for end, weight in (
+            (NoisePrediction(), self.noise_ratio),
+            (DataPrediction(), torch.ones_like(self.noise_ratio)),
+        ):
+            on_state, on_old = conversion_coefficients(kind, end, self.old_scales)
+            on_new_state, on_end = conversion_coefficients(end, kind, self.new_scales)
+            through.append((on_new_state + weight * on_end * on_state / self.state_scale, weight * on_end * on_old))
         (source_c, source_d), (data_c, data_d) = through
-        return torch.where(self.late, source_c, data_c), torch.where(self.late, source_d, data_d)
+        return torch.where(self.is_near_data, source_c, data_c), torch.where(self.is_near_data, source_d, data_d)
 
 
-def _scales(schedule: Schedule, t: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _alpha_sigma_tensors(schedule: Schedule, t: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return alpha, sigma and their slopes as tensors, also those that do not depend on time."""
     a, b, c, d = (torch.as_tensor(number, dtype=t.dtype, device=t.device).expand(t.shape) for number in schedule(t))
     return a, b, c, d
 
 
-def _inside(before: Schedule, after: Schedule, r: Tensor) -> Tensor:
+def _avoid_singular_ends(old: Schedule, new: Schedule, r: Tensor) -> Tensor:
     """Move times away from an end where either velocity says nothing: its Wronskian is 0 or infinite."""
-    t, _ = same_ratio(before, after, r)
+    t, _ = match_snr(old, new, r)
     flat = torch.zeros_like(r, dtype=torch.bool)
-    for schedule, time in ((before, t), (after, r)):
-        wronskian = torch.as_tensor(Scales(*_scales(schedule, time)).wronskian)
+    for schedule, time in ((old, t), (new, r)):
+        wronskian = torch.as_tensor(AlphaSigma(*_alpha_sigma_tensors(schedule, time)).wronskian)
         flat = flat | (wronskian <= 0) | ~wronskian.isfinite()
     return torch.where(flat, r.clamp(_NEAR_END, 1 - _NEAR_END), r)
 
 
 def _with_schedule(path: Path, schedule: Schedule) -> Path:
     """Return the same path with another schedule, everywhere."""
-    if isinstance(path, Product):
-        return Product({name: _with_schedule(part, schedule) for name, part in path.parts.items()})
-    if isinstance(path, _Changes):
+    if isinstance(path, ProductPath):
+        return ProductPath({name: _with_schedule(part, schedule) for name, part in path.leaf_paths.items()})
+    if isinstance(path, _Reschedulable):
         return replace(path, schedule=schedule)
     raise UsageError(f"a path of kind {type(path).__name__} cannot change its schedule; those of the library can")
 
 
-def _parts(path: Path) -> Any:
+def _leaf_paths(path: Path) -> Any:
     """Return the paths of all leaves, as a tree."""
-    return {name: _parts(part) for name, part in path.parts.items()} if isinstance(path, Product) else path
+    return (
+        {name: _leaf_paths(part) for name, part in path.leaf_paths.items()} if isinstance(path, ProductPath) else path
+    )

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from feller.core.errors import UsageError
-from feller.core.rng import Draws
-from feller.core.serialization import from_data, to_data
-from feller.sampling.retrieval.index import Exact, Faiss, Index
+from feller.core.rng import Rng
+from feller.core.serialization import from_dict, to_dict
+from feller.sampling.retrieval.vector_index import ExactIndex, FaissIndex, VectorIndex
 from tests.errors import refuses
 from tests.oracle import close
 
@@ -18,12 +18,12 @@ with_faiss = pytest.mark.skipif(importlib.util.find_spec("faiss") is None, reaso
 
 
 def vectors(n: int, seed: int = 0) -> Tensor:
-    return torch.nn.functional.normalize(Draws(seed).at("vectors").normal((n, 16)), dim=1)
+    return torch.nn.functional.normalize(Rng(seed).stream("vectors").normal((n, 16)), dim=1)
 
 
-def check(index: Index, n: int = 500, k: int = 7) -> None:
+def check(index: VectorIndex, n: int = 500, k: int = 7) -> None:
     memory, queries = vectors(n), vectors(20, 1)
-    scores, which = index.over(memory)(queries, k)
+    scores, which = index.build(memory)(queries, k)
     expected = (queries @ memory.T).sort(1, descending=True)
     close(scores, expected.values[:, :k], 1e-5)
     assert torch.equal(which, expected.indices[:, :k])
@@ -31,34 +31,34 @@ def check(index: Index, n: int = 500, k: int = 7) -> None:
 
 @pytest.mark.parametrize("block", [1, 3, 7, 499, 500, 10_000])
 def test_exact_in_blocks(block: int) -> None:
-    check(Exact(block))
-    check(Exact(block), n=7, k=7)
+    check(ExactIndex(block))
+    check(ExactIndex(block), n=7, k=7)
 
 
 @with_faiss
 def test_faiss_agrees() -> None:
-    check(Faiss())
-    check(Faiss(lists=10, probes=10))
+    check(FaissIndex())
+    check(FaissIndex(nlist=10, nprobe=10))
 
 
 @with_faiss
 def test_a_faiss_of_few_probes_finds_most() -> None:
     memory, queries = vectors(500), vectors(20, 1)
-    _, which = Faiss(lists=10, probes=5).over(memory)(queries, 5)
-    _, exact = Exact().over(memory)(queries, 5)
+    _, which = FaissIndex(nlist=10, nprobe=5).build(memory)(queries, 5)
+    _, exact = ExactIndex().build(memory)(queries, 5)
     assert (which[:, :, None] == exact[:, None]).any(2).float().mean() > 0.6
 
 
 def test_without_faiss_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "faiss", None)
     with pytest.raises(UsageError, match=r"pip install 'feller\[retrieval\]'"):
-        Faiss().over(vectors(3))
+        FaissIndex().build(vectors(3))
 
 
 def test_records_and_limits() -> None:
-    for index in (Exact(7), Faiss(3, 2)):
-        assert from_data(Index, to_data(index)) == index
+    for index in (ExactIndex(7), FaissIndex(3, 2)):
+        assert from_dict(VectorIndex, to_dict(index)) == index
     with refuses(UsageError, argument="block", found="0"):
-        Exact(0)
+        ExactIndex(0)
     with refuses(UsageError, argument="lists", found="-1"):
-        Faiss(-1)
+        FaissIndex(-1)

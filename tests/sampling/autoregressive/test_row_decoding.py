@@ -5,8 +5,8 @@ import torch
 from scipy.stats import chisquare
 
 from feller.core.errors import UsageError
-from feller.core.rng import Draws
-from feller.sampling.autoregressive.row_decode import fill
+from feller.core.rng import Rng
+from feller.sampling.autoregressive.row_decoding import decode_rows
 from tests.errors import refuses
 from tests.networks.test_row_network import CODES, ROWS, VALID, chances, network
 
@@ -14,7 +14,7 @@ N = 20_000
 
 
 def counted(tokens: torch.Tensor) -> torch.Tensor:
-    codes = ROWS.read(tokens)
+    codes = ROWS.decode(tokens)
     number = ((codes[:, 0] * 17 + codes[:, 1]) * 2 + codes[:, 2]) * 4 + codes[:, 3]
     return torch.bincount(number, minlength=len(CODES))
 
@@ -31,8 +31,8 @@ def agrees(found: torch.Tensor, law: torch.Tensor) -> bool:
 
 def test_rows_come_as_often_as_the_network_says() -> None:
     made = network()
-    law = chances(made, ROWS.write(CODES), None)
-    assert agrees(counted(fill(made, N, Draws(0))), law)
+    law = chances(made, ROWS.encode(CODES), None)
+    assert agrees(counted(decode_rows(made, N, Rng(0))), law)
 
 
 @pytest.mark.parametrize("known", [{3: 2}, {1: 5, 2: 0}, {0: 2, 3: 1}])
@@ -43,11 +43,11 @@ def test_what_is_known_comes_first(known: dict[int, int]) -> None:
     for column, value in known.items():
         kept_columns[column], codes[:, column] = True, value
     order = (~kept_columns).long().argsort(dim=0, stable=True)
-    law = chances(made, ROWS.write(CODES), order)
+    law = chances(made, ROWS.encode(CODES), order)
     fits = torch.stack([CODES[:, column] == value for column, value in known.items()]).all(0) & VALID
     law = torch.where(fits, law, 0.0) / law[fits].sum()
-    kept = torch.repeat_interleave(kept_columns, torch.tensor(ROWS.places)).expand(N, -1)
-    assert agrees(counted(fill(made, N, Draws(1), known=(ROWS.write(codes), kept))), law)
+    kept = torch.repeat_interleave(kept_columns, torch.tensor(ROWS.tokens_per_column)).expand(N, -1)
+    assert agrees(counted(decode_rows(made, N, Rng(1), observed=(ROWS.encode(codes), kept))), law)
 
 
 @pytest.mark.parametrize("anyhow", [True, False])
@@ -57,26 +57,30 @@ def test_a_cell_that_is_to_be_filled_is_not_missing(anyhow: bool) -> None:
     codes, kept = torch.zeros(N, 4, dtype=torch.long), torch.tensor([not anyhow, False, False, anyhow])
     codes[:, 0 if not anyhow else 3] = 1
     order = (~kept).long().argsort(dim=0, stable=True)
-    known = ROWS.write(codes), kept.repeat_interleave(torch.tensor(ROWS.places)).expand(N, -1)
-    found = fill(made, N, Draws(1), known=known, anyhow=anyhow, ways=0 if anyhow else 50, never=never)
+    known = ROWS.encode(codes), kept.repeat_interleave(torch.tensor(ROWS.tokens_per_column)).expand(N, -1)
+    found = decode_rows(
+        made, N, Rng(1), observed=known, any_order=anyhow, num_candidates=0 if anyhow else 50, forbidden=never
+    )
     fits = VALID & (CODES[:, 0 if not anyhow else 3] == 1) & (CODES[:, 1] != 16)
-    law = chances(made, ROWS.write(CODES), order)
+    law = chances(made, ROWS.encode(CODES), order)
     assert agrees(counted(found), torch.where(fits, law, 0.0) / law[fits].sum())
     codes[:, 1] = 16
-    given = torch.tensor([False, True, False, False]).repeat_interleave(torch.tensor(ROWS.places)).expand(N, -1)
-    stays = fill(made, 20, Draws(1), known=(ROWS.write(codes)[:20], given[:20]), never=never)
-    assert (ROWS.read(stays)[:, 1] == 16).all()
+    given = (
+        torch.tensor([False, True, False, False]).repeat_interleave(torch.tensor(ROWS.tokens_per_column)).expand(N, -1)
+    )
+    stays = decode_rows(made, 20, Rng(1), observed=(ROWS.encode(codes)[:20], given[:20]), forbidden=never)
+    assert (ROWS.decode(stays)[:, 1] == 16).all()
 
 
 def test_each_row_may_know_other_columns() -> None:
     made, some = network(), CODES[VALID][::3]
-    tokens = ROWS.write(some)
-    columns = Draws(0).at("kept").uniform((len(some), 4)) < 0.5
-    kept = columns.repeat_interleave(torch.tensor(ROWS.places), 1)
-    found = fill(made, len(some), Draws(1), known=(tokens, kept))
+    tokens = ROWS.encode(some)
+    columns = Rng(0).stream("kept").uniform((len(some), 4)) < 0.5
+    kept = columns.repeat_interleave(torch.tensor(ROWS.tokens_per_column), 1)
+    found = decode_rows(made, len(some), Rng(1), observed=(tokens, kept))
     assert torch.equal(found[kept], tokens[kept])
     assert (chances(made, found, None) > 0).all()
-    part = fill(made, 10, Draws(1, first=30), known=(tokens[30:40], kept[30:40]))
+    part = decode_rows(made, 10, Rng(1, first_example=30), observed=(tokens[30:40], kept[30:40]))
     assert torch.equal(part, found[30:40])
 
 
@@ -88,23 +92,30 @@ def test_a_network_of_one_order_knows_any_columns(known: dict[int, int], ways: i
     for column, value in known.items():
         kept_columns[column], codes[:, column] = True, value
     n = 1000 if ways else N
-    law = chances(made, ROWS.write(CODES), None)
+    law = chances(made, ROWS.encode(CODES), None)
     fits = torch.stack([CODES[:, column] == value for column, value in known.items()]).all(0) & VALID
     law = torch.where(fits, law, 0.0) / law[fits].sum()
-    kept = torch.repeat_interleave(kept_columns, torch.tensor(ROWS.places)).expand(n, -1)
-    given = (ROWS.write(codes[:n]), kept)
-    found = fill(made, n, Draws(1), known=given, anyhow=False, ways=ways)
+    kept = torch.repeat_interleave(kept_columns, torch.tensor(ROWS.tokens_per_column)).expand(n, -1)
+    given = (ROWS.encode(codes[:n]), kept)
+    found = decode_rows(made, n, Rng(1), observed=given, any_order=False, num_candidates=ways)
     assert agrees(counted(found), law)
-    part = fill(made, 40, Draws(1, first=300), known=tuple(one[300:340] for one in given), anyhow=False, ways=ways)
+    part = decode_rows(
+        made,
+        40,
+        Rng(1, first_example=300),
+        observed=tuple(one[300:340] for one in given),
+        any_order=False,
+        num_candidates=ways,
+    )
     assert torch.equal(part, found[300:340])
 
 
 def test_what_hardly_ever_comes_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("feller.sampling.autoregressive.row_decode.MOST", 3)
-    tokens = ROWS.write(torch.tensor([[0, 3, 0, 0]] * 50))
+    monkeypatch.setattr("feller.sampling.autoregressive.row_decoding.MAX_PROPOSALS", 3)
+    tokens = ROWS.encode(torch.tensor([[0, 3, 0, 0]] * 50))
     kept = torch.tensor([False, True, True, False, True]).expand(50, -1)
     with pytest.raises(UsageError) as rare:
-        fill(network(), 50, Draws(0), known=(tokens, kept), anyhow=False)
+        decode_rows(network(), 50, Rng(0), observed=(tokens, kept), any_order=False)
     assert (rare.value.argument, rare.value.expected) == ("given", "what one of 3 rows has")
 
 
@@ -122,28 +133,34 @@ def test_odds_weigh_the_law_of_rows(known: dict[int, int], anyhow: bool) -> None
     fits = VALID.clone()
     for column, value in known.items():
         fits &= CODES[:, column] == value
-    law = torch.where(fits, chances(made, ROWS.write(CODES), order), 0.0)
+    law = torch.where(fits, chances(made, ROWS.encode(CODES), order), 0.0)
     for column, weight in weights.items():
         law = law * weight[CODES[:, column]]
-    kept = torch.repeat_interleave(kept_columns, torch.tensor(ROWS.places)).expand(n, -1)
+    kept = torch.repeat_interleave(kept_columns, torch.tensor(ROWS.tokens_per_column)).expand(n, -1)
     odds = {column: lambda some, weight=weight: weight.double()[some] for column, weight in weights.items()}
-    found = fill(made, n, Draws(2), known=(ROWS.write(codes), kept), anyhow=anyhow, odds=odds)
+    found = decode_rows(made, n, Rng(2), observed=(ROWS.encode(codes), kept), any_order=anyhow, code_weights=odds)
     assert agrees(counted(found), law / law.sum())
-    part = fill(made, 40, Draws(2), known=(ROWS.write(codes)[:40], kept[:40]), anyhow=anyhow, odds=odds)
+    part = decode_rows(
+        made, 40, Rng(2), observed=(ROWS.encode(codes)[:40], kept[:40]), any_order=anyhow, code_weights=odds
+    )
     assert torch.equal(part, found[:40])
 
 
 def test_what_cannot_be_known_is_refused() -> None:
-    made, tokens = network(), ROWS.write(CODES[VALID][:6])
+    made, tokens = network(), ROWS.encode(CODES[VALID][:6])
     with pytest.raises(UsageError, match="as a whole or not at all"):
-        fill(made, 6, Draws(0), known=(tokens, torch.tensor([False, True, False, False, False]).expand(6, -1)))
+        decode_rows(made, 6, Rng(0), observed=(tokens, torch.tensor([False, True, False, False, False]).expand(6, -1)))
     with refuses(UsageError, row=0, found="9"):
-        fill(made, 6, Draws(0), known=(tokens + 9, torch.tensor([True, False, False, False, False]).expand(6, -1)))
-    wrong = ROWS.write(torch.tensor([[0, 3, 0, 3]]))
+        decode_rows(
+            made, 6, Rng(0), observed=(tokens + 9, torch.tensor([True, False, False, False, False]).expand(6, -1))
+        )
+    wrong = ROWS.encode(torch.tensor([[0, 3, 0, 3]]))
     with refuses(UsageError, row=0):
-        fill(made, 1, Draws(0), known=(wrong, torch.tensor([[True, False, False, False, True]])))
+        decode_rows(made, 1, Rng(0), observed=(wrong, torch.tensor([[True, False, False, False, True]])))
 
 
 def test_a_known_row_of_a_whole_table_is_kept() -> None:
-    made, tokens = network(), ROWS.write(CODES[VALID][:20])
-    assert torch.equal(fill(made, 20, Draws(0), known=(tokens, torch.ones_like(tokens, dtype=torch.bool))), tokens)
+    made, tokens = network(), ROWS.encode(CODES[VALID][:20])
+    assert torch.equal(
+        decode_rows(made, 20, Rng(0), observed=(tokens, torch.ones_like(tokens, dtype=torch.bool))), tokens
+    )

@@ -1,0 +1,296 @@
+"""Autoregressive decoding of documents that are always well formed, and token likelihoods."""
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar, runtime_checkable
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Float64, Int64
+from torch import Tensor
+from torch.nn import functional as F
+
+from feller.core.errors import UsageError
+from feller.core.rng import Rng
+from feller.data.documents.vocabulary import Symbols
+from feller.paths.discrete.token_sampler import TokenSampler
+from feller.sampling.autoregressive.decoding_goals import DecodingGoal
+from feller.sampling.autoregressive.document_grammar import parse_prefix, symbol_kinds
+from feller.sampling.autoregressive.parser_state import ENDED, Automaton, ParserStateBatch
+from feller.sampling.autoregressive.token_guidance import NoGuidance, TokenGuidance
+
+BATCH_SIZE = 64
+"""Rows that are drawn together, unless one asks otherwise."""
+T = TypeVar("T")
+
+
+@runtime_checkable
+class DocumentDecoder(Protocol):
+    """A network that reads rows step by step and tells of the symbol that follows, as `PlainTransformer` does."""
+
+    vocabulary: Symbols
+    context: int
+
+    def parameters(self) -> Iterator[Tensor]:
+        """Yield the weights, which say where the rows live."""
+        ...
+
+    def init_cache(self, b: int, max_length: int, num_padding: Tensor | None = None) -> Any:
+        """Return an empty cache for b rows with padding on their left; its `rows(which)` is that of some of them."""
+        ...
+
+    def decode_step(self, tokens: Tensor, cache: Any) -> tuple[Tensor, Any]:
+        """Read tokens [b, m] and return the logits of what follows, [b, count], with the cache to go on."""
+        ...
+
+
+@dataclass(frozen=True)
+class SamplingSpec:
+    """How symbols are drawn: a guide blends raw logits of what may come, then temperature and cuts, then chance."""
+
+    guidance: TokenGuidance = NoGuidance()  # noqa: RUF009 - frozen
+    token_sampler: TokenSampler = TokenSampler()  # noqa: RUF009 - frozen
+
+
+@torch.no_grad()
+def generate(
+    network: DocumentDecoder,
+    prompts: Sequence[Sequence[Int64[Tensor, " _"]]],
+    goal: DecodingGoal,
+    rng: Rng,
+    *,
+    specs: Sequence[SamplingSpec] = (SamplingSpec(),),
+    batch_size: int = BATCH_SIZE,
+) -> list[Int64[Tensor, " _"]]:
+    """Draw what follows each prompt; all streams of all rows that are drawn together take one network call a symbol.
+
+    A prompt and what is drawn behind it are well-formed, whatever the network, and fit in its context. What a row draws
+    depends on its number, not on its batch; rows that have ended cost nothing.
+
+    Args:
+        network: Reads the rows.
+        prompts: For each stream that the guides read, one prompt for each row, of any lengths. The first stream says
+            what may come; the others see what is drawn behind prompts of their own.
+        goal: What is drawn.
+        rng: Source of the uniform numbers; `rng.first` is the number of the first row.
+        specs: Row i is drawn in way i modulo their number.
+        batch_size: Rows that are drawn together.
+
+    Returns:
+        The symbols that were drawn, for each row, the last `<break>` or `<eos>` with them.
+
+    Raises:
+        InputError: If a prompt is malformed.
+        UsageError: If the streams do not fit the guides or each other, or a prompt does not suit the plan, or leaves
+            it too little of the context.
+    """
+    vocabulary, device = network.vocabulary, next(network.parameters()).device
+    _check_streams(prompts, specs)
+    parser_states, *_ = [[parse_prefix(prompt, vocabulary) for prompt in stream] for stream in prompts]
+    prompts = [[prompt[prompt != vocabulary.pad].to(device) for prompt in stream] for stream in prompts]
+    room = [network.context - max(map(len, row)) for row in zip(*prompts, strict=True)]
+    if min(room, default=0) < 0:
+        row = room.index(min(room))
+        raise UsageError(
+            f"prompts of at most {network.context} symbols, the context",
+            f"{network.context - room[row]} for row {row}",
+            "Leave documents out in front, or shorten it",
+        )
+    automaton, n = Automaton(vocabulary, goal), len(room)
+    state = automaton.initial_state(parser_states, room)
+    u = rng.stream("token").uniform((n, int(state.room.max()) if n else 0), torch.float64, device)
+    outputs: dict[int, Tensor] = {}
+    for first in range(0, n, batch_size):
+        here = range(first, min(first + batch_size, n))
+        rows_per_spec = [
+            [i for i in here if (rng.first_example + i) % len(specs) == number] for number in range(len(specs))
+        ]
+        batch = _Batch(tuple(specs), tuple(rows_per_spec))
+        begun = state.select(np.array(batch.rows))
+        outputs.update(zip(batch.rows, _generate_batch(network, prompts, automaton, batch, begun, u), strict=True))
+    return [outputs[i] for i in range(n)]
+
+
+def rank_candidates(
+    candidates: Sequence[Sequence[T]], score: Callable[[int, Sequence[T]], Float[Tensor, " m"]], num_best: int = 1
+) -> list[list[T]]:
+    """Return the best of several candidates for each prompt, the very best first; of equals the first.
+
+    Args:
+        candidates: For each prompt, those that were drawn; `num_best` of them or more.
+        score: (number of the prompt, its candidates) -> one number for each, larger is better.
+        num_best: Of each prompt.
+
+    Raises:
+        UsageError: If there are too few, or a score is not one number for each.
+    """
+    ranked = []
+    for prompt, some in enumerate(candidates):
+        if not 1 <= num_best <= len(some):
+            raise UsageError(f"{num_best} candidates or more, and 1 to keep", f"{len(some)} for prompt {prompt}")
+        scores = score(prompt, some)
+        if scores.shape != (len(some),) or scores.isnan().any():
+            raise UsageError(f"one score for each of {len(some)} candidates of prompt {prompt}", scores)
+        order = scores.argsort(descending=True, stable=True)[:num_best]
+        ranked.append([some[i] for i in order.tolist()])
+    return ranked
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """Rows that are drawn together: they lie way after way, and in the network stream after stream of each way."""
+
+    specs: tuple[SamplingSpec, ...]
+    rows_per_spec: tuple[list[int], ...]
+    """Numbers of the rows that are drawn in each way."""
+
+    @property
+    def rows(self) -> list[int]:
+        """Return all numbers, in the order of the batch."""
+        return [i for rows in self.rows_per_spec for i in rows]
+
+    def row_of_stream(self) -> list[int]:
+        """Return the place in the batch of each row that the network reads."""
+        row_index, first = [], 0
+        for spec, rows in zip(self.specs, self.rows_per_spec, strict=True):
+            row_index += [*range(first, first + len(rows))] * spec.guidance.num_streams
+            first += len(rows)
+        return row_index
+
+    def streams(self, prompts: Sequence[Sequence[Tensor]]) -> list[Tensor]:
+        """Return the prompt of each row that the network reads."""
+        parts = zip(self.specs, self.rows_per_spec, strict=True)
+        return [stream[i] for spec, rows in parts for stream in prompts[: spec.guidance.num_streams] for i in rows]
+
+    def sample(
+        self, logits: Float[Tensor, "read V"], allowed: Bool[Tensor, "b V"], u: Float64[Tensor, " b"]
+    ) -> Int64[Tensor, " b"]:
+        """Draw one symbol for each row."""
+        symbols, first, read = [], 0, 0
+        for spec, rows in zip(self.specs, self.rows_per_spec, strict=True):
+            size, streams = len(rows), spec.guidance.num_streams
+            if not size:
+                continue
+            here = slice(first, first + size)
+            mine = logits[read : read + streams * size].view(streams, size, -1)
+            scores = spec.guidance.combine(mine.masked_fill(~allowed[here], -torch.inf))
+            symbols.append(spec.token_sampler(scores, u[here]))
+            first, read = first + size, read + streams * size
+        return torch.cat(symbols)
+
+    def keep_open(self, is_open: Bool[np.ndarray, " b"]) -> "_Batch":
+        """Return the batch of those that go on."""
+        open_rows = {*itertools.compress(self.rows, is_open)}
+        return _Batch(self.specs, tuple([i for i in rows if i in open_rows] for rows in self.rows_per_spec))
+
+
+def _generate_batch(
+    network: DocumentDecoder,
+    prompts: Sequence[Sequence[Tensor]],
+    automaton: Automaton,
+    batch: _Batch,
+    state: ParserStateBatch,
+    u: Float64[Tensor, "n most"],
+) -> list[Tensor]:
+    """Draw the rows of one batch, and return them in its order."""
+    device, kind_of = u.device, symbol_kinds(network.vocabulary).to(u.device)
+    kind_of_host = kind_of.numpy(force=True)
+    max_new_symbols = int(state.room.max())
+    flat = batch.streams(prompts)
+    length = max(map(len, flat))
+    tokens = torch.stack([F.pad(prompt, (length - len(prompt), 0), value=network.vocabulary.pad) for prompt in flat])
+    skip = torch.tensor([length - len(prompt) for prompt in flat], device=device)
+    cache = network.init_cache(len(flat), length + max_new_symbols - 1, skip)
+    out: dict[int, list[int]] = {row: [] for row in batch.rows}
+    alive, rows, owners = _numbers(batch, device)
+    kinds_before, allowed_symbols = None, torch.empty(0)
+    for i in range(max_new_symbols):
+        logits, cache = network.decode_step(tokens, cache)
+        allowed = automaton.allowed(state)
+        if kinds_before is None or not np.array_equal(allowed, kinds_before):
+            kinds_before, allowed_symbols = allowed, torch.from_numpy(allowed).to(device)[:, kind_of]
+        new = batch.sample(logits, allowed_symbols, u[rows, i])
+        values = new.tolist()
+        for row, value in zip(alive, values, strict=True):
+            out[row].append(value)
+        state = automaton.step(state, kind_of_host[values])
+        going = state.place != ENDED
+        if not going.any():
+            break
+        if not going.all():
+            batch, state, goes = batch.keep_open(going), state.select(going), torch.from_numpy(going).to(device)
+            new, cache = new[goes], cache.rows(goes[owners].nonzero()[:, 0])
+            alive, rows, owners = _numbers(batch, device)
+        tokens = new[owners, None]
+    return [torch.tensor(row, dtype=torch.long, device=device) for row in out.values()]
+
+
+def _numbers(batch: _Batch, device: torch.device) -> tuple[list[int], Tensor, Tensor]:
+    """Return the numbers of the rows, as a list and as a tensor, and whose each row is that is read."""
+    return batch.rows, torch.tensor(batch.rows, device=device), torch.tensor(batch.row_of_stream(), device=device)
+
+
+def _check_streams(prompts: Sequence[Sequence[Tensor]], specs: Sequence[SamplingSpec]) -> None:
+    """Refuse streams that do not fit the guides, or each other."""
+    num_streams = max((way.guidance.num_streams for way in specs), default=0)
+    if len(prompts) != num_streams or not specs:
+        raise UsageError(
+            f"at least one way, and prompts for as many streams as the guides read, {num_streams}",
+            f"{len(specs)} ways and {len(prompts)} streams",
+        )
+    if len({len(stream) for stream in prompts}) > 1:
+        raise UsageError("as many prompts in each stream", [len(stream) for stream in prompts])
+
+
+SCORING_BATCH = 32
+"""Rows that are read together, unless one asks otherwise."""
+
+
+@torch.no_grad()
+def log_likelihood(
+    network: Any,
+    rows: Int64[Tensor, "n l"],
+    loss_mask: Bool[Tensor, "n l"],
+    vocabulary: Symbols,
+    *,
+    batch_size: int = SCORING_BATCH,
+) -> Float64[Tensor, " n"]:
+    """Return log p of the counted symbols of each row, given all that stands before each, in nats; sums in float64.
+
+    exp(-sum / number) is their perplexity; `predicted_mask` tells how many there are. What is never predicted is not
+    counted, whatever is asked: the first symbol of a row, `<mask>`, `<infill>` and padding.
+
+    Args:
+        network: (x_t, t, given) -> at each place the logits of the next symbol, as `PlainTransformer`.
+        rows: Padded on their right.
+        loss_mask: Which symbols count.
+        vocabulary: Of the rows.
+        batch_size: Rows that are read together, of similar lengths.
+    """
+    loss_mask = loss_mask & predicted_mask(rows, vocabulary)
+    total = torch.zeros(len(rows), dtype=torch.float64, device=rows.device)
+    within = torch.where(loss_mask, torch.arange(1, rows.shape[1] + 1, device=rows.device), 0)
+    length = F.pad(within, (1, 0)).amax(1)
+    for index in length.argsort().split(batch_size) if len(rows) else ():
+        some = rows[index, : int(length[index].max())]
+        mask = loss_mask[index, 1 : some.shape[1]]
+        if mask.any():
+            logits = network(some, torch.zeros(len(some), device=rows.device), {})[:, :-1]
+            entries = F.cross_entropy(logits[mask].double(), some[:, 1:][mask], reduction="none")
+            total.index_add_(0, index[mask.nonzero()[:, 0]], -entries)
+    return total
+
+
+def predicted_mask(rows: Int64[Tensor, "n l"], vocabulary: Symbols) -> Bool[Tensor, "n l"]:
+    """Mark what is predicted: all but the first of each row, sentinels and padding."""
+    marks = (rows != vocabulary.mask) & (rows != vocabulary.infill) & (rows < vocabulary.count)
+    return marks & (torch.arange(rows.shape[1], device=rows.device) > 0)
+
+
+def infill_mask(rows: Int64[Tensor, "n l"], vocabulary: Symbols) -> Bool[Tensor, "n l"]:
+    """Mark the content of holes: what stands behind an `<infill>`, up to the `<eos>` of its document."""
+    at = torch.arange(rows.shape[1], device=rows.device)
+    last_infill = torch.where(rows == vocabulary.infill, at, -1).cummax(1).values
+    last_eos = torch.where(rows == vocabulary.eos, at, 0).cummax(1).values
+    return (last_infill > last_eos) & predicted_mask(rows, vocabulary)
