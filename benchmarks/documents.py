@@ -8,7 +8,7 @@ from torch import Tensor
 from benchmarks.timing import Case
 from feller.core.rng import Rng
 from feller.data.documents.vocabulary import Symbols
-from feller.networks.sequence.gpt import PlainDecoder, PlainTransformer
+from feller.networks.sequence.gpt import GPT, GPTNetwork
 from feller.paths.discrete.token_sampler import TokenSampler
 from feller.sampling.autoregressive.decoding_goals import ImageGoal
 from feller.sampling.autoregressive.document_decoding import SamplingSpec, generate
@@ -20,7 +20,7 @@ SYMBOLS = Symbols(text=1000, codes=256, picture=240)
 LENGTH = 256
 
 
-def reading_again(network: PlainTransformer, prompt: Tensor, n: int) -> Tensor:
+def reading_again(network: GPTNetwork, prompt: Tensor, n: int) -> Tensor:
     """Draw pictures by one call of the network on the whole rows for each symbol."""
     automaton, kind_of = Automaton(SYMBOLS, ImageGoal()), symbol_kinds(SYMBOLS)
     state = automaton.initial_state([parse_prefix(prompt, SYMBOLS)] * n, [LENGTH - len(prompt)] * n)
@@ -34,7 +34,7 @@ def reading_again(network: PlainTransformer, prompt: Tensor, n: int) -> Tensor:
 
 
 def cases() -> Iterator[Case]:
-    network = PlainDecoder.sized(SYMBOLS, 4, LENGTH).build((LENGTH,), {}, Rng(0)).requires_grad_(False)
+    network = GPT.from_size(SYMBOLS, 4, LENGTH).build((LENGTH,), {}, Rng(0)).requires_grad_(False)
     for i, weight in enumerate(network.parameters()):
         weight += 0.05 * Rng(1).stream("weights", i).normal(weight.shape)
     prompt = torch.cat([torch.tensor([SYMBOLS.eos]), torch.arange(13), torch.tensor([SYMBOLS.cut])])

@@ -16,10 +16,10 @@ from feller.core.rng import Rng
 from feller.paths import Affine
 from feller.paths.time_distributions import Uniform
 from feller.spaces import Euclidean
-from feller.training.engine import engine
+from feller.training.engine import get_engine
 from feller.training.loop import make_train_state, train
 from feller.training.objective import FlowMatching
-from feller.training.optimizer import Training, make_optimizer
+from feller.training.optimizer import TrainConfig, make_optimizer
 
 
 def cases() -> Iterator[Case]:
@@ -76,8 +76,8 @@ def _our_step(x_1: Tensor) -> Callable[[], None]:
     """Return the same with feller's objective, gradient and optimiser."""
     torch.manual_seed(0)
     network = Perceptron()
-    optimiser = make_optimizer(network, Training())
-    objective, gradient = FlowMatching(Affine(), Euclidean((2,)), law=Uniform()), MeanGradient()
+    optimiser = make_optimizer(network, TrainConfig())
+    objective, gradient = FlowMatching(Affine(), Euclidean((2,)), time_distribution=Uniform()), MeanGradient()
     numbers = iter(range(10**9))
 
     def step() -> None:
@@ -140,12 +140,12 @@ def _plain_step(n: int) -> Case:
 def _whole_step(n: int) -> Case:
     """The training loop with all that it does, against the same written out: clipping, rate, average."""
     x_1 = torch.randn(n, 2)
-    training = Training(batch=n, steps=10**9)
+    training = TrainConfig(batch_size=n, steps=10**9)
     torch.manual_seed(0)
     mine = Perceptron()
     learner = make_train_state(mine, training)
-    objective = FlowMatching(Affine(), Euclidean((2,)), law=Uniform())
-    reports = train(learner, objective, lambda step, rows: {"x_1": x_1}, training, draws=Rng(0), engine=engine())
+    objective = FlowMatching(Affine(), Euclidean((2,)), time_distribution=Uniform())
+    reports = train(learner, objective, lambda step, rows: {"x_1": x_1}, training, rng=Rng(0), engine=get_engine())
     torch.manual_seed(0)
     network = Perceptron()
     optimiser = torch.optim.AdamW(network.parameters(), 1e-3, betas=training.betas, weight_decay=0.0)

@@ -9,8 +9,8 @@ from torch import nn
 
 from benchmarks.timing import Case
 from feller.core.rng import Rng
-from feller.networks.blocks.leaf_codecs import Angles, Leaf, Numbers, Symbols
-from feller.networks.mlp import Together
+from feller.networks.blocks.leaf_codecs import AngleCodec, LeafCodec, RealCodec, TokenCodec
+from feller.networks.mlp import JointMLP
 from feller.paths import (
     Affine,
     CircularBins,
@@ -41,17 +41,17 @@ PLAIN: dict[str, Path] = {
     "place": Geodesic(SPACE["place"]),
     "lattice": Affine(),
 }
-LEAVES: dict[str, Leaf] = {"element": Symbols(SYMBOLS), "place": Angles(), "lattice": Numbers()}
+LEAVES: dict[str, LeafCodec] = {"element": TokenCodec(SYMBOLS), "place": AngleCodec(), "lattice": RealCodec()}
 BINS = 32
-VARIANTS: dict[str, tuple[dict[str, Path], dict[str, Leaf]]] = {
+VARIANTS: dict[str, tuple[dict[str, Path], dict[str, LeafCodec]]] = {
     "element, place, lattice": (PLAIN, LEAVES),
     "the lattice jumps, 6 x 32 ends": (
         {**PLAIN, "lattice": JumpPath(endpoint_support=IntervalBins(-3.0, 3.0, BINS))},
-        {**LEAVES, "lattice": Numbers(ends=BINS)},
+        {**LEAVES, "lattice": RealCodec(num_bins=BINS)},
     ),
     "the places jump, 15 x 32 ends": (
         {**PLAIN, "place": JumpPath(conditional_path=VonMisesConditionalPath(), endpoint_support=CircularBins(BINS))},
-        {**LEAVES, "place": Angles(ends=BINS)},
+        {**LEAVES, "place": AngleCodec(num_bins=BINS)},
     ),
 }
 
@@ -60,9 +60,9 @@ def cases() -> Iterator[Case]:
     """A perceptron of all leaves drives every variant; the floor is as many calls of it."""
     space, shapes = ProductSpace(SPACE), {"element": (SITES,), "place": (SITES, 3), "lattice": (6,)}
     for name, (paths, leaves) in VARIANTS.items():
-        network = Together(leaves, width=384, depth=4).build(shapes, {}, Rng(0)).eval()
+        network = JointMLP(leaves, width=384, depth=4).build(shapes, {}, Rng(0)).eval()
         with torch.no_grad():
-            network.leave.weight.normal_(std=0.05, generator=torch.Generator().manual_seed(0))
+            network.head.weight.normal_(std=0.05, generator=torch.Generator().manual_seed(0))
         yield case(name, ProductPath(paths), space, network)
 
 

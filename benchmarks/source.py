@@ -20,7 +20,7 @@ from feller.sampling import Midpoint, simulate
 def cases() -> Iterator[Case]:
     torch.manual_seed(0)
     network = MLP(width=384, depth=3).build((64,), {}, Rng(0))
-    nn.init.normal_(network.leave.weight, std=0.02)  # it begins at zero
+    nn.init.normal_(network.head.weight, std=0.02)  # it begins at zero
     network.requires_grad_(False)
     for n, steps in ((1024, 6), (256, 100)):
         x_0 = torch.randn(n, 64)

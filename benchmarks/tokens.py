@@ -16,7 +16,7 @@ from feller.paths import Mixture
 from feller.paths.time_distributions import linear_grid
 from feller.sampling import Euler, simulate
 from feller.spaces import UniformSource
-from feller.training.losses import GeneralisedKL
+from feller.training.losses import GeneralizedKL
 
 
 class Fixed(ModelWrapper):
@@ -91,7 +91,7 @@ def divergence() -> Case:
     return Case(
         "generalised KL, forward and backward, 4 x 256 x 50,257",
         {
-            "feller": backward(lambda: GeneralisedKL().entries(logits, x_1, x_t, t).mean()),
+            "feller": backward(lambda: GeneralizedKL().entries(logits, x_1, x_t, t).mean()),
             "flow_matching": backward(lambda: peer(logits, x_1, x_t, t)),
         },
         5,

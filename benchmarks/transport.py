@@ -9,7 +9,7 @@ from torchcfm.optimal_transport import OTPlanSampler
 
 from benchmarks.timing import Case
 from feller.core.rng import Rng
-from feller.training.couplings import Entropic, MinibatchOT, SquaredDistance
+from feller.training.couplings import MinibatchOT, SinkhornCoupling, SquaredDistance
 
 
 def cases() -> Iterator[Case]:
@@ -57,7 +57,7 @@ def _entropic(n: int, d: int, epsilon: float) -> Case:
     x_0, x_1 = _ends(n, d)
     cost = SquaredDistance()(x_0, x_1, {})
     unit, draw = cost.median().item(), Rng(0).stream("coupling")
-    ours, peer = Entropic(epsilon), OTPlanSampler("sinkhorn", reg=epsilon * unit, warn=False)
+    ours, peer = SinkhornCoupling(epsilon), OTPlanSampler("sinkhorn", reg=epsilon * unit, warn=False)
     sharp = OTPlanSampler("sinkhorn", reg=0.002 * unit, warn=False)
 
     def feller() -> Tensor:
@@ -68,7 +68,7 @@ def _entropic(n: int, d: int, epsilon: float) -> Case:
             "independent": _cost(x_0, x_1),
             "feller": _cost(feller(), x_1),
             "torchcfm": _cost(*peer.sample_plan(x_0, x_1)),
-            "feller at 0.002": _cost(Entropic(0.002)(x_0, x_1, {}, draw), x_1),
+            "feller at 0.002": _cost(SinkhornCoupling(0.002)(x_0, x_1, {}, draw), x_1),
             "torchcfm at 0.002": _cost(*sharp.sample_plan(x_0, x_1)),
             "optimal": _cost(x_0[_optimal(x_0, x_1)], x_1),
         }

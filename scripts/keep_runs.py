@@ -43,7 +43,7 @@ from feller.app.config import FitConfig
 from feller.app.options import config_of
 from feller.app.workflows.fit import fit as fit_by
 from feller.core.rng import Rng
-from feller.networks import Transformer
+from feller.networks import DiT
 
 HOME = pathlib.Path(__file__).parents[1] / "tests" / "safety" / "runs"
 SEED = 7
@@ -152,7 +152,7 @@ def speech(recipe: Any) -> Any:
 
 def latents(out: str) -> None:
     """Write a model of arrays, with a diffusion transformer that has learned nothing but answers something."""
-    settings = Transformer(patch=2, width=8, depth=1, heads=2)
+    settings = DiT(patch=2, width=8, depth=1, heads=2)
     network = settings.build((2, 4, 4), {}, Rng(0))
     with torch.no_grad():
         for i, weight in enumerate(network.parameters()):

@@ -7,7 +7,7 @@ from jaxtyping import TypeCheckError
 from feller.evaluation.number_format import sentence
 from feller.evaluation.two_sample import wasserstein
 from feller.sampling.sampler_config import SamplerConfig
-from feller.training.optimizer import Training
+from feller.training.optimizer import TrainConfig
 
 
 def test_sizes_that_have_to_agree() -> None:
@@ -24,4 +24,4 @@ def test_types_of_methods_and_of_records() -> None:
     with pytest.raises(TypeError):
         SamplerConfig().resolve("path", "space")  # type: ignore[arg-type]
     with pytest.raises(TypeCheckError):
-        Training(batch="x")  # type: ignore[arg-type]
+        TrainConfig(batch_size="x")  # type: ignore[arg-type]

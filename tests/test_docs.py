@@ -19,7 +19,7 @@ import feller
 from feller.app.cli import main
 from feller.core.run_folder import open_run
 from feller.data.loading.read import read
-from feller.models.spec import load_description
+from feller.models.spec import load_spec
 from tests.data.shards.written import pictures
 from tests.data.speech.written import pairs
 
@@ -28,7 +28,7 @@ LANDING = ROOT / "docs" / "index.md"
 PAGES = [page for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))) if page != LANDING]
 BLOCK = re.compile(r"^```(sh|python)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 NAME = re.compile(r"# (\w+\.py)\n")
-BRIDGE = "Bridging(rounds=1, pairs=32, train=feller.Training(steps=3, batch=32))"
+BRIDGE = "Bridging(rounds=1, pairs=32, train=feller.TrainConfig(steps=3, batch=32))"
 DOCUMENTS = ("--prompt", "--edit", "--ask")
 SHORT = ["--size", "tiny", "--steps", "3", "--sampling.calls", "4"]
 
@@ -209,7 +209,7 @@ def shorten(words: list[str]) -> list[str]:
 def in_time(words: list[str]) -> bool:
     """Tell whether what is drawn is a process in time, which takes calls; the run is named first, or is the newest."""
     run = open_run(words[1] if len(words) > 1 and not words[1].startswith("-") else None)
-    return load_description(run).family.in_time
+    return load_spec(run).family.is_process
 
 
 @pytest.mark.slow

@@ -11,13 +11,13 @@ from torch import Tensor, nn
 
 from feller import Affine, Euclidean, Midpoint, Rng, linear_grid
 from feller.control.fine_tuning.adjoint_matching import AdjointMatching, Landing
-from feller.networks.architecture import weights_from
-from feller.networks.blocks.conditioning import zero
+from feller.networks.blocks.conditioning import zero_init
+from feller.networks.network_config import seeded_init
 from feller.sampling import MemorylessEuler, simulate
-from feller.training.engine import engine
+from feller.training.engine import get_engine
 from feller.training.loop import make_train_state, train
 from feller.training.objective import TrainingContext
-from feller.training.optimizer import Training
+from feller.training.optimizer import TrainConfig
 from feller_papers.adjoint_matching.mixture import ConstantNoise
 
 CENTRES, VARIANCE, SLOPE = torch.tensor([-1.5, 1.5]), 0.25, 0.5
@@ -39,9 +39,9 @@ class Changed(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        with weights_from(Rng(0)):
+        with seeded_init(Rng(0)):
             hidden = [part for a in (13, 64, 64) for part in (nn.Linear(a, 64), nn.SiLU())]
-            self.change = nn.Sequential(*hidden, zero(nn.Linear(64, 1)))
+            self.change = nn.Sequential(*hidden, zero_init(nn.Linear(64, 1)))
 
     def forward(self, x: Tensor, t: Tensor, given: object) -> Tensor:
         """Return the velocity."""
@@ -52,14 +52,16 @@ class Changed(nn.Module):
 def tuned(solver: object) -> Tensor:
     """Return ends of the flow that was tuned to the reward x / 2."""
     rule = AdjointMatching(path=Affine(), space=Euclidean((1,)), steps=40, share=1.0, solver=solver, adjoint=Landing())
-    training = Training(steps=ROUNDS, batch=BATCH, lr=2e-3, warmup=1, decay=1.0, clip=1e9, average=0.0)
+    training = TrainConfig(
+        steps=ROUNDS, batch_size=BATCH, lr=2e-3, warmup=1, lr_decay_fraction=1.0, grad_clip_norm=1e9, ema_decay=0.0
+    )
     learner = make_train_state(Changed(), training)
     objective = rule.build(TrainingContext(reference=Changed(), reward=lambda x, given: SLOPE * x[:, 0]))
 
     def sources(step: int, rows: slice) -> dict[str, object]:
         return {"x_0": Rng(0).at("source", step).normal((BATCH, 1))[rows], "given": {}}
 
-    for _ in train(learner, objective, sources, training, draws=Rng(0), engine=engine()):
+    for _ in train(learner, objective, sources, training, rng=Rng(0), engine=get_engine()):
         pass
     x_0 = Rng(1).at("source").normal((N, 1))
     with torch.no_grad():

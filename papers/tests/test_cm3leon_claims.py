@@ -181,7 +181,7 @@ def test_another_picture_stands_in_its_place() -> None:
 def test_holes_hold_the_same_symbols_both_ways(it: World) -> None:
     """A network that answers alike everywhere spends log(count) on each symbol of a hole, in either order."""
     flat, count = copy.deepcopy(base(TINY, 0, 1)), it.kind.symbols.count
-    flat.enter.weight.data.zero_()
+    flat.token_embed.weight.data.zero_()
     for hide in infilling.HOLES.values():
         filled, onwards, counts = infilling.both_ways(flat, it, it.seen.documents, hide)
         assert torch.allclose(filled, counts.double() * math.log(count))
@@ -244,9 +244,9 @@ def test_pictures_are_drawn_behind_documents(it: World) -> None:
 def test_the_tuned_one_begins_with_the_other() -> None:
     """Two steps at a low rate: near, and not the same; the base model is untouched."""
     one, other = base(TINY, 0, 2), tuned(TINY, 0)
-    before = one.enter.weight
-    assert not torch.equal(before, other.enter.weight)
-    assert (before - other.enter.weight).abs().max() < 3e-3
+    before = one.token_embed.weight
+    assert not torch.equal(before, other.token_embed.weight)
+    assert (before - other.token_embed.weight).abs().max() < 3e-3
     assert one is base(TINY, 0, 2)
 
 

@@ -16,7 +16,7 @@ from feller_papers.scenes.drawing import Scene, Thing, draw_scenes, render
 @pytest.fixture(scope="module")
 def judge() -> SceneJudge:
     scenes = draw_scenes(2000, Rng(0))
-    training = replace(TRAINING, steps=250, batch=64, lr=4e-3)
+    training = replace(TRAINING, steps=250, batch_size=64, lr=4e-3)
     return train_scene_judge(stacked([render(one, 16) for one in scenes]), scenes, Rng(0), training)
 
 

@@ -48,7 +48,7 @@ def data() -> Dataset:
 @pytest.fixture(scope="module")
 def model(data: Dataset) -> Model:
     _, recipe = find_recipe("molecules", data, "tiny")
-    return fit_recipe(replace(recipe, train=replace(recipe.train, warmup=5, average=0.9)), data, 30, 0)
+    return fit_recipe(replace(recipe, train=replace(recipe.train, warmup=5, ema_decay=0.9)), data, 30, 0)
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ import torch
 from feller.control.bridges.bridge_config import Bridging
 from feller.control.bridges.problem import BridgeProblem
 from feller.core.rng import Rng
-from feller.training.couplings.minibatch_ot import assign
+from feller.training.couplings.minibatch_ot import optimal_permutation
 from feller_papers.claims import FAILS, HOLDS, UNTESTABLE
 from feller_papers.gsbm import cells
 from feller_papers.gsbm.cells import Course
@@ -77,9 +77,9 @@ def test_first_pairs_are_those_of_the_least_distance() -> None:
     assert [tuple(knots.shape) for knots in progress.knots] == [(32, 15, 5)] * 2
     for knots in progress.knots:
         x_0, x_1 = knots[:, 0], knots[:, -1]
-        assert torch.equal(assign(x_0, x_1), torch.arange(32))
+        assert torch.equal(optimal_permutation(x_0, x_1), torch.arange(32))
         assert torch.allclose(knots[:, 7], (x_0 + x_1) / 2, atol=1e-4)
-    assert progress.network.back.scale > 5
+    assert progress.network.backward_drift.scale > 5
 
 
 def test_the_mean_of_the_seeds_is_judged(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from tests.oracle import close, f64
 from feller.app.cli import main
 from feller.core.rng import Rng
 from feller.data.loading.read import read
-from feller.models.families.elbo import OwnRates
+from feller.models.families.elbo import SamplingRates
 from feller.models.recipes.text import text
 from feller.paths import ForwardIncrement, LeaveOneOut, LevelDistance, MetricPath, MidpointIncrement, Mixture, PowerBeta
 from feller.paths.discrete.rates import KineticOptimalRates
@@ -96,8 +96,8 @@ def test_kernels_are_those_of_the_solver() -> None:
 def test_two_tokens_in_closed_form() -> None:
     """The mask bound is the entropy, and independent tokens have the sum of two bounds of one."""
     assert bounds.entropy() == pytest.approx(-sum(p * math.log(p) for row in bounds.JOINT for p in row))
-    assert bounds.bound(Mixture(Linear(), MaskSource()), OwnRates()) == pytest.approx(bounds.entropy(), abs=1e-9)
-    assert bounds.bound(Mixture(Linear(), UniformSource()), OwnRates()) > bounds.entropy() + 0.5
+    assert bounds.bound(Mixture(Linear(), MaskSource()), SamplingRates()) == pytest.approx(bounds.entropy(), abs=1e-9)
+    assert bounds.bound(Mixture(Linear(), UniformSource()), SamplingRates()) > bounds.entropy() + 0.5
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from feller.data.tables.modality import Table
 from feller.models.model import Model, load_model
 from feller.networks.sequence.row_transformer import RowTransformer
 from feller.privacy.accounting.dp_events import Concentrated, Subsampled
-from feller.training.objectives.marginal_counts import Counting
+from feller.training.objectives.marginal_fitting import MarginalFitting
 from feller_papers.claims import FAILS, HOLDS, UNTESTABLE, Claim
 from feller_papers.private_tables import ablations, against, audits, figures, goals, schemas
 from feller_papers.private_tables.measured import (
@@ -117,7 +117,7 @@ def test_a_model_without_a_grammar_spends_nats_on_it() -> None:
     counts = rows.modality.space().counts
     for way, expected in ((LOOSE, 14 * math.log(sum(counts))), (UNTOLD, sum(map(math.log, counts)))):
         recipe = way.of(rows, TINY)
-        about = recipe.describe(rows)
+        about = recipe.model_spec(rows)
         with torch.no_grad():
             example = recipe.objective.draw({"x_1": rows.values}, Rng(0))
             loss = recipe.objective.loss(about.build(Rng(0)), example)
@@ -131,14 +131,14 @@ def test_share_of_rows_that_a_table_may_have() -> None:
     kind = Table(schema)
     rows = replace(read("example:adult"), values=encode(found, schema).codes, modality=kind)
     recipe = LOOSE.of(rows, TINY)
-    about = recipe.describe(rows)
-    share = allowed_share(Model.of(about, about.build(Rng(0)).eval()), 20_000, Rng(0))
+    about = recipe.model_spec(rows)
+    share = allowed_share(Model.from_spec(about, about.build(Rng(0)).eval()), 20_000, Rng(0))
     assert share == pytest.approx(6 / 25, abs=0.015)  # five standard errors
 
 
 def test_ways_change_what_they_say() -> None:
     rows = read("example:adult").subset(torch.arange(64))
-    assert isinstance(AIM.of(rows, TINY).objective, Counting)
+    assert isinstance(AIM.of(rows, TINY).objective, MarginalFitting)
     assert MST.of(rows, TINY).objective.method == "mst"
     assert ALONE.of(rows, TINY).objective.method == "independent"
     triples = TRIPLES.of(rows, TINY).objective
@@ -149,8 +149,8 @@ def test_ways_change_what_they_say() -> None:
     untold = UNTOLD.of(counted, TINY)
     assert isinstance(untold.architecture, RowTransformer)
     assert ROWS.of(counted, TINY).architecture.rows.shares
-    assert not untold.architecture.rows.value_probs
-    assert (ROWS.of(rows, TINY).train.steps, ROWS.of(rows, TINY).train.batch) == (2, 16)
+    assert not untold.architecture.space.value_probs
+    assert (ROWS.of(rows, TINY).train.steps, ROWS.of(rows, TINY).train.batch_size) == (2, 16)
     assert ROWS.of(rows, WHOLE).train.steps == 400
 
 

@@ -15,7 +15,7 @@ from feller.data.speech.audio_io import write_sound
 from feller.data.speech.durations import log_durations
 from feller.data.speech.phones import frames_of, repeated
 from feller.evaluation.speech.speaker_similarity import Voices
-from feller.networks.audio.frame_infiller import Infiller
+from feller.networks.audio.frame_infiller import FrameInfiller
 from feller_papers.claims import FAILS, HOLDS, UNTESTABLE
 from feller_papers.voicebox import (
     NEEDS,
@@ -69,8 +69,8 @@ def tiny(folder) -> Setting:
     return Setting(
         folder,
         seeds=(0,),
-        network=Infiller(16, 2, 2),
-        small=Infiller(16, 2, 2),
+        network=FrameInfiller(16, 2, 2),
+        small=FrameInfiller(16, 2, 2),
         batch=2,
         steps=3,
         short=2,
@@ -221,7 +221,7 @@ def test_what_is_kept_moves_where_durations_change() -> None:
 
 
 def test_kept_frames_come_out_as_they_went_in(digits: Digits) -> None:
-    network = Infiller(16, 2, 2).build((1, MEL.bands), {"phone": len(digits.inventory)}, Rng(0))
+    network = FrameInfiller(16, 2, 2).build((1, MEL.bands), {"phone": len(digits.inventory)}, Rng(0))
     some = asked(digits.test, 3, Rng(0))
     x = filled(network, models.FRAMES["flow"].path, some, Rng(1), calls=2)
     rows = some.rows
@@ -411,5 +411,5 @@ def test_regression_is_not_guided(digits: Digits, monkeypatch) -> None:
     monkeypatch.setattr(filling, "infill", infill)
     some = asked(digits.test, 2, Rng(0))
     for path in (None, models.FRAMES["flow"].path):
-        filled(Infiller(16, 2, 2).build((1, 40), {"phone": 157}, Rng(0)), path, some, Rng(0), weight=1.7)
+        filled(FrameInfiller(16, 2, 2).build((1, 40), {"phone": 157}, Rng(0)), path, some, Rng(0), weight=1.7)
     assert seen == [1.0, 1.7]

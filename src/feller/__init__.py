@@ -35,12 +35,12 @@ if TYPE_CHECKING:  # what `_EXPORTS` says, for type checkers and editors
     from feller.data.tables.schema import Schema as Schema
     from feller.data.modality import Dataset as Dataset, Modality as Modality, RawData as RawData
     from feller.evaluation import conformance as testing  # noqa: F401 - a module
-    from feller.models.export.velocity import VelocityField as VelocityField, velocity as velocity
+    from feller.models.export.velocity_field import VelocityField as VelocityField, velocity as velocity
     from feller.models.export.user_network import images as images, points as points
     from feller.models.model import Model as Model, load_model as load_model
     from feller.models.recipes.recipe import Recipe as Recipe
     from feller.networks.blocks.ema import EMA as EMA
-    from feller.networks.inner_networks import null_values as null_values
+    from feller.networks.unwrapping import null_values as null_values
     from feller.networks.mlp import MLP as MLP
     from feller.paths import (
         Affine as Affine, VPrediction as VPrediction, BinnedJumpPath as BinnedJumpPath, CircularBins as CircularBins, DataPrediction as DataPrediction, Geodesic as
@@ -82,14 +82,14 @@ if TYPE_CHECKING:  # what `_EXPORTS` says, for type checkers and editors
         Tokens, Torus as Torus, se3 as se3,
     )
     from feller.training.couplings import (
-        AcrossRanks as AcrossRanks, Aligned as Aligned, Coupling as Coupling, Entropic as Entropic, GeodesicCost
-        as GeodesicCost, Independent as Independent, LabelAware as LabelAware, MinibatchOT as
-        MinibatchOT, Unbalanced as Unbalanced, WithinClasses as WithinClasses,
+        GlobalBatchCoupling as GlobalBatchCoupling, EquivariantOT as EquivariantOT, Coupling as Coupling, SinkhornCoupling as SinkhornCoupling, GeodesicCost
+        as GeodesicCost, IndependentCoupling as IndependentCoupling, ConditionalOT as ConditionalOT, MinibatchOT as
+        MinibatchOT, UnbalancedOT as UnbalancedOT, ClassConditional as ClassConditional,
     )
     from feller.training.losses import (
-        CrossEntropy as CrossEntropy, GeneralisedKL as GeneralisedKL, InfinitesimalKL as InfinitesimalKL,
-        ItakuraSaito as ItakuraSaito, Loss as Loss, PerLeaf as PerLeaf, PseudoHuber as PseudoHuber, Squared as
-        Squared, Weighted as Weighted,
+        CrossEntropy as CrossEntropy, GeneralizedKL as GeneralizedKL, InfinitesimalKL as InfinitesimalKL,
+        ItakuraSaito as ItakuraSaito, Loss as Loss, PerLeafLoss as PerLeafLoss, PseudoHuber as PseudoHuber, SquaredError as
+        SquaredError, TimeWeighted as TimeWeighted,
     )
     from feller.training.objective import (
         FlowMatching as FlowMatching, Objective as Objective, ObjectiveConfig as ObjectiveConfig, TrainingContext as
@@ -97,7 +97,7 @@ if TYPE_CHECKING:  # what `_EXPORTS` says, for type checkers and editors
     )
     from feller.training.objectives.distillation import Distillation as Distillation
     from feller.training.objectives.maximum_likelihood import MaximumLikelihood as MaximumLikelihood
-    from feller.training.optimizer import Training as Training
+    from feller.training.optimizer import TrainConfig as TrainConfig
     from feller.training.trainer import Callback as Callback, Trainer as Trainer
 
     # isort: on
@@ -125,7 +125,7 @@ _EXPORTS = {
     "data.loading.read": ("read",),
     "data.tables.schema": ("Schema",),
     "data.modality": ("Dataset", "Modality", "RawData"),
-    "models.export.velocity": ("VelocityField", "velocity"),
+    "models.export.velocity_field": ("VelocityField", "velocity"),
     "models.export.user_network": ("images", "points"),
     "models.model": ("Model", "load_model"),
     "models.recipes.recipe": ("Recipe",),
@@ -183,18 +183,26 @@ _EXPORTS = {
         *("Sphere", "Tokens", "Torus", "se3"),
     ),
     "training.couplings": (
-        *("AcrossRanks", "Aligned", "Coupling", "Entropic", "GeodesicCost", "Independent", "LabelAware"),
-        *("MinibatchOT", "Unbalanced", "WithinClasses"),
+        *(
+            "GlobalBatchCoupling",
+            "EquivariantOT",
+            "Coupling",
+            "SinkhornCoupling",
+            "GeodesicCost",
+            "IndependentCoupling",
+            "ConditionalOT",
+        ),
+        *("MinibatchOT", "UnbalancedOT", "ClassConditional"),
     ),
     "training.losses": (
-        *("CrossEntropy", "GeneralisedKL", "InfinitesimalKL", "ItakuraSaito", "Loss", "PerLeaf"),
-        *("PseudoHuber", "Squared", "Weighted"),
+        *("CrossEntropy", "GeneralizedKL", "InfinitesimalKL", "ItakuraSaito", "Loss", "PerLeafLoss"),
+        *("PseudoHuber", "SquaredError", "TimeWeighted"),
     ),
     "training.objective": ("FlowMatching", "Objective", "ObjectiveConfig", "TrainingContext"),
-    "networks.inner_networks": ("null_values",),
+    "networks.unwrapping": ("null_values",),
     "training.objectives.distillation": ("Distillation",),
     "training.objectives.maximum_likelihood": ("MaximumLikelihood",),
-    "training.optimizer": ("Training",),
+    "training.optimizer": ("TrainConfig",),
     "training.trainer": ("Callback", "Trainer"),
 }
 _MODULE_OF = {name: home for home, names in _EXPORTS.items() for name in names}

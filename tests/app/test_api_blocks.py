@@ -98,7 +98,7 @@ def test_a_model_of_columns_in_order_draws_until_rows_fit() -> None:
     drawn = run.sample(20, given=given, verbose=False)
     assert drawn["age"].min() >= 60
     assert set(drawn["job"]) == {"driver"}
-    codes = [run.model.draw(n, given=given, draws=feller.Rng(1)).values for n in (7, 20)]
+    codes = [run.model.sample_dataset(n, given=given, rng=feller.Rng(1)).values for n in (7, 20)]
     assert torch.equal(codes[0], codes[1][:7])
     nats = run.log_prob(people(seed=3)[:20])
     assert nats.shape == (20,)
@@ -161,7 +161,7 @@ def looped(steps: int = 3) -> tuple[feller.EMA, feller.FlowMatching]:
     objective = feller.FlowMatching(
         path=feller.Affine(feller.Linear()),
         space=feller.Euclidean((3, 8, 8)),
-        coupling=feller.WithinClasses(feller.MinibatchOT()),
+        coupling=feller.ClassConditional(feller.MinibatchOT()),
         cond_dropout=0.1,
         null={"label": 2},
     )
@@ -187,7 +187,7 @@ def test_a_plain_loop_ends_in_a_model() -> None:
     samples = model.sample(6, given={"label": 1}, guidance=2.0, solver=feller.Heun(), nfe=4)
     assert samples.numpy().shape == (6, 8, 8, 3)
     assert samples.given["label"].tolist() == [1] * 6
-    assert model.description.cond_dropout == 0.1
+    assert model.spec.cond_dropout == 0.1
     assert model.log_prob(samples, sampling=feller.SamplerConfig("euler", 2), divergence=feller.Hutchinson()).shape == (
         6,
     )
@@ -257,7 +257,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
         architecture=feller.MLP(width=8, depth=1),
         control=PinnedControl(mean_knots=5, scale_knots=5, steps=5, times=4),
         calls=8,
-        train=feller.Training(steps=10, batch=16, warmup=1),
+        train=feller.TrainConfig(steps=10, batch_size=16, warmup=1),
     )
     monkeypatch.setattr("feller.app.workflows.bridge.bridging", lambda modality: how)
 

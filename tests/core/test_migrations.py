@@ -23,16 +23,16 @@ from feller.core.run_folder import Run
 from feller.core.safetensors_io import load_tensors, load_weights
 from feller.core.serialization import from_dict, to_dict
 from feller.models.model import load_model
-from feller.networks import MLP, Architecture
+from feller.networks import MLP, NetworkConfig
 from feller.networks.blocks.ema import EMA
-from feller.networks.blocks.lora import LowRank
-from feller.networks.codebook.image_codes import Learned
-from feller.networks.codebook.image_tokenizer import Tokenizer
+from feller.networks.blocks.lora import LoRA
+from feller.networks.codebook.conv_tokenizer import ConvTokenizer
+from feller.networks.codebook.learned_image_tokenizer import LearnedImageTokenizer
 from feller.networks.mlp import ResidualMLP
 from feller.sampling.sampler_config import SamplerConfig
-from feller.training.checkpoint import learner_tensors, read_counters, restore_learner
+from feller.training.checkpoint import read_counters, restore_train_state, train_state_tensors
 from feller.training.loop import make_train_state
-from feller.training.optimizer import Training
+from feller.training.optimizer import TrainConfig
 from tests.safety.specimen_runs import copied
 from tests.safety.test_formats import DRAWN
 
@@ -245,28 +245,28 @@ def test_weights_have_the_names_of_their_modules(table: dict[str, Any]) -> None:
 def test_a_state_goes_on_under_new_names(rank: int | None, table: dict[str, Any]) -> None:
     def fresh(seed: int) -> Any:
         torch.manual_seed(seed)
-        net = Net() if rank is None else LowRank(Net(), rank, Rng(seed))
-        state = make_train_state(net, Training(steps=2))
+        net = Net() if rank is None else LoRA(Net(), rank, Rng(seed))
+        state = make_train_state(net, TrainConfig(steps=2))
         for weight in net.parameters():
             weight.grad = torch.ones_like(weight) if weight.requires_grad else None
-        state.optimiser.step()
-        state.average.update()
+        state.optimizer.step()
+        state.ema.update()
         return state
 
     one, two = fresh(0), fresh(1)
     before = names_before(one.network, one.network.state_dict())
     old = {}
-    for name, value in learner_tensors(one).items():
+    for name, value in train_state_tensors(one).items():
         part, _, rest = name.partition("/")
         old[f"{part}/{before.get(rest, rest)}"] = value
     held = "network/network.enter.weight" if rank else "network/enter.weight"
     assert held in old
     assert rank is None or "network/second.enter/weight" in old
-    assert old.keys() != learner_tensors(one).keys()
-    restore_learner(two, old)
-    wanted = learner_tensors(one)
-    assert wanted.keys() == learner_tensors(two).keys()
-    assert all(torch.equal(value, wanted[name]) for name, value in learner_tensors(two).items())
+    assert old.keys() != train_state_tensors(one).keys()
+    restore_train_state(two, old)
+    wanted = train_state_tensors(one)
+    assert wanted.keys() == train_state_tensors(two).keys()
+    assert all(torch.equal(value, wanted[name]) for name, value in train_state_tensors(two).items())
 
 
 def test_an_average_of_another_network_is_refused(table: dict[str, Any]) -> None:
@@ -317,7 +317,7 @@ def test_hashes_are_of_the_names_before(table: dict[str, Any], monkeypatch: pyte
         "(Plan(path=Product(by=2.0, parts=(Walk(by=1.0),)), region=Product(parts=0), rest={'a': 1.0}),)"
     )
     assert repr_before([1, "a", (2.5,), Mine(1)]) == repr([1, "a", (2.5,), Mine(1)])
-    codes = Learned(Tokenizer(width=8, blocks=0), (1, 8, 8))
+    codes = LearnedImageTokenizer(ConvTokenizer(width=8, blocks=0), (1, 8, 8))
     name = codes.name
     kind = type(codes.network)
     old = next(iter(codes.network._modules))
@@ -330,7 +330,7 @@ def test_hashes_are_of_the_names_before(table: dict[str, Any], monkeypatch: pyte
 
 
 @dataclass(frozen=True)
-class Perceptron(Architecture):
+class Perceptron(NetworkConfig):
     """`MLP` under another name, with other names of its fields and of its network's attributes."""
 
     features: int = 256
@@ -339,16 +339,16 @@ class Perceptron(Architecture):
     period: float | None = None
     ends: int = 0
 
-    def build(self, shape: tuple[int, ...], conditions: dict[str, int], draws: Rng) -> nn.Module:
+    def build(self, shape: tuple[int, ...], conditions: dict[str, int], rng: Rng) -> nn.Module:
         settings = MLP(self.features, self.depth, self.frequencies, self.period, self.ends)
-        network = settings.build(shape, conditions, draws)
+        network = settings.build(shape, conditions, rng)
         network._modules = {"embed" if key == "enter" else key: one for key, one in network._modules.items()}
         network.__class__ = PerceptronNetwork
         return network
 
 
 class PerceptronNetwork(ResidualMLP):
-    enter = property(lambda self: self.embed)
+    embed = property(lambda self: self.embed)
 
 
 @pytest.fixture
@@ -370,8 +370,8 @@ def test_a_kept_run_opens_and_goes_on_after_renames(
     monkeypatch.setitem(table["attributes"], "PerceptronNetwork", {"enter": "embed"})
     run = copied(tmp_path / "r", SINCE)
     model = load_model(run)
-    assert isinstance(model.description.architecture, Perceptron)
-    drawn = model.draw(3, draws=Rng(7)).values
+    assert isinstance(model.spec.architecture, Perceptron)
+    drawn = model.sample_dataset(3, rng=Rng(7)).values
     torch.testing.assert_close(drawn, torch.tensor(DRAWN[SINCE]).double(), rtol=1e-4, atol=1e-5)
     assert main(["fit", "--resume", "--out", str(run.path), "--steps", "6", "--report", "none"]) == 0
     assert read_counters(run)["step"] == 6
@@ -380,7 +380,7 @@ def test_a_kept_run_opens_and_goes_on_after_renames(
         assert "embed.weight" in names
         assert "enter.weight" not in names
     assert json.loads(run.model.read_text())["format"] in (SINCE, current_format())
-    assert load_model(run).draw(1, draws=Rng(7)).values.isfinite().all()
+    assert load_model(run).sample_dataset(1, rng=Rng(7)).values.isfinite().all()
 
 
 @pytest.mark.parametrize("written", range(migrations.OLDEST_FORMAT, current_format()))
@@ -389,7 +389,7 @@ def test_an_export_of_an_older_run_opens(written: int, tmp_path: pathlib.Path) -
     assert main(["export", str(run.path), "--to", "huggingface", "--out", str(out)]) == 0
     assert json.loads((out / "recipe.json").read_text())["format"] == written
     assert recipe_of(Run(out)) == recipe_of(run)
-    assert load_model(Run(out)).draw(2, draws=Rng(7)).values.isfinite().all()
+    assert load_model(Run(out)).sample_dataset(2, rng=Rng(7)).values.isfinite().all()
 
 
 def test_tables_can_be_read_backwards() -> None:

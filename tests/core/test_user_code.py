@@ -51,7 +51,7 @@ class Cubic(feller.Loss):
 def mine(ARGUMENTS):
     RECIPE
     objective = feller.FlowMatching(Straight(), data.modality.space(), Cubic())
-    return feller.Recipe(architecture=MLP(width=8, depth=1), objective=objective, train=feller.Training(batch=16))
+    return feller.Recipe(architecture=MLP(width=8, depth=1), objective=objective, train=feller.TrainConfig(batch=16))
 """
 WHOLE = {
     "SAMPLE": "pass",
@@ -220,7 +220,7 @@ def test_samples_that_run_away_name_ones_own_path() -> None:
     load_file(write("away.py", Straight="Away", **{"velocity=prediction": "velocity=prediction / 0"}))
     kind = USER_FUNCTIONS["Away"]
     model = feller.Model(lambda x, t: torch.ones_like(x), data=(2,))
-    gone = feller.Model.of(replace(model.description, family=PathProcess(kind())), model.network)
+    gone = feller.Model.from_spec(replace(model.spec, family=PathProcess(kind())), model.network)
     with pytest.raises(InputError, match=r"or the process of Away \(away\.py\), which is code of yours"):
         gone.sample(2)
 
@@ -316,7 +316,7 @@ def test_imports_of_modules_that_moved_are_named() -> None:
     wanted = {"FlowMatching", "Characteristics", "Recipe", "Sampling", "Training", "tree_map"}
     assert wanted <= scope.keys()
     assert scope["FlowMatching"] is feller.FlowMatching
-    assert scope["Training"] is feller.Training
+    assert scope["Training"] is feller.TrainConfig
 
 
 def test_an_import_that_never_was_is_told_without_a_guess(tmp_path: pathlib.Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 import feller
 from feller.data.modality import Modality
-from feller.networks.architecture import Architecture
+from feller.networks.network_config import NetworkConfig
 from feller.paths.path import Path
 from feller.paths.schedules import Schedule
 from feller.spaces import Space
@@ -36,7 +36,7 @@ def concrete(base: type) -> set[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("base", [Modality, Path, Space, Architecture, Schedule])
+@pytest.mark.parametrize("base", [Modality, Path, Space, NetworkConfig, Schedule])
 def test_kinds_are_known_in_a_fresh_process(base: type) -> None:
     code = FIND.format(base=base)
     known = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()

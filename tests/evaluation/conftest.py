@@ -4,7 +4,7 @@ from feller.core.rng import Rng
 from feller.data.loading.read import read
 from feller.data.modality import Dataset
 from feller.evaluation.judge import Judge, train_judge
-from feller.training.engine import engine
+from feller.training.engine import get_engine
 
 
 @pytest.fixture(scope="session")
@@ -19,4 +19,4 @@ def unseen() -> Dataset:
 
 @pytest.fixture(scope="session")
 def digit_judge(digits: Dataset, unseen: Dataset) -> Judge:
-    return train_judge(digits, unseen, Rng(0), engine())
+    return train_judge(digits, unseen, Rng(0), get_engine())

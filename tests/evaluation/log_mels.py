@@ -7,7 +7,7 @@ from torch import Tensor
 
 from feller.evaluation.speech.detector import TRAINING
 
-SHORT = dataclasses.replace(TRAINING, steps=60, batch=32)
+SHORT = dataclasses.replace(TRAINING, steps=60, batch_size=32)
 BANDS = 12
 
 

@@ -9,7 +9,7 @@ from feller.data.points.points import Points
 from feller.evaluation.flow import straightness
 from feller.models.families.path_process import PathProcess
 from feller.models.model import Model
-from feller.models.spec import Description
+from feller.models.spec import ModelSpec
 from feller.networks.mlp import MLP
 from feller.paths import Affine, Geodesic, Mixture
 from feller.paths.affine import SigmaProportional
@@ -29,7 +29,7 @@ class Field(nn.Module):
 
 def model(velocity, space=Euclidean((2,)), path=Affine()):  # noqa: B008
     points = Points(("x", "y"), (0.0, 0.0), (1.0, 1.0))
-    return Model.of(Description(points, space, PathProcess(path), MLP()), Field(velocity))
+    return Model.from_spec(ModelSpec(points, space, PathProcess(path), MLP()), Field(velocity))
 
 
 def test_constant_velocity_is_straight():

@@ -13,11 +13,11 @@ from feller.evaluation import image_tokenizer as module
 from feller.evaluation.image_tokenizer import Copies, code_shares, copies, copy_errors, shrunk
 from feller.evaluation.images import distance_ratio, fd_cnn, image_quality
 from feller.evaluation.judge import Judge
-from feller.models.families.answering_models import AutoencoderModel
 from feller.models.families.path_process import PathProcess
+from feller.models.families.predictive_models import AutoencoderModel
 from feller.models.model import Model
-from feller.models.spec import Description
-from feller.networks import FSQ, MLP, Tokenizer
+from feller.models.spec import ModelSpec
+from feller.networks import FSQ, MLP, ConvTokenizer
 from feller.paths import Affine
 from feller.spaces import Euclidean
 from tests.evaluation.known import KNOWN
@@ -132,7 +132,7 @@ def test_the_judge_reads_the_pictures_that_stand_beside_the_samples(
 
 
 KIND = Images(4, 4, 1, levels=16)
-SETTINGS = Tokenizer(2, 8, 0, FSQ((4,)))
+SETTINGS = ConvTokenizer(2, 8, 0, FSQ((4,)))
 NETWORK = SETTINGS.build((1, 4, 4), {}, Rng(0))
 
 
@@ -181,17 +181,17 @@ def test_copies_are_those_of_the_network(monkeypatch: pytest.MonkeyPatch) -> Non
     network = SETTINGS.build((1, 4, 4), {}, Rng(0))
     for i, weight in enumerate(network.parameters()):
         weight.data += 0.3 * Rng(0).stream("weight", i).normal(weight.shape)
-    about = Description(KIND, KIND.space(), AutoencoderModel(), SETTINGS)
+    about = ModelSpec(KIND, KIND.space(), AutoencoderModel(), SETTINGS)
     values = Rng(0).stream("x").randint(17, (10, 1, 4, 4)).to(torch.uint8)
     data = Dataset(values, {}, KIND)
-    found = copies(Model.of(about, network), data)
+    found = copies(Model.from_spec(about, network), data)
     assert torch.equal(found.codes, network.encode(KIND.encode(values)))
     assert torch.equal(found.values, KIND.decode(network.decode(found.codes)))
     assert len(found.values.unique()) > 3
     monkeypatch.setattr(module, "CHUNK", 4)
-    again = copies(Model.of(about, network), data)
+    again = copies(Model.from_spec(about, network), data)
     assert torch.equal(again.codes, found.codes)
-    other = Description(KIND, Euclidean((2,)), PathProcess(Affine()), MLP(8, 1))
-    other = Model.of(other, other.build(Rng(0)))
+    other = ModelSpec(KIND, Euclidean((2,)), PathProcess(Affine()), MLP(8, 1))
+    other = Model.from_spec(other, other.build(Rng(0)))
     with pytest.raises(UsageError, match="writes no codes"):
         copies(other, data)

@@ -28,8 +28,8 @@ from feller.evaluation.judge import (
     turn,
     window,
 )
-from feller.networks.image.classifier import FEATURES, Classifier
-from feller.training.engine import engine
+from feller.networks.image.classifier import FEATURE_DIM, ImageClassifier
+from feller.training.engine import get_engine
 from tests.errors import refuses
 
 
@@ -68,7 +68,7 @@ def test_features_do_not_depend_on_the_company(
 @pytest.mark.slow
 def test_without_labels_it_learns_rotations(digits: Dataset, unseen: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(judge, "TRAINING", dataclasses.replace(TRAINING, steps=300))
-    turner = train_judge(without_labels(digits), without_labels(unseen), Rng(0), engine())
+    turner = train_judge(without_labels(digits), without_labels(unseen), Rng(0), get_engine())
     assert turner.target == "rotation"
     assert "rotations" in turner.data
     assert turner.accuracy is not None
@@ -80,7 +80,7 @@ def test_without_labels_it_learns_rotations(digits: Dataset, unseen: Dataset, mo
 @pytest.mark.usefixtures("briefly")
 def test_the_same_seed_gives_the_same_judge(digits: Dataset, unseen: Dataset) -> None:
     before = torch.random.get_rng_state()
-    one, again, other = (train_judge(digits, unseen, Rng(seed), engine()) for seed in (3, 3, 4))
+    one, again, other = (train_judge(digits, unseen, Rng(seed), get_engine()) for seed in (3, 3, 4))
     assert torch.equal(torch.random.get_rng_state(), before)
     assert same(one, again)
     assert one.accuracy == again.accuracy
@@ -92,7 +92,7 @@ def test_the_same_seed_gives_the_same_judge(digits: Dataset, unseen: Dataset) ->
 def test_other_sizes_and_colours(channels: int, height: int, width: int) -> None:
     values = Rng(0).stream("x").randint(256, (30, channels, height, width)).to(torch.uint8)
     plain = Dataset(values, {}, Images(height, width, channels))
-    seen = train_judge(plain, plain, Rng(0), engine())
+    seen = train_judge(plain, plain, Rng(0), get_engine())
     assert seen.features(values).shape == (30, 32)
     assert torch.isfinite(seen.features(values)).all()
 
@@ -100,7 +100,7 @@ def test_other_sizes_and_colours(channels: int, height: int, width: int) -> None
 @pytest.mark.usefixtures("briefly")
 def test_a_single_class_is_no_target(digits: Dataset, unseen: Dataset) -> None:
     ones = digits.subset((digits.given["label"] == 1).nonzero()[:, 0])
-    assert train_judge(ones, unseen, Rng(0), engine()).target == "rotation"
+    assert train_judge(ones, unseen, Rng(0), get_engine()).target == "rotation"
 
 
 def test_accuracy_is_unknown_without_real_pictures_to_test_on(digit_judge: Judge, unseen: Dataset) -> None:
@@ -111,7 +111,7 @@ def test_accuracy_is_unknown_without_real_pictures_to_test_on(digit_judge: Judge
 def test_points_have_no_judge() -> None:
     moons = read("example:moons")
     with pytest.raises(InputError, match="looks at pictures"):
-        train_judge(moons, moons, Rng(0), engine())
+        train_judge(moons, moons, Rng(0), get_engine())
 
 
 def test_it_can_be_kept(digit_judge: Judge, unseen: Dataset, tmp_path: pathlib.Path) -> None:
@@ -147,15 +147,15 @@ def pictures(n: int, channels: int, height: int, width: int) -> torch.Tensor:
 @settings(deadline=None, max_examples=15)
 @given(channels=st.sampled_from([1, 3]), height=st.integers(1, 64), width=st.integers(1, 64))
 def test_any_size_is_seen(channels: int, height: int, width: int) -> None:
-    network = Classifier((channels, height, width), 5, Rng(0))
+    network = ImageClassifier((channels, height, width), 5, Rng(0))
     x = pictures(2, channels, height, width)
     assert network(x).shape == (2, 5)
-    assert network.features(x).shape == (2, FEATURES)
+    assert network.features(x).shape == (2, FEATURE_DIM)
 
 
 def test_weights_come_from_the_draws_and_leave_the_global_generator() -> None:
     before = torch.random.get_rng_state()
-    one, same, other = (Classifier((1, 8, 8), 3, Rng(seed)).state_dict() for seed in (0, 0, 1))
+    one, same, other = (ImageClassifier((1, 8, 8), 3, Rng(seed)).state_dict() for seed in (0, 0, 1))
     assert torch.equal(torch.random.get_rng_state(), before)
     assert all(torch.equal(one[name], same[name]) for name in one)
     assert not torch.equal(one["see.weight"], other["see.weight"])
@@ -197,7 +197,7 @@ def test_rotations_are_told_and_cover_wide_pictures() -> None:
 
 @pytest.mark.parametrize("objective", [ClassifyLabel(), ClassifyRotation()])
 def test_gradients_can_be_taken_apart(objective) -> None:
-    network = Classifier((1, 6, 6), 4, Rng(0)).double()
+    network = ImageClassifier((1, 6, 6), 4, Rng(0)).double()
     batch = {"x_1": pictures(3, 1, 6, 6).double(), "given": {"label": torch.tensor([0, 2, 1])}}
     example = objective.draw(batch, Rng(1), network)
     weights = dict(network.named_parameters())

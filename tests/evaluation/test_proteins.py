@@ -15,7 +15,7 @@ from feller.data.proteins.residues import numbers_of
 from feller.evaluation.metrics import metric
 from feller.evaluation.proteins import proteins_quality
 from feller.evaluation.quality import quality
-from feller.training.engine import engine
+from feller.training.engine import get_engine
 from tests.data.proteins.test_frames import chain
 from tests.evaluation.known import KNOWN
 
@@ -128,5 +128,5 @@ def test_training_data_without_sequences_teach_nothing() -> None:
 
 def test_quality_measures_proteins() -> None:
     assert registration_of(REAL.modality).recipe == "proteins"
-    found = quality(TEST, REAL, TEST, Rng(0), engine(), proteins_quality)
+    found = quality(TEST, REAL, TEST, Rng(0), get_engine(), proteins_quality)
     assert found.numbers["residue_gain"] == numbers(TEST)["residue_gain"]

@@ -20,13 +20,13 @@ from feller.evaluation import judge
 from feller.evaluation.effort import LEAST, MOST, QUICK, SHARE, Effort
 from feller.evaluation.judge import TRAINING, Judge
 from feller.evaluation.quality import Quality, quality
-from feller.training.engine import engine
+from feller.training.engine import get_engine
 from tests.evaluation.known import KNOWN
 
 
 def measure(samples: Dataset, train: Dataset, held_out: Dataset, judge: Judge | None = None) -> Quality:
     how = registration_of(train.modality).measure
-    return quality(samples, train, held_out, Rng(0), engine(), how, judge)
+    return quality(samples, train, held_out, Rng(0), get_engine(), how, judge)
 
 
 @pytest.fixture(scope="module")
@@ -169,14 +169,14 @@ def test_what_fits_is_a_half_or_a_quarter_of_all(
     """Ten seconds for 1,024 examples, of which a sixteenth is tried."""
     clock = Clock(pace)
     monkeypatch.setattr(module, "time", clock)
-    assert Effort(20.0).affordable(1024, 0.5, clock.work, engine()) == n
+    assert Effort(20.0).affordable(1024, 0.5, clock.work, get_engine()) == n
     assert clock.done == tried
 
 
 def test_few_examples_and_no_limit_are_not_tried() -> None:
     clock = Clock(1.0)
-    assert Effort(1.0).affordable(16, 1.0, clock.work, engine()) == 16
-    assert Effort().affordable(1000, 1.0, clock.work, engine()) == 1000
+    assert Effort(1.0).affordable(16, 1.0, clock.work, get_engine()) == 16
+    assert Effort().affordable(1000, 1.0, clock.work, get_engine()) == 1000
     assert clock.done == 0
 
 
@@ -238,6 +238,6 @@ def test_a_number_that_is_none_is_said(moons: Dataset) -> None:
     def measured(*of: object) -> dict[str, float | str | None]:
         return {"far": math.nan, "far_floor": 1.0}
 
-    found = quality(moons, moons, moons, Rng(0), engine().alone(), measured)
+    found = quality(moons, moons, moons, Rng(0), get_engine().single_process(), measured)
     assert (found.numbers["far"], found.numbers["far_floor"]) == (None, 1.0)
     assert any("far" in note for note in found.notes)

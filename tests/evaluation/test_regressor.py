@@ -17,11 +17,11 @@ from feller.data.modality import Modality, Target
 from feller.data.molecules.modality import Molecules
 from feller.data.points.points import Points
 from feller.evaluation.regressor import Oracle, errors
-from feller.models.families.answering_models import RegressionModel
 from feller.models.families.path_process import PathProcess
+from feller.models.families.predictive_models import RegressionModel
 from feller.models.model import Model
-from feller.models.spec import Description
-from feller.networks import MLP, Architecture, Convolutional, Equivariant, Estimator, Symbols
+from feller.models.spec import ModelSpec
+from feller.networks import EGNN, MLP, ConvClassifier, NetworkConfig, Regressor, TokenCodec
 from feller.paths import Affine
 from tests.oracle import close
 
@@ -29,13 +29,13 @@ F64 = torch.float64
 ONE = Target(("y",), (10.0,), (2.0,))
 
 
-def model(modality: Modality, architecture: Architecture, target: Target = ONE) -> Model:
+def model(modality: Modality, architecture: NetworkConfig, target: Target = ONE) -> Model:
     """Return a model whose weights are not zero."""
-    about = Description(modality, modality.space(), RegressionModel(target), architecture)
+    about = ModelSpec(modality, modality.space(), RegressionModel(target), architecture)
     network, generator = about.build(Rng(0)), torch.Generator().manual_seed(0)
     for weight in network.parameters():
         nn.init.normal_(weight, std=0.2, generator=generator)
-    return Model.of(about, network)
+    return Model.from_spec(about, network)
 
 
 def test_errors_of_numbers() -> None:
@@ -69,7 +69,7 @@ def test_elements_are_seen_by_their_symbols() -> None:
     assert isinstance(kind, Molecules)
     symbols = (*reversed(kind.elements), "Si")
     other = replace(kind, elements=symbols, scale=2 * kind.scale, longest=kind.longest + 3)
-    ours = model(kind, Estimator(Equivariant({"element": Symbols(len(kind.elements), masked=False)}, width=8), 1))
+    ours = model(kind, Regressor(EGNN({"element": TokenCodec(len(kind.elements), has_mask=False)}, width=8), 1))
     valid = data.given["valid"]["element"]
     places = torch.tensor([symbols.index(symbol) for symbol in kind.elements])
     values = {
@@ -87,10 +87,10 @@ def test_elements_are_seen_by_their_symbols() -> None:
 
 def test_columns_are_seen_by_their_names_with_a_gradient() -> None:
     kind = Points(("a", "b"), (1.0, 2.0), (3.0, 4.0))
-    oracle = Oracle(model(kind, Estimator(MLP(8, 1), 1)), Points(("c", "b", "a"), (0.0,) * 3, (1.0,) * 3))
+    oracle = Oracle(model(kind, Regressor(MLP(8, 1), 1)), Points(("c", "b", "a"), (0.0,) * 3, (1.0,) * 3))
     values = torch.tensor([[7.0, 1.0, 2.0], [9.0, -3.0, 0.5]], dtype=F64, requires_grad=True)
     answer = oracle(values, {})
-    close(answer, Oracle(model(kind, Estimator(MLP(8, 1), 1)), kind)(values[:, [2, 1]], {}), 1e-6)
+    close(answer, Oracle(model(kind, Regressor(MLP(8, 1), 1)), kind)(values[:, [2, 1]], {}), 1e-6)
     (slope,) = torch.autograd.grad(answer.sum(), values)
     assert (slope[:, 0] == 0).all()
     h = 0.01
@@ -98,12 +98,12 @@ def test_columns_are_seen_by_their_names_with_a_gradient() -> None:
     ratio = (oracle(values + step, {}) - oracle(values - step, {}))[:, 0] / (2 * h)
     close(slope[:, 2], ratio.detach(), 1e-3)
     with pytest.raises(UsageError, match="it needs the column 'b'"):
-        Oracle(model(kind, Estimator(MLP(8, 1), 1)), Points(("a",), (0.0,), (1.0,)))
+        Oracle(model(kind, Regressor(MLP(8, 1), 1)), Points(("a",), (0.0,), (1.0,)))
 
 
 def test_answers_are_in_the_units_of_the_target() -> None:
     kind = Points(("a",), (0.0,), (1.0,))
-    constant = model(kind, Estimator(MLP(8, 1), 1))
+    constant = model(kind, Regressor(MLP(8, 1), 1))
     for name, weight in constant.network.named_parameters():
         weight.data.fill_(0.5 if name == "straight.bias" else 0.0)
     close(Oracle(constant, kind)(torch.zeros(3, 1, dtype=F64), {}), [[11.0]] * 3, 1e-6)
@@ -111,7 +111,7 @@ def test_answers_are_in_the_units_of_the_target() -> None:
 
 def test_pictures_of_other_levels() -> None:
     kind = Images(8, 8, 1, 16)
-    teller = model(kind, Convolutional(3), Target(("label",), classes=("x", "y", "z")))
+    teller = model(kind, ConvClassifier(3), Target(("label",), classes=("x", "y", "z")))
     values = Rng(0).stream("x").uniform((4, 1, 8, 8)) * 16
     expected = Oracle(teller, kind)(values, {})
     close(Oracle(teller, replace(kind, levels=255, classes=("p", "q")))(values * (255 / 16), {}), expected, 1e-5)
@@ -126,7 +126,7 @@ def test_other_kinds_are_refused() -> None:
     crystals = read("example:perovskites").modality
     assert isinstance(crystals, Crystals)
     with pytest.raises(UsageError, match="it knows rows of numbers, and these are crystals"):
-        Oracle(model(kind, Estimator(MLP(8, 1), 1)), crystals)
-    about = Description(kind, kind.space(), PathProcess(Affine()), MLP(8, 1))
+        Oracle(model(kind, Regressor(MLP(8, 1), 1)), crystals)
+    about = ModelSpec(kind, kind.space(), PathProcess(Affine()), MLP(8, 1))
     with pytest.raises(UsageError, match="tells nothing of rows of numbers"):
-        Oracle(Model.of(about, about.build(Rng(0))), kind)
+        Oracle(Model.from_spec(about, about.build(Rng(0))), kind)

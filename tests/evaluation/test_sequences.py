@@ -79,7 +79,7 @@ class Says(nn.Module):
 
 
 def model(says: Callable[[Tensor], Tensor]) -> Model:
-    return Model.of(find_recipe("auto", REAL, "tiny")[1].describe(REAL), Says(says))
+    return Model.from_spec(find_recipe("auto", REAL, "tiny")[1].model_spec(REAL), Says(says))
 
 
 def test_a_blind_guess_has_perplexity_20() -> None:
@@ -128,5 +128,5 @@ def test_only_known_residues_count() -> None:
 
 def test_a_model_that_takes_no_structure_is_not_asked() -> None:
     asked = model(lambda residue: torch.zeros(*residue.shape, 20))
-    other = Model.of(replace(asked.description, fixable=("residue",)), asked.network)
+    other = Model.from_spec(replace(asked.spec, conditionable=("residue",)), asked.network)
     assert sequence_perplexity(other, REAL, Rng(0)) is None

@@ -10,7 +10,7 @@ from feller.app.modalities.registration import find_recipe
 from feller.core.errors import UsageError
 from feller.core.rng import Rng
 from feller.evaluation.flow import Measuring, flow_quality
-from feller.models.families.elbo import OwnRates
+from feller.models.families.elbo import SamplingRates
 from feller.models.model import Model
 from feller.paths import Affine, KineticOptimalRates, Reversal
 from feller.sampling.sampler_config import SamplerConfig
@@ -21,12 +21,12 @@ NAMES = ["john", "maria", "anna", "peter", "paul", "george", "kevin", "elizabeth
 
 def untrained(recipe: str) -> Model:
     data = feller.read(NAMES)
-    about = find_recipe(recipe, data, "tiny")[1].describe(data)
+    about = find_recipe(recipe, data, "tiny")[1].model_spec(data)
     network = about.build(Rng(0))
     with torch.no_grad():
         for number, weight in enumerate(network.parameters()):
             weight += 0.1 * Rng(0).stream("weights", number).normal(tuple(weight.shape))
-    return Model.of(about, network)
+    return Model.from_spec(about, network)
 
 
 @pytest.mark.parametrize("recipe", ["text", "text-uniform", "text-autoregressive"])
@@ -34,50 +34,50 @@ def test_one_number_for_each_row(recipe: str) -> None:
     """Also for empty texts, wherever they are, and whatever else is asked about."""
     model = untrained(recipe)
     for rows in (["", "maria", "", "john"], pd.DataFrame({"text": ["", "maria", "", "john"]})):
-        found = model.code_length(rows, times=4)
+        found = model.nll(rows, times=4)
         assert found.shape == (4,)
-        alone = [model.code_length([row], times=4, draws=Rng(0, i)) for i, row in enumerate(["", "maria", "", "john"])]
+        alone = [model.nll([row], times=4, rng=Rng(0, i)) for i, row in enumerate(["", "maria", "", "john"])]
         torch.testing.assert_close(found, torch.cat(alone), rtol=1e-4, atol=1e-4)
-    assert model.code_length([""], times=2).shape == (1,)
+    assert model.nll([""], times=2).shape == (1,)
 
 
 def test_rows_that_would_be_lost_are_refused(tmp_path) -> None:
     """A torsion angle that is missing, and a long text that is cut into windows."""
     angles = pd.DataFrame({"phi": [0.1, 0.2, None, 0.4] * 5, "psi": [1.0] * 20})
     data = feller.read(angles)
-    about = find_recipe("auto", data, "tiny")[1].describe(data)
-    model = Model.of(about, about.build(Rng(0)))
+    about = find_recipe("auto", data, "tiny")[1].model_spec(data)
+    model = Model.from_spec(about, about.build(Rng(0)))
     with pytest.raises(UsageError, match="15"):
         model.log_prob(angles)
     assert model.log_prob(feller.read(angles, like=data.modality), sampling=SamplerConfig("euler", 1)).shape == (15,)
-    assert len(feller.read(["", "john"], like=untrained("text").description.modality)) == 1
+    assert len(feller.read(["", "john"], like=untrained("text").spec.modality)) == 1
 
 
 @pytest.mark.parametrize("recipe", ["text", "text-uniform"])
 def test_the_standard_error_is_that_of_repetitions(recipe: str) -> None:
     """Of 60 estimates of each of 3 names, each deviation is known to 9 %: 4 of these."""
     model, rows = untrained(recipe), NAMES[:3] * 60
-    nats, std_err = model.code_length(rows, times=8, return_std_err=True)
+    nats, std_err = model.nll(rows, times=8, return_std_err=True)
     spread = nats.view(60, 3).std(0)
     claimed = std_err.view(60, 3).square().mean(0).sqrt()
     assert ((claimed / spread).log().abs() < 0.4).all()
-    more = model.code_length(rows, times=16, return_std_err=True).std_err
+    more = model.nll(rows, times=16, return_std_err=True).std_err
     assert 1.2 < (std_err.square().mean() / more.square().mean()).item() < 6  # 2 for plain draws, more with strata
 
 
 def test_exact_code_lengths_have_no_error() -> None:
-    nats, std_err = untrained("text-autoregressive").code_length(NAMES, return_std_err=True)
+    nats, std_err = untrained("text-autoregressive").nll(NAMES, return_std_err=True)
     assert nats.isfinite().all()
     assert not std_err.any()
-    assert untrained("text").code_length(NAMES[:1], times=1, return_std_err=True).std_err.isnan().all()
+    assert untrained("text").nll(NAMES[:1], times=1, return_std_err=True).std_err.isnan().all()
 
 
 def test_both_bounds_are_reported_where_samples_follow_other_rates() -> None:
     model, names = untrained("text-uniform"), ("bits_per_token", "bits_per_token_sampled")
-    data = feller.read(NAMES, like=model.description.modality)
+    data = feller.read(NAMES, like=model.spec.modality)
     found = flow_quality(model, data, Measuring(draws=Rng(0)))
     assert tuple(found) == names
-    own = model.code_length(data, bound=OwnRates(), times=32, draws=Rng(0).fold_in("code"))
+    own = model.nll(data, elbo=SamplingRates(), times=32, rng=Rng(0).fold_in("code"))
     symbols = int(data.modality.counted(data.values).sum())
     assert found[names[1]] == pytest.approx(own.sum().item() / torch.tensor(2.0).log().item() / symbols)
     assert tuple(flow_quality(untrained("text"), data, Measuring(draws=Rng(0)))) == names[:1]
@@ -85,11 +85,11 @@ def test_both_bounds_are_reported_where_samples_follow_other_rates() -> None:
 
 def test_rates_are_chosen_by_name_when_sampling() -> None:
     model = untrained("text-uniform")
-    about = model.description
+    about = model.spec
     for rates in (Reversal(), KineticOptimalRates()):
         path, _, _ = SamplerConfig("euler", 4, rates=rates).resolve(about.path, about.space)
         assert path.velocity == rates
-    sampled = model.draw(4, sampling=SamplerConfig("euler", 4, rates=Reversal()))
+    sampled = model.sample_dataset(4, sampling=SamplerConfig("euler", 4, rates=Reversal()))
     assert sampled.values.shape == about.modality.encode(sampled.values).shape
     with pytest.raises(UsageError, match="rates"):
         SamplerConfig(rates=Reversal()).resolve(Affine(), about.space)

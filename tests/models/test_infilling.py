@@ -10,7 +10,7 @@ from torch import Tensor
 from feller.core.errors import InputError, UsageError
 from feller.core.rng import Rng
 from feller.models.infilling import infill, infill_durations
-from feller.networks import Infiller
+from feller.networks import FrameInfiller
 from feller.paths import Affine, DataPrediction, NoisePrediction, VelocityPrediction
 from feller.paths.schedules import VP, Cosine
 from feller.sampling.sampler_config import SamplerConfig
@@ -49,8 +49,8 @@ def rows(b: int = 5) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 
 def network() -> torch.nn.Module:
-    made = Infiller(16, 2, 2).build((N, BANDS), {"phone": K}, Rng(0)).double()
-    torch.nn.init.normal_(made.leave.weight, std=0.3, generator=torch.Generator().manual_seed(0))
+    made = FrameInfiller(16, 2, 2).build((N, BANDS), {"phone": K}, Rng(0)).double()
+    torch.nn.init.normal_(made.head.weight, std=0.3, generator=torch.Generator().manual_seed(0))
     return made
 
 
@@ -62,7 +62,7 @@ def test_kept_frames_are_copies_and_what_was_in_gaps_means_nothing(path: Affine 
     def fill(frames: Tensor) -> Tensor:
         return infill(
             *(network(), path, frames, kept, phone),
-            draws=Rng(1),
+            rng=Rng(1),
             valid=valid,
             sampling=SamplerConfig(nfe=8),
             guidance=guidance,
@@ -90,10 +90,10 @@ def test_eight_calls_of_the_midpoint_are_four_steps() -> None:
     """At 0, 1/8, 1/4, ... 7/8; guidance looks at both branches in one call."""
     frames, kept, phone, _ = rows()
     spy = Spy(Affine())
-    infill(spy, spy.path, frames, kept, phone, draws=Rng(1), sampling=SamplerConfig(nfe=8))
+    infill(spy, spy.path, frames, kept, phone, rng=Rng(1), sampling=SamplerConfig(nfe=8))
     assert [float(t[0]) for _, t, _ in spy.seen] == [i / 8 for i in range(8)]
     guided = Spy(Affine())
-    infill(guided, guided.path, frames, kept, phone, draws=Rng(1), sampling=SamplerConfig(nfe=8), guidance=1.7)
+    infill(guided, guided.path, frames, kept, phone, rng=Rng(1), sampling=SamplerConfig(nfe=8), guidance=1.7)
     assert [len(x) for x, _, _ in guided.seen] == [10] * 8
     given = guided.seen[0][2]
     assert (given["phone"][5:] == K).all()
@@ -107,7 +107,7 @@ def test_kept_frames_are_seen_where_training_has_them(path: Affine) -> None:
     """At each time alpha x_1 + sigma x_0 for their own noise, whatever the network says about them."""
     frames, kept, phone, _ = rows()
     spy = Spy(path)
-    infill(spy, path, frames, kept, phone, draws=Rng(1), sampling=SamplerConfig(nfe=4))
+    infill(spy, path, frames, kept, phone, rng=Rng(1), sampling=SamplerConfig(nfe=4))
     x_0 = noise_like(frames, Rng(1).fold_in("source"))
     for x_t, t, given in spy.seen:
         scales = path.schedule(t.double()[:, None, None])
@@ -120,7 +120,7 @@ def test_gaps_are_filled_by_the_exact_flow(solver: str) -> None:
     """From N(0, 1) to N(1, 1/4) on straight lines the flow is x -> 1 + x / 2, frame by frame."""
     frames, kept, phone, _ = rows()
     spy = Spy(Affine())
-    filled = infill(spy, spy.path, frames, kept, phone, draws=Rng(1), sampling=SamplerConfig(solver, nfe=64))
+    filled = infill(spy, spy.path, frames, kept, phone, rng=Rng(1), sampling=SamplerConfig(solver, nfe=64))
     x_0 = noise_like(frames, Rng(1).fold_in("source"))
     close(filled[~kept], (1 + x_0 / 2)[~kept], 1e-3)
 
@@ -135,15 +135,15 @@ def test_padding_and_company_change_nothing(path: Affine | None) -> None:
         draws = Rng(1, first_example=row)
         alone = infill(
             *(network(), path, frames[one, :n], kept[one, :n], phone[one, :n]),
-            draws=draws,
+            rng=draws,
             sampling=SamplerConfig(nfe=4),
         )
         close(filled[one, :n], alone, 1e-9)
 
 
 RULES = [
-    DurationInfilling.drawn(Euclidean((N, 1))),
-    DurationInfilling.at_once(Euclidean((N, 1))).standardised(torch.arange(100)),
+    DurationInfilling.stochastic(Euclidean((N, 1))),
+    DurationInfilling.deterministic(Euclidean((N, 1))).with_statistics_of(torch.arange(100)),
 ]
 
 
@@ -152,8 +152,8 @@ def test_durations_are_whole_and_those_that_are_kept_stay(rule: DurationInfillin
     draw = Rng(2).stream("durations")
     durations, kept, phone = draw.randint(300, (6, N)), draw.uniform((6, N)) < 0.5, draw.randint(K, (6, N))
     valid = torch.arange(N) < N - draw.randint(5, (6, 1))
-    made = Infiller(16, 2, 2).build((N, 1), {"phone": K}, Rng(0))
-    torch.nn.init.normal_(made.leave.weight, generator=torch.Generator().manual_seed(0))
+    made = FrameInfiller(16, 2, 2).build((N, 1), {"phone": K}, Rng(0))
+    torch.nn.init.normal_(made.head.weight, generator=torch.Generator().manual_seed(0))
     settings = {"draws": Rng(1), "valid": valid, "sampling": SamplerConfig(nfe=8)}
     filled = infill_durations(made, rule, durations, kept, phone, **settings)
     assert filled.dtype == torch.int64
@@ -169,13 +169,16 @@ def test_durations_at_once_are_rounded() -> None:
     def told(x_t: Tensor, t: Tensor, given: dict[str, Tensor]) -> Tensor:
         return torch.tensor([2.4, 2.6, -0.7, 0.0]).log1p().expand(3, 4)[:, :, None]
 
-    kept, rule = torch.tensor([False, False, False, True]).expand(3, 4), DurationInfilling.at_once(Euclidean((4, 1)))
-    found = infill_durations(told, rule, torch.full((3, 4), 9), kept, torch.zeros(3, 4).long(), draws=Rng(0))
+    kept, rule = (
+        torch.tensor([False, False, False, True]).expand(3, 4),
+        DurationInfilling.deterministic(Euclidean((4, 1))),
+    )
+    found = infill_durations(told, rule, torch.full((3, 4), 9), kept, torch.zeros(3, 4).long(), rng=Rng(0))
     assert found.tolist() == [[2, 3, 0, 9]] * 3
 
 
 def test_standardised_durations_come_back_in_frames_and_are_told_standardised() -> None:
-    rule = DurationInfilling.at_once(Euclidean((4, 1))).standardised(torch.tensor([0, 3, 7, 1]))
+    rule = DurationInfilling.deterministic(Euclidean((4, 1))).with_statistics_of(torch.tensor([0, 3, 7, 1]))
     logs = torch.tensor([0, 3, 7, 1]).double().log1p()
     assert (rule.mean, rule.std) == (pytest.approx(logs.mean().item()), pytest.approx(logs.std().item()))
 
@@ -186,14 +189,14 @@ def test_standardised_durations_come_back_in_frames_and_are_told_standardised() 
 
     expected = (torch.tensor(9.0).double().log1p() - rule.mean) / rule.std
     kept = torch.tensor([False, False, False, True]).expand(3, 4)
-    found = infill_durations(told, rule, torch.full((3, 4), 9), kept, torch.zeros(3, 4).long(), draws=Rng(0))
+    found = infill_durations(told, rule, torch.full((3, 4), 9), kept, torch.zeros(3, 4).long(), rng=Rng(0))
     assert found.tolist() == [[2, 3, 5, 9]] * 3
 
 
 def test_what_cannot_be_is_told() -> None:
     frames, kept, phone, _ = rows()
     with pytest.raises(UsageError, match="expected as many marks and labels as frames"):
-        infill(network(), Affine(), frames, kept[:, 1:], phone, draws=Rng(0))
+        infill(network(), Affine(), frames, kept[:, 1:], phone, rng=Rng(0))
     with pytest.raises(InputError, match="became infinite"):
-        infill(lambda x, t, given: x * math.inf, Affine(), frames, kept, phone, draws=Rng(0))
+        infill(lambda x, t, given: x * math.inf, Affine(), frames, kept, phone, rng=Rng(0))
     assert Infilling().cond_dropout == 0.2

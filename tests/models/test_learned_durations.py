@@ -19,7 +19,7 @@ SEEN = torch.tensor([3, 5, 8, 13, 40, 0, 6])
 
 
 def made(drawn: bool) -> LearnedDurations:
-    lasting = LearnedDurations.drawn(1, PHONES, SEEN) if drawn else LearnedDurations.at_once(1, PHONES, SEEN)
+    lasting = LearnedDurations.stochastic(1, PHONES, SEEN) if drawn else LearnedDurations.deterministic(1, PHONES, SEEN)
     for i, weight in enumerate(lasting.module.parameters()):
         weight.data = weight.data + Rng(1).stream("weight", i).normal(weight.shape) / weight.shape[-1] ** 0.5
     return lasting
@@ -37,32 +37,32 @@ def rows(lengths: tuple[int, ...]) -> tuple[torch.Tensor, torch.Tensor, torch.Te
 @pytest.mark.parametrize("drawn", [False, True])
 def test_those_that_are_kept_stay(drawn: bool) -> None:
     duration, kept, phone, valid = rows((9, 4))
-    found = made(drawn).fill(duration, kept, phone, draws=Rng(0), valid=valid)
+    found = made(drawn).fill(duration, kept, phone, rng=Rng(0), valid=valid)
     known = kept & valid
     assert torch.equal(found[known], duration[known])
     assert found.dtype == torch.long
     assert (found[~valid] == 0).all()
     assert (found >= 0).all()
     hidden = torch.where(known, duration, 77)
-    assert torch.equal(found, made(drawn).fill(hidden, kept, phone, draws=Rng(0), valid=valid))
-    whole = made(drawn).fill(duration, torch.ones_like(kept), phone, draws=Rng(0))
+    assert torch.equal(found, made(drawn).fill(hidden, kept, phone, rng=Rng(0), valid=valid))
+    whole = made(drawn).fill(duration, torch.ones_like(kept), phone, rng=Rng(0))
     assert torch.equal(whole, duration)
 
 
 @pytest.mark.parametrize("drawn", [False, True])
 def test_what_is_kept_and_said_matters(drawn: bool) -> None:
     duration, kept, phone, _ = rows((9, 9))
-    found = made(drawn).fill(duration, kept, phone, draws=Rng(0))
-    others = made(drawn).fill(2 * duration + 9, kept, phone, draws=Rng(0))
+    found = made(drawn).fill(duration, kept, phone, rng=Rng(0))
+    others = made(drawn).fill(2 * duration + 9, kept, phone, rng=Rng(0))
     assert not torch.equal(found[~kept], others[~kept])
-    assert not torch.equal(found, made(drawn).fill(duration, kept, (phone + 1) % PHONES, draws=Rng(0)))
+    assert not torch.equal(found, made(drawn).fill(duration, kept, (phone + 1) % PHONES, rng=Rng(0)))
 
 
 @pytest.mark.parametrize("drawn", [False, True])
 def test_company_changes_nothing(drawn: bool) -> None:
     duration, kept, phone, valid = rows((9, 4, 6))
-    found = made(drawn).fill(duration, kept, phone, draws=Rng(0), valid=valid)
-    alone = made(drawn).fill(duration[1:2, :4], kept[1:2, :4], phone[1:2, :4], draws=Rng(0, first_example=1))
+    found = made(drawn).fill(duration, kept, phone, rng=Rng(0), valid=valid)
+    alone = made(drawn).fill(duration[1:2, :4], kept[1:2, :4], phone[1:2, :4], rng=Rng(0, first_example=1))
     assert torch.equal(found[1, :4], alone[0])
 
 
@@ -70,11 +70,11 @@ def test_one_says_the_same_always_and_the_other_draws() -> None:
     duration, kept, phone, _ = rows((9, 9))
     for drawn in (False, True):
         lasting = made(drawn)
-        found = [lasting.fill(duration, kept, phone, draws=Rng(seed)) for seed in (0, 0, 1)]
+        found = [lasting.fill(duration, kept, phone, rng=Rng(seed)) for seed in (0, 0, 1)]
         assert torch.equal(found[0], found[1])
         assert torch.equal(found[0], found[2]) is not drawn
-    assert made(False).rule.path is None
-    assert isinstance(made(True).rule.path, Affine)
+    assert made(False).objective.path is None
+    assert isinstance(made(True).objective.path, Affine)
 
 
 def test_a_record_brings_back_speech_with_its_durations_and_words() -> None:
@@ -88,8 +88,8 @@ def test_a_record_brings_back_speech_with_its_durations_and_words() -> None:
         chains=True,
         speakers=("kim", "linda"),
         own=own,
-        durations=LearnedDurations.at_once(1, len(inventory), SEEN),
-        rhythm=LearnedDurations.drawn(2, len(inventory), SEEN),
+        durations=LearnedDurations.deterministic(1, len(inventory), SEEN),
+        rhythm=LearnedDurations.stochastic(2, len(inventory), SEEN),
     )
     back = from_dict(Speech, to_dict(kind))
     assert back == kind

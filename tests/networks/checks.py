@@ -11,7 +11,7 @@ from torch.func import functional_call, grad, vmap
 from feller.core.pytree import tree_map
 from feller.core.rng import Rng
 from feller.core.serialization import from_dict, to_dict
-from feller.networks import Architecture
+from feller.networks import NetworkConfig
 
 
 def moved(network: Any, far: float = 0.2) -> Any:
@@ -84,8 +84,8 @@ def check_seed(build: Callable[[int], nn.Module]) -> None:
         assert torch.equal(weight, other[name]) == (len(weight.unique()) == 1), name
 
 
-def check_record(architecture: Architecture) -> None:
+def check_record(architecture: NetworkConfig) -> None:
     """Settings come back from their record."""
     data = json.loads(json.dumps(to_dict(architecture)))
     assert data["is"] == type(architecture).__name__
-    assert from_dict(Architecture, data) == architecture
+    assert from_dict(NetworkConfig, data) == architecture

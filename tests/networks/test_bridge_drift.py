@@ -4,17 +4,17 @@ import pytest
 import torch
 
 from feller.core.rng import Rng
-from feller.networks.bridge_drift import BothWays, Potential, TwoDrifts
+from feller.networks.bridge_drift import ForwardBackwardDrift, ForwardBackwardNetwork, Potential
 from feller.networks.mlp import MLP
 
 SMALL = MLP(width=8, depth=1)
 
 
-def built(inner: object = SMALL, shape: tuple[int, ...] = (3,)) -> TwoDrifts:
-    return BothWays(inner).build(shape, {}, Rng(0))
+def built(inner: object = SMALL, shape: tuple[int, ...] = (3,)) -> ForwardBackwardNetwork:
+    return ForwardBackwardDrift(inner).build(shape, {}, Rng(0))
 
 
-def shaken(network: TwoDrifts) -> TwoDrifts:
+def shaken(network: ForwardBackwardNetwork) -> ForwardBackwardNetwork:
     """Move all weights off zero."""
     with torch.no_grad():
         for k, weight in enumerate(network.parameters()):
@@ -26,33 +26,33 @@ def test_a_new_drift_is_zero_and_the_one_ahead_answers() -> None:
     network, x, t = built(), torch.randn(5, 3), torch.rand(5)
     assert (network(x, t, {}) == 0).all()
     shaken(network)
-    torch.testing.assert_close(network(x, t, {}), network.ahead(x, t, {}))
-    assert (network.back(x, t, {}) - network.ahead(x, t, {})).abs().max() > 0.01
+    torch.testing.assert_close(network(x, t, {}), network.forward_drift(x, t, {}))
+    assert (network.backward_drift(x, t, {}) - network.forward_drift(x, t, {})).abs().max() > 0.01
 
 
 def test_a_linear_law_is_found_at_each_knot_and_between() -> None:
     """u = c(t) x + b(t) with c, b linear in time, in units of its own: exact inside, constant beyond the last knots."""
-    drift = built().ahead
+    drift = built().forward_drift
     states = 5 + 3 * torch.randn(400, 3, generator=torch.Generator().manual_seed(0))
-    drift.look_at(states)
+    drift.fit_scale(states)
 
     def law(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
         return (2 - 3 * t) * x + torch.tensor([1.0, -2.0, 0.5]) * t
 
-    times = drift.times[:, None, None]
+    times = drift.knot_times[:, None, None]
     x = states[None] + times
     drift.fit_linear(x, law(x, times))
     t = torch.linspace(0.02, 0.98, 7)
     here = states[:7]
     torch.testing.assert_close(drift(here, t, {}), law(here, t[:, None]), atol=1e-3, rtol=1e-3)
-    torch.testing.assert_close(drift(here, torch.zeros(7), {}), drift(here, drift.times[:1].expand(7), {}))
+    torch.testing.assert_close(drift(here, torch.zeros(7), {}), drift(here, drift.knot_times[:1].expand(7), {}))
 
 
 def test_a_constant_entry_has_no_gain() -> None:
-    drift = built().ahead
+    drift = built().forward_drift
     x = torch.randn(41, 50, 3)
     x[..., 1] = 4.0
-    drift.look_at(x[0])
+    drift.fit_scale(x[0])
     drift.fit_linear(x, x + 1)
     assert drift.gain.isfinite().all()
     assert (drift.gain[:, 1] == 0).all()
@@ -60,11 +60,11 @@ def test_a_constant_entry_has_no_gain() -> None:
 
 @pytest.mark.parametrize("grad", [True, False])
 def test_a_potential_answers_with_its_gradient(grad: bool) -> None:
-    drift = shaken(built(Potential(SMALL))).ahead
-    drift.look_at(2 + 3 * torch.randn(50, 3))
+    drift = shaken(built(Potential(SMALL))).forward_drift
+    drift.fit_scale(2 + 3 * torch.randn(50, 3))
     drift.fit_linear(torch.randn(41, 20, 3), torch.randn(41, 20, 3))
     z, t = torch.randn(4, 3, requires_grad=True), torch.rand(4)
-    (slope,) = torch.autograd.grad(drift.scalar(z, t, {}).sum(), z)
+    (slope,) = torch.autograd.grad(drift.potential(z, t, {}).sum(), z)
     with torch.set_grad_enabled(grad):
         found = drift(drift.centre + drift.scale * z, t, {})
     torch.testing.assert_close(found.detach(), drift.scale * slope, atol=1e-5, rtol=1e-4)
@@ -72,7 +72,7 @@ def test_a_potential_answers_with_its_gradient(grad: bool) -> None:
 
 def test_only_a_potential_has_a_scalar() -> None:
     with pytest.raises(TypeError, match="only a Potential"):
-        built().ahead.scalar(torch.zeros(2, 3), torch.zeros(2), {})
+        built().forward_drift.potential(torch.zeros(2, 3), torch.zeros(2), {})
 
 
 def test_states_of_any_shape() -> None:

@@ -7,8 +7,8 @@ from torch.nn import functional as F
 
 from feller.core.errors import UsageError
 from feller.core.rng import Rng
-from feller.networks import MLP, parameters
-from feller.networks.blocks.conditioning import fourier
+from feller.networks import MLP, count_parameters
+from feller.networks.blocks.conditioning import fourier_features
 
 
 def test_it_is_that_of_the_formula() -> None:
@@ -23,12 +23,12 @@ def test_it_is_that_of_the_formula() -> None:
     def centred(h: torch.Tensor) -> torch.Tensor:
         return (h - h.mean(1, keepdim=True)) / (h.var(1, keepdim=True, correction=0) + 1e-5).sqrt()
 
-    h = network.enter(torch.cat([x_t, fourier(x_t[:, 0], 3), fourier(x_t[:, 1], 3)], 1))
+    h = network.embed(torch.cat([x_t, fourier_features(x_t[:, 0], 3), fourier_features(x_t[:, 1], 3)], 1))
     for block in network.blocks:
         modulation, first, second = (part for part in block.children() if isinstance(part, nn.Linear))
         numbers = modulation(network.conditioning(t, given))
         h = h + second(F.silu(first(centred(h) * (1 + numbers[:, :8]) + numbers[:, 8:])))
-    torch.testing.assert_close(network(x_t, t, given), network.leave(F.silu(centred(h))))
+    torch.testing.assert_close(network(x_t, t, given), network.head(F.silu(centred(h))))
 
 
 def test_size() -> None:
@@ -36,7 +36,7 @@ def test_size() -> None:
     network = MLP(width=256, depth=4).build((2,), {}, Rng(0))
     conditioning = (18 * 64 + 64) + (64 * 64 + 64)
     block = (64 * 512 + 512) + 2 * (256 * 256 + 256)
-    assert parameters(network) == conditioning + (2 * 256 + 256) + 4 * block + (256 * 2 + 2)
+    assert count_parameters(network) == conditioning + (2 * 256 + 256) + 4 * block + (256 * 2 + 2)
 
 
 def test_angles_are_seen_as_waves_around_the_circle() -> None:
@@ -51,7 +51,7 @@ def test_angles_are_seen_as_waves_around_the_circle() -> None:
     folds = torch.tensor([1.0, 2.0, 4.0], dtype=torch.float64)
     waves = [torch.cat([(angle[:, None] * folds).sin(), (angle[:, None] * folds).cos()], 1) for angle in x_t.T]
     seen = []
-    network.enter.register_forward_hook(lambda module, args, out: seen.append(args[0]))
+    network.embed.register_forward_hook(lambda module, args, out: seen.append(args[0]))
     out = network(x_t, t, {})
     torch.testing.assert_close(seen[0], torch.cat(waves, 1))
     torch.testing.assert_close(network(x_t + turn * torch.tensor([1, -2], dtype=torch.float64), t, {}), out)
@@ -66,12 +66,12 @@ def test_a_period_needs_a_frequency() -> None:
 def test_answers_about_ends_are_one_row_of_logits_for_each_number() -> None:
     """Those of an entry follow each other in the last layer; without ends the answer has the shape of the state."""
     x_t, t = torch.randn(5, 2, 3), torch.rand(5)
-    network = MLP(width=8, depth=1, ends=7).build((2, 3), {}, Rng(0))
+    network = MLP(width=8, depth=1, num_bins=7).build((2, 3), {}, Rng(0))
     answer = network(x_t, t, {})
     assert answer.shape == (5, 2, 3, 7)
     assert (answer == 0).all()
-    nn.init.normal_(network.leave.bias)
-    torch.testing.assert_close(network(x_t, t, {})[0], network.leave.bias.view(2, 3, 7))
+    nn.init.normal_(network.head.bias)
+    torch.testing.assert_close(network(x_t, t, {})[0], network.head.bias.view(2, 3, 7))
     assert MLP(width=8, depth=1).build((2, 3), {}, Rng(0))(x_t, t, {}).shape == x_t.shape
     with pytest.raises(UsageError, match="ends"):
-        MLP(ends=-1)
+        MLP(num_bins=-1)

@@ -13,7 +13,7 @@ from feller.privacy.dp_sgd.ghost_clipping import clipped_by_book
 from feller.privacy.dp_sgd.per_example_gradients import clipped_by_loop
 from feller.sampling.autoregressive.token_decoding import log_likelihood
 from feller.spaces.table_tokens import CategoryTokenizer, DigitTokenizer, PairConstraint, TableTokens
-from feller.training.objectives.autoregressive_likelihood import RowLikelihood
+from feller.training.objectives.next_token_prediction import RowLikelihood
 from tests.errors import refuses
 from tests.networks.checks import moved
 from tests.oracle import F64
@@ -83,10 +83,10 @@ def test_steps_see_what_the_whole_sees(order: Tensor) -> None:
 
 def test_the_loss_is_the_likelihood_averaged_over_serialisations() -> None:
     made, tokens = network(), ROWS.encode(CODES[VALID][::5])
-    plain = RowLikelihood(ROWS, shuffled=0.0)
+    plain = RowLikelihood(ROWS, shuffle_prob=0.0)
     example = plain.draw({"x_1": tokens}, Rng(1), made)
     assert torch.allclose(plain.loss(made, example).exp().reciprocal(), chances(made, tokens, None))
-    several = RowLikelihood(ROWS, shuffled=0.5, serialisations=3)
+    several = RowLikelihood(ROWS, shuffle_prob=0.5, num_orders=3)
     example = several.draw({"x_1": tokens}, Rng(1), made)
     orders = example["given"]["order"]
     alone = [
@@ -99,7 +99,7 @@ def test_the_loss_is_the_likelihood_averaged_over_serialisations() -> None:
 def test_orders_are_drawn_as_often_as_asked() -> None:
     tokens = ROWS.encode(CODES)
     for share in (0.0, 0.25, 1.0):
-        orders = RowLikelihood(ROWS, shuffled=share).draw({"x_1": tokens.repeat(10, 1)}, Rng(0))["given"]
+        orders = RowLikelihood(ROWS, shuffle_prob=share).draw({"x_1": tokens.repeat(10, 1)}, Rng(0))["given"]
         if not share:
             assert not orders
             continue
@@ -113,13 +113,13 @@ def test_wrong_settings_are_refused() -> None:
     with pytest.raises(UsageError, match="rows of 5 tokens"):
         RowTransformer(ROWS).build((4,), {}, Rng(0))
     with refuses(UsageError, argument="shuffled", found="1.5"):
-        RowLikelihood(ROWS, shuffled=1.5)
+        RowLikelihood(ROWS, shuffle_prob=1.5)
 
 
 @pytest.mark.parametrize("serialisations", [1, 3])
 def test_gradients_of_rows_by_one_pass(serialisations: int) -> None:
     made, tokens = network(), ROWS.encode(CODES[VALID][::20])
-    objective = RowLikelihood(ROWS, shuffled=0.5, serialisations=serialisations)
+    objective = RowLikelihood(ROWS, shuffle_prob=0.5, num_orders=serialisations)
     example = objective.draw({"x_1": tokens}, Rng(1), made)
     found = clipped_by_book(objective.loss, made, example, 0.5)
     wanted = clipped_by_loop(objective.loss, made, example, 0.5)

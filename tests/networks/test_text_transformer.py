@@ -6,16 +6,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from feller.core.rng import Rng
-from feller.networks import TextTransformer
-from feller.networks.image.dit import Block
-from feller.networks.sequence.text_dit import LocalBlock
+from feller.networks import TextDiT
+from feller.networks.image.dit import DiTBlock
+from feller.networks.sequence.text_dit import ConvAttentionBlock
 from tests.networks.checks import moved
 
 K = 5
 
 
 def trained(**settings: int) -> nn.Module:
-    return moved(TextTransformer(K, width=16, depth=2, heads=2, **settings).build((7,), {}, Rng(0)))
+    return moved(TextDiT(K, width=16, depth=2, heads=2, **settings).build((7,), {}, Rng(0)))
 
 
 def batch(n: int, length: int) -> tuple[Tensor, Tensor]:
@@ -86,15 +86,15 @@ def test_order_matters_only_through_distances() -> None:
 
 def test_a_block_looks_at_its_neighbours_first() -> None:
     torch.manual_seed(0)
-    block = LocalBlock(8, 2, 4).double()
+    block = ConvAttentionBlock(8, 2, 4).double()
     nn.init.normal_(block.block.modulation.weight)
     h, vector = torch.randn(2, 5, 8, dtype=torch.float64), torch.randn(2, 4, dtype=torch.float64)
     near = torch.zeros_like(h)
     for place in range(5):
-        near[:, place] = block.near.bias
+        near[:, place] = block.conv.bias
         for offset in range(-3, 4):
             if 0 <= place + offset < 5:
-                near[:, place] += block.near.weight[:, 0, offset + 3] * h[:, place + offset]
+                near[:, place] += block.conv.weight[:, 0, offset + 3] * h[:, place + offset]
     wanted = block.block(h + near, vector)
     got = block(h, vector, F.scaled_dot_product_attention, lambda h: F.pad(h, (0, 0, 3, 3)))
     torch.testing.assert_close(got, wanted)
@@ -103,20 +103,20 @@ def test_a_block_looks_at_its_neighbours_first() -> None:
 def test_attention_is_the_callers_to_give() -> None:
     """A block whose attention is the mean of the values."""
     torch.manual_seed(0)
-    block = Block(8, 2, 4).double()
+    block = DiTBlock(8, 2, 4).double()
     nn.init.normal_(block.modulation.weight)
-    nn.init.zeros_(block.second.weight)
-    nn.init.zeros_(block.second.bias)
+    nn.init.zeros_(block.fc2.weight)
+    nn.init.zeros_(block.fc2.bias)
     h, vector = torch.randn(2, 5, 8, dtype=torch.float64), torch.randn(2, 4, dtype=torch.float64)
     scale, shift, gate = block.modulation(vector)[:, None].split(8, 2)[:3]
-    values = block.ask(F.layer_norm(h, (8,)) * (1 + scale) + shift)[:, :, 16:]
-    wanted = h + gate * block.answer(values.mean(1, keepdim=True))
+    values = block.qkv(F.layer_norm(h, (8,)) * (1 + scale) + shift)[:, :, 16:]
+    wanted = h + gate * block.proj(values.mean(1, keepdim=True))
     got = block(h, vector, lambda query, key, value: value.mean(2, keepdim=True).expand_as(value))
     torch.testing.assert_close(got, wanted)
 
 
 def test_new_embeddings_are_small() -> None:
     """Standard deviation 0.3: of 600 numbers the sample's is within 0.03 but once in 1e3 seeds; this seed is fixed."""
-    table = TextTransformer(99, width=64).build((4,), {}, Rng(0)).enter.weight
+    table = TextDiT(99, width=64).build((4,), {}, Rng(0)).embed.weight
     assert table.shape == (100, 64)
     assert abs(table.std().item() - 0.3) < 0.03

@@ -6,12 +6,12 @@ from torch import Tensor
 
 from feller.core.errors import UsageError
 from feller.core.rng import Rng
-from feller.networks.blocks.leaf_codecs import Angles, Numbers, Symbols
-from feller.networks.mlp import Together, TogetherNetwork
+from feller.networks.blocks.leaf_codecs import AngleCodec, RealCodec, TokenCodec
+from feller.networks.mlp import JointMLP, JointMLPNetwork
 from tests.networks.checks import check_gradients, check_record, drawn, squares
 
 F64 = torch.float64
-SETTINGS = Together({"image": Numbers(), "label": Symbols(4), "turn": Angles(ends=6)}, width=16, depth=2)
+SETTINGS = JointMLP({"image": RealCodec(), "label": TokenCodec(4), "turn": AngleCodec(num_bins=6)}, width=16, depth=2)
 SHAPE = {"image": (1, 3, 2), "label": (), "turn": (2,)}
 T = torch.tensor([0.2, 0.6, 0.9], dtype=F64)
 
@@ -25,7 +25,7 @@ def state() -> dict[str, Tensor]:
     }
 
 
-def trained() -> TogetherNetwork:
+def trained() -> JointMLPNetwork:
     return drawn(SETTINGS.build(SHAPE, {"size": 3}, Rng(0)).double())
 
 
@@ -73,7 +73,7 @@ def test_other_states_are_refused() -> None:
         with pytest.raises(UsageError, match="Together expects the leaves image, label, turn"):
             SETTINGS.build(shape, {}, Rng(0))
     with pytest.raises(UsageError, match="1 or more"):
-        Together({"a": Numbers()}, width=0)
+        JointMLP({"a": RealCodec()}, width=0)
 
 
 def test_gradients_per_example() -> None:

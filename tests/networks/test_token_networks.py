@@ -7,30 +7,39 @@ from torch.nn import functional as F
 
 from feller.core.errors import UsageError
 from feller.core.rng import Rng
-from feller.networks import MLP, Architecture, Decoder, Embedded, TextTransformer, TokenMLP, UNet, parameters
+from feller.networks import (
+    MLP,
+    CausalTransformer,
+    NetworkConfig,
+    TextDiT,
+    TokenAdapter,
+    TokenMLP,
+    UNet,
+    count_parameters,
+)
 from tests.networks.checks import check_gradients, check_learning, check_record, check_seed, moved
 
 K = 5
 SMALL = {
-    "text": (TextTransformer(K, width=16, depth=2, heads=2), (9,)),
-    "decoder": (Decoder(K, width=16, depth=2, heads=2), (9,)),
-    "token mlp": (TokenMLP(K, masked=True, features=3, width=24, depth=2), (2, 3)),
-    "embedded mlp": (Embedded(MLP(width=16, depth=2), K, masked=True, features=3), (4,)),
-    "embedded mlp of one token": (Embedded(MLP(width=16, depth=2), K, features=3), ()),
-    "embedded unet": (Embedded(UNet(channels=8, multipliers=(1, 2), blocks=1, heads=2), K, features=4), (2, 5, 4)),
+    "text": (TextDiT(K, width=16, depth=2, heads=2), (9,)),
+    "decoder": (CausalTransformer(K, width=16, depth=2, heads=2), (9,)),
+    "token mlp": (TokenMLP(K, has_mask=True, embed_dim=3, width=24, depth=2), (2, 3)),
+    "embedded mlp": (TokenAdapter(MLP(width=16, depth=2), K, has_mask=True, embed_dim=3), (4,)),
+    "embedded mlp of one token": (TokenAdapter(MLP(width=16, depth=2), K, embed_dim=3), ()),
+    "embedded unet": (TokenAdapter(UNet(channels=8, multipliers=(1, 2), blocks=1, heads=2), K, embed_dim=4), (2, 5, 4)),
 }
 every = pytest.mark.parametrize(("architecture", "shape"), SMALL.values(), ids=SMALL)
 
 
-def build(architecture: Architecture, shape: tuple[int, ...], seed: int = 0) -> nn.Module:
+def build(architecture: NetworkConfig, shape: tuple[int, ...], seed: int = 0) -> nn.Module:
     return architecture.build(shape, {"label": 3}, Rng(seed))
 
 
-def trained(architecture: Architecture, shape: tuple[int, ...]) -> nn.Module:
+def trained(architecture: NetworkConfig, shape: tuple[int, ...]) -> nn.Module:
     return moved(build(architecture, shape))
 
 
-def batch(architecture: Architecture, shape: tuple[int, ...], n: int = 4) -> tuple[Tensor, Tensor, Tensor]:
+def batch(architecture: NetworkConfig, shape: tuple[int, ...], n: int = 4) -> tuple[Tensor, Tensor, Tensor]:
     draw = Rng(2).stream("batch")
     x_t = draw.randint(K + getattr(architecture, "masked", False), (n, *shape))
     return x_t, draw.uniform((n,), torch.float64), draw.randint(4, (n,))
@@ -38,7 +47,7 @@ def batch(architecture: Architecture, shape: tuple[int, ...], n: int = 4) -> tup
 
 @every
 @pytest.mark.parametrize("n", [0, 3])
-def test_logits_of_every_token(architecture: Architecture, shape: tuple[int, ...], n: int) -> None:
+def test_logits_of_every_token(architecture: NetworkConfig, shape: tuple[int, ...], n: int) -> None:
     x_t, t, label = batch(architecture, shape, n)
     network = build(architecture, shape)
     logits = network(x_t, t.float(), {"label": label})
@@ -48,7 +57,7 @@ def test_logits_of_every_token(architecture: Architecture, shape: tuple[int, ...
 
 
 @every
-def test_the_device_follows_the_inputs(architecture: Architecture, shape: tuple[int, ...]) -> None:
+def test_the_device_follows_the_inputs(architecture: NetworkConfig, shape: tuple[int, ...]) -> None:
     x_t, t, label = batch(architecture, shape)
     network = build(architecture, shape).double()
     away = network.to("meta")(x_t.to("meta"), t.to("meta"), {"label": label.to("meta")})
@@ -58,25 +67,25 @@ def test_the_device_follows_the_inputs(architecture: Architecture, shape: tuple[
 
 @every
 def test_a_new_network_answers_zero_and_learns_in_all_its_weights(
-    architecture: Architecture, shape: tuple[int, ...]
+    architecture: NetworkConfig, shape: tuple[int, ...]
 ) -> None:
     x_t, t, label = batch(architecture, shape, 16)
     label[:4] = torch.arange(4)
     known = x_t % 2 == 0
-    given = {"label": label, "known": known} if isinstance(architecture, TextTransformer) else {"label": label}
+    given = {"label": label, "known": known} if isinstance(architecture, TextDiT) else {"label": label}
     network = build(architecture, shape).double()
     assert not network(x_t, t, given).any()
     target = (x_t.roll(1, -1) + label.reshape(-1, *[1] * len(shape)) if shape else x_t + label) % K
     check_learning(network, lambda: F.cross_entropy(network(x_t, t, given).flatten(0, -2), target.flatten()), 5)
     now = network(x_t, t, given)
     others = [network(x_t, t, given | {"label": (label + 1) % 4})]
-    others += [] if isinstance(architecture, Decoder) else [network(x_t, 1 - t, given)]
+    others += [] if isinstance(architecture, CausalTransformer) else [network(x_t, 1 - t, given)]
     for other in others:
         assert ((other - now).abs().flatten(1).amax(1) > 1e-7).all()
 
 
 @every
-def test_gradients_per_example(architecture: Architecture, shape: tuple[int, ...]) -> None:
+def test_gradients_per_example(architecture: NetworkConfig, shape: tuple[int, ...]) -> None:
     x_t, t, label = batch(architecture, shape, 3)
     valid = torch.arange(shape[0] if shape else 1) < torch.tensor([[9], [2], [1]])
 
@@ -88,7 +97,7 @@ def test_gradients_per_example(architecture: Architecture, shape: tuple[int, ...
 
 
 @every
-def test_rows_do_not_look_at_each_other(architecture: Architecture, shape: tuple[int, ...]) -> None:
+def test_rows_do_not_look_at_each_other(architecture: NetworkConfig, shape: tuple[int, ...]) -> None:
     network = trained(architecture, shape)
     x_t, t, label = batch(architecture, shape, 5)
     logits = network(x_t, t, {"label": label})
@@ -103,55 +112,55 @@ def test_rows_do_not_look_at_each_other(architecture: Architecture, shape: tuple
 
 
 @every
-def test_weights_come_from_the_seed(architecture: Architecture, shape: tuple[int, ...]) -> None:
+def test_weights_come_from_the_seed(architecture: NetworkConfig, shape: tuple[int, ...]) -> None:
     check_seed(lambda seed: build(architecture, shape, seed))
 
 
 @every
-def test_record(architecture: Architecture, shape: tuple[int, ...]) -> None:
+def test_record(architecture: NetworkConfig, shape: tuple[int, ...]) -> None:
     check_record(architecture)
 
 
 @pytest.mark.parametrize(
     ("kind", "settings"),
     [
-        (TextTransformer, {"symbols": 0}),
-        (TextTransformer, {"symbols": 3, "width": 12, "heads": 4}),
-        (Decoder, {"symbols": 3, "depth": 0}),
-        (Decoder, {"symbols": 3, "width": 10, "heads": 2}),
+        (TextDiT, {"symbols": 0}),
+        (TextDiT, {"symbols": 3, "width": 12, "heads": 4}),
+        (CausalTransformer, {"symbols": 3, "depth": 0}),
+        (CausalTransformer, {"symbols": 3, "width": 10, "heads": 2}),
         (TokenMLP, {"symbols": 3, "width": 0}),
-        (Embedded, {"inner": MLP(), "symbols": 3, "features": 0}),
+        (TokenAdapter, {"inner": MLP(), "symbols": 3, "features": 0}),
     ],
 )
-def test_wrong_settings(kind: type[Architecture], settings: dict) -> None:
+def test_wrong_settings(kind: type[NetworkConfig], settings: dict) -> None:
     with pytest.raises(UsageError, match="expected"):
         kind(**settings)
 
 
-@pytest.mark.parametrize("architecture", [TextTransformer(3), Decoder(3)])
-def test_a_text_network_refuses_pictures(architecture: Architecture) -> None:
+@pytest.mark.parametrize("architecture", [TextDiT(3), CausalTransformer(3)])
+def test_a_text_network_refuses_pictures(architecture: NetworkConfig) -> None:
     with pytest.raises(UsageError, match="Use Embedded"):
         architecture.build((1, 4, 4), {}, Rng(0))
 
 
-@pytest.mark.parametrize("architecture", [TokenMLP(3), Embedded(MLP(), 3)])
-def test_an_array_network_refuses_a_dict(architecture: Architecture) -> None:
+@pytest.mark.parametrize("architecture", [TokenMLP(3), TokenAdapter(MLP(), 3)])
+def test_an_array_network_refuses_a_dict(architecture: NetworkConfig) -> None:
     with pytest.raises(UsageError, match="one array of tokens"):
         architecture.build({"a": (2,)}, {}, Rng(0))
 
 
 def test_the_size_of_the_reference_network() -> None:
     """64 tokens of 17 levels and a mask, ten classes: about 1.52 million."""
-    network = TokenMLP(17, masked=True).build((1, 8, 8), {"label": 10}, Rng(0))
+    network = TokenMLP(17, has_mask=True).build((1, 8, 8), {"label": 10}, Rng(0))
     vector = (18 * 384 + 384) + 11 * 384
     layers = 18 * 8 + (64 * 8 * 384 + 384) + 6 * (384 * 384 + 384) + (384 * 64 * 17 + 64 * 17)
-    assert parameters(network) == vector + layers
-    assert abs(parameters(network) / 1.52e6 - 1) < 0.02
+    assert count_parameters(network) == vector + layers
+    assert abs(count_parameters(network) / 1.52e6 - 1) < 0.02
 
 
 def test_features_of_a_picture_are_channels_of_its_place() -> None:
     """A network inside that answers with what it sees leaves the features of each token at its token."""
-    network = trained(Embedded(MLP(width=8, depth=1), K, features=3), (2, 4, 3))
+    network = trained(TokenAdapter(MLP(width=8, depth=1), K, embed_dim=3), (2, 4, 3))
     network.inner = nn.Module()
     seen = []
 

@@ -9,7 +9,7 @@ from feller.core.serialization import from_dict, to_dict
 from feller.data.speech.griffin_lim import Vocoder
 from feller.data.speech.mel import Mel
 from feller.networks import SpectralVocoder
-from feller.networks.audio.spectral_vocoder import Neural, SpectralVocoderNetwork, spread_of, turned_back
+from feller.networks.audio.spectral_vocoder import NeuralVocoder, SpectralVocoderNetwork, band_interpolation, istft
 from tests.data.speech.clip import clip
 from tests.oracle import F64, close
 
@@ -35,13 +35,13 @@ def spectra(sound: torch.Tensor, mel: Mel) -> torch.Tensor:
 @pytest.mark.parametrize("mel", MELS[:3], ids=str)
 def test_spectra_of_a_sound_give_it_back(mel: Mel) -> None:
     sound = Rng(0).stream("sound").normal((7 * mel.hop,), F64)
-    close(turned_back(spectra(sound, mel), mel)[0], sound, 1e-9)
+    close(istft(spectra(sound, mel), mel)[0], sound, 1e-9)
 
 
 @pytest.mark.parametrize("mel", MELS, ids=str)
 @pytest.mark.parametrize("frames", [1, 2, 9])
 def test_a_frame_is_a_hop(mel: Mel, frames: int) -> None:
-    made = small(mel).sound(Rng(0).stream("mel").normal((3, frames, mel.bands)) - 4)
+    made = small(mel).synthesize(Rng(0).stream("mel").normal((3, frames, mel.bands)) - 4)
     assert made.shape == (3, frames * mel.hop)
     assert made.isfinite().all()
 
@@ -52,7 +52,7 @@ def test_a_loud_frame_is_loud_in_its_place(rate: int) -> None:
     mel = Mel.usual(rate)
     wanted = torch.full((1, 41, mel.bands), -9.0)
     wanted[0, 20] = 0.0
-    made = mel.log_mel(small(mel).sound(wanted))[0].mean(1)
+    made = mel.log_mel(small(mel).synthesize(wanted))[0].mean(1)
     assert made.argmax() == 20
     assert (made[18:20] - made[21:23].flip(0)).abs().max() < 1.0  # and not a hop earlier or later
 
@@ -63,10 +63,10 @@ def test_amplitudes_begin_as_those_of_the_bands(mel: Mel) -> None:
     network, bins = small(mel), torch.arange(mel.fft // 2 + 1)
     for log_amplitude in (torch.full(bins.shape, -2.0), -3 * bins / len(bins)):
         told = (mel.filters @ log_amplitude.exp()).log()
-        found = network._amplitudes(told[None, None])[0, 0]
+        found = network._band_log_amplitudes(told[None, None])[0, 0]
         inside = mel.filters.sum(0) > 0
         assert (found - log_amplitude)[inside].abs().max() < 0.2  # the last is half a band away
-    close(spread_of(mel).sum(0), torch.ones(len(bins)), 1e-5)
+    close(band_interpolation(mel).sum(0), torch.ones(len(bins)), 1e-5)
 
 
 def test_every_weight_learns() -> None:
@@ -99,12 +99,12 @@ def test_weights_are_addressed() -> None:
     first, again, other = (SpectralVocoder(width=8, depth=1).build((160,), {}, Rng(seed)) for seed in (0, 0, 1))
     same = [torch.equal(a, b) for a, b in zip(first.parameters(), again.parameters(), strict=True)]
     assert all(same)
-    assert not torch.equal(first.enter.weight, other.enter.weight)
+    assert not torch.equal(first.embed.weight, other.embed.weight)
 
 
 def test_a_network_is_a_vocoder() -> None:
     mel = Mel.usual(8_000)
-    vocoder: Vocoder = Neural(small(mel), mel)
+    vocoder: Vocoder = NeuralVocoder(small(mel), mel)
     wanted = mel.log_mel(torch.from_numpy(clip("LJ001-0008.flac", 8_000).samples))
     made = vocoder.samples(wanted, mel)
     assert made.shape == (len(wanted) * mel.hop,)

@@ -6,13 +6,13 @@ import pytest
 from torch import nn
 
 from feller.core.errors import InputError
-from feller.networks.architecture import within
+from feller.networks.network_config import limit_parameter_bytes
 
 
 def test_more_weights_than_there_may_be_are_refused() -> None:
-    assert isinstance(within(4 * (6 * 7 + 7), lambda: nn.Linear(6, 7)), nn.Linear)
+    assert isinstance(limit_parameter_bytes(4 * (6 * 7 + 7), lambda: nn.Linear(6, 7)), nn.Linear)
     with pytest.raises(InputError, match="196 bytes or more; expected 195"):
-        within(195, lambda: nn.Linear(6, 7))
+        limit_parameter_bytes(195, lambda: nn.Linear(6, 7))
 
 
 def test_threads_are_counted_alone() -> None:
@@ -25,5 +25,5 @@ def test_threads_are_counted_alone() -> None:
 
     other = threading.Thread(target=lambda: (begun.wait(10), nn.Linear(100, 100), went_on.set()))
     other.start()
-    assert within(24, make).weight.shape == (2, 2)
+    assert limit_parameter_bytes(24, make).weight.shape == (2, 2)
     other.join()

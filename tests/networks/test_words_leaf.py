@@ -6,29 +6,29 @@ import torch
 from feller.core.errors import UsageError
 from feller.core.rng import Rng
 from feller.core.serialization import from_dict, to_dict
-from feller.networks.blocks.leaf_codecs import Symbols
-from feller.networks.sequence.categorical_columns import Words
-from feller.training.losses import CrossEntropy, WhereMasked
+from feller.networks.blocks.leaf_codecs import TokenCodec
+from feller.networks.sequence.categorical_columns import CategoricalColumns
+from feller.training.losses import CrossEntropy, MaskedTokenLoss
 
 T = torch.tensor([0.2, 0.5, 0.9])
 
 
 def test_columns_of_one_size_are_symbols() -> None:
-    words, symbols, x = Words((3, 3)), Symbols(3), Rng(0).stream("x").randint(4, (3, 1, 2))
-    assert words.features((2,)) == symbols.features((2,))
-    assert words.answers((2,)) == symbols.answers((2,))
-    assert torch.equal(words.see(x, T), symbols.see(x, T))
+    words, symbols, x = CategoricalColumns((3, 3)), TokenCodec(3), Rng(0).stream("x").randint(4, (3, 1, 2))
+    assert words.feature_dim((2,)) == symbols.feature_dim((2,))
+    assert words.out_dim((2,)) == symbols.out_dim((2,))
+    assert torch.equal(words.encode(x, T), symbols.encode(x, T))
     answer = Rng(0).stream("a").normal((3, 1, 6))
-    assert torch.equal(words.say(answer, x), symbols.say(answer, x))
+    assert torch.equal(words.decode(answer, x), symbols.decode(answer, x))
 
 
 def test_each_column_has_its_own_words() -> None:
-    words, x = Words((2, 4, 1)), torch.tensor([[[1, 3, 4]], [[4, 4, 0]]])
-    assert words.features((3,)) == 3 + 5 + 2
-    seen = words.see(x, T[:2])
+    words, x = CategoricalColumns((2, 4, 1)), torch.tensor([[[1, 3, 4]], [[4, 4, 0]]])
+    assert words.feature_dim((3,)) == 3 + 5 + 2
+    seen = words.encode(x, T[:2])
     assert seen[:, 0].tolist() == [[0, 1, 0, 0, 0, 0, 1, 0, 0, 1], [0, 0, 1, 0, 0, 0, 0, 1, 1, 0]]
     answer = torch.arange(14.0).reshape(2, 1, 7)
-    said = words.say(answer, x)
+    said = words.decode(answer, x)
     assert said.shape == (2, 1, 3, 4)
     shares = said.softmax(-1)
     for row in range(2):
@@ -39,11 +39,11 @@ def test_each_column_has_its_own_words() -> None:
 
 
 def test_the_loss_and_its_slope_do_not_see_what_is_lacking() -> None:
-    words, target = Words((2, 4)), torch.tensor([[1, 3], [0, 2]])
+    words, target = CategoricalColumns((2, 4)), torch.tensor([[1, 3], [0, 2]])
     answer = Rng(0).stream("a").normal((2, 1, 6), torch.float64).requires_grad_()
     masked = torch.full_like(target, 4)
-    said = words.say(answer, masked[:, None])[:, 0]
-    loss = WhereMasked(CrossEntropy())(said, target, masked, T[:2])
+    said = words.decode(answer, masked[:, None])[:, 0]
+    loss = MaskedTokenLoss(CrossEntropy())(said, target, masked, T[:2])
     first, second = answer[:, 0, :2].log_softmax(1), answer[:, 0, 2:].log_softmax(1)
     expected = -(first.gather(1, target[:, :1]) + second.gather(1, target[:, 1:]))[:, 0] / 2
     torch.testing.assert_close(loss, expected)
@@ -52,8 +52,8 @@ def test_the_loss_and_its_slope_do_not_see_what_is_lacking() -> None:
 
 
 def test_record_and_wrong_use() -> None:
-    assert from_dict(Words, to_dict(Words((2, 3)))) == Words((2, 3))
+    assert from_dict(CategoricalColumns, to_dict(CategoricalColumns((2, 3)))) == CategoricalColumns((2, 3))
     with pytest.raises(UsageError, match="rows of 2 words"):
-        Words((2, 3)).features((3,))
+        CategoricalColumns((2, 3)).feature_dim((3,))
     with pytest.raises(UsageError, match="one word or more"):
-        Words((2, 0))
+        CategoricalColumns((2, 0))

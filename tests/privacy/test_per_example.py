@@ -10,8 +10,8 @@ from torch.nn import functional as F
 from feller.core.errors import UsageError
 from feller.core.rng import Rng
 from feller.data.documents.vocabulary import Symbols
-from feller.networks import MLP, Decoder, PlainDecoder, TextTransformer, Transformer, UNet
-from feller.networks.blocks.lora import LowRank
+from feller.networks import GPT, MLP, CausalTransformer, DiT, TextDiT, UNet
+from feller.networks.blocks.lora import LoRA
 from feller.privacy.dp_sgd.ghost_clipping import clipped_by_book
 from feller.privacy.dp_sgd.grad_samplers import Call, Rule, outer_squares, register, rule_of
 from feller.privacy.dp_sgd.per_example_clipping import NotHereError, factors
@@ -109,25 +109,25 @@ def networks() -> dict[str, tuple]:
         "MLP": (MLP(width=16, depth=2).build((5,), build, Rng(0)), normal(4, 5), given, True),
         "UNet": (UNet(channels=8, multipliers=(1, 2), heads=2).build((3, 7, 6), build, Rng(0)), picture, given, True),
         "Transformer": (
-            Transformer(width=16, depth=2, heads=2).build((3, 7, 6), build, Rng(0)),
+            DiT(width=16, depth=2, heads=2).build((3, 7, 6), build, Rng(0)),
             picture,
             given,
             True,
         ),
         "TextTransformer": (
-            TextTransformer(6, masked=False, width=16, depth=2, heads=2).build((9,), build, Rng(0)),
+            TextDiT(6, has_mask=False, width=16, depth=2, heads=2).build((9,), build, Rng(0)),
             text,
             given | seen,
             False,
         ),
-        "Decoder": (Decoder(6, width=16, depth=2, heads=2).build((9,), build, Rng(0)), text, given, False),
+        "Decoder": (CausalTransformer(6, width=16, depth=2, heads=2).build((9,), build, Rng(0)), text, given, False),
         "PlainDecoder": (
-            PlainDecoder(Symbols(3, 2, 2), width=16, depth=2, heads=2, context=9).build((9,), {}, Rng(0)),
+            GPT(Symbols(3, 2, 2), width=16, depth=2, heads=2, context=9).build((9,), {}, Rng(0)),
             text,
             {"sample": torch.arange(9).expand(4, 9) // 5},
             False,
         ),
-        "LowRank": (LowRank(MLP(width=16, depth=1).build((5,), build, Rng(0)), 2, Rng(1)), normal(4, 5), given, 0),
+        "LowRank": (LoRA(MLP(width=16, depth=1).build((5,), build, Rng(0)), 2, Rng(1)), normal(4, 5), given, 0),
     }
 
 

@@ -23,10 +23,10 @@ from feller.privacy.dp_sgd.poisson_sampling import poisson, poisson_batches
 from feller.privacy.dp_sgd.private_gradient import Private
 from feller.privacy.noise.grid_noise import Noise, Repeatable
 from feller.spaces import Euclidean
-from feller.training.engine import engine
+from feller.training.engine import get_engine
 from feller.training.loop import make_train_state, train
 from feller.training.objective import FlowMatching
-from feller.training.optimizer import Training
+from feller.training.optimizer import TrainConfig
 from tests.oracle import close
 from tests.privacy.layers_here import F64, Placed, Scaled, answer_loss, normal, shaken, symbols
 
@@ -62,7 +62,7 @@ def points() -> dict:
 
 def trained(gradient) -> dict[str, Tensor]:
     learner = make_train_state(
-        MLP(width=16, depth=1).build((2,), {}, Rng(0)), Training(batch=32, steps=8, micro_batch=20)
+        MLP(width=16, depth=1).build((2,), {}, Rng(0)), TrainConfig(batch_size=32, steps=8, micro_batch=20)
     )
     objective = FlowMatching(Affine(), Euclidean((2,)))
     batches = poisson_batches(points(), 32, Repeatable(0))
@@ -70,9 +70,9 @@ def trained(gradient) -> dict[str, Tensor]:
         learner,
         objective,
         batches,
-        Training(batch=32, steps=8, micro_batch=20),
-        draws=Rng(0),
-        engine=engine(),
+        TrainConfig(batch_size=32, steps=8, micro_batch=20),
+        rng=Rng(0),
+        engine=get_engine(),
         gradient=gradient,
     ):
         pass
@@ -94,7 +94,7 @@ def test_noise_makes_runs_differ_and_a_seed_makes_them_alike() -> None:
 def test_training_goes_through_small_and_empty_batches() -> None:
     """Batches of one row on average: a third are empty, another third have a single row."""
     network = MLP(width=8, depth=1).build((2,), {}, Rng(0))
-    training = Training(batch=1, steps=12)
+    training = TrainConfig(batch_size=1, steps=12)
     learner = make_train_state(network, training)
     batches = poisson_batches(points(), 1, Repeatable(2))
     sizes: list[int] = []
@@ -105,7 +105,7 @@ def test_training_goes_through_small_and_empty_batches() -> None:
         return found
 
     objective = FlowMatching(Affine(), Euclidean((2,)))
-    reports = train(learner, objective, watched, training, draws=Rng(0), engine=engine(), gradient=private(1.0, 1.0))
+    reports = train(learner, objective, watched, training, rng=Rng(0), engine=get_engine(), gradient=private(1.0, 1.0))
     assert len(list(reports)) == 12
     assert min(sizes) == 0
     assert max(sizes) > 1

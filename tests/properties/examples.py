@@ -28,11 +28,11 @@ from feller.core.rng import Rng
 from feller.data.modality import Target
 from feller.evaluation.judge import ClassifyLabel, ClassifyRotation
 from feller.evaluation.speech.detector import ToldApart
-from feller.networks import AdaNorm, ALiBi, NoTime, Rotary, TimeToken
+from feller.networks import AdaLNZero, ALiBi, NoTimeConditioning, Rotary, TimeToken
 from feller.networks.codebook.fsq import FSQ
 from feller.networks.codebook.vq_ema import VectorQuantizerEMA
-from feller.networks.image.classifier import Classifier
-from feller.networks.sequence.bi_encoder import BiEncoder, Finder
+from feller.networks.image.classifier import ImageClassifier
+from feller.networks.sequence.bi_encoder import BiEncoder, LearnedDocumentEncoder
 from feller.networks.sequence.row_transformer import RowTransformer
 from feller.paths import (
     Affine,
@@ -114,16 +114,16 @@ from feller.spaces import TableTokens, Tokens
 from feller.spaces.tokens import CategoricalSource, MaskSource, TokenSource
 from feller.training import couplings, losses
 from feller.training.objective import FlowMatching, Objective, TrainingContext
-from feller.training.objectives.autoregressive_likelihood import NextToken, RowLikelihood
-from feller.training.objectives.causal_masking import CausalMasking, RetrievalMasking
-from feller.training.objectives.contrastive import Contrastive
+from feller.training.objectives.autoencoding import AutoencodingLoss, SpectralLoss
+from feller.training.objectives.causal_masked_lm import CausalMaskedLM, RetrievalCausalMaskedLM
+from feller.training.objectives.contrastive import InfoNCE
 from feller.training.objectives.distillation import Distillation
 from feller.training.objectives.duration_infilling import DurationInfilling
-from feller.training.objectives.frame_infilling import Everywhere, Hidden, Infilling
-from feller.training.objectives.marginal_counts import Counting
+from feller.training.objectives.frame_infilling import AllFrames, Infilling, MaskedFrames
+from feller.training.objectives.marginal_fitting import MarginalFitting
 from feller.training.objectives.maximum_likelihood import MaximumLikelihood
-from feller.training.objectives.output_perturbation import Perturbation
-from feller.training.objectives.reconstruction import Reconstruction, Vocoding
+from feller.training.objectives.next_token_prediction import NextTokenPrediction, RowLikelihood
+from feller.training.objectives.output_perturbation import OutputPerturbation
 from feller.training.objectives.regression import Regression
 from tests.properties.case import Case, LossCase, ManifoldCase, ObjectiveCase, PathCase, ScheduleCase, SolverCase
 from tests.properties.makers import (
@@ -177,7 +177,7 @@ from tests.properties.makers import (
 )
 from tests.spaces.solids import sphere
 
-FINDER = Finder(BiEncoder(DOCUMENTS, (2, 2), width=4, size=16))
+FINDER = LearnedDocumentEncoder(BiEncoder(DOCUMENTS, (2, 2), width=4, size=16))
 BASES: tuple[type, ...] = (
     *(
         schedules.Schedule,
@@ -302,13 +302,13 @@ EXAMPLES: dict[type, list[Case]] = {
         Case(time_distributions.Stratified()),
         Case(time_distributions.Stratified(time_distributions.LogitNormal())),
     ],
-    losses.Squared: [LossCase(losses.Squared(), regression)],
-    losses.Absolute: [LossCase(losses.Absolute(), regression, bregman=False)],
+    losses.SquaredError: [LossCase(losses.SquaredError(), regression)],
+    losses.AbsoluteError: [LossCase(losses.AbsoluteError(), regression, bregman=False)],
     losses.PseudoHuber: [LossCase(losses.PseudoHuber(0.1), regression, bregman=False)],
-    losses.Weighted: [LossCase(losses.Weighted(losses.Squared(), twice), regression)],
+    losses.TimeWeighted: [LossCase(losses.TimeWeighted(losses.SquaredError(), twice), regression)],
     losses.CrossEntropy: [LossCase(losses.CrossEntropy(), classification(5), certain(4))],
-    losses.GeneralisedKL: [
-        LossCase(losses.GeneralisedKL(schedule), classification(symbols), certain(4))
+    losses.GeneralizedKL: [
+        LossCase(losses.GeneralizedKL(schedule), classification(symbols), certain(4))
         for schedule, symbols in (
             (schedules.Linear(), 4),
             (schedules.Polynomial(2.0), 5),
@@ -317,25 +317,25 @@ EXAMPLES: dict[type, list[Case]] = {
     ],
     losses.InfinitesimalKL: [LossCase(losses.InfinitesimalKL(), positive, torch.log)],
     losses.ItakuraSaito: [LossCase(losses.ItakuraSaito(), positive, torch.log)],
-    losses.RatesAndVelocity: [
+    losses.RateAndVelocityLoss: [
         LossCase(
-            losses.RatesAndVelocity(),
+            losses.RateAndVelocityLoss(),
             positive,
             lambda target: torch.cat([target[..., :-1].log(), target[..., -1:]], -1),
         )
     ],
-    losses.WhereMasked: [LossCase(losses.WhereMasked(), some_masked, certain(4))],
-    losses.PerLeaf: [
+    losses.MaskedTokenLoss: [LossCase(losses.MaskedTokenLoss(), some_masked, certain(4))],
+    losses.PerLeafLoss: [
         LossCase(
-            losses.PerLeaf({"real": losses.Squared(), "token": losses.CrossEntropy()}),
+            losses.PerLeafLoss({"real": losses.SquaredError(), "token": losses.CrossEntropy()}),
             both,
             lambda target: {"real": target["real"], "token": certain(4)(target["token"])},
         )
     ],
     couplings.MinibatchOT: [Case(couplings.MinibatchOT(block)) for block in (16, 256, None)],
-    couplings.WithinClasses: [
-        Case(couplings.WithinClasses()),
-        Case(couplings.WithinClasses(couplings.Independent())),
+    couplings.ClassConditional: [
+        Case(couplings.ClassConditional()),
+        Case(couplings.ClassConditional(couplings.IndependentCoupling())),
     ],
     spaces.Euclidean: [ManifoldCase(spaces.Euclidean((2,))), ManifoldCase(spaces.Euclidean((1, 3, 3)))],
     spaces.Sphere: [ManifoldCase(spaces.Sphere(n, shape), torch.neg) for n, shape in ((2, ()), (1, (3,)), (4, (2,)))],
@@ -376,8 +376,8 @@ EXAMPLES: dict[type, list[Case]] = {
     ],
     Premetric: [PathCase(Premetric(spaces.Sphere(2)), places(spaces.Sphere(2)), mixes=False, accuracy=1e-2)],
     CustomDiffusion: [Case(CustomDiffusion(level))],
-    couplings.LabelAware: [Case(couplings.LabelAware(p)) for p in (0.0, 1.0)],
-    couplings.AcrossRanks: [Case(couplings.AcrossRanks(couplings.WithinClasses()))],
+    couplings.ConditionalOT: [Case(couplings.ConditionalOT(p)) for p in (0.0, 1.0)],
+    couplings.GlobalBatchCoupling: [Case(couplings.GlobalBatchCoupling(couplings.ClassConditional()))],
     Mixture: [
         PathCase(Mixture(), tokens(4, 3), certain(4), draws=True),
         PathCase(Mixture(schedules.Polynomial(2.0)), tokens(4, 3, mask=True), certain(4), draws=True),
@@ -462,7 +462,7 @@ EXAMPLES: dict[type, list[Case]] = {
                 spaces.Euclidean((2,)),
                 losses.PseudoHuber(),
                 time_distributions.LogitNormal(),
-                couplings.WithinClasses(),
+                couplings.ClassConditional(),
                 0.5,
             ),
             batch_of(reals(2)),
@@ -476,15 +476,19 @@ EXAMPLES: dict[type, list[Case]] = {
                 lambda: Small(3, 4),
             )
             for source, loss in (
-                (MaskSource(), losses.GeneralisedKL()),
-                (MaskSource(), losses.WhereMasked()),
+                (MaskSource(), losses.GeneralizedKL()),
+                (MaskSource(), losses.MaskedTokenLoss()),
                 (spaces.UniformSource(), losses.CrossEntropy()),
             )
         ),
         *(
             ObjectiveCase(
                 FlowMatching(
-                    path, Tokens(4, (3,), source), losses.CrossEntropy(), time_distributions.Rescaled(0.99), fill=0.5
+                    path,
+                    Tokens(4, (3,), source),
+                    losses.CrossEntropy(),
+                    time_distributions.Rescaled(0.99),
+                    inpaint_prob=0.5,
                 ),
                 batch_of(tokens(4, 3)),
                 lambda: Small(3, 4),
@@ -502,7 +506,7 @@ EXAMPLES: dict[type, list[Case]] = {
             FlowMatching(
                 PAIR,
                 ProductSpace({"real": spaces.Euclidean((2,)), "token": Tokens(4, (3,), MaskSource())}),
-                losses.PerLeaf({"real": losses.Squared(), "token": losses.CrossEntropy()}),
+                losses.PerLeafLoss({"real": losses.SquaredError(), "token": losses.CrossEntropy()}),
             ),
             batch_of(pair),
             SmallPair,
@@ -556,66 +560,70 @@ EXAMPLES: dict[type, list[Case]] = {
         for divergence in (Hutchinson(2), ExactDivergence())
     ],
     Regression: [
-        ObjectiveCase(Regression(about, spaces.Euclidean((2,)), noise=0.5), told, lambda: Small(2))
+        ObjectiveCase(Regression(about, spaces.Euclidean((2,)), noise_std=0.5), told, lambda: Small(2))
         for about in (Target(("a", "b"), (0.5, -1.0), (2.0, 0.5)), Target(("label",), classes=("red", "green")))
     ],
     Infilling: [
         ObjectiveCase(
-            Infilling(path, spaces.Euclidean((9, 2)), counts=counts, cond_dropout=0.3, longest=7),
+            Infilling(path, spaces.Euclidean((9, 2)), loss_mask=counts, cond_dropout=0.3, max_length=7),
             spoken,
             lambda clock=clock, distance=distance: infiller(2, clock, distance),
         )
         for path, counts, clock, distance in (
-            (Affine(), Hidden(), TimeToken(), ALiBi()),
-            (Affine(schedules.VP(), NoisePrediction()), Everywhere(), AdaNorm(), Rotary()),
-            (None, Hidden(), NoTime(), ALiBi()),
+            (Affine(), MaskedFrames(), TimeToken(), ALiBi()),
+            (Affine(schedules.VP(), NoisePrediction()), AllFrames(), AdaLNZero(), Rotary()),
+            (None, MaskedFrames(), NoTimeConditioning(), ALiBi()),
         )
     ],
     DurationInfilling: [
         ObjectiveCase(rule, lasting, lambda clock=clock: infiller(1, clock, ALiBi()))
         for rule, clock in (
-            (DurationInfilling.drawn(spaces.Euclidean((9, 1))), TimeToken()),
-            (DurationInfilling.at_once(spaces.Euclidean((9, 1))), NoTime()),
+            (DurationInfilling.stochastic(spaces.Euclidean((9, 1))), TimeToken()),
+            (DurationInfilling.deterministic(spaces.Euclidean((9, 1))), NoTimeConditioning()),
         )
     ],
-    Reconstruction: [
+    AutoencodingLoss: [
         ObjectiveCase(
-            Reconstruction(spaces.Euclidean((1, 8, 8))),
+            AutoencodingLoss(spaces.Euclidean((1, 8, 8))),
             pictures,
             lambda quantiser=quantiser: tokenizer(quantiser),
             random=False,
         )
-        for quantiser in (FSQ((5, 4)), VectorQuantizerEMA(codes=6, size=2))
+        for quantiser in (FSQ((5, 4)), VectorQuantizerEMA(num_codes=6, dim=2))
     ],
     ToldApart: [ObjectiveCase(ToldApart(), sounded, detector, random=False)],
-    Vocoding: [
-        ObjectiveCase(Vocoding(spaces.Euclidean((48,)), windows, 32), voices, singer) for windows in ((8,), (4, 16))
+    SpectralLoss: [
+        ObjectiveCase(SpectralLoss(spaces.Euclidean((48,)), windows, 32), voices, singer) for windows in ((8,), (4, 16))
     ],
-    Perturbation: [
+    OutputPerturbation: [
         ObjectiveCase(
-            Perturbation(TWO, spaces.Euclidean((1, 2, 2)), BRIGHT), classes_of_pictures, linear, random=False
+            OutputPerturbation(TWO, spaces.Euclidean((1, 2, 2)), BRIGHT), classes_of_pictures, linear, random=False
         ),
     ],
-    NextToken: [
-        ObjectiveCase(NextToken(Tokens(4, (3,)), cond_dropout=0.5, end=3), batch_of(tokens(4, 3)), lambda: Small(3, 4)),
+    NextTokenPrediction: [
+        ObjectiveCase(
+            NextTokenPrediction(Tokens(4, (3,)), cond_dropout=0.5, eos_token_id=3),
+            batch_of(tokens(4, 3)),
+            lambda: Small(3, 4),
+        ),
     ],
-    CausalMasking: [
+    CausalMaskedLM: [
         ObjectiveCase(objective, documents, Reader, rows=False)
         for objective in (
-            CausalMasking(Tokens(DOCUMENTS.all, (14,)), DOCUMENTS, 40, 80, SpanMasking(answer_span_prob=0.5)),
-            RetrievalMasking(
-                CausalMasking(Tokens(DOCUMENTS.all, (14,)), DOCUMENTS, 60),
+            CausalMaskedLM(Tokens(DOCUMENTS.all, (14,)), DOCUMENTS, 40, 80, SpanMasking(answer_span_prob=0.5)),
+            RetrievalCausalMaskedLM(
+                CausalMaskedLM(Tokens(DOCUMENTS.all, (14,)), DOCUMENTS, 60),
                 IndexedDatastore(
                     create_datastore(documents(20, Rng(5).stream("memory"))["x_1"], FINDER, DOCUMENTS), FINDER
                 ),
             ),
         )
     ],
-    Contrastive: [
+    InfoNCE: [
         ObjectiveCase(
-            Contrastive(Tokens(DOCUMENTS.all, (14,)), DOCUMENTS, group=4),
+            InfoNCE(Tokens(DOCUMENTS.all, (14,)), DOCUMENTS, group_size=4),
             documents,
-            lambda: FINDER.settings.build((14,), {}, Rng(0)).double(),
+            lambda: FINDER.config.build((14,), {}, Rng(0)).double(),
             rows=False,
         ),
     ],
@@ -628,18 +636,18 @@ EXAMPLES: dict[type, list[Case]] = {
         )
         for shuffled, several in ((0.0, 1), (1.0, 1), (0.5, 3))
     ],
-    Counting: [
+    MarginalFitting: [
         ObjectiveCase(
-            Counting(WORDS),
+            MarginalFitting(WORDS),
             lambda n, draw: {"x_1": WORDS.sample_base(n, draw), "given": {}},
             graphical,
             random=False,
         ),
     ],
     ClassifyLabel: [
-        ObjectiveCase(ClassifyLabel(), pictures, lambda: Classifier((1, 8, 8), 3, Rng(0)).double()),
+        ObjectiveCase(ClassifyLabel(), pictures, lambda: ImageClassifier((1, 8, 8), 3, Rng(0)).double()),
     ],
     ClassifyRotation: [
-        ObjectiveCase(ClassifyRotation(), pictures, lambda: Classifier((1, 8, 8), 4, Rng(0)).double()),
+        ObjectiveCase(ClassifyRotation(), pictures, lambda: ImageClassifier((1, 8, 8), 4, Rng(0)).double()),
     ],
 }

@@ -14,14 +14,14 @@ from feller.data.documents.vocabulary import Symbols
 from feller.data.modality import Target
 from feller.data.speech.mel import Mel
 from feller.data.tables.column import Categorical
-from feller.networks.audio.detector import WINDOW, DetectorNetwork
-from feller.networks.audio.frame_infiller import Infiller, InfillerNetwork
+from feller.networks.audio.frame_infiller import FrameInfiller, FrameInfillerNetwork
 from feller.networks.audio.spectral_vocoder import SpectralVocoder, SpectralVocoderNetwork
-from feller.networks.blocks.relative_positions import Distance
-from feller.networks.blocks.time_conditioning import Clock
-from feller.networks.codebook.image_tokenizer import Tokenizer, TokenizerNetwork
-from feller.networks.codebook.quantizer import Quantiser
-from feller.networks.linear import Linear, LinearNetwork, Pixels
+from feller.networks.audio.synthetic_speech_detector import WINDOW_FRAMES, SyntheticSpeechDetector
+from feller.networks.blocks.relative_positions import PositionEncoding
+from feller.networks.blocks.time_conditioning import TimeConditioning
+from feller.networks.codebook.conv_tokenizer import ConvTokenizer, ConvTokenizerNetwork
+from feller.networks.codebook.quantizer import Quantizer
+from feller.networks.linear_classifier import LinearClassifier, LinearClassifierNetwork, PixelFeatures
 from feller.paths import (
     Affine,
     DataPrediction,
@@ -37,7 +37,7 @@ F64 = torch.float64
 ROWS = TableTokens((DigitTokenizer(3, 14), CategoryTokenizer(3)))
 DOCUMENTS = Symbols(text=7, codes=5, picture=4)
 TOKEN_SOURCES = (spaces.UniformSource(), MaskSource(), CategoricalSource((1.0, 2.0, 3.0, 4.0)))
-TWO, BRIGHT = Target(("label",), classes=("red", "green")), Pixels((1, 2, 2), 1.0)
+TWO, BRIGHT = Target(("label",), classes=("red", "green")), PixelFeatures((1, 2, 2), 1.0)
 WORDS = spaces.TableTokens(
     tuple(Categorical(name, tuple("xyz"[:size])).field for name, size in (("a", 3), ("b", 2), ("c", 3)))
 )
@@ -248,9 +248,9 @@ def lasting(n: int, draw: RandomStream) -> dict[str, Any]:
     return {**batch, "x_1": draw.randint(8, (n, 9))}
 
 
-def infiller(bands: int, clock: Clock, distance: Distance) -> InfillerNetwork:
+def infiller(bands: int, clock: TimeConditioning, distance: PositionEncoding) -> FrameInfillerNetwork:
     """Return a network over frames with weights that are not zero."""
-    network = Infiller(16, 2, 2, clock, distance).build((9, bands), {"phone": 3}, Rng(0)).double()
+    network = FrameInfiller(16, 2, 2, clock, distance).build((9, bands), {"phone": 3}, Rng(0)).double()
     for i, weight in enumerate(network.parameters()):
         weight.data += 0.2 * Rng(0).stream("weight", i).normal(weight.shape, F64)
     return network
@@ -261,9 +261,9 @@ def classes_of_pictures(n: int, draw: RandomStream) -> dict[str, Any]:
     return {"x_1": draw.normal((n, 1, 2, 2), F64), "target": draw.randint(2, (n, 1)).double(), "given": {}}
 
 
-def tokenizer(quantiser: Quantiser) -> TokenizerNetwork:
+def tokenizer(quantiser: Quantizer) -> ConvTokenizerNetwork:
     """Return a tokeniser of pictures of 8 x 8 with weights that are not zero."""
-    network = Tokenizer(2, 8, 1, quantiser).build((1, 8, 8), {}, Rng(0)).double()
+    network = ConvTokenizer(2, 8, 1, quantiser).build((1, 8, 8), {}, Rng(0)).double()
     for i, weight in enumerate(network.parameters()):
         weight.data += 0.3 * Rng(0).stream("weight", i).normal(weight.shape, F64)
     return network
@@ -277,12 +277,12 @@ def voices(n: int, draw: RandomStream) -> dict[str, Any]:
 
 def sounded(n: int, draw: RandomStream) -> dict[str, Any]:
     """Return windows of log mels, every other one of a sound that was made."""
-    return {"window": draw.normal((n, WINDOW, 3), F64), "made": torch.arange(n) % 2 == 1}
+    return {"window": draw.normal((n, WINDOW_FRAMES, 3), F64), "made": torch.arange(n) % 2 == 1}
 
 
-def detector() -> DetectorNetwork:
+def detector() -> SyntheticSpeechDetector:
     """Return a detector of 3 bands with weights that are not zero."""
-    network = DetectorNetwork(3, 1, Rng(0)).double()
+    network = SyntheticSpeechDetector(3, 1, Rng(0)).double()
     for i, weight in enumerate(network.parameters()):
         weight.data += 0.2 * Rng(0).stream("weight", i).normal(weight.shape, F64)
     return network.eval()
@@ -296,9 +296,9 @@ def singer() -> SpectralVocoderNetwork:
     return network
 
 
-def linear() -> LinearNetwork:
+def linear() -> LinearClassifierNetwork:
     """Return a linear network with weights that are not zero."""
-    network = Linear(BRIGHT).build((1, 2, 2), {}, Rng(0))
+    network = LinearClassifier(BRIGHT).build((1, 2, 2), {}, Rng(0))
     network.theta.data.copy_(Rng(0).stream("theta").normal((5,), F64))
     return network
 

@@ -1,16 +1,18 @@
 """What every coupling of examples keeps: data and labels where they are, whole rows, and for permutations each draw
-once. `Aligned`, which rearranges the points inside an example, has tests of its own."""
+once. `EquivariantOT`, which rearranges the points inside an example, has tests of its own."""
 
 import pytest
 import torch
 
 from feller.core.pytree import tree_map
 from feller.core.rng import Rng
-from feller.training.couplings import Aligned, Coupling, Entropic, Unbalanced, WithinClasses
+from feller.training.couplings import ClassConditional, Coupling, EquivariantOT, SinkhornCoupling, UnbalancedOT
 from tests.properties.examples import Case, cases
 
-COUPLINGS = cases(Coupling, when=lambda case: not isinstance(case.kind, Aligned))
-PERMUTATIONS = cases(Coupling, when=lambda case: not isinstance(case.kind, Aligned | Entropic | Unbalanced))
+COUPLINGS = cases(Coupling, when=lambda case: not isinstance(case.kind, EquivariantOT))
+PERMUTATIONS = cases(
+    Coupling, when=lambda case: not isinstance(case.kind, EquivariantOT | SinkhornCoupling | UnbalancedOT)
+)
 
 
 def data(n: int, d: int = 2):
@@ -85,7 +87,7 @@ def test_privacy_is_told_who_shares_rows(case: Case) -> None:
         assert torch.equal(whole[i : i + 1], alone)
 
 
-@pytest.mark.parametrize("case", cases(Coupling, when=lambda case: isinstance(case.kind, WithinClasses)))
+@pytest.mark.parametrize("case", cases(Coupling, when=lambda case: isinstance(case.kind, ClassConditional)))
 def test_classes_keep_their_draws(case: Case) -> None:
     x_0, x_1, given = data(60)
     moved = case.kind(x_0, x_1, given, Rng(0).stream("coupling"))

@@ -364,7 +364,7 @@ def test_a_learned_bridge_keeps_its_marginals() -> None:
 
     Each line is fitted to 5,000 examples of one moment, so the end is off by a few hundredths at most.
     """
-    times, objective = linear_grid(20), FlowMatching(Bridge(), Euclidean((1,)), law=Stratified())
+    times, objective = linear_grid(20), FlowMatching(Bridge(), Euclidean((1,)), time_distribution=Stratified())
     draws, lines = Rng(3), []
     for k, t in enumerate(times[:-1]):
         n, step = 5000, draws.fold_in("step", k)

@@ -27,7 +27,7 @@ from feller.data.tables.schema import read_schema
 from feller.evaluation.judge import Judge, _network, load_judge, save_judge
 from feller.models.model import load_model
 from feller.models.recipes.recipe import Recipe
-from feller.models.spec import save_description
+from feller.models.spec import save_spec
 from feller.sampling.retrieval.datastore import DatastoreOrigin, load_datastore
 from feller.training.callbacks import MetricsWriter
 from feller.training.checkpoint import read_counters
@@ -87,11 +87,11 @@ def _untrained(kind: str) -> dict[str, bytes]:
             data = data.modality.for_measures(data)
         _, chosen = find_recipe(recipe, data, "tiny")
         data = data.seen_as(chosen.modality or data.modality)
-        description, run = chosen.describe(data), Run(pathlib.Path(home) / "r")
+        description, run = chosen.model_spec(data), Run(pathlib.Path(home) / "r")
         if recipe not in ("table", "text-autoregressive"):  # few calls are enough to meet what is damaged
             description = replace(description, sampling=replace(description.sampling, nfe=4))
         run.path.mkdir()
-        save_description(run, description)
+        save_spec(run, description)
         save_tensors(run.ema_weights, description.build(Rng(0)).state_dict())
         return {file.name: file.read_bytes() for file in run.path.iterdir()}
 
@@ -126,7 +126,7 @@ def _kept(name: str, read: Callable[[Run], object]) -> RunFile:
 
 
 def _sampled(run: Run) -> object:
-    return load_model(run).draw(2, draws=Rng(0))
+    return load_model(run).sample_dataset(2, rng=Rng(0))
 
 
 def _of(kind: str, name: str) -> RunFile:

@@ -29,9 +29,9 @@ def damaged(run: Run, number: float) -> Run:
 @pytest.mark.parametrize(("kind", "number"), [*((kind, float("nan")) for kind in KINDS), ("table", float("inf"))])
 def test_weights_that_are_no_numbers(tmp_path: pathlib.Path, kind: str, number: float) -> None:
     run = untrained(kind, tmp_path / "r")
-    load_model(run).draw(2, draws=Rng(0))  # whole, it draws
+    load_model(run).sample_dataset(2, rng=Rng(0))  # whole, it draws
     with pytest.raises(InputError, match=f"^{WORDS}$"):
-        load_model(damaged(run, number)).draw(2, draws=Rng(0))
+        load_model(damaged(run, number)).sample_dataset(2, rng=Rng(0))
 
 
 def test_the_likeliest_symbol_of_what_are_no_numbers() -> None:

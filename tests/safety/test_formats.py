@@ -17,7 +17,7 @@ from feller.core.rng import Rng
 from feller.core.run_folder import Run
 from feller.core.safetensors_io import load_tensors
 from feller.models.model import load_model
-from feller.models.spec import load_description, save_description
+from feller.models.spec import load_spec, save_spec
 from feller.training.checkpoint import read_counters
 from tests.safety.specimen_runs import copied
 
@@ -39,7 +39,7 @@ CONFIG = {1: ASKED, 2: ASKED, 3: {"data": "example:cells", "recipe": "points", "
 
 
 def drawn(run: Any) -> torch.Tensor:
-    return load_model(run).draw(3, draws=Rng(7)).values
+    return load_model(run).sample_dataset(3, rng=Rng(7)).values
 
 
 @pytest.fixture(params=range(migrations.OLDEST_FORMAT, migrations.current_format()))
@@ -85,7 +85,7 @@ def test_the_kept_run_goes_on(kept: tuple[Run, int]) -> None:
 def test_what_is_written_is_of_the_present_format(tmp_path: pathlib.Path) -> None:
     run = copied(tmp_path / "r")
     run.write_record(run.ledger, {})
-    save_description(run, load_description(run))
+    save_spec(run, load_spec(run))
     assert (
         json.loads(run.ledger.read_text())["format"]
         == migrations.current_format()

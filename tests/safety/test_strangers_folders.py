@@ -118,7 +118,7 @@ def test_letters_beyond_65535_may_be_written_as_two_halves(tmp_path: pathlib.Pat
     content = json.loads(run.model.read_text())
     content["modality"]["columns"] = ["\U0001f600", "y"]
     run.model.write_text(json.dumps(content, ensure_ascii=True))
-    assert load_model(run).description.modality.columns[0] == "\U0001f600"
+    assert load_model(run).spec.modality.columns[0] == "\U0001f600"
 
 
 def test_whole_numbers_are_no_weights(tmp_path: pathlib.Path) -> None:

@@ -8,7 +8,14 @@ import torch
 from torch import Tensor
 
 from feller.core.rng import Rng
-from feller.models.families.elbo import Bound, OwnRates, TimeReversal, _time, estimate_bound, rates_of
+from feller.models.families.elbo import (
+    ELBO,
+    ReversalRates,
+    SamplingRates,
+    _importance_sampled_time,
+    estimate_elbo,
+    sampling_elbo,
+)
 from feller.paths import LevelDistance, MetricPath, Mixture, Reversal, TokenPath
 from feller.paths.path import Cond
 from feller.paths.schedules import CustomSchedule, KineticOptimalPerToken, Linear
@@ -88,7 +95,7 @@ class Chain:
             p = step @ p
         return p.view(self.size, self.size)[:COUNT, :COUNT].log()
 
-    def bound(self, kind: Bound, path: TokenPath) -> Tensor:
+    def bound(self, kind: ELBO, path: TokenPath) -> Tensor:
         """Return the bound of each x_1, [3, 3], by the same grid."""
         total = torch.zeros(COUNT, COUNT, dtype=F64)
         for a, b in itertools.product(range(COUNT), repeat=2):
@@ -101,7 +108,7 @@ class Chain:
                 logits, x_t, t = self.flat(place)
                 possible = chance.flatten() > 1e-200
                 rows = torch.zeros_like(t)
-                rows[possible] = kind.rows(
+                rows[possible] = kind.token_divergence(
                     path, logits[possible], torch.full_like(x_t, data)[possible], x_t[possible], t[possible]
                 )
                 total[a, b] += (rows.view_as(chance) * chance * self.dt[:, None]).sum()
@@ -121,14 +128,14 @@ def test_the_bound_of_the_sampling_rates_is_above_their_likelihood(name: str) ->
     for path in paths:
         log_p = chain.log_likelihood(path)
         assert abs(log_p.exp().sum().item() - 1) < 1e-9
-        assert (chain.bound(rates_of(path), path) + log_p).min() > -1e-4
+        assert (chain.bound(sampling_elbo(path), path) + log_p).min() > -1e-4
 
 
 @pytest.mark.parametrize("name", ["uniform", "any source"])
 def test_the_reversal_bounds_its_own_chain_alone(name: str) -> None:
     """Below the likelihood of samples along the kinetic optimum by more than 0.05 nats; above that of its own chain."""
     chain, path = Chain(PATHS[name]), PATHS[name]
-    bound = chain.bound(TimeReversal(), path)
+    bound = chain.bound(ReversalRates(), path)
     assert (bound + chain.log_likelihood(path)).min() < -0.05
     assert (bound + chain.log_likelihood(replace(path, velocity=Reversal()))).min() > 0.01
 
@@ -136,7 +143,7 @@ def test_the_reversal_bounds_its_own_chain_alone(name: str) -> None:
 def test_both_bounds_of_reversed_rates_are_one() -> None:
     chain = Chain(PATHS["any source"], steps=60)
     path = replace(chain.path, velocity=Reversal())
-    torch.testing.assert_close(chain.bound(OwnRates(), path), chain.bound(TimeReversal(), chain.path))
+    torch.testing.assert_close(chain.bound(SamplingRates(), path), chain.bound(ReversalRates(), chain.path))
 
 
 @pytest.mark.parametrize("name", PATHS)
@@ -148,9 +155,9 @@ def test_the_estimate_is_the_integral(name: str) -> None:
     chain, path = Chain(PATHS[name]), PATHS[name]
     n, space = 300 if name in NOISY else 1500, Tokens(COUNT, (2,), path.source)
     data = torch.cartesian_prod(torch.arange(3), torch.arange(3)).repeat_interleave(n, 0)
-    for kind in (OwnRates(), TimeReversal()) if name in NOISY else (OwnRates(),):
+    for kind in (SamplingRates(), ReversalRates()) if name in NOISY else (SamplingRates(),):
         expected = chain.bound(kind, path).flatten()
-        found = estimate_bound(path, space, Chain(path).network, data, {}, Rng(0), kind=kind, times=16)
+        found = estimate_elbo(path, space, Chain(path).network, data, {}, Rng(0), elbo=kind, times=16)
         mean, spread = found.nats.view(9, -1).mean(1), found.nats.view(9, -1).std(1)
         assert ((mean - expected).abs() < 4.5 * spread / n**0.5 + 5e-4).all()
         assert name in NOISY or (spread / n**0.5).max() < 0.0045
@@ -162,8 +169,8 @@ def test_the_estimate_is_the_integral(name: str) -> None:
 def test_times_leave_nothing_out(path: TokenPath) -> None:
     """The integral of a function that is infinite at t = 0, t^(-1/2) / 2, up to the last time."""
     u = (torch.arange(20_000, dtype=F64) + 0.5) / 20_000
-    t, weight = _time(path, Tokens(COUNT, (2,)), u)
-    last = _time(path, Tokens(COUNT, (2,)), torch.ones(1, dtype=F64))[0].item()
+    t, weight = _importance_sampled_time(path, Tokens(COUNT, (2,)), u)
+    last = _importance_sampled_time(path, Tokens(COUNT, (2,)), torch.ones(1, dtype=F64))[0].item()
     assert abs((weight * t.rsqrt() / 2).mean().item() - last**0.5) < 1e-3
     assert last > 0.999
 

@@ -29,7 +29,7 @@ from feller.sampling.guidance import cfg
 from feller.spaces import SO3, Euclidean, MaskSource, Sphere, Tokens, UniformSource
 from feller.spaces import Product as ProductSpace
 from feller.training.couplings import MinibatchOT
-from feller.training.losses import CrossEntropy, Squared
+from feller.training.losses import CrossEntropy, SquaredError
 from feller.training.objective import FlowMatching, TrainingContext
 from feller.training.objectives.distillation import Distillation
 from feller.training.objectives.maximum_likelihood import MaximumLikelihood
@@ -87,7 +87,7 @@ def texts(answer: Callable[[Tensor], Any]) -> Tensor:
 
 
 def times(form: Callable[[Tensor], Any]) -> Any:
-    return draw(replace(FLOW, law=Form(form)), X)
+    return draw(replace(FLOW, time_distribution=Form(form)), X)
 
 
 def followed(process: Any, x: Tensor, solver: Any, grid: Any = (0.0, 0.5, 1.0)) -> Tensor:
@@ -196,7 +196,7 @@ MISTAKES: dict[str, tuple[Callable[[], Any], str]] = {
     "a grid that is a number": (lambda: followed(Affine().process(Net(), {}), X, Euler(), 20), "times"),
     # pieces that do not go together
     "a class for a path": (lambda: FlowMatching(Affine, Euclidean((2,))), "path"),  # type: ignore[arg-type]
-    "a class for a loss": (lambda: FlowMatching(Affine(), Euclidean((2,)), Squared), "criterion"),  # type: ignore[arg-type]
+    "a class for a loss": (lambda: FlowMatching(Affine(), Euclidean((2,)), SquaredError), "criterion"),  # type: ignore[arg-type]
     "a probability above 1": (lambda: replace(FLOW, cond_dropout=10), "cond_dropout"),
     "noise with transport": (
         lambda: FlowMatching(Affine(noise=SigmaProportional()), Euclidean((2,)), coupling=MinibatchOT()),

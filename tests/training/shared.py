@@ -12,7 +12,7 @@ from feller.core.errors import InputError
 from feller.core.rng import Rng
 from feller.core.run_folder import Run
 from feller.core.safetensors_io import load_tensors
-from feller.networks.blocks.lora import LowRank
+from feller.networks.blocks.lora import LoRA
 from feller.networks.image.unet import UNet
 from feller.networks.mlp import MLP
 from feller.paths import Affine
@@ -22,14 +22,16 @@ from feller.privacy.dp_sgd.private_gradient import Private
 from feller.privacy.noise.grid_noise import Repeatable
 from feller.spaces import Euclidean
 from feller.training.checkpoint import load_checkpoint, save_checkpoint
-from feller.training.engine import engine
+from feller.training.engine import get_engine
 from feller.training.loop import TrainState, make_train_state, train
 from feller.training.objective import FlowMatching
-from feller.training.optimizer import Training
-from feller.training.parallelize import dress
+from feller.training.optimizer import TrainConfig
+from feller.training.parallelize import parallelize
 
 STEPS = 6
-TRAINING = Training(batch=13, lr=1e-2, steps=STEPS, warmup=2, clip=0.5, average=0.9, weight_decay=0.1)
+TRAINING = TrainConfig(
+    batch_size=13, lr=1e-2, steps=STEPS, warmup=2, grad_clip_norm=0.5, ema_decay=0.9, weight_decay=0.1
+)
 """A batch that two processes share unevenly, and gradients that are cut."""
 
 
@@ -46,7 +48,7 @@ def unet() -> nn.Module:
 
 
 def changed() -> nn.Module:
-    return LowRank(mlp(), 2, Rng(1))
+    return LoRA(mlp(), 2, Rng(1))
 
 
 NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
@@ -57,46 +59,46 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
 
 
 def learned(
-    kind: str, training: Training, run: Run | None = None, until: int = STEPS, *, private: bool = False
+    kind: str, training: TrainConfig, run: Run | None = None, until: int = STEPS, *, private: bool = False
 ) -> TrainState:
     """Train, from the state in a run if there is one, and return the learner."""
     build, shape = NETWORKS[kind]
-    here, network = engine(), build().double()
+    here, network = get_engine(), build().double()
     learner = make_train_state(network, training)
     if run is not None and run.state.is_file():
         load_checkpoint(run, learner)
-    dress(learner, training, here)
+    parallelize(learner, training, here)
     data = {"x_1": point(64, shape), "given": {}}
     gradient = None
     if private:
-        feed = poisson_batches(data, training.batch, Repeatable(1, "batches"))
+        feed = poisson_batches(data, training.batch_size, Repeatable(1, "batches"))
         gradient = Private(
             sigma=0.7,
             clip=Fixed(0.3),
             noise=Repeatable(2, "noise"),
             rank=here.rank,
-            together=here.total if here.ranks > 1 else None,
+            together=here.all_reduce_sum if here.world_size > 1 else None,
         )
     else:
 
         def feed(step: int, rows: slice) -> dict:
-            which = Rng(7, rows.start, training.batch).stream("rows", step).randint(64, (rows.stop - rows.start,))
+            which = Rng(7, rows.start, training.batch_size).stream("rows", step).randint(64, (rows.stop - rows.start,))
             return {"x_1": data["x_1"][which], "given": {}}
 
     objective = FlowMatching(Affine(), Euclidean(shape))
-    for report in train(learner, objective, feed, training, draws=Rng(3), engine=here, gradient=gradient):
+    for report in train(learner, objective, feed, training, rng=Rng(3), engine=here, gradient=gradient):
         if report.step == until:
             break
     return learner
 
 
-SHARDED = replace(TRAINING, batch=12, micro_batch=4, sharded=True)
+SHARDED = replace(TRAINING, batch_size=12, micro_batch=4, fsdp=True)
 
 
 def main(folder: pathlib.Path) -> None:
     """Write what several processes make of each training."""
     torch.set_default_dtype(torch.float64)
-    first = engine().is_first
+    first = get_engine().is_main_process
     for kind in NETWORKS:
         place = Run(folder / f"replicated-{kind}")
         save(place, learned(kind, TRAINING), writes=first)
@@ -104,18 +106,18 @@ def main(folder: pathlib.Path) -> None:
     save(Run(folder / "private"), learned("mlp", TRAINING, private=True), writes=first)
     half = Run(folder / "half")
     save(half, learned("mlp", SHARDED, until=3), writes=first)
-    engine().wait()
-    for name, training in (("resumed-sharded", SHARDED), ("resumed-whole", replace(SHARDED, sharded=False))):
+    get_engine().barrier()
+    for name, training in (("resumed-sharded", SHARDED), ("resumed-whole", replace(SHARDED, fsdp=False))):
         save(Run(folder / name), learned("mlp", training, half), writes=first)
     parts = learned("mlp", SHARDED, until=1)
     held = sum(weight.to_local().numel() for weight in parts.network.parameters())
-    (folder / f"held-{engine().rank}").write_text(str(held))
-    engine().check_alike("data", "the same")
+    (folder / f"held-{get_engine().rank}").write_text(str(held))
+    get_engine().check_identical("data", "the same")
     try:
-        engine().check_alike("data", f"those of {engine().rank}")
+        get_engine().check_identical("data", f"those of {get_engine().rank}")
     except InputError as error:
-        (folder / f"other-{engine().rank}").write_text(str(error))
-    (folder / f"key-{engine().rank}").write_bytes(engine().secret() or b"")
+        (folder / f"other-{get_engine().rank}").write_text(str(error))
+    (folder / f"key-{get_engine().rank}").write_bytes(get_engine().shared_secret() or b"")
 
 
 def save(run: Run, learner: TrainState, *, writes: bool) -> None:

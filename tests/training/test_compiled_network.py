@@ -14,10 +14,10 @@ from feller.core.run_folder import Run
 from feller.networks.mlp import MLP
 from feller.paths import Affine
 from feller.spaces import Euclidean
-from feller.training.engine import engine
+from feller.training.engine import get_engine
 from feller.training.objectives.maximum_likelihood import MaximumLikelihood
-from feller.training.optimizer import Training
-from feller.training.parallelize import check_dress
+from feller.training.optimizer import TrainConfig
+from feller.training.parallelize import check_parallelize
 from tests.training.shared import NETWORKS, TRAINING, kept, learned, save
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -82,8 +82,8 @@ def test_a_missing_compiler_is_told_before_anything_is_written(tmp_path: pathlib
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("training", [Training(compile=True), Training(sharded=True)])
-def test_what_differentiates_inside_a_simulation_is_refused(training: Training) -> None:
+@pytest.mark.parametrize("training", [TrainConfig(compile=True), TrainConfig(fsdp=True)])
+def test_what_differentiates_inside_a_simulation_is_refused(training: TrainConfig) -> None:
     objective = MaximumLikelihood(Affine(), Euclidean((2,)))
     with pytest.raises(UsageError, match="maximum likelihood"):
-        check_dress(training, objective, MLP(width=8, depth=1), engine())
+        check_parallelize(training, objective, MLP(width=8, depth=1), get_engine())

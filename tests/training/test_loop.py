@@ -14,23 +14,23 @@ from feller.networks.mlp import MLP
 from feller.paths import Affine
 from feller.spaces import Euclidean
 from feller.training.checkpoint import load_checkpoint, save_checkpoint
-from feller.training.engine import engine
+from feller.training.engine import get_engine
 from feller.training.loop import check_finite, make_train_state, train
 from feller.training.objective import FlowMatching
-from feller.training.optimizer import Training, rate
+from feller.training.optimizer import TrainConfig, learning_rate
 
 DATA = read("example:moons")
-TRAINING = Training(batch=96, lr=1e-2, steps=24, warmup=5)
+TRAINING = TrainConfig(batch_size=96, lr=1e-2, steps=24, warmup=5)
 
 
-def fresh(training: Training = TRAINING):
+def fresh(training: TrainConfig = TRAINING):
     return make_train_state(MLP(width=16, depth=1).build((2,), {}, Rng(0)), training)
 
 
-def follow(learner, training: Training = TRAINING, seed: int = 0):
+def follow(learner, training: TrainConfig = TRAINING, seed: int = 0):
     objective = FlowMatching(Affine(), Euclidean((2,)))
-    feed = batches(DATA, training.batch, Rng(seed))
-    return train(learner, objective, feed, training, draws=Rng(seed), engine=engine())
+    feed = batches(DATA, training.batch_size, Rng(seed))
+    return train(learner, objective, feed, training, rng=Rng(seed), engine=get_engine())
 
 
 def tensors(learner):
@@ -75,38 +75,38 @@ def test_global_generator_is_neither_used_nor_moved():
 
 
 def test_rate_rises_stays_and_falls_to_zero():
-    training = Training(lr=2.0, warmup=4, steps=20, decay=0.5)
-    rates = [rate(training, step, step / 20) for step in range(20)]
+    training = TrainConfig(lr=2.0, warmup=4, steps=20, lr_decay_fraction=0.5)
+    rates = [learning_rate(training, step, step / 20) for step in range(20)]
     assert rates[:4] == [0.5, 1.0, 1.5, 2.0]
     assert rates[4:11] == [2.0] * 7
     assert rates[-1] == pytest.approx(0.2)
     assert all(a >= b for a, b in pairwise(rates[9:]))
-    assert rate(training, 5000, 0.3) == 2.0
-    assert rate(training, 5000, 1.2) == 0
+    assert learning_rate(training, 5000, 0.3) == 2.0
+    assert learning_rate(training, 5000, 1.2) == 0
 
 
 def test_a_short_run_has_its_highest_rate_after_a_fifth():
     """Whether steps or minutes count; in a long one the steps of the warm-up do, and the first step is as slow."""
-    training = Training(lr=2.0, warmup=100, steps=20, decay=0.5)
-    rates = [rate(training, step, step / 20) for step in range(20)]
+    training = TrainConfig(lr=2.0, warmup=100, steps=20, lr_decay_fraction=0.5)
+    rates = [learning_rate(training, step, step / 20) for step in range(20)]
     assert rates[:5] == pytest.approx([0.02, 0.5, 1.0, 1.5, 2.0])
     assert rates[4:11] == [2.0] * 7
-    assert rate(training, 9, 9 / 10_000) == pytest.approx(0.2)
+    assert learning_rate(training, 9, 9 / 10_000) == pytest.approx(0.2)
 
 
 def test_minutes_end_the_run_and_the_rate_falls(monkeypatch):
     clock = iter(range(10_000))
     monkeypatch.setattr("feller.training.loop.time.monotonic", lambda: float(next(clock)))
-    training = replace(TRAINING, steps=None, minutes=1.0, decay=0.25)
+    training = replace(TRAINING, steps=None, minutes=1.0, lr_decay_fraction=0.25)
     reports = list(follow(fresh(training), training))
     assert len(reports) == 60
-    assert reports[-1].share == 1
+    assert reports[-1].progress == 1
     assert [report.step for report in reports if report.lr < training.lr] == [1, 2, 3, 4, *range(47, 61)]
     assert reports[-1].lr < training.lr / 10
 
 
 def test_loss_that_is_not_finite_is_said():
-    training = replace(TRAINING, lr=1e30, clip=1e30, steps=50, warmup=1)
+    training = replace(TRAINING, lr=1e30, grad_clip_norm=1e30, steps=50, warmup=1)
 
     def all_of_it():
         return [check_finite(report) for report in follow(fresh(training), training)]
@@ -143,28 +143,28 @@ def test_checkpoint_is_whole_or_old(tmp_path, monkeypatch):
 @pytest.mark.parametrize("field", [{"batch": 0}, {"lr": -1.0}, {"decay": 2.0}, {"steps": 0}, {"minutes": 0.0}])
 def test_settings_out_of_range(field):
     with pytest.raises(UsageError, match=next(iter(field))):
-        Training(**field)
+        TrainConfig(**field)
 
 
 def test_gradient_is_clipped():
-    report = next(iter(follow(fresh(replace(TRAINING, clip=1e-4)), replace(TRAINING, clip=1e-4))))
-    assert math.isfinite(report.gradient.item())
-    assert report.gradient.item() > 1e-4
+    report = next(iter(follow(fresh(replace(TRAINING, grad_clip_norm=1e-4)), replace(TRAINING, grad_clip_norm=1e-4))))
+    assert math.isfinite(report.grad_norm.item())
+    assert report.grad_norm.item() > 1e-4
 
 
 def test_examples_serve_several_steps():
     """Steps 0, 3, 6, ... draw, as they would alone; those between repeat their examples, at new weights."""
     counted = {}
     for replay in (1, 3):
-        training, learner = replace(TRAINING, steps=8, replay=replay, lr=1e-9), fresh()
-        feed, asked = batches(DATA, training.batch, Rng(0)), []
+        training, learner = replace(TRAINING, steps=8, reuse_batches=replay, lr=1e-9), fresh()
+        feed, asked = batches(DATA, training.batch_size, Rng(0)), []
 
         def watched(step, rows, feed=feed, asked=asked):
             asked.append(step)
             return feed(step, rows)
 
         objective = FlowMatching(Affine(), Euclidean((2,)))
-        reports = list(train(learner, objective, watched, training, draws=Rng(0), engine=engine()))
+        reports = list(train(learner, objective, watched, training, rng=Rng(0), engine=get_engine()))
         counted[replay] = asked, [report.loss.item() for report in reports]
     assert [asked for asked, _ in counted.values()] == [list(range(8)), [0, 3, 6]]
     once, thrice = (losses for _, losses in counted.values())

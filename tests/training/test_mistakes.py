@@ -21,14 +21,14 @@ from feller.sampling import Midpoint
 from feller.sampling.likelihood import log_prob
 from feller.spaces import Sphere, Torus
 from feller.training.couplings import (
-    AcrossRanks,
-    Cost,
+    ClassConditional,
+    ConditionalOT,
     Coupling,
-    Entropic,
-    Independent,
-    LabelAware,
+    GlobalBatchCoupling,
+    GroundCost,
+    IndependentCoupling,
     MinibatchOT,
-    WithinClasses,
+    SinkhornCoupling,
 )
 from feller.training.objective import FlowMatching
 from tests.training.mistakes import (
@@ -48,11 +48,11 @@ from tests.training.mistakes import (
 )
 
 
-class Labels(Cost):
+class Labels(GroundCost):
     """A cost of the user's, which sees conditions."""
 
-    def __call__(self, x_0: Tensor, x_1: Tensor, given: dict[str, Tensor]) -> Tensor:
-        return torch.zeros(len(x_0), len(x_1), dtype=torch.float64) + given["label"]
+    def __call__(self, x_0: Tensor, x_1: Tensor, cond: dict[str, Tensor]) -> Tensor:
+        return torch.zeros(len(x_0), len(x_1), dtype=torch.float64) + cond["label"]
 
 
 @pytest.fixture(scope="module")
@@ -164,7 +164,7 @@ def test_the_same_numbers_in_two_steps_are_warned_of_once() -> None:
         assert objective == other
 
 
-@pytest.mark.parametrize("coupling", [MinibatchOT(), Entropic(), AcrossRanks()])
+@pytest.mark.parametrize("coupling", [MinibatchOT(), SinkhornCoupling(), GlobalBatchCoupling()])
 def test_a_coupling_that_ignores_conditions_is_warned_of_once(coupling: Coupling) -> None:
     objective = replace(FLOW, coupling=coupling)
     with warnings.catch_warnings():
@@ -178,7 +178,14 @@ def test_a_coupling_that_ignores_conditions_is_warned_of_once(coupling: Coupling
 
 
 @pytest.mark.parametrize(
-    "coupling", [Independent(), WithinClasses(), LabelAware(), AcrossRanks(WithinClasses()), MinibatchOT(cost=Labels())]
+    "coupling",
+    [
+        IndependentCoupling(),
+        ClassConditional(),
+        ConditionalOT(),
+        GlobalBatchCoupling(ClassConditional()),
+        MinibatchOT(cost=Labels()),
+    ],
 )
 def test_a_coupling_that_sees_conditions_is_not_warned_of(coupling: Coupling) -> None:
     with warnings.catch_warnings():

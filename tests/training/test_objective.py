@@ -16,7 +16,7 @@ from feller.paths.time_distributions import LeafTimes, Rescaled, TimeDistributio
 from feller.spaces import Euclidean, MaskSource, Sphere, Tokens, UniformSource
 from feller.spaces import Product as ProductSpace
 from feller.training.couplings import MinibatchOT
-from feller.training.losses import CrossEntropy, GeneralisedKL, PerLeaf, Squared
+from feller.training.losses import CrossEntropy, GeneralizedKL, PerLeafLoss, SquaredError
 from feller.training.objective import FlowMatching
 from tests.oracle import F64, Normal, close, f64
 
@@ -111,7 +111,7 @@ def test_conditions_without_a_null_value_cannot_be_dropped(null: dict[str, int] 
 
 def test_padding_reaches_neither_loss_nor_gradient() -> None:
     """Sentences of 3 and 5 tokens padded to 6, against the same without padding."""
-    objective = FlowMatching(Mixture(), Tokens(4, (6,), MaskSource()), GeneralisedKL(), Rescaled(0.99))
+    objective = FlowMatching(Mixture(), Tokens(4, (6,), MaskSource()), GeneralizedKL(), Rescaled(0.99))
     valid = torch.arange(6) < torch.tensor([[3], [5]])
     x_1 = torch.tensor([[1, 2, 3, 0, 0, 0], [3, 3, 0, 1, 2, 0]])
     drawn = objective.draw({"x_1": x_1, "given": {"valid": valid}}, Rng(0))
@@ -132,7 +132,7 @@ def test_a_network_sees_a_product_as_in_sampling() -> None:
     """A tree of times beside a tree of states, in training as in the process."""
     path = ProductPath({"a": Affine(), "b": Mixture()})
     space = ProductSpace({"a": Euclidean((2,)), "b": Tokens(3, (2,), MaskSource())})
-    objective = FlowMatching(path, space, PerLeaf({"a": Squared(), "b": CrossEntropy()}))
+    objective = FlowMatching(path, space, PerLeafLoss({"a": SquaredError(), "b": CrossEntropy()}))
     seen = []
 
     def network(x, t, given):
@@ -150,7 +150,9 @@ def test_a_network_sees_a_product_as_in_sampling() -> None:
 def test_known_parts_are_the_data_and_do_not_count() -> None:
     """A share of the tokens of some examples is the data at any time, and the network is told; the loss leaves them."""
     space = Tokens(4, (50,), UniformSource())
-    objective = FlowMatching(Mixture(source=UniformSource()), space, CrossEntropy(), law=Rescaled(0.01), fill=0.5)
+    objective = FlowMatching(
+        Mixture(source=UniformSource()), space, CrossEntropy(), time_distribution=Rescaled(0.01), inpaint_prob=0.5
+    )
     x_1 = torch.zeros(200, 50, dtype=torch.long)
     example = objective.draw({"x_1": x_1}, Rng(0))
     known = example["given"]["known"]
@@ -169,13 +171,13 @@ def test_path_and_space_start_from_one_source() -> None:
     with pytest.raises(UsageError, match="the same source"):
         FlowMatching(Mixture(source=UniformSource()), Tokens(4, (2,), MaskSource()))
     with pytest.raises(UsageError, match="fill"):
-        FlowMatching(Affine(), Euclidean((1,)), fill=2.0)
+        FlowMatching(Affine(), Euclidean((1,)), inpaint_prob=2.0)
 
 
 BOTH = FlowMatching(
     ProductPath({"number": Affine(), "token": Mixture()}),
     ProductSpace({"number": Euclidean((3, 2)), "token": Tokens(4, (3,), UniformSource())}),
-    PerLeaf({"number": Squared(), "token": CrossEntropy()}),
+    PerLeafLoss({"number": SquaredError(), "token": CrossEntropy()}),
     leaf_times=LeafTimes(observed_prob=1.0),
 )
 

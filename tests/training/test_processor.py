@@ -8,7 +8,7 @@ import torch
 from feller.app.cli import main
 from feller.core.run_folder import Run
 from feller.core.safetensors_io import load_tensors, save_tensors
-from feller.training.checkpoint import PROCESSOR, moved, processor
+from feller.training.checkpoint import HARDWARE_KEY, describe_hardware, hardware_change_notice
 from tests.safety.specimen_runs import copied
 
 pytestmark = pytest.mark.portable
@@ -18,18 +18,23 @@ ELSEWHERE = "Another Processor (AVX2, 8 threads), torch 2.6.0"
 
 
 def test_only_another_processor_is_told_of() -> None:
-    assert moved({}, CPU) == moved({PROCESSOR: ""}, CPU) == moved({PROCESSOR: processor(CPU)}, CPU) == ""
-    told = moved({PROCESSOR: ELSEWHERE}, CPU)
+    assert (
+        hardware_change_notice({}, CPU)
+        == hardware_change_notice({HARDWARE_KEY: ""}, CPU)
+        == hardware_change_notice({HARDWARE_KEY: describe_hardware(CPU)}, CPU)
+        == ""
+    )
+    told = hardware_change_notice({HARDWARE_KEY: ELSEWHERE}, CPU)
     assert ELSEWHERE in told
-    assert processor(CPU) in told
+    assert describe_hardware(CPU) in told
     assert "\n" not in told
 
 
 def test_it_names_threads_and_torch(monkeypatch: pytest.MonkeyPatch) -> None:
-    one = processor(CPU)
+    one = describe_hardware(CPU)
     assert torch.__version__ in one
     monkeypatch.setattr(torch, "get_num_threads", lambda: 77)
-    assert processor(CPU) != one
+    assert describe_hardware(CPU) != one
 
 
 def resumed(run: Run, steps: int, capsys: pytest.CaptureFixture[str]) -> str:
@@ -45,9 +50,9 @@ def test_a_run_that_moved_says_so(
     run = copied(tmp_path / "r")
     resumed(run, 5, capsys)  # an older run, whose state names no processor
     tensors, note = load_tensors(run.state)
-    assert note[PROCESSOR] == processor(CPU)
-    assert processor(CPU) not in resumed(run, 6, capsys)
+    assert note[HARDWARE_KEY] == describe_hardware(CPU)
+    assert describe_hardware(CPU) not in resumed(run, 6, capsys)
     tensors, note = load_tensors(run.state)
-    save_tensors(run.state, tensors, {**note, PROCESSOR: ELSEWHERE})
+    save_tensors(run.state, tensors, {**note, HARDWARE_KEY: ELSEWHERE})
     assert ELSEWHERE in resumed(run, 7, capsys)
-    assert load_tensors(run.state)[1][PROCESSOR] == processor(CPU)
+    assert load_tensors(run.state)[1][HARDWARE_KEY] == describe_hardware(CPU)

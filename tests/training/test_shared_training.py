@@ -12,9 +12,9 @@ import torch
 
 from feller.core.errors import UsageError
 from feller.core.run_folder import Run
-from feller.training.engine import engine
-from feller.training.optimizer import Training
-from feller.training.parallelize import check_even
+from feller.training.engine import get_engine
+from feller.training.optimizer import TrainConfig
+from feller.training.parallelize import check_even_batches
 from tests.training.shared import NETWORKS, SHARDED, TRAINING, kept, learned, save
 
 LAUNCHER = ("-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0", "--standalone")
@@ -99,7 +99,7 @@ def test_private_training_is_that_of_one_process(two: pathlib.Path, tmp_path: pa
 @pytest.mark.slow
 def test_other_data_are_found_out_in_all_processes(two: pathlib.Path) -> None:
     assert all("same data" in (two / f"other-{rank}").read_text() for rank in range(2))
-    engine().check_alike("data", "whatever one process has")
+    get_engine().check_identical("data", "whatever one process has")
 
 
 @pytest.mark.slow
@@ -107,13 +107,15 @@ def test_a_key_is_shared(two: pathlib.Path) -> None:
     keys = [(two / f"key-{rank}").read_bytes() for rank in range(2)]
     assert keys[0] == keys[1]
     assert len(keys[0]) == 32
-    assert engine().secret() is None
+    assert get_engine().shared_secret() is None
 
 
-@pytest.mark.parametrize("training", [replace(SHARDED, batch=13), replace(SHARDED, batch=1, micro_batch=None)])
-def test_parts_that_cannot_be_even_are_refused(training: Training) -> None:
-    two = copy.copy(engine())
-    two.ranks = 2
+@pytest.mark.parametrize(
+    "training", [replace(SHARDED, batch_size=13), replace(SHARDED, batch_size=1, micro_batch=None)]
+)
+def test_parts_that_cannot_be_even_are_refused(training: TrainConfig) -> None:
+    two = copy.copy(get_engine())
+    two.world_size = 2
     with pytest.raises(UsageError, match="sharded"):
-        check_even(training, two)
-    check_even(training, engine())
+        check_even_batches(training, two)
+    check_even_batches(training, get_engine())

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from style import BLUE, ORANGE, SOFT, bare
 from torch import nn
 
-from feller import Affine, Euler, Independent, MinibatchOT, Rng, linear_grid
+from feller import Affine, Euler, IndependentCoupling, MinibatchOT, Rng, linear_grid
 from feller.data.loading.read import read
 from feller.sampling import trajectory
 from feller_papers.claims import Claim
@@ -32,7 +32,7 @@ def draw(data: pathlib.Path | None) -> tuple[Figure, Claim]:
     with patch.object(transport, "fit_points", keeping):
         (claim,) = transport.transport_coupling(SETTING)
     figure, panels = plt.subplots(1, 2, figsize=(6.4, 3.2), layout="constrained", sharex=True, sharey=True)
-    ways = ((Independent(), ORANGE, "independent pairs"), (MinibatchOT(), BLUE, "minibatch transport"))
+    ways = ((IndependentCoupling(), ORANGE, "independent pairs"), (MinibatchOT(), BLUE, "minibatch transport"))
     test = read("example:moons/test")
     points = test.modality.encode(test.values)
     x_0 = Rng(3).at("source").normal((COUNT, 2))

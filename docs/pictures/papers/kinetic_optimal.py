@@ -31,11 +31,11 @@ def draw(data: pathlib.Path | None) -> tuple[Figure, Claim]:
         bare(axes)
     panels = every[[0, 1, 3, 4]]
     for half, (change, name) in enumerate(((as_it_is, "increments"), (rates_at_the_start, "rates times the step"))):
-        path, network = change(model.description.path, model.network)
-        x_0 = model.description.space.sample_base(len(labels), draws.stream("source"))
+        path, network = change(model.spec.path, model.network)
+        x_0 = model.spec.space.sample_base(len(labels), draws.stream("source"))
         with torch.no_grad():
             x_1 = simulate(path.process(network, {"label": labels}), x_0, linear_grid(CALLS), Euler(), draws)
-        found = model.description.modality.decode(x_1)[:, 0]
+        found = model.spec.modality.decode(x_1)[:, 0]
         for axes, picture in zip(panels[half * ROWS : (half + 1) * ROWS].flat, found, strict=True):
             bare(axes).imshow(picture, cmap="gray_r", vmin=0, vmax=16, interpolation="nearest")
         panels[half * ROWS, 0].set_title(f"{CALLS} calls, {name}", loc="left")

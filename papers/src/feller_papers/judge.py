@@ -12,14 +12,14 @@ from feller.data.batches import shuffled
 from feller.data.modality import Dataset
 from feller.evaluation.images import fd_cnn
 from feller.evaluation.judge import Classify
-from feller.networks.architecture import weights_from
-from feller.training.engine import engine
+from feller.networks.network_config import seeded_init
+from feller.training.engine import get_engine
 from feller.training.loop import make_train_state, train
 from feller.training.objective import Batch, Example
-from feller.training.optimizer import Training
+from feller.training.optimizer import TrainConfig
 
 SEED = 7
-TRAINING = Training(steps=1500, batch=128, lr=2e-3, warmup=0, decay=1.0, average=0.0)
+TRAINING = TrainConfig(steps=1500, batch_size=128, lr=2e-3, warmup=0, lr_decay_fraction=1.0, ema_decay=0.0)
 LEVELS = 16
 
 
@@ -83,11 +83,11 @@ class Judge:
 
 def train_judge(data: Dataset) -> Judge:
     """Train a judge on real pictures."""
-    with weights_from(Rng(SEED)):
+    with seeded_init(Rng(SEED)):
         network = Classifier(len(data.modality.conditions["label"]))
     examples = {"x_1": data.values.float(), "given": data.given}
-    learner, feed = make_train_state(network, TRAINING), shuffled(examples, TRAINING.batch, Rng(SEED))
-    for _ in train(learner, Jittered(), feed, TRAINING, draws=Rng(SEED), engine=engine()):
+    learner, feed = make_train_state(network, TRAINING), shuffled(examples, TRAINING.batch_size, Rng(SEED))
+    for _ in train(learner, Jittered(), feed, TRAINING, rng=Rng(SEED), engine=get_engine()):
         pass
     network = network.eval().requires_grad_(False)
     return Judge(network, Judge(network, torch.empty(0, 32).double()).features(data.values))

@@ -10,8 +10,8 @@ from feller.data.batches import batches
 from feller.data.modality import Dataset
 from feller.models.model import Model
 from feller.models.recipes.recipe import Recipe
-from feller.training.engine import engine
-from feller.training.loop import Batches, TrainState, make_train_state, train
+from feller.training.engine import get_engine
+from feller.training.loop import BatchFn, TrainState, make_train_state, train
 from feller.training.objective import TrainingContext
 
 
@@ -23,7 +23,7 @@ def fit_recipe(
     after: Callable[[TrainState], None] = lambda learner: None,
     *,
     before: Callable[[TrainState], None] = lambda learner: None,
-    feed: Batches | None = None,
+    feed: BatchFn | None = None,
     gradient: Gradient | None = None,
 ) -> Model:
     """Train a recipe's network on data; its weights are the average.
@@ -40,14 +40,14 @@ def fit_recipe(
     """
     data = data if recipe.modality is None else data.seen_as(recipe.modality)
     objective, training = recipe.objective.build(TrainingContext()), replace(recipe.train, steps=steps)
-    about = recipe.describe(data)
+    about = recipe.model_spec(data)
     learner = make_train_state(about.build(Rng(seed)), training)
     before(learner)
-    feed = feed or batches(data, training.batch, Rng(seed))
-    for _ in train(learner, objective, feed, training, draws=Rng(seed), engine=engine(), gradient=gradient):
+    feed = feed or batches(data, training.batch_size, Rng(seed))
+    for _ in train(learner, objective, feed, training, rng=Rng(seed), engine=get_engine(), gradient=gradient):
         after(learner)
-    learner.average.copy_to(learner.network)
-    return Model.of(about, learner.network.eval())
+    learner.ema.copy_to(learner.network)
+    return Model.from_spec(about, learner.network.eval())
 
 
 def file_of(folder: pathlib.Path | None, *parts: str) -> pathlib.Path | None:

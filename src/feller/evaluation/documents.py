@@ -53,7 +53,7 @@ def documents_quality(
     """Return the perplexities of documents, alone and behind others.
 
     Args:
-        network: As `PlainTransformer`.
+        network: As `GPTNetwork`.
         kind: Of its documents.
         held_out: Documents that it did not see.
         library: What it saw, to be looked up; None where nothing is.

@@ -66,7 +66,7 @@ class Effort:
             return most
         begin = time.monotonic()
         work(few)
-        took, parts = engine.agree(time.monotonic() - begin), 1
+        took, parts = engine.broadcast_float(time.monotonic() - begin), 1
         while took * most / parts / few > share * self.seconds and most // (2 * parts) >= few:
             parts *= 2
         return most // parts

@@ -51,7 +51,7 @@ def change(
         draws: Those that `after` was drawn with.
         given: Conditions that were always so while tuning, in words.
     """
-    before = base.draw(len(after), given=after.given, guidance=rule.guidance, draws=draws)
+    before = base.sample_dataset(len(after), given=after.given, guidance=rule.guidance, rng=draws)
     numbers: dict[str, Any] = {}
     notes = []
     if wish is not None:
@@ -114,9 +114,9 @@ def tilt(reward: Float[Tensor, " n"], strength: float, group: Int[Tensor, " n"])
 
 def divergence(rule: Tuning, base: Model, tuned: Model, draws: Rng, wanted: dict[str, str], n: int = ROLLED) -> float:
     """Return the mean control cost of roll-outs of the tuned model, with the conditions that are wanted."""
-    about = tuned.description
+    about = tuned.spec
     device = next(tuned.network.parameters()).device
-    given = tree_map(lambda leaf: leaf.to(device), about.modality.complete(tuned.conditions(n, wanted, draws)))
+    given = tree_map(lambda leaf: leaf.to(device), about.modality.complete(tuned.sample_conditions(n, wanted, draws)))
     times = linear_grid(STEPS)
     with torch.no_grad():
         x_0 = about.space.sample_base(n, draws.stream("source"), device)

@@ -17,8 +17,8 @@ from feller.data.proteins.modality import Proteins
 from feller.evaluation.comparison import pick
 from feller.evaluation.effort import FEWEST
 from feller.evaluation.proteins import sequence_perplexity
-from feller.models.families.elbo import Bound, rates_of, tightest
-from feller.models.model import Model, untold
+from feller.models.families.elbo import ELBO, sampling_elbo, tightest_elbo
+from feller.models.model import Model, no_progress
 from feller.paths import TokenPath
 from feller.paths.processes import Characteristics, Process
 from feller.paths.time_distributions import linear_grid
@@ -48,7 +48,7 @@ class Measuring:
     """Processes that share the work."""
     share: float = 1.0
     """Of the usual number of examples: less takes less time."""
-    tell: Callable[[float], None] = untold
+    tell: Callable[[float], None] = no_progress
     """Hears which share is done."""
 
     def of(self, name: str, begun: float = 0.0) -> "Measuring":
@@ -70,9 +70,9 @@ def flow_quality(model: Model, held_out: Dataset, how: Measuring) -> Measures:
         held_out: Real data; may be empty.
         how: They are measured.
     """
-    if model.family.row_likelihood:
+    if model.family.has_row_likelihood:
         return surprise(model, held_out, how.of("rows"))
-    if model.family.symbols:
+    if model.family.is_discrete:
         return code_length(model, held_out, how.of("code"))
     if held_out.modality.view(Proteins) is not None:
         return {"sequence_perplexity": sequence_perplexity(model, held_out, how.draws.fold_in("sequence"))}
@@ -80,20 +80,20 @@ def flow_quality(model: Model, held_out: Dataset, how: Measuring) -> Measures:
     straight = straightness(model, first, curves, tell=lambda part: how.tell(EARLY * part))
     if straight is None:
         return {}
-    dense = model.description.modality.log_scale is not None
+    dense = model.spec.modality.log_scale is not None
     likely = likelihood(model, held_out, how.of("likelihood", EARLY)) if dense else {}
     return {**likely, "straightness": straight}
 
 
 def likelihood(model: Model, held_out: Dataset, how: Measuring) -> Measures:
     """Return `nll`, and for pictures `bits_per_dimension`; None where no data are held out."""
-    exact = as_manifold(model.description.space).dimension <= MAX_EXACT_DIMENSION
+    exact = as_manifold(model.spec.space).dimension <= MAX_EXACT_DIMENSION
     names = ("nll", "bits_per_dimension") if held_out.modality.view(Images) is not None else ("nll",)
-    if not len(held_out) or not model.can_do_with(held_out):
+    if not len(held_out) or not model.supports_conditions(held_out):
         return dict.fromkeys(names)
     some = pick(held_out, max(FEWEST, round((MOST if exact else MOST_LARGE) * how.share)), how.draws)
     sampling = SamplerConfig("rk4", 100) if exact else SamplerConfig("midpoint", 40)
-    found = model.log_prob(some, sampling=sampling, rng=how.draws, ranks=how.ranks, tell=how.tell)
+    found = model.log_prob(some, sampling=sampling, rng=how.draws, process_group=how.ranks, on_progress=how.tell)
     nll = -found.mean().item()
     return dict(zip(names, (nll, nll / math.log(2) / some.values[0].numel()), strict=False))
 
@@ -103,7 +103,7 @@ def surprise(model: Model, held_out: Dataset, how: Measuring) -> Measures:
     if not len(held_out):
         return {"nll": None}
     some = pick(held_out, max(FEWEST, round(MOST_ROWS * how.share)), how.draws)
-    return {"nll": model.code_length(some, ranks=how.ranks, tell=how.tell).mean().item()}
+    return {"nll": model.nll(some, process_group=how.ranks, on_progress=how.tell).mean().item()}
 
 
 def code_length(model: Model, held_out: Dataset, how: Measuring) -> Measures:
@@ -112,25 +112,25 @@ def code_length(model: Model, held_out: Dataset, how: Measuring) -> Measures:
     None where no data are held out.
     """
     bounds = _bounds(model)
-    if not len(held_out) or not model.can_do_with(held_out):
+    if not len(held_out) or not model.supports_conditions(held_out):
         return dict.fromkeys(bounds)
     some = pick(held_out, max(FEWEST, round(MOST_LARGE * how.share)), how.draws)
     symbols, found = int(some.modality.counted(some.values).sum()), {}
     for i, (name, bound) in enumerate(bounds.items()):
         tell = lambda share, i=i: how.tell((i + share) / len(bounds))  # noqa: E731
-        nats = model.code_length(some, bound=bound, times=TIMES, draws=how.draws, ranks=how.ranks, tell=tell)
+        nats = model.nll(some, elbo=bound, times=TIMES, rng=how.draws, process_group=how.ranks, on_progress=tell)
         found[name] = nats.sum().item() / math.log(2) / symbols
     return found
 
 
-def _bounds(model: Model) -> dict[str, Bound | None]:
+def _bounds(model: Model) -> dict[str, ELBO | None]:
     """Return the bound that is reported under each name; one if samples follow the rates with the tight bound."""
-    about = model.description
-    if not model.family.in_time:  # what it takes is exact
+    about = model.spec
+    if not model.family.is_process:  # what it takes is exact
         return {"bits_per_token": None}
     path, _, _ = about.sampling.resolve(about.path, about.space)
-    tight, sampled = (rule(cast(TokenPath, of)) for rule, of in ((tightest, about.path), (rates_of, path)))
-    bounds: dict[str, Bound | None] = {"bits_per_token": tight}
+    tight, sampled = (rule(cast(TokenPath, of)) for rule, of in ((tightest_elbo, about.path), (sampling_elbo, path)))
+    bounds: dict[str, ELBO | None] = {"bits_per_token": tight}
     if sampled != tight:
         bounds["bits_per_token_sampled"] = sampled
     return bounds
@@ -138,7 +138,7 @@ def _bounds(model: Model) -> dict[str, Bound | None]:
 
 @torch.no_grad()
 def straightness(
-    model: Model, draws: Rng, n: int = CURVES, steps: int = 32, tell: Callable[[float], None] = untold
+    model: Model, draws: Rng, n: int = CURVES, steps: int = 32, tell: Callable[[float], None] = no_progress
 ) -> float | None:
     """Return 1 if all move straight ahead at one speed, less if they bend or hesitate.
 
@@ -156,8 +156,8 @@ def straightness(
     Returns:
         The quotient, or None where a model has no flow: with noise, jumps, or on a space without geodesics.
     """
-    about = model.description
-    if not model.family.in_time:
+    about = model.spec
+    if not model.family.is_process:
         return None
     path = about.path
     try:
@@ -165,7 +165,7 @@ def straightness(
     except TypeError:
         return None
     device = next(model.network.parameters()).device
-    given = about.modality.complete(model.conditions(n, {}, draws))
+    given = about.modality.complete(model.sample_conditions(n, {}, draws))
     process = path.process(model.network.eval(), tree_map(lambda leaf: leaf.to(device), given))
     start = path.initial_state(space.sample_base(n, draws.stream("source"), device))
     if any(

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from feller.core.errors import UsageError
 from feller.data.modality import Dataset
 from feller.models.model import Model
-from feller.networks.codebook.image_tokenizer import TokenizerNetwork
+from feller.networks.codebook.conv_tokenizer import ConvTokenizerNetwork
 
 CHUNK = 256
 """Pictures that go through the network at once."""
@@ -25,10 +25,10 @@ class Copies:
     values: UInt8[Tensor, "n c h w"]
 
 
-def writer(model: Model) -> TokenizerNetwork:
+def writer(model: Model) -> ConvTokenizerNetwork:
     """Return the network of a model that writes codes; UsageError if it writes none."""
     network = model.network.eval()
-    if not isinstance(network, TokenizerNetwork):
+    if not isinstance(network, ConvTokenizerNetwork):
         raise UsageError("this run writes no codes", remedy="Fit one that does: --recipe image-tokenizer")
     return network
 
@@ -37,7 +37,7 @@ def writer(model: Model) -> TokenizerNetwork:
 def copies(model: Model, data: Dataset) -> Copies:
     """Write pictures as codes and read them back, some at a time; UsageError if the model writes no codes."""
     network = writer(model)
-    kind, device = model.description.modality, network.read.weight.device
+    kind, device = model.spec.modality, network.from_code.weight.device
     written, read = [], []
     for rows in torch.arange(len(data)).split(CHUNK):
         codes = network.encode(kind.encode(data.values[rows]).to(device))

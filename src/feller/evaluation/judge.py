@@ -22,12 +22,12 @@ from feller.data.images.modality import Images
 from feller.data.images.pixel_codes import AsNumbers
 from feller.data.modality import Dataset
 from feller.evaluation.effort import Effort
-from feller.networks.architecture import within
-from feller.networks.image.classifier import Classifier
+from feller.networks.image.classifier import ImageClassifier
+from feller.networks.network_config import limit_parameter_bytes
 from feller.training.engine import Engine
 from feller.training.loop import check_finite, make_train_state, train
 from feller.training.objective import Batch, Example, Objective
-from feller.training.optimizer import Training
+from feller.training.optimizer import TrainConfig
 
 SHIFT = 12
 """Pictures are moved by up to their side divided by this, and by a pixel at least, while training."""
@@ -104,7 +104,7 @@ class ClassifyRotation(Classify):
 
 CHUNK = 512
 """Pictures that go through the network at once."""
-TRAINING = Training(steps=600, lr=3e-3, warmup=30, decay=0.7, weight_decay=1e-2, average=0.0)
+TRAINING = TrainConfig(steps=600, lr=3e-3, warmup=30, lr_decay_fraction=0.7, weight_decay=1e-2, ema_decay=0.0)
 JUDGE_SHARE = 0.25
 """Of the time of an evaluation, for the training of a judge."""
 ANEW = "remove it, and `feller evaluate` trains it anew"
@@ -115,7 +115,7 @@ OBJECTIVES = {"label": ClassifyLabel(), "rotation": ClassifyRotation()}
 class Judge:
     """What it knows comes from real pictures only, so that it has no part in the model's mistakes."""
 
-    network: Classifier
+    network: ImageClassifier
     modality: Images
     """Kind of pictures it looks at."""
     target: str
@@ -137,7 +137,7 @@ class Judge:
 
     @torch.no_grad()
     def _look(self, values: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
-        device = self.network.answer.weight.device
+        device = self.network.head.weight.device
         return torch.cat([function(self.modality.encode(part.to(device))).cpu() for part in values.split(CHUNK)])
 
 
@@ -170,15 +170,15 @@ def train_judge(
     real = replace(real, modality=modality)
     present = real.given["label"].unique() if "label" in real.given else ()
     target = "label" if len(present) > 1 else "rotation"
-    give = batches(real, TRAINING.batch, draws)
+    give = batches(real, TRAINING.batch_size, draws)
 
-    def trained(steps: int, tell: Callable[[float], None]) -> Classifier:
+    def trained(steps: int, tell: Callable[[float], None]) -> ImageClassifier:
         network, training = _network(modality, target, draws).to(engine.device), replace(TRAINING, steps=steps)
         learner = make_train_state(network, training)
-        for report in train(learner, OBJECTIVES[target], give, training, draws=draws, engine=engine):
+        for report in train(learner, OBJECTIVES[target], give, training, rng=draws, engine=engine):
             if report.step == steps:
                 check_finite(report)
-            tell(report.share)
+            tell(report.progress)
         return network
 
     steps = effort.affordable(TRAINING.steps or 0, JUDGE_SHARE, lambda few: trained(few, tell), engine)
@@ -195,11 +195,11 @@ def as_seen(modality: Images) -> Images:
     return replace(modality, code=AsNumbers())
 
 
-def _network(modality: Images, target: str, draws: Rng) -> Classifier:
+def _network(modality: Images, target: str, draws: Rng) -> ImageClassifier:
     side = min(modality.height, modality.width)
     if target == "label":
-        return Classifier((modality.channels, modality.height, modality.width), len(modality.classes), draws)
-    return Classifier((modality.channels, side, side), 4, draws)
+        return ImageClassifier((modality.channels, modality.height, modality.width), len(modality.classes), draws)
+    return ImageClassifier((modality.channels, side, side), 4, draws)
 
 
 def share_right(judge: Judge, real: Dataset) -> float | None:
@@ -235,7 +235,7 @@ def load_judge(path: pathlib.Path) -> Judge:
     try:
         about = json.loads(note["judge"])
         modality = from_dict(Images, Older.of(about["modality"], about.get("format", UNSTAMPED)))
-        network = within(path.stat().st_size, lambda: _network(modality, about["target"], Rng(0)))
+        network = limit_parameter_bytes(path.stat().st_size, lambda: _network(modality, about["target"], Rng(0)))
         load_weights(tensors, network)
     except (KeyError, TypeError, AttributeError, RuntimeError, ValueError) as error:
         raise InputError(f"holds no judge ({error}); {ANEW}", file=path) from error

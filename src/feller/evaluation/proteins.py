@@ -15,7 +15,7 @@ from feller.data.proteins.modality import structures
 from feller.data.proteins.residues import LETTERS
 from feller.evaluation.backbones import FAVOURED, OUTLIER, backbones_quality, judged, table_of, torsions
 from feller.evaluation.comparison import enough, pick, real_data, with_floors
-from feller.models.families.model_family import batch_size
+from feller.models.families.model_family import default_batch_size
 from feller.models.model import Model
 
 COUNT = len(LETTERS)
@@ -96,10 +96,10 @@ def sequence_perplexity(model: Model, data: Dataset, draws: Rng, *, calls: int =
     Returns:
         The perplexity, at least 1; None where no residue is known, or the model cannot take structures as given.
     """
-    if not {*STRUCTURE} <= {*model.description.fixable} or not data.given["valid"]["residue"].any():
+    if not {*STRUCTURE} <= {*model.spec.conditionable} or not data.given["valid"]["residue"].any():
         return None
     some, nats, number = pick(data, MOST, draws), 0.0, 0
-    size = batch_size(model.description.space, next(model.network.parameters()).device)
+    size = default_batch_size(model.spec.space, next(model.network.parameters()).device)
     for start in range(0, len(some), size):
         piece = some.subset(torch.arange(start, min(start + size, len(some))))
         nats += _nats(model, piece, replace(draws, first_example=start), calls)
@@ -110,9 +110,9 @@ def sequence_perplexity(model: Model, data: Dataset, draws: Rng, *, calls: int =
 def _nats(model: Model, data: Dataset, draws: Rng, calls: int) -> float:
     """Return the bound on minus the log-likelihood of all known residues, in nats."""
     device = next(model.network.parameters()).device
-    x_1 = tree_map(lambda leaf: leaf.to(device), model.description.modality.encode(data.values))
+    x_1 = tree_map(lambda leaf: leaf.to(device), model.spec.modality.encode(data.values))
     given = tree_map(lambda leaf: leaf.to(device), data.given)
-    there, path, total = given["valid"]["residue"], model.description.path, 0.0
+    there, path, total = given["valid"]["residue"], model.spec.path, 0.0
     length = there.sum(1)
     for call in range(calls):
         draw = draws.stream("masks", call)

@@ -20,13 +20,13 @@ class Oracle:
 
     def __init__(self, model: Model, theirs: Modality) -> None:
         """Learn how its network sees such values; UsageError if the model tells nothing of data, or not of such."""
-        about = model.description
-        if about.family.tells is None:
+        about = model.spec
+        if about.family.prediction_target is None:
             raise UsageError(
                 f"it {about.family.describe()} and tells nothing of {about.modality.called}",
                 remedy="Fit one that does: --recipe regressor",
             )
-        self.target: Target = about.family.tells
+        self.target: Target = about.family.prediction_target
         """What it tells."""
         self._network = model.network.eval().requires_grad_(False)
         self._see = translation(theirs, about.modality)

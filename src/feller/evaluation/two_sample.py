@@ -10,7 +10,7 @@ from torch import Tensor
 from feller.core.errors import UsageError
 from feller.core.rng import Rng
 from feller.training.couplings.ground_cost import SquaredDistance
-from feller.training.couplings.minibatch_ot import cheapest
+from feller.training.couplings.minibatch_ot import linear_assignment
 
 CHUNK = 2**22
 """Numbers that are held at once, about: 32 MiB."""
@@ -152,7 +152,7 @@ def wasserstein(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"], order: int = 2
     if len(a) != len(b):
         return _program(cost) ** (1 / order)
     columns = torch.arange(len(b), device=cost.device)
-    return cost[cheapest(cost), columns].mean().item() ** (1 / order)
+    return cost[linear_assignment(cost), columns].mean().item() ** (1 / order)
 
 
 def _program(cost: Float64[Tensor, "n m"]) -> float:

@@ -26,20 +26,20 @@ from feller.data.modality import Dataset, Modality
 from feller.data.tables.dataframes import to_frame
 from feller.data.tables.given_cells import GivenWords, words_of
 from feller.data.tables.modality import Table
-from feller.models.families.elbo import Bound, BoundEstimate
+from feller.models.families.elbo import ELBO, ELBOEstimate
 from feller.models.families.model_family import (
-    Known,
     LogProb,
     LogProbRequest,
     ModelFamily,
-    Progress,
+    OnProgress,
+    PartialObservation,
     SampleRequest,
-    batch_size,
-    pieces,
+    default_batch_size,
+    iter_batches,
 )
-from feller.models.spec import Description, draw_conditions, load_description, load_part, named_classes, resolve_given
-from feller.networks.architecture import Architecture, within
-from feller.networks.inner_networks import evaluation_mode
+from feller.models.spec import ModelSpec, draw_conditions, load_aux_network, load_spec, named_classes, resolve_given
+from feller.networks.network_config import NetworkConfig, limit_parameter_bytes
+from feller.networks.unwrapping import evaluation_mode
 from feller.paths import Network, Path
 from feller.sampling import Divergence, DormandPrince, Euler, Solver
 from feller.sampling.guidance import cfg
@@ -48,19 +48,19 @@ from feller.training.objective import ObjectiveConfig
 
 GivenValues = Cond | Mapping[str, object]
 """Conditions or cells by their names."""
-MOST_GUIDANCE = 100.0
+MAX_GUIDANCE = 100.0
 """Beyond which nothing but numbers without end comes out."""
 
 
-def check_strength(w: Any) -> None:
+def check_guidance_scale(guidance: Any) -> None:
     """Refuse a strength of guidance that is no number, or beyond all use."""
-    if not isinstance(w, Real):
-        raise UsageError("guidance as one number, such as 2", repr(w))
-    if not abs(float(w)) <= MOST_GUIDANCE:
-        raise UsageError(f"guidance between -{MOST_GUIDANCE:g} and {MOST_GUIDANCE:g}", f"{float(w):g}")
+    if not isinstance(guidance, Real):
+        raise UsageError("guidance as one number, such as 2", repr(guidance))
+    if not abs(float(guidance)) <= MAX_GUIDANCE:
+        raise UsageError(f"guidance between -{MAX_GUIDANCE:g} and {MAX_GUIDANCE:g}", f"{float(guidance):g}")
 
 
-def untold(share: float) -> None:
+def no_progress(fraction: float) -> None:
     """Hear the share that is done, and do nothing."""
 
 
@@ -68,7 +68,7 @@ OnStep = Callable[[float, State], None]
 """(t, x) of a batch on its way."""
 
 
-def unseen(t: float, x: State) -> None:
+def no_callback(t: float, x: State) -> None:
     """See a batch on its way, and do nothing."""
 
 
@@ -80,7 +80,7 @@ Samples: TypeAlias = Dataset | pd.DataFrame
 class Model:
     """A description and a network that fits it."""
 
-    description: Description
+    spec: ModelSpec
     network: nn.Module
     objective: ObjectiveConfig | None
     """What it was trained with, where that is known."""
@@ -123,18 +123,18 @@ class Model:
             UsageError: If the network does not answer in the shape of the state, or is not without state, without
                 chance and row by row, or changes what it is given; or if what is said of it does not go together.
         """
-        from feller.models.export.user_network import model_of
+        from feller.models.export.user_network import build_model
 
-        made = model_of(network, objective, data=data, times=times, classes=classes, null=null, sampling=sampling)
-        object.__setattr__(self, "description", made.description)
-        object.__setattr__(self, "network", made.network)
-        object.__setattr__(self, "objective", made.objective)
+        model = build_model(network, objective, data=data, times=times, classes=classes, null=null, sampling=sampling)
+        object.__setattr__(self, "spec", model.spec)
+        object.__setattr__(self, "network", model.network)
+        object.__setattr__(self, "objective", model.objective)
 
     @classmethod
-    def of(cls, description: Description, network: nn.Module, objective: ObjectiveConfig | None = None) -> "Model":
+    def from_spec(cls, spec: ModelSpec, network: nn.Module, objective: ObjectiveConfig | None = None) -> "Model":
         """Return the model of a network that a description has built, and what that was trained with."""
         model = cls.__new__(cls)
-        object.__setattr__(model, "description", description)
+        object.__setattr__(model, "description", spec)
         object.__setattr__(model, "network", network)
         object.__setattr__(model, "objective", objective)
         return model
@@ -142,29 +142,29 @@ class Model:
     @property
     def family(self) -> ModelFamily:
         """What the network means."""
-        return self.description.family
+        return self.spec.family
 
     def __repr__(self) -> str:
-        """Say in a line what it is; `description` tells all."""
-        kind = type(self.description.modality).__name__
+        """Say in a line what it is; `spec` tells all."""
+        kind = type(self.spec.modality).__name__
         weights = sum(part.numel() for part in self.network.parameters())
         return f"<Model of {kind} that {self.family.describe()}, {weights:,} weights>"
 
-    def conditions(self, n: int, wanted: dict[str, str], draws: Rng) -> Cond:
+    def sample_conditions(self, n: int, requested: dict[str, str], rng: Rng) -> Cond:
         """Return the conditions of n samples: those that are wanted, others drawn as often as in the data.
 
         Raises:
             UsageError: If a condition or its value is unknown.
         """
-        return draw_conditions(self.description, n, wanted, draws)
+        return draw_conditions(self.spec, n, requested, rng)
 
-    def resolve_given(self, n: int, given: GivenValues | None, draws: Rng) -> tuple[Cond, dict[str, State]]:
+    def parse_conditions(self, n: int, given: GivenValues | None, rng: Rng) -> tuple[Cond, dict[str, State]]:
         """Return the conditions of n samples, and the leaves of their states that are given; arguments as `sample`.
 
         Raises:
             UsageError: If a condition, a leaf or its value is unknown, or two say different things.
         """
-        return resolve_given(self.description, n, given, draws)
+        return resolve_given(self.spec, n, given, rng)
 
     def sample(
         self,
@@ -198,12 +198,12 @@ class Model:
         if solver is not None and not isinstance(solver, str):
             check_kind("solver", solver, Solver, "feller.Midpoint(), or a name such as midpoint")
         if isinstance(solver, str):
-            sampling, solver = replace(sampling or self.description.sampling, solver=solver), None
+            sampling, solver = replace(sampling or self.spec.sampling, solver=solver), None
         if nfe is not None:
-            sampling = self._with_calls(sampling or self.description.sampling, solver, nfe)
-        numbers = named_classes(self.description, given)
-        drawn = self.draw(n, given=numbers, guidance=guidance, sampling=sampling, solver=solver, draws=rng)
-        return self.frame(drawn, given) if drawn.modality.draws_frames else drawn
+            sampling = self._with_calls(sampling or self.spec.sampling, solver, nfe)
+        numbers = named_classes(self.spec, given)
+        samples = self.sample_dataset(n, given=numbers, guidance=guidance, sampling=sampling, solver=solver, rng=rng)
+        return self.to_dataframe(samples, given) if samples.modality.draws_frames else samples
 
     def _with_calls(self, sampling: SamplerConfig, solver: Solver | None, nfe: int) -> SamplerConfig:
         """Return how samples are drawn in so many calls; warn where a solver takes others."""
@@ -212,20 +212,20 @@ class Model:
         name, calls = (sampling.solver if solver is None else type(solver).__name__), kind.nfe_per_step
         if isinstance(solver, DormandPrince) or (solver is None and sampling.solver == "dopri5"):
             warn(f"{name} chooses its own steps, so that nfe={nfe} has no effect")
-        elif self.family.in_time and nfe < calls:
+        elif self.family.is_process and nfe < calls:
             raise UsageError(argument="nfe", expected=f"at least {calls} for {name}", found=nfe)
-        elif self.family.in_time and nfe % calls:
+        elif self.family.is_process and nfe % calls:
             warn(f"{name} takes {calls} calls a step: {nfe - nfe % calls} of nfe={nfe} are used")
         return replace(sampling, nfe=nfe)
 
-    def frame(self, drawn: Dataset, given: GivenValues | None = None) -> pd.DataFrame:
+    def to_dataframe(self, samples: Dataset, given: GivenValues | None = None) -> pd.DataFrame:
         """Return samples as a data frame, in which what was given of rows stands as it came."""
-        table = drawn.modality.view(Table)
+        table = samples.modality.view(Table)
         if table is None or not given:
-            return drawn.frame()
-        return to_frame(table.with_given(drawn.values, table.given_cells(words_of(given))), table.schema)
+            return samples.frame()
+        return to_frame(table.with_given(samples.values, table.given_cells(words_of(given))), table.schema)
 
-    def draw(
+    def sample_dataset(
         self,
         n: int,
         *,
@@ -233,13 +233,13 @@ class Model:
         guidance: float = 1.0,
         sampling: SamplerConfig | None = None,
         solver: Solver | None = None,
-        known: Known | None = None,
-        fixed: dict[str, State] | None = None,
-        draws: Rng = Rng(0),  # noqa: B008 - frozen
-        batch: int | None = None,
-        ranks: ProcessGroup = SINGLE,
-        tell: Callable[[float], None] = untold,
-        seen: OnStep = unseen,
+        observed: PartialObservation | None = None,
+        clamped: dict[str, State] | None = None,
+        rng: Rng = Rng(0),  # noqa: B008 - frozen
+        batch_size: int | None = None,
+        process_group: ProcessGroup = SINGLE,
+        on_progress: Callable[[float], None] = no_progress,
+        on_step: OnStep = no_callback,
     ) -> Dataset:
         """Draw n samples as a data set; which batch a sample is in does not matter.
 
@@ -251,40 +251,42 @@ class Model:
             guidance: 1 is the plain conditional.
             sampling: Solver and number of calls; by default the model's own.
             solver: In place of that named there.
-            known: What is given of each sample and kept, where the data are symbols.
-            fixed: Leaves of the state that are given, [n, ...] each; the others are drawn beside them.
-            draws: Source of all randomness; its `first` is the number of the first sample.
-            batch: Samples drawn together; by default what suits the device.
-            ranks: Processes that share the work; all get all samples.
-            tell: Hears the share that is done.
-            seen: Hears time and states of a batch on its way, where there is one.
+            observed: What is given of each sample and kept, where the data are symbols.
+            clamped: Leaves of the state that are given, [n, ...] each; the others are drawn beside them.
+            rng: Source of all randomness; its `first` is the number of the first sample.
+            batch_size: Samples drawn together; by default what suits the device.
+            process_group: Processes that share the work; all get all samples.
+            on_progress: Hears the share that is done.
+            on_step: Hears time and states of a batch on its way, where there is one.
         """
         if not isinstance(n, Integral) or n < 1:
             raise UsageError("at least 1, a whole number", repr(n), argument="n")
-        modality = self.description.modality
+        modality = self.spec.modality
         if given and (table := modality.view(Table)) is not None:
-            given, known = None, _known_rows(table, words_of(given), n)
-        numbers, leaves_given = self.resolve_given(n, given, draws)
-        given = modality.complete(numbers)
-        chosen = known is None and (sampling or self.description.sampling).raking_oversample
-        many = chosen or 1
+            given, observed = None, _observed_cells(table, words_of(given), n)
+        cond, leaf_values = self.parse_conditions(n, given, rng)
+        given = modality.complete(cond)
+        oversample = observed is None and (sampling or self.spec.sampling).raking_oversample
+        factor = oversample or 1
         request = self._request(
-            n * many,
+            n * factor,
             given,
-            known=known,
-            fixed={**leaves_given, **(fixed or {})},
+            known=observed,
+            fixed={**leaf_values, **(clamped or {})},
             sampling=sampling,
             solver=solver,
             guidance=guidance,
-            seen=seen,
-            tell=tell,
+            seen=on_step,
+            tell=on_progress,
         )
-        ends = self._ends(request, replace(draws, first_example=draws.first_example * many), batch, ranks)
-        parts = ranks.gather([modality.decode(x_1) for _, x_1 in ends])
+        ends = self._sample_batches(
+            request, replace(rng, first_example=rng.first_example * factor), batch_size, process_group
+        )
+        parts = process_group.gather([modality.decode(x_1) for _, x_1 in ends])
         values = concatenate(*(values for part in parts for values in part))
-        if chosen:
-            raking = draws.fold_in(
-                "rake", *([draws.first_example] if draws.first_example else [])
+        if oversample:
+            raking = rng.fold_in(
+                "rake", *([rng.first_example] if rng.first_example else [])
             )  # each part has its own shuffle
             values = modality.taken(values, n, raking)
         return Dataset(values, given, modality, ())
@@ -293,7 +295,7 @@ class Model:
         self,
         out: str,
         *,
-        make: Callable[..., nn.Module] | Architecture | None = None,
+        make: Callable[..., nn.Module] | NetworkConfig | None = None,
         data: str | os.PathLike[str] = "",
         test: str | os.PathLike[str] = "",
         overwrite: bool = False,
@@ -316,53 +318,53 @@ class Model:
             UsageError: If nothing is known that makes the network, or it makes another one; or `out` is there; or
                 `data` or `test` are no place of data.
         """
-        from feller.models.export.saved import save_model
+        from feller.models.export.model_saving import save_model
 
         return save_model(self, out, make=make, data=data, test=test, overwrite=overwrite)
 
-    def pairs(self, n: int, draws: Rng, tell: Callable[[float], None] = untold) -> Batch:
+    def sample_pairs(self, n: int, rng: Rng, on_progress: Callable[[float], None] = no_progress) -> Batch:
         """Draw n pairs of source and end, as states, with conditions as often as in the training data."""
-        given = self.description.modality.complete(self.conditions(n, {}, draws))
-        x_0, x_1 = zip(*self._ends(self._request(n, given, tell=tell), draws), strict=True)
+        given = self.spec.modality.complete(self.sample_conditions(n, {}, rng))
+        x_0, x_1 = zip(*self._sample_batches(self._request(n, given, tell=on_progress), rng), strict=True)
         return {"x_0": concatenate(*x_0), "x_1": concatenate(*x_1), "given": given}
 
     def _request(
-        self, n: int, given: Cond, *, sampling: SamplerConfig | None = None, guidance: float = 1.0, **more: Any
+        self, n: int, cond: Cond, *, sampling: SamplerConfig | None = None, guidance: float = 1.0, **more: Any
     ) -> SampleRequest:
         """Say what is asked of the family; what is left out is as the model has it."""
         self.check_guidance(guidance)
-        about = self.description
+        spec = self.spec
         return SampleRequest(
             n=n,
-            space=about.space,
-            sampling=sampling or about.sampling,
-            given=given,
+            space=spec.space,
+            sampling=sampling or spec.sampling,
+            cond=cond,
             guidance=guidance,
-            absent=self.absent(),
-            end=about.modality.end,
+            droppable=self.droppable(),
+            eos_token_id=spec.modality.end,
             **more,
         )
 
-    def _ends(
-        self, request: SampleRequest, draws: Rng, batch: int | None = None, ranks: ProcessGroup = SINGLE
+    def _sample_batches(
+        self, request: SampleRequest, rng: Rng, batch_size: int | None = None, process_group: ProcessGroup = SINGLE
     ) -> Iterator[tuple[State, State]]:
         """Yield source and end of our samples, batch by batch; which batch a sample is in does not matter."""
         self.family.check_request(request)
-        for rows, share, device in self._batches(request.n, batch, ranks, request.tell):
-            here = replace(draws, first_example=draws.first_example + rows.start)
+        for rows, report_batch, device in self._batches(request.n, batch_size, process_group, request.on_progress):
+            batch_rng = replace(rng, first_example=rng.first_example + rows.start)
             with evaluation_mode(self.network):
-                ends = self.family.sample(self.network, request.part(rows, device, share), here)
+                ends = self.family.sample(self.network, request.subset(rows, device, report_batch), batch_rng)
             yield ends
 
     def _batches(
-        self, n: int, size: int | None, ranks: ProcessGroup, tell: Callable[[float], None]
-    ) -> Iterator[tuple[slice, Progress, torch.device]]:
+        self, n: int, size: int | None, process_group: ProcessGroup, on_progress: Callable[[float], None]
+    ) -> Iterator[tuple[slice, OnProgress, torch.device]]:
         """Yield our rows of n, some at a time, who hears of them, and the device where they go."""
         device = next(self.network.parameters()).device
-        size = size or batch_size(self.description.space, device)
-        ours = local_range(ranks, n, size)
-        for rows, share in pieces(range(ours.start, ours.stop), size, tell):
-            yield rows, share, device
+        size = size or default_batch_size(self.spec.space, device)
+        local_rows = local_range(process_group, n, size)
+        for rows, report_batch in iter_batches(range(local_rows.start, local_rows.stop), size, on_progress):
+            yield rows, report_batch, device
 
     def log_prob(
         self,
@@ -372,8 +374,8 @@ class Model:
         sampling: SamplerConfig | None = None,
         divergence: Divergence | None = None,
         rng: Rng = Rng(0),  # noqa: B008 - frozen
-        ranks: ProcessGroup = SINGLE,
-        tell: Callable[[float], None] = untold,
+        process_group: ProcessGroup = SINGLE,
+        on_progress: Callable[[float], None] = no_progress,
     ) -> Float[Tensor, " n"]:
         """Return the log probability of examples, [n], in nats; of numbers the log of their density.
 
@@ -392,16 +394,16 @@ class Model:
                 1e-6.
             divergence: Of flows: by default exact up to 32 degrees of freedom, and estimated with one probe beyond.
             rng: Source of probes and filling noise.
-            ranks: Processes that share the work; all get all numbers.
-            tell: Hears which share is done.
+            process_group: Processes that share the work; all get all numbers.
+            on_progress: Hears which share is done.
 
         Raises:
             UsageError: If guidance is asked of a model without conditions, the model's process is no flow, its data
                 have no density or a bound of their probability alone, or it cannot do without a condition that these
                 data lack.
         """
-        if self.family.symbols:
-            if self.family.bounds_only:
+        if self.family.is_discrete:
+            if self.family.has_bounds_only:
                 raise UsageError(
                     argument="log_prob",
                     expected="a model whose probabilities are exact",
@@ -410,49 +412,49 @@ class Model:
                 )
             if guidance != 1.0 or sampling is not None or divergence is not None:
                 raise UsageError("guidance, sampling and divergence are of flows, and this model writes symbols")
-            return -self.code_length(data, draws=rng, ranks=ranks, tell=tell)
+            return -self.nll(data, rng=rng, process_group=process_group, on_progress=on_progress)
         self.check_guidance(guidance)
-        about = self.description
-        scale = about.modality.log_scale
+        spec = self.spec
+        scale = spec.modality.log_scale
         if scale is None:
             raise UsageError(
                 argument="log_prob",
                 expected="data with a density, or a model that writes symbols in some order",
-                found=f"{about.modality.called}, whose states fill no volume",
+                found=f"{spec.modality.called}, whose states fill no volume",
                 remedy="Fit a table with recipe table or table-marginals for exact probabilities",
             )
 
-        def state(values: State, here: Rng) -> State:
-            return about.modality.fill(values, here.stream("fill"))
+        def state(values: State, batch_rng: Rng) -> State:
+            return spec.modality.fill(values, batch_rng.stream("fill"))
 
-        network = cfg(self.network, guidance, droppable=self.absent())
-        how = {"sampling": sampling, "divergence": divergence}
-        return self._log_prob(network, data, state, how, rng, ranks, tell).value - scale
+        network = cfg(self.network, guidance, droppable=self.droppable())
+        options = {"sampling": sampling, "divergence": divergence}
+        return self._log_prob(network, data, state, options, rng, process_group, on_progress).value - scale
 
     def _log_prob(
         self,
         network: Network,
         data: Dataset | DataSource,
         state: Callable[[State, Rng], State],
-        how: dict[str, Any],
-        draws: Rng,
-        ranks: ProcessGroup,
-        tell: Callable[[float], None],
+        options: dict[str, Any],
+        rng: Rng,
+        process_group: ProcessGroup,
+        on_progress: Callable[[float], None],
     ) -> LogProb:
         """Ask the family about some examples at a time, and gather what all processes find."""
-        about = self.description
+        spec = self.spec
         data = data if isinstance(data, Dataset) else self.examples(data)
         parts = [torch.empty(0, 2, dtype=torch.float64, device=next(self.network.parameters()).device)]
-        for rows, share, device in self._batches(len(data), None, ranks, tell):
+        for rows, report_batch, device in self._batches(len(data), None, process_group, on_progress):
             some = data.subset(torch.arange(rows.start, rows.stop))
-            here = replace(draws, first_example=draws.first_example + rows.start)
-            asked = {"x_1": state(some.values, here), "given": self._with_nulls(some)}
-            asked = tree_map(lambda leaf, device=device: leaf.to(device), asked)
-            request = LogProbRequest(**asked, space=about.space, end=about.modality.end, **how)
+            batch_rng = replace(rng, first_example=rng.first_example + rows.start)
+            inputs = {"x_1": state(some.values, batch_rng), "given": self._with_nulls(some)}
+            inputs = tree_map(lambda leaf, device=device: leaf.to(device), inputs)
+            request = LogProbRequest(**inputs, space=spec.space, eos_token_id=spec.modality.end, **options)
             with evaluation_mode(self.network):
-                parts.append(torch.stack(self.family.log_prob(network, request, here), 1).double())
-            share(1.0)
-        return LogProb(*torch.cat(ranks.gather(torch.cat(parts))).unbind(1))
+                parts.append(torch.stack(self.family.log_prob(network, request, batch_rng), 1).double())
+            report_batch(1.0)
+        return LogProb(*torch.cat(process_group.gather(torch.cat(parts))).unbind(1))
 
     def examples(self, data: DataSource, *, lenient: bool = False) -> Dataset:
         """Read examples as this model sees them, one for each row; warns of cells that no row that it learned has.
@@ -464,108 +466,105 @@ class Model:
         Raises:
             InputError: If a cell of a table is of another type than its column.
         """
-        own = self.description.modality
+        own = self.spec.modality
         found = read(data, like=own.lenient if lenient else own, every_row=True)
         for line in found.modality.strange(found):
             warn(line)
         return replace(found, modality=own)
 
-    def can_do_with(self, data: Dataset) -> bool:
+    def supports_conditions(self, data: Dataset) -> bool:
         """Tell whether examples have all conditions that the model was not trained to do without."""
-        return bool(self.description.cond_dropout) or self.description.frequencies.keys() <= data.given.keys()
+        return bool(self.spec.cond_dropout) or self.spec.frequencies.keys() <= data.given.keys()
 
     def _with_nulls(self, data: Dataset) -> Cond:
         """Return the conditions of examples; those that they lack are not given."""
-        missing = self.description.frequencies.keys() - data.given.keys()
-        if not self.can_do_with(data):
+        missing = self.spec.frequencies.keys() - data.given.keys()
+        if not self.supports_conditions(data):
             raise UsageError(
                 f"these data have no {', '.join(sorted(missing))}, without which this model cannot be asked"
             )
-        nulls = {
-            name: torch.full((len(data),), len(self.description.frequencies[name]), dtype=torch.long)
-            for name in missing
-        }
+        nulls = {name: torch.full((len(data),), len(self.spec.frequencies[name]), dtype=torch.long) for name in missing}
         return {**data.given, **nulls}
 
     @overload
-    def code_length(
+    def nll(
         self,
         data: Dataset | DataSource,
         *,
-        bound: Bound | None = ...,
+        elbo: ELBO | None = ...,
         times: int = ...,
         return_std_err: Literal[False] = ...,
-        draws: Rng = ...,
-        ranks: ProcessGroup = ...,
-        tell: Callable[[float], None] = ...,
+        rng: Rng = ...,
+        process_group: ProcessGroup = ...,
+        on_progress: Callable[[float], None] = ...,
     ) -> Float64[Tensor, " n"]: ...
 
     @overload
-    def code_length(
+    def nll(
         self,
         data: Dataset | DataSource,
         *,
-        bound: Bound | None = ...,
+        elbo: ELBO | None = ...,
         times: int = ...,
         return_std_err: Literal[True],
-        draws: Rng = ...,
-        ranks: ProcessGroup = ...,
-        tell: Callable[[float], None] = ...,
-    ) -> BoundEstimate: ...
+        rng: Rng = ...,
+        process_group: ProcessGroup = ...,
+        on_progress: Callable[[float], None] = ...,
+    ) -> ELBOEstimate: ...
 
-    def code_length(
+    def nll(
         self,
         data: Dataset | DataSource,
         *,
-        bound: Bound | None = None,
+        elbo: ELBO | None = None,
         times: int = 128,
         return_std_err: bool = False,
-        draws: Rng = Rng(0),  # noqa: B008 - frozen
-        ranks: ProcessGroup = SINGLE,
-        tell: Callable[[float], None] = untold,
-    ) -> Float64[Tensor, " n"] | BoundEstimate:
+        rng: Rng = Rng(0),  # noqa: B008 - frozen
+        process_group: ProcessGroup = SINGLE,
+        on_progress: Callable[[float], None] = no_progress,
+    ) -> Float64[Tensor, " n"] | ELBOEstimate:
         """Return the code length of each example of symbols in nats, [n]: -log p, or an upper bound on it.
 
         It is exact for autoregressive models and for models of whole rows. Otherwise it is an estimate of a bound, with
         a standard error that `return_std_err=True` returns beside it; more `times` make it smaller. The bound holds
-        for the chain along the rates that `bound` names. By default these are the rates with a tight bound, which are
+        for the chain along the rates that `elbo` names. By default these are the rates with a tight bound, which are
         not those that `sample` uses where the source is no mask; `rates_of(path)` of `feller.models.families.elbo`
         names those.
 
         Args:
             data: Examples like those of the fit, or what `feller.read` takes: one number comes back for each row. A
                 condition that they lack counts as not given.
-            bound: Rates that are compared; by default `tightest(path)`.
+            elbo: Rates that are compared; by default `tightest(path)`.
             times: Network calls for each example, where it is a bound.
             return_std_err: Return `(nats, std_err)`, a named tuple; the error is 0 where the code length is exact.
-            draws: Source of times and noise.
-            ranks: Processes that share the work; all get all numbers.
-            tell: Hears which share is done.
+            rng: Source of times and noise.
+            process_group: Processes that share the work; all get all numbers.
+            on_progress: Hears which share is done.
 
         Raises:
             UsageError: If the data are no symbols, or some rows would be left out.
         """
-        if not self.family.symbols:
+        if not self.family.is_discrete:
             raise UsageError("only symbols have a code length", remedy="Ask numbers for log_prob, their log density")
 
-        def state(values: State, here: Rng) -> State:
-            return self.description.modality.encode(values)
+        def state(values: State, batch_rng: Rng) -> State:
+            return self.spec.modality.encode(values)
 
-        how = {"bound": bound, "times": times}
-        found = self._log_prob(self.network, data, state, how, draws, ranks, tell)
-        return BoundEstimate(-found.value, found.std_err) if return_std_err else -found.value
+        options = {"bound": elbo, "times": times}
+        log_probs = self._log_prob(self.network, data, state, options, rng, process_group, on_progress)
+        return ELBOEstimate(-log_probs.value, log_probs.std_err) if return_std_err else -log_probs.value
 
-    def absent(self) -> tuple[str, ...]:
+    def droppable(self) -> tuple[str, ...]:
         """Return the conditions that the network can do without."""
-        return tuple(name for name in self.description.frequencies if name in getattr(self.network, "nulls", {}))
+        return tuple(name for name in self.spec.frequencies if name in getattr(self.network, "nulls", {}))
 
-    def check_guidance(self, w: float) -> None:
+    def check_guidance(self, guidance: float) -> None:
         """Refuse guidance that the model does not know."""
-        about = self.description
-        check_strength(w)
-        if w == 1.0:
+        spec = self.spec
+        check_guidance_scale(guidance)
+        if guidance == 1.0:
             return
-        names = ", ".join(about.frequencies)
+        names = ", ".join(spec.frequencies)
         if not names:
             raise UsageError(
                 argument="guidance",
@@ -573,21 +572,21 @@ class Model:
                 found="one without any",
                 remedy="Leave it out",
             )
-        if not self.absent() or not about.cond_dropout:
-            null = ", ".join(f"{name!r}: {len(shares)}" for name, shares in about.frequencies.items())
+        if not self.droppable() or not spec.cond_dropout:
+            null = ", ".join(f"{name!r}: {len(shares)}" for name, shares in spec.frequencies.items())
             raise UsageError(
                 argument="guidance",
                 expected=f"a model that was trained to do without {names}",
-                found='no number for "not given"' if not self.absent() else "one whose cond_dropout was 0",
+                found='no number for "not given"' if not self.droppable() else "one whose cond_dropout was 0",
                 remedy=f"Train it with cond_dropout=0.1 and null={{{null}}}, or leave it out",
             )
 
 
-def _known_rows(table: Table, given: GivenWords, n: int) -> Known:
+def _observed_cells(table: Table, given: GivenWords, n: int) -> PartialObservation:
     """Return what is given of the rows of a table, for each of n."""
     cells = table.given_cells(given)
-    state, kept = table.states_known(cells.codes.expand(n, -1), cells.kept.expand(n, -1))
-    return Known(state, kept, odds={j: choice.odds for j, choice in cells.choices.items()})
+    state, mask = table.states_known(cells.codes.expand(n, -1), cells.kept.expand(n, -1))
+    return PartialObservation(state, mask, code_weights={j: choice.odds for j, choice in cells.choices.items()})
 
 
 def load_model(
@@ -606,15 +605,15 @@ def load_model(
     run = to_run(run)
     if code is not None:
         load_code(code, run.path)
-    description = load_description(run)
+    description = load_spec(run)
     file = file or run.ema_weights
     if not file.is_file():
         what = "no average of its weights" if run.weights.is_file() else "no weights yet"
         raise InputError(f"has {what}", remedy=f"Finish it with: feller fit --resume --out {run.path}", file=run.path)
     weights, _ = load_tensors(file)
-    held = sum(tensor.nbytes for tensor in weights.values())
+    weight_bytes = sum(tensor.nbytes for tensor in weights.values())
     try:
-        network = within(held, lambda: description.build(Rng(0)))
+        network = limit_parameter_bytes(weight_bytes, lambda: description.build(Rng(0)))
     except InputError as error:
         raise InputError(f"asks for another network than {file} holds: {error}", file=run.model) from error
     except (RuntimeError, TypeError, OverflowError, MemoryError) as error:
@@ -633,5 +632,5 @@ def load_model(
             f"does not fit {run.model}: they are of two models", remedy="Copy the whole run", file=file
         ) from error
     for name, module in description.modality.modules.items():
-        load_part(run, name, module, description.parts.get(name))
-    return Model.of(description, network.eval())
+        load_aux_network(run, name, module, description.aux_hashes.get(name))
+    return Model.from_spec(description, network.eval())

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 import feller.data.modalities
-import feller.models.families.answering_models
 import feller.models.families.path_process
-import feller.models.families.symbol_models
+import feller.models.families.predictive_models
+import feller.models.families.sequence_models
 import feller.models.infilling  # noqa: F401 - records name classes of all of these
 from feller.core.errors import InputError, UsageError, best_match, found_instead, is_too_large
 from feller.core.pytree import Cond, State, tree_map
@@ -24,30 +24,30 @@ from feller.data.loading.raw import about
 from feller.data.loading.read_samples import give
 from feller.data.modality import Dataset, Modality
 from feller.models.families.model_family import ModelFamily
-from feller.networks.architecture import PLENTY, Architecture, within
 from feller.networks.condition_dropout import check_cond_dropout
+from feller.networks.network_config import DEFAULT_PARAMETER_BYTES, NetworkConfig, limit_parameter_bytes
 from feller.paths import Path
 from feller.sampling.sampler_config import SamplerConfig
 from feller.spaces import Space
 
 
 @dataclass(frozen=True)
-class Description:
+class ModelSpec:
     """What a model is, but for its weights."""
 
     modality: Modality
     space: Space
     family: ModelFamily
     """What the network means."""
-    architecture: Architecture
+    architecture: NetworkConfig
     frequencies: dict[str, tuple[float, ...]] = field(default_factory=dict)
     """How often each class of each condition is in the training data."""
     sampling: SamplerConfig = field(default_factory=SamplerConfig)
     cond_dropout: float = 0.0
     """Chance with which conditions were dropped in training; without it the network knows no "not given"."""
-    fixable: tuple[str, ...] = ()
+    conditionable: tuple[str, ...] = ()
     """Leaves of the state that may be given: the model has learned to draw the others beside them."""
-    parts: dict[str, str] = field(default_factory=dict)
+    aux_hashes: dict[str, str] = field(default_factory=dict)
     """Hashes of the files of the networks that data need to be read and written, with which the model has learned."""
 
     def __post_init__(self) -> None:
@@ -61,14 +61,14 @@ class Description:
         """The path that the network drives."""
         return self.family.require_path()
 
-    def build(self, draws: Rng) -> nn.Module:
+    def build(self, rng: Rng) -> nn.Module:
         """Make the network, with new weights."""
-        shape = tree_map(lambda leaf: tuple(leaf.shape[1:]), self.space.sample_base(0, draws.stream("shape")))
+        shape = tree_map(lambda leaf: tuple(leaf.shape[1:]), self.space.sample_base(0, rng.stream("shape")))
         counts = {name: len(shares) for name, shares in self.frequencies.items()}
-        return self.architecture.build(shape, {**counts, **self.modality.labels}, draws.fold_in("network"))
+        return self.architecture.build(shape, {**counts, **self.modality.labels}, rng.fold_in("network"))
 
 
-def shapes(space: Space) -> str:
+def state_shapes(space: Space) -> str:
     """Write the shapes of the states of a space, such as `image [1, 8, 8] and label []`."""
     return _written(space.sample_base(0, Rng(0).stream("shape")))
 
@@ -79,7 +79,7 @@ def _written(state: State) -> str:
     return " and ".join(f"{name} {_written(leaf)}" for name, leaf in sorted(state.items()))
 
 
-def frequencies(data: Dataset) -> dict[str, tuple[float, ...]]:
+def class_frequencies(data: Dataset) -> dict[str, tuple[float, ...]]:
     """Count how often each class of each condition occurs.
 
     Raises:
@@ -90,19 +90,19 @@ def frequencies(data: Dataset) -> dict[str, tuple[float, ...]]:
             raise InputError(
                 f"these data have no {name}, and the model that they are for has", remedy="Add that column"
             )
-    known = data.given if data.stream is None else {**data.given, **data.stream.given}
+    cond = data.given if data.stream is None else {**data.given, **data.stream.given}
     return {
-        name: tuple((torch.bincount(known[name], minlength=len(classes)).double() / len(known[name])).tolist())
+        name: tuple((torch.bincount(cond[name], minlength=len(classes)).double() / len(cond[name])).tolist())
         for name, classes in data.modality.conditions.items()
     }
 
 
-def save_description(run: Run, description: Description) -> None:
+def save_spec(run: Run, spec: ModelSpec) -> None:
     """Write what the model is."""
-    run.write_record(run.model, to_dict(description))
+    run.write_record(run.model, to_dict(spec))
 
 
-def load_description(run: Run) -> Description:
+def load_spec(run: Run) -> ModelSpec:
     """Read what the model of a run is.
 
     Raises:
@@ -112,23 +112,25 @@ def load_description(run: Run) -> Description:
     if CHOSEN:  # names may mean several things
         choose_code(run.path, _code_of(run))
     with about(run.model):
-        found = within(PLENTY, lambda: from_dict(Description, record))  # some modalities hold networks
+        spec = limit_parameter_bytes(
+            DEFAULT_PARAMETER_BYTES, lambda: from_dict(ModelSpec, record)
+        )  # some modalities hold networks
     try:
-        ours, theirs = shapes(found.space), shapes(found.modality.space())
+        space_shapes, modality_shapes = state_shapes(spec.space), state_shapes(spec.modality.space())
     except (RuntimeError, TypeError, OverflowError, MemoryError) as error:
-        told = str(error).splitlines()[0] if str(error) else type(error).__name__
-        why = "they take more memory than there is" if is_too_large(error) else told
+        message = str(error).splitlines()[0] if str(error) else type(error).__name__
+        why = "they take more memory than there is" if is_too_large(error) else message
         raise InputError(
             f"has states that cannot be made: {why}", remedy="Copy the whole run", file=run.model
         ) from error
-    if ours != theirs:
+    if space_shapes != modality_shapes:
         raise InputError(
-            f"was damaged: its space has states of {ours}, and its data, {found.modality.called}, make states of"
-            f" {theirs}",
+            f"was damaged: its space has states of {space_shapes}, and its data, {spec.modality.called}, make states of"
+            f" {modality_shapes}",
             remedy="Copy the whole run, or fit anew",
             file=run.model,
         )
-    return found
+    return spec
 
 
 def _code_of(run: Run) -> str:
@@ -141,7 +143,7 @@ def _code_of(run: Run) -> str:
     return code if isinstance(code, str) else ""
 
 
-def load_part(run: Run, name: str, module: nn.Module, expected: str | None) -> str:
+def load_aux_network(run: Run, name: str, module: nn.Module, expected: str | None) -> str:
     """Give one of the networks that data need to be read and written its weights, and return the hash of their file.
 
     Args:
@@ -157,77 +159,77 @@ def load_part(run: Run, name: str, module: nn.Module, expected: str | None) -> s
     if not file.is_file():
         raise InputError("a file", "none", "Copy the whole run", file=file)
     weights, _ = load_tensors(file)
-    found, wrong = fingerprint(file), f"does not belong to {run.model}: they are of two runs"
-    if expected not in (None, found):
+    digest, wrong = fingerprint(file), f"does not belong to {run.model}: they are of two runs"
+    if expected not in (None, digest):
         raise InputError(wrong, remedy="Copy the whole run", file=file)
     try:
         load_weights(weights, module)
     except RuntimeError as error:
         raise InputError(wrong, remedy="Copy the whole run", file=file) from error
-    return found
+    return digest
 
 
-def draw_conditions(about: Description, n: int, wanted: dict[str, str], draws: Rng) -> Cond:
+def draw_conditions(spec: ModelSpec, n: int, requested: dict[str, str], rng: Rng) -> Cond:
     """Return the conditions of n samples: those that are wanted, others drawn as often as in the data.
 
     Raises:
         UsageError: If a condition or its value is unknown.
     """
-    known = about.frequencies
-    for name in wanted:
-        if name not in known:
-            may = [*known, *(about.modality.leaves if about.fixable else ())]
+    frequencies = spec.frequencies
+    for name in requested:
+        if name not in frequencies:
+            may = [*frequencies, *(spec.modality.leaves if spec.conditionable else ())]
             raise UsageError.unknown_name("given", name, may)
-    given = {}
-    for name, shares in known.items():
-        if name in wanted:
-            given[name] = torch.full((n,), about.modality.condition(name, wanted[name]))
+    cond = {}
+    for name, shares in frequencies.items():
+        if name in requested:
+            cond[name] = torch.full((n,), spec.modality.condition(name, requested[name]))
         else:
-            u = draws.stream(f"condition {name}").uniform((n,), torch.float64)
-            given[name] = categorical(torch.tensor(shares, dtype=torch.float64), u)
-    return given
+            u = rng.stream(f"condition {name}").uniform((n,), torch.float64)
+            cond[name] = categorical(torch.tensor(shares, dtype=torch.float64), u)
+    return cond
 
 
-def resolve_given(
-    about: Description, n: int, given: Mapping[str, Any] | None, draws: Rng
-) -> tuple[Cond, dict[str, State]]:
+def resolve_given(spec: ModelSpec, n: int, given: Mapping[str, Any] | None, rng: Rng) -> tuple[Cond, dict[str, State]]:
     """Return conditions of n samples as numbers, and the leaves of their states that are given.
 
     Args:
-        about: The model.
+        spec: The model.
         n: Number of samples.
         given: Names of classes, positions of classes, tensors [n], lists or arrays of either, or texts of leaves.
             Beside a name, and where it is None, other conditions are drawn as often as in the data. A leaf may say more
             than itself: the elements of a crystal say how many atoms it has. A name may stand for several leaves: the
             structure of a protein is two.
-        draws: Source of the conditions that are drawn.
+        rng: Source of the conditions that are drawn.
 
     Raises:
         UsageError: If a condition, a leaf or its value is unknown, or two say different things.
     """
-    _check_named(about, given)
-    named = {name: str(value) for name, value in (given or {}).items() if isinstance(value, str | Integral)}
-    others: dict[str, Any] = {name: value for name, value in (given or {}).items() if name not in named}
-    known = [*about.frequencies]
+    _check_named(spec, given)
+    class_names = {name: str(value) for name, value in (given or {}).items() if isinstance(value, str | Integral)}
+    others: dict[str, Any] = {name: value for name, value in (given or {}).items() if name not in class_names}
+    condition_names = [*spec.frequencies]
     for name, value in others.items():
         if isinstance(value, dict):  # marks of leaves, such as which are valid
             continue
-        if name in known:
-            others[name] = value = _class_numbers(about, name, value, n)
+        if name in condition_names:
+            others[name] = value = _class_numbers(spec, name, value, n)
         if not isinstance(value, Tensor):
             expected = f"the name or the number of a class, or a list, an array or a tensor of {n} numbers"
             raise UsageError(argument=name, expected=expected, found=repr(value))
         if len(value) != n:
             raise UsageError(f"one entry for each of {n} samples", list(value.shape), argument=name)
-        if name not in known and (close := best_match(name, [one for one in known if one not in others])):
+        if name not in condition_names and (
+            close := best_match(name, [one for one in condition_names if one not in others])
+        ):
             raise UsageError(f"no {name!r} can be given", remedy=f"Did you mean {close!r}?", argument="given")
-    if given is not None and not named:
+    if given is not None and not class_names:
         return others, {}
-    drawn, fixed = _resolve_names(about, n, named, draws)
-    return {**drawn, **others}, fixed
+    cond, fixed = _parse_named(spec, n, class_names, rng)
+    return {**cond, **others}, fixed
 
 
-def named_classes(about: Description, given: Any) -> Any:
+def named_classes(about: ModelSpec, given: Any) -> Any:
     """Return what a person gives, with tensors of whole numbers as lists, in which numbers may be names of classes."""
     if not isinstance(given, Mapping):
         return given
@@ -240,7 +242,7 @@ def named_classes(about: Description, given: Any) -> Any:
     return {name: listed(name, value) for name, value in given.items()}
 
 
-def _class_numbers(about: Description, name: str, value: Any, n: int) -> Tensor:
+def _class_numbers(about: ModelSpec, name: str, value: Any, n: int) -> Tensor:
     """Return the numbers of the classes of n samples, [n]: of a tensor as they are, else by name or number."""
     classes = about.modality.conditions.get(name, ())
     if not isinstance(value, Tensor):
@@ -260,17 +262,17 @@ def _class_numbers(about: Description, name: str, value: Any, n: int) -> Tensor:
     return value.long()
 
 
-def _resolve_names(about: Description, n: int, wanted: dict[str, str], draws: Rng) -> tuple[Cond, dict[str, State]]:
+def _parse_named(spec: ModelSpec, n: int, requested: dict[str, str], rng: Rng) -> tuple[Cond, dict[str, State]]:
     """Return conditions and leaves by their names and texts."""
-    modality, fixed = about.modality, {}
-    conditions = {name: text for name, text in wanted.items() if name not in modality.leaves}
-    for leaf in sorted(wanted.keys() - conditions.keys()):
-        value, follows = give(modality, leaf, wanted[leaf])
-        given = value if isinstance(value, dict) else {leaf: value}
-        if not given.keys() <= {*about.fixable}:
-            known = ", ".join(about.fixable) or "none"
+    modality, fixed = spec.modality, {}
+    conditions = {name: text for name, text in requested.items() if name not in modality.leaves}
+    for leaf in sorted(requested.keys() - conditions.keys()):
+        value, follows = give(modality, leaf, requested[leaf])
+        leaf_values = value if isinstance(value, dict) else {leaf: value}
+        if not leaf_values.keys() <= {*spec.conditionable}:
+            allowed = ", ".join(spec.conditionable) or "none"
             raise UsageError(
-                f"this model has not learned to take {leaf} as given, only: {known}", remedy="Leave it out"
+                f"this model has not learned to take {leaf} as given, only: {allowed}", remedy="Leave it out"
             )
         for name, number in follows.items():
             text = modality.conditions[name][number]
@@ -278,14 +280,14 @@ def _resolve_names(about: Description, n: int, wanted: dict[str, str], draws: Rn
                 raise UsageError(
                     f"{leaf} says that {name} is {text}, not {conditions[name]}", remedy="Leave one of them out"
                 )
-        fixed |= {name: part.expand(n, *part.shape[1:]) for name, part in given.items()}
-    return draw_conditions(about, n, conditions, draws), fixed
+        fixed |= {name: part.expand(n, *part.shape[1:]) for name, part in leaf_values.items()}
+    return draw_conditions(spec, n, conditions, rng), fixed
 
 
-def _check_named(about: Description, given: Any) -> None:
+def _check_named(spec: ModelSpec, given: Any) -> None:
     """Refuse what is given without a name."""
     if given is not None and not isinstance(given, Mapping):
-        name, classes = next(iter(about.modality.conditions.items()), ("label", ("7",)))
+        name, classes = next(iter(spec.modality.conditions.items()), ("label", ("7",)))
         example = f'{{"{name}": "{classes[0]}"}}'
         expected = f"a dict from names to values, such as {example}"
         raise UsageError(argument="given", expected=expected, found=found_instead(given))

@@ -1,80 +1,80 @@
 """Networks (x_t, t, given) -> prediction; they know nothing of paths or of which quantity they predict."""
 
-from feller.networks.architecture import Architecture, parameters
-from feller.networks.audio.frame_infiller import Infiller
+from feller.networks.audio.frame_infiller import FrameInfiller
 from feller.networks.audio.spectral_vocoder import SpectralVocoder
 from feller.networks.blocks.ema import EMA
-from feller.networks.blocks.leaf_codecs import Angles, Leaf, Numbers, Rotations, Symbols
-from feller.networks.blocks.relative_positions import ALiBi, Distance, Rotary
-from feller.networks.blocks.time_conditioning import AdaNorm, Clock, NoTime, TimeToken
-from feller.networks.bridge_drift import BothWays, Potential
+from feller.networks.blocks.leaf_codecs import AngleCodec, LeafCodec, RealCodec, RotationCodec, TokenCodec
+from feller.networks.blocks.relative_positions import ALiBi, PositionEncoding, Rotary
+from feller.networks.blocks.time_conditioning import AdaLNZero, NoTimeConditioning, TimeConditioning, TimeToken
+from feller.networks.bridge_drift import ForwardBackwardDrift, Potential
+from feller.networks.codebook.conv_tokenizer import ConvTokenizer
 from feller.networks.codebook.fsq import FSQ
-from feller.networks.codebook.image_codes import Learned
-from feller.networks.codebook.image_tokenizer import Tokenizer
-from feller.networks.codebook.quantizer import Quantiser
+from feller.networks.codebook.learned_image_tokenizer import LearnedImageTokenizer
+from feller.networks.codebook.quantizer import Quantizer
 from feller.networks.codebook.vq_ema import VectorQuantizerEMA
-from feller.networks.external import Foreign
-from feller.networks.graph.equivariant import Equivariant
-from feller.networks.graph.set_transformer import Sites
-from feller.networks.image.classifier import Convolutional
-from feller.networks.image.dit import Transformer
-from feller.networks.image.image_label_net import Captioned
+from feller.networks.external import ExternalNetwork
+from feller.networks.graph.equivariant import EGNN
+from feller.networks.graph.set_transformer import SetTransformer
+from feller.networks.image.classifier import ConvClassifier
+from feller.networks.image.dit import DiT
+from feller.networks.image.image_label_net import ImageLabelNet
 from feller.networks.image.unet import UNet
-from feller.networks.linear import Features, Linear
-from feller.networks.mlp import MLP, Together
-from feller.networks.regressor import Estimator
-from feller.networks.sequence.bi_encoder import BiEncoder, Finder
-from feller.networks.sequence.categorical_columns import Words
-from feller.networks.sequence.causal_transformer import Decoder
-from feller.networks.sequence.gpt import PlainDecoder
+from feller.networks.linear_classifier import FeatureMap, LinearClassifier
+from feller.networks.mlp import MLP, JointMLP
+from feller.networks.network_config import NetworkConfig, count_parameters
+from feller.networks.prediction_head import Regressor
+from feller.networks.sequence.bi_encoder import BiEncoder, LearnedDocumentEncoder
+from feller.networks.sequence.categorical_columns import CategoricalColumns
+from feller.networks.sequence.causal_transformer import CausalTransformer
+from feller.networks.sequence.gpt import GPT
 from feller.networks.sequence.row_transformer import RowTransformer
-from feller.networks.sequence.text_dit import TextTransformer
-from feller.networks.sequence.token_mlp import Embedded, TokenMLP
+from feller.networks.sequence.text_dit import TextDiT
+from feller.networks.sequence.token_mlp import TokenAdapter, TokenMLP
 
 __all__ = [
+    "EGNN",
     "EMA",
     "FSQ",
+    "GPT",
     "MLP",
     "ALiBi",
-    "AdaNorm",
-    "Angles",
-    "Architecture",
+    "AdaLNZero",
+    "AngleCodec",
     "BiEncoder",
-    "BothWays",
-    "Captioned",
-    "Clock",
-    "Convolutional",
-    "Decoder",
-    "Distance",
-    "Embedded",
-    "Equivariant",
-    "Estimator",
-    "Features",
-    "Finder",
-    "Foreign",
-    "Infiller",
-    "Leaf",
-    "Learned",
-    "Linear",
-    "NoTime",
-    "Numbers",
-    "PlainDecoder",
+    "CategoricalColumns",
+    "CausalTransformer",
+    "ConvClassifier",
+    "ConvTokenizer",
+    "DiT",
+    "ExternalNetwork",
+    "FeatureMap",
+    "ForwardBackwardDrift",
+    "FrameInfiller",
+    "ImageLabelNet",
+    "JointMLP",
+    "LeafCodec",
+    "LearnedDocumentEncoder",
+    "LearnedImageTokenizer",
+    "LinearClassifier",
+    "NetworkConfig",
+    "NoTimeConditioning",
+    "PositionEncoding",
     "Potential",
-    "Quantiser",
+    "Quantizer",
+    "RealCodec",
+    "Regressor",
     "Rotary",
-    "Rotations",
+    "RotationCodec",
     "RowTransformer",
-    "Sites",
+    "SetTransformer",
     "SpectralVocoder",
-    "Symbols",
-    "TextTransformer",
+    "TextDiT",
+    "TimeConditioning",
     "TimeToken",
-    "Together",
+    "TokenAdapter",
+    "TokenCodec",
     "TokenMLP",
-    "Tokenizer",
-    "Transformer",
     "UNet",
     "VectorQuantizerEMA",
-    "Words",
-    "parameters",
+    "count_parameters",
 ]

@@ -11,8 +11,8 @@ from torch import Tensor
 from feller.core.errors import UsageError, check_number, found_instead
 from feller.core.pytree import Cond
 from feller.core.rng import Rng
-from feller.networks.blocks.conditioning import RESERVED
-from feller.networks.inner_networks import null_values
+from feller.networks.blocks.conditioning import RESERVED_KEYS
+from feller.networks.unwrapping import null_values
 
 
 def check_cond_dropout(cond_dropout: float) -> None:
@@ -50,23 +50,23 @@ def _check_null_of(name: str, null: int | float, value: Any) -> None:
 
 
 def drop_conditions(
-    given: Cond, null: Mapping[str, int | float] | None, chance: float, rng: Rng, network: Any = None
+    cond: Cond, null: Mapping[str, int | float] | None, prob: float, rng: Rng, network: Any = None
 ) -> Cond:
     """Replace all conditions of some examples by "not given", so that the model can do without.
 
     Args:
-        given: Conditions, [b, ...]; `valid` and `known` are none.
+        cond: Conditions, [b, ...]; `valid` and `known` are none.
         null: Null value of each; None for those of the network.
-        chance: Probability that an example loses them.
+        prob: Probability that an example loses them.
         rng: Source of the choice.
         network: Is looked through for null values where there are none.
 
     Raises:
         UsageError: If conditions have no null value.
     """
-    names = given.keys() - RESERVED
-    if not chance or not names:
-        return given
+    names = cond.keys() - RESERVED_KEYS
+    if not prob or not names:
+        return cond
     if null is None:
         null = null_values(network)
     if unknown := sorted(names - null.keys()):
@@ -78,12 +78,12 @@ def drop_conditions(
             remedy=f"Give the objective null={{{some}}}, such as the number of classes, or cond_dropout=0",
         )
     for name in names:
-        _check_null_of(name, null[name], given[name])
-    some = next(given[name] for name in names)
-    gone = rng.stream("drop").uniform((len(some),), device=some.device) < chance
+        _check_null_of(name, null[name], cond[name])
+    some = next(cond[name] for name in names)
+    dropped = rng.stream("drop").uniform((len(some),), device=some.device) < prob
 
     def null_of(name: str, value: Tensor) -> Tensor:
-        where = gone.reshape(-1, *(1,) * (value.ndim - 1))
+        where = dropped.reshape(-1, *(1,) * (value.ndim - 1))
         return torch.where(where, torch.full_like(value, null[name]), value)
 
-    return {name: null_of(name, value) if name in null else value for name, value in given.items()}
+    return {name: null_of(name, value) if name in null else value for name, value in cond.items()}

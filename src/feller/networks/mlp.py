@@ -12,13 +12,13 @@ from torch.nn import functional as F
 from feller.core.errors import UsageError
 from feller.core.pytree import Cond, State, append_dims, broadcast_time, submask
 from feller.core.rng import Rng
-from feller.networks.architecture import Architecture, weights_from
-from feller.networks.blocks.conditioning import Conditioning, fourier, modulate, zero
-from feller.networks.blocks.leaf_codecs import Leaf, see_all, sites_of
+from feller.networks.blocks.conditioning import Conditioning, fourier_features, modulate, zero_init
+from feller.networks.blocks.leaf_codecs import LeafCodec, encode_all, site_mask
+from feller.networks.network_config import NetworkConfig, seeded_init
 
 
 @dataclass(frozen=True)
-class MLP(Architecture):
+class MLP(NetworkConfig):
     """Residual blocks of two layers, for states of any shape, which are flattened."""
 
     width: int = 256
@@ -30,69 +30,69 @@ class MLP(Architecture):
     period: float | None = None
     """Period of the entries of the state, where they are angles: then it is seen through the sines and cosines of its
     1, 2, 4, ...-fold alone."""
-    ends: int = 0
+    num_bins: int = 0
     """Candidates for the end of each entry, whose logits are the answers, [..., ends]; 0 for one number per entry."""
 
     def __post_init__(self) -> None:
-        if self.width < 1 or self.depth < 1 or min(self.frequencies, self.ends) < 0:
+        if self.width < 1 or self.depth < 1 or min(self.frequencies, self.num_bins) < 0:
             raise UsageError("width and depth of 1 or more, frequencies and ends of 0 or more", self)
         if self.period is not None and (self.period <= 0 or not self.frequencies):
             raise UsageError("a positive period, with one frequency or more to see it", self)
 
-    def build(self, shape: tuple[int, ...], conditions: dict[str, int], draws: Rng) -> "ResidualMLP":
+    def build(self, shape: tuple[int, ...], conditions: dict[str, int], rng: Rng) -> "ResidualMLP":
         """Make a network with new weights."""
-        with weights_from(draws):
+        with seeded_init(rng):
             return ResidualMLP(self, shape, conditions)
 
 
 class ResidualMLP(nn.Module):
     """The network of `MLP`."""
 
-    def __init__(self, settings: MLP, shape: tuple[int, ...], conditions: dict[str, int]) -> None:
+    def __init__(self, config: MLP, shape: tuple[int, ...], conditions: dict[str, int]) -> None:
         super().__init__()
-        width, self.size, self.ends = settings.width, math.prod(shape), settings.ends
-        self.frequencies, self.period = settings.frequencies, settings.period
+        width, self.size, self.num_bins = config.width, math.prod(shape), config.num_bins
+        self.frequencies, self.period = config.frequencies, config.period
         inner = -(-width // 4)  # the vector's own layers cost as much as a block's at full width
         self.conditioning = Conditioning(conditions, inner)
-        self.nulls, self.seen = self.conditioning.nulls, width
-        self.enter = nn.Linear(self.size * ((self.period is None) + 2 * self.frequencies), width)
-        self.blocks = nn.ModuleList(Block(width, inner) for _ in range(settings.depth))
-        self.leave = zero(nn.Linear(width, self.size * max(self.ends, 1)))
+        self.null_values, self.feature_dim = self.conditioning.null_values, width
+        self.embed = nn.Linear(self.size * ((self.period is None) + 2 * self.frequencies), width)
+        self.blocks = nn.ModuleList(ResidualMLPBlock(width, inner) for _ in range(config.depth))
+        self.head = zero_init(nn.Linear(width, self.size * max(self.num_bins, 1)))
 
-    def forward(self, x_t: Float[Tensor, " b *d"], t: Float[Tensor, " b"], given: Cond) -> Float[Tensor, " b *d_out"]:
+    def forward(self, x_t: Float[Tensor, " b *d"], t: Float[Tensor, " b"], cond: Cond) -> Float[Tensor, " b *d_out"]:
         """Predict one number, or logits, per entry of the state."""
-        answer = self.leave(self.features(x_t, t, given))
-        return answer.reshape(*x_t.shape, self.ends) if self.ends else answer.reshape(x_t.shape)
+        answer = self.head(self.features(x_t, t, cond))
+        return answer.reshape(*x_t.shape, self.num_bins) if self.num_bins else answer.reshape(x_t.shape)
 
-    def features(self, x_t: Float[Tensor, " b *d"], t: Float[Tensor, " b"], given: Cond) -> Float[Tensor, "b width"]:
+    def features(self, x_t: Float[Tensor, " b *d"], t: Float[Tensor, " b"], cond: Cond) -> Float[Tensor, "b width"]:
         """Return what the answer is read from."""
-        vector = self.conditioning(t, given)
-        h = self.enter(self._see(x_t.reshape(x_t.shape[0], self.size)))
+        vector = self.conditioning(t, cond)
+        h = self.embed(self._input_features(x_t.reshape(x_t.shape[0], self.size)))
         for block in self.blocks:
             h = block(h, vector)
         return F.silu(F.layer_norm(h, h.shape[1:]))
 
-    def heads(self) -> Iterator[nn.Module]:
+    def output_layers(self) -> Iterator[nn.Module]:
         """Yield the layer that answers."""
-        yield self.leave
+        yield self.head
 
-    def _see(self, x: Float[Tensor, "b d"]) -> Float[Tensor, "b features"]:
+    def _input_features(self, x: Float[Tensor, "b d"]) -> Float[Tensor, "b features"]:
         """Return the features of a state: itself and its waves, or of angles the waves that fit into a turn."""
         if not self.frequencies:
             return x
         if self.period is None:
-            return torch.cat([x, fourier(x, self.frequencies).flatten(1)], 1)
-        return fourier(x * (4 / self.period), self.frequencies).flatten(1)  # whose slowest wave takes 4
+            return torch.cat([x, fourier_features(x, self.frequencies).flatten(1)], 1)
+        return fourier_features(x * (4 / self.period), self.frequencies).flatten(1)  # whose slowest wave takes 4
 
 
-class Block(nn.Module):
+class ResidualMLPBlock(nn.Module):
     """Two layers beside a residual connection, modulated after the norm where `inner` numbers do so."""
 
     def __init__(self, width: int, inner: int = 0) -> None:
         super().__init__()
         self.modulation = nn.Linear(inner, 2 * width) if inner else None
-        self.first = nn.Linear(width, width)
-        self.second = zero(nn.Linear(width, width))
+        self.fc1 = nn.Linear(width, width)
+        self.fc2 = zero_init(nn.Linear(width, width))
 
     def forward(
         self, h: Float[Tensor, "b width"], vector: Float[Tensor, "b inner"] | None = None
@@ -101,18 +101,18 @@ class Block(nn.Module):
         y = F.layer_norm(h, h.shape[1:])
         if self.modulation is not None:
             y = modulate(y, *self.modulation(vector).chunk(2, 1))
-        return h + self.second(F.silu(self.first(y)))
+        return h + self.fc2(F.silu(self.fc1(y)))
 
 
 @dataclass(frozen=True)
-class Together(Architecture):
+class JointMLP(NetworkConfig):
     """Residual blocks of two layers that see all leaves of a state, each with a time of its own, and answer for each.
 
     A leaf that is not valid, or an entry of it, is not seen. For leaves whose order means something, such as the pixels
-    of small pictures; sites that could be exchanged are for `Sites`.
+    of small pictures; sites that could be exchanged are for `SetTransformer`.
     """
 
-    leaves: dict[str, Leaf]
+    leaves: dict[str, LeafCodec]
     """Kind of each leaf of the state."""
     width: int = 256
     """Features of each layer."""
@@ -123,53 +123,55 @@ class Together(Architecture):
         if min(self.width, self.depth) < 1:
             raise UsageError("width and depth of 1 or more", self)
 
-    def build(self, shape: State, conditions: dict[str, int], draws: Rng) -> "TogetherNetwork":
+    def build(self, shape: State, conditions: dict[str, int], rng: Rng) -> "JointMLPNetwork":
         """Make a network with new weights, for a dict of leaves."""
         if not isinstance(shape, dict) or shape.keys() != self.leaves.keys():
             raise UsageError(f"Together expects the leaves {', '.join(self.leaves)}", found=shape)
-        with weights_from(draws):
-            return TogetherNetwork(self, shape, conditions)
+        with seeded_init(rng):
+            return JointMLPNetwork(self, shape, conditions)
 
 
-class TogetherNetwork(nn.Module):
-    """The network of `Together`."""
+class JointMLPNetwork(nn.Module):
+    """The network of `JointMLP`."""
 
-    def __init__(self, settings: Together, shapes: dict[str, tuple[int, ...]], conditions: dict[str, int]) -> None:
+    def __init__(self, config: JointMLP, shapes: dict[str, tuple[int, ...]], conditions: dict[str, int]) -> None:
         super().__init__()
-        self.leaves, width, inner = settings.leaves, settings.width, -(-settings.width // 4)
-        self.answers = {name: leaf.answers(shapes[name]) for name, leaf in self.leaves.items()}
-        self.skipping = {name: math.prod(shapes[name]) for name, leaf in self.leaves.items() if leaf.skips}
+        self.leaves, width, inner = config.leaves, config.width, -(-config.width // 4)
+        self.out_dims = {name: leaf.out_dim(shapes[name]) for name, leaf in self.leaves.items()}
+        self.skip_dims = {name: math.prod(shapes[name]) for name, leaf in self.leaves.items() if leaf.has_skip}
         self.conditioning = Conditioning(conditions, inner, len(shapes))
-        self.nulls = self.conditioning.nulls
-        self.enter = nn.Linear(sum(leaf.features(shapes[name]) + 1 for name, leaf in self.leaves.items()), width)
-        self.blocks = nn.ModuleList(Block(width, inner) for _ in range(settings.depth))
-        self.leave = zero(nn.Linear(width, sum(self.answers.values())))
-        self.skip = zero(nn.Linear(inner, len(self.skipping))) if self.skipping else None
+        self.null_values = self.conditioning.null_values
+        self.embed = nn.Linear(sum(leaf.feature_dim(shapes[name]) + 1 for name, leaf in self.leaves.items()), width)
+        self.blocks = nn.ModuleList(ResidualMLPBlock(width, inner) for _ in range(config.depth))
+        self.head = zero_init(nn.Linear(width, sum(self.out_dims.values())))
+        self.skip = zero_init(nn.Linear(inner, len(self.skip_dims))) if self.skip_dims else None
 
-    def forward(self, x_t: State, t: State, given: Cond) -> State:
+    def forward(self, x_t: State, t: State, cond: Cond) -> State:
         """Answer for each leaf."""
         t = broadcast_time(t, x_t)
-        vector = self.conditioning(t, given)
-        marks = {name: submask(given.get("valid"), name) for name in self.leaves}
-        x = {name: _real(x_t[name], mark)[:, None] for name, mark in marks.items()}  # one site, which is the example
-        there = {
-            name: sites_of(x[name], None if m is None else m.reshape(m.shape[0], -1).any(1))
-            for name, m in marks.items()
+        vector = self.conditioning(t, cond)
+        valid = {name: submask(cond.get("valid"), name) for name in self.leaves}
+        x = {
+            name: _zero_invalid(x_t[name], mark)[:, None] for name, mark in valid.items()
+        }  # one site, which is the example
+        masks = {
+            name: site_mask(x[name], None if m is None else m.reshape(m.shape[0], -1).any(1))
+            for name, m in valid.items()
         }
-        h = self.enter(see_all(self.leaves, x, t, there, self.enter.weight)[:, 0])
+        h = self.embed(encode_all(self.leaves, x, t, masks, self.embed.weight)[:, 0])
         for block in self.blocks:
             h = block(h, vector)
-        answers = self.leave(F.silu(F.layer_norm(h, h.shape[1:])))[:, None].split(list(self.answers.values()), 2)
+        outputs = self.head(F.silu(F.layer_norm(h, h.shape[1:])))[:, None].split(list(self.out_dims.values()), 2)
         scales = () if self.skip is None else self.skip(vector).split(1, 1)
-        skips = dict(zip(self.skipping, scales, strict=True))
-        said = {}
-        for (name, leaf), answer in zip(self.leaves.items(), answers, strict=True):
-            said[name] = leaf.say(answer, x[name])[:, 0]
+        skips = dict(zip(self.skip_dims, scales, strict=True))
+        decoded = {}
+        for (name, leaf), answer in zip(self.leaves.items(), outputs, strict=True):
+            decoded[name] = leaf.decode(answer, x[name])[:, 0]
             if name in skips:
-                said[name] = said[name] + append_dims(skips[name][:, 0], said[name]) * x[name][:, 0]
-        return said
+                decoded[name] = decoded[name] + append_dims(skips[name][:, 0], decoded[name]) * x[name][:, 0]
+        return decoded
 
 
-def _real(x: Tensor, valid: Tensor | None) -> Tensor:
+def _zero_invalid(x: Tensor, valid: Tensor | None) -> Tensor:
     """Put zeros where a leaf, or an entry of it, is not real."""
     return x if valid is None else torch.where(append_dims(valid, x), x, 0)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from feller.core.errors import UsageError
 from feller.core.pytree import State, append_dims, broadcast_time, tree_map
-from feller.networks.inner_networks import null_values
+from feller.networks.unwrapping import null_values
 from feller.paths.affine import Affine
 from feller.paths.discrete.mixture import Mixture
 from feller.paths.geodesic import ManifoldPath

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from feller.core.errors import UsageError
 from feller.core.pytree import Cond, State, append_dims, concatenate, leaves, tree_map
-from feller.networks.inner_networks import null_values
+from feller.networks.unwrapping import null_values
 from feller.paths import Network
 from feller.paths.schedules import Schedule
 

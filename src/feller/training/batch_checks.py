@@ -20,27 +20,27 @@ from feller.core.errors import (
 )
 from feller.core.pytree import Cond, State, append_dims, is_concrete, leaves, submask, zero_invalid
 from feller.core.rng import Rng, check_rng
-from feller.networks.blocks.conditioning import RESERVED
-from feller.networks.inner_networks import inner_networks
+from feller.networks.blocks.conditioning import RESERVED_KEYS
+from feller.networks.unwrapping import iter_networks
 from feller.paths import Path
 from feller.spaces import Euclidean, Manifold, Poincare, Simplex, Space, Sphere, Tokens, Torus
 from feller.spaces.product import leaf_space
 from feller.training.losses import CrossEntropy, Loss
 
-FEW = 4
+MAX_POINTS_CHECKED = 4
 """Examples of a batch whose points are compared with the nearest of their manifold, where that costs a decomposition or
 a search: there the first batch is looked at as a whole."""
 QUICK = (Sphere, Torus, Poincare, Simplex)
 """Manifolds whose nearest points take one norm, or as little: there all points of all batches are looked at."""
 LARGE = 10.0
 """Size of a number of a picture beyond which it is a level, and no number of about one."""
-OFF = 1e-2
+MANIFOLD_TOLERANCE = 1e-2
 """Distance of a point from its manifold, in units of its size, beyond which it is refused."""
 FAILED = object()
 """Stands for the answer of a network that gave none, since it failed."""
 OTHERS = frozenset({"target", "told"})
 """Keys of a batch that other objectives take."""
-NO_CONDITIONS = OTHERS | {"x_1", "x_0", "t", "given"}
+NON_CONDITION_KEYS = OTHERS | {"x_1", "x_0", "t", "given"}
 """Keys of a batch that name no condition."""
 
 
@@ -56,18 +56,18 @@ def check_pieces(path: Any, space: Any, criterion: Any) -> None:
     check_kind("path", path, Path, "feller.Affine()")
     shape = space if isinstance(space, tuple | list) else "(2,)"
     check_kind("space", space, Space, f"feller.Euclidean({tuple(shape) if isinstance(shape, list) else shape})")
-    check_kind("criterion", criterion, Loss, "feller.Squared()")
+    check_kind("criterion", criterion, Loss, "feller.SquaredError()")
     if isinstance(criterion, CrossEntropy) and path.answers_like_state:
         raise UsageError(
             argument="criterion",
             expected=f"a loss of real numbers, as those of the path {type(path).__name__} are",
             found="CrossEntropy, which is of symbols",
-            remedy="Write feller.Squared()",
+            remedy="Write feller.SquaredError()",
         )
 
 
 def read_batch(batch: Any, rng: Any, *, own_times: bool = False) -> tuple[State, Cond]:
-    """Return data and conditions of a batch, which may stand under `given` or beside the data.
+    """Return data and conditions of a batch, which may stand under `cond` or beside the data.
 
     Args:
         batch: {"x_1": data, [b, ...]} and conditions, [b, ...] each.
@@ -100,33 +100,33 @@ def read_batch(batch: Any, rng: Any, *, own_times: bool = False) -> tuple[State,
         if leaf.is_meta:
             remedy = "Load the data, x.to('cpu')"
             raise UsageError(argument="x_1", expected="data on a device", found="the meta device", remedy=remedy)
-    given = batch.get("given")
-    if given is None:
-        given = {}
+    cond = batch.get("given")
+    if cond is None:
+        cond = {}
         if lost := sorted(batch.keys() & OTHERS):  # here they would be no conditions
             remedy = f'Write {{"given": {{"{lost[0]}": ...}}}}'
             raise UsageError(argument=lost[0], expected="a condition", found="a key of its own", remedy=remedy)
-    elif not isinstance(given, dict):
-        raise UsageError(argument="given", expected="a dict of conditions", found=describe(given))
-    if not batch.keys() <= NO_CONDITIONS:
-        beside = {name: value for name, value in batch.items() if name not in NO_CONDITIONS}
-        if twice := sorted(given.keys() & beside.keys()):
+    elif not isinstance(cond, dict):
+        raise UsageError(argument="given", expected="a dict of conditions", found=describe(cond))
+    if not batch.keys() <= NON_CONDITION_KEYS:
+        beside = {name: value for name, value in batch.items() if name not in NON_CONDITION_KEYS}
+        if twice := sorted(cond.keys() & beside.keys()):
             raise UsageError(argument=twice[0], expected="a condition once", found="it under given, and beside it")
-        given = {**given, **beside}
+        cond = {**cond, **beside}
     n = len(next(leaves(x_1)))
-    for name, value in given.items():
+    for name, value in cond.items():
         for leaf in leaves(value):
             if not isinstance(leaf, Tensor) or not leaf.ndim or len(leaf) != n:
                 expected = f"a tensor with one entry for each of {n} examples, [{n}, ...]"
                 remedy = None if isinstance(leaf, Tensor) else f"Write torch.as_tensor({name})"
                 raise UsageError(argument=name, expected=expected, found=describe(leaf), remedy=remedy)
-            if name not in RESERVED and leaf.is_floating_point() and is_concrete(leaf):
+            if name not in RESERVED_KEYS and leaf.is_floating_point() and is_concrete(leaf):
                 _check_finite(leaf, None, name)
-    for name in given.keys() & RESERVED:
-        _check_marks(given[name], x_1, name)
+    for name in cond.keys() & RESERVED_KEYS:
+        _check_marks(cond[name], x_1, name)
     if not n and rng.total is None:  # a share of a batch of several processes, or a private one, may be empty
         raise InputError(argument="x_1", expected="1 example or more", found="an empty batch", remedy="Skip it")
-    return x_1, given
+    return x_1, cond
 
 
 def _check_marks(marks: State, x_1: State, name: str) -> None:
@@ -147,7 +147,7 @@ def _check_marks(marks: State, x_1: State, name: str) -> None:
             raise UsageError(argument=name, expected=expected, found=str(list(marks.shape)), remedy=remedy)
 
 
-def warn_repeated(objective: Any, rng: Rng, x_1: State) -> None:
+def warn_repeated_rng(objective: Any, rng: Rng, x_1: State) -> None:
     """Warn once if an objective is asked in two steps in a row with the same source of random numbers."""
     last = vars(objective).get("_last_rng")
     if last is _WARNED or not torch.is_grad_enabled() or not is_concrete(next(leaves(x_1))):
@@ -174,10 +174,10 @@ def warn_levels(objective: Any, x_1: Any) -> None:
 
 def warn_coupling(objective: Any, given: Cond) -> None:
     """Warn once if conditions come to a coupling that ignores them: the source then depends on them."""
-    if names := sorted(given.keys() - RESERVED):
+    if names := sorted(given.keys() - RESERVED_KEYS):
         kind = type(objective.coupling).__name__
         whole = kind == "AcrossRanks"
-        instead = "AcrossRanks(feller.WithinClasses())" if whole else f"WithinClasses(feller.{kind}())"
+        instead = "AcrossRanks(feller.ClassConditional())" if whole else f"WithinClasses(feller.{kind}())"
         warn(
             f"{kind} pairs across classes, so that the source comes to depend on {', '.join(names)}, which no sampler"
             f" can repeat; say coupling=feller.{instead}"
@@ -224,11 +224,13 @@ def check_data(
             argument=name,
             expected=f"shape [b{', ' if shape else ''}{shape}] for {type(space).__name__}",
             found=str(list(x_1.shape)),
-            remedy=_reshaping(x_1, x_0),
+            remedy=_reshape_hint(x_1, x_0),
         )
     if x_0.is_floating_point() != x_1.is_floating_point() or (not x_1.is_floating_point() and x_1.dtype != torch.long):
-        wanted, remedy = ("real numbers", "x.float()") if x_0.is_floating_point() else ("int64 symbols", "x.long()")
-        raise UsageError(argument=name, expected=wanted, found=str(x_1.dtype), remedy=f"Write {remedy}")
+        expected_dtype, remedy = (
+            ("real numbers", "x.float()") if x_0.is_floating_point() else ("int64 symbols", "x.long()")
+        )
+        raise UsageError(argument=name, expected=expected_dtype, found=str(x_1.dtype), remedy=f"Write {remedy}")
     if not is_concrete(x_1):
         return
     if x_1.is_floating_point():
@@ -237,9 +239,11 @@ def check_data(
             _check_points(x_1.detach(), space, valid, name, None if isinstance(space, QUICK) else rows)
     elif isinstance(space, Tokens) and x_1.numel():
         low, high = (int(end) for end in x_1.aminmax())
-        wrong = None if low >= 0 and high < space.vocab_size else _real((x_1 < 0) | (x_1 >= space.vocab_size), valid)
+        wrong = (
+            None if low >= 0 and high < space.vocab_size else _unpadded((x_1 < 0) | (x_1 >= space.vocab_size), valid)
+        )
         if wrong is not None and bool(wrong.any()):
-            row, expected = _rows(wrong)[0], f"symbols from 0 to {space.vocab_size - 1}"
+            row, expected = _marked_rows(wrong)[0], f"symbols from 0 to {space.vocab_size - 1}"
             raise InputError(argument=name, row=row, expected=expected, found=str(int(x_1[wrong][0])))
 
 
@@ -261,33 +265,33 @@ def check_source(x_0: State, reference: State, name: str = "x_0") -> None:
         _check_finite(x_0, None, name)
 
 
-def check_logits(answer: State, x_t: State, space: Space) -> None:
+def check_logits(output: State, x_t: State, space: Space) -> None:
     """Refuse what is not one logit for each symbol of each token.
 
     Raises:
         UsageError: Then.
     """
-    if wrong := _wrong_logits(answer, x_t, space):
+    if wrong := _logits_error(output, x_t, space):
         raise wrong
 
 
-def _wrong_logits(answer: State, x_t: State, space: Space) -> UsageError | None:
+def _logits_error(output: State, x_t: State, space: Space) -> UsageError | None:
     if (
         not isinstance(space, Tokens)
-        or not isinstance(answer, Tensor)
-        or answer.shape == (*x_t.shape, space.vocab_size)
+        or not isinstance(output, Tensor)
+        or output.shape == (*x_t.shape, space.vocab_size)
     ):
         return None
     shape = ", ".join(map(str, (*x_t.shape[1:], space.vocab_size)))
     remedy = f"Let it answer with {space.vocab_size} logits for each symbol, in the last axis"
-    if answer.shape == (*x_t.shape, space.vocab_size + 1):
+    if output.shape == (*x_t.shape, space.vocab_size + 1):
         remedy = f"Leave out that of the mask: logits[..., :{space.vocab_size}]"
-    elif answer.shape[1:2] == (space.vocab_size,):
+    elif output.shape[1:2] == (space.vocab_size,):
         remedy = "Put the symbols last: logits.movedim(1, -1)"
     return UsageError(
         argument="network",
         expected=f"logits [b, {shape}], the mask left out",
-        found=str(list(answer.shape)),
+        found=str(list(output.shape)),
         remedy=remedy,
     )
 
@@ -299,42 +303,46 @@ def not_drawn(network: Any, example: Any) -> UsageError:
     return UsageError(argument="example", expected="what draw returned", found=describe(example), remedy=remedy)
 
 
-def diagnose(
-    network: Any, answer: Any, x_t: State, t: State, given: Cond, space: Space, error: Exception
+def diagnose_network_error(
+    network: Any, output: Any, x_t: State, t: State, cond: Cond, space: Space, error: Exception
 ) -> UsageError | None:
     """Return what was wrong about a network that failed, or whose answer did; None where it is none of the usual.
 
     Args:
         network: Was asked.
-        answer: What it answered; `FAILED` if it did not.
+        output: What it answered; `FAILED` if it did not.
         x_t: State.
         t: Times.
-        given: Conditions.
+        cond: Conditions.
         space: Where the state lives.
         error: What was raised.
     """
     if is_out_of_memory(error):
         return None
-    if answer is None:
+    if output is None:
         expected, remedy = describe(x_t), "Return the prediction at the end of forward"
         return UsageError(argument="network", expected=expected, found="None", remedy=remedy)
-    if answer is not FAILED:
-        if isinstance(x_t, Tensor) == isinstance(answer, Tensor):
-            return _wrong_logits(answer, x_t, space)
-        held = [name for name in ("sample", "logits") if name in answer] if isinstance(answer, Mapping) else []
+    if output is not FAILED:
+        if isinstance(x_t, Tensor) == isinstance(output, Tensor):
+            return _logits_error(output, x_t, space)
+        output_keys = [name for name in ("sample", "logits") if name in output] if isinstance(output, Mapping) else []
         key = (
-            f"answer[{held[0]!r}]" if held else "answer[0]" if isinstance(answer, tuple | list) else "the tensor in it"
+            f"answer[{output_keys[0]!r}]"
+            if output_keys
+            else "answer[0]"
+            if isinstance(output, tuple | list)
+            else "the tensor in it"
         )
         expected, remedy = describe(x_t), f"Wrap it, so that it returns {key}"
-        return UsageError(argument="network", expected=expected, found=describe(answer), remedy=remedy)
-    module = next((one for one in inner_networks(network) if isinstance(one, nn.Module)), None)
+        return UsageError(argument="network", expected=expected, found=describe(output), remedy=remedy)
+    module = next((one for one in iter_networks(network) if isinstance(one, nn.Module)), None)
     if isinstance(error, KeyError):
-        return _missing_condition(error, given)
-    if isinstance(error, TypeError) and not _takes(module.forward if module is network else network, x_t, t, given):
+        return _missing_condition(error, cond)
+    if isinstance(error, TypeError) and not _accepts(module.forward if module is network else network, x_t, t, cond):
         remedy = "Write lambda x, t, given: network(x, t)"
         found = f"{getattr(network, '__name__', type(network).__name__)}{_signature(network)}"
         return UsageError(argument="network", expected="network(x_t, t, given)", found=found, remedy=remedy)
-    if given.keys() - RESERVED and (wrong := _wrong_condition(network, x_t, t, given, error)):
+    if cond.keys() - RESERVED_KEYS and (wrong := _wrong_condition(network, x_t, t, cond, error)):
         return wrong
     weight = None if module is None else next((w for w in module.parameters() if w.is_floating_point()), None)
     some = next((leaf for leaf in leaves(x_t) if leaf.is_floating_point()), None)
@@ -363,7 +371,7 @@ def _missing_condition(error: KeyError, given: Cond) -> UsageError | None:
 
 def _wrong_condition(network: Any, x_t: State, t: State, given: Cond, error: Exception) -> UsageError | None:
     """Return what was wrong with conditions, or how a network takes them: by a try with others, which works."""
-    names = [name for name in given if name not in RESERVED]
+    names = [name for name in given if name not in RESERVED_KEYS]
     if _works(network, x_t, t, *(given[name] for name in names)):
         parts = ", ".join(f'given["{name}"]' for name in names)
         found = f"{getattr(network, '__name__', type(network).__name__)}{_signature(network)}"
@@ -421,7 +429,7 @@ def _signature(network: Any) -> str:
         return ""
 
 
-def _takes(function: Any, *args: Any) -> bool:
+def _accepts(function: Any, *args: Any) -> bool:
     """Tell whether a function can be called with so many arguments, as far as it says."""
     try:
         inspect.signature(function).bind(*args)
@@ -432,7 +440,7 @@ def _takes(function: Any, *args: Any) -> bool:
     return True
 
 
-def _reshaping(x_1: Tensor, x_0: Tensor) -> str:
+def _reshape_hint(x_1: Tensor, x_0: Tensor) -> str:
     """Say how data get the shape of a space."""
     n, shape = len(x_1), tuple(x_0.shape[1:])
     if tuple(x_1.shape) == shape:
@@ -450,16 +458,16 @@ def _check_points(x: Tensor, space: Manifold, valid: State | None, name: str, ro
     some, marks = x[rows], valid[rows] if isinstance(valid, Tensor) else None
     if marks is not None:
         some = zero_invalid(some, marks)  # padding may hold anything
-    off, most = (space.project(some) - some).abs(), OFF * max(1.0, float(some.abs().max()))
+    off, most = (space.project(some) - some).abs(), MANIFOLD_TOLERANCE * max(1.0, float(some.abs().max()))
     if float(off.max()) <= most:
         return
     for step in (most, -most):  # what is at the end of a range of angles, but for rounding, is no mistake
         off = torch.minimum(off, (space.project(some + step) - some).abs())
-    wrong = _real(off > 1.001 * most, marks)
+    wrong = _unpadded(off > 1.001 * most, marks)
     if bool(wrong.any()):
         raise InputError(
             argument=name,
-            row=(rows.start or 0) + _rows(wrong)[0],
+            row=(rows.start or 0) + _marked_rows(wrong)[0],
             expected=f"points on the {type(space).__name__}",
             found=f"some {float(off[wrong].max()):.3g} away from it",
             remedy="Bring them there: space.project(x)",
@@ -469,9 +477,9 @@ def _check_points(x: Tensor, space: Manifold, valid: State | None, name: str, ro
 def _check_finite(x: Tensor, valid: State | None, name: str) -> None:
     total = float(x.detach().sum() if x.requires_grad else x.sum())
     if not math.isfinite(total):  # a sum may overflow, and padding may hold anything
-        wrong = _real(~x.isfinite(), valid)
+        wrong = _unpadded(~x.isfinite(), valid)
         if bool(wrong.any()):
-            rows = _rows(wrong)
+            rows = _marked_rows(wrong)
             raise InputError(
                 argument=name,
                 row=rows[0],
@@ -481,10 +489,10 @@ def _check_finite(x: Tensor, valid: State | None, name: str) -> None:
             )
 
 
-def _real(wrong: Bool[Tensor, " b *d"], valid: State | None) -> Bool[Tensor, " b *d"]:
+def _unpadded(wrong: Bool[Tensor, " b *d"], valid: State | None) -> Bool[Tensor, " b *d"]:
     """Return the marks that are not of padding."""
     return wrong if not isinstance(valid, Tensor) else wrong & append_dims(valid, wrong)
 
 
-def _rows(marks: Bool[Tensor, " b *d"]) -> list[int]:
-    return marks.reshape(len(marks), -1).any(1).nonzero()[:, 0].tolist()
+def _marked_rows(mask: Bool[Tensor, " b *d"]) -> list[int]:
+    return mask.reshape(len(mask), -1).any(1).nonzero()[:, 0].tolist()

@@ -13,12 +13,12 @@ from feller.core.run_folder import Run
 from feller.core.serialization import error_path, replace_file
 from feller.training.checkpoint import save_checkpoint
 from feller.training.loop import StepMetrics, TrainState
-from feller.training.optimizer import Logger
+from feller.training.optimizer import LoggerName
 from feller.training.trainer import Callback
 
 CHECKPOINT_SECONDS = 60.0
 """Between two checkpoints, at most."""
-SOON = 5.0
+FIRST_PAUSE_SECONDS = 5.0
 """Seconds from the first checkpoint to the next, which double from then on, so that young weights are soon gone."""
 
 
@@ -59,9 +59,11 @@ class CheckpointSaver(Callback):
     def on_checkpoint(self, state: TrainState) -> None:
         """Write the state."""
         seconds, unit = state.seconds, self.clock_resolution
-        kept = replace(state, seconds=unit * math.ceil(seconds / unit)) if unit else state  # the clock itself goes on
-        save_checkpoint(self.run, kept, writes=self.writes)
-        self._pause = SOON if state.step == 1 else 2 * self._pause
+        rounded = (
+            replace(state, seconds=unit * math.ceil(seconds / unit)) if unit else state
+        )  # the clock itself goes on
+        save_checkpoint(self.run, rounded, writes=self.writes)
+        self._pause = FIRST_PAUSE_SECONDS if state.step == 1 else 2 * self._pause
         self._saved, self._due = time.monotonic(), False
 
 
@@ -168,7 +170,7 @@ class WandbLogger(Callback):
         self._run.finish()
 
 
-def loggers(name: Logger, run: Run, config: dict[str, Any]) -> tuple[Callback, ...]:
+def make_loggers(name: LoggerName, run: Run, config: dict[str, Any]) -> tuple[Callback, ...]:
     """Return what logs a training: JSON lines always, and what is asked for besides.
 
     Raises:

@@ -12,39 +12,39 @@ from feller.core.errors import InputError
 from feller.core.run_folder import INCOMPLETE_RUN_REMEDY, Run
 from feller.core.safetensors_io import load_tensors, load_weights, save_tensors
 from feller.core.serialization import read_json, write_json
-from feller.training.loop import TrainState, whole
+from feller.training.loop import TrainState, gather_full
 from feller.training.optimizer import optimizer_tensors, restore_optimizer
 
-PROCESSOR = "processor"
+HARDWARE_KEY = "processor"
 """Name of the note beside a state."""
-FACTS = pathlib.Path("/proc/cpuinfo")
+CPUINFO = pathlib.Path("/proc/cpuinfo")
 
 
-def processor(device: torch.device) -> str:
+def describe_hardware(device: torch.device) -> str:
     """Name all that the last bits of a training depend on."""
     if device.type == "cuda":
         name = torch.cuda.get_device_name(device)
     elif device.type == "cpu":
         threads = torch.get_num_threads()
-        told = f"{threads} thread{'' if threads == 1 else 's'}"
-        name = f"{_model()} ({torch.backends.cpu.get_cpu_capability()}, {told})"
+        thread_count = f"{threads} thread{'' if threads == 1 else 's'}"
+        name = f"{_cpu_model()} ({torch.backends.cpu.get_cpu_capability()}, {thread_count})"
     else:
         name = f"{platform.machine()} {device.type}"
     return f"{name}, torch {torch.__version__}"
 
 
-def moved(note: dict[str, str], device: torch.device) -> str:
+def hardware_change_notice(metadata: dict[str, str], device: torch.device) -> str:
     """Say what to expect of a state that another processor, or another torch, wrote; empty where none did."""
-    before, now = note.get(PROCESSOR, ""), processor(device)
+    before, now = metadata.get(HARDWARE_KEY, ""), describe_hardware(device)
     if before in ("", now):
         return ""
     return f"written on {before}; now on {now}: the run goes on as it would have up to rounding, not bit for bit"
 
 
 @functools.cache
-def _model() -> str:
+def _cpu_model() -> str:
     """Return the model of the processor; its architecture where the system does not tell it."""
-    lines = FACTS.read_text().splitlines() if FACTS.is_file() else []
+    lines = CPUINFO.read_text().splitlines() if CPUINFO.is_file() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()
 
@@ -52,20 +52,20 @@ def _model() -> str:
 _COUNTERS = {"step": int, "seconds": float}
 
 
-def save_checkpoint(run: Run, learner: TrainState, *, writes: bool = True) -> None:
+def save_checkpoint(run: Run, train_state: TrainState, *, writes: bool = True) -> None:
     """Write the learner, whole also where several processes keep parts of it, which then all must call this.
 
     `state.safetensors` holds all of it and is replaced in one move, so that a crash between the files leaves a state
     that fits together; weights and average are copies for those who only sample.
     """
-    counters = {name: getattr(learner, name) for name in _COUNTERS}
-    state, weights, averaged = learner_tensors(learner), learner.weights(), learner.averaged()
+    counters = {name: getattr(train_state, name) for name in _COUNTERS}
+    state, weights, ema_weights = train_state_tensors(train_state), train_state.weights(), train_state.ema_weights()
     if not writes:
         return
     note = {name: str(value) for name, value in counters.items()}
-    save_tensors(run.state, state, {**note, PROCESSOR: processor(device_of(learner))})
+    save_tensors(run.state, state, {**note, HARDWARE_KEY: describe_hardware(train_device(train_state))})
     save_tensors(run.weights, weights)
-    save_tensors(run.ema_weights, averaged)
+    save_tensors(run.ema_weights, ema_weights)
     write_json(run.progress, counters)
 
 
@@ -83,7 +83,7 @@ def read_counters(run: Run) -> dict[str, Any]:
     return counters
 
 
-def load_checkpoint(run: Run, learner: TrainState) -> str:
+def load_checkpoint(run: Run, train_state: TrainState) -> str:
     """Bring a learner to where it was.
 
     Returns:
@@ -94,7 +94,7 @@ def load_checkpoint(run: Run, learner: TrainState) -> str:
     """
     tensors, note = load_tensors(run.state)
     try:
-        restore_learner(learner, tensors)
+        restore_train_state(train_state, tensors)
         counters = {name: kind(note[name]) for name, kind in _COUNTERS.items()}
     except InputError:
         raise
@@ -103,28 +103,28 @@ def load_checkpoint(run: Run, learner: TrainState) -> str:
             f"{run.state} does not fit the model of this run", remedy="Copy the whole run, or fit anew"
         ) from error
     for name, value in counters.items():
-        setattr(learner, name, value)
-    return moved(note, device_of(learner))
+        setattr(train_state, name, value)
+    return hardware_change_notice(note, train_device(train_state))
 
 
-def device_of(learner: TrainState) -> torch.device:
+def train_device(train_state: TrainState) -> torch.device:
     """Return where a learner is trained."""
-    return next((weight.device for weight in learner.network.parameters()), torch.device("cpu"))
+    return next((weight.device for weight in train_state.network.parameters()), torch.device("cpu"))
 
 
-def learner_tensors(learner: TrainState) -> dict[str, Tensor]:
+def train_state_tensors(train_state: TrainState) -> dict[str, Tensor]:
     """Return network, average and optimiser under the names of a state, each whole."""
     parts = {
-        "network": learner.network.state_dict(),
-        "average": learner.average.state_dict(),
-        "optimiser": optimizer_tensors(learner.optimiser),
-        "scaler": {} if learner.scaler is None else _numbers(learner.scaler),
+        "network": train_state.network.state_dict(),
+        "average": train_state.ema.state_dict(),
+        "optimiser": optimizer_tensors(train_state.optimizer),
+        "scaler": {} if train_state.scaler is None else _scaler_tensors(train_state.scaler),
     }
-    return {f"{part}/{name}": value for part, named in parts.items() for name, value in whole(named).items()}
+    return {f"{part}/{name}": value for part, named in parts.items() for name, value in gather_full(named).items()}
 
 
-def restore_learner(learner: TrainState, tensors: dict[str, Tensor], *, begun: bool = True) -> None:
-    """Put back what `learner_tensors` returned; the optimiser of one that has not begun remembers nothing.
+def restore_train_state(train_state: TrainState, tensors: dict[str, Tensor], *, has_started: bool = True) -> None:
+    """Put back what `train_state_tensors` returned; the optimiser of one that has not begun remembers nothing.
 
     Raises:
         KeyError, ValueError, RuntimeError: If it is that of another learner.
@@ -133,16 +133,16 @@ def restore_learner(learner: TrainState, tensors: dict[str, Tensor], *, begun: b
     for name, value in tensors.items():
         part, name = name.split("/", 1)
         parts[part][name] = value
-    load_weights(parts["network"], learner.network)
-    learner.average.load_state_dict(parts["average"])
-    if begun:
-        restore_optimizer(learner.optimiser, parts["optimiser"])
-    if learner.scaler is not None and parts["scaler"]:
+    load_weights(parts["network"], train_state.network)
+    train_state.ema.load_state_dict(parts["average"])
+    if has_started:
+        restore_optimizer(train_state.optimizer, parts["optimiser"])
+    if train_state.scaler is not None and parts["scaler"]:
         numbers = {name: value.item() for name, value in parts["scaler"].items()}
-        learner.scaler.load_state_dict({**learner.scaler.state_dict(), **numbers})
+        train_state.scaler.load_state_dict({**train_state.scaler.state_dict(), **numbers})
 
 
-def _numbers(scaler: torch.amp.GradScaler) -> dict[str, Tensor]:
+def _scaler_tensors(scaler: torch.amp.GradScaler) -> dict[str, Tensor]:
     """Return what a scaler of losses learns."""
     state = scaler.state_dict()
     return {"scale": torch.tensor(state["scale"]), "_growth_tracker": torch.tensor(state["_growth_tracker"])}

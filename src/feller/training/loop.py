@@ -12,15 +12,15 @@ from feller.core.errors import InputError, UsageError
 from feller.core.gradient import Gradient, MeanGradient
 from feller.core.pytree import num_examples, tree_map
 from feller.core.rng import Rng
-from feller.networks.blocks.ema import EMA, UPDATES
-from feller.networks.blocks.lora import LowRank
+from feller.networks.blocks.ema import EMA, UPDATES_KEY
+from feller.networks.blocks.lora import LoRA
 from feller.training.engine import Engine
 from feller.training.objective import Batch, Example, Objective
-from feller.training.optimizer import Training, make_optimizer, rate
+from feller.training.optimizer import TrainConfig, learning_rate, make_optimizer
 
-WHOLE = ("auto", "fp32")
+FULL_PRECISION = ("auto", "fp32")
 """Precisions that leave float32 whole, where a gradient asks for it."""
-Batches = Callable[[int, slice], Batch]
+BatchFn = Callable[[int, slice], Batch]
 """(step, rows of the whole batch) -> this process's part of the batch."""
 
 
@@ -29,44 +29,44 @@ class TrainState:
     """All that changes while training, and all that a checkpoint must hold."""
 
     network: nn.Module
-    optimiser: torch.optim.Optimizer
-    average: EMA
+    optimizer: torch.optim.Optimizer
+    ema: EMA
     step: int = 0
     """Steps done."""
     seconds: float = 0.0
     """Of training, over all sittings."""
-    sharded: bool = False
+    is_sharded: bool = False
     """Whether each process keeps a part of it only; then all of them together say what it holds."""
     scaler: torch.amp.GradScaler | None = None
     """Scales losses in float16, whose gradients would vanish."""
 
-    def share(self, training: Training) -> float:
+    def progress(self, config: TrainConfig) -> float:
         """Return the share of the budget that is spent."""
-        return training.share(self.step, self.seconds)
+        return config.progress(self.step, self.seconds)
 
     def weights(self) -> dict[str, Tensor]:
         """Return the weights under the names of the plain network, whatever they are learned through."""
-        return self._plain(whole(self.network.state_dict()))
+        return self._merged(gather_full(self.network.state_dict()))
 
-    def averaged(self) -> dict[str, Tensor]:
+    def ema_weights(self) -> dict[str, Tensor]:
         """Return their running average, under the same names."""
-        averaged = {name: value for name, value in self.average.state_dict().items() if name != UPDATES}
-        return self._plain(whole(averaged))
+        averaged = {name: value for name, value in self.ema.state_dict().items() if name != UPDATES_KEY}
+        return self._merged(gather_full(averaged))
 
-    def _plain(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        return self.network.plain(state) if isinstance(self.network, LowRank) else state
+    def _merged(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        return self.network.merged_state_dict(state) if isinstance(self.network, LoRA) else state
 
 
-def whole(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+def gather_full(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Return tensors with all parts that other processes keep; all must ask, in the same order."""
     return {name: value.full_tensor() if hasattr(value, "full_tensor") else value for name, value in tensors.items()}
 
 
-def make_train_state(network: nn.Module, training: Training) -> TrainState:
+def make_train_state(network: nn.Module, config: TrainConfig) -> TrainState:
     """Start from a fresh network."""
     device = next((weight.device.type for weight in network.parameters()), "cpu")
-    scaler = torch.amp.GradScaler(device) if training.precision == "fp16" else None
-    return TrainState(network, make_optimizer(network, training), EMA(network, training.average), scaler=scaler)
+    scaler = torch.amp.GradScaler(device) if config.precision == "fp16" else None
+    return TrainState(network, make_optimizer(network, config), EMA(network, config.ema_decay), scaler=scaler)
 
 
 @dataclass(frozen=True)
@@ -78,23 +78,23 @@ class StepMetrics:
     loss: Tensor
     """Mean over the whole batch; a tensor, so that only who looks at it waits for the device."""
     lr: float
-    gradient: Tensor
+    grad_norm: Tensor
     """Length of the gradient before clipping."""
     seconds: float
     """Of training so far."""
-    share: float
+    progress: float
     """Of the budget that is spent."""
-    notes: dict[str, Tensor] = field(default_factory=dict)
+    extras: dict[str, Tensor] = field(default_factory=dict)
     """What the objective tells beside the loss, as means over the whole batch."""
 
 
 def train(
-    learner: TrainState,
+    train_state: TrainState,
     objective: Objective,
-    batches: Batches,
-    training: Training,
+    batches: BatchFn,
+    config: TrainConfig,
     *,
-    draws: Rng,
+    rng: Rng,
     engine: Engine,
     gradient: Gradient | None = None,
 ) -> Iterator[StepMetrics]:
@@ -106,11 +106,11 @@ def train(
     several steps are kept by the process that drew them; a run that is resumed between two draws draws anew.
 
     Args:
-        learner: Network, optimiser and counters; changed in place.
+        train_state: Network, optimiser and counters; changed in place.
         objective: What to learn.
         batches: Gives each step its examples.
-        training: Sizes, rates and the budget.
-        draws: Source of all randomness.
+        config: Sizes, rates and the budget.
+        rng: Source of all randomness.
         engine: Device and processes.
         gradient: How losses become gradients; the mean by default.
 
@@ -119,18 +119,18 @@ def train(
             precision.
     """
     gradient = gradient or MeanGradient()
-    precision = training.precision
+    precision = config.precision
     if gradient.needs_float32:
-        if precision not in WHOLE:
+        if precision not in FULL_PRECISION:
             raise UsageError("clipped gradients need float32", found=precision, remedy="Leave --train.precision out")
         precision = "fp32"
     engine.check_precision(precision)
-    network, scaler = learner.network, learner.scaler if precision == "fp16" else None
+    network, scaler = train_state.network, train_state.scaler if precision == "fp16" else None
     scale = scaler.scale(torch.ones((), device=engine.device)) if scaler is not None else torch.ones(())
-    rows = engine.local_slice(training.batch) if objective.shardable else slice(0, training.batch)
-    expected = training.batch / (engine.ranks if objective.shardable else 1)
+    rows = engine.local_slice(config.batch_size) if objective.shardable else slice(0, config.batch_size)
+    expected = config.batch_size / (engine.world_size if objective.shardable else 1)
     weights: list[Tensor] = [weight for weight in network.parameters() if weight.requires_grad]
-    before, begun = learner.seconds, time.monotonic()
+    before, started = train_state.seconds, time.monotonic()
     example: Example | None = None
 
     def loss(network: nn.Module, example: Example) -> Tensor:
@@ -138,40 +138,48 @@ def train(
             value = objective.loss(network, example)
         return value if scaler is None else value.float() * scale
 
-    while (share := engine.agree(learner.share(training))) < 1:
-        if example is None or learner.step % training.replay == 0:
-            step_draws = Rng(draws.seed, rows.start, training.batch).fold_in("train", learner.step)
-            batch = engine.place(batches(learner.step, rows))
-            example = objective.draw(batch, step_draws, network)
+    while (progress := engine.broadcast_float(train_state.progress(config))) < 1:
+        if example is None or train_state.step % config.reuse_batches == 0:
+            step_rng = Rng(rng.seed, rows.start, config.batch_size).fold_in("train", train_state.step)
+            batch = engine.to_device(batches(train_state.step, rows))
+            example = objective.draw(batch, step_rng, network)
         for weight in weights:
             weight.grad = None
-        lr = rate(training, learner.step, share)
-        for group in learner.optimiser.param_groups:
+        lr = learning_rate(config, train_state.step, progress)
+        for group in train_state.optimizer.param_groups:
             group["lr"] = lr
-        with engine.float32(precision):
-            value = gradient(loss, network, _split(example, training.micro_batch), expected)
-        if not learner.sharded:  # there each backward pass has averaged them
+        with engine.float32_matmul(precision):
+            value = gradient(loss, network, _split(example, config.micro_batch), expected)
+        if not train_state.is_sharded:  # there each backward pass has averaged them
             engine.average_gradients(network)
         if scaler is None:
-            size = _clip(weights, training.clip)
-            learner.optimiser.step()
+            grad_norm = _clip(weights, config.grad_clip_norm)
+            train_state.optimizer.step()
         else:
             value = value / scale
-            scaler.unscale_(learner.optimiser)
-            size = _clip(weights, training.clip)
-            scaler.step(learner.optimiser)  # which leaves out a step whose gradient is infinite
+            scaler.unscale_(train_state.optimizer)
+            grad_norm = _clip(weights, config.grad_clip_norm)
+            scaler.step(train_state.optimizer)  # which leaves out a step whose gradient is infinite
             scaler.update()
             scale = scaler.scale(torch.ones((), device=engine.device))
-        learner.average.update()
-        learner.step += 1
-        learner.seconds = before + time.monotonic() - begun
-        notes = {name: engine.mean(number) for name, number in objective.metrics(example).items()}
-        yield StepMetrics(learner.step, engine.mean(value), lr, size, learner.seconds, learner.share(training), notes)
+        train_state.ema.update()
+        train_state.step += 1
+        train_state.seconds = before + time.monotonic() - started
+        extras = {name: engine.all_reduce_mean(number) for name, number in objective.metrics(example).items()}
+        yield StepMetrics(
+            train_state.step,
+            engine.all_reduce_mean(value),
+            lr,
+            grad_norm,
+            train_state.seconds,
+            train_state.progress(config),
+            extras,
+        )
 
 
-def _clip(weights: list[Tensor], longest: float) -> Tensor:
+def _clip(weights: list[Tensor], max_norm: float) -> Tensor:
     """Shorten a gradient that is too long; return how long it was."""
-    return whole({"size": nn.utils.clip_grad_norm_(weights, longest)})["size"]
+    return gather_full({"size": nn.utils.clip_grad_norm_(weights, max_norm)})["size"]
 
 
 def _split(example: Example, size: int | None) -> Iterator[Example]:
@@ -184,15 +192,15 @@ def _split(example: Example, size: int | None) -> Iterator[Example]:
         yield tree_map(lambda leaf, start=start: leaf[start : start + size], example)
 
 
-def check_finite(report: StepMetrics) -> float:
+def check_finite(metrics: StepMetrics) -> float:
     """Return the loss as a number.
 
     Raises:
         InputError: If it is not finite.
     """
-    value = report.loss.item()
+    value = metrics.loss.item()
     if not math.isfinite(value):
         raise InputError(
-            f"the loss became {value} at step {report.step}; a lower rate (--train.lr {report.lr / 3:.1g}) mostly helps"
+            f"the loss became {value} at step {metrics.step}; a lower rate (--train.lr {metrics.lr / 3:.1g}) mostly helps"
         )
     return value

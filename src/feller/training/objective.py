@@ -22,20 +22,20 @@ from feller.sampling.sampler_config import SamplerConfig
 from feller.spaces import Space, Tokens
 from feller.training.batch_checks import (
     FAILED,
-    FEW,
+    MAX_POINTS_CHECKED,
     check_data,
     check_logits,
     check_pieces,
     check_source,
-    diagnose,
+    diagnose_network_error,
     not_drawn,
     read_batch,
     warn_coupling,
     warn_levels,
-    warn_repeated,
+    warn_repeated_rng,
 )
-from feller.training.couplings import Coupling, Independent, ignores_conditions
-from feller.training.losses import CrossEntropy, Loss, Squared
+from feller.training.couplings import Coupling, IndependentCoupling, ignores_conditions
+from feller.training.losses import CrossEntropy, Loss, SquaredError
 
 Batch = dict[str, Any]
 """x_1: the data; x_0: the source, where the data are pairs; t: times of one's own; conditions under their names, or all
@@ -113,7 +113,7 @@ class Objective(abc.ABC):
         return {}
 
     @property
-    def matching(self) -> "FlowMatching | None":
+    def flow_matching(self) -> "FlowMatching | None":
         """The regression on a path whose pieces can be looked at one by one; None where it is none."""
         return None
 
@@ -127,13 +127,13 @@ class ObjectiveConfig(abc.ABC):
     family: ClassVar[str] = "process"
     """Name of what the trained network means, see `feller.models.families`; a process is on the path."""
 
-    one_shot: ClassVar[bool] = False
-    """Whether the model is found of all rows at once, without steps; such an objective is an `AtOnce`."""
+    is_one_shot: ClassVar[bool] = False
+    """Whether the model is found of all rows at once, without steps; such an objective is an `OneShotObjective`."""
 
     needs_plain_network: ClassVar[bool] = False
     """Whether it differentiates the network inside a simulation, where nothing may shard, compile or checkpoint it."""
 
-    onward_lr: ClassVar[float] = 1.0
+    finetune_lr_scale: ClassVar[float] = 1.0
     """Share of the usual learning rate, for going on from an older model."""
 
     if TYPE_CHECKING:  # fields of the kinds that a model can be made of; a real property would become their default
@@ -164,17 +164,17 @@ class ObjectiveConfig(abc.ABC):
         return ()
 
     @property
-    def independent(self) -> bool:
+    def has_independent_examples(self) -> bool:
         """Whether an example depends on its own row of the batch alone, as private training asks."""
         return True
 
-    def onward(self, path: Path | None, space: Space, cond_dropout: float) -> "ObjectiveConfig":
+    def for_finetuning(self, path: Path | None, space: Space, cond_dropout: float) -> "ObjectiveConfig":
         """Return it for an older model, whose path, space and dropped conditions are given; what it lacks stays out."""
         return self
 
-    def sampling(self, usual: SamplerConfig) -> SamplerConfig:
+    def sampler_config(self, default: SamplerConfig) -> SamplerConfig:
         """Return how the model samples by itself, where a recipe says what is usual."""
-        return usual
+        return default
 
     @abc.abstractmethod
     def build(self, context: TrainingContext) -> Objective:
@@ -185,7 +185,7 @@ class ObjectiveConfig(abc.ABC):
         """
 
 
-class PlainObjective(ObjectiveConfig, Objective):
+class SelfContainedObjective(ObjectiveConfig, Objective):
     """A config that is its own objective: it needs no more than its record."""
 
     def build(self, context: TrainingContext) -> Objective:
@@ -194,7 +194,7 @@ class PlainObjective(ObjectiveConfig, Objective):
 
 
 @dataclass(frozen=True)
-class ConditionalObjective(PlainObjective):
+class ConditionalObjective(SelfContainedObjective):
     """A plain objective that drops conditions."""
 
     null: dict[str, int | float] | None = field(default=None, kw_only=True)
@@ -204,12 +204,12 @@ class ConditionalObjective(PlainObjective):
         """Return it with the null values of the context, where it has none."""
         return self if self.null is not None or context.null is None else replace(self, null=dict(context.null))
 
-    def drop_conditions(self, given: Cond, rng: Rng, network: Any) -> Cond:
+    def drop_conditions(self, cond: Cond, rng: Rng, network: Any) -> Cond:
         """Replace all conditions of some examples by their null values; errors as for the function."""
-        return drop_conditions(given, self.null, self.cond_dropout, rng, network)
+        return drop_conditions(cond, self.null, self.cond_dropout, rng, network)
 
 
-class BatchCoupledObjective(PlainObjective):
+class BatchCoupledObjective(SelfContainedObjective):
     """An objective whose rows look at each other, so that private training refuses it; conditions tell it nothing."""
 
     @property
@@ -218,47 +218,47 @@ class BatchCoupledObjective(PlainObjective):
         return 0.0
 
     @property
-    def independent(self) -> bool:
+    def has_independent_examples(self) -> bool:
         """False."""
         return False
 
 
-def draw_source(space: Space, x_1: State, rng: Rng) -> State:
+def sample_source(space: Space, x_1: State, rng: Rng) -> State:
     """Draw as many source states as there are data, where those are."""
-    return like(space.sample_base(num_examples(x_1), rng.stream("source"), next(leaves(x_1)).device), x_1)
+    return cast_like(space.sample_base(num_examples(x_1), rng.stream("source"), next(leaves(x_1)).device), x_1)
 
 
-def like(x: State, other: State) -> State:
+def cast_like(x: State, other: State) -> State:
     """Return a state in the precision of another."""
     return tree_map(lambda a, b: a.to(b.dtype), x, other)
 
 
-def draw_known(x_1: Tensor, chance: float, rng: Rng) -> Bool[Tensor, " b *d"]:
+def sample_observed_mask(x_1: Tensor, prob: float, rng: Rng) -> Bool[Tensor, " b *d"]:
     """Mark what is known: in some examples a share of the entries, which is as often small as large."""
-    draw, one = rng.stream("known"), (len(x_1), *(1,) * (x_1.ndim - 1))
-    share = draw.uniform(one, device=x_1.device)
-    some = draw.uniform(one, device=x_1.device) < chance
-    return some & (draw.uniform(x_1.shape, device=x_1.device) < share)
+    stream, one = rng.stream("known"), (len(x_1), *(1,) * (x_1.ndim - 1))
+    fraction = stream.uniform(one, device=x_1.device)
+    is_partly_observed = stream.uniform(one, device=x_1.device) < prob
+    return is_partly_observed & (stream.uniform(x_1.shape, device=x_1.device) < fraction)
 
 
-def counted(given: Cond, t: State) -> State | None:
+def loss_mask(cond: Cond, t: State) -> State | None:
     """Return the entries that the loss counts, or some for each leaf: real ones that are not known; None for all.
 
     A leaf at t = 1 beside others is given: nothing is asked about it.
     """
-    valid, known = given.get("valid"), given.get("known")
+    valid, observed = cond.get("valid"), cond.get("known")
     if not isinstance(t, dict):
-        return _unknown(valid, known)
-    return {k: _both(time < 1, _unknown(submask(valid, k), submask(known, k))) for k, time in t.items()}
+        return _unobserved(valid, observed)
+    return {k: _and_masks(time < 1, _unobserved(submask(valid, k), submask(observed, k))) for k, time in t.items()}
 
 
-def _unknown(valid: Tensor | None, known: Tensor | None) -> Tensor | None:
-    return valid if known is None else _both(valid, ~known)
+def _unobserved(valid: Tensor | None, observed: Tensor | None) -> Tensor | None:
+    return valid if observed is None else _and_masks(valid, ~observed)
 
 
-def _both(some: Tensor | None, marks: Tensor | None) -> Tensor | None:
+def _and_masks(mask: Tensor | None, other: Tensor | None) -> Tensor | None:
     """Return what both mark, of which the second may go deeper; None marks all."""
-    return some if marks is None else marks if some is None else marks & append_dims(some, marks)
+    return mask if other is None else other if mask is None else other & append_dims(mask, other)
 
 
 @dataclass(frozen=True)
@@ -270,10 +270,10 @@ class FlowMatching(ConditionalObjective):
 
     path: Path
     space: Space
-    criterion: Loss = field(default_factory=Squared)
-    law: TimeDistribution = field(default_factory=Stratified)
+    criterion: Loss = field(default_factory=SquaredError)
+    time_distribution: TimeDistribution = field(default_factory=Stratified)
     """Of the training time."""
-    coupling: Coupling = field(default_factory=Independent)
+    coupling: Coupling = field(default_factory=IndependentCoupling)
     cond_dropout: float = 0.1
     """Chance that an example's conditions are dropped, for guidance and for sampling without them."""
     leaf_times: LeafTimes = field(default_factory=LeafTimes)
@@ -284,21 +284,21 @@ class FlowMatching(ConditionalObjective):
     """Whether nothing was drawn yet."""
     _ignores: ClassVar[bool]
     """Whether the coupling ignores conditions, of which nothing was said yet."""
-    fill: float = 0.0
+    inpaint_prob: float = 0.0
     """Chance that parts of an example are known from the start, a random share of them: so that a network whose states
     do not show it, other than masks, learns to fill in."""
 
     def __post_init__(self) -> None:
         check_pieces(self.path, self.space, self.criterion)
-        check_kind("law", self.law, TimeDistribution, "feller.LogitNormal()")
+        check_kind("law", self.time_distribution, TimeDistribution, "feller.LogitNormal()")
         check_kind("coupling", self.coupling, Coupling, "feller.MinibatchOT()")
         check_cond_dropout(self.cond_dropout)
         check_null(self.null)
-        vars(self)["_checks_times"] = is_user_defined(self.law)
+        vars(self)["_checks_times"] = is_user_defined(self.time_distribution)
         vars(self)["_is_new"] = True
         vars(self)["_ignores"] = ignores_conditions(self.coupling)
-        check_number("fill", self.fill, ge=0, le=1)
-        if getattr(self.path, "noise", None) is not None and not isinstance(self.coupling, Independent):
+        check_number("fill", self.inpaint_prob, ge=0, le=1)
+        if getattr(self.path, "noise", None) is not None and not isinstance(self.coupling, IndependentCoupling):
             raise UsageError(
                 argument="coupling",
                 expected="Independent(), since the path has noise",
@@ -317,11 +317,11 @@ class FlowMatching(ConditionalObjective):
         self.path.check_space(self.space)
 
     @property
-    def matching(self) -> "FlowMatching":
+    def flow_matching(self) -> "FlowMatching":
         """It is one."""
         return self
 
-    def onward(self, path: Path | None, space: Space, cond_dropout: float) -> "FlowMatching":
+    def for_finetuning(self, path: Path | None, space: Space, cond_dropout: float) -> "FlowMatching":
         """Take all three."""
         return replace(self, path=path or self.path, space=space, cond_dropout=cond_dropout)
 
@@ -335,7 +335,7 @@ class FlowMatching(ConditionalObjective):
 
         Args:
             batch: `x_1`, the data, [b, ...]; `x_0`, the source, where the data are pairs; `t`, times of your own, [b],
-                in place of the law's; conditions, under their names or all under `given`.
+                in place of the law's; conditions, under their names or all under `cond`.
             rng: Another one for each step, `rng.step(i)`: the same give the same source, times and noise.
             network: Says the null values of conditions that are dropped, where `null` does not.
 
@@ -344,38 +344,38 @@ class FlowMatching(ConditionalObjective):
                 conditions are dropped that have no null value.
             InputError: If there are no data, or they are not finite, out of range, or off their manifold.
         """
-        x_1, given = read_batch(batch, rng, own_times=True)
-        warn_repeated(self, rng, x_1)
+        x_1, cond = read_batch(batch, rng, own_times=True)
+        warn_repeated_rng(self, rng, x_1)
         first = next(leaves(x_1))
         n, device = len(first), first.device
         rows = None  # all of the first batch, and of the others some
         if self._is_new:
             warn_levels(self, first)
         elif n:
-            rows = slice(rng.seed % n, rng.seed % n + FEW)
+            rows = slice(rng.seed % n, rng.seed % n + MAX_POINTS_CHECKED)
         x_0, paired = self.space.sample_base(n, rng.stream("source"), device), "x_0" in batch
         if paired:
             check_source(batch["x_0"], x_0)
-        check_data(x_1, x_0, self.space, given.get("valid"), rows=rows)
+        check_data(x_1, x_0, self.space, cond.get("valid"), rows=rows)
         if paired:
-            x_0 = like(batch["x_0"], x_1)
+            x_0 = cast_like(batch["x_0"], x_1)
         else:
-            if self._ignores and given:
-                warn_coupling(self, given)
-            x_0 = self.coupling(like(x_0, x_1), x_1, given, rng.stream("coupling"))
+            if self._ignores and cond:
+                warn_coupling(self, cond)
+            x_0 = self.coupling(cast_like(x_0, x_1), x_1, cond, rng.stream("coupling"))
         t = batch.get("t")
         own = t is not None
         if not own:
-            t = self.law(n, rng.stream("time"), device)
+            t = self.time_distribution(n, rng.stream("time"), device)
         if own or self._checks_times:
             check_times(t, first)
-        t = self.leaf_times(broadcast_time(t, x_1), self.law, rng)
+        t = self.leaf_times(broadcast_time(t, x_1), self.time_distribution, rng)
         x_t, target = self.path.sample_with_target(x_0, x_1, t, rng.stream("path"))
-        given = self.drop_conditions(given, rng, network)
-        if self.fill:
-            known = draw_known(x_1, self.fill, rng)
-            x_t, given = torch.where(known, x_1, x_t), {**given, "known": known}
-        return {"x_t": x_t, "t": t, "target": target, "given": given}
+        cond = self.drop_conditions(cond, rng, network)
+        if self.inpaint_prob:
+            observed_mask = sample_observed_mask(x_1, self.inpaint_prob, rng)
+            x_t, cond = torch.where(observed_mask, x_1, x_t), {**cond, "known": observed_mask}
+        return {"x_t": x_t, "t": t, "target": target, "given": cond}
 
     def loss(self, network: Any, example: Example) -> Float[Tensor, " b"]:
         """Compare prediction and target, over valid entries.
@@ -384,18 +384,18 @@ class FlowMatching(ConditionalObjective):
             UsageError: If the network takes or answers with something else.
         """
         try:
-            x_t, t, given = example["x_t"], example["t"], example["given"]
+            x_t, t, cond = example["x_t"], example["t"], example["given"]
         except (IndexError, KeyError, TypeError) as error:
             raise not_drawn(network, example) from error
         prediction = FAILED
         try:
-            prediction = network(x_t, t, given)
-            answer = self.path.complete_prediction(prediction, x_t, t)
+            prediction = network(x_t, t, cond)
+            output = self.path.complete_prediction(prediction, x_t, t)
             if isinstance(self.criterion, CrossEntropy):
-                check_logits(answer, x_t, self.space)
-            return self.criterion(answer, example["target"], x_t, t, counted(given, t))
+                check_logits(output, x_t, self.space)
+            return self.criterion(output, example["target"], x_t, t, loss_mask(cond, t))
         except (AttributeError, IndexError, KeyError, RuntimeError, TypeError) as error:
-            wrong = diagnose(network, prediction, x_t, t, given, self.space, error)
+            wrong = diagnose_network_error(network, prediction, x_t, t, cond, self.space, error)
             if wrong is None:
                 raise
             raise wrong from error

@@ -10,50 +10,52 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from feller.core.errors import UsageError
-from feller.networks.architecture import Architecture
+from feller.networks.network_config import NetworkConfig
 from feller.training.engine import Engine
 from feller.training.loop import TrainState
 from feller.training.objective import ObjectiveConfig
-from feller.training.optimizer import Training, make_optimizer
+from feller.training.optimizer import TrainConfig, make_optimizer
 
 
-def check_dress(training: Training, objective: ObjectiveConfig, architecture: Architecture, here: Engine) -> None:
+def check_parallelize(
+    config: TrainConfig, objective: ObjectiveConfig, architecture: NetworkConfig, engine: Engine
+) -> None:
     """Refuse what cannot be sharded or compiled, before anything is written."""
-    changed = training.compile or training.sharded or training.gradient_checkpointing
+    changed = config.compile or config.fsdp or config.gradient_checkpointing
     if objective.needs_plain_network and changed:
         raise UsageError(
             "maximum likelihood differentiates the network inside a simulation, where it can neither be sharded nor"
             " compiled nor checkpointed",
             remedy="Leave --train.sharded, --train.compile and --train.gradient-checkpointing out",
         )
-    here.check_precision(training.precision)
-    if training.compile:
-        check_compiler(here.device)
+    engine.check_precision(config.precision)
+    if config.compile:
+        check_compiler(engine.device)
     follows = getattr(getattr(architecture, "quantiser", None), "follows", False)
-    if follows and (training.sharded or training.gradient_checkpointing):
+    if follows and (config.fsdp or config.gradient_checkpointing):
         raise UsageError(
             "a codebook that follows the batches must see each of them once and whole",
             remedy="Leave --train.sharded and --train.gradient-checkpointing out, or take --recipe image-tokenizer",
         )
-    if not training.sharded:
+    if not config.fsdp:
         return
-    if training.optimizer == "adafactor":
+    if config.optimizer == "adafactor":
         raise UsageError("adafactor keeps means of whole rows and columns, which are not sharded", remedy="Take adamw")
-    check_even(training, here)
+    check_even_batches(config, engine)
 
 
-def dress(learner: TrainState, training: Training, here: Engine) -> None:
+def parallelize(train_state: TrainState, config: TrainConfig, engine: Engine) -> None:
     """Checkpoint, shard and compile what is trained where that is asked for, in place; after its state was loaded.
 
     Raises:
         UsageError: If nothing can be compiled here.
     """
-    if training.gradient_checkpointing:
-        checkpoint_blocks(learner.network)
-    if training.sharded and here.ranks > 1:
-        shard(learner, training, here)
-    if training.compile:
-        compile_network(learner.network)
+    if config.gradient_checkpointing:
+        checkpoint_blocks(train_state.network)
+    if config.fsdp and engine.world_size > 1:
+        apply_fsdp(train_state, config, engine)
+    if config.compile:
+        compile_network(train_state.network)
 
 
 def checkpoint_blocks(network: nn.Module) -> None:
@@ -64,11 +66,11 @@ def checkpoint_blocks(network: nn.Module) -> None:
     Raises:
         UsageError: If the network has none.
     """
-    found = [*_blocks(network)]
-    if not found:
+    blocks = [*_blocks(network)]
+    if not blocks:
         raise UsageError(f"{type(network).__name__} has no list of blocks to checkpoint", remedy="Leave it out")
-    for block in found:
-        block.forward = partial(_recomputed, block.forward)
+    for block in blocks:
+        block.forward = partial(_checkpointed, block.forward)
 
 
 def _blocks(module: nn.Module) -> Iterator[nn.Module]:
@@ -77,30 +79,30 @@ def _blocks(module: nn.Module) -> Iterator[nn.Module]:
         yield from (child,) if inner else _blocks(child)
 
 
-def _recomputed(forward: Callable[..., Any], *inputs: Any, **others: Any) -> Any:
+def _checkpointed(forward: Callable[..., Any], *inputs: Any, **others: Any) -> Any:
     """Call a block; its activations are kept where no gradient is asked for, for then there are none."""
     if not torch.is_grad_enabled():
         return forward(*inputs, **others)
     return checkpoint(forward, *inputs, use_reentrant=False, preserve_rng_state=False, **others)
 
 
-def check_even(training: Training, here: Engine) -> None:
+def check_even_batches(config: TrainConfig, engine: Engine) -> None:
     """Refuse micro-batches that are not as many in every process: sharded ones wait for each other in each of them."""
-    if training.batch % here.ranks and training.micro_batch is not None:
+    if config.batch_size % engine.world_size and config.micro_batch is not None:
         raise UsageError(
-            f"a sharded training with micro-batches needs a batch that {here.ranks} processes can share evenly",
-            found=training.batch,
-            remedy=f"Take --train.batch {max(1, training.batch // here.ranks) * here.ranks}",
+            f"a sharded training with micro-batches needs a batch that {engine.world_size} processes can share evenly",
+            found=config.batch_size,
+            remedy=f"Take --train.batch {max(1, config.batch_size // engine.world_size) * engine.world_size}",
         )
-    if training.batch < here.ranks:
+    if config.batch_size < engine.world_size:
         raise UsageError(
-            f"a sharded training needs an example for each of {here.ranks} processes",
-            found=f"batches of {training.batch}",
+            f"a sharded training needs an example for each of {engine.world_size} processes",
+            found=f"batches of {config.batch_size}",
             remedy="Raise --train.batch",
         )
 
 
-def shard(learner: TrainState, training: Training, here: Engine) -> None:
+def apply_fsdp(train_state: TrainState, config: TrainConfig, engine: Engine) -> None:
     """Let each process keep a part of each weight, of its average and of the optimiser's memory: FSDP2.
 
     The blocks of a network are put together one after the other, the rest of it as a whole. Source: Zhao et al. 2023,
@@ -112,28 +114,28 @@ def shard(learner: TrainState, training: Training, here: Engine) -> None:
 
     # Nothing of ours changes what a network returned in place, which is what torch warns of.
     warnings.filterwarnings("ignore", "FSDP2-wrapped module .* returned a view tensor")
-    network, before = learner.network, learner.optimiser
+    network, before = train_state.network, train_state.optimizer
     memory = [dict(before.state[weight]) for group in before.param_groups for weight in group["params"]]
-    averaged = dict(learner.average.weights)
-    mesh = init_device_mesh(here.device.type, (here.ranks,))
+    averaged = dict(train_state.ema.weights)
+    mesh = init_device_mesh(engine.device.type, (engine.world_size,))
     for part in network.children():
         for block in part if isinstance(part, nn.ModuleList) else ():
             fully_shard(block, mesh=mesh)
     fully_shard(network, mesh=mesh)
 
-    def part_of(whole: Tensor, like: Tensor) -> Tensor:
-        return distribute_tensor(whole, mesh, like.placements, src_data_rank=None)  # pyrefly: ignore
+    def shard_like(full: Tensor, like: Tensor) -> Tensor:
+        return distribute_tensor(full, mesh, like.placements, src_data_rank=None)  # pyrefly: ignore
 
-    optimiser = make_optimizer(network, training)
-    weights = [weight for group in optimiser.param_groups for weight in group["params"]]
-    for weight, held in zip(weights, memory, strict=True):
-        if held:
-            optimiser.state[weight] = {
-                name: value if name == "step" else part_of(value, weight) for name, value in held.items()
+    optimizer = make_optimizer(network, config)
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+    for weight, entries in zip(weights, memory, strict=True):
+        if entries:
+            optimizer.state[weight] = {
+                name: value if name == "step" else shard_like(value, weight) for name, value in entries.items()
             }
-    shares = {name: part_of(averaged[name], weight) for name, weight in network.named_parameters()}
-    learner.average.keep_instead(shares)
-    learner.optimiser, learner.sharded = optimiser, True
+    shares = {name: shard_like(averaged[name], weight) for name, weight in network.named_parameters()}
+    train_state.ema.bind_tensors(shares)
+    train_state.optimizer, train_state.is_sharded = optimizer, True
 
 
 def compile_network(network: nn.Module) -> None:

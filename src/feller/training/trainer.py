@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from feller.core.gradient import Gradient
 from feller.core.interrupts import interrupt_event
 from feller.core.rng import Rng
-from feller.training.engine import Engine, engine
-from feller.training.loop import Batches, StepMetrics, TrainState, check_finite, train
+from feller.training.engine import Engine, get_engine
+from feller.training.loop import BatchFn, StepMetrics, TrainState, check_finite, train
 from feller.training.objective import Objective
-from feller.training.optimizer import Training
+from feller.training.optimizer import TrainConfig
 
 LOG_EVERY = 10
 """Steps."""
@@ -61,13 +61,13 @@ class StepMonitor:
 
     def numbers(self, metrics: StepMetrics) -> dict[str, float]:
         """Return what is logged of a step, beside its number."""
-        notes = {name: value.item() for name, value in metrics.notes.items()}
+        extras = {name: value.item() for name, value in metrics.extras.items()}
         loss, seconds = metrics.loss.item(), round(metrics.seconds, 3)
-        return {"loss": loss, **self.always(metrics), "seconds": seconds, **notes}
+        return {"loss": loss, **self.core_numbers(metrics), "seconds": seconds, **extras}
 
-    def always(self, metrics: StepMetrics) -> dict[str, float]:
+    def core_numbers(self, metrics: StepMetrics) -> dict[str, float]:
         """Return rate and length of the gradient; a step that float16 left out has no length."""
-        length = metrics.gradient.item()
+        length = metrics.grad_norm.item()
         return {"lr": metrics.lr, **({"gradient": length} if math.isfinite(length) else {})}
 
 
@@ -76,21 +76,21 @@ class Trainer:
 
     def __init__(
         self,
-        config: Training,
+        config: TrainConfig,
         callbacks: Sequence[Callback] = (),
         *,
         monitor: StepMonitor | None = None,
-        device: Engine | None = None,
+        engine: Engine | None = None,
     ) -> None:
         self.config = config
         self.callbacks = tuple(callbacks)
         self.monitor = monitor or StepMonitor()
-        self.engine = device or engine()
+        self.engine = engine or get_engine()
         self.interrupted = False
         """Whether Ctrl-C stopped the last sitting before its end."""
 
     def fit(
-        self, state: TrainState, objective: Objective, batches: Batches, rng: Rng, gradient: Gradient | None = None
+        self, state: TrainState, objective: Objective, batches: BatchFn, rng: Rng, gradient: Gradient | None = None
     ) -> TrainState:
         """Train, and return the state, which is changed in place.
 
@@ -108,16 +108,16 @@ class Trainer:
         for callback in self.callbacks:
             callback.on_train_start(state)
         last: StepMetrics | None = None
-        steps = train(state, objective, batches, self.config, draws=rng, engine=self.engine, gradient=gradient)
-        with interrupt_event() as asked:
-            while not (stop := self._stop(asked)) and (metrics := next(steps, None)) is not None:
+        steps = train(state, objective, batches, self.config, rng=rng, engine=self.engine, gradient=gradient)
+        with interrupt_event() as interrupt:
+            while not (stop := self._stop_reason(interrupt)) and (metrics := next(steps, None)) is not None:
                 last = metrics
-                self._follow(state, metrics)
+                self._handle_step(state, metrics)
             if last is not None and not _is_logged(last):
                 self._log(state, last)
             if state.step:  # also where nothing was left to train: a file may have been lost
                 self._save(state, last)
-            unfinished = self.engine.agree(state.share(self.config)) < 1
+            unfinished = self.engine.broadcast_float(state.progress(self.config)) < 1
             self.interrupted = stop == INTERRUPTED and unfinished and not self._should_stop()
             for callback in self.callbacks if self.interrupted else ():
                 callback.on_interrupt(state)
@@ -128,17 +128,17 @@ class Trainer:
     def _should_stop(self) -> bool:
         return any(callback.should_stop for callback in self.callbacks)
 
-    def _stop(self, asked: threading.Event) -> float:
+    def _stop_reason(self, interrupt: threading.Event) -> float:
         """Return why the next step is not taken, or 0, as the first process decides."""
-        return self.engine.agree(INTERRUPTED if asked.is_set() else float(self._should_stop()))
+        return self.engine.broadcast_float(INTERRUPTED if interrupt.is_set() else float(self._should_stop()))
 
-    def _follow(self, state: TrainState, metrics: StepMetrics) -> None:
+    def _handle_step(self, state: TrainState, metrics: StepMetrics) -> None:
         for callback in self.callbacks:
             callback.on_step_end(state, metrics)
         if _is_logged(metrics):
             self._log(state, metrics)
         due = any(callback.wants_checkpoint for callback in self.callbacks)
-        if self.engine.agree(float(due)) if state.sharded else due:
+        if self.engine.broadcast_float(float(due)) if state.is_sharded else due:
             self._save(state, metrics)
 
     def _log(self, state: TrainState, metrics: StepMetrics) -> None:

@@ -249,13 +249,13 @@ def test_a_judge_that_is_gone_is_trained_anew(digits, capsys):
 @pytest.mark.slow
 def test_own_recipe_and_path(capsys):
     pathlib.Path("mine.py").write_text(
-        "from feller import Affine, CustomSchedule, FlowMatching, Recipe, Training\n"
+        "from feller import Affine, CustomSchedule, FlowMatching, Recipe, TrainConfig\n"
         "from feller.networks.mlp import MLP\n"
         "def alpha(t): return t**2\n"
         "def sigma(t): return 1 - t**2\n"
         "def curved(data, size):\n"
         "    objective = FlowMatching(Affine(CustomSchedule(alpha, sigma)), data.modality.space())\n"
-        "    train = Training(batch=16, steps=2)\n"
+        "    train = TrainConfig(batch=16, steps=2)\n"
         "    return Recipe(architecture=MLP(width=8, depth=1), objective=objective, train=train)\n"
     )
     status, _, err = run(capsys, "fit", "example:moons", "--recipe", "mine.py:curved", "--out", "r")

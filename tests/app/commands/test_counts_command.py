@@ -14,7 +14,7 @@ from feller.core.rng import Rng
 from feller.core.run_folder import Run
 from feller.models.model import load_model
 from feller.privacy.accounting.dp_events import Concentrated, Gaussian
-from feller.training.objectives.marginal_counts import Counting
+from feller.training.objectives.marginal_fitting import MarginalFitting
 
 N = 2000
 FAR = 67
@@ -98,8 +98,8 @@ def test_nll_is_that_of_the_held_out_rows(private: Run, capsys: pytest.CaptureFi
     assert main(["evaluate", str(private.path), "--json"]) == 0
     nll = json.loads(capsys.readouterr().out)["nll"]
     model = load_model(private)
-    assert model.description.modality.counts == (4, 2, 3, 2)
-    learned, held_out = parts(record_of(private), read_again(record_of(private), model.description.modality))
+    assert model.spec.modality.counts == (4, 2, 3, 2)
+    learned, held_out = parts(record_of(private), read_again(record_of(private), model.spec.modality))
     ledger = ledger_of(private)
     assert ledger is not None
     assert (len(learned), len(learned) + len(held_out)) == (ledger.n, N)
@@ -178,7 +178,7 @@ def test_without_epsilon_counts_are_exact(people: pathlib.Path, tmp_path: pathli
     model = load_model(run)
     asked = record_of(run)
     assert asked.provenance.private is None
-    train, _ = parts(asked, read_again(asked, model.description.modality))
+    train, _ = parts(asked, read_again(asked, model.spec.modality))
     graphical = model.network.model()
     for clique in graphical.cliques:
         for cell in torch.cartesian_prod(*(torch.arange(graphical.counts[j]) for j in clique)).view(-1, len(clique)):
@@ -192,14 +192,14 @@ def test_what_counts_may_cost_is_written_before_a_row_is_looked_at(
 ) -> None:
     run = Run(tmp_path / "stopped")
 
-    def stop(self: Counting, codes: torch.Tensor, rho: float, noise: object) -> None:
+    def stop(self: MarginalFitting, codes: torch.Tensor, rho: float, noise: object) -> None:
         ledger = ledger_of(run)
         assert ledger is not None
         assert [one.rho for one in ledger.expenses] == [rho]
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(Counting, "release", stop)
+        patch.setattr(MarginalFitting, "release", stop)
         assert fit(people, run.path, "--epsilon", "1") == 130
     assert main(["fit", "--resume", "--out", str(run.path)]) == 2
     assert "Begin anew with --overwrite" in capsys.readouterr().err

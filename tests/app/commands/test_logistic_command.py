@@ -86,7 +86,7 @@ def test_without_noise_rows_are_read_off(place: pathlib.Path, capsys: pytest.Cap
 def test_the_model_is_the_one_that_was_asked_for(place: pathlib.Path) -> None:
     run = Run(place / "digits")
     asked, model = record_of(run), load_model(run)
-    learned, other = parts(asked, read_again(asked, model.description.modality))
+    learned, other = parts(asked, read_again(asked, model.spec.modality))
     assert (len(learned), len(other)) == (287, 73)
     target = learned.target
     assert target is not None

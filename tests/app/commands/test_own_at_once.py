@@ -10,8 +10,8 @@ from feller.app.cli import main
 
 OWN = """
 from feller.data.modality import Target
-from feller.networks.linear import Linear, Pixels
-from feller.training.objectives.output_perturbation import Perturbation
+from feller.networks.linear_classifier import LinearClassifier, PixelFeatures
+from feller.training.objectives.output_perturbation import OutputPerturbation
 from feller.models.recipes.tables import logistic_private
 from feller.models.recipes.recipe import Recipe
 from feller.training.objectives.regression import Regression
@@ -19,14 +19,14 @@ from feller.training.objectives.regression import Regression
 
 def learned(data, size):
     return Recipe(
-        architecture=Linear(Pixels((1, 4, 4), 1.0)), objective=Regression(data.target, data.modality.space())
+        architecture=LinearClassifier(PixelFeatures((1, 4, 4), 1.0)), objective=Regression(data.target, data.modality.space())
     )
 
 
 def points(data, size):
-    about, features = Target(("label",), classes=("neg", "pos")), Pixels((3,), 1.0)
+    about, features = Target(("label",), classes=("neg", "pos")), PixelFeatures((3,), 1.0)
     return Recipe(
-        architecture=Linear(features), objective=Perturbation(about, data.modality.space(), features)
+        architecture=LinearClassifier(features), objective=OutputPerturbation(about, data.modality.space(), features)
     )
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from feller.app.cli import main
 from feller.app.commands.flag_types import field_names
-from feller.models.recipes.recipe import DocumentParts, Recipe, SpeechParts
+from feller.models.recipes.recipe import DocumentAuxNetworks, Recipe, SpeechAuxNetworks
 
 WRONG = [
     ("fit example:digits --epsilon four", "--epsilon: expected a number; found 'four'. See feller fit --help"),
@@ -65,6 +65,6 @@ def test_help_is_no_fault(capsys: pytest.CaptureFixture[str]) -> None:
     assert "Protect each row" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("kind", [Recipe, DocumentParts, SpeechParts])
+@pytest.mark.parametrize("kind", [Recipe, DocumentAuxNetworks, SpeechAuxNetworks])
 def test_fields_are_known_without_loading_them(kind: type) -> None:
     assert field_names(f"{kind.__module__}:{kind.__name__}") == [field.name for field in fields(kind)]

@@ -91,8 +91,8 @@ def test_samples_of_the_base_are_drawn_once(
     shutil.copytree(moons, base, ignore=shutil.ignore_patterns("drawn"))
     assert tune(base, "--reward", f"{own}:right", *words, "--out", tmp_path / "one") == 0
     (kept,) = (base / "drawn").iterdir()
-    drawn, draw = [], Model.draw
-    monkeypatch.setattr(Model, "draw", lambda self, n, **more: drawn.append(n) or draw(self, n, **more))
+    drawn, draw = [], Model.sample_dataset
+    monkeypatch.setattr(Model, "sample_dataset", lambda self, n, **more: drawn.append(n) or draw(self, n, **more))
     assert tune(base, "--reward", f"{own}:right <= 0", *words, "--strength", 3, "--out", tmp_path / "two") == 0
     assert not drawn
     kept.write_bytes(kept.read_bytes()[:100])

@@ -10,9 +10,9 @@ from feller.app.cli import main
 TINY = ("--size", "tiny", "--steps", "2", "--sampling.calls", "2")
 OWN = """
 from dataclasses import dataclass
-from feller import Affine, FlowMatching, Recipe, Training
-from feller.training.losses import CrossEntropy, PerLeaf, Squared
-from feller.networks import Numbers, Symbols, Together
+from feller import Affine, FlowMatching, Recipe, TrainConfig
+from feller.training.losses import CrossEntropy, PerLeafLoss, SquaredError
+from feller.networks import RealCodec, TokenCodec, JointMLP
 from feller.networks.mlp import MLP
 from feller.paths import Mixture, ProductPath
 from feller.spaces import Euclidean, MaskSource, Tokens
@@ -29,14 +29,14 @@ class Own(MLP.__bases__[0]):
 
 def simple(data, size):
     objective = FlowMatching(Affine(), data.modality.space())
-    return Recipe(architecture=Own(), objective=objective, train=Training(batch=16, steps=2))
+    return Recipe(architecture=Own(), objective=objective, train=TrainConfig(batch=16, steps=2))
 
 def pairs(data, size):
     space = ProductSpace({"image": Euclidean((1, 8, 8)), "label": Tokens(10, (), MaskSource())})
     path = ProductPath({"image": Affine(), "label": Mixture(source=MaskSource())})
-    criterion = PerLeaf({"image": Squared(), "label": CrossEntropy()})
-    network = Together({"image": Numbers(), "label": Symbols(10)}, width=16, depth=1)
-    return Recipe(architecture=network, objective=FlowMatching(path, space, criterion), train=Training(steps=2))
+    criterion = PerLeafLoss({"image": SquaredError(), "label": CrossEntropy()})
+    network = JointMLP({"image": RealCodec(), "label": TokenCodec(10)}, width=16, depth=1)
+    return Recipe(architecture=network, objective=FlowMatching(path, space, criterion), train=TrainConfig(steps=2))
 
 def _hidden(data, size):
     pass

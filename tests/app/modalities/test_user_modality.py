@@ -78,7 +78,7 @@ def test_samples_are_written_and_read_again(folder: pathlib.Path, name: str) -> 
         assert [*pd.read_parquet(name).columns] == ["id", "t", "value"]
         return
     assert main(["evaluate", "run", *CODE, "--samples", name, "--data", "series.csv"]) == 0
-    like = feller.load_model("run", code="series.py").description.modality
+    like = feller.load_model("run", code="series.py").spec.modality
     assert read(name, like=like).values.shape == (20, LENGTH)
 
 

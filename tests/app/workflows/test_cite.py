@@ -16,13 +16,13 @@ from feller.core.citations import cited_papers, parse_citations
 from feller.core.run_folder import Run
 from feller.core.serialization import to_dict
 from feller.models.model import Model
-from feller.models.spec import save_description
+from feller.models.spec import save_spec
 from feller.paths import Geodesic
 from feller.privacy.accounting.dp_events import Concentrated, Subsampled
 from feller.privacy.accounting.ledger import Ledger
 from feller.spaces import Sphere
 from feller.training.couplings import MinibatchOT
-from feller.training.engine import engine
+from feller.training.engine import get_engine
 from feller.training.objective import FlowMatching
 from tests.models.export.untrained import as_run, untrained
 from tests.records import fit_record
@@ -51,13 +51,13 @@ def test_another_objective_cites_other_papers(moons, tmp_path):
 
 def test_guidance_solver_tuning_and_privacy_are_cited(moons, tmp_path):
     model, recipe = untrained("example:digits", "images")
-    about = replace(model.description, sampling=feller.SamplerConfig("dopri5"))
-    run = as_run(tmp_path / "run", Model.of(about, model.network), recipe, "example:digits")
+    about = replace(model.spec, sampling=feller.SamplerConfig("dopri5"))
+    run = as_run(tmp_path / "run", Model.from_spec(about, model.network), recipe, "example:digits")
     assert {"ho2022", "dormand1980"} <= keys(cite(str(run.path)))
     record = run.read_record(run.recipe)
     private = {"epsilon": 1.0, "delta": 1e-5, "n": 100, "sigma": 1.0, "clip": 1.0, "batch": 10}
     found = {**record["provenance"], "private": {**private, "steps": 5, "adaptive": True}}
-    tuned = replace(recipe, objective=AdjointMatching(path=model.description.path, space=model.description.space))
+    tuned = replace(recipe, objective=AdjointMatching(path=model.spec.path, space=model.spec.space))
     said = {"base": "b", "rewards": ["ink"], "method": "adjoint-matching", "rank": 4}
     run.write_record(run.recipe, {**record, "provenance": found, "recipe": to_dict(tuned), "tuned": said})
     found = keys(cite(run))
@@ -100,7 +100,7 @@ def test_a_bridge_cites_what_found_it_and_what_of_its_costs_and_members_has_a_so
         run.path.mkdir()
         said = Bridged(populations=("a", "b"), prints=("", ""), times=(0.0, 1.0), noise=1.0, **asked)
         crowd = Populations(("a", "b"), feller.read("example:moons").modality, (), (), ("", ""))
-        save_description(run, begin(said, crowd, Bridging(), engine())[0])
+        save_spec(run, begin(said, crowd, Bridging(), get_engine())[0])
         record = fit_record(data="a", recipe="bridge", size="", seed=0, held_out=0.0)
         run.write_record(run.recipe, {**record.parts, "bridged": to_dict(said), "recipe": to_dict(Bridging())})
         return keys(cite(run))

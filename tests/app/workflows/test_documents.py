@@ -28,7 +28,7 @@ from feller.data.documents.tiles import Tiles
 from feller.data.documents.token_layout import PICTURE
 from feller.data.loading.read import read
 from feller.models.model import load_model
-from feller.networks.codebook.image_codes import Learned
+from feller.networks.codebook.learned_image_tokenizer import LearnedImageTokenizer
 from feller.paths.discrete.token_sampler import TokenSampler
 from feller.sampling.autoregressive.token_guidance import (
     ClassifierFreeGuidance,
@@ -37,7 +37,7 @@ from feller.sampling.autoregressive.token_guidance import (
     NoGuidance,
     TokenGuidance,
 )
-from feller.training.objectives.causal_masking import CausalMasking
+from feller.training.objectives.causal_masked_lm import CausalMaskedLM
 from tests.conftest import LEARN, OWN
 
 pytestmark = pytest.mark.usefixtures("here")
@@ -402,25 +402,25 @@ def test_a_stop_changes_nothing(
     """
     monkeypatch.setattr("feller.app.workflows.fit.evaluate", lambda run, **others: {})
     monkeypatch.setattr("feller.training.callbacks.CHECKPOINT_SECONDS", 0.0)
-    loss, packed, calls, seen = CausalMasking.loss, CausalMasking.packed, [], []
+    loss, packed, calls, seen = CausalMaskedLM.loss, CausalMaskedLM.pack_batch, [], []
 
-    def stopped(self: CausalMasking, *words: Any) -> Tensor:
+    def stopped(self: CausalMaskedLM, *words: Any) -> Tensor:
         calls.append(1)
         if len(calls) == 3:  # the first is the trial
             signal.raise_signal(signal.SIGINT)
         return loss(self, *words)
 
-    def heard(self: CausalMasking, rows: Tensor, front: Tensor, draws: Any) -> Any:
+    def heard(self: CausalMaskedLM, rows: Tensor, front: Tensor, draws: Any) -> Any:
         seen.append((rows, front))
         return packed(self, rows, front, draws)
 
-    monkeypatch.setattr(CausalMasking, "loss", stopped)
+    monkeypatch.setattr(CausalMaskedLM, "loss", stopped)
     words = ["fit", str(scenes / "pairs"), *LEARN, *OWN, "--out", "paused"]
     assert main(words) == 130
     assert len(calls) < 6
     assert Image.open("paused/preview.png").width > 16
-    monkeypatch.setattr(CausalMasking, "loss", loss)
-    monkeypatch.setattr(CausalMasking, "packed", heard)
+    monkeypatch.setattr(CausalMaskedLM, "loss", loss)
+    monkeypatch.setattr(CausalMaskedLM, "pack_batch", heard)
     monkeypatch.setattr("feller.training.callbacks.CHECKPOINT_SECONDS", 60.0)
     assert main(["fit", "--resume", "--out", "paused"]) == 0
     assert capsys.readouterr().err.count("training the") == 2
@@ -449,13 +449,13 @@ def test_pictures_are_written_once(scenes: pathlib.Path, monkeypatch: pytest.Mon
     """What finds documents, the memory and all batches share the codes of the tokeniser as it is kept."""
     monkeypatch.setattr("feller.app.workflows.fit.evaluate", lambda run, **others: {})
     heard: list[tuple[Tensor, Tensor]] = []
-    encode = Learned.encode
+    encode = LearnedImageTokenizer.encode
 
-    def told(self: Learned, pictures: Tensor) -> Tensor:
+    def told(self: LearnedImageTokenizer, pictures: Tensor) -> Tensor:
         heard.append((pictures, encode(self, pictures)))
         return heard[-1][1]
 
-    monkeypatch.setattr(Learned, "encode", told)
+    monkeypatch.setattr(LearnedImageTokenizer, "encode", told)
     words = [*LEARN, *OWN, "--steps", "2", "--out", "run"]
     assert main(["fit", str(scenes / "pairs"), *words]) == 0
     assert [len(pictures) for pictures, _ in heard] == [2, 36]  # of the trial, and all that are learned from
@@ -476,7 +476,7 @@ def test_a_new_run_has_new_parts(
 
 def test_pictures_of_documents_are_pictures(other: pathlib.Path, palette: pathlib.Path) -> None:
     """A tokeniser learns from a folder with captions as from one without; a palette has the colours that there are."""
-    assert load_model(open_run(other)).description.modality.called == "pictures"
+    assert load_model(open_run(other)).spec.modality.called == "pictures"
     codes: Any = kind(palette).codes
     assert 2 < codes.count <= 256
     data = read(str(palette.parent / "scenes" / "pairs"), like=kind(palette))

@@ -12,7 +12,7 @@ from torch import Tensor
 from feller.core.rng import Rng
 from feller.core.run_folder import Run
 from feller.core.safetensors_io import load_tensors
-from feller.models.spec import load_description
+from feller.models.spec import load_spec
 from tests.app.workflows.families import FAMILIES, SHARDED, materials
 
 pytestmark = pytest.mark.slow
@@ -66,7 +66,7 @@ def load(file: pathlib.Path) -> dict[str, Tensor]:
 def first_weights(run: pathlib.Path, seed: int) -> dict[str, Tensor]:
     if (run / "base.safetensors").is_file():
         return load(run / "base.safetensors")
-    return load_description(Run(run)).build(Rng(seed)).state_dict()
+    return load_spec(Run(run)).build(Rng(seed)).state_dict()
 
 
 def alike(one: pathlib.Path, two: pathlib.Path) -> None:

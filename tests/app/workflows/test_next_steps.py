@@ -7,7 +7,7 @@ import pytest
 from feller.app.workflows.next_steps import again, fitting
 from feller.app.workflows.private.privacy_config import Allowance, Guarantee
 from feller.core.run_folder import Run
-from feller.training.optimizer import Training
+from feller.training.optimizer import TrainConfig
 from tests.records import fit_record
 
 PLANNED = Guarantee(epsilon=4.0, delta=1e-5, n=1000, sigma=1.25, clip=1.0, batch=100, steps=40, unsafe_seed=3)
@@ -20,20 +20,20 @@ COUNTED = Allowance(epsilon=0.5, delta=1e-6, n=1000, rho=0.01)
 @pytest.mark.parametrize(
     ("asked", "training", "said"),
     [
-        ({"private": PLANNED, "schema": "s.json"}, Training(steps=40), "--schema s.json --size tiny --epsilon 4"),
-        ({"private": PLANNED}, Training(steps=40), "--epsilon 4 --delta 1e-05 --steps 40 --seed 1 --out r"),
-        ({"private": GIVEN}, Training(steps=40), "--noise 1.25 --stop-at-epsilon 4 --delta 1e-05 --steps 40"),
-        ({"private": COUNTED}, Training(), "--epsilon 0.5 --delta 1e-06 --seed 1"),
+        ({"private": PLANNED, "schema": "s.json"}, TrainConfig(steps=40), "--schema s.json --size tiny --epsilon 4"),
+        ({"private": PLANNED}, TrainConfig(steps=40), "--epsilon 4 --delta 1e-05 --steps 40 --seed 1 --out r"),
+        ({"private": GIVEN}, TrainConfig(steps=40), "--noise 1.25 --stop-at-epsilon 4 --delta 1e-05 --steps 40"),
+        ({"private": COUNTED}, TrainConfig(), "--epsilon 0.5 --delta 1e-06 --seed 1"),
         (
             {"space": "torus", "project": True},
-            Training(minutes=2.0),
+            TrainConfig(minutes=2.0),
             "--space torus --project --size tiny --minutes 2.0",
         ),
-        ({"fields": ("--train.lr", "1e-4")}, Training(steps=3), "--size tiny --steps 3 --train.lr 1e-4 --seed 1"),
-        ({"start_from": "older", "vocabulary": "bytes"}, Training(), "--vocabulary bytes --start-from older"),
+        ({"fields": ("--train.lr", "1e-4")}, TrainConfig(steps=3), "--size tiny --steps 3 --train.lr 1e-4 --seed 1"),
+        ({"start_from": "older", "vocabulary": "bytes"}, TrainConfig(), "--vocabulary bytes --start-from older"),
     ],
 )
-def test_the_command_says_what_was_asked(asked: dict, training: Training, said: str) -> None:
+def test_the_command_says_what_was_asked(asked: dict, training: TrainConfig, said: str) -> None:
     about = fit_record(data="people.csv", recipe="table", size="tiny", seed=1, **asked)
     command = fitting(Run(pathlib.Path("r")), about, training)
     assert command.startswith("feller fit people.csv --recipe table")
@@ -43,23 +43,23 @@ def test_the_command_says_what_was_asked(asked: dict, training: Training, said: 
 
 def test_a_private_run_goes_on_within_its_plan() -> None:
     about = fit_record(data="people.csv", recipe="table", size="tiny", seed=1, private=PLANNED)
-    assert again(Run(pathlib.Path("r")), about, None, Training(steps=40))[0] == "feller fit --resume --out r"
+    assert again(Run(pathlib.Path("r")), about, None, TrainConfig(steps=40))[0] == "feller fit --resume --out r"
 
 
 @pytest.mark.parametrize(
     ("training", "sketch", "command", "what"),
     [
-        (Training(minutes=10.0), "", "feller fit --resume --out r --minutes 20", "train longer, 20 minutes in all"),
-        (Training(steps=40), "", "feller fit --resume --out r --steps 80", "train longer, 80 steps in all"),
+        (TrainConfig(minutes=10.0), "", "feller fit --resume --out r --minutes 20", "train longer, 20 minutes in all"),
+        (TrainConfig(steps=40), "", "feller fit --resume --out r --steps 80", "train longer, 80 steps in all"),
         (None, "", "feller fit --resume --out r", "go on to where it was to end"),
         (
-            Training(minutes=1.0),
+            TrainConfig(minutes=1.0),
             "After 2 steps this is a first sketch; go on with: feller fit --resume --out r --minutes 19",
             "feller fit --resume --out r --minutes 19",
             "train longer",
         ),
     ],
 )
-def test_a_page_has_one_way_on(training: Training | None, sketch: str, command: str, what: str) -> None:
+def test_a_page_has_one_way_on(training: TrainConfig | None, sketch: str, command: str, what: str) -> None:
     about = fit_record(data="example:moons", recipe="points", size="tiny", seed=1)
     assert again(Run(pathlib.Path("r")), about, None, training, sketch) == (command, what)

@@ -43,7 +43,7 @@ def test_a_tenth_of_what_the_recipe_plans_is_enough(moons):
 
 def test_time_that_made_few_steps_is_no_training(moons):
     minutes, rows = points(moons, "tiny").train.minutes, moons.total
-    batch = points(moons, "tiny").train.batch
+    batch = points(moons, "tiny").train.batch_size
     said = first_sketch(RUN, asked(), moons, 16, 60 * minutes)
     assert said.startswith("After 16 steps this is a first sketch")
     assert float(said.rpartition(" ")[2]) > minutes  # as many again would be none

@@ -108,11 +108,11 @@ def test_broken_weights_do_not_replace_good_ones(monkeypatch):
 
 def test_resumed_run_of_own_code_keeps_its_fields():
     pathlib.Path("mine.py").write_text(
-        "from feller import Affine, FlowMatching, Recipe, Training\n"
+        "from feller import Affine, FlowMatching, Recipe, TrainConfig\n"
         "from feller.networks.mlp import MLP\n"
         "def own(data, size):\n"
         "    objective = FlowMatching(Affine(), data.modality.space())\n"
-        "    train = Training(batch=16, minutes=60.0)\n"
+        "    train = TrainConfig(batch=16, minutes=60.0)\n"
         "    return Recipe(architecture=MLP(width=8, depth=1), objective=objective, train=train)\n"
     )
     words = ["--recipe", "mine.py:own", "--out", "r"]

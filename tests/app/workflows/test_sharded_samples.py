@@ -192,7 +192,7 @@ def test_wrong_wishes_leave_no_claim_behind(moons: Run, tmp_path: pathlib.Path) 
 def test_names_say_the_form(moons: Run, tmp_path: pathlib.Path, out: str, files: list[str]) -> None:
     found = made(moons, 7, 4, tmp_path / out)
     assert [path.name for path in found] == files
-    values, _ = read_back(tmp_path / "many", load_model(moons).description.modality)
+    values, _ = read_back(tmp_path / "many", load_model(moons).spec.modality)
     whole = sample(moons, config_of(SampleConfig, n=7, out=str(tmp_path / "whole.npz"))).dataset
     assert torch.allclose(values.double(), whole.values.double(), atol=1e-5)
 
@@ -215,10 +215,12 @@ def test_rows_are_numbered_through_and_hold_what_is_given(people: Run, tmp_path:
 
 def test_rows_that_are_chosen_among_more_are_chosen_in_each_shard(people: Run) -> None:
     plain = ready(people)
-    model, table = plain.model, plain.model.description.modality
+    model, table = plain.model, plain.model.spec.modality
     assert isinstance(table, Table)
-    told = replace(model.description, modality=table.with_shares_of(plain.draw(200).values))
-    about = replace(plain, model=Model.of(told, model.network), sampling=replace(plain.sampling, raking_oversample=5))
+    told = replace(model.spec, modality=table.with_shares_of(plain.draw(200).values))
+    about = replace(
+        plain, model=Model.from_spec(told, model.network), sampling=replace(plain.sampling, raking_oversample=5)
+    )
     parts = [about.draw(40, first=first).values for first in (0, 40)]
     assert torch.equal(parts[0], about.draw(40).values)
     assert not torch.equal(parts[0], parts[1])
@@ -268,7 +270,7 @@ def test_numbers_are_refused_before_the_model_is_read(moons: Run, monkeypatch: p
 
 
 def test_what_cannot_be_shared_is_refused_to_several(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("feller.app.workflows.sample.engine", lambda: SimpleNamespace(ranks=2))
+    monkeypatch.setattr("feller.app.workflows.sample.get_engine", lambda: SimpleNamespace(ranks=2))
     for what in ("speech", "documents", "the ends of a bridge"):
         with pytest.raises(UsageError):
             _check_alone(what)
@@ -345,8 +347,8 @@ class One:
 def crew(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], Crew]]:
     def of(ranks: int) -> Crew:
         crew = Crew(ranks)
-        monkeypatch.setattr(sharded_samples, "engine", crew.engine)
-        monkeypatch.setattr(sampler, "engine", crew.engine)
+        monkeypatch.setattr(sharded_samples, "get_engine", crew.engine)
+        monkeypatch.setattr(sampler, "get_engine", crew.engine)
         return crew
 
     return of
@@ -408,7 +410,7 @@ def test_who_comes_late_is_waited_for_whatever_was_noted_before(
     draw, waits, waiting = sharded_samples._draw, sharded_samples._wait, threading.Event()
 
     def late(*what: Any) -> None:
-        if not sharded_samples.engine().is_first:
+        if not sharded_samples.get_engine().is_main_process:
             assert waiting.wait(20)
             time.sleep(0.3)
         draw(*what)
@@ -458,5 +460,5 @@ def test_processes_share_log_densities(moons: Run, crew: Callable[[int], Crew], 
     model, together = load_model(moons), crew(ranks)
     data = model.sample(BATCH + 10)
     alone = model.log_prob(data)
-    for found in together.each(lambda: model.log_prob(data, ranks=together.engine())):
+    for found in together.each(lambda: model.log_prob(data, process_group=together.engine())):
         assert torch.equal(found, alone)

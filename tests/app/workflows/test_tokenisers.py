@@ -12,7 +12,7 @@ from feller.app.workflows.private import plan_dp_sgd
 from feller.core.run_folder import open_run
 from feller.data.loading.read import read
 from feller.models.model import load_model
-from feller.networks.codebook.image_codes import learned
+from feller.networks.codebook.learned_image_tokenizer import load_image_tokenizer
 
 FIT = ["fit", "example:digits", "--size", "tiny"]
 PRIVATE = ["--epsilon", "8", "--unsafe-seed", "1", "--steps", "2"]
@@ -132,9 +132,9 @@ def test_bad_cells_are_refused_before_anything_is_written(
 def test_codes_of_a_run_are_those_of_documents(tokeniser: pathlib.Path) -> None:
     """Levels from 0 to 255 in the place of 16: white is white."""
     model = load_model(open_run(tokeniser))
-    kind: Any = model.description.modality
-    settings: Any = model.description.architecture
-    codes = learned(settings, kind.shape, model.network.state_dict())
+    kind: Any = model.spec.modality
+    settings: Any = model.spec.architecture
+    codes = load_image_tokenizer(settings, kind.shape, model.network.state_dict())
     values = read("example:digits/test").values[:20]
     network: Any = model.network.eval()
     written = network.encode(kind.encode(values))

@@ -38,7 +38,7 @@ class Known(Drift):
         super().__init__(torch.nn.Identity(), (1,), 2)
         self.constant, self.slope, self.backward = constant, slope, backward
 
-    def scalar(self, x: Tensor, t: Tensor, given: dict) -> Tensor:
+    def potential(self, x: Tensor, t: Tensor, cond: dict) -> Tensor:
         away = x[:, 0] - mean(t)
         speed = 2 + 0.5 * math.pi * (math.pi * t).cos()
         rate = 0.4 + 0.2 * math.pi * (math.pi * t).cos()

@@ -19,18 +19,18 @@ from feller.control.bridges.unbalanced_weights import growth
 from feller.core.errors import InputError, UsageError
 from feller.core.rng import Rng
 from feller.core.serialization import from_dict, to_dict
-from feller.networks.bridge_drift import BothWays, Potential
+from feller.networks.bridge_drift import ForwardBackwardDrift, Potential
 from feller.networks.mlp import MLP
-from feller.training.couplings import Independent, MinibatchOT, assign
-from feller.training.engine import engine
-from feller.training.optimizer import Training
+from feller.training.couplings import IndependentCoupling, MinibatchOT, optimal_permutation
+from feller.training.engine import get_engine
+from feller.training.optimizer import TrainConfig
 
 SMALL = Bridging(
     architecture=MLP(width=32, depth=1),
     rounds=2,
     pairs=256,
     control=PinnedControl(steps=20, mean_knots=5, scale_knots=5, times=20),
-    train=Training(batch=256, steps=150, lr=3e-3, average=0.98, decay=0.0, warmup=0),
+    train=TrainConfig(batch_size=256, steps=150, lr=3e-3, ema_decay=0.98, lr_decay_fraction=0.0, warmup=0),
     calls=40,
 )
 
@@ -53,15 +53,15 @@ def test_first_pairs_may_be_those_of_the_least_distance() -> None:
         [torch.randn(64, 2, generator=torch.Generator().manual_seed(k)) for k in range(3)], 1.0
     )
     how = replace(SMALL, rounds=1, pairs=64, train=replace(SMALL.train, steps=2), control=PinnedControl(steps=1))
-    for pairing, nearest in ((MinibatchOT(block=None), True), (Independent(), False)):
+    for pairing, nearest in ((MinibatchOT(block_size=None), True), (IndependentCoupling(), False)):
         found = solve_bridge(problem, replace(how, pairing=pairing))
         for leg in found.rounds[0].legs:
             x_0, x_1 = leg.paths.means[:, 0], leg.paths.means[:, -1]
-            assert torch.equal(assign(x_0, x_1), torch.arange(64)) == nearest
+            assert torch.equal(optimal_permutation(x_0, x_1), torch.arange(64)) == nearest
 
 
 def test_how_pairs_begin_is_recorded() -> None:
-    how = replace(SMALL, pairing=MinibatchOT(block=None))
+    how = replace(SMALL, pairing=MinibatchOT(block_size=None))
     assert from_dict(Bridging, to_dict(how)) == how
 
 
@@ -122,8 +122,8 @@ def test_the_same_seed_gives_the_same_bits() -> None:
     how = replace(SMALL, train=replace(SMALL.train, steps=3))
 
     def walks(seed: int) -> list[torch.Tensor]:
-        progress = start(BothWays(how.architecture).build((1,), {}, Rng(0)), how)
-        found = itertools.islice(rounds(problem, how, progress, Rng(seed), engine()), 2)
+        progress = start(ForwardBackwardDrift(how.architecture).build((1,), {}, Rng(0)), how)
+        found = itertools.islice(rounds(problem, how, progress, Rng(seed), get_engine()), 2)
         return [one.walks[0].states for one in found]
 
     for one, other in zip(walks(0), walks(0), strict=True):

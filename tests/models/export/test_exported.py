@@ -12,8 +12,8 @@ from feller.app.config import ExportConfig
 from feller.app.workflows.export import export, said_of
 from feller.core.errors import UsageError
 from feller.core.rng import Rng
-from feller.models.export.exported_network import Answer, about
-from feller.models.export.programs import to_onnx, to_torch_export
+from feller.models.export.export_formats import to_onnx, to_torch_export
+from feller.models.export.exported_network import ExportedNetwork, export_metadata
 from feller.models.families.path_process import BridgeProcess, PathProcess
 from feller.models.model import Model
 from feller.paths import Affine, DataPrediction
@@ -38,7 +38,7 @@ def opened(place: pathlib.Path):
     return call
 
 
-def written(answer: Answer, place: pathlib.Path):
+def written(answer: ExportedNetwork, place: pathlib.Path):
     if place.suffix == ".onnx":
         pytest.importorskip("onnxscript")
     (to_onnx if place.suffix == ".onnx" else to_torch_export)(answer, place)
@@ -49,7 +49,7 @@ def written(answer: Answer, place: pathlib.Path):
 @pytest.mark.parametrize("ending", [".pt2", ".onnx"])
 def test_velocity_of_pictures_with_guidance_as_an_input_is_that_of_sampling(pictures, tmp_path, ending):
     model, _ = pictures
-    found = written(Answer(model, None), tmp_path / f"a{ending}")
+    found = written(ExportedNetwork(model, None), tmp_path / f"a{ending}")
     draw = torch.Generator().manual_seed(1)
     for n in (1, 5):
         x, t = torch.randn(n, 1, 8, 8, generator=draw), torch.rand(n, generator=draw)
@@ -94,7 +94,7 @@ def test_a_prediction_of_the_data_is_exported_as_the_velocity_that_it_means(poin
     model, _ = points
     plain = model.description
     path = Affine(Cosine(), DataPrediction())
-    found = written(Answer(shaken(replace(plain, family=PathProcess(path)))), tmp_path / "a.pt2")
+    found = written(ExportedNetwork(shaken(replace(plain, family=PathProcess(path)))), tmp_path / "a.pt2")
     x, t = torch.randn(4, 2), torch.tensor([0.1, 0.4, 0.6, 0.9])
     with torch.no_grad():
         data = model.network(x, t, {})
@@ -106,7 +106,7 @@ def test_a_prediction_of_the_data_is_exported_as_the_velocity_that_it_means(poin
 
 def test_pictures_say_how_a_state_becomes_levels(pictures):
     model, _ = pictures
-    record = about(model, Answer(model))
+    record = export_metadata(model, ExportedNetwork(model))
     x = torch.linspace(-1.2, 1.2, 64).reshape(1, 1, 8, 8)
     levels = ((x + 1) / 2 * record["scaling"]["levels"]).round().clamp(0, record["scaling"]["levels"])
     assert torch.equal(levels.to(torch.uint8), model.description.modality.decode(x))
@@ -117,8 +117,8 @@ def test_pictures_say_how_a_state_becomes_levels(pictures):
 
 def test_symbols_are_exported_as_logits(tmp_path):
     model, _ = untrained("example:digits", "levels-mask")
-    answer = Answer(model)
-    assert answer.outputs == {"answer": "logits"}
+    answer = ExportedNetwork(model)
+    assert answer.output_kinds == {"answer": "logits"}
     found = written(answer, tmp_path / "a.pt2")
     x, t, label = torch.randint(0, 18, (3, 1, 8, 8)), torch.rand(3), torch.tensor([1, 2, 10])
     with torch.no_grad():
@@ -147,7 +147,7 @@ def test_symbols_are_exported_as_logits(tmp_path):
 @pytest.mark.parametrize("ending", [".pt2", ".onnx"])
 def test_every_kind_of_data_is_exported(tmp_path, data, recipe, ending):
     model, _ = untrained(data, recipe)
-    answer = Answer(model)
+    answer = ExportedNetwork(model)
     found = written(answer, tmp_path / f"a{ending}")
     for n in (1, 5):
         tensors = tuple(torch.cat([tensor, tensor.flip(0), tensor])[:n] for tensor in answer.inputs())
@@ -165,22 +165,22 @@ def test_wrong_forms_are_refused_in_one_line(points, tmp_path, to, said):
 
 def test_guidance_is_no_input_where_nothing_can_be_given(points):
     with pytest.raises(UsageError, match="no conditions that it can do without"):
-        Answer(points[0], None)
+        ExportedNetwork(points[0], None)
 
 
 def test_tables_of_counts_and_bridges_say_why_they_are_not_exported():
-    from feller.models.families.symbol_models import GraphicalModel
+    from feller.models.families.sequence_models import GraphicalModel
     from feller.paths.brownian import BrownianBridge
     from feller.privacy.marginals.marginal_network import Marginals
     from feller.spaces.table_tokens import TableTokens
 
     model, _ = untrained("example:moons", "points")
     with pytest.raises(UsageError, match="bridge"):
-        Answer(Model.of(replace(model.description, family=BridgeProcess(BrownianBridge(1.0))), model.network))
+        ExportedNetwork(Model.from_spec(replace(model.spec, family=BridgeProcess(BrownianBridge(1.0))), model.network))
     table, _ = untrained("example:adult", "table")
-    rows = table.description.space
+    rows = table.spec.space
     assert isinstance(rows, TableTokens)
     if all(places == 1 for places in rows.tokens_per_column):
         counts = Marginals(rows).build((len(rows.columns),), {}, Rng(0))
         with pytest.raises(UsageError, match="tables of counts"):
-            Answer(Model.of(replace(table.description, family=GraphicalModel()), counts))
+            ExportedNetwork(Model.from_spec(replace(table.spec, family=GraphicalModel()), counts))

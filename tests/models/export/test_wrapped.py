@@ -16,7 +16,7 @@ from feller.core.rng import Rng
 from feller.core.serialization import to_dict
 from feller.data.text.modality import Text
 from feller.data.text.vocabulary import Characters
-from feller.models.families.symbol_models import AutoregressiveModel
+from feller.models.families.sequence_models import AutoregressiveModel
 from feller.paths import Affine, DataPrediction, NoisePrediction
 from feller.spaces import MaskSource
 from tests.errors import refuses
@@ -58,7 +58,7 @@ def test_every_convention_draws_the_same_samples_of_the_true_law(name):
     sampling = feller.SamplerConfig("midpoint", 200)
     model = feller.Model(network, data=(2,), sampling=sampling, **how)
     drawn = torch.from_numpy(model.sample(4, rng=Rng(1)).numpy())
-    x_0 = model.description.space.sample_base(4, Rng(1).stream("source"))
+    x_0 = model.spec.space.sample_base(4, Rng(1).stream("source"))
     torch.testing.assert_close(drawn, (MEAN + DEVIATION * x_0).double(), atol=2e-3, rtol=1e-3)
 
 
@@ -86,7 +86,7 @@ def test_classes_and_guidance_reach_a_network_by_its_own_numbers():
     assert seen[-1] == [1, 99]
     drawn = model.sample(3, given={"label": torch.tensor([0, 1, 1])}, guidance=2.0)
     torch.testing.assert_close(
-        drawn.values - model.description.space.sample_base(3, Rng(0).stream("source")),
+        drawn.values - model.spec.space.sample_base(3, Rng(0).stream("source")),
         torch.full((3, 2), 2.0, dtype=torch.float64),
         atol=1e-5,
         rtol=0,
@@ -105,7 +105,7 @@ def test_a_module_keeps_its_weights_and_trains():
     own = Own()
     model = feller.Model(own, data=(2,))
     assert {id(weight) for weight in model.network.parameters()} == {id(weight) for weight in own.parameters()}
-    objective = feller.FlowMatching(model.description.path, model.description.space)
+    objective = feller.FlowMatching(model.spec.path, model.spec.space)
     example = objective.draw({"x_1": torch.randn(8, 2), "given": {}}, Rng(0), model.network)
     objective.loss(model.network, example).mean().backward()
     assert own.layer.weight.grad.abs().sum() > 0
@@ -219,7 +219,7 @@ def test_rounding_and_what_is_for_training_alone_are_no_fault(network):
 
 def test_a_record_can_hold_no_network_that_no_file_defines():
     with pytest.raises(InputError, match="a file defines at its top level"):
-        to_dict(feller.Model(ours, data=(2,)).description)
+        to_dict(feller.Model(ours, data=(2,)).spec)
 
 
 class Answer(dict):
@@ -316,7 +316,7 @@ def test_a_language_model_is_one_of_tokens():
     text = Text(Characters("abcde"), 4, documents=False)
     model = feller.Model(Next(), AutoregressiveModel(), data=text)
     assert model.sample(2).values.tolist() == [[1, 2, 3, 4]] * 2
-    nats = model.code_length(model.sample(2))
+    nats = model.nll(model.sample(2))
     torch.testing.assert_close(nats, torch.zeros(2, dtype=torch.float64), atol=1e-6, rtol=0)
 
 
@@ -339,7 +339,7 @@ def test_what_an_objective_says():
     )
     network = torch.optim.swa_utils.AveragedModel(nn.Linear(2, 2))
     model = feller.Model(lambda x, t, label: network(x), objective, classes=names, null={"label": 2})
-    assert (model.description.path, model.description.cond_dropout) == (objective.path, 0.3)
+    assert (model.spec.path, model.spec.cond_dropout) == (objective.path, 0.3)
     with pytest.raises(UsageError):
         feller.Model(ours, objective, data=(3,))
 
@@ -378,7 +378,7 @@ def test_numbers_are_names_where_classes_are_called_by_them(kind):
     for classes, given, positions in (("123", [1, 2, 3, 1], [0, 1, 2, 0]), ("10", [1, 0, 0, 1], [0, 1, 1, 0])):
         model = feller.Model(lambda x, t, label: -x, data=(2,), classes=tuple(classes), null={"label": len(classes)})
         assert model.sample(4, given={"label": kind(given)}).given["label"].tolist() == positions
-        drawn = model.draw(4, given={"label": torch.tensor(positions)})  # as data hold them
+        drawn = model.sample_dataset(4, given={"label": torch.tensor(positions)})  # as data hold them
         assert drawn.given["label"].tolist() == positions
         field = feller.velocity(feller.Model(by_class, data=(2,), classes=tuple(classes), null={"label": len(classes)}))
         x = torch.zeros(4, 2)
@@ -447,7 +447,7 @@ def rows(number):
 def test_classes_and_null_values_are_tried(network, null, argument):
     with refuses(UsageError, argument=argument):
         feller.Model(network, data=(2,), classes=("a", "b", "c"), null=null)
-    assert feller.Model(rows(4), data=(2,), classes=("a", "b", "c"), null={"label": 3}).absent() == ("label",)
+    assert feller.Model(rows(4), data=(2,), classes=("a", "b", "c"), null={"label": 3}).droppable() == ("label",)
 
 
 def test_guidance_says_what_is_missing():

@@ -12,18 +12,18 @@ from feller.data.loading.read import read
 from feller.models.model import Model
 from feller.models.recipes.recipe import Recipe
 from feller.models.recipes.registry import RECIPES
-from feller.models.spec import Description, save_description
+from feller.models.spec import ModelSpec, save_spec
 from tests.records import fit_record
 
 
-def shaken(about: Description) -> Model:
+def shaken(about: ModelSpec) -> Model:
     """Build a model whose weights are all a little off, so that no part of it is silent."""
     network = about.build(Rng(0))
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for weight in network.parameters():
             weight.add_(0.1 * torch.randn(weight.shape, generator=generator))
-    return Model.of(about, network.eval())
+    return Model.from_spec(about, network.eval())
 
 
 def untrained(data: str, recipe: str) -> tuple[Model, Recipe]:
@@ -31,14 +31,14 @@ def untrained(data: str, recipe: str) -> tuple[Model, Recipe]:
     found = read(data)
     made = RECIPES[recipe](found.subset(torch.arange(min(200, len(found)))), "tiny")
     kind = made.modality or found.modality
-    return shaken(made.describe(found.seen_as(kind))), made
+    return shaken(made.model_spec(found.seen_as(kind))), made
 
 
 def as_run(folder: pathlib.Path, model: Model, recipe: Recipe, data: str) -> Run:
     """Write a model as a run."""
     folder.mkdir(parents=True)
     run, asked = Run(folder), fit_record(data=data, recipe="auto", size="tiny", seed=0)
-    save_description(run, model.description)
+    save_spec(run, model.spec)
     run.write_record(run.recipe, {**asked.parts, "recipe": to_dict(recipe)})
     save_tensors(run.ema_weights, model.network.state_dict())
     save_tensors(run.weights, model.network.state_dict())

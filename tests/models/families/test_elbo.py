@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from feller.core.rng import Rng
-from feller.models.families.elbo import Bound, OwnRates, TimeReversal, estimate_bound, tightest
+from feller.models.families.elbo import ELBO, ReversalRates, SamplingRates, estimate_elbo, tightest_elbo
 from feller.paths import MetricPath, Mixture, SoftmaxPath, Tempered
 from feller.paths.discrete.metric_path import ConstantSpeedBeta
 from feller.paths.discrete.token_distances import LevelDistance
@@ -29,7 +29,7 @@ def exact(path: Mixture, x_t: Tensor, t: Tensor) -> Tensor:
     return torch.stack([f64(Q[a]).log() + table.gather(1, x_t[:, None])[:, 0] for a, table in enumerate(tables)], 1)
 
 
-def integral(kind: Bound, path: Mixture, x_1: int, symbols: int) -> float:
+def integral(kind: ELBO, path: Mixture, x_1: int, symbols: int) -> float:
     """Integrate over times and states exactly; the nodes crowd at both ends, where the integrand may be infinite."""
     nodes, weights = np.polynomial.legendre.leggauss(160)
     u, w = torch.as_tensor(nodes, dtype=F64) / 2 + 0.5, torch.as_tensor(weights, dtype=F64) / 2
@@ -39,7 +39,7 @@ def integral(kind: Bound, path: Mixture, x_1: int, symbols: int) -> float:
         here, data = torch.full(t.shape, x), torch.full(t.shape, x_1)
         chance = path.log_probabilities(data, t, 3)[:, x].exp()
         possible = chance > 0
-        rows = kind.rows(path, exact(path, here, t)[possible], data[possible], here[possible], t[possible])
+        rows = kind.token_divergence(path, exact(path, here, t)[possible], data[possible], here[possible], t[possible])
         total += (w[possible] * chance[possible] * rows).sum().item()
     return total
 
@@ -47,14 +47,14 @@ def integral(kind: Bound, path: Mixture, x_1: int, symbols: int) -> float:
 @pytest.mark.parametrize("schedule", [Linear(), Polynomial(2.0), KineticOptimal()])
 def test_the_mask_gives_the_entropy(schedule: Schedule) -> None:
     path = Mixture(schedule, MaskSource())
-    found = [integral(OwnRates(), path, x_1, 4) for x_1 in range(3)]
+    found = [integral(SamplingRates(), path, x_1, 4) for x_1 in range(3)]
     close(f64(*found), LOG_Q, 1e-4)
-    assert tightest(path) == OwnRates()
+    assert tightest_elbo(path) == SamplingRates()
 
 
 @pytest.mark.parametrize("schedule", [Linear(), Polynomial(2.0)])
 def test_rates_of_least_energy_are_not_tight_for_a_law(schedule: Schedule) -> None:
-    found = [integral(OwnRates(), Mixture(schedule, P), x_1, 3) for x_1 in range(3)]
+    found = [integral(SamplingRates(), Mixture(schedule, P), x_1, 3) for x_1 in range(3)]
     close(f64(*found), (2.873996, 1.988285, 0.480041), 2e-4)
 
 
@@ -62,9 +62,9 @@ def test_rates_of_least_energy_are_not_tight_for_a_law(schedule: Schedule) -> No
 @pytest.mark.parametrize("source", [P, UniformSource()])
 def test_time_reversal_is_tight(schedule: Schedule, source: TokenSource) -> None:
     path = Mixture(schedule, source)
-    found = [integral(TimeReversal(), path, x_1, 3) for x_1 in range(3)]
+    found = [integral(ReversalRates(), path, x_1, 3) for x_1 in range(3)]
     close(f64(*found), LOG_Q, 2e-4)
-    assert tightest(path) == TimeReversal()
+    assert tightest_elbo(path) == ReversalRates()
 
 
 def test_arrays_of_rates_give_the_closed_form() -> None:
@@ -74,9 +74,17 @@ def test_arrays_of_rates_give_the_closed_form() -> None:
     x_1, x_t = draw.randint(3, (50,)), draw.randint(3, (50,))
     mixture = Mixture(Linear(), P)
     arrays = SoftmaxPath(lambda x_1, t: mixture.log_probabilities(x_1, t, 3))
-    close(OwnRates().rows(arrays, logits, x_1, x_t, t), OwnRates().rows(mixture, logits, x_1, x_t, t), 1e-9)
+    close(
+        SamplingRates().token_divergence(arrays, logits, x_1, x_t, t),
+        SamplingRates().token_divergence(mixture, logits, x_1, x_t, t),
+        1e-9,
+    )
     bridge = Mixture(Linear(), P, velocity=Tempered(1.0))
-    close(OwnRates().rows(bridge, logits, x_1, x_t, t), OwnRates().rows(mixture, logits, x_1, x_t, t), 1e-9)
+    close(
+        SamplingRates().token_divergence(bridge, logits, x_1, x_t, t),
+        SamplingRates().token_divergence(mixture, logits, x_1, x_t, t),
+        1e-9,
+    )
 
 
 def test_the_estimate_is_the_integral() -> None:
@@ -88,7 +96,7 @@ def test_the_estimate_is_the_integral() -> None:
 
     for x_1 in range(3):
         data = torch.full((500, 1), x_1)
-        found = estimate_bound(path, space, network, data, {}, Rng(x_1), kind=OwnRates(), times=8).nats
+        found = estimate_elbo(path, space, network, data, {}, Rng(x_1), elbo=SamplingRates(), times=8).nats
         assert abs(found.mean().item() - LOG_Q[x_1]) < 5 * found.std().item() / 500**0.5 + 1e-3
 
 
@@ -99,9 +107,9 @@ def test_padding_does_not_count() -> None:
         return f64(*Q).log().expand(*x_t.shape, 3)
 
     data, valid = torch.tensor([[0, 1, 2, 2]]), torch.tensor([[True, True, False, False]])
-    full = estimate_bound(path, space, network, data, {"valid": valid}, Rng(0), kind=OwnRates(), times=4).nats
-    other = estimate_bound(
-        path, space, network, data * 0 + data[:, [0, 1, 0, 0]], {"valid": valid}, Rng(0), kind=OwnRates(), times=4
+    full = estimate_elbo(path, space, network, data, {"valid": valid}, Rng(0), elbo=SamplingRates(), times=4).nats
+    other = estimate_elbo(
+        path, space, network, data * 0 + data[:, [0, 1, 0, 0]], {"valid": valid}, Rng(0), elbo=SamplingRates(), times=4
     ).nats
     close(full, other, 1e-12)
 
@@ -110,7 +118,7 @@ def test_a_source_without_mass_has_no_reversal() -> None:
     path = Mixture(Linear(), CategoricalSource((0.5, 0.5, 0.0)))
     zeros = torch.zeros(1, dtype=torch.long)
     with pytest.raises(ValueError, match="2"):
-        TimeReversal().rows(path, torch.zeros(1, 3, dtype=F64), zeros, zeros, f64(0.5))
+        ReversalRates().token_divergence(path, torch.zeros(1, 3, dtype=F64), zeros, zeros, f64(0.5))
 
 
 @pytest.mark.parametrize("largest", [0.5, 4.0])
@@ -124,5 +132,5 @@ def test_what_a_path_leaves_to_its_last_step_counts(largest: float) -> None:
         return (torch.cat(tables, 1) + f64(*Q).log()).view(*x_t.shape, 3)
 
     data = torch.tensor(1000 * ([0] + 2 * [1] + 7 * [2]))[:, None]
-    found = estimate_bound(path, Tokens(3, (1,)), network, data, {}, Rng(0), kind=OwnRates(), times=4).nats
+    found = estimate_elbo(path, Tokens(3, (1,)), network, data, {}, Rng(0), elbo=SamplingRates(), times=4).nats
     assert found.mean() > -sum(q * math.log(q) for q in Q) - 5 * found.std() / len(data) ** 0.5

@@ -14,17 +14,23 @@ from feller.core.migrations import add_families, migrate
 from feller.core.rng import Rng
 from feller.core.serialization import from_dict, to_dict
 from feller.data.modality import Target
-from feller.models.families.answering_models import (
+from feller.models.families.model_family import (
+    LogProbRequest,
+    ModelFamily,
+    PartialObservation,
+    SampleRequest,
+    family_for,
+)
+from feller.models.families.path_process import BridgeProcess, PathProcess
+from feller.models.families.predictive_models import (
     AutoencoderModel,
     EmbeddingModel,
     ExpectationModel,
     RegressionModel,
     VocoderModel,
 )
-from feller.models.families.model_family import Known, LogProbRequest, ModelFamily, SampleRequest, family_of
-from feller.models.families.path_process import BridgeProcess, PathProcess
-from feller.models.families.symbol_models import AutoregressiveModel, DocumentModel, GraphicalModel, TableModel
-from feller.networks.sequence.causal_transformer import Decoder
+from feller.models.families.sequence_models import AutoregressiveModel, DocumentModel, GraphicalModel, TableModel
+from feller.networks.sequence.causal_transformer import CausalTransformer
 from feller.paths import Affine, Mixture, ProductPath
 from feller.paths.brownian import BrownianBridge
 from feller.paths.path import Cond
@@ -34,10 +40,10 @@ from feller.spaces import Euclidean, MaskSource, Tokens, UniformSource
 from feller.spaces import Product as ProductSpace
 from feller.spaces.table_tokens import CategoryTokenizer, TableTokens
 from feller.training.objective import FlowMatching, Objective
-from feller.training.objectives.autoregressive_likelihood import NextToken, RowLikelihood
+from feller.training.objectives.autoencoding import AutoencodingLoss, SpectralLoss
 from feller.training.objectives.frame_infilling import Infilling
-from feller.training.objectives.marginal_counts import Counting
-from feller.training.objectives.reconstruction import Reconstruction, Vocoding
+from feller.training.objectives.marginal_fitting import MarginalFitting
+from feller.training.objectives.next_token_prediction import NextTokenPrediction, RowLikelihood
 from feller.training.objectives.regression import Regression
 
 
@@ -95,17 +101,17 @@ def test_what_holds_of_every_family(family: ModelFamily) -> None:
     assert family.describe()
     assert bool(family.why_no_samples) == (kind not in DRAWING)
     tokens = kind is PathProcess and family.require_path().is_discrete
-    assert family.symbols == (tokens or kind in LATENT["infill"])
-    assert family.row_likelihood == (kind in LATENT["rows"])
-    assert family.in_time == (kind is PathProcess)
-    assert (family.tells is not None) == (kind is RegressionModel)
+    assert family.is_discrete == (tokens or kind in LATENT["infill"])
+    assert family.has_row_likelihood == (kind in LATENT["rows"])
+    assert family.is_process == (kind is PathProcess)
+    assert (family.prediction_target is not None) == (kind is RegressionModel)
     if kind not in DRAWING:
         with pytest.raises(UsageError):
             family.sample(Sure(), request(1, Euclidean((2,))), Rng(0))
         with pytest.raises(UsageError):
             family.check_request(request(1, Euclidean((2,))))
     if not (tokens or kind in LATENT["infill"] or kind is PathProcess):
-        asked = LogProbRequest(x_1=torch.zeros(1, 2), given={}, space=Euclidean((2,)))
+        asked = LogProbRequest(x_1=torch.zeros(1, 2), cond={}, space=Euclidean((2,)))
         with pytest.raises(UsageError):
             family.log_prob(Sure(), asked, Rng(0))
     if kind not in (PathProcess, BridgeProcess):
@@ -122,22 +128,22 @@ def test_objectives_name_their_family() -> None:
     named = {
         FlowMatching(Affine(), space): PathProcess(Affine()),
         FlowMatching(BrownianBridge(0.5), space): PathProcess(BrownianBridge(0.5)),
-        NextToken(Tokens(4, (5,))): AutoregressiveModel(),
+        NextTokenPrediction(Tokens(4, (5,))): AutoregressiveModel(),
         RowLikelihood(rows): TableModel(),
-        RowLikelihood(rows, shuffled=0.0): TableModel(any_order=False),
-        Counting(rows): GraphicalModel(),
+        RowLikelihood(rows, shuffle_prob=0.0): TableModel(any_order=False),
+        MarginalFitting(rows): GraphicalModel(),
         Regression(target, space): RegressionModel(target),
-        Reconstruction(space): AutoencoderModel(),
-        Vocoding(Euclidean((4096,))): VocoderModel(),
+        AutoencodingLoss(space): AutoencoderModel(),
+        SpectralLoss(Euclidean((4096,))): VocoderModel(),
         Infilling(): PathProcess(Affine()),
         Infilling(None): ExpectationModel(),
     }
     for objective, family in named.items():
-        assert family_of(objective) == family
+        assert family_for(objective) == family
         assert from_dict(Objective, to_dict(objective)) == objective
 
 
-class Other(NextToken):
+class Other(NextTokenPrediction):
     """An objective of a family that nobody has written."""
 
     family = "nobody's"
@@ -145,7 +151,7 @@ class Other(NextToken):
 
 def test_a_family_that_is_not_there_is_named() -> None:
     with pytest.raises(UsageError, match="nobody's"):
-        family_of(Other(Tokens(4, (5,))))
+        family_for(Other(Tokens(4, (5,))))
 
 
 @dataclass(frozen=True)
@@ -157,16 +163,16 @@ class Constant(ModelFamily):
     def describe(self) -> str:
         return "says one number"
 
-    def sample(self, network: Any, request: SampleRequest, draws: Rng) -> Any:
+    def sample(self, network: Any, request: SampleRequest, rng: Rng) -> Any:
         x = torch.full((request.n, 1), 7.0)
         return x, x
 
 
 def test_a_family_of_ones_own() -> None:
-    class Own(NextToken):
+    class Own(NextTokenPrediction):
         family = "constant"
 
-    family = family_of(Own(Tokens(4, (5,))))
+    family = family_for(Own(Tokens(4, (5,))))
     _, x_1 = family.sample(None, request(3, Euclidean((1,))), Rng(0))
     assert x_1.tolist() == [[7.0]] * 3
 
@@ -202,24 +208,27 @@ def test_objectives_of_the_first_format() -> None:
     assert add_families("recipe.json", {"recipe": {"is": "Own", "path": {"is": "Mine"}}})["recipe"]["path"]
 
 
-def of_mixture(source: Any, known: Known, **more: Any) -> list[list[int]]:
+def of_mixture(source: Any, known: PartialObservation, **more: Any) -> list[list[int]]:
     """Draw five of four symbols, all 2."""
     seed = more.pop("seed", 0)
-    asked = request(len(known.kept), Tokens(4, known.kept.shape[1:], source), known=known, **more)
+    asked = request(len(known.mask), Tokens(4, known.mask.shape[1:], source), known=known, **more)
     return PathProcess(Mixture(source=source)).sample(Sure(), asked, Rng(seed))[1].tolist()
 
 
 @pytest.mark.parametrize("source", [MaskSource(), UniformSource()])
 def test_known_tokens_stay(source) -> None:
     kept = torch.tensor([[True, False, True, False, False]]).expand(3, -1)
-    assert of_mixture(source, Known(torch.tensor([[3, 0, 1, 0, 0]]).expand(3, -1), kept)) == [[3, 2, 1, 2, 2]] * 3
+    assert (
+        of_mixture(source, PartialObservation(torch.tensor([[3, 0, 1, 0, 0]]).expand(3, -1), kept))
+        == [[3, 2, 1, 2, 2]] * 3
+    )
 
 
 @pytest.mark.parametrize("guidance", [1.0, 3.0])
 @pytest.mark.parametrize("source", [MaskSource(), UniformSource()])
 def test_no_text_ends_before_what_is_known(source, guidance: float) -> None:
     """Symbol 2, of which the network is sure, ends a text: what is behind a gap would be lost with it."""
-    known = Known(torch.tensor([[3, 0, 1, 0, 0]]), torch.tensor([[True, False, True, False, False]]))
+    known = PartialObservation(torch.tensor([[3, 0, 1, 0, 0]]), torch.tensor([[True, False, True, False, False]]))
     filled = [of_mixture(source, known, guidance=guidance, end=2, seed=seed)[0] for seed in range(30)]
     assert {(row[0], *row[2:]) for row in filled} == {(3, 1, 2, 2)}
     assert {row[1] for row in filled} == {0, 1, 3}
@@ -228,21 +237,21 @@ def test_no_text_ends_before_what_is_known(source, guidance: float) -> None:
 @pytest.mark.parametrize("symbol", [4, -1, 99])
 def test_known_tokens_are_symbols_of_the_data(symbol: int) -> None:
     """The mask, 4 here, is none: kept, it would be in the sample."""
-    known = Known(torch.tensor([[symbol, 0]]), torch.tensor([[True, False]]))
+    known = PartialObservation(torch.tensor([[symbol, 0]]), torch.tensor([[True, False]]))
     with pytest.raises(UsageError, match=f"{symbol} is known.* from 0 to 3"):
         of_mixture(MaskSource(), known)
 
 
 def test_known_tokens_of_a_law_token_after_token() -> None:
-    network = Decoder(4, width=16, depth=1, heads=2).build((5,), {}, Rng(0))
-    known = Known(torch.tensor([[3, 0, 1, 0, 0]]), torch.tensor([[True, False, True, False, False]]))
+    network = CausalTransformer(4, width=16, depth=1, heads=2).build((5,), {}, Rng(0))
+    known = PartialObservation(torch.tensor([[3, 0, 1, 0, 0]]), torch.tensor([[True, False, True, False, False]]))
     _, x_1 = AutoregressiveModel().sample(network, request(1, Tokens(4, (5,)), known=known), Rng(0))
     assert x_1[0, 0] == 3
     assert x_1[0, 2] == 1
 
 
 def test_numbers_are_not_filled_in() -> None:
-    known = Known(torch.zeros(1, 2), torch.ones(1, 2, dtype=torch.bool))
+    known = PartialObservation(torch.zeros(1, 2), torch.ones(1, 2, dtype=torch.bool))
     with pytest.raises(UsageError, match="symbols"):
         PathProcess(Affine()).check_request(request(1, Euclidean((2,)), known=known))
 

@@ -16,7 +16,7 @@ from feller.models.model import Model
 from feller.models.recipes.proteins import backbones
 from feller.models.recipes.recipe import Recipe
 from feller.sampling.sampler_config import SamplerConfig
-from feller.training.engine import engine
+from feller.training.engine import get_engine
 from feller.training.loop import make_train_state, train
 
 
@@ -24,16 +24,16 @@ def test_recipe_learns_and_draws() -> None:
     data = protein_chains("train")
     recipe = backbones(data, "tiny")
     assert from_dict(Recipe, to_dict(recipe)) == recipe
-    training = replace(recipe.train, minutes=None, steps=30, batch=8, warmup=5)
-    about = replace(recipe, sampling=SamplerConfig("midpoint", 8)).describe(data)
+    training = replace(recipe.train, minutes=None, steps=30, batch_size=8, warmup=5)
+    about = replace(recipe, sampling=SamplerConfig("midpoint", 8)).model_spec(data)
     learner = make_train_state(about.build(Rng(0)), training)
-    feed = batches(data, training.batch, Rng(0))
+    feed = batches(data, training.batch_size, Rng(0))
     example = recipe.objective.draw(feed(99, slice(0, 8)), Rng(1), learner.network)
     before = recipe.objective.loss(learner.network, example).mean().item()
-    for _ in train(learner, recipe.objective, feed, training, draws=Rng(0), engine=engine()):
+    for _ in train(learner, recipe.objective, feed, training, rng=Rng(0), engine=get_engine()):
         pass
     assert recipe.objective.loss(learner.network, example).mean().item() < 0.85 * before
-    drawn = Model.of(about, learner.network).draw(6)
+    drawn = Model.from_spec(about, learner.network).sample_dataset(6)
     assert drawn.values.shape == (6, data.modality.longest, 4, 3)
     valid = data.modality.complete(drawn.given)["valid"]
     assert set(valid.sum(1).tolist()) <= set(data.given["valid"].sum(1).tolist())

@@ -19,7 +19,7 @@ from feller.data.modality import Dataset
 from feller.models.recipes.images import image_tokenizer, image_tokenizer_vq
 from feller.models.recipes.recipe import SIZES, Recipe
 from feller.networks import FSQ, VectorQuantizerEMA
-from feller.training.objectives.reconstruction import Reconstruction
+from feller.training.objectives.autoencoding import AutoencodingLoss
 
 DIGITS = read("example:digits")
 
@@ -66,7 +66,7 @@ def test_a_stop_changes_nothing(name: str, tmp_path: pathlib.Path, monkeypatch: 
     monkeypatch.setattr("feller.app.workflows.fit.evaluate", lambda run, **others: {})
     words = ["fit", "example:digits", "--recipe", name, "--size", "tiny", "--steps", "6", "--out"]
     assert main([*words, "whole"]) == 0
-    loss, calls = Reconstruction.loss, []
+    loss, calls = AutoencodingLoss.loss, []
 
     def stopped(self, network, example):
         calls.append(1)
@@ -74,10 +74,10 @@ def test_a_stop_changes_nothing(name: str, tmp_path: pathlib.Path, monkeypatch: 
             signal.raise_signal(signal.SIGINT)
         return loss(self, network, example)
 
-    monkeypatch.setattr(Reconstruction, "loss", stopped)
+    monkeypatch.setattr(AutoencodingLoss, "loss", stopped)
     assert main([*words, "paused"]) == 130
     assert len(calls) < 6
-    monkeypatch.setattr(Reconstruction, "loss", loss)
+    monkeypatch.setattr(AutoencodingLoss, "loss", loss)
     assert main(["fit", "--resume", "--out", "paused"]) == 0
     for file in ("weights", "average"):
         whole, paused = (load_tensors(getattr(open_run(run), file))[0] for run in ("whole", "paused"))

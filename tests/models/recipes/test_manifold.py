@@ -12,16 +12,16 @@ from feller.core.rng import Rng
 from feller.data.batches import batches
 from feller.data.loading.read import read
 from feller.data.modality import Modality
-from feller.models.families.model_family import family_of
+from feller.models.families.model_family import family_for
 from feller.models.model import Model
 from feller.models.recipes.points import manifold
 from feller.models.recipes.recipe import SIZES
-from feller.models.spec import Description
+from feller.models.spec import ModelSpec
 from feller.paths import Geodesic
 from feller.sampling.sampler_config import SamplerConfig
 from feller.spaces import Sphere, Tokens, Torus
-from feller.training.couplings import AcrossRanks, Independent, MinibatchOT, WithinClasses
-from feller.training.engine import engine
+from feller.training.couplings import ClassConditional, GlobalBatchCoupling, IndependentCoupling, MinibatchOT
+from feller.training.engine import get_engine
 from feller.training.loop import make_train_state, train
 
 
@@ -31,8 +31,8 @@ def test_paths_follow_the_space_of_the_data(size: str) -> None:
     assert places.objective.path == Geodesic(Sphere(2))
     assert angles.objective.path == Geodesic(Torus((4,)))
     assert places.architecture.period is None
-    assert places.objective.coupling == AcrossRanks(MinibatchOT())
-    assert angles.objective.coupling == Independent()
+    assert places.objective.coupling == GlobalBatchCoupling(MinibatchOT())
+    assert angles.objective.coupling == IndependentCoupling()
     assert angles.architecture.period == pytest.approx(2 * math.pi)
 
 
@@ -41,7 +41,7 @@ def test_draws_go_to_near_places_of_their_class_alone() -> None:
     places = read("example:volcano")
     of_two = replace(places.modality, classes=("a", "b"))
     labelled = replace(places, modality=of_two, given={"label": torch.arange(len(places)) % 2})
-    assert manifold(labelled, "tiny").objective.coupling == AcrossRanks(WithinClasses())
+    assert manifold(labelled, "tiny").objective.coupling == GlobalBatchCoupling(ClassConditional())
 
 
 def test_data_without_a_geometry_are_refused() -> None:
@@ -56,21 +56,21 @@ def test_a_short_training_learns_where_the_data_are(name: str) -> None:
     """200 steps of a small network leave the uniform law, which is all it knows at first, behind by half a nat."""
     data, unseen = read(f"example:{name}"), read(f"example:{name}/test").subset(torch.arange(64))
     recipe = manifold(data, "tiny")
-    training = replace(recipe.train, minutes=None, steps=200, batch=128, average=0.9)
+    training = replace(recipe.train, minutes=None, steps=200, batch_size=128, ema_decay=0.9)
     space = recipe.objective.space
-    family = family_of(recipe.objective)
-    about = Description(data.modality, space, family, recipe.architecture, sampling=recipe.sampling)
+    family = family_for(recipe.objective)
+    about = ModelSpec(data.modality, space, family, recipe.architecture, sampling=recipe.sampling)
     learner = make_train_state(about.build(Rng(0)), training)
-    model = Model.of(about, learner.network)
+    model = Model.from_spec(about, learner.network)
     uniform = float(space.log_reference(data.modality.encode(unseen.values))[0])
 
     def nll() -> float:
         return -float(model.log_prob(unseen, sampling=SamplerConfig("midpoint", 32)).mean())
 
     assert nll() == pytest.approx(-uniform, abs=1e-4)
-    for _ in train(learner, recipe.objective, batches(data, 128, Rng(0)), training, draws=Rng(0), engine=engine()):
+    for _ in train(learner, recipe.objective, batches(data, 128, Rng(0)), training, rng=Rng(0), engine=get_engine()):
         pass
     assert nll() < -uniform - 0.5
-    drawn = model.draw(50, sampling=SamplerConfig("midpoint", 32))
+    drawn = model.sample_dataset(50, sampling=SamplerConfig("midpoint", 32))
     assert drawn.values.shape == (50, data.values.shape[1])
     assert float(space.error(data.modality.encode(drawn.values)).max()) < 1e-5

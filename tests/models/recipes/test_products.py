@@ -28,7 +28,7 @@ def fitted(name: str, data: Dataset, steps: int, batch: int) -> tuple[Recipe, Mo
     """Return a recipe that survives its record, and a model that was trained for some steps."""
     _, recipe = find_recipe(name, data, "tiny")
     assert from_dict(Recipe, to_dict(recipe)) == recipe
-    small = replace(recipe, sampling=FEW, train=replace(recipe.train, batch=batch, warmup=5, average=0.9))
+    small = replace(recipe, sampling=FEW, train=replace(recipe.train, batch_size=batch, warmup=5, ema_decay=0.9))
     return recipe, trained(small, data, steps)
 
 
@@ -38,7 +38,7 @@ def test_atoms(name: str, kind: type, tmp_path: pathlib.Path) -> None:
     recipe, model = fitted("auto", data, 15, 16)
     assert isinstance(data.modality, kind)
     assert isinstance(recipe, Recipe)
-    drawn = model.draw(4, draws=Rng(1))
+    drawn = model.sample_dataset(4, rng=Rng(1))
     valid = drawn.given["valid"]["element"]
     assert set(valid.sum(1).tolist()) <= set(data.given["valid"]["element"].sum(1).tolist())
     drawn.modality.write(drawn.values, drawn.given, tmp_path / "out")
@@ -51,11 +51,11 @@ def test_a_crystal_of_a_formula_or_in_a_cell() -> None:
     _, model = fitted("auto", data, 5, 16)
     elements = data.modality.elements
     wanted = [elements[i] for i in (0, 1, 2, 2, 2)]
-    given, fixed = model.resolve_given(3, {"element": ",".join(wanted)}, Rng(0))
-    drawn = model.draw(3, given=given, fixed=fixed, draws=Rng(1))
+    given, fixed = model.parse_conditions(3, {"element": ",".join(wanted)}, Rng(0))
+    drawn = model.sample_dataset(3, given=given, clamped=fixed, rng=Rng(1))
     assert [[elements[i] for i in row] for row in drawn.values["element"].tolist()] == [wanted] * 3
-    given, fixed = model.resolve_given(3, {"lattice": "4,4,5,90,90,90"}, Rng(0))
-    drawn = model.draw(3, given=given, fixed=fixed, draws=Rng(1))
+    given, fixed = model.parse_conditions(3, {"lattice": "4,4,5,90,90,90"}, Rng(0))
+    drawn = model.sample_dataset(3, given=given, clamped=fixed, rng=Rng(1))
     expected = torch.tensor([4.0, 4, 5, 90, 90, 90], dtype=torch.float64).expand(3, 6)
     torch.testing.assert_close(drawn.values["lattice"], expected, rtol=1e-4, atol=1e-4)
 
@@ -64,13 +64,13 @@ def test_pictures_and_labels() -> None:
     data = read("example:digits").subset(torch.arange(200))
     recipe, model = fitted("image-label", data, 10, 32)
     assert isinstance(recipe.modality, Labelled)
-    assert model.description.fixable == ("image", "label")
-    drawn = model.draw(5, draws=Rng(1))
+    assert model.spec.conditionable == ("image", "label")
+    drawn = model.sample_dataset(5, rng=Rng(1))
     assert drawn.values["image"].shape == (5, 1, 8, 8)
     assert drawn.values["label"].max() < 10
-    given, fixed = model.resolve_given(5, {"label": "3"}, Rng(0))
-    assert model.draw(5, given=given, fixed=fixed).values["label"].tolist() == [3] * 5
-    jumping = model.draw(5, sampling=replace(FEW, jump_weight=1.0), draws=Rng(1))
+    given, fixed = model.parse_conditions(5, {"label": "3"}, Rng(0))
+    assert model.sample_dataset(5, given=given, clamped=fixed).values["label"].tolist() == [3] * 5
+    jumping = model.sample_dataset(5, sampling=replace(FEW, jump_weight=1.0), rng=Rng(1))
     assert not torch.equal(jumping.values["image"], drawn.values["image"])
 
 
@@ -78,11 +78,11 @@ def test_the_parts_that_can_be_given_are_told() -> None:
     data = read("example:digits").subset(torch.arange(50))
     _, model = fitted("image-label", data, 2, 16)
     with pytest.raises(UsageError, match=r"given: expected .*found 'colour'"):
-        model.resolve_given(1, {"colour": "red"}, Rng(0))
+        model.parse_conditions(1, {"colour": "red"}, Rng(0))
     plain = read("example:moons").subset(torch.arange(50))
     _, model = fitted("auto", plain, 2, 16)
     with pytest.raises(UsageError, match="given: expected"):
-        model.resolve_given(1, {"element": "C"}, Rng(0))
+        model.parse_conditions(1, {"element": "C"}, Rng(0))
 
 
 @pytest.mark.parametrize("name", ["crystals", "molecules", "image-label"])

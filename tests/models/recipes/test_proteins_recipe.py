@@ -26,7 +26,7 @@ SEQUENCE = ("ACDEFGHIKLMNPQRSTVWY" * 2)[:35]
 
 
 def small(recipe: Recipe) -> Recipe:
-    training = replace(recipe.train, batch=8, warmup=5, average=0.9)
+    training = replace(recipe.train, batch_size=8, warmup=5, ema_decay=0.9)
     return replace(recipe, train=training, sampling=SamplerConfig("midpoint", 8))
 
 
@@ -41,13 +41,13 @@ def test_recipe_learns(fitted: Model) -> None:
     recipe = find_recipe("proteins", DATA, "tiny")[1]
     assert from_dict(Recipe, to_dict(recipe)) == recipe
     example = recipe.objective.draw(batches(DATA, 40, Rng(0))(0, slice(0, 40)), Rng(1), fitted.network)
-    new = recipe.describe(DATA).build(Rng(0))
+    new = recipe.model_spec(DATA).build(Rng(0))
     before, after = (recipe.objective.loss(network, example).mean().item() for network in (new, fitted.network))
     assert after < 0.95 * before
 
 
 def test_both_are_drawn(fitted: Model, tmp_path: pathlib.Path) -> None:
-    drawn = fitted.draw(3, draws=Rng(1))
+    drawn = fitted.sample_dataset(3, rng=Rng(1))
     valid = drawn.given["valid"]
     assert set(valid["residue"].sum(1).tolist()) <= set(DATA.given["valid"]["residue"].sum(1).tolist())
     assert drawn.values["residue"][valid["residue"]].max() < 20
@@ -57,8 +57,8 @@ def test_both_are_drawn(fitted: Model, tmp_path: pathlib.Path) -> None:
 
 
 def test_structure_of_a_sequence(fitted: Model) -> None:
-    given, fixed = fitted.resolve_given(3, {"residue": SEQUENCE}, Rng(0))
-    drawn = fitted.draw(3, given=given, fixed=fixed, draws=Rng(1))
+    given, fixed = fitted.parse_conditions(3, {"residue": SEQUENCE}, Rng(0))
+    drawn = fitted.sample_dataset(3, given=given, clamped=fixed, rng=Rng(1))
     assert drawn.modality.chains(drawn.values, drawn.given)[1] == [SEQUENCE] * 3
     assert (drawn.values["atoms"][0] - drawn.values["atoms"][1]).abs().max() > 0.5
 
@@ -67,9 +67,9 @@ def test_sequence_of_a_structure(fitted: Model, tmp_path: pathlib.Path) -> None:
     """The structure, which is two leaves of the state, stands still; a model's own files can be given."""
     one = DATA.subset(torch.tensor([4]))
     one.modality.write(one.values, one.given, tmp_path / "one.pdb")
-    given, fixed = fitted.resolve_given(3, {"structure": str(tmp_path / "one.pdb")}, Rng(0))
+    given, fixed = fitted.parse_conditions(3, {"structure": str(tmp_path / "one.pdb")}, Rng(0))
     assert fixed.keys() == {"rotation", "position"}
-    drawn = fitted.draw(3, given=given, fixed=fixed, draws=Rng(1))
+    drawn = fitted.sample_dataset(3, given=given, clamped=fixed, rng=Rng(1))
     valid = one.given["valid"]["position"][0]
     assert torch.equal(drawn.given["valid"]["position"], valid.expand(3, -1))
     own = torch.cdist(one.values["atoms"][0, valid, 1], one.values["atoms"][0, valid, 1])
@@ -87,13 +87,13 @@ def test_what_is_given_must_agree_and_be_learned(fitted: Model, tmp_path: pathli
         ({"residue": "A" * 65}, "length: expected"),
     ):
         with pytest.raises(UsageError, match=told):
-            fitted.resolve_given(1, wanted, Rng(0))
+            fitted.parse_conditions(1, wanted, Rng(0))
     one = DATA.subset(torch.tensor([4]))
     one.modality.write(one.values, one.given, tmp_path / "one.pdb")
     for fixable in ((), ("residue",), ("residue", "rotation")):
-        other = Model.of(replace(fitted.description, fixable=fixable), fitted.network)
+        other = Model.from_spec(replace(fitted.spec, conditionable=fixable), fitted.network)
         with pytest.raises(UsageError, match="has not learned to take structure as given"):
-            other.resolve_given(1, {"structure": str(tmp_path / "one.pdb")}, Rng(0))
+            other.parse_conditions(1, {"structure": str(tmp_path / "one.pdb")}, Rng(0))
 
 
 def some_unknown() -> Dataset:
@@ -132,7 +132,7 @@ def test_structures_alone_of_data_with_sequences() -> None:
     assert from_dict(Recipe, to_dict(recipe)) == recipe
     data = DATA.seen_as(recipe.modality)
     assert torch.equal(data.values, DATA.values["atoms"])
-    drawn = trained(small(recipe), data, 2).draw(2)
+    drawn = trained(small(recipe), data, 2).sample_dataset(2)
     assert drawn.values.shape == (2, 64, 4, 3)
     assert find_recipe("backbones", read("example:backbones"), "tiny")[1].modality is None
 

@@ -48,9 +48,9 @@ def test_the_older_weights_are_the_first(older: Run, name: str, capsys: pytest.C
 @pytest.mark.slow
 def test_pairs_are_joined_by_the_older_flow(older: Run) -> None:
     model = load_model(older)
-    pairs = model.pairs(300, Rng(0))
-    again = model.draw(300, draws=Rng(0))
-    assert torch.equal(model.description.modality.decode(pairs["x_1"]), again.values)
+    pairs = model.sample_pairs(300, Rng(0))
+    again = model.sample_dataset(300, rng=Rng(0))
+    assert torch.equal(model.spec.modality.decode(pairs["x_1"]), again.values)
     assert pairs["x_0"].mean().abs() < 0.3  # 5 standard errors of 600 normal numbers are 0.2
 
 
@@ -79,7 +79,7 @@ def test_one_distilled_step_goes_where_two_of_the_teacher_go() -> None:
     def teacher(x, t, given):
         return normal.flow(x, t).velocity
 
-    objective = Distillation(path, Euclidean((1,)), calls=4, finer=2, cond_dropout=0.0).build(
+    objective = Distillation(path, Euclidean((1,)), nfe=4, teacher_steps=2, cond_dropout=0.0).build(
         TrainingContext(teacher=teacher)
     )
     example = objective.draw({"x_1": 1 + 0.5 * Rng(1).stream("x").normal((64, 1), torch.float64)}, Rng(0))
@@ -94,5 +94,5 @@ def test_one_distilled_step_goes_where_two_of_the_teacher_go() -> None:
 
 @pytest.mark.slow
 def test_reading_like_the_older_run_keeps_its_scale(older: Run) -> None:
-    modality = load_model(older).description.modality
+    modality = load_model(older).spec.modality
     assert read("example:moons/test", like=modality).modality == modality

@@ -72,9 +72,9 @@ def test_it_learns_what_columns_tell_of_each_other() -> None:
     data = rows(2000)
     recipe = recipe_for(data)
     assert from_dict(Recipe, json.loads(json.dumps(to_dict(recipe)))) == recipe
-    short = replace(recipe, train=replace(recipe.train, batch=256, average=0.98))
+    short = replace(recipe, train=replace(recipe.train, batch_size=256, ema_decay=0.98))
     model = trained(replace(short, sampling=SamplerConfig("midpoint", 24)), data.seen_as(Mixed(TABLE)), 250)
-    drawn = model.draw(1000, draws=Rng(1)).values
+    drawn = model.sample_dataset(1000, rng=Rng(1)).values
     assert ((drawn[:, 1] > 0) | (drawn[:, 2] == 0)).all()  # the rule
     assert (drawn >= 0).all()
     assert (drawn < torch.tensor(TABLE.counts)).all()
@@ -83,7 +83,7 @@ def test_it_learns_what_columns_tell_of_each_other() -> None:
     assert drawn[rich, 2].double().mean() - drawn[~rich, 2].double().mean() > 300  # real: some 500
     assert drawn[rich, 0].double().mean() - drawn[~rich, 0].double().mean() > 4  # real: some 9
     with pytest.raises(UsageError, match="--recipe table"):
-        model.resolve_given(3, {"rich": "yes"}, Rng(0))
+        model.parse_conditions(3, {"rich": "yes"}, Rng(0))
 
 
 def test_a_table_without_words_flows_alone() -> None:
@@ -91,7 +91,7 @@ def test_a_table_without_words_flows_alone() -> None:
     data = Dataset(Rng(0).stream("x").randint(20, (64, 1)), {}, table)
     recipe = recipe_for(data)
     model = trained(recipe, data.seen_as(recipe.modality or table), 2)
-    assert model.draw(5, draws=Rng(1)).values.shape == (5, 1)
+    assert model.sample_dataset(5, rng=Rng(1)).values.shape == (5, 1)
 
 
 def test_other_data_are_refused() -> None:
@@ -103,7 +103,7 @@ def test_a_private_gradient_is_that_of_the_plain_loop_in_one_pass() -> None:
     data = rows(7)
     recipe = recipe_for(data)
     kind = Mixed(TABLE)
-    network = shaken(recipe.describe(data.seen_as(kind)).build(Rng(0)), size=0.05)
+    network = shaken(recipe.model_spec(data.seen_as(kind)).build(Rng(0)), size=0.05)
     state = {
         name: leaf.double() if leaf.is_floating_point() else leaf for name, leaf in kind.encode(data.values).items()
     }
@@ -139,7 +139,7 @@ def test_the_guard_lets_the_recipe_know_noisy_shares_alone() -> None:
         assert [type(expense).__name__ for expense in guarded.ledger.expenses] == ["Gaussian"]
         assert planned.steps == recipe.train.steps
         assert isinstance(recipe.objective, FlowMatching)
-        assert recipe.objective.law == Uniform()
+        assert recipe.objective.time_distribution == Uniform()
 
 
 def test_times_that_hang_on_the_number_of_rows_are_not_private() -> None:
@@ -148,10 +148,10 @@ def test_times_that_hang_on_the_number_of_rows_are_not_private() -> None:
     guarded = guard(wish, data, data, Charged())
     recipe = recipe_for(data)
     assert isinstance(recipe.objective, FlowMatching)
-    combed = replace(recipe, objective=replace(recipe.objective, law=Stratified()))
+    combed = replace(recipe, objective=replace(recipe.objective, time_distribution=Stratified()))
     planned, _ = plan(wish, guarded, combed)
     assert isinstance(planned.objective, FlowMatching)
-    assert planned.objective.law == Uniform()
+    assert planned.objective.time_distribution == Uniform()
 
 
 @pytest.mark.slow
@@ -168,7 +168,7 @@ def test_commands(private: bool, tmp_path: pathlib.Path, monkeypatch, capsys) ->
 
     def spy(*args, draws: Rng, **others):
         seeds.append(draws.seed)
-        return train(*args, draws=draws, **others)
+        return train(*args, rng=draws, **others)
 
     monkeypatch.setattr("feller.training.trainer.train", spy)
     assert main(asked) == 0

@@ -13,14 +13,14 @@ from feller.data.loading.raw import FoundTexts, as_objects
 from feller.data.loading.read import read
 from feller.data.modality import Dataset
 from feller.data.text.dataset import texts
-from feller.models.families.model_family import family_of
+from feller.models.families.model_family import family_for
 from feller.models.model import Model
 from feller.models.recipes.recipe import Recipe
 from feller.models.recipes.registry import RECIPES
-from feller.models.spec import Description, frequencies
+from feller.models.spec import ModelSpec, class_frequencies
 from feller.sampling.sampler_config import SamplerConfig
 from feller.spaces import MaskSource
-from feller.training.engine import engine
+from feller.training.engine import get_engine
 from feller.training.loop import make_train_state, train
 
 NAMES = ("text", "text-uniform", "text-autoregressive")
@@ -46,23 +46,23 @@ def test_recipe_learns_and_writes(name: str, kind: str, request: pytest.FixtureR
     assert from_dict(Recipe, to_dict(recipe)) == recipe
     objective = recipe.objective
     assert objective.space.count == data.modality.symbols
-    about = Description(
+    about = ModelSpec(
         data.modality,
         objective.space,
-        family_of(objective),
+        family_for(objective),
         recipe.architecture,
-        frequencies(data),
+        class_frequencies(data),
         SamplerConfig("euler", 4),
     )
-    training = replace(recipe.train, minutes=None, steps=16, batch=16, warmup=4)
+    training = replace(recipe.train, minutes=None, steps=16, batch_size=16, warmup=4)
     learner = make_train_state(about.build(Rng(0)), training)
-    feed = batches(data, training.batch, Rng(0))
+    feed = batches(data, training.batch_size, Rng(0))
     example = objective.draw(feed(99, slice(0, 16)), Rng(1), learner.network)
     before = objective.loss(learner.network, example).mean().item()
-    for _ in train(learner, objective, feed, training, draws=Rng(0), engine=engine()):
+    for _ in train(learner, objective, feed, training, rng=Rng(0), engine=get_engine()):
         pass
     assert objective.loss(learner.network, example).mean().item() < 0.9 * before
-    drawn = Model.of(about, learner.network).draw(4)
+    drawn = Model.from_spec(about, learner.network).sample_dataset(4)
     assert drawn.values.shape == (4, data.modality.length)
     assert all(set(text) <= set(data.modality.vocabulary.symbols) for text in drawn.modality.texts(drawn.values))
 

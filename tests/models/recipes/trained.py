@@ -7,17 +7,17 @@ from feller.data.batches import batches
 from feller.data.modality import Dataset
 from feller.models.model import Model
 from feller.models.recipes.recipe import Recipe
-from feller.training.engine import engine
+from feller.training.engine import get_engine
 from feller.training.loop import make_train_state, train
 
 
 def trained(recipe: Recipe, data: Dataset, steps: int) -> Model:
     """Return the average of a recipe's network over some steps, seed 0."""
     data = data if recipe.modality is None else data.seen_as(recipe.modality)
-    about, training, draws = recipe.describe(data), replace(recipe.train, steps=steps), Rng(0)
+    about, training, draws = recipe.model_spec(data), replace(recipe.train, steps=steps), Rng(0)
     learner = make_train_state(about.build(draws), training)
-    feed = batches(data, training.batch, draws)
-    for _ in train(learner, recipe.objective, feed, training, draws=draws, engine=engine()):
+    feed = batches(data, training.batch_size, draws)
+    for _ in train(learner, recipe.objective, feed, training, rng=draws, engine=get_engine()):
         pass
-    learner.average.copy_to(learner.network)
-    return Model.of(about, learner.network.eval())
+    learner.ema.copy_to(learner.network)
+    return Model.from_spec(about, learner.network.eval())

@@ -10,19 +10,25 @@ from torch.nn import functional as F
 from feller.core.errors import UsageError
 from feller.core.rng import Rng
 from feller.networks import (
-    AdaNorm,
+    AdaLNZero,
     ALiBi,
-    Clock,
-    Distance,
-    Infiller,
-    NoTime,
+    FrameInfiller,
+    NoTimeConditioning,
+    PositionEncoding,
     Rotary,
+    TimeConditioning,
     TimeToken,
-    parameters,
+    count_parameters,
 )
-from feller.networks.audio.frame_infiller import GROUPS, REACH, Folded, InfillerNetwork, Kin
-from feller.networks.blocks.relative_positions import slopes
-from feller.networks.blocks.time_conditioning import PlainBlock
+from feller.networks.audio.frame_infiller import (
+    CONV_GROUPS,
+    KERNEL_SIZE,
+    FrameInfillerNetwork,
+    GroupedEmbedding,
+    SkipTransformer,
+)
+from feller.networks.blocks.relative_positions import alibi_slopes
+from feller.networks.blocks.time_conditioning import TransformerBlock
 from feller.sampling.guidance import cfg
 from tests.networks.checks import check_learning, check_record, check_seed, moved
 from tests.oracle import close
@@ -30,18 +36,18 @@ from tests.oracle import close
 F64 = torch.float64
 K, BANDS = 5, 3
 KINDS = {
-    "paper": Infiller(16, 4, 2),
-    "rotary": Infiller(16, 3, 2, distance=Rotary()),
-    "adanorm": Infiller(16, 2, 2, AdaNorm(), Rotary()),
-    "no time": Infiller(16, 2, 2, NoTime()),
-    "kin": Infiller(16, 2, 2, kin=2),
-    "local": Infiller(16, 2, 2, local=3),
+    "paper": FrameInfiller(16, 4, 2),
+    "rotary": FrameInfiller(16, 3, 2, position_encoding=Rotary()),
+    "adanorm": FrameInfiller(16, 2, 2, AdaLNZero(), Rotary()),
+    "no time": FrameInfiller(16, 2, 2, NoTimeConditioning()),
+    "kin": FrameInfiller(16, 2, 2, group_size=2),
+    "local": FrameInfiller(16, 2, 2, conv_channels=3),
 }
 every = pytest.mark.parametrize("architecture", KINDS.values(), ids=KINDS)
 timed = pytest.mark.parametrize("architecture", [KINDS[name] for name in ("paper", "rotary", "adanorm")])
 
 
-def trained(architecture: Infiller) -> InfillerNetwork:
+def trained(architecture: FrameInfiller) -> FrameInfillerNetwork:
     return moved(architecture.build((7, BANDS), {"phone": K}, Rng(0)))
 
 
@@ -65,20 +71,20 @@ def test_sizes_are_those_of_the_paper() -> None:
         (512, 10, 8, 1, 34e6),
     ):
         with torch.device("meta"):
-            network = InfillerNetwork(Infiller(width, depth, heads), bands, 40)
-        assert parameters(network) == pytest.approx(expected, rel=0.02 if bands > 1 else 0.03)
+            network = FrameInfillerNetwork(FrameInfiller(width, depth, heads), bands, 40)
+        assert count_parameters(network) == pytest.approx(expected, rel=0.02 if bands > 1 else 0.03)
 
 
 def test_one_number_says_the_size() -> None:
     for dial in (2, 3, 4, 6):
-        built = Infiller.sized(dial)
+        built = FrameInfiller.from_size(dial)
         assert (built.width, built.depth, built.heads) == (32 * dial, dial, dial)
-        size = parameters(built.build((9, 40), {"phone": 40}, Rng(0)))
+        size = count_parameters(built.build((9, 40), {"phone": 40}, Rng(0)))
         assert size == pytest.approx(14_000 * dial**3, rel=0.3)
 
 
 @every
-def test_a_new_network_predicts_zero_and_learns_in_all_its_weights(architecture: Infiller) -> None:
+def test_a_new_network_predicts_zero_and_learns_in_all_its_weights(architecture: FrameInfiller) -> None:
     x_t, t, given = batch(8, 40)
     given["phone"][0, :2] = K
     network = architecture.build((40, BANDS), {"phone": K}, Rng(0)).double()
@@ -89,18 +95,18 @@ def test_a_new_network_predicts_zero_and_learns_in_all_its_weights(architecture:
 
 def test_kin_are_alike_until_they_have_learned_otherwise() -> None:
     """Of labels 0 to 6, kin are 1 to 3 and 4 to 6; 0 and "not given", which is 7, are alone."""
-    embed = Kin(7, 3, 4).double()
+    embed = GroupedEmbedding(7, 3, 4).double()
     first = embed(torch.arange(8)[None])[0]
     same = [[i for i in range(8) if torch.equal(first[i], first[j])] for j in range(8)]
     assert same == [[0], *[[1, 2, 3]] * 3, *[[4, 5, 6]] * 3, [7]]
-    embed.own.weight.data[2] += 1
+    embed.individual.weight.data[2] += 1
     close(embed(torch.tensor([[2]]))[0, 0], first[1] + 1, 0)
     assert torch.equal(embed(torch.tensor([[1, 3]]))[0], first[[1, 3]])
 
 
 def test_a_label_that_was_never_learned_is_taken_for_its_kin() -> None:
     """The shared part follows both labels that are learned, each own part one: two thirds of the way are shared."""
-    embed = Kin(7, 3, 4).double()
+    embed = GroupedEmbedding(7, 3, 4).double()
     before = embed(torch.tensor([[3]]))[0, 0].detach()
     optimiser = torch.optim.SGD(embed.parameters(), 0.1)
     for _ in range(50):
@@ -115,7 +121,7 @@ def test_a_label_that_was_never_learned_is_taken_for_its_kin() -> None:
 @pytest.mark.parametrize(("local", "within"), [(0, (0.6, 1.1)), (4, (0.0, 0.05))])
 def test_noise_is_as_wide_as_the_state_and_passes_beside_few_features(local: int, within: tuple[float, float]) -> None:
     """Of 24 bands of noise, 8 features carry 8, so that two thirds of the variance are left; the bound is generous."""
-    network = Infiller(8, 1, 1, local=local).build((20, 24), {"phone": 2}, Rng(0))
+    network = FrameInfiller(8, 1, 1, conv_channels=local).build((20, 24), {"phone": 2}, Rng(0))
     optimiser = torch.optim.Adam(network.parameters(), 0.03)
     for step in range(150):
         draw = Rng(0).stream("noise", step)
@@ -128,20 +134,20 @@ def test_noise_is_as_wide_as_the_state_and_passes_beside_few_features(local: int
     assert within[0] < loss.item() < within[1]
 
 
-@pytest.mark.parametrize(("clock", "local"), [(TimeToken(), -1), (NoTime(), 2)])
-def test_convolutions_need_a_state_to_look_at(clock: Clock, local: int) -> None:
+@pytest.mark.parametrize(("clock", "local"), [(TimeToken(), -1), (NoTimeConditioning(), 2)])
+def test_convolutions_need_a_state_to_look_at(clock: TimeConditioning, local: int) -> None:
     with pytest.raises(UsageError, match="0 where no state is seen"):
-        Infiller(16, 2, 2, clock, local=local)
+        FrameInfiller(16, 2, 2, clock, conv_channels=local)
 
 
 @every
-def test_weights_come_from_the_seed_and_settings_from_a_record(architecture: Infiller) -> None:
+def test_weights_come_from_the_seed_and_settings_from_a_record(architecture: FrameInfiller) -> None:
     check_record(architecture)
     check_seed(lambda seed: architecture.build((7, 3), {"phone": K}, Rng(seed)))
 
 
 @every
-def test_device_and_precision_follow(architecture: Infiller) -> None:
+def test_device_and_precision_follow(architecture: FrameInfiller) -> None:
     x_t, t, given = batch(2, 6)
     network = trained(architecture)
     assert network(x_t.float(), t.float(), given).dtype == F64
@@ -153,7 +159,7 @@ def test_device_and_precision_follow(architecture: Infiller) -> None:
 @pytest.mark.parametrize("filling", [0.0, 1e9, math.nan])
 @pytest.mark.parametrize("length", [1, 3, 20])
 @every
-def test_padding_changes_nothing(architecture: Infiller, length: int, filling: float) -> None:
+def test_padding_changes_nothing(architecture: FrameInfiller, length: int, filling: float) -> None:
     """Whatever it holds and however long it is; a convolution of 31 frames reaches from any of these into it."""
     network, (x_t, t, given) = trained(architecture), batch(3, 25)
     valid = torch.arange(25) < torch.tensor([[25], [length], [length]])
@@ -171,7 +177,7 @@ def test_padding_changes_nothing(architecture: Infiller, length: int, filling: f
 
 
 @every
-def test_a_row_that_is_all_padding_does_no_harm(architecture: Infiller) -> None:
+def test_a_row_that_is_all_padding_does_no_harm(architecture: FrameInfiller) -> None:
     network, (x_t, t, given) = trained(architecture), batch(2, 4)
     valid = torch.tensor([[True] * 4, [False] * 4])
     answer = network(x_t, t, {**given, "valid": valid})
@@ -182,7 +188,7 @@ def test_a_row_that_is_all_padding_does_no_harm(architecture: Infiller) -> None:
 
 
 @every
-def test_rows_do_not_look_at_each_other(architecture: Infiller) -> None:
+def test_rows_do_not_look_at_each_other(architecture: FrameInfiller) -> None:
     network, (x_t, t, given) = trained(architecture), batch(4, 6)
     answer, order = network(x_t, t, given), torch.tensor([2, 0, 3, 1])
     turned = {name: value[order] for name, value in given.items()}
@@ -190,7 +196,7 @@ def test_rows_do_not_look_at_each_other(architecture: Infiller) -> None:
 
 
 @timed
-def test_everything_that_is_given_is_seen(architecture: Infiller) -> None:
+def test_everything_that_is_given_is_seen(architecture: FrameInfiller) -> None:
     """Each change moves the answer at every frame of its row, and at no frame of the other."""
     network, (x_t, t, given) = trained(architecture), batch(2, 6)
     given["known"][0, 3] = False
@@ -211,8 +217,8 @@ def test_everything_that_is_given_is_seen(architecture: Infiller) -> None:
 def test_without_time_there_is_no_state() -> None:
     network, (x_t, t, given) = trained(KINDS["no time"]), batch(2, 6)
     assert torch.equal(network(x_t, t, given), network(x_t + 1, t / 2, given))
-    plain = Infiller(16, 2, 2).build((7, 3), {"phone": K}, Rng(0))
-    assert plain.enter.in_features - network.enter.in_features == 3
+    plain = FrameInfiller(16, 2, 2).build((7, 3), {"phone": K}, Rng(0))
+    assert plain.embed.in_features - network.embed.in_features == 3
 
 
 def test_no_mark_means_that_nothing_is_known() -> None:
@@ -224,7 +230,7 @@ def test_no_mark_means_that_nothing_is_known() -> None:
 
 def test_the_slopes_of_the_source() -> None:
     """Eight heads: 1/2, 1/4, ... 1/256, as Press et al. print them."""
-    close(slopes(8, torch.zeros(1, dtype=F64)), [2.0**-h for h in range(1, 9)], 1e-15)
+    close(alibi_slopes(8, torch.zeros(1, dtype=F64)), [2.0**-h for h in range(1, 9)], 1e-15)
 
 
 def test_alibi_falls_with_the_distance_and_leaves_tokens_out() -> None:
@@ -233,7 +239,9 @@ def test_alibi_falls_with_the_distance_and_leaves_tokens_out() -> None:
     query, key, value = (draw.normal((b, heads, tokens + n, size), F64) for _ in range(3))
     seen = torch.ones(b, tokens + n, dtype=torch.bool)
     seen[1, 4:] = False
-    found = ALiBi().attend(seen, torch.zeros(b, tokens + n, heads * size, dtype=F64), heads, tokens)(query, key, value)
+    found = ALiBi().make_attention(seen, torch.zeros(b, tokens + n, heads * size, dtype=F64), heads, tokens)(
+        query, key, value
+    )
     for row in range(b):
         for head, slope in enumerate((2.0**-4, 2.0**-8)):
             for i in range(tokens + n):
@@ -255,7 +263,7 @@ def test_rotary_scores_depend_on_the_distance_of_frames_alone() -> None:
     query, key = (draw.normal((1, 1, 1, size), F64).expand(1, 1, n + tokens, size) for _ in range(2))
     like = torch.zeros(1, n + tokens, size, dtype=F64)
     value = torch.eye(n + tokens, dtype=F64)[None, None]
-    shares = Rotary().attend(None, like, 1, tokens)(query, key, value)[0, 0].log()[tokens:, tokens:]
+    shares = Rotary().make_attention(None, like, 1, tokens)(query, key, value)[0, 0].log()[tokens:, tokens:]
     ratios = shares - shares.diagonal()[:, None]
     for far in range(1, 4):
         for sign in (far, -far):
@@ -267,17 +275,18 @@ def test_rotary_scores_depend_on_the_distance_of_frames_alone() -> None:
 @pytest.mark.parametrize("depth", [1, 2, 4, 5])
 def test_late_blocks_read_early_ones(depth: int) -> None:
     """Block i from the end reads block i from the beginning: the same blocks called by hand, outermost last."""
-    folded = Folded(16, depth, 2, TimeToken(), ALiBi()).double()
+    folded = SkipTransformer(16, depth, 2, TimeToken(), ALiBi()).double()
     for i, weight in enumerate(folded.parameters()):
         weight.data += 0.2 * Rng(5).stream("weight", i).normal(weight.shape, F64)
     h, t = Rng(6).stream("h").normal((2, 7, 16), F64), torch.tensor([0.2, 0.7], dtype=F64)
-    groups = math.gcd(16, GROUPS)
+    groups = math.gcd(16, CONV_GROUPS)
     near = F.gelu(
-        F.conv1d(h.mT, folded.near.weight, folded.near.bias, padding=REACH // 2, groups=groups), approximate="tanh"
+        F.conv1d(h.mT, folded.conv.weight, folded.conv.bias, padding=KERNEL_SIZE // 2, groups=groups),
+        approximate="tanh",
     ).mT
-    token, nothing = folded.clock(t)
+    token, nothing = folded.time_embed(t)
     y = torch.cat([token, h + near], 1)
-    attend = ALiBi().attend(None, y, 2, 1)
+    attend = ALiBi().make_attention(None, y, 2, 1)
 
     def run(y: Tensor, first: int, last: int) -> Tensor:
         if first > last:
@@ -286,29 +295,29 @@ def test_late_blocks_read_early_ones(depth: int) -> None:
         if first == last:
             return y
         inner = run(y, first + 1, last - 1)
-        joint = folded.joints[len(folded.joints) - 1 - first]
+        joint = folded.skip_projections[len(folded.skip_projections) - 1 - first]
         return folded.blocks[last](inner + joint(torch.cat([inner, y], 2)), nothing, attend)
 
     close(folded(h, t, None), folded.norm(run(y, 0, depth - 1)[:, 1:]), 1e-12)
 
 
 def test_a_plain_block_is_attention_and_two_layers_behind_norms() -> None:
-    block = PlainBlock(8, 2).double()
+    block = TransformerBlock(8, 2).double()
     h = Rng(7).stream("h").normal((2, 5, 8), F64)
-    values = block.ask(block.before(h))[:, :, 16:]
-    middle = h + block.answer(values.mean(1, keepdim=True)).expand(h.shape)
-    wanted = middle + block.second(F.gelu(block.first(block.between(middle)), approximate="tanh"))
+    values = block.qkv(block.norm1(h))[:, :, 16:]
+    middle = h + block.proj(values.mean(1, keepdim=True)).expand(h.shape)
+    wanted = middle + block.fc2(F.gelu(block.fc1(block.norm2(middle)), approximate="tanh"))
     got = block(h, h[:, 0, :0], lambda query, key, value: value.mean(2, keepdim=True).expand(value.shape))
     close(got, wanted, 1e-12)
 
 
-@pytest.mark.parametrize("clock", [TimeToken(), AdaNorm()])
-def test_the_convolution_reaches_half_its_size(clock: Clock) -> None:
-    folded = Folded(16, 1, 2, clock, ALiBi()).double()
+@pytest.mark.parametrize("clock", [TimeToken(), AdaLNZero()])
+def test_the_convolution_reaches_half_its_size(clock: TimeConditioning) -> None:
+    folded = SkipTransformer(16, 1, 2, clock, ALiBi()).double()
     h = torch.zeros(1, 60, 16, dtype=F64)
     moved = h.clone()
     moved[0, 30] = 1.0
-    change = (folded._neighbours(moved, None) - folded._neighbours(h, None)).abs().amax(2)[0] > 0
+    change = (folded._conv_positions(moved, None) - folded._conv_positions(h, None)).abs().amax(2)[0] > 0
     assert change.nonzero()[:, 0].tolist() == list(range(15, 46))
 
 
@@ -321,15 +330,15 @@ def test_guidance_leaves_out_context_and_labels_together() -> None:
         "known": torch.zeros_like(given["known"]),
         "valid": given["valid"],
     }
-    assert network.nulls.keys() == {"phone", "context", "known"}
+    assert network.null_values.keys() == {"phone", "context", "known"}
     wanted = -0.7 * network(x_t, t, nothing) + 1.7 * network(x_t, t, given)
-    close(cfg(network, 1.7, droppable=tuple(network.nulls))(x_t, t, given), wanted, 1e-12)
+    close(cfg(network, 1.7, droppable=tuple(network.null_values))(x_t, t, given), wanted, 1e-12)
 
 
 def test_the_null_label_has_an_embedding_of_its_own() -> None:
     network, (x_t, t, given) = trained(KINDS["paper"]), batch(1, 4)
     network(x_t, t, {**given, "phone": torch.full_like(given["phone"], K)}).square().sum().backward()
-    gradient = network.phones.weight.grad
+    gradient = network.phone_embed.weight.grad
     assert gradient.shape[0] == K + 1
     assert gradient[K].any()
     assert not gradient[:K].any()
@@ -337,12 +346,12 @@ def test_the_null_label_has_an_embedding_of_its_own() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("distance", [ALiBi(), Rotary()])
-def test_fits_what_needs_neighbours_labels_and_time(distance: Distance) -> None:
+def test_fits_what_needs_neighbours_labels_and_time(distance: PositionEncoding) -> None:
     """A map of context, label and time of which 2% of the variance may remain."""
     x_t, t, given = batch(16, 6)
     x_t, t, given = x_t.float(), t.float(), {**given, "context": given["context"].float()}
     wanted = given["context"].roll(1, 1) + x_t * t[:, None, None] + (given["phone"] - 2.0)[:, :, None]
-    network = Infiller(32, 2, 2, TimeToken(), distance).build((6, BANDS), {"phone": K}, Rng(0))
+    network = FrameInfiller(32, 2, 2, TimeToken(), distance).build((6, BANDS), {"phone": K}, Rng(0))
     optimiser = torch.optim.Adam(network.parameters(), 3e-3)
     for _ in range(200):
         optimiser.zero_grad()
@@ -355,7 +364,7 @@ def test_fits_what_needs_neighbours_labels_and_time(distance: Distance) -> None:
 def test_what_cannot_be_is_told() -> None:
     for wrong in ({"width": 0}, {"depth": 0}, {"width": 20, "heads": 4}):
         with pytest.raises(UsageError, match="expected"):
-            Infiller(**wrong)
+            FrameInfiller(**wrong)
     for shape, conditions, said in (
         ((7,), {"phone": K}, "frames of shape"),
         ({"a": (7, 3)}, {"phone": K}, "frames of shape"),
@@ -363,7 +372,7 @@ def test_what_cannot_be_is_told() -> None:
         ((7, 3), {"phone": K, "label": 2}, "found label, phone"),
     ):
         with pytest.raises(UsageError, match=said):
-            Infiller().build(shape, conditions, Rng(0))
+            FrameInfiller().build(shape, conditions, Rng(0))
     network, (x_t, t, given) = trained(KINDS["paper"]), batch(1, 4)
     with pytest.raises(KeyError, match="expected phone"):
         network(x_t, t, {"phone": given["phone"]})

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from feller.networks.blocks.conditioning import Conditioning, fourier, modulate, zero
+from feller.networks.blocks.conditioning import Conditioning, fourier_features, modulate, zero_init
 
 
 def conditioning() -> Conditioning:
@@ -16,7 +16,7 @@ def conditioning() -> Conditioning:
 
 def test_fourier_features() -> None:
     x = torch.tensor([[0.0, 0.3], [1.0, -2.5]], dtype=torch.float64)
-    features = fourier(x, 3)
+    features = fourier_features(x, 3)
     assert features.shape == (2, 2, 6)
     for place in [(0, 0), (0, 1), (1, 0), (1, 1)]:
         cycles = [x[place].item() * 2.0**k / 4 for k in range(3)]
@@ -26,7 +26,7 @@ def test_fourier_features() -> None:
 
 def test_times_are_told_apart() -> None:
     """The slowest features alone are one-to-one on [0, 1]: no two of 1,001 times are nearer than neighbours are."""
-    features = fourier(torch.linspace(0, 1, 1001, dtype=torch.float64), 1)
+    features = fourier_features(torch.linspace(0, 1, 1001, dtype=torch.float64), 1)
     distance = torch.cdist(features, features) + 10 * torch.eye(1001, dtype=torch.float64)
     assert distance.min() > 1.5e-3
 
@@ -38,9 +38,9 @@ def test_vector_of_time_and_conditions() -> None:
     vector = module(t, given)
     assert vector.shape == (3, 8)
     assert module.names == ["label", "size"]
-    assert [table.num_embeddings for table in module.tables] == [11, 3]
-    label, size = module.tables
-    inner = module.time(fourier(t, 9)) + label(given["label"]) + size(given["size"])
+    assert [table.num_embeddings for table in module.embeddings] == [11, 3]
+    label, size = module.embeddings
+    inner = module.time(fourier_features(t, 9)) + label(given["label"]) + size(given["size"])
     silu = torch.nn.functional.silu
     torch.testing.assert_close(vector, silu(module.mix(silu(inner))))
 
@@ -62,7 +62,7 @@ def test_missing_and_unknown_conditions(names: tuple[str, ...]) -> None:
 
 def test_no_conditions() -> None:
     module = Conditioning({}, 4)
-    assert module.nulls == {}
+    assert module.null_values == {}
     assert module(torch.tensor([0.2]), {}).shape == (1, 4)
     with pytest.raises(KeyError, match="expected the conditions none, got label"):
         module(torch.tensor([0.2]), {"label": torch.tensor([1])})
@@ -75,4 +75,4 @@ def test_modulate() -> None:
 
 
 def test_zero() -> None:
-    assert not zero(torch.nn.Linear(3, 2))(torch.ones(1, 3)).any()
+    assert not zero_init(torch.nn.Linear(3, 2))(torch.ones(1, 3)).any()

@@ -103,7 +103,7 @@ def test_resume_to_the_bit() -> None:
     resumed.load_state_dict(weights)
     again = EMA(resumed, 0.99)
     again.load_state_dict(state)
-    assert again.updates == 7
+    assert again.num_updates == 7
     run(again, resumed, range(7, 20))
     assert average.state_dict().keys() == again.state_dict().keys()
     for name, value in average.state_dict().items():

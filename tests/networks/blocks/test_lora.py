@@ -6,11 +6,11 @@ from torch import Tensor, nn
 
 from feller.core.errors import UsageError
 from feller.core.rng import Rng
-from feller.networks.blocks.ema import EMA, UPDATES
-from feller.networks.blocks.lora import LowRank
+from feller.networks.blocks.ema import EMA, UPDATES_KEY
+from feller.networks.blocks.lora import LoRA
 from feller.networks.image.unet import UNet
 from feller.networks.mlp import MLP
-from feller.training.optimizer import Training, make_optimizer, optimizer_tensors, restore_optimizer
+from feller.training.optimizer import TrainConfig, make_optimizer, optimizer_tensors, restore_optimizer
 from tests.errors import refuses
 from tests.oracle import close
 
@@ -31,36 +31,36 @@ def inputs(kind: str):
     return draw.normal((5, *shape)), draw.uniform((5,)), {"label": torch.tensor([0, 1, 2, 3, 0])}
 
 
-def moved(wrapped: LowRank) -> LowRank:
+def moved(wrapped: LoRA) -> LoRA:
     """Give the second matrices numbers too."""
-    for number, weight in enumerate(wrapped.second.parameters()):
+    for number, weight in enumerate(wrapped.lora_B.parameters()):
         weight.data += Rng(3).stream("weight", number).normal(weight.shape)
     return wrapped
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_it_answers_as_the_network_at_first(kind: str) -> None:
-    plain, wrapped = network(kind), LowRank(network(kind), 2, Rng(0))
+    plain, wrapped = network(kind), LoRA(network(kind), 2, Rng(0))
     assert torch.equal(wrapped(*inputs(kind)), plain(*inputs(kind)))
-    assert wrapped.nulls == {"label": 3}
+    assert wrapped.null_values == {"label": 3}
     assert not torch.allclose(moved(wrapped)(*inputs(kind)), plain(*inputs(kind)), atol=0.1)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_merged_it_is_a_plain_network(kind: str) -> None:
-    wrapped, plain = moved(LowRank(network(kind), 2, Rng(0))), network(kind)
-    plain.load_state_dict(wrapped.plain(wrapped.state_dict()))
+    wrapped, plain = moved(LoRA(network(kind), 2, Rng(0))), network(kind)
+    plain.load_state_dict(wrapped.merged_state_dict(wrapped.state_dict()))
     torch.testing.assert_close(plain(*inputs(kind)), wrapped(*inputs(kind)), rtol=1e-6, atol=1e-6)
     average = EMA(wrapped)
-    averaged = {name: value for name, value in average.state_dict().items() if name != UPDATES}
-    assert wrapped.plain(averaged).keys() == plain.state_dict().keys()
+    averaged = {name: value for name, value in average.state_dict().items() if name != UPDATES_KEY}
+    assert wrapped.merged_state_dict(averaged).keys() == plain.state_dict().keys()
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_changes_have_the_rank_that_was_asked_for(kind: str) -> None:
-    wrapped, before = moved(LowRank(network(kind), 2, Rng(0))), network(kind).state_dict()
+    wrapped, before = moved(LoRA(network(kind), 2, Rng(0))), network(kind).state_dict()
     changed = 0
-    for name, value in wrapped.plain(wrapped.state_dict()).items():
+    for name, value in wrapped.merged_state_dict(wrapped.state_dict()).items():
         change = value - before[name]
         if value.ndim < 2:
             assert not change.any()
@@ -70,47 +70,47 @@ def test_changes_have_the_rank_that_was_asked_for(kind: str) -> None:
             assert sizes[wanted - 1] > 1e-3
             assert (sizes[wanted:] < 1e-5 * sizes[0]).all()
             changed += 1
-    assert changed == len(wrapped.first)
+    assert changed == len(wrapped.lora_A)
 
 
 def test_a_rank_beyond_a_side_is_cut() -> None:
-    wrapped = LowRank(network("mlp"), 100, Rng(0))
-    assert wrapped.first["enter/weight"].shape == (3, 3)
-    assert wrapped.second["enter/weight"].shape == (8, 3)
+    wrapped = LoRA(network("mlp"), 100, Rng(0))
+    assert wrapped.lora_A["enter/weight"].shape == (3, 3)
+    assert wrapped.lora_B["enter/weight"].shape == (8, 3)
     with refuses(UsageError, argument="rank", found="0"):
-        LowRank(network("mlp"), 0, Rng(0))
+        LoRA(network("mlp"), 0, Rng(0))
 
 
 def test_thin_matrices_alone_learn() -> None:
-    wrapped = LowRank(network("mlp"), 2, Rng(0))
+    wrapped = LoRA(network("mlp"), 2, Rng(0))
     before = {name: weight.clone() for name, weight in wrapped.network.named_parameters()}
-    optimiser = make_optimizer(wrapped, Training(lr=0.1))
+    optimiser = make_optimizer(wrapped, TrainConfig(lr=0.1))
     for _ in range(2):  # at first the second matrices alone have a gradient
         optimiser.zero_grad()
         wrapped(*inputs("mlp")).square().sum().backward()
         optimiser.step()
     assert all(weight.grad is None for weight in wrapped.network.parameters())
     assert all(torch.equal(weight, before[name]) for name, weight in wrapped.network.named_parameters())
-    for side in (wrapped.first, wrapped.second):
+    for side in (wrapped.lora_A, wrapped.lora_B):
         assert all(weight.grad.abs().max() > 0 for weight in side.parameters())
 
 
 def test_the_optimiser_comes_back() -> None:
-    wrapped = LowRank(network("mlp"), 2, Rng(0))
-    optimiser = make_optimizer(wrapped, Training())
+    wrapped = LoRA(network("mlp"), 2, Rng(0))
+    optimiser = make_optimizer(wrapped, TrainConfig())
     wrapped(*inputs("mlp")).square().sum().backward()
     optimiser.step()
     kept = {name: value.clone() for name, value in optimizer_tensors(optimiser).items()}
-    fresh = make_optimizer(wrapped, Training())
+    fresh = make_optimizer(wrapped, TrainConfig())
     restore_optimizer(fresh, kept)
     assert all(torch.equal(value, kept[name]) for name, value in optimizer_tensors(fresh).items())
-    assert len(kept) == 3 * len(wrapped.first) * 2
+    assert len(kept) == 3 * len(wrapped.lora_A) * 2
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_gradients_of_each_example(kind: str) -> None:
     """Through functional_call and vmap, as private training asks for them."""
-    wrapped = moved(LowRank(network(kind), 2, Rng(0)))
+    wrapped = moved(LoRA(network(kind), 2, Rng(0)))
     weights = {name: weight.detach() for name, weight in wrapped.named_parameters() if weight.requires_grad}
     x, t, given = inputs(kind)
 
@@ -125,7 +125,7 @@ def test_gradients_of_each_example(kind: str) -> None:
 
 
 def test_draws_decide() -> None:
-    one, same, other = (LowRank(network("mlp"), 2, Rng(seed)).first["enter/weight"] for seed in (0, 0, 1))
+    one, same, other = (LoRA(network("mlp"), 2, Rng(seed)).lora_A["enter/weight"] for seed in (0, 0, 1))
     assert torch.equal(one, same)
     assert not torch.equal(one, other)
 
@@ -143,9 +143,9 @@ def test_tied_weights_are_merged_once_and_everywhere() -> None:
             return self.leave(self.enter(x))
 
     torch.manual_seed(0)
-    wrapped = LowRank(Tied(), 1, Rng(0))
-    for part in wrapped.second.values():
+    wrapped = LoRA(Tied(), 1, Rng(0))
+    for part in wrapped.lora_B.values():
         nn.init.normal_(part)
     x, alone = torch.randn(5, 3), Tied()
-    alone.load_state_dict(wrapped.plain(wrapped.state_dict()))
+    alone.load_state_dict(wrapped.merged_state_dict(wrapped.state_dict()))
     close(alone(x, x[:, 0], {}), wrapped(x, x[:, 0], {}).tolist(), 1e-5)

@@ -5,12 +5,12 @@ import math
 import torch
 
 from feller.core.rng import Rng
-from feller.networks.blocks.relative_positions import rotate, turns
+from feller.networks.blocks.relative_positions import apply_rotary, rotary_cos_sin
 
 
 def test_pairs_turn_by_the_angle_of_their_place() -> None:
     x = torch.tensor([1.0, 0.5, 0.0, -2.0], dtype=torch.float64).expand(1, 1, 3, 4)
-    y = rotate(x, turns(5, 3, 4, x))
+    y = apply_rotary(x, rotary_cos_sin(5, 3, 4, x))
     for row in range(3):
         for pair, speed in enumerate((1.0, 0.01)):
             a, b = x[0, 0, row, pair].item(), x[0, 0, row, pair + 2].item()
@@ -24,8 +24,8 @@ def test_products_depend_on_the_distance_alone() -> None:
     query, key = draw.normal((2, 3, 7, 8), torch.float64), draw.normal((2, 3, 7, 8), torch.float64)
 
     def products(first: int) -> torch.Tensor:
-        by = turns(first, 7, 8, query)
-        return rotate(query, by) @ rotate(key, by).mT
+        by = rotary_cos_sin(first, 7, 8, query)
+        return apply_rotary(query, by) @ apply_rotary(key, by).mT
 
     torch.testing.assert_close(products(0), products(40))
     assert (products(0) - query @ key.mT).abs().max() > 0.1

@@ -7,18 +7,18 @@ import torch
 import torch.distributed as dist
 
 from feller.core.rng import Rng
-from feller.networks.codebook.vq_ema import Means, VectorQuantizerEMA
+from feller.networks.codebook.vq_ema import EMACodebook, VectorQuantizerEMA
 
 SIZE = 7
 STEPS = 6
 
 
-def followed(rows: slice) -> Means:
+def followed(rows: slice) -> EMACodebook:
     """Return a codebook after some batches, of which this process has these rows."""
-    book = VectorQuantizerEMA(codes=12, size=2, decay=0.8, least=0.3).build()
+    book = VectorQuantizerEMA(num_codes=12, dim=2, decay=0.8, dead_code_fraction=0.3).build()
     for step in range(STEPS):
         z = Rng(0).stream("z", step).normal((SIZE, 5, 2)) + step
-        book.follow(z[rows], Rng(0, rows.start, SIZE).fold_in(step))
+        book.update(z[rows], Rng(0, rows.start, SIZE).fold_in(step))
     return book
 
 

@@ -13,7 +13,7 @@ from feller.core.errors import UsageError
 from feller.core.rng import Rng
 from feller.core.serialization import from_dict, to_dict
 from feller.networks.codebook.fsq import FSQ
-from feller.networks.codebook.quantizer import Quantiser
+from feller.networks.codebook.quantizer import Quantizer
 from tests.oracle import F64, close
 
 LEVELS = [(8, 8, 4), (3,), (5, 4), (7, 3, 6, 5)]
@@ -52,14 +52,14 @@ def test_each_point_has_one_code(levels: tuple[int, ...]) -> None:
         for place, level in zip(point, levels, strict=True):
             code, unit = code + unit * (place + level // 2), unit * level
         expected.append(code)
-    assert sorted(expected) == list(range(FSQ(levels).count))
-    assert grid.codes(z).tolist() == expected
+    assert sorted(expected) == list(range(FSQ(levels).codebook_size))
+    assert grid.encode(z).tolist() == expected
     scale = torch.tensor([level // 2 for level in levels])
-    close(grid.vectors(torch.tensor(expected)), (torch.tensor(points) / scale).tolist(), 1e-7)
+    close(grid.decode(torch.tensor(expected)), (torch.tensor(points) / scale).tolist(), 1e-7)
 
 
 def test_vectors_of_a_small_box() -> None:
-    vectors = FSQ((3, 4)).build().vectors(torch.arange(12))
+    vectors = FSQ((3, 4)).build().decode(torch.arange(12))
     assert vectors[:, 0].tolist() == 4 * [-1.0, 0.0, 1.0]
     assert vectors[:, 1].tolist() == [*3 * [-1.0], *3 * [-0.5], *3 * [0.0], *3 * [0.5]]
 
@@ -69,7 +69,7 @@ def test_zero_is_a_point(levels: tuple[int, ...]) -> None:
     grid = FSQ(levels).build()
     zero = torch.zeros(1, 1, len(levels))
     assert grid(zero)[0].abs().max() < 1e-6
-    assert grid.vectors(grid.codes(zero)).abs().max() == 0
+    assert grid.decode(grid.encode(zero)).abs().max() == 0
 
 
 @pytest.mark.parametrize("level", [3, 4, 5, 8])
@@ -81,16 +81,16 @@ def test_a_number_is_rounded_after_its_bound(level: int) -> None:
     found, apart = grid(torch.from_numpy(z)[:, None, None])
     close(found[:, 0, 0] * (level // 2), expected.tolist(), 1e-12)
     assert sorted({*expected}) == places(level)
-    assert torch.equal(grid.codes(torch.from_numpy(z)[:, None]), torch.from_numpy(expected + level // 2).long())
+    assert torch.equal(grid.encode(torch.from_numpy(z)[:, None]), torch.from_numpy(expected + level // 2).long())
     assert apart.tolist() == len(z) * [0.0]
 
 
 def test_the_vectors_of_a_training_are_those_of_its_codes() -> None:
     grid, z = FSQ((8, 5, 3)).build(), 2 * Rng(0).stream("z").normal((50, 7, 3))
-    close(grid(z)[0], grid.vectors(grid.codes(z)).tolist(), 1e-6)
-    assert grid.codes(z).shape == (50, 7)
-    assert len(grid.codes(z).unique()) > 80
-    assert grid.codes(z.bfloat16()).dtype == torch.int64
+    close(grid(z)[0], grid.decode(grid.encode(z)).tolist(), 1e-6)
+    assert grid.encode(z).shape == (50, 7)
+    assert len(grid.encode(z).unique()) > 80
+    assert grid.encode(z.bfloat16()).dtype == torch.int64
     assert grid(z.bfloat16())[0].dtype == torch.float32  # a bound in 8 bits would round twice
 
 
@@ -120,8 +120,8 @@ def test_examples_come_apart() -> None:
 
 
 def test_records_and_refusals() -> None:
-    assert from_dict(Quantiser, json.loads(json.dumps(to_dict(FSQ((5, 4)))))) == FSQ((5, 4))
-    assert (FSQ().count, FSQ().numbers, FSQ().follows) == (256, 3, False)
+    assert from_dict(Quantizer, json.loads(json.dumps(to_dict(FSQ((5, 4)))))) == FSQ((5, 4))
+    assert (FSQ().codebook_size, FSQ().code_dim, FSQ().updates_from_batch) == (256, 3, False)
     for wrong in ((), (2, 8), (1024, 1024, 4096)):
         with pytest.raises(UsageError, match="expected levels of 3 or more"):
             FSQ(wrong)

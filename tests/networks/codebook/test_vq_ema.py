@@ -13,8 +13,8 @@ from feller.core.errors import UsageError
 from feller.core.rng import Rng
 from feller.core.serialization import from_dict, to_dict
 from feller.networks.codebook import vq_ema
-from feller.networks.codebook.quantizer import Quantiser
-from feller.networks.codebook.vq_ema import Means, VectorQuantizerEMA
+from feller.networks.codebook.quantizer import Quantizer
+from feller.networks.codebook.vq_ema import EMACodebook, VectorQuantizerEMA
 from tests.networks.codebook.batch import SIZE, followed
 from tests.oracle import F64, close
 
@@ -23,28 +23,28 @@ def normal(name: str, *shape: int) -> torch.Tensor:
     return Rng(0).stream(name).normal(shape, F64)
 
 
-def begun(settings: VectorQuantizerEMA, name: str = "begin") -> Means:
+def begun(settings: VectorQuantizerEMA, name: str = "begin") -> EMACodebook:
     """Return a codebook that has seen one batch."""
     book = settings.build().double()
-    book.follow(normal(name, 20, 4, settings.size), Rng(0))
+    book.update(normal(name, 20, 4, settings.dim), Rng(0))
     return book
 
 
 def test_the_code_is_that_of_the_nearest_vector(monkeypatch: pytest.MonkeyPatch) -> None:
-    book, z = begun(VectorQuantizerEMA(codes=9, size=3)), normal("z", 6, 5, 3)
-    vectors = book.vectors(torch.arange(9))
+    book, z = begun(VectorQuantizerEMA(num_codes=9, dim=3)), normal("z", 6, 5, 3)
+    vectors = book.decode(torch.arange(9))
     expected = [[min(range(9), key=lambda k: (one - vectors[k]).norm().item()) for one in row] for row in z]
-    assert book.codes(z).tolist() == expected
+    assert book.encode(z).tolist() == expected
     close(book(z)[0], vectors[torch.tensor(expected)].tolist(), 1e-12)
-    monkeypatch.setattr(vq_ema, "CHUNK", 4)
-    assert book.codes(z).tolist() == expected
+    monkeypatch.setattr(vq_ema, "CHUNK_SIZE", 4)
+    assert book.encode(z).tolist() == expected
 
 
 def test_the_averages_are_those_of_a_plain_loop() -> None:
     """Five batches, each code's count and sum by itself; no code begins anew, since each was used once."""
-    settings = VectorQuantizerEMA(codes=4, size=2, decay=0.9, least=0.0)
+    settings = VectorQuantizerEMA(num_codes=4, dim=2, decay=0.9, dead_code_fraction=0.0)
     book = begun(settings)
-    count, total = book.uses.tolist(), [torch.tensor(one, dtype=F64) for one in book.sums.tolist()]
+    count, total = book.cluster_size.tolist(), [torch.tensor(one, dtype=F64) for one in book.embed_avg.tolist()]
     for step in range(5):
         z = normal(f"batch {step}", 10, 3, 2)
         means = [total[k] / count[k] for k in range(4)]
@@ -55,51 +55,51 @@ def test_the_averages_are_those_of_a_plain_loop() -> None:
             s[k] += one
         count = [0.9 * old + 0.1 * new for old, new in zip(count, n, strict=True)]
         total = [0.9 * old + 0.1 * new for old, new in zip(total, s, strict=True)]
-        book.follow(z, Rng(step))
-        close(book.uses, count, 1e-12)
-        close(book.vectors(torch.arange(4)), [(total[k] / count[k]).tolist() for k in range(4)], 1e-12)
-    assert book.codes(z).unique().numel() == 4
+        book.update(z, Rng(step))
+        close(book.cluster_size, count, 1e-12)
+        close(book.decode(torch.arange(4)), [(total[k] / count[k]).tolist() for k in range(4)], 1e-12)
+    assert book.encode(z).unique().numel() == 4
 
 
 def test_all_codes_begin_at_different_vectors_of_the_first_batch() -> None:
-    book, z = VectorQuantizerEMA(codes=6, size=2).build().double(), normal("z", 5, 4, 2)
-    book.follow(z, Rng(0))
-    away = torch.cdist(book.vectors(torch.arange(6)), z.reshape(-1, 2))
+    book, z = VectorQuantizerEMA(num_codes=6, dim=2).build().double(), normal("z", 5, 4, 2)
+    book.update(z, Rng(0))
+    away = torch.cdist(book.decode(torch.arange(6)), z.reshape(-1, 2))
     assert away.min(1).values.max() < 1e-12
     assert len({*away.argmin(1).tolist()}) == 6
-    close(book.uses, 6 * [20 / 6], 1e-6)
-    again, other = (VectorQuantizerEMA(codes=6, size=2).build().double() for _ in range(2))
-    again.follow(z, Rng(0))
-    other.follow(z, Rng(1))
-    assert torch.equal(again.sums, book.sums)
-    assert not torch.equal(other.sums, book.sums)
+    close(book.cluster_size, 6 * [20 / 6], 1e-6)
+    again, other = (VectorQuantizerEMA(num_codes=6, dim=2).build().double() for _ in range(2))
+    again.update(z, Rng(0))
+    other.update(z, Rng(1))
+    assert torch.equal(again.embed_avg, book.embed_avg)
+    assert not torch.equal(other.embed_avg, book.embed_avg)
 
 
 def test_a_code_that_is_not_used_begins_anew() -> None:
     """One vector is far from all: its use falls by the decay each batch, and below a tenth of an even use it moves."""
-    book = begun(VectorQuantizerEMA(codes=5, size=2, decay=0.5, least=0.1))
+    book = begun(VectorQuantizerEMA(num_codes=5, dim=2, decay=0.5, dead_code_fraction=0.1))
     far = torch.tensor([100.0, 100.0], dtype=F64)
     even = 20 * 4 / 5
-    book.sums[3], book.uses[3] = even * far, even
+    book.embed_avg[3], book.cluster_size[3] = even * far, even
     lives = []
     for step in range(4):  # 0.5, 0.25, 0.125, and 0.0625 of an even use
         z = normal(f"batch {step}", 20, 4, 2)
-        book.follow(z, Rng(step))
-        lives.append((book.vectors(torch.tensor([3]))[0] - far).norm().item() < 1e-9)
+        book.update(z, Rng(step))
+        lives.append((book.decode(torch.tensor([3]))[0] - far).norm().item() < 1e-9)
     assert lives == [True, True, True, False]
-    assert (z.reshape(-1, 2) - book.vectors(torch.tensor([3]))).norm(dim=1).min() < 1e-12
-    assert book.uses[3].item() == pytest.approx(even)
+    assert (z.reshape(-1, 2) - book.decode(torch.tensor([3]))).norm(dim=1).min() < 1e-12
+    assert book.cluster_size[3].item() == pytest.approx(even)
 
 
 def test_fewer_vectors_than_codes() -> None:
-    book, z = VectorQuantizerEMA(codes=20, size=2).build().double(), normal("z", 1, 3, 2)
-    book.follow(z, Rng(0))
-    assert torch.cdist(book.vectors(torch.arange(20)), z[0]).min(1).values.max() < 1e-12
+    book, z = VectorQuantizerEMA(num_codes=20, dim=2).build().double(), normal("z", 1, 3, 2)
+    book.update(z, Rng(0))
+    assert torch.cdist(book.decode(torch.arange(20)), z[0]).min(1).values.max() < 1e-12
     close(book(z)[0], z.tolist(), 1e-12)
 
 
 def test_before_any_batch_all_vectors_are_zero() -> None:
-    book, z = VectorQuantizerEMA(codes=3, size=2).build(), torch.ones(2, 4, 2)
+    book, z = VectorQuantizerEMA(num_codes=3, dim=2).build(), torch.ones(2, 4, 2)
     found, apart = book(z)
     assert found.abs().max() == 0
     close(apart, [0.25, 0.25], 1e-6)
@@ -107,10 +107,10 @@ def test_before_any_batch_all_vectors_are_zero() -> None:
 
 def test_the_loss_draws_features_to_their_vectors() -> None:
     """The slope of features is that of what replaces them, and 2 beta (z - e) / (n d) of the commitment."""
-    book = begun(VectorQuantizerEMA(codes=9, size=3, commitment=0.7))
+    book = begun(VectorQuantizerEMA(num_codes=9, dim=3, commitment_weight=0.7))
     z, weight = normal("z", 6, 5, 3).requires_grad_(), normal("weight", 6, 5, 3)
     found, apart = book(z)
-    nearest = book.vectors(book.codes(z))
+    nearest = book.decode(book.encode(z))
     close(apart, 0.7 * (z.detach() - nearest).square().mean((1, 2)), 1e-12)
     ((found * weight).sum() + apart.sum()).backward()
     close(z.grad, weight + 2 * 0.7 * (z.detach() - nearest) / 15, 1e-12)
@@ -118,11 +118,11 @@ def test_the_loss_draws_features_to_their_vectors() -> None:
 
 
 def test_what_a_state_holds_goes_on_the_same() -> None:
-    settings = VectorQuantizerEMA(codes=5, size=2)
+    settings = VectorQuantizerEMA(num_codes=5, dim=2)
     book, other = begun(settings), settings.build().double()
     other.load_state_dict(book.state_dict())
     for one in (book, other):
-        one.follow(normal("next", 4, 3, 2), Rng(5))
+        one.update(normal("next", 4, 3, 2), Rng(5))
     assert all(torch.equal(book.state_dict()[name], value) for name, value in other.state_dict().items())
     assert book.state_dict().keys() == {"uses", "sums"}
 
@@ -146,9 +146,9 @@ def test_processes_that_share_a_batch_have_one_codebook(tmp_path: pathlib.Path) 
 
 
 def test_records_and_refusals() -> None:
-    settings = VectorQuantizerEMA(codes=3, size=2, decay=0.5)
-    assert from_dict(Quantiser, json.loads(json.dumps(to_dict(settings)))) == settings
-    assert (settings.count, settings.numbers, settings.follows) == (3, 2, True)
+    settings = VectorQuantizerEMA(num_codes=3, dim=2, decay=0.5)
+    assert from_dict(Quantizer, json.loads(json.dumps(to_dict(settings)))) == settings
+    assert (settings.codebook_size, settings.code_dim, settings.updates_from_batch) == (3, 2, True)
     for wrong in ({"codes": 0}, {"size": 0}, {"decay": 1.0}, {"least": -0.1}, {"commitment": -1.0}):
         with pytest.raises(UsageError, match="expected"):
             VectorQuantizerEMA(**wrong)

@@ -6,19 +6,19 @@ from torch import Tensor
 
 from feller.core.errors import UsageError
 from feller.core.rng import Rng
-from feller.networks.blocks.leaf_codecs import Symbols
-from feller.networks.graph.equivariant import Equivariant, EquivariantNetwork
+from feller.networks.blocks.leaf_codecs import TokenCodec
+from feller.networks.graph.equivariant import EGNN, EGNNNetwork
 from feller.spaces import SO3
 from tests.networks.checks import check_gradients, check_record, drawn, squares
 
 F64 = torch.float64
-SETTINGS = Equivariant({"element": Symbols(5)}, count="atoms", width=16, pair=8, depth=2)
+SETTINGS = EGNN({"element": TokenCodec(5)}, count_condition="atoms", width=16, pair_width=8, depth=2)
 SHAPE = {"element": (7,), "place": (7, 3)}
 T = torch.tensor([0.2, 0.6, 0.9], dtype=F64)
 VALID = torch.arange(7) < torch.tensor([[4], [7], [5]])
 
 
-def trained(conditions: dict[str, int] | None = None) -> EquivariantNetwork:
+def trained(conditions: dict[str, int] | None = None) -> EGNNNetwork:
     return drawn(SETTINGS.build(SHAPE, conditions or {}, Rng(0)).double())
 
 
@@ -100,7 +100,7 @@ def test_states_of_other_shapes_are_refused(shape: object) -> None:
 @pytest.mark.parametrize("wrong", [{"width": 0}, {"places": "element"}])
 def test_settings_are_checked(wrong: dict[str, object]) -> None:
     with pytest.raises(UsageError):
-        Equivariant({"element": Symbols(5)}, **wrong)
+        EGNN({"element": TokenCodec(5)}, **wrong)
 
 
 def test_gradients_per_example() -> None:

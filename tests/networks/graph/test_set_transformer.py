@@ -10,19 +10,27 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from feller.core.errors import UsageError
 from feller.core.pytree import State, tree_map
 from feller.core.rng import Rng
-from feller.networks.blocks.leaf_codecs import Angles, Numbers, Rotations, Symbols
-from feller.networks.graph.set_transformer import Sites, SitesTransformer
+from feller.networks.blocks.leaf_codecs import AngleCodec, RealCodec, RotationCodec, TokenCodec
+from feller.networks.graph.set_transformer import SetTransformer, SetTransformerNetwork
 from feller.spaces import SO3, Euclidean, MaskSource, Product, Tokens, Torus
 from tests.networks.checks import check_gradients, check_record, drawn, squares
 
 F64 = torch.float64
 SMALL = {"width": 16, "depth": 2, "heads": 2}
-CHAIN = Sites({"rotation": Rotations(), "position": Numbers(), "residue": Symbols(4)}, reach=3, count="length", **SMALL)
+CHAIN = SetTransformer(
+    {"rotation": RotationCodec(), "position": RealCodec(), "residue": TokenCodec(4)},
+    max_distance=3,
+    count_condition="length",
+    **SMALL,
+)
 CHAIN_SPACE = Product(
     {"rotation": SO3((10,)), "position": Euclidean((10, 4)), "residue": Tokens(4, (10,), MaskSource())}
 )
-CRYSTAL = Sites(
-    {"element": Symbols(5), "place": Angles(), "lattice": Numbers()}, whole=("lattice",), apart="place", **SMALL
+CRYSTAL = SetTransformer(
+    {"element": TokenCodec(5), "place": AngleCodec(), "lattice": RealCodec()},
+    global_leaves=("lattice",),
+    pair_leaf="place",
+    **SMALL,
 )
 CRYSTAL_SPACE = Product(
     {"element": Tokens(5, (10,), MaskSource()), "place": Torus((10, 3)), "lattice": Euclidean((6,))}
@@ -47,7 +55,9 @@ def state(space: Product, n: int = 3) -> State:
     return x
 
 
-def trained(settings: Sites, space: Product, conditions: dict[str, int] | None = None) -> SitesTransformer:
+def trained(
+    settings: SetTransformer, space: Product, conditions: dict[str, int] | None = None
+) -> SetTransformerNetwork:
     """Return a network whose every weight says something."""
     return drawn(settings.build(shape(space), conditions or {}, Rng(0)).double())
 
@@ -60,25 +70,25 @@ T = torch.tensor([0.2, 0.6, 0.9], dtype=F64)
 VALID = torch.arange(10) < torch.tensor([[4], [6], [6]])
 
 
-def sites(settings: Sites) -> list[str]:
-    return [name for name in settings.leaves if name not in settings.whole]
+def sites(settings: SetTransformer) -> list[str]:
+    return [name for name in settings.leaves if name not in settings.global_leaves]
 
 
 @pytest.mark.parametrize(("settings", "space"), KINDS)
-def test_a_new_network_answers_with_zero(settings: Sites, space: Product) -> None:
+def test_a_new_network_answers_with_zero(settings: SetTransformer, space: Product) -> None:
     network = settings.build(shape(space), {"length": 5}, Rng(0))
     x = space.sample_base(3, Rng(0).stream("x"))
     answer = network(x, torch.rand(3), {"length": torch.tensor([0, 1, 2])})
     for name, leaf in x.items():
         kind = settings.leaves[name]
-        logits = (kind.count,) if isinstance(kind, Symbols) else ()
+        logits = (kind.vocab_size,) if isinstance(kind, TokenCodec) else ()
         assert answer[name].shape == (*leaf.shape, *logits)
         assert (answer[name] == 0).all()
     check_record(settings)
 
 
 @pytest.mark.parametrize(("settings", "space"), KINDS)
-def test_padding_changes_nothing(settings: Sites, space: Product) -> None:
+def test_padding_changes_nothing(settings: SetTransformer, space: Product) -> None:
     """Neither what it holds, not even not-a-number, nor how much there is of it; the answers there are zero."""
     network, x, names = trained(settings, space), state(space), sites(settings)
     valid = dict.fromkeys(names, VALID)
@@ -124,7 +134,7 @@ def test_a_leaf_that_is_missing_changes_nothing() -> None:
 
 
 @pytest.mark.parametrize(("settings", "space"), KINDS)
-def test_each_leaf_has_a_time_of_its_own(settings: Sites, space: Product) -> None:
+def test_each_leaf_has_a_time_of_its_own(settings: SetTransformer, space: Product) -> None:
     network, x = trained(settings, space), state(space)
     same = network(x, T, {})
     for name in x:
@@ -150,18 +160,18 @@ def test_angles_are_seen_around_the_turn_and_attention_sees_their_differences() 
     around = network({**x, "place": x["place"] + 2 * math.pi}, T, {})
     answer = network(x, T, {})
     torch.testing.assert_close(around["place"], answer["place"])
-    bias = network.apart(x["place"])
-    torch.testing.assert_close(network.apart(x["place"] + 1.0), bias)
+    bias = network.pair_bias(x["place"])
+    torch.testing.assert_close(network.pair_bias(x["place"] + 1.0), bias)
     assert bias.std() > 0.1
 
 
 def test_attention_along_a_chain_knows_distances_up_to_its_reach() -> None:
     network = trained(CHAIN, CHAIN_SPACE)
-    bias = network.along(10)
+    bias = network.relative_bias(10)
     for i, j in ((0, 2), (5, 4), (7, 7)):
-        torch.testing.assert_close(bias[:, i, j], network.along.near[:, j - i + 3])
+        torch.testing.assert_close(bias[:, i, j], network.relative_bias.bias[:, j - i + 3])
     assert torch.equal(bias[:, 0, 3], bias[:, 0, 9])
-    fresh = CHAIN.build(shape(CHAIN_SPACE), {}, Rng(0)).along.near
+    fresh = CHAIN.build(shape(CHAIN_SPACE), {}, Rng(0)).relative_bias.bias
     torch.testing.assert_close(fresh[:, 3:], -torch.tensor([[1.0], [0.25]]) * torch.arange(4.0))
 
 
@@ -184,7 +194,7 @@ def test_skip_scales_the_numbers() -> None:
 
 
 def test_candidate_ends_are_answered_with_logits() -> None:
-    settings = Sites({"place": Angles(ends=7), "size": Numbers(ends=4)}, **SMALL)
+    settings = SetTransformer({"place": AngleCodec(num_bins=7), "size": RealCodec(num_bins=4)}, **SMALL)
     space = Product({"place": Torus((10, 3)), "size": Euclidean((10,))})
     answer = trained(settings, space)(state(space), T, {})
     assert answer["place"].shape == (3, 10, 3, 7)
@@ -193,7 +203,7 @@ def test_candidate_ends_are_answered_with_logits() -> None:
 
 def test_the_count_is_read_off_and_other_conditions_count() -> None:
     network, x = trained(CHAIN, CHAIN_SPACE, {"length": 7, "fold": 2}), state(CHAIN_SPACE)
-    assert network.nulls == {"fold": 2}
+    assert network.null_values == {"fold": 2}
 
     def answer(length: int, fold: int) -> Tensor:
         given = {"length": torch.full((3,), length), "fold": torch.full((3,), fold)}
@@ -208,7 +218,7 @@ def test_states_of_other_shapes_are_refused(shape: object) -> None:
     with pytest.raises(UsageError, match="Sites expects leaves"):
         CRYSTAL.build(shape, {}, Rng(0))
     with pytest.raises(UsageError, match="expected rotations"):
-        Sites({"a": Rotations()}, **SMALL).build({"a": (4, 3)}, {}, Rng(0))
+        SetTransformer({"a": RotationCodec()}, **SMALL).build({"a": (4, 3)}, {}, Rng(0))
 
 
 @pytest.mark.parametrize(
@@ -217,11 +227,11 @@ def test_states_of_other_shapes_are_refused(shape: object) -> None:
 )
 def test_settings_are_checked(wrong: dict[str, object]) -> None:
     with pytest.raises(UsageError, match="expected"):
-        Sites({"a": Numbers()}, **wrong)
+        SetTransformer({"a": RealCodec()}, **wrong)
 
 
 @pytest.mark.parametrize(("settings", "space"), KINDS)
-def test_gradients_per_example(settings: Sites, space: Product) -> None:
+def test_gradients_per_example(settings: SetTransformer, space: Product) -> None:
     """Through attention, masks and neighbours."""
     given = {"valid": dict.fromkeys(sites(settings), VALID)}
     with sdpa_kernel(SDPBackend.MATH):

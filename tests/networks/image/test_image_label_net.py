@@ -6,12 +6,12 @@ from torch import Tensor
 
 from feller.core.errors import UsageError
 from feller.core.rng import Rng
-from feller.networks.image.image_label_net import Captioned, CaptionedNetwork
+from feller.networks.image.image_label_net import ImageLabelNet, ImageLabelNetwork
 from feller.networks.image.unet import UNet
 from tests.networks.checks import check_record, drawn
 
 PICTURES = UNet(channels=8, multipliers=(1, 2), blocks=1, attention=(False,))
-SETTINGS = Captioned(PICTURES, 4, channels=8)
+SETTINGS = ImageLabelNet(PICTURES, 4, channels=8)
 SHAPE = {"image": (1, 9, 8), "label": ()}
 T = torch.tensor([0.2, 0.6, 0.9])
 
@@ -21,7 +21,7 @@ def state() -> dict[str, Tensor]:
     return {"image": draw.normal((3, 1, 9, 8)), "label": torch.tensor([0, 3, 4])}
 
 
-def trained() -> CaptionedNetwork:
+def trained() -> ImageLabelNetwork:
     return drawn(SETTINGS.build(SHAPE, {}, Rng(0)), 0.2)
 
 
@@ -36,7 +36,7 @@ def test_a_new_network_answers_with_zero() -> None:
 def test_the_picture_sees_the_label_as_a_condition_and_the_label_sees_the_picture_alone() -> None:
     network, x = trained(), state()
     answer = network(x, T, {})
-    plain = network.pictures(x["image"], T, {"label": x["label"]})
+    plain = network.image_network(x["image"], T, {"label": x["label"]})
     assert torch.equal(answer["image"], plain)
     other = network({**x, "label": torch.tensor([1, 1, 1])}, T, {})
     assert (other["image"] - answer["image"]).abs().flatten(1).amax(1).min() > 1e-3
@@ -54,4 +54,4 @@ def test_states_of_other_shapes_are_refused(shape: object) -> None:
     with pytest.raises(UsageError, match="no condition"):
         SETTINGS.build(SHAPE, {"label": 3}, Rng(0))
     with pytest.raises(UsageError, match="1 or more"):
-        Captioned(PICTURES, 0)
+        ImageLabelNet(PICTURES, 0)

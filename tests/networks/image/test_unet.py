@@ -7,20 +7,20 @@ from torch.nn import functional as F
 
 from feller.core.rng import Rng
 from feller.networks import UNet
-from feller.networks.blocks.conditioning import zero
-from feller.networks.image.unet import Attention, Block, ConvolutionalUNet, Level, norm
+from feller.networks.blocks.conditioning import zero_init
+from feller.networks.image.unet import PixelAttention, UNetBlock, UNetLevel, UNetNetwork, group_norm
 from tests.networks.checks import moved
 
 
-def levels(network: ConvolutionalUNet) -> list[Level]:
+def levels(network: UNetNetwork) -> list[UNetLevel]:
     """Those on the way down, the bottom, those on the way up."""
-    return [part for part in [*network.down, network.bottom, *network.up] if isinstance(part, Level)]
+    return [part for part in [*network.down, network.mid, *network.up] if isinstance(part, UNetLevel)]
 
 
 def test_one_level_is_a_plain_residual_network() -> None:
     network = UNet(channels=8, multipliers=(1,), blocks=4).build((1, 8, 8), {}, Rng(0))
-    assert sum(isinstance(part, Block) for part in network.modules()) == 4
-    assert not any(isinstance(part, Attention) for part in network.modules())
+    assert sum(isinstance(part, UNetBlock) for part in network.modules()) == 4
+    assert not any(isinstance(part, PixelAttention) for part in network.modules())
     assert all(part.stride == (1, 1) for part in network.modules() if isinstance(part, nn.Conv2d))
 
 
@@ -30,7 +30,7 @@ def test_one_level_is_a_plain_residual_network() -> None:
 )
 def test_levels_with_attention(attention: tuple[bool, ...], attends: list[bool]) -> None:
     settings = UNet(channels=8, multipliers=(1, 2, 4), attention=attention)
-    assert [settings.attends(level) for level in range(3)] == attends
+    assert [settings.has_attention(level) for level in range(3)] == attends
     network = settings.build((1, 8, 8), {}, Rng(0))
     assert [len(level.attention) > 0 for level in levels(network)] == attends + attends[1::-1]
 
@@ -44,24 +44,24 @@ def test_channels_follow_the_multipliers() -> None:
 
 @pytest.mark.parametrize(("width", "groups"), [(1, 1), (8, 1), (12, 1), (20, 2), (32, 4), (48, 6), (64, 8), (100, 4)])
 def test_groups_of_eight_channels_or_more(width: int, groups: int) -> None:
-    assert norm(width).num_groups == groups
+    assert group_norm(width).num_groups == groups
 
 
 def test_attention_is_that_of_the_formula() -> None:
     torch.manual_seed(0)
-    module = Attention(8, 2).double()
-    nn.init.normal_(module.answer.weight)
+    module = PixelAttention(8, 2).double()
+    nn.init.normal_(module.proj.weight)
     x = torch.randn(2, 8, 3, 2, dtype=torch.float64)
     wanted = torch.empty_like(x)
     for i in range(2):
         pixels = F.group_norm(x[i : i + 1], 1)[0].reshape(8, 6).T
-        q, k, v = module.ask(pixels).split(8, 1)
+        q, k, v = module.qkv(pixels).split(8, 1)
         heads = [(q[:, h] @ k[:, h].T / 2).softmax(1) @ v[:, h] for h in (slice(0, 4), slice(4, 8))]
-        wanted[i] = x[i] + module.answer(torch.cat(heads, 1)).T.reshape(8, 3, 2)
+        wanted[i] = x[i] + module.proj(torch.cat(heads, 1)).T.reshape(8, 3, 2)
     torch.testing.assert_close(module(x), wanted)
 
 
-def slopes(network: ConvolutionalUNet, side: int) -> torch.Tensor:
+def slopes(network: UNetNetwork, side: int) -> torch.Tensor:
     """Derivatives of the prediction of the first pixel."""
     x = Rng(0).stream("x").normal((1, 1, side, side), torch.float64).requires_grad_()
     prediction = network(x, torch.tensor([0.5], dtype=torch.float64), {})
@@ -77,7 +77,7 @@ def test_the_bottom_sees_the_whole_image() -> None:
 def test_detail_passes_beside_the_bottom() -> None:
     """Neighbours of a pixel reach it at full resolution, when nothing comes back from below."""
     network = moved(UNet(channels=8, multipliers=(1, 2), blocks=1, heads=2).build((1, 5, 5), {}, Rng(0)))
-    zero(network.finer)
+    zero_init(network.finer)
     slope = slopes(network, 5)
     assert slope[:2, :2].unique().numel() == 4
     assert slope.all()  # through the group norms
@@ -86,8 +86,8 @@ def test_detail_passes_beside_the_bottom() -> None:
 def test_what_comes_back_lies_where_it_came_from() -> None:
     """The blocks of a new network are silent: what is left is a pooling by two and its inverse, cropped."""
     network = UNet(channels=1, multipliers=(1, 1), blocks=1, attention=(False,)).build((1, 5, 3), {}, Rng(0)).double()
-    for layer in (network.enter, *network.coarser, *network.finer, network.leave):
-        nn.init.dirac_(next(zero(layer).parameters()))
+    for layer in (network.conv_in, *network.downsamplers, *network.upsamplers, network.conv_out):
+        nn.init.dirac_(next(zero_init(layer).parameters()))
     seen = []
     network.norm.register_forward_pre_hook(lambda layer, inputs: seen.append(inputs[0]))
     x = torch.arange(15, dtype=torch.float64).reshape(1, 1, 5, 3)

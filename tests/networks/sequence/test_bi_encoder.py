@@ -14,9 +14,9 @@ from feller.core.safetensors_io import load_tensors, save_tensors
 from feller.core.serialization import from_dict, to_dict
 from feller.data.documents.vectors import DocumentVectors
 from feller.data.documents.vocabulary import Symbols
-from feller.networks import BiEncoder, Finder
-from feller.networks.sequence.bi_encoder import pictures_of, with_gaps
-from feller.networks.sequence.ngram_vectors import BUCKETS, Ngrams, scramble
+from feller.networks import BiEncoder, LearnedDocumentEncoder
+from feller.networks.sequence.bi_encoder import extract_images, mask_tokens
+from feller.networks.sequence.ngram_vectors import NUM_BUCKETS, HashedNgrams, mix_hash
 from tests.oracle import close
 
 S = Symbols(text=30, codes=16, picture=4)
@@ -38,9 +38,9 @@ def rows(*documents: list[int]) -> Tensor:
 
 def texts(*texts: str, counted: Tensor | None = None) -> Tensor:
     """Vectors of documents with a text each."""
-    ngrams = Ngrams(S, 512)
+    ngrams = HashedNgrams(S, 512)
     if counted is not None:
-        ngrams.count(counted)
+        ngrams.update_counts(counted)
     return ngrams(rows(*(row(text) for text in texts)))[0]
 
 
@@ -55,33 +55,35 @@ CORPUS = [
 def test_scramble_is_one_to_one_and_the_one_of_splitmix64() -> None:
     """Its first numbers from the seed 0, as its authors print them: state k times the golden ratio, then mixed."""
     states = torch.tensor([0x9E3779B97F4A7C15 - 2**64, (2 * 0x9E3779B97F4A7C15) % 2**64, 0])
-    assert [number % 2**64 for number in scramble(states).tolist()] == [0xE220A8397B1DCDAF, 0x6E789E6AA1B965F4, 0]
-    assert len(scramble(torch.arange(100_000)).unique()) == 100_000
+    assert [number % 2**64 for number in mix_hash(states).tolist()] == [0xE220A8397B1DCDAF, 0x6E789E6AA1B965F4, 0]
+    assert len(mix_hash(torch.arange(100_000)).unique()) == 100_000
 
 
 def test_vectors_have_length_1_and_equal_texts_equal_ones() -> None:
     vectors = texts("a red wug", "a red wug", "", "b")
     close(vectors.norm(dim=1), torch.tensor([1.0, 1.0, 0.0, 1.0]), 1e-6)
     assert torch.equal(vectors[0], vectors[1])
-    wider = Ngrams(S, 512)(rows(row("a red wug", length=80)))[0]
+    wider = HashedNgrams(S, 512)(rows(row("a red wug", length=80)))[0]
     assert torch.equal(wider[0], vectors[0])
 
 
 def test_counts_are_of_documents() -> None:
     """An n-gram counts once for a document, however often it is there, and n-grams reach over no <break>."""
-    ngrams = Ngrams(S, 64)
-    ngrams.count(rows(row("aaaa", "aa"), row("ab"), row([1, 2, 3, 4])))
-    assert int(ngrams.documents) == 3
-    assert sorted(ngrams.frequency[ngrams.frequency > 0].tolist()) == [1] * 5 + [2]  # aa aaa aaaa b ab, and a
-    ngrams.count(rows(row("a")))
-    assert int(ngrams.documents) == 4
-    assert int(ngrams.frequency.max()) == 3
+    ngrams = HashedNgrams(S, 64)
+    ngrams.update_counts(rows(row("aaaa", "aa"), row("ab"), row([1, 2, 3, 4])))
+    assert int(ngrams.num_documents) == 3
+    assert sorted(ngrams.document_frequency[ngrams.document_frequency > 0].tolist()) == [1] * 5 + [
+        2
+    ]  # aa aaa aaaa b ab, and a
+    ngrams.update_counts(rows(row("a")))
+    assert int(ngrams.num_documents) == 4
+    assert int(ngrams.document_frequency.max()) == 3
 
 
 def test_the_vector_is_the_sum_of_weighed_ngrams() -> None:
     """Against the sum written out: three n-grams of which one was seen, in a table without collisions."""
-    ngrams = Ngrams(S, 512)
-    ngrams.count(rows(row("a"), row("c")))
+    ngrams = HashedNgrams(S, 512)
+    ngrams.update_counts(rows(row("a"), row("c")))
     one, both = (ngrams(rows(row(text)))[0][0] for text in ("a", "ab"))
     a, rest = float(both @ one), both - (both @ one) * one
     seen, new = math.log(4 / 2), math.log(4 / 1)
@@ -116,7 +118,7 @@ def test_unlike_texts_are_nearly_orthogonal() -> None:
 
 
 def test_several_texts_are_their_mean() -> None:
-    ngrams = Ngrams(S, 512)
+    ngrams = HashedNgrams(S, 512)
     both, first, second = ngrams(rows(row("red wug", "dax"), row("red wug"), row("dax")))[0]
     close(both, torch.nn.functional.normalize(first + second, dim=0), 1e-6)
 
@@ -128,27 +130,27 @@ def test_pictures_are_found_where_they_are_whole() -> None:
         row([9, 10, 11, 12]),
         row("abcd"),
     )
-    codes, owner = pictures_of(document, S)
+    codes, owner = extract_images(document, S)
     assert codes.tolist() == [[1, 2, 3, 4], [5, 6, 7, 8], [9, 10, 11, 12]]
     assert owner.tolist() == [0, 0, 2]
     document[2, 2] = S.mask
-    codes, owner = pictures_of(document, S)
+    codes, owner = extract_images(document, S)
     assert codes[2].tolist() == [9, S.codes, 11, 12]
 
 
 def test_gaps_come_at_their_rate_in_text_and_codes_alone() -> None:
     """20,000 tokens, 5 standard errors; a false alarm in one of 1.7 million."""
     document = rows(row("abcdef", [1, 2, 3, 4], length=20)).expand(2000, -1)
-    gapped = with_gaps(document, S, 0.2, Rng(0).stream("gaps"))
+    gapped = mask_tokens(document, S, 0.2, Rng(0).stream("gaps"))
     content = document < S.eos
     assert torch.equal(gapped[~content], document[~content])
     gone = gapped[content] == S.mask
     assert abs(gone.double().mean() - 0.2) < 5 * math.sqrt(0.2 * 0.8 / int(content.sum()))
-    assert torch.equal(with_gaps(document, S, 0.0, Rng(0).stream("gaps")), document)
+    assert torch.equal(mask_tokens(document, S, 0.0, Rng(0).stream("gaps")), document)
 
 
 def test_vectors_of_documents() -> None:
-    finder = Finder(BiEncoder(S, (2, 2), width=8, size=64))
+    finder = LearnedDocumentEncoder(BiEncoder(S, (2, 2), width=8, size=64))
     documents = rows(
         row("a wug", [1, 2, 3, 4], [5, 6, 7, 8]), row("a wug"), row([1, 2, 3, 4]), row([5, 6, 7, 8]), row()
     )
@@ -169,22 +171,22 @@ def test_the_answer_has_the_sharpness_as_its_length() -> None:
     network = BiEncoder(S, (2, 2), width=8, size=64).build((60,), {}, Rng(0))
     codes = Rng(0).stream("codes").randint(17, (5, 4))
     close(network(codes, torch.zeros(5), {}).norm(dim=1), torch.full((5,), 1 / 0.07), 1e-4)
-    network.sharpness.data.fill_(9.0)
+    network.logit_scale.data.fill_(9.0)
     close(network(codes, torch.zeros(5), {}).norm(dim=1), torch.full((5,), 100.0), 1e-3)
 
 
 def test_record_name_and_weights(tmp_path: pathlib.Path) -> None:
-    finder = Finder(BiEncoder(S, (2, 2), width=8, size=64))
+    finder = LearnedDocumentEncoder(BiEncoder(S, (2, 2), width=8, size=64))
     again = from_dict(DocumentVectors, json.loads(json.dumps(to_dict(finder))))
     assert again == finder
     assert again.name == finder.name
-    finder.module.texts.count(rows(row("a wug")))
+    finder.module.text_encoder.update_counts(rows(row("a wug")))
     assert again.name != finder.name
     save_tensors(tmp_path / "weights", finder.module.state_dict())
     again.module.load_state_dict(load_tensors(tmp_path / "weights")[0])
     assert again.name == finder.name
     assert int(again.module.texts.documents) == 1
-    assert len(again.module.texts.frequency) == BUCKETS
+    assert len(again.module.texts.frequency) == NUM_BUCKETS
 
 
 def test_wrong_sizes_are_refused() -> None:

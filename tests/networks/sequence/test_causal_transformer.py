@@ -5,15 +5,15 @@ import torch
 from torch import Tensor
 
 from feller.core.rng import Rng
-from feller.networks import Decoder
-from feller.networks.sequence.causal_transformer import CausalTransformer
+from feller.networks import CausalTransformer
+from feller.networks.sequence.causal_transformer import CausalTransformerNetwork
 from tests.networks.checks import moved
 
 K = 5
 
 
-def trained() -> CausalTransformer:
-    return moved(Decoder(K, width=16, depth=2, heads=2).build((12,), {"label": 3}, Rng(0)))
+def trained() -> CausalTransformerNetwork:
+    return moved(CausalTransformer(K, width=16, depth=2, heads=2).build((12,), {"label": 3}, Rng(0)))
 
 
 def batch(n: int = 3, length: int = 12) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
@@ -49,22 +49,22 @@ def test_reading_on_equals_reading_at_once(parts: tuple[int, ...]) -> None:
     network = trained()
     x, t, given = batch()
     whole = network(x, t, given)
-    text = torch.cat([torch.full((3, 1), network.start), x[:, :-1]], 1)
-    cache, read = network.begin(3, 12), 0
+    text = torch.cat([torch.full((3, 1), network.bos_token_id), x[:, :-1]], 1)
+    cache, read = network.init_cache(3, 12), 0
     for m in parts:
-        logits, cache = network.next(text[:, read : read + m], cache, given)
+        logits, cache = network.decode_step(text[:, read : read + m], cache, given)
         read += m
         torch.testing.assert_close(logits, whole[:, read - 1], rtol=1e-10, atol=1e-10)
-    assert cache.filled == 12
+    assert cache.length == 12
 
 
 def test_single_precision_agrees_to_five_digits() -> None:
     network = trained().float()
     x, t, given = batch()
     whole = network(x, t, given)
-    cache, token = network.begin(3, 12), torch.full((3, 1), network.start)
+    cache, token = network.init_cache(3, 12), torch.full((3, 1), network.bos_token_id)
     for i in range(12):
-        logits, cache = network.next(token, cache, given)
+        logits, cache = network.decode_step(token, cache, given)
         assert (logits - whole[:, i]).abs().max() < 1e-5 * whole.abs().max()
         token = x[:, i : i + 1]
 
@@ -72,11 +72,11 @@ def test_single_precision_agrees_to_five_digits() -> None:
 def test_some_texts_go_on_without_the_others() -> None:
     network = trained()
     x, t, given = batch()
-    text = torch.cat([torch.full((3, 1), network.start), x], 1)
-    _, cache = network.next(text[:, :5], network.begin(3, 12), given)
+    text = torch.cat([torch.full((3, 1), network.bos_token_id), x], 1)
+    _, cache = network.decode_step(text[:, :5], network.init_cache(3, 12), given)
     which = torch.tensor([2, 0])
     given = {"label": given["label"][which]}
-    logits, _ = network.next(text[which, 5:8], cache.rows(which), given)
+    logits, _ = network.decode_step(text[which, 5:8], cache.select(which), given)
     torch.testing.assert_close(logits, network(x[which], t[which], given)[:, 7])
 
 

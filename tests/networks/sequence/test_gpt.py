@@ -10,8 +10,8 @@ from torch.nn import functional as F
 from feller.core.errors import UsageError
 from feller.core.rng import Rng
 from feller.data.documents.vocabulary import Symbols
-from feller.networks import PlainDecoder, parameters
-from feller.networks.sequence.gpt import PlainTransformer
+from feller.networks import GPT, count_parameters
+from feller.networks.sequence.gpt import GPTNetwork
 from tests.errors import refuses
 from tests.networks.checks import check_gradients, check_learning, check_record, check_seed, moved
 
@@ -20,8 +20,8 @@ CLOSE = {"rtol": 1e-10, "atol": 1e-10}
 ZERO = torch.zeros(1)
 
 
-def trained(dtype: torch.dtype = torch.float64) -> PlainTransformer:
-    network = PlainDecoder(SYMBOLS, width=16, depth=2, heads=2, context=14).build((14,), {}, Rng(0))
+def trained(dtype: torch.dtype = torch.float64) -> GPTNetwork:
+    network = GPT(SYMBOLS, width=16, depth=2, heads=2, context=14).build((14,), {}, Rng(0))
     return moved(network, 0.3).to(dtype)
 
 
@@ -47,32 +47,32 @@ def test_each_code_says_which_square_of_its_picture_it_fills() -> None:
     squares += [0, 0, 0, 1, 1, 0, 0, 0, 0, 0, 0]
     row += [infill, text, infill, 6, infill, 5, infill, 5, 6, 8, infill, text, eos]
     squares += [0, 0, 0, 1, 2, 3, 0, 1, 2, 3, 0, 0, 0]
-    network = PlainDecoder(SYMBOLS, width=16, heads=2, depth=1, context=60).build((60,), {}, Rng(0)).squares
+    network = GPT(SYMBOLS, width=16, heads=2, depth=1, context=60).build((60,), {}, Rng(0)).patch_positions
     assert network is not None
-    assert network.filled(torch.tensor([row])).tolist() == [squares]
+    assert network.positions(torch.tensor([row])).tolist() == [squares]
     for n in range(1, len(row)):
-        assert network.filled(torch.tensor([row[:n]])).tolist() == [squares[:n]]
+        assert network.positions(torch.tensor([row[:n]])).tolist() == [squares[:n]]
     for n in range(1, len(row)):
-        onwards = network.next(torch.tensor([row[n : n + 1]]), torch.tensor(squares[n - 1 : n]))
+        onwards = network.advance(torch.tensor([row[n : n + 1]]), torch.tensor(squares[n - 1 : n]))
         assert onwards is None if row[n] == infill else onwards.tolist() == [squares[n : n + 1]]
     too_many = torch.tensor([[cut, 5, 5, 5, 5, 5]])
-    assert network.filled(too_many).tolist() == [[0, 1, 2, 3, 3, 3]]
+    assert network.positions(too_many).tolist() == [[0, 1, 2, 3, 3, 3]]
 
 
 def test_the_network_of_the_paper_knows_places_of_the_sample_alone() -> None:
-    network = PlainDecoder(SYMBOLS, width=16, heads=2, depth=1, squares=False).build((12,), {}, Rng(0))
-    assert network.squares is None
+    network = GPT(SYMBOLS, width=16, heads=2, depth=1, patch_positions=False).build((12,), {}, Rng(0))
+    assert network.patch_positions is None
     x = rows()
-    ahead, cache = network.next(x[:, :5], network.begin(3, 12))
+    ahead, cache = network.decode_step(x[:, :5], network.init_cache(3, 12))
     torch.testing.assert_close(ahead, answer(network, x)[:, 4])
-    assert cache.read is None
+    assert cache.tokens is None
 
 
 def rows(n: int = 3, length: int = 12) -> Tensor:
     return Rng(2).stream("rows").randint(SYMBOLS.read, (n, length))
 
 
-def answer(network: PlainTransformer, x: Tensor, **given: Tensor) -> Tensor:
+def answer(network: GPTNetwork, x: Tensor, **given: Tensor) -> Tensor:
     return network(x, torch.zeros(len(x)), given)
 
 
@@ -136,21 +136,21 @@ def test_samples_that_are_not_told_apart_see_each_other() -> None:
 @pytest.mark.parametrize("parts", [(1,) * 12, (12,), (1, 4, 1, 6), (9, 3)])
 def test_reading_on_equals_reading_at_once(parts: tuple[int, ...]) -> None:
     network, x = trained(), rows()
-    whole, cache, read = answer(network, x), network.begin(3, 12), 0
+    whole, cache, read = answer(network, x), network.init_cache(3, 12), 0
     for m in parts:
-        logits, cache = network.next(x[:, read : read + m], cache)
+        logits, cache = network.decode_step(x[:, read : read + m], cache)
         read += m
         torch.testing.assert_close(logits, whole[:, read - 1], **CLOSE)
-    assert cache.filled == 12
+    assert cache.length == 12
 
 
 @pytest.mark.parametrize("parts", [(7, 1, 1, 1), (3, 5, 2), (10,)])
 def test_padding_on_the_left_is_not_seen(parts: tuple[int, ...]) -> None:
     network, x = trained(), rows(4, 10)
     skip = torch.tensor([0, 6, 3, 5])
-    cache, read = network.begin(4, 10, skip), 0
+    cache, read = network.init_cache(4, 10, skip), 0
     for m in parts:
-        logits, cache = network.next(x[:, read : read + m], cache)
+        logits, cache = network.decode_step(x[:, read : read + m], cache)
         read += m
         for row, first in enumerate(skip.tolist()):
             if first < read:
@@ -165,13 +165,13 @@ def test_some_rows_go_on_without_the_others(skip: list[int] | None) -> None:
     begins = torch.tensor(skip or [0] * 8)
     x[torch.arange(17) < begins[:, None]] = SYMBOLS.pad
     x[x == SYMBOLS.infill] = SYMBOLS.mask  # no row that is malformed so is read on
-    _, cache = network.next(x[:, :4], network.begin(8, 17, None if skip is None else begins))
+    _, cache = network.decode_step(x[:, :4], network.init_cache(8, 17, None if skip is None else begins))
     alive = torch.arange(8)
     for i, which in enumerate(([0, 1, 2, 3, 4, 6, 7], [0, 1, 2, 3, 5, 6], [3, 5, 2], [1, 0, 1], [0, 2])):
-        cache, alive = cache.rows(torch.tensor(which)), alive[which]
-        assert (cache.slots is None) == (i > 0)
+        cache, alive = cache.select(torch.tensor(which)), alive[which]
+        assert (cache.active_rows is None) == (i > 0)
         for place in range(4 + 2 * i, 6 + 2 * i):
-            logits, cache = network.next(x[alive, place : place + 1], cache)
+            logits, cache = network.decode_step(x[alive, place : place + 1], cache)
         for row, got in zip(alive.tolist(), logits, strict=True):
             seen = x[row : row + 1, begins[row] : place + 1]
             torch.testing.assert_close(got, answer(network, seen)[0, -1], **CLOSE)
@@ -181,20 +181,20 @@ def test_rows_that_left_pass_the_end_of_the_context() -> None:
     network, x = trained(), rows(8, 20)
     skip = torch.tensor([6, 6, 6, 0, 6, 6, 6, 6])
     x[skip > 0, :6] = SYMBOLS.pad
-    _, cache = network.next(x[:, :14], network.begin(8, 20, skip))
+    _, cache = network.decode_step(x[:, :14], network.init_cache(8, 20, skip))
     which = torch.tensor([0, 1, 2, 4, 5, 6, 7])
-    cache = cache.rows(which)
-    assert cache.slots is not None
-    logits, cache = network.next(x[which, 14:20], cache)
+    cache = cache.select(which)
+    assert cache.active_rows is not None
+    logits, cache = network.decode_step(x[which, 14:20], cache)
     for row, got in zip(which.tolist(), logits, strict=True):
         torch.testing.assert_close(got, answer(network, x[row : row + 1, 6:20])[0, -1], **CLOSE)
 
 
 def test_single_precision_agrees_to_five_digits() -> None:
     network, x = trained(torch.float32), rows()
-    whole, cache = answer(network, x), network.begin(3, 12)
+    whole, cache = answer(network, x), network.init_cache(3, 12)
     for i in range(12):
-        logits, cache = network.next(x[:, i : i + 1], cache)
+        logits, cache = network.decode_step(x[:, i : i + 1], cache)
         assert (logits - whole[:, i]).abs().max() < 1e-5 * whole.abs().max()
     assert logits.dtype == torch.float32
     assert network.half()(x, torch.zeros(3), {}).dtype == torch.float32
@@ -202,7 +202,7 @@ def test_single_precision_agrees_to_five_digits() -> None:
 
 def test_new_weights() -> None:
     """Normal and cut at 3 standard deviations: 0.9866 of the spread is left. Bounds: 6 standard deviations of it."""
-    network = PlainDecoder.sized(SYMBOLS, 4).build((512,), {}, Rng(0))
+    network = GPT.from_size(SYMBOLS, 4).build((512,), {}, Rng(0))
     left = 0.98658
     for name, weight in network.named_parameters():
         if name.endswith(("answer.weight", "second.weight")):
@@ -217,11 +217,15 @@ def test_new_weights() -> None:
 
 
 def test_a_new_network_sees_the_last_symbol_alone_and_learns_in_all_its_weights() -> None:
-    network = PlainDecoder(SYMBOLS, width=16, depth=2, heads=2, context=12).build((12,), {}, Rng(0)).double()
+    network = GPT(SYMBOLS, width=16, depth=2, heads=2, context=12).build((12,), {}, Rng(0)).double()
     x = rows(16) % SYMBOLS.count
-    assert network.squares is not None
-    h = network.enter.weight[x] + network.places.weight + network.squares(network.squares.filled(x))
-    logits = F.layer_norm(h, (16,)) @ network.enter.weight[:-1].mT
+    assert network.patch_positions is not None
+    h = (
+        network.token_embed.weight[x]
+        + network.position_embed.weight
+        + network.patch_positions(network.patch_positions.positions(x))
+    )
+    logits = F.layer_norm(h, (16,)) @ network.token_embed.weight[:-1].mT
     torch.testing.assert_close(answer(network, x), logits)
     assert logits.abs().max() < 0.2
     check_learning(network, lambda: next_symbols(network, x), 3)
@@ -229,7 +233,7 @@ def test_a_new_network_sees_the_last_symbol_alone_and_learns_in_all_its_weights(
 
 def test_it_learns_what_stood_far_before() -> None:
     """The third symbol from the end repeats the first: log 4 = 1.39 nats at first."""
-    network = PlainDecoder(SYMBOLS, width=32, depth=2, heads=2, context=8).build((8,), {}, Rng(0))
+    network = GPT(SYMBOLS, width=32, depth=2, heads=2, context=8).build((8,), {}, Rng(0))
     x = Rng(3).stream("x").randint(4, (64, 8))
     x[:, 5] = x[:, 0]
     optimiser = torch.optim.Adam(network.parameters(), 1e-2)
@@ -257,35 +261,35 @@ def test_the_device_follows_the_inputs() -> None:
 
 @pytest.mark.parametrize(("dial", "weights"), [(3, 0.33e6), (4, 0.79e6), (6, 2.65e6)])
 def test_one_number_says_the_size(dial: int, weights: float) -> None:
-    architecture = PlainDecoder.sized(SYMBOLS, dial, 256)
+    architecture = GPT.from_size(SYMBOLS, dial, 256)
     assert (architecture.width, architecture.depth, architecture.heads) == (32 * dial, dial, dial)
     network = architecture.build((256,), {}, Rng(0))
     blocks = 12_288 * dial**3
-    assert parameters(network) == blocks + 32 * dial * (SYMBOLS.read + 256 + SYMBOLS.picture + 1)
+    assert count_parameters(network) == blocks + 32 * dial * (SYMBOLS.read + 256 + SYMBOLS.picture + 1)
     assert abs(blocks / weights - 1) < 0.01
 
 
 def test_weights_come_from_the_seed_and_settings_from_the_record() -> None:
-    architecture = PlainDecoder(SYMBOLS, width=8, depth=1, heads=2, context=9)
+    architecture = GPT(SYMBOLS, width=8, depth=1, heads=2, context=9)
     check_seed(lambda seed: architecture.build((9,), {}, Rng(seed)))
     check_record(architecture)
 
 
 def test_bad_input_is_named() -> None:
     with refuses(UsageError, found="10"):
-        PlainDecoder(SYMBOLS, width=10)
+        GPT(SYMBOLS, width=10)
     with pytest.raises(UsageError, match="1 or more"):
-        PlainDecoder(SYMBOLS, depth=0)
+        GPT(SYMBOLS, depth=0)
     with pytest.raises(UsageError, match="sees no conditions; found label"):
-        PlainDecoder(SYMBOLS).build((9,), {"label": 2}, Rng(0))
+        GPT(SYMBOLS).build((9,), {"label": 2}, Rng(0))
     with pytest.raises(UsageError, match=r"shape \(n,\)"):
-        PlainDecoder(SYMBOLS).build((9, 2), {}, Rng(0))
+        GPT(SYMBOLS).build((9, 2), {}, Rng(0))
     network = trained()
     with refuses(UsageError, found="15"):
         answer(network, rows(2, 15))
-    _, cache = network.next(rows(2, 14), network.begin(2, 20))
+    _, cache = network.decode_step(rows(2, 14), network.init_cache(2, 20))
     with refuses(UsageError, found="15"):
-        network.next(rows(2, 1), cache)
+        network.decode_step(rows(2, 1), cache)
 
 
 def test_no_rows_and_no_places() -> None:

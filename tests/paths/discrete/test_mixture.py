@@ -16,7 +16,7 @@ from feller.sampling import RK4, DormandPrince, Euler, Heun, Midpoint, Solver, s
 from feller.spaces import MaskSource, Tokens
 from tests.errors import refuses
 from tests.oracle import F64, close, f64
-from tests.training.losses.test_losses import P_0, Q, posteriors
+from tests.training.losses.test_loss import P_0, Q, posteriors
 
 SCHEDULES = [Linear(), Polynomial(2.0), Polynomial(3.0)]
 P, DATA = f64(*P_0), f64(*Q)

@@ -21,7 +21,7 @@ from feller.paths import (
 from feller.paths.schedules import Cosine
 from feller.paths.time_distributions import linear_grid
 from feller.sampling import Euler, simulate
-from feller.training.losses import InfinitesimalKL, RatesAndVelocity
+from feller.training.losses import InfinitesimalKL, RateAndVelocityLoss
 from tests.oracle import F64, close, f64
 
 FOUR = BinnedJumpPath(bins=LatticeLevels(-1.2, 1.2, 4))
@@ -125,7 +125,7 @@ def test_a_velocity_is_learned_beside_the_rates() -> None:
     close(target[:, 0, -1], (0.7, 0.2), 1e-12)
     assert target.isfinite().all()
     prediction = torch.randn(2, 1, 66, dtype=F64, generator=torch.Generator().manual_seed(0))
-    loss = RatesAndVelocity()(path.complete_prediction(prediction, x_t, t), target, x_t, t)
+    loss = RateAndVelocityLoss()(path.complete_prediction(prediction, x_t, t), target, x_t, t)
     assert loss.shape == (2,)
     assert loss.isfinite().all()
     now = path.characteristics(prediction, x_t, t)

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from feller.core.errors import UsageError
 from feller.core.rng import Rng
 from feller.evaluation.attacks.attack_scores import named, told_planted
-from feller.networks.architecture import weights_from
+from feller.networks.network_config import seeded_init
 from feller.privacy.accounting.accountant import epsilon as epsilon_spent
 from feller.privacy.accounting.dp_events import Subsampled
 from feller.privacy.auditing.canaries import Ear, Overheard, Planted, mixed, unknown_others
@@ -33,7 +33,7 @@ def loss(network: nn.Module, example: dict[str, Tensor]) -> Tensor:
 
 
 def network(width: int = 6, hidden: int = 5) -> nn.Module:
-    with weights_from(Rng(0)):
+    with seeded_init(Rng(0)):
         return shaken(nn.Sequential(nn.Linear(width, hidden), nn.Tanh(), nn.Linear(hidden, 2)))
 
 

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from feller.core.errors import UsageError
 from feller.core.rng import Rng
-from feller.networks.architecture import weights_from
+from feller.networks.network_config import seeded_init
 from feller.privacy.dp_sgd.clip_norm import Adaptive, Fixed
 from feller.privacy.dp_sgd.private_gradient import Private
 from feller.privacy.leakage.fisher_information import Leakage
@@ -34,7 +34,7 @@ def build(network: nn.Module, step: int):
 
 
 def network() -> nn.Module:
-    with weights_from(Rng(0)):
+    with seeded_init(Rng(0)):
         return shaken(nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 2)))
 
 

@@ -16,8 +16,8 @@ from torch.nn import functional as F
 from feller.core.errors import UsageError
 from feller.core.pytree import tree_map
 from feller.core.rng import Rng
-from feller.networks import MLP, Transformer, UNet
-from feller.networks.architecture import Architecture, weights_from
+from feller.networks import MLP, DiT, UNet
+from feller.networks.network_config import NetworkConfig, seeded_init
 from feller.paths import Affine
 from feller.privacy.dp_sgd.per_example_gradients import clipped_by_loop, clipped_by_map
 from feller.privacy.leakage import ghost_products
@@ -39,7 +39,7 @@ def digits(rows: int) -> tuple[Tensor, Tensor]:
 
 
 def tanh_network(width: int = 32) -> nn.Module:
-    with weights_from(Rng(0)):
+    with seeded_init(Rng(0)):
         return shaken(nn.Sequential(nn.Linear(64, width), nn.Tanh(), nn.Linear(width, 10)), size=0.1)
 
 
@@ -121,11 +121,11 @@ def test_hard_clipping_hides_the_length() -> None:
     [
         (MLP(width=8, depth=2), (5,)),
         (UNet(channels=8, multipliers=(1, 1), blocks=1, heads=2), (1, 2, 2)),
-        (Transformer(patch=2, width=8, depth=1, heads=2), (1, 4, 4)),
+        (DiT(patch=2, width=8, depth=1, heads=2), (1, 4, 4)),
     ],
     ids=["mlp", "unet", "transformer"],
 )
-def test_flows_are_told_apart_too(kind: Architecture, shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_flows_are_told_apart_too(kind: NetworkConfig, shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     """The row enters the state and the target, at a time and a source that are drawn beside it."""
     network, z = shaken(kind.build(shape, {}, Rng(0))), normal(2, *shape)
     objective, draws = FlowMatching(Affine(), Euclidean(shape)), Rng(3).fold_in("step")
@@ -166,7 +166,7 @@ def squared(network: nn.Module, example: dict[str, Tensor]) -> Tensor:
 
 
 def odd_way(shape: tuple[int, ...], **kind: bool) -> tuple[nn.Module, RowSlopes, Way]:
-    with weights_from(Rng(0)):
+    with seeded_init(Rng(0)):
         network = shaken(Odd(**kind))
     z = normal(*shape)
     return network, RowSlopes(squared, network), Way.of(lambda z: {"x": z}, z, signs(z, Rng(0).stream("signs")))

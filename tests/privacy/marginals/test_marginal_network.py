@@ -14,10 +14,10 @@ from feller.core.rng import Rng
 from feller.core.safetensors_io import load_tensors, save_tensors
 from feller.core.serialization import from_dict, to_dict
 from feller.data.tables.column import Categorical
-from feller.networks.architecture import Architecture
+from feller.networks.network_config import NetworkConfig
 from feller.privacy.marginals.marginal_network import Marginals, network_of
 from feller.spaces import DigitTokenizer, PairConstraint, TableTokens
-from feller.training.objectives.marginal_counts import SHARES, Counting
+from feller.training.objectives.marginal_fitting import ONE_WAY_BUDGET, MarginalFitting
 from tests.errors import refuses
 from tests.privacy.marginals.tables import COUNTS, LOOP, Numbers, model_of
 
@@ -35,7 +35,7 @@ def test_a_model_comes_back_from_a_folder(tmp_path: pathlib.Path) -> None:
     settings, network = network_of(ROWS, MODEL)
     save_tensors(tmp_path / "average.safetensors", network.state_dict())
     record = json.loads(json.dumps(to_dict(settings)))
-    again = from_dict(Architecture, record).build((5,), {}, Rng(0))
+    again = from_dict(NetworkConfig, record).build((5,), {}, Rng(0))
     again.load_state_dict(load_tensors(tmp_path / "average.safetensors")[0])
     assert torch.equal(again.model().log_likelihood(EVERY_ROW), MODEL.log_likelihood(EVERY_ROW))
     assert torch.equal(again(EVERY_ROW, torch.zeros(len(EVERY_ROW)), {}), MODEL.log_likelihood(EVERY_ROW))
@@ -78,18 +78,18 @@ def test_a_new_network_holds_all_rows_that_keep_the_rules_for_alike() -> None:
 
 def test_columns_of_one_value_are_a_model_too() -> None:
     rows = rows_of(1, 1)
-    release = Counting(rows).release(torch.zeros(20, 2, dtype=torch.long), 0.1, Numbers(1))
+    release = MarginalFitting(rows).release(torch.zeros(20, 2, dtype=torch.long), 0.1, Numbers(1))
     settings, network = network_of(rows, release.model)
     assert settings.build((2,), {}, Rng(0)).state_dict().keys() == network.state_dict().keys()
     assert torch.equal(network.draw(4, Rng(0)), torch.zeros(4, 2, dtype=torch.long))
 
 
-@pytest.mark.parametrize("method", SHARES)
+@pytest.mark.parametrize("method", ONE_WAY_BUDGET)
 def test_ways_spend_what_they_are_said_to_on_single_columns(method: str) -> None:
-    counting = Counting(ROWS, method=method)
+    counting = MarginalFitting(ROWS, method=method)
     release = counting.release(MODEL.draw(400, Rng(0)), 0.3, Numbers(1))
     spent = dict(release.expenses)
-    assert spent["counts of each column"] == pytest.approx(0.3 * SHARES[method], rel=1e-9)
+    assert spent["counts of each column"] == pytest.approx(0.3 * ONE_WAY_BUDGET[method], rel=1e-9)
     assert math.fsum(spent.values()) == pytest.approx(0.3, rel=1e-9)
     pairs = sum(len(clique) == 2 for clique in release.model.cliques)
     assert {"aim": pairs > 0, "mst": pairs == 4, "independent": pairs == 0}[method]
@@ -98,7 +98,7 @@ def test_ways_spend_what_they_are_said_to_on_single_columns(method: str) -> None
 def test_room_and_degree_reach_the_model() -> None:
     codes = MODEL.draw(3000, Rng(0))
     narrow, wide = (
-        Counting(ROWS, degree=degree, room=room).release(codes, 5.0, Numbers(1)).model.cliques
+        MarginalFitting(ROWS, degree=degree, max_model_size=room).release(codes, 5.0, Numbers(1)).model.cliques
         for degree, room in ((2, 1e-4), (3, 1.0))
     )
     assert max(map(len, wide)) == 3
@@ -107,9 +107,9 @@ def test_room_and_degree_reach_the_model() -> None:
 
 def test_wrong_use() -> None:
     with refuses(UsageError, argument="method", found="'mts'"):
-        Counting(ROWS, method="mts")
+        MarginalFitting(ROWS, method="mts")
     with pytest.raises(UsageError, match="room above 0 MiB; found 2, 0"):
-        Counting(ROWS, room=0.0)
+        MarginalFitting(ROWS, max_model_size=0.0)
     with pytest.raises(UsageError, match="Give them bins"):
         Marginals(TableTokens((DigitTokenizer(0, 99),)))
     with pytest.raises(UsageError, match="rows of 5 columns and no conditions"):

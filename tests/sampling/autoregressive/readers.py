@@ -7,13 +7,13 @@ from torch import Tensor
 
 from feller.core.rng import Rng
 from feller.data.documents.vocabulary import Symbols
-from feller.networks import PlainDecoder
-from feller.networks.sequence.gpt import PlainTransformer
+from feller.networks import GPT
+from feller.networks.sequence.gpt import GPTNetwork
 
 
-def reader(symbols: Symbols, context: int = 24, heat: float = 0.7, seed: int = 1) -> PlainTransformer:
+def reader(symbols: Symbols, context: int = 24, heat: float = 0.7, seed: int = 1) -> GPTNetwork:
     """A float64 network none of whose weights is zero."""
-    architecture = PlainDecoder(symbols, width=8, depth=1, heads=2, context=context)
+    architecture = GPT(symbols, width=8, depth=1, heads=2, context=context)
     network = architecture.build((context,), {}, Rng(0)).double()
     draw = Rng(seed).stream("weights")
     with torch.no_grad():
@@ -26,7 +26,7 @@ def reader(symbols: Symbols, context: int = 24, heat: float = 0.7, seed: int = 1
 class Counted:
     """A network that notes how many rows and places each call has."""
 
-    network: PlainTransformer
+    network: GPTNetwork
     calls: list[tuple[int, ...]] = field(default_factory=list)
 
     def __getattr__(self, name: str):
@@ -34,7 +34,7 @@ class Counted:
 
     def next(self, tokens: Tensor, cache):
         self.calls.append(tuple(tokens.shape))
-        return self.network.next(tokens, cache)
+        return self.network.decode_step(tokens, cache)
 
 
 def written(text: str, symbols: Symbols) -> Tensor:

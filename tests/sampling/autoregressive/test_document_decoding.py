@@ -13,7 +13,7 @@ from torch import Tensor
 from feller.core.errors import InputError, UsageError
 from feller.core.rng import Rng
 from feller.data.documents.vocabulary import Symbols
-from feller.networks.sequence.gpt import PlainTransformer
+from feller.networks.sequence.gpt import GPTNetwork
 from feller.paths.discrete.token_sampler import TokenSampler
 from feller.sampling.autoregressive.decoding_goals import (
     ContinuationGoal,
@@ -69,7 +69,7 @@ def streams_for(way: SamplingSpec, rows: list[str]) -> list[list[Tensor]]:
 
 
 def recomputed(
-    network: PlainTransformer, prompts: list[Tensor], plan: DecodingGoal, way: SamplingSpec, u: Tensor, number: int
+    network: GPTNetwork, prompts: list[Tensor], plan: DecodingGoal, way: SamplingSpec, u: Tensor, number: int
 ) -> Tensor:
     """One row, reading everything again for each symbol."""
     automaton, drawn = Automaton(SYMBOLS, plan), torch.zeros(0, dtype=torch.long)

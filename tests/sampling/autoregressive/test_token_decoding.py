@@ -11,17 +11,17 @@ from torch.nn import functional as F
 
 from feller.core.errors import UsageError
 from feller.core.rng import Rng
-from feller.networks import Decoder
-from feller.networks.sequence.causal_transformer import CausalTransformer
+from feller.networks import CausalTransformer
+from feller.networks.sequence.causal_transformer import CausalTransformerNetwork
 from feller.sampling.autoregressive.token_decoding import decode, log_likelihood
 from feller.spaces.tokens import mask_until_end
 
 K = 3
 
 
-def trained(k: int = K, conditions: dict[str, int] | None = None, heat: float = 0.4) -> CausalTransformer:
+def trained(k: int = K, conditions: dict[str, int] | None = None, heat: float = 0.4) -> CausalTransformerNetwork:
     """A float64 decoder none of whose weights is zero."""
-    network = Decoder(k, width=8, depth=1, heads=2).build((4,), conditions or {}, Rng(0)).double()
+    network = CausalTransformer(k, width=8, depth=1, heads=2).build((4,), conditions or {}, Rng(0)).double()
     draw = Rng(1).stream("weights")
     with torch.no_grad():
         for weight in network.parameters():
@@ -33,7 +33,7 @@ def trained(k: int = K, conditions: dict[str, int] | None = None, heat: float = 
 class Counted:
     """A decoder that notes how many rows each call has."""
 
-    network: CausalTransformer
+    network: CausalTransformerNetwork
     rows: list[int]
 
     def __getattr__(self, name: str):
@@ -41,7 +41,7 @@ class Counted:
 
     def next(self, tokens: Tensor, cache, given: dict[str, Tensor]):
         self.rows.append(len(tokens))
-        return self.network.next(tokens, cache, given)
+        return self.network.decode_step(tokens, cache, given)
 
 
 def every_text(length: int, k: int = K) -> Tensor:

@@ -16,7 +16,7 @@ from feller.core.rng import Rng
 from feller.core.serialization import from_dict, to_dict
 from feller.data.documents.vectors import DocumentVectors, Vectors
 from feller.data.documents.vocabulary import Symbols
-from feller.networks.sequence.bi_encoder import pictures_of
+from feller.networks.sequence.bi_encoder import extract_images
 from feller.sampling.retrieval.datastore import (
     DatastoreOrigin,
     create_datastore,
@@ -56,7 +56,7 @@ class Table(DocumentVectors):
         return "table"
 
     def __call__(self, rows: Int64[Tensor, "n l"]) -> Vectors:
-        codes, owner = pictures_of(rows, S)
+        codes, owner = extract_images(rows, S)
         text = torch.zeros(len(rows), self.table.shape[1])
         picture = text.clone()
         which, place = S.is_text(rows).nonzero(as_tuple=True)

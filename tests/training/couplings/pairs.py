@@ -8,13 +8,13 @@ import torch.distributed as dist
 
 from feller.core.pytree import State, tree_map
 from feller.core.rng import Rng
-from feller.training.couplings import AcrossRanks, Coupling, Entropic, MinibatchOT, WithinClasses
+from feller.training.couplings import ClassConditional, Coupling, GlobalBatchCoupling, MinibatchOT, SinkhornCoupling
 
 SIZE = 7
 COUPLINGS: dict[str, Coupling] = {
-    "transport": AcrossRanks(MinibatchOT()),
-    "entropic": AcrossRanks(Entropic(0.2)),
-    "classes": AcrossRanks(WithinClasses(MinibatchOT())),
+    "transport": GlobalBatchCoupling(MinibatchOT()),
+    "entropic": GlobalBatchCoupling(SinkhornCoupling(0.2)),
+    "classes": GlobalBatchCoupling(ClassConditional(MinibatchOT())),
 }
 
 
@@ -26,7 +26,7 @@ def couple(rows: slice) -> dict[str, State]:
     given = {"label": torch.arange(SIZE) % 2, "valid": torch.arange(3) < 1 + torch.arange(SIZE)[:, None] % 3}
     part = tree_map(lambda leaf: leaf[rows], {"x_0": x_0, "x_1": x_1, "given": given})
     draws = Rng(5, rows.start, SIZE)
-    return {name: coupling(**part, draw=draws.stream(name)) for name, coupling in COUPLINGS.items()}
+    return {name: coupling(**part, rng=draws.stream(name)) for name, coupling in COUPLINGS.items()}
 
 
 if __name__ == "__main__":

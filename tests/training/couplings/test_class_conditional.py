@@ -6,7 +6,14 @@ from torch import Tensor
 
 from feller.core.errors import UsageError
 from feller.core.rng import Rng
-from feller.training.couplings import Coupling, Entropic, Independent, LabelAware, MinibatchOT, WithinClasses
+from feller.training.couplings import (
+    ClassConditional,
+    ConditionalOT,
+    Coupling,
+    IndependentCoupling,
+    MinibatchOT,
+    SinkhornCoupling,
+)
 from tests.errors import refuses
 
 DRAW = Rng(0).stream("coupling")
@@ -18,7 +25,7 @@ def test_within_classes_keeps_the_source_independent_of_the_class() -> None:
     x_0 = torch.tensor([[0.0], [1.0], [2.0], [3.0]])
     x_1 = torch.tensor([[9.0], [8.0], [1.0], [0.0]])
     label = torch.tensor([0, 0, 1, 1])
-    assert WithinClasses()(x_0, x_1, {"label": label}, DRAW)[:, 0].tolist() == [1, 0, 3, 2]
+    assert ClassConditional()(x_0, x_1, {"label": label}, DRAW)[:, 0].tolist() == [1, 0, 3, 2]
     assert MinibatchOT()(x_0, x_1, {}, DRAW)[:, 0].tolist() == [3, 2, 1, 0]
     assert x_0[:, 0].tolist() == [0, 1, 2, 3]
 
@@ -36,26 +43,28 @@ def leak_and_cost(coupling: Coupling) -> tuple[float, float]:
     return torch.stack(means).mean().item(), torch.stack(costs).mean().item()
 
 
-@pytest.mark.parametrize("coupling", [Independent(), WithinClasses(), WithinClasses(Entropic()), LabelAware(20.0)])
+@pytest.mark.parametrize(
+    "coupling", [IndependentCoupling(), ClassConditional(), ClassConditional(SinkhornCoupling()), ConditionalOT(20.0)]
+)
 def test_the_source_knows_nothing_of_the_class(coupling: Coupling) -> None:
     """E[x_0 | label] = 0 within 5 standard errors of some 1,900 draws, 0.0228 each: false alarm 6e-7.
 
     An entropic plan draws with replacement, which adds at most as much variance again.
     """
-    wide = 2**0.5 if coupling == WithinClasses(Entropic()) else 1.0
+    wide = 2**0.5 if coupling == ClassConditional(SinkhornCoupling()) else 1.0
     assert abs(leak_and_cost(coupling)[0]) < 5 * 0.0228 * wide
 
 
 def test_the_penalty_trades_cost_for_independence() -> None:
     """Transport alone gives each label its half of the source: E[x_0 | label 1] near the mean 0.80 of a half normal."""
-    leaks, costs = zip(*(leak_and_cost(LabelAware(penalty)) for penalty in (0.0, 0.2, 0.5, 1.0, 20.0)), strict=True)
+    leaks, costs = zip(*(leak_and_cost(ConditionalOT(penalty)) for penalty in (0.0, 0.2, 0.5, 1.0, 20.0)), strict=True)
     assert leaks[0] == pytest.approx(leak_and_cost(MinibatchOT())[0])
     assert leaks[0] == pytest.approx(0.7979, abs=0.07)
     assert list(leaks) == sorted(leaks, reverse=True)
     assert list(costs) == sorted(costs)
-    within = leak_and_cost(WithinClasses())
+    within = leak_and_cost(ClassConditional())
     assert (leaks[-1], costs[-1]) == pytest.approx(within)
-    assert within[1] < leak_and_cost(Independent())[1] - 0.3
+    assert within[1] < leak_and_cost(IndependentCoupling())[1] - 0.3
 
 
 def test_a_small_example_of_the_penalty() -> None:
@@ -64,8 +73,8 @@ def test_a_small_example_of_the_penalty() -> None:
     given = {"label": torch.tensor([0, 1])}
     cost = torch.tensor([[4.0, 0.0], [1.0, 9.0]])
     just = (13 - 1) / (2 * cost.median().item())
-    assert LabelAware(just - 0.01)(x_0, x_1, given, DRAW)[:, 0].tolist() == [3, 0]
-    assert LabelAware(just + 0.01)(x_0, x_1, given, DRAW)[:, 0].tolist() == [0, 3]
+    assert ConditionalOT(just - 0.01)(x_0, x_1, given, DRAW)[:, 0].tolist() == [3, 0]
+    assert ConditionalOT(just + 0.01)(x_0, x_1, given, DRAW)[:, 0].tolist() == [0, 3]
 
 
 def test_real_conditions_count_by_their_distance() -> None:
@@ -73,7 +82,7 @@ def test_real_conditions_count_by_their_distance() -> None:
     x_0, x_1 = torch.tensor([[0.0], [3.0]]), torch.tensor([[2.0], [0.0]])
 
     def coupled(condition: list[float]) -> Tensor:
-        return LabelAware(10.0, "dose")(x_0, x_1, {"dose": torch.tensor(condition)}, DRAW)
+        return ConditionalOT(10.0, "dose")(x_0, x_1, {"dose": torch.tensor(condition)}, DRAW)
 
     assert coupled([0.5, 0.6])[:, 0].tolist() == [3, 0]
     assert coupled([0.5, 5.0])[:, 0].tolist() == [0, 3]
@@ -81,7 +90,7 @@ def test_real_conditions_count_by_their_distance() -> None:
 
 def test_the_condition_must_be_there() -> None:
     x = torch.zeros(2, 1)
-    for coupling in (WithinClasses(), LabelAware()):
+    for coupling in (ClassConditional(), ConditionalOT()):
         with refuses(UsageError, argument="label", found="none"):
             coupling(x, x, {}, DRAW)
 
@@ -89,8 +98,8 @@ def test_the_condition_must_be_there() -> None:
 def test_a_penalty_is_a_number() -> None:
     for penalty in (-1.0, float("inf"), float("nan")):
         with refuses(UsageError, argument="penalty"):
-            LabelAware(penalty)
+            ConditionalOT(penalty)
 
 
 def test_sorting_by_label_counts_as_sharing_rows() -> None:
-    assert WithinClasses(Independent()).shares_rows
+    assert ClassConditional(IndependentCoupling()).couples_examples

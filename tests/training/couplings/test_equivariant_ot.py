@@ -9,8 +9,8 @@ from feller.core.errors import UsageError
 from feller.core.rng import Rng
 from feller.spaces import SO3
 from feller.spaces.rotations import hat
-from feller.training.couplings import Aligned
-from feller.training.couplings.equivariant_ot import dealt, turn
+from feller.training.couplings import EquivariantOT
+from feller.training.couplings.equivariant_ot import assign_points, kabsch
 from tests.errors import refuses
 
 F64 = torch.float64
@@ -26,7 +26,7 @@ def clouds() -> tuple[dict[str, Tensor], dict[str, Tensor]]:
 
 def align(x_0: dict[str, Tensor], x_1: dict[str, Tensor], valid: Tensor | dict | None = VALID) -> Tensor:
     given = {} if valid is None else {"valid": valid}
-    moved = Aligned()(x_0, x_1, given, Rng(0).stream("coupling"))
+    moved = EquivariantOT()(x_0, x_1, given, Rng(0).stream("coupling"))
     assert moved["kind"] is x_0["kind"]
     return moved["place"]
 
@@ -67,7 +67,7 @@ def test_a_cloud_that_was_turned_and_moved_comes_back() -> None:
 def test_dealing_is_the_best_of_all() -> None:
     x_0, x_1 = clouds()
     whole = torch.ones(4, 5, dtype=torch.bool)
-    best = torch.take_along_dim(x_0["place"], dealt(x_0["place"], x_1["place"], whole)[:, :, None], 1)
+    best = torch.take_along_dim(x_0["place"], assign_points(x_0["place"], x_1["place"], whole)[:, :, None], 1)
     cost = (best - x_1["place"]).square().sum((1, 2))
     for order in itertools.permutations(range(5)):
         assert (cost <= (x_0["place"][:, list(order)] - x_1["place"]).square().sum((1, 2)) + 1e-9).all()
@@ -75,7 +75,7 @@ def test_dealing_is_the_best_of_all() -> None:
 
 def test_a_turn_is_a_rotation_and_no_other_is_better() -> None:
     x_0, x_1 = clouds()
-    best = turn(x_0["place"], x_1["place"])
+    best = kabsch(x_0["place"], x_1["place"])
     torch.testing.assert_close(torch.linalg.det(best), torch.ones(4, dtype=F64))
     cost = (x_0["place"] @ best.mT - x_1["place"]).square().sum((1, 2))
     for other in SO3().sample_base(200, Rng(1).stream("others")).double():
@@ -89,10 +89,10 @@ def test_an_example_alone_is_aligned_as_in_company() -> None:
         rows = slice(i, i + 1)
         given = {"valid": {"place": VALID[rows]}}
         alone = [{name: leaf[rows] for name, leaf in x.items()} for x in (x_0, x_1)]
-        one = Aligned()(*alone, given, Rng(0).stream("x"))
+        one = EquivariantOT()(*alone, given, Rng(0).stream("x"))
         torch.testing.assert_close(one["place"], whole[rows])
 
 
 def test_rounds_are_checked() -> None:
     with refuses(UsageError, argument="rounds", found="0"):
-        Aligned(rounds=0)
+        EquivariantOT(rounds=0)

@@ -17,8 +17,8 @@ from feller.training.couplings import (
     GeodesicCost,
     MinibatchOT,
     SquaredDistance,
-    assign,
-    cheapest,
+    linear_assignment,
+    optimal_permutation,
 )
 from tests.oracle import F64, close, column
 
@@ -30,7 +30,7 @@ DRAW = Rng(0).stream("coupling")
 def test_the_vector() -> None:
     """Cost 7, where the identity costs 17; two permutations have it: sources (2, 0, 1) or (0, 2, 1)."""
     close(SquaredDistance()(X_0.double(), X_1, {}), [[2, 1, 9], [1, 2, 4], [2, 1, 13]], 1e-12)
-    assert assign(X_0, X_1).tolist() in ([2, 0, 1], [0, 2, 1])
+    assert optimal_permutation(X_0, X_1).tolist() in ([2, 0, 1], [0, 2, 1])
     x_0 = MinibatchOT()(X_0, X_1, {}, DRAW)
     assert (x_0 - X_1).square().sum().item() == 7
     assert (X_0 - X_1).square().sum().item() == 17
@@ -40,7 +40,7 @@ def test_the_vector() -> None:
 @given(st.integers(0, 10_000), st.integers(1, 6), st.integers(1, 4))
 def test_no_other_permutation_is_cheaper(seed: int, n: int, d: int) -> None:
     x_0, x_1 = (Rng(seed).stream(name).normal((n, d)) for name in ("a", "b"))
-    ours = (x_0[assign(x_0, x_1)] - x_1).square().sum()
+    ours = (x_0[optimal_permutation(x_0, x_1)] - x_1).square().sum()
     best = min((x_0[list(p)] - x_1).square().sum() for p in itertools.permutations(range(n)))
     assert ours <= best + 1e-5
 
@@ -49,7 +49,7 @@ def test_no_other_permutation_is_cheaper(seed: int, n: int, d: int) -> None:
 @given(st.integers(0, 10_000), st.integers(1, 6))
 def test_any_cost_is_minimised(seed: int, n: int) -> None:
     cost = Rng(seed).stream("cost").normal((n, n), F64)
-    ours = cost[cheapest(cost), torch.arange(n)].sum()
+    ours = cost[linear_assignment(cost), torch.arange(n)].sum()
     best = min(cost[list(p), torch.arange(n)].sum() for p in itertools.permutations(range(n)))
     assert ours <= best + 1e-12
 
@@ -74,7 +74,7 @@ def test_padding_of_a_datum_costs_nothing() -> None:
 def test_squared_distance_of_far_points_keeps_its_digits() -> None:
     """Differences of costs that are 1e6 and more, as pictures in pixel units have them."""
     x_0, x_1 = column(0.0, 1.0) + 1e3, column(1.1, 0.1) + 1e3
-    assert assign(x_0, x_1).tolist() == [1, 0]
+    assert optimal_permutation(x_0, x_1).tolist() == [1, 0]
     close(SquaredDistance()(x_0, x_1, {}), [[1.21, 0.01], [0.01, 0.81]], 1e-9)
     close(SquaredDistance()(x_0.float(), x_1.float(), {}), [[1.21, 0.01], [0.01, 0.81]], 1e-3)
 

@@ -10,7 +10,7 @@ import torch
 
 from feller.core.pytree import concatenate, leaves
 from feller.core.rng import Rng
-from feller.training.couplings import AcrossRanks, MinibatchOT
+from feller.training.couplings import GlobalBatchCoupling, MinibatchOT
 from tests.training.couplings.pairs import COUPLINGS, SIZE, couple
 
 
@@ -40,5 +40,5 @@ def test_pairs_do_not_depend_on_the_number_of_processes(tmp_path: pathlib.Path, 
 def test_one_process_needs_no_others() -> None:
     x_0, x_1 = (Rng(0).stream(name).normal((9, 2)) for name in "ab")
     draw = Rng(0).stream("coupling")
-    assert torch.equal(AcrossRanks()(x_0, x_1, {}, draw), MinibatchOT()(x_0, x_1, {}, draw))
-    assert AcrossRanks().shares_rows
+    assert torch.equal(GlobalBatchCoupling()(x_0, x_1, {}, draw), MinibatchOT()(x_0, x_1, {}, draw))
+    assert GlobalBatchCoupling().couples_examples

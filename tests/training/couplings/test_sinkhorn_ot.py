@@ -10,14 +10,14 @@ from torch import Tensor
 from feller.core.errors import UsageError
 from feller.core.rng import Rng
 from feller.training.couplings import (
-    Entropic,
+    ClassConditional,
     MinibatchOT,
+    SinkhornCoupling,
     SquaredDistance,
-    Unbalanced,
-    WithinClasses,
+    UnbalancedOT,
     sinkhorn,
 )
-from feller.training.couplings.sinkhorn_ot import draw_partners
+from feller.training.couplings.sinkhorn_ot import sample_partners
 from tests.oracle import F64, close, column
 
 DRAW = Rng(0).stream("coupling")
@@ -49,7 +49,7 @@ def test_plan_is_the_scaled_kernel_with_its_marginals(epsilon: float, shape: tup
     """P = diag(u) exp(-c / eps) diag(v): log P + c / eps is a row plus a column, to 1e-8, and the marginals hold."""
     cost = SquaredDistance()(clusters(60, 2)[0][: shape[0]], clusters(60, 2)[1][: shape[1]], {})
     cost = cost / cost.median()
-    log_plan = sinkhorn(cost, epsilon, tolerance=1e-9, most=100_000)
+    log_plan = sinkhorn(cost, epsilon, tolerance=1e-9, max_iterations=100_000)
     plan = log_plan.exp()
     close(plan.sum(0), [1 / shape[1]] * shape[1], 1e-12)
     close(plan.sum(1), [1 / shape[0]] * shape[0], 1e-9)
@@ -63,7 +63,7 @@ def test_plan_is_that_of_pot(epsilon: float) -> None:
     ot = pytest.importorskip("ot")
     cost = cost_of(50, 2)
     theirs = ot.sinkhorn([], [], cost.numpy(), epsilon, method="sinkhorn_log", numItermax=20_000, stopThr=1e-12)
-    close(sinkhorn(cost, epsilon, tolerance=1e-10, most=20_000).exp(), torch.as_tensor(theirs), 1e-9)
+    close(sinkhorn(cost, epsilon, tolerance=1e-10, max_iterations=20_000).exp(), torch.as_tensor(theirs), 1e-9)
 
 
 @pytest.mark.parametrize("tau", [5.0, 1.0, 0.1])
@@ -74,7 +74,7 @@ def test_relaxed_plan_is_that_of_pot(tau: float) -> None:
     theirs = ot.unbalanced.sinkhorn_unbalanced(
         uniform, uniform, cost.numpy(), 0.05, tau, method="sinkhorn", numItermax=50_000, stopThr=1e-13
     )
-    close(sinkhorn(cost, 0.05, tau=tau, tolerance=1e-11, most=50_000).exp(), torch.as_tensor(theirs), 1e-8)
+    close(sinkhorn(cost, 0.05, tau=tau, tolerance=1e-11, max_iterations=50_000).exp(), torch.as_tensor(theirs), 1e-8)
 
 
 @pytest.mark.parametrize("tau", [5.0, 1.0, 0.1])
@@ -84,7 +84,7 @@ def test_relaxed_plan_solves_its_equations(tau: float) -> None:
     c + eps log(P / ab) + tau log(P 1 / a) + tau log(P^T 1 / b) = 0 in every entry.
     """
     cost, epsilon = cost_of(40, 3), 0.2
-    plan = sinkhorn(cost, epsilon, tau=tau, tolerance=1e-13, most=50_000).exp()
+    plan = sinkhorn(cost, epsilon, tau=tau, tolerance=1e-13, max_iterations=50_000).exp()
     rows, columns = (plan.sum(axis) * 40 for axis in (1, 0))
     gradient = cost + epsilon * (plan * 1600).log() + tau * (rows.log()[:, None] + columns.log())
     assert gradient.abs().max() < 1e-9
@@ -96,9 +96,9 @@ def test_no_mass_at_all_is_demanded_in_the_limit() -> None:
     close(sinkhorn(cost, 0.1, tau=1e8, tolerance=1e-7), sinkhorn(cost, 0.1, tolerance=1e-7), 1e-5)
 
 
-@pytest.mark.parametrize("coupling", [Entropic(), Entropic(0.002), Unbalanced()])
+@pytest.mark.parametrize("coupling", [SinkhornCoupling(), SinkhornCoupling(0.002), UnbalancedOT()])
 @pytest.mark.parametrize("d", [2, 784])
-def test_no_number_of_dimensions_is_too_many(coupling: Entropic | Unbalanced, d: int) -> None:
+def test_no_number_of_dimensions_is_too_many(coupling: SinkhornCoupling | UnbalancedOT, d: int) -> None:
     """Costs of thousands at epsilon in units of them: finite, and nearer than chance, without a warning."""
     x_0, x_1 = (100 * x.float() for x in clusters(128, d))
     with warnings.catch_warnings():
@@ -115,7 +115,7 @@ def test_partners_come_as_often_as_the_plan_says() -> None:
     Summed over the data, a draw of the source is used as often as any other, so that the source keeps its law.
     """
     log_plan, n = sinkhorn(cost_of(20, 2), 0.1, tolerance=1e-6), 1000
-    drawn = draw_partners(log_plan.repeat(1, n), DRAW.uniform((20 * n,), F64)).view(n, 20)
+    drawn = sample_partners(log_plan.repeat(1, n), DRAW.uniform((20 * n,), F64)).view(n, 20)
     shares = torch.nn.functional.one_hot(drawn, 20).double().mean(0).T
     expected = log_plan.softmax(0)
     assert ((shares - expected).abs() <= 5 * (expected * (1 - expected) / n).sqrt() + 1e-12).all()
@@ -126,14 +126,16 @@ def test_partners_of_a_batch_follow_the_plan_too() -> None:
     """Two pairs at costs 0 and 1, in 500 blocks: within 5 deviations, false alarm 6e-7."""
     n = 1000
     x = column(0.0, 1.0).repeat(n // 2, 1)
-    stayed = (Entropic(0.5, block=2)(x, x, {}, DRAW) == x).double().mean().item()
+    stayed = (SinkhornCoupling(0.5, block_size=2)(x, x, {}, DRAW) == x).double().mean().item()
     p = 1 / (1 + math.exp(-4))  # half of the costs are 0, so their mean 1 / 2 is the unit: c / epsilon is 0 or 4
     assert abs(stayed - p) < 5 * math.sqrt(p * (1 - p) / n)
 
 
 def test_entropy_leads_from_transport_to_independence() -> None:
     x_0, x_1 = clusters(256, 2)
-    costs = [(Entropic(e)(x_0, x_1, {}, DRAW) - x_1).square().sum(1).mean().item() for e in (0.01, 0.1, 1.0, 100.0)]
+    costs = [
+        (SinkhornCoupling(e)(x_0, x_1, {}, DRAW) - x_1).square().sum(1).mean().item() for e in (0.01, 0.1, 1.0, 100.0)
+    ]
     assert costs == sorted(costs)
     transport = (MinibatchOT()(x_0, x_1, {}, DRAW) - x_1).square().sum(1).mean().item()
     chance = torch.cdist(x_0, x_1).square().mean().item()
@@ -143,17 +145,17 @@ def test_entropy_leads_from_transport_to_independence() -> None:
 
 def test_giving_up_is_said() -> None:
     with pytest.warns(RuntimeWarning, match="still off by more than 1e-08 after 60 scalings"):
-        sinkhorn(cost_of(40, 2), 1e-3, tolerance=1e-8, most=60)
+        sinkhorn(cost_of(40, 2), 1e-3, tolerance=1e-8, max_iterations=60)
 
 
 def test_equal_points_cost_nothing() -> None:
     x = torch.ones(5, 2)
-    for coupling in (Entropic(), Unbalanced()):
+    for coupling in (SinkhornCoupling(), UnbalancedOT()):
         assert torch.equal(coupling(x, x, {}, DRAW), x)
 
 
 def test_strengths_are_positive() -> None:
-    for wrong in (lambda: Entropic(0.0), lambda: Unbalanced(-1.0), lambda: Unbalanced(0.1, 0.0)):
+    for wrong in (lambda: SinkhornCoupling(0.0), lambda: UnbalancedOT(-1.0), lambda: UnbalancedOT(0.1, 0.0)):
         with pytest.raises(UsageError, match=r"(epsilon|tau): expected"):
             wrong()
 
@@ -162,8 +164,8 @@ def test_blocks_and_classes_hold() -> None:
     """A datum never gets a partner from another block, or from another class."""
     x_0, x_1 = clusters(20, 2)
     label = torch.arange(20) % 3
-    within = WithinClasses(Entropic())(x_0, x_1, {"label": label}, DRAW)
-    blocks = Entropic(block=5)(x_0, x_1, {}, DRAW)
+    within = ClassConditional(SinkhornCoupling())(x_0, x_1, {"label": label}, DRAW)
+    blocks = SinkhornCoupling(block_size=5)(x_0, x_1, {}, DRAW)
     for moved, group in ((within, label), (blocks, torch.arange(20) // 5)):
         partner = (moved[:, None] == x_0[None]).all(-1).double().argmax(1)
         assert torch.equal(group[partner], group)
@@ -178,11 +180,13 @@ def test_an_outlier_does_not_bend_the_other_pairs() -> None:
     x_0, x_1 = column(*range(11)), column(*range(10), 100.0)
     cost = SquaredDistance()(x_0, x_1, {})
     cost = cost / cost.median()
-    balanced, relaxed = (sinkhorn(cost, 0.05, tau=tau, tolerance=1e-4, most=20_000) for tau in (math.inf, 1.0))
+    balanced, relaxed = (
+        sinkhorn(cost, 0.05, tau=tau, tolerance=1e-4, max_iterations=20_000) for tau in (math.inf, 1.0)
+    )
     assert balanced[:, -1].exp().sum().item() == pytest.approx(1 / 11)
     assert relaxed[:, -1].exp().sum() < 1e-12
     without = sinkhorn(cost[:, :-1], 0.05, tau=1.0, tolerance=1e-4)
     close(relaxed[:, :-1].softmax(0), without.softmax(0), 1e-3)
     assert relaxed[:, -1].argmax() == 10
-    moved = Unbalanced(0.01)(x_0, x_1, {}, DRAW)
+    moved = UnbalancedOT(0.01)(x_0, x_1, {}, DRAW)
     assert moved[-1] >= 9

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from feller.paths.jumps.gaussian import GaussianConditionalPath
-from feller.training.losses import CrossEntropy, InfinitesimalKL, ItakuraSaito, Loss, RatesAndVelocity, Squared
+from feller.training.losses import CrossEntropy, InfinitesimalKL, ItakuraSaito, Loss, RateAndVelocityLoss, SquaredError
 from tests.oracle import F64, close, f64
 
 ATOMS, PRIOR = f64(-1.0, 0.2, 1.0), f64(0.2, 0.5, 0.3)
@@ -40,7 +40,7 @@ def test_values_of_itakura_saito() -> None:
 
 def test_a_velocity_is_the_last_number() -> None:
     target, prediction = f64(1.0, 2.0, 5.0)[None], f64(0.0, 0.3, 4.0)[None]
-    both = RatesAndVelocity().entries(prediction, target, target, f64(0.5))
+    both = RateAndVelocityLoss().entries(prediction, target, target, f64(0.5))
     rates = InfinitesimalKL().entries(prediction[:, :-1], target[:, :-1], target, f64(0.5))
     close(both, rates + 1, 1e-12)
 
@@ -76,7 +76,7 @@ def divergence(loss: Loss, prediction: Tensor, target: Tensor, swapped: bool) ->
 @pytest.mark.parametrize(
     ("loss", "kind", "answer"),
     [
-        (Squared(), "velocity", torch.tensor(0.3, dtype=F64)),
+        (SquaredError(), "velocity", torch.tensor(0.3, dtype=F64)),
         (InfinitesimalKL(), "rates", f64(-1.0, 0.3, 0.5, -0.2, 0.1)),
         (ItakuraSaito(), "intensity", torch.tensor(0.4, dtype=F64)),
     ],
@@ -105,7 +105,7 @@ def test_conditional_and_marginal_regression_have_one_gradient(loss: Loss, kind:
 
         close(*gradients(False), 1e-9 * float(mean.abs().max() + 1))
         ours, theirs = gradients(True)
-        if not isinstance(loss, Squared):
+        if not isinstance(loss, SquaredError):
             assert (ours - theirs).abs().max() > 0.02
         guess = answer.expand(shape).clone().requires_grad_()
         spread = sum(w * (guess - a).pow(4).sum() for w, a in zip(posterior, targets, strict=True))

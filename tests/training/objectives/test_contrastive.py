@@ -9,10 +9,10 @@ from torch import Tensor
 from feller.core.errors import InputError, UsageError
 from feller.core.rng import Rng
 from feller.core.serialization import from_dict, to_dict
-from feller.networks import BiEncoder, Finder
+from feller.networks import BiEncoder, LearnedDocumentEncoder
 from feller.spaces import Tokens
 from feller.training.objective import Objective, TrainingContext
-from feller.training.objectives.contrastive import Contrastive
+from feller.training.objectives.contrastive import InfoNCE
 from tests.errors import refuses
 from tests.oracle import close
 from tests.sampling.autoregressive.pages import S, pages, rows_of
@@ -20,12 +20,12 @@ from tests.sampling.autoregressive.pages import S, pages, rows_of
 SPACE = Tokens(S.all, (32,))
 
 
-def finder() -> Finder:
-    return Finder(BiEncoder(S, (4, 4), width=8, size=64))
+def finder() -> LearnedDocumentEncoder:
+    return LearnedDocumentEncoder(BiEncoder(S, (4, 4), width=8, size=64))
 
 
-def objective(group: int = 64, dropout: float = 0.0) -> Contrastive:
-    return Contrastive(SPACE, S, group, dropout)
+def objective(group: int = 64, dropout: float = 0.0) -> InfoNCE:
+    return InfoNCE(SPACE, S, group, dropout)
 
 
 def test_record() -> None:
@@ -33,7 +33,7 @@ def test_record() -> None:
     data = json.loads(json.dumps(to_dict(one)))
     assert from_dict(Objective, data) == one
     assert one.cond_dropout == 0
-    assert not one.independent
+    assert not one.has_independent_examples
 
 
 @pytest.mark.parametrize(("group", "size"), [(5, 4), (11, 6), (12, 12), (64, 12)])
@@ -95,7 +95,7 @@ def test_codes_are_dropped_at_their_rate() -> None:
     assert abs((codes == S.codes).double().mean() - 0.2) < 5 * (0.16 / codes.numel()) ** 0.5
 
 
-def likeness(made: Finder, rows: Tensor, kind: Tensor) -> float:
+def likeness(made: LearnedDocumentEncoder, rows: Tensor, kind: Tensor) -> float:
     """Share of the pictures whose nearest text of another document is of their kind."""
     found = made(rows)
     scores = (found.picture @ found.text.T).fill_diagonal_(-2.0)
@@ -106,7 +106,7 @@ def test_pictures_learn_to_find_texts_of_their_kind() -> None:
     """12 kinds; a new network finds about 1 in 12, a trained one most, of documents that it has not seen."""
     made = finder()
     network, (rows, _) = made.module, rows_of(600, 12)
-    network.texts.count(rows)
+    network.text_encoder.update_counts(rows)
     test, kind = rows_of(200, 12, seed=1)
     assert likeness(made, test, kind) < 0.3
     rule, optimiser = objective(dropout=0.2), torch.optim.AdamW(network.parameters(), 3e-3)

@@ -12,15 +12,15 @@ from feller.core.errors import UsageError
 from feller.core.rng import Rng
 from feller.core.serialization import from_dict, to_dict
 from feller.data.speech.durations import log_durations, whole_durations
-from feller.networks import Infiller
+from feller.networks import FrameInfiller
 from feller.paths import Affine, NoisePrediction
 from feller.paths.schedules import VP, LinearSigmaMin
 from feller.spaces import Euclidean
-from feller.training.losses import Absolute
+from feller.training.losses import AbsoluteError
 from feller.training.objective import Objective
 from feller.training.objectives.duration_infilling import DurationInfilling
-from feller.training.objectives.frame_infilling import Everywhere, Infilling, noise_like
-from feller.training.objectives.span_masks import Segments
+from feller.training.objectives.frame_infilling import AllFrames, Infilling, noise_like
+from feller.training.objectives.span_masks import SpanMask
 from tests.oracle import F64, close
 
 K, B, N, BANDS = 4, 40, 30, 3
@@ -80,7 +80,7 @@ def test_the_loss_is_the_mean_square_over_hidden_frames_of_each_example() -> Non
     for row in range(B):
         hidden = drawn["counts"][row]
         close(loss[row], drawn["target"][row][hidden].square().mean(), 1e-12)
-    everywhere = replace(RULE, counts=Everywhere())
+    everywhere = replace(RULE, loss_mask=AllFrames())
     drawn = everywhere.draw(batch(), Rng(1), Zero())
     loss = everywhere.loss(Zero(), drawn)
     for row in range(B):
@@ -90,8 +90,8 @@ def test_the_loss_is_the_mean_square_over_hidden_frames_of_each_example() -> Non
 @pytest.mark.parametrize("rubbish", [math.nan, 1e9])
 def test_padding_changes_nothing(rubbish: float) -> None:
     """Longer rows with rubbish behind what is real: the same draws, the same losses, through a network that looks."""
-    network = Infiller(16, 2, 2).build((N, BANDS), {"phone": K}, Rng(0)).double()
-    torch.nn.init.normal_(network.leave.weight, generator=torch.Generator().manual_seed(0))
+    network = FrameInfiller(16, 2, 2).build((N, BANDS), {"phone": K}, Rng(0)).double()
+    torch.nn.init.normal_(network.head.weight, generator=torch.Generator().manual_seed(0))
     plain = batch()
     valid = plain["given"]["valid"]
     padded = {
@@ -115,7 +115,7 @@ def test_context_and_labels_are_dropped_together_and_what_counts_stays() -> None
     b = 20_000
     phone = torch.arange(8).expand(b, 8) % K
     whole = {"x_1": torch.ones(b, 8, 1), "given": {"phone": phone}}
-    rule = Infilling(masks=Segments(0.0, 0.5, 0.5), cond_dropout=0.2)
+    rule = Infilling(span_mask=SpanMask(0.0, 0.5, 0.5), cond_dropout=0.2)
     kept, drawn = replace(rule, cond_dropout=0.0).draw(whole, Rng(2), Zero()), rule.draw(whole, Rng(2), Zero())
     gone = (drawn["given"]["phone"] == K).all(1)
     assert abs(gone.double().mean() - 0.2) < 5 * (0.2 * 0.8 / b) ** 0.5
@@ -131,7 +131,7 @@ def test_long_rows_are_cut_alike() -> None:
     b, n = 30, 50
     x = torch.arange(n, dtype=F64).expand(b, n)[:, :, None]
     given = {"phone": torch.arange(n).expand(b, n), "valid": torch.arange(n) < torch.tensor([n, 12] * 15)[:, None]}
-    drawn = replace(RULE, longest=20).draw({"x_1": x, "given": given}, Rng(4), Zero())
+    drawn = replace(RULE, max_length=20).draw({"x_1": x, "given": given}, Rng(4), Zero())
     phone, seen = drawn["given"]["phone"], drawn["given"]
     assert drawn["x_t"].shape == drawn["target"].shape == (b, 20, 1)
     assert torch.equal(phone, phone[:, :1] + torch.arange(20))
@@ -144,7 +144,7 @@ def test_long_rows_are_cut_alike() -> None:
 def test_without_marks_all_is_real_and_units_begin_where_labels_change() -> None:
     phone = torch.tensor([[0, 0, 0, 1, 1, 2, 2, 2]]).expand(400, 8)
     whole = {"x_1": torch.ones(400, 8, 1), "given": {"phone": phone}}
-    drawn = replace(RULE, masks=Segments(0.0, 0.1, 0.6)).draw(whole, Rng(5), Zero())
+    drawn = replace(RULE, span_mask=SpanMask(0.0, 0.1, 0.6)).draw(whole, Rng(5), Zero())
     patterns = {tuple(row) for row in drawn["counts"].tolist()}
     a, b, c = [True, False, False], [False, True, False], [False, False, True]
     spread = [tuple(x for x, many in zip(some, (3, 2, 3), strict=True) for _ in range(many)) for some in (a, b, c)]
@@ -197,8 +197,8 @@ def durations() -> dict[str, Any]:
 
 def test_durations_that_are_drawn_are_spread_evenly_around_the_whole_ones() -> None:
     """exp(x) - 1 is l + u: u in [-1/2, 1/2], mean 0, variance 1/12, 5 standard errors; what is told is whole."""
-    rule, whole = DurationInfilling.drawn(Euclidean((9, 1))), durations()
-    rule = replace(rule, rule=replace(rule.rule, path=Affine(LinearSigmaMin(0.0)), cond_dropout=0.0))
+    rule, whole = DurationInfilling.stochastic(Euclidean((9, 1))), durations()
+    rule = replace(rule, infilling=replace(rule.infilling, path=Affine(LinearSigmaMin(0.0)), cond_dropout=0.0))
     drawn = rule.draw(whole, Rng(1), Zero())
     x_1 = drawn["target"] + noise_like(drawn["target"], Rng(1).fold_in("source"))
     u = (x_1[:, :, 0].double().expm1() - whole["x_1"])[whole["given"]["valid"]]
@@ -213,10 +213,10 @@ def test_durations_that_are_drawn_are_spread_evenly_around_the_whole_ones() -> N
 
 
 def test_what_a_flow_learns_of_durations_is_standardised() -> None:
-    rule, whole = DurationInfilling.drawn(Euclidean((9, 1))), durations()
+    rule, whole = DurationInfilling.stochastic(Euclidean((9, 1))), durations()
     seen = whole["x_1"][whole["given"]["valid"]]
-    plain = replace(rule, rule=replace(rule.rule, path=Affine(LinearSigmaMin(0.0)), cond_dropout=0.0))
-    scaled = plain.standardised(seen)
+    plain = replace(rule, infilling=replace(rule.infilling, path=Affine(LinearSigmaMin(0.0)), cond_dropout=0.0))
+    scaled = plain.with_statistics_of(seen)
     noise = noise_like(plain.draw(whole, Rng(1), Zero())["target"], Rng(1).fold_in("source"))
     before, after = (one.draw(whole, Rng(1), Zero()) for one in (plain, scaled))
     logs = seen.double().log1p()
@@ -228,8 +228,8 @@ def test_what_a_flow_learns_of_durations_is_standardised() -> None:
 
 
 def test_durations_at_once_are_the_median_in_the_log_domain() -> None:
-    rule, whole = DurationInfilling.at_once(Euclidean((9, 1))), durations()
-    assert rule.rule.criterion == Absolute()
+    rule, whole = DurationInfilling.deterministic(Euclidean((9, 1))), durations()
+    assert rule.infilling.criterion == AbsoluteError()
     assert (rule.path, rule.space, rule.cond_dropout) == (None, Euclidean((9, 1)), 0.2)
     drawn = rule.draw(whole, Rng(1), Zero())
     close(drawn["target"][:, :, 0], whole["x_1"].float().log1p(), 1e-6)
@@ -240,7 +240,7 @@ def test_durations_at_once_are_the_median_in_the_log_domain() -> None:
 
 @pytest.mark.parametrize(
     "objective",
-    [Infilling(), Infilling(None, counts=Everywhere()), DurationInfilling.drawn(Euclidean((9, 1)))],
+    [Infilling(), Infilling(None, loss_mask=AllFrames()), DurationInfilling.stochastic(Euclidean((9, 1)))],
 )
 def test_records(objective: Objective) -> None:
     assert from_dict(Objective, to_dict(objective)) == objective

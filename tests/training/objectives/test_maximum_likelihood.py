@@ -38,7 +38,7 @@ OBJECTIVE = MaximumLikelihood(Affine(), Euclidean(), RK4(), steps=40)
 def test_the_loss_is_minus_log_p(kind) -> None:
     """1.2057913526447 at 0.3 for N(1, 0.25): reference, section 19 item 3; a data network is infinite at t = 1."""
     last = 1.0 if isinstance(kind, VelocityPrediction) else 1 - 1e-9
-    objective = replace(OBJECTIVE, path=Affine(prediction=kind), last=last)
+    objective = replace(OBJECTIVE, path=Affine(prediction=kind), end_time=last)
     example = objective.draw({"x_1": column(0.3, -0.2)}, Rng(0))
     loss = objective.loss(Answer(1.0, 0.5, kind), example)
     assert loss[0].item() == pytest.approx(1.2057913526447, abs=1e-5)

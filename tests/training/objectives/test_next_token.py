@@ -12,27 +12,27 @@ from torch.nn import functional as F
 from feller.core.pytree import tree_map
 from feller.core.rng import Rng
 from feller.core.serialization import from_dict, to_dict
-from feller.networks import Decoder
+from feller.networks import CausalTransformer
 from feller.sampling.autoregressive.token_decoding import decode, log_likelihood
 from feller.spaces import Tokens
 from feller.training.objective import Example, Objective
-from feller.training.objectives.autoregressive_likelihood import NextToken
+from feller.training.objectives.next_token_prediction import NextTokenPrediction
 
 
 def test_record() -> None:
-    objective = NextToken(Tokens(5, (8,)), cond_dropout=0.2, end=4)
+    objective = NextTokenPrediction(Tokens(5, (8,)), cond_dropout=0.2, eos_token_id=4)
     data = json.loads(json.dumps(to_dict(objective)))
     assert data["is"] == "NextToken"
     assert from_dict(Objective, data) == objective
 
 
 def test_the_loss_is_the_likelihood_per_token() -> None:
-    network = Decoder(5, width=8, depth=1, heads=2).build((6,), {"label": 2}, Rng(0)).double()
-    torch.nn.init.normal_(network.leave.layer.weight)
+    network = CausalTransformer(5, width=8, depth=1, heads=2).build((6,), {"label": 2}, Rng(0)).double()
+    torch.nn.init.normal_(network.head.layer.weight)
     draw = Rng(1).stream("batch")
     valid = torch.arange(6).expand(3, 6) < torch.tensor([[6], [4], [1]])
     batch = {"x_1": draw.randint(5, (3, 6)), "given": {"label": draw.randint(2, (3,)), "valid": valid}}
-    objective = NextToken(Tokens(5, (6,)), cond_dropout=0.0)
+    objective = NextTokenPrediction(Tokens(5, (6,)), cond_dropout=0.0)
     example = objective.draw(batch, Rng(0), network)
     exact = log_likelihood(network, batch["x_1"], batch["given"], valid)
     torch.testing.assert_close(objective.loss(network, example), -exact / valid.sum(1))
@@ -40,12 +40,12 @@ def test_the_loss_is_the_likelihood_per_token() -> None:
 
 
 def test_gradients_per_example() -> None:
-    network = Decoder(5, width=8, depth=1, heads=2).build((6,), {"label": 2}, Rng(0)).double()
-    torch.nn.init.normal_(network.leave.layer.weight)
+    network = CausalTransformer(5, width=8, depth=1, heads=2).build((6,), {"label": 2}, Rng(0)).double()
+    torch.nn.init.normal_(network.head.layer.weight)
     torch.nn.init.normal_(network.blocks[0].block.modulation.weight)
     draw = Rng(1).stream("batch")
     batch = {"x_1": draw.randint(5, (3, 6)), "given": {"label": draw.randint(2, (3,))}}
-    objective = NextToken(Tokens(5, (6,)), cond_dropout=0.5, end=0)
+    objective = NextTokenPrediction(Tokens(5, (6,)), cond_dropout=0.5, eos_token_id=0)
     example = objective.draw(batch, Rng(0), network)
     weights = {name: weight.detach() for name, weight in network.named_parameters()}
 
@@ -67,7 +67,7 @@ def test_what_follows_the_end_is_not_counted() -> None:
     x = torch.tensor([[1, 2, 0, 0, 0], [2, 1, 2, 1, 1], [1, 0, 2, 1, 0]])
     valid = torch.arange(5).expand(3, 5) < torch.tensor([[5], [4], [5]])
     logits = Rng(0).stream("logits").normal((3, 5, 3))
-    objective = NextToken(Tokens(3, (5,)), end=0)
+    objective = NextTokenPrediction(Tokens(3, (5,)), eos_token_id=0)
     for given in ({}, {"valid": valid}):
         example = objective.draw({"x_1": x, "given": given}, Rng(0))
         counted = [3, 5 if not given else 4, 2]
@@ -76,9 +76,9 @@ def test_what_follows_the_end_is_not_counted() -> None:
 
 
 def test_conditions_are_dropped() -> None:
-    network = Decoder(3, width=8, depth=1, heads=2).build((4,), {"label": 2}, Rng(0))
+    network = CausalTransformer(3, width=8, depth=1, heads=2).build((4,), {"label": 2}, Rng(0))
     batch = {"x_1": torch.zeros(200, 4, dtype=torch.long), "given": {"label": torch.ones(200, dtype=torch.long)}}
-    label = NextToken(Tokens(3, (4,)), cond_dropout=0.5).draw(batch, Rng(0), network)["given"]["label"]
+    label = NextTokenPrediction(Tokens(3, (4,)), cond_dropout=0.5).draw(batch, Rng(0), network)["given"]["label"]
     assert 60 < (label == 2).sum() < 140  # beyond 5.6 standard deviations: once in 5e7 seeds
 
 
@@ -87,8 +87,8 @@ def test_learns_to_repeat_and_to_end() -> None:
     kinds = torch.tensor([[0, 1, 2, 0, 1, 2, 3, 3], [2, 1, 0, 2, 1, 0, 3, 3]])
     label = torch.arange(8) % 2
     batch = {"x_1": kinds[label], "given": {"label": label}}
-    network = Decoder(4, width=16, depth=1, heads=2).build((8,), {"label": 2}, Rng(0))
-    objective = NextToken(Tokens(4, (8,)), cond_dropout=0.0, end=3)
+    network = CausalTransformer(4, width=16, depth=1, heads=2).build((8,), {"label": 2}, Rng(0))
+    objective = NextTokenPrediction(Tokens(4, (8,)), cond_dropout=0.0, eos_token_id=3)
     optimiser = torch.optim.Adam(network.parameters(), 1e-2)
 
     def loss() -> Tensor:

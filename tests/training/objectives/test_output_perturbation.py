@@ -10,12 +10,12 @@ from feller.core.errors import UsageError
 from feller.core.rng import Rng
 from feller.data.images.modality import Images
 from feller.data.modality import Dataset, Target
-from feller.networks.linear import Pixels
+from feller.networks.linear_classifier import PixelFeatures
 from feller.privacy.accounting.dp_events import Gaussian
 from feller.privacy.accounting.ledger import Ledger
 from feller.privacy.noise.grid_noise import Repeatable
 from feller.spaces import Euclidean
-from feller.training.objectives.output_perturbation import Perturbation
+from feller.training.objectives.output_perturbation import OutputPerturbation
 
 TWO = Target(("label",), classes=("0", "1"))
 KIND = Images(2, 2, 1, levels=16)
@@ -31,15 +31,15 @@ def rows(n: int = N, seed: int = 0) -> Dataset:
     return Dataset(values.to(torch.uint8), {}, KIND, properties={"label": label.double()}, target=TWO)
 
 
-def objective(decay: float | None = None) -> Perturbation:
-    return Perturbation(TWO, Euclidean((1, 2, 2)), Pixels((1, 2, 2), 1.2), decay)
+def objective(decay: float | None = None) -> OutputPerturbation:
+    return OutputPerturbation(TWO, Euclidean((1, 2, 2)), PixelFeatures((1, 2, 2), 1.2), decay)
 
 
 def test_the_noise_is_what_epsilon_and_delta_ask_for() -> None:
     """Balle and Wang 2018: delta(eps) = Phi(m/2 - eps/m) - e^eps Phi(-m/2 - eps/m), m = 1 / sigma; none is wasted."""
     delta = 1e-5
     for epsilon in (0.3, 1.0, 5.0):
-        sigma = (0.5 / objective().afford(epsilon, Ledger((), delta, N))) ** 0.5
+        sigma = (0.5 / objective().budget_rho(epsilon, Ledger((), delta, N))) ** 0.5
 
         def at(sigma: float, epsilon: float = epsilon) -> float:
             m = 1 / sigma
@@ -50,16 +50,16 @@ def test_the_noise_is_what_epsilon_and_delta_ask_for() -> None:
 
 def test_what_else_was_spent_is_taken_off() -> None:
     other = Gaussian("columns", 20.0)
-    alone = objective().afford(1.0, Ledger((), 1e-5, N))
-    beside = objective().afford(1.0, Ledger((other,), 1e-5, N))
+    alone = objective().budget_rho(1.0, Ledger((), 1e-5, N))
+    beside = objective().budget_rho(1.0, Ledger((other,), 1e-5, N))
     assert beside + other.rho == pytest.approx(alone, rel=2e-3)
 
 
 def test_a_row_moves_the_weights_by_less_than_the_noise_is_made_for() -> None:
     """The promise is about a row more or less, while the decay counts the same number of rows."""
     data, one = rows(60), objective(0.05)
-    whole = one.minimum(data, 1.0)
-    unit = one.scale(60, 0.5)  # of noise at sigma 1: what one row moves, at most
+    whole = one.solution(data, 1.0)
+    unit = one.noise_std(60, 0.5)  # of noise at sigma 1: what one row moves, at most
     assert unit == pytest.approx(math.hypot(1, 1.2) / (60 * 0.05), rel=1e-12)
     moved = []
     from feller.privacy.erm.ridge import minimum_of
@@ -72,33 +72,33 @@ def test_a_row_moves_the_weights_by_less_than_the_noise_is_made_for() -> None:
 
 
 def test_what_is_told_is_the_minimum_and_its_noise() -> None:
-    data, one, rho = rows(), objective(), objective().afford(1.0, Ledger((), 1e-5, N))
-    minimum, scale = one.minimum(data, rho), one.scale(N, rho)
-    told = [one.find(data, rho, Repeatable(seed)) for seed in range(200)]
+    data, one, rho = rows(), objective(), objective().budget_rho(1.0, Ledger((), 1e-5, N))
+    minimum, scale = one.solution(data, rho), one.noise_std(N, rho)
+    told = [one.fit(data, rho, Repeatable(seed)) for seed in range(200)]
     away = torch.stack([each.network.theta.detach() - minimum.theta for each in told])
     assert away.std().item() == pytest.approx(scale, rel=0.1)
     assert away.mean().abs() < 4 * scale / away.numel() ** 0.5
-    (expense,) = told[0].expenses
+    (expense,) = told[0].events
     assert expense.rho == pytest.approx(rho, rel=1e-12)
-    exact = one.find(data, math.inf, Repeatable(0))
-    assert exact.expenses == ()
+    exact = one.fit(data, math.inf, Repeatable(0))
+    assert exact.events == ()
     slopes = minimum.x.mT @ minimum.residuals + N * minimum.ridge.decay * minimum.theta
     assert slopes.norm() < 1e-8
-    best = one.minimum(data, math.inf)
+    best = one.solution(data, math.inf)
     assert torch.allclose(exact.network.theta, best.theta)
 
 
 def test_the_decay_follows_from_public_numbers_alone() -> None:
     one = objective()
-    assert one.ridge(N, 0.1) == one.ridge(N, 0.1)
-    assert one.ridge(N, 0.1).decay > one.ridge(N, 1.0).decay > one.ridge(10 * N, 1.0).decay
-    assert one.ridge(N, 0.1).decay == pytest.approx(one.ridge(N, 0.4).decay * 4 ** (1 / 3), rel=1e-9)
-    assert objective(0.5).ridge(N, 0.1).decay == 0.5
+    assert one.erm_problem(N, 0.1) == one.erm_problem(N, 0.1)
+    assert one.erm_problem(N, 0.1).decay > one.erm_problem(N, 1.0).decay > one.erm_problem(10 * N, 1.0).decay
+    assert one.erm_problem(N, 0.1).decay == pytest.approx(one.erm_problem(N, 0.4).decay * 4 ** (1 / 3), rel=1e-9)
+    assert objective(0.5).erm_problem(N, 0.1).decay == 0.5
 
 
 def test_it_tells_the_classes_apart() -> None:
     data, one = rows(8000), objective()
-    told = one.find(data, one.afford(3.0, Ledger((), 1e-5, 8000)), Repeatable(1))
+    told = one.fit(data, one.budget_rho(3.0, Ledger((), 1e-5, 8000)), Repeatable(1))
     other = rows(1000, seed=1)
     answer = told.network(KIND.encode(other.values), torch.zeros(1000), {}).argmax(1)
     right = (answer == other.properties["label"]).double().mean().item()
@@ -114,7 +114,7 @@ def test_it_tells_the_classes_apart() -> None:
 )
 def test_two_classes_are_needed(about: Target, said: str) -> None:
     with pytest.raises(UsageError, match=said):
-        Perturbation(about, Euclidean((1, 2, 2)), Pixels((1, 2, 2), 1.0))
+        OutputPerturbation(about, Euclidean((1, 2, 2)), PixelFeatures((1, 2, 2), 1.0))
 
 
 def test_separable_rows_have_best_weights_at_the_smallest_decay() -> None:
@@ -122,7 +122,7 @@ def test_separable_rows_have_best_weights_at_the_smallest_decay() -> None:
     label = torch.arange(400) % 2
     values = (15 * label[:, None, None, None]).expand(400, 1, 2, 2).to(torch.uint8)
     data = Dataset(values, {}, KIND, properties={"label": label.double()}, target=TWO)
-    minimum = objective(1e-9).minimum(data, 1.0)
+    minimum = objective(1e-9).solution(data, 1.0)
     slopes = minimum.x.mT @ minimum.residuals + 400e-9 * minimum.theta
     assert slopes.norm() < 1e-10
     assert minimum.theta.norm() > 10

@@ -9,7 +9,14 @@ from hypothesis import strategies as st
 from feller.core.errors import InputError, UsageError
 from feller.data.documents.vocabulary import Symbols
 from feller.sampling.autoregressive.masked_spans import MaskedDocument, mask_spans
-from feller.training.objectives.packing import best_fit, join, lay, levelled, narrowest, pack
+from feller.training.objectives.packing import (
+    best_fit,
+    choose_rows,
+    emptiest_first,
+    join_sample,
+    narrowest_best_fit,
+    pack_samples,
+)
 from tests.errors import refuses
 
 S = Symbols(text=30, codes=20, picture=4)
@@ -26,7 +33,7 @@ def sample(n: int, seed: int) -> MaskedDocument:
 @given(st.lists(st.integers(2, 20), min_size=1, max_size=25))
 def test_every_sample_comes_once_and_whole(lengths: list[int]) -> None:
     samples = [sample(n, i) for i, n in enumerate(lengths)]
-    packed = pack(samples, S, 20)
+    packed = pack_samples(samples, S, 20)
     assert packed.tokens.shape[1] <= 20
     found = []
     for row in range(len(packed.tokens)):
@@ -42,14 +49,14 @@ def test_every_sample_comes_once_and_whole(lengths: list[int]) -> None:
         assert not packed.weight[row][empty].any()
     expected = [(one.tokens.tolist(), [*one.weight[1:].tolist(), 0.0]) for one in samples]
     assert sorted(found) == sorted(expected)
-    assert packed.wasted == pytest.approx(1 - sum(lengths) / packed.tokens.numel(), abs=1e-6)
+    assert packed.padding_fraction == pytest.approx(1 - sum(lengths) / packed.tokens.numel(), abs=1e-6)
 
 
 def test_a_weight_is_of_the_next_token() -> None:
     """Of [image] <infill> 2 <eos>: the last code, 2 and <eos> are predicted; the holes' signs are not."""
     document = np.array([S.eos, 1, 2, S.cut, 30, 31, 32, 33, S.cut])
-    one = join([], mask_spans(document, [(2, 3)], S), S, 12)
-    packed = pack([one, one], S, 30)
+    one = join_sample([], mask_spans(document, [(2, 3)], S), S, 12)
+    packed = pack_samples([one, one], S, 30)
     assert packed.tokens.tolist() == [[S.eos, 1, S.mask, S.cut, 30, 31, 32, 33, S.cut, S.infill, 2, S.eos] * 2]
     assert packed.weight[0, :12].tolist() == [1, 0, 1, 1, 1, 1, 1, 1, 0, 1, 1, 0]
     assert packed.sample[0].tolist() == [0] * 12 + [1] * 12
@@ -57,19 +64,19 @@ def test_a_weight_is_of_the_next_token() -> None:
 
 def test_documents_in_front_are_left_out_until_it_fits() -> None:
     a, b, query = (mask_spans(np.array([S.eos, *[i] * n, S.cut]), [], S) for i, n in ((1, 2), (2, 3), (3, 4)))
-    one = join([a, b], query, S, 16)
+    one = join_sample([a, b], query, S, 16)
     assert one.tokens.tolist() == [S.eos, 1, 1, S.cut, S.eos, 2, 2, 2, S.cut, S.eos, 3, 3, 3, 3, S.cut, S.eos]
     assert one.weight.tolist() == [1.0] * 16
-    assert join([a, b], query, S, 15).tokens.tolist() == one.tokens[4:].tolist()
-    assert join([a, b], query, S, 7).tokens.tolist() == one.tokens[9:].tolist()
+    assert join_sample([a, b], query, S, 15).tokens.tolist() == one.tokens[4:].tolist()
+    assert join_sample([a, b], query, S, 7).tokens.tolist() == one.tokens[9:].tolist()
     with pytest.raises(InputError, match=r"takes 7 places .* the context has 6"):
-        join([a, b], query, S, 6)
+        join_sample([a, b], query, S, 6)
     with pytest.raises(InputError, match=r"takes 7 places, a row has 6\. Take wider rows"):
-        pack([one, sample(7, 0)][1:], S, 6)
+        pack_samples([one, sample(7, 0)][1:], S, 6)
 
 
 def test_no_samples_make_no_rows() -> None:
-    assert pack([], S, 8).tokens.shape[0] == 0
+    assert pack_samples([], S, 8).tokens.shape[0] == 0
 
 
 @settings(deadline=None, max_examples=60, derandomize=True)
@@ -81,14 +88,14 @@ def test_ways_to_lay(lengths: list[int], context: int) -> None:
     loads = sorted(sum(lengths[which] for which in row) for row in rows)
     assert loads[-1] <= context
     assert len(loads) == 1 or loads[0] + loads[1] > context  # no row that another has room for
-    level, most = levelled(lengths, len(rows))
+    level, most = emptiest_first(lengths, len(rows))
     assert sorted(which for row in level for which in row) == list(range(len(lengths)))
     assert max(sum(lengths[which] for which in row) for row in level) == most
-    narrow, least = narrowest(lengths, len(rows), context)
+    narrow, least = narrowest_best_fit(lengths, len(rows), context)
     assert sorted(which for row in narrow for which in row) == list(range(len(lengths)))
     assert len(narrow) <= len(rows)
     assert max(sum(lengths[which] for which in row) for row in narrow) <= least <= context
-    laid, width = lay(lengths, context)
+    laid, width = choose_rows(lengths, context)
     assert sorted(which for row in laid for which in row) == list(range(len(lengths)))
     assert max(sum(lengths[which] for which in row) for row in laid) <= width <= context
     assert len(laid) * width <= len(rows) * context
@@ -111,11 +118,11 @@ def test_little_is_wasted(context: int, documents: tuple[int, ...], spread: int,
         lengths = [
             int((85 + random.integers(-spread, spread + 1, 1 + random.choice(documents))).sum()) for _ in range(32)
         ]
-        rows, width = lay(lengths, context)
+        rows, width = choose_rows(lengths, context)
         used, filled = used + sum(lengths), filled + len(rows) * width
     assert 1 - used / filled < most
 
 
 def test_too_few_rows_are_refused() -> None:
     with refuses(UsageError, found="1"):
-        narrowest([7, 6], 1, 10)
+        narrowest_best_fit([7, 6], 1, 10)

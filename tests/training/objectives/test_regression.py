@@ -10,12 +10,12 @@ from feller.core.errors import InputError, UsageError
 from feller.core.rng import Rng
 from feller.data.batches import shuffled
 from feller.data.modality import Target
-from feller.networks import MLP, Estimator
+from feller.networks import MLP, Regressor
 from feller.spaces import Euclidean
-from feller.training.engine import engine
+from feller.training.engine import get_engine
 from feller.training.loop import make_train_state, train
 from feller.training.objectives.regression import Regression
-from feller.training.optimizer import Training
+from feller.training.optimizer import TrainConfig
 from tests.errors import refuses
 from tests.oracle import F64, close
 
@@ -38,7 +38,7 @@ def test_the_loss_of_a_class_is_its_surprise() -> None:
 
 
 def test_noise_is_on_real_leaves_only() -> None:
-    rule = Regression(TWO, Euclidean((1,)), noise=0.5)
+    rule = Regression(TWO, Euclidean((1,)), noise_std=0.5)
     x = {"place": torch.zeros(4000, 2, dtype=F64), "element": torch.ones(4000, 2, dtype=torch.long)}
     drawn = rule.draw({"x_1": x, "target": torch.zeros(4000, 2, dtype=F64)}, Rng(0))["x_t"]
     assert torch.equal(drawn["element"], x["element"])
@@ -52,12 +52,12 @@ def test_the_conditional_mean_is_learned() -> None:
     truth = x.prod(1, keepdim=True).double()
     y = 3 + truth + 0.5 * noise
     rule = Regression(Target(("y",), (y.mean().item(),), (y.std().item(),)), Euclidean((2,)))
-    training = Training(batch=128, steps=500, lr=5e-3, warmup=20, decay=0.7, average=0.9)
-    learner = make_train_state(Estimator(MLP(32, 2), 1).build((2,), {}, Rng(0)), training)
-    feed = shuffled({"x_1": x, "target": y}, training.batch, Rng(0))
-    for _ in train(learner, rule, feed, training, draws=Rng(0), engine=engine()):
+    training = TrainConfig(batch_size=128, steps=500, lr=5e-3, warmup=20, lr_decay_fraction=0.7, ema_decay=0.9)
+    learner = make_train_state(Regressor(MLP(32, 2), 1).build((2,), {}, Rng(0)), training)
+    feed = shuffled({"x_1": x, "target": y}, training.batch_size, Rng(0))
+    for _ in train(learner, rule, feed, training, rng=Rng(0), engine=get_engine()):
         pass
-    learner.average.copy_to(learner.network)
+    learner.ema.copy_to(learner.network)
     fresh = Rng(1).stream("data").normal((2000, 2))
     about = rule.target
     with torch.no_grad():
@@ -69,7 +69,7 @@ def test_the_conditional_mean_is_learned() -> None:
 
 def test_what_cannot_be_is_told() -> None:
     with refuses(UsageError, argument="noise", found="-1"):
-        Regression(TWO, Euclidean((1,)), noise=-1.0)
+        Regression(TWO, Euclidean((1,)), noise_std=-1.0)
     for wrong in (((), (), ()), (("a",), (0.0,), (0.0,)), (("a", "b"), (0.0,), (1.0,))):
         with pytest.raises(InputError, match="expected a mean and a positive deviation"):
             Target(*wrong)

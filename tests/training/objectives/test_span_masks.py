@@ -8,9 +8,9 @@ from torch import Tensor
 
 from feller.core.errors import UsageError
 from feller.core.rng import Rng
-from feller.training.objectives.duration_infilling import MASKS
+from feller.training.objectives.duration_infilling import DURATION_MASK
 from feller.training.objectives.frame_infilling import crop
-from feller.training.objectives.span_masks import Segments, changes, units
+from feller.training.objectives.span_masks import SpanMask, label_changes, unit_ids
 from tests.oracle import F64
 
 
@@ -19,35 +19,35 @@ def alone(b: int, n: int) -> tuple[Tensor, Tensor]:
     return torch.arange(n).expand(b, n), torch.ones(b, n, dtype=torch.bool)
 
 
-def expected_counts(law: Segments, n: int, steps: int = 20_000) -> Tensor:
+def expected_counts(law: SpanMask, n: int, steps: int = 20_000) -> Tensor:
     """Chance of each entry to be hidden: sum over shares, rounded sizes and places, with no draw."""
     chance = torch.zeros(n, dtype=F64)
     for k in range(steps):
-        size = (law.least + (law.most - law.least) * (k + 0.5) / steps) * n
+        size = (law.min_fraction + (law.max_fraction - law.min_fraction) * (k + 0.5) / steps) * n
         for whole, weight in ((int(size), 1 - size % 1), (int(size) + 1, size % 1)):
             whole, starts = min(max(whole, 1), n), n - min(max(whole, 1), n) + 1
             for first in range(starts):
                 chance[first : first + whole] += weight / starts / steps
-    return law.whole + (1 - law.whole) * chance
+    return law.full_mask_prob + (1 - law.full_mask_prob) * chance
 
 
 def test_expected_shares_are_those_of_the_paper() -> None:
     """0.3 + 0.7 x 0.85 of sound, 0.2 + 0.8 x 0.55 of durations."""
-    assert Segments().share == pytest.approx(0.895, abs=1e-12)
-    assert MASKS.share == pytest.approx(0.64, abs=1e-12)
+    assert SpanMask().expected_fraction == pytest.approx(0.895, abs=1e-12)
+    assert DURATION_MASK.expected_fraction == pytest.approx(0.64, abs=1e-12)
 
 
-@pytest.mark.parametrize("law", [Segments(), MASKS, Segments(0.0, 0.3, 0.3)])
-def test_the_share_that_is_hidden_has_its_expectation(law: Segments) -> None:
+@pytest.mark.parametrize("law", [SpanMask(), DURATION_MASK, SpanMask(0.0, 0.3, 0.3)])
+def test_the_share_that_is_hidden_has_its_expectation(law: SpanMask) -> None:
     """100,000 rows of 37: the mean within 5 standard errors, false alarm 6e-7 for each law."""
     unit, valid = alone(100_000, 37)
     share = law(unit, valid, Rng(0).stream("mask")).double().mean(1)
-    assert abs(share.mean() - law.share) < 5 * share.std() / 100_000**0.5
+    assert abs(share.mean() - law.expected_fraction) < 5 * share.std() / 100_000**0.5
 
 
 def test_each_entry_is_hidden_as_often_as_it_should_be() -> None:
     """7 entries of 200,000 rows against an exact sum; 5 standard errors each, false alarm 4e-6."""
-    law = Segments(0.1, 0.3, 0.8)
+    law = SpanMask(0.1, 0.3, 0.8)
     unit, valid = alone(200_000, 7)
     found, exact = law(unit, valid, Rng(1).stream("mask")).double().mean(0), expected_counts(law, 7, 2000)
     assert exact[0] < exact[3] - 0.1
@@ -57,7 +57,7 @@ def test_each_entry_is_hidden_as_often_as_it_should_be() -> None:
 def test_all_is_hidden_with_its_chance() -> None:
     """40,000 rows of 50: a segment of at most 0.6 never hides all; 5 standard errors, false alarm 6e-7."""
     unit, valid = alone(40_000, 50)
-    whole = Segments(0.3, 0.2, 0.6)(unit, valid, Rng(2).stream("mask")).all(1).double().mean()
+    whole = SpanMask(0.3, 0.2, 0.6)(unit, valid, Rng(2).stream("mask")).all(1).double().mean()
     assert abs(whole - 0.3) < 5 * (0.3 * 0.7 / 40_000) ** 0.5
 
 
@@ -65,9 +65,9 @@ def test_a_segment_is_one_piece_of_whole_units() -> None:
     """It is the least union of units around a piece of the drawn size."""
     b, n = 2000, 23
     start = Rng(3).stream("start").uniform((b, n)) < 0.3
-    unit = units(start)
+    unit = unit_ids(start)
     valid = torch.arange(n) < 4 + Rng(3).stream("length").randint(n - 4, (b, 1))
-    law = Segments(0.0, 0.4, 0.4)
+    law = SpanMask(0.0, 0.4, 0.4)
     hidden = law(unit, valid, Rng(4).stream("mask"))
     assert not (hidden & ~valid).any()
     sizes = set()
@@ -90,7 +90,7 @@ def test_a_segment_is_one_piece_of_whole_units() -> None:
 
 def test_units_raise_the_share_and_single_ones_do_not() -> None:
     unit, valid = alone(20_000, 40)
-    law = Segments(0.0, 0.3, 0.7)
+    law = SpanMask(0.0, 0.3, 0.7)
     draw = Rng(5)
     single = law(unit, valid, draw.stream("mask"))
     whole = law(unit // 8, valid, draw.stream("mask"))
@@ -101,24 +101,24 @@ def test_units_raise_the_share_and_single_ones_do_not() -> None:
 def test_padding_moves_nothing_and_is_never_hidden() -> None:
     unit, valid = alone(300, 12)
     wide = torch.cat([unit, 12 + unit], 1), torch.cat([valid, torch.zeros_like(valid)], 1)
-    hidden = Segments()(*wide, Rng(6).stream("mask"))
-    assert torch.equal(hidden[:, :12], Segments()(unit, valid, Rng(6).stream("mask")))
+    hidden = SpanMask()(*wide, Rng(6).stream("mask"))
+    assert torch.equal(hidden[:, :12], SpanMask()(unit, valid, Rng(6).stream("mask")))
     assert not hidden[:, 12:].any()
-    assert not Segments()(unit, torch.zeros_like(valid), Rng(6).stream("mask")).any()
+    assert not SpanMask()(unit, torch.zeros_like(valid), Rng(6).stream("mask")).any()
 
 
 @pytest.mark.parametrize("n", [1, 2])
 def test_one_unit_is_hidden_at_least(n: int) -> None:
     unit, valid = alone(500, n)
-    hidden = Segments(0.0, 0.0, 0.1)(unit, valid, Rng(7).stream("mask"))
+    hidden = SpanMask(0.0, 0.0, 0.1)(unit, valid, Rng(7).stream("mask"))
     assert (hidden.sum(1) == 1).all()
 
 
 def test_units_begin_where_marked_or_where_the_label_changes() -> None:
     label = torch.tensor([[3, 3, 1, 1, 1, 3]])
-    assert changes(label).tolist() == [[True, False, True, False, False, True]]
-    assert units(changes(label)).tolist() == [[1, 1, 2, 2, 2, 3]]
-    assert units(torch.tensor([[False, False, True, False]])).tolist() == [[0, 0, 1, 1]]
+    assert label_changes(label).tolist() == [[True, False, True, False, False, True]]
+    assert unit_ids(label_changes(label)).tolist() == [[1, 1, 2, 2, 2, 3]]
+    assert unit_ids(torch.tensor([[False, False, True, False]])).tolist() == [[0, 0, 1, 1]]
 
 
 def test_windows_are_cut_alike_at_every_place_as_often() -> None:
@@ -150,5 +150,5 @@ def test_what_cannot_be_is_told() -> None:
     wrong = [(-0.1, 0.7, 1.0), (1.1, 0.7, 1.0), (0.3, 0.8, 0.7), (0.3, -0.1, 1.0), (0.3, 0.7, 1.1)]
     for numbers in wrong:
         with pytest.raises(UsageError, match="expected a chance, and shares"):
-            Segments(*numbers)
-    assert list(itertools.islice(Segments().__dataclass_fields__, 3)) == ["whole", "least", "most"]
+            SpanMask(*numbers)
+    assert list(itertools.islice(SpanMask().__dataclass_fields__, 3)) == ["whole", "least", "most"]

@@ -10,13 +10,13 @@ from feller.core.rng import Rng
 from feller.data.speech.mel import Mel
 from feller.networks import SpectralVocoder
 from feller.spaces import Euclidean
-from feller.training.objectives.reconstruction import QUIET, Vocoding, spectral_difference
+from feller.training.objectives.autoencoding import MIN_AMPLITUDE, SpectralLoss, spectral_difference
 from tests.data.speech.clip import TEXTS, clip
 from tests.oracle import F64, close
 
 
-def rule(**more) -> Vocoding:
-    return Vocoding(Euclidean((48,)), **{"windows": (4, 16), "piece": 32, **more})
+def rule(**more) -> SpectralLoss:
+    return SpectralLoss(Euclidean((48,)), **{"windows": (4, 16), "piece": 32, **more})
 
 
 def sounds(n: int, length: int) -> torch.Tensor:
@@ -54,7 +54,7 @@ def test_it_is_what_the_text_says() -> None:
     waves = torch.exp(-2j * math.pi * torch.arange(5)[:, None] * torch.arange(8) / 8)
     a, b = ((waves.to(torch.complex128) @ (hann * x).to(torch.complex128)).abs() for x in (made, real))
     far = ((a - b).square().sum() / b.square().sum()).sqrt()
-    logs = (a.clamp(min=QUIET).log() - b.clamp(min=QUIET).log()).abs().mean()
+    logs = (a.clamp(min=MIN_AMPLITUDE).log() - b.clamp(min=MIN_AMPLITUDE).log()).abs().mean()
     close(spectral_difference(made[None], real[None], 8)[0], far + logs, 1e-6)
 
 
@@ -105,7 +105,7 @@ def test_a_few_steps_help() -> None:
     mel = Mel.usual(8_000)
     clips = [torch.from_numpy(clip(name, 8_000).samples) for name in TEXTS]
     x = torch.stack([sound[:8000] for sound in clips])
-    learned = Vocoding(Euclidean((8000,)), (128, 512), 2560)
+    learned = SpectralLoss(Euclidean((8000,)), (128, 512), 2560)
     network = SpectralVocoder(mel, 48, 2).build((8000,), {}, Rng(0))
     optimiser = torch.optim.AdamW(network.parameters(), 4e-3)
     everything = {"x_t": x[:, :7680], "t": torch.zeros(3), "given": {}}
@@ -118,6 +118,6 @@ def test_a_few_steps_help() -> None:
     assert learned.loss(network, everything).mean().item() < 0.8 * before
     with torch.no_grad():
         wanted = mel.log_mel(x[:, :7680])
-        made = mel.log_mel(network.sound(wanted))
+        made = mel.log_mel(network.synthesize(wanted))
     off, shifted = (made - wanted).abs().mean(), (made[:, 1:] - wanted[:, :-1]).abs().mean()
     assert shifted > 1.5 * off

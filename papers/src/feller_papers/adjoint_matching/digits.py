@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from feller.control.fine_tuning.draft import DirectGradient
 from feller.core.pytree import Cond
 from feller.paths import Affine
-from feller.training.optimizer import Training
+from feller.training.optimizer import TrainConfig
 from feller_papers.adjoint_matching.handwriting import (
     SPACE,
     Effort,
@@ -29,7 +29,9 @@ from feller_papers.adjoint_matching.setting import Setting
 from feller_papers.claims import Claim, mean_of, spread_of, verdict
 
 WANTED = (1, 3, 7)
-DIRECT = Training(batch=128, lr=1e-4, betas=(0.9, 0.999), warmup=1, decay=0.0, clip=1e9, average=0.0)
+DIRECT = TrainConfig(
+    batch_size=128, lr=1e-4, betas=(0.9, 0.999), warmup=1, lr_decay_fraction=0.0, grad_clip_norm=1e9, ema_decay=0.0
+)
 
 
 @dataclass(frozen=True)

@@ -19,26 +19,26 @@ from feller.core.rng import Rng
 from feller.data.batches import shuffled
 from feller.data.loading.read import read
 from feller.evaluation.judge import Classify
-from feller.networks.architecture import weights_from
 from feller.networks.mlp import MLP
+from feller.networks.network_config import seeded_init
 from feller.paths import Affine
 from feller.paths.time_distributions import linear_grid
 from feller.sampling import Midpoint, Solver, simulate
 from feller.spaces import Euclidean
-from feller.training.engine import engine
+from feller.training.engine import get_engine
 from feller.training.loop import make_train_state, train
 from feller.training.objective import Batch, Example, FlowMatching, Objective, TrainingContext
-from feller.training.optimizer import Training
+from feller.training.optimizer import TrainConfig
 
 CLASSES, PIXELS = 10, 64
 SPACE = Euclidean((PIXELS,))
 NETWORK = MLP(width=384, depth=3)
-LEARNING = Training(batch=256, lr=1e-3, decay=0.5)
+LEARNING = TrainConfig(batch_size=256, lr=1e-3, lr_decay_fraction=0.5)
 """Of the model, but for its steps."""
 CLASSIFIED = 2000
 """Training steps of classifiers."""
-CLASSIFYING = Training(batch=128, lr=1e-3, warmup=0, decay=1.0, average=0.0)
-TUNING = Training(betas=(0.9, 0.999), warmup=10, decay=0.5, clip=1e9)
+CLASSIFYING = TrainConfig(batch_size=128, lr=1e-3, warmup=0, lr_decay_fraction=1.0, ema_decay=0.0)
+TUNING = TrainConfig(betas=(0.9, 0.999), warmup=10, lr_decay_fraction=0.5, grad_clip_norm=1e9)
 """By adjoint matching: long gradients are what tells modes apart, so none is shortened."""
 NOISE = 0.3
 """That classifiers see in training, so that their gradients mean something beside the data too."""
@@ -67,7 +67,7 @@ def handwriting(steps: int) -> Handwriting:
     learned(base, FlowMatching(Affine(), SPACE, cond_dropout=0.3), examples, LEARNING, steps, 0)
     judges = []
     for seed, width in ((1, 128), (2, 192)):
-        with weights_from(Rng(seed)):
+        with seeded_init(Rng(seed)):
             widths = (nn.Linear(PIXELS, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU())
             judge = nn.Sequential(*widths, nn.Linear(width, CLASSES))
         judges.append(learned(judge, Noisy(), examples, CLASSIFYING, CLASSIFIED, seed))
@@ -75,14 +75,14 @@ def handwriting(steps: int) -> Handwriting:
 
 
 def learned(
-    network: nn.Module, objective: Objective, examples: Batch, training: Training, steps: int, seed: int
+    network: nn.Module, objective: Objective, examples: Batch, training: TrainConfig, steps: int, seed: int
 ) -> nn.Module:
     """Train a network, which stays as it is from then on."""
     training = replace(training, steps=steps)
-    learner, feed = make_train_state(network, training), shuffled(examples, training.batch, Rng(seed))
-    for _ in train(learner, objective, feed, training, draws=Rng(seed), engine=engine()):
+    learner, feed = make_train_state(network, training), shuffled(examples, training.batch_size, Rng(seed))
+    for _ in train(learner, objective, feed, training, rng=Rng(seed), engine=get_engine()):
         pass
-    learner.average.copy_to(network)
+    learner.ema.copy_to(network)
     return network.eval().requires_grad_(False)
 
 
@@ -139,15 +139,17 @@ def drawn(
     return torch.cat(ends), label
 
 
-def tuned(about: Handwriting, rule: Tuning, reward: Reward, labels: Labels, training: Training, seed: int) -> nn.Module:
+def tuned(
+    about: Handwriting, rule: Tuning, reward: Reward, labels: Labels, training: TrainConfig, seed: int
+) -> nn.Module:
     """Return the model after tuning, averaged."""
     network = NETWORK.build((PIXELS,), {"label": CLASSES}, Rng(0))
     network.load_state_dict(about.base.state_dict())
 
     def sources(step: int, rows: slice) -> Batch:
         draws = Rng(seed).fold_in("sources", step)
-        x_0 = draws.stream("source").normal((training.batch, PIXELS))
-        return {"x_0": x_0[rows], "given": {"label": labels(training.batch, draws)[rows]}}
+        x_0 = draws.stream("source").normal((training.batch_size, PIXELS))
+        return {"x_0": x_0[rows], "given": {"label": labels(training.batch_size, draws)[rows]}}
 
     learner = make_train_state(network, training)
     for _ in train(
@@ -155,11 +157,11 @@ def tuned(about: Handwriting, rule: Tuning, reward: Reward, labels: Labels, trai
         rule.build(TrainingContext(reference=about.base, reward=reward)),
         sources,
         training,
-        draws=Rng(seed),
-        engine=engine(),
+        rng=Rng(seed),
+        engine=get_engine(),
     ):
         pass
-    learner.average.copy_to(network)
+    learner.ema.copy_to(network)
     return network.eval()
 
 
@@ -191,7 +193,12 @@ class Effort:
             path=Affine(), space=SPACE, strength=strength, steps=self.steps, share=self.share, adjoint=self.adjoint
         )
         training = replace(
-            TUNING, steps=self.rounds, batch=self.batch, lr=self.lr, average=self.average, replay=self.replay
+            TUNING,
+            steps=self.rounds,
+            batch_size=self.batch,
+            lr=self.lr,
+            ema_decay=self.average,
+            reuse_batches=self.replay,
         )
         return tuned(about, rule, reward, labels, training, seed)
 

@@ -13,8 +13,8 @@ from torch.nn import functional as F
 
 from feller.control.fine_tuning.adjoint_matching import AdjointMatching
 from feller.core.rng import Rng
-from feller.networks.architecture import weights_from
-from feller.networks.blocks.conditioning import zero
+from feller.networks.blocks.conditioning import zero_init
+from feller.networks.network_config import seeded_init
 from feller.paths import Affine
 from feller.paths.predictions import ScorePrediction, VelocityPrediction, conversion_coefficients
 from feller.paths.schedules import Linear
@@ -22,10 +22,10 @@ from feller.paths.time_distributions import linear_grid
 from feller.sampling import LinearSolver, LinearStep, MemorylessEuler, Midpoint, simulate
 from feller.sampling.solvers.linear_step import alpha_sigma_at
 from feller.spaces import Euclidean
-from feller.training.engine import engine
+from feller.training.engine import get_engine
 from feller.training.loop import make_train_state, train
 from feller.training.objective import Batch, TrainingContext
-from feller.training.optimizer import Training
+from feller.training.optimizer import TrainConfig
 from feller_papers.adjoint_matching.setting import Setting
 from feller_papers.claims import Claim, mean_of, spread_of, verdict
 
@@ -47,10 +47,10 @@ class Modes(nn.Module):
 
     def __init__(self, draws: Rng) -> None:
         super().__init__()
-        with weights_from(draws):
+        with seeded_init(draws):
             widths = (14, 64, 64, 64)
             self.hidden = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(widths))
-            self.last = zero(nn.Linear(64, 2))
+            self.last = zero_init(nn.Linear(64, 2))
 
     def forward(self, x: Float[Tensor, "b 2"], t: Float[Tensor, " b"], given: Any) -> Float[Tensor, "b 2"]:
         """Return the velocity."""
@@ -91,15 +91,22 @@ def tuned(solver: LinearSolver, rounds: int, batch: int, seed: int) -> Modes:
     network, base = Modes(Rng(seed)), Modes(Rng(seed))
     rule = AdjointMatching(path=Affine(), space=Euclidean((2,)), steps=STEPS, share=1.0, solver=solver)
     objective = rule.build(TrainingContext(reference=base, reward=lambda x, given: x @ SLOPE))
-    training = Training(
-        steps=rounds, batch=batch, lr=2e-3, betas=(0.9, 0.999), warmup=1, decay=1.0, clip=1e9, average=0.0
+    training = TrainConfig(
+        steps=rounds,
+        batch_size=batch,
+        lr=2e-3,
+        betas=(0.9, 0.999),
+        warmup=1,
+        lr_decay_fraction=1.0,
+        grad_clip_norm=1e9,
+        ema_decay=0.0,
     )
 
     def sources(step: int, rows: slice) -> Batch:
         return {"x_0": Rng(seed).stream("source", step).normal((batch, 2))[rows], "given": {}}
 
     learner = make_train_state(network, training)
-    for _ in train(learner, objective, sources, training, draws=Rng(seed), engine=engine()):
+    for _ in train(learner, objective, sources, training, rng=Rng(seed), engine=get_engine()):
         pass
     return network.eval()
 

@@ -14,7 +14,7 @@ from feller.data.documents.prompt import Prompt
 from feller.data.documents.token_layout import Hole, Infill
 from feller.data.loading.raw import Item, Said
 from feller.evaluation.documents import Of, in_front, spent_each
-from feller.networks.sequence.gpt import PlainTransformer
+from feller.networks.sequence.gpt import GPTNetwork
 from feller.paths.discrete.token_sampler import TokenSampler
 from feller.sampling.autoregressive.decoding_goals import ImageGoal as OnePicture
 from feller.sampling.autoregressive.decoding_goals import InfillGoal
@@ -31,7 +31,7 @@ AT_ONCE = 128
 
 
 def nats(
-    network: PlainTransformer,
+    network: GPTNetwork,
     it: World,
     rows: Int64[Tensor, "n l"],
     draws: Rng,
@@ -79,7 +79,7 @@ def with_picture(document: Written, other: Written) -> Written:
 
 
 def pictures(
-    network: PlainTransformer,
+    network: GPTNetwork,
     it: World,
     documents: Sequence[Written],
     draws: Rng,
@@ -111,7 +111,7 @@ def pictures(
     return kind.tokenizer.decode(codes)
 
 
-def words(network: PlainTransformer, it: World, asked: Sequence[Wanted], draws: Rng) -> list[str]:
+def words(network: GPTNetwork, it: World, asked: Sequence[Wanted], draws: Rng) -> list[str]:
     """Fill the hole of each with its likeliest words, one after the other."""
     prompts = [one.tokens(it.kind) for one in asked]
     way = SamplingSpec(token_sampler=TokenSampler(temperature=0.0))

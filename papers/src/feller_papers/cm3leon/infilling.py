@@ -13,7 +13,7 @@ from torch.nn.utils.rnn import pad_sequence
 from feller.core.rng import Rng
 from feller.data.documents.vocabulary import Symbols
 from feller.evaluation.documents import exact, token_f1
-from feller.networks.sequence.gpt import PlainTransformer
+from feller.networks.sequence.gpt import GPTNetwork
 from feller.sampling.autoregressive.document_decoding import infill_mask, log_likelihood, predicted_mask
 from feller.sampling.autoregressive.masked_spans import Span, mask_spans
 from feller_papers.claims import Claim, mean_of, seeds_of, verdict
@@ -97,7 +97,7 @@ def holes(setting: Setting) -> Iterator[Claim]:
 
 
 def both_ways(
-    network: PlainTransformer, it: World, documents: Sequence[Written], hide: Hide
+    network: GPTNetwork, it: World, documents: Sequence[Written], hide: Hide
 ) -> tuple[Float64[Tensor, " n"], Float64[Tensor, " n"], Int64[Tensor, " n"]]:
     """Return the nats of a hole behind all that is around it, those of the same symbols read on, and their number."""
     symbols = it.kind.symbols

@@ -16,17 +16,19 @@ from feller.core.errors import InputError
 from feller.core.rng import Rng
 from feller.data.batches import shuffled
 from feller.evaluation.images import fd_cnn
-from feller.networks.architecture import weights_from
-from feller.training.engine import engine
+from feller.networks.network_config import seeded_init
+from feller.training.engine import get_engine
 from feller.training.loop import make_train_state, train
 from feller.training.objective import Batch, Example, Objective
-from feller.training.optimizer import Training
+from feller.training.optimizer import TrainConfig
 from feller_papers.scenes.drawing import LEAST, Scene
 from feller_papers.scenes.shapes import COLOURS, SHAPES
 
 FEATURES = 64
 """Numbers that stand for a picture, and for each of its nine places."""
-TRAINING = Training(steps=1000, batch=128, lr=3e-3, warmup=30, decay=0.6, weight_decay=1e-2, average=0.0)
+TRAINING = TrainConfig(
+    steps=1000, batch_size=128, lr=3e-3, warmup=30, lr_decay_fraction=0.6, weight_decay=1e-2, ema_decay=0.0
+)
 CHUNK = 512
 """Pictures that go through the network at once."""
 
@@ -120,14 +122,14 @@ class SceneJudge:
 
 
 def train_scene_judge(
-    pictures: UInt8[Tensor, "n 3 h w"], scenes: Sequence[Scene], draws: Rng, training: Training = TRAINING
+    pictures: UInt8[Tensor, "n 3 h w"], scenes: Sequence[Scene], draws: Rng, training: TrainConfig = TRAINING
 ) -> SceneJudge:
     """Train a judge on real scenes; the same one for the same seed."""
-    with weights_from(draws):
+    with seeded_init(draws):
         network = Looker(pictures.shape[3])
     examples = {"x_1": scaled(pictures), "given": told(scenes)}
-    learner, feed = make_train_state(network, training), shuffled(examples, training.batch, draws)
-    for _ in train(learner, TellScene(), feed, training, draws=draws, engine=engine()):
+    learner, feed = make_train_state(network, training), shuffled(examples, training.batch_size, draws)
+    for _ in train(learner, TellScene(), feed, training, rng=draws, engine=get_engine()):
         pass
     return SceneJudge(network.eval().requires_grad_(False))
 

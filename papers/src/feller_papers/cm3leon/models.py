@@ -13,13 +13,13 @@ import torch
 from feller.core.rng import Rng
 from feller.data.batches import batches
 from feller.data.modality import Dataset
-from feller.networks.sequence.gpt import PlainDecoder, PlainTransformer
+from feller.networks.sequence.gpt import GPT, GPTNetwork
 from feller.sampling.autoregressive.masked_spans import SpanMasking
-from feller.training.engine import engine
+from feller.training.engine import get_engine
 from feller.training.loop import make_train_state, train
 from feller.training.objective import Objective, TrainingContext
-from feller.training.objectives.causal_masking import CausalMasking
-from feller.training.optimizer import Training
+from feller.training.objectives.causal_masked_lm import CausalMaskedLM
+from feller.training.optimizer import TrainConfig
 from feller_papers.cm3leon.setting import Setting
 from feller_papers.cm3leon.world import BY_WORDS, World, world
 
@@ -30,8 +30,15 @@ PLAIN = SpanMasking(span_prob=0.5, text_prob=0.25)
 """What is hidden of pairs."""
 LESSONS = SpanMasking(span_prob=0.0)
 """What is hidden of lessons: answers, and now and then whole texts."""
-TRAINING = Training(
-    batch=16, lr=5e-3, betas=(0.9, 0.95), weight_decay=0.1, warmup=100, decay=0.5, clip=1.0, average=0.99
+TRAINING = TrainConfig(
+    batch_size=16,
+    lr=5e-3,
+    betas=(0.9, 0.95),
+    weight_decay=0.1,
+    warmup=100,
+    lr_decay_fraction=0.5,
+    grad_clip_norm=1.0,
+    ema_decay=0.99,
 )
 
 
@@ -47,18 +54,18 @@ class Which:
     """Whether it has gone on with lessons."""
 
 
-def base(setting: Setting, seed: int, dial: int, documents: int = DOCUMENTS) -> PlainTransformer:
+def base(setting: Setting, seed: int, dial: int, documents: int = DOCUMENTS) -> GPTNetwork:
     """Return a decoder that has learned the pairs, behind none to so many others each."""
     return _decoder(setting, Which(seed, dial, documents))
 
 
-def tuned(setting: Setting, seed: int) -> PlainTransformer:
+def tuned(setting: Setting, seed: int) -> GPTNetwork:
     """Return the usual decoder, which has gone on with lessons."""
     return _decoder(setting, Which(seed, setting.dial, tuned=True))
 
 
 @functools.cache
-def _decoder(setting: Setting, which: Which) -> PlainTransformer:
+def _decoder(setting: Setting, which: Which) -> GPTNetwork:
     """Return a decoder, trained here or with all others side by side."""
     if setting.workers == 1:
         return _trained_here(setting, which)
@@ -91,10 +98,10 @@ def _weights(setting: Setting, job: list[Which]) -> list[Weights]:
 
 
 @functools.cache
-def _trained_here(setting: Setting, which: Which) -> PlainTransformer:
+def _trained_here(setting: Setting, which: Which) -> GPTNetwork:
     """Train a decoder in this process; one to be tuned begins with the other, trained here too."""
     it, seed, documents = world(setting, which.seed), which.seed, which.documents
-    training = replace(TRAINING, batch=setting.batch, steps=setting.steps)
+    training = replace(TRAINING, batch_size=setting.batch, steps=setting.steps)
     if which.tuned:
         draws = Rng(seed).fold_in("tuned")
         network = copy.deepcopy(_trained_here(setting, replace(which, tuned=False))).train().requires_grad_(True)
@@ -108,25 +115,23 @@ def _trained_here(setting: Setting, which: Which) -> PlainTransformer:
     return _trained(network, objective, it.pairs, training, draws)
 
 
-def _sized(it: World, dial: int) -> PlainDecoder:
-    return PlainDecoder.sized(it.kind.symbols, dial, it.kind.context)
+def _sized(it: World, dial: int) -> GPT:
+    return GPT.from_size(it.kind.symbols, dial, it.kind.context)
 
 
-def _objective(it: World, masking: SpanMasking, documents: int) -> CausalMasking:
+def _objective(it: World, masking: SpanMasking, documents: int) -> CausalMaskedLM:
     """Return what is learned, where nothing stands in front yet."""
     kind = it.kind
-    return CausalMasking(
-        kind.space(), kind.symbols, kind.context, kind.context, masking, retrieval=BY_WORDS, documents=documents
+    return CausalMaskedLM(
+        kind.space(), kind.symbols, kind.context, kind.context, masking, retrieval=BY_WORDS, max_retrieved=documents
     )
 
 
-def _trained(
-    network: PlainTransformer, objective: Objective, data: Dataset, training: Training, draws: Rng
-) -> PlainTransformer:
+def _trained(network: GPTNetwork, objective: Objective, data: Dataset, training: TrainConfig, draws: Rng) -> GPTNetwork:
     """Train a network; its weights are the average."""
     learner = make_train_state(network, training)
-    feed = batches(data, training.batch, draws)
-    for _ in train(learner, objective, feed, training, draws=draws, engine=engine()):
+    feed = batches(data, training.batch_size, draws)
+    for _ in train(learner, objective, feed, training, rng=draws, engine=get_engine()):
         pass
-    learner.average.copy_to(network)
+    learner.ema.copy_to(network)
     return network.eval().requires_grad_(False)

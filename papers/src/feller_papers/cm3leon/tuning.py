@@ -11,7 +11,7 @@ from torch import Tensor
 
 from feller.core.rng import Rng
 from feller.evaluation.documents import exact, token_f1
-from feller.networks.sequence.gpt import PlainTransformer
+from feller.networks.sequence.gpt import GPTNetwork
 from feller_papers.claims import Claim, mean_of, seeds_of, verdict
 from feller_papers.cm3leon.asking import TOP_P, pictures, to_say, words
 from feller_papers.cm3leon.differences import Difference, difference, listed
@@ -22,7 +22,7 @@ from feller_papers.cm3leon.setting import Setting
 from feller_papers.cm3leon.world import World, world
 from feller_papers.scenes.documents import Written
 
-Marks = Callable[[PlainTransformer, World, Sequence[Written], Rng], Float64[Tensor, " n"]]
+Marks = Callable[[GPTNetwork, World, Sequence[Written], Rng], Float64[Tensor, " n"]]
 """(network, world, documents of a task, draws) -> from 0 to 1, how right each answer is."""
 Without = Callable[[Sequence[Written]], tuple[str, list[float]]]
 """Documents of a task -> what answers without a model, and how right each of its answers is."""
@@ -31,7 +31,7 @@ Right = Callable[[UInt8[Tensor, "n 3 h w"], UInt8[Tensor, "n 3 h w"]], list[floa
 
 
 def _drawing(right: Right) -> Marks:
-    def marks(network: PlainTransformer, it: World, documents: Sequence[Written], draws: Rng) -> Tensor:
+    def marks(network: GPTNetwork, it: World, documents: Sequence[Written], draws: Rng) -> Tensor:
         drawn = pictures(network, it, documents, draws, ways=(TOP_P,))
         return torch.tensor(right(drawn, stacked([one.pictures()[-1] for one in documents])), dtype=torch.float64)
 
@@ -39,7 +39,7 @@ def _drawing(right: Right) -> Marks:
 
 
 def _saying(score: Callable[[str, str], float]) -> Marks:
-    def marks(network: PlainTransformer, it: World, documents: Sequence[Written], draws: Rng) -> Tensor:
+    def marks(network: GPTNetwork, it: World, documents: Sequence[Written], draws: Rng) -> Tensor:
         asked, truth = zip(*map(to_say, documents), strict=True)
         told = words(network, it, asked, draws)
         return torch.tensor([float(score(a, b)) for a, b in zip(told, truth, strict=True)], dtype=torch.float64)

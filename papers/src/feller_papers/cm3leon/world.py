@@ -16,14 +16,14 @@ from feller.data.documents.modality import Documents, all_pictures
 from feller.data.documents.tiles import tiles_of
 from feller.data.loading.raw import FoundDocuments, Item, Said, Shown, as_objects
 from feller.data.modality import Dataset
-from feller.networks.sequence.bi_encoder import BiEncoder, Finder
+from feller.networks.sequence.bi_encoder import BiEncoder, LearnedDocumentEncoder
 from feller.sampling.retrieval.datastore import create_datastore
 from feller.sampling.retrieval.retriever import IndexedDatastore, SimilarityRetriever
-from feller.training.engine import engine
+from feller.training.engine import get_engine
 from feller.training.loop import make_train_state, train
 from feller.training.objective import TrainingContext
-from feller.training.objectives.contrastive import Contrastive
-from feller.training.optimizer import Training
+from feller.training.objectives.contrastive import InfoNCE
+from feller.training.optimizer import TrainConfig
 from feller_papers.cm3leon.judges import TRAINING, SceneJudge, train_scene_judge
 from feller_papers.cm3leon.reading import stacked
 from feller_papers.cm3leon.setting import Setting
@@ -176,15 +176,15 @@ def _kind(pairs: Sequence[Written], lessons: Sequence[Written]) -> Documents:
         raise TypeError(f"expected documents, got {kind.called}")
     codes = tiles_of(all_pictures(whole.values), ACROSS, TILES)
     kind = kind.tokenised(codes, whole.values["rows"][: len(pairs)])  # a lesson is shorter than three pairs
-    return replace(kind, vectors=Finder(BiEncoder(kind.symbols, kind.tokenizer.grid, width=16)))
+    return replace(kind, vectors=LearnedDocumentEncoder(BiEncoder(kind.symbols, kind.tokenizer.grid, width=16)))
 
 
 def _read(written: Sequence[Written], kind: Documents) -> Dataset:
     return Dataset(*kind.accept(found(written)), kind)
 
 
-def _finder(kind: Documents) -> Finder:
-    if not isinstance(kind.vectors, Finder):
+def _finder(kind: Documents) -> LearnedDocumentEncoder:
+    if not isinstance(kind.vectors, LearnedDocumentEncoder):
         raise TypeError("expected a bi-encoder")
     return kind.vectors
 
@@ -192,13 +192,15 @@ def _finder(kind: Documents) -> Finder:
 def _taught(setting: Setting, kind: Documents, pairs: Dataset, draws: Rng) -> Documents:
     """Teach what finds documents which picture belongs to which text."""
     network = _finder(kind).module
-    network.texts.count(kind.encode(pairs.values))
-    training = Training(batch=64, lr=2e-3, decay=0.7, average=0.99, steps=setting.finder)
+    network.text_encoder.update_counts(kind.encode(pairs.values))
+    training = TrainConfig(batch_size=64, lr=2e-3, lr_decay_fraction=0.7, ema_decay=0.99, steps=setting.finder)
     learner = make_train_state(network.train().requires_grad_(True), training)
-    objective = Contrastive(kind.space(), kind.symbols).build(TrainingContext(data=pairs))
-    for _ in train(learner, objective, batches(pairs, training.batch, draws), training, draws=draws, engine=engine()):
+    objective = InfoNCE(kind.space(), kind.symbols).build(TrainingContext(data=pairs))
+    for _ in train(
+        learner, objective, batches(pairs, training.batch_size, draws), training, rng=draws, engine=get_engine()
+    ):
         pass
-    learner.average.copy_to(network)
+    learner.ema.copy_to(network)
     network.eval().requires_grad_(False)
     return kind
 

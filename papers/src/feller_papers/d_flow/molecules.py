@@ -28,8 +28,8 @@ from feller.data.molecules.modality import Molecules, molecules_of
 from feller.evaluation.molecules import stable
 from feller.evaluation.regressor import Oracle
 from feller.models.model import Model
-from feller.models.recipes.atoms import molecules
-from feller.models.recipes.regressor import regressor
+from feller.models.recipes.crystals_and_molecules import molecules
+from feller.models.recipes.prediction import regressor
 from feller.paths.processes import freeze_leaves
 from feller.sampling.sampler_config import SamplerConfig
 from feller_papers.claims import Claim, untestable, verdict
@@ -116,7 +116,7 @@ class Row:
 
 def flow_of(model: Model, element: Tensor, given: Cond, sampling: SamplerConfig, draws: Rng) -> Flow:
     """Return the flow of places, beside elements that stand still."""
-    about, network = model.description, model.network.eval().requires_grad_(False)
+    about, network = model.spec, model.network.eval().requires_grad_(False)
     path, solver, times = sampling.resolve(about.path, about.space)
 
     def process(rows: Tensor) -> Any:
@@ -142,15 +142,15 @@ def search(model: Model, guide: Oracle, name: str, like: Dataset, how: Search, d
     begun, found = [], []
     for rows in torch.arange(len(like)).split(CHUNK):
         some, here = like.subset(rows), replace(draws, first_example=int(rows[0]))
-        x_0 = model.description.space.sample_base(len(rows), here.stream("source"))
+        x_0 = model.spec.space.sample_base(len(rows), here.stream("source"))
 
         def wrong(end: State, numbers: Tensor, some: Dataset = some, rows: Tensor = rows) -> Tensor:
             given = tree_map(lambda leaf: leaf[numbers], some.given)
-            told = guide(model.description.modality.soften(end), given)[:, place]
+            told = guide(model.spec.modality.soften(end), given)[:, place]
             return ((told - goal[rows][numbers]) / scale).square()
 
         flow = flow_of(model, some.values["element"], some.given, FEW, here)
-        space = model.description.space
+        space = model.spec.space
         begun.append(x_0)
         found.append(find_sources(flow, wrong, x_0, space, minimiser=how.minimiser, prior=how.prior).source)
     return concatenate(*begun), concatenate(*found)
@@ -172,7 +172,7 @@ def row_of(
         draws: Source of all randomness.
     """
     sources = search(model, guide, name, like, how, draws)
-    goal, about = like.properties[name], model.description.modality
+    goal, about = like.properties[name], model.spec.modality
     ends = {
         (sampling, i): _solved(model, like, source, sampling, draws)
         for sampling in (FEW, MANY)

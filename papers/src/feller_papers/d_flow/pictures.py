@@ -16,12 +16,12 @@ from feller.data.modality import Dataset
 from feller.models.recipes.images import images
 from feller.networks.mlp import MLP
 from feller.paths.affine import Affine
-from feller.training.optimizer import Training
+from feller.training.optimizer import TrainConfig
 from feller_papers.judge import LEVELS
 from feller_papers.pictures import digits
 from feller_papers.setting import fit_recipe
 
-TRAINING = Training(batch=256, lr=4e-3, decay=1.0, average=0.998)
+TRAINING = TrainConfig(batch_size=256, lr=4e-3, lr_decay_fraction=1.0, ema_decay=0.998)
 SHAPE = (1, 8, 8)
 
 
@@ -78,7 +78,7 @@ def learned(steps: int, seed: int) -> Learned:
     data = Dataset(data.values, {}, Images(8, 8, 1, levels=LEVELS))
     recipe = replace(images(data, "small"), architecture=MLP(width=256, depth=3), train=TRAINING)
     model = fit_recipe(recipe, data, steps, seed)
-    path, space, network = Affine(), model.description.space, model.network.requires_grad_(False)
+    path, space, network = Affine(), model.spec.space, model.network.requires_grad_(False)
     return Learned(lambda rows: path.process(network, {}), path, space)
 
 

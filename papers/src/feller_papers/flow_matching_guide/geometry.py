@@ -109,7 +109,7 @@ def _sized(train: Dataset, steps: int) -> tuple[Recipe, Dataset, int]:
     if len(train) < LARGE or not isinstance(train.modality, Earth):
         return recipe, train, steps
     network = replace(cast(MLP, recipe.architecture), width=WIDE)
-    recipe = replace(recipe, architecture=network, train=replace(recipe.train, average=SLOW))
+    recipe = replace(recipe, architecture=network, train=replace(recipe.train, ema_decay=SLOW))
     return recipe, train, steps * len(train) // USUAL
 
 

@@ -14,9 +14,9 @@ from feller.paths import Affine, DataPrediction, Prediction, convert
 from feller.paths.path import Cond
 from feller.paths.schedules import Schedule
 from feller.spaces import Euclidean
-from feller.training.couplings import Coupling, Independent
+from feller.training.couplings import Coupling, IndependentCoupling
 from feller.training.objective import FlowMatching
-from feller.training.optimizer import Training
+from feller.training.optimizer import TrainConfig
 from feller_papers.setting import fit_recipe
 
 
@@ -58,7 +58,7 @@ def fit_points(data: Dataset, setting: Setting, seed: int, coupling: Coupling | 
     """Train a network on points and return the average of its weights."""
     recipe = Recipe(
         architecture=MLP(width=128, depth=3, frequencies=4),
-        objective=FlowMatching(Affine(), Euclidean((2,)), coupling=coupling or Independent()),
-        train=Training(batch=512, lr=2e-3),
+        objective=FlowMatching(Affine(), Euclidean((2,)), coupling=coupling or IndependentCoupling()),
+        train=TrainConfig(batch_size=512, lr=2e-3),
     )
     return fit_recipe(recipe, data, setting.steps, seed).network

@@ -15,7 +15,7 @@ from feller.paths import Affine, Path, VelocityPrediction
 from feller.paths.schedules import Linear
 from feller.paths.time_distributions import linear_grid
 from feller.sampling import DormandPrince, Euler, Heun, Midpoint, simulate, trajectory
-from feller.training.couplings import Independent, MinibatchOT
+from feller.training.couplings import IndependentCoupling, MinibatchOT
 from feller_papers.claims import Claim, mean_of, spread_of, verdict
 from feller_papers.flow_matching_guide.setting import Exact, Setting, few_points, fit_points
 
@@ -93,7 +93,7 @@ def transport_coupling(setting: Setting) -> list[Claim]:
     for seed in setting.seeds:
         few: Sequence[float] = [
             _few_calls(fit_points(data, setting, seed, coupling), test, seed, 4)
-            for coupling in (Independent(), MinibatchOT())
+            for coupling in (IndependentCoupling(), MinibatchOT())
         ]
         plain.append(few[0])
         coupled.append(few[1])

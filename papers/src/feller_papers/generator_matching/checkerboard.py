@@ -17,7 +17,7 @@ from feller.paths import IntervalBins, JumpPath
 from feller.spaces import Euclidean
 from feller.training.losses import CrossEntropy
 from feller.training.objective import FlowMatching
-from feller.training.optimizer import Training
+from feller.training.optimizer import TrainConfig
 from feller_papers.claims import Claim, mean_of, spread_of, verdict
 from feller_papers.generator_matching.fitted import Fitted, fit
 from feller_papers.generator_matching.rows import Measure, beats, ranges, ratios, table
@@ -25,8 +25,8 @@ from feller_papers.generator_matching.setting import BOTH, FLOW, FROZEN, JUMPS, 
 
 BINS = IntervalBins(-2.2, 2.2, 64)
 """Of each coordinate."""
-ARCHITECTURE = MLP(width=256, depth=3, frequencies=5, ends=BINS.num_bins)
-TRAINING = Training(batch=512, lr=2e-3, decay=1.0, average=0.995)
+ARCHITECTURE = MLP(width=256, depth=3, frequencies=5, num_bins=BINS.num_bins)
+TRAINING = TrainConfig(batch_size=512, lr=2e-3, lr_decay_fraction=1.0, ema_decay=0.995)
 FEW, SOME, USUAL = 8, 16, 32
 """Calls of the network."""
 

@@ -15,7 +15,7 @@ from feller.paths import JumpPath, LatticeLevels
 from feller.spaces import Euclidean
 from feller.training.losses import CrossEntropy
 from feller.training.objective import FlowMatching
-from feller.training.optimizer import Training
+from feller.training.optimizer import TrainConfig
 from feller_papers.claims import Claim, mean_of, verdict
 from feller_papers.generator_matching.fitted import Fitted, fit
 from feller_papers.generator_matching.rows import Measure, all_below, ranges, ratios, table
@@ -29,7 +29,7 @@ FEW, MORE = (4, 8), (16,)
 """Of the network."""
 MIDPOINTS = ("midpoint flow", *(f"midpoint flow, late {power:g}" for power in LATE))
 """The flow on four grids."""
-TRAINING = Training(batch=512, lr=2e-3, decay=1.0, average=0.99)
+TRAINING = TrainConfig(batch_size=512, lr=2e-3, lr_decay_fraction=1.0, ema_decay=0.99)
 
 
 @functools.cache
@@ -59,7 +59,9 @@ def fitted(setting: Setting, columns: int, seed: int) -> Fitted:
     """Return a network of the law of the counts given the state."""
     objective = FlowMatching(JumpPath(endpoint_support=ends()), Euclidean((columns,)), CrossEntropy())
     x_1 = rows(columns, setting.counted, Rng(seed).fold_in("counts"))
-    return fit(objective, MLP(width=128, depth=2, ends=MOST + 1), x_1, replace(TRAINING, steps=setting.counts), seed)
+    return fit(
+        objective, MLP(width=128, depth=2, num_bins=MOST + 1), x_1, replace(TRAINING, steps=setting.counts), seed
+    )
 
 
 def variation(x: Float[Tensor, "n d"]) -> float:

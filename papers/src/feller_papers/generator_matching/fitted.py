@@ -9,16 +9,16 @@ from torch import nn
 from feller.core.pytree import State, concatenate, tree_map
 from feller.core.rng import Rng
 from feller.data.batches import shuffled
-from feller.networks.architecture import Architecture
+from feller.networks.network_config import NetworkConfig
 from feller.paths import JumpPath, Path
 from feller.paths.processes import freeze_leaves
 from feller.paths.product import map_leaf_paths
 from feller.sampling import simulate
 from feller.spaces import Space
-from feller.training.engine import engine
+from feller.training.engine import get_engine
 from feller.training.loop import make_train_state, train
 from feller.training.objective import Batch, FlowMatching
-from feller.training.optimizer import Training
+from feller.training.optimizer import TrainConfig
 from feller_papers.generator_matching.setting import Way
 
 BATCH = 1024
@@ -64,13 +64,13 @@ def followed(path: Path, way: Way) -> Path:
     return replace(path, jump_weight=way.share, step_rule=way.survival) if isinstance(path, JumpPath) else path
 
 
-def fit(objective: FlowMatching, architecture: Architecture, x_1: State, training: Training, seed: int) -> Fitted:
+def fit(objective: FlowMatching, architecture: NetworkConfig, x_1: State, training: TrainConfig, seed: int) -> Fitted:
     """Train a network on states; its weights are the average."""
     shape = tree_map(lambda leaf: tuple(leaf.shape[1:]), x_1)
     learner = make_train_state(architecture.build(shape, {}, Rng(seed)), training)
     examples: Batch = {"x_1": x_1, "given": {}}
-    feed = shuffled(examples, training.batch, Rng(seed))
-    for _ in train(learner, objective, feed, training, draws=Rng(seed), engine=engine()):
+    feed = shuffled(examples, training.batch_size, Rng(seed))
+    for _ in train(learner, objective, feed, training, rng=Rng(seed), engine=get_engine()):
         pass
-    learner.average.copy_to(learner.network)
+    learner.ema.copy_to(learner.network)
     return Fitted(objective.path, objective.space, learner.network.eval())

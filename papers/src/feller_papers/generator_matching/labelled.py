@@ -8,14 +8,14 @@ from torch.nn import functional as F
 
 from feller.core.pytree import Cond, State
 from feller.core.rng import Rng
-from feller.networks.architecture import Architecture, weights_from
-from feller.networks.blocks.conditioning import Conditioning, zero
-from feller.networks.blocks.leaf_codecs import Numbers
-from feller.networks.mlp import Block
+from feller.networks.blocks.conditioning import Conditioning, zero_init
+from feller.networks.blocks.leaf_codecs import RealCodec
+from feller.networks.mlp import ResidualMLPBlock
+from feller.networks.network_config import NetworkConfig, seeded_init
 
 
 @dataclass(frozen=True)
-class Labelled(Architecture):
+class Labelled(NetworkConfig):
     """Answers for the leaves `image` and `label`: logits of the ends of pixels, and of classes."""
 
     classes: int
@@ -27,9 +27,9 @@ class Labelled(Architecture):
     depth: int = 3
     """Residual blocks."""
 
-    def build(self, shape: State, conditions: dict[str, int], draws: Rng) -> "LabelledNetwork":
+    def build(self, shape: State, conditions: dict[str, int], rng: Rng) -> "LabelledNetwork":
         """Make a network with new weights."""
-        with weights_from(draws):
+        with seeded_init(rng):
             return LabelledNetwork(self, shape["image"])
 
 
@@ -40,20 +40,20 @@ class LabelledNetwork(nn.Module):
 
     def __init__(self, settings: Labelled, shape: tuple[int, ...]) -> None:
         super().__init__()
-        width, inner, self.seen = settings.width, settings.width // 4, Numbers(ends=settings.ends)
+        width, inner, self.seen = settings.width, settings.width // 4, RealCodec(num_bins=settings.ends)
         pixels = math.prod(shape)
         self.sizes = [pixels * settings.ends, settings.classes]
         self.conditioning = Conditioning({"label": settings.classes}, inner, times=2)
-        self.enter = nn.Linear(self.seen.features(shape), width)
-        self.blocks = nn.ModuleList(Block(width, inner) for _ in range(settings.depth))
-        self.leave = zero(nn.Linear(width, sum(self.sizes)))
+        self.enter = nn.Linear(self.seen.feature_dim(shape), width)
+        self.blocks = nn.ModuleList(ResidualMLPBlock(width, inner) for _ in range(settings.depth))
+        self.leave = zero_init(nn.Linear(width, sum(self.sizes)))
 
     def forward(self, x_t: State, t: State, given: Cond) -> State:
         """Answer for both, from both and the time of each."""
         image = x_t["image"][:, None]
         vector = self.conditioning(t, {"label": x_t["label"]})
-        h = self.enter(self.seen.see(image, t["image"])[:, 0])
+        h = self.enter(self.seen.encode(image, t["image"])[:, 0])
         for block in self.blocks:
             h = block(h, vector)
         pixels, label = self.leave(F.silu(F.layer_norm(h, h.shape[1:]))).split(self.sizes, 1)
-        return {"image": self.seen.say(pixels[:, None], image)[:, 0], "label": label}
+        return {"image": self.seen.decode(pixels[:, None], image)[:, 0], "label": label}

@@ -13,16 +13,16 @@ from feller.paths import JumpPath, LatticeLevels, Mixture, ProductPath
 from feller.paths.time_distributions import LeafTimes
 from feller.spaces import Euclidean, MaskSource, Tokens
 from feller.spaces import Product as ProductSpace
-from feller.training.losses import CrossEntropy, PerLeaf
+from feller.training.losses import CrossEntropy, PerLeafLoss
 from feller.training.objective import FlowMatching
-from feller.training.optimizer import Training
+from feller.training.optimizer import TrainConfig
 from feller_papers.generator_matching.fitted import Fitted, fit
 from feller_papers.generator_matching.labelled import Labelled
 from feller_papers.generator_matching.setting import Setting, Way
 from feller_papers.pictures import Pictures, digits
 
 LEVELS = LatticeLevels(-1.0, 1.0, 17)
-TRAINING = Training(batch=256, lr=2e-3, weight_decay=1e-2, decay=1.0, average=0.995)
+TRAINING = TrainConfig(batch_size=256, lr=2e-3, weight_decay=1e-2, lr_decay_fraction=1.0, ema_decay=0.995)
 LABEL = 0.05
 """Weight of the label's cross-entropy beside the mean over pixels."""
 
@@ -44,7 +44,7 @@ def fitted(pictures: Pictures, seed: int) -> Fitted:
     objective = FlowMatching(
         ProductPath({"image": JumpPath(endpoint_support=LEVELS), "label": Mixture(source=MaskSource())}),
         ProductSpace({"image": Euclidean((1, 8, 8)), "label": Tokens(classes, (), MaskSource())}),
-        PerLeaf({"image": CrossEntropy(), "label": CrossEntropy()}, weights={"label": LABEL}),
+        PerLeafLoss({"image": CrossEntropy(), "label": CrossEntropy()}, weights={"label": LABEL}),
         leaf_times=LeafTimes(observed_prob=0.4, independent_prob=0.3, conditionable=("label",)),
     )
     x_1 = {"image": encode(pictures.data.values), "label": pictures.data.given["label"]}

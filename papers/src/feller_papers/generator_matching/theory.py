@@ -12,7 +12,7 @@ from feller.paths.jumps.jump_step_rules import MaximalCoupling
 from feller.paths.path import Cond
 from feller.paths.time_distributions import linear_grid
 from feller.sampling import Euler, simulate
-from feller.training.losses import InfinitesimalKL, ItakuraSaito, Loss, Squared
+from feller.training.losses import InfinitesimalKL, ItakuraSaito, Loss, SquaredError
 from feller_papers.claims import Claim, mean_of, seeds_of, spread_of, verdict
 from feller_papers.generator_matching.kernels import cumulative, even, kolmogorov
 from feller_papers.generator_matching.setting import Setting
@@ -78,7 +78,7 @@ def same_gradient(setting: Setting) -> list[Claim]:
     log_b = 0.3 * Rng(0).stream("b").normal((len(x), 16), torch.float64)
     losses: dict[str, Loss] = {
         "infinitesimal KL": InfinitesimalKL(),
-        "squares": Squared(),
+        "squares": SquaredError(),
         "Itakura-Saito": ItakuraSaito(),
     }
     gaps = {name: _gap(loss, rates, posterior, log_b) for name, loss in losses.items()}

@@ -19,7 +19,7 @@ from feller.spaces import Torus
 from feller.spaces.torus import TWO_PI
 from feller.training.losses import CrossEntropy
 from feller.training.objective import FlowMatching
-from feller.training.optimizer import Training
+from feller.training.optimizer import TrainConfig
 from feller_papers.claims import Claim, mean_of, numbers_of, spread_of, verdict
 from feller_papers.generator_matching.fitted import Fitted, fit
 from feller_papers.generator_matching.lines import Lines
@@ -29,8 +29,8 @@ from feller_papers.setting import file_of
 
 BINS = CircularBins(72)
 """Of each angle."""
-ARCHITECTURE = MLP(width=256, depth=3, frequencies=4, period=TWO_PI, ends=BINS.num_bins)
-TRAINING = Training(batch=384, lr=2e-3, decay=1.0, average=0.995)
+ARCHITECTURE = MLP(width=256, depth=3, frequencies=4, period=TWO_PI, num_bins=BINS.num_bins)
+TRAINING = TrainConfig(batch_size=384, lr=2e-3, lr_decay_fraction=1.0, ema_decay=0.995)
 HELD_OUT = 0.2
 """Share of the protein structures that nothing is learned from."""
 FEW, SOME, USUAL, MANY = 4, 8, 16, 32

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from feller.core.errors import check_number
 from feller.core.rng import Rng
-from feller.networks.architecture import weights_from
+from feller.networks.network_config import seeded_init
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Autoencoder:
 
     def build(self, shape: tuple[int, ...], draws: Rng) -> "Coder":
         """Make a network with new weights."""
-        with weights_from(draws):
+        with seeded_init(draws):
             return Coder(self, shape)
 
 

@@ -21,9 +21,9 @@ from feller.core.rng import Rng
 from feller.data.examples.registry import HOURS
 from feller.data.loading.read import read
 from feller.evaluation.two_sample import wasserstein
-from feller.networks.bridge_drift import BothWays
-from feller.training.couplings.minibatch_ot import assign
-from feller.training.engine import engine
+from feller.networks.bridge_drift import ForwardBackwardDrift
+from feller.training.couplings.minibatch_ot import optimal_permutation
+from feller.training.engine import get_engine
 from feller_papers.claims import Claim, spread_of, untestable, verdict
 from feller_papers.gsbm.setting import Setting
 
@@ -97,14 +97,14 @@ def posed(course: Course) -> BridgeProblem:
 def begun(problem: BridgeProblem, how: Bridging, seed: int) -> Progress:
     """Begin with pairs at the least distance instead of any: by chance they would need many rounds to find together."""
     draws = Rng(seed)
-    progress = start(BothWays(how.architecture).build((5,), {}, draws), how)
+    progress = start(ForwardBackwardDrift(how.architecture).build((5,), {}, draws), how)
     way = torch.linspace(0, 1, how.control.mean_knots)[:, None]
     for leg, crowds in enumerate(problem.crowds):
         x_0, x_1 = (crowd(how.pairs, draws.fold_in("begin", leg, k)) for k, crowd in enumerate(crowds))
-        x_0 = x_0[assign(x_0, x_1)]
+        x_0 = x_0[optimal_permutation(x_0, x_1)]
         progress.knots.append(x_0[:, None] + way * (x_1 - x_0)[:, None])
-    for drift in (progress.network.ahead, progress.network.back):
-        drift.look_at(torch.cat(progress.knots)[:, [0, -1]].flatten(0, 1))
+    for drift in (progress.network.forward_drift, progress.network.backward_drift):
+        drift.fit_scale(torch.cat(progress.knots)[:, [0, -1]].flatten(0, 1))
     return progress
 
 
@@ -116,7 +116,7 @@ def bridged(course: Course, hour: str, setting: Setting, seed: int) -> Cells:
     kept, (before, after) = course.without(hour), course.around(hour)
     problem, how, draws = posed(kept), setting.cells.of(Bridging()), Rng(seed)
     progress = begun(problem, how, seed)
-    for _ in itertools.islice(rounds(problem, how, progress, draws, engine()), how.rounds):
+    for _ in itertools.islice(rounds(problem, how, progress, draws, get_engine()), how.rounds):
         pass
     leg, share = kept.hours.index(before), course.share(hour)
     times, _ = grid(problem.times[leg : leg + 2], how.control.mean_knots, how.calls)

@@ -21,10 +21,10 @@ from feller.control.bridges.rounds import averaged, rounds, start
 from feller.control.bridges.trajectories import Walk, grid, walk
 from feller.core.rng import Rng
 from feller.evaluation.bridge import Along, along, feasibility
-from feller.networks.bridge_drift import BothWays, Potential
-from feller.training.couplings import Coupling, Independent, MinibatchOT
-from feller.training.couplings.minibatch_ot import assign
-from feller.training.engine import engine
+from feller.networks.bridge_drift import ForwardBackwardDrift, Potential
+from feller.training.couplings import Coupling, IndependentCoupling, MinibatchOT
+from feller.training.couplings.minibatch_ot import optimal_permutation
+from feller.training.engine import get_engine
 from feller.training.loop import TrainState, make_train_state, train
 from feller.training.objective import Objective
 from feller_papers.claims import Claim, mean_of, seeds_of, spread_of, verdict
@@ -63,7 +63,7 @@ class Crowd:
     """Objective of plain bridges, as the paper's code measures them."""
     grouped: bool = False
     """The crowd's density costs, so that pairs come in groups."""
-    pairing: Coupling = field(default_factory=Independent)
+    pairing: Coupling = field(default_factory=IndependentCoupling)
     """Of the first pairs."""
     patient: bool = False
     """Its walls are steep and its ways long: a drift keeps out of them after twice the steps, with longer averages."""
@@ -71,12 +71,12 @@ class Crowd:
     @property
     def begins(self) -> str:
         """Say how the first pairs are made, for people."""
-        return "by chance" if self.pairing == Independent() else "at the least distance"
+        return "by chance" if self.pairing == IndependentCoupling() else "at the least distance"
 
 
 STUNNEL = Crowd("Stunnel", problems.stunnel, 9, 5, 470.0, 460.88, 0.03, 18_423.0, patient=True)
 VNECK = Crowd("Vneck", problems.vneck, 3, 3, 155.0, 155.53, 0.01, 237.0, grouped=True)
-NEAR = MinibatchOT(block=None)
+NEAR = MinibatchOT(block_size=None)
 """By chance each of the four crowds would have to find all eight places, and members would go astray."""
 GMM = Crowd("GMM", problems.gmm, 3, 3, 260.0, 229.12, 4.13, 2_708.0, grouped=True, pairing=NEAR)
 
@@ -109,7 +109,7 @@ def settings(crowd: Crowd, effort: Effort) -> Bridging:
     """Return how a bridge is looked for."""
     how = replace(effort, rounds=min(effort.rounds, crowd.rounds)).of(Bridging(pairing=crowd.pairing))
     if crowd.patient:
-        how = replace(how, train=replace(how.train, steps=2 * effort.steps, average=0.999))
+        how = replace(how, train=replace(how.train, steps=2 * effort.steps, ema_decay=0.999))
     return replace(how, control=replace(how.control, pairs=GROUP)) if crowd.grouped else how
 
 
@@ -119,9 +119,9 @@ def crossed(setting: Setting, crowd: Crowd, seed: int, implicit: bool = False) -
     how, problem, draws = settings(crowd, setting.crowd), crowd.make(), Rng(seed)
     if implicit:
         how = replace(how, architecture=Potential(how.architecture), matching=Implicit(), rounds=1)
-    network = BothWays(how.architecture).build((2,), {}, draws)
+    network = ForwardBackwardDrift(how.architecture).build((2,), {}, draws)
     progress, found = start(network, how), []
-    going = rounds(problem, how, progress, draws, engine())
+    going = rounds(problem, how, progress, draws, get_engine())
     for number in range(how.rounds or 1):
         begun = time.process_time()
         one = next(going)
@@ -160,7 +160,7 @@ def plain(crowd: Crowd, seed: int) -> Along:
     """Measure Brownian bridges between members paired at the least distance, with half its square for control."""
     problem, draws = crowd.make(), Rng(seed).fold_in("plain")
     x_0, x_1 = (members(FOLLOWED, draws.fold_in(k)) for k, members in enumerate(problem.crowds[0]))
-    x_0 = x_0[assign(x_0, x_1)]
+    x_0 = x_0[optimal_permutation(x_0, x_1)]
     times, _ = grid(problem.times, LOGGED, Bridging().calls)
     moments = GaussianPaths.straight(x_0, x_1, problem.noise, 2, 2).grid(torch.tensor(times))
     z = draws.stream("states").normal(tuple(moments.mean.shape))
@@ -270,8 +270,8 @@ def seconds_of_a_step(setting: Setting) -> tuple[float, float]:
     legs = [Leg(0.0, 1.0, GaussianPaths.straight(x_0, x_1, problem.noise, 2, 2))]
     explicit = how.matching.objective(legs, (2,), None, backward=False)
     implicit = Implicit().objective(legs, (2,), None, backward=False)
-    plain_network = BothWays(how.architecture).build((2,), {}, Rng(0)).ahead
-    potential = BothWays(Potential(how.architecture)).build((2,), {}, Rng(0)).ahead
+    plain_network = ForwardBackwardDrift(how.architecture).build((2,), {}, Rng(0)).forward_drift
+    potential = ForwardBackwardDrift(Potential(how.architecture)).build((2,), {}, Rng(0)).forward_drift
     steps = [
         _steps(objective, make_train_state(network, how.train), how)
         for objective, network in ((explicit, plain_network), (implicit, potential))
@@ -290,8 +290,8 @@ def _steps(objective: Objective, learner: TrainState, how: Bridging) -> Iterator
     """Train for ever."""
 
     def feed(step: int, rows: slice) -> dict[str, Tensor]:
-        first, last, _ = rows.indices(how.train.batch)
-        return {"x_1": Rng(0, first, how.train.batch).stream("pairs", step).randint(how.pairs, (last - first,))}
+        first, last, _ = rows.indices(how.train.batch_size)
+        return {"x_1": Rng(0, first, how.train.batch_size).stream("pairs", step).randint(how.pairs, (last - first,))}
 
     steady = replace(how.train, steps=None, minutes=None)
-    return train(learner, objective, feed, steady, draws=Rng(0), engine=engine())
+    return train(learner, objective, feed, steady, rng=Rng(0), engine=get_engine())

@@ -22,10 +22,10 @@ from feller.core.rng import Rng
 from feller.data.batches import batches
 from feller.data.loading.read import read
 from feller.networks.mlp import MLP
-from feller.training.engine import engine
+from feller.training.engine import get_engine
 from feller.training.loop import make_train_state, train
 from feller.training.objective import Batch, Example, Objective
-from feller.training.optimizer import Training
+from feller.training.optimizer import TrainConfig
 from feller_papers.claims import Claim, mean_of, spread_of, verdict
 from feller_papers.gsbm.autoencoder import Autoencoder, Coder
 from feller_papers.gsbm.latent import NearLatentPath
@@ -37,7 +37,7 @@ NOISE, CODE_NOISE = 0.5, 0.3
 """Of the bridge, where black is -1 and white 1, as in the paper; of codes in training."""
 STATE_WEIGHT, CONTROL_WEIGHT = 5.0, 0.2
 """Of the paper: 5 V + 0.2 mean_D u^2 / (2 noise^2)."""
-TRAINING = Training(batch=128, lr=2e-3, decay=1.0, average=0.99)
+TRAINING = TrainConfig(batch_size=128, lr=2e-3, lr_decay_fraction=1.0, ema_decay=0.99)
 CONTROL = PinnedControl(mean_knots=8, scale_knots=8, steps=100, times=30, draws=2)
 HOW = Bridging(architecture=MLP(width=256, depth=3), control=CONTROL)
 FEW, BETWEEN, MIDDLE = 256, 30, 0.5
@@ -64,10 +64,10 @@ def coder(steps: int, seed: int) -> Coder:
     data = read("example:digits")
     network = Autoencoder().build((1, 8, 8), Rng(seed))
     learner = make_train_state(network, TRAINING)
-    training, feed = replace(TRAINING, steps=steps), batches(data, TRAINING.batch, Rng(seed))
-    for _ in train(learner, Autoencoding(), feed, training, draws=Rng(seed), engine=engine()):
+    training, feed = replace(TRAINING, steps=steps), batches(data, TRAINING.batch_size, Rng(seed))
+    for _ in train(learner, Autoencoding(), feed, training, rng=Rng(seed), engine=get_engine()):
         pass
-    learner.average.copy_to(network)
+    learner.ema.copy_to(network)
     return network.requires_grad_(False)
 
 

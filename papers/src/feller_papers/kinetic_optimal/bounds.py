@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from feller.models.families.elbo import Bound, OwnRates, TimeReversal
+from feller.models.families.elbo import ELBO, ReversalRates, SamplingRates
 from feller.paths import LevelDistance, MetricPath, Mixture, TokenPath
 from feller.paths.schedules import KineticOptimal, KineticOptimalPerToken, Linear
 from feller.spaces import CategoricalSource, MaskSource, UniformSource
@@ -26,7 +26,7 @@ def entropy() -> float:
     return -torch.xlogy(_joint(), _joint()).sum().item()
 
 
-def bound(path: TokenPath, kind: Bound) -> float:
+def bound(path: TokenPath, kind: ELBO) -> float:
     """Return the bound's mean over data, states and times, with the exact posterior of each token given both."""
     nodes, weights = np.polynomial.legendre.leggauss(NODES)
     u, w = torch.as_tensor(nodes) / 2 + 0.5, torch.as_tensor(weights) / 2
@@ -37,29 +37,29 @@ def bound(path: TokenPath, kind: Bound) -> float:
     return sum(_one_token(path, kind, part, t, w, size) for part in (joint, joint.permute(0, 2, 1, 4, 3)))
 
 
-def _one_token(path: TokenPath, kind: Bound, joint: Tensor, t: Tensor, w: Tensor, size: int) -> float:
+def _one_token(path: TokenPath, kind: ELBO, joint: Tensor, t: Tensor, w: Tensor, size: int) -> float:
     """Return the share of the first token."""
     logits = joint.sum(4).clamp(min=1e-300).log()  # n x y a
     chance = joint.sum(4)
     place = torch.cartesian_prod(*(torch.arange(k) for k in (len(t), size, size, COUNT)))
     n, x, y, a = place[chance.flatten() > 0].unbind(1)
-    rows = kind.rows(path, logits[n, x, y], a, x, t[n])
+    rows = kind.token_divergence(path, logits[n, x, y], a, x, t[n])
     return (w[n] * chance[n, x, y, a] * rows).sum().item()
 
 
 def toy(setting: Setting) -> list[Claim]:
     """Section 7: the bound belongs to the velocity, and only some are tight."""
     truth = entropy()
-    mask = [bound(Mixture(schedule, MaskSource()), OwnRates()) for schedule in (Linear(), KineticOptimal())]
+    mask = [bound(Mixture(schedule, MaskSource()), SamplingRates()) for schedule in (Linear(), KineticOptimal())]
     noisy = [
         Mixture(KineticOptimal(1 / COUNT), UniformSource()),
         Mixture(Linear(), UniformSource()),
         Mixture(KineticOptimalPerToken(SOURCE.weights), SOURCE),
         Mixture(Linear(), SOURCE),
     ]
-    own = [bound(path, OwnRates()) for path in noisy]
-    back = [bound(path, TimeReversal()) for path in noisy]
-    metric = bound(MetricPath(LevelDistance(COUNT)), OwnRates())
+    own = [bound(path, SamplingRates()) for path in noisy]
+    back = [bound(path, ReversalRates()) for path in noisy]
+    metric = bound(MetricPath(LevelDistance(COUNT)), SamplingRates())
     gap = max(abs(value - truth) for value in mask)
     return [
         Claim(

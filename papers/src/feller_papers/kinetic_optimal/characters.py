@@ -4,7 +4,7 @@ import math
 import statistics
 from collections.abc import Sequence
 
-from feller.models.families.elbo import Bound, OwnRates, TimeReversal
+from feller.models.families.elbo import ELBO, ReversalRates, SamplingRates
 from feller.paths.rescheduling import reschedule
 from feller.paths.schedules import KineticOptimal
 from feller_papers.claims import Claim, mean_of, spread_of, untestable, verdict
@@ -15,7 +15,7 @@ FEW = 600
 """Windows on which sources are compared, with more times each."""
 
 
-def _bounds(setting: Setting, kind: str, windows: int, times: int, rates: Bound) -> list[Bits]:
+def _bounds(setting: Setting, kind: str, windows: int, times: int, rates: ELBO) -> list[Bits]:
     """Return the bound of each training seed, under the law of times of the training."""
     texts = corpus(setting.data)
     models = [fitted(texts, kind, setting.text, seed) for seed in setting.seeds]
@@ -34,7 +34,7 @@ def mask_bound(setting: Setting) -> list[Claim]:
     texts = corpus(setting.data)
     if not texts.standard:
         return [untestable(claim, paper, MISSING)]
-    found = _bounds(setting, "mask", len(texts.test), 4, OwnRates())
+    found = _bounds(setting, "mask", len(texts.test), 4, SamplingRates())
     return [
         Claim(
             f"{claim}, {texts.name}",
@@ -52,8 +52,10 @@ def schedules_agree(setting: Setting) -> list[Claim]:
     texts, pairs = corpus(setting.data), []
     for seed in setting.seeds:
         model, test = fitted(texts, "mask", setting.text, seed), texts.test[: setting.windows]
-        linear = bound(model, test, OwnRates(), 4)
-        other = bound(model, test, OwnRates(), 4, lambda path, network: reschedule(path, network, KineticOptimal()))
+        linear = bound(model, test, SamplingRates(), 4)
+        other = bound(
+            model, test, SamplingRates(), 4, lambda path, network: reschedule(path, network, KineticOptimal())
+        )
         pairs.append((linear, other))
     apart = [abs(a.mean - b.mean) / math.hypot(a.error, b.error) for a, b in pairs]
     return [
@@ -72,9 +74,9 @@ def schedules_agree(setting: Setting) -> list[Claim]:
 def sources(setting: Setting) -> list[Claim]:
     """What the choice of velocity does to the bound of a uniform source, and whether it beats the mask."""
     name = corpus(setting.data).name
-    own = _bounds(setting, "uniform", FEW, 16, OwnRates())
-    back = _bounds(setting, "uniform", FEW, 16, TimeReversal())
-    mask = _bounds(setting, "mask", FEW, 16, OwnRates())
+    own = _bounds(setting, "uniform", FEW, 16, SamplingRates())
+    back = _bounds(setting, "uniform", FEW, 16, ReversalRates())
+    mask = _bounds(setting, "mask", FEW, 16, SamplingRates())
     gaps = [a.mean - b.mean for a, b in zip(own, back, strict=True)]
     rest = [a.mean - b.mean for a, b in zip(back, mask, strict=True)]
     return [

@@ -37,7 +37,7 @@ def language_models(setting: Setting) -> list[Claim]:
 def measured(claim: str, paper: str, model: Model, texts: Corpus, most: float) -> Claim:
     """Return how many bits a character of the test part takes."""
     size = sum(weight.numel() for weight in model.network.parameters())
-    reached = bits(model.code_length(Dataset(texts.test, {}, texts.train.modality)), texts.test.shape[1])
+    reached = bits(model.nll(Dataset(texts.test, {}, texts.train.modality)), texts.test.shape[1])
     return Claim(
         claim,
         paper,

@@ -45,9 +45,9 @@ def sampled(
     model, draws = fitted(pictures, kind, seed), Rng(draw).fold_in("samples")
     labels = pictures.data.given["label"]
     labels = labels[torch.arange(pictures.count) % len(labels)]
-    path, network = change(model.description.path, model.network)
-    x_0 = model.description.space.sample_base(pictures.count, draws.stream("source"))
+    path, network = change(model.spec.path, model.network)
+    x_0 = model.spec.space.sample_base(pictures.count, draws.stream("source"))
     with torch.no_grad():
         x_1 = simulate(path.process(network, {"label": labels}), x_0, linear_grid(calls), Euler(), draws)
-    values = model.description.modality.decode(x_1)
+    values = model.spec.modality.decode(x_1)
     return pictures.judge.distance(values), pictures.judge.agrees(values, labels)

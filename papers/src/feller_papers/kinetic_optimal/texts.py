@@ -14,10 +14,10 @@ from feller.data.examples.loaders import shakespeare_text
 from feller.data.loading.read import read
 from feller.data.modality import Dataset
 from feller.data.text.modality import Text
-from feller.models.families.elbo import Bound, estimate_bound
+from feller.models.families.elbo import ELBO, estimate_elbo
 from feller.models.model import Model
 from feller.models.recipes.text import text, text_uniform
-from feller.networks.sequence.text_dit import TextTransformer
+from feller.networks.sequence.text_dit import TextDiT
 from feller_papers.kinetic_optimal.pictures import Change, as_it_is
 from feller_papers.setting import file_of, fit_recipe
 
@@ -63,10 +63,10 @@ def _cut(name: str, train: Dataset, test: str, *, standard: bool) -> Corpus:
 def fitted(texts: Corpus, kind: str, steps: int, seed: int) -> Model:
     """Return a transformer of 2 layers that was trained from masked or from wrong characters."""
     recipe = RECIPES[kind](texts.train, "small")
-    if not isinstance(recipe.architecture, TextTransformer):
+    if not isinstance(recipe.architecture, TextDiT):
         raise TypeError(f"expected a TextTransformer, got {type(recipe.architecture).__name__}")
     architecture = replace(recipe.architecture, width=96, depth=2, heads=3)
-    training = replace(recipe.train, batch=64, lr=3e-3)
+    training = replace(recipe.train, batch_size=64, lr=3e-3)
     return fit_recipe(replace(recipe, architecture=architecture, train=training), texts.train, steps, seed)
 
 
@@ -91,16 +91,16 @@ def bits(nats: Tensor, length: int) -> Bits:
 def bound(
     model: Model,
     test: Int64[Tensor, "n length"],
-    rates: Bound,
+    rates: ELBO,
     times: int,
     change: Change = as_it_is,
 ) -> Bits:
     """Return the bound on held-out windows, of the model or of what it is changed to."""
-    space = model.description.space
-    path, network = change(model.description.path, model.network)
+    space = model.spec.space
+    path, network = change(model.spec.path, model.network)
     parts = zip(range(0, len(test), SOME), test.split(SOME), strict=True)
     found = [
-        estimate_bound(path, space, network, part, {}, Rng(0, first), kind=rates, times=times).nats
+        estimate_elbo(path, space, network, part, {}, Rng(0, first), elbo=rates, times=times).nats
         for first, part in parts
     ]
     return bits(torch.cat(found), test.shape[1])

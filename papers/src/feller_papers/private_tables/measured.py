@@ -24,10 +24,10 @@ from feller.privacy.dp_sgd.clip_norm import Fixed
 from feller.privacy.dp_sgd.poisson_sampling import poisson_batches
 from feller.privacy.dp_sgd.private_gradient import Private
 from feller.privacy.noise.grid_noise import source
-from feller.training.engine import engine
+from feller.training.engine import get_engine
 from feller.training.loop import TrainState
 from feller.training.objective import TrainingContext
-from feller.training.objectives.marginal_counts import Counting
+from feller.training.objectives.marginal_fitting import MarginalFitting
 from feller_papers.private_tables.methods import Way
 from feller_papers.private_tables.setting import Budget, Setting
 from feller_papers.private_tables.tables import FEW, Posed, posed
@@ -86,7 +86,7 @@ def fitted(setting: Setting, name: str, way: Way, budget: Budget, seed: int) -> 
     if wish is None and isinstance(rows.modality, Table):
         rows = rows.seen_as(rows.modality.with_shares_of(rows.values))
     recipe, begun = way.of(rows, setting), time.process_time()
-    if isinstance(recipe.objective, Counting):
+    if isinstance(recipe.objective, MarginalFitting):
         model, ledger = _counted(rows, recipe, recipe.objective, wish)
     elif wish is None:
         model, ledger = fit_recipe(recipe, rows, recipe.train.steps, seed), None
@@ -96,17 +96,17 @@ def fitted(setting: Setting, name: str, way: Way, budget: Budget, seed: int) -> 
 
 
 def _counted(
-    rows: Dataset, recipe: Recipe, counting: Counting, wish: PrivacyConfig | None
+    rows: Dataset, recipe: Recipe, counting: MarginalFitting, wish: PrivacyConfig | None
 ) -> tuple[Model, Ledger | None]:
     rows = rows.seen_as(recipe.modality or rows.modality)
     ledger, rho, noise = None, math.inf, source(None)
     if wish is not None:
         ledger, allowance = allow(wish, counting, rows, Charged())
         rho, noise = allowance.rho, source(wish.unsafe_seed, "counts")
-    told = counting.find(rows, rho, noise)
-    for expense in told.expenses if ledger else ():
+    told = counting.fit(rows, rho, noise)
+    for expense in told.events if ledger else ():
         ledger = ledger and ledger.with_(expense)
-    return Model.of(replace(recipe.describe(rows), architecture=told.architecture), told.network), ledger
+    return Model.from_spec(replace(recipe.model_spec(rows), architecture=told.architecture), told.network), ledger
 
 
 def _trained(rows: Dataset, way: Way, setting: Setting, wish: PrivacyConfig, seed: int) -> tuple[Model, Ledger]:
@@ -134,7 +134,7 @@ def _trained(rows: Dataset, way: Way, setting: Setting, wish: PrivacyConfig, see
                 guarded.law,
                 recipe.train,
                 lessons,
-                engine(),
+                get_engine(),
             )
 
     model = fit_recipe(recipe, rows, planned.steps, seed, before=before, feed=draw, gradient=gradient)
@@ -146,8 +146,8 @@ def measured(setting: Setting, name: str, way: Way, budget: Budget, seed: int, *
     """Fit a model, and compare as many of its rows as it learned from with those and with held-out ones."""
     table, found = table_of(setting, name), fitted(setting, name, way, budget, seed)
     model, draws = found.model, Rng(seed).fold_in("judged")
-    sampling = None if raked else replace(model.description.sampling, raking_oversample=0)
-    drawn = model.draw(len(table.learned), sampling=sampling, draws=draws.fold_in("rows"))
+    sampling = None if raked else replace(model.spec.sampling, raking_oversample=0)
+    drawn = model.sample_dataset(len(table.learned), sampling=sampling, rng=draws.fold_in("rows"))
     kind = drawn.modality.for_measures(drawn).modality
     seen = [one.modality.for_measures(one).seen_as(kind) for one in (drawn, table.learned, table.held_out)]
     numbers = samples_quality(seen[0], seen[1], seen[2], Rng(0).fold_in("quality"))
@@ -164,15 +164,15 @@ def surprised(setting: Setting, name: str, way: Way, budget: Budget, seed: int) 
 
 def surprise_of(model: Model, held_out: Dataset) -> tuple[float | None, float | None]:
     """Return what a held-out row takes in nats, and the standard error; None where a model cannot tell."""
-    if not model.family.row_likelihood:
+    if not model.family.has_row_likelihood:
         return None, None
-    nats = model.code_length(held_out.seen_as(model.description.modality))
+    nats = model.nll(held_out.seen_as(model.spec.modality))
     return nats.mean().item(), (nats.std() / len(nats) ** 0.5).item()
 
 
 def allowed_share(model: Model, n: int, draws: Rng) -> float:
     """Return the share of n rows of a model whose words all are of their columns, where others may come."""
-    kind = cast(Table, model.description.modality)
+    kind = cast(Table, model.spec.modality)
     with torch.no_grad():
-        tokens = model.pairs(n, draws)["x_1"]
+        tokens = model.sample_pairs(n, draws)["x_1"]
     return (tokens < torch.tensor(kind.space().vocab_sizes)).all(1).double().mean().item()

@@ -10,8 +10,8 @@ from feller.models.recipes.registry import RECIPES
 from feller.networks.sequence.row_transformer import RowTransformer
 from feller.spaces import TableTokens
 from feller.spaces.table_tokens import CategoryTokenizer
-from feller.training.objectives.autoregressive_likelihood import RowLikelihood
-from feller.training.objectives.marginal_counts import Counting
+from feller.training.objectives.marginal_fitting import MarginalFitting
+from feller.training.objectives.next_token_prediction import RowLikelihood
 from feller_papers.private_tables.setting import Setting
 
 
@@ -33,20 +33,23 @@ class Way:
     def of(self, rows: Dataset, setting: Setting) -> Recipe:
         """Return the recipe for a table."""
         recipe = self.change(RECIPES[self.recipe](rows, self.size or setting.size))
-        if isinstance(recipe.objective, Counting):
+        if isinstance(recipe.objective, MarginalFitting):
             return recipe
         train = recipe.train
-        steps, batch = setting.steps or train.steps, min(setting.batch or train.batch, train.batch)
-        return replace(recipe, train=replace(train, steps=steps, minutes=None, batch=batch))
+        steps, batch = setting.steps or train.steps, min(setting.batch or train.batch_size, train.batch_size)
+        return replace(recipe, train=replace(train, steps=steps, minutes=None, batch_size=batch))
 
 
 def counted(method: str, *, degree: int = 2, room: float | None = None) -> Callable[[Recipe], Recipe]:
     """Return what makes a recipe of counts choose its tables otherwise."""
 
     def change(recipe: Recipe) -> Recipe:
-        before = cast(Counting, recipe.objective)
+        before = cast(MarginalFitting, recipe.objective)
         return replace(
-            recipe, objective=replace(before, method=method, degree=degree, room=before.room if room is None else room)
+            recipe,
+            objective=replace(
+                before, method=method, degree=degree, max_model_size=before.max_model_size if room is None else room
+            ),
         )
 
     return change
@@ -54,13 +57,13 @@ def counted(method: str, *, degree: int = 2, room: float | None = None) -> Calla
 
 def of_columns(recipe: Recipe) -> Recipe:
     """Count single columns alone, and begin with what they tell."""
-    return replace(recipe, objective=replace(cast(RowLikelihood, recipe.objective), counted=0.0))
+    return replace(recipe, objective=replace(cast(RowLikelihood, recipe.objective), marginals_budget=0.0))
 
 
 def any_order(recipe: Recipe) -> Recipe:
     """Learn the columns in every order, so that anything can be given."""
     recipe = of_columns(recipe)
-    return replace(recipe, objective=replace(cast(RowLikelihood, recipe.objective), shuffled=1.0))
+    return replace(recipe, objective=replace(cast(RowLikelihood, recipe.objective), shuffle_prob=1.0))
 
 
 def without_counts(recipe: Recipe) -> Recipe:
@@ -79,7 +82,7 @@ def without_grammar(recipe: Recipe) -> Recipe:
 def _over(recipe: Recipe, space: TableTokens) -> Recipe:
     return replace(
         recipe,
-        architecture=replace(cast(RowTransformer, recipe.architecture), rows=space),
+        architecture=replace(cast(RowTransformer, recipe.architecture), space=space),
         objective=replace(cast(RowLikelihood, recipe.objective), space=space),
         sampling=replace(recipe.sampling, raking_oversample=0),
     )

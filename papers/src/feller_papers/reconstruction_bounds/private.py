@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from feller.core.gradient import LossFunction
 from feller.core.rng import RandomStream, Rng
-from feller.networks.architecture import weights_from
+from feller.networks.network_config import seeded_init
 from feller.privacy.accounting.dp_events import Subsampled
 from feller.privacy.dp_sgd.clip_norm import Fixed
 from feller.privacy.dp_sgd.poisson_sampling import poisson_batches
@@ -32,7 +32,7 @@ WIDTH = 16
 
 def large_network(draws: Rng) -> nn.Module:
     """Return that of the paper's program for 28 x 28 pixels: smooth, so that gradients have slopes."""
-    with weights_from(draws):
+    with seeded_init(draws):
         return nn.Sequential(
             nn.Unflatten(1, (1, 28)),
             nn.Conv2d(1, 16, 8, stride=2, padding=3),
@@ -50,7 +50,7 @@ def large_network(draws: Rng) -> nn.Module:
 
 def small_network(draws: Rng) -> nn.Module:
     """Return one for 8 x 8 pixels."""
-    with weights_from(draws):
+    with seeded_init(draws):
         return nn.Sequential(nn.Flatten(), nn.Linear(64, WIDTH), nn.Tanh(), nn.Linear(WIDTH, 10))
 
 

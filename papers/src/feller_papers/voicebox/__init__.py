@@ -8,7 +8,7 @@ import pathlib
 from collections.abc import Iterator
 from dataclasses import replace
 
-from feller.networks.audio.frame_infiller import Infiller
+from feller.networks.audio.frame_infiller import FrameInfiller
 from feller_papers.claims import Claim, tested, untestable
 from feller_papers.voicebox import comparisons, durations, guidance, headline, recognising, tasks
 from feller_papers.voicebox.models import JUDGES, LENGTHS, LONG, PATHS
@@ -45,8 +45,8 @@ BEYOND = (
 """What no laptop can test."""
 QUICK = Setting(
     seeds=(0,),
-    network=Infiller(64, 4, 4),
-    small=Infiller(32, 2, 2),
+    network=FrameInfiller(64, 4, 4),
+    small=FrameInfiller(32, 2, 2),
     steps=1200,
     short=400,
     lengths=300,

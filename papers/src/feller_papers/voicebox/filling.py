@@ -91,7 +91,7 @@ def filled(
         rows.x,
         frames_of(some.kept, rows.duration, rows.x.shape[1]),
         rows.label,
-        draws=draws,
+        rng=draws,
         valid=rows.valid,
         sampling=SamplerConfig(nfe=calls),
         guidance=1.0 if path is None else weight,

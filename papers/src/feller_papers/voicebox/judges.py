@@ -14,18 +14,18 @@ from torch.nn import functional as F
 
 from feller.core.rng import Rng
 from feller.evaluation.images import fd_cnn
-from feller.networks.architecture import weights_from
-from feller.training.engine import engine
+from feller.networks.network_config import seeded_init
+from feller.training.engine import get_engine
 from feller.training.loop import make_train_state, train
 from feller.training.objective import Batch, Example, Objective
-from feller.training.optimizer import Training
+from feller.training.optimizer import TrainConfig
 from feller_papers.voicebox.chains import drawn_chains, joined
 from feller_papers.voicebox.digits import NAMES, Clip, Digits
 from feller_papers.voicebox.pieces import Pieces, counts, parts_in, words_in
 
 FEATURES = 32
 """Numbers that stand for a piece."""
-TRAINING = Training(batch=64, lr=2e-3, warmup=50, decay=0.7, weight_decay=1e-2, average=0.0)
+TRAINING = TrainConfig(batch_size=64, lr=2e-3, warmup=50, lr_decay_fraction=0.7, weight_decay=1e-2, ema_decay=0.0)
 WORDS = 3
 """Words that tell who speaks, at most."""
 CHUNK = 256
@@ -136,14 +136,14 @@ def train_judge(
     steps: int,
     draws: Rng,
     bands: int,
-    training: Training = TRAINING,
+    training: TrainConfig = TRAINING,
 ) -> Judge:
     """Train a listener on pieces `x_1` with `valid` and `answer`."""
-    with weights_from(draws):
+    with seeded_init(draws):
         network = Listener(bands, classes)
     training = replace(training, steps=steps)
     learner = make_train_state(network, training)
-    for _ in train(learner, Tell(), feed, training, draws=draws, engine=engine()):
+    for _ in train(learner, Tell(), feed, training, rng=draws, engine=get_engine()):
         pass
     return Judge(network.eval().requires_grad_(False))
 
@@ -170,7 +170,7 @@ def picked(pieces: Pieces, answer: Int64[Tensor, " n"], draws: Rng) -> Callable[
     """Return what gives each step pieces that are drawn with replacement."""
 
     def at(step: int, rows: slice) -> Batch:
-        which = draws.stream("pick", step).randint(len(answer), (TRAINING.batch,))[rows]
+        which = draws.stream("pick", step).randint(len(answer), (TRAINING.batch_size,))[rows]
         valid = pieces.valid[which]
         n = int(valid.sum(1).max())
         return {"x_1": pieces.x[which, :n], "valid": valid[:, :n], "answer": answer[which]}
@@ -180,7 +180,7 @@ def picked(pieces: Pieces, answer: Int64[Tensor, " n"], draws: Rng) -> Callable[
 
 def _voices(clips: tuple[Clip, ...], draws: Rng) -> Callable[[int, slice], Batch]:
     def at(step: int, rows: slice) -> Batch:
-        chains = joined(drawn_chains(clips, TRAINING.batch, draws.fold_in(step), fewest=1, most=WORDS)[rows])
+        chains = joined(drawn_chains(clips, TRAINING.batch_size, draws.fold_in(step), fewest=1, most=WORDS)[rows])
         many = counts(chains.digit)
         pieces = parts_in(chains.x, chains.duration, chains.word, [0] * len(many), [n - 1 for n in many])
         return {"x_1": pieces.x, "valid": pieces.valid, "answer": chains.speaker}

@@ -16,20 +16,20 @@ from torch import Tensor, nn
 from feller.core.errors import InputError
 from feller.core.rng import Rng
 from feller.models.infilling import infill_durations
-from feller.networks.audio.frame_infiller import Infiller, InfillerNetwork
-from feller.networks.blocks.time_conditioning import NoTime
+from feller.networks.audio.frame_infiller import FrameInfiller, FrameInfillerNetwork
+from feller.networks.blocks.time_conditioning import NoTimeConditioning
 from feller.paths.affine import Affine
 from feller.paths.predictions import NoisePrediction
 from feller.paths.schedules import VP, LinearSigmaMin
 from feller.sampling.sampler_config import SamplerConfig
 from feller.spaces import Euclidean
-from feller.training.engine import engine
+from feller.training.engine import get_engine
 from feller.training.loop import make_train_state, train
 from feller.training.objective import Objective
 from feller.training.objectives.duration_infilling import DurationInfilling
-from feller.training.objectives.frame_infilling import Everywhere, Infilling
-from feller.training.objectives.span_masks import Segments
-from feller.training.optimizer import Training
+from feller.training.objectives.frame_infilling import AllFrames, Infilling
+from feller.training.objectives.span_masks import SpanMask
+from feller.training.optimizer import TrainConfig
 from feller_papers.voicebox.chains import Rows, feed, joined
 from feller_papers.voicebox.digits import MEL, Digits, read_digits
 from feller_papers.voicebox.judges import Judge, Judges, Listener, train_judges
@@ -41,7 +41,7 @@ SPACE = Euclidean((1, MEL.bands))
 FRAMES = {
     "flow": Infilling(Affine(LinearSigmaMin(1e-5)), SPACE),
     "regression": Infilling(None, SPACE),
-    "everywhere": Infilling(Affine(LinearSigmaMin(1e-5)), SPACE, counts=Everywhere()),
+    "everywhere": Infilling(Affine(LinearSigmaMin(1e-5)), SPACE, loss_mask=AllFrames()),
     "diffusion": Infilling(Affine(VP()), SPACE),
     "score": Infilling(Affine(VP(), NoisePrediction()), SPACE),
 }
@@ -49,14 +49,14 @@ FRAMES = {
 PATHS = {"flow": "linear path", "diffusion": "diffusion path", "score": "score matching"}
 """Those with another path, as people call it."""
 LENGTHS = {
-    "at once": DurationInfilling.at_once(Euclidean((1, 1))),
-    "drawn": DurationInfilling.drawn(Euclidean((1, 1))),
-    "alone": DurationInfilling.at_once(Euclidean((1, 1)), Segments(whole=1.0)),
+    "at once": DurationInfilling.deterministic(Euclidean((1, 1))),
+    "drawn": DurationInfilling.stochastic(Euclidean((1, 1))),
+    "alone": DurationInfilling.deterministic(Euclidean((1, 1)), SpanMask(full_mask_prob=1.0)),
 }
 """Models of durations: regression, flow matching, and regression that is told no duration."""
 LONG, JUDGES = "long", "judges"
 """The usual model: `flow`, trained on; and who listens."""
-TRAINING = Training(lr=2e-3, warmup=200, decay=0.0, clip=0.5, average=0.999)
+TRAINING = TrainConfig(lr=2e-3, warmup=200, lr_decay_fraction=0.0, grad_clip_norm=0.5, ema_decay=0.999)
 DECAY = 0.5
 """Last share of the training of the usual model over which its rate falls."""
 LAST_LENGTHS = 0.5
@@ -81,9 +81,9 @@ class Trained:
         """The source of all randomness."""
         return Rng(self.seed)
 
-    def network(self, kind: str) -> InfillerNetwork:
+    def network(self, kind: str) -> FrameInfillerNetwork:
         """Return a network."""
-        return cast(InfillerNetwork, _loaded(_built(self.setting, self.seed, kind), self.weights[kind]))
+        return cast(FrameInfillerNetwork, _loaded(_built(self.setting, self.seed, kind), self.weights[kind]))
 
     @functools.cached_property
     def judges(self) -> Judges:
@@ -103,7 +103,7 @@ class Trained:
             rows.duration,
             kept,
             rows.phone,
-            draws=draws,
+            rng=draws,
             valid=rows.real,
             sampling=SamplerConfig(nfe=calls),
         )
@@ -112,7 +112,7 @@ class Trained:
 def scaled(kind: str, it: Digits) -> DurationInfilling:
     """Return how a model learns durations, standardised by those of all clips."""
     rows = joined([(clip,) for clip in it.train])
-    return LENGTHS[kind].standardised(rows.duration[rows.real])
+    return LENGTHS[kind].with_statistics_of(rows.duration[rows.real])
 
 
 @functools.cache
@@ -179,11 +179,13 @@ def _trained(setting: Setting, kind: str, seed: int) -> dict[str, Weights]:
         return {kind: _plain(both)}
     if kind in LENGTHS:
         rule = scaled(kind, it)
-        training = replace(TRAINING, batch=4 * setting.batch, steps=setting.lengths, decay=LAST_LENGTHS)
+        training = replace(
+            TRAINING, batch_size=4 * setting.batch, steps=setting.lengths, lr_decay_fraction=LAST_LENGTHS
+        )
         return {kind: _fitted(setting, kind, rule, training, seed, Rows.durations)[setting.lengths]}
-    training = replace(TRAINING, batch=setting.batch, steps=setting.short)
+    training = replace(TRAINING, batch_size=setting.batch, steps=setting.short)
     if kind == LONG:
-        both_steps = replace(training, steps=setting.steps, decay=DECAY)
+        both_steps = replace(training, steps=setting.steps, lr_decay_fraction=DECAY)
         found = _fitted(setting, kind, FRAMES["flow"], both_steps, seed, Rows.batch, setting.short)
         return {LONG: found[setting.steps], "flow": found[setting.short]}
     return {kind: _fitted(setting, kind, FRAMES[kind], training, seed, Rows.batch)[setting.short]}
@@ -193,7 +195,7 @@ def _fitted(
     setting: Setting,
     kind: str,
     rule: Objective,
-    training: Training,
+    training: TrainConfig,
     seed: int,
     batch: Callable[[Rows], dict],
     between: int = 0,
@@ -201,19 +203,19 @@ def _fitted(
     """Train a network, and return its averaged weights by the step: the last, and one between if it is asked for."""
     network, draws = _built(setting, seed, kind), Rng(seed)
     learner = make_train_state(network, training)
-    batches = feed(digits(setting).train, training.batch, draws.fold_in("chains"), batch)
+    batches = feed(digits(setting).train, training.batch_size, draws.fold_in("chains"), batch)
     found = {}
-    for report in train(learner, rule, batches, training, draws=draws, engine=engine()):
+    for report in train(learner, rule, batches, training, rng=draws, engine=get_engine()):
         if report.step in (between, training.steps):
-            found[report.step] = {name: value.numpy().copy() for name, value in learner.averaged().items()}
+            found[report.step] = {name: value.numpy().copy() for name, value in learner.ema_weights().items()}
     return found
 
 
 def _built(setting: Setting, seed: int, kind: str) -> nn.Module:
     """Make a network with new weights, which are the same for all kinds that have the same."""
-    settings: Infiller = setting.small if kind in LENGTHS else setting.network
+    settings: FrameInfiller = setting.small if kind in LENGTHS else setting.network
     once = kind in ("regression", "at once", "alone")
-    settings = replace(settings, clock=NoTime()) if once else settings
+    settings = replace(settings, time_conditioning=NoTimeConditioning()) if once else settings
     shape = (1, 1 if kind in LENGTHS else MEL.bands)
     return settings.build(shape, {"phone": len(digits(setting).inventory)}, Rng(seed).fold_in("network"))
 

@@ -3,7 +3,7 @@
 import pathlib
 from dataclasses import dataclass, field
 
-from feller.networks.audio.frame_infiller import Infiller
+from feller.networks.audio.frame_infiller import FrameInfiller
 from feller_papers.setting import file_of
 
 
@@ -16,9 +16,9 @@ class Setting:
     seeds: tuple[int, ...] = (0, 1, 2)
     takes: int | None = None
     """Read no later takes of the digits; None for all."""
-    network: Infiller = field(default_factory=lambda: Infiller(96, 4, 4))
+    network: FrameInfiller = field(default_factory=lambda: FrameInfiller(96, 4, 4))
     """Fills in frames: half a million weights."""
-    small: Infiller = field(default_factory=lambda: Infiller(64, 4, 4))
+    small: FrameInfiller = field(default_factory=lambda: FrameInfiller(64, 4, 4))
     """Fills in durations."""
     batch: int = 8
     """Chains of a step."""

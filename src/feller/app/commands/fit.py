@@ -10,8 +10,8 @@ DEEP = "--recipe"
 """The flag with which the help shows the fields of a recipe, too."""
 _DEEPER = (
     "feller.models.recipes.recipe:Recipe",
-    "feller.models.recipes.recipe:DocumentParts",
-    "feller.models.recipes.recipe:SpeechParts",
+    "feller.models.recipes.recipe:DocumentAuxNetworks",
+    "feller.models.recipes.recipe:SpeechAuxNetworks",
 )
 """Where the fields of a recipe are."""
 

@@ -7,13 +7,13 @@ from feller.data.atoms.elements import formula
 from feller.data.crystals.modality import Crystals
 from feller.data.modality import Dataset, Modality
 from feller.evaluation.attacks.distances import Apart
-from feller.models.spec import Description
+from feller.models.spec import ModelSpec
 
 
-def formula_wanted(about: Description, first: Dataset) -> Iterator[tuple[str, str]]:
+def formula_wanted(about: ModelSpec, first: Dataset) -> Iterator[tuple[str, str]]:
     """Yield the formula of one of the crystals."""
     kind = first.modality
-    if isinstance(kind, Crystals) and "element" in about.fixable:
+    if isinstance(kind, Crystals) and "element" in about.conditionable:
         yield f"element={formula(kind.crystals(first.values, first.given)[0].numbers)}", "crystals of one formula"
 
 

@@ -9,7 +9,7 @@ from feller.data.images.labelled import Labelled
 from feller.data.images.modality import Images
 from feller.data.modality import Dataset
 from feller.evaluation.attacks.distances import Coordinates
-from feller.models.spec import Description
+from feller.models.spec import ModelSpec
 
 COPIED = 0.1
 """Share of the usual distance below which a picture is a copy: with so many numbers, none is by chance."""
@@ -21,10 +21,10 @@ def drawn_label(data: Dataset) -> Tensor:
     return data.values["label"]
 
 
-def labels_wanted(about: Description, first: Dataset) -> Iterator[tuple[str, str]]:
+def labels_wanted(about: ModelSpec, first: Dataset) -> Iterator[tuple[str, str]]:
     """Yield the label that pictures may be asked for."""
     kind = about.modality
-    if isinstance(kind, Labelled) and "label" in about.fixable:
+    if isinstance(kind, Labelled) and "label" in about.conditionable:
         yield f"label={kind.pictures.classes[0]}", "pictures of one class"
 
 

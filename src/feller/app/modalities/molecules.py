@@ -7,7 +7,7 @@ from feller.data.atoms.elements import hill_formula
 from feller.data.modality import Dataset
 from feller.data.molecules.figure import balls
 from feller.data.molecules.modality import Molecules, molecules_of
-from feller.models.spec import Description
+from feller.models.spec import ModelSpec
 
 
 def modelled(first: Dataset, second: Dataset, behind: Dataset | None = None) -> Pair:
@@ -16,9 +16,9 @@ def modelled(first: Dataset, second: Dataset, behind: Dataset | None = None) -> 
     return balls(one, beside=other), balls(other, beside=one)
 
 
-def formula_wanted(about: Description, first: Dataset) -> Iterator[tuple[str, str]]:
+def formula_wanted(about: ModelSpec, first: Dataset) -> Iterator[tuple[str, str]]:
     """Yield the formula of one of the molecules."""
-    if "element" in about.fixable:
+    if "element" in about.conditionable:
         yield f"element={hill_formula(molecules_of(first)[0].atoms)}", "molecules of one formula"
 
 

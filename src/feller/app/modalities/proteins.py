@@ -8,7 +8,7 @@ from feller.data.proteins.backbones import Backbones
 from feller.data.proteins.figure import traces
 from feller.data.proteins.frames import CA
 from feller.data.proteins.modality import Proteins, structures
-from feller.models.spec import Description
+from feller.models.spec import ModelSpec
 
 
 def traced(first: Dataset, second: Dataset, behind: Dataset | None = None) -> Pair:
@@ -22,9 +22,9 @@ def _atoms(data: Dataset) -> list:
     return [atoms[:, CA] for atoms in kind.chains(data.values, data.given)] if isinstance(kind, Backbones) else []
 
 
-def sequences_wanted(about: Description, first: Dataset) -> Iterator[tuple[str, str]]:
+def sequences_wanted(about: ModelSpec, first: Dataset) -> Iterator[tuple[str, str]]:
     """Yield the shortest of some sequences, and the structure in a file."""
-    kind, may = first.modality, {*about.fixable}
+    kind, may = first.modality, {*about.conditionable}
     if isinstance(kind, Proteins) and "residue" in may:
         known = [letters for letters in kind.chains(first.values, first.given)[1] if "X" not in letters]
         if known:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:  # what takes long to load is loaded by who does it
     from feller.evaluation.report.page import Grid
     from feller.models.model import Model
     from feller.models.recipes.recipe import Recipe
-    from feller.models.spec import Description
+    from feller.models.spec import ModelSpec
 
 Kind = TypeVar("Kind", bound=type)
 Wanted = TypeVar("Wanted", bound=Modality)
@@ -61,7 +61,7 @@ def label_of(data: Dataset) -> Tensor | None:
     return data.given.get("label")
 
 
-def no_wishes(about: "Description", first: Dataset) -> Iterator[tuple[str, str]]:
+def no_wishes(about: "ModelSpec", first: Dataset) -> Iterator[tuple[str, str]]:
     """Yield nothing that can be given beside conditions."""
     yield from ()
 
@@ -123,7 +123,7 @@ class Registration:
     """Measures what was judged as it is written in files, beside those that the run was fitted to."""
     steps: str = ""
     """Which commands come next, in `next_steps.STEPS`; by default those for its files."""
-    wishes: "Callable[[Description, Dataset], Iterator[tuple[str, str]]]" = no_wishes
+    wishes: "Callable[[ModelSpec, Dataset], Iterator[tuple[str, str]]]" = no_wishes
     """Yields KEY=VALUE that can be given beside classes, as in some examples, and what comes of it."""
     valid: Callable[[Dataset], Bool[np.ndarray, " n"] | None] = no_marks
     """Tells which samples are valid; None where no rule tells, or a package is missing."""
@@ -144,7 +144,7 @@ def kind_as(model: "Model", wanted: type[Wanted], what: str) -> Wanted:
     Raises:
         UsageError: If it is another.
     """
-    kind = model.description.modality
+    kind = model.spec.modality
     if (found := kind.view(wanted)) is not None:
         return found
     raise UsageError(f"{what}, and this model's data are {kind.called}", remedy="Leave them out")
@@ -256,15 +256,15 @@ def find_recipe(name: str, data: Dataset, size: str, older: "Model | None" = Non
         InputError: If a file of the user's own cannot be read, or its function is no recipe.
     """
     from feller.models.recipes.recipe import SIZES
-    from feller.models.recipes.registry import RECIPES, SECOND_STAGES, functions_in
-    from feller.models.recipes.stages import onwards
+    from feller.models.recipes.registry import RECIPES, SECOND_STAGES, list_functions
+    from feller.models.recipes.stages import finetune_from
 
     if size not in SIZES:
         raise UsageError.unknown_name("size", size, SIZES)
     usual = "regressor" if data.target is not None else _name_of(registration_of(data.modality).recipe)
     name = usual if name == "auto" and usual else name
     if name.endswith(".py"):
-        raise UsageError(f"{name}:FUNCTION; {functions_in(name)}", name, argument="recipe")
+        raise UsageError(f"{name}:FUNCTION; {list_functions(name)}", name, argument="recipe")
     if ":" in name:
         return name, _own_recipe(name, data, size)
     if not usual and name in ("auto", *SECOND_STAGES):
@@ -279,7 +279,7 @@ def find_recipe(name: str, data: Dataset, size: str, older: "Model | None" = Non
     if name not in RECIPES:
         raise UsageError.unknown_name("recipe", name, [*RECIPES, *SECOND_STAGES, "auto"])
     recipe = RECIPES[name](data, size)
-    return name, recipe if older is None else onwards(recipe, older)
+    return name, recipe if older is None else finetune_from(recipe, older)
 
 
 def _own_recipe(name: str, data: Dataset, size: str) -> "Recipe":

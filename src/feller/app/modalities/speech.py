@@ -25,8 +25,8 @@ def path_of(model: Model) -> Affine:
     Raises:
         UsageError: If it has another.
     """
-    if model.family.in_time and model.description.path.affine_schedule is not None:
-        return cast(Affine, model.description.path)
+    if model.family.is_process and model.spec.path.affine_schedule is not None:
+        return cast(Affine, model.spec.path)
     raise UsageError("a model that draws frames", f"one that {model.family.describe()}", "Fit one with --recipe speech")
 
 

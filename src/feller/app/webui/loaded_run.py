@@ -12,7 +12,7 @@ from feller.core.run_folder import Run
 from feller.data.examples.registry import EXAMPLE
 from feller.data.images.modality import Images
 from feller.data.modality import Modality
-from feller.models.spec import Description, load_description
+from feller.models.spec import ModelSpec, load_spec
 
 M = TypeVar("M", bound=Modality)
 
@@ -29,7 +29,7 @@ class LoadedRun:
     run: Run
     name: str
     """By which people tell it from others on the page."""
-    about: Description | None
+    about: ModelSpec | None
     """None of a bridge, which is no model of data alone."""
 
     @property
@@ -64,7 +64,7 @@ class LoadedRun:
     @property
     def in_time(self) -> bool:
         """Whether samples form over time, in network calls."""
-        return self.about is not None and self.about.family.in_time
+        return self.about is not None and self.about.family.is_process
 
     @property
     def has_solvers(self) -> bool:
@@ -131,6 +131,5 @@ def load_runs(runs: Sequence[Run]) -> tuple[LoadedRun, ...]:
         name if plain.count(name) == 1 else f"{name} ({plain[: i + 1].count(name)})" for i, name in enumerate(plain)
     ]
     return tuple(
-        LoadedRun(run, name, None if is_bridge(run) else load_description(run))
-        for run, name in zip(runs, names, strict=True)
+        LoadedRun(run, name, None if is_bridge(run) else load_spec(run)) for run, name in zip(runs, names, strict=True)
     )

@@ -143,7 +143,7 @@ def condition_controls(run: LoadedRun) -> dict[str, Any]:
     controls = {f"{GIVEN}{name}": choice(name.capitalize(), names) for name, names in options.items()}
     if about.frequencies and about.cond_dropout:
         controls[GUIDANCE] = guidance_control("1 is plain, more follows the condition more sharply.")
-    known = about.modality.leaves if run.data(Table) is not None else about.fixable
+    known = about.modality.leaves if run.data(Table) is not None else about.conditionable
     names = [name for name in about.modality.leaves if name in known and name not in about.modality.filed]
     if names:
         hint = f"What is already known, as NAME=VALUE, one a line. Names: {', '.join(names)[:300]}."

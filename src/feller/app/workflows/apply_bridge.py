@@ -31,12 +31,12 @@ from feller.data.loading.read import read
 from feller.data.modality import Dataset
 from feller.data.points.points import Points
 from feller.evaluation.number_format import percent
-from feller.models.families.model_family import Progress, batch_size, pieces
+from feller.models.families.model_family import OnProgress, default_batch_size, iter_batches
 from feller.models.model import Model, load_model
-from feller.networks.bridge_drift import TwoDrifts
+from feller.networks.bridge_drift import ForwardBackwardNetwork
 from feller.paths.brownian import BrownianBridge
 from feller.training.checkpoint import read_counters
-from feller.training.engine import engine
+from feller.training.engine import get_engine
 
 COMPARED = 500
 """Members, of either, by which a file is said to lie far off."""
@@ -160,17 +160,17 @@ class _Opened:
             walls: Pictures of walls.
             tell: Hears how it goes.
         """
-        network, device = cast(TwoDrifts, self.model.network), engine().device
-        drift = (network.back if self.backward else network.ahead).to(device).eval()
-        (times, between), noise = self._grid, cast(BrownianBridge, self.model.description.path).noise
+        network, device = cast(ForwardBackwardNetwork, self.model.network), get_engine().device
+        drift = (network.backward_drift if self.backward else network.forward_drift).to(device).eval()
+        (times, between), noise = self._grid, cast(BrownianBridge, self.model.spec.path).noise
         every = 1 if walls else between  # no wall between two knots is missed
         states, met = [], []
         tell.task("following the drift")
-        for rows, share in pieces(len(first), batch_size(self.model.description.space, device), tell.progress):
+        for rows, share in iter_batches(len(first), default_batch_size(self.model.spec.space, device), tell.progress):
             here = first[rows].to(device)
             draws, calls = Rng(seed, rows.start).fold_in("push"), itertools.count(1)
 
-            def way(x: Tensor, t: Tensor, share: Progress = share, calls: Iterator[int] = calls) -> Tensor:
+            def way(x: Tensor, t: Tensor, share: OnProgress = share, calls: Iterator[int] = calls) -> Tensor:
                 share(min(next(calls) / len(times), 1.0))
                 return drift(x, t, {})
 
@@ -187,8 +187,8 @@ def _opened(run: Run, *, backward: bool) -> _Opened:
     """Open a bridge to follow its drift."""
     bridged = bridged_of(run)
     model = load_model(run)
-    about = model.description
-    if bridged is None or model.family.name != "bridge" or not isinstance(model.network, TwoDrifts):
+    about = model.spec
+    if bridged is None or model.family.name != "bridge" or not isinstance(model.network, ForwardBackwardNetwork):
         raise UsageError(
             "is no bridge, and its samples begin with noise", remedy="Leave out --from and --backward", file=run.path
         )

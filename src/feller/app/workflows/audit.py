@@ -24,7 +24,7 @@ from feller.core.run_folder import Run
 from feller.evaluation.effort import Effort, kind_of_report
 from feller.evaluation.report.page import write_report
 from feller.training.checkpoint import read_counters
-from feller.training.objectives.output_perturbation import Perturbation
+from feller.training.objectives.output_perturbation import OutputPerturbation
 
 NAME = "audit"
 """Of the page, behind `report-`."""
@@ -69,8 +69,8 @@ def _audited(run: Run, config: AuditConfig, effort: Effort, tell: Tell, *, has_p
         tell.done()
     known = knows_objective(run.read_field(run.recipe, "recipe"))
     objective = recipe_of(run).objective if known else None
-    if objective is not None and objective.one_shot and it.tells:
-        rows = _rebuilt(it, cast(Perturbation, objective), numbers, draws.fold_in("rebuilt"), tell)
+    if objective is not None and objective.is_one_shot and it.tells:
+        rows = _rebuilt(it, cast(OutputPerturbation, objective), numbers, draws.fold_in("rebuilt"), tell)
     else:
         rows = None if ledger is None else watched_rows(run, it.train, numbers["epsilon_order2"])
     numbers |= {} if rows is None else rows.numbers
@@ -89,7 +89,9 @@ def _audited(run: Run, config: AuditConfig, effort: Effort, tell: Tell, *, has_p
     return {**numbers, "report": f"{run.path / f'report-{NAME}.html'}"}
 
 
-def _rebuilt(it: Opened, objective: Perturbation, numbers: dict[str, Any], draws: Rng, tell: Tell) -> ToldRows | None:
+def _rebuilt(
+    it: Opened, objective: OutputPerturbation, numbers: dict[str, Any], draws: Rng, tell: Tell
+) -> ToldRows | None:
     """Rebuild rows of a linear model, and add the numbers; None where no noise bounds what is told."""
     planned, train = it.asked.provenance.private, it.train
     if it.ledger is not None and isinstance(planned, Allowance):
@@ -101,5 +103,5 @@ def _rebuilt(it: Opened, objective: Perturbation, numbers: dict[str, Any], draws
     numbers |= found.numbers
     if math.isinf(rho):
         return None
-    numbers |= check_held(it.run, it.model.network, found.minimum.theta, objective.scale(len(train), rho)).numbers
+    numbers |= check_held(it.run, it.model.network, found.minimum.theta, objective.noise_std(len(train), rho)).numbers
     return all_rows(found, train, numbers["epsilon_order2"])

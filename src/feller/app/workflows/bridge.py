@@ -40,9 +40,9 @@ from feller.core.run_folder import Run, target_run
 from feller.core.serialization import to_dict
 from feller.core.user_code import MEMORY_PREFIX, load_function
 from feller.evaluation.effort import Effort
-from feller.models.spec import save_description
-from feller.networks.architecture import parameters
-from feller.training.engine import engine
+from feller.models.spec import save_spec
+from feller.networks.network_config import count_parameters
+from feller.training.engine import get_engine
 
 
 def bridge(
@@ -70,11 +70,11 @@ def bridge(
         Interrupted: After Ctrl-C, with the last round saved.
     """
     check_duration(config.rounds, config.minutes, unit="rounds")
-    here, output = engine(), config.output
+    here, output = get_engine(), config.output
     resume, overwrite = output.resume, output.overwrite
     name = config.data[0] if config.data else ""
     chosen = target_run(output.out, f"{pathlib.Path(name).stem}-bridge", resume=resume, overwrite=overwrite).path
-    run = Run(pathlib.Path(here.share(str(chosen) if here.is_first else "")))
+    run = Run(pathlib.Path(here.broadcast_str(str(chosen) if here.is_main_process else "")))
     if resume:
         bridged, crowd, settings = _continue(run, config, change)
     else:
@@ -94,17 +94,17 @@ def bridge(
             " while paths are looked for, which takes longer; all else takes what it takes"
         )
     description, progress = begin(bridged, crowd, settings, here)
-    here.wait()  # whoever refuses does so before anything is written
-    with run.acquire(resume=resume, overwrite=overwrite) if here.is_first else contextlib.nullcontext():
-        here.wait()
+    here.barrier()  # whoever refuses does so before anything is written
+    with run.acquire(resume=resume, overwrite=overwrite) if here.is_main_process else contextlib.nullcontext():
+        here.barrier()
         if resume:
             elsewhere = load_progress(run, progress, len(problem.crowds))
             tell.say(f"going on after round {progress.done}")
             if elsewhere:
                 tell.say(elsewhere)
-        here.wait()
-        if here.is_first:
-            save_description(run, description)
+        here.barrier()
+        if here.is_main_process:
+            save_spec(run, description)
             run.write_record(run.recipe, _record(bridged, settings))
             if not resume:
                 save_progress(run, progress)
@@ -115,7 +115,7 @@ def bridge(
             alternate(
                 run, problem, settings, progress, seed=bridged.seed, limit=limit, again=again, here=here, tell=tell
             )
-            here.wait()
+            here.barrier()
             found = FoundBridge(problem, settings, progress, ())
             effort = Effort.beside(progress.seconds)
             return run, report_bridge(run, bridged, crowd, found, notes, effort, tell)
@@ -134,7 +134,7 @@ def measure_again(run: Run, tell: Tell = SILENT) -> dict[str, Any]:
     """
     bridged, crowd, settings = _continue(run, BridgeConfig(), lambda settings: settings)
     cost, notes = price(bridged.costs, crowd, bridged.frame)
-    _, progress = begin(bridged, crowd, settings, engine())
+    _, progress = begin(bridged, crowd, settings, get_engine())
     load_progress(run, progress, len(bridged.times) - 1)
     found = FoundBridge(pose(bridged, crowd, cost), settings, progress, ())
     return report_bridge(run, bridged, crowd, found, notes, Effort(), tell)
@@ -216,5 +216,5 @@ def _summary(run: Run, bridged: Bridged, crowd: Populations, settings: Bridging,
     long = many if settings.rounds else "as many rounds as fit"
     return (
         f"{' to '.join(bridged.populations)}: {sizes} members, noise {bridged.noise:.4g}{cost}; {long} of"
-        f" {settings.pairs:,} pairs, {parameters(progress.network):,} weights; writing to {run.path}"
+        f" {settings.pairs:,} pairs, {count_parameters(progress.network):,} weights; writing to {run.path}"
     )

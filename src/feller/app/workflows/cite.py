@@ -15,8 +15,8 @@ from feller.core.citations import BibEntry, cited_papers
 from feller.core.errors import InputError, UsageError
 from feller.core.run_folder import Run, to_run
 from feller.models.recipes.recipe import Recipe
-from feller.models.spec import Description, load_description
-from feller.networks.blocks.lora import LowRank
+from feller.models.spec import ModelSpec, load_spec
+from feller.networks.blocks.lora import LoRA
 from feller.privacy.accounting.accountant import epsilon
 from feller.privacy.accounting.dp_events import Concentrated, Expense
 from feller.privacy.accounting.ledger import Ledger
@@ -28,7 +28,7 @@ from feller.privacy.marginals.curator import Curator
 from feller.privacy.marginals.mst import CHOICE as MST_CHOICE
 from feller.privacy.marginals.mst import mst
 from feller.sampling.guidance import cfg
-from feller.training.objectives.marginal_counts import Counting
+from feller.training.objectives.marginal_fitting import MarginalFitting
 
 WAYS: dict[str, Any] = {"aim": aim, "mst": mst}
 """Ways of choosing tables, by the names that recipes have for them."""
@@ -53,7 +53,7 @@ def cite(of: Run | str | os.PathLike[str]) -> str:
 
 def papers(run: Run) -> tuple[BibEntry, ...]:
     """Return these papers."""
-    about, asked = load_description(run), record_of(run)
+    about, asked = load_spec(run), record_of(run)
     content = run.read_record(run.recipe)
     try:
         recipe: Recipe | None = recipe_of(run)
@@ -61,14 +61,14 @@ def papers(run: Run) -> tuple[BibEntry, ...]:
         recipe = None
     rank = (content.get("tuned") or {}).get("rank")
     ledger = ledger_of(run)
-    parts = (*_model(about), *_recipe(recipe), *_private(asked, ledger), *([LowRank] if rank else []), *_bridge(run))
+    parts = (*_model(about), *_recipe(recipe), *_private(asked, ledger), *([LoRA] if rank else []), *_bridge(run))
     return cited_papers(*parts)
 
 
-def _model(about: Description) -> tuple[Any, ...]:
+def _model(about: ModelSpec) -> tuple[Any, ...]:
     """Return what the model is made of, and how it samples; data are not a method."""
     try:
-        solved: tuple[Any, ...] = about.sampling.resolve(about.path, about.space)[:2] if about.family.in_time else ()
+        solved: tuple[Any, ...] = about.sampling.resolve(about.path, about.space)[:2] if about.family.is_process else ()
     except UsageError:  # it draws nothing along a path
         solved = ()
     guided = (cfg,) if about.cond_dropout and about.frequencies else ()
@@ -88,8 +88,8 @@ def _bridge(run: Run) -> tuple[Any, ...]:
 def _recipe(recipe: Recipe | None) -> tuple[Any, ...]:
     if recipe is None:
         return ()
-    kept = (recipe.objective, recipe.architecture, recipe.parts, recipe.train)
-    way = (WAYS.get(cast(Counting, recipe.objective).method),) if recipe.objective.family == "graphical" else ()
+    kept = (recipe.objective, recipe.architecture, recipe.aux_networks, recipe.train)
+    way = (WAYS.get(cast(MarginalFitting, recipe.objective).method),) if recipe.objective.family == "graphical" else ()
     return (*kept, *way)
 
 

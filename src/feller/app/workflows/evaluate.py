@@ -52,7 +52,7 @@ from feller.evaluation.number_format import is_number
 from feller.evaluation.quality import Quality, quality
 from feller.evaluation.report.page import write_report
 from feller.models.model import Model, load_model
-from feller.training.engine import engine
+from feller.training.engine import get_engine
 
 DRAWING, MEASURING = 0.35, 0.25
 """Shares of the time of an evaluation for drawing samples and for likelihoods."""
@@ -98,12 +98,12 @@ def evaluate(
     Raises:
         InputError: If run, data or samples are not what they must be, or another process writes to the run.
     """
-    with run.ensure_lock() if engine().is_first else contextlib.nullcontext():
+    with run.ensure_lock() if get_engine().is_main_process else contextlib.nullcontext():
         data, effort = config.data, effort or Effort(n=config.n)
         given = data if is_given(data) else None
         model = load_model(run)
-        model.network.to(engine().device)
-        protocol = PROTOCOLS.get(model.family.name) or registration_of(model.description.modality).evaluate
+        model.network.to(get_engine().device)
+        protocol = PROTOCOLS.get(model.family.name) or registration_of(model.spec.modality).evaluate
         with for_now(given) if given is not None and protocol else contextlib.nullcontext(IN_MEMORY) as place:
             named = str(place) if given is not None else None if data is None else str(data)
             train = _training_rows(run, config)
@@ -172,7 +172,7 @@ def _evaluated(
     """Do it, while nobody else writes to the run."""
     run, model, data, samples = request.run, request.model, request.data, request.samples
     effort, tell = request.effort, request.tell
-    modality = model.description.modality
+    modality = model.spec.modality
     kind = registration_of(modality)
     asked = record_of(run)
     unknown = data is not None and not asked.data
@@ -212,7 +212,7 @@ def _evaluated(
         usual = number_shown(training_data, effort)
         share = DRAWING / (1 if tuned is None else 3)
         n = effort.affordable(
-            usual, share, lambda few: _drawn(model, few, tuned, run, draws.fold_in("pace"), SILENT), engine()
+            usual, share, lambda few: _drawn(model, few, tuned, run, draws.fold_in("pace"), SILENT), get_engine()
         )
         limits += [f"{n:,} of {usual:,} samples"] if n < usual else []
         generated = _drawn(model, n, tuned, run, draws, tell)
@@ -228,7 +228,7 @@ def _evaluated(
         before=changed.before if changed else None,
     )
     tell.task("judging the samples")
-    alone = engine().alone()
+    alone = get_engine().single_process()
     measure = kind.measure if has_train else kind.measure_unseen or kind.measure
     found = quality(generated, training_data, held_out, draws, alone, measure, judge, effort, has_train=has_train)
     if found.judge is not None and found.judge.steps < (TRAINING.steps or 0):
@@ -243,9 +243,9 @@ def _evaluated(
         numbers["compared_with"] = data
     if samples is None:
         tell.task("measuring the model")
-        how = Measuring(draws=draws, ranks=engine())
+        how = Measuring(draws=draws, ranks=get_engine())
         parts_of = effort.affordable(
-            PIECES, MEASURING, lambda few: flow_quality(model, held_out, replace(how, share=few / PIECES)), engine()
+            PIECES, MEASURING, lambda few: flow_quality(model, held_out, replace(how, share=few / PIECES)), get_engine()
         )
         limits += [f"{parts_of / PIECES:.0%} of the examples of likelihood and straightness"] * (parts_of < PIECES)
         numbers |= flow_quality(model, held_out, replace(how, share=parts_of / PIECES, tell=tell.progress))
@@ -259,7 +259,7 @@ def _evaluated(
     if example and example.inside:
         numbers["inside"] = example.inside(generated.values).double().mean().item()
     numbers |= stands.numbers
-    if engine().is_first:
+    if get_engine().is_main_process:
         if found.judge is not None:
             save_judge(run.judge, found.judge)
         tell.task("writing the report")
@@ -271,7 +271,7 @@ def _evaluated(
         else:
             sketch = tuning_sketch(run, tuned, step, numbers)
         seen = (*notes, *(for_owner(asked, whole) if own is not None else ()))
-        page = sample_report(stands, model.description, judged, numbers, seen, sketch, grids)
+        page = sample_report(stands, model.spec, judged, numbers, seen, sketch, grids)
         write_report(run.path, page, judged.name)
         tell.done()
     return {**numbers, "report": f"{run.path / judged.name}.html"}
@@ -322,9 +322,11 @@ def _strangers(asked: FitRecord, modality: Modality, given: Given | None, halves
 def _drawn(model: Model, n: int, tuned: Tuned | None, run: Run, draws: Rng, tell: Tell) -> Dataset:
     """Draw samples; those of a tuned run as tuning looked at them."""
     if tuned is None:
-        return model.draw(n, draws=draws, ranks=engine(), tell=tell.progress)
-    given, guidance = model.conditions(n, tuned.given, draws), rule_of(recipe_of(run)).guidance
-    return model.draw(n, given=given, guidance=guidance, draws=draws, ranks=engine(), tell=tell.progress)
+        return model.sample_dataset(n, rng=draws, process_group=get_engine(), on_progress=tell.progress)
+    given, guidance = model.sample_conditions(n, tuned.given, draws), rule_of(recipe_of(run)).guidance
+    return model.sample_dataset(
+        n, given=given, guidance=guidance, rng=draws, process_group=get_engine(), on_progress=tell.progress
+    )
 
 
 def _changed(
@@ -333,7 +335,7 @@ def _changed(
     """Return what tuning changed."""
     tell.task("comparing with the base")
     base = base_model(run)
-    base.network.to(engine().device)
+    base.network.to(get_engine().device)
     wanted = wanted or _known_wish(run, model, tuned)
     found = change(rule_of(recipe_of(run)), base, model, generated, wanted, draws, tuned.given)
     tell.done()
@@ -357,7 +359,7 @@ def _beside_base(found: Quality, changed: Change) -> dict[str, Any]:
 def _known_wish(run: Run, model: Model, tuned: Tuned) -> Wish | None:
     """Return the wish of a record; None if it is code or another run, which no record makes run or be read."""
     try:
-        return recorded_wish(run, model.description.modality, tuned.rewards)
+        return recorded_wish(run, model.spec.modality, tuned.rewards)
     except (UsageError, InputError):
         return None
 

@@ -12,8 +12,8 @@ from feller.core.run_folder import Run
 from feller.core.serialization import write_json
 from feller.core.user_code import fingerprint
 from feller.data.path_checks import check_free
-from feller.models.export.exported_network import Answer, about
-from feller.models.export.programs import WRITERS
+from feller.models.export.export_formats import WRITERS
+from feller.models.export.exported_network import ExportedNetwork, export_metadata
 from feller.models.model import load_model
 
 FORMS = (*WRITERS, HUGGING_FACE)
@@ -52,13 +52,19 @@ def export(run: Run, config: ExportConfig, *, tell: Tell = SILENT) -> tuple[path
     if place.suffix.lower() != ending:
         raise UsageError(f"a file that ends with {ending}", place, argument="out")
     model, of = settled(run, lambda: load_model(run))
-    answer = Answer(model, _guidance(guidance))
+    answer = ExportedNetwork(model, _guidance(guidance))
     tell.task(f"writing {place.name}")
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         with _held(run, place):
             write(answer, place)
-            record = {"file": place.name, "form": to, "sha256": fingerprint(place), **of, **about(model, answer)}
+            record = {
+                "file": place.name,
+                "form": to,
+                "sha256": fingerprint(place),
+                **of,
+                **export_metadata(model, answer),
+            }
             write_json(said_of(place), record)
     except OSError as error:
         raise cannot_write(place, error) from error

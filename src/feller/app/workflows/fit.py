@@ -33,9 +33,9 @@ from feller.data.loading.in_memory import MEMORY, DataSource, Kept, in_memory_na
 from feller.data.tables.schema import text_of_schema
 from feller.evaluation.effort import Effort, kind_of_report
 from feller.models.recipes.recipe import Recipe
-from feller.networks.architecture import PLENTY
+from feller.networks.network_config import DEFAULT_PARAMETER_BYTES
 from feller.training.checkpoint import read_counters
-from feller.training.engine import Engine, engine
+from feller.training.engine import Engine, get_engine
 from feller.training.trainer import Callback
 
 SCHEMA = "schema.json"
@@ -72,7 +72,7 @@ def fit(
     check_duration(training.steps, training.minutes, fields)
     report = kind_of_report(config.report)
     Effort.of_report(report, 0.0)  # refuses one of no known kind
-    here, resume, overwrite = engine(), output.resume, output.overwrite
+    here, resume, overwrite = get_engine(), output.resume, output.overwrite
     data = config.data if data is None else data
     access = data_access(privacy_of(config), here, resume=resume)
     watched_rows(config)  # what is no number is told before the data are read
@@ -112,25 +112,25 @@ def fit(
             provenance = Provenance(recipe=request.name, size=config.size or "", fields=fields)
             with tell.waiting(f"reading {data}"):
                 plan = plan_fit(FitRecord(config=config, provenance=provenance), access, request, tell, given)
-        here.check_alike(
+        here.check_identical(
             "data (or, of a private fit, the same key, see XDG_DATA_HOME)", plan.asked.provenance.fingerprint
         )
-        if plan.recipe.objective.one_shot:
+        if plan.recipe.objective.is_one_shot:
             ready: Look | TrainingJob = set_up_look(plan)
         else:
-            most = run.state.stat().st_size + PLENTY if resume and run.state.is_file() else sys.maxsize
+            most = run.state.stat().st_size + DEFAULT_PARAMETER_BYTES if resume and run.state.is_file() else sys.maxsize
             ready = set_up_training(run, plan, here, most)
-    here.wait()  # whoever refuses does so before anything is written
-    claimed = run.acquire(resume=resume, overwrite=overwrite) if here.is_first else contextlib.nullcontext()
+    here.barrier()  # whoever refuses does so before anything is written
+    claimed = run.acquire(resume=resume, overwrite=overwrite) if here.is_main_process else contextlib.nullcontext()
     with access.spending(run, here, begun=True), claimed:
         for line in earlier_lines(run, plan.asked.data, None if resume else as_read(plan.dataset, plan.recipe)):
             tell.say(line)
-        here.wait()
+        here.barrier()
         if isinstance(ready, TrainingJob):
             _train(run, plan, ready, training.callbacks, here, tell, resume=resume)
-        elif here.is_first:  # which looks at the rows alone
+        elif here.is_main_process:  # which looks at the rows alone
             look(run, ready, tell)
-        here.wait()  # until the first process has written what all will read
+        here.barrier()  # until the first process has written what all will read
         numbers = _reported(run, plan, report, tell)
         for line in outdated(run) if resume else ():
             tell.say(line)
@@ -143,7 +143,7 @@ def _train(
     """Train until the budget is spent."""
     access = plan.access
     restore(run, job, resume=resume, exhausted=access.exhausted, tell=tell)
-    here.wait()  # until all have read what the first will write
+    here.barrier()  # until all have read what the first will write
     access.open(run, job.state.step, here)
     record(run, job, here, tell)
     with stoppable(job.resume_command):  # at once: what it has made is kept
@@ -176,26 +176,26 @@ def _reported(run: Run, plan: FitPlan, report: str | None, tell: Tell) -> dict[s
 
 def _kept(data: Any, run: Run, here: Engine) -> tuple[str, Kept]:
     """Let the first process write data that are in memory where the run will be, for later commands."""
-    made = here.is_first and not run.path.exists()
-    place = here.share(str(keep(data, run.path)) if here.is_first else "")
+    made = here.is_main_process and not run.path.exists()
+    place = here.broadcast_str(str(keep(data, run.path)) if here.is_main_process else "")
     return place, Kept(pathlib.Path(place), said_of(data), made)
 
 
 def _with_schema(config: FitConfig, text: str, run: Run, here: Engine) -> tuple[FitConfig, Kept]:
     """Let the first process write a schema that is in memory where the run will be, for later commands."""
-    made, file = here.is_first and not run.path.exists(), run.path / SCHEMA
-    if here.is_first:
+    made, file = here.is_main_process and not run.path.exists(), run.path / SCHEMA
+    if here.is_main_process:
         run.path.mkdir(parents=True, exist_ok=True)
         replace_file(file, text)
-    here.wait()
+    here.barrier()
     return config_of(FitConfig, config, schema=str(file)), Kept(file, "your schema", made)
 
 
 def _run_of(data: Any, out: str | None, here: Engine, *, resume: bool, overwrite: bool) -> Run:
     """Return the folder, which the first process chooses: what it makes there must not look like an older run."""
     name = data if isinstance(data, str) else ""
-    chosen = target_run(out, name, resume=resume, overwrite=overwrite).path if here.is_first else ""
-    return Run(pathlib.Path(here.share(str(chosen))))
+    chosen = target_run(out, name, resume=resume, overwrite=overwrite).path if here.is_main_process else ""
+    return Run(pathlib.Path(here.broadcast_str(str(chosen))))
 
 
 def _tell_moved(plan: FitPlan, tell: Tell) -> None:

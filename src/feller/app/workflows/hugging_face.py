@@ -24,7 +24,7 @@ from feller.core.serialization import error_path, read_json, replace_file, write
 from feller.core.user_code import fingerprint
 from feller.evaluation.number_format import is_number
 from feller.evaluation.report.page import legible
-from feller.models.spec import Description, load_description
+from feller.models.spec import ModelSpec, load_spec
 from feller.privacy.accounting.ledger import strength
 from feller.training.checkpoint import read_counters
 
@@ -32,7 +32,7 @@ PLAIN = ("steps", "seconds", "report", "format", "version", "run")
 """Entries of a report that say nothing of how good a model is."""
 
 
-def card(run: Run, about: Description, asked: FitRecord, report: Reported, citation: str) -> str:
+def card(run: Run, about: ModelSpec, asked: FitRecord, report: Reported, citation: str) -> str:
     """Return the README: what the model learned from, how good it is, how it is loaded, what to cite.
 
     Whatever comes from the run stands there as text, none of it as markup.
@@ -217,7 +217,7 @@ def write_folder(run: Run, folder: pathlib.Path, tell: Tell) -> tuple[pathlib.Pa
             files, or the disk refuses.
         UsageError: If the run's model is code of the user's.
     """
-    about, asked = load_description(run), record_of(run)
+    about, asked = load_spec(run), record_of(run)
     if asked.provenance.code:
         raise UsageError(
             f"the model of {run.path} is made of code of yours, which the folder would lack", remedy="Use torch-export"

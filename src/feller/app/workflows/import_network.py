@@ -22,11 +22,17 @@ from feller.data.images.modality import Images
 from feller.data.loading.read import read
 from feller.data.modality import Modality
 from feller.data.points.points import Points
-from feller.models.export.saved import ONCE, recipe_record
-from feller.models.export.user_network import adapted, described, form, plain_modality, try_out
+from feller.models.export.model_saving import ONCE, recipe_record
+from feller.models.export.user_network import (
+    adapt_call,
+    check_network,
+    describe_network,
+    modality_of_shape,
+    number_kind,
+)
 from feller.models.families.path_process import PathProcess
-from feller.models.spec import save_description
-from feller.networks.external import ForeignNetwork
+from feller.models.spec import save_spec
+from feller.networks.external import ExternalNetworkModule
 from feller.paths import Affine, DataPrediction, NoisePrediction, Prediction, ScorePrediction, VelocityPrediction
 from feller.paths.schedules import VP, Cosine, Linear, LinearVP, Schedule
 from feller.training.checkpoint import save_checkpoint
@@ -82,11 +88,11 @@ def bring(command: Import, *, tell: Tell = SILENT) -> Run:
     path = Affine(SCHEDULES[command.schedule](), PREDICTIONS[command.predicts])
     make = load_function(place, ())
     nulls = None if command.null is None else dict.fromkeys(kind.conditions or ("label",), command.null)
-    model = adapted(described(make, kind, family=PathProcess(path), times=(times[0], times[1]), null=nulls))
-    about, network = model.description, model.network
+    model = adapt_call(describe_network(make, kind, family=PathProcess(path), times=(times[0], times[1]), null=nulls))
+    about, network = model.spec, model.network
     if command.weights is not None:
         _load(network, pathlib.Path(command.weights))
-    try_out(model)
+    check_network(model)
     file = pathlib.Path(place.rpartition(":")[0])
     provenance = Provenance(
         recipe=place,
@@ -102,7 +108,7 @@ def bring(command: Import, *, tell: Tell = SILENT) -> Run:
         record: dict[str, Any] = {**asked.parts, "recipe": recipe_record(about, None), "brought": to_dict(said)}
         save_checkpoint(run, make_train_state(network.requires_grad_(True), ONCE))
         run.write_record(run.recipe, record)
-        save_description(run, about)  # last: with it the folder is a run
+        save_spec(run, about)  # last: with it the folder is a run
     count = sum(weight.numel() for weight in network.parameters())
     tell.say(f"{place}: {count:,} weights, {kind.called}; {run.path}")
     if command.weights is None and _learns(network):
@@ -147,7 +153,7 @@ def modality_of(text: str, classes: tuple[str, ...] = ()) -> Modality:
     if kind == "points" and rest.isdecimal():
         _check_size(text, (rest,))
         if int(rest):
-            return plain_modality((int(rest),), classes)
+            return modality_of_shape((int(rest),), classes)
     if kind == "points" and all(names) and len({*names}) == len(names) and not rest.isdecimal():
         return Points(tuple(names), (0.0,) * len(names), (1.0,) * len(names), classes)
     raise UsageError("points:2, points:x,y, images:28x28 or images:32x32x3", repr(text), argument="modality")
@@ -172,7 +178,7 @@ def _classes(words: tuple[str, ...]) -> tuple[str, ...]:
 
 def _learns(network: nn.Module) -> bool:
     """Tell whether somebody's network has weights of its own."""
-    inner = network.inner if isinstance(network, ForeignNetwork) else None
+    inner = network.inner if isinstance(network, ExternalNetworkModule) else None
     return isinstance(inner, nn.Module) and next(inner.parameters(), None) is not None
 
 
@@ -184,17 +190,17 @@ def _load(network: nn.Module, file: pathlib.Path) -> None:
             remedy="Write them with safetensors.torch.save_file(network.state_dict(), ...)",
             file=file,
         )
-    if not isinstance(network, ForeignNetwork) or not isinstance(network.inner, nn.Module):
+    if not isinstance(network, ExternalNetworkModule) or not isinstance(network.inner, nn.Module):
         raise UsageError("holds weights, and the function returned no torch.nn.Module that could take them", file=file)
     tensors, _ = load_tensors(file)
     own = network.inner.state_dict()
     wrong = sorted(own.keys() ^ tensors.keys()) or [name for name in own if own[name].shape != tensors[name].shape]
     if wrong:
         raise InputError(f"holds weights of another network: {len(wrong)} differ, the first is {wrong[0]}", file=file)
-    cast = next((name for name in own if form(own[name]) != form(tensors[name])), None)
+    cast = next((name for name in own if number_kind(own[name]) != number_kind(tensors[name])), None)
     if cast is not None:
         raise InputError(
-            f"holds {form(tensors[cast])} for {cast}, where the network has {form(own[cast])}",
+            f"holds {number_kind(tensors[cast])} for {cast}, where the network has {number_kind(own[cast])}",
             remedy="Write the file with its own types",
             file=file,
         )

@@ -16,8 +16,8 @@ from feller.control.fine_tuning.fine_tuning import Tuning
 from feller.core.run_folder import Run
 from feller.data.loading.in_memory import MEMORY
 from feller.data.modality import Dataset, Target
-from feller.models.spec import Description
-from feller.training.optimizer import Training
+from feller.models.spec import ModelSpec
+from feller.training.optimizer import TrainConfig
 
 FILES = {".cif": "CIF", ".xyz": "XYZ", ".pdb": "PDB"}
 """Forms that other programs of the field read, one file a sample in a folder."""
@@ -44,7 +44,7 @@ def _code(asked: FitRecord) -> tuple[str, ...]:
     return ("--code", asked.code_file) if asked.provenance.code else ()
 
 
-def fitting(run: Run, asked: FitRecord, training: Training) -> str:
+def fitting(run: Run, asked: FitRecord, training: TrainConfig) -> str:
     """Return the command that makes such a run, or the call in Python where its rows were in memory."""
     if asked.data.startswith(MEMORY):
         return _call(run, asked)
@@ -95,7 +95,7 @@ def _private(asked: FitRecord) -> tuple[object, ...]:
     return ("--epsilon", *rest)
 
 
-def tuning(run: Run, asked: FitRecord, tuned: Tuned, rule: Tuning, training: Training) -> str:
+def tuning(run: Run, asked: FitRecord, tuned: Tuned, rule: Tuning, training: TrainConfig) -> str:
     """Return the command that makes such a tuned run."""
     budget = ("--steps", training.steps) if training.steps else ("--minutes", training.minutes)
     rank = ("--rank", tuned.rank) if tuned.rank is not None else ()
@@ -113,7 +113,7 @@ def evaluating(run: Run, asked: FitRecord, named: Mapping[str, str | None]) -> s
 
 
 def again(
-    run: Run, asked: FitRecord, tuned: Tuned | None, training: Training | None = None, sketch: str = ""
+    run: Run, asked: FitRecord, tuned: Tuned | None, training: TrainConfig | None = None, sketch: str = ""
 ) -> tuple[str, str]:
     """Return the command that goes on training, and what it does.
 
@@ -183,7 +183,7 @@ def steps(kind: str, run: Run, asked: FitRecord | None = None, **values: object)
             yield _command(name, *words[:1], *code, *words[1:]), what.format(**known)
 
 
-def onward(run: Run, asked: FitRecord, about: Description, train: Dataset) -> Iterator[tuple[str, str]]:
+def onward(run: Run, asked: FitRecord, about: ModelSpec, train: Dataset) -> Iterator[tuple[str, str]]:
     """Yield commands that draw samples, and what they do."""
     kind = registration_of(about.modality)
     if kind.steps:
@@ -216,7 +216,7 @@ def asking(
         yield from steps("captions", run, words=words, infill="<image:picture.png> <infill>", memory=memory)
 
 
-def wishes(about: Description, train: Dataset) -> Iterator[tuple[str, str]]:
+def wishes(about: ModelSpec, train: Dataset) -> Iterator[tuple[str, str]]:
     """Yield what can be given, KEY=VALUE as in the training data, and what comes of it."""
     first = train.subset(torch.arange(min(len(train), LOOKED)))
     yield from registration_of(about.modality).wishes(about, first)

@@ -32,10 +32,10 @@ from feller.data.loading.read import read
 from feller.data.loading.targets import read_aimed, with_target
 from feller.data.modality import Dataset, Modality
 from feller.data.shards.shard_names import changes
-from feller.models.export.saved import ONCE
-from feller.models.recipes.registry import READS
-from feller.models.spec import load_description
-from feller.training.optimizer import Training
+from feller.models.export.model_saving import ONCE
+from feller.models.recipes.registry import RAW_DATA_TYPES
+from feller.models.spec import load_spec
+from feller.training.optimizer import TrainConfig
 
 READ = "read-"
 """Begins the fingerprint of what was read, where values are computed from it."""
@@ -134,7 +134,7 @@ class FitRecord:
     def how_read(self) -> dict[str, Any]:
         """How the data are read, as arguments of `read`."""
         how = {name: getattr(self.config.reading, name) for name in ("longest", "space", "project", "vocabulary")}
-        return {**how, "kind": READS.get(self.provenance.recipe)}
+        return {**how, "kind": RAW_DATA_TYPES.get(self.provenance.recipe)}
 
     @property
     def watched(self) -> int:
@@ -303,7 +303,7 @@ def _check_code(run: Run, code: str | None) -> None:
         return
     run.read_record(run.model)  # damage is told as it is
     try:
-        load_description(run)
+        load_spec(run)
     except InputError as error:
         file = asked.code_file
         if code is not None:
@@ -316,11 +316,11 @@ def _check_code(run: Run, code: str | None) -> None:
         ) from error
 
 
-def training_of(run: Run) -> Training:
+def training_of(run: Run) -> TrainConfig:
     """Read how long a run was to train, and how."""
     if brought_of(run) is not None:  # of which nothing is known
         return ONCE
-    return from_dict(Training, run.read_field(run.recipe, "recipe", "train"))
+    return from_dict(TrainConfig, run.read_field(run.recipe, "recipe", "train"))
 
 
 def example_of(asked: FitRecord) -> Example | None:

@@ -22,12 +22,12 @@ from feller.core.serialization import read_json
 from feller.data.modality import Dataset, Modality
 from feller.evaluation.number_format import is_number, percent
 from feller.evaluation.report.loss_curve import Curve
-from feller.models.recipes.fine_tuning_methods import TRAINING
+from feller.models.recipes.fine_tuning_methods import DEFAULT_TRAINING
 from feller.models.recipes.registry import SECOND_STAGES
 from feller.privacy.accounting.ledger import Ledger
 from feller.training.callbacks import read_metrics
 from feller.training.checkpoint import read_counters
-from feller.training.optimizer import Training
+from feller.training.optimizer import TrainConfig
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ STEPS = 100
 """Steps below which it is one, whatever time they took; so it is before it has seen as many examples as there are."""
 
 
-def planned(asked: FitRecord, data: Dataset) -> Training | None:
+def planned(asked: FitRecord, data: Dataset) -> TrainConfig | None:
     """Return what the recipe plans for such data at its size; None of code of the user's own, which is not run here."""
     if ":" in asked.provenance.recipe or asked.provenance.recipe in SECOND_STAGES:
         return None
@@ -109,8 +109,8 @@ def first_sketch(run: Run, asked: FitRecord, data: Dataset, step: int, seconds: 
     whole = None if asked.is_private else planned(asked, data)
     if whole is None or (whole.steps is None and whole.minutes is None):
         return ""
-    fewest = min(STEPS, whole.steps or STEPS) if whole.minutes is None else max(STEPS, data.total / whole.batch)
-    if whole.share(step, seconds) >= SKETCH and step >= fewest:
+    fewest = min(STEPS, whole.steps or STEPS) if whole.minutes is None else max(STEPS, data.total / whole.batch_size)
+    if whole.progress(step, seconds) >= SKETCH and step >= fewest:
         return ""
     longer = math.ceil(fewest * seconds / max(step, 1) / 60) if step < fewest else 0
     minutes = max(whole.minutes or 0.0, float(longer))
@@ -129,7 +129,7 @@ def tuning_sketch(run: Run, tuned: Tuned, step: int, numbers: Mapping[str, Any])
         step: Rounds done.
         numbers: Those of its report: the mean reward, that of the base and that of the law aimed at.
     """
-    usual = TRAINING.steps or 1
+    usual = DEFAULT_TRAINING.steps or 1
     reward, before, aim = (numbers.get(name) for name in ("reward", "reward_before", "reward_tilted"))
     known = is_number(reward) and is_number(before) and is_number(aim) and aim > before
     way = (reward - before) / (aim - before) if known else 1.0
@@ -158,10 +158,10 @@ def is_spent(run: Run, asked: FitRecord) -> bool:
     return ledger is not None and steps_in(ledger) >= asked.provenance.private.steps
 
 
-def stopped(run: Run, asked: FitRecord, training: Training, counters: dict[str, Any]) -> str:
+def stopped(run: Run, asked: FitRecord, training: TrainConfig, counters: dict[str, Any]) -> str:
     """Say for a report that a training has fewer steps than were planned; empty where it has all."""
     step = counters["step"]
-    if is_found(counters) or training.share(step, counters["seconds"]) >= 1:
+    if is_found(counters) or training.progress(step, counters["seconds"]) >= 1:
         return ""
     if not is_spent(run, asked):
         return f"Training stopped after {step:,} steps; go on with the command below."
@@ -205,7 +205,7 @@ class Standing:
     """Of what the model draws or takes."""
     recipe: Mapping[str, Any]
     """As it is recorded."""
-    training: Training
+    training: TrainConfig
     """What was planned."""
     counters: dict[str, Any]
     """What was done."""
@@ -222,7 +222,7 @@ class Standing:
     @property
     def is_done(self) -> bool:
         """Whether all was done that was planned, or all that may be."""
-        enough = self.training.share(self.counters["step"], self.counters["seconds"]) >= 1
+        enough = self.training.progress(self.counters["step"], self.counters["seconds"]) >= 1
         return self.at_once or enough or is_spent(self.run, self.asked)
 
     @property

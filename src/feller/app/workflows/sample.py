@@ -25,9 +25,9 @@ from feller.data.tables.dataframes import to_frame
 from feller.data.tables.mixed import Mixed
 from feller.data.tables.modality import Table
 from feller.data.text.modality import Text
-from feller.models.model import OnStep, unseen
-from feller.models.spec import load_description
-from feller.training.engine import engine
+from feller.models.model import OnStep, no_callback
+from feller.models.spec import load_spec
+from feller.training.engine import get_engine
 
 MANY = 250_000
 """Samples beyond which people hear that they need not be held all at once."""
@@ -77,7 +77,7 @@ def sample(
     config: SampleConfig,
     *,
     weights: pathlib.Path | None = None,
-    seen: OnStep = unseen,
+    seen: OnStep = no_callback,
     keep: bool = True,
     tell: Tell = SILENT,
 ) -> Drawn:
@@ -98,7 +98,7 @@ def sample(
     if config.output.shard is None:  # a folder of shards knows its own files
         check_free(config.output.out, overwrite=config.output.overwrite)
     bridged = is_bridge(run)
-    modality = None if bridged else load_description(run).modality
+    modality = None if bridged else load_spec(run).modality
     draws_as = "the ends of a bridge" if modality is None else registration_of(modality).draws_as
     _check_alone("the ends of a bridge" if config.bridge.begin is not None else draws_as)
     if draws_as == "speech":
@@ -146,7 +146,7 @@ def _take(config: SampleConfig, names: tuple[str, ...], why: str) -> None:
 
 def _check_alone(what: str) -> None:
     """Refuse several processes where they could not share the work, and would all write one file."""
-    if what != "samples" and engine().ranks > 1:
+    if what != "samples" and get_engine().world_size > 1:
         raise UsageError(f"{what} are drawn by one process", remedy="Start this without torchrun")
 
 
@@ -189,7 +189,7 @@ def _draw(
     n = N if config.n is None else config.n
     check_sample_counts(n=n)
     drawing = ready(run, config, weights=weights, seen=seen, tell=tell)
-    modality = drawing.model.description.modality
+    modality = drawing.model.spec.modality
     place = run.output_path(config.output.out) if keep else run.samples
     if keep:
         modality.check_place(place)
@@ -197,7 +197,7 @@ def _draw(
     if config.gaps.complete is not None:
         _check_complete(modality, drawing.given)
         data, cells = complete_rows(drawing.model, config.gaps.complete, drawing.sampling, drawing.draws, tell)
-        if keep and engine().is_first:
+        if keep and get_engine().is_main_process:
             cast(Table, modality).write_cells(cells, place)
     else:
         drawing.check()
@@ -206,13 +206,13 @@ def _draw(
                 f"all {n:,} samples are held in memory; with --shard 100000 they go to several files, one at a time"
             )
         tell.task("sampling")
-        data = drawing.draw(n, ranks=engine(), tell=tell.progress)
+        data = drawing.draw(n, ranks=get_engine(), tell=tell.progress)
         tell.done()
         if (table := modality.view(Table)) is not None and drawing.given:
             cells = table.with_given(data.values, table.given_cells(drawing.given))
-        if keep and engine().is_first:
+        if keep and get_engine().is_main_process:
             drawing.write(data, place)
-    engine().wait()  # until what was written is there for all
+    get_engine().barrier()  # until what was written is there for all
     kind = data.modality.view(Text)
     texts = () if kind is None else kind.texts(data.values[:MOST_LINES])
     shown = (f"--- {i}\n{text}" for i, text in enumerate(texts, 1))

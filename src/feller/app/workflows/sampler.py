@@ -28,11 +28,11 @@ from feller.data.tables.encoding import outside
 from feller.data.tables.given_cells import BETWEEN, Words, check_words, table_with, words_of
 from feller.data.tables.modality import Table
 from feller.data.text.modality import Text
-from feller.models.families.model_family import Known
-from feller.models.model import Model, load_model, unseen, untold
+from feller.models.families.model_family import PartialObservation
+from feller.models.model import Model, load_model, no_callback, no_progress
 from feller.paths import TokenSampler
 from feller.sampling.sampler_config import ORDERS, RATES, SamplerConfig
-from feller.training.engine import engine
+from feller.training.engine import get_engine
 from feller.training.parallelize import compile_network
 
 WAYS = 200
@@ -55,7 +55,7 @@ def complete_rows(
         InputError: If the table with gaps is damaged, or outside the schema.
         UsageError: If no row has what is given.
     """
-    modality = cast(Table, model.description.modality)
+    modality = cast(Table, model.spec.modality)
     named = isinstance(complete, str | os.PathLike)
     if isinstance(complete, pd.DataFrame):
         complete, _ = with_index(complete, modality.schema.names)
@@ -65,16 +65,25 @@ def complete_rows(
         codes, kept = modality.known(partial)
     for warning in outside(modality.schema, partial):
         tell.note(warning)
-    ways = 0 if model.family.infills_exactly else WAYS
+    ways = 0 if model.family.has_exact_infilling else WAYS
     if ways:
         tell.say(
             f"this model writes columns in one order: each row is chosen among {ways} ways of filling it, which is"
             " nearly right; fit with --objective.shuffled 1 to fill them exactly"
         )
-    known, here = Known(*modality.states_known(codes, kept), ways=ways, never=modality.missing_tokens), engine()
+    known, here = (
+        PartialObservation(*modality.states_known(codes, kept), num_candidates=ways, forbidden=modality.missing_tokens),
+        get_engine(),
+    )
     tell.task("sampling")
-    drawn = model.draw(
-        len(codes), given={}, known=known, sampling=sampling, draws=draws, ranks=here, tell=tell.progress
+    drawn = model.sample_dataset(
+        len(codes),
+        given={},
+        observed=known,
+        sampling=sampling,
+        rng=draws,
+        process_group=here,
+        on_progress=tell.progress,
     )
     tell.done()
     return drawn, modality.completed(partial, drawn.values)
@@ -92,7 +101,7 @@ class Drawing:
     seed: int
     compiled: bool = False
     """Whether the network is, which changes samples by rounding."""
-    seen: Callable[[float, State], None] = unseen
+    seen: Callable[[float, State], None] = no_callback
 
     @property
     def draws(self) -> Rng:
@@ -101,14 +110,14 @@ class Drawing:
 
     def check(self) -> None:
         """Refuse what is given and the model does not know, before any work."""
-        table = self.model.description.modality.view(Table)
+        table = self.model.spec.modality.view(Table)
         if table is None:
-            self.model.resolve_given(1, self.given or None, self.draws)
+            self.model.parse_conditions(1, self.given or None, self.draws)
         elif self.given:
             table.given_cells(self.given)
 
     def draw(
-        self, n: int, *, first: int = 0, ranks: ProcessGroup = SINGLE, tell: Callable[[float], None] = untold
+        self, n: int, *, first: int = 0, ranks: ProcessGroup = SINGLE, tell: Callable[[float], None] = no_progress
     ) -> Dataset:
         """Draw n samples, the first of which has this number.
 
@@ -116,16 +125,16 @@ class Drawing:
             UsageError: If something that is given or known is none of the model's.
         """
         model, draws = self.model, replace(self.draws, first_example=first)
-        return model.draw(
+        return model.sample_dataset(
             n,
             given=self.given or None,
             guidance=self.guidance,
             sampling=self.sampling,
-            known=None if self.known is None else _known(model, self.known, n),
-            draws=draws,
-            ranks=ranks,
-            tell=tell,
-            seen=self.seen,
+            observed=None if self.known is None else _known(model, self.known, n),
+            rng=draws,
+            process_group=ranks,
+            on_progress=tell,
+            on_step=self.seen,
         )
 
     def write(self, drawn: Dataset, place: pathlib.Path, *, first: int = 0, total: int = 0) -> None:
@@ -150,7 +159,7 @@ def ready(
     config: SampleConfig = SampleConfig(),  # noqa: B008 - frozen
     *,
     weights: pathlib.Path | None = None,
-    seen: Callable[[float, State], None] = unseen,
+    seen: Callable[[float, State], None] = no_callback,
     tell: Tell = SILENT,
 ) -> Drawing:
     """Read a model and look at what is asked of its samples.
@@ -175,14 +184,14 @@ def ready(
     given = words_of(config.given or {})
     model.check_guidance(guidance)
     _check_says(model, known=known, calls=calls, jump=jump)
-    model.network.to(engine().device)
+    model.network.to(get_engine().device)
     if config.sampler.compile:
-        if not model.family.in_time:
+        if not model.family.is_process:
             raise UsageError(
                 "this model's network draws part after part, and not in calls to compile", remedy="Leave it out"
             )
         compile_network(model.network)
-    default = model.description.sampling
+    default = model.spec.sampling
     if calls is not None and (config.sampler.solver or default.solver) == "dopri5":
         raise UsageError("dopri5 chooses its own number", remedy="Leave it out", argument="calls")
     sampling = replace(
@@ -194,8 +203,8 @@ def ready(
         rates=_made("rates", config.sampler.rates, RATES) or default.rates,
         jump_weight=default.jump_weight if jump is None else jump,
     )
-    about = model.description
-    if calls is not None and model.family.in_time:
+    about = model.spec
+    if calls is not None and model.family.is_process:
         _, method, times = sampling.resolve(about.path, about.space)
         used = method.nfe_per_step * (len(times) - 1)
         if used < calls:
@@ -252,18 +261,18 @@ def _share(text: str | None) -> float | None:
 
 def _check_says(model: Model, *, known: str | None, calls: int | None, jump: float | None) -> None:
     """Refuse what says nothing to a model of this kind, instead of taking no notice of it."""
-    about = model.description
+    about = model.spec
     if known is not None and about.modality.view(Text) is None:
         raise UsageError(
             f"fills in text, and this model's data are {about.modality.called}", remedy="Leave it out", argument="known"
         )
-    if not model.family.in_time and (calls is not None or jump is not None):
+    if not model.family.is_process and (calls is not None or jump is not None):
         flag = "calls" if jump is None else "superpose"
         raise UsageError("is of a process in time, and this model draws no such", remedy="Leave it out", argument=flag)
 
 
-def _known(model: Model, text: str, n: int) -> Known:
+def _known(model: Model, text: str, n: int) -> PartialObservation:
     """Return what a text says, for each sample."""
-    modality = cast(Text, model.description.modality)
+    modality = cast(Text, model.spec.modality)
     values, kept = modality.known(text)
-    return Known(values.expand(n, -1), kept.expand(n, -1))
+    return PartialObservation(values.expand(n, -1), kept.expand(n, -1))

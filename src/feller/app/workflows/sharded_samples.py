@@ -29,7 +29,7 @@ from feller.core.output_shards import (
 from feller.core.run_folder import Run
 from feller.core.serialization import to_dict, write_json
 from feller.data.modality import Modality
-from feller.training.engine import engine
+from feller.training.engine import get_engine
 
 NAME = f"samples-{NUMBER_PLACEHOLDER}.npz"
 LONGEST_SLEEP = 1.0
@@ -70,13 +70,13 @@ def sample_shards(
         InputError: If the folder holds other things, another process writes there, or the disk is full.
     """
     check_sample_counts(n=n, shard=shard)
-    here, modality = engine(), drawing.model.description.modality
+    here, modality = get_engine(), drawing.model.spec.modality
     folder, name = _place(run, out, modality)
     wanted = ShardedSamples(folder, n, shard, name, _settings(run, drawing))
     with _agreed(wanted, overwrite, tell), _told(folder):
         tell.task(f"sampling {len(wanted):,} shard{'s' * (len(wanted) != 1)}")
-        _draw(wanted, drawing, range(here.rank, len(wanted), here.ranks), tell)
-        if not here.is_first:
+        _draw(wanted, drawing, range(here.rank, len(wanted), here.world_size), tell)
+        if not here.is_main_process:
             return wanted
         _wait(wanted, tell)
         notes = (noted(wanted, number, WORK) for number in range(len(wanted)))
@@ -114,23 +114,23 @@ def _place(run: Run, out: str | None, modality: Modality) -> tuple[pathlib.Path,
 
 def _settings(run: Run, drawing: Drawing) -> dict[str, Any]:
     """Return what decides the samples, as JSON holds it: also what moves them by rounding."""
-    parts = (run.aux_weights(name) for name in drawing.model.description.modality.modules)
+    parts = (run.aux_weights(name) for name in drawing.model.spec.modality.modules)
     hashes = {path.name: size_and_hash(path)[1] for path in (run.model, run.ema_weights, *parts)}
-    made = {"device": engine().device.type, "torch": torch.__version__}
+    made = {"device": get_engine().device.type, "torch": torch.__version__}
     return json.loads(json.dumps({"run": hashes, **drawing.record, **made}))
 
 
 @contextlib.contextmanager
 def _agreed(wanted: ShardedSamples, overwrite: bool, tell: Tell) -> Iterator[None]:
     """Let the first process hold the folder, and all others know whether it could."""
-    here, refused = engine(), None
+    here, refused = get_engine(), None
     with contextlib.ExitStack() as stack:
-        if here.is_first:
+        if here.is_main_process:
             try:
                 stack.enter_context(held(wanted, overwrite, tell))
             except (InputError, UsageError) as error:
                 refused = error
-        told = here.share("" if refused is None else f"{refused} ")  # an empty line means that all is well
+        told = here.broadcast_str("" if refused is None else f"{refused} ")  # an empty line means that all is well
         if refused is not None:
             raise refused
         if told:
@@ -146,7 +146,7 @@ def _told(folder: pathlib.Path) -> Iterator[None]:
     except KeyboardInterrupt as error:
         raise KeyboardInterrupt("interrupted; shards that are written stay, and the same command goes on") from error
     except Exception:
-        if not engine().is_first:
+        if not get_engine().is_main_process:
             with contextlib.suppress(OSError):  # what went wrong first is told
                 (folder / FAILED).touch()
         raise

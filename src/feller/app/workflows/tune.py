@@ -56,17 +56,17 @@ from feller.data.modality import Dataset
 from feller.evaluation.effort import Effort, kind_of_report
 from feller.evaluation.fine_tuning import FEW, classes, tilt, too_strong
 from feller.models.model import Model, load_model
-from feller.models.recipes.fine_tuning_methods import USUAL, WITHOUT_GRADIENT, tuning
+from feller.models.recipes.fine_tuning_methods import DEFAULT_METHOD, GRADIENT_FREE_METHOD, fine_tuning_recipe
 from feller.models.recipes.recipe import Recipe
-from feller.networks.architecture import parameters
-from feller.networks.blocks.lora import LowRank
+from feller.networks.blocks.lora import LoRA
+from feller.networks.network_config import count_parameters
 from feller.training.checkpoint import read_counters
-from feller.training.couplings import AcrossRanks, Independent
-from feller.training.engine import Engine, engine
-from feller.training.loop import Batches, StepMetrics, check_finite, make_train_state
+from feller.training.couplings import GlobalBatchCoupling, IndependentCoupling
+from feller.training.engine import Engine, get_engine
+from feller.training.loop import BatchFn, StepMetrics, check_finite, make_train_state
 from feller.training.objective import TrainingContext
-from feller.training.optimizer import Training
-from feller.training.parallelize import check_dress
+from feller.training.optimizer import TrainConfig
+from feller.training.parallelize import check_parallelize
 from feller.training.trainer import StepMonitor
 
 FIRST, LEAST_SECONDS, MOST_SECONDS = 512, 1.0, 10.0
@@ -116,10 +116,14 @@ def tune(
     def budgeted(recipe: Recipe) -> Recipe:
         return change(with_budget(recipe, steps=config.steps, minutes=config.minutes))
 
-    here = engine()
+    here = get_engine()
     out = str(run.path) if resume else config.output.out
-    chosen = target_run(out, f"{run.path.name}-tuned", resume=resume, overwrite=overwrite).path if here.is_first else ""
-    target = Run(pathlib.Path(here.share(str(chosen))))
+    chosen = (
+        target_run(out, f"{run.path.name}-tuned", resume=resume, overwrite=overwrite).path
+        if here.is_main_process
+        else ""
+    )
+    target = Run(pathlib.Path(here.broadcast_str(str(chosen))))
     if resume:
         tuned, recipe, base, wanted = _continue(target, rewards, budgeted)
     elif target.path.resolve() == run.path.resolve():
@@ -127,7 +131,7 @@ def tune(
     else:
         refuse_bridge(run, "tuned")
         base = load_model(run)
-        wanted = wish(run, base.description.modality, rewards)
+        wanted = wish(run, base.spec.modality, rewards)
         name = config.method or _method(base, wanted, rewards, tell)
         tuned = Tuned(
             base=str(run.path),
@@ -138,7 +142,7 @@ def tune(
             rank=config.rank,
             seed=config.seed,
         )
-        recipe = budgeted(tuning(name, base, config.strength, config.conditions.guidance))
+        recipe = budgeted(fine_tuning_recipe(name, base, config.strength, config.conditions.guidance))
     tuned = replace(tuned, fields=(*tuned.fields, *fields))
     if recipe.train.steps is None and recipe.train.minutes is None:
         raise UsageError(expected="a budget: --steps or --minutes")
@@ -148,16 +152,16 @@ def tune(
     if gone:
         tell.say(f"the report will show no data beside the samples: {gone}; tune in the folder of the fit to have them")
     job, inputs = _prepare(source, target, tuned, recipe, base, wanted, here, tell)
-    here.wait()  # whoever refuses does so before anything is written
-    with target.acquire(resume=resume, overwrite=overwrite) if here.is_first else contextlib.nullcontext():
-        if here.is_first and not resume:
+    here.barrier()  # whoever refuses does so before anything is written
+    with target.acquire(resume=resume, overwrite=overwrite) if here.is_main_process else contextlib.nullcontext():
+        if here.is_main_process and not resume:
             _keep(source, target)
-        here.wait()
+        here.barrier()
         restore(target, job, resume=resume, exhausted=False, tell=tell)
-        here.wait()  # until all have read what the first will write
+        here.barrier()  # until all have read what the first will write
         record(target, job, here, tell)
         run_training(target, job, inputs, here, tell)
-        here.wait()  # until the first process has written what all will read
+        here.barrier()  # until the first process has written what all will read
         with sigterm_as_interrupt() if gone else reporting("the tuning", evaluating(target, record_of(target), {})):
             effort = Effort.of_report(report, read_counters(target)["seconds"])
             if report == "none":
@@ -180,7 +184,7 @@ def _continue(
         raise UsageError("was not tuned", remedy=f"Resume it with: feller fit --resume --out {run.path}", file=run.path)
     check_again(tuned, rewards)
     base = base_model(run)
-    modality = base.description.modality
+    modality = base.spec.modality
     wanted = wish(run, modality, rewards) if rewards else recorded_wish(run, modality, tuned.rewards)
     return tuned, change(recipe_of(run)), base, wanted
 
@@ -188,7 +192,7 @@ def _continue(
 def _gone(run: Run, base: Model) -> str:
     """Say why the data that a run was fitted to cannot be read; nothing if they can."""
     try:
-        read_again(record_of(run), base.description.modality)
+        read_again(record_of(run), base.spec.modality)
     except (InputError, UsageError) as error:
         return str(error)
     return ""
@@ -198,34 +202,34 @@ def _method(base: Model, wanted: Total, rewards: Sequence[str], tell: Tell) -> s
     """Choose by whether the reward has a gradient; say so if it has none."""
     without = without_gradient(base, wanted, rewards)
     if not without:
-        return USUAL
+        return DEFAULT_METHOD
     tell.say(
-        f"no gradient: {', '.join(without)}; so the reward is followed by chance alone (--method {WITHOUT_GRADIENT}),"
+        f"no gradient: {', '.join(without)}; so the reward is followed by chance alone (--method {GRADIENT_FREE_METHOD}),"
         " which takes many more rounds"
     )
-    return WITHOUT_GRADIENT
+    return GRADIENT_FREE_METHOD
 
 
 def _prepare(
     source: Run, target: Run, tuned: Tuned, recipe: Recipe, base: Model, wanted: Total, here: Engine, tell: Tell
 ) -> tuple[TrainingJob, TrainingInputs]:
     """Build the network, and try the reward, before anything is written."""
-    about, rule = base.description, rule_of(recipe)
+    about, rule = base.spec, rule_of(recipe)
     base.network.to(here.device).eval().requires_grad_(False)
     network = about.build(Rng(0))
     network.load_state_dict(base.network.state_dict())
     if tuned.rank is not None:
-        network = LowRank(network, tuned.rank, Rng(tuned.seed).fold_in("rank"))
-    check_dress(recipe.train, rule, about.architecture, here)
+        network = LoRA(network, tuned.rank, Rng(tuned.seed).fold_in("rank"))
+    check_parallelize(recipe.train, rule, about.architecture, here)
     learner = make_train_state(network.to(here.device), recipe.train)
     reward = OfStates(wanted, about.modality)
     objective = rule.build(TrainingContext(reference=base.network, reward=reward))
-    feed = _sources(base, tuned, recipe.train.batch)
+    feed = _sources(base, tuned, recipe.train.batch_size)
     tell.task("trying the reward")
-    few = here.place(feed(0, slice(0, TRIED)))
+    few = here.to_device(feed(0, slice(0, TRIED)))
     begun = time.monotonic()
     objective.loss(learner.network, objective.draw(few, Rng(tuned.seed).fold_in("trial"), learner.network))
-    rounds = _seconds(recipe.train, here.agree(time.monotonic() - begun))
+    rounds = _seconds(recipe.train, here.broadcast_float(time.monotonic() - begun))
     tell.task("measuring the base")
     first, notes = _before(source, base, tuned, rule, reward, Effort.beside(rounds, LEAST_SECONDS, MOST_SECONDS), tell)
     tell.done()
@@ -235,7 +239,7 @@ def _prepare(
         record={**record_of(source).parts, "recipe": to_dict(recipe), "tuned": to_dict(tuned)},
         summary=(
             f"{tuned.base}, tuned to {' and '.join(tuned.rewards)} at a strength of {rule.strength:g} by"
-            f" {tuned.method}; {parameters(network):,} weights change"
+            f" {tuned.method}; {count_parameters(network):,} weights change"
         ),
         notes=notes,
         config=recipe.train,
@@ -253,30 +257,30 @@ def _coupled(source: Run) -> list[str]:
     if not knows_objective(source.read_field(source.recipe, "recipe")):
         return ["nobody knows how the model was trained: the law aimed at is reached if its sources were independent"]
     recipe = recipe_of(source)
-    coupling = getattr(recipe.objective, "coupling", Independent())
-    coupling = coupling.coupling if isinstance(coupling, AcrossRanks) else coupling
-    if isinstance(coupling, Independent) and not recipe.pairs:
+    coupling = getattr(recipe.objective, "coupling", IndependentCoupling())
+    coupling = coupling.coupling if isinstance(coupling, GlobalBatchCoupling) else coupling
+    if isinstance(coupling, IndependentCoupling) and not recipe.reflow_pairs:
         return []
-    how = "pairs of an older model" if recipe.pairs else type(coupling).__name__
+    how = "pairs of an older model" if recipe.reflow_pairs else type(coupling).__name__
     return [
         f"the model was fitted with {how}, not with independent sources: the law aimed at is reached nearly, at best"
     ]
 
 
-def _sources(base: Model, tuned: Tuned, size: int) -> Batches:
+def _sources(base: Model, tuned: Tuned, size: int) -> BatchFn:
     """Return what gives each round its source points and conditions, by the number of the round and of the row."""
-    about = base.description
+    about = base.spec
 
     def batch(step: int, rows: slice) -> Batch:
         first, last, _ = rows.indices(size)
         draws = Rng(tuned.seed, first, size).fold_in("sources", step)
-        given = about.modality.complete(base.conditions(last - first, tuned.given, draws))
+        given = about.modality.complete(base.sample_conditions(last - first, tuned.given, draws))
         return {"x_0": about.space.sample_base(last - first, draws.stream("source")), "given": given}
 
     return batch
 
 
-def _seconds(training: Training, trial: float) -> float:
+def _seconds(training: TrainConfig, trial: float) -> float:
     """Return about how long all rounds take, at least; a trial of a few examples says how long one takes."""
     return 60 * training.minutes if training.steps is None and training.minutes else trial * (training.steps or 1)
 
@@ -287,7 +291,7 @@ def _before(
     """Return the mean reward of the base, and what is to be expected of tuning."""
     drawn = _samples_of(source, base, tuned, rule.guidance, effort, tell)
     with torch.no_grad():
-        state = base.description.modality.encode(drawn.values)
+        state = base.spec.modality.encode(drawn.values)
         found = rewarded(reward, state, drawn.given).double()
     mean, (tilted, share) = found.mean().item(), tilt(found, rule.strength, classes(drawn))
     told = (
@@ -299,25 +303,25 @@ def _before(
 
 def _samples_of(source: Run, base: Model, tuned: Tuned, guidance: float, effort: Effort, tell: Tell) -> Dataset:
     """Return samples of the base; its run keeps them for the next tuning, whatever that is to."""
-    modality, weights = base.description.modality, source.base if source.base.is_file() else source.ema_weights
+    modality, weights = base.spec.modality, source.base if source.base.is_file() else source.ema_weights
     with weights.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    how = (digest, base.description.sampling, sorted(tuned.given.items()), guidance, tuned.seed, __version__)
+    how = (digest, base.spec.sampling, sorted(tuned.given.items()), guidance, tuned.seed, __version__)
     place = source.base_samples / f"{hashlib.sha256(repr(how).encode()).hexdigest()[:16]}.npz"
-    if engine().agree(float(place.is_file())):
+    if get_engine().broadcast_float(float(place.is_file())):
         with contextlib.suppress(InputError):  # it is drawn anew where it was damaged
             values, given = read_back(place, modality)
             return Dataset(values, given, modality)
     draws, drawn = Rng(tuned.seed).fold_in("before"), dict[int, Dataset]()
 
     def draw(n: int) -> None:
-        given = base.conditions(n, tuned.given, draws)
-        drawn[n] = base.draw(n, given=given, guidance=guidance, draws=draws, tell=tell.progress)
+        given = base.sample_conditions(n, tuned.given, draws)
+        drawn[n] = base.sample_dataset(n, given=given, guidance=guidance, rng=draws, on_progress=tell.progress)
 
-    n = effort.affordable(FIRST, 1.0, draw, engine())
+    n = effort.affordable(FIRST, 1.0, draw, get_engine())
     if n not in drawn:
         draw(n)
-    if engine().is_first and place.suffix in modality.forms and not modality.loads:
+    if get_engine().is_main_process and place.suffix in modality.forms and not modality.loads:
         with contextlib.suppress(InputError, OSError):  # a run that cannot be written to is tuned as well
             for old in sorted(source.base_samples.glob("*.npz"))[KEPT - 1 :]:
                 old.unlink()
@@ -344,7 +348,7 @@ class DivergenceMonitor(StepMonitor):
             check_finite(metrics)
         except InputError as error:
             raise InputError(f"tuning diverged: {error}; {self.run.path} keeps the last good weights") from error
-        reward, cost = (metrics.notes.get(name) for name in ("reward", "cost"))
+        reward, cost = (metrics.extras.get(name) for name in ("reward", "cost"))
         if reward is None or cost is None:
             return
         explained = max(self.strength * (reward.item() - self.first), EXPLAINED)

@@ -6,10 +6,10 @@ from feller.control.bridges.drift_matching import Explicit, Matching
 from feller.control.bridges.path_integral import PathIntegral
 from feller.control.bridges.pinned_control import PinnedControl
 from feller.core.errors import UsageError
-from feller.networks.architecture import Architecture
 from feller.networks.mlp import MLP
-from feller.training.couplings import Coupling, Independent
-from feller.training.optimizer import Training
+from feller.networks.network_config import NetworkConfig
+from feller.training.couplings import Coupling, IndependentCoupling
+from feller.training.optimizer import TrainConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,21 +19,23 @@ class Bridging:
     Source: Liu et al. 2024, "Generalized Schrödinger bridge matching", arXiv 2310.02233.
     """
 
-    architecture: Architecture = field(default_factory=lambda: MLP(width=128, depth=3))
+    architecture: NetworkConfig = field(default_factory=lambda: MLP(width=128, depth=3))
     """Of each drift; `Potential` of another for drifts that are gradients."""
     rounds: int | None = 7
     """Drifts that are matched, that ahead first and then back and ahead in turn; an odd number ends ahead."""
     pairs: int = 1024
     """Pairs of each round, between each two neighbouring populations."""
-    pairing: Coupling = field(default_factory=Independent)
+    pairing: Coupling = field(default_factory=IndependentCoupling)
     """Which members are the first pairs: any two, or those that `MinibatchOT` finds near each other, where
     places lie so far apart in the noise that pairs by chance would need many rounds to become those of the bridge."""
     control: PinnedControl = field(default_factory=PinnedControl)
     resampling: PathIntegral | None = None
     """Weighs trajectories beside the pinned paths by the cost; None to trust the paths."""
     matching: Matching = field(default_factory=Explicit)
-    train: Training = field(
-        default_factory=lambda: Training(batch=512, steps=1500, lr=1e-3, average=0.998, decay=0.0, warmup=0)
+    train: TrainConfig = field(
+        default_factory=lambda: TrainConfig(
+            batch_size=512, steps=1500, lr=1e-3, ema_decay=0.998, lr_decay_fraction=0.0, warmup=0
+        )
     )
     """Of the drift in each round: `steps` are those of one round."""
     calls: int = 210
@@ -44,7 +46,7 @@ class Bridging:
         for name, (value, most) in least.items():
             if value is not None and value < most:
                 raise UsageError(f"{most} or more", value, argument=name)
-        if self.train.sharded or self.train.compile:
+        if self.train.fsdp or self.train.compile:
             raise UsageError("the drifts of a bridge are neither sharded nor compiled", remedy="Leave these out")
         if not self.train.steps:
             raise UsageError("a bridge needs the number of training steps of each round (--train.steps)")

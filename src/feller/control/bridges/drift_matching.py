@@ -197,11 +197,11 @@ class ImplicitMatching(OnLegs):
 
         way, one = -1.0 if self.backward else 1.0, example["weight"]
         z, t = scaled(example["x_t"]).requires_grad_(), example["t"].clone().requires_grad_()
-        ends = network.scalar(scaled(example["x_0"]), example["t_0"], {}) - network.scalar(
+        ends = network.potential(scaled(example["x_0"]), example["t_0"], {}) - network.potential(
             scaled(example["x_1"]), example["t_1"], {}
         )
         with torch.enable_grad():
-            value = network.scalar(z, t, {}).sum()
+            value = network.potential(z, t, {}).sum()
             slope, change = torch.autograd.grad(value, (z, t), create_graph=True)
             (bend,) = torch.autograd.grad((slope * example["probe"]).sum(), z, create_graph=True)
         laplacian = (bend * example["probe"]).flatten(1).sum(1)

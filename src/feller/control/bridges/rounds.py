@@ -18,7 +18,7 @@ from feller.control.bridges.pinned_control import Trace
 from feller.control.bridges.problem import BridgeProblem
 from feller.control.bridges.trajectories import Box, Walk, grid, legs_of, walk
 from feller.core.rng import Rng
-from feller.networks.bridge_drift import Drift, TwoDrifts
+from feller.networks.bridge_drift import Drift, ForwardBackwardNetwork
 from feller.training.engine import Engine
 from feller.training.loop import TrainState, check_finite, make_train_state, train
 
@@ -27,7 +27,7 @@ from feller.training.loop import TrainState, check_finite, make_train_state, tra
 class Progress:
     """All that changes, and all that a bridge that goes on must hold."""
 
-    network: TwoDrifts
+    network: ForwardBackwardNetwork
     ahead: TrainState
     back: TrainState
     knots: list[Tensor]
@@ -48,19 +48,24 @@ class Progress:
 
     def drift(self, *, backward: bool) -> Drift:
         """Return the network of one direction."""
-        return self.network.back if backward else self.network.ahead
+        return self.network.backward_drift if backward else self.network.forward_drift
 
 
-def start(network: TwoDrifts, how: Bridging) -> Progress:
+def start(network: ForwardBackwardNetwork, how: Bridging) -> Progress:
     """Begin with a fresh network."""
-    return Progress(network, make_train_state(network.ahead, how.train), make_train_state(network.back, how.train), [])
+    return Progress(
+        network,
+        make_train_state(network.forward_drift, how.train),
+        make_train_state(network.backward_drift, how.train),
+        [],
+    )
 
 
 def averaged(progress: Progress, *, backward: bool) -> Drift:
     """Return a drift with the averaged weights."""
     learner = progress.learner(backward=backward)
     drift = copy.deepcopy(progress.drift(backward=backward))
-    learner.average.copy_to(drift)
+    learner.ema.copy_to(drift)
     return drift.requires_grad_(False)
 
 
@@ -137,7 +142,7 @@ def rounds(
                 how,
                 base,
                 place,
-                engine.place(knots),
+                engine.to_device(knots),
                 here.fold_in("control", leg),
                 lambda share, leg=leg: tell(0.3 * (leg + share) / len(progress.knots), "pinned paths"),
                 backward=backward,
@@ -169,8 +174,8 @@ def _begin(problem: BridgeProblem, how: Bridging, progress: Progress, draws: Rng
         around = route(a, b, InLeg(problem.cost, begin, length), k) if a.shape[1] == 2 else None
         way = torch.linspace(0, 1, k, dtype=a.dtype, device=a.device)[:, None]
         progress.knots.append(a[:, None] + way * (b - a)[:, None] if around is None else around)
-    for drift in (progress.network.ahead, progress.network.back):
-        drift.look_at(torch.cat(ends))
+    for drift in (progress.network.forward_drift, progress.network.backward_drift):
+        drift.fit_scale(torch.cat(ends))
 
 
 def _pinned(
@@ -212,17 +217,17 @@ def _match(
     objective = how.matching.objective(legs, shape, base, backward=backward)
     some = torch.arange(min(FITTED, how.pairs), device=network.centre.device)
     sees = ExplicitMatching(legs, shape, backward=backward)
-    seen = [sees.at(t, some, draws.stream("linear", k)) for k, t in enumerate(network.times.tolist())]
+    seen = [sees.at(t, some, draws.stream("linear", k)) for k, t in enumerate(network.knot_times.tolist())]
     network.fit_linear(torch.stack([x for x, _ in seen]), torch.stack([target for _, target in seen]))
 
     def feed(step: int, rows: slice) -> dict[str, Tensor]:
-        first, last, _ = rows.indices(how.train.batch)
-        some = Rng(draws.seed, first, how.train.batch).stream("pairs", step)
+        first, last, _ = rows.indices(how.train.batch_size)
+        some = Rng(draws.seed, first, how.train.batch_size).stream("pairs", step)
         return {"x_1": some.randint(how.pairs, (last - first,))}
 
     training = replace(how.train, steps=None, minutes=None)
     losses: list[float] = []
-    steadily = train(learner, objective, feed, training, draws=draws, engine=engine)
+    steadily = train(learner, objective, feed, training, rng=draws, engine=engine)
     for done, report in enumerate(itertools.islice(steadily, steps), 1):
         if done % 50 == 0 or done == steps:
             losses.append(check_finite(report))

@@ -13,8 +13,8 @@ from feller.control.bridges.problem import BridgeProblem
 from feller.control.bridges.rounds import Progress, Round, kept, rounds, start
 from feller.control.bridges.trajectories import Walk, grid, walk
 from feller.core.rng import Rng
-from feller.networks.bridge_drift import BothWays
-from feller.training.engine import engine
+from feller.networks.bridge_drift import ForwardBackwardDrift
+from feller.training.engine import get_engine
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -92,9 +92,9 @@ def solve_bridge(
         InputError: If trajectories run away, or a loss or the cost is no number.
     """
     how = how or Bridging()
-    here, number = engine(), how.rounds or Bridging().rounds or 1
+    here, number = get_engine(), how.rounds or Bridging().rounds or 1
     shape = tuple(problem.crowds[0][0](1, Rng(seed)).shape[1:])
-    network = BothWays(how.architecture).build(shape, {}, Rng(seed))
+    network = ForwardBackwardDrift(how.architecture).build(shape, {}, Rng(seed))
     progress = start(network.to(here.device), how)
 
     def hear(share: float, text: str) -> None:

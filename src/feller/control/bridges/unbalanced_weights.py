@@ -5,7 +5,7 @@ from torch import Tensor
 
 from feller.control.bridges.population import Crowd
 from feller.core.errors import check_number
-from feller.training.couplings.sinkhorn_ot import relative, sinkhorn
+from feller.training.couplings.sinkhorn_ot import median_normalized, sinkhorn
 
 EPSILON = 0.05
 """Strength of the plan's entropy, in median costs."""
@@ -33,6 +33,6 @@ def growth(x_0: Float[Tensor, " n *d"], x_1: Float[Tensor, " m *d"], tau: float)
     a, b = x_0.flatten(1).double(), x_1.flatten(1).double()
     middle = a.mean(0)
     squares = (a - middle).square().sum(1)[:, None] + (b - middle).square().sum(1) - 2 * (a - middle) @ (b - middle).T
-    plan = sinkhorn(relative(squares.clamp(min=0)), EPSILON, tau=tau).exp()
+    plan = sinkhorn(median_normalized(squares.clamp(min=0)), EPSILON, tau=tau).exp()
     rows, columns = plan.sum(1), plan.sum(0)
     return Crowd(x_0, rows / rows.sum()), Crowd(x_1, columns / columns.sum())

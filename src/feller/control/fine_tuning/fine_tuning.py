@@ -12,7 +12,7 @@ from torch import Tensor
 from feller.core.errors import UsageError, check_number
 from feller.core.pytree import Cond, State, append_dims, broadcast_time, tree_map
 from feller.core.rng import Rng
-from feller.networks.inner_networks import null_values
+from feller.networks.unwrapping import null_values
 from feller.paths import Network, Path
 from feller.paths.processes import Process
 from feller.paths.product import iter_leaf_paths
@@ -21,7 +21,7 @@ from feller.paths.schedules import Linear
 from feller.sampling.guidance import cfg
 from feller.spaces import Space
 from feller.training.batch_checks import describe
-from feller.training.objective import Batch, Example, Objective, ObjectiveConfig, TrainingContext, counted
+from feller.training.objective import Batch, Example, Objective, ObjectiveConfig, TrainingContext, loss_mask
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +112,7 @@ class TuningObjective(Objective):
 
 def where_counted(given: Cond, t: State, x: State, other: State) -> State:
     """Return a state where a loss counts its numbers, and another elsewhere, so that they do not differ there."""
-    marks = counted(given, broadcast_time(t, x))
+    marks = loss_mask(given, broadcast_time(t, x))
     if marks is None:
         return x
     return tree_map(lambda mark, a, b: torch.where(append_dims(mark, a), a, b), broadcast_time(marks, x), x, other)

@@ -17,7 +17,7 @@ from feller.paths.time_distributions import linear_grid
 from feller.sampling import Euler, Midpoint, Solver, simulate
 from feller.sampling.guidance import cfg
 from feller.sampling.solvers.solver import with_space
-from feller.training.losses import CrossEntropy, Loss, PerLeaf, Squared
+from feller.training.losses import CrossEntropy, Loss, PerLeafLoss, SquaredError
 from feller.training.objective import Batch, Example, FlowMatching, Objective, TrainingContext
 
 
@@ -85,9 +85,9 @@ class FilteredObjective(TuningObjective):
 def criterion_of(path: Path) -> Loss:
     """Return the loss whose minimiser drives a path: squared errors of numbers, cross-entropies of tokens."""
     if path.leaf_names:
-        return PerLeaf({name: criterion_of(path.leaf_path(name)) for name in path.leaf_names})
+        return PerLeafLoss({name: criterion_of(path.leaf_path(name)) for name in path.leaf_names})
     if path.is_discrete:
         return CrossEntropy()
     if not path.has_jumps:
-        return Squared()
+        return SquaredError()
     raise UsageError(f"training on one's own samples needs flows or tokens; found a path of kind {type(path).__name__}")

@@ -76,19 +76,19 @@ class Durations(abc.ABC):
     def fill(
         self,
         duration: Int64[Tensor, "b m"],
-        kept: Bool[Tensor, "b m"],
+        observed: Bool[Tensor, "b m"],
         phone: Int64[Tensor, "b m"],
         *,
-        draws: Rng,
+        rng: Rng,
         valid: Bool[Tensor, "b m"] | None = None,
     ) -> Int64[Tensor, "b m"]:
         """Return durations in frames; those that are kept stay as they are.
 
         Args:
             duration: In frames, where they are kept; elsewhere they mean nothing.
-            kept: True is kept.
+            observed: True is kept.
             phone: Position of each in the inventory.
-            draws: Source of randomness, where there is any.
+            rng: Source of randomness, where there is any.
             valid: What is no padding; by default all.
         """
 

@@ -39,7 +39,7 @@ def guesses(model: Model, rows: Dataset, column: int, count: int) -> Int64[Tenso
     for code in range(count):
         codes = rows.values.clone()
         codes[:, column] = code
-        lengths.append(model.code_length(replace(rows, values=codes)).cpu())
+        lengths.append(model.nll(replace(rows, values=codes)).cpu())
     return torch.stack(lengths).argmin(0)
 
 

@@ -17,11 +17,17 @@ from feller.core.rng import Rng
 from feller.core.safetensors_io import load_tensors, load_weights, save_tensors
 from feller.data.speech.griffin_lim import Vocoder
 from feller.data.speech.mel import Mel
-from feller.networks.audio.detector import WIDTHS, WINDOW, DetectorNetwork, check_mels, windows
-from feller.training.engine import Engine, engine
+from feller.networks.audio.synthetic_speech_detector import (
+    WIDTHS,
+    WINDOW_FRAMES,
+    SyntheticSpeechDetector,
+    check_mels,
+    split_windows,
+)
+from feller.training.engine import Engine, get_engine
 from feller.training.loop import StepMetrics, check_finite, make_train_state, train
 from feller.training.objective import Batch, Example, Objective
-from feller.training.optimizer import Training
+from feller.training.optimizer import TrainConfig
 
 SURE = 1.959964
 """Deviations of a normal law that hold 95 % of it."""
@@ -73,14 +79,16 @@ HOP = 5
 CHUNK = 512
 """Windows that go through the network at once."""
 SIZE = 2
-TRAINING = Training(batch=64, steps=800, lr=2e-3, warmup=30, decay=0.7, weight_decay=1e-2, average=0.0)
+TRAINING = TrainConfig(
+    batch_size=64, steps=800, lr=2e-3, warmup=30, lr_decay_fraction=0.7, weight_decay=1e-2, ema_decay=0.0
+)
 
 
 @dataclass(frozen=True, eq=False)
 class Detector:
     """A network that was trained on sounds of both kinds; what it finds are the traces of one model and vocoder."""
 
-    network: DetectorNetwork
+    network: SyntheticSpeechDetector
     size: int
     data: str
     """What it was trained on, in words."""
@@ -92,11 +100,11 @@ class Detector:
         Raises:
             UsageError: If log mels have other bands than those it was trained on, or are empty or not finite.
         """
-        weight = self.network.answer.weight
+        weight = self.network.head.weight
         check_mels(mels, self.network.mean.shape[1])
         found = []
         for mel in mels:
-            parts = windows(mel.to(weight), HOP).split(CHUNK)
+            parts = split_windows(mel.to(weight), HOP).split(CHUNK)
             found.append(torch.cat([self.network(part).double().sigmoid() for part in parts]).mean().cpu())
         return torch.stack(found) if found else torch.zeros(0, dtype=torch.float64)
 
@@ -128,7 +136,7 @@ def fit_detector(
     draws: Rng,
     *,
     size: int = SIZE,
-    training: Training = TRAINING,
+    training: TrainConfig = TRAINING,
     device: Engine | None = None,
     follow: Callable[[StepMetrics], None] = lambda report: None,
 ) -> Detector:
@@ -151,13 +159,16 @@ def fit_detector(
     """
     if not real or not made:
         raise UsageError("sounds of both kinds to train on", f"{len(real)} real and {len(made)} made")
-    bands, device = real[0].shape[-1], device or engine()
+    bands, device = real[0].shape[-1], device or get_engine()
     check_mels([*real, *made], bands)
-    network = DetectorNetwork(bands, size, draws.fold_in("network"))
+    network = SyntheticSpeechDetector(bands, size, draws.fold_in("network"))
     network.fit_scale([mel.cpu() for mel in (*real, *made)])
     network.to(device.device)
-    learner, give = make_train_state(network, training), _batches(real, made, training.batch, draws.fold_in("windows"))
-    for report in train(learner, ToldApart(), give, training, draws=draws, engine=device):
+    learner, give = (
+        make_train_state(network, training),
+        _batches(real, made, training.batch_size, draws.fold_in("windows")),
+    )
+    for report in train(learner, ToldApart(), give, training, rng=draws, engine=device):
         follow(report)
         if report.step == training.steps:
             check_finite(report)
@@ -175,7 +186,10 @@ def _batches(real: Sequence[Tensor], made: Sequence[Tensor], size: int, draws: R
         answer = torch.arange(size) % 2
         place = draw.uniform((size,), torch.float64)
         picked = [starts[(place * len(starts)).long()] for _, starts in kinds]
-        each = [frames[start[:, None] + torch.arange(WINDOW)] for (frames, _), start in zip(kinds, picked, strict=True)]
+        each = [
+            frames[start[:, None] + torch.arange(WINDOW_FRAMES)]
+            for (frames, _), start in zip(kinds, picked, strict=True)
+        ]
         window = torch.where(answer[:, None, None] == 1, each[1], each[0])
         return {"window": window[rows], "made": answer[rows]}
 
@@ -184,10 +198,10 @@ def _batches(real: Sequence[Tensor], made: Sequence[Tensor], size: int, draws: R
 
 def _places(mels: Sequence[Tensor]) -> tuple[Float[Tensor, "frames bands"], Tensor]:
     """Return the frames of all sounds, and where windows begin in them that lie in one sound."""
-    whole = [mel.float().cpu() if len(mel) >= WINDOW else windows(mel.float().cpu(), 1)[0] for mel in mels]
+    whole = [mel.float().cpu() if len(mel) >= WINDOW_FRAMES else split_windows(mel.float().cpu(), 1)[0] for mel in mels]
     starts, first = [], 0
     for mel in whole:
-        starts.append(torch.arange(first, first + len(mel) - WINDOW + 1))
+        starts.append(torch.arange(first, first + len(mel) - WINDOW_FRAMES + 1))
         first += len(mel)
     return torch.cat(whole), torch.cat(starts)
 
@@ -208,7 +222,7 @@ def load_detector(path: pathlib.Path) -> Detector:
             raise ValueError(
                 f"weights of {seen} bands and {max(features, default=0)} features, which are not what it says"
             )
-        network = DetectorNetwork(about["bands"], about["size"], Rng(0))
+        network = SyntheticSpeechDetector(about["bands"], about["size"], Rng(0))
         load_weights(tensors, network)
         data = str(about["data"])
     except (KeyError, TypeError, AttributeError, RuntimeError, ValueError) as error:

@@ -12,7 +12,7 @@ from torch import Tensor
 from feller.data.loading.raw import Sound
 from feller.data.speech.griffin_lim import Vocoder
 from feller.data.speech.mel import Mel
-from feller.training.objectives.reconstruction import spectral_difference, usual_windows
+from feller.training.objectives.autoencoding import default_window_sizes, spectral_difference
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +38,7 @@ def copied(vocoder: Vocoder, real: Sequence[Sound], mel: Mel) -> Copied:
         spent += time.perf_counter() - begun
         off += float((mel.log_mel(samples) - wanted).abs().mean(1).sum())
         frames += len(wanted)
-        apart += _apart(samples, torch.from_numpy(sound.samples[: len(samples)]), usual_windows(mel.fft))
+        apart += _apart(samples, torch.from_numpy(sound.samples[: len(samples)]), default_window_sizes(mel.fft))
         made.append(Sound(samples.numpy().astype(np.float32), mel.rate))
     return Copied(tuple(made), apart / len(made), off / frames, spent / (frames * mel.hop / mel.rate))
 

@@ -16,70 +16,70 @@ from feller.data.images.pixel_codes import AsNumbers
 from feller.data.modality import Modality
 from feller.data.points.points import Points
 from feller.models.model import Model
-from feller.models.spec import Description
+from feller.models.spec import ModelSpec
 from feller.paths import Network
 from feller.sampling.guidance import cfg
 from feller.spaces import Euclidean
 
-FEW = 2
+TRACE_BATCH_SIZE = 2
 """Examples that a network is traced with."""
 
 
-class Answer(nn.Module):
+class ExportedNetwork(nn.Module):
     """What a model's network answers, as sampling uses it: the velocity of each leaf that flows, else the prediction.
 
-    Called with tensors in the order of `names`: leaves of the state, times, conditions and, where asked, guidance.
+    Called with tensors in the order of `input_names`: leaves of the state, times, conditions and, where asked, guidance.
     """
 
     def __init__(self, model: Model, guidance: float | None = 1.0) -> None:
         """Take a model, and how much its conditions are followed: None for an input `guidance`, one per example."""
         super().__init__()
         _check(model)
-        if guidance is None and not (model.absent() and model.description.cond_dropout):
+        if guidance is None and not (model.droppable() and model.spec.cond_dropout):
             raise UsageError("guidance cannot be an input: this model has no conditions that it can do without")
         if guidance is not None:
             model.check_guidance(guidance)
-        self.network, self.guidance, self.absent = model.network.eval(), guidance, model.absent()
+        self.network, self.guidance, self.droppable = model.network.eval(), guidance, model.droppable()
         self.family = model.family
-        self.state, self.given = _example(model)
+        self.state, self.cond = _example(model)
 
     @property
-    def names(self) -> list[str]:
+    def input_names(self) -> list[str]:
         """Names of the inputs."""
         guidance = ["guidance"] if self.guidance is None else []
-        state, given = ([name for name, _ in _walk(tree, "")] for tree in (self.state, self.given))
+        state, given = ([name for name, _ in _walk(tree, "")] for tree in (self.state, self.cond))
         return [*(_named("x", name) for name in state), "t", *given, *guidance]
 
     @property
-    def outputs(self) -> dict[str, str]:
+    def output_kinds(self) -> dict[str, str]:
         """Name of each output, and what it is: `velocity`, `logits` of x_1, `estimates`, or `prediction`."""
         with torch.no_grad():
-            found = self._answer(*self._taken(self.inputs()))
-        return {_named("answer", name): self.family.answer_of(name) for name, _ in _walk(found, "")}
+            outputs = self._output(*self._unflatten(self.inputs()))
+        return {_named("answer", name): self.family.output_kind_of(name) for name, _ in _walk(outputs, "")}
 
     def inputs(self) -> tuple[Tensor, ...]:
-        """Return tensors to try it with, in the order of `names`."""
-        guidance = [torch.linspace(1, 2, FEW)] if self.guidance is None else []
-        parts = [leaf for _, leaf in _walk(self.state, "")], [leaf for _, leaf in _walk(self.given, "")]
-        return *parts[0], torch.linspace(0.2, 0.7, FEW), *parts[1], *guidance
+        """Return tensors to try it with, in the order of `input_names`."""
+        guidance = [torch.linspace(1, 2, TRACE_BATCH_SIZE)] if self.guidance is None else []
+        parts = [leaf for _, leaf in _walk(self.state, "")], [leaf for _, leaf in _walk(self.cond, "")]
+        return *parts[0], torch.linspace(0.2, 0.7, TRACE_BATCH_SIZE), *parts[1], *guidance
 
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
         """Answer."""
-        return tuple(leaf for _, leaf in _walk(self._answer(*self._taken(tensors)), ""))
+        return tuple(leaf for _, leaf in _walk(self._output(*self._unflatten(tensors)), ""))
 
-    def _taken(self, tensors: tuple[Tensor, ...]) -> tuple[State, Tensor, Cond, Tensor | float]:
+    def _unflatten(self, tensors: tuple[Tensor, ...]) -> tuple[State, Tensor, Cond, Tensor | float]:
         """Put tensors where they belong."""
         rest = iter(tensors)
         state = tree_unflatten(self.state, rest)
         t = next(rest)
-        given = tree_unflatten(self.given, rest)
-        return state, t, given, next(rest) if self.guidance is None else self.guidance
+        cond = tree_unflatten(self.cond, rest)
+        return state, t, cond, next(rest) if self.guidance is None else self.guidance
 
-    def _answer(self, x: State, t: Tensor, given: Cond, w: Tensor | float) -> State:
-        network: Network = cfg(self.network, w, droppable=self.absent)
+    def _output(self, x: State, t: Tensor, cond: Cond, scale: Tensor | float) -> State:
+        network: Network = cfg(self.network, scale, droppable=self.droppable)
         times = broadcast_time(t, x)
-        prediction = network(x, times, given)
-        return self.family.exported(prediction, x, times)
+        prediction = network(x, times, cond)
+        return self.family.export_output(prediction, x, times)
 
 
 def _walk(tree: State, name: str) -> Iterator[tuple[str, Any]]:
@@ -99,7 +99,7 @@ def _check(model: Model) -> None:
     """Refuse what is no network of a state, a time and conditions."""
     if model.family.why_no_export:
         raise UsageError(model.family.why_no_export)
-    if model.description.modality.labels:
+    if model.spec.modality.labels:
         raise UsageError(
             "this network reads a sound, its mask and its phones of any length", remedy="Draw with `feller sample`"
         )
@@ -107,38 +107,38 @@ def _check(model: Model) -> None:
 
 def _example(model: Model) -> tuple[State, Cond]:
     """Return states and conditions that the network can be tried with."""
-    about, draws = model.description, Rng(0).fold_in("export")
-    state = about.space.sample_base(FEW, draws.stream("source"))
-    state = about.path.initial_state(state) if about.family.in_time else state
-    given = about.modality.complete(model.conditions(FEW, {}, draws))
-    return tree_map(torch.Tensor.contiguous, state), tree_map(lambda leaf: leaf.contiguous().clone(), given)
+    spec, rng = model.spec, Rng(0).fold_in("export")
+    state = spec.space.sample_base(TRACE_BATCH_SIZE, rng.stream("source"))
+    state = spec.path.initial_state(state) if spec.family.is_process else state
+    cond = spec.modality.complete(model.sample_conditions(TRACE_BATCH_SIZE, {}, rng))
+    return tree_map(torch.Tensor.contiguous, state), tree_map(lambda leaf: leaf.contiguous().clone(), cond)
 
 
 FORMAT = 1
 """Version of the form of this record."""
 
 
-def about(model: Model, answer: Answer) -> dict[str, Any]:
+def export_metadata(model: Model, network: ExportedNetwork) -> dict[str, Any]:
     """Return a record that JSON can hold, for whoever has the exported file and not feller.
 
     Args:
         model: What was exported.
-        answer: Its network as exported.
+        network: Its network as exported.
     """
-    described = model.description
+    spec = model.spec
     with torch.no_grad():
-        found = answer(*answer.inputs())
+        outputs = network(*network.inputs())
     return {
         "format": FORMAT,
         "version": __version__,
-        "modality": to_dict(described.modality),
-        "space": to_dict(described.space),
-        "family": described.family.name,
-        **({"path": to_dict(described.path)} if described.family.in_time else {}),
-        **({"target": to_dict(described.family.tells)} if described.family.tells else {}),
+        "modality": to_dict(spec.modality),
+        "space": to_dict(spec.space),
+        "family": spec.family.name,
+        **({"path": to_dict(spec.path)} if spec.family.is_process else {}),
+        **({"target": to_dict(spec.family.prediction_target)} if spec.family.prediction_target else {}),
         "inputs": [
             _tensor(name, tensor, _meaning(name, model))
-            for name, tensor in zip(answer.names, answer.inputs(), strict=True)
+            for name, tensor in zip(network.input_names, network.inputs(), strict=True)
         ],
         "outputs": [
             _tensor(
@@ -146,14 +146,14 @@ def about(model: Model, answer: Answer) -> dict[str, Any]:
                 tensor,
                 {"what": kind, "units": "state per unit of time"} if kind == "velocity" else {"what": kind},
             )
-            for (name, kind), tensor in zip(answer.outputs.items(), found, strict=True)
+            for (name, kind), tensor in zip(network.output_kinds.items(), outputs, strict=True)
         ],
         "time": {"source": 0.0, "data": 1.0},
-        "source": _source(described),
-        "scaling": scaling(described.modality),
-        "guidance": answer.guidance if answer.guidance is not None else "input; 1 is the plain conditional",
-        "sample": described.family.sampling_steps(described.space),
-        "sampling": to_dict(described.sampling),
+        "source": _source(spec),
+        "scaling": scaling(spec.modality),
+        "guidance": network.guidance if network.guidance is not None else "input; 1 is the plain conditional",
+        "sample": spec.family.sampling_steps(spec.space),
+        "sampling": to_dict(spec.sampling),
     }
 
 
@@ -164,30 +164,30 @@ def _tensor(name: str, tensor: Tensor, more: dict[str, Any]) -> dict[str, Any]:
 
 def _meaning(name: str, model: Model) -> dict[str, Any]:
     """Say what an input is."""
-    described = model.description
+    spec = model.spec
     if name == "x" or name.startswith("x."):
         return {"what": "state"}
     if name == "t":
         return {"what": "time: 0 at the source, 1 at the data"}
     if name == "guidance":
         return {"what": "guidance: 1 is the plain conditional, 0 the unconditional, more sharpens"}
-    if name not in described.frequencies:
+    if name not in spec.frequencies:
         return {"what": "real entries of a state, the rest is padding" if name.startswith("valid") else "condition"}
-    shares = described.frequencies[name]
-    named = {"classes": [*described.modality.conditions[name]], "frequencies": [*shares]}
+    shares = spec.frequencies[name]
+    named = {"classes": [*spec.modality.conditions[name]], "frequencies": [*shares]}
     return {
         "what": "condition, by the number of its class",
         **named,
-        "not_given": len(shares) if described.cond_dropout else None,
+        "not_given": len(shares) if spec.cond_dropout else None,
     }
 
 
-def _source(described: Description) -> dict[str, Any]:
+def _source(spec: ModelSpec) -> dict[str, Any]:
     """Say where a sample begins."""
-    space = described.space
+    space = spec.space
     if isinstance(space, Euclidean):
         one = torch.ones(1, *space.shape)
-        started = described.path.initial_state(one) if described.family.in_time else one
+        started = spec.path.initial_state(one) if spec.family.is_process else one
         return {"law": "standard normal", "factor": float(started.flatten()[0])}
     return {"law": "that of the space", "factor": 1.0}
 

@@ -17,46 +17,46 @@ from feller.data.points.arrays import Arrays
 from feller.data.points.points import Points
 from feller.models.families.model_family import ModelFamily
 from feller.models.families.path_process import family_trained_by
-from feller.models.families.symbol_models import AutoregressiveModel
+from feller.models.families.sequence_models import AutoregressiveModel
 from feller.models.model import Model
 from feller.models.recipes.recipe import check_states
-from feller.models.spec import Description, frequencies
+from feller.models.spec import ModelSpec, class_frequencies
 from feller.networks.condition_dropout import check_null
-from feller.networks.external import Foreign, ForeignNetwork, convention_of
-from feller.networks.inner_networks import evaluation_mode, null_values
+from feller.networks.external import ExternalNetwork, ExternalNetworkModule, detect_call_convention
+from feller.networks.unwrapping import evaluation_mode, null_values
 from feller.paths import Path, VelocityPrediction
 from feller.sampling.sampler_config import SamplerConfig
 from feller.spaces import Space, Tokens
 from feller.spaces.product import space_map
 from feller.training.objective import ObjectiveConfig
 
-AGAIN = 1e-4
+REPEAT_TOLERANCE = 1e-4
 """Share of the largest number by which answers to the same question may differ."""
-ALONE = 1e-2
+BATCH_TOLERANCE = 1e-2
 """The same where examples come alone, for which others of torch's kernels may add up in another order."""
-LEAST = 1e-3
+MIN_SCALE = 1e-3
 """Numbers of an answer that moves nothing to speak of, whose rounding does not count."""
 
 
-def try_out(model: Model) -> None:
+def check_network(model: Model) -> None:
     """Ask a network about a few states, about the same ones again, and about one of them alone.
 
     Raises:
         UsageError: If it fails, answers in another shape or with what is no finite real number, changes what it is
             given, answers otherwise a second time, or lets examples change with their neighbours.
     """
-    asked = trial(model)
-    answer = tree_map(torch.clone, _answer(model, asked))  # who keeps state may write into it later
-    again = _answer(model, asked)
-    middle = tuple(tree_map(lambda leaf: leaf[1:2], tree) for tree in asked)  # no first or last that others look at
-    alone = _answer(model, middle)
-    if _differ(answer, again, lambda leaf: AGAIN):
+    inputs = trial_inputs(model)
+    output = tree_map(torch.clone, _checked_output(model, inputs))  # who keeps state may write into it later
+    again = _checked_output(model, inputs)
+    middle = tuple(tree_map(lambda leaf: leaf[1:2], tree) for tree in inputs)  # no first or last that others look at
+    alone = _checked_output(model, middle)
+    if _differ(output, again, lambda leaf: REPEAT_TOLERANCE):
         raise UsageError(
             "the network answers otherwise when it is asked the same a second time: it draws noise or keeps what it"
             " was asked before, and samples must depend on the seed alone",
             remedy="Take both out; it is asked in eval mode",
         )
-    if _differ(tree_map(lambda leaf: leaf[1:2], answer), alone, lambda leaf: max(ALONE, 8 * _eps(leaf))):
+    if _differ(tree_map(lambda leaf: leaf[1:2], output), alone, lambda leaf: max(BATCH_TOLERANCE, 8 * _eps(leaf))):
         raise UsageError(
             "the network answers otherwise about an example when others are beside it: samples must not change with"
             " their neighbours",
@@ -64,26 +64,26 @@ def try_out(model: Model) -> None:
         )
 
 
-def trial(model: Model) -> tuple[State, Tensor, Cond]:
+def trial_inputs(model: Model) -> tuple[State, Tensor, Cond]:
     """Return states, times and conditions to try a network with."""
-    about, draws, n, device = model.description, Rng(0).fold_in("trial"), 3, next(model.network.parameters()).device
-    x = about.space.sample_base(n, draws.stream("source"), device)
-    x = about.path.initial_state(x) if about.family.in_time else x
-    given = about.modality.complete(model.conditions(n, {}, draws))
-    return x, torch.linspace(0.25, 0.75, n, device=device), tree_map(lambda leaf: leaf.to(device), given)
+    spec, rng, n, device = model.spec, Rng(0).fold_in("trial"), 3, next(model.network.parameters()).device
+    x = spec.space.sample_base(n, rng.stream("source"), device)
+    x = spec.path.initial_state(x) if spec.family.is_process else x
+    cond = spec.modality.complete(model.sample_conditions(n, {}, rng))
+    return x, torch.linspace(0.25, 0.75, n, device=device), tree_map(lambda leaf: leaf.to(device), cond)
 
 
-def _answer(model: Model, asked: tuple[State, State, State]) -> State:
+def _checked_output(model: Model, inputs: tuple[State, State, State]) -> State:
     """Ask a network once, about states, times and conditions."""
-    x, _, given = asked
+    x, _, cond = inputs
     shapes = tree_map(lambda leaf: list(leaf.shape), x)
-    before = [leaf.clone() for leaf in _named(asked).values()]
+    before = [leaf.clone() for leaf in _named_inputs(inputs).values()]
     try:
         with torch.no_grad(), evaluation_mode(model.network):
-            answer = model.network(*asked)
+            output = model.network(*inputs)
     except Exception as error:
         n = num_examples(x)
-        conditions = "".join(f", {name} [{n}]" for name in given)
+        conditions = "".join(f", {name} [{n}]" for name in cond)
         said = user_frame(error) or f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
         raise UsageError(
             argument="network",
@@ -91,21 +91,21 @@ def _answer(model: Model, asked: tuple[State, State, State]) -> State:
             found=f"a failure: {said}",
             remedy="It is called as network(x, t), network(x, t, label), network(x, t, given) or network(x)",
         ) from error
-    for (name, leaf), kept in zip(_named(asked).items(), before, strict=True):
-        if not torch.equal(leaf, kept):
+    for (name, leaf), original in zip(_named_inputs(inputs).items(), before, strict=True):
+        if not torch.equal(leaf, original):
             raise UsageError(
                 f"the network writes into {name} that it is given, and whoever samples goes on with that: let it answer"
                 " with a new tensor, such as 0.5 * x in place of x.mul_(0.5)"
             )
-    found = tree_map(lambda leaf: list(leaf.shape) if isinstance(leaf, Tensor) else type(leaf).__name__, answer)
-    expected = space_map(_answer_shape, model.description.space, x)
-    if found != expected:
+    shapes_found = tree_map(lambda leaf: list(leaf.shape) if isinstance(leaf, Tensor) else type(leaf).__name__, output)
+    expected = space_map(_output_shape, model.spec.space, x)
+    if shapes_found != expected:
         logits = "Put the symbols last, without the mask" if expected != shapes else "Let it answer like the state"
-        raise UsageError(argument="network", expected=f"an answer {expected}", found=str(found), remedy=logits)
-    for leaf in leaves(answer):
+        raise UsageError(argument="network", expected=f"an answer {expected}", found=str(shapes_found), remedy=logits)
+    for leaf in leaves(output):
         if not leaf.is_floating_point():
             raise UsageError(
-                f"the network answers with {form(leaf)} ({leaf.dtype})",
+                f"the network answers with {number_kind(leaf)} ({leaf.dtype})",
                 expected="real numbers such as torch.float32",
                 remedy="Let it answer in the type of the state",
             )
@@ -115,25 +115,27 @@ def _answer(model: Model, asked: tuple[State, State, State]) -> State:
                 expected="finite numbers",
                 remedy="Look at its weights",
             )
-    return answer
+    return output
 
 
-def _answer_shape(space: Space, x: Tensor) -> list[int]:
+def _output_shape(space: Space, x: Tensor) -> list[int]:
     """Return the shape of an answer about a state: logits of symbols, else that of the state."""
     return [*x.shape, space.vocab_size] if isinstance(space, Tokens) else [*x.shape]
 
 
-def _named(asked: tuple[State, State, State]) -> dict[str, Tensor]:
+def _named_inputs(inputs: tuple[State, State, State]) -> dict[str, Tensor]:
     """Return all tensors that a network is given, by what they are called in a message."""
-    x, t, given = asked
-    parts = {"the state x": x, "the times t": t, **given}
+    x, t, cond = inputs
+    parts = {"the state x": x, "the times t": t, **cond}
     return {f"{name} {i}" if i else name: leaf for name, part in parts.items() for i, leaf in enumerate(leaves(part))}
 
 
-def _differ(answer: State, other: State, share: Callable[[Tensor], float]) -> bool:
+def _differ(output: State, other: State, tolerance: Callable[[Tensor], float]) -> bool:
     """Tell whether answers are further apart than a share of the largest number of a leaf."""
-    pairs = zip(leaves(answer), leaves(other), strict=True)
-    return any(bool((one - two).abs().max() > share(one) * one.abs().max().clamp(min=LEAST)) for one, two in pairs)
+    pairs = zip(leaves(output), leaves(other), strict=True)
+    return any(
+        bool((one - two).abs().max() > tolerance(one) * one.abs().max().clamp(min=MIN_SCALE)) for one, two in pairs
+    )
 
 
 def _eps(leaf: Tensor) -> float:
@@ -141,7 +143,7 @@ def _eps(leaf: Tensor) -> float:
     return torch.finfo(leaf.dtype).eps
 
 
-def form(numbers: Tensor) -> str:
+def number_kind(numbers: Tensor) -> str:
     """Say what numbers a tensor holds; those of one form differ in precision alone."""
     if numbers.is_complex():
         return "complex numbers"
@@ -150,11 +152,11 @@ def form(numbers: Tensor) -> str:
     return "yes and no" if numbers.dtype == torch.bool else "whole numbers"
 
 
-DROPPED = 0.1
+DEFAULT_COND_DROPOUT = 0.1
 """What is said of how often conditions were dropped in training, where that is not known and guidance is possible."""
 
 
-def model_of(
+def build_model(
     network: Callable[..., object],
     objective: ObjectiveConfig | Path | ModelFamily | None = None,
     *,
@@ -169,25 +171,25 @@ def model_of(
     if data is None and trained is not None:
         data = _shape_of(trained.space)
     modality = data.modality if isinstance(data, Dataset) else data
-    kind = modality if is_modality(modality) else plain_modality(cast(Any, modality), tuple(classes))
-    about = described(
+    model_modality = modality if is_modality(modality) else modality_of_shape(cast(Any, modality), tuple(classes))
+    spec = describe_network(
         lambda: network,
-        kind,
+        model_modality,
         family=family,
         times=times,
-        null=_nulls_of(network, trained, kind) if null is None else null,
+        null=_null_values_of(network, trained, model_modality) if null is None else null,
         sampling=sampling,
         network=network,
     )
     if trained is not None:
-        check_states(trained.space, kind)
-        about = replace(about, space=trained.space, cond_dropout=trained.cond_dropout if about.cond_dropout else 0.0)
+        check_states(trained.space, model_modality)
+        spec = replace(spec, space=trained.space, cond_dropout=trained.cond_dropout if spec.cond_dropout else 0.0)
     if isinstance(data, Dataset):
-        about = replace(about, frequencies=frequencies(data))
-    model = adapted(about)
+        spec = replace(spec, frequencies=class_frequencies(data))
+    model = adapt_call(spec)
     check_conditions(model)
-    try_out(model)
-    return Model.of(model.description, model.network, trained)
+    check_network(model)
+    return Model.from_spec(model.spec, model.network, trained)
 
 
 def _shape_of(space: Space) -> tuple[int, ...] | None:
@@ -202,10 +204,10 @@ def check_conditions(model: Model) -> None:
     Raises:
         UsageError: If it fails then, and not at the first classes.
     """
-    about, (x, t, given) = model.description, trial(model)
+    about, (x, t, given) = model.spec, trial_inputs(model)
     first = {name: torch.zeros_like(given[name]) for name in about.frequencies}
     if not first or _fails(model, x, t, {**given, **first}):
-        return  # `try_out` says why
+        return  # `check_network` says why
     for name, shares in about.frequencies.items():
         last = torch.full_like(given[name], len(shares) - 1)
         if _fails(model, x, t, {**given, **first, name: last}):
@@ -215,7 +217,7 @@ def check_conditions(model: Model) -> None:
                 found=f"{len(shares)}, and it fails at number {len(shares) - 1}",
                 remedy="Name those that it was trained with, or give its table a row for each",
             )
-    absent = {name: torch.full_like(given[name], len(about.frequencies[name])) for name in model.absent()}
+    absent = {name: torch.full_like(given[name], len(about.frequencies[name])) for name in model.droppable()}
     if absent and _fails(model, x, t, {**given, **first, **absent}):
         own = getattr(about.architecture, "nulls", {})
         raise UsageError(
@@ -236,19 +238,19 @@ def _fails(model: Model, x: State, t: Tensor, given: Cond) -> bool:
     return False
 
 
-def adapted(about: Description) -> Model:
+def adapt_call(spec: ModelSpec) -> Model:
     """Return a model whose network is called as it wants to be."""
-    model = Model.of(about, about.build(Rng(0)))
-    network, settings = model.network, about.architecture
-    if not isinstance(network, ForeignNetwork) or not isinstance(settings, Foreign):
+    model = Model.from_spec(spec, spec.build(Rng(0)))
+    network, config = model.network, spec.architecture
+    if not isinstance(network, ExternalNetworkModule) or not isinstance(config, ExternalNetwork):
         return model
-    x, t, given = trial(model)
-    asked = x, t, {**given, **{name: torch.zeros_like(given[name]) for name in network.conditions}}
-    labels = {name: asked[2][name] for name in network.conditions}
+    x, t, given = trial_inputs(model)
+    inputs = x, t, {**given, **{name: torch.zeros_like(given[name]) for name in network.conditions}}
+    labels = {name: inputs[2][name] for name in network.conditions}
     with evaluation_mode(network):
-        settings = replace(settings, convention=convention_of(network.inner, asked, labels))
-    network.settings = settings
-    return Model.of(replace(about, architecture=settings), network)
+        config = replace(config, convention=detect_call_convention(network.inner, inputs, labels))
+    network.config = config
+    return Model.from_spec(replace(spec, architecture=config), network)
 
 
 def images(height: int, width: int, channels: int = 3, levels: int = 255, classes: Sequence[str] = ()) -> Images:
@@ -274,14 +276,14 @@ def points(columns: Sequence[str], classes: Sequence[str] = ()) -> Points:
     return Points(tuple(columns), (0.0,) * len(columns), (1.0,) * len(columns), tuple(classes))
 
 
-def _nulls_of(network: Callable[..., object], objective: object, modality: Modality) -> dict[str, int]:
+def _null_values_of(network: Callable[..., object], objective: object, modality: Modality) -> dict[str, int]:
     """Return the numbers that stand for "not given", as the objective or the network says, through what wraps it."""
-    known = getattr(objective, "null", None) or null_values(network)
-    check_null(known)
-    return {name: int(value) for name, value in known.items() if name in modality.conditions}
+    numbers = getattr(objective, "null", None) or null_values(network)
+    check_null(numbers)
+    return {name: int(value) for name, value in numbers.items() if name in modality.conditions}
 
 
-def plain_modality(shape: tuple[int, ...] | None, classes: tuple[str, ...] = (), levels: int = 255) -> Modality:
+def modality_of_shape(shape: tuple[int, ...] | None, classes: tuple[str, ...] = (), levels: int = 255) -> Modality:
     """Return points in their own units, pictures, or arrays, of a shape."""
     if not isinstance(shape, tuple | list) or not shape or not all(isinstance(n, int) and n > 0 for n in shape):
         example = f"({shape},)" if isinstance(shape, int) else "(2,) or (1, 28, 28)"
@@ -293,7 +295,7 @@ def plain_modality(shape: tuple[int, ...] | None, classes: tuple[str, ...] = (),
     return Arrays(tuple(shape), classes=classes)
 
 
-def described(
+def describe_network(
     make: Callable[..., Any],
     modality: Modality,
     *,
@@ -302,7 +304,7 @@ def described(
     null: Mapping[str, int] | None = None,
     sampling: SamplerConfig | None = None,
     network: object = None,
-) -> Description:
+) -> ModelSpec:
     """Say what a model around somebody's network is.
 
     Args:
@@ -336,22 +338,22 @@ def described(
             )
     path = getattr(family, "path", None)
     backwards = times[0] > times[1] and getattr(path, "prediction", None) == VelocityPrediction()
-    foreign = Foreign(make, times, -1.0 if backwards else 1.0, nulls)
+    external = ExternalNetwork(make, times, -1.0 if backwards else 1.0, nulls)
     if isinstance(space, Tokens) or (path is not None and path.is_discrete):
         sampling = sampling or SamplerConfig("euler")
     if isinstance(space, Tokens):
         source = getattr(path, "source", None)
         space = space if source is None else replace(space, source=source)
         if family.name == AutoregressiveModel.name and not hasattr(network, "begin"):
-            foreign = replace(foreign, start=_first_token(network), vocab_size=space.vocab_size)
-    return Description(
+            external = replace(external, bos_token_id=_first_token(network), vocab_size=space.vocab_size)
+    return ModelSpec(
         modality,
         space,
         family,
-        foreign,
+        external,
         {name: (1 / len(names),) * len(names) for name, names in conditions.items()},
         sampling or SamplerConfig(),
-        DROPPED if nulls else 0.0,
+        DEFAULT_COND_DROPOUT if nulls else 0.0,
     )
 
 

@@ -23,21 +23,21 @@ from feller.paths import KineticOptimalRates, Mixture, Network, Reversal, TokenP
 from feller.paths.path import Cond
 from feller.paths.schedules import Schedule, TokenSchedule
 from feller.spaces import MaskSource, Space, Tokens
-from feller.training.losses import GeneralisedKL
+from feller.training.losses import GeneralizedKL
 
-EDGE = 1e-4
+TIME_EPS = 1e-4
 """Share of the data, or of the time, that is left to the last step, as rates are infinite at the end."""
-EARLIEST = 1e-12
+MIN_ALPHA = 1e-12
 """Least alpha, so that rates are finite; what is left out is no more than that."""
-AT_ONCE = 2**22
+CHUNK_SIZE = 2**22
 """Rates in one array."""
 
 
-class Bound(abc.ABC):
+class ELBO(abc.ABC):
     """Which rates are compared. Implement one method to add one."""
 
     @abc.abstractmethod
-    def rows(
+    def token_divergence(
         self,
         path: TokenPath,
         logits: Float[Tensor, "m K"],
@@ -49,27 +49,27 @@ class Bound(abc.ABC):
 
 
 @dataclass(frozen=True)
-class OwnRates(Bound):
+class SamplingRates(ELBO):
     """The rates along which the path samples, without its corrector, order and choice."""
 
-    def rows(self, path: TokenPath, logits: Tensor, x_1: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+    def token_divergence(self, path: TokenPath, logits: Tensor, x_1: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
         """Take the closed form of mixtures; else compare arrays of rates, which small alphabets afford."""
         if isinstance(path, Mixture) and isinstance(path.velocity, KineticOptimalRates):
-            return GeneralisedKL(path.schedule).entries(path.posterior_logits(logits, x_t, t), x_1, x_t, t)
+            return GeneralizedKL(path.schedule).entries(path.posterior_logits(logits, x_t, t), x_1, x_t, t)
         count = logits.shape[-1]
         posterior = path.posterior_logits(logits, x_t, t).softmax(-1)
         return _divergence(path.conditional_rates(x_1, x_t, t, count), path.rates(posterior, x_t, t))
 
 
 @dataclass(frozen=True)
-class TimeReversal(Bound):
+class ReversalRates(ELBO):
     """The rates of the noising chain run backwards, for mixtures whose source gives every symbol mass.
 
     With a perfect network, and one schedule for all symbols, this bound is tight, so that such sources can be compared
     with the mask. It is a bound for the chain along these rates, which a path samples with `velocity=Reversal()`.
     """
 
-    def rows(self, path: TokenPath, logits: Tensor, x_1: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+    def token_divergence(self, path: TokenPath, logits: Tensor, x_1: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
         """Sum the rates over the posterior in closed form, without an array of all pairs of symbols."""
         if not isinstance(path, Mixture):
             raise UsageError("time reversal is known for mixtures", found=type(path).__name__, remedy="Use OwnRates()")
@@ -85,18 +85,18 @@ def _divergence(truth: Float[Tensor, "m K"], model: Float[Tensor, "m K"]) -> Flo
     return (torch.xlogy(truth, truth) - torch.xlogy(truth, model) - truth + model).sum(-1)
 
 
-def tightest(path: TokenPath) -> Bound:
+def tightest_elbo(path: TokenPath) -> ELBO:
     """Return the bound that is tight for an exact posterior, where there is one: often not of the rates that sample."""
     noisy = isinstance(path, Mixture) and path.source is not None and path.source.has_full_support
-    return TimeReversal() if noisy else OwnRates()
+    return ReversalRates() if noisy else SamplingRates()
 
 
-def rates_of(path: TokenPath) -> Bound:
+def sampling_elbo(path: TokenPath) -> ELBO:
     """Return the bound of the chain that samples along a path: the tight one where they are the same."""
-    return tightest(path) if isinstance(path.velocity, Reversal) else OwnRates()
+    return tightest_elbo(path) if isinstance(path.velocity, Reversal) else SamplingRates()
 
 
-class BoundEstimate(NamedTuple):
+class ELBOEstimate(NamedTuple):
     """An estimate of a bound, and of its error."""
 
     nats: Float64[Tensor, " b"]
@@ -106,20 +106,20 @@ class BoundEstimate(NamedTuple):
 
 
 @torch.no_grad()
-def estimate_bound(
+def estimate_elbo(
     path: TokenPath,
     space: Space,
     network: Network,
     x_1: Int[Tensor, " b *d"],
-    given: Cond,
-    draws: Rng,
+    cond: Cond,
+    rng: Rng,
     *,
-    kind: Bound,
+    elbo: ELBO,
     times: int = 32,
-) -> BoundEstimate:
+) -> ELBOEstimate:
     """Estimate an upper bound on -log p(x_1), in nats, summed over the valid tokens, and its standard error.
 
-    It is a bound for the chain along the rates that `kind` names, in continuous time, started from the source: the
+    It is a bound for the chain along the rates that `elbo` names, in continuous time, started from the source: the
     chain that samples along the path only if these are its rates, without corrector, order or choice of its own.
 
     Times are stratified, with two independent draws in each stratum, from which the standard error follows. For a mask
@@ -132,24 +132,24 @@ def estimate_bound(
         space: Whose reference is the source.
         network: Answers with logits.
         x_1: Data.
-        given: Conditions; `valid` says which tokens count.
-        draws: Source of times, noise and source states.
-        kind: Which rates are compared.
+        cond: Conditions; `valid` says which tokens count.
+        rng: Source of times, noise and source states.
+        elbo: Which rates are compared.
         times: Network calls for the integral over time, rounded up to an even number unless 1; the last step takes two
             more.
 
     Raises:
         UsageError: If the path has no such rates.
     """
-    terms = _Terms(path, space, network, x_1, given, kind)
+    terms = _Terms(path, space, network, x_1, cond, elbo)
     parts, each, strata = [], 2 if times > 1 else 1, -(-times // 2)
     for i in range(strata):
-        parts.append([terms.at((i, strata), draws.fold_in("time", i, j)) / strata for j in range(each)])
-    if not terms.hides:
-        parts.append([terms.last(draws.fold_in("last", j)) for j in range(each)])
-    found = torch.stack([torch.stack(part) for part in parts])  # [strata, 1 or 2, b]
-    spread = found.var(1) / 2 if each == 2 else found.new_full(found[:, 0].shape, torch.nan)
-    return BoundEstimate(found.mean(1).sum(0), spread.sum(0).sqrt())
+        parts.append([terms.draw_in_stratum((i, strata), rng.fold_in("time", i, j)) / strata for j in range(each)])
+    if not terms.counts_masked_tokens:
+        parts.append([terms.last_step_nll(rng.fold_in("last", j)) for j in range(each)])
+    terms_drawn = torch.stack([torch.stack(part) for part in parts])  # [strata, 1 or 2, b]
+    spread = terms_drawn.var(1) / 2 if each == 2 else terms_drawn.new_full(terms_drawn[:, 0].shape, torch.nan)
+    return ELBOEstimate(terms_drawn.mean(1).sum(0), spread.sum(0).sqrt())
 
 
 @dataclass(frozen=True)
@@ -161,63 +161,65 @@ class _Terms:
     network: Network
     x_1: Tensor
     given: Cond
-    kind: Bound
+    elbo: ELBO
 
     @property
-    def hides(self) -> bool:
+    def counts_masked_tokens(self) -> bool:
         """Whether a token is its data or the mask, so that times can be drawn after the number of masked tokens."""
         path = self.path
         if not isinstance(path, Mixture) or not isinstance(path.schedule, Schedule):
             return False
-        return isinstance(path.source, MaskSource) and isinstance(self.kind, OwnRates)
+        return isinstance(path.source, MaskSource) and isinstance(self.elbo, SamplingRates)
 
     @property
-    def counted(self) -> Tensor:
+    def loss_mask(self) -> Tensor:
         """Which tokens count, in the shape of the data."""
         valid = self.given.get("valid")
         return torch.ones_like(self.x_1, dtype=torch.bool) if valid is None else append_dims(valid, self.x_1)
 
-    def at(self, stratum: tuple[int, int], draws: Rng) -> Float64[Tensor, " b"]:
+    def draw_in_stratum(self, stratum: tuple[int, int], rng: Rng) -> Float64[Tensor, " b"]:
         """Return one draw in one of some strata of times."""
         i, strata = stratum
-        u = (i + draws.stream("time").uniform((len(self.x_1),), torch.float64, self.x_1.device)) / strata
-        if self.hides:
-            return self._hidden(u, draws)
-        t, weight = _time(self.path, self.space, u)
-        return weight * self._total(t, self.kind.rows, draws)
+        u = (i + rng.stream("time").uniform((len(self.x_1),), torch.float64, self.x_1.device)) / strata
+        if self.counts_masked_tokens:
+            return self._masked_tokens_term(u, rng)
+        t, weight = _importance_sampled_time(self.path, self.space, u)
+        return weight * self._integrand(t, self.elbo.token_divergence, rng)
 
-    def last(self, draws: Rng) -> Float64[Tensor, " b"]:
+    def last_step_nll(self, rng: Rng) -> Float64[Tensor, " b"]:
         """Return -log of the probability that the last step draws the data."""
-        t, _ = _time(self.path, self.space, torch.ones(len(self.x_1), dtype=torch.float64, device=self.x_1.device))
-        return self._total(t, _drawn, draws)
+        t, _ = _importance_sampled_time(
+            self.path, self.space, torch.ones(len(self.x_1), dtype=torch.float64, device=self.x_1.device)
+        )
+        return self._integrand(t, _endpoint_nll, rng)
 
-    def _total(self, t: Tensor, rows: Callable[..., Tensor], draws: Rng) -> Tensor:
-        source = self.space.sample_base(len(self.x_1), draws.stream("source"), self.x_1.device)
-        x_t = self.path.sample(source, self.x_1, t, draws.stream("path"))
-        each = _tokens(self.path, self.network(x_t, t.float(), self.given), self.x_1, x_t, t, rows)
-        return torch.where(self.counted, each, 0.0).flatten(1).sum(1)
+    def _integrand(self, t: Tensor, per_token: Callable[..., Tensor], rng: Rng) -> Tensor:
+        source = self.space.sample_base(len(self.x_1), rng.stream("source"), self.x_1.device)
+        x_t = self.path.sample(source, self.x_1, t, rng.stream("path"))
+        each = _tokens(self.path, self.network(x_t, t.float(), self.given), self.x_1, x_t, t, per_token)
+        return torch.where(self.loss_mask, each, 0.0).flatten(1).sum(1)
 
-    def _hidden(self, u: Tensor, draws: Rng) -> Tensor:
+    def _masked_tokens_term(self, u: Tensor, rng: Rng) -> Tensor:
         """Draw how many of n counted tokens are masked, k, then which, then alpha; return n / k times their loss.
 
         Integrated over time, each k from 1 to n has the weight of n / k times its mean loss, and given k alpha is the
         (n - k + 1)-th of n sorted uniform numbers, whichever the schedule.
         """
-        path, x_1, counted = self.path, self.x_1, self.counted
-        n = counted.flatten(1).sum(1)
+        path, x_1, loss_mask = self.path, self.x_1, self.loss_mask
+        n = loss_mask.flatten(1).sum(1)
         k = (1 + (u * n).floor().long()).minimum(n).clamp(min=1)
-        marks = draws.stream("path").uniform(x_1.shape, torch.float64, x_1.device)
-        ranked = marks.masked_fill(~counted, torch.inf).flatten(1).sort(1).values
-        alpha = ranked.gather(1, (n - k).clamp(min=0)[:, None])[:, 0].clamp(EARLIEST, 1 - EARLIEST)
-        masked = marks >= append_dims(alpha, x_1)
+        u_token = rng.stream("path").uniform(x_1.shape, torch.float64, x_1.device)
+        ranked = u_token.masked_fill(~loss_mask, torch.inf).flatten(1).sort(1).values
+        alpha = ranked.gather(1, (n - k).clamp(min=0)[:, None])[:, 0].clamp(MIN_ALPHA, 1 - MIN_ALPHA)
+        masked = u_token >= append_dims(alpha, x_1)
         t = cast(Schedule, cast(Mixture, path).schedule).t_from_snr(alpha / (1 - alpha))
-        source = self.space.sample_base(len(x_1), draws.stream("source"), x_1.device)
+        source = self.space.sample_base(len(x_1), rng.stream("source"), x_1.device)
         x_t = torch.where(masked, source, x_1)
-        each = _tokens(path, self.network(x_t, t.float(), self.given), x_1, x_t, t, _drawn)
-        return n / k * torch.where(masked & counted, each, 0.0).flatten(1).sum(1)
+        each = _tokens(path, self.network(x_t, t.float(), self.given), x_1, x_t, t, _endpoint_nll)
+        return n / k * torch.where(masked & loss_mask, each, 0.0).flatten(1).sum(1)
 
 
-def _time(path: TokenPath, space: Space, u: Float64[Tensor, " b"]) -> tuple[Tensor, Tensor]:
+def _importance_sampled_time(path: TokenPath, space: Space, u: Float64[Tensor, " b"]) -> tuple[Tensor, Tensor]:
     """Return times for uniform numbers, and their inverse density: dense where rates are infinite.
 
     For mixtures 1 - alpha is (1 - c u)^4 whatever the schedule; alpha is the mean over symbols if each has one. Near
@@ -225,18 +227,18 @@ def _time(path: TokenPath, space: Space, u: Float64[Tensor, " b"]) -> tuple[Tens
     would have an infinite variance, these have a finite fourth moment. Otherwise t is u^2 (3 - 2 u), less the end.
     """
     if not isinstance(path, Mixture):
-        return (1 - EDGE) * (u**2 * (3 - 2 * u)).clamp(min=EARLIEST), (1 - EDGE) * 6 * u * (1 - u)
-    c = 1 - EDGE**0.25
-    sigma = (1 - c * u).pow(4).clamp(max=1 - EARLIEST)
+        return (1 - TIME_EPS) * (u**2 * (3 - 2 * u)).clamp(min=MIN_ALPHA), (1 - TIME_EPS) * 6 * u * (1 - u)
+    c = 1 - TIME_EPS**0.25
+    sigma = (1 - c * u).pow(4).clamp(max=1 - MIN_ALPHA)
     if isinstance(path.schedule, Schedule):
         t = path.schedule.t_from_snr((1 - sigma) / sigma)
-        slope = torch.as_tensor(path.schedule(t).d_alpha).to(t)
+        d_alpha = torch.as_tensor(path.schedule(t).d_alpha).to(t)
     else:
-        t, slope = _mean_clock(path.schedule, cast(Tokens, space).vocab_size, sigma)
-    return t, 4 * c * (1 - c * u) ** 3 / slope
+        t, d_alpha = _invert_mean_sigma(path.schedule, cast(Tokens, space).vocab_size, sigma)
+    return t, 4 * c * (1 - c * u) ** 3 / d_alpha
 
 
-def _mean_clock(schedule: TokenSchedule, count: int, sigma: Float64[Tensor, " b"]) -> tuple[Tensor, Tensor]:
+def _invert_mean_sigma(schedule: TokenSchedule, count: int, sigma: Float64[Tensor, " b"]) -> tuple[Tensor, Tensor]:
     """Return when the mean of sigma over symbols has a value, by bisection, and the slope of alpha there."""
     symbols = torch.arange(count, device=sigma.device)
 
@@ -254,19 +256,19 @@ def _mean_clock(schedule: TokenSchedule, count: int, sigma: Float64[Tensor, " b"
     return t, mean(t)[1]
 
 
-def _drawn(path: TokenPath, logits: Tensor, x_1: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+def _endpoint_nll(path: TokenPath, logits: Tensor, x_1: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
     """Return -log of the probability of the data."""
     return functional.cross_entropy(path.posterior_logits(logits, x_t, t), x_1, reduction="none")
 
 
 def _tokens(
-    path: TokenPath, logits: Tensor, x_1: Tensor, x_t: Tensor, t: Tensor, of_rows: Callable[..., Tensor]
+    path: TokenPath, logits: Tensor, x_1: Tensor, x_t: Tensor, t: Tensor, per_token: Callable[..., Tensor]
 ) -> Tensor:
     """Return a number of each token, some rows at a time."""
     rows = (logits.flatten(0, -2), x_1.flatten(), x_t.flatten(), append_dims(t, x_1).expand(x_1.shape).flatten())
-    size = max(1, AT_ONCE // logits.shape[-1])
+    size = max(1, CHUNK_SIZE // logits.shape[-1])
     parts = [
-        of_rows(path, some.double(), a, x, s)
+        per_token(path, some.double(), a, x, s)
         for some, a, x, s in zip(*(part.split(size) for part in rows), strict=True)
     ]
     return torch.cat(parts).reshape(x_1.shape)

@@ -14,39 +14,39 @@ from feller.core.errors import InputError, UsageError
 from feller.core.pytree import Cond, State, leaves, tree_map
 from feller.core.rng import Rng
 from feller.data.modality import Target
-from feller.models.families.elbo import Bound
+from feller.models.families.elbo import ELBO
 from feller.paths import Path
 from feller.sampling import Divergence, Solver
 from feller.sampling.sampler_config import SamplerConfig
 from feller.spaces import Space
 
 
-class Infinite(InputError):
+class DivergedError(InputError):
     """Samples became infinite."""
 
 
-Odds = Callable[[Int64[Tensor, " m"]], Float[Tensor, " m"]]
+CodeWeights = Callable[[Int64[Tensor, " m"]], Float[Tensor, " m"]]
 """Codes of a column -> how much each counts."""
 
 
 @dataclass(frozen=True, eq=False)
-class Known:
+class PartialObservation:
     """Entries of samples that are given, and kept."""
 
     values: Shaped[Tensor, " n *d"]
     """A state; entries that are to be drawn mean nothing."""
-    kept: Bool[Tensor, " n *d"]
+    mask: Bool[Tensor, " n *d"]
     """True is kept."""
-    ways: int = 0
+    num_candidates: int = 0
     """Of rows whose columns have one order: weigh so many ways of filling each, instead of drawing until it fits."""
-    never: Int64[Tensor, " places"] | None = None
+    forbidden: Int64[Tensor, " places"] | None = None
     """Of rows: a token of each place that is not drawn where another may stand; -1 for none."""
-    odds: Mapping[int, Odds] = field(default_factory=dict)
+    code_weights: Mapping[int, CodeWeights] = field(default_factory=dict)
     """Of rows: columns in which each code counts that many times as much as the model says, from 0 to 1."""
 
-    def part(self, rows: slice, device: torch.device) -> "Known":
+    def subset(self, rows: slice, device: torch.device) -> "PartialObservation":
         """Return what is given of some samples, on a device."""
-        return replace(self, values=self.values[rows].to(device), kept=self.kept[rows].to(device))
+        return replace(self, values=self.values[rows].to(device), mask=self.mask[rows].to(device))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -56,37 +56,37 @@ class SampleRequest:
     n: int
     space: Space
     sampling: SamplerConfig
-    given: Cond = field(default_factory=dict)
+    cond: Cond = field(default_factory=dict)
     """Conditions."""
-    known: Known | None = None
-    fixed: dict[str, State] = field(default_factory=dict)
+    observed: PartialObservation | None = None
+    clamped: dict[str, State] = field(default_factory=dict)
     """Leaves of the state that are given; the others are drawn beside them."""
     solver: Solver | None = None
     """In place of the named one, with its number of calls."""
     guidance: float = 1.0
     """1 is the plain conditional, 0 the unconditional."""
-    absent: tuple[str, ...] = ()
+    droppable: tuple[str, ...] = ()
     """Conditions that the unconditional lacks."""
-    end: int | None = None
+    eos_token_id: int | None = None
     """Symbol with which a text ends; not drawn before one that is kept."""
-    seen: Callable[[float, State], None] = lambda t, x: None
+    on_step: Callable[[float, State], None] = lambda t, x: None
     """Hears time and states of a batch after each step of a process in time; other families have none."""
-    tell: Callable[[float], None] = lambda share: None
+    on_progress: Callable[[float], None] = lambda share: None
     """Hears which share is done."""
 
-    def part(self, rows: slice, device: torch.device, tell: Callable[[float], None]) -> "SampleRequest":
+    def subset(self, rows: slice, device: torch.device, on_progress: Callable[[float], None]) -> "SampleRequest":
         """Return the request for some of the samples, on a device."""
 
-        def here(leaf: Tensor) -> Tensor:
+        def take(leaf: Tensor) -> Tensor:
             return leaf[rows].to(device)
 
         return replace(
             self,
             n=rows.stop - rows.start,
-            given=tree_map(here, self.given),
-            known=None if self.known is None else self.known.part(rows, device),
-            fixed=tree_map(here, self.fixed),
-            tell=tell,
+            cond=tree_map(take, self.cond),
+            observed=None if self.observed is None else self.observed.subset(rows, device),
+            clamped=tree_map(take, self.clamped),
+            on_progress=on_progress,
         )
 
 
@@ -95,16 +95,16 @@ class LogProbRequest:
     """States whose log probability is asked for, and how it is found."""
 
     x_1: State
-    given: Cond
+    cond: Cond
     """Conditions, one entry for each state; `valid` marks the entries that count."""
     space: Space
-    end: int | None = None
+    eos_token_id: int | None = None
     """Symbol with which a text ends; what follows its first does not count."""
     sampling: SamplerConfig | None = None
     """Of flows: solver and calls of the way back to the source; by default an adaptive one at 1e-6."""
     divergence: Divergence | None = None
     """Of flows: by default exact up to 32 degrees of freedom, and estimated with one probe beyond."""
-    bound: Bound | None = None
+    elbo: ELBO | None = None
     """Of token paths: rates that are compared; by default those with the tightest bound."""
     times: int = 128
     """Of token paths: network calls for each state."""
@@ -128,17 +128,17 @@ class ModelFamily(abc.ABC):
 
     name: ClassVar[str]
     """By which objectives and tables of the application look it up; unique."""
-    in_time: ClassVar[bool] = False
+    is_process: ClassVar[bool] = False
     """Whether samples form over time, in steps of a solver."""
-    row_likelihood: ClassVar[bool] = False
+    has_row_likelihood: ClassVar[bool] = False
     """Whether the exact probability of a row is one call of the network, so that cells can be guessed by it."""
-    answer: ClassVar[str] = "prediction"
+    output_kind: ClassVar[str] = "prediction"
     """What the network answers with, for whoever has an exported file: prediction, logits, estimates or velocity."""
-    bounds_only: ClassVar[bool] = False
+    has_bounds_only: ClassVar[bool] = False
     """Whether its log probabilities are bounds."""
-    symbols: ClassVar[bool] = False
+    is_discrete: ClassVar[bool] = False
     """Whether samples are symbols one by one, so that gaps in them can be filled in, and their code length be told."""
-    infills_exactly: ClassVar[bool] = False
+    has_exact_infilling: ClassVar[bool] = False
     """Whether gaps are filled in exactly, wherever they are."""
     why_no_samples: ClassVar[str] = ""
     """Why it draws no data, and what to do with it, for people; empty where it draws."""
@@ -146,7 +146,7 @@ class ModelFamily(abc.ABC):
     """Why the network is no function of state, time and conditions, for people; empty where it is one."""
 
     @classmethod
-    def of(cls, objective: Any) -> "ModelFamily":
+    def from_objective(cls, objective: Any) -> "ModelFamily":
         """Return what an objective trains; a family with fields reads them off the objective."""
         return cls()
 
@@ -155,7 +155,7 @@ class ModelFamily(abc.ABC):
         """Say in a few words what the network does, as the end of "this network ..."."""
 
     @property
-    def tells(self) -> Target | None:
+    def prediction_target(self) -> Target | None:
         """What it tells of data, of a regressor or classifier."""
         return None
 
@@ -175,9 +175,9 @@ class ModelFamily(abc.ABC):
         """Refuse a request that the family does not know, before any work."""
         if self.why_no_samples:
             raise UsageError(self.why_no_samples)
-        if request.known is not None and not self.symbols:
+        if request.observed is not None and not self.is_discrete:
             raise UsageError("only symbols can be filled in so far, and this model's data are numbers")
-        if request.known is not None and request.known.odds and not self.row_likelihood:
+        if request.observed is not None and request.observed.code_weights and not self.has_row_likelihood:
             raise UsageError(
                 argument="given",
                 expected="one cell of a column",
@@ -185,13 +185,13 @@ class ModelFamily(abc.ABC):
                 remedy="Fit with recipe table or table-marginals, which take ranges and lists",
             )
 
-    def sample(self, network: Any, request: SampleRequest, draws: Rng) -> tuple[State, State]:
+    def sample(self, network: Any, request: SampleRequest, rng: Rng) -> tuple[State, State]:
         """Return source and end of each sample; where there is no source, the ends twice.
 
         Args:
             network: In eval mode.
             request: Samples of one batch, on the network's device; `check_request` has seen it.
-            draws: Source of all randomness; its `first` is the number of the first sample.
+            rng: Source of all randomness; its `first` is the number of the first sample.
 
         Raises:
             UsageError: If the family draws none, or values that are known are none of the data.
@@ -199,33 +199,33 @@ class ModelFamily(abc.ABC):
         """
         raise UsageError(self.why_no_samples or f"this model draws nothing: it {self.describe()}")
 
-    def log_prob(self, network: Any, request: LogProbRequest, draws: Rng) -> LogProb:
+    def log_prob(self, network: Any, request: LogProbRequest, rng: Rng) -> LogProb:
         """Return log probabilities of states, of flows those of their densities.
 
         Args:
             network: In eval mode.
             request: States of one batch, on the network's device.
-            draws: Source of probes, times and noise.
+            rng: Source of probes, times and noise.
 
         Raises:
             UsageError: If the family has none.
         """
         raise UsageError(f"this model has no log probabilities: it {self.describe()}")
 
-    def exported(self, prediction: State, x: State, t: State) -> State:
+    def export_output(self, prediction: State, x: State, t: State) -> State:
         """Return what an exported network answers with for a prediction at states x and times t."""
         return prediction
 
-    def answer_of(self, leaf: str) -> str:
+    def output_kind_of(self, leaf: str) -> str:
         """Say what an exported network answers with for a leaf of the state, such as `lattice`; empty for the whole."""
-        return self.answer
+        return self.output_kind
 
     def sampling_steps(self, space: Space) -> list[str]:
         """Say, for people, how a sample is drawn with the exported network."""
         raise UsageError(self.why_no_export or f"this model draws nothing: it {self.describe()}")
 
 
-def family_of(objective: Any) -> ModelFamily:
+def family_for(objective: Any) -> ModelFamily:
     """Return what a network means that an objective trains.
 
     Raises:
@@ -234,7 +234,7 @@ def family_of(objective: Any) -> ModelFamily:
     kinds = {kind.name: kind for kind in _kinds(ModelFamily) if hasattr(kind, "name")}
     if objective.family not in kinds:
         raise UsageError(f"no family of models is called {objective.family!r}: there are {', '.join(sorted(kinds))}")
-    return kinds[objective.family].of(objective)
+    return kinds[objective.family].from_objective(objective)
 
 
 def _kinds(base: type[ModelFamily]) -> Iterator[type[ModelFamily]]:
@@ -243,23 +243,23 @@ def _kinds(base: type[ModelFamily]) -> Iterator[type[ModelFamily]]:
         yield from _kinds(kind)
 
 
-Progress = Callable[[float], None]
+OnProgress = Callable[[float], None]
 """Hears which share is done."""
 
 
-def pieces(rows: int | range, size: int, tell: Progress) -> Iterator[tuple[slice, Progress]]:
+def iter_batches(rows: int | range, size: int, on_progress: OnProgress) -> Iterator[tuple[slice, OnProgress]]:
     """Yield the rows of one batch after the other, and who hears which share of that batch is done."""
     rows = range(rows) if isinstance(rows, int) else rows
     for start in range(rows.start, rows.stop, size):
         some = slice(start, min(start + size, rows.stop))
 
-        def share(done: float, some: slice = some) -> None:
-            tell((some.start - rows.start + (some.stop - some.start) * done) / len(rows))
+        def report_batch(done: float, some: slice = some) -> None:
+            on_progress((some.start - rows.start + (some.stop - some.start) * done) / len(rows))
 
-        yield some, share
+        yield some, report_batch
 
 
-def batch_size(space: Space, device: torch.device) -> int:
+def default_batch_size(space: Space, device: torch.device) -> int:
     """Return how many states go through the network together: few enough for a processor's caches."""
     numbers = sum(math.prod(leaf.shape[1:]) for leaf in leaves(space.sample_base(0, Rng(0).stream("size"))))
     room = 2**14 if device.type == "cpu" else 2**20

@@ -12,16 +12,16 @@ from feller.core.errors import UsageError
 from feller.core.pytree import Cond, State, leaves
 from feller.core.rng import NOT_FINITE_MESSAGE, Rng
 from feller.core.user_code import is_user_defined, qualified_name
-from feller.models.families.elbo import estimate_bound, tightest
+from feller.models.families.elbo import estimate_elbo, tightest_elbo
 from feller.models.families.model_family import (
-    Infinite,
+    DivergedError,
     LogProb,
     LogProbRequest,
     ModelFamily,
     SampleRequest,
-    family_of,
+    family_for,
 )
-from feller.networks.sequence.categorical_columns import NEVER
+from feller.networks.sequence.categorical_columns import MASKED_LOGIT_SCALE
 from feller.paths import Affine, Mixture, Network, Path, TokenPath
 from feller.paths.brownian import BrownianBridge
 from feller.paths.processes import Process, clamp, freeze_leaves
@@ -37,7 +37,7 @@ from feller.training.objective import ObjectiveConfig
 
 PLAIN = (*VELOCITY_SOLVERS, "dopri5")
 """Names of solvers that follow a path as it is, without noise of their own."""
-BACK = SamplerConfig("dopri5")
+REVERSE_SAMPLER = SamplerConfig("dopri5")
 """How flows are followed back from the data."""
 
 
@@ -46,11 +46,11 @@ class PathProcess(ModelFamily):
     """The network answers with what drives a process along a path from a source to the data."""
 
     name: ClassVar[str] = "process"
-    in_time: ClassVar[bool] = True
+    is_process: ClassVar[bool] = True
     path: Path
 
     @classmethod
-    def of(cls, objective: Any) -> "ModelFamily":
+    def from_objective(cls, objective: Any) -> "ModelFamily":
         """Return the process on the objective's path."""
         return cls(objective.path)
 
@@ -59,12 +59,12 @@ class PathProcess(ModelFamily):
         return f"follows the path {type(self.path).__name__}"
 
     @property
-    def symbols(self) -> bool:  # pyrefly: ignore[bad-override] - the path decides
+    def is_discrete(self) -> bool:  # pyrefly: ignore[bad-override] - the path decides
         """Whether the states are tokens."""
         return self.path.is_discrete
 
     @property
-    def bounds_only(self) -> bool:  # pyrefly: ignore[bad-override] - the path decides
+    def has_bounds_only(self) -> bool:  # pyrefly: ignore[bad-override] - the path decides
         """Whether the states are tokens."""
         return self.path.is_discrete
 
@@ -82,9 +82,9 @@ class PathProcess(ModelFamily):
                     remedy="Use `sample`",
                 )
 
-    def sample(self, network: Any, request: SampleRequest, draws: Rng) -> tuple[State, State]:
+    def sample(self, network: Any, request: SampleRequest, rng: Rng) -> tuple[State, State]:
         """Follow the process from the source; what is known or fixed stands still."""
-        sampling, space, known = request.sampling, request.space, request.known
+        sampling, space, observed = request.sampling, request.space, request.observed
         if request.solver is not None and sampling.solver in PLAIN:  # another moves in its place
             sampling = replace(sampling, solver="euler")
         path, solver, times = sampling.resolve(self.path, space)
@@ -92,68 +92,72 @@ class PathProcess(ModelFamily):
             solver, times = request.solver, linear_grid(max(sampling.nfe // request.solver.nfe_per_step, 1))
             if isinstance(solver, DormandPrince):
                 times = [0.0, 1.0]
-        guided: Network = cfg(network, request.guidance, droppable=request.absent)
-        x_0 = space.sample_base(request.n, draws.stream("source"), next(network.parameters()).device)
-        if known is None:
-            x, process = path.initial_state(x_0), path.process(guided, request.given)
-            if request.fixed:
-                x, process = {**x, **request.fixed}, freeze_leaves(process, request.fixed.keys())
+        guided: Network = cfg(network, request.guidance, droppable=request.droppable)
+        x_0 = space.sample_base(request.n, rng.stream("source"), next(network.parameters()).device)
+        if observed is None:
+            x, process = path.initial_state(x_0), path.process(guided, request.cond)
+            if request.clamped:
+                x, process = {**x, **request.clamped}, freeze_leaves(process, request.clamped.keys())
         else:
             count = getattr(space, "count", torch.inf)
-            wrong = known.kept & ((known.values < 0) | (known.values >= count))
+            wrong = observed.mask & ((observed.values < 0) | (observed.values >= count))
             if wrong.any():
                 raise UsageError(
-                    f"{int(known.values[wrong][0])} is known and no symbol of the data, which are from 0 to"
+                    f"{int(observed.values[wrong][0])} is known and no symbol of the data, which are from 0 to"
                     f" {count - 1}",
                     remedy="Mark it as not kept to have it drawn",
                 )
-            if request.end is not None:
-                guided = _without_early_end(guided, known.kept, request.end)
-            x = torch.where(known.kept, known.values, x_0)
-            process = clamp(path.process(guided, {**request.given, "known": known.kept}), known.kept)
+            if request.eos_token_id is not None:
+                guided = _without_early_end(guided, observed.mask, request.eos_token_id)
+            x = torch.where(observed.mask, observed.values, x_0)
+            process = clamp(path.process(guided, {**request.cond, "known": observed.mask}), observed.mask)
         with torch.no_grad():
-            request.seen(times[0], x)
-            for step, state in enumerate(trajectory(process, x, times, solver, draws), 1):
+            request.on_step(times[0], x)
+            for step, state in enumerate(trajectory(process, x, times, solver, rng), 1):
                 x = state
-                request.seen(times[step], x)
-                request.tell(step / (len(times) - 1))
+                request.on_step(times[step], x)
+                request.on_progress(step / (len(times) - 1))
         if not all(torch.isfinite(leaf).all() for leaf in leaves(x) if leaf.is_floating_point()):
-            own = [qualified_name(part) for part in iter_leaf_paths(self.path) if is_user_defined(part)]
-            raise Infinite(
+            user_parts = [qualified_name(part) for part in iter_leaf_paths(self.path) if is_user_defined(part)]
+            raise DivergedError(
                 NOT_FINITE_MESSAGE
-                + (f", or the process of {' or '.join(own)}, which is code of yours, runs away" if own else "")
+                + (
+                    f", or the process of {' or '.join(user_parts)}, which is code of yours, runs away"
+                    if user_parts
+                    else ""
+                )
             )
         return x_0, x
 
-    def log_prob(self, network: Any, request: LogProbRequest, draws: Rng) -> LogProb:
+    def log_prob(self, network: Any, request: LogProbRequest, rng: Rng) -> LogProb:
         """Return log densities of a flow, or bounds for tokens."""
-        x_1, given, space = request.x_1, request.given, request.space
+        x_1, cond, space = request.x_1, request.cond, request.space
         if self.path.is_discrete:
             tokens = cast(TokenPath, self.path)
-            kind = request.bound or tightest(tokens)
-            nats, std_err = estimate_bound(tokens, space, network, x_1, given, draws, kind=kind, times=request.times)
+            elbo = request.elbo or tightest_elbo(tokens)
+            nats, std_err = estimate_elbo(tokens, space, network, x_1, cond, rng, elbo=elbo, times=request.times)
             return LogProb(-nats, std_err)
-        path, solver, times = (request.sampling or BACK).resolve(self.path, space)
+        path, solver, times = (request.sampling or REVERSE_SAMPLER).resolve(self.path, space)
         if request.sampling is None:
             solver = DormandPrince(space=space, rtol=1e-6, atol=1e-6, per_example=True)
         few = getattr(space, "dimension", 0) <= MAX_EXACT_DIMENSION
-        divergence, valid = request.divergence or (ExactDivergence() if few else Hutchinson()), given.get("valid")
+        divergence, valid = request.divergence or (ExactDivergence() if few else Hutchinson()), cond.get("valid")
         source = partial(initial_log_prob, path, space, valid=valid)
-        process: Process = path.process(network, given)
+        process: Process = path.process(network, cond)
         try:
             with torch.no_grad():  # with a gradient for the weights, the graph of the whole solve would be kept
                 value = log_prob(
-                    process, x_1, times[::-1], solver, draws, divergence=divergence, source_log_prob=source, valid=valid
+                    process, x_1, times[::-1], solver, rng, divergence=divergence, source_log_prob=source, valid=valid
                 )
         except ValueError as error:
             raise UsageError(f"this model has no log density: {error}") from error
         return LogProb(value, torch.zeros_like(value))
 
-    def exported(self, prediction: State, x: State, t: State) -> State:
+    def export_output(self, prediction: State, x: State, t: State) -> State:
         """Return velocities of the leaves that flow, and predictions of the others."""
-        return _exported(self.path, prediction, x, t)
+        return _export_output(self.path, prediction, x, t)
 
-    def answer_of(self, leaf: str) -> str:
+    def output_kind_of(self, leaf: str) -> str:
         """Say which of the two a leaf has."""
         path = self.path
         for key in leaf.split("."):
@@ -167,11 +171,11 @@ class PathProcess(ModelFamily):
             begin = "x = factor * a draw of the source"
             return [begin, "for i in 0 .. n - 1: x = x + answer(x, t = i / n, conditions) / n", end]
         if isinstance(self.path, Mixture):
-            way = (
+            jump_step = (
                 "from t to s: each symbol, with the chance 1 - sigma(s) / sigma(t) of the path's schedule, becomes a"
                 " draw from softmax(answer(x, t, conditions))"
             )
-            return [begin, way, end]
+            return [begin, jump_step, end]
         moves = "leaves with a velocity v move by (s - t) v, along geodesics where their space is curved"
         return [begin, f"from t to s: {moves}; others do what `path` says of their prediction", end]
 
@@ -191,7 +195,7 @@ class BridgeProcess(ModelFamily):
     path: BrownianBridge
 
     @classmethod
-    def of(cls, objective: Any) -> "ModelFamily":
+    def from_objective(cls, objective: Any) -> "ModelFamily":
         """Return the bridge on the objective's path."""
         return cls(objective.path)
 
@@ -204,22 +208,26 @@ class BridgeProcess(ModelFamily):
         return self.path
 
 
-def _exported(path: Path, prediction: State, x: State, t: State) -> State:
+def _export_output(path: Path, prediction: State, x: State, t: State) -> State:
     if path.leaf_names:
-        return {name: _exported(path.leaf_path(name), prediction[name], x[name], t[name]) for name in path.leaf_names}
+        return {
+            name: _export_output(path.leaf_path(name), prediction[name], x[name], t[name]) for name in path.leaf_names
+        }
     return path.characteristics(prediction, x, t).velocity if path.is_flow else prediction
 
 
-def _without_early_end(network: Network, kept: Bool[Tensor, "b n"], end: int) -> Network:
+def _without_early_end(network: Network, observed_mask: Bool[Tensor, "b n"], eos_token_id: int) -> Network:
     """Return a network that answers with logits and ends no text before a symbol of it that is kept."""
-    goes_on = kept.flip(1).cumsum(1).flip(1) > 0
+    must_continue = observed_mask.flip(1).cumsum(1).flip(1) > 0
 
-    def going_on(x_t: State, t: State, given: Cond) -> State:
+    def masked_network(x_t: State, t: State, given: Cond) -> State:
         logits = network(x_t, t, given)
         symbols = torch.arange(logits.shape[-1], device=logits.device)
-        return logits.masked_fill(goes_on[:, :, None] & (symbols == end), NEVER * torch.finfo(logits.dtype).min)
+        return logits.masked_fill(
+            must_continue[:, :, None] & (symbols == eos_token_id), MASKED_LOGIT_SCALE * torch.finfo(logits.dtype).min
+        )
 
-    return going_on
+    return masked_network
 
 
 def family_trained_by(
@@ -227,7 +235,7 @@ def family_trained_by(
 ) -> tuple[ModelFamily, ObjectiveConfig | None]:
     """Return what a network means, by what it was trained with, and the objective, where it is one."""
     if isinstance(objective, ObjectiveConfig):
-        return family_of(objective), objective
+        return family_for(objective), objective
     if isinstance(objective, ModelFamily):
         return objective, None
     if objective is None or isinstance(objective, Path):

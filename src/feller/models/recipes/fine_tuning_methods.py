@@ -12,7 +12,7 @@ from feller.control.fine_tuning.raft import Filtered
 from feller.core.errors import UsageError
 from feller.models.model import Model
 from feller.models.recipes.recipe import Recipe
-from feller.training.optimizer import Training
+from feller.training.optimizer import TrainConfig
 
 METHODS: dict[str, Callable[..., Tuning]] = {
     "adjoint-matching": AdjointMatching,
@@ -23,19 +23,21 @@ METHODS: dict[str, Callable[..., Tuning]] = {
     "filtered": Filtered,
     "policy-gradient": PolicyGradient,
 }
-USUAL, WITHOUT_GRADIENT = "adjoint-matching", "policy-gradient"
+DEFAULT_METHOD, GRADIENT_FREE_METHOD = "adjoint-matching", "policy-gradient"
 """What is chosen for rewards with a gradient, and for those without."""
-TRAINING = Training(steps=100, batch=64, lr=2e-4, warmup=10, decay=0.5, clip=100.0, average=0.98)
+DEFAULT_TRAINING = TrainConfig(
+    steps=100, batch_size=64, lr=2e-4, warmup=10, lr_decay_fraction=0.5, grad_clip_norm=100.0, ema_decay=0.98
+)
 """Rounds of roll-outs. Long gradients are what tells modes apart, so hardly any is shortened."""
 
 
-def tuning(method: str, model: Model, strength: float, guidance: float) -> Recipe:
+def fine_tuning_recipe(method: str, model: Model, reward_scale: float, guidance: float) -> Recipe:
     """Return how a model is tuned.
 
     Args:
         method: One of `METHODS`.
         model: Where it begins.
-        strength: Factor on the reward: nats for one unit of it.
+        reward_scale: Factor on the reward: nats for one unit of it.
         guidance: Of all samples that tuning looks at.
 
     Raises:
@@ -43,9 +45,9 @@ def tuning(method: str, model: Model, strength: float, guidance: float) -> Recip
     """
     if method not in METHODS:
         raise UsageError.unknown_name("method", method, METHODS)
-    about = model.description
+    spec = model.spec
     model.check_guidance(guidance)
     objective = METHODS[method](
-        path=about.path, space=about.space, strength=strength, guidance=guidance, cond_dropout=about.cond_dropout
+        path=spec.path, space=spec.space, strength=reward_scale, guidance=guidance, cond_dropout=spec.cond_dropout
     )
-    return Recipe(architecture=about.architecture, objective=objective, train=TRAINING, sampling=about.sampling)
+    return Recipe(architecture=spec.architecture, objective=objective, train=DEFAULT_TRAINING, sampling=spec.sampling)

@@ -4,16 +4,16 @@ from feller.data.modality import Dataset
 from feller.data.proteins.backbones import Backbones
 from feller.data.proteins.modality import Proteins
 from feller.data.proteins.residues import LETTERS
-from feller.models.recipes.recipe import Recipe, need
-from feller.networks.blocks.leaf_codecs import Leaf, Numbers, Rotations, Symbols
-from feller.networks.graph.set_transformer import Sites
+from feller.models.recipes.recipe import Recipe, require_modality
+from feller.networks.blocks.leaf_codecs import LeafCodec, RealCodec, RotationCodec, TokenCodec
+from feller.networks.graph.set_transformer import SetTransformer
 from feller.paths import Affine, Geodesic, Mixture, ProductPath
 from feller.paths.time_distributions import LeafTimes
 from feller.sampling.sampler_config import SamplerConfig
 from feller.spaces import SO3, MaskSource
-from feller.training.losses import CrossEntropy, PerLeaf, Squared, WhereMasked
+from feller.training.losses import CrossEntropy, MaskedTokenLoss, PerLeafLoss, SquaredError
 from feller.training.objective import FlowMatching
-from feller.training.optimizer import Training
+from feller.training.optimizer import TrainConfig
 
 RESIDUE = 0.2
 """Weight of the residues' loss, which is larger than those of the structure, and sinks little."""
@@ -25,25 +25,29 @@ def proteins(data: Dataset, size: str) -> Recipe:
     In a share of the examples some leaves are given, so that a model can be asked for the structure of a sequence, or
     for a sequence of a structure.
     """
-    modality = need(data.modality, Proteins, "proteins", "protein chains with their sequences")
+    modality = require_modality(data.modality, Proteins, "proteins", "protein chains with their sequences")
     width, depth, minutes = {"tiny": (64, 3, 2.0), "small": (96, 5, 15.0), "base": (192, 8, 240.0)}[size]
-    kinds: dict[str, Leaf] = {"rotation": Rotations(), "position": Numbers(), "residue": Symbols(len(LETTERS))}
+    kinds: dict[str, LeafCodec] = {
+        "rotation": RotationCodec(),
+        "position": RealCodec(),
+        "residue": TokenCodec(len(LETTERS)),
+    }
     rotations = SO3((modality.structure.longest,))
     return Recipe(
-        architecture=Sites(kinds, reach=32, count="length", width=width, depth=depth),
+        architecture=SetTransformer(kinds, max_distance=32, count_condition="length", width=width, depth=depth),
         objective=FlowMatching(
             ProductPath(
                 {"rotation": Geodesic(rotations), "position": Affine(), "residue": Mixture(source=MaskSource())}
             ),
             modality.space(),
-            PerLeaf(
-                {"rotation": Squared(), "position": Squared(), "residue": WhereMasked(CrossEntropy())},
+            PerLeafLoss(
+                {"rotation": SquaredError(), "position": SquaredError(), "residue": MaskedTokenLoss(CrossEntropy())},
                 {"residue": RESIDUE},
             ),
             cond_dropout=0.0,  # without its length a chain has no end
             leaf_times=LeafTimes(observed_prob=0.5),
         ),
-        train=Training(batch=16, lr=2e-3, minutes=minutes),
+        train=TrainConfig(batch_size=16, lr=2e-3, minutes=minutes),
         sampling=SamplerConfig("midpoint", 64),
     )
 
@@ -55,20 +59,24 @@ def backbones(data: Dataset, size: str) -> Recipe:
     """
     whole = data.modality.view(Proteins)
     chains = data.modality if whole is None else whole.structure
-    modality = need(chains, Backbones, "backbones", "protein chains")
+    modality = require_modality(chains, Backbones, "backbones", "protein chains")
     width, depth, minutes = {"tiny": (64, 3, 2.0), "small": (96, 5, 15.0), "base": (192, 8, 240.0)}[size]
     space, rotations = modality.space(), SO3((modality.longest,))
     return Recipe(
         modality=None if modality is data.modality else modality,
-        architecture=Sites(
-            {"rotation": Rotations(), "position": Numbers()}, reach=32, count="length", width=width, depth=depth
+        architecture=SetTransformer(
+            {"rotation": RotationCodec(), "position": RealCodec()},
+            max_distance=32,
+            count_condition="length",
+            width=width,
+            depth=depth,
         ),
         objective=FlowMatching(
             path=ProductPath({"rotation": Geodesic(rotations), "position": Affine()}),
             space=space,
-            criterion=PerLeaf({"rotation": Squared(), "position": Squared()}),
+            criterion=PerLeafLoss({"rotation": SquaredError(), "position": SquaredError()}),
             cond_dropout=0.0,  # without its length a chain has no end
         ),
-        train=Training(batch=16, lr=2e-3, minutes=minutes),
+        train=TrainConfig(batch_size=16, lr=2e-3, minutes=minutes),
         sampling=SamplerConfig("midpoint", 64),
     )

@@ -8,30 +8,30 @@ from feller.core.errors import InputError
 from feller.data.loading.raw import Found, FoundSounds
 from feller.data.modality import Dataset
 from feller.models.model import Model
-from feller.models.recipes.atoms import crystals, molecules
+from feller.models.recipes.crystals_and_molecules import crystals, molecules
 from feller.models.recipes.images import (
+    image_label,
     image_tokenizer,
     image_tokenizer_vq,
     images,
-    labelled,
     levels_mask,
     levels_metric,
     levels_uniform,
 )
 from feller.models.recipes.interleaved import interleaved
 from feller.models.recipes.points import manifold, points
+from feller.models.recipes.prediction import regressor
 from feller.models.recipes.proteins import backbones, proteins
 from feller.models.recipes.recipe import Recipe
-from feller.models.recipes.regressor import regressor
 from feller.models.recipes.speech import speech, vocoder
-from feller.models.recipes.stages import distil, reflow
+from feller.models.recipes.stages import distill, reflow
 from feller.models.recipes.tables import logistic_private, table, table_flow, table_marginals
 from feller.models.recipes.text import text, text_autoregressive, text_uniform
 
 RECIPES: dict[str, Callable[[Dataset, str], Recipe]] = {
     "backbones": backbones,
     "crystals": crystals,
-    "image-label": labelled,
+    "image-label": image_label,
     "image-tokenizer": image_tokenizer,
     "image-tokenizer-vq": image_tokenizer_vq,
     "images": images,
@@ -54,13 +54,13 @@ RECIPES: dict[str, Callable[[Dataset, str], Recipe]] = {
     "text-uniform": text_uniform,
     "vocoder": vocoder,
 }
-READS: dict[str, type[Found]] = {"vocoder": FoundSounds}
+RAW_DATA_TYPES: dict[str, type[Found]] = {"vocoder": FoundSounds}
 """What files are taken for by recipes that see less in them than there may be."""
-SECOND_STAGES: dict[str, Callable[[Recipe, Model], Recipe]] = {"reflow": reflow, "distil": distil}
+SECOND_STAGES: dict[str, Callable[[Recipe, Model], Recipe]] = {"reflow": reflow, "distil": distill}
 """What makes a recipe that learns from an older model out of the one for the data."""
 
 
-def functions_in(file: str) -> str:
+def list_functions(file: str) -> str:
     """Say which functions a file defines, without running it."""
     try:
         tree = ast.parse(pathlib.Path(file).read_text(encoding="utf-8"))

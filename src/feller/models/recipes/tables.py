@@ -7,33 +7,33 @@ from feller.data.images.modality import Images
 from feller.data.modality import Dataset
 from feller.data.tables.mixed import Mixed
 from feller.data.tables.modality import Table
-from feller.models.recipes.recipe import Recipe, need
-from feller.networks.blocks.leaf_codecs import Leaf, Numbers
-from feller.networks.linear import Features, Levels, Linear, Pixels
-from feller.networks.mlp import Together
-from feller.networks.sequence.categorical_columns import Words
+from feller.models.recipes.recipe import Recipe, require_modality
+from feller.networks.blocks.leaf_codecs import LeafCodec, RealCodec
+from feller.networks.linear_classifier import FeatureMap, LinearClassifier, OneHotFeatures, PixelFeatures
+from feller.networks.mlp import JointMLP
+from feller.networks.sequence.categorical_columns import CategoricalColumns
 from feller.networks.sequence.row_transformer import RowTransformer
 from feller.paths import Affine, Mixture, Path, ProductPath
 from feller.paths.time_distributions import Uniform
 from feller.privacy.marginals.marginal_network import Marginals
 from feller.sampling.sampler_config import SamplerConfig
 from feller.spaces import MaskSource
-from feller.training.losses import CrossEntropy, Loss, PerLeaf, Squared, WhereMasked
+from feller.training.losses import CrossEntropy, Loss, MaskedTokenLoss, PerLeafLoss, SquaredError
 from feller.training.objective import FlowMatching
-from feller.training.objectives.autoregressive_likelihood import RowLikelihood
-from feller.training.objectives.marginal_counts import Counting
-from feller.training.objectives.output_perturbation import Perturbation
-from feller.training.optimizer import Training
+from feller.training.objectives.marginal_fitting import MarginalFitting
+from feller.training.objectives.next_token_prediction import RowLikelihood
+from feller.training.objectives.output_perturbation import OutputPerturbation
+from feller.training.optimizer import TrainConfig
 
 SIZES = {"tiny": (32, 2, 4, 200), "small": (64, 2, 4, 400), "base": (128, 3, 4, 1500)}
 """Width, depth, heads and steps."""
-MOST, SHARE = 1024, 4
+MAX_BATCH_SIZE, BATCH_DIVISOR = 1024, 4
 """Rows of a batch, and of all rows a fourth, at most: few large batches suit private noise."""
-TAUGHT = 3 / 8
+PRETRAINED_STEP_FRACTION = 3 / 8
 """Of the steps, where the network begins with what counts told it."""
-UNBOUND = 1e6
+NO_CLIP_NORM = 1e6
 """Length to which gradients are not cut: the private way cuts those of single rows."""
-RAKED = 3
+RAKING_OVERSAMPLE = 3
 """Rows that are drawn for each one that is taken."""
 
 
@@ -42,22 +42,22 @@ def table(data: Dataset, size: str) -> Recipe:
 
     Learning one order alone is far quicker; with `objective.shuffled` 1 all are learned, and anything can be given.
     """
-    modality = need(data.modality, Table, "table", "a table")
+    modality = require_modality(data.modality, Table, "table", "a table")
     width, depth, heads, steps = SIZES[size]
     space, taught = modality.space(), bool(modality.told)
     return Recipe(
         architecture=RowTransformer(space, width=width, depth=depth, heads=heads),
-        objective=RowLikelihood(space, shuffled=0.0),
-        train=Training(
-            batch=max(1, min(MOST, len(data) // SHARE)),
-            steps=round(TAUGHT * steps) if taught else steps,
+        objective=RowLikelihood(space, shuffle_prob=0.0),
+        train=TrainConfig(
+            batch_size=max(1, min(MAX_BATCH_SIZE, len(data) // BATCH_DIVISOR)),
+            steps=round(PRETRAINED_STEP_FRACTION * steps) if taught else steps,
             lr=1e-3 if taught else 4e-3,
             betas=(0.9, 0.99),
             warmup=20,
-            clip=UNBOUND,
-            average=0.98,
+            grad_clip_norm=NO_CLIP_NORM,
+            ema_decay=0.98,
         ),
-        sampling=SamplerConfig("euler", raking_oversample=RAKED if modality.shares else 0),
+        sampling=SamplerConfig("euler", raking_oversample=RAKING_OVERSAMPLE if modality.shares else 0),
     )
 
 
@@ -70,32 +70,34 @@ def table_flow(data: Dataset, size: str) -> Recipe:
 
     Times are independent of each other, so that one row more in a batch changes nothing about the others.
     """
-    modality = Mixed(need(data.modality.for_measures(data).modality, Table, "table-flow", "a table"))
+    modality = Mixed(require_modality(data.modality.for_measures(data).modality, Table, "table-flow", "a table"))
     width, depth, steps = FLOW_SIZES[size]
-    leaves: dict[str, Leaf] = {"numbers": Numbers()}
+    leaves: dict[str, LeafCodec] = {"numbers": RealCodec()}
     paths: dict[str, Path] = {"numbers": Affine()}
-    losses: dict[str, Loss] = {"numbers": Squared()}
+    losses: dict[str, Loss] = {"numbers": SquaredError()}
     if modality.words:
-        leaves["words"] = Words(tuple(modality.words.values()))
-        paths["words"], losses["words"] = Mixture(source=MaskSource()), WhereMasked(CrossEntropy())
+        leaves["words"] = CategoricalColumns(tuple(modality.words.values()))
+        paths["words"], losses["words"] = Mixture(source=MaskSource()), MaskedTokenLoss(CrossEntropy())
     return Recipe(
         modality=modality,
-        architecture=Together(leaves, width=width, depth=depth),
-        objective=FlowMatching(ProductPath(paths), modality.space(), PerLeaf(losses), law=Uniform(), cond_dropout=0.0),
-        train=Training(
-            batch=max(1, min(MOST, len(data) // SHARE)),
+        architecture=JointMLP(leaves, width=width, depth=depth),
+        objective=FlowMatching(
+            ProductPath(paths), modality.space(), PerLeafLoss(losses), time_distribution=Uniform(), cond_dropout=0.0
+        ),
+        train=TrainConfig(
+            batch_size=max(1, min(MAX_BATCH_SIZE, len(data) // BATCH_DIVISOR)),
             steps=steps,
             lr=4e-3,
             betas=(0.9, 0.99),
             warmup=20,
-            clip=UNBOUND,
-            average=0.99,
+            grad_clip_norm=NO_CLIP_NORM,
+            ema_decay=0.99,
         ),
-        sampling=SamplerConfig("midpoint", 32, raking_oversample=RAKED if modality.table.shares else 0),
+        sampling=SamplerConfig("midpoint", 32, raking_oversample=RAKING_OVERSAMPLE if modality.table.shares else 0),
     )
 
 
-ROOM = {"tiny": 0.1, "small": 1.0, "base": 8.0}
+MODEL_MIB = {"tiny": 0.1, "small": 1.0, "base": 8.0}
 """Memory of the model in MiB, by size."""
 
 
@@ -104,18 +106,18 @@ def table_marginals(data: Dataset, size: str) -> Recipe:
 
     `objective.method` says how tables are chosen. Numbers that other models write digit by digit are seen by bins.
     """
-    table = need(data.modality, Table, "table-marginals", "a table")
+    table = require_modality(data.modality, Table, "table-marginals", "a table")
     modality = table.by_levels().with_shares(())
     space = modality.space()
     return Recipe(
         architecture=Marginals(space),
-        objective=Counting(space, room=ROOM[size]),
+        objective=MarginalFitting(space, max_model_size=MODEL_MIB[size]),
         modality=modality,
         sampling=SamplerConfig("euler"),
     )
 
 
-BRIGHT = 0.3
+PIXEL_NORM_FRACTION = 0.3
 """Of a white picture, the length that a picture is cut to: a gray of 0.3 throughout, or less that is brighter."""
 
 
@@ -125,19 +127,19 @@ def logistic_private(data: Dataset, size: str) -> Recipe:
         raise UsageError(
             "the recipe `logistic-private` needs what it is to tell: --target COLUMN, or label of pictures"
         )
-    kind, seen = data.modality, None
+    kind, table_modality = data.modality, None
     table, images = kind.view(Table), kind.view(Images)
-    features: Features
+    features: FeatureMap
     if table is not None:
-        seen = table.by_levels().with_shares(())
-        features = Levels(seen.counts, seen.schema.place(data.target.names[0]))
+        table_modality = table.by_levels().with_shares(())
+        features = OneHotFeatures(table_modality.counts, table_modality.schema.place(data.target.names[0]))
     elif images is not None:
-        features = Pixels(images.shape, BRIGHT * math.prod(images.shape) ** 0.5)
+        features = PixelFeatures(images.shape, PIXEL_NORM_FRACTION * math.prod(images.shape) ** 0.5)
     else:
         raise UsageError("the recipe `logistic-private` needs pictures or a table with a schema", found=kind.called)
-    space = (seen or kind).space()
+    space = (table_modality or kind).space()
     return Recipe(
-        architecture=Linear(features),
-        objective=Perturbation(data.target, space, features),
-        modality=seen,
+        architecture=LinearClassifier(features),
+        objective=OutputPerturbation(data.target, space, features),
+        modality=table_modality,
     )

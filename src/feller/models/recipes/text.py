@@ -2,67 +2,81 @@
 
 from feller.data.modality import Dataset
 from feller.data.text.modality import Text
-from feller.models.recipes.recipe import Recipe, need
-from feller.networks.sequence.causal_transformer import Decoder
-from feller.networks.sequence.text_dit import TextTransformer
+from feller.models.recipes.recipe import Recipe, require_modality
+from feller.networks.sequence.causal_transformer import CausalTransformer
+from feller.networks.sequence.text_dit import TextDiT
 from feller.paths import LeaveOneOut, Mixture
 from feller.paths.time_distributions import Stratified
 from feller.sampling.sampler_config import SamplerConfig
 from feller.spaces import MaskSource, Tokens, UniformSource
-from feller.training.losses import CrossEntropy, WhereMasked
+from feller.training.losses import CrossEntropy, MaskedTokenLoss
 from feller.training.objective import FlowMatching
-from feller.training.objectives.autoregressive_likelihood import NextToken
-from feller.training.optimizer import Training
+from feller.training.objectives.next_token_prediction import NextTokenPrediction
+from feller.training.optimizer import TrainConfig
 
 SIZES = {"tiny": (64, 2, 4, 1.0), "small": (128, 2, 4, 5.0), "base": (256, 6, 8, 60.0)}
 """Width, depth, heads and minutes."""
 
-FILL = 0.5
+INPAINT_PROB = 0.5
 """Share of the examples in which some tokens are known, so that the model can fill in."""
 
 
 def text(data: Dataset, size: str) -> Recipe:
     """Masked tokens, revealed a few at a time by a transformer that sees both sides."""
-    modality = need(data.modality, Text, "text", "text")
+    modality = require_modality(data.modality, Text, "text", "text")
     source = MaskSource()
-    return _mended(modality, size, Mixture(source=source), _from(modality, source), WhereMasked(CrossEntropy()))
+    return _diffusion_recipe(
+        modality, size, Mixture(source=source), _token_space(modality, source), MaskedTokenLoss(CrossEntropy())
+    )
 
 
 def text_uniform(data: Dataset, size: str) -> Recipe:
     """Wrong tokens, mended a few at a time: every token may change again until the end."""
-    modality = need(data.modality, Text, "text-uniform", "text")
+    modality = require_modality(data.modality, Text, "text-uniform", "text")
     source = UniformSource()
     path = Mixture(source=source, parameterization=LeaveOneOut())
-    return _mended(modality, size, path, _from(modality, source), CrossEntropy())
+    return _diffusion_recipe(modality, size, path, _token_space(modality, source), CrossEntropy())
 
 
 def text_autoregressive(data: Dataset, size: str) -> Recipe:
     """Each token from those before it, by a causal transformer: a law with an exact likelihood."""
-    modality = need(data.modality, Text, "text-autoregressive", "text")
+    modality = require_modality(data.modality, Text, "text-autoregressive", "text")
     width, depth, heads, minutes = SIZES[size]
     return Recipe(
-        architecture=Decoder(modality.symbols, width=width, depth=depth, heads=heads),
-        objective=NextToken(modality.space(), end=modality.end),
+        architecture=CausalTransformer(modality.symbols, width=width, depth=depth, heads=heads),
+        objective=NextTokenPrediction(modality.space(), eos_token_id=modality.end),
         train=_training(minutes),
         sampling=SamplerConfig("euler", modality.length),
     )
 
 
-def _mended(modality: Text, size: str, path: Mixture, space: Tokens, criterion: WhereMasked | CrossEntropy) -> Recipe:
+def _diffusion_recipe(
+    modality: Text, size: str, path: Mixture, space: Tokens, criterion: MaskedTokenLoss | CrossEntropy
+) -> Recipe:
     width, depth, heads, minutes = SIZES[size]
     masked = isinstance(space.source, MaskSource)
     return Recipe(
-        architecture=TextTransformer(modality.symbols, masked=masked, width=width, depth=depth, heads=heads),
-        objective=FlowMatching(path, space, criterion, law=Stratified(), fill=0.0 if masked else FILL),
+        architecture=TextDiT(modality.symbols, has_mask=masked, width=width, depth=depth, heads=heads),
+        objective=FlowMatching(
+            path, space, criterion, time_distribution=Stratified(), inpaint_prob=0.0 if masked else INPAINT_PROB
+        ),
         train=_training(minutes),
         sampling=SamplerConfig("euler", 64),
     )
 
 
-def _training(minutes: float) -> Training:
-    return Training(batch=16, lr=3e-3, betas=(0.9, 0.98), weight_decay=1e-2, decay=0.7, average=0.99, minutes=minutes)
+def _training(minutes: float) -> TrainConfig:
+    return TrainConfig(
+        batch_size=16,
+        lr=3e-3,
+        betas=(0.9, 0.98),
+        weight_decay=1e-2,
+        lr_decay_fraction=0.7,
+        ema_decay=0.99,
+        minutes=minutes,
+    )
 
 
-def _from(modality: Text, source: MaskSource | UniformSource) -> Tokens:
+def _token_space(modality: Text, source: MaskSource | UniformSource) -> Tokens:
     """Return where the texts live, with the law that they start from."""
     return Tokens(modality.symbols, (modality.length,), source)

@@ -11,38 +11,38 @@ from torch.nn import functional as F
 from feller.core.errors import UsageError
 from feller.core.pytree import Cond, State
 from feller.core.rng import Rng
-from feller.networks.architecture import Architecture, weights_from
-from feller.networks.blocks.conditioning import fourier, zero
-from feller.networks.blocks.relative_positions import ALiBi, Distance
-from feller.networks.blocks.time_conditioning import Clock, TimeToken
+from feller.networks.blocks.conditioning import fourier_features, zero_init
+from feller.networks.blocks.relative_positions import ALiBi, PositionEncoding
+from feller.networks.blocks.time_conditioning import TimeConditioning, TimeToken
+from feller.networks.network_config import NetworkConfig, seeded_init
 
 
-class Kin(nn.Module):
+class GroupedEmbedding(nn.Module):
     """Embeds labels that come in groups, as a phone comes in the four places of a word.
 
     Kin share an embedding, to which each adds its own, which is zero at first: a label that training hardly has is
     taken for one of its kin. The first label and "not given", behind the last, have no kin.
     """
 
-    def __init__(self, labels: int, size: int, width: int) -> None:
+    def __init__(self, num_labels: int, group_size: int, width: int) -> None:
         """Make embeddings of so many features, for groups of so many labels."""
         super().__init__()
-        self.labels, self.size = labels, size
-        self.shared = nn.Embedding(2 + -(-(labels - 1) // size), width)
-        self.own = zero(nn.Embedding(labels + 1, width))
+        self.num_labels, self.group_size = num_labels, group_size
+        self.shared = nn.Embedding(2 + -(-(num_labels - 1) // group_size), width)
+        self.individual = zero_init(nn.Embedding(num_labels + 1, width))
 
     def forward(self, label: Int64[Tensor, "b n"]) -> Float[Tensor, "b n width"]:
-        """Embed labels, and `labels` itself as "not given"."""
-        group = (label + self.size - 1) // self.size
-        group = group.masked_fill(label == self.labels, self.shared.num_embeddings - 1)
-        return self.shared(group) + self.own(label)
+        """Embed labels, and `num_labels` itself as "not given"."""
+        group = (label + self.group_size - 1) // self.group_size
+        group = group.masked_fill(label == self.num_labels, self.shared.num_embeddings - 1)
+        return self.shared(group) + self.individual(label)
 
 
-OCTAVES = 8
+TIME_OCTAVES = 8
 """Of the time."""
 
 
-class Local(nn.Module):
+class ConvResidual(nn.Module):
     """Two convolutions over frames and bands that add to the answer of a network; zero until they have learned.
 
     The noise in a state is as wide as the state, so that a network with few features for each frame can hardly carry
@@ -53,10 +53,10 @@ class Local(nn.Module):
     def __init__(self, bands: int, channels: int) -> None:
         """Make convolutions with so many channels between them."""
         super().__init__()
-        self.first = nn.Conv2d(2, channels, 5, padding=2)
-        self.clock = nn.Linear(2 * OCTAVES, 2 * channels)
-        self.second = zero(nn.Conv2d(channels, 1, 3, padding=1))
-        self.share = zero(nn.Linear(2 * OCTAVES, bands))
+        self.conv1 = nn.Conv2d(2, channels, 5, padding=2)
+        self.time_modulation = nn.Linear(2 * TIME_OCTAVES, 2 * channels)
+        self.conv2 = zero_init(nn.Conv2d(channels, 1, 3, padding=1))
+        self.input_scale = zero_init(nn.Linear(2 * TIME_OCTAVES, bands))
 
     def forward(
         self,
@@ -66,21 +66,21 @@ class Local(nn.Module):
         valid: Bool[Tensor, "b n"] | None,
     ) -> Float[Tensor, "b n bands"]:
         """Return what is added; state and context are zero where frames are padding."""
-        times = fourier(t.to(x_t.dtype), OCTAVES)
-        scale, shift = self.clock(times)[:, :, None, None].chunk(2, 1)
-        seen = F.gelu(self.first(torch.stack([x_t, context], 1)) * (1 + scale) + shift, approximate="tanh")
+        times = fourier_features(t.to(x_t.dtype), TIME_OCTAVES)
+        scale, shift = self.time_modulation(times)[:, :, None, None].chunk(2, 1)
+        features = F.gelu(self.conv1(torch.stack([x_t, context], 1)) * (1 + scale) + shift, approximate="tanh")
         if valid is not None:
-            seen = torch.where(valid[:, None, :, None], seen, 0.0)
-        return self.second(seen)[:, 0] + self.share(times)[:, None] * x_t
+            features = torch.where(valid[:, None, :, None], features, 0.0)
+        return self.conv2(features)[:, 0] + self.input_scale(times)[:, None] * x_t
 
 
-REACH = 31
+KERNEL_SIZE = 31
 """Frames that the convolution before the first block sees."""
-GROUPS = 16
+CONV_GROUPS = 16
 """Groups of features that it keeps apart, or as many as divide the width."""
 
 
-class Folded(nn.Module):
+class SkipTransformer(nn.Module):
     """Blocks of attention; block i from the end also reads what block i from the beginning said.
 
     A convolution tells each frame where it is among its neighbours. Padding changes nothing. Source: Le et al. 2023,
@@ -88,58 +88,65 @@ class Folded(nn.Module):
     2006.11477. A joint starts as the identity of the later features.
     """
 
-    def __init__(self, width: int, depth: int, heads: int, clock: Clock, distance: Distance) -> None:
+    def __init__(
+        self,
+        width: int,
+        depth: int,
+        heads: int,
+        time_conditioning: TimeConditioning,
+        position_encoding: PositionEncoding,
+    ) -> None:
         super().__init__()
-        self.heads, self.distance = heads, distance
-        self.near = nn.Conv1d(width, width, REACH, groups=math.gcd(width, GROUPS))
-        self.clock = clock.enter(width)
-        self.blocks = nn.ModuleList(clock.block(width, heads) for _ in range(depth))
-        self.joints = nn.ModuleList(zero(nn.Linear(2 * width, width)) for _ in range(depth // 2))
+        self.heads, self.position_encoding = heads, position_encoding
+        self.conv = nn.Conv1d(width, width, KERNEL_SIZE, groups=math.gcd(width, CONV_GROUPS))
+        self.time_embed = time_conditioning.make_embedding(width)
+        self.blocks = nn.ModuleList(time_conditioning.make_block(width, heads) for _ in range(depth))
+        self.skip_projections = nn.ModuleList(zero_init(nn.Linear(2 * width, width)) for _ in range(depth // 2))
         self.norm = nn.LayerNorm(width)
 
     def forward(
         self, h: Float[Tensor, "b n width"], t: Float[Tensor, " b"], valid: Bool[Tensor, "b n"] | None
     ) -> Float[Tensor, "b n width"]:
         """Return the features of each frame."""
-        h = h + self._neighbours(h, valid)
-        tokens, vector = self.clock(t)
+        h = h + self._conv_positions(h, valid)
+        tokens, vector = self.time_embed(t)
         many = tokens.shape[1]
         h = torch.cat([tokens.to(h.dtype), h], 1)
-        attend = self.distance.attend(_seen(valid, many), h, self.heads, many)
-        half, rest, early = len(self.joints), len(self.blocks) - len(self.joints), []
+        attend = self.position_encoding.make_attention(_key_mask(valid, many), h, self.heads, many)
+        half, rest, skips = len(self.skip_projections), len(self.blocks) - len(self.skip_projections), []
         for i, block in enumerate(self.blocks):
             if i >= rest:
-                h = h + self.joints[i - rest](torch.cat([h, early.pop()], 2))
+                h = h + self.skip_projections[i - rest](torch.cat([h, skips.pop()], 2))
             h = block(h, vector.to(h.dtype), attend)
             if i < half:
-                early.append(h)
+                skips.append(h)
         return self.norm(h[:, many:])
 
-    def _neighbours(
+    def _conv_positions(
         self, h: Float[Tensor, "b n width"], valid: Bool[Tensor, "b n"] | None
     ) -> Float[Tensor, "b n width"]:
         """Return what the frames around each say; padding says nothing."""
-        seen = h if valid is None else h * valid[:, :, None]
-        weight, sides = self.near.weight[:, :, None], (0, REACH // 2)
+        unpadded = h if valid is None else h * valid[:, :, None]
+        weight, sides = self.conv.weight[:, :, None], (0, KERNEL_SIZE // 2)
         # torch's convolution in two dimensions is faster than its own in one
-        y = F.conv2d(seen.mT[:, :, None], weight, self.near.bias, padding=sides, groups=self.near.groups)
+        y = F.conv2d(unpadded.mT[:, :, None], weight, self.conv.bias, padding=sides, groups=self.conv.groups)
         return F.gelu(y[:, :, 0].mT, approximate="tanh")
 
 
-def _seen(valid: Bool[Tensor, "b n"] | None, tokens: int) -> Bool[Tensor, "b places"] | None:
+def _key_mask(valid: Bool[Tensor, "b n"] | None, num_tokens: int) -> Bool[Tensor, "b places"] | None:
     """Return the places that attention sees: tokens and frames, or all where there is none of either."""
     if valid is None:
         return None
     some = valid | ~valid.any(1, keepdim=True)
-    return F.pad(some, (tokens, 0), value=True)
+    return F.pad(some, (num_tokens, 0), value=True)
 
 
-HEAD = 32
+HEAD_DIM = 32
 """Features of a head, and features for each block, where one number says the size."""
 
 
 @dataclass(frozen=True)
-class Infiller(Architecture):
+class FrameInfiller(NetworkConfig):
     """Each frame is the state, the context and a label; a folded transformer looks at all of them.
 
     A frame is a slice of a spectrogram and its label a phone, or a frame is a phone and the state how long it lasts.
@@ -156,81 +163,101 @@ class Infiller(Architecture):
     """Blocks of attention."""
     heads: int = 4
     """Heads of the attention."""
-    clock: Clock = field(default_factory=TimeToken)
-    """How the time is told; `NoTime` for a network that sees no state, either."""
-    distance: Distance = field(default_factory=ALiBi)
+    time_conditioning: TimeConditioning = field(default_factory=TimeToken)
+    """How the time is told; `NoTimeConditioning` for a network that sees no state, either."""
+    position_encoding: PositionEncoding = field(default_factory=ALiBi)
     """How attention knows how far frames are apart."""
-    kin: int = 1
-    """Labels behind the first come in groups of so many that are alike, as a phone in places of a word; see `Kin`."""
-    local: int = 0
-    """Channels of convolutions beside the transformer, which look at the state as at a picture; see `Local`."""
+    group_size: int = 1
+    """Labels behind the first come in groups of so many that are alike, as a phone in places of a word; see `GroupedEmbedding`."""
+    conv_channels: int = 0
+    """Channels of convolutions beside the transformer, which look at the state as at a picture; see `ConvResidual`."""
 
     def __post_init__(self) -> None:
-        if min(self.width, self.depth, self.heads, self.kin) < 1:
+        if min(self.width, self.depth, self.heads, self.group_size) < 1:
             raise UsageError("width, depth, heads and kin of 1 or more", self)
-        if self.local < 0 or (self.local and not self.clock.ticks):
-            raise UsageError("local of 0 or more channels, and 0 where no state is seen", self.local)
+        if self.conv_channels < 0 or (self.conv_channels and not self.time_conditioning.uses_time):
+            raise UsageError("local of 0 or more channels, and 0 where no state is seen", self.conv_channels)
         if self.width % (2 * self.heads):
             raise UsageError(f"a width that twice the {self.heads} heads divides", self.width)
 
     @classmethod
-    def sized(
-        cls, dial: int, clock: Clock | None = None, distance: Distance | None = None, kin: int = 1, local: int = 0
-    ) -> "Infiller":
+    def from_size(
+        cls,
+        size: int,
+        time_conditioning: TimeConditioning | None = None,
+        position_encoding: PositionEncoding | None = None,
+        group_size: int = 1,
+        conv_channels: int = 0,
+    ) -> "FrameInfiller":
         """Return one whose size one number says: so many blocks and heads, and 32 features for each.
 
         It has about 14,000 dial^3 weights: 0.4, 1.0 and 3.0 million at 3, 4 and 6.
         """
-        return cls(HEAD * dial, dial, dial, clock or TimeToken(), distance or ALiBi(), kin, local)
+        return cls(
+            HEAD_DIM * size,
+            size,
+            size,
+            time_conditioning or TimeToken(),
+            position_encoding or ALiBi(),
+            group_size,
+            conv_channels,
+        )
 
-    def build(self, shape: State, conditions: dict[str, int], draws: Rng) -> "InfillerNetwork":
+    def build(self, shape: State, conditions: dict[str, int], rng: Rng) -> "FrameInfillerNetwork":
         """Make a network with new weights, for frames (n, bands) with one condition, `phone`."""
         if not isinstance(shape, tuple) or len(shape) != 2:
             raise UsageError("Infiller expects frames of shape (n, bands)", found=shape, remedy="Use UNet for images")
         if conditions.keys() != {"phone"}:
             got = ", ".join(sorted(conditions)) or "none"
             raise UsageError(f"Infiller expects one condition, phone, the number of labels of frames; found {got}")
-        with weights_from(draws):
-            return InfillerNetwork(self, shape[1], conditions["phone"])
+        with seeded_init(rng):
+            return FrameInfillerNetwork(self, shape[1], conditions["phone"])
 
 
-class InfillerNetwork(nn.Module):
-    """The network of `Infiller`."""
+class FrameInfillerNetwork(nn.Module):
+    """The network of `FrameInfiller`."""
 
-    def __init__(self, settings: Infiller, bands: int, phones: int) -> None:
+    def __init__(self, config: FrameInfiller, bands: int, phones: int) -> None:
         super().__init__()
-        width, self.ticks = settings.width, settings.clock.ticks
-        self.nulls: dict[str, int | float] = {"phone": phones, "context": 0.0, "known": 0}
+        width, self.uses_time = config.width, config.time_conditioning.uses_time
+        self.null_values: dict[str, int | float] = {"phone": phones, "context": 0.0, "known": 0}
         """What stands for "not given"; the label has an embedding of its own."""
-        self.phones = nn.Embedding(phones + 1, width) if settings.kin == 1 else Kin(phones, settings.kin, width)
-        self.enter = nn.Linear((1 + self.ticks) * bands + 1 + width, width)
-        self.body = Folded(width, settings.depth, settings.heads, settings.clock, settings.distance)
-        self.leave = zero(nn.Linear(width, bands))
-        self.local = Local(bands, settings.local) if settings.local else None
+        self.phone_embed = (
+            nn.Embedding(phones + 1, width)
+            if config.group_size == 1
+            else GroupedEmbedding(phones, config.group_size, width)
+        )
+        self.embed = nn.Linear((1 + self.uses_time) * bands + 1 + width, width)
+        self.transformer = SkipTransformer(
+            width, config.depth, config.heads, config.time_conditioning, config.position_encoding
+        )
+        self.head = zero_init(nn.Linear(width, bands))
+        self.conv_residual = ConvResidual(bands, config.conv_channels) if config.conv_channels else None
 
     def forward(
-        self, x_t: Float[Tensor, "b n bands"], t: Float[Tensor, " b"], given: Cond
+        self, x_t: Float[Tensor, "b n bands"], t: Float[Tensor, " b"], cond: Cond
     ) -> Float[Tensor, "b n bands"]:
         """Predict one number per band of each frame; zero for padding.
 
         Raises:
             KeyError: If labels or context are missing.
         """
-        if not {"phone", "context"} <= given.keys():
+        if not {"phone", "context"} <= cond.keys():
             raise KeyError(
-                f"expected phone [b, n] and context [b, n, bands], got {', '.join(sorted(given)) or 'none'}; give a"
+                f"expected phone [b, n] and context [b, n, bands], got {', '.join(sorted(cond)) or 'none'}; give a"
                 " context of zeros where nothing is kept"
             )
-        phone, context, valid = given["phone"], given["context"], given.get("valid")
-        known = given.get("known", torch.zeros_like(phone, dtype=torch.bool))[:, :, None].to(context.dtype)
-        seen = [
-            part.to(self.enter.weight.dtype) for part in ([x_t, context, known] if self.ticks else [context, known])
+        phone, context, valid = cond["phone"], cond["context"], cond.get("valid")
+        observed = cond.get("known", torch.zeros_like(phone, dtype=torch.bool))[:, :, None].to(context.dtype)
+        inputs = [
+            part.to(self.embed.weight.dtype)
+            for part in ([x_t, context, observed] if self.uses_time else [context, observed])
         ]
         if valid is not None:
-            seen = [torch.where(valid[:, :, None], part, 0.0) for part in seen]
-            phone = torch.where(valid, phone, self.nulls["phone"])
-        h = self.enter(torch.cat([*seen, self.phones(phone)], 2))
-        answer = self.leave(self.body(h, t, valid))
-        if self.local is not None:
-            answer = answer + self.local(seen[0], seen[1], t, valid)
-        return answer if valid is None else answer * valid[:, :, None]
+            inputs = [torch.where(valid[:, :, None], part, 0.0) for part in inputs]
+            phone = torch.where(valid, phone, self.null_values["phone"])
+        h = self.embed(torch.cat([*inputs, self.phone_embed(phone)], 2))
+        output = self.head(self.transformer(h, t, valid))
+        if self.conv_residual is not None:
+            output = output + self.conv_residual(inputs[0], inputs[1], t, valid)
+        return output if valid is None else output * valid[:, :, None]

@@ -11,15 +11,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from feller.core.errors import InputError
-from feller.networks.audio.spectral_vocoder import SoundNetwork
+from feller.networks.audio.spectral_vocoder import VocoderNetwork
 
-SLOPE, LAST_SLOPE = 0.1, 0.01
+LEAKY_SLOPE, LAST_LEAKY_SLOPE = 0.1, 0.01
 """Of what is negative, inside and before the last convolution."""
-MOST, LARGEST = 16, 8192
+MAX_ENTRIES, MAX_NUMBER = 16, 8192
 """Entries of a list, and numbers in it or features: a file of a stranger must not ask for more."""
-ENDS = 7
+END_KERNEL_SIZE = 7
 """Kernel of the first and the last convolution."""
-PAIRS = (("weight_g", "weight_v"), ("parametrizations.weight.original0", "parametrizations.weight.original1"))
+WEIGHT_NORM_NAMES = (
+    ("weight_g", "weight_v"),
+    ("parametrizations.weight.original0", "parametrizations.weight.original1"),
+)
 """Names of the lengths and the directions of weights that were trained apart."""
 
 
@@ -48,8 +51,8 @@ class HiFiGAN:
             *(apart for row in dilations for apart in row),
         )
         many = max(map(len, (self.upsample_rates, self.resblock_kernel_sizes, *dilations)))
-        if many > MOST or max(self.upsample_initial_channel, *sizes) > LARGEST:
-            raise InputError(f"lists of at most {MOST} numbers up to {LARGEST:,}", "more or larger ones")
+        if many > MAX_ENTRIES or max(self.upsample_initial_channel, *sizes) > MAX_NUMBER:
+            raise InputError(f"lists of at most {MAX_ENTRIES} numbers up to {MAX_NUMBER:,}", "more or larger ones")
         rates, kernels, reaches = self.upsample_rates, self.upsample_kernel_sizes, self.resblock_kernel_sizes
         if not rates or len(rates) != len(kernels) or min(rates) < 1:
             raise InputError("a kernel for each rate of 1 or more", f"rates {rates} and kernels {kernels}")
@@ -68,31 +71,31 @@ class HiFiGAN:
         return math.prod(self.upsample_rates)
 
 
-class HiFiGANNetwork(SoundNetwork):
+class HiFiGANNetwork(VocoderNetwork):
     """The network of `HiFiGAN`, with the usual names of its weights."""
 
-    def __init__(self, settings: HiFiGAN, bands: int) -> None:
+    def __init__(self, config: HiFiGAN, bands: int) -> None:
         super().__init__()
-        first = settings.upsample_initial_channel
-        widths = [first >> i for i in range(len(settings.upsample_rates) + 1)]
-        steps = zip(pairwise(widths), settings.upsample_rates, settings.upsample_kernel_sizes, strict=True)
-        blocks = list(zip(settings.resblock_kernel_sizes, settings.resblock_dilation_sizes, strict=True))
-        self.settings = settings
-        self.conv_pre = nn.Conv1d(bands, first, ENDS, padding=ENDS // 2)
+        first = config.upsample_initial_channel
+        widths = [first >> i for i in range(len(config.upsample_rates) + 1)]
+        steps = zip(pairwise(widths), config.upsample_rates, config.upsample_kernel_sizes, strict=True)
+        blocks = list(zip(config.resblock_kernel_sizes, config.resblock_dilation_sizes, strict=True))
+        self.config = config
+        self.conv_pre = nn.Conv1d(bands, first, END_KERNEL_SIZE, padding=END_KERNEL_SIZE // 2)
         self.ups = nn.ModuleList(
             nn.ConvTranspose1d(before, after, kernel, rate, padding=(kernel - rate) // 2)
             for (before, after), rate, kernel in steps
         )
         self.resblocks = nn.ModuleList(ResidualBlock(width, *block) for width in widths[1:] for block in blocks)
-        self.conv_post = nn.Conv1d(widths[-1], 1, ENDS, padding=ENDS // 2)
+        self.conv_post = nn.Conv1d(widths[-1], 1, END_KERNEL_SIZE, padding=END_KERNEL_SIZE // 2)
 
-    def sound(self, mel: Float[Tensor, "b frames bands"]) -> Float[Tensor, "b n"]:
+    def synthesize(self, mel: Float[Tensor, "b frames bands"]) -> Float[Tensor, "b n"]:
         """Return `frames * hop` samples of each, from -1 to 1."""
-        h, many = self.conv_pre(mel.mT), len(self.settings.resblock_kernel_sizes)
+        h, many = self.conv_pre(mel.mT), len(self.config.resblock_kernel_sizes)
         for i, longer in enumerate(self.ups):
-            h = longer(F.leaky_relu(h, SLOPE))
+            h = longer(F.leaky_relu(h, LEAKY_SLOPE))
             h = torch.stack([block(h) for block in self.resblocks[i * many : (i + 1) * many]]).mean(0)
-        return torch.tanh(self.conv_post(F.leaky_relu(h, LAST_SLOPE)))[:, 0]
+        return torch.tanh(self.conv_post(F.leaky_relu(h, LAST_LEAKY_SLOPE)))[:, 0]
 
 
 class ResidualBlock(nn.Module):
@@ -109,11 +112,11 @@ class ResidualBlock(nn.Module):
     def forward(self, x: Float[Tensor, "b width n"]) -> Float[Tensor, "b width n"]:
         """Add what each pair has to say."""
         for first, second in zip(self.convs1, self.convs2, strict=True):
-            x = x + second(F.leaky_relu(first(F.leaky_relu(x, SLOPE)), SLOPE))
+            x = x + second(F.leaky_relu(first(F.leaky_relu(x, LEAKY_SLOPE)), LEAKY_SLOPE))
         return x
 
 
-def folded(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def remove_weight_norm(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return weights whole: those that were trained as lengths and directions are multiplied.
 
     Source: Salimans and Kingma 2016, "Weight normalization", arXiv 1602.07868, equation 2.
@@ -121,34 +124,34 @@ def folded(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     Raises:
         InputError: If one of a pair is missing, or they do not fit.
     """
-    found = dict(weights)
-    for length, direction in PAIRS:
+    merged = dict(weights)
+    for length, direction in WEIGHT_NORM_NAMES:
         for name in [name for name in weights if name.endswith((f".{length}", f".{direction}"))]:
             stem = name.removesuffix(length).removesuffix(direction)
-            g, v = found.pop(f"{stem}{length}", None), found.pop(f"{stem}{direction}", None)
+            g, v = merged.pop(f"{stem}{length}", None), merged.pop(f"{stem}{direction}", None)
             if g is None and v is None:
                 continue  # its other half came first
             if g is None or v is None or g.shape != (v.shape[0], *(1,) * (v.ndim - 1)):
                 raise InputError(f"{stem}weight: expected a length for each row of its directions", found="others")
-            found[f"{stem}weight"] = g * v / v.flatten(1).norm(dim=1).reshape(g.shape)
-    return found
+            merged[f"{stem}weight"] = g * v / v.flatten(1).norm(dim=1).reshape(g.shape)
+    return merged
 
 
-def generator(settings: HiFiGAN, bands: int, weights: Mapping[str, Tensor]) -> HiFiGANNetwork:
+def load_generator(config: HiFiGAN, bands: int, weights: Mapping[str, Tensor]) -> HiFiGANNetwork:
     """Return the network with weights that were trained; none is made before it is known that they fit."""
     with torch.device("meta"):
-        network = HiFiGANNetwork(settings, bands)
+        network = HiFiGANNetwork(config, bands)
     ours = {name: tuple(weight.shape) for name, weight in network.state_dict().items()}
-    whole = folded(weights)
-    wrong = sorted({*ours}.symmetric_difference(whole)) or [n for n in ours if tuple(whole[n].shape) != ours[n]]
+    merged = remove_weight_norm(weights)
+    wrong = sorted({*ours}.symmetric_difference(merged)) or [n for n in ours if tuple(merged[n].shape) != ours[n]]
     if wrong:
         name = wrong[0]
-        expected, got = ours.get(name, "none"), tuple(whole[name].shape) if name in whole else "none"
+        expected, got = ours.get(name, "none"), tuple(merged[name].shape) if name in merged else "none"
         raise InputError(
             f"these weights are not those of the generator that config.json describes with {bands} bands:"
             f" {len(wrong)} differ, {name}: expected {expected}",
             found=got,
         )
-    plain = {name: whole[name].float() for name in ours}
+    plain = {name: merged[name].float() for name in ours}
     network.load_state_dict(plain, assign=True)
     return network.eval().requires_grad_(False)

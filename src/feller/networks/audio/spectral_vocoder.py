@@ -13,22 +13,22 @@ from feller.core.pytree import Cond
 from feller.core.rng import Rng
 from feller.data.speech.griffin_lim import LOUDEST, Vocoder
 from feller.data.speech.mel import Mel
-from feller.networks.architecture import Architecture, weights_from
+from feller.networks.network_config import NetworkConfig, seeded_init
 
 
-class SoundNetwork(nn.Module, abc.ABC):
+class VocoderNetwork(nn.Module, abc.ABC):
     """A network that makes sounds of log mels. Implement one method to add another."""
 
     @abc.abstractmethod
-    def sound(self, mel: Float[Tensor, "b frames bands"]) -> Float[Tensor, "b n"]:
+    def synthesize(self, mel: Float[Tensor, "b frames bands"]) -> Float[Tensor, "b n"]:
         """Return `frames * hop` samples of each, frame i the hop that begins at i hops."""
 
 
 @dataclass(frozen=True, eq=False)
-class Neural(Vocoder):
+class NeuralVocoder(Vocoder):
     """Makes sounds by a network; its weights are in no record, so what draws speech is given it anew each time."""
 
-    network: SoundNetwork
+    network: VocoderNetwork
     mel: Mel
     """How the log mels are made that it has learned from."""
 
@@ -42,24 +42,24 @@ class Neural(Vocoder):
         if mel.ndim != 2 or not len(mel) or mel.shape[1] != settings.bands or not torch.isfinite(mel).all():
             raise InputError(f"finite log mels of {settings.bands} bands", list(mel.shape))
         weight = next(self.network.parameters())
-        seen = mel.clamp(max=LOUDEST).to(weight.device, weight.dtype)
-        return self.network.eval().sound(seen[None])[0].float().cpu()
+        clamped = mel.clamp(max=LOUDEST).to(weight.device, weight.dtype)
+        return self.network.eval().synthesize(clamped[None])[0].float().cpu()
 
 
-REACH = 7
+KERNEL_SIZE = 7
 """Frames that a convolution sees."""
-WIDER = 3
+EXPANSION = 3
 """Features inside a block, in units of those between blocks."""
-CENTRE, SCALE = -6.0, 2.5
+MEL_MEAN, MEL_STD = -6.0, 2.5
 """About the mean and the deviation of log mels of speech: the network sees numbers near 1."""
 MAX_LOG_AMPLITUDE = 6.0
 """Log amplitude beyond which no spectrum goes."""
-SMALL = 0.1
+LAYER_SCALE_INIT = 0.1
 """Share of a new block's answer that counts."""
 
 
 @dataclass(frozen=True)
-class SpectralVocoder(Architecture):
+class SpectralVocoder(NetworkConfig):
     """Blocks of convolutions over frames tell amplitude and phase of each, and the inverse transform makes the sound.
 
     States are the samples of sounds: the network takes their log mels and makes sounds of these alone, which it also
@@ -79,58 +79,58 @@ class SpectralVocoder(Architecture):
         if min(self.width, self.depth) < 1:
             raise UsageError("width and depth of 1 or more", f"{self.width} and {self.depth}")
 
-    def build(self, shape: tuple[int, ...], conditions: dict[str, int], draws: Rng) -> "SpectralVocoderNetwork":
+    def build(self, shape: tuple[int, ...], conditions: dict[str, int], rng: Rng) -> "SpectralVocoderNetwork":
         """Make a network with new weights, for samples of sounds (n,); conditions tell it nothing."""
         if not isinstance(shape, tuple) or len(shape) != 1 or shape[0] % self.mel.hop:
             raise UsageError(
                 f"SpectralVocoder expects samples of shape (n,), n a multiple of {self.mel.hop}", found=shape
             )
-        with weights_from(draws):
+        with seeded_init(rng):
             return SpectralVocoderNetwork(self)
 
 
-class SpectralVocoderNetwork(SoundNetwork):
+class SpectralVocoderNetwork(VocoderNetwork):
     """The network of `SpectralVocoder`."""
 
-    spread: Tensor
+    band_weights: Tensor
 
-    def __init__(self, settings: SpectralVocoder) -> None:
+    def __init__(self, config: SpectralVocoder) -> None:
         super().__init__()
-        width, mel = settings.width, settings.mel
-        self.settings = settings
-        self.nulls: dict[str, int] = {}
-        self.register_buffer("spread", spread_of(mel), persistent=False)
-        self.enter = nn.Conv1d(mel.bands, width, REACH, padding=REACH // 2)
+        width, mel = config.width, config.mel
+        self.config = config
+        self.null_values: dict[str, int] = {}
+        self.register_buffer("band_weights", band_interpolation(mel), persistent=False)
+        self.embed = nn.Conv1d(mel.bands, width, KERNEL_SIZE, padding=KERNEL_SIZE // 2)
         self.norm = nn.LayerNorm(width)
-        self.blocks = nn.ModuleList(Block(width) for _ in range(settings.depth))
-        self.last = nn.LayerNorm(width)
-        self.leave = nn.Linear(width, 2 * (mel.fft // 2 + 1))
+        self.blocks = nn.ModuleList(ConvNeXtBlock(width) for _ in range(config.depth))
+        self.final_norm = nn.LayerNorm(width)
+        self.head = nn.Linear(width, 2 * (mel.fft // 2 + 1))
 
-    def forward(self, x_t: Float[Tensor, "b n"], t: Float[Tensor, " b"], given: Cond) -> dict[str, Tensor]:
+    def forward(self, x_t: Float[Tensor, "b n"], t: Float[Tensor, " b"], cond: Cond) -> dict[str, Tensor]:
         """Return what is made of the log mels of sounds, `state`, and how far its own log mels are off, `apart` [b]."""
-        mel = self.settings.mel
-        wanted = mel.log_mel(x_t)
-        made = self.sound(wanted)
-        return {"state": made, "apart": (mel.log_mel(made) - wanted).abs().flatten(1).mean(1)}
+        mel = self.config.mel
+        target = mel.log_mel(x_t)
+        audio = self.synthesize(target)
+        return {"state": audio, "apart": (mel.log_mel(audio) - target).abs().flatten(1).mean(1)}
 
-    def sound(self, mel: Float[Tensor, "b frames bands"]) -> Float[Tensor, "b n"]:
+    def synthesize(self, mel: Float[Tensor, "b frames bands"]) -> Float[Tensor, "b n"]:
         """Return `frames * hop` samples of each."""
-        h = self.norm(self.enter(((mel - CENTRE) / SCALE).mT).mT)
+        h = self.norm(self.embed(((mel - MEL_MEAN) / MEL_STD).mT).mT)
         for block in self.blocks:
             h = block(h)
-        told = self.leave(self.last(h))
-        told = told.to(torch.promote_types(told.dtype, torch.float32))  # transforms know no halves
-        louder, phase = told.chunk(2, 2)
-        amplitude = (self._amplitudes(mel.to(told)) + louder).clamp(max=MAX_LOG_AMPLITUDE).exp()
-        return turned_back(torch.polar(amplitude, phase), self.settings.mel)
+        output = self.head(self.final_norm(h))
+        output = output.to(torch.promote_types(output.dtype, torch.float32))  # transforms know no halves
+        log_gain, phase = output.chunk(2, 2)
+        amplitude = (self._band_log_amplitudes(mel.to(output)) + log_gain).clamp(max=MAX_LOG_AMPLITUDE).exp()
+        return istft(torch.polar(amplitude, phase), self.config.mel)
 
-    def _amplitudes(self, mel: Float[Tensor, "b frames bands"]) -> Float[Tensor, "b frames bins"]:
+    def _band_log_amplitudes(self, mel: Float[Tensor, "b frames bands"]) -> Float[Tensor, "b frames bins"]:
         """Return log amplitudes of frequencies as those of the bands are: mean logarithms of mean amplitudes."""
-        share = self.settings.mel.filters.sum(1).clamp(min=1e-12).log().to(mel)
-        return (mel - share) @ self.spread.to(mel)
+        log_band_width = self.config.mel.filters.sum(1).clamp(min=1e-12).log().to(mel)
+        return (mel - log_band_width) @ self.band_weights.to(mel)
 
 
-class Block(nn.Module):
+class ConvNeXtBlock(nn.Module):
     """A convolution of each feature by itself, then two layers on each frame, beside a residual connection.
 
     Source: Liu et al. 2022, "A ConvNet for the 2020s", arXiv 2201.03545.
@@ -138,19 +138,19 @@ class Block(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.near = nn.Conv1d(width, width, REACH, padding=REACH // 2, groups=width)
+        self.dwconv = nn.Conv1d(width, width, KERNEL_SIZE, padding=KERNEL_SIZE // 2, groups=width)
         self.norm = nn.LayerNorm(width)
-        self.first = nn.Linear(width, WIDER * width)
-        self.second = nn.Linear(WIDER * width, width)
-        self.share = nn.Parameter(torch.full((width,), SMALL))
+        self.fc1 = nn.Linear(width, EXPANSION * width)
+        self.fc2 = nn.Linear(EXPANSION * width, width)
+        self.layer_scale = nn.Parameter(torch.full((width,), LAYER_SCALE_INIT))
 
     def forward(self, x: Float[Tensor, "b n width"]) -> Float[Tensor, "b n width"]:
         """Add what the block has to say."""
-        y = self.norm(self.near(x.mT).mT)
-        return x + self.share * self.second(F.gelu(self.first(y)))
+        y = self.norm(self.dwconv(x.mT).mT)
+        return x + self.layer_scale * self.fc2(F.gelu(self.fc1(y)))
 
 
-def spread_of(mel: Mel) -> Float[Tensor, "bands bins"]:
+def band_interpolation(mel: Mel) -> Float[Tensor, "bands bins"]:
     """Return the shares with which bands tell the amplitude of each frequency, which sum to 1.
 
     A frequency in no band is told by that with the nearest centre.
@@ -164,7 +164,7 @@ def spread_of(mel: Mel) -> Float[Tensor, "bands bins"]:
     return torch.where(total > 0, weights / total.clamp(min=1e-12), alone).float()
 
 
-def turned_back(spectra: Tensor, mel: Mel) -> Float[Tensor, "b n"]:
+def istft(spectra: Tensor, mel: Mel) -> Float[Tensor, "b n"]:
     """Return the sounds whose frames have spectra, [b, frames, bins], as near as they can: `frames * hop` samples.
 
     Phases are those at the middle of a frame, which is the middle of its hop. Overlapping frames are weighted by their
@@ -173,14 +173,14 @@ def turned_back(spectra: Tensor, mel: Mel) -> Float[Tensor, "b n"]:
     frames = spectra.shape[1]
     hann = torch.hann_window(mel.window, dtype=spectra.real.dtype, device=spectra.device)
     parts = torch.fft.irfft(spectra, n=mel.fft).roll(mel.window // 2, 2)[:, :, : mel.window] * hann
-    beside = (mel.window - mel.hop) // 2
-    total = _overlapped(hann.square().expand(1, frames, -1), mel.hop).clamp(min=1e-6)
-    sound = _overlapped(parts, mel.hop) / total
-    return sound[:, beside : beside + frames * mel.hop]
+    margin = (mel.window - mel.hop) // 2
+    total = _overlap_add(hann.square().expand(1, frames, -1), mel.hop).clamp(min=1e-6)
+    sound = _overlap_add(parts, mel.hop) / total
+    return sound[:, margin : margin + frames * mel.hop]
 
 
-def _overlapped(parts: Float[Tensor, "b frames window"], hop: int) -> Float[Tensor, "b n"]:
+def _overlap_add(segments: Float[Tensor, "b frames window"], hop: int) -> Float[Tensor, "b n"]:
     """Add parts, each of which begins a hop behind the one before."""
-    frames, window = parts.shape[1:]
+    frames, window = segments.shape[1:]
     n = (frames - 1) * hop + window
-    return F.fold(parts.mT, (1, n), (1, window), stride=(1, hop))[:, 0, 0]
+    return F.fold(segments.mT, (1, n), (1, window), stride=(1, hop))[:, 0, 0]

@@ -13,13 +13,13 @@ from feller.core.pytree import Cond, State, leaves
 
 Layer = TypeVar("Layer", bound=nn.Module)
 
-RESERVED = frozenset({"valid", "known"})
+RESERVED_KEYS = frozenset({"valid", "known"})
 """Keys of `given` that every network accepts: which entries are real, and which are kept."""
-OCTAVES = 9
+TIME_OCTAVES = 9
 """Frequencies of time: 1/4, 1/2, 1, ..., 64 cycles over [0, 1]; the slowest alone tells all times apart."""
 
 
-def fourier(x: Float[Tensor, " *d"], octaves: int) -> Float[Tensor, " *d features"]:
+def fourier_features(x: Float[Tensor, " *d"], octaves: int) -> Float[Tensor, " *d features"]:
     """Return the sines and cosines of each number at 1/4, 1/2, 1, ... cycles per unit, two per octave."""
     frequencies = torch.arange(octaves, dtype=x.dtype, device=x.device).exp2() * (math.pi / 2)
     angles = x[..., None] * frequencies
@@ -33,25 +33,25 @@ def modulate(
     return x * (1 + scale) + shift
 
 
-def zero(layer: Layer) -> Layer:
+def zero_init(layer: Layer) -> Layer:
     """Let a layer answer with zero until it is trained."""
     for weight in layer.parameters():
         nn.init.zeros_(weight)
     return layer
 
 
-class Summed(nn.Module):
+class SummedConditioning(nn.Module):
     """Fourier features of the times plus one embedding per condition, for a network that adds them to its features."""
 
     def __init__(self, conditions: dict[str, int], width: int, times: int = 1) -> None:
         super().__init__()
-        self.nulls: dict[str, int | float] = dict(conditions)
+        self.null_values: dict[str, int | float] = dict(conditions)
         """Value of each condition that stands for "not given"; it has an embedding of its own."""
         self.names = sorted(conditions)
-        self.time = nn.Linear(2 * OCTAVES * times, width)
-        self.tables = nn.ModuleList(nn.Embedding(conditions[name] + 1, width) for name in self.names)
+        self.time = nn.Linear(2 * TIME_OCTAVES * times, width)
+        self.embeddings = nn.ModuleList(nn.Embedding(conditions[name] + 1, width) for name in self.names)
 
-    def forward(self, t: State, given: Cond) -> Float[Tensor, "b width"]:
+    def forward(self, t: State, cond: Cond) -> Float[Tensor, "b width"]:
         """Return the sum, from times [b]: one, or one for each leaf of a state.
 
         A condition is given by its number, [b], or, where it is searched for, by a vector in place of its embedding,
@@ -60,42 +60,42 @@ class Summed(nn.Module):
         Raises:
             KeyError: If a condition is missing or unknown.
         """
-        if given.keys() - RESERVED != self.nulls.keys():
-            wanted = ", ".join(f"{name} (0 to {self.nulls[name]}, the last: not given)" for name in self.names)
+        if cond.keys() - RESERVED_KEYS != self.null_values.keys():
+            expected = ", ".join(f"{name} (0 to {self.null_values[name]}, the last: not given)" for name in self.names)
             raise KeyError(
-                f"expected the conditions {wanted or 'none'}, got {', '.join(sorted(given)) or 'none'}; "
+                f"expected the conditions {expected or 'none'}, got {', '.join(sorted(cond)) or 'none'}; "
                 "give each condition that the network was built with, and no other"
             )
-        features = torch.cat([fourier(time, OCTAVES) for time in leaves(t)], 1).to(self.time.weight.dtype)
+        features = torch.cat([fourier_features(time, TIME_OCTAVES) for time in leaves(t)], 1).to(self.time.weight.dtype)
         vector = self.time(features)
         for name in self.names:
-            vector = vector + self.embedding(name, given[name])
+            vector = vector + self.embedding(name, cond[name])
         return vector
 
     def embedding(self, name: str, value: Tensor) -> Float[Tensor, "b width"]:
         """Return what stands for a condition: a row of its table for a number, or the vector itself that was given."""
-        return value if value.is_floating_point() else self.tables[self.names.index(name)](value)
+        return value if value.is_floating_point() else self.embeddings[self.names.index(name)](value)
 
 
-class Conditioning(Summed):
+class Conditioning(SummedConditioning):
     """The same sum, mixed by a small network, for a network whose blocks it modulates."""
 
     def __init__(self, conditions: dict[str, int], width: int, times: int = 1) -> None:
         super().__init__(conditions, width, times)
         self.mix = nn.Linear(width, width)
 
-    def forward(self, t: State, given: Cond) -> Float[Tensor, "b width"]:
+    def forward(self, t: State, cond: Cond) -> Float[Tensor, "b width"]:
         """Return the vector, after its activation."""
-        return F.silu(self.mix(F.silu(super().forward(t, given))))
+        return F.silu(self.mix(F.silu(super().forward(t, cond))))
 
 
-def embeddings(network: nn.Module, given: Cond) -> dict[str, Tensor]:
+def condition_embeddings(network: nn.Module, cond: Cond) -> dict[str, Tensor]:
     """Return the vectors that stand for conditions in a network, [b, width] each; it takes them in their place.
 
     Raises:
         UsageError: If the network sums no embeddings of conditions.
     """
-    summed = next((part for part in network.modules() if isinstance(part, Summed) and part.names), None)
+    summed = next((part for part in network.modules() if isinstance(part, SummedConditioning) and part.names), None)
     if summed is None:
         raise UsageError("this model's network has no embeddings of conditions that a search could move")
-    return {name: summed.embedding(name, given[name]).detach() for name in summed.names}
+    return {name: summed.embedding(name, cond[name]).detach() for name in summed.names}

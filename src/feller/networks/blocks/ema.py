@@ -7,9 +7,9 @@ from torch import Tensor, nn
 
 from feller.core.errors import InputError, check_kind, check_number
 from feller.core.safetensors_io import named_as_now
-from feller.networks.inner_networks import plain_network
+from feller.networks.unwrapping import unwrap_network
 
-UPDATES = "average.updates"
+UPDATES_KEY = "average.updates"
 """Name under which a state holds the number of updates."""
 
 
@@ -23,49 +23,49 @@ class EMA:
 
     def __init__(self, network: nn.Module, decay: float = 0.999) -> None:
         check_number("decay", decay, ge=0, lt=1, remedy="0.999 is usual")
-        network = plain_network(network)
+        network = unwrap_network(network)
         check_kind("network", network, nn.Module, "feller.EMA(network), with the module and not its parameters")
         self.decay = decay
-        self.updates = 0
+        self.num_updates = 0
         """Updates so far."""
-        self.weights = {name: _wide(weight).clone() for name, weight in network.named_parameters()}
+        self.weights = {name: _upcast(weight).clone() for name, weight in network.named_parameters()}
         self.buffers = {name: buffer.detach().clone() for name, buffer in _buffers(network)}
-        self._source: nn.Module = network
+        self._model: nn.Module = network
         self._pair([*network.parameters()])
 
     @property
     def network(self) -> nn.Module:
         """A copy of the network with the averaged weights, for evaluation."""
-        averaged = copy.deepcopy(self._source).eval().requires_grad_(False)
+        averaged = copy.deepcopy(self._model).eval().requires_grad_(False)
         self.copy_to(averaged)
         return averaged
 
     @torch.no_grad()
     def update(self) -> None:
         """Move the average towards the present weights of the network, in place."""
-        keep = min(self.decay, (1 + self.updates) / (10 + self.updates))
-        weights = [*map(_wide, self._weights)] if self._narrow else self._weights
+        keep = min(self.decay, (1 + self.num_updates) / (10 + self.num_updates))
+        weights = [*map(_upcast, self._weights)] if self._needs_upcast else self._weights
         torch._foreach_lerp_(self._averages, weights, 1 - keep)
         if self.buffers:
-            for name, buffer in _buffers(self._source):
+            for name, buffer in _buffers(self._model):
                 self.buffers[name].copy_(buffer)
-        self.updates += 1
+        self.num_updates += 1
 
-    def keep_instead(self, weights: dict[str, Tensor]) -> None:
+    def bind_tensors(self, weights: dict[str, Tensor]) -> None:
         """Keep the average in other tensors, such as the parts that a process has of a network that is shared out."""
         self.weights = {name: weights[name] for name in self.weights}
-        self._pair([*self._source.parameters()])
+        self._pair([*self._model.parameters()])
 
     def _pair(self, weights: list[Tensor]) -> None:
         """Take weights in the order of their averages."""
         self._weights, self._averages = weights, [*self.weights.values()]
         pairs = zip(weights, self._averages, strict=True)
-        self._narrow = any(weight.dtype != average.dtype for weight, average in pairs)
+        self._needs_upcast = any(weight.dtype != average.dtype for weight, average in pairs)
 
     @torch.no_grad()
     def copy_to(self, network: nn.Module) -> None:
         """Give a network of the same architecture the averaged weights."""
-        network = plain_network(network)
+        network = unwrap_network(network)
         for name, weight in network.named_parameters():
             weight.copy_(self.weights[name])
         for name, buffer in _buffers(network):
@@ -73,15 +73,15 @@ class EMA:
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return the average under the network's names, and the number of updates; not copies."""
-        return {**self.weights, **self.buffers, UPDATES: torch.tensor(self.updates)}
+        return {**self.weights, **self.buffers, UPDATES_KEY: torch.tensor(self.num_updates)}
 
     @torch.no_grad()
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Go on from a state; the next update gives the same bits as if there had been no break."""
         own = self.state_dict()
-        updates = {name: state[name] for name in (UPDATES,) if name in state}
-        rest = {name: value for name, value in state.items() if name != UPDATES}
-        state = {**named_as_now(rest, self._source, own.keys() - {UPDATES}), **updates}
+        updates = {name: state[name] for name in (UPDATES_KEY,) if name in state}
+        rest = {name: value for name, value in state.items() if name != UPDATES_KEY}
+        state = {**named_as_now(rest, self._model, own.keys() - {UPDATES_KEY}), **updates}
         wrong = sorted(own.keys() ^ state.keys()) or [
             name
             for name in own
@@ -95,7 +95,7 @@ class EMA:
             )
         for name, value in {**self.weights, **self.buffers}.items():
             value.copy_(state[name])
-        self.updates = int(state[UPDATES])
+        self.num_updates = int(state[UPDATES_KEY])
 
 
 def _buffers(network: nn.Module) -> list[tuple[str, Tensor]]:
@@ -104,6 +104,6 @@ def _buffers(network: nn.Module) -> list[tuple[str, Tensor]]:
     return [(name, buffer) for name, buffer in network.named_buffers() if name in saved]
 
 
-def _wide(weight: Tensor) -> Tensor:
+def _upcast(weight: Tensor) -> Tensor:
     """Return a weight in float32, or float64 if it is that already."""
     return weight.detach().to(torch.promote_types(weight.dtype, torch.float32))

@@ -8,126 +8,126 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from feller.networks.blocks.conditioning import Conditioning, Summed
-from feller.networks.image.dit import Attend, Block
+from feller.networks.blocks.conditioning import Conditioning, SummedConditioning
+from feller.networks.image.dit import AttentionFn, DiTBlock
 
-Times = tuple[Tensor, Tensor]
+TimeEmbedding = tuple[Tensor, Tensor]
 """Tokens that stand before the frames, [b, tokens, width], and what modulates the blocks, [b, inner]."""
 
 
-class Clock(abc.ABC):
+class TimeConditioning(abc.ABC):
     """A way to tell the time. Implement two methods to add one."""
 
-    ticks: ClassVar[bool] = True
+    uses_time: ClassVar[bool] = True
     """Whether there is a time, and a state at it to look at."""
 
     @abc.abstractmethod
-    def enter(self, width: int) -> nn.Module:
-        """Make what turns times [b] into `Times`."""
+    def make_embedding(self, width: int) -> nn.Module:
+        """Make what turns times [b] into `TimeEmbedding`."""
 
     @abc.abstractmethod
-    def block(self, width: int, heads: int) -> nn.Module:
+    def make_block(self, width: int, heads: int) -> nn.Module:
         """Make a block (h, vector, attend) -> h."""
 
 
 @dataclass(frozen=True)
-class TimeToken(Clock):
+class TimeToken(TimeConditioning):
     """The time is one more token before the frames, whose answer nobody reads.
 
     Source: Le et al. 2023, "Voicebox", arXiv 2306.15687.
     """
 
-    def enter(self, width: int) -> nn.Module:
+    def make_embedding(self, width: int) -> nn.Module:
         """Make an embedding of the time."""
-        return Token(width)
+        return TimeTokenEmbedding(width)
 
-    def block(self, width: int, heads: int) -> nn.Module:
+    def make_block(self, width: int, heads: int) -> nn.Module:
         """Make a block that nothing modulates."""
-        return PlainBlock(width, heads)
+        return TransformerBlock(width, heads)
 
 
 @dataclass(frozen=True)
-class AdaNorm(Clock):
+class AdaLNZero(TimeConditioning):
     """The time scales and shifts the features of every block (adaLN-zero)."""
 
-    def enter(self, width: int) -> nn.Module:
+    def make_embedding(self, width: int) -> nn.Module:
         """Make the vector of the time."""
-        return Vector(width)
+        return TimeVectorEmbedding(width)
 
-    def block(self, width: int, heads: int) -> nn.Module:
+    def make_block(self, width: int, heads: int) -> nn.Module:
         """Make a block that starts as the identity."""
-        return Block(width, heads)
+        return DiTBlock(width, heads)
 
 
 @dataclass(frozen=True)
-class NoTime(Clock):
+class NoTimeConditioning(TimeConditioning):
     """There is none: the network sees no state and answers at once."""
 
-    ticks = False
+    uses_time = False
 
-    def enter(self, width: int) -> nn.Module:
+    def make_embedding(self, width: int) -> nn.Module:
         """Make nothing."""
-        return Nothing(width)
+        return NoTimeEmbedding(width)
 
-    def block(self, width: int, heads: int) -> nn.Module:
+    def make_block(self, width: int, heads: int) -> nn.Module:
         """Make a block that nothing modulates."""
-        return PlainBlock(width, heads)
+        return TransformerBlock(width, heads)
 
 
-class Token(nn.Module):
+class TimeTokenEmbedding(nn.Module):
     """The time as a token."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.time = Summed({}, width)
+        self.time = SummedConditioning({}, width)
 
-    def forward(self, t: Float[Tensor, " b"]) -> Times:
+    def forward(self, t: Float[Tensor, " b"]) -> TimeEmbedding:
         """Return one token, and nothing that modulates."""
         token = self.time(t, {})
         return token[:, None], token[:, :0]
 
 
-class Vector(nn.Module):
+class TimeVectorEmbedding(nn.Module):
     """The time as a vector."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.time = Conditioning({}, width)
 
-    def forward(self, t: Float[Tensor, " b"]) -> Times:
+    def forward(self, t: Float[Tensor, " b"]) -> TimeEmbedding:
         """Return no token, and what modulates."""
         vector = self.time(t, {})
         return vector[:, None][:, :0], vector
 
 
-class Nothing(nn.Module):
+class NoTimeEmbedding(nn.Module):
     """No time."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.width = width
 
-    def forward(self, t: Float[Tensor, " b"]) -> Times:
+    def forward(self, t: Float[Tensor, " b"]) -> TimeEmbedding:
         """Return no token, and nothing that modulates."""
         return t.new_zeros(len(t), 0, self.width), t.new_zeros(len(t), 0)
 
 
-class PlainBlock(nn.Module):
+class TransformerBlock(nn.Module):
     """Attention, then two layers for each place by itself, each behind a norm."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
-        self.before, self.between = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.ask = nn.Linear(width, 3 * width)
-        self.answer = nn.Linear(width, width)
-        self.first = nn.Linear(width, 4 * width)
-        self.second = nn.Linear(4 * width, width)
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.qkv = nn.Linear(width, 3 * width)
+        self.proj = nn.Linear(width, width)
+        self.fc1 = nn.Linear(width, 4 * width)
+        self.fc2 = nn.Linear(4 * width, width)
 
     def forward(
-        self, h: Float[Tensor, "*b n width"], vector: Float[Tensor, "b inner"] | None, attend: Attend
+        self, h: Float[Tensor, "*b n width"], vector: Float[Tensor, "b inner"] | None, attention: AttentionFn
     ) -> Float[Tensor, "*b n width"]:
-        """Add what the block has to say; `attend` decides who sees whom."""
-        parts = self.ask(self.before(h)).unflatten(-1, (3, self.heads, -1)).movedim((-3, -2), (0, -3))
-        h = h + self.answer(attend(*parts).transpose(-3, -2).flatten(-2))
-        return h + self.second(F.gelu(self.first(self.between(h)), approximate="tanh"))
+        """Add what the block has to say; `attention` decides who sees whom."""
+        parts = self.qkv(self.norm1(h)).unflatten(-1, (3, self.heads, -1)).movedim((-3, -2), (0, -3))
+        h = h + self.proj(attention(*parts).transpose(-3, -2).flatten(-2))
+        return h + self.fc2(F.gelu(self.fc1(self.norm2(h)), approximate="tanh"))

@@ -8,11 +8,11 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from feller.core.errors import UsageError
-from feller.networks.codebook.quantizer import Codebook, Quantiser, straight_through
+from feller.networks.codebook.quantizer import Codebook, Quantizer, straight_through
 
 
 @dataclass(frozen=True)
-class FSQ(Quantiser):
+class FSQ(Quantizer):
     """Finite scalar quantisation: each number of a vector is bounded, then rounded to one of a few levels.
 
     Source: Mentzer et al. 2023, "Finite scalar quantization: VQ-VAE made simple", arXiv 2309.15505.
@@ -22,49 +22,49 @@ class FSQ(Quantiser):
     """Levels of each number of a vector, 3 or more; their product is the number of codes."""
 
     def __post_init__(self) -> None:
-        if not self.levels or min(self.levels) < 3 or self.count > 2**31:
+        if not self.levels or min(self.levels) < 3 or self.codebook_size > 2**31:
             raise UsageError("levels of 3 or more, and 2^31 codes at most", self.levels)
 
     @property
-    def count(self) -> int:
+    def codebook_size(self) -> int:
         """One code for each point of the grid."""
         return math.prod(self.levels)
 
     @property
-    def numbers(self) -> int:
+    def code_dim(self) -> int:
         """As many as have levels."""
         return len(self.levels)
 
-    def build(self) -> "Grid":
+    def build(self) -> "FSQCodebook":
         """Make the grid."""
-        return Grid(self)
+        return FSQCodebook(self)
 
 
-class Grid(Codebook):
+class FSQCodebook(Codebook):
     """The codes of `FSQ`: digits of a number in mixed radix, the first counting ones; vectors lie in [-1, 1].
 
     With L levels a number becomes h tanh(z + s) - o, h = (L - 1) / 2, which lies in [-L / 2, L / 2 - 1] for even L, by
     the half step o = 1/2, and s = artanh(o / h) lets zero stay zero; for odd L both are zero.
     """
 
-    def __init__(self, settings: FSQ) -> None:
+    def __init__(self, config: FSQ) -> None:
         super().__init__()
-        self.settings = settings
+        self.config = config
 
     def forward(self, z: Float[Tensor, "b n d"]) -> tuple[Float[Tensor, "b n d"], Float[Tensor, " b"]]:
         """Round; the loss needs nothing more."""
         bounded = self._bounded(z)
         return straight_through(bounded, bounded.round()) / self._half(bounded), bounded.new_zeros(len(z))
 
-    def codes(self, z: Float[Tensor, "*n d"]) -> Int64[Tensor, " *n"]:
+    def encode(self, z: Float[Tensor, "*n d"]) -> Int64[Tensor, " *n"]:
         """Return the code of the nearest point of the grid, after the bound."""
         bounded = self._bounded(z)
         digits = (bounded.round() + self._half(bounded)).long()
         return (digits * self._places(z.device)).sum(-1)
 
-    def vectors(self, codes: Int64[Tensor, " *n"]) -> Float[Tensor, "*n d"]:
+    def decode(self, codes: Int64[Tensor, " *n"]) -> Float[Tensor, "*n d"]:
         """Return points of the grid."""
-        levels = torch.tensor(self.settings.levels, device=codes.device)
+        levels = torch.tensor(self.config.levels, device=codes.device)
         digits = codes[..., None] // self._places(codes.device) % levels
         half = levels // 2
         return (digits - half) / half
@@ -72,16 +72,16 @@ class Grid(Codebook):
     def _bounded(self, z: Tensor) -> Tensor:
         """Bring each number to the interval of its levels, in float32 at least."""
         z = z.to(torch.promote_types(z.dtype, torch.float32))
-        half = [(level - 1) / 2 for level in self.settings.levels]
-        step = [0.0 if level % 2 else 0.5 for level in self.settings.levels]
+        half = [(level - 1) / 2 for level in self.config.levels]
+        step = [0.0 if level % 2 else 0.5 for level in self.config.levels]
         shift = [math.atanh(o / h) for o, h in zip(step, half, strict=True)]
         return z.new_tensor(half) * (z + z.new_tensor(shift)).tanh() - z.new_tensor(step)
 
     def _half(self, like: Tensor) -> Tensor:
         """Return the level of zero, which is also the largest one below it."""
-        return like.new_tensor([level // 2 for level in self.settings.levels])
+        return like.new_tensor([level // 2 for level in self.config.levels])
 
     def _places(self, device: torch.device) -> Int64[Tensor, " d"]:
         """Return what each digit counts."""
-        levels = self.settings.levels
+        levels = self.config.levels
         return torch.tensor([math.prod(levels[:i]) for i in range(len(levels))], device=device)

@@ -9,20 +9,20 @@ from torch import Tensor, nn
 from feller.core.rng import Rng
 
 
-class Quantiser(abc.ABC):
+class Quantizer(abc.ABC):
     """A kind of codes and their number; each kind is a frozen dataclass of plain values."""
 
-    follows: ClassVar[bool] = False
+    updates_from_batch: ClassVar[bool] = False
     """Whether the vectors of codes follow whole batches, so that examples look at each other."""
 
     @property
     @abc.abstractmethod
-    def count(self) -> int:
+    def codebook_size(self) -> int:
         """Different codes."""
 
     @property
     @abc.abstractmethod
-    def numbers(self) -> int:
+    def code_dim(self) -> int:
         """Numbers of a vector."""
 
     @abc.abstractmethod
@@ -38,20 +38,20 @@ class Codebook(nn.Module, abc.ABC):
         """Return vectors of codes in place of those of features, whose slope they keep, and what the loss adds."""
 
     @abc.abstractmethod
-    def codes(self, z: Float[Tensor, "*n d"]) -> Int64[Tensor, " *n"]:
+    def encode(self, z: Float[Tensor, "*n d"]) -> Int64[Tensor, " *n"]:
         """Return the codes of vectors of features."""
 
     @abc.abstractmethod
-    def vectors(self, codes: Int64[Tensor, " *n"]) -> Float[Tensor, "*n d"]:
+    def decode(self, codes: Int64[Tensor, " *n"]) -> Float[Tensor, "*n d"]:
         """Return the vectors of codes."""
 
-    def follow(self, z: Float[Tensor, "b n d"], draws: Rng) -> None:
+    def update(self, z: Float[Tensor, "b n d"], rng: Rng) -> None:
         """Move the vectors of codes by those of a batch, where the kind follows; in place, the same on all ranks."""
 
 
-def straight_through(z: Float[Tensor, " *n"], instead: Float[Tensor, " *n"]) -> Float[Tensor, " *n"]:
+def straight_through(z: Float[Tensor, " *n"], replacement: Float[Tensor, " *n"]) -> Float[Tensor, " *n"]:
     """Return other numbers in place of z, with the slope of z itself.
 
     Source: Bengio et al. 2013, "Estimating or propagating gradients through stochastic neurons", arXiv 1308.3432.
     """
-    return z + (instead - z).detach()
+    return z + (replacement - z).detach()

@@ -13,31 +13,45 @@ from torch.nn import functional as F
 from feller.core.errors import UsageError
 from feller.core.pytree import Cond, State, broadcast_time, submask
 from feller.core.rng import Rng
-from feller.networks.architecture import Architecture, weights_from
-from feller.networks.blocks.conditioning import Conditioning, modulate, zero
-from feller.networks.blocks.leaf_codecs import TURN, Angles, Leaf, blanked, rows, see_all, sites_of
-from feller.networks.blocks.relative_positions import ENDS, Along, Apart, ends, number
-from feller.networks.image.dit import Block
-from feller.networks.regressor import pooled
+from feller.networks.blocks.conditioning import Conditioning, modulate, zero_init
+from feller.networks.blocks.leaf_codecs import (
+    TWO_PI,
+    AngleCodec,
+    LeafCodec,
+    encode_all,
+    flatten_entries,
+    mask_out,
+    site_mask,
+)
+from feller.networks.blocks.relative_positions import (
+    CHAIN_END_FEATURES,
+    PairBias,
+    RelativeBias,
+    chain_end_features,
+    size_feature,
+)
+from feller.networks.image.dit import DiTBlock
+from feller.networks.network_config import NetworkConfig, seeded_init
+from feller.networks.prediction_head import pool_sites
 
 
 @dataclass(frozen=True)
-class Sites(Architecture):
+class SetTransformer(NetworkConfig):
     """Attention among sites, for a state that is a dict of leaves, each of a kind and with a time of its own.
 
-    Most leaves have one row per site, [b, n, ...]; those of `whole` have one per example, [b, ...]. What is not valid
-    changes nothing: neither padding, nor a leaf that a site lacks. With `reach` the sites are in order, along a chain.
+    Most leaves have one row per site, [b, n, ...]; those of `global_leaves` have one per example, [b, ...]. What is not valid
+    changes nothing: neither padding, nor a leaf that a site lacks. With `max_distance` the sites are in order, along a chain.
     """
 
-    leaves: dict[str, Leaf]
+    leaves: dict[str, LeafCodec]
     """Kind of each leaf of the state."""
-    whole: tuple[str, ...] = ()
+    global_leaves: tuple[str, ...] = ()
     """Leaves that say something of the whole example, such as a lattice."""
-    apart: str | None = None
+    pair_leaf: str | None = None
     """Leaf of angles or numbers by whose differences attention knows how far sites are apart."""
-    reach: int = 0
+    max_distance: int = 0
     """Places along a chain beyond which all distances count as the same; 0 where order means nothing."""
-    count: str | None = None
+    count_condition: str | None = None
     """Condition that says how many sites there are, which the network reads off `valid` instead: a table would know few
     numbers well."""
     width: int = 128
@@ -48,141 +62,156 @@ class Sites(Architecture):
     """Heads of the attention."""
 
     def __post_init__(self) -> None:
-        if min(self.width, self.depth, self.heads) < 1 or self.reach < 0:
+        if min(self.width, self.depth, self.heads) < 1 or self.max_distance < 0:
             raise UsageError("width, depth and heads of 1 or more and no negative reach", self)
         if self.width % self.heads:
             raise UsageError(f"a width that {self.heads} heads divide", self.width)
-        named = {*self.whole, *([self.apart] if self.apart else [])}
-        if not named <= self.leaves.keys() or len(self.whole) >= len(self.leaves) or self.apart in self.whole:
+        named = {*self.global_leaves, *([self.pair_leaf] if self.pair_leaf else [])}
+        if (
+            not named <= self.leaves.keys()
+            or len(self.global_leaves) >= len(self.leaves)
+            or self.pair_leaf in self.global_leaves
+        ):
             raise UsageError(
-                expected=f"`whole` and `apart` to name some of the leaves {', '.join(self.leaves)}, and one left"
-                f" that has sites; found whole={self.whole} and apart={self.apart}"
+                expected=f"`global_leaves` and `pair_leaf` to name some of the leaves {', '.join(self.leaves)}, and one left"
+                f" that has sites; found whole={self.global_leaves} and apart={self.pair_leaf}"
             )
 
-    def build(self, shape: State, conditions: dict[str, int], draws: Rng) -> "SitesTransformer":
+    def build(self, shape: State, conditions: dict[str, int], rng: Rng) -> "SetTransformerNetwork":
         """Make a network with new weights, for a dict of leaves with the same number of sites."""
         shapes = shape if isinstance(shape, dict) else {}
-        sites = {shapes[name][:1] for name in shapes.keys() - {*self.whole}}
+        sites = {shapes[name][:1] for name in shapes.keys() - {*self.global_leaves}}
         if shapes.keys() != self.leaves.keys() or len(sites) != 1 or () in sites:
             raise UsageError(f"Sites expects leaves {', '.join(self.leaves)} with one number of sites", found=shape)
-        with weights_from(draws):
-            return SitesTransformer(self, shapes, conditions)
+        with seeded_init(rng):
+            return SetTransformerNetwork(self, shapes, conditions)
 
 
-class SitesTransformer(nn.Module):
-    """The network of `Sites`."""
+class SetTransformerNetwork(nn.Module):
+    """The network of `SetTransformer`."""
 
-    def __init__(self, settings: Sites, shapes: dict[str, tuple[int, ...]], conditions: dict[str, int]) -> None:
+    def __init__(self, config: SetTransformer, shapes: dict[str, tuple[int, ...]], conditions: dict[str, int]) -> None:
         super().__init__()
-        width, self.settings = settings.width, settings
-        self.own = tuple(name for name in settings.leaves if name not in settings.whole)
-        each = {name: shape[name in self.own :] for name, shape in shapes.items()}
-        self.answers = {name: leaf.answers(each[name]) for name, leaf in settings.leaves.items()}
-        self.skipping = {name: math.prod(each[name]) for name, leaf in settings.leaves.items() if leaf.skips}
+        width, self.config = config.width, config
+        self.site_leaves = tuple(name for name in config.leaves if name not in config.global_leaves)
+        each = {name: shape[name in self.site_leaves :] for name, shape in shapes.items()}
+        self.out_dims = {name: leaf.out_dim(each[name]) for name, leaf in config.leaves.items()}
+        self.skip_dims = {name: math.prod(each[name]) for name, leaf in config.leaves.items() if leaf.has_skip}
 
         def features(names: tuple[str, ...]) -> int:
-            return sum(settings.leaves[name].features(each[name]) + 1 for name in names)
+            return sum(config.leaves[name].feature_dim(each[name]) + 1 for name in names)
 
         self.conditioning = Conditioning(
-            {k: v for k, v in conditions.items() if k != settings.count}, width, len(settings.leaves)
+            {k: v for k, v in conditions.items() if k != config.count_condition}, width, len(config.leaves)
         )
-        self.nulls, self.seen = self.conditioning.nulls, 2 * width
-        self.enter = nn.Linear(features(self.own) + (ENDS if settings.reach else 1), width)
-        if settings.whole:
-            self.enter_whole = nn.Sequential(
-                nn.Linear(features(settings.whole), width), nn.SiLU(), nn.Linear(width, width)
+        self.null_values, self.feature_dim = self.conditioning.null_values, 2 * width
+        self.embed = nn.Linear(features(self.site_leaves) + (CHAIN_END_FEATURES if config.max_distance else 1), width)
+        if config.global_leaves:
+            self.embed_global = nn.Sequential(
+                nn.Linear(features(config.global_leaves), width), nn.SiLU(), nn.Linear(width, width)
             )
-            self.leave_whole = zero(nn.Linear(width, sum(self.answers[name] for name in settings.whole)))
-        if settings.reach:
-            self.along = Along(settings.heads, settings.reach)
-        if settings.apart:
-            turn = TURN if isinstance(settings.leaves[settings.apart], Angles) else None
-            self.apart = Apart(settings.heads, math.prod(each[settings.apart]), turn)
-        seen = 3 if settings.reach else 1
-        self.blocks = nn.ModuleList(Block(width, settings.heads, seen=seen, hidden=2) for _ in range(settings.depth))
-        self.modulation = zero(nn.Linear(width, 2 * width))
-        self.leave = zero(nn.Linear(width, sum(self.answers[name] for name in self.own)))
-        self.skip = zero(nn.Linear(width, sum(self.skipping.values()))) if self.skipping else None
+            self.head_global = zero_init(nn.Linear(width, sum(self.out_dims[name] for name in config.global_leaves)))
+        if config.max_distance:
+            self.relative_bias = RelativeBias(config.heads, config.max_distance)
+        if config.pair_leaf:
+            period = TWO_PI if isinstance(config.leaves[config.pair_leaf], AngleCodec) else None
+            self.pair_bias = PairBias(config.heads, math.prod(each[config.pair_leaf]), period)
+        seen = 3 if config.max_distance else 1
+        self.blocks = nn.ModuleList(DiTBlock(width, config.heads, seen=seen, hidden=2) for _ in range(config.depth))
+        self.modulation = zero_init(nn.Linear(width, 2 * width))
+        self.head = zero_init(nn.Linear(width, sum(self.out_dims[name] for name in self.site_leaves)))
+        self.skip = zero_init(nn.Linear(width, sum(self.skip_dims.values()))) if self.skip_dims else None
 
-    def forward(self, x_t: State, t: State, given: Cond) -> State:
+    def forward(self, x_t: State, t: State, cond: Cond) -> State:
         """Answer for each leaf."""
-        settings, (x, valid, vector, h) = self.settings, self._look(x_t, t, given)
-        answers = self._split(self.own, self.leave(h) * valid[:, :, None])
-        if settings.whole:
+        config, (x, valid, vector, h) = self.config, self._encode(x_t, t, cond)
+        outputs = self._split(self.site_leaves, self.head(h) * valid[:, :, None])
+        if config.global_leaves:
             mean = h.sum(1) / valid.sum(1, keepdim=True).clamp(min=1)
-            answers |= self._split(settings.whole, self.leave_whole(F.silu(mean + vector))[:, None])
-        return self._said(answers, x, vector)
+            outputs |= self._split(config.global_leaves, self.head_global(F.silu(mean + vector))[:, None])
+        return self._decode(outputs, x, vector)
 
-    def features(self, x_t: State, t: State, given: Cond) -> Float[Tensor, "b seen"]:
+    def features(self, x_t: State, t: State, cond: Cond) -> Float[Tensor, "b seen"]:
         """Return what can be said of each example as a whole: the features of its sites, pooled."""
-        _, valid, _, h = self._look(x_t, t, given)
-        return pooled(h, valid)
+        _, valid, _, h = self._encode(x_t, t, cond)
+        return pool_sites(h, valid)
 
-    def heads(self) -> Iterator[nn.Module]:
+    def output_layers(self) -> Iterator[nn.Module]:
         """Yield the layers that answer."""
-        yield self.leave
+        yield self.head
         if self.skip is not None:
             yield self.skip
-        if self.settings.whole:
-            yield self.leave_whole
+        if self.config.global_leaves:
+            yield self.head_global
 
-    def _look(self, x_t: State, t: State, given: Cond) -> tuple[State, Tensor, Tensor, Tensor]:
+    def _encode(self, x_t: State, t: State, cond: Cond) -> tuple[State, Tensor, Tensor, Tensor]:
         """Return leaves, marks of real sites, [b, n], times and conditions, [b, width], and features, [b, n, width]."""
-        settings, t = self.settings, broadcast_time(t, x_t)
-        x = {name: x_t[name] if name in self.own else x_t[name][:, None] for name in settings.leaves}
-        marks = given.get("valid")
-        there = {
-            name: sites_of(x[name], submask(marks, name) if name in self.own or isinstance(marks, dict) else None)
+        config, t = self.config, broadcast_time(t, x_t)
+        x = {name: x_t[name] if name in self.site_leaves else x_t[name][:, None] for name in config.leaves}
+        valid_marks = cond.get("valid")
+        masks = {
+            name: site_mask(
+                x[name],
+                submask(valid_marks, name) if name in self.site_leaves or isinstance(valid_marks, dict) else None,
+            )
             for name in x
         }
-        x = {name: blanked(leaf, there[name]) for name, leaf in x.items()}
-        valid = functools.reduce(torch.logical_or, (there[name] for name in self.own))
-        given = {name: value for name, value in given.items() if name != settings.count}
-        vector, like = self.conditioning(t, given), self.enter.weight
-        if settings.whole:
-            vector = vector + self.enter_whole(see_all(self._kinds(settings.whole), x, t, there, like))[:, 0]
-        seen = see_all(self._kinds(self.own), x, t, there, like)
-        h = self.enter(torch.cat([seen, ends(valid, seen) if settings.reach else number(valid, seen)], 2))
+        x = {name: mask_out(leaf, masks[name]) for name, leaf in x.items()}
+        valid = functools.reduce(torch.logical_or, (masks[name] for name in self.site_leaves))
+        cond = {name: value for name, value in cond.items() if name != config.count_condition}
+        vector, like = self.conditioning(t, cond), self.embed.weight
+        if config.global_leaves:
+            vector = vector + self.embed_global(encode_all(self._kinds(config.global_leaves), x, t, masks, like))[:, 0]
+        encoded = encode_all(self._kinds(self.site_leaves), x, t, masks, like)
+        h = self.embed(
+            torch.cat(
+                [
+                    encoded,
+                    chain_end_features(valid, encoded) if config.max_distance else size_feature(valid, encoded),
+                ],
+                2,
+            )
+        )
         attend = functools.partial(F.scaled_dot_product_attention, attn_mask=self._bias(x, valid, h))
 
         def see(y: Tensor) -> Tensor:
             y = y * valid[:, :, None]
-            return _beside(y) if settings.reach else y
+            return _beside(y) if config.max_distance else y
 
         for block in self.blocks:
             h = block(h, vector, attend, see)
         scale, shift = self.modulation(vector)[:, None].chunk(2, 2)
         return x, valid, vector, modulate(F.layer_norm(h, h.shape[2:]), scale, shift) * valid[:, :, None]
 
-    def _kinds(self, names: tuple[str, ...]) -> dict[str, Leaf]:
-        return {name: self.settings.leaves[name] for name in names}
+    def _kinds(self, names: tuple[str, ...]) -> dict[str, LeafCodec]:
+        return {name: self.config.leaves[name] for name in names}
 
     def _bias(self, x: State, valid: Bool[Tensor, "b n"], like: Tensor) -> Float[Tensor, " b #heads #n n"]:
         """Return what is added to the attention: by nearness, and minus infinity for what is no site."""
         bias = like.new_zeros(())
-        if self.settings.reach:
-            bias = bias + self.along(valid.shape[1]).to(like.dtype)
-        if self.settings.apart:
-            bias = bias + self.apart(rows(x[self.settings.apart]).to(like.dtype))
-        some = valid | ~valid.any(1, keepdim=True)  # who attends to nothing gets no number
-        return torch.where(some[:, None, None, :], bias, -torch.inf)
+        if self.config.max_distance:
+            bias = bias + self.relative_bias(valid.shape[1]).to(like.dtype)
+        if self.config.pair_leaf:
+            bias = bias + self.pair_bias(flatten_entries(x[self.config.pair_leaf]).to(like.dtype))
+        key_mask = valid | ~valid.any(1, keepdim=True)  # who attends to nothing gets no number
+        return torch.where(key_mask[:, None, None, :], bias, -torch.inf)
 
-    def _split(self, names: tuple[str, ...], answers: Float[Tensor, "b n k"]) -> dict[str, Tensor]:
-        return dict(zip(names, answers.split([self.answers[name] for name in names], 2), strict=True))
+    def _split(self, names: tuple[str, ...], outputs: Float[Tensor, "b n k"]) -> dict[str, Tensor]:
+        return dict(zip(names, outputs.split([self.out_dims[name] for name in names], 2), strict=True))
 
-    def _said(self, answers: dict[str, Tensor], x: State, vector: Float[Tensor, "b width"]) -> State:
+    def _decode(self, outputs: dict[str, Tensor], x: State, vector: Float[Tensor, "b width"]) -> State:
         """Return the answers in the shapes of their leaves."""
         scales = {}
         if self.skip is not None:
-            parts = self.skip(vector)[:, None].split(list(self.skipping.values()), 2)
-            scales = dict(zip(self.skipping, parts, strict=True))
-        said = {}
-        for name, leaf in self.settings.leaves.items():
-            answer = leaf.say(answers[name], x[name])
+            parts = self.skip(vector)[:, None].split(list(self.skip_dims.values()), 2)
+            scales = dict(zip(self.skip_dims, parts, strict=True))
+        decoded = {}
+        for name, leaf in self.config.leaves.items():
+            output = leaf.decode(outputs[name], x[name])
             if name in scales:
-                answer = answer + scales[name].unflatten(2, x[name].shape[2:]) * x[name]
-            said[name] = answer if name in self.own else answer[:, 0]
-        return said
+                output = output + scales[name].unflatten(2, x[name].shape[2:]) * x[name]
+            decoded[name] = output if name in self.site_leaves else output[:, 0]
+        return decoded
 
 
 def _beside(y: Float[Tensor, "b n width"]) -> Float[Tensor, "b n 3*width"]:

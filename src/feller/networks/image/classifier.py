@@ -9,66 +9,66 @@ from torch.nn import functional as F
 from feller.core.errors import UsageError
 from feller.core.pytree import Cond
 from feller.core.rng import Rng
-from feller.networks.architecture import Architecture, weights_from
+from feller.networks.network_config import NetworkConfig, seeded_init
 
-FEATURES = 32
+FEATURE_DIM = 32
 """Numbers that stand for a picture."""
 
 
-class Classifier(nn.Module):
+class ImageClassifier(nn.Module):
     """Convolutions down to 4 x 4, the features of a picture, one logit per class.
 
     The first layer steps so widely that 16 pixels a side are left at most, so larger pictures cost little more. A
     picture larger than the one it was made for is seen whole.
     """
 
-    def __init__(self, shape: tuple[int, int, int], classes: int, draws: Rng) -> None:
+    def __init__(self, shape: tuple[int, int, int], classes: int, rng: Rng) -> None:
         super().__init__()
         channels, height, width = shape
-        with weights_from(draws):
+        with seeded_init(rng):
             down, right = -(-height // 16), -(-width // 16)
-            self.enter = nn.Conv2d(channels, 16, (down + 2, right + 2), (down, right), padding=1)
+            self.conv_in = nn.Conv2d(channels, 16, (down + 2, right + 2), (down, right), padding=1)
             self.layers = nn.ModuleList([nn.Conv2d(16, 32, 3, 2, 1), nn.Conv2d(32, 32, 3, 2, 1)])
             self.norms = nn.ModuleList(nn.GroupNorm(1, width) for width in (16, 32, 32))
-            self.see = nn.Linear(32 * 4 * 4, FEATURES)
-            self.answer = nn.Linear(FEATURES, classes)
+            self.fc = nn.Linear(32 * 4 * 4, FEATURE_DIM)
+            self.head = nn.Linear(FEATURE_DIM, classes)
 
     def features(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b f"]:
         """Return what the answer is read from."""
-        for layer, norm in zip((self.enter, *self.layers), self.norms, strict=True):
+        for layer, norm in zip((self.conv_in, *self.layers), self.norms, strict=True):
             x = F.silu(norm(layer(x)))
-        return F.silu(self.see(F.adaptive_avg_pool2d(x, 4).flatten(1)))
+        return F.silu(self.fc(F.adaptive_avg_pool2d(x, 4).flatten(1)))
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b classes"]:
         """Return logits."""
-        return self.answer(self.features(x))
+        return self.head(self.features(x))
 
 
 @dataclass(frozen=True)
-class Convolutional(Architecture):
-    """`Classifier` as a network of states, whose answers are logits, [b, answers]."""
+class ConvClassifier(NetworkConfig):
+    """`ImageClassifier` as a network of states, whose answers are logits, [b, answers]."""
 
-    answers: int
+    num_classes: int
     """Classes."""
 
-    def build(self, shape: tuple[int, ...], conditions: dict[str, int], draws: Rng) -> "ConvolutionalNetwork":
+    def build(self, shape: tuple[int, ...], conditions: dict[str, int], rng: Rng) -> "ConvClassifierNetwork":
         """Make a network with new weights, for images (channels, height, width)."""
         if not isinstance(shape, tuple) or len(shape) != 3 or conditions:
             raise UsageError(
                 "Convolutional expects images (channels, height, width) alone", found=f"{shape}, {conditions}"
             )
         channels, height, width = shape
-        return ConvolutionalNetwork(Classifier((channels, height, width), self.answers, draws))
+        return ConvClassifierNetwork(ImageClassifier((channels, height, width), self.num_classes, rng))
 
 
-class ConvolutionalNetwork(nn.Module):
-    """The network of `Convolutional`."""
+class ConvClassifierNetwork(nn.Module):
+    """The network of `ConvClassifier`."""
 
-    def __init__(self, classifier: Classifier) -> None:
+    def __init__(self, classifier: ImageClassifier) -> None:
         super().__init__()
         self.classifier = classifier
-        self.nulls: dict[str, int] = {}
+        self.null_values: dict[str, int] = {}
 
-    def forward(self, x_t: Float[Tensor, "b c h w"], t: Float[Tensor, " b"], given: Cond) -> Float[Tensor, "b k"]:
+    def forward(self, x_t: Float[Tensor, "b c h w"], t: Float[Tensor, " b"], cond: Cond) -> Float[Tensor, "b k"]:
         """Answer, whatever the time."""
         return self.classifier(x_t)

@@ -11,15 +11,15 @@ from torch.nn import functional as F
 from feller.core.errors import UsageError
 from feller.core.pytree import Cond
 from feller.core.rng import Rng
-from feller.networks.architecture import Architecture, weights_from
-from feller.networks.blocks.conditioning import Conditioning, modulate, zero
+from feller.networks.blocks.conditioning import Conditioning, modulate, zero_init
+from feller.networks.network_config import NetworkConfig, seeded_init
 
-Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
+AttentionFn = Callable[[Tensor, Tensor, Tensor], Tensor]
 """Queries, keys and values, [b, heads, n, size] each -> what each place gets, of the same shape."""
 
 
 @dataclass(frozen=True)
-class Transformer(Architecture):
+class DiT(NetworkConfig):
     """Attention among patches of an image; each block starts as the identity (adaLN-zero).
 
     Source: Peebles and Xie 2023, "Scalable Diffusion Models with Transformers", arXiv 2212.09748.
@@ -40,48 +40,48 @@ class Transformer(Architecture):
         if self.width % 4 or self.width % self.heads:
             raise UsageError(f"a width that 4 and {self.heads} heads divide", self.width)
 
-    def build(self, shape: tuple[int, ...], conditions: dict[str, int], draws: Rng) -> "DiffusionTransformer":
+    def build(self, shape: tuple[int, ...], conditions: dict[str, int], rng: Rng) -> "DiTNetwork":
         """Make a network with new weights, for images (channels, height, width)."""
         if len(shape) != 3:
             raise UsageError(
                 "Transformer expects images of shape (channels, height, width)", found=shape, remedy="Use MLP"
             )
-        with weights_from(draws):
-            return DiffusionTransformer(self, shape[0], conditions)
+        with seeded_init(rng):
+            return DiTNetwork(self, shape[0], conditions)
 
 
-class DiffusionTransformer(nn.Module):
-    """The network of `Transformer`."""
+class DiTNetwork(nn.Module):
+    """The network of `DiT`."""
 
-    def __init__(self, settings: Transformer, colours: int, conditions: dict[str, int]) -> None:
+    def __init__(self, config: DiT, channels: int, conditions: dict[str, int]) -> None:
         super().__init__()
-        self.patch, self.width = settings.patch, settings.width
-        size = colours * self.patch**2
+        self.patch, self.width = config.patch, config.width
+        size = channels * self.patch**2
         self.conditioning = Conditioning(conditions, self.width)
-        self.nulls = self.conditioning.nulls
-        self.enter = nn.Linear(size, self.width)
-        self.blocks = nn.ModuleList(Block(self.width, settings.heads) for _ in range(settings.depth))
-        self.modulation = zero(nn.Linear(self.width, 2 * self.width))
-        self.leave = zero(nn.Linear(self.width, size))
+        self.null_values = self.conditioning.null_values
+        self.embed = nn.Linear(size, self.width)
+        self.blocks = nn.ModuleList(DiTBlock(self.width, config.heads) for _ in range(config.depth))
+        self.modulation = zero_init(nn.Linear(self.width, 2 * self.width))
+        self.head = zero_init(nn.Linear(self.width, size))
 
-    def forward(self, x_t: Float[Tensor, "b c h w"], t: Float[Tensor, " b"], given: Cond) -> Float[Tensor, "b c h w"]:
+    def forward(self, x_t: Float[Tensor, "b c h w"], t: Float[Tensor, " b"], cond: Cond) -> Float[Tensor, "b c h w"]:
         """Predict one number per pixel and colour."""
-        vector, p = self.conditioning(t, given), self.patch
+        vector, p = self.conditioning(t, cond), self.patch
         height, width = x_t.shape[2:]
         x = F.pad(x_t, (0, -width % p, 0, -height % p))
         rows, columns = x.shape[2] // p, x.shape[3] // p
         x = x.unflatten(3, (columns, p)).unflatten(2, (rows, p))  # b c rows p columns p
-        h = self.enter(x.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2))
-        h = h + positions(rows, columns, self.width, h)
+        h = self.embed(x.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2))
+        h = h + sincos_positions(rows, columns, self.width, h)
         for block in self.blocks:
             h = block(h, vector)
         scale, shift = self.modulation(vector)[:, None].chunk(2, 2)
-        y = self.leave(modulate(F.layer_norm(h, h.shape[2:]), scale, shift))
+        y = self.head(modulate(F.layer_norm(h, h.shape[2:]), scale, shift))
         y = y.unflatten(2, (-1, p, p)).unflatten(1, (rows, columns)).permute(0, 3, 1, 4, 2, 5)
         return y.flatten(4, 5).flatten(2, 3)[:, :, :height, :width]
 
 
-class Block(nn.Module):
+class DiTBlock(nn.Module):
     """Attention, then two layers for each place by itself, both behind gates that start closed.
 
     The fused kernels have first derivatives only: take second or forward ones under sdpa_kernel(SDPBackend.MATH).
@@ -99,31 +99,31 @@ class Block(nn.Module):
         """
         super().__init__()
         self.heads = heads
-        self.modulation = zero(nn.Linear(width if inner is None else inner, 6 * width))
-        self.ask = nn.Linear(width, 3 * width)
-        self.answer = nn.Linear(width, width)
-        self.first = nn.Linear(seen * width, hidden * width)
-        self.second = nn.Linear(hidden * width, width)
+        self.modulation = zero_init(nn.Linear(width if inner is None else inner, 6 * width))
+        self.qkv = nn.Linear(width, 3 * width)
+        self.proj = nn.Linear(width, width)
+        self.fc1 = nn.Linear(seen * width, hidden * width)
+        self.fc2 = nn.Linear(hidden * width, width)
 
     def forward(
         self,
         h: Float[Tensor, "b n width"],
         vector: Float[Tensor, "b inner"],
-        attend: Attend = F.scaled_dot_product_attention,
+        attention: AttentionFn = F.scaled_dot_product_attention,
         see: Callable[[Tensor], Tensor] | None = None,
     ) -> Float[Tensor, "b n width"]:
-        """Add what the block has to say; `attend` decides who sees whom, by default everyone everyone."""
+        """Add what the block has to say; `attention` decides who sees whom, by default everyone everyone."""
         scale, shift, gate, scale_2, shift_2, gate_2 = self.modulation(vector)[:, None].chunk(6, 2)
-        y = self.ask(modulate(F.layer_norm(h, h.shape[2:]), scale, shift))
+        y = self.qkv(modulate(F.layer_norm(h, h.shape[2:]), scale, shift))
         parts = y.unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        y = attend(*parts).transpose(1, 2).flatten(2)
-        h = h + gate * self.answer(y)
+        y = attention(*parts).transpose(1, 2).flatten(2)
+        h = h + gate * self.proj(y)
         y = modulate(F.layer_norm(h, h.shape[2:]), scale_2, shift_2)
         y = y if see is None else see(y)
-        return h + gate_2 * self.second(F.gelu(self.first(y), approximate="tanh"))
+        return h + gate_2 * self.fc2(F.gelu(self.fc1(y), approximate="tanh"))
 
 
-def positions(rows: int, columns: int, width: int, like: Tensor) -> Float[Tensor, "n width"]:
+def sincos_positions(rows: int, columns: int, width: int, like: Tensor) -> Float[Tensor, "n width"]:
     """Return sines and cosines of each patch's row and column, wavelengths from 2 pi to 20,000 pi patches."""
     quarter = torch.arange(width // 4, dtype=like.dtype, device=like.device) / (width // 4)
     frequencies = 10000**-quarter

@@ -14,24 +14,24 @@ from feller.core.pytree import Cond
 from feller.core.rng import RandomStream, Rng
 from feller.data.documents.vectors import DocumentVectors, Vectors
 from feller.data.documents.vocabulary import Symbols
-from feller.networks.architecture import Architecture, weights_from
-from feller.networks.sequence.ngram_vectors import Ngrams
+from feller.networks.network_config import NetworkConfig, seeded_init
+from feller.networks.sequence.ngram_vectors import HashedNgrams
 
-SHARPEST = 100.0
+MAX_LOGIT_SCALE = 100.0
 """Bound of the inverse temperature."""
-PICTURES = 256
+CHUNK_SIZE = 256
 """Pictures that are looked at together."""
 
 
 @dataclass(frozen=True)
-class BiEncoder(Architecture):
+class BiEncoder(NetworkConfig):
     """Codes of a picture, on their grid, become a vector among those of texts.
 
     The answer has the learned inverse temperature as its length: its inner product with the vector of a text is a
     logit. A new network answers with small random vectors; at zero it would have no direction.
     """
 
-    symbols: Symbols
+    vocabulary: Symbols
     grid: tuple[int, int]
     """Rows and columns of the codes of a picture."""
     width: int = 32
@@ -40,88 +40,94 @@ class BiEncoder(Architecture):
     """Numbers of a vector."""
 
     def __post_init__(self) -> None:
-        if self.grid[0] * self.grid[1] != self.symbols.picture:
-            raise UsageError(f"a grid of {self.symbols.picture} codes", f"{self.grid[0]} x {self.grid[1]}")
+        if self.grid[0] * self.grid[1] != self.vocabulary.picture:
+            raise UsageError(f"a grid of {self.vocabulary.picture} codes", f"{self.grid[0]} x {self.grid[1]}")
         if min(self.width, self.size) < 1:
             raise UsageError("a width and a size of at least 1", f"{self.width} and {self.size}")
 
-    def build(self, shape: tuple[int, ...], conditions: dict[str, int], draws: Rng) -> "BiEncoderNetwork":
+    def build(self, shape: tuple[int, ...], conditions: dict[str, int], rng: Rng) -> "BiEncoderNetwork":
         """Make a network with new weights, for rows of symbols of any length."""
         if not isinstance(shape, tuple) or len(shape) != 1 or conditions:
             raise UsageError(
                 "BiEncoder expects rows of symbols alone", found=f"{shape} and {conditions or 'no conditions'}"
             )
-        with weights_from(draws):
+        with seeded_init(rng):
             return BiEncoderNetwork(self)
 
 
 class BiEncoderNetwork(nn.Module):
     """The network of `BiEncoder`, and the vectors of texts beside it."""
 
-    def __init__(self, settings: BiEncoder) -> None:
+    def __init__(self, config: BiEncoder) -> None:
         super().__init__()
-        width, self.symbols, self.grid = settings.width, settings.symbols, settings.grid
-        self.nulls: dict[str, int] = {}
-        self.texts = Ngrams(settings.symbols, settings.size)
-        self.enter = nn.Embedding(settings.symbols.codes + 1, width)  # the last is a code that is not known
+        width, self.vocabulary, self.grid = config.width, config.vocabulary, config.grid
+        self.null_values: dict[str, int] = {}
+        self.text_encoder = HashedNgrams(config.vocabulary, config.size)
+        self.embed = nn.Embedding(config.vocabulary.codes + 1, width)  # the last is a code that is not known
         sizes = ((width, width, 1), (width, 2 * width, 2), (2 * width, 2 * width, 2))
         self.layers = nn.ModuleList(nn.Conv2d(a, b, 3, step, 1) for a, b, step in sizes)
         self.norms = nn.ModuleList(nn.GroupNorm(1, b) for _, b, _ in sizes)
-        self.leave = nn.Linear(8 * width, settings.size)
-        self.sharpness = nn.Parameter(torch.tensor(1 / 0.07).log())
+        self.head = nn.Linear(8 * width, config.size)
+        self.logit_scale = nn.Parameter(torch.tensor(1 / 0.07).log())
 
-    def forward(self, x_t: Int[Tensor, "b picture"], t: Float[Tensor, " b"], given: Cond) -> Float[Tensor, "b d"]:
+    def forward(self, x_t: Int[Tensor, "b picture"], t: Float[Tensor, " b"], cond: Cond) -> Float[Tensor, "b d"]:
         """Return the vectors of pictures, as long as the inverse temperature, whatever the time."""
-        h = self.enter(x_t).transpose(1, 2).unflatten(2, self.grid)
+        h = self.embed(x_t).transpose(1, 2).unflatten(2, self.grid)
         for layer, norm in zip(self.layers, self.norms, strict=True):
             h = F.silu(norm(layer(h)))
-        h = self.leave(F.adaptive_avg_pool2d(h, 2).flatten(1))
-        return F.normalize(h, dim=1) * self.sharpness.exp().clamp(max=SHARPEST)
+        h = self.head(F.adaptive_avg_pool2d(h, 2).flatten(1))
+        return F.normalize(h, dim=1) * self.logit_scale.exp().clamp(max=MAX_LOGIT_SCALE)
 
     def vectors(self, rows: Int64[Tensor, "n l"]) -> Vectors:
         """Return the vectors of documents."""
-        text, has_text = self.texts(rows)
-        codes, owner = pictures_of(rows, self.symbols)
-        picture = self.leave.weight.new_zeros(len(rows), self.leave.out_features)
-        parts = zip(codes.split(PICTURES), owner.split(PICTURES), strict=True)
-        for some, whose in parts:
-            picture.index_add_(0, whose, F.normalize(self(some, torch.zeros(len(some), device=rows.device), {}), dim=1))
+        text, has_text = self.text_encoder(rows)
+        codes, owner = extract_images(rows, self.vocabulary)
+        picture = self.head.weight.new_zeros(len(rows), self.head.out_features)
+        parts = zip(codes.split(CHUNK_SIZE), owner.split(CHUNK_SIZE), strict=True)
+        for some, rows_of in parts:
+            picture.index_add_(
+                0, rows_of, F.normalize(self(some, torch.zeros(len(some), device=rows.device), {}), dim=1)
+            )
         has_picture = torch.zeros_like(has_text).index_fill(0, owner, True)
         return Vectors(text.to(picture.dtype), F.normalize(picture, dim=1), has_text, has_picture)
 
 
-def pictures_of(rows: Int64[Tensor, "n l"], symbols: Symbols) -> tuple[Int64[Tensor, "m picture"], Int64[Tensor, " m"]]:
+def extract_images(
+    rows: Int64[Tensor, "n l"], vocabulary: Symbols
+) -> tuple[Int64[Tensor, "m picture"], Int64[Tensor, " m"]]:
     """Return the pictures of documents as codes from 0, and the row of each.
 
-    A code that a `<mask>` stands for has the number `symbols.codes`; what has not as many codes as a picture is none.
+    A code that a `<mask>` stands for has the number `vocabulary.codes`; what has not as many codes as a picture is none.
     """
-    code, gap, cut = symbols.is_code(rows), rows == symbols.mask, rows == symbols.cut
+    code, gap, cut = vocabulary.is_code(rows), rows == vocabulary.mask, rows == vocabulary.cut
     segment = cut.cumsum(1)
     segment = segment + torch.arange(len(rows), device=rows.device)[:, None] * (rows.shape[1] + 1)
     many = len(rows) * (rows.shape[1] + 1)
     codes = torch.bincount(segment[code], minlength=many)
-    right = (codes > 0) & (codes + torch.bincount(segment[gap], minlength=many) == symbols.picture)
-    right &= torch.bincount(segment[symbols.is_text(rows)], minlength=many) == 0
+    right = (codes > 0) & (codes + torch.bincount(segment[gap], minlength=many) == vocabulary.picture)
+    right &= torch.bincount(segment[vocabulary.is_text(rows)], minlength=many) == 0
     row, place = (right[segment] & (code | gap)).nonzero(as_tuple=True)
-    found = torch.where(gap, symbols.codes, rows - symbols.text)[row, place]
-    return found.view(-1, symbols.picture), row[:: symbols.picture]
+    codes_or_gap = torch.where(gap, vocabulary.codes, rows - vocabulary.text)[row, place]
+    return codes_or_gap.view(-1, vocabulary.picture), row[:: vocabulary.picture]
 
 
-def with_gaps(rows: Int64[Tensor, "n l"], symbols: Symbols, chance: float, draw: RandomStream) -> Int64[Tensor, "n l"]:
+def mask_tokens(
+    rows: Int64[Tensor, "n l"], vocabulary: Symbols, prob: float, rng: RandomStream
+) -> Int64[Tensor, "n l"]:
     """Put `<mask>` in the place of some text and codes, each by that chance."""
-    gone = draw.uniform(rows.shape, device=rows.device) < chance
-    return torch.where(gone & (rows < symbols.eos), symbols.mask, rows)
+    masked = rng.uniform(rows.shape, device=rows.device) < prob
+    return torch.where(masked & (rows < vocabulary.eos), vocabulary.mask, rows)
 
 
 @dataclass(frozen=True)
-class Finder(DocumentVectors):
+class LearnedDocumentEncoder(DocumentVectors):
     """The bi-encoder with its weights."""
 
-    settings: BiEncoder
+    config: BiEncoder
     network: BiEncoderNetwork = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "network", self.settings.build((1,), {}, Rng(0)))
+        object.__setattr__(self, "network", self.config.build((1,), {}, Rng(0)))
 
     @property
     def module(self) -> BiEncoderNetwork:
@@ -131,12 +137,12 @@ class Finder(DocumentVectors):
     @property
     def name(self) -> str:
         """What tells it from others: a short hash of its weights, under the names that they had first."""
-        whole, weights = blake2b(digest_size=6), self.network.state_dict()
+        digest, weights = blake2b(digest_size=6), self.network.state_dict()
         before = names_before(self.network, weights)
         for key, value in weights.items():
-            whole.update(before[key].encode())
-            whole.update(value.detach().cpu().contiguous().numpy().tobytes())
-        return whole.hexdigest()
+            digest.update(before[key].encode())
+            digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
 
     @torch.no_grad()
     def __call__(self, rows: Int64[Tensor, "n l"]) -> Vectors:

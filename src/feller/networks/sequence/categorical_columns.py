@@ -8,14 +8,14 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from feller.core.errors import UsageError
-from feller.networks.blocks.leaf_codecs import Leaf
+from feller.networks.blocks.leaf_codecs import LeafCodec
 
-NEVER = 0.25
+MASKED_LOGIT_SCALE = 0.25
 """Share of the least number that is the logit of what never comes, so that a sum of some is still finite."""
 
 
 @dataclass(frozen=True)
-class Words(Leaf):
+class CategoricalColumns(LeafCodec):
     """Column j holds whole numbers below `counts[j]`, or the mask, max(counts).
 
     Answers are logits [b, n, columns, max(counts)]; those of words that a column lacks are so low that none comes.
@@ -28,15 +28,15 @@ class Words(Leaf):
             raise UsageError("columns of one word or more each", self.counts)
 
     @property
-    def _most(self) -> int:
+    def _max_count(self) -> int:
         return max(self.counts)
 
-    def features(self, shape: tuple[int, ...]) -> int:
+    def feature_dim(self, shape: tuple[int, ...]) -> int:
         """Return one for each word of each column, and one for its mask."""
         self._check(shape)
         return sum(self.counts) + len(self.counts)
 
-    def answers(self, shape: tuple[int, ...]) -> int:
+    def out_dim(self, shape: tuple[int, ...]) -> int:
         """Return one for each word of each column."""
         self._check(shape)
         return sum(self.counts)
@@ -46,27 +46,29 @@ class Words(Leaf):
             raise UsageError(f"rows of {len(self.counts)} words", f"rows of shape {shape}")
 
     @cached_property
-    def _seen(self) -> Int[Tensor, " features"]:
+    def _feature_index(self) -> Int[Tensor, " features"]:
         """Where each feature is among all pairs of a column and a symbol."""
-        room = self._most + 1
-        return torch.tensor([j * room + k for j, count in enumerate(self.counts) for k in (*range(count), self._most)])
+        room = self._max_count + 1
+        return torch.tensor(
+            [j * room + k for j, count in enumerate(self.counts) for k in (*range(count), self._max_count)]
+        )
 
     @cached_property
-    def _said(self) -> Int[Tensor, " logits"]:
+    def _logit_index(self) -> Int[Tensor, " logits"]:
         """Where each logit is among the answers; behind them all where there is none."""
         ends = torch.tensor(self.counts).cumsum(0).tolist()
         rows = zip(ends, self.counts, strict=True)
         return torch.tensor(
-            [end - count + k if k < count else ends[-1] for end, count in rows for k in range(self._most)]
+            [end - count + k if k < count else ends[-1] for end, count in rows for k in range(self._max_count)]
         )
 
-    def see(self, x: Int[Tensor, "b n d"], t: Float[Tensor, " b"]) -> Float[Tensor, "b n features"]:
+    def encode(self, x: Int[Tensor, "b n d"], t: Float[Tensor, " b"]) -> Float[Tensor, "b n features"]:
         """Mark the word of each column."""
-        symbols = torch.arange(self._most + 1, device=x.device)
-        return (x[..., None] == symbols).flatten(2)[:, :, self._seen.to(x.device)].to(t.dtype)
+        symbols = torch.arange(self._max_count + 1, device=x.device)
+        return (x[..., None] == symbols).flatten(2)[:, :, self._feature_index.to(x.device)].to(t.dtype)
 
-    def say(self, answer: Float[Tensor, "b n answers"], x: Int[Tensor, "b n d"]) -> Float[Tensor, "b n d count"]:
+    def decode(self, output: Float[Tensor, "b n answers"], x: Int[Tensor, "b n d"]) -> Float[Tensor, "b n d count"]:
         """Return logits."""
-        never = torch.full_like(answer[:, :, :1], NEVER * torch.finfo(answer.dtype).min)
-        every = torch.cat([answer, never], 2)
-        return every[:, :, self._said.to(answer.device)].unflatten(2, (len(self.counts), self._most))
+        never = torch.full_like(output[:, :, :1], MASKED_LOGIT_SCALE * torch.finfo(output.dtype).min)
+        every = torch.cat([output, never], 2)
+        return every[:, :, self._logit_index.to(output.device)].unflatten(2, (len(self.counts), self._max_count))

@@ -30,7 +30,7 @@ class BinnedJumpPath(Path):
     """The network answers, for each part, logits of the bin a jump lands in, its rate, and with a share a velocity.
 
     Answers are [b, ..., bins + 1], or + 2: the rate is softplus of its number over 1 - t, so that what is learned stays
-    bounded. The loss is `InfinitesimalKL` over all bins but the state's own, with a velocity `RatesAndVelocity`.
+    bounded. The loss is `InfinitesimalKL` over all bins but the state's own, with a velocity `RateAndVelocityLoss`.
     `JumpPath`, with one posterior for both, needs no intensities; this is the paper's own form.
 
     Source: Holderrieth et al. 2024, "Generator Matching", arXiv 2410.20587.

@@ -10,14 +10,14 @@ from torch import Tensor, nn
 from feller.core.errors import UsageError
 from feller.core.pytree import Cond
 from feller.core.rng import Rng
-from feller.networks.architecture import Architecture
+from feller.networks.network_config import NetworkConfig
 from feller.privacy.marginals.elimination import Clique
 from feller.privacy.marginals.marginal_model import Admitted, MarginalModel
 from feller.spaces.table_tokens import TableTokens
 
 
 @dataclass(frozen=True)
-class Marginals(Architecture):
+class Marginals(NetworkConfig):
     """A table of potentials for each of some sets of columns; a new one holds all rows without a fault for alike."""
 
     rows: TableTokens
@@ -30,7 +30,7 @@ class Marginals(Architecture):
                 "numbers that are written digit by digit have too many values to count", remedy="Give them bins"
             )
 
-    def build(self, shape: tuple[int, ...], conditions: dict[str, int], draws: Rng) -> "MarginalNetwork":
+    def build(self, shape: tuple[int, ...], conditions: dict[str, int], rng: Rng) -> "MarginalNetwork":
         """Make the network of a uniform law, for rows (columns,)."""
         if shape != (len(self.rows.columns),) or conditions:
             raise UsageError(f"rows of {len(self.rows.columns)} columns and no conditions", shape)

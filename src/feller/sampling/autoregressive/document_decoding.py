@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 @runtime_checkable
 class DocumentDecoder(Protocol):
-    """A network that reads rows step by step and tells of the symbol that follows, as `PlainTransformer` does."""
+    """A network that reads rows step by step and tells of the symbol that follows, as `GPTNetwork` does."""
 
     vocabulary: Symbols
     context: int
@@ -262,7 +262,7 @@ def log_likelihood(
     counted, whatever is asked: the first symbol of a row, `<mask>`, `<infill>` and padding.
 
     Args:
-        network: (x_t, t, given) -> at each place the logits of the next symbol, as `PlainTransformer`.
+        network: (x_t, t, given) -> at each place the logits of the next symbol, as `GPTNetwork`.
         rows: Padded on their right.
         loss_mask: Which symbols count.
         vocabulary: Of the rows.

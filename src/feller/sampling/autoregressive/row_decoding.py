@@ -41,7 +41,7 @@ def decode_rows(
     """Draw n rows, each valid by the network's grammar; what a row draws depends on its number, not on its batch.
 
     Args:
-        network: A `RowNetwork`.
+        network: A `RowTransformerNetwork`.
         n: Number of rows.
         rng: Source of the uniform numbers, one for each place.
         token_sampler: Draws tokens from logits, in float64.

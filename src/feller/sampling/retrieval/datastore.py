@@ -15,7 +15,7 @@ from feller.data.documents.token_layout import from_tokens, to_tokens
 from feller.data.documents.vectors import DocumentVectors
 from feller.data.documents.vocabulary import Symbols
 from feller.data.files import numpy_files
-from feller.networks.sequence.ngram_vectors import scramble
+from feller.networks.sequence.ngram_vectors import mix_hash
 from feller.sampling.autoregressive.masked_spans import read_document
 
 _FORM = (("rows", "i", 2), ("vectors", "f", 2), ("both", "b", 1), ("symbols", "i", 1), ("makers", "U", 1))
@@ -146,4 +146,4 @@ def _check(rows: Int64[Tensor, "n l"], vocabulary: Symbols) -> None:
 def fingerprints(rows: Int64[Tensor, "n l"], vocabulary: Symbols) -> Int64[Tensor, " n"]:
     """Return a number of 64 bits for each document, by which equal ones are known, however far they are padded."""
     place = torch.arange(1, rows.shape[1] + 1, device=rows.device) * (vocabulary.all + 1)
-    return (scramble(rows + place) * (rows != vocabulary.pad)).sum(1)
+    return (mix_hash(rows + place) * (rows != vocabulary.pad)).sum(1)

@@ -12,7 +12,7 @@ from feller.core.errors import UsageError, check_number
 from feller.core.rng import Rng
 from feller.data.documents.vectors import DocumentVectors
 from feller.data.documents.vocabulary import Symbols
-from feller.networks.sequence.bi_encoder import with_gaps
+from feller.networks.sequence.bi_encoder import mask_tokens
 from feller.sampling.retrieval.datastore import Datastore, fingerprints
 from feller.sampling.retrieval.vector_index import ExactIndex, VectorIndex
 
@@ -82,7 +82,7 @@ class SimilarityRetriever(Retriever):
     ) -> RetrievedDocuments:
         """Fetch by each part that the query has, then draw among these."""
         vocabulary = datastore.datastore.vocabulary
-        query_rows = with_gaps(
+        query_rows = mask_tokens(
             _without_answers(rows, vocabulary), vocabulary, self.query_dropout, rng.stream("dropout")
         )
         encoded, query_fingerprints = datastore.encoder(query_rows), fingerprints(rows, vocabulary)

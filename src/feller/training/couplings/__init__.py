@@ -1,27 +1,32 @@
 """Which source draw goes with which datum."""
 
-from feller.training.couplings.class_conditional import LabelAware, WithinClasses, ignores_conditions
-from feller.training.couplings.coupling import Coupling, Independent
-from feller.training.couplings.equivariant_ot import Aligned
-from feller.training.couplings.ground_cost import Cost, GeodesicCost, SquaredDistance
-from feller.training.couplings.minibatch_ot import AcrossRanks, MinibatchOT, assign, cheapest
-from feller.training.couplings.sinkhorn_ot import Entropic, Unbalanced, sinkhorn
+from feller.training.couplings.class_conditional import ClassConditional, ConditionalOT, ignores_conditions
+from feller.training.couplings.coupling import Coupling, IndependentCoupling
+from feller.training.couplings.equivariant_ot import EquivariantOT
+from feller.training.couplings.ground_cost import GeodesicCost, GroundCost, SquaredDistance
+from feller.training.couplings.minibatch_ot import (
+    GlobalBatchCoupling,
+    MinibatchOT,
+    linear_assignment,
+    optimal_permutation,
+)
+from feller.training.couplings.sinkhorn_ot import SinkhornCoupling, UnbalancedOT, sinkhorn
 
 __all__ = [
-    "AcrossRanks",
-    "Aligned",
-    "Cost",
+    "ClassConditional",
+    "ConditionalOT",
     "Coupling",
-    "Entropic",
+    "EquivariantOT",
     "GeodesicCost",
-    "Independent",
-    "LabelAware",
+    "GlobalBatchCoupling",
+    "GroundCost",
+    "IndependentCoupling",
     "MinibatchOT",
+    "SinkhornCoupling",
     "SquaredDistance",
-    "Unbalanced",
-    "WithinClasses",
-    "assign",
-    "cheapest",
+    "UnbalancedOT",
     "ignores_conditions",
+    "linear_assignment",
+    "optimal_permutation",
     "sinkhorn",
 ]

@@ -13,7 +13,7 @@ from feller.training.couplings.coupling import Coupling
 
 
 @dataclass(frozen=True)
-class Aligned(Coupling):
+class EquivariantOT(Coupling):
     """Put the noise of each cloud of points where its way to the data is short, as far as naming and turning can.
 
     The points' source draws get the middle of the data, are dealt out anew among the real points, and turned, in turns.
@@ -21,8 +21,8 @@ class Aligned(Coupling):
     is left out. Source: Klein et al. 2023, "Equivariant flow matching", arXiv 2306.15030; Kabsch 1976 for the turn.
     """
 
-    shares_rows = False
-    places: str = "place"
+    couples_examples = False
+    position_leaf: str = "place"
     """Leaf of the points, [b, n, 3]; the other leaves must have a source that is the same at each."""
     rounds: int = 2
     """Of dealing and turning."""
@@ -30,11 +30,11 @@ class Aligned(Coupling):
     def __post_init__(self) -> None:
         check_number("rounds", self.rounds, ge=1)
 
-    def __call__(self, x_0: State, x_1: State, given: Cond, draw: RandomStream) -> State:
+    def __call__(self, x_0: State, x_1: State, cond: Cond, rng: RandomStream) -> State:
         """Rearrange the points of each example; padding stays as it came."""
-        noise, data = x_0[self.places], x_1[self.places]
-        marks = submask(given.get("valid"), self.places)
-        valid = torch.ones(data.shape[:2], dtype=torch.bool, device=data.device) if marks is None else marks
+        noise, data = x_0[self.position_leaf], x_1[self.position_leaf]
+        valid_marks = submask(cond.get("valid"), self.position_leaf)
+        valid = torch.ones(data.shape[:2], dtype=torch.bool, device=data.device) if valid_marks is None else valid_marks
         data = torch.where(valid[:, :, None], data, 0)
         counts = valid.sum(1).clamp(min=1).to(noise.dtype)[:, None, None]
         goal = data.sum(1, keepdim=True) / counts
@@ -42,12 +42,12 @@ class Aligned(Coupling):
         cloud = cloud - append_dims(valid, cloud) * (cloud.sum(1, keepdim=True) / counts)
         centred = torch.where(valid[:, :, None], data - goal, 0)
         for _ in range(self.rounds):
-            cloud = torch.take_along_dim(cloud, dealt(cloud, centred, valid)[:, :, None], 1)
-            cloud = cloud @ turn(cloud, centred).mT
-        return {**x_0, self.places: torch.where(valid[:, :, None], cloud + goal, noise)}
+            cloud = torch.take_along_dim(cloud, assign_points(cloud, centred, valid)[:, :, None], 1)
+            cloud = cloud @ kabsch(cloud, centred).mT
+        return {**x_0, self.position_leaf: torch.where(valid[:, :, None], cloud + goal, noise)}
 
 
-def dealt(
+def assign_points(
     cloud: Float[Tensor, "b n 3"], data: Float[Tensor, "b n 3"], valid: Bool[Tensor, "b n"]
 ) -> Int[Tensor, "b n"]:
     """Return for each real point of the data the number of the one that meets it, by the least sum of squares."""
@@ -63,7 +63,7 @@ def dealt(
     return order.to(data.device)
 
 
-def turn(cloud: Float[Tensor, "b n 3"], data: Float[Tensor, "b n 3"]) -> Float[Tensor, "b 3 3"]:
+def kabsch(cloud: Float[Tensor, "b n 3"], data: Float[Tensor, "b n 3"]) -> Float[Tensor, "b 3 3"]:
     """Return the rotation R that minimises the sum of squares of R cloud - data."""
     u, _, v = torch.linalg.svd(data.mT @ cloud)
     sign = torch.linalg.det(u @ v).sign()

@@ -12,26 +12,26 @@ from feller.core.pytree import Cond, State, append_dims, leaves, masked_map, num
 from feller.spaces import Manifold, Product, Space
 
 
-class Cost(abc.ABC):
+class GroundCost(abc.ABC):
     """Compares all source draws with all data. Implement one method to add one."""
 
     @abc.abstractmethod
-    def __call__(self, x_0: State, x_1: State, given: Cond) -> Float[Tensor, "n m"]:
-        """Return the cost of each pair, in float64; `given` holds the conditions of the data."""
+    def __call__(self, x_0: State, x_1: State, cond: Cond) -> Float[Tensor, "n m"]:
+        """Return the cost of each pair, in float64; `cond` holds the conditions of the data."""
 
 
 @dataclass(frozen=True)
-class SquaredDistance(Cost):
+class SquaredDistance(GroundCost):
     """The sum of squared differences over all leaves; padding of a datum, where `valid` is False, costs nothing."""
 
-    def __call__(self, x_0: State, x_1: State, given: Cond) -> Float[Tensor, "n m"]:
+    def __call__(self, x_0: State, x_1: State, cond: Cond) -> Float[Tensor, "n m"]:
         """Expand the square, so that no array of n x m states is made."""
         source, data = _flat(x_0), _flat(x_1)
-        if "valid" in given:
+        if "valid" in cond:
             source, data = source.double(), data.double()
-            counted = _flat(masked_map(_counted, given["valid"], x_1)).double()
-            data = torch.where(counted > 0, data, 0.0)  # padding may be anything
-            return (source.square() @ counted.T + data.square().sum(1)).addmm_(source, data.T, alpha=-2)
+            mask = _flat(masked_map(_unpadded_mask, cond["valid"], x_1)).double()
+            data = torch.where(mask > 0, data, 0.0)  # padding may be anything
+            return (source.square() @ mask.T + data.square().sum(1)).addmm_(source, data.T, alpha=-2)
         data = data.to(torch.promote_types(source.dtype, data.dtype))
         source = source.to(data.dtype)
         middles = source.mean(0), data.mean(0)
@@ -45,7 +45,7 @@ class SquaredDistance(Cost):
 
 
 @dataclass(frozen=True)
-class GeodesicCost(Cost):
+class GeodesicCost(GroundCost):
     """The squared geodesic distance on a manifold, or on a product of manifolds."""
 
     space: Space
@@ -54,13 +54,13 @@ class GeodesicCost(Cost):
         if not isinstance(self.space, Manifold | Product):
             raise UsageError("a geodesic cost needs a space with a geometry", found=self.space)
 
-    def __call__(self, x_0: State, x_1: State, given: Cond) -> Float[Tensor, "n m"]:
+    def __call__(self, x_0: State, x_1: State, cond: Cond) -> Float[Tensor, "n m"]:
         """Measure every pair.
 
         Raises:
             UsageError: If the data are padded: a distance cannot leave entries out.
         """
-        if "valid" in given:
+        if "valid" in cond:
             raise UsageError(
                 "a geodesic cost takes whole examples", found="padded ones", remedy="Use SquaredDistance()"
             )
@@ -70,7 +70,7 @@ class GeodesicCost(Cost):
         return self.space.distance(rows, columns).square().view(n, m)  # pyrefly: ignore[missing-attribute] - checked
 
 
-def _counted(valid: Tensor | None, leaf: Tensor) -> Tensor:
+def _unpadded_mask(valid: Tensor | None, leaf: Tensor) -> Tensor:
     """Mark all entries of a leaf that are real."""
     return torch.ones_like(leaf, dtype=torch.bool) if valid is None else append_dims(valid, leaf).expand(leaf.shape)
 

@@ -10,11 +10,11 @@ from torch import Tensor
 
 from feller.core.pytree import Cond, State, leaves, num_examples, tree_map
 from feller.core.rng import RandomStream
-from feller.training.couplings.coupling import Coupling, in_blocks
-from feller.training.couplings.ground_cost import Cost, SquaredDistance
+from feller.training.couplings.coupling import Coupling, couple_in_blocks
+from feller.training.couplings.ground_cost import GroundCost, SquaredDistance
 
 
-def cheapest(cost: Float[Tensor, "n n"]) -> Int[Tensor, " n"]:
+def linear_assignment(cost: Float[Tensor, "n n"]) -> Int[Tensor, " n"]:
     """Return the permutation p that minimises the sum of cost[p[i], i], exactly."""
     from scipy.optimize import linear_sum_assignment  # takes longer to load than the rest of feller
 
@@ -26,9 +26,9 @@ def cheapest(cost: Float[Tensor, "n n"]) -> Int[Tensor, " n"]:
     return order[torch.as_tensor(data, device=cost.device).argsort()]
 
 
-def assign(x_0: Float[Tensor, "n d"], x_1: Float[Tensor, "n d"]) -> Int[Tensor, " n"]:
+def optimal_permutation(x_0: Float[Tensor, "n d"], x_1: Float[Tensor, "n d"]) -> Int[Tensor, " n"]:
     """Return the permutation p that minimises the sum of squared distances between x_0[p[i]] and x_1[i], exactly."""
-    return cheapest(SquaredDistance()(x_0, x_1, {}))
+    return linear_assignment(SquaredDistance()(x_0, x_1, {}))
 
 
 @dataclass(frozen=True)
@@ -40,19 +40,23 @@ class MinibatchOT(Coupling):
     in place of draws with replacement, which lose a third of the data of each batch.
     """
 
-    block: int | None = 256
+    block_size: int | None = 256
     """Examples solved together; None for the whole batch."""
-    cost: Cost = field(default_factory=SquaredDistance)
+    cost: GroundCost = field(default_factory=SquaredDistance)
 
-    def __call__(self, x_0: State, x_1: State, given: Cond, draw: RandomStream) -> State:
+    def __call__(self, x_0: State, x_1: State, cond: Cond, rng: RandomStream) -> State:
         """Permute the source draws within each block."""
-        return in_blocks(
-            x_0, x_1, given, self.block, lambda x_0, x_1, given, rows: cheapest(self.cost(x_0, x_1, given))
+        return couple_in_blocks(
+            x_0,
+            x_1,
+            cond,
+            self.block_size,
+            lambda x_0, x_1, given, rows: linear_assignment(self.cost(x_0, x_1, given)),
         )
 
 
 @dataclass(frozen=True)
-class AcrossRanks(Coupling):
+class GlobalBatchCoupling(Coupling):
     """Another coupling over the whole batch: the pairs do not depend on how many processes share it.
 
     Every process gathers all parts, in the order of the ranks, couples them and keeps its own; parts may differ in
@@ -61,21 +65,21 @@ class AcrossRanks(Coupling):
 
     coupling: Coupling = field(default_factory=MinibatchOT)
 
-    def __call__(self, x_0: State, x_1: State, given: Cond, draw: RandomStream) -> State:
+    def __call__(self, x_0: State, x_1: State, cond: Cond, rng: RandomStream) -> State:
         """Couple the whole batch and return this process's part."""
         if not dist.is_available() or not dist.is_initialized() or dist.get_world_size() == 1:
-            return self.coupling(x_0, x_1, given, draw)
+            return self.coupling(x_0, x_1, cond, rng)
         sizes = _sizes(num_examples(x_1), next(leaves(x_1)).device)
-        whole = tree_map(lambda leaf: _gather(leaf, sizes), {"x_0": x_0, "x_1": x_1, "given": given})
-        moved = self.coupling(**whole, draw=RandomStream(draw.key, 0, sum(sizes)))
+        gathered = tree_map(lambda leaf: _gather(leaf, sizes), {"x_0": x_0, "x_1": x_1, "given": cond})
+        coupled = self.coupling(**gathered, rng=RandomStream(rng.key, 0, sum(sizes)))
         first = sum(sizes[: dist.get_rank()])
-        return tree_map(lambda leaf: leaf[first : first + num_examples(x_1)], moved)
+        return tree_map(lambda leaf: leaf[first : first + num_examples(x_1)], coupled)
 
 
-def _sizes(mine: int, device: torch.device) -> list[int]:
+def _sizes(local_size: int, device: torch.device) -> list[int]:
     """Return how many examples each process holds."""
     every = [torch.zeros(1, dtype=torch.long, device=device) for _ in range(dist.get_world_size())]
-    dist.all_gather(every, torch.tensor([mine], device=device))
+    dist.all_gather(every, torch.tensor([local_size], device=device))
     return [int(size) for size in every]
 
 

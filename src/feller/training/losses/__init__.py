@@ -4,32 +4,32 @@ Source: Lipman et al. 2024, arXiv 2412.06264, sections 4.5 and 7.5; every loss h
 absolute is a Bregman divergence, whose minimiser is the conditional mean (the posterior, for tokens).
 """
 
-from feller.training.losses.generalised_kl import GeneralisedKL
-from feller.training.losses.losses import (
-    Absolute,
+from feller.training.losses.generalized_kl import GeneralizedKL
+from feller.training.losses.loss import (
+    AbsoluteError,
     CrossEntropy,
     InfinitesimalKL,
     ItakuraSaito,
     Loss,
-    PerLeaf,
+    MaskedTokenLoss,
+    PerLeafLoss,
     PseudoHuber,
-    RatesAndVelocity,
-    Squared,
-    Weighted,
-    WhereMasked,
+    RateAndVelocityLoss,
+    SquaredError,
+    TimeWeighted,
 )
 
 __all__ = [
-    "Absolute",
+    "AbsoluteError",
     "CrossEntropy",
-    "GeneralisedKL",
+    "GeneralizedKL",
     "InfinitesimalKL",
     "ItakuraSaito",
     "Loss",
-    "PerLeaf",
+    "MaskedTokenLoss",
+    "PerLeafLoss",
     "PseudoHuber",
-    "RatesAndVelocity",
-    "Squared",
-    "Weighted",
-    "WhereMasked",
+    "RateAndVelocityLoss",
+    "SquaredError",
+    "TimeWeighted",
 ]

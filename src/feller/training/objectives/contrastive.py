@@ -10,16 +10,16 @@ from torch import Tensor
 from feller.core.errors import InputError, check_number
 from feller.core.rng import RandomStream, Rng
 from feller.data.documents.vocabulary import Symbols
-from feller.networks.sequence.bi_encoder import pictures_of, with_gaps
+from feller.networks.sequence.bi_encoder import extract_images, mask_tokens
 from feller.spaces import Space
 from feller.training.objective import Batch, BatchCoupledObjective, Example, Objective, TrainingContext
 
-SAME = 1 - 1e-4
+SAME_TEXT_SIMILARITY = 1 - 1e-4
 """Likeness from which two texts are one: neither is a wrong answer to the other's picture."""
 
 
 @dataclass(frozen=True)
-class Contrastive(BatchCoupledObjective):
+class InfoNCE(BatchCoupledObjective):
     """InfoNCE in both directions: which text is a picture's, and which picture a text's, among those of a group.
 
     An example is a whole group, so that its loss can be taken apart from the others'. Of several pictures of a document
@@ -31,15 +31,15 @@ class Contrastive(BatchCoupledObjective):
     family: ClassVar[str] = "embedding"
     space: Space
     """Rows of symbols."""
-    symbols: Symbols
-    group: int = 256
+    vocabulary: Symbols
+    group_size: int = 256
     """Documents that are told apart, at most: a batch is cut into equal groups."""
-    dropout: float = 0.2
+    token_dropout: float = 0.2
     """Chance that a code is not seen, as it is of queries."""
 
     def __post_init__(self) -> None:
-        check_number("group", self.group, ge=2)
-        check_number("dropout", self.dropout, ge=0, lt=1)
+        check_number("group", self.group_size, ge=2)
+        check_number("dropout", self.token_dropout, ge=0, lt=1)
 
     def build(self, context: TrainingContext) -> Objective:
         """Return it as it is, if there is something to learn.
@@ -50,8 +50,8 @@ class Contrastive(BatchCoupledObjective):
         if context.data is None:
             return self
         rows = context.data.modality.encode(context.data.values)
-        _, owner = pictures_of(rows, self.symbols)
-        if not self.symbols.is_text(rows[owner]).any():
+        _, owner = extract_images(rows, self.vocabulary)
+        if not self.vocabulary.is_text(rows[owner]).any():
             raise InputError("documents with a text and a picture", f"none among {len(rows):,}", "Add some")
         return self
 
@@ -65,40 +65,40 @@ class Contrastive(BatchCoupledObjective):
         x_1 = batch["x_1"]
         with torch.no_grad():
             text, has_text = network.texts(x_1)
-        seen = with_gaps(x_1, self.symbols, self.dropout, rng.stream("dropout"))
-        codes, has_picture = _one_picture(seen, self.symbols, rng.stream("picture"))
+        masked = mask_tokens(x_1, self.vocabulary, self.token_dropout, rng.stream("dropout"))
+        codes, has_picture = _sample_image(masked, self.vocabulary, rng.stream("picture"))
         pair = has_text & has_picture
         weight = pair * (len(x_1) / pair.sum().clamp(min=1))
-        x_t, target, weight = (_grouped(part, self.group) for part in (codes, text, weight))
+        x_t, target, weight = (_split_groups(part, self.group_size) for part in (codes, text, weight))
         return {"x_t": x_t, "t": torch.zeros(len(x_t), device=x_1.device), "target": target, "weight": weight}
 
     def loss(self, network: Any, example: Example) -> Float[Tensor, " g"]:
         """Average both directions, over the pairs of a group by their weights."""
         x_t, target, weight = example["x_t"], example["target"], example["weight"]
         b, g = weight.shape
-        answer = network(x_t.flatten(0, 1), example["t"].repeat_interleave(g), {}).unflatten(0, (b, g))
-        logits = answer @ target.to(answer.dtype).mT  # [b, pictures, texts]
-        own = torch.eye(g, dtype=torch.bool, device=logits.device)
-        others = (weight[:, :, None] > 0) & (weight[:, None] > 0) & (target @ target.mT < SAME)
-        logits = logits.masked_fill(~(own | others), -torch.inf)
-        spent = [-logits.log_softmax(axis).diagonal(dim1=1, dim2=2) for axis in (1, 2)]
-        return (weight * (spent[0] + spent[1]) / 2).sum(1)
+        embeddings = network(x_t.flatten(0, 1), example["t"].repeat_interleave(g), {}).unflatten(0, (b, g))
+        logits = embeddings @ target.to(embeddings.dtype).mT  # [b, pictures, texts]
+        is_pair = torch.eye(g, dtype=torch.bool, device=logits.device)
+        others = (weight[:, :, None] > 0) & (weight[:, None] > 0) & (target @ target.mT < SAME_TEXT_SIMILARITY)
+        logits = logits.masked_fill(~(is_pair | others), -torch.inf)
+        nll = [-logits.log_softmax(axis).diagonal(dim1=1, dim2=2) for axis in (1, 2)]
+        return (weight * (nll[0] + nll[1]) / 2).sum(1)
 
 
-def _one_picture(
-    rows: Int64[Tensor, "n l"], symbols: Symbols, draw: RandomStream
+def _sample_image(
+    rows: Int64[Tensor, "n l"], vocabulary: Symbols, rng: RandomStream
 ) -> tuple[Int64[Tensor, "n picture"], Bool[Tensor, " n"]]:
     """Draw a picture of each document, and tell which have any."""
-    codes, owner = pictures_of(rows, symbols)
+    codes, owner = extract_images(rows, vocabulary)
     many = torch.bincount(owner, minlength=len(rows))
-    which = (many * draw.uniform((len(rows),), torch.float64, rows.device)).long()
-    found = torch.zeros(len(rows), symbols.picture, dtype=codes.dtype, device=rows.device)
+    which = (many * rng.uniform((len(rows),), torch.float64, rows.device)).long()
+    images = torch.zeros(len(rows), vocabulary.picture, dtype=codes.dtype, device=rows.device)
     some = many > 0
-    found[some] = codes[(many.cumsum(0) - many + which)[some]]
-    return found, some
+    images[some] = codes[(many.cumsum(0) - many + which)[some]]
+    return images, some
 
 
-def _grouped(rows: Tensor, size: int) -> Tensor:
+def _split_groups(rows: Tensor, size: int) -> Tensor:
     """Cut rows into groups of one size, or a little less, the last filled up with zeros: [groups, size, ...]."""
     groups = max(1, -(-len(rows) // size))
     size = -(-len(rows) // groups)

@@ -19,8 +19,8 @@ from feller.sampling.sampler_config import SamplerConfig
 from feller.sampling.solvers.solver import with_space
 from feller.spaces import Space, as_manifold
 from feller.training.batch_checks import read_batch
-from feller.training.losses import Loss, Squared
-from feller.training.objective import Batch, Example, Objective, ObjectiveConfig, TrainingContext, draw_source
+from feller.training.losses import Loss, SquaredError
+from feller.training.objective import Batch, Example, Objective, ObjectiveConfig, TrainingContext, sample_source
 
 
 @dataclass(frozen=True)
@@ -34,24 +34,24 @@ class Distillation(ObjectiveConfig):
 
     path: Path
     space: Space
-    calls: int = 8
+    nfe: int = 8
     """Euler steps that the student takes from source to data, all of one length."""
-    finer: int = 2
+    teacher_steps: int = 2
     """Steps of the teacher's solver in each of them."""
     solver: Solver = field(default_factory=Midpoint)
     """How the teacher steps."""
-    criterion: Loss = field(default_factory=Squared)
+    criterion: Loss = field(default_factory=SquaredError)
     cond_dropout: float = 0.1
 
     requires: ClassVar[tuple[str, ...]] = ("teacher",)
 
     def __post_init__(self) -> None:
-        check_number("calls", self.calls, ge=1)
-        check_number("finer", self.finer, ge=1)
+        check_number("calls", self.nfe, ge=1)
+        check_number("finer", self.teacher_steps, ge=1)
 
-    def sampling(self, usual: SamplerConfig) -> SamplerConfig:
+    def sampler_config(self, default: SamplerConfig) -> SamplerConfig:
         """Return the steps that the student was taught."""
-        return SamplerConfig("euler", self.calls)
+        return SamplerConfig("euler", self.nfe)
 
     def build(self, context: TrainingContext) -> Objective:
         """Return the objective with its teacher.
@@ -75,30 +75,30 @@ class DistillationObjective(Objective):
 
     def draw(self, batch: Batch, rng: Rng, network: Any = None) -> Example:
         """Draw the start of a step, and let the teacher go to its end."""
-        config, (x_1, given) = self.config, read_batch(batch, rng)
+        config, (x_1, cond) = self.config, read_batch(batch, rng)
         n, device = num_examples(x_1), next(leaves(x_1)).device
-        given = drop_conditions(given, self.null, config.cond_dropout, rng, network)
-        x_0 = draw_source(config.space, x_1, rng)
-        t = rng.stream("time").randint(config.calls, (n,), device).to(torch.get_default_dtype()) / config.calls
+        cond = drop_conditions(cond, self.null, config.cond_dropout, rng, network)
+        x_0 = sample_source(config.space, x_1, rng)
+        t = rng.stream("time").randint(config.nfe, (n,), device).to(torch.get_default_dtype()) / config.nfe
         x_t = config.path.sample(x_0, x_1, broadcast_time(t, x_1), rng.stream("path"))
         with torch.no_grad():
-            process = _within(config.path.process(self.teacher, given), t, 1 / config.calls)
-            x_s = simulate(process, x_t, linear_grid(config.finer), self.solver, rng.fold_in("teacher"))
-            target = tree_map(lambda way: way * config.calls, as_manifold(config.space).log(x_t, x_s))
-        return {"x_t": x_t, "t": broadcast_time(t, x_1), "target": target, "given": given}
+            process = _rescaled_process(config.path.process(self.teacher, cond), t, 1 / config.nfe)
+            x_s = simulate(process, x_t, linear_grid(config.teacher_steps), self.solver, rng.fold_in("teacher"))
+            target = tree_map(lambda way: way * config.nfe, as_manifold(config.space).log(x_t, x_s))
+        return {"x_t": x_t, "t": broadcast_time(t, x_1), "target": target, "given": cond}
 
     def loss(self, network: Any, example: Example) -> Float[Tensor, " b"]:
         """Compare the velocity that the path makes of the prediction with the teacher's over the step."""
-        x_t, t, given = example["x_t"], example["t"], example["given"]
-        now = self.config.path.characteristics(network(x_t, t, given), x_t, t)
+        x_t, t, cond = example["x_t"], example["t"], example["given"]
+        now = self.config.path.characteristics(network(x_t, t, cond), x_t, t)
         velocity = tree_map(lambda part: part.velocity, now)
-        return self.config.criterion(velocity, example["target"], x_t, t, given.get("valid"))
+        return self.config.criterion(velocity, example["target"], x_t, t, cond.get("valid"))
 
 
-def _within(process: Process, start: Float[Tensor, " b"], span: float) -> Process:
+def _rescaled_process(process: Process, start: Float[Tensor, " b"], span: float) -> Process:
     """Return the process of one step of each example, whose own time runs from 0 to 1."""
 
-    def local(x: State, share: Tensor) -> State:
-        return tree_map(lambda now: now * span, process(x, (start + span * share).to(share.dtype)))
+    def local(x: State, fraction: Tensor) -> State:
+        return tree_map(lambda now: now * span, process(x, (start + span * fraction).to(fraction.dtype)))
 
     return local

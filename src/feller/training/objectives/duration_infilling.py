@@ -13,19 +13,19 @@ from feller.core.rng import Rng
 from feller.data.speech.durations import log_durations, spread_durations, whole_durations
 from feller.paths import Affine
 from feller.spaces import Euclidean
-from feller.training.losses import Absolute
-from feller.training.objective import Batch, Example, Objective, PlainObjective, TrainingContext
+from feller.training.losses import AbsoluteError
+from feller.training.objective import Batch, Example, Objective, SelfContainedObjective, TrainingContext
 from feller.training.objectives.frame_infilling import Infilling
-from feller.training.objectives.span_masks import Segments
+from feller.training.objectives.span_masks import SpanMask
 
-MASKS = Segments(0.2, 0.1, 1.0)
+DURATION_MASK = SpanMask(0.2, 0.1, 1.0)
 """What is hidden of durations: less than of frames."""
-LEAST = 1e-3
+MIN_STD = 1e-3
 """Deviation of log durations, at least."""
 
 
 @dataclass(frozen=True)
-class DurationInfilling(PlainObjective):
+class DurationInfilling(SelfContainedObjective):
     """Infilling of log(1 + l) for whole durations l; each entry is a phone, which may last 0 frames.
 
     The batch holds x_1 [b, m], whole, and in `given` labels `phone` and marks `valid`. Durations that are drawn are
@@ -33,7 +33,7 @@ class DurationInfilling(PlainObjective):
     are not. Source: Le et al. 2023, "Voicebox", arXiv 2306.15687.
     """
 
-    rule: Infilling
+    infilling: Infilling
     """How they are learned."""
     mean: float = 0.0
     """Of log(1 + l) of the data, which is taken away: then a flow begins where its data are."""
@@ -45,19 +45,19 @@ class DurationInfilling(PlainObjective):
             raise UsageError("a mean and a positive deviation of log durations", f"{self.mean}, {self.std}")
 
     @classmethod
-    def at_once(cls, space: Euclidean, masks: Segments = MASKS) -> "DurationInfilling":
+    def deterministic(cls, space: Euclidean, span_mask: SpanMask = DURATION_MASK) -> "DurationInfilling":
         """Return regression: the median of each log duration."""
-        return cls(Infilling(None, space, Absolute(), masks=masks))
+        return cls(Infilling(None, space, AbsoluteError(), span_mask=span_mask))
 
     @classmethod
-    def drawn(cls, space: Euclidean) -> "DurationInfilling":
+    def stochastic(cls, space: Euclidean) -> "DurationInfilling":
         """Return flow matching: durations are drawn together."""
-        return cls(Infilling(Affine(), space, masks=MASKS))
+        return cls(Infilling(Affine(), space, span_mask=DURATION_MASK))
 
-    def standardised(self, whole: Int[Tensor, " n"]) -> "DurationInfilling":
+    def with_statistics_of(self, durations: Int[Tensor, " n"]) -> "DurationInfilling":
         """Return the same with mean and deviation of some durations."""
-        logs = whole.double().log1p()
-        return replace(self, mean=logs.mean().item(), std=max(logs.std().item(), LEAST) if len(logs) > 1 else 1.0)
+        logs = durations.double().log1p()
+        return replace(self, mean=logs.mean().item(), std=max(logs.std().item(), MIN_STD) if len(logs) > 1 else 1.0)
 
     def encode(self, logs: Float[Tensor, "b m 1"]) -> Float[Tensor, "b m 1"]:
         """Standardise log durations."""
@@ -70,41 +70,41 @@ class DurationInfilling(PlainObjective):
     @property
     def family(self) -> str:  # pyrefly: ignore[bad-override] - it depends on a field
         """That of the rule."""
-        return self.rule.family
+        return self.infilling.family
 
     @property
     def path(self) -> Affine | None:  # pyrefly: ignore[bad-override] - None is another family
         """That of the rule."""
-        return self.rule.path
+        return self.infilling.path
 
     @property
     def space(self) -> Euclidean:
         """That of the rule."""
-        return self.rule.space
+        return self.infilling.space
 
     @property
     def cond_dropout(self) -> float:
         """That of the rule."""
-        return self.rule.cond_dropout
+        return self.infilling.cond_dropout
 
     @property
     def length_bucketing(self) -> bool:
         """That of the rule."""
-        return self.rule.length_bucketing
+        return self.infilling.length_bucketing
 
     def build(self, context: TrainingContext) -> Objective:
         """Return it with the rule built."""
-        return replace(self, rule=self.rule.build(context))
+        return replace(self, infilling=self.infilling.build(context))
 
     def draw(self, batch: Batch, rng: Rng, network: Any = None) -> Example:
         """Spread the durations, and draw the rest by the rule."""
-        whole = batch["x_1"]
-        told = log_durations(whole)
-        x_1 = told if self.path is None else spread_durations(whole, rng)
-        given = {**batch["given"], "start": torch.ones_like(whole, dtype=torch.bool)}
-        batch = {"x_1": self.encode(x_1), "told": self.encode(told), "given": given}
-        return self.rule.draw(batch, rng, network)
+        durations = batch["x_1"]
+        context_values = log_durations(durations)
+        x_1 = context_values if self.path is None else spread_durations(durations, rng)
+        cond = {**batch["given"], "start": torch.ones_like(durations, dtype=torch.bool)}
+        batch = {"x_1": self.encode(x_1), "told": self.encode(context_values), "given": cond}
+        return self.infilling.draw(batch, rng, network)
 
     def loss(self, network: Any, example: Example) -> Float[Tensor, " b"]:
         """Return the loss of the rule."""
-        return self.rule.loss(network, example)
+        return self.infilling.loss(network, example)

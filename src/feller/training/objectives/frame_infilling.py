@@ -14,15 +14,15 @@ from feller.core.rng import RandomStream, Rng
 from feller.paths import Affine
 from feller.paths.time_distributions import Stratified, TimeDistribution
 from feller.spaces import Euclidean
-from feller.training.losses import Loss, Squared
+from feller.training.losses import Loss, SquaredError
 from feller.training.objective import Batch, ConditionalObjective, Example
-from feller.training.objectives.span_masks import Segments, changes, units
+from feller.training.objectives.span_masks import SpanMask, label_changes, unit_ids
 
-FULL = 16
+RNG_BLOCK = 16
 """Numbers that torch makes together: the last of a length that it does not divide would depend on the length."""
 
 
-def noise_like(x: Tensor, draws: Rng) -> Tensor:
+def noise_like(x: Tensor, rng: Rng) -> Tensor:
     """Draw from N(0, 1) in the shape of x, [b, n, ...]: each example from an address of its own.
 
     `RandomStream` fills whole blocks of 256 examples, which for a batch of 8 sounds would cost as much as the network. How far
@@ -30,8 +30,8 @@ def noise_like(x: Tensor, draws: Rng) -> Tensor:
     """
     rows = [
         torch.randn(
-            max(-(-row.numel() // FULL), 1) * FULL,
-            generator=torch.Generator(x.device).manual_seed(draws.fold_in("noise", draws.first_example + i).seed),
+            max(-(-row.numel() // RNG_BLOCK), 1) * RNG_BLOCK,
+            generator=torch.Generator(x.device).manual_seed(rng.fold_in("noise", rng.first_example + i).seed),
             dtype=x.dtype,
             device=x.device,
         )[: row.numel()].view(row.shape)
@@ -40,48 +40,48 @@ def noise_like(x: Tensor, draws: Rng) -> Tensor:
     return torch.stack(rows) if rows else torch.empty_like(x)
 
 
-def crop(rows: Any, valid: Bool[Tensor, "b n"], longest: int, draw: RandomStream) -> tuple[Any, Bool[Tensor, "b m"]]:
+def crop(rows: Any, valid: Bool[Tensor, "b n"], max_length: int, rng: RandomStream) -> tuple[Any, Bool[Tensor, "b m"]]:
     """Keep a window of each row, at a uniform place of what is real, and no column that is padding in all.
 
     Returns:
         The rows, and what is real of them, [b, m] with m <= longest.
     """
     many = valid.sum(1)
-    width = min(longest, max(int(many.max()), 1) if len(many) else 1)
-    first = (draw.uniform((len(many),), torch.float64, valid.device) * ((many - width).clamp(min=0) + 1)).long()
+    width = min(max_length, max(int(many.max()), 1) if len(many) else 1)
+    first = (rng.uniform((len(many),), torch.float64, valid.device) * ((many - width).clamp(min=0) + 1)).long()
     if width == valid.shape[1]:
         return rows, valid
     index = first[:, None] + torch.arange(width, device=valid.device)
-    return tree_map(lambda leaf: _take(leaf, index), rows), _take(valid, index)
+    return tree_map(lambda leaf: _gather_rows(leaf, index), rows), _gather_rows(valid, index)
 
 
-def _take(leaf: Tensor, index: Int[Tensor, "b m"]) -> Tensor:
+def _gather_rows(leaf: Tensor, index: Int[Tensor, "b m"]) -> Tensor:
     """Return the entries [b, m, ...] of [b, n, ...]."""
     return leaf[torch.arange(len(leaf), device=leaf.device)[:, None], index]
 
 
-class Counted(abc.ABC):
+class LossMask(abc.ABC):
     """Which frames the loss counts."""
 
     @abc.abstractmethod
-    def __call__(self, hidden: Bool[Tensor, "b n"], valid: Bool[Tensor, "b n"]) -> Bool[Tensor, "b n"]:
+    def __call__(self, masked: Bool[Tensor, "b n"], valid: Bool[Tensor, "b n"]) -> Bool[Tensor, "b n"]:
         """Return them."""
 
 
 @dataclass(frozen=True)
-class Hidden(Counted):
+class MaskedFrames(LossMask):
     """Those that are hidden."""
 
-    def __call__(self, hidden: Bool[Tensor, "b n"], valid: Bool[Tensor, "b n"]) -> Bool[Tensor, "b n"]:
+    def __call__(self, masked: Bool[Tensor, "b n"], valid: Bool[Tensor, "b n"]) -> Bool[Tensor, "b n"]:
         """Return what is hidden."""
-        return hidden
+        return masked
 
 
 @dataclass(frozen=True)
-class Everywhere(Counted):
+class AllFrames(LossMask):
     """All, also those that the network is told."""
 
-    def __call__(self, hidden: Bool[Tensor, "b n"], valid: Bool[Tensor, "b n"]) -> Bool[Tensor, "b n"]:
+    def __call__(self, masked: Bool[Tensor, "b n"], valid: Bool[Tensor, "b n"]) -> Bool[Tensor, "b n"]:
         """Return all that is real."""
         return valid
 
@@ -104,21 +104,21 @@ class Infilling(ConditionalObjective):
     path: Affine | None = field(default_factory=Affine)  # pyrefly: ignore[bad-override] - None is another family
     space: Euclidean = field(default_factory=Euclidean)
     """Where the states live; rows may have any length."""
-    criterion: Loss = field(default_factory=Squared)
-    law: TimeDistribution = field(default_factory=Stratified)
+    criterion: Loss = field(default_factory=SquaredError)
+    time_distribution: TimeDistribution = field(default_factory=Stratified)
     """Of the training time."""
-    masks: Segments = field(default_factory=Segments)
+    span_mask: SpanMask = field(default_factory=SpanMask)
     """What is hidden."""
-    counts: Counted = field(default_factory=Hidden)
+    loss_mask: LossMask = field(default_factory=MaskedFrames)
     """Which frames the loss counts."""
     cond_dropout: float = 0.2
     """Chance that context and labels of an example are dropped together, for guidance."""
-    longest: int = 1600
+    max_length: int = 1600
     """Frames that are learned at once; longer rows are cut at random."""
 
     def __post_init__(self) -> None:
         check_number("cond_dropout", self.cond_dropout, ge=0, le=1)
-        check_number("longest", self.longest, ge=1)
+        check_number("longest", self.max_length, ge=1)
 
     @property
     def family(self) -> str:  # pyrefly: ignore[bad-override] - it depends on a field
@@ -133,28 +133,38 @@ class Infilling(ConditionalObjective):
         Raises:
             UsageError: If frames have no labels.
         """
-        given, x_1 = batch["given"], batch["x_1"]
-        if "phone" not in given:
-            got = ", ".join(sorted(given)) or "none"
+        cond, x_1 = batch["given"], batch["x_1"]
+        if "phone" not in cond:
+            got = ", ".join(sorted(cond)) or "none"
             raise UsageError("a condition phone, the label of each frame", got, "Align texts with sounds")
-        phone = given["phone"]
-        valid = given.get("valid", torch.ones_like(phone, dtype=torch.bool))
-        rows = {"x_1": x_1, "told": batch.get("told", x_1), "phone": phone, "start": given.get("start", changes(phone))}
-        rows, valid = crop(rows, valid, self.longest, rng.stream("crop"))
-        hidden = self.masks(units(rows["start"]), valid, rng.stream("mask"))
-        known, x_1 = valid & ~hidden, rows["x_1"]
-        t = self.law(len(x_1), rng.stream("time"), x_1.device)
+        phone = cond["phone"]
+        valid = cond.get("valid", torch.ones_like(phone, dtype=torch.bool))
+        rows = {
+            "x_1": x_1,
+            "told": batch.get("told", x_1),
+            "phone": phone,
+            "start": cond.get("start", label_changes(phone)),
+        }
+        rows, valid = crop(rows, valid, self.max_length, rng.stream("crop"))
+        masked = self.span_mask(unit_ids(rows["start"]), valid, rng.stream("mask"))
+        observed, x_1 = valid & ~masked, rows["x_1"]
+        t = self.time_distribution(len(x_1), rng.stream("time"), x_1.device)
         x_t, target = torch.zeros_like(x_1), x_1  # a state would give the answer away
         if self.path is not None:
             x_0 = noise_like(x_1, rng.fold_in("source"))
             x_t, target = self.path.sample_with_target(x_0, x_1, t, rng.stream("path"))
-        seen = {"valid": valid, "phone": rows["phone"], "context": zero_invalid(rows["told"], known), "known": known}
-        seen = self.drop_conditions(seen, rng, network)
-        return {"x_t": x_t, "t": t, "target": target, "given": seen, "counts": self.counts(hidden, valid)}
+        network_cond = {
+            "valid": valid,
+            "phone": rows["phone"],
+            "context": zero_invalid(rows["told"], observed),
+            "known": observed,
+        }
+        network_cond = self.drop_conditions(network_cond, rng, network)
+        return {"x_t": x_t, "t": t, "target": target, "given": network_cond, "counts": self.loss_mask(masked, valid)}
 
     def loss(self, network: Any, example: Example) -> Float[Tensor, " b"]:
         """Compare prediction and target, over the frames that count."""
         x_t, t = example["x_t"], example["t"]
-        answer = network(x_t, t, example["given"])
-        answer = answer if self.path is None else self.path.complete_prediction(answer, x_t, t)
-        return self.criterion(answer, example["target"], x_t, t, example["counts"])
+        output = network(x_t, t, example["given"])
+        output = output if self.path is None else self.path.complete_prediction(output, x_t, t)
+        return self.criterion(output, example["target"], x_t, t, example["counts"])

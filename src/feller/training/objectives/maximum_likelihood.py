@@ -34,25 +34,25 @@ class MaximumLikelihood(ConditionalObjective):
     """Makes the steps; they are taken in `space`."""
     steps: int = 20
     divergence: Divergence = field(default_factory=Hutchinson)
-    last: float = 1.0
+    end_time: float = 1.0
     """Time of the data; a little less where the velocity is infinite at t = 1."""
     cond_dropout: float = 0.1
     """Chance that an example's conditions are dropped, for guidance and for sampling without them."""
 
     def draw(self, batch: Batch, rng: Rng, network: Any = None) -> Example:
         """Draw the probes, which stay the same along a solve."""
-        x_1, given = read_batch(batch, rng)
+        x_1, cond = read_batch(batch, rng)
         return {
             "x_1": x_1,
             "probes": self.divergence.probes(x_1, rng.stream("probe")),
-            "given": self.drop_conditions(given, rng, network),
+            "given": self.drop_conditions(cond, rng, network),
         }
 
     def loss(self, network: Any, example: Example) -> Float[Tensor, " b"]:
         """Solve back to the source, and ask there."""
-        x_1, given = example["x_1"], example["given"]
-        process, valid = self.path.process(network, given), given.get("valid")
-        times = [self.last * (1 - i / self.steps) for i in range(self.steps + 1)]
+        x_1, cond = example["x_1"], example["given"]
+        process, valid = self.path.process(network, cond), cond.get("valid")
+        times = [self.end_time * (1 - i / self.steps) for i in range(self.steps + 1)]
         solver, probes = with_space(self.solver, self.space), example["probes"]
         x_0, change = integrate_log_density(
             process, x_1, times, solver, divergence=self.divergence, probes=probes, valid=valid

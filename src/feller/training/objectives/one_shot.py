@@ -7,31 +7,31 @@ from typing import ClassVar
 from torch import nn
 
 from feller.data.modality import Dataset
-from feller.networks.architecture import Architecture
+from feller.networks.network_config import NetworkConfig
 from feller.privacy.accounting.dp_events import Expense
 from feller.privacy.accounting.ledger import Ledger
 from feller.privacy.noise.grid_noise import Noise
-from feller.training.objective import PlainObjective
+from feller.training.objective import SelfContainedObjective
 
 
 @dataclass(frozen=True, eq=False)
-class Told:
+class OneShotResult:
     """What is given away, and what that cost."""
 
-    architecture: Architecture
+    architecture: NetworkConfig
     network: nn.Module
-    expenses: tuple[Expense, ...]
-    said: str
+    events: tuple[Expense, ...]
+    summary: str
     """What was found, for people."""
 
 
-class AtOnce(PlainObjective):
+class OneShotObjective(SelfContainedObjective):
     """Implement two methods more to find a model without steps."""
 
-    one_shot: ClassVar[bool] = True
+    is_one_shot: ClassVar[bool] = True
 
     @abc.abstractmethod
-    def afford(self, epsilon: float, ledger: Ledger) -> float:
+    def budget_rho(self, epsilon: float, ledger: Ledger) -> float:
         """Return rho, zero-concentrated, that may be spent so that all in the ledger stays within epsilon.
 
         Raises:
@@ -39,5 +39,5 @@ class AtOnce(PlainObjective):
         """
 
     @abc.abstractmethod
-    def find(self, rows: Dataset, rho: float, noise: Noise) -> Told:
+    def fit(self, rows: Dataset, rho: float, noise: Noise) -> OneShotResult:
         """Look at the rows for rho, at most; an infinite one asks for exact answers, which protect nobody."""

@@ -17,7 +17,7 @@ from feller.core.errors import UsageError
 from feller.core.pytree import leaves, num_examples
 from feller.core.rng import Rng
 from feller.data.modality import Dataset, Target
-from feller.networks.linear import Features, Linear, LinearNetwork
+from feller.networks.linear_classifier import FeatureMap, LinearClassifier, LinearClassifierNetwork
 from feller.privacy.accounting.calibration import calibrate
 from feller.privacy.accounting.ledger import Ledger
 from feller.privacy.erm.glm import Logistic
@@ -26,18 +26,18 @@ from feller.privacy.erm.ridge import Minimum, Ridge, minimum_of, with_constant
 from feller.privacy.noise.grid_noise import Noise
 from feller.spaces import Space
 from feller.training.objective import Batch, Example
-from feller.training.objectives.one_shot import AtOnce, Told
+from feller.training.objectives.one_shot import OneShotObjective, OneShotResult
 
-REACH = 4.0
+EXPECTED_MAX_SCORE = 4.0
 """Score that weights are thought to give the longest row, where a decay is chosen."""
-LEAST = 1e-5
+NONPRIVATE_L2 = 1e-5
 """Decay where nothing hides rows, in squared lengths of the longest row."""
-SMALLEST = 1e-9
+MIN_L2 = 1e-9
 """Decay from which on the best weights are found whatever the rows are, so that no failure tells of them."""
 
 
 @dataclass(frozen=True)
-class Perturbation(AtOnce):
+class OutputPerturbation(OneShotObjective):
     """Logistic loss with a decay of the weights, made as small as it gets, and noise on the weights.
 
     The unit is one row, added or removed, and the number of rows is public: a row moves the weights by at most
@@ -48,67 +48,67 @@ class Perturbation(AtOnce):
     target: Target
     """What is told: one of two classes."""
     space: Space
-    features: Features
-    decay: float | None = None
+    features: FeatureMap
+    l2_penalty: float | None = None
     """Of the weights, for each row; by default from the number of rows and the noise alone: where half the decay times
     the squared weights and the loss that the noise is expected to add, together, are least."""
     cond_dropout: float = 0.0
     """There are no conditions to drop."""
 
     def __post_init__(self) -> None:
-        about = self.target
-        if len(about.classes) != 2:
-            found = f"{len(about.classes)} classes" if about.classes else "a number"
-            choice = f": choose two, such as --target {about.names[0]}={','.join(about.classes[:2])}"
+        target = self.target
+        if len(target.classes) != 2:
+            found = f"{len(target.classes)} classes" if target.classes else "a number"
+            choice = f": choose two, such as --target {target.names[0]}={','.join(target.classes[:2])}"
             raise UsageError(
-                f"a logistic model tells two classes apart, and {about.names[0]} is {found}"
-                f"{choice if about.classes else '; take --recipe regressor'}"
+                f"a logistic model tells two classes apart, and {target.names[0]} is {found}"
+                f"{choice if target.classes else '; take --recipe regressor'}"
             )
-        if self.decay is not None and not SMALLEST <= self.decay < math.inf:
+        if self.l2_penalty is not None and not MIN_L2 <= self.l2_penalty < math.inf:
             raise UsageError(
-                f"the decay to be finite and {SMALLEST:g} or more", f"{self.decay:g}", "It is what hides rows"
+                f"the decay to be finite and {MIN_L2:g} or more", f"{self.l2_penalty:g}", "It is what hides rows"
             )
 
     @property
-    def length(self) -> float:
+    def max_row_norm(self) -> float:
         """How long a row is with its constant, at most."""
-        return math.hypot(1.0, self.features.length)
+        return math.hypot(1.0, self.features.max_norm)
 
-    def afford(self, epsilon: float, ledger: Ledger) -> float:
+    def budget_rho(self, epsilon: float, ledger: Ledger) -> float:
         """Return what normal noise may cost: by its own law, which allows more than concentrated privacy at large."""
         return 0.5 / calibrate(epsilon, ledger.open, 1.0, 1, ledger.expenses) ** 2
 
-    def ridge(self, n: int, rho: float) -> Ridge:
+    def erm_problem(self, n: int, rho: float) -> Ridge:
         """Return what is made least, which the number of rows and the budget decide."""
-        decay = self.decay
+        decay = self.l2_penalty
         if decay is None:
             noise = (0.5 / rho) ** 0.5
-            decay = self.length**2 * max((noise**2 / (2 * REACH**2 * n**2)) ** (1 / 3), LEAST)
-        return Ridge(Logistic(), decay, self.length)
+            decay = self.max_row_norm**2 * max(
+                (noise**2 / (2 * EXPECTED_MAX_SCORE**2 * n**2)) ** (1 / 3), NONPRIVATE_L2
+            )
+        return Ridge(Logistic(), decay, self.max_row_norm)
 
-    def minimum(self, rows: Dataset, rho: float) -> Minimum:
+    def solution(self, rows: Dataset, rho: float) -> Minimum:
         """Return the weights without noise, and all that they stand on: not to be told."""
-        x = self.features.see(rows.modality.encode(rows.values))
+        x = self.features.transform(rows.modality.encode(rows.values))
         y = rows.wanted(self.target)[:, 0].to(x)
-        return minimum_of(self.ridge(len(rows), rho), with_constant(x), y)
+        return minimum_of(self.erm_problem(len(rows), rho), with_constant(x), y)
 
-    def scale(self, n: int, rho: float) -> float:
+    def noise_std(self, n: int, rho: float) -> float:
         """Return the standard deviation of the noise on each weight."""
-        return self.ridge(n, rho).sensitivity(n) / 2 * (0.5 / rho) ** 0.5
+        return self.erm_problem(n, rho).sensitivity(n) / 2 * (0.5 / rho) ** 0.5
 
-    def find(self, rows: Dataset, rho: float, noise: Noise) -> Told:
+    def fit(self, rows: Dataset, rho: float, noise: Noise) -> OneShotResult:
         """Find the weights, and add the noise."""
-        minimum, network = self.minimum(rows, rho), LinearNetwork(self.features)
-        theta, expenses = minimum.theta, ()
-        scale = 0.0 if math.isinf(rho) else self.scale(len(rows), rho)
-        if scale:
-            released = release(minimum, scale, noise)
+        solution, network = self.solution(rows, rho), LinearClassifierNetwork(self.features)
+        theta, expenses = solution.theta, ()
+        noise_std = 0.0 if math.isinf(rho) else self.noise_std(len(rows), rho)
+        if noise_std:
+            released = release(solution, noise_std, noise)
             theta, expenses = released.theta, (released.expense,)
         network.theta.data.copy_(theta)
-        said = (
-            f"{len(theta):,} weights of length {theta.norm():.3g}, decay {minimum.ridge.decay:.3g}, noise {scale:.3g}"
-        )
-        return Told(Linear(self.features), network, expenses, said)
+        summary = f"{len(theta):,} weights of length {theta.norm():.3g}, decay {solution.ridge.decay:.3g}, noise {noise_std:.3g}"
+        return OneShotResult(LinearClassifier(self.features), network, expenses, summary)
 
     def draw(self, batch: Batch, rng: Rng, network: Any = None) -> Example:
         """Return the rows: nothing is random."""
@@ -119,5 +119,5 @@ class Perturbation(AtOnce):
 
     def loss(self, network: Any, example: Example) -> Float[Tensor, " b"]:
         """Compare answer and truth by the cross entropy."""
-        answer = network(example["x_t"], example["t"], example["given"])
-        return F.cross_entropy(answer, example["target"], reduction="none")
+        logits = network(example["x_t"], example["t"], example["given"])
+        return F.cross_entropy(logits, example["target"], reduction="none")

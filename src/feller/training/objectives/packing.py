@@ -14,15 +14,15 @@ from feller.core.errors import InputError, UsageError
 from feller.data.documents.vocabulary import Symbols
 from feller.sampling.autoregressive.masked_spans import MaskedDocument
 
-PADDING = -1
+PADDING_SAMPLE = -1
 """Number of the sample that padding belongs to: it sees itself, and nothing sees it."""
 
-LABOUR = 1024
+SEARCH_BUDGET = 1024
 """Samples that are laid again, all ways together, to find the best way to lay them."""
 
 
 @dataclass(frozen=True, eq=False)
-class Packed:
+class PackedRows:
     """Rows that hold whole samples, one after the other, then padding."""
 
     tokens: Int64[Tensor, "b n"]
@@ -34,12 +34,14 @@ class Packed:
     """Place in the sample, from 0."""
 
     @property
-    def wasted(self) -> float:
+    def padding_fraction(self) -> float:
         """Share of the places that is padding."""
-        return (self.sample == PADDING).float().mean().item()
+        return (self.sample == PADDING_SAMPLE).float().mean().item()
 
 
-def join(front: Sequence[MaskedDocument], query: MaskedDocument, symbols: Symbols, context: int) -> MaskedDocument:
+def join_sample(
+    retrieved: Sequence[MaskedDocument], query: MaskedDocument, vocabulary: Symbols, context: int
+) -> MaskedDocument:
     """Return a sample: documents in front, the query, and the last `<eos>`; the foremost are left out that do not fit.
 
     Raises:
@@ -51,30 +53,30 @@ def join(front: Sequence[MaskedDocument], query: MaskedDocument, symbols: Symbol
             f"a document takes {len(query.tokens) + 1} places with its holes and its end, the context has {context}",
             remedy="Take a longer context, or shorter texts",
         )
-    first = len(front)
-    while first and len(front[first - 1].tokens) <= room:
+    first = len(retrieved)
+    while first and len(retrieved[first - 1].tokens) <= room:
         first -= 1
-        room -= len(front[first].tokens)
-    parts = [*front[first:], query]
-    end = MaskedDocument(np.array([symbols.eos]), np.ones(1, np.float32))
+        room -= len(retrieved[first].tokens)
+    parts = [*retrieved[first:], query]
+    end = MaskedDocument(np.array([vocabulary.eos]), np.ones(1, np.float32))
     return MaskedDocument(
         np.concatenate([part.tokens for part in (*parts, end)]),
         np.concatenate([part.weight for part in (*parts, end)]),
     )
 
 
-def pack(samples: Sequence[MaskedDocument], symbols: Symbols, widest: int) -> Packed:
+def pack_samples(samples: Sequence[MaskedDocument], vocabulary: Symbols, max_width: int) -> PackedRows:
     """Lay samples in rows of no more places than the widest may have.
 
     Raises:
         InputError: If a sample is longer.
     """
     lengths = [len(sample.tokens) for sample in samples]
-    if max(lengths, default=0) > widest:
-        raise InputError(f"a sample takes {max(lengths)} places, a row has {widest}", remedy="Take wider rows")
-    rows, width = lay(lengths, widest)
-    tokens = np.full((len(rows), width), symbols.pad, dtype=np.int64)
-    sample, position = np.full_like(tokens, PADDING), np.zeros_like(tokens)
+    if max(lengths, default=0) > max_width:
+        raise InputError(f"a sample takes {max(lengths)} places, a row has {max_width}", remedy="Take wider rows")
+    rows, width = choose_rows(lengths, max_width)
+    tokens = np.full((len(rows), width), vocabulary.pad, dtype=np.int64)
+    sample, position = np.full_like(tokens, PADDING_SAMPLE), np.zeros_like(tokens)
     weight = np.zeros(tokens.shape, dtype=np.float32)
     for i, row in enumerate(rows):
         place = 0
@@ -85,39 +87,44 @@ def pack(samples: Sequence[MaskedDocument], symbols: Symbols, widest: int) -> Pa
             sample[i, place : place + n] = k
             position[i, place : place + n] = np.arange(n)
             place += n
-    return Packed(*map(torch.from_numpy, (tokens, weight, sample, position)))
+    return PackedRows(*map(torch.from_numpy, (tokens, weight, sample, position)))
 
 
-def lay(lengths: Sequence[int], widest: int) -> tuple[list[list[int]], int]:
+def choose_rows(lengths: Sequence[int], max_width: int) -> tuple[list[list[int]], int]:
     """Return the samples of each row and the width of the rows: of several ways the one with the fewest places.
 
     Best fit alone leaves the last row of a batch empty for its most part, and a share of every row where a whole number
     of samples does not fill it. So the same rows are tried narrower, and more rows, up to twice as many, in
     batches that are not so large that it hardly matters.
     """
-    rows, width = best_fit(lengths, widest), widest
-    most_rows = min(len(lengths), 2 * len(rows), len(rows) + LABOUR // max(1, len(lengths)))
+    rows, width = best_fit(lengths, max_width), max_width
+    most_rows = min(len(lengths), 2 * len(rows), len(rows) + SEARCH_BUDGET // max(1, len(lengths)))
     for count in range(max(1, len(rows)), most_rows + 1):
-        for found, most in (narrowest(lengths, count, widest), levelled(lengths, count)):
-            if len(found) * most < len(rows) * width and most <= widest:
-                rows, width = found, most
+        for candidate, candidate_width in (
+            narrowest_best_fit(lengths, count, max_width),
+            emptiest_first(lengths, count),
+        ):
+            if len(candidate) * candidate_width < len(rows) * width and candidate_width <= max_width:
+                rows, width = candidate, candidate_width
     return rows, width
 
 
-def narrowest(lengths: Sequence[int], count: int, widest: int) -> tuple[list[list[int]], int]:
+def narrowest_best_fit(lengths: Sequence[int], count: int, max_width: int) -> tuple[list[list[int]], int]:
     """Return so many rows, or fewer, and the least width at which best fit needs no more.
 
     Raises:
         UsageError: If the widest row is too narrow for so few.
     """
-    low, width, rows = max([*lengths, -(-sum(lengths) // count)]), widest, best_fit(lengths, widest)
+    low, width, rows = max([*lengths, -(-sum(lengths) // count)]), max_width, best_fit(lengths, max_width)
     if len(rows) > count:
-        raise UsageError(f"best fit needs {len(rows)} rows of {widest} places", found=count, remedy="Give it as many")
+        raise UsageError(
+            f"best fit needs {len(rows)} rows of {max_width} places", found=count, remedy="Give it as many"
+        )
     while low < width:
         middle = (low + width) // 2
-        found = best_fit(lengths, middle)
-        if len(found) <= count:
-            rows, width = found, middle
+        candidate = best_fit(lengths, middle)
+        if len(candidate) <= count:
+            rows, width = candidate, middle
         else:
             low = middle + 1
     return rows, width
@@ -137,7 +144,7 @@ def best_fit(lengths: Sequence[int], width: int) -> list[list[int]]:
     return rows
 
 
-def levelled(lengths: Sequence[int], count: int) -> tuple[list[list[int]], int]:
+def emptiest_first(lengths: Sequence[int], count: int) -> tuple[list[list[int]], int]:
     """Put each, the longest first, into the emptiest of some rows; return these and the length of the fullest."""
     rows: list[list[int]] = [[] for _ in range(count)]
     filled = [(0, row) for row in range(count)]

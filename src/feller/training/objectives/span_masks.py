@@ -11,42 +11,42 @@ from feller.core.rng import RandomStream
 
 
 @dataclass(frozen=True)
-class Segments:
+class SpanMask:
     """All that is real of a row with some chance, else one segment whose ends move out to the borders of its units.
 
     A segment is a uniform share of the row, at a uniform place. A unit, such as a phone, is hidden wholly or not at
     all, and one is hidden at least. Source: Le et al. 2023, "Voicebox", arXiv 2306.15687.
     """
 
-    whole: float = 0.3
+    full_mask_prob: float = 0.3
     """Chance that all is hidden."""
-    least: float = 0.7
+    min_fraction: float = 0.7
     """Smallest share of a segment, before its ends are moved."""
-    most: float = 1.0
+    max_fraction: float = 1.0
     """Largest share."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.whole <= 1 or not 0 <= self.least <= self.most <= 1:
+        if not 0 <= self.full_mask_prob <= 1 or not 0 <= self.min_fraction <= self.max_fraction <= 1:
             raise UsageError("a chance, and shares with 0 <= least <= most <= 1", self)
 
     @property
-    def share(self) -> float:
+    def expected_fraction(self) -> float:
         """Expected share that is hidden, where every entry is a unit of its own."""
-        return self.whole + (1 - self.whole) * (self.least + self.most) / 2
+        return self.full_mask_prob + (1 - self.full_mask_prob) * (self.min_fraction + self.max_fraction) / 2
 
-    def __call__(self, unit: Int[Tensor, "b n"], valid: Bool[Tensor, "b n"], draw: RandomStream) -> Bool[Tensor, "b n"]:
+    def __call__(self, unit: Int[Tensor, "b n"], valid: Bool[Tensor, "b n"], rng: RandomStream) -> Bool[Tensor, "b n"]:
         """Return what is hidden.
 
         Args:
             unit: Number of the unit that each entry belongs to; does not fall along a row.
             valid: What is real.
-            draw: Source of randomness; padding on the right changes nothing.
+            rng: Source of randomness; padding on the right changes nothing.
         """
-        u = draw.uniform((len(unit), 4), torch.float64, unit.device)
+        u = rng.uniform((len(unit), 4), torch.float64, unit.device)
         many = valid.sum(1, keepdim=True)
-        share = self.least + (self.most - self.least) * u[:, :1]
-        size = (share * many + u[:, 1:2]).floor()  # rounded so that its expectation is exact
-        size = torch.where(u[:, 3:] < self.whole, many, size.long().clamp(min=1).minimum(many))
+        fraction = self.min_fraction + (self.max_fraction - self.min_fraction) * u[:, :1]
+        size = (fraction * many + u[:, 1:2]).floor()  # rounded so that its expectation is exact
+        size = torch.where(u[:, 3:] < self.full_mask_prob, many, size.long().clamp(min=1).minimum(many))
         first = (u[:, 2:3] * (many - size + 1)).long()
         place = valid.cumsum(1) - 1
         inside = valid & (place >= first) & (place < first + size)
@@ -55,11 +55,11 @@ class Segments:
         return valid & (unit >= low) & (unit <= high)
 
 
-def units(start: Bool[Tensor, "b n"]) -> Int[Tensor, "b n"]:
+def unit_ids(start: Bool[Tensor, "b n"]) -> Int[Tensor, "b n"]:
     """Number units by where they begin."""
     return start.cumsum(1)
 
 
-def changes(label: Int[Tensor, "b n"]) -> Bool[Tensor, "b n"]:
+def label_changes(label: Int[Tensor, "b n"]) -> Bool[Tensor, "b n"]:
     """Mark where another label begins: two units in a row that are alike are taken for one."""
     return torch.cat([torch.ones_like(label[:, :1], dtype=torch.bool), label[:, 1:] != label[:, :-1]], 1)

@@ -107,7 +107,7 @@ def test_a_model_whose_beginnings_saw_the_rows_is_no_start(
 OWN = """
 from dataclasses import dataclass, replace
 from feller.app.modalities.registration import find_recipe
-from feller.training.objectives.autoregressive_likelihood import RowLikelihood
+from feller.training.objectives.next_token_prediction import RowLikelihood
 
 def honest(data, size):
     assert len(data) == 300 and data.values[:, 0].bincount().max() < 150, "these are the rows themselves"
@@ -161,7 +161,7 @@ def test_wrong_clips(capsys: pytest.CaptureFixture[str]) -> None:
 def test_plans_that_fail_are_refused_before_rows_are_counted(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(private_statistics, "Counting", None)
+    monkeypatch.setattr(private_statistics, "MarginalFitting", None)
     start = ("people.csv", "--schema", "schema.json", "--size", "tiny")
     assert "--train.batch: expected at most" in refused(capsys, *start, "--epsilon", 4, "--train.batch", 5000)
     assert "--minutes: expected --steps" in refused(capsys, *start, "--epsilon", 4, "--minutes", 1)

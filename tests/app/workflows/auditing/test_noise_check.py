@@ -16,7 +16,7 @@ from feller.app.workflows.fine_tuned_run import recipe_of
 from feller.app.workflows.run_config import parts, read_again, record_of
 from feller.core.run_folder import Run
 from feller.models.model import load_model
-from feller.training.objectives.output_perturbation import Perturbation
+from feller.training.objectives.output_perturbation import OutputPerturbation
 
 
 @pytest.fixture(scope="module")
@@ -42,10 +42,10 @@ def test_the_size_is_about_one_and_never_an_alarm() -> None:
 def best_of(run: Run) -> torch.Tensor:
     asked, model, objective = record_of(run), load_model(run), recipe_of(run).objective
     assert asked.provenance.private is not None
-    assert isinstance(objective, Perturbation)
-    kind = model.description.modality
+    assert isinstance(objective, OutputPerturbation)
+    kind = model.spec.modality
     rows = parts(asked, read_again(asked, kind).seen_as(kind))[0]
-    return objective.minimum(rows, asked.provenance.private.rho).theta
+    return objective.solution(rows, asked.provenance.private.rho).theta
 
 
 def told(run: Run, capsys: pytest.CaptureFixture[str]) -> tuple[dict, str]:

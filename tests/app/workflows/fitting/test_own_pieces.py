@@ -16,7 +16,7 @@ from feller.paths.processes import Characteristics, Jumps
 from feller.paths.time_distributions import Stratified
 from feller.spaces import Euclidean
 from feller.spaces import Product as Spaces
-from feller.training.losses import PerLeaf, Squared
+from feller.training.losses import PerLeafLoss, SquaredError
 from feller.training.objective import FlowMatching
 from tests.errors import refuses
 
@@ -73,7 +73,7 @@ class Some(feller.Coupling):
 
     share: float = 1.0
 
-    def __call__(self, x_0, x_1, given, draw):
+    def __call__(self, x_0, x_1, cond, rng):
         return x_0[: int(len(x_0) * self.share)]
 
 
@@ -201,11 +201,13 @@ def test_a_coupling_that_loses_rows_is_told_by_its_line() -> None:
 def test_own_pieces_of_a_product_are_looked_at() -> None:
     space = Spaces({"a": Euclidean((2,)), "b": Euclidean((4,))})
     x_1 = {"a": torch.randn(3, 2), "b": torch.randn(3, 4)}
-    right = FlowMatching(ProductPath({"a": Affine(), "b": Straight()}), space, PerLeaf({"a": Squared(), "b": Power()}))
+    right = FlowMatching(
+        ProductPath({"a": Affine(), "b": Straight()}), space, PerLeafLoss({"a": SquaredError(), "b": Power()})
+    )
     check_pieces(right, network, {"x_1": x_1}, feller.Rng(0))
     narrow = ProductPath({"a": Affine(), "b": Straight(sampled=lambda a, b, t: b[:, :3])})
     with refuses(InputError, found="[3, 3]"):
         check_pieces(replace(right, path=narrow), network, {"x_1": x_1}, feller.Rng(0))
-    still = PerLeaf({"a": Squared(), "b": Power(lambda d: d.detach())})
+    still = PerLeafLoss({"a": SquaredError(), "b": Power(lambda d: d.detach())})
     with pytest.raises(InputError, match=r"Power\.entries .* found one without"):
         check_pieces(replace(right, criterion=still), network, {"x_1": x_1}, feller.Rng(0))

@@ -8,17 +8,17 @@ from torch import Tensor
 from feller.app.workflows.private.pretrain_on_marginals import rehearse
 from feller.core.errors import UsageError
 from feller.core.rng import Rng
-from feller.networks.sequence.row_transformer import RowNetwork, RowTransformer
+from feller.networks.sequence.row_transformer import RowTransformer, RowTransformerNetwork
 from feller.privacy.marginals import MarginalModel
 from feller.spaces.table_tokens import CategoryTokenizer, TableTokens
-from feller.training.engine import engine
-from feller.training.objectives.autoregressive_likelihood import RowLikelihood
-from feller.training.optimizer import Training
+from feller.training.engine import get_engine
+from feller.training.objectives.next_token_prediction import RowLikelihood
+from feller.training.optimizer import TrainConfig
 from tests.errors import refuses
 
 COUNTS = (3, 2, 4)
 SPACE = TableTokens(tuple(CategoryTokenizer(count) for count in COUNTS))
-TRAINING = Training(lr=1e-2, warmup=20, clip=1e6, batch=1024, steps=150)
+TRAINING = TrainConfig(lr=1e-2, warmup=20, grad_clip_norm=1e6, batch_size=1024, steps=150)
 
 
 def law() -> MarginalModel:
@@ -32,12 +32,12 @@ def every_row() -> Int64[Tensor, "24 3"]:
     return torch.cartesian_prod(*(torch.arange(count) for count in COUNTS))
 
 
-def network() -> RowNetwork:
+def network() -> RowTransformerNetwork:
     return RowTransformer(SPACE, width=16, depth=1, heads=2).build((3,), {}, Rng(0))
 
 
 @torch.no_grad()
-def apart(made: RowNetwork) -> Float64[Tensor, ""]:
+def apart(made: RowTransformerNetwork) -> Float64[Tensor, ""]:
     """Return the Kullback-Leibler divergence of the network's law from the chain, exactly, in nats."""
     codes = every_row()
     true = law().log_likelihood(codes)
@@ -51,7 +51,7 @@ def test_the_law_is_learned_and_two_rehearsals_are_alike(monkeypatch: pytest.Mon
     first, second = network(), network()
     before = apart(first).item()
     for one in (first, second):
-        rehearse(one, RowLikelihood(SPACE, 0.0), rows, TRAINING, Rng(2), engine())
+        rehearse(one, RowLikelihood(SPACE, 0.0), rows, TRAINING, Rng(2), get_engine())
     assert before > 0.5
     assert apart(first).item() < 0.01
     assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
@@ -59,4 +59,4 @@ def test_the_law_is_learned_and_two_rehearsals_are_alike(monkeypatch: pytest.Mon
 
 def test_no_rows_are_refused() -> None:
     with refuses(UsageError, found="none"):
-        rehearse(network(), RowLikelihood(SPACE, 0.0), every_row()[:0], TRAINING, Rng(0), engine())
+        rehearse(network(), RowLikelihood(SPACE, 0.0), every_row()[:0], TRAINING, Rng(0), get_engine())

@@ -27,14 +27,14 @@ from feller.data.modality import Dataset
 from feller.data.tables.column import Categorical
 from feller.data.tables.modality import Table
 from feller.data.tables.schema import Schema
-from feller.models.recipes.recipe import DocumentParts, Recipe
+from feller.models.recipes.recipe import DocumentAuxNetworks, Recipe
 from feller.paths.time_distributions import Stratified
 from feller.privacy.accounting.dp_events import Concentrated, Expense, Gaussian, Subsampled
 from feller.privacy.accounting.ledger import Ledger
 from feller.training.couplings import MinibatchOT
 from feller.training.objective import FlowMatching
-from feller.training.objectives.causal_masking import CausalMasking
-from feller.training.objectives.contrastive import Contrastive
+from feller.training.objectives.causal_masked_lm import CausalMaskedLM
+from feller.training.objectives.contrastive import InfoNCE
 from feller.training.objectives.distillation import Distillation
 from tests.errors import refuses
 from tests.records import fit_record
@@ -206,13 +206,13 @@ def recipe_of(data: Dataset) -> Recipe:
 def test_times_of_a_private_fit_are_drawn_for_each_row_by_itself() -> None:
     recipe = find_recipe("auto", pictures(), "tiny")[1]
     assert isinstance(recipe.objective, FlowMatching)
-    assert isinstance(recipe.objective.law, Stratified)
+    assert isinstance(recipe.objective.time_distribution, Stratified)
     with pytest.raises(UsageError, match="times on a comb"):
         check_private(recipe)
     mine = apart(recipe)
     check_private(mine)
     assert isinstance(mine.objective, FlowMatching)
-    steps = mine.objective.law(64, Rng(0).stream("time")).diff().abs()
+    steps = mine.objective.time_distribution(64, Rng(0).stream("time")).diff().abs()
     assert steps.std() > 0.1  # those of a comb are all alike
 
 
@@ -221,16 +221,18 @@ def test_what_lets_rows_look_at_each_other_is_refused_by_name() -> None:
     objective: Any = recipe.objective
     wrong = {
         "the coupling MinibatchOT": replace(recipe, objective=replace(objective, coupling=MinibatchOT())),
-        "pairs of an older model": replace(recipe, pairs=10),
+        "pairs of an older model": replace(recipe, reflow_pairs=10),
         "the objective Distillation": replace(recipe, objective=Distillation(objective.path, objective.space)),
         "the objective CausalMasking, by which rows look at each other": replace(
-            recipe, objective=CausalMasking(objective.space, Symbols(3, 3, 1))
+            recipe, objective=CausalMaskedLM(objective.space, Symbols(3, 3, 1))
         ),
         "the objective Contrastive, by which rows look at each other": replace(
-            recipe, objective=Contrastive(objective.space, Symbols(3, 3, 1))
+            recipe, objective=InfoNCE(objective.space, Symbols(3, 3, 1))
         ),
-        "examples that serve several steps": replace(recipe, train=replace(recipe.train, replay=2)),
-        "networks that write and find the data": replace(recipe, parts=DocumentParts(recipe.train, recipe.train)),
+        "examples that serve several steps": replace(recipe, train=replace(recipe.train, reuse_batches=2)),
+        "networks that write and find the data": replace(
+            recipe, aux_networks=DocumentAuxNetworks(recipe.train, recipe.train)
+        ),
     }
     for told, one in wrong.items():
         with pytest.raises(UsageError, match=told):

@@ -22,9 +22,9 @@ from feller.data.tables.numerical import Numerical
 from feller.data.tables.schema import Schema
 from feller.models.recipes.recipe import Recipe
 from feller.privacy.noise.grid_noise import Repeatable
-from feller.training.engine import engine
+from feller.training.engine import get_engine
 from feller.training.objective import Objective
-from feller.training.objectives.marginal_counts import Counting
+from feller.training.objectives.marginal_fitting import MarginalFitting
 
 SCHEMA = Schema((Categorical("sex", ("F", "M")), Numerical("age", 0.0, 99.0, bins=10)), "clip")
 
@@ -43,7 +43,7 @@ def pictures(n: int = 40) -> Dataset:
 def ours(data: Dataset, name: str = "auto") -> tuple[Recipe, Dataset, nn.Module]:
     recipe = apart(find_recipe(name, data, "tiny")[1])
     data = data.seen_as(recipe.modality or data.modality)
-    return recipe, data, recipe.describe(data).build(Rng(0))
+    return recipe, data, recipe.model_spec(data).build(Rng(0))
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def ours(data: Dataset, name: str = "auto") -> tuple[Recipe, Dataset, nn.Module]
 def test_recipes_of_ours_pass(data: Dataset, name: str) -> None:
     recipe, data, network = ours(data, name)
     check_own(name, recipe)
-    check_apart(name, recipe.objective, network, data, engine())
+    check_apart(name, recipe.objective, network, data, get_engine())
 
 
 class Wrapped(Objective):
@@ -132,7 +132,7 @@ class ByChance(Wrapped):
 def test_rows_that_look_at_each_other_are_refused_by_name(kind: type[Wrapped], told: str) -> None:
     recipe, data, network = ours(pictures())
     with pytest.raises(UsageError, match=f"refuses the recipe mine.py:own: .*{told}"):
-        check_apart("mine.py:own", kind(recipe.objective), network, data, engine())
+        check_apart("mine.py:own", kind(recipe.objective), network, data, get_engine())
 
 
 class Remembering(nn.Module):
@@ -149,12 +149,12 @@ class Remembering(nn.Module):
 def test_a_network_that_keeps_numbers_of_rows_is_refused() -> None:
     recipe, data, network = ours(pictures())
     with pytest.raises(UsageError, match="keeps numbers of rows that no noise covers, in seen"):
-        check_apart("mine.py:own", recipe.objective, Remembering(network), data, engine())
+        check_apart("mine.py:own", recipe.objective, Remembering(network), data, get_engine())
 
 
 def test_a_way_of_counting_or_a_kind_of_data_of_ones_own_is_refused() -> None:
     @dataclass(frozen=True)
-    class Mine(Counting):
+    class Mine(MarginalFitting):
         pass
 
     recipe, data, _ = ours(table())

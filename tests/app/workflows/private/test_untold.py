@@ -23,7 +23,7 @@ from feller.data.tables.schema import Schema
 from feller.data.tables.unmodelled_columns import Untold
 from feller.privacy.accounting.dp_events import Gaussian
 from feller.privacy.accounting.ledger import Ledger
-from feller.training.engine import engine
+from feller.training.engine import get_engine
 from tests.records import fit_record
 
 pytestmark = pytest.mark.usefixtures("here")
@@ -116,7 +116,7 @@ def test_what_is_told_follows_from_what_was_found_whatever_the_rows(monkeypatch:
     for row in ("yes,40,ward 3,a", ",,,"):
         pathlib.Path("t.csv").write_text("smokes,age,ward,home\n" + f"{row}\n" * 700)
         request = RecipeRequest(name=wanted.provenance.recipe, size="tiny")
-        told.append(plan_fit(wanted, data_access(wish, engine()), request).asked.provenance.notes)
+        told.append(plan_fit(wanted, data_access(wish, get_engine()), request).asked.provenance.notes)
     assert told[0] == told[1]
     assert "age, ward" in told[0][0]
 

@@ -10,14 +10,14 @@ from feller.core.run_folder import Run
 from feller.training.callbacks import CheckpointSaver
 from feller.training.checkpoint import read_counters
 from feller.training.loop import make_train_state
-from feller.training.optimizer import Training
+from feller.training.optimizer import TrainConfig
 
 
 @pytest.mark.parametrize(("resolution", "kept"), [(0.0, 61.5), (MINUTE, 120.0)])
 def test_saving_rounds_what_is_written_and_not_the_clock(
     tmp_path: pathlib.Path, resolution: float, kept: float
 ) -> None:
-    state, run = make_train_state(torch.nn.Linear(2, 1), Training(steps=1)), Run(tmp_path)
+    state, run = make_train_state(torch.nn.Linear(2, 1), TrainConfig(steps=1)), Run(tmp_path)
     state.seconds = 61.5
     saver = CheckpointSaver(run, clock_resolution=resolution)
     for _ in range(3):

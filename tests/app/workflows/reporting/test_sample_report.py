@@ -91,7 +91,7 @@ def labelled() -> Dataset:
     ],
 )
 def test_wishes_can_be_met(data: Dataset, keys: list[str]) -> None:
-    about = find_recipe("auto", data, "tiny")[1].describe(data)
+    about = find_recipe("auto", data, "tiny")[1].model_spec(data)
     found = dict(wish.split("=") for wish, _ in wishes(about, data))
     assert list(found) == keys
     for key, text in found.items():

@@ -16,6 +16,6 @@ def even(speaking: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Model:
     """Return it; whoever loads the run gets it."""
     found = load_model(Run(speaking))
     kind = replace(require_speech(found), durations=Even(), rhythm=Even())
-    model = Model.of(replace(found.description, modality=kind), found.network)
+    model = Model.from_spec(replace(found.spec, modality=kind), found.network)
     monkeypatch.setattr("feller.app.workflows.speech.sample_speech.load_model", lambda run: model)
     return model

@@ -30,6 +30,6 @@ class Even(Durations):
         """None to speak of."""
         return nn.Identity()
 
-    def fill(self, duration: Any, kept: Any, phone: Any, *, draws: Any, valid: Any = None) -> Any:
+    def fill(self, duration: Any, observed: Any, phone: Any, *, rng: Any, valid: Any = None) -> Any:
         """Fill in."""
-        return torch.where(kept, duration, torch.where(phone == 0, 2, 10))
+        return torch.where(observed, duration, torch.where(phone == 0, 2, 10))

@@ -213,7 +213,7 @@ def test_what_cannot_be_said_is_told(model: Model) -> None:
     with pytest.raises(InputError, match="not among"):
         timed(model, [text_script([("Q",)])], MANNER, DRAWS)
     kind = replace(require_speech(model), durations=None)
-    bare = Model.of(replace(model.description, modality=kind), model.network)
+    bare = Model.from_spec(replace(model.spec, modality=kind), model.network)
     with pytest.raises(UsageError, match="has not learned how long"):
         timed(bare, [text_script([HELLO])], MANNER, DRAWS)
 

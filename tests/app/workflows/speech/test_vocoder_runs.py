@@ -15,7 +15,7 @@ from feller.core.run_folder import open_run
 from feller.core.safetensors_io import load_tensors
 from feller.data.speech.audio_io import read_sound
 from feller.data.speech.mel import Mel
-from feller.training.objectives.reconstruction import Vocoding
+from feller.training.objectives.autoencoding import SpectralLoss
 from tests.data.speech.written import noise
 
 TINY = ("--recipe", "vocoder", "--size", "tiny", "--architecture.width", "16", "--train.batch", "4")
@@ -92,7 +92,7 @@ def test_a_stop_changes_nothing(voices: pathlib.Path, tmp_path: pathlib.Path, mo
     monkeypatch.setattr("feller.app.workflows.fit.evaluate", lambda run, **others: {})
     words = ["fit", str(voices), *TINY, "--steps", "6", "--out"]
     assert main([*words, "whole"]) == 0
-    loss, calls = Vocoding.loss, []
+    loss, calls = SpectralLoss.loss, []
 
     def stopped(self, network, example):
         calls.append(1)
@@ -100,10 +100,10 @@ def test_a_stop_changes_nothing(voices: pathlib.Path, tmp_path: pathlib.Path, mo
             signal.raise_signal(signal.SIGINT)
         return loss(self, network, example)
 
-    monkeypatch.setattr(Vocoding, "loss", stopped)
+    monkeypatch.setattr(SpectralLoss, "loss", stopped)
     assert main([*words, "paused"]) == 130
     assert len(calls) < 6
-    monkeypatch.setattr(Vocoding, "loss", loss)
+    monkeypatch.setattr(SpectralLoss, "loss", loss)
     assert main(["fit", "--resume", "--out", "paused"]) == 0
     for file in ("weights", "average"):
         whole, paused = (load_tensors(getattr(open_run(run), file))[0] for run in ("whole", "paused"))

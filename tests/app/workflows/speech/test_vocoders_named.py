@@ -58,7 +58,7 @@ def test_weights_of_others_make_sounds(tmp_path: pathlib.Path, config: Any) -> N
     wanted = Rng(0).stream("mel").normal((6, 40))
     made = vocoder_of(str(place), MEL).samples(wanted, MEL)
     with torch.no_grad():
-        assert torch.equal(made, network().sound(wanted[None])[0])
+        assert torch.equal(made, network().synthesize(wanted[None])[0])
     assert made.shape == (480,)
     assert torch.equal(vocoder_of(str(place / "generator.safetensors"), MEL).samples(wanted, MEL), made)
 

@@ -56,6 +56,6 @@ def kept(data, size):
     return feller.Recipe(
         architecture=feller.MLP(width=8, depth=1),
         objective=feller.Matching(KeptPath(), KeptSpace(shape), KeptLoss()),
-        train=feller.Training(batch=16, steps=4, warmup=1),
+        train=feller.TrainConfig(batch_size=16, steps=4, warmup=1),
         sampling=feller.SamplerConfig("midpoint", 4),
     )

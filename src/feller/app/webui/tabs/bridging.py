@@ -22,7 +22,7 @@ from feller.core.user_code import is_code_reference
 from feller.data.files.numpy_files import load
 from feller.data.images.modality import Images
 from feller.data.modality import Modality
-from feller.models.spec import load_description
+from feller.models.spec import load_spec
 
 AHEAD, BACK = "from the first population to the last", "back, from the last to the first"
 ENDS = "where they end"
@@ -34,7 +34,7 @@ def push_tab(run: LoadedRun, page: PageContext) -> Tab | None:
     """Return the tab that takes data along a bridge."""
     if not run.is_bridge:
         return None
-    modality = load_description(run.run).modality
+    modality = load_spec(run.run).modality
 
     def push_through(answers: Answers, tell: Tell) -> Result:
         from feller.app.workflows.apply_bridge import push

@@ -25,7 +25,7 @@ from feller.evaluation.report.page import Grid
 from feller.models.model import Model
 from feller.privacy.accounting.dp_events import Expense
 from feller.privacy.leakage.rero import guess_right, rero
-from feller.training.engine import engine
+from feller.training.engine import get_engine
 
 MOST = 5_000
 """Members, and others, that are told apart."""
@@ -71,9 +71,11 @@ def attack(it: Opened, draws: Rng, effort: Effort, tell: Tell) -> Attacked:
     notes, numbers = list[str](), dict[str, float | None]()
     tell.task("sampling")
     usual = min(SAMPLES, max(len(train), 2))
-    n = effort.affordable(usual, DRAWING, lambda few: model.draw(few, draws=draws.fold_in("samples")), engine())
+    n = effort.affordable(
+        usual, DRAWING, lambda few: model.sample_dataset(few, rng=draws.fold_in("samples")), get_engine()
+    )
     notes += [_saved(it, f"{n:,} of {usual:,} samples")] * (n < usual)
-    samples = model.draw(n, draws=draws.fold_in("samples"), tell=tell.progress)
+    samples = model.sample_dataset(n, rng=draws.fold_in("samples"), on_progress=tell.progress)
     tell.done()
     made, seen, unseen = (as_table(data) for data in (samples, train, held_out))
     if (apart := registration_of(seen.modality).apart(seen.modality)) is None:
@@ -90,7 +92,7 @@ def attack(it: Opened, draws: Rng, effort: Effort, tell: Tell) -> Attacked:
     if (table := seen.modality.view(Table)) is None:
         return Attacked(numbers, notes=tuple(notes))
     numbers |= _density(made, members, unseen, it.delta, draws.fold_in("density"))
-    if not model.family.row_likelihood:
+    if not model.family.has_row_likelihood:
         notes.append("cells are not guessed, but bounded: this model tells no chances of single rows")
         return Attacked(numbers, bounded_cells(seen, expenses), tuple(notes))
     tell.task("guessing cells")
@@ -119,7 +121,7 @@ def _rows(it: Opened, draws: Rng, effort: Effort, notes: list[str]) -> tuple[Dat
         if it.objective is not None:
             losses(it.model.network, it.objective, pick(it.train, few, draws.fold_in("pace")), draws.fold_in("pace"))
 
-    n = effort.affordable(usual, TELLING, lost, engine())
+    n = effort.affordable(usual, TELLING, lost, get_engine())
     notes += [_saved(it, f"{n:,} of {usual:,} rows that are told apart")] * (n < usual)
     members, others = (pick(data, n, draws.fold_in(name)) for name, data in both.items())
     return members, others

@@ -91,7 +91,7 @@ def audit_report(
     shown: int = 10,
 ) -> RunReport:
     """Put together what the page shows."""
-    run, asked, ledger, kind = it.run, it.asked, it.ledger, it.model.description.modality
+    run, asked, ledger, kind = it.run, it.asked, it.ledger, it.model.spec.modality
     words = [] if ledger is None else plan_calculator.words(dict(numbers))
     pictures: list[tuple[str, Picture]] = []
     if watched is not None:

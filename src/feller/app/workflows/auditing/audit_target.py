@@ -12,7 +12,7 @@ from feller.data.modality import Dataset
 from feller.models.model import Model, load_model
 from feller.privacy.accounting.dp_events import Expense
 from feller.privacy.accounting.ledger import Ledger
-from feller.training.engine import engine
+from feller.training.engine import get_engine
 from feller.training.objective import Objective, TrainingContext
 
 NOT_AUDITED = {
@@ -53,7 +53,7 @@ class Opened:
     @property
     def tells(self) -> bool:
         """Say whether the model tells of data, and draws none."""
-        return self.model.family.tells is not None
+        return self.model.family.prediction_target is not None
 
 
 def opened(run: Run, data: DataSource | None) -> Opened:
@@ -68,7 +68,7 @@ def opened(run: Run, data: DataSource | None) -> Opened:
         UsageError: If the run is of a kind that no audit knows.
     """
     model = load_model(run)
-    model.network.to(engine().device)
+    model.network.to(get_engine().device)
     _check_kind(run, model)
     asked = record_of(run)
     ledger = _ledger(run, asked)
@@ -99,7 +99,7 @@ def _ledger(run: Run, asked: FitRecord) -> Ledger | None:
 
 def _rows(asked: FitRecord, model: Model, data: DataSource | None) -> Dataset:
     """Read the rows that the run learned from, as the model sees them."""
-    modality = model.description.modality
+    modality = model.spec.modality
     if data is None:
         return read_again(asked, modality).seen_as(modality)
     given = data if is_given(data) else None
@@ -118,6 +118,6 @@ def _objective(run: Run) -> Objective | None:
     if not knows_objective(run.read_field(run.recipe, "recipe")):
         return None
     recipe = recipe_of(run)
-    if recipe.objective.requires or recipe.pairs:
+    if recipe.objective.requires or recipe.reflow_pairs:
         return None
     return recipe.objective.build(TrainingContext())

@@ -25,12 +25,12 @@ from feller.data.tables.mixed import as_table
 from feller.data.tables.modality import Table
 from feller.evaluation.attacks.attack_scores import named, told_planted
 from feller.evaluation.attacks.membership import losses
-from feller.networks.architecture import parameters
+from feller.networks.network_config import count_parameters
 from feller.privacy.auditing.canaries import Ear, ExamplesAt, Overheard, Planted
 from feller.privacy.dp_sgd.private_gradient import Private
 from feller.privacy.leakage.rero import rero
 from feller.privacy.noise.grid_noise import source
-from feller.training.engine import engine
+from feller.training.engine import get_engine
 from feller.training.objective import Example
 
 
@@ -129,7 +129,7 @@ def check_planted(again: Again, count: int) -> None:
         raise UsageError(f"a number of planted rows, {FEWEST} or more", count, "200 is usual", argument="canaries")
     if not isinstance(again.planned, Guarantee):
         return
-    p = parameters(again.description.build(Rng(0)))
+    p = count_parameters(again.description.build(Rng(0)))
     if (most := MEMORY // p) < count:
         raise UsageError(
             f"gradients of {count:,} planted rows by {p:,} weights need too much memory",
@@ -191,7 +191,7 @@ def planted(it: Opened, again: Again, count: int, draws: Rng, tell: Tell, *, fac
 
 def _examples(rows: Dataset, again: Again, draws: Rng) -> ExamplesAt:
     """Return what makes the examples of a step, in which each row meets what follows from its own number."""
-    device, objective = engine().device, again.objective
+    device, objective = get_engine().device, again.objective
     batch = tree_map(lambda leaf: leaf.to(device), {"x_1": rows.modality.encode(rows.values), "given": rows.given})
 
     def at(network: torch.nn.Module, step: int) -> Example:

@@ -30,7 +30,7 @@ from feller.privacy.dp_sgd.per_example_clipping import trained
 from feller.privacy.leakage.probes import kinks
 from feller.spaces import Euclidean, Product, Space
 from feller.training.checkpoint import read_counters
-from feller.training.engine import engine
+from feller.training.engine import get_engine
 from feller.training.objective import Objective
 
 ROUNDS = 2
@@ -231,7 +231,7 @@ def invert(it: Opened, draws: Rng, tell: Tell) -> Attacked:
     run, objective, train, planned = it.run, it.objective, it.train, it.asked.provenance.private
     if not isinstance(planned, Guarantee):
         return Attacked({})
-    network = load_model(run, file=run.weights).network.to(engine().device)
+    network = load_model(run, file=run.weights).network.to(get_engine().device)
     if objective is None or (why := _why_not(network, train)):
         why = "the loss of this model needs an older model" if objective is None else why
         return Attacked({}, notes=(f"no row is read from gradients: {why}",))

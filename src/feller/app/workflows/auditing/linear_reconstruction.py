@@ -12,7 +12,7 @@ from feller.data.modality import Dataset
 from feller.evaluation.attacks.reconstruction import ERRORS
 from feller.privacy.erm.leakage import leakage, reconstructed
 from feller.privacy.erm.ridge import Minimum
-from feller.training.objectives.output_perturbation import Perturbation
+from feller.training.objectives.output_perturbation import OutputPerturbation
 
 ENDS, BETWEEN = 8, 48
 """Rows that are attacked: so many of those with the least bounds, and of those with the largest, and of the others."""
@@ -71,7 +71,7 @@ class LinearTold:
         return {**found, **counts, "label_least": (1 / self.labels.max()).item()}
 
 
-def rebuilt_rows(objective: Perturbation, rows: Dataset, rho: float, draws: Rng) -> LinearTold:
+def rebuilt_rows(objective: OutputPerturbation, rows: Dataset, rho: float, draws: Rng) -> LinearTold:
     """Find what weights with noise tell about each row, and try to rebuild some from noise that is drawn anew.
 
     Args:
@@ -80,8 +80,8 @@ def rebuilt_rows(objective: Perturbation, rows: Dataset, rho: float, draws: Rng)
         rho: That the noise cost; infinite without any.
         draws: Source of the noise of the attack, and of the rows that are attacked.
     """
-    minimum = objective.minimum(rows, rho)
-    scale = objective.scale(len(rows), rho) if rho < torch.inf else 0.0
+    minimum = objective.solution(rows, rho)
+    scale = objective.noise_std(len(rows), rho) if rho < torch.inf else 0.0
     numbers = torch.arange(minimum.x.shape[1], device=minimum.x.device) > 0  # all but the constant
     told = leakage(minimum, scale or 1.0, numbers)
     eta2, labels = told.rows.eta2, told.labels.eta2

@@ -21,7 +21,7 @@ from feller.data.modality import Dataset
 from feller.data.tables.modality import Table
 from feller.models.model import Model
 from feller.models.recipes.recipe import Recipe
-from feller.models.spec import Description
+from feller.models.spec import ModelSpec
 from feller.privacy.accounting.calibration import calibrate
 from feller.privacy.accounting.dp_events import Subsampled
 from feller.privacy.accounting.ledger import Ledger
@@ -30,10 +30,10 @@ from feller.privacy.dp_sgd.private_gradient import Private
 from feller.privacy.marginals.marginal_model import MarginalModel
 from feller.privacy.noise.grid_noise import Noise, source
 from feller.training.checkpoint import read_counters
-from feller.training.engine import engine
-from feller.training.loop import Batches, TrainState, check_finite, make_train_state, train
+from feller.training.engine import get_engine
+from feller.training.loop import BatchFn, TrainState, check_finite, make_train_state, train
 from feller.training.objective import Objective, TrainingContext
-from feller.training.objectives.one_shot import AtOnce
+from feller.training.objectives.one_shot import OneShotObjective
 
 Wrap = Callable[[Private], Gradient]
 """From the private gradient of a training to one that does something beside it."""
@@ -47,7 +47,7 @@ def _plain(gradient: Private) -> Gradient:
 class Again:
     """How a run was made. What was told of its rows before its training, such as noisy shares of columns, stays."""
 
-    description: Description
+    description: ModelSpec
     recipe: Recipe
     planned: Guarantee | Allowance | None
     ledger: Ledger | None
@@ -82,9 +82,9 @@ class Again:
         Raises:
             InputError: If the training fails.
         """
-        if self.recipe.objective.one_shot:
-            return self._at_once(cast(AtOnce, self.recipe.objective), rows, seed)
-        planned, here = self.planned, engine()
+        if self.recipe.objective.is_one_shot:
+            return self._at_once(cast(OneShotObjective, self.recipe.objective), rows, seed)
+        planned, here = self.planned, get_engine()
         network = self.description.build(Rng(seed)).to(here.device)
         training = replace(self.recipe.train, steps=self.steps, minutes=None)
         learner, gradient, draws = make_train_state(network, training), None, Rng(seed)
@@ -95,13 +95,13 @@ class Again:
             gradient = wrap(Private(sigma=planned.sigma, clip=clip_of(planned), noise=noise))
             draws = Rng(int.from_bytes(self._noise(seed, "examples").take(SEED)))
         else:
-            feed = batches(rows, training.batch, Rng(seed))
-        for report in train(learner, self.objective, feed, training, draws=draws, engine=here, gradient=gradient):
+            feed = batches(rows, training.batch_size, Rng(seed))
+        for report in train(learner, self.objective, feed, training, rng=draws, engine=here, gradient=gradient):
             if gradient is None:
                 check_finite(report)
-            tell(report.share)
-        learner.average.copy_to(learner.network)
-        return Model.of(self.description, learner.network.eval())
+            tell(report.progress)
+        learner.ema.copy_to(learner.network)
+        return Model.from_spec(self.description, learner.network.eval())
 
     def smaller(self, n: int) -> "Again":
         """Return the same for other numbers of rows: private steps get the noise that they need for the epsilon spent.
@@ -128,13 +128,13 @@ class Again:
     def _rehearse(self, learner: TrainState, seed: int) -> None:
         kind = self.description.modality.view(Table)
         if self.law is not None and kind is not None:
-            teach(learner, self.objective, kind, self.law, self.recipe.train, Rng(seed).fold_in("law"), engine())
+            teach(learner, self.objective, kind, self.law, self.recipe.train, Rng(seed).fold_in("law"), get_engine())
 
-    def _at_once(self, objective: AtOnce, rows: Dataset, seed: int) -> Model:
+    def _at_once(self, objective: OneShotObjective, rows: Dataset, seed: int) -> Model:
         rho = self.planned.rho if isinstance(self.planned, Allowance) else math.inf
-        told = objective.find(rows, rho, self._noise(seed, "counts"))
-        return Model.of(
-            replace(self.description, architecture=told.architecture), told.network.to(engine().device).eval()
+        told = objective.fit(rows, rho, self._noise(seed, "counts"))
+        return Model.from_spec(
+            replace(self.description, architecture=told.architecture), told.network.to(get_engine().device).eval()
         )
 
 
@@ -144,14 +144,14 @@ def again_of(it: Opened) -> Again:
     Raises:
         UsageError: If it began with another run, or in several processes.
     """
-    run, asked, description = it.run, it.asked, it.model.description
+    run, asked, description = it.run, it.asked, it.model.spec
     if asked.start_from:
         raise UsageError(
             f"began with the weights of {asked.start_from}, which may know its rows already: leave --shadows and"
             " --canaries out",
             file=run.path,
         )
-    if engine().ranks > 1:
+    if get_engine().world_size > 1:
         raise UsageError("several processes would each train other models again", remedy="Audit with one")
     counters = read_counters(run)
     kind = description.modality.view(Table)
@@ -168,7 +168,7 @@ def joined(first: Dataset, second: Dataset) -> Dataset:
     return Dataset(values, given, first.modality, properties=told, target=first.target)
 
 
-def _poisson_batches(rows: Dataset, planned: Guarantee, noise: Noise) -> Batches:
+def _poisson_batches(rows: Dataset, planned: Guarantee, noise: Noise) -> BatchFn:
     """Return what draws batches at the rate that was planned, however many rows there are."""
     rate = planned.batch / planned.n
 

@@ -26,7 +26,7 @@ from feller.evaluation.report.cost_plot import Passed, by_round, over_time
 from feller.evaluation.report.figure import Picture
 from feller.evaluation.report.projection import Field, Scene, Walls, look
 from feller.training.callbacks import read_metrics
-from feller.training.couplings.minibatch_ot import assign
+from feller.training.couplings.minibatch_ot import optimal_permutation
 
 COMPARED, WEIGHED = 32, 100
 """Pairs whose trajectories are weighed, and how many of each."""
@@ -72,7 +72,7 @@ def straight(problem: BridgeProblem, crowd: Populations, walked: Walk, draws: Rn
             Crowd(x)(size, draws.fold_in("straight", leg, k)).flatten(1)
             for k, x in enumerate(crowd.states[leg : leg + 2])
         )
-        x_0 = x_0[assign(x_0, x_1)]
+        x_0 = x_0[optimal_permutation(x_0, x_1)]
         paths = GaussianPaths.straight(x_0, x_1, problem.noise * length**0.5, 2, 2)
         t = torch.linspace(0, 1, 29, dtype=x_0.dtype)
         moments = paths.grid(t)

@@ -16,7 +16,7 @@ from feller.data.images.modality import Images
 from feller.data.points.points import Points
 from feller.models.recipes.images import unet
 from feller.networks.mlp import MLP
-from feller.training.optimizer import Training
+from feller.training.optimizer import TrainConfig
 
 WIDE = 64
 """Numbers of a state beyond which the network is wider."""
@@ -111,7 +111,7 @@ def bridging(modality: Points | Images) -> Bridging:
     Pictures are seen by the U-Net that also draws them; rows of numbers by a perceptron.
     """
     if (images := modality.view(Images)) is not None:
-        train = Training(batch=64, steps=1000, lr=1e-3, average=0.998, decay=0.0, warmup=50)
+        train = TrainConfig(batch_size=64, steps=1000, lr=1e-3, ema_decay=0.998, lr_decay_fraction=0.0, warmup=50)
         return Bridging(architecture=unet(images, "small"), pairs=512, train=train)
     points = modality.view(Points)
     numbers = 0 if points is None else len(points.columns)

@@ -33,7 +33,7 @@ from feller.evaluation.number_format import percent, sentence
 from feller.evaluation.report.page import RunReport, write_report
 from feller.evaluation.report.verdict import GOOD, verdict
 from feller.training.callbacks import read_metrics
-from feller.training.engine import engine
+from feller.training.engine import get_engine
 
 NEIGHBOURS, TRIED = 20, 5000
 """Points that a plane goes through, and points of a surface whose neighbours tell how far that is."""
@@ -123,7 +123,7 @@ def report_bridge(
     """
     tell.task("following trajectories")
     usual = min(max(len(crowd.states[0]), LEAST), MOST)
-    n = effort.affordable(usual, WALKED, lambda few: _crossed(found, bridged, crowd, few), engine())
+    n = effort.affordable(usual, WALKED, lambda few: _crossed(found, bridged, crowd, few), get_engine())
     if n < usual:
         notes = (*notes, f"to save time: {n:,} of {usual:,} trajectories; all of them with: feller evaluate {run.path}")
     whole, which = _crossed(found, bridged, crowd, n, lambda share: tell.progress(WALKED * share))
@@ -148,7 +148,7 @@ def report_bridge(
     notes = (*notes, *_outside(numbers), *grown)
     rounds, planned = int(numbers["rounds"]), bridging(crowd.modality)
     sketch = bridge_sketch(run, bridged, found.how, planned, rounds)
-    if engine().is_first:
+    if get_engine().is_main_process:
         write_paths(run, bridged, crowd.modality, walked, which, crowd.states, counts)
         tell.task("drawing")
         push = shlex.join(["feller", "sample", str(run.path), "--from", bridged.populations[0], "--out", "pushed.npz"])

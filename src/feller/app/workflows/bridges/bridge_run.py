@@ -21,11 +21,18 @@ from feller.core.run_folder import Run
 from feller.core.safetensors_io import load_tensors, named_as_now, save_tensors
 from feller.core.serialization import from_dict, write_json
 from feller.models.families.path_process import BridgeProcess
-from feller.models.spec import Description
-from feller.networks.bridge_drift import BothWays, TwoDrifts
+from feller.models.spec import ModelSpec
+from feller.networks.bridge_drift import ForwardBackwardDrift, ForwardBackwardNetwork
 from feller.paths.brownian import BrownianBridge
 from feller.sampling.sampler_config import SamplerConfig
-from feller.training.checkpoint import PROCESSOR, device_of, learner_tensors, moved, processor, restore_learner
+from feller.training.checkpoint import (
+    HARDWARE_KEY,
+    describe_hardware,
+    hardware_change_notice,
+    restore_train_state,
+    train_device,
+    train_state_tensors,
+)
 from feller.training.engine import Engine
 
 
@@ -152,18 +159,18 @@ def read_again(bridged: Bridged) -> Populations:
     return found
 
 
-def begin(bridged: Bridged, crowd: Populations, how: Bridging, here: Engine) -> tuple[Description, Progress]:
+def begin(bridged: Bridged, crowd: Populations, how: Bridging, here: Engine) -> tuple[ModelSpec, Progress]:
     """Return what the model of a bridge is, with a new network."""
     modality = crowd.modality
-    description = Description(
+    description = ModelSpec(
         modality,
         modality.space(),
         BridgeProcess(BrownianBridge(bridged.noise)),
-        BothWays(how.architecture),
+        ForwardBackwardDrift(how.architecture),
         sampling=SamplerConfig("euler-maruyama", how.calls),
     )
     network = description.build(Rng(bridged.seed)).to(here.device)
-    if not isinstance(network, TwoDrifts):
+    if not isinstance(network, ForwardBackwardNetwork):
         raise InputError(
             f"a bridge has two drifts, and this run has a {type(network).__name__}", remedy="Make a new one"
         )
@@ -178,7 +185,7 @@ def save_progress(run: Run, progress: Progress) -> None:
     tensors = {
         f"{way}/{name}": value
         for way, learner in _learners(progress).items()
-        for name, value in learner_tensors(learner).items()
+        for name, value in train_state_tensors(learner).items()
     }
     tensors |= {f"knots/{leg}": knots for leg, knots in enumerate(progress.knots)}
     counters = {"step": progress.ahead.step + progress.back.step, "seconds": progress.seconds, "rounds": progress.done}
@@ -192,7 +199,7 @@ def save_progress(run: Run, progress: Progress) -> None:
         f"{_prefix(progress, way)}.{name}": value for way, best in progress.best.items() for name, value in best.items()
     }
     save_tensors(run.ema_weights, average)  # first: a round that is cut off here is done again, with the same weights
-    save_tensors(run.state, tensors, {**note, PROCESSOR: processor(device_of(progress.ahead))})
+    save_tensors(run.state, tensors, {**note, HARDWARE_KEY: describe_hardware(train_device(progress.ahead))})
     save_tensors(run.weights, _both(progress, "weights"))
     write_json(run.progress, counters)
 
@@ -211,11 +218,11 @@ def load_progress(run: Run, progress: Progress, number: int) -> str:
         for way, learner in _learners(progress).items():
             own = {name.removeprefix(f"{way}/"): value for name, value in tensors.items() if name.startswith(f"{way}/")}
             learner.step, learner.seconds = int(note[f"{way}/step"]), float(note[f"{way}/seconds"])
-            restore_learner(learner, own, begun=learner.step > 0)
+            restore_train_state(learner, own, has_started=learner.step > 0)
         legs = sorted(int(name.removeprefix("knots/")) for name in tensors if name.startswith("knots/"))
         progress.knots = [tensors[f"knots/{leg}"] for leg in legs]
         progress.done, progress.seconds = int(note["rounds"]), float(note["seconds"])
-        shape = progress.network.ahead.centre.numel()
+        shape = progress.network.forward_drift.centre.numel()
         right = all(knots.ndim == 3 and knots.shape[2] == shape and knots.isfinite().all() for knots in progress.knots)
         if progress.done < 0 or not right or len(progress.knots) not in (0, number):
             raise ValueError("knots or rounds of another bridge")
@@ -226,7 +233,7 @@ def load_progress(run: Run, progress: Progress, number: int) -> str:
             f"{run.state} does not fit this bridge", remedy="Copy the whole run, or make a new one"
         ) from error
     _load_kept(run, progress, note)
-    return moved(note, device_of(progress.ahead))
+    return hardware_change_notice(note, train_device(progress.ahead))
 
 
 def _load_kept(run: Run, progress: Progress, note: dict[str, str]) -> None:

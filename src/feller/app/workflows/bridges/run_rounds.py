@@ -67,7 +67,7 @@ def keep(progress: Progress, row: Row, rows: Sequence[Row]) -> None:
     kept = next((each for each in own if each["step"] == progress.kept.get(way)), None)
     if better(row, kept, own):
         learner = progress.learner(backward=backward)
-        progress.best[way] = {name: value.clone() for name, value in learner.averaged().items()}
+        progress.best[way] = {name: value.clone() for name, value in learner.ema_weights().items()}
         progress.kept[way] = row["step"]
 
 
@@ -121,12 +121,12 @@ def alternate(
     Raises:
         Interrupted: After Ctrl-C; the last round is saved.
     """
-    metrics = MetricsWriter(run.metrics, progress.done) if here.is_first else None
+    metrics = MetricsWriter(run.metrics, progress.done) if here.is_main_process else None
     begun = time.monotonic() - progress.seconds
     with interrupt_event() as interrupted:
 
         def hear(share: float, text: str) -> None:
-            if here.agree(float(interrupted.is_set())):
+            if here.broadcast_float(float(interrupted.is_set())):
                 raise Interrupted(again, f"{saved(progress.done, within=True)}. Go on with")
             whole = (progress.done + share) / (settings.rounds or 1)
             spent = whole if limit is None else (time.monotonic() - begun) / limit
@@ -135,9 +135,9 @@ def alternate(
 
         tell.task("bridging")
         going = rounds(problem, settings, progress, Rng(seed), here, tell=hear)
-        while here.agree(float(_goes_on(settings, progress, limit))):
+        while here.broadcast_float(float(_goes_on(settings, progress, limit))):
             found = next(going)
-            if here.is_first and metrics is not None:
+            if here.is_main_process and metrics is not None:
                 row = {"step": found.number, **measured(problem, settings, progress, found)}
                 rows = [one for one in read_metrics(run.metrics) if one["step"] < found.number]
                 keep(progress, row, rows)

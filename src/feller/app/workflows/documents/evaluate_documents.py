@@ -42,13 +42,13 @@ from feller.evaluation.image_tokenizer import Copies, copy_errors
 from feller.evaluation.number_format import number
 from feller.evaluation.report.prediction_plots import copies_picture
 from feller.models.model import Model
-from feller.networks.codebook.image_codes import WHITE
+from feller.networks.codebook.learned_image_tokenizer import WHITE
 from feller.sampling.autoregressive.decoding_goals import DecodingGoal, ImageGoal, InfillGoal
 from feller.sampling.autoregressive.document_decoding import generate
 from feller.sampling.autoregressive.document_grammar import SymbolKind
 from feller.sampling.retrieval.datastore import create_datastore
 from feller.sampling.retrieval.retriever import IndexedDatastore
-from feller.training.optimizer import Training
+from feller.training.optimizer import TrainConfig
 
 ROWS = 2
 """Of pictures that are shown above what is read back."""
@@ -122,7 +122,7 @@ def _remedy(it: Examined, *, learns: bool) -> str:
 def _longer(run: Run, it: Examined) -> tuple[str, str]:
     """Return what fits anew with a tokeniser that learns longer, and what it does."""
     flag, learned = "--tokenizer.steps", run.read_field(run.recipe, "recipe", "parts", "tokenizer")
-    steps = LONGER * (from_dict(Training, learned).steps or 1)
+    steps = LONGER * (from_dict(TrainConfig, learned).steps or 1)
     words = [word for before, word in pairwise(("", *it.asked.provenance.fields)) if flag not in (before, word)]
     wanted = it.asked.with_provenance(fields=(*words, flag, str(steps)))
     anew = Run(run.path.with_name(f"{run.path.name}-anew"))

@@ -36,7 +36,7 @@ from feller.sampling.autoregressive.token_guidance import (
     TokenGuidance,
 )
 from feller.sampling.retrieval.retriever import INFERENCE_RETRIEVER, IndexedDatastore, retrieved_context
-from feller.training.engine import engine
+from feller.training.engine import get_engine
 
 DOCUMENTS = 2
 """That stand in front of a prompt, where there is a memory."""
@@ -279,7 +279,7 @@ def documents(run: Run, config: SampleConfig, *, tell: Tell = SILENT) -> tuple[W
             "a --memory is looked up for what is asked, and nothing is", remedy="Give a --prompt, or leave it out"
         )
     model = load_model(run)
-    model.network.to(engine().device)
+    model.network.to(get_engine().device)
     kind, place = require_documents(model), run.output_path(config.output.out)
     kind.check_place(place)
     wanted = wanted or anything(reader(model).context)

@@ -23,19 +23,19 @@ from feller.data.modality import Dataset, Modality
 from feller.data.speech.modality import Speech
 from feller.models.infilling import LearnedDurations
 from feller.models.model import load_model
-from feller.models.recipes.interleaved import MOST_TILES, learned_codes
-from feller.models.recipes.recipe import DocumentParts, SpeechParts
-from feller.models.spec import Description, load_part, save_description
-from feller.networks.codebook.image_codes import learned
-from feller.networks.codebook.image_tokenizer import Tokenizer
-from feller.networks.inner_networks import null_values
+from feller.models.recipes.interleaved import MAX_TILES, learned_codes
+from feller.models.recipes.recipe import DocumentAuxNetworks, SpeechAuxNetworks
+from feller.models.spec import ModelSpec, load_aux_network, save_spec
+from feller.networks.codebook.conv_tokenizer import ConvTokenizer
+from feller.networks.codebook.learned_image_tokenizer import load_image_tokenizer
 from feller.networks.sequence.bi_encoder import BiEncoderNetwork
+from feller.networks.unwrapping import null_values
 from feller.training.engine import Engine
-from feller.training.loop import Batches, TrainState, make_train_state, train
+from feller.training.loop import BatchFn, TrainState, make_train_state, train
 from feller.training.objective import Objective, TrainingContext
-from feller.training.objectives.contrastive import Contrastive
-from feller.training.objectives.reconstruction import Reconstruction
-from feller.training.optimizer import Training
+from feller.training.objectives.autoencoding import AutoencodingLoss
+from feller.training.objectives.contrastive import InfoNCE
+from feller.training.optimizer import TrainConfig
 
 if TYPE_CHECKING:
     from feller.app.workflows.fitting.plan_fit import FitPlan
@@ -64,7 +64,7 @@ class Making:
                 remedy="Bring it back, or start a new run",
             )
 
-    def made(self, name: str, module: torch.nn.Module, about: Description, learned: Callable[[], None]) -> Description:
+    def made(self, name: str, module: torch.nn.Module, about: ModelSpec, learned: Callable[[], None]) -> ModelSpec:
         """Give a network its weights, those of the run or new ones, and note what they are.
 
         Args:
@@ -80,14 +80,14 @@ class Making:
         is_new = not file.is_file()
         if is_new and name not in self.known:
             learned()
-        self.here.wait()  # until all have seen what was there
-        if is_new and self.here.is_first:
+        self.here.barrier()  # until all have seen what was there
+        if is_new and self.here.is_main_process:
             save_tensors(file, module.state_dict())
-        self.here.wait()
-        found = load_part(self.run, name, module, None if is_new else about.parts.get(name))
-        about = replace(about, parts={**about.parts, name: found})
-        if self.here.is_first:
-            save_description(self.run, about)
+        self.here.barrier()
+        found = load_aux_network(self.run, name, module, None if is_new else about.aux_hashes.get(name))
+        about = replace(about, aux_hashes={**about.aux_hashes, name: found})
+        if self.here.is_main_process:
+            save_spec(self.run, about)
         return about
 
     def draws(self, name: str) -> Rng:
@@ -95,14 +95,20 @@ class Making:
         return Rng(self.seed).fold_in(name)
 
     def learn(
-        self, name: str, objective: Objective, feed: Batches, network: torch.nn.Module, training: Training, tell: Tell
+        self,
+        name: str,
+        objective: Objective,
+        feed: BatchFn,
+        network: torch.nn.Module,
+        training: TrainConfig,
+        tell: Tell,
     ) -> None:
         """Train a network to the end of its budget; what is kept is the average."""
         learner: TrainState = make_train_state(network.to(self.here.device).train().requires_grad_(True), training)
         tell.task(f"training the {name}")
-        for report in train(learner, objective, feed, training, draws=self.draws(name), engine=self.here):
-            tell.progress(report.share, f"step {report.step:,}, loss {report.loss.item():.4g}")
-        learner.average.copy_to(network)
+        for report in train(learner, objective, feed, training, rng=self.draws(name), engine=self.here):
+            tell.progress(report.progress, f"step {report.step:,}, loss {report.loss.item():.4g}")
+        learner.ema.copy_to(network)
         network.eval().requires_grad_(False).to("cpu")
         tell.done()
 
@@ -117,14 +123,14 @@ def make_parts(run: Run, plan: "FitPlan", job: TrainingJob, here: Engine, tell: 
         InputError: If a file of the run is damaged, another's, or lost after the model began to learn.
         UsageError: If the recipe makes networks of other data.
     """
-    parts, data = plan.recipe.parts, job.data
+    parts, data = plan.recipe.aux_networks, job.data
     if parts is None or data is None:
         return job
     kind = data.modality
     known = {*kind.modules} if plan.older is not None else set()
     known |= {"tokenizer"} if from_a_run(plan.asked.config.reading.tokenizer) else set()
     making = Making(run=run, known=frozenset(known), seed=plan.asked.seed, here=here)
-    if isinstance(parts, SpeechParts):
+    if isinstance(parts, SpeechAuxNetworks):
         return replace(job, description=make_speech_parts(making, parts, kind, job.description, data, tell))
     description, written = make_document_parts(making, parts, kind, job.description, data, tell)
     tell.task("looking at the documents")
@@ -136,8 +142,8 @@ def make_parts(run: Run, plan: "FitPlan", job: TrainingJob, here: Engine, tell: 
 
 
 def make_document_parts(
-    making: Making, parts: DocumentParts, kind: Modality, about: Description, data: Dataset, tell: Tell
-) -> tuple[Description, Dataset]:
+    making: Making, parts: DocumentAuxNetworks, kind: Modality, about: ModelSpec, data: Dataset, tell: Tell
+) -> tuple[ModelSpec, Dataset]:
     """Give the networks of documents their weights: those of the run, or new ones that are learned here.
 
     Returns:
@@ -164,28 +170,28 @@ def make_document_parts(
     return about, coded
 
 
-def _tokenizer(making: Making, parts: DocumentParts, kind: Documents, data: Dataset, tell: Tell) -> None:
+def _tokenizer(making: Making, parts: DocumentAuxNetworks, kind: Documents, data: Dataset, tell: Tell) -> None:
     """Train what writes pictures as codes on all pictures of the documents."""
     pictures, name = Images(kind.height, kind.width, kind.channels), "tokenizer"
-    feed = batches(Dataset(all_pictures(data.values), {}, pictures), parts.tokenizer.batch, making.draws(name))
-    objective = Reconstruction(pictures.space())
+    feed = batches(Dataset(all_pictures(data.values), {}, pictures), parts.tokenizer.batch_size, making.draws(name))
+    objective = AutoencodingLoss(pictures.space())
     making.learn(name, objective, feed, kind.modules[name], parts.tokenizer, tell)
 
 
-def _vectors(making: Making, parts: DocumentParts, kind: Documents, data: Dataset, tell: Tell) -> None:
+def _vectors(making: Making, parts: DocumentAuxNetworks, kind: Documents, data: Dataset, tell: Tell) -> None:
     """Count the pieces of texts, then train what finds documents to tell which picture belongs to which text."""
     network, name = kind.modules["vectors"], "vectors"
     if not isinstance(network, BiEncoderNetwork):
         raise TypeError(f"expected a bi-encoder, got {type(network).__name__}")
-    network.texts.count(kind.encode(data.values))
-    objective = Contrastive(kind.space(), kind.symbols).build(TrainingContext(data=data))
-    feed = batches(data, parts.vectors.batch, making.draws(name))
+    network.text_encoder.update_counts(kind.encode(data.values))
+    objective = InfoNCE(kind.space(), kind.symbols).build(TrainingContext(data=data))
+    feed = batches(data, parts.vectors.batch_size, making.draws(name))
     making.learn(name, objective, feed, network, parts.vectors, tell)
 
 
 def make_speech_parts(
-    making: Making, parts: SpeechParts, kind: Modality, about: Description, data: Dataset, tell: Tell
-) -> Description:
+    making: Making, parts: SpeechAuxNetworks, kind: Modality, about: ModelSpec, data: Dataset, tell: Tell
+) -> ModelSpec:
     """Give the networks that say durations their weights: those of the run, or new ones that are learned here.
 
     Returns:
@@ -201,7 +207,7 @@ def make_speech_parts(
     making.check([*speech.modules])
     for name, lasting, training in (
         ("durations", speech.durations, parts.durations),
-        ("rhythm", speech.rhythm, parts.rhythm),
+        ("rhythm", speech.rhythm, parts.duration_sampler),
     ):
         if isinstance(lasting, LearnedDurations):
             learned = partial(_learn, making, name, lasting, training, data, tell)
@@ -209,13 +215,15 @@ def make_speech_parts(
     return about
 
 
-def _learn(making: Making, name: str, lasting: LearnedDurations, training: Training, data: Dataset, tell: Tell) -> None:
+def _learn(
+    making: Making, name: str, lasting: LearnedDurations, training: TrainConfig, data: Dataset, tell: Tell
+) -> None:
     """Train one of them on the phones of all sounds."""
     phone = data.values["phone"]
     valid = phone >= 0
     examples = {"x_1": data.values["duration"], "given": {"phone": phone.clamp(min=0), "valid": valid}}
-    feed = shuffled(examples, training.batch, making.draws(name), valid.sum(1))
-    making.learn(name, lasting.rule, feed, lasting.network, training, tell)
+    feed = shuffled(examples, training.batch_size, making.draws(name), valid.sum(1))
+    making.learn(name, lasting.objective, feed, lasting.network, training, tell)
 
 
 MOST_COLOURS = 256
@@ -227,7 +235,7 @@ def written_by(data: Dataset, tokenizer: str, size: str) -> Dataset:
 
     Args:
         data: The documents.
-        tokenizer: Run folder, or `palette`, `tiles` or `learned`.
+        tokenizer: Run folder, or `palette`, `tiles` or `load_image_tokenizer`.
         size: Of what is to train.
 
     Raises:
@@ -252,7 +260,7 @@ def written_by(data: Dataset, tokenizer: str, size: str) -> Dataset:
 
 def _tiles(data: Dataset, kind: Documents, size: str) -> PictureCodes:
     """Return the commonest tiles, as large as the cells of a learned tokeniser."""
-    return tiles_of(all_pictures(data.values), learned_codes(kind, size).settings.factor, MOST_TILES)
+    return tiles_of(all_pictures(data.values), learned_codes(kind, size).config.factor, MAX_TILES)
 
 
 NAMED: dict[str, Callable[[Dataset, Documents, str], PictureCodes]] = {
@@ -284,8 +292,8 @@ def taken_again(data: Dataset, tokenizer: str, run: Run) -> Dataset:
 def _of_run(path: str, kind: Documents) -> PictureCodes:
     """Return the tokeniser of a run."""
     model = load_model(open_run(path))
-    settings, pictures = model.description.architecture, model.description.modality.view(Images)
-    if not isinstance(settings, Tokenizer) or pictures is None:
+    settings, pictures = model.spec.architecture, model.spec.modality.view(Images)
+    if not isinstance(settings, ConvTokenizer) or pictures is None:
         raise UsageError(
             "is no tokeniser", remedy="Fit one with: feller fit PICTURES --recipe image-tokenizer", file=path
         )
@@ -294,4 +302,4 @@ def _of_run(path: str, kind: Documents) -> PictureCodes:
         raise UsageError(
             f"{path} writes pictures of {theirs}, these documents have {ours}", remedy="Bring them to it by --longest"
         )
-    return learned(settings, pictures.shape, model.network.state_dict())
+    return load_image_tokenizer(settings, pictures.shape, model.network.state_dict())

@@ -12,9 +12,9 @@ from feller.core.run_folder import Run
 from feller.core.safetensors_io import save_tensors
 from feller.core.serialization import to_dict, write_json
 from feller.data.tables.modality import GUESSED
-from feller.models.spec import Description, save_description
+from feller.models.spec import ModelSpec, save_spec
 from feller.privacy.accounting.dp_events import Concentrated
-from feller.training.objectives.one_shot import AtOnce
+from feller.training.objectives.one_shot import OneShotObjective
 
 
 def is_found(counters: dict[str, Any]) -> bool:
@@ -36,7 +36,7 @@ class Look:
     """A look at all rows that is known to fit together, before anything of it is written."""
 
     plan: FitPlan
-    description: Description
+    description: ModelSpec
 
 
 def set_up_look(plan: FitPlan) -> Look:
@@ -45,7 +45,7 @@ def set_up_look(plan: FitPlan) -> Look:
     Raises:
         UsageError: If recipe and data do not fit together.
     """
-    return Look(plan, plan.recipe.describe(plan.split[0]))
+    return Look(plan, plan.recipe.model_spec(plan.split[0]))
 
 
 def look(run: Run, found: Look, tell: Tell) -> None:
@@ -58,7 +58,7 @@ def look(run: Run, found: Look, tell: Tell) -> None:
     """
     plan, description = found.plan, found.description
     asked, access, (rows, held_out) = plan.asked, plan.access, plan.split
-    save_description(run, description)
+    save_spec(run, description)
     run.write_record(run.recipe, {**asked.parts, "recipe": to_dict(plan.recipe)})
     rho, noise = access.allowance()
     if math.isfinite(rho):
@@ -71,12 +71,12 @@ def look(run: Run, found: Look, tell: Tell) -> None:
     )
     tell.task("looking at the rows")
     start = time.monotonic()
-    told = cast(AtOnce, plan.recipe.objective).find(rows, rho, noise)
+    told = cast(OneShotObjective, plan.recipe.objective).fit(rows, rho, noise)
     seconds, unit = time.monotonic() - start, access.clock_resolution
-    access.charge(run, told.expenses)
-    save_description(run, replace(description, architecture=told.architecture))
+    access.charge(run, told.events)
+    save_spec(run, replace(description, architecture=told.architecture))
     for file in (run.weights, run.ema_weights):
         save_tensors(file, told.network.state_dict())
     write_json(run.progress, {"step": 0, "seconds": unit * math.ceil(seconds / unit) if unit else seconds})
     tell.done()
-    tell.say(told.said)
+    tell.say(told.summary)

@@ -23,11 +23,11 @@ from feller.data.loading.read import read
 from feller.data.modality import Dataset, Modality
 from feller.models.model import Model
 from feller.models.recipes.recipe import Recipe
-from feller.models.spec import Description
+from feller.models.spec import ModelSpec
 from feller.privacy.accounting.dp_events import Expense
 from feller.privacy.noise.grid_noise import Noise, source
 from feller.training.engine import Engine
-from feller.training.loop import Batches
+from feller.training.loop import BatchFn
 from feller.training.objective import Objective
 
 FEW = 10
@@ -84,7 +84,7 @@ class DataAccess(abc.ABC):
     def plan(self, plan: FitPlan, request: RecipeRequest) -> FitPlan:
         """Return the plan with what the model may hold of the data, and with what that costs."""
 
-    def resumed(self, run: Run, plan: FitPlan, about: Description) -> FitPlan:
+    def resumed(self, run: Run, plan: FitPlan, about: ModelSpec) -> FitPlan:
         """Return the plan of a run that goes on, with what its model already holds of the data."""
         return plan
 
@@ -175,21 +175,21 @@ class OpenData(DataAccess):
         return TrainingInputs(batches=make_batches(plan.recipe, job.data, plan.older, draws, tell), rng=draws)
 
 
-def make_batches(recipe: Recipe, data: Dataset | None, older: Model | None, draws: Rng, tell: Tell) -> Batches:
+def make_batches(recipe: Recipe, data: Dataset | None, older: Model | None, draws: Rng, tell: Tell) -> BatchFn:
     """Return what gives each step its examples: the data, or pairs that the older model draws.
 
     Raises:
         UsageError: If there is no older model to draw them.
     """
-    if data is not None and not recipe.pairs:
+    if data is not None and not recipe.reflow_pairs:
         lengths = data.given["valid"].sum(1) if recipe.objective.length_bucketing else None
-        return batches(data, recipe.train.batch, draws, lengths)
+        return batches(data, recipe.train.batch_size, draws, lengths)
     if older is None:
         raise UsageError("the run of an older model, from which this recipe draws pairs", "none", argument="start_from")
     tell.task("drawing pairs")
-    pairs = older.pairs(recipe.pairs, draws.fold_in("pairs"), tell.progress)
+    pairs = older.sample_pairs(recipe.reflow_pairs, draws.fold_in("pairs"), tell.progress)
     tell.done()
-    return shuffled(pairs, recipe.train.batch, draws)
+    return shuffled(pairs, recipe.train.batch_size, draws)
 
 
 def reading(asked: FitRecord, like: Modality | None) -> dict:

@@ -21,7 +21,7 @@ from feller.data.loading.targets import with_target
 from feller.data.modality import Dataset
 from feller.models.model import Model, load_model
 from feller.models.recipes.recipe import Recipe
-from feller.training.optimizer import Training
+from feller.training.optimizer import TrainConfig
 
 if TYPE_CHECKING:
     from feller.app.workflows.fitting.data_access import DataAccess
@@ -97,7 +97,7 @@ class FitPlan:
     frequencies: dict[str, tuple[float, ...]] | None = None
     """Noisy shares of the classes of each condition; None where the exact ones may be told."""
     parts: dict[str, str] = field(default_factory=dict)
-    """What a run that goes on knows of the networks that its data need: see `Description`."""
+    """What a run that goes on knows of the networks that its data need: see `ModelSpec`."""
 
     @cached_property
     def split(self) -> tuple[Dataset, Dataset]:
@@ -123,7 +123,7 @@ def plan_fit(
     """
     start = open_run(asked.start_from) if asked.start_from else None
     older = load_model(start) if start else None
-    dataset = access.read(asked, older.description.modality if older else None, request, tell, given)
+    dataset = access.read(asked, older.spec.modality if older else None, request, tell, given)
     if asked.target:
         dataset.check_whole("--target")
         dataset = with_target(dataset, asked.target, request.name)
@@ -134,7 +134,7 @@ def plan_fit(
     name, recipe = request.of(access.shown(asked.provenance.recipe, dataset), older)
     check_target(recipe, name, () if dataset.target is None else asked.target, older)
     check_at_once(recipe, older, asked.watched)
-    if recipe.objective.one_shot:
+    if recipe.objective.is_one_shot:
         dataset.check_whole(f"the recipe {name}")
     access.check_recipe(asked, name, recipe, start, dataset)
     if start is not None:
@@ -171,7 +171,7 @@ def check_target(recipe: Recipe, name: str, target: tuple[str, ...], older: Mode
     tells = recipe.objective.family == "regressor"
     if target and not tells:
         raise UsageError(f"{name} tells no {target[0]}", remedy="Use regressor, or logistic-private", argument="recipe")
-    if older is not None and (tells or older.family.tells is not None):
+    if older is not None and (tells or older.family.prediction_target is not None):
         raise UsageError(
             "a regressor starts from fresh weights, and nothing starts from one",
             remedy="Leave it out",
@@ -192,8 +192,8 @@ def check_at_once(recipe: Recipe, older: Model | None, watched: int = 0) -> None
         older: Model to start from.
         watched: Rows of which account is to be kept, step by step.
     """
-    at_once = recipe.objective.one_shot
-    if at_once and recipe.train != Training():
+    at_once = recipe.objective.is_one_shot
+    if at_once and recipe.train != TrainConfig():
         raise UsageError(
             "this recipe looks at its rows once and takes no steps", remedy="Leave --steps, --minutes and --train.* out"
         )

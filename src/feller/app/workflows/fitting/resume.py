@@ -21,8 +21,8 @@ from feller.data.loading import raw
 from feller.data.loading.in_memory import DataSource
 from feller.models.model import Model, load_model
 from feller.models.recipes.recipe import Recipe
-from feller.models.spec import load_description
-from feller.networks.architecture import PLENTY, within
+from feller.models.spec import load_spec
+from feller.networks.network_config import DEFAULT_PARAMETER_BYTES, limit_parameter_bytes
 from feller.training.engine import Engine
 
 FIXED = ("data", "size", "longest", "space", "vocabulary", "modality", "tokenizer", "target", "schema", "seed")
@@ -74,13 +74,13 @@ def plan_resumed(
     if asked.provenance.code:
         _load_code(asked, now.get("modality") or recipe)  # what the run is made of may be there
     older = _older(asked)
-    about = load_description(run)
-    like = about.modality if older is None or about.modality.has_schema else older.description.modality
+    about = load_spec(run)
+    like = about.modality if older is None or about.modality.has_schema else older.spec.modality
     dataset = read_again(asked, like, given)
     kept = run.read_field(run.recipe, "recipe")
     with raw.about(run.recipe):
-        before = within(PLENTY, lambda: from_dict(Recipe, kept))
-    if before.objective.one_shot:
+        before = limit_parameter_bytes(DEFAULT_PARAMETER_BYTES, lambda: from_dict(Recipe, kept))
+    if before.objective.is_one_shot:
         check_found(run)
     after = request.changed(before)
     if replace(after, train=before.train, sampling=before.sampling) != before:
@@ -90,7 +90,7 @@ def plan_resumed(
     dataset = dataset.seen_as(after.modality or dataset.modality)
     dataset = taken_again(dataset, asked.config.reading.tokenizer, run) if asked.config.reading.tokenizer else dataset
     access = resumed_access(asked, here)
-    return access.resumed(run, FitPlan(asked, dataset, after, older, access, parts=about.parts), about)
+    return access.resumed(run, FitPlan(asked, dataset, after, older, access, parts=about.aux_hashes), about)
 
 
 def _older(asked: FitRecord) -> Model | None:

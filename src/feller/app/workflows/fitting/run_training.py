@@ -17,15 +17,15 @@ from feller.core.serialization import replace_file, to_dict
 from feller.data.modality import Dataset
 from feller.data.tables.modality import GUESSED
 from feller.models.model import Model
-from feller.models.spec import Description, save_description
+from feller.models.spec import ModelSpec, save_spec
 from feller.training import callbacks
-from feller.training.callbacks import CheckpointSaver, loggers
+from feller.training.callbacks import CheckpointSaver, make_loggers
 from feller.training.checkpoint import load_checkpoint
 from feller.training.engine import Engine
-from feller.training.loop import Batches, StepMetrics, TrainState
+from feller.training.loop import BatchFn, StepMetrics, TrainState
 from feller.training.objective import Objective
-from feller.training.optimizer import Training
-from feller.training.parallelize import dress
+from feller.training.optimizer import TrainConfig
+from feller.training.parallelize import parallelize
 from feller.training.trainer import Callback, StepMonitor, Trainer
 
 
@@ -39,9 +39,9 @@ class TrainingJob:
     """What is trained on what, for people."""
     notes: tuple[str, ...]
     """What was converted or chosen, for people."""
-    config: Training
+    config: TrainConfig
     objective: Objective
-    description: Description
+    description: ModelSpec
     state: TrainState
     resume_command: str
     """Command that goes on."""
@@ -53,7 +53,7 @@ class TrainingJob:
 class TrainingInputs:
     """What the steps of one sitting are made of."""
 
-    batches: Batches
+    batches: BatchFn
     rng: Rng
     gradient: Gradient | None = None
     """How losses become gradients; the mean by default."""
@@ -120,8 +120,8 @@ def restore(run: Run, job: TrainingJob, *, resume: bool, exhausted: bool, tell: 
 
 def record(run: Run, job: TrainingJob, here: Engine, tell: Tell) -> None:
     """Write what is trained and how, and say so."""
-    if here.is_first:
-        save_description(run, job.description)
+    if here.is_main_process:
+        save_spec(run, job.description)
         run.write_record(run.recipe, job.record)
     for note in job.notes:
         (tell.say if note == GUESSED else tell.note)(note)
@@ -143,21 +143,21 @@ def run_training(run: Run, job: TrainingJob, inputs: TrainingInputs, here: Engin
         Interrupted: After Ctrl-C, with all saved.
     """
     state, config = job.state, job.config
-    dress(state, config, here)
+    parallelize(state, config, here)
     hears: list[Callback] = [*inputs.callbacks]
-    if here.is_first:
-        hears += [*loggers(config.logger, run, to_dict(config)), Progress(tell)]
-    if here.is_first or state.sharded:
+    if here.is_main_process:
+        hears += [*make_loggers(config.logger, run, to_dict(config)), Progress(tell)]
+    if here.is_main_process or state.is_sharded:
         hears += [
             CheckpointSaver(
                 run,
-                writes=here.is_first,
+                writes=here.is_main_process,
                 at_each_log=inputs.checkpoint_at_each_log,
                 clock_resolution=inputs.clock_resolution,
             ),
             Preview(run, job.description, here),
         ]
-    trainer = Trainer(config, hears, monitor=inputs.monitor, device=here)
+    trainer = Trainer(config, hears, monitor=inputs.monitor, engine=here)
     tell.task("training")
     trainer.fit(state, job.objective, inputs.batches, inputs.rng, inputs.gradient)
     tell.done()
@@ -165,11 +165,11 @@ def run_training(run: Run, job: TrainingJob, inputs: TrainingInputs, here: Engin
         raise Interrupted(job.resume_command)
 
 
-def _going_on(state: TrainState, config: Training, *, exhausted: bool) -> str:
+def _going_on(state: TrainState, config: TrainConfig, *, exhausted: bool) -> str:
     """Say where a resumed training stands."""
     if exhausted:
         return f"nothing is left to train: all steps are paid for, and the weights took {state.step:,} of them"
-    if state.share(config) < 1:
+    if state.progress(config) < 1:
         return f"going on after step {state.step:,}"
     done = f"{state.step:,} steps in {state.seconds / 60:.3g} minutes"
     return (
@@ -188,13 +188,13 @@ class Progress(Callback):
         """Show what may be told of a step."""
         shown = {name: value for name, value in numbers.items() if name not in ("lr", "gradient", "seconds")}
         told = "".join(f", {name} {value:.4g}" for name, value in shown.items())
-        self._tell.progress(metrics.share, f"step {metrics.step:,}{told}")
+        self._tell.progress(metrics.progress, f"step {metrics.step:,}{told}")
 
 
 class Preview(Callback):
     """Writes a picture of what the model draws by now, in few calls; training does not notice."""
 
-    def __init__(self, run: Run, description: Description, here: Engine) -> None:
+    def __init__(self, run: Run, description: ModelSpec, here: Engine) -> None:
         self._run, self._description, self._here = run, description, here
         self._seen = time.monotonic()
         self._shows = not (description.family.why_no_samples or description.modality.labels)
@@ -202,22 +202,24 @@ class Preview(Callback):
     def on_checkpoint(self, state: TrainState) -> None:
         """Draw one if the last is old."""
         due = self._shows and time.monotonic() - self._seen > callbacks.CHECKPOINT_SECONDS
-        if not (self._here.agree(float(due)) if state.sharded else due):
+        if not (self._here.broadcast_float(float(due)) if state.is_sharded else due):
             return
-        averaged = state.averaged()
+        averaged = state.ema_weights()
         self._seen = time.monotonic()
-        if not self._here.is_first:
+        if not self._here.is_main_process:
             return
         network = self._description.build(Rng(0)).to(self._here.device)
         network.load_state_dict(averaged)
         few = replace(self._description.sampling, nfe=16)
-        drawn = Model.of(self._description, network).draw(16, sampling=few, draws=Rng(0).fold_in("preview"))
+        drawn = Model.from_spec(self._description, network).sample_dataset(
+            16, sampling=few, rng=Rng(0).fold_in("preview")
+        )
         picture = io.BytesIO()
         drawn.modality.show(drawn.values, drawn.given).save(picture, "PNG")
         replace_file(self._run.preview, picture.getvalue())
 
 
-def budget(training: Training) -> str:
+def budget(training: TrainConfig) -> str:
     """Say how long a training is to be."""
     number, unit = (f"{training.minutes:g}", "minute") if training.steps is None else (f"{training.steps:,}", "step")
     return f"{number} {unit}{'' if number == '1' else 's'}"

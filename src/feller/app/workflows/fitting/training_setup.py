@@ -23,14 +23,14 @@ from feller.core.serialization import to_dict
 from feller.core.user_code import user_frame
 from feller.data.batches import batches
 from feller.data.modality import Dataset
-from feller.models.families.model_family import Infinite
+from feller.models.families.model_family import DivergedError
 from feller.models.model import Model
-from feller.networks.architecture import parameters, within
-from feller.networks.inner_networks import null_values
+from feller.networks.network_config import count_parameters, limit_parameter_bytes
+from feller.networks.unwrapping import null_values
 from feller.training.engine import Engine
 from feller.training.loop import make_train_state
 from feller.training.objective import Objective, TrainingContext
-from feller.training.parallelize import check_dress
+from feller.training.parallelize import check_parallelize
 
 FEW = 4
 """Network calls of samples that are drawn before anything is learned."""
@@ -58,11 +58,11 @@ def set_up_training(run: Run, plan: FitPlan, here: Engine, most: int = sys.maxsi
     data = data.modality.for_learning(data, Rng(asked.seed).fold_in("evened"))
     if older is not None:
         older.network.to(here.device).eval()
-    check_dress(recipe.train, recipe.objective, recipe.architecture, here)
-    description = replace(recipe.describe(data), parts=plan.parts)
+    check_parallelize(recipe.train, recipe.objective, recipe.architecture, here)
+    description = replace(recipe.model_spec(data), aux_hashes=plan.parts)
     if plan.frequencies is not None:
         description = replace(description, frequencies=plan.frequencies)
-    network = within(most, lambda: description.build(Rng(asked.seed)))
+    network = limit_parameter_bytes(most, lambda: description.build(Rng(asked.seed)))
     if older is not None:
         network.load_state_dict(older.network.state_dict())
     teacher = None if older is None else older.network
@@ -72,14 +72,14 @@ def set_up_training(run: Run, plan: FitPlan, here: Engine, most: int = sys.maxsi
     tried = copy.deepcopy(network)  # a codebook must not count what it sees here
     few = _few(data, own=bool(asked.provenance.code))
     _try_loss(objective, tried, data.subset(torch.arange(few)), asked, here)
-    if asked.provenance.code and not recipe.parts and not description.family.why_no_samples:
-        _try_drawing(Model.of(description, tried), few, Rng(asked.seed).fold_in("trial"), asked)
+    if asked.provenance.code and not recipe.aux_networks and not description.family.why_no_samples:
+        _try_drawing(Model.from_spec(description, tried), few, Rng(asked.seed).fold_in("trial"), asked)
     own = f"--recipe {shlex.quote(asked.provenance.recipe)} " if asked.provenance.code else ""
     return TrainingJob(
         record={**asked.parts, "recipe": to_dict(recipe)},
         summary=(
             f"{asked.data}: {data.total:,} to learn from, {len(held_out):,} kept back; recipe"
-            f" {asked.provenance.recipe}, size {asked.provenance.size}, {parameters(network):,} weights{access.promise}"
+            f" {asked.provenance.recipe}, size {asked.provenance.size}, {count_parameters(network):,} weights{access.promise}"
         ),
         notes=asked.provenance.notes,
         config=recipe.train,
@@ -94,11 +94,11 @@ def set_up_training(run: Run, plan: FitPlan, here: Engine, most: int = sys.maxsi
 def _try_loss(objective: Objective, network: nn.Module, some: Dataset, asked: FitRecord, here: Engine) -> None:
     """Take one loss of a few examples, so that what does not fit together is refused before anything is written."""
     draws = Rng(asked.seed).fold_in("trial")
-    batch = here.place(batches(some, len(some), draws)(0, slice(None)))
+    batch = here.to_device(batches(some, len(some), draws)(0, slice(None)))
     n = num_examples(batch["x_1"]) if "x_1" in batch else 0
     with _trial(asked, n):
-        if asked.provenance.code and objective.matching is not None:
-            check_pieces(objective.matching, network, batch, draws)
+        if asked.provenance.code and objective.flow_matching is not None:
+            check_pieces(objective.flow_matching, network, batch, draws)
         example = objective.draw(batch, draws, network)
         found = objective.loss(network, example)
     if asked.provenance.code:
@@ -136,9 +136,9 @@ def _try_drawing(model: Model, n: int, draws: Rng, asked: FitRecord) -> None:
 
     What weights that have learned nothing draw may be infinite.
     """
-    few = replace(model.description.sampling, nfe=FEW)
-    with _trial(asked, n), contextlib.suppress(Infinite):
-        model.draw(n, sampling=few, draws=draws)
+    few = replace(model.spec.sampling, nfe=FEW)
+    with _trial(asked, n), contextlib.suppress(DivergedError):
+        model.sample_dataset(n, sampling=few, rng=draws)
 
 
 @contextlib.contextmanager

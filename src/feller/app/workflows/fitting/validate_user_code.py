@@ -15,9 +15,9 @@ from feller.paths.processes import Jumps, destination_shape_error
 from feller.paths.time_distributions import TimeDistribution
 from feller.sampling.simulation import check_characteristics
 from feller.training.couplings import Coupling
-from feller.training.losses import Loss, PerLeaf
-from feller.training.losses.losses import Weighted
-from feller.training.objective import Batch, FlowMatching, draw_source, like
+from feller.training.losses import Loss, PerLeafLoss
+from feller.training.losses.loss import TimeWeighted
+from feller.training.objective import Batch, FlowMatching, cast_like, sample_source
 
 LOOKED = 257
 """Places at which the quantile of a time law is looked at."""
@@ -37,12 +37,12 @@ def check_pieces(objective: FlowMatching, network: Network, batch: Batch, draws:
     """
     x_1, given = batch["x_1"], batch.get("given", {})
     n, device = num_examples(x_1), next(leaves(x_1)).device
-    x_0 = like(batch["x_0"], x_1) if "x_0" in batch else draw_source(objective.space, x_1, draws)
+    x_0 = cast_like(batch["x_0"], x_1) if "x_0" in batch else sample_source(objective.space, x_1, draws)
     if is_user_defined(objective.coupling) and "x_0" not in batch:
         paired = objective.coupling(x_0, x_1, given, draws.stream("coupling"))
         _check_like(objective.coupling, "__call__", paired, x_0, "the draws of the source in another order,")
         x_0 = paired
-    t = broadcast_time(_times(objective.law, n, draws.stream("time"), device), x_1)
+    t = broadcast_time(_times(objective.time_distribution, n, draws.stream("time"), device), x_1)
     for path, (a, b, time) in _each(objective.path, x_0, x_1, t):
         if is_user_defined(path):
             found = path.sample(a, b, time, draws.stream("path"))
@@ -73,10 +73,10 @@ def _each(path: Path, *states: State) -> Iterator[tuple[Path, tuple[Any, ...]]]:
 
 def _losses(loss: Loss, *states: State) -> Iterator[tuple[Loss, tuple[Any, ...]]]:
     """Yield each loss of a sum with its leaves of some states."""
-    if isinstance(loss, PerLeaf):
-        for name, part in loss.parts.items():
+    if isinstance(loss, PerLeafLoss):
+        for name, part in loss.losses.items():
             yield from _losses(part, *(state[name] for state in states))
-    elif isinstance(loss, Weighted):
+    elif isinstance(loss, TimeWeighted):
         yield from _losses(loss.loss, *states)
     else:
         yield loss, states

@@ -15,9 +15,9 @@ from feller.models.recipes.recipe import Recipe
 from feller.paths.time_distributions import Stratified
 from feller.privacy.accounting.calibration import calibrate, steps_within
 from feller.privacy.accounting.ledger import Ledger
-from feller.training.couplings import Independent
-from feller.training.loop import WHOLE
-from feller.training.objectives.one_shot import AtOnce
+from feller.training.couplings import IndependentCoupling
+from feller.training.loop import FULL_PRECISION
+from feller.training.objectives.one_shot import OneShotObjective
 
 
 def plan(wish: PrivacyConfig, guarded: Guarded, recipe: Recipe) -> tuple[Recipe, Guarantee]:
@@ -30,7 +30,7 @@ def plan(wish: PrivacyConfig, guarded: Guarded, recipe: Recipe) -> tuple[Recipe,
     ledger, train = guarded.ledger, recipe.train
     may = check_plan(wish, recipe, ledger)
     n, steps = ledger.n, train.steps or may
-    rate = train.batch / n
+    rate = train.batch_size / n
     if wish.noise is None:
         sigma = calibrate(wish.most, ledger.open, rate, steps, ledger.expenses)
     else:
@@ -42,7 +42,7 @@ def plan(wish: PrivacyConfig, guarded: Guarded, recipe: Recipe) -> tuple[Recipe,
         sigma=sigma,
         clip=wish.clip,
         adaptive=wish.adaptive,
-        batch=train.batch,
+        batch=train.batch_size,
         steps=steps,
         by_noise=wish.noise is not None,
         unsafe_seed=wish.unsafe_seed,
@@ -61,10 +61,10 @@ def check_plan(wish: PrivacyConfig, recipe: Recipe, ledger: Ledger) -> int:
     """
     check_private(recipe)
     train, n = recipe.train, ledger.n
-    if train.batch > n:
+    if train.batch_size > n:
         raise UsageError(
             f"at most the {n:,} rows",
-            f"{train.batch:,}",
+            f"{train.batch_size:,}",
             f"Take --train.batch {max(1, n // 4)}",
             argument="train.batch",
         )
@@ -72,7 +72,7 @@ def check_plan(wish: PrivacyConfig, recipe: Recipe, ledger: Ledger) -> int:
         raise UsageError("--steps, for which the noise is planned", "--minutes", argument="minutes")
     if wish.noise is None:
         return 0
-    may = steps_within(wish.most, ledger.open, wish.noise, train.batch / n, ledger.expenses)
+    may = steps_within(wish.most, ledger.open, wish.noise, train.batch_size / n, ledger.expenses)
     if not may:
         raise UsageError(
             f"with {wish.noise:g} a single step spends more than epsilon {wish.most:g}",
@@ -92,12 +92,12 @@ def apart(recipe: Recipe) -> Recipe:
 def check_private(recipe: Recipe) -> None:
     """Refuse what makes rows look at each other, or learns from more than the rows."""
     objective: Any = recipe.objective
-    coupling = getattr(objective, "coupling", Independent())
+    coupling = getattr(objective, "coupling", IndependentCoupling())
     refused: dict[str, bool] = {
         f"the coupling {type(coupling).__name__}, by which rows choose each other's noise": not isinstance(
-            coupling, Independent
+            coupling, IndependentCoupling
         ),
-        "pairs of an older model": recipe.pairs > 0,
+        "pairs of an older model": recipe.reflow_pairs > 0,
         f"the objective {type(objective).__name__}, by which rows look at each other": not objective.independent,
         f"the objective {type(objective).__name__}, which learns from an older model": "teacher" in objective.requires,
         "a regressor that is trained by steps": objective.family == "regressor" and not objective.one_shot,
@@ -105,13 +105,13 @@ def check_private(recipe: Recipe) -> None:
             getattr(recipe.architecture, "quantiser", None), "follows", False
         ),
         "times on a comb, of which each row moves the others'": isinstance(getattr(objective, "law", None), Stratified),
-        "examples that serve several steps": recipe.train.replay > 1,
-        "sharded weights (--train.sharded), since the gradient of each row needs them whole": recipe.train.sharded,
+        "examples that serve several steps": recipe.train.reuse_batches > 1,
+        "sharded weights (--train.sharded), since the gradient of each row needs them whole": recipe.train.fsdp,
         "compiled networks (--train.compile), which the gradients of single rows go around": recipe.train.compile,
         "gradient checkpointing (--train.gradient-checkpointing)": recipe.train.gradient_checkpointing,
         "less than float32 (--train.precision), in which gradients are not cut exactly": recipe.train.precision
-        not in WHOLE,
-        "networks that write and find the data, which no noise covers": recipe.parts is not None,
+        not in FULL_PRECISION,
+        "networks that write and find the data, which no noise covers": recipe.aux_networks is not None,
     }
     wrong = next((what for what, found in refused.items() if found), None)
     if wrong is not None:
@@ -122,9 +122,9 @@ def check_goes_on(planned: Guarantee, recipe: Recipe) -> None:
     """Refuse changes with which the ledger of a resumed run would lie."""
     check_private(recipe)
     train = recipe.train
-    if train.batch != planned.batch:
+    if train.batch_size != planned.batch:
         raise UsageError(
-            f"this run's privacy was planned for batches of {planned.batch:,}, not {train.batch:,}: its ledger would"
+            f"this run's privacy was planned for batches of {planned.batch:,}, not {train.batch_size:,}: its ledger would"
             " lie",
             remedy="Leave --train.batch out, or start a new run",
         )
@@ -136,7 +136,9 @@ def check_goes_on(planned: Guarantee, recipe: Recipe) -> None:
         )
 
 
-def allow(wish: PrivacyConfig, objective: AtOnce, rows: Dataset, charged: Charged) -> tuple[Ledger, Allowance]:
+def allow(
+    wish: PrivacyConfig, objective: OneShotObjective, rows: Dataset, charged: Charged
+) -> tuple[Ledger, Allowance]:
     """Plan what it may cost: all that finding the columns left.
 
     Args:
@@ -162,5 +164,5 @@ def allow(wish: PrivacyConfig, objective: AtOnce, rows: Dataset, charged: Charge
         raise UsageError("this recipe takes no steps to add it to", remedy="Give --epsilon instead", argument="noise")
     n = len(rows)
     ledger = Ledger(charged.expenses, wish.chance(n), n, charged.delta)
-    rho = objective.afford(wish.most, ledger)
+    rho = objective.budget_rho(wish.most, ledger)
     return ledger, Allowance(epsilon=wish.most, delta=ledger.delta, n=n, rho=rho, unsafe_seed=wish.unsafe_seed)

@@ -22,7 +22,7 @@ from feller.privacy.marginals.marginal_network import admitted_by
 from feller.training.engine import Engine
 from feller.training.loop import TrainState, check_finite, make_train_state, train
 from feller.training.objective import Batch, Objective
-from feller.training.optimizer import Training
+from feller.training.optimizer import TrainConfig
 
 STEPS, BATCH = 400, 256
 DECAY, AVERAGE = 0.5, 0.99
@@ -48,7 +48,7 @@ def teach(
     objective: Objective,
     kind: Table,
     law: MarginalModel,
-    training: Training,
+    training: TrainConfig,
     draws: Rng,
     here: Engine,
     tell: Callable[[float], None] = lambda share: None,
@@ -67,14 +67,14 @@ def teach(
     """
     rows = kind.encode(kind.from_levels(law.draw(ROWS, draws.fold_in("law")), draws))
     rehearse(learner.network, objective, rows, training, draws, here, tell)
-    learner.average = EMA(learner.network, training.average)
+    learner.ema = EMA(learner.network, training.ema_decay)
 
 
 def rehearse(
     network: nn.Module,
     objective: Objective,
     tokens: Int64[Tensor, "m places"],
-    training: Training,
+    training: TrainConfig,
     draws: Rng,
     here: Engine,
     tell: Callable[[float], None] = lambda share: None,
@@ -97,7 +97,14 @@ def rehearse(
     if not len(tokens):
         raise UsageError("rows to begin with", "none", f"Draw {ROWS:,} from the law of the counts")
     plan = replace(
-        training, steps=STEPS, minutes=None, batch=BATCH, micro_batch=None, decay=DECAY, average=AVERAGE, replay=1
+        training,
+        steps=STEPS,
+        minutes=None,
+        batch_size=BATCH,
+        micro_batch=None,
+        lr_decay_fraction=DECAY,
+        ema_decay=AVERAGE,
+        reuse_batches=1,
     )
 
     def some(step: int, rows: slice) -> Batch:
@@ -105,7 +112,7 @@ def rehearse(
         return {"x_1": tokens[which[rows]], "given": {}}
 
     learner = make_train_state(network, plan)
-    for report in train(learner, objective, some, plan, draws=draws.fold_in("rehearsal"), engine=here):
+    for report in train(learner, objective, some, plan, rng=draws.fold_in("rehearsal"), engine=here):
         check_finite(report)
-        tell(report.share)
-    network.load_state_dict(learner.averaged(), strict=False)
+        tell(report.progress)
+    network.load_state_dict(learner.ema_weights(), strict=False)

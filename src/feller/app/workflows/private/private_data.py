@@ -60,14 +60,14 @@ from feller.data.tables.schema import Schema, is_draft
 from feller.data.tables.schema_lint import lint
 from feller.evaluation.effort import kind_of_report
 from feller.models.recipes.recipe import Recipe
-from feller.models.spec import Description
+from feller.models.spec import ModelSpec
 from feller.privacy.accounting.dp_events import Expense
 from feller.privacy.accounting.ledger import Ledger
 from feller.privacy.marginals.marginal_model import MarginalModel
 from feller.privacy.noise.grid_noise import Noise, source
 from feller.training.engine import Engine
 from feller.training.objective import Objective
-from feller.training.objectives.one_shot import AtOnce
+from feller.training.objectives.one_shot import OneShotObjective
 
 FLOWS = "table-flow"
 """Recipe that has no use for columns whose numbers were found with noise: any of their cells may be missing."""
@@ -108,7 +108,7 @@ class PrivateData(DataAccess):
 
     def spending(self, run: Run, here: Engine, *, begun: bool = False) -> contextlib.AbstractContextManager[object]:
         """Return a block after which what a search for columns has spent is kept, also where the fit is refused."""
-        return self._search.kept(run, writes=here.is_first, begun=begun)
+        return self._search.kept(run, writes=here.is_main_process, begun=begun)
 
     def read(
         self,
@@ -119,8 +119,8 @@ class PrivateData(DataAccess):
         given: DataSource | None = None,
     ) -> Dataset:
         """Read them; where nobody described the columns of a table, find them privately."""
-        if self._here.ranks > 1:
-            self._config = replace(self.config, key=self._here.secret())
+        if self._here.world_size > 1:
+            self._config = replace(self.config, key=self._here.shared_secret())
         dataset = self._read(asked, like, request, given)
         if asked.config.reading.schema is not None:
             for line in beware(asked.with_provenance(draft=_is_draft(asked)), dataset):
@@ -194,7 +194,7 @@ class PrivateData(DataAccess):
         if asked.watched:
             check_rows(asked.watched, as_read(nobody, recipe))
         check_private(apart(recipe))
-        if not recipe.objective.one_shot:
+        if not recipe.objective.is_one_shot:
             check_plan(self.config, apart(recipe), Ledger((), self.config.chance(n), n))
 
     def admit(self, asked: FitRecord, dataset: Dataset, tell: Tell) -> Dataset:
@@ -247,8 +247,8 @@ class PrivateData(DataAccess):
         """Count what the model holds of the rows, with noise, and spread what is left over steps or one look."""
         learned = parts(plan.asked, as_read(plan.dataset, plan.recipe))[0]
         with warned() as told:
-            if plan.recipe.objective.one_shot:
-                plan = self._plan_look(plan, cast(AtOnce, plan.recipe.objective), learned)
+            if plan.recipe.objective.is_one_shot:
+                plan = self._plan_look(plan, cast(OneShotObjective, plan.recipe.objective), learned)
             else:
                 plan = self._plan_steps(plan, request, learned)
         if self._ledger is not None:
@@ -258,7 +258,7 @@ class PrivateData(DataAccess):
             asked=plan.asked.with_provenance(private=self._planned, notes=(*plan.asked.provenance.notes, *told)),
         )
 
-    def _plan_look(self, plan: FitPlan, objective: AtOnce, learned: Dataset) -> FitPlan:
+    def _plan_look(self, plan: FitPlan, objective: OneShotObjective, learned: Dataset) -> FitPlan:
         dataset = plan.dataset.seen_as(plan.recipe.modality or plan.dataset.modality)
         rows = learned.seen_as(dataset.modality)
         self._ledger, self._planned = allow(self.config, objective, rows, self._charged)
@@ -279,7 +279,7 @@ class PrivateData(DataAccess):
         dataset = guarded.dataset.seen_as(recipe.modality or guarded.dataset.modality)
         return replace(plan, dataset=dataset, recipe=recipe, frequencies=guarded.frequencies)
 
-    def resumed(self, run: Run, plan: FitPlan, about: Description) -> FitPlan:
+    def resumed(self, run: Run, plan: FitPlan, about: ModelSpec) -> FitPlan:
         """Return the plan with the noisy shares of the model, if its recipe keeps what was planned."""
         self._planned, self._ledger = plan.asked.provenance.private, own_ledger(run, plan.asked.provenance.fingerprint)
         check_goes_on(self.guarantee, plan.recipe)
@@ -292,7 +292,7 @@ class PrivateData(DataAccess):
         kind = plan.dataset.modality.view(Table)
         if not run.state.is_file() and plan.older is None and kind is not None:
             self._law = law_of(kind)  # a new network had not learned it yet
-        self._budget = PrivacyBudget(run, self._ledger, self.guarantee, writes=self._here.is_first)
+        self._budget = PrivacyBudget(run, self._ledger, self.guarantee, writes=self._here.is_main_process)
         return replace(plan, frequencies=about.frequencies)
 
     def check_setup(
@@ -320,7 +320,7 @@ class PrivateData(DataAccess):
         """Write the ledger before the first step."""
         if self._ledger is None:
             raise TypeError("expected a fit that is planned")
-        self._budget = self._budget or PrivacyBudget(run, self._ledger, self.guarantee, writes=here.is_first)
+        self._budget = self._budget or PrivacyBudget(run, self._ledger, self.guarantee, writes=here.is_main_process)
         self._budget.open(taken)
 
     def teach(self, job: TrainingJob, seed: int, here: Engine, tell: Tell) -> None:
@@ -391,7 +391,7 @@ def resumed_access(asked: FitRecord, here: Engine) -> DataAccess:
 
 def _check_divides(*, adaptive: bool, here: Engine) -> None:
     """Refuse a clip that needs what several processes do not tell each other."""
-    if adaptive and here.ranks > 1:
+    if adaptive and here.world_size > 1:
         raise UsageError(
             "adaptive needs the lengths of all gradients in one process",
             remedy="Name a length, such as 1",

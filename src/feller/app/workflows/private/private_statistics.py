@@ -22,7 +22,7 @@ from feller.privacy.accounting.zcdp import rho_of
 from feller.privacy.marginals.marginal_model import MarginalModel
 from feller.privacy.marginals.one_way_error import SHARE, check_budget, on_simplex, one_way_sigma
 from feller.privacy.noise.grid_noise import Noise
-from feller.training.objectives.marginal_counts import SHARES, Counting
+from feller.training.objectives.marginal_fitting import ONE_WAY_BUDGET, MarginalFitting
 
 CLASSES = 0.02
 """Share of the budget, in rho, that counting classes takes, where these are all that is counted."""
@@ -80,10 +80,12 @@ def _counted(
 ) -> Guarded:
     """Count columns and pairs with noise, as a model by counts would, with a share of the budget."""
     space = kind.by_levels().space()
-    counting = Counting(space)
+    counting = MarginalFitting(space)
     whole = rho_of(wish.most, ledger.open)
     share = counted * (1 - sum(map(rho, ledger.expenses)) / whole)
-    check_budget(wish.most, ledger.delta, space.vocab_sizes, len(rows), max(share * SHARES[counting.method], SHARE))
+    check_budget(
+        wish.most, ledger.delta, space.vocab_sizes, len(rows), max(share * ONE_WAY_BUDGET[counting.method], SHARE)
+    )
     release = counting.release(kind.levels(rows), share * whole, wish.source("shares"))
     for what, cost in release.expenses:
         ledger = ledger.with_(Concentrated(what, cost))

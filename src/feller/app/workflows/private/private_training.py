@@ -55,7 +55,7 @@ def private_inputs(
         watched: Rows of which account is kept.
         seed: Chooses them, and what they meet in that account.
     """
-    key, steps = here.secret(), budget.steps
+    key, steps = here.shared_secret(), budget.steps
 
     def agreed(what: str) -> Noise:
         return source(planned.unsafe_seed, what, 0, steps, key=key)
@@ -67,11 +67,11 @@ def private_inputs(
         clip=clip_of(planned),
         noise=hiding(planned, steps),
         rank=here.rank,
-        together=here.total if here.ranks > 1 else None,
+        together=here.all_reduce_sum if here.world_size > 1 else None,
     )
     gradient: Gradient = private
     account: tuple[Callback, ...] = ()
-    if watched and here.is_first:
+    if watched and here.is_main_process:
         watch, which = watch_of(run, watched, rows, job.objective, planned, seed, here.device)
         gradient = Watched(inner=private, watch=watch)
         account = (LeakageAccount(run, which, watch),)
@@ -101,7 +101,7 @@ class PrivateMonitor(StepMonitor):
 
     def check(self, metrics: StepMetrics) -> None:
         """Refuse a step that spoiled the weights; the loss is not looked at."""
-        if not math.isfinite(metrics.gradient.item()):
+        if not math.isfinite(metrics.grad_norm.item()):
             raise InputError(
                 f"the gradient became infinite at step {metrics.step}; a lower rate (--train.lr {metrics.lr / 3:.1g})"
                 " mostly helps. What was spent stays spent"
@@ -109,7 +109,7 @@ class PrivateMonitor(StepMonitor):
 
     def numbers(self, metrics: StepMetrics) -> dict[str, float]:
         """Return what no row shows in."""
-        return self.always(metrics)
+        return self.core_numbers(metrics)
 
 
 def hiding(planned: Guarantee, steps: int) -> Noise:

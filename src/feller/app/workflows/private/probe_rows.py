@@ -73,7 +73,7 @@ def check_own(name: str, recipe: Recipe) -> None:
         UsageError: If a recipe has a way of counting, or a kind of data, of its own.
     """
     objective, kind = recipe.objective, recipe.modality
-    if objective.one_shot and not all(map(_ours, (objective, *vars(objective).values()))):
+    if objective.is_one_shot and not all(map(_ours, (objective, *vars(objective).values()))):
         _refuse(name, "its way of looking at all rows is charged for by nobody")
     if kind is not None and not _ours(kind):
         _refuse(name, "its kind of data sees all rows; use one of ours")
@@ -104,7 +104,7 @@ def check_apart(name: str, objective: Objective, network: nn.Module, data: Datas
     rows, others = (stand_in(data, ROWS, noise) for _ in range(2))
 
     def losses(some: Dataset) -> Tensor:
-        batch = here.place({"x_1": some.modality.encode(some.values), "given": some.given})
+        batch = here.to_device({"x_1": some.modality.encode(some.values), "given": some.given})
         with torch.random.fork_rng(devices=[]), torch.no_grad():
             torch.manual_seed(0)
             example = objective.draw(batch, Rng(0, 0, ROWS).fold_in("stand-in"), network)

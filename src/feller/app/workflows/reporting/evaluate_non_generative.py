@@ -32,8 +32,8 @@ from feller.evaluation.report.page import RunReport, write_report
 from feller.evaluation.report.prediction_plots import classes_against, copies_picture, numbers_against, use_picture
 from feller.evaluation.speech.vocoder import Copied, copied
 from feller.models.model import Model
-from feller.networks.audio.spectral_vocoder import Neural, SoundNetwork
-from feller.training.engine import engine
+from feller.networks.audio.spectral_vocoder import NeuralVocoder, VocoderNetwork
+from feller.training.engine import get_engine
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -121,7 +121,7 @@ def examined(request: EvaluationRequest, read_other: Callable[[str, FitRecord], 
     run, model, data = request.run, request.model, request.data
     if request.samples is not None:
         raise UsageError(f"there are no samples to judge, name data with --data: {model.family.why_no_samples}")
-    asked, modality = record_of(run), model.description.modality
+    asked, modality = record_of(run), model.spec.modality
     loaded = read_bundle(asked, modality)
     whole = loaded.raw
     stands = standing(run, asked, modality, whole)
@@ -138,7 +138,7 @@ def report(it: Examined, told: Told) -> dict[str, Any]:
     numbers = {**told.numbers, "compared_with": it.data or (TRAINED if it.seen else HELD_OUT), **stands.numbers}
     it.request.tell.say(told.judged)
     name = "report" if it.data is None else f"report-{stem(it.data)}"
-    if engine().is_first:
+    if get_engine().is_main_process:
         measured = evaluating(run, asked, {"--data": it.data})
         short = stands.is_done and not stands.at_once
         counters = stands.counters
@@ -174,9 +174,9 @@ COLUMNS, ROWS = 12, 4
 def copy(request: EvaluationRequest) -> dict[str, Any]:
     """Write pictures that training did not see as codes, read them back, and report what is left of them."""
     model, tell = request.model, request.tell
-    network, modality = writer(model), model.description.modality.view(Images)
+    network, modality = writer(model), model.spec.modality.view(Images)
     if modality is None:
-        found = model.description.modality.called
+        found = model.spec.modality.called
         raise InputError(
             f"names a tokeniser of {found}", expected="one of pictures", remedy="Fit it anew", file=request.run.model
         )
@@ -185,7 +185,7 @@ def copy(request: EvaluationRequest) -> dict[str, Any]:
     tell.task("writing and reading pictures")
     made = copies(model, it.real)
     tell.done()
-    many, count = made.codes.shape[1], network.settings.quantiser.count
+    many, count = made.codes.shape[1], network.config.quantizer.codebook_size
     numbers = copy_errors(it.real.values, made, count=count, grid=network.grid, white=modality.levels)
     whose = "Pictures" if it.data is not None or it.seen else "Held-out pictures"
     shown = slice(COLUMNS * ROWS)
@@ -209,7 +209,7 @@ def copy(request: EvaluationRequest) -> dict[str, Any]:
 def examine(request: EvaluationRequest) -> dict[str, Any]:
     """Compare what a regressor tells of data that training did not see with the truth, and write the report."""
     model, tell = request.model, request.tell
-    modality = model.description.modality
+    modality = model.spec.modality
     oracle = Oracle(model, modality)
     target = oracle.target
     it = examined(request, lambda source, asked: read_aimed(source, modality, target, asked.config.reading.longest))
@@ -245,10 +245,10 @@ FOLDER = "copies"
 def resynthesise(request: EvaluationRequest) -> dict[str, Any]:
     """Make sounds of the log mels of those that training did not see, and report how near they come."""
     run, model, tell = request.run, request.model, request.tell
-    modality, network = model.description.modality.view(Sounds), model.network
-    if modality is None or not isinstance(network, SoundNetwork):
+    modality, network = model.spec.modality.view(Sounds), model.network
+    if modality is None or not isinstance(network, VocoderNetwork):
         raise InputError(
-            f"names a vocoder of {model.description.modality.called}",
+            f"names a vocoder of {model.spec.modality.called}",
             expected="one of sounds",
             remedy="Fit it anew",
             file=run.model,
@@ -257,10 +257,10 @@ def resynthesise(request: EvaluationRequest) -> dict[str, Any]:
     some = it.real.subset(_spaced(len(it.real), request.effort.limit(MAX_PIECES, PIECES_SECONDS)))
     real = modality.sounds(some.values, some.given)
     tell.task("making sounds")
-    ours = copied(Neural(network, modality.mel), real, modality.mel)
+    ours = copied(NeuralVocoder(network, modality.mel), real, modality.mel)
     theirs = copied(GriffinLim(), real, modality.mel)
     tell.done()
-    if engine().is_first:
+    if get_engine().is_main_process:
         _write_sounds(run, real, ours, theirs)
         tell.say(f"the first {min(SHOWN, len(real))} sounds lie beside their copies in {run.path / FOLDER}")
     found = Told(

@@ -12,7 +12,7 @@ from feller.app.workflows.reporting.comparison import IN_HAND, IN_MEMORY, Judged
 from feller.app.workflows.run_config import bringing, brought_of
 from feller.app.workflows.run_status import Standing
 from feller.evaluation.report.page import Grid, RunReport
-from feller.models.spec import Description
+from feller.models.spec import ModelSpec
 
 UNPROTECTED = "No privacy guarantee: without --epsilon, samples and model may reveal rows of the table."
 """What is said first of tables, in which people may stand."""
@@ -22,7 +22,7 @@ MOST_SHOWN = {False: 100, True: 5000}
 
 def sample_report(
     stands: Standing,
-    about: Description,
+    about: ModelSpec,
     judged: Judged,
     numbers: dict[str, Any],
     notes: tuple[str, ...],

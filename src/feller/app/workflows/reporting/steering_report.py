@@ -29,7 +29,7 @@ from feller.evaluation.report.page import RunReport, write_report
 from feller.models.model import load_model
 from feller.training.callbacks import read_metrics
 from feller.training.checkpoint import read_counters
-from feller.training.engine import engine
+from feller.training.engine import get_engine
 
 NAME = "report-steered"
 """Of the page, in the folder of the run; the next steering replaces it."""
@@ -117,14 +117,16 @@ def tuned_alone(run: Run, wanted: Wish, why: str, effort: Effort, tell: Tell, se
     model, base, recipe, draws = load_model(run), base_model(run), recipe_of(run), Rng(seed).fold_in("evaluate")
     rule, asked, counters = rule_of(recipe), record_of(run), read_counters(run)
     for network in (model.network, base.network):
-        network.to(engine().device)
+        network.to(get_engine().device)
 
     def draw(n: int) -> Dataset:
-        given = model.conditions(n, tuned.given, draws)
-        return model.draw(n, given=given, guidance=rule.guidance, draws=draws, ranks=engine(), tell=tell.progress)
+        given = model.sample_conditions(n, tuned.given, draws)
+        return model.sample_dataset(
+            n, given=given, guidance=rule.guidance, rng=draws, process_group=get_engine(), on_progress=tell.progress
+        )
 
     tell.task("comparing with the base")
-    n = effort.n or effort.affordable(DRAWN, 1 / 4, draw, engine())
+    n = effort.n or effort.affordable(DRAWN, 1 / 4, draw, get_engine())
     after = draw(n)
     found = change(rule, base, model, after, wanted, draws, tuned.given)
     tell.done()
@@ -132,7 +134,7 @@ def tuned_alone(run: Run, wanted: Wish, why: str, effort: Effort, tell: Tell, se
     shares = {"validity_before": valid(found.before), "validity": valid(after)}
     numbers = {**found.numbers, **{name: float(marks.mean()) for name, marks in shares.items() if marks is not None}}
     numbers |= {"steps": counters["step"], "seconds": counters["seconds"]}
-    if engine().is_first:
+    if get_engine().is_main_process:
         some = torch.arange(min(SHOWN, n))
         pictures = registration_of(after.modality).beside(found.before.subset(some), after.subset(some), None)
         captions = ("Before tuning, from the same source points", "Samples")

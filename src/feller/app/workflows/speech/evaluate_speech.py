@@ -35,11 +35,11 @@ from feller.evaluation.speech.durations import DRAWN, Durations, durations_quali
 from feller.evaluation.speech.mos import Opinion, opinion
 from feller.evaluation.speech.quality import Judges, Utterances, speech_quality
 from feller.models.model import Model
-from feller.networks.audio.detector import WINDOW
-from feller.training.engine import engine
+from feller.networks.audio.synthetic_speech_detector import WINDOW_FRAMES
+from feller.training.engine import get_engine
 from feller.training.loop import StepMetrics
-from feller.training.objectives.duration_infilling import MASKS
-from feller.training.objectives.span_masks import units
+from feller.training.objectives.duration_infilling import DURATION_MASK
+from feller.training.objectives.span_masks import unit_ids
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,10 +93,10 @@ def suspect(run: Run, model: Model, samples: str, tell: Tell) -> dict[str, Any]:
     detector, mel = load_detector(run.detector), require_speech(model).mel
     found = find_sounds(pathlib.Path(samples))
     mels = log_mels(FoundSpeech(found.values, names=found.names), mel)
-    short = [name for name, each in zip(found.names, mels, strict=True) if len(each) < WINDOW]
+    short = [name for name, each in zip(found.names, mels, strict=True) if len(each) < WINDOW_FRAMES]
     if short:
         raise InputError(
-            expected=f"sounds of at least {WINDOW / FRAMES:g} s", remedy="Leave shorter ones out", place=short[0]
+            expected=f"sounds of at least {WINDOW_FRAMES / FRAMES:g} s", remedy="Leave shorter ones out", place=short[0]
         )
     chances = dict(zip(found.names, detector.chance(mels).tolist(), strict=True))
     for name, chance in [*chances.items()][:LISTED]:
@@ -199,7 +199,7 @@ def _said(model: Model, cuts: Sequence[Continued], draws: Rng, tell: Tell) -> _S
 
 def _spoken(model: Model, cuts: Sequence[Continued], draws: Rng) -> list[Float[Tensor, "_ bands"]]:
     """Return log mels of what follows the first halves."""
-    manner = Manner(sampling=model.description.sampling)
+    manner = Manner(sampling=model.spec.sampling)
     scripts = timed(model, [cut.script for cut in cuts], manner, draws)
     return [each.mel[each.first :] for each in say(model, scripts, manner, draws.fold_in("said"))]
 
@@ -210,13 +210,13 @@ def _durations(kind: Speech, real: Dataset, train: Dataset, draws: Rng) -> dict[
         return {}
     phone, true = real.values["phone"], real.values["duration"]
     valid = phone >= 0
-    hidden = MASKS(units(valid), valid, draws.stream("hidden"))
+    hidden = DURATION_MASK(unit_ids(valid), valid, draws.stream("hidden"))
     about = Durations(phone, true, hidden)
     known = Durations(train.values["phone"], train.values["duration"], train.values["phone"] >= 0)
     numbers: dict[str, Any] = {}
     for lasting, count, end in ((kind.durations, 1, ""), (kind.rhythm, DRAWN, "_drawn")):
         drawn = [
-            lasting.fill(true, valid & ~hidden, phone.clamp(min=0), draws=draws.fold_in(f"{k}"), valid=valid)
+            lasting.fill(true, valid & ~hidden, phone.clamp(min=0), rng=draws.fold_in(f"{k}"), valid=valid)
             for k in range(count)
         ]
         found = durations_quality(torch.stack(drawn), about, known)
@@ -236,10 +236,10 @@ def _traces(run: Run, model: Model, train: Dataset, said: _Said, draws: Rng, tel
     tell.progress(0.0, "training the detector")
 
     def follow(at: StepMetrics) -> None:
-        tell.progress(at.share, f"step {at.step:,} of the detector")
+        tell.progress(at.progress, f"step {at.step:,} of the detector")
 
     detector = fit_detector(real_ones, made, draws.fold_in("detector"), follow=follow)
-    if engine().is_first:
+    if get_engine().is_main_process:
         save_detector(run.detector, detector)
     unseen, again = (
         [kind.mel.log_mel(torch.from_numpy(one.samples)) for one in each.sounds] for each in (said.made, said.again)

@@ -38,8 +38,8 @@ from feller.data.speech.mel import FRAMES
 from feller.data.speech.modality import Speech
 from feller.data.speech.phones import repeated
 from feller.data.speech.script import Script
-from feller.models.model import Model, check_strength, load_model
-from feller.training.engine import engine
+from feller.models.model import Model, check_guidance_scale, load_model
+from feller.training.engine import get_engine
 
 GROWN = 2
 """How many times as long as what the model says at once a recording may become that is edited."""
@@ -87,7 +87,7 @@ def utter(
     if n < 1:
         raise UsageError("at least 1", n, argument="n")
     check_number("speed", speed, ge=0.2, le=5)
-    check_strength(guidance)
+    check_guidance_scale(guidance)
     if speed != 1 and (asked.text is None or asked.durations is not None):
         raise UsageError(
             "is of a --text without --durations: what is said again lasts as it did",
@@ -100,14 +100,14 @@ def utter(
     if n > 1 and place.suffix.lower() == ".wav":
         raise UsageError(f"{place.name} holds one sound, and -n is {n:,}", remedy="Name a folder, or .npz")
     kind = kind if asked.vocoder is None else replace(kind, vocoder=vocoder_of(asked.vocoder, kind.mel))
-    usual = model.description.sampling
+    usual = model.spec.sampling
     sampling = replace(usual, nfe=sampler.calls or usual.nfe, solver=sampler.solver or usual.solver)
     manner = Manner(sampling=sampling, guidance=guidance, speed=speed, varied=n > 1)
     asks, draws = wanted(config, kind, listen or _heard, tell), Rng(config.seed).fold_in("sample")
     pieces = _pieces(model, asks, n, manner, draws, whole=asked.durations is not None)
     if len(pieces) > 1:
         tell.say(f"the text is said in {len(pieces)} pieces, which fade into each other")
-    model.network.to(engine().device)
+    model.network.to(get_engine().device)
     tell.task("speaking")
     began, spoken = time.perf_counter(), []
     for i, scripts in enumerate(pieces):

@@ -84,7 +84,7 @@ def _filled(kind: Speech, lasting: Durations, scripts: Sequence[Script], draws: 
     duration = _rows([torch.tensor([part.length or 0 for part in script.parts]) for script in scripts])
     kept = _rows([torch.tensor([part.length is not None for part in script.parts]) for script in scripts])
     valid = _rows([torch.ones(len(script.parts), dtype=torch.bool) for script in scripts])
-    found = lasting.fill(duration, kept, phone, draws=draws.fold_in("durations"), valid=valid)
+    found = lasting.fill(duration, kept, phone, rng=draws.fold_in("durations"), valid=valid)
     rows = []
     for script, row in zip(scripts, found.tolist(), strict=True):
         least = [int(part.length is None and part.phone != SIL) for part in script.parts]
@@ -146,7 +146,7 @@ def _together(model: Model, scripts: Sequence[Script], manner: Manner, draws: Rn
         kind.encode({"mel": mel}).to(device),
         kept.to(device),
         phone.to(device),
-        draws=draws.fold_in("frames"),
+        rng=draws.fold_in("frames"),
         valid=valid.to(device),
         sampling=manner.sampling,
         guidance=manner.guidance,

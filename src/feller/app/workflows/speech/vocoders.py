@@ -12,8 +12,8 @@ from feller.data.loading.raw import about
 from feller.data.speech.griffin_lim import MOST, GriffinLim, Vocoder
 from feller.data.speech.mel import Mel
 from feller.models.model import load_model
-from feller.networks.audio.hifigan import HiFiGAN, generator
-from feller.networks.audio.spectral_vocoder import Neural, SpectralVocoder, SpectralVocoderNetwork
+from feller.networks.audio.hifigan import HiFiGAN, load_generator
+from feller.networks.audio.spectral_vocoder import NeuralVocoder, SpectralVocoder, SpectralVocoderNetwork
 
 GRIFFIN_LIM = "griffin-lim"
 WEIGHTS, CONFIG = ".safetensors", "config.json"
@@ -55,20 +55,20 @@ def _phases(count: str | None) -> GriffinLim:
     return GriffinLim(int(count))
 
 
-def _of_run(path: pathlib.Path, settings: Mel) -> Neural:
+def _of_run(path: pathlib.Path, settings: Mel) -> NeuralVocoder:
     """Return the vocoder that a run has trained."""
     model = load_model(Run(path))
-    kind, network = model.description.architecture, model.network
+    kind, network = model.spec.architecture, model.network
     if not isinstance(kind, SpectralVocoder) or not isinstance(network, SpectralVocoderNetwork):
         raise UsageError("is no vocoder", remedy="Fit one with: feller fit SOUNDS --recipe vocoder", file=path)
     if kind.mel != settings:
         raise InputError(
             f"{path} makes sounds of log mels of {kind.mel}, and these are of {settings}", remedy="Fit another"
         )
-    return Neural(network.eval().requires_grad_(False), settings)
+    return NeuralVocoder(network.eval().requires_grad_(False), settings)
 
 
-def _of_weights(path: pathlib.Path, settings: Mel) -> Neural:
+def _of_weights(path: pathlib.Path, settings: Mel) -> NeuralVocoder:
     """Return a generator that others have trained; nothing of theirs is executed."""
     file = _weights_in(path) if path.is_dir() else path
     if file.suffix.lower() != WEIGHTS:
@@ -82,7 +82,7 @@ def _of_weights(path: pathlib.Path, settings: Mel) -> Neural:
         _check_mel(described, settings)
     weights, _ = load_tensors(file)
     with about(file):
-        return Neural(generator(kind, settings.bands, weights), settings)
+        return NeuralVocoder(load_generator(kind, settings.bands, weights), settings)
 
 
 def _weights_in(folder: pathlib.Path) -> pathlib.Path:

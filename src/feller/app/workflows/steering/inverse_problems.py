@@ -24,10 +24,10 @@ from feller.core.rng import Rng
 from feller.core.run_folder import Run
 from feller.data.modality import Dataset, Modality
 from feller.data.path_checks import check_there
-from feller.models.families.model_family import batch_size, pieces
+from feller.models.families.model_family import default_batch_size, iter_batches
 from feller.models.model import Model, load_model
 from feller.paths import Affine
-from feller.training.engine import engine
+from feller.training.engine import get_engine
 
 N = 4
 """Samples of each observation, where it is not said."""
@@ -69,9 +69,9 @@ def observe(run: Run, config: SteerConfig, *, tell: Tell = SILENT) -> Explained:
     check_there(file, "a file")
     way = _way(asked.method, asked.scale, config.steps)
     model, begun = load_model(run), time.monotonic()
-    model.network.to(engine().device)
-    modality, family = model.description.modality, model.family
-    path = model.description.path if family.in_time else None
+    model.network.to(get_engine().device)
+    modality, family = model.spec.modality, model.family
+    path = model.spec.path if family.is_process else None
     if path is None or path.affine_schedule is None or not path.is_flow:
         raise UsageError(
             "observations need a model of numbers that flow straight (points, pictures), and this one"
@@ -79,7 +79,7 @@ def observe(run: Run, config: SteerConfig, *, tell: Tell = SILENT) -> Explained:
         )
     place = run.output_path(config.out)
     modality.check_place(place)
-    seen = modality.soften(model.description.space.sample_base(1, Rng(0).stream("shape")))
+    seen = modality.soften(model.spec.space.sample_base(1, Rng(0).stream("shape")))
     if not isinstance(seen, torch.Tensor):
         raise UsageError(f"observations need a model of points or pictures, and this one's data are {modality.called}")
     shape = tuple(seen.shape[1:])
@@ -141,11 +141,11 @@ def _way(method: str, scale: float | None, steps: int | None) -> Restoration:
 
 def _conditions(model: Model, n: int, wanted: dict[str, str], draws: Rng) -> Cond:
     """Return the conditions that are wanted; the others are not given where the model can do without, else drawn."""
-    given = model.conditions(n, wanted, draws)
-    if model.description.cond_dropout:
+    given = model.sample_conditions(n, wanted, draws)
+    if model.spec.cond_dropout:
         for name in given.keys() - wanted.keys():
-            given[name] = torch.full_like(given[name], len(model.description.frequencies[name]))
-    return model.description.modality.complete(given)
+            given[name] = torch.full_like(given[name], len(model.spec.frequencies[name]))
+    return model.spec.modality.complete(given)
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,11 +163,11 @@ class _Task:
 
 def _restored(task: _Task, way: Restoration, guidance: float, tell: Tell) -> list[Restored]:
     """Restore some examples at a time."""
-    about, device = task.model.description, next(task.model.network.parameters()).device
+    about, device = task.model.spec, next(task.model.network.parameters()).device
     path = cast(Affine, about.path)
-    size, found = max(1, batch_size(about.space, device) // FEWER), []
+    size, found = max(1, default_batch_size(about.space, device) // FEWER), []
     tell.task("explaining")
-    for rows, told in pieces(len(task.measured), size, tell.progress):
+    for rows, told in iter_batches(len(task.measured), size, tell.progress):
         here = replace(task.draws, first_example=rows.start)
         given = tree_map(lambda leaf, rows=rows: leaf[rows].to(device), task.conditions)
         learned = Learned(process_of(task.model, given, {}, guidance), path, about.space)
@@ -180,9 +180,9 @@ def _restored(task: _Task, way: Restoration, guidance: float, tell: Tell) -> lis
 
 def _any(task: _Task) -> float:
     """Return by how much any samples of the model differ from what was measured: the root mean square."""
-    some, modality = slice(None, ANY), task.model.description.modality
+    some, modality = slice(None, ANY), task.model.spec.modality
     given, seen = tree_map(lambda leaf: leaf[some], task.conditions), task.measured[some]
-    drawn = task.model.draw(len(seen), given=given, draws=task.draws.fold_in("any"))
+    drawn = task.model.sample_dataset(len(seen), given=given, rng=task.draws.fold_in("any"))
     state = modality.encode(drawn.values)
     problem = _observation(task.how, seen, 0.0, modality, state)
     return problem.misfit(state).double().mean().sqrt().item()
@@ -196,9 +196,9 @@ def _assumed(model: Model, way: Restoration, config: SteerConfig) -> tuple[str, 
         notes.append(f"--scale {way.guidance.scale:g} was chosen, which is usual for {asked.method}")
     if config.steps is None and isinstance(way, Source) and isinstance(way.minimiser, LBFGS):
         notes.append(f"each search takes {way.minimiser.steps} steps at most (--steps)")
-    free = [name for name in model.description.frequencies if name not in in_words(config.given)]
+    free = [name for name in model.spec.frequencies if name not in in_words(config.given)]
     if free:
-        how = "counts as not known" if model.description.cond_dropout else "was drawn as often as in the data"
+        how = "counts as not known" if model.spec.cond_dropout else "was drawn as often as in the data"
         notes += [f"{name} {how} (--given {name}=...)" for name in free]
     return tuple(notes)
 

@@ -11,7 +11,7 @@ from feller.core.errors import UsageError
 from feller.core.pytree import Cond, State, submask, tree_map
 from feller.core.rng import Rng
 from feller.models.model import Model
-from feller.networks.blocks.conditioning import embeddings
+from feller.networks.blocks.conditioning import condition_embeddings
 from feller.paths.processes import Process, freeze_leaves
 from feller.paths.product import iter_leaf_paths
 from feller.sampling.guidance import cfg
@@ -34,9 +34,9 @@ def check_flow(model: Model, sampling: SamplerConfig, fixed: dict[str, State]) -
     if sampling.solver not in VELOCITY_SOLVERS:
         raise UsageError(f"a search goes through the solver, so choose one of {', '.join(VELOCITY_SOLVERS)}")
     symbols = "a search follows gradients, and this model's data are symbols, which have none"
-    if not model.family.in_time:
+    if not model.family.is_process:
         raise UsageError(model.family.why_no_samples or symbols)
-    path = model.description.path
+    path = model.spec.path
     jumping = [
         name for name, part in getattr(path, "parts", {}).items() if any(one.has_jumps for one in iter_leaf_paths(part))
     ]
@@ -53,10 +53,10 @@ def check_flow(model: Model, sampling: SamplerConfig, fixed: dict[str, State]) -
 def process_of(model: Model, given: Cond, fixed: dict[str, State], guidance: float) -> Callable[[Tensor], Process]:
     """Return the flow of the examples with some numbers, [m]."""
     model.check_guidance(guidance)
-    network = cfg(model.network.eval().requires_grad_(False), guidance, droppable=model.absent())
+    network = cfg(model.network.eval().requires_grad_(False), guidance, droppable=model.droppable())
 
     def process(rows: Tensor) -> Process:
-        driven = model.description.path.process(network, tree_map(lambda leaf: leaf[rows], given))
+        driven = model.spec.path.process(network, tree_map(lambda leaf: leaf[rows], given))
         return freeze_leaves(driven, fixed.keys()) if fixed else driven
 
     return process
@@ -103,12 +103,12 @@ def searched(
         raise UsageError(f"a search moves {', '.join(OVER)}", argument="over", found=repr(over))
     if over != "source" and guidance != 1:
         raise UsageError("a search over conditions takes the plain conditional model", remedy="Leave out the guidance")
-    space = model.description.space
-    _, solver, times = sampling.resolve(model.description.path, space)
-    vectors = {} if over == "source" else embeddings(model.network, given)
+    space = model.spec.space
+    _, solver, times = sampling.resolve(model.spec.path, space)
+    vectors = {} if over == "source" else condition_embeddings(model.network, given)
 
     def flow(source: State, moved: dict[str, Tensor], rows: Tensor) -> State:
-        x = model.description.path.initial_state(source)
+        x = model.spec.path.initial_state(source)
         held = tree_map(lambda leaf: leaf[rows], fixed)
         here = {**tree_map(lambda leaf: leaf[rows], given), **moved}
         driven = process_of(model, here, held, guidance)

@@ -28,10 +28,10 @@ from feller.core.pytree import Cond, State, concatenate, leaves, num_examples, t
 from feller.core.rng import Rng
 from feller.core.run_folder import Run
 from feller.data.modality import Dataset
-from feller.models.families.model_family import batch_size, pieces
+from feller.models.families.model_family import default_batch_size, iter_batches
 from feller.models.model import Model, load_model
 from feller.sampling.sampler_config import SamplerConfig
-from feller.training.engine import engine
+from feller.training.engine import get_engine
 
 USUAL = SamplerConfig("midpoint", 12)
 """Six steps are ample for directions in which the data vary."""
@@ -74,13 +74,13 @@ def follow(run: Run, config: SteerConfig, *, tell: Tell = SILENT) -> Steered:
     sampling = SamplerConfig(config.search.solver or USUAL.solver, config.search.calls or USUAL.nfe)
     model, begun = load_model(run), time.monotonic()
     sketch = sketch_of(run)
-    model.network.to(engine().device)
-    modality = model.description.modality
+    model.network.to(get_engine().device)
+    modality = model.spec.modality
     place = run.output_path(config.out)
     modality.check_place(place)
     wanted, draws = wish(run, modality, rewards), Rng(seed).fold_in("sample")
     reward = OfStates(wanted, modality)
-    conditions, fixed = model.resolve_given(n, given or None, draws)
+    conditions, fixed = model.parse_conditions(n, given or None, draws)
     conditions = modality.complete(conditions)
     check_flow(model, sampling, fixed)
     search = _search(model, wanted, rewards, steps, seed, tell)  # a reward that fails does so here
@@ -90,11 +90,11 @@ def follow(run: Run, config: SteerConfig, *, tell: Tell = SILENT) -> Steered:
     tell.task("searching")
     befores, found = [], []
     device = next(model.network.parameters()).device
-    size = max(1, batch_size(model.description.space, device) // FEWER)
-    for rows, told in pieces(n, size, tell.progress):
+    size = max(1, default_batch_size(model.spec.space, device) // FEWER)
+    for rows, told in iter_batches(n, size, tell.progress):
         count, here = rows.stop - rows.start, replace(draws, first_example=rows.start)
         some, held = (tree_map(lambda leaf, rows=rows: leaf[rows].to(device), tree) for tree in (conditions, fixed))
-        x_0 = model.description.space.sample_base(count, here.stream("source"), device)
+        x_0 = model.spec.space.sample_base(count, here.stream("source"), device)
         problem = searched(model, x_0, some, held, guidance=config.guidance, sampling=sampling, over=over, draws=here)
         with torch.no_grad():
             befores.append(problem.flow(problem.start, torch.arange(count, device=device)))
@@ -122,7 +122,7 @@ def follow(run: Run, config: SteerConfig, *, tell: Tell = SILENT) -> Steered:
     modality.write(steered.values, steered.given, place)
     numbers = {**_numbers(wanted, before, steered, found, over), "seconds": time.monotonic() - begun}
     unknown = registration_of(modality).valid_needs if "validity" not in numbers else ""
-    free = [name for name in model.description.frequencies if name not in given]
+    free = [name for name in model.spec.frequencies if name not in given]
     notes = (
         f"each search takes {steps} steps at most, of solves with {sampling.nfe} network calls (--steps, --calls)",
         *(f"{name} was drawn as often as in the data (--given {name}=...)" for name in free),

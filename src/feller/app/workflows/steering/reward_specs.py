@@ -70,9 +70,9 @@ def without_gradient(model: Model, wanted: Total, texts: Sequence[str]) -> list[
     Raises:
         InputError: If a reward has another shape than one number for each sample, or is no number.
     """
-    pairs = model.pairs(2, Rng(0).fold_in("trial"))
+    pairs = model.sample_pairs(2, Rng(0).fold_in("trial"))
     x = tree_map(lambda leaf: leaf.requires_grad_() if leaf.is_floating_point() else leaf, pairs["x_1"])
-    modality = model.description.modality
+    modality = model.spec.modality
     found = [
         _tried(text, OfStates(term, modality), x, pairs["given"])
         for text, term in zip(texts, wanted.terms, strict=True)
@@ -156,7 +156,7 @@ class _Logits:
         self.judge = judge
 
     def __call__(self, values: Tensor, given: Cond) -> Tensor:
-        weight = self.judge.network.answer.weight
+        weight = self.judge.network.head.weight
         if weight.device != values.device:
             self.judge.network.to(values.device)
         modality = self.judge.modality

@@ -16,8 +16,8 @@ from torch.distributed.fsdp import fully_shard
 from feller.core.rng import Rng
 from feller.models.model import Model
 from feller.networks.blocks.ema import EMA
-from feller.networks.inner_networks import held_modules, inner_networks, null_values, plain_network
 from feller.networks.mlp import MLP
+from feller.networks.unwrapping import find_modules, iter_networks, null_values, unwrap_network
 from feller.paths import Affine
 from feller.sampling.guidance import cfg
 from feller.spaces import Euclidean
@@ -133,13 +133,13 @@ WHOLE = ("plain", "DDP", "DataParallel", "FSDP2", "AveragedModel", "EMA", "compi
 @pytest.mark.parametrize("name", WRAPPED)
 def test_the_network_and_its_weights_are_found_whatever_wraps_them(name: str, gloo: None) -> None:
     wrapped = WRAPPED[name]()
-    weights = {id(weight) for module in held_modules(wrapped) for weight in module.parameters()}
-    inner = next(one for one in inner_networks(wrapped) if isinstance(one, type(GLOBAL)))
+    weights = {id(weight) for module in find_modules(wrapped) for weight in module.parameters()}
+    inner = next(one for one in iter_networks(wrapped) if isinstance(one, type(GLOBAL)))
     assert weights == {id(weight) for weight in inner.parameters()}
     if name in WHOLE:
-        assert plain_network(wrapped) is inner
+        assert unwrap_network(wrapped) is inner
         assert EMA(wrapped).weights.keys() == dict(network().named_parameters()).keys()
-    assert plain_network(inner) is inner
+    assert unwrap_network(inner) is inner
 
 
 UNCALLED = ("FSDP2", "compile", "compiled function", "decorated", "all")
@@ -150,7 +150,7 @@ UNCALLED = ("FSDP2", "compile", "compiled function", "decorated", "all")
 def test_a_wrapped_network_makes_a_model_with_its_null(name: str, gloo: None) -> None:
     model = Model(WRAPPED[name](), data=(2,), classes=("a", "b", "c"))
     assert null_values(model.network) == {"label": 3}
-    assert model.description.cond_dropout > 0
+    assert model.spec.cond_dropout > 0
 
 
 def test_the_same_share_is_dropped_where_losses_are_taken_apart() -> None:
@@ -177,4 +177,4 @@ def test_networks_that_differ_say_nothing() -> None:
     one, two = network(), MLP(width=8, depth=1).build((2,), {"label": 5}, Rng(0))
     assert null_values(lambda x, t, given: one(x, t, given) + two(x, t, given)) == {}
     assert null_values(None) == null_values(torch.sin) == {}
-    assert [*inner_networks(functools.partial(one))][1] is one
+    assert [*iter_networks(functools.partial(one))][1] is one

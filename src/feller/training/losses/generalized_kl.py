@@ -12,9 +12,9 @@ from feller.core.pytree import append_dims, maybe_any
 from feller.paths.path import Places
 from feller.paths.schedules import AlphaSigma, Linear, Schedule, TokenSchedule
 from feller.spaces.space import Points
-from feller.training.losses.losses import Loss
+from feller.training.losses.loss import Loss
 
-LEAST = -80.0
+MIN_LOG_PROB = -80.0
 """Log of a probability that single precision still holds with all its digits."""
 
 
@@ -29,7 +29,7 @@ class _RateDivergence(torch.autograd.Function):
     ) -> tuple[Float[Tensor, "*d 1"], Float[Tensor, "*d K"]]:
         p = logits.softmax(-1)
         log_p = p.gather(-1, x_1).log()
-        if maybe_any(log_p < LEAST):
+        if maybe_any(log_p < MIN_LOG_PROB):
             largest = logits.argmax(-1, keepdim=True)  # whose probability is never rounded to zero
             log_p = logits.gather(-1, x_1) - logits.gather(-1, largest) + p.gather(-1, largest).log()
         miss = torch.where(x_t == x_1, 0.0, log_p)  # also where p(x_1) is 0
@@ -62,7 +62,7 @@ def _at(p: Float[Tensor, "*d K"], x: Int[Tensor, "*d 1"]) -> Float[Tensor, "*d 1
 
 
 @dataclass(frozen=True)
-class GeneralisedKL(Loss):
+class GeneralizedKL(Loss):
     """Divergence between conditional and predicted rates of a mixture path: its sum over tokens bounds -log p(x_1).
 
     The weight alpha' / (1 - alpha) is infinite at t = 1: draw times with `Rescaled`. Under one schedule for all symbols,

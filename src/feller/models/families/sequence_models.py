@@ -20,50 +20,50 @@ from feller.spaces import Space
 from feller.spaces.tokens import mask_until_end
 
 
-class _PartByPart(ModelFamily):
+class _SequentialModel(ModelFamily):
     """A family whose samples are written part after part, in an order of its own, so that no solver has a say."""
 
-    parts: ClassVar[str]
+    unit_order: ClassVar[str]
     """What is written after each other, for people."""
 
     def describe(self) -> str:
         """Say what comes after what."""
-        return f"writes {self.parts}, not along time"
+        return f"writes {self.unit_order}, not along time"
 
     def check_request(self, request: SampleRequest) -> None:
         """Refuse what means something to a process in time alone, too."""
         super().check_request(request)
         sampling = request.sampling
-        timed = sampling.unmasking_order or sampling.rates
-        if timed is not None or sampling.solver != "euler" or request.solver is not None:
+        has_time_options = sampling.unmasking_order or sampling.rates
+        if has_time_options is not None or sampling.solver != "euler" or request.solver is not None:
             raise UsageError(
-                f"this model writes {self.parts}, so that its order is fixed and there is nothing to solve",
+                f"this model writes {self.unit_order}, so that its order is fixed and there is nothing to solve",
                 remedy="Leave out order, rates and solver",
             )
 
-    def sample(self, network: Any, request: SampleRequest, draws: Rng) -> tuple[State, State]:
+    def sample(self, network: Any, request: SampleRequest, rng: Rng) -> tuple[State, State]:
         """Draw the ends, which have no source."""
-        x = self._ends(network, request, draws)
-        request.tell(1.0)
+        x = self._sample_states(network, request, rng)
+        request.on_progress(1.0)
         return x, x
 
     @abc.abstractmethod
-    def _ends(self, network: Any, request: SampleRequest, draws: Rng) -> State:
+    def _sample_states(self, network: Any, request: SampleRequest, rng: Rng) -> State:
         """Draw samples."""
 
 
-class _NextToken(_PartByPart):
+class _NextTokenModel(_SequentialModel):
     """A family whose network answers, at each place, with logits of the token there given those before it."""
 
-    answer: ClassVar[str] = "logits"
-    symbols: ClassVar[bool] = True
+    output_kind: ClassVar[str] = "logits"
+    is_discrete: ClassVar[bool] = True
 
-    def log_prob(self, network: Any, request: LogProbRequest, draws: Rng) -> LogProb:
+    def log_prob(self, network: Any, request: LogProbRequest, rng: Rng) -> LogProb:
         """Add up the log probabilities of all tokens, each given those before it."""
         x_1 = request.x_1
-        valid = None if request.end is None else mask_until_end(x_1, request.end)
+        valid = None if request.eos_token_id is None else mask_until_end(x_1, request.eos_token_id)
         with torch.no_grad():
-            value = log_likelihood(network, x_1, request.given, valid)
+            value = log_likelihood(network, x_1, request.cond, valid)
         return LogProb(value, torch.zeros_like(value))
 
     def sampling_steps(self, space: Space) -> list[str]:
@@ -75,74 +75,74 @@ class _NextToken(_PartByPart):
 
 
 @dataclass(frozen=True)
-class AutoregressiveModel(_NextToken):
+class AutoregressiveModel(_NextTokenModel):
     """p(x) is the product of the probabilities of each token given those before it."""
 
     name: ClassVar[str] = "autoregressive"
-    parts: ClassVar[str] = "token after token"
+    unit_order: ClassVar[str] = "token after token"
 
-    def _ends(self, network: Any, request: SampleRequest, draws: Rng) -> State:
+    def _sample_states(self, network: Any, request: SampleRequest, rng: Rng) -> State:
         """Draw token after token."""
-        (length,) = request.space.sample_base(0, draws.stream("shape")).shape[1:]
+        (length,) = request.space.sample_base(0, rng.stream("shape")).shape[1:]
         return decode(
             network,
             request.n,
             length,
-            request.given,
-            draws,
+            request.cond,
+            rng,
             token_sampler=request.sampling.token_sampler,
-            observed=None if request.known is None else (request.known.values, request.known.kept),
-            eos_token_id=request.end,
+            observed=None if request.observed is None else (request.observed.values, request.observed.mask),
+            eos_token_id=request.eos_token_id,
             guidance_scale=request.guidance,
         )
 
 
 @dataclass(frozen=True)
-class TableModel(_NextToken):
+class TableModel(_NextTokenModel):
     """p(row) is the product of the probabilities of each column given those that were written before it."""
 
     name: ClassVar[str] = "rows"
-    parts: ClassVar[str] = "column after column"
-    row_likelihood: ClassVar[bool] = True
+    unit_order: ClassVar[str] = "column after column"
+    has_row_likelihood: ClassVar[bool] = True
     any_order: bool = True
     """Whether the network has learned every order; else that of the table alone, so that what is known must come
     first."""
 
     @classmethod
-    def of(cls, objective: Any) -> "ModelFamily":
+    def from_objective(cls, objective: Any) -> "ModelFamily":
         """Return whether any row was shuffled."""
         return cls(objective.shuffled > 0)
 
     @property
-    def infills_exactly(self) -> bool:  # pyrefly: ignore[bad-override] - the training decides
+    def has_exact_infilling(self) -> bool:  # pyrefly: ignore[bad-override] - the training decides
         """Whether the known columns can be written first."""
         return self.any_order
 
-    def _ends(self, network: Any, request: SampleRequest, draws: Rng) -> State:
+    def _sample_states(self, network: Any, request: SampleRequest, rng: Rng) -> State:
         """Draw column after column."""
-        known = request.known
+        observed = request.observed
         return decode_rows(
             network,
             request.n,
-            draws,
+            rng,
             token_sampler=request.sampling.token_sampler,
-            observed=None if known is None else (known.values, known.kept),
+            observed=None if observed is None else (observed.values, observed.mask),
             any_order=self.any_order,
-            num_candidates=0 if known is None else known.ways,
-            forbidden=None if known is None else known.never,
-            code_weights={} if known is None else known.odds,
+            num_candidates=0 if observed is None else observed.num_candidates,
+            forbidden=None if observed is None else observed.forbidden,
+            code_weights={} if observed is None else observed.code_weights,
         )
 
 
 @dataclass(frozen=True)
-class GraphicalModel(_PartByPart):
+class GraphicalModel(_SequentialModel):
     """p(row) is the exponential of a sum of potentials, over Z; the network holds the potentials."""
 
     name: ClassVar[str] = "graphical"
-    parts: ClassVar[str] = "whole rows"
-    symbols: ClassVar[bool] = True
-    infills_exactly: ClassVar[bool] = True
-    row_likelihood: ClassVar[bool] = True
+    unit_order: ClassVar[str] = "whole rows"
+    is_discrete: ClassVar[bool] = True
+    has_exact_infilling: ClassVar[bool] = True
+    has_row_likelihood: ClassVar[bool] = True
     why_no_export: ClassVar[str] = "this model is tables of counts and no network; draw from it with `feller sample`"
 
     def check_request(self, request: SampleRequest) -> None:
@@ -153,40 +153,40 @@ class GraphicalModel(_PartByPart):
                 "this model knows no choice among single symbols", remedy="Leave temperature, top-k and top-p out"
             )
 
-    def _ends(self, network: MarginalNetwork, request: SampleRequest, draws: Rng) -> State:
+    def _sample_states(self, network: MarginalNetwork, request: SampleRequest, rng: Rng) -> State:
         """Draw whole rows, those of which some columns are known too."""
-        known = request.known
-        if known is None:
-            return network.draw(request.n, draws)
-        return network.draw(request.n, draws, (known.values, known.kept), known.never, known.odds)
+        observed = request.observed
+        if observed is None:
+            return network.draw(request.n, rng)
+        return network.draw(request.n, rng, (observed.values, observed.mask), observed.forbidden, observed.code_weights)
 
-    def log_prob(self, network: Any, request: LogProbRequest, draws: Rng) -> LogProb:
+    def log_prob(self, network: Any, request: LogProbRequest, rng: Rng) -> LogProb:
         """Ask the network, which answers with log p of each row."""
-        value = network(request.x_1, torch.zeros(len(request.x_1), device=request.x_1.device), request.given)
+        value = network(request.x_1, torch.zeros(len(request.x_1), device=request.x_1.device), request.cond)
         return LogProb(value, torch.zeros_like(value))
 
 
 @dataclass(frozen=True)
-class DocumentModel(_PartByPart):
+class DocumentModel(_SequentialModel):
     """p(tokens) is the product of the probabilities of each token given those before it in its sample.
 
     Text, pictures and what fills their holes are one sequence, see `sampling.autoregressive.masked_spans`.
     """
 
     name: ClassVar[str] = "documents"
-    parts: ClassVar[str] = "token after token"
-    answer: ClassVar[str] = "logits"
+    unit_order: ClassVar[str] = "token after token"
+    output_kind: ClassVar[str] = "logits"
     why_no_export: ClassVar[str] = (
         "this network reads documents of any length through masks of its own; draw with `feller sample`"
     )
 
-    def _ends(self, network: Any, request: SampleRequest, draws: Rng) -> State:
+    def _sample_states(self, network: Any, request: SampleRequest, rng: Rng) -> State:
         """Draw documents of which nothing is said."""
         symbols, n = network.symbols, request.n
         start = torch.tensor([symbols.eos])
-        ways = (SamplingSpec(token_sampler=request.sampling.token_sampler),)
-        drawn = generate(network, [[start] * n], ContinuationGoal(network.context - 1), draws, specs=ways)
+        specs = (SamplingSpec(token_sampler=request.sampling.token_sampler),)
+        samples = generate(network, [[start] * n], ContinuationGoal(network.context - 1), rng, specs=specs)
         x = torch.full((n, network.context), symbols.pad)
-        for row, tokens in zip(x, drawn, strict=True):
+        for row, tokens in zip(x, samples, strict=True):
             row[: len(tokens) + 1] = torch.cat([start, tokens.cpu()])
         return x

@@ -9,19 +9,19 @@ from torch.nn import functional as F
 
 from feller.core.errors import UsageError, check_number
 from feller.core.rng import Rng
-from feller.networks.architecture import weights_from
+from feller.networks.network_config import seeded_init
 
-WINDOW = 25
+WINDOW_FRAMES = 25
 """Frames of 10 ms that are seen at once."""
-VIEWS = 3
+NUM_VIEWS = 3
 """Log mels, and how they bend along both axes."""
-LEAST = 1e-3
+MIN_STD = 1e-3
 """Smallest deviation by which something is divided."""
 WIDTHS = (8, 16, 32, 32, 64, 64)
 """Channels of the six blocks at size 1; at size 8 they are 64 to 512."""
 
 
-class DetectorNetwork(nn.Module):
+class SyntheticSpeechDetector(nn.Module):
     """Six blocks of convolutions over frames and bands, and one logit for each window: above zero for a model's.
 
     Five blocks halve both axes. Beside log mels it sees how they bend along time and along frequency, since a vocoder
@@ -34,37 +34,37 @@ class DetectorNetwork(nn.Module):
     """Of each view and band, over the sounds that it was trained on, [3, bands]."""
     std: Tensor
 
-    def __init__(self, bands: int, size: int, draws: Rng) -> None:
+    def __init__(self, bands: int, size: int, rng: Rng) -> None:
         super().__init__()
         check_number("bands", bands, ge=1)
         check_number("size", size, ge=1)
         widths = [size * width for width in WIDTHS]
-        with weights_from(draws):
+        with seeded_init(rng):
             steps = [2] * (len(widths) - 1) + [1]
             self.layers = nn.ModuleList(
                 nn.Conv2d(before, after, 3, step, 1)
-                for before, after, step in zip([VIEWS, *widths[:-1]], widths, steps, strict=True)
+                for before, after, step in zip([NUM_VIEWS, *widths[:-1]], widths, steps, strict=True)
             )
             self.norms = nn.ModuleList(nn.GroupNorm(1, width) for width in widths)
-            self.answer = nn.Linear(widths[-1], 1)
-        self.register_buffer("mean", torch.zeros(VIEWS, bands))
-        self.register_buffer("std", torch.ones(VIEWS, bands))
+            self.head = nn.Linear(widths[-1], 1)
+        self.register_buffer("mean", torch.zeros(NUM_VIEWS, bands))
+        self.register_buffer("std", torch.ones(NUM_VIEWS, bands))
 
     def fit_scale(self, mels: Sequence[Float[Tensor, "_ bands"]]) -> None:
         """Take means and deviations from sounds."""
-        seen = torch.cat([views(mel[None].double())[0] for mel in mels], 1)
-        self.mean.copy_(seen.mean(1))
-        self.std.copy_(seen.std(1, correction=0).clamp(min=LEAST))
+        frames = torch.cat([add_second_differences(mel[None].double())[0] for mel in mels], 1)
+        self.mean.copy_(frames.mean(1))
+        self.std.copy_(frames.std(1, correction=0).clamp(min=MIN_STD))
 
     def forward(self, window: Float[Tensor, "b frames bands"]) -> Float[Tensor, " b"]:
         """Return a logit for each window."""
-        x = (views(window) - self.mean[:, None]) / self.std[:, None]
+        x = (add_second_differences(window) - self.mean[:, None]) / self.std[:, None]
         for layer, norm in zip(self.layers, self.norms, strict=True):
             x = F.silu(norm(layer(x)))
-        return self.answer(x.mean((2, 3)))[:, 0]
+        return self.head(x.mean((2, 3)))[:, 0]
 
 
-def views(window: Float[Tensor, "b frames bands"]) -> Float[Tensor, "b views frames bands"]:
+def add_second_differences(window: Float[Tensor, "b frames bands"]) -> Float[Tensor, "b views frames bands"]:
     """Return log mels and their second differences along time and along frequency, the edges going on."""
     padded = F.pad(window[:, None], (1, 1, 1, 1), mode="replicate")[:, 0]
     middle, by_time, by_band = padded[:, 1:-1, 1:-1], padded[:, :, 1:-1], padded[:, 1:-1]
@@ -73,13 +73,13 @@ def views(window: Float[Tensor, "b frames bands"]) -> Float[Tensor, "b views fra
     return torch.stack([middle, along_time, along_bands], 1)
 
 
-def windows(mel: Float[Tensor, "frames bands"], hop: int) -> Float[Tensor, "n window bands"]:
+def split_windows(mel: Float[Tensor, "frames bands"], hop: int) -> Float[Tensor, "n window bands"]:
     """Return all windows that begin `hop` frames apart, and the one at the end; a shorter sound is said again."""
-    if len(mel) < WINDOW:
-        mel = mel.repeat(-(-WINDOW // len(mel)), 1)[:WINDOW]
-    last = len(mel) - WINDOW
+    if len(mel) < WINDOW_FRAMES:
+        mel = mel.repeat(-(-WINDOW_FRAMES // len(mel)), 1)[:WINDOW_FRAMES]
+    last = len(mel) - WINDOW_FRAMES
     starts = torch.tensor(sorted({*range(0, last + 1, hop), last}), device=mel.device)
-    return mel[starts[:, None] + torch.arange(WINDOW, device=mel.device)]
+    return mel[starts[:, None] + torch.arange(WINDOW_FRAMES, device=mel.device)]
 
 
 def check_mels(mels: Sequence[Float[Tensor, "_ bands"]], bands: int) -> None:

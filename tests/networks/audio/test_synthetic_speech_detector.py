@@ -5,37 +5,44 @@ import torch
 
 from feller.core.errors import UsageError
 from feller.core.rng import Rng
-from feller.networks.audio.detector import WIDTHS, WINDOW, DetectorNetwork, check_mels, views, windows
+from feller.networks.audio.synthetic_speech_detector import (
+    WIDTHS,
+    WINDOW_FRAMES,
+    SyntheticSpeechDetector,
+    add_second_differences,
+    check_mels,
+    split_windows,
+)
 from tests.errors import refuses
 
 
 def test_windows_cover_a_sound_from_its_first_frame_to_its_last() -> None:
     mel = torch.arange(43.0)[:, None].expand(43, 3)
-    seen = windows(mel, 10)
-    assert seen.shape == (3, WINDOW, 3)
+    seen = split_windows(mel, 10)
+    assert seen.shape == (3, WINDOW_FRAMES, 3)
     assert seen[:, 0, 0].tolist() == [0, 10, 18]
     assert seen[-1, -1, 0] == 42
-    assert windows(mel[:WINDOW], 10).shape == (1, WINDOW, 3)
+    assert split_windows(mel[:WINDOW_FRAMES], 10).shape == (1, WINDOW_FRAMES, 3)
 
 
 def test_short_sounds_are_said_again() -> None:
-    seen = windows(torch.arange(10.0)[:, None], 5)
-    assert seen.shape == (1, WINDOW, 1)
+    seen = split_windows(torch.arange(10.0)[:, None], 5)
+    assert seen.shape == (1, WINDOW_FRAMES, 1)
     assert seen[0, :, 0].tolist() == [*range(10), *range(10), *range(5)]
 
 
 @pytest.mark.parametrize("bands", [1, 40, 80])
 def test_it_has_the_blocks_of_the_paper(bands: int) -> None:
-    network = DetectorNetwork(bands, 8, Rng(0))
+    network = SyntheticSpeechDetector(bands, 8, Rng(0))
     assert len(network.layers) == 6
     assert [layer.out_channels for layer in network.layers][::5] == [64, 512]
-    assert network(torch.zeros(2, WINDOW, bands)).shape == (2,)
+    assert network(torch.zeros(2, WINDOW_FRAMES, bands)).shape == (2,)
 
 
 def test_units_of_a_band_do_not_matter() -> None:
     """A network that knows mean and deviation of other units answers the same."""
-    x = torch.randn(4, WINDOW, 6, generator=torch.Generator().manual_seed(0))
-    one, other = (DetectorNetwork(6, 1, Rng(0)) for _ in range(2))
+    x = torch.randn(4, WINDOW_FRAMES, 6, generator=torch.Generator().manual_seed(0))
+    one, other = (SyntheticSpeechDetector(6, 1, Rng(0)) for _ in range(2))
     assert not torch.equal(one(x), one(2 * x - 7))
     other.mean[0] = -7.0  # second differences of a constant are zero
     other.std.fill_(2.0)
@@ -44,7 +51,7 @@ def test_units_of_a_band_do_not_matter() -> None:
 
 def test_it_sees_how_log_mels_bend() -> None:
     frame, band = torch.arange(6.0)[:, None], torch.arange(5.0)
-    plain, along_time, along_bands = views((frame**2 + 3 * band**2)[None])[0]
+    plain, along_time, along_bands = add_second_differences((frame**2 + 3 * band**2)[None])[0]
     assert torch.equal(plain, frame**2 + 3 * band**2)
     assert torch.equal(along_time[1:-1], torch.full((4, 5), 2.0))
     assert torch.equal(along_bands[:, 1:-1], torch.full((6, 3), 6.0))
@@ -54,7 +61,7 @@ def test_it_sees_how_log_mels_bend() -> None:
 def test_scales_are_those_of_the_sounds() -> None:
     generator = torch.Generator().manual_seed(0)
     mels = [torch.randn(n, 4, generator=generator) * torch.tensor([1.0, 2.0, 3.0, 0.0]) - 5 for n in (40, 300)]
-    network = DetectorNetwork(4, 1, Rng(0))
+    network = SyntheticSpeechDetector(4, 1, Rng(0))
     network.fit_scale(mels)
     both = torch.cat(mels)
     torch.testing.assert_close(network.mean[0], both.mean(0), rtol=1e-5, atol=1e-5)
@@ -64,7 +71,7 @@ def test_scales_are_those_of_the_sounds() -> None:
 
 
 def test_weights_follow_the_draws() -> None:
-    one, same, other = (DetectorNetwork(4, 1, Rng(seed)).answer.weight for seed in (0, 0, 1))
+    one, same, other = (SyntheticSpeechDetector(4, 1, Rng(seed)).head.weight for seed in (0, 0, 1))
     assert torch.equal(one, same)
     assert not torch.equal(one, other)
     assert one.shape == (1, WIDTHS[-1])
@@ -75,4 +82,4 @@ def test_odd_log_mels_are_refused(mel: torch.Tensor) -> None:
     with pytest.raises(UsageError, match=r"expected finite log mels \[frames, 4\]"):
         check_mels([torch.zeros(30, 4), mel], 4)
     with refuses(UsageError, argument="size", found="0"):
-        DetectorNetwork(4, 0, Rng(0))
+        SyntheticSpeechDetector(4, 0, Rng(0))

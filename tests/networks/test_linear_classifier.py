@@ -8,34 +8,34 @@ import torch
 from feller.core.errors import UsageError
 from feller.core.rng import Rng
 from feller.core.serialization import from_dict, to_dict
-from feller.networks.architecture import Architecture
-from feller.networks.linear import Levels, Linear, Pixels
+from feller.networks.linear_classifier import LinearClassifier, OneHotFeatures, PixelFeatures
+from feller.networks.network_config import NetworkConfig
 from tests.errors import refuses
 
-PIXELS = Pixels((1, 2, 2), 1.5)
-LEVELS = Levels((3, 2, 4), 1)
+PIXELS = PixelFeatures((1, 2, 2), 1.5)
+LEVELS = OneHotFeatures((3, 2, 4), 1)
 
 
 def test_pixels_are_brightness_cut_to_a_length() -> None:
     dark, gray, white = (torch.full((1, 1, 2, 2), level) for level in (-1.0, 0.0, 1.0))
-    seen = PIXELS.see(torch.cat([dark, gray, white]))
+    seen = PIXELS.transform(torch.cat([dark, gray, white]))
     assert torch.equal(seen[:2], torch.tensor([[0.0] * 4, [0.5] * 4], dtype=torch.float64))
     assert seen[2].norm().item() == pytest.approx(1.5, rel=1e-12)
     assert seen[2].unique().numel() == 1
-    some = PIXELS.see(Rng(0).stream("x").normal((1000, 1, 2, 2)))
-    assert some.norm(dim=1).max() <= PIXELS.length * (1 + 1e-12)
+    some = PIXELS.transform(Rng(0).stream("x").normal((1000, 1, 2, 2)))
+    assert some.norm(dim=1).max() <= PIXELS.max_norm * (1 + 1e-12)
 
 
 def test_levels_are_told_one_by_one_but_for_one_column() -> None:
-    seen = LEVELS.see(torch.tensor([[2, 1, 0], [2, 0, 0], [0, 0, 3]]))
+    seen = LEVELS.transform(torch.tensor([[2, 1, 0], [2, 0, 0], [0, 0, 3]]))
     assert seen.tolist() == [[0, 0, 1, 1, 0, 0, 0], [0, 0, 1, 1, 0, 0, 0], [1, 0, 0, 0, 0, 0, 1]]
-    assert seen.norm(dim=1).tolist() == pytest.approx([LEVELS.length] * 3)
+    assert seen.norm(dim=1).tolist() == pytest.approx([LEVELS.max_norm] * 3)
     assert LEVELS.size == seen.shape[1]
 
 
 def test_answers_are_the_logits_of_two_classes() -> None:
     """A new network answers with zero; its second logit is the score."""
-    network = Linear(LEVELS).build((3,), {}, Rng(0))
+    network = LinearClassifier(LEVELS).build((3,), {}, Rng(0))
     x, t = torch.tensor([[2, 1, 0], [0, 0, 3]]), torch.zeros(2)
     assert not network(x, t, {}).any()
     network.theta.data.copy_(torch.arange(8.0))
@@ -44,14 +44,14 @@ def test_answers_are_the_logits_of_two_classes() -> None:
 
 def test_a_record_makes_the_same(tmp_path) -> None:
     for features in (PIXELS, LEVELS):
-        settings = Linear(features)
-        assert from_dict(Architecture, json.loads(json.dumps(to_dict(settings)))) == settings
+        settings = LinearClassifier(features)
+        assert from_dict(NetworkConfig, json.loads(json.dumps(to_dict(settings)))) == settings
 
 
 def test_what_is_refused() -> None:
     with pytest.raises(UsageError, match="a column of several to leave out"):
-        Levels((3, 2), 2)
+        OneHotFeatures((3, 2), 2)
     with refuses(UsageError, argument="longest", found="0"):
-        Pixels((1, 2, 2), 0.0)
+        PixelFeatures((1, 2, 2), 0.0)
     with pytest.raises(UsageError, match="sees no conditions"):
-        Linear(PIXELS).build((1, 2, 2), {"label": 2}, Rng(0))
+        LinearClassifier(PIXELS).build((1, 2, 2), {"label": 2}, Rng(0))

@@ -13,7 +13,7 @@ from feller.core.pytree import mean_over_entries
 from feller.paths import Mixture
 from feller.paths.schedules import Linear, Polynomial, Schedule
 from feller.paths.time_distributions import Rescaled
-from feller.training.losses import CrossEntropy, GeneralisedKL, PerLeaf, PseudoHuber, Squared, Weighted
+from feller.training.losses import CrossEntropy, GeneralizedKL, PerLeafLoss, PseudoHuber, SquaredError, TimeWeighted
 from tests.oracle import F64, close, f64
 
 P_0 = (0.5, 0.3, 0.2)
@@ -32,7 +32,7 @@ def test_generalised_kl_of_the_vector() -> None:
     """At t = 0.4 with kappa = t^2, from x_t = 0."""
     t = f64(0.4, 0.4)
     logits = posteriors(t**2)[:, 0].log()
-    values = GeneralisedKL(Polynomial(2.0)).entries(logits, torch.tensor([2, 0]), torch.tensor([0, 0]), t)
+    values = GeneralizedKL(Polynomial(2.0)).entries(logits, torch.tensor([2, 0]), torch.tensor([0, 0]), t)
     close(values, (0.2486047172, 0.8256880734), 6e-11)
 
 
@@ -50,7 +50,7 @@ def test_generalised_kl_is_the_divergence_of_the_rates(x_1: int, x_t: int, t: fl
     away = torch.arange(3) != x_t
     u, v = truth[away], model[away]
     expected = (torch.xlogy(u, u) - torch.xlogy(u, v) - u + v).sum()
-    loss = GeneralisedKL(Polynomial(2.0)).entries(f64(*logits)[None], torch.tensor([x_1]), here, time)
+    loss = GeneralizedKL(Polynomial(2.0)).entries(f64(*logits)[None], torch.tensor([x_1]), here, time)
     close(loss, expected, 1e-9 * (1 + expected.item()))
 
 
@@ -59,7 +59,7 @@ def test_generalised_kl_is_the_divergence_of_the_rates(x_1: int, x_t: int, t: fl
 def test_generalised_kl_has_its_gradient(x_1: int, x_t: int, t: float, logits: list[float]) -> None:
     """kappa' / (1 - kappa) [p (1 - D + p_xt) - (1 - D) e_x1 - p_xt e_xt]; symbol 4 is the mask, with p_xt = 0."""
     z = f64(*logits).requires_grad_()
-    loss = GeneralisedKL().entries(z[None], torch.tensor([x_1]), torch.tensor([x_t]), f64(t))
+    loss = GeneralizedKL().entries(z[None], torch.tensor([x_1]), torch.tensor([x_t]), f64(t))
     (gradient,) = torch.autograd.grad(loss.sum(), z)
     p, one = f64(*logits).softmax(-1), torch.eye(5, dtype=F64)[:, :4]
     same, stay = float(x_1 == x_t), p[x_t] if x_t < 4 else 0.0
@@ -80,7 +80,7 @@ def bound(x_1: int, source: tuple[float, ...], schedule: Schedule, logits) -> fl
     for x, p in enumerate(source):
         chance = (1 - kappa) * p + kappa * (x == x_1)
         at = torch.full(t.shape, x)
-        loss = GeneralisedKL(schedule).entries(logits(x, kappa), torch.full(t.shape, x_1), at, t)
+        loss = GeneralizedKL(schedule).entries(logits(x, kappa), torch.full(t.shape, x_1), at, t)
         total = total + (w * chance * loss).sum()
     return total.item()
 
@@ -110,14 +110,14 @@ def test_bound_from_another_source_is_not_tight(schedule: Schedule) -> None:
 
 def test_generalised_kl_is_finite_up_to_its_last_time() -> None:
     t = Rescaled().quantile(torch.ones(1, dtype=F64))
-    value = GeneralisedKL().entries(torch.zeros(1, 3, dtype=F64), torch.tensor([0]), torch.tensor([1]), t)
+    value = GeneralizedKL().entries(torch.zeros(1, 3, dtype=F64), torch.tensor([0]), torch.tensor([1]), t)
     close(value, 1e3 * (math.log(3) - 1 / 3), 1e-6)
-    assert GeneralisedKL().entries(torch.zeros(1, 3), torch.tensor([0]), torch.tensor([1]), torch.ones(1)).isinf().all()
+    assert GeneralizedKL().entries(torch.zeros(1, 3), torch.tensor([0]), torch.tensor([1]), torch.ones(1)).isinf().all()
 
 
 def test_generalised_kl_takes_any_number_of_axes() -> None:
     logits, x = torch.zeros(2, 3, 4, 5), torch.zeros(2, 3, 4, dtype=torch.long)
-    entries = GeneralisedKL().entries(logits, x, x + 1, f64(0.0, 0.5))
+    entries = GeneralizedKL().entries(logits, x, x + 1, f64(0.0, 0.5))
     assert entries.shape == (2, 3, 4)
     close(entries[1] / entries[0], torch.full((3, 4), 2.0), 1e-6)
 
@@ -140,12 +140,12 @@ def test_pseudo_huber_is_square_near_and_distance_far() -> None:
 
 
 def test_weighted_multiplies_each_example() -> None:
-    loss = Weighted(Squared(), lambda t: 2 * t)
+    loss = TimeWeighted(SquaredError(), lambda t: 2 * t)
     close(loss(torch.ones(2, 3), torch.zeros(2, 3), torch.zeros(2, 3), torch.tensor([0.5, 2.0])), (1.0, 4.0), 1e-6)
 
 
 def test_a_product_adds_the_means_of_its_leaves() -> None:
-    loss = PerLeaf({"a": Squared(), "b": Weighted(Squared(), lambda t: t)})
+    loss = PerLeafLoss({"a": SquaredError(), "b": TimeWeighted(SquaredError(), lambda t: t)})
     ones = {"a": torch.ones(2, 3), "b": torch.ones(2, 5, 2)}
     zeros = {name: torch.zeros_like(leaf) for name, leaf in ones.items()}
     t = {"a": torch.zeros(2), "b": torch.tensor([1.0, 3.0])}

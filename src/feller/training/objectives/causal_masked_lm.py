@@ -26,11 +26,11 @@ from feller.sampling.retrieval.datastore import create_datastore
 from feller.sampling.retrieval.retriever import NO_DOCUMENT, IndexedDatastore, Retriever, SimilarityRetriever
 from feller.spaces import Space
 from feller.training.objective import Batch, BatchCoupledObjective, Example, Objective, TrainingContext
-from feller.training.objectives.packing import PADDING, join, pack
+from feller.training.objectives.packing import PADDING_SAMPLE, join_sample, pack_samples
 
 
 @dataclass(frozen=True)
-class CausalMasking(BatchCoupledObjective):
+class CausalMaskedLM(BatchCoupledObjective):
     """Cross-entropy of each token given those before it in its sample, where spans of documents moved behind them.
 
     A sample is a document, its query, behind some others that were found for it; all their tokens count alike, but for
@@ -40,29 +40,29 @@ class CausalMasking(BatchCoupledObjective):
     """
 
     family: ClassVar[str] = "documents"
-    onward_lr: ClassVar[float] = 0.3
+    finetune_lr_scale: ClassVar[float] = 0.3
     space: Space
     """Rows of symbols."""
-    symbols: Symbols
+    vocabulary: Symbols
     context: int = 512
     """Tokens of a sample, at most; of a longer one the documents in front are left out."""
-    width: int = 1024
+    row_length: int = 1024
     """Places of a row, at most. Samples lie in it one after the other, so that little is left empty where it is wider
     than the context."""
     masking: SpanMasking = field(default_factory=SpanMasking)
     """What is hidden of a document that is learned from."""
-    retrieved: SpanMasking = field(default_factory=lambda: SpanMasking(span_prob=0.0, text_prob=0.0))
+    context_masking: SpanMasking = field(default_factory=lambda: SpanMasking(span_prob=0.0, text_prob=0.0))
     """What is hidden of those in front."""
     retrieval: Retriever = field(default_factory=SimilarityRetriever)
     """How those are chosen."""
-    documents: int = 2
+    max_retrieved: int = 2
     """Documents in front, at most: none to so many, each as likely."""
 
     def __post_init__(self) -> None:
         check_number("context", self.context, ge=2)
-        check_number("documents", self.documents, ge=0)
-        if self.width < self.context:
-            raise UsageError(f"rows as wide as the context, {self.context}, or wider", self.width)
+        check_number("documents", self.max_retrieved, ge=0)
+        if self.row_length < self.context:
+            raise UsageError(f"rows as wide as the context, {self.context}, or wider", self.row_length)
 
     def build(self, context: TrainingContext) -> Objective:
         """Return the objective with a memory of the data, where these can be found by vectors.
@@ -74,14 +74,14 @@ class CausalMasking(BatchCoupledObjective):
         if data is None:
             return self
         finder, rows = getattr(data.modality, "vectors", None), data.modality.encode(data.values)
-        self._check_room(rows)
-        if finder is None or not self.documents:
+        self._check_context_fits(rows)
+        if finder is None or not self.max_retrieved:
             return self
-        return RetrievalMasking(self, IndexedDatastore(create_datastore(rows, finder, self.symbols), finder))
+        return RetrievalCausalMaskedLM(self, IndexedDatastore(create_datastore(rows, finder, self.vocabulary), finder))
 
-    def _check_room(self, rows: Int64[Tensor, "b l"]) -> None:
+    def _check_context_fits(self, rows: Int64[Tensor, "b l"]) -> None:
         """Refuse documents that would be too long in the midst of training, once as many holes are drawn."""
-        places = (rows < self.symbols.count).sum(1) + 2 * max_holes(self.masking, rows, self.symbols)
+        places = (rows < self.vocabulary.count).sum(1) + 2 * max_holes(self.masking, rows, self.vocabulary)
         longest = int(places.max()) + 1 if len(rows) else 0
         if longest > self.context:
             raise InputError(
@@ -95,17 +95,17 @@ class CausalMasking(BatchCoupledObjective):
         Raises:
             UsageError: If the network reads other symbols, or fewer places.
         """
-        reads = getattr(network, "symbols", self.symbols), getattr(network, "context", self.context)
-        if reads[0] != self.symbols or reads[1] < self.context:
+        network_reads = getattr(network, "symbols", self.vocabulary), getattr(network, "context", self.context)
+        if network_reads[0] != self.vocabulary or network_reads[1] < self.context:
             raise UsageError(
-                f"the objective is of samples of up to {self.context} of {self.symbols}, the network reads up to"
-                f" {reads[1]} of {reads[0]}",
+                f"the objective is of samples of up to {self.context} of {self.vocabulary}, the network reads up to"
+                f" {network_reads[1]} of {network_reads[0]}",
                 remedy="Give --objective and --architecture the same",
             )
         rows = batch["x_1"]
-        return self.packed(rows, rows.new_empty(len(rows), 0, rows.shape[1]), rng)
+        return self.pack_batch(rows, rows.new_empty(len(rows), 0, rows.shape[1]), rng)
 
-    def packed(self, rows: Int64[Tensor, "b l"], front: Int64[Tensor, "b k m"], draws: Rng) -> Example:
+    def pack_batch(self, rows: Int64[Tensor, "b l"], retrieved: Int64[Tensor, "b k m"], rng: Rng) -> Example:
         """Hide spans, put documents in front, and pack.
 
         Returns:
@@ -117,14 +117,15 @@ class CausalMasking(BatchCoupledObjective):
         Raises:
             InputError: If a document is longer than the context.
         """
-        queries = _hidden(self.masking, rows[:, None], self.symbols, draws.stream("spans"))
-        fronts = _hidden(self.retrieved, front, self.symbols, draws.stream("spans of the front"))
+        queries = _mask_documents(self.masking, rows[:, None], self.vocabulary, rng.stream("spans"))
+        fronts = _mask_documents(self.context_masking, retrieved, self.vocabulary, rng.stream("spans of the front"))
         samples = [
-            join(some, query, self.symbols, self.context) for some, (query,) in zip(fronts, queries, strict=True)
+            join_sample(some, query, self.vocabulary, self.context)
+            for some, (query,) in zip(fronts, queries, strict=True)
         ]
-        packed = pack(samples, self.symbols, self.width)
-        counted = torch.stack([torch.tensor(float(len(rows))), packed.weight.sum()])
-        documents, tokens = all_reduce_(counted.to(rows.device)).cpu()
+        packed = pack_samples(samples, self.vocabulary, self.row_length)
+        totals = torch.stack([torch.tensor(float(len(rows))), packed.weight.sum()])
+        documents, tokens = all_reduce_(totals.to(rows.device)).cpu()
         weight = packed.weight * (documents / tokens.clamp(min=1))
         target = torch.where(weight > 0, packed.tokens.roll(-1, 1), 0)  # where nothing counts, padding may come next
         example = {
@@ -139,28 +140,28 @@ class CausalMasking(BatchCoupledObjective):
     def loss(self, network: Any, example: Example) -> Float[Tensor, " r"]:
         """Add up -log p of the tokens of each row, by their weights."""
         logits = network(example["x_t"], example["t"], example["given"])
-        spent = F.cross_entropy(logits.flatten(0, 1), example["target"].flatten(), reduction="none")
-        return (spent.view_as(example["target"]) * example["weight"]).sum(1)
+        nll = F.cross_entropy(logits.flatten(0, 1), example["target"].flatten(), reduction="none")
+        return (nll.view_as(example["target"]) * example["weight"]).sum(1)
 
     def metrics(self, example: Example) -> dict[str, Tensor]:
         """Tell which share of the places is padding."""
-        return {"wasted": (example["given"]["sample"] == PADDING).double().mean()}
+        return {"wasted": (example["given"]["sample"] == PADDING_SAMPLE).double().mean()}
 
 
-class RetrievalMasking(Objective):
+class RetrievalCausalMaskedLM(Objective):
     """Causal masking with a memory, from which documents are taken to stand in front."""
 
-    def __init__(self, config: CausalMasking, library: IndexedDatastore) -> None:
-        self.config, self.library = config, library
+    def __init__(self, config: CausalMaskedLM, datastore: IndexedDatastore) -> None:
+        self.config, self.datastore = config, datastore
 
     def draw(self, batch: Batch, rng: Rng, network: Any = None) -> Example:
         """Find documents for each, the most like to stand next to it, then hide and pack."""
-        rows, memory = batch["x_1"], self.library.datastore
-        count = rng.stream("documents").randint(self.config.documents + 1, (len(rows),), memory.rows.device)
-        found = self.config.retrieval(self.library, rows.to(memory.rows.device), count, rng.fold_in("retrieval"))
-        which = found.index.flip(1)
-        front = memory.rows[which].masked_fill((which == NO_DOCUMENT)[:, :, None], memory.vocabulary.pad)
-        return self.config.packed(rows, front, rng)
+        rows, memory = batch["x_1"], self.datastore.datastore
+        count = rng.stream("documents").randint(self.config.max_retrieved + 1, (len(rows),), memory.rows.device)
+        hits = self.config.retrieval(self.datastore, rows.to(memory.rows.device), count, rng.fold_in("retrieval"))
+        which = hits.index.flip(1)
+        retrieved = memory.rows[which].masked_fill((which == NO_DOCUMENT)[:, :, None], memory.vocabulary.pad)
+        return self.config.pack_batch(rows, retrieved, rng)
 
     def loss(self, network: Any, example: Example) -> Float[Tensor, " r"]:
         """Add up as without a memory."""
@@ -171,18 +172,24 @@ class RetrievalMasking(Objective):
         return self.config.metrics(example)
 
 
-def _hidden(
-    law: SpanMasking, rows: Int64[Tensor, "b k l"], symbols: Symbols, draw: RandomStream
+def _mask_documents(
+    masking: SpanMasking, rows: Int64[Tensor, "b k l"], vocabulary: Symbols, rng: RandomStream
 ) -> list[list[MaskedDocument]]:
     """Hide spans of some documents each, leaving out rows of nothing but padding."""
-    numbers = draw.uniform((*rows.shape[:2], law.numbers), torch.float64).tolist()
+    numbers = rng.uniform((*rows.shape[:2], masking.numbers), torch.float64).tolist()
     return [
-        [_one_hidden(law, row, symbols, u) for row, u in zip(some, each, strict=True) if row[0] != symbols.pad]
+        [
+            _mask_document(masking, row, vocabulary, u)
+            for row, u in zip(some, each, strict=True)
+            if row[0] != vocabulary.pad
+        ]
         for some, each in zip(rows.cpu().numpy(), numbers, strict=True)
     ]
 
 
-def _one_hidden(law: SpanMasking, row: Int64[np.ndarray, " l"], symbols: Symbols, u: list[float]) -> MaskedDocument:
+def _mask_document(
+    masking: SpanMasking, row: Int64[np.ndarray, " l"], vocabulary: Symbols, u: list[float]
+) -> MaskedDocument:
     """Hide spans of a document."""
-    document = read_document(row, symbols)
-    return mask_spans(document.tokens, sample_spans(law, document, symbols, u), symbols)
+    document = read_document(row, vocabulary)
+    return mask_spans(document.tokens, sample_spans(masking, document, vocabulary, u), vocabulary)

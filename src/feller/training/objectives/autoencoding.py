@@ -12,11 +12,11 @@ from feller.core.errors import UsageError
 from feller.core.rng import Rng
 from feller.spaces import Euclidean, Space
 from feller.spaces.safe_math import safe_sqrt
-from feller.training.objective import Batch, Example, PlainObjective
+from feller.training.objective import Batch, Example, SelfContainedObjective
 
 
 @dataclass(frozen=True)
-class Reconstruction(PlainObjective):
+class AutoencodingLoss(SelfContainedObjective):
     """Squared error of what is read, the mean over the numbers of a state, and what the quantiser adds.
 
     Source: van den Oord et al. 2017, "Neural discrete representation learning", arXiv 1711.00937, equation 3.
@@ -41,14 +41,14 @@ class Reconstruction(PlainObjective):
         return (read["state"] - x).square().flatten(1).mean(1) + read["apart"]
 
 
-QUIET = 1e-3
+MIN_AMPLITUDE = 1e-3
 """Amplitude of a spectrum below which all is silence: the noise of samples of 16 bits lies there."""
 OVERLAP = 4
 """Windows that a sample is in."""
 
 
 @dataclass(frozen=True)
-class Vocoding(PlainObjective):
+class SpectralLoss(SelfContainedObjective):
     """Differences of amplitude spectra at several resolutions, and what the network tells apart from them.
 
     The batch holds samples x_1 [b, n] and in `given` how many of them are real, `length` [b] (absent: all). A piece is
@@ -61,55 +61,62 @@ class Vocoding(PlainObjective):
     family: ClassVar[str] = "vocoder"
     space: Euclidean
     """Where the samples live."""
-    windows: tuple[int, ...] = (256, 512, 1024, 2048)
+    window_sizes: tuple[int, ...] = (256, 512, 1024, 2048)
     """Samples of the windows whose spectra are compared."""
-    piece: int = 5120
+    segment_size: int = 5120
     """Samples that are learned at once."""
-    apart: float = 1.0
+    aux_weight: float = 1.0
     """Weight of what the network tells: the mean difference of log mels."""
 
     def __post_init__(self) -> None:
-        if not self.windows or min(self.windows) < OVERLAP or self.apart < 0:
+        if not self.window_sizes or min(self.window_sizes) < OVERLAP or self.aux_weight < 0:
             raise UsageError(
-                f"windows of at least {OVERLAP} samples and a weight of 0 or more", f"{self.windows} and {self.apart:g}"
+                f"windows of at least {OVERLAP} samples and a weight of 0 or more",
+                f"{self.window_sizes} and {self.aux_weight:g}",
             )
-        if self.piece < max(self.windows):
-            raise UsageError(f"a piece of at least one window, {max(self.windows)}", self.piece)
+        if self.segment_size < max(self.window_sizes):
+            raise UsageError(f"a piece of at least one window, {max(self.window_sizes)}", self.segment_size)
 
     def draw(self, batch: Batch, rng: Rng, network: Any = None) -> Example:
         """Draw where the piece of each sound begins."""
         x = batch["x_1"]
-        x = F.pad(x, (0, max(self.piece - x.shape[1], 0)))
+        x = F.pad(x, (0, max(self.segment_size - x.shape[1], 0)))
         length = batch.get("given", {}).get("length", torch.full((len(x),), batch["x_1"].shape[1], device=x.device))
-        places = (length - self.piece).clamp(min=0) + 1
+        places = (length - self.segment_size).clamp(min=0) + 1
         first = (rng.stream("piece").uniform((len(x),), torch.float64, x.device) * places).long()
-        piece = x.gather(1, first[:, None] + torch.arange(self.piece, device=x.device))
+        piece = x.gather(1, first[:, None] + torch.arange(self.segment_size, device=x.device))
         return {"x_t": piece, "t": x.new_zeros(len(x)), "given": {}}
 
     def loss(self, network: Any, example: Example) -> Float[Tensor, " b"]:
         """Compare the copy with the sound."""
         x = example["x_t"]
         copy = network(x, example["t"], example["given"])
-        found = [spectral_difference(copy["state"], x, window) for window in self.windows]
-        return torch.stack(found).mean(0) + self.apart * copy["apart"]
+        found = [spectral_difference(copy["state"], x, window) for window in self.window_sizes]
+        return torch.stack(found).mean(0) + self.aux_weight * copy["apart"]
 
 
-def usual_windows(fft: int) -> tuple[int, ...]:
+def default_window_sizes(fft: int) -> tuple[int, ...]:
     """Return windows from a quarter of a transform to twice its points."""
     return fft // 4, fft // 2, fft, 2 * fft
 
 
-def spectral_difference(made: Float[Tensor, "b n"], real: Float[Tensor, "b n"], window: int) -> Float[Tensor, " b"]:
+def spectral_difference(output: Float[Tensor, "b n"], target: Float[Tensor, "b n"], window: int) -> Float[Tensor, " b"]:
     """Return the length of the difference of amplitude spectra over that of the real ones, and the mean of logarithms.
 
     Source: Arik, Jun and Diamos 2019, "Fast spectrogram inversion using multi-head convolutional neural networks",
     arXiv 1808.06719.
     """
-    ours, theirs = (_amplitudes(sound, window) for sound in (made, real))
-    square = (ours - theirs).square().sum((1, 2))
-    least = theirs.shape[1] * theirs.shape[2] * QUIET**2  # silence has no length to be compared with
-    converged = safe_sqrt(square) / (theirs.square().sum((1, 2)) + least).sqrt()
-    logs = (ours.clamp(min=QUIET).log() - theirs.clamp(min=QUIET).log()).abs().mean((1, 2))
+    output_spectrum, target_spectrum = (_amplitudes(sound, window) for sound in (output, target))
+    square = (output_spectrum - target_spectrum).square().sum((1, 2))
+    least = (
+        target_spectrum.shape[1] * target_spectrum.shape[2] * MIN_AMPLITUDE**2
+    )  # silence has no length to be compared with
+    converged = safe_sqrt(square) / (target_spectrum.square().sum((1, 2)) + least).sqrt()
+    logs = (
+        (output_spectrum.clamp(min=MIN_AMPLITUDE).log() - target_spectrum.clamp(min=MIN_AMPLITUDE).log())
+        .abs()
+        .mean((1, 2))
+    )
     return converged + logs
 
 

@@ -10,20 +10,20 @@ from feller.core.rng import Rng
 from feller.core.serialization import from_dict, to_dict
 from feller.data.documents.image_codes import PictureCodes
 from feller.data.images.modality import Images
-from feller.networks import FSQ, Tokenizer, VectorQuantizerEMA
-from feller.networks.codebook import image_codes
-from feller.networks.codebook.image_codes import Learned, learned
+from feller.networks import FSQ, ConvTokenizer, VectorQuantizerEMA
+from feller.networks.codebook import learned_image_tokenizer
+from feller.networks.codebook.learned_image_tokenizer import LearnedImageTokenizer, load_image_tokenizer
 
-SETTINGS, SHAPE = Tokenizer(2, 16, 1, FSQ((5, 4))), (3, 8, 4)
+SETTINGS, SHAPE = ConvTokenizer(2, 16, 1, FSQ((5, 4))), (3, 8, 4)
 KIND = Images(8, 4, 3)
 
 
-def trained(settings: Tokenizer = SETTINGS):
+def trained(settings: ConvTokenizer = SETTINGS):
     """Return a network that gives different pictures different codes."""
     network = settings.build(SHAPE, {}, Rng(0))
     for i, weight in enumerate(network.parameters()):
         weight.data += 0.2 * Rng(0).stream("weight", i).normal(weight.shape)
-    network.follow(Rng(0).stream("x").normal((20, *SHAPE)), Rng(0))
+    network.update_codebook(Rng(0).stream("x").normal((20, *SHAPE)), Rng(0))
     return network
 
 
@@ -31,11 +31,11 @@ def pictures(n: int) -> torch.Tensor:
     return Rng(0).stream("pictures").randint(256, (n, *SHAPE)).to(torch.uint8)
 
 
-@pytest.mark.parametrize("settings", [SETTINGS, Tokenizer(2, 16, 1, VectorQuantizerEMA(codes=20, size=4))])
-def test_levels_are_seen_as_pictures_are(settings: Tokenizer) -> None:
+@pytest.mark.parametrize("settings", [SETTINGS, ConvTokenizer(2, 16, 1, VectorQuantizerEMA(num_codes=20, dim=4))])
+def test_levels_are_seen_as_pictures_are(settings: ConvTokenizer) -> None:
     """What the network sees of levels, and what levels are made of its answers, are those of the kind of data."""
     network, x = trained(settings), pictures(7)
-    codes = learned(settings, SHAPE, network.state_dict())
+    codes = load_image_tokenizer(settings, SHAPE, network.state_dict())
     written = codes.encode(x)
     assert torch.equal(written, network.encode(KIND.encode(x)))
     assert written.unique().numel() > 5
@@ -47,11 +47,11 @@ def test_levels_are_seen_as_pictures_are(settings: Tokenizer) -> None:
 
 
 def test_some_pictures_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    codes, x = learned(SETTINGS, SHAPE, trained().state_dict()), pictures(7)
+    codes, x = load_image_tokenizer(SETTINGS, SHAPE, trained().state_dict()), pictures(7)
     whole = codes.encode(x)
     sizes, write = [], codes.network.encode
     monkeypatch.setattr(codes.network, "encode", lambda some: sizes.append(len(some)) or write(some))
-    monkeypatch.setattr(image_codes, "CHUNK", 3)
+    monkeypatch.setattr(learned_image_tokenizer, "CHUNK_SIZE", 3)
     assert torch.equal(codes.encode(x), whole)
     assert sizes == [3, 3, 1]
     assert codes.decode(whole).shape == x.shape
@@ -59,7 +59,10 @@ def test_some_pictures_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_record_holds_settings_and_a_name_tells_weights() -> None:
-    first, second = Learned(SETTINGS, SHAPE), learned(SETTINGS, SHAPE, trained().state_dict())
+    first, second = (
+        LearnedImageTokenizer(SETTINGS, SHAPE),
+        load_image_tokenizer(SETTINGS, SHAPE, trained().state_dict()),
+    )
     data = json.loads(json.dumps(to_dict(second)))
     assert data.keys() == {"is", "settings", "shape"}
     again = from_dict(PictureCodes, data)
@@ -72,7 +75,7 @@ def test_a_record_holds_settings_and_a_name_tells_weights() -> None:
 
 
 def test_what_does_not_fit_is_told() -> None:
-    codes = Learned(SETTINGS, SHAPE)
+    codes = LearnedImageTokenizer(SETTINGS, SHAPE)
     with pytest.raises(InputError, match="expected pictures of 3 channels, 8 x 4; found 1 channels, 8 x 4"):
         codes.encode(pictures(2)[:, :1])
     with pytest.raises(InputError, match="expected 8 codes of a picture, from 0 to 19; found 8 and 1 of them are not"):
@@ -80,4 +83,4 @@ def test_what_does_not_fit_is_told() -> None:
     with pytest.raises(InputError, match="expected 8 codes of a picture, from 0 to 19; found 7 for each"):
         codes.decode(torch.zeros(2, 7, dtype=torch.long))
     with pytest.raises(InputError, match="not those of a tokeniser of pictures"):
-        learned(SETTINGS, SHAPE, Tokenizer(2, 24, 1).build(SHAPE, {}, Rng(0)).state_dict())
+        load_image_tokenizer(SETTINGS, SHAPE, ConvTokenizer(2, 24, 1).build(SHAPE, {}, Rng(0)).state_dict())

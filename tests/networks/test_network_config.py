@@ -11,7 +11,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from feller.core.errors import InputError, UsageError
 from feller.core.rng import Rng
 from feller.core.serialization import from_dict, to_dict
-from feller.networks import MLP, Architecture, Transformer, UNet, parameters
+from feller.networks import MLP, DiT, NetworkConfig, UNet, count_parameters
 from tests.networks.checks import check_gradients, check_learning, check_record, check_seed, moved
 
 SMALL = {
@@ -19,16 +19,16 @@ SMALL = {
     "mlp of images with frequencies": (MLP(width=10, depth=1, frequencies=2), (2, 3, 2)),
     "plain": (UNet(channels=12, multipliers=(1,)), (1, 4, 4)),
     "unet": (UNet(channels=8, multipliers=(1, 2, 2), blocks=1, heads=2), (2, 9, 5)),
-    "transformer": (Transformer(patch=3, width=16, depth=2, heads=2), (2, 5, 7)),
+    "transformer": (DiT(patch=3, width=16, depth=2, heads=2), (2, 5, 7)),
 }
 every = pytest.mark.parametrize(("architecture", "shape"), SMALL.values(), ids=SMALL)
 
 
-def build(architecture: Architecture, shape: tuple[int, ...], seed: int = 0) -> nn.Module:
+def build(architecture: NetworkConfig, shape: tuple[int, ...], seed: int = 0) -> nn.Module:
     return architecture.build(shape, {"label": 3}, Rng(seed))
 
 
-def trained(architecture: Architecture, shape: tuple[int, ...]) -> nn.Module:
+def trained(architecture: NetworkConfig, shape: tuple[int, ...]) -> nn.Module:
     return moved(build(architecture, shape))
 
 
@@ -47,7 +47,7 @@ def batch(shape: tuple[int, ...], n: int = 4, dtype: torch.dtype = torch.float64
     dtype=st.sampled_from([torch.float32, torch.float64]),
 )
 def test_images_of_any_size(
-    architecture: Architecture, colours: int, height: int, width: int, n: int, dtype: torch.dtype
+    architecture: NetworkConfig, colours: int, height: int, width: int, n: int, dtype: torch.dtype
 ) -> None:
     shape = (colours, height, width)
     x_t, t, label = batch(shape, n, dtype)
@@ -56,9 +56,9 @@ def test_images_of_any_size(
     assert prediction.dtype == dtype
 
 
-@pytest.mark.parametrize("architecture", [UNet(8, (1, 2, 2), 1), Transformer(width=16, depth=1), MLP(16, 1)])
+@pytest.mark.parametrize("architecture", [UNet(8, (1, 2, 2), 1), DiT(width=16, depth=1), MLP(16, 1)])
 @pytest.mark.parametrize("size", [(7, 7), (28, 28), (9, 5)])
-def test_awkward_sizes(architecture: Architecture, size: tuple[int, int]) -> None:
+def test_awkward_sizes(architecture: NetworkConfig, size: tuple[int, int]) -> None:
     x_t, t, label = batch((1, *size), 2, torch.float32)
     assert build(architecture, (1, *size))(x_t, t, {"label": label}).shape == x_t.shape
 
@@ -70,7 +70,7 @@ def test_vectors_of_any_shape(shape: tuple[int, ...]) -> None:
 
 
 @every
-def test_device_and_dtype_follow_the_inputs(architecture: Architecture, shape: tuple[int, ...]) -> None:
+def test_device_and_dtype_follow_the_inputs(architecture: NetworkConfig, shape: tuple[int, ...]) -> None:
     x_t, t, label = batch(shape)
     network = build(architecture, shape).double()
     assert network(x_t, t, {"label": label}).dtype == torch.float64
@@ -82,7 +82,7 @@ def test_device_and_dtype_follow_the_inputs(architecture: Architecture, shape: t
 
 @every
 def test_a_new_network_predicts_zero_and_learns_in_all_its_weights(
-    architecture: Architecture, shape: tuple[int, ...]
+    architecture: NetworkConfig, shape: tuple[int, ...]
 ) -> None:
     x_t, t, label = batch(shape, 8)
     label[:4] = torch.arange(4)
@@ -96,7 +96,7 @@ def test_a_new_network_predicts_zero_and_learns_in_all_its_weights(
 
 
 @every
-def test_the_null_has_its_own_embedding(architecture: Architecture, shape: tuple[int, ...]) -> None:
+def test_the_null_has_its_own_embedding(architecture: NetworkConfig, shape: tuple[int, ...]) -> None:
     network = trained(architecture, shape)
     assert network.nulls == {"label": 3}
     x_t, t, _ = batch(shape, 1)
@@ -113,7 +113,7 @@ def test_the_null_has_its_own_embedding(architecture: Architecture, shape: tuple
 
 
 @every
-def test_gradients_per_example(architecture: Architecture, shape: tuple[int, ...]) -> None:
+def test_gradients_per_example(architecture: NetworkConfig, shape: tuple[int, ...]) -> None:
     def loss(network: nn.Module, x_t: Tensor, t: Tensor, label: Tensor) -> Tensor:
         return (network(x_t, t, {"label": label}) - x_t.sin()).square().mean()
 
@@ -121,7 +121,7 @@ def test_gradients_per_example(architecture: Architecture, shape: tuple[int, ...
 
 
 @every
-def test_derivatives_of_the_state(architecture: Architecture, shape: tuple[int, ...]) -> None:
+def test_derivatives_of_the_state(architecture: NetworkConfig, shape: tuple[int, ...]) -> None:
     """Forward mode against central differences, and second derivatives against those of the first."""
     network = trained(architecture, shape)
     x_t, t, label = batch(shape, 2)
@@ -143,7 +143,7 @@ def test_derivatives_of_the_state(architecture: Architecture, shape: tuple[int, 
 
 
 @every
-def test_rows_do_not_look_at_each_other(architecture: Architecture, shape: tuple[int, ...]) -> None:
+def test_rows_do_not_look_at_each_other(architecture: NetworkConfig, shape: tuple[int, ...]) -> None:
     network = trained(architecture, shape)
     x_t, t, label = batch(shape, 5)
     prediction = network(x_t, t, {"label": label})
@@ -158,7 +158,7 @@ def test_rows_do_not_look_at_each_other(architecture: Architecture, shape: tuple
 
 
 @every
-def test_every_entry_is_seen(architecture: Architecture, shape: tuple[int, ...]) -> None:
+def test_every_entry_is_seen(architecture: NetworkConfig, shape: tuple[int, ...]) -> None:
     """A prediction depends on the entry at its own place, also at the edges that padding touches."""
     network = trained(architecture, shape)
     x_t, t, label = batch(shape, 1)
@@ -170,12 +170,12 @@ def test_every_entry_is_seen(architecture: Architecture, shape: tuple[int, ...])
 
 
 @every
-def test_weights_come_from_the_seed(architecture: Architecture, shape: tuple[int, ...]) -> None:
+def test_weights_come_from_the_seed(architecture: NetworkConfig, shape: tuple[int, ...]) -> None:
     check_seed(lambda seed: build(architecture, shape, seed))
 
 
 @every
-def test_the_order_of_conditions_does_not_matter(architecture: Architecture, shape: tuple[int, ...]) -> None:
+def test_the_order_of_conditions_does_not_matter(architecture: NetworkConfig, shape: tuple[int, ...]) -> None:
     one = architecture.build(shape, {"label": 3, "type": 2}, Rng(0)).state_dict()
     two = architecture.build(shape, {"type": 2, "label": 3}, Rng(0)).state_dict()
     assert one.keys() == two.keys()
@@ -183,13 +183,13 @@ def test_the_order_of_conditions_does_not_matter(architecture: Architecture, sha
 
 
 @every
-def test_record(architecture: Architecture, shape: tuple[int, ...]) -> None:
+def test_record(architecture: NetworkConfig, shape: tuple[int, ...]) -> None:
     check_record(architecture)
 
 
 def test_a_record_of_wrong_settings() -> None:
     with pytest.raises(InputError):
-        from_dict(Architecture, to_dict(Transformer()) | {"heads": 3})
+        from_dict(NetworkConfig, to_dict(DiT()) | {"heads": 3})
 
 
 @pytest.mark.parametrize(
@@ -201,27 +201,27 @@ def test_a_record_of_wrong_settings() -> None:
         (UNet, {"attention": ()}),
         (UNet, {"channels": 0}),
         (UNet, {"channels": 9, "attention": (True,)}),
-        (Transformer, {"width": 30, "heads": 2}),
-        (Transformer, {"heads": 3}),
-        (Transformer, {"patch": 0}),
+        (DiT, {"width": 30, "heads": 2}),
+        (DiT, {"heads": 3}),
+        (DiT, {"patch": 0}),
     ],
 )
-def test_wrong_settings(kind: type[Architecture], settings: dict) -> None:
+def test_wrong_settings(kind: type[NetworkConfig], settings: dict) -> None:
     with pytest.raises(UsageError, match="expected"):
         kind(**settings)
 
 
-@pytest.mark.parametrize("architecture", [UNet(), Transformer()])
-def test_an_image_network_refuses_vectors(architecture: Architecture) -> None:
+@pytest.mark.parametrize("architecture", [UNet(), DiT()])
+def test_an_image_network_refuses_vectors(architecture: NetworkConfig) -> None:
     with pytest.raises(UsageError, match="Use MLP"):
         architecture.build((2,), {}, Rng(0))
 
 
 def test_parameters_counts_what_is_trained() -> None:
     network = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
-    assert parameters(network) == 3 * 4 + 4 + 2 * 4
+    assert count_parameters(network) == 3 * 4 + 4 + 2 * 4
     network[1].requires_grad_(False)
-    assert parameters(network) == 3 * 4 + 4
+    assert count_parameters(network) == 3 * 4 + 4
 
 
 @pytest.mark.parametrize(
@@ -229,10 +229,10 @@ def test_parameters_counts_what_is_trained() -> None:
     [
         (MLP(width=64, depth=2), (2,)),
         (UNet(channels=8, multipliers=(1, 2), blocks=1, heads=2), (1, 6, 6)),
-        (Transformer(width=32, depth=1), (1, 6, 6)),
+        (DiT(width=32, depth=1), (1, 6, 6)),
     ],
 )
-def test_fits_a_fixed_map(architecture: Architecture, shape: tuple[int, ...]) -> None:
+def test_fits_a_fixed_map(architecture: NetworkConfig, shape: tuple[int, ...]) -> None:
     """A map that needs the state, the time and the label; its variance is 1.1 to 1.3 and 2% of it may remain."""
     network = build(architecture, shape)
     x_t, t, label = batch(shape, 32, torch.float32)

@@ -20,12 +20,12 @@ class RegressionModel(ModelFamily):
         "this run tells of data and draws none; ask it about some with `feller evaluate --data`, or name it as"
         " a --reward of another run"
     )
-    answer: ClassVar[str] = "estimates"
+    output_kind: ClassVar[str] = "estimates"
     target: Target
     """What is told of the data."""
 
     @classmethod
-    def of(cls, objective: Any) -> "ModelFamily":
+    def from_objective(cls, objective: Any) -> "ModelFamily":
         """Return what tells the objective's target."""
         return cls(objective.target)
 
@@ -34,7 +34,7 @@ class RegressionModel(ModelFamily):
         return f"tells {', '.join(self.target.names)} of data"
 
     @property
-    def tells(self) -> Target:
+    def prediction_target(self) -> Target:
         """Return the target."""
         return self.target
 

@@ -3,18 +3,18 @@
 from feller.data.crystals.modality import Crystals
 from feller.data.modality import Dataset
 from feller.data.molecules.modality import Molecules
-from feller.models.recipes.recipe import Recipe, need
-from feller.networks.blocks.leaf_codecs import Angles, Leaf, Numbers, Symbols
-from feller.networks.graph.equivariant import Equivariant
-from feller.networks.graph.set_transformer import Sites
+from feller.models.recipes.recipe import Recipe, require_modality
+from feller.networks.blocks.leaf_codecs import AngleCodec, LeafCodec, RealCodec, TokenCodec
+from feller.networks.graph.equivariant import EGNN
+from feller.networks.graph.set_transformer import SetTransformer
 from feller.paths import Affine, Geodesic, Mixture, ProductPath
 from feller.paths.time_distributions import LeafTimes
 from feller.sampling.sampler_config import SamplerConfig
 from feller.spaces import MaskSource, Torus
-from feller.training.couplings import Aligned
-from feller.training.losses import CrossEntropy, PerLeaf, Squared, WhereMasked
+from feller.training.couplings import EquivariantOT
+from feller.training.losses import CrossEntropy, MaskedTokenLoss, PerLeafLoss, SquaredError
 from feller.training.objective import FlowMatching
-from feller.training.optimizer import Training
+from feller.training.optimizer import TrainConfig
 
 
 def crystals(data: Dataset, size: str) -> Recipe:
@@ -23,11 +23,17 @@ def crystals(data: Dataset, size: str) -> Recipe:
     In a share of the examples the elements or the cell are given, so that a model can be asked for crystals of a
     formula or in a cell.
     """
-    modality = need(data.modality, Crystals, "crystals", "crystals")
+    modality = require_modality(data.modality, Crystals, "crystals", "crystals")
     width, depth, minutes = {"tiny": (64, 3, 2.0), "small": (128, 4, 10.0), "base": (256, 8, 120.0)}[size]
-    kinds: dict[str, Leaf] = {"element": Symbols(len(modality.elements)), "place": Angles(), "lattice": Numbers()}
+    kinds: dict[str, LeafCodec] = {
+        "element": TokenCodec(len(modality.elements)),
+        "place": AngleCodec(),
+        "lattice": RealCodec(),
+    }
     return Recipe(
-        architecture=Sites(kinds, whole=("lattice",), apart="place", count="atoms", width=width, depth=depth),
+        architecture=SetTransformer(
+            kinds, global_leaves=("lattice",), pair_leaf="place", count_condition="atoms", width=width, depth=depth
+        ),
         objective=FlowMatching(
             ProductPath(
                 {
@@ -37,11 +43,13 @@ def crystals(data: Dataset, size: str) -> Recipe:
                 }
             ),
             modality.space(),
-            PerLeaf({"element": WhereMasked(CrossEntropy()), "place": Squared(), "lattice": Squared()}),
+            PerLeafLoss(
+                {"element": MaskedTokenLoss(CrossEntropy()), "place": SquaredError(), "lattice": SquaredError()}
+            ),
             cond_dropout=0.0,  # without their number there are no atoms
             leaf_times=LeafTimes(observed_prob=0.3, conditionable=("element", "lattice")),
         ),
-        train=Training(batch=128, lr=2e-3, decay=0.5, average=0.998, minutes=minutes),
+        train=TrainConfig(batch_size=128, lr=2e-3, lr_decay_fraction=0.5, ema_decay=0.998, minutes=minutes),
         sampling=SamplerConfig("midpoint", 64),
     )
 
@@ -51,22 +59,26 @@ def molecules(data: Dataset, size: str) -> Recipe:
 
     In a share of the examples the elements are given, so that a model can be asked for molecules of a formula.
     """
-    modality = need(data.modality, Molecules, "molecules", "molecules")
+    modality = require_modality(data.modality, Molecules, "molecules", "molecules")
     width, pair, depth, minutes = {"tiny": (48, 24, 3, 5.0), "small": (112, 40, 6, 30.0), "base": (256, 96, 9, 600.0)}[
         size
     ]
     return Recipe(
-        architecture=Equivariant(
-            {"element": Symbols(len(modality.elements))}, count="atoms", width=width, pair=pair, depth=depth
+        architecture=EGNN(
+            {"element": TokenCodec(len(modality.elements))},
+            count_condition="atoms",
+            width=width,
+            pair_width=pair,
+            depth=depth,
         ),
         objective=FlowMatching(
             ProductPath({"element": Mixture(source=MaskSource()), "place": Affine()}),
             modality.space(),
-            PerLeaf({"element": WhereMasked(CrossEntropy()), "place": Squared()}),
-            coupling=Aligned(),
+            PerLeafLoss({"element": MaskedTokenLoss(CrossEntropy()), "place": SquaredError()}),
+            coupling=EquivariantOT(),
             cond_dropout=0.0,  # without their number there are no atoms
             leaf_times=LeafTimes(observed_prob=0.2, conditionable=("element",)),
         ),
-        train=Training(batch=32, lr=1.5e-3, decay=0.5, average=0.999, minutes=minutes),
+        train=TrainConfig(batch_size=32, lr=1.5e-3, lr_decay_fraction=0.5, ema_decay=0.999, minutes=minutes),
         sampling=SamplerConfig("midpoint", 128),
     )

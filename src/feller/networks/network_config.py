@@ -15,11 +15,11 @@ from feller.core.pytree import State
 from feller.core.rng import Rng
 
 
-class Architecture(abc.ABC):
+class NetworkConfig(abc.ABC):
     """A kind of network and its size; each kind is a frozen dataclass of plain values."""
 
     @abc.abstractmethod
-    def build(self, shape: State, conditions: dict[str, int], draws: Rng) -> nn.Module:
+    def build(self, shape: State, conditions: dict[str, int], rng: Rng) -> nn.Module:
         """Make a network with new weights.
 
         Its forward(x_t, t, given) returns a prediction of the shape of x_t. A new network predicts exactly zero.
@@ -28,7 +28,7 @@ class Architecture(abc.ABC):
             shape: Shape of one example's state: (d,), (channels, height, width), or a dict of the shapes of its leaves.
             conditions: Number of classes of each condition; the index after the last class stands for "not given"
                 and is found in the network's `nulls`.
-            draws: Source of the weights.
+            rng: Source of the weights.
 
         Raises:
             UsageError: If the kind cannot take such a state.
@@ -36,25 +36,25 @@ class Architecture(abc.ABC):
 
 
 @contextmanager
-def weights_from(draws: Rng) -> Generator[None]:
+def seeded_init(rng: Rng) -> Generator[None]:
     """Let the modules made inside take their weights from addressed draws, and leave torch's generator as it was."""
-    seed = draws.stream("weights").shared_generator().initial_seed()
+    seed = rng.stream("weights").shared_generator().initial_seed()
     with torch.device("cpu"), torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would touch the accelerators' generators too
         yield
 
 
-def parameters(network: nn.Module) -> int:
+def count_parameters(network: nn.Module) -> int:
     """Count the trainable numbers of a network."""
     return sum(weight.numel() for weight in network.parameters() if weight.requires_grad)
 
 
 T = TypeVar("T")
-PLENTY = 2**30
+DEFAULT_PARAMETER_BYTES = 2**30
 """Bytes of weights that do no harm, where nothing tells how many there must be."""
 
 
-def within(most: int, make: Callable[[], T]) -> T:
+def limit_parameter_bytes(max_bytes: int, build: Callable[[], T]) -> T:
     """Return what is made, if the weights of all networks in it take so many bytes at most.
 
     Layers tell of their weights when these have a place but no values yet, so that no memory is filled beyond that
@@ -66,18 +66,20 @@ def within(most: int, make: Callable[[], T]) -> T:
     """
     total, mine = 0, threading.get_ident()
 
-    def seen(owner: nn.Module, name: str, weights: Tensor | None) -> None:
+    def on_parameter(owner: nn.Module, name: str, weights: Tensor | None) -> None:
         nonlocal total
         if threading.get_ident() != mine:  # torch tells of the networks of all threads
             return
         total += 0 if weights is None else weights.numel() * weights.element_size()
-        if total > most:
+        if total > max_bytes:
             raise InputError(
-                f"its weights take {total:,} bytes or more", expected=f"{most:,} at most", remedy="Copy the whole run"
+                f"its weights take {total:,} bytes or more",
+                expected=f"{max_bytes:,} at most",
+                remedy="Copy the whole run",
             )
 
-    hook = module.register_module_parameter_registration_hook(seen)
+    hook = module.register_module_parameter_registration_hook(on_parameter)
     try:
-        return make()
+        return build()
     finally:
         hook.remove()

@@ -15,7 +15,7 @@ from feller.paths.path import Places
 from feller.spaces.space import Points
 
 
-def check_alike(prediction: Tensor, target: Tensor) -> None:
+def check_same_shape(prediction: Tensor, target: Tensor) -> None:
     """Refuse an answer and a target that differ in shape: torch would compare each entry with several."""
     if prediction.shape != target.shape:
         expected = f"an answer {list(target.shape)}, as the target of the path is"
@@ -40,7 +40,7 @@ class Loss(abc.ABC):
 
 
 @dataclass(frozen=True)
-class Weighted(Loss):
+class TimeWeighted(Loss):
     """Another loss times a weight w(t)."""
 
     loss: Loss
@@ -54,21 +54,21 @@ class Weighted(Loss):
 
 
 @dataclass(frozen=True)
-class PerLeaf(Loss):
+class PerLeafLoss(Loss):
     """A loss for each leaf of a product; the example's loss is their weighted sum."""
 
-    parts: dict[str, Loss]
+    losses: dict[str, Loss]
     weights: dict[str, float] = field(default_factory=dict)
     """Of the leaves; 1 where none is named. They change no minimiser, but what is learned first."""
 
     def __post_init__(self) -> None:
-        wrong = [name for name, weight in self.weights.items() if name not in self.parts or not weight > 0]
+        wrong = [name for name, weight in self.weights.items() if name not in self.losses or not weight > 0]
         if wrong:
-            raise UsageError(f"positive weights of the leaves {', '.join(self.parts)}", wrong[0])
+            raise UsageError(f"positive weights of the leaves {', '.join(self.losses)}", wrong[0])
 
     def entries(self, prediction: State, target: State, x_t: State, t: State) -> State:
         """Return the entries of each leaf, not weighted."""
-        return {k: part.entries(prediction[k], target[k], x_t[k], t[k]) for k, part in self.parts.items()}
+        return {k: part.entries(prediction[k], target[k], x_t[k], t[k]) for k, part in self.losses.items()}
 
     def __call__(
         self, prediction: State, target: State, x_t: State, t: State, valid: State | None = None
@@ -76,28 +76,28 @@ class PerLeaf(Loss):
         """Add the means of the leaves; each has its own marks under its name, or all have the same."""
         means = [
             self.weights.get(k, 1.0) * part(prediction[k], target[k], x_t[k], t[k], submask(valid, k))
-            for k, part in self.parts.items()
+            for k, part in self.losses.items()
         ]
         return torch.stack(means).sum(0)
 
 
 @dataclass(frozen=True)
-class Squared(Loss):
+class SquaredError(Loss):
     """(prediction - target)^2."""
 
     def entries(self, prediction: Points, target: Points, x_t: Tensor, t: Tensor) -> Points:
         """Square the difference."""
-        check_alike(prediction, target)
+        check_same_shape(prediction, target)
         return functional.mse_loss(prediction, target, reduction="none")
 
 
 @dataclass(frozen=True)
-class Absolute(Loss):
+class AbsoluteError(Loss):
     """|prediction - target|. No Bregman divergence: its minimiser is the median."""
 
     def entries(self, prediction: Points, target: Points, x_t: Tensor, t: Tensor) -> Points:
         """Return the size of the difference."""
-        check_alike(prediction, target)
+        check_same_shape(prediction, target)
         return functional.l1_loss(prediction, target, reduction="none")
 
 
@@ -113,7 +113,7 @@ class PseudoHuber(Loss):
 
     def entries(self, prediction: Points, target: Points, x_t: Tensor, t: Tensor) -> Points:
         """Return sqrt(difference^2 + c^2) - c, as a quotient that keeps its digits near zero."""
-        check_alike(prediction, target)
+        check_same_shape(prediction, target)
         square = (prediction - target).square()
         return square / ((square + self.c**2).sqrt() + self.c)
 
@@ -128,7 +128,7 @@ class CrossEntropy(Loss):
 
 
 @dataclass(frozen=True)
-class WhereMasked(Loss):
+class MaskedTokenLoss(Loss):
     """Another loss over the tokens that are the mask: its mean over them, so that every time counts alike.
 
     With the cross-entropy and uniform shares of masked tokens it bounds -log p(x_1) per token, with less variance than
@@ -187,7 +187,7 @@ class ItakuraSaito(Loss):
 
 
 @dataclass(frozen=True)
-class RatesAndVelocity(Loss):
+class RateAndVelocityLoss(Loss):
     """The loss of rates, and that of a velocity in the last place of prediction and target: their sum.
 
     So one network learns both processes, to be superposed; no weights are needed for either to be right.
@@ -196,7 +196,7 @@ class RatesAndVelocity(Loss):
     """
 
     rates: Loss = field(default_factory=InfinitesimalKL)
-    velocity: Loss = field(default_factory=Squared)
+    velocity: Loss = field(default_factory=SquaredError)
 
     def entries(
         self, prediction: Float[Tensor, "b *d K"], target: Float[Tensor, "b *d K"], x_t: Tensor, t: Tensor

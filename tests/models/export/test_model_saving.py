@@ -73,7 +73,7 @@ def own(tmp_path, monkeypatch):
 def trained(own):
     """Return a model after some steps of a plain loop, as the averaged weights have it."""
     objective = feller.FlowMatching(
-        feller.Affine(), feller.Euclidean((2,)), coupling=feller.WithinClasses(), cond_dropout=0.2
+        feller.Affine(), feller.Euclidean((2,)), coupling=feller.ClassConditional(), cond_dropout=0.2
     )
     network, draws, data = own.Net(), Rng(0), feller.read("example:moons")
     optimizer, average = torch.optim.AdamW(network.parameters(), lr=1e-3), torch.optim.swa_utils.AveragedModel(network)
@@ -118,7 +118,7 @@ def test_what_is_known_of_the_training_is_recorded_and_nothing_else(own):
     assert record["objective"]["coupling"]["is"] == "WithinClasses"
     assert record["objective"]["cond_dropout"] == 0.2
     law = dataclasses.replace(model.objective, law=feller.LogitNormal(), null={"label": 2})
-    again = feller.Model(model.network.inner, law, data=model.description.modality)
+    again = feller.Model(model.network.inner, law, data=model.spec.modality)
     record = json.loads(again.save("runs/again").recipe.read_text())["recipe"]
     assert (record["objective"]["law"]["is"], record["objective"]["null"]) == ("LogitNormal", {"label": 2})
     alone = feller.Model(own.wide(), data=(2,))
@@ -134,7 +134,7 @@ def test_a_plain_class_is_refused_by_its_name(own):
     model = trained(own)
     plain = dataclasses.replace(model.objective, law=Early())
     with refuses(InputError, argument="Early"):
-        feller.Model(model.network.inner, plain, data=model.description.modality, null={"label": 2}).save("runs/mine")
+        feller.Model(model.network.inner, plain, data=model.spec.modality, null={"label": 2}).save("runs/mine")
     assert not pathlib.Path("runs/mine").exists()
 
 

@@ -13,31 +13,31 @@ from feller.core.migrations import names_before
 from feller.core.rng import Rng
 from feller.data.documents.image_codes import PictureCodes, check_codes, check_pictures
 from feller.data.images.pixel_codes import AsNumbers
-from feller.networks.codebook.image_tokenizer import Tokenizer, TokenizerNetwork
+from feller.networks.codebook.conv_tokenizer import ConvTokenizer, ConvTokenizerNetwork
 
-CHUNK = 256
+CHUNK_SIZE = 256
 """Pictures that go through the network at once."""
 WHITE = 255
 
 
 @dataclass(frozen=True)
-class Learned(PictureCodes):
+class LearnedImageTokenizer(PictureCodes):
     """A tokeniser in the place of the codes of documents; its weights are new ones until others are loaded."""
 
-    settings: Tokenizer
+    config: ConvTokenizer
     shape: tuple[int, int, int]
     """Channels, height and width of a picture."""
-    network: TokenizerNetwork = field(init=False, repr=False, compare=False)
+    network: ConvTokenizerNetwork = field(init=False, repr=False, compare=False)
     """Whose weights a record does not hold."""
 
     def __post_init__(self) -> None:
-        network = self.settings.build(self.shape, {}, Rng(0)).eval().requires_grad_(False)
+        network = self.config.build(self.shape, {}, Rng(0)).eval().requires_grad_(False)
         object.__setattr__(self, "network", network)
 
     @property
     def count(self) -> int:
         """Those of the quantiser."""
-        return self.settings.quantiser.count
+        return self.config.quantizer.codebook_size
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -63,10 +63,10 @@ class Learned(PictureCodes):
     def encode(self, pictures: UInt8[Tensor, "m c h w"]) -> Int64[Tensor, "m codes"]:
         """Turn levels from 0 to 255 into codes, some pictures at a time; where the pictures are."""
         check_pictures(pictures, self.shape)
-        code, weight = AsNumbers(), self.network.read.weight
+        code, weight = AsNumbers(), self.network.from_code.weight
         parts = [
             self.network.encode(code.encode(some.to(weight.device), WHITE).to(weight.dtype)).to(pictures.device)
-            for some in pictures.split(CHUNK)
+            for some in pictures.split(CHUNK_SIZE)
         ]
         return torch.cat(parts)
 
@@ -76,27 +76,30 @@ class Learned(PictureCodes):
         check_codes(codes, self)
         if not len(codes):
             return torch.zeros(0, *self.shape, dtype=torch.uint8, device=codes.device)
-        code, device = AsNumbers(), self.network.read.weight.device
+        code, device = AsNumbers(), self.network.from_code.weight.device
         parts = [
-            code.decode(self.network.decode(some.to(device)), WHITE).to(codes.device) for some in codes.split(CHUNK)
+            code.decode(self.network.decode(some.to(device)), WHITE).to(codes.device)
+            for some in codes.split(CHUNK_SIZE)
         ]
         return torch.cat(parts)
 
 
-def learned(settings: Tokenizer, shape: tuple[int, int, int], weights: Mapping[str, Tensor]) -> Learned:
+def load_image_tokenizer(
+    config: ConvTokenizer, shape: tuple[int, int, int], weights: Mapping[str, Tensor]
+) -> LearnedImageTokenizer:
     """Return the codes of a network that was trained.
 
     Args:
-        settings: Of the network.
+        config: Of the network.
         shape: Channels, height and width of its pictures.
         weights: Its state.
     """
-    codes = Learned(settings, shape)
+    codes = LearnedImageTokenizer(config, shape)
     try:
         codes.network.load_state_dict(dict(weights))
     except RuntimeError as error:
         raise InputError(
-            f"these weights are not those of a tokeniser of pictures of {list(shape)} with {settings}",
+            f"these weights are not those of a tokeniser of pictures of {list(shape)} with {config}",
             remedy="Name the run that it was fitted in",
         ) from error
     return codes

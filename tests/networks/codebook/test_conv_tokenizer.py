@@ -11,19 +11,19 @@ from feller.core.rng import Rng
 from feller.core.serialization import from_dict, to_dict
 from feller.data.batches import batches
 from feller.data.loading.read import read
-from feller.networks import FSQ, Architecture, Quantiser, Tokenizer, VectorQuantizerEMA
+from feller.networks import FSQ, ConvTokenizer, NetworkConfig, Quantizer, VectorQuantizerEMA
 from feller.spaces import Euclidean
-from feller.training.engine import engine
+from feller.training.engine import get_engine
 from feller.training.loop import make_train_state, train
-from feller.training.objectives.reconstruction import Reconstruction
-from feller.training.optimizer import Training
+from feller.training.objectives.autoencoding import AutoencodingLoss
+from feller.training.optimizer import TrainConfig
 from tests.oracle import close
 
-SMALL = Tokenizer(factor=2, width=16, blocks=1, quantiser=FSQ((4, 3)))
-BOTH = [FSQ((5, 4)), VectorQuantizerEMA(codes=20, size=4)]
+SMALL = ConvTokenizer(factor=2, width=16, blocks=1, quantizer=FSQ((4, 3)))
+BOTH = [FSQ((5, 4)), VectorQuantizerEMA(num_codes=20, dim=4)]
 
 
-def network(settings: Tokenizer = SMALL, shape: tuple[int, int, int] = (1, 8, 8), seed: int = 0):
+def network(settings: ConvTokenizer = SMALL, shape: tuple[int, int, int] = (1, 8, 8), seed: int = 0):
     """Return a network whose weights are not zero."""
     made = settings.build(shape, {}, Rng(seed))
     for i, weight in enumerate(made.parameters()):
@@ -36,15 +36,15 @@ def network(settings: Tokenizer = SMALL, shape: tuple[int, int, int] = (1, 8, 8)
     [(2, (1, 8, 8), (4, 4)), (4, (3, 32, 24), (8, 6)), (8, (3, 16, 64), (2, 8)), (4, (1, 28, 28), (7, 7))],
 )
 @pytest.mark.parametrize("quantiser", BOTH)
-def test_shapes(quantiser: Quantiser, factor: int, shape: tuple[int, int, int], grid: tuple[int, int]) -> None:
-    made = network(Tokenizer(factor, 16, 1, quantiser), shape)
+def test_shapes(quantiser: Quantizer, factor: int, shape: tuple[int, int, int], grid: tuple[int, int]) -> None:
+    made = network(ConvTokenizer(factor, 16, 1, quantiser), shape)
     x = Rng(0).stream("x").normal((3, *shape))
-    made.follow(x, Rng(0))
+    made.update_codebook(x, Rng(0))
     codes = made.encode(x)
     assert made.grid == grid
     assert codes.shape == (3, grid[0] * grid[1])
     assert codes.dtype == torch.int64
-    assert 0 <= codes.min() <= codes.max() < quantiser.count
+    assert 0 <= codes.min() <= codes.max() < quantiser.codebook_size
     answer = made(x, torch.zeros(3), {"label": torch.zeros(3)})
     assert answer["state"].shape == x.shape
     assert answer["apart"].shape == (3,)
@@ -53,7 +53,7 @@ def test_shapes(quantiser: Quantiser, factor: int, shape: tuple[int, int, int], 
 
 def test_codes_stand_in_the_order_of_reading() -> None:
     """Code 5 of a grid of 8 x 4 is in the second row and the second column: there, above all, its picture changes."""
-    made = network(Tokenizer(2, 16, 0, FSQ((8, 8))), (1, 16, 8))
+    made = network(ConvTokenizer(2, 16, 0, FSQ((8, 8))), (1, 16, 8))
     codes = torch.zeros(1, 32, dtype=torch.long)
     codes[0, 5] = 63
     change = (made.decode(codes) - made.decode(torch.zeros_like(codes))).abs()[0, 0]
@@ -64,7 +64,7 @@ def test_codes_stand_in_the_order_of_reading() -> None:
 
 def test_a_new_network_reads_zero() -> None:
     for quantiser in BOTH:
-        made = replace(SMALL, quantiser=quantiser).build((1, 8, 8), {"label": 3}, Rng(0))
+        made = replace(SMALL, quantizer=quantiser).build((1, 8, 8), {"label": 3}, Rng(0))
         assert made(Rng(0).stream("x").normal((2, 1, 8, 8)), torch.zeros(2), {})["state"].abs().max() == 0
 
 
@@ -76,16 +76,19 @@ def test_weights_come_from_the_seed_and_conditions_are_none_of_it() -> None:
 
 
 def test_pictures_do_not_look_at_each_other() -> None:
-    made, x = network(Tokenizer(2, 16, 2, FSQ((8, 5)))).double(), Rng(0).stream("x").normal((5, 1, 8, 8), torch.float64)
+    made, x = (
+        network(ConvTokenizer(2, 16, 2, FSQ((8, 5)))).double(),
+        Rng(0).stream("x").normal((5, 1, 8, 8), torch.float64),
+    )
     whole = made(x, torch.zeros(5), {})["state"]
     close(torch.cat([made(one[None], torch.zeros(1), {})["state"] for one in x]), whole.tolist(), 1e-9)
 
 
 def test_all_weights_are_trained() -> None:
     for quantiser in BOTH:
-        made = network(replace(SMALL, quantiser=quantiser))
+        made = network(replace(SMALL, quantizer=quantiser))
         x = Rng(0).stream("x").normal((8, 1, 8, 8))
-        made.follow(x, Rng(0))
+        made.update_codebook(x, Rng(0))
         answer = made(x, torch.zeros(8), {})
         ((answer["state"] - x).square().mean() + answer["apart"].mean()).backward()
         assert all(weight.grad is not None and weight.grad.abs().max() > 0 for weight in made.parameters())
@@ -93,11 +96,11 @@ def test_all_weights_are_trained() -> None:
 
 def test_only_a_training_moves_a_codebook() -> None:
     x = Rng(0).stream("x").normal((4, 1, 8, 8))
-    made = network(replace(SMALL, quantiser=BOTH[1]))
+    made = network(replace(SMALL, quantizer=BOTH[1]))
     before = {name: value.clone() for name, value in made.named_buffers()}
-    made.eval().follow(x, Rng(0))
+    made.eval().update_codebook(x, Rng(0))
     assert all(torch.equal(before[name], value) for name, value in made.named_buffers())
-    made.train().follow(x, Rng(0))
+    made.train().update_codebook(x, Rng(0))
     assert not any(torch.equal(before[name], value) for name, value in made.named_buffers())
     assert not list(network().named_buffers())
 
@@ -106,20 +109,20 @@ DATA = read("example:digits")
 STATES = DATA.modality.encode(DATA.values)
 
 
-def trained(quantiser: Quantiser, steps: int, seed: int = 0):
+def trained(quantiser: Quantizer, steps: int, seed: int = 0):
     """Return a tokeniser of digits, and its losses."""
-    training = Training(batch=64, steps=steps, lr=3e-3, warmup=10, average=0.9)
-    settings = Tokenizer(2, 16, 1, quantiser)
+    training = TrainConfig(batch_size=64, steps=steps, lr=3e-3, warmup=10, ema_decay=0.9)
+    settings = ConvTokenizer(2, 16, 1, quantiser)
     learner = make_train_state(settings.build((1, 8, 8), {}, Rng(seed)), training)
-    rule = Reconstruction(Euclidean((1, 8, 8)))
-    feed = batches(DATA, training.batch, Rng(seed))
-    found = [report.loss.item() for report in train(learner, rule, feed, training, draws=Rng(seed), engine=engine())]
-    learner.average.copy_to(learner.network)
+    rule = AutoencodingLoss(Euclidean((1, 8, 8)))
+    feed = batches(DATA, training.batch_size, Rng(seed))
+    found = [report.loss.item() for report in train(learner, rule, feed, training, rng=Rng(seed), engine=get_engine())]
+    learner.ema.copy_to(learner.network)
     return learner.network.eval(), found
 
 
-@pytest.mark.parametrize("quantiser", [FSQ((8, 5)), VectorQuantizerEMA(codes=40, size=8)])
-def test_it_learns_to_copy_digits(quantiser: Quantiser) -> None:
+@pytest.mark.parametrize("quantiser", [FSQ((8, 5)), VectorQuantizerEMA(num_codes=40, dim=8)])
+def test_it_learns_to_copy_digits(quantiser: Quantizer) -> None:
     """40 codes a cell of 2 x 2 pixels beat its mean colour, which is right but for the variance inside of cells."""
     made, losses = trained(quantiser, 100)
     assert losses[-1] < 0.2 * losses[0]
@@ -131,7 +134,7 @@ def test_it_learns_to_copy_digits(quantiser: Quantiser) -> None:
 
 
 def test_a_seed_is_a_run() -> None:
-    for quantiser in (FSQ((8, 5)), VectorQuantizerEMA(codes=40, size=8)):
+    for quantiser in (FSQ((8, 5)), VectorQuantizerEMA(num_codes=40, dim=8)):
         first, again, other = (trained(quantiser, 6, seed) for seed in (0, 0, 1))
         assert first[1] == again[1] != other[1]
         states = first[0].state_dict(), again[0].state_dict()
@@ -140,15 +143,15 @@ def test_a_seed_is_a_run() -> None:
 
 def test_records_and_refusals() -> None:
     for quantiser in BOTH:
-        settings = replace(SMALL, quantiser=quantiser)
-        assert from_dict(Architecture, json.loads(json.dumps(to_dict(settings)))) == settings
+        settings = replace(SMALL, quantizer=quantiser)
+        assert from_dict(NetworkConfig, json.loads(json.dumps(to_dict(settings)))) == settings
     for factor in (0, 1, 3, 6):
         with pytest.raises(UsageError, match="power of 2"):
-            Tokenizer(factor)
+            ConvTokenizer(factor)
     for wrong in ({"width": 4}, {"blocks": -1}):
         with pytest.raises(UsageError, match="expected a width"):
-            Tokenizer(**wrong)
+            ConvTokenizer(**wrong)
     with pytest.raises(UsageError, match="pictures of 6 x 8 do not divide into cells of 4 x 4"):
-        Tokenizer(4).build((1, 8, 6), {}, Rng(0))
+        ConvTokenizer(4).build((1, 8, 6), {}, Rng(0))
     with pytest.raises(UsageError, match="Tokenizer expects images"):
-        Tokenizer(4).build((8,), {}, Rng(0))
+        ConvTokenizer(4).build((8,), {}, Rng(0))

@@ -25,16 +25,16 @@ from feller.privacy.marginals.one_way_error import SHARE, check_budget
 from feller.privacy.noise.grid_noise import Noise
 from feller.spaces.table_tokens import TableTokens
 from feller.training.objective import Batch, Example
-from feller.training.objectives.one_shot import AtOnce, Told
+from feller.training.objectives.one_shot import OneShotObjective, OneShotResult
 
-SHARES = {"aim": MEASURING / ROUNDS, "mst": 1 / 3, "independent": 1.0}
+ONE_WAY_BUDGET = {"aim": MEASURING / ROUNDS, "mst": 1 / 3, "independent": 1.0}
 """Ways of choosing tables, and the share of the budget, in rho, that the counts of single columns take in each."""
-SPARE = 1e-9
+BUDGET_MARGIN = 1e-9
 """Share of the budget that is left, so that no rounding makes it more than was asked for."""
 
 
 @dataclass(frozen=True)
-class Counting(AtOnce):
+class MarginalFitting(OneShotObjective):
     """Noisy counts of few columns, and the most random law of rows that agrees with them."""
 
     family: ClassVar[str] = "graphical"
@@ -43,41 +43,41 @@ class Counting(AtOnce):
     """aim, the best; mst, a tree of pairs, quicker; independent, no pairs at all, as a floor."""
     degree: int = 2
     """Of aim: columns of each table that shall be right."""
-    room: float = 1.0
+    max_model_size: float = 1.0
     """Of aim: memory of the model in MiB; more is more exact, and slower."""
     cond_dropout: float = 0.0
     """There are no conditions to drop: what is known of a row are columns of its own."""
 
     def __post_init__(self) -> None:
-        if self.method not in SHARES:
-            raise UsageError.unknown_name("method", self.method, SHARES)
-        if self.degree < 1 or not self.room > 0:
-            raise UsageError("a degree of 1 or more and room above 0 MiB", f"{self.degree}, {self.room:g}")
+        if self.method not in ONE_WAY_BUDGET:
+            raise UsageError.unknown_name("method", self.method, ONE_WAY_BUDGET)
+        if self.degree < 1 or not self.max_model_size > 0:
+            raise UsageError("a degree of 1 or more and room above 0 MiB", f"{self.degree}, {self.max_model_size:g}")
 
-    def afford(self, epsilon: float, ledger: Ledger) -> float:
+    def budget_rho(self, epsilon: float, ledger: Ledger) -> float:
         """Return all that is left."""
-        whole = rho_of(epsilon, ledger.open)
-        left = (whole - sum(map(rho_of_expense, ledger.expenses))) * (1 - SPARE)
-        share = max(SHARES[self.method] * left / whole, SHARE)
-        check_budget(epsilon, ledger.delta, self.space.vocab_sizes, ledger.n, share)
-        return left
+        total = rho_of(epsilon, ledger.open)
+        remaining = (total - sum(map(rho_of_expense, ledger.expenses))) * (1 - BUDGET_MARGIN)
+        one_way_budget = max(ONE_WAY_BUDGET[self.method] * remaining / total, SHARE)
+        check_budget(epsilon, ledger.delta, self.space.vocab_sizes, ledger.n, one_way_budget)
+        return remaining
 
-    def find(self, rows: Dataset, rho: float, noise: Noise) -> Told:
+    def fit(self, rows: Dataset, rho: float, noise: Noise) -> OneShotResult:
         """Count rows; the network holds the potentials of the tables."""
-        found = self.release(rows.values, rho, noise)
-        architecture, network = network_of(self.space, found.model)
-        expenses = () if math.isinf(rho) else tuple(Concentrated(what, cost) for what, cost in found.expenses)
-        said = f"counted ({self.method}): {len(found.model.cliques):,} tables of potentials"
-        return Told(architecture, network, expenses, said)
+        release = self.release(rows.values, rho, noise)
+        architecture, network = network_of(self.space, release.model)
+        expenses = () if math.isinf(rho) else tuple(Concentrated(label, cost) for label, cost in release.expenses)
+        summary = f"counted ({self.method}): {len(release.model.cliques):,} tables of potentials"
+        return OneShotResult(architecture, network, expenses, summary)
 
     def release(self, codes: Int64[Tensor, "n k"], rho: float, noise: Noise) -> Release:
         """Count rows for rho, and fit a model to the counts; an infinite one is for exact counts."""
-        ways: dict[str, Callable[..., Release]] = {
-            "aim": functools.partial(aim, degree=self.degree, size=self.room),
+        methods: dict[str, Callable[..., Release]] = {
+            "aim": functools.partial(aim, degree=self.degree, size=self.max_model_size),
             "mst": mst,
             "independent": independent,
         }
-        return ways[self.method](codes, self.space.vocab_sizes, rho, noise, rules=admitted_by(self.space))
+        return methods[self.method](codes, self.space.vocab_sizes, rho, noise, rules=admitted_by(self.space))
 
     def draw(self, batch: Batch, rng: Rng, network: Any = None) -> Example:
         """Return the rows: nothing is random."""

@@ -6,12 +6,12 @@ import torch
 from torch import Tensor
 
 from feller.core.rng import Rng
-from feller.networks import FSQ, Tokenizer, VectorQuantizerEMA
+from feller.networks import FSQ, ConvTokenizer, VectorQuantizerEMA
 from feller.spaces import Euclidean
-from feller.training.objectives.reconstruction import Reconstruction
+from feller.training.objectives.autoencoding import AutoencodingLoss
 from tests.oracle import F64, close
 
-RULE = Reconstruction(Euclidean((1, 2, 2)))
+RULE = AutoencodingLoss(Euclidean((1, 2, 2)))
 
 
 class Halves(torch.nn.Module):
@@ -45,14 +45,14 @@ def test_draws_of_a_part_know_the_whole() -> None:
 
 
 def test_a_codebook_moves_when_examples_are_drawn_and_not_when_they_are_compared() -> None:
-    network = Tokenizer(2, 8, 0, VectorQuantizerEMA(codes=5, size=2)).build((1, 4, 4), {}, Rng(0))
+    network = ConvTokenizer(2, 8, 0, VectorQuantizerEMA(num_codes=5, dim=2)).build((1, 4, 4), {}, Rng(0))
     batch = {"x_1": Rng(0).stream("x").normal((6, 1, 4, 4))}
     example = RULE.draw(batch, Rng(0), network)
     after = {name: value.clone() for name, value in network.named_buffers()}
     assert after["codebook.uses"].min() > 0
     RULE.loss(network, example)
     assert all(torch.equal(value, after[name]) for name, value in network.named_buffers())
-    again = Tokenizer(2, 8, 0, VectorQuantizerEMA(codes=5, size=2)).build((1, 4, 4), {}, Rng(0))
+    again = ConvTokenizer(2, 8, 0, VectorQuantizerEMA(num_codes=5, dim=2)).build((1, 4, 4), {}, Rng(0))
     RULE.draw(batch, Rng(0), again)
     assert all(torch.equal(value, after[name]) for name, value in again.named_buffers())
 

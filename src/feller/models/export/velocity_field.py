@@ -17,7 +17,7 @@ from feller.core.rng import Rng
 from feller.core.run_folder import Run
 from feller.data.modality import Modality
 from feller.models.model import Model, load_model
-from feller.networks.inner_networks import evaluation_mode
+from feller.networks.unwrapping import evaluation_mode
 from feller.paths import Network
 from feller.sampling.guidance import cfg
 
@@ -36,7 +36,7 @@ class VelocityField:
     def __post_init__(self) -> None:
         self.model.family.check_flow()
         self.model.check_guidance(self.guidance)
-        object.__setattr__(self, "network", cfg(self.model.network, self.guidance, droppable=self.model.absent()))
+        object.__setattr__(self, "network", cfg(self.model.network, self.guidance, droppable=self.model.droppable()))
 
     def __repr__(self) -> str:
         """Say of which model it is."""
@@ -59,26 +59,26 @@ class VelocityField:
         state = tree_map(lambda leaf: torch.as_tensor(leaf, device=weight.device).to(weight.dtype), x)
         self._check_shape(state)
         n = num_examples(state)
-        asked = torch.as_tensor(t, dtype=weight.dtype, device=weight.device)
-        if asked.ndim > 1 or (asked.ndim == 1 and len(asked) != n):
-            raise UsageError(f"one time, or one for each of {n} states", f"times {list(asked.shape)}")
-        if not bool(((asked >= 0) & (asked <= 1)).all()):
+        t_tensor = torch.as_tensor(t, dtype=weight.dtype, device=weight.device)
+        if t_tensor.ndim > 1 or (t_tensor.ndim == 1 and len(t_tensor) != n):
+            raise UsageError(f"one time, or one for each of {n} states", f"times {list(t_tensor.shape)}")
+        if not bool(((t_tensor >= 0) & (t_tensor <= 1)).all()):
             raise UsageError(
-                "times in [0, 1], from source to data", f"{asked.min():g} to {asked.max():g}", argument="t"
+                "times in [0, 1], from source to data", f"{t_tensor.min():g} to {t_tensor.max():g}", argument="t"
             )
-        times = asked.expand(n)
+        times = t_tensor.expand(n)
         conditions = tree_map(lambda leaf: leaf.to(weight.device), self._conditions(n, given))
-        process = self.model.description.path.process(self.network, conditions)
-        wants = any(isinstance(leaf, Tensor) and leaf.requires_grad for leaf in leaves(x))
-        with torch.enable_grad() if wants else torch.no_grad(), evaluation_mode(self.model.network):
-            found = tree_map(lambda now: now.velocity, process(state, times))
-        return tree_map(_like, found, x)
+        process = self.model.spec.path.process(self.network, conditions)
+        needs_grad = any(isinstance(leaf, Tensor) and leaf.requires_grad for leaf in leaves(x))
+        with torch.enable_grad() if needs_grad else torch.no_grad(), evaluation_mode(self.model.network):
+            v = tree_map(lambda now: now.velocity, process(state, times))
+        return tree_map(_like, v, x)
 
     def _check_shape(self, state: State) -> None:
         """Refuse states of another shape than the model's, also where its network would answer."""
-        found = tree_map(lambda leaf: ["n", *leaf.shape[1:]] if leaf.ndim else [], state)
-        if found != self._shape:
-            usual, got = (str(one).replace("'", "") for one in (self._shape, found))
+        shape = tree_map(lambda leaf: ["n", *leaf.shape[1:]] if leaf.ndim else [], state)
+        if shape != self._shape:
+            usual, got = (str(one).replace("'", "") for one in (self._shape, shape))
             raise UsageError(f"states {usual}", f"{got} of this model")
 
     @functools.cached_property
@@ -88,37 +88,37 @@ class VelocityField:
 
     def source(self, n: int, seed: int = 0) -> State:
         """Draw n states at t = 0, as tensors: those from which `Model.sample` starts with `Rng(seed)`."""
-        about = self.model.description
-        return about.path.initial_state(about.space.sample_base(n, Rng(seed).stream("source")))
+        spec = self.model.spec
+        return spec.path.initial_state(spec.space.sample_base(n, Rng(seed).stream("source")))
 
     def decode(self, x: State) -> State:
         """Turn states at t = 1 into values in the units of the data, as tensors."""
-        return self.model.description.modality.decode(tree_map(torch.as_tensor, x))
+        return self.model.spec.modality.decode(tree_map(torch.as_tensor, x))
 
     def encode(self, values: State) -> State:
         """Turn values in the units of the data into states, as tensors."""
-        return self.model.description.modality.encode(tree_map(torch.as_tensor, values))
+        return self.model.spec.modality.encode(tree_map(torch.as_tensor, values))
 
     def _conditions(self, n: int, given: dict[str, Any]) -> Cond:
         """Return numbers for names, and "not given" for what is left out."""
-        about, found = self.model.description, {}
-        for name, shares in about.frequencies.items():
+        spec, cond = self.model.spec, {}
+        for name, shares in spec.frequencies.items():
             value = given.pop(name, None)
-            if value is None and not about.cond_dropout:
+            if value is None and not spec.cond_dropout:
                 raise UsageError(f"this model was not trained to do without {name}", remedy="Give it")
-            found[name] = torch.full((n,), len(shares)) if value is None else self._classes(name, value, n)
+            cond[name] = torch.full((n,), len(shares)) if value is None else self._classes(name, value, n)
         for name in [name for name in given if isinstance(given[name], Tensor | dict)]:
-            found[name] = given.pop(name)  # such as `valid`, which the model's modality would else derive
+            cond[name] = given.pop(name)  # such as `valid`, which the model's modality would else derive
         if given:
-            raise UsageError.unknown_name("given", sorted(given)[0], about.frequencies)
-        return {**about.modality.complete(found), **found}
+            raise UsageError.unknown_name("given", sorted(given)[0], spec.frequencies)
+        return {**spec.modality.complete(cond), **cond}
 
     def _classes(self, name: str, value: Any, n: int) -> Tensor:
         """Return the number of a class for each of n states, of names or numbers."""
-        about = self.model.description
-        none = len(about.frequencies[name])
+        spec = self.model.spec
+        none = len(spec.frequencies[name])
         try:
-            numbers = torch.as_tensor(_numbered(about.modality, name, value))
+            numbers = torch.as_tensor(_class_indices(spec.modality, name, value))
             whole = numbers.round()
         except (TypeError, ValueError, RuntimeError, OverflowError) as error:
             if isinstance(error, UsageError):
@@ -136,29 +136,29 @@ class VelocityField:
         return numbers.long().expand(n)
 
 
-def velocity(of: Model | Run | str | os.PathLike[str], *, guidance: float = 1.0) -> VelocityField:
+def velocity(model_or_run: Model | Run | str | os.PathLike[str], *, guidance: float = 1.0) -> VelocityField:
     """Return the velocity of a model, of a run, or of the run in a folder, with its average weights.
 
     Args:
-        of: The model, the run or its folder.
+        model_or_run: The model, the run or its folder.
         guidance: 1 is the plain conditional, 0 the unconditional, more sharpens.
 
     Raises:
         UsageError: If its process jumps or has noise, so that no velocity tells it, or guidance is not possible.
     """
-    model = of if isinstance(of, Model) else load_model(of)
+    model = model_or_run if isinstance(model_or_run, Model) else load_model(model_or_run)
     return VelocityField(model, guidance)
 
 
-def _like(found: Tensor, x: Any) -> Any:
+def _like(velocity: Tensor, x: Any) -> Any:
     """Return a velocity as what the state is."""
     if isinstance(x, Tensor):
-        return found.to(device=x.device, dtype=x.dtype if x.is_floating_point() else found.dtype)
+        return velocity.to(device=x.device, dtype=x.dtype if x.is_floating_point() else velocity.dtype)
     kind = np.asarray(x).dtype
-    return found.cpu().numpy().astype(kind if np.issubdtype(kind, np.floating) else np.float32)
+    return velocity.cpu().numpy().astype(kind if np.issubdtype(kind, np.floating) else np.float32)
 
 
-def _numbered(modality: Modality, name: str, value: Any) -> Any:
+def _class_indices(modality: Modality, name: str, value: Any) -> Any:
     """Return positions of classes, of those that are named, too."""
     if hasattr(value, "__array__") and not isinstance(value, Tensor):  # arrays, and columns of a DataFrame
         array = np.asarray(value)
@@ -168,7 +168,7 @@ def _numbered(modality: Modality, name: str, value: Any) -> Any:
     if by_number and hasattr(value, "tolist"):  # numbers are names, and positions otherwise
         value = value.tolist()
     if isinstance(value, list | tuple):
-        return [_numbered(modality, name, one) for one in value]
+        return [_class_indices(modality, name, one) for one in value]
     if by_number and type(value) in (int, float) and math.isfinite(value) and value == int(value):
         value = str(int(value))
         value = len(classes) if value == str(len(classes)) and value not in classes else value  # "not given"

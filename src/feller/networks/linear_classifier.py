@@ -11,10 +11,10 @@ from torch.nn import functional as F
 from feller.core.errors import UsageError, check_number
 from feller.core.pytree import Cond, State
 from feller.core.rng import Rng
-from feller.networks.architecture import Architecture
+from feller.networks.network_config import NetworkConfig
 
 
-class Features(abc.ABC):
+class FeatureMap(abc.ABC):
     """What a weighted sum sees of a state, known without any row. Implement three members to add one."""
 
     @property
@@ -24,25 +24,25 @@ class Features(abc.ABC):
 
     @property
     @abc.abstractmethod
-    def length(self) -> float:
+    def max_norm(self) -> float:
         """How long a row of them is, at most."""
 
     @abc.abstractmethod
-    def see(self, x_t: State) -> Float[Tensor, "b d"]:
+    def transform(self, x_t: State) -> Float[Tensor, "b d"]:
         """Return them for some states, in float64."""
 
 
 @dataclass(frozen=True)
-class Pixels(Features):
+class PixelFeatures(FeatureMap):
     """The numbers of a picture from 0, black, to 1, white; of a longer row they are made smaller, all alike."""
 
     shape: tuple[int, ...]
     """Channels, height and width."""
-    longest: float
+    clip_norm: float
     """Length that a row may have."""
 
     def __post_init__(self) -> None:
-        check_number("longest", self.longest, gt=0)
+        check_number("longest", self.clip_norm, gt=0)
 
     @property
     def size(self) -> int:
@@ -50,75 +50,75 @@ class Pixels(Features):
         return torch.Size(self.shape).numel()
 
     @property
-    def length(self) -> float:
+    def max_norm(self) -> float:
         """Return what rows are cut to."""
-        return self.longest
+        return self.clip_norm
 
-    def see(self, x_t: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d"]:
+    def transform(self, x_t: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d"]:
         """Read states from -1 to 1."""
         bright = (x_t.flatten(1).double() + 1) / 2
-        return bright * (self.longest / bright.norm(dim=1, keepdim=True).clamp(min=self.longest))
+        return bright * (self.clip_norm / bright.norm(dim=1, keepdim=True).clamp(min=self.clip_norm))
 
 
 @dataclass(frozen=True)
-class Levels(Features):
+class OneHotFeatures(FeatureMap):
     """For each column of a row of symbols, but one, a number for each level: 1 where it is that, and 0 elsewhere."""
 
     counts: tuple[int, ...]
     """Levels of each column."""
-    without: int
+    excluded_column: int
     """Column that is not seen, since it is told."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.without < len(self.counts) or len(self.counts) < 2:
+        if not 0 <= self.excluded_column < len(self.counts) or len(self.counts) < 2:
             raise UsageError(
                 "a column of several to leave out",
-                f"{self.without} of {len(self.counts)}",
+                f"{self.excluded_column} of {len(self.counts)}",
                 "A table needs another column to tell it by",
             )
 
     @property
     def size(self) -> int:
         """Count the levels that are seen."""
-        return sum(self.counts) - self.counts[self.without]
+        return sum(self.counts) - self.counts[self.excluded_column]
 
     @property
-    def length(self) -> float:
+    def max_norm(self) -> float:
         """Return the root of the number of columns: each row has one 1 in each."""
         return float(len(self.counts) - 1) ** 0.5
 
-    def see(self, x_t: Int64[Tensor, "b k"]) -> Float[Tensor, "b d"]:
+    def transform(self, x_t: Int64[Tensor, "b k"]) -> Float[Tensor, "b d"]:
         """Look levels up."""
         if x_t.shape[1] != len(self.counts) or (x_t >= torch.tensor(self.counts, device=x_t.device)).any():
             raise UsageError(f"rows of {len(self.counts)} columns with {self.counts} levels", "others")
-        seen = ((j, count) for j, count in enumerate(self.counts) if j != self.without)
-        return torch.cat([F.one_hot(x_t[:, j], count) for j, count in seen], 1).double()
+        used_columns = ((j, count) for j, count in enumerate(self.counts) if j != self.excluded_column)
+        return torch.cat([F.one_hot(x_t[:, j], count) for j, count in used_columns], 1).double()
 
 
 @dataclass(frozen=True)
-class Linear(Architecture):
+class LinearClassifier(NetworkConfig):
     """One score of the features and a constant; the answers are the logits of two classes, 0 and the score."""
 
-    features: Features
+    features: FeatureMap
 
-    def build(self, shape: State, conditions: dict[str, int], draws: Rng) -> "LinearNetwork":
+    def build(self, shape: State, conditions: dict[str, int], rng: Rng) -> "LinearClassifierNetwork":
         """Make a network whose weights are zero, which sees no conditions."""
         if conditions:
             raise UsageError("a linear network sees no conditions", found=", ".join(conditions))
-        return LinearNetwork(self.features)
+        return LinearClassifierNetwork(self.features)
 
 
-class LinearNetwork(nn.Module):
-    """The network of `Linear`."""
+class LinearClassifierNetwork(nn.Module):
+    """The network of `LinearClassifier`."""
 
-    def __init__(self, features: Features) -> None:
+    def __init__(self, features: FeatureMap) -> None:
         super().__init__()
         self.features = features
         self.theta = nn.Parameter(torch.zeros(1 + features.size, dtype=torch.float64))
         """Weights, that of the constant first."""
-        self.nulls: dict[str, int] = {}
+        self.null_values: dict[str, int] = {}
 
-    def forward(self, x_t: State, t: Tensor, given: Cond) -> Float[Tensor, "b 2"]:
+    def forward(self, x_t: State, t: Tensor, cond: Cond) -> Float[Tensor, "b 2"]:
         """Answer, whatever the time."""
-        score = self.theta[0] + self.features.see(x_t) @ self.theta[1:]
+        score = self.theta[0] + self.features.transform(x_t) @ self.theta[1:]
         return torch.stack([torch.zeros_like(score), score], 1)

@@ -6,29 +6,29 @@ from torch import Tensor, nn
 
 from feller.core.errors import UsageError
 from feller.core.rng import Rng
-from feller.networks import MLP, Angles, Convolutional, Equivariant, Estimator, Numbers, Sites, Symbols
-from feller.networks.regressor import TYPICAL, pooled
-from feller.networks.sequence.causal_transformer import Decoder
+from feller.networks import EGNN, MLP, AngleCodec, ConvClassifier, RealCodec, Regressor, SetTransformer, TokenCodec
+from feller.networks.prediction_head import TYPICAL_SITES, pool_sites
+from feller.networks.sequence.causal_transformer import CausalTransformer
 from feller.spaces import SO3
 from tests.errors import refuses
 from tests.networks.checks import check_record, drawn
 from tests.oracle import close
 
 F64 = torch.float64
-ATOMS = Equivariant({"element": Symbols(5, masked=False)}, count="atoms", width=16, pair=8, depth=2)
-CELL = Sites(
-    {"element": Symbols(5, masked=False), "place": Angles(), "lattice": Numbers()},
-    whole=("lattice",),
-    apart="place",
-    count="atoms",
+ATOMS = EGNN({"element": TokenCodec(5, has_mask=False)}, count_condition="atoms", width=16, pair_width=8, depth=2)
+CELL = SetTransformer(
+    {"element": TokenCodec(5, has_mask=False), "place": AngleCodec(), "lattice": RealCodec()},
+    global_leaves=("lattice",),
+    pair_leaf="place",
+    count_condition="atoms",
     width=16,
     depth=2,
 )
 SHAPES = {
-    "points": (Estimator(MLP(width=16, depth=1), 3), (2,)),
-    "molecules": (Estimator(ATOMS, 3), {"element": (7,), "place": (7, 3)}),
-    "crystals": (Estimator(CELL, 3), {"element": (7,), "place": (7, 3), "lattice": (6,)}),
-    "pictures": (Convolutional(3), (1, 8, 8)),
+    "points": (Regressor(MLP(width=16, depth=1), 3), (2,)),
+    "molecules": (Regressor(ATOMS, 3), {"element": (7,), "place": (7, 3)}),
+    "crystals": (Regressor(CELL, 3), {"element": (7,), "place": (7, 3), "lattice": (6,)}),
+    "pictures": (ConvClassifier(3), (1, 8, 8)),
 }
 VALID = torch.arange(7) < torch.tensor([[4], [7], [5]])
 MARKS = {"element": VALID, "place": VALID}
@@ -99,14 +99,14 @@ def test_all_that_is_to_be_trained_has_a_gradient(name: str) -> None:
 
 def test_pooled_features_hold_sum_and_mean() -> None:
     h = torch.arange(12, dtype=F64).reshape(2, 3, 2)
-    found = pooled(h, torch.tensor([[True, True, False], [True, True, True]]))
-    close(found, [[2 / TYPICAL, 4 / TYPICAL, 1, 2], [24 / TYPICAL, 27 / TYPICAL, 8, 9]], 1e-12)
+    found = pool_sites(h, torch.tensor([[True, True, False], [True, True, True]]))
+    close(found, [[2 / TYPICAL_SITES, 4 / TYPICAL_SITES, 1, 2], [24 / TYPICAL_SITES, 27 / TYPICAL_SITES, 8, 9]], 1e-12)
 
 
 def test_what_has_no_features_is_refused() -> None:
     with pytest.raises(UsageError, match="Decoder has no features of whole examples"):
-        Estimator(Decoder(4, width=8, depth=1, heads=2), 1).build((5,), {}, Rng(0))
+        Regressor(CausalTransformer(4, width=8, depth=1, heads=2), 1).build((5,), {}, Rng(0))
     with refuses(UsageError, argument="answers", found="0"):
-        Estimator(MLP(), 0)
+        Regressor(MLP(), 0)
     with pytest.raises(UsageError, match="Convolutional expects images"):
-        Convolutional(3).build((5,), {}, Rng(0))
+        ConvClassifier(3).build((5,), {}, Rng(0))

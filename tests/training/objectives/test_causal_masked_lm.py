@@ -14,23 +14,23 @@ from torch import Tensor
 from feller.core.errors import InputError, UsageError
 from feller.core.rng import Rng
 from feller.core.serialization import from_dict, to_dict
-from feller.networks import BiEncoder, Finder, PlainDecoder
+from feller.networks import GPT, BiEncoder, LearnedDocumentEncoder
 from feller.sampling.autoregressive.masked_spans import SpanMasking, read_document, restore_spans
 from feller.sampling.retrieval.datastore import create_datastore
 from feller.sampling.retrieval.retriever import IndexedDatastore, RandomRetriever, SimilarityRetriever
 from feller.spaces import Tokens
 from feller.training.objective import Example, Objective, TrainingContext
-from feller.training.objectives.causal_masking import CausalMasking, RetrievalMasking
+from feller.training.objectives.causal_masked_lm import CausalMaskedLM, RetrievalCausalMaskedLM
 from tests.oracle import close
 from tests.sampling.autoregressive.pages import S, pages, rows_of
 
 SPACE = Tokens(S.all, (32,))
-FINDER = Finder(BiEncoder(S, (4, 4), width=8, size=64))
+FINDER = LearnedDocumentEncoder(BiEncoder(S, (4, 4), width=8, size=64))
 WHOLE = SpanMasking(span_prob=0.0, text_prob=0.0)
 
 
-def objective(**changes: Any) -> CausalMasking:
-    return CausalMasking(SPACE, S, **{"context": 160, "width": 160, **changes})
+def objective(**changes: Any) -> CausalMaskedLM:
+    return CausalMaskedLM(SPACE, S, **{"context": 160, "width": 160, **changes})
 
 
 def draw(rule: Objective, rows: Tensor, seed: int = 0) -> Example:
@@ -64,7 +64,7 @@ def test_record() -> None:
     data = json.loads(json.dumps(to_dict(one)))
     assert from_dict(Objective, data) == one
     assert one.cond_dropout == 0
-    assert not one.independent
+    assert not one.has_independent_examples
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_what_may_become_too_long_is_refused_before_training() -> None:
 
 def test_a_network_that_reads_less_is_refused() -> None:
     rows, _ = rows_of(4, 12)
-    for network in (PlainDecoder(S, 8, 1, 1, 159), PlainDecoder(replace(S, text=S.text + 1), 8, 1, 1, 160)):
+    for network in (GPT(S, 8, 1, 1, 159), GPT(replace(S, text=S.text + 1), 8, 1, 1, 160)):
         with pytest.raises(UsageError, match="Give --objective and --architecture the same"):
             objective().draw({"x_1": rows}, Rng(0), network.build((160,), {}, Rng(0)))
 
@@ -159,9 +159,9 @@ def test_a_text_left_out_as_a_whole_leaves_the_prompt_of_drawing_without_one() -
     assert S.is_code(x_t[:, 3:19]).all()
 
 
-def with_memory(rule: CausalMasking, n: int = 80) -> tuple[Objective, list[list[int]]]:
+def with_memory(rule: CausalMaskedLM, n: int = 80) -> tuple[Objective, list[list[int]]]:
     memory, _ = rows_of(n, 12, seed=3)
-    return RetrievalMasking(rule, IndexedDatastore(create_datastore(memory, FINDER, S), FINDER)), plain(memory)
+    return RetrievalCausalMaskedLM(rule, IndexedDatastore(create_datastore(memory, FINDER, S), FINDER)), plain(memory)
 
 
 def test_documents_in_front_come_from_the_memory_as_they_are() -> None:

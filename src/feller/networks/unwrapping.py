@@ -10,11 +10,11 @@ from torch import nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
-FAR = 3
+MAX_GLOBAL_HOPS = 3
 """Functions that each name the next one outside of themselves, through which networks are looked for."""
 
 
-def plain_network(network: Any) -> Any:
+def unwrap_network(network: Any) -> Any:
     """Return a network without what wraps it as a whole: an average of weights, several processes, a compiler."""
     while True:
         if isinstance(network, AveragedModel | DistributedDataParallel | DataParallel):
@@ -25,18 +25,18 @@ def plain_network(network: Any) -> Any:
             return network
 
 
-def inner_networks(network: Any) -> Iterator[Any]:
+def iter_networks(network: Any) -> Iterator[Any]:
     """Yield a network and all that it is made of, what wraps before what is wrapped.
 
     Looked into are modules, `functools.partial`, methods, objects that can be called or hold a `network`, compiled
     functions, and what functions close over, have as defaults, or name outside of themselves.
     """
-    return _walk(network, {}, FAR, modules=True)
+    return _iter_callables(network, {}, MAX_GLOBAL_HOPS, modules=True)
 
 
-def held_modules(function: Any) -> list[nn.Module]:
+def find_modules(function: Any) -> list[nn.Module]:
     """Return the modules that a function, or what else can be called, is made of, without the parts of these."""
-    return [one for one in _walk(function, {}, FAR, modules=False) if isinstance(one, nn.Module)]
+    return [one for one in _iter_callables(function, {}, MAX_GLOBAL_HOPS, modules=False) if isinstance(one, nn.Module)]
 
 
 def null_values(network: Callable[..., object] | None) -> dict[str, int | float]:
@@ -46,8 +46,8 @@ def null_values(network: Callable[..., object] | None) -> dict[str, int | float]
     """
     if isinstance(nulls := getattr(network, "nulls", None), Mapping):
         return dict(nulls)
-    told = [one.nulls for one in inner_networks(network) if isinstance(getattr(one, "nulls", None), Mapping)]
-    return dict(told[0]) if told and all(each == told[0] for each in told) else {}
+    found_values = [one.nulls for one in iter_networks(network) if isinstance(getattr(one, "nulls", None), Mapping)]
+    return dict(found_values[0]) if found_values and all(each == found_values[0] for each in found_values) else {}
 
 
 @contextlib.contextmanager
@@ -62,41 +62,41 @@ def evaluation_mode(network: nn.Module) -> Iterator[None]:
             module.training = training
 
 
-def _walk(thing: Any, seen: dict[int, Any], far: int, *, modules: bool) -> Iterator[Any]:
+def _iter_callables(obj: Any, visited: dict[int, Any], max_hops: int, *, modules: bool) -> Iterator[Any]:
     """Yield what can be called, or says what is "not given", depth first and once; with the parts of modules or not."""
-    if thing is None or isinstance(thing, type) or id(thing) in seen:
+    if obj is None or isinstance(obj, type) or id(obj) in visited:
         return
-    seen[id(thing)] = thing  # kept, or another might get its number
-    if callable(thing) or hasattr(thing, "nulls"):
-        yield thing
-    for part, steps in _parts(thing, modules=modules):
-        if steps <= far:
-            yield from _walk(part, seen, far - steps, modules=modules)
+    visited[id(obj)] = obj  # kept, or another might get its number
+    if callable(obj) or hasattr(obj, "nulls"):
+        yield obj
+    for part, steps in _children(obj, modules=modules):
+        if steps <= max_hops:
+            yield from _iter_callables(part, visited, max_hops - steps, modules=modules)
 
 
-def _parts(thing: Any, *, modules: bool) -> Iterator[tuple[Any, int]]:
+def _children(obj: Any, *, modules: bool) -> Iterator[tuple[Any, int]]:
     """Yield what something holds that can be called, and how many steps further away that is."""
-    if isinstance(thing, nn.Module):
-        yield from ((child, 0) for child in (thing.children() if modules else ()))
-    elif isinstance(thing, functools.partial):
-        yield from ((part, 0) for part in (thing.func, *thing.args, *thing.keywords.values()))
-    elif isinstance(thing, tuple | list | dict):
-        yield from ((part, 0) for part in (thing.values() if isinstance(thing, dict) else thing))
-    elif inspect.ismethod(thing):
-        held = () if isinstance(thing.__self__, nn.Module) else getattr(thing.__self__, "__dict__", {}).values()
-        yield from ((part, 0) for part in (thing.__self__, thing.__func__, *held))
-    elif inspect.isfunction(thing):
-        cells = (cell.cell_contents for cell in thing.__closure__ or () if _is_filled(cell))
+    if isinstance(obj, nn.Module):
+        yield from ((child, 0) for child in (obj.children() if modules else ()))
+    elif isinstance(obj, functools.partial):
+        yield from ((part, 0) for part in (obj.func, *obj.args, *obj.keywords.values()))
+    elif isinstance(obj, tuple | list | dict):
+        yield from ((part, 0) for part in (obj.values() if isinstance(obj, dict) else obj))
+    elif inspect.ismethod(obj):
+        held = () if isinstance(obj.__self__, nn.Module) else getattr(obj.__self__, "__dict__", {}).values()
+        yield from ((part, 0) for part in (obj.__self__, obj.__func__, *held))
+    elif inspect.isfunction(obj):
+        cells = (cell.cell_contents for cell in obj.__closure__ or () if _is_filled(cell))
         yield from ((part, 0) for part in cells)
-        named = (thing.__globals__.get(name) for name in thing.__code__.co_names)
+        named = (obj.__globals__.get(name) for name in obj.__code__.co_names)
         yield from ((part, 1) for part in named if callable(part) or hasattr(part, "nulls"))
-        defaults = (*(thing.__defaults__ or ()), *(thing.__kwdefaults__ or {}).values())
-        yield from ((part, 0) for part in (*defaults, *vars(thing).values()))
-    elif callable(thing) and not inspect.isroutine(thing):
-        yield from ((part, 0) for part in getattr(thing, "__dict__", {}).values())
-        yield inspect.getattr_static(type(thing), "__call__"), 0
+        defaults = (*(obj.__defaults__ or ()), *(obj.__kwdefaults__ or {}).values())
+        yield from ((part, 0) for part in (*defaults, *vars(obj).values()))
+    elif callable(obj) and not inspect.isroutine(obj):
+        yield from ((part, 0) for part in getattr(obj, "__dict__", {}).values())
+        yield inspect.getattr_static(type(obj), "__call__"), 0
     else:
-        yield getattr(thing, "__dict__", {}).get("network"), 0
+        yield getattr(obj, "__dict__", {}).get("network"), 0
 
 
 def _is_filled(cell: Any) -> bool:

@@ -13,24 +13,24 @@ from torch import Tensor
 from feller.core.errors import InputError, UsageError
 from feller.core.optional_dependency import require_package
 from feller.core.serialization import replace_file
-from feller.models.export.exported_network import Answer
+from feller.models.export.exported_network import ExportedNetwork
 
-BATCH = "batch"
+BATCH_AXIS = "batch"
 """Name of the axis of examples, the only one that may differ from call to call."""
 
 
-def to_torch_export(answer: Answer, place: pathlib.Path) -> None:
+def to_torch_export(network: ExportedNetwork, path: pathlib.Path) -> None:
     """Write a program that `torch.export.load` opens (.pt2).
 
     Raises:
         UsageError: If the network cannot be traced.
     """
-    program, packed = _traced(answer), io.BytesIO()
+    program, packed = _trace(network), io.BytesIO()
     torch.export.save(program, packed)
-    replace_file(place, packed.getvalue())
+    replace_file(path, packed.getvalue())
 
 
-def to_onnx(answer: Answer, place: pathlib.Path) -> None:
+def to_onnx(network: ExportedNetwork, path: pathlib.Path) -> None:
     """Write an ONNX model.
 
     Raises:
@@ -38,13 +38,13 @@ def to_onnx(answer: Answer, place: pathlib.Path) -> None:
     """
     for package in ("onnx", "onnxscript"):
         require_package(package, "writing ONNX", "export")
-    program = _traced(answer)
+    program = _trace(network)
     with _quiet():
         try:
             made = torch.onnx.export(
                 program,
-                input_names=answer.names,
-                output_names=[*answer.outputs],
+                input_names=network.input_names,
+                output_names=[*network.output_kinds],
                 dynamo=True,
                 verbose=False,
             )
@@ -56,45 +56,45 @@ def to_onnx(answer: Answer, place: pathlib.Path) -> None:
         raise UsageError("this network cannot be written as ONNX", remedy="Use torch-export")
     graph = made.model_proto.graph
     for one in (*graph.input, *graph.output):  # whoever looks at the file is to see which axis is which
-        one.type.tensor_type.shape.dim[0].dim_param = BATCH
-    replace_file(place, made.model_proto.SerializeToString())
+        one.type.tensor_type.shape.dim[0].dim_param = BATCH_AXIS
+    replace_file(path, made.model_proto.SerializeToString())
 
 
-WRITERS: dict[str, tuple[str, Callable[[Answer, pathlib.Path], None]]] = {
+WRITERS: dict[str, tuple[str, Callable[[ExportedNetwork, pathlib.Path], None]]] = {
     "torch-export": (".pt2", to_torch_export),
     "onnx": (".onnx", to_onnx),
 }
 """The ending of each form, and who writes it."""
 
 
-def _traced(answer: Answer) -> torch.export.ExportedProgram:
+def _trace(network: ExportedNetwork) -> torch.export.ExportedProgram:
     """Trace a network for any number of examples, and check that it answers as before."""
-    tensors = tuple(tensor.contiguous() for tensor in answer.inputs())
-    batch = torch.export.Dim(BATCH, min=1, max=2**20)
-    answer.requires_grad_(False)
+    tensors = tuple(tensor.contiguous() for tensor in network.inputs())
+    batch = torch.export.Dim(BATCH_AXIS, min=1, max=2**20)
+    network.requires_grad_(False)
     with torch.no_grad(), _quiet():
-        answer(
+        network(
             *tensors
         )  # what is computed once and kept must not be kept from the tracing, whose tensors have no values
         try:
             program = torch.export.export(
-                answer, tensors, dynamic_shapes=(tuple({0: batch} for _ in tensors),), strict=False
+                network, tensors, dynamic_shapes=(tuple({0: batch} for _ in tensors),), strict=False
             )
         except Exception as error:
-            kind = type(answer.network).__name__
+            kind = type(network.network).__name__
             raise UsageError(
                 f"{kind} cannot be traced ({_short(error)})", remedy="Use `feller.velocity` or `sample`"
             ) from error
-        _check(program, answer, tensors)
+        _check(program, network, tensors)
     return program
 
 
-def _check(program: torch.export.ExportedProgram, answer: Answer, tensors: tuple[Tensor, ...]) -> None:
+def _check(program: torch.export.ExportedProgram, network: ExportedNetwork, tensors: tuple[Tensor, ...]) -> None:
     """Compare with the network on more examples than it was traced with."""
     more = tuple(torch.cat([tensor, tensor.flip(0), tensor[:1]]) for tensor in tensors)
-    for ours, theirs in zip(answer(*more), program.module()(*more), strict=True):
-        if not torch.allclose(ours, theirs, rtol=1e-4, atol=1e-5, equal_nan=True):
-            off = (ours - theirs).abs().max().item()
+    for expected, exported in zip(network(*more), program.module()(*more), strict=True):
+        if not torch.allclose(expected, exported, rtol=1e-4, atol=1e-5, equal_nan=True):
+            off = (expected - exported).abs().max().item()
             raise InputError(
                 f"the exported network answers otherwise, by up to {off:.3g}", remedy="Use `feller.velocity`"
             )
