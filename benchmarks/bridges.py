@@ -5,18 +5,18 @@ from collections.abc import Callable, Iterator
 import torch
 
 from benchmarks.timing import Case
-from feller.control.bridges.costs.congestion import Congestion
-from feller.control.bridges.costs.obstacles import Quadric, Smooth
+from feller.control.bridges.conditional_control import ConditionalControl, KnotOptimizer
+from feller.control.bridges.conditional_cost import ConditionalCost
+from feller.control.bridges.costs.congestion import CongestionCost
+from feller.control.bridges.costs.obstacles import Quadric, SoftObstacle
 from feller.control.bridges.gaussian_paths import GaussianPaths, interpolation
-from feller.control.bridges.pinned_control import PinnedControl, Search
-from feller.control.bridges.pinned_cost import PinnedCost
 from feller.core.rng import Rng
 
 PAIRS, DRAWS, TIMES, KNOTS, ASKED = 512, 4, 100, (15, 30), 20.0
 STUNNEL = (
-    Smooth(Quadric((20.0, 1.0), (5.0, 6.0), 90.0), 1500.0)
-    + Smooth(Quadric((20.0, 1.0), (-5.0, -6.0), 90.0), 1500.0)
-    + 50.0 * Congestion()
+    SoftObstacle(Quadric((20.0, 1.0), (5.0, 6.0), 90.0), 1500.0)
+    + SoftObstacle(Quadric((20.0, 1.0), (-5.0, -6.0), 90.0), 1500.0)
+    + 50.0 * CongestionCost()
 )
 
 
@@ -25,8 +25,10 @@ def cases() -> Iterator[Case]:
     spread = 0.5**0.5
     x_0 = torch.tensor([-11.0, -1.0]) + spread * draws.stream("x_0").normal((PAIRS, 2))
     x_1 = torch.tensor([11.0, 1.0]) + spread * draws.stream("x_1").normal((PAIRS, 2))
-    paths = GaussianPaths.straight(x_0, x_1, 1.0, *KNOTS)
-    search = Search(PinnedControl(times=TIMES, draws=DRAWS), paths, PinnedCost(STUNNEL, 1.0), 0.3)
+    paths = GaussianPaths.brownian_bridges(x_0, x_1, 1.0, *KNOTS)
+    search = KnotOptimizer(
+        ConditionalControl(times=TIMES, num_samples=DRAWS), paths, ConditionalCost(STUNNEL, 1.0), 0.3
+    )
 
     def step() -> object:
         return search.step(0, draws)

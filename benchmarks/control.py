@@ -33,7 +33,7 @@ def cases() -> Iterator[Case]:
         network, base = Perceptron(dim, width), Perceptron(dim, width).requires_grad_(False)
         base.load_state_dict(network.state_dict())
         x_0 = torch.randn(n, dim)
-        rule = AdjointMatching(path=Affine(), space=Euclidean((dim,)), steps=STEPS, share=1.0)
+        rule = AdjointMatching(path=Affine(), space=Euclidean((dim,)), steps=STEPS, step_fraction=1.0)
         objective = rule.build(TrainingContext(reference=base, reward=reward))
 
         def feller(objective=objective, network=network, x_0=x_0) -> None:
@@ -96,7 +96,7 @@ def memory(network: nn.Module, base: nn.Module, x_0: Tensor) -> str:
 
 def peak(network: nn.Module, base: nn.Module, x_0: Tensor, steps: int) -> int:
     """Return the bytes that are kept for the backward pass at most, in a round in micro-batches."""
-    rule = AdjointMatching(path=Affine(), space=Euclidean(x_0.shape[1:]), steps=steps, share=1.0)
+    rule = AdjointMatching(path=Affine(), space=Euclidean(x_0.shape[1:]), steps=steps, step_fraction=1.0)
     kept = Kept()
     with torch.autograd.graph.saved_tensors_hooks(lambda tensor: Held(tensor, kept), lambda held: held.tensor):
         a_round(rule.build(TrainingContext(reference=base, reward=reward)), network, x_0, MICRO)

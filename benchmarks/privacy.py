@@ -10,8 +10,8 @@ from torch.nn import functional as F
 from benchmarks.source import Watch
 from benchmarks.timing import Case
 from feller.core.gradient import Gradient, MeanGradient
-from feller.privacy.dp_sgd.private_gradient import Private
-from feller.privacy.noise.grid_noise import Secret
+from feller.privacy.dp_sgd.private_gradient import DPSGD
+from feller.privacy.noise.grid_noise import SecureNoise
 
 BATCH, LENGTH, WIDTH, DEPTH, SYMBOLS = 256, 16, 128, 2, 512
 ASKED = 1.5
@@ -53,7 +53,7 @@ def loss(network: nn.Module, example: dict[str, Tensor]) -> Tensor:
 def cases() -> Iterator[Case]:
     torch.manual_seed(0)
     example = {"x": torch.randint(0, SYMBOLS, (BATCH, LENGTH))}
-    ours, plain = step(Private(sigma=1.0), example), step(MeanGradient(), example)
+    ours, plain = step(DPSGD(sigma=1.0), example), step(MeanGradient(), example)
     yield Case(
         f"a private step, {BATCH} rows of {LENGTH} tokens, {DEPTH} blocks of width {WIDTH}, noise included",
         {"feller": ours, "floor, a plain step": plain, **peers(example)},
@@ -61,7 +61,7 @@ def cases() -> Iterator[Case]:
         within=ASKED,
         note=lambda: told(ours, plain),
     )
-    noise = Secret()
+    noise = SecureNoise()
     yield Case(
         f"{NUMBERS:,} private normal numbers",
         {"feller": lambda: noise.normal((NUMBERS,)), "floor, torch's": lambda: torch.randn(NUMBERS)},

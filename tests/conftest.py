@@ -7,7 +7,7 @@ import pytest
 
 import tests.shapes  # noqa: F401 (before feller, whose functions it has checked)
 from feller.app.cli import main
-from feller.evaluation.effort import MOST
+from feller.evaluation.evaluation_budget import MAX_SECONDS
 
 LEARN = ("--size", "tiny", "--steps", "8", "--train.warmup", "1", "--train.lr", "1e-2", "--vectors.steps", "2")
 """Little, but enough to take notice of what stands before."""
@@ -19,7 +19,7 @@ OWN = ("--tokenizer", "learned", "--tokenizer.steps", "2")
 def unhurried() -> Iterator[None]:
     """Let reports of tiny trainings have their usual numbers of examples on busy machines, too."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("feller.evaluation.effort.LEAST", MOST)
+        patch.setattr("feller.evaluation.evaluation_budget.MIN_SECONDS", MAX_SECONDS)
         yield
 
 

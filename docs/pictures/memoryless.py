@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from feller import Affine, Euclidean, Midpoint, Rng, linear_grid
-from feller.control.fine_tuning.adjoint_matching import AdjointMatching, Landing
+from feller.control.fine_tuning.adjoint_matching import AdjointMatching, LandingAdjoint
 from feller.networks.blocks.conditioning import zero_init
 from feller.networks.network_config import seeded_init
 from feller.sampling import MemorylessEuler, simulate
@@ -51,7 +51,9 @@ class Changed(nn.Module):
 
 def tuned(solver: object) -> Tensor:
     """Return ends of the flow that was tuned to the reward x / 2."""
-    rule = AdjointMatching(path=Affine(), space=Euclidean((1,)), steps=40, share=1.0, solver=solver, adjoint=Landing())
+    rule = AdjointMatching(
+        path=Affine(), space=Euclidean((1,)), steps=40, step_fraction=1.0, solver=solver, adjoint=LandingAdjoint()
+    )
     training = TrainConfig(
         steps=ROUNDS, batch_size=BATCH, lr=2e-3, warmup=1, lr_decay_fraction=1.0, grad_clip_norm=1e9, ema_decay=0.0
     )

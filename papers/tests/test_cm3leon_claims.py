@@ -11,7 +11,7 @@ import torch
 from feller.core.errors import InputError
 from feller.core.rng import Rng
 from feller.data.documents.tiles import tiles_of
-from feller.evaluation.documents import spent, spent_each
+from feller.evaluation.document_metrics import document_nlls, tokens_nll
 from feller.sampling.autoregressive.document_decoding import SamplingSpec
 from feller.sampling.autoregressive.token_guidance import ClassifierFreeGuidance
 from feller_papers.claims import UNTESTABLE
@@ -145,8 +145,8 @@ def test_nats_are_those_of_the_sum(it: World) -> None:
     """Each document's own cost adds up to that of all."""
     network, symbols = base(TINY, 0, 1), it.kind.symbols
     none = [it.seen.rows.new_empty(0)] * len(it.seen.rows)
-    total, count = spent_each(network, it.seen.rows, none, symbols, symbols.is_code)
-    whole = spent(network, it.seen.rows, none, symbols, symbols.is_code)
+    total, count = document_nlls(network, it.seen.rows, none, symbols, symbols.is_code)
+    whole = tokens_nll(network, it.seen.rows, none, symbols, symbols.is_code)
     assert total.sum().item() == pytest.approx(whole.nats)
     assert int(count.sum()) == whole.symbols == 64 * len(it.seen.rows)
     assert torch.allclose(nats(network, it, it.seen.rows, Rng(0)), total / 64)

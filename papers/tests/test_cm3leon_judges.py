@@ -7,7 +7,7 @@ import torch
 
 from feller.core.errors import InputError
 from feller.core.rng import Rng
-from feller.evaluation.documents import exact, token_f1, words
+from feller.evaluation.document_metrics import is_exact_match, normalized_words, token_f1
 from feller_papers.cm3leon.judges import TRAINING, Looker, SceneJudge, told, train_scene_judge, unique_share
 from feller_papers.cm3leon.reading import stacked
 from feller_papers.scenes.drawing import Scene, Thing, draw_scenes, render
@@ -87,11 +87,11 @@ def test_unique_share() -> None:
 
 
 def test_answers_by_hand() -> None:
-    assert words("The red star, at the top-left!") == ["red", "star", "at", "top", "left"]
-    assert exact(" Red. ", "red")
-    assert exact("a red star", "Red star")
-    assert not exact("red star", "star red")
-    assert not exact("", "red")
+    assert normalized_words("The red star, at the top-left!") == ["red", "star", "at", "top", "left"]
+    assert is_exact_match(" Red. ", "red")
+    assert is_exact_match("a red star", "Red star")
+    assert not is_exact_match("red star", "star red")
+    assert not is_exact_match("", "red")
     assert token_f1("a red star on blue", "the red ring on blue") == pytest.approx(0.75)
     assert token_f1("red", "red star") == pytest.approx(2 / 3)
     assert token_f1("red red", "red star") == pytest.approx(0.5)

@@ -54,9 +54,9 @@ def test_noise_is_added_to_what_is_measured() -> None:
     x = Rng(0).stream("x").normal((200, *pictures.SHAPE))
     for task in TASKS:
         about = task.observe(x, Rng(1))
-        rest = about.measured - task.operator(x)
-        assert about.misfit(x).mean().sqrt().item() == pytest.approx(task.noise, rel=0.05)
-        assert not isinstance(task.operator, Inpaint) or (rest[:, task.operator.hole] == 0).all()
+        rest = about.y - task.operator(x)
+        assert about.residual_mse(x).mean().sqrt().item() == pytest.approx(task.noise, rel=0.05)
+        assert not isinstance(task.operator, Inpaint) or (rest[:, task.operator.mask] == 0).all()
 
 
 def test_judged_digits_choose_no_scale() -> None:

@@ -12,7 +12,7 @@ from feller.control.optimize.lbfgs import LBFGS
 from feller.core.rng import Rng
 from feller.data.loading.read import read
 from feller.data.modality import Dataset, Target
-from feller.evaluation.regressor import Oracle
+from feller.evaluation.regression_metrics import TrainedRegressor
 from feller.models.model import Model
 from feller_papers.claims import FAILS, HOLDS
 from feller_papers.d_flow.molecules import TARGETS, Judged, Row, Search, row_of, told
@@ -21,20 +21,20 @@ from feller_papers.setting import fit_recipe
 SIZE = Target(("size",), (2.0,), (0.5,))
 
 
-class Ruler(Oracle):
+class Ruler(TrainedRegressor):
     """Tells the root of the mean square distance of a molecule's atoms from their middle, in Å."""
 
     def __init__(self) -> None:
         self.target = SIZE
 
-    def __call__(self, values: Any, given: Any) -> Tensor:
-        valid = given["valid"]["place"][:, :, None]
+    def __call__(self, values: Any, cond: Any) -> Tensor:
+        valid = cond["valid"]["place"][:, :, None]
         number = valid.sum(1, keepdim=True)
         place = torch.where(valid, values["place"], 0).double()
         away = torch.where(valid, place - place.sum(1, keepdim=True) / number, 0)
         return (away.square().sum((1, 2)) / number[:, 0, 0]).sqrt()[:, None]
 
-    def tell(self, data: Dataset) -> Tensor:
+    def predict(self, data: Dataset) -> Tensor:
         with torch.no_grad():
             return self(data.values, data.given)
 
@@ -42,7 +42,7 @@ class Ruler(Oracle):
 @pytest.fixture(scope="module")
 def data() -> Dataset:
     some = read("example:molecules").subset(torch.arange(24))
-    return replace(some, properties={"size": Ruler().tell(some)[:, 0]})
+    return replace(some, properties={"size": Ruler().predict(some)[:, 0]})
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,7 @@ def model(data: Dataset) -> Model:
 def test_what_is_steered_comes_nearer(data: Dataset, model: Model) -> None:
     ruler = Ruler()
     like = data.subset(torch.arange(6))
-    row = row_of(model, ruler, ruler, data, like, "size", Search(LBFGS(steps=4, searched=4)), Rng(0))
+    row = row_of(model, ruler, ruler, data, like, "size", Search(LBFGS(steps=4, max_line_search=4)), Rng(0))
     assert row.steered.error < 0.5 * row.unguided.error
     assert row.steered_finely.error < row.unguided_finely.error
     assert row.believed == row.steered.error

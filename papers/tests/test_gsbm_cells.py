@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from feller.control.bridges.bridge_config import Bridging
+from feller.control.bridges.bridge_config import BridgeSolverConfig
 from feller.control.bridges.problem import BridgeProblem
 from feller.core.rng import Rng
 from feller.training.couplings.minibatch_ot import optimal_permutation
@@ -56,10 +56,10 @@ def test_both_halves_are_looked_at_when_the_hour_is_there(monkeypatch: pytest.Mo
     still = tuple(torch.full((20, 5), float(one), dtype=F64) for one in cells.HOURS)
     course = Course(cells.HOURS, still)
     monkeypatch.setattr(cells, "posed", lambda kept: replace(cells_of(kept), noise=0.0))
-    monkeypatch.setattr(cells, "rounds", lambda *given: [])
+    monkeypatch.setattr(cells, "iterate_rounds", lambda *given: [])
     monkeypatch.setattr(
         cells,
-        "averaged",
+        "ema_drift",
         lambda progress, backward: lambda x, t, given: torch.full_like(x, -72.0 if backward else 72.0),
     )
     found = cells.bridged(course, hour, TINY, 0)
@@ -73,7 +73,7 @@ def cells_of(course: Course) -> BridgeProblem:
 
 def test_first_pairs_are_those_of_the_least_distance() -> None:
     problem = cells_of(Course.measured().without("24"))
-    progress = cells.begun(problem, TINY.cells.of(Bridging()), 0)
+    progress = cells.begun(problem, TINY.cells.of(BridgeSolverConfig()), 0)
     assert [tuple(knots.shape) for knots in progress.knots] == [(32, 15, 5)] * 2
     for knots in progress.knots:
         x_0, x_1 = knots[:, 0], knots[:, -1]

@@ -8,7 +8,7 @@ import pytest
 import torch
 from tests.oracle import F64, close
 
-from feller.control.bridges.costs import Surface
+from feller.control.bridges.costs import PointCloudSurface
 from feller.control.bridges.gaussian_paths import GaussianPaths
 from feller.core.rng import Rng
 from feller_papers.claims import FAILS, HOLDS, UNTESTABLE
@@ -22,7 +22,7 @@ WORDS = {HOLDS, FAILS}
 
 def test_how_a_path_lies_on_a_surface() -> None:
     grid = np.stack(np.meshgrid(np.linspace(-5, 5, 40), np.linspace(-5, 5, 40)), -1).reshape(-1, 2)
-    flat = Surface(np.concatenate([grid, np.full((1600, 1), 0.5)], 1))
+    flat = PointCloudSurface(np.concatenate([grid, np.full((1600, 1), 0.5)], 1))
     terrain = surface.Terrain("a plain", flat, problems.lidar(flat), paper=False)
     x = torch.tensor([[0.0, 0.0, 0.5], [1.0, 2.0, 0.8]], dtype=F64)
     assert terrain.lies(x) == pytest.approx((0.045, math.exp(0.5)), abs=1e-6)
@@ -73,16 +73,16 @@ def test_how_digits_look() -> None:
 def test_v_of_digits_is_from_their_own_ways(monkeypatch) -> None:
     """Paths without noise along what is decoded cost next to nothing: what the times between two frames differ by."""
     posed = pictures.problem(TINY, 0)
-    x_0, x_1 = (crowd(5, Rng(0)) for crowd in posed.crowds[0])
+    x_0, x_1 = (crowd(5, Rng(0)) for crowd in posed.populations[0])
     near = pictures.near_latent(posed, x_0, x_1)
     monkeypatch.setattr(pictures, "BETWEEN", 16)
-    along = GaussianPaths.along(near.frames, 1e-6, 5)
+    along = GaussianPaths.from_knots(near.frames, 1e-6, 5)
     assert pictures._along(posed, along, Rng(0)) < 0.05
-    straight = GaussianPaths.straight(x_0, x_1, pictures.NOISE, 5, 5)
+    straight = GaussianPaths.brownian_bridges(x_0, x_1, pictures.NOISE, 5, 5)
     assert pictures._along(posed, straight, Rng(0)) > 0.1
     x = torch.zeros(2, 5, 64)
     t = torch.tensor([0.2, 0.9])[:, None]
-    close(posed.cost.for_pairs(x_0, x_1)(x, t), (400 * near(x, t)).tolist(), 1e-3)
+    close(posed.cost.bind_pairs(x_0, x_1)(x, t), (400 * near(x, t)).tolist(), 1e-3)
 
 
 @pytest.mark.slow

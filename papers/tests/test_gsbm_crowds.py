@@ -60,8 +60,8 @@ def test_trajectories_that_stand_still_cost_nothing_and_arrive_nowhere(monkeypat
 
 
 def test_crowds_whose_density_costs_come_in_groups() -> None:
-    assert crowds.settings(VNECK, SETTING.crowd).control.pairs == 256
-    assert crowds.settings(STUNNEL, SETTING.crowd).control.pairs is None
+    assert crowds.settings(VNECK, SETTING.crowd).control.chunk_size == 256
+    assert crowds.settings(STUNNEL, SETTING.crowd).control.chunk_size is None
     assert crowds.settings(VNECK, Effort(9)).rounds == 3
 
 

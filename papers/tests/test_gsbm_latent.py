@@ -26,7 +26,7 @@ def test_slerp() -> None:
 
 def test_each_state_beside_the_way_of_its_pair(monkeypatch) -> None:
     monkeypatch.setattr("feller_papers.gsbm.latent.AT_ONCE", 5)
-    cost = (2.0 * NearLatentPath(lambda x: 3 * x, lambda z: z / 3 + 1, frames=201) + Zero()).for_pairs(X_0, X_1)
+    cost = (2.0 * NearLatentPath(lambda x: 3 * x, lambda z: z / 3 + 1, frames=201) + Zero()).bind_pairs(X_0, X_1)
     times = f64(0, 0.137, 0.5, 1)
     x = Rng(0).stream("x").normal((4, 12, 3), F64)
     found = cost(x, times[:, None])
@@ -39,7 +39,7 @@ def test_each_state_beside_the_way_of_its_pair(monkeypatch) -> None:
 
 def test_gradients_reach_the_states_alone() -> None:
     weight = torch.ones(1, dtype=F64, requires_grad=True)
-    cost = NearLatentPath(lambda x: x * weight, lambda z: z * weight).for_pairs(X_0, X_1)
+    cost = NearLatentPath(lambda x: x * weight, lambda z: z * weight).bind_pairs(X_0, X_1)
     x = Rng(0).stream("x").normal((2, 8, 3), F64).requires_grad_()
     (slope,) = torch.autograd.grad(cost(x, f64(0.2, 0.6)[:, None]).sum(), x)
     close(slope.abs(), torch.full((2, 8, 3), 1 / 3).tolist(), 1e-7)
@@ -53,6 +53,6 @@ def test_what_it_needs() -> None:
     with pytest.raises(InputError, match="cost is nan"):
         check(NearLatentPath(lambda x: x, lambda z: z * math.nan), X_0, f64(0.5))
     with pytest.raises(UsageError, match="states of 4 pairs, as many of each; found 6"):
-        cost.for_pairs(X_0, X_1)(torch.zeros(6, 3, dtype=F64), f64(0.5))
+        cost.bind_pairs(X_0, X_1)(torch.zeros(6, 3, dtype=F64), f64(0.5))
     with pytest.raises(UsageError, match="2 frames"):
         NearLatentPath(lambda x: x, lambda z: z, frames=1)

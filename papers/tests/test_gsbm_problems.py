@@ -7,7 +7,7 @@ import pytest
 import torch
 from tests.oracle import F64, close, f64
 
-from feller.control.bridges.costs import Population, Surface
+from feller.control.bridges.costs import PointCloudSurface, PopulationDensity
 from feller.core.rng import Rng
 from feller_papers.gsbm import problems
 
@@ -36,7 +36,7 @@ def test_mirrored_obstacles() -> None:
 
 def test_whole_costs() -> None:
     x = torch.cat([PLACES, PLACES + 0.3])[None]
-    crowd = Population(x.roll(1, 1), x[:, :3], 0.5)
+    crowd = PopulationDensity(x.roll(1, 1), x[:, :3], 0.5)
     gone = (x - x.roll(1, 1)).square().sum(-1)
     for noise in (1.0, 0.5):
         found = problems.stunnel(noise).cost(x, T[:, None], crowd)
@@ -86,7 +86,7 @@ def test_populations(problem, centres, variances) -> None:
 
 
 def test_modes_of_the_mixtures() -> None:
-    begin, end = problems.gmm().crowds[0]
+    begin, end = problems.gmm().populations[0]
     for crowd, radius, number in ((begin, 4, 4), (end, 16, 8)):
         turn = torch.arange(number) * 2 * math.pi / number
         modes = radius * torch.stack([turn.cos(), turn.sin()], 1)
@@ -98,14 +98,14 @@ def test_modes_of_the_mixtures() -> None:
 
 def test_a_thousand_opinions() -> None:
     problem = problems.opinions()
-    begin, end = (crowd(2000, Rng(0)) for crowd in problem.crowds[0])
+    begin, end = (crowd(2000, Rng(0)) for crowd in problem.populations[0])
     assert begin[:, 0].var().item() == pytest.approx(4, rel=0.15)
     assert begin[:, 1:].var(0).mean().item() == pytest.approx(0.25, rel=0.01)
     assert end.var(0).mean().item() == pytest.approx(4, rel=0.01)
     assert problem.noise == 0.5
     x = torch.stack([begin[:4]])
     close(
-        problem.cost(x, T[:, None], Population(x.roll(1, 1), x, 1.0)),
+        problem.cost(x, T[:, None], PopulationDensity(x.roll(1, 1), x, 1.0)),
         (0.25 * 20 / ((x - x.roll(1, 1)).square().sum(-1) + 1)).tolist(),
         1e-5,
     )
@@ -114,9 +114,9 @@ def test_a_thousand_opinions() -> None:
 def test_crowds_on_a_surface() -> None:
     """On a slope z = 0.1 x + 1: the members are on it, and there the cost is 5000 e^z where no border is near."""
     grid = np.stack(np.meshgrid(np.linspace(-5, 5, 60), np.linspace(-5, 5, 60)), -1).reshape(-1, 2)
-    slope = Surface(np.concatenate([grid, 0.1 * grid[:, :1] + 1], 1))
+    slope = PointCloudSurface(np.concatenate([grid, 0.1 * grid[:, :1] + 1], 1))
     problem = problems.lidar(slope)
-    for crowd, centre in zip(problem.crowds[0], ((-3.5, -0.24), (2.6, -1.25)), strict=True):
+    for crowd, centre in zip(problem.populations[0], ((-3.5, -0.24), (2.6, -1.25)), strict=True):
         x = crowd(400, Rng(0))
         close(x[:, 2], (0.1 * x[:, 0] + 1).tolist(), 1e-5)
         close(x[:, :2].mean(0), list(centre), 0.2)
@@ -128,15 +128,15 @@ def test_crowds_on_a_surface() -> None:
 
 
 def test_the_crowd_that_polarises_is_refreshed() -> None:
-    from feller.control.bridges.drift_matching import Leg
+    from feller.control.bridges.drift_matching import Segment
     from feller.control.bridges.gaussian_paths import GaussianPaths
 
     problem = problems.opinions(2)
-    begin, end = (crowd(300, Rng(0)) for crowd in problem.crowds[0])
-    leg = Leg(0.0, 1.0, GaussianPaths.straight(begin, end, 0.5, 5, 5))
-    fresh = problem.refresh(problem.base, [leg])
+    begin, end = (crowd(300, Rng(0)) for crowd in problem.populations[0])
+    leg = Segment(0.0, 1.0, GaussianPaths.brownian_bridges(begin, end, 0.5, 5, 5))
+    fresh = problem.update_base_drift(problem.base_drift, [leg])
     assert fresh.mean.shape == (500, 2)
-    close(fresh(begin, torch.zeros(300)), problem.base(begin, torch.zeros(300)).tolist(), 1e-4)
+    close(fresh(begin, torch.zeros(300)), problem.base_drift(begin, torch.zeros(300)).tolist(), 1e-4)
 
 
 def test_boundary() -> None:

@@ -8,10 +8,10 @@ import torch
 from torch import nn
 
 from feller.core.rng import Rng
-from feller.privacy.accounting.dp_events import Subsampled
+from feller.privacy.accounting.dp_events import PoissonSubsampledGaussian
 from feller.privacy.erm.glm import Logistic
-from feller.privacy.erm.leakage import leakage, reconstructed
-from feller.privacy.erm.ridge import Minimum, Ridge, minimum_of, with_constant
+from feller.privacy.erm.regularized_erm import ERMSolution, RegularizedERM, add_intercept, solve_erm
+from feller.privacy.erm.weight_release import erm_leakage, reconstruct_rows
 from feller.privacy.leakage.reconstruction_bounds import mse_bound
 from feller_papers.claims import FAILS, HOLDS, UNTESTABLE
 from feller_papers.reconstruction_bounds import (
@@ -39,20 +39,20 @@ def normal(*shape: int, seed: int = 0) -> torch.Tensor:
     return Rng(seed).stream("x").normal(shape, F64)
 
 
-def small() -> Minimum:
-    x = with_constant(normal(30, 4))
+def small() -> ERMSolution:
+    x = add_intercept(normal(30, 4))
     y = (normal(30, seed=1) > 0).double()
-    return minimum_of(Ridge(Logistic(), 0.05, 10.0), x, y)
+    return solve_erm(RegularizedERM(Logistic(), 0.05, 10.0), x, y)
 
 
 def test_errors_of_the_attack_are_those_of_rows_that_are_laid_out() -> None:
     minimum = small()
     theta = minimum.theta + 1e-2 * normal(7, 5, seed=2)
-    laid_out, _ = reconstructed(minimum.ridge, minimum.x, minimum.y, theta)
+    laid_out, _ = reconstruct_rows(minimum.erm, minimum.x, minimum.y, theta)
     expected = (laid_out - minimum.x)[..., 1:].square().mean(2)
     torch.testing.assert_close(attacked.squared_errors(minimum, theta), expected, rtol=1e-8, atol=1e-14)
     which = torch.tensor([3, 17])
-    torch.testing.assert_close(reconstructed(minimum.ridge, minimum.x, minimum.y, theta, which)[0], laid_out[:, which])
+    torch.testing.assert_close(reconstruct_rows(minimum.erm, minimum.x, minimum.y, theta, which)[0], laid_out[:, which])
 
 
 def test_line_for_all_rows() -> None:
@@ -64,7 +64,7 @@ def test_line_for_all_rows() -> None:
     model = perturbed.fitted(TINY, constant=False)
     minimum, found = model.minimum, perturbed.lines(model)
     eps2 = (2 * 4.8 / (len(minimum.x) * 1e-2 * 1e-2)) ** 2
-    assert minimum.ridge.length == pytest.approx(4.8)
+    assert minimum.erm.max_row_norm == pytest.approx(4.8)
     assert found.true == pytest.approx(perturbed.order_of(eps2))
     assert found.published == pytest.approx(perturbed.order_of(eps2 / 4.8**2))
 
@@ -73,7 +73,7 @@ def test_bounds_of_rows_are_those_of_their_jacobians() -> None:
     model = perturbed.fitted(TINY, constant=True)
     each = model.bounds(1e-3)
     for i in (0, 40):
-        jacobian = model.minimum.by_row(i)[:, 1:]
+        jacobian = model.minimum.row_jacobian(i)[:, 1:]
         assert each[i].item() == pytest.approx(64 * 1e-6 / jacobian.square().sum().item(), rel=1e-9)
 
 
@@ -173,9 +173,9 @@ def test_no_trial_falls_below_and_a_wrong_factor_would() -> None:
 
 def test_best_without_bias_errs_by_its_bound_where_there_is_one_number() -> None:
     """In one dimension 1 / eta^2 is reached, so that a bound a little too high would be seen."""
-    minimum = minimum_of(Ridge(Logistic(), 0.1, 5.0), normal(9, 1), (normal(9, seed=1) > 0).double())
-    bound = leakage(minimum, 0.1).rows.bound()[2].item()
-    slope = minimum.by_row(2).item()
+    minimum = solve_erm(RegularizedERM(Logistic(), 0.1, 5.0), normal(9, 1), (normal(9, seed=1) > 0).double())
+    bound = erm_leakage(minimum, 0.1).rows.mse_bound()[2].item()
+    slope = minimum.row_jacobian(2).item()
     assert bound == pytest.approx((0.1 / slope) ** 2, rel=1e-12)
 
 
@@ -183,7 +183,7 @@ def fake(monkeypatch, **changes) -> None:
     """Let the private training be one with other figures."""
     bounds = torch.tensor([0.5, 1.0, 2.0], dtype=F64)
     usual = Trained(
-        "digits", 8, SMALL, 0.9, Subsampled("training", 0.5, 0.1, 149), torch.zeros(3, 8, 8),
+        "digits", 8, SMALL, 0.9, PoissonSubsampledGaussian("training", 0.5, 0.1, 149), torch.zeros(3, 8, 8),
         torch.zeros(3, dtype=torch.long), bounds, bounds / 3, 0.3, [], 1.0,
     )  # fmt: skip
     monkeypatch.setattr(stepwise, "model_of", lambda setting: replace(usual, **changes))
@@ -194,7 +194,7 @@ def fake(monkeypatch, **changes) -> None:
     [
         ({}, [HOLDS, HOLDS, HOLDS]),
         ({"accuracy": 0.84}, [FAILS, HOLDS, HOLDS]),
-        ({"expense": Subsampled("training", 5.0, 0.1, 10)}, [FAILS, HOLDS, HOLDS]),
+        ({"expense": PoissonSubsampledGaussian("training", 5.0, 0.1, 10)}, [FAILS, HOLDS, HOLDS]),
         ({"bounds": torch.tensor([0.5, 0.9, 0.9], dtype=F64)}, [HOLDS, FAILS, HOLDS]),
         ({"published": torch.tensor([0.3, 0.6, 1.0], dtype=F64)}, [HOLDS, HOLDS, FAILS]),
         ({"published": torch.tensor([0.6, 0.1, 0.1], dtype=F64)}, [HOLDS, HOLDS, FAILS]),

@@ -14,7 +14,7 @@ from feller.data.loading.raw import Sound
 from feller.data.speech.audio_io import write_sound
 from feller.data.speech.durations import log_durations
 from feller.data.speech.phones import frames_of, repeated
-from feller.evaluation.speech.speaker_similarity import Voices
+from feller.evaluation.speech.speaker_similarity import SpeakerEncoder
 from feller.networks.audio.frame_infiller import FrameInfiller
 from feller_papers.claims import FAILS, HOLDS, UNTESTABLE
 from feller_papers.voicebox import (
@@ -277,7 +277,7 @@ def test_a_word_is_put_between_the_silences_of_another() -> None:
 @pytest.mark.parametrize("test", NEEDS, ids=lambda test: f"{test.__module__.rpartition('.')[2]}.{test.__name__}")
 def test_each_claim_has_its_form(test, tiny: Setting, monkeypatch) -> None:
     monkeypatch.setattr(headline, "written", lambda some: ["one"] * len(some))
-    monkeypatch.setattr(Voices, "vectors", lambda self, some: torch.eye(256)[: len(some)])
+    monkeypatch.setattr(SpeakerEncoder, "embed", lambda self, some: torch.eye(256)[: len(some)])
     monkeypatch.setattr(durations, "MORE", 1)
     needs = replace(tiny, kinds=NEEDS[test])  # what a test asks for is what it says that it does
     found = list(test(needs))

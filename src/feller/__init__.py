@@ -24,9 +24,9 @@ if TYPE_CHECKING:  # what `_EXPORTS` says, for type checkers and editors
     from feller.app.modalities.registration import register_modality as register_modality
     from feller.app.workflows.cite import cite as cite
     from feller.app.workflows.draft_schema import infer_schema as infer_schema
-    from feller.control.bridges.bridge_config import Bridging as Bridging
+    from feller.control.bridges.bridge_config import BridgeSolverConfig as BridgeSolverConfig
     from feller.control.bridges.problem import BridgeProblem as BridgeProblem
-    from feller.control.bridges.solution import FoundBridge as FoundBridge, solve_bridge as solve_bridge
+    from feller.control.bridges.solution import BridgeSolution as BridgeSolution, solve_bridge as solve_bridge
     from feller.core.errors import InputError as InputError, UsageError as UsageError
     from feller.core.output_shards import open_shards as open_shards
     from feller.core.rng import Rng as Rng
@@ -115,9 +115,9 @@ _EXPORTS = {
     "app.workflows.cite": ("cite",),
     "app.workflows.draft_schema": ("infer_schema",),
     "app.modalities.registration": ("register_modality",),
-    "control.bridges.bridge_config": ("Bridging",),
+    "control.bridges.bridge_config": ("BridgeSolverConfig",),
     "control.bridges.problem": ("BridgeProblem",),
-    "control.bridges.solution": ("FoundBridge", "solve_bridge"),
+    "control.bridges.solution": ("BridgeSolution", "solve_bridge"),
     "core.errors": ("InputError", "UsageError"),
     "core.output_shards": ("open_shards",),
     "core.rng": ("Rng",),

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 import feller
 from feller.app.workflows.bridges.is_bridge import KEY
-from feller.control.bridges.pinned_control import PinnedControl
+from feller.control.bridges.conditional_control import ConditionalControl
 from feller.core.errors import UsageError
 from feller.core.user_code import MEMORY_PREFIX, load_function
 
@@ -253,10 +253,10 @@ SMALL = {"noise": 0.5, "rounds": 1, "pairs": 32, "verbose": False}
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let bridges take few steps."""
-    how = feller.Bridging(
+    how = feller.BridgeSolverConfig(
         architecture=feller.MLP(width=8, depth=1),
-        control=PinnedControl(mean_knots=5, scale_knots=5, steps=5, times=4),
-        calls=8,
+        control=ConditionalControl(mean_knots=5, scale_knots=5, steps=5, times=4),
+        nfe=8,
         train=feller.TrainConfig(steps=10, batch_size=16, warmup=1),
     )
     monkeypatch.setattr("feller.app.workflows.bridge.bridging", lambda modality: how)

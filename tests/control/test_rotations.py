@@ -6,10 +6,10 @@ from torch import Tensor, nn
 
 from feller.control.fine_tuning.adjoint_matching import AdjointMatching
 from feller.control.fine_tuning.discrete_adjoint import DiscreteAdjoint
-from feller.control.fine_tuning.draft import DirectGradient, OneStep
+from feller.control.fine_tuning.draft import DRaFT, ReFL
 from feller.control.fine_tuning.policy_gradient import PolicyGradient
-from feller.control.fine_tuning.raft import Filtered
-from feller.control.inverse.d_flow import Nothing, find_sources
+from feller.control.fine_tuning.raft import RAFT
+from feller.control.inverse.d_flow import NoPrior, optimize_source
 from feller.control.optimize.lbfgs import LBFGS
 from feller.core.errors import UsageError
 from feller.core.rng import Rng
@@ -56,14 +56,14 @@ def test_memoryless_noise_on_rotations_is_refused(kind: type) -> None:
 @pytest.mark.parametrize(
     "rule",
     [
-        DirectGradient(path=PATH, space=SPACE, steps=6, last=6),
-        DirectGradient(path=PATH, space=SPACE, steps=6, last=6, solver=Midpoint()),
-        DirectGradient(path=PATH, space=SPACE, steps=6, last=1),
-        OneStep(path=PATH, space=SPACE, steps=6),
+        DRaFT(path=PATH, space=SPACE, steps=6, backprop_steps=6),
+        DRaFT(path=PATH, space=SPACE, steps=6, backprop_steps=6, solver=Midpoint()),
+        DRaFT(path=PATH, space=SPACE, steps=6, backprop_steps=1),
+        ReFL(path=PATH, space=SPACE, steps=6),
     ],
     ids=["all", "midpoint", "last", "one-step"],
 )
-def test_gradient_of_the_reward_beside_finite_differences(rule: DirectGradient | OneStep) -> None:
+def test_gradient_of_the_reward_beside_finite_differences(rule: DRaFT | ReFL) -> None:
     """Central differences of 1e-5 in each weight: eight digits."""
     network = Turning()
     bound = rule.build(TrainingContext(reference=network, reward=reward))
@@ -84,7 +84,7 @@ def test_gradient_of_the_reward_beside_finite_differences(rule: DirectGradient |
 
 def test_rewards_are_those_of_rotations() -> None:
     network, x_0 = Turning(), sources(4)
-    bound = DirectGradient(path=PATH, space=SPACE, steps=6).build(TrainingContext(reference=network, reward=reward))
+    bound = DRaFT(path=PATH, space=SPACE, steps=6).build(TrainingContext(reference=network, reward=reward))
     told = bound.draw({"x_0": x_0}, Rng(0), network)["reward"]
     finer = simulate(PATH.process(network, {}), x_0, linear_grid(600), Midpoint(SPACE), Rng(0))
     torch.testing.assert_close(finer @ finer.mT, torch.eye(3, dtype=F64).expand(4, 3, 3), rtol=0, atol=1e-10)
@@ -93,7 +93,7 @@ def test_rewards_are_those_of_rotations() -> None:
 
 def test_the_best_rotations_are_learned_from_on_the_manifold() -> None:
     network = Turning()
-    bound = Filtered(path=PATH, space=SPACE, steps=8, share=0.25).build(
+    bound = RAFT(path=PATH, space=SPACE, steps=8, top_fraction=0.25).build(
         TrainingContext(reference=network, reward=reward)
     )
     example = bound.draw({"x_0": sources(32)}, Rng(0), network)
@@ -113,8 +113,8 @@ def test_search_of_sources_stays_on_rotations_and_finds_the_best() -> None:
             PATH.process(lambda x, t, given: x @ hat(turn), {}), x_0, linear_grid(4), Midpoint(SPACE), Rng(0)
         )
 
-    found = find_sources(
-        flow, lambda end, rows: -(end * AIM).sum((1, 2)), sources(6), SPACE, minimiser=LBFGS(steps=40), prior=Nothing()
+    found = optimize_source(
+        flow, lambda end, rows: -(end * AIM).sum((1, 2)), sources(6), SPACE, minimizer=LBFGS(steps=40), prior=NoPrior()
     )
     source, end = found.source, found.end
     torch.testing.assert_close(source @ source.mT, torch.eye(3, dtype=F64).expand(6, 3, 3), rtol=0, atol=1e-8)

@@ -11,8 +11,8 @@ import torch
 
 import feller
 from feller.app.cli import main
-from feller.control.bridges.costs.custom_cost import Function
-from feller.control.rewards.named_rewards import code
+from feller.control.bridges.costs.custom_cost import CustomCost
+from feller.control.rewards.named_rewards import code_reward
 from feller.core.errors import InputError, UsageError
 from feller.core.serialization import USER_FUNCTIONS, from_dict
 from feller.core.user_code import choose_code, fingerprint, import_path, load_code, load_file, load_function, user_frame
@@ -189,14 +189,14 @@ def test_a_neighbour_that_is_not_found_is_explained(here) -> None:
 def test_which_reward_returns_something_else_is_told() -> None:
     pathlib.Path("rewards.py").write_text("def strings(x):\n    return ['a']\n\n\ndef two(x):\n    return x\n")
     with pytest.raises(InputError, match=r"the reward strings \(rewards\.py\) must return .* \[3\]; found a list"):
-        code("rewards.py:strings")(torch.zeros(3, 2), {})
+        code_reward("rewards.py:strings")(torch.zeros(3, 2), {})
     with pytest.raises(InputError, match=r"the reward two \(rewards\.py\) must return .*found a tensor \[3, 2\]"):
-        code("rewards.py:two")(torch.zeros(3, 2), {})
+        code_reward("rewards.py:two")(torch.zeros(3, 2), {})
 
 
 def test_a_cost_that_returns_no_numbers_is_told_by_its_file() -> None:
     pathlib.Path("costs.py").write_text("def words(x, t):\n    return ['a']\n")
-    cost = Function(load_function("costs.py:words"))
+    cost = CustomCost(load_function("costs.py:words"))
     with pytest.raises(InputError, match=r"the cost words \(costs\.py\) to return a tensor .* found a list"):
         cost(torch.zeros(3, 2), torch.zeros(3))
 
@@ -255,7 +255,7 @@ def test_a_file_that_does_not_run_is_told_by_its_line() -> None:
 
 def test_a_reward_is_told_by_its_line() -> None:
     pathlib.Path("wish.py").write_text("def warm(x):\n    return x[:, 9]\n")
-    wish = code("wish.py:warm")
+    wish = code_reward("wish.py:warm")
     assert wish is not None
     with pytest.raises(InputError, match=r"your reward warm failed: wish\.py line 2, in warm: IndexError"):
         wish(torch.zeros(3, 2), {})
@@ -297,7 +297,7 @@ def test_a_run_of_own_code_says_how_to_open_it(here) -> None:
 
 def test_a_cost_is_told_by_its_line() -> None:
     pathlib.Path("room.py").write_text("def walls(x, t):\n    return x[:, 9]\n")
-    cost = Function(load_function("room.py:walls"))
+    cost = CustomCost(load_function("room.py:walls"))
     with pytest.raises(InputError, match=r"the cost walls \(room\.py\) fails: room\.py line 2, in walls: IndexError"):
         cost(torch.zeros(3, 2), torch.zeros(3))
 
@@ -335,7 +335,7 @@ def test_an_import_that_never_was_is_told_without_a_guess(tmp_path: pathlib.Path
             "from feller.tokens.guides import Guided",
             "feller.sampling.autoregressive.token_guidance:ClassifierFreeGuidance",
         ),
-        ("from feller.control.restore import Source", "feller.control.inverse.d_flow_restoration:Source"),
+        ("from feller.control.restore import Source", "feller.control.inverse.inverse_methods:DFlow"),
         ("import feller.objective", "feller.training.objective"),
         ("from feller import objective", "feller.training.objective"),
         ("from feller.train import optimiser", "feller.training.optimizer"),

@@ -8,9 +8,18 @@ import torch
 from feller.core.rng import Rng
 from feller.data.loading.read import read
 from feller.data.modality import Dataset
-from feller.evaluation.comparison import DEVIATIONS, beside, compare, compared, factor, mean_energy, nearest_ratio, pick
-from feller.evaluation.points import energy_beside, points_quality
-from feller.evaluation.report.verdict import verdict
+from feller.evaluation.comparison import (
+    DEVIATIONS,
+    compare_sets,
+    factor,
+    mean_energy,
+    nearest_ratio,
+    num_compared,
+    reference_distance,
+    subsample,
+)
+from feller.evaluation.point_metrics import points_quality, reference_energy
+from feller.evaluation.report.verdict import judge_numbers
 from feller.evaluation.two_sample import energy_distance
 from feller.spaces import Sphere
 
@@ -37,26 +46,26 @@ def test_samples_and_floor_have_equal_sizes(
     moons: Dataset, samples: int, train: int, held_out: int, sizes: tuple[int, int, int | None]
 ) -> None:
     parts = first(moons, samples), first(moons, train), first(moons, held_out)
-    sets = compare(*parts, Rng(0))
+    sets = compare_sets(*parts, Rng(0))
     floor = None if sets.floor is None else len(sets.floor)
     assert (len(sets.samples), len(sets.real), floor) == sizes
-    assert compared(*parts) == sizes[0]
+    assert num_compared(*parts) == sizes[0]
 
 
 def test_too_many_are_cut(moons: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("feller.evaluation.comparison.MOST", 90)
-    sets = compare(moons, moons, moons, Rng(0))
+    monkeypatch.setattr("feller.evaluation.comparison.MAX_EXAMPLES", 90)
+    sets = compare_sets(moons, moons, moons, Rng(0))
     assert sets.floor is not None
     assert len(sets.samples) == len(sets.real) == len(sets.floor) == 90
     assert not torch.equal(sets.samples.values, sets.floor.values)
 
 
 def test_pick_takes_different_examples_anew_for_each_seed(moons: Dataset) -> None:
-    one, same, other = (pick(moons, 100, Rng(seed)).values for seed in (0, 0, 1))
+    one, same, other = (subsample(moons, 100, Rng(seed)).values for seed in (0, 0, 1))
     assert len(one.unique(dim=0)) == 100
     assert torch.equal(one, same)
     assert not torch.equal(one, other)
-    assert pick(moons, 1000, Rng(0)) is moons
+    assert subsample(moons, 1000, Rng(0)) is moons
 
 
 def test_nearest_ratio_does_not_depend_on_chunks(moons: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,7 +73,7 @@ def test_nearest_ratio_does_not_depend_on_chunks(moons: Dataset, monkeypatch: py
     parts = first(test, 400), moons, test.subset(torch.arange(400, 900))
     whole = nearest_ratio(*parts, Rng(0))
     assert whole == pytest.approx(1, abs=0.25)
-    monkeypatch.setattr("feller.evaluation.comparison.MOST", 70)
+    monkeypatch.setattr("feller.evaluation.comparison.MAX_EXAMPLES", 70)
     assert nearest_ratio(*parts, Rng(0)) == pytest.approx(whole, rel=1e-6)
 
 
@@ -86,7 +95,7 @@ def test_halves_vary_as_other_sets_of_the_whole_size_would() -> None:
         return float(a.mean().exp())
 
     one = normal("x", 400, 1)
-    found = [beside(apart, one, one, one, Rng(seed)).factor for seed in range(10)]
+    found = [reference_distance(apart, one, one, one, Rng(seed)).factor for seed in range(10)]
     expected = DEVIATIONS * 2**0.5 / 400**0.5  # of a quotient of two
     assert torch.tensor(found).log().mean().item() == pytest.approx(expected, rel=0.3)
     assert factor([1.0]) is None
@@ -101,15 +110,15 @@ def places(name: str, n: int, wide: float) -> torch.Tensor:
 @pytest.mark.parametrize("wide", [1.0, 1.15, 1.3])
 def test_two_draws_of_one_model_are_not_good_and_poor(wide: float, monkeypatch: pytest.MonkeyPatch) -> None:
     """68 held out, 609 learned from, and 609 or 400 samples of one law, of eight pairs each."""
-    arcs = "feller.evaluation.points.distances"  # the same, at once
+    arcs = "feller.evaluation.point_metrics.geodesic_distances"  # the same, at once
     monkeypatch.setattr(arcs, lambda space, a, b: (a @ b.T).clamp(-1, 1).acos())
     said = []
     for i in range(8):
         real, known, pair = places(f"real {i}", 68, 1.0), places(f"known {i}", 609, 1.0), []
         for n in (609, 400):
-            found = energy_beside(Sphere(2), places(f"{i} {n}", n, wide), real, known, Rng(n))
+            found = reference_energy(Sphere(2), places(f"{i} {n}", n, wide), real, known, Rng(n))
             numbers = {"energy_geodesic": found.value, "energy_geodesic_floor": found.floor}
-            pair.append(verdict({**numbers, "chance_factor": found.factor}).grade)
+            pair.append(judge_numbers({**numbers, "chance_factor": found.factor}).grade)
         said.append(pair)
     assert not [pair for pair in said if {*pair} == {"Good", "Poor"}], said
 
@@ -117,7 +126,7 @@ def test_two_draws_of_one_model_are_not_good_and_poor(wide: float, monkeypatch: 
 def test_a_floor_hardly_depends_on_how_many_samples_there_are() -> None:
     """As many as 609 and 400 of the same real points: the mean over choices is larger by the chance of fewer alone."""
     real, known = places("real", 68, 1.0), places("known", 609, 1.0)
-    floors = [energy_beside(Sphere(2), places("s", n, 1.0), real, known, Rng(0)).floor for n in (609, 400)]
+    floors = [reference_energy(Sphere(2), places("s", n, 1.0), real, known, Rng(0)).floor for n in (609, 400)]
     assert floors[0] is not None
     assert floors[1] == pytest.approx(floors[0], rel=0.1)
 

@@ -18,12 +18,12 @@ from feller.data.modality import Dataset
 from feller.evaluation import judge
 from feller.evaluation.judge import (
     TRAINING,
-    ClassifyLabel,
-    ClassifyRotation,
     Judge,
+    LabelClassification,
+    RotationClassification,
+    judge_accuracy,
     load_judge,
     save_judge,
-    share_right,
     train_judge,
     turn,
     window,
@@ -104,8 +104,8 @@ def test_a_single_class_is_no_target(digits: Dataset, unseen: Dataset) -> None:
 
 
 def test_accuracy_is_unknown_without_real_pictures_to_test_on(digit_judge: Judge, unseen: Dataset) -> None:
-    assert share_right(digit_judge, unseen.subset(torch.arange(0))) is None
-    assert share_right(digit_judge, without_labels(unseen)) is None
+    assert judge_accuracy(digit_judge, unseen.subset(torch.arange(0))) is None
+    assert judge_accuracy(digit_judge, without_labels(unseen)) is None
 
 
 def test_points_have_no_judge() -> None:
@@ -176,7 +176,7 @@ def test_turn_goes_by_quarters() -> None:
 def test_labels_stay_and_pictures_move_by_a_pixel() -> None:
     x = pictures(300, 1, 8, 8)
     label = torch.arange(300) % 7
-    example = ClassifyLabel().draw({"x_1": x, "given": {"label": label}}, Rng(0))
+    example = LabelClassification().draw({"x_1": x, "given": {"label": label}}, Rng(0))
     assert torch.equal(example["answer"], label)
     places = [(top, left) for top in (-1, 0, 1) for left in (-1, 0, 1)]
     moved = [window(x, torch.full((300,), top), torch.full((300,), left), 8, 8) for top, left in places]
@@ -187,7 +187,7 @@ def test_labels_stay_and_pictures_move_by_a_pixel() -> None:
 
 def test_rotations_are_told_and_cover_wide_pictures() -> None:
     x = torch.arange(20.0).repeat(200, 1, 4, 1)
-    example = ClassifyRotation().draw({"x_1": x, "given": {}}, Rng(0))
+    example = RotationClassification().draw({"x_1": x, "given": {}}, Rng(0))
     assert example["x"].shape == (200, 1, 4, 4)
     assert example["answer"].unique().tolist() == [0, 1, 2, 3]
     back = turn(example["x"], -example["answer"] % 4)
@@ -195,7 +195,7 @@ def test_rotations_are_told_and_cover_wide_pictures() -> None:
     assert back.unique().tolist() == list(range(20))
 
 
-@pytest.mark.parametrize("objective", [ClassifyLabel(), ClassifyRotation()])
+@pytest.mark.parametrize("objective", [LabelClassification(), RotationClassification()])
 def test_gradients_can_be_taken_apart(objective) -> None:
     network = ImageClassifier((1, 6, 6), 4, Rng(0)).double()
     batch = {"x_1": pictures(3, 1, 6, 6).double(), "given": {"label": torch.tensor([0, 2, 1])}}

@@ -10,8 +10,8 @@ import torch
 from feller.core.rng import Rng
 from feller.evaluation.density_baselines import (
     CONCENTRATIONS,
-    LEAST,
-    MOST,
+    MAX_SCALE,
+    MIN_SCALE,
     KernelDensity,
     WrappedMixture,
     kernel_density,
@@ -83,7 +83,7 @@ def sample(n: int, seed: int = 0) -> torch.Tensor:
     return (KNOWN.means[which] + KNOWN.scales[which] * draw.normal((n, 2), F64)).remainder(TURN)
 
 
-@pytest.mark.parametrize("scale", [LEAST, 0.5, MOST])
+@pytest.mark.parametrize("scale", [MIN_SCALE, 0.5, MAX_SCALE])
 def test_the_density_is_that_of_all_images(scale: float) -> None:
     mixture = WrappedMixture(KNOWN.log_weights, KNOWN.means, torch.full_like(KNOWN.means, scale))
     x = TURN * Rng(1).stream("x").uniform((40, 2), F64)
@@ -92,7 +92,7 @@ def test_the_density_is_that_of_all_images(scale: float) -> None:
     away = (x[:, None] - mixture.means)[..., None] + images
     each = (-(away / scale).square() / 2).logsumexp(3) - math.log(scale) - math.log(TURN) / 2
     truth = (mixture.log_weights + each.sum(2)).logsumexp(1)
-    torch.testing.assert_close(mixture.log_density(x), truth, atol=2e-4 if scale == MOST else 1e-9, rtol=1e-9)
+    torch.testing.assert_close(mixture.log_density(x), truth, atol=2e-4 if scale == MAX_SCALE else 1e-9, rtol=1e-9)
 
 
 def test_the_density_on_the_torus_adds_up_to_one() -> None:
@@ -105,7 +105,7 @@ def test_each_step_makes_the_data_likelier() -> None:
     x, mixture = sample(500), WrappedMixture(KNOWN.log_weights, KNOWN.means.flip(1), torch.ones_like(KNOWN.means))
     values = []
     for _ in range(30):
-        mixture, value = mixture.improved(x)
+        mixture, value = mixture.em_step(x)
         values.append(value)
     assert all(after >= before - 1e-12 for before, after in pairwise(values))
     assert values[-1] > values[0] + 0.5
@@ -129,6 +129,6 @@ def test_few_examples_and_repeated_ones_are_no_trouble() -> None:
     x = torch.tensor([[0.5, 1.0]], dtype=F64).repeat(7, 1)
     found = wrapped_mixture(x, Rng(0))
     assert torch.isfinite(found.log_density(x)).all()
-    assert float(found.scales.min()) == LEAST
+    assert float(found.scales.min()) == MIN_SCALE
     with pytest.raises(ValueError, match="expected angles"):
         wrapped_mixture(x[:0], Rng(0))

@@ -9,11 +9,10 @@ import torch
 from feller.core.rng import Rng
 from feller.data.modality import Dataset
 from feller.data.points.points import Points
-from feller.evaluation.documents import commonest
-from feller.evaluation.fine_tuning import classes, spread, tilt
+from feller.evaluation.document_metrics import consensus_text
 from feller.evaluation.metrics import (
-    BETTER,
     DETAIL,
+    DIRECTIONS,
     FACT,
     MAIN,
     METRICS,
@@ -22,10 +21,11 @@ from feller.evaluation.metrics import (
     explanation,
     main_metrics,
     metric,
-    named_by_label,
-    reference,
+    reference_value,
+    replace_by_labels,
     why_missing,
 )
+from feller.evaluation.tuning_metrics import condition_groups, sample_diversity, tilted_reward
 
 NAN = float("nan")
 
@@ -34,7 +34,7 @@ def test_every_row_is_well_formed() -> None:
     for name, row in {**METRICS, **{name: row for name, _, row in VARIANTS}}.items():
         assert "_" not in row.label.replace("inversion_error", ""), name
         assert row.label[0].islower() or row.label[:2].isupper() or row.label[0].isupper(), name
-        assert row.better in ("", *BETTER), name
+        assert row.better in ("", *DIRECTIONS), name
         assert row.place in (MAIN, DETAIL, FACT), name
         assert not (row.reference and row.level is not None), name
         assert row.help == "" or row.help.endswith("."), name
@@ -45,7 +45,7 @@ def test_every_row_is_well_formed() -> None:
 @pytest.mark.parametrize("name", ["bonds_sane", "ca_distance", "covered", "auc_boosted", "psnr", "copies"])
 def test_a_reference_has_the_form_of_its_metric(name: str) -> None:
     own, other = metric(name), metric(metric(name).reference)
-    assert (own.unit, own.share) == (other.unit, other.share)
+    assert (own.unit, own.is_percent) == (other.unit, other.is_percent)
     assert other.label.startswith(own.label)
     assert other.place == DETAIL
     assert own.text(0.5) == other.text(0.5)
@@ -54,7 +54,7 @@ def test_a_reference_has_the_form_of_its_metric(name: str) -> None:
 def test_unknown_numbers_have_plain_names() -> None:
     numbers = {"my_score": 1.0, "my_score_floor": 2.0, "y_floor": 3.0, "steps": 4, "worst": "a"}
     assert metric("my_score", numbers).label == "my score"
-    assert reference("my_score", numbers) == ("real data", 2.0)
+    assert reference_value("my_score", numbers) == ("real data", 2.0)
     assert main_metrics(numbers) == ["my_score", "y_floor"]
 
 
@@ -82,17 +82,17 @@ def test_series_are_called_by_column_or_time() -> None:
     numbers = {"mae_b_c": 0.1, "mae_constant_b_c": 0.2, "r2_b_c": 0.3, "w2_24": 0.6, "w2_24_floor": 0.5, "w2": 2.0}
     assert main_metrics(numbers) == ["mae_b_c", "r2_b_c", "w2_24", "w2"]
     assert metric("mae_b_c", numbers).label == "mean absolute error, b_c"
-    assert reference("mae_b_c", numbers) == (METRICS["mae"].reference_label, 0.2)
+    assert reference_value("mae_b_c", numbers) == (METRICS["mae"].reference_label, 0.2)
     assert metric("w2_24", numbers).label == "distance, time 24"
-    assert reference("w2_24", numbers) == (METRICS["w2"].reference_label, 0.5)
+    assert reference_value("w2_24", numbers) == (METRICS["w2"].reference_label, 0.5)
     assert metric("w2_24_floor", numbers).label.startswith("distance, time 24")
     assert why_missing("w2_24", {"w2_24": None}) == METRICS["w2"].missing
 
 
 def test_references_from_the_training_data_are_called_so() -> None:
     numbers = {"atom_stability": 0.5, "atom_stability_floor": 1.0, "nearest_ratio": 1.0, "compared_with": TRAINED}
-    assert reference("atom_stability", numbers) == ("real molecules, from the training data", 1.0)
-    assert reference("nearest_ratio", numbers) == ("held-out data", 1.0)
+    assert reference_value("atom_stability", numbers) == ("real molecules, from the training data", 1.0)
+    assert reference_value("nearest_ratio", numbers) == ("held-out data", 1.0)
 
 
 def test_why_a_number_is_missing() -> None:
@@ -114,8 +114,8 @@ def test_explanations_name_other_numbers_as_files_or_as_people_do() -> None:
     numbers = {"crystal_plausible": 0.5, "distance_valid": 0.5, "composition_valid": 0.5}
     text = explanation("crystal_plausible", numbers)
     assert "distance_valid" in text
-    assert text.endswith(BETTER["higher"])
-    assert "_" not in named_by_label(text, numbers)
+    assert text.endswith(DIRECTIONS["higher"])
+    assert "_" not in replace_by_labels(text, numbers)
     assert explanation("covered_floor", {}).startswith("covered, for")
     assert explanation("mine", {}) == ""
 
@@ -123,14 +123,14 @@ def test_explanations_name_other_numbers_as_files_or_as_people_do() -> None:
 def test_the_best_constant_answer_is_most_like_the_others() -> None:
     """The most frequent has little in common with the others; one has most of its words in common with all."""
     texts = Counter({"a red star": 2, "a red ring on blue": 1, "a green ring on blue": 1, "a ring on blue": 1})
-    assert commonest(texts) == "a red ring on blue"
-    assert commonest(Counter({"yes": 3, "no": 1})) == "yes"
+    assert consensus_text(texts) == "a red ring on blue"
+    assert consensus_text(Counter({"yes": 3, "no": 1})) == "yes"
 
 
 def test_tilt_of_a_normal_law() -> None:
     """r = x of N(1, 0.25) at strength 2: the tilted mean is 1 + 2 * 0.25, and n / (1 + relative variance) count."""
     x = 1 + 0.5 * Rng(0).stream("x").normal((200_000,), torch.float64)
-    mean, share = tilt(x, 2.0, torch.zeros(len(x), dtype=torch.long))
+    mean, share = tilted_reward(x, 2.0, torch.zeros(len(x), dtype=torch.long))
     assert mean == pytest.approx(1.5, abs=0.01)
     assert share == pytest.approx(math.exp(-1.0), abs=0.02)  # E[w]^2 / E[w^2] = exp(-c^2 s^2)
 
@@ -138,7 +138,7 @@ def test_tilt_of_a_normal_law() -> None:
 def test_tilt_keeps_the_law_of_classes() -> None:
     """Weights are normalised within a class: the class with the larger reward does not take over."""
     reward = torch.tensor([0.0, 0.0, 10.0, 10.0], dtype=torch.float64)
-    mean, share = tilt(reward, 5.0, torch.tensor([0, 0, 1, 1]))
+    mean, share = tilted_reward(reward, 5.0, torch.tensor([0, 0, 1, 1]))
     assert (mean, share) == (pytest.approx(5.0), pytest.approx(1.0))
 
 
@@ -146,6 +146,6 @@ def test_spread_is_within_classes() -> None:
     values = torch.tensor([[0.0, 0.0], [3.0, 4.0], [100.0, 0.0], [100.0, 2.0]])
     modality = Points(("x", "y"), (0.0, 0.0), (1.0, 1.0), classes=("a", "b"))
     data = Dataset(values, {"label": torch.tensor([0, 0, 1, 1])}, modality)
-    assert classes(data).tolist() == [0, 0, 1, 1]
-    assert spread(data) == pytest.approx((5 + 2) / 2)
-    assert spread(data.subset(torch.tensor([0, 2]))) is None
+    assert condition_groups(data).tolist() == [0, 0, 1, 1]
+    assert sample_diversity(data) == pytest.approx((5 + 2) / 2)
+    assert sample_diversity(data.subset(torch.tensor([0, 2]))) is None

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from feller.data.proteins.residues import LETTERS, numbers_of
-from feller.evaluation.backbones import (
+from feller.evaluation.backbone_metrics import (
     BEFORE_PROLINE,
     BETA_BRANCHED,
     FAVOURED,
@@ -14,8 +14,8 @@ from feller.evaluation.backbones import (
     GLYCINE,
     OUTLIER,
     PROLINE,
-    judged,
-    table_of,
+    ramachandran_class,
+    ramachandran_table_index,
     torsions,
 )
 from tests.data.proteins.test_frames import chain
@@ -26,15 +26,15 @@ TABLES = (GENERAL, GLYCINE, BETA_BRANCHED, BEFORE_PROLINE, PROLINE)
 
 def classes(phi: float, psi: float) -> list[int]:
     one = torch.ones(len(TABLES))
-    return judged(phi * DEGREE * one, psi * DEGREE * one, torch.tensor(TABLES)).tolist()
+    return ramachandran_class(phi * DEGREE * one, psi * DEGREE * one, torch.tensor(TABLES)).tolist()
 
 
 def test_each_kind_has_its_table() -> None:
     """Glycine and proline come first, then what stands before a proline, then isoleucine and valine."""
     residue = torch.from_numpy(numbers_of("AGPPIVPAGPL"))[None]
     expected = [GLYCINE, PROLINE, PROLINE, BETA_BRANCHED, BEFORE_PROLINE, PROLINE, GENERAL, GLYCINE, PROLINE]
-    assert table_of(residue).tolist() == [expected]
-    assert table_of(torch.tensor([[20, 20, LETTERS.index("P")]])).tolist() == [[BEFORE_PROLINE]]
+    assert ramachandran_table_index(residue).tolist() == [expected]
+    assert ramachandran_table_index(torch.tensor([[20, 20, LETTERS.index("P")]])).tolist() == [[BEFORE_PROLINE]]
 
 
 def test_known_regions_of_each_table() -> None:
@@ -63,7 +63,7 @@ def test_known_regions_of_each_table() -> None:
 def test_shares_of_the_plane(table: int, favoured: float, outlier: float) -> None:
     """Measured on the whole tables, whose limits are 2 %, and 0.05, 0.1, 0.1, 0.2 and 0.2 %."""
     degrees = torch.arange(-179, 180, 2) * DEGREE
-    found = judged(degrees.repeat(180), degrees.repeat_interleave(180), table)
+    found = ramachandran_class(degrees.repeat(180), degrees.repeat_interleave(180), table)
     assert (found == FAVOURED).double().mean().item() == pytest.approx(favoured, abs=0.001)
     assert (found == OUTLIER).double().mean().item() == pytest.approx(outlier, abs=0.001)
 
@@ -71,7 +71,7 @@ def test_shares_of_the_plane(table: int, favoured: float, outlier: float) -> Non
 def test_the_table_of_glycine_is_symmetric() -> None:
     """It has no side chain, so that its mirror image is as likely."""
     phi, psi = (2 * math.pi * torch.rand(2, 1000, generator=torch.Generator().manual_seed(0)) - math.pi).unbind()
-    same = judged(phi, psi, GLYCINE) == judged(-phi, -psi, GLYCINE)
+    same = ramachandran_class(phi, psi, GLYCINE) == ramachandran_class(-phi, -psi, GLYCINE)
     assert same.double().mean() > 0.95  # but for edges of bins
 
 

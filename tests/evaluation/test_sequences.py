@@ -13,7 +13,7 @@ from feller.core.rng import Rng
 from feller.data.loading.read import read
 from feller.data.modality import Dataset
 from feller.data.proteins.residues import LETTERS, numbers_of
-from feller.evaluation.proteins import Bigram, composition, composition_distance, sequence_perplexity
+from feller.evaluation.protein_metrics import Bigram, composition, composition_distance, sequence_perplexity
 from feller.models.model import Model
 
 REAL = read("example:proteins")
@@ -46,19 +46,19 @@ def test_composition_counts_known_residues() -> None:
 
 def test_law_of_neighbours_by_hand() -> None:
     """AAC has A-A and A-C: of A two kinds follow, so that (1 + 2 p) / (2 + 2), p the share of all with one added."""
-    law = Bigram.of(written("AAC"))
+    law = Bigram.fit(written("AAC"))
     a, c = 3 / 23, 2 / 23
-    assert law.alone[0].item() == pytest.approx(a)
-    assert law.after[0, 0].item() == pytest.approx((1 + 2 * a) / 4)
-    assert law.after[0, 1].item() == pytest.approx((1 + 2 * c) / 4)
-    torch.testing.assert_close(law.after.sum(1), torch.ones(20).double())
+    assert law.unigram[0].item() == pytest.approx(a)
+    assert law.bigram[0, 0].item() == pytest.approx((1 + 2 * a) / 4)
+    assert law.bigram[0, 1].item() == pytest.approx((1 + 2 * c) / 4)
+    torch.testing.assert_close(law.bigram.sum(1), torch.ones(20).double())
     assert law.perplexity(written("AC")) == pytest.approx((a * (1 + 2 * c) / 4) ** -0.5)
     assert law.perplexity(written("AXC")) == pytest.approx((a * c) ** -0.5)
     assert law.perplexity(written("X")) is None
 
 
 def test_law_of_neighbours_knows_what_repeats() -> None:
-    law = Bigram.of(written("ACDE" * 50))
+    law = Bigram.fit(written("ACDE" * 50))
     assert law.perplexity(written("ACDE" * 10)) < 1.5
     assert law.perplexity(written("AEDC" * 10)) > 15
 
@@ -83,14 +83,14 @@ def model(says: Callable[[Tensor], Tensor]) -> Model:
 
 
 def test_a_blind_guess_has_perplexity_20() -> None:
-    found = sequence_perplexity(model(lambda residue: torch.zeros(*residue.shape, 20)), REAL, Rng(0), calls=2)
+    found = sequence_perplexity(model(lambda residue: torch.zeros(*residue.shape, 20)), REAL, Rng(0), nfe=2)
     assert found == pytest.approx(20, rel=1e-6)
 
 
 def test_independent_residues_have_the_perplexity_of_their_law() -> None:
     """Within 2 %: the masks are random, and the mean of 40 chains and 8 calls has a deviation of 0.4 %."""
     law = composition(REAL).log().float()
-    found = sequence_perplexity(model(lambda residue: law.expand(*residue.shape, 20)), REAL, Rng(0), calls=8)
+    found = sequence_perplexity(model(lambda residue: law.expand(*residue.shape, 20)), REAL, Rng(0), nfe=8)
     residue, known = REAL.values["residue"], REAL.given["valid"]["residue"]
     assert found == pytest.approx(math.exp(-law[residue[known]].double().mean().item()), rel=0.02)
 
@@ -110,7 +110,7 @@ def test_the_bound_is_tight_for_the_true_posterior() -> None:
             return torch.zeros(*residue.shape, 20)
         return 100 * (torch.arange(20) == 5).float().expand(*residue.shape, 20)
 
-    found = sequence_perplexity(model(posterior), one, Rng(0), calls=size)
+    found = sequence_perplexity(model(posterior), one, Rng(0), nfe=size)
     assert found == pytest.approx(20 ** (1 / size), rel=1e-5)
 
 
@@ -121,7 +121,7 @@ def test_only_known_residues_count() -> None:
     some = some.subset(torch.arange(8))
     truth = torch.where(known, REAL.values["residue"], 0)[:8]
     sure = 100 * nn.functional.one_hot(truth, 20).float()
-    assert sequence_perplexity(model(lambda residue: sure), some, Rng(0), calls=3) == pytest.approx(1)
+    assert sequence_perplexity(model(lambda residue: sure), some, Rng(0), nfe=3) == pytest.approx(1)
     none = replace(REAL, given={**REAL.given, "valid": {**REAL.given["valid"], "residue": known & False}})
     assert sequence_perplexity(model(lambda residue: sure), none, Rng(0)) is None
 

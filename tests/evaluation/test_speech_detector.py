@@ -15,13 +15,13 @@ from feller.core.safetensors_io import save_tensors
 from feller.data.speech.griffin_lim import Vocoder
 from feller.data.speech.mel import Mel
 from feller.evaluation.speech.detector import (
-    Apart,
+    DetectionCounts,
     Detector,
     fit_detector,
     load_detector,
     save_detector,
-    vocoded,
-    wilson,
+    vocode,
+    wilson_interval,
 )
 from tests.errors import refuses
 from tests.evaluation.log_mels import SHORT, rough, sounds
@@ -34,17 +34,17 @@ def detector() -> Detector:
 
 def test_it_finds_spectrograms_that_are_shifted(detector: Detector) -> None:
     real, made = sounds(20, 2), rough(sounds(20, 3), 2)
-    found = detector.apart(real, made)
+    found = detector.evaluate(real, made)
     assert found.accuracy > 0.9
     assert found.interval[0] > 0.7
-    assert detector.chance(real).max() < detector.chance(made).min() + 0.3
+    assert detector.generated_prob(real).max() < detector.generated_prob(made).min() + 0.3
     assert detector.data == "12 real sounds of 10 s and 12 made ones of 10 s"
 
 
 def test_it_finds_nothing_where_there_is_nothing() -> None:
     """40 sounds of either kind: right by chance within 0.3 of one half but once in 1e7."""
     same = fit_detector(sounds(12, 0), sounds(12, 1), Rng(0), size=1, training=SHORT)
-    found = same.apart(sounds(40, 2), sounds(40, 3))
+    found = same.evaluate(sounds(40, 2), sounds(40, 3))
     assert abs(found.accuracy - 0.5) < 0.3
     assert found.interval[0] < 0.55
 
@@ -53,34 +53,34 @@ def test_the_chance_of_a_sound_is_the_mean_over_its_windows(detector: Detector) 
     mel = sounds(1, 5, 35)[0]
     windows = torch.stack([mel[i : i + 25] for i in (0, 5, 10)])
     expected = detector.network(windows).double().sigmoid().mean()
-    assert detector.chance([mel]).item() == pytest.approx(expected.item(), abs=1e-6)
-    both = detector.chance([*sounds(1, 6), mel])
+    assert detector.generated_prob([mel]).item() == pytest.approx(expected.item(), abs=1e-6)
+    both = detector.generated_prob([*sounds(1, 6), mel])
     assert both[1].item() == pytest.approx(expected.item(), abs=1e-6)
     assert both.dtype == torch.float64
-    assert detector.chance([]).shape == (0,)
+    assert detector.generated_prob([]).shape == (0,)
 
 
 def test_a_trace_in_half_a_sound_counts_half(detector: Detector) -> None:
     real, made = sounds(1, 7, 400)[0], rough(sounds(1, 8, 400), 0)[0]
     half = torch.cat([real[:200], made[200:]])
-    low, middle, high = detector.chance([real, half, made]).tolist()
+    low, middle, high = detector.generated_prob([real, half, made]).tolist()
     assert middle == pytest.approx((low + high) / 2, abs=0.1)
     assert high - low > 0.6
 
 
 def test_sounds_shorter_than_a_window(detector: Detector) -> None:
-    chance = detector.chance([sounds(1, 9, 7)[0], sounds(1, 9, 1)[0]])
+    chance = detector.generated_prob([sounds(1, 9, 7)[0], sounds(1, 9, 1)[0]])
     assert ((chance > 0) & (chance < 1)).all()
     short = fit_detector(
         sounds(4, 0, 9), sounds(4, 1, 24), Rng(0), size=1, training=dataclasses.replace(SHORT, steps=2)
     )
-    assert torch.isfinite(short.chance(sounds(2, 2))).all()
+    assert torch.isfinite(short.generated_prob(sounds(2, 2))).all()
 
 
 def test_it_is_the_same_after_it_was_written(detector: Detector, tmp_path: pathlib.Path) -> None:
     save_detector(tmp_path / "detector.safetensors", detector)
     again = load_detector(tmp_path / "detector.safetensors")
-    assert torch.equal(again.chance(sounds(5, 4)), detector.chance(sounds(5, 4)))
+    assert torch.equal(again.generated_prob(sounds(5, 4)), detector.generated_prob(sounds(5, 4)))
     assert (again.size, again.data) == (detector.size, detector.data)
     save_detector(tmp_path / "again.safetensors", again)
     assert (tmp_path / "again.safetensors").read_bytes() == (tmp_path / "detector.safetensors").read_bytes()
@@ -98,11 +98,11 @@ def test_other_files_are_refused(detector: Detector, tmp_path: pathlib.Path) -> 
     with refuses(InputError, found="none"):
         load_detector(tmp_path / "nowhere")
     with refuses(UsageError, found="[30, 11]"):
-        detector.chance([torch.zeros(30, 11)])
+        detector.generated_prob([torch.zeros(30, 11)])
     with pytest.raises(UsageError, match="both kinds"):
         fit_detector([], sounds(2, 0), Rng(0))
     with pytest.raises(UsageError, match="both kinds"):
-        detector.apart(sounds(2, 0), [])
+        detector.evaluate(sounds(2, 0), [])
 
 
 def test_the_same_seed_gives_the_same_detector() -> None:
@@ -127,7 +127,7 @@ class Marking(Vocoder):
 def test_vocoded_log_mels_are_those_of_the_sound() -> None:
     settings = Mel.usual(8_000)
     mels = [torch.randn(n, 40, generator=torch.Generator().manual_seed(n)) - 4 for n in (30, 50)]
-    again = vocoded(mels, settings, Marking())
+    again = vocode(mels, settings, Marking())
     assert [each.shape for each in again] == [each.shape for each in mels]
     assert torch.equal(again[1], settings.log_mel(Marking().samples(mels[1], settings)))
 
@@ -137,20 +137,20 @@ def test_a_trace_of_the_vocoder_tells_from_originals_alone(through: bool) -> Non
     train, test = (
         ((rough(sounds(n, n + 1), 0) if through else sounds(n, n)), rough(sounds(n, n + 2), 0)) for n in (24, 20)
     )
-    found = fit_detector(*train, Rng(0), size=1, training=SHORT).apart(*test)
-    assert found.real == found.made == 20
+    found = fit_detector(*train, Rng(0), size=1, training=SHORT).evaluate(*test)
+    assert found.num_real == found.num_made == 20
     assert found.accuracy < 0.8 if through else found.accuracy > 0.9
 
 
 @pytest.mark.parametrize(("right", "n"), [(0, 8), (3, 8), (8, 8), (40, 50), (1, 1)])
 def test_limits_of_a_share(right: int, n: int) -> None:
     expected = binomtest(right, n).proportion_ci(0.95, "wilson")
-    assert wilson(right, n) == pytest.approx((expected.low, expected.high), abs=1e-6)
+    assert wilson_interval(right, n) == pytest.approx((expected.low, expected.high), abs=1e-6)
 
 
 def test_each_kind_counts_alike() -> None:
-    assert Apart(90, 100, 5, 10).accuracy == pytest.approx(0.7)
-    assert Apart(100, 100, 0, 2).accuracy == 0.5
+    assert DetectionCounts(90, 100, 5, 10).accuracy == pytest.approx(0.7)
+    assert DetectionCounts(100, 100, 0, 2).accuracy == 0.5
 
 
 def test_the_interval_covers_the_truth() -> None:
@@ -159,13 +159,13 @@ def test_the_interval_covers_the_truth() -> None:
         covered = 0.0
         for a in range(13):
             for b in range(10):
-                low, high = Apart(a, 12, b, 9).interval
+                low, high = DetectionCounts(a, 12, b, 9).interval
                 inside = low <= (spares + catches) / 2 <= high
                 covered += inside * binom.pmf(a, 12, spares) * binom.pmf(b, 9, catches)
         assert 0.93 < covered < 0.995
 
 
 def test_all_right_is_not_certain() -> None:
-    low, high = Apart(12, 12, 12, 12).interval
+    low, high = DetectionCounts(12, 12, 12, 12).interval
     assert high == 1
     assert 0.75 < low < 0.9

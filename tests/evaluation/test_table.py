@@ -16,9 +16,9 @@ from feller.data.tables.modality import Table
 from feller.data.tables.numerical import Numerical
 from feller.data.tables.schema import Schema
 from feller.data.tables.unmodelled_columns import FreeText, Untold
-from feller.evaluation.tables.cells import cells_lost, written_share
-from feller.evaluation.tables.copying import code_length_of_unrelated, unrelated
-from feller.evaluation.tables.quality import samples_quality, table_quality
+from feller.evaluation.tables.cell_metrics import cell_loss, exact_row_fraction
+from feller.evaluation.tables.copy_metrics import independent_columns_nll, shuffle_columns
+from feller.evaluation.tables.table_quality import samples_quality, table_quality
 from tests.errors import refuses
 from tests.evaluation.known import KNOWN
 from tests.evaluation.tables import COUNTS, ORDERED, people
@@ -51,7 +51,9 @@ def test_another_draw_of_the_same_law_is_as_good_as_real() -> None:
 
 
 def test_unrelated_columns_are_found_out() -> None:
-    numbers = table_quality(unrelated(TRAIN, Rng(9)), TRAIN, UNSEEN, COUNTS, ordered=ORDERED, target=3, names=NAMES)
+    numbers = table_quality(
+        shuffle_columns(TRAIN, Rng(9)), TRAIN, UNSEEN, COUNTS, ordered=ORDERED, target=3, names=NAMES
+    )
     assert numbers["tv1"] == 0
     assert numbers["tv2"] == pytest.approx(numbers["tv2_independent"], rel=0.2)
     assert numbers["tv2_worst"] == "number × answer"
@@ -60,7 +62,7 @@ def test_unrelated_columns_are_found_out() -> None:
 
 
 def test_the_same_draws_give_the_same_numbers() -> None:
-    first, second, other = (table_quality(people(2, 300), TRAIN, UNSEEN, COUNTS, draws=Rng(seed)) for seed in (0, 0, 1))
+    first, second, other = (table_quality(people(2, 300), TRAIN, UNSEEN, COUNTS, rng=Rng(seed)) for seed in (0, 0, 1))
     assert first == second
     assert first != other
     assert first["tv2"] == other["tv2"]
@@ -167,7 +169,7 @@ def test_words_that_the_schema_does_not_know_are_not_empty_in_the_real_table() -
     """Of eight learned cells one is empty as written; two words and two numbers are clipped, two of them to empty."""
     schema = Schema((WORD, AGE, Untold("hidden")), "clip")
     codes = encode(REAL, schema).codes  # real rows as they are read: a perfect sample of what is left of them
-    assert cells_lost(codes, REAL, schema) == {
+    assert cell_loss(codes, REAL, schema) == {
         "empty": 3 / 8,
         "empty_real": 1 / 8,
         "clipped": 4 / 8,
@@ -182,14 +184,14 @@ def test_words_that_the_schema_does_not_know_are_not_empty_in_the_real_table() -
 def test_the_last_code_of_a_column_without_gaps_is_no_empty_cell() -> None:
     schema = Schema((WORD, AGE), "clip")
     real = FoundTable(REAL.values.select(["word", "age"]), columns=("word", "age"))
-    found = cells_lost(torch.tensor([[0, 1], [1, 1]]), real, schema)
+    found = cell_loss(torch.tensor([[0, 1], [1, 1]]), real, schema)
     assert found["empty"] == 0
 
 
 def test_nothing_is_measured_where_nothing_can_be_lost() -> None:
     schema = Schema((WORD, AGE), "refuse")
-    assert cells_lost(torch.tensor([[0, 1]]), REAL, schema) == {}
-    assert cells_lost(torch.tensor([[0, 1]]), None, Schema((WORD, AGE, Untold("hidden")), "clip")) == {
+    assert cell_loss(torch.tensor([[0, 1]]), REAL, schema) == {}
+    assert cell_loss(torch.tensor([[0, 1]]), None, Schema((WORD, AGE, Untold("hidden")), "clip")) == {
         "left_out": "hidden"
     }
 
@@ -197,7 +199,7 @@ def test_nothing_is_measured_where_nothing_can_be_lost() -> None:
 def test_words_that_are_merged_are_counted_and_told() -> None:
     """Of eight cells two words are not listed; neither a missing one nor the word for all others counts."""
     schema = Schema((Categorical("word", ("x",), "OTHER", "", ("?",)), AGE, Untold("hidden")), "clip")
-    found = cells_lost(torch.tensor([[0, 1]]), REAL, schema)
+    found = cell_loss(torch.tensor([[0, 1]]), REAL, schema)
     assert found["merged"] == 2 / 8
 
 
@@ -211,12 +213,12 @@ def table(*rows: tuple[str, str, str]) -> FoundTable:
 def test_rows_in_the_same_bins_are_no_copies() -> None:
     real = table(("x", "10", "a"), ("y", "30", "b"))
     made = table(("x", "11", ""), ("x", "30", ""), ("y", "30.0", ""), ("y", "10", ""))
-    assert written_share(made, real, SCHEMA) == pytest.approx(1 / 4)
+    assert exact_row_fraction(made, real, SCHEMA) == pytest.approx(1 / 4)
 
 
 def test_the_order_of_columns_does_not_matter() -> None:
     real = FoundTable(np.array([["30", "", "y"]], dtype=object), columns=("age", "note", "word"))
-    assert written_share(table(("y", "30", "other")), real, SCHEMA) == 1.0
+    assert exact_row_fraction(table(("y", "30", "other")), real, SCHEMA) == 1.0
 
 
 @pytest.mark.parametrize(
@@ -235,7 +237,7 @@ def test_the_order_of_columns_does_not_matter() -> None:
     ],
 )
 def test_numbers_are_the_same_by_value(one: str, other: str, same: bool) -> None:
-    assert written_share(table(("x", one, "")), table(("x", other, "")), SCHEMA) == float(same)
+    assert exact_row_fraction(table(("x", one, "")), table(("x", other, "")), SCHEMA) == float(same)
 
 
 def test_cells_of_a_row_must_stand_in_one_row() -> None:
@@ -244,8 +246,8 @@ def test_cells_of_a_row_must_stand_in_one_row() -> None:
         np.array([[str(i), str(i % 7), ""] for i in range(50)], dtype=object), columns=("word", "age", "note")
     )
     made = FoundTable(np.array([[str(i), str((i + 1) % 7), ""] for i in range(50)], dtype=object), columns=real.columns)
-    assert written_share(made, real, SCHEMA) == 0.0
-    assert written_share(real, real, SCHEMA) == 1.0
+    assert exact_row_fraction(made, real, SCHEMA) == 0.0
+    assert exact_row_fraction(real, real, SCHEMA) == 1.0
 
 
 COLUMNS = (Categorical("kind", ("a", "b", "c")), Numerical("pay", 0.0, 9.0, edges=(4.0,), digits=True))
@@ -262,14 +264,14 @@ def test_unrelated_columns_by_hand() -> None:
     learned, unseen = torch.tensor([[0, 3], [0, 4], [1, 9], [0, 5]]), torch.tensor([[0, 0], [2, 7]])
     kinds = (math.log(4 / 7), math.log(1 / 7))
     pays = (math.log(2 / 6 / 4), math.log(4 / 6 / 6))
-    found = code_length_of_unrelated(learned, unseen, table.coarse, table.counts)
+    found = independent_columns_nll(learned, unseen, table.coarse, table.counts)
     assert found == pytest.approx(-(sum(kinds) + sum(pays)) / 2, abs=1e-12)
 
 
 def test_it_is_that_of_a_law_over_all_rows() -> None:
     table, learned = Table(Schema(COLUMNS)), rows(200, 0)
     every = torch.cartesian_prod(torch.arange(3), torch.arange(10))
-    alone = [code_length_of_unrelated(learned, row[None], table.coarse, table.counts) for row in every]
+    alone = [independent_columns_nll(learned, row[None], table.coarse, table.counts) for row in every]
     assert sum(map(math.exp, (-one for one in alone))) == pytest.approx(1, abs=1e-12)
 
 

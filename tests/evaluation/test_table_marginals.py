@@ -20,24 +20,24 @@ from feller.data.tables.modality import Table, tables
 from feller.data.tables.numerical import Numerical
 from feller.data.tables.schema import Schema
 from feller.evaluation.report.table_figures import numbers_grid
-from feller.evaluation.report.verdict import verdict
-from feller.evaluation.tables.cells import numbers_beside
-from feller.evaluation.tables.copying import drawn_again, some, unrelated
+from feller.evaluation.report.verdict import judge_numbers
+from feller.evaluation.tables.cell_metrics import number_columns
+from feller.evaluation.tables.copy_metrics import bootstrap_rows, shuffle_columns, subsample_rows
 from feller.evaluation.tables.marginal_distance import (
-    MOST,
+    MAX_COLUMN_SETS,
     PAIRS,
     column_sets,
     column_shapes,
     correlation_difference,
     correlations,
-    inside,
+    is_valid_code,
     k_marginal_score,
     mean_pair_trend,
     pair_errors,
     pair_trends,
     score_pairs,
-    valid_share,
-    variations,
+    total_variations,
+    valid_fraction,
 )
 from tests.evaluation.tables import COUNTS, ORDERED, any_codes, people
 
@@ -57,7 +57,7 @@ def test_any_tables_by_hand(counts: list[int], rows: tuple[int, int], size: int)
     a, b = (any_codes(seed, n, tuple(counts)) for seed, n in enumerate(rows))
     sets = column_sets(len(counts), size, Rng(0))
     assert sets == list(itertools.combinations(range(len(counts)), size))
-    found = variations([a, b], [(0, 1), (1, 1)], sets)
+    found = total_variations([a, b], [(0, 1), (1, 1)], sets)
     assert found[0] == pytest.approx([by_hand(a.tolist(), b.tolist(), one) for one in sets], abs=1e-12)
     assert (found[1] == 0).all()
 
@@ -66,7 +66,7 @@ def test_one_difference() -> None:
     """One of four rows has another second code: a quarter of the rows would have to change."""
     a = torch.tensor([[0, 0], [0, 1], [1, 0], [1, 1]])
     b = torch.tensor([[0, 0], [0, 1], [1, 0], [1, 0]])
-    assert variations([a, b], [(0, 1)], [(0,), (1,), (0, 1)]).tolist() == [[0, 0.25, 0.25]]
+    assert total_variations([a, b], [(0, 1)], [(0,), (1,), (0, 1)]).tolist() == [[0, 0.25, 0.25]]
     assert pair_errors(a, b).tolist() == [[0, 0.25], [0.25, 0.25]]
     assert k_marginal_score(a, b, Rng(0)) == 750
     assert k_marginal_score(a[:, :1], b[:, :1], Rng(0)) is None
@@ -77,7 +77,7 @@ def test_more_columns_are_never_nearer() -> None:
     found = {}
     for size in (2, 3):
         sets = column_sets(4, size, Rng(0))
-        found |= dict(zip(sets, variations([a, b], [(0, 1)], sets)[0], strict=True))
+        found |= dict(zip(sets, total_variations([a, b], [(0, 1)], sets)[0], strict=True))
     for three in itertools.combinations(range(4), 3):
         assert found[three] >= max(found[two] for two in itertools.combinations(three, 2)) - 1e-12
 
@@ -86,24 +86,24 @@ def test_order_of_sets_does_not_matter() -> None:
     a, b = people(0, 200), people(1, 200)
     sets = [(2, 3), (0, 1, 2, 3), (0,), (0, 1), (3,), (0, 1, 2)]
     expected = [by_hand(a.tolist(), b.tolist(), one) for one in sets]
-    assert variations([a, b], [(0, 1)], sets)[0] == pytest.approx(expected, abs=1e-12)
+    assert total_variations([a, b], [(0, 1)], sets)[0] == pytest.approx(expected, abs=1e-12)
 
 
 def test_rows_drawn_again_are_as_far_as_chance_leaves_them() -> None:
     """E TV = sum sqrt(2 p (1 - p) / (pi n)) / 2 up to 1/n; 400 tables miss it by 4 % once in 10,000."""
     train = people(0, 2000)
-    tables = [drawn_again(train, 1000, Rng(seed)) for seed in range(400)]
+    tables = [bootstrap_rows(train, 1000, Rng(seed)) for seed in range(400)]
     shares = train[:, 1].bincount().double() / 2000
     expected = (2 * shares * (1 - shares) / (math.pi * 1000)).sqrt().sum().item() / 2
-    apart = [variations([table, train], [(0, 1)], [(1,)]).item() for table in tables]
+    apart = [total_variations([table, train], [(0, 1)], [(1,)]).item() for table in tables]
     assert np.mean(apart) == pytest.approx(expected, rel=0.04)
 
 
 def test_unrelated_columns_keep_shares_alone() -> None:
     """The answer is 1 with 0.9 or 0.1 by the number; apart from it, pairs are off by their covariance."""
     train = people(0, 20_000)
-    shuffled = unrelated(train, Rng(0))
-    apart = variations([shuffled, train], [(0, 1)], [(0,), (1,), (3,), (1, 3), (2, 3)])[0]
+    shuffled = shuffle_columns(train, Rng(0))
+    apart = total_variations([shuffled, train], [(0, 1)], [(0,), (1,), (3,), (1, 3), (2, 3)])[0]
     assert (apart[:3] == 0).all()
     number, answer = (train[:, j].bincount().double() / 20_000 for j in (1, 3))
     joint = (train[:, 1] * 2 + train[:, 3]).bincount(minlength=10).double().view(5, 2) / 20_000
@@ -115,15 +115,15 @@ def test_unrelated_columns_keep_shares_alone() -> None:
 
 def test_some_rows_are_rows() -> None:
     train = torch.arange(50)[:, None]
-    assert some(train, 50, Rng(0)) is train
-    assert len(some(train, 20, Rng(0)).unique()) == 20
-    assert torch.equal(some(train, 20, Rng(0)), some(train, 20, Rng(0)))
+    assert subsample_rows(train, 50, Rng(0)) is train
+    assert len(subsample_rows(train, 20, Rng(0)).unique()) == 20
+    assert torch.equal(subsample_rows(train, 20, Rng(0)), subsample_rows(train, 20, Rng(0)))
 
 
 def test_sets_of_many_columns_are_chosen() -> None:
-    assert len(column_sets(40, 3, Rng(0))) == math.comb(40, 3) <= MOST
+    assert len(column_sets(40, 3, Rng(0))) == math.comb(40, 3) <= MAX_COLUMN_SETS
     many = column_sets(60, 3, Rng(0))
-    assert len(set(many)) == len(many) == MOST
+    assert len(set(many)) == len(many) == MAX_COLUMN_SETS
     assert many == sorted(many)
     assert all(0 <= a < b < c < 60 for a, b, c in many)
     assert len(score_pairs(29, Rng(0))) == math.comb(29, 2)
@@ -136,7 +136,7 @@ def test_triples_of_a_real_table_take_a_moment() -> None:
     counts = (15, 9, 20, 16, 7, 15, 6, 5, 2, 11, 8, 12, 41, 2)
     a, b = (any_codes(seed, 32_561, counts) for seed in (0, 1))
     start = time.process_time()
-    apart = variations([a, b], [(0, 1)], column_sets(14, 3, Rng(0)))
+    apart = total_variations([a, b], [(0, 1)], column_sets(14, 3, Rng(0)))
     assert time.process_time() - start < 2
     assert apart.shape == (1, 364)
 
@@ -193,16 +193,21 @@ def test_opposite_trends_have_nothing_in_common() -> None:
 
 def test_validity() -> None:
     codes = torch.tensor([[0, 4, 0, 0], [1, 5, 0, 0], [-1, 0, 0, 0], [1, 0, 2, 1]])
-    assert inside(codes, COUNTS).tolist() == [[True] * 4, [True, False, True, True], [False] + [True] * 3, [True] * 4]
-    assert valid_share(codes, COUNTS) == 0.5
+    assert is_valid_code(codes, COUNTS).tolist() == [
+        [True] * 4,
+        [True, False, True, True],
+        [False] + [True] * 3,
+        [True] * 4,
+    ]
+    assert valid_fraction(codes, COUNTS) == 0.5
 
     def rules(rows: torch.Tensor) -> torch.Tensor:
-        assert inside(rows, COUNTS).all()
+        assert is_valid_code(rows, COUNTS).all()
         return rows[:, 0] == rows[:, 3]
 
-    assert valid_share(codes, COUNTS, rules) == 0.5
-    assert valid_share(codes[1:2], COUNTS, rules) == 0
-    assert valid_share(people(0, 50), COUNTS, lambda rows: rows[:, 0] < 0) == 0
+    assert valid_fraction(codes, COUNTS, rules) == 0.5
+    assert valid_fraction(codes[1:2], COUNTS, rules) == 0
+    assert valid_fraction(people(0, 50), COUNTS, lambda rows: rows[:, 0] < 0) == 0
 
 
 NUMBERS = np.random.default_rng(0).lognormal(10.5, 0.7, 1500).round()
@@ -225,21 +230,21 @@ def test_a_mean_that_bins_cannot_see_is_told() -> None:
     wide = Schema(
         (Numerical("income", 0.0, 750_000.0, (20_000.0, 40_000.0, 80_000.0)), Categorical("kind", ("x", "y")))
     )
-    (found,) = numbers_beside(drawn(wide), table(NUMBERS), wide)
+    (found,) = number_columns(drawn(wide), table(NUMBERS), wide)
     assert found.real.mean == pytest.approx(NUMBERS.mean())
     assert found.real.quantiles == pytest.approx(np.quantile(NUMBERS, (0.05, 0.5, 0.95)))
     assert found.is_far_off
     (row,) = numbers_grid([found]).rows
     assert row[0], row[-1] == ("income", "far off")
     assert row[2] == found.real.mean
-    assert len(verdict({"tv2": 0.01, "tv2_floor": 0.01, "numbers_off": "income"}).cautions) == 1
+    assert len(judge_numbers({"tv2": 0.01, "tv2_floor": 0.01, "numbers_off": "income"}).cautions) == 1
 
 
 def test_rows_drawn_again_are_not_far_off() -> None:
     """The means of two tables drawn from one law differ by four standard errors once in 16,000 times."""
     schema = Schema((Numerical("income", 0.0, 750_000.0), Categorical("kind", ("x", "y"))))
     again = np.random.default_rng(1).choice(NUMBERS, 300)
-    assert not numbers_beside(table(again), table(NUMBERS), schema)[0].is_far_off
+    assert not number_columns(table(again), table(NUMBERS), schema)[0].is_far_off
 
 
 def test_the_draft_has_edges_in_the_tail() -> None:
@@ -248,9 +253,9 @@ def test_the_draft_has_edges_in_the_tail() -> None:
     column = schema.modelled[0]
     assert isinstance(column, Numerical)
     assert column.high / column.edges[-1] < 2.5
-    (found,) = numbers_beside(drawn(schema), table(NUMBERS), schema)
-    assert found.made.mean == pytest.approx(found.real.mean, rel=0.05)
-    assert found.made.deviation == pytest.approx(found.real.deviation, rel=0.2)
+    (found,) = number_columns(drawn(schema), table(NUMBERS), schema)
+    assert found.synthetic.mean == pytest.approx(found.real.mean, rel=0.05)
+    assert found.synthetic.deviation == pytest.approx(found.real.deviation, rel=0.2)
     assert not found.is_far_off
 
 

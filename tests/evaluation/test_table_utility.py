@@ -10,8 +10,8 @@ from sklearn.metrics import f1_score, roc_auc_score
 
 from feller.core.errors import UsageError
 from feller.core.rng import Rng
-from feller.evaluation.tables.quality import table_quality
-from feller.evaluation.tables.utility import Features, boosting, classification, regression, task, utility
+from feller.evaluation.tables.table_quality import table_quality
+from feller.evaluation.tables.utility import FeatureEncoder, boosting, classification, regression, task, utility
 from tests.errors import refuses
 from tests.evaluation.tables import COUNTS, ORDERED, any_codes, people
 
@@ -19,14 +19,14 @@ ABOUT = task(COUNTS, ORDERED, 3)
 
 
 def test_features_by_hand() -> None:
-    features = Features((2, 4, 3, 2), (False, True, False, True), 3)
+    features = FeatureEncoder((2, 4, 3, 2), (False, True, False, True), 3)
     codes = torch.tensor([[1, 3, 0, 0], [0, 1, 2, 1]])
-    assert features.plain(codes).toarray().tolist() == [[0, 1, 1, 0, 0, 3], [1, 0, 0, 0, 1, 1]]
+    assert features.unscaled(codes).toarray().tolist() == [[0, 1, 1, 0, 0, 3], [1, 0, 0, 0, 1, 1]]
     assert features.scaled(codes, codes).toarray()[:, 5].tolist() == [1, -1]
     assert features.scaled(codes[:1], codes[:1]).toarray()[0, 5] == 0
-    assert Features((2, 4), (True, True), 1).plain(codes[:, :2]).toarray().tolist() == [[1], [0]]
-    assert Features((2, 4), (False, True), 1).plain(codes[:, :2]).toarray().tolist() == [[0, 1], [1, 0]]
-    assert Features((2,), (False,), 0).plain(codes[:, :1]).shape == (2, 0)
+    assert FeatureEncoder((2, 4), (True, True), 1).unscaled(codes[:, :2]).toarray().tolist() == [[1], [0]]
+    assert FeatureEncoder((2, 4), (False, True), 1).unscaled(codes[:, :2]).toarray().tolist() == [[0, 1], [1, 0]]
+    assert FeatureEncoder((2,), (False,), 0).unscaled(codes[:, :1]).shape == (2, 0)
 
 
 @pytest.mark.parametrize("kind", ["boosted", "linear"])
@@ -104,11 +104,11 @@ def test_quality_tells_f1_of_one_class_on_both_sides() -> None:
     synthetic = people(2, 1_500)
     synthetic[:30, 3] = 2
     counts = (*COUNTS[:3], 3)
-    numbers = table_quality(synthetic, train, unseen, counts, ordered=(*ORDERED[:3], False), target=3, draws=Rng(0))
+    numbers = table_quality(synthetic, train, unseen, counts, ordered=(*ORDERED[:3], False), target=3, rng=Rng(0))
     for kind in ("boosted", "linear"):
         assert numbers[f"f1_{kind}"] == pytest.approx(numbers[f"f1_{kind}_real"], abs=0.03)
     train[:2, 3] = 2  # the rarest word of those that were learned is not what real rows are asked for
-    again = table_quality(synthetic, train, unseen, counts, ordered=(*ORDERED[:3], False), target=3, draws=Rng(0))
+    again = table_quality(synthetic, train, unseen, counts, ordered=(*ORDERED[:3], False), target=3, rng=Rng(0))
     assert again["f1_linear_real"] > 0.5
 
 
@@ -123,7 +123,7 @@ def test_a_number_is_told_in_its_units() -> None:
     levels = (0.0, 10.0, 20.0, 30.0, math.nan)
     about, tens = task(COUNTS, ORDERED, 1), task(COUNTS, ORDERED, 1, levels)
     train, test = people(0, 3_000), people(1, 3_000)
-    assert (tens.known(test)[:, 1] < 4).all()
+    assert (tens.with_answer(test)[:, 1] < 4).all()
     rest = train[train[:, 1] < 4], test[test[:, 1] < 4]
     for kind in ("boosted", "linear"):
         plain, scaled = utility(about, *rest, 0, Rng(0))[kind], utility(tens, train, test, 0, Rng(0))[kind]

@@ -9,7 +9,7 @@ import feller.paths
 from feller.app.modalities.registration import find_recipe
 from feller.core.errors import UsageError
 from feller.core.rng import Rng
-from feller.evaluation.flow import Measuring, flow_quality
+from feller.evaluation.flow_metrics import FlowMetricOptions, flow_quality
 from feller.models.families.elbo import SamplingRates
 from feller.models.model import Model
 from feller.paths import Affine, KineticOptimalRates, Reversal
@@ -75,12 +75,12 @@ def test_exact_code_lengths_have_no_error() -> None:
 def test_both_bounds_are_reported_where_samples_follow_other_rates() -> None:
     model, names = untrained("text-uniform"), ("bits_per_token", "bits_per_token_sampled")
     data = feller.read(NAMES, like=model.spec.modality)
-    found = flow_quality(model, data, Measuring(draws=Rng(0)))
+    found = flow_quality(model, data, FlowMetricOptions(rng=Rng(0)))
     assert tuple(found) == names
     own = model.nll(data, elbo=SamplingRates(), times=32, rng=Rng(0).fold_in("code"))
     symbols = int(data.modality.counted(data.values).sum())
     assert found[names[1]] == pytest.approx(own.sum().item() / torch.tensor(2.0).log().item() / symbols)
-    assert tuple(flow_quality(untrained("text"), data, Measuring(draws=Rng(0)))) == names[:1]
+    assert tuple(flow_quality(untrained("text"), data, FlowMetricOptions(rng=Rng(0)))) == names[:1]
 
 
 def test_rates_are_chosen_by_name_when_sampling() -> None:

@@ -9,7 +9,7 @@ from torch import Tensor
 from feller.core.errors import UsageError
 from feller.core.rng import Rng
 from feller.networks.sequence.row_transformer import RowTransformer
-from feller.privacy.dp_sgd.ghost_clipping import clipped_by_book
+from feller.privacy.dp_sgd.ghost_clipping import clipped_by_ghost
 from feller.privacy.dp_sgd.per_example_gradients import clipped_by_loop
 from feller.sampling.autoregressive.token_decoding import log_likelihood
 from feller.spaces.table_tokens import CategoryTokenizer, DigitTokenizer, PairConstraint, TableTokens
@@ -121,7 +121,7 @@ def test_gradients_of_rows_by_one_pass(serialisations: int) -> None:
     made, tokens = network(), ROWS.encode(CODES[VALID][::20])
     objective = RowLikelihood(ROWS, shuffle_prob=0.5, num_orders=serialisations)
     example = objective.draw({"x_1": tokens}, Rng(1), made)
-    found = clipped_by_book(objective.loss, made, example, 0.5)
+    found = clipped_by_ghost(objective.loss, made, example, 0.5)
     wanted = clipped_by_loop(objective.loss, made, example, 0.5)
     assert torch.allclose(found.norms, wanted.norms, rtol=1e-10)
     assert found.norms.max() > 0.5

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from feller.core.rng import Rng
-from feller.privacy.dp_sgd.per_example_clipping import Clipped
+from feller.privacy.dp_sgd.per_example_clipping import ClippedSum
 
 F64 = torch.float64
 
@@ -33,7 +33,7 @@ def symbols(high: int, *shape: int, seed: int = 3) -> Tensor:
     return Rng(seed).stream("x").randint(high, shape)
 
 
-def tell_apart(found: Clipped, expected: Clipped) -> float:
+def tell_apart(found: ClippedSum, expected: ClippedSum) -> float:
     """Return the largest relative difference of a norm, or of a sum by its own largest entry."""
     worst = ((found.norms - expected.norms).abs() / expected.norms).max().item()
     for name, sums in expected.sums.items():

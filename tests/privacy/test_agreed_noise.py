@@ -9,7 +9,7 @@ import torch
 from feller.core.errors import UsageError
 from feller.privacy.dp_sgd.poisson_sampling import poisson_batches
 from feller.privacy.noise import grid_noise
-from feller.privacy.noise.grid_noise import KEY, Agreed, Repeatable, Secret, source
+from feller.privacy.noise.grid_noise import KEY, SecureNoise, SeededNoise, SharedKeyNoise, make_noise
 from tests.errors import refuses
 
 SECRET = os.urandom(KEY)
@@ -17,20 +17,20 @@ N, SIZE = 500, 60
 
 
 def test_one_key_and_name_give_one_stream() -> None:
-    same = [Agreed(SECRET, "coins", 3).take(100) for _ in range(2)]
+    same = [SharedKeyNoise(SECRET, "coins", 3).random_bytes(100) for _ in range(2)]
     assert same[0] == same[1]
-    others = [Agreed(SECRET, "coins", 4), Agreed(os.urandom(KEY), "coins", 3), Secret()]
+    others = [SharedKeyNoise(SECRET, "coins", 4), SharedKeyNoise(os.urandom(KEY), "coins", 3), SecureNoise()]
     assert len({same[0], *(other.take(100) for other in others)}) == 4
     with refuses(UsageError, found="5"):
-        Agreed(b"short", "coins")
+        SharedKeyNoise(b"short", "coins")
 
 
 def test_a_key_that_is_used_up_is_renewed_alike(monkeypatch: pytest.MonkeyPatch) -> None:
     """The stream goes on under another key at the same place in all processes, and does not begin anew."""
-    endless = Agreed(SECRET, "coins").take(1000)
-    monkeypatch.setattr(grid_noise, "RENEW", 100)
-    streams = [Agreed(SECRET, "coins") for _ in range(2)]
-    taken = [b"".join(stream.take(40) for _ in range(25)) for stream in streams]
+    endless = SharedKeyNoise(SECRET, "coins").random_bytes(1000)
+    monkeypatch.setattr(grid_noise, "RENEW_BYTES", 100)
+    streams = [SharedKeyNoise(SECRET, "coins") for _ in range(2)]
+    taken = [b"".join(stream.random_bytes(40) for _ in range(25)) for stream in streams]
     assert taken[0] == taken[1]
     assert taken[0][:80] == endless[:80]
     assert len({taken[0][i : i + 40] for i in range(0, 1000, 40)}) == 25
@@ -38,9 +38,9 @@ def test_a_key_that_is_used_up_is_renewed_alike(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_which_noise_is_chosen() -> None:
-    assert isinstance(source(3, "x", key=SECRET), Repeatable)
-    assert isinstance(source(None, "x", key=SECRET), Agreed)
-    assert isinstance(source(None, "x"), Secret)
+    assert isinstance(make_noise(3, "x", key=SECRET), SeededNoise)
+    assert isinstance(make_noise(None, "x", key=SECRET), SharedKeyNoise)
+    assert isinstance(make_noise(None, "x"), SecureNoise)
 
 
 @pytest.mark.parametrize("ranks", [2, 3])
@@ -49,7 +49,7 @@ def test_processes_share_out_who_one_process_would_take(ranks: int) -> None:
     rows = {"x_1": torch.arange(N), "given": {}}
 
     def drawn(cut: slice, steps: int) -> list[torch.Tensor]:
-        batch = poisson_batches(copy.copy(rows), SIZE, Agreed(SECRET, "coins"))
+        batch = poisson_batches(copy.copy(rows), SIZE, SharedKeyNoise(SECRET, "coins"))
         return [batch(step, cut)["x_1"] for step in range(steps)]
 
     whole = drawn(slice(0, SIZE), 40)

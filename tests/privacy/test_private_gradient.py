@@ -15,13 +15,13 @@ from feller.core.pytree import tree_map
 from feller.core.rng import Rng
 from feller.networks import MLP
 from feller.paths import Affine
-from feller.privacy.accounting.dp_events import Subsampled
-from feller.privacy.auditing.one_run import chance, guess, lower_bound
-from feller.privacy.dp_sgd.clip_norm import Adaptive, Fixed
+from feller.privacy.accounting.dp_events import PoissonSubsampledGaussian
+from feller.privacy.auditing.one_run import epsilon_lower_bound, num_right_guesses, tail_probability
+from feller.privacy.dp_sgd.clip_norm import AdaptiveClipNorm, FixedClipNorm
 from feller.privacy.dp_sgd.per_example_gradients import clipped_by_loop
 from feller.privacy.dp_sgd.poisson_sampling import poisson, poisson_batches
-from feller.privacy.dp_sgd.private_gradient import Private
-from feller.privacy.noise.grid_noise import Noise, Repeatable
+from feller.privacy.dp_sgd.private_gradient import DPSGD
+from feller.privacy.noise.grid_noise import Noise, SeededNoise
 from feller.spaces import Euclidean
 from feller.training.engine import get_engine
 from feller.training.loop import make_train_state, train
@@ -33,8 +33,8 @@ from tests.privacy.layers_here import F64, Placed, Scaled, answer_loss, normal, 
 TEXT = symbols(7, 6, 5)
 
 
-def private(sigma: float, clip: float, seed: int = 0, rank: int = 0) -> Private:
-    return Private(sigma=sigma, clip=Fixed(clip), noise=Repeatable(seed), rank=rank)
+def private(sigma: float, clip: float, seed: int = 0, rank: int = 0) -> DPSGD:
+    return DPSGD(sigma=sigma, clip=FixedClipNorm(clip), noise=SeededNoise(seed), rank=rank)
 
 
 def cut(example: dict[str, Tensor], *ends: int) -> list[dict[str, Tensor]]:
@@ -65,7 +65,7 @@ def trained(gradient) -> dict[str, Tensor]:
         MLP(width=16, depth=1).build((2,), {}, Rng(0)), TrainConfig(batch_size=32, steps=8, micro_batch=20)
     )
     objective = FlowMatching(Affine(), Euclidean((2,)))
-    batches = poisson_batches(points(), 32, Repeatable(0))
+    batches = poisson_batches(points(), 32, SeededNoise(0))
     for _ in train(
         learner,
         objective,
@@ -96,7 +96,7 @@ def test_training_goes_through_small_and_empty_batches() -> None:
     network = MLP(width=8, depth=1).build((2,), {}, Rng(0))
     training = TrainConfig(batch_size=1, steps=12)
     learner = make_train_state(network, training)
-    batches = poisson_batches(points(), 1, Repeatable(2))
+    batches = poisson_batches(points(), 1, SeededNoise(2))
     sizes: list[int] = []
 
     def watched(step: int, rows: slice) -> dict:
@@ -187,7 +187,7 @@ def test_batch_norm_and_losses_of_the_whole_batch_are_refused() -> None:
 
 
 def test_a_private_gradient_states_its_cost() -> None:
-    assert private(1.3, 2.0).expense(0.1, 7) == Subsampled("training", 1.3, 0.1, 7)
+    assert private(1.3, 2.0).dp_event(0.1, 7) == PoissonSubsampledGaussian("training", 1.3, 0.1, 7)
 
 
 class Silent(Noise):
@@ -196,8 +196,8 @@ class Silent(Noise):
     def __init__(self, noise: Noise, factor: float) -> None:
         self.noise, self.factor = noise, factor
 
-    def take(self, count: int) -> bytes:
-        return self.noise.take(count)
+    def random_bytes(self, count: int) -> bytes:
+        return self.noise.random_bytes(count)
 
     def normal(self, shape, dtype=torch.float64, device="cpu") -> Tensor:
         return self.factor * self.noise.normal(shape, dtype, device)
@@ -205,31 +205,31 @@ class Silent(Noise):
 
 def test_an_adaptive_clip_finds_its_quantile_and_costs_what_the_sum_did() -> None:
     """Lengths are uniform on (0, 4): the 0.75-quantile is 3. Both noises together are worth sigma."""
-    clip = Adaptive(0.1, 0.75, 0.2, count_sigma=10.0)
-    noise = Repeatable(0)
+    clip = AdaptiveClipNorm(0.1, 0.75, 0.2, count_sigma=10.0)
+    noise = SeededNoise(0)
     for _ in range(200):
-        clip.learn(4 * noise.uniform((1000,)), 1000.0, noise)
+        clip.update(4 * noise.uniform((1000,)), 1000.0, noise)
     assert clip.norm == pytest.approx(3.0, rel=0.05)
-    raised = clip.sigma(1.2)
+    raised = clip.sum_sigma(1.2)
     assert raised**-2 + (2 * 10.0) ** -2 == pytest.approx(1.2**-2)
-    assert clip.sigma(0.0) == 0
+    assert clip.sum_sigma(0.0) == 0
     with pytest.raises(UsageError, match="Raise it"):
-        Private(sigma=30.0, clip=clip, noise=noise)
+        DPSGD(sigma=30.0, clip=clip, noise=noise)
     with pytest.raises(UsageError, match="one process"):
-        Private(sigma=1.0, clip=clip, noise=noise, rank=1)
+        DPSGD(sigma=1.0, clip=clip, noise=noise, rank=1)
     with pytest.raises(UsageError):
-        Adaptive(count_sigma=0.0)
+        AdaptiveClipNorm(count_sigma=0.0)
 
 
 def test_an_adaptive_clip_moves_as_in_the_paper() -> None:
     """C e^(-rate (b - quantile)), b the mean of the marks with noise, which is not cut to [0, 1] (algorithm 1)."""
-    lengths, noise = torch.tensor([0.5, 1.5, 2.0, 3.0]), Repeatable(1)
-    clip, z = Adaptive(2.0, 0.6, 0.3, count_sigma=8.0), Repeatable(1)
+    lengths, noise = torch.tensor([0.5, 1.5, 2.0, 3.0]), SeededNoise(1)
+    clip, z = AdaptiveClipNorm(2.0, 0.6, 0.3, count_sigma=8.0), SeededNoise(1)
     norm = 2.0
     for _ in range(5):
         marks = (lengths <= norm).double().sum().item()
         norm *= math.exp(-0.3 * ((marks + 8.0 * z.normal(()).item()) / 4 - 0.6))
-        clip.learn(lengths, 4.0, noise)
+        clip.update(lengths, 4.0, noise)
         assert clip.norm == pytest.approx(norm, rel=1e-6)
 
 
@@ -239,9 +239,9 @@ def test_noise_does_not_move_the_quantile() -> None:
     Over 5,000 steps the noise moves this by 0.006 in standard deviation; 4 of them. A share that were cut to [0, 1]
     could not be 0.9 on average, and the norm would grow without end.
     """
-    clip, noise, below = Adaptive(3.6, 0.9, 0.02, count_sigma=400.0), Repeatable(3), []
+    clip, noise, below = AdaptiveClipNorm(3.6, 0.9, 0.02, count_sigma=400.0), SeededNoise(3), []
     for step in range(6000):
-        clip.learn(4 * noise.uniform((1000,)), 1000.0, noise)
+        clip.update(4 * noise.uniform((1000,)), 1000.0, noise)
         if step >= 1000:
             below.append(min(clip.norm / 4, 1.0))
     assert sum(below) / len(below) == pytest.approx(0.9, abs=0.024)
@@ -252,21 +252,21 @@ class Noting(Noise):
     """Notes what is hidden, and by how much noise."""
 
     def __init__(self) -> None:
-        self.inner, self.told = Repeatable(0), []
+        self.inner, self.told = SeededNoise(0), []
 
-    def take(self, count: int) -> bytes:
-        return self.inner.take(count)
+    def random_bytes(self, count: int) -> bytes:
+        return self.inner.random_bytes(count)
 
-    def added(self, values: Tensor, scale: float) -> Tensor:
+    def add_gaussian(self, values: Tensor, scale: float) -> Tensor:
         self.told.append((values.double().clone(), scale))
-        return super().added(values, scale)
+        return super().add_gaussian(values, scale)
 
 
 def test_sum_and_count_of_each_step_cost_what_is_charged() -> None:
     """One row more or less, with the norm of each step as it was told: (|d sum| / its noise)^2 + (d count / its)^2."""
     sigma, x, costs = 1.3, 3 * normal(8, 3).abs(), []
     for without in range(8):
-        clip, other = (Adaptive(1.0, 0.5, 0.5, count_sigma=2.0) for _ in range(2))
+        clip, other = (AdaptiveClipNorm(1.0, 0.5, 0.5, count_sigma=2.0) for _ in range(2))
         network = nn.Linear(3, 1, bias=False).double()
         for _ in range(6):
             notes = []
@@ -275,11 +275,11 @@ def test_sum_and_count_of_each_step_cost_what_is_charged() -> None:
             rest = torch.cat([x[:without], x[without + 1 :]])
             for kind, rows in ((clip, x), (other, rest)):
                 noise = Noting()
-                private = Private(sigma=sigma, clip=kind, noise=noise)
+                private = DPSGD(sigma=sigma, clip=kind, noise=noise)
                 private(lambda net, example: net(example["x"])[:, 0], network, [{"x": rows}], 8.0)
                 notes.append(noise.told)
             pairs = list(zip(*notes, strict=True))
-            assert [[scale for _, scale in pair] for pair in pairs] == [[clip.sigma(sigma) * norm] * 2, [2.0] * 2]
+            assert [[scale for _, scale in pair] for pair in pairs] == [[clip.sum_sigma(sigma) * norm] * 2, [2.0] * 2]
             costs.append(sum((a - b).square().sum().item() / scale**2 for (a, scale), (b, _) in pairs))
     assert max(costs) == pytest.approx(sigma**-2, rel=1e-6)
     assert all(cost <= sigma**-2 * (1 + 1e-6) for cost in costs)
@@ -287,8 +287,8 @@ def test_sum_and_count_of_each_step_cost_what_is_charged() -> None:
 
 def test_an_adaptive_clip_follows_inside_a_step() -> None:
     network = nn.Linear(3, 1, bias=False)
-    clip = Adaptive(1.0, 0.5, 0.5, count_sigma=1.0)
-    gradient = Private(sigma=0.0, clip=clip, noise=Silent(Repeatable(0), 0.0))
+    clip = AdaptiveClipNorm(1.0, 0.5, 0.5, count_sigma=1.0)
+    gradient = DPSGD(sigma=0.0, clip=clip, noise=Silent(SeededNoise(0), 0.0))
     x = 5 * nn.functional.normalize(torch.randn(40, 3), dim=1)
     for _ in range(30):
         gradient(lambda net, example: net(example["x"])[:, 0], network, [{"x": x}], 40.0)
@@ -297,7 +297,7 @@ def test_an_adaptive_clip_follows_inside_a_step() -> None:
 
 def test_batches_are_binomial() -> None:
     """Chi-square of sizes over 2,000 batches of 100 x 0.1 rows, and of how often each row comes; fixed seed."""
-    noise = Repeatable(0)
+    noise = SeededNoise(0)
     drawn = [poisson(100, 0.1, noise) for _ in range(2000)]
     sizes = torch.tensor([len(rows) for rows in drawn])
     law = stats.binom(100, 0.1)
@@ -316,29 +316,29 @@ def test_batches_are_binomial() -> None:
 
 def test_processes_share_the_rows_out() -> None:
     rows = {"x_1": torch.arange(103), "given": {"label": torch.arange(103)}}
-    batches = poisson_batches(rows, 103, Repeatable(0), encode=lambda x: 2 * x)
+    batches = poisson_batches(rows, 103, SeededNoise(0), encode=lambda x: 2 * x)
     parts = [batches(0, slice(103 * r // 3, 103 * (r + 1) // 3)) for r in range(3)]
     assert torch.equal(torch.cat([part["given"]["label"] for part in parts]), torch.arange(103))
     assert torch.equal(parts[1]["x_1"], 2 * parts[1]["given"]["label"])
-    half = poisson_batches(rows, 20, Repeatable(0))
+    half = poisson_batches(rows, 20, SeededNoise(0))
     assert not torch.equal(half(0, slice(0, 20))["x_1"], half(0, slice(0, 20))["x_1"])
     for size in (0, 104):
         with pytest.raises(UsageError, match="1 to 103 rows"):
-            poisson_batches(rows, size, Repeatable(0))
+            poisson_batches(rows, size, SeededNoise(0))
 
 
 def test_bound_of_one_run() -> None:
     """All of 200 guesses right is the ceiling: 0.95 = 1 - p^200. Half right says nothing."""
     p = 0.05 ** (1 / 200)
-    assert lower_bound(200, 200) == pytest.approx(math.log(p / (1 - p)), abs=1e-6)
-    assert lower_bound(200, 200) == pytest.approx(4.19, abs=0.005)
-    assert lower_bound(100, 200) == 0
-    one = lower_bound(150, 200)
+    assert epsilon_lower_bound(200, 200) == pytest.approx(math.log(p / (1 - p)), abs=1e-6)
+    assert epsilon_lower_bound(200, 200) == pytest.approx(4.19, abs=0.005)
+    assert epsilon_lower_bound(100, 200) == 0
+    one = epsilon_lower_bound(150, 200)
     assert stats.binom.sf(149, 200, 1 / (1 + math.exp(-one))) == pytest.approx(0.05, abs=1e-6)
-    assert 0 < lower_bound(150, 200, delta=1e-5, planted=1000) < one
-    assert chance(0, 10, 1.0, 1e-5, 100) == 1.0
+    assert 0 < epsilon_lower_bound(150, 200, delta=1e-5, num_canaries=1000) < one
+    assert tail_probability(0, 10, 1.0, 1e-5, 100) == 1.0
     with pytest.raises(UsageError):
-        lower_bound(5, 4)
+        epsilon_lower_bound(5, 4)
 
 
 def scores(factor: float, seed: int) -> Iterator[Tensor]:
@@ -347,10 +347,10 @@ def scores(factor: float, seed: int) -> Iterator[Tensor]:
     A row's slope is 1 where it is in a batch; the score is the likelihood ratio of the noisy sums, step by step.
     """
     m, sigma, rate, steps = 1000, 2.5288, 1024 / 32_561, 400
-    noise = Repeatable(seed, "audit")
-    present = noise.coins(0.5, (m,))
+    noise = SeededNoise(seed, "audit")
+    present = noise.bernoulli(0.5, (m,))
     network = nn.Linear(m, 1, bias=False)
-    gradient = Private(sigma=sigma, noise=Silent(noise, factor))
+    gradient = DPSGD(sigma=sigma, noise=Silent(noise, factor))
     rows = torch.eye(m)[present]
     total = torch.zeros(m, dtype=F64)
     for _ in range(steps):
@@ -364,13 +364,13 @@ def scores(factor: float, seed: int) -> Iterator[Tensor]:
 
 def test_an_audit_by_planted_rows_finds_a_quarter_of_the_noise_and_accuses_nobody_else() -> None:
     """Epsilon 1; reference: 0.19 (at most 0.47 of 20 seeds) with all the noise, 1.56 with a quarter of it."""
-    assert lower_bound(guess(*scores(1.0, 0), 200), 200) < 0.7
-    assert lower_bound(guess(*scores(0.25, 0), 200), 200) > 1.0
+    assert epsilon_lower_bound(num_right_guesses(*scores(1.0, 0), 200), 200) < 0.7
+    assert epsilon_lower_bound(num_right_guesses(*scores(0.25, 0), 200), 200) > 1.0
 
 
 def test_guesses() -> None:
     ranked = torch.tensor([3.0, 1.0, 2.0, 0.0])
-    assert guess(ranked, torch.tensor([True, False, True, False]), 4) == 4
-    assert guess(ranked, torch.tensor([True, True, True, True]), 2) == 1
+    assert num_right_guesses(ranked, torch.tensor([True, False, True, False]), 4) == 4
+    assert num_right_guesses(ranked, torch.tensor([True, True, True, True]), 2) == 1
     with pytest.raises(UsageError):
-        guess(ranked, torch.ones(4, dtype=torch.bool), 3)
+        num_right_guesses(ranked, torch.ones(4, dtype=torch.bool), 3)

@@ -8,9 +8,9 @@ import pytest
 from scipy.optimize import brentq
 
 from feller.core.errors import UsageError
-from feller.privacy.accounting.accountant import epsilon
+from feller.privacy.accounting.accountant import compute_epsilon
 from feller.privacy.accounting.calibration import calibrate
-from feller.privacy.accounting.dp_events import Gaussian, Subsampled
+from feller.privacy.accounting.dp_events import GaussianMechanism, PoissonSubsampledGaussian
 from tests.errors import refuses
 
 DELTA = 1e-5
@@ -34,32 +34,32 @@ def true_epsilon(sigma: float, counts: int) -> float:
 
 @pytest.mark.parametrize(("sigma", "counts"), [(1.5, 1), (5.0, 1), (1.0, 2), (2.0, 6)])
 def test_whole_noise_is_charged_by_its_own_law(sigma: float, counts: int) -> None:
-    told = epsilon((Gaussian("counts", sigma / math.sqrt(counts), whole=counts),), DELTA)
+    told = compute_epsilon((GaussianMechanism("counts", sigma / math.sqrt(counts), integer_moves=counts),), DELTA)
     truth = true_epsilon(sigma, counts)
     assert truth - 1e-6 <= told <= truth + 2e-3
 
 
 def test_continuous_noise_would_be_charged_less() -> None:
-    assert true_epsilon(1.5, 1) > 1.01 * epsilon((Gaussian("counts", 1.5),), DELTA)
+    assert true_epsilon(1.5, 1) > 1.01 * compute_epsilon((GaussianMechanism("counts", 1.5),), DELTA)
 
 
 def test_an_older_ledger_has_continuous_noise() -> None:
-    assert Gaussian("counts", 2.0).whole == 0
+    assert GaussianMechanism("counts", 2.0).integer_moves == 0
     with refuses(UsageError, found="-1"):
-        Gaussian("counts", 2.0, whole=-1)
+        GaussianMechanism("counts", 2.0, integer_moves=-1)
 
 
 def test_whole_counts_beside_steps_cost_what_continuous_ones_would_where_noise_is_large() -> None:
-    steps = Subsampled("training", 1.2, 0.05, 100)
-    both = [epsilon((Gaussian("counts", 4.0, whole=whole), steps), DELTA) for whole in (0, 14)]
+    steps = PoissonSubsampledGaussian("training", 1.2, 0.05, 100)
+    both = [compute_epsilon((GaussianMechanism("counts", 4.0, integer_moves=whole), steps), DELTA) for whole in (0, 14)]
     assert both[1] == pytest.approx(both[0], abs=2e-3)
 
 
 @pytest.mark.parametrize("wanted", [60.0, 300.0, 1000.0])
 def test_large_epsilons_are_answered_at_once(wanted: float) -> None:
     begun = time.process_time()
-    others = (Gaussian("counts", 0.9, whole=14),)
+    others = (GaussianMechanism("counts", 0.9, integer_moves=14),)
     sigma = calibrate(wanted, DELTA, 0.03, 400, others)
-    spent = (*others, Subsampled("training", sigma, 0.03, 400))
-    assert 0.99 * wanted < epsilon(spent, DELTA) <= min(wanted, epsilon(spent, DELTA, method="rdp"))
+    spent = (*others, PoissonSubsampledGaussian("training", sigma, 0.03, 400))
+    assert 0.99 * wanted < compute_epsilon(spent, DELTA) <= min(wanted, compute_epsilon(spent, DELTA, method="rdp"))
     assert time.process_time() - begun < 10

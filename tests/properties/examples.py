@@ -18,16 +18,16 @@ import torch
 
 import feller
 from feller import spaces
-from feller.control.fine_tuning.adjoint_matching import AdjointMatching, Full, Landing, Lean
+from feller.control.fine_tuning.adjoint_matching import AdjointMatching, FullAdjoint, LandingAdjoint, LeanAdjoint
 from feller.control.fine_tuning.discrete_adjoint import DiscreteAdjoint
-from feller.control.fine_tuning.draft import DirectGradient, OneStep
+from feller.control.fine_tuning.draft import DRaFT, ReFL
 from feller.control.fine_tuning.policy_gradient import PolicyGradient
-from feller.control.fine_tuning.raft import Filtered
+from feller.control.fine_tuning.raft import RAFT
 from feller.core.gradient import Gradient
 from feller.core.rng import Rng
 from feller.data.modality import Target
-from feller.evaluation.judge import ClassifyLabel, ClassifyRotation
-from feller.evaluation.speech.detector import ToldApart
+from feller.evaluation.judge import LabelClassification, RotationClassification
+from feller.evaluation.speech.detector import DetectionObjective
 from feller.networks import AdaLNZero, ALiBi, NoTimeConditioning, Rotary, TimeToken
 from feller.networks.codebook.fsq import FSQ
 from feller.networks.codebook.vq_ema import VectorQuantizerEMA
@@ -90,10 +90,10 @@ from feller.paths.affine import (
     SigmaProportional,
 )
 from feller.paths.brownian import BrownianBridge
-from feller.privacy.auditing.canaries import Ear, Overheard, Planted
-from feller.privacy.dp_sgd.private_gradient import Private
-from feller.privacy.leakage.leakage_tracking import Watch, Watched
-from feller.privacy.noise.grid_noise import Repeatable
+from feller.privacy.auditing.canaries import AuditedGradient, Canaries, CanaryAttacker
+from feller.privacy.dp_sgd.private_gradient import DPSGD
+from feller.privacy.leakage.leakage_tracking import LeakageTracker, TrackedGradient
+from feller.privacy.noise.grid_noise import SeededNoise
 from feller.sampling import (
     RK4,
     Ancestral,
@@ -268,24 +268,26 @@ EXAMPLES: dict[type, list[Case]] = {
     schedules.VE: [ScheduleCase(schedules.VE(0.1, 5.0), meets_source=False, meets_data=False)],
     schedules.KineticOptimal: [ScheduleCase(schedules.KineticOptimal(mass)) for mass in (0.0, 1 / 17, 0.5, 0.9)],
     schedules.CustomSchedule: [ScheduleCase(schedules.CustomSchedule(arc, fall))],
-    Private: [Case(Private(sigma=1.0, noise=Repeatable(0)))],
-    Watched: [
+    DPSGD: [Case(DPSGD(sigma=1.0, noise=SeededNoise(0)))],
+    TrackedGradient: [
         Case(
-            Watched(
-                inner=Private(sigma=1.0, noise=Repeatable(0)),
-                watch=Watch(torch.zeros(2, 3), lambda network, step: lambda z: {"x_1": z}, rate=0.5, draws=Rng(0)),
+            TrackedGradient(
+                inner=DPSGD(sigma=1.0, noise=SeededNoise(0)),
+                tracker=LeakageTracker(
+                    torch.zeros(2, 3), lambda network, step: lambda z: {"x_1": z}, rate=0.5, rng=Rng(0)
+                ),
             )
         )
     ],
-    Overheard: [
+    AuditedGradient: [
         Case(
-            Overheard(
-                inner=Private(sigma=1.0, noise=Repeatable(0)),
-                ear=Ear(
-                    Planted(torch.tensor([True, False]), torch.zeros(0, dtype=torch.long), 10),
+            AuditedGradient(
+                inner=DPSGD(sigma=1.0, noise=SeededNoise(0)),
+                attacker=CanaryAttacker(
+                    Canaries(torch.tensor([True, False]), torch.zeros(0, dtype=torch.long), 10),
                     lambda network, step: {"x_1": torch.zeros(2, 3)},
                     rate=0.5,
-                    noise=Repeatable(1),
+                    noise=SeededNoise(1),
                 ),
             )
         )
@@ -528,10 +530,10 @@ EXAMPLES: dict[type, list[Case]] = {
             lambda: Moved(2),
         )
         for path, adjoint, w in (
-            (Affine(), Lean(), 1.0),
-            (Affine(schedules.Cosine(), DataPrediction()), Full(), 1.0),
-            (Affine(prediction=NoisePrediction()), Lean(), 2.0),
-            (Affine(), Landing(), 1.0),
+            (Affine(), LeanAdjoint(), 1.0),
+            (Affine(schedules.Cosine(), DataPrediction()), FullAdjoint(), 1.0),
+            (Affine(prediction=NoisePrediction()), LeanAdjoint(), 2.0),
+            (Affine(), LandingAdjoint(), 1.0),
         )
     ],
     **{
@@ -544,10 +546,10 @@ EXAMPLES: dict[type, list[Case]] = {
             )
         ]
         for rule, facts in (
-            (DirectGradient(**FLOW, last=2, steps=4), {"random": False}),
-            (OneStep(**FLOW, steps=4), {}),
+            (DRaFT(**FLOW, backprop_steps=2, steps=4), {"random": False}),
+            (ReFL(**FLOW, steps=4), {}),
             (DiscreteAdjoint(**FLOW, steps=4), {}),
-            (Filtered(**FLOW, steps=4), {"rows": False}),
+            (RAFT(**FLOW, steps=4), {"rows": False}),
             (PolicyGradient(**FLOW, steps=4), {"rows": False}),
         )
     },
@@ -591,7 +593,7 @@ EXAMPLES: dict[type, list[Case]] = {
         )
         for quantiser in (FSQ((5, 4)), VectorQuantizerEMA(num_codes=6, dim=2))
     ],
-    ToldApart: [ObjectiveCase(ToldApart(), sounded, detector, random=False)],
+    DetectionObjective: [ObjectiveCase(DetectionObjective(), sounded, detector, random=False)],
     SpectralLoss: [
         ObjectiveCase(SpectralLoss(spaces.Euclidean((48,)), windows, 32), voices, singer) for windows in ((8,), (4, 16))
     ],
@@ -644,10 +646,10 @@ EXAMPLES: dict[type, list[Case]] = {
             random=False,
         ),
     ],
-    ClassifyLabel: [
-        ObjectiveCase(ClassifyLabel(), pictures, lambda: ImageClassifier((1, 8, 8), 3, Rng(0)).double()),
+    LabelClassification: [
+        ObjectiveCase(LabelClassification(), pictures, lambda: ImageClassifier((1, 8, 8), 3, Rng(0)).double()),
     ],
-    ClassifyRotation: [
-        ObjectiveCase(ClassifyRotation(), pictures, lambda: ImageClassifier((1, 8, 8), 4, Rng(0)).double()),
+    RotationClassification: [
+        ObjectiveCase(RotationClassification(), pictures, lambda: ImageClassifier((1, 8, 8), 4, Rng(0)).double()),
     ],
 }

@@ -29,7 +29,7 @@ from feller.paths import (
     schedules,
 )
 from feller.paths import ProductPath as ProductPath
-from feller.privacy.marginals.marginal_network import MarginalNetwork, Marginals
+from feller.privacy.marginals.marginal_network import MarginalNetwork, MarginalTables
 from feller.spaces import CategoryTokenizer, DigitTokenizer, TableTokens
 from feller.spaces.tokens import CategoricalSource, MaskSource
 
@@ -45,7 +45,7 @@ WORDS = spaces.TableTokens(
 
 def graphical() -> MarginalNetwork:
     """Return a graphical model with potentials that have a gradient."""
-    network = Marginals(WORDS, ((0, 1), (2, 1), (0,))).build((3,), {}, Rng(0))
+    network = MarginalTables(WORDS, ((0, 1), (2, 1), (0,))).build((3,), {}, Rng(0))
     for i, potential in enumerate(network.parameters()):
         potential.data.copy_(Rng(0).stream("potential", i).normal(potential.shape, F64))
         potential.requires_grad_()

@@ -68,4 +68,4 @@ def test_micro_batches_add_up(gradient: Case) -> None:
 
 @pytest.mark.parametrize("case", OBJECTIVES)
 def test_conforms(case: ObjectiveCase) -> None:
-    check_objective(case.kind, case.network(), batch(case), random=case.random, rows=case.rows)
+    check_objective(case.kind, case.network(), batch(case), is_random=case.random, rows_independent=case.rows)

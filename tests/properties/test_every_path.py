@@ -182,4 +182,4 @@ def test_a_reference_feeds_every_path() -> None:
 @pytest.mark.parametrize("case", PATHS)
 def test_conforms(case: PathCase) -> None:
     space = getattr(case.kind, "space", Euclidean())
-    check_path(case.kind, space, ends=case.ends, certain=case.answer, accuracy=case.accuracy)
+    check_path(case.kind, space, sample_endpoints=case.ends, certain_prediction=case.answer, accuracy=case.accuracy)

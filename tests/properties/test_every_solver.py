@@ -250,4 +250,4 @@ def test_normal_flow_is_the_truth() -> None:
 def test_conforms(case: SolverCase) -> None:
     noise = case.order is None and not case.backwards
     order = None if case.order is None else float(case.order)
-    check_solver(case.kind, order=order, backwards=case.backwards, noise=noise, rows=case.splits)
+    check_solver(case.kind, order=order, runs_backwards=case.backwards, has_noise=noise, rows_independent=case.splits)

@@ -168,7 +168,7 @@ FILES = {
     "state.safetensors": _kept("state.safetensors", lambda run: load_tensors(run.state)),
     "metrics.jsonl": _kept("metrics.jsonl", lambda run: MetricsWriter(run.metrics, 4).close()),
     "ledger.json": RunFile(
-        "ledger.json", json.dumps(LEDGER).encode, lambda run: (ledger := ledger_of(run)) and ledger.lines()
+        "ledger.json", json.dumps(LEDGER).encode, lambda run: (ledger := ledger_of(run)) and ledger.describe_events()
     ),
     "judge.safetensors": RunFile("judge.safetensors", _judge, lambda run: load_judge(run.judge)),
     "memory.npz": RunFile("memory.npz", _memory, lambda run: load_datastore(run.path / "memory.npz", S, MAKERS)),

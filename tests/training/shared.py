@@ -16,10 +16,10 @@ from feller.networks.blocks.lora import LoRA
 from feller.networks.image.unet import UNet
 from feller.networks.mlp import MLP
 from feller.paths import Affine
-from feller.privacy.dp_sgd.clip_norm import Fixed
+from feller.privacy.dp_sgd.clip_norm import FixedClipNorm
 from feller.privacy.dp_sgd.poisson_sampling import poisson_batches
-from feller.privacy.dp_sgd.private_gradient import Private
-from feller.privacy.noise.grid_noise import Repeatable
+from feller.privacy.dp_sgd.private_gradient import DPSGD
+from feller.privacy.noise.grid_noise import SeededNoise
 from feller.spaces import Euclidean
 from feller.training.checkpoint import load_checkpoint, save_checkpoint
 from feller.training.engine import get_engine
@@ -71,13 +71,13 @@ def learned(
     data = {"x_1": point(64, shape), "given": {}}
     gradient = None
     if private:
-        feed = poisson_batches(data, training.batch_size, Repeatable(1, "batches"))
-        gradient = Private(
+        feed = poisson_batches(data, training.batch_size, SeededNoise(1, "batches"))
+        gradient = DPSGD(
             sigma=0.7,
-            clip=Fixed(0.3),
-            noise=Repeatable(2, "noise"),
+            clip=FixedClipNorm(0.3),
+            noise=SeededNoise(2, "noise"),
             rank=here.rank,
-            together=here.all_reduce_sum if here.world_size > 1 else None,
+            all_reduce=here.all_reduce_sum if here.world_size > 1 else None,
         )
     else:
 

@@ -24,9 +24,9 @@ from feller.networks.image.dit import DiT
 from feller.networks.image.unet import UNet
 from feller.networks.mlp import MLP
 from feller.paths import Affine
-from feller.privacy.dp_sgd.clip_norm import Fixed
-from feller.privacy.dp_sgd.private_gradient import Private
-from feller.privacy.noise.grid_noise import Repeatable
+from feller.privacy.dp_sgd.clip_norm import FixedClipNorm
+from feller.privacy.dp_sgd.private_gradient import DPSGD
+from feller.privacy.noise.grid_noise import SeededNoise
 from feller.spaces import Euclidean
 from feller.training.callbacks import CheckpointSaver, JSONLinesLogger, TensorBoardLogger, make_loggers
 from feller.training.checkpoint import load_checkpoint, save_checkpoint
@@ -203,14 +203,14 @@ def test_private_gradients_get_their_noise_once_a_step(
     """Of all micro-batches together; what the optimizer sees is the noisy mean, whatever the optimizer."""
     config = replace(CONFIG, optimizer=optimizer, precision=precision, steps=4, micro_batch=5, grad_clip_norm=1e9)
     state, added = fresh(config), list[int]()
-    real = Repeatable.added
+    real = SeededNoise.add_gaussian
 
     def counting(self: Any, total: Tensor, scale: float) -> Tensor:
         added.append(total.numel())
         return real(self, total, scale)
 
-    monkeypatch.setattr(Repeatable, "added", counting)
-    gradient = Private(sigma=2.0, clip=Fixed(0.1), noise=Repeatable(2, "noise"))
+    monkeypatch.setattr(SeededNoise, "add_gaussian", counting)
+    gradient = DPSGD(sigma=2.0, clip=FixedClipNorm(0.1), noise=SeededNoise(2, "noise"))
     fit(config, state, gradient=gradient, monitor=Silent())
     weights = [weight.numel() for weight in state.network.parameters()]
     assert added == 4 * weights
@@ -227,7 +227,7 @@ class Silent(StepMonitor):
 def test_clipped_gradients_are_exact_or_refused(precision: Any) -> None:
     """In bfloat16 norms are off by some thousandths, by which the clip norm would be exceeded."""
     config = replace(CONFIG, precision=precision)
-    gradient = Private(sigma=2.0, clip=Fixed(0.1), noise=Repeatable(2, "noise"))
+    gradient = DPSGD(sigma=2.0, clip=FixedClipNorm(0.1), noise=SeededNoise(2, "noise"))
     assert not MeanGradient.needs_float32
     with pytest.raises(UsageError, match="float32"):
         fit(config, fresh(config), gradient=gradient)

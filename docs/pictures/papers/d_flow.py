@@ -8,8 +8,8 @@ from matplotlib.figure import Figure
 from style import bare
 from torch import Tensor
 
-from feller.control.inverse.inverse_problem import Restoration, wiener
-from feller.control.inverse.pigdm import Guided, PiGDM
+from feller.control.inverse.guided_solver import GuidedSolver, PiGDM
+from feller.control.inverse.inverse_problem import InverseSolver, wiener_estimate
 from feller.core.rng import Rng
 from feller_papers.claims import Claim
 from feller_papers.d_flow import restoring
@@ -30,16 +30,16 @@ def draw(data: pathlib.Path | None) -> tuple[Figure, Claim]:
     observation = Bench(SETTING, HOLE, 0, pictures).observation
     model = learned(SETTING.base, 0)
 
-    def restored(way: Restoration, start: int) -> Tensor:
+    def restored(way: InverseSolver, start: int) -> Tensor:
         draws = Rng(0).fold_in("start", start)
         return way.restore(model, observation, draws.stream("source").normal(pictures.x.shape), draws).state
 
     found = [restored(search(SETTING), start) for start in range(MANY)]
     rows = {
         "truth": pictures.x,
-        "seen": observation.measured,
-        "Wiener filter": wiener(observation, *moments(SETTING.base), SHAPE).float(),
-        "PiGDM": restored(Guided(PiGDM()), 0),
+        "seen": observation.y,
+        "Wiener filter": wiener_estimate(observation, *moments(SETTING.base), SHAPE).float(),
+        "PiGDM": restored(GuidedSolver(PiGDM()), 0),
         "D-Flow": found[0],
         f"mean of {MANY} D-Flow": sum(found) / MANY,
     }

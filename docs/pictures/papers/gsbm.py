@@ -24,11 +24,11 @@ def draw(data: pathlib.Path | None) -> tuple[Figure, Claim]:
     """Test the claim, and draw the trajectories that it was tested on."""
     (claim,) = corridor(SETTING)
     posed, draws = problems.spider(), Rng(0).fold_in("judge")
-    begin, end = (crowd(FOLLOWED, draws.fold_in(place)) for place, crowd in enumerate(posed.crowds[0]))
+    begin, end = (crowd(FOLLOWED, draws.fold_in(place)) for place, crowd in enumerate(posed.populations[0]))
     times = torch.linspace(0, 1, 200)
     steps = draws.stream("way").normal((FOLLOWED, len(times) - 1, 2)) * (times[1] - times[0]).sqrt()
     noise = torch.cat([torch.zeros(FOLLOWED, 1, 2), steps.cumsum(1)], 1)
-    plain = GaussianPaths.straight(begin, end, posed.noise, 2, 2).grid(times).mean
+    plain = GaussianPaths.brownian_bridges(begin, end, posed.noise, 2, 2).grid(times).mean
     plain = plain + posed.noise * (noise - times[:, None] * noise[:, -1:])
     figure, panels = plt.subplots(1, 2, figsize=(6.4, 2.7), layout="constrained", sharex=True, sharey=True)
     ways = ((plain, "Brownian bridges", ORANGE), (walked(SETTING, 0).states, "a bridge that knows the walls", BLUE))

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from feller.core.rng import Rng
 from feller.data.batches import shuffled
 from feller.data.modality import Dataset
-from feller.evaluation.images import fd_cnn
-from feller.evaluation.judge import Classify
+from feller.evaluation.image_metrics import fd_cnn
+from feller.evaluation.judge import ClassificationObjective
 from feller.networks.network_config import seeded_init
 from feller.training.engine import get_engine
 from feller.training.loop import make_train_state, train
@@ -47,10 +47,10 @@ class Classifier(nn.Module):
 
 
 @dataclass(frozen=True)
-class Jittered(Classify):
+class Jittered(ClassificationObjective):
     """Tell the class of pictures whose levels are moved by up to half a level."""
 
-    smooth = 0.0
+    label_smoothing = 0.0
 
     def draw(self, batch: Batch, rng: Rng, network: Any = None) -> Example:
         """Draw the noise."""

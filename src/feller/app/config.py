@@ -375,7 +375,7 @@ class FitConfig(metaclass=OptionsType):
     the column that the report tells from the others."""
     seed: Whole = None
     """Of all randomness; 0 by default."""
-    report: Annotated[ReportKind, Offers(tables=("feller.evaluation.effort:REPORTS",))] = None
+    report: Annotated[ReportKind, Offers(tables=("feller.evaluation.evaluation_budget:REPORTS",))] = None
     """full, quick or none; by default it takes a fifth of the training's time, and at most two minutes."""
     fields: RecipeFields = None
     """Fields of the recipe by their names, such as {"train.batch": 64}."""
@@ -434,7 +434,7 @@ class MeasurementOptions(metaclass=OptionsType):
     """What is to be filled, for inpaint: white in a picture, 1 or True in an array."""
     noise: Annotated[float, Limits(0.0)] = 0.0
     """Standard deviation of the measurements, in the units of the data."""
-    method: Annotated[str, Offers(tables=("feller.control.inverse.d_flow_restoration:METHODS",))] = "source"
+    method: Annotated[str, Offers(tables=("feller.control.inverse.inverse_methods:METHODS",))] = "source"
     """How observations are explained: source (search), or by guidance pigdm, ot-ode, dps; or red-diff."""
     scale: Positive = None
     """Of guidance; the usual 1 is safe, and 3 is often nearer to the truth (10 and 20 for dps)."""
@@ -536,7 +536,7 @@ class TuneConfig(metaclass=OptionsType):
     """Change each matrix of weights by one of this rank; by default all weights change."""
     seed: int = 0
     """Of all randomness."""
-    report: Annotated[ReportKind, Offers(tables=("feller.evaluation.effort:REPORTS",))] = None
+    report: Annotated[ReportKind, Offers(tables=("feller.evaluation.evaluation_budget:REPORTS",))] = None
     """full, quick or none; by default it takes a fifth of the tuning's time, and at most two minutes."""
     conditions: Annotated[ConditionOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=ConditionOptions)
     """Of the samples that tuning looks at."""
@@ -648,7 +648,7 @@ class AuditConfig(metaclass=OptionsType):
     """Train so many models again, each on half of all rows, to tell who was learned from; it takes as long each."""
     canaries: Whole = None
     """Train once more with so many planted rows, which an attacker looks for."""
-    report: Annotated[ReportKind, Offers(tables=("feller.evaluation.effort:REPORTS",))] = None
+    report: Annotated[ReportKind, Offers(tables=("feller.evaluation.evaluation_budget:REPORTS",))] = None
     """full or quick: how long the attacks take that train nothing; by default a fifth of the training's time, and at
     most two minutes. none writes no page."""
     seed: int = 0

@@ -29,9 +29,9 @@ from feller.data.loading.find import TABLES
 from feller.data.loading.in_memory import MEMORY, DataSource
 from feller.data.modality import Dataset
 from feller.data.points.points import Points
-from feller.evaluation.metrics import main_metrics, metric, reference
+from feller.evaluation.metrics import main_metrics, metric, reference_value
 from feller.evaluation.number_format import is_number
-from feller.evaluation.report.loss_curve import losses
+from feller.evaluation.report.loss_curve import finite_losses
 from feller.models.model import Model, Samples, load_model
 from feller.privacy.accounting.ledger import Ledger
 from feller.training.callbacks import read_metrics
@@ -100,11 +100,11 @@ class Report:
         """Draw the main metrics beside their references: shares on one axis, every other one on its own."""
         pairs: dict[str, tuple[float, float]] = {}
         for name in main_metrics(self.metrics):
-            beside, value = reference(name, self.metrics), self.metrics[name]
+            beside, value = reference_value(name, self.metrics), self.metrics[name]
             if beside is not None and is_number(value) and is_number(beside[1]):
                 pairs[name] = (float(value), float(beside[1]))
         names = [*pairs][:BARS]
-        shares = [name for name in names if metric(name, self.metrics).share]
+        shares = [name for name in names if metric(name, self.metrics).is_percent]
         panels = [*([shares] if shares else []), *([name] for name in names if name not in shares)]
         if not panels:
             return None
@@ -123,7 +123,7 @@ class Report:
         most = max(1e-12, *values)
         to_one = is_share and most > 0.4
         for k, name in enumerate(names):
-            one, beside = metric(name, self.metrics), reference(name, self.metrics)
+            one, beside = metric(name, self.metrics), reference_value(name, self.metrics)
             whose = f", {beside[0]}" if beside else ""
             bars = (("measured", "C0", k - 0.2, ""), ("reference", "C1", k + 0.2, whose))
             for (label, colour, place, more), value in zip(bars, pairs[name], strict=True):
@@ -146,7 +146,7 @@ class Report:
     def _loss(self) -> Figure | None:
         """Draw the loss over training."""
         file = Run(self.folder).metrics
-        steps, loss = losses(read_metrics(file) if self.name == "report" and file.is_file() else ())
+        steps, loss = finite_losses(read_metrics(file) if self.name == "report" and file.is_file() else ())
         if len(steps) < 2:
             return None
         figure = Figure(figsize=(6.0, 3.0), layout="constrained")

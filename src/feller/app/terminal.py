@@ -152,16 +152,16 @@ def show(numbers: dict[str, Any], tell: Tell) -> None:
 
 def _promised(numbers: dict[str, Any]) -> str:
     """Say how well rows are protected, and what may be given away: nothing is sold for more than it is."""
-    from feller.privacy.accounting.ledger import NOTHING, factor, strength
+    from feller.privacy.accounting.ledger import MEANINGLESS_EPSILON, describe_weakness, format_exp_epsilon
 
     epsilon, delta = numbers["epsilon"], numbers["delta"]
-    who, worth = f"each of {numbers['rows_protected']:,} rows", strength(epsilon)
-    if epsilon >= NOTHING:
+    who, worth = f"each of {numbers['rows_protected']:,} rows", describe_weakness(epsilon)
+    if epsilon >= MEANINGLESS_EPSILON:
         return (
             f"epsilon {epsilon:.4g} at delta {delta:.3g} {worth} to {who}: what is learned of one may become"
-            f" {factor(epsilon)} times as likely; keep samples and model as you keep the rows"
+            f" {format_exp_epsilon(epsilon)} times as likely; keep samples and model as you keep the rows"
         )
-    little = f", which {worth} (a factor of {factor(epsilon)})" if worth else ""
+    little = f", which {worth} (a factor of {format_exp_epsilon(epsilon)})" if worth else ""
     return (
         f"{who} is protected by epsilon {epsilon:.4g} at delta {delta:.3g}{little}; samples and model may be given"
         " away, the report not"

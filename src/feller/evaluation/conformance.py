@@ -42,7 +42,7 @@ PRECISIONS = {F64: 1e-9, F32: 2e-4}
 """Error that is allowed, for numbers around 1."""
 STEP = 1e-5
 """Of differences, in float64."""
-Ends = Callable[[int, RandomStream], tuple[State, State]]
+EndpointSampler = Callable[[int, RandomStream], tuple[State, State]]
 """(n, draw) -> n pairs of source and data, [n, ...]."""
 
 
@@ -91,7 +91,7 @@ class _Checker:
         """Refuse leaves that differ in a bit."""
         self.close(prop, ours, theirs, 0.0)
 
-    def kept(self, states: Sequence[State], call: Callable[[], object]) -> None:
+    def require_inputs_unchanged(self, states: Sequence[State], call: Callable[[], object]) -> None:
         """Refuse a call that writes into what it is given."""
         before = [tree_map(torch.clone, state) for state in states]
         call()
@@ -174,28 +174,28 @@ def check_manifold(space: Manifold | Product, *, smooth: bool = True) -> None:
         _check_rates(check, space)
         _check_volume(check, space)
         x = _points(space, 1)
-        rows = [torch.cat([leaf.flatten() for leaf in leaves(space.to_tangent(x, unit))]) for unit in _units(x)]
+        rows = [torch.cat([leaf.flatten() for leaf in leaves(space.to_tangent(x, unit))]) for unit in _unit_states(x)]
         rank = int(torch.linalg.matrix_rank(torch.stack(rows), atol=1e-9))
         check.true("dimension counts the tangent space", rank == space.dimension, space.dimension, rank)
 
 
 def _check_metric(check: _Checker, space: Manifold | Product, x: State, y: State, z: State, atol: float) -> None:
     """Check that the distance is one."""
-    way = space.distance(x, y)
-    check.close("distance is symmetric", way, space.distance(y, x), atol)
-    longer = space.distance(x, z) - way - space.distance(y, z)
+    distance = space.distance(x, y)
+    check.close("distance is symmetric", distance, space.distance(y, x), atol)
+    longer = space.distance(x, z) - distance - space.distance(y, z)
     check.true("triangle inequality", longer <= atol, f"{longer.max():.3g}", atol)
-    check.true("distance is positive", way > 0, f"{way.min():.3g}", "above 0")
+    check.true("distance is positive", distance > 0, f"{distance.min():.3g}", "above 0")
     check.close("distance to itself", space.distance(x, x), torch.zeros(20), 0.0)
 
 
 def _check_projections(check: _Checker, space: Manifold | Product, x: State, y: State, atol: float) -> None:
     """Check that twice is once, points of the source stay, log is tangent, and what is beside comes onto it."""
-    draw = Rng(3).stream("noise")
+    stream = Rng(3).stream("noise")
     raw = space.constraint_error(space.sample_base(20, Rng(0).stream("points")))
     check.true("the source is on the manifold", raw < 2e-6, f"{raw.max():.3g}", 2e-6)
     check.close("a projection keeps points", space.project(x), x, atol)
-    off = tree_map(lambda leaf: leaf + 0.1 * draw.normal(leaf.shape, F64).to(leaf), x)
+    off = tree_map(lambda leaf: leaf + 0.1 * stream.normal(leaf.shape, F64).to(leaf), x)
     check.close("projecting twice is once", space.project(space.project(off)), space.project(off), atol)
     for name, state in (("projections", space.project(off)), ("exp", space.exp(x, _tangents(space, x)))):
         far = space.constraint_error(state)
@@ -268,10 +268,10 @@ def _check_types(check: _Checker, space: Manifold | Product, x: State, y: State,
         made.extend((number, x_n) for number in numbers)
 
     x_n = next(leaves(x)).flatten(1)[:, 0]
-    check.kept([x, y, v], call)
+    check.require_inputs_unchanged([x, y, v], call)
     for ours, theirs in ((a, b) for one, two in made for a, b in zip(leaves(one), leaves(two), strict=True)):
-        kept = ours.dtype == dtype and ours.shape == theirs.shape
-        check.true("types and shapes are kept", kept, f"{[*ours.shape]} {ours.dtype}", f"{[*theirs.shape]} {dtype}")
+        is_kept = ours.dtype == dtype and ours.shape == theirs.shape
+        check.true("types and shapes are kept", is_kept, f"{[*ours.shape]} {ours.dtype}", f"{[*theirs.shape]} {dtype}")
 
 
 def _check_geodesics(check: _Checker, space: Manifold | Product, x: State, y: State, atol: float) -> None:
@@ -319,15 +319,15 @@ def _check_rates(check: _Checker, space: Manifold | Product) -> None:
 
 def _check_volume(check: _Checker, space: Manifold | Product) -> None:
     """Check E[div f + f . grad log p] = 0 under the source: this binds source, density, tangent spaces and volume."""
-    n, x, draw = 3000, _points(space, 3000), Rng(0).stream("field")
-    a, b = (tree_map(lambda leaf: draw.normal((1, *leaf.shape[1:]), F64), x) for _ in range(2))
+    n, x, stream = 3000, _points(space, 3000), Rng(0).stream("field")
+    a, b = (tree_map(lambda leaf: stream.normal((1, *leaf.shape[1:]), F64), x) for _ in range(2))
 
     def field(x: State) -> State:
         w = tree_map(lambda x, a, b: b + a * torch.sin(x + a), x, a, b)
         return x * (w - (x * w).sum(-1, keepdim=True)) if isinstance(space, Simplex) else space.to_tangent(x, w)
 
     total = space.log_volume_rate(x, field(x))
-    for unit in _units(x):
+    for unit in _unit_states(x):
         d = space.to_tangent(x, unit)
         change = torch.func.jvp(field, (x,), (d,))[1]
         total = total + sum((p * q).flatten(1).sum(1) for p, q in zip(leaves(d), leaves(change), strict=True))
@@ -343,8 +343,8 @@ def _points(space: Manifold | Product, n: int, seed: int = 0, dtype: torch.dtype
 
 def _tangents(space: Manifold | Product, x: State, seed: int = 0) -> State:
     """Return tangent vectors of length 1."""
-    draw = Rng(seed).stream("tangents")
-    v = space.to_tangent(x, tree_map(lambda leaf: draw.normal(leaf.shape, F64).to(leaf), x))
+    stream = Rng(seed).stream("tangents")
+    v = space.to_tangent(x, tree_map(lambda leaf: stream.normal(leaf.shape, F64).to(leaf), x))
     size = space.norm(x, v)
     return tree_map(lambda leaf: leaf / append_dims(size, leaf), v)
 
@@ -357,7 +357,7 @@ def _difference(after: State, before: State) -> State:
     return tree_map(lambda a, b: (a - b) / (2 * STEP), after, before)
 
 
-def _units(x: State) -> Iterator[State]:
+def _unit_states(x: State) -> Iterator[State]:
     """Yield states with a 1 at one entry of one leaf, and 0 elsewhere."""
     for number, whole in enumerate(leaves(x)):
         for entry in range(whole[0].numel()):
@@ -376,8 +376,8 @@ def check_path(
     path: Path,
     space: Space,
     *,
-    ends: Ends | None = None,
-    certain: Callable[[State], State] = lambda target: target,
+    sample_endpoints: EndpointSampler | None = None,
+    certain_prediction: Callable[[State], State] = lambda target: target,
     accuracy: float = 1e-6,
 ) -> None:
     """Check a path: target and process against the time derivative of its samples, marginals, rows, types, inputs.
@@ -388,9 +388,9 @@ def check_path(
     Args:
         path: Of tensors, or a product.
         space: Where its states live.
-        ends: Draws source and data; by default two draws of the space's source, the second moved by one half where it
+        sample_endpoints: Draws source and data; by default two draws of the space's source, the second moved by one half where it
             is Euclidean.
-        certain: Target -> the prediction that is certain of it.
+        certain_prediction: Target -> the prediction that is certain of it.
         accuracy: Of the sample, where it is simulated.
 
     Raises:
@@ -399,8 +399,8 @@ def check_path(
     """
     _check_kind("path", path, Path, "feller.Affine()")
     _check_kind("space", space, Space, f"feller.Euclidean({space if isinstance(space, tuple) else (2,)})")
-    check, ends = _Checker(path), ends or _ends_of(space)
-    x_0, x_1 = ends(6, Rng(0).stream("ends"))
+    check, sample_endpoints = _Checker(path), sample_endpoints or _default_endpoints(space)
+    x_0, x_1 = sample_endpoints(6, Rng(0).stream("ends"))
     t = torch.linspace(0.15, 0.85, 6, dtype=F64)
 
     def at(t: Tensor, seed: int = 1) -> State:
@@ -416,7 +416,7 @@ def check_path(
         target = target_of(x_t, x_0, x_1, t)
 
         def characteristics() -> State:
-            now = path.characteristics(certain(target), x_t, t)
+            now = path.characteristics(certain_prediction(target), x_t, t)
             _check_now(now, x_t)
             return now
 
@@ -429,7 +429,7 @@ def check_path(
     check.true("a sample has the shape of the data", shapes[0] == shapes[1], *shapes)
     target = target_of(x_t, x_0, x_1, t)
     check.equal("samples are addressed: the same draws give the same", at(t), x_t)
-    check.kept([x_0, x_1, x_t, t], lambda: (at(t), certain_of(x_t, x_0, x_1, t)))
+    check.require_inputs_unchanged([x_0, x_1, x_t, t], lambda: (at(t), certain_of(x_t, x_0, x_1, t)))
     now = certain_of(x_t, x_0, x_1, t)
     h = STEP if accuracy > STEP else accuracy
     slope = tree_map(lambda a, b: (a.double() - b.double()) / (2 * h), at(t + h), at(t - h))
@@ -455,13 +455,15 @@ def check_path(
         single = path.sample(x_0.float(), x_1.float(), t.float(), Rng(1).stream("path"))
         check.true("float32 stays float32", single.dtype == F32, single.dtype, F32)
         check.close("float32 agrees with float64", single, x_t, 1e-3)
-    _check_marginals(check, path, space, ends, certain_of)
+    _check_marginals(check, path, space, sample_endpoints, certain_of)
 
 
-def _check_marginals(check: _Checker, path: Path, space: Space, ends: Ends, certain_of: Callable[..., State]) -> None:
+def _check_marginals(
+    check: _Checker, path: Path, space: Space, sample_endpoints: EndpointSampler, certain_of: Callable[..., State]
+) -> None:
     """Follow the process that knows the data, and compare with samples of the path."""
     n, schedule = 4000, path.affine_schedule
-    x_0, x_1 = ends(n, Rng(0).stream("ends"))
+    x_0, x_1 = sample_endpoints(n, Rng(0).stream("ends"))
 
     def process(x: State, t: Tensor) -> State:
         if schedule is not None:  # x_0 is what the state says it is, also after noise
@@ -480,11 +482,11 @@ def _check_marginals(check: _Checker, path: Path, space: Space, ends: Ends, cert
         check.mean_is("mean squares of the marginals", ours**2, truth**2, 0.1 * size**2, 5.0)
 
 
-def _ends_of(space: Space) -> Ends:
+def _default_endpoints(space: Space) -> EndpointSampler:
     """Return what draws both ends from a space's source."""
 
-    def ends(n: int, draw: RandomStream) -> tuple[State, State]:
-        x_0, x_1 = (space.sample_base(n, draw) for _ in range(2))
+    def ends(n: int, rng: RandomStream) -> tuple[State, State]:
+        x_0, x_1 = (space.sample_base(n, rng) for _ in range(2))
         if not x_0.is_floating_point():
             return x_0, x_1.clamp(max=getattr(space, "count", int(x_1.max()) + 1) - 1)
         x_0, x_1 = x_0.double(), x_1.double()
@@ -500,9 +502,9 @@ def check_solver(
     solver: Solver,
     *,
     order: float | None = 1.0,
-    backwards: bool = True,
-    noise: bool = False,
-    rows: bool = True,
+    runs_backwards: bool = True,
+    has_noise: bool = False,
+    rows_independent: bool = True,
     tolerance: float = 1e-6,
 ) -> None:
     """Check a solver: its order, exactness for a constant velocity, grids, gradient, rows, types, inputs.
@@ -510,25 +512,25 @@ def check_solver(
     Args:
         solver: In a flat space.
         order: Of the error in the step, for a velocity; None if it chooses its own steps.
-        backwards: Follows a velocity on a decreasing grid.
-        noise: It brings noise of its own, so that it follows no velocity exactly.
-        rows: An example's result does not depend on the batch that it is in.
+        runs_backwards: Follows a velocity on a decreasing grid.
+        has_noise: It brings noise of its own, so that it follows no velocity exactly.
+        rows_independent: An example's result does not depend on the batch that it is in.
         tolerance: Of a solver that chooses its own steps.
 
     Raises:
         ConformanceError: If a property does not hold.
     """
     check, x = _Checker(solver), torch.linspace(-1.5, 2.5, 5, dtype=F64)[:, None]
-    if not noise:
-        _check_accuracy(check, solver, x, order, backwards, tolerance)
-    seen: list[Tensor] = []
+    if not has_noise:
+        _check_accuracy(check, solver, x, order, runs_backwards, tolerance)
+    seen_times: list[Tensor] = []
 
-    def watched(x: Tensor, t: Tensor) -> Characteristics:
-        seen.append(t)
+    def recording_process(x: Tensor, t: Tensor) -> Characteristics:
+        seen_times.append(t)
         return _flow(x, t)
 
-    check.kept([x], lambda: simulate(watched, x, linear_grid(8), solver, Rng(0)))
-    for time in seen:
+    check.require_inputs_unchanged([x], lambda: simulate(recording_process, x, linear_grid(8), solver, Rng(0)))
+    for time in seen_times:
         right = time.shape == (5,) and time.dtype == F64 and 0 <= float(time.min()) <= float(time.max()) <= 1
         check.true(
             "times are [b] in [0, 1], of the state's type", right, f"{[*time.shape]} {time.dtype}", "[5] float64"
@@ -538,10 +540,10 @@ def check_solver(
     for shape in ((2,), (2, 1), (2, 3, 2, 2)):
         end = simulate(_flow, torch.ones(shape, dtype=F64), linear_grid(4), solver, Rng(0))
         check.true("states of any shape", end.shape == shape, [*end.shape], [*shape])
-        if not noise:
+        if not has_noise:
             check.close("equal entries stay equal", end, end.flatten()[:1].expand(end.numel()).view(shape), 1e-12)
     _check_gradient(check, solver, x, exact=order is not None)
-    if rows:
+    if rows_independent:
         _check_rows(check, solver, exact=order is not None)
 
 
@@ -550,7 +552,7 @@ def _check_accuracy(
 ) -> None:
     """Check the order, or the tolerance, on the exact flow between normal distributions, and a constant velocity."""
     for a, b in ((0.1, 0.8), *(((0.8, 0.1),) if backwards else ())):
-        truth = _carry(x, a, b)
+        truth = _exact_gaussian_flow(x, a, b)
         fine = [simulate(_flow, x, linear_grid(n, a, b), solver, Rng(0)) for n in (16, 32)]
         errors = [(end - truth).abs().max().item() for end in fine]
         if order is None:
@@ -559,7 +561,7 @@ def _check_accuracy(
             found = math.log2(errors[0] / errors[1]) if errors[1] > 1e-13 else order
             check.true(f"order from {a} to {b}", found > order - 0.25, f"{found:.2f}", f"{order:g}")
     times = [0.0, 0.3, 0.35, 1.0]
-    states = list(trajectory(_straight, x, times, solver, Rng(0)))
+    states = list(trajectory(_constant_flow, x, times, solver, Rng(0)))
     for s, state in zip(times[1:], states, strict=True):
         check.close("a constant velocity is followed exactly", state, x + s, 1e-12)
 
@@ -571,13 +573,13 @@ def _flow(x: Tensor, t: Tensor) -> Characteristics:
     return Characteristics(velocity=1 + (t / 4 - (1 - t)) / variance * (x - t))
 
 
-def _carry(x: Tensor, t: float, s: float) -> Tensor:
+def _exact_gaussian_flow(x: Tensor, t: float, s: float) -> Tensor:
     """Follow that flow exactly."""
     then, later = ((time / 2) ** 2 + (1 - time) ** 2 for time in (t, s))
     return s + math.sqrt(later / then) * (x - t)
 
 
-def _straight(x: Tensor, t: Tensor) -> Characteristics:
+def _constant_flow(x: Tensor, t: Tensor) -> Characteristics:
     return Characteristics(velocity=torch.ones_like(x))
 
 
@@ -609,16 +611,21 @@ def _check_rows(check: _Checker, solver: Solver, *, exact: bool) -> None:
 
 
 def check_objective(
-    objective: Objective, network: nn.Module, batch: dict[str, Any], *, random: bool = True, rows: bool = True
+    objective: Objective,
+    network: nn.Module,
+    batch: dict[str, Any],
+    *,
+    is_random: bool = True,
+    rows_independent: bool = True,
 ) -> None:
-    """Check an objective: all randomness in `draw`, a loss per example that `vmap` takes apart, rows on their own.
+    """Check an objective: all randomness in `stream`, a loss per example that `vmap` takes apart, rows on their own.
 
     Args:
         objective: What is trained.
         network: A small one with weights that are not zero; in float64 its gradient is compared with differences.
         batch: What the data loader gives, 6 examples or more.
-        random: Whether `draw` draws something.
-        rows: Whether an example depends on its own row of the batch alone, as private training asks.
+        is_random: Whether `stream` draws something.
+        rows_independent: Whether an example depends on its own row of the batch alone, as private training asks.
 
     Raises:
         ConformanceError: If a property does not hold.
@@ -627,16 +634,18 @@ def check_objective(
 
     total = num_examples(batch)
 
-    def draw(batch: dict[str, Any], seed: int = 1, first: int = 0) -> dict[str, Any]:
+    def stream(batch: dict[str, Any], seed: int = 1, first: int = 0) -> dict[str, Any]:
         return objective.draw(batch, Rng(seed, first, total), network)
 
     torch.manual_seed(1)
     drawn: dict[str, Any] = {}
-    check.kept([batch], lambda: drawn.update(draw(batch)))
+    check.require_inputs_unchanged([batch], lambda: drawn.update(stream(batch)))
     torch.manual_seed(2)
-    check.equal("draws are addressed: the same seed draws the same", draw(batch), drawn)
-    other = all(torch.equal(a, b) for a, b in zip(leaves(draw(batch, 2)), leaves(drawn), strict=True))
-    check.true("another seed draws other numbers", other != random, "the same" if other else "others", "the opposite")
+    check.equal("draws are addressed: the same seed draws the same", stream(batch), drawn)
+    other = all(torch.equal(a, b) for a, b in zip(leaves(stream(batch, 2)), leaves(drawn), strict=True))
+    check.true(
+        "another seed draws other numbers", other != is_random, "the same" if other else "others", "the opposite"
+    )
     state = torch.get_rng_state()
     loss = objective.loss(network, drawn)
     check.true("the loss draws nothing", torch.equal(state, torch.get_rng_state()), "torch's generator moved", "none")
@@ -644,10 +653,10 @@ def check_objective(
     n = num_examples(drawn)
     check.true("one loss for each example", loss.shape == (n,), [*loss.shape], [n])
     check.true("the loss is finite", loss.isfinite(), loss.tolist(), "finite numbers")
-    if rows:
+    if rows_independent:
         cut = total // 2
         first, second = (tree_map(lambda leaf, s=s: leaf[s], batch) for s in (slice(0, cut), slice(cut, None)))
-        parts = draw(first), draw(second, first=cut)
+        parts = stream(first), stream(second, first=cut)
         joined = tree_map(lambda *leaf: torch.cat(leaf), *parts)
         check.close("an example depends on its own row alone", joined, drawn, 1e-5, 1e-4)
     _check_weights(check, objective, network, drawn)
@@ -704,7 +713,7 @@ def check_modality(kind: type[Modality], source: str) -> None:
     modality, values = data.modality, data.values
     check, few = _Checker(modality), data.subset(torch.arange(min(len(data), 4)))
     size = max(1.0, *(leaf.abs().max().item() for leaf in leaves(values)))
-    check.kept([values], lambda: modality.encode(values))
+    check.require_inputs_unchanged([values], lambda: modality.encode(values))
     state = modality.encode(values)
     check.close("decode takes encode back", modality.decode(state), values, 1e-5 * size)
     check.close("encode takes decode back", modality.encode(modality.decode(state)), state, 1e-4)

@@ -14,14 +14,14 @@ from feller.data.modality import Dataset
 from feller.data.points.earth import Earth
 from feller.data.points.manifold_points import Geometric
 from feller.data.points.torsions import Torsions
-from feller.evaluation.comparison import enough, pick
+from feller.evaluation.comparison import has_enough_held_out, subsample
 from feller.spaces import Sphere, as_manifold
 from feller.spaces.torus import TWO_PI
 
 CONCENTRATIONS = tuple(50.0 * 2**i for i in range(9))
 """From 50 to 12,800: kernels of 8 degrees to half a degree. Narrower ones would not describe the earth, but count how
 often the same coordinates stand in a file: on catalogues of volcanoes they win without end."""
-UNIFORM = 0.02
+UNIFORM_WEIGHT = 0.02
 """Share of the uniform law, without which a place far from all others would be impossible."""
 CHUNK = 2**22
 """Numbers that are held at once, about: 32 MiB."""
@@ -36,7 +36,7 @@ class KernelDensity:
 
     def log_density(self, x: Float[Tensor, "m 3"]) -> Float64[Tensor, " m"]:
         """Return the log density at unit vectors, in nats."""
-        return _mixed(_log_sums(x.double(), self.points, (self.concentration,)))[0]
+        return _mix_uniform(_log_sums(x.double(), self.points, (self.concentration,)))[0]
 
 
 def kernel_density(
@@ -55,7 +55,7 @@ def kernel_density(
     if not len(points) or not len(validation):
         raise ValueError(f"expected points and validation points, got {len(points)} and {len(validation)}")
     points = points.double()
-    mean = _mixed(_log_sums(validation.double(), points, concentrations)).mean(1)
+    mean = _mix_uniform(_log_sums(validation.double(), points, concentrations)).mean(1)
     return KernelDensity(points, concentrations[int(mean.argmax())])
 
 
@@ -78,14 +78,14 @@ def _log_constant(concentration: float) -> float:
     return math.log(concentration) - math.log(2 * math.pi) - math.log1p(-math.exp(-2 * concentration))
 
 
-def _mixed(kernels: Float64[Tensor, "k m"]) -> Float64[Tensor, "k m"]:
-    uniform = torch.full_like(kernels, math.log(UNIFORM / (4 * math.pi)))
-    return torch.logaddexp(kernels + math.log1p(-UNIFORM), uniform)
+def _mix_uniform(kernels: Float64[Tensor, "k m"]) -> Float64[Tensor, "k m"]:
+    uniform = torch.full_like(kernels, math.log(UNIFORM_WEIGHT / (4 * math.pi)))
+    return torch.logaddexp(kernels + math.log1p(-UNIFORM_WEIGHT), uniform)
 
 
-LEAST, MOST = 0.01, 2.0
+MIN_SCALE, MAX_SCALE = 0.01, 2.0
 """Deviations of a component, in radians. Beyond 2, images other than the nearest three would count."""
-ENOUGH = 1e-4
+MIN_GAIN = 1e-4
 """Nats per example that a step must gain."""
 
 
@@ -100,9 +100,9 @@ class WrappedMixture:
 
     def log_density(self, x: Float[Tensor, "n d"]) -> Float64[Tensor, " n"]:
         """Return the log density at angles in radians, in nats."""
-        return torch.cat([self._look(part)[0].logsumexp(1) for part in x.double().split(self._rows())])
+        return torch.cat([self._log_joint_and_moments(part)[0].logsumexp(1) for part in x.double().split(self._rows())])
 
-    def improved(self, x: Float64[Tensor, "n d"]) -> tuple["WrappedMixture", float]:
+    def em_step(self, x: Float64[Tensor, "n d"]) -> tuple["WrappedMixture", float]:
         """Return the mixture after one step of expectation and maximisation, and the mean log density before it.
 
         What is missing is which component an example comes from, and how often each of its angles went around.
@@ -111,23 +111,23 @@ class WrappedMixture:
         count = torch.zeros_like(self.log_weights)
         first, second = torch.zeros_like(self.means), torch.zeros_like(self.means)
         for part in x.split(self._rows()):
-            joint, mean, square = self._look(part)
+            joint, mean, square = self._log_joint_and_moments(part)
             log_density = joint.logsumexp(1, keepdim=True)
-            share = (joint - log_density).exp()
+            responsibility = (joint - log_density).exp()
             total += log_density.sum().item()
-            count += share.sum(0)
-            first += (share[:, :, None] * mean).sum(0)
-            second += (share[:, :, None] * square).sum(0)
+            count += responsibility.sum(0)
+            first += (responsibility[:, :, None] * mean).sum(0)
+            second += (responsibility[:, :, None] * square).sum(0)
         count = count.clamp_min(1e-10)
         shift = first / count[:, None]
-        scales = (second / count[:, None] - shift.square()).clamp_min(LEAST**2).sqrt().clamp_max(MOST)
+        scales = (second / count[:, None] - shift.square()).clamp_min(MIN_SCALE**2).sqrt().clamp_max(MAX_SCALE)
         means = (self.means + shift).remainder(TWO_PI)
         return WrappedMixture((count / count.sum()).log(), means, scales), total / len(x)
 
     def _rows(self) -> int:
         return max(1, CHUNK // (8 * self.means.numel()))
 
-    def _look(
+    def _log_joint_and_moments(
         self, x: Float64[Tensor, "n d"]
     ) -> tuple[Float64[Tensor, "n k"], Float64[Tensor, "n k d"], Float64[Tensor, "n k d"]]:
         """Return the log of each component's weight and density, and the first moments of the way from its mean.
@@ -148,13 +148,13 @@ class WrappedMixture:
 
 
 def wrapped_mixture(
-    x: Float[Tensor, "n d"], draws: Rng, *, components: int = 50, restarts: int = 3, steps: int = 200
+    x: Float[Tensor, "n d"], rng: Rng, *, components: int = 50, restarts: int = 3, steps: int = 200
 ) -> WrappedMixture:
     """Fit a mixture to angles in radians; of several beginnings the likeliest end is kept.
 
     Args:
         x: The angles.
-        draws: Chooses the examples at which components begin.
+        rng: Chooses the examples at which components begin.
         components: How many; no more than there are examples.
         restarts: Beginnings.
         steps: Of expectation and maximisation, at most, for each.
@@ -167,12 +167,12 @@ def wrapped_mixture(
     x, k = x.double(), min(components, len(x))
 
     def climb(restart: int) -> tuple[float, WrappedMixture]:
-        chosen = torch.randperm(len(x), generator=draws.stream("begin", restart).shared_generator())[:k]
+        chosen = torch.randperm(len(x), generator=rng.stream("begin", restart).shared_generator())[:k]
         weights = torch.full((k,), -math.log(k), dtype=torch.float64)
         mixture, before = WrappedMixture(weights, x[chosen], torch.full_like(x[chosen], 0.5)), -math.inf
         for _ in range(steps):
-            after, value = mixture.improved(x)
-            if value - before < ENOUGH:
+            after, value = mixture.em_step(x)
+            if value - before < MIN_GAIN:
                 break
             mixture, before = after, value
         return before, mixture
@@ -187,32 +187,32 @@ Density = Callable[[Float64[Tensor, " n *point"]], Float64[Tensor, " n"]]
 """States -> log density, in nats."""
 
 
-def points_of(dataset: Dataset) -> Float64[Tensor, " n *point"]:
+def manifold_points(dataset: Dataset) -> Float64[Tensor, " n *point"]:
     """Return the states of examples as points of their space, exact in float64."""
     return as_manifold(dataset.modality.space()).project(dataset.modality.encode(dataset.values).double())
 
 
-def baseline(train: Dataset, held_out: Dataset, draws: Rng) -> float | None:
+def baseline_nll(train: Dataset, held_out: Dataset, rng: Rng) -> float | None:
     """Return minus the mean log density of held-out data in nats, with respect to the volume of their space.
 
     None for spaces without a density that comes without a network, and if too few examples are held out.
     """
-    if not enough(held_out):
+    if not has_enough_held_out(held_out):
         return None
-    density = _density(train, draws)
-    return None if density is None else -density(points_of(pick(held_out, MAX_FITTED, draws))).mean().item()
+    density = _fit_density(train, rng)
+    return None if density is None else -density(manifold_points(subsample(held_out, MAX_FITTED, rng))).mean().item()
 
 
-def _density(train: Dataset, draws: Rng) -> Density | None:
+def _fit_density(train: Dataset, rng: Rng) -> Density | None:
     """Fit what suits the space: kernels on the sphere, a mixture on the torus."""
     kind = train.modality
     if kind.view(Torsions) is not None:
-        return wrapped_mixture(points_of(pick(train, MAX_FITTED, draws)), draws, restarts=RESTARTS).log_density
+        return wrapped_mixture(manifold_points(subsample(train, MAX_FITTED, rng)), rng, restarts=RESTARTS).log_density
     points = kind.view(Geometric)
     if kind.view(Earth) is not None or (points is not None and points.manifold == Sphere(2)):
-        rest, validation = split(train, 0.1, draws)
+        rest, validation = split(train, 0.1, rng)
         if not len(validation):
             return None
-        chosen = kernel_density(points_of(rest), points_of(validation))
-        return KernelDensity(points_of(train), chosen.concentration).log_density
+        chosen = kernel_density(manifold_points(rest), manifold_points(validation))
+        return KernelDensity(manifold_points(train), chosen.concentration).log_density
     return None

@@ -21,7 +21,7 @@ from feller.data.batches import batches
 from feller.data.images.modality import Images
 from feller.data.images.pixel_codes import AsNumbers
 from feller.data.modality import Dataset
-from feller.evaluation.effort import Effort
+from feller.evaluation.evaluation_budget import EvaluationBudget
 from feller.networks.image.classifier import ImageClassifier
 from feller.networks.network_config import limit_parameter_bytes
 from feller.training.engine import Engine
@@ -29,7 +29,7 @@ from feller.training.loop import check_finite, make_train_state, train
 from feller.training.objective import Batch, Example, Objective
 from feller.training.optimizer import TrainConfig
 
-SHIFT = 12
+SHIFT_FRACTION = 12
 """Pictures are moved by up to their side divided by this, and by a pixel at least, while training."""
 
 
@@ -43,13 +43,13 @@ def window(
     return x.gather(3, columns[:, None, None, :].expand(-1, x.shape[1], height, -1))
 
 
-def _moved(x: Float[Tensor, "b c H W"], height: int, width: int, draws: Rng) -> Float[Tensor, "b c h w"]:
+def _random_crop(x: Float[Tensor, "b c H W"], height: int, width: int, rng: Rng) -> Float[Tensor, "b c h w"]:
     """Cut a part of this size from each picture at a random place, which may lie a little outside."""
-    draw = draws.stream("place")
+    stream = rng.stream("place")
 
     def start(side: int, wanted: int) -> Tensor:
-        reach = max(1, wanted // SHIFT)
-        return draw.randint(side - wanted + 2 * reach + 1, (len(x),), x.device) - reach
+        reach = max(1, wanted // SHIFT_FRACTION)
+        return stream.randint(side - wanted + 2 * reach + 1, (len(x),), x.device) - reach
 
     return window(x, start(x.shape[2], height), start(x.shape[3], width), height, width)
 
@@ -60,10 +60,10 @@ def turn(x: Shaped[Tensor, "b c s s"], quarters: Int[Tensor, " b"]) -> Shaped[Te
     return turned[torch.arange(len(x), device=x.device), quarters]
 
 
-class Classify(Objective):
+class ClassificationObjective(Objective):
     """Tell which class a picture is of; kinds differ in where the classes come from."""
 
-    smooth: ClassVar[float] = 0.1
+    label_smoothing: ClassVar[float] = 0.1
     """Share of an answer that is spread over all classes, so that pictures it was trained on stand out less."""
 
     @abc.abstractmethod
@@ -71,23 +71,23 @@ class Classify(Objective):
         """Return pictures `x` and the number of the class of each, `answer`."""
 
     def loss(self, network: Any, example: Example) -> Float[Tensor, " b"]:
-        """Return -log of the probability of the right class, or of any class with a chance of `smooth`."""
+        """Return -log of the probability of the right class, or of any class with a chance of `label_smoothing`."""
         logits = network(example["x"])
-        return F.cross_entropy(logits, example["answer"], reduction="none", label_smoothing=self.smooth)
+        return F.cross_entropy(logits, example["answer"], reduction="none", label_smoothing=self.label_smoothing)
 
 
 @dataclass(frozen=True)
-class ClassifyLabel(Classify):
+class LabelClassification(ClassificationObjective):
     """The classes are those of the data; pictures are moved a little."""
 
     def draw(self, batch: Batch, rng: Rng, network: Any = None) -> Example:
         """Draw where each picture is moved to."""
         x = batch["x_1"]
-        return {"x": _moved(x, x.shape[2], x.shape[3], rng), "answer": batch["given"]["label"]}
+        return {"x": _random_crop(x, x.shape[2], x.shape[3], rng), "answer": batch["given"]["label"]}
 
 
 @dataclass(frozen=True)
-class ClassifyRotation(Classify):
+class RotationClassification(ClassificationObjective):
     """The classes are four rotations, for data without labels; squares are cut from the pictures.
 
     Source: Gidaris, Singh and Komodakis 2018, "Unsupervised representation learning by predicting image rotations",
@@ -99,7 +99,7 @@ class ClassifyRotation(Classify):
         x = batch["x_1"]
         quarters = rng.stream("rotation").randint(4, (len(x),), x.device)
         side = min(x.shape[2:])
-        return {"x": turn(_moved(x, side, side, rng), quarters), "answer": quarters}
+        return {"x": turn(_random_crop(x, side, side, rng), quarters), "answer": quarters}
 
 
 CHUNK = 512
@@ -107,8 +107,8 @@ CHUNK = 512
 TRAINING = TrainConfig(steps=600, lr=3e-3, warmup=30, lr_decay_fraction=0.7, weight_decay=1e-2, ema_decay=0.0)
 JUDGE_SHARE = 0.25
 """Of the time of an evaluation, for the training of a judge."""
-ANEW = "remove it, and `feller evaluate` trains it anew"
-OBJECTIVES = {"label": ClassifyLabel(), "rotation": ClassifyRotation()}
+RETRAIN_ADVICE = "remove it, and `feller evaluate` trains it anew"
+OBJECTIVES = {"label": LabelClassification(), "rotation": RotationClassification()}
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,14 +129,14 @@ class Judge:
 
     def features(self, values: UInt8[Tensor, "n c h w"]) -> Float64[Tensor, "n f"]:
         """Return the numbers that stand for each picture."""
-        return self._look(values, self.network.features).double()
+        return self._run_chunks(values, self.network.features).double()
 
     def classify(self, values: UInt8[Tensor, "n c h w"]) -> Int64[Tensor, " n"]:
         """Return the number of the class, or of quarters turned, that each picture looks like."""
-        return self._look(values, self.network).argmax(1)
+        return self._run_chunks(values, self.network).argmax(1)
 
     @torch.no_grad()
-    def _look(self, values: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
+    def _run_chunks(self, values: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
         device = self.network.head.weight.device
         return torch.cat([function(self.modality.encode(part.to(device))).cpu() for part in values.split(CHUNK)])
 
@@ -144,10 +144,10 @@ class Judge:
 def train_judge(
     real: Dataset,
     held_out: Dataset,
-    draws: Rng,
+    rng: Rng,
     engine: Engine,
-    tell: Callable[[float], None] = lambda share: None,
-    effort: Effort = Effort(),  # noqa: B008 - frozen
+    on_progress: Callable[[float], None] = lambda share: None,
+    budget: EvaluationBudget = EvaluationBudget(),  # noqa: B008 - frozen
 ) -> Judge:
     """Train a judge on real pictures and test it on others; the same one for the same seed.
 
@@ -156,53 +156,53 @@ def train_judge(
     Args:
         real: Pictures to train on.
         held_out: Pictures to test on; may be empty.
-        draws: Source of all randomness.
+        rng: Source of all randomness.
         engine: Device and processes, all of which must call.
-        tell: Hears which share of the training is done.
-        effort: With little time it takes fewer steps.
+        on_progress: Hears which share of the training is done.
+        budget: With little time it takes fewer steps.
 
     Raises:
         InputError: If the data are no pictures, or none.
     """
     if (images := real.modality.view(Images)) is None:
         raise InputError("a judge looks at pictures", found=real.modality.called)
-    modality = as_seen(images)
+    modality = as_numbers(images)
     real = replace(real, modality=modality)
     present = real.given["label"].unique() if "label" in real.given else ()
     target = "label" if len(present) > 1 else "rotation"
-    give = batches(real, TRAINING.batch_size, draws)
+    give = batches(real, TRAINING.batch_size, rng)
 
-    def trained(steps: int, tell: Callable[[float], None]) -> ImageClassifier:
-        network, training = _network(modality, target, draws).to(engine.device), replace(TRAINING, steps=steps)
+    def trained(steps: int, on_progress: Callable[[float], None]) -> ImageClassifier:
+        network, training = _network(modality, target, rng).to(engine.device), replace(TRAINING, steps=steps)
         learner = make_train_state(network, training)
-        for report in train(learner, OBJECTIVES[target], give, training, rng=draws, engine=engine):
+        for report in train(learner, OBJECTIVES[target], give, training, rng=rng, engine=engine):
             if report.step == steps:
                 check_finite(report)
-            tell(report.progress)
+            on_progress(report.progress)
         return network
 
-    steps = effort.affordable(TRAINING.steps or 0, JUDGE_SHARE, lambda few: trained(few, tell), engine)
-    network = trained(steps, tell)
+    steps = budget.num_affordable(TRAINING.steps or 0, JUDGE_SHARE, lambda few: trained(few, on_progress), engine)
+    network = trained(steps, on_progress)
     by = f"the labels of {len(present)} classes" if target == "label" else "their rotations, for want of labels"
     judge = Judge(
         network.eval().requires_grad_(False), modality, target, f"{len(real):,} real pictures and {by}", steps=steps
     )
-    return replace(judge, accuracy=share_right(judge, held_out))
+    return replace(judge, accuracy=judge_accuracy(judge, held_out))
 
 
-def as_seen(modality: Images) -> Images:
+def as_numbers(modality: Images) -> Images:
     """Return pictures as a judge sees them: levels are numbers to it, whatever they are to a model."""
     return replace(modality, code=AsNumbers())
 
 
-def _network(modality: Images, target: str, draws: Rng) -> ImageClassifier:
+def _network(modality: Images, target: str, rng: Rng) -> ImageClassifier:
     side = min(modality.height, modality.width)
     if target == "label":
-        return ImageClassifier((modality.channels, modality.height, modality.width), len(modality.classes), draws)
-    return ImageClassifier((modality.channels, side, side), 4, draws)
+        return ImageClassifier((modality.channels, modality.height, modality.width), len(modality.classes), rng)
+    return ImageClassifier((modality.channels, side, side), 4, rng)
 
 
-def share_right(judge: Judge, real: Dataset) -> float | None:
+def judge_accuracy(judge: Judge, real: Dataset) -> float | None:
     """Return the share of pictures, or of their four rotations, that a judge gets right; None if that is not known."""
     values, answer = real.values.cpu(), real.given.get("label")
     if judge.target == "rotation":
@@ -218,7 +218,7 @@ def share_right(judge: Judge, real: Dataset) -> float | None:
 
 def save_judge(path: pathlib.Path, judge: Judge) -> None:
     """Write a judge to one file."""
-    about = {
+    record = {
         "format": current_format(),
         "modality": to_dict(judge.modality),
         "target": judge.target,
@@ -226,18 +226,18 @@ def save_judge(path: pathlib.Path, judge: Judge) -> None:
         "accuracy": judge.accuracy,
         "steps": judge.steps,
     }
-    save_tensors(path, judge.network.state_dict(), {"judge": json.dumps(about)})
+    save_tensors(path, judge.network.state_dict(), {"judge": json.dumps(record)})
 
 
 def load_judge(path: pathlib.Path) -> Judge:
     """Read what `save_judge` wrote; InputError if the file is missing, damaged or holds something else."""
-    tensors, note = load_tensors(path, advice=ANEW)
+    tensors, note = load_tensors(path, advice=RETRAIN_ADVICE)
     try:
-        about = json.loads(note["judge"])
-        modality = from_dict(Images, Older.of(about["modality"], about.get("format", UNSTAMPED)))
-        network = limit_parameter_bytes(path.stat().st_size, lambda: _network(modality, about["target"], Rng(0)))
+        record = json.loads(note["judge"])
+        modality = from_dict(Images, Older.of(record["modality"], record.get("format", UNSTAMPED)))
+        network = limit_parameter_bytes(path.stat().st_size, lambda: _network(modality, record["target"], Rng(0)))
         load_weights(tensors, network)
     except (KeyError, TypeError, AttributeError, RuntimeError, ValueError) as error:
-        raise InputError(f"holds no judge ({error}); {ANEW}", file=path) from error
+        raise InputError(f"holds no judge ({error}); {RETRAIN_ADVICE}", file=path) from error
     network = network.eval().requires_grad_(False)
-    return Judge(network, modality, about["target"], about["data"], about["accuracy"], about.get("steps", 600))
+    return Judge(network, modality, record["target"], record["data"], record["accuracy"], record.get("steps", 600))

@@ -11,7 +11,7 @@ from importlib import resources
 from typing import Any
 
 from feller.core.errors import InputError
-from feller.evaluation.number_format import MISSING, Number, is_number, number, percent
+from feller.evaluation.number_format import MISSING, Number, format_number, format_percent, is_number
 
 Numbers = Mapping[str, Number | str | None]
 HELD_OUT, TRAINED = "held-out data", "training data"
@@ -19,11 +19,11 @@ HELD_OUT, TRAINED = "held-out data", "training data"
 TOO_FEW = "no held-out data, or too few"
 MAIN, DETAIL, FACT = "main", "detail", "fact"
 """Where a number is shown: in the first table, in the table of all numbers only, or in the line about the run."""
-BETTER = {"higher": "Higher is better.", "lower": "Lower is better.", "match": "Should match the reference."}
+DIRECTIONS = {"higher": "Higher is better.", "lower": "Lower is better.", "match": "Should match the reference."}
 
 
 @dataclass(frozen=True)
-class Metric:
+class MetricSpec:
     """How to read one number."""
 
     label: str
@@ -37,7 +37,7 @@ class Metric:
     level: float | None = None
     """The reference, where it follows from the definition."""
     unit: str = ""
-    share: bool = False
+    is_percent: bool = False
     """Shown in percent."""
     missing: str = ""
     """Why it can be absent."""
@@ -49,35 +49,36 @@ class Metric:
             return value
         if not is_number(value):
             return MISSING
-        return percent(value) if self.share else number(value)
+        return format_percent(value) if self.is_percent else format_number(value)
 
 
-def _rows() -> dict[str, Metric]:
+def _read_table() -> dict[str, MetricSpec]:
     """Read the table."""
     text = resources.files("feller.evaluation").joinpath("metrics.toml").read_text(encoding="utf-8")
     rows: dict[str, dict[str, Any]] = tomllib.loads(text)
     return {
-        name: Metric(**{**row, "reference": row.get("reference", "").replace("*", name)}) for name, row in rows.items()
+        name: MetricSpec(**{**row, "reference": row.get("reference", "").replace("*", name)})
+        for name, row in rows.items()
     }
 
 
-_ROWS = _rows()
+_ROWS = _read_table()
 METRICS = {name: row for name, row in _ROWS.items() if ":" not in name}
 """All metrics by their names in `--json`; references need no entry of their own."""
 VARIANTS = [(*name.split(":"), row) for name, row in _ROWS.items() if ":" in name]
 """A name, a second one, and what the first means where the second is reported as well."""
-OWN: list[str] = []
+USER_METRICS: list[str] = []
 """Names of the metrics of modalities of the user's own; the first that was measured decides a verdict."""
 SERIES = {"mae_constant": "", "mae": "", "r2": "", "w2": "time ", "sinkhorn": "time "}
 """Metrics of several columns or times, whose names follow theirs: `mae_mu`, `w2_0.5`."""
-NEEDED = {
+PREREQUISITES = {
     "no molecule is valid and connected": ("bonds_sane", "rdkit is not installed"),
     "no crystal is plausible": ("crystal_plausible", "pymatgen or SMACT is not installed"),
 }
 """A reason that only holds where another number is there, and the one that holds otherwise."""
 
 
-def metric(name: str, numbers: Numbers | None = None) -> Metric:
+def metric(name: str, numbers: Numbers | None = None) -> MetricSpec:
     """Return how to read a number of `--json`; others of the report decide between meanings of one name.
 
     One that is not in the table is called by its plain name.
@@ -88,7 +89,7 @@ def metric(name: str, numbers: Numbers | None = None) -> Metric:
             return found
     if name in METRICS:
         return METRICS[name]
-    of = _owner(name)
+    of = _referring_metric(name)
     if of is None and name.endswith("_floor") and name.removesuffix("_floor") in numbers:
         of = name.removesuffix("_floor")
     if of is not None:
@@ -102,7 +103,7 @@ def metric(name: str, numbers: Numbers | None = None) -> Metric:
             label = base.label.removesuffix(" at the end") if SERIES[prefix] else base.label
             floor = f"{name}_floor" if SERIES[prefix] else f"{base.reference}_{one}"
             return replace(base, label=f"{label}, {SERIES[prefix]}{one}", reference=floor if base.reference else "")
-    return Metric(name.replace("_", " "), reference=f"{name}_floor" if f"{name}_floor" in numbers else "")
+    return MetricSpec(name.replace("_", " "), reference=f"{name}_floor" if f"{name}_floor" in numbers else "")
 
 
 def add_metric(name: str, doc: str) -> None:
@@ -110,17 +111,17 @@ def add_metric(name: str, doc: str) -> None:
 
     InputError if one of ours has the name.
     """
-    if name in METRICS and name not in OWN:
-        told = f"one that is called {name}, as one of feller's is"
-        raise InputError(argument="metrics", expected="a new name", found=told, remedy="Rename the function")
+    if name in METRICS and name not in USER_METRICS:
+        problem = f"one that is called {name}, as one of feller's is"
+        raise InputError(argument="metrics", expected="a new name", found=problem, remedy="Rename the function")
     if name not in METRICS:
         help_ = doc.strip().partition("\n")[0]
         label = "real vs real"
-        METRICS[name] = Metric(name.replace("_", " "), help_, "lower", f"{name}_floor", reference_label=label)
-        OWN.append(name)
+        METRICS[name] = MetricSpec(name.replace("_", " "), help_, "lower", f"{name}_floor", reference_label=label)
+        USER_METRICS.append(name)
 
 
-def _owner(name: str) -> str | None:
+def _referring_metric(name: str) -> str | None:
     """Return the metric that a reference belongs to."""
     return next((of for of, one in METRICS.items() if one.reference == name), None)
 
@@ -135,7 +136,7 @@ def main_metrics(numbers: Numbers) -> list[str]:
     ]
 
 
-def reference(name: str, numbers: Numbers) -> tuple[str, Number | None] | None:
+def reference_value(name: str, numbers: Numbers) -> tuple[str, Number | None] | None:
     """Return what a number is compared with, its label and value; None if there is nothing."""
     one = metric(name, numbers)
     if one.level is not None:
@@ -155,10 +156,10 @@ def why_missing(name: str, numbers: Numbers, reasons: Mapping[str, str] | None =
     if numbers.get(name) is not None:
         return "not finite"
     why = metric(name, numbers).missing
-    needed, absent = NEEDED.get(why, ("", ""))
+    needed, absent = PREREQUISITES.get(why, ("", ""))
     if needed and numbers.get(needed) is None:
         return absent
-    of = _owner(name) or name.removesuffix("_floor").removesuffix("_real")
+    of = _referring_metric(name) or name.removesuffix("_floor").removesuffix("_real")
     if name.endswith(("_floor", "_real")) and numbers.get(of) is not None:
         return TOO_FEW
     return why or (TOO_FEW if name.endswith(("_floor", "_real", "_held_out")) else "not measured")
@@ -173,14 +174,14 @@ def explanation(name: str, numbers: Numbers) -> str:
     """Return what a number means, with its unit and direction; empty where the table says nothing."""
     one = metric(name, numbers)
     if name not in METRICS and not one.help:
-        base = _owner(name)
+        base = _referring_metric(name)
         return f"{base}, for {METRICS[base].reference_label}." if base else ""
     unit = f"In {one.unit}." if one.unit else ""
-    return " ".join(filter(None, (one.help, unit, BETTER.get(one.better, ""))))
+    return " ".join(filter(None, (one.help, unit, DIRECTIONS.get(one.better, ""))))
 
 
-def named_by_label(text: str, numbers: Numbers) -> str:
+def replace_by_labels(text: str, numbers: Numbers) -> str:
     """Replace names of numbers in an explanation by the labels that people see."""
-    known = (name for name in numbers if "_" in name)
-    named = {name: f'"{metric(name, numbers).label}"' for name in known}
+    names = (name for name in numbers if "_" in name)
+    named = {name: f'"{metric(name, numbers).label}"' for name in names}
     return re.sub(r"\w+", lambda word: named.get(word[0], word[0]), text)

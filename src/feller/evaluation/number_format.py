@@ -20,7 +20,7 @@ def is_number(value: object) -> TypeGuard[Number]:
     return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def number(value: Number) -> str:
+def format_number(value: Number) -> str:
     """Write a whole number in full, another with three digits that count."""
     if isinstance(value, Integral):
         return f"{value:,}".replace("-", MINUS)
@@ -33,7 +33,7 @@ def number(value: Number) -> str:
     return f"{value:,.{max(0, 2 - exponent)}f}".replace("-", MINUS)
 
 
-def brief(value: Number) -> str:
+def format_brief(value: Number) -> str:
     """Write a number with no more digits than it needs, three at most."""
     if value == 0 or 1e-4 <= abs(value) < 1e6:
         return f"{float(f'{value:.3g}'):,.10g}".replace("-", MINUS)
@@ -46,16 +46,16 @@ def _power(mantissa: str, exponent: int) -> str:
     return f"{mantissa}{SPACE}×{SPACE}10{str(exponent).translate(SUPERSCRIPT)}".replace("-", MINUS)
 
 
-def percent(share: Number) -> str:
+def format_percent(fraction: Number) -> str:
     """Write a share of one; 0 % is said of none only, and 100 % of all."""
-    if share in (0, 1):
-        return f"{100 * share:.0f}{SPACE}%"
-    if 0 < share < 0.0005:
+    if fraction in (0, 1):
+        return f"{100 * fraction:.0f}{SPACE}%"
+    if 0 < fraction < 0.0005:
         return f"<0.1{SPACE}%"
-    return f">99.9{SPACE}%" if 0.9995 <= share < 1 else f"{100 * share:.1f}{SPACE}%"
+    return f">99.9{SPACE}%" if 0.9995 <= fraction < 1 else f"{100 * fraction:.1f}{SPACE}%"
 
 
-def duration(seconds: Number) -> str:
+def format_duration(seconds: Number) -> str:
     """Write a time in the units that fit it."""
     if round(seconds) < 60:
         return f"{seconds:.2g}{SPACE}s" if seconds < 10 else f"{seconds:.0f}{SPACE}s"
@@ -65,7 +65,7 @@ def duration(seconds: Number) -> str:
     return f"{minutes // 60}{SPACE}h\u00a0{minutes % 60:02}{SPACE}min"
 
 
-def date(made: str) -> str:
+def format_date(made: str) -> str:
     """Write an ISO date and time as people do; what is none stays as it is."""
     try:
         when = datetime.datetime.fromisoformat(made)
@@ -75,17 +75,17 @@ def date(made: str) -> str:
     return day if len(made) <= 10 else f"{day}, {when:%H:%M}"
 
 
-def capital(text: str) -> str:
+def capitalize_first(text: str) -> str:
     """Begin with a capital letter."""
     return text[:1].upper() + text[1:]
 
 
 def sentence(text: str) -> str:
     """Make a sentence of its own."""
-    return f"{capital(text)}."
+    return f"{capitalize_first(text)}."
 
 
-def shortened(name: str, letters: int) -> str:
+def shorten_middle(name: str, letters: int) -> str:
     """Leave out the middle of a long name, so that names which begin or end alike still differ."""
     name = " ".join(name.split())
     if len(name) <= letters:

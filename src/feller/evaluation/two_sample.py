@@ -16,7 +16,7 @@ CHUNK = 2**22
 """Numbers that are held at once, about: 32 MiB."""
 
 
-def sliced_wasserstein(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"], draws: Rng, directions: int = 128) -> float:
+def sliced_wasserstein(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"], rng: Rng, directions: int = 128) -> float:
     """Return the mean over random directions of the Wasserstein distance of order 1 between the projections.
 
     Along each direction it is exact, also where n and m differ: the area between the two quantile functions. Zero
@@ -25,7 +25,7 @@ def sliced_wasserstein(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"], draws: 
     Args:
         a: One set.
         b: The other.
-        draws: Source of the directions, which do not depend on the sets.
+        rng: Source of the directions, which do not depend on the sets.
         directions: How many; the error of their mean falls with its root.
 
     Raises:
@@ -33,13 +33,13 @@ def sliced_wasserstein(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"], draws: 
     """
     _check(a, b)
     a, b = a.double(), b.double()
-    way = draws.stream("directions").normal((directions, a.shape[1]), torch.float64, a.device)
-    way = way / way.norm(dim=1, keepdim=True)
-    share, in_a, in_b = _quantiles(len(a), len(b), a.device)
+    projections = rng.stream("directions").normal((directions, a.shape[1]), torch.float64, a.device)
+    projections = projections / projections.norm(dim=1, keepdim=True)
+    interval_lengths, in_a, in_b = _quantiles(len(a), len(b), a.device)
     total = 0.0
-    for part in way.split(max(1, CHUNK // (len(a) + len(b)))):
+    for part in projections.split(max(1, CHUNK // (len(a) + len(b)))):
         gap = _sorted(part @ a.T)[:, in_a] - _sorted(part @ b.T)[:, in_b]
-        total += (gap.abs() @ share).sum().item()
+        total += (gap.abs() @ interval_lengths).sum().item()
     return total / directions
 
 
@@ -198,8 +198,10 @@ def sinkhorn_divergence(
     a, b = a.double() - middle, b.double() - middle
     f, g = _potentials(_cost(a, b), blur, scaling)
     zero = torch.zeros_like
-    own_f, _ = _settled(_cost(a, a), zero(f), zero(f), blur**2)  # near a set itself no falling blur is needed
-    own_g, _ = _settled(_cost(b, b), zero(g), zero(g), blur**2)
+    own_f, _ = _converge_potentials(
+        _cost(a, a), zero(f), zero(f), blur**2
+    )  # near a set itself no falling blur is needed
+    own_g, _ = _converge_potentials(_cost(b, b), zero(g), zero(g), blur**2)
     return (f - own_f).mean().item() + (g - own_g).mean().item()
 
 
@@ -215,10 +217,10 @@ def _potentials(
     f, g = _soft_minimum(cost, wide**2), _soft_minimum(cost.T, wide**2)
     for i in range(math.ceil(math.log(wide / blur) / -math.log(scaling))):
         f, g = _half_steps(cost, f, g, (wide * scaling**i) ** 2, 1)
-    return _settled(cost, f, g, blur**2)
+    return _converge_potentials(cost, f, g, blur**2)
 
 
-def _settled(
+def _converge_potentials(
     cost: Float64[Tensor, "n m"], f: Float64[Tensor, " n"], g: Float64[Tensor, " m"], epsilon: float
 ) -> tuple[Float64[Tensor, " n"], Float64[Tensor, " m"]]:
     """Return the potentials from which further steps lead no further, or not far."""

@@ -11,17 +11,17 @@ from feller.data.crystals.modality import Crystals
 from feller.data.modality import Dataset
 from feller.data.molecules.modality import molecules_of
 from feller.data.molecules.molecule import rdkit, sanitised, with_bonds
-from feller.evaluation.backbones import broken
-from feller.evaluation.crystals import balanced, formula_of, has, surroundings
+from feller.evaluation.backbone_metrics import is_broken
+from feller.evaluation.crystal_metrics import crystal_geometry, is_charge_balanced, is_installed, reduced_formula
 
-CLOSEST = 0.6
+MIN_DISTANCE_RATIO = 0.6
 """Shortest distance over the sum of covalent radii that crystals have at least: real ones of Perov-5, Carbon-24 and
 MP-40 have 0.64 or more."""
 
 
 def valid_chains(samples: Dataset) -> Bool[np.ndarray, " n"]:
     """Return which chains have no break."""
-    return ~broken(samples).numpy()
+    return ~is_broken(samples).numpy()
 
 
 def valid_molecules(samples: Dataset) -> Bool[np.ndarray, " n"] | None:
@@ -39,9 +39,9 @@ def valid_molecules(samples: Dataset) -> Bool[np.ndarray, " n"] | None:
 
 def valid_crystals(samples: Dataset) -> Bool[np.ndarray, " n"] | None:
     """Return which crystals have atoms apart and charges that balance; None where a package is missing."""
-    if not (has("pymatgen") and has("smact")):
+    if not (is_installed("pymatgen") and is_installed("smact")):
         return None
     crystals = cast(Crystals, samples.modality).crystals(samples.values, samples.given)
-    around = [surroundings(crystal) for crystal in crystals]
-    charged = [balanced(formula_of(crystal)) for crystal in crystals]
-    return np.array([one.valid and one.shortest >= CLOSEST for one in around]) & np.array(charged)
+    around = [crystal_geometry(crystal) for crystal in crystals]
+    charged = [is_charge_balanced(reduced_formula(crystal)) for crystal in crystals]
+    return np.array([one.valid and one.shortest >= MIN_DISTANCE_RATIO for one in around]) & np.array(charged)

@@ -194,7 +194,7 @@ def test_rows_that_are_watched(capsys) -> None:
     assert all(torch.equal(watched[name], plain[name]) for name in plain)  # a watch changes nothing
     told = exposed(Run(pathlib.Path("r")))
     assert told is not None
-    assert (told.leakage.steps, told.leakage.coordinates, len(told.rows)) == (4, 64, 7)
+    assert (told.leakage.steps, told.leakage.dim, len(told.rows)) == (4, 64, 7)
     assert (told.leakage.eta2 > 0).all()
     status, found, err = run(capsys, "audit", "r")
     assert status == 0, err

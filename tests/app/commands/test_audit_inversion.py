@@ -72,10 +72,10 @@ def test_a_row_meets_the_same_alone_and_beside_others(capsys) -> None:
     planned = asked.provenance.private
     assert isinstance(planned, Guarantee)
     attack = Attack(network, recipe_of(place).objective, train, torch.tensor([3, 8, 20]), planned, Rng(0))
-    together = attack.added(2)(attack.rows)
+    together = attack.add_gaussian(2)(attack.rows)
     assert (together.unflatten(1, (2, -1)).norm(dim=2) < attack.clip * (1 + 1e-4)).all()
     for i in range(3):
-        alone = attack.added(2, i)(attack.rows[i : i + 1])
+        alone = attack.add_gaussian(2, i)(attack.rows[i : i + 1])
         torch.testing.assert_close(alone[0], together[i], atol=1e-5, rtol=1e-3)
     assert (together[0] - together[1]).norm() > 0.1 * together[0].norm()
 

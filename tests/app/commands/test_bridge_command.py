@@ -17,8 +17,8 @@ from feller.app.options import config_of
 from feller.app.reporter import Tell
 from feller.app.workflows.bridge import bridge
 from feller.app.workflows.bridges.bridge_run import bridged_of, bridging_of, command_of
-from feller.control.bridges.bridge_config import Bridging
-from feller.control.bridges.unbalanced_weights import growth
+from feller.control.bridges.bridge_config import BridgeSolverConfig
+from feller.control.bridges.unbalanced_weights import unbalanced_weights
 from feller.core.run_folder import Run
 
 SHORT = ["--pairs", "64", "--train.steps", "5", "--train.batch", "64", "--control.steps", "5", "--calls", "28"]
@@ -223,7 +223,7 @@ def test_growth_begins_at_members_as_often_as_they_count(
     begins = np.load("weighed.npz")["paths"][:, 0]
     a = torch.from_numpy(np.concatenate([near, far])).float()
     b = torch.from_numpy(np.loadtxt("next.csv", delimiter=",", skiprows=1)).float()
-    weights = growth(a, b, 0.3)[0].weights
+    weights = unbalanced_weights(a, b, 0.3)[0].weights
     share = weights[40:].sum().item()
     assert share < 0.35
     assert (begins[:, 0] < -5).mean() == pytest.approx(share, abs=4 * (share * (1 - share) / 80) ** 0.5)
@@ -462,7 +462,7 @@ def test_interrupted_before_its_first_round_it_says_how_to_go_on(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("feller.app.workflows.bridges.run_rounds.rounds", stopped)
+        patch.setattr("feller.app.workflows.bridges.run_rounds.iterate_rounds", stopped)
         assert main(["bridge", "a.csv", "b.csv", "--rounds", "1", "--out", "stopped", *SHORT]) == 130
     said = " ".join(capsys.readouterr().err.split())
     kept = "interrupted; no round is done, so that nothing is kept and round 1 begins anew"
@@ -478,7 +478,7 @@ def test_a_round_that_goes_on_when_its_time_is_up_says_so(here: pathlib.Path, wi
         def progress(self, share: float, text: str = "") -> None:
             heard.append((share, text))
 
-    def short(settings: Bridging) -> Bridging:
+    def short(settings: BridgeSolverConfig) -> BridgeSolverConfig:
         return change_fields(settings, SHORT[2:], "bridge")
 
     config = config_of(BridgeConfig, data=("a.csv", "b.csv"), pairs=64, minutes=1e-6, out="late")

@@ -13,7 +13,7 @@ from feller.app.workflows.run_config import parts, read_again, record_of
 from feller.core.rng import Rng
 from feller.core.run_folder import Run
 from feller.models.model import load_model
-from feller.privacy.accounting.dp_events import Concentrated, Gaussian
+from feller.privacy.accounting.dp_events import GaussianMechanism, ZCdp
 from feller.training.objectives.marginal_fitting import MarginalFitting
 
 N = 2000
@@ -86,11 +86,11 @@ def test_the_folder_holds_a_run(private: Run) -> None:
 def test_the_ledger_spends_what_was_asked_and_never_more(private: Run) -> None:
     ledger = ledger_of(private)
     assert ledger is not None
-    assert all(isinstance(one, Concentrated) for one in ledger.expenses)
+    assert all(isinstance(one, ZCdp) for one in ledger.events)
     assert 0.99 <= ledger.epsilon() <= 1
     assert abs(ledger.n - 1800) < FAR
     assert record_of(private).provenance.private is not None
-    assert record_of(private).provenance.private.rho == pytest.approx(sum(one.rho for one in ledger.expenses))
+    assert record_of(private).provenance.private.rho == pytest.approx(sum(one.rho for one in ledger.events))
 
 
 def test_nll_is_that_of_the_held_out_rows(private: Run, capsys: pytest.CaptureFixture[str]) -> None:
@@ -162,11 +162,11 @@ def test_columns_that_had_to_be_found_are_paid_for_first(people: pathlib.Path, t
     assert main(["fit", str(people / "people.csv"), *words]) == 0
     ledger = ledger_of(Run(tmp_path / "a"))
     assert ledger is not None
-    kinds = [type(one) for one in ledger.expenses]
-    found = kinds.count(Gaussian)
+    kinds = [type(one) for one in ledger.events]
+    found = kinds.count(GaussianMechanism)
     assert found
-    assert kinds == [Gaussian] * found + [Concentrated] * 3
-    assert ledger.reserved > 0
+    assert kinds == [GaussianMechanism] * found + [ZCdp] * 3
+    assert ledger.reserved_delta > 0
     assert 3.99 <= ledger.epsilon() <= 4
 
 
@@ -195,7 +195,7 @@ def test_what_counts_may_cost_is_written_before_a_row_is_looked_at(
     def stop(self: MarginalFitting, codes: torch.Tensor, rho: float, noise: object) -> None:
         ledger = ledger_of(run)
         assert ledger is not None
-        assert [one.rho for one in ledger.expenses] == [rho]
+        assert [one.rho for one in ledger.events] == [rho]
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:

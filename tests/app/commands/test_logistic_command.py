@@ -11,7 +11,7 @@ from feller.app.workflows.run_config import parts, read_again, record_of
 from feller.core.run_folder import Run
 from feller.data.loading.targets import read_aimed
 from feller.models.model import load_model
-from feller.privacy.accounting.dp_events import Gaussian
+from feller.privacy.accounting.dp_events import GaussianMechanism
 
 
 @pytest.fixture(scope="module")
@@ -36,8 +36,8 @@ def test_the_ledger_holds_one_dose_of_noise(place: pathlib.Path) -> None:
     for name, epsilon in {"digits": 4.0, "people": 1.0}.items():
         ledger = ledger_of(Run(place / name))
         assert ledger is not None
-        (expense,) = ledger.expenses
-        assert isinstance(expense, Gaussian)
+        (expense,) = ledger.events
+        assert isinstance(expense, GaussianMechanism)
         assert 0.99 * epsilon <= ledger.epsilon() <= epsilon
         assert ledger.epsilon("rdp") > ledger.epsilon()
     assert ledger_of(Run(place / "open")) is None

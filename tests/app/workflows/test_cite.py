@@ -10,7 +10,7 @@ import feller
 from feller.app.workflows.bridges.bridge_run import Bridged, begin
 from feller.app.workflows.bridges.populations import Populations
 from feller.app.workflows.cite import cite
-from feller.control.bridges.bridge_config import Bridging
+from feller.control.bridges.bridge_config import BridgeSolverConfig
 from feller.control.fine_tuning.adjoint_matching import AdjointMatching
 from feller.core.citations import cited_papers, parse_citations
 from feller.core.run_folder import Run
@@ -18,7 +18,7 @@ from feller.core.serialization import to_dict
 from feller.models.model import Model
 from feller.models.spec import save_spec
 from feller.paths import Geodesic
-from feller.privacy.accounting.dp_events import Concentrated, Subsampled
+from feller.privacy.accounting.dp_events import PoissonSubsampledGaussian, ZCdp
 from feller.privacy.accounting.ledger import Ledger
 from feller.spaces import Sphere
 from feller.training.couplings import MinibatchOT
@@ -70,13 +70,13 @@ def test_counts_that_chose_their_tables_cite_who_chose_and_who_adds_up(tmp_path)
     record = run.read_record(run.recipe)
     private = {"epsilon": 1.0, "delta": 1e-5, "n": 100, "sigma": 1.0, "clip": 1.0, "batch": 10, "steps": 5}
     run.write_record(run.recipe, {**record, "provenance": {**record["provenance"], "private": private}})
-    trained_alone = Ledger((Subsampled("training", 1.0, 0.1, 5),), 1e-5, 100)
+    trained_alone = Ledger((PoissonSubsampledGaussian("training", 1.0, 0.1, 5),), 1e-5, 100)
     run.write_record(run.ledger, to_dict(trained_alone))
     accountants = {"koskela2020", "doroshenko2022", "mironov2017", "mironov2019"}
     trained = keys(cite(run))
     assert accountants <= trained
     assert not trained & {"mckenna2022", "mckenna2021", "bun2016"}
-    chosen = Ledger((Concentrated("choice of tables", 0.1), Subsampled("training", 1.0, 0.1, 5)), 1e-5, 100)
+    chosen = Ledger((ZCdp("choice of tables", 0.1), PoissonSubsampledGaussian("training", 1.0, 0.1, 5)), 1e-5, 100)
     run.write_record(run.ledger, to_dict(chosen))
     assert {"mckenna2022", "bun2016", "abadi2016", *accountants} <= keys(cite(run))
 
@@ -100,9 +100,11 @@ def test_a_bridge_cites_what_found_it_and_what_of_its_costs_and_members_has_a_so
         run.path.mkdir()
         said = Bridged(populations=("a", "b"), prints=("", ""), times=(0.0, 1.0), noise=1.0, **asked)
         crowd = Populations(("a", "b"), feller.read("example:moons").modality, (), (), ("", ""))
-        save_spec(run, begin(said, crowd, Bridging(), get_engine())[0])
+        save_spec(run, begin(said, crowd, BridgeSolverConfig(), get_engine())[0])
         record = fit_record(data="a", recipe="bridge", size="", seed=0, held_out=0.0)
-        run.write_record(run.recipe, {**record.parts, "bridged": to_dict(said), "recipe": to_dict(Bridging())})
+        run.write_record(
+            run.recipe, {**record.parts, "bridged": to_dict(said), "recipe": to_dict(BridgeSolverConfig())}
+        )
         return keys(cite(run))
 
     plain = cited("plain", costs=("room.png",))

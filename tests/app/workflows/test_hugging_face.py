@@ -14,7 +14,7 @@ from feller.app.workflows.export import export
 from feller.core.errors import InputError, UsageError
 from feller.core.rng import Rng
 from feller.core.serialization import to_dict, write_json
-from feller.privacy.accounting.dp_events import Subsampled
+from feller.privacy.accounting.dp_events import PoissonSubsampledGaussian
 from feller.privacy.accounting.ledger import Ledger
 from tests.errors import refuses
 from tests.models.export.untrained import as_run, untrained
@@ -79,7 +79,7 @@ def test_of_a_private_run_no_figure_of_its_rows_is_told(run, tmp_path):
     private = {"epsilon": 2.0, "delta": 1e-5, "n": 100, "sigma": 1.0, "clip": 1.0, "batch": 10, "steps": 5}
     record["provenance"]["private"] = {**private}
     run.write_record(run.recipe, record)
-    ledger = Ledger((Subsampled("training", 1.0, 0.1, 5),), 1e-5, 100)
+    ledger = Ledger((PoissonSubsampledGaussian("training", 1.0, 0.1, 5),), 1e-5, 100)
     run.write_record(run.ledger, to_dict(ledger))
     (run.path / "exposure.safetensors").write_bytes(b"x")
     folder, _ = export(run, ExportConfig(to="huggingface", out=str(tmp_path / "hub")))

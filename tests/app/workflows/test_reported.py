@@ -11,7 +11,7 @@ from feller.app.webui.tabs.compare import compare_reports
 from feller.app.workflows.run_status import Reported, reported_of, sketch_of
 from feller.core.errors import InputError
 from feller.core.run_folder import Run
-from feller.evaluation.report.page import RunReport, write_report
+from feller.evaluation.report.report_page import RunReport, write_report
 from tests.safety.specimen_runs import copied
 
 DAMAGED = [

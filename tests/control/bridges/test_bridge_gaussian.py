@@ -7,7 +7,7 @@ import torch
 from numpy.polynomial.hermite_e import hermegauss
 from torch import Tensor
 
-from feller.control.bridges.gaussian_paths import GaussianPaths, Moments, drift, kinetic
+from feller.control.bridges.gaussian_paths import GaussianPaths, PathMoments, drift, kinetic
 from feller.core.errors import UsageError
 from feller.core.rng import Rng
 from feller_papers.gsbm.exact import Quadratic
@@ -39,29 +39,29 @@ def best(problem: Quadratic, knots: int = 401) -> GaussianPaths:
     )
 
 
-def energy(moments: Moments, t: Tensor, noise: float) -> Tensor:
+def energy(moments: PathMoments, t: Tensor, noise: float) -> Tensor:
     """Return 1/2 E|u_t|^2, in state squared per time squared; its integral grows without bounds near both ends."""
     own = moments.velocity.square().sum(-1) / 2
     if not noise:
         return own
     dimensions = moments.mean.shape[-1]
-    return own + dimensions / 2 * (moments.rate - noise**2 / (2 * moments.std)).square()
+    return own + dimensions / 2 * (moments.std_rate - noise**2 / (2 * moments.std)).square()
 
 
-def kinetic_rate(moments: Moments, t: Tensor, noise: float, x_1: Tensor) -> Tensor:
+def kinetic_rate(moments: PathMoments, t: Tensor, noise: float, x_1: Tensor) -> Tensor:
     """Return 1/2 E|u_t - (x_1 - X_t) / (1 - t)|^2 at times inside (0, 1): what leaving the Brownian bridge costs."""
     left = (1 - t)[:, None]
     own = (moments.velocity - (x_1[:, None] - moments.mean) / left).square().sum(-1) / 2
     if not noise:
         return own
-    away = moments.rate - noise**2 / (2 * moments.std) + moments.std / (1 - t)
+    away = moments.std_rate - noise**2 / (2 * moments.std) + moments.std / (1 - t)
     return own + moments.mean.shape[-1] / 2 * away.square()
 
 
 def test_without_bends_the_path_is_the_brownian_bridge() -> None:
     draws = Rng(1)
     x_0, x_1 = draws.stream("a").normal((4, 3), F64), draws.stream("b").normal((4, 3), F64)
-    paths = GaussianPaths.straight(x_0, x_1, 0.6, 15, 30)
+    paths = GaussianPaths.brownian_bridges(x_0, x_1, 0.6, 15, 30)
     now = paths.grid(INSIDE)
     t = INSIDE[:, None]
     close(now.mean, (1 - t) * x_0[:, None] + t * x_1[:, None], 1e-12)
@@ -77,14 +77,14 @@ def test_without_bends_the_path_is_the_brownian_bridge() -> None:
 def test_truncated_energies_of_the_public_code() -> None:
     """Its loss at V = 0: integral over (.001, .999), mean over its 100 times, and with its first deviation."""
     x = torch.zeros(1, 1, dtype=F64)
-    paths = GaussianPaths.straight(x, x, 1.0, 15, 30)
+    paths = GaussianPaths.brownian_bridges(x, x, 1.0, 15, 30)
     fine = torch.linspace(0.001, 0.999, 800_001, dtype=F64)
     whole = energy(paths.grid(fine), fine, 1.0)[0]
     assert abs(torch.trapezoid(whole, fine) - 2.954377) < 1e-6
     coarse = torch.linspace(0.001, 0.999, 100, dtype=F64)
     bridge = paths.grid(coarse)
     assert abs(energy(bridge, coarse, 1.0).mean() - 6.992887) < 1e-6
-    narrow = Moments(bridge.mean, bridge.velocity, math.log(2) * bridge.std, math.log(2) * bridge.rate)
+    narrow = PathMoments(bridge.mean, bridge.velocity, math.log(2) * bridge.std, math.log(2) * bridge.std_rate)
     assert abs(energy(narrow, coarse, 1.0).mean() - 9.357495) < 1e-6
 
 
@@ -93,7 +93,7 @@ def test_velocity_and_rate_are_derivatives() -> None:
     t = INSIDE + 1e-3  # away from knots
     now, after, before = paths.grid(t), paths.grid(t + h), paths.grid(t - h)
     close(now.velocity, (after.mean - before.mean) / (2 * h), 1e-6)
-    close(now.rate, (after.std - before.std) / (2 * h), 1e-6)
+    close(now.std_rate, (after.std - before.std) / (2 * h), 1e-6)
 
 
 def test_ends_are_exact() -> None:
@@ -110,12 +110,12 @@ def test_one_time_each_is_the_grid() -> None:
     paths = bent()
     rows = torch.tensor([4, 0, 0, 2])
     t = torch.tensor([0.0, 0.31, 0.5, 1.0], dtype=F64)
-    ours, whole = paths.at(rows, t), paths.grid(t)
+    ours, whole = paths.moments_at(rows, t), paths.grid(t)
     some = torch.arange(4)
     for name in ("mean", "velocity", "std"):
         close(getattr(ours, name), getattr(whole, name)[rows, some], 1e-12)
-    close(ours.rate[1:3], whole.rate[rows, some][1:3], 1e-12)
-    close(paths.rows(rows).grid(t).mean, whole.mean[rows], 0)
+    close(ours.std_rate[1:3], whole.std_rate[rows, some][1:3], 1e-12)
+    close(paths.select(rows).grid(t).mean, whole.mean[rows], 0)
 
 
 @pytest.mark.parametrize("backward", [False, True])
@@ -128,7 +128,7 @@ def test_the_drift_carries_the_gaussians(backward: bool) -> None:
     close(drift(now, now.mean, t, paths.noise, backward=backward), sign * now.velocity, 1e-12)
     step = torch.ones_like(now.mean)
     slope = drift(now, now.mean + step, t, paths.noise, backward=backward) - sign * now.velocity
-    gain = sign * 2 * now.std * now.rate
+    gain = sign * 2 * now.std * now.std_rate
     close(2 * slope * now.std.square()[..., None] + paths.noise**2, gain[..., None] * step, 1e-9)
 
 
@@ -140,7 +140,7 @@ def test_drift_of_the_quadratic_cost(row, backward: bool) -> None:
     t = T + 1 / 800  # between knots, where the slope of a line is that of the curve to second order
     x = torch.linspace(-1, 1, 5, dtype=F64)
     for s in t:
-        now = paths.at(torch.zeros(5, dtype=torch.long), s.expand(5))
+        now = paths.moments_at(torch.zeros(5, dtype=torch.long), s.expand(5))
         ours = drift(now, x[:, None], s.expand(5), problem.noise, backward=backward)[:, 0]
         close(ours, problem.drift(x, s, backward=backward), 1e-3)
 
@@ -166,7 +166,7 @@ def test_whole_energy_is_the_integral_of_its_rate(noise: float) -> None:
     for part in t.chunk(10):
         now = paths.grid(part)
         total += kinetic_rate(now, part, noise, x_1).sum(1)
-        turned = Moments(now.mean, -now.velocity, now.std, -now.rate)
+        turned = PathMoments(now.mean, -now.velocity, now.std, -now.std_rate)
         back += kinetic_rate(turned, 1 - part, noise, x_0).sum(1)
     close(kinetic(paths), total / 400_000, 1e-3)
     close(kinetic(paths), back / 400_000, 1e-3)
@@ -192,7 +192,7 @@ def test_without_noise_there_is_only_the_mean() -> None:
     paths = bent(0.0)
     now = paths.grid(INSIDE)
     assert not now.std.any()
-    assert not now.rate.any()
+    assert not now.std_rate.any()
     for backward, sign in ((False, 1), (True, -1)):
         assert torch.equal(drift(now, now.mean, INSIDE, 0.0, backward=backward), sign * now.velocity)
     close(energy(now, INSIDE, 0.0), now.velocity.square().sum(-1) / 2, 1e-12)
@@ -200,23 +200,23 @@ def test_without_noise_there_is_only_the_mean() -> None:
 
 def test_simulated_drift_has_the_marginals() -> None:
     """20,000 trajectories by 400 Euler steps: mean and deviation in the middle, to 4 standard errors and O(h)."""
-    one = bent(d=1).rows(torch.tensor([3]))
+    one = bent(d=1).select(torch.tensor([3]))
     n, steps = 20_000, 400
     x = one.means[:, 0].expand(n, 1)
     rows = torch.zeros(n, dtype=torch.long)
     noise = Rng(2)
     for k in range(steps // 2):
         t = torch.full((n,), k / steps, dtype=F64)
-        x = x + drift(one.at(rows, t), x, t, one.noise) / steps
+        x = x + drift(one.moments_at(rows, t), x, t, one.noise) / steps
         x = x + one.noise * steps**-0.5 * noise.stream("step", k).normal((n, 1), F64)
-    now = one.at(rows[:1], torch.tensor([0.5], dtype=F64))
+    now = one.moments_at(rows[:1], torch.tensor([0.5], dtype=F64))
     assert abs(x.mean() - now.mean).item() < 0.02
     assert abs(x.std() / now.std - 1).item() < 0.03
 
 
 def test_along_a_trajectory() -> None:
     knots = Rng(3).stream("x").normal((2, 6, 4))
-    paths = GaussianPaths.along(knots, 0.3, 5)
+    paths = GaussianPaths.from_knots(knots, 0.3, 5)
     assert torch.equal(paths.means, knots)
     assert not paths.scales.any()
     assert paths.scales.shape == (2, 5)
@@ -229,4 +229,4 @@ def test_along_a_trajectory() -> None:
 def test_wrong_use_is_told(noise: float, knots: int, message: str) -> None:
     x: Tensor = torch.zeros(2, 1)
     with pytest.raises(UsageError, match=message):
-        GaussianPaths.straight(x, x, noise, knots, 5)
+        GaussianPaths.brownian_bridges(x, x, noise, knots, 5)

@@ -8,11 +8,11 @@ from numpy.polynomial.hermite_e import hermegauss
 from numpy.polynomial.legendre import leggauss
 from torch import Tensor
 
-from feller.control.bridges.costs import Cost, Population, Zero
-from feller.control.bridges.drift_matching import ExplicitMatching, ImplicitMatching, Leg
+from feller.control.bridges.conditional_control import ConditionalControl
+from feller.control.bridges.costs import PopulationDensity, StateCost, Zero
+from feller.control.bridges.drift_matching import ExplicitMatchingObjective, ImplicitMatchingObjective, Segment
 from feller.control.bridges.gaussian_paths import GaussianPaths, drift
-from feller.control.bridges.path_integral import PathIntegral, Weighted
-from feller.control.bridges.pinned_control import PinnedControl
+from feller.control.bridges.path_integral import PathIntegral, WeightedTrajectories
 from feller.core.errors import UsageError
 from feller.core.rng import Rng
 from feller.networks.bridge_drift import Drift
@@ -68,8 +68,8 @@ def expected(known: Known, *, backward: bool = False) -> float:
         "noise": SIGMA * one,
         "probe": one[:, None],
     }
-    objective = ImplicitMatching(
-        [Leg(0.0, 1.0, bridges(2, SIGMA))], (1,), backward=backward
+    objective = ImplicitMatchingObjective(
+        [Segment(0.0, 1.0, bridges(2, SIGMA))], (1,), backward=backward
     )  # only their number counts
     return float((torch.outer(at, of).flatten() * objective.loss(known, example).detach()).sum())
 
@@ -92,15 +92,15 @@ def test_implicit_loss_back_in_time() -> None:
 def bridges(n: int, noise: float) -> GaussianPaths:
     draws = Rng(0)
     x_0, x_1 = (draws.stream(name).normal((n, 1), torch.float64) for name in ("a", "b"))
-    return GaussianPaths.straight(-1 + 0.5 * x_0, 1 + 0.8 * x_1, noise, 5, 5)
+    return GaussianPaths.brownian_bridges(-1 + 0.5 * x_0, 1 + 0.8 * x_1, noise, 5, 5)
 
 
 @pytest.mark.parametrize("backward", [False, True])
 def test_explicit_target_regresses_to_the_drift_of_the_mixture(backward: bool) -> None:
     """Independent ends m0, s0, m1, s1: X_t is normal, and so are both; slope and mean by 20,000 pairs, 5 deviations."""
     paths, t = bridges(20_000, 1.0), 0.3
-    objective = ExplicitMatching([Leg(0.0, 1.0, paths)], (1,), backward=backward)
-    x, target = objective.at(t, torch.arange(20_000), Rng(1).stream("x"))
+    objective = ExplicitMatchingObjective([Segment(0.0, 1.0, paths)], (1,), backward=backward)
+    x, target = objective.sample_at(t, torch.arange(20_000), Rng(1).stream("x"))
     var = (0.7**2) * 0.25 + 0.09 * 0.64 + t * (1 - t)
     middle = -0.7 + 0.3
     away = x - x.mean()
@@ -119,10 +119,10 @@ def test_legs_share_a_journey() -> None:
     middle = (x_0 + x_1) / 2
     noise = 0.5**0.5
     legs = [
-        Leg(0.0, 0.5, GaussianPaths.straight(x_0, middle, noise, 3, 3)),
-        Leg(0.5, 0.5, GaussianPaths.straight(middle, x_1, noise, 3, 3)),
+        Segment(0.0, 0.5, GaussianPaths.brownian_bridges(x_0, middle, noise, 3, 3)),
+        Segment(0.5, 0.5, GaussianPaths.brownian_bridges(middle, x_1, noise, 3, 3)),
     ]
-    objective = ExplicitMatching(legs, (2,), backward=False)
+    objective = ExplicitMatchingObjective(legs, (2,), backward=False)
     example = objective.draw({"x_1": torch.zeros(64, dtype=torch.long)}, Rng(0))
     t, x = example["t"], example["x_t"]
     end = torch.where(t < 0.5, 0.5, 1.0)
@@ -134,7 +134,7 @@ def test_legs_share_a_journey() -> None:
 
 def test_times_of_a_batch_fill_the_journey() -> None:
     """Also where several processes share it, and where a batch is odd."""
-    objective = ExplicitMatching([Leg(0.0, 1.0, bridges(8, 1.0))], (1,), backward=False)
+    objective = ExplicitMatchingObjective([Segment(0.0, 1.0, bridges(8, 1.0))], (1,), backward=False)
     t = []
     for first, last in ((0, 32), (32, 63)):
         example = objective.draw({"x_1": torch.zeros(last - first, dtype=torch.long)}, Rng(0, first, 63))
@@ -147,9 +147,11 @@ def test_times_of_a_batch_fill_the_journey() -> None:
 def test_weights_remove_the_gaussian_bias() -> None:
     """W1 at .5 falls at least fivefold and -log of the mean weight within .01; over the steps, nothing moves."""
     cost, laws = barrier()
-    paths, _ = PinnedControl(draws=32).solve(GaussianPaths.straight(*Barrier().pairs(), 1.0, 15, 30), Barrier(), Rng(0))
+    paths, _ = ConditionalControl(num_samples=32).solve(
+        GaussianPaths.brownian_bridges(*Barrier().pairs(), 1.0, 15, 30), Barrier(), Rng(0)
+    )
     assert abs(Barrier().objective(paths).item() / 2.754 - 1) < 0.01
-    found = PathIntegral(trajectories=20_000).weigh(paths, Barrier(), Rng(1))
+    found = PathIntegral(trajectories=20_000).sample_weighted(paths, Barrier(), Rng(1))
     assert abs(-found.log_z.item() - cost) < 0.01
     assert 0.43 < found.ess.item() / 20_000 < 0.6
     x, weights = found.states[0, :, 150, 0], found.log_weights[0].exp()
@@ -166,18 +168,18 @@ def test_weights_remove_the_gaussian_bias() -> None:
 def test_mean_weight_is_z(row: int, least: float) -> None:
     """With V quadratic, from plain Brownian bridges; 4 standard errors of the mean weight, and .1 % for the steps."""
     problem, number = ROWS[row][0], 5000
-    paths = GaussianPaths.straight(*problem.pairs(4), problem.noise, 3, 3)
-    found = PathIntegral(trajectories=number, steps=100).weigh(paths, QuadraticCost(problem.omega), Rng(0))
+    paths = GaussianPaths.brownian_bridges(*problem.pairs(4), problem.noise, 3, 3)
+    found = PathIntegral(trajectories=number, steps=100).sample_weighted(paths, QuadraticCost(problem.omega), Rng(0))
     assert (found.ess / number > least).all()
     error = 4 * (1 / found.ess - 1 / number).sqrt() + 1e-3 * abs(problem.log_z)
     assert ((found.log_z - problem.log_z).abs() < error).all()
 
 
-def brownian(cost: Cost, n: int) -> Weighted:
+def brownian(cost: StateCost, n: int) -> WeightedTrajectories:
     """Weigh Brownian bridges of equal pairs, of the first row of the table, with 200 trajectories each."""
     problem = ROWS[0][0]
-    paths = GaussianPaths.straight(*problem.pairs(n, torch.float32), problem.noise, 3, 3)
-    return PathIntegral(trajectories=200, steps=100).weigh(paths, cost, Rng(0))
+    paths = GaussianPaths.brownian_bridges(*problem.pairs(n, torch.float32), problem.noise, 3, 3)
+    return PathIntegral(trajectories=200, steps=100).sample_weighted(paths, cost, Rng(0))
 
 
 def test_states_have_the_law_of_the_best_process() -> None:
@@ -186,11 +188,11 @@ def test_states_have_the_law_of_the_best_process() -> None:
     t = torch.full((len(rows),), 0.503)
     for cost, std, mean in ((QuadraticCost(2.0), 0.43634681, 0.16201357), (Zero(), 0.5, 0.25)):
         found = brownian(cost, 100)
-        at, x, _ = found.draw(rows, t, Rng(1).stream("x"))
+        at, x, _ = found.sample(rows, t, Rng(1).stream("x"))
         close(at, torch.full_like(at, 0.5), 1e-6)
         assert abs(x.mean() - mean) < 0.02
         assert abs(x.std() / std - 1) < 0.03
-        late, _, _ = found.draw(rows[:2], t[:2], Rng(1).stream("x"), backward=True)
+        late, _, _ = found.sample(rows[:2], t[:2], Rng(1).stream("x"), backward=True)
         close(late, torch.full_like(late, 0.51), 1e-6)
 
 
@@ -213,13 +215,13 @@ def test_regression_of_the_target_is_the_best_drift(backward: bool) -> None:
 
     for t in (0.3, 0.5, 0.97):
         local = torch.full((number,), (1 - t if backward else t) + 0.001 - backward * 0.01)
-        at, x, target = found.draw(rows, local, Rng(1).stream("x"), backward=backward)
+        at, x, target = found.sample(rows, local, Rng(1).stream("x"), backward=backward)
         error = 4 * (2 / (0.05 * number)) ** 0.5  # of a window's noise, in states that are drawn twice
         slope, height = line(at[0].double(), x[:, 0].double(), target[:, 0].double())
         assert abs(slope) < error / x.std() + 0.05
         assert abs(height) < error + 0.05
         if t == 0.5:
-            plain = drift(found.paths.at(rows, at), x, at, problem.noise, backward=backward)
+            plain = drift(found.paths.moments_at(rows, at), x, at, problem.noise, backward=backward)
             slope, height = line(at[0].double(), x[:, 0].double(), plain[:, 0].double())
             assert abs(slope) > 0.5
 
@@ -227,32 +229,32 @@ def test_regression_of_the_target_is_the_best_drift(backward: bool) -> None:
 def test_pairs_without_enough_weights_keep_their_gaussian_path() -> None:
     """A cost that kills all but one in a thousand: equal weights, and the path's own drift as target."""
 
-    class Gate(Cost):
+    class Gate(StateCost):
         differentiable = False
 
-        def __call__(self, x: Tensor, t: Tensor, population: Population | None = None) -> Tensor:
+        def __call__(self, x: Tensor, t: Tensor, population: PopulationDensity | None = None) -> Tensor:
             shut = torch.where((x[..., 0] > -1) & (t > 0.4) & (t < 0.6), math.inf, 0.0)
             return torch.where(x[..., 0] > 50, 0.0, shut)
 
     x = torch.tensor([[0.0, 0.0], [100.0, 0.0]], dtype=F64)
-    paths = GaussianPaths.straight(x, x, 0.5, 3, 3)
-    found = PathIntegral(trajectories=50, steps=40).weigh(paths, Gate(), Rng(0))
-    assert found.trusted.tolist() == [False, True]
+    paths = GaussianPaths.brownian_bridges(x, x, 0.5, 3, 3)
+    found = PathIntegral(trajectories=50, steps=40).sample_weighted(paths, Gate(), Rng(0))
+    assert found.is_trusted.tolist() == [False, True]
     assert found.ess[0] < 0.5
     close(found.log_weights.exp(), torch.full((2, 50), 0.02, dtype=F64), 1e-12)
     rows, t = torch.zeros(64, dtype=torch.long), torch.linspace(0, 1, 64, dtype=F64)
     for backward in (False, True):
-        at, y, target = found.draw(rows, t, Rng(1).stream("x"), backward=backward)
-        close(target, drift(paths.at(rows, at), y, at, 0.5, backward=backward), 1e-9)
+        at, y, target = found.sample(rows, t, Rng(1).stream("x"), backward=backward)
+        close(target, drift(paths.moments_at(rows, at), y, at, 0.5, backward=backward), 1e-9)
 
 
 def test_a_crowd_is_that_of_other_pairs() -> None:
     seen = []
 
-    class Look(Cost):
-        crowd = True
+    class Look(StateCost):
+        needs_population = True
 
-        def __call__(self, x: Tensor, t: Tensor, population: Population | None = None) -> Tensor:
+        def __call__(self, x: Tensor, t: Tensor, population: PopulationDensity | None = None) -> Tensor:
             assert population is not None
             own = torch.arange(3).repeat_interleave(5)
             assert torch.equal(x[0, :, 0].round().long() // 100, own)  # pair after pair
@@ -261,22 +263,26 @@ def test_a_crowd_is_that_of_other_pairs() -> None:
             return 0.0 * x.sum(-1)
 
     x = torch.tensor([[50.0], [150.0], [250.0]], dtype=F64)
-    PathIntegral(trajectories=5, steps=10).weigh(GaussianPaths.straight(x, x, 1.0, 3, 3), Look(), Rng(0))
+    PathIntegral(trajectories=5, steps=10).sample_weighted(
+        GaussianPaths.brownian_bridges(x, x, 1.0, 3, 3), Look(), Rng(0)
+    )
     assert len(seen) == 11
     assert all(values.isfinite().all() for values in seen)
 
 
 def test_ends_are_exact_and_draws_are_addressed() -> None:
     draws = Rng(5)
-    paths = GaussianPaths.straight(draws.stream("a").normal((300, 2)), draws.stream("b").normal((300, 2)), 0.5, 4, 4)
+    paths = GaussianPaths.brownian_bridges(
+        draws.stream("a").normal((300, 2)), draws.stream("b").normal((300, 2)), 0.5, 4, 4
+    )
     how = PathIntegral(trajectories=3, steps=20)
-    whole = how.weigh(paths, QuadraticCost(1.0), Rng(0))
+    whole = how.sample_weighted(paths, QuadraticCost(1.0), Rng(0))
     assert torch.equal(whole.states[:, :, [0, -1]], paths.means[:, None, [0, -1]].expand(300, 3, 2, 2))
-    part = how.weigh(paths.rows(slice(200, 300)), QuadraticCost(1.0), Rng(0, 200))
+    part = how.sample_weighted(paths.select(slice(200, 300)), QuadraticCost(1.0), Rng(0, 200))
     close(part.states, whole.states[200:], 1e-6)
 
 
 def test_without_noise_there_is_nothing_to_weigh() -> None:
     x = torch.zeros(1, 1)
     with pytest.raises(UsageError, match="noise above 0"):
-        PathIntegral().weigh(GaussianPaths.straight(x, x, 0.0, 3, 3), Zero(), Rng(0))
+        PathIntegral().sample_weighted(GaussianPaths.brownian_bridges(x, x, 0.0, 3, 3), Zero(), Rng(0))

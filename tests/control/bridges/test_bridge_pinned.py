@@ -4,12 +4,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from feller.control.bridges.costs import Cost, Population, Zero
-from feller.control.bridges.costs.congestion import Congestion
-from feller.control.bridges.costs.obstacles import Disc, Indicator, Quadric, Smooth
+from feller.control.bridges.conditional_control import ConditionalControl, stiffness_of_means, stiffness_of_scales
+from feller.control.bridges.conditional_cost import ConditionalCost, Knots, PathNoise, _SampledPaths
+from feller.control.bridges.costs import PopulationDensity, StateCost, Zero
+from feller.control.bridges.costs.congestion import CongestionCost
+from feller.control.bridges.costs.obstacles import Disc, Indicator, Quadric, SoftObstacle
 from feller.control.bridges.gaussian_paths import GaussianPaths, drift, kinetic
-from feller.control.bridges.pinned_control import PinnedControl, stiffness_of_means, stiffness_of_scales
-from feller.control.bridges.pinned_cost import Knots, PinnedCost, Sample, _Paths
 from feller.core.errors import UsageError
 from feller.core.rng import Rng
 from feller_papers.gsbm.exact import Quadratic, QuadraticCost
@@ -20,32 +20,32 @@ F64 = torch.float64
 INSIDE = torch.linspace(0.05, 0.95, 19, dtype=F64)
 
 
-class Bump(Cost):
+class Bump(StateCost):
     """Two slopes in one: smooth, not convex, and moving."""
 
-    def __call__(self, x: Tensor, t: Tensor, population: Population | None = None) -> Tensor:
+    def __call__(self, x: Tensor, t: Tensor, population: PopulationDensity | None = None) -> Tensor:
         return 3 * torch.exp(-(x - 0.3).square().sum(-1)) + t * x.square().sum(-1)
 
 
-class Meeting(Cost):
+class Meeting(StateCost):
     """Costs that pairs make each other."""
 
-    crowd = True
+    needs_population = True
 
-    def __call__(self, x: Tensor, t: Tensor, population: Population | None = None) -> Tensor:
+    def __call__(self, x: Tensor, t: Tensor, population: PopulationDensity | None = None) -> Tensor:
         assert population is not None
         return torch.exp(-(x - population.samples).square().sum(-1)) + population.log_density(x) / 10
 
 
-class Blind(Cost):
+class Blind(StateCost):
     """A cost that keeps its gradient to itself."""
 
     differentiable = False
 
-    def __init__(self, cost: Cost) -> None:
+    def __init__(self, cost: StateCost) -> None:
         self.cost = cost
 
-    def __call__(self, x: Tensor, t: Tensor, population: Population | None = None) -> Tensor:
+    def __call__(self, x: Tensor, t: Tensor, population: PopulationDensity | None = None) -> Tensor:
         return self.cost(x.detach(), t, population)
 
 
@@ -60,8 +60,8 @@ def bent(noise: float = 0.8, n: int = 6, d: int = 2) -> GaussianPaths:
 def test_quadratic_cost(row) -> None:
     """Objective within 0.2 % of -log Z, mean within .0035 of the ends' distance, deviation within 1 %."""
     problem = row[0]
-    how = PinnedControl(mean_knots=30, scale_knots=30, draws=8)
-    paths = GaussianPaths.straight(*problem.pairs(8, torch.float32), problem.noise, 30, 30)
+    how = ConditionalControl(mean_knots=30, scale_knots=30, num_samples=8)
+    paths = GaussianPaths.brownian_bridges(*problem.pairs(8, torch.float32), problem.noise, 30, 30)
     found, trace = how.solve(paths, QuadraticCost(problem.omega), Rng(0))
     reached = problem.objective(found)
     assert (reached >= -problem.log_z - 1e-6).all()
@@ -77,17 +77,17 @@ def test_quadratic_cost(row) -> None:
 def test_fewer_knots_cost_what_they_must() -> None:
     """(8, 8) knots: the reference's best objectives, to 0.3 %."""
     for (problem, *_), best in zip(ROWS, (0.74786, 15.33490, 0.11131), strict=True):
-        paths = GaussianPaths.straight(*problem.pairs(8, torch.float32), problem.noise, 8, 8)
-        found, _ = PinnedControl(steps=400).solve(paths, QuadraticCost(problem.omega), Rng(0))
+        paths = GaussianPaths.brownian_bridges(*problem.pairs(8, torch.float32), problem.noise, 8, 8)
+        found, _ = ConditionalControl(steps=400).solve(paths, QuadraticCost(problem.omega), Rng(0))
         assert abs(problem.objective(found).mean() / best - 1) < 0.003
 
 
 def test_gradient_is_that_of_the_estimate() -> None:
     """Autograd against differences, in all knots but the ends, with noise and without."""
     for noise in (0.8, 0.0):
-        knots = Knots.of(bent(noise))
-        sample = Sample.draw(knots, 40, 2, Rng(0), 0)
-        objective = PinnedCost(Bump(), noise)
+        knots = Knots.from_paths(bent(noise))
+        sample = PathNoise.sample(knots, 40, 2, Rng(0), 0)
+        objective = ConditionalCost(Bump(), noise)
         value = sum(part.sum() for part in objective.estimate(knots, sample))
         for knot, slope in zip(knots, torch.autograd.grad(value, knots, allow_unused=True), strict=True):
             if slope is None:
@@ -105,8 +105,8 @@ def test_gradient_is_that_of_the_estimate() -> None:
 
 def test_energy_is_kinetic() -> None:
     paths = bent()
-    knots = Knots.of(paths)
-    energy, _ = PinnedCost(Zero(), paths.noise).estimate(knots, Sample.draw(knots, 4000, 1, Rng(0), 0))
+    knots = Knots.from_paths(paths)
+    energy, _ = ConditionalCost(Zero(), paths.noise).estimate(knots, PathNoise.sample(knots, 4000, 1, Rng(0), 0))
     close(energy, kinetic(paths), 1e-3 * kinetic(paths).max().item())
 
 
@@ -114,17 +114,17 @@ def test_energy_is_kinetic() -> None:
 def test_control_is_the_drift_at_the_states(backward: bool) -> None:
     """u, or -v, as `drift` tells it from the states."""
     paths = bent()
-    knots = Knots.of(paths)
-    sample = Sample.draw(knots, 9, 2, Rng(0), 0)
+    knots = Knots.from_paths(paths)
+    sample = PathNoise.sample(knots, 9, 2, Rng(0), 0)
     met = []
 
     def base(x: Tensor, t: Tensor) -> Tensor:
         met.append(x)
         return torch.zeros_like(x)
 
-    objective = PinnedCost(Zero(), paths.noise, base, backward)
+    objective = ConditionalCost(Zero(), paths.noise, base, backward)
     objective.estimate(knots, sample)
-    inner = _Paths(knots, sample, paths.noise)
+    inner = _SampledPaths(knots, sample, paths.noise)
     x = inner.states.permute(3, 1, 2, 0)  # [n, draws, s, d]
     for k in range(x.shape[1]):
         u = drift(paths.grid(sample.t), x[:, k], sample.t, paths.noise, backward=backward)
@@ -133,9 +133,9 @@ def test_control_is_the_drift_at_the_states(backward: bool) -> None:
 
 def test_mirror_images_have_the_moments_of_the_path() -> None:
     paths = bent()
-    knots = Knots.of(paths)
-    sample = Sample.draw(knots, 7, 4000, Rng(0), 0)
-    states = _Paths(knots, sample, paths.noise).states
+    knots = Knots.from_paths(paths)
+    sample = PathNoise.sample(knots, 7, 4000, Rng(0), 0)
+    states = _SampledPaths(knots, sample, paths.noise).states
     now = paths.grid(sample.t)
     close(states.mean(1).permute(2, 1, 0), now.mean, 1e-12)
     close(states.std(1).permute(2, 1, 0) / now.std[..., None], torch.ones_like(now.mean), 0.06)
@@ -144,10 +144,10 @@ def test_mirror_images_have_the_moments_of_the_path() -> None:
 def test_values_alone_have_the_same_gradient_in_the_mean() -> None:
     """Of a cost that hides its gradient: 5 standard errors of 4,000 draws for each time."""
     paths = bent(n=3)
-    knots = Knots.of(paths)
+    knots = Knots.from_paths(paths)
 
-    def gradient(cost: Cost, step: int) -> Tensor:
-        _, state = PinnedCost(cost, paths.noise).estimate(knots, Sample.draw(knots, 20, 100, Rng(0), step))
+    def gradient(cost: StateCost, step: int) -> Tensor:
+        _, state = ConditionalCost(cost, paths.noise).estimate(knots, PathNoise.sample(knots, 20, 100, Rng(0), step))
         return torch.cat([one[..., 1:-1, :].flatten() for one in torch.autograd.grad(state.sum(), knots)])
 
     ours, theirs = (torch.stack([gradient(cost, step) for step in range(40)]) for cost in (Blind(Bump()), Bump()))
@@ -158,7 +158,7 @@ def test_values_alone_have_the_same_gradient_in_the_mean() -> None:
 
 def test_without_cost_the_brownian_bridge_is_best() -> None:
     paths = bent(n=4)
-    found, trace = PinnedControl(steps=400).solve(paths, Zero(), Rng(0))
+    found, trace = ConditionalControl(steps=400).solve(paths, Zero(), Rng(0))
     assert (kinetic(found) < 1e-3 * kinetic(paths)).all()
     close(trace.kinetic, kinetic(found), 1e-3)
     assert not trace.state.any()
@@ -169,12 +169,12 @@ def test_without_cost_the_brownian_bridge_is_best() -> None:
 def test_walls_are_passed(differentiable: bool) -> None:
     """A disc between the ends: the objective falls, and the mean goes around it, with a gradient and without."""
     disc = Disc((0.0, 0.1), 0.7)
-    cost = Smooth(disc, 30.0, 0.05) if differentiable else Indicator(disc, 100.0)
+    cost = SoftObstacle(disc, 30.0, 0.05) if differentiable else Indicator(disc, 100.0)
     x = torch.tensor([[2.0, 0.0]]).expand(16, 2)
-    how = PinnedControl(draws=4 if differentiable else 16)
-    found, trace = how.solve(GaussianPaths.straight(-x, x, 0.3, 15, 30), cost, Rng(0))
+    how = ConditionalControl(num_samples=4 if differentiable else 16)
+    found, trace = how.solve(GaussianPaths.brownian_bridges(-x, x, 0.3, 15, 30), cost, Rng(0))
     t = torch.linspace(0, 1, 101)
-    assert not disc.inside(found.grid(t).mean).any()
+    assert not disc.contains(found.grid(t).mean).any()
     assert trace.objective[-1] < 0.1 * trace.objective[0]
     assert (trace.kinetic + trace.state).mean() < 2
 
@@ -182,8 +182,8 @@ def test_walls_are_passed(differentiable: bool) -> None:
 def test_without_noise_the_mean_is_the_least_action() -> None:
     """V quadratic: the curve of hyperbolic sines, within its knots."""
     problem = Quadratic(1.0, 2.0, 1.0, -0.5)
-    paths = GaussianPaths.straight(*problem.pairs(3), 0.0, 30, 4)
-    found, trace = PinnedControl().solve(paths, QuadraticCost(2.0), Rng(0))
+    paths = GaussianPaths.brownian_bridges(*problem.pairs(3), 0.0, 30, 4)
+    found, trace = ConditionalControl().solve(paths, QuadraticCost(2.0), Rng(0))
     close(found.grid(INSIDE).mean[..., 0], problem.mean(INSIDE).expand(3, -1), 2e-3)
     assert torch.equal(found.scales, paths.scales)
     t = (torch.arange(10_000, dtype=F64) + 0.5) / 10_000
@@ -194,9 +194,9 @@ def test_without_noise_the_mean_is_the_least_action() -> None:
 def test_a_linear_base_drift_bends_as_a_quadratic_cost(backward: bool) -> None:
     """The bridge of dX = -omega X dt + noise dW is that of V = 1/2 omega^2 x^2; ahead and back differ by a constant."""
     problem = Quadratic(0.8, 2.0, 1.0, -0.5)
-    paths = GaussianPaths.straight(*problem.pairs(32, torch.float32), problem.noise, 15, 15)
-    how = PinnedControl(draws=8)
-    found, _ = how.solve(paths, Zero(), Rng(0), base=lambda x, t: -2 * x, backward=backward)
+    paths = GaussianPaths.brownian_bridges(*problem.pairs(32, torch.float32), problem.noise, 15, 15)
+    how = ConditionalControl(num_samples=8)
+    found, _ = how.solve(paths, Zero(), Rng(0), base_drift=lambda x, t: -2 * x, backward=backward)
     now = found.grid(INSIDE)
     assert (now.mean[..., 0].mean(0) - problem.mean(INSIDE)).abs().max() < 0.02
     assert (now.std.mean(0) / problem.std(INSIDE) - 1).abs().max() < 0.02
@@ -205,11 +205,11 @@ def test_a_linear_base_drift_bends_as_a_quadratic_cost(backward: bool) -> None:
 def test_a_base_drift_may_jump() -> None:
     """f = 2 sign(x) from -1 to 1: the least energy is 2.79, by smoothed versions of f; gradients of f give 3.69."""
     x = torch.full((16, 1), 1.0)
-    paths = GaussianPaths.straight(-x, x, 1.0, 15, 30)
-    found, _ = PinnedControl(draws=16).solve(paths, Zero(), Rng(0), base=lambda x, t: 2 * x.sign())
-    knots = Knots.of(found)
-    energy, _ = PinnedCost(Zero(), 1.0, lambda x, t: 2 * x.sign()).estimate(
-        knots, Sample.draw(knots, 200, 200, Rng(1), 0)
+    paths = GaussianPaths.brownian_bridges(-x, x, 1.0, 15, 30)
+    found, _ = ConditionalControl(num_samples=16).solve(paths, Zero(), Rng(0), base_drift=lambda x, t: 2 * x.sign())
+    knots = Knots.from_paths(found)
+    energy, _ = ConditionalCost(Zero(), 1.0, lambda x, t: 2 * x.sign()).estimate(
+        knots, PathNoise.sample(knots, 200, 200, Rng(1), 0)
     )
     assert abs(energy.mean() - 2.80) < 0.05
 
@@ -222,8 +222,8 @@ def test_a_base_drift_that_jumps_does_no_harm_in_many_dimensions() -> None:
     def base(x: Tensor, t: Tensor) -> Tensor:
         return 0.2 * x[..., :1].sign().expand(x.shape)
 
-    paths = GaussianPaths.straight(x_0, x_1, 0.5, 15, 30)
-    _, trace = PinnedControl(steps=100, times=20).solve(paths, Zero(), draws, base=base)
+    paths = GaussianPaths.brownian_bridges(x_0, x_1, 0.5, 15, 30)
+    _, trace = ConditionalControl(steps=100, times=20).solve(paths, Zero(), draws, base_drift=base)
     assert max(trace.objective) < trace.objective[0] + 1
     assert trace.kinetic.mean() < trace.objective[0] - 0.5
 
@@ -231,14 +231,14 @@ def test_a_base_drift_that_jumps_does_no_harm_in_many_dimensions() -> None:
 def test_pairs_do_not_depend_on_who_is_beside_them() -> None:
     draws = Rng(7)
     x_0, x_1 = draws.stream("a").normal((300, 2)), draws.stream("b").normal((300, 2))
-    paths = GaussianPaths.straight(x_0, x_1, 0.5, 5, 6)
-    whole, trace = PinnedControl(steps=20, times=10).solve(paths, Bump(), Rng(0))
-    parts, again = PinnedControl(steps=20, times=10, pairs=70).solve(paths, Bump(), Rng(0))
+    paths = GaussianPaths.brownian_bridges(x_0, x_1, 0.5, 5, 6)
+    whole, trace = ConditionalControl(steps=20, times=10).solve(paths, Bump(), Rng(0))
+    parts, again = ConditionalControl(steps=20, times=10, chunk_size=70).solve(paths, Bump(), Rng(0))
     close(parts.means, whole.means, 1e-4)
     close(again.state, trace.state, 1e-4)
     close(torch.tensor(again.objective), torch.tensor(trace.objective), 1e-4)
     assert again.steps == trace.steps == tuple(range(20))
-    repeated, _ = PinnedControl(steps=20, times=10).solve(paths, Bump(), Rng(0))
+    repeated, _ = ConditionalControl(steps=20, times=10).solve(paths, Bump(), Rng(0))
     assert torch.equal(repeated.means, whole.means)
 
 
@@ -247,10 +247,10 @@ def test_the_crowd_is_others_at_the_same_time() -> None:
     paths = bent(n=6, d=1)
     met = []
 
-    class Look(Cost):
-        crowd = True
+    class Look(StateCost):
+        needs_population = True
 
-        def __call__(self, x: Tensor, t: Tensor, population: Population | None = None) -> Tensor:
+        def __call__(self, x: Tensor, t: Tensor, population: PopulationDensity | None = None) -> Tensor:
             assert population is not None
             assert x.shape == population.samples.shape
             assert t.shape == (len(x), 1)
@@ -261,35 +261,35 @@ def test_the_crowd_is_others_at_the_same_time() -> None:
             assert own.shape == x.shape
             return (x - population.samples).square().sum(-1)
 
-    knots = Knots.of(paths)
-    _, state = PinnedCost(Look(), paths.noise).estimate(knots, Sample.draw(knots, 5, 2, Rng(0), 0))
+    knots = Knots.from_paths(paths)
+    _, state = ConditionalCost(Look(), paths.noise).estimate(knots, PathNoise.sample(knots, 5, 2, Rng(0), 0))
     (slope,) = torch.autograd.grad(state.sum(), knots.means)
     assert slope.sum().abs() < 1e-12  # what one is drawn, another is drawn back
     assert min(met) > 0
 
 
 def test_a_crowd_without_noise_has_a_density() -> None:
-    found, trace = PinnedControl(steps=50).solve(bent(0.0, 20), Meeting(), Rng(0))
+    found, trace = ConditionalControl(steps=50).solve(bent(0.0, 20), Meeting(), Rng(0))
     assert found.means.isfinite().all()
     assert trace.objective[-1] < trace.objective[0]
 
 
 def test_a_blind_cost_without_noise_is_refused() -> None:
     with pytest.raises(UsageError, match="noise above 0"):
-        PinnedControl().solve(bent(0.0), Blind(Bump()), Rng(0))
+        ConditionalControl().solve(bent(0.0), Blind(Bump()), Rng(0))
 
 
 @pytest.mark.parametrize("wrong", [{"draws": 3}, {"draws": 0}, {"mean_knots": 1}, {"steps": 0}, {"pairs": 0}])
 def test_wrong_settings_are_told(wrong: dict[str, int]) -> None:
     with pytest.raises(UsageError, match="expected"):
-        PinnedControl(**wrong)
+        ConditionalControl(**wrong)
 
 
 def test_metrics_are_second_derivatives_of_the_energy() -> None:
     """Of the closed form at the Brownian bridge, by autograd."""
     noise, d = 0.7, 2
     x = torch.randn(2, 1, d, generator=Rng(0).stream("x").shared_generator(), dtype=F64)
-    straight = GaussianPaths.straight(x[0], x[1], noise, 6, 7)
+    straight = GaussianPaths.brownian_bridges(x[0], x[1], noise, 6, 7)
 
     def energy(means: Tensor, scales: Tensor) -> Tensor:
         knots = straight.means.index_put((torch.tensor(0), torch.arange(1, 5), torch.tensor(0)), means, accumulate=True)
@@ -304,8 +304,8 @@ def test_metrics_are_second_derivatives_of_the_energy() -> None:
 
 def test_two_knots_are_straight_lines() -> None:
     problem = Quadratic(0.5, 3.0, -1.0, 2.0)
-    paths = GaussianPaths.straight(*problem.pairs(2), problem.noise, 2, 2)
-    found, trace = PinnedControl(steps=3).solve(paths, QuadraticCost(3.0), Rng(0))
+    paths = GaussianPaths.brownian_bridges(*problem.pairs(2), problem.noise, 2, 2)
+    found, trace = ConditionalControl(steps=3).solve(paths, QuadraticCost(3.0), Rng(0))
     assert torch.equal(found.means, paths.means)
     assert trace.state.min() > 0
 
@@ -315,9 +315,9 @@ def test_crowded_tunnels() -> None:
     draws, spread = Rng(0), 0.5**0.5
     x_0 = torch.tensor([-11.0, -1.0]) + spread * draws.stream("a").normal((128, 2))
     x_1 = torch.tensor([11.0, 1.0]) + spread * draws.stream("b").normal((128, 2))
-    sides = [Smooth(Quadric((20.0, 1.0), (s * 5.0, s * 6.0), 90.0), 1500.0) for s in (1, -1)]
-    _, trace = PinnedControl(steps=100).solve(
-        GaussianPaths.straight(x_0, x_1, 1.0, 15, 30), sides[0] + sides[1] + 50.0 * Congestion(), draws
+    sides = [SoftObstacle(Quadric((20.0, 1.0), (s * 5.0, s * 6.0), 90.0), 1500.0) for s in (1, -1)]
+    _, trace = ConditionalControl(steps=100).solve(
+        GaussianPaths.brownian_bridges(x_0, x_1, 1.0, 15, 30), sides[0] + sides[1] + 50.0 * CongestionCost(), draws
     )
     assert trace.objective[0] > 15_000
     assert (trace.kinetic + trace.state).mean() < 235

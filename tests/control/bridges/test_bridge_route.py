@@ -8,26 +8,26 @@ import pytest
 import torch
 from torch import Tensor
 
-from feller.control.bridges.costs import Cost, Function, Population, Zero
-from feller.control.bridges.costs.obstacles import Box, Disc, Indicator, Shape, Smooth
+from feller.control.bridges.conditional_control import ConditionalControl
+from feller.control.bridges.costs import CustomCost, PopulationDensity, StateCost, Zero
+from feller.control.bridges.costs.obstacles import Box, Disc, Indicator, ObstacleShape, SoftObstacle
 from feller.control.bridges.gaussian_paths import GaussianPaths
-from feller.control.bridges.obstacle_routes import route
-from feller.control.bridges.pinned_control import PinnedControl
+from feller.control.bridges.initial_paths import plan_path
 from feller.core.rng import Rng
 from tests.oracle import close
 
-WALL: Shape = Box((-0.1, -9.0), (0.1, -2.0)) | Box((-0.1, -1.0), (0.1, 3.0)) | Box((-0.1, 4.0), (0.1, 9.0))
+WALL: ObstacleShape = Box((-0.1, -9.0), (0.1, -2.0)) | Box((-0.1, -1.0), (0.1, 3.0)) | Box((-0.1, 4.0), (0.1, 9.0))
 """At x = 0, with doors at -2 < y < -1 and 3 < y < 4."""
 
 
 @dataclass(frozen=True)
-class Solid(Cost):
+class Solid(StateCost):
     """Infinite inside."""
 
-    shape: Shape
+    shape: ObstacleShape
 
-    def __call__(self, x: Tensor, t: Tensor, population: Population | None = None) -> Tensor:
-        return torch.where(self.shape.inside(x), math.inf, 0.0)
+    def __call__(self, x: Tensor, t: Tensor, population: PopulationDensity | None = None) -> Tensor:
+        return torch.where(self.shape.contains(x), math.inf, 0.0)
 
 
 def rooms(n: int, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
@@ -44,10 +44,10 @@ def fine(ways: Tensor, points: int = 40) -> Tensor:
     return (ways[:, :-1, None] + part * ways.diff(dim=1)[:, :, None]).flatten(1, 2)
 
 
-@pytest.mark.parametrize("cost", [Smooth(WALL, 300.0, 0.02), Indicator(WALL, 1000.0), Solid(WALL)])
-def test_a_wall_with_two_doors(cost: Cost) -> None:
+@pytest.mark.parametrize("cost", [SoftObstacle(WALL, 300.0, 0.02), Indicator(WALL, 1000.0), Solid(WALL)])
+def test_a_wall_with_two_doors(cost: StateCost) -> None:
     x_0, x_1 = rooms(64)
-    ways = route(x_0, x_1, cost, 30)
+    ways = plan_path(x_0, x_1, cost, 30)
     assert ways is not None
     assert torch.equal(ways[:, 0], x_0)
     assert torch.equal(ways[:, -1], x_1)
@@ -61,7 +61,7 @@ def test_a_wall_with_two_doors(cost: Cost) -> None:
 
 def test_the_best_door_depends_on_the_pair() -> None:
     x_0 = torch.tensor([[-4.0, -1.0], [-4.0, 3.0]])
-    ways = route(x_0, -x_0 * torch.tensor([1.0, -1.0]), Solid(WALL), 41)
+    ways = plan_path(x_0, -x_0 * torch.tensor([1.0, -1.0]), Solid(WALL), 41)
     assert ways is not None
     middle = ways[:, 20, 1]
     assert -2 < middle[0] < -0.98
@@ -71,7 +71,7 @@ def test_the_best_door_depends_on_the_pair() -> None:
 def test_times_are_equal_where_the_cost_is() -> None:
     """Around a disc: the speed is the same everywhere, so equal times are equal lengths."""
     x = torch.tensor([[3.0, 0.2]])
-    ways = route(-x, x, Solid(Disc((0.0, 0.0), 1.0)), 31)
+    ways = plan_path(-x, x, Solid(Disc((0.0, 0.0), 1.0)), 31)
     assert ways is not None
     steps = ways.diff(dim=1).norm(dim=-1)
     assert steps.std() < 0.02 * steps.mean()
@@ -83,8 +83,8 @@ def test_times_are_equal_where_the_cost_is() -> None:
 def test_a_slope_is_taken_at_the_speed_of_its_energy() -> None:
     """V = 8 for x > 0: the way is straight and the speed sqrt(2 (E + V)) there, E = 1/2 |x_1 - x_0|^2 = 8."""
     x = torch.tensor([[2.0, 0.0]], dtype=torch.float64)
-    cost = Function(lambda y, t: 8.0 * (y[:, 0] > 0) + 1e-9 * y[:, 1].square())
-    ways = route(-x, x, cost, 1001)
+    cost = CustomCost(lambda y, t: 8.0 * (y[:, 0] > 0) + 1e-9 * y[:, 1].square())
+    ways = plan_path(-x, x, cost, 1001)
     assert ways is not None
     close(ways[..., 1], torch.zeros_like(ways[..., 1]), 1e-6)
     speed = ways[0, :, 0].diff()
@@ -95,7 +95,7 @@ def test_thin_walls_are_seen() -> None:
     """A wall of a fifth of a cell, with one door."""
     thin = Box((0.02, -9.0), (0.045, 0.0)) | Box((0.02, 0.7), (0.045, 9.0))
     x_0, x_1 = rooms(16)
-    ways = route(x_0 - torch.tensor([0.0, 2.0]), x_1, Solid(thin), 200)
+    ways = plan_path(x_0 - torch.tensor([0.0, 2.0]), x_1, Solid(thin), 200)
     assert ways is not None
     cross = ways[(ways[..., 0] > -0.1) & (ways[..., 0] < 0.1)]
     assert ((cross[:, 1] > -0.05) & (cross[:, 1] < 0.75)).all()
@@ -103,28 +103,28 @@ def test_thin_walls_are_seen() -> None:
 
 def test_where_nothing_is_in_the_way_lines_are_straight() -> None:
     x_0, x_1 = rooms(8)
-    for cost in (Solid(Disc((0.0, 3.0), 1.0)), Function(lambda x, t: x.square().sum(-1) * 1e-6)):
-        ways = route(x_0, x_1, cost, 7)
+    for cost in (Solid(Disc((0.0, 3.0), 1.0)), CustomCost(lambda x, t: x.square().sum(-1) * 1e-6)):
+        ways = plan_path(x_0, x_1, cost, 7)
         assert ways is not None
         way = torch.linspace(0, 1, 7)[:, None]
         close(ways, x_0[:, None] + way * (x_1 - x_0)[:, None], 1e-2)
-    assert route(x_0, x_1, Zero(), 7) is None
+    assert plan_path(x_0, x_1, Zero(), 7) is None
 
 
 def test_a_crowd_has_no_ways() -> None:
-    class Meeting(Cost):
-        crowd = True
+    class Meeting(StateCost):
+        needs_population = True
 
-        def __call__(self, x: Tensor, t: Tensor, population: Population | None = None) -> Tensor:
+        def __call__(self, x: Tensor, t: Tensor, population: PopulationDensity | None = None) -> Tensor:
             raise AssertionError
 
-    assert route(*rooms(4), Meeting(), 5) is None
+    assert plan_path(*rooms(4), Meeting(), 5) is None
 
 
 def test_prisoners_keep_their_line() -> None:
     ring = Disc((-4.0, 0.5), 2.5) & ~Disc((-4.0, 0.5), 2.0)
     x_0, x_1 = rooms(4)
-    ways = route(x_0, x_1, Solid(ring), 5)
+    ways = plan_path(x_0, x_1, Solid(ring), 5)
     assert ways is not None
     assert ways.isfinite().all()
     way = torch.linspace(0, 1, 5)[:, None]
@@ -133,7 +133,7 @@ def test_prisoners_keep_their_line() -> None:
 
 def test_pairs_that_stand_still() -> None:
     x = torch.zeros(3, 2)
-    ways = route(x, x, Indicator(Disc((1e-9, 0.0), 1e-9), 1.0), 5)
+    ways = plan_path(x, x, Indicator(Disc((1e-9, 0.0), 1e-9), 1.0), 5)
     assert ways is None or ways.isfinite().all()
 
 
@@ -141,7 +141,7 @@ def test_pairs_that_stand_still() -> None:
 def test_a_thousand_pairs_take_seconds() -> None:
     begin = time.process_time()
     x_0, x_1 = rooms(1024)
-    assert route(2 * x_0, 2 * x_1, Indicator(WALL, 1000.0), 15) is not None
+    assert plan_path(2 * x_0, 2 * x_1, Indicator(WALL, 1000.0), 15) is not None
     assert time.process_time() - begin < 5
 
 
@@ -150,11 +150,11 @@ def test_pinned_paths_from_there_keep_to_the_door() -> None:
     """From straight lines the search for knots stays in a wall without slopes; from here it does not."""
     x_0, x_1 = rooms(32)
     cost = Indicator(WALL, 1000.0)
-    start = route(x_0, x_1, cost, 15)
+    start = plan_path(x_0, x_1, cost, 15)
     assert start is not None
-    how = PinnedControl(steps=150, draws=8)
-    _, trace = how.solve(GaussianPaths.along(start, 0.3, 30), cost, Rng(0))
-    _, straight = how.solve(GaussianPaths.straight(x_0, x_1, 0.3, 15, 30), cost, Rng(0))
+    how = ConditionalControl(steps=150, num_samples=8)
+    _, trace = how.solve(GaussianPaths.from_knots(start, 0.3, 30), cost, Rng(0))
+    _, straight = how.solve(GaussianPaths.brownian_bridges(x_0, x_1, 0.3, 15, 30), cost, Rng(0))
     ours, theirs = ((one.kinetic + one.state).mean() for one in (trace, straight))
     assert ours < 12
     assert ours < 0.5 * theirs

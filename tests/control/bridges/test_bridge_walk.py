@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from feller.control.bridges.trajectories import Box, grid, legs_of, walk
+from feller.control.bridges.trajectories import Bounds, segments_of, simulate_drift, time_grid
 from feller.core.errors import InputError
 from feller.core.rng import Rng
 
@@ -18,13 +18,14 @@ def begin(draws: Rng) -> Tensor:
 
 
 def test_a_walk_is_logged_in_the_order_of_time() -> None:
-    times, between = grid((0.0, 0.25, 1.0), 4, 30)
+    times, between = time_grid((0.0, 0.25, 1.0), 4, 30)
     assert len(times) == 2 * 3 * between + 1
     assert between == math.ceil(30 * 0.75 / 3)
     assert times[3 * between] == 0.25
-    assert legs_of((0.0, 0.25, 1.0)) == [(0.0, 0.25), (0.25, 0.75)]
+    assert segments_of((0.0, 0.25, 1.0)) == [(0.0, 0.25), (0.25, 0.75)]
     ahead, back = (
-        walk(lambda x, t: torch.ones_like(x), begin, 0.0, times, between, Rng(0), backward=way) for way in (False, True)
+        simulate_drift(lambda x, t: torch.ones_like(x), begin, 0.0, times, between, Rng(0), backward=way)
+        for way in (False, True)
     )
     assert ahead.times == back.times == tuple(times[::between])
     torch.testing.assert_close(ahead.states[:, -1], ahead.states[:, 0] + 1)
@@ -38,14 +39,14 @@ def test_noise_and_base_drift(backward: bool) -> None:
     Of the drift 1 acts by itself, so that back in time it must be overcome and ahead it helps.
     """
     times = [k / 50 for k in range(51)]
-    found = walk(
+    found = simulate_drift(
         lambda x, t: t[:, None].expand(x.shape),
         begin,
         0.5,
         times,
         50,
         Rng(0),
-        base=lambda x, t: torch.ones_like(x),
+        base_drift=lambda x, t: torch.ones_like(x),
         backward=backward,
     )
     end = found.states[:, 0 if backward else -1]
@@ -57,28 +58,28 @@ def test_noise_and_base_drift(backward: bool) -> None:
 
 
 def test_runaways_are_walked_anew() -> None:
-    box = Box(torch.full((2,), -10.0), torch.full((2,), 10.0))
+    box = Bounds(torch.full((2,), -10.0), torch.full((2,), 10.0))
 
     def way(x: Tensor, t: Tensor) -> Tensor:
         return torch.where(x[:, :1] > 2.6, 1000.0, 0.0).expand(x.shape)  # .5 % of a normal law
 
-    found = walk(way, begin, 0.0, [0.0, 0.5, 1.0], 1, Rng(0), box=box)
-    assert 0 < found.lost < 0.01 * N
-    assert box.holds(found.states[:, -1]).all()
+    found = simulate_drift(way, begin, 0.0, [0.0, 0.5, 1.0], 1, Rng(0), box=box)
+    assert 0 < found.num_lost < 0.01 * N
+    assert box.contains(found.states[:, -1]).all()
     assert len(found.states) == N
 
 
 def test_more_than_a_share_of_runaways_ends_it() -> None:
-    box = Box(torch.full((2,), -10.0), torch.full((2,), 10.0))
+    box = Bounds(torch.full((2,), -10.0), torch.full((2,), 10.0))
 
     def way(x: Tensor, t: Tensor) -> Tensor:
         return torch.where(x[:, :1] > 1.0, math.nan, 0.0).expand(x.shape)
 
     with pytest.raises(InputError, match=r"of 4,000 trajectories ran away.*--train.steps"):
-        walk(way, begin, 0.0, [0.0, 1.0], 1, Rng(0), box=box)
+        simulate_drift(way, begin, 0.0, [0.0, 1.0], 1, Rng(0), box=box)
 
 
 def test_a_box_has_room_for_extent_and_noise() -> None:
-    box = Box.around(torch.tensor([[0.0, 0.0], [4.0, 1.0]]), 0.5)
+    box = Bounds.around(torch.tensor([[0.0, 0.0], [4.0, 1.0]]), 0.5)
     assert box.low.tolist() == [-7.0, -7.0]
     assert box.high.tolist() == [11.0, 8.0]

@@ -8,14 +8,14 @@ import pandas as pd
 import pytest
 import torch
 
-from feller.control.bridges.bridge_config import Bridging
-from feller.control.bridges.drift_matching import Implicit
-from feller.control.bridges.pinned_control import PinnedControl
-from feller.control.bridges.population import Crowd
+from feller.control.bridges.bridge_config import BridgeSolverConfig
+from feller.control.bridges.conditional_control import ConditionalControl
+from feller.control.bridges.drift_matching import ImplicitMatching
+from feller.control.bridges.population import Population
 from feller.control.bridges.problem import BridgeProblem
-from feller.control.bridges.rounds import rounds, start
+from feller.control.bridges.rounds import init_state, iterate_rounds
 from feller.control.bridges.solution import solve_bridge
-from feller.control.bridges.unbalanced_weights import growth
+from feller.control.bridges.unbalanced_weights import unbalanced_weights
 from feller.core.errors import InputError, UsageError
 from feller.core.rng import Rng
 from feller.core.serialization import from_dict, to_dict
@@ -25,13 +25,13 @@ from feller.training.couplings import IndependentCoupling, MinibatchOT, optimal_
 from feller.training.engine import get_engine
 from feller.training.optimizer import TrainConfig
 
-SMALL = Bridging(
+SMALL = BridgeSolverConfig(
     architecture=MLP(width=32, depth=1),
     rounds=2,
     pairs=256,
-    control=PinnedControl(steps=20, mean_knots=5, scale_knots=5, times=20),
+    control=ConditionalControl(steps=20, mean_knots=5, scale_knots=5, times=20),
     train=TrainConfig(batch_size=256, steps=150, lr=3e-3, ema_decay=0.98, lr_decay_fraction=0.0, warmup=0),
-    calls=40,
+    nfe=40,
 )
 
 
@@ -41,7 +41,7 @@ def normal(n: int, mean: float, seed: int) -> torch.Tensor:
 
 def test_rounds_go_ahead_and_back_in_turn() -> None:
     for number in (1, 2, 3):
-        how = replace(SMALL, rounds=number, train=replace(SMALL.train, steps=2), control=PinnedControl(steps=1))
+        how = replace(SMALL, rounds=number, train=replace(SMALL.train, steps=2), control=ConditionalControl(steps=1))
         found = solve_bridge(BridgeProblem.between([normal(50, -1, 0), normal(50, 1, 1)], 1.0), how)
         assert [one.backward for one in found.rounds] == [k % 2 == 0 for k in range(1, number + 1)]
         assert [one.number for one in found.rounds] == [*range(1, number + 1)]
@@ -52,17 +52,17 @@ def test_first_pairs_may_be_those_of_the_least_distance() -> None:
     problem = BridgeProblem.between(
         [torch.randn(64, 2, generator=torch.Generator().manual_seed(k)) for k in range(3)], 1.0
     )
-    how = replace(SMALL, rounds=1, pairs=64, train=replace(SMALL.train, steps=2), control=PinnedControl(steps=1))
+    how = replace(SMALL, rounds=1, pairs=64, train=replace(SMALL.train, steps=2), control=ConditionalControl(steps=1))
     for pairing, nearest in ((MinibatchOT(block_size=None), True), (IndependentCoupling(), False)):
-        found = solve_bridge(problem, replace(how, pairing=pairing))
-        for leg in found.rounds[0].legs:
+        found = solve_bridge(problem, replace(how, coupling=pairing))
+        for leg in found.rounds[0].segments:
             x_0, x_1 = leg.paths.means[:, 0], leg.paths.means[:, -1]
             assert torch.equal(optimal_permutation(x_0, x_1), torch.arange(64)) == nearest
 
 
 def test_how_pairs_begin_is_recorded() -> None:
-    how = replace(SMALL, pairing=MinibatchOT(block_size=None))
-    assert from_dict(Bridging, to_dict(how)) == how
+    how = replace(SMALL, coupling=MinibatchOT(block_size=None))
+    assert from_dict(BridgeSolverConfig, to_dict(how)) == how
 
 
 @pytest.mark.slow
@@ -72,7 +72,7 @@ def test_a_bridge_between_normal_laws() -> None:
         [normal(1000, -1, 0), normal(1000, 1, 1)], 1.0, cost=lambda x, t: 2 * x.square().sum(-1)
     )
     found = solve_bridge(problem, replace(SMALL, rounds=3, pairs=1000))
-    states = found.walk(normal(1000, -1, 0)).states[..., 0]
+    states = found.transport(normal(1000, -1, 0)).states[..., 0]
     assert states[:, -1].mean().item() == pytest.approx(1, abs=0.12)
     assert states[:, -1].std().item() == pytest.approx(0.5, abs=0.08)
     # kappa = 2 / sinh 2; c = (-1 + sqrt(1 + 4 kappa^2 / 16)) / (2 kappa); A = B = sinh 1 / sinh 2
@@ -88,7 +88,7 @@ def test_legs_meet_each_population() -> None:
     problem = BridgeProblem.between(crowds, 0.5, times=[10.0, 12.0, 20.0])
     assert problem.times == (0.0, 0.2, 1.0)
     found = solve_bridge(problem, replace(SMALL, rounds=1, train=replace(SMALL.train, steps=300)))
-    walked = found.walk(crowds[0])
+    walked = found.transport(crowds[0])
     place = walked.times.index(0.2)
     assert walked.states[:, place].mean().item() == pytest.approx(2, abs=0.25)
     assert walked.states[:, -1].mean().item() == pytest.approx(0, abs=0.25)
@@ -99,9 +99,9 @@ def test_what_happens_by_itself_costs_nothing() -> None:
     """In dX = -2 X dt + dW a crowd N(0, 1) has variance v = e^-4 + (1 - e^-4) / 4 at time 1, and covariance e^-2."""
     v = math.exp(-4) + (1 - math.exp(-4)) / 4
     problem = BridgeProblem.between([2 * normal(1000, 0, 0), 2 * v**0.5 * normal(1000, 0, 1)], 1.0, cost=None)
-    problem = replace(problem, base=lambda x, t: -2 * x)
+    problem = replace(problem, base_drift=lambda x, t: -2 * x)
     found = solve_bridge(problem, replace(SMALL, rounds=5, pairs=1000))
-    walked = found.walk(2 * normal(1000, 0, 2))
+    walked = found.transport(2 * normal(1000, 0, 2))
     begin, end = walked.states[:, 0, 0], walked.states[:, -1, 0]
     assert end.std().item() == pytest.approx(v**0.5, rel=0.08)
     assert (begin * end).mean().item() == pytest.approx(math.exp(-2), abs=0.06)
@@ -110,9 +110,9 @@ def test_what_happens_by_itself_costs_nothing() -> None:
 
 @pytest.mark.slow
 def test_the_implicit_loss_finds_it_too() -> None:
-    how = replace(SMALL, rounds=1, architecture=Potential(SMALL.architecture), matching=Implicit())
+    how = replace(SMALL, rounds=1, architecture=Potential(SMALL.architecture), matching=ImplicitMatching())
     found = solve_bridge(BridgeProblem.between([normal(500, -1, 0), normal(500, 1, 1)], 1.0), how)
-    end = found.walk(normal(500, -1, 2)).states[:, -1]
+    end = found.transport(normal(500, -1, 2)).states[:, -1]
     assert end.mean().item() == pytest.approx(1, abs=0.15)
     assert end.std().item() == pytest.approx(0.5, abs=0.12)
 
@@ -122,9 +122,9 @@ def test_the_same_seed_gives_the_same_bits() -> None:
     how = replace(SMALL, train=replace(SMALL.train, steps=3))
 
     def walks(seed: int) -> list[torch.Tensor]:
-        progress = start(ForwardBackwardDrift(how.architecture).build((1,), {}, Rng(0)), how)
-        found = itertools.islice(rounds(problem, how, progress, Rng(seed), get_engine()), 2)
-        return [one.walks[0].states for one in found]
+        progress = init_state(ForwardBackwardDrift(how.architecture).build((1,), {}, Rng(0)), how)
+        found = itertools.islice(iterate_rounds(problem, how, progress, Rng(seed), get_engine()), 2)
+        return [one.trajectories[0].states for one in found]
 
     for one, other in zip(walks(0), walks(0), strict=True):
         assert torch.equal(one, other)
@@ -143,7 +143,7 @@ def test_populations_are_read_from_files_in_their_own_units(tmp_path) -> None:
     path = tmp_path / "a.csv"
     path.write_text("x,y\n" + "\n".join(",".join(map(str, row)) for row in members.tolist()) + "\n")
     problem = BridgeProblem.between([str(path), members], 1.0)
-    seen = problem.crowds[0][0](3, Rng(0))
+    seen = problem.populations[0][0](3, Rng(0))
     assert torch.allclose(seen.sort(0).values, members.sort(0).values, atol=1e-3)
 
 
@@ -159,19 +159,19 @@ def test_members_that_are_no_numbers_are_refused() -> None:
 def test_data_frames_are_matched_by_their_columns() -> None:
     a, b = pd.DataFrame({"x": [1.0, 2.0], "y": [3.0, 4.0]}), pd.DataFrame({"y": [7.0, 8.0], "x": [5.0, 6.0]})
     problem = BridgeProblem.between([a, b], noise=0.5)
-    ends = problem.crowds[0][1].members
+    ends = problem.populations[0][1].members
     torch.testing.assert_close(ends, torch.tensor([[5.0, 7.0], [6.0, 8.0]]))
 
 
 def test_a_problem_and_what_was_found_print_in_a_line() -> None:
     problem = BridgeProblem.between([normal(50, -1, 0), normal(50, 1, 1)], 1.0)
     assert repr(problem) == "<BridgeProblem at times 0, 1, noise 1, cost Zero>"
-    how = replace(SMALL, rounds=1, train=replace(SMALL.train, steps=2), control=PinnedControl(steps=1))
+    how = replace(SMALL, rounds=1, train=replace(SMALL.train, steps=2), control=ConditionalControl(steps=1))
     assert repr(solve_bridge(problem, how)) == f"<FoundBridge of 1 rounds, 256 pairs each: {problem!r}>"
 
 
 def test_members_are_drawn_as_often_as_each_other() -> None:
-    crowd = Crowd(torch.arange(7.0)[:, None])
+    crowd = Population(torch.arange(7.0)[:, None])
     drawn = crowd(23, Rng(0))[:, 0].long()
     counts = drawn.bincount(minlength=7)
     assert counts.max() - counts.min() <= 1
@@ -182,7 +182,7 @@ def test_members_are_drawn_as_often_as_each_other() -> None:
 def test_weights_are_frequencies() -> None:
     """4,000 draws: within 5 deviations."""
     weights = torch.tensor([0.1, 0.2, 0.7])
-    drawn = Crowd(torch.arange(3.0)[:, None], weights).choose(4000, Rng(0))
+    drawn = Population(torch.arange(3.0)[:, None], weights).sample_indices(4000, Rng(0))
     torch.testing.assert_close(drawn.bincount() / 4000, weights, atol=5 * (0.25 / 4000) ** 0.5, rtol=0)
 
 
@@ -191,12 +191,12 @@ def test_growth_finds_who_has_descendants() -> None:
     g = torch.Generator().manual_seed(0)
     left, right = torch.randn(50, 2, generator=g), torch.randn(50, 2, generator=g) + 10
     later = torch.cat([torch.randn(90, 2, generator=g), torch.randn(10, 2, generator=g) + 10])
-    crowd, after = growth(torch.cat([left, right]), later, 0.5)
+    crowd, after = unbalanced_weights(torch.cat([left, right]), later, 0.5)
     share = crowd.weights[:50].sum().item()
     assert 0.7 < share < 0.95
     assert crowd.weights.sum().item() == pytest.approx(1)
     assert after.weights[90:].mean() > after.weights[:90].mean()  # they stand for more of the earlier ones
-    even, _ = growth(torch.cat([left, right]), later, 1e6)
+    even, _ = unbalanced_weights(torch.cat([left, right]), later, 1e6)
     torch.testing.assert_close(even.weights, torch.full_like(even.weights, 0.01), atol=2e-4, rtol=0)
     with pytest.raises(UsageError, match="above 0"):
-        growth(left, later, 0.0)
+        unbalanced_weights(left, later, 0.0)

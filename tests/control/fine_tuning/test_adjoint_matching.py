@@ -12,12 +12,12 @@ from feller.control.fine_tuning.adjoint_matching import (
     Adjoint,
     AdjointMatching,
     ByVelocity,
-    Full,
-    Landing,
-    Lean,
-    _looked_at,
+    FullAdjoint,
+    LandingAdjoint,
+    LeanAdjoint,
+    _sample_steps,
 )
-from feller.control.fine_tuning.memoryless_chain import Chain, adjoint_steps, roll_out
+from feller.control.fine_tuning.memoryless_chain import MemorylessChain, adjoint_steps, roll_out
 from feller.core.errors import UsageError
 from feller.core.pytree import tree_map
 from feller.core.rng import Rng
@@ -50,7 +50,7 @@ FINE = 2000
 def test_linear_reward_of_a_gaussian(t: float, adjoint: float, control: float, change: float) -> None:
     """N(1, 0.25), r = 2 x: adjoint, control and change of the velocity, which need no sample."""
     data, times, states = Normal(), linear_grid(FINE), [column(0.3)] * FINE
-    chain = Chain(states, states, states[0], times, MemorylessEuler())
+    chain = MemorylessChain(states, states, states[0], times, MemorylessEuler())
     gradient = torch.full((1, 1), 2.0, dtype=F64)
     steps = adjoint_steps(data.flow, chain, gradient)
     step = next(step for step in steps if step.number == round(t * FINE))
@@ -62,13 +62,13 @@ def test_linear_reward_of_a_gaussian(t: float, adjoint: float, control: float, c
 
 def test_the_last_quarter_is_always_looked_at() -> None:
     """Large controls are late, so those steps are never left out; the others come by chance."""
-    first, second = (_looked_at(40, 0.5, Rng(seed)) for seed in (0, 1))
+    first, second = (_sample_steps(40, 0.5, Rng(seed)) for seed in (0, 1))
     assert {*range(30, 40)} <= first & second
     assert len(first) == len(second) == 20
     assert first != second
 
 
-@pytest.mark.parametrize("adjoint", [Lean(), Full(), Landing()])
+@pytest.mark.parametrize("adjoint", [LeanAdjoint(), FullAdjoint(), LandingAdjoint()])
 def test_padding_costs_nothing_and_asks_for_nothing(adjoint: Adjoint) -> None:
     """What the tuned network says in padding changes neither targets nor losses of real numbers."""
 
@@ -79,7 +79,7 @@ def test_padding_costs_nothing_and_asks_for_nothing(adjoint: Adjoint) -> None:
         return x[:, :2].square().sum(1)
 
     valid = torch.tensor([[True, True, False, False]]).expand(5, -1)
-    rule = AdjointMatching(path=Affine(), space=Euclidean((4,)), steps=6, share=1.0, adjoint=adjoint)
+    rule = AdjointMatching(path=Affine(), space=Euclidean((4,)), steps=6, step_fraction=1.0, adjoint=adjoint)
     bound = rule.build(TrainingContext(reference=lambda x, t, given: 0.2 * x, reward=reward))
     batch = {"x_0": Rng(0).stream("x").normal((5, 4), F64), "given": {"valid": valid}}
     chain = roll_out(rule.process(network(1.0), {}), batch["x_0"], linear_grid(6), rule.solver, Rng(1), batch["given"])
@@ -98,7 +98,7 @@ def test_what_cannot_be_tuned_with_is_refused() -> None:
             AdjointMatching(path=Affine(), space=Euclidean((1,)), **wrong)
     for number in (math.nan, math.inf):
         with pytest.raises(UsageError, match="strength"):
-            AdjointMatching(path=Affine(), space=Euclidean((1,)), strength=number)
+            AdjointMatching(path=Affine(), space=Euclidean((1,)), reward_scale=number)
 
 
 @pytest.mark.slow
@@ -158,10 +158,10 @@ def shifted(steps: int, schedule: Schedule | None = None) -> Shifted:
 def test_the_fixed_point_is_learned(weighting) -> None:
     """For a linear reward the target is one number a step, so that regression reaches the discrete fixed point."""
     steps = 10
-    rule = AdjointMatching(path=Affine(), space=Euclidean((1,)), strength=2.0, steps=steps, share=1.0)
+    rule = AdjointMatching(path=Affine(), space=Euclidean((1,)), reward_scale=2.0, steps=steps, step_fraction=1.0)
     if weighting is not None:
         rule = AdjointMatching(
-            path=Affine(), space=Euclidean((1,)), strength=2.0, steps=steps, share=1.0, weighting=weighting
+            path=Affine(), space=Euclidean((1,)), reward_scale=2.0, steps=steps, step_fraction=1.0, weighting=weighting
         )
     network, base = shifted(steps), shifted(steps)
     objective = rule.build(TrainingContext(reference=base, reward=lambda x, given: x[:, 0]))
@@ -201,18 +201,21 @@ def noise_at_half(adjoint: Adjoint, flow: Process, steps: int) -> tuple[float, f
 def test_noise_of_the_landing_adjoint_vanishes_at_the_optimum() -> None:
     """Under the optimal flow, that of N(10/7, 1/7), each state asks for it: with any adjoint on average."""
     best = Normal(m=10 / 7, s=(1 / 7) ** 0.5).flow
-    found = {kind: [noise_at_half(kind, best, n) for n in (20, 80)] for kind in (Lean(), Full(), Landing())}
+    found = {
+        kind: [noise_at_half(kind, best, n) for n in (20, 80)]
+        for kind in (LeanAdjoint(), FullAdjoint(), LandingAdjoint())
+    }
     for kind, sizes in found.items():
         assert abs(sizes[1][0]) < 4 * sizes[1][1] / 4000**0.5 + 0.006  # of time steps of 1 / 80
-        assert (sizes[1][1] < 0.06) == (kind == Landing())
-    assert found[Landing()][1][1] < 0.6 * found[Landing()][0][1]
-    assert found[Lean()][1][1] > 0.4
+        assert (sizes[1][1] < 0.06) == (kind == LandingAdjoint())
+    assert found[LandingAdjoint()][1][1] < 0.6 * found[LandingAdjoint()][0][1]
+    assert found[LeanAdjoint()][1][1] > 0.4
 
 
 def test_the_landing_adjoint_has_the_mean_of_the_full_one() -> None:
     """Away from the optimum too: the noise that it adds has mean zero, and so the gradient is the same on average."""
     other = Normal(m=1.2, s=0.3).flow
-    full, landing = (noise_at_half(kind, other, 20) for kind in (Full(), Landing()))
+    full, landing = (noise_at_half(kind, other, 20) for kind in (FullAdjoint(), LandingAdjoint()))
     assert abs(full[0] - landing[0]) < 4 * (full[1] ** 2 + landing[1] ** 2) ** 0.5 / 4000**0.5
     assert abs(full[0]) > 0.1
 
@@ -293,7 +296,7 @@ def test_memory_for_gradients_does_not_grow_with_the_steps() -> None:
     peaks = []
     for steps in (20, 80):
         network, base = Small(2), Small(2).requires_grad_(False)
-        rule = AdjointMatching(path=Affine(), space=Euclidean((2,)), steps=steps, share=1.0)
+        rule = AdjointMatching(path=Affine(), space=Euclidean((2,)), steps=steps, step_fraction=1.0)
         objective = rule.build(TrainingContext(reference=base, reward=lambda x, given: x.sin().sum(1)))
         batch = {"x_0": Rng(0).stream("source").normal((16, 2), F64), "given": {"label": torch.zeros(16).long()}}
         Held.now = Held.most = 0

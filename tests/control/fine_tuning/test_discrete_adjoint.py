@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from feller.control.fine_tuning.adjoint_matching import AdjointMatching, Full
+from feller.control.fine_tuning.adjoint_matching import AdjointMatching, FullAdjoint
 from feller.control.fine_tuning.discrete_adjoint import DiscreteAdjoint
 from feller.control.fine_tuning.policy_gradient import PolicyGradient
 from feller.core.errors import UsageError
@@ -50,14 +50,14 @@ def test_the_optimal_control_of_a_linear_reward_leaves_no_gradient() -> None:
         slopes.insert(0, slopes[0] * (step.on_state + step.on_velocity * rate(data, t)))
     change = [step.variance / step.on_velocity * strength * slope for step, slope in zip(linears, slopes, strict=True)]
     network = Shifted(*change)
-    found = gradient(DiscreteAdjoint(**FLOW, strength=strength, steps=steps), network, linear)
+    found = gradient(DiscreteAdjoint(**FLOW, reward_scale=strength, steps=steps), network, linear)
     close(found[:-1], [0.0] * steps, 1e-12)
-    untuned = gradient(DiscreteAdjoint(**FLOW, strength=strength, steps=steps), Shifted(*[0.0] * steps), linear)
+    untuned = gradient(DiscreteAdjoint(**FLOW, reward_scale=strength, steps=steps), Shifted(*[0.0] * steps), linear)
     assert untuned[:-1].max() < -1e-3
 
 
 def test_loss_is_cost_minus_reward() -> None:
-    objective = DiscreteAdjoint(**FLOW, strength=3.0, steps=4).build(
+    objective = DiscreteAdjoint(**FLOW, reward_scale=3.0, steps=4).build(
         TrainingContext(reference=Shifted(0.0), reward=quadratic)
     )
     network = Shifted(0.1, 0.2, 0.3, 0.4)
@@ -69,8 +69,10 @@ def test_loss_is_cost_minus_reward() -> None:
 def test_the_continuous_adjoint_has_the_same_gradient() -> None:
     """With the same noise, and a linear reward, which does not see that of the last step: exactly."""
     network = Shifted(0.3, -0.1, 0.2, 0.4, 0.1, gain=-0.3)
-    through = gradient(DiscreteAdjoint(**FLOW, strength=2.0, steps=5), network, linear)
-    back = gradient(AdjointMatching(**FLOW, strength=2.0, steps=5, share=1.0, adjoint=Full()), network, linear)
+    through = gradient(DiscreteAdjoint(**FLOW, reward_scale=2.0, steps=5), network, linear)
+    back = gradient(
+        AdjointMatching(**FLOW, reward_scale=2.0, steps=5, step_fraction=1.0, adjoint=FullAdjoint()), network, linear
+    )
     close(back, through, 1e-12)
 
 
@@ -79,7 +81,10 @@ def test_a_curved_reward_sees_the_noise_of_the_last_step_less_and_less() -> None
     apart = []
     for steps in (10, 40, 160):
         network = Shifted(*[0.3] * steps, gain=-0.3)
-        rules = DiscreteAdjoint(**FLOW, steps=steps), AdjointMatching(**FLOW, steps=steps, share=1.0, adjoint=Full())
+        rules = (
+            DiscreteAdjoint(**FLOW, steps=steps),
+            AdjointMatching(**FLOW, steps=steps, step_fraction=1.0, adjoint=FullAdjoint()),
+        )
         through, back = (gradient(rule, network, quadratic) for rule in rules)
         apart.append(((through.sum() - back.sum()) / through.sum()).abs().item())
     assert apart[0] > 2 * apart[1] > 4 * apart[2]
@@ -88,7 +93,7 @@ def test_a_curved_reward_sees_the_noise_of_the_last_step_less_and_less() -> None
 
 def test_descent_finds_the_tilted_law() -> None:
     """r = 2 x on N(1, 0.25): the mean moves by c s^2 = 0.5, at a cost of 0.5 nats."""
-    network, rule = Shifted(*[0.0] * 10), DiscreteAdjoint(**FLOW, strength=2.0, steps=10)
+    network, rule = Shifted(*[0.0] * 10), DiscreteAdjoint(**FLOW, reward_scale=2.0, steps=10)
     objective = rule.build(TrainingContext(reference=Shifted(0.0), reward=linear))
     optimiser = torch.optim.LBFGS([network.change], max_iter=100, tolerance_grad=1e-12, tolerance_change=1e-15)
     example = objective.draw(BATCH, Rng(1), network)

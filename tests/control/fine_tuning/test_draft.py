@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from feller.control.fine_tuning.draft import DirectGradient, OneStep
-from feller.control.fine_tuning.raft import Filtered
+from feller.control.fine_tuning.draft import DRaFT, ReFL
+from feller.control.fine_tuning.raft import RAFT
 from feller.core.errors import UsageError
 from feller.core.rng import Rng
 from feller.paths import Affine, DataPrediction, Geodesic, JumpPath, Mixture
@@ -45,8 +45,13 @@ def euler(network: Shifted) -> tuple[list[Tensor], list[float]]:
 def test_gradient_through_the_last_steps(last: int, recompute: bool) -> None:
     """d reward / d change of a step is reward'(end) h times the slopes of the steps after it; none before the last."""
     network, strength = Shifted(*CHANGE), 2.0
-    rule = DirectGradient(
-        path=Affine(), space=Euclidean((1,)), strength=strength, last=last, steps=STEPS, recompute=recompute
+    rule = DRaFT(
+        path=Affine(),
+        space=Euclidean((1,)),
+        reward_scale=strength,
+        backprop_steps=last,
+        steps=STEPS,
+        recompute=recompute,
     )
     objective = rule.build(TrainingContext(reference=Shifted(0.0), reward=reward))
     example = objective.draw({"x_0": SOURCE, "given": {}}, Rng(0), network)
@@ -63,7 +68,7 @@ def test_gradient_through_the_last_steps(last: int, recompute: bool) -> None:
 def test_one_step_goes_to_the_foreseen_end() -> None:
     """x + (1 - t) v is the mean of what can come, and only the change at t gets a gradient, with the factor 1 - t."""
     network, rows = Shifted(*CHANGE), 400
-    rule = OneStep(path=Affine(), space=Euclidean((1,)), steps=STEPS)
+    rule = ReFL(path=Affine(), space=Euclidean((1,)), steps=STEPS)
     objective = rule.build(TrainingContext(reference=Shifted(0.0), reward=reward))
     batch = {"x_0": SOURCE.repeat(rows // 2, 1), "given": {}}
     example = objective.draw(batch, Rng(0), network)
@@ -85,7 +90,7 @@ def test_one_step_goes_to_the_foreseen_end() -> None:
 def test_foreseen_ends_lie_in_the_space() -> None:
     """On the sphere a long step follows a great circle."""
     space = Sphere(2)
-    rule = OneStep(path=Geodesic(space), space=space, steps=2)
+    rule = ReFL(path=Geodesic(space), space=space, steps=2)
     seen: list[Tensor] = []
 
     def last_entry(x: Tensor, given: dict[str, Tensor]) -> Tensor:
@@ -105,7 +110,7 @@ def test_foreseen_ends_lie_in_the_space() -> None:
 @pytest.mark.parametrize("last", [0, 6])
 def test_steps_that_are_not_there(last: int) -> None:
     with pytest.raises(UsageError, match="through 1 to 5 steps"):
-        DirectGradient(path=Affine(), space=Euclidean((1,)), steps=5, last=last)
+        DRaFT(path=Affine(), space=Euclidean((1,)), steps=5, backprop_steps=last)
 
 
 def test_more_steps_of_gradient_make_more_of_it() -> None:
@@ -113,7 +118,7 @@ def test_more_steps_of_gradient_make_more_of_it() -> None:
     sums = []
     for last in (1, 2, 5):
         network = Shifted(*CHANGE)
-        rule = DirectGradient(path=Affine(), space=Euclidean((1,)), steps=STEPS, last=last)
+        rule = DRaFT(path=Affine(), space=Euclidean((1,)), steps=STEPS, backprop_steps=last)
         objective = rule.build(TrainingContext(reference=Shifted(0.0), reward=reward))
         objective.loss(network, objective.draw({"x_0": SOURCE}, Rng(0), network)).sum().backward()
         sums.append(network.change.grad.count_nonzero().item())
@@ -130,7 +135,7 @@ def linear(x: Tensor, given: dict[str, Tensor]) -> Tensor:
 def test_the_best_quarter_is_kept() -> None:
     """Of N(1, 0.25): mean 1 + 1.2711 s and variance 0.2416 s^2, those of a normal law above its upper quartile."""
     n = 20_000
-    objective = Filtered(**FLOW).build(TrainingContext(reference=Shifted(0.0), reward=linear))
+    objective = RAFT(**FLOW).build(TrainingContext(reference=Shifted(0.0), reward=linear))
     batch = {"x_0": Rng(0).stream("source").normal((n, 1), F64), "given": {}}
     example = objective.draw(batch, Rng(1), Shifted(0.0))
     kept = example["x_t"] + (1 - example["t"])[:, None] * example["target"]
@@ -150,7 +155,7 @@ def test_rounds_narrow_the_law() -> None:
     for number in range(3):
         network = Shifted(0.0, variance=variance[-1])
         network.data = type(network.data)(m=mean[-1], s=variance[-1] ** 0.5)
-        objective = Filtered(**FLOW, steps=40).build(TrainingContext(reference=network, reward=linear))
+        objective = RAFT(**FLOW, steps=40).build(TrainingContext(reference=network, reward=linear))
         batch = {"x_0": Rng(number).stream("source").normal((20_000, 1), F64), "given": {}}
         example = objective.draw(batch, Rng(number), network)
         kept = example["x_t"] + (1 - example["t"])[:, None] * example["target"]
@@ -166,7 +171,7 @@ def test_any_prediction_is_learned() -> None:
     def network(x: Tensor, t: Tensor, given: dict[str, Tensor]) -> Tensor:
         return torch.ones_like(x)
 
-    objective = Filtered(path=Affine(prediction=DataPrediction()), space=Euclidean((1,)), share=0.5).build(
+    objective = RAFT(path=Affine(prediction=DataPrediction()), space=Euclidean((1,)), top_fraction=0.5).build(
         TrainingContext(reference=network, reward=linear)
     )
     batch = {"x_0": Rng(0).stream("source").normal((8, 1), F64), "given": {}}
@@ -179,7 +184,7 @@ def test_labels_stay_with_what_was_kept() -> None:
     def network(x: Tensor, t: Tensor, given: dict[str, Tensor]) -> Tensor:
         return given["label"][:, None].double() - x
 
-    objective = Filtered(**FLOW, share=0.25).build(
+    objective = RAFT(**FLOW, top_fraction=0.25).build(
         TrainingContext(reference=network, reward=lambda x, given: given["label"].double())
     )
     batch = {"x_0": torch.zeros(8, 1, dtype=F64), "given": {"label": torch.arange(8)}}
@@ -188,7 +193,7 @@ def test_labels_stay_with_what_was_kept() -> None:
 
 def test_tokens_are_learned_by_cross_entropy() -> None:
     """What is kept of uniform tokens are those that the reward likes."""
-    rule = Filtered(path=Mixture(), space=Tokens(4, (3,)), steps=4)
+    rule = RAFT(path=Mixture(), space=Tokens(4, (3,)), steps=4)
 
     def logits(x: Tensor, t: Tensor, given: dict[str, Tensor]) -> Tensor:
         return torch.zeros(*x.shape, 4)
@@ -201,10 +206,10 @@ def test_tokens_are_learned_by_cross_entropy() -> None:
 
 def test_jumps_of_numbers_are_not_learned_so() -> None:
     with pytest.raises(UsageError, match="flows or tokens"):
-        Filtered(path=JumpPath(), space=Euclidean((1,)))
+        RAFT(path=JumpPath(), space=Euclidean((1,)))
 
 
 @pytest.mark.parametrize("share", [0.0, 1.5])
 def test_shares_out_of_range(share: float) -> None:
     with pytest.raises(UsageError, match="share"):
-        Filtered(**FLOW, share=share)
+        RAFT(**FLOW, top_fraction=share)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from feller.control.fine_tuning.memoryless_chain import Chain, adjoint_steps, roll_out
+from feller.control.fine_tuning.memoryless_chain import MemorylessChain, adjoint_steps, roll_out
 from feller.core.rng import Rng
 from feller.paths.processes import Characteristics
 from feller.paths.time_distributions import linear_grid
@@ -19,7 +19,7 @@ from tests.oracle import F64, Normal, close, column
 def tilt(data: Normal, steps: int, slope: float) -> tuple[list[float], list[float]]:
     """Return the times, and the change of velocity that each step asks for: all of the state, for a linear reward."""
     times, states = linear_grid(steps), [column(0.3, -1.0)] * steps
-    chain = Chain(states, states, states[0], times, MemorylessEuler())
+    chain = MemorylessChain(states, states, states[0], times, MemorylessEuler())
     gradient = torch.full((2, 1), slope, dtype=F64)
     found = {}
     for step in adjoint_steps(data.flow, chain, gradient):

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from feller.control.inverse.d_flow import Density, Nothing, Radius, Shell, find_sources, solved
+from feller.control.inverse.d_flow import ChiPrior, GaussianPrior, NoPrior, NormConstraint, optimize_source, solve_flow
 from feller.control.optimize.lbfgs import LBFGS
 from feller.control.optimize.minimize import Adam
 from feller.core.errors import InputError
@@ -40,7 +40,7 @@ def gaussian(x: Tensor, t: Tensor) -> Characteristics:
 
 
 def flow_of(steps: int, solver=None):
-    return solved(lambda rows: gaussian, linear_grid(steps), solver or Midpoint(), Rng(0))
+    return solve_flow(lambda rows: gaussian, linear_grid(steps), solver or Midpoint(), Rng(0))
 
 
 def mixture(x: Tensor, t: Tensor) -> Characteristics:
@@ -127,9 +127,9 @@ def test_posterior_without_noise() -> None:
     """From any start each search ends at x_0 + B^+ (y - A m - B x_0): their law is the posterior."""
     n = 400
     x_0 = Rng(0).stream("source").normal((n, 3), F64)
-    flow = solved(lambda rows: _Exact(), [0.0, 1.0], Euler(), Rng(0))
-    found = find_sources(
-        flow, lambda x, rows: 50 * (x @ A.T - Y).square().sum(1), x_0, Euclidean((3,)), prior=Nothing()
+    flow = solve_flow(lambda rows: _Exact(), [0.0, 1.0], Euler(), Rng(0))
+    found = optimize_source(
+        flow, lambda x, rows: 50 * (x @ A.T - Y).square().sum(1), x_0, Euclidean((3,)), prior=NoPrior()
     )
     b = A @ ROOT
     wanted = x_0 + (Y - M @ A.T - x_0 @ b.T) @ torch.linalg.pinv(b).T
@@ -155,9 +155,9 @@ class _Exact:
 
 
 def test_density_gives_the_posterior_mean() -> None:
-    flow = solved(lambda rows: _Exact(), [0.0, 1.0], Euler(), Rng(0))
-    found = find_sources(
-        flow, lambda x, rows: (x @ A.T - Y).square().sum(1) / 0.5, X_0, Euclidean((3,)), prior=Density()
+    flow = solve_flow(lambda rows: _Exact(), [0.0, 1.0], Euler(), Rng(0))
+    found = optimize_source(
+        flow, lambda x, rows: (x @ A.T - Y).square().sum(1) / 0.5, X_0, Euclidean((3,)), prior=GaussianPrior()
     )
     close(found.end, (2.4867503, -0.6262204, 1.2447699), 2e-7)
 
@@ -165,7 +165,7 @@ def test_density_gives_the_posterior_mean() -> None:
 def test_radius_is_least_on_the_shell() -> None:
     """Its gradient is (1 - (d - 1) / |x|^2) x: it pulls in from outside and pushes out from inside."""
     x = torch.tensor([[3.0, 0.0, 4.0], [0.3, 0.4, 0.0], [1.0, 1.0, 0.0]], dtype=F64).requires_grad_()
-    (slope,) = torch.autograd.grad(Radius(2.0).cost(x, torch.full((len(x),), x.shape[1])).sum(), x)
+    (slope,) = torch.autograd.grad(ChiPrior(2.0).cost(x, torch.full((len(x),), x.shape[1])).sum(), x)
     square = x.detach().square().sum(1, keepdim=True)
     close(slope, (2 * (1 - 2 / square) * x.detach()).tolist(), 1e-12)
     assert slope[0, 0] > 0 > slope[1, 0]
@@ -175,26 +175,28 @@ def test_radius_is_least_on_the_shell() -> None:
 def test_a_shell_keeps_the_length() -> None:
     """The end farthest along an axis, from sources of one length: those along the axis, whatever the wish is worth."""
     x_0 = Rng(0).stream("source").normal((5, 3), F64)
-    flow = solved(lambda rows: _Exact(), [0.0, 1.0], Euler(), Rng(0))
-    found = find_sources(flow, lambda x, rows: -100 * x[:, 0], x_0, Euclidean((3,)), prior=Shell())
+    flow = solve_flow(lambda rows: _Exact(), [0.0, 1.0], Euler(), Rng(0))
+    found = optimize_source(flow, lambda x, rows: -100 * x[:, 0], x_0, Euclidean((3,)), prior=NormConstraint())
     close(found.source.norm(dim=1), x_0.norm(dim=1).tolist(), 1e-9)
     way = ROOT[0] / ROOT[0].norm()
     close(found.source @ way, x_0.norm(dim=1).tolist(), 1e-5)
-    still = find_sources(flow, lambda x, rows: 0 * x[:, 0], x_0, Euclidean((3,)), prior=Shell())
+    still = optimize_source(flow, lambda x, rows: 0 * x[:, 0], x_0, Euclidean((3,)), prior=NormConstraint())
     close(still.source, x_0.tolist(), 1e-12)
 
 
 def test_a_reward_without_a_bound_does_not_escape() -> None:
     """By default a source keeps its length, as in the command; vectors beside points of a sphere do, too."""
     x_0 = Rng(0).stream("source").normal((5, 3), F64)
-    flow = solved(lambda rows: _Exact(), [0.0, 1.0], Euler(), Rng(0))
-    found = find_sources(flow, lambda x, rows: -100 * x[:, 0], x_0, Euclidean((3,)))
+    flow = solve_flow(lambda rows: _Exact(), [0.0, 1.0], Euler(), Rng(0))
+    found = optimize_source(flow, lambda x, rows: -100 * x[:, 0], x_0, Euclidean((3,)))
     close(found.source.norm(dim=1), x_0.norm(dim=1).tolist(), 1e-9)
-    free = find_sources(flow, lambda x, rows: -100 * x[:, 0], x_0, Euclidean((3,)), prior=Nothing())
+    free = optimize_source(flow, lambda x, rows: -100 * x[:, 0], x_0, Euclidean((3,)), prior=NoPrior())
     assert (free.source.norm(dim=1) > 1e3).all()
     space = Product({"way": Sphere(2), "real": Euclidean((3,))})
     both = {"way": Sphere(2).project(x_0), "real": x_0}
-    found = find_sources(lambda x, rows: x, lambda x, rows: -100 * x["real"][:, 0] - x["way"][:, 0], both, space).source
+    found = optimize_source(
+        lambda x, rows: x, lambda x, rows: -100 * x["real"][:, 0] - x["way"][:, 0], both, space
+    ).source
     close(found["real"].norm(dim=1), x_0.norm(dim=1).tolist(), 1e-9)
     close(found["way"].norm(dim=1), (1.0,) * 5, 1e-9)
     assert (found["real"][:, 0] > 0.99 * x_0.norm(dim=1)).all()
@@ -207,30 +209,30 @@ def wish(x: Tensor, rows: Tensor) -> Tensor:
 @pytest.mark.parametrize("minimiser", [LBFGS(), Adam(0.05, 30)], ids=repr)
 def test_it_does_not_depend_on_the_batch(minimiser) -> None:
     x_0 = Rng(1).stream("source").normal((4, 3), F64)
-    how = {"minimiser": minimiser, "prior": Nothing()}
-    whole = find_sources(flow_of(6), wish, x_0, Euclidean((3,)), **how)
-    alone = find_sources(flow_of(6), lambda x, rows: wish(x, rows + 2), x_0[2:3], Euclidean((3,)), **how)
+    how = {"minimiser": minimiser, "prior": NoPrior()}
+    whole = optimize_source(flow_of(6), wish, x_0, Euclidean((3,)), **how)
+    alone = optimize_source(flow_of(6), lambda x, rows: wish(x, rows + 2), x_0[2:3], Euclidean((3,)), **how)
     torch.testing.assert_close(alone.source, whole.source[2:3], rtol=1e-6, atol=1e-8)
-    assert (whole.loss < 0.5 * whole.before).all()
+    assert (whole.loss < 0.5 * whole.initial_loss).all()
     close(whole.end, flow_of(6)(whole.source, torch.arange(4)).tolist(), 1e-12)
-    assert alone.calls[0] == whole.calls[2]
+    assert alone.nfe[0] == whole.nfe[2]
 
 
 def test_losses_in_another_precision_are_followed() -> None:
     x_0 = torch.zeros(2, 3)
-    flow = solved(lambda rows: lambda x, t: Characteristics(x * 0 + 1), linear_grid(2), Euler(), Rng(0))
-    found = find_sources(flow, lambda x, rows: (x.double() - 3).square().sum(1), x_0, Euclidean((3,)))
+    flow = solve_flow(lambda rows: lambda x, t: Characteristics(x * 0 + 1), linear_grid(2), Euler(), Rng(0))
+    found = optimize_source(flow, lambda x, rows: (x.double() - 3).square().sum(1), x_0, Euclidean((3,)))
     close(found.end, [[3.0] * 3] * 2, 1e-3)
 
 
 def test_good_starts_are_kept() -> None:
     x_0 = Rng(1).stream("source").normal((4, 3), F64)
     start = flow_of(6)(x_0, torch.arange(4))
-    found = find_sources(flow_of(6), wish, x_0, Euclidean((3,)), enough=1e9)
+    found = optimize_source(flow_of(6), wish, x_0, Euclidean((3,)), target_loss=1e9)
     assert torch.equal(found.source, x_0)
     assert torch.equal(found.end, start)
-    assert found.calls.tolist() == [1] * 4
-    some = find_sources(flow_of(6), wish, x_0, Euclidean((3,)), enough=torch.tensor([1e9, 0.0, 1e9, 0.0]))
+    assert found.nfe.tolist() == [1] * 4
+    some = optimize_source(flow_of(6), wish, x_0, Euclidean((3,)), target_loss=torch.tensor([1e9, 0.0, 1e9, 0.0]))
     assert torch.equal(some.source[[0, 2]], x_0[[0, 2]])
     assert (some.source[[1, 3]] != x_0[[1, 3]]).all()
 
@@ -238,27 +240,27 @@ def test_good_starts_are_kept() -> None:
 def test_enough_is_enough() -> None:
     x_0 = Rng(1).stream("source").normal((4, 3), F64)
     loose, tight = (
-        find_sources(flow_of(6), wish, x_0, Euclidean((3,)), prior=Nothing(), enough=e) for e in (1.0, 0.01)
+        optimize_source(flow_of(6), wish, x_0, Euclidean((3,)), prior=NoPrior(), target_loss=e) for e in (1.0, 0.01)
     )
     assert (loose.loss <= 1.0).all()
     assert (tight.loss <= 0.01).all()
-    assert (loose.calls <= tight.calls).all()
+    assert (loose.nfe <= tight.nfe).all()
 
 
 def test_enough_is_of_what_is_kept() -> None:
     """A step that is good for the wish and bad for the whole is not kept, so it does not end the search either."""
-    still = solved(lambda rows: lambda x, t: Characteristics(x * 0), [0.0, 1.0], Euler(), Rng(0))
-    found = find_sources(
+    still = solve_flow(lambda rows: lambda x, t: Characteristics(x * 0), [0.0, 1.0], Euler(), Rng(0))
+    found = optimize_source(
         still,
         lambda x, rows: (x[:, 0] - 1).square(),
         torch.zeros(1, 1, dtype=F64),
         Euclidean((1,)),
-        minimiser=Adam(0.5, 60),
-        prior=Density(10.0),
-        enough=0.3,  # as after the first step, where the whole is 1.5 instead of 1
+        minimizer=Adam(0.5, 60),
+        prior=GaussianPrior(10.0),
+        target_loss=0.3,  # as after the first step, where the whole is 1.5 instead of 1
     )
     assert found.source.item() == pytest.approx(1 / 6, abs=0.02)
-    assert found.calls.item() == 61
+    assert found.nfe.item() == 61
 
 
 @pytest.mark.slow
@@ -270,8 +272,8 @@ def test_on_a_sphere_sources_stay_on_it() -> None:
         return Characteristics(torch.linalg.cross(axis, x))
 
     x_0 = space.project(Rng(0).stream("source").normal((5, 3), F64))
-    flow = solved(lambda rows: turning, linear_grid(4), Midpoint(space), Rng(0))
-    found = find_sources(flow, lambda x, rows: 1 - x @ goal, x_0, space)
+    flow = solve_flow(lambda rows: turning, linear_grid(4), Midpoint(space), Rng(0))
+    found = optimize_source(flow, lambda x, rows: 1 - x @ goal, x_0, space)
     close(found.source.norm(dim=1), (1.0,) * 5, 1e-12)
     assert found.loss.max() < 1e-8
 
@@ -283,8 +285,8 @@ def test_symbols_of_a_product_stay() -> None:
         return {"real": Characteristics(x["real"] * 0 + 1), "token": Characteristics()}
 
     x_0 = {"real": torch.zeros(2, 2, dtype=F64), "token": torch.tensor([[0, 1, 2], [3, 3, 3]])}
-    flow = solved(lambda rows: process, linear_grid(2), Euler(space), Rng(0))
-    found = find_sources(flow, lambda x, rows: x["real"].square().sum(1), x_0, space, prior=Nothing())
+    flow = solve_flow(lambda rows: process, linear_grid(2), Euler(space), Rng(0))
+    found = optimize_source(flow, lambda x, rows: x["real"].square().sum(1), x_0, space, prior=NoPrior())
     assert torch.equal(found.source["token"], x_0["token"])
     close(found.source["real"], [[-1.0, -1.0]] * 2, 1e-7)
 
@@ -299,7 +301,7 @@ def test_symbols_of_a_product_stay() -> None:
 )
 def test_what_is_wrong_is_told(loss, told: str) -> None:
     with pytest.raises(InputError, match=told):
-        find_sources(flow_of(3), loss, X_0, Euclidean((3,)))
+        optimize_source(flow_of(3), loss, X_0, Euclidean((3,)))
 
 
 def test_lengths_are_kept_leaf_by_leaf_and_beside_padding() -> None:
@@ -311,7 +313,7 @@ def test_lengths_are_kept_leaf_by_leaf_and_beside_padding() -> None:
     def wish(x: dict[str, Tensor], rows: Tensor) -> Tensor:
         return -10 * x["a"][:, 0] - 10 * x["b"][:, 0] + x["b"][:, 4]
 
-    found = find_sources(lambda x, rows: x, wish, x_0, space, prior=Shell(), real=real).source
+    found = optimize_source(lambda x, rows: x, wish, x_0, space, prior=NormConstraint(), mask=real).source
     close(found["a"].norm(dim=1), x_0["a"].norm(dim=1).tolist(), 1e-9)
     close(found["b"][:, :3].norm(dim=1), x_0["b"][:, :3].norm(dim=1).tolist(), 1e-9)
     assert torch.equal(found["b"][:, 3:], x_0["b"][:, 3:])
@@ -322,6 +324,8 @@ def test_a_search_tells_its_steps() -> None:
     """A wish without an end is told of, too: none is over before its steps are."""
     for minimiser in (Adam(steps=4), LBFGS(steps=4)):
         told: list[float] = []
-        find_sources(flow_of(2), lambda x, rows: -x[:, 0], X_0, Euclidean((3,)), minimiser=minimiser, tell=told.append)
+        optimize_source(
+            flow_of(2), lambda x, rows: -x[:, 0], X_0, Euclidean((3,)), minimizer=minimiser, on_progress=told.append
+        )
         assert told == sorted(told)
         assert told[:3] == [0.0, 0.25, 0.5]

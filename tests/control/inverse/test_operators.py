@@ -7,14 +7,14 @@ import torch
 
 from feller.control.inverse.operators import (
     Blur,
-    Grey,
+    CompressedSensing,
+    CustomLinearOperator,
+    CustomOperator,
+    Downsample,
+    Grayscale,
     Inpaint,
     LinearOperator,
-    Magnitudes,
-    Own,
-    OwnLinear,
-    Pool,
-    RandomSums,
+    PhaseRetrieval,
     UnknownBlur,
     check_adjoint,
 )
@@ -27,10 +27,10 @@ HOLE = torch.zeros(1, 6, 4, dtype=torch.bool)
 HOLE[:, 2:4] = True
 LINEAR = [
     (Inpaint(HOLE), (1, 6, 4)),
-    (Pool(2), (1, 6, 4)),
+    (Downsample(2), (1, 6, 4)),
     (Blur(0.8), (1, 6, 4)),
-    (Grey(), (3, 4, 4)),
-    (RandomSums(7), (1, 6, 4)),
+    (Grayscale(), (3, 4, 4)),
+    (CompressedSensing(7), (1, 6, 4)),
 ]
 
 
@@ -51,7 +51,7 @@ def test_adjoints_and_inverses(operator: LinearOperator, shape: tuple[int, ...])
     y = Rng(0).stream("y").normal(tuple(y.shape), F64)  # outside of the range
     for ridge in (1e-3, 0.1, 10.0):
         inner = matrix @ matrix.T + ridge * torch.eye(len(matrix), dtype=F64)
-        wanted = torch.linalg.solve(inner, operator.known(y).flatten(1).T).T @ matrix
+        wanted = torch.linalg.solve(inner, operator.zero_unmeasured(y).flatten(1).T).T @ matrix
         close(operator.pseudo_inverse(y, x, ridge).flatten(1), wanted.tolist(), 1e-8)
         single = operator.pseudo_inverse(y.float(), x.float(), ridge).double()
         assert (single.flatten(1) - wanted).norm() < 1e-3 * wanted.norm()
@@ -71,7 +71,7 @@ def test_the_pseudo_inverse_of_a_blur_leads_back(width: float, dtype: torch.dtyp
 @pytest.mark.parametrize("dtype", [torch.float32, F64], ids=str)
 def test_measurements_outside_of_the_range(dtype: torch.dtype) -> None:
     """More sums than numbers, with noise: the least squares of numpy, and for the ridge the normal equations."""
-    operator, x = RandomSums(260), Rng(0).stream("x").normal((3, 200), F64)
+    operator, x = CompressedSensing(260), Rng(0).stream("x").normal((3, 200), F64)
     matrix = operator(torch.eye(200, dtype=F64)).T
     y = operator(x) + 0.05 * Rng(1).stream("y").normal((3, 260), F64)
     wanted = torch.linalg.lstsq(matrix, y.T).solution.T
@@ -96,14 +96,14 @@ def test_what_is_in_the_hole_is_ignored(inside: float) -> None:
 def test_nothing_measured_gives_zero() -> None:
     """Beside an example of which something is measured, whose result does not change; in tiny units, too."""
     y = torch.tensor([[0.0, 0.0], [1e-18, 2e-18]])
-    found = RandomSums(2).pseudo_inverse(y, torch.zeros(2, 5))
+    found = CompressedSensing(2).pseudo_inverse(y, torch.zeros(2, 5))
     assert found[0].tolist() == [0.0] * 5
-    close(RandomSums(2)(found)[1] * 1e18, [1.0, 2.0], 1e-4)
+    close(CompressedSensing(2)(found)[1] * 1e18, [1.0, 2.0], 1e-4)
 
 
 def test_what_they_do() -> None:
     x = torch.arange(16, dtype=F64).reshape(1, 1, 4, 4)
-    close(Pool(2)(x)[0, 0], [[2.5, 4.5], [10.5, 12.5]], 1e-12)
+    close(Downsample(2)(x)[0, 0], [[2.5, 4.5], [10.5, 12.5]], 1e-12)
     constant = torch.full((2, 1, 5, 7), 3.0, dtype=F64)
     close(Blur(1.3)(constant), constant.tolist(), 1e-12)
     spot = torch.zeros(1, 1, 9, 9, dtype=F64)
@@ -115,7 +115,7 @@ def test_what_they_do() -> None:
     edge[0, 0, 0, 0] = 1
     assert Blur(1.0)(edge)[0, 0, 0, 0] > kernel.sum(1)[4]  # what would leave comes back
     colours = torch.tensor([1.0, 0.0, 0.0], dtype=F64).reshape(1, 3, 1, 1)
-    assert Grey()(colours).item() == pytest.approx(0.299)
+    assert Grayscale()(colours).item() == pytest.approx(0.299)
 
 
 def test_an_unknown_blur_is_a_blur() -> None:
@@ -132,28 +132,28 @@ def test_an_unknown_blur_is_a_blur() -> None:
 
 def test_magnitudes_do_not_know_where() -> None:
     x = Rng(0).stream("x").normal((2, 1, 8, 8), F64)
-    close(Magnitudes()(x.roll((2, 3), (2, 3))), Magnitudes()(x).tolist(), 1e-10)
+    close(PhaseRetrieval()(x.roll((2, 3), (2, 3))), PhaseRetrieval()(x).tolist(), 1e-10)
     flat = torch.zeros(1, 1, 4, 4, dtype=F64).requires_grad_()
-    (slope,) = torch.autograd.grad(Magnitudes()(flat).sum(), flat)
+    (slope,) = torch.autograd.grad(PhaseRetrieval()(flat).sum(), flat)
     assert slope.isfinite().all()
 
 
 def test_own_operators_are_tested() -> None:
     matrix = Rng(0).stream("m").normal((3, 5), F64)
-    OwnLinear(lambda x: x @ matrix.T, lambda y: y @ matrix, (5,))
+    CustomLinearOperator(lambda x: x @ matrix.T, lambda y: y @ matrix, (5,))
     with pytest.raises(InputError, match="the adjoint does not belong to the operator"):
-        OwnLinear(lambda x: x @ matrix.T, lambda y: 2 * y @ matrix, (5,))
+        CustomLinearOperator(lambda x: x @ matrix.T, lambda y: 2 * y @ matrix, (5,))
     with pytest.raises(InputError, match="is not linear"):
-        OwnLinear(lambda x: x.square() @ matrix.T, lambda y: y @ matrix, (5,))
+        CustomLinearOperator(lambda x: x.square() @ matrix.T, lambda y: y @ matrix, (5,))
     with refuses(InputError, found="[]"):
-        Own(lambda x: x.sum())(torch.ones(4, 2))
+        CustomOperator(lambda x: x.sum())(torch.ones(4, 2))
 
 
 def test_refusals() -> None:
     with pytest.raises(UsageError, match="5 x 4 pixels have no squares of 2"):
-        Pool(2)(torch.zeros(1, 1, 5, 4))
+        Downsample(2)(torch.zeros(1, 1, 5, 4))
     with pytest.raises(UsageError, match="no colours"):
-        Grey()(torch.zeros(1, 1, 5, 4))
-    for make in (lambda: Pool(0), lambda: Blur(0.0), lambda: RandomSums(0)):
+        Grayscale()(torch.zeros(1, 1, 5, 4))
+    for make in (lambda: Downsample(0), lambda: Blur(0.0), lambda: CompressedSensing(0)):
         with refuses(UsageError, found="0"):
             make()

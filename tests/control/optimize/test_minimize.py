@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from feller.control.inverse.d_flow import Nothing, Radius, find_sources, solved
+from feller.control.inverse.d_flow import ChiPrior, NoPrior, optimize_source, solve_flow
 from feller.control.optimize.evolution import Evolution
 from feller.control.optimize.lbfgs import LBFGS
-from feller.control.optimize.minimize import Adam, Iterate, Minimiser
+from feller.control.optimize.minimize import Adam, Minimizer, MinimizerState
 from feller.core.errors import InputError, UsageError
 from feller.core.rng import Rng
 from feller.paths.processes import Characteristics
@@ -41,7 +41,7 @@ def rosenbrock(x: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
     return value.detach(), slope
 
 
-def last(minimiser: Minimiser, function, x: Tensor) -> Iterate:
+def last(minimiser: Minimizer, function, x: Tensor) -> MinimizerState:
     *_, now = minimiser.run(function, x)
     return now
 
@@ -50,36 +50,36 @@ def test_lbfgs_finds_the_minima_of_quadratics() -> None:
     curvature, minimum = quadratic(20, 6)
     now = last(LBFGS(), of(curvature, minimum), torch.zeros(20, 6, dtype=F64))
     close(now.x, minimum.tolist(), 1e-7)
-    assert not now.going.any()
-    assert now.calls.max() < 120
+    assert not now.active.any()
+    assert now.nfe.max() < 120
 
 
 def test_lbfgs_follows_a_bent_valley() -> None:
     now = last(LBFGS(), rosenbrock, torch.tensor([[-1.2, 1.0], [0.0, 0.0], [3.0, -2.0]], dtype=F64))
     close(now.x, torch.ones(3, 2), 1e-6)
-    assert now.calls.max() < 150
+    assert now.nfe.max() < 150
 
 
 def test_adam_comes_near() -> None:
     curvature, minimum = quadratic(5, 3)
     now = last(Adam(0.05, 2000), of(curvature, minimum), torch.zeros(5, 3, dtype=F64))
     close(now.x, minimum.tolist(), 1e-2)
-    assert now.calls.tolist() == [2001] * 5
+    assert now.nfe.tolist() == [2001] * 5
 
 
 @pytest.mark.parametrize("minimiser", [LBFGS(steps=9), Adam(steps=9)], ids=repr)
-def test_examples_do_not_look_at_each_other(minimiser: Minimiser) -> None:
+def test_examples_do_not_look_at_each_other(minimiser: Minimizer) -> None:
     curvature, minimum = quadratic(8, 4, seed=3)
     x = torch.zeros(8, 4, dtype=F64)
     whole = last(minimiser, of(curvature, minimum), x)
     for rows in ([0], [3, 4], [7, 1, 2]):
         alone = last(minimiser, of(curvature[rows], minimum[rows]), x[rows])
         torch.testing.assert_close(alone.x, whole.x[rows], rtol=1e-9, atol=1e-12)
-        assert alone.calls.tolist() == whole.calls[rows].tolist()
+        assert alone.nfe.tolist() == whole.nfe[rows].tolist()
 
 
 @pytest.mark.parametrize("minimiser", [LBFGS(), Adam(steps=50)], ids=repr)
-def test_values_never_rise_and_are_those_of_the_points(minimiser: Minimiser) -> None:
+def test_values_never_rise_and_are_those_of_the_points(minimiser: Minimizer) -> None:
     before, x = None, torch.tensor([[-1.2, 1.0], [2.0, 2.0]], dtype=F64)
     for now in minimiser.run(rosenbrock, x):
         value, slope = rosenbrock(now.x, torch.arange(2))
@@ -91,16 +91,16 @@ def test_values_never_rise_and_are_those_of_the_points(minimiser: Minimiser) -> 
 
 
 @pytest.mark.parametrize("minimiser", [LBFGS(), Adam(steps=50)], ids=repr)
-def test_the_caller_stops_examples(minimiser: Minimiser) -> None:
+def test_the_caller_stops_examples(minimiser: Minimizer) -> None:
     curvature, minimum = quadratic(3, 4)
     kept = None
     for step, now in enumerate(minimiser.run(of(curvature, minimum), torch.zeros(3, 4, dtype=F64))):
         if step == 2:
-            now.going[1] = False
-            kept = now.x[1].clone(), int(now.calls[1])
+            now.active[1] = False
+            kept = now.x[1].clone(), int(now.nfe[1])
     assert torch.equal(now.x[1], kept[0])
-    assert int(now.calls[1]) == kept[1]
-    assert now.calls[0] > kept[1]
+    assert int(now.nfe[1]) == kept[1]
+    assert now.nfe[0] > kept[1]
 
 
 def test_lbfgs_survives_where_there_is_no_number() -> None:
@@ -112,13 +112,13 @@ def test_lbfgs_survives_where_there_is_no_number() -> None:
     now = last(LBFGS(), function, torch.tensor([[1e-3], [400.0], [-1.0]], dtype=F64))
     close(now.x[:2], (100.0, 100.0), 1e-4)
     assert now.x[2] == -1.0
-    assert now.calls[2] == 1
+    assert now.nfe[2] == 1
 
 
 def test_a_minimum_at_the_start_takes_one_call() -> None:
     curvature, minimum = quadratic(2, 3)
     now = last(LBFGS(), of(curvature, minimum), minimum)
-    assert now.calls.tolist() == [1, 1]
+    assert now.nfe.tolist() == [1, 1]
     assert torch.equal(now.x, minimum)
 
 
@@ -128,7 +128,7 @@ def test_numbers_out_of_range() -> None:
             make()
 
 
-FLOW = solved(lambda rows: lambda x, t: Characteristics(x * 0 + 1), [0.0, 1.0], Euler(), Rng(0))
+FLOW = solve_flow(lambda rows: lambda x, t: Characteristics(x * 0 + 1), [0.0, 1.0], Euler(), Rng(0))
 GOAL = torch.tensor([1.0, -0.5, 0.3, 0.0], dtype=F64)
 
 
@@ -144,10 +144,10 @@ def test_it_finds_the_best_end_of_a_quadratic_wish() -> None:
         assert not torch.is_grad_enabled()
         return (x - GOAL).square().sum(1)
 
-    found = find_sources(FLOW, wish, starts(6), Euclidean((4,)), minimiser=Evolution(steps=150), prior=Nothing())
+    found = optimize_source(FLOW, wish, starts(6), Euclidean((4,)), minimizer=Evolution(steps=150), prior=NoPrior())
     close(found.source, (GOAL - 1).expand(6, 4), 1e-3)
-    assert found.calls.tolist() == [1 + 150 * 16] * 6
-    assert (found.loss <= found.before).all()
+    assert found.nfe.tolist() == [1 + 150 * 16] * 6
+    assert (found.loss <= found.initial_loss).all()
 
 
 def test_it_climbs_steps() -> None:
@@ -158,19 +158,19 @@ def test_it_climbs_steps() -> None:
         return (x - 1 < 1).double().sum(1)
 
     search = Evolution(steps=200)
-    found = find_sources(FLOW, wish, x_0, Euclidean((8,)), minimiser=search, prior=Nothing(), enough=0.0)
-    assert found.before.tolist() == [8.0] * 6
+    found = optimize_source(FLOW, wish, x_0, Euclidean((8,)), minimizer=search, prior=NoPrior(), target_loss=0.0)
+    assert found.initial_loss.tolist() == [8.0] * 6
     assert found.loss.tolist() == [0.0] * 6
-    assert (found.calls < 200 * 16).any()  # who has enough stops
+    assert (found.nfe < 200 * 16).any()  # who has enough stops
     with pytest.raises(InputError, match="has no gradient at the start"):
-        find_sources(FLOW, wish, x_0, Euclidean((8,)))
+        optimize_source(FLOW, wish, x_0, Euclidean((8,)))
 
 
 def test_proposals_of_a_normal_law_are_normal() -> None:
     """With no wish every proposal is as good as another: what is kept of the first round is a draw of the law."""
     x_0 = starts(4000, 1)
-    search = Evolution(steps=3, population=2, share=0.7)
-    found = find_sources(FLOW, lambda x, rows: 0 * x[:, 0], x_0, Euclidean((1,)), minimiser=search, prior=Nothing())
+    search = Evolution(steps=3, population=2, step_size=0.7)
+    found = optimize_source(FLOW, lambda x, rows: 0 * x[:, 0], x_0, Euclidean((1,)), minimizer=search, prior=NoPrior())
     x = found.source[:, 0]
     assert (x != x_0[:, 0]).all()
     assert abs(x.mean()) < 4 / math.sqrt(4000)
@@ -185,16 +185,16 @@ def test_it_does_not_depend_on_the_batch() -> None:
         return (x[:, 0] - rows.double()).abs()
 
     x_0 = starts(5)
-    whole = find_sources(FLOW, wish, x_0, Euclidean((4,)), minimiser=Evolution(steps=20))
-    alone = find_sources(
+    whole = optimize_source(FLOW, wish, x_0, Euclidean((4,)), minimizer=Evolution(steps=20))
+    alone = optimize_source(
         FLOW,
         lambda x, rows: wish(x, rows + 3),
         x_0[3:4],
         Euclidean((4,)),
-        minimiser=Evolution(steps=20, draws=Rng(0, first_example=3)),
+        minimizer=Evolution(steps=20, rng=Rng(0, first_example=3)),
     )
     torch.testing.assert_close(alone.source, whole.source[3:4], rtol=1e-12, atol=1e-12)
-    assert alone.calls[0] == whole.calls[3]
+    assert alone.nfe[0] == whole.nfe[3]
 
 
 def test_who_stops_changes_nothing_for_others() -> None:
@@ -202,9 +202,9 @@ def test_who_stops_changes_nothing_for_others() -> None:
         return (x - GOAL).square().sum(1)
 
     apart = Evolution(steps=30)
-    free = find_sources(FLOW, wish, starts(4), Euclidean((4,)), minimiser=apart)
+    free = optimize_source(FLOW, wish, starts(4), Euclidean((4,)), minimizer=apart)
     limits = torch.tensor([1e9, -1.0, 1e9, -1.0])
-    some = find_sources(FLOW, wish, starts(4), Euclidean((4,)), minimiser=apart, enough=limits)
+    some = optimize_source(FLOW, wish, starts(4), Euclidean((4,)), minimizer=apart, target_loss=limits)
     assert torch.equal(some.source[[0, 2]], starts(4)[[0, 2]])
     torch.testing.assert_close(some.source[[1, 3]], free.source[[1, 3]], rtol=1e-12, atol=1e-12)
 
@@ -214,25 +214,25 @@ def test_values_without_a_number_are_passed_by() -> None:
         return torch.where(x[:, 0] < 1.5, (x[:, 0] - 1.4).abs(), torch.nan)
 
     x_0 = starts(4).clamp(max=0)
-    found = find_sources(FLOW, wish, x_0, Euclidean((4,)), minimiser=Evolution(steps=60))
+    found = optimize_source(FLOW, wish, x_0, Euclidean((4,)), minimizer=Evolution(steps=60))
     assert (found.loss < 0.01).all()
 
 
 def test_with_a_prior_and_on_a_sphere() -> None:
-    far = find_sources(
-        FLOW, lambda x, rows: -x[:, 0], starts(3), Euclidean((4,)), minimiser=Evolution(), prior=Radius(10.0)
+    far = optimize_source(
+        FLOW, lambda x, rows: -x[:, 0], starts(3), Euclidean((4,)), minimizer=Evolution(), prior=ChiPrior(10.0)
     )
     assert (far.source.square().sum(1) < 8).all()  # without the prior it would go on
     space, goal = Sphere(2), torch.tensor([0.0, 0.0, 1.0], dtype=F64)
-    still = solved(lambda rows: lambda x, t: Characteristics(x * 0), [0.0, 1.0], Euler(space), Rng(0))
-    found = find_sources(
-        still, lambda x, rows: 1 - x @ goal, space.project(starts(3, 3)), space, minimiser=Evolution(steps=60)
+    still = solve_flow(lambda rows: lambda x, t: Characteristics(x * 0), [0.0, 1.0], Euler(space), Rng(0))
+    found = optimize_source(
+        still, lambda x, rows: 1 - x @ goal, space.project(starts(3, 3)), space, minimizer=Evolution(steps=60)
     )
     close(found.source.norm(dim=1), (1.0,) * 3, 1e-12)
     assert found.loss.max() < 1e-3
 
 
 def test_numbers_of_evolution_out_of_range() -> None:
-    for make in (lambda: Evolution(steps=0), lambda: Evolution(population=0), lambda: Evolution(share=1.5)):
+    for make in (lambda: Evolution(steps=0), lambda: Evolution(population=0), lambda: Evolution(step_size=1.5)):
         with pytest.raises(UsageError, match="expected"):
             make()

@@ -7,16 +7,16 @@ import torch
 from rdkit import Chem
 from rdkit.Chem import AllChem
 
-from feller.control.rewards.chemistry import MEASURED, Chemistry
+from feller.control.rewards.molecule_rewards import PROPERTIES, MoleculeReward
 from feller.control.rewards.named_rewards import (
-    Class,
+    ClassReward,
     Compressibility,
     Ink,
-    OfStates,
-    Wish,
-    image_wishes,
-    reward_of,
-    wish_of,
+    Reward,
+    StateReward,
+    dataset_reward,
+    image_rewards,
+    parse_reward,
 )
 from feller.core.errors import InputError, UsageError
 from feller.data.loading.read import read
@@ -26,32 +26,32 @@ from tests.errors import refuses
 from tests.oracle import close
 
 DIGITS = read("example:digits").subset(torch.arange(5))
-NAMED = image_wishes(DIGITS.modality)
+NAMED = image_rewards(DIGITS.modality)
 
 
 def test_sums_factors_and_bounds() -> None:
     values = DIGITS.values.float()
     ink = values.flatten(1).mean(1) / 16
-    close(wish_of(["ink"], NAMED)(values, {}), ink.tolist(), 1e-6)
-    close(wish_of(["2 * ink", "-0.5*ink"], NAMED)(values, {}), (1.5 * ink).tolist(), 1e-6)
-    close(wish_of(["3*ink<=0.3"], NAMED)(values, {}), (-3 * (ink - 0.3).clamp(min=0) ** 2).tolist(), 1e-6)
-    close(wish_of(["ink >= 0.3"], NAMED)(values, {}), (-((0.3 - ink).clamp(min=0) ** 2)).tolist(), 1e-6)
-    close(wish_of(["2 * ink == 0.3"], NAMED)(values, {}), (-2 * (ink - 0.3) ** 2).tolist(), 1e-6)
-    close(reward_of(Ink(16), DIGITS), ink.tolist(), 1e-6)
+    close(parse_reward(["ink"], NAMED)(values, {}), ink.tolist(), 1e-6)
+    close(parse_reward(["2 * ink", "-0.5*ink"], NAMED)(values, {}), (1.5 * ink).tolist(), 1e-6)
+    close(parse_reward(["3*ink<=0.3"], NAMED)(values, {}), (-3 * (ink - 0.3).clamp(min=0) ** 2).tolist(), 1e-6)
+    close(parse_reward(["ink >= 0.3"], NAMED)(values, {}), (-((0.3 - ink).clamp(min=0) ** 2)).tolist(), 1e-6)
+    close(parse_reward(["2 * ink == 0.3"], NAMED)(values, {}), (-2 * (ink - 0.3) ** 2).tolist(), 1e-6)
+    close(dataset_reward(Ink(16), DIGITS), ink.tolist(), 1e-6)
 
 
 def test_what_has_no_name_may_be_known_elsewhere() -> None:
     """As the runs of regressors are: with their paths, which may hold any letter but those of a bound."""
 
-    def other(words: str) -> Wish | None:
+    def other(words: str) -> Reward | None:
         return Ink(16) if words == "runs/a:b=c" else None
 
     values = DIGITS.values.float()
     ink = values.flatten(1).mean(1) / 16
-    close(wish_of(["runs/a:b=c"], NAMED, other)(values, {}), ink.tolist(), 1e-6)
-    close(wish_of(["2 * runs/a:b=c==0.5"], NAMED, other)(values, {}), (-2 * (ink - 0.5) ** 2).tolist(), 1e-6)
+    close(parse_reward(["runs/a:b=c"], NAMED, other)(values, {}), ink.tolist(), 1e-6)
+    close(parse_reward(["2 * runs/a:b=c==0.5"], NAMED, other)(values, {}), (-2 * (ink - 0.5) ** 2).tolist(), 1e-6)
     with pytest.raises(UsageError, match=r"or the run of a regressor; found 'runs/b'"):
-        wish_of(["runs/b"], NAMED, other)
+        parse_reward(["runs/b"], NAMED, other)
 
 
 def test_own_functions(tmp_path: pathlib.Path) -> None:
@@ -61,14 +61,14 @@ def test_own_functions(tmp_path: pathlib.Path) -> None:
         "def both(values, given):\n    return given['label'] * 1.0\n"
     )
     values, labels = DIGITS.values.float(), DIGITS.given["label"]
-    close(wish_of([f"{file}:warm"], NAMED)(values, {}), DIGITS.values.flatten(1).amax(1).tolist(), 0)
-    close(wish_of([f"2*{file}:both"], NAMED)(values, DIGITS.given), (2 * labels).tolist(), 0)
+    close(parse_reward([f"{file}:warm"], NAMED)(values, {}), DIGITS.values.flatten(1).amax(1).tolist(), 0)
+    close(parse_reward([f"2*{file}:both"], NAMED)(values, DIGITS.given), (2 * labels).tolist(), 0)
     with refuses(UsageError, argument="function", found="'cold'"):
-        wish_of([f"{file}:cold"], NAMED)
+        parse_reward([f"{file}:cold"], NAMED)
 
 
 def test_states_are_seen_without_rounding() -> None:
-    reward = OfStates(Ink(16), DIGITS.modality)
+    reward = StateReward(Ink(16), DIGITS.modality)
     state = DIGITS.modality.encode(DIGITS.values) + 0.01
     state.requires_grad_()
     found = reward(state, {})
@@ -88,7 +88,7 @@ def test_compressibility_has_no_gradient() -> None:
 
 
 def test_classes() -> None:
-    wish = Class(lambda values, given: torch.stack([values[:, 0], 2 * values[:, 0], 0 * values[:, 0]], 1), (0, 2))
+    wish = ClassReward(lambda values, given: torch.stack([values[:, 0], 2 * values[:, 0], 0 * values[:, 0]], 1), (0, 2))
     x = torch.tensor([[0.0], [1.0]])
     probabilities = torch.tensor([[0.0, 0.0, 0.0], [1.0, 2.0, 0.0]]).softmax(1)
     close(wish(x, {}), (probabilities[:, 0] + probabilities[:, 2]).log().tolist(), 1e-6)
@@ -108,20 +108,20 @@ def test_classes() -> None:
 )
 def test_what_cannot_be_read(texts: list[str], told: str) -> None:
     with pytest.raises(UsageError, match=told):
-        wish_of(texts, NAMED)
+        parse_reward(texts, NAMED)
 
 
 def test_shapes_are_checked() -> None:
     with pytest.raises(InputError, match=r"one number for each of 5 samples, \[5\]; found a tensor \[\]"):
-        reward_of(lambda values, given: values.sum(), DIGITS)
+        dataset_reward(lambda values, given: values.sum(), DIGITS)
     with pytest.raises(InputError, match="the reward is nan for 5 of 5 samples"):
-        reward_of(lambda values, given: values.flatten(1).mean(1) * torch.nan, DIGITS)
+        dataset_reward(lambda values, given: values.flatten(1).mean(1) * torch.nan, DIGITS)
 
 
 @pytest.mark.parametrize("name", ["ink", "compressibility"])
 def test_rewards_of_pictures_say_so_to_other_data(name: str) -> None:
     with pytest.raises(UsageError, match=f"the reward '{name}' is of pictures, and these data are none"):
-        wish_of([name], {}, lambda text: None)
+        parse_reward([name], {}, lambda text: None)
 
 
 def built(folder: pathlib.Path, *smiles: str) -> Dataset:
@@ -164,10 +164,10 @@ def molecules(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 def test_known_molecules(molecules: Dataset, name: str, expected: tuple[float, float], tolerance: float) -> None:
     kind = molecules.modality
     assert isinstance(kind, Molecules)
-    found = Chemistry(kind, name)(molecules.values, molecules.given)
+    found = MoleculeReward(kind, name)(molecules.values, molecules.given)
     assert found.isnan().tolist() == [False, False, True, True]
     close(found[:2], expected, tolerance)
-    low, high = MEASURED[name].span
+    low, high = PROPERTIES[name].span
     assert low <= min(expected) <= max(expected) <= high
 
 
@@ -184,17 +184,19 @@ def test_known_molecules(molecules: Dataset, name: str, expected: tuple[float, f
 )
 def test_what_is_no_molecule_counts_as_the_worst(molecules: Dataset, text: str, worst: float) -> None:
     kind = molecules.modality
-    found = wish_of([text], {"rdkit": lambda words: Chemistry(kind, words)})(molecules.values, molecules.given)
+    found = parse_reward([text], {"rdkit": lambda words: MoleculeReward(kind, words)})(
+        molecules.values, molecules.given
+    )
     close(found[2:], (worst, worst), 1e-9)
     assert (found[:2] >= worst).all()
 
 
 def test_places_may_want_a_gradient_and_get_none(molecules: Dataset) -> None:
     place = molecules.values["place"].clone().requires_grad_()
-    found = Chemistry(molecules.modality, "qed")({**molecules.values, "place": place}, molecules.given)
+    found = MoleculeReward(molecules.modality, "qed")({**molecules.values, "place": place}, molecules.given)
     assert not found.requires_grad
 
 
 def test_names(molecules: Dataset) -> None:
     with refuses(UsageError, argument="reward", found="'qde'"):
-        Chemistry(molecules.modality, "qde")
+        MoleculeReward(molecules.modality, "qde")

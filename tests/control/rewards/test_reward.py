@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from feller.control.rewards.potential import Cell, Energy, chgnet, crystal_wish
-from feller.control.rewards.reward import reward_gradient, rewarded
+from feller.control.rewards.crystal_energy import Cell, CrystalEnergy, chgnet, crystal_reward
+from feller.control.rewards.reward import evaluate_reward, reward_gradient
 from feller.core.errors import InputError, UsageError
 from feller.data.crystals.modality import Crystals
 from feller.data.loading.read import read
@@ -57,7 +57,7 @@ def test_what_is_wrong_is_told(reward, told: str) -> None:
 
 
 def test_without_a_gradient_it_may_round() -> None:
-    close(rewarded(lambda x, given: x[:, 0].round(), X, {}), (1.0, 2.0, 3.0), 0)
+    close(evaluate_reward(lambda x, given: x[:, 0].round(), X, {}), (1.0, 2.0, 3.0), 0)
 
 
 def springs(cells: Sequence[Cell]) -> list[tuple[float, np.ndarray]]:
@@ -77,7 +77,7 @@ def few() -> Dataset:
 
 def test_the_slope_is_minus_the_force(few: Dataset) -> None:
     assert isinstance(few.modality, Crystals)
-    wish = Energy(few.modality, springs)
+    wish = CrystalEnergy(few.modality, springs)
     place = (few.values["place"] + 0.01).requires_grad_()
     values = {**few.values, "lattice": few.values["lattice"] + torch.tensor([0.0, 0, 0, 3, 5, 7])}
 
@@ -102,6 +102,6 @@ def test_a_missing_package_and_other_wishes_are_told(few: Dataset, monkeypatch: 
     for name in ("chgnet", "chgnet.model", "chgnet.model.model"):
         monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(UsageError, match="chgnet=energy needs chgnet"):
-        crystal_wish(few.modality, "energy")
+        crystal_reward(few.modality, "energy")
     with refuses(UsageError, argument="reward", found="'magmom'"):
-        crystal_wish(few.modality, "magmom")
+        crystal_reward(few.modality, "magmom")

@@ -102,7 +102,7 @@ def test_public_times_keep_the_finest_part_that_one_of_them_has() -> None:
 class Still:
     """No noise: what is told differs only where rows decide."""
 
-    def added(self, values: torch.Tensor, scale: float) -> torch.Tensor:
+    def add_gaussian(self, values: torch.Tensor, scale: float) -> torch.Tensor:
         return values
 
 

@@ -19,7 +19,7 @@ from feller.data.tables.numerical import Numerical
 from feller.data.tables.private_schema_search import Drowned, find_domain
 from feller.data.tables.private_support import Charge, Noisy
 from feller.data.tables.unmodelled_columns import FreeText, Untold
-from feller.privacy.noise.grid_noise import Repeatable
+from feller.privacy.noise.grid_noise import SeededNoise
 
 
 class Still:
@@ -28,7 +28,7 @@ class Still:
     def __init__(self, z: float = 0.0) -> None:
         self.z, self.drawn = z, 0
 
-    def added(self, values: torch.Tensor, scale: float) -> torch.Tensor:
+    def add_gaussian(self, values: torch.Tensor, scale: float) -> torch.Tensor:
         self.drawn += values.numel()
         return values + scale * self.z
 
@@ -37,7 +37,7 @@ class Seeded:
     def __init__(self, seed: int) -> None:
         self.generator = torch.Generator().manual_seed(seed)
 
-    def added(self, values: torch.Tensor, scale: float) -> torch.Tensor:
+    def add_gaussian(self, values: torch.Tensor, scale: float) -> torch.Tensor:
         return values + scale * torch.randn(values.shape, dtype=values.dtype, generator=self.generator)
 
 
@@ -117,7 +117,7 @@ def test_the_noise_that_is_charged_is_that_of_the_counts() -> None:
 
 def test_low_digits_of_a_noisy_count_do_not_tell_it() -> None:
     """All are on the grid of the noise, 2^-34 of its scale rounded down to a power of two; a large count as well."""
-    noisy, grid = Noisy(5.0, Repeatable(0, "counts")), 2.0 ** (2 - 34)
+    noisy, grid = Noisy(5.0, SeededNoise(0, "counts")), 2.0 ** (2 - 34)
     counts = noisy.counts([0, 1], range(2000), [3, 1_000_000])
     words = dict(noisy.words({"a": 100, "b": 1000}, 1e-6))
     for count in (*counts.values(), *words.values()):

@@ -9,9 +9,20 @@ from scipy.stats import binom, norm
 
 from feller.core.errors import UsageError
 from feller.core.rng import Rng
-from feller.evaluation.attacks.attack_scores import FOUR, named, told, told_planted
-from feller.evaluation.attacks.membership import OWN, calibrated, halves, likelihood_ratio, relative
-from feller.privacy.auditing.one_run import lower_bound
+from feller.evaluation.attacks.attack_scores import (
+    FOUR_SIGMA_PROB,
+    canary_scores,
+    identification_scores,
+    membership_scores,
+)
+from feller.evaluation.attacks.membership import (
+    MIN_SHADOWS_PER_CLASS,
+    lira_scores,
+    lira_shared_variance,
+    relative_loss_scores,
+    shadow_splits,
+)
+from feller.privacy.auditing.one_run import epsilon_lower_bound
 from tests.errors import refuses
 
 
@@ -22,12 +33,12 @@ def normal(n: int, mean: float, seed: int) -> torch.Tensor:
 def test_area_by_all_pairs() -> None:
     members, others = torch.tensor([3.0, 1, 2, 2, 5]), torch.tensor([2.0, 0, 1, 4, 2, 2])
     pairs = (members[:, None] > others).double() + (members[:, None] == others).double() / 2
-    assert told(members, others).auc == pytest.approx(pairs.mean().item(), abs=1e-12)
+    assert membership_scores(members, others).auc == pytest.approx(pairs.mean().item(), abs=1e-12)
 
 
 @pytest.mark.parametrize("apart", [0.0, 1.0, 2.0])
 def test_normal_scores(apart: float) -> None:
-    found = told(normal(20_000, apart, 1), normal(20_000, 0.0, 2))
+    found = membership_scores(normal(20_000, apart, 1), normal(20_000, 0.0, 2))
     assert found.auc == pytest.approx(norm.cdf(apart / math.sqrt(2)), abs=0.008)
     assert found.caught == pytest.approx(norm.sf(norm.isf(0.01) - apart), abs=0.015)
 
@@ -41,18 +52,18 @@ def test_no_more_is_proven_than_holds() -> None:
         rng = np.random.default_rng(seed)
         members = torch.from_numpy((rng.random(n) < truth).astype(float))
         others = torch.from_numpy((rng.random(n) < 1 - truth).astype(float))
-        proven.append(told(members, others).epsilon)
+        proven.append(membership_scores(members, others).epsilon)
         over += proven[-1] > epsilon
     assert over <= 6  # 2 are expected at most
     assert np.median(proven) > 0.75
 
 
 def test_guessing_proves_nothing_and_certainty_much() -> None:
-    assert told(normal(2_000, 0.0, 1), normal(2_000, 0.0, 2)).epsilon < 0.5
-    sure = told(torch.ones(1_000), torch.zeros(1_000))
+    assert membership_scores(normal(2_000, 0.0, 1), normal(2_000, 0.0, 2)).epsilon < 0.5
+    sure = membership_scores(torch.ones(1_000), torch.zeros(1_000))
     assert (sure.auc, sure.caught) == (1.0, 1.0)
     assert 4 < sure.epsilon < 6  # 500 of each bound a rate by some 0.007
-    assert told(torch.ones(1_000), torch.zeros(1_000), delta=0.5).epsilon < sure.epsilon
+    assert membership_scores(torch.ones(1_000), torch.zeros(1_000), delta=0.5).epsilon < sure.epsilon
 
 
 def test_losses_beside_models_that_saw_and_did_not() -> None:
@@ -63,18 +74,21 @@ def test_losses_beside_models_that_saw_and_did_not() -> None:
     inside = hard - seen.double() + draws.stream("x").normal((n, shadows), torch.float64).T
     member = torch.arange(n) % 4 < 2
     attacked = hard - member.double() + draws.stream("y").normal((n,), torch.float64)
-    score = calibrated(inside, seen, attacked)
-    plain, better = told(-attacked[member], -attacked[~member]).auc, told(score[member], score[~member]).auc
+    score = lira_shared_variance(inside, seen, attacked)
+    plain, better = (
+        membership_scores(-attacked[member], -attacked[~member]).auc,
+        membership_scores(score[member], score[~member]).auc,
+    )
     assert plain < 0.56
     assert better == pytest.approx(norm.cdf(1 / math.sqrt(2) / math.sqrt(1 + 1 / 8)), abs=0.03)
 
 
 def test_what_cannot_be_judged() -> None:
     with pytest.raises(UsageError, match="4 members"):
-        told(torch.zeros(3), torch.zeros(9))
+        membership_scores(torch.zeros(3), torch.zeros(9))
     seen = torch.tensor([[True, False], [True, True]])
     with pytest.raises(UsageError, match="more of them"):
-        calibrated(torch.zeros(2, 2), seen, torch.zeros(2))
+        lira_shared_variance(torch.zeros(2, 2), seen, torch.zeros(2))
 
 
 @pytest.mark.slow
@@ -86,17 +100,17 @@ def test_planted_rows_prove_no_more_than_holds() -> None:
         present = draws.stream("coins").uniform((n,)) < 0.5
         told = draws.stream("answers").uniform((n,)) < math.exp(epsilon) / (1 + math.exp(epsilon))
         scores = torch.where(told, present.double(), 1 - present.double()) + 1e-3 * draws.stream("ties").uniform((n,))
-        over += told_planted(scores, present).epsilon > epsilon
+        over += canary_scores(scores, present).epsilon > epsilon
     assert over <= 15
 
 
 def test_all_right_and_all_blind() -> None:
     present = torch.arange(240) % 2 == 0
-    sure = told_planted(present.double(), present)
+    sure = canary_scores(present.double(), present)
     assert sure.auc == 1
-    assert sure.epsilon == lower_bound(240, 240, 1 - 0.05 / 3)
-    assert told_planted(present.double(), present, 1e-3).epsilon < sure.epsilon
-    blind = told_planted(Rng(1).stream("x").normal((240,)), present)
+    assert sure.epsilon == epsilon_lower_bound(240, 240, 1 - 0.05 / 3)
+    assert canary_scores(present.double(), present, 1e-3).epsilon < sure.epsilon
+    blind = canary_scores(Rng(1).stream("x").normal((240,)), present)
     assert blind.auc == pytest.approx(0.5, abs=4 * 0.0373)
     assert blind.epsilon < 0.5
 
@@ -106,11 +120,11 @@ def test_candidates_by_their_scores() -> None:
     scores = torch.eye(10).repeat(4, 1)
     chosen = torch.arange(40) % 10
     chosen[:8] = (chosen[:8] + 1) % 10
-    found = named(scores, chosen, 0.3)
+    found = identification_scores(scores, chosen, 0.3)
     assert found.right == 0.8
-    assert binom.sf(31, 40, found.least) == pytest.approx(FOUR, rel=1e-6)
+    assert binom.sf(31, 40, found.least) == pytest.approx(FOUR_SIGMA_PROB, rel=1e-6)
     assert found.bound == 0.3
-    assert named(scores, (torch.arange(40) + 1) % 10, 0.3).least == 0
+    assert identification_scores(scores, (torch.arange(40) + 1) % 10, 0.3).least == 0
 
 
 def normals(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -119,32 +133,32 @@ def normals(*shape: int, seed: int = 0) -> torch.Tensor:
 
 def test_each_row_is_in_half_of_the_models_and_each_model_has_half_of_the_rows() -> None:
     """Shares of 4,000 rows within 5 standard deviations; two models with a third of the pairs alike or so."""
-    seen = halves(4_000, 6, Rng(0))
+    seen = shadow_splits(4_000, 6, Rng(0))
     assert (seen.sum(0) == 3).all()
     assert (seen.double().mean(1) - 0.5).abs().max() < 5 * 0.5 / math.sqrt(4_000)
     both = (seen[0] & seen[1]).double().mean().item()
     assert both == pytest.approx(3 / 6 * 2 / 5, abs=5 * 0.4 / math.sqrt(4_000))
-    assert (halves(10, 5, Rng(0)).sum(0) == 2).all()
+    assert (shadow_splits(10, 5, Rng(0)).sum(0) == 2).all()
     with refuses(UsageError, argument="models", found="1"):
-        halves(10, 1, Rng(0))
+        shadow_splits(10, 1, Rng(0))
 
 
 def test_many_models_give_each_row_laws_of_its_own() -> None:
-    models, n = 2 * OWN, 5
-    seen, losses, attacked = halves(n, models, Rng(1)), normals(models, n), normals(n, seed=2)
-    found = likelihood_ratio(losses, seen, attacked)
+    models, n = 2 * MIN_SHADOWS_PER_CLASS, 5
+    seen, losses, attacked = shadow_splits(n, models, Rng(1)), normals(models, n), normals(n, seed=2)
+    found = lira_scores(losses, seen, attacked)
     for j in range(n):
         there, gone = losses[seen[:, j], j], losses[~seen[:, j], j]
         logs = [norm.logpdf(attacked[j], x.mean(), x.std()) for x in (there, gone)]
         assert found[j].item() == pytest.approx(logs[0] - logs[1], abs=1e-9)
     constant = torch.where(seen, 1.0, 2.0).double()
-    sure = likelihood_ratio(constant, seen, torch.tensor([1.0, 2, 1, 2, 1]))
+    sure = lira_scores(constant, seen, torch.tensor([1.0, 2, 1, 2, 1]))
     assert (sure.sign() == torch.tensor([1, -1, 1, -1, 1])).all()
 
 
 def test_few_models_share_deviation_and_shift() -> None:
-    seen, losses, attacked = halves(40, 4, Rng(1)), normals(4, 40), normals(40, seed=2)
-    assert torch.equal(likelihood_ratio(losses, seen, attacked), calibrated(losses, seen, attacked))
+    seen, losses, attacked = shadow_splits(40, 4, Rng(1)), normals(4, 40), normals(40, seed=2)
+    assert torch.equal(lira_scores(losses, seen, attacked), lira_shared_variance(losses, seen, attacked))
 
 
 @pytest.mark.parametrize("models", [4, 64])
@@ -154,14 +168,14 @@ def test_areas_where_the_law_is_known(models: int) -> None:
     With the usual loss of each row, from s models, the area is Phi(2 / sqrt(2 (1 + 1 / s))), within 4 errors of 0.01.
     """
     n = 3_000
-    hard, seen = 10 * normals(n), halves(n, models, Rng(3))
+    hard, seen = 10 * normals(n), shadow_splits(n, models, Rng(3))
     shadows = hard - 2 * seen.double() + normals(models, n, seed=1)
     member = torch.arange(n) % 2 == 0
     attacked = hard - 2 * member.double() + normals(n, seed=2)
     expected = norm.cdf(2 / math.sqrt(2 * (1 + 1 / models)))
-    plain = told(-attacked[member], -attacked[~member]).auc
+    plain = membership_scores(-attacked[member], -attacked[~member]).auc
     assert plain < 0.6
-    for scores in (likelihood_ratio(shadows, seen, attacked), relative(shadows, attacked)):
-        assert told(scores[member], scores[~member]).auc == pytest.approx(expected, abs=0.04)
-    blind = relative(shadows, hard + normals(n, seed=4))
-    assert told(blind[member], blind[~member]).auc == pytest.approx(0.5, abs=0.045)
+    for scores in (lira_scores(shadows, seen, attacked), relative_loss_scores(shadows, attacked)):
+        assert membership_scores(scores[member], scores[~member]).auc == pytest.approx(expected, abs=0.04)
+    blind = relative_loss_scores(shadows, hard + normals(n, seed=4))
+    assert membership_scores(blind[member], blind[~member]).auc == pytest.approx(0.5, abs=0.045)

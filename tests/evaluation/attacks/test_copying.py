@@ -14,14 +14,14 @@ from feller.data.modality import Dataset, Modality
 from feller.data.points.points import Points
 from feller.data.text.modality import Text
 from feller.data.text.vocabulary import Characters
-from feller.evaluation.attacks.copying import Copied, copied
-from feller.evaluation.attacks.distances import Apart, Coordinates, recited
+from feller.evaluation.attacks.copying import CopyScores, copy_scores
+from feller.evaluation.attacks.example_distances import CoordinateDistance, ExampleDistance, has_copied_run
 
 KIND = Points(("x", "y"), (0.0, 0.0), (1.0, 1.0))
 F64 = torch.float64
 
 
-def apart_of(kind: Modality) -> Apart | None:
+def apart_of(kind: Modality) -> ExampleDistance | None:
     return registration_of(kind).apart(kind)
 
 
@@ -29,10 +29,10 @@ def points(n: int, seed: int) -> Dataset:
     return Dataset(Rng(seed).stream("x").normal((n, 2)), {}, KIND)
 
 
-def looked(samples: Dataset, train: Dataset, held_out: Dataset) -> Copied:
+def looked(samples: Dataset, train: Dataset, held_out: Dataset) -> CopyScores:
     kind = apart_of(train.modality)
     assert kind is not None
-    return copied(samples, train, held_out, Rng(0), kind)
+    return copy_scores(samples, train, held_out, Rng(0), kind)
 
 
 def test_the_right_law_is_not_accused() -> None:
@@ -63,7 +63,7 @@ def test_copies_with_a_little_noise_are_found_out_where_unseen_data_say_what_is_
 
 
 def test_without_held_out_examples() -> None:
-    assert looked(points(20, 0), points(30, 1), points(0, 2)) == Copied(0.0, None, None, None)
+    assert looked(points(20, 0), points(30, 1), points(0, 2)) == CopyScores(0.0, None, None, None)
 
 
 def turns(n: int, seed: int) -> torch.Tensor:
@@ -180,12 +180,12 @@ def test_angles_wrap_and_places_on_the_earth_are_apart_along_it() -> None:
     degrees = torch.tensor([[179.5, 0.0], [-179.5, 0.0], [0.0, 90.0]], dtype=F64)
     torsions = EXAMPLES["torsions"].load("train")
     four = replace(torsions, values=torch.cat([degrees, torch.zeros(3, 2, dtype=F64)], 1), given={}, groups=None)
-    far = Coordinates().apart(four, four)
+    far = CoordinateDistance().pairwise(four, four)
     assert far[0, 1].item() == pytest.approx(math.radians(1), rel=1e-4)
     assert far[0, 2].item() == pytest.approx(math.radians(math.hypot(179.5, 90)), rel=1e-4)
     earth = EXAMPLES["volcano"].load("train")
     poles = replace(earth, values=torch.tensor([[90.0, 0.0], [0.0, 179.5], [0.0, -179.5]], dtype=F64), given={})
-    far = Coordinates().apart(poles, poles)
+    far = CoordinateDistance().pairwise(poles, poles)
     assert far[1, 2].item() == pytest.approx(math.radians(1), rel=1e-3)
     assert far[0, 1].item() == pytest.approx(math.pi / 2, rel=1e-4)
 
@@ -215,10 +215,10 @@ def test_documents_of_unlike_length_are_compared_by_what_they_say() -> None:
     asked = texts("so the cat sat on the mat", "a", "b", "cat", "")
     apart = apart_of(kind)
     assert apart is not None
-    far = apart.apart(asked, train)
+    far = apart.pairwise(asked, train)
     assert far[:, 0].tolist() == [0.0, 1.0, 1.0, 1.0, 1.0]  # all 17 pieces of the shorter text are in the longer one
     assert far[1].tolist() == [1.0, 0.0, 1.0]
-    found = recited(asked, train)
+    found = has_copied_run(asked, train)
     assert found is not None
     assert found.tolist() == [False, True, False, True, False]  # 25 symbols are no run of 22; "cat" stands there
-    assert apart.known(asked, train, None).tolist() == [False, True, False, False, False]
+    assert apart.is_copy(asked, train, None).tolist() == [False, True, False, False, False]

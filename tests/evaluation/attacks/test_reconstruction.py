@@ -7,8 +7,15 @@ import torch
 from torch import nn
 
 from feller.core.rng import Rng
-from feller.evaluation.attacks.gradient_releases import Releases, jacobian
-from feller.evaluation.attacks.reconstruction import Law, Tried, descended, judged, slopes_at, tried
+from feller.evaluation.attacks.gradient_releases import ClippedGradientFn, jacobian
+from feller.evaluation.attacks.reconstruction import (
+    AttackOutcome,
+    RowPrior,
+    attack_rows,
+    minimize_lbfgs,
+    reconstruction_scores,
+    step_information,
+)
 
 F64 = torch.float64
 
@@ -26,56 +33,58 @@ def test_a_walk_ends_where_a_bowl_is_deepest() -> None:
         away = z - goal
         return (away @ a * away).sum(1) / 2, away @ a
 
-    found = descended(look, torch.zeros(5, 6, dtype=F64), torch.eye(6, dtype=F64) * 20, 60)
+    found = minimize_lbfgs(look, torch.zeros(5, 6, dtype=F64), torch.eye(6, dtype=F64) * 20, 60)
     torch.testing.assert_close(found, goal, atol=1e-6, rtol=0)
-    at_once = descended(look, torch.zeros(5, 6, dtype=F64), a, 1)  # the right curvature needs a single step
+    at_once = minimize_lbfgs(look, torch.zeros(5, 6, dtype=F64), a, 1)  # the right curvature needs a single step
     torch.testing.assert_close(at_once, goal, atol=1e-9, rtol=0)
 
 
 def test_a_law_has_the_moments_of_rows_and_leaves_out_what_never_varies() -> None:
     rows = normal(500, 3) @ normal(3, 5, seed=1)
     rows[:, 4] = 2.0
-    law = Law.of(rows, 10)
-    assert law.ways.shape == (3, 5)
-    torch.testing.assert_close(law.ways @ law.ways.T, torch.eye(3, dtype=F64))
-    torch.testing.assert_close((law.ways.T * law.variances) @ law.ways, rows.T.cov(correction=0), atol=1e-9, rtol=0)
+    law = RowPrior.fit(rows, 10)
+    assert law.directions.shape == (3, 5)
+    torch.testing.assert_close(law.directions @ law.directions.T, torch.eye(3, dtype=F64))
+    torch.testing.assert_close(
+        (law.directions.T * law.variances) @ law.directions, rows.T.cov(correction=0), atol=1e-9, rtol=0
+    )
     assert law.variances.tolist() == sorted(law.variances.tolist(), reverse=True)
-    torch.testing.assert_close(law.moved(rows, law.places(rows)), rows)
-    assert Law.of(rows, 2).ways.shape == (2, 5)
+    torch.testing.assert_close(law.replace_coordinates(rows, law.whiten(rows)), rows)
+    assert RowPrior.fit(rows, 2).directions.shape == (2, 5)
 
 
-def linear(n: int, noise: float, seed: int) -> tuple[Law, list[Tried], torch.Tensor]:
+def linear(n: int, noise: float, seed: int) -> tuple[RowPrior, list[AttackOutcome], torch.Tensor]:
     """Attack rows of which a linear map is told with noise."""
     rows = normal(4_000, 3, seed=10) @ normal(3, 3, seed=11)
-    law, a = Law.of(rows, 3), normal(7, 3, seed=12)
-    gram = law.ways @ a.T @ a @ law.ways.T / noise**2
+    law, a = RowPrior.fit(rows, 3), normal(7, 3, seed=12)
+    gram = law.directions @ a.T @ a @ law.directions.T / noise**2
     generator = torch.Generator().manual_seed(seed)
     information = gram.expand(n, 3, 3)
-    return law, tried(lambda z: z @ a.T, rows[:n], noise, law, information, generator, 5), gram
+    return law, attack_rows(lambda z: z @ a.T, rows[:n], noise, law, information, generator, 5), gram
 
 
 @pytest.mark.parametrize("noise", [0.3, 3.0])
 def test_linear_sums_are_read_as_well_as_the_bounds_allow(noise: float) -> None:
     """There both bounds are reached: van Trees' by the posterior mean, Cramér and Rao's in its sharper form."""
     law, found, gram = linear(150, noise, 0)
-    one = judged(found, law)
-    assert one.error == pytest.approx(one.bound, abs=4 * one.doubt)
-    assert one.below == 0
+    one = reconstruction_scores(found, law)
+    assert one.error == pytest.approx(one.bound, abs=4 * one.standard_error)
+    assert one.num_violations == 0
     exact = torch.linalg.inv(gram).trace().item() / 3
     errors = torch.cat([each.unbiased for each in found])
     assert one.unbiased == pytest.approx(exact, abs=4 * errors.std().item() / math.sqrt(len(errors)))
     assert one.unbiased_bound == pytest.approx(3 / gram.trace().item())
     assert exact > one.unbiased_bound
-    measured = torch.cat([each.measured for each in found])
+    measured = torch.cat([each.normalized_error for each in found])
     assert measured.mean().item() == pytest.approx(1.0, abs=4 * math.sqrt(2 / (3 * len(measured))))
 
 
 def test_an_error_below_the_bound_is_told() -> None:
     """Noise of a quarter of what is charged: information is 16 times what is thought."""
     law, found, gram = linear(60, 0.5, 0)
-    charged = [Tried(one.errors, one.away, gram / 16, one.found) for one in found]
-    assert judged(found, law).below == 0
-    assert judged(charged, law).below == 2
+    charged = [AttackOutcome(one.errors, one.unbiased_error, gram / 16, one.estimate) for one in found]
+    assert reconstruction_scores(found, law).num_violations == 0
+    assert reconstruction_scores(charged, law).num_violations == 2
 
 
 class Small(nn.Module):
@@ -97,14 +106,14 @@ def loss(network: nn.Module, example: dict[str, torch.Tensor]) -> torch.Tensor:
     return (network(example["x"]) - example["target"]).square().sum(1)
 
 
-def releases(network: nn.Module, clip: float, noise: torch.Tensor) -> Releases:
+def releases(network: nn.Module, clip: float, noise: torch.Tensor) -> ClippedGradientFn:
     """Let each row meet noise of its own in each step, [n, steps, d]."""
 
     def spell(z: torch.Tensor) -> dict[str, torch.Tensor]:
         x = z[:, None]
         return {"x": (x + noise).flatten(0, 1), "target": (x - noise).flatten(0, 1)}
 
-    return Releases(loss, network, clip, spell)
+    return ClippedGradientFn(loss, network, clip, spell)
 
 
 def test_what_a_row_adds_is_the_clipped_gradient_of_each_step() -> None:
@@ -130,16 +139,20 @@ def test_no_attack_on_gradients_errs_less_than_is_possible(scale: float, steps: 
     """
     d, network = 2, Small(2)
     rows = normal(2_000, d, seed=7)
-    law = Law.of(rows, d)
+    law = RowPrior.fit(rows, d)
     generator = torch.Generator().manual_seed(5)
     some, met = rows[:50], normal(50, steps, d, seed=100)
-    grams = [slopes_at(releases(network, 1.0, met[i : i + 1]), some[i : i + 1], law, steps).sum(0) for i in range(50)]
+    grams = [
+        step_information(releases(network, 1.0, met[i : i + 1]), some[i : i + 1], law, steps).sum(0) for i in range(50)
+    ]
     information = torch.stack(grams) / scale**2
-    found = tried(releases(network, 1.0, met), some, scale, law, information, generator, 5, starts=4)
-    one = judged(found, law)
-    assert one.below == 0
-    assert one.error > one.bound - 4 * one.doubt
-    assert one.error < 1.15 * law.variances.mean().item() + 4 * one.doubt  # hardly worse than to answer the mean
+    found = attack_rows(releases(network, 1.0, met), some, scale, law, information, generator, 5, starts=4)
+    one = reconstruction_scores(found, law)
+    assert one.num_violations == 0
+    assert one.error > one.bound - 4 * one.standard_error
+    assert (
+        one.error < 1.15 * law.variances.mean().item() + 4 * one.standard_error
+    )  # hardly worse than to answer the mean
     assert one.unbiased > 0.9 * one.unbiased_bound
-    charged = [Tried(each.errors, each.away, each.information / 16, each.found) for each in found]
-    assert judged(charged, law).below > 0  # noise of a quarter of what is charged
+    charged = [AttackOutcome(each.errors, each.unbiased_error, each.information / 16, each.estimate) for each in found]
+    assert reconstruction_scores(charged, law).num_violations > 0  # noise of a quarter of what is charged

@@ -11,48 +11,51 @@ from feller.core.errors import UsageError
 from feller.data.figures import image_of
 from feller.evaluation.report.bridge_animation import (
     FRAMES,
-    _blended,
+    _blended_colours,
+    _draw_background,
     _heights,
-    _stage,
-    along,
-    film,
-    motion,
-    trajectories,
-    written,
+    animate_paths,
+    filmstrip,
+    format_time,
+    interpolate_paths,
+    plot_paths,
 )
-from feller.evaluation.report.cost_plot import AHEAD, BACK, Passed, by_round, over_time
-from feller.evaluation.report.figure import MAX_ANIMATION_BYTES, animated
-from feller.evaluation.report.projection import Scene, look, principal
+from feller.evaluation.report.cost_plot import AHEAD, BACK, RoundSummary, plot_over_time, plot_rounds
+from feller.evaluation.report.embedded_picture import MAX_ANIMATION_BYTES, make_animation
+from feller.evaluation.report.projection import BridgeScene, principal_directions, project_scene
 
 TIMES = np.linspace(0, 1, 15)
 RNG = np.random.default_rng(0)
 
 
-def scene(d: int = 2, **others: object) -> Scene:
+def scene(d: int = 2, **others: object) -> BridgeScene:
     """A few members that go straight from around 0 to around 10 along the first axis."""
     first = np.random.default_rng(1).normal(size=(30, d))
     last = first + 10 * np.eye(d)[0]
     paths = first[:, None] + TIMES[:, None] * (last - first)[:, None]
     columns = [f"c{k}" for k in range(d)]
-    return Scene(times=TIMES, paths=paths, populations=[first, last], names=["a", "b"], columns=columns, **others)
+    return BridgeScene(times=TIMES, paths=paths, populations=[first, last], names=["a", "b"], columns=columns, **others)
 
 
 def test_points_move_from_the_first_population_to_the_last() -> None:
     """What has the colour of a time lies where the walkers are then."""
     drawn = scene()
-    made = motion(drawn)
+    made = animate_paths(drawn)
     film = Image.open(io.BytesIO(made.data))
     assert (film.n_frames, film.info["loop"], film.size) == (1 + FRAMES, 0, made.size)
     assert len(made.data) <= MAX_ANIMATION_BYTES
     assert made.still.size == made.size
-    figure, axes = _stage(drawn, look(drawn))
+    figure, axes = _draw_background(drawn, project_scene(drawn))
     figure.canvas.draw()
     shares = np.linspace(0, 1, FRAMES)
     box = axes.get_window_extent()
     inner = slice(int(made.size[1] - box.y1) + 45, int(made.size[1] - box.y0) - 5)  # below the clock, above the axis
     for k in (12, 24, 36):
         film.seek(1 + k)
-        frame, colour = np.asarray(film.convert("RGB")).astype(np.int16), 255 * np.array(_blended(drawn, shares)[k])
+        frame, colour = (
+            np.asarray(film.convert("RGB")).astype(np.int16),
+            255 * np.array(_blended_colours(drawn, shares)[k]),
+        )
         walkers = (np.abs(frame - colour).sum(2) < 90)[inner]  # a trail is paler
         seen, places = np.nonzero(walkers)[1], drawn.populations[0] + np.array([10 * shares[k], 0])
         assert np.median(seen) == pytest.approx(np.median(axes.transData.transform(places)[:, 0]), abs=12)
@@ -60,7 +63,7 @@ def test_points_move_from_the_first_population_to_the_last() -> None:
 
 def test_what_stands_still_shows_whole_paths() -> None:
     """The first frame, which paper keeps, is the picture of all paths: there is ink half-way."""
-    made = motion(scene())
+    made = animate_paths(scene())
     film = Image.open(io.BytesIO(made.data))
     first = np.asarray(film.convert("RGB")).astype(int)
     assert np.abs(first - np.asarray(made.still.convert("RGB"))).mean() < 2
@@ -73,37 +76,37 @@ def test_what_stands_still_shows_whole_paths() -> None:
 
 def test_every_dimension_is_drawn() -> None:
     for d in (1, 2, 3, 7):
-        assert min(trajectories(scene(d)).size) > 300
+        assert min(plot_paths(scene(d)).size) > 300
 
 
 def test_a_line_is_drawn_over_time() -> None:
-    view = look(scene(1))
+    view = project_scene(scene(1))
     assert (view.paths[:, :, 0] == TIMES).all()
     assert {(members[:, 0].min(), members[:, 0].max()) for members in view.populations} == {(0, 0), (1, 1)}
 
 
 def test_many_numbers_are_seen_along_their_largest_spread() -> None:
     values = RNG.normal(size=(500, 6)) * [0.1, 5, 0.1, 3, 0.1, 0.1]
-    ways = principal(values)
+    ways = principal_directions(values)
     assert np.abs(ways[[1, 3], [0, 1]]).min() > 0.99
     assert (ways[[1, 3], [0, 1]] > 0).all()
-    view = look(
-        Scene(times=TIMES, paths=np.zeros((2, 15, 6)), populations=[values], names=["a"], columns=list("abcdef"))
+    view = project_scene(
+        BridgeScene(times=TIMES, paths=np.zeros((2, 15, 6)), populations=[values], names=["a"], columns=list("abcdef"))
     )
-    assert "first two principal components" in view.said
+    assert "first two principal components" in view.caption
     assert view.populations[0].std(0) == pytest.approx([5, 3], rel=0.1)
 
 
 def test_space_is_seen_from_above() -> None:
-    view = look(scene(3))
+    view = project_scene(scene(3))
     assert view.labels == ("c0", "c1")
-    assert view.said == "Seen along c2: c0 and c1 alone are shown."
+    assert view.caption == "Seen along c2: c0 and c1 alone are shown."
 
 
 def test_walls_are_dark_where_they_are() -> None:
     """A wall on the upper half: the picture is darker there, but for the axes."""
-    wall = trajectories(scene(field=lambda p: 1000.0 * (p[:, 1] > 0), frame=(-5.0, 15.0, -8.0, 8.0)))
-    free = trajectories(scene(frame=(-5.0, 15.0, -8.0, 8.0)))
+    wall = plot_paths(scene(field=lambda p: 1000.0 * (p[:, 1] > 0), frame=(-5.0, 15.0, -8.0, 8.0)))
+    free = plot_paths(scene(frame=(-5.0, 15.0, -8.0, 8.0)))
     darker = np.asarray(free).astype(int).mean(2) - np.asarray(wall).astype(int).mean(2)
     inner = darker[120:-120, 150:-20]
     assert inner[: len(inner) // 2 - 40].mean() > 60
@@ -113,7 +116,7 @@ def test_walls_are_dark_where_they_are() -> None:
 def test_obstacles_have_an_edge_and_what_is_outside_of_the_picture_is_told_apart() -> None:
     """White up to the outline, dark at once behind it, the picture whole, and paler beyond it than a wall."""
     drawn = scene(walls=lambda p: (p[:, 0] > 4) & (p[:, 0] < 6) & (np.abs(p[:, 1]) > 2), frame=(-10.0, 20.0, -9.0, 9.0))
-    figure, axes = _stage(drawn, look(drawn))
+    figure, axes = _draw_background(drawn, project_scene(drawn))
     figure.canvas.draw()
     picture = np.asarray(figure.canvas.buffer_rgba())[..., :3].astype(int).mean(2)
     assert axes.get_xlim()[0] < -10 < 20 < axes.get_xlim()[1]
@@ -132,8 +135,8 @@ def test_obstacles_have_an_edge_and_what_is_outside_of_the_picture_is_told_apart
     assert shade(5, 0) > 250
     beyond = shade(-10.45, 5, 5)
     assert shade(5, 5) + 40 < beyond < 250
-    assert "Dark is wall" in look(drawn).said
-    assert "outside of the picture" in look(drawn).said
+    assert "Dark is wall" in project_scene(drawn).caption
+    assert "outside of the picture" in project_scene(drawn).caption
 
 
 def test_a_detour_between_two_frames_is_drawn() -> None:
@@ -141,8 +144,8 @@ def test_a_detour_between_two_frames_is_drawn() -> None:
     times = np.linspace(0, 1, 201)
     paths = np.stack([10 * times, 8 * np.exp(-(((times - 0.51) / 0.004) ** 2))], 1)[None]
     ends = [np.array([[0.0, -9.0]]), np.array([[10.0, 9.0]])]
-    whole = Scene(times=times, paths=paths, populations=ends, names=["a", "b"], columns=["x", "y"])
-    kept = trajectories(whole), trajectories(replace(whole, times=times[::10], paths=paths[:, ::10]))
+    whole = BridgeScene(times=times, paths=paths, populations=ends, names=["a", "b"], columns=["x", "y"])
+    kept = plot_paths(whole), plot_paths(replace(whole, times=times[::10], paths=paths[:, ::10]))
     reach = [np.nonzero((np.asarray(each).min(2) < 230)[120:, 200:-60].any(1))[0].min() for each in kept]
     assert reach[0] + 50 < reach[1]
 
@@ -161,8 +164,8 @@ def test_a_mountain_is_seen_from_above() -> None:
     """Higher is darker, behind the paths of states of three numbers."""
     x, y = np.meshgrid(np.linspace(-5, 15, 81), np.linspace(-8, 8, 65))
     cloud = np.stack([x, y, np.where(y > 0, 5.0, 0.0)], -1).reshape(-1, 3)
-    high, bare = trajectories(scene(3, surface=cloud)), trajectories(scene(3))
-    assert "higher" in look(scene(3, surface=cloud)).said
+    high, bare = plot_paths(scene(3, surface=cloud)), plot_paths(scene(3))
+    assert "higher" in project_scene(scene(3, surface=cloud)).caption
     shade = np.asarray(high).astype(int).mean(2)[120:-120, 150:-60]
     upper, lower = np.quantile(shade[: len(shade) // 3], 0.9), np.quantile(shade[-len(shade) // 3 :], 0.9)
     assert lower - upper > 60
@@ -171,48 +174,48 @@ def test_a_mountain_is_seen_from_above() -> None:
 
 def test_infinite_costs_and_flat_ones_are_drawn() -> None:
     for field in (lambda p: np.where(p[:, 0] > 5, np.inf, 0.0), lambda p: np.zeros(len(p)), lambda p: np.nan * p[:, 0]):
-        assert trajectories(scene(field=field)).size[0] > 300
+        assert plot_paths(scene(field=field)).size[0] > 300
 
 
 def test_places_between_known_times() -> None:
     paths = np.array([[[0.0, 0.0], [1.0, 2.0], [1.0, 4.0]]])
-    found = along(paths, np.array([0.0, 1.0, 3.0]), np.array([0.0, 0.5, 2.0, 3.0]))
+    found = interpolate_paths(paths, np.array([0.0, 1.0, 3.0]), np.array([0.0, 0.5, 2.0, 3.0]))
     assert found[0].tolist() == [[0, 0], [0.5, 1], [1, 3], [1, 4]]
 
 
 @pytest.mark.parametrize(("time", "last", "text"), [(0.5, 1, "0.50"), (24.0, 72, "24.0"), (1960.25, 5000, "1960")])
 def test_times_have_the_digits_they_need(time: float, last: float, text: str) -> None:
-    assert written(time, np.array([0.0, last])) == text
+    assert format_time(time, np.array([0.0, last])) == text
 
 
 def test_heavy_animations_shrink(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("feller.evaluation.report.figure.MAX_ANIMATION_BYTES", 8_000)
+    monkeypatch.setattr("feller.evaluation.report.embedded_picture.MAX_ANIMATION_BYTES", 8_000)
     noise = [Image.fromarray(RNG.integers(0, 256, (120, 160, 3), dtype=np.uint8)) for _ in range(4)]
-    made = animated(noise, [50] * 4, noise[0])
+    made = make_animation(noise, [50] * 4, noise[0])
     assert len(made.data) <= 8_000
     assert made.size[0] < 160
     assert made.still is noise[0]
     with pytest.raises(UsageError, match="two frames or more"):
-        animated(noise[:1], [50], noise[0])
+        make_animation(noise[:1], [50], noise[0])
 
 
 def test_a_film_has_a_row_for_each_path_and_a_column_for_each_time() -> None:
     """White pictures but one: it is the second of the last column."""
     paths = np.full((3, 4, 8, 8, 1), 255, dtype=np.uint8)
     paths[1, 3] = 0
-    strip = np.asarray(film(paths, ["0", "1", "2", "3"]).convert("L"))[28:]
+    strip = np.asarray(filmstrip(paths, ["0", "1", "2", "3"]).convert("L"))[28:]
     dark = np.argwhere(strip < 50)
     assert dark.mean(0) / strip.shape == pytest.approx([0.5, 7 / 8], abs=0.02)
 
 
 def test_curves_and_rounds_are_drawn() -> None:
-    curves = over_time(TIMES, {"control": TIMES, "cost $x": -TIMES})
+    curves = plot_over_time(TIMES, {"control": TIMES, "cost $x": -TIMES})
     assert curves.size[1] > curves.size[0] / 2
     passed = [
-        Passed(number=k, backward=k % 2 == 0, objective=9.0 - k, w2=None if k == 1 else 0.3, floor=0.1)
+        RoundSummary(number=k, backward=k % 2 == 0, objective=9.0 - k, w2=None if k == 1 else 0.3, floor=0.1)
         for k in (1, 2, 3)
     ]
-    tall, flat = by_round(passed), by_round([Passed(number=1, backward=False, objective=2.0)])
+    tall, flat = plot_rounds(passed), plot_rounds([RoundSummary(number=1, backward=False, objective=2.0)])
     assert tall.size[1] > flat.size[1]
 
 
@@ -222,8 +225,10 @@ def test_rounds_are_counted_in_whole_numbers(numbers: list[int], monkeypatch: py
     monkeypatch.setattr(
         "feller.evaluation.report.cost_plot.image_of", lambda figure: figures.append(figure) or image_of(figure)
     )
-    passed = [Passed(number=k, backward=k % 2 == 0, objective=4169.0 + k, w2=3.7, floor=k % 2 + 1.0) for k in numbers]
-    by_round(passed)
+    passed = [
+        RoundSummary(number=k, backward=k % 2 == 0, objective=4169.0 + k, w2=3.7, floor=k % 2 + 1.0) for k in numbers
+    ]
+    plot_rounds(passed)
     (figure,) = figures
     axes = figure.axes[-1]
     low, high = axes.get_xlim()

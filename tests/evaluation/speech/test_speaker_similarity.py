@@ -11,17 +11,17 @@ from feller.core.errors import InputError, UsageError
 from feller.data.loading.raw import Sound
 from feller.data.speech.audio_io import read_sound, resampled
 from feller.evaluation.speech.mos import opinion
-from feller.evaluation.speech.speaker_similarity import Voices, similarity
+from feller.evaluation.speech.speaker_similarity import SpeakerEncoder, similarity
 from tests.data.speech.clip import SHARED, clip
 
 LIBRISPEECH = SHARED / "librispeech_excerpt"
 
 
 @pytest.fixture(scope="module")
-def voices() -> Voices:
-    found = Voices()
+def voices() -> SpeakerEncoder:
+    found = SpeakerEncoder()
     try:
-        found.vectors([clip("LJ001-0008.flac")])
+        found.embed([clip("LJ001-0008.flac")])
     except UsageError:
         pytest.skip("resemblyzer is not installed")
     return found
@@ -33,7 +33,7 @@ def part(sound: Sound, seconds: float) -> Sound:
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("n", [5_000, 16_000, 25_600, 25_601, 37_920, 40_000, 44_480, 47_840])
-def test_vectors_are_those_of_the_package(voices: Voices, n: int) -> None:
+def test_vectors_are_those_of_the_package(voices: SpeakerEncoder, n: int) -> None:
     """Of sounds that it does not cut, at lengths where its windows begin and end."""
     package = pytest.importorskip("resemblyzer", exc_type=ImportError)
     sound = clip("sense-0880.flac")
@@ -41,41 +41,47 @@ def test_vectors_are_those_of_the_package(voices: Voices, n: int) -> None:
     theirs = package.VoiceEncoder("cpu", verbose=False).embed_utterance(
         package.normalize_volume(samples, -30, increase_only=True)
     )
-    torch.testing.assert_close(voices.vectors([Sound(samples, 16_000)])[0], torch.from_numpy(theirs), atol=1e-6, rtol=0)
+    torch.testing.assert_close(voices.embed([Sound(samples, 16_000)])[0], torch.from_numpy(theirs), atol=1e-6, rtol=0)
 
 
-def test_a_vector_is_the_mean_of_its_windows(voices: Voices) -> None:
+def test_a_vector_is_the_mean_of_its_windows(voices: SpeakerEncoder) -> None:
     """Windows of 1.6 s begin each 0.77 s; the last needs three quarters of a sound."""
     long = Sound(np.tile(clip("sense-0880.flac").samples, 2)[: 4 * 16_000], 16_000)
-    (windows,) = voices.windows([long])
+    (windows,) = voices.embed_windows([long])
     assert len(windows) == 4  # at 0, 0.77, 1.54 and 2.31 s; the next would have 0.92 s of 1.6 s
     torch.testing.assert_close(windows.norm(dim=1), torch.ones(4))
     assert windows.min() >= 0
-    torch.testing.assert_close(windows[0], voices.vectors([part(long, 1.6)])[0], atol=0.05, rtol=0)
+    torch.testing.assert_close(windows[0], voices.embed([part(long, 1.6)])[0], atol=0.05, rtol=0)
     mean = windows.mean(0)
-    torch.testing.assert_close(voices.vectors([long])[0], mean / mean.norm())
-    assert [len(each) for each in voices.windows([part(long, s) for s in (0.3, 1.6, 1.9, 2.0, 2.8)])] == [1, 1, 1, 2, 3]
+    torch.testing.assert_close(voices.embed([long])[0], mean / mean.norm())
+    assert [len(each) for each in voices.embed_windows([part(long, s) for s in (0.3, 1.6, 1.9, 2.0, 2.8)])] == [
+        1,
+        1,
+        1,
+        2,
+        3,
+    ]
 
 
-def test_one_voice_is_more_like_itself_than_another(voices: Voices) -> None:
+def test_one_voice_is_more_like_itself_than_another(voices: SpeakerEncoder) -> None:
     names = ("LJ001-0002.flac", "LJ001-0008.flac", "sense-0880.flac")
-    first, second, other = voices.vectors([clip(name, 22_050) for name in names])
+    first, second, other = voices.embed([clip(name, 22_050) for name in names])
     same, unlike = similarity(first[None], second[None]), similarity(second[None], other[None])
     assert same > 0.75
     assert unlike < 0.65
 
 
-def test_other_sounds_rates_and_levels_change_little(voices: Voices) -> None:
+def test_other_sounds_rates_and_levels_change_little(voices: SpeakerEncoder) -> None:
     sound = clip("sense-0880.flac")
     quiet = Sound(sound.samples / 100, sound.rate)
     finer = resampled(sound, 48_000)
-    alone = voices.vectors([sound])
-    together = voices.vectors([clip("LJ001-0008.flac"), sound, quiet, finer])
+    alone = voices.embed([sound])
+    together = voices.embed([clip("LJ001-0008.flac"), sound, quiet, finer])
     torch.testing.assert_close(together[1], alone[0], atol=1e-6, rtol=0)
     assert (similarity(together[1:], alone.expand(3, -1)) > 0.97).all()
 
 
-def test_sounds_without_a_voice_are_nan(voices: Voices) -> None:
+def test_sounds_without_a_voice_are_nan(voices: SpeakerEncoder) -> None:
     sound = clip("LJ001-0008.flac")
     nothing = (
         np.zeros(0, np.float32),
@@ -83,14 +89,14 @@ def test_sounds_without_a_voice_are_nan(voices: Voices) -> None:
         sound.samples[:3_999],
         np.full(16_000, np.nan, np.float32),
     )
-    found = voices.vectors([sound, *(Sound(samples, 16_000) for samples in nothing), sound])
+    found = voices.embed([sound, *(Sound(samples, 16_000) for samples in nothing), sound])
     assert found.isfinite().all(1).tolist() == [True, False, False, False, False, True]
     assert similarity(found, found).isnan().tolist() == [False, True, True, True, True, False]
-    assert voices.vectors([]).shape == (0, 256)
+    assert voices.embed([]).shape == (0, 256)
 
 
-def test_nothing_is_printed(voices: Voices, capfd: pytest.CaptureFixture[str]) -> None:
-    Voices().vectors([clip("LJ001-0008.flac")])
+def test_nothing_is_printed(voices: SpeakerEncoder, capfd: pytest.CaptureFixture[str]) -> None:
+    SpeakerEncoder().embed([clip("LJ001-0008.flac")])
     assert capfd.readouterr() == ("", "")
 
 
@@ -105,14 +111,14 @@ def test_a_missing_package_is_told(package: str, monkeypatch: pytest.MonkeyPatch
     pytest.importorskip("librosa")
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(UsageError, match=rf"{package}: pip install 'feller\[judges\]'"):
-        Voices().vectors([clip("LJ001-0008.flac")])
+        SpeakerEncoder().embed([clip("LJ001-0008.flac")])
 
 
 @pytest.mark.skipif(not LIBRISPEECH.is_dir(), reason="the larger sets are not here")
-def test_voices_of_ten_speakers(voices: Voices) -> None:
+def test_voices_of_ten_speakers(voices: SpeakerEncoder) -> None:
     """Three cuts of 3 s from each: cosines of one speaker are near 0.81, of two near 0.51, and they hardly overlap."""
     files = [path for path in sorted((LIBRISPEECH / "test").glob("*.flac")) if path.stem[-1] in "024"]
-    found = voices.vectors([part(read_sound(path).sound, 3) for path in files])
+    found = voices.embed([part(read_sound(path).sound, 3) for path in files])
     speaker = torch.tensor([int(path.name.partition("-")[0]) for path in files])
     pairs = torch.triu_indices(len(files), len(files), 1)
     likeness, same = similarity(found[pairs[0]], found[pairs[1]]), speaker[pairs[0]] == speaker[pairs[1]]

@@ -171,7 +171,7 @@ def test_guidance_is_no_input_where_nothing_can_be_given(points):
 def test_tables_of_counts_and_bridges_say_why_they_are_not_exported():
     from feller.models.families.sequence_models import GraphicalModel
     from feller.paths.brownian import BrownianBridge
-    from feller.privacy.marginals.marginal_network import Marginals
+    from feller.privacy.marginals.marginal_network import MarginalTables
     from feller.spaces.table_tokens import TableTokens
 
     model, _ = untrained("example:moons", "points")
@@ -181,6 +181,6 @@ def test_tables_of_counts_and_bridges_say_why_they_are_not_exported():
     rows = table.spec.space
     assert isinstance(rows, TableTokens)
     if all(places == 1 for places in rows.tokens_per_column):
-        counts = Marginals(rows).build((len(rows.columns),), {}, Rng(0))
+        counts = MarginalTables(rows).build((len(rows.columns),), {}, Rng(0))
         with pytest.raises(UsageError, match="tables of counts"):
             ExportedNetwork(Model.from_spec(replace(table.spec, family=GraphicalModel()), counts))

@@ -28,10 +28,10 @@ from feller.data.tables.numerical import Numerical
 from feller.data.tables.schema import Schema, write_schema
 from feller.models.recipes.recipe import Recipe
 from feller.paths.time_distributions import Stratified, Uniform
-from feller.privacy.dp_sgd.clip_norm import Fixed
+from feller.privacy.dp_sgd.clip_norm import FixedClipNorm
 from feller.privacy.dp_sgd.per_example_gradients import clipped_by_loop
-from feller.privacy.dp_sgd.private_gradient import Private
-from feller.privacy.noise.grid_noise import Repeatable
+from feller.privacy.dp_sgd.private_gradient import DPSGD
+from feller.privacy.noise.grid_noise import SeededNoise
 from feller.sampling.sampler_config import SamplerConfig
 from feller.training.loop import train
 from feller.training.objective import FlowMatching
@@ -114,12 +114,12 @@ def test_a_private_gradient_is_that_of_the_plain_loop_in_one_pass() -> None:
     clip = norms.median().item()  # some rows are cut, and some are not
     assert norms.min() < clip < norms.max()
     expected = clipped_by_loop(objective.loss, network, example, clip).sums
-    gradient = Private(sigma=0.0, clip=Fixed(clip), noise=Repeatable(0))
+    gradient = DPSGD(sigma=0.0, clip=FixedClipNorm(clip), noise=SeededNoise(0))
     gradient(objective.loss, network, [example], 1.0)
     for name, weight in network.named_parameters():
         assert weight.grad is not None
         close(weight.grad, expected[name], 1e-9)
-    assert gradient._slow[network] == ""  # neither vmap nor a loop
+    assert gradient._ghost_unsupported[network] == ""  # neither vmap nor a loop
     nobody = objective.draw({"x_1": kind.encode(data.values[:0]), "given": {}}, Rng(3, global_batch_size=7), network)
     gradient(objective.loss, network, [nobody], 1.0)  # as a Poisson batch may be
     close(next(network.parameters()).grad, expected[next(iter(expected))], 1e-9)
@@ -136,7 +136,7 @@ def test_the_guard_lets_the_recipe_know_noisy_shares_alone() -> None:
         assert isinstance(guarded.dataset.modality, Table)
         assert recipe.modality.table == guarded.dataset.modality
         assert recipe.modality.table.shares != exact
-        assert [type(expense).__name__ for expense in guarded.ledger.expenses] == ["Gaussian"]
+        assert [type(expense).__name__ for expense in guarded.ledger.events] == ["Gaussian"]
         assert planned.steps == recipe.train.steps
         assert isinstance(recipe.objective, FlowMatching)
         assert recipe.objective.time_distribution == Uniform()

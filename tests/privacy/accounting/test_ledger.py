@@ -6,8 +6,8 @@ import pytest
 
 from feller.core.errors import UsageError
 from feller.core.serialization import from_dict, to_dict
-from feller.privacy.accounting.accountant import epsilon
-from feller.privacy.accounting.dp_events import Concentrated, Gaussian, Pure, Subsampled
+from feller.privacy.accounting.accountant import compute_epsilon
+from feller.privacy.accounting.dp_events import GaussianMechanism, PoissonSubsampledGaussian, PureDp, ZCdp
 from feller.privacy.accounting.ledger import Ledger, default_delta
 from feller.privacy.marginals.one_way_error import check_budget, one_way_error, one_way_sigma
 from tests.errors import refuses
@@ -16,10 +16,10 @@ N = 32_561
 COUNTS = (12,) * 12 + (13,) * 2  # 170 values in 14 columns
 WHOLE = Ledger(
     (
-        Gaussian("one-way counts", 47.863 / math.sqrt(14)),
-        Concentrated("choice of pairs", 0.001),
-        Pure("rows", 0.01),
-        Subsampled("training", 3.0, 1024 / N, 100),
+        GaussianMechanism("one-way counts", 47.863 / math.sqrt(14)),
+        ZCdp("choice of pairs", 0.001),
+        PureDp("rows", 0.01),
+        PoissonSubsampledGaussian("training", 3.0, 1024 / N, 100),
     ),
     1e-5,
     N,
@@ -36,20 +36,20 @@ def test_a_resumed_run_goes_on_in_its_ledger() -> None:
     """Step by step is the same as at once; other noise is another line."""
     ledger = Ledger((), 1e-5, N)
     for _ in range(3):
-        ledger = ledger.with_(Subsampled("training", 3.0, 0.01, 5))
-    assert ledger.expenses == (Subsampled("training", 3.0, 0.01, 15),)
-    assert ledger.epsilon() == epsilon((Subsampled("training", 3.0, 0.01, 15),), 1e-5)
-    other = ledger.with_(Subsampled("training", 2.0, 0.01, 5))
-    assert len(other.expenses) == 2
+        ledger = ledger.add(PoissonSubsampledGaussian("training", 3.0, 0.01, 5))
+    assert ledger.events == (PoissonSubsampledGaussian("training", 3.0, 0.01, 15),)
+    assert ledger.epsilon() == compute_epsilon((PoissonSubsampledGaussian("training", 3.0, 0.01, 15),), 1e-5)
+    other = ledger.add(PoissonSubsampledGaussian("training", 2.0, 0.01, 5))
+    assert len(other.events) == 2
     assert other.epsilon() > ledger.epsilon()
-    again = Ledger((), 1e-5, N).with_(Gaussian("counts", 5.0)).with_(Gaussian("counts", 5.0))
-    assert again.expenses == (Gaussian("counts", 5.0, times=2),)
+    again = Ledger((), 1e-5, N).add(GaussianMechanism("counts", 5.0)).add(GaussianMechanism("counts", 5.0))
+    assert again.events == (GaussianMechanism("counts", 5.0, times=2),)
 
 
 def test_all_expenses_are_on_one_page() -> None:
-    lines = WHOLE.lines()
+    lines = WHOLE.describe_events()
     assert len(lines) == 5
-    assert all(expense.what in line for expense, line in zip(WHOLE.expenses, lines, strict=False))
+    assert all(expense.label in line for expense, line in zip(WHOLE.events, lines, strict=False))
     assert f"epsilon {WHOLE.epsilon():.4g} at delta 1e-05, of 32,561 rows" in lines[-1]
     assert WHOLE.epsilon() <= WHOLE.epsilon("rdp")
 

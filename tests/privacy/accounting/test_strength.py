@@ -5,7 +5,7 @@ import math
 import pytest
 
 from feller.core.errors import UsageError
-from feller.privacy.accounting.ledger import factor, rounded_up, strength
+from feller.privacy.accounting.ledger import describe_weakness, format_exp_epsilon, format_rounded_up
 from feller.privacy.marginals.one_way_error import check_budget
 
 
@@ -24,17 +24,17 @@ from feller.privacy.marginals.one_way_error import check_budget
     ],
 )
 def test_a_factor_is_rounded_up(epsilon: float, said: str) -> None:
-    assert factor(epsilon) == said
+    assert format_exp_epsilon(epsilon) == said
 
 
 def test_never_below_the_truth() -> None:
     for i in range(1, 300):
         value = 1.037**i
-        assert float(rounded_up(value, 2).replace(",", "")) >= value * (1 - 1e-9)
+        assert float(format_rounded_up(value, 2).replace(",", "")) >= value * (1 - 1e-9)
 
 
 def test_words() -> None:
-    assert [strength(epsilon) for epsilon in (4.0, 10.0, 15.0)] == ["", "is weak", "promises next to nothing"]
+    assert [describe_weakness(epsilon) for epsilon in (4.0, 10.0, 15.0)] == ["", "is weak", "promises next to nothing"]
 
 
 def test_the_smallest_that_works_is_not_sold_where_it_protects_nobody() -> None:

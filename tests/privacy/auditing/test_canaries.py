@@ -11,16 +11,22 @@ from torch.nn import functional as F
 
 from feller.core.errors import UsageError
 from feller.core.rng import Rng
-from feller.evaluation.attacks.attack_scores import named, told_planted
+from feller.evaluation.attacks.attack_scores import canary_scores, identification_scores
 from feller.networks.network_config import seeded_init
-from feller.privacy.accounting.accountant import epsilon as epsilon_spent
-from feller.privacy.accounting.dp_events import Subsampled
-from feller.privacy.auditing.canaries import Ear, Overheard, Planted, mixed, unknown_others
-from feller.privacy.dp_sgd.clip_norm import Fixed
-from feller.privacy.dp_sgd.per_example_gradients import laid_out
-from feller.privacy.dp_sgd.private_gradient import Private
+from feller.privacy.accounting.accountant import compute_epsilon as epsilon_spent
+from feller.privacy.accounting.dp_events import PoissonSubsampledGaussian
+from feller.privacy.auditing.canaries import (
+    AuditedGradient,
+    Canaries,
+    CanaryAttacker,
+    log_mixture_ratio,
+    row_log_likelihood_ratios,
+)
+from feller.privacy.dp_sgd.clip_norm import FixedClipNorm
+from feller.privacy.dp_sgd.per_example_gradients import per_sample_gradients
+from feller.privacy.dp_sgd.private_gradient import DPSGD
 from feller.privacy.leakage.rero import rero
-from feller.privacy.noise.grid_noise import Repeatable
+from feller.privacy.noise.grid_noise import SeededNoise
 from tests.errors import refuses
 from tests.oracle import F64
 from tests.privacy.layers_here import normal, shaken
@@ -43,15 +49,15 @@ def rows(n: int, seed: int, width: int = 6) -> dict[str, Tensor]:
 
 def test_a_sum_that_holds_a_row_with_a_chance() -> None:
     x = torch.tensor([-3.0, 0.0, 2.5], dtype=F64)
-    assert torch.allclose(mixed(0.2, x), (0.8 + 0.2 * x.exp()).log(), atol=1e-14)
-    assert torch.equal(mixed(1.0, x), x)
+    assert torch.allclose(log_mixture_ratio(0.2, x), (0.8 + 0.2 * x.exp()).log(), atol=1e-14)
+    assert torch.equal(log_mixture_ratio(1.0, x), x)
 
 
 def test_ratio_with_unknown_others_is_that_of_normal_densities() -> None:
     """Of the sum over all weights, with the others' mean and covariance written out."""
     n, p, scale, chances = 4, 7, 0.6, torch.tensor([0.3, 0.05, 0.5, 0.2], dtype=F64)
     gradients, total = normal(n, p, seed=1), normal(1, p, seed=2)[0]
-    found = unknown_others(gradients @ gradients.T, gradients @ total, scale, chances)
+    found = row_log_likelihood_ratios(gradients @ gradients.T, gradients @ total, scale, chances)
     for i in range(n):
         which = [j for j in range(n) if j != i]
         others, here = gradients[which], chances[which]
@@ -65,39 +71,39 @@ def test_one_row_alone_has_the_plain_ratio() -> None:
     """<sum, g> / s^2 - |g|^2 / (2 s^2)."""
     g, total, scale = normal(1, 9, seed=3), normal(1, 9, seed=4)[0], 0.4
     plain = (g[0] @ total - g[0] @ g[0] / 2) / scale**2
-    assert unknown_others(g @ g.T, g @ total, scale, torch.ones(1, dtype=F64)).item() == pytest.approx(
+    assert row_log_likelihood_ratios(g @ g.T, g @ total, scale, torch.ones(1, dtype=F64)).item() == pytest.approx(
         plain.item(), abs=1e-10
     )
 
 
 def test_gradients_laid_out() -> None:
     net, some = network(), rows(7, 1)
-    found = laid_out(loss, net, some, 0.5)
+    found = per_sample_gradients(loss, net, some, 0.5)
     for i in range(7):
         one = loss(net, {name: leaf[i : i + 1] for name, leaf in some.items()}).sum()
         plain = torch.cat([part.flatten() for part in torch.autograd.grad(one, list(net.parameters()))])
         assert torch.allclose(found[i], plain * min(1.0, 0.5 / plain.norm().item()), atol=1e-6)
     some["y"][2] = torch.inf
-    spoiled = laid_out(loss, net, some, 0.5)
+    spoiled = per_sample_gradients(loss, net, some, 0.5)
     assert torch.equal(spoiled[2], torch.zeros_like(spoiled[2]))
     assert torch.allclose(spoiled[3], found[3], atol=1e-6)
 
 
-def game(planted: Planted, examples: dict[str, Tensor], rate: float, seed: int) -> Ear:
-    return Ear(planted, lambda network, step: examples, rate=rate, noise=Repeatable(seed, "coins"))
+def game(planted: Canaries, examples: dict[str, Tensor], rate: float, seed: int) -> CanaryAttacker:
+    return CanaryAttacker(planted, lambda network, step: examples, rate=rate, noise=SeededNoise(seed, "coins"))
 
 
 def test_the_gradient_is_that_of_all_rows_together() -> None:
     """Planted rows beside the batch, cut and noised as if they had been in it."""
     known, mine = rows(5, 1), rows(23, 2)
-    planted = Planted(torch.tensor([True, False, True]), torch.tensor([4, 0]), CANDIDATES)
-    assert planted.there.tolist() == [0, 2, 3 + 4, 3 + CANDIDATES]
+    planted = Canaries(torch.tensor([True, False, True]), torch.tensor([4, 0]), CANDIDATES)
+    assert planted.included.tolist() == [0, 2, 3 + 4, 3 + CANDIDATES]
     plain, overheard = network(), network()
-    together = {name: torch.cat([known[name], mine[name][planted.there]]) for name in known}
-    private = {"sigma": 0.9, "clip": Fixed(CLIP)}
-    Private(**private, noise=Repeatable(3))(loss, plain, [together], EXPECTED)
+    together = {name: torch.cat([known[name], mine[name][planted.included]]) for name in known}
+    private = {"sigma": 0.9, "clip": FixedClipNorm(CLIP)}
+    DPSGD(**private, noise=SeededNoise(3))(loss, plain, [together], EXPECTED)
     ear = game(planted, mine, 1.0, 0)
-    Overheard(inner=Private(**private, noise=Repeatable(3)), ear=ear)(loss, overheard, [known], EXPECTED)
+    AuditedGradient(inner=DPSGD(**private, noise=SeededNoise(3)), attacker=ear)(loss, overheard, [known], EXPECTED)
     for a, b in zip(plain.parameters(), overheard.parameters(), strict=True):
         assert a.grad is not None
         assert b.grad is not None
@@ -107,35 +113,39 @@ def test_the_gradient_is_that_of_all_rows_together() -> None:
 def test_scores_of_a_step_by_hand() -> None:
     """All rows in the sample: the places know all else, the coins know everything but each other."""
     known, mine, sigma = rows(5, 1), rows(3 + 2 * CANDIDATES, 2), 0.9
-    planted = Planted(torch.tensor([True, False, True]), torch.tensor([4, 0]), CANDIDATES)
+    planted = Canaries(torch.tensor([True, False, True]), torch.tensor([4, 0]), CANDIDATES)
     net, ear = network(), game(planted, mine, 1.0, 0)
-    Overheard(inner=Private(sigma=sigma, clip=Fixed(CLIP), noise=Repeatable(3)), ear=ear)(loss, net, [known], EXPECTED)
+    AuditedGradient(inner=DPSGD(sigma=sigma, clip=FixedClipNorm(CLIP), noise=SeededNoise(3)), attacker=ear)(
+        loss, net, [known], EXPECTED
+    )
     noisy = EXPECTED * torch.cat([weight.grad.flatten() for weight in net.parameters() if weight.grad is not None])
-    each, others = laid_out(loss, net, mine, CLIP), laid_out(loss, net, known, CLIP).sum(0)
-    there = planted.there
+    each, others = per_sample_gradients(loss, net, mine, CLIP), per_sample_gradients(loss, net, known, CLIP).sum(0)
+    there = planted.included
     scale = min(sigma * CLIP, (noisy - others).square().mean().sqrt().item())
     for k in range(2):
         right = 3 + k * CANDIDATES + int(planted.chosen[k])
         rest = noisy - others - sum(each[i] for i in there.tolist() if i != right)
         own = each[3 + k * CANDIDATES : 3 + (k + 1) * CANDIDATES].double()
         expected = (own @ rest.double() - own.square().sum(1) / 2) / scale**2
-        assert torch.allclose(ear.places[k], expected, atol=1e-4)
+        assert torch.allclose(ear.candidate_scores[k], expected, atol=1e-4)
     left = noisy - others - each[there[2:]].sum(0)
     coins = each[:3].double()
     even = torch.full((3,), 0.5, dtype=F64)
-    assert torch.allclose(ear.coins, unknown_others(coins @ coins.T, coins @ left.double(), scale, even), atol=1e-4)
+    assert torch.allclose(
+        ear.coin_scores, row_log_likelihood_ratios(coins @ coins.T, coins @ left.double(), scale, even), atol=1e-4
+    )
 
 
-def played(sigma: float, factor: float, seed: int, *, steps: int = 80, rate: float = 0.05) -> Ear:
+def played(sigma: float, factor: float, seed: int, *, steps: int = 80, rate: float = 0.05) -> CanaryAttacker:
     """Train on two dozen known rows and planted ones, with a factor of the noise that is charged."""
     coins, places = 160, 40
     draws = Rng(seed)
     present = draws.stream("coins").uniform((coins,)) < 0.5
-    planted = Planted(present, draws.stream("chosen").randint(CANDIDATES, (places,)), CANDIDATES)
+    planted = Canaries(present, draws.stream("chosen").randint(CANDIDATES, (places,)), CANDIDATES)
     known, mine = rows(24, 5, WIDTH), rows(coins + places * CANDIDATES, seed + 7, WIDTH)
     net, ear = network(WIDTH, 16), game(planted, mine, rate, seed)
-    inner = Private(sigma=sigma * factor, clip=Fixed(CLIP), noise=Repeatable(seed, "noise"))
-    gradient = Overheard(inner=inner, ear=ear, sigma=sigma)
+    inner = DPSGD(sigma=sigma * factor, clip=FixedClipNorm(CLIP), noise=SeededNoise(seed, "noise"))
+    gradient = AuditedGradient(inner=inner, attacker=ear, sigma=sigma)
     for step in range(steps):
         net.zero_grad()
         gradient(loss, net, [{name: leaf[step % 3 :: 3] for name, leaf in known.items()}], EXPECTED)
@@ -149,15 +159,17 @@ def played(sigma: float, factor: float, seed: int, *, steps: int = 80, rate: flo
 @pytest.mark.slow
 def test_a_quarter_of_the_noise_is_caught_and_the_right_noise_is_not() -> None:
     sigma, rate, steps, delta = 1.5, 0.05, 80, 1e-5
-    spent = (Subsampled("training", sigma, rate, steps),)
+    spent = (PoissonSubsampledGaussian("training", sigma, rate, steps),)
     stated, allowed = epsilon_spent(spent, delta), rero(1 / CANDIDATES, spent)
     assert 1.4 < stated < 1.7
     right, broken = played(sigma, 1.0, 1), played(sigma, 0.25, 1)
-    fine, caught = (told_planted(ear.coins, ear.planted.present, delta) for ear in (right, broken))
+    fine, caught = (canary_scores(ear.coin_scores, ear.canaries.present, delta) for ear in (right, broken))
     assert fine.epsilon <= stated < caught.epsilon
     assert 0.4 < fine.auc < 0.65
     assert caught.auc > 0.85
-    fine, caught = (named(ear.places, ear.planted.chosen, allowed) for ear in (right, broken))
+    fine, caught = (
+        identification_scores(ear.candidate_scores, ear.canaries.chosen, allowed) for ear in (right, broken)
+    )
     assert fine.least <= allowed < caught.least
 
 
@@ -165,23 +177,23 @@ def test_a_quarter_of_the_noise_is_caught_and_the_right_noise_is_not() -> None:
 def test_candidates_are_named_no_oftener_than_is_allowed_and_always_where_noise_is_little() -> None:
     """Success less four standard errors is below the bound, and above a blind guess."""
     sigma, rate, steps = 0.7, 0.05, 80
-    allowed = rero(1 / CANDIDATES, (Subsampled("training", sigma, rate, steps),))
+    allowed = rero(1 / CANDIDATES, (PoissonSubsampledGaussian("training", sigma, rate, steps),))
     ear = played(sigma, 1.0, 0)
-    hits = (ear.places.argmax(1) == ear.planted.chosen).double()
+    hits = (ear.candidate_scores.argmax(1) == ear.canaries.chosen).double()
     assert hits.mean() - 4 * (allowed * (1 - allowed) / len(hits)) ** 0.5 < allowed
     assert hits.mean() > 1 / CANDIDATES + 4 * (0.09 / len(hits)) ** 0.5
     loud = played(0.05, 1.0, 0, steps=20, rate=0.25)
-    assert named(loud.places, loud.planted.chosen, 1.0).right > 0.9
+    assert identification_scores(loud.candidate_scores, loud.canaries.chosen, 1.0).right > 0.9
 
 
 def test_what_cannot_be_heard() -> None:
-    planted = Planted(torch.tensor([True]), torch.zeros(0, dtype=torch.long), CANDIDATES)
+    planted = Canaries(torch.tensor([True]), torch.zeros(0, dtype=torch.long), CANDIDATES)
     ear = game(planted, rows(1, 1), 0.5, 0)
     with pytest.raises(UsageError, match="nothing to hear"):
-        Overheard(inner=Private(sigma=0.0), ear=ear)
+        AuditedGradient(inner=DPSGD(sigma=0.0), attacker=ear)
     with refuses(UsageError, argument="rate", found="1.5"):
         game(planted, rows(1, 1), 1.5, 0)
     quiet = copy.copy(network())
-    Overheard(inner=Private(sigma=1.0, noise=Repeatable(0)), ear=ear)(loss, quiet, [rows(2, 1)], 2.0)
-    assert math.isfinite(ear.coins.item())
-    assert ear.places.shape == (0, CANDIDATES)
+    AuditedGradient(inner=DPSGD(sigma=1.0, noise=SeededNoise(0)), attacker=ear)(loss, quiet, [rows(2, 1)], 2.0)
+    assert math.isfinite(ear.coin_scores.item())
+    assert ear.candidate_scores.shape == (0, CANDIDATES)

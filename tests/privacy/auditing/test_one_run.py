@@ -10,7 +10,7 @@ from scipy import stats
 
 from feller.core.errors import UsageError
 from feller.core.rng import Rng
-from feller.privacy.auditing.one_run import chance, lower_bound
+from feller.privacy.auditing.one_run import epsilon_lower_bound, tail_probability
 
 
 def keep(epsilon: float) -> float:
@@ -28,7 +28,7 @@ def test_randomised_response_reaches_the_bound_exactly(epsilon: float) -> None:
             for answer in itertools.product((True, False), repeat=m)
             if sum(answer) >= v
         )
-        assert chance(v, m, epsilon, 0.0, m) == pytest.approx(reached, abs=1e-12)
+        assert tail_probability(v, m, epsilon, 0.0, m) == pytest.approx(reached, abs=1e-12)
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -52,19 +52,19 @@ def test_no_mechanism_of_three_rows_exceeds_it(seed: int) -> None:
             for y in range(answers)
             if (likely[:, y] == coins[s]).sum() >= v
         )
-        assert reached <= chance(v, m, epsilon, 0.0, m) + 1e-12
+        assert reached <= tail_probability(v, m, epsilon, 0.0, m) + 1e-12
 
 
 def test_it_covers_randomised_response_and_comes_near() -> None:
     """Above epsilon in at most 5 % of 2,000 trials, of 400 guesses each; near it where there are many."""
     epsilon, n = 1.0, 400
     right = (Rng(0).stream("answers").uniform((2_000, n), torch.float64) < keep(epsilon)).sum(1)
-    bound = {v: lower_bound(v, n) for v in right.unique().tolist()}
+    bound = {v: epsilon_lower_bound(v, n) for v in right.unique().tolist()}
     found = np.array([bound[v] for v in right.tolist()])
     assert 0.02 < (found > epsilon).mean() <= 0.05
     assert 0.7 < np.median(found) < 0.9
     many = round(200_000 * keep(epsilon))
-    assert 0.98 * epsilon < lower_bound(many, 200_000) < epsilon
+    assert 0.98 * epsilon < epsilon_lower_bound(many, 200_000) < epsilon
 
 
 def test_the_term_of_delta_by_its_definition() -> None:
@@ -72,12 +72,12 @@ def test_the_term_of_delta_by_its_definition() -> None:
     v, r, m, epsilon, delta = 17, 24, 60, 0.9, 1e-3
     law = stats.binom(r, keep(epsilon))
     worst = max((law.cdf(v - 1) - law.cdf(v - i - 1)) / i for i in range(1, v + 1))
-    assert chance(v, r, epsilon, delta, m) == pytest.approx(law.sf(v - 1) + 2 * m * delta * worst, rel=1e-10)
-    bounds = [lower_bound(23, 24, delta=delta, planted=m) for delta in (0.0, 1e-6, 1e-5, 1e-4, 1e-3)]
+    assert tail_probability(v, r, epsilon, delta, m) == pytest.approx(law.sf(v - 1) + 2 * m * delta * worst, rel=1e-10)
+    bounds = [epsilon_lower_bound(23, 24, delta=delta, num_canaries=m) for delta in (0.0, 1e-6, 1e-5, 1e-4, 1e-3)]
     assert bounds == sorted(bounds, reverse=True)
     assert bounds[0] > bounds[-1]
     with pytest.raises(UsageError, match="planted rows or more"):
-        lower_bound(5, 6, delta=1e-5, planted=5)
+        epsilon_lower_bound(5, 6, delta=1e-5, num_canaries=5)
 
 
 @pytest.mark.parametrize("delta", [0.001, 0.02])
@@ -87,10 +87,10 @@ def test_delta_covers_what_sometimes_tells_all(delta: float) -> None:
     law = stats.binom(m, keep(epsilon))
     for v in range(1, m + 1):
         reached = (1 - delta) * law.sf(v - 1) + delta
-        assert reached <= chance(v, m, epsilon, delta, m) + 1e-12
+        assert reached <= tail_probability(v, m, epsilon, delta, m) + 1e-12
     over = sum(
         ((1 - delta) * law.pmf(v) + delta * (v == m))
         for v in range(m + 1)
-        if lower_bound(v, m, delta=delta, planted=m) > epsilon
+        if epsilon_lower_bound(v, m, delta=delta, num_canaries=m) > epsilon
     )
     assert over <= 0.05

@@ -8,13 +8,18 @@ import torch
 from torch import Tensor, nn
 
 from feller.core.errors import UsageError
-from feller.privacy.dp_sgd.clip_norm import Fixed
-from feller.privacy.dp_sgd.ghost_clipping import clipped_by_book
-from feller.privacy.dp_sgd.per_example_gradients import clipped_by_loop, clipped_by_map, laid_out, refuse_mixers
-from feller.privacy.dp_sgd.private_gradient import Private
-from feller.privacy.dp_sgd.stateful_modules import nothing_kept
-from feller.privacy.leakage.row_gradients import RowSlopes, Way
-from feller.privacy.noise.grid_noise import Repeatable
+from feller.privacy.dp_sgd.clip_norm import FixedClipNorm
+from feller.privacy.dp_sgd.ghost_clipping import clipped_by_ghost
+from feller.privacy.dp_sgd.per_example_gradients import (
+    check_no_batch_mixing,
+    clipped_by_loop,
+    clipped_by_vmap,
+    per_sample_gradients,
+)
+from feller.privacy.dp_sgd.private_gradient import DPSGD
+from feller.privacy.dp_sgd.stateful_modules import forbid_row_state
+from feller.privacy.leakage.row_gradients import RowGradients, TangentBatch
+from feller.privacy.noise.grid_noise import SeededNoise
 from tests.privacy.layers_here import F64, Placed, answer_loss, normal, symbols
 
 
@@ -103,14 +108,14 @@ def network(layer: nn.Module) -> nn.Module:
 
 def by_slopes(loss: Callable, network: nn.Module, example: dict[str, Tensor], clip: float) -> Tensor:
     x = example["x"]
-    return RowSlopes(loss, network).products(Way.of(lambda z: {"x": z}, x, torch.ones_like(x)))
+    return RowGradients(loss, network).products(TangentBatch.from_rows(lambda z: {"x": z}, x, torch.ones_like(x)))
 
 
 def by_private(loss: Callable, network: nn.Module, example: dict[str, Tensor], clip: float) -> Tensor:
-    return Private(sigma=5.0, clip=Fixed(clip), noise=Repeatable(0))(loss, network, [example], 6.0)
+    return DPSGD(sigma=5.0, clip=FixedClipNorm(clip), noise=SeededNoise(0))(loss, network, [example], 6.0)
 
 
-WAYS = [clipped_by_book, clipped_by_map, clipped_by_loop, laid_out, by_slopes, by_private]
+WAYS = [clipped_by_ghost, clipped_by_vmap, clipped_by_loop, per_sample_gradients, by_slopes, by_private]
 KEEPERS = {
     "running": lambda: Running(),
     "anew": lambda: Running(inside=False),
@@ -159,9 +164,9 @@ def test_what_does_not_depend_on_rows_may_change(way: Callable) -> None:
 def test_known_kinds_and_modes() -> None:
     for layer in (nn.InstanceNorm1d(4, track_running_stats=True), nn.InstanceNorm2d(4, track_running_stats=True)):
         with pytest.raises(UsageError, match=r"0 is a InstanceNorm.d"):
-            refuse_mixers(nn.Sequential(layer))
-        refuse_mixers(nn.Sequential(layer).eval())
-    refuse_mixers(nn.Sequential(nn.InstanceNorm1d(4)))
+            check_no_batch_mixing(nn.Sequential(layer))
+        check_no_batch_mixing(nn.Sequential(layer).eval())
+    check_no_batch_mixing(nn.Sequential(nn.InstanceNorm1d(4)))
 
 
 def test_symbols_are_tried_too() -> None:
@@ -171,7 +176,7 @@ def test_symbols_are_tried_too() -> None:
     with pytest.raises(UsageError, match=r"^norm\.1 is a Marked"):
         clipped_by_loop(answer_loss, net.double(), {"x": symbols(7, 6, 5)}, 1.0)
     one = nn.Sequential(nn.Embedding(1, 3), nn.Linear(3, 2)).double()
-    assert len(clipped_by_book(answer_loss, one, {"x": torch.zeros(4, dtype=torch.long)}, 1.0).norms) == 4
+    assert len(clipped_by_ghost(answer_loss, one, {"x": torch.zeros(4, dtype=torch.long)}, 1.0).norms) == 4
 
 
 class Marked(nn.Module):
@@ -202,7 +207,7 @@ def test_what_random_rows_do_not_show_is_put_back() -> None:
     for loss, layer in ((answer_loss, Picky()), (strict, Running()), (strict, Running(inside=False))):
         net = nn.Sequential(layer, nn.Linear(4, 2)).double()
         with pytest.raises(UsageError, match="writes values of rows into its mean"):
-            clipped_by_book(loss, net, rows, 1.0)
+            clipped_by_ghost(loss, net, rows, 1.0)
         assert net[0].mean.tolist() == [0.0] * 4
 
 
@@ -216,11 +221,11 @@ def test_trying_leaves_no_trace() -> None:
         return answer_loss(net, {"x": example["x"] + torch.rand(())})
 
     for _ in range(2):
-        with nothing_kept(loss, net, {"x": normal(6, 4)}):
+        with forbid_row_state(loss, net, {"x": normal(6, 4)}):
             pass
     assert calls == [2] * 3
     net.eval()
-    with nothing_kept(loss, net, {"x": normal(6, 4)}):
+    with forbid_row_state(loss, net, {"x": normal(6, 4)}):
         pass
     assert calls == [2] * 6
     assert torch.equal(state, torch.get_rng_state())

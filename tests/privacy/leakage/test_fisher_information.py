@@ -8,12 +8,12 @@ from scipy import integrate, stats
 
 from feller.core.errors import UsageError
 from feller.privacy.leakage.fisher_information import (
-    Leakage,
-    error_bound,
+    FisherLeakage,
+    max_eigenvalue,
     mixture_factors,
-    subsampled,
-    subsampled_trace,
-    worst_direction,
+    subsampled_fisher,
+    subsampled_fisher_trace,
+    unbiased_mse_bound,
 )
 from tests.errors import refuses
 from tests.oracle import F64, f64
@@ -34,16 +34,16 @@ TABLE = [  # q, rho, across, along
 def test_table(q: float, rho: float, across: float, along: float) -> None:
     """To the last printed digit, and as an adaptive rule finds."""
     found = mixture_factors(q, f64(rho))
-    assert found.across.item() == pytest.approx(across, abs=1e-5)
-    assert found.along.item() == pytest.approx(along, abs=1e-5)
+    assert found.orthogonal.item() == pytest.approx(across, abs=1e-5)
+    assert found.radial.item() == pytest.approx(along, abs=1e-5)
 
     def seen(u: float) -> float:
         return stats.norm.pdf(u) * q / (q + (1 - q) * math.exp(-(rho**2) / 2 - rho * u))
 
     exact, _ = integrate.quad(seen, -12, 12, epsabs=0, epsrel=1e-11, limit=400)
-    assert found.across.item() == pytest.approx(exact, rel=1e-9)
+    assert found.orthogonal.item() == pytest.approx(exact, rel=1e-9)
     exact, _ = integrate.quad(lambda u: u**2 * seen(u), -12, 12, epsabs=0, epsrel=1e-11, limit=400)
-    assert found.along.item() == pytest.approx(exact, rel=1e-9)
+    assert found.radial.item() == pytest.approx(exact, rel=1e-9)
 
 
 @pytest.mark.parametrize(("q", "rho"), [(0.01, 1.0), (0.2, 3.0), (1e-4, 0.7), (0.9, 6.0), (0.5, 0.01)])
@@ -55,22 +55,22 @@ def test_information_of_the_mixture_itself(q: float, rho: float) -> None:
         return (q * (u - rho) * there) ** 2 / (q * there + (1 - q) * away)
 
     exact, _ = integrate.quad(integrand, -14, 14 + rho, points=(0, rho), epsabs=0, epsrel=1e-11, limit=400)
-    assert q * mixture_factors(q, f64(rho)).along.item() == pytest.approx(exact, rel=1e-9)
+    assert q * mixture_factors(q, f64(rho)).radial.item() == pytest.approx(exact, rel=1e-9)
 
 
 @pytest.mark.parametrize("q", [1e-6, 0.01, 0.3])
 def test_limits(q: float) -> None:
     """A silent row is hidden by chance q, one of full batches not at all, one that cries is recognised."""
     silent, loud = mixture_factors(q, f64(0.0)), mixture_factors(q, f64(40.0))
-    assert silent.across.item() == pytest.approx(q, rel=1e-12)
-    assert silent.along.item() == pytest.approx(q, rel=1e-12)
-    assert loud.across.item() == pytest.approx(1, abs=1e-9)
-    assert loud.along.item() == pytest.approx(1, abs=1e-9)
+    assert silent.orthogonal.item() == pytest.approx(q, rel=1e-12)
+    assert silent.radial.item() == pytest.approx(q, rel=1e-12)
+    assert loud.orthogonal.item() == pytest.approx(1, abs=1e-9)
+    assert loud.radial.item() == pytest.approx(1, abs=1e-9)
     full = mixture_factors(1.0, f64(0.0, 0.3, 50.0, 1e4))
-    assert full.across.tolist() == full.along.tolist() == [1.0] * 4
+    assert full.orthogonal.tolist() == full.radial.tolist() == [1.0] * 4
     between = mixture_factors(q, torch.linspace(0, 30, 61, dtype=F64))
-    assert (between.across.diff() >= -1e-12).all()
-    assert (between.across <= 1 + 1e-12).all()
+    assert (between.orthogonal.diff() >= -1e-12).all()
+    assert (between.orthogonal <= 1 + 1e-12).all()
 
 
 def plane(q: float, scale: float, pull: torch.Tensor) -> torch.Tensor:
@@ -108,37 +108,37 @@ def test_information_in_the_plane(q: float) -> None:
     jacobian, value = torch.func.jacrev(pull)(zero), pull(zero)
     norm = value.norm()
     pulled = value @ jacobian / norm
-    found = subsampled(q, scale, norm[None], (jacobian.T @ jacobian)[None], pulled[None])[0]
+    found = subsampled_fisher(q, scale, norm[None], (jacobian.T @ jacobian)[None], pulled[None])[0]
     exact = plane(q, scale, pull)
     assert found == pytest.approx(exact, rel=1e-5)
-    trace = subsampled_trace(q, scale, norm[None], jacobian.square().sum()[None], pulled.square().sum()[None])
+    trace = subsampled_fisher_trace(q, scale, norm[None], jacobian.square().sum()[None], pulled.square().sum()[None])
     assert trace.item() == pytest.approx(exact.trace().item(), rel=1e-5)
     assert trace.item() <= q * jacobian.square().sum().item() / scale**2
-    assert worst_direction(found[None]).item() == pytest.approx(torch.linalg.eigvalsh(exact)[-1].item(), rel=1e-5)
+    assert max_eigenvalue(found[None]).item() == pytest.approx(torch.linalg.eigvalsh(exact)[-1].item(), rel=1e-5)
 
 
 def test_leakage_adds_up_over_steps() -> None:
     """Per coordinate; the bound is its inverse, and the spread of what is known caps it."""
-    none = Leakage.none(3, 4)
-    assert none.bound().tolist() == [math.inf] * 3
-    one = none.plus(f64(4.0, 0.0, 8.0))
-    both = one.plus(f64(4.0, 0.0, 0.0), times=2.0)
+    none = FisherLeakage.zeros(3, 4)
+    assert none.mse_bound().tolist() == [math.inf] * 3
+    one = none.add_step(f64(4.0, 0.0, 8.0))
+    both = one.add_step(f64(4.0, 0.0, 0.0), times=2.0)
     assert both.eta2.tolist() == [3.0, 0.0, 2.0]
     assert both.steps == 2
-    assert both.bound().tolist() == pytest.approx([1 / 3, math.inf, 0.5])
-    assert both.bound_with_prior(0.5).tolist() == pytest.approx([1 / 7, 0.25, 1 / 6])
-    assert error_bound(f64(0.25, 0.0)).tolist() == [4.0, math.inf]
+    assert both.mse_bound().tolist() == pytest.approx([1 / 3, math.inf, 0.5])
+    assert both.mse_bound_with_prior(0.5).tolist() == pytest.approx([1 / 7, 0.25, 1 / 6])
+    assert unbiased_mse_bound(f64(0.25, 0.0)).tolist() == [4.0, math.inf]
     with refuses(UsageError, argument="coordinates", found="0"):
-        Leakage.none(3, 0)
+        FisherLeakage.zeros(3, 0)
     with refuses(UsageError, found="1"):
-        none.plus(f64(1.0))
+        none.add_step(f64(1.0))
     with pytest.raises(UsageError, match="finite"):
-        none.plus(f64(1.0, math.nan, 0.0))
+        none.add_step(f64(1.0, math.nan, 0.0))
 
 
 def test_worst_direction_and_all_directions() -> None:
     """What leaks in one direction of d leaks d times as much there as the mean tells."""
     direction = f64(0.6, 0.8, 0.0, 0.0)
     information = 5 * torch.outer(direction, direction)[None]
-    assert worst_direction(information).item() == pytest.approx(5)
-    assert worst_direction(information).item() == pytest.approx(4 * (information[0].trace() / 4).item())
+    assert max_eigenvalue(information).item() == pytest.approx(5)
+    assert max_eigenvalue(information).item() == pytest.approx(4 * (information[0].trace() / 4).item())

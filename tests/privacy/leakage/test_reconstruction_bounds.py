@@ -8,7 +8,7 @@ import torch
 from scipy import integrate, stats
 
 from feller.core.errors import UsageError
-from feller.privacy.accounting.dp_events import Concentrated, Expense, Gaussian, Pure, Subsampled
+from feller.privacy.accounting.dp_events import DpEvent, GaussianMechanism, PoissonSubsampledGaussian, PureDp, ZCdp
 from feller.privacy.accounting.ledger import Ledger
 from feller.privacy.accounting.renyi import renyi
 from feller.privacy.leakage.reconstruction_bounds import (
@@ -18,8 +18,8 @@ from feller.privacy.leakage.reconstruction_bounds import (
     one_step_added,
     one_step_replaced,
     van_trees,
-    van_trees_at_best,
     van_trees_of,
+    van_trees_waterfilling,
 )
 from tests.errors import refuses
 from tests.oracle import F64, f64
@@ -44,7 +44,7 @@ def test_table(
     q: float, sigma: float, steps: int, plain: float, plain_mse: float, both: float, both_mse: float
 ) -> None:
     """As printed, to the last digit; a bound printed with two digits to within half of the last."""
-    spent = (Subsampled("training", sigma, q, steps),)
+    spent = (PoissonSubsampledGaussian("training", sigma, q, steps),)
     assert eps2_added(spent) == pytest.approx(plain, abs=1e-6 if plain < 2 else 5e-5 if plain < 40 else 0.05)
     if both:
         assert eps2_replaced(spent) == pytest.approx(both, abs=1e-6 if both < 2 else 5e-5)
@@ -114,28 +114,28 @@ def test_no_other_pair_of_gradients_tells_more(q: float, sigma: float) -> None:
 
 def test_each_kind_of_expense() -> None:
     """Adding is half of replacing: twice as far, four times the cost of normal noise, and of concentrated privacy."""
-    assert eps2_added((Gaussian("counts", 2.0, 3),)) == pytest.approx(3 / 4)
-    assert eps2_replaced((Gaussian("counts", 2.0, 3),)) == pytest.approx(3.0)
-    assert eps2_added((Concentrated("choice", 0.1),)) == pytest.approx(0.2)
-    assert eps2_replaced((Concentrated("choice", 0.1),)) == pytest.approx(0.8)
+    assert eps2_added((GaussianMechanism("counts", 2.0, 3),)) == pytest.approx(3 / 4)
+    assert eps2_replaced((GaussianMechanism("counts", 2.0, 3),)) == pytest.approx(3.0)
+    assert eps2_added((ZCdp("choice", 0.1),)) == pytest.approx(0.2)
+    assert eps2_replaced((ZCdp("choice", 0.1),)) == pytest.approx(0.8)
     p = 1 / (1 + math.exp(-0.7))  # an answer that is flipped by a coin spends all that a pure mechanism may
     flipped = math.log(p**2 / (1 - p) + (1 - p) ** 2 / p)
-    assert eps2_added((Pure("flip", 0.7),)) == pytest.approx(flipped)
-    assert eps2_replaced((Pure("flip", 0.35),)) == pytest.approx(flipped)
-    assert eps2_replaced((Pure("flip", 1e-5),)) == pytest.approx(4e-10, rel=1e-5)
-    assert eps2_replaced((Pure("flip", 400.0),)) == pytest.approx(800.0)
+    assert eps2_added((PureDp("flip", 0.7),)) == pytest.approx(flipped)
+    assert eps2_replaced((PureDp("flip", 0.35),)) == pytest.approx(flipped)
+    assert eps2_replaced((PureDp("flip", 1e-5),)) == pytest.approx(4e-10, rel=1e-5)
+    assert eps2_replaced((PureDp("flip", 400.0),)) == pytest.approx(800.0)
 
 
 def test_expenses_add_up() -> None:
-    parts: tuple[Expense, ...] = (
-        Gaussian("counts", 12.8),
-        Concentrated("choice", 0.001),
-        Pure("rows", 0.01),
-        Subsampled("training", 1.1, 0.01, 1000),
+    parts: tuple[DpEvent, ...] = (
+        GaussianMechanism("counts", 12.8),
+        ZCdp("choice", 0.001),
+        PureDp("rows", 0.01),
+        PoissonSubsampledGaussian("training", 1.1, 0.01, 1000),
     )
     ledger = Ledger(parts, 1e-5, 30_000)
-    assert eps2_replaced(ledger.expenses) == pytest.approx(sum(eps2_replaced((part,)) for part in parts))
-    assert eps2_added(ledger.expenses) == pytest.approx(sum(eps2_added((part,)) for part in parts))
+    assert eps2_replaced(ledger.events) == pytest.approx(sum(eps2_replaced((part,)) for part in parts))
+    assert eps2_added(ledger.events) == pytest.approx(sum(eps2_added((part,)) for part in parts))
     assert eps2_replaced(()) == 0
     assert eps2_added(parts[-1:]) == pytest.approx(renyi(parts[-1:], 2.0), rel=1e-9)
 
@@ -144,8 +144,8 @@ def test_general_form() -> None:
     """Each coordinate by its own diameter and slope, and the bias on top."""
     diameters, slopes = f64(1.0, 2.0, 0.5), f64(1.0, 0.5, 0.0)
     expected = (1 + 4 * 0.25) / (4 * 3 * math.expm1(0.3))
-    assert mse_bound(0.3, diameters, slopes=slopes) == pytest.approx(expected)
-    assert mse_bound(0.3, diameters, slopes=slopes, squared_bias=0.2) == pytest.approx(expected + 0.2)
+    assert mse_bound(0.3, diameters, bias_slopes=slopes) == pytest.approx(expected)
+    assert mse_bound(0.3, diameters, bias_slopes=slopes, squared_bias=0.2) == pytest.approx(expected + 0.2)
     assert mse_bound(0.3, 2.0) == pytest.approx(4 * mse_bound(0.3))
 
 
@@ -184,12 +184,12 @@ def test_with_a_prior_it_is_what_a_normal_one_leaves() -> None:
 
 def test_information_is_laid_where_it_serves_best() -> None:
     """Variances 4 and 1: a trace of 0.5 brings 4 to 4 / 3, one of 7.75 both to 2 / 9."""
-    assert van_trees_at_best(0.25, f64(1.0, 4.0)) == pytest.approx((4 / 3 + 1) / 2)
-    assert van_trees_at_best(7.75 / 2, f64(4.0, 1.0)) == pytest.approx(2 / 9)
-    assert van_trees_at_best(0.0, f64(4.0, 1.0, 0.0)) == pytest.approx(5 / 3)
-    assert van_trees_at_best(3.0, f64(0.7, 0.7, 0.7)) == pytest.approx(van_trees(3.0, 0.7**0.5))
+    assert van_trees_waterfilling(0.25, f64(1.0, 4.0)) == pytest.approx((4 / 3 + 1) / 2)
+    assert van_trees_waterfilling(7.75 / 2, f64(4.0, 1.0)) == pytest.approx(2 / 9)
+    assert van_trees_waterfilling(0.0, f64(4.0, 1.0, 0.0)) == pytest.approx(5 / 3)
+    assert van_trees_waterfilling(3.0, f64(0.7, 0.7, 0.7)) == pytest.approx(van_trees(3.0, 0.7**0.5))
     with pytest.raises(UsageError):
-        van_trees_at_best(1.0, f64(0.0))
+        van_trees_waterfilling(1.0, f64(0.0))
 
 
 def test_no_other_information_of_the_same_sum_serves_better() -> None:
@@ -198,6 +198,6 @@ def test_no_other_information_of_the_same_sum_serves_better() -> None:
         variances = torch.rand(4, generator=generator, dtype=F64) ** 3 + 0.01
         a = torch.randn(4, 4, generator=generator, dtype=F64) * torch.rand(4, generator=generator, dtype=F64) ** 4
         look = a.T @ a * 10.0 ** (trial % 5 - 2)
-        least = van_trees_at_best(look.trace().item() / 4, variances)
+        least = van_trees_waterfilling(look.trace().item() / 4, variances)
         assert least <= van_trees_of(look, torch.diag(1 / variances)).item() * (1 + 1e-9)
         assert least <= van_trees(look.trace().item() / 4, variances.mean().item() ** 0.5) * (1 + 1e-9)

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from feller.core.errors import UsageError
-from feller.privacy.accounting.dp_events import Concentrated, Gaussian, Pure, Subsampled
-from feller.privacy.leakage.rero import guess_right, rero, rero_by_losses, rero_by_renyi, rero_normal
+from feller.privacy.accounting.dp_events import GaussianMechanism, PoissonSubsampledGaussian, PureDp, ZCdp
+from feller.privacy.leakage.rero import guess_probability, rero, rero_normal, rero_pld, rero_rdp
 from tests.errors import refuses
 from tests.oracle import f64
 
@@ -28,12 +28,12 @@ STEPS = {  # q, sigma, T -> least value, reference's value
 @pytest.mark.parametrize(("kappa", "mu"), [(kappa, mu) for kappa in NORMAL for mu in NORMAL[kappa]])
 def test_normal_noise(kappa: float, mu: float) -> None:
     assert rero_normal(kappa, mu) == pytest.approx(NORMAL[kappa][mu], abs=6e-7)
-    spent = (Gaussian("a", 2 / mu, 2), Subsampled("b", 2 / mu, 1.0, 2))
+    spent = (GaussianMechanism("a", 2 / mu, 2), PoissonSubsampledGaussian("b", 2 / mu, 1.0, 2))
     assert rero(kappa, spent) == pytest.approx(rero_normal(kappa, mu), rel=1e-12)
 
 
 def test_through_losses_it_is_the_closed_form_from_above() -> None:
-    found = rero_by_losses(1 / 256, (Gaussian("a", 1.0),))
+    found = rero_pld(1 / 256, (GaussianMechanism("a", 1.0),))
     exact = rero_normal(1 / 256, 1.0)
     assert exact - 1e-12 <= found <= exact + 1e-9
     assert found == pytest.approx(0.0484504404, abs=2e-10)
@@ -42,7 +42,7 @@ def test_through_losses_it_is_the_closed_form_from_above() -> None:
 @pytest.mark.parametrize(("mu", "printed"), [(0.5, 0.018223), (1.0, 0.066208), (2.0, 0.412833), (4.0, 1.0)])
 def test_through_divergences(mu: float, printed: float) -> None:
     """At the best order, so not above the reference, which took the best of a grid."""
-    found = rero_by_renyi(1 / 256, (Gaussian("a", 1 / mu),))
+    found = rero_rdp(1 / 256, (GaussianMechanism("a", 1 / mu),))
     assert printed - 2e-5 <= found <= printed + 6e-7
     orders = torch.linspace(1.001, 20, 100_000).double()
     logs = (1 - 1 / orders) * (math.log(1 / 256) + orders * mu**2 / 2)
@@ -52,12 +52,12 @@ def test_through_divergences(mu: float, printed: float) -> None:
 @pytest.mark.parametrize("run", STEPS)
 def test_private_training(run: tuple[float, float, int]) -> None:
     q, sigma, steps = run
-    spent = (Subsampled("training", sigma, q, steps),)
+    spent = (PoissonSubsampledGaussian("training", sigma, q, steps),)
     for kappa, tight, printed in zip(KAPPAS, *STEPS[run], strict=True):
         found = rero(kappa, spent)
         assert tight - 1e-5 <= found <= printed + 1e-5
         assert found == pytest.approx(tight, abs=2e-6)
-        assert found <= rero_by_renyi(kappa, spent)
+        assert found <= rero_rdp(kappa, spent)
 
 
 @pytest.mark.parametrize("kappa", [0.01, 0.3, 0.5, 0.9])
@@ -65,14 +65,14 @@ def test_a_pure_answer(kappa: float) -> None:
     """The best test against a coin that is flipped with chance 1 / (1 + e^epsilon), on each side of its corner."""
     epsilon, p = 1.2, 1 / (1 + math.exp(-1.2))
     exact = kappa * p / (1 - p) if kappa <= 1 - p else p + (kappa - (1 - p)) / p * (1 - p)
-    assert rero(kappa, (Pure("flip", epsilon),)) == pytest.approx(exact, abs=5e-5)
-    assert rero(kappa, (Pure("flip", epsilon),)) >= exact - 1e-12
+    assert rero(kappa, (PureDp("flip", epsilon),)) == pytest.approx(exact, abs=5e-5)
+    assert rero(kappa, (PureDp("flip", epsilon),)) >= exact - 1e-12
 
 
 def test_both_directions() -> None:
     """The row is there while an attacker looks; the other way round tells less of rare values, more of common ones."""
-    spent = (Subsampled("training", 1.1, 0.01, 1000),)
-    present, absent = (tuple(rero_by_losses(k, spent, way) for k in KAPPAS) for way in ("present", "absent"))
+    spent = (PoissonSubsampledGaussian("training", 1.1, 0.01, 1000),)
+    present, absent = (tuple(rero_pld(k, spent, way) for k in KAPPAS) for way in ("present", "absent"))
     assert all(a < p for a, p in zip(absent[:3], present[:3], strict=True))
     assert absent[3] == pytest.approx(0.638681, abs=2e-6)
     assert rero(0.5, spent) == pytest.approx(present[3], abs=1e-12)
@@ -80,12 +80,12 @@ def test_both_directions() -> None:
 
 def test_concentrated_expenses_have_bounds_too() -> None:
     """Alone by divergences; beside others what each allows is put together, below what divergences give."""
-    choice = Concentrated("choice", 0.02)
+    choice = ZCdp("choice", 0.02)
     assert rero(0.02, (choice,)) == pytest.approx(math.exp(-((math.sqrt(-math.log(0.02)) - math.sqrt(0.02)) ** 2)))
     assert rero(0.02, (choice,)) >= rero_normal(0.02, math.sqrt(2 * 0.02))
-    training = Subsampled("training", 1.1, 0.01, 1000)
+    training = PoissonSubsampledGaussian("training", 1.1, 0.01, 1000)
     found = rero(0.02, (choice, training))
-    assert rero(0.02, (training, Gaussian("the same", 5.0))) < found <= rero_by_renyi(0.02, (choice, training))
+    assert rero(0.02, (training, GaussianMechanism("the same", 5.0))) < found <= rero_rdp(0.02, (choice, training))
     assert found > max(rero(0.02, (choice,)), rero(0.02, (training,)))
 
 
@@ -93,14 +93,14 @@ def test_more_never_tells_less() -> None:
     """Monotone in the prior, in steps, never below the prior, and no more than certain."""
     before = 0.0
     for kappa in (1e-6, 1e-3, 0.1, 0.5, 0.99):
-        found = rero(kappa, (Subsampled("training", 1.0, 0.05, 50),))
+        found = rero(kappa, (PoissonSubsampledGaussian("training", 1.0, 0.05, 50),))
         assert max(before, kappa) < found < 1
-        assert found < rero(kappa, (Subsampled("training", 1.0, 0.05, 100),))
+        assert found < rero(kappa, (PoissonSubsampledGaussian("training", 1.0, 0.05, 100),))
         before = found
     assert rero(0.3, ()) == 0.3
-    assert rero(1.0, (Gaussian("a", 1.0),)) == 1.0
-    assert rero(0.5, (Gaussian("a", 1e-3),)) == 1.0
-    assert rero(0.01, (Subsampled("training", 0.02, 0.5, 10_000),)) == 1.0, "no grid fits"
+    assert rero(1.0, (GaussianMechanism("a", 1.0),)) == 1.0
+    assert rero(0.5, (GaussianMechanism("a", 1e-3),)) == 1.0
+    assert rero(0.01, (PoissonSubsampledGaussian("training", 0.02, 0.5, 10_000),)) == 1.0, "no grid fits"
     for wrong in (0.0, 1.1, math.nan):
         with refuses(UsageError, argument="kappa"):
             rero(wrong, ())
@@ -108,10 +108,10 @@ def test_more_never_tells_less() -> None:
 
 def test_columns_by_their_shares() -> None:
     """Of each column the best guess before is its most frequent value."""
-    spent = (Gaussian("a", 1.0),)
-    sex, age = (guess_right(shares, spent) for shares in (f64(0.7, 0.3), torch.full((256,), 1 / 256).double()))
-    assert sex.before == pytest.approx(0.7)
-    assert sex.after == pytest.approx(rero_normal(0.7, 1.0))
-    assert age.after == pytest.approx(0.048450, abs=6e-7)
+    spent = (GaussianMechanism("a", 1.0),)
+    sex, age = (guess_probability(shares, spent) for shares in (f64(0.7, 0.3), torch.full((256,), 1 / 256).double()))
+    assert sex.prior == pytest.approx(0.7)
+    assert sex.posterior_bound == pytest.approx(rero_normal(0.7, 1.0))
+    assert age.posterior_bound == pytest.approx(0.048450, abs=6e-7)
     with pytest.raises(UsageError, match="shares"):
-        guess_right(f64(0.7, 0.4), spent)
+        guess_probability(f64(0.7, 0.4), spent)

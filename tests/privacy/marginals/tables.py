@@ -63,7 +63,7 @@ class Numbers(Noise):
     def __post_init__(self) -> None:
         self.generator = np.random.default_rng(self.seed)
 
-    def take(self, count: int) -> bytes:
+    def random_bytes(self, count: int) -> bytes:
         raise AssertionError("numbers are drawn whole")
 
     def uniform(self, shape: Sequence[int]) -> Tensor:
@@ -72,7 +72,7 @@ class Numbers(Noise):
             return torch.full(tuple(shape), 0.5, dtype=torch.float64)
         return torch.from_numpy(self.generator.uniform(1e-16, 1, tuple(shape)))
 
-    def discrete_normal(self, sigma: float, shape: Sequence[int]) -> Tensor:
+    def discrete_gaussian(self, sigma: float, shape: Sequence[int]) -> Tensor:
         self.asked.append((sigma, tuple(shape)))
         normal = self.scale * sigma * self.generator.standard_normal(tuple(shape))
         return torch.from_numpy(np.rint(normal).astype(np.int64))

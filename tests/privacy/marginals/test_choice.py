@@ -21,7 +21,7 @@ BINARY = (2, 2, 2)
 PAIRS = [(0, 1), (0, 2), (1, 2)]
 ROWS = [*itertools.product(range(2), repeat=3)]
 EPSILON = 1.3
-CODES = model_of(COUNTS, [(0, 1), (1, 2), (2, 3), (3, 4)]).draw(500, Rng(0))
+CODES = model_of(COUNTS, [(0, 1), (1, 2), (2, 3), (3, 4)]).sample(500, Rng(0))
 
 
 @dataclass
@@ -30,7 +30,7 @@ class Given(Noise):
 
     gumbel: Tensor
 
-    def take(self, count: int) -> bytes:
+    def random_bytes(self, count: int) -> bytes:
         raise AssertionError("only uniform numbers are drawn")
 
     def uniform(self, shape: Sequence[int]) -> Tensor:
@@ -51,7 +51,7 @@ def probabilities(rows: Sequence[tuple[int, ...]], expected: dict, weights: dict
             gumbel = torch.full((len(expected),), -300.0, dtype=torch.float64)
             gumbel[0], gumbel[i] = 5 + middle, 5.0
             curator = Curator(codes, BINARY, 1.0, Given(gumbel))
-            first = curator.choose(expected, weights, allowance, EPSILON, "test") == PAIRS[0]
+            first = curator.select_worst(expected, weights, allowance, EPSILON, "test") == PAIRS[0]
             low, high = (low, middle) if first else (middle, high)
         logits.append((low + high) / 2)
     return torch.tensor(logits, dtype=torch.float64).softmax(0)
@@ -118,7 +118,7 @@ class Recorded:
 @pytest.fixture
 def recorded(monkeypatch: pytest.MonkeyPatch) -> Recorded:
     """Record every selection and measurement."""
-    record, choose, measure = Recorded(), Curator.choose, Curator.measure
+    record, choose, measure = Recorded(), Curator.select_worst, Curator.measure
 
     def choosing(self, expected, weights, allowance, epsilon, what):
         chosen = choose(self, expected, weights, allowance, epsilon, what)
@@ -133,7 +133,7 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> Recorded:
             record.first.append((columns, sigma))
         return measure(self, columns, sigma, what)
 
-    monkeypatch.setattr(Curator, "choose", choosing)
+    monkeypatch.setattr(Curator, "select_worst", choosing)
     monkeypatch.setattr(Curator, "measure", measuring)
     return record
 
@@ -142,7 +142,7 @@ def test_mst_spends_a_third_each_on_columns_choices_and_pairs(recorded: Recorded
     """Algorithm 1 of McKenna, Miklau and Sheldon 2021: sigma of all columns, epsilon and sigma of r - 1 edges."""
     rho = 0.3
     release = mst(CODES, COUNTS, rho, Numbers(1))
-    assert [cost for _, cost in release.expenses] == pytest.approx([rho / 3] * 3, rel=1e-9)
+    assert [cost for _, cost in release.charges] == pytest.approx([rho / 3] * 3, rel=1e-9)
     assert [sigma for _, sigma in recorded.first] == pytest.approx([math.sqrt(3 * 5 / (2 * rho))] * 5)
     assert len(recorded.choices) == 4
     part = {j: {j} for j in range(5)}
@@ -201,4 +201,4 @@ def test_aim_scores_and_anneals_as_published(recorded: Recorded, monkeypatch: py
             sigma, epsilon, halved = sigma / 2, 2 * epsilon, halved + 1
     assert 0 < halved < len(recorded.choices)
     assert spent == pytest.approx(rho)
-    assert math.fsum(cost for _, cost in release.expenses) == pytest.approx(rho, rel=1e-9)
+    assert math.fsum(cost for _, cost in release.charges) == pytest.approx(rho, rel=1e-9)

@@ -13,7 +13,7 @@ from feller.privacy.marginals.curator import epsilon_for, sigma_for
 from tests.errors import refuses
 from tests.privacy.marginals.tables import COUNTS, Numbers, model_of, table_of
 
-CODES = model_of(COUNTS, [(0, 1, 2), (2, 3, 4)]).draw(200, Rng(0))
+CODES = model_of(COUNTS, [(0, 1, 2), (2, 3, 4)]).sample(200, Rng(0))
 
 
 def test_counts_without_noise_are_exact() -> None:
@@ -25,7 +25,7 @@ def test_counts_without_noise_are_exact() -> None:
 def test_the_noise_is_what_was_asked_for_and_nothing_else_is_added() -> None:
     curator, twin = Curator(CODES, COUNTS, 1.0, Numbers(3)), Numbers(3)
     found = curator.measure((0, 2), 7.5, "test")
-    assert torch.equal(found.values, table_of(CODES, COUNTS, (0, 2)) + twin.discrete_normal(7.5, (2, 4)))
+    assert torch.equal(found.values, table_of(CODES, COUNTS, (0, 2)) + twin.discrete_gaussian(7.5, (2, 4)))
     assert found.sigma == 7.5
 
 
@@ -33,12 +33,12 @@ def test_the_price_of_a_table_and_of_a_choice() -> None:
     curator = Curator(CODES, COUNTS, 1.0, Numbers())
     curator.measure((0,), 2.0, "counts")
     curator.measure((1,), 1.0 / math.sqrt(0.5), "counts")
-    curator.choose({(0,): torch.zeros(2).double()}, {(0,): 1.0}, {(0,): 0.0}, 0.4, "choice")
-    assert dict(curator.expenses) == pytest.approx({"counts": 0.125 + 0.25, "choice": 0.02})
-    assert curator.spent == pytest.approx(0.395)
+    curator.select_worst({(0,): torch.zeros(2).double()}, {(0,): 1.0}, {(0,): 0.0}, 0.4, "choice")
+    assert dict(curator.charges) == pytest.approx({"counts": 0.125 + 0.25, "choice": 0.02})
+    assert curator.rho_spent == pytest.approx(0.395)
     with refuses(UsageError, found="2.395"):
         curator.measure((0,), 0.5, "counts")
-    assert curator.spent == pytest.approx(0.395)
+    assert curator.rho_spent == pytest.approx(0.395)
 
 
 @pytest.mark.parametrize("times", [1, 7, 14, 200])
@@ -59,7 +59,7 @@ def test_choices_have_the_odds_of_the_exponential_mechanism() -> None:
     odds = (0.3 * scores / 2).softmax(0)
     curator, chosen = Curator(CODES, COUNTS, 1e9, Numbers(5)), [0, 0, 0]
     for _ in range(4000):
-        chosen[list(weights).index(curator.choose(expected, weights, allowance, 0.3, "test"))] += 1
+        chosen[list(weights).index(curator.select_worst(expected, weights, allowance, 0.3, "test"))] += 1
     assert stats.chisquare(chosen, 4000 * odds.double().numpy() / odds.double().sum().item()).pvalue > 1e-6
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from feller.core.errors import UsageError
 from feller.core.rng import Rng
-from feller.privacy.marginals import Measurement, estimate
+from feller.privacy.marginals import MarginalMeasurement, estimate
 from feller.privacy.marginals.estimate import merge
 from tests.errors import refuses
 from tests.privacy.marginals.tables import COUNTS, LOOP, joint_of, model_of, sum_to
@@ -19,13 +19,13 @@ from tests.privacy.marginals.tables import COUNTS, LOOP, joint_of, model_of, sum
 TRUTH = model_of(COUNTS, LOOP)
 
 
-def noisy(columns: tuple[int, ...], sigma: float, seed: int = 0, total: float = 1000.0) -> Measurement:
+def noisy(columns: tuple[int, ...], sigma: float, seed: int = 0, total: float = 1000.0) -> MarginalMeasurement:
     exact = total * TRUTH.marginal(columns)
     noise = Rng(seed).stream("noise", hash(columns) % 999).normal(exact.shape, torch.float64)
-    return Measurement(columns, exact + sigma * noise, sigma)
+    return MarginalMeasurement(columns, exact + sigma * noise, sigma)
 
 
-def loss(joint: Tensor, tables: list[Measurement], caution: float, total: float = 1000.0) -> float:
+def loss(joint: Tensor, tables: list[MarginalMeasurement], caution: float, total: float = 1000.0) -> float:
     """What an estimate makes least, as its docstring says."""
     misfit = sum(
         float((total * sum_to(joint, table.columns) - table.values).square().sum()) / (2 * caution * table.sigma)
@@ -85,7 +85,7 @@ def test_exact_counts_give_their_marginals() -> None:
 
 def test_unmeasured_columns_are_uniform_and_noise_below_zero_is_survived() -> None:
     values = torch.tensor([[-50.0, 700.0, -3.0], [350.0, -80.0, -200.0]]).double()
-    model = estimate((2, 3, 4), [Measurement((0, 1), values, 60.0)], 1000.0)
+    model = estimate((2, 3, 4), [MarginalMeasurement((0, 1), values, 60.0)], 1000.0)
     assert torch.allclose(model.marginal([2]), torch.full((4,), 0.25).double())
     assert model.marginal([0, 1]).min() > 0
     assert model.potentials[0].abs().max() < 1000 / (0.3 * 60)
@@ -94,7 +94,7 @@ def test_unmeasured_columns_are_uniform_and_noise_below_zero_is_survived() -> No
 @pytest.mark.parametrize("cliques", [((0,), (0,)), ((0, 1), (1, 0)), ((2, 0), (0, 1), (1, 2), (0, 1, 2), (1,))])
 def test_any_overlap_is_fitted(cliques: tuple[tuple[int, ...], ...]) -> None:
     counts = (2, 1, 3)
-    tables = [Measurement(c, torch.full([counts[j] for j in c], 10.0).double(), 1.0) for c in cliques]
+    tables = [MarginalMeasurement(c, torch.full([counts[j] for j in c], 10.0).double(), 1.0) for c in cliques]
     model = estimate(counts, tables, 60.0)
     assert abs(model.marginal([0, 1, 2]).sum().item() - 1) < 1e-12
 
@@ -106,8 +106,8 @@ def test_no_measurement_is_the_uniform_model() -> None:
 
 def test_repeated_measurements_are_averaged_by_what_they_know() -> None:
     a, b = (
-        Measurement((0,), torch.tensor([0.0, 8.0]).double(), 1.0),
-        Measurement((0,), torch.tensor([5.0, 3.0]).double(), 2.0),
+        MarginalMeasurement((0,), torch.tensor([0.0, 8.0]).double(), 1.0),
+        MarginalMeasurement((0,), torch.tensor([5.0, 3.0]).double(), 2.0),
     )
     (one,) = merge([a, b])
     assert torch.allclose(one.values, torch.tensor([1.0, 7.0]).double())
@@ -133,7 +133,7 @@ def test_models_are_as_near_as_those_of_mbi() -> None:
         for i, columns in enumerate([(j,) for j in range(5)] + [(0, 1), (1, 2), (2, 3), (3, 4)]):
             exact = n * truth.marginal(columns)
             values = exact + 15.0 * Rng(seed).stream("noise", i).normal(exact.shape, torch.float64)
-            ours.append(Measurement(columns, values, 15.0))
+            ours.append(MarginalMeasurement(columns, values, 15.0))
             theirs.append(mbi.LinearMeasurement(values.flatten().numpy(), tuple(names[j] for j in columns), 15.0))
         model = estimate(counts, ours, n)
         other = mbi.estimation.MirrorDescent().estimate(domain, theirs, known_total=n, iters=1000)

@@ -15,7 +15,7 @@ from feller.core.safetensors_io import load_tensors, save_tensors
 from feller.core.serialization import from_dict, to_dict
 from feller.data.tables.column import Categorical
 from feller.networks.network_config import NetworkConfig
-from feller.privacy.marginals.marginal_network import Marginals, network_of
+from feller.privacy.marginals.marginal_network import MarginalTables, network_from_model
 from feller.spaces import DigitTokenizer, PairConstraint, TableTokens
 from feller.training.objectives.marginal_fitting import ONE_WAY_BUDGET, MarginalFitting
 from tests.errors import refuses
@@ -32,34 +32,34 @@ EVERY_ROW = torch.tensor(list(itertools.product(*map(range, COUNTS))))
 
 
 def test_a_model_comes_back_from_a_folder(tmp_path: pathlib.Path) -> None:
-    settings, network = network_of(ROWS, MODEL)
+    settings, network = network_from_model(ROWS, MODEL)
     save_tensors(tmp_path / "average.safetensors", network.state_dict())
     record = json.loads(json.dumps(to_dict(settings)))
     again = from_dict(NetworkConfig, record).build((5,), {}, Rng(0))
     again.load_state_dict(load_tensors(tmp_path / "average.safetensors")[0])
     assert torch.equal(again.model().log_likelihood(EVERY_ROW), MODEL.log_likelihood(EVERY_ROW))
     assert torch.equal(again(EVERY_ROW, torch.zeros(len(EVERY_ROW)), {}), MODEL.log_likelihood(EVERY_ROW))
-    assert torch.equal(again.draw(50, Rng(3)), MODEL.draw(50, Rng(3)))
+    assert torch.equal(again.draw(50, Rng(3)), MODEL.sample(50, Rng(3)))
 
 
 def test_what_a_row_draws_depends_on_its_number() -> None:
-    _, network = network_of(ROWS, MODEL)
+    _, network = network_from_model(ROWS, MODEL)
     known = (EVERY_ROW, torch.arange(5) % 2 * torch.ones(len(EVERY_ROW), 1) > 0)
-    whole = network.draw(len(EVERY_ROW), Rng(1), known)
+    whole = network.sample(len(EVERY_ROW), Rng(1), known)
     assert torch.equal(whole[known[1]], EVERY_ROW[known[1]])
-    part = network.draw(9, Rng(1, first_example=30), tuple(one[30:39] for one in known))
+    part = network.sample(9, Rng(1, first_example=30), tuple(one[30:39] for one in known))
     assert torch.equal(part, whole[30:39])
-    assert torch.equal(network.draw(9, Rng(1, first_example=30)), network.draw(60, Rng(1))[30:39])
+    assert torch.equal(network.sample(9, Rng(1, first_example=30)), network.sample(60, Rng(1))[30:39])
 
 
 def test_odds_weigh_the_law_of_rows_beside_what_is_known() -> None:
     """20,000 rows against all rows there are; 1e-3 is the chance of a false alarm."""
-    _, network = network_of(ROWS, MODEL)
+    _, network = network_from_model(ROWS, MODEL)
     weights = {0: torch.linspace(0, 1, COUNTS[0]), 2: torch.tensor([1.0, *[0.25] * (COUNTS[2] - 1)])}
     known = EVERY_ROW[:1].expand(20_000, -1).clone(), torch.zeros(20_000, len(COUNTS), dtype=torch.bool)
     known[0][:, 1], known[1][:, 1] = 1, True
     odds = {column: lambda codes, weight=weight: weight.double()[codes] for column, weight in weights.items()}
-    drawn = network.draw(20_000, Rng(0), known, odds=odds)
+    drawn = network.sample(20_000, Rng(0), known, odds=odds)
     law = MODEL.log_likelihood(EVERY_ROW).exp() * (EVERY_ROW[:, 1] == 1)
     for column, weight in weights.items():
         law = law * weight[EVERY_ROW[:, column]]
@@ -71,7 +71,7 @@ def test_odds_weigh_the_law_of_rows_beside_what_is_known() -> None:
 
 
 def test_a_new_network_holds_all_rows_that_keep_the_rules_for_alike() -> None:
-    network = Marginals(rows_of(2, 3, rules=(PairConstraint(1, 0, ("10", "11", "01")),))).build((2,), {}, Rng(0))
+    network = MarginalTables(rows_of(2, 3, rules=(PairConstraint(1, 0, ("10", "11", "01")),))).build((2,), {}, Rng(0))
     codes = torch.tensor([[0, 0], [0, 1], [1, 1], [1, 2], [1, 0]])
     assert network.model().log_likelihood(codes).tolist() == pytest.approx([-math.log(4)] * 4 + [-math.inf])
 
@@ -79,16 +79,16 @@ def test_a_new_network_holds_all_rows_that_keep_the_rules_for_alike() -> None:
 def test_columns_of_one_value_are_a_model_too() -> None:
     rows = rows_of(1, 1)
     release = MarginalFitting(rows).release(torch.zeros(20, 2, dtype=torch.long), 0.1, Numbers(1))
-    settings, network = network_of(rows, release.model)
+    settings, network = network_from_model(rows, release.model)
     assert settings.build((2,), {}, Rng(0)).state_dict().keys() == network.state_dict().keys()
-    assert torch.equal(network.draw(4, Rng(0)), torch.zeros(4, 2, dtype=torch.long))
+    assert torch.equal(network.sample(4, Rng(0)), torch.zeros(4, 2, dtype=torch.long))
 
 
 @pytest.mark.parametrize("method", ONE_WAY_BUDGET)
 def test_ways_spend_what_they_are_said_to_on_single_columns(method: str) -> None:
     counting = MarginalFitting(ROWS, method=method)
-    release = counting.release(MODEL.draw(400, Rng(0)), 0.3, Numbers(1))
-    spent = dict(release.expenses)
+    release = counting.release(MODEL.sample(400, Rng(0)), 0.3, Numbers(1))
+    spent = dict(release.charges)
     assert spent["counts of each column"] == pytest.approx(0.3 * ONE_WAY_BUDGET[method], rel=1e-9)
     assert math.fsum(spent.values()) == pytest.approx(0.3, rel=1e-9)
     pairs = sum(len(clique) == 2 for clique in release.model.cliques)
@@ -96,7 +96,7 @@ def test_ways_spend_what_they_are_said_to_on_single_columns(method: str) -> None
 
 
 def test_room_and_degree_reach_the_model() -> None:
-    codes = MODEL.draw(3000, Rng(0))
+    codes = MODEL.sample(3000, Rng(0))
     narrow, wide = (
         MarginalFitting(ROWS, degree=degree, max_model_size=room).release(codes, 5.0, Numbers(1)).model.cliques
         for degree, room in ((2, 1e-4), (3, 1.0))
@@ -111,6 +111,6 @@ def test_wrong_use() -> None:
     with pytest.raises(UsageError, match="room above 0 MiB; found 2, 0"):
         MarginalFitting(ROWS, max_model_size=0.0)
     with pytest.raises(UsageError, match="Give them bins"):
-        Marginals(TableTokens((DigitTokenizer(0, 99),)))
+        MarginalTables(TableTokens((DigitTokenizer(0, 99),)))
     with pytest.raises(UsageError, match="rows of 5 columns and no conditions"):
-        Marginals(ROWS).build((4,), {}, Rng(0))
+        MarginalTables(ROWS).build((4,), {}, Rng(0))

@@ -11,19 +11,19 @@ from torch import Tensor
 
 from feller.core.errors import UsageError
 from feller.core.rng import Rng
-from feller.privacy.marginals import Curator, Measurement, Release, aim, eliminate, independent, mst
+from feller.privacy.marginals import Curator, MarginalMeasurement, MarginalRelease, aim, eliminate, independent, mst
 from feller.privacy.marginals.aim import mean_deviation
 from tests.errors import refuses
 from tests.privacy.marginals.tables import COUNTS, Numbers, model_of, sum_to, table_of
 
 TRUTH = model_of(COUNTS, [(0, 1), (1, 2), (2, 3), (3, 4)])
-CODES = TRUTH.draw(3000, Rng(0))
-OTHER = model_of(COUNTS, [(0, 4), (4, 2), (2, 1)], 5).draw(3000, Rng(1))
-Mechanism = Callable[..., Release]
+CODES = TRUTH.sample(3000, Rng(0))
+OTHER = model_of(COUNTS, [(0, 4), (4, 2), (2, 1)], 5).sample(3000, Rng(1))
+Mechanism = Callable[..., MarginalRelease]
 BOTH = pytest.mark.parametrize("mechanism", [mst, aim])
 
 
-def distance(release: Release, codes: Tensor, size: int = 2) -> float:
+def distance(release: MarginalRelease, codes: Tensor, size: int = 2) -> float:
     """Largest total variation of tables of some columns."""
     joint = table_of(codes, COUNTS) / len(codes)
     return max(
@@ -37,11 +37,11 @@ def distance(release: Release, codes: Tensor, size: int = 2) -> float:
 def test_the_budget_is_spent_and_never_more(mechanism: Mechanism, rho: float) -> None:
     numbers = Numbers(1)
     release = mechanism(CODES, COUNTS, rho, numbers)
-    spent = math.fsum(cost for _, cost in release.expenses)
+    spent = math.fsum(cost for _, cost in release.charges)
     assert rho * (1 - 1e-6) < spent <= rho
-    assert len(release.expenses) == 3
+    assert len(release.charges) == 3
     asked = math.fsum(0.5 / sigma**2 for sigma, _ in numbers.asked if sigma)
-    measured = math.fsum(cost for what, cost in release.expenses if what.startswith("counts"))
+    measured = math.fsum(cost for what, cost in release.charges if what.startswith("counts"))
     assert measured == pytest.approx(asked, rel=1e-12)
 
 
@@ -98,19 +98,19 @@ def test_more_budget_is_nearer(mechanism: Mechanism) -> None:
 def test_only_noisy_answers_reach_the_result(mechanism: Mechanism, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two tables of one size that share no row's law, answered alike: every byte of the release is equal."""
 
-    def measure(self: Curator, columns: tuple[int, ...], sigma: float, what: str) -> Measurement:
+    def measure(self: Curator, columns: tuple[int, ...], sigma: float, what: str) -> MarginalMeasurement:
         self._charge(what, 0.5 / sigma**2)
         exact = table_of(CODES[:200], COUNTS, columns)
-        return Measurement(columns, exact + self._noise.discrete_normal(sigma, exact.shape), sigma)
+        return MarginalMeasurement(columns, exact + self._noise.discrete_gaussian(sigma, exact.shape), sigma)
 
     def choose(self: Curator, expected, weights, allowance, epsilon: float, what: str) -> tuple[int, ...]:
         self._charge(what, epsilon**2 / 8)
         return list(expected)[int(len(expected) * self._noise.uniform((1,)))]
 
     monkeypatch.setattr(Curator, "measure", measure)
-    monkeypatch.setattr(Curator, "choose", choose)
+    monkeypatch.setattr(Curator, "select_worst", choose)
     one, two = (mechanism(codes, COUNTS, 0.02, Numbers(4)) for codes in (CODES, OTHER))
-    assert one.expenses == two.expenses
+    assert one.charges == two.charges
     assert one.model.cliques == two.model.cliques
     assert all(map(torch.equal, one.model.potentials, two.model.potentials))
     assert all(map(torch.equal, one.one_way, two.one_way))
@@ -124,7 +124,7 @@ def test_a_neighbour_is_asked_for_the_same_noise() -> None:
     for codes in (CODES, neighbour):
         numbers = Numbers(scale=0.0)
         release = mst(codes, COUNTS, 0.5, numbers)
-        asked.append((numbers.asked, release.expenses, release.model.cliques))
+        asked.append((numbers.asked, release.charges, release.model.cliques))
     assert asked[0] == asked[1]
 
 
@@ -145,8 +145,8 @@ def test_tables_of_hardly_any_column(mechanism: Mechanism, counts: tuple[int, ..
     assert all(math.prod(shape) > 1 for sigma, shape in numbers.asked if sigma)
     assert [len(values) for values in release.one_way] == list(counts)
     assert all(values.item() == 60 for values in release.one_way if len(values) == 1)
-    assert math.fsum(cost for _, cost in release.expenses) <= 0.5
-    assert release.model.draw(9, Rng(0)).shape == (9, len(counts))
+    assert math.fsum(cost for _, cost in release.charges) <= 0.5
+    assert release.model.sample(9, Rng(0)).shape == (9, len(counts))
 
 
 def test_aim_keeps_its_tables_within_the_room_it_has() -> None:
@@ -166,7 +166,7 @@ def test_aim_measures_nothing_outside_its_workload() -> None:
 def test_large_pairs_are_left_out() -> None:
     release = mst(CODES, COUNTS, 1.0, Numbers(1), cells=6)
     assert all(math.prod(COUNTS[j] for j in clique) <= 6 for clique in release.model.cliques)
-    assert math.fsum(cost for _, cost in release.expenses) <= 1.0
+    assert math.fsum(cost for _, cost in release.charges) <= 1.0
 
 
 def test_wrong_use() -> None:
@@ -181,7 +181,7 @@ def test_independent_columns_take_the_whole_budget(rho: float) -> None:
     numbers = Numbers(1)
     release = independent(CODES, COUNTS, rho, numbers)
     assert {*release.model.cliques} == {(j,) for j in range(5)}
-    ((_, spent),) = release.expenses
+    ((_, spent),) = release.charges
     assert rho * (1 - 1e-6) < spent <= rho
     assert spent == pytest.approx(math.fsum(0.5 / sigma**2 for sigma, _ in numbers.asked), rel=1e-12)
     one_way = [release.model.marginal([j]) for j in (0, 4)]
@@ -201,7 +201,7 @@ def test_an_infinite_budget_is_exact_and_draws_nothing(mechanism: Mechanism) -> 
 
 
 def test_without_noise_tables_are_counted_until_all_differ_by_chance_alone() -> None:
-    codes = model_of(COUNTS, [(0, 1), (1, 2), (2, 3), (3, 4)], 3).draw(3000, Rng(0))
+    codes = model_of(COUNTS, [(0, 1), (1, 2), (2, 3), (3, 4)], 3).sample(3000, Rng(0))
     release = aim(codes, COUNTS, math.inf, Numbers())
     model, counted = release.model, {*release.model.cliques}
     assert {clique for clique in counted if len(clique) == 2} == {(0, 1), (1, 2), (2, 3), (3, 4)}

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from feller.core.errors import InputError, UsageError
 from feller.core.rng import Rng
-from feller.privacy.marginals import MarginalModel, apart, eliminate, evenly, row_sampling
+from feller.privacy.marginals import MarginalModel, eliminate, row_sampling, stratified, unstratified
 from tests.errors import refuses
 from tests.privacy.marginals.tables import COUNTS, LOOP, joint_of, model_of, sum_to
 
@@ -42,14 +42,14 @@ def model() -> MarginalModel:
 
 def test_rows_have_the_law_of_the_model(model: MarginalModel) -> None:
     joint, _ = joint_of(model)
-    codes = model.draw(100_000, Rng(0))
+    codes = model.sample(100_000, Rng(0))
     assert agrees(cells(codes, (0, 1, 2, 3, 4)), joint)
     assert not agrees(cells(codes, (0, 1, 2, 3, 4)), joint**1.05)
 
 
 def test_rows_are_independent_of_each_other(model: MarginalModel) -> None:
     """A row and the next one: all pairs of columns agree with the product."""
-    codes = model.draw(100_000, Rng(1))
+    codes = model.sample(100_000, Rng(1))
     pairs = torch.cat([codes[::2], codes[1::2]], 1)
     for i, j in itertools.product(range(5), repeat=2):
         odds = torch.outer(model.marginal([i]), model.marginal([j]))
@@ -65,11 +65,11 @@ def in_order(uniform: Tensor, group: Tensor) -> Tensor:
     return spread
 
 
-@pytest.mark.parametrize(("spread", "right"), [(apart, True), (evenly, True), (in_order, False)])
-def test_children_of_one_parent_are_independent_given_it(spread: row_sampling.Spread, right: bool) -> None:
+@pytest.mark.parametrize(("spread", "right"), [(unstratified, True), (stratified, True), (in_order, False)])
+def test_children_of_one_parent_are_independent_given_it(spread: row_sampling.Stratification, right: bool) -> None:
     tables = (torch.tensor([[0.0, 0.5, 1.0], [1.0, 0.3, 0.0]]).double(), torch.tensor([[0, 1, 1, 0], [1, 0, 1, 2]]) / 2)
     family = MarginalModel((2, 3, 4), ((0, 1), (0, 2)), (tables[0], tables[1].double()), 1.0)
-    codes = family.draw(50_000, Rng(0), spread=spread)
+    codes = family.sample(50_000, Rng(0), stratification=spread)
     independent = []
     for parent in range(2):
         table = cells(codes[codes[:, 0] == parent], (1, 2), (2, 3, 4))
@@ -81,17 +81,17 @@ def test_even_rows_match_what_is_expected_within_one() -> None:
     """The column that is drawn first has its counts to within one row, its child within one for each parent."""
     family = model_of((3, 4), [(0, 1)])
     assert eliminate(family.counts, family.cliques).buckets[-1].column == 1
-    codes = family.draw(1000, Rng(3), spread=evenly)
+    codes = family.sample(1000, Rng(3), stratification=stratified)
     table, expected = cells(codes, (1, 0), (3, 4)), family.marginal([1, 0])
     assert (table.sum(1) - 1000 * expected.sum(1)).abs().max() < 1
     assert (table - table.sum(1, keepdim=True) * expected / expected.sum(1, keepdim=True)).abs().max() < 1
-    assert (cells(family.draw(1000, Rng(3)), (1,), (3, 4)) - 1000 * expected.sum(1)).abs().max() > 1
+    assert (cells(family.sample(1000, Rng(3)), (1,), (3, 4)) - 1000 * expected.sum(1)).abs().max() > 1
 
 
 def test_even_numbers_are_uniform_at_each_place_of_a_group() -> None:
     """Groups of three, apart in the batch: one number in each third, in any order, each place uniform."""
     group = torch.arange(10_000).repeat(3)
-    spread = evenly(Rng(0).stream("spread").uniform((30_000,), torch.float64), group).view(3, 10_000)
+    spread = stratified(Rng(0).stream("spread").uniform((30_000,), torch.float64), group).view(3, 10_000)
     thirds = (3 * spread).long()
     assert torch.equal(thirds.sort(0).values, torch.arange(3)[:, None].expand(3, 10_000))
     orders = cells(thirds.T, (0, 1), (3, 3))[~torch.eye(3, dtype=torch.bool)]
@@ -101,14 +101,14 @@ def test_even_numbers_are_uniform_at_each_place_of_a_group() -> None:
 
 
 def test_even_numbers_of_a_row_alone_are_uniform() -> None:
-    spread = evenly(Rng(0).stream("spread").uniform((20_000,), torch.float64), torch.arange(20_000))
+    spread = stratified(Rng(0).stream("spread").uniform((20_000,), torch.float64), torch.arange(20_000))
     assert agrees(torch.bincount((20 * spread).long(), minlength=20).double(), torch.ones(20).double())
 
 
 def test_evidence_in_several_columns_holds_and_the_rest_follows_it() -> None:
     n, counts = 200_000, (6, 8, 10, 7, 9)
     wide = model_of(counts, LOOP)
-    codes = wide.draw(n, Rng(0), {1: 2, 4: 0})
+    codes = wide.sample(n, Rng(0), {1: 2, 4: 0})
     assert (codes[:, 1] == 2).all()
     assert (codes[:, 4] == 0).all()
     every = torch.cartesian_prod(*map(torch.arange, counts))
@@ -127,22 +127,22 @@ def test_evidence_in_several_columns_holds_and_the_rest_follows_it() -> None:
 def test_evidence_that_cannot_be() -> None:
     table = torch.tensor([[0.0, -torch.inf], [0.0, 0.0]]).double()
     barred = MarginalModel((2, 2, 2), ((0, 1), (0, 1, 2)), (table, torch.zeros(2, 2, 2).double()), 1.0)
-    assert (barred.draw(100, Rng(0), {1: 1})[:, 0] == 1).all()
+    assert (barred.sample(100, Rng(0), {1: 1})[:, 0] == 1).all()
     kept = torch.tensor([[True, False, False], [True, True, False], [False, True, False]])
     with pytest.raises(InputError, match="row 1 that the model holds for impossible"):
-        barred.complete(torch.tensor([[0, 1, 0]]).repeat(3, 1), kept, Rng(0))
+        barred.sample_missing(torch.tensor([[0, 1, 0]]).repeat(3, 1), kept, Rng(0))
     with refuses(UsageError, found="2"):
-        barred.draw(1, Rng(0), {1: 2})
+        barred.sample(1, Rng(0), {1: 2})
     with pytest.raises(UsageError, match="expected different columns"):
-        barred.draw(1, Rng(0), {3: 0})
+        barred.sample(1, Rng(0), {3: 0})
 
 
 def test_gaps_of_each_row_are_filled_from_its_own_conditional(model: MarginalModel) -> None:
     """Rows of the model, with random gaps, filled from the conditional given the rest: rows of the model again."""
     joint, _ = joint_of(model)
-    rows = model.draw(60_000, Rng(0))
+    rows = model.sample(60_000, Rng(0))
     kept = Rng(1).stream("kept").bernoulli(0.5, rows.shape)
-    full = model.complete(rows, kept, Rng(2))
+    full = model.sample_missing(rows, kept, Rng(2))
     assert torch.equal(full[kept], rows[kept])
     assert agrees(cells(full, (0, 1, 2, 3, 4)), joint)
     bare = kept.sum(1) == 2  # what is drawn goes with what was kept, not with what was hidden
@@ -154,7 +154,7 @@ def test_a_code_that_is_not_to_be_drawn(model: MarginalModel) -> None:
     """What is left is the conditional without it; a row that has nothing else keeps it."""
     joint, _ = joint_of(model)
     codes, kept = torch.tensor([[1, 0, 3, 0, 0]]).repeat(20_000, 1), torch.tensor([True, False, True, False, False])
-    full = model.complete(codes, kept.expand(20_000, -1), Rng(0), never=(1, 2, 3, -1, -1))
+    full = model.sample_missing(codes, kept.expand(20_000, -1), Rng(0), excluded_codes=(1, 2, 3, -1, -1))
     odds = joint[1, :, 3].clone()
     odds[2] = 0
     assert (full[:, 1] != 2).all()
@@ -163,41 +163,41 @@ def test_a_code_that_is_not_to_be_drawn(model: MarginalModel) -> None:
     table = torch.tensor([[0.0, -torch.inf], [0.0, 0.0]]).double()
     forced = MarginalModel((2, 2), ((0, 1),), (table,), 1.0)
     rows, first = torch.tensor([[0, 0], [1, 0]]).repeat(50, 1), torch.tensor([[True, False]]).expand(100, -1)
-    assert forced.complete(rows, first, Rng(0), never=(-1, 0))[:, 1].tolist() == [0, 1] * 50
+    assert forced.sample_missing(rows, first, Rng(0), excluded_codes=(-1, 0))[:, 1].tolist() == [0, 1] * 50
 
 
 def test_gaps_given_two_different_rows(model: MarginalModel) -> None:
     joint, _ = joint_of(model)
     codes = torch.tensor([[1, 0, 3, 0, 0], [0, 2, 1, 2, 1]]).repeat(20_000, 1)
     kept = torch.tensor([[True, False, True, False, False], [True, False, False, True, True]]).repeat(20_000, 1)
-    full = model.complete(codes, kept, Rng(0))
+    full = model.sample_missing(codes, kept, Rng(0))
     assert agrees(cells(full[::2], (1, 3, 4)), joint[1, :, 3])
     assert agrees(cells(full[1::2], (1, 2)), joint[0, :, :, 2, 1])
 
 
 def test_a_row_is_the_same_whatever_is_worked_on_with_it(model: MarginalModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = model.draw(300, Rng(0))
+    rows = model.sample(300, Rng(0))
     kept = Rng(1).stream("kept").bernoulli(0.4, rows.shape)
-    full = model.complete(rows, kept, Rng(2))
-    assert torch.equal(model.complete(rows[:70], kept[:70], Rng(2)), full[:70])
-    monkeypatch.setattr(row_sampling, "ROOM", 100)
+    full = model.sample_missing(rows, kept, Rng(2))
+    assert torch.equal(model.sample_missing(rows[:70], kept[:70], Rng(2)), full[:70])
+    monkeypatch.setattr(row_sampling, "MAX_CASE_ENTRIES", 100)
     monkeypatch.setattr(row_sampling, "ROWS", 7)
-    assert torch.equal(model.complete(rows, kept, Rng(2)), full)
-    assert torch.equal(model.draw(300, Rng(0)), rows)
+    assert torch.equal(model.sample_missing(rows, kept, Rng(2)), full)
+    assert torch.equal(model.sample(300, Rng(0)), rows)
 
 
 def test_hidden_codes_are_not_looked_at(model: MarginalModel) -> None:
-    rows = model.draw(50, Rng(0))
+    rows = model.sample(50, Rng(0))
     kept = Rng(1).stream("kept").bernoulli(0.4, rows.shape)
     other = torch.where(kept, rows, -7)
-    assert torch.equal(model.complete(other, kept, Rng(2)), model.complete(rows, kept, Rng(2)))
+    assert torch.equal(model.sample_missing(other, kept, Rng(2)), model.sample_missing(rows, kept, Rng(2)))
     with pytest.raises(InputError, match="in column 0; found -7"):
-        model.complete(torch.full_like(rows, -7), torch.ones_like(kept), Rng(2))
+        model.sample_missing(torch.full_like(rows, -7), torch.ones_like(kept), Rng(2))
 
 
 def test_no_rows_and_nothing_hidden(model: MarginalModel) -> None:
-    assert model.draw(0, Rng(0)).shape == (0, 5)
-    rows = model.draw(5, Rng(0))
-    assert torch.equal(model.complete(rows, torch.ones_like(rows, dtype=torch.bool), Rng(1)), rows)
-    assert torch.equal(model.draw(5, Rng(0)), rows)
-    assert not torch.equal(model.draw(5, Rng(1)), rows)
+    assert model.sample(0, Rng(0)).shape == (0, 5)
+    rows = model.sample(5, Rng(0))
+    assert torch.equal(model.sample_missing(rows, torch.ones_like(rows, dtype=torch.bool), Rng(1)), rows)
+    assert torch.equal(model.sample(5, Rng(0)), rows)
+    assert not torch.equal(model.sample(5, Rng(1)), rows)

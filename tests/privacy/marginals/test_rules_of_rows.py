@@ -9,7 +9,7 @@ from torch import Tensor
 
 from feller.core.errors import InputError
 from feller.core.rng import Rng
-from feller.privacy.marginals import MarginalModel, Measurement, aim, estimate, independent, mst
+from feller.privacy.marginals import MarginalMeasurement, MarginalModel, aim, estimate, independent, mst
 from tests.privacy.marginals.tables import COUNTS, LOOP, Numbers, joint_of, model_of, sum_to
 
 RULES = (
@@ -35,23 +35,23 @@ def test_a_model_under_rules_is_that_of_brute_force() -> None:
     for columns in itertools.combinations(range(5), 2):
         assert (MODEL.marginal(columns) - sum_to(joint, columns)).abs().max() < 1e-12
     assert (MODEL.log_likelihood(EVERY_ROW).exp() - joint.flatten()).abs().max() < 1e-12
-    drawn = MODEL.draw(5000, Rng(0))
+    drawn = MODEL.sample(5000, Rng(0))
     assert keeps(drawn).all()
     kept = torch.tensor([False, True, False, True, False]).expand(5000, -1)
-    filled = MODEL.complete(drawn, kept, Rng(1))
+    filled = MODEL.sample_missing(drawn, kept, Rng(1))
     assert keeps(filled).all()
     assert torch.equal(filled[kept], drawn[kept])
 
 
 def test_what_is_known_must_keep_the_rules() -> None:
     with pytest.raises(InputError, match="can occur together"):
-        MODEL.draw(3, Rng(0), {0: 0, 1: 1})
+        MODEL.sample(3, Rng(0), {0: 0, 1: 1})
 
 
 def test_the_potentials_are_the_misfits_beside_the_rules() -> None:
     """Stationary: each potential is (y - m) / (caution sigma), m by brute force over rows that keep the rules."""
     tables = [
-        Measurement(columns, 900 * model_of(COUNTS, LOOP).marginal(columns) + 1.0, sigma)
+        MarginalMeasurement(columns, 900 * model_of(COUNTS, LOOP).marginal(columns) + 1.0, sigma)
         for columns, sigma in (((0, 1), 20.0), ((1, 3), 5.0), ((2,), 9.0))
     ]
     model = estimate(COUNTS, tables, 1000.0, rules=RULES, caution=0.5, tolerance=1e-6)
@@ -64,7 +64,7 @@ def test_the_potentials_are_the_misfits_beside_the_rules() -> None:
 @pytest.mark.parametrize("mechanism", [mst, aim, independent])
 @pytest.mark.parametrize("rho", [1e-3, 0.5, math.inf])
 def test_no_mechanism_gives_mass_to_what_breaks_a_rule(mechanism, rho: float) -> None:
-    codes = MODEL.draw(500, Rng(0))
+    codes = MODEL.sample(500, Rng(0))
     release = mechanism(codes, COUNTS, rho, Numbers(1), rules=RULES)
     likely = release.model.log_likelihood(EVERY_ROW).exp()
     assert likely[~keeps(EVERY_ROW)].abs().max() == 0
@@ -74,7 +74,7 @@ def test_no_mechanism_gives_mass_to_what_breaks_a_rule(mechanism, rho: float) ->
 
 def test_counts_that_agree_with_rules_are_met() -> None:
     """Exact counts of rows under rules: the tables are theirs, though none of the two ruled pairs was measured."""
-    codes = MODEL.draw(4000, Rng(0))
+    codes = MODEL.sample(4000, Rng(0))
     free, tied = (independent(codes, COUNTS, math.inf, Numbers(), rules=rules).model for rules in ((), RULES))
     for model in (free, tied):
         for j in range(5):

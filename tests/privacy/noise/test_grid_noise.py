@@ -15,7 +15,7 @@ from scipy import stats
 
 from feller.core.errors import UsageError
 from feller.privacy.noise import discrete_samplers
-from feller.privacy.noise.grid_noise import Noise, Repeatable, Secret
+from feller.privacy.noise.grid_noise import Noise, SecureNoise, SeededNoise
 
 
 def p_value(drawn: torch.Tensor, cdf: Callable) -> float:
@@ -24,7 +24,7 @@ def p_value(drawn: torch.Tensor, cdf: Callable) -> float:
 
 def test_laws_of_continuous_numbers() -> None:
     """Each would fail by chance once in 10,000; the seed is fixed."""
-    noise = Repeatable(0)
+    noise = SeededNoise(0)
     normal = noise.normal((101, 999))
     assert normal.dtype == torch.float64
     assert p_value(normal, stats.norm.cdf) > 1e-4
@@ -40,7 +40,7 @@ def test_laws_of_continuous_numbers() -> None:
 def test_discrete_normal_has_the_exact_law(sigma: float) -> None:
     """Chi-square over cells that expect 10 or more; a false alarm once in 10,000."""
     n = 100_000
-    drawn = Repeatable(1).discrete_normal(sigma, (n,))
+    drawn = SeededNoise(1).discrete_gaussian(sigma, (n,))
     reach = math.ceil(12 * sigma) + 3
     k = np.arange(-reach, reach + 1)
     masses = np.exp(-(k**2) / (2 * sigma**2))
@@ -50,7 +50,7 @@ def test_discrete_normal_has_the_exact_law(sigma: float) -> None:
 def test_discrete_laplace_has_the_exact_law() -> None:
     k = np.arange(-400, 401)
     masses = np.exp(-np.abs(k) / 5)
-    chi_square(Repeatable(2).discrete_laplace(5, (100_000,)).numpy(), k, masses / masses.sum())
+    chi_square(SeededNoise(2).discrete_laplace(5, (100_000,)).numpy(), k, masses / masses.sum())
 
 
 def chi_square(drawn: np.ndarray, k: np.ndarray, masses: np.ndarray) -> None:
@@ -66,14 +66,14 @@ def chi_square(drawn: np.ndarray, k: np.ndarray, masses: np.ndarray) -> None:
 
 
 def test_whole_numbers_are_all_alike() -> None:
-    noise = Repeatable(3)
-    counts = np.bincount(noise.integers(7, (70_000,)).numpy())
+    noise = SeededNoise(3)
+    counts = np.bincount(noise.randint(7, (70_000,)).numpy())
     assert len(counts) == 7
     assert stats.chisquare(counts).pvalue > 1e-4
-    assert noise.integers(1, (3,)).tolist() == [0, 0, 0]
-    assert noise.integers(2**62, (100,)).max() > 2**61
+    assert noise.randint(1, (3,)).tolist() == [0, 0, 0]
+    assert noise.randint(2**62, (100,)).max() > 2**61
     with pytest.raises(UsageError):
-        noise.integers(0, (1,))
+        noise.randint(0, (1,))
 
 
 def test_coins_decide_by_more_digits_where_float64_cannot() -> None:
@@ -85,71 +85,71 @@ def test_coins_decide_by_more_digits_where_float64_cannot() -> None:
     def next_word(share: float) -> Callable[[int], np.ndarray]:
         return lambda n: np.full(n, int((rest + Fraction(share)) * 2**64), dtype=np.uint64)
 
-    assert discrete_samplers.decided(next_word(-1e-6), begun, Fraction(1, 2))
-    assert not discrete_samplers.decided(next_word(1e-6), begun, Fraction(1, 2))
-    assert discrete_samplers.decided(next_word(0.0), begun - 1, Fraction(1, 2))
-    assert not discrete_samplers.decided(next_word(0.0), begun + 1, Fraction(1, 2))
+    assert discrete_samplers.decide_bernoulli_exp(next_word(-1e-6), begun, Fraction(1, 2))
+    assert not discrete_samplers.decide_bernoulli_exp(next_word(1e-6), begun, Fraction(1, 2))
+    assert discrete_samplers.decide_bernoulli_exp(next_word(0.0), begun - 1, Fraction(1, 2))
+    assert not discrete_samplers.decide_bernoulli_exp(next_word(0.0), begun + 1, Fraction(1, 2))
 
 
 def test_coins_have_the_chance() -> None:
     """Within 4 standard deviations."""
-    heads = Repeatable(4).coins(0.03, (100, 1000)).double().mean().item()
+    heads = SeededNoise(4).bernoulli(0.03, (100, 1000)).double().mean().item()
     assert abs(heads - 0.03) < 4 * math.sqrt(0.03 * 0.97 / 100_000)
 
 
 def test_sums_lie_on_one_grid_whatever_the_value() -> None:
     """Noise of scale 3 on values of all sizes: multiples of 2^(1 - 34), and the variance is right to 4 sigma."""
-    noise, n = Repeatable(5), 40_000
+    noise, n = SeededNoise(5), 40_000
     values = torch.linspace(-1000, 1000, n, dtype=torch.float64) * math.pi
-    sums = noise.added(values, 3.0)
+    sums = noise.add_gaussian(values, 3.0)
     grid = 2.0 ** (1 - 34)
     assert torch.equal((sums / grid).round() * grid, sums)
     variance = (sums - values).square().mean().item()
     assert abs(variance / 9 - 1) < 4 * math.sqrt(2 / n)
-    assert torch.equal(noise.added(values, 0.0), values)
+    assert torch.equal(noise.add_gaussian(values, 0.0), values)
 
 
 def test_a_seed_and_a_name_repeat() -> None:
-    first = Repeatable(0, "train", 3).normal((5,))
-    assert torch.equal(first, Repeatable(0, "train", 3).normal((5,)))
-    for other in (Repeatable(1, "train", 3), Repeatable(0, "train", 4), Repeatable(0)):
+    first = SeededNoise(0, "train", 3).normal((5,))
+    assert torch.equal(first, SeededNoise(0, "train", 3).normal((5,)))
+    for other in (SeededNoise(1, "train", 3), SeededNoise(0, "train", 4), SeededNoise(0)):
         assert not torch.equal(first, other.normal((5,)))
 
 
 @pytest.mark.parametrize("again", [copy.copy, copy.deepcopy, lambda noise: pickle.loads(pickle.dumps(noise))])
 def test_a_copy_of_secret_noise_goes_its_own_way(again: Callable[[Noise], Noise]) -> None:
-    noise = Secret()
+    noise = SecureNoise()
     assert not torch.equal(again(noise).uniform((4,)), noise.uniform((4,)))
 
 
 def test_two_secrets_differ_and_a_fork_does_not_repeat() -> None:
-    noise = Secret()
-    assert not torch.equal(Secret().uniform((4,)), noise.uniform((4,)))
+    noise = SecureNoise()
+    assert not torch.equal(SecureNoise().uniform((4,)), noise.uniform((4,)))
     source, sink = os.pipe()
     child = os.fork()
     if child == 0:
-        os.write(sink, noise.take(32))
+        os.write(sink, noise.random_bytes(32))
         os._exit(0)
     theirs = os.read(source, 32)
     os.waitpid(child, 0)
     assert len(theirs) == 32
-    assert theirs != noise.take(32)
+    assert theirs != noise.random_bytes(32)
 
 
 def test_a_key_is_thrown_away_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("feller.privacy.noise.grid_noise.RENEW", 100)
-    noise = Secret()
+    monkeypatch.setattr("feller.privacy.noise.grid_noise.RENEW_BYTES", 100)
+    noise = SecureNoise()
     before = noise._stream
-    noise.take(64)
+    noise.random_bytes(64)
     assert noise._stream is before
-    noise.take(64)
+    noise.random_bytes(64)
     assert noise._stream is not before
 
 
 @pytest.mark.slow
 def test_normal_numbers_are_quick() -> None:
     """200,000 take no more than twice what their bytes from the system and as many of torch take, the best of 20."""
-    noise = Secret()
+    noise = SecureNoise()
 
     def best(draw: Callable[[], object]) -> float:
         least = math.inf

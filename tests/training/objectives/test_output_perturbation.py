@@ -11,9 +11,9 @@ from feller.core.rng import Rng
 from feller.data.images.modality import Images
 from feller.data.modality import Dataset, Target
 from feller.networks.linear_classifier import PixelFeatures
-from feller.privacy.accounting.dp_events import Gaussian
+from feller.privacy.accounting.dp_events import GaussianMechanism
 from feller.privacy.accounting.ledger import Ledger
-from feller.privacy.noise.grid_noise import Repeatable
+from feller.privacy.noise.grid_noise import SeededNoise
 from feller.spaces import Euclidean
 from feller.training.objectives.output_perturbation import OutputPerturbation
 
@@ -49,7 +49,7 @@ def test_the_noise_is_what_epsilon_and_delta_ask_for() -> None:
 
 
 def test_what_else_was_spent_is_taken_off() -> None:
-    other = Gaussian("columns", 20.0)
+    other = GaussianMechanism("columns", 20.0)
     alone = objective().budget_rho(1.0, Ledger((), 1e-5, N))
     beside = objective().budget_rho(1.0, Ledger((other,), 1e-5, N))
     assert beside + other.rho == pytest.approx(alone, rel=2e-3)
@@ -62,11 +62,11 @@ def test_a_row_moves_the_weights_by_less_than_the_noise_is_made_for() -> None:
     unit = one.noise_std(60, 0.5)  # of noise at sigma 1: what one row moves, at most
     assert unit == pytest.approx(math.hypot(1, 1.2) / (60 * 0.05), rel=1e-12)
     moved = []
-    from feller.privacy.erm.ridge import minimum_of
+    from feller.privacy.erm.regularized_erm import solve_erm
 
     for i in range(60):
         kept = torch.arange(60) != i
-        less = minimum_of(whole.ridge, whole.x[kept], whole.y[kept], n=60)
+        less = solve_erm(whole.erm, whole.x[kept], whole.y[kept], n=60)
         moved.append((less.theta - whole.theta).norm().item())
     assert 0.02 * unit < max(moved) <= unit
 
@@ -74,15 +74,15 @@ def test_a_row_moves_the_weights_by_less_than_the_noise_is_made_for() -> None:
 def test_what_is_told_is_the_minimum_and_its_noise() -> None:
     data, one, rho = rows(), objective(), objective().budget_rho(1.0, Ledger((), 1e-5, N))
     minimum, scale = one.solution(data, rho), one.noise_std(N, rho)
-    told = [one.fit(data, rho, Repeatable(seed)) for seed in range(200)]
+    told = [one.fit(data, rho, SeededNoise(seed)) for seed in range(200)]
     away = torch.stack([each.network.theta.detach() - minimum.theta for each in told])
     assert away.std().item() == pytest.approx(scale, rel=0.1)
     assert away.mean().abs() < 4 * scale / away.numel() ** 0.5
     (expense,) = told[0].events
     assert expense.rho == pytest.approx(rho, rel=1e-12)
-    exact = one.fit(data, math.inf, Repeatable(0))
+    exact = one.fit(data, math.inf, SeededNoise(0))
     assert exact.events == ()
-    slopes = minimum.x.mT @ minimum.residuals + N * minimum.ridge.decay * minimum.theta
+    slopes = minimum.x.mT @ minimum.residuals + N * minimum.erm.l2 * minimum.theta
     assert slopes.norm() < 1e-8
     best = one.solution(data, math.inf)
     assert torch.allclose(exact.network.theta, best.theta)
@@ -91,14 +91,14 @@ def test_what_is_told_is_the_minimum_and_its_noise() -> None:
 def test_the_decay_follows_from_public_numbers_alone() -> None:
     one = objective()
     assert one.erm_problem(N, 0.1) == one.erm_problem(N, 0.1)
-    assert one.erm_problem(N, 0.1).decay > one.erm_problem(N, 1.0).decay > one.erm_problem(10 * N, 1.0).decay
-    assert one.erm_problem(N, 0.1).decay == pytest.approx(one.erm_problem(N, 0.4).decay * 4 ** (1 / 3), rel=1e-9)
-    assert objective(0.5).erm_problem(N, 0.1).decay == 0.5
+    assert one.erm_problem(N, 0.1).l2 > one.erm_problem(N, 1.0).l2 > one.erm_problem(10 * N, 1.0).l2
+    assert one.erm_problem(N, 0.1).l2 == pytest.approx(one.erm_problem(N, 0.4).l2 * 4 ** (1 / 3), rel=1e-9)
+    assert objective(0.5).erm_problem(N, 0.1).l2 == 0.5
 
 
 def test_it_tells_the_classes_apart() -> None:
     data, one = rows(8000), objective()
-    told = one.fit(data, one.budget_rho(3.0, Ledger((), 1e-5, 8000)), Repeatable(1))
+    told = one.fit(data, one.budget_rho(3.0, Ledger((), 1e-5, 8000)), SeededNoise(1))
     other = rows(1000, seed=1)
     answer = told.network(KIND.encode(other.values), torch.zeros(1000), {}).argmax(1)
     right = (answer == other.properties["label"]).double().mean().item()

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
-from feller.control.fine_tuning.adjoint_matching import Landing
+from feller.control.fine_tuning.adjoint_matching import LandingAdjoint
 from feller.sampling import MemorylessEuler
 from feller_papers.adjoint_matching import digits, ink
 from feller_papers.adjoint_matching.handwriting import Effort, Way
@@ -19,9 +19,9 @@ CHANGES = {
     "each set of roll-outs for 4 steps": replace(PLAIN, rounds=320, replay=4),
     "40 steps in a roll-out": replace(PLAIN, steps=40, share=0.5),
     "80 steps in a roll-out": replace(PLAIN, steps=80, share=0.5),
-    "an adjoint whose noise vanishes at the optimum": replace(PLAIN, adjoint=Landing()),
-    "that, and a higher rate": replace(PLAIN, adjoint=Landing(), lr=4e-4),
-    "that, in 40 steps": replace(PLAIN, adjoint=Landing(), lr=4e-4, steps=40, share=0.5),
+    "an adjoint whose noise vanishes at the optimum": replace(PLAIN, adjoint=LandingAdjoint()),
+    "that, and a higher rate": replace(PLAIN, adjoint=LandingAdjoint(), lr=4e-4),
+    "that, in 40 steps": replace(PLAIN, adjoint=LandingAdjoint(), lr=4e-4, steps=40, share=0.5),
     "a higher rate, twice the roll-outs, each set for 4 steps": Effort(240, 256, lr=1e-3, average=0.99, replay=4),
 }
 """Of the plain effort; one at a time, but for the last."""

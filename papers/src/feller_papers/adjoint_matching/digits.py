@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from feller.control.fine_tuning.draft import DirectGradient
+from feller.control.fine_tuning.draft import DRaFT
 from feller.core.pytree import Cond
 from feller.paths import Affine
 from feller.training.optimizer import TrainConfig
@@ -155,5 +155,5 @@ def equal(setting: Setting) -> Iterator[Claim]:
 def direct(setting: Setting, last: int, rounds: int, seed: int) -> nn.Module:
     """Return the model after rounds of direct gradients."""
     about = handwriting(setting.base)
-    rule = DirectGradient(path=Affine(), space=SPACE, last=last, steps=20)
+    rule = DRaFT(path=Affine(), space=SPACE, backprop_steps=last, steps=20)
     return tuned(about, rule, functools.partial(wanted, about), any_class, replace(DIRECT, steps=rounds), seed)

@@ -12,13 +12,13 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from feller.control.fine_tuning.adjoint_matching import Adjoint, AdjointMatching, Lean
-from feller.control.fine_tuning.fine_tuning import Tuning
-from feller.control.rewards.reward import Reward
+from feller.control.fine_tuning.adjoint_matching import Adjoint, AdjointMatching, LeanAdjoint
+from feller.control.fine_tuning.tuning_objective import FineTuning
+from feller.control.rewards.reward import RewardFunction
 from feller.core.rng import Rng
 from feller.data.batches import shuffled
 from feller.data.loading.read import read
-from feller.evaluation.judge import Classify
+from feller.evaluation.judge import ClassificationObjective
 from feller.networks.mlp import MLP
 from feller.networks.network_config import seeded_init
 from feller.paths import Affine
@@ -87,10 +87,10 @@ def learned(
 
 
 @dataclass(frozen=True)
-class Noisy(Classify):
+class Noisy(ClassificationObjective):
     """Tell the class of pictures under noise."""
 
-    smooth = 0.0
+    label_smoothing = 0.0
 
     def draw(self, batch: Batch, rng: Rng, network: Any = None) -> Example:
         """Draw the noise."""
@@ -140,7 +140,7 @@ def drawn(
 
 
 def tuned(
-    about: Handwriting, rule: Tuning, reward: Reward, labels: Labels, training: TrainConfig, seed: int
+    about: Handwriting, rule: FineTuning, reward: RewardFunction, labels: Labels, training: TrainConfig, seed: int
 ) -> nn.Module:
     """Return the model after tuning, averaged."""
     network = NETWORK.build((PIXELS,), {"label": CLASSES}, Rng(0))
@@ -173,7 +173,7 @@ class Effort:
     batch: int = 128
     steps: int = 20
     """Of a roll-out."""
-    adjoint: Adjoint = field(default_factory=Lean)
+    adjoint: Adjoint = field(default_factory=LeanAdjoint)
     lr: float = 4e-4
     average: float = 0.98
     share: float = 1.0
@@ -187,10 +187,15 @@ class Effort:
             f"{self.rounds} rounds of {self.batch} roll-outs of {self.steps} steps at {self.lr:g}, {kind} adjoint{more}"
         )
 
-    def tune(self, about: Handwriting, reward: Reward, strength: float, labels: Labels, seed: int) -> nn.Module:
+    def tune(self, about: Handwriting, reward: RewardFunction, strength: float, labels: Labels, seed: int) -> nn.Module:
         """Return the model after tuning."""
         rule = AdjointMatching(
-            path=Affine(), space=SPACE, strength=strength, steps=self.steps, share=self.share, adjoint=self.adjoint
+            path=Affine(),
+            space=SPACE,
+            reward_scale=strength,
+            steps=self.steps,
+            step_fraction=self.share,
+            adjoint=self.adjoint,
         )
         training = replace(
             TUNING,

@@ -89,7 +89,7 @@ class ConstantNoise(LinearSolver):
 def tuned(solver: LinearSolver, rounds: int, batch: int, seed: int) -> Modes:
     """Return the base after some rounds."""
     network, base = Modes(Rng(seed)), Modes(Rng(seed))
-    rule = AdjointMatching(path=Affine(), space=Euclidean((2,)), steps=STEPS, share=1.0, solver=solver)
+    rule = AdjointMatching(path=Affine(), space=Euclidean((2,)), steps=STEPS, step_fraction=1.0, solver=solver)
     objective = rule.build(TrainingContext(reference=base, reward=lambda x, given: x @ SLOPE))
     training = TrainConfig(
         steps=rounds,

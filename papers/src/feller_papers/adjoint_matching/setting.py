@@ -3,7 +3,7 @@
 import pathlib
 from dataclasses import dataclass, field
 
-from feller.control.fine_tuning.adjoint_matching import Landing
+from feller.control.fine_tuning.adjoint_matching import LandingAdjoint
 from feller_papers.adjoint_matching.handwriting import Effort
 
 
@@ -27,7 +27,7 @@ class Setting:
     lean: Effort = field(default_factory=lambda: Effort(160, lr=1e-3))
     """On digits of some classes, as the paper has it."""
     near: Effort = field(
-        default_factory=lambda: Effort(120, steps=40, adjoint=Landing(), lr=4e-4, average=0.985, share=0.5)
+        default_factory=lambda: Effort(120, steps=40, adjoint=LandingAdjoint(), lr=4e-4, average=0.985, share=0.5)
     )
     """On the same, to come near the tilted law."""
     inked: Effort = field(default_factory=lambda: Effort(240, 256, lr=1e-3, average=0.99, replay=4))

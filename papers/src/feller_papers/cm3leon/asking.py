@@ -13,7 +13,7 @@ from feller.core.rng import Rng
 from feller.data.documents.prompt import Prompt
 from feller.data.documents.token_layout import Hole, Infill
 from feller.data.loading.raw import Item, Said
-from feller.evaluation.documents import Of, in_front, spent_each
+from feller.evaluation.document_metrics import Of, document_nlls, retrieved_prefixes
 from feller.networks.sequence.gpt import GPTNetwork
 from feller.paths.discrete.token_sampler import TokenSampler
 from feller.sampling.autoregressive.decoding_goals import ImageGoal as OnePicture
@@ -52,8 +52,8 @@ def nats(
         of: What is counted; by default codes of pictures.
     """
     none = [rows.new_empty(0)] * len(rows)
-    front = in_front(it.library, rows, count, network.context, draws, how) if count else none
-    total, symbols = spent_each(network, rows, front, it.kind.symbols, of or it.kind.symbols.is_code)
+    front = retrieved_prefixes(it.library, rows, count, network.context, draws, how) if count else none
+    total, symbols = document_nlls(network, rows, front, it.kind.symbols, of or it.kind.symbols.is_code)
     return total / symbols
 
 

@@ -12,7 +12,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from feller.core.rng import Rng
 from feller.data.documents.vocabulary import Symbols
-from feller.evaluation.documents import exact, token_f1
+from feller.evaluation.document_metrics import is_exact_match, token_f1
 from feller.networks.sequence.gpt import GPTNetwork
 from feller.sampling.autoregressive.document_decoding import infill_mask, log_likelihood, predicted_mask
 from feller.sampling.autoregressive.masked_spans import Span, mask_spans
@@ -41,7 +41,7 @@ def captions(setting: Setting) -> Iterator[Claim]:
         told = words(network, it, asked, draws)
         blind = words(network, it, [to_say(one)[0] for one in others], draws)
         usual = [Counter(it.captions).most_common(1)[0][0]] * len(truth)
-        shares.append(_three(exact, (told, blind, usual), truth))
+        shares.append(_three(is_exact_match, (told, blind, usual), truth))
         overlaps.append(_three(token_f1, (told, blind, usual), truth))
         ours, better = (_scores(token_f1, some, truth) for some in (told, max(blind, usual, key=_by(truth))))
         apart.append(difference(better, ours))

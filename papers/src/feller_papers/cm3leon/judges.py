@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from feller.core.errors import InputError
 from feller.core.rng import Rng
 from feller.data.batches import shuffled
-from feller.evaluation.images import fd_cnn
+from feller.evaluation.image_metrics import fd_cnn
 from feller.networks.network_config import seeded_init
 from feller.training.engine import get_engine
 from feller.training.loop import make_train_state, train

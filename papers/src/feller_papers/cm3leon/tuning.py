@@ -10,7 +10,7 @@ from jaxtyping import Float64, UInt8
 from torch import Tensor
 
 from feller.core.rng import Rng
-from feller.evaluation.documents import exact, token_f1
+from feller.evaluation.document_metrics import is_exact_match, token_f1
 from feller.networks.sequence.gpt import GPTNetwork
 from feller_papers.claims import Claim, mean_of, seeds_of, verdict
 from feller_papers.cm3leon.asking import TOP_P, pictures, to_say, words
@@ -92,7 +92,7 @@ EXAMS = {
     "letters": Exam("letters that are read as they were asked for", _drawing(as_letters)),
     "caption": Exam("F1 of words", _saying(token_f1), _usual(token_f1)),
     "details": Exam("F1 of words", _saying(token_f1), _usual(token_f1)),
-    "question": Exam("answers that are right", _saying(exact), _usual(exact)),
+    "question": Exam("answers that are right", _saying(is_exact_match), _usual(is_exact_match)),
 }
 
 

@@ -10,11 +10,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from feller.control.inverse.d_flow import Density, Prior, Radius
-from feller.control.inverse.d_flow_restoration import Source
-from feller.control.inverse.inverse_problem import Observation, Restoration, wiener
-from feller.control.inverse.pigdm import DPS, Guided, PiGDM
-from feller.control.inverse.red_diff import RedDiff
+from feller.control.inverse.d_flow import ChiPrior, GaussianPrior, SourcePrior
+from feller.control.inverse.guided_solver import DPS, GuidedSolver, PiGDM
+from feller.control.inverse.inverse_methods import DFlow
+from feller.control.inverse.inverse_problem import InverseSolver, Measurement, wiener_estimate
+from feller.control.inverse.red_diff import REDDiff
 from feller.control.optimize.lbfgs import LBFGS
 from feller.core.rng import Rng
 from feller_papers.d_flow.pictures import SHAPE, Task, Unseen, learned, moments, unseen
@@ -62,11 +62,11 @@ class Bench:
     pictures: Unseen
 
     @property
-    def observation(self) -> Observation:
+    def observation(self) -> Measurement:
         """What is measured, with the noise of the seed."""
         return self.task.observe(self.pictures.x, Rng(self.seed))
 
-    def restored(self, way: Restoration, starts: int) -> tuple[Row, Row]:
+    def restored(self, way: InverseSolver, starts: int) -> tuple[Row, Row]:
         """Restore from some starts, the same ones for all ways; measure the first, and the mean of all."""
         model, about, found, seconds = learned(self.setting.base, self.seed), self.observation, [], []
         for start in range(starts):
@@ -86,7 +86,7 @@ class Bench:
         return Row(
             each.mean().item(),
             judge.agrees(data.modality.decode(state), data.given["label"]),
-            about.misfit(state).mean().item(),
+            about.residual_mse(state).mean().item(),
             size,
             seconds,
             each,
@@ -95,27 +95,27 @@ class Bench:
     def wiener(self) -> Row:
         """Return what needs no network."""
         begun = time.process_time()
-        state = wiener(self.observation, *moments(self.setting.base), SHAPE).float()
+        state = wiener_estimate(self.observation, *moments(self.setting.base), SHAPE).float()
         return self.row(state, time.process_time() - begun)
 
-    def best(self, make: Callable[[float], Guided], scales: Sequence[float]) -> float:
+    def best(self, make: Callable[[float], GuidedSolver], scales: Sequence[float]) -> float:
         """Return the scale with the highest ratio."""
         return max(scales, key=lambda scale: self.restored(make(scale), CHOSEN)[1].decibels)
 
 
-def pigdm(scale: float) -> Guided:
+def pigdm(scale: float) -> GuidedSolver:
     """Return guidance by the pseudo-inverse."""
-    return Guided(PiGDM(scale))
+    return GuidedSolver(PiGDM(scale))
 
 
-def dps(scale: float) -> Guided:
+def dps(scale: float) -> GuidedSolver:
     """Return guidance by the distance."""
-    return Guided(DPS(scale))
+    return GuidedSolver(DPS(scale))
 
 
-def search(setting: Setting, blend: float = 0.1, prior: Prior = Radius()) -> Source:  # noqa: B008 - frozen
+def search(setting: Setting, blend: float = 0.1, prior: SourcePrior = ChiPrior()) -> DFlow:  # noqa: B008 - frozen
     """Return the search for sources, with the usual settings but for its length."""
-    return Source(blend=blend, minimiser=LBFGS(steps=setting.search), prior=prior)
+    return DFlow(blend=blend, minimizer=LBFGS(steps=setting.search), prior=prior)
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,11 +140,11 @@ def table(setting: Setting, task: Task, seed: int) -> Table:
         "PiGDM": plain,
         "PiGDM tuned": tuned,
         "DPS tuned": judged.restored(dps(scales["DPS"]), 1)[0],
-        "OT-ODE": judged.restored(Guided(PiGDM(), start=0.2), 1)[0],
-        "RED-Diff": judged.restored(RedDiff(), 1)[0],
+        "OT-ODE": judged.restored(GuidedSolver(PiGDM(), start=0.2), 1)[0],
+        "RED-Diff": judged.restored(REDDiff(), 1)[0],
         "D-Flow": d_flow,
         "D-Flow, random start": judged.restored(search(setting, 0.0), 1)[0],
-        "D-Flow, density": judged.restored(search(setting, prior=Density()), 1)[0],
+        "D-Flow, density": judged.restored(search(setting, prior=GaussianPrior()), 1)[0],
         "mean of 4 D-Flow": d_flows,
         "mean of 4 PiGDM": plains,
         "mean of 4 PiGDM tuned": tuneds,

@@ -15,9 +15,9 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from feller.control.inverse.d_flow import Flow, Prior, Shell, find_sources, solved
+from feller.control.inverse.d_flow import Flow, NormConstraint, SourcePrior, optimize_source, solve_flow
 from feller.control.optimize.lbfgs import LBFGS
-from feller.control.optimize.minimize import Minimiser
+from feller.control.optimize.minimize import Minimizer
 from feller.core.errors import InputError
 from feller.core.pytree import Cond, State, concatenate, tree_map
 from feller.core.rng import Rng
@@ -25,8 +25,8 @@ from feller.data.loading.read import read
 from feller.data.loading.targets import aimed, read_aimed
 from feller.data.modality import Dataset
 from feller.data.molecules.modality import Molecules, molecules_of
-from feller.evaluation.molecules import stable
-from feller.evaluation.regressor import Oracle
+from feller.evaluation.molecule_metrics import is_stable
+from feller.evaluation.regression_metrics import TrainedRegressor
 from feller.models.model import Model
 from feller.models.recipes.crystals_and_molecules import molecules
 from feller.models.recipes.prediction import regressor
@@ -77,8 +77,8 @@ CHUNK = 64
 class Search:
     """How sources are looked for; chosen on molecules beside those that are judged."""
 
-    minimiser: Minimiser = LBFGS(steps=15, searched=8)  # noqa: RUF009 - frozen
-    prior: Prior = Shell()  # noqa: RUF009 - frozen
+    minimiser: Minimizer = LBFGS(steps=15, max_line_search=8)  # noqa: RUF009 - frozen
+    prior: SourcePrior = NormConstraint()  # noqa: RUF009 - frozen
 
 
 @dataclass(frozen=True)
@@ -122,11 +122,13 @@ def flow_of(model: Model, element: Tensor, given: Cond, sampling: SamplerConfig,
     def process(rows: Tensor) -> Any:
         return freeze_leaves(path.process(network, tree_map(lambda leaf: leaf[rows], given)), {"element"})
 
-    follow = solved(process, times, solver, draws)
+    follow = solve_flow(process, times, solver, draws)
     return lambda x_0, rows: follow({**path.initial_state(x_0), "element": element[rows]}, rows)
 
 
-def search(model: Model, guide: Oracle, name: str, like: Dataset, how: Search, draws: Rng) -> tuple[State, State]:
+def search(
+    model: Model, guide: TrainedRegressor, name: str, like: Dataset, how: Search, draws: Rng
+) -> tuple[State, State]:
     """Return sources, and those found from them whose samples have the property of molecules.
 
     Args:
@@ -152,12 +154,19 @@ def search(model: Model, guide: Oracle, name: str, like: Dataset, how: Search, d
         flow = flow_of(model, some.values["element"], some.given, FEW, here)
         space = model.spec.space
         begun.append(x_0)
-        found.append(find_sources(flow, wrong, x_0, space, minimiser=how.minimiser, prior=how.prior).source)
+        found.append(optimize_source(flow, wrong, x_0, space, minimizer=how.minimiser, prior=how.prior).source)
     return concatenate(*begun), concatenate(*found)
 
 
 def row_of(
-    model: Model, guide: Oracle, judge: Oracle, train: Dataset, like: Dataset, name: str, how: Search, draws: Rng
+    model: Model,
+    guide: TrainedRegressor,
+    judge: TrainedRegressor,
+    train: Dataset,
+    like: Dataset,
+    name: str,
+    how: Search,
+    draws: Rng,
 ) -> Row:
     """Measure one property.
 
@@ -180,14 +189,14 @@ def row_of(
     }
     samples = {key: replace(like, values=about.decode(end)) for key, end in ends.items()}
 
-    def error(oracle: Oracle, data: Dataset) -> float:
-        return (oracle.tell(data)[:, oracle.target.names.index(name)] - goal).abs().mean().item()
+    def error(oracle: TrainedRegressor, data: Dataset) -> float:
+        return (oracle.predict(data)[:, oracle.target.names.index(name)] - goal).abs().mean().item()
 
     def judged(data: Dataset) -> Judged:
         return Judged(error(judge, data), *_stable(data))
 
     other = torch.randperm(len(like), generator=draws.stream("others").shared_generator())
-    told = judge.tell(like)[:, judge.target.names.index(name)]
+    told = judge.predict(like)[:, judge.target.names.index(name)]
     return Row(
         name,
         steered=judged(samples[FEW, 1]),
@@ -223,12 +232,18 @@ def _by_number(train: Dataset, like: Dataset, name: str) -> Float64[Tensor, " n"
 
 def _stable(data: Dataset) -> tuple[float, float]:
     """Return the shares of stable atoms and of molecules all of whose atoms are."""
-    right = [stable(one) for one in molecules_of(data)]
+    right = [is_stable(one) for one in molecules_of(data)]
     return float(np.concatenate(right).mean()), statistics.fmean(atoms.all() for atoms in right)
 
 
 def rows(
-    model: Model, guide: Oracle, judge: Oracle, train: Dataset, like: Dataset, how: Search, seed: int
+    model: Model,
+    guide: TrainedRegressor,
+    judge: TrainedRegressor,
+    train: Dataset,
+    like: Dataset,
+    how: Search,
+    seed: int,
 ) -> Iterator[Row]:
     """Measure one property after the other; arguments as for `row_of`."""
     for name in TARGETS:
@@ -316,7 +331,7 @@ def properties(setting: Setting) -> Iterator[Claim]:
     model = fit_recipe(molecules(train, "small"), train, FLOW * setting.base, seed)
     halves = [train.subset(torch.arange(first, len(train), 2)) for first in (0, 1)]
     guide, judge = (
-        Oracle(fit_recipe(regressor(half, "small"), half, TELLER * setting.base, seed + i), train.modality)
+        TrainedRegressor(fit_recipe(regressor(half, "small"), half, TELLER * setting.base, seed + i), train.modality)
         for i, half in enumerate(halves)
     )
     yield from told(rows(model, guide, judge, halves[0], like, Search(), seed), len(like))

@@ -7,8 +7,8 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from feller.control.inverse.inverse_problem import Learned, Observation
-from feller.control.inverse.operators import Inpaint, LinearOperator, Pool
+from feller.control.inverse.inverse_problem import Measurement, PriorModel
+from feller.control.inverse.operators import Downsample, Inpaint, LinearOperator
 from feller.core.rng import Rng
 from feller.data.images.modality import Images
 from feller.data.loading.read import read
@@ -40,17 +40,17 @@ class Task:
     noise: float
     """Standard deviation."""
 
-    def observe(self, x: Float[Tensor, "n 1 8 8"], draws: Rng) -> Observation:
+    def observe(self, x: Float[Tensor, "n 1 8 8"], draws: Rng) -> Measurement:
         """Measure pictures; the noise of a hole is none."""
         clean = self.operator(x)
         noise = self.noise * draws.fold_in(self.name).stream("noise").normal(clean.shape)
         seen = self.operator(noise) if isinstance(self.operator, Inpaint) else noise
-        return Observation(self.operator, clean + seen, self.noise)
+        return Measurement(self.operator, clean + seen, self.noise)
 
 
 TASKS = tuple(
     Task(f"{what}, noise {noise:g}", operator, noise)
-    for what, operator in (("centre of 4 x 4 filled", Inpaint(_centre())), ("twice as many pixels", Pool(2)))
+    for what, operator in (("centre of 4 x 4 filled", Inpaint(_centre())), ("twice as many pixels", Downsample(2)))
     for noise in (0.0, 0.1)
 )
 
@@ -72,14 +72,14 @@ def unseen(count: int) -> tuple[Unseen, Unseen]:
 
 
 @functools.cache
-def learned(steps: int, seed: int) -> Learned:
+def learned(steps: int, seed: int) -> PriorModel:
     """Return what a network learned of digits, without their labels."""
     data = digits(steps).data
     data = Dataset(data.values, {}, Images(8, 8, 1, levels=LEVELS))
     recipe = replace(images(data, "small"), architecture=MLP(width=256, depth=3), train=TRAINING)
     model = fit_recipe(recipe, data, steps, seed)
     path, space, network = Affine(), model.spec.space, model.network.requires_grad_(False)
-    return Learned(lambda rows: path.process(network, {}), path, space)
+    return PriorModel(lambda rows: path.process(network, {}), path, space)
 
 
 @functools.cache

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from feller.control.inverse.d_flow import Density, Nothing, Wish, find_sources, solved
+from feller.control.inverse.d_flow import EndpointLoss, GaussianPrior, NoPrior, optimize_source, solve_flow
 from feller.core.rng import Rng
 from feller.paths.processes import Characteristics
 from feller.paths.time_distributions import linear_grid
@@ -114,10 +114,10 @@ def exactly(x: Tensor, t: Tensor) -> Characteristics:
     return Characteristics(MEAN + x @ ROOT - x)
 
 
-EXACT = solved(lambda rows: exactly, [0.0, 1.0], Euler(), Rng(0))
+EXACT = solve_flow(lambda rows: exactly, [0.0, 1.0], Euler(), Rng(0))
 
 
-def squared(noise: float) -> Wish:
+def squared(noise: float) -> EndpointLoss:
     """Return minus the log likelihood of what was measured."""
     return lambda x, rows: (x @ SEEN.T - MEASURED).square().sum(1) / (2 * noise**2)
 
@@ -137,7 +137,7 @@ def draws_of_the_posterior(setting: Setting) -> Iterator[Claim]:
     row = SEEN @ ROOT
     for seed in setting.seeds:
         x_0 = Rng(seed).stream("source").normal((n, 3), F64)
-        found = find_sources(EXACT, squared(0.1), x_0, Euclidean((3,)), prior=Nothing())
+        found = optimize_source(EXACT, squared(0.1), x_0, Euclidean((3,)), prior=NoPrior())
         wanted = x_0 + (MEASURED - MEAN @ SEEN.T - x_0 @ row.T) @ torch.linalg.pinv(row).T
         off.append((found.source - wanted).abs().max().item())
         means.append(((found.end.mean(0) - mean).abs() / error).max().item())
@@ -159,7 +159,7 @@ def mean_of_the_posterior(setting: Setting) -> Iterator[Claim]:
     off = []
     for seed in setting.seeds:
         x_0 = Rng(seed).stream("source").normal((4, 3), F64)
-        found = find_sources(EXACT, squared(0.5), x_0, Euclidean((3,)), prior=Density())
+        found = optimize_source(EXACT, squared(0.5), x_0, Euclidean((3,)), prior=GaussianPrior())
         off.append((found.end - mean).abs().max().item())
     yield Claim(
         "Normal data, measured with noise 0.5: with the log density of the source the best end is the posterior mean",

@@ -12,7 +12,7 @@ from feller.core.rng import Rng
 from feller.data.loading.read import read
 from feller.data.modality import Dataset
 from feller.data.points.earth import Earth
-from feller.evaluation.density_baselines import UNIFORM, baseline
+from feller.evaluation.density_baselines import UNIFORM_WEIGHT, baseline_nll
 from feller.models.recipes.points import manifold
 from feller.models.recipes.recipe import Recipe
 from feller.networks.mlp import MLP
@@ -95,11 +95,11 @@ def likelihoods(dataset: Dataset, setting: Setting) -> Iterator[tuple[float, flo
     for seed in setting.seeds:
         train, _, test = _published_split(dataset, seed)
         model = fit_recipe(*_sized(train, setting.steps), seed)
-        rival = baseline(train, test, Rng(seed))
+        rival = baseline_nll(train, test, Rng(seed))
         found = model.log_prob(test)
         if isinstance(train.modality, Earth):
-            uniform = torch.full_like(found, math.log(UNIFORM / (4 * math.pi)))
-            found = torch.logaddexp(found + math.log1p(-UNIFORM), uniform)
+            uniform = torch.full_like(found, math.log(UNIFORM_WEIGHT / (4 * math.pi)))
+            found = torch.logaddexp(found + math.log1p(-UNIFORM_WEIGHT), uniform)
         yield -found.mean().item(), math.nan if rival is None else rival
 
 

@@ -11,12 +11,12 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from feller.control.bridges.bridge_config import Bridging
-from feller.control.bridges.costs.near_data import NearData
-from feller.control.bridges.population import Crowd
+from feller.control.bridges.bridge_config import BridgeSolverConfig
+from feller.control.bridges.costs.near_data import DataDensityCost
+from feller.control.bridges.population import Population
 from feller.control.bridges.problem import BridgeProblem
-from feller.control.bridges.rounds import Progress, averaged, rounds, start
-from feller.control.bridges.trajectories import grid, walk
+from feller.control.bridges.rounds import BridgeState, ema_drift, init_state, iterate_rounds
+from feller.control.bridges.trajectories import simulate_drift, time_grid
 from feller.core.rng import Rng
 from feller.data.examples.registry import HOURS
 from feller.data.loading.read import read
@@ -88,18 +88,18 @@ def posed(course: Course) -> BridgeProblem:
     """Return the bridge through the cells of some hours, that prefers to be where cells are."""
     within = torch.stack([(cells - cells.mean(0)).square().mean() for cells in course.cells]).mean().sqrt()
     apart = torch.cdist(course.cells[0], course.cells[-1]).square().mean()
-    density = NearData.of(torch.cat(course.cells).float(), Rng(0).fold_in("cells"))
+    density = DataDensityCost.fit(torch.cat(course.cells).float(), Rng(0).fold_in("cells"))
     populations = [cells.float() for cells in course.cells]
     cost = COST * apart.item() * density
     return BridgeProblem.between(populations, NOISE * within.item(), cost, [float(hour) for hour in course.hours])
 
 
-def begun(problem: BridgeProblem, how: Bridging, seed: int) -> Progress:
+def begun(problem: BridgeProblem, how: BridgeSolverConfig, seed: int) -> BridgeState:
     """Begin with pairs at the least distance instead of any: by chance they would need many rounds to find together."""
     draws = Rng(seed)
-    progress = start(ForwardBackwardDrift(how.architecture).build((5,), {}, draws), how)
+    progress = init_state(ForwardBackwardDrift(how.architecture).build((5,), {}, draws), how)
     way = torch.linspace(0, 1, how.control.mean_knots)[:, None]
-    for leg, crowds in enumerate(problem.crowds):
+    for leg, crowds in enumerate(problem.populations):
         x_0, x_1 = (crowd(how.pairs, draws.fold_in("begin", leg, k)) for k, crowd in enumerate(crowds))
         x_0 = x_0[optimal_permutation(x_0, x_1)]
         progress.knots.append(x_0[:, None] + way * (x_1 - x_0)[:, None])
@@ -114,18 +114,18 @@ def bridged(course: Course, hour: str, setting: Setting, seed: int) -> Cells:
     Half of them go ahead from the cells of the hour before, half back from those of the hour after.
     """
     kept, (before, after) = course.without(hour), course.around(hour)
-    problem, how, draws = posed(kept), setting.cells.of(Bridging()), Rng(seed)
+    problem, how, draws = posed(kept), setting.cells.of(BridgeSolverConfig()), Rng(seed)
     progress = begun(problem, how, seed)
-    for _ in itertools.islice(rounds(problem, how, progress, draws, get_engine()), how.rounds):
+    for _ in itertools.islice(iterate_rounds(problem, how, progress, draws, get_engine()), how.rounds):
         pass
     leg, share = kept.hours.index(before), course.share(hour)
-    times, _ = grid(problem.times[leg : leg + 2], how.control.mean_knots, how.calls)
+    times, _ = time_grid(problem.times[leg : leg + 2], how.control.mean_knots, how.nfe)
     found = []
     for backward, near in ((False, before), (True, after)):
-        way, cells = averaged(progress, backward=backward), course.at(near).float()
-        walked = walk(
+        way, cells = ema_drift(progress, backward=backward), course.at(near).float()
+        walked = simulate_drift(
             lambda x, t, way=way: way(x, t, {}),
-            lambda fresh, cells=cells: Crowd(cells)(FOLLOWED // 2, fresh),
+            lambda fresh, cells=cells: Population(cells)(FOLLOWED // 2, fresh),
             problem.noise,
             times,
             1,

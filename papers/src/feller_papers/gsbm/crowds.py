@@ -13,14 +13,14 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from feller.control.bridges.bridge_config import Bridging
-from feller.control.bridges.drift_matching import Implicit, Leg
+from feller.control.bridges.bridge_config import BridgeSolverConfig
+from feller.control.bridges.drift_matching import ImplicitMatching, Segment
 from feller.control.bridges.gaussian_paths import GaussianPaths
 from feller.control.bridges.problem import BridgeProblem
-from feller.control.bridges.rounds import averaged, rounds, start
-from feller.control.bridges.trajectories import Walk, grid, walk
+from feller.control.bridges.rounds import ema_drift, init_state, iterate_rounds
+from feller.control.bridges.trajectories import Trajectories, simulate_drift, time_grid
 from feller.core.rng import Rng
-from feller.evaluation.bridge import Along, along, feasibility
+from feller.evaluation.bridge_quality import PathCosts, feasibility, path_costs
 from feller.networks.bridge_drift import ForwardBackwardDrift, Potential
 from feller.training.couplings import Coupling, IndependentCoupling, MinibatchOT
 from feller.training.couplings.minibatch_ot import optimal_permutation
@@ -105,12 +105,12 @@ class Reached:
         return self.control + self.state
 
 
-def settings(crowd: Crowd, effort: Effort) -> Bridging:
+def settings(crowd: Crowd, effort: Effort) -> BridgeSolverConfig:
     """Return how a bridge is looked for."""
-    how = replace(effort, rounds=min(effort.rounds, crowd.rounds)).of(Bridging(pairing=crowd.pairing))
+    how = replace(effort, rounds=min(effort.rounds, crowd.rounds)).of(BridgeSolverConfig(coupling=crowd.pairing))
     if crowd.patient:
         how = replace(how, train=replace(how.train, steps=2 * effort.steps, ema_decay=0.999))
-    return replace(how, control=replace(how.control, pairs=GROUP)) if crowd.grouped else how
+    return replace(how, control=replace(how.control, chunk_size=GROUP)) if crowd.grouped else how
 
 
 @functools.cache
@@ -118,30 +118,30 @@ def crossed(setting: Setting, crowd: Crowd, seed: int, implicit: bool = False) -
     """Look for a bridge, and measure each round."""
     how, problem, draws = settings(crowd, setting.crowd), crowd.make(), Rng(seed)
     if implicit:
-        how = replace(how, architecture=Potential(how.architecture), matching=Implicit(), rounds=1)
+        how = replace(how, architecture=Potential(how.architecture), matching=ImplicitMatching(), rounds=1)
     network = ForwardBackwardDrift(how.architecture).build((2,), {}, draws)
-    progress, found = start(network, how), []
-    going = rounds(problem, how, progress, draws, get_engine())
+    progress, found = init_state(network, how), []
+    going = iterate_rounds(problem, how, progress, draws, get_engine())
     for number in range(how.rounds or 1):
         begun = time.process_time()
         one = next(going)
-        seconds, way = time.process_time() - begun, averaged(progress, backward=one.backward)
+        seconds, way = time.process_time() - begun, ema_drift(progress, backward=one.backward)
         walked = follow(problem, lambda x, t, way=way: way(x, t, {}), draws.fold_in("judge", number), one.backward)
         found.append(reached(problem, walked, draws.fold_in("judge", number), seconds, backward=one.backward))
     return tuple(found)
 
 
-def follow(problem: BridgeProblem, way: Callable[[Tensor, Tensor], Tensor], draws: Rng, backward: bool) -> Walk:
+def follow(problem: BridgeProblem, way: Callable[[Tensor, Tensor], Tensor], draws: Rng, backward: bool) -> Trajectories:
     """Follow a drift from fresh members, and keep all steps."""
-    times, _ = grid(problem.times, LOGGED, Bridging().calls)
-    begin = problem.crowds[0][backward]
-    return walk(way, lambda fresh: begin(FOLLOWED, fresh), problem.noise, times, 1, draws, backward=backward)
+    times, _ = time_grid(problem.times, LOGGED, BridgeSolverConfig().nfe)
+    begin = problem.populations[0][backward]
+    return simulate_drift(way, lambda fresh: begin(FOLLOWED, fresh), problem.noise, times, 1, draws, backward=backward)
 
 
-def reached(problem: BridgeProblem, walked: Walk, draws: Rng, seconds: float, *, backward: bool) -> Reached:
+def reached(problem: BridgeProblem, walked: Trajectories, draws: Rng, seconds: float, *, backward: bool) -> Reached:
     """Measure trajectories: what they cost, and whether they arrive at the end that was learned."""
-    seen = along(walked.times, walked.states, walked.control, problem.cost, draws, width=WIDTH)
-    real = problem.crowds[0][not backward](FRESH, draws.fold_in("real"))
+    seen = path_costs(walked.times, walked.states, walked.control, problem.cost, draws, width=WIDTH)
+    real = problem.populations[0][not backward](FRESH, draws.fold_in("real"))
     ends = feasibility(walked.states[:, 0 if backward else -1], real, draws, blur=BLUR)
     control, state = seen.logged(LOGGED, backward=backward)
     costs = {name: value or 0.0 for name, value in {**seen.averages(), **ends}.items()}
@@ -156,16 +156,16 @@ def reached(problem: BridgeProblem, walked: Walk, draws: Rng, seconds: float, *,
 
 
 @functools.cache
-def plain(crowd: Crowd, seed: int) -> Along:
+def plain(crowd: Crowd, seed: int) -> PathCosts:
     """Measure Brownian bridges between members paired at the least distance, with half its square for control."""
     problem, draws = crowd.make(), Rng(seed).fold_in("plain")
-    x_0, x_1 = (members(FOLLOWED, draws.fold_in(k)) for k, members in enumerate(problem.crowds[0]))
+    x_0, x_1 = (members(FOLLOWED, draws.fold_in(k)) for k, members in enumerate(problem.populations[0]))
     x_0 = x_0[optimal_permutation(x_0, x_1)]
-    times, _ = grid(problem.times, LOGGED, Bridging().calls)
-    moments = GaussianPaths.straight(x_0, x_1, problem.noise, 2, 2).grid(torch.tensor(times))
+    times, _ = time_grid(problem.times, LOGGED, BridgeSolverConfig().nfe)
+    moments = GaussianPaths.brownian_bridges(x_0, x_1, problem.noise, 2, 2).grid(torch.tensor(times))
     z = draws.stream("states").normal(tuple(moments.mean.shape))
     states, control = moments.mean + moments.std[..., None] * z, (x_1 - x_0)[:, None].expand(moments.mean.shape)
-    return along(times, states, control, problem.cost, draws, width=WIDTH)
+    return path_costs(times, states, control, problem.cost, draws, width=WIDTH)
 
 
 def over(setting: Setting, crowd: Crowd) -> list[tuple[Reached, ...]]:
@@ -266,10 +266,10 @@ def both_losses(setting: Setting) -> list[Claim]:
 def seconds_of_a_step(setting: Setting) -> tuple[float, float]:
     """Return the time of a step of each loss, on straight paths and by turns."""
     how, problem = settings(STUNNEL, setting.crowd), STUNNEL.make()
-    x_0, x_1 = (members(how.pairs, Rng(k)) for k, members in enumerate(problem.crowds[0]))
-    legs = [Leg(0.0, 1.0, GaussianPaths.straight(x_0, x_1, problem.noise, 2, 2))]
+    x_0, x_1 = (members(how.pairs, Rng(k)) for k, members in enumerate(problem.populations[0]))
+    legs = [Segment(0.0, 1.0, GaussianPaths.brownian_bridges(x_0, x_1, problem.noise, 2, 2))]
     explicit = how.matching.objective(legs, (2,), None, backward=False)
-    implicit = Implicit().objective(legs, (2,), None, backward=False)
+    implicit = ImplicitMatching().objective(legs, (2,), None, backward=False)
     plain_network = ForwardBackwardDrift(how.architecture).build((2,), {}, Rng(0)).forward_drift
     potential = ForwardBackwardDrift(Potential(how.architecture)).build((2,), {}, Rng(0)).forward_drift
     steps = [
@@ -286,7 +286,7 @@ def seconds_of_a_step(setting: Setting) -> tuple[float, float]:
     return spent[0] / TIMED, spent[1] / TIMED
 
 
-def _steps(objective: Objective, learner: TrainState, how: Bridging) -> Iterator[object]:
+def _steps(objective: Objective, learner: TrainState, how: BridgeSolverConfig) -> Iterator[object]:
     """Train for ever."""
 
     def feed(step: int, rows: slice) -> dict[str, Tensor]:

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from feller.control.bridges.costs import Cost, Population
+from feller.control.bridges.costs import PopulationDensity, StateCost
 from feller.control.bridges.gaussian_paths import GaussianPaths, kinetic
 
 F64 = torch.float64
@@ -18,12 +18,12 @@ TIMES = (torch.arange(20_000, dtype=F64) + 0.5) / 20_000
 
 
 @dataclass(frozen=True)
-class QuadraticCost(Cost):
+class QuadraticCost(StateCost):
     """V = 1/2 omega^2 |x|^2."""
 
     omega: float
 
-    def __call__(self, x: Tensor, t: Tensor, population: Population | None = None) -> Tensor:
+    def __call__(self, x: Tensor, t: Tensor, population: PopulationDensity | None = None) -> Tensor:
         """Return it."""
         return self.omega**2 / 2 * x.square().sum(-1)
 
@@ -81,14 +81,14 @@ class Quadratic:
 
 
 @dataclass(frozen=True)
-class Barrier(Cost):
+class Barrier(StateCost):
     """V = 12 exp(-x^2 / (2 * .25^2)), between ends at -1 and 1, in noise 1."""
 
     height: ClassVar[float] = 12.0
     width: ClassVar[float] = 0.25
     ends: ClassVar[tuple[float, float]] = (-1.0, 1.0)
 
-    def __call__(self, x: Tensor, t: Tensor, population: Population | None = None) -> Tensor:
+    def __call__(self, x: Tensor, t: Tensor, population: PopulationDensity | None = None) -> Tensor:
         """Return it."""
         return self.height * torch.exp(-x.square().sum(-1) / (2 * self.width**2))
 

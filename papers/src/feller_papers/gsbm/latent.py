@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from feller.control.bridges.costs.state_cost import Cost, Population, check_finite
+from feller.control.bridges.costs.state_cost import PopulationDensity, StateCost, check_finite
 from feller.core.errors import UsageError
 
 Coder = Callable[[Tensor], Tensor]
@@ -24,7 +24,7 @@ LOOKED_AT = 16
 
 
 @dataclass(frozen=True, eq=False)
-class NearLatentPath(Cost):
+class NearLatentPath(StateCost):
     """Mean absolute difference of a state's entries from what is decoded between the codes of a pair's ends."""
 
     encode: Coder
@@ -36,7 +36,7 @@ class NearLatentPath(Cost):
         if self.frames < 2:
             raise UsageError("2 frames of a latent path or more", self.frames)
 
-    def __call__(self, x: Tensor, t: Tensor, population: Population | None = None) -> NoReturn:
+    def __call__(self, x: Tensor, t: Tensor, population: PopulationDensity | None = None) -> NoReturn:
         """Refuse: without a pair there is no way.
 
         Raises:
@@ -44,7 +44,7 @@ class NearLatentPath(Cost):
         """
         raise UsageError("a latent path lies between the ends of a pair: ask for_pairs(x_0, x_1) first")
 
-    def for_pairs(self, x_0: Float[Tensor, "pairs d"], x_1: Float[Tensor, "pairs d"]) -> "NearFrames":
+    def bind_pairs(self, x_0: Float[Tensor, "pairs d"], x_1: Float[Tensor, "pairs d"]) -> "NearFrames":
         """Decode the ways of some pairs."""
         with torch.no_grad():
             z_0, z_1 = (_pieces(self.encode, x) for x in (x_0, x_1))
@@ -52,21 +52,21 @@ class NearLatentPath(Cost):
             codes = torch.stack([slerp(z_0, z_1, t) for t in times], 1)
             return NearFrames(_pieces(self.decode, codes.flatten(0, 1)).unflatten(0, codes.shape[:2]))
 
-    def examined(self, x: Float[Tensor, "*b d"], t: Tensor, population: Population | None = None) -> Cost:
+    def validated(self, x: Float[Tensor, "*b d"], t: Tensor, population: PopulationDensity | None = None) -> StateCost:
         """Check what is decoded between some states."""
         some, times = x.reshape(-1, x.shape[-1])[:LOOKED_AT], t.expand(x.shape[:-1]).reshape(-1)[:LOOKED_AT]
-        check_finite(self.for_pairs(some, some.flip(0)), some, times)
+        check_finite(self.bind_pairs(some, some.flip(0)), some, times)
         return self
 
 
 @dataclass(frozen=True, eq=False)
-class NearFrames(Cost):
+class NearFrames(StateCost):
     """Mean absolute difference from a way that is known, for each of some pairs, at equally spaced times."""
 
     frames: Float[Tensor, "pairs frames d"]
 
     def __call__(
-        self, x: Float[Tensor, "*b d"], t: Tensor, population: Population | None = None
+        self, x: Float[Tensor, "*b d"], t: Tensor, population: PopulationDensity | None = None
     ) -> Float[Tensor, "*b"]:
         """Return it; draws of one pair are beside each other, at one time."""
         pairs, last = len(self.frames), self.frames.shape[1] - 1

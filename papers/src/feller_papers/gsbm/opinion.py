@@ -9,10 +9,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from feller.control.bridges.bridge_config import Bridging
-from feller.control.bridges.pinned_control import PinnedControl
+from feller.control.bridges.bridge_config import BridgeSolverConfig
+from feller.control.bridges.conditional_control import ConditionalControl
 from feller.control.bridges.solution import solve_bridge
-from feller.control.bridges.trajectories import grid, walk
+from feller.control.bridges.trajectories import simulate_drift, time_grid
 from feller.core.rng import Rng
 from feller.networks.mlp import MLP
 from feller_papers.claims import Claim, mean_of, spread_of, verdict
@@ -23,12 +23,14 @@ FOLLOWED = 2048
 """Members whose end is measured: the largest eigenvalue of fewer is larger by chance alone."""
 KINDS = ("reached", "alone", "wanted")
 """Crowds that are told of."""
-MANY = Bridging(
+MANY = BridgeSolverConfig(
     architecture=MLP(width=256, depth=3),
-    control=PinnedControl(mean_knots=15, scale_knots=15, times=5, draws=2, pairs=128),
-    train=replace(Bridging().train, lr=2e-4),  # nearly all is linear; faster, a network learns who the pairs are
+    control=ConditionalControl(mean_knots=15, scale_knots=15, times=5, num_samples=2, chunk_size=128),
+    train=replace(
+        BridgeSolverConfig().train, lr=2e-4
+    ),  # nearly all is linear; faster, a network learns who the pairs are
 )
-FEW = Bridging(architecture=MLP(width=128, depth=3), control=PinnedControl(times=30))
+FEW = BridgeSolverConfig(architecture=MLP(width=128, depth=3), control=ConditionalControl(times=30))
 
 
 @dataclass(frozen=True)
@@ -72,18 +74,18 @@ def led(effort: Effort, d: int, seed: int) -> Led:
     how = effort.of(MANY if d > 2 else FEW)
     found = solve_bridge(posed, how, seed=seed)
     seconds, draws = time.process_time() - begun, Rng(seed).fold_in("judge")
-    begin, end = (crowd(FOLLOWED, draws.fold_in(place)) for place, crowd in enumerate(posed.crowds[0]))
-    walked = found.walk(begin, seed)
-    times, between = grid(posed.times, 2, how.calls)
-    alone = posed.base or (lambda x, t: torch.zeros_like(x))
-    free = walk(alone, lambda fresh: begin, posed.noise, times, between, draws)
+    begin, end = (crowd(FOLLOWED, draws.fold_in(place)) for place, crowd in enumerate(posed.populations[0]))
+    walked = found.transport(begin, seed)
+    times, between = time_grid(posed.times, 2, how.nfe)
+    alone = posed.base_drift or (lambda x, t: torch.zeros_like(x))
+    free = simulate_drift(alone, lambda fresh: begin, posed.noise, times, between, draws)
     energy = walked.control.square().sum(2).mean(0) / (2 * posed.noise**2)
     return Led(
         Spread.of(walked.states[:, -1]),
         Spread.of(free.states[:, -1]),
         Spread.of(end),
         torch.trapezoid(energy, torch.tensor(walked.times)).item(),
-        sum(one.lost for found_round in found.rounds for one in found_round.walks),
+        sum(one.num_lost for found_round in found.rounds for one in found_round.trajectories),
         seconds,
     )
 

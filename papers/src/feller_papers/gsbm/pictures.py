@@ -11,11 +11,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from feller.control.bridges.bridge_config import Bridging
-from feller.control.bridges.costs import Cost, Scaled
+from feller.control.bridges.bridge_config import BridgeSolverConfig
+from feller.control.bridges.conditional_control import ConditionalControl
+from feller.control.bridges.costs import Scaled, StateCost
 from feller.control.bridges.gaussian_paths import GaussianPaths
-from feller.control.bridges.pinned_control import PinnedControl
-from feller.control.bridges.population import Crowd
+from feller.control.bridges.population import Population
 from feller.control.bridges.problem import BridgeProblem
 from feller.control.bridges.solution import solve_bridge
 from feller.core.rng import Rng
@@ -38,8 +38,8 @@ NOISE, CODE_NOISE = 0.5, 0.3
 STATE_WEIGHT, CONTROL_WEIGHT = 5.0, 0.2
 """Of the paper: 5 V + 0.2 mean_D u^2 / (2 noise^2)."""
 TRAINING = TrainConfig(batch_size=128, lr=2e-3, lr_decay_fraction=1.0, ema_decay=0.99)
-CONTROL = PinnedControl(mean_knots=8, scale_knots=8, steps=100, times=30, draws=2)
-HOW = Bridging(architecture=MLP(width=256, depth=3), control=CONTROL)
+CONTROL = ConditionalControl(mean_knots=8, scale_knots=8, steps=100, times=30, num_samples=2)
+HOW = BridgeSolverConfig(architecture=MLP(width=256, depth=3), control=CONTROL)
 FEW, BETWEEN, MIDDLE = 256, 30, 0.5
 """Pairs whose paths are judged, at so many times; when a path is in the middle."""
 
@@ -83,7 +83,7 @@ def problem(setting: Setting, seed: int) -> BridgeProblem:
     network, ends = coder(setting.coder, seed), (members(FROM), members(TO))
     factor = STATE_WEIGHT * NOISE**2 * ends[0].shape[1] / CONTROL_WEIGHT
     return BridgeProblem(
-        ((Crowd(ends[0]), Crowd(ends[1])),), NOISE, factor * NearLatentPath(network.encode, network.decode)
+        ((Population(ends[0]), Population(ends[1])),), NOISE, factor * NearLatentPath(network.encode, network.decode)
     )
 
 
@@ -124,8 +124,8 @@ class Turned:
 def turned(setting: Setting, seed: int) -> Turned:
     """Find the paths of some pairs."""
     posed, draws = problem(setting, seed), Rng(seed).fold_in("pinned")
-    x_0, x_1 = (one(FEW, draws.fold_in(end)) for end, one in enumerate(posed.crowds[0]))
-    straight = GaussianPaths.straight(x_0, x_1, NOISE, CONTROL.mean_knots, CONTROL.scale_knots)
+    x_0, x_1 = (one(FEW, draws.fold_in(end)) for end, one in enumerate(posed.populations[0]))
+    straight = GaussianPaths.brownian_bridges(x_0, x_1, NOISE, CONTROL.mean_knots, CONTROL.scale_knots)
     begun = time.process_time()
     paths, _ = replace(CONTROL, steps=setting.digits.control).solve(straight, posed.cost, draws)
     seconds = time.process_time() - begun
@@ -144,9 +144,9 @@ def _along(posed: BridgeProblem, paths: GaussianPaths, draws: Rng) -> float:
     return near_latent(posed, paths.means[:, 0], paths.means[:, -1])(x, t[:, None]).mean().item()
 
 
-def near_latent(posed: BridgeProblem, x_0: Tensor, x_1: Tensor) -> Cost:
+def near_latent(posed: BridgeProblem, x_0: Tensor, x_1: Tensor) -> StateCost:
     """Return V of some pairs without its price."""
-    return posed.cost.cost.for_pairs(x_0, x_1) if isinstance(posed.cost, Scaled) else posed.cost.for_pairs(x_0, x_1)
+    return posed.cost.cost.bind_pairs(x_0, x_1) if isinstance(posed.cost, Scaled) else posed.cost.bind_pairs(x_0, x_1)
 
 
 def from_real(x: Float[Tensor, "n 64"]) -> float:
@@ -199,11 +199,11 @@ def learned(setting: Setting, seed: int) -> Learned:
     found = solve_bridge(posed, setting.digits.of(HOW), seed=seed)
     seconds = time.process_time() - begun
     begin = members(FROM, "/test")
-    walked = found.walk(begin, seed)
+    walked = found.transport(begin, seed)
     ends = walked.states[:, -1]
     t = torch.tensor(walked.times)
     state = near_latent(posed, begin, ends)(walked.states.movedim(1, 0), t[:, None]).mean(1)
-    straight = _along(posed, GaussianPaths.straight(begin, ends, NOISE, 2, 2), Rng(seed))
+    straight = _along(posed, GaussianPaths.brownian_bridges(begin, ends, NOISE, 2, 2), Rng(seed))
     looks, real = (share_of(x) for x in (ends, members(TO, "/test")))
     return Learned(torch.trapezoid(state, t).item(), straight, looks, real, from_real(ends), seconds)
 

@@ -17,42 +17,44 @@ from torch.nn import functional as F
 
 from feller.control.bridges.costs import (
     Box,
-    Congestion,
-    Cost,
+    CongestionCost,
     Disc,
-    Entropy,
-    NearSurface,
-    Population,
+    EntropyCost,
+    PointCloudSurface,
+    PopulationDensity,
     Quadric,
-    Smooth,
-    Surface,
+    SoftObstacle,
+    StateCost,
+    SurfaceCost,
 )
-from feller.control.bridges.costs.state_cost import Inside
-from feller.control.bridges.drift_matching import Base, Leg
+from feller.control.bridges.costs.state_cost import InsideFn
+from feller.control.bridges.drift_matching import BaseDrift, Segment
 from feller.control.bridges.problem import BridgeProblem
 from feller.core.rng import Rng
 from feller_papers.gsbm.polarise import Polarise
 
-TUNNEL = Smooth(Quadric((20.0, 1.0), (5.0, 6.0), 90.0), 1.0) + Smooth(Quadric((20.0, 1.0), (-5.0, -6.0), 90.0), 1.0)
+TUNNEL = SoftObstacle(Quadric((20.0, 1.0), (5.0, 6.0), 90.0), 1.0) + SoftObstacle(
+    Quadric((20.0, 1.0), (-5.0, -6.0), 90.0), 1.0
+)
 """Two upright ellipses, of which each leaves one way."""
-NECK = Smooth(Quadric((5.0, -1.0), (0.0, 0.0), -0.36), 1.0)
+NECK = SoftObstacle(Quadric((5.0, -1.0), (0.0, 0.0), -0.36), 1.0)
 """Above and below a hyperbola that is 1.2 wide where it is narrowest."""
 DISCS = sum(
-    (Smooth(Disc(centre, 1.5), 1.0, 0.01) for centre in ((6.0, -6.0), (-6.0, -6.0))),
-    Smooth(Disc((6.0, 6.0), 1.5), 1.0, 0.01),
+    (SoftObstacle(Disc(centre, 1.5), 1.0, 0.01) for centre in ((6.0, -6.0), (-6.0, -6.0))),
+    SoftObstacle(Disc((6.0, 6.0), 1.5), 1.0, 0.01),
 )
 """Three discs, with a free quadrant."""
 
 
 @dataclass(frozen=True)
-class Boundary(Cost):
+class Boundary(StateCost):
     """1 for each of the first entries that has left its range, with edges sigmoid(distance / width)."""
 
     low: tuple[float, ...]
     high: tuple[float, ...]
     width: float
 
-    def __call__(self, x: Tensor, t: Tensor, population: Population | None = None) -> Tensor:
+    def __call__(self, x: Tensor, t: Tensor, population: PopulationDensity | None = None) -> Tensor:
         """Return it."""
         some = x[..., : len(self.low)]
         over = torch.sigmoid((some - x.new_tensor(self.high)) / self.width)
@@ -90,7 +92,7 @@ class OnSurface:
     """Members that were moved onto a surface."""
 
     members: Gaussians
-    surface: Surface
+    surface: PointCloudSurface
 
     def __call__(self, number: int, draws: Rng) -> Float[Tensor, "number 3"]:
         """Draw members."""
@@ -98,18 +100,18 @@ class OnSurface:
 
 
 @dataclass(frozen=True)
-class Spider(Cost):
+class Spider(StateCost):
     """Two boxes with a corridor between: the product over both directions of softplus(-5 (x - low) (x - high))."""
 
     boxes: tuple[tuple[float, float, float, float], ...] = ((-7.0, 7.0, 0.5, 7.5), (-7.0, 7.0, -7.5, -0.5))
     """Left, right, lower and upper edge of each."""
 
     @property
-    def obstacles(self) -> tuple[Inside, ...]:
+    def obstacles(self) -> tuple[InsideFn, ...]:
         """The boxes."""
-        return tuple(Box((left, low), (right, high)).inside for left, right, low, high in self.boxes)
+        return tuple(Box((left, low), (right, high)).contains for left, right, low, high in self.boxes)
 
-    def __call__(self, x: Tensor, t: Tensor, population: Population | None = None) -> Tensor:
+    def __call__(self, x: Tensor, t: Tensor, population: PopulationDensity | None = None) -> Tensor:
         """Return the sum over the boxes; softplus is that of torch, which is the identity where 20 z is above 1."""
         total = 0.0 * x[..., 0]
         for left, right, low, high in self.boxes:
@@ -121,19 +123,19 @@ class Spider(Cost):
 
 def stunnel(noise: float = 1.0) -> BridgeProblem:
     """Two crowds change sides, in a bend between two ellipses, and avoid congestion."""
-    cost = noise**2 * (1500.0 * TUNNEL + 50.0 * Congestion())
+    cost = noise**2 * (1500.0 * TUNNEL + 50.0 * CongestionCost())
     return _between(Gaussians(((-11.0, -1.0),), 0.5), Gaussians(((11.0, 1.0),), 0.5), noise, cost)
 
 
 def vneck(noise: float = 1.0) -> BridgeProblem:
     """A crowd goes through a neck, and spreads."""
-    cost = noise**2 * (3000.0 * NECK + 8.0 * Entropy())
+    cost = noise**2 * (3000.0 * NECK + 8.0 * EntropyCost())
     return _between(Gaussians(((-7.0, 0.0),), 0.2), Gaussians(((7.0, 0.0),), 0.2), noise, cost)
 
 
 def gmm(noise: float = 1.0) -> BridgeProblem:
     """Four crowds go out to eight places, around three discs, and spread."""
-    cost = noise**2 * (1500.0 * DISCS + 5.0 * Entropy())
+    cost = noise**2 * (1500.0 * DISCS + 5.0 * EntropyCost())
     return _between(Gaussians(_ring(4.0, 4), 1.0), Gaussians(_ring(16.0, 8), 1.0), noise, cost)
 
 
@@ -149,10 +151,13 @@ def normalised(points: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n 3"]:
 
 
 def over_surface(
-    surface: Surface, begin: Sequence[tuple[float, float]], end: Sequence[tuple[float, float]], noise: float = 1.0
+    surface: PointCloudSurface,
+    begin: Sequence[tuple[float, float]],
+    end: Sequence[tuple[float, float]],
+    noise: float = 1.0,
 ) -> BridgeProblem:
     """Crowds move over a surface, on low ground and inside its square; places of the crowds' modes are given."""
-    cost = 5000.0 * noise**2 * (NearSurface(surface, 1.0) + Boundary((-5.0, -5.0), (5.0, 5.0), 0.1))
+    cost = 5000.0 * noise**2 * (SurfaceCost(surface, 1.0) + Boundary((-5.0, -5.0), (5.0, 5.0), 0.1))
     a, b = (
         OnSurface(Gaussians(tuple((*place, 0.5) for place in places), variance), surface)
         for places, variance in ((begin, 0.02), (end, 0.03))
@@ -160,13 +165,13 @@ def over_surface(
     return _between(a, b, noise, cost)
 
 
-def lidar(surface: Surface) -> BridgeProblem:
+def lidar(surface: PointCloudSurface) -> BridgeProblem:
     """Crowds cross the foot of Mt. Rainier."""
     begin = ((-4.0, -2.0), (-3.75, -1.125), (-3.5, -0.25), (-3.25, 0.675), (-3.0, 1.5))
     return over_surface(surface, begin, ((2.0, -2.0), (2.6, -1.25), (3.2, -0.5)))
 
 
-def jacksboro(surface: Surface) -> BridgeProblem:
+def jacksboro(surface: PointCloudSurface) -> BridgeProblem:
     """Crowds cross a mountain range from the plain into a valley."""
     return over_surface(surface, ((2.6, -2.2), (3.2, -1.2), (3.8, -0.2)), ((-3.6, 0.4), (-3.4, 1.0)))
 
@@ -180,10 +185,12 @@ def opinions(d: int = 1000) -> BridgeProblem:
     noise = 0.5
     drift = Polarise.of(d, strength)
     members = Normal(begin), Normal((end,) * d)
-    return BridgeProblem((members,), noise, noise**2 * (10.0 * Congestion()), base=drift, refresh=_refreshed)
+    return BridgeProblem(
+        (members,), noise, noise**2 * (10.0 * CongestionCost()), base_drift=drift, update_base_drift=_refreshed
+    )
 
 
-def _refreshed(drift: Base, legs: Sequence[Leg]) -> Base:
+def _refreshed(drift: BaseDrift, legs: Sequence[Segment]) -> BaseDrift:
     """Let the crowd that polarises be that of new paths."""
     if not isinstance(drift, Polarise):
         return drift
@@ -198,7 +205,7 @@ def _refreshed(drift: Base, legs: Sequence[Leg]) -> Base:
 
 
 def _between(
-    begin: Callable[[int, Rng], Tensor], end: Callable[[int, Rng], Tensor], noise: float, cost: Cost
+    begin: Callable[[int, Rng], Tensor], end: Callable[[int, Rng], Tensor], noise: float, cost: StateCost
 ) -> BridgeProblem:
     return BridgeProblem(((begin, end),), noise, cost)
 

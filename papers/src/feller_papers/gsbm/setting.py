@@ -3,7 +3,7 @@
 import pathlib
 from dataclasses import dataclass, field, replace
 
-from feller.control.bridges.bridge_config import Bridging
+from feller.control.bridges.bridge_config import BridgeSolverConfig
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class Effort:
     steps: int = 1500
     """Of the matching in each round."""
 
-    def of(self, how: Bridging) -> Bridging:
+    def of(self, how: BridgeSolverConfig) -> BridgeSolverConfig:
         """Return settings with this effort."""
         return replace(
             how,

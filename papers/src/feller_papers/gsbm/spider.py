@@ -7,18 +7,18 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from feller.control.bridges.bridge_config import Bridging
+from feller.control.bridges.bridge_config import BridgeSolverConfig
+from feller.control.bridges.conditional_control import ConditionalControl
 from feller.control.bridges.gaussian_paths import GaussianPaths
-from feller.control.bridges.pinned_control import PinnedControl
 from feller.control.bridges.solution import solve_bridge
-from feller.control.bridges.trajectories import Walk
+from feller.control.bridges.trajectories import Trajectories
 from feller.core.rng import Rng
-from feller.evaluation.bridge import along, feasibility
+from feller.evaluation.bridge_quality import feasibility, path_costs
 from feller_papers.claims import Claim, mean_of, spread_of, verdict
 from feller_papers.gsbm import problems
 from feller_papers.gsbm.setting import Setting
 
-HOW = Bridging(control=PinnedControl(times=30))
+HOW = BridgeSolverConfig(control=ConditionalControl(times=30))
 MOST, FOLLOWED, BETWEEN = 5, 512, 200
 """Rounds, at most; trajectories that are measured; times at which Brownian bridges are."""
 ARRIVED = 0.3
@@ -41,24 +41,24 @@ class Passed:
 
 
 @functools.cache
-def walked(setting: Setting, seed: int) -> Walk:
+def walked(setting: Setting, seed: int) -> Trajectories:
     """Learn to pass, and follow fresh members."""
     posed = problems.spider()
     effort = replace(setting.crowd, rounds=min(setting.crowd.rounds, MOST))
     found = solve_bridge(posed, effort.of(HOW), seed=seed)
-    return found.walk(posed.crowds[0][0](FOLLOWED, Rng(seed).fold_in("judge").fold_in(0)), seed)
+    return found.transport(posed.populations[0][0](FOLLOWED, Rng(seed).fold_in("judge").fold_in(0)), seed)
 
 
 @functools.cache
 def passed(setting: Setting, seed: int) -> Passed:
     """Measure how they passed."""
     posed, draws, way = problems.spider(), Rng(seed).fold_in("judge"), walked(setting, seed)
-    begin, end = (crowd(FOLLOWED, draws.fold_in(place)) for place, crowd in enumerate(posed.crowds[0]))
-    measured = along(way.times, way.states, way.control, posed.cost, draws).averages()
-    ends = feasibility(way.states[:, -1], posed.crowds[0][1](2 * FOLLOWED, draws.fold_in("members")), draws)
-    moments = GaussianPaths.straight(begin, end, posed.noise, 2, 2).grid(torch.linspace(0, 1, BETWEEN))
+    begin, end = (crowd(FOLLOWED, draws.fold_in(place)) for place, crowd in enumerate(posed.populations[0]))
+    measured = path_costs(way.times, way.states, way.control, posed.cost, draws).averages()
+    ends = feasibility(way.states[:, -1], posed.populations[0][1](2 * FOLLOWED, draws.fold_in("members")), draws)
+    moments = GaussianPaths.brownian_bridges(begin, end, posed.noise, 2, 2).grid(torch.linspace(0, 1, BETWEEN))
     x = moments.mean + moments.std[..., None] * draws.stream("straight").normal(tuple(moments.mean.shape))
-    stuck = posed.cost.blocked(x).double().mean().item()
+    stuck = posed.cost.is_blocked(x).double().mean().item()
     return Passed(
         measured["objective"] or 0.0, measured["inside_time"] or 0.0, stuck, ends["w2"] or 0.0, ends["w2_floor"] or 0.0
     )

@@ -10,16 +10,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from feller.control.bridges.bridge_config import Bridging
-from feller.control.bridges.costs import NearSurface, Surface
+from feller.control.bridges.bridge_config import BridgeSolverConfig
+from feller.control.bridges.conditional_control import ConditionalControl
+from feller.control.bridges.costs import PointCloudSurface, SurfaceCost
 from feller.control.bridges.gaussian_paths import GaussianPaths
-from feller.control.bridges.pinned_control import PinnedControl
 from feller.control.bridges.problem import BridgeProblem
 from feller.control.bridges.solution import solve_bridge
 from feller.core.rng import Rng
 from feller.data.examples.loaders import surface as hills
 from feller.data.points.scans_and_meshes import find_scan
-from feller.evaluation.bridge import along, feasibility
+from feller.evaluation.bridge_quality import feasibility, path_costs
 from feller.networks.mlp import MLP
 from feller_papers.claims import Claim, mean_of, spread_of, untestable, verdict
 from feller_papers.gsbm import problems
@@ -29,8 +29,8 @@ from feller_papers.setting import file_of
 SCAN = ("lidar", "rainier2-thin.las")
 FEW, BETWEEN = 48, 200
 """Pairs whose paths are found alone; times at which they are judged."""
-CONTROL = PinnedControl(mean_knots=30, scale_knots=30, steps=200, times=30, mean_rate=0.04, scale_rate=0.15)
-HOW = Bridging(architecture=MLP(width=128, depth=3, frequencies=3), control=CONTROL)
+CONTROL = ConditionalControl(mean_knots=30, scale_knots=30, steps=200, times=30, mean_rate=0.04, scale_rate=0.15)
+HOW = BridgeSolverConfig(architecture=MLP(width=128, depth=3, frequencies=3), control=CONTROL)
 BRIDGING = replace(HOW, train=replace(HOW.train, lr=2e-3))
 FLOOR = 5000.0
 """The least that a state can cost, at height 0."""
@@ -56,14 +56,14 @@ class Terrain:
     """A mountain, and who goes over it."""
 
     name: str
-    surface: Surface
+    surface: PointCloudSurface
     problem: BridgeProblem
     paper: bool
     """It is that of the paper."""
 
     def lies(self, x: Float[Tensor, "*b 3"]) -> tuple[float, float]:
         """Return the mean squared distance to the surface, and the mean of e^z on it."""
-        off = NearSurface(self.surface)(x, torch.zeros(()))
+        off = SurfaceCost(self.surface)(x, torch.zeros(()))
         return off.mean().item(), self.surface.project(x)[..., 2].exp().mean().item()
 
 
@@ -72,9 +72,9 @@ def terrain(data: pathlib.Path | None) -> Terrain:
     """Return Mt. Rainier if there is a scan of it, else the hills that come with the package."""
     scan = file_of(data, *SCAN)
     if scan is None:
-        surface = Surface(hills())
+        surface = PointCloudSurface(hills())
         return Terrain("hills near Jacksboro", surface, problems.jacksboro(surface), paper=False)
-    surface = Surface(problems.normalised(find_scan(scan).values))
+    surface = PointCloudSurface(problems.normalised(find_scan(scan).values))
     return Terrain("Mt. Rainier", surface, problems.lidar(surface), paper=True)
 
 
@@ -116,8 +116,8 @@ def pinned(data: pathlib.Path | None, steps: int, seed: int) -> Pinned:
     """Find the paths of a few pairs."""
     mountain, draws = terrain(data), Rng(seed).fold_in("pinned")
     problem = mountain.problem
-    x_0, x_1 = (crowd(FEW, draws.fold_in(end)) for end, crowd in enumerate(problem.crowds[0]))
-    straight = GaussianPaths.straight(x_0, x_1, problem.noise, CONTROL.mean_knots, CONTROL.scale_knots)
+    x_0, x_1 = (crowd(FEW, draws.fold_in(end)) for end, crowd in enumerate(problem.populations[0]))
+    straight = GaussianPaths.brownian_bridges(x_0, x_1, problem.noise, CONTROL.mean_knots, CONTROL.scale_knots)
     begun = time.process_time()
     paths, trace = replace(CONTROL, steps=steps).solve(straight, problem.cost, draws)
     seconds = time.process_time() - begun
@@ -175,9 +175,9 @@ def crossed(setting: Setting, seed: int) -> Crossed:
     mountain, begun = terrain(setting.data), time.process_time()
     found = solve_bridge(mountain.problem, setting.mountain.of(BRIDGING), seed=seed)
     seconds, draws = time.process_time() - begun, Rng(seed).fold_in("judge")
-    walked = found.rounds[-1].walks[0].thinned(found.how.control.mean_knots)
-    averages = along(walked.times, walked.states, walked.control, mountain.problem.cost, draws).averages()
-    members = mountain.problem.crowds[0][1](2 * len(walked.states), draws)
+    walked = found.rounds[-1].trajectories[0].thin(found.config.control.mean_knots)
+    averages = path_costs(walked.times, walked.states, walked.control, mountain.problem.cost, draws).averages()
+    members = mountain.problem.populations[0][1](2 * len(walked.states), draws)
     ends = feasibility(walked.states[:, -1], members, draws)
     off, high = mountain.lies(walked.states)
     return Crossed(
@@ -187,7 +187,7 @@ def crossed(setting: Setting, seed: int) -> Crossed:
         high,
         ends["w2"] or 0.0,
         ends["w2_floor"] or 0.0,
-        sum(walk.lost for one in found.rounds for walk in one.walks),
+        sum(walk.num_lost for one in found.rounds for walk in one.trajectories),
         seconds,
     )
 

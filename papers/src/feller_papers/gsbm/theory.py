@@ -6,10 +6,10 @@ from collections.abc import Iterator
 import torch
 from scipy.integrate import simpson
 
-from feller.control.bridges.bridge_config import Bridging
+from feller.control.bridges.bridge_config import BridgeSolverConfig
+from feller.control.bridges.conditional_control import ConditionalControl
 from feller.control.bridges.gaussian_paths import GaussianPaths
 from feller.control.bridges.path_integral import PathIntegral
-from feller.control.bridges.pinned_control import PinnedControl
 from feller.control.bridges.problem import BridgeProblem
 from feller.control.bridges.solution import solve_bridge
 from feller.core.rng import Rng
@@ -23,7 +23,7 @@ PAIRS = (Quadratic(1.0, 2.0, 1.0, -0.5), Quadratic(0.5, 3.0, -1.0, 2.0), Quadrat
 INSIDE = torch.linspace(0.05, 0.95, 19, dtype=torch.float64)
 KNOTS, SAME = 30, 8
 """Of mean and deviation; how often each pair is solved, with other draws."""
-CONTROL = PinnedControl(draws=8)
+CONTROL = ConditionalControl(num_samples=8)
 TRAJECTORIES = 20_000
 
 BRIDGE = GaussianBridge(-1.0, 0.5, 1.0, 0.8, 1.0, 2.0)
@@ -36,7 +36,7 @@ def splines(setting: Setting) -> Iterator[Claim]:
     for problem in PAIRS:
         over, off = [], []
         for seed in setting.seeds:
-            straight = GaussianPaths.straight(*problem.pairs(SAME, torch.float32), problem.noise, KNOTS, KNOTS)
+            straight = GaussianPaths.brownian_bridges(*problem.pairs(SAME, torch.float32), problem.noise, KNOTS, KNOTS)
             found, _ = CONTROL.solve(straight, problem.cost, Rng(seed).fold_in("splines"))
             over.append((problem.objective(found).mean() / -problem.log_z - 1).item())
             off.append((found.grid(INSIDE).std / problem.std(INSIDE) - 1).abs().max().item())
@@ -58,11 +58,11 @@ def path_integral(setting: Setting) -> Iterator[Claim]:
     gaussian, least, chance, before, after, wrong = ([] for _ in range(6))
     for seed in setting.seeds:
         draws = Rng(seed).fold_in("barrier")
-        paths, _ = PinnedControl(draws=32).solve(
-            GaussianPaths.straight(*Barrier().pairs(), 1.0, 15, 30), Barrier(), draws
+        paths, _ = ConditionalControl(num_samples=32).solve(
+            GaussianPaths.brownian_bridges(*Barrier().pairs(), 1.0, 15, 30), Barrier(), draws
         )
         how = PathIntegral(trajectories=TRAJECTORIES)
-        found = how.weigh(paths, Barrier(), draws.fold_in("weigh"))
+        found = how.sample_weighted(paths, Barrier(), draws.fold_in("weigh"))
         x, logs = found.states[0, :, how.steps // 2, 0], found.log_weights[0]
         gaussian.append(Barrier().objective(paths).item())
         least.append(-found.log_z.item())
@@ -100,11 +100,11 @@ def gaussian_bridge(setting: Setting) -> Iterator[Claim]:
         BRIDGE.noise,
         Quadratic(BRIDGE.noise, BRIDGE.omega, 0.0, 0.0).cost,
     )
-    how = setting.line.of(Bridging(architecture=MLP(width=64, depth=2)))
+    how = setting.line.of(BridgeSolverConfig(architecture=MLP(width=64, depth=2)))
     (_, std), objectives, covariances, middles = BRIDGE.moments(torch.tensor(0.5)), [], [], []
     for seed in setting.seeds:
         found = solve_bridge(problem, how, seed=seed)
-        walk = found.walk(problem.crowds[0][0](WALKERS, Rng(seed).fold_in("walkers")), seed)
+        walk = found.transport(problem.populations[0][0](WALKERS, Rng(seed).fold_in("walkers")), seed)
         state = problem.cost(walk.states, torch.zeros(()))
         spent = (walk.control.square().sum(-1) / 2 + state).double().mean(0)
         objectives.append(float(simpson(spent.numpy(), x=walk.times)))

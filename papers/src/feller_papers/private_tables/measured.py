@@ -16,14 +16,14 @@ from feller.app.workflows.private.table_schema import Charged
 from feller.core.rng import Rng
 from feller.data.modality import Dataset
 from feller.data.tables.modality import Table
-from feller.evaluation.tables.quality import Numbers, samples_quality
+from feller.evaluation.tables.table_quality import Numbers, samples_quality
 from feller.models.model import Model
 from feller.models.recipes.recipe import Recipe
 from feller.privacy.accounting.ledger import Ledger
-from feller.privacy.dp_sgd.clip_norm import Fixed
+from feller.privacy.dp_sgd.clip_norm import FixedClipNorm
 from feller.privacy.dp_sgd.poisson_sampling import poisson_batches
-from feller.privacy.dp_sgd.private_gradient import Private
-from feller.privacy.noise.grid_noise import source
+from feller.privacy.dp_sgd.private_gradient import DPSGD
+from feller.privacy.noise.grid_noise import make_noise
 from feller.training.engine import get_engine
 from feller.training.loop import TrainState
 from feller.training.objective import TrainingContext
@@ -99,13 +99,13 @@ def _counted(
     rows: Dataset, recipe: Recipe, counting: MarginalFitting, wish: PrivacyConfig | None
 ) -> tuple[Model, Ledger | None]:
     rows = rows.seen_as(recipe.modality or rows.modality)
-    ledger, rho, noise = None, math.inf, source(None)
+    ledger, rho, noise = None, math.inf, make_noise(None)
     if wish is not None:
         ledger, allowance = allow(wish, counting, rows, Charged())
-        rho, noise = allowance.rho, source(wish.unsafe_seed, "counts")
+        rho, noise = allowance.rho, make_noise(wish.unsafe_seed, "counts")
     told = counting.fit(rows, rho, noise)
     for expense in told.events if ledger else ():
-        ledger = ledger and ledger.with_(expense)
+        ledger = ledger and ledger.add(expense)
     return Model.from_spec(replace(recipe.model_spec(rows), architecture=told.architecture), told.network), ledger
 
 
@@ -117,11 +117,11 @@ def _trained(rows: Dataset, way: Way, setting: Setting, wish: PrivacyConfig, see
     draw = poisson_batches(
         {"x_1": rows.values, "given": rows.given},
         planned.batch,
-        source(planned.unsafe_seed, "batches", 0, 0),
+        make_noise(planned.unsafe_seed, "batches", 0, 0),
         rows.modality.encode,
     )
-    gradient = Private(
-        sigma=planned.sigma, clip=Fixed(planned.clip), noise=source(planned.unsafe_seed, "training", 0, 0)
+    gradient = DPSGD(
+        sigma=planned.sigma, clip=FixedClipNorm(planned.clip), noise=make_noise(planned.unsafe_seed, "training", 0, 0)
     )
 
     def before(learner: TrainState) -> None:
@@ -138,7 +138,7 @@ def _trained(rows: Dataset, way: Way, setting: Setting, wish: PrivacyConfig, see
             )
 
     model = fit_recipe(recipe, rows, planned.steps, seed, before=before, feed=draw, gradient=gradient)
-    return model, guarded.ledger.with_(replace(planned.step, steps=planned.steps))
+    return model, guarded.ledger.add(replace(planned.step, steps=planned.steps))
 
 
 @functools.cache

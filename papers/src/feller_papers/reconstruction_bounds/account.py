@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from feller.core.rng import Rng
-from feller.privacy.dp_sgd.per_example_gradients import clipped_by_map
-from feller.privacy.leakage.leakage_tracking import Watch, by_coordinate, by_probe
+from feller.privacy.dp_sgd.per_example_gradients import clipped_by_vmap
+from feller.privacy.leakage.leakage_tracking import LeakageTracker, estimate_by_coordinate, estimate_by_probe
 from feller_papers.claims import Claim, verdict
 from feller_papers.reconstruction_bounds.pictures import digits, pictures
 from feller_papers.reconstruction_bounds.private import (
@@ -38,9 +38,9 @@ def _quickest(work: Callable[[], object]) -> float:
 
 def evaluations(network: nn.Module, x: torch.Tensor, labels: torch.Tensor, plan: Plan) -> float:
     """Return what a look at some rows costs, in clipped gradients of the same rows."""
-    watch = Watch(x, lambda network, step: lambda z: {"x": z, "label": labels}, rate=0.1, draws=Rng(0))
-    look = _quickest(lambda: watch.look(loss, network, plan.clip, plan.sigma * plan.clip))
-    plain = _quickest(lambda: clipped_by_map(loss, network, {"x": x, "label": labels}, plan.clip))
+    watch = LeakageTracker(x, lambda network, step: lambda z: {"x": z, "label": labels}, rate=0.1, rng=Rng(0))
+    look = _quickest(lambda: watch.update(loss, network, plan.clip, plan.sigma * plan.clip))
+    plain = _quickest(lambda: clipped_by_vmap(loss, network, {"x": x, "label": labels}, plan.clip))
     return look / plain
 
 
@@ -69,18 +69,18 @@ def totals(setting: Setting) -> tuple[torch.Tensor, torch.Tensor]:
     which, network = chosen(len(x), plan, setting.seed), small_network(Rng(setting.seed))
     its, rate = labels[which], plan.batch / len(x)
     probes, exact = (
-        Watch(
+        LeakageTracker(
             x[which],
             lambda network, step: lambda z: {"x": z, "label": its},
             rate=rate,
-            draws=Rng(setting.seed).fold_in("account"),
-            how=how,
+            rng=Rng(setting.seed).fold_in("account"),
+            estimator=how,
         )
-        for how in (by_probe, by_coordinate)
+        for how in (estimate_by_probe, estimate_by_coordinate)
     )
     for _ in trained(network, x, labels, plan, setting.seed):
         for watch in (probes, exact):
-            watch.look(loss, network, plan.clip, plan.sigma * plan.clip)
+            watch.update(loss, network, plan.clip, plan.sigma * plan.clip)
     return probes.leakage.eta2, exact.leakage.eta2
 
 

@@ -8,10 +8,10 @@ import torch
 from jaxtyping import Bool, Float64, Int64
 from torch import Tensor
 
-from feller.evaluation.attacks.reconstruction import ERRORS
-from feller.privacy.erm.leakage import reconstructed
-from feller.privacy.erm.ridge import Minimum
-from feller.privacy.noise.grid_noise import source
+from feller.evaluation.attacks.reconstruction import NUM_STANDARD_ERRORS
+from feller.privacy.erm.regularized_erm import ERMSolution
+from feller.privacy.erm.weight_release import reconstruct_rows
+from feller.privacy.noise.grid_noise import make_noise
 from feller_papers.claims import Claim, verdict
 from feller_papers.reconstruction_bounds.perturbed import DECAY, fitted
 from feller_papers.reconstruction_bounds.setting import Setting
@@ -27,14 +27,14 @@ FAR = 5.0
 """Standard deviations of the noise in what the attack divides by, from where on it is not turned over."""
 
 
-def squared_errors(minimum: Minimum, theta: Float64[Tensor, "k d"]) -> Float64[Tensor, "k n"]:
-    """Return the mean squared error of the pixels of each row as `reconstructed` has them, laying none out.
+def squared_errors(minimum: ERMSolution, theta: Float64[Tensor, "k d"]) -> Float64[Tensor, "k n"]:
+    """Return the mean squared error of the pixels of each row as `reconstruct_rows` has them, laying none out.
 
     With the slopes w of all rows at what was told and a row's residual r, it is |w - w_0 x|^2 / (w_0 - r)^2 over d.
     """
-    x, family = minimum.x, minimum.ridge.family
+    x, family = minimum.x, minimum.erm.glm
     residuals = family.mean(theta @ x.mT) - minimum.y
-    whole = residuals @ x + minimum.n * minimum.ridge.decay * theta
+    whole = residuals @ x + minimum.n * minimum.erm.l2 * theta
     first, sizes = whole[:, :1], x.square().sum(1)
     squares = whole.square().sum(1, keepdim=True) - 2 * first * (whole @ x.mT) + first.square() * sizes
     return squares.clamp(min=0) / (first - residuals).square() / (x.shape[1] - 1)
@@ -68,7 +68,7 @@ class Attacked:
     @property
     def below(self) -> Bool[Tensor, " n"]:
         """Rows whose error is below their bound by more than chance."""
-        return self.errors + ERRORS * self.standard < self.bounds
+        return self.errors + NUM_STANDARD_ERRORS * self.standard < self.bounds
 
     def correlation(self, which: Bool[Tensor, " n"]) -> float:
         """Return that of the logarithms of errors and bounds over some rows."""
@@ -82,7 +82,7 @@ def attacked(setting: Setting) -> Attacked:
     minimum, each = model.minimum, model.bounds(SCALE)
     order = each.argsort()
     extremes = torch.cat([order[:SHOWN], order.flip(0)[:SHOWN]])
-    noise = source(setting.seed, "reconstruction bounds", "attack")
+    noise = make_noise(setting.seed, "reconstruction bounds", "attack")
     total, squares = torch.zeros_like(each), torch.zeros_like(each)
     means, left = torch.zeros(len(extremes), minimum.x.shape[1], dtype=torch.float64), setting.draws
     while left:
@@ -90,11 +90,11 @@ def attacked(setting: Setting) -> Attacked:
         theta = minimum.theta + SCALE * noise.normal((k, len(minimum.theta)))
         errors = squared_errors(minimum, theta)
         total, squares = total + errors.sum(0), squares + errors.square().sum(0)
-        means += reconstructed(minimum.ridge, minimum.x, minimum.y, theta, extremes)[0].sum(0)
+        means += reconstruct_rows(minimum.erm, minimum.x, minimum.y, theta, extremes)[0].sum(0)
         left -= k
     mean = total / setting.draws
     standard = ((squares / setting.draws - mean.square()).clamp(min=0) / (setting.draws - 1)).sqrt()
-    exact = reconstructed(minimum.ridge, minimum.x, minimum.y, minimum.theta[None])[0][0] - minimum.x
+    exact = reconstruct_rows(minimum.erm, minimum.x, minimum.y, minimum.theta[None])[0][0] - minimum.x
     return Attacked(
         model.name,
         model.side,
@@ -106,7 +106,7 @@ def attacked(setting: Setting) -> Attacked:
         means[:, 1:] / setting.draws,
         exact.square().mean().sqrt().item(),
         exact.abs().max().item(),
-        minimum.residuals.abs() > FAR * SCALE * torch.linalg.inv(minimum.inverse)[0].norm(),
+        minimum.residuals.abs() > FAR * SCALE * torch.linalg.inv(minimum.inverse_hessian)[0].norm(),
     )
 
 
@@ -155,7 +155,7 @@ def _above(found: Attacked, where: str, ratio: Tensor, over: str) -> Iterator[Cl
     yield Claim(
         f"{where}: whoever knows all other rows errs by no less than each row's bound, of those of at most {SAYS:g}",
         "points above the diagonal; 10,000 sets of weights",
-        f"{int((below & says).sum())} of {int(says.sum()):,} rows below, with {ERRORS:g} standard errors; errors are"
+        f"{int((below & says).sum())} of {int(says.sum()):,} rows below, with {NUM_STANDARD_ERRORS:g} standard errors; errors are"
         f" {ratio[says].median().item():.3g} times the bound at the median, {ratio[says].min().item():.3g} at least",
         over,
         verdict(not (below & says).any()),

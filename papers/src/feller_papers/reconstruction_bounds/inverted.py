@@ -12,7 +12,7 @@ from torch.func import functional_call, grad, jacfwd, vmap
 from torch.nn.functional import cross_entropy
 
 from feller.core.rng import Rng
-from feller.evaluation.attacks.reconstruction import ERRORS
+from feller.evaluation.attacks.reconstruction import NUM_STANDARD_ERRORS
 from feller.privacy.leakage.leakage_tracking import hard_clip
 from feller.privacy.leakage.reconstruction_bounds import van_trees
 from feller_papers.claims import Claim, verdict
@@ -59,7 +59,7 @@ class Reached:
     @property
     def below(self) -> bool:
         """Whether the error is below its bound by more than chance."""
-        return self.error + ERRORS * self.standard < self.bound
+        return self.error + NUM_STANDARD_ERRORS * self.standard < self.bound
 
     @property
     def words(self) -> str:
@@ -139,7 +139,7 @@ def gradients(setting: Setting) -> Iterator[Claim]:
         verdict(not any(each.below for each in reached)),
     )
     free = without_bias(setting)
-    below = int((free.errors + ERRORS * free.standard < free.bounds).sum())
+    below = int((free.errors + NUM_STANDARD_ERRORS * free.standard < free.bounds).sum())
     ratio, sharp = (free.errors / free.bounds).log10(), (free.errors / free.sharp - 1).abs()
     yield Claim(
         f"{where}: an estimate without bias errs by no less than 1 / eta^2, for every row",

@@ -10,9 +10,9 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from feller.privacy.erm.glm import Logistic
-from feller.privacy.erm.leakage import leakage, release
-from feller.privacy.erm.ridge import Minimum, Ridge, minimum_of, with_constant, within_length
-from feller.privacy.noise.grid_noise import source
+from feller.privacy.erm.regularized_erm import ERMSolution, RegularizedERM, add_intercept, clip_rows, solve_erm
+from feller.privacy.erm.weight_release import erm_leakage, release_weights
+from feller.privacy.noise.grid_noise import make_noise
 from feller_papers.claims import Claim, verdict
 from feller_papers.reconstruction_bounds.pictures import pictures
 from feller_papers.reconstruction_bounds.setting import Setting
@@ -32,7 +32,7 @@ class Fitted:
     side: int
     cut: int
     """Rows that were longer."""
-    minimum: Minimum
+    minimum: ERMSolution
     test: tuple[Float64[Tensor, "n d"], Float64[Tensor, " n"]]
 
     @property
@@ -43,7 +43,7 @@ class Fitted:
 
     def bounds(self, scale: float) -> Float64[Tensor, " n"]:
         """Return the least mean squared error of a pixel of each row, where weights are told with noise of a scale."""
-        return leakage(self.minimum, scale, self.pixels).rows.bound()
+        return erm_leakage(self.minimum, scale, self.pixels).rows.mse_bound()
 
 
 @functools.cache
@@ -52,10 +52,10 @@ def fitted(setting: Setting, *, constant: bool) -> Fitted:
     found = pictures(setting)
     train, test = found.train.of(0, 1), found.test.of(0, 1)
     length = LENGTH * found.side
-    x, more = within_length(train.x, length), test.x
+    x, more = clip_rows(train.x, length), test.x
     if constant:
-        x, more, length = with_constant(x), with_constant(more), math.hypot(length, 1)
-    minimum = minimum_of(Ridge(Logistic(), DECAY, length), x, train.labels.double())
+        x, more, length = add_intercept(x), add_intercept(more), math.hypot(length, 1)
+    minimum = solve_erm(RegularizedERM(Logistic(), DECAY, length), x, train.labels.double())
     cut = int((train.x.norm(dim=1) > LENGTH * found.side).sum())
     return Fitted(found.name, found.side, cut, minimum, (more, test.labels.double()))
 
@@ -82,8 +82,8 @@ class Lines:
 
 def lines(model: Fitted) -> Lines:
     """Return both: eps2 = (sensitivity / noise)^2, for a row that is replaced."""
-    n, length = model.minimum.n, model.minimum.ridge.length
-    eps2 = (model.minimum.ridge.sensitivity(n) / SCALE) ** 2
+    n, length = model.minimum.n, model.minimum.erm.max_row_norm
+    eps2 = (model.minimum.erm.sensitivity(n) / SCALE) ** 2
     return Lines(order_of(eps2), order_of(eps2 / length**2))
 
 
@@ -94,7 +94,7 @@ def bounds(setting: Setting) -> Iterator[Claim]:
     low, middle, high = each.quantile(torch.tensor([0.05, 0.5, 0.95], dtype=torch.float64)).tolist()
     least, most = each.min().item(), each.max().item()
     above = (each > line.published).double().mean().item()
-    length, n = model.minimum.ridge.length, model.minimum.n
+    length, n = model.minimum.erm.max_row_norm, model.minimum.n
     right = _accuracies(setting, model)
     where = f"{model.name}, logistic regression of 0 against 1, decay {DECAY:g}, noise {SCALE:g}"
     yield Claim(
@@ -119,6 +119,6 @@ def bounds(setting: Setting) -> Iterator[Claim]:
 
 def _accuracies(setting: Setting, model: Fitted) -> list[float]:
     x, y = model.test
-    noise = source(setting.seed, "reconstruction bounds", "trials")
-    told = [release(model.minimum, SCALE, noise).theta for _ in range(TRIALS)]
+    noise = make_noise(setting.seed, "reconstruction bounds", "trials")
+    told = [release_weights(model.minimum, SCALE, noise).theta for _ in range(TRIALS)]
     return [((x @ theta > 0).double() == y).double().mean().item() for theta in told]

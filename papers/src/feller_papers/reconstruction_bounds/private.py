@@ -14,15 +14,15 @@ from torch import Tensor, nn
 from feller.core.gradient import LossFunction
 from feller.core.rng import RandomStream, Rng
 from feller.networks.network_config import seeded_init
-from feller.privacy.accounting.dp_events import Subsampled
-from feller.privacy.dp_sgd.clip_norm import Fixed
+from feller.privacy.accounting.dp_events import PoissonSubsampledGaussian
+from feller.privacy.dp_sgd.clip_norm import FixedClipNorm
 from feller.privacy.dp_sgd.poisson_sampling import poisson_batches
-from feller.privacy.dp_sgd.private_gradient import Private
-from feller.privacy.leakage.fisher_information import error_bound
-from feller.privacy.leakage.leakage_tracking import Watch, by_probe
-from feller.privacy.leakage.probes import Cut, Pull
-from feller.privacy.leakage.row_gradients import Build
-from feller.privacy.noise.grid_noise import source
+from feller.privacy.dp_sgd.private_gradient import DPSGD
+from feller.privacy.leakage.fisher_information import unbiased_mse_bound
+from feller.privacy.leakage.gradient_sensitivity import ClipFn, GradientSensitivity
+from feller.privacy.leakage.leakage_tracking import LeakageTracker, estimate_by_probe
+from feller.privacy.leakage.row_gradients import ExampleBuilder
+from feller.privacy.noise.grid_noise import make_noise
 from feller_papers.reconstruction_bounds.pictures import Part, Pictures, digits, pictures
 from feller_papers.reconstruction_bounds.setting import Plan, Setting
 
@@ -66,9 +66,11 @@ def laid_out(part: Part, side: int) -> Float[Tensor, "n side side"]:
 
 def trained(network: nn.Module, x: Tensor, labels: Tensor, plan: Plan, seed: int) -> Iterator[int]:
     """Train with privacy on Poisson samples; yield the number of each step before it is taken."""
-    gradient = Private(sigma=plan.sigma, clip=Fixed(plan.clip), noise=source(seed, "reconstruction bounds", "noise"))
+    gradient = DPSGD(
+        sigma=plan.sigma, clip=FixedClipNorm(plan.clip), noise=make_noise(seed, "reconstruction bounds", "noise")
+    )
     optimiser = torch.optim.SGD(network.parameters(), plan.lr, plan.momentum)
-    feed = poisson_batches({"x": x, "label": labels}, plan.batch, source(seed, "reconstruction bounds", "sample"))
+    feed = poisson_batches({"x": x, "label": labels}, plan.batch, make_noise(seed, "reconstruction bounds", "sample"))
     for step in range(plan.steps(len(x))):
         yield step
         network.zero_grad()
@@ -86,15 +88,15 @@ class Recorder:
         self,
         loss: LossFunction,
         network: nn.Module,
-        build: Build,
+        build: ExampleBuilder,
         z: Tensor,
-        cut: Cut,
+        cut: ClipFn,
         draw: RandomStream,
         which: Tensor | None,
-    ) -> Pull:
+    ) -> GradientSensitivity:
         """Look."""
-        pull = by_probe(loss, network, build, z, cut, draw, which)
-        self.whole = self.whole + pull.whole
+        pull = estimate_by_probe(loss, network, build, z, cut, draw, which)
+        self.whole = self.whole + pull.frobenius_sq
         return pull
 
 
@@ -116,7 +118,7 @@ class Trained:
     plan: Plan
     accuracy: float
     """On unseen pictures."""
-    expense: Subsampled
+    expense: PoissonSubsampledGaussian
     rows: Float[Tensor, "b side side"]
     """That were watched."""
     labels: Int64[Tensor, " b"]
@@ -161,34 +163,34 @@ def _watched(found: Pictures, network: nn.Module, plan: Plan, seed: int) -> Trai
     x, labels = laid_out(found.train, found.side), found.train.labels
     which, n = chosen(len(x), plan, seed), len(x)
     rows, its, rate, record = x[which], labels[which], plan.batch / n, Recorder()
-    watch = Watch(
+    watch = LeakageTracker(
         rows,
         lambda network, step: lambda z: {"x": z, "label": its},
         rate=rate,
-        draws=Rng(seed).fold_in("watch"),
-        how=record,
+        rng=Rng(seed).fold_in("watch"),
+        estimator=record,
         every=plan.every,
     )
     snapshots, steps = [], plan.steps(n)
     for step in trained(network, x, labels, plan, seed):
         if step % -(-steps // 4) == 0:
             snapshots.append(copy.deepcopy(network))
-        watch.look(loss, network, plan.clip, plan.sigma * plan.clip)
+        watch.update(loss, network, plan.clip, plan.sigma * plan.clip)
     with torch.no_grad():
         right = torch.eq(network(laid_out(found.test, found.side)).argmax(1), found.test.labels).double().mean().item()
     share = bracket(rate, plan.sigma, plan.delta) * rate / (plan.sigma * plan.clip) ** 2
-    told = plan.every * share * torch.as_tensor(record.whole, dtype=torch.float64) / watch.leakage.coordinates
+    told = plan.every * share * torch.as_tensor(record.whole, dtype=torch.float64) / watch.leakage.dim
     centred = found.train.x - found.train.x.mean(0)
     return Trained(
         found.name,
         found.side,
         plan,
         right,
-        Subsampled("training", plan.sigma, rate, steps),
+        PoissonSubsampledGaussian("training", plan.sigma, rate, steps),
         rows,
         its,
-        watch.leakage.bound(),
-        error_bound(told),
+        watch.leakage.mse_bound(),
+        unbiased_mse_bound(told),
         centred.square().mean().sqrt().item(),
         snapshots,
         time.process_time() - begun,

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import torch
 
-from feller.privacy.accounting.accountant import epsilon
+from feller.privacy.accounting.accountant import compute_epsilon
 from feller.privacy.leakage.reconstruction_bounds import eps2_replaced, van_trees
 from feller_papers.claims import Claim, verdict
 from feller_papers.reconstruction_bounds.perturbed import order_of, told_power
@@ -31,7 +31,7 @@ def steps(setting: Setting) -> Iterator[Claim]:
     each = found.bounds.log10()
     spread = f"1 seed, {len(each)} rows, one probe every {plan.every} steps"
     low, middle, high = (told_power(value.item()) for value in (each.min(), each.median(), each.max()))
-    cost = epsilon([spent], plan.delta)
+    cost = compute_epsilon([spent], plan.delta)
     yield Claim(
         f"{where}: at useful accuracy the bound for all rows says nothing, bounds of rows do",
         f"the line at 1e-13 or below at useful accuracy; {UNTOLD}; here an accuracy of {plan.useful:g}, and {MANY:g}"

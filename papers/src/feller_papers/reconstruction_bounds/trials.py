@@ -9,10 +9,10 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from feller.core.rng import Rng
-from feller.evaluation.attacks.reconstruction import ERRORS
+from feller.evaluation.attacks.reconstruction import NUM_STANDARD_ERRORS
 from feller.privacy.erm.glm import Logistic
-from feller.privacy.erm.leakage import leakage
-from feller.privacy.erm.ridge import Minimum, Ridge, minimum_of, with_constant
+from feller.privacy.erm.regularized_erm import ERMSolution, RegularizedERM, add_intercept, solve_erm
+from feller.privacy.erm.weight_release import erm_leakage
 from feller.privacy.leakage.reconstruction_bounds import van_trees
 from feller_papers.claims import Claim, verdict
 from feller_papers.reconstruction_bounds.attacked import squared_errors
@@ -34,16 +34,20 @@ class Trial:
     def below(self, factor: float = 1.0) -> bool:
         """Whether the mean is below a multiple of the bound by more than chance."""
         standard = self.errors.std().item() / math.sqrt(len(self.errors))
-        return self.errors.mean().item() + ERRORS * standard < factor * self.bound
+        return self.errors.mean().item() + NUM_STANDARD_ERRORS * standard < factor * self.bound
 
 
-def _small(draws: Rng) -> tuple[Minimum, float, int]:
+def _small(draws: Rng) -> tuple[ERMSolution, float, int]:
     """Return a small logistic regression with a constant, its noise, and a row."""
     n, d, row = 5 + _whole(draws, "n", 16), 1 + _whole(draws, "d", 4), _whole(draws, "row", 5)
     x = draws.stream("x").normal((n, d), F64).clamp(-2, 2)
     y = draws.stream("y").bernoulli(0.5, (n,)).double()
     decay, noise = (10 ** (-2 + 2 * draws.stream(name).uniform((1,), F64).item()) for name in ("decay", "noise"))
-    return minimum_of(Ridge(Logistic(), decay, math.hypot(1, 2 * math.sqrt(d))), with_constant(x), y), noise, row
+    return (
+        solve_erm(RegularizedERM(Logistic(), decay, math.hypot(1, 2 * math.sqrt(d))), add_intercept(x), y),
+        noise,
+        row,
+    )
 
 
 def _whole(draws: Rng, purpose: str, high: int) -> int:
@@ -53,9 +57,9 @@ def _whole(draws: Rng, purpose: str, high: int) -> int:
 def locally(draws: Rng) -> Trial:
     """Let the best estimate without bias be made of one row: from the row itself, back through its Jacobian."""
     minimum, noise, row = _small(draws)
-    bound = leakage(minimum, noise).rows.bound()[row].item()
+    bound = erm_leakage(minimum, noise).rows.mse_bound()[row].item()
     moved = noise * draws.stream("weights").normal((DRAWS, len(minimum.theta)), F64)
-    return Trial(torch.linalg.solve(minimum.by_row(row), moved.T).square().mean(0), bound)
+    return Trial(torch.linalg.solve(minimum.row_jacobian(row), moved.T).square().mean(0), bound)
 
 
 def by_others(draws: Rng) -> Trial:
@@ -63,7 +67,7 @@ def by_others(draws: Rng) -> Trial:
     minimum, noise, row = _small(draws)
     noise = noise / 100
     pixels = torch.arange(len(minimum.theta)) > 0
-    bound = leakage(minimum, noise, pixels).rows.bound()[row].item()
+    bound = erm_leakage(minimum, noise, pixels).rows.mse_bound()[row].item()
     theta = minimum.theta + noise * draws.stream("weights").normal((DRAWS, len(minimum.theta)), F64)
     return Trial(squared_errors(minimum, theta)[:, row], bound)
 
@@ -102,8 +106,8 @@ def never(setting: Setting) -> Iterator[Claim]:
     yield Claim(
         "no attack falls below the bound that applies to it: small problems with seeds of their own",
         "at least",
-        f"below by {ERRORS:g} standard errors: {each}; with bounds twice as high {twice} of the first kind",
+        f"below by {NUM_STANDARD_ERRORS:g} standard errors: {each}; with bounds twice as high {twice} of the first kind",
         f"{setting.trials:,} trials of {DRAWS} draws; chance of a false alarm in any at most"
-        f" {100 * setting.trials * math.erfc(ERRORS / math.sqrt(2)) / 2:.1g} %",
+        f" {100 * setting.trials * math.erfc(NUM_STANDARD_ERRORS / math.sqrt(2)) / 2:.1g} %",
         verdict(not any(below.values())),
     )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
-from feller.evaluation.speech.speaker_similarity import Voices
+from feller.evaluation.speech.speaker_similarity import SpeakerEncoder
 from feller_papers.claims import Claim, mean_of, spread_of, verdict
 from feller_papers.voicebox.filling import CALLS, PROMPT, WEIGHT, Heard, asked, filled, filled_part, heard
 from feller_papers.voicebox.judges import alone
@@ -22,7 +22,7 @@ EARLY = 4
 SIMILAR = 0.05
 """Share of words by which two models may differ that are called alike."""
 
-VOICES = Voices()
+VOICES = SpeakerEncoder()
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def losses_measured(trained: Trained) -> dict[str, Beside]:
 
 def _voices(trained: Trained, pieces: Pieces, which: slice) -> Float[Tensor, "n f"]:
     pairs = zip(pieces.x[which], pieces.valid[which], strict=True)
-    return VOICES.vectors([sound_of(mel[valid], trained.digits) for mel, valid in pairs])
+    return VOICES.embed([sound_of(mel[valid], trained.digits) for mel, valid in pairs])
 
 
 @spoken("flow matching copies voices better than regression", "similarity .597, regression .520; error 2.1 and 2.0 %")

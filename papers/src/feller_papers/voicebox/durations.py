@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Int64
 from torch import Tensor
 
-from feller.evaluation.speech.durations import DRAWN, Durations, durations_quality
+from feller.evaluation.speech.duration_metrics import NUM_SAMPLES, PhoneDurations, durations_quality
 from feller_papers.claims import Claim, mean_of, spread_of, verdict
 from feller_papers.voicebox.chains import Rows, joined
 from feller_papers.voicebox.filling import asked
@@ -43,7 +43,7 @@ def compared(guessed: Int64[Tensor, "k b m"], rows: Rows, hidden: Bool[Tensor, "
         train: Training data.
     """
     about, known = (
-        Durations(each.phone.where(each.real, -1), each.duration, marks)
+        PhoneDurations(each.phone.where(each.real, -1), each.duration, marks)
         for each, marks in ((rows, hidden), (train, train.real))
     )
     found = durations_quality(guessed, about, known)
@@ -59,7 +59,7 @@ def measure(trained: Trained) -> dict[str, Lasting]:
     train = joined([(clip,) for clip in it.train])
     found = {"truth": compared(rows.duration[None], rows, hidden, train)}
     for kind in LENGTHS:
-        samples = DRAWN if kind == "drawn" else 1
+        samples = NUM_SAMPLES if kind == "drawn" else 1
         kept = some.kept if kind != "alone" else torch.zeros_like(some.kept)
         drawn = [trained.lasting(kind, rows, kept, draws.fold_in(kind, i)) for i in range(samples)]
         found[kind] = compared(torch.stack(drawn), rows, hidden, train)

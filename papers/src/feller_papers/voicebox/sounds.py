@@ -30,4 +30,4 @@ def written(sounds: Sequence[Sound]) -> list[str]:
         UsageError: If it is not installed.
     """
     pause = np.zeros(int(BESIDE * RATE), dtype=np.float32)
-    return LISTENER.texts([Sound(np.concatenate([pause, sound.samples, pause]), sound.rate) for sound in sounds])
+    return LISTENER.transcribe([Sound(np.concatenate([pause, sound.samples, pause]), sound.rate) for sound in sounds])

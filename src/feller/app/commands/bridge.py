@@ -29,14 +29,14 @@ def run(config: BridgeConfig, words: list[str]) -> dict[str, Any]:
 
     if not resume and "--help" not in words:
         check_several(config.data)
-    check_names(words, BridgeConfig, "feller.control.bridges.bridge_config:Bridging")
+    check_names(words, BridgeConfig, "feller.control.bridges.bridge_config:BridgeSolverConfig")
     from feller.app.reporter import speaks
     from feller.app.terminal import heard, show, speaker
     from feller.app.workflows.bridge import bridge
     from feller.app.workflows.run_status import sketch_of
-    from feller.control.bridges.bridge_config import Bridging
+    from feller.control.bridges.bridge_config import BridgeSolverConfig
 
-    def change(settings: Bridging) -> Bridging:
+    def change(settings: BridgeSolverConfig) -> BridgeSolverConfig:
         return change_fields(settings, words, "bridge A B") if words else settings
 
     tell = speaker()

@@ -70,6 +70,6 @@ class Serve:
         """Return the files that rewards name; what reads their words takes long to load."""
         if not self.reward:
             return []
-        from feller.control.rewards.named_rewards import named_file
+        from feller.control.rewards.named_rewards import reward_file
 
-        return [file for words in self.reward if (file := named_file(words)) is not None]
+        return [file for words in self.reward if (file := reward_file(words)) is not None]

@@ -6,7 +6,7 @@ from feller.app.modalities.registration import Registration, later
 from feller.data.atoms.elements import formula
 from feller.data.crystals.modality import Crystals
 from feller.data.modality import Dataset, Modality
-from feller.evaluation.attacks.distances import Apart
+from feller.evaluation.attacks.example_distances import ExampleDistance
 from feller.models.spec import ModelSpec
 
 
@@ -17,12 +17,12 @@ def formula_wanted(about: ModelSpec, first: Dataset) -> Iterator[tuple[str, str]
         yield f"element={formula(kind.crystals(first.values, first.given)[0].numbers)}", "crystals of one formula"
 
 
-def lattices(kind: Modality) -> Apart | None:
+def lattices(kind: Modality) -> ExampleDistance | None:
     """Return how far crystals are apart, where pymatgen is there."""
-    from feller.evaluation.attacks.structure_distances import Lattices
-    from feller.evaluation.crystals import has
+    from feller.evaluation.attacks.structure_distances import CrystalDistance
+    from feller.evaluation.crystal_metrics import is_installed
 
-    return Lattices() if has("pymatgen") else None
+    return CrystalDistance() if is_installed("pymatgen") else None
 
 
 REGISTRATIONS = {

@@ -8,7 +8,7 @@ from feller.app.modalities.registration import Display, Registration
 from feller.data.images.labelled import Labelled
 from feller.data.images.modality import Images
 from feller.data.modality import Dataset
-from feller.evaluation.attacks.distances import Coordinates
+from feller.evaluation.attacks.example_distances import CoordinateDistance
 from feller.models.spec import ModelSpec
 
 COPIED = 0.1
@@ -29,6 +29,6 @@ def labels_wanted(about: ModelSpec, first: Dataset) -> Iterator[tuple[str, str]]
 
 
 REGISTRATIONS = {
-    Images: Registration(recipe="images", display=SHOWN, apart=lambda kind: Coordinates(share=COPIED)),
+    Images: Registration(recipe="images", display=SHOWN, apart=lambda kind: CoordinateDistance(copy_fraction=COPIED)),
     Labelled: Registration(recipe="image-label", display=SHOWN, label=drawn_label, wishes=labels_wanted),
 }

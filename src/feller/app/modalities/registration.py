@@ -21,9 +21,9 @@ from feller.data.modality import Dataset, Modality
 
 if TYPE_CHECKING:  # what takes long to load is loaded by who does it
     from feller.app.workflows.reporting.evaluate_non_generative import EvaluationRequest
-    from feller.evaluation.attacks.distances import Apart
-    from feller.evaluation.quality import Measure
-    from feller.evaluation.report.page import Grid
+    from feller.evaluation.attacks.example_distances import ExampleDistance
+    from feller.evaluation.report.report_page import ReportTable
+    from feller.evaluation.sample_quality import Measure
     from feller.models.model import Model
     from feller.models.recipes.recipe import Recipe
     from feller.models.spec import ModelSpec
@@ -89,7 +89,7 @@ STRUCTURES = "evaluation.attacks.structure_distances"
 APART_IN = later(STRUCTURES, "apart_in")
 
 
-def apart_as(name: str) -> "Callable[[Modality], Apart]":
+def apart_as(name: str) -> "Callable[[Modality], ExampleDistance]":
     """Return what makes the distance between structures with a name."""
     return lambda kind: later(STRUCTURES, name)()
 
@@ -119,7 +119,7 @@ class Registration:
     """Classes by which examples of a report are sorted."""
     figures: Callable[[Any, dict[str, Any]], list[tuple[str, Image.Image]]] | None = None
     """Draws what was judged, and its numbers, for a report; None where samples stand beside real data."""
-    cells: "Callable[..., tuple[dict[str, Any], tuple[Grid, ...]]] | None" = None
+    cells: "Callable[..., tuple[dict[str, Any], tuple[ReportTable, ...]]] | None" = None
     """Measures what was judged as it is written in files, beside those that the run was fitted to."""
     steps: str = ""
     """Which commands come next, in `next_steps.STEPS`; by default those for its files."""
@@ -129,7 +129,7 @@ class Registration:
     """Tells which samples are valid; None where no rule tells, or a package is missing."""
     valid_needs: str = ""
     """Package that `valid` needs."""
-    apart: "Callable[[Modality], Apart | None]" = APART_IN
+    apart: "Callable[[Modality], ExampleDistance | None]" = APART_IN
     """How far examples are apart, by which copies are found; None where a package is missing."""
 
 
@@ -222,12 +222,12 @@ def load_modality(place: str) -> type[Modality]:
 
 def _measured(samples: Dataset, train: Dataset, held_out: Dataset, draws: Rng) -> dict[str, float | str | None]:
     """Measure samples by the metrics of the user's modality, and as many training examples for their floors."""
-    from feller.evaluation.comparison import FLOORS, compare, pick
+    from feller.evaluation.comparison import FLOORS, compare_sets, subsample
 
-    sets = compare(samples, train, held_out, draws)
+    sets = compare_sets(samples, train, held_out, draws)
     modality, numbers = train.modality, dict[str, float | str | None]()
     sizes = [draws.fold_in("floor", i) for i in range(FLOORS if len(train) > len(sets.samples) else 1)]
-    known = [pick(train, len(sets.samples), one) for one in sizes if sets.floor is not None]
+    known = [subsample(train, len(sets.samples), one) for one in sizes if sets.floor is not None]
     for metric in type(modality).metrics:
         name = metric.__name__
         with calling(modality, "metrics"):

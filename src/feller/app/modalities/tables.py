@@ -16,19 +16,19 @@ from feller.data.tables.dates import Datetime
 from feller.data.tables.mixed import Mixed
 from feller.data.tables.modality import Table
 from feller.data.tables.numerical import Numerical
-from feller.evaluation.number_format import is_number, percent
-from feller.evaluation.report.page import Grid
+from feller.evaluation.number_format import format_percent, is_number
+from feller.evaluation.report.report_page import ReportTable
 from feller.evaluation.report.table_figures import (
-    Labelled,
-    audit_picture,
-    columns_beside,
+    LabelledColumn,
     numbers_grid,
     pairs_map,
-    worth_picture,
+    plot_audit,
+    plot_columns,
+    plot_utility,
 )
-from feller.evaluation.tables.cells import cells_lost, numbers_beside, written_share
+from feller.evaluation.tables.cell_metrics import cell_loss, exact_row_fraction, number_columns
 from feller.evaluation.tables.marginal_distance import pair_errors
-from feller.evaluation.tables.quality import Numbers, samples_quality, unseen_samples_quality
+from feller.evaluation.tables.table_quality import Numbers, samples_quality, unseen_samples_quality
 
 ROWS_A_SECOND = 400
 """Rows for each second of an evaluation, about as many as models draw in time."""
@@ -52,10 +52,10 @@ def tables_beside(judged: Judged, numbers: dict[str, Any]) -> list[tuple[str, Im
         return []
     made, true = kind.coarse(judged.generated.values), kind.coarse(judged.train.values)
     columns = [
-        Labelled(column.name, column.coarse_names, isinstance(column, Numerical | Datetime))
+        LabelledColumn(column.name, column.coarse_names, isinstance(column, Numerical | Datetime))
         for column in kind.schema.modelled
     ]
-    pictures = columns_beside(made.numpy(), true.numpy(), columns)
+    pictures = plot_columns(made.numpy(), true.numpy(), columns)
     parts = [f", part {k}" if len(pictures) > 1 else "" for k in range(1, len(pictures) + 1)]
     beside = f"beside the {len(true):,} " + ("training rows" if judged.has_train else f"rows in {judged.data}")
     shown = [
@@ -65,17 +65,17 @@ def tables_beside(judged: Judged, numbers: dict[str, Any]) -> list[tuple[str, Im
         errors = np.asarray(pair_errors(made, true))
         caption = f"How far each pair of columns is off, {beside}{_floor('tv2', numbers)}"
         shown.append((caption, pairs_map(errors, [one.name for one in columns])))
-    marks = (("What the table is worth", worth_picture(numbers)), ("What it gives away", audit_picture(numbers)))
+    marks = (("What the table is worth", plot_utility(numbers)), ("What it gives away", plot_audit(numbers)))
     return [*shown, *((caption, one) for caption, one in marks if one is not None)]
 
 
 def _floor(name: str, numbers: dict[str, Any]) -> str:
     """Say how far real rows are off by chance, on average over all that a picture shows."""
     floor = numbers.get(f"{name}_floor")
-    return f"; real rows drawn again are {percent(floor)} off on average" if is_number(floor) else ""
+    return f"; real rows drawn again are {format_percent(floor)} off on average" if is_number(floor) else ""
 
 
-def cell_metrics(judged: Judged, data: str, cells: FoundTable | None = None) -> tuple[Numbers, tuple[Grid, ...]]:
+def cell_metrics(judged: Judged, data: str, cells: FoundTable | None = None) -> tuple[Numbers, tuple[ReportTable, ...]]:
     """Measure rows that stand in the table as they are written, what reading lost, and where numbers lie.
 
     Nothing is measured of other data.
@@ -95,14 +95,14 @@ def cell_metrics(judged: Judged, data: str, cells: FoundTable | None = None) -> 
         return {}, ()
     learned = cells or (_cells(data) if judged.has_train else None)
     real = _cells(judged.data) if judged.data and judged.has_train else learned
-    lost = cells_lost(judged.generated.values, real, kind.schema) if kind.schema.clips else {}
+    lost = cell_loss(judged.generated.values, real, kind.schema) if kind.schema.clips else {}
     in_file = judged.samples is not None and judged.samples != IN_HAND
     made = _cells(judged.samples or "") if in_file else kind.cells(judged.generated.values)
     if learned is None or made is None:
         return lost, ()
-    columns = numbers_beside(made, learned, kind.schema)
+    columns = number_columns(made, learned, kind.schema)
     off = ", ".join(column.name for column in columns if column.is_far_off)
-    copies = {"copies_written": written_share(made, learned, kind.schema)} if judged.has_train else {}
+    copies = {"copies_written": exact_row_fraction(made, learned, kind.schema)} if judged.has_train else {}
     numbers = {**copies, **lost}
     return numbers | ({"numbers_off": off} if off else {}), (numbers_grid(columns),) if columns else ()
 

@@ -4,7 +4,7 @@ from feller.app.modalities.registration import Display, Registration, later
 from feller.data.modality import Dataset
 from feller.data.text.figure import MOST
 from feller.data.text.modality import Text
-from feller.evaluation.attacks.distances import Passages
+from feller.evaluation.attacks.example_distances import PassageDistance
 
 MOST_TEXTS = 100
 """Drawn for the numbers of a report."""
@@ -22,6 +22,6 @@ REGISTRATIONS = {
         display=Display("words", 2, 16, watched=1),
         most=most_texts,
         page=MOST,
-        apart=lambda kind: Passages(),
+        apart=lambda kind: PassageDistance(),
     ),
 }

@@ -17,11 +17,11 @@ from feller.app.workflows.bridges.bridge_run import Bridged, bridged_of, bridgin
 from feller.app.workflows.bridges.cost_names import changed, walls_of
 from feller.app.workflows.bridges.parse_costs import WARNING
 from feller.app.workflows.bridges.trajectory_files import values_of
-from feller.control.bridges.bridge_config import Bridging
-from feller.control.bridges.costs.walls import Picture
-from feller.control.bridges.population import Crowd
-from feller.control.bridges.trajectories import grid, walk
-from feller.control.bridges.unbalanced_weights import growth
+from feller.control.bridges.bridge_config import BridgeSolverConfig
+from feller.control.bridges.costs.walls import ImageWalls
+from feller.control.bridges.population import Population
+from feller.control.bridges.trajectories import simulate_drift, time_grid
+from feller.control.bridges.unbalanced_weights import unbalanced_weights
 from feller.core.errors import InputError, UsageError
 from feller.core.rng import Rng
 from feller.core.run_folder import Run
@@ -30,7 +30,7 @@ from feller.data.images.modality import Images
 from feller.data.loading.read import read
 from feller.data.modality import Dataset
 from feller.data.points.points import Points
-from feller.evaluation.number_format import percent
+from feller.evaluation.number_format import format_percent
 from feller.models.families.model_family import OnProgress, default_batch_size, iter_batches
 from feller.models.model import Model, load_model
 from feller.networks.bridge_drift import ForwardBackwardNetwork
@@ -126,7 +126,7 @@ class _Opened:
     bridged: Bridged
     model: Model
     modality: Points | Images
-    settings: Bridging
+    settings: BridgeSolverConfig
     backward: bool
 
     @property
@@ -134,15 +134,15 @@ class _Opened:
         """Index of the population where the way begins."""
         return -1 if self.backward else 0
 
-    def counted(self, populations: Sequence[Tensor]) -> Crowd:
+    def counted(self, populations: Sequence[Tensor]) -> Population:
         """Return that population, whose members count unlike."""
         a, b = populations[-2:] if self.backward else populations[:2]
-        return growth(a, b, self.bridged.growth or 0.0)[self.backward]
+        return unbalanced_weights(a, b, self.bridged.growth or 0.0)[self.backward]
 
     @property
     def _grid(self) -> tuple[list[float], int]:
         """The times of all steps, and how many lie between two knots."""
-        return grid(self.bridged.shares, self.settings.control.mean_knots, self.settings.calls)
+        return time_grid(self.bridged.shares, self.settings.control.mean_knots, self.settings.nfe)
 
     @property
     def times(self) -> np.ndarray:
@@ -151,7 +151,9 @@ class _Opened:
         begin, end = self.bridged.times[0], self.bridged.times[-1]
         return begin + (end - begin) * np.array(times[::between])
 
-    def follow(self, first: Tensor, seed: int, walls: tuple[Picture, ...], tell: Tell) -> tuple[Tensor, Tensor | None]:
+    def follow(
+        self, first: Tensor, seed: int, walls: tuple[ImageWalls, ...], tell: Tell
+    ) -> tuple[Tensor, Tensor | None]:
         """Return states at the knots of trajectories, [n, times, ...], and where these are in walls, if there are any.
 
         Args:
@@ -174,7 +176,9 @@ class _Opened:
                 share(min(next(calls) / len(times), 1.0))
                 return drift(x, t, {})
 
-            found = walk(way, lambda fresh, here=here: here, noise, times, every, draws, backward=self.backward)
+            found = simulate_drift(
+                way, lambda fresh, here=here: here, noise, times, every, draws, backward=self.backward
+            )
             seen = found.states.cpu()
             met += [_inside(walls, self.modality, seen)] if walls else []
             states.append(seen[:, :: between // every].clone())
@@ -234,7 +238,7 @@ def _far(first: Tensor, bridge: _Opened, begin: str, tell: Tell) -> None:
         )
 
 
-def _walls(bridged: Bridged, tell: Tell) -> tuple[Picture, ...]:
+def _walls(bridged: Bridged, tell: Tell) -> tuple[ImageWalls, ...]:
     """Return the pictures of walls of a bridge, if they are what they were."""
     other = changed(bridged.costs, bridged.code)
     if other:
@@ -243,10 +247,10 @@ def _walls(bridged: Bridged, tell: Tell) -> tuple[Picture, ...]:
     return walls_of(bridged.costs, bridged.frame)
 
 
-def _inside(walls: tuple[Picture, ...], modality: Points | Images, states: Tensor) -> Bool[Tensor, "n times"]:
+def _inside(walls: tuple[ImageWalls, ...], modality: Points | Images, states: Tensor) -> Bool[Tensor, "n times"]:
     """Tell which states of trajectories are in a wall."""
     places = torch.from_numpy(values_of(modality, states))
-    return torch.stack([wall.inside(places) for wall in walls]).any(0)
+    return torch.stack([wall.contains(places) for wall in walls]).any(0)
 
 
 def _warn(inside: Bool[Tensor, "n times"], bridge: _Opened, begin: str, tell: Tell) -> None:
@@ -254,6 +258,8 @@ def _warn(inside: Bool[Tensor, "n times"], bridge: _Opened, begin: str, tell: Te
     stuck = inside[:, bridge.start].double().mean().item()
     met = inside.any(1).double().mean().item()
     if stuck:
-        tell.say(f"{WARNING}{percent(stuck)} of the members of {begin} begin inside a wall, or outside of the picture")
+        tell.say(
+            f"{WARNING}{format_percent(stuck)} of the members of {begin} begin inside a wall, or outside of the picture"
+        )
     if met > stuck:
-        tell.say(f"{WARNING}{percent(met)} of the paths are in a wall at some time")
+        tell.say(f"{WARNING}{format_percent(met)} of the paths are in a wall at some time")

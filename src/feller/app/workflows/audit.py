@@ -21,8 +21,8 @@ from feller.app.workflows.private.privacy_config import Allowance
 from feller.core.errors import UsageError
 from feller.core.rng import Rng
 from feller.core.run_folder import Run
-from feller.evaluation.effort import Effort, kind_of_report
-from feller.evaluation.report.page import write_report
+from feller.evaluation.evaluation_budget import EvaluationBudget, kind_of_report
+from feller.evaluation.report.report_page import write_report
 from feller.training.checkpoint import read_counters
 from feller.training.objectives.output_perturbation import OutputPerturbation
 
@@ -50,12 +50,12 @@ def audit(run: Run, config: AuditConfig, *, tell: Tell = SILENT) -> dict[str, An
     if given:
         raise UsageError(f"--{given[0]} belongs to `feller audit calculator`; a run has a ledger of its own")
     report = kind_of_report(config.report)
-    effort = Effort.of_report(report, read_counters(run)["seconds"] if run.progress.is_file() else 0.0)
+    effort = EvaluationBudget.for_report(report, read_counters(run)["seconds"] if run.progress.is_file() else 0.0)
     with run.ensure_lock():
         return _audited(run, config, effort, tell, has_page=report != "none")
 
 
-def _audited(run: Run, config: AuditConfig, effort: Effort, tell: Tell, *, has_page: bool) -> dict[str, Any]:
+def _audited(run: Run, config: AuditConfig, effort: EvaluationBudget, tell: Tell, *, has_page: bool) -> dict[str, Any]:
     """Do it, while nobody else writes to the run."""
     it = opened(run, config.data)
     retraining = Retraining.of(it, config.shadows, config.canaries)
@@ -65,7 +65,7 @@ def _audited(run: Run, config: AuditConfig, effort: Effort, tell: Tell, *, has_p
         tell.say("this model was trained WITHOUT privacy: nothing bounds what it tells of single rows")
     else:
         tell.task("counting")
-        numbers |= {**promised(ledger), **reconstruction(ledger.expenses)}
+        numbers |= {**promised(ledger), **reconstruction(ledger.events)}
         tell.done()
     known = knows_objective(run.read_field(run.recipe, "recipe"))
     objective = recipe_of(run).objective if known else None

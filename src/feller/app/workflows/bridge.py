@@ -28,18 +28,18 @@ from feller.app.workflows.bridges.run_rounds import alternate, saved
 from feller.app.workflows.fitting.plan_fit import check_duration
 from feller.app.workflows.fitting.run_training import Interrupted
 from feller.app.workflows.run_config import FitRecord, Provenance
-from feller.control.bridges.bridge_config import Bridging
-from feller.control.bridges.costs import Cost
-from feller.control.bridges.population import Crowd
+from feller.control.bridges.bridge_config import BridgeSolverConfig
+from feller.control.bridges.costs import StateCost
+from feller.control.bridges.population import Population
 from feller.control.bridges.problem import BridgeProblem
-from feller.control.bridges.rounds import Progress
-from feller.control.bridges.solution import FoundBridge
-from feller.control.bridges.unbalanced_weights import growth
+from feller.control.bridges.rounds import BridgeState
+from feller.control.bridges.solution import BridgeSolution
+from feller.control.bridges.unbalanced_weights import unbalanced_weights
 from feller.core.errors import InputError, UsageError
 from feller.core.run_folder import Run, target_run
 from feller.core.serialization import to_dict
 from feller.core.user_code import MEMORY_PREFIX, load_function
-from feller.evaluation.effort import Effort
+from feller.evaluation.evaluation_budget import EvaluationBudget
 from feller.models.spec import save_spec
 from feller.networks.network_config import count_parameters
 from feller.training.engine import get_engine
@@ -48,7 +48,7 @@ from feller.training.engine import get_engine
 def bridge(
     config: BridgeConfig,
     *,
-    change: Callable[[Bridging], Bridging] = lambda settings: settings,
+    change: Callable[[BridgeSolverConfig], BridgeSolverConfig] = lambda settings: settings,
     fields: tuple[str, ...] = (),
     tell: Tell = SILENT,
 ) -> tuple[Run, dict[str, Any]]:
@@ -88,9 +88,9 @@ def bridge(
     if config.rounds is not None and settings.rounds != config.rounds:
         tell.say(f"{settings.rounds} rounds are made, not {config.rounds}: the last of them learns the way ahead")
     room = config.work.max_memory
-    if room is not None and (settings.control.pairs or settings.pairs) < settings.pairs:
+    if room is not None and (settings.control.chunk_size or settings.pairs) < settings.pairs:
         tell.say(
-            f"--max-memory {room:g} holds {settings.control.pairs:,} of {settings.pairs:,} pairs at once"
+            f"--max-memory {room:g} holds {settings.control.chunk_size:,} of {settings.pairs:,} pairs at once"
             " while paths are looked for, which takes longer; all else takes what it takes"
         )
     description, progress = begin(bridged, crowd, settings, here)
@@ -98,8 +98,8 @@ def bridge(
     with run.acquire(resume=resume, overwrite=overwrite) if here.is_main_process else contextlib.nullcontext():
         here.barrier()
         if resume:
-            elsewhere = load_progress(run, progress, len(problem.crowds))
-            tell.say(f"going on after round {progress.done}")
+            elsewhere = load_progress(run, progress, len(problem.populations))
+            tell.say(f"going on after round {progress.num_rounds}")
             if elsewhere:
                 tell.say(elsewhere)
         here.barrier()
@@ -116,13 +116,13 @@ def bridge(
                 run, problem, settings, progress, seed=bridged.seed, limit=limit, again=again, here=here, tell=tell
             )
             here.barrier()
-            found = FoundBridge(problem, settings, progress, ())
-            effort = Effort.beside(progress.seconds)
+            found = BridgeSolution(problem, settings, progress, ())
+            effort = EvaluationBudget.fraction_of(progress.seconds)
             return run, report_bridge(run, bridged, crowd, found, notes, effort, tell)
         except Interrupted:
             raise
         except KeyboardInterrupt as stopped:  # where nothing listens for it, in the report
-            raise Interrupted(again, f"{saved(progress.done)}. Go on with") from stopped
+            raise Interrupted(again, f"{saved(progress.num_rounds)}. Go on with") from stopped
 
 
 def measure_again(run: Run, tell: Tell = SILENT) -> dict[str, Any]:
@@ -136,19 +136,21 @@ def measure_again(run: Run, tell: Tell = SILENT) -> dict[str, Any]:
     cost, notes = price(bridged.costs, crowd, bridged.frame)
     _, progress = begin(bridged, crowd, settings, get_engine())
     load_progress(run, progress, len(bridged.times) - 1)
-    found = FoundBridge(pose(bridged, crowd, cost), settings, progress, ())
-    return report_bridge(run, bridged, crowd, found, notes, Effort(), tell)
+    found = BridgeSolution(pose(bridged, crowd, cost), settings, progress, ())
+    return report_bridge(run, bridged, crowd, found, notes, EvaluationBudget(), tell)
 
 
-def _new(config: BridgeConfig, change: Callable[[Bridging], Bridging]) -> tuple[Bridged, Populations, Bridging]:
+def _new(
+    config: BridgeConfig, change: Callable[[BridgeSolverConfig], BridgeSolverConfig]
+) -> tuple[Bridged, Populations, BridgeSolverConfig]:
     """Read what is to be bridged, and choose what was left open."""
     crowd = read_populations(config.data, config.work.longest)
     settings = bridging(crowd.modality)
     if config.work.pairs is not None:
         settings = replace(settings, pairs=config.work.pairs)
     settings = change(settings)
-    noise = usual_noise(crowd, settings.calls) if config.noise is None else config.noise
-    check_noise(noise, crowd, settings.calls)
+    noise = usual_noise(crowd, settings.nfe) if config.noise is None else config.noise
+    check_noise(noise, crowd, settings.nfe)
     chosen = (f"--noise {noise:.4g} was chosen, by the deviations within the populations",)
     bridged = Bridged(
         populations=config.data,
@@ -175,8 +177,8 @@ def _as_asked(bridged: Bridged, config: BridgeConfig, fields: tuple[str, ...]) -
 
 
 def _continue(
-    run: Run, config: BridgeConfig, change: Callable[[Bridging], Bridging]
-) -> tuple[Bridged, Populations, Bridging]:
+    run: Run, config: BridgeConfig, change: Callable[[BridgeSolverConfig], BridgeSolverConfig]
+) -> tuple[Bridged, Populations, BridgeSolverConfig]:
     """Return what a bridge was asked for, with its populations and settings."""
     bridged = bridged_of(run)
     if bridged is None:
@@ -193,22 +195,24 @@ def _continue(
     return bridged, read_again(bridged), change(bridging_of(run))
 
 
-def pose(bridged: Bridged, crowd: Populations, cost: Cost) -> BridgeProblem:
+def pose(bridged: Bridged, crowd: Populations, cost: StateCost) -> BridgeProblem:
     """Return the problem of a bridge."""
-    crowds = [(Crowd(a), Crowd(b)) for a, b in zip(crowd.states, crowd.states[1:], strict=False)]
+    crowds = [(Population(a), Population(b)) for a, b in zip(crowd.states, crowd.states[1:], strict=False)]
     if bridged.growth is not None:
-        crowds = [growth(a.members, b.members, bridged.growth) for a, b in crowds]
+        crowds = [unbalanced_weights(a.members, b.members, bridged.growth) for a, b in crowds]
     return BridgeProblem(tuple(crowds), bridged.noise, cost, bridged.shares)
 
 
-def _record(bridged: Bridged, settings: Bridging) -> dict[str, Any]:
+def _record(bridged: Bridged, settings: BridgeSolverConfig) -> dict[str, Any]:
     """Return what recipe.json holds."""
     provenance = Provenance(recipe="bridge", held_out=0.0)
     asked = FitRecord(config=FitConfig(data=bridged.populations[0], seed=bridged.seed), provenance=provenance)
     return {**asked.parts, KEY: to_dict(bridged), "recipe": to_dict(settings)}
 
 
-def _summary(run: Run, bridged: Bridged, crowd: Populations, settings: Bridging, progress: Progress) -> str:
+def _summary(
+    run: Run, bridged: Bridged, crowd: Populations, settings: BridgeSolverConfig, progress: BridgeState
+) -> str:
     """Say what is going to be done."""
     sizes = " to ".join(f"{len(states):,}" for states in crowd.states)
     cost = f", cost {' + '.join(bridged.costs)}" if bridged.costs else ", no cost but that of control"

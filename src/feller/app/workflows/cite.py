@@ -9,19 +9,19 @@ from feller.app.workflows.fine_tuned_run import recipe_of
 from feller.app.workflows.private.budget import ledger_of
 from feller.app.workflows.private.privacy_config import Allowance, Guarantee
 from feller.app.workflows.run_config import FitRecord, record_of
-from feller.control.bridges.costs.surface_cost import Surface
-from feller.control.bridges.unbalanced_weights import growth
+from feller.control.bridges.costs.surface_cost import PointCloudSurface
+from feller.control.bridges.unbalanced_weights import unbalanced_weights
 from feller.core.citations import BibEntry, cited_papers
 from feller.core.errors import InputError, UsageError
 from feller.core.run_folder import Run, to_run
 from feller.models.recipes.recipe import Recipe
 from feller.models.spec import ModelSpec, load_spec
 from feller.networks.blocks.lora import LoRA
-from feller.privacy.accounting.accountant import epsilon
-from feller.privacy.accounting.dp_events import Concentrated, Expense
+from feller.privacy.accounting.accountant import compute_epsilon
+from feller.privacy.accounting.dp_events import DpEvent, ZCdp
 from feller.privacy.accounting.ledger import Ledger
-from feller.privacy.dp_sgd.clip_norm import Adaptive
-from feller.privacy.dp_sgd.private_gradient import Private
+from feller.privacy.dp_sgd.clip_norm import AdaptiveClipNorm
+from feller.privacy.dp_sgd.private_gradient import DPSGD
 from feller.privacy.marginals.aim import CHOICE as AIM_CHOICE
 from feller.privacy.marginals.aim import aim
 from feller.privacy.marginals.curator import Curator
@@ -81,8 +81,8 @@ def _bridge(run: Run) -> tuple[Any, ...]:
     if bridged is None:
         return ()
     on_surface = any(name.startswith(SURFACES) for name in names_of(bridged.costs))
-    grown = (growth,) if bridged.growth is not None else ()
-    return bridging_of(run), *([Surface] if on_surface else []), *grown
+    grown = (unbalanced_weights,) if bridged.growth is not None else ()
+    return bridging_of(run), *([PointCloudSurface] if on_surface else []), *grown
 
 
 def _recipe(recipe: Recipe | None) -> tuple[Any, ...]:
@@ -97,10 +97,10 @@ def _private(asked: FitRecord, ledger: Ledger | None) -> tuple[Any, ...]:
     """Return what hides rows, what chose what was counted of them, and what adds up the cost."""
     if not asked.is_private:
         return ()
-    counted: tuple[Expense, ...] = () if ledger is None else ledger.expenses
-    chose = [MECHANISMS[one.what] for one in counted if one.what in MECHANISMS]
-    if isinstance(asked.provenance.private, Allowance) or any(isinstance(one, Concentrated) for one in counted):
+    counted: tuple[DpEvent, ...] = () if ledger is None else ledger.events
+    chose = [MECHANISMS[one.label] for one in counted if one.label in MECHANISMS]
+    if isinstance(asked.provenance.private, Allowance) or any(isinstance(one, ZCdp) for one in counted):
         chose.append(Curator)
     if isinstance(asked.provenance.private, Guarantee):
-        chose += [Private, *([Adaptive] if asked.provenance.private.adaptive else [])]
-    return (*chose, epsilon)
+        chose += [DPSGD, *([AdaptiveClipNorm] if asked.provenance.private.adaptive else [])]
+    return (*chose, compute_epsilon)

@@ -31,7 +31,7 @@ from feller.app.workflows.run_config import (
 )
 from feller.app.workflows.run_status import first_sketch, standing, tuning_sketch
 from feller.app.workflows.steering.reward_specs import recorded_wish
-from feller.control.rewards.named_rewards import Wish
+from feller.control.rewards.named_rewards import Reward
 from feller.core.errors import InputError, UsageError
 from feller.core.pytree import leaves
 from feller.core.rng import Rng
@@ -42,15 +42,15 @@ from feller.data.loading.read import read
 from feller.data.loading.read_samples import read_back, samples_in_memory
 from feller.data.modality import Dataset, Modality
 from feller.data.tables.mixed import as_table
-from feller.evaluation.effort import Effort
-from feller.evaluation.fine_tuning import Change, change
-from feller.evaluation.flow import Measuring, flow_quality
-from feller.evaluation.images import accuracy
+from feller.evaluation.evaluation_budget import EvaluationBudget
+from feller.evaluation.flow_metrics import FlowMetricOptions, flow_quality
+from feller.evaluation.image_metrics import class_accuracy
 from feller.evaluation.judge import TRAINING, Judge, load_judge, save_judge
 from feller.evaluation.metrics import HELD_OUT
 from feller.evaluation.number_format import is_number
-from feller.evaluation.quality import Quality, quality
-from feller.evaluation.report.page import write_report
+from feller.evaluation.report.report_page import write_report
+from feller.evaluation.sample_quality import SampleQuality, measure_quality
+from feller.evaluation.tuning_metrics import TuningComparison, compare_tuned
 from feller.models.model import Model, load_model
 from feller.training.engine import get_engine
 
@@ -75,9 +75,9 @@ def evaluate(
     run: Run,
     config: EvaluateConfig = EvaluateConfig(),  # noqa: B008 - frozen
     *,
-    wanted: Wish | None = None,
+    wanted: Reward | None = None,
     bundle: DataBundle | None = None,
-    effort: Effort | None = None,
+    effort: EvaluationBudget | None = None,
     tell: Tell = SILENT,
 ) -> dict[str, Any]:
     """Compare samples with real data that training did not see, and write the report.
@@ -99,7 +99,7 @@ def evaluate(
         InputError: If run, data or samples are not what they must be, or another process writes to the run.
     """
     with run.ensure_lock() if get_engine().is_main_process else contextlib.nullcontext():
-        data, effort = config.data, effort or Effort(n=config.n)
+        data, effort = config.data, effort or EvaluationBudget(n=config.n)
         given = data if is_given(data) else None
         model = load_model(run)
         model.network.to(get_engine().device)
@@ -166,7 +166,7 @@ def _evaluated(
     config: EvaluateConfig,
     given: Given | None,
     train: Given | None,
-    wanted: Wish | None,
+    wanted: Reward | None,
     bundle: DataBundle | None,
 ) -> dict[str, Any]:
     """Do it, while nobody else writes to the run."""
@@ -211,7 +211,7 @@ def _evaluated(
         tell.task("sampling")
         usual = number_shown(training_data, effort)
         share = DRAWING / (1 if tuned is None else 3)
-        n = effort.affordable(
+        n = effort.num_affordable(
             usual, share, lambda few: _drawn(model, few, tuned, run, draws.fold_in("pace"), SILENT), get_engine()
         )
         limits += [f"{n:,} of {usual:,} samples"] if n < usual else []
@@ -225,12 +225,14 @@ def _evaluated(
         samples=samples,
         data=data,
         has_train=has_train,
-        before=changed.before if changed else None,
+        before=changed.base_samples if changed else None,
     )
     tell.task("judging the samples")
     alone = get_engine().single_process()
     measure = kind.measure if has_train else kind.measure_unseen or kind.measure
-    found = quality(generated, training_data, held_out, draws, alone, measure, judge, effort, has_train=has_train)
+    found = measure_quality(
+        generated, training_data, held_out, draws, alone, measure, judge, effort, has_train=has_train
+    )
     if found.judge is not None and found.judge.steps < (TRAINING.steps or 0):
         limits.append(f"{found.judge.steps} of {TRAINING.steps} steps of the judge")
     measured = found.numbers if changed is None else _beside_base(found, changed)
@@ -243,12 +245,15 @@ def _evaluated(
         numbers["compared_with"] = data
     if samples is None:
         tell.task("measuring the model")
-        how = Measuring(draws=draws, ranks=get_engine())
-        parts_of = effort.affordable(
-            PIECES, MEASURING, lambda few: flow_quality(model, held_out, replace(how, share=few / PIECES)), get_engine()
+        how = FlowMetricOptions(rng=draws, ranks=get_engine())
+        parts_of = effort.num_affordable(
+            PIECES,
+            MEASURING,
+            lambda few: flow_quality(model, held_out, replace(how, fraction=few / PIECES)),
+            get_engine(),
         )
         limits += [f"{parts_of / PIECES:.0%} of the examples of likelihood and straightness"] * (parts_of < PIECES)
-        numbers |= flow_quality(model, held_out, replace(how, share=parts_of / PIECES, tell=tell.progress))
+        numbers |= flow_quality(model, held_out, replace(how, fraction=parts_of / PIECES, on_progress=tell.progress))
     tell.done()
     notes += (f"to save time: {', '.join(limits)}; all of them with: {evaluating(run, asked, {})}",) if limits else ()
     numbers["n"] = len(generated)
@@ -330,24 +335,24 @@ def _drawn(model: Model, n: int, tuned: Tuned | None, run: Run, draws: Rng, tell
 
 
 def _changed(
-    run: Run, model: Model, tuned: Tuned, generated: Dataset, wanted: Wish | None, draws: Rng, tell: Tell
-) -> Change:
+    run: Run, model: Model, tuned: Tuned, generated: Dataset, wanted: Reward | None, draws: Rng, tell: Tell
+) -> TuningComparison:
     """Return what tuning changed."""
     tell.task("comparing with the base")
     base = base_model(run)
     base.network.to(get_engine().device)
     wanted = wanted or _known_wish(run, model, tuned)
-    found = change(rule_of(recipe_of(run)), base, model, generated, wanted, draws, tuned.given)
+    found = compare_tuned(rule_of(recipe_of(run)), base, model, generated, wanted, draws, tuned.given)
     tell.done()
     return found
 
 
-def _beside_base(found: Quality, changed: Change) -> dict[str, Any]:
+def _beside_base(found: SampleQuality, changed: TuningComparison) -> dict[str, Any]:
     """Return what was measured of samples and, right behind how they are read, how those of the base are."""
     judge = found.judge
     if judge is None or not is_number(found.numbers.get("accuracy")):
         return found.numbers
-    before = accuracy(changed.before.modality.for_measures(changed.before), judge)
+    before = class_accuracy(changed.base_samples.modality.for_measures(changed.base_samples), judge)
     numbers: dict[str, Any] = {}
     for name, value in found.numbers.items():
         numbers[name] = value
@@ -356,7 +361,7 @@ def _beside_base(found: Quality, changed: Change) -> dict[str, Any]:
     return numbers
 
 
-def _known_wish(run: Run, model: Model, tuned: Tuned) -> Wish | None:
+def _known_wish(run: Run, model: Model, tuned: Tuned) -> Reward | None:
     """Return the wish of a record; None if it is code or another run, which no record makes run or be read."""
     try:
         return recorded_wish(run, model.spec.modality, tuned.rewards)
@@ -364,7 +369,7 @@ def _known_wish(run: Run, model: Model, tuned: Tuned) -> Wish | None:
         return None
 
 
-def _judge(run: Run, effort: Effort) -> Judge | None:
+def _judge(run: Run, effort: EvaluationBudget) -> Judge | None:
     """Return the judge of an earlier evaluation; none that was trained in a hurry, where there is time."""
     judge = load_judge(run.judge) if run.judge.is_file() else None
     return judge if judge is None or effort.seconds is not None or judge.steps >= (TRAINING.steps or 0) else None

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from feller.control.fine_tuning.fine_tuning import Tuning
-from feller.control.rewards.named_rewards import named_file
+from feller.control.fine_tuning.tuning_objective import FineTuning
+from feller.control.rewards.named_rewards import reward_file
 from feller.core.errors import InputError, UsageError
 from feller.core.run_folder import Run
 from feller.core.serialization import from_dict
@@ -41,7 +41,7 @@ def tuned_of(run: Run) -> Tuned | None:
     return None if content is None else from_dict(Tuned, content)
 
 
-def rule_of(recipe: Recipe) -> Tuning:
+def rule_of(recipe: Recipe) -> FineTuning:
     """Return the way of tuning of a recipe.
 
     Raises:
@@ -50,7 +50,7 @@ def rule_of(recipe: Recipe) -> Tuning:
     if "reward" not in recipe.objective.requires:
         kind = type(recipe.objective).__name__
         raise InputError(f"a way of tuning ({', '.join(METHODS)})", kind, "Copy the whole run")
-    return cast(Tuning, recipe.objective)
+    return cast(FineTuning, recipe.objective)
 
 
 def recipe_of(run: Run) -> Recipe:
@@ -78,7 +78,7 @@ def knows_objective(record: Mapping[str, Any]) -> bool:
 
 def own_code(rewards: Sequence[str]) -> tuple[str, ...]:
     """Return the hash of each file of the user's that wishes name."""
-    files = [named_file(text) for text in rewards]
+    files = [reward_file(text) for text in rewards]
     return tuple(fingerprint(file) for file in files if file is not None)
 
 

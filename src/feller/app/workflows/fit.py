@@ -31,7 +31,7 @@ from feller.core.user_code import user_frame
 from feller.data.batches import DataBundle
 from feller.data.loading.in_memory import MEMORY, DataSource, Kept, in_memory_name, is_given, keep, said_of
 from feller.data.tables.schema import text_of_schema
-from feller.evaluation.effort import Effort, kind_of_report
+from feller.evaluation.evaluation_budget import EvaluationBudget, kind_of_report
 from feller.models.recipes.recipe import Recipe
 from feller.networks.network_config import DEFAULT_PARAMETER_BYTES
 from feller.training.checkpoint import read_counters
@@ -71,7 +71,7 @@ def fit(
     training, output = config.training, config.output
     check_duration(training.steps, training.minutes, fields)
     report = kind_of_report(config.report)
-    Effort.of_report(report, 0.0)  # refuses one of no known kind
+    EvaluationBudget.for_report(report, 0.0)  # refuses one of no known kind
     here, resume, overwrite = get_engine(), output.resume, output.overwrite
     data = config.data if data is None else data
     access = data_access(privacy_of(config), here, resume=resume)
@@ -158,7 +158,7 @@ def _reported(run: Run, plan: FitPlan, report: str | None, tell: Tell) -> dict[s
     """Judge what was learned; what fails in the user's own code, or is stopped, leaves the training and says so."""
     if report == "none":
         return run_numbers(run)
-    effort = Effort.of_report(report, 0.0 if report else read_counters(run)["seconds"])
+    effort = EvaluationBudget.for_report(report, 0.0 if report else read_counters(run)["seconds"])
     read = as_read(plan.dataset, plan.recipe)
     try:
         with reporting("the training", evaluating(run, plan.asked, {})):

@@ -23,9 +23,9 @@ from feller.core.safetensors_io import load_tensors
 from feller.core.serialization import error_path, read_json, replace_file, write_json
 from feller.core.user_code import fingerprint
 from feller.evaluation.number_format import is_number
-from feller.evaluation.report.page import legible
+from feller.evaluation.report.report_page import replace_illegible
 from feller.models.spec import ModelSpec, load_spec
-from feller.privacy.accounting.ledger import strength
+from feller.privacy.accounting.ledger import describe_weakness
 from feller.training.checkpoint import read_counters
 
 PLAIN = ("steps", "seconds", "report", "format", "version", "run")
@@ -73,7 +73,7 @@ def card(run: Run, about: ModelSpec, asked: FitRecord, report: Reported, citatio
 
 def _line(text: str) -> str:
     """Return text in one line that any file can hold."""
-    return legible(" ".join(text.split()))
+    return replace_illegible(" ".join(text.split()))
 
 
 def _quoted(text: str) -> str:
@@ -115,7 +115,7 @@ def _promise(run: Run) -> str:
     ledger = ledger_of(run)
     if ledger is None:
         return "Private; what was spent is not known."
-    spent, worth = "; ".join(map(_plain, ledger.lines())), strength(ledger.epsilon())
+    spent, worth = "; ".join(map(_plain, ledger.describe_events())), describe_weakness(ledger.epsilon())
     said = f"by an epsilon that {worth}" if worth else "model and samples may be given away"
     return f"Private: {said}. {spent}. Figures that compare samples with rows are not told."
 

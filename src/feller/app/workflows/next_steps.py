@@ -12,7 +12,7 @@ from feller.app.options import recorded, values_of
 from feller.app.workflows.fine_tuned_run import Tuned, needs_again
 from feller.app.workflows.private.privacy_config import Guarantee
 from feller.app.workflows.run_config import UNRECORDED, FitRecord
-from feller.control.fine_tuning.fine_tuning import Tuning
+from feller.control.fine_tuning.tuning_objective import FineTuning
 from feller.core.run_folder import Run
 from feller.data.loading.in_memory import MEMORY
 from feller.data.modality import Dataset, Target
@@ -95,13 +95,13 @@ def _private(asked: FitRecord) -> tuple[object, ...]:
     return ("--epsilon", *rest)
 
 
-def tuning(run: Run, asked: FitRecord, tuned: Tuned, rule: Tuning, training: TrainConfig) -> str:
+def tuning(run: Run, asked: FitRecord, tuned: Tuned, rule: FineTuning, training: TrainConfig) -> str:
     """Return the command that makes such a tuned run."""
     budget = ("--steps", training.steps) if training.steps else ("--minutes", training.minutes)
     rank = ("--rank", tuned.rank) if tuned.rank is not None else ()
     given = ("--given", *(f"{name}={text}" for name, text in tuned.given.items())) if tuned.given else ()
     guided = ("--guidance", f"{rule.guidance:g}") if rule.guidance != 1 else ()
-    how = ("--strength", f"{rule.strength:g}", "--method", tuned.method, *rank, *given, *guided, *budget)
+    how = ("--strength", f"{rule.reward_scale:g}", "--method", tuned.method, *rank, *given, *guided, *budget)
     whole = ("--reward", *tuned.rewards, *how, *tuned.fields, "--seed", tuned.seed, "--out", run.path)
     return _command("tune", tuned.base, *_code(asked), *whole)
 

@@ -20,7 +20,7 @@ from feller.core.errors import InputError, UsageError
 from feller.core.run_folder import Run
 from feller.core.serialization import read_json
 from feller.data.modality import Dataset, Modality
-from feller.evaluation.number_format import is_number, percent
+from feller.evaluation.number_format import format_percent, is_number
 from feller.evaluation.report.loss_curve import Curve
 from feller.models.recipes.fine_tuning_methods import DEFAULT_TRAINING
 from feller.models.recipes.registry import SECOND_STAGES
@@ -139,7 +139,11 @@ def tuning_sketch(run: Run, tuned: Tuned, step: int, numbers: Mapping[str, Any])
     more = usual if step < usual else 2 * step
     words = ("feller", "tune", "--resume", "--out", run.path, *again, "--steps", more)
     many = "1 round" if step == 1 else f"{step:,} rounds"
-    far = f" the reward has gone {percent(max(way, 0.0))} of the way to what is aimed at, and" if way < NEAR else ""
+    far = (
+        f" the reward has gone {format_percent(max(way, 0.0))} of the way to what is aimed at, and"
+        if way < NEAR
+        else ""
+    )
     return f"After {many}{far} this is a first sketch; go on with: {shlex.join(map(str, words))}"
 
 
@@ -243,7 +247,7 @@ class Standing:
     @property
     def expenses(self) -> Sequence[str]:
         """What was paid for in privacy, line by line."""
-        return (*self.ledger.lines(), *self.earlier) if self.ledger else ()
+        return (*self.ledger.describe_events(), *self.earlier) if self.ledger else ()
 
     @property
     def caveat(self) -> str:

@@ -42,9 +42,9 @@ from feller.app.workflows.reporting.steering_report import tuned_alone
 from feller.app.workflows.run_config import read_again, record_of
 from feller.app.workflows.run_status import run_numbers
 from feller.app.workflows.steering.reward_specs import recorded_wish, wish, without_gradient
-from feller.control.fine_tuning.fine_tuning import Tuning
-from feller.control.rewards.named_rewards import OfStates, Total
-from feller.control.rewards.reward import rewarded
+from feller.control.fine_tuning.tuning_objective import FineTuning
+from feller.control.rewards.named_rewards import RewardSum, StateReward
+from feller.control.rewards.reward import evaluate_reward
 from feller.core.errors import InputError, UsageError
 from feller.core.interrupts import sigterm_as_interrupt
 from feller.core.rng import Rng
@@ -53,8 +53,8 @@ from feller.core.serialization import replace_file, to_dict
 from feller.data.batches import Batch
 from feller.data.loading.read_samples import read_back
 from feller.data.modality import Dataset
-from feller.evaluation.effort import Effort, kind_of_report
-from feller.evaluation.fine_tuning import FEW, classes, tilt, too_strong
+from feller.evaluation.evaluation_budget import EvaluationBudget, kind_of_report
+from feller.evaluation.tuning_metrics import MIN_TILTED_FRACTION, condition_groups, reward_scale_warning, tilted_reward
 from feller.models.model import Model, load_model
 from feller.models.recipes.fine_tuning_methods import DEFAULT_METHOD, GRADIENT_FREE_METHOD, fine_tuning_recipe
 from feller.models.recipes.recipe import Recipe
@@ -108,7 +108,7 @@ def tune(
     """
     report, rewards = kind_of_report(config.report), config.rewards
     resume, overwrite = config.output.resume, config.output.overwrite
-    Effort.of_report(report, 0.0)  # refuses one of no known kind
+    EvaluationBudget.for_report(report, 0.0)  # refuses one of no known kind
     given = in_words(config.conditions.given)
 
     check_duration(config.steps, config.minutes, fields)
@@ -163,7 +163,7 @@ def tune(
         run_training(target, job, inputs, here, tell)
         here.barrier()  # until the first process has written what all will read
         with sigterm_as_interrupt() if gone else reporting("the tuning", evaluating(target, record_of(target), {})):
-            effort = Effort.of_report(report, read_counters(target)["seconds"])
+            effort = EvaluationBudget.for_report(report, read_counters(target)["seconds"])
             if report == "none":
                 numbers = run_numbers(target)
             elif gone:
@@ -177,7 +177,7 @@ def tune(
 
 def _continue(
     run: Run, rewards: tuple[str, ...], change: Callable[[Recipe], Recipe]
-) -> tuple[Tuned, Recipe, Model, Total]:
+) -> tuple[Tuned, Recipe, Model, RewardSum]:
     """Return what a tuned run was asked for, with its recipe, the model that it began with, and its wish."""
     tuned = tuned_of(run)
     if tuned is None:
@@ -198,7 +198,7 @@ def _gone(run: Run, base: Model) -> str:
     return ""
 
 
-def _method(base: Model, wanted: Total, rewards: Sequence[str], tell: Tell) -> str:
+def _method(base: Model, wanted: RewardSum, rewards: Sequence[str], tell: Tell) -> str:
     """Choose by whether the reward has a gradient; say so if it has none."""
     without = without_gradient(base, wanted, rewards)
     if not without:
@@ -211,7 +211,7 @@ def _method(base: Model, wanted: Total, rewards: Sequence[str], tell: Tell) -> s
 
 
 def _prepare(
-    source: Run, target: Run, tuned: Tuned, recipe: Recipe, base: Model, wanted: Total, here: Engine, tell: Tell
+    source: Run, target: Run, tuned: Tuned, recipe: Recipe, base: Model, wanted: RewardSum, here: Engine, tell: Tell
 ) -> tuple[TrainingJob, TrainingInputs]:
     """Build the network, and try the reward, before anything is written."""
     about, rule = base.spec, rule_of(recipe)
@@ -222,7 +222,7 @@ def _prepare(
         network = LoRA(network, tuned.rank, Rng(tuned.seed).fold_in("rank"))
     check_parallelize(recipe.train, rule, about.architecture, here)
     learner = make_train_state(network.to(here.device), recipe.train)
-    reward = OfStates(wanted, about.modality)
+    reward = StateReward(wanted, about.modality)
     objective = rule.build(TrainingContext(reference=base.network, reward=reward))
     feed = _sources(base, tuned, recipe.train.batch_size)
     tell.task("trying the reward")
@@ -231,14 +231,16 @@ def _prepare(
     objective.loss(learner.network, objective.draw(few, Rng(tuned.seed).fold_in("trial"), learner.network))
     rounds = _seconds(recipe.train, here.broadcast_float(time.monotonic() - begun))
     tell.task("measuring the base")
-    first, notes = _before(source, base, tuned, rule, reward, Effort.beside(rounds, LEAST_SECONDS, MOST_SECONDS), tell)
+    first, notes = _before(
+        source, base, tuned, rule, reward, EvaluationBudget.fraction_of(rounds, LEAST_SECONDS, MOST_SECONDS), tell
+    )
     tell.done()
     notes = (*notes, *_coupled(source))
     own = f" --reward {shlex.join(tuned.rewards)}" if needs_again(tuned) else ""
     job = TrainingJob(
         record={**record_of(source).parts, "recipe": to_dict(recipe), "tuned": to_dict(tuned)},
         summary=(
-            f"{tuned.base}, tuned to {' and '.join(tuned.rewards)} at a strength of {rule.strength:g} by"
+            f"{tuned.base}, tuned to {' and '.join(tuned.rewards)} at a strength of {rule.reward_scale:g} by"
             f" {tuned.method}; {count_parameters(network):,} weights change"
         ),
         notes=notes,
@@ -248,7 +250,7 @@ def _prepare(
         state=learner,
         resume_command=f"feller tune --resume --out {shlex.quote(str(target.path))}{own}",
     )
-    monitor = DivergenceMonitor(rule.strength, first, target)
+    monitor = DivergenceMonitor(rule.reward_scale, first, target)
     return job, TrainingInputs(batches=feed, rng=Rng(tuned.seed), monitor=monitor, checkpoint_at_each_log=True)
 
 
@@ -286,22 +288,24 @@ def _seconds(training: TrainConfig, trial: float) -> float:
 
 
 def _before(
-    source: Run, base: Model, tuned: Tuned, rule: Tuning, reward: OfStates, effort: Effort, tell: Tell
+    source: Run, base: Model, tuned: Tuned, rule: FineTuning, reward: StateReward, effort: EvaluationBudget, tell: Tell
 ) -> tuple[float, tuple[str, ...]]:
     """Return the mean reward of the base, and what is to be expected of tuning."""
     drawn = _samples_of(source, base, tuned, rule.guidance, effort, tell)
     with torch.no_grad():
         state = base.spec.modality.encode(drawn.values)
-        found = rewarded(reward, state, drawn.given).double()
-    mean, (tilted, share) = found.mean().item(), tilt(found, rule.strength, classes(drawn))
+        found = evaluate_reward(reward, state, drawn.given).double()
+    mean, (tilted, share) = found.mean().item(), tilted_reward(found, rule.reward_scale, condition_groups(drawn))
     told = (
         f"estimated from {len(drawn)} samples: reward of the base about {mean:.4g}; of the law aimed at about"
         f" {tilted:.4g}, like {share:.1%} of its samples"
     )
-    return mean, (told, *([too_strong(rule.strength, share)] if share < FEW else []))
+    return mean, (told, *([reward_scale_warning(rule.reward_scale, share)] if share < MIN_TILTED_FRACTION else []))
 
 
-def _samples_of(source: Run, base: Model, tuned: Tuned, guidance: float, effort: Effort, tell: Tell) -> Dataset:
+def _samples_of(
+    source: Run, base: Model, tuned: Tuned, guidance: float, effort: EvaluationBudget, tell: Tell
+) -> Dataset:
     """Return samples of the base; its run keeps them for the next tuning, whatever that is to."""
     modality, weights = base.spec.modality, source.base if source.base.is_file() else source.ema_weights
     with weights.open("rb") as file:
@@ -318,7 +322,7 @@ def _samples_of(source: Run, base: Model, tuned: Tuned, guidance: float, effort:
         given = base.sample_conditions(n, tuned.given, draws)
         drawn[n] = base.sample_dataset(n, given=given, guidance=guidance, rng=draws, on_progress=tell.progress)
 
-    n = effort.affordable(FIRST, 1.0, draw, get_engine())
+    n = effort.num_affordable(FIRST, 1.0, draw, get_engine())
     if n not in drawn:
         draw(n)
     if get_engine().is_main_process and place.suffix in modality.forms and not modality.loads:

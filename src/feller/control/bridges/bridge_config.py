@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass, field
 
-from feller.control.bridges.drift_matching import Explicit, Matching
+from feller.control.bridges.conditional_control import ConditionalControl
+from feller.control.bridges.drift_matching import DriftMatching, ExplicitMatching
 from feller.control.bridges.path_integral import PathIntegral
-from feller.control.bridges.pinned_control import PinnedControl
 from feller.core.errors import UsageError
 from feller.networks.mlp import MLP
 from feller.networks.network_config import NetworkConfig
@@ -13,7 +13,7 @@ from feller.training.optimizer import TrainConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class Bridging:
+class BridgeSolverConfig:
     """How a bridge is looked for.
 
     Source: Liu et al. 2024, "Generalized Schrödinger bridge matching", arXiv 2310.02233.
@@ -25,24 +25,24 @@ class Bridging:
     """Drifts that are matched, that ahead first and then back and ahead in turn; an odd number ends ahead."""
     pairs: int = 1024
     """Pairs of each round, between each two neighbouring populations."""
-    pairing: Coupling = field(default_factory=IndependentCoupling)
+    coupling: Coupling = field(default_factory=IndependentCoupling)
     """Which members are the first pairs: any two, or those that `MinibatchOT` finds near each other, where
     places lie so far apart in the noise that pairs by chance would need many rounds to become those of the bridge."""
-    control: PinnedControl = field(default_factory=PinnedControl)
+    control: ConditionalControl = field(default_factory=ConditionalControl)
     resampling: PathIntegral | None = None
     """Weighs trajectories beside the pinned paths by the cost; None to trust the paths."""
-    matching: Matching = field(default_factory=Explicit)
+    matching: DriftMatching = field(default_factory=ExplicitMatching)
     train: TrainConfig = field(
         default_factory=lambda: TrainConfig(
             batch_size=512, steps=1500, lr=1e-3, ema_decay=0.998, lr_decay_fraction=0.0, warmup=0
         )
     )
     """Of the drift in each round: `steps` are those of one round."""
-    calls: int = 210
+    nfe: int = 210
     """Steps of a simulation, at least."""
 
     def __post_init__(self) -> None:
-        least = {"rounds": (self.rounds, 1), "pairs": (self.pairs, 2), "calls": (self.calls, 1)}
+        least = {"rounds": (self.rounds, 1), "pairs": (self.pairs, 2), "calls": (self.nfe, 1)}
         for name, (value, most) in least.items():
             if value is not None and value < most:
                 raise UsageError(f"{most} or more", value, argument=name)

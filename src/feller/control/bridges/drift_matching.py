@@ -14,55 +14,59 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from feller.control.bridges.gaussian_paths import GaussianPaths, drift
-from feller.control.bridges.path_integral import Weighted
+from feller.control.bridges.path_integral import WeightedTrajectories
 from feller.core.pytree import tree_map
 from feller.core.rng import RandomStream, Rng
 from feller.networks.bridge_drift import Drift
 from feller.paths.time_distributions import Stratified
 from feller.training.objective import Batch, Example, Objective
 
-EDGE = 1e-4
+MIN_TIME_GAP = 1e-4
 """Nearest that a training time comes to an end of its leg, as a share of it: there drifts have no bounds."""
-Base = Callable[[Tensor, Tensor], Tensor]
+BaseDrift = Callable[[Tensor, Tensor], Tensor]
 """(x [n, d], t [n]) -> drift that acts by itself, [n, d], in state per time of the whole journey."""
 
 
 @dataclass(frozen=True, eq=False)
-class Leg:
+class Segment:
     """The pinned paths of pairs between two neighbouring populations."""
 
     start: float
     """Time of the first population, of a journey from 0 to 1."""
-    length: float
+    duration: float
     paths: GaussianPaths
     """In the leg's own time from 0 to 1."""
-    weighted: Weighted | None = None
+    weighted_paths: WeightedTrajectories | None = None
     """Trajectories near these paths, with the weights that the cost gives them; None to draw from the paths alone."""
 
-    def draw(
-        self, pairs: Int[Tensor, " b"], local: Float[Tensor, " b"], draw: RandomStream, *, backward: bool
+    def sample(
+        self, pairs: Int[Tensor, " b"], local_times: Float[Tensor, " b"], rng: RandomStream, *, backward: bool
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return times, states [b, d] and drifts there, in time of the journey; twice as many as pairs are asked for.
 
         Of the Gaussian paths each pair gives two states, opposite of its mean: the noise of their drifts cancels.
         """
-        if self.weighted is not None:
-            local, x, target = self.weighted.draw(pairs.repeat(2), local.repeat(2), draw, backward=backward)
+        if self.weighted_paths is not None:
+            local_times, x, target = self.weighted_paths.sample(
+                pairs.repeat(2), local_times.repeat(2), rng, backward=backward
+            )
         else:
-            pairs, local = pairs.repeat(2), local.repeat(2)
-            moments = self.paths.at(pairs, local)
-            half = draw.normal(tuple(moments.mean[: len(pairs) // 2].shape), moments.mean.dtype, moments.mean.device)
+            pairs, local_times = pairs.repeat(2), local_times.repeat(2)
+            moments = self.paths.moments_at(pairs, local_times)
+            half = rng.normal(tuple(moments.mean[: len(pairs) // 2].shape), moments.mean.dtype, moments.mean.device)
             x = moments.mean + moments.std[:, None] * torch.cat([half, -half])
-            target = drift(moments, x, local, self.paths.noise, backward=backward)
-        return self.start + self.length * local, x, target / self.length
+            target = drift(moments, x, local_times, self.paths.noise, backward=backward)
+        return self.start + self.duration * local_times, x, target / self.duration
 
 
 @dataclass(frozen=True)
-class Matching(abc.ABC):
+class DriftMatching(abc.ABC):
     """How a drift is learned from pinned paths."""
 
     @abc.abstractmethod
-    def objective(self, legs: Sequence[Leg], shape: tuple[int, ...], base: Base | None, *, backward: bool) -> Objective:
+    def objective(
+        self, segments: Sequence[Segment], shape: tuple[int, ...], base_drift: BaseDrift | None, *, backward: bool
+    ) -> Objective:
         """Return what is trained: the drift ahead, or that back in time, of states of a shape.
 
         Batches are pairs by their number: {"x_1": whole numbers, [b]}.
@@ -70,41 +74,45 @@ class Matching(abc.ABC):
 
 
 @dataclass(frozen=True)
-class Explicit(Matching):
+class ExplicitMatching(DriftMatching):
     """Regress the drift on the pinned paths' own: the drift of their mixture, the same for every use of the paths.
 
     A base drift is a part of it. What is left without it need not be learned: where the base jumps it would jump too.
     """
 
-    def objective(self, legs: Sequence[Leg], shape: tuple[int, ...], base: Base | None, *, backward: bool) -> Objective:
+    def objective(
+        self, segments: Sequence[Segment], shape: tuple[int, ...], base_drift: BaseDrift | None, *, backward: bool
+    ) -> Objective:
         """Return the regression."""
-        return ExplicitMatching(legs, shape, backward=backward)
+        return ExplicitMatchingObjective(segments, shape, backward=backward)
 
 
 @dataclass(frozen=True)
-class Implicit(Matching):
+class ImplicitMatching(DriftMatching):
     """Find the gradient field that carries the paths' marginals: of all drifts that do so, that of the least energy.
 
     It looks at states alone, never at drifts, and takes networks of the kind `Potential`.
     Source: entropic action matching, Neklyudov et al. 2023, arXiv 2210.06662.
     """
 
-    def objective(self, legs: Sequence[Leg], shape: tuple[int, ...], base: Base | None, *, backward: bool) -> Objective:
+    def objective(
+        self, segments: Sequence[Segment], shape: tuple[int, ...], base_drift: BaseDrift | None, *, backward: bool
+    ) -> Objective:
         """Return entropic action matching."""
-        if base is not None:
+        if base_drift is not None:
             raise ValueError("the implicit loss knows gradient fields alone; with a base drift take the explicit one")
-        return ImplicitMatching(legs, shape, backward=backward)
+        return ImplicitMatchingObjective(segments, shape, backward=backward)
 
 
-class OnLegs(Objective):
+class SegmentObjective(Objective):
     """What is trained on the legs of a journey of states of a shape: ahead, or back in time."""
 
-    def __init__(self, legs: Sequence[Leg], shape: tuple[int, ...], *, backward: bool) -> None:
-        self.legs, self.shape, self.backward = legs, shape, backward
+    def __init__(self, segments: Sequence[Segment], shape: tuple[int, ...], *, backward: bool) -> None:
+        self.segments, self.shape, self.backward = segments, shape, backward
 
 
-class ExplicitMatching(OnLegs):
-    """The objective of `Explicit`; the loss is in units of the network's scaled states."""
+class ExplicitMatchingObjective(SegmentObjective):
+    """The objective of `ExplicitMatching`; the loss is in units of the network's scaled states."""
 
     def draw(self, batch: Batch, rng: Rng, network: Any = None) -> Example:
         """Draw states of the pairs' paths."""
@@ -112,7 +120,7 @@ class ExplicitMatching(OnLegs):
         pairs = batch["x_1"][::2]  # each stands for two states
         u = Stratified()(number, rng.stream("time"), pairs.device)[::2].double()
         halved = Rng(rng.seed, rng.first_example // 2, rng.global_batch_size)  # of those that stand for two
-        t, x, target = (part[:number] for part in self._on_legs(pairs, u, halved))
+        t, x, target = (part[:number] for part in self._sample_segments(pairs, u, halved))
         return {
             "x_t": x.reshape(number, *self.shape),
             "t": t.to(x.dtype),
@@ -124,26 +132,36 @@ class ExplicitMatching(OnLegs):
         error = (network(example["x_t"], example["t"], {}) - example["target"]) / network.scale
         return error.flatten(1).square().mean(1)
 
-    def at(self, t: float, pairs: Int[Tensor, " b"], draw: RandomStream) -> tuple[Tensor, Tensor]:
+    def sample_at(self, t: float, pairs: Int[Tensor, " b"], rng: RandomStream) -> tuple[Tensor, Tensor]:
         """Return states and drifts at one time, [2 b, *shape] each, as the linear part of a network is fitted to."""
-        leg = next(leg for leg in self.legs if t <= leg.start + leg.length or leg is self.legs[-1])
-        local = torch.full((len(pairs),), (t - leg.start) / leg.length, dtype=leg.paths.means.dtype)
-        _, x, target = leg.draw(pairs % len(leg.paths.means), local.to(pairs.device), draw, backward=self.backward)
+        segment = next(
+            segment
+            for segment in self.segments
+            if t <= segment.start + segment.duration or segment is self.segments[-1]
+        )
+        local = torch.full((len(pairs),), (t - segment.start) / segment.duration, dtype=segment.paths.means.dtype)
+        _, x, target = segment.sample(
+            pairs % len(segment.paths.means), local.to(pairs.device), rng, backward=self.backward
+        )
         return x.reshape(len(x), *self.shape), target.reshape(len(x), *self.shape)
 
-    def _on_legs(self, pairs: Tensor, u: Tensor, draws: Rng) -> tuple[Tensor, Tensor, Tensor]:
+    def _sample_segments(self, pairs: Tensor, u: Tensor, rng: Rng) -> tuple[Tensor, Tensor, Tensor]:
         """Draw from the leg that each time is in; the halves of a pair stay a half of the batch apart."""
-        which = torch.zeros_like(pairs)
-        for leg in self.legs[1:]:
-            which += u > leg.start
+        segment_index = torch.zeros_like(pairs)
+        for segment in self.segments[1:]:
+            segment_index += u > segment.start
         made: list[tuple[Tensor, Tensor]] = []
-        for number, leg in enumerate(self.legs):
-            rows = (which == number).nonzero()[:, 0]
+        for number, segment in enumerate(self.segments):
+            rows = (segment_index == number).nonzero()[:, 0]
             if not len(rows):
                 continue
-            local = ((u[rows] - leg.start) / leg.length).clamp(EDGE, 1 - EDGE).to(leg.paths.means.dtype)
-            parts = leg.draw(
-                pairs[rows] % len(leg.paths.means), local, draws.stream("state", number), backward=self.backward
+            local = (
+                ((u[rows] - segment.start) / segment.duration)
+                .clamp(MIN_TIME_GAP, 1 - MIN_TIME_GAP)
+                .to(segment.paths.means.dtype)
+            )
+            parts = segment.sample(
+                pairs[rows] % len(segment.paths.means), local, rng.stream("state", number), backward=self.backward
             )
             times, x, target = parts
             made.append((torch.cat([rows, rows + len(pairs)]), torch.cat([times[:, None], x, target], 1)))
@@ -153,8 +171,8 @@ class ExplicitMatching(OnLegs):
         return whole[:, 0], x, target
 
 
-class ImplicitMatching(OnLegs):
-    """The objective of `Implicit`, whose loss may be below zero; in units of the network's scaled states.
+class ImplicitMatchingObjective(SegmentObjective):
+    """The objective of `ImplicitMatching`, whose loss may be below zero; in units of the network's scaled states.
 
     With s the potential and u* the gradient drift of the marginals, its mean is
     1/2 int E|grad s - u*|^2 dt - 1/2 int E|u*|^2 dt, which no drift has a part in but through s.
@@ -164,24 +182,24 @@ class ImplicitMatching(OnLegs):
         """Draw for each pair of a leg both ends, a state between, and a probe of the Laplacian."""
         pairs = batch["x_1"]
         u = Stratified()(len(pairs), rng.stream("time"), pairs.device)
-        turn = rng.stream("leg").randint(len(self.legs), (len(pairs),), pairs.device)
+        turn = rng.stream("leg").randint(len(self.segments), (len(pairs),), pairs.device)
         parts = []
-        for number, leg in enumerate(self.legs):
+        for number, segment in enumerate(self.segments):
             rows = (turn == number).nonzero()[:, 0]
-            own = pairs[rows] % len(leg.paths.means)
-            local = u[rows].clamp(EDGE, 1 - EDGE).to(leg.paths.means.dtype)
-            t, x, _ = leg.draw(own, local, rng.stream("state", number), backward=self.backward)
+            own = pairs[rows] % len(segment.paths.means)
+            local = u[rows].clamp(MIN_TIME_GAP, 1 - MIN_TIME_GAP).to(segment.paths.means.dtype)
+            t, x, _ = segment.sample(own, local, rng.stream("state", number), backward=self.backward)
             one = torch.ones_like(local)
             parts.append(
                 {
                     "x_t": x[: len(rows)].reshape(-1, *self.shape),
                     "t": t[: len(rows)],
-                    "x_0": leg.paths.means[own, 0].reshape(-1, *self.shape),
-                    "x_1": leg.paths.means[own, -1].reshape(-1, *self.shape),
-                    "t_0": leg.start * one,
-                    "t_1": (leg.start + leg.length) * one,
-                    "weight": leg.length * one,
-                    "noise": leg.paths.noise / leg.length**0.5 * one,
+                    "x_0": segment.paths.means[own, 0].reshape(-1, *self.shape),
+                    "x_1": segment.paths.means[own, -1].reshape(-1, *self.shape),
+                    "t_0": segment.start * one,
+                    "t_1": (segment.start + segment.duration) * one,
+                    "weight": segment.duration * one,
+                    "noise": segment.paths.noise / segment.duration**0.5 * one,
                 }
             )
         whole = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
@@ -195,7 +213,7 @@ class ImplicitMatching(OnLegs):
         def scaled(x: Tensor) -> Tensor:
             return (x - network.centre) / network.scale
 
-        way, one = -1.0 if self.backward else 1.0, example["weight"]
+        direction, one = -1.0 if self.backward else 1.0, example["weight"]
         z, t = scaled(example["x_t"]).requires_grad_(), example["t"].clone().requires_grad_()
         ends = network.potential(scaled(example["x_0"]), example["t_0"], {}) - network.potential(
             scaled(example["x_1"]), example["t_1"], {}
@@ -206,5 +224,5 @@ class ImplicitMatching(OnLegs):
             (bend,) = torch.autograd.grad((slope * example["probe"]).sum(), z, create_graph=True)
         laplacian = (bend * example["probe"]).flatten(1).sum(1)
         noise = example["noise"] / network.scale
-        inside = way * change + slope.flatten(1).square().sum(1) / 2 + noise.square() / 2 * laplacian
-        return len(self.legs) * (way * ends + one * inside)
+        inside = direction * change + slope.flatten(1).square().sum(1) / 2 + noise.square() / 2 * laplacian
+        return len(self.segments) * (direction * ends + one * inside)

@@ -14,14 +14,14 @@ from torch import Tensor
 
 from feller.core.errors import UsageError, check_number
 
-LEVEL = math.log(math.e - 1)
+SOFTPLUS_OFFSET = math.log(math.e - 1)
 """Where softplus is 1, so that knots of zero are the Brownian bridge."""
 NODES = 8
 """Gauss-Legendre nodes between two knots, for energies."""
 
 
 @dataclass(frozen=True, eq=False)
-class Moments:
+class PathMoments:
     """Mean and deviation of paths at some times, and how fast they change."""
 
     mean: Float[Tensor, "*b d"]
@@ -29,7 +29,7 @@ class Moments:
     """Rate of the mean."""
     std: Float[Tensor, "*b"]
     """The same for every entry of a state."""
-    rate: Float[Tensor, "*b"]
+    std_rate: Float[Tensor, "*b"]
     """Of the deviation; without bounds at both ends."""
 
 
@@ -58,37 +58,37 @@ class GaussianPaths:
             )
 
     @classmethod
-    def along(cls, knots: Float[Tensor, "n k d"], noise: float, scale_knots: int) -> "GaussianPaths":
+    def from_knots(cls, knots: Float[Tensor, "n k d"], noise: float, scale_knots: int) -> "GaussianPaths":
         """Return paths with the mean along given states, and the deviation of the Brownian bridge."""
         return cls(knots, knots.new_zeros(len(knots), scale_knots), noise)
 
     @classmethod
-    def straight(
+    def brownian_bridges(
         cls, x_0: Float[Tensor, "n d"], x_1: Float[Tensor, "n d"], noise: float, mean_knots: int, scale_knots: int
     ) -> "GaussianPaths":
         """Return the Brownian bridges of pairs."""
-        way = torch.linspace(0, 1, mean_knots, dtype=x_0.dtype, device=x_0.device)[:, None]
-        return cls.along(torch.lerp(x_0[:, None], x_1[:, None], way), noise, scale_knots)
+        fractions = torch.linspace(0, 1, mean_knots, dtype=x_0.dtype, device=x_0.device)[:, None]
+        return cls.from_knots(torch.lerp(x_0[:, None], x_1[:, None], fractions), noise, scale_knots)
 
-    def rows(self, index: Int[Tensor, " b"] | slice) -> "GaussianPaths":
+    def select(self, index: Int[Tensor, " b"] | slice) -> "GaussianPaths":
         """Return the paths of some pairs."""
         return GaussianPaths(self.means[index], self.scales[index], self.noise)
 
-    def grid(self, t: Float[Tensor, " s"]) -> Moments:
+    def grid(self, t: Float[Tensor, " s"]) -> PathMoments:
         """Return the moments of all pairs at the same times, [n, s, ...]."""
         t = t.to(self.means.dtype)
         (mean, velocity), (y, slope) = (interpolation(t, knots.shape[1]) for knots in (self.means, self.scales))
-        return Moments(
-            mean @ self.means, velocity @ self.means, *self._spread(self.scales @ y.T, self.scales @ slope.T, t)
+        return PathMoments(
+            mean @ self.means, velocity @ self.means, *self._std_and_rate(self.scales @ y.T, self.scales @ slope.T, t)
         )
 
-    def at(self, rows: Int[Tensor, " b"], t: Float[Tensor, " b"]) -> Moments:
+    def moments_at(self, rows: Int[Tensor, " b"], t: Float[Tensor, " b"]) -> PathMoments:
         """Return the moments of some pairs, each at one time of its own, [b, ...]."""
         t = t.to(self.means.dtype)
-        mean, velocity = _between(self.means, rows, t)
-        return Moments(mean, velocity, *self._spread(*_between(self.scales, rows, t), t))
+        mean, velocity = _interpolate_rows(self.means, rows, t)
+        return PathMoments(mean, velocity, *self._std_and_rate(*_interpolate_rows(self.scales, rows, t), t))
 
-    def _spread(self, y: Tensor, slope: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+    def _std_and_rate(self, y: Tensor, slope: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """Return the deviation and its rate."""
         if not self.noise:
             return torch.zeros_like(y), torch.zeros_like(y)
@@ -99,7 +99,7 @@ class GaussianPaths:
 
 def interpolation(t: Float[Tensor, " s"], knots: int) -> tuple[Float[Tensor, "s k"], Float[Tensor, "s k"]]:
     """Return the matrices that turn equally spaced knots into values, and into slopes, at some times in [0, 1]."""
-    low, part = _place(t, knots)
+    low, part = _knot_position(t, knots)
     values, slopes = t.new_zeros(2, len(t), knots)
     values.scatter_(1, low[:, None], 1 - part[:, None]).scatter_(1, low[:, None] + 1, part[:, None])
     slopes.scatter_(1, low[:, None], 1.0 - knots).scatter_(1, low[:, None] + 1, knots - 1.0)
@@ -108,11 +108,11 @@ def interpolation(t: Float[Tensor, " s"], knots: int) -> tuple[Float[Tensor, "s 
 
 def multiplier(y: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:
     """Return h and its rate from y and its slope."""
-    return torch.nn.functional.softplus(y + LEVEL), torch.sigmoid(y + LEVEL) * slope
+    return torch.nn.functional.softplus(y + SOFTPLUS_OFFSET), torch.sigmoid(y + SOFTPLUS_OFFSET) * slope
 
 
 def drift(
-    moments: Moments, x: Float[Tensor, "*b d"], t: Float[Tensor, "*c"], noise: float, *, backward: bool = False
+    moments: PathMoments, x: Float[Tensor, "*b d"], t: Float[Tensor, "*c"], noise: float, *, backward: bool = False
 ) -> Float[Tensor, "*b d"]:
     """Return the drift of the diffusion with these marginals: ahead, or that back in time, in state per time.
 
@@ -128,7 +128,7 @@ def drift(
         return velocity
     square = t * (1 - t)
     h = moments.std / (noise * square.sqrt())
-    rate = moments.rate / moments.std  # of log gamma
+    rate = moments.std_rate / moments.std  # of log gamma
     gain = (-rate if backward else rate) - 1 / (2 * square * h.square())
     gain = torch.where(moments.std > 0, gain, 0)
     return velocity + gain[..., None] * (x - moments.mean)
@@ -160,16 +160,16 @@ def quadrature(knots: int) -> tuple[Float[Tensor, " s"], Float[Tensor, " s"]]:
     return ((begins + (nodes + 1) / 2) / (knots - 1)).flatten(), weights.repeat(knots - 1) / (2 * (knots - 1))
 
 
-def _place(t: Tensor, knots: int) -> tuple[Tensor, Tensor]:
+def _knot_position(t: Tensor, knots: int) -> tuple[Tensor, Tensor]:
     """Return the knot at or before each time, and which share of the way to the next it lies."""
     place = t * (knots - 1)
     low = place.long().clamp(0, knots - 2)
     return low, place - low
 
 
-def _between(knots: Tensor, rows: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+def _interpolate_rows(knots: Tensor, rows: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
     """Return value and slope of some rows, each at a time of its own."""
-    low, part = _place(t, knots.shape[1])
+    low, part = _knot_position(t, knots.shape[1])
     first, second = knots[rows, low], knots[rows, low + 1]
     part = part.reshape(-1, *(1,) * (knots.ndim - 2))
     return torch.lerp(first, second, part), (knots.shape[1] - 1) * (second - first)

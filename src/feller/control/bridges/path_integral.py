@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from feller.control.bridges.costs import Cost, Population
+from feller.control.bridges.costs import PopulationDensity, StateCost
 from feller.control.bridges.gaussian_paths import GaussianPaths, drift
 from feller.core.errors import UsageError
 from feller.core.rng import RandomStream, Rng, categorical
@@ -23,7 +23,7 @@ WINDOW = 0.05
 
 
 @dataclass(frozen=True, eq=False)
-class Weighted:
+class WeightedTrajectories:
     """Trajectories of pairs, each with its share in the best process."""
 
     times: Float[Tensor, " points"]
@@ -35,13 +35,13 @@ class Weighted:
     """How many trajectories of the best process those of a pair are worth."""
     log_z: Float[Tensor, " n"]
     """Of E exp(-int V dt / noise^2) over the Brownian bridge; -noise^2 times it is the least objective of the pair."""
-    trusted: Bool[Tensor, " n"]
+    is_trusted: Bool[Tensor, " n"]
     """Pairs whose weights are used; the others have equal weights, those of their Gaussian path."""
     paths: GaussianPaths
     """Whose drift the trajectories follow."""
 
-    def draw(
-        self, rows: Int[Tensor, " b"], local: Float[Tensor, " b"], draw: RandomStream, *, backward: bool = False
+    def sample(
+        self, rows: Int[Tensor, " b"], local_times: Float[Tensor, " b"], rng: RandomStream, *, backward: bool = False
     ) -> tuple[Float[Tensor, " b"], Float[Tensor, "b d"], Float[Tensor, "b d"]]:
         """Draw states of some pairs' best processes, and what the drift is to be regressed on there.
 
@@ -50,32 +50,36 @@ class Weighted:
 
         Args:
             rows: Pairs.
-            local: Times in [0, 1]; each is moved to a point of the trajectories that is less than a step earlier, or
+            local_times: Times in [0, 1]; each is moved to a point of the trajectories that is less than a step earlier, or
                 later where the drift goes back.
-            draw: Chooses trajectories.
+            rng: Chooses trajectories.
             backward: Tell the drift back in time.
 
         Returns:
             Times, states, and targets in state per time.
         """
         steps = len(self.times) - 1
-        which = categorical(
-            self.log_weights[rows].double().exp(), draw.uniform((len(rows),), torch.float64, rows.device)
+        trajectory = categorical(
+            self.log_weights[rows].double().exp(), rng.uniform((len(rows),), torch.float64, rows.device)
         )
-        point = (local * steps).long().clamp(0, steps - 1) + backward
+        point = (local_times * steps).long().clamp(0, steps - 1) + backward
         most = max(1, round(WINDOW * steps))
         window = (point if backward else steps - point).clamp(max=most)
-        way = torch.arange(most + 1, device=rows.device)
-        seen = (point[:, None] - way if backward else point[:, None] + way).clamp(0, steps)
-        x = self.states[rows[:, None], which[:, None], seen]
-        moments = self.paths.at(rows.repeat_interleave(most), self.times[seen[:, :-1]].flatten())
+        offsets = torch.arange(most + 1, device=rows.device)
+        window_index = (point[:, None] - offsets if backward else point[:, None] + offsets).clamp(0, steps)
+        x = self.states[rows[:, None], trajectory[:, None], window_index]
+        moments = self.paths.moments_at(rows.repeat_interleave(most), self.times[window_index[:, :-1]].flatten())
         drifts = drift(
-            moments, x[:, :-1].flatten(0, 1), self.times[seen[:, :-1]].flatten(), self.paths.noise, backward=backward
+            moments,
+            x[:, :-1].flatten(0, 1),
+            self.times[window_index[:, :-1]].flatten(),
+            self.paths.noise,
+            backward=backward,
         ).unflatten(0, (-1, most))
-        counted = (way[:-1] < window[:, None])[..., None]
+        counted = (offsets[:-1] < window[:, None])[..., None]
         moved = x[torch.arange(len(x), device=x.device), window] - x[:, 0]
         noise = (steps * moved - (drifts * counted).sum(1)) / window[:, None]
-        return self.times[point], x[:, 0], drifts[:, 0] + torch.where(self.trusted[rows, None], noise, 0)
+        return self.times[point], x[:, 0], drifts[:, 0] + torch.where(self.is_trusted[rows, None], noise, 0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,19 +89,24 @@ class PathIntegral:
     trajectories: int = 64
     """Of each pair."""
     steps: int = 300
-    least: float = 0.01
+    min_ess_fraction: float = 0.01
     """Share of the trajectories that the weights must be worth; below it the Gaussian path is trusted instead."""
 
-    def weigh(
-        self, paths: GaussianPaths, cost: Cost, draws: Rng, *, tell: Callable[[float], None] = lambda share: None
-    ) -> Weighted:
+    def sample_weighted(
+        self,
+        paths: GaussianPaths,
+        cost: StateCost,
+        rng: Rng,
+        *,
+        on_progress: Callable[[float], None] = lambda share: None,
+    ) -> WeightedTrajectories:
         """Follow the drift of each path, and weigh what was met. The states take most of the memory.
 
         Args:
             paths: Near which the best processes are looked for.
             cost: V; of a crowd it sees the trajectories of other pairs, unweighted.
-            draws: Source of the noise.
-            tell: Hears which share is done.
+            rng: Source of the noise.
+            on_progress: Hears which share is done.
 
         Raises:
             UsageError: If the paths have no noise, so that nothing can be weighed.
@@ -105,28 +114,30 @@ class PathIntegral:
         if not paths.noise:
             raise UsageError(expected="noise above 0: without noise each pair has one trajectory and nothing to weigh")
         n, _, d = paths.means.shape
-        cost = cost.for_pairs(paths.means[:, 0], paths.means[:, -1])
+        cost = cost.bind_pairs(paths.means[:, 0], paths.means[:, -1])
         times = torch.linspace(0, 1, self.steps + 1, dtype=paths.means.dtype, device=paths.means.device)
         states = paths.means.new_empty(n, self.trajectories, self.steps + 1, d)
         log_weights = torch.zeros_like(states[:, :, 0, 0])
         with torch.no_grad():
-            for k, (x, log_step) in enumerate(self._walk(paths, times, draws)):
+            for k, (x, log_step) in enumerate(self._simulate(paths, times, rng)):
                 part = 1 / self.steps if 0 < k < self.steps else 0.5 / self.steps  # trapezoid rule
-                met = self._met(x, cost, paths, times[k], draws.stream("crowd", k))
-                states[:, :, k], log_weights = x, log_weights + log_step - part / paths.noise**2 * met
-                tell(k / self.steps)
-        return _weighted(times, states, log_weights, paths, self.least)
+                costs = self._costs_at(x, cost, paths, times[k], rng.stream("crowd", k))
+                states[:, :, k], log_weights = x, log_weights + log_step - part / paths.noise**2 * costs
+                on_progress(k / self.steps)
+        return _normalize_weights(times, states, log_weights, paths, self.min_ess_fraction)
 
-    def _walk(self, paths: GaussianPaths, times: Tensor, draws: Rng) -> Iterator[tuple[Tensor, Tensor | float]]:
+    def _simulate(self, paths: GaussianPaths, times: Tensor, rng: Rng) -> Iterator[tuple[Tensor, Tensor | float]]:
         """Yield the states at each time, and the logarithm of what the bridge's chance of the step to it is greater."""
-        each = Rng(draws.seed, self.trajectories * draws.first_example)
+        each = Rng(rng.seed, self.trajectories * rng.first_example)
         x_1 = paths.means[:, None, -1]
         x = paths.means[:, None, 0].expand(-1, self.trajectories, -1)
         yield x, 0.0
         for k in range(self.steps - 1):
             u = drift(paths.grid(times[k : k + 1]), x, times[k : k + 1], paths.noise)
-            left = (self.steps - k - 1) / (self.steps - k)  # of the variance of a free step, since the end is known
-            variance = paths.noise**2 * left / self.steps
+            variance_left = (self.steps - k - 1) / (
+                self.steps - k
+            )  # of the variance of a free step, since the end is known
+            variance = paths.noise**2 * variance_left / self.steps
             noise = variance**0.5 * each.stream("step", k).normal(
                 (x[..., 0].numel(), x.shape[2]), x.dtype, x.device
             ).view_as(x)
@@ -136,24 +147,26 @@ class PathIntegral:
             yield x, -(away * (away + 2 * noise)).sum(-1) / (2 * variance)
         yield x_1.expand_as(x), 0.0
 
-    def _met(self, x: Tensor, cost: Cost, paths: GaussianPaths, t: Tensor, draw: RandomStream) -> Tensor:
+    def _costs_at(self, x: Tensor, cost: StateCost, paths: GaussianPaths, t: Tensor, rng: RandomStream) -> Tensor:
         """Return V at the states of one time, [n, trajectories]."""
         rows = x.flatten(0, 1)[None]
-        crowd = None
-        if cost.crowd:
+        population = None
+        if cost.needs_population:
             many = self.trajectories
             apart = max((len(paths.means) - 2) * many + 1, 1)  # shifts that meet no trajectory of the same pair
-            turn = many + int(torch.randint(apart, (), generator=draw.shared_generator()))
+            turn = many + int(torch.randint(apart, (), generator=rng.shared_generator()))
             now = paths.grid(t.clamp(1 / self.steps, 1 - 1 / self.steps)[None])  # at the ends they have no width
-            crowd = Population(rows.roll(turn, 1), now.mean.movedim(1, 0), now.std.T)
-        return cost(rows, t.reshape(1, 1), crowd)[0].reshape(x.shape[:2])
+            population = PopulationDensity(rows.roll(turn, 1), now.mean.movedim(1, 0), now.std.T)
+        return cost(rows, t.reshape(1, 1), population)[0].reshape(x.shape[:2])
 
 
-def _weighted(times: Tensor, states: Tensor, log_weights: Tensor, paths: GaussianPaths, least: float) -> Weighted:
+def _normalize_weights(
+    times: Tensor, states: Tensor, log_weights: Tensor, paths: GaussianPaths, min_ess_fraction: float
+) -> WeightedTrajectories:
     """Normalise the weights of each pair, and give up those that rest on too few trajectories."""
     number = log_weights.shape[1]
     total = log_weights.logsumexp(1)
     ess = (2 * total - (2 * log_weights).logsumexp(1)).exp().nan_to_num(nan=0.0)  # all costs infinite: worth nothing
-    trusted = ess >= least * number
+    trusted = ess >= min_ess_fraction * number
     shares = torch.where(trusted[:, None], log_weights - total[:, None], -math.log(number))
-    return Weighted(times, states, shares, ess, total - math.log(number), trusted, paths)
+    return WeightedTrajectories(times, states, shares, ess, total - math.log(number), trusted, paths)

@@ -9,16 +9,16 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from feller.control.bridges.costs import Cost, Function, Zero
-from feller.control.bridges.drift_matching import Base, Leg
-from feller.control.bridges.population import Crowd
+from feller.control.bridges.costs import CustomCost, StateCost, Zero
+from feller.control.bridges.drift_matching import BaseDrift, Segment
+from feller.control.bridges.population import Population
 from feller.core.errors import InputError, UsageError
 from feller.core.rng import Rng
 from feller.data.loading.in_memory import DataSource
 from feller.data.loading.read import read
 from feller.data.modality import Modality
 
-Members = Callable[[int, Rng], Tensor]
+PopulationSampler = Callable[[int, Rng], Tensor]
 """(number, draws) -> members of a population, [number, *d]."""
 
 
@@ -30,17 +30,17 @@ class BridgeProblem:
     noise of this strength.
     """
 
-    crowds: tuple[tuple[Members, Members], ...]
+    populations: tuple[tuple[PopulationSampler, PopulationSampler], ...]
     """Of each leg: the population where it begins, and that where it ends."""
     noise: float
     """Deviation of a free walk after the whole journey, in the data's units; 0 for none."""
-    cost: Cost = field(default_factory=Zero)
+    cost: StateCost = field(default_factory=Zero)
     """V, in units of length squared, for a journey of time 1."""
     times: tuple[float, ...] = (0.0, 1.0)
     """Of the populations, increasing from 0 to 1."""
-    base: Base | None = None
+    base_drift: BaseDrift | None = None
     """Drift that acts by itself, which costs nothing."""
-    refresh: Callable[[Base, Sequence[Leg]], Base] | None = None
+    update_base_drift: Callable[[BaseDrift, Sequence[Segment]], BaseDrift] | None = None
     """How a base drift that depends on the crowd follows new paths."""
 
     def __repr__(self) -> str:
@@ -53,7 +53,7 @@ class BridgeProblem:
         cls,
         populations: Sequence[DataSource],
         noise: float,
-        cost: Cost | Callable[..., Tensor] | None = None,
+        cost: StateCost | Callable[..., Tensor] | None = None,
         times: Sequence[float] | None = None,
     ) -> "BridgeProblem":
         """Return the problem of populations that are known by some members.
@@ -62,7 +62,7 @@ class BridgeProblem:
             populations: Arrays or tensors [n, *d], DataFrames, or files of such rows or pictures, two or more, in the
                 order of time. Columns that have names are those of the first that has some.
             noise: Deviation of a free walk after the whole journey, in their units.
-            cost: A function of (x, t) or (x, t, population), see `feller.control.bridges.costs.Function`, or a `Cost`.
+            cost: A function of (x, t) or (x, t, population), see `feller.control.bridges.costs.CustomCost`, or a `StateCost`.
             times: When each was seen; by default equally far apart.
 
         Raises:
@@ -77,21 +77,21 @@ class BridgeProblem:
                 "two populations or more, and as many times",
                 f"{len(populations)} and {'none' if times is None else len(times)}",
             )
-        known, like = [], None
+        populations_read, like = [], None
         for number, population in enumerate(populations, 1):
             members, like = _members(population, number, like)
-            known.append(Crowd(members))
-        first = list(known[0].members.shape[1:])
-        for number, crowd in enumerate(known, 1):
-            if list(crowd.members.shape[1:]) != first:
+            populations_read.append(Population(members))
+        first = list(populations_read[0].members.shape[1:])
+        for number, population_read in enumerate(populations_read, 1):
+            if list(population_read.members.shape[1:]) != first:
                 raise UsageError(
                     expected=f"populations of one kind: a member of the first is {first}, of number {number}"
-                    f" {list(crowd.members.shape[1:])}"
+                    f" {list(population_read.members.shape[1:])}"
                 )
-        when = [*range(len(known))] if times is None else times
+        when = [*range(len(populations_read))] if times is None else times
         shares = tuple((time - when[0]) / (when[-1] - when[0]) for time in when)
-        priced = cost if isinstance(cost, Cost) else Zero() if cost is None else Function(cost)
-        return cls(tuple(itertools.pairwise(known)), noise, priced, shares)
+        priced = cost if isinstance(cost, StateCost) else Zero() if cost is None else CustomCost(cost)
+        return cls(tuple(itertools.pairwise(populations_read)), noise, priced, shares)
 
 
 def _members(population: DataSource, number: int, like: Modality | None) -> tuple[Tensor, Modality | None]:

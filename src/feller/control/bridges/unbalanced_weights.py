@@ -3,7 +3,7 @@
 from jaxtyping import Float
 from torch import Tensor
 
-from feller.control.bridges.population import Crowd
+from feller.control.bridges.population import Population
 from feller.core.errors import check_number
 from feller.training.couplings.sinkhorn_ot import median_normalized, sinkhorn
 
@@ -11,7 +11,9 @@ EPSILON = 0.05
 """Strength of the plan's entropy, in median costs."""
 
 
-def growth(x_0: Float[Tensor, " n *d"], x_1: Float[Tensor, " m *d"], tau: float) -> tuple[Crowd, Crowd]:
+def unbalanced_weights(
+    x_0: Float[Tensor, " n *d"], x_1: Float[Tensor, " m *d"], tau: float
+) -> tuple[Population, Population]:
     """Return two populations whose members count as an unbalanced transport plan between them says.
 
     A member far from all of the other population counts less, and the others more: cells with many descendants are
@@ -35,4 +37,4 @@ def growth(x_0: Float[Tensor, " n *d"], x_1: Float[Tensor, " m *d"], tau: float)
     squares = (a - middle).square().sum(1)[:, None] + (b - middle).square().sum(1) - 2 * (a - middle) @ (b - middle).T
     plan = sinkhorn(median_normalized(squares.clamp(min=0)), EPSILON, tau=tau).exp()
     rows, columns = plan.sum(1), plan.sum(0)
-    return Crowd(x_0, rows / rows.sum()), Crowd(x_1, columns / columns.sum())
+    return Population(x_0, rows / rows.sum()), Population(x_1, columns / columns.sum())

@@ -10,8 +10,19 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from feller.control.fine_tuning.fine_tuning import Controlled, TuningObjective, velocity, where_counted
-from feller.control.fine_tuning.memoryless_chain import Chain, Step, adjoint_steps, roll_out, squared
+from feller.control.fine_tuning.memoryless_chain import (
+    ChainStep,
+    MemorylessChain,
+    adjoint_steps,
+    roll_out,
+    squared_distance,
+)
+from feller.control.fine_tuning.tuning_objective import (
+    FineTuningObjective,
+    MemorylessFineTuning,
+    select_counted,
+    velocity,
+)
 from feller.control.rewards.reward import reward_gradient
 from feller.core.errors import UsageError, check_number
 from feller.core.pytree import Cond, State, leaves, num_examples, tree_map, tree_unflatten
@@ -25,7 +36,7 @@ from feller.sampling.solvers.solver import expand_time
 from feller.training.objective import Batch, Example, Objective, TrainingContext
 
 
-def landing_steps(base: Process, chain: Chain, gradient: State, tuned: Process) -> Iterator[Step]:
+def landing_steps(base: Process, chain: MemorylessChain, gradient: State, tuned: Process) -> Iterator[ChainStep]:
     """Yield the steps from the last to the first, each with the adjoint of its end, of cost, noise and reward.
 
     With the noise z of a step and its control u, the sum of u^2 / 2 + u z along a path, minus the reward, is minus
@@ -42,18 +53,18 @@ def landing_steps(base: Process, chain: Chain, gradient: State, tuned: Process) 
     adjoint = tree_map(torch.neg, gradient)
     for number in reversed(range(len(chain.states))):
         linear = chain.linear(number)
-        went = linear.mean(chain.states[number], chain.velocities[number])
-        later = chain.states[number + 1] if number + 1 < len(chain.states) else went  # the last step has no noise
-        noise = tree_map(lambda y, mean, step=linear: (y - mean) / math.sqrt(step.variance), later, went)
+        mean_end = linear.mean(chain.states[number], chain.velocities[number])
+        later = chain.states[number + 1] if number + 1 < len(chain.states) else mean_end  # the last step has no noise
+        noise = tree_map(lambda y, mean, step=linear: (y - mean) / math.sqrt(step.variance), later, mean_end)
         with torch.enable_grad():
             x = tree_map(lambda leaf: leaf.detach().requires_grad_(), chain.states[number])
             time = expand_time(x, chain.times[number])
             before = velocity(base, x, time)
-            followed = where_counted(chain.given, time, velocity(tuned, x, time), before)
-            step = Step(number, linear, tree_map(Tensor.detach, before), adjoint)
+            followed = select_counted(chain.cond, time, velocity(tuned, x, time), before)
+            step = ChainStep(number, linear, tree_map(Tensor.detach, before), adjoint)
             size = math.sqrt(step.weight)
-            told = step.weight / 2 * squared(followed, before)
-            outputs, slopes = [told], [torch.ones_like(told)]
+            control_cost = step.weight / 2 * squared_distance(followed, before)
+            outputs, slopes = [control_cost], [torch.ones_like(control_cost)]
             for v, b, z, a in zip(*map(leaves, (followed, before, noise, adjoint)), strict=True):
                 outputs += [linear.on_velocity * v, size * (v - b)]
                 slopes += [a, z]
@@ -69,7 +80,7 @@ class Weighting(abc.ABC):
     """
 
     @abc.abstractmethod
-    def weight(self, step: Step) -> float:
+    def weight(self, step: ChainStep) -> float:
         """Return the factor on half the squared difference of velocities."""
 
 
@@ -80,7 +91,7 @@ class ByControl(Weighting):
     Source: Domingo-Enrich et al. 2024, "Adjoint Matching", arXiv 2409.08861.
     """
 
-    def weight(self, step: Step) -> float:
+    def weight(self, step: ChainStep) -> float:
         """Return that of the step."""
         return step.weight
 
@@ -92,7 +103,7 @@ class ByVelocity(Weighting):
     Source: Domingo-Enrich et al. 2024, "Adjoint Matching", arXiv 2409.08861.
     """
 
-    def weight(self, step: Step) -> float:
+    def weight(self, step: ChainStep) -> float:
         """Return the length of the step, near enough."""
         return step.linear.on_velocity
 
@@ -104,36 +115,36 @@ class Adjoint(abc.ABC):
     """
 
     @abc.abstractmethod
-    def steps(self, base: Process, chain: Chain, gradient: State, tuned: Process) -> Iterator[Step]:
+    def steps(self, base: Process, chain: MemorylessChain, gradient: State, tuned: Process) -> Iterator[ChainStep]:
         """Yield the steps from the last to the first; arguments as for `landing_steps`."""
 
 
 @dataclass(frozen=True)
-class Lean(Adjoint):
+class LeanAdjoint(Adjoint):
     """The base alone: what the optimum makes zero on average is left out, and with it most of the noise.
 
     Source: Domingo-Enrich et al. 2024, "Adjoint Matching", arXiv 2409.08861.
     """
 
-    def steps(self, base: Process, chain: Chain, gradient: State, tuned: Process) -> Iterator[Step]:
+    def steps(self, base: Process, chain: MemorylessChain, gradient: State, tuned: Process) -> Iterator[ChainStep]:
         """Go back through the base."""
         return adjoint_steps(base, chain, gradient)
 
 
 @dataclass(frozen=True)
-class Full(Adjoint):
+class FullAdjoint(Adjoint):
     """The controlled chain and its cost: the gradient of the control problem itself, known as continuous adjoint.
 
     Source: Domingo-Enrich et al. 2024, "Adjoint Matching", arXiv 2409.08861.
     """
 
-    def steps(self, base: Process, chain: Chain, gradient: State, tuned: Process) -> Iterator[Step]:
+    def steps(self, base: Process, chain: MemorylessChain, gradient: State, tuned: Process) -> Iterator[ChainStep]:
         """Go back through the tuned flow."""
         return adjoint_steps(base, chain, gradient, tuned)
 
 
 @dataclass(frozen=True)
-class Landing(Adjoint):
+class LandingAdjoint(Adjoint):
     """The same with the noise of the chain in the cost, which takes the noise of the adjoint away at the optimum.
 
     Where the lean adjoint tells each round little about a state, as with many modes or a strong reward.
@@ -141,13 +152,13 @@ class Landing(Adjoint):
     Source: Domingo-Enrich et al. 2024, "Adjoint Matching", arXiv 2409.08861.
     """
 
-    def steps(self, base: Process, chain: Chain, gradient: State, tuned: Process) -> Iterator[Step]:
+    def steps(self, base: Process, chain: MemorylessChain, gradient: State, tuned: Process) -> Iterator[ChainStep]:
         """Go back through the tuned flow, and what each step cost with its noise."""
         return landing_steps(base, chain, gradient, tuned)
 
 
 @dataclass(frozen=True, kw_only=True)
-class AdjointMatching(Controlled):
+class AdjointMatching(MemorylessFineTuning):
     """Regress the velocity on what the lean adjoint of memoryless roll-outs asks for.
 
     The only fixed point is the law p(x) exp(strength reward(x)), up to its total mass. It is no descent: the loss says
@@ -156,13 +167,13 @@ class AdjointMatching(Controlled):
     Source: Domingo-Enrich et al. 2024, "Adjoint Matching", arXiv 2409.08861.
     """
 
-    share: float = 0.5
+    step_fraction: float = 0.5
     """Of these, those that the loss looks at: the last quarter, and others by chance."""
     solver: LinearSolver = field(default_factory=MemorylessEuler)
     """Makes the steps. With another than memoryless noise the start is not forgotten, and what is learned is not the
     tilted law."""
     weighting: Weighting = ByControl()
-    adjoint: Adjoint = Lean()
+    adjoint: Adjoint = LeanAdjoint()
     ceiling: float | None = None
     """Losses of single states beyond which they do not count. It hides what tells modes apart, so that they are tilted
     too little; None for none."""
@@ -176,7 +187,7 @@ class AdjointMatching(Controlled):
             )
         if not self.solver.linear_step(1 - 1 / self.steps, 1.0).variance > 0:
             raise UsageError(f"{type(self.solver).__name__} has no noise in its last step, which cannot be tuned then")
-        check_number("share", self.share, gt=0, le=1)
+        check_number("share", self.step_fraction, gt=0, le=1)
 
     def build(self, context: TrainingContext) -> Objective:
         """Return the objective with reference and reward; its cost is half the squared control along a roll-out."""
@@ -185,12 +196,12 @@ class AdjointMatching(Controlled):
     def compare(self, process: Process, example: Example) -> Float[Tensor, " b"]:
         """Return half the weighted squared difference of velocities, over all numbers."""
         x_t, t = example["x_t"], example["t"]
-        found = where_counted(example["given"], t, velocity(process, x_t, t), example["target"])
-        losses = example["weight"] / 2 * squared(found, example["target"])
+        found = select_counted(example["given"], t, velocity(process, x_t, t), example["target"])
+        losses = example["weight"] / 2 * squared_distance(found, example["target"])
         return losses if self.ceiling is None else losses.clamp(max=self.ceiling)
 
 
-class AdjointMatchingObjective(TuningObjective):
+class AdjointMatchingObjective(FineTuningObjective):
     """Adjoint matching with its base and reward.
 
     Source: Domingo-Enrich et al. 2024, "Adjoint Matching", arXiv 2409.08861.
@@ -203,29 +214,31 @@ class AdjointMatchingObjective(TuningObjective):
             States and the velocity that each asks for; `reward` of the end of its roll-out, and `cost`, half the
             squared control along it: their means tell how it goes, the second is the divergence from the base in nats.
         """
-        config, x_0, given = self.config, batch["x_0"], batch.get("given", {})
+        config, x_0, cond = self.config, batch["x_0"], batch.get("given", {})
         times, solver = linear_grid(config.steps), config.solver
-        tuned, base = (self.flow(one, given) for one in (network, self.reference))
+        tuned, base = (self.flow(one, cond) for one in (network, self.reference))
         with torch.no_grad():
-            chain = roll_out(tuned, x_0, times, solver, rng, given)
-        reward, gradient = reward_gradient(self.reward, chain.end, given)
+            chain = roll_out(tuned, x_0, times, solver, rng, cond)
+        reward, gradient = reward_gradient(self.reward, chain.end, cond)
         slope = tree_map(lambda leaf: config.strength * leaf, gradient)
-        cost, kept, which = torch.zeros_like(reward), [], _looked_at(config.steps, config.share, rng)
+        cost, examples, selected_steps = torch.zeros_like(reward), [], _sample_steps(config.steps, config.share, rng)
         for step in config.adjoint.steps(base, chain, slope, tuned):
             t = expand_time(chain.end, times[step.number])
-            cost = cost + step.cost(where_counted(given, t, chain.velocities[step.number], step.base))
-            if step.number in which:
-                kept.append(self._example(step, chain, times[step.number], given))
-        told = [{**example, "reward": reward, "cost": cost} for example in kept]
-        return tree_map(lambda *steps: torch.stack(steps, 1).flatten(0, 1), *told)  # all steps of a row together
+            cost = cost + step.cost(select_counted(cond, t, chain.velocities[step.number], step.base))
+            if step.number in selected_steps:
+                examples.append(self._example(step, chain, times[step.number], cond))
+        labelled_examples = [{**example, "reward": reward, "cost": cost} for example in examples]
+        return tree_map(
+            lambda *steps: torch.stack(steps, 1).flatten(0, 1), *labelled_examples
+        )  # all steps of a row together
 
-    def _example(self, step: Step, chain: Chain, t: float, given: Cond) -> Example:
+    def _example(self, step: ChainStep, chain: MemorylessChain, t: float, cond: Cond) -> Example:
         x_t = chain.states[step.number]
         n, some = num_examples(x_t), next(leaves(x_t))
         return {
             "x_t": x_t,
             "t": torch.full((n,), t, dtype=some.dtype, device=some.device),
-            "given": given,
+            "given": cond,
             "target": step.target(),
             "weight": torch.full((n,), self.config.weighting.weight(step), dtype=some.dtype, device=some.device),
         }
@@ -235,9 +248,9 @@ class AdjointMatchingObjective(TuningObjective):
         return self.config.compare(self.flow(network, example["given"]), example)
 
 
-def _looked_at(steps: int, share: float, draws: Rng) -> set[int]:
+def _sample_steps(steps: int, step_fraction: float, rng: Rng) -> set[int]:
     """Choose the last quarter of the steps, and others by chance, one choice for the whole batch."""
-    count = max(1, round(share * steps))
+    count = max(1, round(step_fraction * steps))
     last = min(count, steps // 4)
-    others = torch.randperm(steps - last, generator=draws.stream("steps").shared_generator())[: count - last]
+    others = torch.randperm(steps - last, generator=rng.stream("steps").shared_generator())[: count - last]
     return {*range(steps - last, steps), *others.tolist()}

@@ -9,8 +9,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from feller.control.fine_tuning.fine_tuning import Controlled, TuningObjective, velocity, where_counted
-from feller.control.fine_tuning.memoryless_chain import control_weight, squared
+from feller.control.fine_tuning.memoryless_chain import control_weight, squared_distance
+from feller.control.fine_tuning.tuning_objective import (
+    FineTuningObjective,
+    MemorylessFineTuning,
+    select_counted,
+    velocity,
+)
 from feller.control.rewards.reward import reward_gradient
 from feller.core.pytree import Cond, State, tree_map
 from feller.core.rng import Rng
@@ -22,11 +27,11 @@ from feller.training.objective import Batch, Example, Objective, TrainingContext
 
 
 @dataclass(frozen=True, kw_only=True)
-class DiscreteAdjoint(Controlled):
+class DiscreteAdjoint(MemorylessFineTuning):
     """Descend the divergence from the base minus the reward, differentiated through all steps of memoryless roll-outs.
 
     A loss that means something, and a noisy gradient; the graph of all steps of a micro-batch is kept. The continuous
-    adjoint, `AdjointMatching` with the adjoint `Full`, has the same gradient without it. Source: Domingo-Enrich et al.
+    adjoint, `AdjointMatching` with the adjoint `FullAdjoint`, has the same gradient without it. Source: Domingo-Enrich et al.
     2024, "Adjoint Matching", arXiv 2409.08861, section 4.
     """
 
@@ -35,36 +40,36 @@ class DiscreteAdjoint(Controlled):
         return DiscreteAdjointObjective(self, context)
 
 
-class DiscreteAdjointObjective(TuningObjective):
+class DiscreteAdjointObjective(FineTuningObjective):
     """The discrete adjoint with its base and reward."""
 
     def sample(self, batch: Batch, rng: Rng, network: Network) -> Example:
         """Draw the noise of each step, and roll out once to tell reward and cost."""
-        x_0, given = batch["x_0"], batch.get("given", {})
+        x_0, cond = batch["x_0"], batch.get("given", {})
         each = []
         for number in range(self.config.steps):
-            draw = rng.stream("simulate", number)
-            each.append(tree_map(lambda leaf, d=draw: d.normal(leaf.shape, leaf.dtype, leaf.device), x_0))
+            stream = rng.stream("simulate", number)
+            each.append(tree_map(lambda leaf, d=stream: d.normal(leaf.shape, leaf.dtype, leaf.device), x_0))
         noise = tree_map(lambda *steps: torch.stack(steps, 1), *each)
         with torch.no_grad():
-            end, cost = self._follow(network, x_0, noise, given)
-        reward, _ = reward_gradient(self.reward, end, given)
-        return {"x_0": x_0, "noise": noise, "given": given, "reward": reward, "cost": cost}
+            end, cost = self._rollout(network, x_0, noise, cond)
+        reward, _ = reward_gradient(self.reward, end, cond)
+        return {"x_0": x_0, "noise": noise, "given": cond, "reward": reward, "cost": cost}
 
     def loss(self, network: Any, example: Example) -> Float[Tensor, " b"]:
         """Return the cost of the roll-out minus the reward of its end, times the strength, in nats."""
-        given = example["given"]
-        end, cost = self._follow(network, example["x_0"], example["noise"], given)
-        return cost - self.config.strength * self.reward(end, given)
+        cond = example["given"]
+        end, cost = self._rollout(network, example["x_0"], example["noise"], cond)
+        return cost - self.config.strength * self.reward(end, cond)
 
-    def _follow(self, network: Network, x_0: State, noise: State, given: Cond) -> tuple[State, Float[Tensor, " b"]]:
+    def _rollout(self, network: Network, x_0: State, noise: State, cond: Cond) -> tuple[State, Float[Tensor, " b"]]:
         """Return the end of a roll-out, and half the squared control along it."""
-        tuned, base = self.flow(network, given), self.flow(self.reference, given)
+        tuned, base = self.flow(network, cond), self.flow(self.reference, cond)
         x, costs = x_0, []
         for number, (t, s) in enumerate(itertools.pairwise(linear_grid(self.config.steps))):
             step, time = MemorylessEuler().linear_step(t, s), expand_time(x, t)
             followed, before = velocity(tuned, x, time), velocity(base, x, time)
-            apart = squared(where_counted(given, time, followed, before), before)
+            apart = squared_distance(select_counted(cond, time, followed, before), before)
             costs.append(control_weight(step) / 2 * apart)
             size = math.sqrt(step.variance)
             x = tree_map(

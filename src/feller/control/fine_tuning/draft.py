@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from feller.control.fine_tuning.fine_tuning import Tuning, TuningObjective, check_flow
+from feller.control.fine_tuning.tuning_objective import FineTuning, FineTuningObjective, check_flow
 from feller.control.rewards.reward import reward_gradient
 from feller.core.errors import UsageError, check_number
 from feller.core.pytree import Cond, State, append_dims, leaves, num_examples, tree_map
@@ -23,13 +23,13 @@ from feller.training.objective import Batch, Example, Objective, TrainingContext
 
 
 @dataclass(frozen=True, kw_only=True)
-class DirectGradient(Tuning):
+class DRaFT(FineTuning):
     """Differentiate the reward through the last steps of the flow, DRaFT-K; through one by default.
 
     Source: Clark et al. 2023, "Directly fine-tuning diffusion models on differentiable rewards", arXiv 2309.17400.
     """
 
-    last: int = 1
+    backprop_steps: int = 1
     """Steps that the gradient goes through; as many as there are for all of them."""
     steps: int = 20
     """Of a sample."""
@@ -42,36 +42,36 @@ class DirectGradient(Tuning):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_flow(self.path)
-        if not 1 <= self.last <= self.steps:
-            raise UsageError(f"a gradient through 1 to {self.steps} steps", self.last)
+        if not 1 <= self.backprop_steps <= self.steps:
+            raise UsageError(f"a gradient through 1 to {self.steps} steps", self.backprop_steps)
 
     def build(self, context: TrainingContext) -> Objective:
         """Return the objective with its reward; it forgets the base, and its examples tell no cost."""
-        return DirectGradientObjective(self, context)
+        return DRaFTObjective(self, context)
 
 
-class DirectGradientObjective(TuningObjective):
+class DRaFTObjective(FineTuningObjective):
     """Direct gradients with their reward."""
 
     def sample(self, batch: Batch, rng: Rng, network: Network) -> Example:
         """Sample to the end, which tells the reward, and keep the state before the last steps."""
-        config, given = self.config, batch.get("given", {})
+        config, cond = self.config, batch.get("given", {})
         with torch.no_grad():
-            states = _sample(self, network, batch["x_0"], given)
-        reward, _ = reward_gradient(self.reward, states[-1], given)
-        return {"x_t": states[config.steps - config.last], "given": given, "reward": reward}
+            states = _sample_states(self, network, batch["x_0"], cond)
+        reward, _ = reward_gradient(self.reward, states[-1], cond)
+        return {"x_t": states[config.steps - config.last], "given": cond, "reward": reward}
 
     def loss(self, network: Any, example: Example) -> Float[Tensor, " b"]:
         """Return minus the reward of the end, times the strength."""
-        config, given = self.config, example["given"]
+        config, cond = self.config, example["given"]
         times, solver = linear_grid(config.steps)[config.steps - config.last :], with_space(config.solver, config.space)
-        process, start = self.flow(network, given), example["x_t"]
+        process, start = self.flow(network, cond), example["x_t"]
         end = simulate(process, start, times, solver, _UNUSED, recompute=config.recompute)
-        return -config.strength * self.reward(end, given)
+        return -config.strength * self.reward(end, cond)
 
 
 @dataclass(frozen=True, kw_only=True)
-class OneStep(Tuning):
+class ReFL(FineTuning):
     """Differentiate the reward of the end that one long step from a state on the way foresees, ReFL.
 
     Source: Xu et al. 2023, "ImageReward", arXiv 2304.05977.
@@ -89,39 +89,39 @@ class OneStep(Tuning):
 
     def build(self, context: TrainingContext) -> Objective:
         """Return the objective with its reward; it forgets the base, and its examples tell no cost."""
-        return OneStepObjective(self, context)
+        return ReFLObjective(self, context)
 
 
-class OneStepObjective(TuningObjective):
+class ReFLObjective(FineTuningObjective):
     """Gradients through one step, with their reward."""
 
     def sample(self, batch: Batch, rng: Rng, network: Network) -> Example:
         """Sample to the end, which tells the reward, and keep one state of each example."""
-        x_0, given, steps = batch["x_0"], batch.get("given", {}), self.config.steps
+        x_0, cond, steps = batch["x_0"], batch.get("given", {}), self.config.steps
         n, some = num_examples(x_0), next(leaves(x_0))
         with torch.no_grad():
-            states = _sample(self, network, x_0, given)
-        reward, _ = reward_gradient(self.reward, states[-1], given)
-        which, kept = rng.stream("step").randint(steps, (n,), some.device), x_0
+            states = _sample_states(self, network, x_0, cond)
+        reward, _ = reward_gradient(self.reward, states[-1], cond)
+        step_index, x_t = rng.stream("step").randint(steps, (n,), some.device), x_0
         for number, state in enumerate(states[:-1]):
-            chosen = which == number
-            kept = tree_map(lambda now, old, c=chosen: torch.where(append_dims(c, now), now, old), state, kept)
-        return {"x_t": kept, "t": which.to(reward.dtype) / steps, "given": given, "reward": reward}
+            chosen = step_index == number
+            x_t = tree_map(lambda now, old, c=chosen: torch.where(append_dims(c, now), now, old), state, x_t)
+        return {"x_t": x_t, "t": step_index.to(reward.dtype) / steps, "given": cond, "reward": reward}
 
     def loss(self, network: Any, example: Example) -> Float[Tensor, " b"]:
         """Return minus the reward of the foreseen end, times the strength."""
-        x_t, t, given = example["x_t"], example["t"], example["given"]
-        now = self.flow(network, given)(x_t, t)
+        x_t, t, cond = example["x_t"], example["t"], example["given"]
+        now = self.flow(network, cond)(x_t, t)
         end = follow_velocity(self.config.space, x_t, (1.0, tree_map(lambda part: part * (1 - t), now)))
-        return -self.config.strength * self.reward(end, given)
+        return -self.config.strength * self.reward(end, cond)
 
 
 _UNUSED = Rng(0)
 """A flow draws nothing."""
 
 
-def _sample(objective: TuningObjective, network: Network, x_0: State, given: Cond) -> list[State]:
+def _sample_states(objective: FineTuningObjective, network: Network, x_0: State, cond: Cond) -> list[State]:
     """Return all states of a sample, the start and the end among them."""
     config = objective.config
-    process, solver = objective.flow(network, given), with_space(config.solver, config.space)
+    process, solver = objective.flow(network, cond), with_space(config.solver, config.space)
     return [x_0, *trajectory(process, x_0, linear_grid(config.steps), solver, _UNUSED)]

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from feller.control.fine_tuning.fine_tuning import velocity, where_counted
+from feller.control.fine_tuning.tuning_objective import select_counted, velocity
 from feller.core.pytree import Cond, State, leaves, tree_map, tree_unflatten
 from feller.core.rng import Rng
 from feller.paths.processes import Process
@@ -16,7 +16,7 @@ from feller.sampling.solvers.solver import expand_time
 
 
 @dataclass(frozen=True)
-class Chain:
+class MemorylessChain:
     """States that a network went through, and where it wanted to go from each."""
 
     states: list[State]
@@ -29,7 +29,7 @@ class Chain:
     """The grid."""
     solver: LinearSolver
     """What made the steps."""
-    given: Cond = field(default_factory=dict)
+    cond: Cond = field(default_factory=dict)
     """Conditions, which say what counts."""
 
     def linear(self, number: int) -> LinearStep:
@@ -38,22 +38,22 @@ class Chain:
 
 
 def roll_out(
-    process: Process, x_0: State, times: Sequence[float], solver: LinearSolver, draws: Rng, given: Cond | None = None
-) -> Chain:
+    process: Process, x_0: State, times: Sequence[float], solver: LinearSolver, rng: Rng, cond: Cond | None = None
+) -> MemorylessChain:
     """Follow a flow with the noise of the solver, but in the last step, so that the reward sees what samples are."""
     velocities: list[State] = []
 
-    def watched(x: State, t: State) -> State:
+    def recording_process(x: State, t: State) -> State:
         now = process(x, t)
         velocities.append(tree_map(lambda part: part.velocity, now))
         return now
 
-    states = [x_0, *trajectory(watched, x_0, times[:-1], solver, draws)]
-    end, _ = solver.moments(watched, states[-1], times[-2], times[-1])
-    return Chain(states, velocities, end, times, solver, given or {})
+    states = [x_0, *trajectory(recording_process, x_0, times[:-1], solver, rng)]
+    end, _ = solver.moments(recording_process, states[-1], times[-2], times[-1])
+    return MemorylessChain(states, velocities, end, times, solver, cond or {})
 
 
-def control_cost(base: Process, chain: Chain) -> Float[Tensor, " b"]:
+def control_cost(base: Process, chain: MemorylessChain) -> Float[Tensor, " b"]:
     """Return half the squared control along each path: its mean is the divergence from the base, in nats.
 
     It is that of paths from one source, which bounds the divergence of their ends from above, and is that if the
@@ -66,13 +66,13 @@ def control_cost(base: Process, chain: Chain) -> Float[Tensor, " b"]:
     costs = []
     for number, (x, followed) in enumerate(zip(chain.states, chain.velocities, strict=True)):
         t = expand_time(x, chain.times[number])
-        step = Step(number, chain.linear(number), velocity(base, x, t), followed)
-        costs.append(step.cost(where_counted(chain.given, t, followed, step.base)))
+        step = ChainStep(number, chain.linear(number), velocity(base, x, t), followed)
+        costs.append(step.cost(select_counted(chain.cond, t, followed, step.base)))
     return torch.stack(costs).sum(0)
 
 
 @dataclass(frozen=True)
-class Step:
+class ChainStep:
     """One step of a chain, as the regression sees it."""
 
     number: int
@@ -94,7 +94,7 @@ class Step:
 
     def cost(self, velocity: State) -> Float[Tensor, " b"]:
         """Return half the squared control of another velocity, times the length of the step."""
-        return self.weight / 2 * squared(velocity, self.base)
+        return self.weight / 2 * squared_distance(velocity, self.base)
 
 
 def control_weight(linear: LinearStep) -> float:
@@ -102,13 +102,15 @@ def control_weight(linear: LinearStep) -> float:
     return linear.on_velocity**2 / linear.variance
 
 
-def squared(a: State, b: State) -> Float[Tensor, " b"]:
+def squared_distance(a: State, b: State) -> Float[Tensor, " b"]:
     """Return the squared distance of states, over all their numbers, [b]."""
     each = tree_map(lambda x, y: (x - y).square().flatten(1).sum(1), a, b)
     return torch.stack(list(leaves(each))).sum(0)
 
 
-def adjoint_steps(base: Process, chain: Chain, gradient: State, tuned: Process | None = None) -> Iterator[Step]:
+def adjoint_steps(
+    base: Process, chain: MemorylessChain, gradient: State, tuned: Process | None = None
+) -> Iterator[ChainStep]:
     """Yield the steps from the last to the first, each with the adjoint of its end.
 
     The adjoint is the transpose of the steps themselves, so that it belongs to the chain for any number of them; each
@@ -128,14 +130,14 @@ def adjoint_steps(base: Process, chain: Chain, gradient: State, tuned: Process |
             x = tree_map(lambda leaf: leaf.detach().requires_grad_(), chain.states[number])
             time = expand_time(x, chain.times[number])
             base_velocity = velocity(base, x, time)
-            step = Step(number, linear, tree_map(Tensor.detach, base_velocity), adjoint)
+            step = ChainStep(number, linear, tree_map(Tensor.detach, base_velocity), adjoint)
             followed = base_velocity
             if tuned is not None:
-                followed = where_counted(chain.given, time, velocity(tuned, x, time), base_velocity)
+                followed = select_counted(chain.cond, time, velocity(tuned, x, time), base_velocity)
             outputs = [linear.on_velocity * part for part in leaves(followed)]
             slopes = list(leaves(adjoint))
             if tuned is not None:
-                cost = step.weight / 2 * squared(followed, base_velocity)
+                cost = step.weight / 2 * squared_distance(followed, base_velocity)
                 outputs, slopes = [*outputs, cost], [*slopes, torch.ones_like(cost)]
             pulled = tree_unflatten(x, torch.autograd.grad(outputs, list(leaves(x)), slopes))
         yield step

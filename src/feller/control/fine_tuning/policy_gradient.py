@@ -8,9 +8,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from feller.control.fine_tuning.fine_tuning import Controlled, TuningObjective, velocity, where_counted
-from feller.control.fine_tuning.memoryless_chain import control_weight, squared
-from feller.control.rewards.reward import rewarded
+from feller.control.fine_tuning.memoryless_chain import control_weight, squared_distance
+from feller.control.fine_tuning.tuning_objective import (
+    FineTuningObjective,
+    MemorylessFineTuning,
+    select_counted,
+    velocity,
+)
+from feller.control.rewards.reward import evaluate_reward
 from feller.core.errors import UsageError
 from feller.core.pytree import Cond, State, num_examples, tree_map
 from feller.core.rng import Rng
@@ -23,7 +28,7 @@ from feller.training.objective import Batch, Example, Objective, TrainingContext
 
 
 @dataclass(frozen=True, kw_only=True)
-class PolicyGradient(Controlled):
+class PolicyGradient(MemorylessFineTuning):
     """Make steps likelier that led to more than others did: reward, less divergence from the base after the step.
 
     Its mean gradient is that of `DiscreteAdjoint`, and far noisier: use large batches, and tell the reward in numbers
@@ -36,7 +41,7 @@ class PolicyGradient(Controlled):
         return PolicyGradientObjective(self, context)
 
 
-class PolicyGradientObjective(TuningObjective):
+class PolicyGradientObjective(FineTuningObjective):
     """The policy gradient with its base and reward."""
 
     def sample(self, batch: Batch, rng: Rng, network: Network) -> Example:
@@ -46,7 +51,7 @@ class PolicyGradientObjective(TuningObjective):
             States, and of each the velocity of the base, that which leads straight to the next state, and the
             advantage of having gone there.
         """
-        x_0, given, times, solver = (
+        x_0, cond, times, solver = (
             batch["x_0"],
             batch.get("given", {}),
             linear_grid(self.config.steps),
@@ -55,59 +60,65 @@ class PolicyGradientObjective(TuningObjective):
         if num_examples(x_0) < 2:
             raise UsageError("the policy gradient compares roll-outs", remedy="Give each process a batch of 2 or more")
         with torch.no_grad():
-            seen: list[State] = []
-            watched = _watched(self.flow(network, given), seen)
-            states = [x_0, *trajectory(watched, x_0, times, solver, rng)]
+            velocities: list[State] = []
+            recording_process = _recording_process(self.flow(network, cond), velocities)
+            states = [x_0, *trajectory(recording_process, x_0, times, solver, rng)]
             base, steps = (
-                self.flow(self.reference, given),
+                self.flow(self.reference, cond),
                 [solver.linear_step(t, s) for t, s in itertools.pairwise(times)],
             )
-            told = [
-                self._step(linear, *ends, expand_time(x_0, t), base, given)
+            examples = [
+                self._step(linear, *ends, expand_time(x_0, t), base, cond)
                 for linear, ends, t in zip(steps, itertools.pairwise(states), times[:-1], strict=True)
             ]
-            costs = torch.stack([_cost(step, went) for step, went in zip(told, seen, strict=True)], 1)
-            reward = rewarded(self.reward, states[-1], given)
+            costs = torch.stack(
+                [_control_cost(step, velocity) for step, velocity in zip(examples, velocities, strict=True)], 1
+            )
+            reward = evaluate_reward(self.reward, states[-1], cond)
         to_go = costs.flip(1).cumsum(1).flip(1) - costs  # that of the step itself does not depend on where it led
         gain = self.config.strength * reward[:, None] - to_go
         others = (gain.sum(0) - gain) / (len(gain) - 1)
         advantage, cost = gain - others, costs.sum(1)
-        told = [{**step, "advantage": advantage[:, k], "reward": reward, "cost": cost} for k, step in enumerate(told)]
-        return tree_map(lambda *steps: torch.stack(steps, 1).flatten(0, 1), *told)  # all steps of a row together
+        examples = [
+            {**step, "advantage": advantage[:, k], "reward": reward, "cost": cost} for k, step in enumerate(examples)
+        ]
+        return tree_map(lambda *steps: torch.stack(steps, 1).flatten(0, 1), *examples)  # all steps of a row together
 
     def _step(
-        self, linear: LinearStep, x_t: State, x_s: State, t: Float[Tensor, " b"], base: Process, given: Cond
+        self, linear: LinearStep, x_t: State, x_s: State, t: Float[Tensor, " b"], base: Process, cond: Cond
     ) -> Example:
         reached = tree_map(lambda x, y: (y - linear.on_state * x) / linear.on_velocity, x_t, x_s)
         before = velocity(base, x_t, t)
         return {
             "x_t": x_t,
             "t": t,
-            "given": given,
+            "given": cond,
             "base": before,
-            "reached": where_counted(given, t, reached, before),
+            "reached": select_counted(cond, t, reached, before),
             "weight": torch.full_like(t, control_weight(linear)),
         }
 
     def loss(self, network: Any, example: Example) -> Float[Tensor, " b"]:
         """Return the cost of the step minus its advantage times its log probability, up to a constant, in nats."""
-        x_t, t, given, base = (example[name] for name in ("x_t", "t", "given", "base"))
-        now = where_counted(given, t, velocity(self.flow(network, given), x_t, t), base)
-        return _cost(example, now) + example["advantage"] * example["weight"] / 2 * squared(now, example["reached"])
+        x_t, t, cond, base = (example[name] for name in ("x_t", "t", "given", "base"))
+        now = select_counted(cond, t, velocity(self.flow(network, cond), x_t, t), base)
+        return _control_cost(example, now) + example["advantage"] * example["weight"] / 2 * squared_distance(
+            now, example["reached"]
+        )
 
 
-def _cost(step: Example, now: State) -> Float[Tensor, " b"]:
+def _control_cost(step: Example, now: State) -> Float[Tensor, " b"]:
     """Return half the squared control of a step."""
-    now = where_counted(step["given"], step["t"], now, step["base"])
-    return step["weight"] / 2 * squared(now, step["base"])
+    now = select_counted(step["given"], step["t"], now, step["base"])
+    return step["weight"] / 2 * squared_distance(now, step["base"])
 
 
-def _watched(process: Process, seen: list[State]) -> Process:
+def _recording_process(process: Process, velocities: list[State]) -> Process:
     """Write down the velocities that a flow is asked for."""
 
-    def asked(x: State, t: State) -> State:
+    def recorded(x: State, t: State) -> State:
         now = process(x, t)
-        seen.append(tree_map(lambda part: part.velocity, now))
+        velocities.append(tree_map(lambda part: part.velocity, now))
         return now
 
-    return asked
+    return recorded

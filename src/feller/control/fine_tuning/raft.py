@@ -7,8 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from feller.control.fine_tuning.fine_tuning import Tuning, TuningObjective
-from feller.control.rewards.reward import rewarded
+from feller.control.fine_tuning.tuning_objective import FineTuning, FineTuningObjective
+from feller.control.rewards.reward import evaluate_reward
 from feller.core.errors import UsageError, check_number
 from feller.core.pytree import tree_map
 from feller.core.rng import Rng
@@ -22,14 +22,14 @@ from feller.training.objective import Batch, Example, FlowMatching, Objective, T
 
 
 @dataclass(frozen=True, kw_only=True)
-class Filtered(Tuning):
+class RAFT(FineTuning):
     """Train on the share of samples with the highest reward, as on data, and again on what then comes.
 
     The strength has no say: the law gets narrower with every round, and where it goes there is no target to stop at.
     Source: Dong et al. 2023, "RAFT: Reward ranked fine-tuning", arXiv 2304.06767.
     """
 
-    share: float = 0.25
+    top_fraction: float = 0.25
     """Of the samples of a batch, those that are kept: the best, one or more."""
     steps: int = 20
     """Of a sample."""
@@ -38,21 +38,21 @@ class Filtered(Tuning):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        criterion_of(self.path)
-        check_number("share", self.share, gt=0, le=1)
+        path_loss(self.path)
+        check_number("share", self.top_fraction, gt=0, le=1)
         check_number("steps", self.steps, ge=1)
 
     def build(self, context: TrainingContext) -> Objective:
         """Return the objective with its reward; it forgets the base, and its examples tell no cost."""
-        return FilteredObjective(self, context)
+        return RAFTObjective(self, context)
 
 
-class FilteredObjective(TuningObjective):
+class RAFTObjective(FineTuningObjective):
     """Training on the best, with their reward."""
 
-    def __init__(self, config: Filtered, context: TrainingContext) -> None:
+    def __init__(self, config: RAFT, context: TrainingContext) -> None:
         super().__init__(config, context)
-        criterion = criterion_of(config.path)
+        criterion = path_loss(config.path)
         self.regression = FlowMatching(
             config.path, config.space, criterion, cond_dropout=config.cond_dropout, null=self.null
         )
@@ -63,17 +63,17 @@ class FilteredObjective(TuningObjective):
         Returns:
             Examples of flow matching; `reward` of all samples, in the order of the batch.
         """
-        config, given = self.config, batch.get("given", {})
+        config, cond = self.config, batch.get("given", {})
         with torch.no_grad():
             steps = Euler() if config.path.is_discrete else config.solver
-            process, solver = self.flow(network, given), with_space(steps, config.space)
+            process, solver = self.flow(network, cond), with_space(steps, config.space)
             x_1 = simulate(process, batch["x_0"], linear_grid(config.steps), solver, rng.fold_in("samples"))
-            reward = rewarded(self.reward, x_1, given)
+            reward = evaluate_reward(self.reward, x_1, cond)
         n = len(reward)
         best = reward.argsort(descending=True, stable=True)[: max(1, round(config.share * n))]
         again = best[torch.arange(n, device=best.device) % len(best)]
-        kept = tree_map(lambda leaf: leaf[again], {"x_1": x_1, "given": given})
-        return {**self.regression.draw(kept, rng.fold_in("matching"), network), "reward": reward}
+        selected = tree_map(lambda leaf: leaf[again], {"x_1": x_1, "given": cond})
+        return {**self.regression.draw(selected, rng.fold_in("matching"), network), "reward": reward}
 
     def loss(self, network: Any, example: Example) -> Float[Tensor, " b"]:
         """Regress the guided network on the path of what was kept, so that it is guided samples that are learned."""
@@ -82,10 +82,10 @@ class FilteredObjective(TuningObjective):
         return self.regression.loss(guided, example)
 
 
-def criterion_of(path: Path) -> Loss:
+def path_loss(path: Path) -> Loss:
     """Return the loss whose minimiser drives a path: squared errors of numbers, cross-entropies of tokens."""
     if path.leaf_names:
-        return PerLeafLoss({name: criterion_of(path.leaf_path(name)) for name in path.leaf_names})
+        return PerLeafLoss({name: path_loss(path.leaf_path(name)) for name in path.leaf_names})
     if path.is_discrete:
         return CrossEntropy()
     if not path.has_jumps:

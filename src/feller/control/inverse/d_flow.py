@@ -16,7 +16,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from feller.control.optimize.lbfgs import LBFGS
-from feller.control.optimize.minimize import Minimiser
+from feller.control.optimize.minimize import Minimizer
 from feller.core.errors import InputError
 from feller.core.pytree import State, append_dims, leaves, num_examples, submask, tree_map, tree_unflatten
 from feller.core.rng import Rng
@@ -27,17 +27,17 @@ from feller.spaces.product import leaf_space
 
 Flow = Callable[[State, Tensor], State]
 """(sources of some examples, their numbers [m]) -> their ends."""
-Wish = Callable[[State, Tensor], Tensor]
+EndpointLoss = Callable[[State, Tensor], Tensor]
 """(ends of some examples, their numbers [m]) -> losses, [m]."""
 
 
-class Prior(abc.ABC):
+class SourcePrior(abc.ABC):
     """What a source costs by itself, so that it stays like those that the flow knows; asked for each leaf by itself.
 
     Numbers that mean nothing, such as padding, are zeros there and do not count.
     """
 
-    def place(self, x_0: Float[Tensor, "b d"], start: Float[Tensor, "b d"]) -> Float[Tensor, "b d"]:
+    def project(self, x_0: Float[Tensor, "b d"], start: Float[Tensor, "b d"]) -> Float[Tensor, "b d"]:
         """Return where a source is put that the search moved to x_0; where it is, unless a kind says otherwise."""
         return x_0
 
@@ -47,7 +47,7 @@ class Prior(abc.ABC):
 
 
 @dataclass(frozen=True)
-class Nothing(Prior):
+class NoPrior(SourcePrior):
     """The flow alone keeps ends like data."""
 
     def cost(self, x_0: Float[Tensor, "b d"], count: Int64[Tensor, " b"]) -> Float[Tensor, " b"]:
@@ -56,17 +56,17 @@ class Nothing(Prior):
 
 
 @dataclass(frozen=True)
-class Shell(Prior):
+class NormConstraint(SourcePrior):
     """Sources keep the length that they start with, as a draw of the source law has it, and turn only.
 
     A wish without a bound then cannot lead beyond what the model knows. Sources that are no vectors are free, and so
     are leaves that start at zero.
     """
 
-    def place(self, x_0: Float[Tensor, "b d"], start: Float[Tensor, "b d"]) -> Float[Tensor, "b d"]:
+    def project(self, x_0: Float[Tensor, "b d"], start: Float[Tensor, "b d"]) -> Float[Tensor, "b d"]:
         """Return the point in the same direction, as far from zero as the start."""
-        size, begun = (x.norm(dim=1, keepdim=True) for x in (x_0, start))
-        return torch.where(begun > 0, x_0 * (begun / size.clamp(min=1e-12)), x_0)
+        size, start_norm = (x.norm(dim=1, keepdim=True) for x in (x_0, start))
+        return torch.where(start_norm > 0, x_0 * (start_norm / size.clamp(min=1e-12)), x_0)
 
     def cost(self, x_0: Float[Tensor, "b d"], count: Int64[Tensor, " b"]) -> Float[Tensor, " b"]:
         """Return zero."""
@@ -74,57 +74,57 @@ class Shell(Prior):
 
 
 @dataclass(frozen=True)
-class Density(Prior):
+class GaussianPrior(SourcePrior):
     """Minus the log density of a normal law; pulls towards 0, the mean path, where no source of many numbers lies.
 
     With a quadratic loss on Gaussian data the end is the posterior mean.
     """
 
-    strength: float = 1.0
+    weight: float = 1.0
 
     def cost(self, x_0: Float[Tensor, "b d"], count: Int64[Tensor, " b"]) -> Float[Tensor, " b"]:
         """Return half the square."""
-        return self.strength / 2 * x_0.square().sum(1)
+        return self.weight / 2 * x_0.square().sum(1)
 
 
 @dataclass(frozen=True)
-class Radius(Prior):
+class ChiPrior(SourcePrior):
     """Minus the log density of the length of a normal vector, lowest where its square is d - 1."""
 
-    strength: float = 1.0
+    weight: float = 1.0
 
     def cost(self, x_0: Float[Tensor, "b d"], count: Int64[Tensor, " b"]) -> Float[Tensor, " b"]:
         """Return `|x|^2 / 2 - (d - 1) log |x|`."""
         square = x_0.square().sum(1)
-        return self.strength / 2 * (square - (count - 1).clamp(min=0) * square.clamp(min=1e-30).log())
+        return self.weight / 2 * (square - (count - 1).clamp(min=0) * square.clamp(min=1e-30).log())
 
 
 @dataclass(frozen=True)
-class Found:
+class OptimizedSource:
     """Sources that were looked for, and where they lead."""
 
     source: State
     end: State
     loss: Float[Tensor, " b"]
     """Of the ends, without the prior."""
-    before: Float[Tensor, " b"]
+    initial_loss: Float[Tensor, " b"]
     """Of the ends that the first sources led to."""
-    calls: Int64[Tensor, " b"]
+    nfe: Int64[Tensor, " b"]
     """Times that the flow was solved for each, with its gradient where the minimiser asks for one."""
 
 
-def find_sources(
+def optimize_source(
     flow: Flow,
-    wish: Wish,
+    endpoint_loss: EndpointLoss,
     x_0: State,
     space: Space,
     *,
-    minimiser: Minimiser = LBFGS(),  # noqa: B008 - frozen
-    prior: Prior = Shell(),
-    enough: Float[Tensor, " b"] | float = -math.inf,
-    real: State | None = None,
-    tell: Callable[[float], None] = lambda share: None,
-) -> Found:
+    minimizer: Minimizer = LBFGS(),  # noqa: B008 - frozen
+    prior: SourcePrior = NormConstraint(),
+    target_loss: Float[Tensor, " b"] | float = -math.inf,
+    mask: State | None = None,
+    on_progress: Callable[[float], None] = lambda share: None,
+) -> OptimizedSource:
     """Move sources until the ends that they lead to are as wished.
 
     Every example has its own search, so that its result does not depend on the batch. The minimiser sees vectors as
@@ -132,54 +132,54 @@ def find_sources(
     symbols, stay as they are.
 
     Args:
-        flow: Leads sources to ends, differentiably, and always the same way; see `solved`.
-        wish: What is wrong with ends, in nats where a prior is to count beside it.
+        flow: Leads sources to ends, differentiably, and always the same way; see `solve_flow`.
+        endpoint_loss: What is wrong with ends, in nats where a prior is to count beside it.
         x_0: Where to start: with no step, the samples of these.
         space: Where sources live.
-        minimiser: How to move.
+        minimizer: How to move.
         prior: What sources cost by themselves, and where they may be. By default they keep their length, as the command
-            has it, so that a loss without a bound leads nowhere else than data; `Nothing()` lets them go anywhere.
-        enough: Loss of an end at which its search is over.
-        real: Marks of the entries that mean something, for all leaves or under their names, as `given["valid"]`; the
+            has it, so that a loss without a bound leads nowhere else than data; `NoPrior()` lets them go anywhere.
+        target_loss: Loss of an end at which its search is over.
+        mask: Marks of the entries that mean something, for all leaves or under their names, as `given["valid"]`; the
             others stay as they are. None for all.
-        tell: Hears the share of the searches that are over, or of their steps, whichever is larger.
+        on_progress: Hears the share of the searches that are over, or of their steps, whichever is larger.
 
     Raises:
         InputError: If the loss of a start is no number, has another shape, or has no gradient where the minimiser asks
             for one.
     """
-    search = _Search(flow, wish, x_0, space, prior, minimiser.gradients, real)
+    search = _Search(flow, endpoint_loss, x_0, space, prior, minimizer.needs_gradients, mask)
     rows, before, now = torch.arange(num_examples(x_0), device=search.start.device), None, None
-    for step, iterate in enumerate(minimiser.run(search.value, search.start)):
+    for step, iterate in enumerate(minimizer.run(search.value, search.start)):
         now = iterate
         with torch.no_grad():
             losses = now.value - search.cost(search.sources(now.x, rows), rows)
         if before is None:
             before = losses
             search.check(before, now.gradient)
-        now.going.logical_and_(losses > enough)
-        tell(max(1 - now.going.double().mean().item(), step / minimiser.steps))
+        now.active.logical_and_(losses > target_loss)
+        on_progress(max(1 - now.active.double().mean().item(), step / minimizer.steps))
     if before is None or now is None:
         raise InputError("one source or more", "none")
     with torch.no_grad():
         source = search.sources(now.x, rows)
         end = flow(source, rows)
-        loss = wish(end, rows)
-    return Found(source, end, loss, before, now.calls)
+        loss = endpoint_loss(end, rows)
+    return OptimizedSource(source, end, loss, before, now.nfe)
 
 
-def solved(process: Callable[[Tensor], Process], times: Sequence[float], solver: Solver, draws: Rng) -> Flow:
+def solve_flow(process: Callable[[Tensor], Process], times: Sequence[float], solver: Solver, rng: Rng) -> Flow:
     """Return a flow that solves a process, keeping one state a step for its gradient and not the network's.
 
     Args:
         process: Of the examples with some numbers, [m]: each has its own conditions.
         times: From source to data.
         solver: Makes the steps; that of the search and of the sample are one, so that the gradient is exact.
-        draws: Nothing random is asked for of a flow.
+        rng: Nothing random is asked for of a flow.
     """
 
     def flow(x_0: State, rows: Tensor) -> State:
-        return simulate(process(rows), x_0, times, solver, draws, recompute=torch.is_grad_enabled())
+        return simulate(process(rows), x_0, times, solver, rng, recompute=torch.is_grad_enabled())
 
     return flow
 
@@ -188,40 +188,49 @@ class _Search:
     """Losses of sources, as a function of one vector for each example."""
 
     def __init__(
-        self, flow: Flow, wish: Wish, x_0: State, space: Space, prior: Prior, gradients: bool, real: State | None
+        self,
+        flow: Flow,
+        loss: EndpointLoss,
+        x_0: State,
+        space: Space,
+        prior: SourcePrior,
+        gradients: bool,
+        mask: State | None,
     ) -> None:
-        self.flow, self.wish, self.x_0, self.space, self.prior = flow, wish, x_0, space, prior
+        self.flow, self.loss, self.x_0, self.space, self.prior = flow, loss, x_0, space, prior
         self.gradients = gradients
-        self.moving = _moving(x_0, space)
-        spaces = list(leaves(_spaces(self.moving, space)))
-        self.straight = [isinstance(one, Euclidean) for one in spaces]
-        self.shapes = [leaf.shape[1:] for leaf in leaves(self.moving)]
+        self.moving_leaves = _manifold_leaves(x_0, space)
+        spaces = list(leaves(_spaces(self.moving_leaves, space)))
+        self.is_euclidean = [isinstance(one, Euclidean) for one in spaces]
+        self.shapes = [leaf.shape[1:] for leaf in leaves(self.moving_leaves)]
         self.sizes = [math.prod(shape) for shape in self.shapes]
-        begun = zip(leaves(self.moving), spaces, strict=True)
-        self.start = _flat(leaf if isinstance(one, Euclidean) else torch.zeros_like(leaf) for leaf, one in begun)
-        self.real = torch.cat([leaf.flatten(1) for leaf in leaves(_marks(self.moving, real))], 1)
+        start_leaves = zip(leaves(self.moving_leaves), spaces, strict=True)
+        self.start = _flatten(
+            leaf if isinstance(one, Euclidean) else torch.zeros_like(leaf) for leaf, one in start_leaves
+        )
+        self.mask = torch.cat([leaf.flatten(1) for leaf in leaves(_expand_mask(self.moving_leaves, mask))], 1)
         self.differentiable = True
 
     def sources(self, w: Tensor, rows: Tensor) -> State:
         """Return the sources at vectors, which on manifolds are ways from their starts."""
-        begun, real = self.start[rows], self.real[rows]
-        w = torch.where(real, w, begun)
-        pieces = zip(*(part.split(self.sizes, 1) for part in (w, begun, real)), self.straight, strict=True)
-        w = torch.cat([self._placed(*piece) for piece in pieces], 1)
-        flat = zip((w - begun).split(self.sizes, 1), self.shapes, strict=True)
-        ways = tree_unflatten(self.moving, (piece.reshape(len(w), *shape) for piece, shape in flat))
-        return _moved(self.space, tree_map(lambda leaf: leaf[rows], self.x_0), ways)
+        start, real = self.start[rows], self.mask[rows]
+        w = torch.where(real, w, start)
+        pieces = zip(*(part.split(self.sizes, 1) for part in (w, start, real)), self.is_euclidean, strict=True)
+        w = torch.cat([self._project(*piece) for piece in pieces], 1)
+        flat = zip((w - start).split(self.sizes, 1), self.shapes, strict=True)
+        tangents = tree_unflatten(self.moving_leaves, (piece.reshape(len(w), *shape) for piece, shape in flat))
+        return _exp_map(self.space, tree_map(lambda leaf: leaf[rows], self.x_0), tangents)
 
-    def _placed(self, x: Tensor, start: Tensor, mark: Tensor, straight: bool) -> Tensor:
+    def _project(self, x: Tensor, start: Tensor, mark: Tensor, straight: bool) -> Tensor:
         """Return one leaf where the prior puts it, if it holds vectors."""
-        return torch.where(mark, self.prior.place(x * mark, start * mark), start) if straight else x
+        return torch.where(mark, self.prior.project(x * mark, start * mark), start) if straight else x
 
     def value(self, w: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Return losses with the prior, and their gradients."""
         with torch.set_grad_enabled(self.gradients):
             w = w.detach().requires_grad_(self.gradients)
             x_0 = self.sources(w, rows)
-            losses = self.wish(self.flow(x_0, rows), rows)
+            losses = self.loss(self.flow(x_0, rows), rows)
             if losses.shape != (len(rows),):
                 raise InputError(f"the loss to be one number for each of {len(rows)} ends", list(losses.shape))
             losses = losses.to(w.dtype)  # wishes may see values in float64
@@ -232,8 +241,8 @@ class _Search:
 
     def cost(self, x_0: State, rows: Tensor) -> Tensor:
         """Return what sources cost by themselves."""
-        flat = _flat(leaves(_moving(x_0, self.space)))
-        pieces = zip(*(part.split(self.sizes, 1) for part in (flat, self.real[rows])), strict=True)
+        flat = _flatten(leaves(_manifold_leaves(x_0, self.space)))
+        pieces = zip(*(part.split(self.sizes, 1) for part in (flat, self.mask[rows])), strict=True)
         return torch.stack([self.prior.cost(x * mark, mark.sum(1)) for x, mark in pieces]).sum(0)
 
     def check(self, losses: Tensor, gradient: Tensor) -> None:
@@ -258,21 +267,21 @@ class _Search:
             )
 
 
-def _flat(tensors: Iterable[Tensor]) -> Float[Tensor, "b d"]:
+def _flatten(tensors: Iterable[Tensor]) -> Float[Tensor, "b d"]:
     """Return the numbers of each example in one row."""
     return torch.cat([leaf.flatten(1) for leaf in tensors], 1)
 
 
-def _marks(x: State, real: State | None) -> State:
+def _expand_mask(x: State, mask: State | None) -> State:
     """Mark the numbers of a state that mean something."""
     if isinstance(x, dict):
-        return {name: _marks(leaf, submask(real, name)) for name, leaf in x.items()}
-    if real is None:
+        return {name: _expand_mask(leaf, submask(mask, name)) for name, leaf in x.items()}
+    if mask is None:
         return torch.ones_like(x, dtype=torch.bool)
-    return append_dims(real, x).expand(x.shape)
+    return append_dims(mask, x).expand(x.shape)
 
 
-def _moving(x: State, space: Space) -> State:
+def _manifold_leaves(x: State, space: Space) -> State:
     """Return the leaves that have a geometry."""
     if not isinstance(x, dict):
         as_manifold(space)
@@ -293,12 +302,16 @@ def _has_geometry(space: Space) -> bool:
     return True
 
 
-def _moved(space: Space, start: State, ways: State) -> State:
+def _exp_map(space: Space, start: State, tangents: State) -> State:
     """Follow geodesics from starts; leaves without a way stay."""
     if isinstance(start, dict):
         return {
-            name: _moved(leaf_space(space, name), leaf, ways[name]) if name in ways else leaf
+            name: _exp_map(leaf_space(space, name), leaf, tangents[name]) if name in tangents else leaf
             for name, leaf in start.items()
         }
     manifold = as_manifold(space)
-    return start + ways if isinstance(manifold, Euclidean) else manifold.exp(start, manifold.to_tangent(start, ways))
+    return (
+        start + tangents
+        if isinstance(manifold, Euclidean)
+        else manifold.exp(start, manifold.to_tangent(start, tangents))
+    )

@@ -16,61 +16,61 @@ from feller.paths.affine import Affine
 from feller.paths.processes import Process
 from feller.spaces import Space
 
-LEAST = 0.01
+MIN_NOISE = 0.01
 """Deviation of measurements, in units of the states, below which a smaller one only makes the search slower."""
 
 
 @dataclass(frozen=True)
-class Observation:
+class Measurement:
     """Measurements of examples, and how they came about."""
 
     operator: Operator
-    measured: Float[Tensor, " b *m"]
+    y: Float[Tensor, " b *m"]
     noise: float = 0.0
     """Standard deviation of the measurements, in their units."""
-    values: Callable[[Tensor], Tensor] = lambda state: state
+    to_data_units: Callable[[Tensor], Tensor] = lambda state: state
     """States -> values in the units that the operator takes; affine."""
     scale: float = 1.0
     """How much values change with states."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "measured", self.operator.known(self.measured))
+        object.__setattr__(self, "y", self.operator.zero_unmeasured(self.y))
 
-    def predicted(self, x: Float[Tensor, " b *d"], unknown: Tensor | None = None) -> Float[Tensor, " b *m"]:
+    def predict(self, x: Float[Tensor, " b *d"], unknown: Tensor | None = None) -> Float[Tensor, " b *m"]:
         """Return the measurements of states, without noise."""
-        return self.operator(self.values(x), unknown)
+        return self.operator(self.to_data_units(x), unknown)
 
     def residual(
         self, x: Float[Tensor, " b *d"], rows: Tensor, unknown: Tensor | None = None
     ) -> Float[Tensor, " b *m"]:
         """Return measured minus predicted, for the examples with some numbers."""
-        return self.measured[rows] - self.predicted(x, unknown)
+        return self.y[rows] - self.predict(x, unknown)
 
     @property
-    def deviation(self) -> float:
+    def effective_noise(self) -> float:
         """That of the measurements, but not so small that it makes the search stiff."""
-        return max(self.noise, LEAST * self.scale)
+        return max(self.noise, MIN_NOISE * self.scale)
 
     def loss(self, x: Float[Tensor, " b *d"], rows: Tensor, unknown: Tensor | None = None) -> Float[Tensor, " b"]:
         """Return half the squared residual, in deviations: nats."""
-        return self.residual(x, rows, unknown).square().flatten(1).sum(1) / (2 * self.deviation**2)
+        return self.residual(x, rows, unknown).square().flatten(1).sum(1) / (2 * self.effective_noise**2)
 
     @property
-    def count(self) -> int:
+    def num_measurements(self) -> int:
         """Measurements of one example that tell something of it; those of a hole do not."""
-        return self.operator.count(self.measured[0])
+        return self.operator.num_measurements(self.y[0])
 
     @property
-    def enough(self) -> float:
+    def noise_floor(self) -> float:
         """The loss at which the noise would explain what is left; going on would fit it (the discrepancy principle)."""
-        return self.count * self.noise**2 / (2 * self.deviation**2)
+        return self.num_measurements * self.noise**2 / (2 * self.effective_noise**2)
 
-    def misfit(self, x: Float[Tensor, " b *d"], unknown: Tensor | None = None) -> Float[Tensor, " b"]:
+    def residual_mse(self, x: Float[Tensor, " b *d"], unknown: Tensor | None = None) -> Float[Tensor, " b"]:
         """Return the mean squared residual of all examples, in squared units of the measurements."""
         rows = torch.arange(len(x), device=x.device)
-        return self.residual(x, rows, unknown).square().flatten(1).sum(1) / self.count
+        return self.residual(x, rows, unknown).square().flatten(1).sum(1) / self.num_measurements
 
-    def inverted(self, like: Float[Tensor, " b *d"]) -> Float[Tensor, " b *d"]:
+    def pinv(self, like: Float[Tensor, " b *d"]) -> Float[Tensor, " b *d"]:
         """Return the posterior mean of states if they were N(0, I), (A^T A + noise^2 I)^-1 A^T y in their units.
 
         Without noise these are the states of least norm that come nearest to what was measured. States are in the units
@@ -79,14 +79,12 @@ class Observation:
         Raises:
             UsageError: If the operator is not linear.
         """
-        operator = linear(self.operator)
-        zero = self.values(torch.zeros_like(like))
-        return (
-            operator.pseudo_inverse(self.measured - operator(zero), zero, (self.noise / self.scale) ** 2) / self.scale
-        )
+        operator = require_linear(self.operator)
+        zero = self.to_data_units(torch.zeros_like(like))
+        return operator.pseudo_inverse(self.y - operator(zero), zero, (self.noise / self.scale) ** 2) / self.scale
 
 
-def linear(operator: Operator) -> LinearOperator:
+def require_linear(operator: Operator) -> LinearOperator:
     """Return an operator, known to be linear; UsageError if it is not."""
     if not isinstance(operator, LinearOperator):
         kind = type(operator).__name__
@@ -95,7 +93,7 @@ def linear(operator: Operator) -> LinearOperator:
 
 
 @dataclass(frozen=True)
-class Learned:
+class PriorModel:
     """What a model knows of data."""
 
     process: Callable[[Tensor], Process]
@@ -107,13 +105,13 @@ class Learned:
 
 
 @dataclass(frozen=True)
-class Restored:
+class InverseSolution:
     """States that explain measurements."""
 
     state: Float[Tensor, " b *d"]
     residual: Float[Tensor, " b"]
     """Mean square, in squared units of the measurements."""
-    calls: Int64[Tensor, " b"]
+    nfe: Int64[Tensor, " b"]
     """Network calls for each example; most have a gradient, too."""
     unknown: Float[Tensor, " b *u"] | None = None
     """What was found of the operator, where it has an unknown part."""
@@ -122,14 +120,14 @@ class Restored:
 
 
 @dataclass(frozen=True, eq=False)
-class Problem:
-    """Measurements to be explained, as `Restoration.restore` tells its arguments."""
+class InverseProblem:
+    """Measurements to be explained, as `InverseSolver.restore` tells its arguments."""
 
-    learned: Learned
-    observation: Observation
+    prior_model: PriorModel
+    measurement: Measurement
     x_0: Float[Tensor, " b *d"]
-    draws: Rng
-    tell: Callable[[float], None]
+    rng: Rng
+    on_progress: Callable[[float], None]
 
     @property
     def rows(self) -> Int64[Tensor, " b"]:
@@ -137,60 +135,60 @@ class Problem:
         return torch.arange(len(self.x_0), device=self.x_0.device)
 
 
-class Restoration(abc.ABC):
+class InverseSolver(abc.ABC):
     """A way to states that explain measurements. Implement one method to add one."""
 
     def restore(
         self,
-        learned: Learned,
-        observation: Observation,
+        prior_model: PriorModel,
+        measurement: Measurement,
         x_0: Float[Tensor, " b *d"],
-        draws: Rng,
+        rng: Rng,
         *,
-        tell: Callable[[float], None] = lambda share: None,
-    ) -> Restored:
+        on_progress: Callable[[float], None] = lambda share: None,
+    ) -> InverseSolution:
         """Return states that explain what was measured; what an example becomes does not depend on the batch.
 
         Args:
-            learned: The model.
-            observation: What was measured of b examples.
+            prior_model: The model.
+            measurement: What was measured of b examples.
             x_0: Draws of the source law to begin with; other ones give other answers.
-            draws: Source of all other randomness.
-            tell: Hears the share that is done.
+            rng: Source of all other randomness.
+            on_progress: Hears the share that is done.
 
         Raises:
             UsageError: If this way cannot deal with the operator.
         """
-        return self.explain(Problem(learned, observation, x_0, draws, tell))
+        return self.solve(InverseProblem(prior_model, measurement, x_0, rng, on_progress))
 
     @abc.abstractmethod
-    def explain(self, problem: Problem) -> Restored:
+    def solve(self, problem: InverseProblem) -> InverseSolution:
         """Return states that explain what was measured, as `restore` says."""
 
 
-def refuse_unknown(operator: Operator, method: str) -> None:
+def check_no_unknown(operator: Operator, method: str) -> None:
     """Refuse an operator with an unknown part; UsageError if it has one."""
     if operator.unknown is not None:
         kind = type(operator).__name__
         raise UsageError(f"{kind} has an unknown part, which {method} cannot look for", remedy="Choose `source`")
 
 
-def wiener(
-    observation: Observation, mean: Float[Tensor, " d"], covariance: Float[Tensor, "d d"], shape: tuple[int, ...]
+def wiener_estimate(
+    measurement: Measurement, mean: Float[Tensor, " d"], covariance: Float[Tensor, "d d"], shape: tuple[int, ...]
 ) -> Float[Tensor, " b *d"]:
     """Return the posterior mean if the data were normal: no network, and a hard rival by the mean squared error.
 
     Args:
-        observation: Of a linear operator.
+        measurement: Of a linear operator.
         mean: Of the states, flattened.
         covariance: Of the states, flattened.
         shape: Of one state.
     """
     d = math.prod(shape)
-    offset = observation.predicted(torch.zeros(1, *shape, dtype=mean.dtype)).flatten(1)
-    columns = observation.predicted(torch.eye(d, dtype=mean.dtype).reshape(d, *shape)).flatten(1) - offset
-    seen = columns.T  # [m, d]
-    rest = observation.measured.flatten(1).to(mean) - offset - mean @ columns
-    inner = seen @ covariance @ columns + observation.noise**2 * torch.eye(len(seen)).to(mean)
-    found = mean + rest @ torch.linalg.pinv(inner, hermitian=True) @ seen @ covariance
+    offset = measurement.predict(torch.zeros(1, *shape, dtype=mean.dtype)).flatten(1)
+    columns = measurement.predict(torch.eye(d, dtype=mean.dtype).reshape(d, *shape)).flatten(1) - offset
+    forward_matrix = columns.T  # [m, d]
+    rest = measurement.y.flatten(1).to(mean) - offset - mean @ columns
+    inner = forward_matrix @ covariance @ columns + measurement.noise**2 * torch.eye(len(forward_matrix)).to(mean)
+    found = mean + rest @ torch.linalg.pinv(inner, hermitian=True) @ forward_matrix @ covariance
     return found.reshape(-1, *shape)

@@ -23,13 +23,13 @@ class Operator(abc.ABC):
         """Where numbers live that the map needs and nobody knows, so that they are looked for, too; None for none."""
         return None
 
-    def count(self, measured: Float[Tensor, " *m"]) -> int:
+    def num_measurements(self, y: Float[Tensor, " *m"]) -> int:
         """Return how many measurements of one example tell something of it; all, unless a kind says otherwise."""
-        return measured.numel()
+        return y.numel()
 
-    def known(self, measured: Float[Tensor, " b *m"]) -> Float[Tensor, " b *m"]:
+    def zero_unmeasured(self, y: Float[Tensor, " b *m"]) -> Float[Tensor, " b *m"]:
         """Return measurements with 0 where nothing of the example is measured; all as they are by default."""
-        return measured
+        return y
 
     @abc.abstractmethod
     def __call__(self, values: Float[Tensor, " b *d"], unknown: Float[Tensor, " b *u"] | None = None) -> Tensor:
@@ -56,7 +56,7 @@ class LinearOperator(Operator):
         Conjugate gradients for least squares (CGLS; Paige and Saunders 1982, "LSQR", section 7), which square the
         condition number nowhere and take measurements outside of the range of A. An example is done when its gradient
         A^T r - ridge x, or its residual r = y - A x, is as small as rounding leaves it: eps^0.8 relative to |A| |r|, or
-        to |y|. It takes `MOST` steps at most: without a ridge, singular values below about 1 / `MOST` of the largest
+        to |y|. It takes `MAX_CG_STEPS` steps at most: without a ridge, singular values below about 1 / `MAX_CG_STEPS` of the largest
         may be left out by then, as regularisation leaves them out.
 
         Args:
@@ -64,33 +64,35 @@ class LinearOperator(Operator):
             like: Values, for their shape.
             ridge: Variance of the noise over that of the values, 0 or more.
         """
-        y = self.known(y).to(like)
+        y = self.zero_unmeasured(y).to(like)
         size, tolerance = _square(y).sqrt(), torch.finfo(like.dtype).eps ** 0.8
         rest = y / _pad(torch.where(size > 0, size, 1.0), y)
         x, pull = torch.zeros_like(like), self.adjoint(rest, like)
-        way, slope, largest = pull, _square(pull), torch.zeros_like(size)
+        direction, slope, largest = pull, _square(pull), torch.zeros_like(size)
         going = slope > 0
-        for _ in range(MOST):
+        for _ in range(MAX_CG_STEPS):
             if not going.any():
                 break
-            seen = self(way)
-            bent, length = _square(seen), _square(way)
-            largest = torch.maximum(largest, torch.where(going, bent / length.clamp(min=TINY), 0.0))
-            step = torch.where(going, slope / (bent + ridge * length).clamp(min=TINY), 0.0)
-            x, rest = x + _pad(step, way) * way, rest - _pad(step, seen) * seen
+            forward_direction = self(direction)
+            bent, length = _square(forward_direction), _square(direction)
+            largest = torch.maximum(largest, torch.where(going, bent / length.clamp(min=EPS), 0.0))
+            step = torch.where(going, slope / (bent + ridge * length).clamp(min=EPS), 0.0)
+            x, rest = x + _pad(step, direction) * direction, rest - _pad(step, forward_direction) * forward_direction
             pull = self.adjoint(rest, like) - ridge * x
-            before, slope, left = slope, _square(pull), _square(rest)
-            done = (slope <= tolerance**2 * (largest + ridge) * left) | ((left <= tolerance**2) & (ridge == 0))
+            before, slope, residual_sq = slope, _square(pull), _square(rest)
+            done = (slope <= tolerance**2 * (largest + ridge) * residual_sq) | (
+                (residual_sq <= tolerance**2) & (ridge == 0)
+            )
             going = going & ~done
-            way = pull + _pad(slope / before.clamp(min=TINY), way) * way
+            direction = pull + _pad(slope / before.clamp(min=EPS), direction) * direction
         return x * _pad(size, x)
 
 
-MOST = 200
+MAX_CG_STEPS = 200
 """Steps of conjugate gradients."""
-TINY = 1e-30
+EPS = 1e-30
 """Least divisor."""
-WIDEST, MOST_SUMS = 1000.0, 1_000_000
+MAX_BLUR_WIDTH, MAX_MEASUREMENTS = 1000.0, 1_000_000
 """Pixels of a blur, and sums, beyond which memory ends before anything is learned of them."""
 
 
@@ -106,24 +108,24 @@ def _pad(number: Tensor, y: Tensor) -> Tensor:
 class Inpaint(LinearOperator):
     """What is outside of a hole; measurements have the shape of values, and what they hold in the hole is ignored."""
 
-    hole: Bool[Tensor, " *d"]
+    mask: Bool[Tensor, " *d"]
     """True is to be filled."""
 
-    def count(self, measured: Float[Tensor, " *m"]) -> int:
+    def num_measurements(self, y: Float[Tensor, " *m"]) -> int:
         """Return how many are outside of the hole."""
-        return measured.numel() - int(self.hole.expand(measured.shape).sum())
+        return y.numel() - int(self.mask.expand(y.shape).sum())
 
-    def known(self, measured: Float[Tensor, " b *d"]) -> Float[Tensor, " b *d"]:
+    def zero_unmeasured(self, y: Float[Tensor, " b *d"]) -> Float[Tensor, " b *d"]:
         """Return measurements with 0 in the hole, where anything may be, not-a-number too."""
-        return self(measured)
+        return self(y)
 
     def __call__(self, values: Tensor, unknown: Tensor | None = None) -> Tensor:
         """Return values with zeros in the hole."""
-        return torch.where(self.hole.to(values.device), 0.0, values)
+        return torch.where(self.mask.to(values.device), 0.0, values)
 
 
 @dataclass(frozen=True)
-class Pool(LinearOperator):
+class Downsample(LinearOperator):
     """Means of squares of pixels: a picture in fewer of them."""
 
     factor: int = 2
@@ -153,7 +155,9 @@ class Blur(LinearOperator):
 
     def __call__(self, values: Float[Tensor, "b c h w"], unknown: Tensor | None = None) -> Tensor:
         """Return pictures of the same size."""
-        return blurred(values, torch.tensor(self.width, dtype=values.dtype, device=values.device).expand(len(values)))
+        return gaussian_blur(
+            values, torch.tensor(self.width, dtype=values.dtype, device=values.device).expand(len(values))
+        )
 
     def adjoint(self, y: Float[Tensor, "b c h w"], like: Tensor) -> Float[Tensor, "b c h w"]:
         """Blur: with mirrored edges the matrix is symmetric."""
@@ -178,24 +182,26 @@ class UnknownBlur(Operator):
         widths = torch.full_like(values[:, 0, 0, 0], self.width)
         if unknown is not None:
             widths = (widths * unknown[:, 0].exp()).clamp(0.05, self.longest)
-        return blurred(values, widths, math.ceil(3 * self.longest))
+        return gaussian_blur(values, widths, math.ceil(3 * self.longest))
 
 
 def _check_width(width: float) -> None:
-    if not 0 < width <= WIDEST:
-        raise UsageError(f"a width of the blur above 0, at most {WIDEST:g} pixels", f"{width:g}")
+    if not 0 < width <= MAX_BLUR_WIDTH:
+        raise UsageError(f"a width of the blur above 0, at most {MAX_BLUR_WIDTH:g} pixels", f"{width:g}")
 
 
-def blurred(values: Float[Tensor, "b c h w"], widths: Float[Tensor, " b"], radius: int | None = None) -> Tensor:
+def gaussian_blur(values: Float[Tensor, "b c h w"], widths: Float[Tensor, " b"], radius: int | None = None) -> Tensor:
     """Convolve each picture with a normal kernel of its own width, mirrored at the edges."""
     radius = math.ceil(3 * float(widths.max())) if radius is None else radius
     offsets = torch.arange(-radius, radius + 1, device=values.device)
     kernel = torch.softmax(-(offsets / widths[:, None]).square() / 2, 1)
-    rows, columns = (_mirrored(kernel, offsets, size) for size in values.shape[-2:])
+    rows, columns = (_mirrored_convolution(kernel, offsets, size) for size in values.shape[-2:])
     return torch.einsum("bij,bcjk,blk->bcil", rows, values, columns)
 
 
-def _mirrored(kernel: Float[Tensor, "b k"], offsets: Int[Tensor, " k"], size: int) -> Float[Tensor, "b size size"]:
+def _mirrored_convolution(
+    kernel: Float[Tensor, "b k"], offsets: Int[Tensor, " k"], size: int
+) -> Float[Tensor, "b size size"]:
     """Return the convolution along one axis as a matrix; beyond the edge comes ... 1 0 | 0 1 2 ..."""
     where = (torch.arange(size, device=kernel.device)[:, None] + offsets).remainder(2 * size)
     where = torch.where(where < size, where, 2 * size - 1 - where)
@@ -203,7 +209,7 @@ def _mirrored(kernel: Float[Tensor, "b k"], offsets: Int[Tensor, " k"], size: in
 
 
 @dataclass(frozen=True)
-class Grey(LinearOperator):
+class Grayscale(LinearOperator):
     """Brightness of coloured pictures, by the weights of broadcast television (ITU-R BT.601)."""
 
     def __call__(self, values: Float[Tensor, "b c h w"], unknown: Tensor | None = None) -> Tensor:
@@ -215,18 +221,18 @@ class Grey(LinearOperator):
 
 
 @dataclass(frozen=True)
-class RandomSums(LinearOperator):
+class CompressedSensing(LinearOperator):
     """Compressed sensing: few sums of all values with random weights, the same for the same seed."""
 
-    number: int
+    num_sums: int
     """Measurements of each example."""
     seed: int = 0
-    _drawn: dict[int, Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _weight_cache: dict[int, Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)
     """Number of values -> weights."""
 
     def __post_init__(self) -> None:
-        if not 1 <= self.number <= MOST_SUMS:
-            raise UsageError(f"1 to {MOST_SUMS:,} measurements", f"{self.number:,}")
+        if not 1 <= self.num_sums <= MAX_MEASUREMENTS:
+            raise UsageError(f"1 to {MAX_MEASUREMENTS:,} measurements", f"{self.num_sums:,}")
 
     def __call__(self, values: Tensor, unknown: Tensor | None = None) -> Tensor:
         """Return [b, number]."""
@@ -240,14 +246,14 @@ class RandomSums(LinearOperator):
     def _weights(self, flat: Float[Tensor, "b d"]) -> Float[Tensor, "m d"]:
         """Draw the weights of so many values; once, as a search asks for them again and again."""
         size = flat.shape[1]
-        if size not in self._drawn:
-            weights = Rng(self.seed).stream("sums").normal((self.number, size), torch.float64)
-            self._drawn[size] = weights / math.sqrt(size)
-        return self._drawn[size].to(flat)
+        if size not in self._weight_cache:
+            weights = Rng(self.seed).stream("sums").normal((self.num_sums, size), torch.float64)
+            self._weight_cache[size] = weights / math.sqrt(size)
+        return self._weight_cache[size].to(flat)
 
 
 @dataclass(frozen=True)
-class Magnitudes(Operator):
+class PhaseRetrieval(Operator):
     """Phase retrieval: magnitudes of the Fourier transform, which do not tell where a picture lies."""
 
     smooth: float = 1e-3
@@ -260,7 +266,7 @@ class Magnitudes(Operator):
 
 
 @dataclass(frozen=True)
-class Own(Operator):
+class CustomOperator(Operator):
     """A function of your own, differentiable, of values [b, ...]."""
 
     function: Callable[[Tensor], Tensor]
@@ -275,17 +281,17 @@ class Own(Operator):
 
 
 @dataclass(frozen=True)
-class OwnLinear(LinearOperator):
+class CustomLinearOperator(LinearOperator):
     """A linear map of your own, with its adjoint."""
 
     forward: Callable[[Tensor], Tensor]
     backward: Callable[[Tensor], Tensor]
-    checked: tuple[int, ...] = field(default=(), compare=False)
+    check_shape: tuple[int, ...] = field(default=(), compare=False)
     """Shape of values for which the pair is tested where it is made; empty for no test."""
 
     def __post_init__(self) -> None:
-        if self.checked:
-            check_adjoint(self, self.checked)
+        if self.check_shape:
+            check_adjoint(self, self.check_shape)
 
     def __call__(self, values: Tensor, unknown: Tensor | None = None) -> Tensor:
         """Call it."""
@@ -303,18 +309,18 @@ def check_adjoint(operator: LinearOperator, shape: tuple[int, ...]) -> None:
         operator: What is tested, in float64.
         shape: Of the values of one example.
     """
-    draw = Rng(0).stream("adjoint")
-    x, other = (draw.normal((2, *shape), torch.float64) for _ in range(2))
-    y = draw.normal(tuple(operator(x).shape), torch.float64)
+    stream = Rng(0).stream("adjoint")
+    x, other = (stream.normal((2, *shape), torch.float64) for _ in range(2))
+    y = stream.normal(tuple(operator(x).shape), torch.float64)
     sum_, parts = operator(x + 2 * other), operator(x) + 2 * operator(other)
     size = parts.abs().max().clamp(min=1e-30)
     if (sum_ - parts).abs().max() > 1e-6 * size:
         raise InputError(
             f"the operator is not linear: A(x + 2 y) differs from A x + 2 A y by {(sum_ - parts).abs().max():.3g}"
         )
-    left, right = (operator(x) * y).sum(), (x * operator.adjoint(y, x)).sum()
-    if (left - right).abs() > 1e-6 * (left.abs() + right.abs() + 1e-30):
+    forward_product, right = (operator(x) * y).sum(), (x * operator.adjoint(y, x)).sum()
+    if (forward_product - right).abs() > 1e-6 * (forward_product.abs() + right.abs() + 1e-30):
         raise InputError(
-            f"the adjoint does not belong to the operator: <A x, y> is {left.item():.6g} and <x, A^T y> is"
+            f"the adjoint does not belong to the operator: <A x, y> is {forward_product.item():.6g} and <x, A^T y> is"
             f" {right.item():.6g}"
         )

@@ -5,8 +5,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from feller.control.inverse.inverse_problem import LEAST, Learned, Problem, Restoration, Restored, refuse_unknown
-from feller.control.optimize.minimize import Moments
+from feller.control.inverse.inverse_problem import (
+    MIN_NOISE,
+    InverseProblem,
+    InverseSolution,
+    InverseSolver,
+    PriorModel,
+    check_no_unknown,
+)
+from feller.control.optimize.minimize import AdamMoments
 from feller.core.errors import UsageError
 from feller.paths.predictions import DataPrediction, VelocityPrediction, convert
 from feller.paths.schedules import shared_alpha_sigma
@@ -14,7 +21,7 @@ from feller.sampling.solvers.solver import expand_time
 
 
 @dataclass(frozen=True)
-class RedDiff(Restoration):
+class REDDiff(InverseSolver):
     """Examples move until they explain the measurements, and the model finds them likely.
 
     Source: Mardani et al. 2023, "A variational perspective on solving inverse problems with diffusion models", arXiv
@@ -30,30 +37,30 @@ class RedDiff(Restoration):
         if self.steps < 1 or self.lr <= 0 or self.weight < 0:
             raise UsageError("1 step or more, a positive rate and a weight of 0 or more", self)
 
-    def explain(self, problem: Problem) -> Restored:
-        """Return the fitted states; they begin at `Observation.inverted`, and `x_0` tells their shape alone."""
-        learned, observation, x_0, rows = problem.learned, problem.observation, problem.x_0, problem.rows
-        refuse_unknown(observation.operator, "a regularised fit")
-        x, moments = observation.inverted(x_0), Moments(x_0, (0.9, 0.99))
+    def solve(self, problem: InverseProblem) -> InverseSolution:
+        """Return the fitted states; they begin at `Measurement.pinv`, and `x_0` tells their shape alone."""
+        prior_model, observation, x_0, rows = problem.prior_model, problem.measurement, problem.x_0, problem.rows
+        check_no_unknown(observation.operator, "a regularised fit")
+        x, moments = observation.pinv(x_0), AdamMoments(x_0, (0.9, 0.99))
         for step in range(self.steps):
-            noise = problem.draws.stream("noise", step).normal(x.shape, x.dtype, x.device)
-            away = self._unlikely(learned, x, noise, rows, (step + 0.5) / self.steps)
+            noise = problem.rng.stream("noise", step).normal(x.shape, x.dtype, x.device)
+            away = self._prior_gradient(prior_model, x, noise, rows, (step + 0.5) / self.steps)
             with torch.enable_grad():
                 here = x.detach().requires_grad_()
                 fit = observation.residual(here, rows).square().sum() / (2 * observation.scale**2)
                 (slope,) = torch.autograd.grad(fit, here)
             x = x - self.lr * moments.step(slope + self.weight * away, rows)
-            problem.tell((step + 1) / self.steps)
-        return Restored(x, observation.misfit(x), torch.full_like(rows, self.steps))
+            problem.on_progress((step + 1) / self.steps)
+        return InverseSolution(x, observation.residual_mse(x), torch.full_like(rows, self.steps))
 
     @torch.no_grad()
-    def _unlikely(self, learned: Learned, x: Tensor, noise: Tensor, rows: Tensor, time: float) -> Tensor:
+    def _prior_gradient(self, prior_model: PriorModel, x: Tensor, noise: Tensor, rows: Tensor, time: float) -> Tensor:
         """Return what the model sees as noise in noisy states beyond what was added, weighted by the noise."""
         t = expand_time(x, time)
-        scales = shared_alpha_sigma(learned.path.schedule, t)
+        scales = shared_alpha_sigma(prior_model.path.schedule, t)
         alpha, sigma = map(float, scales[:2])
         state = alpha * x + sigma * noise
         expected = convert(
-            learned.process(rows)(state, t).velocity, VelocityPrediction(), DataPrediction(), state, scales
+            prior_model.process(rows)(state, t).velocity, VelocityPrediction(), DataPrediction(), state, scales
         )
-        return ((state - alpha * expected) / sigma - noise) * min(sigma / alpha, 1 / LEAST)
+        return ((state - alpha * expected) / sigma - noise) * min(sigma / alpha, 1 / MIN_NOISE)

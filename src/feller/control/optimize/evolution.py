@@ -8,16 +8,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from feller.control.optimize.minimize import Function, Iterate, Minimiser, begin
+from feller.control.optimize.minimize import BatchFunction, Minimizer, MinimizerState, initial_state
 from feller.core.errors import UsageError
 from feller.core.rng import Rng
 
-LEAST, MOST = 1e-6, 1.0
+MIN_STEP, MAX_STEP = 1e-6, 1.0
 """Shares of new numbers in a proposal."""
 
 
 @dataclass(frozen=True)
-class Evolution(Minimiser):
+class Evolution(Minimizer):
     """Proposals x' = sqrt(1 - s^2) x + s z around the best point of each example, which a normal x leaves normal.
 
     So sources stay like those that a model knows, also where a value has steps or is flat. A round with more successes
@@ -26,40 +26,40 @@ class Evolution(Minimiser):
     functions", arXiv 1202.0709, for the proposals.
     """
 
-    gradients: ClassVar[bool] = False
+    needs_gradients: ClassVar[bool] = False
 
     steps: int = 100  # pyrefly: ignore
     population: int = 16
     """Proposals of a round, for each example."""
-    share: float = 0.3
+    step_size: float = 0.3
     """s of the first round."""
-    draws: Rng = field(default_factory=lambda: Rng(0))
+    rng: Rng = field(default_factory=lambda: Rng(0))
     """Source of the proposals."""
 
     def __post_init__(self) -> None:
-        if min(self.steps, self.population) < 1 or not LEAST <= self.share <= MOST:
-            raise UsageError(f"1 step, 1 proposal or more and a share in [{LEAST:g}, {MOST:g}]", self)
+        if min(self.steps, self.population) < 1 or not MIN_STEP <= self.step_size <= MAX_STEP:
+            raise UsageError(f"1 step, 1 proposal or more and a share in [{MIN_STEP:g}, {MAX_STEP:g}]", self)
 
-    def run(self, function: Function, x: Float[Tensor, "b d"]) -> Iterator[Iterate]:
+    def run(self, function: BatchFunction, x: Float[Tensor, "b d"]) -> Iterator[MinimizerState]:
         """Yield the best points so far."""
-        best = begin(function, x)
+        best = initial_state(function, x)
         yield best
-        shares = torch.full_like(best.value, self.share)
+        shares = torch.full_like(best.value, self.step_size)
         for step in range(self.steps):
-            rows = best.going.nonzero()[:, 0]
+            rows = best.active.nonzero()[:, 0]
             if not len(rows):
                 return
             shape = (len(x), self.population, x.shape[1])
-            z = self.draws.stream("proposals", step).normal(shape, x.dtype, x.device)[rows]
+            z = self.rng.stream("proposals", step).normal(shape, x.dtype, x.device)[rows]
             s = shares[rows, None, None]
             proposed = (1 - s.square()).sqrt() * best.x[rows, None] + s * z
             value, _ = function(proposed.flatten(0, 1), rows.repeat_interleave(self.population))
             value = torch.where(torch.isfinite(value), value, torch.inf).view(-1, self.population)
-            best.calls[rows] += self.population
-            kept, which = value.min(1)
+            best.nfe[rows] += self.population
+            best_value, best_index = value.min(1)
             success = (value <= best.value[rows, None]).to(value.dtype).mean(1)
-            shares[rows] = (shares[rows] * (success - 0.2).exp()).clamp(LEAST, MOST)
-            better = torch.isfinite(kept) & (kept <= best.value[rows])
-            best.value[rows[better]] = kept[better]
-            best.x[rows[better]] = proposed[better, which[better]]
+            shares[rows] = (shares[rows] * (success - 0.2).exp()).clamp(MIN_STEP, MAX_STEP)
+            better = torch.isfinite(best_value) & (best_value <= best.value[rows])
+            best.value[rows[better]] = best_value[better]
+            best.x[rows[better]] = proposed[better, best_index[better]]
             yield best

@@ -7,12 +7,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from feller.control.optimize.minimize import Function, Iterate, Minimiser, begin
+from feller.control.optimize.minimize import BatchFunction, Minimizer, MinimizerState, initial_state
 from feller.core.errors import UsageError
 
 
 @dataclass(frozen=True)
-class LBFGS(Minimiser):
+class LBFGS(Minimizer):
     """Quasi-Newton steps with a line search for each example, until the weak Wolfe conditions hold.
 
     A step that leads to no number is shortened. Where no step falls, an example starts its memory afresh once, then
@@ -22,28 +22,28 @@ class LBFGS(Minimiser):
 
     steps: int = 100  # pyrefly: ignore
     history: int = 20
-    searched: int = 20
+    max_line_search: int = 20
     """Evaluations of one line search, at most."""
     tolerance: float = 1e-10
     """Largest number of a gradient, relative to that of the start, at which an example has arrived."""
 
     def __post_init__(self) -> None:
-        if min(self.steps, self.history, self.searched) < 1 or self.tolerance < 0:
+        if min(self.steps, self.history, self.max_line_search) < 1 or self.tolerance < 0:
             raise UsageError("1 step, 1 pair of memory and 1 evaluation or more", self)
 
-    def run(self, function: Function, x: Float[Tensor, "b d"]) -> Iterator[Iterate]:
+    def run(self, function: BatchFunction, x: Float[Tensor, "b d"]) -> Iterator[MinimizerState]:
         """Yield the points after each step."""
-        now = begin(function, x)
+        now = initial_state(function, x)
         steepest = now.gradient.abs().amax(1)
-        now.going.logical_and_(steepest > 0)
+        now.active.logical_and_(steepest > 0)
         yield now
-        memory, fresh = _Memory(self.history, len(x)), torch.ones_like(now.going)
+        memory, fresh = _Memory(self.history, len(x)), torch.ones_like(now.active)
         for _ in range(self.steps):
-            rows = now.going.nonzero()[:, 0]
+            rows = now.active.nonzero()[:, 0]
             if not len(rows):
                 return
             gradient = now.gradient[rows]
-            direction = -memory.multiply(gradient, rows)
+            direction = -memory.inverse_hessian_product(gradient, rows)
             uphill = (direction * gradient).sum(1) >= 0
             memory.forget(rows[uphill])
             fresh[rows[uphill]] = True
@@ -53,33 +53,35 @@ class LBFGS(Minimiser):
             moved = found.value < now.value[rows]
             memory.add(rows, found.x - now.x[rows], found.gradient - gradient, moved)
             stuck = ~moved
-            now.going[rows[stuck & fresh[rows]]] = False
+            now.active[rows[stuck & fresh[rows]]] = False
             memory.forget(rows[stuck])
             fresh[rows] = stuck
-            for kept, new in ((now.x, found.x), (now.gradient, found.gradient), (now.value, found.value)):
-                kept[rows[moved]] = new[moved]
+            for stored, new in ((now.x, found.x), (now.gradient, found.gradient), (now.value, found.value)):
+                stored[rows[moved]] = new[moved]
             arrived = now.gradient[rows].abs().amax(1) <= self.tolerance * steepest[rows]
-            now.going[rows[arrived]] = False
+            now.active[rows[arrived]] = False
             yield now
 
-    def _search(self, function: Function, now: Iterate, rows: Tensor, direction: Tensor, first: Tensor) -> Iterate:
+    def _search(
+        self, function: BatchFunction, now: MinimizerState, rows: Tensor, direction: Tensor, first: Tensor
+    ) -> MinimizerState:
         """Return the best points that were seen along the directions; the counters of `now` rise."""
         x, value, gradient = now.x[rows], now.value[rows], now.gradient[rows]
         slope = (direction * gradient).sum(1)
         low, high = torch.zeros_like(first), torch.full_like(first, torch.inf)
         length, searching = first.clone(), torch.ones_like(first, dtype=torch.bool)
         best_x, best_value, best_gradient = x.clone(), value.clone(), gradient.clone()
-        for _ in range(self.searched):
+        for _ in range(self.max_line_search):
             some = searching.nonzero()[:, 0]
             if not len(some):
                 break
             here = x[some] + length[some, None] * direction[some]
             there, steep = function(here, rows[some])
-            now.calls[rows[some]] += 1
+            now.nfe[rows[some]] += 1
             finite = torch.isfinite(there) & torch.isfinite(steep).all(1)
             better = finite & (there < best_value[some])
-            for kept, new in ((best_x, here), (best_gradient, steep), (best_value, there)):
-                kept[some[better]] = new[better]
+            for stored, new in ((best_x, here), (best_gradient, steep), (best_value, there)):
+                stored[some[better]] = new[better]
             far = ~finite | (there > value[some] + 1e-4 * length[some] * slope[some])
             near = ~far & ((steep * direction[some]).sum(1) < 0.9 * slope[some])
             searching[some[~far & ~near]] = False
@@ -91,14 +93,14 @@ class LBFGS(Minimiser):
             inside = finite & far & (low[some] == 0)
             shorter = torch.where(inside, parabola.clamp(0.1 * length[some], 0.5 * length[some]), middle)
             length[some] = torch.where(torch.isinf(high[some]), 2 * length[some], shorter)
-        return Iterate(best_x, best_value, best_gradient, now.calls[rows], searching)
+        return MinimizerState(best_x, best_value, best_gradient, now.nfe[rows], searching)
 
 
 class _Memory:
     """Pairs of steps and changes of gradient, of every example; a pair that bends the wrong way counts for nothing."""
 
-    def __init__(self, most: int, n: int) -> None:
-        self.most, self.n = most, n
+    def __init__(self, max_pairs: int, n: int) -> None:
+        self.max_pairs, self.n = max_pairs, n
         self.pairs: list[tuple[Tensor, Tensor, Tensor]] = []
 
     def add(self, rows: Tensor, step: Tensor, change: Tensor, moved: Tensor) -> None:
@@ -109,23 +111,23 @@ class _Memory:
         rho = step.new_zeros(self.n)
         s[rows], y[rows] = step, change
         rho[rows] = torch.where(good, 1 / curve.where(good, torch.ones_like(curve)), torch.zeros_like(curve))
-        self.pairs = [*self.pairs, (s, y, rho)][-self.most :]
+        self.pairs = [*self.pairs, (s, y, rho)][-self.max_pairs :]
 
     def forget(self, rows: Tensor) -> None:
         """Drop what is known of some examples."""
         for _, _, rho in self.pairs:
             rho[rows] = 0
 
-    def multiply(self, gradient: Tensor, rows: Tensor) -> Tensor:
+    def inverse_hessian_product(self, gradient: Tensor, rows: Tensor) -> Tensor:
         """Return the inverse of the curvature times gradients, by two loops over the pairs."""
         pairs = [(s[rows], y[rows], rho[rows]) for s, y, rho in self.pairs]
         scale = torch.ones(len(rows), dtype=gradient.dtype, device=gradient.device)
         for s, y, rho in pairs:  # the last pair that counts
             scale = torch.where(rho > 0, (s * y).sum(1) / y.square().sum(1).clamp(min=1e-300), scale)
-        return two_loops(gradient, pairs, lambda q: scale[:, None] * q)
+        return two_loop_recursion(gradient, pairs, lambda q: scale[:, None] * q)
 
 
-def two_loops(
+def two_loop_recursion(
     gradient: Float[Tensor, "b d"], pairs: Sequence[tuple[Tensor, Tensor, Tensor]], start: Callable[[Tensor], Tensor]
 ) -> Float[Tensor, "b d"]:
     """Return the inverse of the curvature times gradients.
@@ -140,6 +142,6 @@ def two_loops(
         shares.append(rho * (s * q).sum(1))
         q = q - shares[-1][:, None] * y
     q = start(q)
-    for (s, y, rho), share in zip(pairs, reversed(shares), strict=True):
-        q = q + (share - rho * (y * q).sum(1))[:, None] * s
+    for (s, y, rho), alpha in zip(pairs, reversed(shares), strict=True):
+        q = q + (alpha - rho * (y * q).sum(1))[:, None] * s
     return q

@@ -11,50 +11,50 @@ from torch import Tensor
 
 from feller.core.errors import UsageError
 
-Function = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+BatchFunction = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """(x [m, d], numbers of these examples [m], which may come more than once) -> values [m], gradients [m, d].
 
 Gradients are zeros for a minimiser that asks for none.
 """
 
 
-class Iterate(NamedTuple):
+class MinimizerState(NamedTuple):
     """Where all examples are; values never rise."""
 
     x: Float[Tensor, "b d"]
     value: Float[Tensor, " b"]
     gradient: Float[Tensor, "b d"]
-    calls: Int64[Tensor, " b"]
+    nfe: Int64[Tensor, " b"]
     """How often each was evaluated."""
-    going: Bool[Tensor, " b"]
+    active: Bool[Tensor, " b"]
     """Which of them may still fall; the others stay as they are."""
 
 
-class Minimiser(abc.ABC):
+class Minimizer(abc.ABC):
     """Implement one method to add one."""
 
-    gradients: ClassVar[bool] = True
+    needs_gradients: ClassVar[bool] = True
     """Whether it asks the function for them."""
     steps: int
     """At most."""
 
     @abc.abstractmethod
-    def run(self, function: Function, x: Float[Tensor, "b d"]) -> Iterator[Iterate]:
+    def run(self, function: BatchFunction, x: Float[Tensor, "b d"]) -> Iterator[MinimizerState]:
         """Yield the start, and where examples are after each step, until none of them moves.
 
         The caller stops an example by setting its `going` to False in what was yielded.
         """
 
 
-def begin(function: Function, x: Tensor) -> Iterate:
+def initial_state(function: BatchFunction, x: Tensor) -> MinimizerState:
     """Evaluate the start."""
     value, gradient = function(x, torch.arange(len(x), device=x.device))
     going = torch.isfinite(value) & torch.isfinite(gradient).all(1)
     calls = torch.ones(len(x), dtype=torch.long, device=x.device)
-    return Iterate(x.clone(), value.clone(), gradient.clone(), calls, going)
+    return MinimizerState(x.clone(), value.clone(), gradient.clone(), calls, going)
 
 
-class Moments:
+class AdamMoments:
     """Running means of gradients and of their squares, for each example, and the steps that Adam makes of them.
 
     Source: Kingma and Ba 2015, "Adam: a method for stochastic optimization", arXiv 1412.6980.
@@ -76,7 +76,7 @@ class Moments:
 
 
 @dataclass(frozen=True)
-class Adam(Minimiser):
+class Adam(Minimizer):
     """Steps of a length of one's own, however steep; keeps the best point of each example."""
 
     lr: float = 0.05
@@ -88,21 +88,21 @@ class Adam(Minimiser):
         if self.lr <= 0 or self.steps < 1 or not all(0 <= beta < 1 for beta in self.betas):
             raise UsageError("a positive rate, 1 step or more and betas in [0, 1)", self)
 
-    def run(self, function: Function, x: Float[Tensor, "b d"]) -> Iterator[Iterate]:
+    def run(self, function: BatchFunction, x: Float[Tensor, "b d"]) -> Iterator[MinimizerState]:
         """Yield the best points so far."""
-        best = begin(function, x)
+        best = initial_state(function, x)
         yield best
-        here, slope, moments = best.x.clone(), best.gradient.clone(), Moments(x, self.betas)
+        here, slope, moments = best.x.clone(), best.gradient.clone(), AdamMoments(x, self.betas)
         for _ in range(self.steps):
-            rows = best.going.nonzero()[:, 0]
+            rows = best.active.nonzero()[:, 0]
             if not len(rows):
                 return
             here[rows] -= self.lr * moments.step(slope[rows], rows)
             value, gradient = function(here[rows], rows)
-            best.calls[rows] += 1
+            best.nfe[rows] += 1
             finite = torch.isfinite(value) & torch.isfinite(gradient).all(1)
             slope[rows] = torch.where(finite[:, None], gradient, torch.zeros_like(gradient))
             better = finite & (value < best.value[rows])
-            for kept, new in ((best.x, here[rows]), (best.gradient, gradient), (best.value, value)):
-                kept[rows[better]] = new[better]
+            for stored, new in ((best.x, here[rows]), (best.gradient, gradient), (best.value, value)):
+                stored[rows[better]] = new[better]
             yield best

@@ -9,16 +9,16 @@ from torch import Tensor
 from feller.core.errors import InputError
 from feller.core.pytree import Cond, State, leaves, num_examples, tree_map, tree_unflatten
 
-Reward = Callable[[State, Cond], Tensor]
+RewardFunction = Callable[[State, Cond], Tensor]
 """(states at t = 1, conditions) -> reward, [b]."""
 
 
-def rewarded(reward: Reward, x: State, given: Cond) -> Float[Tensor, " b"]:
+def evaluate_reward(reward: RewardFunction, x: State, cond: Cond) -> Float[Tensor, " b"]:
     """Return the reward of states; InputError if it has another shape than [b], or is no number somewhere."""
-    return checked(reward(x, given), num_examples(x))
+    return check_rewards(reward(x, cond), num_examples(x))
 
 
-def shaped(values: object, n: int, which: str = "the reward") -> Shaped[Tensor, " b"]:
+def check_reward_shape(values: object, n: int, name: str = "the reward") -> Shaped[Tensor, " b"]:
     """Return rewards of n samples, if there is one for each.
 
     Raises:
@@ -27,17 +27,17 @@ def shaped(values: object, n: int, which: str = "the reward") -> Shaped[Tensor, 
     if not isinstance(values, Tensor) or values.shape != (n,):
         got = f"a tensor {list(values.shape)}" if isinstance(values, Tensor) else f"a {type(values).__name__}"
         got = "None" if values is None else got
-        raise InputError(f"{which} must return a tensor with one number for each of {n} samples, [{n}]; found {got}")
+        raise InputError(f"{name} must return a tensor with one number for each of {n} samples, [{n}]; found {got}")
     return values
 
 
-def checked(values: object, n: int) -> Float[Tensor, " b"]:
+def check_rewards(values: object, n: int) -> Float[Tensor, " b"]:
     """Return rewards of n samples, if they are that.
 
     Raises:
         InputError: If they have another shape than [n], or are no number somewhere.
     """
-    values = shaped(values, n)
+    values = check_reward_shape(values, n)
     wrong = ~torch.isfinite(values)
     if wrong.any():
         first = int(wrong.nonzero()[0, 0])
@@ -49,22 +49,22 @@ def checked(values: object, n: int) -> Float[Tensor, " b"]:
     return values
 
 
-def reward_gradient(reward: Reward, x: State, given: Cond) -> tuple[Float[Tensor, " b"], State]:
+def reward_gradient(reward: RewardFunction, x: State, cond: Cond) -> tuple[Float[Tensor, " b"], State]:
     """Return the reward of states, and its gradient in them.
 
     Raises:
-        InputError: If it cannot be differentiated, if the gradient is no number somewhere, or as `rewarded` says.
+        InputError: If it cannot be differentiated, if the gradient is no number somewhere, or as `evaluate_reward` says.
     """
     with torch.enable_grad():
         x = tree_map(lambda leaf: leaf.detach().requires_grad_(), x)
-        values = rewarded(reward, x, given)
+        values = evaluate_reward(reward, x, cond)
         if not values.requires_grad:
             raise InputError(
                 "the reward has no gradient: something in it rounds, counts or leaves torch",
                 remedy="Write it in differentiable operations, or choose a method that needs no gradient",
             )
         slopes = torch.autograd.grad(values.sum(), list(leaves(x)), allow_unused=True)
-    found = tree_map(lambda leaf, slope: _or_zero(slope, leaf), x, tree_unflatten(x, slopes))
+    found = tree_map(lambda leaf, slope: _gradient_or_zero(slope, leaf), x, tree_unflatten(x, slopes))
     n = len(values)
     bad = torch.zeros(n, dtype=torch.bool, device=values.device)
     for leaf in leaves(found):
@@ -78,6 +78,6 @@ def reward_gradient(reward: Reward, x: State, given: Cond) -> tuple[Float[Tensor
     return values.detach(), found
 
 
-def _or_zero(slope: Tensor | None, leaf: Tensor) -> Tensor:
+def _gradient_or_zero(slope: Tensor | None, leaf: Tensor) -> Tensor:
     """Return the gradient in a leaf; the reward need not look at all of them."""
     return torch.zeros_like(leaf) if slope is None else slope.detach()

@@ -25,7 +25,7 @@ FALSE_ALARM = 1e-3
 class Coins(Protocol):
     """Where noise comes from: a source of `feller.privacy.noise.grid_noise`."""
 
-    def added(self, values: Tensor, scale: float) -> Tensor:
+    def add_gaussian(self, values: Tensor, scale: float) -> Tensor:
         """Return values with normal noise of a standard deviation, both rounded to one grid."""
         ...
 
@@ -75,7 +75,7 @@ class Noisy:
 
     def _noisy(self, exact: Sequence[int]) -> list[float]:
         """Add noise to counts, which are on its grid: a float normal of its own would betray them in its low digits."""
-        return self.noise.added(torch.tensor(exact, dtype=torch.float64), self.sigma).tolist()
+        return self.noise.add_gaussian(torch.tensor(exact, dtype=torch.float64), self.sigma).tolist()
 
 
 WIDTHS = (1, 2, 4, 8, 16, 32)

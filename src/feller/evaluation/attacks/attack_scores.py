@@ -8,17 +8,17 @@ from scipy.stats import beta, rankdata
 from torch import Tensor
 
 from feller.core.errors import UsageError
-from feller.privacy.auditing.one_run import guess, lower_bound
+from feller.privacy.auditing.one_run import epsilon_lower_bound, num_right_guesses
 
-FALSE = 0.01
+FALSE_POSITIVE_RATE = 0.01
 """Share of others that may be taken for members."""
 CONFIDENCE = 0.95
-ORDER = "order"
+SELECTION_PURPOSE = "order"
 """Address of the draws that choose which examples are attacked."""
 
 
 @dataclass(frozen=True)
-class Told:
+class MembershipScores:
     """What a membership attack reaches."""
 
     auc: float
@@ -28,12 +28,14 @@ class Told:
     epsilon: float
     """That a private model must have at least for it, wrong in one of twenty audits; 0 proves nothing."""
 
-    def under(self, way: str) -> dict[str, float | None]:
+    def with_prefix(self, attack: str) -> dict[str, float | None]:
         """Return the numbers under the name of a way to tell members."""
-        return {f"{way}_{name}": value for name, value in asdict(self).items()}
+        return {f"{attack}_{name}": value for name, value in asdict(self).items()}
 
 
-def told(members: Float[Tensor, " n"], others: Float[Tensor, " m"], delta: float = 0.0) -> Told:
+def membership_scores(
+    members: Float[Tensor, " n"], others: Float[Tensor, " m"], delta: float = 0.0
+) -> MembershipScores:
     """Judge scores, high where an example seems to be a member.
 
     The epsilon is that of thresholds chosen on one half and judged on the other, by Clopper and Pearson's bounds of
@@ -51,18 +53,18 @@ def told(members: Float[Tensor, " n"], others: Float[Tensor, " m"], delta: float
     if min(len(members), len(others)) < 4:
         raise UsageError("4 members and 4 others or more", f"{len(members)} and {len(others)}")
     a, b = (scores.double().cpu().numpy() for scores in (members, others))
-    threshold = np.quantile(b, 1 - FALSE)
-    return Told(area(a, b), (a > threshold).mean().item(), proven(a, b, delta))
+    threshold = np.quantile(b, 1 - FALSE_POSITIVE_RATE)
+    return MembershipScores(roc_auc(a, b), (a > threshold).mean().item(), proven_epsilon(a, b, delta))
 
 
-def area(members: np.ndarray, others: np.ndarray) -> float:
+def roc_auc(members: np.ndarray, others: np.ndarray) -> float:
     """Return the area under ROC of scores: the chance that of one of each kind the member scores higher, ties half."""
     ranks = rankdata(np.concatenate([members, others]))[: len(members)]
     n = len(members)
     return ((ranks.sum() - n * (n + 1) / 2) / (n * len(others))).item()
 
 
-def proven(members: np.ndarray, others: np.ndarray, delta: float) -> float:
+def proven_epsilon(members: np.ndarray, others: np.ndarray, delta: float) -> float:
     """Return the epsilon below which so many right and so few wrong answers are no chance."""
     (choose, judge), (choose_others, judge_others) = ((each[::2], each[1::2]) for each in (members, others))
     best, chosen = 0.0, None
@@ -85,7 +87,7 @@ def _bound(members: np.ndarray, others: np.ndarray, threshold: float, sign: int,
     return float(max(0.0, np.log(max(true - delta, 1e-300) / false)))
 
 
-WAYS = {
+ATTACKS = {
     "loss": "by the model's own loss, which is lower on what it has seen",
     "nearness": "by how near the closest sample is",
     "density": "by how much likelier a row is under synthetic rows than under real ones that were not learned from"
@@ -97,18 +99,18 @@ WAYS = {
     "overheard": "among rows planted in a training of its own, by all its noisy gradients",
 }
 """Ways to tell members from others."""
-PLANTED = ("planted", "overheard")
+CANARY_ATTACKS = ("planted", "overheard")
 """Those of them that are about planted rows: half are in a training that is made for the audit, by the flip of a coin.
 """
 
 
-SHARES = (1 / 8, 1 / 2, 1.0)
+GUESS_FRACTIONS = (1 / 8, 1 / 2, 1.0)
 """Of the rows about which guesses are made, the surest first; each is a bound of its own, and they share the 5 %."""
-FOUR = 3.17e-5
+FOUR_SIGMA_PROB = 3.17e-5
 """Chance of a normal number above 4 standard errors."""
 
 
-def told_planted(scores: Float[Tensor, " n"], present: Bool[Tensor, " n"], delta: float = 0.0) -> Told:
+def canary_scores(scores: Float[Tensor, " n"], present: Bool[Tensor, " n"], delta: float = 0.0) -> MembershipScores:
     """Judge scores of planted rows, each of which was there by a fair coin; the epsilon is that of one run.
 
     Source: Steinke, Nasr and Jagielski 2023, arXiv 2305.08846, theorem 5.2.
@@ -123,16 +125,16 @@ def told_planted(scores: Float[Tensor, " n"], present: Bool[Tensor, " n"], delta
     """
     scores = scores.double().nan_to_num(nan=0.0)
     n, best = len(scores), 0.0
-    for share in SHARES:
-        guesses = max(2, int(share * n) // 2 * 2)
-        right = guess(scores, present, guesses)
-        sure = 1 - (1 - CONFIDENCE) / len(SHARES)
-        best = max(best, lower_bound(right, guesses, sure, delta=delta, planted=n))
-    return replace(told(scores[present], scores[~present]), epsilon=best)
+    for fraction in GUESS_FRACTIONS:
+        guesses = max(2, int(fraction * n) // 2 * 2)
+        right = num_right_guesses(scores, present, guesses)
+        sure = 1 - (1 - CONFIDENCE) / len(GUESS_FRACTIONS)
+        best = max(best, epsilon_lower_bound(right, guesses, sure, delta=delta, num_canaries=n))
+    return replace(membership_scores(scores[present], scores[~present]), epsilon=best)
 
 
 @dataclass(frozen=True)
-class Named:
+class IdentificationScores:
     """How often an attacker names the right one of several candidates."""
 
     right: float
@@ -142,7 +144,9 @@ class Named:
     """What the guarantee allows, at most; if it is below the least, the guarantee does not hold."""
 
 
-def named(scores: Float[Tensor, "places candidates"], chosen: Int[Tensor, " places"], bound: float) -> Named:
+def identification_scores(
+    scores: Float[Tensor, "places candidates"], chosen: Int[Tensor, " places"], bound: float
+) -> IdentificationScores:
     """Judge an attacker who names the candidate of the highest score, at each of some places.
 
     Args:
@@ -151,5 +155,5 @@ def named(scores: Float[Tensor, "places candidates"], chosen: Int[Tensor, " plac
         bound: Chance of a right answer that the guarantee allows.
     """
     hits, places = int((scores.argmax(1) == chosen).sum()), len(chosen)
-    least = float(beta.ppf(FOUR, hits, places - hits + 1)) if hits else 0.0
-    return Named(hits / places, least, bound)
+    least = float(beta.ppf(FOUR_SIGMA_PROB, hits, places - hits + 1)) if hits else 0.0
+    return IdentificationScores(hits / places, least, bound)

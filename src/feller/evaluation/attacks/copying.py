@@ -6,16 +6,16 @@ import torch
 
 from feller.core.rng import Rng
 from feller.data.modality import Dataset
-from feller.evaluation.attacks.attack_scores import ORDER, Told, told
-from feller.evaluation.attacks.distances import Apart, recited
-from feller.evaluation.comparison import pick
+from feller.evaluation.attacks.attack_scores import SELECTION_PURPOSE, MembershipScores, membership_scores
+from feller.evaluation.attacks.example_distances import ExampleDistance, has_copied_run
+from feller.evaluation.comparison import subsample
 
 QUERIES = 500
 """Examples whose nearest training example is looked for."""
 
 
 @dataclass(frozen=True)
-class Copied:
+class CopyScores:
     """How samples stand to what was learned from."""
 
     copies: float
@@ -24,7 +24,7 @@ class Copied:
     """The same share of examples that were not learned from."""
     nearest_ratio: float | None
     """Distance to the nearest training example, medians of samples over those of held-out examples."""
-    nearness: Told | None
+    nearness: MembershipScores | None
     """How well nearness to samples tells members from others."""
     passages: float | None = None
     """Share of samples with a long run of symbols from the training text; of texts alone."""
@@ -32,53 +32,62 @@ class Copied:
     """The same share of text that was not learned from."""
 
 
-def copied(samples: Dataset, train: Dataset, held_out: Dataset, draws: Rng, kind: Apart) -> Copied:
+def copy_scores(samples: Dataset, train: Dataset, held_out: Dataset, rng: Rng, kind: ExampleDistance) -> CopyScores:
     """Compare samples with the training data, and with as many held-out examples; for distances the sets in part.
 
     Args:
         samples: What the model drew.
         train: What it learned from.
         held_out: What it did not; may be empty.
-        draws: Chooses the parts.
+        rng: Chooses the parts.
         kind: Distances that suit the data.
     """
-    size = min(kind.most, len(train), len(held_out) or len(train))
-    made, seen = (
-        pick(samples, kind.most, draws.fold_in("samples"), ORDER),
-        pick(train, size, draws.fold_in("seen"), ORDER),
+    size = min(kind.max_pairwise, len(train), len(held_out) or len(train))
+    made, train_rows = (
+        subsample(samples, kind.max_pairwise, rng.fold_in("samples"), SELECTION_PURPOSE),
+        subsample(train, size, rng.fold_in("seen"), SELECTION_PURPOSE),
     )
-    asked = pick(samples, kind.asked, draws.fold_in("asked"), ORDER)
+    queries = subsample(samples, kind.max_queries, rng.fold_in("asked"), SELECTION_PURPOSE)
     if not len(held_out):
-        return Copied(_share(kind.known(asked, train, None)), None, None, None, _recited(asked, train))
-    unseen = pick(held_out, size, draws.fold_in("unseen"), ORDER)
-    others = pick(held_out, kind.asked, draws.fold_in("others"), ORDER)
-    near, usual = _nearest(made, unseen, pick(train, kind.among, draws.fold_in("among"), ORDER), kind)
-    return Copied(
-        _share(kind.known(asked, train, usual)),
-        _share(kind.known(others, train, usual)),
+        return CopyScores(
+            _fraction(kind.is_copy(queries, train, None)), None, None, None, _copied_run_fraction(queries, train)
+        )
+    held_out_rows = subsample(held_out, size, rng.fold_in("unseen"), SELECTION_PURPOSE)
+    others = subsample(held_out, kind.max_queries, rng.fold_in("others"), SELECTION_PURPOSE)
+    near, usual = _nearest_distances(
+        made, held_out_rows, subsample(train, kind.max_neighbours, rng.fold_in("among"), SELECTION_PURPOSE), kind
+    )
+    return CopyScores(
+        _fraction(kind.is_copy(queries, train, usual)),
+        _fraction(kind.is_copy(others, train, usual)),
         near / usual if usual else None,
-        told(-kind.apart(seen, made).amin(1), -kind.apart(unseen, made).amin(1)) if size >= 4 else None,
-        _recited(asked, train),
-        _recited(others, train),
+        membership_scores(-kind.pairwise(train_rows, made).amin(1), -kind.pairwise(held_out_rows, made).amin(1))
+        if size >= 4
+        else None,
+        _copied_run_fraction(queries, train),
+        _copied_run_fraction(others, train),
     )
 
 
-def _nearest(made: Dataset, unseen: Dataset, train: Dataset, kind: Apart) -> tuple[float, float]:
+def _nearest_distances(
+    made: Dataset, held_out_rows: Dataset, train: Dataset, kind: ExampleDistance
+) -> tuple[float, float]:
     """Return how far samples, and unseen examples, are from the nearest training example, in the middle."""
-    some, others = (data.subset(torch.arange(min(len(data), QUERIES))) for data in (made, unseen))
+    some, others = (data.subset(torch.arange(min(len(data), QUERIES))) for data in (made, held_out_rows))
     best = [torch.full((len(data),), torch.inf, dtype=torch.float64) for data in (some, others)]
-    for rows in torch.arange(len(train)).split(kind.most):
+    for rows in torch.arange(len(train)).split(kind.max_pairwise):
         part = train.subset(rows)
         best = [
-            torch.minimum(far, kind.apart(data, part).amin(1)) for far, data in zip(best, (some, others), strict=True)
+            torch.minimum(far, kind.pairwise(data, part).amin(1))
+            for far, data in zip(best, (some, others), strict=True)
         ]
     return best[0].median().item(), best[1].median().item()
 
 
-def _recited(some: Dataset, train: Dataset) -> float | None:
-    marks = recited(some, train)
-    return None if marks is None else _share(marks)
+def _copied_run_fraction(some: Dataset, train: Dataset) -> float | None:
+    marks = has_copied_run(some, train)
+    return None if marks is None else _fraction(marks)
 
 
-def _share(marks: torch.Tensor) -> float:
+def _fraction(marks: torch.Tensor) -> float:
     return marks.double().mean().item() if len(marks) else 0.0

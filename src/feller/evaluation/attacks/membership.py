@@ -13,18 +13,18 @@ from feller.core.pytree import num_examples, tree_map
 from feller.core.rng import Rng
 from feller.data.modality import Dataset
 from feller.privacy.marginals.mst import mst
-from feller.privacy.noise.grid_noise import Repeatable
+from feller.privacy.noise.grid_noise import SeededNoise
 from feller.training.objective import Objective
 
 ROUNDS = 16
 """Draws of time and noise that the loss of an example is the mean of."""
-AT_ONCE = 512
+CHUNK_SIZE = 512
 """Examples that are asked about together."""
 
 
 @torch.no_grad()
-def losses(
-    network: Any, objective: Objective, data: Dataset, draws: Rng, rounds: int = ROUNDS
+def example_losses(
+    network: Any, objective: Objective, data: Dataset, rng: Rng, rounds: int = ROUNDS
 ) -> Float64[Tensor, " n"]:
     """Return the loss of each example, over the same draws of times and noise whatever stands beside it.
 
@@ -32,26 +32,26 @@ def losses(
         network: Of the model that is attacked.
         objective: What it was trained by.
         data: Examples.
-        draws: Source of all randomness.
+        rng: Source of all randomness.
         rounds: Draws whose mean is taken.
     """
     device = next(network.parameters()).device
     found = []
-    for first in range(0, len(data), AT_ONCE):
-        some = data.subset(torch.arange(first, min(first + AT_ONCE, len(data))))
-        wanted = {} if some.target is None else {"target": some.wanted(some.target)}
-        all_of_it = {"x_1": data.modality.encode(some.values), "given": some.given, **wanted}
+    for first in range(0, len(data), CHUNK_SIZE):
+        some = data.subset(torch.arange(first, min(first + CHUNK_SIZE, len(data))))
+        targets = {} if some.target is None else {"target": some.wanted(some.target)}
+        all_of_it = {"x_1": data.modality.encode(some.values), "given": some.given, **targets}
         batch = tree_map(lambda leaf: leaf.to(device), all_of_it)
         total = torch.zeros(len(some), dtype=torch.float64)
         for number in range(rounds):
-            example = objective.draw(batch, replace(draws.fold_in("round", number), first_example=first), network)
+            example = objective.draw(batch, replace(rng.fold_in("round", number), first_example=first), network)
             loss = objective.loss(network, example).double().cpu()
             total += loss.view(len(some), num_examples(example) // len(some)).mean(1)
         found.append(total / rounds)
     return torch.cat(found) if found else torch.zeros(0, dtype=torch.float64)
 
 
-def by_density(synthetic: Tensor, reference: Tensor, rows: Tensor, counts: tuple[int, ...]) -> Float64[Tensor, " n"]:
+def domias_scores(synthetic: Tensor, reference: Tensor, rows: Tensor, counts: tuple[int, ...]) -> Float64[Tensor, " n"]:
     """Return log p(row) under synthetic rows over log p(row) under others of the same law, trees of pairs both.
 
     Source: van Breugel, Sun, Qian and van der Schaar 2023, "Membership inference attacks against synthetic data through
@@ -63,15 +63,15 @@ def by_density(synthetic: Tensor, reference: Tensor, rows: Tensor, counts: tuple
         rows: Codes that are asked about, [n, k].
         counts: Codes of each column.
     """
-    dense, thin = (mst(codes, counts, float("inf"), Repeatable(0)).model for codes in (synthetic, reference))
+    dense, thin = (mst(codes, counts, float("inf"), SeededNoise(0)).model for codes in (synthetic, reference))
     return dense.log_likelihood(rows) - thin.log_likelihood(rows)
 
 
-OWN = 16
+MIN_SHADOWS_PER_CLASS = 16
 """Models with a row, and as many without it, from which its law has a mean and a deviation of its own."""
 
 
-def halves(n: int, models: int, draws: Rng) -> Bool[Tensor, "s n"]:
+def shadow_splits(n: int, models: int, rng: Rng) -> Bool[Tensor, "s n"]:
     """Return which of n rows each of some models learns from: about half, and each row in half of the models.
 
     Source: Carlini et al. 2022, "Membership inference attacks from first principles", arXiv 2112.03570, section V.
@@ -79,34 +79,34 @@ def halves(n: int, models: int, draws: Rng) -> Bool[Tensor, "s n"]:
     Args:
         n: Rows.
         models: How many; of an odd number each row is in the smaller half.
-        draws: Source of all randomness.
+        rng: Source of all randomness.
 
     Raises:
         UsageError: If there are fewer than two models.
     """
     check_number("models", models, ge=2)
-    u = torch.stack([draws.stream("half", k).uniform((n,), torch.float64) for k in range(models)])
+    u = torch.stack([rng.stream("half", k).uniform((n,), torch.float64) for k in range(models)])
     return u.argsort(0).argsort(0) < models // 2
 
 
-def likelihood_ratio(
-    shadows: Float[Tensor, "s n"], seen: Bool[Tensor, "s n"], losses: Float[Tensor, " n"]
+def lira_scores(
+    shadows: Float[Tensor, "s n"], in_training: Bool[Tensor, "s n"], losses: Float[Tensor, " n"]
 ) -> Float64[Tensor, " n"]:
     """Return log p(loss | learned from) / p(loss | not) by normal laws, high where an example seems a member (LiRA).
 
-    From `OWN` models of each kind every example has its own laws; of fewer, all share the shift and the deviation.
+    From `MIN_SHADOWS_PER_CLASS` models of each kind every example has its own laws; of fewer, all share the shift and the deviation.
 
     Args:
         shadows: Losses of each example under models that were trained alike.
-        seen: Which examples each of these learned from.
+        in_training: Which examples each of these learned from.
         losses: Under the model that is attacked, over the same draws.
 
     Raises:
         UsageError: If an example is in all shadows, or in none.
     """
-    counts = seen.sum(0)
-    if min(counts.min(), (len(seen) - counts).min()) < OWN:
-        return calibrated(shadows, seen, losses)
+    counts = in_training.sum(0)
+    if min(counts.min(), (len(in_training) - counts).min()) < MIN_SHADOWS_PER_CLASS:
+        return lira_shared_variance(shadows, in_training, losses)
     x, y = shadows.double(), losses.double()
 
     def log_density(where: Tensor) -> Tensor:
@@ -116,10 +116,12 @@ def likelihood_ratio(
         variance = variance.clamp(min=1e-12 * x.var().item() + math.ulp(0.0))
         return -(y - mean).square() / (2 * variance) - variance.log() / 2
 
-    return log_density(seen) - log_density(~seen)
+    return log_density(in_training) - log_density(~in_training)
 
 
-def calibrated(shadows: Float[Tensor, "s n"], seen: Bool[Tensor, "s n"], losses: Float[Tensor, " n"]) -> Tensor:
+def lira_shared_variance(
+    shadows: Float[Tensor, "s n"], in_training: Bool[Tensor, "s n"], losses: Float[Tensor, " n"]
+) -> Tensor:
     """Return the log likelihood ratio, [n], of losses of examples that were learned from, beside those that were not.
 
     Normal laws with a mean for each example; the shift by having been learned from, and the variance, are those of all
@@ -128,25 +130,25 @@ def calibrated(shadows: Float[Tensor, "s n"], seen: Bool[Tensor, "s n"], losses:
 
     Args:
         shadows: Losses of each example under models that were trained alike.
-        seen: Which examples each of these learned from; each example in some, and not in others.
+        in_training: Which examples each of these learned from; each example in some, and not in others.
         losses: Of the examples under the model that is attacked.
 
     Raises:
         UsageError: If an example is in all shadows, or in none.
     """
-    counts = seen.sum(0)
-    if (counts == 0).any() or (counts == len(seen)).any():
+    counts = in_training.sum(0)
+    if (counts == 0).any() or (counts == len(in_training)).any():
         raise UsageError("each example must be in some shadow models and not in others", remedy="Make more of them")
     x = shadows.double()
-    shift = ((x * seen).sum(0) / counts - (x * ~seen).sum(0) / (len(seen) - counts)).mean()
-    level = x - shift * seen
+    shift = ((x * in_training).sum(0) / counts - (x * ~in_training).sum(0) / (len(in_training) - counts)).mean()
+    level = x - shift * in_training
     mean = level.mean(0)
-    variance = (level - mean).square().sum() / max(1, (len(seen) - 1) * len(losses))
+    variance = (level - mean).square().sum() / max(1, (len(in_training) - 1) * len(losses))
     away = losses.double() - mean
     return (away.square() - (away - shift).square()) / (2 * variance)
 
 
-def relative(shadows: Float[Tensor, "s n"], losses: Float[Tensor, " n"]) -> Float64[Tensor, " n"]:
+def relative_loss_scores(shadows: Float[Tensor, "s n"], losses: Float[Tensor, " n"]) -> Float64[Tensor, " n"]:
     """Return by how much the loss is below what is usual for each example, which two models are enough for.
 
     Sources: Watson, Guo, Cormode and Sablayrolles 2022, "On the importance of difficulty calibration in membership

@@ -17,58 +17,69 @@ from feller.data.molecules.molecule import Molecule
 from feller.data.proteins.backbones import Backbones
 from feller.data.proteins.frames import CA
 from feller.data.proteins.modality import Proteins
-from feller.evaluation.attacks.distances import Apart, Coordinates, Curved, Symbols
-from feller.evaluation.crystals import NEAR, OTHER, formula_of, looked, seen_before
+from feller.evaluation.attacks.example_distances import (
+    CoordinateDistance,
+    ExampleDistance,
+    GeodesicDistance,
+    HammingDistance,
+)
+from feller.evaluation.crystal_metrics import (
+    MAX_COMPOSITION_DIFFERENCE,
+    MAX_DISTANCE_DIFFERENCE,
+    crystal_features,
+    is_known,
+    reduced_formula,
+)
 from feller.spaces import Euclidean, Product, Space, Tokens
 from feller.spaces.table_tokens import TableTokens
 
-SAME = 0.5
+CHAIN_COPY_RMSD = 0.5
 """Root mean square distance of the CA atoms of chains that count as one, in Å."""
-ALIKE = 0.9
+MIN_IDENTITY = 0.9
 """Share of their residues that are the same kind, where those of both are known."""
-AT_ONCE = 2**16
+CHUNK_SIZE = 2**16
 """Pairs of stretches that are laid on each other at once."""
 Chain = tuple[Tensor, np.ndarray]
 """Places of CA atoms in Å, [l, 3], and kinds of residues, [l], -1 where they are not known."""
 
 
 @dataclass(frozen=True)
-class Chains(Apart):
+class ChainDistance(ExampleDistance):
     """Root mean square distance in Å, of the stretch of the longer chain that fits the shorter one best."""
 
-    most: int = 200
-    asked: int = 1_000
-    among: int = 1_000
+    max_pairwise: int = 200
+    max_queries: int = 1_000
+    max_neighbours: int = 1_000
 
-    def apart(self, a: Dataset, b: Dataset) -> Float64[Tensor, "n m"]:
+    def pairwise(self, a: Dataset, b: Dataset) -> Float64[Tensor, "n m"]:
         """Lay each chain on each."""
-        first, second = chains_of(a), chains_of(b)
-        return torch.stack([_from_all(one, second) for one in first])
+        first, second = ca_chains(a), ca_chains(b)
+        return torch.stack([_distances_to_all(one, second) for one in first])
 
-    def known(self, some: Dataset, train: Dataset, usual: float | None) -> Bool[Tensor, " n"]:
+    def is_copy(self, some: Dataset, train: Dataset, usual: float | None) -> Bool[Tensor, " n"]:
         """Look among chains of the same length for one that lies on it, and has its residues, as far as known."""
-        there = chains_of(train)
-        return torch.tensor([_is_among(one, there) for one in chains_of(some)], dtype=torch.bool)
+        there = ca_chains(train)
+        return torch.tensor([_has_copy(one, there) for one in ca_chains(some)], dtype=torch.bool)
 
 
-def chains_of(data: Dataset) -> list[Chain]:
+def ca_chains(data: Dataset) -> list[Chain]:
     """Return chains without their padding."""
-    given = data.given
+    cond = data.given
     proteins, backbones = data.modality.view(Proteins), data.modality.view(Backbones)
     if proteins is not None:
-        given = given if "valid" in given else proteins.complete(given)
-        atoms = proteins.structure.chains(data.values["atoms"], {"valid": given["valid"]["position"]})
-        known = torch.where(given["valid"]["residue"], data.values["residue"], -1).cpu().numpy()
-        residues = [row[: len(chain)] for row, chain in zip(known, atoms, strict=True)]
+        cond = cond if "valid" in cond else proteins.complete(cond)
+        atoms = proteins.structure.chains(data.values["atoms"], {"valid": cond["valid"]["position"]})
+        residue_codes = torch.where(cond["valid"]["residue"], data.values["residue"], -1).cpu().numpy()
+        residues = [row[: len(chain)] for row, chain in zip(residue_codes, atoms, strict=True)]
     elif backbones is not None:
-        atoms = backbones.chains(data.values, given)
+        atoms = backbones.chains(data.values, cond)
         residues = [np.full(len(chain), -1) for chain in atoms]
     else:
         raise TypeError(f"{data.modality.called} are no chains")
     return [(torch.from_numpy(chain[:, CA]), residue) for chain, residue in zip(atoms, residues, strict=True)]
 
 
-def laid_on(a: Float64[Tensor, "n l 3"], b: Float64[Tensor, "n l 3"]) -> Float64[Tensor, " n"]:
+def kabsch_rmsd(a: Float64[Tensor, "n l 3"], b: Float64[Tensor, "n l 3"]) -> Float64[Tensor, " n"]:
     """Return the least root mean square distance over all turns and shifts, without mirrors.
 
     Source: Kabsch 1976, "A solution for the best rotation to relate two sets of vectors".
@@ -81,70 +92,72 @@ def laid_on(a: Float64[Tensor, "n l 3"], b: Float64[Tensor, "n l 3"]) -> Float64
     return (squares / a.shape[1]).clamp(min=0).sqrt()
 
 
-def _from_all(one: Chain, others: list[Chain]) -> Float64[Tensor, " m"]:
+def _distances_to_all(one: Chain, others: list[Chain]) -> Float64[Tensor, " m"]:
     """Return the distance of a chain from each of several."""
     places, found = one[0], torch.full((len(others),), torch.inf, dtype=torch.float64)
     for shorter in {min(len(places), len(other)) for other, _ in others}:
-        which = [j for j, (other, _) in enumerate(others) if min(len(places), len(other)) == shorter]
+        indices = [j for j, (other, _) in enumerate(others) if min(len(places), len(other)) == shorter]
         ours, theirs, owner = [], [], []
-        for j in which:
+        for j in indices:
             here, there = (chain.unfold(0, shorter, 1).mT for chain in (places, others[j][0]))
             n = max(len(here), len(there))
             ours.append(here.expand(n, -1, -1))
             theirs.append(there.expand(n, -1, -1))
             owner.append(torch.full((n,), j))
-        parts = zip(*(torch.cat(each).split(AT_ONCE) for each in (ours, theirs)), strict=True)
-        far = torch.cat([laid_on(a, b) for a, b in parts])
+        parts = zip(*(torch.cat(each).split(CHUNK_SIZE) for each in (ours, theirs)), strict=True)
+        far = torch.cat([kabsch_rmsd(a, b) for a, b in parts])
         found.scatter_reduce_(0, torch.cat(owner), far, "amin")
     return found
 
 
-def _is_among(one: Chain, others: list[Chain]) -> bool:
+def _has_copy(one: Chain, others: list[Chain]) -> bool:
     places, residues = one
     same = [(other, kinds) for other, kinds in others if len(other) == len(places)]
     if not same:
         return False
     there = torch.stack([other for other, _ in same])
-    near = laid_on(places.expand_as(there), there) <= SAME
-    return any(bool(is_near) and _alike(residues, kinds) for is_near, (_, kinds) in zip(near, same, strict=True))
+    near = kabsch_rmsd(places.expand_as(there), there) <= CHAIN_COPY_RMSD
+    return any(
+        bool(is_near) and _same_residues(residues, kinds) for is_near, (_, kinds) in zip(near, same, strict=True)
+    )
 
 
-def _alike(a: np.ndarray, b: np.ndarray) -> bool:
+def _same_residues(a: np.ndarray, b: np.ndarray) -> bool:
     both = (a >= 0) & (b >= 0)
-    return not both.any() or bool((a[both] == b[both]).mean() >= ALIKE)
+    return not both.any() or bool((a[both] == b[both]).mean() >= MIN_IDENTITY)
 
 
-NEAREST, FARTHEST, STEP = 0.5, 10.0, 0.25
+MIN_DISTANCE, MAX_DISTANCE, STEP = 0.5, 10.0, 0.25
 """Distances of atoms at which pairs are counted, in Å; farther ones count at the last."""
-SAME_CLOUD = 0.1
+MOLECULE_COPY_RMSD = 0.1
 """Root mean square difference of all distances in molecules that count as one, in Å."""
-Lines = dict[tuple[int, int], np.ndarray]
+PairDistances = dict[tuple[int, int], np.ndarray]
 """Two elements -> sorted distances of all their pairs of atoms, in Å."""
 
 
 @dataclass(frozen=True)
-class Clouds(Apart):
+class MoleculeDistance(ExampleDistance):
     """Smoothed counts of pairs at each distance, the root of the sum of squared differences; mirrors are alike."""
 
-    def apart(self, a: Dataset, b: Dataset) -> Float64[Tensor, "n m"]:
+    def pairwise(self, a: Dataset, b: Dataset) -> Float64[Tensor, "n m"]:
         """Compare counts."""
-        first, second = ([lines_of(one) for one in molecules_of(data)] for data in (a, b))
+        first, second = ([pair_distances(one) for one in molecules_of(data)] for data in (a, b))
         pairs = sorted({pair for lines in (*first, *second) for pair in lines})
-        return torch.cdist(*(_counts(lines, pairs) for lines in (first, second)))
+        return torch.cdist(*(_distance_histograms(lines, pairs) for lines in (first, second)))
 
-    def known(self, some: Dataset, train: Dataset, usual: float | None) -> Bool[Tensor, " n"]:
+    def is_copy(self, some: Dataset, train: Dataset, usual: float | None) -> Bool[Tensor, " n"]:
         """Look among molecules of the same formula for one with the same distances."""
-        asked, there = _by_formula(molecules_of(some)), _by_formula(molecules_of(train))
+        query_groups, there = _by_formula(molecules_of(some)), _by_formula(molecules_of(train))
         found = torch.zeros(len(some), dtype=torch.bool)
-        for formula, (which, rows) in asked.items():
+        for formula, (indices, rows) in query_groups.items():
             if formula in there:
-                _, known = there[formula]
+                _, train_rows = there[formula]
                 size = max(1, rows.shape[1])
-                found[which] = torch.cdist(rows, known).amin(1) <= SAME_CLOUD * size**0.5
+                found[indices] = torch.cdist(rows, train_rows).amin(1) <= MOLECULE_COPY_RMSD * size**0.5
         return found
 
 
-def lines_of(molecule: Molecule) -> Lines:
+def pair_distances(molecule: Molecule) -> PairDistances:
     """Return the distances of a molecule's atoms, which neither their order nor a turn changes."""
     i, j = np.triu_indices(len(molecule.atoms), 1)
     ends, far = np.sort(molecule.atoms[np.stack([i, j])], axis=0), molecule.distances()[i, j]
@@ -153,15 +166,15 @@ def lines_of(molecule: Molecule) -> Lines:
     return alone | {pair: np.sort(far[((ends[0] == pair[0]) & (ends[1] == pair[1]))]) for pair in pairs}
 
 
-def _counts(several: list[Lines], pairs: list[tuple[int, int]]) -> Float64[Tensor, "n k"]:
+def _distance_histograms(several: list[PairDistances], pairs: list[tuple[int, int]]) -> Float64[Tensor, "n k"]:
     """Return for each pair of elements how many atoms are at about each distance, a triangle around each."""
-    grid = np.arange(NEAREST, FARTHEST + STEP / 2, STEP)
+    grid = np.arange(MIN_DISTANCE, MAX_DISTANCE + STEP / 2, STEP)
     rows = np.zeros((len(several), len(pairs), len(grid)))
     place = {pair: k for k, pair in enumerate(pairs)}
     for row, lines in zip(rows, several, strict=True):
         for pair, far in lines.items():
             if far.size:
-                where = np.clip((far - NEAREST) / STEP, 0, len(grid) - 1)
+                where = np.clip((far - MIN_DISTANCE) / STEP, 0, len(grid) - 1)
                 below = np.floor(where).astype(int)
                 np.add.at(row[place[pair]], below, 1 - (where - below))
                 np.add.at(row[place[pair]], np.minimum(below + 1, len(grid) - 1), where - below)
@@ -174,53 +187,56 @@ def _by_formula(molecules: list[Molecule]) -> dict[bytes, tuple[list[int], Float
     for i, molecule in enumerate(molecules):
         found.setdefault(np.sort(molecule.atoms).tobytes(), []).append(i)
     return {
-        formula: (which, torch.from_numpy(np.stack([_flat(lines_of(molecules[i])) for i in which])))
-        for formula, which in found.items()
+        formula: (indices, torch.from_numpy(np.stack([_flat(pair_distances(molecules[i])) for i in indices])))
+        for formula, indices in found.items()
     }
 
 
-def _flat(lines: Lines) -> np.ndarray:
+def _flat(lines: PairDistances) -> np.ndarray:
     return np.concatenate([lines[pair] for pair in sorted(lines) if pair[1]] or [np.zeros(0)])
 
 
 @dataclass(frozen=True)
-class Lattices(Apart):
+class CrystalDistance(ExampleDistance):
     """Differences of mean distances to neighbours and of elements, each in units of those of crystals that are alike.
 
     Copies have one formula, and neighbours at distances that differ by 0.02 Å at most. Needs pymatgen.
     """
 
-    most: int = 1_000
-    asked: int = 1_000
-    among: int = 2_000
+    max_pairwise: int = 1_000
+    max_queries: int = 1_000
+    max_neighbours: int = 2_000
 
-    def apart(self, a: Dataset, b: Dataset) -> Float64[Tensor, "n m"]:
+    def pairwise(self, a: Dataset, b: Dataset) -> Float64[Tensor, "n m"]:
         """Add both."""
-        first, second = (looked(_crystals(data)) for data in (a, b))
-        near = cdist(first.distances(), second.distances(), "chebyshev") / NEAR
-        return torch.from_numpy(near + cdist(first.shares(), second.shares(), "cityblock") / 2 / OTHER)
+        first, second = (crystal_features(_crystals(data)) for data in (a, b))
+        near = cdist(first.fingerprints(), second.fingerprints(), "chebyshev") / MAX_DISTANCE_DIFFERENCE
+        return torch.from_numpy(
+            near
+            + cdist(first.element_fractions(), second.element_fractions(), "cityblock") / 2 / MAX_COMPOSITION_DIFFERENCE
+        )
 
-    def known(self, some: Dataset, train: Dataset, usual: float | None) -> Bool[Tensor, " n"]:
+    def is_copy(self, some: Dataset, train: Dataset, usual: float | None) -> Bool[Tensor, " n"]:
         """Look among training crystals of the same formula."""
-        asked = _crystals(some)
-        formulas = {formula_of(one) for one in asked}
-        there = [one for one in _crystals(train) if formula_of(one) in formulas]
-        return torch.from_numpy(seen_before(looked(asked), looked(there)))
+        queries = _crystals(some)
+        formulas = {reduced_formula(one) for one in queries}
+        there = [one for one in _crystals(train) if reduced_formula(one) in formulas]
+        return torch.from_numpy(is_known(crystal_features(queries), crystal_features(there)))
 
 
 def _crystals(data: Dataset) -> list[Crystal]:
     return cast(Crystals, data.modality).crystals(data.values, data.given)
 
 
-WHY_NOT = "copies are not looked for among crystals: pymatgen is not installed"
+PYMATGEN_MISSING = "copies are not looked for among crystals: pymatgen is not installed"
 
 
-def apart_in(kind: Modality) -> Apart:
+def default_distance(kind: Modality) -> ExampleDistance:
     """Return how far examples of a kind are apart in their space."""
     space = kind.space()
     if _is_made_of(space, Tokens, TableTokens):
-        return Symbols()
-    return Coordinates() if _is_made_of(space, Euclidean, Tokens, TableTokens) else Curved()
+        return HammingDistance()
+    return CoordinateDistance() if _is_made_of(space, Euclidean, Tokens, TableTokens) else GeodesicDistance()
 
 
 def _is_made_of(space: Space, *kinds: type[Space]) -> bool:

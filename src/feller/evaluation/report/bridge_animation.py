@@ -10,8 +10,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from feller.data.figures import image_of
 from feller.data.files.sample_folder import GAP, tile
-from feller.evaluation.report.figure import Animation, animated, paper
-from feller.evaluation.report.projection import Field, Scene, View, Walls, look
+from feller.evaluation.report.embedded_picture import Animation, make_animation, new_figure
+from feller.evaluation.report.projection import BridgeScene, Field, ProjectedScene, Walls, project_scene
 
 ROWS, COLUMNS = 6, 9
 """Paths and times that are shown, at most."""
@@ -21,7 +21,7 @@ LETTER, ROOM = 16, 28
 """Height of the letters of a time, and of the band that they stand in, in pixels."""
 
 
-def film(paths: UInt8[np.ndarray, "n s h w c"], times: Sequence[str]) -> Image.Image:
+def filmstrip(paths: UInt8[np.ndarray, "n s h w c"], times: Sequence[str]) -> Image.Image:
     """Lay out pictures of the first paths at some times, each row from where it begins to where it ends."""
     places = np.unique(np.linspace(0, len(times) - 1, COLUMNS).round().astype(int))
     some = paths[:ROWS, places]
@@ -32,22 +32,22 @@ def film(paths: UInt8[np.ndarray, "n s h w c"], times: Sequence[str]) -> Image.I
     strip = Image.new("RGB", (pictures.width, pictures.height + ROOM), "white")
     strip.paste(pictures, (0, ROOM))
     font = ImageFont.truetype(f"{matplotlib.get_data_path()}/fonts/ttf/DejaVuSans.ttf", LETTER)
-    draw = ImageDraw.Draw(strip)
+    stream = ImageDraw.Draw(strip)
     for column, place in enumerate(places.tolist()):
-        draw.text((GAP / 2 + (column + 0.5) * wide, ROOM / 2), times[place], "black", font, anchor="mm")
+        stream.text((GAP / 2 + (column + 0.5) * wide, ROOM / 2), times[place], "black", font, anchor="mm")
     return strip
 
 
-GRID, FINE = 200, 800
+GRID, WALL_GRID = 200, 800
 """Places along each axis where cost and height are asked for, and, as walls have edges, obstacles."""
 WALL, EDGE, OUTSIDE, HATCH = "#8b9199", "#23272d", "#f1f2f4", "#c6cbd2"
 """Colours of obstacles, of their outline, and of what is outside of a picture of walls."""
-LEVELS, NEAR, REACH = 8, 12, 1.5
+LEVELS, HEIGHT_NEIGHBOURS, HEIGHT_RANGE = 8, 12, 1.5
 """Lines of equal height; points that tell the height of a place; distance from them, in usual ones of a point to its
 nearest others, beyond which none is told."""
 
 
-def draw_plane(axes: Any, scene: Scene, low: Float[np.ndarray, " 2"], high: Float[np.ndarray, " 2"]) -> None:
+def draw_plane(axes: Any, scene: BridgeScene, low: Float[np.ndarray, " 2"], high: Float[np.ndarray, " 2"]) -> None:
     """Shade what being somewhere costs, fill obstacles and outline them, and hatch what is outside of their picture."""
     from matplotlib.patches import Rectangle
 
@@ -65,7 +65,7 @@ def draw_plane(axes: Any, scene: Scene, low: Float[np.ndarray, " 2"], high: Floa
     if scene.field is not None:
         _draw_field(axes, scene.field, free, low, high)
     if scene.walls is not None:
-        x, y, places = _grid(np.array([left, bottom]), np.array([right, top]), FINE)
+        x, y, places = _grid(np.array([left, bottom]), np.array([right, top]), WALL_GRID)
         _draw_walls(axes, scene.walls(places).reshape(len(y), len(x)), x, y)
 
 
@@ -118,13 +118,13 @@ def _heights(cloud: Float[np.ndarray, "m 3"], places: Float[np.ndarray, "k 2"]) 
     """Return the height of a surface at places, by the points nearest to each; NaN where none is near."""
     from scipy.spatial import KDTree
 
-    tree, number = KDTree(cloud[:, :2]), min(NEAR, len(cloud))
+    tree, number = KDTree(cloud[:, :2]), min(HEIGHT_NEIGHBOURS, len(cloud))
     distances, nearest = (found.reshape(len(places), number) for found in tree.query(places, number))
     some = cloud[:: -(-len(cloud) // 10_000), :2]
     usual = np.median(tree.query(some, number)[0].reshape(len(some), number)[:, -1])
     weights = 1 / (distances**2 + usual**2 / 4 + 1e-300)
     height = (weights * cloud[nearest, 2]).sum(1) / weights.sum(1)
-    return np.where(distances[:, 0] <= REACH * usual, height, np.nan)
+    return np.where(distances[:, 0] <= HEIGHT_RANGE * usual, height, np.nan)
 
 
 def _paint(axes: Any, values: Any, low: Any, high: Any, *, cmap: Any = "Greys", interpolation: str = "nearest") -> None:
@@ -146,34 +146,34 @@ COLOURS = ("#1f5fa8", "#d1661b", "#2b8a57", "#8a3d8f", "#8c6d1f", "#5a5f66")
 """Of the populations, in the order of time; those that move blend from one to the next."""
 FRAMES, TRAIL, BETWEEN = 48, 9, 5
 """Of an animation; those whose way is still seen behind a point; pieces of that way from each to the next."""
-WHOLE, PACE, BEGIN, END = 1200, 75, 700, 1600
+STILL_MS, FRAME_MS, FIRST_FRAME_MS, LAST_FRAME_MS = 1200, 75, 700, 1600
 """Milliseconds of the whole paths, of a frame, of the first that moves and of the last."""
-WALKERS, LINES, MEMBERS = 240, 200, 400
+MAX_MOVING, MAX_LINES, MEMBERS = 240, 200, 400
 """Paths that move, paths that are drawn whole, and members of each population, at most."""
-DRAWN = 0.25
+DRAWING_FRACTION = 0.25
 """Share of the time after which the frames are drawn, about, and not packed yet."""
 WIDE = 5.6
 """Inches of a picture."""
 NAME, ROW, SPACE = 20, 64, 5
 """Letters of a population's name, at most, of which the last ones tell files apart; of a row of names; between two."""
-BEYOND = 0.001
+EDGE_QUANTILE = 0.001
 """Share of the states of paths that may lie beyond each edge, unless members do, too."""
 COLOURED = 48
 """Pieces of a whole path that have a colour each, at most."""
 
 
-def motion(scene: Scene, tell: Callable[[float], None] = lambda share: None) -> Animation:
+def animate_paths(scene: BridgeScene, on_progress: Callable[[float], None] = lambda share: None) -> Animation:
     """Draw points that move from the first population to the last, with a trail, before cost and walls.
 
-    It begins with whole paths, which paper keeps, and whoever stops it. `tell` hears which share is done.
+    It begins with whole paths, which paper keeps, and whoever stops it. `on_progress` hears which share is done.
     """
-    view = look(scene)
-    figure, axes = _stage(scene, view)
+    view = project_scene(scene)
+    figure, axes = _draw_background(scene, view)
     shares = np.linspace(0, 1, FRAMES)
     times = scene.times[0] + shares * (scene.times[-1] - scene.times[0])
     often = np.linspace(scene.times[0], scene.times[-1], (FRAMES - 1) * BETWEEN + 1)
-    places = along(view.paths[:WALKERS], scene.times, often)
-    colours = _blended(scene, times)
+    places = interpolate_paths(view.paths[:MAX_MOVING], scene.times, often)
+    colours = _blended_colours(scene, times)
     from matplotlib.collections import LineCollection
 
     trails = LineCollection([], linewidths=0.9, alpha=0.22, animated=True)
@@ -189,55 +189,57 @@ def motion(scene: Scene, tell: Callable[[float], None] = lambda share: None) -> 
         trails.set_color(colours[k])
         walkers.set_offsets(places[:, k * BETWEEN])
         walkers.set_facecolor(colours[k])
-        clock.set_text(f"time {written(time, scene.times)}")
+        clock.set_text(f"time {format_time(time, scene.times)}")
         for artist in (trails, walkers, clock):
             axes.draw_artist(artist)
         frames.append(Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB"))
-        tell(DRAWN * (k + 1) / FRAMES)
-    whole = trajectories(scene)
-    durations = [WHOLE, BEGIN, *[PACE] * (FRAMES - 2), END]
-    return animated([whole, *frames], durations, whole, lambda tried: tell(1 - (1 - DRAWN) / 2**tried))
+        on_progress(DRAWING_FRACTION * (k + 1) / FRAMES)
+    whole = plot_paths(scene)
+    durations = [STILL_MS, FIRST_FRAME_MS, *[FRAME_MS] * (FRAMES - 2), LAST_FRAME_MS]
+    return make_animation(
+        [whole, *frames], durations, whole, lambda tried: on_progress(1 - (1 - DRAWING_FRACTION) / 2**tried)
+    )
 
 
-def trajectories(scene: Scene) -> Image.Image:
+def plot_paths(scene: BridgeScene) -> Image.Image:
     """Draw whole paths over cost and walls, from the colour of where they begin to that of where they end."""
     from matplotlib.collections import LineCollection
 
-    view = look(scene)
-    figure, axes = _stage(scene, view)
-    paths = view.paths[:LINES]
+    view = project_scene(scene)
+    figure, axes = _draw_background(scene, view)
+    paths = view.paths[:MAX_LINES]
     ends = np.unique(np.linspace(0, len(scene.times) - 1, COLOURED + 1).round().astype(int))
     middles = (scene.times[ends[:-1]] + scene.times[ends[1:]]) / 2
-    for begin, end, colour in zip(ends[:-1], ends[1:], _blended(scene, middles), strict=True):
+    for begin, end, colour in zip(ends[:-1], ends[1:], _blended_colours(scene, middles), strict=True):
         pieces = LineCollection(list(paths[:, begin : end + 1]), linewidths=0.7, alpha=0.4, color=colour)
         axes.add_collection(pieces, autolim=False)
     return image_of(figure)
 
 
-def along(
-    paths: Float[np.ndarray, "n s 2"], times: Float[np.ndarray, " s"], wanted: Float[np.ndarray, " k"]
+def interpolate_paths(
+    paths: Float[np.ndarray, "n s 2"], times: Float[np.ndarray, " s"], query_times: Float[np.ndarray, " k"]
 ) -> Float[np.ndarray, "n k 2"]:
     """Return where paths are at other times, straight between those known."""
-    right = np.searchsorted(times, wanted).clip(1, len(times) - 1)
-    share = (wanted - times[right - 1]) / (times[right] - times[right - 1])
-    return paths[:, right - 1] + share[:, None] * (paths[:, right] - paths[:, right - 1])
+    right = np.searchsorted(times, query_times).clip(1, len(times) - 1)
+    fraction = (query_times - times[right - 1]) / (times[right] - times[right - 1])
+    return paths[:, right - 1] + fraction[:, None] * (paths[:, right] - paths[:, right - 1])
 
 
-def written(time: float, times: Float[np.ndarray, " s"]) -> str:
+def format_time(time: float, times: Float[np.ndarray, " s"]) -> str:
     """Write a time with as many digits as its journey needs."""
     span = times[-1] - times[0]
     digits = int(np.clip(2 - np.floor(np.log10(span)), 0, 6)) if span > 0 else 0
     return f"{time:.{digits}f}"
 
 
-def _stage(scene: Scene, view: View) -> tuple[Any, Any]:
+def _draw_background(scene: BridgeScene, view: ProjectedScene) -> tuple[Any, Any]:
     """Draw what stands still: axes, cost and populations."""
     low, high = _frame(scene, view)
     extent = high - low
-    shape = extent[1] / extent[0] if view.true and 0.25 < extent[1] / extent[0] < 4 else 0.7
-    figure = paper(WIDE, float(np.clip(WIDE * shape, 1.8, 6.2)) + 0.75)
+    shape = extent[1] / extent[0] if view.has_equal_units and 0.25 < extent[1] / extent[0] < 4 else 0.7
+    figure = new_figure(WIDE, float(np.clip(WIDE * shape, 1.8, 6.2)) + 0.75)
     axes = figure.add_subplot()
-    if view.true and 0.25 < extent[1] / extent[0] < 4:
+    if view.has_equal_units and 0.25 < extent[1] / extent[0] < 4:
         axes.set_aspect("equal")
     for name, text in zip(("x", "y"), view.labels, strict=True):
         getattr(axes, f"set_{name}label")(text, parse_math=False)
@@ -251,11 +253,11 @@ def _stage(scene: Scene, view: View) -> tuple[Any, Any]:
     for members, name, colour in zip(view.populations, scene.names, _colours(len(view.populations)), strict=True):
         some = members[:MEMBERS]
         axes.scatter(some[:, 0], some[:, 1], s=7, color=colour, alpha=0.28, linewidths=0, zorder=2, label=_short(name))
-    _name(figure, axes)
+    _draw_legend(figure, axes)
     return figure, axes
 
 
-def _name(figure: Any, axes: Any) -> None:
+def _draw_legend(figure: Any, axes: Any) -> None:
     """Say above the picture which colour is whose, row by row."""
     marks, names = axes.get_legend_handles_labels()
     columns = max(1, min(len(names), ROW // (SPACE + max(map(len, names)))))
@@ -269,18 +271,18 @@ def _name(figure: Any, axes: Any) -> None:
         text.set_parse_math(False)
 
 
-def _frame(scene: Scene, view: View) -> tuple[Float[np.ndarray, " 2"], Float[np.ndarray, " 2"]]:
+def _frame(scene: BridgeScene, view: ProjectedScene) -> tuple[Float[np.ndarray, " 2"], Float[np.ndarray, " 2"]]:
     """Return the corners of what is shown: members, nearly all of the paths, all of a picture, and a margin."""
-    usual = np.quantile(view.paths.reshape(-1, 2), (BEYOND, 1 - BEYOND), axis=0)
+    usual = np.quantile(view.paths.reshape(-1, 2), (EDGE_QUANTILE, 1 - EDGE_QUANTILE), axis=0)
     places = np.concatenate([*view.populations, usual])
     low, high = places.min(0), places.max(0)
     is_plane = scene.paths.shape[2] == 2
     has_ground = (is_plane and (scene.field is not None or scene.walls is not None)) or scene.surface is not None
-    share = 0.12 if has_ground else 0.04
+    margin_fraction = 0.12 if has_ground else 0.04
     if is_plane and scene.frame is not None:
         left, right, bottom, top = scene.frame
-        low, high, share = np.minimum(low, [left, bottom]), np.maximum(high, [right, top]), 0.03
-    margin = share * (high - low)
+        low, high, margin_fraction = np.minimum(low, [left, bottom]), np.maximum(high, [right, top]), 0.03
+    margin = margin_fraction * (high - low)
     margin = np.where(margin > 0, margin, 0.5)
     return low - margin, high + margin
 
@@ -298,10 +300,10 @@ def _colours(number: int) -> list[str]:
     return [COLOURS[k % len(COLOURS)] for k in range(number)]
 
 
-def _blended(scene: Scene, times: Float[np.ndarray, " k"]) -> Sequence[tuple[float, float, float]]:
+def _blended_colours(scene: BridgeScene, times: Float[np.ndarray, " k"]) -> Sequence[tuple[float, float, float]]:
     """Return a colour for each time, between those of the populations before and after."""
     from matplotlib.colors import to_rgb
 
-    known = np.array([to_rgb(colour) for colour in _colours(len(scene.populations))])
-    red, green, blue = (np.interp(times, scene.when, known[:, c]).tolist() for c in range(3))
+    population_colours = np.array([to_rgb(colour) for colour in _colours(len(scene.populations))])
+    red, green, blue = (np.interp(times, scene.population_times, population_colours[:, c]).tolist() for c in range(3))
     return list(zip(red, green, blue, strict=True))

@@ -9,16 +9,16 @@ from jaxtyping import Float
 from PIL import Image
 
 from feller.data.figures import image_of
-from feller.evaluation.report.figure import paper
+from feller.evaluation.report.embedded_picture import new_figure
 
 AHEAD, BACK, REAL = "#1f5fa8", "#d1661b", "#8a8f96"
 WIDE, HIGH = 5.6, 1.75
 """Inches of a panel."""
 
 
-def over_time(times: Float[np.ndarray, " s"], curves: Mapping[str, Float[np.ndarray, " s"]]) -> Image.Image:
+def plot_over_time(times: Float[np.ndarray, " s"], curves: Mapping[str, Float[np.ndarray, " s"]]) -> Image.Image:
     """Draw named curves over the time of the journey, in the person's unit, one below the other, each from zero."""
-    figure = paper(WIDE, HIGH * len(curves) + 0.3)
+    figure = new_figure(WIDE, HIGH * len(curves) + 0.3)
     panels = figure.subplots(len(curves), 1, sharex=True, squeeze=False)[:, 0]
     for axes, (name, values) in zip(panels, curves.items(), strict=True):
         axes.plot(times, values, color=AHEAD, linewidth=1.8)
@@ -32,7 +32,7 @@ def over_time(times: Float[np.ndarray, " s"], curves: Mapping[str, Float[np.ndar
 
 
 @dataclass(frozen=True, kw_only=True)
-class Passed:
+class RoundSummary:
     """What one round of a bridge reached."""
 
     number: int
@@ -46,30 +46,30 @@ class Passed:
     """What real members there are from each other."""
 
 
-def by_round(passed: Sequence[Passed]) -> Image.Image:
+def plot_rounds(rounds: Sequence[RoundSummary]) -> Image.Image:
     """Draw the objective of each round in their order and, where it is known, the distance of its end.
 
     Rounds ahead and back are apart: what they make least differs by what the entropies of the populations differ. A
     dashed line in their colour is what the real members of the population that they are to reach are from each other.
     """
-    measured = any(one.w2 is not None for one in passed)
-    figure = paper(WIDE, HIGH * (1 + measured) + 0.7)
+    measured = any(one.w2 is not None for one in rounds)
+    figure = new_figure(WIDE, HIGH * (1 + measured) + 0.7)
     panels = figure.subplots(1 + measured, 1, sharex=True, squeeze=False)[:, 0]
     names = ("objective", "distance of the end that was reached")
     for axes, name, key in zip(panels, names, ("objective", "w2"), strict=False):
         for backward, colour, mark, called in ((False, AHEAD, "o", "ahead"), (True, BACK, "s", "back in time")):
-            own = [(one.number, getattr(one, key)) for one in passed if one.backward == backward]
-            known = [(number, value) for number, value in own if value is not None and math.isfinite(value)]
-            if known:
-                axes.plot(*zip(*known, strict=True), color=colour, marker=mark, markersize=4.5, label=called)
+            own = [(one.number, getattr(one, key)) for one in rounds if one.backward == backward]
+            finite = [(number, value) for number, value in own if value is not None and math.isfinite(value)]
+            if finite:
+                axes.plot(*zip(*finite, strict=True), color=colour, marker=mark, markersize=4.5, label=called)
         axes.set_title(name, loc="left", fontsize=10)
         axes.spines[["top", "right"]].set_visible(False)
         axes.ticklabel_format(axis="y", useOffset=False)
-        if len(passed) == 1 and axes.get_ylim()[0] > 0:
+        if len(rounds) == 1 and axes.get_ylim()[0] > 0:
             axes.set_ylim(bottom=0)
     if measured:
         for backward, colour, called in ((False, AHEAD, "ahead"), (True, BACK, "back")):
-            floors = [one.floor for one in passed if one.backward == backward and one.floor is not None]
+            floors = [one.floor for one in rounds if one.backward == backward and one.floor is not None]
             if floors:
                 panels[1].axhline(
                     floors[-1], color=colour, linestyle="--", linewidth=1.2, label=f"real members, {called}"
@@ -77,7 +77,7 @@ def by_round(passed: Sequence[Passed]) -> Image.Image:
         panels[1].set_ylim(0, panels[1].get_ylim()[1])
     from matplotlib.ticker import MaxNLocator
 
-    panels[-1].set_xlim(passed[0].number - 0.5, passed[-1].number + 0.5)
+    panels[-1].set_xlim(rounds[0].number - 0.5, rounds[-1].number + 0.5)
     panels[-1].xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     panels[-1].set_xlabel("round")
     figure.legend(*panels[-1].get_legend_handles_labels(), loc="outside lower left", ncols=3, frameon=False)

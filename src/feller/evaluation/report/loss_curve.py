@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from jaxtyping import Float, Int
 
-from feller.evaluation.number_format import Number, is_number, number
+from feller.evaluation.number_format import Number, format_number, is_number
 
 Curve = Sequence[Mapping[str, Number]]
 """`step`, `loss` and whatever else was recorded."""
-POINTS, LINE = 600, 300
+POINTS, MAX_CORNERS = 600, 300
 """Single steps that are drawn, and corners of the smoothed line, at most."""
 SMOOTH = 0.03
 """Share of the run on each side over which the line averages."""
@@ -26,15 +26,15 @@ SIZES = {"wide": (10.0, 3.0, 9.0), "narrow": (4.6, 2.9, 11.0)}
 """Width and height in inches and size of letters: of a desktop, and of a phone."""
 
 
-def losses(curve: Curve) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
+def finite_losses(curve: Curve) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
     """Return steps in their order and the loss at each; a step that was done twice counts as last done."""
-    known: dict[float, float] = {}
+    loss_at_step: dict[float, float] = {}
     for entry in curve:
         step, loss = entry.get("step"), entry.get("loss")
         if is_number(step) and step >= 0 and is_number(loss) and abs(loss) < HUGE:
-            known[float(step)] = float(loss)
-    steps = sorted(known)
-    return np.array(steps, dtype=np.float64), np.array([known[step] for step in steps], dtype=np.float64)
+            loss_at_step[float(step)] = float(loss)
+    steps = sorted(loss_at_step)
+    return np.array(steps, dtype=np.float64), np.array([loss_at_step[step] for step in steps], dtype=np.float64)
 
 
 def smooth(values: Float[np.ndarray, " n"], at: Int[np.ndarray, " m"]) -> Float[np.ndarray, " m"]:
@@ -50,10 +50,10 @@ def is_logarithmic(line: Float[np.ndarray, " m"]) -> bool:
 
 def loss_svg(curve: Curve) -> str:
     """Return the drawing for a desktop and that for a phone, one behind the other; empty of fewer than two steps."""
-    steps, loss = losses(curve)
+    steps, loss = finite_losses(curve)
     if len(steps) < 2:
         return ""
-    corners = np.unique(np.linspace(0, len(steps) - 1, LINE).round().astype(int))
+    corners = np.unique(np.linspace(0, len(steps) - 1, MAX_CORNERS).round().astype(int))
     line = smooth(loss, corners)
     return "".join(_svg(kind, steps, loss, steps[corners], line) for kind in SIZES)
 
@@ -102,7 +102,7 @@ def _svg(
         figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
     text = file.getvalue()
     text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
-    first, last = (number(float(value)) for value in (line[0], line[-1]))
+    first, last = (format_number(float(value)) for value in (line[0], line[-1]))
     label = f"Loss over training steps: from {first} at step {steps[0]:,.0f} to {last} at step {steps[-1]:,.0f}"
     start = f'<svg class="plot {kind}" role="img" aria-label="{label}" viewBox="0 0 {72 * width:g} {72 * height:g}">'
     text = start + text[text.index(">") + 1 :]

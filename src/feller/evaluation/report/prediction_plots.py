@@ -9,33 +9,35 @@ from torch import Tensor
 from feller.data.figures import INK, MOST, dot, finish, panels
 from feller.data.images.modality import Images
 
-NAMED = 30
+MAX_NAMED_CLASSES = 30
 """Classes up to which axes name them, and fields their counts."""
 
 
-def numbers_against(
-    told: Float[np.ndarray, "n k"], true: Float[np.ndarray, "n k"], names: tuple[str, ...]
+def plot_predictions(
+    predicted: Float[np.ndarray, "n k"], true: Float[np.ndarray, "n k"], names: tuple[str, ...]
 ) -> Image.Image:
     """Draw numbers that were told above those that are true, a panel for each name; the line is where they agree."""
     figure, drawn = panels(len(names), None, width=4.0, height=4.0)
-    told, true = told[:MOST], true[:MOST]
+    predicted, true = predicted[:MOST], true[:MOST]
     for i, (axes, name) in enumerate(zip(drawn, names, strict=True)):
-        ends = [min(told[:, i].min(), true[:, i].min()), max(told[:, i].max(), true[:, i].max())]
+        ends = [min(predicted[:, i].min(), true[:, i].min()), max(predicted[:, i].max(), true[:, i].max())]
         axes.plot(ends, ends, color="#888888", linewidth=1)
-        axes.scatter(true[:, i], told[:, i], s=dot(len(true)), color=INK, linewidths=0, alpha=0.7)
+        axes.scatter(true[:, i], predicted[:, i], s=dot(len(true)), color=INK, linewidths=0, alpha=0.7)
         axes.set_xlabel(f"{name}, true", parse_math=False)
         axes.set_ylabel(f"{name}, told", parse_math=False)
     return finish(figure, None, ())
 
 
-def classes_against(told: Int[np.ndarray, " n"], true: Int[np.ndarray, " n"], classes: tuple[str, ...]) -> Image.Image:
+def plot_confusion_matrix(
+    predicted: Int[np.ndarray, " n"], true: Int[np.ndarray, " n"], classes: tuple[str, ...]
+) -> Image.Image:
     """Draw a table of how often each class, a row, was told to be each, a column."""
     counts = np.zeros((len(classes), len(classes)), dtype=np.int64)
-    np.add.at(counts, (true, told), 1)
+    np.add.at(counts, (true, predicted), 1)
     shares = counts / counts.sum(1, keepdims=True).clip(min=1)
     figure, (axes,) = panels(1, 1, width=5.0, height=5.0)
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    if len(classes) <= NAMED:
+    if len(classes) <= MAX_NAMED_CLASSES:
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_ticks(range(len(classes)), labels=classes, parse_math=False)
         for i, j in np.argwhere(counts):
@@ -46,7 +48,7 @@ def classes_against(told: Int[np.ndarray, " n"], true: Int[np.ndarray, " n"], cl
     return finish(figure, None, ())
 
 
-def copies_picture(
+def plot_reconstructions_grid(
     kind: Images, real: UInt8[Tensor, "n c h w"], made: UInt8[Tensor, "n c h w"], columns: int
 ) -> Image.Image:
     """Draw rows of pictures, each above a row of their copies; those that do not fill a row are left out."""
@@ -57,7 +59,7 @@ def copies_picture(
     return kind.show(torch.cat(rows), {}, columns)
 
 
-def use_picture(shares: Float[np.ndarray, " count"]) -> Image.Image:
+def plot_code_usage(shares: Float[np.ndarray, " count"]) -> Image.Image:
     """Draw a histogram of the use of codes: how many of them have which share, from never to the commonest."""
     figure, (axes,) = panels(1, 1, width=5.6, height=3.2)
     percent = 100 * shares

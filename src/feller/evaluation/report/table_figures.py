@@ -9,13 +9,13 @@ from jaxtyping import Float64, Int64
 from PIL import Image
 
 from feller.data.figures import image_of
-from feller.evaluation.number_format import SPACE, is_number, percent, shortened
-from feller.evaluation.report.figure import paper
-from feller.evaluation.report.page import Cell, Grid
-from feller.evaluation.tables.cells import QUANTILES, Beside
+from feller.evaluation.number_format import SPACE, format_percent, is_number, shorten_middle
+from feller.evaluation.report.embedded_picture import new_figure
+from feller.evaluation.report.report_page import Cell, ReportTable
+from feller.evaluation.tables.cell_metrics import QUANTILES, NumberColumnPair
 
 MADE, REAL = "#1f5fa8", "#b4b8bd"
-ACROSS, DOWN = 3, 4
+PANELS_ACROSS, PANELS_DOWN = 3, 4
 """Panels of a picture."""
 WIDE, HIGH = 2.8, 2.15
 """Inches of a panel."""
@@ -32,34 +32,34 @@ BETWEEN = " to "
 
 
 @dataclass(frozen=True)
-class Labelled:
+class LabelledColumn:
     """What a column and its codes are called."""
 
     name: str
-    words: tuple[str, ...]
+    labels: tuple[str, ...]
     """For each code."""
-    ordered: bool = False
+    is_ordered: bool = False
     """Codes have an order, as bins of a number have."""
 
 
-def columns_beside(
-    synthetic: Int64[np.ndarray, "n k"], real: Int64[np.ndarray, "m k"], columns: Sequence[Labelled]
+def plot_columns(
+    synthetic: Int64[np.ndarray, "n k"], real: Int64[np.ndarray, "m k"], columns: Sequence[LabelledColumn]
 ) -> list[Image.Image]:
     """Draw the shares of each column's values: an outline on grey where they have an order, else pairs of bars.
 
     Codes that stand for no value are not drawn. There are as many pictures as ACROSS * DOWN columns each ask for.
     """
-    at_once, pictures = ACROSS * DOWN, []
-    for first in range(0, len(columns), at_once):
-        shown = range(first, min(first + at_once, len(columns)))
-        across = min(ACROSS, len(shown))
+    panels_per_picture, pictures = PANELS_ACROSS * PANELS_DOWN, []
+    for first in range(0, len(columns), panels_per_picture):
+        shown = range(first, min(first + panels_per_picture, len(columns)))
+        across = min(PANELS_ACROSS, len(shown))
         down = -(-len(shown) // across)
-        figure = paper(WIDE * max(across, 2), HIGH * down + 0.35)
+        figure = new_figure(WIDE * max(across, 2), HIGH * down + 0.35)
         panels = figure.subplots(down, across, squeeze=False).ravel()
         for axes, j in zip(panels, shown, strict=False):
-            made, true = (_shares(table[:, j], len(columns[j].words)) for table in (synthetic, real))
-            (_outline if columns[j].ordered else _bars)(axes, made, true, columns[j].words)
-            _title(axes, columns[j].name, _apart(made, true))
+            made, true = (_shares(table[:, j], len(columns[j].labels)) for table in (synthetic, real))
+            (_outline if columns[j].is_ordered else _bars)(axes, made, true, columns[j].labels)
+            _title(axes, columns[j].name, _total_variation(made, true))
             axes.spines[["top", "right"]].set_visible(False)
             axes.tick_params(labelsize=7.5)
         for axes in panels[len(shown) :]:
@@ -70,9 +70,9 @@ def columns_beside(
 
 
 def _title(axes: Any, name: str, off: float) -> None:
-    axes.set_title(f"{shortened(name, NAME)}\n", loc="left", fontsize=8.5, fontweight="bold", parse_math=False)
-    said = f"{percent(min(1.0, off))} of the rows off"
-    axes.annotate(said, (0, 1), (0, 4), "axes fraction", "offset points", fontsize=7.5, color="#565d66")
+    axes.set_title(f"{shorten_middle(name, NAME)}\n", loc="left", fontsize=8.5, fontweight="bold", parse_math=False)
+    error_text = f"{format_percent(min(1.0, off))} of the rows off"
+    axes.annotate(error_text, (0, 1), (0, 4), "axes fraction", "offset points", fontsize=7.5, color="#565d66")
 
 
 def _shares(codes: Int64[np.ndarray, " n"], number: int) -> Float64[np.ndarray, " number"]:
@@ -80,7 +80,7 @@ def _shares(codes: Int64[np.ndarray, " n"], number: int) -> Float64[np.ndarray, 
     return np.bincount(there, minlength=number) / max(1, len(codes))
 
 
-def _apart(made: Float64[np.ndarray, " c"], true: Float64[np.ndarray, " c"]) -> float:
+def _total_variation(made: Float64[np.ndarray, " c"], true: Float64[np.ndarray, " c"]) -> float:
     """Return the total variation; what stands for no value counts as off."""
     return float(np.abs(made - true).sum() + abs(made.sum() - true.sum())) / 2
 
@@ -89,7 +89,7 @@ def _outline(axes: Any, made: np.ndarray, true: np.ndarray, words: Sequence[str]
     edges = np.arange(len(words) + 1) - 0.5
     axes.stairs(true, edges, fill=True, color=REAL)
     axes.stairs(made, edges, color=MADE, linewidth=1.4)
-    cut = [shortened(word, BIN) for word in ends_of(words)]
+    cut = [shorten_middle(word, BIN) for word in bin_edges(words)]
     ticks = min(TICKS, len(words), max(2, UNDER // (max(map(len, cut)) + 2)))
     named = np.unique(np.linspace(0, len(words) - 1, ticks).round().astype(int))
     axes.set_xticks(named, labels=[cut[i] for i in named], parse_math=False)
@@ -101,7 +101,7 @@ def _outline(axes: Any, made: np.ndarray, true: np.ndarray, words: Sequence[str]
     _in_percent(axes.yaxis)
 
 
-def ends_of(words: Sequence[str]) -> list[str]:
+def bin_edges(words: Sequence[str]) -> list[str]:
     """Return where each bin begins, and where the last one ends; other words as they are."""
     begins = [word.partition(BETWEEN)[0] for word in words]
     return [*begins[:-1], words[-1].rpartition(BETWEEN)[2]]
@@ -110,7 +110,7 @@ def ends_of(words: Sequence[str]) -> list[str]:
 def _bars(axes: Any, made: np.ndarray, true: np.ndarray, words: Sequence[str]) -> None:
     order = np.argsort(-(made + true), kind="stable")
     shown = order if len(order) <= BARS + 1 else order[:BARS]
-    names = [shortened(words[i], WORD) for i in shown]
+    names = [shorten_middle(words[i], WORD) for i in shown]
     both = [made[shown], true[shown]]
     if len(shown) < len(order):
         rest = order[BARS:]
@@ -139,30 +139,30 @@ def _legend(figure: Any) -> None:
     figure.legend(handles=marks, loc="outside lower left", ncols=2, frameon=False, fontsize=9)
 
 
-WORDS = (
+TABLE_CAPTION = (
     "Of the numbers as they are written, beside all rows of the real table. Within a bin numbers are drawn evenly:"
     " where a mean is far off, more edges in the schema help, above all in a long tail."
 )
 
 
-def numbers_grid(columns: Sequence[Beside]) -> Grid:
+def numbers_grid(columns: Sequence[NumberColumnPair]) -> ReportTable:
     """Return a row for each column of numbers; one or more."""
     what = ("mean", "deviation", *(f"{100 * share:g}{SPACE}%" for share in QUANTILES))
     head = ("Column", *(name for one in what for name in (one, f"{one}, real")), "")
-    return Grid("Means and quantiles", WORDS, head, [_row(column) for column in columns])
+    return ReportTable("Means and quantiles", TABLE_CAPTION, head, [_row(column) for column in columns])
 
 
-def _row(column: Beside) -> tuple[Cell, ...]:
-    made, real = ((one.mean, one.deviation, *one.quantiles) for one in (column.made, column.real))
+def _row(column: NumberColumnPair) -> tuple[Cell, ...]:
+    made, real = ((one.mean, one.deviation, *one.quantiles) for one in (column.synthetic, column.real))
     cells = (cell for pair in zip(made, real, strict=True) for cell in pair)
     return (column.name, *cells, "far off" if column.is_far_off else "")
 
 
-CELL, LARGEST, ALL = 0.2, 0.5, 4.2
+CELL, MAX_CELL, MAP_SIZE = 0.2, 0.5, 4.2
 """Inches of a cell, at least and at most, and of all cells of a small map."""
-WRITTEN = 14
+MAX_COLUMNS_WITH_NUMBERS = 14
 """Columns up to which numbers stand in the cells; beyond, a scale says what colours mean."""
-DARKEST = 0.05
+MIN_DARKEST = 0.05
 """Share that has the darkest colour at least, so that a good table looks good."""
 PAIR_NAME = 22
 """Letters of a column's name, at most."""
@@ -171,14 +171,14 @@ PAIR_NAME = 22
 def pairs_map(errors: Float64[np.ndarray, "k k"], names: Sequence[str]) -> Image.Image:
     """Draw a map of how far pairs of columns are off (total variation), and columns alone on the diagonal."""
     k = len(errors)
-    side = k * max(CELL, min(LARGEST, ALL / k))
-    figure = paper(max(4.2, side + 2.4), side + 1.4)
+    side = k * max(CELL, min(MAX_CELL, MAP_SIZE / k))
+    figure = new_figure(max(4.2, side + 2.4), side + 1.4)
     axes = figure.subplots()
-    darkest = max(DARKEST, float(errors.max()))
-    seen = np.ma.masked_array(errors, np.triu(np.ones_like(errors, dtype=bool), 1))
-    drawn = axes.imshow(seen, cmap="YlOrRd", vmin=0, vmax=darkest)
-    size = 9 if k <= WRITTEN else 7
-    short = [shortened(name, PAIR_NAME) for name in names]
+    darkest = max(MIN_DARKEST, float(errors.max()))
+    lower_triangle = np.ma.masked_array(errors, np.triu(np.ones_like(errors, dtype=bool), 1))
+    drawn = axes.imshow(lower_triangle, cmap="YlOrRd", vmin=0, vmax=darkest)
+    size = 9 if k <= MAX_COLUMNS_WITH_NUMBERS else 7
+    short = [shorten_middle(name, PAIR_NAME) for name in names]
     axes.set_yticks(range(k), labels=short, fontsize=size, parse_math=False)
     axes.set_xticks(
         range(k), labels=short, fontsize=size, rotation=60, ha="right", rotation_mode="anchor", parse_math=False
@@ -186,7 +186,7 @@ def pairs_map(errors: Float64[np.ndarray, "k k"], names: Sequence[str]) -> Image
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     axes.set_title("Rows off, of a hundred", loc="left", fontsize=9)
-    if k <= WRITTEN:
+    if k <= MAX_COLUMNS_WITH_NUMBERS:
         for i in range(k):
             for j in range(i + 1):
                 ink = "white" if errors[i, j] > 0.6 * darkest else "black"
@@ -216,7 +216,7 @@ Numbers = Mapping[str, float | str | None]
 
 
 @dataclass(frozen=True)
-class Line:
+class ScoreLine:
     """Numbers from 0 to 1 that are to be compared."""
 
     label: str
@@ -224,7 +224,7 @@ class Line:
     """By what they are called in STYLES, the lowest first; None is not drawn."""
 
 
-def worth_picture(numbers: Numbers) -> Image.Image | None:
+def plot_utility(numbers: Numbers) -> Image.Image | None:
     """Draw what models learned from the synthetic table reach on real rows; None where that was not measured."""
     constant = {"auc": 0.5, "r2": 0.0, "accuracy": numbers.get("accuracy_majority")}
     lines = []
@@ -232,26 +232,26 @@ def worth_picture(numbers: Numbers) -> Image.Image | None:
         for kind, model in LEARNERS.items():
             name = f"{score}_{kind}"
             real = {"learned from real rows": numbers.get(f"{name}_real"), "one answer for all": constant.get(score)}
-            lines.append(Line(f"{what}\n{model}", {"synthetic": numbers.get(name), **real}))
-    return _drawn(lines, "Learned from a table, tested on real rows")
+            lines.append(ScoreLine(f"{what}\n{model}", {"synthetic": numbers.get(name), **real}))
+    return _draw_lines(lines, "Learned from a table, tested on real rows")
 
 
-def audit_picture(numbers: Numbers) -> Image.Image | None:
+def plot_audit(numbers: Numbers) -> Image.Image | None:
     """Draw how often rows are copied and how far they betray who was in the table; None where that was not measured."""
     copies = {"synthetic": numbers.get("copies"), "unseen real rows": numbers.get("copies_held_out")}
-    lines = [Line("rows like a training row\nin all words and bins", copies)]
+    lines = [ScoreLine("rows like a training row\nin all words and bins", copies)]
     for name, label in AUDITS.items():
         rest = {"no copying": 0.5, "a table of copies": numbers.get(f"{name}_copied")}
-        lines.append(Line(label, {"synthetic": numbers.get(name), **rest}))
-    return _drawn(lines, "An alarm, not a guarantee")
+        lines.append(ScoreLine(label, {"synthetic": numbers.get(name), **rest}))
+    return _draw_lines(lines, "An alarm, not a guarantee")
 
 
-def _drawn(lines: Sequence[Line], title: str) -> Image.Image | None:
+def _draw_lines(lines: Sequence[ScoreLine], title: str) -> Image.Image | None:
     """Draw the lines that have a number of the synthetic table, below each other."""
     lines = [line for line in lines if is_number(line.marks.get("synthetic"))]
     if not lines:
         return None
-    figure = paper(MARKS_WIDTH, MARKS_HEIGHT * len(lines) + 0.95)
+    figure = new_figure(MARKS_WIDTH, MARKS_HEIGHT * len(lines) + 0.95)
     axes = figure.subplots()
     named: dict[str, object] = {}
     for row, line in enumerate(lines):

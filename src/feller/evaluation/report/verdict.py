@@ -3,22 +3,22 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from feller.evaluation.metrics import OWN, Numbers, main_metrics, metric, reference
-from feller.evaluation.number_format import is_number, number, percent
+from feller.evaluation.metrics import USER_METRICS, Numbers, main_metrics, metric, reference_value
+from feller.evaluation.number_format import format_number, format_percent, is_number
 
 GOOD, USABLE, FAIR, POOR, CHANCE = "Good", "Usable", "Fair", "Poor", "At chance level"
 """Classes, from the best; a table is usable where other data are fair."""
-SKETCH = "Not yet trained"
+UNDERTRAINED = "Not yet trained"
 """Of a run that is a first sketch, whatever its numbers are."""
-NEAR, FAR = 1.1, 1.5
+GOOD_RATIO, FAIR_RATIO = 1.1, 1.5
 """Multiples of the reference up to which a distance is good, and fair."""
-MOST, HALF = 0.9, 0.5
+GOOD_FRACTION, FAIR_FRACTION = 0.9, 0.5
 """Shares of the way from guessing, or nothing, to the reference from which samples are good, and fair."""
-OBSTRUCTED = 0.05
+MAX_OBSTRUCTED = 0.05
 """Share of the paths of a bridge that may meet an obstacle."""
-BLIND = 0.1
+CHANCE_FRACTION = 0.1
 """Share of that way up to which classes are at chance level."""
-LOST = 0.1
+MAX_LOST_CELLS = 0.1
 """Share of empty or clipped cells, beyond that of real tables, from which a table is judged by them."""
 SHARES = ("ramachandran_favoured", "crystal_plausible", "crystal_valid", "atom_stability", "bonds_sane")
 DISTANCES = ("fd_cnn", "sliced_w", "energy", "energy_geodesic", "trigram_distance")
@@ -52,47 +52,57 @@ class Verdict:
 
     def text(self, numbers: Numbers) -> str:
         """Return the class, and the metrics with their references."""
-        known = [name for name in self.metrics if is_number(numbers.get(name))]
-        if not known:
+        measured = [name for name in self.metrics if is_number(numbers.get(name))]
+        if not measured:
             return self.grade or "Not measured"
-        shown = ", ".join(f"{_with_reference(name, numbers)}" for name in known)
+        shown = ", ".join(f"{_with_reference(name, numbers)}" for name in measured)
         return f"{self.grade}: {shown}" if self.grade else f"{shown[:1].upper()}{shown[1:]}"
 
 
 def _with_reference(name: str, numbers: Numbers) -> str:
     """Return label, value and reference of a metric."""
-    one, beside = metric(name, numbers), reference(name, numbers)
+    one, reference_pair = metric(name, numbers), reference_value(name, numbers)
     unit = f" {one.unit}" if one.unit else ""
     shown = f"{one.label} {one.text(numbers[name])}{unit}"
-    return shown if beside is None or beside[1] is None else f"{shown} ({beside[0]} {one.text(beside[1])})"
+    return (
+        shown
+        if reference_pair is None or reference_pair[1] is None
+        else f"{shown} ({reference_pair[0]} {one.text(reference_pair[1])})"
+    )
 
 
-def verdict(numbers: Numbers, *, is_sketch: bool = False) -> Verdict:
+def judge_numbers(numbers: Numbers, *, is_undertrained: bool = False) -> Verdict:
     """Return the class of a model and the metrics that decide it: of rules the worst; SKETCH after little training."""
     protocol, deciding = next(((sign, names) for sign, names in PROTOCOLS if sign in numbers), ("", ()))
     grades: list[str] = []
     if not protocol:
         grades, deciding = [*_samples(numbers)], _deciding(numbers)
     elif protocol == "objective":
-        grades, deciding = [*_bridge(numbers)], (*_between(numbers), *deciding)
+        grades, deciding = [*_bridge(numbers)], (*_farthest_population(numbers), *deciding)
     elif protocol == "reward":
         grades, deciding = [*_validity(numbers)], (*deciding, *(() if "solves" in numbers else _deciding(numbers)))
     if not deciding:  # a regressor of several targets
         deciding = tuple(name for name in main_metrics(numbers) if name.startswith("mae_"))[:3]
-    grade = SKETCH if is_sketch else next((one for one in (CHANCE, POOR, FAIR, USABLE, GOOD) if one in grades), "")
+    grade = (
+        UNDERTRAINED
+        if is_undertrained
+        else next((one for one in (CHANCE, POOR, FAIR, USABLE, GOOD) if one in grades), "")
+    )
     return Verdict(grade, tuple(deciding), tuple(_cautions(numbers)))
 
 
 def _deciding(numbers: Numbers) -> tuple[str, ...]:
     """Return the metrics that decide about samples: the first of its kind, and what makes it worse."""
-    first = [name for name in ("accuracy", *SHARES, *DISTANCES, *TABLES, *OWN) if is_number(numbers.get(name))][:1]
+    first = [
+        name for name in ("accuracy", *SHARES, *DISTANCES, *TABLES, *USER_METRICS) if is_number(numbers.get(name))
+    ][:1]
     if not first:
         first = [name for name in ("nll", "bits_per_token") if is_number(numbers.get(name))][:1]
     others = {"accuracy": ("fd_cnn",), "crystal_plausible": ("like_real",), "tv2": ("tv2_independent", "tv2_test")}
     others |= {f"{name}_half": (f"{name}_half_independent", f"{name}_test") for name in ("tv2", "tv1")}
     more = others.get("".join(first), ())
     ratio = numbers.get("distance_ratio")
-    stray = ("distance_ratio",) if is_number(ratio) and not 1 / FAR <= ratio <= FAR else ()
+    stray = ("distance_ratio",) if is_number(ratio) and not 1 / FAIR_RATIO <= ratio <= FAIR_RATIO else ()
     nll = ("nll",) if worse_than_baseline(numbers) and "nll" not in first else ()
     empty = ("empty",) if _is_empty(numbers) else ()
     return (*empty, *first, *more, *stray, *nll)
@@ -100,26 +110,26 @@ def _deciding(numbers: Numbers) -> tuple[str, ...]:
 
 def _samples(numbers: Numbers) -> Iterator[str]:
     """Grade samples beside real data."""
-    best = next(_first(numbers), None)
+    best = next(_grade_first_metric(numbers), None)
     if best is not None:
         yield best
         ratio = numbers.get("distance_ratio")
         if is_number(ratio):
-            yield _by_multiple(max(ratio, 1 / ratio) if ratio > 0 else FAR + 1)
+            yield _by_multiple(max(ratio, 1 / ratio) if ratio > 0 else FAIR_RATIO + 1)
     if worse_than_baseline(numbers) or _is_empty(numbers):
         yield POOR
 
 
-def _first(numbers: Numbers) -> Iterator[str]:
+def _grade_first_metric(numbers: Numbers) -> Iterator[str]:
     """Grade by the first metric that was measured."""
     accuracy, real, guess = (numbers.get(name) for name in ("accuracy", "judge_accuracy", "accuracy_guess"))
     if is_number(accuracy):
         if is_number(real):
             blind = guess if is_number(guess) else 0.0
-            way = (accuracy - blind) / (real - blind) if real > blind else 0.0
-            yield CHANCE if is_number(guess) and way <= BLIND else _by_share(way)
+            fraction = (accuracy - blind) / (real - blind) if real > blind else 0.0
+            yield CHANCE if is_number(guess) and fraction <= CHANCE_FRACTION else _by_share(fraction)
         return
-    for name in (*SHARES, *DISTANCES, *TABLES, *OWN):
+    for name in (*SHARES, *DISTANCES, *TABLES, *USER_METRICS):
         value, floor = numbers.get(name), numbers.get(metric(name, numbers).reference)
         if not is_number(value):
             continue
@@ -135,16 +145,16 @@ def _first(numbers: Numbers) -> Iterator[str]:
 
 def _by_table(value: float, floor: float, unrelated: object) -> str:
     """Grade between rows drawn again and independent columns, where these differ."""
-    if not is_number(unrelated) or unrelated <= NEAR * floor:
+    if not is_number(unrelated) or unrelated <= GOOD_RATIO * floor:
         return {GOOD: GOOD, FAIR: USABLE, POOR: POOR}[_by_multiple(value / floor)]
     lost = (value - floor) / (unrelated - floor)
-    return GOOD if lost <= 1 - MOST else USABLE if lost <= HALF else POOR
+    return GOOD if lost <= 1 - GOOD_FRACTION else USABLE if lost <= FAIR_FRACTION else POOR
 
 
 def _bridge(numbers: Numbers) -> Iterator[str]:
     """Grade a bridge by its farthest population, and by paths through obstacles."""
     blocked = numbers.get("inside_paths")
-    if is_number(blocked) and blocked > OBSTRUCTED:
+    if is_number(blocked) and blocked > MAX_OBSTRUCTED:
         yield POOR
     for name, value in numbers.items():
         floor = numbers.get(f"{name}_floor")
@@ -152,7 +162,7 @@ def _bridge(numbers: Numbers) -> Iterator[str]:
             yield _by_multiple(value / floor)
 
 
-def _between(numbers: Numbers) -> list[str]:
+def _farthest_population(numbers: Numbers) -> list[str]:
     """Return the distance of the population between the ends that is farthest from its reference."""
     ratios = {
         name: value / floor
@@ -168,7 +178,7 @@ def _between(numbers: Numbers) -> list[str]:
 def _validity(numbers: Numbers) -> Iterator[str]:
     """Grade steered or tuned samples of which less than half are valid, whatever their reward."""
     valid = numbers.get("validity")
-    if is_number(valid) and valid < HALF:
+    if is_number(valid) and valid < FAIR_FRACTION:
         yield POOR
 
 
@@ -176,10 +186,10 @@ def chance_grades(numbers: Numbers) -> tuple[str, str] | None:
     """Return the best and the worst class of a distance that chance allows; None where they are one."""
     name = next((name for name in DISTANCES if is_number(numbers.get(name))), "")
     value, floor = numbers.get(name), numbers.get(metric(name, numbers).reference)
-    chance = numbers.get("chance_factor")
-    if not (is_number(value) and is_number(floor) and is_number(chance) and floor > 0):
+    chance_factor = numbers.get("chance_factor")
+    if not (is_number(value) and is_number(floor) and is_number(chance_factor) and floor > 0):
         return None
-    best, worst = _by_multiple(value / floor / chance), _by_multiple(value / floor * chance)
+    best, worst = _by_multiple(value / floor / chance_factor), _by_multiple(value / floor * chance_factor)
     return None if best == worst else (best, worst)
 
 
@@ -192,34 +202,34 @@ def worse_than_baseline(numbers: Numbers) -> bool:
 def _is_empty(numbers: Numbers) -> bool:
     """Tell whether cells of a synthetic table are empty where real ones are not."""
     empty, real = numbers.get("empty"), numbers.get("empty_real")
-    return is_number(empty) and is_number(real) and empty - real > LOST
+    return is_number(empty) and is_number(real) and empty - real > MAX_LOST_CELLS
 
 
 def _cautions(numbers: Numbers) -> Iterator[str]:
     """Yield what the deciding metrics cannot see."""
     grades = chance_grades(numbers) if not any(sign in numbers for sign, _ in PROTOCOLS) else None
     if grades and not any(is_number(numbers.get(name)) for name in ("accuracy", *SHARES)):
-        factor = number(float(numbers["chance_factor"] or 1))
+        factor = format_number(float(numbers["chance_factor"] or 1))
         yield f"few examples: chance alone (a factor of {factor}) allows {grades[0]} to {grades[1]}"
     floor, unrelated = (numbers.get(f"tv2_half{end}") for end in ("_floor", "_independent"))
-    if is_number(floor) and is_number(unrelated) and unrelated <= NEAR * floor:
+    if is_number(floor) and is_number(unrelated) and unrelated <= GOOD_RATIO * floor:
         yield "few rows, or columns that hardly go together: unrelated columns are nearly as close to real rows"
     if hidden := numbers.get("left_out"):
         yield f"left out, as noise hides their content: {hidden}"
     if off := numbers.get("numbers_off"):
         yield f"mean or quantiles are far off, which bins do not show: {off}"
     clipped, worst, column = (numbers.get(name) for name in ("clipped", "clipped_max", "clipped_worst"))
-    if is_number(worst) and worst > LOST:
-        yield f"{percent(worst)} of the real cells of {column} lie outside the schema and were clipped"
-    elif is_number(clipped) and clipped > LOST:
-        yield f"{percent(clipped)} of the real cells lie outside the schema and were clipped"
-    if is_number(kept := numbers.get("kept_round")) and is_number(last := numbers.get("last_w2")):
-        yield f"round {number(kept)} is used; the last round was worse (distance {number(last)})"
+    if is_number(worst) and worst > MAX_LOST_CELLS:
+        yield f"{format_percent(worst)} of the real cells of {column} lie outside the schema and were clipped"
+    elif is_number(clipped) and clipped > MAX_LOST_CELLS:
+        yield f"{format_percent(clipped)} of the real cells lie outside the schema and were clipped"
+    if is_number(kept_round := numbers.get("kept_round")) and is_number(last := numbers.get("last_w2")):
+        yield f"round {format_number(kept_round)} is used; the last round was worse (distance {format_number(last)})"
 
 
 def _by_multiple(ratio: float) -> str:
-    return GOOD if ratio <= NEAR else FAIR if ratio <= FAR else POOR
+    return GOOD if ratio <= GOOD_RATIO else FAIR if ratio <= FAIR_RATIO else POOR
 
 
-def _by_share(share: float) -> str:
-    return GOOD if share >= MOST else FAIR if share >= HALF else POOR
+def _by_share(fraction: float) -> str:
+    return GOOD if fraction >= GOOD_FRACTION else FAIR if fraction >= FAIR_FRACTION else POOR

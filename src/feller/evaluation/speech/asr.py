@@ -19,7 +19,7 @@ from feller.data.loading.raw import Sound
 from feller.data.speech.audio_io import resampled
 from feller.data.speech.lexicon import LARGE, ONES, TENS, spoken_number
 
-Reading = tuple[str, ...]
+SpokenForm = tuple[str, ...]
 """Words that are said."""
 NUMBER = r"[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])(?:\.[0-9]+)?|[0-9]+(?:\.[0-9]+)?"
 PIECE = re.compile(
@@ -32,7 +32,7 @@ PIECE = re.compile(
 """What is read as one; all else is punctuation."""
 SIGNS = {"&": " and ", "%": " percent ", "+": " plus ", "=": " equals ", "@": " at ", "#": " number ", "°": " degrees "}
 MONEY = {"$": ("dollar", "cents"), "£": ("pound", "pence"), "€": ("euro", "cents")}
-SHORT = {
+ABBREVIATIONS = {
     "mr": (("mister",),),
     "mrs": (("missus",), ("misses",)),
     "dr": (("doctor",), ("drive",)),
@@ -49,18 +49,18 @@ ORDINALS = {"one": "first", "two": "second", "three": "third", "five": "fifth", 
 ORDINALS |= {"twelve": "twelfth"}
 
 
-def spoken_words(text: str) -> Reading:
+def spoken_words(text: str) -> SpokenForm:
     """Return the words of a text, each piece as it is said most often: small letters, no punctuation, no digits."""
-    return tuple(word for ways in readings(text) for word in ways[0])
+    return tuple(word for forms in spoken_forms(text) for word in forms[0])
 
 
-def readings(text: str) -> list[tuple[Reading, ...]]:
+def spoken_forms(text: str) -> list[tuple[SpokenForm, ...]]:
     """Return the ways to say each piece of a text, the usual one first.
 
     A number such as 735 may stand for what is said in several ways, and who writes down what is heard keeps none of
     them. Any text is read, if need be by leaving out what is not known.
     """
-    return [_ways(match) for match in PIECE.finditer(_plain(text))]
+    return [_token_readings(match) for match in PIECE.finditer(_plain(text))]
 
 
 def _plain(text: str) -> str:
@@ -71,9 +71,9 @@ def _plain(text: str) -> str:
     return "".join(SIGNS.get(c, c) for c in digits)
 
 
-def _ways(match: re.Match[str]) -> tuple[Reading, ...]:
+def _token_readings(match: re.Match[str]) -> tuple[SpokenForm, ...]:
     if match["word"]:
-        return SHORT.get(match["word"], ((match["word"],),))
+        return ABBREVIATIONS.get(match["word"], ((match["word"],),))
     if match["number"]:
         return _number(match["number"])
     if match["sign"]:
@@ -83,43 +83,43 @@ def _ways(match: re.Match[str]) -> tuple[Reading, ...]:
     return tuple((*way[:-1], _plural(way[-1])) for way in _number(match["plural"]))
 
 
-def _number(written: str) -> tuple[Reading, ...]:
+def _number(written: str) -> tuple[SpokenForm, ...]:
     """Return the ways to say a number: as a quantity, digit by digit, and in pairs as years are."""
     whole, _, part = written.replace(",", "").partition(".")
-    ways = [*_quantity(whole), *_digits(whole), *_pairs(whole)]
+    forms = [*_quantity(whole), *_digits(whole), *_pairs(whole)]
     if part:  # "7.3" is written for "seven point three", and for "seven, three"
         behind = [*_digits(part), *_quantity(part)]
-        ways = [(*a, *point, *b) for point in (("point",), ()) for a in ways for b in behind]
-    return tuple(dict.fromkeys(ways))
+        forms = [(*a, *point, *b) for point in (("point",), ()) for a in forms for b in behind]
+    return tuple(dict.fromkeys(forms))
 
 
-def _quantity(digits: str) -> list[Reading]:
+def _quantity(digits: str) -> list[SpokenForm]:
     if len(digits) > MAX_DIGITS:
         return []
     words = spoken_number(digits)
-    ways = [words, _with_and(words)]
+    forms = [words, _with_and(words)]
     if len(words) > 1 and words[0] == "one" and words[1] in QUANTITIES:
-        ways += [["a", *way[1:]] for way in ways]
-    return [tuple(way) for way in ways]
+        forms += [["a", *way[1:]] for way in forms]
+    return [tuple(way) for way in forms]
 
 
 def _with_and(words: list[str]) -> list[str]:
     """Say "one hundred and one"."""
     small = {*ONES, *TENS}
-    said = []
+    output = []
     for i, word in enumerate(words):
         behind = words[i + 1 : i + 3]
         joined = word in QUANTITIES and behind and behind[0] in small and "hundred" not in behind
-        said += [word, "and"] if joined else [word]
-    return said
+        output += [word, "and"] if joined else [word]
+    return output
 
 
-def _digits(digits: str) -> list[Reading]:
+def _digits(digits: str) -> list[SpokenForm]:
     plain = tuple(ONES[int(digit)] for digit in digits)
     return [plain, tuple("oh" if word == "zero" else word for word in plain)]
 
 
-def _pairs(digits: str) -> list[Reading]:
+def _pairs(digits: str) -> list[SpokenForm]:
     """Say 1984 as two numbers, and 735 as seven and thirty-five."""
     if not 3 <= len(digits) <= 4 or digits[0] == "0":
         return []
@@ -130,7 +130,7 @@ def _pairs(digits: str) -> list[Reading]:
     return [(*spoken_number(first), *behind)]
 
 
-def _money(sign: str, written: str, size: str | None) -> tuple[Reading, ...]:
+def _money(sign: str, written: str, size: str | None) -> tuple[SpokenForm, ...]:
     unit, small = MONEY[sign]
     whole, _, part = written.partition(".")
     if size:
@@ -143,8 +143,8 @@ def _money(sign: str, written: str, size: str | None) -> tuple[Reading, ...]:
         spoken_number(part[:MAX_DIGITS]),
     )
     one = unit if whole == "1" else unit + "s"
-    ways = [(*front, one, *between, *cents, small) for between in (("and",), ())]
-    return (*ways, (*front, *cents), *((*way, name) for way in _number(written)))
+    forms = [(*front, one, *between, *cents, small) for between in (("and",), ())]
+    return (*forms, (*front, *cents), *((*way, name) for way in _number(written)))
 
 
 def _ordinal(word: str) -> str:
@@ -157,12 +157,12 @@ def _plural(word: str) -> str:
 
 RATE = 16_000
 """Samples of a second that Whisper hears."""
-SHORTEST = 0.05
+MIN_SECONDS = 0.05
 """Seconds below which nothing can be heard."""
 TOKENS = 8
 """Symbols of a second that Whisper may write, and so many more: fast speech has fewer. It may repeat itself, and what
 it then writes, of one bad sound, would outweigh all others."""
-LONGEST = 25
+MAX_COUNTED_SECONDS = 25
 """Seconds that count so, since it has no room for more symbols."""
 FILES = ("model.bin", "config.json", "tokenizer.json")
 """Of weights; without the last it would be looked for in the network."""
@@ -170,16 +170,16 @@ RESAMPLES = 1_000
 """Of an interval."""
 
 
-class Listener(abc.ABC):
+class SpeechRecognizer(abc.ABC):
     """Writes down what it hears. Implement one method to add another."""
 
     @abc.abstractmethod
-    def texts(self, sounds: Sequence[Sound]) -> list[str]:
+    def transcribe(self, sounds: Sequence[Sound]) -> list[str]:
         """Return what is said in each sound; empty where nothing is heard."""
 
 
 @dataclass(frozen=True, eq=False)
-class Whisper(Listener):
+class Whisper(SpeechRecognizer):
     """Whisper tiny.en, or other weights of that family, on the processor and without a network.
 
     It takes the likeliest symbol, so that asking twice gives the same answer, and hears each sound by itself. Weights
@@ -207,12 +207,12 @@ class Whisper(Listener):
         threads = torch.get_num_threads()
         return model(str(folder), device="cpu", compute_type="int8", cpu_threads=threads, local_files_only=True)
 
-    def texts(self, sounds: Sequence[Sound]) -> list[str]:
+    def transcribe(self, sounds: Sequence[Sound]) -> list[str]:
         """Return what is said in each sound; empty where nothing is heard."""
         return [self._text(resampled(sound, RATE).samples) for sound in sounds]
 
     def _text(self, samples: np.ndarray) -> str:
-        if len(samples) < SHORTEST * RATE or not np.isfinite(samples).all() or not np.abs(samples).max() > 0:
+        if len(samples) < MIN_SECONDS * RATE or not np.isfinite(samples).all() or not np.abs(samples).max() > 0:
             return ""
         segments, _ = self._model.transcribe(
             samples,
@@ -222,7 +222,7 @@ class Whisper(Listener):
             condition_on_previous_text=False,
             without_timestamps=True,
             hotwords=self.prompt or None,
-            max_new_tokens=int(TOKENS * (1 + min(len(samples) / RATE, LONGEST))),
+            max_new_tokens=int(TOKENS * (1 + min(len(samples) / RATE, MAX_COUNTED_SECONDS))),
         )
         return " ".join(segment.text.strip() for segment in segments)
 
@@ -245,12 +245,12 @@ class WordErrors:
         return self.insertions + self.deletions + self.substitutions
 
 
-Cost = tuple[int, int, int, int]
+EditCost = tuple[int, int, int, int]
 """Errors; insertions, deletions, substitutions among them. The least has the fewest errors."""
 INSERTION, DELETION, SUBSTITUTION, NONE = (1, 1, 0, 0), (1, 0, 1, 0), (1, 0, 0, 1), (0, 0, 0, 0)
 
 
-def word_errors(reference: str, heard: str) -> WordErrors:
+def word_errors(reference: str, hypothesis: str) -> WordErrors:
     """Return the edit distance of words, without letters' case, punctuation and accents, numbers in words.
 
     What was heard may write a number in digits; of the ways to say them, that with the fewest errors counts.
@@ -261,29 +261,29 @@ def word_errors(reference: str, heard: str) -> WordErrors:
     right = spoken_words(reference)
     if not right:
         raise InputError("words that were to be said", repr(reference[:40]))
-    row: list[Cost] = [(j, 0, j, 0) for j in range(len(right) + 1)]
-    for ways in readings(heard):
+    row: list[EditCost] = [(j, 0, j, 0) for j in range(len(right) + 1)]
+    for forms in spoken_forms(hypothesis):
         ends = []
-        for way in ways:
+        for form in forms:
             end = row
-            for word in way:
-                end = _next(end, right, word)
+            for word in form:
+                end = _extend_costs(end, right, word)
             ends.append(end)
         row = [min(costs) for costs in zip(*ends, strict=True)]
     _, *changes = row[-1]
     return WordErrors(len(right), *changes)
 
 
-def _next(row: list[Cost], right: Sequence[str], word: str) -> list[Cost]:
+def _extend_costs(row: list[EditCost], reference_words: Sequence[str], word: str) -> list[EditCost]:
     """Hear one more word: what it costs to have heard these words where each number of right ones was said."""
     costs = [_plus(row[0], INSERTION)]
-    for j, said in enumerate(right):
-        changed = _plus(row[j], NONE if said == word else SUBSTITUTION)
+    for j, reference_word in enumerate(reference_words):
+        changed = _plus(row[j], NONE if reference_word == word else SUBSTITUTION)
         costs.append(min(changed, _plus(row[j + 1], INSERTION), _plus(costs[j], DELETION)))
     return costs
 
 
-def _plus(a: Cost, b: Cost) -> Cost:
+def _plus(a: EditCost, b: EditCost) -> EditCost:
     return a[0] + b[0], a[1] + b[1], a[2] + b[2], a[3] + b[3]
 
 
@@ -299,7 +299,7 @@ class WordErrorRate:
     """Of all utterances together."""
 
 
-def word_error_rate(references: Sequence[str], heard: Sequence[str], draws: Rng) -> WordErrorRate:
+def word_error_rate(references: Sequence[str], hypotheses: Sequence[str], rng: Rng) -> WordErrorRate:
     """Divide the errors of all utterances by their words.
 
     The interval is the percentile bootstrap over utterances (Bisani and Ney 2004, "Bootstrap estimates for confidence
@@ -309,18 +309,18 @@ def word_error_rate(references: Sequence[str], heard: Sequence[str], draws: Rng)
 
     Args:
         references: What was to be said.
-        heard: What was heard instead.
-        draws: Source of the interval.
+        hypotheses: What was heard instead.
+        rng: Source of the interval.
 
     Raises:
         InputError: If there are none, or not as many of both, or a right text has no words.
     """
-    if not references or len(references) != len(heard):
-        raise InputError("a text that was heard for each right one", f"{len(heard)} and {len(references)}")
-    each = [word_errors(*pair) for pair in zip(references, heard, strict=True)]
+    if not references or len(references) != len(hypotheses):
+        raise InputError("a text that was heard for each right one", f"{len(hypotheses)} and {len(references)}")
+    each = [word_errors(*pair) for pair in zip(references, hypotheses, strict=True)]
     counts = torch.tensor([(one.errors, one.words) for one in each], dtype=torch.float64)
-    which = draws.stream("bootstrap").randint(len(each), (RESAMPLES, len(each)))
-    errors, words = counts[which].sum(1).unbind(1)
+    resample_index = rng.stream("bootstrap").randint(len(each), (RESAMPLES, len(each)))
+    errors, words = counts[resample_index].sum(1).unbind(1)
     low, high = (errors / words).quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
     if not counts[:, 0].any():  # resamples of no errors have none, however few utterances there are
         high = 1 - 0.025 ** (1 / len(each))

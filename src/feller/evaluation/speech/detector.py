@@ -29,25 +29,25 @@ from feller.training.loop import StepMetrics, check_finite, make_train_state, tr
 from feller.training.objective import Batch, Example, Objective
 from feller.training.optimizer import TrainConfig
 
-SURE = 1.959964
+NORMAL_QUANTILE_95 = 1.959964
 """Deviations of a normal law that hold 95 % of it."""
 
 
 @dataclass(frozen=True)
-class Apart:
+class DetectionCounts:
     """How many of two kinds were told right."""
 
-    spared: int
+    num_real_right: int
     """Real ones that were taken for real."""
-    real: int
-    caught: int
+    num_real: int
+    num_made_right: int
     """Made ones that were taken for made."""
-    made: int
+    num_made: int
 
     @property
     def accuracy(self) -> float:
         """The mean of the shares of both kinds that were told right; 0.5 is chance, however many there are of each."""
-        return (self.spared / self.real + self.caught / self.made) / 2
+        return (self.num_real_right / self.num_real + self.num_made_right / self.num_made) / 2
 
     @property
     def interval(self) -> tuple[float, float]:
@@ -57,20 +57,20 @@ class Apart:
         estimation for the difference between independent proportions", Statistics in Medicine 17, 873.
         """
         below, above = 0.0, 0.0
-        for right, n in ((self.spared, self.real), (self.caught, self.made)):
-            low, high = wilson(right, n)
+        for right, n in ((self.num_real_right, self.num_real), (self.num_made_right, self.num_made)):
+            low, high = wilson_interval(right, n)
             below, above = below + (right / n - low) ** 2, above + (high - right / n) ** 2
         return max(self.accuracy - math.sqrt(below) / 2, 0.0), min(self.accuracy + math.sqrt(above) / 2, 1.0)
 
 
-def wilson(right: int, n: int) -> tuple[float, float]:
+def wilson_interval(num_right: int, n: int) -> tuple[float, float]:
     """Return the limits of a share by the score test, with a confidence of 95 %.
 
     Source: Wilson 1927, "Probable inference, the law of succession, and statistical inference", JASA 22, 209.
     """
-    share, z2 = right / n, SURE**2
-    middle = (share + z2 / (2 * n)) / (1 + z2 / n)
-    half = SURE / (1 + z2 / n) * math.sqrt(share * (1 - share) / n + z2 / (4 * n * n))
+    fraction, z2 = num_right / n, NORMAL_QUANTILE_95**2
+    middle = (fraction + z2 / (2 * n)) / (1 + z2 / n)
+    half = NORMAL_QUANTILE_95 / (1 + z2 / n) * math.sqrt(fraction * (1 - fraction) / n + z2 / (4 * n * n))
     return max(middle - half, 0.0), min(middle + half, 1.0)
 
 
@@ -94,7 +94,7 @@ class Detector:
     """What it was trained on, in words."""
 
     @torch.no_grad()
-    def chance(self, mels: Sequence[Float[Tensor, "_ bands"]]) -> Float64[Tensor, " n"]:
+    def generated_prob(self, mels: Sequence[Float[Tensor, "_ bands"]]) -> Float64[Tensor, " n"]:
         """Return for each sound the probability that a model made it: the mean over its windows.
 
         Raises:
@@ -108,16 +108,18 @@ class Detector:
             found.append(torch.cat([self.network(part).double().sigmoid() for part in parts]).mean().cpu())
         return torch.stack(found) if found else torch.zeros(0, dtype=torch.float64)
 
-    def apart(self, real: Sequence[Float[Tensor, "_ bands"]], made: Sequence[Float[Tensor, "_ bands"]]) -> Apart:
+    def evaluate(
+        self, real: Sequence[Float[Tensor, "_ bands"]], made: Sequence[Float[Tensor, "_ bands"]]
+    ) -> DetectionCounts:
         """Tell real and made sounds apart that it was not trained on."""
         if not real or not made:
             raise UsageError("sounds of both kinds", f"{len(real)} real and {len(made)} made")
-        spared, caught = self.chance(real) <= 0.5, self.chance(made) > 0.5
-        return Apart(int(spared.sum()), len(real), int(caught.sum()), len(made))
+        spared, caught = self.generated_prob(real) <= 0.5, self.generated_prob(made) > 0.5
+        return DetectionCounts(int(spared.sum()), len(real), int(caught.sum()), len(made))
 
 
 @dataclass(frozen=True)
-class ToldApart(Objective):
+class DetectionObjective(Objective):
     """Tell windows of made sounds from real ones."""
 
     def draw(self, batch: Batch, rng: Rng, network: Any = None) -> Example:
@@ -133,7 +135,7 @@ class ToldApart(Objective):
 def fit_detector(
     real: Sequence[Float[Tensor, "_ bands"]],
     made: Sequence[Float[Tensor, "_ bands"]],
-    draws: Rng,
+    rng: Rng,
     *,
     size: int = SIZE,
     training: TrainConfig = TRAINING,
@@ -148,7 +150,7 @@ def fit_detector(
     Args:
         real: Log mels [frames, bands] of recorded sounds.
         made: Log mels of a model's; best as many minutes, of the same texts and speakers.
-        draws: Source of all randomness.
+        rng: Source of all randomness.
         size: Channels in units of 8 in the first block to 64 in the last; the paper's is 8.
         training: How long and how fast.
         device: Where to train; by default what there is.
@@ -161,30 +163,30 @@ def fit_detector(
         raise UsageError("sounds of both kinds to train on", f"{len(real)} real and {len(made)} made")
     bands, device = real[0].shape[-1], device or get_engine()
     check_mels([*real, *made], bands)
-    network = SyntheticSpeechDetector(bands, size, draws.fold_in("network"))
+    network = SyntheticSpeechDetector(bands, size, rng.fold_in("network"))
     network.fit_scale([mel.cpu() for mel in (*real, *made)])
     network.to(device.device)
-    learner, give = (
+    train_state, give = (
         make_train_state(network, training),
-        _batches(real, made, training.batch_size, draws.fold_in("windows")),
+        _batches(real, made, training.batch_size, rng.fold_in("windows")),
     )
-    for report in train(learner, ToldApart(), give, training, rng=draws, engine=device):
+    for report in train(train_state, DetectionObjective(), give, training, rng=rng, engine=device):
         follow(report)
         if report.step == training.steps:
             check_finite(report)
     seconds = [sum(map(len, mels)) / 100 for mels in (real, made)]
-    said = f"{len(real):,} real sounds of {seconds[0]:,.0f} s and {len(made):,} made ones of {seconds[1]:,.0f} s"
-    return Detector(network.eval().requires_grad_(False), size, said)
+    data_text = f"{len(real):,} real sounds of {seconds[0]:,.0f} s and {len(made):,} made ones of {seconds[1]:,.0f} s"
+    return Detector(network.eval().requires_grad_(False), size, data_text)
 
 
-def _batches(real: Sequence[Tensor], made: Sequence[Tensor], size: int, draws: Rng) -> Callable[[int, slice], Batch]:
+def _batches(real: Sequence[Tensor], made: Sequence[Tensor], size: int, rng: Rng) -> Callable[[int, slice], Batch]:
     """Return what gives a step its windows: alternately of real and of made sounds."""
     kinds = [_places(mels) for mels in (real, made)]
 
     def batch(step: int, rows: slice) -> Batch:
-        draw = draws.stream("place", step)
+        stream = rng.stream("place", step)
         answer = torch.arange(size) % 2
-        place = draw.uniform((size,), torch.float64)
+        place = stream.uniform((size,), torch.float64)
         picked = [starts[(place * len(starts)).long()] for _, starts in kinds]
         each = [
             frames[start[:, None] + torch.arange(WINDOW_FRAMES)]
@@ -208,33 +210,33 @@ def _places(mels: Sequence[Tensor]) -> tuple[Float[Tensor, "frames bands"], Tens
 
 def save_detector(path: pathlib.Path, detector: Detector) -> None:
     """Write a detector to one file."""
-    about = {"bands": detector.network.mean.shape[1], "size": detector.size, "data": detector.data}
-    save_tensors(path, detector.network.state_dict(), {"detector": json.dumps(about)})
+    record = {"bands": detector.network.mean.shape[1], "size": detector.size, "data": detector.data}
+    save_tensors(path, detector.network.state_dict(), {"detector": json.dumps(record)})
 
 
 def load_detector(path: pathlib.Path) -> Detector:
     """Read what `save_detector` wrote; InputError if the file is missing, damaged or holds something else."""
     tensors, note = load_tensors(path)
     try:
-        about = json.loads(note["detector"])
-        seen, features = tensors["mean"].shape[1], {one.shape[1] for one in tensors.values() if one.ndim == 2}
-        if seen != about["bands"] or about["size"] * WIDTHS[-1] not in features:  # before memory is asked for
+        record = json.loads(note["detector"])
+        num_bands, features = tensors["mean"].shape[1], {one.shape[1] for one in tensors.values() if one.ndim == 2}
+        if num_bands != record["bands"] or record["size"] * WIDTHS[-1] not in features:  # before memory is asked for
             raise ValueError(
-                f"weights of {seen} bands and {max(features, default=0)} features, which are not what it says"
+                f"weights of {num_bands} bands and {max(features, default=0)} features, which are not what it says"
             )
-        network = SyntheticSpeechDetector(about["bands"], about["size"], Rng(0))
+        network = SyntheticSpeechDetector(record["bands"], record["size"], Rng(0))
         load_weights(tensors, network)
-        data = str(about["data"])
+        data = str(record["data"])
     except (KeyError, TypeError, AttributeError, RuntimeError, ValueError) as error:
         raise InputError(
             f"holds no detector ({error})", remedy="Delete it, and another is trained", file=path
         ) from error
-    return Detector(network.eval().requires_grad_(False), about["size"], data)
+    return Detector(network.eval().requires_grad_(False), record["size"], data)
 
 
 Mels = Sequence[Float[Tensor, "_ bands"]]
 
 
-def vocoded(mels: Mels, settings: Mel, vocoder: Vocoder) -> list[Float[Tensor, "_ bands"]]:
+def vocode(mels: Mels, settings: Mel, vocoder: Vocoder) -> list[Float[Tensor, "_ bands"]]:
     """Return the log mels of what a vocoder makes of log mels."""
     return [settings.log_mel(vocoder.samples(mel, settings)) for mel in mels]

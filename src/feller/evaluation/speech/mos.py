@@ -13,12 +13,12 @@ RATE = 16_000
 """Samples of a second that it hears."""
 WINDOW = 144_160
 """Samples that it hears at once: 9.01 s."""
-SHORTEST = 0.1
+MIN_SECONDS = 0.1
 """Seconds, at least."""
 
 
 @dataclass(frozen=True)
-class Opinion:
+class MOSRatings:
     """Ratings from 1, bad, to 5, excellent."""
 
     overall: float
@@ -28,7 +28,7 @@ class Opinion:
     """Of what is heard besides: 5 is quiet."""
 
 
-def opinion(sound: Sound) -> Opinion:
+def opinion(sound: Sound) -> MOSRatings:
     """Return the ratings of DNSMOS P.835, which are those of noise and of damage done by removing it.
 
     It knows nothing of the text and little of how natural a voice is. What is louder than 1 is cut off, as in a file.
@@ -42,8 +42,8 @@ def opinion(sound: Sound) -> Opinion:
     """
     dnsmos = require_package("speechmos.dnsmos", "rating sounds", "judges")
     samples = resampled(sound, RATE).samples
-    if len(samples) < SHORTEST * RATE or not np.isfinite(samples).all():
-        raise InputError(f"a sound of {SHORTEST:g} s or more, finite", f"{sound.seconds:.2f} s")
+    if len(samples) < MIN_SECONDS * RATE or not np.isfinite(samples).all():
+        raise InputError(f"a sound of {MIN_SECONDS:g} s or more, finite", f"{sound.seconds:.2f} s")
     filled = samples if len(samples) >= WINDOW else np.resize(samples, WINDOW)
     found = dnsmos.run(np.clip(filled, -1, 1), sr=RATE)
-    return Opinion(float(found["ovrl_mos"]), float(found["sig_mos"]), float(found["bak_mos"]))
+    return MOSRatings(float(found["ovrl_mos"]), float(found["sig_mos"]), float(found["bak_mos"]))

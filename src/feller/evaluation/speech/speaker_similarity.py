@@ -26,13 +26,13 @@ WINDOW = 160
 """Frames that the network sees at once."""
 STEP = 77
 """Frames from one window to the next: 1.3 windows of a second."""
-COVERED = 0.75
+MIN_COVERAGE = 0.75
 """Share of the last window that must lie in the sound, unless it is the only one."""
-LEVEL = 10 ** (-30 / 20)
+MIN_RMS = 10 ** (-30 / 20)
 """Root mean square to which quieter sounds are raised."""
-SHORTEST = 0.25
+MIN_SECONDS = 0.25
 """Seconds below which a sound has no voice."""
-TRUSTED = 1.5
+RELIABLE_SECONDS = 1.5
 """Seconds below which a vector says little: of 1 s, 5 % of pairs are told wrong, of 0.5 s 17 %."""
 BATCH = 128
 """Windows that go through the network at once."""
@@ -53,7 +53,7 @@ class Encoder(nn.Module):
 
 
 @dataclass(frozen=True, eq=False)
-class Voices:
+class SpeakerEncoder:
     """Speaker vectors by the weights of Resemblyzer, which are not WavLM's: their cosines are not those of papers.
 
     Of that package its weights alone are used, and its way to cut a sound into windows; quiet sounds are raised, and
@@ -77,32 +77,32 @@ class Voices:
         encoder.load_state_dict({name: weights[name] for name in encoder.state_dict()})
         return encoder.eval().requires_grad_(False)
 
-    def vectors(self, sounds: Sequence[Sound]) -> Float32[Tensor, "n 256"]:
+    def embed(self, sounds: Sequence[Sound]) -> Float32[Tensor, "n 256"]:
         """Return the mean of the windows of each sound, of length 1; NaN where it is silent or shorter than 0.25 s."""
-        means = [part.mean(0, keepdim=True) for part in self.windows(sounds)]
+        means = [part.mean(0, keepdim=True) for part in self.embed_windows(sounds)]
         return nn.functional.normalize(torch.cat([torch.empty(0, SIZE), *means]))
 
-    def windows(self, sounds: Sequence[Sound]) -> list[Float32[Tensor, "_ 256"]]:
+    def embed_windows(self, sounds: Sequence[Sound]) -> list[Float32[Tensor, "_ 256"]]:
         """Return the vectors of the windows of 1.6 s of each sound, 1.3 of them a second; NaN where it has none."""
         encoder = self._encoder
-        cut = [_cut(sound) for sound in sounds]
+        cut = [_mel_windows(sound) for sound in sounds]
         every = torch.cat([torch.empty(0, WINDOW, BANDS), *cut])
         vectors = torch.cat([torch.empty(0, SIZE), *(encoder(part) for part in every.split(BATCH) if len(part))])
         found = vectors.split([len(part) for part in cut])
         return [part if len(part) else torch.full((1, SIZE), torch.nan) for part in found]
 
 
-def _cut(sound: Sound) -> Float32[Tensor, "_ 160 40"]:
+def _mel_windows(sound: Sound) -> Float32[Tensor, "_ 160 40"]:
     """Return the mel frames of each window; none where nothing is to be heard."""
     samples = resampled(sound, RATE).samples
     level = float(np.sqrt(np.mean(np.square(samples, dtype=np.float64)))) if len(samples) else 0.0
-    if len(samples) < SHORTEST * RATE or not 0 < level < np.inf:
+    if len(samples) < MIN_SECONDS * RATE or not 0 < level < np.inf:
         return torch.empty(0, WINDOW, BANDS)
     frames = len(samples) // HOP + 1
     starts = [*range(0, max(1, frames - WINDOW + STEP + 1), STEP)]
-    if len(starts) > 1 and len(samples) - starts[-1] * HOP < COVERED * WINDOW * HOP:
+    if len(starts) > 1 and len(samples) - starts[-1] * HOP < MIN_COVERAGE * WINDOW * HOP:
         starts.pop()
-    padded = np.pad(samples * max(1.0, LEVEL / level), (0, max(0, (starts[-1] + WINDOW) * HOP - len(samples))))
+    padded = np.pad(samples * max(1.0, MIN_RMS / level), (0, max(0, (starts[-1] + WINDOW) * HOP - len(samples))))
     librosa = require_package("librosa", "telling voices apart", "judges")
     mel = librosa.feature.melspectrogram(y=padded, sr=RATE, n_fft=FFT, hop_length=HOP, n_mels=BANDS)
     mel = torch.from_numpy(mel.T.astype(np.float32))

@@ -16,7 +16,7 @@ from feller.training.objectives.autoencoding import default_window_sizes, spectr
 
 
 @dataclass(frozen=True, eq=False)
-class Copied:
+class VocoderScores:
     """Sounds that a vocoder made of the log mels of others."""
 
     sounds: tuple[Sound, ...]
@@ -28,22 +28,24 @@ class Copied:
     """Seconds for a second of sound."""
 
 
-def copied(vocoder: Vocoder, real: Sequence[Sound], mel: Mel) -> Copied:
+def vocoder_scores(vocoder: Vocoder, real: Sequence[Sound], mel: Mel) -> VocoderScores:
     """Make sounds of the log mels of others."""
     made, apart, off, frames, spent = [], 0.0, 0.0, 0, 0.0
     for sound in real:
-        wanted = mel.log_mel(torch.from_numpy(sound.samples))
-        begun = time.perf_counter()
-        samples = vocoder.samples(wanted, mel)
-        spent += time.perf_counter() - begun
-        off += float((mel.log_mel(samples) - wanted).abs().mean(1).sum())
-        frames += len(wanted)
-        apart += _apart(samples, torch.from_numpy(sound.samples[: len(samples)]), default_window_sizes(mel.fft))
+        target_mel = mel.log_mel(torch.from_numpy(sound.samples))
+        start_time = time.perf_counter()
+        samples = vocoder.samples(target_mel, mel)
+        spent += time.perf_counter() - start_time
+        off += float((mel.log_mel(samples) - target_mel).abs().mean(1).sum())
+        frames += len(target_mel)
+        apart += _spectral_distance(
+            samples, torch.from_numpy(sound.samples[: len(samples)]), default_window_sizes(mel.fft)
+        )
         made.append(Sound(samples.numpy().astype(np.float32), mel.rate))
-    return Copied(tuple(made), apart / len(made), off / frames, spent / (frames * mel.hop / mel.rate))
+    return VocoderScores(tuple(made), apart / len(made), off / frames, spent / (frames * mel.hop / mel.rate))
 
 
-def _apart(made: Float[Tensor, " n"], real: Float[Tensor, " n"], windows: Sequence[int]) -> float:
+def _spectral_distance(made: Float[Tensor, " n"], real: Float[Tensor, " n"], windows: Sequence[int]) -> float:
     """Return how far spectra differ, the mean over windows; silence follows a sound that is shorter than one."""
     short = max(max(windows) - len(real), 0)
     a, b = (torch.nn.functional.pad(sound, (0, short))[None] for sound in (made, real))

@@ -14,35 +14,35 @@ from feller.core.rng import Rng
 Columns = tuple[int, ...]
 DENSE = 4
 """Cells for each row up to which all are counted; beyond, only those that occur."""
-MOST = 10_000
+MAX_COLUMN_SETS = 10_000
 """Sets of columns that are looked at, chosen at random where there are more: all triples of 40 columns are 9,880."""
-BROAD, PAIRS = 30, 200
+MANY_COLUMNS, PAIRS = 30, 200
 """Columns from which the k-marginal score takes so many pairs instead of all."""
 
 
-def column_sets(k: int, size: int, draws: Rng) -> list[Columns]:
+def column_sets(k: int, size: int, rng: Rng) -> list[Columns]:
     """Return all sets of so many of k columns in order, or MOST of them at random."""
-    return _chosen(k, size, MOST, draws)
+    return _chosen(k, size, MAX_COLUMN_SETS, rng)
 
 
-def score_pairs(k: int, draws: Rng) -> list[Columns]:
+def score_pairs(k: int, rng: Rng) -> list[Columns]:
     """Return the pairs of the k-marginal score: all of fewer than BROAD columns, else PAIRS at random."""
-    return _chosen(k, 2, math.comb(k, 2) if k < BROAD else PAIRS, draws)
+    return _chosen(k, 2, math.comb(k, 2) if k < MANY_COLUMNS else PAIRS, rng)
 
 
-def _chosen(k: int, size: int, most: int, draws: Rng) -> list[Columns]:
-    if math.comb(k, size) <= most:
+def _chosen(k: int, size: int, max_sets: int, rng: Rng) -> list[Columns]:
+    if math.comb(k, size) <= max_sets:
         return list(itertools.combinations(range(k), size))
-    tries, found, step = draws.fold_in("column sets", size), set[Columns](), 0
-    while len(found) < most:
-        rows = tries.stream("columns", step).randint(k, (most, size)).sort(1).values.tolist()
+    tries, found, step = rng.fold_in("column sets", size), set[Columns](), 0
+    while len(found) < max_sets:
+        rows = tries.stream("columns", step).randint(k, (max_sets, size)).sort(1).values.tolist()
         fresh = [one for row in rows if len(one := tuple(row)) == len(set(row))]
-        found.update(list(dict.fromkeys(one for one in fresh if one not in found))[: most - len(found)])
+        found.update(list(dict.fromkeys(one for one in fresh if one not in found))[: max_sets - len(found)])
         step += 1
     return sorted(found)
 
 
-def variations(
+def total_variations(
     tables: Sequence[Int64[Tensor, "_ k"]], pairs: Sequence[tuple[int, int]], sets: Sequence[Columns]
 ) -> Float64[np.ndarray, "pairs sets"]:
     """Return half the sum over cells of the differences of two tables' shares, for each set of columns.
@@ -57,23 +57,25 @@ def variations(
     ends = np.cumsum([0, *map(len, tables)])
     columns = np.ascontiguousarray(torch.cat(list(tables)).cpu().numpy().T)
     apart = np.empty((len(pairs), len(sets)))
-    for s, (cell, number) in enumerate(cells(columns, sets)):
+    for s, (cell, number) in enumerate(cell_numbers(columns, sets)):
         shares = [np.bincount(cell[a:b], minlength=number) / (b - a) for a, b in itertools.pairwise(ends.tolist())]
         apart[:, s] = [np.abs(shares[a] - shares[b]).sum() / 2 for a, b in pairs]
     return apart.clip(max=1.0)  # rounding adds up
 
 
-def cells(columns: Int64[np.ndarray, "k n"], sets: Sequence[Columns]) -> Iterator[tuple[Int64[np.ndarray, " n"], int]]:
+def cell_numbers(
+    columns: Int64[np.ndarray, "k n"], sets: Sequence[Columns]
+) -> Iterator[tuple[Int64[np.ndarray, " n"], int]]:
     """Number the combinations of codes in each set of columns: yield each row's number, and how many there are."""
     counts = (columns.max(1) + 1).tolist()
-    begun: list[tuple[Columns, np.ndarray, int]] = [((), np.zeros(columns.shape[1], np.int64), 1)]
+    prefix_stack: list[tuple[Columns, np.ndarray, int]] = [((), np.zeros(columns.shape[1], np.int64), 1)]
     for one in sets:
-        while begun[-1][0] != one[: len(begun) - 1]:
-            begun.pop()
-        for j in one[len(begun) - 1 :]:
-            before, cell, number = begun[-1]
-            begun.append(((*before, j), *_joined(cell, number, columns[j], counts[j])))
-        yield begun[-1][1:]
+        while prefix_stack[-1][0] != one[: len(prefix_stack) - 1]:
+            prefix_stack.pop()
+        for j in one[len(prefix_stack) - 1 :]:
+            before, cell, number = prefix_stack[-1]
+            prefix_stack.append(((*before, j), *_joined(cell, number, columns[j], counts[j])))
+        yield prefix_stack[-1][1:]
 
 
 def _joined(
@@ -83,14 +85,14 @@ def _joined(
     both = cell * count + column
     if number * count <= DENSE * len(both):
         return both, number * count
-    kept, both = np.unique(both, return_inverse=True)
-    return both, len(kept)
+    occurring, both = np.unique(both, return_inverse=True)
+    return both, len(occurring)
 
 
-def k_marginal_score(synthetic: Int64[Tensor, "n k"], real: Int64[Tensor, "m k"], draws: Rng) -> float | None:
+def k_marginal_score(synthetic: Int64[Tensor, "n k"], real: Int64[Tensor, "m k"], rng: Rng) -> float | None:
     """Return 1000 (1 - mean total variation of pairs): 1000 is perfect, 0 has nothing in common; None of one column."""
-    pairs = score_pairs(real.shape[1], draws)
-    return 1000 * (1 - variations([synthetic, real], [(0, 1)], pairs).mean().item()) if pairs else None
+    pairs = score_pairs(real.shape[1], rng)
+    return 1000 * (1 - total_variations([synthetic, real], [(0, 1)], pairs).mean().item()) if pairs else None
 
 
 def pair_errors(synthetic: Int64[Tensor, "n k"], real: Int64[Tensor, "m k"]) -> Float64[np.ndarray, "k k"]:
@@ -100,7 +102,7 @@ def pair_errors(synthetic: Int64[Tensor, "n k"], real: Int64[Tensor, "m k"]) -> 
     for size in (1, 2):
         for one, value in zip(
             sets := list(itertools.combinations(range(k), size)),
-            variations([synthetic, real], [(0, 1)], sets)[0],
+            total_variations([synthetic, real], [(0, 1)], sets)[0],
             strict=True,
         ):
             errors[one[0], one[-1]] = errors[one[-1], one[0]] = value
@@ -162,14 +164,14 @@ def correlation_difference(
     return float(np.mean([apart[pair] for pair in pairs])) if pairs else None
 
 
-def inside(codes: Int64[Tensor, "n k"], counts: Sequence[int]) -> Bool[Tensor, "n k"]:
+def is_valid_code(codes: Int64[Tensor, "n k"], counts: Sequence[int]) -> Bool[Tensor, "n k"]:
     """Tell which codes stand for a value of their column: 0 to its count - 1."""
     return (codes >= 0) & (codes < torch.tensor(counts, device=codes.device))
 
 
-def valid_share(codes: Int64[Tensor, "n k"], counts: Sequence[int], rules: Rules | None = None) -> float:
+def valid_fraction(codes: Int64[Tensor, "n k"], counts: Sequence[int], rules: Rules | None = None) -> float:
     """Return the share of rows whose codes all stand for a value and which keep to the rules."""
-    valid = inside(codes, counts).all(1)
+    valid = is_valid_code(codes, counts).all(1)
     if rules is not None and valid.any():
         valid = valid.masked_scatter(valid, rules(codes[valid]))
     return valid.double().mean().item()

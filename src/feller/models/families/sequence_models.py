@@ -157,8 +157,10 @@ class GraphicalModel(_SequentialModel):
         """Draw whole rows, those of which some columns are known too."""
         observed = request.observed
         if observed is None:
-            return network.draw(request.n, rng)
-        return network.draw(request.n, rng, (observed.values, observed.mask), observed.forbidden, observed.code_weights)
+            return network.sample(request.n, rng)
+        return network.sample(
+            request.n, rng, (observed.values, observed.mask), observed.forbidden, observed.code_weights
+        )
 
     def log_prob(self, network: Any, request: LogProbRequest, rng: Rng) -> LogProb:
         """Ask the network, which answers with log p of each row."""

@@ -3,24 +3,24 @@
 from collections.abc import Callable
 from functools import partial
 
-from feller.control.fine_tuning.adjoint_matching import AdjointMatching, Full
+from feller.control.fine_tuning.adjoint_matching import AdjointMatching, FullAdjoint
 from feller.control.fine_tuning.discrete_adjoint import DiscreteAdjoint
-from feller.control.fine_tuning.draft import DirectGradient, OneStep
-from feller.control.fine_tuning.fine_tuning import Tuning
+from feller.control.fine_tuning.draft import DRaFT, ReFL
 from feller.control.fine_tuning.policy_gradient import PolicyGradient
-from feller.control.fine_tuning.raft import Filtered
+from feller.control.fine_tuning.raft import RAFT
+from feller.control.fine_tuning.tuning_objective import FineTuning
 from feller.core.errors import UsageError
 from feller.models.model import Model
 from feller.models.recipes.recipe import Recipe
 from feller.training.optimizer import TrainConfig
 
-METHODS: dict[str, Callable[..., Tuning]] = {
+METHODS: dict[str, Callable[..., FineTuning]] = {
     "adjoint-matching": AdjointMatching,
-    "continuous-adjoint": partial(AdjointMatching, adjoint=Full()),
+    "continuous-adjoint": partial(AdjointMatching, adjoint=FullAdjoint()),
     "discrete-adjoint": DiscreteAdjoint,
-    "draft": DirectGradient,
-    "refl": OneStep,
-    "filtered": Filtered,
+    "draft": DRaFT,
+    "refl": ReFL,
+    "filtered": RAFT,
     "policy-gradient": PolicyGradient,
 }
 DEFAULT_METHOD, GRADIENT_FREE_METHOD = "adjoint-matching", "policy-gradient"

@@ -15,7 +15,7 @@ from feller.networks.sequence.categorical_columns import CategoricalColumns
 from feller.networks.sequence.row_transformer import RowTransformer
 from feller.paths import Affine, Mixture, Path, ProductPath
 from feller.paths.time_distributions import Uniform
-from feller.privacy.marginals.marginal_network import Marginals
+from feller.privacy.marginals.marginal_network import MarginalTables
 from feller.sampling.sampler_config import SamplerConfig
 from feller.spaces import MaskSource
 from feller.training.losses import CrossEntropy, Loss, MaskedTokenLoss, PerLeafLoss, SquaredError
@@ -110,7 +110,7 @@ def table_marginals(data: Dataset, size: str) -> Recipe:
     modality = table.by_levels().with_shares(())
     space = modality.space()
     return Recipe(
-        architecture=Marginals(space),
+        architecture=MarginalTables(space),
         objective=MarginalFitting(space, max_model_size=MODEL_MIB[size]),
         modality=modality,
         sampling=SamplerConfig("euler"),

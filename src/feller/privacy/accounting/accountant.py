@@ -14,34 +14,34 @@ from typing import Any
 
 from feller.core.errors import UsageError
 from feller.core.optional_dependency import require_package
-from feller.privacy.accounting.dp_events import Concentrated, Expense, Gaussian, Pure, Subsampled
-from feller.privacy.accounting.zcdp import check_target, epsilon_of
+from feller.privacy.accounting.dp_events import DpEvent, GaussianMechanism, PoissonSubsampledGaussian, PureDp, ZCdp
+from feller.privacy.accounting.zcdp import check_epsilon_delta, epsilon_from_rho
 
-Kinds = tuple[tuple[Expense, int], ...]
+Kinds = tuple[tuple[DpEvent, int], ...]
 """Mechanisms that are used once, each with how often it is."""
-FINEST = 1e-4
+FINE_GRID = 1e-4
 """Grid of privacy losses of what is reported."""
 GRIDS = (1e-4, 1e-3, 1e-2)
-BEYOND = 50.0
+COARSE_GRID_EPSILON = 50.0
 """Epsilon by Rényi divergences from which on the coarsest grid serves: finer ones would take long, to little use."""
-MOST = 20_000_000
+MAX_GRID_POINTS = 20_000_000
 """Points of a grid, at most: they take some hundred megabytes."""
-LONGEST = 1e-15
+TAIL_MASS = 1e-15
 """Mass of a tail that a grid leaves out, which is charged to delta."""
 WANTED = "accounting of privacy", "tables"
 """What dp-accounting is for, and which extra installs it."""
-SHARES = (0.5, 0.1, 0.01)
+DELTA_FRACTIONS = (0.5, 0.1, 0.01)
 """Of delta, that concentrated expenses may take where the others are composed as loss distributions."""
 
 
-def epsilon(expenses: Sequence[Expense], delta: float, *, method: str = "pld", grid: float = FINEST) -> float:
+def compute_epsilon(events: Sequence[DpEvent], delta: float, *, method: str = "pld", grid: float = FINE_GRID) -> float:
     """Return an upper bound of epsilon at a delta.
 
     Source: Koskela et al. 2020, arXiv 1906.03049; Doroshenko et al. 2022, arXiv 2207.04380; Mironov 2017, arXiv
     1702.07476; Mironov, Talwar and Zhang 2019, arXiv 1908.10530.
 
     Args:
-        expenses: What was spent, in any order.
+        events: What was spent, in any order.
         delta: Chance that the guarantee does not cover.
         method: "pld": the least of what is valid; "rdp": by Rényi divergences alone.
         grid: Of privacy losses; a coarser one is quicker, and bounds from above too.
@@ -49,138 +49,140 @@ def epsilon(expenses: Sequence[Expense], delta: float, *, method: str = "pld", g
     Raises:
         UsageError: If delta is not between 0 and 1, or dp-accounting is not installed.
     """
-    check_target(1.0, delta)
+    check_epsilon_delta(1.0, delta)
     if method not in ("pld", "rdp"):
         raise UsageError("the method pld or rdp", repr(method))
-    if not expenses:
+    if not events:
         return 0.0
-    kinds = gathered(expenses)
+    kinds = gathered(events)
     by_renyi = _by_renyi(kinds, delta)
     if method == "rdp":
         return by_renyi
-    grid = max(grid, GRIDS[-1]) if by_renyi > BEYOND else grid
-    return min(by_renyi, *_by_losses(kinds, delta, grid), math.inf)
+    grid = max(grid, GRIDS[-1]) if by_renyi > COARSE_GRID_EPSILON else grid
+    return min(by_renyi, *_pld_epsilons(kinds, delta, grid), math.inf)
 
 
-def delta(expenses: Sequence[Expense], epsilon: float) -> float:
+def compute_delta(events: Sequence[DpEvent], epsilon: float) -> float:
     """Return an upper bound of delta at an epsilon, for expenses that are not concentrated; 1 if no grid fits."""
-    check_target(epsilon, 0.5)
-    if not expenses:
+    check_epsilon_delta(epsilon, 0.5)
+    if not events:
         return 0.0
-    if any(isinstance(expense, Concentrated) for expense in expenses):
+    if any(isinstance(expense, ZCdp) for expense in events):
         raise UsageError(
             "delta at an epsilon is told of normal noise and pure privacy only", remedy="Ask for epsilon instead"
         )
-    kinds = gathered(expenses)
-    grid = fitting_grid(kinds, FINEST)
-    return 1.0 if grid is None else loss_distribution(kinds, grid).get_delta_for_epsilon(epsilon)
+    kinds = gathered(events)
+    grid = choose_grid(kinds, FINE_GRID)
+    return 1.0 if grid is None else compose_pld(kinds, grid).get_delta_for_epsilon(epsilon)
 
 
-def gathered(expenses: Iterable[Expense]) -> Kinds:
+def gathered(expenses: Iterable[DpEvent]) -> Kinds:
     """Put equal mechanisms together, which compose by their number alone, whatever they paid for, and in any order."""
-    counts: dict[Expense, int] = {}
+    counts: dict[DpEvent, int] = {}
     for expense in expenses:
         match expense:
-            case Gaussian():
-                one, times = replace(expense, what="", times=1), expense.times
-            case Subsampled():
-                one, times = replace(expense, what="", steps=1), expense.steps
-            case Pure() | Concentrated():
-                one, times = replace(expense, what=""), 1
+            case GaussianMechanism():
+                one, times = replace(expense, label="", times=1), expense.times
+            case PoissonSubsampledGaussian():
+                one, times = replace(expense, label="", steps=1), expense.steps
+            case PureDp() | ZCdp():
+                one, times = replace(expense, label=""), 1
             case _:
                 raise UsageError(f"no accountant knows expenses of the kind {type(expense).__name__}")
         counts[one] = counts.get(one, 0) + times
     return tuple(counts.items())
 
 
-def epsilon_by_renyi(expenses: Sequence[Expense], delta: float) -> float:
+def rdp_epsilon(events: Sequence[DpEvent], delta: float) -> float:
     """Return the bound by Rényi divergences; mechanisms that are pure count as concentrated."""
-    return _by_renyi(gathered(expenses), delta)
+    return _by_renyi(gathered(events), delta)
 
 
 @functools.lru_cache(maxsize=256)
 def _by_renyi(kinds: Kinds, delta: float) -> float:
     events = require_package("dp_accounting", *WANTED)
     accountant = events.rdp.RdpAccountant()
-    with _quiet():
+    with _silence_absl():
         for expense, times in kinds:
-            if isinstance(expense, Subsampled):
+            if isinstance(expense, PoissonSubsampledGaussian):
                 one = events.PoissonSampledDpEvent(expense.rate, events.GaussianDpEvent(expense.sigma))
                 accountant.compose(events.SelfComposedDpEvent(one, times))
             else:
-                accountant.compose(events.ZCDpEvent(times * rho(expense)))
+                accountant.compose(events.ZCDpEvent(times * zcdp_rho(expense)))
         found = float(accountant.get_epsilon(delta))
-    pure = [times * expense.epsilon for expense, times in kinds if isinstance(expense, Pure)]
+    pure = [times * expense.epsilon for expense, times in kinds if isinstance(expense, PureDp)]
     if pure and len(pure) == len(kinds):
         return min(found, sum(pure))
-    if all(not isinstance(expense, Subsampled) for expense, _ in kinds):
-        return min(found, epsilon_of(sum(times * rho(expense) for expense, times in kinds), delta))
+    if all(not isinstance(expense, PoissonSubsampledGaussian) for expense, _ in kinds):
+        return min(found, epsilon_from_rho(sum(times * zcdp_rho(expense) for expense, times in kinds), delta))
     return found
 
 
-def rho(expense: Expense) -> float:
+def zcdp_rho(event: DpEvent) -> float:
     """Return the cost in zero-concentrated privacy of anything without a sample."""
-    match expense:
-        case Gaussian():
-            return expense.rho
-        case Subsampled():
-            return expense.steps / (2 * expense.sigma**2)
-        case Pure():
-            return expense.epsilon**2 / 2
-        case Concentrated():
-            return expense.rho
+    match event:
+        case GaussianMechanism():
+            return event.rho
+        case PoissonSubsampledGaussian():
+            return event.steps / (2 * event.sigma**2)
+        case PureDp():
+            return event.epsilon**2 / 2
+        case ZCdp():
+            return event.rho
         case _:
-            raise UsageError(f"no accountant knows expenses of the kind {type(expense).__name__}")
+            raise UsageError(f"no accountant knows expenses of the kind {type(event).__name__}")
 
 
-def _by_losses(kinds: Kinds, delta: float, grid: float) -> Iterator[float]:
+def _pld_epsilons(kinds: Kinds, delta: float, grid: float) -> Iterator[float]:
     """Yield bounds by loss distributions: of concentrated expenses, at shares of delta, the epsilon is added."""
-    exact = tuple((expense, times) for expense, times in kinds if not isinstance(expense, Concentrated))
-    rho = sum(times * expense.rho for expense, times in kinds if isinstance(expense, Concentrated))
-    step = fitting_grid(exact, grid) if exact else None
+    exact = tuple((expense, times) for expense, times in kinds if not isinstance(expense, ZCdp))
+    rho = sum(times * expense.rho for expense, times in kinds if isinstance(expense, ZCdp))
+    step = choose_grid(exact, grid) if exact else None
     if step is None:
         return
-    losses = loss_distribution(exact, step)
+    losses = compose_pld(exact, step)
     if not rho:
         yield float(losses.get_epsilon_for_delta(delta))
-    for share in SHARES if rho else ():
-        yield epsilon_of(rho, share * delta) + float(losses.get_epsilon_for_delta((1 - share) * delta))
+    for fraction in DELTA_FRACTIONS if rho else ():
+        yield epsilon_from_rho(rho, fraction * delta) + float(losses.get_epsilon_for_delta((1 - fraction) * delta))
 
 
 @functools.lru_cache(maxsize=4)
-def loss_distribution(kinds: Kinds, grid: float) -> Any:
+def compose_pld(kinds: Kinds, grid: float) -> Any:
     """Return the privacy loss distribution of a composition, rounded so that it bounds from above.
 
     All continuous normal noise that looks at every row has a closed form together.
     """
     plain, total = 0.0, None
-    rest: list[tuple[Expense, int]] = []
+    rest: list[tuple[DpEvent, int]] = []
     for expense, times in kinds:
-        continuous = isinstance(expense, Gaussian) and not expense.whole
-        if continuous or (isinstance(expense, Subsampled) and expense.rate == 1):
-            plain += times * rho(expense)
+        continuous = isinstance(expense, GaussianMechanism) and not expense.integer_moves
+        if continuous or (isinstance(expense, PoissonSubsampledGaussian) and expense.rate == 1):
+            plain += times * zcdp_rho(expense)
         else:
             rest.append((expense, times))
-    for expense, times in (*(((Gaussian("", 1 / math.sqrt(2 * plain)), 1),) if plain else ()), *rest):
-        part = _part(expense, times, grid)
-        total = part if total is None else total.compose(part, tail_mass_truncation=LONGEST)
+    for expense, times in (*(((GaussianMechanism("", 1 / math.sqrt(2 * plain)), 1),) if plain else ()), *rest):
+        part = _event_pld(expense, times, grid)
+        total = part if total is None else total.compose(part, tail_mass_truncation=TAIL_MASS)
     return total
 
 
-def _part(expense: Expense, times: int, grid: float) -> Any:
-    match expense:
-        case Gaussian(whole=0):
-            return _pld().from_gaussian_mechanism(expense.sigma, value_discretization_interval=grid)
-        case Gaussian():
-            return _counts(expense.sigma * math.sqrt(expense.whole), expense.whole * times, grid)
-        case Subsampled():
-            return _step(expense.sigma, expense.rate, grid).self_compose(times, LONGEST)
-        case Pure():
-            parameters = _pld().common.DifferentialPrivacyParameters(expense.epsilon, 0)
+def _event_pld(event: DpEvent, times: int, grid: float) -> Any:
+    match event:
+        case GaussianMechanism(integer_moves=0):
+            return _pld().from_gaussian_mechanism(event.sigma, value_discretization_interval=grid)
+        case GaussianMechanism():
+            return _discrete_gaussian_pld(
+                event.sigma * math.sqrt(event.integer_moves), event.integer_moves * times, grid
+            )
+        case PoissonSubsampledGaussian():
+            return _step(event.sigma, event.rate, grid).self_compose(times, TAIL_MASS)
+        case PureDp():
+            parameters = _pld().common.DifferentialPrivacyParameters(event.epsilon, 0)
             one = _pld().from_privacy_parameters(parameters, value_discretization_interval=grid)
-            return one if times == 1 else one.self_compose(times, LONGEST)
+            return one if times == 1 else one.self_compose(times, TAIL_MASS)
         case _:
-            raise UsageError(f"no accountant knows expenses of the kind {type(expense).__name__}")
+            raise UsageError(f"no accountant knows expenses of the kind {type(event).__name__}")
 
 
 @functools.lru_cache(maxsize=4)
@@ -189,25 +191,25 @@ def _step(sigma: float, rate: float, grid: float) -> Any:
 
 
 @functools.lru_cache(maxsize=4)
-def _counts(sigma: float, times: int, grid: float) -> Any:
+def _discrete_gaussian_pld(sigma: float, times: int, grid: float) -> Any:
     """Return the losses of counts with the discrete Gaussian, each moved by one: Canonne and others 2020."""
     one = _pld().from_discrete_gaussian_mechanism(
         sigma, sensitivity=1, value_discretization_interval=grid, use_connect_dots=True
     )
-    return one.self_compose(times, LONGEST)
+    return one.self_compose(times, TAIL_MASS)
 
 
-def fitting_grid(kinds: Kinds, grid: float) -> float | None:
+def choose_grid(kinds: Kinds, grid: float) -> float | None:
     """Return the finest grid, from one asked for up, that has not too many points; None if there is none."""
-    longest = 2 * _by_renyi(kinds, LONGEST)
+    longest = 2 * _by_renyi(kinds, TAIL_MASS)
     for expense, _ in kinds:
-        if isinstance(expense, Gaussian | Subsampled):
+        if isinstance(expense, GaussianMechanism | PoissonSubsampledGaussian):
             longest = max(longest, 1 / (2 * expense.sigma**2) + 10 / expense.sigma)
-    return next((step for step in (grid, *GRIDS) if step >= grid and longest / step <= MOST), None)
+    return next((step for step in (grid, *GRIDS) if step >= grid and longest / step <= MAX_GRID_POINTS), None)
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def _silence_absl() -> Iterator[None]:
     """Keep the library from telling which orders its series leaves out: it takes the best of the others."""
     logger = logging.getLogger("absl")
     before = logger.disabled

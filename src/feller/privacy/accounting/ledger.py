@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from feller.core.errors import UsageError, check_number
-from feller.privacy.accounting.accountant import epsilon as epsilon_spent
-from feller.privacy.accounting.dp_events import Expense, Gaussian, Subsampled
+from feller.privacy.accounting.accountant import compute_epsilon as epsilon_spent
+from feller.privacy.accounting.dp_events import DpEvent, GaussianMechanism, PoissonSubsampledGaussian
 
 SAFE_DELTA = 1e-5
 
@@ -22,11 +22,11 @@ def default_delta(n: int) -> float:
 class Ledger:
     """Expenses about one table, of which the number of rows is public; the unit is one row, added or removed."""
 
-    expenses: tuple[Expense, ...]
+    events: tuple[DpEvent, ...]
     delta: float
     n: int
     """Rows."""
-    reserved: float = 0.0
+    reserved_delta: float = 0.0
     """Of delta, what is already taken: chances that a value of one row alone was told."""
     table: str = ""
     """Keyed hash of the table, by which its owner tells it from others; empty in older ledgers."""
@@ -40,67 +40,67 @@ class Ledger:
                 f"{default_delta(max(self.n, 2)):.2g} is usual",
                 argument="delta",
             )
-        if not 0 <= self.reserved < self.delta:
-            raise UsageError(f"less reserved than delta, {self.delta:g}", f"{self.reserved:g}")
+        if not 0 <= self.reserved_delta < self.delta:
+            raise UsageError(f"less reserved than delta, {self.delta:g}", f"{self.reserved_delta:g}")
 
     def epsilon(self, method: Literal["pld", "rdp"] = "pld") -> float:
         """Return what was spent: by privacy loss distributions, or by Rényi divergences alone."""
-        return epsilon_spent(self.expenses, self.open, method=method)
+        return epsilon_spent(self.events, self.available_delta, method=method)
 
     @property
-    def open(self) -> float:
+    def available_delta(self) -> float:
         """What of delta the expenses may use."""
-        return self.delta - self.reserved
+        return self.delta - self.reserved_delta
 
-    def with_(self, expense: Expense) -> "Ledger":
+    def add(self, event: DpEvent) -> "Ledger":
         """Return the ledger with one more expense; more of the last one is counted there."""
-        last = self.expenses[-1] if self.expenses else None
-        if isinstance(expense, Subsampled) and isinstance(last, Subsampled):
-            more = replace(last, steps=last.steps + expense.steps)
-            if more == replace(expense, steps=more.steps):
-                return replace(self, expenses=(*self.expenses[:-1], more))
-        if isinstance(expense, Gaussian) and isinstance(last, Gaussian):
-            again = replace(last, times=last.times + expense.times)
-            if again == replace(expense, times=again.times):
-                return replace(self, expenses=(*self.expenses[:-1], again))
-        return replace(self, expenses=(*self.expenses, expense))
+        last = self.events[-1] if self.events else None
+        if isinstance(event, PoissonSubsampledGaussian) and isinstance(last, PoissonSubsampledGaussian):
+            more = replace(last, steps=last.steps + event.steps)
+            if more == replace(event, steps=more.steps):
+                return replace(self, events=(*self.events[:-1], more))
+        if isinstance(event, GaussianMechanism) and isinstance(last, GaussianMechanism):
+            again = replace(last, times=last.times + event.times)
+            if again == replace(event, times=again.times):
+                return replace(self, events=(*self.events[:-1], again))
+        return replace(self, events=(*self.events, event))
 
-    def lines(self) -> tuple[str, ...]:
+    def describe_events(self) -> tuple[str, ...]:
         """Return a line for each expense, with the epsilon that it would cost alone, and one for all together."""
         each = (
-            f"{expense.what}: {expense.words()}; alone epsilon {epsilon_spent((expense,), self.open):.4g}"
-            for expense in self.expenses
+            f"{expense.label}: {expense.describe()}; alone epsilon {epsilon_spent((expense,), self.available_delta):.4g}"
+            for expense in self.events
         )
         return (*each, f"all together: epsilon {self.epsilon():.4g} at delta {self.delta:.3g}, of {self.n:,} rows")
 
 
-WEAK, NOTHING = 10.0, 15.0
+WEAK_EPSILON, MEANINGLESS_EPSILON = 10.0, 15.0
 """Epsilon from which a promise is weak, and from which it promises next to nothing."""
 NAMES = ((1e12, "trillion"), (1e9, "billion"), (1e6, "million"))
-LARGEST = 15.0
+MAX_POWER_OF_TEN = 15.0
 """Power of ten beyond which a factor is one."""
 
 
-def strength(epsilon: float) -> str:
+def describe_weakness(epsilon: float) -> str:
     """Say where an epsilon protects little, as the end of "a promise that ..."; empty where it does protect."""
-    if epsilon >= NOTHING:
+    if epsilon >= MEANINGLESS_EPSILON:
         return "promises next to nothing"
-    return "is weak" if epsilon >= WEAK else ""
+    return "is weak" if epsilon >= WEAK_EPSILON else ""
 
 
-def factor(epsilon: float) -> str:
+def format_exp_epsilon(epsilon: float) -> str:
     """Write e^epsilon, rounded up, so that people can read it."""
     power = epsilon / math.log(10)
-    if power >= LARGEST:
+    if power >= MAX_POWER_OF_TEN:
         return f"10^{math.ceil(power)}" if math.isfinite(power) else "any number of"
     value = math.exp(epsilon)
     for size, name in NAMES:
         if value >= size:
-            return f"{rounded_up(value / size, 2)} {name}"
-    return rounded_up(value)
+            return f"{format_rounded_up(value / size, 2)} {name}"
+    return format_rounded_up(value)
 
 
-def rounded_up(value: float, count: int = 3) -> str:
+def format_rounded_up(value: float, count: int = 3) -> str:
     """Write a number with three digits, or so many, rounded up."""
     if not math.isfinite(value):
         return f"{value}"

@@ -7,13 +7,13 @@ import numpy as np
 import scipy
 
 from feller.core.errors import UsageError, check_number
-from feller.privacy.accounting.accountant import rho
-from feller.privacy.accounting.dp_events import Expense, Subsampled
+from feller.privacy.accounting.accountant import zcdp_rho
+from feller.privacy.accounting.dp_events import DpEvent, PoissonSubsampledGaussian
 
 _TINY = 1e-16
 
 
-def renyi(expenses: Sequence[Expense], order: float) -> float:
+def renyi(events: Sequence[DpEvent], order: float) -> float:
     """Return the Rényi divergence of a composition, exact for normal noise, at an order above 1; in nats.
 
     Raises:
@@ -21,14 +21,14 @@ def renyi(expenses: Sequence[Expense], order: float) -> float:
     """
     check_number("order", order, gt=1)
     return sum(
-        expense.steps * one_step(expense.sigma, expense.rate, order)
-        if isinstance(expense, Subsampled) and expense.rate < 1
-        else order * rho(expense)
-        for expense in expenses
+        expense.steps * subsampled_gaussian_rdp(expense.sigma, expense.rate, order)
+        if isinstance(expense, PoissonSubsampledGaussian) and expense.rate < 1
+        else order * zcdp_rho(expense)
+        for expense in events
     )
 
 
-def one_step(sigma: float, rate: float, order: float) -> float:
+def subsampled_gaussian_rdp(sigma: float, rate: float, order: float) -> float:
     """Return the divergence of (1 - q) N(0, sigma^2) + q N(1, sigma^2) from N(0, sigma^2).
 
     The larger of both directions: Mironov, Talwar and Zhang 2019, arXiv 1908.10530, section 3.3. The series of a

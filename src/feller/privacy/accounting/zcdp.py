@@ -9,17 +9,17 @@ import scipy
 from feller.core.errors import UsageError, check_number
 
 
-def root(function: Callable[[float], float], low: float, high: float, tolerance: float) -> float:
+def find_root(function: Callable[[float], float], low: float, high: float, tolerance: float) -> float:
     """Return a zero between two numbers of which the function has different signs, by Brent's method."""
     found: Any = scipy.optimize.brentq(function, low, high, xtol=tolerance)
     return float(found)
 
 
-MOST = 1e9
+MAX_EPSILON = 1e9
 """Epsilon, beyond which its numbers cannot be told from each other."""
 
 
-def rho_of(epsilon: float, delta: float) -> float:
+def rho_from_epsilon(epsilon: float, delta: float) -> float:
     """Return the largest rho whose mechanisms are all (epsilon, delta)-private, to a part in 1e-12.
 
     Source: Canonne, Kamath and Steinke 2020, arXiv 2004.00010, proposition 7.
@@ -27,30 +27,30 @@ def rho_of(epsilon: float, delta: float) -> float:
     Raises:
         UsageError: If epsilon is not above 0, or delta not between 0 and 1.
     """
-    check_target(epsilon, delta)
-    wanted = math.log(delta)
+    check_epsilon_delta(epsilon, delta)
+    log_delta = math.log(delta)
 
     def over(log_rho: float) -> float:
-        return _log_delta(math.exp(log_rho), epsilon) - wanted
+        return _log_delta(math.exp(log_rho), epsilon) - log_delta
 
     low, high = math.log(1e-12 * epsilon**2), math.log(epsilon)  # at rho = epsilon, delta is near 1
     while over(low) > 0:
         low -= 10
     while over(high) < 0:
         high += 1
-    return math.exp(root(over, low, high, 1e-13))
+    return math.exp(find_root(over, low, high, 1e-13))
 
 
-def epsilon_of(rho: float, delta: float) -> float:
+def epsilon_from_rho(rho: float, delta: float) -> float:
     """Return the smallest epsilon at which every rho-zCDP mechanism is (epsilon, delta)-private."""
-    check_target(1.0, delta)
-    wanted = math.log(delta)
+    check_epsilon_delta(1.0, delta)
+    log_delta = math.log(delta)
 
     def over(epsilon: float) -> float:
-        return _log_delta(rho, epsilon) - wanted
+        return _log_delta(rho, epsilon) - log_delta
 
-    high = rho + 2 * math.sqrt(rho * -wanted)
-    return root(over, 0.0, high + 1e-12, 1e-13) if over(0.0) > 0 else 0.0
+    high = rho + 2 * math.sqrt(rho * -log_delta)
+    return find_root(over, 0.0, high + 1e-12, 1e-13) if over(0.0) > 0 else 0.0
 
 
 def _log_delta(rho: float, epsilon: float) -> float:
@@ -68,7 +68,7 @@ def _log_delta(rho: float, epsilon: float) -> float:
     return min(float(found.fun), 0.0)
 
 
-def check_target(epsilon: float, delta: float) -> None:
+def check_epsilon_delta(epsilon: float, delta: float) -> None:
     """Refuse what no guarantee can be.
 
     Raises:
@@ -76,6 +76,8 @@ def check_target(epsilon: float, delta: float) -> None:
     """
     if not (epsilon > 0 and math.isfinite(epsilon)):
         raise UsageError("finite and above 0", f"{epsilon:g}", "1 is strong, 10 is weak", argument="epsilon")
-    if epsilon > MOST:
-        raise UsageError(f"at most {MOST:g}", f"{epsilon:g}, which protects nobody", "10 is weak", argument="epsilon")
+    if epsilon > MAX_EPSILON:
+        raise UsageError(
+            f"at most {MAX_EPSILON:g}", f"{epsilon:g}, which protects nobody", "10 is weak", argument="epsilon"
+        )
     check_number("delta", delta, gt=0, lt=1, remedy="It should be below 1 / the number of rows")

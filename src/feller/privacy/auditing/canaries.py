@@ -22,25 +22,25 @@ from torch import Tensor, nn
 from feller.core.errors import UsageError, check_number
 from feller.core.gradient import Gradient, LossFunction
 from feller.core.pytree import num_examples, tree_map
-from feller.privacy.dp_sgd.clip_norm import Fixed
-from feller.privacy.dp_sgd.per_example_clipping import trained
-from feller.privacy.dp_sgd.per_example_gradients import AT_ONCE, laid_out
-from feller.privacy.dp_sgd.private_gradient import Private
+from feller.privacy.dp_sgd.clip_norm import FixedClipNorm
+from feller.privacy.dp_sgd.per_example_clipping import trainable_params
+from feller.privacy.dp_sgd.per_example_gradients import CHUNK_SIZE, per_sample_gradients
+from feller.privacy.dp_sgd.private_gradient import DPSGD
 from feller.privacy.noise.grid_noise import Noise
 
-ExamplesAt = Callable[[nn.Module, int], dict[str, Any]]
+CanaryExamplesFn = Callable[[nn.Module, int], dict[str, Any]]
 """From the network and the number of a step to the examples of all that may be planted: each from its own row."""
 
 
-def mixed(rate: float, exponent: Float64[Tensor, " *n"]) -> Float64[Tensor, " *n"]:
+def log_mixture_ratio(rate: float, exponent: Float64[Tensor, " *n"]) -> Float64[Tensor, " *n"]:
     """Return log(1 - rate + rate e^exponent): of a sum that holds a row with a chance, over one that does not."""
     if rate == 1:
         return exponent
     return torch.logaddexp(torch.full_like(exponent, math.log1p(-rate)), math.log(rate) + exponent)
 
 
-def unknown_others(
-    gram: Float64[Tensor, "n n"], seen: Float64[Tensor, " n"], scale: float, chances: Float64[Tensor, " n"]
+def row_log_likelihood_ratios(
+    gram: Float64[Tensor, "n n"], projections: Float64[Tensor, " n"], scale: float, chances: Float64[Tensor, " n"]
 ) -> Float64[Tensor, " n"]:
     """Return for each row log p(sum | it is added) / p(sum | it is not), where the others are added by chance.
 
@@ -49,13 +49,13 @@ def unknown_others(
 
     Args:
         gram: Inner products of the rows' gradients.
-        seen: Inner products of these with the noisy sum, without all that is known.
+        projections: Inner products of these with the noisy sum, without all that is known.
         scale: Standard deviation of the noise.
         chances: Of each row to be in the sum, as far as is known.
     """
     spread = chances * (1 - chances)
     noisy = scale**2 * torch.eye(len(gram), dtype=gram.dtype, device=gram.device) + gram * spread
-    solved = torch.linalg.solve(noisy, torch.cat([gram, seen[:, None]], 1))
+    solved = torch.linalg.solve(noisy, torch.cat([gram, projections[:, None]], 1))
     precise, projected = solved[:, :-1], solved[:, -1]
     own = precise.diagonal()
     alone = 1 - spread * own  # what is left once the row's own part of the variance is taken out
@@ -63,43 +63,43 @@ def unknown_others(
 
 
 @dataclass(frozen=True, eq=False)
-class Planted:
+class Canaries:
     """What is planted, by the numbers of the examples: first those by a coin, then the candidates of each place."""
 
     present: Bool[Tensor, " n"]
     """Rows by a coin that are there."""
     chosen: Int64[Tensor, " places"]
     """The candidate that is at each place."""
-    candidates: int
+    num_candidates: int
     """Of each place."""
 
     @property
-    def there(self) -> Int64[Tensor, " m"]:
+    def included(self) -> Int64[Tensor, " m"]:
         """Numbers of the examples that are in the training."""
-        first = len(self.present) + self.candidates * torch.arange(len(self.chosen))
+        first = len(self.present) + self.num_candidates * torch.arange(len(self.chosen))
         return torch.cat([self.present.nonzero()[:, 0], first + self.chosen])
 
 
-class Ear:
+class CanaryAttacker:
     """The account of an attacker, over all steps."""
 
-    def __init__(self, planted: Planted, examples: ExamplesAt, *, rate: float, noise: Noise) -> None:
+    def __init__(self, canaries: Canaries, examples: CanaryExamplesFn, *, rate: float, noise: Noise) -> None:
         """Begin before the first step."""
         check_number("rate", rate, gt=0, le=1)
-        self.planted, self.examples, self.rate, self.noise = planted, examples, rate, noise
-        self.coins = torch.zeros(len(planted.present), dtype=torch.float64)
+        self.canaries, self.examples, self.rate, self.noise = canaries, examples, rate, noise
+        self.coin_scores = torch.zeros(len(canaries.present), dtype=torch.float64)
         """Log likelihood ratio of each row by a coin: high where it seems to be there."""
-        self.places = torch.zeros(len(planted.chosen), planted.candidates, dtype=torch.float64)
+        self.candidate_scores = torch.zeros(len(canaries.chosen), canaries.num_candidates, dtype=torch.float64)
         """The same of each candidate."""
         self.steps = 0
 
     def sample(self) -> Int64[Tensor, " m"]:
         """Return the examples that are in the sample of this step, each by a coin of its own."""
-        there = self.planted.there
-        return there if self.rate == 1 else there[self.noise.coins(self.rate, (len(there),))]
+        there = self.canaries.included
+        return there if self.rate == 1 else there[self.noise.bernoulli(self.rate, (len(there),))]
 
-    def hear(
-        self, loss: LossFunction, network: nn.Module, example: Any, sampled: Tensor, total: Tensor, how: "Heard"
+    def observe(
+        self, loss: LossFunction, network: nn.Module, example: Any, sampled: Tensor, total: Tensor, params: "StepParams"
     ) -> None:
         """Add what a step tells; noise that is less than what is charged is noticed by its size, and made use of.
 
@@ -109,32 +109,44 @@ class Ear:
             example: Of all that may be planted.
             sampled: Numbers of those in the sample.
             total: The noisy sum without the rows that are known, as one vector.
-            how: It was cut and noised.
+            params: It was cut and noised.
         """
-        n, scale = len(self.coins), min(how.scale, total.square().mean().sqrt().item())
-        by_coin = _in_parts(loss, network, _some(example, torch.arange(n)), how.clip)
+        n, scale = len(self.coin_scores), min(params.scale, total.square().mean().sqrt().item())
+        by_coin = _chunked_gradients(loss, network, _select_rows(example, torch.arange(n)), params.clip)
         in_places = sampled[sampled >= n]
-        own = dict(zip(in_places.tolist(), _in_parts(loss, network, _some(example, in_places), how.clip), strict=True))
-        left = total - sum(own.values()) if own else total
+        own = dict(
+            zip(
+                in_places.tolist(),
+                _chunked_gradients(loss, network, _select_rows(example, in_places), params.clip),
+                strict=True,
+            )
+        )
+        residual_sum = total - sum(own.values()) if own else total
         if n:
-            gram, seen = (by_coin @ by_coin.T).double(), (by_coin @ left).double()
-            chances = self.rate * self.coins.sigmoid().to(gram.device)  # of the others, by what was heard before
-            self.coins += mixed(self.rate, unknown_others(gram, seen, scale, chances)).cpu()
-        rest = left - by_coin[sampled[sampled < n].to(left.device)].sum(0)
-        size = max(1, AT_ONCE // (self.planted.candidates * len(total)))
-        for first in range(0, len(self.places), size):
-            places = torch.arange(first, min(first + size, len(self.places)))
-            which = (n + places[:, None] * self.planted.candidates + torch.arange(self.planted.candidates)).flatten()
-            rows = laid_out(loss, network, _some(example, which), how.clip).view(len(places), -1, len(total))
-            mine = (n + places * self.planted.candidates + self.planted.chosen[places]).tolist()
+            gram, projections = (by_coin @ by_coin.T).double(), (by_coin @ residual_sum).double()
+            chances = self.rate * self.coin_scores.sigmoid().to(gram.device)  # of the others, by what was heard before
+            self.coin_scores += log_mixture_ratio(
+                self.rate, row_log_likelihood_ratios(gram, projections, scale, chances)
+            ).cpu()
+        rest = residual_sum - by_coin[sampled[sampled < n].to(residual_sum.device)].sum(0)
+        size = max(1, CHUNK_SIZE // (self.canaries.num_candidates * len(total)))
+        for first in range(0, len(self.candidate_scores), size):
+            places = torch.arange(first, min(first + size, len(self.candidate_scores)))
+            candidate_index = (
+                n + places[:, None] * self.canaries.num_candidates + torch.arange(self.canaries.num_candidates)
+            ).flatten()
+            rows = per_sample_gradients(loss, network, _select_rows(example, candidate_index), params.clip).view(
+                len(places), -1, len(total)
+            )
+            mine = (n + places * self.canaries.num_candidates + self.canaries.chosen[places]).tolist()
             heard = torch.stack([rest + own[i] if i in own else rest for i in mine])
             fits = torch.einsum("kcp,kp->kc", rows, heard).double() - rows.double().square().sum(2) / 2
-            self.places[places] += mixed(self.rate, fits / scale**2).cpu()
+            self.candidate_scores[places] += log_mixture_ratio(self.rate, fits / scale**2).cpu()
         self.steps += 1
 
 
 @dataclass(frozen=True)
-class Heard:
+class StepParams:
     """How a step cut and noised."""
 
     clip: float
@@ -143,30 +155,30 @@ class Heard:
     """Standard deviation of the noise of the sum, as the ledger counts it."""
 
 
-def _some(example: Any, which: Tensor) -> Any:
+def _select_rows(example: Any, which: Tensor) -> Any:
     return tree_map(lambda leaf: leaf[which.to(leaf.device)], example)
 
 
-def _in_parts(loss: LossFunction, network: nn.Module, example: Any, clip: float) -> Tensor:
-    """Return what `laid_out` does, of no example too, and of no more at once than may lie beside each other."""
-    weights = list(trained(network).values())
+def _chunked_gradients(loss: LossFunction, network: nn.Module, example: Any, clip: float) -> Tensor:
+    """Return what `per_sample_gradients` does, of no example too, and of no more at once than may lie beside each other."""
+    weights = list(trainable_params(network).values())
     p = sum(weight.numel() for weight in weights)
-    parts = torch.arange(num_examples(example)).split(max(1, AT_ONCE // p))
+    parts = torch.arange(num_examples(example)).split(max(1, CHUNK_SIZE // p))
     if not num_examples(example):
         return weights[0].new_zeros(0, p)
-    return torch.cat([laid_out(loss, network, _some(example, part), clip) for part in parts])
+    return torch.cat([per_sample_gradients(loss, network, _select_rows(example, part), clip) for part in parts])
 
 
 @dataclass(frozen=True, kw_only=True)
-class Overheard(Gradient):
+class AuditedGradient(Gradient):
     """A private gradient of a batch with planted rows beside it, every noisy sum of which an attacker hears."""
 
-    inner: Private
+    inner: DPSGD
     """Cuts and noises, as it does without planted rows."""
-    ear: Ear
+    attacker: CanaryAttacker
     sigma: float | None = None
     """Noise in clip norms that the ledger counts; by default what the gradient says of itself."""
-    _silent: dict[float, Private] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _noiseless: dict[float, DPSGD] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not self.inner.sigma:
@@ -176,31 +188,39 @@ class Overheard(Gradient):
         self, loss: LossFunction, network: nn.Module, micro_batches: Iterable[dict[str, Any]], expected_size: float
     ) -> Tensor:
         """Leave the noisy gradient in each trained weight."""
-        known, clip = list(micro_batches), self.inner.clip
-        how = Heard(clip.norm, clip.sigma(self.inner.sigma if self.sigma is None else self.sigma) * clip.norm)
-        example, sampled = self.ear.examples(network, self.ear.steps), self.ear.sample()
-        value = self.inner(loss, network, [*known, _some(example, sampled)], expected_size)
-        weights = list(trained(network).values())
+        batches, clip = list(micro_batches), self.inner.clip
+        how = StepParams(clip.norm, clip.sum_sigma(self.inner.sigma if self.sigma is None else self.sigma) * clip.norm)
+        example, sampled = self.attacker.examples(network, self.attacker.steps), self.attacker.sample()
+        value = self.inner(loss, network, [*batches, _select_rows(example, sampled)], expected_size)
+        weights = list(trainable_params(network).values())
         noisy = [weight.grad for weight in weights]
         for weight in weights:
             weight.grad = None
-        self._without_noise(how.clip)(loss, network, known, expected_size)
+        self._without_noise(how.clip)(loss, network, batches, expected_size)
         pairs = zip(noisy, weights, strict=True)
-        total = torch.cat([(_there(told) - _there(weight.grad)).flatten() for told, weight in pairs]) * expected_size
-        for weight, told in zip(weights, noisy, strict=True):
-            weight.grad = told
-        self.ear.hear(loss, network, example, sampled, total, how)
+        total = (
+            torch.cat(
+                [
+                    (_require_gradient(noisy_gradient) - _require_gradient(weight.grad)).flatten()
+                    for noisy_gradient, weight in pairs
+                ]
+            )
+            * expected_size
+        )
+        for weight, noisy_gradient in zip(weights, noisy, strict=True):
+            weight.grad = noisy_gradient
+        self.attacker.observe(loss, network, example, sampled, total, how)
         return value
 
-    def _without_noise(self, norm: float) -> Private:
+    def _without_noise(self, norm: float) -> DPSGD:
         """Return what sums the rows that the attacker knows; it is checked once, where the norm stays."""
-        if norm not in self._silent:
-            self._silent.clear()
-            self._silent[norm] = Private(sigma=0.0, clip=Fixed(norm))
-        return self._silent[norm]
+        if norm not in self._noiseless:
+            self._noiseless.clear()
+            self._noiseless[norm] = DPSGD(sigma=0.0, clip=FixedClipNorm(norm))
+        return self._noiseless[norm]
 
 
-def _there(gradient: Tensor | None) -> Tensor:
+def _require_gradient(gradient: Tensor | None) -> Tensor:
     if gradient is None:
         raise TypeError("expected a gradient in each weight after a private step")
     return gradient

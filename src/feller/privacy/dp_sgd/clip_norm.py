@@ -12,7 +12,7 @@ from feller.core.errors import UsageError, check_number
 from feller.privacy.noise.grid_noise import Noise
 
 
-class Clip(abc.ABC):
+class ClipNorm(abc.ABC):
     """A clip norm. Implement two methods to add a kind."""
 
     if TYPE_CHECKING:  # a field or an attribute of every kind; a real property would be in the way
@@ -23,16 +23,16 @@ class Clip(abc.ABC):
             ...
 
     @abc.abstractmethod
-    def sigma(self, sigma: float) -> float:
+    def sum_sigma(self, sigma: float) -> float:
         """Return the noise of the sum, in clip norms, so that all that is told together costs that of a given sigma."""
 
     @abc.abstractmethod
-    def learn(self, norms: Float[Tensor, " b"], expected_size: float, noise: Noise) -> None:
+    def update(self, norms: Float[Tensor, " b"], expected_size: float, noise: Noise) -> None:
         """Look at the lengths of a step's gradients, with noise."""
 
 
 @dataclass(frozen=True)
-class Fixed(Clip):
+class FixedClipNorm(ClipNorm):
     """The same norm at every step."""
 
     norm: float = 1.0
@@ -40,15 +40,15 @@ class Fixed(Clip):
     def __post_init__(self) -> None:
         check_number("norm", self.norm, gt=0, remedy="1 is usual")
 
-    def sigma(self, sigma: float) -> float:
+    def sum_sigma(self, sigma: float) -> float:
         """Return the same."""
         return sigma
 
-    def learn(self, norms: Float[Tensor, " b"], expected_size: float, noise: Noise) -> None:
+    def update(self, norms: Float[Tensor, " b"], expected_size: float, noise: Noise) -> None:
         """Learn nothing."""
 
 
-class Adaptive(Clip):
+class AdaptiveClipNorm(ClipNorm):
     """A norm that follows a quantile of the lengths, from a noisy count of those below it; its cost is in the sum's.
 
     Source: Andrew, Thakkar, McMahan and Ramaswamy 2021, "Differentially private learning with adaptive clipping",
@@ -81,21 +81,21 @@ class Adaptive(Clip):
         """Go on from the norm of an earlier step."""
         self._norm = norm
 
-    def sigma(self, sigma: float) -> float:
+    def sum_sigma(self, sigma: float) -> float:
         """Return (sigma^-2 - (2 count_sigma)^-2)^(-1/2): each example moves the count, less a half, by a half."""
-        left = sigma**-2 - (2 * self.count_sigma) ** -2 if sigma else math.inf
-        if left <= 0:
+        remaining_precision = sigma**-2 - (2 * self.count_sigma) ** -2 if sigma else math.inf
+        if remaining_precision <= 0:
             raise UsageError(
                 f"the noise of the count, {self.count_sigma:g} examples, must be above half of {sigma:g}",
                 remedy="Raise it",
             )
-        return left**-0.5
+        return remaining_precision**-0.5
 
-    def learn(self, norms: Float[Tensor, " b"], expected_size: float, noise: Noise) -> None:
+    def update(self, norms: Float[Tensor, " b"], expected_size: float, noise: Noise) -> None:
         """Multiply the norm with e^(-rate (share - quantile)), the noisy share of lengths at most the norm.
 
         The share is not cut to [0, 1]: that would move it inwards on average, and the norm off its quantile.
         """
         below = (norms <= self.norm).double().sub(0.5).sum()
-        share = noise.added(below, self.count_sigma).item() / expected_size + 0.5
-        self._norm *= math.exp(-self.rate * (share - self.quantile))
+        noisy_fraction = noise.add_gaussian(below, self.count_sigma).item() / expected_size + 0.5
+        self._norm *= math.exp(-self.rate * (noisy_fraction - self.quantile))

@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from feller.core.gradient import LossFunction
 
 
-class NotHereError(Exception):
+class UnsupportedError(Exception):
     """A way to get gradients does not serve a network or loss; another may."""
 
 
 @dataclass(frozen=True)
-class Clipped:
+class ClippedSum:
     """What the examples of a micro-batch say together."""
 
     sums: dict[str, Tensor]
@@ -25,24 +25,24 @@ class Clipped:
     """Length of each example's gradient before it was clipped, over all weights."""
 
 
-def trained(network: nn.Module) -> dict[str, nn.Parameter]:
+def trainable_params(network: nn.Module) -> dict[str, nn.Parameter]:
     """Return the weights that are trained, each once, under the names of the network."""
     return {name: weight for name, weight in network.named_parameters() if weight.requires_grad}
 
 
-def factors(norms: Float[Tensor, " b"], clip: float) -> Float[Tensor, " b"]:
+def clip_factors(norms: Float[Tensor, " b"], clip: float) -> Float[Tensor, " b"]:
     """Return what each gradient is multiplied with, so that none is longer than the clip norm."""
     return (
         (clip / norms).clamp(max=1.0).nan_to_num(nan=1.0)
     )  # 0 where the norm is infinite; inf / inf only if unclipped
 
 
-def length_of(gradients: Iterable[Tensor]) -> Tensor:
+def global_norm(gradients: Iterable[Tensor]) -> Tensor:
     """Return the length of several tensors as one vector."""
     return torch.stack([gradient.square().sum() for gradient in gradients]).sum().sqrt()
 
 
-class WithLoss(nn.Module):
+class LossModule(nn.Module):
     """A network with its loss, which is what it answers, so that the weights inside can be exchanged."""
 
     def __init__(self, loss: LossFunction, network: nn.Module) -> None:
@@ -50,7 +50,7 @@ class WithLoss(nn.Module):
         self.loss, self.network = loss, network
 
 
-def losses_of(value: Any, b: int) -> Float[Tensor, " b"]:
+def check_losses(value: Any, b: int) -> Float[Tensor, " b"]:
     """Return what a loss returned, if it is one number per example.
 
     Raises:
@@ -58,5 +58,5 @@ def losses_of(value: Any, b: int) -> Float[Tensor, " b"]:
     """
     if not isinstance(value, Tensor) or value.shape != (b,):
         shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
-        raise NotHereError(f"the loss returned {shape} for {b} examples, expected one number for each")
+        raise UnsupportedError(f"the loss returned {shape} for {b} examples, expected one number for each")
     return value

@@ -15,7 +15,7 @@ from feller.privacy.noise.grid_noise import Noise
 def poisson(n: int, rate: float, noise: Noise) -> Int[Tensor, " m"]:
     """Return which of n rows are in a sample: each with one chance, whatever the others do; often none if few."""
     check_number("rate", rate, gt=0, le=1, remedy="Take no more rows than there are")
-    return torch.arange(n) if rate == 1 else noise.coins(rate, (n,)).nonzero()[:, 0]
+    return torch.arange(n) if rate == 1 else noise.bernoulli(rate, (n,)).nonzero()[:, 0]
 
 
 def poisson_batches(
@@ -44,8 +44,8 @@ def poisson_batches(
 
     def batch(step: int, rows: slice) -> dict[str, Any]:
         first, last, _ = rows.indices(size)
-        which = poisson(n, size / n, noise)[first : last if last < size else None]
-        drawn = tree_map(lambda leaf: leaf[which], examples)
+        sampled = poisson(n, size / n, noise)[first : last if last < size else None]
+        drawn = tree_map(lambda leaf: leaf[sampled], examples)
         return drawn if encode is None else {**drawn, "x_1": encode(drawn["x_1"])}
 
     return batch

@@ -11,17 +11,17 @@ from torch import Tensor, nn
 from feller.core.errors import UsageError, check_number
 from feller.core.gradient import Gradient, LossFunction
 from feller.core.pytree import num_examples, tree_map
-from feller.privacy.accounting.dp_events import Subsampled
-from feller.privacy.dp_sgd.clip_norm import Clip, Fixed
-from feller.privacy.dp_sgd.ghost_clipping import clipped_by_book
-from feller.privacy.dp_sgd.per_example_clipping import Clipped, NotHereError, trained
-from feller.privacy.dp_sgd.per_example_gradients import clipped_by_loop, clipped_by_map, refuse_mixers
-from feller.privacy.dp_sgd.self_check import few, self_check
-from feller.privacy.noise.grid_noise import Noise, Secret
+from feller.privacy.accounting.dp_events import PoissonSubsampledGaussian
+from feller.privacy.dp_sgd.clip_norm import ClipNorm, FixedClipNorm
+from feller.privacy.dp_sgd.ghost_clipping import clipped_by_ghost
+from feller.privacy.dp_sgd.per_example_clipping import ClippedSum, UnsupportedError, trainable_params
+from feller.privacy.dp_sgd.per_example_gradients import check_no_batch_mixing, clipped_by_loop, clipped_by_vmap
+from feller.privacy.dp_sgd.self_check import first_examples, self_check
+from feller.privacy.noise.grid_noise import Noise, SecureNoise
 
 
 @dataclass(frozen=True, kw_only=True)
-class Private(Gradient):
+class DPSGD(Gradient):
     """The sum of clipped gradients of single examples with normal noise, over the expected size: DP-SGD.
 
     Examples must come by Poisson sampling, one for each row, and a row's loss must not depend on other rows. Of each
@@ -31,30 +31,30 @@ class Private(Gradient):
 
     sigma: float
     """Standard deviation of the noise, in clip norms; 0 gives no privacy."""
-    clip: Clip = field(default_factory=Fixed)
+    clip: ClipNorm = field(default_factory=FixedClipNorm)
     """Longest gradient of one example."""
-    noise: Noise = field(default_factory=Secret)
+    noise: Noise = field(default_factory=SecureNoise)
     rank: int = 0
     """Number of this process: the first one adds the noise, for all."""
-    together: Callable[[list[Tensor]], list[Tensor]] | None = None
+    all_reduce: Callable[[list[Tensor]], list[Tensor]] | None = None
     """Adds up what all processes have, before the noise, so that no digit of it stays beside the grid of the noise;
     then only the first leaves a gradient, and their mean is the whole one."""
-    _slow: WeakKeyDictionary[nn.Module, str] = field(
+    _ghost_unsupported: WeakKeyDictionary[nn.Module, str] = field(
         default_factory=WeakKeyDictionary, init=False, repr=False, compare=False
     )
     """Networks that were checked -> why one pass does not serve, or nothing."""
 
     def __post_init__(self) -> None:
         check_number("sigma", self.sigma, ge=0, remedy="`calibrate` finds the one for an epsilon")
-        if self.rank and not isinstance(self.clip, Fixed):
+        if self.rank and not isinstance(self.clip, FixedClipNorm):
             raise UsageError(
                 "a clip norm that adapts needs all lengths in one process", remedy="Use Fixed with several"
             )
-        self.clip.sigma(self.sigma)
+        self.clip.sum_sigma(self.sigma)
 
-    def expense(self, rate: float, steps: int, what: str = "training") -> Subsampled:
+    def dp_event(self, rate: float, steps: int, label: str = "training") -> PoissonSubsampledGaussian:
         """Return what steps on Poisson samples cost, whatever the clip."""
-        return Subsampled(what, self.sigma, rate, steps)
+        return PoissonSubsampledGaussian(label, self.sigma, rate, steps)
 
     def __call__(
         self, loss: LossFunction, network: nn.Module, micro_batches: Iterable[dict[str, Any]], expected_size: float
@@ -64,8 +64,8 @@ class Private(Gradient):
         Returns:
             Not a number: a mean loss would be told without noise. Measure losses on public rows, or pay for them.
         """
-        refuse_mixers(network)
-        weights, norm = trained(network), self.clip.norm
+        check_no_batch_mixing(network)
+        weights, norm = trainable_params(network), self.clip.norm
         sums: dict[str, Tensor] = {}
         norms: list[Tensor] = []
         for example in micro_batches:
@@ -74,37 +74,37 @@ class Private(Gradient):
                 norms.append(part.norms)
                 for name, value in part.sums.items():
                     sums[name] = sums[name] + value if name in sums else value
-        scale = self.clip.sigma(self.sigma) * norm if self.sigma and not self.rank else 0.0
-        if self.together is not None:
+        scale = self.clip.sum_sigma(self.sigma) * norm if self.sigma and not self.rank else 0.0
+        if self.all_reduce is not None:
             mine = [sums[name] if name in sums else torch.zeros_like(weight) for name, weight in weights.items()]
-            of_all = self.together(mine)
+            of_all = self.all_reduce(mine)
             sums = {} if self.rank else dict(zip(weights, of_all, strict=True))
         for name, weight in weights.items():
             total = sums.pop(name) if name in sums else torch.zeros_like(weight)
-            noisy = (self.noise.added(total, scale) if scale else total) / expected_size
+            noisy = (self.noise.add_gaussian(total, scale) if scale else total) / expected_size
             noisy = noisy.to(weight.dtype)
             weight.grad = noisy if weight.grad is None else weight.grad + noisy
-        self.clip.learn(torch.cat(norms) if norms else torch.zeros(0), expected_size, self.noise)
+        self.clip.update(torch.cat(norms) if norms else torch.zeros(0), expected_size, self.noise)
         return torch.full((), torch.nan)
 
-    def _clipped(self, loss: LossFunction, network: nn.Module, example: dict[str, Any], norm: float) -> Clipped:
-        found = self._way(loss, network, example, norm)
+    def _clipped(self, loss: LossFunction, network: nn.Module, example: dict[str, Any], norm: float) -> ClippedSum:
+        found = self._clipped_once(loss, network, example, norm)
         finite = found.norms.isfinite()
         if finite.all():
             return found
         rest = tree_map(lambda leaf: leaf[finite], example)
-        again = self._clipped(loss, network, rest, norm) if num_examples(rest) else Clipped({}, found.norms[finite])
-        return Clipped(again.sums, found.norms.masked_scatter(finite, again.norms))
+        again = self._clipped(loss, network, rest, norm) if num_examples(rest) else ClippedSum({}, found.norms[finite])
+        return ClippedSum(again.sums, found.norms.masked_scatter(finite, again.norms))
 
-    def _way(self, loss: LossFunction, network: nn.Module, example: dict[str, Any], norm: float) -> Clipped:
+    def _clipped_once(self, loss: LossFunction, network: nn.Module, example: dict[str, Any], norm: float) -> ClippedSum:
         """Take one pass where that serves, `vmap` where not, and for a single row the plain way."""
         if num_examples(example) == 1:
             return clipped_by_loop(loss, network, example, norm)
         try:
-            if network not in self._slow:
-                self._slow[network] = self_check(loss, network, few(example)).reason
-            if not self._slow[network]:
-                return clipped_by_book(loss, network, example, norm)
-        except NotHereError as error:
-            self._slow[network] = str(error)
-        return clipped_by_map(loss, network, example, norm)
+            if network not in self._ghost_unsupported:
+                self._ghost_unsupported[network] = self_check(loss, network, first_examples(example)).reason
+            if not self._ghost_unsupported[network]:
+                return clipped_by_ghost(loss, network, example, norm)
+        except UnsupportedError as error:
+            self._ghost_unsupported[network] = str(error)
+        return clipped_by_vmap(loss, network, example, norm)

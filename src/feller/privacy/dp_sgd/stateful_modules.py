@@ -24,7 +24,7 @@ ROWS = 2
 BATCHES = 3
 """Batches on which a network is tried: with symbols that are all 0, all 1, and random."""
 
-_tried: WeakKeyDictionary[nn.Module, dict[tuple[bool, ...], frozenset[str]]] = WeakKeyDictionary()
+_harmless_by_mode: WeakKeyDictionary[nn.Module, dict[tuple[bool, ...], frozenset[str]]] = WeakKeyDictionary()
 """Network -> which of its modules train -> names of the values that change alike whatever the rows are."""
 
 
@@ -47,7 +47,7 @@ class _Snapshot:
                 for key, tensor in found.items():
                     yield f"{path}.{key}" if path else key, place, key, tensor
 
-    def changed(self) -> list[str]:
+    def changed_names(self) -> list[str]:
         """Return the names of values that are no more what they were, new ones included."""
         now = {name: tensor for name, _, _, tensor in self._tensors()}
         before = self.copies
@@ -81,7 +81,7 @@ def _same(a: Tensor | None, b: Tensor | None) -> bool:
 
 
 @contextmanager
-def nothing_kept(loss: LossFunction, network: nn.Module, example: dict[str, Any]) -> Iterator[None]:
+def forbid_row_state(loss: LossFunction, network: nn.Module, example: dict[str, Any]) -> Iterator[None]:
     """Refuse a network that keeps values of rows, before it sees any; around a pass of rows.
 
     Raises:
@@ -89,30 +89,30 @@ def nothing_kept(loss: LossFunction, network: nn.Module, example: dict[str, Any]
             What the rows changed is put back then.
     """
     modes = tuple(module.training for module in network.modules())
-    known = _tried.setdefault(network, {})
-    if modes not in known:
-        known[modes] = _try(loss, network, example)
-    alike, before = known[modes], _Snapshot(network, weights=False)
+    by_mode = _harmless_by_mode.setdefault(network, {})
+    if modes not in by_mode:
+        by_mode[modes] = _find_harmless(loss, network, example)
+    alike, before = by_mode[modes], _Snapshot(network, weights=False)
     try:
         yield
     except BaseException:
         before.restore(but=alike)
         raise
-    written = [name for name in before.changed() if name not in alike]
+    written = [name for name in before.changed_names() if name not in alike]
     if written:
         before.restore(but=alike)
-        raise _refusal(network, written[0])
+        raise _stateful_error(network, written[0])
 
 
-def _try(loss: LossFunction, network: nn.Module, example: dict[str, Any]) -> frozenset[str]:
+def _find_harmless(loss: LossFunction, network: nn.Module, example: dict[str, Any]) -> frozenset[str]:
     """Return the values that batches of random rows change alike; none where the loss takes no random rows.
 
-    Then any change by the rows themselves is refused, as `nothing_kept` compares each pass.
+    Then any change by the rows themselves is refused, as `forbid_row_state` compares each pass.
     """
     before, after = _Snapshot(network, weights=True), []
     try:
         for batch in range(BATCHES):
-            after.append(_passed(loss, network, _random(example, batch), before))
+            after.append(_changes_after(loss, network, _random_rows(example, batch), before))
     except UsageError:
         raise
     except Exception:  # a loss may refuse random rows in any way
@@ -121,11 +121,11 @@ def _try(loss: LossFunction, network: nn.Module, example: dict[str, Any]) -> fro
     for name in sorted(names):
         first, *others = (values.get(name) for values in after)
         if _has_nan(first) or not all(_same(first, other) for other in others):
-            raise _refusal(network, name)
+            raise _stateful_error(network, name)
     return names
 
 
-def _passed(
+def _changes_after(
     loss: LossFunction, network: nn.Module, rows: dict[str, Any], before: _Snapshot
 ) -> dict[str, Tensor | None]:
     """Return the values that differ after a batch, and put them back."""
@@ -134,15 +134,15 @@ def _passed(
         stack.callback(before.restore)
         for layer in network.modules():
             if isinstance(layer, nn.Embedding):
-                stack.enter_context(layer.register_forward_pre_hook(_within))
+                stack.enter_context(layer.register_forward_pre_hook(_clamp_indices))
         # what is drawn inside is alike for all batches, as the state of the generator is put back
         with torch.random.fork_rng([device] if device.type == "cuda" else []), torch.enable_grad():
             loss(network, rows)
         now = before.held()
-        return {name: now.get(name) for name in before.changed()}
+        return {name: now.get(name) for name in before.changed_names()}
 
 
-def _within(table: nn.Embedding, args: tuple[Any, ...]) -> tuple[Any, ...]:
+def _clamp_indices(table: nn.Embedding, args: tuple[Any, ...]) -> tuple[Any, ...]:
     """Return symbols that the table has: with a single entry, 1 would be beyond it, which ends a process on a GPU."""
     return tuple(x.clamp(max=table.num_embeddings - 1) for x in args)
 
@@ -151,22 +151,22 @@ def _has_nan(value: Tensor | None) -> bool:
     return value is not None and value.is_floating_point() and bool(value.isnan().any())
 
 
-def _random(example: dict[str, Any], batch: int) -> dict[str, Any]:
+def _random_rows(example: dict[str, Any], batch: int) -> dict[str, Any]:
     """Return rows of the same shapes and types: uniform numbers in (0, 1), symbols 0 and 1, and marks that are set."""
-    draw = Rng(batch).stream("random rows")
+    stream = Rng(batch).stream("random rows")
 
     def leaf(x: Tensor) -> Tensor:
         shape = (ROWS, *x.shape[1:])
         if x.dtype == torch.bool:
             return torch.ones(shape, dtype=x.dtype, device=x.device)
         if x.is_floating_point():
-            return draw.uniform(shape, torch.float64).to(x)
-        return draw.randint(2, shape).to(x) if batch > 1 else torch.full(shape, batch, dtype=x.dtype, device=x.device)
+            return stream.uniform(shape, torch.float64).to(x)
+        return stream.randint(2, shape).to(x) if batch > 1 else torch.full(shape, batch, dtype=x.dtype, device=x.device)
 
     return tree_map(leaf, example)
 
 
-def _refusal(network: nn.Module, name: str) -> UsageError:
+def _stateful_error(network: nn.Module, name: str) -> UsageError:
     path, _, key = name.rpartition(".")
     kind = type(network.get_submodule(path)).__name__
     return UsageError(

@@ -12,7 +12,7 @@ from torch.nn.functional import softplus
 from feller.core.errors import check_number
 
 
-class Family(abc.ABC):
+class GLM(abc.ABC):
     """A loss of score and label whose slope is mean(score) - label. Implement four methods to add one."""
 
     @abc.abstractmethod
@@ -29,19 +29,19 @@ class Family(abc.ABC):
 
     @property
     @abc.abstractmethod
-    def labels(self) -> tuple[float, float]:
+    def label_range(self) -> tuple[float, float]:
         """Return the least label that is allowed, and the largest; public."""
 
     @abc.abstractmethod
-    def steepest(self, length: float, decay: float) -> float:
+    def max_slope(self, length: float, decay: float) -> float:
         """Return a bound of |mean - label| at any minimum, for rows of a length and a decay per row."""
 
 
 @dataclass(frozen=True)
-class Logistic(Family):
+class Logistic(GLM):
     """A label of 0 or 1, or a chance between, by the logistic law of the score."""
 
-    labels = 0.0, 1.0
+    label_range = 0.0, 1.0
 
     def mean(self, score: Float[Tensor, " *n"]) -> Float[Tensor, " *n"]:
         """Return 1 / (1 + e^-score)."""
@@ -55,20 +55,20 @@ class Logistic(Family):
         """Return the cross entropy."""
         return softplus(score) - label * score
 
-    def steepest(self, length: float, decay: float) -> float:
+    def max_slope(self, length: float, decay: float) -> float:
         """Return 1."""
         return 1.0
 
 
 @dataclass(frozen=True)
-class Squares(Family):
+class LeastSquares(GLM):
     """A number by its distance from the score, squared and halved."""
 
-    largest: float
+    max_label: float
     """Size of a label, at most; public."""
 
     def __post_init__(self) -> None:
-        check_number("largest", self.largest, gt=0, lt=math.inf)
+        check_number("largest", self.max_label, gt=0, lt=math.inf)
 
     def mean(self, score: Float[Tensor, " *n"]) -> Float[Tensor, " *n"]:
         """Return the score."""
@@ -83,10 +83,10 @@ class Squares(Family):
         return (score - label).square() / 2
 
     @property
-    def labels(self) -> tuple[float, float]:
+    def label_range(self) -> tuple[float, float]:
         """Return the labels that are allowed."""
-        return -self.largest, self.largest
+        return -self.max_label, self.max_label
 
-    def steepest(self, length: float, decay: float) -> float:
+    def max_slope(self, length: float, decay: float) -> float:
         """Return Y (1 + R / sqrt(decay)): no minimum is worse than weights of zero, so none is longer than that."""
-        return self.largest * (1 + length / math.sqrt(decay))
+        return self.max_label * (1 + length / math.sqrt(decay))

@@ -18,25 +18,25 @@ from torch import Tensor
 from feller.core.errors import UsageError, check_number
 from feller.privacy.leakage.reconstruction_bounds import van_trees
 
-REACH = 12.0
+INTEGRATION_RANGE = 12.0
 """Standard deviations of the noise that an integral goes over."""
-MOST_POINTS = 2**12
+MAX_POINTS = 2**12
 """Of an integral; a longer pull is recognised anyway."""
-AT_ONCE = 2**22
+CHUNK_SIZE = 2**22
 """Numbers of integrands that are laid out beside each other."""
 
 
 @dataclass(frozen=True)
-class Factors:
+class MixtureFactors:
     """What is left of a row's information because nobody knows whether it was in the sample, beside the chance q."""
 
-    across: Float[Tensor, " b"]
+    orthogonal: Float[Tensor, " b"]
     """In directions across its pull."""
-    along: Float[Tensor, " b"]
+    radial: Float[Tensor, " b"]
     """In the direction of its pull."""
 
 
-def mixture_factors(rate: float, rho: Float[Tensor, " b"]) -> Factors:
+def mixture_factors(rate: float, rho: Float[Tensor, " b"]) -> MixtureFactors:
     """Return E[w] and E[u^2 w] of u ~ N(0, 1), w = q / (q + (1 - q) e^(-rho^2 / 2 - rho u)), by quadrature.
 
     Args:
@@ -45,27 +45,29 @@ def mixture_factors(rate: float, rho: Float[Tensor, " b"]) -> Factors:
     """
     rho = rho.double()
     if rate == 1:
-        return Factors(torch.ones_like(rho), torch.ones_like(rho))
+        return MixtureFactors(torch.ones_like(rho), torch.ones_like(rho))
     longest = rho.max().item() if len(rho) else 0.0
-    points = min(MOST_POINTS, 1 + math.ceil(2 * REACH / min(0.1, 0.5 / max(longest, 1e-3))))  # poles lie pi / rho away
-    u = torch.linspace(-REACH, REACH, points, dtype=torch.float64, device=rho.device)
+    points = min(
+        MAX_POINTS, 1 + math.ceil(2 * INTEGRATION_RANGE / min(0.1, 0.5 / max(longest, 1e-3)))
+    )  # poles lie pi / rho away
+    u = torch.linspace(-INTEGRATION_RANGE, INTEGRATION_RANGE, points, dtype=torch.float64, device=rho.device)
     mass = (-u.square() / 2).exp() * ((u[1] - u[0]) / math.sqrt(2 * math.pi))
     sums = torch.stack([mass, mass * u.square()], 1)
     odds = math.log(rate) - math.log1p(-rate)
     found = [
         (odds + part[:, None].square() / 2 + part[:, None] * u).sigmoid() @ sums
-        for part in rho.split(max(1, AT_ONCE // points))
+        for part in rho.split(max(1, CHUNK_SIZE // points))
     ]
     across, along = torch.cat(found).unbind(1) if found else (rho, rho)
-    return Factors(across, along)
+    return MixtureFactors(across, along)
 
 
-def subsampled_trace(
+def subsampled_fisher_trace(
     rate: float,
     scale: float,
     norms: Float[Tensor, " b"],
-    whole: Float[Tensor, " b"],
-    along: Float[Tensor, " b"],
+    frobenius_sq: Float[Tensor, " b"],
+    radial_sq: Float[Tensor, " b"],
 ) -> Float[Tensor, " b"]:
     """Return Tr I of one noisy sum over a Poisson sample: q / scale^2 (A (|J|^2 - |g J|^2) + B |g J|^2).
 
@@ -73,58 +75,58 @@ def subsampled_trace(
         rate: Chance q of a row to be in the sample.
         scale: Standard deviation of the noise of each entry of the sum.
         norms: Length of what each row adds.
-        whole: Squared size |J|^2 of the Jacobian of what it adds, by the row; or an estimate without bias.
-        along: Squared size |g J|^2 of its part along g, the direction of what the row adds; or an estimate likewise.
+        frobenius_sq: Squared size |J|^2 of the Jacobian of what it adds, by the row; or an estimate without bias.
+        radial_sq: Squared size |g J|^2 of its part along g, the direction of what the row adds; or an estimate likewise.
     """
     factors = mixture_factors(rate, norms.double() / scale)
-    whole, along = whole.double(), along.double()
-    return rate / scale**2 * (factors.across * (whole - along) + factors.along * along)
+    frobenius_sq, radial_sq = frobenius_sq.double(), radial_sq.double()
+    return rate / scale**2 * (factors.orthogonal * (frobenius_sq - radial_sq) + factors.radial * radial_sq)
 
 
-def subsampled(
+def subsampled_fisher(
     rate: float,
     scale: float,
     norms: Float[Tensor, " b"],
     gram: Float[Tensor, "b d d"],
-    pulled: Float[Tensor, "b d"],
+    radial_jacobian: Float[Tensor, "b d"],
 ) -> Float[Tensor, "b d d"]:
     """Return the information I of one noisy sum over a Poisson sample, with all directions, from J^T J and g J."""
     factors = mixture_factors(rate, norms.double() / scale)
-    along = pulled.double()[:, :, None] * pulled.double()[:, None, :]
-    across = factors.across[:, None, None] * (gram.double() - along)
-    return rate / scale**2 * (across + factors.along[:, None, None] * along)
+    along = radial_jacobian.double()[:, :, None] * radial_jacobian.double()[:, None, :]
+    across = factors.orthogonal[:, None, None] * (gram.double() - along)
+    return rate / scale**2 * (across + factors.radial[:, None, None] * along)
 
 
-def worst_direction(information: Float[Tensor, "b d d"]) -> Float[Tensor, " b"]:
+def max_eigenvalue(information: Float[Tensor, "b d d"]) -> Float[Tensor, " b"]:
     """Return the largest eigenvalue: some combination of a row's coordinates is known to within one over its root."""
     return torch.linalg.eigvalsh(information)[:, -1]
 
 
-def error_bound(eta2: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
+def unbiased_mse_bound(eta2: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
     """Return 1 / eta2, the least mean squared error per coordinate of an attack without bias; infinite without leak."""
     return 1 / eta2
 
 
 @dataclass(frozen=True)
-class Leakage:
+class FisherLeakage:
     """What was told about some rows so far."""
 
     traces: Float[Tensor, " b"]
     """Sum over steps of the trace of the information about each row."""
-    coordinates: int
+    dim: int
     """Of a row, d; those of a block where it is about some alone."""
     steps: int = 0
     """That were looked at."""
 
     def __post_init__(self) -> None:
-        check_number("coordinates", self.coordinates, ge=1)
+        check_number("coordinates", self.dim, ge=1)
 
     @staticmethod
-    def none(rows: int, coordinates: int) -> "Leakage":
+    def zeros(rows: int, coordinates: int) -> "FisherLeakage":
         """Return what is told about rows before the first step."""
-        return Leakage(torch.zeros(rows, dtype=torch.float64), coordinates)
+        return FisherLeakage(torch.zeros(rows, dtype=torch.float64), coordinates)
 
-    def plus(self, traces: Float[Tensor, " b"], times: float = 1.0) -> "Leakage":
+    def add_step(self, traces: Float[Tensor, " b"], times: float = 1.0) -> "FisherLeakage":
         """Return the leakage after one more step.
 
         Args:
@@ -143,12 +145,12 @@ class Leakage:
     @property
     def eta2(self) -> Float[Tensor, " b"]:
         """Information per coordinate."""
-        return self.traces / self.coordinates
+        return self.traces / self.dim
 
-    def bound(self) -> Float[Tensor, " b"]:
+    def mse_bound(self) -> Float[Tensor, " b"]:
         """Return the least mean squared error per coordinate of an attack without bias."""
-        return error_bound(self.eta2)
+        return unbiased_mse_bound(self.eta2)
 
-    def bound_with_prior(self, spread: float) -> Float[Tensor, " b"]:
+    def mse_bound_with_prior(self, spread: float) -> Float[Tensor, " b"]:
         """Return the least one of whoever knows the coordinates to within a spread: see `van_trees`."""
         return van_trees(self.eta2, spread)

@@ -19,72 +19,75 @@ from torch.func import functional_call, grad, jvp
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from feller.core.pytree import num_examples
-from feller.privacy.dp_sgd.grad_samplers import places
-from feller.privacy.dp_sgd.per_example_clipping import NotHereError, WithLoss, losses_of
+from feller.privacy.dp_sgd.grad_samplers import flatten_positions
+from feller.privacy.dp_sgd.per_example_clipping import LossModule, UnsupportedError, check_losses
 from feller.privacy.dp_sgd.self_check import shifted
-from feller.privacy.dp_sgd.stateful_modules import nothing_kept
-from feller.privacy.leakage.row_gradients import AT_ONCE, RowSlopes, Way, dot, refilled
+from feller.privacy.dp_sgd.stateful_modules import forbid_row_state
+from feller.privacy.leakage.row_gradients import CHUNK_SIZE, RowGradients, TangentBatch, batch_dot, replace_floats
 
-WORTH = 2**21
+MIN_ENTRIES = 2**21
 """Numbers of gradients from which on row by row they are not laid out."""
 TOLERANCE = 1e-3
 """Of products, in single precision."""
-PLACES = 64
+MAX_POSITIONS = 64
 """Of a row in a layer's calls, at most; beyond, gradients are the smaller tables."""
 
-_serves: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
+_is_verified: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
 """Networks that were checked -> whether the products are right."""
 
 
 @dataclass(frozen=True)
-class Seen:
+class LayerTangents:
     """What calls of linear layers tell, and the gradients of all other weights; and how these change."""
 
-    names: list[str]
+    layer_names: list[str]
     """Of the layer of each call."""
-    now: tuple[list[Tensor], list[Tensor], list[Tensor]]
+    primal: tuple[list[Tensor], list[Tensor], list[Tensor]]
     """Gradients, slopes of what came out and what went in, with an axis of rows."""
-    change: tuple[list[Tensor], list[Tensor], list[Tensor]]
+    tangent: tuple[list[Tensor], list[Tensor], list[Tensor]]
 
 
-class _All(WithLoss):
+class _BatchLoss(LossModule):
     """The loss of all rows together."""
 
     def forward(self, example: dict[str, Any], b: int) -> Tensor:
-        return losses_of(self.loss(self.network, example), b).sum()
+        return check_losses(self.loss(self.network, example), b).sum()
 
 
-def quickly(slopes: RowSlopes, way: Way) -> Float[Tensor, "3 b"]:
+def fast_products(row_gradients: RowGradients, tangents: TangentBatch) -> Float[Tensor, "3 b"]:
     """Return |g|^2, g . dg and |dg|^2 of each row, without gradients of linear layers where that is quicker."""
-    layers, rows = _linear(slopes.whole), num_examples(way.example)
-    if not layers or (_others(slopes, layers) and slopes.size * rows < WORTH):
-        return slopes.products(way)
-    if slopes.network not in _serves:
-        _serves[slopes.network] = _agree(slopes, way.rows(slice(0, 2)))
-    if not _serves[slopes.network]:
-        return slopes.products(way)
-    portion = max(1, AT_ONCE // (slopes.size // 8 + 1))
+    layers, rows = _plain_linear_layers(row_gradients.module), num_examples(tangents.example)
+    if not layers or (_other_weights(row_gradients, layers) and row_gradients.size * rows < MIN_ENTRIES):
+        return row_gradients.products(tangents)
+    if row_gradients.network not in _is_verified:
+        _is_verified[row_gradients.network] = _matches_exact(row_gradients, tangents.select(slice(0, 2)))
+    if not _is_verified[row_gradients.network]:
+        return row_gradients.products(tangents)
+    portion = max(1, CHUNK_SIZE // (row_gradients.size // 8 + 1))
     try:
-        parts = [_by_layer(slopes, way.rows(slice(start, start + portion))) for start in range(0, rows, portion)]
-    except NotHereError:
-        return slopes.products(way)
+        parts = [
+            _layer_products(row_gradients, tangents.select(slice(start, start + portion)))
+            for start in range(0, rows, portion)
+        ]
+    except UnsupportedError:
+        return row_gradients.products(tangents)
     return torch.cat(parts, 1)
 
 
-def _agree(slopes: RowSlopes, way: Way) -> bool:
+def _matches_exact(row_gradients: RowGradients, tangents: TangentBatch) -> bool:
     """Say whether the products are right, on few rows, with weights of which none is left at zero."""
-    other = RowSlopes(slopes.whole.loss, shifted(slopes.network))
+    other = RowGradients(row_gradients.module.loss, shifted(row_gradients.network))
     try:
-        found = _by_layer(other, way)
-    except NotHereError:
+        found = _layer_products(other, tangents)
+    except UnsupportedError:
         return False
-    exact = other.products(way)
+    exact = other.products(tangents)
     finite = exact.isfinite().all(0)
     apart = (found - exact)[:, finite].abs().amax(1) if finite.any() else torch.ones(3)
     return bool((apart <= TOLERANCE * exact[:, finite].abs().sum(1)).all())
 
 
-def _linear(whole: nn.Module) -> dict[str, nn.Linear]:
+def _plain_linear_layers(whole: nn.Module) -> dict[str, nn.Linear]:
     """Return the plain linear layers whose own weights are trained and serve no other."""
     users = Counter(id(weight) for _, weight in whole.named_parameters(remove_duplicate=False))
     return {
@@ -94,20 +97,20 @@ def _linear(whole: nn.Module) -> dict[str, nn.Linear]:
     }
 
 
-def _others(slopes: RowSlopes, layers: dict[str, nn.Linear]) -> dict[str, Tensor]:
+def _other_weights(row_gradients: RowGradients, layers: dict[str, nn.Linear]) -> dict[str, Tensor]:
     """Return the weights that no such layer has."""
     own = {f"{name}.{key}" for name in layers for key in ("weight", "bias")}
-    return {name: value for name, value in slopes.values.items() if name not in own}
+    return {name: value for name, value in row_gradients.weights.items() if name not in own}
 
 
 @contextmanager
-def _moved(layers: dict[str, nn.Linear], by: list[Tensor], calls: list[tuple[str, Tensor]]) -> Iterator[None]:
+def _shift_outputs(layers: dict[str, nn.Linear], by: list[Tensor], calls: list[tuple[str, Tensor]]) -> Iterator[None]:
     """Add something to what comes out of each call, and note what went in."""
 
     def hook(name: str) -> Any:
         def after(layer: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
             if not args or (by and len(calls) == len(by)):
-                raise NotHereError(f"{name} is called in another way than before, or with names of its arguments")
+                raise UnsupportedError(f"{name} is called in another way than before, or with names of its arguments")
             calls.append((name, args[0]))
             return output + by[len(calls) - 1] if by else output
 
@@ -119,40 +122,60 @@ def _moved(layers: dict[str, nn.Linear], by: list[Tensor], calls: list[tuple[str
         yield
 
 
-def _by_layer(slopes: RowSlopes, way: Way) -> Float[Tensor, "3 b"]:
+def _layer_products(row_gradients: RowGradients, tangents: TangentBatch) -> Float[Tensor, "3 b"]:
     """Return the products.
 
     Raises:
         NotHereError: If a layer is called at too many places, or in another way than is known.
     """
-    layers = _linear(slopes.whole)
-    others = _others(slopes, layers)
-    with nothing_kept(slopes.whole.loss, slopes.network, way.example), sdpa_kernel(SDPBackend.MATH):
-        seen = _row_by_row(slopes, way, layers, others) if others else _together(slopes, way, layers)
-    (gradients, _, _), (changes, _, _) = seen.now, seen.change
-    total = torch.zeros(3, num_examples(way.example), dtype=torch.float64, device=seen.now[1][0].device)
+    layers = _plain_linear_layers(row_gradients.module)
+    others = _other_weights(row_gradients, layers)
+    with (
+        forbid_row_state(row_gradients.module.loss, row_gradients.network, tangents.example),
+        sdpa_kernel(SDPBackend.MATH),
+    ):
+        layer_tangents = (
+            _per_row_tangents(row_gradients, tangents, layers, others)
+            if others
+            else _batch_tangents(row_gradients, tangents, layers)
+        )
+    (gradients, _, _), (changes, _, _) = layer_tangents.primal, layer_tangents.tangent
+    total = torch.zeros(
+        3, num_examples(tangents.example), dtype=torch.float64, device=layer_tangents.primal[1][0].device
+    )
     if others:
-        total += torch.stack([dot(gradients, gradients), dot(gradients, changes), dot(changes, changes)])
-    for name in set(seen.names):
-        which = [i for i, each in enumerate(seen.names) if each == name]
-        tables = (seen.now[1], seen.change[1], seen.now[2], seen.change[2])
-        s, ds, x, dx = (torch.cat([places(table[i]) for i in which], 1) for table in tables)
+        total += torch.stack(
+            [batch_dot(gradients, gradients), batch_dot(gradients, changes), batch_dot(changes, changes)]
+        )
+    for name in set(layer_tangents.layer_names):
+        call_index = [i for i, each in enumerate(layer_tangents.layer_names) if each == name]
+        tables = (
+            layer_tangents.primal[1],
+            layer_tangents.tangent[1],
+            layer_tangents.primal[2],
+            layer_tangents.tangent[2],
+        )
+        s, ds, x, dx = (torch.cat([flatten_positions(table[i]) for i in call_index], 1) for table in tables)
         total += _products(s, ds, x, dx, 0.0 if layers[name].bias is None else 1.0)
     return total
 
 
-def _row_by_row(slopes: RowSlopes, way: Way, layers: dict[str, nn.Linear], others: dict[str, Tensor]) -> Seen:
+def _per_row_tangents(
+    row_gradients: RowGradients, tangents: TangentBatch, layers: dict[str, nn.Linear], others: dict[str, Tensor]
+) -> LayerTangents:
     """Look at each row alone, beside the gradients of other weights."""
-    names, zeros = _calls(slopes.whole, slopes.values, (way.one(0),), layers)
+    names, zeros = _trace_calls(row_gradients.module, row_gradients.weights, (tangents.example_at(0),), layers)
     _check_places(names, zeros, layers)
-    held = {name: value for name, value in slopes.values.items() if name not in others}
+    held = {name: value for name, value in row_gradients.weights.items() if name not in others}
 
     def one(example: Any, numbers: list[Tensor], changes: list[Tensor]) -> Any:
         def told(*numbers: Tensor) -> Any:
             def loss(others: dict[str, Tensor], by: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
                 calls: list[tuple[str, Tensor]] = []
-                with _moved(layers, by, calls):
-                    value = functional_call(slopes.whole, {**held, **others}, (refilled(example, numbers),))
+                with _shift_outputs(layers, by, calls):
+                    value = functional_call(
+                        row_gradients.module, {**held, **others}, (replace_floats(example, numbers),)
+                    )
                 return value, [x for _, x in calls]
 
             (gradients, out), went = grad(loss, (0, 1), has_aux=True)(others, zeros)
@@ -160,40 +183,40 @@ def _row_by_row(slopes: RowSlopes, way: Way, layers: dict[str, nn.Linear], other
 
         return jvp(told, tuple(numbers), tuple(changes))
 
-    return Seen(names, *torch.vmap(one)(way.example, way.numbers, way.changes))
+    return LayerTangents(names, *torch.vmap(one)(tangents.example, tangents.floats, tangents.tangents))
 
 
-def _together(slopes: RowSlopes, way: Way, layers: dict[str, nn.Linear]) -> Seen:
+def _batch_tangents(row_gradients: RowGradients, tangents: TangentBatch, layers: dict[str, nn.Linear]) -> LayerTangents:
     """Look at all rows in one pass, whose loss is a sum of theirs."""
-    whole, b = _All(slopes.whole.loss, slopes.network), num_examples(way.example)
-    names, zeros = _calls(whole, slopes.values, (way.example, b), layers)
+    whole, b = _BatchLoss(row_gradients.module.loss, row_gradients.network), num_examples(tangents.example)
+    names, zeros = _trace_calls(whole, row_gradients.weights, (tangents.example, b), layers)
     if any(zero.ndim < 2 or len(zero) != b for zero in zeros):
-        raise NotHereError("the first axis of what a layer sees does not count rows")
+        raise UnsupportedError("the first axis of what a layer sees does not count rows")
     _check_places(names, [zero[:1] for zero in zeros], layers)
 
-    def told(*numbers: Tensor) -> Any:
+    def layer_gradients(*numbers: Tensor) -> Any:
         def loss(by: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
             calls: list[tuple[str, Tensor]] = []
-            with _moved(layers, by, calls):
-                value = functional_call(whole, slopes.values, (refilled(way.example, numbers), b))
+            with _shift_outputs(layers, by, calls):
+                value = functional_call(whole, row_gradients.weights, (replace_floats(tangents.example, numbers), b))
             return value, [x for _, x in calls]
 
         out, went = grad(loss, has_aux=True)(zeros)
         return [], out, went
 
-    found: Any = jvp(told, tuple(way.numbers), tuple(way.changes))
-    return Seen(names, *found)
+    found: Any = jvp(layer_gradients, tuple(tangents.floats), tuple(tangents.tangents))
+    return LayerTangents(names, *found)
 
 
-def _calls(
+def _trace_calls(
     whole: nn.Module, values: dict[str, Tensor], args: tuple[Any, ...], layers: dict[str, nn.Linear]
 ) -> tuple[list[str], list[Tensor]]:
     """Return which layer each call is of, and zeros in the shape of what comes out."""
     calls: list[tuple[str, Tensor]] = []
-    with torch.no_grad(), _moved(layers, [], calls):
+    with torch.no_grad(), _shift_outputs(layers, [], calls):
         functional_call(whole, values, args)
     if not calls:
-        raise NotHereError("no linear layer is called")
+        raise UnsupportedError("no linear layer is called")
     return [name for name, _ in calls], [x.new_zeros(*x.shape[:-1], layers[name].out_features) for name, x in calls]
 
 
@@ -201,8 +224,8 @@ def _check_places(names: list[str], zeros: list[Tensor], layers: dict[str, nn.Li
     places: dict[str, int] = defaultdict(int)
     for name, zero in zip(names, zeros, strict=True):
         places[name] += zero.numel() // layers[name].out_features
-    if max(places.values()) > PLACES:
-        raise NotHereError("a layer is called at more places than its weights are worth")
+    if max(places.values()) > MAX_POSITIONS:
+        raise UnsupportedError("a layer is called at more places than its weights are worth")
 
 
 def _products(

@@ -16,49 +16,49 @@ from jaxtyping import Float
 from torch import Tensor
 
 from feller.core.errors import UsageError, check_number
-from feller.privacy.accounting.dp_events import Concentrated, Expense, Gaussian, Pure, Subsampled
+from feller.privacy.accounting.dp_events import DpEvent, GaussianMechanism, PoissonSubsampledGaussian, PureDp, ZCdp
 
-REACH = 12.0
+INTEGRATION_RANGE = 12.0
 """Standard deviations of the noise that an integral goes over beyond all that counts."""
-QUIET = 0.01
+MIN_SIGMA = 0.01
 """Noise, in sensitivities, below which a sample is charged as all rows: a bound of the error is zero long before."""
 
 
-def eps2_added(expenses: Sequence[Expense]) -> float:
+def eps2_added(events: Sequence[DpEvent]) -> float:
     """Return the Rényi divergence of order 2 of a composition, where a row is added or removed; in nats."""
-    return math.fsum(map(_added, expenses))
+    return math.fsum(map(_added, events))
 
 
-def eps2_replaced(expenses: Sequence[Expense]) -> float:
+def eps2_replaced(events: Sequence[DpEvent]) -> float:
     """Return the Rényi divergence of order 2 of a composition, where a row is replaced by another; in nats.
 
     Expenses are kept for a row that is added or removed, so anything without a sample is charged for both.
     """
-    return math.fsum(map(_replaced, expenses))
+    return math.fsum(map(_replaced, events))
 
 
-def _added(expense: Expense) -> float:
-    match expense:
-        case Gaussian():
-            return 2 * expense.rho
-        case Subsampled():
-            return expense.steps * one_step_added(expense.sigma, expense.rate)
-        case Pure():
-            return _flip(expense.epsilon)
-        case Concentrated():
-            return 2 * expense.rho
+def _added(event: DpEvent) -> float:
+    match event:
+        case GaussianMechanism():
+            return 2 * event.rho
+        case PoissonSubsampledGaussian():
+            return event.steps * one_step_added(event.sigma, event.rate)
+        case PureDp():
+            return _flip(event.epsilon)
+        case ZCdp():
+            return 2 * event.rho
         case _:
-            raise UsageError(f"no bound of reconstruction knows expenses of the kind {type(expense).__name__}")
+            raise UsageError(f"no bound of reconstruction knows expenses of the kind {type(event).__name__}")
 
 
-def _replaced(expense: Expense) -> float:
-    match expense:
-        case Subsampled():
-            return expense.steps * one_step_replaced(expense.sigma, expense.rate)
-        case Pure():
-            return _flip(2 * expense.epsilon)
+def _replaced(event: DpEvent) -> float:
+    match event:
+        case PoissonSubsampledGaussian():
+            return event.steps * one_step_replaced(event.sigma, event.rate)
+        case PureDp():
+            return _flip(2 * event.epsilon)
         case _:
-            return 4 * _added(expense)
+            return 4 * _added(event)
 
 
 def _flip(epsilon: float) -> float:
@@ -88,10 +88,10 @@ def one_step_replaced(sigma: float, rate: float) -> float:
     quadrature, and is not proved. The integral is that of (P - Q)^2 / Q, which small rates do not drown.
     """
     shift = 1 / sigma
-    if rate == 1 or sigma < QUIET:
+    if rate == 1 or sigma < MIN_SIGMA:
         return 4 * shift**2
     step = min(0.05, 0.5 / shift)  # poles lie pi / shift from the line
-    z = np.arange(-shift - REACH, 3 * shift + REACH, step)
+    z = np.arange(-shift - INTEGRATION_RANGE, 3 * shift + INTEGRATION_RANGE, step)
     away, apart = np.abs(shift * z), 2 * shift * np.abs(z)
     sinh = away + np.log(-np.expm1(-np.maximum(apart, 1e-300)))  # of 2 sinh
     other = np.logaddexp(math.log1p(-rate), math.log(rate) - shift * z - shift**2 / 2)
@@ -105,7 +105,7 @@ def mse_bound(
     eps2: float,
     diameters: Float[Tensor, " d"] | float = 1.0,
     *,
-    slopes: Float[Tensor, " d"] | float = 1.0,
+    bias_slopes: Float[Tensor, " d"] | float = 1.0,
     squared_bias: float = 0.0,
 ) -> float:
     """Return the least mean squared error, per coordinate, of an attack: sum (slope diameter)^2 / (4 d (e^eps2 - 1)).
@@ -116,14 +116,14 @@ def mse_bound(
     Args:
         eps2: Rényi divergence of order 2 if a row is replaced.
         diameters: How far a row's coordinate can move while the others stay; one for all, or for each.
-        slopes: Least change of the attack's mean answer with a coordinate; 1 without bias.
+        bias_slopes: Least change of the attack's mean answer with a coordinate; 1 without bias.
         squared_bias: Of the attack, per coordinate.
 
     Raises:
         UsageError: If the divergence is below 0.
     """
     check_number("eps2", eps2, ge=0)
-    moves = torch.as_tensor(diameters, dtype=torch.float64) * torch.as_tensor(slopes, dtype=torch.float64)
+    moves = torch.as_tensor(diameters, dtype=torch.float64) * torch.as_tensor(bias_slopes, dtype=torch.float64)
     reach = moves.square().mean().item() / 4
     if eps2 == 0:
         return math.inf if reach else squared_bias
@@ -151,7 +151,7 @@ def van_trees(eta2: Tensor | float, spread: float) -> Tensor | float:
     return 1 / (eta2 + spread**-2)
 
 
-def van_trees_at_best(eta2: float, variances: Float[Tensor, " d"]) -> float:
+def van_trees_waterfilling(eta2: float, variances: Float[Tensor, " d"]) -> float:
     """Return the least mean squared error of whoever knows in which directions rows vary, wherever information lies.
 
     Of all ways to lay a given sum of information over directions, that which serves the attacker best brings the

@@ -17,30 +17,30 @@ from jaxtyping import Float
 from torch import Tensor
 
 from feller.core.errors import UsageError, check_number
-from feller.privacy.accounting.accountant import FINEST, fitting_grid, gathered, loss_distribution, rho
-from feller.privacy.accounting.dp_events import Concentrated, Expense, Gaussian, Subsampled
+from feller.privacy.accounting.accountant import FINE_GRID, choose_grid, compose_pld, gathered, zcdp_rho
+from feller.privacy.accounting.dp_events import DpEvent, GaussianMechanism, PoissonSubsampledGaussian, ZCdp
 from feller.privacy.accounting.renyi import renyi
-from feller.privacy.accounting.zcdp import epsilon_of
+from feller.privacy.accounting.zcdp import epsilon_from_rho
 
 ORDERS = (1.25, 1.5, *map(float, range(2, 33)), 40.0, 48.0, 64.0, 96.0, 128.0, 256.0)
 """Of the divergences that are tried where a sample is looked at."""
-LOWEST = -40.0
+MIN_LOSS = -40.0
 """Privacy loss below which nothing is looked for."""
-Way = Literal["present", "absent"]
+AdjacencyDirection = Literal["present", "absent"]
 """Whether what is told is told with the row, and tested against without, or the other way round."""
 
 
 @dataclass(frozen=True)
-class GuessRight:
+class GuessProbability:
     """Chances that an attacker names a value, who knows everything about the row but this."""
 
-    before: float
+    prior: float
     """Without the model: the largest share of a value."""
-    after: float
+    posterior_bound: float
     """With it, at most."""
 
 
-def guess_right(shares: Float[Tensor, " k"], expenses: Sequence[Expense]) -> GuessRight:
+def guess_probability(shares: Float[Tensor, " k"], events: Sequence[DpEvent]) -> GuessProbability:
     """Return the chances for a column of which the shares of values are known, publicly or told with noise.
 
     Raises:
@@ -49,21 +49,24 @@ def guess_right(shares: Float[Tensor, " k"], expenses: Sequence[Expense]) -> Gue
     if not (shares.min() >= 0 and abs(shares.double().sum().item() - 1) < 1e-4):
         raise UsageError("shares of 0 or more that add up to 1", f"a sum of {shares.sum().item():g}")
     before = min(1.0, shares.max().item())
-    return GuessRight(before, rero(before, expenses))
+    return GuessProbability(before, rero(before, events))
 
 
-def rero(kappa: float, expenses: Sequence[Expense]) -> float:
+def rero(kappa: float, events: Sequence[DpEvent]) -> float:
     """Return the least bound gamma of all that are valid; exact for normal noise, and for its samples to the grid.
 
     Raises:
         UsageError: If kappa is not above 0 and at most 1.
     """
     _check_prior(kappa)
-    if kappa == 1 or not expenses:
+    if kappa == 1 or not events:
         return kappa
-    if all(isinstance(one, Gaussian) or (isinstance(one, Subsampled) and one.rate == 1) for one in expenses):
-        return rero_normal(kappa, math.sqrt(2 * sum(map(rho, expenses))))
-    return min(rero_by_renyi(kappa, expenses), rero_by_losses(kappa, expenses))
+    if all(
+        isinstance(one, GaussianMechanism) or (isinstance(one, PoissonSubsampledGaussian) and one.rate == 1)
+        for one in events
+    ):
+        return rero_normal(kappa, math.sqrt(2 * sum(map(zcdp_rho, events))))
+    return min(rero_rdp(kappa, events), rero_pld(kappa, events))
 
 
 def rero_normal(kappa: float, mu: float) -> float:
@@ -72,39 +75,39 @@ def rero_normal(kappa: float, mu: float) -> float:
     return float(scipy.special.ndtr(scipy.special.ndtri(kappa) + mu))
 
 
-def rero_by_renyi(kappa: float, expenses: Sequence[Expense]) -> float:
+def rero_rdp(kappa: float, events: Sequence[DpEvent]) -> float:
     """Return the least of (kappa e^eps_a)^((a - 1) / a) over orders a, at most 1; for every kind of expense.
 
     Where all are concentrated, the best order gives exp(-(sqrt(-log kappa) - sqrt(rho))^2).
     """
     _check_prior(kappa)
     log = math.log(kappa)
-    if all(not isinstance(expense, Subsampled) or expense.rate == 1 for expense in expenses):
-        spent = sum(map(rho, expenses))
+    if all(not isinstance(expense, PoissonSubsampledGaussian) or expense.rate == 1 for expense in events):
+        spent = sum(map(zcdp_rho, events))
         return math.exp(-((math.sqrt(-log) - math.sqrt(spent)) ** 2)) if spent < -log else 1.0
-    return math.exp(min(0.0, *((1 - 1 / order) * (log + renyi(expenses, order)) for order in ORDERS)))
+    return math.exp(min(0.0, *((1 - 1 / order) * (log + renyi(events, order)) for order in ORDERS)))
 
 
-def rero_by_losses(kappa: float, expenses: Sequence[Expense], way: Way = "present") -> float:
+def rero_pld(kappa: float, events: Sequence[DpEvent], direction: AdjacencyDirection = "present") -> float:
     """Return the bound by privacy loss distributions, at most 1, which it is where no grid fits.
 
     gamma is the infimum of e^e kappa + delta(e) over all e, also below 0. What is concentrated is (e, d)-private for
     each d, and then gamma of all is at most d + gamma(kappa e^e) of the others.
     """
     _check_prior(kappa)
-    exact = gathered(expense for expense in expenses if not isinstance(expense, Concentrated))
-    rest = sum(expense.rho for expense in expenses if isinstance(expense, Concentrated))
-    grid = fitting_grid(exact, FINEST) if exact else None
+    exact = gathered(expense for expense in events if not isinstance(expense, ZCdp))
+    rest = sum(expense.rho for expense in events if isinstance(expense, ZCdp))
+    grid = choose_grid(exact, FINE_GRID) if exact else None
     if grid is None:
         return 1.0
-    losses = loss_distribution(exact, grid)
-    masses = (losses._pmf_remove if way == "present" else losses._pmf_add).to_dense_pmf()
+    losses = compose_pld(exact, grid)
+    masses = (losses._pmf_remove if direction == "present" else losses._pmf_add).to_dense_pmf()
     if not rest:
         return _least(kappa, masses)
 
     def both(log_share: float) -> float:
         d = kappa * math.exp(log_share)
-        risen = kappa * math.exp(epsilon_of(rest, d))
+        risen = kappa * math.exp(epsilon_from_rho(rest, d))
         return 1.0 if risen >= 1 else min(1.0, d + _least(risen, masses))
 
     found = scipy.optimize.minimize_scalar(both, bounds=(-12.0, 0.0), method="bounded", options={"maxiter": 20})
@@ -118,7 +121,7 @@ def _least(kappa: float, masses: Any) -> float:
         return kappa * math.exp(loss) + float(masses.get_delta_for_epsilon(loss))
 
     found = scipy.optimize.minimize_scalar(
-        at, bounds=(LOWEST, -math.log(kappa)), method="bounded", options={"xatol": 1e-7}
+        at, bounds=(MIN_LOSS, -math.log(kappa)), method="bounded", options={"xatol": 1e-7}
     )
     return min(1.0, float(found.fun))
 

@@ -1,27 +1,27 @@
 """Private tables by graphical models: noisy counts of few columns, and the most random rows that agree with them."""
 
 from feller.privacy.marginals.aim import aim
-from feller.privacy.marginals.curator import Curator, Release
+from feller.privacy.marginals.curator import Curator, MarginalRelease
 from feller.privacy.marginals.elimination import Clique, Elimination, eliminate
-from feller.privacy.marginals.estimate import Measurement, estimate
-from feller.privacy.marginals.marginal_model import Admitted, MarginalModel
+from feller.privacy.marginals.estimate import MarginalMeasurement, estimate
+from feller.privacy.marginals.marginal_model import AllowedCombinations, MarginalModel
 from feller.privacy.marginals.mst import independent, mst
-from feller.privacy.marginals.row_sampling import Spread, apart, evenly
+from feller.privacy.marginals.row_sampling import Stratification, stratified, unstratified
 
 __all__ = [
-    "Admitted",
+    "AllowedCombinations",
     "Clique",
     "Curator",
     "Elimination",
+    "MarginalMeasurement",
     "MarginalModel",
-    "Measurement",
-    "Release",
-    "Spread",
+    "MarginalRelease",
+    "Stratification",
     "aim",
-    "apart",
     "eliminate",
     "estimate",
-    "evenly",
     "independent",
     "mst",
+    "stratified",
+    "unstratified",
 ]

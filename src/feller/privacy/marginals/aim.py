@@ -8,20 +8,20 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from feller.core.errors import UsageError
-from feller.privacy.marginals.curator import Curator, Release, epsilon_for, sigma_for
+from feller.privacy.marginals.curator import Curator, MarginalRelease, epsilon_for, sigma_for
 from feller.privacy.marginals.elimination import Clique, eliminate
-from feller.privacy.marginals.estimate import Measurement, estimate
-from feller.privacy.marginals.marginal_model import Admitted, MarginalModel
+from feller.privacy.marginals.estimate import MarginalMeasurement, estimate
+from feller.privacy.marginals.marginal_model import AllowedCombinations, MarginalModel
 from feller.privacy.noise.grid_noise import Noise
 
 
-def greedy(
+def fit_greedily(
     curator: Curator,
-    measured: Sequence[Measurement],
+    measured: Sequence[MarginalMeasurement],
     weights: dict[Clique, float],
     candidates: Callable[[MarginalModel], Sequence[Clique]],
-    what: str,
-    rules: Admitted = (),
+    label: str,
+    rules: AllowedCombinations = (),
 ) -> MarginalModel:
     """Count the table that the model knows worst, and fit the model anew, until all differ by no more than chance.
 
@@ -29,22 +29,22 @@ def greedy(
     """
     measured, counts, total = [*measured], curator.counts, curator.total
     model = estimate(counts, measured, total, rules=rules)
-    known = {table.columns for table in measured}
-    while left := [table for table in candidates(model) if table not in known]:
-        worth = {table: weights[table] * _beyond_chance(curator, model, table, what) for table in left}
-        worst = max(left, key=worth.__getitem__)
+    measured_tables = {table.columns for table in measured}
+    while candidates_left := [table for table in candidates(model) if table not in measured_tables]:
+        worth = {table: weights[table] * _excess_error(curator, model, table, label) for table in candidates_left}
+        worst = max(candidates_left, key=worth.__getitem__)
         if worth[worst] <= 0:
             break
-        measured.append(curator.measure(worst, 0.0, what))
-        known.add(worst)
+        measured.append(curator.measure(worst, 0.0, label))
+        measured_tables.add(worst)
         model = estimate(counts, measured, total, model, rules=rules, tolerance=0.1)
     return estimate(counts, measured, total, model, rules=rules)
 
 
-def _beyond_chance(curator: Curator, model: MarginalModel, table: Clique, what: str) -> float:
+def _excess_error(curator: Curator, model: MarginalModel, table: Clique, label: str) -> float:
     """Return how far the counts of a table are from what is expected, in rows."""
     expected = curator.total * model.marginal(table)
-    apart = (curator.measure(table, 0.0, what).values - expected).abs()
+    apart = (curator.measure(table, 0.0, label).values - expected).abs()
     return float((apart - mean_deviation(expected)).sum())
 
 
@@ -63,7 +63,7 @@ MEASURING = 0.9
 """Share of the budget of a round for the counts, the rest is for the choice."""
 ROUNDS = 16
 """Rounds for each column that the first noise is planned for."""
-MISFIT = math.sqrt(2 / math.pi)
+MEAN_ABS_NORMAL = math.sqrt(2 / math.pi)
 """Mean size of normal noise in units of sigma."""
 
 
@@ -77,13 +77,13 @@ def aim(
     size: float = 1.0,
     cells: int = 100_000,
     workload: Sequence[Clique] | None = None,
-    rules: Admitted = (),
-) -> Release:
+    rules: AllowedCombinations = (),
+) -> MarginalRelease:
     """Fit an adaptive graphical model: of low-order tables the most exact known.
 
     Each round chooses a table by the exponential mechanism, with more weight where it shares columns with more of the
     workload, measures it and fits the model anew. Noise halves when a round taught no more than its noise. With an
-    infinite budget the worst table is known, and counted exactly: see `greedy`.
+    infinite budget the worst table is known, and counted exactly: see `fit_greedily`.
     Source: McKenna, Mullins, Sheldon and Miklau 2022, "AIM: an adaptive and iterative mechanism for differentially
     private synthetic data", arXiv 2201.12677.
 
@@ -111,19 +111,21 @@ def aim(
     one_way = {j: curator.measure((j,), sigma, ONE_WAY) for j in columns}
     measured, whole = [*one_way.values()], size * 2**20 / 8
     if math.isinf(rho):
-        found = greedy(curator, measured, weights, lambda model: _candidates(model, weights, whole), TABLES, rules)
+        found = fit_greedily(
+            curator, measured, weights, lambda model: _candidates(model, weights, whole), TABLES, rules
+        )
         return curator.release(found, one_way)
     model = estimate(counts, measured, total, rules=rules)
     last = not weights
     while not last:
-        left = rho - curator.spent
-        last = left < 2 * (0.5 / sigma**2 + epsilon**2 / 8)
+        budget_left = rho - curator.rho_spent
+        last = budget_left < 2 * (0.5 / sigma**2 + epsilon**2 / 8)
         if last:
-            sigma, epsilon = sigma_for(MEASURING * left), epsilon_for((1 - MEASURING) * left)
-        room = whole * min(1.0, (rho - left + 0.5 / sigma**2 + epsilon**2 / 8) / rho)
+            sigma, epsilon = sigma_for(MEASURING * budget_left), epsilon_for((1 - MEASURING) * budget_left)
+        room = whole * min(1.0, (rho - budget_left + 0.5 / sigma**2 + epsilon**2 / 8) / rho)
         expected = {table: total * model.marginal(table) for table in _candidates(model, weights, room)}
-        noisy = {table: MISFIT * sigma * model_cells.numel() for table, model_cells in expected.items()}
-        chosen = curator.choose(expected, weights, noisy, epsilon, CHOICE)
+        noisy = {table: MEAN_ABS_NORMAL * sigma * model_cells.numel() for table, model_cells in expected.items()}
+        chosen = curator.select_worst(expected, weights, noisy, epsilon, CHOICE)
         measured.append(curator.measure(chosen, sigma, TABLES))
         model = estimate(counts, measured, total, model, rules=rules, tolerance=0.1)
         if float((total * model.marginal(chosen) - expected[chosen]).abs().sum()) <= noisy[chosen]:

@@ -10,12 +10,12 @@ from feller.privacy.marginals.elimination import Clique, Elimination
 Index = tuple[slice | None, ...]
 
 
-def _widen(columns: Clique, scope: Clique) -> Index:
+def _broadcast_index(columns: Clique, scope: Clique) -> Index:
     """Give a table, whose axes follow each other as in the scope, an axis of one for each column that it lacks."""
     return (slice(None), *(slice(None) if column in columns else None for column in scope))
 
 
-class Passes:
+class BeliefPropagation:
     """The passes of one elimination over tables of some cliques.
 
     Each table begins with an axis for cases that are computed together, [u, *levels] or [1, *levels] where the cases
@@ -29,26 +29,26 @@ class Passes:
         self._empty = [torch.zeros(1, counts[bucket.column], dtype=torch.float64) for bucket in buckets]
         number = {bucket.column: i for i, bucket in enumerate(buckets)}
         self._tables: list[list[tuple[int, tuple[int, ...], Index]]] = [[] for _ in buckets]
-        self._homes: list[tuple[int, tuple[int, ...], tuple[int, ...]]] = []
+        self._clique_buckets: list[tuple[int, tuple[int, ...], tuple[int, ...]]] = []
         for i, clique in enumerate(cliques):
             home = min(number[column] for column in clique)
             scope = buckets[home].scope
             ordered = tuple(column for column in scope if column in clique)
             into = (0, *(1 + clique.index(column) for column in ordered))
-            self._tables[home].append((i, into, _widen(ordered, scope)))
+            self._tables[home].append((i, into, _broadcast_index(ordered, scope)))
             back = (0, *(1 + ordered.index(column) for column in clique))
-            self._homes.append((home, _others(ordered, scope), back))
+            self._clique_buckets.append((home, _other_axes(ordered, scope), back))
         self._children: list[list[tuple[int, Index]]] = [[] for _ in buckets]
-        self._above: list[tuple[int, tuple[int, ...]] | None] = []
+        self._parent_buckets: list[tuple[int, tuple[int, ...]] | None] = []
         for i, bucket in enumerate(buckets):
             if not bucket.parents:
-                self._above.append(None)
+                self._parent_buckets.append(None)
                 continue
             above = number[bucket.parents[-1]]
-            self._children[above].append((i, _widen(bucket.parents, buckets[above].scope)))
-            self._above.append((above, _others(bucket.parents, buckets[above].scope)))
+            self._children[above].append((i, _broadcast_index(bucket.parents, buckets[above].scope)))
+            self._parent_buckets.append((above, _other_axes(bucket.parents, buckets[above].scope)))
 
-    def up(self, potentials: Sequence[Tensor]) -> tuple[list[Tensor], Tensor]:
+    def upward_pass(self, potentials: Sequence[Tensor]) -> tuple[list[Tensor], Tensor]:
         """Return p(column | parents) of each bucket, [u, *parents, column], and log Z, [u].
 
         The conditional of what cannot happen is 0.
@@ -74,11 +74,11 @@ class Passes:
                 log_z = log_z + message
         return conditionals, log_z
 
-    def down(self, conditionals: Sequence[Tensor]) -> list[Tensor]:
+    def downward_pass(self, conditionals: Sequence[Tensor]) -> list[Tensor]:
         """Return the marginal of each bucket's scope, [u, *parents, column]."""
         beliefs = list(conditionals)
         for i in reversed(range(len(beliefs))):
-            place = self._above[i]
+            place = self._parent_buckets[i]
             if place is not None:
                 above, others = place
                 parents = beliefs[above].sum(others) if others else beliefs[above]
@@ -88,10 +88,11 @@ class Passes:
     def marginals(self, beliefs: Sequence[Tensor]) -> list[Tensor]:
         """Return the marginal of each clique, [u, *levels]."""
         return [
-            (beliefs[home].sum(others) if others else beliefs[home]).permute(back) for home, others, back in self._homes
+            (beliefs[home].sum(others) if others else beliefs[home]).permute(back)
+            for home, others, back in self._clique_buckets
         ]
 
 
-def _others(columns: Clique, scope: Clique) -> tuple[int, ...]:
+def _other_axes(columns: Clique, scope: Clique) -> tuple[int, ...]:
     """Return the axes of a scope's table that are not of these columns."""
     return tuple(1 + i for i, column in enumerate(scope) if column not in columns)

@@ -10,23 +10,23 @@ from torch import Tensor
 
 from feller.core.errors import InputError, UsageError, check_number
 from feller.privacy.marginals.elimination import Clique
-from feller.privacy.marginals.estimate import Measurement, merge
+from feller.privacy.marginals.estimate import MarginalMeasurement, merge
 from feller.privacy.marginals.marginal_model import MarginalModel, check_codes
 from feller.privacy.noise.grid_noise import Noise
 
-GRAIN = 1.0
+EXACT_COUNT_SIGMA = 1.0
 """Noise, in rows, that exact counts are taken to have, so that what was not seen is not held for impossible."""
 
 
-class Release(NamedTuple):
+class MarginalRelease(NamedTuple):
     """What a mechanism gives away, and what that cost."""
 
     model: MarginalModel
-    expenses: tuple[tuple[str, float], ...]
+    charges: tuple[tuple[str, float], ...]
     """What for, and its rho (zero-concentrated differential privacy)."""
     one_way: tuple[Tensor, ...]
     """Noisy counts of each column, as they were measured first."""
-    measured: tuple[Measurement, ...] = ()
+    measurements: tuple[MarginalMeasurement, ...] = ()
     """Noisy counts of each table, all that was measured of it put together."""
 
 
@@ -46,12 +46,12 @@ class Curator:
         if not len(codes):
             raise InputError("a table of at least one row", "none")
         check_number("rho", rho, gt=0)
-        self._codes, self._noise, self._seen = codes, noise, dict[Clique, Tensor]()
+        self._codes, self._noise, self._exact_counts = codes, noise, dict[Clique, Tensor]()
         self.counts = tuple(counts)
         self.total = float(len(codes))
         self.rho = rho
         self._spent: dict[str, float] = {}
-        self._measured: list[Measurement] = []
+        self._measured: list[MarginalMeasurement] = []
 
     @property
     def columns(self) -> tuple[int, ...]:
@@ -59,37 +59,37 @@ class Curator:
         return tuple(j for j, count in enumerate(self.counts) if count > 1)
 
     @property
-    def spent(self) -> float:
+    def rho_spent(self) -> float:
         """Rho, until now."""
         return math.fsum(self._spent.values())
 
     @property
-    def expenses(self) -> tuple[tuple[str, float], ...]:
+    def charges(self) -> tuple[tuple[str, float], ...]:
         """What was spent for what, in rho."""
         return tuple(self._spent.items())
 
-    def measure(self, columns: Clique, sigma: float, what: str) -> Measurement:
+    def measure(self, columns: Clique, sigma: float, label: str) -> MarginalMeasurement:
         """Count rows in each cell, with noise of standard deviation sigma; 0 is for an infinite budget alone."""
-        self._charge(what, 0.5 / sigma**2 if sigma else math.inf)
+        self._charge(label, 0.5 / sigma**2 if sigma else math.inf)
         exact = self._count(columns)
-        noise = self._noise.discrete_normal(sigma, exact.shape) if sigma else 0
-        found = Measurement(columns, (exact + noise).double(), sigma or GRAIN)
+        noise = self._noise.discrete_gaussian(sigma, exact.shape) if sigma else 0
+        found = MarginalMeasurement(columns, (exact + noise).double(), sigma or EXACT_COUNT_SIGMA)
         self._measured.append(found)
         return found
 
-    def choose(
+    def select_worst(
         self,
         expected: Mapping[Clique, Float[Tensor, "..."]],
         weights: Mapping[Clique, float],
         allowance: Mapping[Clique, float],
         epsilon: float,
-        what: str,
+        label: str,
     ) -> Clique:
         """Choose the table that is expected worst: largest weight * (sum |count - expected| - allowance), privately.
 
         The exponential mechanism, as the largest of the scores with Gumbel noise. One row moves a score by its weight.
         """
-        self._charge(what, epsilon**2 / 8)
+        self._charge(label, epsilon**2 / 8)
         scores = [
             weights[columns] * (float((self._count(columns) - table).abs().sum()) - allowance[columns])
             for columns, table in expected.items()
@@ -101,25 +101,25 @@ class Curator:
         noisy = epsilon / (2 * sensitivity) * torch.tensor(scores, dtype=torch.float64) + gumbel
         return list(expected)[int(noisy.argmax())]
 
-    def release(self, model: MarginalModel, one_way: Mapping[int, Measurement]) -> Release:
+    def release(self, model: MarginalModel, one_way: Mapping[int, MarginalMeasurement]) -> MarginalRelease:
         """Hand over what was learned; the count of a column of one level is the number of rows."""
         alone = torch.full((1,), self.total, dtype=torch.float64)
         columns = (one_way[j].values if j in one_way else alone for j in range(len(self.counts)))
-        return Release(model, self.expenses, tuple(columns), merge(self._measured))
+        return MarginalRelease(model, self.charges, tuple(columns), merge(self._measured))
 
-    def _charge(self, what: str, rho: float) -> None:
-        if self.spent + rho > self.rho:
-            raise UsageError(f"to spend at most rho {self.rho:g}", f"{self.spent + rho:g}", "Ask for less")
-        self._spent[what] = self._spent.get(what, 0.0) + rho
+    def _charge(self, label: str, rho: float) -> None:
+        if self.rho_spent + rho > self.rho:
+            raise UsageError(f"to spend at most rho {self.rho:g}", f"{self.rho_spent + rho:g}", "Ask for less")
+        self._spent[label] = self._spent.get(label, 0.0) + rho
 
     def _count(self, columns: Clique) -> Tensor:
         """Count rows exactly, [*levels]; not for the outside."""
-        if columns not in self._seen:
+        if columns not in self._exact_counts:
             shape, at = [self.counts[j] for j in columns], torch.zeros(len(self._codes), dtype=torch.long)
             for j in columns:
                 at = at * self.counts[j] + self._codes[:, j]
-            self._seen[columns] = torch.bincount(at, minlength=math.prod(shape)).view(shape)
-        return self._seen[columns]
+            self._exact_counts[columns] = torch.bincount(at, minlength=math.prod(shape)).view(shape)
+        return self._exact_counts[columns]
 
 
 def sigma_for(rho: float, times: int = 1) -> float:

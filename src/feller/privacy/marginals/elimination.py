@@ -45,28 +45,28 @@ def eliminate(
         columns: The columns to sum out; by default all.
         keep: Columns that stay, and share a table in the end; they are parents, in this order, but have no bucket.
     """
-    left = set(range(len(counts)) if columns is None else columns) - set(keep)
-    beside: dict[int, set[int]] = {column: set() for column in (*left, *keep)}
+    remaining = set(range(len(counts)) if columns is None else columns) - set(keep)
+    neighbours: dict[int, set[int]] = {column: set() for column in (*remaining, *keep)}
     for clique in (*cliques, keep):
         for column in clique:
-            beside[column].update(clique)
-    for column, others in beside.items():
+            neighbours[column].update(clique)
+    for column, others in neighbours.items():
         others.discard(column)
 
     def size(column: int) -> int:
-        return counts[column] * math.prod(counts[other] for other in beside[column])
+        return counts[column] * math.prod(counts[other] for other in neighbours[column])
 
-    sizes = {column: size(column) for column in sorted(left)}
+    sizes = {column: size(column) for column in sorted(remaining)}
     order, found, cells = [], [], 0
     while sizes:
         column = min(sizes, key=sizes.__getitem__)
         cells += sizes.pop(column)
-        others = beside.pop(column)
+        others = neighbours.pop(column)
         order.append(column)
         found.append(others)
         for other in others:
-            beside[other] |= others
-            beside[other] -= {other, column}
+            neighbours[other] |= others
+            neighbours[other] -= {other, column}
         for other in others & sizes.keys():
             sizes[other] = size(other)
     rank = {column: i for i, column in enumerate((*keep, *reversed(order)))}

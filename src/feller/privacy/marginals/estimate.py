@@ -11,13 +11,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from feller.core.errors import check_number
-from feller.privacy.marginals.belief_propagation import Passes
+from feller.privacy.marginals.belief_propagation import BeliefPropagation
 from feller.privacy.marginals.elimination import Clique, eliminate
-from feller.privacy.marginals.marginal_model import Admitted, MarginalModel
+from feller.privacy.marginals.marginal_model import AllowedCombinations, MarginalModel
 
 
 @dataclass(frozen=True, eq=False)
-class Measurement:
+class MarginalMeasurement:
     """Counts of a table with noise."""
 
     columns: Clique
@@ -27,25 +27,25 @@ class Measurement:
     """Standard deviation of the noise of a cell, in rows."""
 
 
-def merge(measurements: Sequence[Measurement]) -> tuple[Measurement, ...]:
+def merge(measurements: Sequence[MarginalMeasurement]) -> tuple[MarginalMeasurement, ...]:
     """Average what was measured of the same columns, in proportion to what is known: one measurement for each."""
-    found: dict[Clique, Measurement] = {}
+    found: dict[Clique, MarginalMeasurement] = {}
     for new in measurements:
         old = found.get(new.columns)
         if old is not None:
             a, b = old.sigma**-2, new.sigma**-2
-            new = Measurement(new.columns, (a * old.values + b * new.values) / (a + b), (a + b) ** -0.5)
+            new = MarginalMeasurement(new.columns, (a * old.values + b * new.values) / (a + b), (a + b) ** -0.5)
         found[new.columns] = new
     return tuple(found.values())
 
 
 def estimate(
     counts: tuple[int, ...],
-    measurements: Sequence[Measurement],
+    measurements: Sequence[MarginalMeasurement],
     total: float,
     start: MarginalModel | None = None,
     *,
-    rules: Admitted = (),
+    rules: AllowedCombinations = (),
     caution: float = 0.3,
     steps: int = 400,
     tolerance: float = 1e-3,
@@ -80,7 +80,7 @@ def estimate(
         return MarginalModel(counts, (), (), float(total), rules)
     cliques = tuple(table.columns for table in tables)
     scopes = (*cliques, *(columns for columns, _ in rules))
-    passes = Passes(counts, scopes, eliminate(counts, scopes))
+    passes = BeliefPropagation(counts, scopes, eliminate(counts, scopes))
     fixed = [allowed.double().log()[None] for _, allowed in rules]
     shapes = [tuple(table.values.shape) for table in tables]
     sizes = [math.prod(shape) for shape in shapes]
@@ -88,8 +88,10 @@ def estimate(
     ridge = torch.cat(
         [torch.full((n,), caution * table.sigma, dtype=torch.float64) for n, table in zip(sizes, tables, strict=True)]
     )
-    known = dict(zip(start.cliques, start.potentials, strict=True)) if start else {}
-    first = [known.get(clique, torch.zeros(shape)).flatten() for clique, shape in zip(cliques, shapes, strict=True)]
+    warm_potentials = dict(zip(start.cliques, start.potentials, strict=True)) if start else {}
+    first = [
+        warm_potentials.get(clique, torch.zeros(shape)).flatten() for clique, shape in zip(cliques, shapes, strict=True)
+    ]
     scale = (goal.clamp(min=0) + ridge).rsqrt()
 
     def parts(flat: Tensor) -> list[Tensor]:
@@ -97,8 +99,8 @@ def estimate(
 
     def dual(x: np.ndarray) -> tuple[float, np.ndarray]:
         potentials = torch.from_numpy(x) * scale
-        conditionals, log_z = passes.up([*parts(potentials), *fixed])
-        marginals = passes.marginals(passes.down(conditionals))[: len(cliques)]
+        conditionals, log_z = passes.upward_pass([*parts(potentials), *fixed])
+        marginals = passes.marginals(passes.downward_pass(conditionals))[: len(cliques)]
         expected = torch.cat([part.flatten() for part in marginals])
         value = total * log_z.item() + float(potentials @ (0.5 * ridge * potentials - goal))
         return value, ((total * expected - goal + ridge * potentials) * scale).numpy()

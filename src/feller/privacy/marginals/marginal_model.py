@@ -10,11 +10,11 @@ from torch import Tensor
 
 from feller.core.errors import InputError, UsageError
 from feller.core.rng import Rng
-from feller.privacy.marginals.belief_propagation import Passes
+from feller.privacy.marginals.belief_propagation import BeliefPropagation
 from feller.privacy.marginals.elimination import Clique, eliminate
-from feller.privacy.marginals.row_sampling import Spread, Tables, apart
+from feller.privacy.marginals.row_sampling import FactorGraph, Stratification, unstratified
 
-Admitted = tuple[tuple[Clique, Bool[Tensor, "..."]], ...]
+AllowedCombinations = tuple[tuple[Clique, Bool[Tensor, "..."]], ...]
 """Columns, and which of their values may stand together, [*levels]; public."""
 
 
@@ -34,7 +34,7 @@ class MarginalModel:
     """Logarithms [*levels], float64; -inf forbids."""
     total: float
     """Rows of the table that it describes."""
-    rules: Admitted = ()
+    rules: AllowedCombinations = ()
     """Rows that break one have the probability 0."""
 
     def __post_init__(self) -> None:
@@ -58,25 +58,25 @@ class MarginalModel:
         return (*self.potentials, *(allowed.double().log() for _, allowed in self.rules))
 
     @property
-    def tables(self) -> Tables:
+    def factor_graph(self) -> FactorGraph:
         """All factors as one thing, from which rows are drawn."""
-        return Tables(self.counts, self.scopes, self.factors)
+        return FactorGraph(self.counts, self.scopes, self.factors)
 
     def _check(self, columns: Sequence[int]) -> None:
         if not columns or len({*columns}) < len(columns) or not {*columns} <= {*range(len(self.counts))}:
             raise UsageError(f"different columns of 0 to {len(self.counts) - 1}", tuple(columns))
 
     @functools.cached_property
-    def _up(self) -> tuple[Passes, list[Tensor], Tensor]:
+    def _up(self) -> tuple[BeliefPropagation, list[Tensor], Tensor]:
         """The elimination, the conditionals of its buckets, and log Z, [1]."""
-        passes = Passes(self.counts, self.scopes, eliminate(self.counts, self.scopes))
-        return passes, *passes.up([factor[None] for factor in self.factors])
+        passes = BeliefPropagation(self.counts, self.scopes, eliminate(self.counts, self.scopes))
+        return passes, *passes.upward_pass([factor[None] for factor in self.factors])
 
     @functools.cached_property
     def _beliefs(self) -> list[Tensor]:
         """The marginals of its buckets."""
         passes, conditionals, _ = self._up
-        return passes.down(conditionals)
+        return passes.downward_pass(conditionals)
 
     @property
     def log_z(self) -> float:
@@ -114,57 +114,57 @@ class MarginalModel:
     def log_likelihood(self, codes: Int[Tensor, "n k"]) -> Float[Tensor, " n"]:
         """Return the logarithm of the probability of each row."""
         check_codes(codes, self.counts)
-        return self.weigh(codes)
+        return self.log_prob(codes)
 
-    def weigh(self, codes: Int[Tensor, "n k"]) -> Float[Tensor, " n"]:
+    def log_prob(self, codes: Int[Tensor, "n k"]) -> Float[Tensor, " n"]:
         """Return the same, of codes that are not looked at first, so that a gradient can be taken and mapped."""
         value = -self._up[-1].expand(len(codes))
         for scope, factor in zip(self.scopes, self.factors, strict=True):
             value = value + factor[codes[:, list(scope)].unbind(1)]
         return value
 
-    def draw(
-        self, n: int, draws: Rng, evidence: Mapping[int, int] | None = None, spread: Spread = apart
+    def sample(
+        self, n: int, rng: Rng, evidence: Mapping[int, int] | None = None, stratification: Stratification = unstratified
     ) -> Int[Tensor, "n k"]:
         """Draw rows, given the codes of some columns.
 
         Args:
             n: How many.
-            draws: Source of the random numbers.
+            rng: Source of the random numbers.
             evidence: Column -> code that all rows shall have.
-            spread: `apart` for independent rows; `evenly` for rows that together match what is expected more closely.
+            stratification: `unstratified` for independent rows; `evenly` for rows that together match what is expected more closely.
 
         Raises:
             UsageError: If the evidence names a column or a code that does not exist.
             InputError: If the model holds the evidence for impossible.
         """
         codes = torch.zeros(n, len(self.counts), dtype=torch.long)
-        kept = torch.zeros(n, len(self.counts), dtype=torch.bool)
+        observed_mask = torch.zeros(n, len(self.counts), dtype=torch.bool)
         for column, code in (evidence or {}).items():
             self._check([column])
             if not 0 <= code < self.counts[column]:
                 raise UsageError(f"a code of 0 to {self.counts[column] - 1} in column {column}", code)
-            codes[:, column], kept[:, column] = code, True
-        return self.tables.fill(codes, kept, draws, spread)
+            codes[:, column], observed_mask[:, column] = code, True
+        return self.factor_graph.sample_missing(codes, observed_mask, rng, stratification)
 
-    def complete(
+    def sample_missing(
         self,
         codes: Int[Tensor, "n k"],
-        kept: Bool[Tensor, "n k"],
-        draws: Rng,
-        spread: Spread = apart,
-        never: Sequence[int] | None = None,
+        observed_mask: Bool[Tensor, "n k"],
+        rng: Rng,
+        stratification: Stratification = unstratified,
+        excluded_codes: Sequence[int] | None = None,
     ) -> Int[Tensor, "n k"]:
         """Draw the cells that are not kept, each row from the exact conditional given those that are.
 
-        A code of each column may be `never` drawn, where the row can do without; -1 for none.
+        A code of each column may be `excluded_codes` drawn, where the row can do without; -1 for none.
 
         Raises:
             InputError: If a kept code does not exist, or the model holds what a row keeps for impossible.
         """
-        codes = codes.masked_fill(~kept, 0)
+        codes = codes.masked_fill(~observed_mask, 0)
         check_codes(codes, self.counts)
-        return self.tables.fill(codes, kept, draws, spread, never)
+        return self.factor_graph.sample_missing(codes, observed_mask, rng, stratification, excluded_codes)
 
 
 def check_codes(codes: Int[Tensor, "n k"], counts: Sequence[int]) -> None:

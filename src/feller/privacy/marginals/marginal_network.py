@@ -12,12 +12,12 @@ from feller.core.pytree import Cond
 from feller.core.rng import Rng
 from feller.networks.network_config import NetworkConfig
 from feller.privacy.marginals.elimination import Clique
-from feller.privacy.marginals.marginal_model import Admitted, MarginalModel
+from feller.privacy.marginals.marginal_model import AllowedCombinations, MarginalModel
 from feller.spaces.table_tokens import TableTokens
 
 
 @dataclass(frozen=True)
-class Marginals(NetworkConfig):
+class MarginalTables(NetworkConfig):
     """A table of potentials for each of some sets of columns; a new one holds all rows without a fault for alike."""
 
     rows: TableTokens
@@ -38,12 +38,12 @@ class Marginals(NetworkConfig):
 
 
 class MarginalNetwork(nn.Module):
-    """The network of `Marginals`: its weights are potentials, which are told by counts and by no gradient."""
+    """The network of `MarginalTables`: its weights are potentials, which are told by counts and by no gradient."""
 
-    def __init__(self, settings: Marginals) -> None:
+    def __init__(self, settings: MarginalTables) -> None:
         super().__init__()
         rows = settings.rows
-        self.counts, self.rules = rows.vocab_sizes, admitted_by(rows)
+        self.counts, self.rules = rows.vocab_sizes, allowed_combinations(rows)
         self.cliques = settings.cliques or ((0,),)  # a device is where the weights are, so there must be some
         self.potential = nn.ParameterDict()
         for clique in self.cliques:
@@ -55,49 +55,54 @@ class MarginalNetwork(nn.Module):
         potentials = (self.potential[_name(clique)].cpu() for clique in self.cliques)
         return MarginalModel(self.counts, self.cliques, tuple(potentials), 1.0, self.rules)
 
-    def forward(self, x_t: Int64[Tensor, "n k"], t: Tensor, given: Cond) -> Float64[Tensor, " n"]:
+    def forward(self, x_t: Int64[Tensor, "n k"], t: Tensor, cond: Cond) -> Float64[Tensor, " n"]:
         """Return log p of each row in nats, exact; there is no time, and what is known of a row is in it."""
-        return self.model().weigh(x_t.cpu()).to(x_t.device)
+        return self.model().log_prob(x_t.cpu()).to(x_t.device)
 
-    def draw(
+    def sample(
         self,
         n: int,
-        draws: Rng,
-        known: tuple[Int64[Tensor, "n k"], Bool[Tensor, "n k"]] | None = None,
-        never: Int64[Tensor, " k"] | None = None,
+        rng: Rng,
+        observed: tuple[Int64[Tensor, "n k"], Bool[Tensor, "n k"]] | None = None,
+        excluded_codes: Int64[Tensor, " k"] | None = None,
         odds: Mapping[int, Callable[[Tensor], Tensor]] | None = None,
     ) -> Int64[Tensor, "n k"]:
         """Draw rows, independent of each other, each exactly given those of its columns that are known.
 
         Args:
             n: How many.
-            draws: Source of the random numbers.
-            known: Codes, and which of them are kept.
-            never: Code of each column that is not drawn where another may stand; -1 for none.
+            rng: Source of the random numbers.
+            observed: Codes, and which of them are kept.
+            excluded_codes: Code of each column that is not drawn where another may stand; -1 for none.
             odds: Columns in which codes count more or less than the model says: codes -> how much each counts.
         """
         model, device = self.model(), next(self.parameters()).device
-        if known is None:
-            return model.draw(n, draws).to(device)
+        if observed is None:
+            return model.sample(n, rng).to(device)
         for column, weigh in (odds or {}).items():
             weights = weigh(torch.arange(self.counts[column])).log()
             model = replace(
                 model, cliques=(*model.cliques, (column,)), potentials=(*model.potentials, weights.double())
             )
-        drawn = model.complete(known[0].cpu(), known[1].cpu(), draws, never=None if never is None else never.tolist())
+        drawn = model.sample_missing(
+            observed[0].cpu(),
+            observed[1].cpu(),
+            rng,
+            excluded_codes=None if excluded_codes is None else excluded_codes.tolist(),
+        )
         return drawn.to(device)
 
 
-def network_of(rows: TableTokens, model: MarginalModel) -> tuple[Marginals, MarginalNetwork]:
+def network_from_model(rows: TableTokens, model: MarginalModel) -> tuple[MarginalTables, MarginalNetwork]:
     """Return the network that holds a model of such rows, and its settings."""
-    settings = Marginals(rows, model.cliques)
+    settings = MarginalTables(rows, model.cliques)
     network = MarginalNetwork(settings)
     for clique, potential in zip(model.cliques, model.potentials, strict=True):
         network.potential[_name(clique)].data.copy_(potential)
     return settings, network
 
 
-def admitted_by(rows: TableTokens) -> Admitted:
+def allowed_combinations(rows: TableTokens) -> AllowedCombinations:
     """Return the rules of rows, as models take them."""
     return tuple(((rule.first, rule.second), rule.allowed_mask()) for rule in rows.constraints)
 

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 from jaxtyping import Int
 from torch import Tensor
 
-from feller.privacy.marginals.curator import Curator, Release, epsilon_for, sigma_for
+from feller.privacy.marginals.curator import Curator, MarginalRelease, epsilon_for, sigma_for
 from feller.privacy.marginals.elimination import Clique
 from feller.privacy.marginals.estimate import estimate
-from feller.privacy.marginals.marginal_model import Admitted
+from feller.privacy.marginals.marginal_model import AllowedCombinations
 from feller.privacy.noise.grid_noise import Noise
 
 ONE_WAY, CHOICE, PAIRS = "counts of each column", "choice of pairs of columns", "counts of the pairs"
@@ -23,8 +23,8 @@ def mst(
     noise: Noise,
     *,
     cells: int = 1_000_000,
-    rules: Admitted = (),
-) -> Release:
+    rules: AllowedCombinations = (),
+) -> MarginalRelease:
     """Fit a maximum spanning tree: fast, robust, and blind to what is no tree.
 
     A third of the budget each for the counts of the columns, the choice of the pairs and their counts. The worst pair
@@ -43,23 +43,23 @@ def mst(
     columns, counts, total = curator.columns, curator.counts, curator.total
     every: Iterator[Clique] = itertools.combinations(columns, 2)
     pairs = [pair for pair in every if math.prod(counts[j] for j in pair) <= cells]
-    share, edges = rho / 3 if pairs else rho, max(1, len(columns) - 1)
-    sigma = sigma_for(share, max(1, len(columns)))
+    rho_third, edges = rho / 3 if pairs else rho, max(1, len(columns) - 1)
+    sigma = sigma_for(rho_third, max(1, len(columns)))
     one_way = {j: curator.measure((j,), sigma, ONE_WAY) for j in columns}
     alone = estimate(counts, list(one_way.values()), total, rules=rules)
     expected = {pair: total * alone.marginal(pair) for pair in pairs}
     weights, allowance = dict.fromkeys(pairs, 1.0), dict.fromkeys(pairs, 0.0)
     part, measured = {j: j for j in columns}, [*one_way.values()]
     while expected := {pair: table for pair, table in expected.items() if part[pair[0]] != part[pair[1]]}:
-        i, j = pair = curator.choose(expected, weights, allowance, epsilon_for(share, edges), CHOICE)
+        i, j = pair = curator.select_worst(expected, weights, allowance, epsilon_for(rho_third, edges), CHOICE)
         part = {column: part[i] if number == part[j] else number for column, number in part.items()}
-        measured.append(curator.measure(pair, sigma_for(share, edges), PAIRS))
+        measured.append(curator.measure(pair, sigma_for(rho_third, edges), PAIRS))
     return curator.release(estimate(counts, measured, total, alone, rules=rules), one_way)
 
 
 def independent(
-    codes: Int[Tensor, "n k"], counts: Sequence[int], rho: float, noise: Noise, *, rules: Admitted = ()
-) -> Release:
+    codes: Int[Tensor, "n k"], counts: Sequence[int], rho: float, noise: Noise, *, rules: AllowedCombinations = ()
+) -> MarginalRelease:
     """Fit each column alone to its noisy counts, which take the whole budget: the floor of every other model."""
     curator = Curator(codes, counts, rho, noise)
     sigma = sigma_for(rho, max(1, len(curator.columns)))

@@ -10,24 +10,24 @@ from torch import Tensor
 
 from feller.core.errors import InputError
 from feller.core.rng import Rng, categorical
-from feller.privacy.marginals.belief_propagation import Passes
+from feller.privacy.marginals.belief_propagation import BeliefPropagation
 from feller.privacy.marginals.elimination import Clique, eliminate
 
-ROOM = 1 << 23
+MAX_CASE_ENTRIES = 1 << 23
 """Entries of the tables of cases that are computed together, at most (64 MiB)."""
 ROWS = 1 << 16
 """Rows whose next column is drawn together."""
 
-Spread = Callable[[Float[Tensor, " n"], Int[Tensor, " n"]], Tensor]
+Stratification = Callable[[Float[Tensor, " n"], Int[Tensor, " n"]], Tensor]
 """How uniform numbers of rows [n] are spread within groups [n] of rows that have the same odds."""
 
 
-def apart(uniform: Float[Tensor, " n"], group: Int[Tensor, " n"]) -> Float[Tensor, " n"]:
+def unstratified(uniform: Float[Tensor, " n"], group: Int[Tensor, " n"]) -> Float[Tensor, " n"]:
     """Leave the numbers independent: the rows are, too."""
     return uniform
 
 
-def evenly(uniform: Float[Tensor, " n"], group: Int[Tensor, " n"]) -> Float[Tensor, " n"]:
+def stratified(uniform: Float[Tensor, " n"], group: Int[Tensor, " n"]) -> Float[Tensor, " n"]:
     """Give each row of a group its own stratum, in random order: counts are within 1 of what is expected.
 
     The offset is shared by a group. The order is what keeps columns that share a parent independent given it; without
@@ -46,7 +46,7 @@ def evenly(uniform: Float[Tensor, " n"], group: Int[Tensor, " n"]) -> Float[Tens
 
 
 @dataclass(frozen=True, eq=False)
-class Tables:
+class FactorGraph:
     """A graphical model: the law of rows is in proportion to the product of the tables' entries."""
 
     counts: Sequence[int]
@@ -56,18 +56,18 @@ class Tables:
     potentials: Sequence[Tensor]
     """Logarithms of the entries of each."""
 
-    def fill(
+    def sample_missing(
         self,
         codes: Int[Tensor, "n k"],
-        kept: Bool[Tensor, "n k"],
-        draws: Rng,
-        spread: Spread = apart,
-        never: Sequence[int] | None = None,
+        observed_mask: Bool[Tensor, "n k"],
+        rng: Rng,
+        stratification: Stratification = unstratified,
+        excluded_codes: Sequence[int] | None = None,
     ) -> Int[Tensor, "n k"]:
         """Draw the cells that are not kept, each row from the exact conditional given those that are.
 
         Rows that keep the same columns are worked on together, and those that keep the same values share their tables.
-        Where a code of each column is `never` to be drawn (-1 for none), rows that cannot do without are drawn with it.
+        Where a code of each column is `excluded_codes` to be drawn (-1 for none), rows that cannot do without are drawn with it.
 
         Raises:
             InputError: If the model holds what a row keeps for impossible.
@@ -76,76 +76,83 @@ class Tables:
         for clique, potential in zip(self.cliques, self.potentials, strict=True):
             columns = list(clique)
             if torch.isinf(potential).any():
-                barred = kept[:, columns].all(1) & torch.isinf(potential[codes[:, columns].unbind(1)])
+                barred = observed_mask[:, columns].all(1) & torch.isinf(potential[codes[:, columns].unbind(1)])
                 _check_possible(torch.arange(len(codes)), barred)
         shape = (len(codes),)
-        uniform = [draws.stream("marginals", j).uniform(shape, torch.float64) for j in range(len(self.counts))]
-        filling = _Filling(self, codes, torch.stack(uniform), spread)
-        patterns, which = torch.unique(kept, dim=0, return_inverse=True)
-        by_pattern = torch.argsort(which, stable=True).split(torch.bincount(which, minlength=len(patterns)).tolist())
+        uniform = [rng.stream("marginals", j).uniform(shape, torch.float64) for j in range(len(self.counts))]
+        filling = _PatternFiller(self, codes, torch.stack(uniform), stratification)
+        patterns, pattern_index = torch.unique(observed_mask, dim=0, return_inverse=True)
+        by_pattern = torch.argsort(pattern_index, stable=True).split(
+            torch.bincount(pattern_index, minlength=len(patterns)).tolist()
+        )
         for pattern, rows in zip(patterns.tolist(), by_pattern, strict=True):
             if not all(pattern):
-                filling.alike(rows, pattern, never)
+                filling.fill_pattern(rows, pattern, excluded_codes)
         return codes
 
 
 @dataclass(frozen=True, eq=False)
-class _Filling:
+class _PatternFiller:
     """Rows that are filled in place."""
 
-    tables: Tables
+    graph: FactorGraph
     codes: Int[Tensor, "n k"]
     uniform: Float[Tensor, "k n"]
-    spread: Spread
+    stratification: Stratification
 
-    def alike(self, rows: Int[Tensor, " r"], pattern: Sequence[bool], never: Sequence[int] | None) -> None:
+    def fill_pattern(
+        self, rows: Int[Tensor, " r"], pattern: Sequence[bool], excluded_codes: Sequence[int] | None
+    ) -> None:
         """Fill rows that keep the same columns."""
-        counts, cliques, potentials = self.tables.counts, self.tables.cliques, self.tables.potentials
+        counts, cliques, potentials = self.graph.counts, self.graph.cliques, self.graph.potentials
         codes = self.codes
         touched = [i for i, clique in enumerate(cliques) if not all(pattern[column] for column in clique)]
-        missing = [j for j, known in enumerate(pattern) if not known]
-        known = sorted({column for i in touched for column in cliques[i] if pattern[column]})
+        missing = [j for j, observed_columns in enumerate(pattern) if not observed_columns]
+        observed_columns = sorted({column for i in touched for column in cliques[i] if pattern[column]})
         open_cliques = [tuple(column for column in cliques[i] if not pattern[column]) for i in touched]
         elimination = eliminate(counts, open_cliques, missing)
-        passes = Passes(counts, open_cliques, elimination)
+        passes = BeliefPropagation(counts, open_cliques, elimination)
         cases, case = codes.new_zeros(1, 0), torch.zeros_like(rows)
-        if known:
-            cases, case = torch.unique(codes[rows][:, known], dim=0, return_inverse=True)
-        together = max(1, ROOM // elimination.cells)
+        if observed_columns:
+            cases, case = torch.unique(codes[rows][:, observed_columns], dim=0, return_inverse=True)
+        together = max(1, MAX_CASE_ENTRIES // elimination.cells)
         for first in range(0, len(cases), together):
             some = cases[first : first + together]
-            allowed = [_without(cliques[i], potentials[i], pattern, never) for i in touched]
+            allowed = [_without_excluded(cliques[i], potentials[i], pattern, excluded_codes) for i in touched]
             tables = [
-                _given(cliques[i], table, pattern, known, some) for i, table in zip(touched, allowed, strict=True)
+                _conditioned_table(cliques[i], table, pattern, observed_columns, some)
+                for i, table in zip(touched, allowed, strict=True)
             ]
-            conditionals, log_z = passes.up(tables)
+            conditionals, log_z = passes.upward_pass(tables)
             inside = (case >= first) & (case < first + together)
             here, own = rows[inside], case[inside] - first
             impossible = torch.isinf(log_z.expand(len(some)))[own]
-            if never is None:
+            if excluded_codes is None:
                 _check_possible(here, impossible)
             elif impossible.any():
                 again = here[impossible]
-                self.alike(again, pattern, None)
+                self.fill_pattern(again, pattern, None)
                 here, own = here[~impossible], own[~impossible]
             for bucket, conditional in zip(reversed(elimination.buckets), reversed(conditionals), strict=True):
                 at = own if len(conditional) > 1 else torch.zeros_like(own)
                 for parent in bucket.parents:
                     at = at * counts[parent] + codes[here, parent]
                 odds = conditional.reshape(-1, counts[bucket.column])
-                numbers = self.spread(self.uniform[bucket.column, here], at)
+                numbers = self.stratification(self.uniform[bucket.column, here], at)
                 drawn = [categorical(odds[a], u) for a, u in zip(at.split(ROWS), numbers.split(ROWS), strict=True)]
                 codes[here, bucket.column] = torch.cat(drawn) if drawn else at
 
 
-def _without(clique: Clique, potential: Tensor, pattern: Sequence[bool], never: Sequence[int] | None) -> Tensor:
+def _without_excluded(
+    clique: Clique, potential: Tensor, pattern: Sequence[bool], excluded_codes: Sequence[int] | None
+) -> Tensor:
     """Return a table in which codes that are not to be drawn cannot occur in the columns that are open."""
-    if never is None:
+    if excluded_codes is None:
         return potential
     table = potential.clone()
     for axis, column in enumerate(clique):
-        if not pattern[column] and never[column] >= 0:
-            table.select(axis, never[column]).fill_(-torch.inf)
+        if not pattern[column] and excluded_codes[column] >= 0:
+            table.select(axis, excluded_codes[column]).fill_(-torch.inf)
     return table
 
 
@@ -158,8 +165,12 @@ def _check_possible(rows: Int[Tensor, " r"], impossible: Bool[Tensor, " r"]) -> 
         )
 
 
-def _given(
-    clique: Clique, potential: Tensor, pattern: Sequence[bool], known: Sequence[int], cases: Int[Tensor, "u c"]
+def _conditioned_table(
+    clique: Clique,
+    potential: Tensor,
+    pattern: Sequence[bool],
+    observed_columns: Sequence[int],
+    cases: Int[Tensor, "u c"],
 ) -> Tensor:
     """Return the part of a table that is left where some columns are known, [u, *levels] or [1, *levels]."""
     fixed = [i for i, column in enumerate(clique) if pattern[column]]
@@ -168,6 +179,6 @@ def _given(
     free = [i for i in range(len(clique)) if i not in fixed]
     at = torch.zeros(len(cases), dtype=torch.long)
     for i in fixed:
-        at = at * potential.shape[i] + cases[:, known.index(clique[i])]
+        at = at * potential.shape[i] + cases[:, observed_columns.index(clique[i])]
     shape = [potential.shape[i] for i in free]
     return potential.permute(*fixed, *free).reshape(math.prod(potential.shape) // math.prod(shape), *shape)[at]

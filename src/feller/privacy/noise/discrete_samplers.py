@@ -12,14 +12,14 @@ import numpy as np
 
 from feller.core.errors import check_number
 
-Words = Callable[[int], np.ndarray]
+RandomWords = Callable[[int], np.ndarray]
 """A number -> so many random words of 64 bits, in uint64."""
 BITS = 53
-NEAR = 2.0**-44
+ERROR_MARGIN = 2.0**-44
 """Distance of a float64 chance from the exact one that is surely larger than the error."""
 
 
-def below(words: Words, high: int, n: int) -> np.ndarray:
+def uniform_integers(words: RandomWords, high: int, n: int) -> np.ndarray:
     """Draw n numbers from 0 to high - 1, by throwing away those that are too large."""
     check_number("high", high, ge=1, lt=2**63)
     mask = np.uint64((1 << (high - 1).bit_length()) - 1)
@@ -31,40 +31,40 @@ def below(words: Words, high: int, n: int) -> np.ndarray:
     return _gather(some, n)
 
 
-def laplace(words: Words, scale: int, n: int) -> np.ndarray:
+def discrete_laplace(words: RandomWords, scale: int, n: int) -> np.ndarray:
     """Draw n numbers with chances that go as e^(-|k| / scale): algorithm 2."""
     check_number("scale", scale, ge=1)
 
     def some(m: int) -> np.ndarray:
-        rest = below(words, scale, m)
-        rest = rest[heads(words, rest / scale, lambda i: Fraction(int(rest[i]), scale))]
+        rest = uniform_integers(words, scale, m)
+        rest = rest[bernoulli_exp(words, rest / scale, lambda i: Fraction(int(rest[i]), scale))]
         size = rest + scale * _runs(words, len(rest))
         minus = words(len(size)) >> np.uint64(63) == 1
-        kept = ~(minus & (size == 0))
-        return np.where(minus, -size, size)[kept]
+        is_valid = ~(minus & (size == 0))
+        return np.where(minus, -size, size)[is_valid]
 
     return _gather(some, n)
 
 
-def normal(words: Words, sigma: float, n: int) -> np.ndarray:
+def discrete_gaussian(words: RandomWords, sigma: float, n: int) -> np.ndarray:
     """Draw n numbers with chances that go as e^(-k^2 / (2 sigma^2)): algorithm 3."""
     check_number("sigma", sigma, gt=0, lt=2**40)
     scale = math.floor(sigma) + 1
     variance = Fraction(sigma) ** 2
 
     def some(m: int) -> np.ndarray:
-        drawn = laplace(words, scale, m)
+        drawn = discrete_laplace(words, scale, m)
         size = np.abs(drawn)
 
         def exactly(i: int) -> Fraction:
             return (int(size[i]) - variance / scale) ** 2 / (2 * variance)
 
-        return drawn[heads(words, (size - sigma**2 / scale) ** 2 / (2 * sigma**2), exactly)]
+        return drawn[bernoulli_exp(words, (size - sigma**2 / scale) ** 2 / (2 * sigma**2), exactly)]
 
     return _gather(some, n)
 
 
-def heads(words: Words, exponents: np.ndarray, exactly: Callable[[int], Fraction]) -> np.ndarray:
+def bernoulli_exp(words: RandomWords, exponents: np.ndarray, exactly: Callable[[int], Fraction]) -> np.ndarray:
     """Flip coins of the chances e^-x, exactly.
 
     Args:
@@ -75,32 +75,32 @@ def heads(words: Words, exponents: np.ndarray, exactly: Callable[[int], Fraction
     drawn = words(len(exponents)) >> np.uint64(64 - BITS)
     away = np.exp(-exponents) - drawn * 2.0**-BITS
     shown = away > 0
-    for i in np.flatnonzero(np.abs(away) <= NEAR):
-        shown[i] = decided(words, int(drawn[i]), exactly(int(i)))
+    for i in np.flatnonzero(np.abs(away) <= ERROR_MARGIN):
+        shown[i] = decide_bernoulli_exp(words, int(drawn[i]), exactly(int(i)))
     return shown
 
 
-def decided(words: Words, begun: int, exponent: Fraction) -> bool:
+def decide_bernoulli_exp(words: RandomWords, leading_bits: int, exponent: Fraction) -> bool:
     """Tell whether a uniform number, of which the first bits are drawn, is below e^-x; draws more until it is sure."""
     bits, digits = BITS, 40
     while True:
         with decimal.localcontext() as context:
             context.prec = digits
             power = -decimal.Decimal(exponent.numerator) / decimal.Decimal(exponent.denominator)
-            chance = Fraction(power.exp())
+            prob = Fraction(power.exp())
         error = Fraction(1 + math.ceil(exponent), 10 ** (digits - 2))
-        if Fraction(begun + 1, 2**bits) <= chance - error:
+        if Fraction(leading_bits + 1, 2**bits) <= prob - error:
             return True
-        if Fraction(begun, 2**bits) >= chance + error:
+        if Fraction(leading_bits, 2**bits) >= prob + error:
             return False
-        begun, bits, digits = (begun << 64) | int(words(1)[0]), bits + 64, digits + 40
+        leading_bits, bits, digits = (leading_bits << 64) | int(words(1)[0]), bits + 64, digits + 40
 
 
-def _runs(words: Words, n: int) -> np.ndarray:
+def _runs(words: RandomWords, n: int) -> np.ndarray:
     """Count the heads before the first tails of coins of the chance 1 / e."""
     count, going = np.zeros(n, dtype=np.int64), np.arange(n)
     while len(going):
-        going = going[heads(words, np.ones(len(going)), lambda i: Fraction(1))]
+        going = going[bernoulli_exp(words, np.ones(len(going)), lambda i: Fraction(1))]
         count[going] += 1
     return count
 

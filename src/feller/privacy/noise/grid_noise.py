@@ -18,7 +18,7 @@ from feller.privacy.noise import discrete_samplers
 
 KEY = 32
 """Bytes of a key."""
-MOST = 2**37
+MAX_STREAM_BYTES = 2**37
 """Bytes of one key, after which its counter would come round."""
 
 
@@ -31,23 +31,25 @@ class Keystream:
         self.taken = 0
         """Bytes so far."""
 
-    def take(self, count: int) -> bytes:
+    def random_bytes(self, count: int) -> bytes:
         """Return the next bytes."""
         self.taken += count
-        if self.taken > MOST:
-            raise UsageError(f"one key gives {MOST:,} random bytes, and no more", remedy="Start another stream")
+        if self.taken > MAX_STREAM_BYTES:
+            raise UsageError(
+                f"one key gives {MAX_STREAM_BYTES:,} random bytes, and no more", remedy="Start another stream"
+            )
         return self._cipher.update(bytes(count))
 
 
 BITS = 53
 """Of a uniform number."""
-FINE = 34
+GRID_BITS = 34
 """Binary digits of a noisy sum below its scale."""
-SUMMED = 4
+NORMALS_PER_SUM = 4
 """Normal numbers of which each is made."""
 PAIRS = 2**12
 """Pairs that are drawn at once, which a processor keeps near."""
-RENEW = 2**32
+RENEW_BYTES = 2**32
 """Bytes after which a secret key is thrown away."""
 
 
@@ -58,32 +60,34 @@ class Noise(abc.ABC):
     """
 
     @abc.abstractmethod
-    def take(self, count: int) -> bytes:
+    def random_bytes(self, count: int) -> bytes:
         """Return so many new random bytes."""
 
-    def words(self, count: int) -> np.ndarray:
+    def random_words(self, count: int) -> np.ndarray:
         """Return random numbers of 64 bits, [count] in uint64."""
-        return np.frombuffer(self.take(8 * count), dtype=np.uint64)
+        return np.frombuffer(self.random_bytes(8 * count), dtype=np.uint64)
 
     def uniform(self, shape: Sequence[int]) -> Float[Tensor, " *d"]:
         """Draw from the middles of 2^53 equal parts of (0, 1)."""
-        return _fractions(self.words(math.prod(shape))).reshape(tuple(shape))
+        return _fractions(self.random_words(math.prod(shape))).reshape(tuple(shape))
 
-    def coins(self, chance: float, shape: Sequence[int]) -> Bool[Tensor, " *d"]:
+    def bernoulli(self, p: float, shape: Sequence[int]) -> Bool[Tensor, " *d"]:
         """Flip coins of one chance, exact to 2^-53."""
-        heads = (self.words(math.prod(shape)) >> np.uint64(64 - BITS)) < np.uint64(chance * 2.0**BITS)
+        heads = (self.random_words(math.prod(shape)) >> np.uint64(64 - BITS)) < np.uint64(p * 2.0**BITS)
         return torch.from_numpy(heads).reshape(tuple(shape))
 
-    def integers(self, high: int, shape: Sequence[int]) -> Int[Tensor, " *d"]:
+    def randint(self, high: int, shape: Sequence[int]) -> Int[Tensor, " *d"]:
         """Draw whole numbers from 0 to `high` - 1, all alike, exactly."""
-        return torch.from_numpy(discrete_samplers.below(self.words, high, math.prod(shape))).reshape(tuple(shape))
+        return torch.from_numpy(discrete_samplers.uniform_integers(self.random_words, high, math.prod(shape))).reshape(
+            tuple(shape)
+        )
 
     def normal(
         self, shape: Sequence[int], dtype: torch.dtype = torch.float64, device: torch.device | str = "cpu"
     ) -> Float[Tensor, " *d"]:
         """Draw from N(0, 1): half of a sum of four, whose floats cannot be traced back to the bits.
 
-        To hide a value, use `added`, which keeps the floats of the sum from telling the value too.
+        To hide a value, use `add_gaussian`, which keeps the floats of the sum from telling the value too.
         Source: Holohan and Braghin 2021, "Secure random sampling in differential privacy", arXiv 2107.10138.
         """
         n = math.prod(shape)
@@ -91,13 +95,13 @@ class Noise(abc.ABC):
         for start in range(0, len(drawn), 2 * PAIRS):
             part = drawn[start : start + 2 * PAIRS]
             pairs = len(part) // 2
-            u, v = _fractions(self.words(2 * SUMMED * pairs)).view(2, SUMMED, pairs)
-            far, angle = u.log_().mul_(-2 / SUMMED).sqrt_(), v.mul_(2 * math.pi)
+            u, v = _fractions(self.random_words(2 * NORMALS_PER_SUM * pairs)).view(2, NORMALS_PER_SUM, pairs)
+            far, angle = u.log_().mul_(-2 / NORMALS_PER_SUM).sqrt_(), v.mul_(2 * math.pi)
             torch.sum(angle.cos().mul_(far), 0, out=part[:pairs])
             torch.sum(angle.sin_().mul_(far), 0, out=part[pairs:])
         return drawn[:n].reshape(tuple(shape)).to(device=device, dtype=dtype)
 
-    def added(self, values: Float[Tensor, " *d"], scale: float) -> Float[Tensor, " *d"]:
+    def add_gaussian(self, values: Float[Tensor, " *d"], scale: float) -> Float[Tensor, " *d"]:
         """Return values in float64 with normal noise of a standard deviation, both on one grid of powers of two.
 
         Every point of the grid, of about 2^-34 of the scale, can come from every value, so the low digits of a sum tell
@@ -107,7 +111,7 @@ class Noise(abc.ABC):
         check_number("scale", scale, ge=0)
         if scale == 0:
             return values.double()
-        grid = 2.0 ** (math.floor(math.log2(scale)) - FINE)
+        grid = 2.0 ** (math.floor(math.log2(scale)) - GRID_BITS)
         noise = self.normal(values.shape, device=values.device).mul_(scale / grid).round_()
         return (values.double() / grid).round_().add_(noise).mul_(grid)
 
@@ -117,14 +121,18 @@ class Noise(abc.ABC):
 
     def discrete_laplace(self, scale: int, shape: Sequence[int]) -> Int[Tensor, " *d"]:
         """Draw whole numbers k with a chance that goes as e^(-|k| / scale), exactly."""
-        return torch.from_numpy(discrete_samplers.laplace(self.words, scale, math.prod(shape))).reshape(tuple(shape))
+        return torch.from_numpy(discrete_samplers.discrete_laplace(self.random_words, scale, math.prod(shape))).reshape(
+            tuple(shape)
+        )
 
-    def discrete_normal(self, sigma: float, shape: Sequence[int]) -> Int[Tensor, " *d"]:
+    def discrete_gaussian(self, sigma: float, shape: Sequence[int]) -> Int[Tensor, " *d"]:
         """Draw whole numbers k with a chance that goes as e^(-k^2 / (2 sigma^2)), exactly.
 
         Source: Canonne, Kamath and Steinke 2020, "The discrete Gaussian for differential privacy", arXiv 2004.00010.
         """
-        return torch.from_numpy(discrete_samplers.normal(self.words, sigma, math.prod(shape))).reshape(tuple(shape))
+        return torch.from_numpy(
+            discrete_samplers.discrete_gaussian(self.random_words, sigma, math.prod(shape))
+        ).reshape(tuple(shape))
 
 
 def _fractions(words: np.ndarray) -> Tensor:
@@ -132,7 +140,7 @@ def _fractions(words: np.ndarray) -> Tensor:
     return torch.from_numpy(fractions).add_(0.5).mul_(2.0**-BITS)
 
 
-class Secret(Noise):
+class SecureNoise(Noise):
     """Noise from the operating system's key, which is never told; a copy, a fork or a new run draws other numbers."""
 
     def __init__(self) -> None:
@@ -141,23 +149,23 @@ class Secret(Noise):
     def _renew(self) -> None:
         self._stream, self._process = Keystream(os.urandom(KEY)), os.getpid()
 
-    def take(self, count: int) -> bytes:
+    def random_bytes(self, count: int) -> bytes:
         """Return so many new random bytes."""
-        if self._process != os.getpid() or self._stream.taken + count > RENEW:
+        if self._process != os.getpid() or self._stream.taken + count > RENEW_BYTES:
             self._renew()
-        return self._stream.take(count)
+        return self._stream.random_bytes(count)
 
-    def __copy__(self) -> "Secret":
-        return Secret()
+    def __copy__(self) -> "SecureNoise":
+        return SecureNoise()
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> "Secret":
-        return Secret()
+    def __deepcopy__(self, memo: dict[int, Any]) -> "SecureNoise":
+        return SecureNoise()
 
-    def __reduce__(self) -> tuple[type["Secret"], tuple[()]]:
-        return Secret, ()
+    def __reduce__(self) -> tuple[type["SecureNoise"], tuple[()]]:
+        return SecureNoise, ()
 
 
-class Agreed(Noise):
+class SharedKeyNoise(Noise):
     """The same numbers in all processes that were given one secret key, which nobody else knows.
 
     After so many bytes the stream's own next bytes are the key of another one, in all processes at once. A second
@@ -170,14 +178,14 @@ class Agreed(Noise):
         address = "/".join(map(str, name)).encode()
         self._stream = Keystream(blake2b(address, digest_size=KEY, key=key, person=b"feller agreed").digest())
 
-    def take(self, count: int) -> bytes:
+    def random_bytes(self, count: int) -> bytes:
         """Return the next bytes."""
-        if self._stream.taken + count > RENEW:
-            self._stream = Keystream(self._stream.take(KEY))
-        return self._stream.take(count)
+        if self._stream.taken + count > RENEW_BYTES:
+            self._stream = Keystream(self._stream.random_bytes(KEY))
+        return self._stream.random_bytes(count)
 
 
-class Repeatable(Noise):
+class SeededNoise(Noise):
     """The same numbers for the same seed and name, for tests: who knows the seed can take the noise away.
 
     A second source needs another name, such as that of a resumed run.
@@ -187,16 +195,16 @@ class Repeatable(Noise):
         address = "/".join(map(str, (seed, *name))).encode()
         self._stream = Keystream(blake2b(address, digest_size=KEY, person=b"feller noise").digest())
 
-    def take(self, count: int) -> bytes:
+    def random_bytes(self, count: int) -> bytes:
         """Return the next bytes."""
-        return self._stream.take(count)
+        return self._stream.random_bytes(count)
 
 
-def source(seed: int | None, *name: object, key: bytes | None = None) -> Noise:
+def make_noise(seed: int | None, *name: object, key: bytes | None = None) -> Noise:
     """Return secret noise, or, where a seed is given, noise that can be repeated; a name must not come twice.
 
     With a key, which several processes have agreed upon, secret noise is the same in all of them.
     """
     if seed is not None:
-        return Repeatable(seed, *name)
-    return Secret() if key is None else Agreed(key, *name)
+        return SeededNoise(seed, *name)
+    return SecureNoise() if key is None else SharedKeyNoise(key, *name)

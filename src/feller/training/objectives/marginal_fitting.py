@@ -13,15 +13,15 @@ from torch import Tensor
 from feller.core.errors import UsageError
 from feller.core.rng import Rng
 from feller.data.modality import Dataset
-from feller.privacy.accounting.accountant import rho as rho_of_expense
-from feller.privacy.accounting.dp_events import Concentrated
+from feller.privacy.accounting.accountant import zcdp_rho as rho_of_expense
+from feller.privacy.accounting.dp_events import ZCdp
 from feller.privacy.accounting.ledger import Ledger
-from feller.privacy.accounting.zcdp import rho_of
+from feller.privacy.accounting.zcdp import rho_from_epsilon
 from feller.privacy.marginals.aim import MEASURING, ROUNDS, aim
-from feller.privacy.marginals.curator import Release
-from feller.privacy.marginals.marginal_network import admitted_by, network_of
+from feller.privacy.marginals.curator import MarginalRelease
+from feller.privacy.marginals.marginal_network import allowed_combinations, network_from_model
 from feller.privacy.marginals.mst import independent, mst
-from feller.privacy.marginals.one_way_error import SHARE, check_budget
+from feller.privacy.marginals.one_way_error import ONE_WAY_FRACTION, check_budget
 from feller.privacy.noise.grid_noise import Noise
 from feller.spaces.table_tokens import TableTokens
 from feller.training.objective import Batch, Example
@@ -56,28 +56,28 @@ class MarginalFitting(OneShotObjective):
 
     def budget_rho(self, epsilon: float, ledger: Ledger) -> float:
         """Return all that is left."""
-        total = rho_of(epsilon, ledger.open)
-        remaining = (total - sum(map(rho_of_expense, ledger.expenses))) * (1 - BUDGET_MARGIN)
-        one_way_budget = max(ONE_WAY_BUDGET[self.method] * remaining / total, SHARE)
+        total = rho_from_epsilon(epsilon, ledger.available_delta)
+        remaining = (total - sum(map(rho_of_expense, ledger.events))) * (1 - BUDGET_MARGIN)
+        one_way_budget = max(ONE_WAY_BUDGET[self.method] * remaining / total, ONE_WAY_FRACTION)
         check_budget(epsilon, ledger.delta, self.space.vocab_sizes, ledger.n, one_way_budget)
         return remaining
 
     def fit(self, rows: Dataset, rho: float, noise: Noise) -> OneShotResult:
         """Count rows; the network holds the potentials of the tables."""
         release = self.release(rows.values, rho, noise)
-        architecture, network = network_of(self.space, release.model)
-        expenses = () if math.isinf(rho) else tuple(Concentrated(label, cost) for label, cost in release.expenses)
+        architecture, network = network_from_model(self.space, release.model)
+        expenses = () if math.isinf(rho) else tuple(ZCdp(label, cost) for label, cost in release.charges)
         summary = f"counted ({self.method}): {len(release.model.cliques):,} tables of potentials"
         return OneShotResult(architecture, network, expenses, summary)
 
-    def release(self, codes: Int64[Tensor, "n k"], rho: float, noise: Noise) -> Release:
+    def release(self, codes: Int64[Tensor, "n k"], rho: float, noise: Noise) -> MarginalRelease:
         """Count rows for rho, and fit a model to the counts; an infinite one is for exact counts."""
-        methods: dict[str, Callable[..., Release]] = {
+        methods: dict[str, Callable[..., MarginalRelease]] = {
             "aim": functools.partial(aim, degree=self.degree, size=self.max_model_size),
             "mst": mst,
             "independent": independent,
         }
-        return methods[self.method](codes, self.space.vocab_sizes, rho, noise, rules=admitted_by(self.space))
+        return methods[self.method](codes, self.space.vocab_sizes, rho, noise, rules=allowed_combinations(self.space))
 
     def draw(self, batch: Batch, rng: Rng, network: Any = None) -> Example:
         """Return the rows: nothing is random."""

@@ -8,7 +8,7 @@ from torch import nn
 
 from feller.data.modality import Dataset
 from feller.networks.network_config import NetworkConfig
-from feller.privacy.accounting.dp_events import Expense
+from feller.privacy.accounting.dp_events import DpEvent
 from feller.privacy.accounting.ledger import Ledger
 from feller.privacy.noise.grid_noise import Noise
 from feller.training.objective import SelfContainedObjective
@@ -20,7 +20,7 @@ class OneShotResult:
 
     architecture: NetworkConfig
     network: nn.Module
-    events: tuple[Expense, ...]
+    events: tuple[DpEvent, ...]
     summary: str
     """What was found, for people."""
 

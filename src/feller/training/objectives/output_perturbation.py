@@ -21,8 +21,8 @@ from feller.networks.linear_classifier import FeatureMap, LinearClassifier, Line
 from feller.privacy.accounting.calibration import calibrate
 from feller.privacy.accounting.ledger import Ledger
 from feller.privacy.erm.glm import Logistic
-from feller.privacy.erm.leakage import release
-from feller.privacy.erm.ridge import Minimum, Ridge, minimum_of, with_constant
+from feller.privacy.erm.regularized_erm import ERMSolution, RegularizedERM, add_intercept, solve_erm
+from feller.privacy.erm.weight_release import release_weights
 from feller.privacy.noise.grid_noise import Noise
 from feller.spaces import Space
 from feller.training.objective import Batch, Example
@@ -76,9 +76,9 @@ class OutputPerturbation(OneShotObjective):
 
     def budget_rho(self, epsilon: float, ledger: Ledger) -> float:
         """Return what normal noise may cost: by its own law, which allows more than concentrated privacy at large."""
-        return 0.5 / calibrate(epsilon, ledger.open, 1.0, 1, ledger.expenses) ** 2
+        return 0.5 / calibrate(epsilon, ledger.available_delta, 1.0, 1, ledger.events) ** 2
 
-    def erm_problem(self, n: int, rho: float) -> Ridge:
+    def erm_problem(self, n: int, rho: float) -> RegularizedERM:
         """Return what is made least, which the number of rows and the budget decide."""
         decay = self.l2_penalty
         if decay is None:
@@ -86,13 +86,13 @@ class OutputPerturbation(OneShotObjective):
             decay = self.max_row_norm**2 * max(
                 (noise**2 / (2 * EXPECTED_MAX_SCORE**2 * n**2)) ** (1 / 3), NONPRIVATE_L2
             )
-        return Ridge(Logistic(), decay, self.max_row_norm)
+        return RegularizedERM(Logistic(), decay, self.max_row_norm)
 
-    def solution(self, rows: Dataset, rho: float) -> Minimum:
+    def solution(self, rows: Dataset, rho: float) -> ERMSolution:
         """Return the weights without noise, and all that they stand on: not to be told."""
         x = self.features.transform(rows.modality.encode(rows.values))
         y = rows.wanted(self.target)[:, 0].to(x)
-        return minimum_of(self.erm_problem(len(rows), rho), with_constant(x), y)
+        return solve_erm(self.erm_problem(len(rows), rho), add_intercept(x), y)
 
     def noise_std(self, n: int, rho: float) -> float:
         """Return the standard deviation of the noise on each weight."""
@@ -104,10 +104,12 @@ class OutputPerturbation(OneShotObjective):
         theta, expenses = solution.theta, ()
         noise_std = 0.0 if math.isinf(rho) else self.noise_std(len(rows), rho)
         if noise_std:
-            released = release(solution, noise_std, noise)
-            theta, expenses = released.theta, (released.expense,)
+            released = release_weights(solution, noise_std, noise)
+            theta, expenses = released.theta, (released.event,)
         network.theta.data.copy_(theta)
-        summary = f"{len(theta):,} weights of length {theta.norm():.3g}, decay {solution.ridge.decay:.3g}, noise {noise_std:.3g}"
+        summary = (
+            f"{len(theta):,} weights of length {theta.norm():.3g}, decay {solution.erm.l2:.3g}, noise {noise_std:.3g}"
+        )
         return OneShotResult(LinearClassifier(self.features), network, expenses, summary)
 
     def draw(self, batch: Batch, rng: Rng, network: Any = None) -> Example:

@@ -13,7 +13,7 @@ from feller.app.workflows.private.guarantee_text import promised
 from feller.app.workflows.run_config import parts, record_of
 from feller.core.run_folder import Run
 from feller.data.loading.read import read
-from feller.privacy.accounting.zcdp import rho_of
+from feller.privacy.accounting.zcdp import rho_from_epsilon
 from tests.app.commands.private.private_fits import SEEDED, TINY, fit, held, run, steps_in, true_epsilon, write_table
 
 
@@ -58,7 +58,7 @@ def test_counts_come_first_and_are_paid_for(capsys: pytest.CaptureFixture[str], 
     spent = held(folder / "ledger.json")["expenses"]
     whats = [one["what"] for one in spent]
     assert whats == ["counts of each column", "choice of tables", "counts of the tables", "training"]
-    assert sum(one["rho"] for one in spent[:3]) == pytest.approx(0.5 * rho_of(4.0, 1e-5), rel=0.01)
+    assert sum(one["rho"] for one in spent[:3]) == pytest.approx(0.5 * rho_from_epsilon(4.0, 1e-5), rel=0.01)
     numbers = promised(ledger_of(Run(folder)))
     assert 3.9 < numbers["epsilon"] <= 4
     kind = held(folder / "model.json")["modality"]

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from feller.privacy.accounting.dp_events import Gaussian
+from feller.privacy.accounting.dp_events import GaussianMechanism
 from feller.privacy.accounting.ledger import Ledger
 from tests.app.commands.private.private_fits import (
     ALONE,
@@ -209,7 +209,7 @@ def test_a_search_for_columns_whose_fit_is_refused_has_spent_all_the_same(
     assert "that is kept in r/spent/1/ledger.json" in told
     kept = held(tmp_path / "r" / "spent" / "1" / "ledger.json")
     assert {one["is"] for one in kept["expenses"]} == {"Gaussian"}
-    charged = tuple(Gaussian(one["what"], one["sigma"]) for one in kept["expenses"])
+    charged = tuple(GaussianMechanism(one["what"], one["sigma"]) for one in kept["expenses"])
     assert f"epsilon {Ledger(charged, kept['delta'], 3000, kept['reserved']).epsilon():.4g}" in told
     status, _, err = run(capsys, "fit", data, *TINY, *SEEDED, "--out", "r")
     assert status == 0, err

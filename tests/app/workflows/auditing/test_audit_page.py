@@ -7,13 +7,13 @@ import pytest
 from feller.app.workflows.auditing.attacks import Attacked
 from feller.app.workflows.auditing.audit_page import ALARM, HOLDS, LEAKS, LOOSE, OPEN, audit_report, audit_verdict
 from feller.app.workflows.auditing.audit_target import opened
-from feller.evaluation.report.page import page, record
-from feller.privacy.accounting.dp_events import Subsampled
+from feller.evaluation.report.report_page import page, record
+from feller.privacy.accounting.dp_events import PoissonSubsampledGaussian
 from feller.privacy.accounting.ledger import Ledger
 from tests.evaluation.report.reader import read
 from tests.safety.specimen_runs import copied
 
-LEDGER = Ledger((Subsampled("training", 1.0, 0.1, 10),), 1e-5, 100)
+LEDGER = Ledger((PoissonSubsampledGaussian("training", 1.0, 0.1, 10),), 1e-5, 100)
 SHADOWED = {"copies": 0.0, "copies_held_out": 0.0, "shadow_auc": 0.493, "shadow_caught": 0.0, "shadow_epsilon": 0.0}
 
 

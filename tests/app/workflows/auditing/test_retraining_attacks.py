@@ -20,7 +20,7 @@ from feller.core.errors import UsageError
 from feller.core.rng import Rng
 from feller.core.run_folder import Run
 from feller.data.loading.read import read
-from feller.privacy.accounting.dp_events import Subsampled
+from feller.privacy.accounting.dp_events import PoissonSubsampledGaussian
 from tests.app.commands.asked import run_json as run
 
 pytestmark = pytest.mark.usefixtures("here", "unreported")
@@ -141,9 +141,9 @@ def test_a_shadow_of_fewer_rows_spends_as_much_as_the_run(capsys) -> None:
     assert isinstance(again.planned, Guarantee)
     assert isinstance(shadow, Guarantee)
     assert shadow.sigma > again.planned.sigma
-    *others, training = again.ledger.expenses
-    assert isinstance(training, Subsampled)
-    ledger = replace(again.ledger, expenses=(*others, Subsampled("training", shadow.sigma, 64 / 450, 4)))
+    *others, training = again.ledger.events
+    assert isinstance(training, PoissonSubsampledGaussian)
+    ledger = replace(again.ledger, events=(*others, PoissonSubsampledGaussian("training", shadow.sigma, 64 / 450, 4)))
     assert again.ledger.epsilon() - 0.003 < ledger.epsilon() <= again.ledger.epsilon()
     with pytest.raises(UsageError, match="fewer than this run's batch of 64"):
         again.smaller(40)

@@ -7,11 +7,11 @@ from dataclasses import replace
 from feller.app.workflows.bridges.advice import bridge_sketch, onward
 from feller.app.workflows.bridges.bridge_run import Bridged, command_of
 from feller.app.workflows.bridges.run_rounds import saved
-from feller.control.bridges.bridge_config import Bridging
-from feller.control.bridges.pinned_control import PinnedControl
+from feller.control.bridges.bridge_config import BridgeSolverConfig
+from feller.control.bridges.conditional_control import ConditionalControl
 from feller.core.run_folder import Run
 
-HOW = Bridging()
+HOW = BridgeSolverConfig()
 TWO = Bridged(populations=("a", "b"), prints=("", ""), times=(0.0, 1.0), noise=1.0)
 THREE = Bridged(populations=("a", "b", "c"), prints=("", "", ""), times=(0.0, 24.0, 72.0), noise=1.0)
 
@@ -21,7 +21,7 @@ def test_one_round_is_a_first_sketch_and_so_are_rounds_of_few_steps() -> None:
     go_on = "go on with: feller bridge --resume --out 'runs/a b' --rounds 7"
     assert bridge_sketch(run, TWO, HOW, HOW, 1) == f"After 1 round this is a first sketch; {go_on}"
     assert bridge_sketch(run, TWO, HOW, HOW, 3) == ""
-    short = Bridging(train=HOW.train.__class__(steps=100))
+    short = BridgeSolverConfig(train=HOW.train.__class__(steps=100))
     said = bridge_sketch(run, TWO, short, HOW, 3)
     assert said == f"After 3 rounds of 100 steps this is a first sketch; {go_on} --train.steps 1500"
     assert onward(run, TWO, short, HOW, 3, sketch=True)[0] in said
@@ -32,11 +32,11 @@ def test_one_round_is_a_first_sketch_and_so_are_rounds_of_few_steps() -> None:
 
 def test_a_bridge_of_few_pairs_is_made_anew_for_what_goes_on_keeps_them() -> None:
     run = Run(pathlib.Path("runs/a"))
-    eight = Bridging(pairs=8, train=HOW.train.__class__(steps=2))
+    eight = BridgeSolverConfig(pairs=8, train=HOW.train.__class__(steps=2))
     said = bridge_sketch(run, TWO, eight, HOW, 1)
     assert said.startswith("After 1 round of 2 steps and 8 pairs this is a first sketch; what goes on keeps its pairs")
     assert said.endswith("feller bridge a b --rounds 7 --noise 1.0 --pairs 1024 --seed 0 --out runs/a-2")
-    assert "of 8 pairs this" in bridge_sketch(run, TWO, Bridging(pairs=8), HOW, 7)
+    assert "of 8 pairs this" in bridge_sketch(run, TWO, BridgeSolverConfig(pairs=8), HOW, 7)
 
 
 def test_there_is_one_next_step() -> None:
@@ -50,7 +50,7 @@ def test_a_new_one_has_nothing_of_the_sketch_that_makes_it_short() -> None:
     run = Run(pathlib.Path("runs/a"))
     fields = ("--calls", "42", "--train.steps", "20", "--train.lr", "0.01", "--control.steps=20", "--train.lr", "0.002")
     asked = replace(TWO, fields=fields, costs=("mine.py:hill",))
-    short = replace(HOW, pairs=8, calls=42, train=replace(HOW.train, steps=20), control=PinnedControl(steps=20))
+    short = replace(HOW, pairs=8, nfe=42, train=replace(HOW.train, steps=20), control=ConditionalControl(steps=20))
     command, _ = onward(run, asked, short, HOW, 1, sketch=True)
     assert command == (
         "feller bridge a b --cost mine.py:hill --rounds 7 --noise 1.0 --pairs 1024 --train.lr 0.002 --seed 0"

@@ -11,9 +11,9 @@ from feller.app.workflows.bridges.bridge_run import Bridged
 from feller.app.workflows.bridges.is_bridge import KEY, refuse_bridge
 from feller.app.workflows.bridges.parse_costs import price
 from feller.app.workflows.bridges.populations import Populations, read_populations
-from feller.control.bridges.population import Crowd
+from feller.control.bridges.population import Population
 from feller.control.bridges.problem import BridgeProblem
-from feller.control.bridges.trajectories import Walk
+from feller.control.bridges.trajectories import Trajectories
 from feller.core.errors import UsageError
 from feller.core.run_folder import Run
 
@@ -39,7 +39,7 @@ def test_the_time_outside_of_a_surface(hill: Populations) -> None:
     x = torch.linspace(0, 20, 101)
     still, away = torch.full((101, 3), 5.0), torch.stack([x, torch.full_like(x, 5), 99 + x], 1)
     states = torch.stack([still, away])
-    walked = Walk(times, states, states, 0)
+    walked = Trajectories(times, states, states, 0)
     assert outside(asked(costs=("valleys=square.csv",)), hill, walked) == pytest.approx(0.25, abs=0.03)
     assert outside(asked(), hill, walked) is None
 
@@ -50,13 +50,13 @@ def test_how_many_points_were_read_is_said(hill: Populations) -> None:
 
 def test_who_divides_and_who_dies() -> None:
     weights = torch.tensor([5.0, 1, 1, 0.4, 0.6])
-    crowd = Crowd(torch.zeros(5, 2), weights)
-    counts = counts_of(BridgeProblem(((crowd, Crowd(torch.zeros(5, 2), weights)),), 1.0))
+    crowd = Population(torch.zeros(5, 2), weights)
+    counts = counts_of(BridgeProblem(((crowd, Population(torch.zeros(5, 2), weights)),), 1.0))
     assert counts[0][0].tolist() == pytest.approx([25 / 8, 5 / 8, 5 / 8, 2 / 8, 3 / 8])
     (said,) = growing(counts, asked())
     assert "20.0\u202f% of the members of a count twice the mean or more" in said
     assert "40.0\u202f% less than half" in said
-    alike = Crowd(torch.zeros(5, 2))
+    alike = Population(torch.zeros(5, 2))
     assert not counts_of(BridgeProblem(((alike, alike),), 1.0))
 
 

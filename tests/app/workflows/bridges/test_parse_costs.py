@@ -83,7 +83,7 @@ def test_what_pictures_and_surfaces_are_read_again_from_words() -> None:
     assert frame_of(("congestion", "mine.py:hill")) is None
     (wall,) = walls_of(texts)
     places = np.array([[10.0, 5.0], [8.9, 5.0], [-0.1, 5.0]])
-    assert wall.inside(torch.from_numpy(places)).tolist() == [True, False, True]
+    assert wall.contains(torch.from_numpy(places)).tolist() == [True, False, True]
     cloud = np.random.default_rng(0).normal(size=(30, 3))
     np.savetxt("cloud.csv", cloud, delimiter=",", header="x,y,z", comments="")
     found = surface_of(("congestion", "3 * valleys=cloud.csv"))

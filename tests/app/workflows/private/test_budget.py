@@ -9,10 +9,10 @@ from feller.app.workflows.private.budget import AHEAD, PrivacyBudget, ledger_of
 from feller.app.workflows.private.privacy_config import Guarantee
 from feller.core.errors import InputError
 from feller.core.run_folder import Run
-from feller.privacy.accounting.dp_events import Gaussian, Subsampled
+from feller.privacy.accounting.dp_events import GaussianMechanism, PoissonSubsampledGaussian
 from feller.privacy.accounting.ledger import Ledger
 
-COUNTED = Gaussian("counts", 12.0)
+COUNTED = GaussianMechanism("counts", 12.0)
 
 
 def planned(steps: int) -> Guarantee:
@@ -28,8 +28,8 @@ def purse(folder: pathlib.Path, steps: int, *, writes: bool = True) -> PrivacyBu
 def written(folder: pathlib.Path) -> int:
     ledger = ledger_of(Run(folder))
     assert ledger is not None
-    assert ledger.expenses[0] == COUNTED
-    return sum(one.steps for one in ledger.expenses if isinstance(one, Subsampled))
+    assert ledger.events[0] == COUNTED
+    return sum(one.steps for one in ledger.events if isinstance(one, PoissonSubsampledGaussian))
 
 
 def drawn(step: int, rows: slice) -> dict[str, Any]:
@@ -120,11 +120,11 @@ def test_only_the_first_process_writes(tmp_path: pathlib.Path) -> None:
 
 def test_other_noise_is_another_expense(tmp_path: pathlib.Path) -> None:
     """The ledger of a run whose plan changed adds, and does not rewrite what was spent before."""
-    ledger = Ledger((COUNTED, Subsampled("training", 1.0, 0.5, 7)), 1e-5, 270)
+    ledger = Ledger((COUNTED, PoissonSubsampledGaussian("training", 1.0, 0.5, 7)), 1e-5, 270)
     one = PrivacyBudget(Run(tmp_path), ledger, planned(10), writes=True)
     one.batches(drawn)(0, slice(None))
-    assert one.ledger.expenses[1] == Subsampled("training", 1.0, 0.5, 7)
-    assert one.ledger.expenses[2].steps == 3
+    assert one.ledger.events[1] == PoissonSubsampledGaussian("training", 1.0, 0.5, 7)
+    assert one.ledger.events[2].steps == 3
     one.close()
-    assert one.ledger.expenses[1] == Subsampled("training", 1.0, 0.5, 7)
+    assert one.ledger.events[1] == PoissonSubsampledGaussian("training", 1.0, 0.5, 7)
     assert one.steps == 8

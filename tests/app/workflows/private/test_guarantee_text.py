@@ -10,12 +10,12 @@ from feller.data.tables.column import Categorical
 from feller.data.tables.modality import Table
 from feller.data.tables.schema import Schema
 from feller.data.tables.unmodelled_columns import Identifier
-from feller.privacy.accounting.dp_events import Gaussian
+from feller.privacy.accounting.dp_events import GaussianMechanism
 from feller.privacy.accounting.ledger import Ledger
 from tests.records import fit_record
 
 COLUMNS = (Identifier("patient"), Categorical("drug", ("a", "b")))
-LEDGER = Ledger((Gaussian("counts", 5.0),), 1e-5, 1234)
+LEDGER = Ledger((GaussianMechanism("counts", 5.0),), 1e-5, 1234)
 ASKED = fit_record(data="visits.csv", recipe="table", size="tiny", seed=0, schema="schema.json")
 
 
@@ -33,7 +33,7 @@ def test_people_with_several_rows() -> None:
 
 
 def test_an_epsilon_that_protects_nobody_says_so() -> None:
-    large = Ledger((Gaussian("counts", 0.17),), 1e-5, 1234)
+    large = Ledger((GaussianMechanism("counts", 0.17),), 1e-5, 1234)
     assert large.epsilon() > 15
     assert "So large an epsilon promises next to nothing." in sentence(large, ASKED, Table(Schema(COLUMNS)))
     assert "So large" not in sentence(LEDGER, ASKED, Table(Schema(COLUMNS)))

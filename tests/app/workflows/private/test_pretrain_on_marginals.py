@@ -47,7 +47,7 @@ def apart(made: RowTransformerNetwork) -> Float64[Tensor, ""]:
 
 def test_the_law_is_learned_and_two_rehearsals_are_alike(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("feller.app.workflows.private.pretrain_on_marginals.STEPS", 120)
-    rows = law().draw(50_000, Rng(1))
+    rows = law().sample(50_000, Rng(1))
     first, second = network(), network()
     before = apart(first).item()
     for one in (first, second):

@@ -29,7 +29,7 @@ from feller.data.tables.modality import Table
 from feller.data.tables.schema import Schema
 from feller.models.recipes.recipe import DocumentAuxNetworks, Recipe
 from feller.paths.time_distributions import Stratified
-from feller.privacy.accounting.dp_events import Concentrated, Expense, Gaussian, Subsampled
+from feller.privacy.accounting.dp_events import DpEvent, GaussianMechanism, PoissonSubsampledGaussian, ZCdp
 from feller.privacy.accounting.ledger import Ledger
 from feller.training.couplings import MinibatchOT
 from feller.training.objective import FlowMatching
@@ -71,24 +71,24 @@ def planned(wish: PrivacyConfig, data: Dataset, **train: Any) -> tuple[Recipe, L
     recipe, promised = plan(wish, found, replace(recipe, train=replace(recipe.train, **train)))
     steps = recipe.train.steps
     assert steps == promised.steps
-    return recipe, found.ledger.with_(replace(promised.step, steps=steps))
+    return recipe, found.ledger.add(replace(promised.step, steps=steps))
 
 
 def spent(ledger: Ledger) -> float:
     """Return epsilon by dp-accounting, at the grid of its default, straight from what was drawn."""
     accountant = PLDAccountant(value_discretization_interval=1e-4)
-    for one in ledger.expenses:
-        if isinstance(one, Gaussian):
+    for one in ledger.events:
+        if isinstance(one, GaussianMechanism):
             accountant.compose(dp.GaussianDpEvent(one.sigma / math.sqrt(one.times)))
-        elif isinstance(one, Subsampled):
+        elif isinstance(one, PoissonSubsampledGaussian):
             accountant.compose(dp.PoissonSampledDpEvent(one.rate, dp.GaussianDpEvent(one.sigma)), one.steps)
     return accountant.get_epsilon(ledger.delta)
 
 
 def test_epsilon_of_the_ledger_on_the_reference_vector() -> None:
     """14 one-way counts and 400 steps of Adult: 0.99951."""
-    counts = Gaussian("counts of the values of each column", 47.863 / math.sqrt(14))
-    ledger = Ledger((counts, Subsampled("training", 2.6282, 1024 / 32561, 400)), DELTA, 32561)
+    counts = GaussianMechanism("counts of the values of each column", 47.863 / math.sqrt(14))
+    ledger = Ledger((counts, PoissonSubsampledGaussian("training", 2.6282, 1024 / 32561, 400)), DELTA, 32561)
     assert ledger.epsilon() == pytest.approx(0.99951, abs=2e-5)
 
 
@@ -103,7 +103,7 @@ def test_planned_steps_spend_what_was_asked_and_no_more(epsilon: float, steps: i
 def test_steps_of_a_given_noise_are_the_most_within_epsilon() -> None:
     _, ledger = planned(PrivacyConfig(noise=3.0, stop_at=1.0), people(), steps=10**6, batch=30)
     assert spent(ledger) <= 1.0
-    more = ledger.with_(replace(ledger.expenses[-1], steps=1))  # pyrefly: ignore
+    more = ledger.add(replace(ledger.events[-1], steps=1))  # pyrefly: ignore
     assert spent(more) > 1.0
 
 
@@ -159,7 +159,7 @@ def test_wishes_that_mean_nothing_are_refused(asked: dict[str, Any]) -> None:
 
 def test_counts_carry_the_noise_that_the_ledger_charges(monkeypatch: pytest.MonkeyPatch) -> None:
     """2,460 noisy counts of known mean: their variance is off by 12 % with a chance of 0.0001."""
-    monkeypatch.setattr(guarding, "on_simplex", lambda shares: shares)
+    monkeypatch.setattr(guarding, "project_to_simplex", lambda shares: shares)
     wide = Schema((SCHEMA.columns[0], Categorical("town", tuple(map(str, range(80))))), "clip")
     data, drawn = replace(people(3000), modality=Table(wide)), []
     exact = [1500, 1500, *torch.bincount(data.values[:, 1], minlength=80).tolist()]
@@ -168,8 +168,8 @@ def test_counts_carry_the_noise_that_the_ledger_charges(monkeypatch: pytest.Monk
         assert isinstance(found.dataset.modality, Table)
         counts = [round(3000 * share) for column in found.dataset.modality.shares for share in column]
         drawn.append([count - truth for count, truth in zip(counts, exact, strict=True)])
-    (charged,) = found.ledger.expenses
-    assert isinstance(charged, Gaussian)
+    (charged,) = found.ledger.events
+    assert isinstance(charged, GaussianMechanism)
     sigma = charged.sigma * math.sqrt(2)  # a row is in a cell of each of two columns
     assert np.var(drawn) == pytest.approx(sigma**2, rel=0.12)
     assert abs(np.mean(drawn)) < 4 * sigma / math.sqrt(len(drawn) * 82)
@@ -180,7 +180,7 @@ def test_classes_of_pictures_are_counted_with_noise_and_charged() -> None:
     one, other = (guarded(PrivacyConfig(epsilon=8.0, unsafe_seed=seed), data) for seed in (1, 2))
     assert one.frequencies["label"] != other.frequencies["label"]
     assert sum(one.frequencies["label"]) == pytest.approx(1)
-    assert [type(cost) for cost in one.ledger.expenses] == [Gaussian]
+    assert [type(cost) for cost in one.ledger.events] == [GaussianMechanism]
 
 
 def test_noise_is_secret_unless_a_seed_is_asked_for() -> None:
@@ -268,8 +268,8 @@ def test_minutes_say_nothing_about_how_much_is_spent() -> None:
         planned(PrivacyConfig(noise=3.0, stop_at=1.0), people(), steps=None, minutes=1.0)
 
 
-@pytest.mark.parametrize("expense", [Gaussian("counts", 10.0), Concentrated("counts", 700.0)])
-def test_the_sentence_rounds_up_and_bears_any_epsilon(expense: Expense) -> None:
+@pytest.mark.parametrize("expense", [GaussianMechanism("counts", 10.0), ZCdp("counts", 700.0)])
+def test_the_sentence_rounds_up_and_bears_any_epsilon(expense: DpEvent) -> None:
     ledger = Ledger((expense,), DELTA, 300)
     told = sentence(
         ledger, fit_record(data="p.csv", recipe="table", size="tiny", seed=0, start_from="runs/a"), Table(SCHEMA)

@@ -21,7 +21,7 @@ from feller.data.tables.modality import Table
 from feller.data.tables.numerical import Numerical
 from feller.data.tables.schema import Schema
 from feller.models.recipes.recipe import Recipe
-from feller.privacy.noise.grid_noise import Repeatable
+from feller.privacy.noise.grid_noise import SeededNoise
 from feller.training.engine import get_engine
 from feller.training.objective import Objective
 from feller.training.objectives.marginal_fitting import MarginalFitting
@@ -172,25 +172,25 @@ def test_a_way_of_counting_or_a_kind_of_data_of_ones_own_is_refused() -> None:
 
 def test_stand_ins_are_of_the_kind_and_hang_on_no_row() -> None:
     for data in (table(), pictures()):
-        one = stand_in(data, 50, Repeatable(0, "x"))
-        other = stand_in(data.subset(torch.arange(3)), 50, Repeatable(0, "x"))
+        one = stand_in(data, 50, SeededNoise(0, "x"))
+        other = stand_in(data.subset(torch.arange(3)), 50, SeededNoise(0, "x"))
         assert torch.equal(one.values, other.values)
         assert len(one) == 50
         assert one.given.keys() == data.given.keys()
         assert one.modality == data.modality
-    assert stand_in(table(), 500, Repeatable(0, "x")).values.amax(0).tolist() == [1, 9]
+    assert stand_in(table(), 500, SeededNoise(0, "x")).values.amax(0).tolist() == [1, 9]
 
 
 def test_stand_ins_keep_the_rules_of_a_schema() -> None:
     rules = (Constraint("sex", ("M",), "age", ("< 10",)),)
     data = replace(table(), modality=Table(replace(SCHEMA, rules=rules)))
-    codes = stand_in(data, 500, Repeatable(0, "x")).values
+    codes = stand_in(data, 500, SeededNoise(0, "x")).values
     assert (codes[codes[:, 0] == 1, 1] == 0).all()
     assert codes[:, 1].max() == 9
 
 
 def test_a_class_that_is_asked_for_is_drawn_too() -> None:
     data = replace(table(), properties={"sex": torch.zeros(200).double()}, target=Target(("sex",), classes=("F", "M")))
-    found = stand_in(data, 100, Repeatable(0, "rows"))
+    found = stand_in(data, 100, SeededNoise(0, "rows"))
     assert found.target == data.target
     assert 25 < found.properties["sex"].sum() < 75

@@ -215,8 +215,8 @@ def test_other_rows_are_compared_with_and_nothing_is_said_of_those_of_the_fit(he
 
 
 def test_a_perfect_table_is_good_beside_few_rows() -> None:
-    from feller.evaluation.report.verdict import GOOD, POOR, verdict
-    from feller.evaluation.tables.quality import table_quality
+    from feller.evaluation.report.verdict import GOOD, POOR, judge_numbers
+    from feller.evaluation.tables.table_quality import table_quality
 
     rng = np.random.default_rng(0)
 
@@ -227,9 +227,9 @@ def test_a_perfect_table_is_good_beside_few_rows() -> None:
 
     for n, learned in ((300, True), (120, False)):
         numbers = table_quality(rows(300), rows(n), rows(0), (4, 4), has_train=learned)
-        assert verdict(numbers).grade == GOOD
+        assert judge_numbers(numbers).grade == GOOD
         numbers = table_quality(rows(300, unrelated=True), rows(n), rows(0), (4, 4), has_train=learned)
-        assert verdict(numbers).grade == POOR
+        assert judge_numbers(numbers).grade == POOR
 
 
 def test_the_order_of_rows_changes_nothing_and_rows_of_the_fit_are_counted(here: pathlib.Path) -> None:

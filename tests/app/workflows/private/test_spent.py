@@ -15,11 +15,11 @@ from feller.data.modality import Dataset
 from feller.data.tables.column import Categorical
 from feller.data.tables.modality import Table
 from feller.data.tables.schema import Schema
-from feller.privacy.accounting.dp_events import Gaussian
+from feller.privacy.accounting.dp_events import GaussianMechanism
 from feller.privacy.accounting.ledger import Ledger
 from tests.records import fit_record
 
-LEDGER = Ledger((Gaussian("counts", 5.0),), 1e-5, 300)
+LEDGER = Ledger((GaussianMechanism("counts", 5.0),), 1e-5, 300)
 PLANNED = Allowance(epsilon=1.0, delta=1e-5, n=300, rho=0.02)
 
 
@@ -89,7 +89,7 @@ def test_a_search_that_leads_to_no_run_is_written_down(tmp_path: pathlib.Path, w
     run, search = Run(tmp_path / "r"), Search()
 
     def look() -> None:
-        search.paid(Ledger((Gaussian("finding the columns", 1.0),), 1e-5, 300))
+        search.paid(Ledger((GaussianMechanism("finding the columns", 1.0),), 1e-5, 300))
         search.paid(LEDGER)
         raise wrong
 

@@ -21,7 +21,7 @@ from feller.data.tables.column import Boolean
 from feller.data.tables.private_support import Charge
 from feller.data.tables.schema import Schema
 from feller.data.tables.unmodelled_columns import Untold
-from feller.privacy.accounting.dp_events import Gaussian
+from feller.privacy.accounting.dp_events import GaussianMechanism
 from feller.privacy.accounting.ledger import Ledger
 from feller.training.engine import get_engine
 from tests.records import fit_record
@@ -57,7 +57,7 @@ def test_many_columns_are_told_in_a_line_that_is_not_cut() -> None:
 
 
 def test_a_private_run_tells_no_time_and_others_do() -> None:
-    ledger = Ledger((Gaussian("counts", 5.0),), 1e-5, 300)
+    ledger = Ledger((GaussianMechanism("counts", 5.0),), 1e-5, 300)
     assert timing({"step": 3, "seconds": 60.0}, ledger) == {"steps": 3}
     assert timing({"step": 3, "seconds": 2.5}, None) == {"steps": 3, "seconds": 2.5}
 

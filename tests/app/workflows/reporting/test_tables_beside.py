@@ -12,7 +12,7 @@ from feller.data.modality import Dataset
 from feller.data.tables.column import Categorical
 from feller.data.tables.modality import Table
 from feller.data.tables.schema import Schema
-from feller.evaluation.tables.quality import samples_quality
+from feller.evaluation.tables.table_quality import samples_quality
 
 KIND = Table(Schema(tuple(Categorical(name, ("x", "y", "z")) for name in ("a", "b", "c"))))
 

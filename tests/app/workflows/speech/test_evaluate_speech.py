@@ -8,8 +8,8 @@ import pytest
 from feller.app.workflows.speech import evaluate_speech
 from feller.app.workflows.speech.evaluate_speech import Attentive
 from feller.data.loading.raw import Sound
-from feller.evaluation.speech.asr import Listener
-from feller.evaluation.speech.mos import Opinion
+from feller.evaluation.speech.asr import SpeechRecognizer
+from feller.evaluation.speech.mos import MOSRatings
 from tests.app.workflows.speech.pace import Listening
 
 
@@ -17,19 +17,19 @@ def tone(level: float) -> Sound:
     return Sound(np.full(1600, level, np.float32), 16_000)
 
 
-class Level(Listener):
-    def texts(self, sounds: Sequence[Sound]) -> list[str]:
+class Level(SpeechRecognizer):
+    def transcribe(self, sounds: Sequence[Sound]) -> list[str]:
         return [f"{sound.samples[0]:.1f}" for sound in sounds]
 
 
 def test_what_is_heard_is_kept_and_the_share_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(evaluate_speech, "opinion", lambda sound: Opinion(1.0, 2.0, 3.0))
+    monkeypatch.setattr(evaluate_speech, "opinion", lambda sound: MOSRatings(1.0, 2.0, 3.0))
     shares: list[float] = []
     tell = Listening()
     monkeypatch.setattr(tell, "progress", lambda share, text="": shares.append(share))
     sounds = [tone(0.1), tone(0.2)]
     ears = Attentive(2, tell, Level())
-    assert ears.texts(sounds) == ["0.1", "0.2"]
+    assert ears.transcribe(sounds) == ["0.1", "0.2"]
     assert [ears.heard[sound] for sound in sounds] == ["0.1", "0.2"]
     for sound in sounds:
         ears.rate(sound)

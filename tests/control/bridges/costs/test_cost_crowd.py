@@ -2,29 +2,29 @@
 
 import torch
 
-from feller.control.bridges.costs import Population
-from feller.control.bridges.costs.congestion import Congestion, Entropy
-from feller.control.bridges.costs.smooth_functions import nearness, softplus, weighted_square
+from feller.control.bridges.costs import PopulationDensity
+from feller.control.bridges.costs.congestion import CongestionCost, EntropyCost
+from feller.control.bridges.costs.smooth_functions import congestion_kernel, softplus, weighted_square
 from feller.core.rng import Rng
 from tests.oracle import F64, close, f64
 
 X = Rng(0).stream("x").normal((2, 40, 3), F64)
 OTHERS = X.roll(1, 1)
 T = f64(0.2, 0.7)[:, None]
-CROWD = Population(OTHERS, X, 0.5)
+CROWD = PopulationDensity(OTHERS, X, 0.5)
 
 
 def test_congestion_by_hand() -> None:
-    found = Congestion()(X, T, CROWD)
+    found = CongestionCost()(X, T, CROWD)
     close(found, (2 / ((X - OTHERS).square().sum(-1) + 1)).tolist(), 1e-12)
     assert found.max() <= 2
-    assert Congestion().crowd
+    assert CongestionCost().needs_population
 
 
 def test_gradient_of_congestion_is_that_of_all_pairs() -> None:
     """Over all shifts of the crowd, the gradient of the mean is that of the mean of all pairs."""
     x = X.clone().requires_grad_()
-    every = sum(Congestion()(x, T, Population(x.roll(k, 1), x, 0.5)).sum() for k in range(1, 40)) / 39
+    every = sum(CongestionCost()(x, T, PopulationDensity(x.roll(k, 1), x, 0.5)).sum() for k in range(1, 40)) / 39
     pairs = 2 / ((x[:, :, None] - x[:, None]).square().sum(-1) + 1)
     wanted = (pairs.sum() - 2 * 80) / 39
     close(every.detach(), wanted.item(), 1e-9)
@@ -32,8 +32,8 @@ def test_gradient_of_congestion_is_that_of_all_pairs() -> None:
 
 
 def test_entropy_is_the_log_density() -> None:
-    assert Entropy().crowd
-    found = Entropy()(X, T, CROWD)
+    assert EntropyCost().needs_population
+    found = EntropyCost()(X, T, CROWD)
     wanted = torch.stack(
         [
             -(X[k][:, None] - X[k]).square().sum(-1) / (2 * 0.25) - 1.5 * torch.log(f64(2 * torch.pi * 0.25))
@@ -48,6 +48,6 @@ def test_written_gradients() -> None:
     weights = f64(2.0, -1.0, 0.5)
     assert torch.autograd.gradcheck(lambda x: weighted_square(x, weights), (x,))
     assert torch.autograd.gradcheck(lambda x: softplus(10 * x), (x,))
-    assert torch.autograd.gradcheck(nearness, (x, y))
+    assert torch.autograd.gradcheck(congestion_kernel, (x, y))
     close(softplus(f64(-1e4, -90.0, 0.0, 1e3)), [0.0, 0.0, 0.6931471805599453, 1e3], 1e-15)
     close(weighted_square(x, weights).detach(), (X.square() * weights).sum(-1).tolist(), 1e-12)

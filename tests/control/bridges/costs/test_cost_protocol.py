@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from feller.control.bridges.costs import Cost, Function, Population, Scaled, Sum, Zero, check
+from feller.control.bridges.costs import CustomCost, PopulationDensity, Scaled, StateCost, Sum, Zero, check
 from feller.core.errors import InputError, UsageError
 from feller.core.rng import Rng
 from tests.errors import refuses
@@ -13,27 +13,27 @@ from tests.oracle import F64, close, f64
 
 X = Rng(0).stream("x").normal((3, 5, 2), F64)
 T = f64(0.1, 0.5, 0.9)[:, None]
-CROWD = Population(X.flip(1), X, 0.5)
+CROWD = PopulationDensity(X.flip(1), X, 0.5)
 
 
 def bowl(x: Tensor, t: Tensor) -> Tensor:
     return t * x.square().sum(1)
 
 
-def herd(x: Tensor, t: Tensor, population: Population) -> Tensor:
+def herd(x: Tensor, t: Tensor, population: PopulationDensity) -> Tensor:
     return t * (x - population.samples).square().sum(-1)
 
 
 def test_sums_and_multiples() -> None:
-    total = 2.0 * Function(bowl) + Function(herd) * 3.0 + Zero()
+    total = 2.0 * CustomCost(bowl) + CustomCost(herd) * 3.0 + Zero()
     assert isinstance(total, Sum)
-    assert len(total.parts) == 3
+    assert len(total.terms) == 3
     own = T * X.square().sum(-1)
     others = T * (X - X.flip(1)).square().sum(-1)
     close(total(X, T, CROWD), (2 * own + 3 * others).tolist(), 1e-12)
-    assert total.crowd
+    assert total.needs_population
     assert total.differentiable
-    assert not Function(bowl).crowd
+    assert not CustomCost(bowl).needs_population
     assert total.obstacles == ()
 
 
@@ -44,24 +44,24 @@ def test_a_function_sees_rows() -> None:
         seen.append((x.shape, t.shape))
         return x[..., 0].flatten(1).sum(1) if x.ndim > 2 else x[:, 0]
 
-    close(Function(look)(X, T), X[..., 0].tolist(), 1e-12)
-    close(Function(look)(X[0, 0], T[0, 0]), X[0, 0, 0].item(), 1e-12)
-    close(Function(look, shape=(2, 1))(X, T), X.sum(-1).tolist(), 1e-12)
+    close(CustomCost(look)(X, T), X[..., 0].tolist(), 1e-12)
+    close(CustomCost(look)(X[0, 0], T[0, 0]), X[0, 0, 0].item(), 1e-12)
+    close(CustomCost(look, shape=(2, 1))(X, T), X.sum(-1).tolist(), 1e-12)
     assert seen == [((15, 2), (15,)), ((1, 2), (1,)), ((15, 2, 1), (15,))]
 
 
 def test_own_pairs_reach_every_part() -> None:
-    class Ends(Cost):
-        def __call__(self, x: Tensor, t: Tensor, population: Population | None = None) -> Tensor:
+    class Ends(StateCost):
+        def __call__(self, x: Tensor, t: Tensor, population: PopulationDensity | None = None) -> Tensor:
             raise AssertionError
 
-        def for_pairs(self, x_0: Tensor, x_1: Tensor) -> Cost:
-            return Function(lambda x, t: (x_1 - x_0).sum() + 0 * x[:, 0])
+        def bind_pairs(self, x_0: Tensor, x_1: Tensor) -> StateCost:
+            return CustomCost(lambda x, t: (x_1 - x_0).sum() + 0 * x[:, 0])
 
-    bound = (2.0 * Ends() + Zero()).for_pairs(torch.zeros(4, 2), torch.ones(4, 2))
+    bound = (2.0 * Ends() + Zero()).bind_pairs(torch.zeros(4, 2), torch.ones(4, 2))
     close(bound(X, T), (16 * torch.ones(3, 5)).tolist(), 1e-12)
-    one = Function(bowl)
-    assert one.for_pairs(X[0], X[1]) is one
+    one = CustomCost(bowl)
+    assert one.bind_pairs(X[0], X[1]) is one
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_own_pairs_reach_every_part() -> None:
     ],
 )
 def test_functions_without_gradient_are_found_out(flat) -> None:
-    cost = check(2.0 * Function(flat) + Function(bowl), X, T)
+    cost = check(2.0 * CustomCost(flat) + CustomCost(bowl), X, T)
     assert not cost.differentiable
     wanted = torch.as_tensor(flat(X.flatten(0, 1), T)).reshape(3, 5) * 2 + T * X.square().sum(-1)
     close(cost(X.clone().requires_grad_(), T).detach(), wanted.tolist(), 1e-12)
@@ -82,8 +82,8 @@ def test_functions_without_gradient_are_found_out(flat) -> None:
 
 def test_constants_have_a_gradient_of_zero() -> None:
     assert check(Zero(), X, T).differentiable
-    assert check(Function(lambda x, t: 0 * x[:, 0]), X, T).differentiable
-    assert check(Function(bowl), X, T) == Function(bowl)
+    assert check(CustomCost(lambda x, t: 0 * x[:, 0]), X, T).differentiable
+    assert check(CustomCost(bowl), X, T) == CustomCost(bowl)
 
 
 def test_what_is_not_finite_is_named() -> None:
@@ -91,9 +91,9 @@ def test_what_is_not_finite_is_named() -> None:
         return torch.where((x == X[1, 3]).all(1), torch.nan, x[:, 0])
 
     with pytest.raises(InputError, match=r"cost is nan at x = \(.*\), t = 0.5, state number 4, and at 1 of 15 states"):
-        check(Function(hole), X, T)
+        check(CustomCost(hole), X, T)
     with pytest.raises(InputError, match=r"gradient of the cost, 0, is not finite at x = \(0, 0\), t = 0.1"):
-        check(Scaled(Function(lambda x, t: x.square().sum(1).sqrt()), 3.0), torch.zeros_like(X), T)
+        check(Scaled(CustomCost(lambda x, t: x.square().sum(1).sqrt()), 3.0), torch.zeros_like(X), T)
 
 
 def test_wrong_functions_are_refused() -> None:
@@ -101,10 +101,10 @@ def test_wrong_functions_are_refused() -> None:
         return x[:, :1]
 
     with refuses(InputError, found="[15, 1]"):
-        check(Function(bad), X, T)
+        check(CustomCost(bad), X, T)
     with pytest.raises(UsageError, match="takes 1 arguments"):
-        Function(lambda x: x)
+        CustomCost(lambda x: x)
     with pytest.raises(UsageError, match=r"herd \(.*\) looks at the crowd"):
-        Function(herd)(X, T)
+        CustomCost(herd)(X, T)
     with pytest.raises(InputError, match=r"the cost <lambda> \(.*\) fails: ZeroDivisionError: division by zero"):
-        check(Function(lambda x, t: x[:, 0] * (1 / 0)), X, T)
+        check(CustomCost(lambda x, t: x[:, 0] * (1 / 0)), X, T)

@@ -15,12 +15,12 @@ from feller.control.bridges.costs.obstacles import (
     Ellipse,
     Indicator,
     Neck,
+    ObstacleShape,
     Quadric,
-    Shape,
     SignedDistance,
-    Smooth,
+    SoftObstacle,
 )
-from feller.control.bridges.costs.walls import Picture, read_grey
+from feller.control.bridges.costs.walls import ImageWalls, read_grey
 from feller.core.errors import InputError, UsageError
 from feller.core.rng import Rng
 from tests.errors import refuses
@@ -47,8 +47,8 @@ def test_distances_are_exact_for_discs_and_boxes() -> None:
     close(disc.level(X).abs(), nearest(1.5 * CIRCLE + f64(1.0, -0.5), X).tolist(), 1e-4)
     box = Box((-1.0, 0.0), (2.0, 5.0))
     close(box.level(X).abs(), nearest(SQUARE * f64(1.5, 2.5) + f64(0.5, 2.5), X).tolist(), 1e-4)
-    assert torch.equal(box.inside(X), ((f64(-1, 0) < X) & (f64(2, 5) > X)).all(1))
-    assert torch.equal(disc.inside(X), (X - f64(1, -0.5)).norm(dim=1) < 1.5)
+    assert torch.equal(box.contains(X), ((f64(-1, 0) < X) & (f64(2, 5) > X)).all(1))
+    assert torch.equal(disc.contains(X), (X - f64(1, -0.5)).norm(dim=1) < 1.5)
     close(Disc((0.0, 0.0, 0.0), 1.0).level(f64(0, 3, 4)[None]), [4.0], 1e-12)
 
 
@@ -59,7 +59,7 @@ def test_distances_are_exact_for_discs_and_boxes() -> None:
         (Neck(0.6, 5**0.5), torch.stack([SIDE * 3, (0.36 + 45 * SIDE.square()).sqrt()], 1)),
     ],
 )
-def test_levels_are_distances_near_the_edge(shape: Shape, edge: Tensor) -> None:
+def test_levels_are_distances_near_the_edge(shape: ObstacleShape, edge: Tensor) -> None:
     close(shape.level(edge), torch.zeros(len(edge)).tolist(), 1e-9)
     for offset in (0.01, -0.01):
         x = edge[500:-500:50].clone().requires_grad_()
@@ -80,10 +80,10 @@ def test_levels_in_the_middle() -> None:
 
 def test_shapes_combine() -> None:
     a, b = Disc((0.0, 0.0), 2.0), Box((-1.0, -1.0), (4.0, 1.0))
-    in_a, in_b = a.inside(X), b.inside(X)
-    assert torch.equal((a | b).inside(X), in_a | in_b)
-    assert torch.equal((a & b).inside(X), in_a & in_b)
-    assert torch.equal((a & ~b).inside(X), in_a & ~in_b)
+    in_a, in_b = a.contains(X), b.contains(X)
+    assert torch.equal((a | b).contains(X), in_a | in_b)
+    assert torch.equal((a & b).contains(X), in_a & in_b)
+    assert torch.equal((a & ~b).contains(X), in_a & ~in_b)
     assert ~~a is a
     own = SignedDistance(lambda x: x[..., 0] - 1)
     close((own & a).level(X), torch.maximum(X[:, 0] - 1, a.level(X)).tolist(), 1e-12)
@@ -91,7 +91,7 @@ def test_shapes_combine() -> None:
 
 def test_a_smooth_edge_and_a_sharp_one() -> None:
     disc = Disc((0.0, 0.0), 2.0)
-    smooth, sharp = Smooth(disc, 10.0, 0.5), Indicator(disc, 10.0)
+    smooth, sharp = SoftObstacle(disc, 10.0, 0.5), Indicator(disc, 10.0)
     x = f64(0, 1, 2, 3)[:, None] * f64(0.6, 0.8)
     close(smooth(x, T[:4]), [10 * math.log1p(math.exp((2 - r) / 0.5)) for r in range(4)], 1e-9)
     close(sharp(x, T[:4]), [10.0, 10.0, 0.0, 0.0], 1e-12)
@@ -101,12 +101,12 @@ def test_a_smooth_edge_and_a_sharp_one() -> None:
     away = (smooth(x + 1e-6 * f64(0.6, 0.8), T[:4]) - smooth(x - 1e-6 * f64(0.6, 0.8), T[:4])) / 2e-6
     close((slope @ f64(0.6, 0.8))[1:], away[1:].tolist(), 1e-5)
     (inside,) = (2.0 * sharp).obstacles
-    assert torch.equal(inside(X), disc.inside(X))
+    assert torch.equal(inside(X), disc.contains(X))
     assert len((smooth + sharp).obstacles) == 2
 
 
 def test_a_sum_over_ellipses_is_the_formula() -> None:
-    cost = Smooth(Quadric((20.0, 1.0), (5.0, 6.0), 90.0), 2.0)
+    cost = SoftObstacle(Quadric((20.0, 1.0), (5.0, 6.0), 90.0), 2.0)
     wanted = 2 * torch.log1p(torch.exp(90 - 20 * (X[:, 0] - 5) ** 2 - (X[:, 1] - 6) ** 2))
     close(cost(X, T), wanted.tolist(), 1e-8)
 
@@ -121,7 +121,7 @@ def test_wrong_numbers_are_refused() -> None:
     with pytest.raises(UsageError, match="as many numbers"):
         Ellipse((0.0, 0.0), (1.0,))
     with refuses(UsageError, argument="the width of an edge", found="0"):
-        Smooth(Disc((0.0,), 1.0), 1.0, 0.0)
+        SoftObstacle(Disc((0.0,), 1.0), 1.0, 0.0)
 
 
 def drawn(inside, h: int, w: int) -> np.ndarray:
@@ -133,7 +133,7 @@ def drawn(inside, h: int, w: int) -> np.ndarray:
 def test_a_wall_is_where_it_is_drawn() -> None:
     """A box whose edges lie between pixels, off the middle both ways: exact along its sides, y upwards."""
     box = Box((20.0, 5.0), (30.0, 9.0))
-    picture = Picture.of(drawn(box.inside, 40, 60))
+    picture = ImageWalls.from_image(drawn(box.contains, 40, 60))
     x = f64(25, 7, 25, 4.2, 25, 9.7, 18, 7, 31.1, 6.9, 10, 30, 40, 30, 22, 30.4).reshape(-1, 2)
     wanted = [-2.0, 0.8, 0.7, 2.0, 1.1, 10.0, 10.0, 9.6]  # in the last three the frame is the nearest wall
     close(picture.level(x), wanted, 1e-5)
@@ -142,7 +142,7 @@ def test_a_wall_is_where_it_is_drawn() -> None:
 def test_distances_are_exact_at_corners_and_middles() -> None:
     """By brute force over rectangles, with pixels twice as wide as tall."""
     grey = Rng(0).stream("grey").uniform((9, 11), F64).numpy()
-    picture = Picture.of(grey, (0.0, 22.0, 0.0, 9.0))
+    picture = ImageWalls.from_image(grey, (0.0, 22.0, 0.0, 9.0))
     rows, columns = np.nonzero(np.pad(grey[::-1] < 0.5, 1, constant_values=True))
     middles = torch.tensor(np.stack([2 * columns - 1.0, rows - 0.5], 1))  # of the walls
     nodes = torch.cartesian_prod(torch.arange(23, dtype=F64), torch.arange(19, dtype=F64) / 2)
@@ -154,7 +154,7 @@ def test_distances_are_exact_at_corners_and_middles() -> None:
 def test_distances_to_a_disc() -> None:
     """What is drawn is a staircase inside the disc, so its distances are a little larger."""
     disc = Disc((52.0, 47.0), 20.0)
-    fine = Picture.of(drawn(disc.inside, 100, 100))
+    fine = ImageWalls.from_image(drawn(disc.contains, 100, 100))
     x = f64(52, 47) + 12 * Rng(0).stream("x").normal((500, 2), F64)
     x = x[(x > 21).all(1) & (x < 79).all(1)]
     wanted = disc.level(x).clamp(min=-19)
@@ -164,21 +164,21 @@ def test_distances_to_a_disc() -> None:
 
 
 def test_frame_and_beyond() -> None:
-    wall = drawn(Box((0.0, 0.0), (30.0, 60.0)).inside, 60, 100)  # the left part
-    picture = Picture.of(wall, (-1.0, 1.0, 10.0, 40.0))  # pixels are 0.02 wide and 0.5 tall
+    wall = drawn(Box((0.0, 0.0), (30.0, 60.0)).contains, 60, 100)  # the left part
+    picture = ImageWalls.from_image(wall, (-1.0, 1.0, 10.0, 40.0))  # pixels are 0.02 wide and 0.5 tall
     x = f64(-0.3, 25, -0.5, 25, 0.1, 10.3, 0.1, 9.5, 0.9, 25, 4, 25, 0.4, 60).reshape(-1, 2)
     close(picture.level(x), [0.1, -0.1, 0.3, -0.5, 0.1, -3.0, -20.0], 1e-4)
     y = f64(-2.0, -1.0)[None].requires_grad_()
     (slope,) = torch.autograd.grad(picture.level(y).sum(), y)
     close(slope, [[(1.01 - 0.02) / 11.0, 1.0]], 0.1)  # it grows towards the frame
-    assert picture.inside(f64(1.5, 20, -1.2, 20, 0, 9.9, 0, 41).reshape(-1, 2)).all()
+    assert picture.contains(f64(1.5, 20, -1.2, 20, 0, 9.9, 0, 41).reshape(-1, 2)).all()
 
 
 def test_gradients() -> None:
-    picture = Picture.of(drawn(Disc((6.0, 5.0), 3.0).inside, 12, 14))
+    picture = ImageWalls.from_image(drawn(Disc((6.0, 5.0), 3.0).contains, 12, 14))
     x = (f64(7.0, 6.0) + 6 * Rng(0).stream("x").normal((60, 2), F64)).requires_grad_()
     assert torch.autograd.gradcheck(lambda x: picture.level(x), (x,))
-    assert torch.isfinite(Smooth(picture, 1.0)(1e6 * x, torch.zeros(60))).all()
+    assert torch.isfinite(SoftObstacle(picture, 1.0)(1e6 * x, torch.zeros(60))).all()
 
 
 def test_files(tmp_path) -> None:
@@ -199,11 +199,11 @@ def test_files(tmp_path) -> None:
 
 def test_what_cannot_be_walls() -> None:
     with pytest.raises(InputError, match="no walls"):
-        Picture.of(np.ones((4, 4)))
+        ImageWalls.from_image(np.ones((4, 4)))
     with pytest.raises(InputError, match="all wall"):
-        Picture.of(np.zeros((4, 4)))
+        ImageWalls.from_image(np.zeros((4, 4)))
     grey = np.eye(4)
     with pytest.raises(UsageError, match="expected a frame"):
-        Picture.of(grey, (1.0, 0.0, 0.0, 1.0))
+        ImageWalls.from_image(grey, (1.0, 0.0, 0.0, 1.0))
     with refuses(UsageError, found="3"):
-        Picture.of(grey).level(torch.zeros(5, 3))
+        ImageWalls.from_image(grey).level(torch.zeros(5, 3))

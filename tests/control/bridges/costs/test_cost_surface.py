@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from feller.control.bridges.costs.surface_cost import NearSurface, Surface
+from feller.control.bridges.costs.surface_cost import PointCloudSurface, SurfaceCost
 from feller.core.errors import InputError, UsageError
 from feller.core.rng import Rng
 from tests.errors import refuses
@@ -25,7 +25,7 @@ def on(heights: torch.Tensor, places: torch.Tensor = PLACES) -> np.ndarray:
 
 @pytest.mark.parametrize("sharpness", [0.0, 3.0])
 def test_a_plane_is_found_exactly(sharpness: float) -> None:
-    flat = Surface(on(0.5 * PLACES[:, 0] - 2 * PLACES[:, 1] + 1), sharpness=sharpness)
+    flat = PointCloudSurface(on(0.5 * PLACES[:, 0] - 2 * PLACES[:, 1] + 1), sharpness=sharpness)
     heights = 0.5 * X[:, 0] - 2 * X[:, 1] + 1
     close(flat.planes(X), torch.stack([0 * heights + 0.5, 0 * heights - 2, heights], 1).tolist(), 1e-6)
     projected = flat.project(X)
@@ -33,14 +33,14 @@ def test_a_plane_is_found_exactly(sharpness: float) -> None:
     away = (X - torch.stack([X[:, 0], X[:, 1], heights], 1)) @ normal
     close(projected, (X - away[:, None] * normal).tolist(), 1e-6)
     close(flat.project(projected), projected.tolist(), 1e-6)
-    close(NearSurface(flat)(X, T), away.square().tolist(), 1e-6)
-    close(NearSurface(flat, 2.0, 0.5)(X, T), (away.square() + 2 * (2 * projected[:, 2]).exp()).tolist(), 1e-4)
+    close(SurfaceCost(flat)(X, T), away.square().tolist(), 1e-6)
+    close(SurfaceCost(flat, 2.0, 0.5)(X, T), (away.square() + 2 * (2 * projected[:, 2]).exp()).tolist(), 1e-4)
 
 
 def test_planes_are_least_squares() -> None:
     """Against lstsq on the nearest 20 of a rough surface."""
     cloud = on(Rng(0).stream("z").normal((6000,), F64))
-    found = Surface(cloud).planes(X[:5])
+    found = PointCloudSurface(cloud).planes(X[:5])
     for x, plane in zip(X[:5].numpy(), found, strict=True):
         near = cloud[np.argsort(((cloud - x) ** 2).sum(1))[:20]]
         a, b, c = np.linalg.lstsq(np.column_stack([near[:, :2], np.ones(20)]), near[:, 2], rcond=None)[0]
@@ -51,7 +51,7 @@ def test_sharper_planes_follow_a_bent_surface() -> None:
     places = X[:, :2]
     errors = []
     for sharpness in (0.0, 5.0):
-        surface = Surface(on(hills(PLACES)), sharpness=sharpness)
+        surface = PointCloudSurface(on(hills(PLACES)), sharpness=sharpness)
         lifted = torch.cat([places, hills(places)[:, None] + 0.1], 1)
         found = surface.project(lifted)
         errors.append((found[:, 2] - hills(found[:, :2])).square().mean().sqrt().item())
@@ -60,10 +60,10 @@ def test_sharper_planes_follow_a_bent_surface() -> None:
 
 
 def test_gradients_keep_the_planes() -> None:
-    surface = Surface(on(hills(PLACES)))
+    surface = PointCloudSurface(on(hills(PLACES)))
     x = X.clone().requires_grad_()
-    (slope,) = torch.autograd.grad(NearSurface(surface, 3.0)(x, T).sum(), x)
-    above, normal = surface.above(X)
+    (slope,) = torch.autograd.grad(SurfaceCost(surface, 3.0)(x, T).sum(), x)
+    above, normal = surface.height_above(X)
     length = normal.square().sum(1, keepdim=True)
     level = 3 * surface.project(X)[:, 2:].exp()
     up = f64(0, 0, 1) + normal / length  # how the height of the projection moves with the state
@@ -73,27 +73,27 @@ def test_gradients_keep_the_planes() -> None:
 def test_large_coordinates_lose_nothing() -> None:
     far = f64(584_445.0, 5_176_257.0, 640.0)
     cloud = on(hills(PLACES))
-    near, moved = Surface(cloud).planes(X), Surface(cloud + far.numpy()).planes(X + far)
+    near, moved = PointCloudSurface(cloud).planes(X), PointCloudSurface(cloud + far.numpy()).planes(X + far)
     close(moved - f64(0, 0, 640), near.tolist(), 1e-5)
 
 
 def test_single_precision_and_axes() -> None:
-    surface = Surface(on(hills(PLACES)))
-    cost = 5.0 * NearSurface(surface, 1.0)
+    surface = PointCloudSurface(on(hills(PLACES)))
+    cost = 5.0 * SurfaceCost(surface, 1.0)
     close(cost(X.float().reshape(4, 50, 3), T.float()).double(), cost(X, T).reshape(4, 50).tolist(), 1e-3)
 
 
 def test_what_is_no_surface() -> None:
     cloud = on(hills(PLACES))
     with refuses(InputError, found="[6000, 2]"):
-        Surface(cloud[:, :2])
+        PointCloudSurface(cloud[:, :2])
     with pytest.raises(InputError, match="planes through 20 points need as many, and the surface has 7"):
-        Surface(cloud[:7])
+        PointCloudSurface(cloud[:7])
     with pytest.raises(InputError, match="finite"):
-        Surface(cloud * np.nan)
+        PointCloudSurface(cloud * np.nan)
     with refuses(UsageError, argument="neighbours", found="2"):
-        Surface(cloud, 2)
+        PointCloudSurface(cloud, 2)
     with pytest.raises(UsageError, match="found 2 entries"):
-        NearSurface(Surface(cloud))(X[:, :2], T)
+        SurfaceCost(PointCloudSurface(cloud))(X[:, :2], T)
     line = np.stack([np.arange(30.0), np.arange(30.0), np.zeros(30)], 1)
-    assert torch.isfinite(Surface(line).project(X)).all()
+    assert torch.isfinite(PointCloudSurface(line).project(X)).all()

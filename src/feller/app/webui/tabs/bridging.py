@@ -91,7 +91,7 @@ def ground_of(bridged: Any, d: int) -> dict[str, Any]:
 
     def walls(places: Float[np.ndarray, "k 2"]) -> Bool[np.ndarray, " k"]:
         x = torch.from_numpy(places)
-        return torch.stack([picture.inside(x) for picture in pictures]).any(0).numpy()
+        return torch.stack([picture.contains(x) for picture in pictures]).any(0).numpy()
 
     return {"walls": walls, "frame": frame_of(bridged.costs, bridged.frame)} if pictures else {}
 
@@ -101,17 +101,17 @@ def draw_paths(
 ) -> tuple[bytes, str]:
     """Draw paths as they move, pictures on theirs as PNG, and say what they are drawn on."""
     from feller.app.workflows.bridges.cost_names import names_of
-    from feller.evaluation.report.bridge_animation import film, motion  # takes long to load
-    from feller.evaluation.report.projection import Scene, look
+    from feller.evaluation.report.bridge_animation import animate_paths, filmstrip  # takes long to load
+    from feller.evaluation.report.projection import BridgeScene, project_scene
 
     paths, times = found["paths"], found["times"]
     if (kind := modality.view(Images)) is not None:
         whole = paths if paths.ndim == 5 else paths[..., None]
         levels = torch.from_numpy(whole.astype(np.float64)).movedim(-1, -3)
         file = io.BytesIO()
-        film(kind.as_bytes(levels), [f"{time:.3g}" for time in times]).save(file, "PNG")
+        filmstrip(kind.as_bytes(levels), [f"{time:.3g}" for time in times]).save(file, "PNG")
         return file.getvalue(), ""
-    scene = Scene(
+    scene = BridgeScene(
         times=times,
         paths=paths,
         populations=[paths[:, 0], paths[:, -1]],
@@ -124,4 +124,4 @@ def draw_paths(
         if any(map(is_code_reference, names_of(bridged.costs)))
         else ""
     )
-    return motion(scene, tell.progress).data, "\n".join(filter(None, (look(scene).said, unseen)))
+    return animate_paths(scene, tell.progress).data, "\n".join(filter(None, (project_scene(scene).caption, unseen)))

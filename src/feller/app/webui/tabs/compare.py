@@ -97,13 +97,13 @@ def compare_reports(first: LoadedRun, second: LoadedRun) -> TextTable | None:
     sides = [one.numbers for one in found]
     if first is second or not any(sides):
         return None
-    from feller.evaluation.metrics import explanation, main_metrics, metric, named_by_label, reference
+    from feller.evaluation.metrics import explanation, main_metrics, metric, reference_value, replace_by_labels
 
     known, rows = {**sides[1], **sides[0]}, []
     for name in (*main_metrics(known), *(one for one in FACTS if one in known)):
-        how, beside = metric(name, known), reference(name, known)
+        how, beside = metric(name, known), reference_value(name, known)
         shown = "" if beside is None or beside[1] is None else f"{how.text(beside[1])}, {beside[0]}"
-        meaning = named_by_label(explanation(name, known), known)
+        meaning = replace_by_labels(explanation(name, known), known)
         rows.append((how.label, *(how.text(side.get(name)) for side in sides), shown, meaning))
     columns = ("metric", first.name, second.name, "reference", "meaning")
     return TextTable(columns, tuple(rows), "Numbers of their reports")

@@ -31,7 +31,7 @@ def watch_tab(run: LoadedRun, page: PageContext) -> Tab | None:
     modality: Modality = run.modality
 
     def watch(answers: Answers, tell: Tell) -> Result:
-        from feller.evaluation.report.figure import animated  # takes long to load
+        from feller.evaluation.report.embedded_picture import make_animation  # takes long to load
 
         way: list[tuple[float, State]] = []
         calls = answers["calls"]
@@ -40,7 +40,7 @@ def watch_tab(run: LoadedRun, page: PageContext) -> Tab | None:
             return Result(table=TextTable(("time", "text"), tuple((f"{t:.2f}", partly(text, x)) for t, x in way)))
         states = [(t, modality.show(modality.decode(modality.decided(x)), drawn.given)) for t, x in way]
         frames = [with_time(enlarge(shown), t) for t, shown in states]
-        film = animated(frames, [*[EACH] * (len(frames) - 1), LAST], frames[-1])
+        film = make_animation(frames, [*[EACH] * (len(frames) - 1), LAST], frames[-1])
         path = file.with_name("forming.webp")
         path.write_bytes(film.data)
         return Result(pictures=(Picture("From noise to data", path),), files=(path, file))

@@ -20,8 +20,8 @@ from feller.app.webui.tab import (
     guidance,
 )
 from feller.app.webui.widgets import choice, number, seed, visible
-from feller.control.rewards.chemistry import MEASURED
-from feller.control.rewards.named_rewards import SIDES, image_wishes, is_own_code
+from feller.control.rewards.molecule_rewards import PROPERTIES
+from feller.control.rewards.named_rewards import BOUND_VIOLATIONS, image_rewards, is_user_reward
 from feller.data.crystals.modality import Crystals
 from feller.data.images.modality import Images
 from feller.data.modality import Modality
@@ -45,12 +45,12 @@ OFFER = "Whoever starts this page with `feller serve` can offer such a wish, whi
 
 def rewards_of(run: LoadedRun, modality: Modality, named: tuple[str, ...]) -> dict[str, str]:
     """Return rewards in words, by what people call them; those that were named come first."""
-    plain = image_wishes(modality)
+    plain = image_rewards(modality)
     own = {NEAR: f"{INK} == {{{INK}:g}}"} if INK in plain else {}
     own |= {name: name for name in plain}
     own |= {f"less {name}": f"-1 * {name}" for name in plain}
     if run.data(Molecules) is not None and importlib.util.find_spec("rdkit") is not None:
-        own |= {f"{name} (rdkit)": f"rdkit={name}" for name in MEASURED}
+        own |= {f"{name} (rdkit)": f"rdkit={name}" for name in PROPERTIES}
     if run.data(Crystals) is not None and importlib.util.find_spec("chgnet") is not None:
         own |= {"low energy (CHGNet)": "-1 * chgnet=energy"}
     if (images := run.data(Images)) is not None and run.run.judge.is_file():
@@ -84,7 +84,7 @@ def steer_tab(run: LoadedRun, page: PageContext) -> Tab | None:
             seed=answers["seed"],
         )
         found = follow(run.run, config, tell=tell)
-        endless = is_own_code(words) and not any(side in words for side in SIDES)
+        endless = is_user_reward(words) and not any(side in words for side in BOUND_VIOLATIONS)
         more = {"said": OFFER if endless else "", "numbers": _numbers(found.numbers), "files": (found.place,)}
         if run.display.form == "table":
             return Result(table=read_rows(found.place), **more)
@@ -117,11 +117,11 @@ def steer_tab(run: LoadedRun, page: PageContext) -> Tab | None:
 
 def _numbers(numbers: Mapping[str, Any]) -> TextTable:
     """Return the numbers of a search as a report calls them, and what they mean."""
-    from feller.evaluation.metrics import FACT, explanation, metric, named_by_label
+    from feller.evaluation.metrics import FACT, explanation, metric, replace_by_labels
 
     named = {name: metric(name, numbers) for name in numbers}
     rows = tuple(
-        (how.label, how.text(numbers[name]), named_by_label(explanation(name, numbers), numbers))
+        (how.label, how.text(numbers[name]), replace_by_labels(explanation(name, numbers), numbers))
         for name, how in named.items()
         if how.place != FACT
     )

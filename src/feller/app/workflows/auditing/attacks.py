@@ -11,20 +11,20 @@ from feller.core.rng import Rng
 from feller.data.modality import Dataset
 from feller.data.tables.mixed import as_table
 from feller.data.tables.modality import Table
-from feller.evaluation.attacks.attack_scores import told
-from feller.evaluation.attacks.attribute import by_column
-from feller.evaluation.attacks.copying import copied
-from feller.evaluation.attacks.distances import Apart
-from feller.evaluation.attacks.membership import by_density, losses
-from feller.evaluation.attacks.structure_distances import WHY_NOT
-from feller.evaluation.comparison import pick
-from feller.evaluation.effort import Effort
-from feller.evaluation.report.figure import Picture
-from feller.evaluation.report.leakage_plots import Guess
-from feller.evaluation.report.page import Grid
+from feller.evaluation.attacks.attack_scores import membership_scores
+from feller.evaluation.attacks.attribute_inference import infer_columns
+from feller.evaluation.attacks.copying import copy_scores
+from feller.evaluation.attacks.example_distances import ExampleDistance
+from feller.evaluation.attacks.membership import domias_scores, example_losses
+from feller.evaluation.attacks.structure_distances import PYMATGEN_MISSING
+from feller.evaluation.comparison import subsample
+from feller.evaluation.evaluation_budget import EvaluationBudget
+from feller.evaluation.report.embedded_picture import ReportPicture
+from feller.evaluation.report.leakage_plots import ColumnGuess
+from feller.evaluation.report.report_page import ReportTable
 from feller.models.model import Model
-from feller.privacy.accounting.dp_events import Expense
-from feller.privacy.leakage.rero import guess_right, rero
+from feller.privacy.accounting.dp_events import DpEvent
+from feller.privacy.leakage.rero import guess_probability, rero
 from feller.training.engine import get_engine
 
 MOST = 5_000
@@ -41,11 +41,11 @@ class Attacked:
     """What was tried, and what came of it."""
 
     numbers: dict[str, float | None]
-    guesses: tuple[Guess, ...] = ()
+    guesses: tuple[ColumnGuess, ...] = ()
     notes: tuple[str, ...] = ()
     """What was not tried, and why."""
-    grids: tuple[Grid, ...] = ()
-    pictures: tuple[tuple[str, Picture], ...] = ()
+    grids: tuple[ReportTable, ...] = ()
+    pictures: tuple[tuple[str, ReportPicture], ...] = ()
 
     def with_(self, more: "Attacked") -> "Attacked":
         """Return the same with what came of other attacks."""
@@ -58,7 +58,7 @@ class Attacked:
         )
 
 
-def attack(it: Opened, draws: Rng, effort: Effort, tell: Tell) -> Attacked:
+def attack(it: Opened, draws: Rng, effort: EvaluationBudget, tell: Tell) -> Attacked:
     """Try what needs nothing but the model, its samples, and the data.
 
     Args:
@@ -71,7 +71,7 @@ def attack(it: Opened, draws: Rng, effort: Effort, tell: Tell) -> Attacked:
     notes, numbers = list[str](), dict[str, float | None]()
     tell.task("sampling")
     usual = min(SAMPLES, max(len(train), 2))
-    n = effort.affordable(
+    n = effort.num_affordable(
         usual, DRAWING, lambda few: model.sample_dataset(few, rng=draws.fold_in("samples")), get_engine()
     )
     notes += [_saved(it, f"{n:,} of {usual:,} samples")] * (n < usual)
@@ -79,7 +79,7 @@ def attack(it: Opened, draws: Rng, effort: Effort, tell: Tell) -> Attacked:
     tell.done()
     made, seen, unseen = (as_table(data) for data in (samples, train, held_out))
     if (apart := registration_of(seen.modality).apart(seen.modality)) is None:
-        notes.append(WHY_NOT)
+        notes.append(PYMATGEN_MISSING)
     else:
         tell.task("looking for copies")
         numbers |= _copying(made, seen, unseen, draws.fold_in("copies"), apart)
@@ -101,7 +101,7 @@ def attack(it: Opened, draws: Rng, effort: Effort, tell: Tell) -> Attacked:
     return Attacked(numbers, guesses, tuple(notes))
 
 
-def attack_told(it: Opened, draws: Rng, effort: Effort, tell: Tell) -> Attacked:
+def attack_told(it: Opened, draws: Rng, effort: EvaluationBudget, tell: Tell) -> Attacked:
     """Try what can be tried of a model that tells of data and draws none: its losses; as `attack`."""
     held_out, cells = it.held_out, bounded_cells(it.train, it.expenses)
     notes = ["this model tells of data and draws none, so that nothing is copied"]
@@ -112,18 +112,20 @@ def attack_told(it: Opened, draws: Rng, effort: Effort, tell: Tell) -> Attacked:
     return Attacked(_losses(it, members, others, draws, tell, notes), cells, tuple(notes))
 
 
-def _rows(it: Opened, draws: Rng, effort: Effort, notes: list[str]) -> tuple[Dataset, Dataset]:
+def _rows(it: Opened, draws: Rng, effort: EvaluationBudget, notes: list[str]) -> tuple[Dataset, Dataset]:
     """Return the rows that are told apart: those that were learned from, and others; notes hear if they are few."""
     both = {"members": it.train, "others": it.held_out}
     usual = min(MOST, max(map(len, both.values())))
 
     def lost(few: int) -> None:
         if it.objective is not None:
-            losses(it.model.network, it.objective, pick(it.train, few, draws.fold_in("pace")), draws.fold_in("pace"))
+            example_losses(
+                it.model.network, it.objective, subsample(it.train, few, draws.fold_in("pace")), draws.fold_in("pace")
+            )
 
-    n = effort.affordable(usual, TELLING, lost, get_engine())
+    n = effort.num_affordable(usual, TELLING, lost, get_engine())
     notes += [_saved(it, f"{n:,} of {usual:,} rows that are told apart")] * (n < usual)
-    members, others = (pick(data, n, draws.fold_in(name)) for name, data in both.items())
+    members, others = (subsample(data, n, draws.fold_in(name)) for name, data in both.items())
     return members, others
 
 
@@ -142,13 +144,17 @@ def _losses(
         )
         return {}
     tell.task("telling members by losses")
-    seen, unseen = (losses(it.model.network, objective, data, draws.fold_in("loss")) for data in (members, others))
+    seen, unseen = (
+        example_losses(it.model.network, objective, data, draws.fold_in("loss")) for data in (members, others)
+    )
     tell.done()
-    return told(-seen, -unseen, it.delta).under("loss")
+    return membership_scores(-seen, -unseen, it.delta).with_prefix("loss")
 
 
-def _copying(made: Dataset, seen: Dataset, unseen: Dataset, draws: Rng, apart: Apart) -> dict[str, float | None]:
-    found = copied(made, seen, unseen, draws, apart)
+def _copying(
+    made: Dataset, seen: Dataset, unseen: Dataset, draws: Rng, apart: ExampleDistance
+) -> dict[str, float | None]:
+    found = copy_scores(made, seen, unseen, draws, apart)
     numbers: dict[str, float | None] = {
         "copies": found.copies,
         "copies_held_out": found.copies_held_out,
@@ -156,7 +162,7 @@ def _copying(made: Dataset, seen: Dataset, unseen: Dataset, draws: Rng, apart: A
     }
     if found.passages is not None:
         numbers |= {"passages": found.passages, "passages_held_out": found.passages_held_out}
-    return numbers | ({} if found.nearness is None else found.nearness.under("nearness"))
+    return numbers | ({} if found.nearness is None else found.nearness.with_prefix("nearness"))
 
 
 def _density(made: Dataset, members: Dataset, unseen: Dataset, delta: float, draws: Rng) -> dict[str, float | None]:
@@ -167,31 +173,31 @@ def _density(made: Dataset, members: Dataset, unseen: Dataset, delta: float, dra
     half = len(unseen) // 2
     synthetic, reference = (kind.coarse(data.values) for data in (made, unseen.subset(order[:half])))
     rooms = tuple(len(column.coarse_names) for column in kind.schema.modelled)
-    others = pick(unseen.subset(order[half:]), MOST, draws.fold_in("others"))
+    others = subsample(unseen.subset(order[half:]), MOST, draws.fold_in("others"))
     seen, rest = (
-        by_density(synthetic, reference, kind.coarse(as_table(data).values), rooms) for data in (members, others)
+        domias_scores(synthetic, reference, kind.coarse(as_table(data).values), rooms) for data in (members, others)
     )
-    return told(seen, rest, delta).under("density")
+    return membership_scores(seen, rest, delta).with_prefix("density")
 
 
-def bounded_cells(rows: Dataset, expenses: tuple[Expense, ...]) -> tuple[Guess, ...]:
+def bounded_cells(rows: Dataset, expenses: tuple[DpEvent, ...]) -> tuple[ColumnGuess, ...]:
     """Say for each column of a table how often a cell is guessed right, at most, by who would name the commonest."""
     table = rows.modality.view(Table)
     if not expenses or table is None:
         return ()
     known = table.with_shares_of(rows.values)
-    found = (guess_right(torch.tensor(share, dtype=torch.float64), expenses) for share in known.shares)
+    found = (guess_probability(torch.tensor(share, dtype=torch.float64), expenses) for share in known.shares)
     return tuple(
-        Guess(column.name, one.before, None, None, one.after)
+        ColumnGuess(column.name, one.prior, None, None, one.posterior_bound)
         for column, one in zip(known.schema.modelled, found, strict=True)
     )
 
 
 def _guesses(
-    model: Model, kind: Table, members: Dataset, others: Dataset, expenses: tuple[Expense, ...], draws: Rng
-) -> tuple[Guess, ...]:
+    model: Model, kind: Table, members: Dataset, others: Dataset, expenses: tuple[DpEvent, ...], draws: Rng
+) -> tuple[ColumnGuess, ...]:
     """Guess each column, and say what bounds that: whoever would be right with a chance without one row."""
-    found = by_column(model, members, others, kind.counts, draws)
+    found = infer_columns(model, members, others, kind.counts, draws)
     known = kind if kind.shares else kind.with_shares_of(members.values)
     guesses = []
     for column, one, share in zip(kind.schema.modelled, found, known.shares, strict=True):
@@ -199,5 +205,5 @@ def _guesses(
             continue
         likely = max(share)
         bound = rero(min(1.0, max(one.others, likely)), expenses) if expenses else None
-        guesses.append(Guess(column.name, likely, one.others, one.members, bound))
+        guesses.append(ColumnGuess(column.name, likely, one.others, one.members, bound))
     return tuple(guesses)

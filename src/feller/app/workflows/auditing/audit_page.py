@@ -11,11 +11,11 @@ from feller.app.workflows.auditing.audit_target import Opened
 from feller.app.workflows.auditing.fisher_leakage import ToldRows
 from feller.app.workflows.auditing.retraining_attacks import candidates, flags
 from feller.app.workflows.private import guarantee_text
-from feller.evaluation.attacks.attack_scores import PLANTED, WAYS
+from feller.evaluation.attacks.attack_scores import ATTACKS, CANARY_ATTACKS
 from feller.evaluation.number_format import is_number, sentence
-from feller.evaluation.report.figure import Picture
-from feller.evaluation.report.leakage_plots import bounds_picture, guesses_picture
-from feller.evaluation.report.page import Grid, RunReport
+from feller.evaluation.report.embedded_picture import ReportPicture
+from feller.evaluation.report.leakage_plots import plot_error_bounds, plot_guesses
+from feller.evaluation.report.report_page import ReportTable, RunReport
 from feller.evaluation.report.verdict import Verdict
 from feller.privacy.accounting.ledger import Ledger
 
@@ -48,7 +48,7 @@ def _broken(numbers: Mapping[str, Any]) -> Iterator[str]:
     if numbers.get("noise_held", 1.0) < numbers.get("noise_held_least", 0.0):
         yield from ("noise_held", "noise_held_least")
     yield from (name for name in ("rebuilt_below", "inversion_below") if numbers.get(name))
-    proven = {f"{way}_epsilon": numbers.get(f"{way}_epsilon") or 0.0 for way in WAYS}
+    proven = {f"{way}_epsilon": numbers.get(f"{way}_epsilon") or 0.0 for way in ATTACKS}
     if max(proven.values()) > numbers["epsilon"]:
         yield from (max(proven, key=lambda name: proven[name]), "epsilon")
     if (numbers.get("candidates_least") or 0.0) > (numbers.get("candidates_bound") or 1.0):
@@ -69,7 +69,7 @@ def _leaks(numbers: Mapping[str, Any]) -> Iterator[str]:
 
 def _strongest(numbers: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the attack on members with the largest area under ROC; nothing if none was tried."""
-    areas = {f"{way}_auc": numbers.get(f"{way}_auc") for way in WAYS if way not in PLANTED}
+    areas = {f"{way}_auc": numbers.get(f"{way}_auc") for way in ATTACKS if way not in CANARY_ATTACKS}
     known = {name: area for name, area in areas.items() if is_number(area)}
     return (max(known, key=lambda name: known[name]),) if known else ()
 
@@ -93,17 +93,17 @@ def audit_report(
     """Put together what the page shows."""
     run, asked, ledger, kind = it.run, it.asked, it.ledger, it.model.spec.modality
     words = [] if ledger is None else plan_calculator.words(dict(numbers))
-    pictures: list[tuple[str, Picture]] = []
+    pictures: list[tuple[str, ReportPicture]] = []
     if watched is not None:
         caption = "How near an attacker without bias can come to each row"
-        pictures.append((caption, bounds_picture(watched.least, watched.line, watched.spread)))
+        pictures.append((caption, plot_error_bounds(watched.least, watched.line, watched.spread)))
         if watched.picture is not None:
             pictures.append(
                 ("Watched rows: most exposed above, least exposed below (least error without bias)", watched.picture)
             )
     pictures += found.pictures
     if found.guesses:
-        pictures.append(("How often each cell is guessed right", guesses_picture(found.guesses)))
+        pictures.append(("How often each cell is guessed right", plot_guesses(found.guesses)))
     found_verdict = audit_verdict(ledger, numbers)
     cautions = (
         (SEEDED,) if asked.provenance.private is not None and asked.provenance.private.unsafe_seed is not None else ()
@@ -115,14 +115,14 @@ def audit_report(
         compared=" ".join(sentence(line) for line in words),
         numbers=numbers,
         guarantee=WITHOUT if ledger is None else guarantee_text.sentence(ledger, asked, kind),
-        expenses=ledger.lines() if ledger else (),
+        expenses=ledger.describe_events() if ledger else (),
         caveat=guarantee_text.caveat(ledger),
         notes=found.notes,
         curve=None,
         pictures=pictures,
         heading="What an attacker could guess",
         grids=[
-            *([_attacks(numbers)] if any(f"{way}_auc" in numbers for way in WAYS) else []),
+            *([_attacks(numbers)] if any(f"{way}_auc" in numbers for way in ATTACKS) else []),
             *([_rebuilt(numbers)] if "rebuilt_error" in numbers else []),
             *candidates(numbers),
             *([_columns(found)] if found.guesses else []),
@@ -132,14 +132,14 @@ def audit_report(
     )
 
 
-def _attacks(numbers: Mapping[str, Any]) -> Grid:
+def _attacks(numbers: Mapping[str, Any]) -> ReportTable:
     """List the attacks on membership, each beside what the guarantee allows."""
     rows = [
         (how, numbers[f"{way}_auc"], numbers[f"{way}_caught"], numbers[f"{way}_epsilon"], numbers.get("epsilon"))
-        for way, how in WAYS.items()
+        for way, how in ATTACKS.items()
         if f"{way}_auc" in numbers
     ]
-    return Grid(
+    return ReportTable(
         "Membership attacks",
         "Training rows against unseen ones: 0.5 and 0.01 are guessing. An epsilon above the stated one would mean that"
         " the guarantee does not hold.",
@@ -148,11 +148,11 @@ def _attacks(numbers: Mapping[str, Any]) -> Grid:
     )
 
 
-def _rebuilt(numbers: Mapping[str, Any]) -> Grid:
+def _rebuilt(numbers: Mapping[str, Any]) -> ReportTable:
     """Set an attack on single rows beside what bounds it."""
     steady = 2 * numbers.get("rebuilt_steady", 0) > numbers["rebuilt_rows"]
     least, known = numbers.get("fisher_median") if steady else None, numbers.get("fisher_with_prior")
-    return Grid(
+    return ReportTable(
         "Rows reconstructed from the weights",
         "By an attacker who knows all other rows: at the optimum all gradients add up to zero, so the others' give the"
         " row, exactly without noise. With much noise the answers are biased, and only the error over many rows is"
@@ -165,9 +165,9 @@ def _rebuilt(numbers: Mapping[str, Any]) -> Grid:
     )
 
 
-def _exposed(rows: Sequence[tuple[int, float, float]]) -> Grid:
+def _exposed(rows: Sequence[tuple[int, float, float]]) -> ReportTable:
     """List the rows of which most was released."""
-    return Grid(
+    return ReportTable(
         "Most exposed rows",
         "Of the watched rows: least mean squared error of an unbiased attacker who knows all other rows; above 1 in the"
         " last column the mean row is a better answer. Rows are numbered from 0 as they were learned from: no lines of"
@@ -177,14 +177,14 @@ def _exposed(rows: Sequence[tuple[int, float, float]]) -> Grid:
     )
 
 
-def _columns(found: Attacked) -> Grid:
+def _columns(found: Attacked) -> ReportTable:
     """List what is guessed of each column."""
-    return Grid(
+    return ReportTable(
         "Cells guessed from the rest of the row",
         "Without a model the most frequent value is named. Better guesses of unseen rows are knowledge of people in"
         " general; what the model knows of its own rows beyond that is bounded in the last column.",
         ("column", "most frequent value", "unseen rows", "training rows", "training rows, bound"),
-        [(one.name, one.before, one.others, one.members, _bound(one.bound)) for one in found.guesses],
+        [(one.name, one.prior, one.others, one.members, _bound(one.bound)) for one in found.guesses],
     )
 
 

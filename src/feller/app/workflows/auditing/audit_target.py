@@ -10,7 +10,7 @@ from feller.core.run_folder import Run
 from feller.data.loading.in_memory import DataSource, is_given, said_of
 from feller.data.modality import Dataset
 from feller.models.model import Model, load_model
-from feller.privacy.accounting.dp_events import Expense
+from feller.privacy.accounting.dp_events import DpEvent
 from feller.privacy.accounting.ledger import Ledger
 from feller.training.engine import get_engine
 from feller.training.objective import Objective, TrainingContext
@@ -41,9 +41,9 @@ class Opened:
     """Others of the same law."""
 
     @property
-    def expenses(self) -> tuple[Expense, ...]:
+    def expenses(self) -> tuple[DpEvent, ...]:
         """Return all that was spent."""
-        return self.ledger.expenses if self.ledger else ()
+        return self.ledger.events if self.ledger else ()
 
     @property
     def delta(self) -> float:

@@ -23,13 +23,13 @@ from feller.data.points.points import Points
 from feller.data.tables.constraints import mended
 from feller.data.tables.mixed import as_table
 from feller.data.tables.modality import Table
-from feller.evaluation.attacks.attack_scores import named, told_planted
-from feller.evaluation.attacks.membership import losses
+from feller.evaluation.attacks.attack_scores import canary_scores, identification_scores
+from feller.evaluation.attacks.membership import example_losses
 from feller.networks.network_config import count_parameters
-from feller.privacy.auditing.canaries import Ear, ExamplesAt, Overheard, Planted
-from feller.privacy.dp_sgd.private_gradient import Private
+from feller.privacy.auditing.canaries import AuditedGradient, Canaries, CanaryAttacker, CanaryExamplesFn
+from feller.privacy.dp_sgd.private_gradient import DPSGD
 from feller.privacy.leakage.rero import rero
-from feller.privacy.noise.grid_noise import source
+from feller.privacy.noise.grid_noise import make_noise
 from feller.training.engine import get_engine
 from feller.training.objective import Example
 
@@ -115,7 +115,7 @@ class Plot:
 
     rows: Dataset
     """Those by a coin, then the candidates of each place."""
-    planted: Planted
+    planted: Canaries
 
     @property
     def by_coin(self) -> Dataset:
@@ -144,7 +144,7 @@ def plot(again: Again, train: Dataset, held_out: Dataset, count: int, draws: Rng
     rows = strangers(train, held_out, coins + CANDIDATES * places, draws.fold_in("strangers"))
     present = draws.stream("coins").uniform((coins,), torch.float64) < 0.5
     chosen = draws.stream("chosen").randint(CANDIDATES, (places,))
-    return Plot(rows, Planted(present, chosen, CANDIDATES))
+    return Plot(rows, Canaries(present, chosen, CANDIDATES))
 
 
 def planted(it: Opened, again: Again, count: int, draws: Rng, tell: Tell, *, factor: float = 1.0) -> Attacked:
@@ -159,37 +159,39 @@ def planted(it: Opened, again: Again, count: int, draws: Rng, tell: Tell, *, fac
         factor: Of the noise, beside what the ledger counts: to try the audit on what is broken.
     """
     field, planned = plot(again, it.train, it.held_out, count, draws), again.planned
-    seed, ears = draws.fold_in("again").seed, list[Ear]()
+    seed, ears = draws.fold_in("again").seed, list[CanaryAttacker]()
     rows = it.train
 
-    def wrap(gradient: Private) -> Gradient:
-        inner = Private(sigma=gradient.sigma * factor, clip=gradient.clip, noise=gradient.noise)
-        return Overheard(inner=inner, ear=ears[0], sigma=gradient.sigma)
+    def wrap(gradient: DPSGD) -> Gradient:
+        inner = DPSGD(sigma=gradient.sigma * factor, clip=gradient.clip, noise=gradient.noise)
+        return AuditedGradient(inner=inner, attacker=ears[0], sigma=gradient.sigma)
 
     if isinstance(planned, Guarantee):
-        coins = source(planned.unsafe_seed, "again", seed, "planted")
+        coins = make_noise(planned.unsafe_seed, "again", seed, "planted")
         ears.append(
-            Ear(field.planted, _examples(field.rows, again, draws), rate=planned.batch / planned.n, noise=coins)
+            CanaryAttacker(
+                field.planted, _examples(field.rows, again, draws), rate=planned.batch / planned.n, noise=coins
+            )
         )
     else:
-        rows = joined(it.train, field.rows.subset(field.planted.there))
+        rows = joined(it.train, field.rows.subset(field.planted.included))
     tell.task("training with planted rows")
     found = again.of(rows, seed, wrap=wrap, tell=tell.progress)
     tell.done()
     objective, at = again.objective, draws.fold_in("loss")
-    before, after = (losses(one.network, objective, field.by_coin, at) for one in (it.model, found))
+    before, after = (example_losses(one.network, objective, field.by_coin, at) for one in (it.model, found))
     numbers: dict[str, float | None] = {"canaries": float(count)}
-    numbers |= told_planted(before - after, field.planted.present, it.delta).under("planted")
+    numbers |= canary_scores(before - after, field.planted.present, it.delta).with_prefix("planted")
     for ear in ears:
-        numbers |= told_planted(ear.coins, field.planted.present, it.delta).under("overheard")
+        numbers |= canary_scores(ear.coin_scores, field.planted.present, it.delta).with_prefix("overheard")
         allowed = rero(1 / CANDIDATES, it.expenses)
-        guesses = named(ear.places, field.planted.chosen, allowed)
+        guesses = identification_scores(ear.candidate_scores, field.planted.chosen, allowed)
         numbers |= {f"candidates_{name}": value for name, value in asdict(guesses).items()}
-        numbers |= {"candidates_places": float(len(ear.places)), "candidates_blind": 1 / CANDIDATES}
+        numbers |= {"candidates_places": float(len(ear.candidate_scores)), "candidates_blind": 1 / CANDIDATES}
     return Attacked(numbers)
 
 
-def _examples(rows: Dataset, again: Again, draws: Rng) -> ExamplesAt:
+def _examples(rows: Dataset, again: Again, draws: Rng) -> CanaryExamplesFn:
     """Return what makes the examples of a step, in which each row meets what follows from its own number."""
     device, objective = get_engine().device, again.objective
     batch = tree_map(lambda leaf: leaf.to(device), {"x_1": rows.modality.encode(rows.values), "given": rows.given})

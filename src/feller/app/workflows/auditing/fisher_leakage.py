@@ -17,9 +17,9 @@ from feller.core.rng import Rng
 from feller.core.run_folder import Run
 from feller.data.images.modality import Images
 from feller.data.modality import Dataset
-from feller.evaluation.report.figure import Picture
-from feller.evaluation.report.leakage_plots import exposed_picture
-from feller.privacy.leakage.reconstruction_bounds import mse_bound, van_trees_at_best
+from feller.evaluation.report.embedded_picture import ReportPicture
+from feller.evaluation.report.leakage_plots import plot_exposed_rows
+from feller.privacy.leakage.reconstruction_bounds import mse_bound, van_trees_waterfilling
 from feller.training.checkpoint import read_counters
 
 MOST_ROWS = 2_000
@@ -40,7 +40,7 @@ class ToldRows:
     """Least error, over all these rows, of who knows what rows look like."""
     order: Sequence[int]
     """Their places in what was learned from, the most exposed first."""
-    picture: Picture | None = None
+    picture: ReportPicture | None = None
     """Of the most and the least exposed, where rows are pictures."""
 
     @property
@@ -78,24 +78,24 @@ def watched_rows(run: Run, train: Dataset, order2: float) -> ToldRows | None:
     values = numbers_of(train.modality.encode(train.values))
     if values is None:
         raise InputError("is about rows with numbers, and this run's have none", remedy="Remove it", file=run.leakage)
-    if found.rows.max() >= len(train) or found.leakage.coordinates != values[0].numel():
+    if found.rows.max() >= len(train) or found.leakage.dim != values[0].numel():
         raise InputError("is about other rows than this run learned from", remedy="Remove it", file=run.leakage)
     eta2 = found.scaled_to(read_counters(run)["step"])
     line = mse_bound(order2, 2.0) if train.modality.view(Images) else None
-    return _told(eta2, values.flatten(1), line, found.rows, exposed_picture(train, found.rows, 1 / eta2))
+    return _told(eta2, values.flatten(1), line, found.rows, plot_exposed_rows(train, found.rows, 1 / eta2))
 
 
 def all_rows(found: LinearTold, train: Dataset, order2: float) -> ToldRows:
     """Return what noisy weights of a linear model told about all rows, whose numbers go from 0 to 1."""
     places = torch.arange(len(train))
-    picture = exposed_picture(train, places, 1 / found.eta2.cpu())
+    picture = plot_exposed_rows(train, places, 1 / found.eta2.cpu())
     return _told(found.eta2.cpu(), found.minimum.x[:, 1:], mse_bound(order2), places, picture)
 
 
-def _told(eta2: Tensor, values: Tensor, line: float | None, places: Tensor, picture: Picture | None) -> ToldRows:
+def _told(eta2: Tensor, values: Tensor, line: float | None, places: Tensor, picture: ReportPicture | None) -> ToldRows:
     variances = _variances(values.double())
     hidden = eta2.mean() < math.inf and bool((variances > 0).any())  # rows that are all alike are known
-    known = van_trees_at_best(eta2.mean().item(), variances) if hidden else 0.0
+    known = van_trees_waterfilling(eta2.mean().item(), variances) if hidden else 0.0
     order = places[eta2.argsort(descending=True)].tolist()
     return ToldRows((1 / eta2).numpy(), line, values.double().var(0).mean().item(), known, order, picture)
 

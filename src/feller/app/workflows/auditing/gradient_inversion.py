@@ -19,15 +19,22 @@ from feller.core.pytree import tree_map
 from feller.core.rng import Rng
 from feller.data.images.modality import Images
 from feller.data.modality import Dataset
-from feller.evaluation.attacks.gradient_releases import Releases
-from feller.evaluation.attacks.reconstruction import Judged, Law, Tried, judged, slopes_at, tried
-from feller.evaluation.report.figure import Picture
-from feller.evaluation.report.leakage_plots import reconstructions_picture
-from feller.evaluation.report.page import Grid
+from feller.evaluation.attacks.gradient_releases import ClippedGradientFn
+from feller.evaluation.attacks.reconstruction import (
+    AttackOutcome,
+    ReconstructionScores,
+    RowPrior,
+    attack_rows,
+    reconstruction_scores,
+    step_information,
+)
+from feller.evaluation.report.embedded_picture import ReportPicture
+from feller.evaluation.report.leakage_plots import plot_reconstructions
+from feller.evaluation.report.report_page import ReportTable
 from feller.models.model import load_model
-from feller.privacy.dp_sgd.clip_norm import Fixed
-from feller.privacy.dp_sgd.per_example_clipping import trained
-from feller.privacy.leakage.probes import kinks
+from feller.privacy.dp_sgd.clip_norm import FixedClipNorm
+from feller.privacy.dp_sgd.per_example_clipping import trainable_params
+from feller.privacy.leakage.gradient_sensitivity import nonsmooth_layers
 from feller.spaces import Euclidean, Product, Space
 from feller.training.checkpoint import read_counters
 from feller.training.engine import get_engine
@@ -49,9 +56,9 @@ NOISES, FEWEST, STARTS, EASY = 8, 2, 4, 2**18
 class Attacks:
     """What attacks on some rows came to."""
 
-    one: list[Tried]
+    one: list[AttackOutcome]
     """By one step that holds each row."""
-    every: list[Tried]
+    every: list[AttackOutcome]
     """By as many as hold a row on average."""
     held: int
     """So many."""
@@ -78,16 +85,16 @@ class Attack:
         numbers = numbers_of(self.state)
         if everything is None or numbers is None:
             raise UsageError("these rows have no numbers to be read")
-        self.size = sum(weight.numel() for weight in trained(network).values())
+        self.size = sum(weight.numel() for weight in trainable_params(network).values())
         self.most = max(1, min(DIRECTIONS, SLOPES // (ROUNDS * self.size)))
         self.shape = numbers.shape[1:]
         self.rows = numbers.flatten(1)
-        self.law = Law.of(everything.flatten(1).to(device), self.most)
+        self.law = RowPrior.fit(everything.flatten(1).to(device), self.most)
         clip = clip_of(planned)
-        norm = planned.clip if isinstance(clip, Fixed) else self._middle()
-        self.clip, self.scale = norm, clip.sigma(planned.sigma) * norm
+        norm = planned.clip if isinstance(clip, FixedClipNorm) else self._middle()
+        self.clip, self.scale = norm, clip.sum_sigma(planned.sigma) * norm
 
-    def added(self, rounds: int, only: int | None = None, clip: float | None = None) -> Releases:
+    def add_gaussian(self, rounds: int, only: int | None = None, clip: float | None = None) -> ClippedGradientFn:
         """Return what rows, or only one of them, add to as many steps."""
         which = slice(None) if only is None else slice(only, only + 1)
         draws = replace(self.draws.fold_in("met"), first_example=0 if only is None else only * rounds)
@@ -102,11 +109,11 @@ class Attack:
             x_1 = {**tree_map(several, self.state), NUMBERS: x} if isinstance(self.state, dict) else x
             return self.objective.draw({"x_1": x_1, "given": given}, draws, self.network)
 
-        return Releases(self.objective.loss, self.network, clip or self.clip, spell)
+        return ClippedGradientFn(self.objective.loss, self.network, clip or self.clip, spell)
 
     def _middle(self) -> float:
         """Return the middle of the lengths of gradients, which a clip norm that adapts follows."""
-        return self.added(1, clip=LONG)(self.rows).norm(dim=1).median().item()
+        return self.add_gaussian(1, clip=LONG)(self.rows).norm(dim=1).median().item()
 
     def found(self, steps: int) -> Attacks:
         """Attack by one step, and by all steps that hold a row on average."""
@@ -118,12 +125,16 @@ class Attack:
         several = []
         for name, (rounds, scale) in ways.items():
             grams = [
-                slopes_at(self.added(rounds, i), self.rows[i : i + 1], self.law, rounds).sum(0)
+                step_information(self.add_gaussian(rounds, i), self.rows[i : i + 1], self.law, rounds).sum(0)
                 for i in range(len(self.rows))
             ]
             generator = self.draws.stream(f"noise of {name}").shared_generator()
             information = torch.stack(grams) / scale**2
-            several.append(tried(self.added(rounds), self.rows, scale, self.law, information, generator, count, starts))
+            several.append(
+                attack_rows(
+                    self.add_gaussian(rounds), self.rows, scale, self.law, information, generator, count, starts
+                )
+            )
         return Attacks(several[0], several[1], held)
 
 
@@ -147,11 +158,15 @@ CAPTION = (
 def told(attack: Attack, found: Attacks) -> Attacked:
     """Put numbers, a table and pictures together."""
     one, every, held = found.one, found.every, found.held
-    first, last, spread = judged(one, attack.law), judged(every, attack.law), attack.law.variances.mean().item()
+    first, last, spread = (
+        reconstruction_scores(one, attack.law),
+        reconstruction_scores(every, attack.law),
+        attack.law.variances.mean().item(),
+    )
     numbers: dict[str, float | None] = {
         "inversion_error": last.error,
         "inversion_bound": last.bound,
-        "inversion_doubt": last.doubt,
+        "inversion_doubt": last.standard_error,
         "inversion_spread": spread,
         "inversion_step_error": first.error,
         "inversion_step_bound": first.bound,
@@ -159,47 +174,55 @@ def told(attack: Attack, found: Attacks) -> Attacked:
         "inversion_unbiased_bound": last.unbiased_bound,
         "inversion_steps": float(held),
         "inversion_rows": float(len(attack.which)),
-        "inversion_below": float(first.below + last.below),
+        "inversion_below": float(first.num_violations + last.num_violations),
     }
     notes = _notes(len(attack.law.variances), attack.most, attack.rows.shape[1])
     grids = (_grid(attack, one, every, first, last),)
     return Attacked(numbers, notes=notes, grids=grids, pictures=_pictures(attack, one, every))
 
 
-def _grid(attack: Attack, one: list[Tried], every: list[Tried], first: Judged, last: Judged) -> Grid:
+def _grid(
+    attack: Attack,
+    one: list[AttackOutcome],
+    every: list[AttackOutcome],
+    first: ReconstructionScores,
+    last: ReconstructionScores,
+) -> ReportTable:
     means = ("mean", first.error, first.bound, last.error, last.bound, last.unbiased, last.unbiased_bound)
     rows = [
         (
             f"{number}",
             a.errors.mean().item(),
-            a.likely(attack.law),
+            a.van_trees_bound(attack.law),
             b.errors.mean().item(),
-            b.likely(attack.law),
+            b.van_trees_bound(attack.law),
             b.unbiased.mean().item(),
-            b.least,
+            b.min_unbiased_error,
         )
         for number, a, b in zip(attack.which.tolist(), one, every, strict=True)
     ]
-    return Grid("Rows that are read from gradients", WORDS, HEAD, [means, *rows])
+    return ReportTable("Rows that are read from gradients", WORDS, HEAD, [means, *rows])
 
 
-def _pictures(attack: Attack, one: list[Tried], every: list[Tried]) -> tuple[tuple[str, Picture], ...]:
+def _pictures(
+    attack: Attack, one: list[AttackOutcome], every: list[AttackOutcome]
+) -> tuple[tuple[str, ReportPicture], ...]:
     if (kind := attack.some.modality.view(Images)) is None:
         return ()
 
     def values(rows: Float64[Tensor, "n d"]) -> Tensor:
         return kind.decode(rows.reshape(-1, *attack.shape).float().cpu())
 
-    def names(several: Sequence[Tried]) -> list[str]:
-        return [f"{each.errors[0].item():.2f} ({each.likely(attack.law):.2f})" for each in several]
+    def names(several: Sequence[AttackOutcome]) -> list[str]:
+        return [f"{each.errors[0].item():.2f} ({each.van_trees_bound(attack.law):.2f})" for each in several]
 
     shown = slice(0, SHOWN)
     lines = [
         (attack.some.values[shown], [f"row {number}" for number in attack.which[shown].tolist()]),
-        (values(torch.stack([each.found for each in one[shown]])), names(one[shown])),
-        (values(torch.stack([each.found for each in every[shown]])), names(every[shown])),
+        (values(torch.stack([each.estimate for each in one[shown]])), names(one[shown])),
+        (values(torch.stack([each.estimate for each in every[shown]])), names(every[shown])),
     ]
-    return ((CAPTION, reconstructions_picture(kind, lines)),)
+    return ((CAPTION, plot_reconstructions(kind, lines)),)
 
 
 def _notes(directions: int, most: int, numbers: int) -> tuple[str, ...]:
@@ -236,7 +259,7 @@ def invert(it: Opened, draws: Rng, tell: Tell) -> Attacked:
         why = "the loss of this model needs an older model" if objective is None else why
         return Attacked({}, notes=(f"no row is read from gradients: {why}",))
     tell.task("reading rows from gradients")
-    size = sum(weight.numel() for weight in trained(network).values())
+    size = sum(weight.numel() for weight in trainable_params(network).values())
     count = min(ROWS, max(LEAST, SPACE // (ROUNDS * FEWEST * size)))
     which = torch.randperm(len(train), generator=draws.stream("rows").shared_generator())[:count].sort().values
     attack = Attack(network, objective, train, which, planned, draws)
@@ -254,9 +277,9 @@ def _why_not(network: nn.Module, train: Dataset) -> str:
         return "all rows are alike"
     if not _is_flat(train.modality.space()):
         return "rows are points of a curved space"
-    if sharp := kinks(network):
+    if sharp := nonsmooth_layers(network):
         return f"{sharp[0]} jumps in its slope, so that no information bounds what is told"
-    size = sum(weight.numel() for weight in trained(network).values())
+    size = sum(weight.numel() for weight in trainable_params(network).values())
     return f"its {size:,} weights are too many to lay out" if size > LARGEST else ""
 
 

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from feller.core.rng import Rng
 from feller.data.modality import Dataset
-from feller.evaluation.attacks.reconstruction import ERRORS
-from feller.privacy.erm.leakage import leakage, reconstructed
-from feller.privacy.erm.ridge import Minimum
+from feller.evaluation.attacks.reconstruction import NUM_STANDARD_ERRORS
+from feller.privacy.erm.regularized_erm import ERMSolution
+from feller.privacy.erm.weight_release import erm_leakage, reconstruct_rows
 from feller.training.objectives.output_perturbation import OutputPerturbation
 
 ENDS, BETWEEN = 8, 48
@@ -46,7 +46,7 @@ class Rebuilt:
 class LinearTold:
     """What noisy weights tell about the rows that they were found of."""
 
-    minimum: Minimum
+    minimum: ERMSolution
     eta2: Float64[Tensor, " n"]
     """Information per number of each row; without noise infinite."""
     labels: Float64[Tensor, " n"]
@@ -83,7 +83,7 @@ def rebuilt_rows(objective: OutputPerturbation, rows: Dataset, rho: float, draws
     minimum = objective.solution(rows, rho)
     scale = objective.noise_std(len(rows), rho) if rho < torch.inf else 0.0
     numbers = torch.arange(minimum.x.shape[1], device=minimum.x.device) > 0  # all but the constant
-    told = leakage(minimum, scale or 1.0, numbers)
+    told = erm_leakage(minimum, scale or 1.0, numbers)
     eta2, labels = told.rows.eta2, told.labels.eta2
     which = _some(eta2, draws)
     if not scale:
@@ -106,25 +106,25 @@ def _some(eta2: Float64[Tensor, " n"], draws: Rng) -> Int64[Tensor, " m"]:
     return torch.cat([order[:ENDS], order[inner.to(order.device)], order[-ENDS:]])
 
 
-def _divided(minimum: Minimum, which: Tensor, scale: float) -> Float64[Tensor, " m"]:
+def _divided(minimum: ERMSolution, which: Tensor, scale: float) -> Float64[Tensor, " m"]:
     """Return the noise in the slope of the constant, by which the attack divides, over that slope."""
-    x, whole = minimum.x[which], torch.linalg.inv(minimum.inverse)
+    x, whole = minimum.x[which], torch.linalg.inv(minimum.inverse_hessian)
     slopes = whole[0] - minimum.curvatures[which, None] * x[:, :1] * x
     return scale * slopes.norm(dim=1) / minimum.residuals[which].abs()
 
 
-def _rebuilt(minimum: Minimum, which: Tensor, theta: Tensor, eta2: Tensor, steady: Tensor) -> Rebuilt:
+def _rebuilt(minimum: ERMSolution, which: Tensor, theta: Tensor, eta2: Tensor, steady: Tensor) -> Rebuilt:
     x = minimum.x[which, 1:]
     portion = max(1, AT_ONCE // (x.numel() + len(minimum.x)))
     errors, known, total = [], [], torch.zeros_like(x)
     for some in theta.split(portion):
-        found, _ = reconstructed(minimum.ridge, minimum.x, minimum.y, some, which)
+        found, _ = reconstruct_rows(minimum.erm, minimum.x, minimum.y, some, which)
         answer = found[..., 1:].nan_to_num(0.5, 1.0, 0.0)
         cut = answer.clamp(0, 1)
         errors.append((answer - x).square().mean(2))
         known.append((cut - x).square().mean(2))
         total += cut.sum(0)
     error = torch.cat(errors)
-    slack = ERRORS * error.std(0, correction=0) / len(error) ** 0.5
+    slack = NUM_STANDARD_ERRORS * error.std(0, correction=0) / len(error) ** 0.5
     below = steady & (error.mean(0) + slack < 1 / eta2)
     return Rebuilt(which, error.mean(0), torch.cat(known).mean(0), steady, below, total / len(theta))

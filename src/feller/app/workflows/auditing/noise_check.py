@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from feller.app.workflows.private.privacy_config import Allowance
 from feller.core.errors import InputError
 from feller.core.run_folder import Run
-from feller.evaluation.attacks.attack_scores import FOUR
-from feller.privacy.accounting.dp_events import Gaussian
+from feller.evaluation.attacks.attack_scores import FOUR_SIGMA_PROB
+from feller.privacy.accounting.dp_events import GaussianMechanism
 from feller.privacy.accounting.ledger import Ledger
 
 NEAR = 1e-6
@@ -41,7 +41,7 @@ def noise_held(theta: Tensor, best: Tensor, scale: float) -> NoiseHeld:
         scale: Standard deviation of the noise of each, as it was charged.
     """
     d, away = len(best), (theta - best) / scale
-    least, most = (float(chi2.ppf(q, d) / d) ** 0.5 for q in (FOUR, 1 - FOUR))
+    least, most = (float(chi2.ppf(q, d) / d) ** 0.5 for q in (FOUR_SIGMA_PROB, 1 - FOUR_SIGMA_PROB))
     return NoiseHeld(away.square().mean().sqrt().item(), least, most)
 
 
@@ -65,7 +65,7 @@ def check_held(run: Run, network: nn.Module, best: Tensor, scale: float) -> Nois
 
 def check_charged(run: Run, ledger: Ledger, planned: Allowance) -> None:
     """Refuse a ledger that counts other noise of the weights than was planned."""
-    spent = sum(one.rho for one in ledger.expenses if isinstance(one, Gaussian) and one.what == "weights")
+    spent = sum(one.rho for one in ledger.events if isinstance(one, GaussianMechanism) and one.label == "weights")
     if abs(spent - planned.rho) > NEAR * planned.rho:
         raise InputError(
             f"{run.ledger} counts other noise than was planned for this run (rho {spent:.4g}, not {planned.rho:.4g})",

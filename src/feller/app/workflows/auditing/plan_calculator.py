@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from feller.core.errors import UsageError, check_number
-from feller.privacy.accounting.accountant import epsilon
-from feller.privacy.accounting.dp_events import Expense, Subsampled
+from feller.privacy.accounting.accountant import compute_epsilon
+from feller.privacy.accounting.dp_events import DpEvent, PoissonSubsampledGaussian
 from feller.privacy.leakage.reconstruction_bounds import eps2_added, eps2_replaced, mse_bound
 from feller.privacy.leakage.rero import rero
 
@@ -19,7 +19,7 @@ LEAST = 1e-3
 """Noise of a plan, in clip norms, below which counting it says nothing."""
 
 
-def plan(noise: float | None, rate: float | None, steps: int | None) -> Subsampled:
+def plan(noise: float | None, rate: float | None, steps: int | None) -> PoissonSubsampledGaussian:
     """Return the expense of a training as it is asked for.
 
     Raises:
@@ -39,22 +39,22 @@ def plan(noise: float | None, rate: float | None, steps: int | None) -> Subsampl
         raise UsageError(f"{noise:g} is as good as none", remedy=f"Plan with {LEAST:g} or more", argument="noise")
     check_number("rate", rate, gt=0, le=1)
     check_number("steps", steps, ge=1)
-    return Subsampled("training", noise, rate, steps)
+    return PoissonSubsampledGaussian("training", noise, rate, steps)
 
 
-def bounds(expenses: Sequence[Expense], delta: float) -> dict[str, Any]:
+def bounds(expenses: Sequence[DpEvent], delta: float) -> dict[str, Any]:
     """Return the numbers of a plan, and what `reconstruction` does."""
-    spent = epsilon(expenses, delta)
+    spent = compute_epsilon(expenses, delta)
     return {
         "epsilon": spent,
         "delta": delta,
         "epsilon_pld": spent,
-        "epsilon_rdp": epsilon(expenses, delta, method="rdp"),
+        "epsilon_rdp": compute_epsilon(expenses, delta, method="rdp"),
         **reconstruction(expenses),
     }
 
 
-def reconstruction(expenses: Sequence[Expense]) -> dict[str, Any]:
+def reconstruction(expenses: Sequence[DpEvent]) -> dict[str, Any]:
     """Return what bounds it, and `guess_KAPPA`, the chance to guess right what was guessed with KAPPA."""
     order2 = eps2_replaced(expenses)
     return {

@@ -23,23 +23,23 @@ from feller.models.model import Model
 from feller.models.recipes.recipe import Recipe
 from feller.models.spec import ModelSpec
 from feller.privacy.accounting.calibration import calibrate
-from feller.privacy.accounting.dp_events import Subsampled
+from feller.privacy.accounting.dp_events import PoissonSubsampledGaussian
 from feller.privacy.accounting.ledger import Ledger
 from feller.privacy.dp_sgd.poisson_sampling import poisson
-from feller.privacy.dp_sgd.private_gradient import Private
+from feller.privacy.dp_sgd.private_gradient import DPSGD
 from feller.privacy.marginals.marginal_model import MarginalModel
-from feller.privacy.noise.grid_noise import Noise, source
+from feller.privacy.noise.grid_noise import Noise, make_noise
 from feller.training.checkpoint import read_counters
 from feller.training.engine import get_engine
 from feller.training.loop import BatchFn, TrainState, check_finite, make_train_state, train
 from feller.training.objective import Objective, TrainingContext
 from feller.training.objectives.one_shot import OneShotObjective
 
-Wrap = Callable[[Private], Gradient]
+Wrap = Callable[[DPSGD], Gradient]
 """From the private gradient of a training to one that does something beside it."""
 
 
-def _plain(gradient: Private) -> Gradient:
+def _plain(gradient: DPSGD) -> Gradient:
     return gradient
 
 
@@ -92,8 +92,8 @@ class Again:
             self._rehearse(learner, seed)
             feed = _poisson_batches(rows, planned, self._noise(seed, "batches"))
             noise = self._noise(seed, "training")
-            gradient = wrap(Private(sigma=planned.sigma, clip=clip_of(planned), noise=noise))
-            draws = Rng(int.from_bytes(self._noise(seed, "examples").take(SEED)))
+            gradient = wrap(DPSGD(sigma=planned.sigma, clip=clip_of(planned), noise=noise))
+            draws = Rng(int.from_bytes(self._noise(seed, "examples").random_bytes(SEED)))
         else:
             feed = batches(rows, training.batch_size, Rng(seed))
         for report in train(learner, self.objective, feed, training, rng=draws, engine=here, gradient=gradient):
@@ -118,12 +118,12 @@ class Again:
                 remedy="Leave it out",
                 argument="shadows",
             )
-        others = [one for one in ledger.expenses if not isinstance(one, Subsampled)]
-        sigma = calibrate(ledger.epsilon(), ledger.open, batch / n, self.steps, others)
+        others = [one for one in ledger.events if not isinstance(one, PoissonSubsampledGaussian)]
+        sigma = calibrate(ledger.epsilon(), ledger.available_delta, batch / n, self.steps, others)
         return replace(self, planned=replace(self.planned, n=n, sigma=sigma))
 
     def _noise(self, seed: int, what: str) -> Noise:
-        return source(None if self.planned is None else self.planned.unsafe_seed, "again", seed, what)
+        return make_noise(None if self.planned is None else self.planned.unsafe_seed, "again", seed, what)
 
     def _rehearse(self, learner: TrainState, seed: int) -> None:
         kind = self.description.modality.view(Table)

@@ -15,10 +15,10 @@ from feller.app.workflows.auditing.retrain import Again, again_of, joined
 from feller.core.errors import check_number
 from feller.core.rng import Rng
 from feller.data.modality import Dataset
-from feller.evaluation.attacks.attack_scores import told
-from feller.evaluation.attacks.membership import halves, likelihood_ratio, losses, relative
-from feller.evaluation.comparison import pick
-from feller.evaluation.report.page import Grid
+from feller.evaluation.attacks.attack_scores import membership_scores
+from feller.evaluation.attacks.membership import example_losses, lira_scores, relative_loss_scores, shadow_splits
+from feller.evaluation.comparison import subsample
+from feller.evaluation.report.report_page import ReportTable
 from feller.models.model import Model
 
 LEAST = 10
@@ -43,17 +43,17 @@ def shadowed(it: Opened, again: Again, shadows: int, draws: Rng, tell: Tell) -> 
         note = f"{len(held_out):,} examples are held out, fewer than {LEAST}: no shadow models were trained"
         return Attacked({}, notes=(note,))
     whole = joined(train, held_out)
-    seen = halves(len(whole), shadows, draws)
+    seen = shadow_splits(len(whole), shadows, draws)
     smaller = again.smaller(len(whole) // 2)
-    members = pick(_numbers(len(train), train), MOST, draws.fold_in("members")).values
-    others = pick(_numbers(len(held_out), held_out), MOST, draws.fold_in("others")).values + len(train)
+    members = subsample(_numbers(len(train), train), MOST, draws.fold_in("members")).values
+    others = subsample(_numbers(len(held_out), held_out), MOST, draws.fold_in("others")).values + len(train)
     asked = torch.cat([members, others])
     found = []
 
     def lost(one: Model) -> Tensor:
         """Return the losses under a model; members and others meet times and noise of one law."""
         both = (whole.subset(rows) for rows in (members, others))
-        return torch.cat([losses(one.network, again.objective, rows, draws.fold_in("loss")) for rows in both])
+        return torch.cat([example_losses(one.network, again.objective, rows, draws.fold_in("loss")) for rows in both])
 
     tell.task("training shadow models")
     for k in range(shadows):
@@ -68,12 +68,12 @@ def shadowed(it: Opened, again: Again, shadows: int, draws: Rng, tell: Tell) -> 
     tell.done()
     attacked = lost(it.model)
     ways = {
-        "shadow": likelihood_ratio(torch.stack(found), seen[:, asked], attacked),
-        "relative": relative(torch.stack(found), attacked),
+        "shadow": lira_scores(torch.stack(found), seen[:, asked], attacked),
+        "relative": relative_loss_scores(torch.stack(found), attacked),
     }
     numbers: dict[str, float | None] = {"shadows": float(shadows)}
     for way, scores in ways.items():
-        numbers |= told(scores[: len(members)], scores[len(members) :], it.delta).under(way)
+        numbers |= membership_scores(scores[: len(members)], scores[len(members) :], it.delta).with_prefix(way)
     return Attacked(numbers)
 
 
@@ -123,13 +123,13 @@ def flags(numbers: Mapping[str, Any]) -> list[str]:
     return [word for name, count in asked.items() if count for word in (f"--{name}", f"{count:.0f}")]
 
 
-def candidates(numbers: Mapping[str, Any]) -> list[Grid]:
+def candidates(numbers: Mapping[str, Any]) -> list[ReportTable]:
     """List how well candidates were told apart, where that was tried."""
     if numbers.get("candidates_right") is None:
         return []
     names = ("candidates_places", "candidates_right", "candidates_least", "candidates_bound", "candidates_blind")
     return [
-        Grid(
+        ReportTable(
             f"Which of {CANDIDATES} candidates was learned from",
             "In a training of its own, each of some places held one of several rows. An attacker who knows all else and"
             " sees every noisy gradient named the likeliest. A chance that is at least more than what is allowed would"

@@ -6,11 +6,11 @@ from dataclasses import replace
 
 from feller.app.workflows.bridges.bridge_run import Bridged, command_of, going_on, last_said
 from feller.app.workflows.run_status import SKETCH
-from feller.control.bridges.bridge_config import Bridging
+from feller.control.bridges.bridge_config import BridgeSolverConfig
 from feller.core.run_folder import Run
 
 
-def bridge_sketch(run: Run, bridged: Bridged, how: Bridging, planned: Bridging, rounds: int) -> str:
+def bridge_sketch(run: Run, bridged: Bridged, how: BridgeSolverConfig, planned: BridgeSolverConfig, rounds: int) -> str:
     """Return one line where a bridge has one round alone, or far less training or pairs than is usual; else nothing.
 
     Args:
@@ -38,8 +38,8 @@ def bridge_sketch(run: Run, bridged: Bridged, how: Bridging, planned: Bridging, 
 def onward(
     run: Run,
     bridged: Bridged,
-    how: Bridging,
-    planned: Bridging,
+    how: BridgeSolverConfig,
+    planned: BridgeSolverConfig,
     rounds: int,
     *,
     sketch: bool = False,
@@ -70,12 +70,12 @@ def onward(
     return command_of(anew, whole, _beside(run)), f"make a new one of {planned.pairs:,} pairs"
 
 
-def _short(how: Bridging, planned: Bridging) -> dict[str, int]:
+def _short(how: BridgeSolverConfig, planned: BridgeSolverConfig) -> dict[str, int]:
     """Return the fields that a sketch has less of than is usual, as they are called, with what is."""
     kinds = {
         "train.steps": (how.train.steps, planned.train.steps),
         "control.steps": (how.control.steps, planned.control.steps),
-        "calls": (how.calls, planned.calls),
+        "calls": (how.nfe, planned.nfe),
     }
     return {name: usual or 1 for name, (own, usual) in kinds.items() if (own or 1) < (usual or 1)}
 
@@ -86,5 +86,5 @@ def _beside(run: Run) -> pathlib.Path:
     return next(path for path in names if not path.exists())
 
 
-def _few(how: Bridging, planned: Bridging) -> bool:
+def _few(how: BridgeSolverConfig, planned: BridgeSolverConfig) -> bool:
     return how.pairs < SKETCH * planned.pairs

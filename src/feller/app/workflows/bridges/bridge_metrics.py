@@ -8,23 +8,23 @@ from feller.app.workflows.bridges.bridge_run import Bridged
 from feller.app.workflows.bridges.cost_names import frame_of, surface_of
 from feller.app.workflows.bridges.populations import Populations
 from feller.app.workflows.bridges.trajectory_files import values_of
-from feller.control.bridges.bridge_config import Bridging
+from feller.control.bridges.bridge_config import BridgeSolverConfig
 from feller.control.bridges.costs import Sum, Zero
-from feller.control.bridges.costs.rescaled import InLeg
+from feller.control.bridges.costs.unit_conversion import RescaledCost
 from feller.control.bridges.gaussian_paths import GaussianPaths
 from feller.control.bridges.path_integral import PathIntegral
-from feller.control.bridges.population import Crowd
+from feller.control.bridges.population import Population
 from feller.control.bridges.problem import BridgeProblem
-from feller.control.bridges.solution import FoundBridge
-from feller.control.bridges.trajectories import Walk, legs_of
+from feller.control.bridges.solution import BridgeSolution
+from feller.control.bridges.trajectories import Trajectories, segments_of
 from feller.core.rng import Rng
 from feller.core.run_folder import Run
 from feller.data.points.points import Points
-from feller.evaluation.bridge import Along, along, arrival
-from feller.evaluation.report.bridge_animation import film, motion
-from feller.evaluation.report.cost_plot import Passed, by_round, over_time
-from feller.evaluation.report.figure import Picture
-from feller.evaluation.report.projection import Field, Scene, Walls, look
+from feller.evaluation.bridge_quality import PathCosts, endpoint_distances, path_costs
+from feller.evaluation.report.bridge_animation import animate_paths, filmstrip
+from feller.evaluation.report.cost_plot import RoundSummary, plot_over_time, plot_rounds
+from feller.evaluation.report.embedded_picture import ReportPicture
+from feller.evaluation.report.projection import BridgeScene, Field, Walls, project_scene
 from feller.training.callbacks import read_metrics
 from feller.training.couplings.minibatch_ot import optimal_permutation
 
@@ -38,68 +38,74 @@ STRAIGHT = 500
 """Pairs of the plain bridge that the one found is compared with."""
 
 
-def compared(how: Bridging) -> int:
+def compared(how: BridgeSolverConfig) -> int:
     """Return how many ends are compared: as many after a round as in the report, so that both have one floor."""
     return min(SEEN, how.pairs)
 
 
-def arrivals(walked: Walk, problem: BridgeProblem, bridged: Bridged, draws: Rng, most: int) -> dict[str, float | None]:
+def arrivals(
+    walked: Trajectories, problem: BridgeProblem, bridged: Bridged, draws: Rng, most: int
+) -> dict[str, float | None]:
     """Compare where trajectories are, at most so many, with each population that they should have become."""
     numbers: dict[str, float | None] = {}
-    for leg, (begin, length) in enumerate(legs_of(problem.times)):
+    for leg, (begin, length) in enumerate(segments_of(problem.times)):
         place = int(np.argmin(np.abs(np.array(walked.times) - (begin + length))))
-        met = arrival(walked.states[:, place].flatten(1), end_of(problem, leg), draws.fold_in("met", leg), most)
-        when = "" if leg == len(problem.crowds) - 1 else f"_{bridged.times[leg + 1]:g}"
+        met = endpoint_distances(
+            walked.states[:, place].flatten(1), end_of(problem, leg), draws.fold_in("met", leg), most
+        )
+        when = "" if leg == len(problem.populations) - 1 else f"_{bridged.times[leg + 1]:g}"
         floors = {name: "_floor" if name.endswith("_floor") else "" for name in met}
         numbers |= {f"{name.removesuffix(floors[name])}{when}{floors[name]}": value for name, value in met.items()}
     return numbers
 
 
-def end_of(problem: BridgeProblem, leg: int, *, backward: bool = False) -> Crowd:
+def end_of(problem: BridgeProblem, leg: int, *, backward: bool = False) -> Population:
     """Return the population where a leg ends, or, backward, where it begins."""
-    crowd = problem.crowds[leg][not backward]
-    if not isinstance(crowd, Crowd):
+    crowd = problem.populations[leg][not backward]
+    if not isinstance(crowd, Population):
         raise TypeError("a run is of populations that are known by members")
     return crowd
 
 
-def straight(problem: BridgeProblem, crowd: Populations, walked: Walk, draws: Rng) -> float | None:
+def straight(problem: BridgeProblem, crowd: Populations, walked: Trajectories, draws: Rng) -> float | None:
     """Return the objective of plain Brownian bridges between members paired at the least distance."""
     total = 0.0
-    for leg, (begin, length) in enumerate(legs_of(problem.times)):
+    for leg, (begin, length) in enumerate(segments_of(problem.times)):
         size = min(STRAIGHT, *map(len, crowd.states[leg : leg + 2]))
         x_0, x_1 = (
-            Crowd(x)(size, draws.fold_in("straight", leg, k)).flatten(1)
+            Population(x)(size, draws.fold_in("straight", leg, k)).flatten(1)
             for k, x in enumerate(crowd.states[leg : leg + 2])
         )
         x_0 = x_0[optimal_permutation(x_0, x_1)]
-        paths = GaussianPaths.straight(x_0, x_1, problem.noise * length**0.5, 2, 2)
+        paths = GaussianPaths.brownian_bridges(x_0, x_1, problem.noise * length**0.5, 2, 2)
         t = torch.linspace(0, 1, 29, dtype=x_0.dtype)
         moments = paths.grid(t)
         z = draws.stream("straight", leg).normal(tuple(moments.mean.shape), x_0.dtype)
         states = moments.mean + moments.std[..., None] * z
         control = ((x_1 - x_0) / length)[:, None].expand(states.shape)
         times = [begin + length * share for share in t.tolist()]
-        averages = along(times, states, control, problem.cost, draws.fold_in("cost", leg)).averages()
+        averages = path_costs(times, states, control, problem.cost, draws.fold_in("cost", leg)).averages()
         total += length * (averages["objective"] or 0.0)
     return total
 
 
-def ess(found: FoundBridge, walked: Walk, draws: Rng) -> float | None:
+def ess(found: BridgeSolution, walked: Trajectories, draws: Rng) -> float | None:
     """Return which share of the trajectories of pinned paths counts; None without noise or cost, or with a crowd."""
-    problem, how = found.problem, found.how
-    if not problem.noise or isinstance(problem.cost, Zero) or problem.cost.crowd:
+    problem, how = found.problem, found.config
+    if not problem.noise or isinstance(problem.cost, Zero) or problem.cost.needs_population:
         return None
     shares, knots = [], how.control.mean_knots
     pairs = min(COMPARED, ROOM // (4 * WEIGHED * (STEPS + 1) * walked.states[0, 0].numel()))
     if not pairs:
         return None
-    for leg, (begin, length) in enumerate(legs_of(problem.times)):
+    for leg, (begin, length) in enumerate(segments_of(problem.times)):
         states = walked.states[:pairs, leg * (knots - 1) : (leg + 1) * (knots - 1) + 1].flatten(2)
-        cost = InLeg(problem.cost, begin, length)
-        paths = GaussianPaths.along(states, problem.noise * length**0.5, how.control.scale_knots)
+        cost = RescaledCost(problem.cost, begin, length)
+        paths = GaussianPaths.from_knots(states, problem.noise * length**0.5, how.control.scale_knots)
         paths, _ = how.control.solve(paths, cost, draws.fold_in("pinned", leg))
-        weighted = PathIntegral(trajectories=WEIGHED, steps=STEPS).weigh(paths, cost, draws.fold_in("weigh", leg))
+        weighted = PathIntegral(trajectories=WEIGHED, steps=STEPS).sample_weighted(
+            paths, cost, draws.fold_in("weigh", leg)
+        )
         shares.append(float(weighted.ess.mean()) / WEIGHED)
     return min(shares)
 
@@ -119,38 +125,40 @@ def pictures(
     run: Run,
     bridged: Bridged,
     crowd: Populations,
-    found: FoundBridge,
-    walked: Walk,
-    seen: Along,
-) -> list[tuple[str, Picture]]:
+    found: BridgeSolution,
+    walked: Trajectories,
+    seen: PathCosts,
+) -> list[tuple[str, ReportPicture]]:
     """Draw paths as they move, what they cost along time, and how the rounds went."""
     begin, end = bridged.times[0], bridged.times[-1]
     times = begin + (end - begin) * np.array(walked.times)
     paths = values_of(crowd.modality, walked.states)
     if (points := crowd.modality.view(Points)) is None:
-        shown: list[tuple[str, Picture]] = [
-            ("Pictures on their way", film(_colours(paths), [f"{time:.3g}" for time in times]))
+        shown: list[tuple[str, ReportPicture]] = [
+            ("Pictures on their way", filmstrip(_colours(paths), [f"{time:.3g}" for time in times]))
         ]
     else:
-        scene = Scene(
+        scene = BridgeScene(
             times=times,
             paths=paths,
             populations=[values_of(crowd.modality, some[:, None])[:, 0] for some in map(_some, crowd.states)],
             names=bridged.populations,
             columns=points.columns,
-            seen=bridged.times,
+            population_times_given=bridged.times,
             field=_field(found.problem, crowd),
             walls=_walls(found.problem, crowd),
             frame=frame_of(bridged.costs, bridged.frame),
             surface=_surface(bridged, crowd),
         )
-        shown = [(f"Paths from one population to the next. {look(scene).said}".strip(), motion(scene))]
-    curves = {"control": seen.control.numpy(), "state cost": seen.state.numpy()}
+        shown = [
+            (f"Paths from one population to the next. {project_scene(scene).caption}".strip(), animate_paths(scene))
+        ]
+    curves = {"control": seen.control_cost.numpy(), "state cost": seen.state_cost.numpy()}
     if isinstance(found.problem.cost, Zero):
         del curves["state cost"]
-    shown.append(("What paths cost along time", over_time(begin + (end - begin) * seen.times.numpy(), curves)))
+    shown.append(("What paths cost along time", plot_over_time(begin + (end - begin) * seen.times.numpy(), curves)))
     rows = [
-        Passed(
+        RoundSummary(
             number=int(row["step"]),
             backward=bool(row["backward"]),
             objective=row["objective"],
@@ -160,13 +168,13 @@ def pictures(
         for row in read_metrics(run.metrics)
     ]
     if rows:
-        shown.append(("Rounds", by_round(rows)))
+        shown.append(("Rounds", plot_rounds(rows)))
     return shown
 
 
 def _some(members: Tensor) -> Tensor:
     """Return members in an order that does not depend on that of their file, of which the first are drawn."""
-    return members[Crowd(members).choose(len(members), Rng(0).fold_in("drawn"))]
+    return members[Population(members).sample_indices(len(members), Rng(0).fold_in("drawn"))]
 
 
 def _colours(paths: np.ndarray) -> np.ndarray:
@@ -182,8 +190,8 @@ def _is_plane(crowd: Populations) -> bool:
 
 def _field(problem: BridgeProblem, crowd: Populations) -> Field | None:
     """Return what places in the plane cost in the middle of the journey, but for obstacles and what the crowd costs."""
-    parts = problem.cost.parts if isinstance(problem.cost, Sum) else (problem.cost,)
-    costs = [part for part in parts if not (isinstance(part, Zero) or part.crowd or part.obstacles)]
+    parts = problem.cost.terms if isinstance(problem.cost, Sum) else (problem.cost,)
+    costs = [part for part in parts if not (isinstance(part, Zero) or part.needs_population or part.obstacles)]
     if not costs or not _is_plane(crowd):
         return None
 
@@ -203,7 +211,7 @@ def _walls(problem: BridgeProblem, crowd: Populations) -> Walls | None:
 
     def walls(places: np.ndarray) -> np.ndarray:
         x = crowd.modality.encode(torch.from_numpy(places))
-        return problem.cost.blocked(x).numpy()
+        return problem.cost.is_blocked(x).numpy()
 
     return walls
 

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 from feller.app.config import BridgeConfig
 from feller.app.workflows.bridges.populations import Populations
-from feller.control.bridges.bridge_config import Bridging
+from feller.control.bridges.bridge_config import BridgeSolverConfig
+from feller.control.bridges.conditional_control import ConditionalControl
 from feller.control.bridges.path_integral import PathIntegral
-from feller.control.bridges.pinned_control import PinnedControl
 from feller.control.bridges.problem import BridgeProblem
 from feller.core.errors import UsageError
 from feller.data.images.modality import Images
@@ -56,7 +56,9 @@ def frame_of(frame: Sequence[float], costs: Sequence[str]) -> tuple[float, ...]:
     return tuple(frame)
 
 
-def fitted(settings: Bridging, config: BridgeConfig, problem: BridgeProblem, crowd: Populations) -> Bridging:
+def fitted(
+    settings: BridgeSolverConfig, config: BridgeConfig, problem: BridgeProblem, crowd: Populations
+) -> BridgeSolverConfig:
     """Return the settings with what was asked for beside them."""
     if config.minutes is not None:
         settings = replace(settings, rounds=None)
@@ -92,9 +94,9 @@ def fitted(settings: Bridging, config: BridgeConfig, problem: BridgeProblem, cro
     return settings
 
 
-def _within(control: PinnedControl, room: float, crowd: Populations) -> PinnedControl:
+def _within(control: ConditionalControl, room: float, crowd: Populations) -> ConditionalControl:
     """Return the search for paths with as many pairs at once as so many bytes hold."""
-    one = 4 * WORKING * control.times * control.draws * crowd.states[0][0].numel()
+    one = 4 * WORKING * control.times * control.num_samples * crowd.states[0][0].numel()
     pairs = int(room // one)
     if pairs < 8:
         raise UsageError(
@@ -102,17 +104,17 @@ def _within(control: PinnedControl, room: float, crowd: Populations) -> PinnedCo
             remedy=f"Give {16 * one / 2**30:.2g} or more",
             argument="max_memory",
         )
-    return replace(control, pairs=pairs)
+    return replace(control, chunk_size=pairs)
 
 
-def bridging(modality: Points | Images) -> Bridging:
+def bridging(modality: Points | Images) -> BridgeSolverConfig:
     """Return the settings for populations of a kind.
 
     Pictures are seen by the U-Net that also draws them; rows of numbers by a perceptron.
     """
     if (images := modality.view(Images)) is not None:
         train = TrainConfig(batch_size=64, steps=1000, lr=1e-3, ema_decay=0.998, lr_decay_fraction=0.0, warmup=50)
-        return Bridging(architecture=unet(images, "small"), pairs=512, train=train)
+        return BridgeSolverConfig(architecture=unet(images, "small"), pairs=512, train=train)
     points = modality.view(Points)
     numbers = 0 if points is None else len(points.columns)
-    return Bridging(architecture=MLP(width=128 if numbers <= WIDE else 256, depth=3))
+    return BridgeSolverConfig(architecture=MLP(width=128 if numbers <= WIDE else 256, depth=3))

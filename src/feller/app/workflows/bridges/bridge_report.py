@@ -19,19 +19,19 @@ from feller.app.workflows.bridges.parse_costs import WARNING
 from feller.app.workflows.bridges.populations import Populations
 from feller.app.workflows.bridges.run_rounds import of_the_kept
 from feller.app.workflows.bridges.trajectory_files import Counts, values_of, write_paths
-from feller.control.bridges.population import Crowd
+from feller.control.bridges.population import Population
 from feller.control.bridges.problem import BridgeProblem
-from feller.control.bridges.rounds import SMALL
-from feller.control.bridges.solution import FoundBridge
-from feller.control.bridges.trajectories import Walk
+from feller.control.bridges.rounds import MAX_DIM_LOGGED
+from feller.control.bridges.solution import BridgeSolution
+from feller.control.bridges.trajectories import Trajectories
 from feller.core.rng import Rng
 from feller.core.run_folder import Run
 from feller.core.serialization import to_dict
-from feller.evaluation.bridge import along
-from feller.evaluation.effort import Effort
-from feller.evaluation.number_format import percent, sentence
-from feller.evaluation.report.page import RunReport, write_report
-from feller.evaluation.report.verdict import GOOD, verdict
+from feller.evaluation.bridge_quality import path_costs
+from feller.evaluation.evaluation_budget import EvaluationBudget
+from feller.evaluation.number_format import format_percent, sentence
+from feller.evaluation.report.report_page import RunReport, write_report
+from feller.evaluation.report.verdict import GOOD, judge_numbers
 from feller.training.callbacks import read_metrics
 from feller.training.engine import get_engine
 
@@ -41,7 +41,7 @@ USUAL = 0.99
 """Quantile of the distances to the last neighbour beyond which a place is outside."""
 
 
-def outside(bridged: Bridged, crowd: Populations, walked: Walk) -> float | None:
+def outside(bridged: Bridged, crowd: Populations, walked: Trajectories) -> float | None:
     """Return which share of the time of all paths is outside of the surface of a cost; None without any.
 
     Outside is, seen from above, farther from the nearest point than nearly all points are from the last of those that
@@ -66,7 +66,7 @@ MORE, LESS = 2.0, 0.5
 
 def counts_of(problem: BridgeProblem) -> Counts:
     """Return what the members of each leg count, 1 in the mean; nothing where all count alike."""
-    legs = [(_counts(one), _counts(other)) for one, other in problem.crowds]
+    legs = [(_counts(one), _counts(other)) for one, other in problem.populations]
     return [(a, b) for a, b in legs if a is not None and b is not None]
 
 
@@ -76,15 +76,15 @@ def growing(counts: Counts, bridged: Bridged) -> list[str]:
     for (begins, _), name in zip(counts, bridged.populations, strict=False):
         more, less = float((begins >= MORE).mean()), float((begins < LESS).mean())
         said.append(
-            f"by --growth, {percent(more)} of the members of {name} count twice the mean or more, as those that divide,"
-            f" and {percent(less)} less than half of it, as those that die; one is {begins.max():.3g} times the mean"
+            f"by --growth, {format_percent(more)} of the members of {name} count twice the mean or more, as those that divide,"
+            f" and {format_percent(less)} less than half of it, as those that die; one is {begins.max():.3g} times the mean"
             " (counts.csv)"
         )
     return said
 
 
 def _counts(crowd: object) -> np.ndarray | None:
-    if not isinstance(crowd, Crowd) or crowd.weights is None:
+    if not isinstance(crowd, Population) or crowd.weights is None:
         return None
     weights = crowd.weights.double().cpu().numpy()
     return weights * (len(weights) / weights.sum())
@@ -102,9 +102,9 @@ def report_bridge(
     run: Run,
     bridged: Bridged,
     crowd: Populations,
-    found: FoundBridge,
+    found: BridgeSolution,
     notes: tuple[str, ...],
-    effort: Effort,
+    effort: EvaluationBudget,
     tell: Tell,
 ) -> dict[str, Any]:
     """Follow trajectories from the first population to the last, write files and the page.
@@ -123,19 +123,19 @@ def report_bridge(
     """
     tell.task("following trajectories")
     usual = min(max(len(crowd.states[0]), LEAST), MOST)
-    n = effort.affordable(usual, WALKED, lambda few: _crossed(found, bridged, crowd, few), get_engine())
+    n = effort.num_affordable(usual, WALKED, lambda few: _crossed(found, bridged, crowd, few), get_engine())
     if n < usual:
         notes = (*notes, f"to save time: {n:,} of {usual:,} trajectories; all of them with: feller evaluate {run.path}")
     whole, which = _crossed(found, bridged, crowd, n, lambda share: tell.progress(WALKED * share))
     draws = Rng(bridged.seed).fold_in("report")
-    seen = along(whole.times, whole.states.flatten(2), whole.control.flatten(2), found.problem.cost, draws)
-    walked = whole.thinned(_pieces(found) + 1)
+    seen = path_costs(whole.times, whole.states.flatten(2), whole.control.flatten(2), found.problem.cost, draws)
+    walked = whole.thin(_pieces(found) + 1)
     tell.progress(COSTED, "distances")
     numbers: dict[str, Any] = {
-        **arrivals(walked, found.problem, bridged, draws, compared(found.how)),
+        **arrivals(walked, found.problem, bridged, draws, compared(found.config)),
         **seen.averages(),
     }
-    kept_of = of_the_kept(found.progress.kept, read_metrics(run.metrics))
+    kept_of = of_the_kept(found.state.best_rounds, read_metrics(run.metrics))
     numbers["objective_straight"] = straight(found.problem, crowd, walked, draws)
     tell.progress(MEASURED, "paths of pairs")
     numbers |= {"ess": ess(found, walked, draws), **rounds_taken(run), **kept_of}
@@ -147,26 +147,26 @@ def report_bridge(
     numbers |= {} if away is None else {"outside_time": away}
     notes = (*notes, *_outside(numbers), *grown)
     rounds, planned = int(numbers["rounds"]), bridging(crowd.modality)
-    sketch = bridge_sketch(run, bridged, found.how, planned, rounds)
+    sketch = bridge_sketch(run, bridged, found.config, planned, rounds)
     if get_engine().is_main_process:
         write_paths(run, bridged, crowd.modality, walked, which, crowd.states, counts)
         tell.task("drawing")
         push = shlex.join(["feller", "sample", str(run.path), "--from", bridged.populations[0], "--out", "pushed.npz"])
-        longer = verdict(numbers).grade not in ("", GOOD)
+        longer = judge_numbers(numbers).grade not in ("", GOOD)
         page = RunReport(
             title=f"A bridge from {' to '.join(bridged.populations)}",
-            command=command_of(bridged, found.how, run.path, rounds),
+            command=command_of(bridged, found.config, run.path, rounds),
             sketch=sketch,
             compared=" ".join([_followed(bridged, len(whole.states)), *_warnings(notes)]),
             numbers=numbers,
             notes=(*bridged.notes, *notes),
-            settings=to_dict(found.how),
+            settings=to_dict(found.config),
             curve=None,
             heading="Paths",
             pictures=pictures(run, bridged, crowd, found, whole, seen),
             next_steps=[
                 (push, "push other members through the bridge"),
-                onward(run, bridged, found.how, planned, rounds, sketch=bool(sketch), longer=longer),
+                onward(run, bridged, found.config, planned, rounds, sketch=bool(sketch), longer=longer),
             ],
         )
         write_report(run.path, page)
@@ -177,17 +177,21 @@ def report_bridge(
 
 
 def _crossed(
-    found: FoundBridge, bridged: Bridged, crowd: Populations, n: int, tell: Callable[[float], None] = lambda share: None
-) -> tuple[Walk, Tensor]:
+    found: BridgeSolution,
+    bridged: Bridged,
+    crowd: Populations,
+    n: int,
+    tell: Callable[[float], None] = lambda share: None,
+) -> tuple[Trajectories, Tensor]:
     """Push members of the first population through; return trajectories, and which members began them.
 
     Small states are kept at every step, so that no wall between two knots is missed.
     """
     first = crowd.states[0]
-    weights = getattr(found.problem.crowds[0][0], "weights", None)
-    which = Crowd(first, weights).choose(n, Rng(bridged.seed).fold_in("cross"))
-    every = 1 if first[0].numel() <= SMALL else None
-    return found.walk(first[which], bridged.seed, every=every, tell=tell), which
+    weights = getattr(found.problem.populations[0][0], "weights", None)
+    which = Population(first, weights).sample_indices(n, Rng(bridged.seed).fold_in("cross"))
+    every = 1 if first[0].numel() <= MAX_DIM_LOGGED else None
+    return found.transport(first[which], bridged.seed, every=every, on_progress=tell), which
 
 
 def _outside(numbers: dict[str, Any]) -> list[str]:
@@ -198,15 +202,15 @@ def _outside(numbers: dict[str, Any]) -> list[str]:
         " guessed: points of a wider area, or a smaller --noise, help",
     }
     return [
-        f"{WARNING}{percent(share)} {text}"
+        f"{WARNING}{format_percent(share)} {text}"
         for name, text in warnings.items()
         if (share := numbers.get(name) or 0.0) > MET
     ]
 
 
-def _pieces(found: FoundBridge) -> int:
+def _pieces(found: BridgeSolution) -> int:
     """Return how many pieces between knots the journey has."""
-    return (found.how.control.mean_knots - 1) * len(found.problem.crowds)
+    return (found.config.control.mean_knots - 1) * len(found.problem.populations)
 
 
 def _followed(bridged: Bridged, number: int) -> str:

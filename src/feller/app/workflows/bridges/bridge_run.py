@@ -13,8 +13,8 @@ from torch import Tensor
 from feller.app.workflows.bridges.is_bridge import KEY
 from feller.app.workflows.bridges.populations import Populations, read_populations
 from feller.app.workflows.run_config import older_example
-from feller.control.bridges.bridge_config import Bridging
-from feller.control.bridges.rounds import Progress, start
+from feller.control.bridges.bridge_config import BridgeSolverConfig
+from feller.control.bridges.rounds import BridgeState, init_state
 from feller.core.errors import InputError
 from feller.core.rng import Rng
 from feller.core.run_folder import Run
@@ -88,7 +88,7 @@ class Bridged:
         return ("--cost", *self.costs) if any(".py:" in text for text in self.costs) else ()
 
 
-def command_of(bridged: Bridged, how: Bridging, place: pathlib.Path, rounds: int | None = None) -> str:
+def command_of(bridged: Bridged, how: BridgeSolverConfig, place: pathlib.Path, rounds: int | None = None) -> str:
     """Return the command that makes such a bridge in a folder.
 
     Args:
@@ -139,9 +139,9 @@ def bridged_of(run: Run) -> Bridged | None:
     return None if content is None else from_dict(Bridged, content)
 
 
-def bridging_of(run: Run) -> Bridging:
+def bridging_of(run: Run) -> BridgeSolverConfig:
     """Read the settings of a bridge."""
-    return from_dict(Bridging, run.read_field(run.recipe, "recipe"))
+    return from_dict(BridgeSolverConfig, run.read_field(run.recipe, "recipe"))
 
 
 def read_again(bridged: Bridged) -> Populations:
@@ -159,7 +159,7 @@ def read_again(bridged: Bridged) -> Populations:
     return found
 
 
-def begin(bridged: Bridged, crowd: Populations, how: Bridging, here: Engine) -> tuple[ModelSpec, Progress]:
+def begin(bridged: Bridged, crowd: Populations, how: BridgeSolverConfig, here: Engine) -> tuple[ModelSpec, BridgeState]:
     """Return what the model of a bridge is, with a new network."""
     modality = crowd.modality
     description = ModelSpec(
@@ -167,17 +167,17 @@ def begin(bridged: Bridged, crowd: Populations, how: Bridging, here: Engine) -> 
         modality.space(),
         BridgeProcess(BrownianBridge(bridged.noise)),
         ForwardBackwardDrift(how.architecture),
-        sampling=SamplerConfig("euler-maruyama", how.calls),
+        sampling=SamplerConfig("euler-maruyama", how.nfe),
     )
     network = description.build(Rng(bridged.seed)).to(here.device)
     if not isinstance(network, ForwardBackwardNetwork):
         raise InputError(
             f"a bridge has two drifts, and this run has a {type(network).__name__}", remedy="Make a new one"
         )
-    return description, start(network, how)
+    return description, init_state(network, how)
 
 
-def save_progress(run: Run, progress: Progress) -> None:
+def save_progress(run: Run, progress: BridgeState) -> None:
     """Write all that a bridge needs to go on, and what those need who only sample; each file whole or not at all.
 
     The averaged weights, with which it is sampled, are those of the kept rounds; all else is of the last.
@@ -188,23 +188,29 @@ def save_progress(run: Run, progress: Progress) -> None:
         for name, value in train_state_tensors(learner).items()
     }
     tensors |= {f"knots/{leg}": knots for leg, knots in enumerate(progress.knots)}
-    counters = {"step": progress.ahead.step + progress.back.step, "seconds": progress.seconds, "rounds": progress.done}
-    counters["back"] = progress.back.step
+    counters = {
+        "step": progress.forward_state.step + progress.backward_state.step,
+        "seconds": progress.seconds,
+        "rounds": progress.num_rounds,
+    }
+    counters["back"] = progress.backward_state.step
     ways = {way: {"step": learner.step, "seconds": learner.seconds} for way, learner in _learners(progress).items()}
-    note = {"rounds": str(progress.done), "seconds": str(progress.seconds)}
+    note = {"rounds": str(progress.num_rounds), "seconds": str(progress.seconds)}
     note |= {f"{way}/{name}": str(value) for way, counted in ways.items() for name, value in counted.items()}
-    note |= {f"{way}/kept": str(number) for way, number in progress.kept.items()}
+    note |= {f"{way}/kept": str(number) for way, number in progress.best_rounds.items()}
     average = _both(progress, "averaged")
     average |= {
-        f"{_prefix(progress, way)}.{name}": value for way, best in progress.best.items() for name, value in best.items()
+        f"{_prefix(progress, way)}.{name}": value
+        for way, best in progress.best_weights.items()
+        for name, value in best.items()
     }
     save_tensors(run.ema_weights, average)  # first: a round that is cut off here is done again, with the same weights
-    save_tensors(run.state, tensors, {**note, HARDWARE_KEY: describe_hardware(train_device(progress.ahead))})
+    save_tensors(run.state, tensors, {**note, HARDWARE_KEY: describe_hardware(train_device(progress.forward_state))})
     save_tensors(run.weights, _both(progress, "weights"))
     write_json(run.progress, counters)
 
 
-def load_progress(run: Run, progress: Progress, number: int) -> str:
+def load_progress(run: Run, progress: BridgeState, number: int) -> str:
     """Bring a fresh bridge of so many legs to where a run was after its last round.
 
     Returns:
@@ -221,10 +227,10 @@ def load_progress(run: Run, progress: Progress, number: int) -> str:
             restore_train_state(learner, own, has_started=learner.step > 0)
         legs = sorted(int(name.removeprefix("knots/")) for name in tensors if name.startswith("knots/"))
         progress.knots = [tensors[f"knots/{leg}"] for leg in legs]
-        progress.done, progress.seconds = int(note["rounds"]), float(note["seconds"])
+        progress.num_rounds, progress.seconds = int(note["rounds"]), float(note["seconds"])
         shape = progress.network.forward_drift.centre.numel()
         right = all(knots.ndim == 3 and knots.shape[2] == shape and knots.isfinite().all() for knots in progress.knots)
-        if progress.done < 0 or not right or len(progress.knots) not in (0, number):
+        if progress.num_rounds < 0 or not right or len(progress.knots) not in (0, number):
             raise ValueError("knots or rounds of another bridge")
     except InputError:
         raise
@@ -233,10 +239,10 @@ def load_progress(run: Run, progress: Progress, number: int) -> str:
             f"{run.state} does not fit this bridge", remedy="Copy the whole run, or make a new one"
         ) from error
     _load_kept(run, progress, note)
-    return hardware_change_notice(note, train_device(progress.ahead))
+    return hardware_change_notice(note, train_device(progress.forward_state))
 
 
-def _load_kept(run: Run, progress: Progress, note: dict[str, str]) -> None:
+def _load_kept(run: Run, progress: BridgeState, note: dict[str, str]) -> None:
     """Read the drifts of the rounds that are kept; older runs have none, and keep the last of each direction."""
     numbers = {way: note[f"{way}/kept"] for way in _learners(progress) if f"{way}/kept" in note}
     network = progress.network
@@ -249,20 +255,20 @@ def _load_kept(run: Run, progress: Progress, note: dict[str, str]) -> None:
             raise InputError(
                 f"{run.ema_weights} does not fit this bridge", remedy="Copy the whole run, or make a new one"
             )
-        progress.best[way], progress.kept[way] = best, int(number)
+        progress.best_weights[way], progress.best_rounds[way] = best, int(number)
 
 
-def _learners(progress: Progress) -> dict[str, Any]:
-    return {"ahead": progress.ahead, "back": progress.back}
+def _learners(progress: BridgeState) -> dict[str, Any]:
+    return {"ahead": progress.forward_state, "back": progress.backward_state}
 
 
-def _prefix(progress: Progress, way: str) -> str:
+def _prefix(progress: BridgeState, way: str) -> str:
     """Return what the network that holds both drifts calls that of a direction."""
     drift = _learners(progress)[way].network
     return next(name for name, one in progress.network.named_children() if one is drift)
 
 
-def _both(progress: Progress, which: str) -> dict[str, Tensor]:
+def _both(progress: BridgeState, which: str) -> dict[str, Tensor]:
     """Return weights of both drifts under the names of the network that holds them."""
     return {
         f"{_prefix(progress, way)}.{name}": value

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from jaxtyping import Float
 from torch import Tensor
 
-from feller.control.bridges.costs.walls import Frame, Picture, read_grey
+from feller.control.bridges.costs.walls import Extent, ImageWalls, read_grey
 from feller.core.errors import UsageError
 from feller.core.user_code import MEMORY_PREFIX, fingerprint, is_code_reference
 from feller.data.examples.registry import EXAMPLE
@@ -37,12 +37,12 @@ def split(text: str) -> tuple[float | None, str]:
     return None if match["factor"] is None else float(match["factor"]), match["name"]
 
 
-def walls_of(texts: Sequence[str], frame: tuple[float, ...] = ()) -> tuple[Picture, ...]:
+def walls_of(texts: Sequence[str], frame: tuple[float, ...] = ()) -> tuple[ImageWalls, ...]:
     """Return the pictures among costs, of values in the units of the data."""
-    return tuple(Picture.of(read_grey(picture), frame_at(frame)) for picture in pictures_of(texts))
+    return tuple(ImageWalls.from_image(read_grey(picture), frame_at(frame)) for picture in pictures_of(texts))
 
 
-def frame_of(texts: Sequence[str], frame: tuple[float, ...] = ()) -> Frame | None:
+def frame_of(texts: Sequence[str], frame: tuple[float, ...] = ()) -> Extent | None:
     """Return the rectangle that all pictures among costs share, beyond which there is wall; None without any."""
     shapes = [read_grey(picture).shape for picture in pictures_of(texts)]
     if not shapes or frame:
@@ -116,7 +116,7 @@ def check_kind(name: str) -> None:
         )
 
 
-def frame_at(frame: tuple[float, ...]) -> Frame | None:
+def frame_at(frame: tuple[float, ...]) -> Extent | None:
     """Return where a picture lies; None for its pixels."""
     if not frame:
         return None

@@ -24,14 +24,14 @@ from feller.app.workflows.bridges.cost_names import (
     split,
 )
 from feller.app.workflows.bridges.populations import Populations
-from feller.control.bridges.costs import Cost, Function, Population, Zero, check
-from feller.control.bridges.costs.congestion import Congestion, Entropy
-from feller.control.bridges.costs.near_data import NearData
-from feller.control.bridges.costs.obstacles import Smooth
-from feller.control.bridges.costs.rescaled import OfValues
-from feller.control.bridges.costs.surface_cost import NearSurface, Surface
-from feller.control.bridges.costs.walls import Frame, Picture, read_grey
-from feller.control.bridges.population import Crowd
+from feller.control.bridges.costs import CustomCost, PopulationDensity, StateCost, Zero, check
+from feller.control.bridges.costs.congestion import CongestionCost, EntropyCost
+from feller.control.bridges.costs.near_data import DataDensityCost
+from feller.control.bridges.costs.obstacles import SoftObstacle
+from feller.control.bridges.costs.surface_cost import PointCloudSurface, SurfaceCost
+from feller.control.bridges.costs.unit_conversion import InDataUnits
+from feller.control.bridges.costs.walls import Extent, ImageWalls, read_grey
+from feller.control.bridges.population import Population
 from feller.core.errors import InputError, UsageError
 from feller.core.rng import Rng
 from feller.core.user_code import is_code_reference, load_function
@@ -40,7 +40,7 @@ from feller.data.loading.raw import about
 from feller.data.loading.read import read
 from feller.data.points.named_spaces import FLAT
 from feller.data.points.points import Points
-from feller.evaluation.number_format import percent
+from feller.evaluation.number_format import format_percent
 
 PIXELS = 2048
 """Of the longer side of pictures, at most, in which ways through are looked for."""
@@ -53,7 +53,7 @@ WARNING = "warning: "
 
 def closed(
     texts: Sequence[str],
-    cost: Cost,
+    cost: StateCost,
     crowd: Populations,
     frame: tuple[float, ...],
     values: Callable[[Tensor], Tensor],
@@ -67,13 +67,13 @@ def closed(
         share = _parted(parts, values(a), values(b), where)
         if share:
             notes.append(
-                f"{WARNING}from {before} to {after} there is no way but through walls for {percent(share)} of the"
+                f"{WARNING}from {before} to {after} there is no way but through walls for {format_percent(share)} of the"
                 " members; if there is a door, it must be lighter than middle grey, and a pixel wide at least"
             )
     return notes
 
 
-def _parts(texts: Sequence[str], cost: Cost, crowd: Populations, frame: Frame) -> Int[np.ndarray, "h w"]:
+def _parts(texts: Sequence[str], cost: StateCost, crowd: Populations, frame: Extent) -> Int[np.ndarray, "h w"]:
     """Number the parts of free space that no door joins, from 1, at the pixels within a frame; 0 is wall."""
     left, right, low, high = frame
     shapes = [read_grey(picture).shape for picture in pictures_of(texts)]
@@ -81,10 +81,10 @@ def _parts(texts: Sequence[str], cost: Cost, crowd: Populations, frame: Frame) -
     x, y = (a + (b - a) * (np.arange(n) + 0.5) / n for a, b, n in ((left, right, w), (low, high, h)))
     places = torch.from_numpy(np.stack(np.meshgrid(x, y), -1).reshape(-1, 2))
     states = crowd.modality.encode(places)
-    return np.asarray(label(~cost.blocked(states).reshape(h, w).numpy())[0])
+    return np.asarray(label(~cost.is_blocked(states).reshape(h, w).numpy())[0])
 
 
-def _parted(parts: Int[np.ndarray, "h w"], a: Tensor, b: Tensor, frame: Frame) -> float:
+def _parted(parts: Int[np.ndarray, "h w"], a: Tensor, b: Tensor, frame: Extent) -> float:
     """Return the share of the members of a population that cannot be joined with another within parts of free space.
 
     Parts that have members of both, but not as many of each, count only where many are too many.
@@ -115,7 +115,7 @@ LOW = 0.01
 """What the lowest place costs, in squared heights of the surface; the highest costs e^2 times as much."""
 
 
-def price(texts: Sequence[str], crowd: Populations, frame: tuple[float, ...] = ()) -> tuple[Cost, tuple[str, ...]]:
+def price(texts: Sequence[str], crowd: Populations, frame: tuple[float, ...] = ()) -> tuple[StateCost, tuple[str, ...]]:
     """Return the sum of what a person says, and what was chosen about it.
 
     Args:
@@ -128,7 +128,7 @@ def price(texts: Sequence[str], crowd: Populations, frame: tuple[float, ...] = (
         UsageError: If the words mean nothing, or nothing for such data.
         InputError: If a file of the user's is missing, or does not run.
     """
-    cost: Cost = Zero()
+    cost: StateCost = Zero()
     notes: list[str] = []
     for text in texts:
         factor, name = split(text)
@@ -140,41 +140,41 @@ def price(texts: Sequence[str], crowd: Populations, frame: tuple[float, ...] = (
     return cost, (*notes, *closed(texts, cost, crowd, frame, _values(crowd.modality)))
 
 
-def _one(name: str, factor: float | None, crowd: Populations, frame: tuple[float, ...]) -> tuple[Cost, list[str]]:
+def _one(name: str, factor: float | None, crowd: Populations, frame: tuple[float, ...]) -> tuple[StateCost, list[str]]:
     """Return one cost, with the factor that was given or one that suits it."""
     kind = crowd.modality
     if is_code_reference(name):
         function = load_function(name)
         images = kind.view(Images)
         shape = None if images is None else images.shape
-        if shape is not None and Function(function).crowd:
+        if shape is not None and CustomCost(function).needs_population:
             raise UsageError(
                 f"{name} looks at the crowd, which costs of pictures do not see", remedy="Let it take (x, t)"
             )
-        return _scaled(factor, OfValues(Function(function, shape), _values(kind))), []
+        return _scaled(factor, InDataUnits(CustomCost(function, shape), _values(kind))), []
     if name == "congestion":
-        return _scaled(factor, Congestion()), []
+        return _scaled(factor, CongestionCost()), []
     if name == "entropy":
-        return _scaled(factor, Entropy()), []
+        return _scaled(factor, EntropyCost()), []
     if name == "density":
         chosen = _usual(crowd) if factor is None else factor
-        points = NearData.of(crowd.together.flatten(1), Rng(0).fold_in("density"))
+        points = DataDensityCost.fit(crowd.together.flatten(1), Rng(0).fold_in("density"))
         return chosen * points, _told(name, chosen, factor)
     if name.startswith(SURFACES):
         _need_columns(crowd, name, 3)
         surface, read_of = _surface(name)
         chosen = ON_SURFACE * _usual(crowd) / crowd.spread**2 if factor is None else factor
-        return OfValues(chosen * surface, _values(kind)), [*read_of, *_told(name, chosen, factor)]
+        return InDataUnits(chosen * surface, _values(kind)), [*read_of, *_told(name, chosen, factor)]
     if pathlib.Path(name).suffix.lower() in PICTURES:
         _need_columns(crowd, name, 2)
-        walls = Picture.of(read_grey(pathlib.Path(name)), frame_at(frame))
+        walls = ImageWalls.from_image(read_grey(pathlib.Path(name)), frame_at(frame))
         chosen = HEIGHT * _usual(crowd) if factor is None else factor
-        left, right, low, high = walls.frame
+        left, right, low, high = walls.extent
         width = EDGE * math.hypot(right - left, high - low)
         told = [f"the picture lies at x from {left:g} to {right:g}, y from {low:g} to {high:g}; outside is wall"]
         if factor is None:
             told.append(f"walls cost {chosen:.3g} for each {width:.3g} of depth (NUMBER * {name} for another cost)")
-        return OfValues(Smooth(walls, chosen, width), _values(kind)), told
+        return InDataUnits(SoftObstacle(walls, chosen, width), _values(kind)), told
     check_kind(name)
     raise UsageError.unknown_name(
         "cost",
@@ -184,20 +184,20 @@ def _one(name: str, factor: float | None, crowd: Populations, frame: tuple[float
     )
 
 
-def _surface(name: str) -> tuple[NearSurface, list[str]]:
+def _surface(name: str) -> tuple[SurfaceCost, list[str]]:
     """Return the squared distance to a surface, of valleys with what its height costs, and what was read."""
     kind, _, place = name.partition("=")
     data = read(place, space=FLAT)
     cloud, told = data.values.double(), [f"the surface {place} is {len(data):,} points", *data.notes]
     with about(place):
-        surface = Surface(cloud.numpy(), sharpness=SHARP)
+        surface = PointCloudSurface(cloud.numpy(), sharpness=SHARP)
     if kind == "surface":
-        return NearSurface(surface), told
+        return SurfaceCost(surface), told
     extent = float(cloud[:, 2].amax() - cloud[:, 2].amin())
-    return NearSurface(surface, LOW * extent**2, extent / 2), told
+    return SurfaceCost(surface, LOW * extent**2, extent / 2), told
 
 
-def _scaled(factor: float | None, cost: Cost) -> Cost:
+def _scaled(factor: float | None, cost: StateCost) -> StateCost:
     return cost if factor is None else factor * cost
 
 
@@ -233,7 +233,7 @@ TRIED = 256
 """Places between populations where a cost is tried."""
 
 
-def tried(cost: Cost, bridged: Bridged, crowd: Populations, tell: Tell) -> Cost:
+def tried(cost: StateCost, bridged: Bridged, crowd: Populations, tell: Tell) -> StateCost:
     """Return the cost, once it is known to be a finite number there.
 
     Raises:
@@ -246,7 +246,7 @@ def tried(cost: Cost, bridged: Bridged, crowd: Populations, tell: Tell) -> Cost:
         with about(name):
             cost = check(cost, x[None], x.new_tensor([[share]]), _crowded(x[None]))
     draws = Rng(bridged.seed).fold_in("trial")
-    a, b = (Crowd(crowd.states[k])(TRIED, draws.fold_in(k)).flatten(1) for k in (0, -1))
+    a, b = (Population(crowd.states[k])(TRIED, draws.fold_in(k)).flatten(1) for k in (0, -1))
     way = torch.linspace(0, 1, 9, dtype=a.dtype)[:, None]
     between = torch.lerp(a, b, way[..., None])
     cost = check(cost, between, way, _crowded(between))
@@ -257,9 +257,9 @@ def tried(cost: Cost, bridged: Bridged, crowd: Populations, tell: Tell) -> Cost:
     return cost
 
 
-def _crowded(x: Tensor) -> Population:
+def _crowded(x: Tensor) -> PopulationDensity:
     """Return some crowd at each time, to try a cost with."""
-    return Population(x.roll(1, 1), x, 1.0)
+    return PopulationDensity(x.roll(1, 1), x, 1.0)
 
 
 def _refuse_stuck(name: str, states: Tensor, inside: Tensor, crowd: Populations) -> None:

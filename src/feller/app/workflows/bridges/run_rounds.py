@@ -11,15 +11,15 @@ from feller.app.reporter import Tell
 from feller.app.workflows.bridges.bridge_metrics import compared, end_of
 from feller.app.workflows.bridges.bridge_run import save_progress
 from feller.app.workflows.fitting.run_training import Interrupted
-from feller.control.bridges.bridge_config import Bridging
+from feller.control.bridges.bridge_config import BridgeSolverConfig
 from feller.control.bridges.problem import BridgeProblem
-from feller.control.bridges.rounds import SMALL, Progress, Round, rounds
-from feller.control.bridges.solution import FoundBridge
-from feller.control.bridges.trajectories import Walk, legs_of
+from feller.control.bridges.rounds import MAX_DIM_LOGGED, BridgeState, RoundResult, iterate_rounds
+from feller.control.bridges.solution import BridgeSolution
+from feller.control.bridges.trajectories import Trajectories, segments_of
 from feller.core.interrupts import interrupt_event
 from feller.core.rng import Rng
 from feller.core.run_folder import Run
-from feller.evaluation.bridge import along, arrival
+from feller.evaluation.bridge_quality import endpoint_distances, path_costs
 from feller.training.callbacks import MetricsWriter, read_metrics
 from feller.training.engine import Engine
 
@@ -53,7 +53,7 @@ def better(row: Row, kept: Row | None, earlier: Sequence[Row]) -> bool:
     return reached <= max(WORSE * max(least, 1.0), held)
 
 
-def keep(progress: Progress, row: Row, rows: Sequence[Row]) -> None:
+def keep(progress: BridgeState, row: Row, rows: Sequence[Row]) -> None:
     """Keep the averaged drift of the round just done where it is better than the kept one of its direction.
 
     Args:
@@ -64,11 +64,11 @@ def keep(progress: Progress, row: Row, rows: Sequence[Row]) -> None:
     backward = bool(row["backward"])
     way = "back" if backward else "ahead"
     own = [each for each in rows if bool(each.get("backward")) == backward]
-    kept = next((each for each in own if each["step"] == progress.kept.get(way)), None)
+    kept = next((each for each in own if each["step"] == progress.best_rounds.get(way)), None)
     if better(row, kept, own):
-        learner = progress.learner(backward=backward)
-        progress.best[way] = {name: value.clone() for name, value in learner.ema_weights().items()}
-        progress.kept[way] = row["step"]
+        learner = progress.train_state(backward=backward)
+        progress.best_weights[way] = {name: value.clone() for name, value in learner.ema_weights().items()}
+        progress.best_rounds[way] = row["step"]
 
 
 def of_the_kept(kept: Mapping[str, int], rows: Sequence[Row]) -> dict[str, Any]:
@@ -96,8 +96,8 @@ ENDING = 0.99
 def alternate(
     run: Run,
     problem: BridgeProblem,
-    settings: Bridging,
-    progress: Progress,
+    settings: BridgeSolverConfig,
+    progress: BridgeState,
     *,
     seed: int,
     limit: float | None,
@@ -121,20 +121,20 @@ def alternate(
     Raises:
         Interrupted: After Ctrl-C; the last round is saved.
     """
-    metrics = MetricsWriter(run.metrics, progress.done) if here.is_main_process else None
+    metrics = MetricsWriter(run.metrics, progress.num_rounds) if here.is_main_process else None
     begun = time.monotonic() - progress.seconds
     with interrupt_event() as interrupted:
 
         def hear(share: float, text: str) -> None:
             if here.broadcast_float(float(interrupted.is_set())):
-                raise Interrupted(again, f"{saved(progress.done, within=True)}. Go on with")
-            whole = (progress.done + share) / (settings.rounds or 1)
+                raise Interrupted(again, f"{saved(progress.num_rounds, within=True)}. Go on with")
+            whole = (progress.num_rounds + share) / (settings.rounds or 1)
             spent = whole if limit is None else (time.monotonic() - begun) / limit
             late = "" if limit is None or spent < 1 else ", which is still ended though its time is up"
-            tell.progress(min(spent, ENDING if late else 1.0), f"round {progress.done + 1}{late}, {text}")
+            tell.progress(min(spent, ENDING if late else 1.0), f"round {progress.num_rounds + 1}{late}, {text}")
 
         tell.task("bridging")
-        going = rounds(problem, settings, progress, Rng(seed), here, tell=hear)
+        going = iterate_rounds(problem, settings, progress, Rng(seed), here, on_progress=hear)
         while here.broadcast_float(float(_goes_on(settings, progress, limit))):
             found = next(going)
             if here.is_main_process and metrics is not None:
@@ -157,27 +157,29 @@ def saved(done: int, *, within: bool = False) -> str:
     return f"{rounds_done} saved" + (f", and round {done + 1} begins anew" if within else "")
 
 
-def _goes_on(settings: Bridging, progress: Progress, limit: float | None) -> bool:
+def _goes_on(settings: BridgeSolverConfig, progress: BridgeState, limit: float | None) -> bool:
     """Tell whether another round is to be made; of those in a limit of time the last is one ahead."""
     if limit is None:
-        return progress.done < (settings.rounds or 1)
-    if progress.done % 2 == 0:
+        return progress.num_rounds < (settings.rounds or 1)
+    if progress.num_rounds % 2 == 0:
         return True
-    return progress.seconds * (1 + 2 / progress.done) <= limit
+    return progress.seconds * (1 + 2 / progress.num_rounds) <= limit
 
 
-def measured(problem: BridgeProblem, settings: Bridging, progress: Progress, found: Round) -> dict[str, int | float]:
+def measured(
+    problem: BridgeProblem, settings: BridgeSolverConfig, progress: BridgeState, found: RoundResult
+) -> dict[str, int | float]:
     """Return what a round reached, as the result is measured: by walks through all legs, where they should be met."""
-    walked = found.walks[0] if len(found.walks) == 1 else _through(problem, settings, progress, found)
+    walked = found.trajectories[0] if len(found.trajectories) == 1 else _through(problem, settings, progress, found)
     draws, met = Rng(found.number), []
-    for leg, (begin, length) in enumerate(legs_of(problem.times)):
+    for leg, (begin, length) in enumerate(segments_of(problem.times)):
         place = int(np.argmin(np.abs(np.array(walked.times) - (begin if found.backward else begin + length))))
         population, here = end_of(problem, leg, backward=found.backward), draws.fold_in("measured", leg)
-        met.append(arrival(walked.states[:, place].flatten(1), population, here, compared(settings)))
+        met.append(endpoint_distances(walked.states[:, place].flatten(1), population, here, compared(settings)))
     whole = draws.fold_in("measured", 0)
-    seen = along(walked.times, walked.states.flatten(2), walked.control.flatten(2), problem.cost, whole).averages()
-    lost = [one.lost / len(one.states) for one in found.walks]
-    lengths = [length for _, length in legs_of(problem.times)]
+    seen = path_costs(walked.times, walked.states.flatten(2), walked.control.flatten(2), problem.cost, whole).averages()
+    lost = [one.num_lost / len(one.states) for one in found.trajectories]
+    lengths = [length for _, length in segments_of(problem.times)]
     over = {**seen, "lost": sum(share * length for share, length in zip(lost, lengths, strict=True)) / sum(lengths)}
     distances = {name: [float(row[name] or 0.0) for row in met if row[name] is not None] for name in MET}
     worst = {name: max(values) for name, values in distances.items() if len(values) == len(met)}
@@ -185,23 +187,25 @@ def measured(problem: BridgeProblem, settings: Bridging, progress: Progress, fou
     return {"backward": int(found.backward), "loss": found.loss, **known, **worst}
 
 
-def _through(problem: BridgeProblem, settings: Bridging, progress: Progress, found: Round) -> Walk:
+def _through(
+    problem: BridgeProblem, settings: BridgeSolverConfig, progress: BridgeState, found: RoundResult
+) -> Trajectories:
     """Walk through all legs, which do not begin anew at the populations between as those of a round do."""
-    crowd = problem.crowds[-1][1] if found.backward else problem.crowds[0][0]
+    crowd = problem.populations[-1][1] if found.backward else problem.populations[0][0]
     begin = crowd(settings.pairs, Rng(found.number).fold_in("through"))
-    every = 1 if begin[0].numel() <= SMALL else None
-    whole = FoundBridge(problem, settings, replace(progress, best={}), ())
-    return whole.walk(begin, found.number, backward=found.backward, every=every)
+    every = 1 if begin[0].numel() <= MAX_DIM_LOGGED else None
+    whole = BridgeSolution(problem, settings, replace(progress, best_weights={}), ())
+    return whole.transport(begin, found.number, backward=found.backward, every=every)
 
 
-def _told(found: Round, row: dict[str, int | float], progress: Progress) -> str:
+def _told(found: RoundResult, row: dict[str, int | float], progress: BridgeState) -> str:
     """Say what a round reached."""
     way = "back" if found.backward else "ahead"
     real = f", {row['w2_floor']:.3g} is real" if "w2_floor" in row else ""
     met = f"; its end is {row['w2']:.3g} from the population{real}" if "w2" in row else ""
     stuck = f"; {row['inside_paths']:.1%} of the paths meet an obstacle" if "inside_paths" in row else ""
     lost = f"; {row['lost']:.2%} ran away and were drawn anew" if row["lost"] else ""
-    best = progress.kept["back" if found.backward else "ahead"]
+    best = progress.best_rounds["back" if found.backward else "ahead"]
     other = f"; round {best} stays, which was better" if best != found.number else ""
     return (
         f"round {found.number}, {way}: objective {row['objective']:.4g} = control {row['control_cost']:.4g} + state"

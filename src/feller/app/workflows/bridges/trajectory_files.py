@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from feller.app.workflows.bridges.bridge_run import Bridged
-from feller.control.bridges.trajectories import Walk
+from feller.control.bridges.trajectories import Trajectories
 from feller.core.run_folder import Run
 from feller.core.serialization import replace_file
 from feller.data.files.numpy_files import write_arrays
@@ -32,7 +32,7 @@ def write_paths(
     run: Run,
     bridged: Bridged,
     modality: Points | Images,
-    walked: Walk,
+    walked: Trajectories,
     which: Tensor,
     members: Sequence[Tensor],
     counts: Counts = (),

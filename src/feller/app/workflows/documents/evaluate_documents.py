@@ -36,11 +36,11 @@ from feller.data.images.modality import Images
 from feller.data.loading.raw import Item, Said, Shown
 from feller.data.loading.read import read
 from feller.data.modality import Dataset
-from feller.evaluation import documents as answers
-from feller.evaluation.documents import MOST, documents_quality
-from feller.evaluation.image_tokenizer import Copies, copy_errors
-from feller.evaluation.number_format import number
-from feller.evaluation.report.prediction_plots import copies_picture
+from feller.evaluation import document_metrics as answers
+from feller.evaluation.document_metrics import MAX_DOCUMENTS, documents_quality
+from feller.evaluation.number_format import format_number
+from feller.evaluation.report.prediction_plots import plot_reconstructions_grid
+from feller.evaluation.tokenizer_metrics import Reconstructions, reconstruction_errors
 from feller.models.model import Model
 from feller.networks.codebook.learned_image_tokenizer import WHITE
 from feller.sampling.autoregressive.decoding_goals import DecodingGoal, ImageGoal, InfillGoal
@@ -82,12 +82,14 @@ def rewritten(run: Run, kind: Documents, it: Examined, values: Values) -> Rewrit
     if not len(real):
         return Rewritten()
     codes, by = in_order(values["rows"], values[CODES]), kind.tokenizer
-    made = Copies(codes, by.decode(codes))
-    numbers = copy_errors(real, made, count=by.count, grid=by.grid, white=WHITE)
+    made = Reconstructions(codes, by.decode(codes))
+    numbers = reconstruction_errors(real, made, count=by.count, grid=by.grid, max_level=WHITE)
     if torch.equal(real, made.values):
         return Rewritten(numbers=numbers)
     shown = slice(COLUMNS * ROWS)
-    pictures = copies_picture(Images(kind.height, kind.width, kind.channels), real[shown], made.values[shown], COLUMNS)
+    pictures = plot_reconstructions_grid(
+        Images(kind.height, kind.width, kind.channels), real[shown], made.values[shown], COLUMNS
+    )
     poor = (numbers["reconstruction_mse"] or 0.0) > (numbers["reconstruction_mse_shrunk"] or 0.0)
     learns = by.module is not None and not it.asked.start_from and not from_a_run(it.asked.config.reading.tokenizer)
     return Rewritten(
@@ -101,10 +103,14 @@ def rewritten(run: Run, kind: Documents, it: Examined, values: Values) -> Rewrit
 def _said_loss(numbers: dict[str, Any], remedy: str) -> str:
     """Say what the tokeniser loses, and what to do about it."""
     own, small = (numbers[name] for name in ("psnr", "psnr_shrunk"))
-    told = f" The tokeniser brings their pictures back with {number(own)} dB"
+    told = f" The tokeniser brings their pictures back with {format_number(own)} dB"
     if not remedy:
         return f"{told}, and no drawing has what it loses."
-    less = "" if small is None else f", less than the {number(small)} dB of pictures shrunk to the grid of their codes"
+    less = (
+        ""
+        if small is None
+        else f", less than the {format_number(small)} dB of pictures shrunk to the grid of their codes"
+    )
     return f"{told}{less}, and no drawing has what it loses, such as colours: {remedy}."
 
 
@@ -145,7 +151,7 @@ def measure(request: EvaluationRequest) -> dict[str, Any]:
     kind, draws = require_documents(model), Rng(0).fold_in("evaluate")
     it = examined(request, lambda source, asked: read(source, like=kind))
     train = parts(it.asked, it.whole.seen_as(kind))[0]
-    real = it.real.subset(torch.arange(min(len(it.real), request.effort.limit(MOST, SECONDS))))
+    real = it.real.subset(torch.arange(min(len(it.real), request.effort.limit(MAX_DOCUMENTS, SECONDS))))
     it = replace(it, real=replace(real, values=kind.coded(real.values)))
     tell.task("asking about documents")
     finder = kind.vectors
@@ -227,12 +233,12 @@ def _words(
     told = [words(kind, row) for row in rows]
     learned = Counter(a.text for a in map(_answer, kind.items(train.values)) if a is not None)
     usual = learned.most_common(1)[0][0]
-    common = answers.commonest(learned)
-    enough = len(truth) >= answers.FEWEST
+    common = answers.consensus_text(learned)
+    enough = len(truth) >= answers.MIN_ANSWERS
     numbers = {
-        "answers_exact": _mean(answers.exact, told, truth) if enough else None,
+        "answers_exact": _mean(answers.is_exact_match, told, truth) if enough else None,
         "answers_f1": _mean(answers.token_f1, told, truth) if enough else None,
-        "answers_usual": _mean(answers.exact, [usual] * len(truth), truth) if enough else None,
+        "answers_usual": _mean(answers.is_exact_match, [usual] * len(truth), truth) if enough else None,
         "answers_f1_usual": _mean(answers.token_f1, [common] * len(truth), truth) if enough else None,
     }
     shown = [[*strip, f"true: {a}\ntold: {b}"] for strip, a, b in zip(strips, truth, told, strict=True)]

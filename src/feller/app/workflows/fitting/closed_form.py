@@ -13,7 +13,7 @@ from feller.core.safetensors_io import save_tensors
 from feller.core.serialization import to_dict, write_json
 from feller.data.tables.modality import GUESSED
 from feller.models.spec import ModelSpec, save_spec
-from feller.privacy.accounting.dp_events import Concentrated
+from feller.privacy.accounting.dp_events import ZCdp
 from feller.training.objectives.one_shot import OneShotObjective
 
 
@@ -62,7 +62,7 @@ def look(run: Run, found: Look, tell: Tell) -> None:
     run.write_record(run.recipe, {**asked.parts, "recipe": to_dict(plan.recipe)})
     rho, noise = access.allowance()
     if math.isfinite(rho):
-        access.charge(run, (Concentrated("one look at the rows", rho),))
+        access.charge(run, (ZCdp("one look at the rows", rho),))
     for note in asked.provenance.notes:
         (tell.say if note == GUESSED else tell.note)(note)
     tell.say(

@@ -24,8 +24,8 @@ from feller.data.modality import Dataset, Modality
 from feller.models.model import Model
 from feller.models.recipes.recipe import Recipe
 from feller.models.spec import ModelSpec
-from feller.privacy.accounting.dp_events import Expense
-from feller.privacy.noise.grid_noise import Noise, source
+from feller.privacy.accounting.dp_events import DpEvent
+from feller.privacy.noise.grid_noise import Noise, make_noise
 from feller.training.engine import Engine
 from feller.training.loop import BatchFn
 from feller.training.objective import Objective
@@ -121,10 +121,10 @@ class DataAccess(abc.ABC):
 
     def allowance(self) -> tuple[float, Noise]:
         """Return what a look at all rows may cost, in zero-concentrated privacy, and its noise."""
-        return math.inf, source(None)
+        return math.inf, make_noise(None)
 
     @abc.abstractmethod
-    def charge(self, run: Run, expenses: Sequence[Expense]) -> None:
+    def charge(self, run: Run, expenses: Sequence[DpEvent]) -> None:
         """Write down what a look at all rows costs."""
 
 
@@ -140,7 +140,7 @@ class OpenData(DataAccess):
     def teach(self, job: TrainingJob, seed: int, here: Engine, tell: Tell) -> None:
         """Teach nothing."""
 
-    def charge(self, run: Run, expenses: Sequence[Expense]) -> None:
+    def charge(self, run: Run, expenses: Sequence[DpEvent]) -> None:
         """Charge nothing."""
 
     def read(

@@ -16,7 +16,7 @@ from feller.core.serialization import from_dict, to_dict
 from feller.core.user_code import fingerprint as file_hash
 from feller.data.examples.registry import EXAMPLE
 from feller.data.modality import Dataset
-from feller.privacy.accounting.dp_events import Subsampled
+from feller.privacy.accounting.dp_events import PoissonSubsampledGaussian
 from feller.privacy.accounting.ledger import Ledger
 from feller.training.checkpoint import read_counters
 from feller.training.loop import TrainState
@@ -61,7 +61,7 @@ class PrivacyBudget(Callback):
         more = min(AHEAD, self._guarantee.steps - self.steps)
         if more < 1:
             raise InputError(f"epsilon {self._guarantee.epsilon:g} is spent; this run learns no more")
-        self.ledger = self.ledger.with_(replace(self._guarantee.step, steps=more))
+        self.ledger = self.ledger.add(replace(self._guarantee.step, steps=more))
         self._paid = more
         self.write()
 
@@ -85,10 +85,10 @@ class PrivacyBudget(Callback):
 
     def close(self) -> None:
         """Take back what was paid for and not taken."""
-        *others, last = self.ledger.expenses or (None,)
-        if self._paid and isinstance(last, Subsampled):
+        *others, last = self.ledger.events or (None,)
+        if self._paid and isinstance(last, PoissonSubsampledGaussian):
             kept = [replace(last, steps=last.steps - self._paid)] if last.steps > self._paid else []
-            self.ledger, self._paid = replace(self.ledger, expenses=(*others, *kept)), 0
+            self.ledger, self._paid = replace(self.ledger, events=(*others, *kept)), 0
             self.write()
 
     def write(self) -> None:
@@ -99,7 +99,7 @@ class PrivacyBudget(Callback):
 
 def steps_in(ledger: Ledger) -> int:
     """Return the steps of training that a ledger counts."""
-    return sum(one.steps for one in ledger.expenses if isinstance(one, Subsampled))
+    return sum(one.steps for one in ledger.events if isinstance(one, PoissonSubsampledGaussian))
 
 
 def own_ledger(run: Run, table: str) -> Ledger | None:
@@ -137,9 +137,9 @@ def ledger_of(run: Run) -> Ledger | None:
     if ledger is None:
         raise InputError("is missing, so nobody knows what this run has spent", remedy=right, file=run.ledger)
     taken, counted = read_counters(run)["step"], steps_in(ledger)
-    if (ledger.n, ledger.delta) != (planned.n, planned.delta) or taken > counted or not ledger.expenses:
+    if (ledger.n, ledger.delta) != (planned.n, planned.delta) or taken > counted or not ledger.events:
         raise InputError(
-            f"is of another run: it counts {len(ledger.expenses):,} expenses, {counted:,} steps, on {ledger.n:,} rows,"
+            f"is of another run: it counts {len(ledger.events):,} expenses, {counted:,} steps, on {ledger.n:,} rows,"
             f" and this run took {taken:,} on {planned.n:,}",
             remedy=right,
             file=run.ledger,

@@ -7,7 +7,13 @@ from feller.data.loading.targets import tells_target
 from feller.data.modality import Modality
 from feller.data.tables.modality import Table
 from feller.data.tables.schema import ROW
-from feller.privacy.accounting.ledger import NOTHING, Ledger, factor, rounded_up, strength
+from feller.privacy.accounting.ledger import (
+    MEANINGLESS_EPSILON,
+    Ledger,
+    describe_weakness,
+    format_exp_epsilon,
+    format_rounded_up,
+)
 
 OWNER = (
     "This page was measured on the rows themselves and is not covered by the guarantee: it is for the owner of the rows"
@@ -36,7 +42,7 @@ def caveat(ledger: Ledger | None) -> str:
     """Say what is for the owner of the rows alone, and what may be given away; nothing where nothing is promised."""
     if ledger is None:
         return ""
-    return OWNER + (KEPT if ledger.epsilon() >= NOTHING else SHAREABLE)
+    return OWNER + (KEPT if ledger.epsilon() >= MEANINGLESS_EPSILON else SHAREABLE)
 
 
 def timing(counters: dict[str, Any], ledger: Ledger | None) -> dict[str, Any]:
@@ -52,7 +58,7 @@ def timing(counters: dict[str, Any], ledger: Ledger | None) -> dict[str, Any]:
 def sentence(ledger: Ledger, asked: FitRecord, kind: Modality) -> str:
     """Return the guarantee, so that it can be quoted."""
     epsilon = ledger.epsilon()
-    stated, worth = rounded_up(epsilon).replace(",", ""), strength(epsilon)
+    stated, worth = format_rounded_up(epsilon).replace(",", ""), describe_weakness(epsilon)
     table = kind.view(Table)
     unit = ROW if table is None else table.schema.unit
     whose, many, one = ("one row", "rows", "row") if unit == ROW else (f"all rows of one {unit}", f"{unit}s", unit)
@@ -60,7 +66,7 @@ def sentence(ledger: Ledger, asked: FitRecord, kind: Modality) -> str:
     sentences = [
         f"The model and everything drawn from it satisfy ({stated}, {ledger.delta:.3g})-differential privacy"
         f" with respect to adding or removing {whose} of the {ledger.n:,} {many} of {asked.data} that were learned"
-        f" from: any outcome is at most {factor(epsilon)} times as likely as without any one {one}, except with"
+        f" from: any outcome is at most {format_exp_epsilon(epsilon)} times as likely as without any one {one}, except with"
         f" probability {ledger.delta:.3g}.",
         f"So large an epsilon {worth}." if worth else "",
         f"Public: {_public(asked, kind)}{f', and the model {asked.start_from}' if asked.start_from else ''}.",

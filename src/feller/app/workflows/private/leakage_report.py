@@ -14,9 +14,9 @@ from feller.core.rng import Rng
 from feller.core.run_folder import Run
 from feller.core.safetensors_io import load_tensors, save_tensors
 from feller.data.modality import Dataset
-from feller.privacy.leakage.fisher_information import Leakage
-from feller.privacy.leakage.leakage_tracking import Watch
-from feller.privacy.leakage.probes import kinks
+from feller.privacy.leakage.fisher_information import FisherLeakage
+from feller.privacy.leakage.gradient_sensitivity import nonsmooth_layers
+from feller.privacy.leakage.leakage_tracking import LeakageTracker
 from feller.training.objective import Objective
 
 NUMBERS = "numbers"
@@ -28,7 +28,7 @@ class Exposed:
     """Rows by their places in what was learned from, and what was told about each."""
 
     rows: Int64[Tensor, " b"]
-    leakage: Leakage
+    leakage: FisherLeakage
 
     def scaled_to(self, steps: int) -> Float64[Tensor, " b"]:
         """Return the information per number of all steps, where only some were looked at."""
@@ -42,7 +42,7 @@ def check_watched(count: int, rows: Dataset, network: nn.Module, planned: object
             "watches a private training; it goes with --epsilon, and with recipes that take steps", argument="audit"
         )
     check_rows(count, rows)
-    if sharp := kinks(network):
+    if sharp := nonsmooth_layers(network):
         raise UsageError(
             f"{sharp[0]} jumps in its slope, so that no information bounds what is told",
             remedy="Leave it out",
@@ -70,7 +70,7 @@ def numbers_of(state: Any) -> Tensor | None:
 
 def watch_of(
     run: Run, count: int, rows: Dataset, objective: Objective, planned: Guarantee, seed: int, device: torch.device
-) -> tuple[Watch, Int64[Tensor, " b"]]:
+) -> tuple[LeakageTracker, Int64[Tensor, " b"]]:
     """Return the account of some rows, chosen by their places alone, and these; it goes on where one is there."""
     generator = Rng(seed).fold_in("watched").stream("rows").shared_generator()
     which = torch.randperm(len(rows), generator=generator)[:count].sort().values
@@ -89,17 +89,17 @@ def watch_of(
     z = numbers_of(state)
     if z is None:
         raise UsageError("these rows have no numbers to watch")
-    watch = Watch(z, build, rate=planned.batch / planned.n, draws=draws)
+    watch = LeakageTracker(z, build, rate=planned.batch / planned.n, rng=draws)
     before = exposed(run)
     if before is not None and torch.equal(before.rows, which):
         watch.restore(before.leakage, before.leakage.steps)
     return watch, which
 
 
-def keep(run: Run, rows: Int64[Tensor, " b"], leakage: Leakage) -> None:
+def keep(run: Run, rows: Int64[Tensor, " b"], leakage: FisherLeakage) -> None:
     """Write what was told so far."""
     tensors = {"rows": rows, "traces": leakage.traces}
-    save_tensors(run.leakage, tensors, {"coordinates": str(leakage.coordinates), "steps": str(leakage.steps)})
+    save_tensors(run.leakage, tensors, {"coordinates": str(leakage.dim), "steps": str(leakage.steps)})
 
 
 def exposed(run: Run) -> Exposed | None:
@@ -114,7 +114,7 @@ def exposed(run: Run) -> Exposed | None:
     try:
         rows, traces, steps = tensors["rows"], tensors["traces"], int(note["steps"])
         _check(rows, traces, steps)
-        return Exposed(rows, Leakage(traces, int(note["coordinates"]), steps))
+        return Exposed(rows, FisherLeakage(traces, int(note["coordinates"]), steps))
     except (KeyError, ValueError, UsageError) as error:
         raise InputError(f"is damaged: {error}", remedy="Remove it", file=run.leakage) from error
 

@@ -13,7 +13,7 @@ from feller.data.tables.mixed import as_table
 from feller.data.tables.modality import Table
 from feller.models.recipes.recipe import Recipe
 from feller.paths.time_distributions import Stratified
-from feller.privacy.accounting.calibration import calibrate, steps_within
+from feller.privacy.accounting.calibration import calibrate, max_steps
 from feller.privacy.accounting.ledger import Ledger
 from feller.training.couplings import IndependentCoupling
 from feller.training.loop import FULL_PRECISION
@@ -32,7 +32,7 @@ def plan(wish: PrivacyConfig, guarded: Guarded, recipe: Recipe) -> tuple[Recipe,
     n, steps = ledger.n, train.steps or may
     rate = train.batch_size / n
     if wish.noise is None:
-        sigma = calibrate(wish.most, ledger.open, rate, steps, ledger.expenses)
+        sigma = calibrate(wish.most, ledger.available_delta, rate, steps, ledger.events)
     else:
         sigma, steps = wish.noise, min(may, steps)
     guarantee = Guarantee(
@@ -72,7 +72,7 @@ def check_plan(wish: PrivacyConfig, recipe: Recipe, ledger: Ledger) -> int:
         raise UsageError("--steps, for which the noise is planned", "--minutes", argument="minutes")
     if wish.noise is None:
         return 0
-    may = steps_within(wish.most, ledger.open, wish.noise, train.batch_size / n, ledger.expenses)
+    may = max_steps(wish.most, ledger.available_delta, wish.noise, train.batch_size / n, ledger.events)
     if not may:
         raise UsageError(
             f"with {wish.noise:g} a single step spends more than epsilon {wish.most:g}",

@@ -16,9 +16,9 @@ from feller.core.errors import UsageError
 from feller.core.rng import Rng
 from feller.data.tables.modality import Table
 from feller.networks.blocks.ema import EMA
-from feller.privacy.marginals.estimate import Measurement, estimate
+from feller.privacy.marginals.estimate import MarginalMeasurement, estimate
 from feller.privacy.marginals.marginal_model import MarginalModel
-from feller.privacy.marginals.marginal_network import admitted_by
+from feller.privacy.marginals.marginal_network import allowed_combinations
 from feller.training.engine import Engine
 from feller.training.loop import TrainState, check_finite, make_train_state, train
 from feller.training.objective import Batch, Objective
@@ -37,10 +37,10 @@ def law_of(kind: Table) -> MarginalModel | None:
         return None
     space = kind.by_levels().space()
     measured = [
-        Measurement(one.columns, torch.tensor(one.counts, dtype=torch.float64).view(one.levels), one.sigma)
+        MarginalMeasurement(one.columns, torch.tensor(one.counts, dtype=torch.float64).view(one.levels), one.sigma)
         for one in kind.told
     ]
-    return estimate(space.vocab_sizes, measured, float(kind.rows), rules=admitted_by(space))
+    return estimate(space.vocab_sizes, measured, float(kind.rows), rules=allowed_combinations(space))
 
 
 def teach(
@@ -65,7 +65,7 @@ def teach(
         here: Device and processes.
         tell: Hears the share that is done.
     """
-    rows = kind.encode(kind.from_levels(law.draw(ROWS, draws.fold_in("law")), draws))
+    rows = kind.encode(kind.from_levels(law.sample(ROWS, draws.fold_in("law")), draws))
     rehearse(learner.network, objective, rows, training, draws, here, tell)
     learner.ema = EMA(learner.network, training.ema_decay)
 

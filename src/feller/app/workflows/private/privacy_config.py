@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 
 from feller.app.config import ADAPTIVE, FitConfig
 from feller.core.errors import UsageError, check_number
-from feller.privacy.accounting.dp_events import Subsampled
+from feller.privacy.accounting.dp_events import PoissonSubsampledGaussian
 from feller.privacy.accounting.ledger import default_delta
-from feller.privacy.noise.grid_noise import Noise, source
+from feller.privacy.noise.grid_noise import Noise, make_noise
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +54,7 @@ class PrivacyConfig:
 
     def source(self, *name: object) -> Noise:
         """Return noise of a name, which must not come twice."""
-        return source(self.unsafe_seed, *name, key=self.key)
+        return make_noise(self.unsafe_seed, *name, key=self.key)
 
     def chance(self, n: int) -> float:
         """Return delta for n rows."""
@@ -86,9 +86,9 @@ class Guarantee:
     """Seed from which anybody can tell the noise; None where nobody can."""
 
     @property
-    def step(self) -> Subsampled:
+    def step(self) -> PoissonSubsampledGaussian:
         """What one step costs."""
-        return Subsampled("training", self.sigma, self.batch / self.n, 1)
+        return PoissonSubsampledGaussian("training", self.sigma, self.batch / self.n, 1)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -58,13 +58,13 @@ from feller.data.tables.mixed import as_table
 from feller.data.tables.modality import Table, left_out, tables
 from feller.data.tables.schema import Schema, is_draft
 from feller.data.tables.schema_lint import lint
-from feller.evaluation.effort import kind_of_report
+from feller.evaluation.evaluation_budget import kind_of_report
 from feller.models.recipes.recipe import Recipe
 from feller.models.spec import ModelSpec
-from feller.privacy.accounting.dp_events import Expense
+from feller.privacy.accounting.dp_events import DpEvent
 from feller.privacy.accounting.ledger import Ledger
 from feller.privacy.marginals.marginal_model import MarginalModel
-from feller.privacy.noise.grid_noise import Noise, source
+from feller.privacy.noise.grid_noise import Noise, make_noise
 from feller.training.engine import Engine
 from feller.training.objective import Objective
 from feller.training.objectives.one_shot import OneShotObjective
@@ -207,7 +207,7 @@ class PrivateData(DataAccess):
 
     def shown(self, recipe: str, dataset: Dataset) -> Dataset:
         """Return all of them; code of a person's own sees their kind and number alone."""
-        return stand_in(dataset, len(dataset), source(0, "shown")) if ":" in recipe else dataset
+        return stand_in(dataset, len(dataset), make_noise(0, "shown")) if ":" in recipe else dataset
 
     def check_recipe(self, asked: FitRecord, name: str, recipe: Recipe, start: Run | None, dataset: Dataset) -> None:
         """Refuse a recipe in which rows look at each other, or a model to start from that may have seen them."""
@@ -218,7 +218,7 @@ class PrivateData(DataAccess):
 
     def identify(self, asked: FitRecord, dataset: Dataset, recipe: Recipe) -> FitRecord:
         """Note a hash that needs a key to be made again, and the salt of the rows that are kept back."""
-        read, salt = as_read(dataset, recipe), self.config.source("fingerprint").take(8).hex()
+        read, salt = as_read(dataset, recipe), self.config.source("fingerprint").random_bytes(8).hex()
         rows = keyed(unordered_print(read), salt) if asked.data.startswith(MEMORY) else ""
         found = {"fingerprint": print_of(read, salt), "rows": rows, "salt": _salt(self.config)}
         return asked.with_provenance(**found, draft=_is_draft(asked), notes=self._notes(asked, dataset))
@@ -344,15 +344,15 @@ class PrivateData(DataAccess):
         """Return what was planned for a look at all rows."""
         if not isinstance(self._planned, Allowance):
             raise TypeError(f"expected an allowance, got {type(self._planned).__name__}")
-        return self._planned.rho, source(self._planned.unsafe_seed, "counts")
+        return self._planned.rho, make_noise(self._planned.unsafe_seed, "counts")
 
-    def charge(self, run: Run, expenses: Sequence[Expense]) -> None:
+    def charge(self, run: Run, expenses: Sequence[DpEvent]) -> None:
         """Write the ledger with what the look costs besides."""
         if self._ledger is None:
             raise TypeError("expected a fit that is planned")
         ledger = self._ledger
         for expense in expenses:
-            ledger = ledger.with_(expense)
+            ledger = ledger.add(expense)
         run.write_record(run.ledger, to_dict(ledger))
 
 
@@ -401,5 +401,5 @@ def _check_divides(*, adaptive: bool, here: Engine) -> None:
 
 def _salt(config: PrivacyConfig) -> str:
     """Return what makes the rows that are kept back others than those of other runs."""
-    salt = config.source("kept back").take(8).hex()
+    salt = config.source("kept back").random_bytes(8).hex()
     return salt if config.unsafe_seed is None else f"{OPEN}{salt}"

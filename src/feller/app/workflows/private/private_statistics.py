@@ -15,12 +15,12 @@ from feller.data.modality import Dataset
 from feller.data.tables.mixed import as_table
 from feller.data.tables.modality import Table
 from feller.data.tables.raking import Crosstab
-from feller.privacy.accounting.accountant import rho
-from feller.privacy.accounting.dp_events import Concentrated, Expense, Gaussian
+from feller.privacy.accounting.accountant import zcdp_rho
+from feller.privacy.accounting.dp_events import DpEvent, GaussianMechanism, ZCdp
 from feller.privacy.accounting.ledger import Ledger
-from feller.privacy.accounting.zcdp import rho_of
+from feller.privacy.accounting.zcdp import rho_from_epsilon
 from feller.privacy.marginals.marginal_model import MarginalModel
-from feller.privacy.marginals.one_way_error import SHARE, check_budget, on_simplex, one_way_sigma
+from feller.privacy.marginals.one_way_error import ONE_WAY_FRACTION, check_budget, one_way_sigma, project_to_simplex
 from feller.privacy.noise.grid_noise import Noise
 from feller.training.objectives.marginal_fitting import ONE_WAY_BUDGET, MarginalFitting
 
@@ -68,10 +68,10 @@ def guard(wish: PrivacyConfig, dataset: Dataset, learned: Dataset, charged: Char
         return _counted(wish, dataset, table, learned, ledger, counted)
     if table is not None:
         shares, cost = _shares(wish, table, learned, delta)
-        return Guarded(replace(dataset, modality=table.with_shares(shares)), ledger.with_(cost), {})
+        return Guarded(replace(dataset, modality=table.with_shares(shares)), ledger.add(cost), {})
     if images is not None:
         found, costs = _classes(wish, images, learned, delta)
-        return Guarded(dataset, replace(ledger, expenses=costs), found)
+        return Guarded(dataset, replace(ledger, events=costs), found)
     raise UsageError(NOT_PUBLIC.format(kind.called))
 
 
@@ -81,18 +81,22 @@ def _counted(
     """Count columns and pairs with noise, as a model by counts would, with a share of the budget."""
     space = kind.by_levels().space()
     counting = MarginalFitting(space)
-    whole = rho_of(wish.most, ledger.open)
-    share = counted * (1 - sum(map(rho, ledger.expenses)) / whole)
+    whole = rho_from_epsilon(wish.most, ledger.available_delta)
+    share = counted * (1 - sum(map(zcdp_rho, ledger.events)) / whole)
     check_budget(
-        wish.most, ledger.delta, space.vocab_sizes, len(rows), max(share * ONE_WAY_BUDGET[counting.method], SHARE)
+        wish.most,
+        ledger.delta,
+        space.vocab_sizes,
+        len(rows),
+        max(share * ONE_WAY_BUDGET[counting.method], ONE_WAY_FRACTION),
     )
     release = counting.release(kind.levels(rows), share * whole, wish.source("shares"))
-    for what, cost in release.expenses:
-        ledger = ledger.with_(Concentrated(what, cost))
+    for what, cost in release.charges:
+        ledger = ledger.add(ZCdp(what, cost))
     shares = tuple(tuple(release.model.marginal((j,)).tolist()) for j in range(len(space.vocab_sizes)))
     told = tuple(
         Crosstab(one.columns, tuple(one.values.shape), tuple(one.values.flatten().tolist()), one.sigma)
-        for one in release.measured
+        for one in release.measurements
     )
     seen = replace(kind, shares=shares, told=told, rows=len(rows))
     return Guarded(replace(dataset, modality=seen), ledger, {}, release.model)
@@ -100,7 +104,7 @@ def _counted(
 
 def _shares(
     wish: PrivacyConfig, kind: Table, rows: Dataset, delta: float
-) -> tuple[tuple[tuple[float, ...], ...], Expense]:
+) -> tuple[tuple[tuple[float, ...], ...], DpEvent]:
     """Count the values of each column with noise, all columns at once."""
     rooms = tuple(len(column.coarse_names) for column in kind.schema.modelled)
     check_budget(wish.most, delta, rooms, len(rows))
@@ -108,22 +112,22 @@ def _shares(
     levels = kind.levels(rows).T
     shares = tuple(_noisy(level, room, sigma, noise) for level, room in zip(levels, rooms, strict=True))
     k = len(rooms)
-    return shares, Gaussian("counts of the values of each column", sigma / math.sqrt(k), whole=k)
+    return shares, GaussianMechanism("counts of the values of each column", sigma / math.sqrt(k), integer_moves=k)
 
 
 def _classes(
     wish: PrivacyConfig, kind: Images, rows: Dataset, delta: float
-) -> tuple[dict[str, tuple[float, ...]], tuple[Expense, ...]]:
+) -> tuple[dict[str, tuple[float, ...]], tuple[DpEvent, ...]]:
     """Count the classes with noise."""
     found, costs = {}, []
     for name, classes in kind.conditions.items():
         sigma = one_way_sigma(wish.most, delta, 1, CLASSES)
         found[name] = _noisy(rows.given[name], len(classes), sigma, wish.source("classes", name))
-        costs.append(Gaussian(f"counts of each {name}", sigma, whole=1))
+        costs.append(GaussianMechanism(f"counts of each {name}", sigma, integer_moves=1))
     return found, tuple(costs)
 
 
 def _noisy(codes: Int64[Tensor, " n"], room: int, sigma: float, noise: Noise) -> tuple[float, ...]:
     """Return the shares of codes by counts with noise."""
-    counts = torch.bincount(codes, minlength=room) + noise.discrete_normal(sigma, (room,))
-    return tuple(on_simplex(counts.double() / len(codes)).tolist())
+    counts = torch.bincount(codes, minlength=room) + noise.discrete_gaussian(sigma, (room,))
+    return tuple(project_to_simplex(counts.double() / len(codes)).tolist())

@@ -13,11 +13,11 @@ from feller.core.gradient import Gradient
 from feller.core.rng import Rng
 from feller.core.run_folder import Run
 from feller.data.modality import Dataset
-from feller.privacy.dp_sgd.clip_norm import Adaptive, Clip, Fixed
+from feller.privacy.dp_sgd.clip_norm import AdaptiveClipNorm, ClipNorm, FixedClipNorm
 from feller.privacy.dp_sgd.poisson_sampling import poisson_batches
-from feller.privacy.dp_sgd.private_gradient import Private
-from feller.privacy.leakage.leakage_tracking import Watch, Watched
-from feller.privacy.noise.grid_noise import Noise, source
+from feller.privacy.dp_sgd.private_gradient import DPSGD
+from feller.privacy.leakage.leakage_tracking import LeakageTracker, TrackedGradient
+from feller.privacy.noise.grid_noise import Noise, make_noise
 from feller.training.engine import Engine
 from feller.training.loop import StepMetrics, TrainState
 from feller.training.trainer import Callback, StepMonitor
@@ -58,26 +58,26 @@ def private_inputs(
     key, steps = here.shared_secret(), budget.steps
 
     def agreed(what: str) -> Noise:
-        return source(planned.unsafe_seed, what, 0, steps, key=key)
+        return make_noise(planned.unsafe_seed, what, 0, steps, key=key)
 
     data = {"x_1": rows.values, "given": rows.given}
     draw = poisson_batches(data, planned.batch, agreed("batches"), rows.modality.encode)
-    private = Private(
+    private = DPSGD(
         sigma=planned.sigma,
         clip=clip_of(planned),
         noise=hiding(planned, steps),
         rank=here.rank,
-        together=here.all_reduce_sum if here.world_size > 1 else None,
+        all_reduce=here.all_reduce_sum if here.world_size > 1 else None,
     )
     gradient: Gradient = private
     account: tuple[Callback, ...] = ()
     if watched and here.is_main_process:
         watch, which = watch_of(run, watched, rows, job.objective, planned, seed, here.device)
-        gradient = Watched(inner=private, watch=watch)
+        gradient = TrackedGradient(inner=private, tracker=watch)
         account = (LeakageAccount(run, which, watch),)
     return TrainingInputs(
         batches=budget.batches(draw),
-        rng=Rng(int.from_bytes(agreed("examples").take(SEED))),
+        rng=Rng(int.from_bytes(agreed("examples").random_bytes(SEED))),
         gradient=gradient,
         callbacks=(budget, *account),
         monitor=PrivateMonitor(),
@@ -88,7 +88,7 @@ def private_inputs(
 class LeakageAccount(Callback):
     """Keeps what a training told about watched rows."""
 
-    def __init__(self, run: Run, rows: Tensor, watch: Watch) -> None:
+    def __init__(self, run: Run, rows: Tensor, watch: LeakageTracker) -> None:
         self._run, self._rows, self._watch = run, rows, watch
 
     def on_train_end(self, state: TrainState) -> None:
@@ -117,11 +117,11 @@ def hiding(planned: Guarantee, steps: int) -> Noise:
 
     What the processes agree upon has travelled between them: whoever heard it could take such noise away again.
     """
-    return source(planned.unsafe_seed, "training", 0, steps)
+    return make_noise(planned.unsafe_seed, "training", 0, steps)
 
 
-def clip_of(planned: Guarantee) -> Clip:
+def clip_of(planned: Guarantee) -> ClipNorm:
     """Return the clip norm; one that adapts begins anew in each sitting."""
     if not planned.adaptive:
-        return Fixed(planned.clip)
-    return Adaptive(planned.clip, count_sigma=max(planned.batch / COUNTED, planned.sigma))
+        return FixedClipNorm(planned.clip)
+    return AdaptiveClipNorm(planned.clip, count_sigma=max(planned.batch / COUNTED, planned.sigma))

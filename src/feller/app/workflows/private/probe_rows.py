@@ -25,7 +25,7 @@ from feller.data.tables.constraints import mended
 from feller.data.tables.mixed import as_table
 from feller.data.tables.modality import Table
 from feller.models.recipes.recipe import Recipe
-from feller.privacy.noise.grid_noise import Noise, source
+from feller.privacy.noise.grid_noise import Noise, make_noise
 from feller.training.engine import Engine
 from feller.training.objective import Objective
 
@@ -44,7 +44,7 @@ def stand_in(data: Dataset, n: int, noise: Noise) -> Dataset:
     told = {} if data.target is None else _classes(data.target, n, noise)
     kind, seen = data.modality, as_table(data).modality.view(Table)
     if seen is not None:
-        codes = torch.stack([noise.integers(count, (n,)) for count in seen.counts], 1)
+        codes = torch.stack([noise.randint(count, (n,)) for count in seen.counts], 1)
         values: Any = torch.from_numpy(mended(codes.numpy(), seen.schema.pairs, seen.counts))
         return Dataset(values, {}, kind, properties=told, target=data.target)
     if (labelled := kind.view(Labelled)) is not None:
@@ -58,12 +58,12 @@ def stand_in(data: Dataset, n: int, noise: Noise) -> Dataset:
 
 
 def _classes(target: Target, n: int, noise: Noise) -> dict[str, Tensor]:
-    return {name: noise.integers(len(target.classes), (n,)).double() for name in target.names if target.classes}
+    return {name: noise.randint(len(target.classes), (n,)).double() for name in target.names if target.classes}
 
 
 def _pictures(kind: Images, n: int, noise: Noise) -> tuple[Tensor, dict[str, Tensor]]:
-    values = noise.integers(kind.levels + 1, (n, kind.channels, kind.height, kind.width)).to(torch.uint8)
-    return values, {name: noise.integers(len(classes), (n,)) for name, classes in kind.conditions.items()}
+    values = noise.randint(kind.levels + 1, (n, kind.channels, kind.height, kind.width)).to(torch.uint8)
+    return values, {name: noise.randint(len(classes), (n,)) for name, classes in kind.conditions.items()}
 
 
 def check_own(name: str, recipe: Recipe) -> None:
@@ -100,7 +100,7 @@ def check_apart(name: str, objective: Objective, network: nn.Module, data: Datas
     with torch.no_grad():
         for weight in network.parameters():
             weight += SHIFT * torch.randn(weight.shape, generator=generator).to(weight)
-    noise = source(0, "stand-in")
+    noise = make_noise(0, "stand-in")
     rows, others = (stand_in(data, ROWS, noise) for _ in range(2))
 
     def losses(some: Dataset) -> Tensor:

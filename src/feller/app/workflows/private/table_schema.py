@@ -27,10 +27,10 @@ from feller.data.tables.modality import Table
 from feller.data.tables.private_schema_search import Charge, Drowned, find_domain
 from feller.data.tables.schema import Schema
 from feller.data.tables.schema_lint import made_public, seldom
-from feller.privacy.accounting.dp_events import Expense, Gaussian
+from feller.privacy.accounting.dp_events import DpEvent, GaussianMechanism
 from feller.privacy.accounting.ledger import Ledger
-from feller.privacy.accounting.zcdp import rho_of
-from feller.privacy.marginals.one_way_error import SmallBudget
+from feller.privacy.accounting.zcdp import rho_from_epsilon
+from feller.privacy.marginals.one_way_error import SmallBudgetWarning
 
 
 def for_owner(asked: FitRecord, dataset: Dataset) -> tuple[str, ...]:
@@ -75,7 +75,7 @@ def warned() -> Iterator[list[str]]:
         warnings.simplefilter("always")
         yield told
     for one in caught:
-        if issubclass(one.category, SmallBudget):
+        if issubclass(one.category, SmallBudgetWarning):
             told.append(str(one.message))
         else:
             warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
@@ -193,7 +193,7 @@ ASKED = 3
 class Charged:
     """What was paid for columns that no schema described."""
 
-    expenses: tuple[Expense, ...] = ()
+    expenses: tuple[DpEvent, ...] = ()
     delta: float = 0.0
     """Chance that a word of one row alone was told."""
     kept: tuple[Kept, ...] = ()
@@ -219,12 +219,12 @@ def find_columns(
     """
     n, k = len(found.values), len(found.columns)
     delta = wish.chance(n)
-    sigma = math.sqrt(ASKED * k / (2 * COLUMNS * rho_of(wish.most, delta)))
-    whole = Gaussian("finding the columns", sigma / math.sqrt(ASKED * k))
+    sigma = math.sqrt(ASKED * k / (2 * COLUMNS * rho_from_epsilon(wish.most, delta)))
+    whole = GaussianMechanism("finding the columns", sigma / math.sqrt(ASKED * k))
     paid(Ledger((whole,), delta, n, COLUMNS * delta))
 
     def pay(charges: tuple[Charge, ...]) -> Charged:
-        spent = tuple(Gaussian(charge.what, charge.sigma) for charge in charges)
+        spent = tuple(GaussianMechanism(charge.what, charge.sigma) for charge in charges)
         charged = Charged(spent, sum(charge.delta for charge in charges))
         paid(Ledger(charged.expenses, delta, n, charged.delta))
         return charged

@@ -7,8 +7,8 @@ import torch
 
 from feller.app.modalities.registration import registration_of
 from feller.data.modality import Dataset
-from feller.evaluation.comparison import enough, real_data
-from feller.evaluation.effort import Effort
+from feller.evaluation.comparison import has_enough_held_out, reference_data
+from feller.evaluation.evaluation_budget import EvaluationBudget
 
 IN_MEMORY, IN_HAND = "memory", "samples-in-memory"
 """Names of data and of samples that were given in memory."""
@@ -40,8 +40,11 @@ class Judged:
     def sentence(self) -> str:
         """Say what was judged, and beside what."""
         drawn = f"{len(self.generated):,} samples " + (f"in {self.samples}" if self.samples else "drawn for this page")
-        real, whose = len(real_data(self.train, self.held_out)), "held out" if self.data is None else f"in {self.data}"
-        if enough(self.held_out) or not self.has_train:
+        real, whose = (
+            len(reference_data(self.train, self.held_out)),
+            "held out" if self.data is None else f"in {self.data}",
+        )
+        if has_enough_held_out(self.held_out) or not self.has_train:
             real = len(self.held_out)
             return f"Judged: {drawn}, beside {real:,} real examples {whose}."
         why = f"since only {len(self.held_out):,} are {whose}" if len(self.held_out) else f"since none are {whose}"
@@ -54,7 +57,7 @@ def stem(place: str) -> str:
     return "".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in short)
 
 
-def number_shown(data: Dataset, effort: Effort = Effort()) -> int:  # noqa: B008 - frozen
+def number_shown(data: Dataset, effort: EvaluationBudget = EvaluationBudget()) -> int:  # noqa: B008 - frozen
     """Return how many examples are drawn beside such training data, no more than these: floors have that size."""
     if effort.n is not None:
         return max(effort.n, 2)

@@ -24,13 +24,18 @@ from feller.data.speech.audio_io import write_sound
 from feller.data.speech.figure import Drawn, spectrograms
 from feller.data.speech.griffin_lim import GriffinLim
 from feller.data.speech.sounds import Sounds
-from feller.evaluation.effort import Effort
-from feller.evaluation.image_tokenizer import code_shares, copies, copy_errors, writer
+from feller.evaluation.evaluation_budget import EvaluationBudget
 from feller.evaluation.metrics import HELD_OUT, TRAINED
-from feller.evaluation.regressor import Oracle, errors
-from feller.evaluation.report.page import RunReport, write_report
-from feller.evaluation.report.prediction_plots import classes_against, copies_picture, numbers_against, use_picture
-from feller.evaluation.speech.vocoder import Copied, copied
+from feller.evaluation.regression_metrics import TrainedRegressor, regression_errors
+from feller.evaluation.report.prediction_plots import (
+    plot_code_usage,
+    plot_confusion_matrix,
+    plot_predictions,
+    plot_reconstructions_grid,
+)
+from feller.evaluation.report.report_page import RunReport, write_report
+from feller.evaluation.speech.vocoder import VocoderScores, vocoder_scores
+from feller.evaluation.tokenizer_metrics import code_frequencies, reconstruct, reconstruction_errors, tokenizer_network
 from feller.models.model import Model
 from feller.networks.audio.spectral_vocoder import NeuralVocoder, VocoderNetwork
 from feller.training.engine import get_engine
@@ -47,7 +52,7 @@ class EvaluationRequest:
     """Data to judge it by; by default those that the fit kept back."""
     samples: str | None
     """Samples to judge, where that makes sense."""
-    effort: Effort
+    effort: EvaluationBudget
     tell: Tell
 
 
@@ -174,7 +179,7 @@ COLUMNS, ROWS = 12, 4
 def copy(request: EvaluationRequest) -> dict[str, Any]:
     """Write pictures that training did not see as codes, read them back, and report what is left of them."""
     model, tell = request.model, request.tell
-    network, modality = writer(model), model.spec.modality.view(Images)
+    network, modality = tokenizer_network(model), model.spec.modality.view(Images)
     if modality is None:
         found = model.spec.modality.called
         raise InputError(
@@ -183,10 +188,10 @@ def copy(request: EvaluationRequest) -> dict[str, Any]:
     it = examined(request, lambda source, asked: read(source, longest=asked.config.reading.longest, like=modality))
     it = it.first(request.effort.limit(len(it.real), PICTURES_SECONDS))
     tell.task("writing and reading pictures")
-    made = copies(model, it.real)
+    made = reconstruct(model, it.real)
     tell.done()
     many, count = made.codes.shape[1], network.config.quantizer.codebook_size
-    numbers = copy_errors(it.real.values, made, count=count, grid=network.grid, white=modality.levels)
+    numbers = reconstruction_errors(it.real.values, made, count=count, grid=network.grid, max_level=modality.levels)
     whose = "Pictures" if it.data is not None or it.seen else "Held-out pictures"
     shown = slice(COLUMNS * ROWS)
     found = Told(
@@ -197,9 +202,9 @@ def copy(request: EvaluationRequest) -> dict[str, Any]:
         pictures=[
             (
                 f"{whose}, each row above its copies",
-                copies_picture(modality, it.real.values[shown], made.values[shown], COLUMNS),
+                plot_reconstructions_grid(modality, it.real.values[shown], made.values[shown], COLUMNS),
             ),
-            ("How many codes are used how often", use_picture(code_shares(made.codes, count).numpy())),
+            ("How many codes are used how often", plot_code_usage(code_frequencies(made.codes, count).numpy())),
         ],
         heading="Copies",
     )
@@ -210,18 +215,18 @@ def examine(request: EvaluationRequest) -> dict[str, Any]:
     """Compare what a regressor tells of data that training did not see with the truth, and write the report."""
     model, tell = request.model, request.tell
     modality = model.spec.modality
-    oracle = Oracle(model, modality)
+    oracle = TrainedRegressor(model, modality)
     target = oracle.target
     it = examined(request, lambda source, asked: read_aimed(source, modality, target, asked.config.reading.longest))
     it = it.first(request.effort.n or len(it.real))
     tell.task("asking about data")
-    told, truth = oracle.tell(it.real).cpu(), it.real.wanted(target)
+    told, truth = oracle.predict(it.real).cpu(), it.real.wanted(target)
     tell.done()
     found = Told(
         title=f"{', '.join(target.names)} of {it.asked.data}, told by the recipe {it.asked.provenance.recipe}",
         tried="asked about",
         judged=f"Judged: what the network tells of {len(it.real):,} examples {it.which}",
-        numbers=errors(target, told, truth),
+        numbers=regression_errors(target, told, truth),
         pictures=[("Told against true", _picture(target, told, truth))],
         heading="Answers",
         next_steps=[*rewarding(request.run, target)],
@@ -231,8 +236,8 @@ def examine(request: EvaluationRequest) -> dict[str, Any]:
 
 def _picture(target: Target, told: Tensor, truth: Tensor) -> Image.Image:
     if target.classes:
-        return classes_against(told.argmax(1).numpy(), truth[:, 0].long().numpy(), target.classes)
-    return numbers_against(told.numpy(), truth.numpy(), target.names)
+        return plot_confusion_matrix(told.argmax(1).numpy(), truth[:, 0].long().numpy(), target.classes)
+    return plot_predictions(told.numpy(), truth.numpy(), target.names)
 
 
 MAX_PIECES, PIECES_SECONDS = 100, 60.0
@@ -257,8 +262,8 @@ def resynthesise(request: EvaluationRequest) -> dict[str, Any]:
     some = it.real.subset(_spaced(len(it.real), request.effort.limit(MAX_PIECES, PIECES_SECONDS)))
     real = modality.sounds(some.values, some.given)
     tell.task("making sounds")
-    ours = copied(NeuralVocoder(network, modality.mel), real, modality.mel)
-    theirs = copied(GriffinLim(), real, modality.mel)
+    ours = vocoder_scores(NeuralVocoder(network, modality.mel), real, modality.mel)
+    theirs = vocoder_scores(GriffinLim(), real, modality.mel)
     tell.done()
     if get_engine().is_main_process:
         _write_sounds(run, real, ours, theirs)
@@ -288,14 +293,16 @@ def _spaced(n: int, most: int) -> torch.Tensor:
     return torch.linspace(0, n - 1, min(n, most)).round().long()
 
 
-def _spectrogram_picture(modality: Sounds, real: Sequence[Sound], ours: Copied, theirs: Copied) -> Image.Image:
+def _spectrogram_picture(
+    modality: Sounds, real: Sequence[Sound], ours: VocoderScores, theirs: VocoderScores
+) -> Image.Image:
     """Draw the first sounds, each in a row with its copies."""
     rows = zip(real[:SHOWN], ours.sounds, theirs.sounds, strict=False)
     mels = [modality.mel.log_mel(torch.from_numpy(sound.samples)) for row in rows for sound in row]
     return spectrograms([Drawn(mel.numpy()) for mel in mels], modality.mel.top, 3)
 
 
-def _write_sounds(run: Run, real: Sequence[Sound], ours: Copied, theirs: Copied) -> None:
+def _write_sounds(run: Run, real: Sequence[Sound], ours: VocoderScores, theirs: VocoderScores) -> None:
     """Write the first sounds and their copies, to listen to."""
     folder = run.path / FOLDER
     if folder.is_symlink():

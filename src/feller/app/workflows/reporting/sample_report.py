@@ -11,7 +11,7 @@ from feller.app.workflows.next_steps import evaluating, fitting, onward, steps, 
 from feller.app.workflows.reporting.comparison import IN_HAND, IN_MEMORY, Judged, from_all_over
 from feller.app.workflows.run_config import bringing, brought_of
 from feller.app.workflows.run_status import Standing
-from feller.evaluation.report.page import Grid, RunReport
+from feller.evaluation.report.report_page import ReportTable, RunReport
 from feller.models.spec import ModelSpec
 
 UNPROTECTED = "No privacy guarantee: without --epsilon, samples and model may reveal rows of the table."
@@ -27,7 +27,7 @@ def sample_report(
     numbers: dict[str, Any],
     notes: tuple[str, ...],
     sketch: str = "",
-    grids: tuple[Grid, ...] = (),
+    grids: tuple[ReportTable, ...] = (),
 ) -> RunReport:
     """Put together what the page shows; samples that no run drew here have neither training nor settings."""
     run, asked, training = stands.run, stands.asked, stands.training

@@ -17,15 +17,15 @@ from feller.app.workflows.run_config import record_of
 from feller.app.workflows.run_status import tuning_sketch
 from feller.app.workflows.steering.inverse_problems import Explained
 from feller.app.workflows.steering.reward_search import Steered
-from feller.control.rewards.named_rewards import Wish
+from feller.control.rewards.named_rewards import Reward
 from feller.core.rng import Rng
 from feller.core.run_folder import Run
 from feller.data.files import sample_folder
 from feller.data.images.modality import Images
 from feller.data.modality import Dataset, Modality
-from feller.evaluation.effort import Effort
-from feller.evaluation.fine_tuning import change
-from feller.evaluation.report.page import RunReport, write_report
+from feller.evaluation.evaluation_budget import EvaluationBudget
+from feller.evaluation.report.report_page import RunReport, write_report
+from feller.evaluation.tuning_metrics import compare_tuned
 from feller.models.model import load_model
 from feller.training.callbacks import read_metrics
 from feller.training.checkpoint import read_counters
@@ -100,7 +100,9 @@ DRAWN, SHOWN = 512, 100
 """Samples that are measured, and of those, that are shown."""
 
 
-def tuned_alone(run: Run, wanted: Wish, why: str, effort: Effort, tell: Tell, seed: int = 0) -> dict[str, Any]:
+def tuned_alone(
+    run: Run, wanted: Reward, why: str, effort: EvaluationBudget, tell: Tell, seed: int = 0
+) -> dict[str, Any]:
     """Compare samples of a tuned run with those of its base, write the page, and return its numbers.
 
     Args:
@@ -126,17 +128,17 @@ def tuned_alone(run: Run, wanted: Wish, why: str, effort: Effort, tell: Tell, se
         )
 
     tell.task("comparing with the base")
-    n = effort.n or effort.affordable(DRAWN, 1 / 4, draw, get_engine())
+    n = effort.n or effort.num_affordable(DRAWN, 1 / 4, draw, get_engine())
     after = draw(n)
-    found = change(rule, base, model, after, wanted, draws, tuned.given)
+    found = compare_tuned(rule, base, model, after, wanted, draws, tuned.given)
     tell.done()
     valid = registration_of(after.modality).valid
-    shares = {"validity_before": valid(found.before), "validity": valid(after)}
+    shares = {"validity_before": valid(found.base_samples), "validity": valid(after)}
     numbers = {**found.numbers, **{name: float(marks.mean()) for name, marks in shares.items() if marks is not None}}
     numbers |= {"steps": counters["step"], "seconds": counters["seconds"]}
     if get_engine().is_main_process:
         some = torch.arange(min(SHOWN, n))
-        pictures = registration_of(after.modality).beside(found.before.subset(some), after.subset(some), None)
+        pictures = registration_of(after.modality).beside(found.base_samples.subset(some), after.subset(some), None)
         captions = ("Before tuning, from the same source points", "Samples")
         page = RunReport(
             title=f"Tuned to {' and '.join(tuned.rewards)}",

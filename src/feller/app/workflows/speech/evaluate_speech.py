@@ -29,11 +29,11 @@ from feller.data.speech.files import find_sounds
 from feller.data.speech.mel import FRAMES, log_mels
 from feller.data.speech.modality import Speech
 from feller.evaluation.metrics import METRICS
-from feller.evaluation.speech.asr import Listener, Whisper
-from feller.evaluation.speech.detector import fit_detector, load_detector, save_detector, vocoded
-from feller.evaluation.speech.durations import DRAWN, Durations, durations_quality
-from feller.evaluation.speech.mos import Opinion, opinion
-from feller.evaluation.speech.quality import Judges, Utterances, speech_quality
+from feller.evaluation.speech.asr import SpeechRecognizer, Whisper
+from feller.evaluation.speech.detector import fit_detector, load_detector, save_detector, vocode
+from feller.evaluation.speech.duration_metrics import NUM_SAMPLES, PhoneDurations, durations_quality
+from feller.evaluation.speech.mos import MOSRatings, opinion
+from feller.evaluation.speech.speech_quality import Judges, Utterances, speech_quality
 from feller.models.model import Model
 from feller.networks.audio.synthetic_speech_detector import WINDOW_FRAMES
 from feller.training.engine import get_engine
@@ -43,26 +43,26 @@ from feller.training.objectives.span_masks import unit_ids
 
 
 @dataclass(frozen=True, eq=False)
-class Attentive(Listener):
+class Attentive(SpeechRecognizer):
     """Hears and rates sounds one by one."""
 
     count: int
     """Sounds that are heard, and then rated."""
     tell: Tell
-    listener: Listener = field(default_factory=Whisper)
+    listener: SpeechRecognizer = field(default_factory=Whisper)
     heard: dict[Sound, str] = field(default_factory=dict)
     """What is said in each, as it was heard; grows."""
     rated: list[Sound] = field(default_factory=list)
     """Grows too."""
 
-    def texts(self, sounds: Sequence[Sound]) -> list[str]:
+    def transcribe(self, sounds: Sequence[Sound]) -> list[str]:
         """Return what is said in each sound."""
         for sound in sounds:
-            (self.heard[sound],) = self.listener.texts([sound])
+            (self.heard[sound],) = self.listener.transcribe([sound])
             self.tell.progress(len(self.heard) / self.count / 2, f"{len(self.heard):,} of {self.count:,} heard")
         return [self.heard[sound] for sound in sounds]
 
-    def rate(self, sound: Sound) -> Opinion:
+    def rate(self, sound: Sound) -> MOSRatings:
         """Return how people would rate a sound."""
         found = opinion(sound)
         self.rated.append(sound)
@@ -98,7 +98,7 @@ def suspect(run: Run, model: Model, samples: str, tell: Tell) -> dict[str, Any]:
         raise InputError(
             expected=f"sounds of at least {WINDOW_FRAMES / FRAMES:g} s", remedy="Leave shorter ones out", place=short[0]
         )
-    chances = dict(zip(found.names, detector.chance(mels).tolist(), strict=True))
+    chances = dict(zip(found.names, detector.generated_prob(mels).tolist(), strict=True))
     for name, chance in [*chances.items()][:LISTED]:
         tell.say(f"{name}: made by this model with a chance of {chance:.0%}, as far as its detector can tell")
     made = sum(chance > 0.5 for chance in chances.values())
@@ -140,7 +140,7 @@ def measure(request: EvaluationRequest) -> dict[str, Any]:
         said = _said(model, cuts, draws, tell)
         tell.task("listening")
         ears = Attentive(2 * len(cuts), tell)
-        judges = Judges(listener=ears, rate=ears.rate)
+        judges = Judges(recognizer=ears, predict_mos=ears.rate)
         found = speech_quality(said.made, said.again, draws.fold_in("judges"), judges)
         tell.task("looking for traces")
         numbers |= {**found.numbers, **_traces(run, model, train, said, draws, tell), "synthesis": said.pace}
@@ -211,10 +211,10 @@ def _durations(kind: Speech, real: Dataset, train: Dataset, draws: Rng) -> dict[
     phone, true = real.values["phone"], real.values["duration"]
     valid = phone >= 0
     hidden = DURATION_MASK(unit_ids(valid), valid, draws.stream("hidden"))
-    about = Durations(phone, true, hidden)
-    known = Durations(train.values["phone"], train.values["duration"], train.values["phone"] >= 0)
+    about = PhoneDurations(phone, true, hidden)
+    known = PhoneDurations(train.values["phone"], train.values["duration"], train.values["phone"] >= 0)
     numbers: dict[str, Any] = {}
-    for lasting, count, end in ((kind.durations, 1, ""), (kind.rhythm, DRAWN, "_drawn")):
+    for lasting, count, end in ((kind.durations, 1, ""), (kind.rhythm, NUM_SAMPLES, "_drawn")):
         drawn = [
             lasting.fill(true, valid & ~hidden, phone.clamp(min=0), rng=draws.fold_in(f"{k}"), valid=valid)
             for k in range(count)
@@ -230,9 +230,9 @@ def _traces(run: Run, model: Model, train: Dataset, said: _Said, draws: Rng, tel
     learned = continued(kind, train.subset(torch.arange(min(len(train), TRACED))))
     if not learned:
         return {}
-    made = vocoded(_spoken(model, learned, draws.fold_in("traces")), kind.mel, kind.vocoder)
+    made = vocode(_spoken(model, learned, draws.fold_in("traces")), kind.mel, kind.vocoder)
     real = [cut.real for cut in learned]
-    real_ones = [*real, *vocoded(real, kind.mel, kind.vocoder)]
+    real_ones = [*real, *vocode(real, kind.mel, kind.vocoder)]
     tell.progress(0.0, "training the detector")
 
     def follow(at: StepMetrics) -> None:
@@ -246,7 +246,7 @@ def _traces(run: Run, model: Model, train: Dataset, said: _Said, draws: Rng, tel
     )
     numbers: dict[str, Any] = {}
     for name, others in (("detected", [cut.real for cut in said.cuts]), ("detected_resynthesised", again)):
-        apart = detector.apart(others, unseen)
+        apart = detector.evaluate(others, unseen)
         numbers |= dict(zip((name, f"{name}_low", f"{name}_high"), (apart.accuracy, *apart.interval), strict=True))
     return numbers
 

@@ -131,7 +131,7 @@ def _heard(path: pathlib.Path) -> str:
     from feller.data.speech.audio_io import read_sound
     from feller.evaluation.speech.asr import Whisper
 
-    return Whisper().texts([read_sound(path).sound])[0]
+    return Whisper().transcribe([read_sound(path).sound])[0]
 
 
 def _pieces(model: Model, asks: Wanted, n: int, manner: Manner, draws: Rng, *, whole: bool) -> list[list[Script]]:

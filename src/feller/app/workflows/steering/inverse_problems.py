@@ -13,10 +13,10 @@ from feller.app.config import SteerConfig, in_words
 from feller.app.reporter import SILENT, Tell
 from feller.app.workflows.steering.measurements import operator_of, read_mask, read_measured
 from feller.app.workflows.steering.model_flow import FEWER, process_of
-from feller.control.inverse.d_flow_restoration import METHODS, Source
-from feller.control.inverse.inverse_problem import Learned, Observation, Restoration, Restored
+from feller.control.inverse.guided_solver import DPS, GuidedSolver, PiGDM
+from feller.control.inverse.inverse_methods import METHODS, DFlow
+from feller.control.inverse.inverse_problem import InverseSolution, InverseSolver, Measurement, PriorModel
 from feller.control.inverse.operators import Inpaint, Operator
-from feller.control.inverse.pigdm import DPS, Guided, PiGDM
 from feller.control.optimize.lbfgs import LBFGS
 from feller.core.errors import UsageError, check_number
 from feller.core.pytree import Cond, tree_map
@@ -106,7 +106,7 @@ def observe(run: Run, config: SteerConfig, *, tell: Tell = SILENT) -> Explained:
         "residual": residual * _unit(how, modality),
         "residual_before": _any(task) * _unit(how, modality),
         "noise": noise,
-        "calls": torch.cat([one.calls for one in found]).double().mean().item(),
+        "calls": torch.cat([one.nfe for one in found]).double().mean().item(),
         **_unknown(found),
         "seconds": time.monotonic() - begun,
     }
@@ -124,16 +124,16 @@ def _check_scales(how: Operator, modality: Modality, noise: float) -> None:
     )
 
 
-def _way(method: str, scale: float | None, steps: int | None) -> Restoration:
+def _way(method: str, scale: float | None, steps: int | None) -> InverseSolver:
     """Return the way with a name, guided as much as asked."""
     if method not in METHODS:
         raise UsageError.unknown_name("method", method, METHODS)
     way = METHODS[method]()
-    if steps is not None and isinstance(way, Source):
-        way = replace(way, minimiser=LBFGS(steps=steps))
+    if steps is not None and isinstance(way, DFlow):
+        way = replace(way, minimizer=LBFGS(steps=steps))
     if scale is None:
         return way
-    if not isinstance(way, Guided) or not isinstance(way.guidance, PiGDM | DPS):
+    if not isinstance(way, GuidedSolver) or not isinstance(way.guidance, PiGDM | DPS):
         raise UsageError(f"only guidance has a scale (pigdm, dps, ot-ode), {method} has none", remedy="Leave it out")
     check_number("scale", scale, gt=0, lt=torch.inf)
     return replace(way, guidance=replace(way.guidance, scale=scale))
@@ -161,7 +161,7 @@ class _Task:
     draws: Rng
 
 
-def _restored(task: _Task, way: Restoration, guidance: float, tell: Tell) -> list[Restored]:
+def _restored(task: _Task, way: InverseSolver, guidance: float, tell: Tell) -> list[InverseSolution]:
     """Restore some examples at a time."""
     about, device = task.model.spec, next(task.model.network.parameters()).device
     path = cast(Affine, about.path)
@@ -170,10 +170,10 @@ def _restored(task: _Task, way: Restoration, guidance: float, tell: Tell) -> lis
     for rows, told in iter_batches(len(task.measured), size, tell.progress):
         here = replace(task.draws, first_example=rows.start)
         given = tree_map(lambda leaf, rows=rows: leaf[rows].to(device), task.conditions)
-        learned = Learned(process_of(task.model, given, {}, guidance), path, about.space)
+        learned = PriorModel(process_of(task.model, given, {}, guidance), path, about.space)
         x_0 = about.space.sample_base(rows.stop - rows.start, here.stream("source"), device)
         problem = _observation(task.how, task.measured[rows].to(device), task.noise, about.modality, x_0)
-        found.append(way.restore(learned, problem, x_0, here, tell=told))
+        found.append(way.restore(learned, problem, x_0, here, on_progress=told))
     tell.done()
     return found
 
@@ -185,17 +185,17 @@ def _any(task: _Task) -> float:
     drawn = task.model.sample_dataset(len(seen), given=given, rng=task.draws.fold_in("any"))
     state = modality.encode(drawn.values)
     problem = _observation(task.how, seen, 0.0, modality, state)
-    return problem.misfit(state).double().mean().sqrt().item()
+    return problem.residual_mse(state).double().mean().sqrt().item()
 
 
-def _assumed(model: Model, way: Restoration, config: SteerConfig) -> tuple[str, ...]:
+def _assumed(model: Model, way: InverseSolver, config: SteerConfig) -> tuple[str, ...]:
     """Say what was assumed, because nothing was said of it."""
     asked = config.measurement
     notes = [] if asked.noise else ["the measurements count as exact (--noise 0)"]
-    if asked.scale is None and isinstance(way, Guided) and isinstance(way.guidance, PiGDM | DPS):
+    if asked.scale is None and isinstance(way, GuidedSolver) and isinstance(way.guidance, PiGDM | DPS):
         notes.append(f"--scale {way.guidance.scale:g} was chosen, which is usual for {asked.method}")
-    if config.steps is None and isinstance(way, Source) and isinstance(way.minimiser, LBFGS):
-        notes.append(f"each search takes {way.minimiser.steps} steps at most (--steps)")
+    if config.steps is None and isinstance(way, DFlow) and isinstance(way.minimizer, LBFGS):
+        notes.append(f"each search takes {way.minimizer.steps} steps at most (--steps)")
     free = [name for name in model.spec.frequencies if name not in in_words(config.given)]
     if free:
         how = "counts as not known" if model.spec.cond_dropout else "was drawn as often as in the data"
@@ -203,14 +203,14 @@ def _assumed(model: Model, way: Restoration, config: SteerConfig) -> tuple[str, 
     return tuple(notes)
 
 
-def _observation(how: Operator, measured: Tensor, noise: float, modality: Modality, like: Tensor) -> Observation:
+def _observation(how: Operator, measured: Tensor, noise: float, modality: Modality, like: Tensor) -> Measurement:
     """Pose the problem: holes in the units of states, whose numbers are alike, all else in those of the data."""
     scales = _scales(modality).to(like.device)
     scale = float(scales.mean())
     if isinstance(how, Inpaint):
         zero = modality.soften(torch.zeros_like(like[:1]))
-        return Observation(how, how(((measured - zero) / scales).to(like)), noise / scale)
-    return Observation(how, measured, noise, modality.soften, scale)
+        return Measurement(how, how(((measured - zero) / scales).to(like)), noise / scale)
+    return Measurement(how, measured, noise, modality.soften, scale)
 
 
 def _unit(how: Operator, modality: Modality) -> float:
@@ -225,7 +225,7 @@ def _scales(modality: Modality) -> Float[Tensor, " 1 *d"]:
     return (one - zero).abs()
 
 
-def _unknown(found: list[Restored]) -> dict[str, float]:
+def _unknown(found: list[InverseSolution]) -> dict[str, float]:
     """Return what was found of the operator, where it has an unknown part."""
     parts = [one.unknown for one in found if one.unknown is not None]
     return {"unknown": torch.cat(parts).double().mean().item()} if parts else {}

@@ -11,14 +11,14 @@ from torch import Tensor
 
 from feller.control.inverse.operators import (
     Blur,
-    Grey,
+    CompressedSensing,
+    CustomLinearOperator,
+    CustomOperator,
+    Downsample,
+    Grayscale,
     Inpaint,
-    Magnitudes,
     Operator,
-    Own,
-    OwnLinear,
-    Pool,
-    RandomSums,
+    PhaseRetrieval,
     UnknownBlur,
     check_adjoint,
 )
@@ -92,12 +92,12 @@ def _whole(number: float) -> int:
 
 NAMED: dict[str, Callable[[str], Operator]] = {
     "inpaint": lambda text: Inpaint(torch.zeros(0, dtype=torch.bool)),
-    "pool": _number(lambda number: Pool(_whole(number)), 2.0),
+    "pool": _number(lambda number: Downsample(_whole(number)), 2.0),
     "blur": _number(Blur, 1.0),
     "unknown-blur": _number(UnknownBlur, 1.0),
-    "grey": lambda text: Grey(),
-    "sums": _number(lambda number: RandomSums(_whole(number)), 16.0),
-    "magnitudes": lambda text: Magnitudes(),
+    "grey": lambda text: Grayscale(),
+    "sums": _number(lambda number: CompressedSensing(_whole(number)), 16.0),
+    "magnitudes": lambda text: PhaseRetrieval(),
 }
 """Name -> what makes an operator from the number behind it."""
 
@@ -107,10 +107,10 @@ def _own(words: str, shape: tuple[int, ...]) -> Operator:
     file, _, names = words.rpartition(":")
     functions = [load_function(f"{file}:{name.strip()}") for name in names.split(",")]
     if len(functions) == 1:
-        return Own(functions[0])
+        return CustomOperator(functions[0])
     if len(functions) != 2:
         raise UsageError("file.py:function, or file.py:forward,adjoint", repr(words))
-    found = OwnLinear(functions[0], functions[1])
+    found = CustomLinearOperator(functions[0], functions[1])
     check_adjoint(found, shape)
     return found
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from feller.control.inverse.d_flow import Flow, solved
+from feller.control.inverse.d_flow import Flow, solve_flow
 from feller.core.errors import UsageError
 from feller.core.pytree import Cond, State, submask, tree_map
 from feller.core.rng import Rng
@@ -113,7 +113,7 @@ def searched(
         here = {**tree_map(lambda leaf: leaf[rows], given), **moved}
         driven = process_of(model, here, held, guidance)
         everyone = torch.arange(len(rows), device=rows.device)
-        return solved(driven, times, solver, draws)({**x, **held} if held else x, everyone)
+        return solve_flow(driven, times, solver, draws)({**x, **held} if held else x, everyone)
 
     def part(rows: Tensor) -> State:
         return tree_map(lambda leaf: leaf[rows], x_0)

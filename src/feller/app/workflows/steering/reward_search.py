@@ -17,12 +17,19 @@ from feller.app.reporter import SILENT, Tell
 from feller.app.workflows.run_status import sketch_of
 from feller.app.workflows.steering.model_flow import CONDITION, FEWER, check_flow, searched
 from feller.app.workflows.steering.reward_specs import wish, without_gradient
-from feller.control.inverse.d_flow import Found, Nothing, Prior, Radius, Shell, find_sources
+from feller.control.inverse.d_flow import (
+    ChiPrior,
+    NoPrior,
+    NormConstraint,
+    OptimizedSource,
+    SourcePrior,
+    optimize_source,
+)
 from feller.control.optimize.evolution import Evolution
 from feller.control.optimize.lbfgs import LBFGS
-from feller.control.optimize.minimize import Minimiser
-from feller.control.rewards.named_rewards import OfStates, Total, Wish, is_own_code, reward_of
-from feller.control.rewards.reward import rewarded
+from feller.control.optimize.minimize import Minimizer
+from feller.control.rewards.named_rewards import Reward, RewardSum, StateReward, dataset_reward, is_user_reward
+from feller.control.rewards.reward import evaluate_reward
 from feller.core.errors import UsageError
 from feller.core.pytree import Cond, State, concatenate, leaves, num_examples, tree_map
 from feller.core.rng import Rng
@@ -79,13 +86,13 @@ def follow(run: Run, config: SteerConfig, *, tell: Tell = SILENT) -> Steered:
     place = run.output_path(config.out)
     modality.check_place(place)
     wanted, draws = wish(run, modality, rewards), Rng(seed).fold_in("sample")
-    reward = OfStates(wanted, modality)
+    reward = StateReward(wanted, modality)
     conditions, fixed = model.parse_conditions(n, given or None, draws)
     conditions = modality.complete(conditions)
     check_flow(model, sampling, fixed)
     search = _search(model, wanted, rewards, steps, seed, tell)  # a reward that fails does so here
     for text, term in zip(rewards, wanted.terms, strict=True):
-        if is_own_code(text) and term.beyond is None:
+        if is_user_reward(text) and term.violation is None:
             tell.say(_unbounded(text, term.factor))
     tell.task("searching")
     befores, found = [], []
@@ -103,15 +110,15 @@ def follow(run: Run, config: SteerConfig, *, tell: Tell = SILENT) -> Steered:
             return -rewarded_or_nan(reward, end, tree_map(lambda leaf: leaf[numbers], some))
 
         found.append(
-            find_sources(
+            optimize_source(
                 problem.flow,
                 loss,
                 problem.start,
                 problem.space,
-                minimiser=search(rows.start),
+                minimizer=search(rows.start),
                 prior=prior,
-                real=problem.real,
-                tell=told,
+                mask=problem.real,
+                on_progress=told,
             )
         )
     tell.done()
@@ -133,7 +140,7 @@ def follow(run: Run, config: SteerConfig, *, tell: Tell = SILENT) -> Steered:
     return Steered(before, steered, numbers, place, notes, sketch)
 
 
-def prior_of(text: str) -> Prior:
+def prior_of(text: str) -> SourcePrior:
     """Return what sources cost.
 
     Raises:
@@ -141,35 +148,37 @@ def prior_of(text: str) -> Prior:
     """
     name, _, strength = text.partition("=")
     if text in ("shell", "none"):
-        return Shell() if text == "shell" else Nothing()
+        return NormConstraint() if text == "shell" else NoPrior()
     try:
         number = float(strength)
     except ValueError:
         number = -1.0
     if name != "radius" or not 0 <= number < math.inf:
         raise UsageError("shell, radius=NUMBER or none", repr(text), argument="prior")
-    return Radius(number)
+    return ChiPrior(number)
 
 
-def rewarded_or_nan(reward: OfStates, x: State, given: Cond) -> Tensor:
+def rewarded_or_nan(reward: StateReward, x: State, given: Cond) -> Tensor:
     """Return the reward, not-a-number where there is none: the search turns back there."""
     found = reward(x, given)
     if isinstance(found, Tensor) and found.shape == (num_examples(x),):
         return found
-    return rewarded(lambda *_: found, x, given)
+    return evaluate_reward(lambda *_: found, x, given)
 
 
-def _numbers(wanted: Total, before: Dataset, after: Dataset, found: list[Found], over: str) -> dict[str, Any]:
+def _numbers(
+    wanted: RewardSum, before: Dataset, after: Dataset, found: list[OptimizedSource], over: str
+) -> dict[str, Any]:
     """Return what changed, of samples as their files hold them."""
-    rewards = [reward_of(wanted, data) for data in (before, after)]
-    calls = torch.cat([one.calls for one in found]).double()
+    rewards = [dataset_reward(wanted, data) for data in (before, after)]
+    calls = torch.cat([one.nfe for one in found]).double()
     improved = rewards[1] > rewards[0]
     sizes = None if over == "condition" else torch.cat([_size(one.source) for one in found]).mean().item()
     return {
         "n": len(after),
         "reward_before": rewards[0].mean().item(),
         "reward": rewards[1].mean().item(),
-        **({} if wanted.bounded is None else _bounded(wanted.bounded, before, after)),
+        **({} if wanted.bounded_reward is None else _bounded(wanted.bounded_reward, before, after)),
         "improved": improved.double().mean().item(),
         **_validity(before, after, improved),
         "solves": calls.mean().item(),
@@ -188,10 +197,10 @@ def _validity(before: Dataset, after: Dataset, improved: Bool[Tensor, " n"]) -> 
     return {name: float(marks.mean()) for name, marks in shares.items()}
 
 
-def _bounded(wish: Wish, before: Dataset, after: Dataset) -> dict[str, float]:
+def _bounded(wish: Reward, before: Dataset, after: Dataset) -> dict[str, float]:
     """Return what a bound is about, on average."""
     found = {"bounded_before": before, "bounded": after}
-    return {name: reward_of(wish, data).mean().item() for name, data in found.items()}
+    return {name: dataset_reward(wish, data).mean().item() for name, data in found.items()}
 
 
 def _unbounded(text: str, factor: float) -> str:
@@ -209,8 +218,8 @@ def _size(source: State) -> Tensor:
 
 
 def _search(
-    model: Model, wanted: Total, rewards: Sequence[str], steps: int, seed: int, tell: Tell
-) -> Callable[[int], Minimiser]:
+    model: Model, wanted: RewardSum, rewards: Sequence[str], steps: int, seed: int, tell: Tell
+) -> Callable[[int], Minimizer]:
     """Choose by whether all rewards have a gradient; say so if one has none.
 
     Returns:
@@ -218,10 +227,10 @@ def _search(
     """
     without = without_gradient(model, wanted, rewards)
     if not without:
-        return lambda first: LBFGS(steps=steps, searched=SEARCHED)
+        return lambda first: LBFGS(steps=steps, max_line_search=SEARCHED)
     tell.say(
         f"no gradient: {', '.join(without)}; so the search goes by chance, {Evolution.population} proposals a step for"
         " each sample"
     )
     draws = Rng(seed).fold_in("search")
-    return lambda first: Evolution(steps=steps, draws=replace(draws, first_example=first))
+    return lambda first: Evolution(steps=steps, rng=replace(draws, first_example=first))

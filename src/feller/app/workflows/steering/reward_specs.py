@@ -6,10 +6,20 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from feller.control.rewards.chemistry import Chemistry
-from feller.control.rewards.named_rewards import Class, Named, OfStates, Total, Wish, code, image_wishes, own, wish_of
-from feller.control.rewards.potential import crystal_wish
-from feller.control.rewards.reward import rewarded
+from feller.control.rewards.crystal_energy import crystal_reward
+from feller.control.rewards.molecule_rewards import MoleculeReward
+from feller.control.rewards.named_rewards import (
+    ClassReward,
+    Reward,
+    RewardFactory,
+    RewardSum,
+    StateReward,
+    code_reward,
+    image_rewards,
+    parse_reward,
+    user_reward,
+)
+from feller.control.rewards.reward import evaluate_reward
 from feller.core.errors import InputError, UsageError
 from feller.core.pytree import Cond, State, tree_map
 from feller.core.rng import Rng
@@ -21,50 +31,50 @@ from feller.data.labels import class_number, unknown_class
 from feller.data.modality import Modality
 from feller.data.molecules.modality import Molecules
 from feller.evaluation.judge import Judge, load_judge
-from feller.evaluation.regressor import Oracle
+from feller.evaluation.regression_metrics import TrainedRegressor
 from feller.models.model import Model, load_model
 
 
-def wish(run: Run, modality: Modality, texts: Sequence[str]) -> Total:
+def wish(run: Run, modality: Modality, texts: Sequence[str]) -> RewardSum:
     """Return the sum of what a person wishes for, who may name code and other runs.
 
     Raises:
         UsageError: If a wish cannot be read, or does not suit the data.
         InputError: If a file of the user's own does not run.
     """
-    return wish_of(texts, _named(run, modality), lambda words: code(words) or _told(modality, words))
+    return parse_reward(texts, _named(run, modality), lambda words: code_reward(words) or _told(modality, words))
 
 
-def recorded_wish(run: Run, modality: Modality, texts: Sequence[str]) -> Total:
+def recorded_wish(run: Run, modality: Modality, texts: Sequence[str]) -> RewardSum:
     """Return the sum of what a run's record wishes for; it cannot make code run, or other folders be read.
 
     Raises:
         UsageError: If it names code or another run, which the caller must give again, or as for `wish`.
     """
 
-    def refuse(words: str) -> Wish:
+    def refuse(words: str) -> Reward:
         if words.startswith(MEMORY_PREFIX):
-            return own(load_function(words))  # which this process was given
+            return user_reward(load_function(words))  # which this process was given
         raise UsageError(
             "this run's reward is code of yours, or another run", remedy=f"Give it again with --reward {words!r}"
         )
 
-    return wish_of(texts, _named(run, modality), refuse)
+    return parse_reward(texts, _named(run, modality), refuse)
 
 
-def _named(run: Run, modality: Modality) -> dict[str, Named]:
+def _named(run: Run, modality: Modality) -> dict[str, RewardFactory]:
     """Return the rewards that data have by themselves, or by the judge of their run."""
-    named = image_wishes(modality)
+    named = image_rewards(modality)
     if (images := modality.view(Images)) is not None and images.classes:
         named["class"] = lambda words: _class(run, images, words)
     if (molecules := modality.view(Molecules)) is not None:
-        named["rdkit"] = lambda words: Chemistry(molecules, words)
+        named["rdkit"] = lambda words: MoleculeReward(molecules, words)
     if (crystals := modality.view(Crystals)) is not None:
-        named["chgnet"] = lambda words: crystal_wish(crystals, words)
+        named["chgnet"] = lambda words: crystal_reward(crystals, words)
     return named
 
 
-def without_gradient(model: Model, wanted: Total, texts: Sequence[str]) -> list[str]:
+def without_gradient(model: Model, wanted: RewardSum, texts: Sequence[str]) -> list[str]:
     """Return those of the wishes that cannot be followed, tried on two samples.
 
     Raises:
@@ -74,16 +84,16 @@ def without_gradient(model: Model, wanted: Total, texts: Sequence[str]) -> list[
     x = tree_map(lambda leaf: leaf.requires_grad_() if leaf.is_floating_point() else leaf, pairs["x_1"])
     modality = model.spec.modality
     found = [
-        _tried(text, OfStates(term, modality), x, pairs["given"])
+        _tried(text, StateReward(term, modality), x, pairs["given"])
         for text, term in zip(texts, wanted.terms, strict=True)
     ]
     return [text for text, values in zip(texts, found, strict=True) if not values.requires_grad]
 
 
-def _tried(text: str, reward: OfStates, x: State, given: Cond) -> Tensor:
+def _tried(text: str, reward: StateReward, x: State, given: Cond) -> Tensor:
     """Return one of the rewards, and say which it is where it fails."""
     try:
-        return rewarded(reward, x, given)
+        return evaluate_reward(reward, x, given)
     except InputError as error:
         raise error.with_context(place=text) from error
 
@@ -92,7 +102,7 @@ def _tried(text: str, reward: OfStates, x: State, given: Cond) -> Tensor:
 class Told:
     """A number that a regressor tells of values, in the units of its target."""
 
-    oracle: Oracle
+    oracle: TrainedRegressor
     place: int
     """Which of its numbers."""
 
@@ -101,7 +111,7 @@ class Told:
         return self.oracle(values, given)[:, self.place]
 
 
-def _told(modality: Modality, words: str) -> Wish | None:
+def _told(modality: Modality, words: str) -> Reward | None:
     """Return what the run of a regressor tells, from `RUN`, `RUN:NAME` or `RUN=CLASS,CLASS`; None if there is none."""
     readings = ((words, "", ""), words.rpartition(":"), words.rpartition("="))
     found = next((one for one in readings if one[0] and (pathlib.Path(one[0]) / "model.json").is_file()), None)
@@ -109,7 +119,7 @@ def _told(modality: Modality, words: str) -> Wish | None:
         return None
     folder, between, rest = found
     try:
-        oracle = Oracle(load_model(open_run(folder)), modality)
+        oracle = TrainedRegressor(load_model(open_run(folder)), modality)
     except UsageError as error:
         raise UsageError(f"cannot be a reward: {error}", file=folder) from error
     target = oracle.target
@@ -122,16 +132,16 @@ def _told(modality: Modality, words: str) -> Wish | None:
     return Told(oracle, target.names.index(rest) if rest else 0)
 
 
-def _of_classes(folder: str, oracle: Oracle, words: str) -> Class:
+def _of_classes(folder: str, oracle: TrainedRegressor, words: str) -> ClassReward:
     """Return how sure a classifier is of some classes."""
     classes, wanted = oracle.target.classes, words.split(",")
     wrong = [name for name in wanted if name not in classes]
     if wrong:
         raise UsageError.unknown_name("reward", wrong[0], classes, alternatives=f", as {folder}=CLASS")
-    return Class(oracle, tuple(classes.index(name) for name in wanted))
+    return ClassReward(oracle, tuple(classes.index(name) for name in wanted))
 
 
-def _class(run: Run, modality: Images, words: str) -> Class:
+def _class(run: Run, modality: Images, words: str) -> ClassReward:
     """Return how sure the run's judge is that a picture is of one of some classes."""
     names = words.split(",")
     if not words:
@@ -146,7 +156,7 @@ def _class(run: Run, modality: Images, words: str) -> Class:
     judge = load_judge(run.judge)
     if judge.target != "label":
         raise UsageError(f"the judge of {run.path} tells no classes, since the data had none")
-    return Class(_Logits(judge), tuple(number for number in numbers if number is not None))
+    return ClassReward(_Logits(judge), tuple(number for number in numbers if number is not None))
 
 
 class _Logits:

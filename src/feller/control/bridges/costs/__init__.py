@@ -1,44 +1,44 @@
 """What being somewhere costs: functions of state, time and crowd, and primitives that combine."""
 
-from feller.control.bridges.costs.congestion import Congestion, Entropy
-from feller.control.bridges.costs.custom_cost import Function
-from feller.control.bridges.costs.near_data import NearData
+from feller.control.bridges.costs.congestion import CongestionCost, EntropyCost
+from feller.control.bridges.costs.custom_cost import CustomCost
+from feller.control.bridges.costs.near_data import DataDensityCost
 from feller.control.bridges.costs.obstacles import (
     Box,
     Disc,
     Ellipse,
     Indicator,
     Neck,
+    ObstacleShape,
     Quadric,
-    Shape,
     SignedDistance,
-    Smooth,
+    SoftObstacle,
 )
-from feller.control.bridges.costs.state_cost import Cost, Population, Scaled, Sum, Zero, check
-from feller.control.bridges.costs.surface_cost import NearSurface, Surface
-from feller.control.bridges.costs.walls import Picture
+from feller.control.bridges.costs.state_cost import PopulationDensity, Scaled, StateCost, Sum, Zero, check
+from feller.control.bridges.costs.surface_cost import PointCloudSurface, SurfaceCost
+from feller.control.bridges.costs.walls import ImageWalls
 
 __all__ = [
     "Box",
-    "Congestion",
-    "Cost",
+    "CongestionCost",
+    "CustomCost",
+    "DataDensityCost",
     "Disc",
     "Ellipse",
-    "Entropy",
-    "Function",
+    "EntropyCost",
+    "ImageWalls",
     "Indicator",
-    "NearData",
-    "NearSurface",
     "Neck",
-    "Picture",
-    "Population",
+    "ObstacleShape",
+    "PointCloudSurface",
+    "PopulationDensity",
     "Quadric",
     "Scaled",
-    "Shape",
     "SignedDistance",
-    "Smooth",
+    "SoftObstacle",
+    "StateCost",
     "Sum",
-    "Surface",
+    "SurfaceCost",
     "Zero",
     "check",
 ]

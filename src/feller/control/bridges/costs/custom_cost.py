@@ -8,24 +8,24 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from feller.control.bridges.costs.state_cost import Cost, Population, check_finite, needed
+from feller.control.bridges.costs.state_cost import PopulationDensity, StateCost, check_finite, require_population
 from feller.core.errors import InputError, UsageError
 from feller.core.user_code import qualified_name, user_frame
 
 
 @dataclass(frozen=True)
-class Function(Cost):
+class CustomCost(StateCost):
     """A person's own function of torch tensors.
 
     V(x, t) is called with x [n, d] and t [n]; V(x, t, population) with x [times, n, d], t [times, 1] and what a
-    `Population` holds. Either returns one number for each state. UsageError if it takes neither two nor three
+    `PopulationDensity` holds. Either returns one number for each state. UsageError if it takes neither two nor three
     arguments.
     """
 
     function: Callable[..., Any]
     shape: tuple[int, ...] | None = None
     """Of one state as the function wants it, as (1, 8, 8) for a picture; None for vectors."""
-    gradient: bool = True
+    has_gradient: bool = True
     """Whether it has a gradient; `check` finds out."""
 
     def __post_init__(self) -> None:
@@ -36,51 +36,51 @@ class Function(Cost):
             )
 
     @property
-    def crowd(self) -> bool:
+    def needs_population(self) -> bool:
         """Whether it takes a third argument."""
         return _arguments(self.function) == 3
 
     @property
     def differentiable(self) -> bool:
         """Whether it has a gradient."""
-        return self.gradient
+        return self.has_gradient
 
-    def __call__(self, x: Tensor, t: Tensor, population: Population | None = None) -> Tensor:
+    def __call__(self, x: Tensor, t: Tensor, population: PopulationDensity | None = None) -> Tensor:
         """Return what it says.
 
         InputError if it returns anything but one number for each state; UsageError if it looks at the crowd, and there
         is none.
         """
-        seen = x if self.gradient else x.detach()
-        if self.crowd:
-            asked, arguments = seen, (t, needed(population, self._name))
+        states = x if self.has_gradient else x.detach()
+        if self.needs_population:
+            x_user, arguments = states, (t, require_population(population, self._name))
         else:
-            asked, arguments = seen.reshape(-1, x.shape[-1]), (t.expand(x.shape[:-1]).reshape(-1),)
-        wanted = asked.shape[:-1]
+            x_user, arguments = states.reshape(-1, x.shape[-1]), (t.expand(x.shape[:-1]).reshape(-1),)
+        expected_shape = x_user.shape[:-1]
         if self.shape is not None:
-            asked = asked.unflatten(-1, self.shape)
-        found = self._asked(asked, arguments)
-        if found.shape != wanted:
+            x_user = x_user.unflatten(-1, self.shape)
+        found = self._call_user(x_user, arguments)
+        if found.shape != expected_shape:
             raise InputError(
-                f"the cost {self._name} to return one number for each state: {list(wanted)} of states"
-                f" {list(asked.shape)}",
+                f"the cost {self._name} to return one number for each state: {list(expected_shape)} of states"
+                f" {list(x_user.shape)}",
                 list(found.shape),
             )
         return found.reshape(x.shape[:-1]).to(x.dtype)
 
-    def _asked(self, x: Tensor, arguments: tuple[Any, ...]) -> Tensor:
+    def _call_user(self, x: Tensor, arguments: tuple[Any, ...]) -> Tensor:
         """Call the person's function; InputError if it fails, returns no real numbers, or writes into its states."""
         version = x._version
         try:
-            said = self.function(x, *arguments)
+            output = self.function(x, *arguments)
         except InputError:
             raise
         except Exception as error:
             if "requires grad" in str(error):  # what torch says to numpy, which knows no gradients
                 raise
-            said = user_frame(error) or f"{type(error).__name__}: {error}"
-            raise InputError(f"the cost {self._name} fails: {said}") from error
-        found = self._numbers(said, x)
+            output = user_frame(error) or f"{type(error).__name__}: {error}"
+            raise InputError(f"the cost {self._name} fails: {output}") from error
+        found = self._numbers(output, x)
         if x._version != version:
             raise InputError(
                 f"the cost {self._name} writes into the states that it is given", remedy="Let it return new numbers"
@@ -99,13 +99,13 @@ class Function(Cost):
             got = "None" if said is None else f"a {type(said).__name__}"
             raise InputError(f"the cost {self._name} to return a tensor with one number for each state", got) from error
 
-    def examined(self, x: Tensor, t: Tensor, population: Population | None = None) -> Cost:
+    def validated(self, x: Tensor, t: Tensor, population: PopulationDensity | None = None) -> StateCost:
         """Find out whether it has a gradient, and check that all is finite."""
-        one = self if self._has_gradient(x, t, population) else replace(self, gradient=False)
+        one = self if self._has_gradient(x, t, population) else replace(self, has_gradient=False)
         check_finite(one, x, t, population)
         return one
 
-    def _has_gradient(self, x: Tensor, t: Tensor, population: Population | None) -> bool:
+    def _has_gradient(self, x: Tensor, t: Tensor, population: PopulationDensity | None) -> bool:
         """Tell whether the gradient is known and, where the values differ, not zero everywhere."""
         with torch.enable_grad():
             y = x.detach().requires_grad_()

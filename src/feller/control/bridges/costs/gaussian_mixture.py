@@ -8,9 +8,9 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-AT_ONCE = 400_000
+CHUNK_SIZE = 400_000
 """Pairs of a state and a centre that are looked at in one piece, which the cache of a processor holds."""
-LOWEST = -60.0
+MIN_LOG_WEIGHT = -60.0
 """Beside the greatest, e to this is no share of a density, and less makes processors slow."""
 
 
@@ -47,13 +47,13 @@ class _LogDensity(torch.autograd.Function):
         of_square, of_state = torch.stack([-precision / 2, own], 1), pull.mT
         means = torch.cat([pull, precision[..., None]], 2)
         values, slopes = x.new_empty(times, n), torch.empty_like(x)
-        size = max(1, AT_ONCE // (times * k))
+        size = max(1, CHUNK_SIZE // (times * k))
         for rows in range(0, n, size):
             some = x[:, rows : rows + size]
             square = some.square().sum(-1, keepdim=True)
             logs = torch.baddbmm(torch.cat([square, torch.ones_like(square)], 2) @ of_square, some, of_state)
             top = logs.amax(-1, keepdim=True)
-            shares = logs.sub_(top).clamp_(min=LOWEST).exp_()
+            shares = logs.sub_(top).clamp_(min=MIN_LOG_WEIGHT).exp_()
             total = shares.sum(-1, keepdim=True)
             values[:, rows : rows + size] = (top + total.log())[..., 0]
             mean = shares @ means / total
@@ -63,6 +63,6 @@ class _LogDensity(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *slope: Tensor) -> tuple[Tensor | None, ...]:  # pyrefly: ignore
+    def backward(ctx: Any, *grad_output: Tensor) -> tuple[Tensor | None, ...]:  # pyrefly: ignore
         (slopes,) = ctx.saved_tensors
-        return slope[0][..., None] * slopes, None, None
+        return grad_output[0][..., None] * slopes, None, None

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from feller.control.bridges.costs.gaussian_mixture import log_density, scott
-from feller.control.bridges.costs.state_cost import Cost, Population
+from feller.control.bridges.costs.state_cost import PopulationDensity, StateCost
 from feller.core.errors import InputError
 from feller.core.rng import Rng
 
@@ -16,25 +16,25 @@ NEIGHBOURS = (3, 8, 20, 50)
 """Of a point: the distance to one of these is its kernel's width, but for a factor."""
 FACTORS = tuple(2 ** (k / 2) for k in range(-4, 5))
 """Of widths, that are tried."""
-JUDGED = 500
+NUM_VALIDATION = 500
 """Points by which widths are judged."""
 
 
 @dataclass(frozen=True, eq=False)
-class NearData(Cost):
+class DataDensityCost(StateCost):
     """Minus the log density of data, by Gaussian kernels, above its mean over the data: 0 for typical states.
 
     One more means e times as rare.
     """
 
     centres: Float[Tensor, "k d"]
-    widths: Float[Tensor, " k"]
+    bandwidths: Float[Tensor, " k"]
     """Deviation of each kernel."""
-    typical: float
+    mean_log_density: float
     """Mean log density of data."""
 
     @staticmethod
-    def of(points: Float[Tensor, "n d"], draws: Rng, *, centres: int = 500) -> "NearData":
+    def fit(points: Float[Tensor, "n d"], rng: Rng, *, centres: int = 500) -> "DataDensityCost":
         """Put kernels around some of the data, with the widths that give the rest of the data most likelihood.
 
         Tried are Scott's width, and widths in proportion to each point's distance to its 3rd, 8th, 20th or 50th
@@ -42,7 +42,7 @@ class NearData(Cost):
 
         Args:
             points: The data.
-            draws: Chooses which of them are centres, and which judge.
+            rng: Chooses which of them are centres, and which judge.
             centres: At most so many kernels: time and exactness grow with them.
 
         Raises:
@@ -50,21 +50,21 @@ class NearData(Cost):
         """
         if len(points) < 5 or not (points != points[0]).any():
             raise InputError("the density of data needs 5 points or more that differ", found=len(points))
-        order = torch.randperm(len(points), generator=draws.stream("centres").shared_generator()).to(points.device)
-        kept, judges = points[order[:centres]].double(), points[order[-JUDGED:]].double()
-        squares = torch.cdist(judges, kept, compute_mode="donot_use_mm_for_euclid_dist").square()
-        own = order[-JUDGED:, None] == order[None, :centres]
+        order = torch.randperm(len(points), generator=rng.stream("centres").shared_generator()).to(points.device)
+        kernels, judges = points[order[:centres]].double(), points[order[-NUM_VALIDATION:]].double()
+        squares = torch.cdist(judges, kernels, compute_mode="donot_use_mm_for_euclid_dist").square()
+        own = order[-NUM_VALIDATION:, None] == order[None, :centres]
         found = max(
-            ((_likelihood(squares, own, widths, points.shape[1]), widths) for widths in _candidates(kept)),
+            ((_likelihood(squares, own, widths, points.shape[1]), widths) for widths in _candidates(kernels)),
             key=lambda one: one[0],
         )
-        return NearData(kept.to(points.dtype), found[1].to(points.dtype), found[0])
+        return DataDensityCost(kernels.to(points.dtype), found[1].to(points.dtype), found[0])
 
-    def __call__(self, x: Tensor, t: Tensor, population: Population | None = None) -> Tensor:
+    def __call__(self, x: Tensor, t: Tensor, population: PopulationDensity | None = None) -> Tensor:
         """Return it."""
         flat = x.reshape(1, -1, x.shape[-1])
-        found = log_density(flat, self.centres.to(x)[None], self.widths.to(x)[None])
-        return self.typical - found.reshape(x.shape[:-1])
+        found = log_density(flat, self.centres.to(x)[None], self.bandwidths.to(x)[None])
+        return self.mean_log_density - found.reshape(x.shape[:-1])
 
 
 def _candidates(centres: Float[Tensor, "k d"]) -> Iterator[Float[Tensor, " k"]]:

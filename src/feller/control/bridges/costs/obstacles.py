@@ -9,39 +9,39 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from feller.control.bridges.costs.smooth_functions import softplus, weighted_square
-from feller.control.bridges.costs.state_cost import Cost, Inside, Population
+from feller.control.bridges.costs.state_cost import InsideFn, PopulationDensity, StateCost
 from feller.core.errors import UsageError
 
 _TINY = 1e-24
 """Added under roots, so that they have a slope everywhere."""
 
 
-class Shape(abc.ABC):
+class ObstacleShape(abc.ABC):
     """A set of states; `a | b`, `a & b` and `~a` are shapes. Implement one method to add one."""
 
     @abc.abstractmethod
     def level(self, x: Float[Tensor, "*b d"]) -> Float[Tensor, "*b"]:
         """Return how far outside a state is: negative inside, 0 on the edge, a length unless a kind says otherwise."""
 
-    def inside(self, x: Float[Tensor, "*b d"]) -> Bool[Tensor, "*b"]:
+    def contains(self, x: Float[Tensor, "*b d"]) -> Bool[Tensor, "*b"]:
         """Tell which states are in the set."""
         return self.level(x) < 0
 
-    def __or__(self, other: "Shape") -> "Shape":
+    def __or__(self, other: "ObstacleShape") -> "ObstacleShape":
         """Return the states that are in either."""
         return Union((self, other))
 
-    def __and__(self, other: "Shape") -> "Shape":
+    def __and__(self, other: "ObstacleShape") -> "ObstacleShape":
         """Return the states that are in both."""
         return ~Union((~self, ~other))
 
-    def __invert__(self) -> "Shape":
+    def __invert__(self) -> "ObstacleShape":
         """Return the states that are not in it."""
         return Complement(self)
 
 
 @dataclass(frozen=True)
-class Disc(Shape):
+class Disc(ObstacleShape):
     """States nearer to a centre than a radius, in any number of dimensions."""
 
     centre: tuple[float, ...]
@@ -52,11 +52,11 @@ class Disc(Shape):
 
     def level(self, x: Tensor) -> Tensor:
         """Return the distance to the edge."""
-        return _length(_seen(x, self.centre)) - self.radius
+        return _length(_centred(x, self.centre)) - self.radius
 
 
 @dataclass(frozen=True)
-class Ellipse(Shape):
+class Ellipse(ObstacleShape):
     """An ellipse or ellipsoid along the axes. Its level is a distance on the axes and, elsewhere, near the edge."""
 
     centre: tuple[float, ...]
@@ -69,14 +69,14 @@ class Ellipse(Shape):
     def level(self, x: Tensor) -> Tensor:
         """Return (k - 1) / |grad k| with k = |(x - centre) / half_axes|; in the centre minus the shortest half axis."""
         axes = x.new_tensor(self.half_axes)
-        scaled = _seen(x, self.centre) / axes
+        scaled = _centred(x, self.centre) / axes
         k = _length(scaled)
         steep = ((scaled / axes).square().sum(-1) + _TINY / axes.min().square()).sqrt()
         return k * (k - 1) / steep
 
 
 @dataclass(frozen=True)
-class Box(Shape):
+class Box(ObstacleShape):
     """A box along the axes."""
 
     low: tuple[float, ...]
@@ -89,12 +89,12 @@ class Box(Shape):
     def level(self, x: Tensor) -> Tensor:
         """Return the distance to the edge."""
         low, high = x.new_tensor(self.low), x.new_tensor(self.high)
-        beyond = (_seen(x, tuple(((low + high) / 2).tolist()))).abs() - (high - low) / 2
+        beyond = (_centred(x, tuple(((low + high) / 2).tolist()))).abs() - (high - low) / 2
         return _length(beyond.clamp(min=0)) + beyond.amax(-1).clamp(max=0)
 
 
 @dataclass(frozen=True)
-class Neck(Shape):
+class Neck(ObstacleShape):
     """What is above and below a passage of the plane, |y| > sqrt(half_width^2 + (slope x)^2), narrowest at x = 0."""
 
     half_width: float
@@ -106,14 +106,14 @@ class Neck(Shape):
 
     def level(self, x: Tensor) -> Tensor:
         """Return the height that is left over the slope of the edge: a distance near the edge."""
-        along, across = _seen(x, self.centre).unbind(-1)
+        along, across = _centred(x, self.centre).unbind(-1)
         edge = (self.half_width**2 + (self.slope * along).square()).sqrt()
         steep = self.slope**2 * along / edge
         return (edge - across.abs()) / (1 + steep.square()).sqrt()
 
 
 @dataclass(frozen=True)
-class Quadric(Shape):
+class Quadric(ObstacleShape):
     """States with sum_i weight_i (x_i - centre_i)^2 < bound: ellipses, hyperbolas. Its level is the difference."""
 
     weights: tuple[float, ...]
@@ -125,11 +125,11 @@ class Quadric(Shape):
 
     def level(self, x: Tensor) -> Tensor:
         """Return the sum minus the bound, in no length."""
-        return weighted_square(_seen(x, self.centre), x.new_tensor(self.weights)) - self.bound
+        return weighted_square(_centred(x, self.centre), x.new_tensor(self.weights)) - self.bound
 
 
 @dataclass(frozen=True)
-class SignedDistance(Shape):
+class SignedDistance(ObstacleShape):
     """States where a function of your own, [*b, d] -> [*b], is negative; best a length near the edge."""
 
     function: Callable[[Tensor], Tensor]
@@ -140,10 +140,10 @@ class SignedDistance(Shape):
 
 
 @dataclass(frozen=True)
-class Union(Shape):
+class Union(ObstacleShape):
     """States in any of some shapes."""
 
-    parts: tuple[Shape, ...]
+    parts: tuple[ObstacleShape, ...]
 
     def level(self, x: Tensor) -> Tensor:
         """Return the lowest level."""
@@ -154,28 +154,28 @@ class Union(Shape):
 
 
 @dataclass(frozen=True)
-class Complement(Shape):
+class Complement(ObstacleShape):
     """States that are not in a shape."""
 
-    shape: Shape
+    shape: ObstacleShape
 
     def level(self, x: Tensor) -> Tensor:
         """Return minus its level."""
         return -self.shape.level(x)
 
-    def __invert__(self) -> Shape:
+    def __invert__(self) -> ObstacleShape:
         """Return the shape."""
         return self.shape
 
 
 @dataclass(frozen=True)
-class Smooth(Cost):
+class SoftObstacle(StateCost):
     """height * softplus(-level / width): grows by `height` with each width of depth, 0.69 of it on the edge.
 
     Outside it falls as exp(-distance / width).
     """
 
-    shape: Shape
+    shape: ObstacleShape
     height: float
     width: float = 1.0
 
@@ -183,35 +183,35 @@ class Smooth(Cost):
         _check_positive("the width of an edge", self.width)
 
     @property
-    def obstacles(self) -> tuple[Inside, ...]:
+    def obstacles(self) -> tuple[InsideFn, ...]:
         """The shape."""
-        return (self.shape.inside,)
+        return (self.shape.contains,)
 
-    def __call__(self, x: Tensor, t: Tensor, population: Population | None = None) -> Tensor:
+    def __call__(self, x: Tensor, t: Tensor, population: PopulationDensity | None = None) -> Tensor:
         """Return it."""
         return self.height * softplus(self.shape.level(x) * (-1 / self.width))
 
 
 @dataclass(frozen=True)
-class Indicator(Cost):
+class Indicator(StateCost):
     """A height inside, 0 outside. Weighted trajectories and searched ways heed it, but it has no gradient."""
 
     differentiable = False
 
-    shape: Shape
+    shape: ObstacleShape
     height: float
 
     @property
-    def obstacles(self) -> tuple[Inside, ...]:
+    def obstacles(self) -> tuple[InsideFn, ...]:
         """The shape."""
-        return (self.shape.inside,)
+        return (self.shape.contains,)
 
-    def __call__(self, x: Tensor, t: Tensor, population: Population | None = None) -> Tensor:
+    def __call__(self, x: Tensor, t: Tensor, population: PopulationDensity | None = None) -> Tensor:
         """Return it."""
-        return self.height * self.shape.inside(x.detach()).to(x.dtype)
+        return self.height * self.shape.contains(x.detach()).to(x.dtype)
 
 
-def _seen(x: Float[Tensor, "*b d"], centre: tuple[float, ...]) -> Float[Tensor, "*b d"]:
+def _centred(x: Float[Tensor, "*b d"], centre: tuple[float, ...]) -> Float[Tensor, "*b d"]:
     """Return states as seen from a centre; UsageError if they have another number of entries."""
     if x.shape[-1] != len(centre):
         raise UsageError(
@@ -224,10 +224,10 @@ def _length(x: Float[Tensor, "*b d"]) -> Float[Tensor, "*b"]:
     return (weighted_square(x, x.new_ones(x.shape[-1])) + _TINY).sqrt()
 
 
-def _check_positive(what: str, *values: float) -> None:
+def _check_positive(name: str, *values: float) -> None:
     for value in values:
         if not value > 0:
-            raise UsageError("above 0", f"{value:g}", argument=what)
+            raise UsageError("above 0", f"{value:g}", argument=name)
 
 
 def _check_alike(one: tuple[float, ...], other: tuple[float, ...]) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-LOWEST = -80.0
+MIN_EXPONENT = -80.0
 """Below this the exponential is nothing beside any cost, and soon so small a number that processors become slow."""
 
 
@@ -26,7 +26,7 @@ def weighted_square(x: Float[Tensor, "*b d"], weights: Float[Tensor, " d"]) -> F
     return _WeightedSquare.apply(x, weights)
 
 
-def nearness(x: Float[Tensor, "*b d"], y: Float[Tensor, "*b d"]) -> Float[Tensor, " *b"]:
+def congestion_kernel(x: Float[Tensor, "*b d"], y: Float[Tensor, "*b d"]) -> Float[Tensor, " *b"]:
     """Return 2 / (|x - y|^2 + 1)."""
     return _Nearness.apply(x, y)
 
@@ -34,15 +34,15 @@ def nearness(x: Float[Tensor, "*b d"], y: Float[Tensor, "*b d"]) -> Float[Tensor
 class _Softplus(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, z: Tensor) -> Tensor:
-        z = z.clamp(min=LOWEST)
+        z = z.clamp(min=MIN_EXPONENT)
         ctx.save_for_backward(z)
         return F.softplus(z)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *slope: Tensor) -> Tensor:  # pyrefly: ignore
+    def backward(ctx: Any, *grad_output: Tensor) -> Tensor:  # pyrefly: ignore
         (z,) = ctx.saved_tensors
-        return torch.sigmoid(z).mul_(slope[0])
+        return torch.sigmoid(z).mul_(grad_output[0])
 
 
 class _WeightedSquare(torch.autograd.Function):
@@ -53,9 +53,9 @@ class _WeightedSquare(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *slope: Tensor) -> tuple[Tensor, None]:  # pyrefly: ignore
+    def backward(ctx: Any, *grad_output: Tensor) -> tuple[Tensor, None]:  # pyrefly: ignore
         x, weights = ctx.saved_tensors
-        return (x * (2 * weights)).mul_(slope[0][..., None]), None
+        return (x * (2 * weights)).mul_(grad_output[0][..., None]), None
 
 
 class _Nearness(torch.autograd.Function):
@@ -68,7 +68,7 @@ class _Nearness(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *slope: Tensor) -> tuple[Tensor, Tensor | None]:  # pyrefly: ignore
+    def backward(ctx: Any, *grad_output: Tensor) -> tuple[Tensor, Tensor | None]:  # pyrefly: ignore
         away, near = ctx.saved_tensors
-        towards = near.square().mul_(-4).mul_(slope[0])[..., None] * away
+        towards = near.square().mul_(-4).mul_(grad_output[0])[..., None] * away
         return towards, -towards if ctx.needs_input_grad[1] else None

@@ -11,12 +11,12 @@ from torch import Tensor
 from feller.control.bridges.costs.gaussian_mixture import log_density
 from feller.core.errors import InputError, UsageError
 
-Inside = Callable[[Tensor], Tensor]
+InsideFn = Callable[[Tensor], Tensor]
 """States [*b, d] -> whether each is inside an obstacle, [*b]."""
 
 
 @dataclass(frozen=True, eq=False)
-class Population:
+class PopulationDensity:
     """The crowd at several times."""
 
     samples: Float[Tensor, "times n d"]
@@ -32,14 +32,14 @@ class Population:
         return log_density(x, self.centres.to(x.dtype), widths)
 
 
-class Cost(abc.ABC):
+class StateCost(abc.ABC):
     """V in units of length squared, for a journey of time 1. Implement one method to add one.
 
     A bridge minimises E int 1/2 |u|^2 + V dt. `a + b` and `2.0 * a` are costs.
     """
 
     @property
-    def crowd(self) -> bool:
+    def needs_population(self) -> bool:
         """Whether it looks at the population."""
         return False
 
@@ -49,22 +49,22 @@ class Cost(abc.ABC):
         return True
 
     @property
-    def obstacles(self) -> tuple[Inside, ...]:
+    def obstacles(self) -> tuple[InsideFn, ...]:
         """What it keeps states out of, for reports."""
         return ()
 
-    def blocked(self, x: Float[Tensor, "*b d"]) -> Bool[Tensor, "*b"]:
+    def is_blocked(self, x: Float[Tensor, "*b d"]) -> Bool[Tensor, "*b"]:
         """Tell which states are inside an obstacle."""
         nowhere = torch.zeros(x.shape[:-1], dtype=torch.bool, device=x.device)
         return torch.stack([nowhere, *(inside(x) for inside in self.obstacles)]).any(0)
 
     @abc.abstractmethod
     def __call__(
-        self, x: Float[Tensor, "*b d"], t: Tensor, population: Population | None = None
+        self, x: Float[Tensor, "*b d"], t: Tensor, population: PopulationDensity | None = None
     ) -> Float[Tensor, "*b"]:
-        """Return the cost of states at times that broadcast to [*b]; the population is given where `crowd` is true."""
+        """Return the cost of states at times that broadcast to [*b]; the population is given where `needs_population` is true."""
 
-    def for_pairs(self, x_0: Float[Tensor, "pairs d"], x_1: Float[Tensor, "pairs d"]) -> "Cost":
+    def bind_pairs(self, x_0: Float[Tensor, "pairs d"], x_1: Float[Tensor, "pairs d"]) -> "StateCost":
         """Return the cost as the paths of some pairs see it; itself, unless it depends on where a path begins and ends.
 
         Who holds pairs asks for this once and calls what comes back with states [times, pairs * draws, d], pair after
@@ -72,7 +72,9 @@ class Cost(abc.ABC):
         """
         return self
 
-    def examined(self, x: Float[Tensor, "*b d"], t: Tensor, population: Population | None = None) -> "Cost":
+    def validated(
+        self, x: Float[Tensor, "*b d"], t: Tensor, population: PopulationDensity | None = None
+    ) -> "StateCost":
         """Return the cost as it is to be used, after a look at some states.
 
         Raises:
@@ -81,11 +83,11 @@ class Cost(abc.ABC):
         check_finite(self, x, t, population)
         return self
 
-    def __add__(self, other: "Cost") -> "Cost":
+    def __add__(self, other: "StateCost") -> "StateCost":
         """Return the sum."""
         return Sum((*_parts(self), *_parts(other)))
 
-    def __mul__(self, factor: float) -> "Cost":
+    def __mul__(self, factor: float) -> "StateCost":
         """Return it so many times."""
         return Scaled(self, factor)
 
@@ -93,61 +95,61 @@ class Cost(abc.ABC):
 
 
 @dataclass(frozen=True)
-class Zero(Cost):
+class Zero(StateCost):
     """No cost: what is left is the cost of control."""
 
-    def __call__(self, x: Tensor, t: Tensor, population: Population | None = None) -> Tensor:
+    def __call__(self, x: Tensor, t: Tensor, population: PopulationDensity | None = None) -> Tensor:
         """Return zeros, that depend on the state for whoever wants a gradient."""
         return 0.0 * x.sum(-1)
 
 
 @dataclass(frozen=True)
-class Sum(Cost):
+class Sum(StateCost):
     """Costs that add up."""
 
-    parts: tuple[Cost, ...]
+    terms: tuple[StateCost, ...]
 
     @property
-    def crowd(self) -> bool:
+    def needs_population(self) -> bool:
         """Whether any part looks at the population."""
-        return any(part.crowd for part in self.parts)
+        return any(part.needs_population for part in self.terms)
 
     @property
     def differentiable(self) -> bool:
         """Whether all parts are."""
-        return all(part.differentiable for part in self.parts)
+        return all(part.differentiable for part in self.terms)
 
     @property
-    def obstacles(self) -> tuple[Inside, ...]:
+    def obstacles(self) -> tuple[InsideFn, ...]:
         """Those of all parts."""
-        return tuple(one for part in self.parts for one in part.obstacles)
+        return tuple(one for part in self.terms for one in part.obstacles)
 
-    def __call__(self, x: Tensor, t: Tensor, population: Population | None = None) -> Tensor:
+    def __call__(self, x: Tensor, t: Tensor, population: PopulationDensity | None = None) -> Tensor:
         """Return the sum."""
-        first, *others = (part(x, t, population) for part in self.parts)
+        first, *others = (part(x, t, population) for part in self.terms)
         for other in others:
             first = first + other
         return first
 
-    def for_pairs(self, x_0: Tensor, x_1: Tensor) -> Cost:
+    def bind_pairs(self, x_0: Tensor, x_1: Tensor) -> StateCost:
         """Return the sum of the parts as the pairs see them."""
-        return Sum(tuple(part.for_pairs(x_0, x_1) for part in self.parts))
+        return Sum(tuple(part.bind_pairs(x_0, x_1) for part in self.terms))
 
-    def examined(self, x: Tensor, t: Tensor, population: Population | None = None) -> Cost:
+    def validated(self, x: Tensor, t: Tensor, population: PopulationDensity | None = None) -> StateCost:
         """Examine each part."""
-        return Sum(tuple(part.examined(x, t, population) for part in self.parts))
+        return Sum(tuple(part.validated(x, t, population) for part in self.terms))
 
 
 @dataclass(frozen=True)
-class Wrapped(Cost):
+class CostWrapper(StateCost):
     """A cost as somebody else sees it, who sees a crowd, obstacles and slopes where the cost has them."""
 
-    cost: Cost
+    cost: StateCost
 
     @property
-    def crowd(self) -> bool:
+    def needs_population(self) -> bool:
         """As the cost."""
-        return self.cost.crowd
+        return self.cost.needs_population
 
     @property
     def differentiable(self) -> bool:
@@ -155,31 +157,33 @@ class Wrapped(Cost):
         return self.cost.differentiable
 
     @property
-    def obstacles(self) -> tuple[Inside, ...]:
+    def obstacles(self) -> tuple[InsideFn, ...]:
         """As the cost."""
         return self.cost.obstacles
 
 
 @dataclass(frozen=True)
-class Scaled(Wrapped):
+class Scaled(CostWrapper):
     """A cost so many times."""
 
     factor: float
 
-    def __call__(self, x: Tensor, t: Tensor, population: Population | None = None) -> Tensor:
+    def __call__(self, x: Tensor, t: Tensor, population: PopulationDensity | None = None) -> Tensor:
         """Return it."""
         return self.factor * self.cost(x, t, population)
 
-    def for_pairs(self, x_0: Tensor, x_1: Tensor) -> Cost:
+    def bind_pairs(self, x_0: Tensor, x_1: Tensor) -> StateCost:
         """Scale the cost as the pairs see it."""
-        return replace(self, cost=self.cost.for_pairs(x_0, x_1))
+        return replace(self, cost=self.cost.bind_pairs(x_0, x_1))
 
-    def examined(self, x: Tensor, t: Tensor, population: Population | None = None) -> Cost:
+    def validated(self, x: Tensor, t: Tensor, population: PopulationDensity | None = None) -> StateCost:
         """Examine the cost."""
-        return replace(self, cost=self.cost.examined(x, t, population))
+        return replace(self, cost=self.cost.validated(x, t, population))
 
 
-def check(cost: Cost, x: Float[Tensor, "*b d"], t: Tensor, population: Population | None = None) -> Cost:
+def check(
+    cost: StateCost, x: Float[Tensor, "*b d"], t: Tensor, population: PopulationDensity | None = None
+) -> StateCost:
     """Look at a cost at some states, and return it as it is to be used.
 
     Functions that turn out to have no gradient are no longer `differentiable`.
@@ -194,31 +198,33 @@ def check(cost: Cost, x: Float[Tensor, "*b d"], t: Tensor, population: Populatio
         InputError: If a cost or its gradient is no finite number somewhere, or no number for each state; the message
             says where.
     """
-    return cost.examined(x, t, population)
+    return cost.validated(x, t, population)
 
 
-def check_finite(cost: Cost, x: Float[Tensor, "*b d"], t: Tensor, population: Population | None = None) -> None:
+def check_finite(
+    cost: StateCost, x: Float[Tensor, "*b d"], t: Tensor, population: PopulationDensity | None = None
+) -> None:
     """Check the values and, where there is one, the gradient of a cost; InputError if one is no finite number."""
     with torch.enable_grad():
         y = x.detach().requires_grad_(cost.differentiable)
         values = cost(y, t, population)
-        check_here(torch.isfinite(values), values, x, t, "the cost is {value}")
+        check_finite_at(torch.isfinite(values), values, x, t, "the cost is {value}")
         if values.requires_grad:
             (slope,) = torch.autograd.grad(values.sum(), y, allow_unused=True)
             if slope is not None:
-                check_here(
+                check_finite_at(
                     torch.isfinite(slope).all(-1), values, x, t, "the gradient of the cost, {value}, is not finite"
                 )
 
 
-def needed(population: Population | None, name: str) -> Population:
+def require_population(population: PopulationDensity | None, name: str) -> PopulationDensity:
     """Return the crowd, for a cost that cannot do without; UsageError if there is none."""
     if population is None:
         raise UsageError(f"the cost {name} looks at the crowd", remedy="Give it a Population")
     return population
 
 
-def check_here(good: Bool[Tensor, "*b"], values: Tensor, x: Tensor, t: Tensor, what: str) -> None:
+def check_finite_at(good: Bool[Tensor, "*b"], values: Tensor, x: Tensor, t: Tensor, message: str) -> None:
     """Say where something is not good; InputError if it is so anywhere."""
     if good.all():
         return
@@ -226,12 +232,12 @@ def check_here(good: Bool[Tensor, "*b"], values: Tensor, x: Tensor, t: Tensor, w
     state = x[place].flatten().tolist()
     shown = ", ".join(f"{entry:.4g}" for entry in state[:4]) + (", ..." if len(state) > 4 else "")
     raise InputError(
-        f"{what.format(value=f'{values[place].item():.4g}')} at x = ({shown}), t ="
+        f"{message.format(value=f'{values[place].item():.4g}')} at x = ({shown}), t ="
         f" {t.expand(good.shape)[place].item():.4g}, state number {place[-1] + 1}, and at {int((~good).sum())} of"
         f" {good.numel()} states: costs and their gradients must be finite everywhere",
         remedy="Return a large number instead, and add a small one under roots",
     )
 
 
-def _parts(cost: Cost) -> tuple[Cost, ...]:
-    return cost.parts if isinstance(cost, Sum) else (cost,)
+def _parts(cost: StateCost) -> tuple[StateCost, ...]:
+    return cost.terms if isinstance(cost, Sum) else (cost,)

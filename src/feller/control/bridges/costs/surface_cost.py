@@ -8,7 +8,7 @@ from jaxtyping import Float
 from scipy.spatial import KDTree
 from torch import Tensor
 
-from feller.control.bridges.costs.state_cost import Cost, Population
+from feller.control.bridges.costs.state_cost import PopulationDensity, StateCost
 from feller.core.errors import InputError, UsageError, check_number
 
 _RIDGE = 1e-9
@@ -16,7 +16,7 @@ _RIDGE = 1e-9
 
 
 @dataclass(frozen=True, eq=False)
-class Surface:
+class PointCloudSurface:
     """A surface z(x, y) that near each place is a plane through its nearest points.
 
     The planes are found again for each state; with states, neither neighbours nor planes move in a gradient.
@@ -24,7 +24,7 @@ class Surface:
     approximation power of moving least-squares".
     """
 
-    cloud: Float[np.ndarray, "n d"]
+    points: Float[np.ndarray, "n d"]
     """Points on it, in float64: rows of x, y and the height z, so d is 3."""
     neighbours: int = 20
     """Points of each plane."""
@@ -35,17 +35,17 @@ class Surface:
     tree: KDTree = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        if self.cloud.ndim != 2 or self.cloud.shape[1] != 3:
-            raise InputError("a surface needs points [n, 3]", found=list(self.cloud.shape))
-        if not np.isfinite(self.cloud).all():
+        if self.points.ndim != 2 or self.points.shape[1] != 3:
+            raise InputError("a surface needs points [n, 3]", found=list(self.points.shape))
+        if not np.isfinite(self.points).all():
             raise InputError("the points of a surface must be finite numbers", remedy="Drop rows with missing values")
         check_number("neighbours", self.neighbours, ge=3)
         check_number("sharpness", self.sharpness, ge=0)
-        if len(self.cloud) < self.neighbours:
+        if len(self.points) < self.neighbours:
             raise InputError(
-                f"planes through {self.neighbours} points need as many, and the surface has {len(self.cloud)}"
+                f"planes through {self.neighbours} points need as many, and the surface has {len(self.points)}"
             )
-        object.__setattr__(self, "tree", KDTree(self.cloud, leafsize=32))
+        object.__setattr__(self, "tree", KDTree(self.points, leafsize=32))
 
     def planes(self, x: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b 3"]:
         """Return slopes along x and y, and the height, of the plane under or above each state, in float64.
@@ -54,7 +54,7 @@ class Surface:
         """
         places = x.detach().double().cpu().reshape(-1, 3).numpy()
         distances, nearest = self.tree.query(places, self.neighbours)
-        away = self.cloud[nearest] - places[:, None]  # around the state, so that large coordinates lose nothing
+        away = self.points[nearest] - places[:, None]  # around the state, so that large coordinates lose nothing
         weights = self._weights(distances)
         middle = np.einsum("qk,qki->qi", weights, away)
         away -= middle[:, None]
@@ -67,7 +67,7 @@ class Surface:
         height = places[:, 2] + middle[:, 2] - a * middle[:, 0] - b * middle[:, 1]
         return torch.from_numpy(np.stack([a, b, height], 1)).reshape(x.shape).to(x.device)
 
-    def above(self, x: Float[Tensor, "*b 3"]) -> tuple[Float[Tensor, "*b"], Float[Tensor, "*b 3"]]:
+    def height_above(self, x: Float[Tensor, "*b 3"]) -> tuple[Float[Tensor, "*b"], Float[Tensor, "*b 3"]]:
         """Return how far states are above their planes, in height, and the planes' normals (a, b, -1)."""
         a, b, height = self.planes(x).unbind(-1)
         flat = x.detach()
@@ -77,31 +77,31 @@ class Surface:
 
     def project(self, x: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b 3"]:
         """Return the nearest place to each state on its plane."""
-        above, normal = self.above(x)
+        above, normal = self.height_above(x)
         return x + (above / normal.square().sum(-1))[..., None] * normal
 
     def _weights(self, distances: Float[np.ndarray, "q k"]) -> Float[np.ndarray, "q k"]:
         """Return what each neighbour counts, in all 1."""
         squares = distances**2 - distances[:, :1] ** 2
-        share = squares / np.maximum(squares[:, -1:], np.finfo(np.float64).tiny)
-        weights = np.exp(-self.sharpness * share)
+        relative_distance = squares / np.maximum(squares[:, -1:], np.finfo(np.float64).tiny)
+        weights = np.exp(-self.sharpness * relative_distance)
         return weights / weights.sum(1, keepdims=True)
 
 
 @dataclass(frozen=True, eq=False)
-class NearSurface(Cost):
+class SurfaceCost(StateCost):
     """Squared distance to a surface, plus height_weight * e^(z / unit) of the nearest place on it."""
 
-    surface: Surface
+    surface: PointCloudSurface
     height_weight: float = 0.0
     unit: float = 1.0
     """Of height."""
 
-    def __call__(self, x: Tensor, t: Tensor, population: Population | None = None) -> Tensor:
+    def __call__(self, x: Tensor, t: Tensor, population: PopulationDensity | None = None) -> Tensor:
         """Return it; UsageError if states are no places in space."""
         if x.shape[-1] != 3:
             raise UsageError("a surface is in space: expected states (x, y, z)", found=f"{x.shape[-1]} entries")
-        above, normal = self.surface.above(x)
+        above, normal = self.surface.height_above(x)
         length = normal.square().sum(-1)
         off = above.square() / length
         if not self.height_weight:

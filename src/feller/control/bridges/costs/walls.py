@@ -12,11 +12,11 @@ from scipy import ndimage
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from feller.control.bridges.costs.obstacles import Shape
+from feller.control.bridges.costs.obstacles import ObstacleShape
 from feller.core.errors import InputError, UsageError
 from feller.data.images.load_images import FORMATS
 
-Frame = tuple[float, float, float, float]
+Extent = tuple[float, float, float, float]
 """Where a picture lies in the plane: x of its left and right edge, y of its lower and upper one."""
 DARK = 0.5
 """Grey, from 0, black, to 1, white, below which there is wall."""
@@ -40,15 +40,15 @@ def read_grey(file: pathlib.Path) -> Float[np.ndarray, "h w"]:
 
 
 @dataclass(frozen=True, eq=False)
-class Picture(Shape):
+class ImageWalls(ObstacleShape):
     """What is dark in a picture, and all that is outside of its frame."""
 
     distances: Float[Tensor, "rows columns"]
     """Level at middles, edges and corners of the pixels and of a border of wall around; the first row is the lowest."""
-    frame: Frame
+    extent: Extent
 
     @staticmethod
-    def of(grey: Float[np.ndarray, "h w"], frame: Frame | None = None) -> "Picture":
+    def from_image(grey: Float[np.ndarray, "h w"], frame: Extent | None = None) -> "ImageWalls":
         """Measure how far from its walls each place in a picture is.
 
         Args:
@@ -74,13 +74,13 @@ class Picture(Shape):
             )
         half = ((high - low) / (2 * h), (right - left) / (2 * w))
         wall = np.pad(wall, 1, constant_values=True)
-        return Picture(torch.from_numpy(_distance(wall, half) - _distance(~wall, half)).float(), frame)
+        return ImageWalls(torch.from_numpy(_distance(wall, half) - _distance(~wall, half)).float(), frame)
 
     def level(self, x: Float[Tensor, "*b d"]) -> Float[Tensor, "*b"]:
         """Return the distance to the nearest wall, interpolated; minus the distance to free space in it."""
         if x.shape[-1] != 2:
             raise UsageError("walls in a picture are in the plane: expected states of 2 entries", found=x.shape[-1])
-        return _Interpolated.apply(x, self.distances.to(x), self.frame)
+        return _Interpolated.apply(x, self.distances.to(x), self.extent)
 
 
 def _distance(pixels: Bool[np.ndarray, "h w"], half: tuple[float, float]) -> Float[np.ndarray, "rows columns"]:
@@ -99,11 +99,11 @@ class _Interpolated(torch.autograd.Function):
     """Bilinear interpolation; beyond the border the level falls by the distance to it."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, distances: Tensor, frame: Frame) -> Tensor:
+    def forward(ctx: Any, x: Tensor, distances: Tensor, frame: Extent) -> Tensor:
         (rows, columns), (left, right, low, high) = distances.shape, frame
         wide, tall = (right - left) / (columns - 5), (high - low) / (rows - 5)  # two steps a pixel, one pixel a side
-        across, across_beyond, across_in = _place(x[..., 0], left - 2 * wide, wide, columns)
-        up, up_beyond, up_in = _place(x[..., 1], low - 2 * tall, tall, rows)
+        across, across_beyond, across_in = _grid_position(x[..., 0], left - 2 * wide, wide, columns)
+        up, up_beyond, up_in = _grid_position(x[..., 1], low - 2 * tall, tall, rows)
         column, row = across.long().clamp(max=columns - 2), up.long().clamp(max=rows - 2)
         a, b = across - column, up - row
         first = row * columns + column
@@ -112,22 +112,22 @@ class _Interpolated(torch.autograd.Function):
         upper_left, upper_right = flat[first + columns], flat[first + columns + 1]
         lower = lower_left + a * (lower_right - lower_left)
         upper = upper_left + a * (upper_right - upper_left)
-        gone = torch.hypot(across_beyond, up_beyond)
-        each = gone.clamp(min=torch.finfo(x.dtype).tiny)
+        outside_distance = torch.hypot(across_beyond, up_beyond)
+        each = outside_distance.clamp(min=torch.finfo(x.dtype).tiny)
         along = ((lower_right - lower_left) * (1 - b) + (upper_right - upper_left) * b) / wide * across_in
         slope = (along - across_beyond / each, (upper - lower) / tall * up_in - up_beyond / each)
         ctx.save_for_backward(*slope)
-        return lower + b * (upper - lower) - gone
+        return lower + b * (upper - lower) - outside_distance
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *slope: Tensor) -> tuple[Tensor, None, None]:  # pyrefly: ignore
+    def backward(ctx: Any, *grad_output: Tensor) -> tuple[Tensor, None, None]:  # pyrefly: ignore
         along, upwards = ctx.saved_tensors
-        return torch.stack([slope[0] * along, slope[0] * upwards], -1), None, None
+        return torch.stack([grad_output[0] * along, grad_output[0] * upwards], -1), None, None
 
 
-def _place(x: Tensor, begin: float, step: float, number: int) -> tuple[Tensor, Tensor, Tensor]:
+def _grid_position(x: Tensor, start: float, step: float, number: int) -> tuple[Tensor, Tensor, Tensor]:
     """Return where on a grid a coordinate is, in steps; how far beyond it, with its sign; and whether it is on it."""
-    place = (x - begin) / step
+    place = (x - start) / step
     held = place.clamp(0, number - 1)
     return held, (place - held) * step, (place == held).to(x.dtype)

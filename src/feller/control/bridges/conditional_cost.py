@@ -1,0 +1,218 @@
+"""What pinned Gaussian paths cost by draws of their states, as a function of their knots.
+
+Tensors have the entries of a state first and pairs last, [d, ..., n]: every operation then runs over long rows.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from feller.control.bridges.costs import PopulationDensity, StateCost
+from feller.control.bridges.costs.gaussian_mixture import scott
+from feller.control.bridges.gaussian_paths import GaussianPaths, interpolation, multiplier
+from feller.core.rng import Rng
+
+BaseDrift = Callable[[Tensor, Tensor], Tensor]
+"""(x [*b, d], t that broadcasts to [*b]) -> drift that acts by itself, [*b, d], in state per time."""
+MIN_TIME_GAP = 1e-6
+"""Nearest that a time comes to 0 and 1."""
+MAX_DIM_BY_VALUES = 128
+"""Dimensions up to which values may stand for gradients; in more their noise leads upwards."""
+
+
+class Knots(NamedTuple):
+    """Knots of some paths."""
+
+    means: Float[Tensor, "d k n"]
+    scales: Float[Tensor, "l n"]
+
+    @staticmethod
+    def from_paths(paths: GaussianPaths) -> "Knots":
+        """Return copies of those of paths, of which a gradient can be asked."""
+        turned = paths.means.permute(2, 1, 0), paths.scales.T
+        return Knots(*(one.detach().clone(memory_format=torch.contiguous_format).requires_grad_() for one in turned))
+
+    def to_paths(self, noise: float) -> GaussianPaths:
+        """Return the paths."""
+        means, scales = self.means.detach(), self.scales.detach()
+        return GaussianPaths(means.permute(2, 1, 0).contiguous(), scales.T.contiguous(), noise)
+
+
+@dataclass(frozen=True, eq=False)
+class PathNoise:
+    """What is random about an estimate."""
+
+    t: Float[Tensor, " s"]
+    """Times, the same for all pairs."""
+    z: Float[Tensor, "d half s n"]
+    """Standard normal numbers, each of two states on opposite sides of the mean."""
+    shift: int
+    """How far along the row of pairs that member of the crowd stands whom a state meets."""
+
+    @staticmethod
+    def sample(knots: Knots, times: int, half: int, rng: Rng, step: int) -> "PathNoise":
+        """Draw one time in each of equal parts of [0, 1], and states there."""
+        (d, _, n), dtype, device = knots.means.shape, knots.means.dtype, knots.means.device
+        offset = torch.rand(times, dtype=torch.float64, generator=rng.stream("times", step).shared_generator())
+        t = ((torch.arange(times) + offset) / times).clamp(MIN_TIME_GAP, 1 - MIN_TIME_GAP).to(device, dtype)
+        each = Rng(rng.seed, half * rng.first_example)
+        z = each.stream("states", step).normal((n * half, d, times), dtype, device)
+        turn = 1 + int(torch.randint(max(n - 1, 1), (), generator=rng.stream("crowd", step).shared_generator()))
+        return PathNoise(t, z.unflatten(0, (n, half)).permute(2, 1, 3, 0).contiguous(), turn)
+
+
+@dataclass(frozen=True, eq=False)
+class ConditionalCost:
+    """E int 1/2 |u|^2 + V dt of pairs, relative to the Brownian bridge."""
+
+    cost: StateCost
+    noise: float
+    base_drift: BaseDrift | None = None
+    """Drift f; the energy is then 1/2 |u - f|^2."""
+    is_backward: bool = False
+    """Count 1/2 |v + f|^2 instead, of the drift v back in time."""
+
+    def estimate(self, knots: Knots, sample: PathNoise) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
+        """Return energy and cost of each pair; their sum has a gradient, that of its expectation in the knots."""
+        paths = _SampledPaths(knots, sample, self.noise)
+        energy = paths.energy()
+        if self.base_drift is not None:
+            energy = energy + self._of_base(self.base_drift, paths).mean((0, 1))
+        follow = self.cost.differentiable or len(knots.means) > MAX_DIM_BY_VALUES
+        state = self._costs(paths, paths.states) if follow else self._costs_by_values(paths)
+        return energy, state.mean((0, 1))
+
+    def _of_base(self, base_drift: BaseDrift, paths: "_SampledPaths") -> Float[Tensor, "draws s n"]:
+        """Return 1/2 |f|^2 - <u, f>, or with v for -u.
+
+        f may jump: in few dimensions its values give the gradient, as those of a cost do, compared with f at the mean;
+        in many the gradient of f is taken, which knows of no jumps.
+        """
+        control = paths.control(self.is_backward)
+        values = self.noise > 0 and len(control) <= MAX_DIM_BY_VALUES
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not values):
+            f = self._drifts(base_drift, paths, paths.states)
+        found = ((f / 2 - control) * f).sum(0)
+        if not values:
+            return found
+        with torch.no_grad():
+            own = self._drifts(base_drift, paths, paths.mean[:, None])
+            beyond = found - ((own / 2 - control) * own).sum(0)
+            gain, z, jump = paths.gain(self.is_backward), torch.cat([paths.z, -paths.z], 1), f - own
+            to_mean = (beyond * z + gain * jump) / paths.std
+            to_std = (beyond * (z.square().sum(0) - len(z)) + gain * (z * jump).sum(0)) / paths.std
+        towards = (to_mean * paths.mean[:, None]).sum(0) + to_std * paths.std
+        return found + towards - towards.detach()
+
+    def _drifts(self, base_drift: BaseDrift, paths: "_SampledPaths", states: Tensor) -> Float[Tensor, "d draws s n"]:
+        """Return f at states of the paths."""
+        found = base_drift(paths.rows(states), paths.row_times(states.shape[1]))
+        return found.movedim(-1, 0).unflatten(1, states.shape[1:3])
+
+    def _costs_by_values(self, paths: "_SampledPaths") -> Float[Tensor, "half s n"]:
+        """Return the cost, with the gradient that its values give.
+
+        d/dm E V = E V z / gamma and d/dgamma E V = E V (|z|^2 - d) / gamma, from states on opposite sides of the mean
+        and compared with the cost at the mean.
+        """
+        with torch.no_grad():
+            above, below = self._costs(paths, paths.states).chunk(2)
+            across = (above + below) / 2 - self._costs(paths, paths.mean[:, None])
+            ahead, z = (above - below) / 2, paths.z
+        towards = ahead * (z * paths.mean[:, None]).sum(0) + across * (z.square().sum(0) - len(z)) * paths.std
+        towards = towards / paths.std.detach()
+        return (above + below) / 2 + towards - towards.detach()
+
+    def _costs(self, paths: "_SampledPaths", states: Float[Tensor, "d draws s n"]) -> Float[Tensor, "draws s n"]:
+        """Return V at states of the paths."""
+        found = self.cost(paths.rows(states), paths.row_times(states.shape[1]), self._population(paths, states))
+        return found.unflatten(0, states.shape[1:3])
+
+    def _population(self, paths: "_SampledPaths", states: Float[Tensor, "d draws s n"]) -> PopulationDensity | None:
+        """Return what a cost may know of the others at each row of states."""
+        if not self.cost.needs_population:
+            return None
+        others = paths.rows(states.roll(paths.shift, -1))
+        centres = paths.rows(paths.mean[:, None]).detach()
+        widths = (
+            paths.std.detach()
+            if self.noise
+            else scott(centres).clamp(min=MIN_TIME_GAP)[:, None].expand(centres.shape[:2])
+        )
+        many = states.shape[1]
+        return PopulationDensity(others, centres.repeat(many, 1, 1), widths.repeat(many, 1))
+
+
+class _SampledPaths:
+    """Paths at the times of a sample, and states of them."""
+
+    def __init__(self, knots: Knots, sample: PathNoise, noise: float) -> None:
+        self.knots, self.noise, self.t, self.z, self.shift = knots, noise, sample.t, sample.z, sample.shift
+        values, self._slopes = interpolation(self.t, knots.means.shape[1])
+        self.mean = values @ knots.means
+        if not noise:
+            self.states = self.mean[:, None]
+            return
+        y, slope = (matrix @ knots.scales for matrix in interpolation(self.t, len(knots.scales)))
+        self.h, self.h_rate = multiplier(y, slope)
+        self.square = (self.t * (1 - self.t))[:, None]
+        self.std = noise * self.square.sqrt() * self.h
+        self.states = _AntitheticStates.apply(self.mean, self.std, self.z)
+
+    def rows(self, states: Float[Tensor, "d draws s n"]) -> Float[Tensor, "rows n d"]:
+        """Return states as costs want them, where draws count as further times."""
+        return states.flatten(1, 2).movedim(0, -1)
+
+    def row_times(self, draws: int) -> Float[Tensor, "rows 1"]:
+        """Return the times of the rows."""
+        return self.t.repeat(draws)[:, None]
+
+    def energy(self) -> Float[Tensor, " n"]:
+        """Return that of each pair as `kinetic` tells it, the part of the deviation at the times of the sample."""
+        means = self.knots.means
+        whole = (means[:, -1] - means[:, 0]).square().sum(0)
+        own = ((means.shape[1] - 1) * means.diff(dim=1).square().sum((0, 1)) - whole) / 2
+        if not self.noise:
+            return own
+        spread = (self.h - 1 / self.h).square() / self.square + 4 * self.square * self.h_rate.square()
+        return own + len(means) * self.noise**2 / 8 * spread.mean(0)
+
+    def control(self, backward: bool) -> Float[Tensor, "d draws s n"]:
+        """Return u at the states, or -v."""
+        velocity = (self._slopes @ self.knots.means)[:, None]
+        if not self.noise:
+            return velocity
+        away = self.gain(backward) * self.z
+        return torch.cat([velocity + away, velocity - away], 1)
+
+    def gain(self, backward: bool) -> Float[Tensor, "s n"]:
+        """Return how steeply u, or -v, rises with the normal number of a state."""
+        turned = (1 if backward else -1) / self.h
+        gain = (1 - 2 * self.t)[:, None] * self.h + turned + 2 * self.square * self.h_rate
+        return self.noise / (2 * self.square.sqrt()) * gain
+
+
+class _AntitheticStates(torch.autograd.Function):
+    """Mean plus and minus deviation times normal numbers, with the gradient written out: half the time."""
+
+    @staticmethod
+    def forward(ctx: Any, mean: Tensor, std: Tensor, z: Tensor) -> Tensor:
+        half = z.shape[1]
+        states = z.new_empty(len(z), 2 * half, *z.shape[2:])
+        torch.mul(std, z, out=states[:, half:])
+        torch.add(mean[:, None], states[:, half:], out=states[:, :half])
+        torch.sub(mean[:, None], states[:, half:], out=states[:, half:])
+        ctx.save_for_backward(z)
+        return states
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grad_output: Tensor) -> tuple[Tensor, Tensor, None]:  # pyrefly: ignore
+        (z,) = ctx.saved_tensors
+        above, below = grad_output[0].chunk(2, 1)
+        return (above + below).sum(1), (above - below).mul_(z).sum((0, 1)), None

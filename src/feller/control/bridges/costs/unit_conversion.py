@@ -1,0 +1,61 @@
+"""State costs in other units: of the data, and of one segment of the time axis."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from torch import Tensor
+
+from feller.control.bridges.costs.state_cost import CostWrapper, InsideFn, PopulationDensity, StateCost, check_finite_at
+
+
+@dataclass(frozen=True, eq=False)
+class InDataUnits(CostWrapper):
+    """V of what states stand for: moved places, or pictures in their levels."""
+
+    to_data_units: Callable[[Tensor], Tensor]
+    """States [*b, d] -> values [*b, k], with a gradient."""
+
+    @property
+    def obstacles(self) -> tuple[InsideFn, ...]:
+        """Those of the cost, as states see them."""
+        return tuple(lambda x, one=one: one(self.to_data_units(x)) for one in self.cost.obstacles)
+
+    def __call__(self, x: Tensor, t: Tensor, population: PopulationDensity | None = None) -> Tensor:
+        """Return it."""
+        converted = None if population is None else self._to_data_units(population)
+        return self.cost(self.to_data_units(x), t, converted).to(x.dtype)
+
+    def bind_pairs(self, x_0: Tensor, x_1: Tensor) -> StateCost:
+        """Return the cost as the pairs see it."""
+        return replace(self, cost=self.cost.bind_pairs(self.to_data_units(x_0), self.to_data_units(x_1)))
+
+    def validated(self, x: Tensor, t: Tensor, population: PopulationDensity | None = None) -> StateCost:
+        """Examine the cost."""
+        converted = None if population is None else self._to_data_units(population)
+        return replace(self, cost=self.cost.validated(self.to_data_units(x), t, converted))
+
+    def _to_data_units(self, population: PopulationDensity) -> PopulationDensity:
+        """See the crowd alike; the widths of its density stay, as values are not scaled where they are places."""
+        return PopulationDensity(
+            self.to_data_units(population.samples), self.to_data_units(population.centres), population.widths
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class RescaledCost(CostWrapper):
+    """L^2 V(x, start + L t): with noise times the root of L, a leg in its own time from 0 to 1 is the same problem."""
+
+    start: float
+    duration: float
+
+    def __call__(self, x: Tensor, t: Tensor, population: PopulationDensity | None = None) -> Tensor:
+        """Return it; InputError, which says where, if it is no number, or infinite where its gradient is asked for."""
+        whole = self.start + self.duration * t
+        found = self.cost(x, whole, population)
+        good = found.isfinite() if x.requires_grad else ~found.isnan()
+        check_finite_at(good, found, x, whole, "the cost is {value}")
+        return self.duration**2 * found
+
+    def bind_pairs(self, x_0: Tensor, x_1: Tensor) -> StateCost:
+        """Return the cost as the pairs of the leg see it."""
+        return replace(self, cost=self.cost.bind_pairs(x_0, x_1))

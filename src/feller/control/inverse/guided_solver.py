@@ -1,0 +1,172 @@
+"""Guidance: at each step of a flow, measurements pull at the end that the model expects."""
+
+import abc
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from feller.control.inverse.inverse_problem import (
+    InverseProblem,
+    InverseSolution,
+    InverseSolver,
+    Measurement,
+    check_no_unknown,
+    require_linear,
+)
+from feller.core.errors import check_number
+from feller.paths.affine import Affine
+from feller.paths.predictions import DataPrediction, VelocityPrediction, convert
+from feller.paths.processes import Characteristics, Process
+from feller.paths.schedules import shared_alpha_sigma
+from feller.paths.time_distributions import linear_grid
+from feller.sampling import Euler, trajectory
+from feller.sampling.solvers.linear_step import alpha_sigma_at
+
+
+class MeasurementGuidance(abc.ABC):
+    """What is added to the velocity so that the end explains the measurements. Implement one method to add one."""
+
+    @abc.abstractmethod
+    def velocity_correction(self, state: "GuidedState") -> Float[Tensor, " b *d"]:
+        """Return what is added, in state per time."""
+
+
+@dataclass(frozen=True)
+class GuidedState:
+    """A state on its way, and the end that the model expects from there."""
+
+    measurement: Measurement
+    x_t: Float[Tensor, " b *d"]
+    """Wants a gradient."""
+    x_1: Float[Tensor, " b *d"]
+    """E[x_1 | x_t], a function of x_t."""
+    rows: Tensor
+    alpha: float
+    sigma: float
+    eta: float
+    """Weight of a score in the velocity; 0 at the source, where it is infinite and the score does not change."""
+
+    def residual(self) -> Float[Tensor, " b *m"]:
+        """Return measured minus predicted of the expected end."""
+        return self.measurement.residual(self.x_1, self.rows)
+
+    def vjp(self, output: Tensor, weights: Tensor) -> Float[Tensor, " b *d"]:
+        """Return the gradient in the state of a weighted sum of outputs."""
+        return torch.autograd.grad(output, self.x_t, weights)[0]
+
+
+@dataclass(frozen=True)
+class PiGDM(MeasurementGuidance):
+    """The score of the measurements if the end were normal around what is expected, with variance r^2.
+
+    r^2 = sigma^2 / (sigma^2 + alpha^2), right for normal data of variance 1. Needs a linear operator. Source: Song et
+    al. 2023, "Pseudoinverse-guided diffusion models for inverse problems", ICLR; on flows Pokle et al. 2023,
+    arXiv 2310.04432.
+    """
+
+    scale: float = 1.0
+    """On the score; larger ones than 1 often are better by the mean squared error."""
+
+    def velocity_correction(self, state: GuidedState) -> Float[Tensor, " b *d"]:
+        """Return eta J^T A^T (r^2 A A^T + noise^2)^-1 (y - A expected), A^T (...)^-1 by ridge least squares."""
+        measurement = state.measurement
+        operator, values = require_linear(measurement.operator), measurement.to_data_units(state.x_1)
+        variance = measurement.scale**2 * state.sigma**2 / (state.sigma**2 + state.alpha**2)  # r^2, of values
+        rest = (measurement.y[state.rows] - operator(values)).detach()
+        end = operator.pseudo_inverse(rest, values.detach(), measurement.noise**2 / variance) / variance
+        return self.scale * state.eta * state.vjp(values, end)
+
+
+@dataclass(frozen=True)
+class DPS(MeasurementGuidance):
+    """The slope of the distance between measured and predicted, for any operator; its scale is for you to choose.
+
+    Source: Chung et al. 2023, "Diffusion posterior sampling for general noisy inverse problems", arXiv 2209.14687.
+    """
+
+    scale: float = 10.0
+
+    def velocity_correction(self, state: GuidedState) -> Float[Tensor, " b *d"]:
+        """Return minus the scaled gradient of `|y - A expected|`."""
+        distance = state.residual().square().flatten(1).sum(1).add(1e-12).sqrt() / state.measurement.scale
+        return -self.scale * state.vjp(distance, torch.ones_like(distance))
+
+
+def guide_process(
+    process: Process, path: Affine, measurement: Measurement, guidance: MeasurementGuidance, rows: Tensor
+) -> Process:
+    """Let measurements steer a flow, but not at the source: from there the same end is expected of all states.
+
+    Args:
+        process: The flow of the examples with these numbers.
+        path: An affine path without noise, whose flow it is.
+        measurement: What was measured.
+        guidance: How it is heard.
+        rows: Numbers of the examples.
+    """
+
+    def steered(x: Tensor, t: Tensor) -> Characteristics:
+        scales = shared_alpha_sigma(path.schedule, t)
+        with torch.enable_grad():
+            x_t = x.detach().requires_grad_()
+            velocity = process(x_t, t).velocity
+            expected = convert(velocity, VelocityPrediction(), DataPrediction(), x_t, scales)
+            alpha, sigma = (float(torch.as_tensor(n).flatten()[0]) for n in scales[:2])
+            eta = float(scales.score_coefficient.flatten()[0]) if alpha > 0 else 0.0
+            force = guidance.velocity_correction(GuidedState(measurement, x_t, expected, rows, alpha, sigma, eta))
+        return Characteristics(velocity.detach() + force.detach())
+
+    return steered
+
+
+def initial_states(
+    measurement: Measurement, path: Affine, x_0: Float[Tensor, " b *d"], start: float, steps: int
+) -> tuple[Float[Tensor, " b *d"], list[float]]:
+    """Return states on the way from noise to what is seen, alpha x_1 + sigma x_0, and the times from there.
+
+    x_1 is `Measurement.pinv`: the pseudo-inverse A^+ y of Pokle et al. without noise, else its ridge estimate.
+
+    Args:
+        measurement: Of a linear operator, unless the start is 0.
+        path: Its schedule gives alpha and sigma.
+        x_0: Noise.
+        start: First time; at 0 the states are those of the source.
+        steps: From there to 1.
+
+    Raises:
+        UsageError: If the operator is not linear and the start is above 0.
+    """
+    times = linear_grid(steps, start, 1.0)
+    if start == 0:
+        return path.initial_state(x_0), times
+    alpha, sigma = map(float, alpha_sigma_at(path.schedule, start)[:2])
+    return alpha * measurement.pinv(x_0) + sigma * x_0, times
+
+
+@dataclass(frozen=True)
+class GuidedSolver(InverseSolver):
+    """Euler steps of a guided flow.
+
+    With `PiGDM` and a start of 0.2 it is OT-ODE, of Pokle et al. 2023, arXiv 2310.04432.
+    """
+
+    guidance: MeasurementGuidance
+    steps: int = 40
+    start: float = 0.0
+    """Time to begin at, from states that know the measurements already; see `initial_states`."""
+
+    def __post_init__(self) -> None:
+        check_number("steps", self.steps, ge=1)
+        check_number("start", self.start, ge=0, lt=1)
+
+    def solve(self, problem: InverseProblem) -> InverseSolution:
+        """Return the ends of the guided flow; nothing but the start is random."""
+        prior_model, observation, rows = problem.prior_model, problem.measurement, problem.rows
+        check_no_unknown(observation.operator, "guidance")
+        process = guide_process(prior_model.process(rows), prior_model.path, observation, self.guidance, rows)
+        x, times = initial_states(observation, prior_model.path, problem.x_0, self.start, self.steps)
+        for step, x in enumerate(trajectory(process, x, times, Euler(prior_model.space), problem.rng), 1):  # noqa: B007, B020
+            problem.on_progress(step / self.steps)
+        return InverseSolution(x, observation.residual_mse(x), torch.full_like(rows, self.steps))

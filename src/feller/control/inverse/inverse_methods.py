@@ -1,0 +1,105 @@
+"""Inverse problems by D-Flow, and all ways by name."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from feller.control.inverse.d_flow import ChiPrior, SourcePrior, optimize_source, solve_flow
+from feller.control.inverse.guided_solver import DPS, GuidedSolver, PiGDM
+from feller.control.inverse.inverse_problem import InverseProblem, InverseSolution, InverseSolver
+from feller.control.inverse.operators import LinearOperator
+from feller.control.inverse.red_diff import REDDiff
+from feller.control.optimize.lbfgs import LBFGS
+from feller.control.optimize.minimize import Minimizer
+from feller.core.errors import check_number
+from feller.core.pytree import State
+from feller.paths.time_distributions import linear_grid
+from feller.sampling import Midpoint, Solver, simulate
+from feller.sampling.solvers.linear_step import alpha_sigma_at
+from feller.sampling.solvers.solver import with_space
+from feller.spaces import Product
+
+
+@dataclass(frozen=True)
+class DFlow(InverseSolver):
+    """Look for the source that leads to states which explain the measurements, until the noise explains the rest.
+
+    The search begins at sqrt(a) y_0 + sqrt(1 - a) x_0, where y_0 leads back from `Measurement.pinv`; with an
+    operator that is not linear there is none, and it begins at x_0. What is unknown of an operator is looked for beside
+    the source, from zero. Source: Ben-Hamu et al. 2024, "D-Flow: Differentiating through Flows for Controlled
+    Generation", arXiv 2402.14017.
+    """
+
+    blend: float = 0.1
+    """a; more than 0.1 begins where no data come from."""
+    steps: int = 6
+    solver: Solver = field(default_factory=Midpoint)
+    """Of the search and the sample, placed in the space of the model."""
+    minimizer: Minimizer = field(default_factory=LBFGS)
+    prior: SourcePrior = field(default_factory=ChiPrior)
+    """What sources cost by themselves, and what is unknown, too. `GaussianPrior` comes nearer by the mean squared error, and
+    forgets the start where nothing is measured."""
+
+    def __post_init__(self) -> None:
+        check_number("steps", self.steps, ge=1)
+        check_number("blend", self.blend, ge=0, le=1)
+
+    def solve(self, problem: InverseProblem) -> InverseSolution:
+        """Return the states that the found sources lead to."""
+        prior_model, observation = problem.prior_model, problem.measurement
+        solver, unknown = with_space(self.solver, prior_model.space), observation.operator.unknown
+        follow = solve_flow(prior_model.process, linear_grid(self.steps), solver, problem.rng)
+
+        def flow(x_0: State, rows: Tensor) -> State:
+            ends = follow(prior_model.path.initial_state(x_0["source"]), rows)
+            return {**x_0, "source": ends}
+
+        def loss(end: State, rows: Tensor) -> Tensor:
+            return observation.loss(end["source"], rows, end.get("unknown"))
+
+        initial, calls = self._initial_source(problem, solver)
+        start, space = {"source": initial}, {"source": prior_model.space}
+        if unknown is not None:
+            nothing = initial.new_zeros(len(initial), *unknown.shape)
+            start, space = {**start, "unknown": nothing}, {**space, "unknown": unknown}
+        found = optimize_source(
+            flow,
+            loss,
+            start,
+            Product(space),
+            minimizer=self.minimizer,
+            prior=self.prior,
+            target_loss=observation.noise_floor,
+            on_progress=problem.on_progress,
+        )
+        end, one = found.end, self.steps * solver.nfe_per_step
+        return InverseSolution(
+            end["source"],
+            observation.residual_mse(end["source"], end.get("unknown")),
+            found.nfe * one + calls,
+            end.get("unknown"),
+            found.source["source"],
+        )
+
+    def _initial_source(self, problem: InverseProblem, solver: Solver) -> tuple[Tensor, int]:
+        """Return where the search begins, and the network calls that this took."""
+        prior_model, observation, x_0 = problem.prior_model, problem.measurement, problem.x_0
+        if self.blend == 0 or not isinstance(observation.operator, LinearOperator):
+            return x_0, 0
+        process, times = prior_model.process(problem.rows), linear_grid(self.steps, 1.0, 0.0)
+        with torch.no_grad():
+            back = simulate(process, observation.pinv(x_0), times, solver, problem.rng)
+        y_0 = back / float(alpha_sigma_at(prior_model.path.schedule, 0.0).sigma)
+        return self.blend**0.5 * y_0 + (1 - self.blend) ** 0.5 * x_0, self.steps * solver.nfe_per_step
+
+
+METHODS: dict[str, Callable[[], InverseSolver]] = {
+    "source": DFlow,
+    "pigdm": lambda: GuidedSolver(PiGDM()),
+    "dps": lambda: GuidedSolver(DPS()),
+    "ot-ode": lambda: GuidedSolver(PiGDM(), start=0.2),
+    "red-diff": REDDiff,
+}
+"""Name -> what makes a way with its usual settings."""

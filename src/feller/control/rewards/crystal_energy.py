@@ -1,0 +1,99 @@
+"""Energies of crystals by a trained potential, as a wish with a gradient in the places of the atoms.
+
+Source: Deng et al. 2023, "CHGNet as a pretrained universal neural network potential for charge-informed atomistic
+modelling", Nature Machine Intelligence 5.
+"""
+
+import contextlib
+import functools
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float64, Int
+from torch import Tensor
+
+from feller.core.errors import UsageError
+from feller.core.pytree import Cond, State, tree_map
+from feller.data.crystals.lattice import vectors
+from feller.data.crystals.modality import Crystals
+
+Cell = tuple[Float[np.ndarray, "3 3"], Int[np.ndarray, " l"], Float[np.ndarray, "l 3"]]
+"""Edges in Å, a row each; atomic numbers; fractional coordinates."""
+Potential = Callable[[Sequence[Cell]], list[tuple[float, np.ndarray]]]
+"""Cells -> energy of each in eV per atom, and the forces on its atoms in eV/Å, [l, 3]."""
+ENERGY = "energy"
+
+
+@functools.cache
+def chgnet() -> Potential:
+    """Return CHGNet, whose weights are in its package; UsageError if it is not installed."""
+    try:
+        from chgnet.model.model import CHGNet  # pyrefly: ignore
+        from pymatgen.core import Lattice, Structure
+    except ImportError as error:
+        raise UsageError("chgnet=energy needs chgnet: pip install 'feller[potentials]'") from error
+    with contextlib.redirect_stdout(io.StringIO()):  # it greets
+        model = CHGNet.load(verbose=False)
+    model.graph_converter.set_isolated_atom_response("ignore")
+
+    def predict(cells: Sequence[Cell]) -> list[tuple[float, np.ndarray]]:
+        structures = [Structure(Lattice(edges), numbers.tolist(), places) for edges, numbers, places in cells]
+        with torch.enable_grad():  # forces are a gradient to it, also where nobody else asks for one
+            found = model.predict_structure(structures, task="ef")
+        rows: list[Any] = found if isinstance(found, list) else [found]
+        return [(float(row["e"]), np.asarray(row["f"], dtype=np.float64)) for row in rows]
+
+    return predict
+
+
+@dataclass(frozen=True)
+class CrystalEnergy:
+    """Energy per atom, in eV. Its gradient in the cell is left out: lengths and angles stay as a model draws them."""
+
+    modality: Crystals
+    potential: Potential
+
+    def __call__(self, values: State, cond: Cond) -> Float64[Tensor, " b"]:
+        """Return it."""
+        return _PerAtom.apply(values["place"], values, cond, self)
+
+    def energy_and_gradient(self, values: State, cond: Cond) -> tuple[Float64[Tensor, " b"], Float64[Tensor, "b l 3"]]:
+        """Return energies per atom, and their slopes in fractional coordinates."""
+        still = tree_map(torch.Tensor.detach, values)
+        edges = vectors(still["lattice"].double()).cpu().numpy()
+        crystals = self.modality.crystals(still, cond)
+        cells = [(cell, one.numbers, one.places) for cell, one in zip(edges, crystals, strict=True)]
+        slopes = torch.zeros(still["place"].shape, dtype=torch.float64)
+        energies = []
+        for i, (energy, force) in enumerate(self.potential(cells)):
+            n = len(force)
+            energies.append(energy)
+            slopes[i, :n] = torch.from_numpy(-force @ edges[i].T / n)
+        device = still["place"].device
+        return torch.tensor(energies, dtype=torch.float64, device=device), slopes.to(device)
+
+
+class _PerAtom(torch.autograd.Function):
+    """The energy, whose slope is minus the force: that is known without a way back through the potential."""
+
+    @staticmethod
+    def forward(ctx: Any, place: Tensor, values: State, cond: Cond, energy: CrystalEnergy) -> Tensor:
+        found, slopes = energy.energy_and_gradient(values, cond)
+        ctx.save_for_backward(slopes.to(place.dtype))
+        return found
+
+    @staticmethod
+    def backward(ctx: Any, *grad_output: Tensor) -> tuple[Tensor | None, ...]:
+        (slopes,) = ctx.saved_tensors
+        return slopes * grad_output[0].to(slopes.dtype)[:, None, None], None, None, None
+
+
+def crystal_reward(modality: Crystals, words: str) -> CrystalEnergy:
+    """Return what a person asks of CHGNet by name; UsageError if it is no energy, or if it is not installed."""
+    if words != ENERGY:
+        raise UsageError.unknown_name("reward", words, [ENERGY])
+    return CrystalEnergy(modality, chgnet())

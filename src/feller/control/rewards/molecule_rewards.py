@@ -1,0 +1,91 @@
+"""What rdkit says of molecules, as wishes. It counts and compares, so there is no gradient."""
+
+import functools
+import importlib
+import importlib.util
+import pathlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float64
+from torch import Tensor
+
+from feller.core.errors import UsageError
+from feller.core.pytree import Cond, State, tree_map
+from feller.data.molecules.modality import Molecules
+from feller.data.molecules.molecule import rdkit, sanitised, with_bonds
+
+
+@dataclass(frozen=True)
+class MoleculeProperty:
+    """A property of a molecule with bonds."""
+
+    compute: Callable[[Any], float]
+    """Molecule of rdkit without hydrogens of their own -> the number."""
+    span: tuple[float, float]
+    """Least and greatest number that usual molecules have: one without bonds counts as the worse of them."""
+
+
+def _rdkit(name: str) -> Callable[[Any], float]:
+    """Return a function of one of rdkit's modules, which is loaded where it is called."""
+    module, _, function = name.rpartition(".")
+    return lambda made: getattr(importlib.import_module(f"rdkit.Chem.{module}"), function)(made)
+
+
+@functools.cache
+def _scorer() -> Any:
+    """Load the score that rdkit carries beside its packages."""
+    from rdkit.Chem import RDConfig
+
+    file = pathlib.Path(RDConfig.RDContribDir) / "SA_Score" / "sascorer.py"
+    found = importlib.util.spec_from_file_location("sascorer", file) if file.is_file() else None
+    if found is None or found.loader is None:
+        raise UsageError(f"rdkit=sa needs rdkit's own {file}, which is not there", remedy="Install rdkit with pip")
+    module = importlib.util.module_from_spec(found)
+    found.loader.exec_module(module)
+    return module
+
+
+PROPERTIES = {
+    "qed": MoleculeProperty(_rdkit("QED.qed"), (0.0, 1.0)),
+    "logp": MoleculeProperty(_rdkit("Crippen.MolLogP"), (-10.0, 10.0)),
+    "sa": MoleculeProperty(lambda made: _scorer().calculateScore(made), (1.0, 10.0)),
+    "tpsa": MoleculeProperty(_rdkit("rdMolDescriptors.CalcTPSA"), (0.0, 500.0)),
+    "weight": MoleculeProperty(_rdkit("Descriptors.MolWt"), (0.0, 2000.0)),
+    "validity": MoleculeProperty(lambda made: 1.0, (0.0, 1.0)),
+}
+"""Likeness to a drug, Bickerton et al. 2012; logarithm of octanol over water, Wildman and Crippen 1999; how hard the
+synthesis is, from 1, easy, to 10, Ertl and Schuffenhauer 2009; polar surface in Å², Ertl et al. 2000; weight in Da; 1
+for a molecule in one piece whose bonds follow from its distances."""
+
+
+@dataclass(frozen=True)
+class MoleculeReward:
+    """A property of molecules whose bonds follow from distances; not-a-number where there are none, or pieces."""
+
+    modality: Molecules
+    name: str
+
+    def __post_init__(self) -> None:
+        if self.name not in PROPERTIES:
+            raise UsageError.unknown_name("reward", self.name, PROPERTIES)
+        with rdkit(f"rdkit={self.name}"):
+            pass
+
+    @property
+    def span(self) -> tuple[float, float]:
+        """Least and greatest number."""
+        return PROPERTIES[self.name].span
+
+    def __call__(self, values: State, cond: Cond) -> Float64[Tensor, " b"]:
+        """Return it."""
+        still = tree_map(torch.Tensor.detach, values)
+        with rdkit(f"rdkit={self.name}") as chem:
+            found = [self._property_or_nan(chem, with_bonds(chem, one)) for one in self.modality.molecules(still, cond)]
+        return torch.tensor(found, dtype=torch.float64, device=values["place"].device)
+
+    def _property_or_nan(self, chem: Any, made: Any | None) -> float:
+        whole = made is not None and len(chem.GetMolFrags(made)) == 1 and sanitised(chem, made)
+        return PROPERTIES[self.name].compute(chem.RemoveHs(made)) if whole else torch.nan

@@ -1,0 +1,217 @@
+"""Distances between examples: coordinates, tokens, passages of text."""
+
+import abc
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float64
+from scipy.sparse import csr_matrix
+from torch import Tensor
+
+from feller.core.pytree import State, leaves
+from feller.data.images.modality import Images
+from feller.data.modality import Dataset
+from feller.data.text.modality import Text
+from feller.evaluation.point_metrics import geodesic_distances
+from feller.spaces import Euclidean, Manifold, Product, Space
+from feller.spaces.product import space_map
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExampleDistance(abc.ABC):
+    """Distances that order, turns and shifts that mean nothing do not change. Implement two methods to add a kind."""
+
+    max_pairwise: int = 2_000
+    """Examples of each set that are set beside each other."""
+    max_queries: int = 2_000
+    """Examples that are looked for in the whole training data."""
+    max_neighbours: int = 20_000
+    """Training examples among which the nearest is looked for."""
+
+    @abc.abstractmethod
+    def pairwise(self, a: Dataset, b: Dataset) -> Float64[Tensor, "n m"]:
+        """Return the distances of all pairs, from 0 up, in units of the kind's own."""
+
+    @abc.abstractmethod
+    def is_copy(self, some: Dataset, train: Dataset, usual: float | None) -> Bool[Tensor, " n"]:
+        """Tell which examples are the same as one of the training data.
+
+        `usual` is how far unseen examples are from the nearest; None where nobody knows.
+        """
+
+
+CHUNK_SIZE = 2**22
+"""Pairs of single symbols, or of examples, that are held at once."""
+
+
+@dataclass(frozen=True)
+class HammingDistance(ExampleDistance):
+    """Arrays of symbols: how many differ, and copies are those of which none does."""
+
+    max_queries: int = 100_000
+
+    def pairwise(self, a: Dataset, b: Dataset) -> Float64[Tensor, "n m"]:
+        """Count symbols that differ."""
+        return sum((hamming(x, y) for x, y in _state_leaves(a, b)), torch.zeros(len(a), len(b), dtype=torch.float64))
+
+    def is_copy(self, some: Dataset, train: Dataset, usual: float | None) -> Bool[Tensor, " n"]:
+        """Look for the very same symbols."""
+        return is_exact_copy(some, train)
+
+
+@dataclass(frozen=True)
+class CoordinateDistance(ExampleDistance):
+    """Points of a space, which may have symbols beside them: lengths are those of geodesics, so that angles wrap."""
+
+    copy_fraction: float = 0.01
+    """Of the usual distance, below which an example counts as a copy: chance alone goes as its power of dimensions."""
+
+    def pairwise(self, a: Dataset, b: Dataset) -> Float64[Tensor, "n m"]:
+        """Return the root of squared lengths plus the number of symbols that differ."""
+        total = torch.zeros(len(a), len(b), dtype=torch.float64)
+        for part in leaves(space_map(_squares, a.modality.space(), _state(a), _state(b))):
+            total += part
+        return total.sqrt()
+
+    def is_copy(self, some: Dataset, train: Dataset, usual: float | None) -> Bool[Tensor, " n"]:
+        """Look for the same numbers, or where it is known what is usual, for some that are as good as the same."""
+        found = is_exact_copy(some, train)
+        if not usual or not len(some):
+            return found
+        for rows in torch.arange(len(train)).split(max(1, CHUNK_SIZE // len(some))):
+            found |= (self.pairwise(some, train.subset(rows)) <= self.copy_fraction * usual).any(1)
+        return found
+
+
+@dataclass(frozen=True)
+class GeodesicDistance(CoordinateDistance):
+    """Points of a curved space, whose lengths are dear, so that fewer are measured."""
+
+    max_pairwise: int = 1_000
+    max_queries: int = 500
+    max_neighbours: int = 5_000
+
+
+def is_exact_copy(some: Dataset, train: Dataset) -> Bool[Tensor, " n"]:
+    """Tell whose numbers and symbols are all those of one training example."""
+    there = set(_row_bytes(train))
+    return torch.tensor([one in there for one in _row_bytes(some)], dtype=torch.bool)
+
+
+def hamming(x: Tensor, y: Tensor) -> Float64[Tensor, "n m"]:
+    """Count the places in which symbols differ, of all pairs."""
+    first, second = (leaf.flatten(1).cpu() if leaf.ndim > 1 else leaf[:, None].cpu() for leaf in (x, y))
+    rows = max(1, CHUNK_SIZE // max(1, second.numel()))
+    parts = [(part[:, None] != second).sum(2).double() for part in first.split(rows)]
+    return torch.cat(parts) if parts else torch.zeros(0, len(second), dtype=torch.float64)
+
+
+def _squares(space: Space, x: Tensor, y: Tensor) -> Float64[Tensor, "n m"]:
+    """Return squared lengths of numbers, or counts of symbols that differ."""
+    if not x.is_floating_point():
+        return hamming(x, y)
+    x, y = x.cpu().double(), y.cpu().double()
+    if isinstance(space, Manifold | Product) and not isinstance(space, Euclidean):
+        return geodesic_distances(space, x, y).square()
+    return torch.cdist(x.flatten(1), y.flatten(1)).square()
+
+
+def _state(data: Dataset) -> State:
+    """Return pictures in their levels, whatever a model sees of them, and states of all else."""
+    values = data.values
+    return values.float() if data.modality.view(Images) else data.modality.encode(values)
+
+
+def _state_leaves(a: Dataset, b: Dataset) -> list[tuple[Tensor, Tensor]]:
+    return list(zip(leaves(a.modality.encode(a.values)), leaves(b.modality.encode(b.values)), strict=True))
+
+
+def _row_bytes(data: Dataset) -> list[bytes]:
+    """Return each example as one piece."""
+    flat = [leaf.reshape(len(data), -1).cpu().contiguous() for leaf in leaves(_state(data))]
+    parts = [leaf.numpy() for leaf in flat]
+    return [b"".join(part[i].tobytes() for part in parts) for i in range(len(data))]
+
+
+PIECE = 6
+"""Symbols of a piece."""
+RUN_LENGTH = 50
+"""Symbols in a row that hardly come twice by chance."""
+
+
+@dataclass(frozen=True)
+class PassageDistance(ExampleDistance):
+    """Share of the pieces of the shorter text that do not stand in the other: a passage may begin anywhere."""
+
+    max_queries: int = 100_000
+
+    def pairwise(self, a: Dataset, b: Dataset) -> Float64[Tensor, "n m"]:
+        """Return it of all pairs; of texts shorter than a piece, only equal ones are near."""
+        (first, size), (second, other) = _tables(token_rows(a), token_rows(b))
+        shared = torch.from_numpy(np.asarray((first @ second.T).todense(), dtype=np.float64))
+        return 1 - shared / torch.minimum(size[:, None], other)
+
+    def is_copy(self, some: Dataset, train: Dataset, usual: float | None) -> Bool[Tensor, " n"]:
+        """Look for the very same symbols."""
+        return is_exact_copy(some, train)
+
+
+def token_rows(data: Dataset) -> list[np.ndarray]:
+    """Return the symbols of each text without its end."""
+    values, counted = data.values.cpu().numpy(), data.modality.counted(data.values).tolist()
+    end = data.modality.end
+    return [
+        row[:size][row[:size] != end] if end is not None else row for row, size in zip(values, counted, strict=True)
+    ]
+
+
+def _pieces(row: np.ndarray, length: int) -> np.ndarray:
+    """Return the different pieces of a text as bytes; a shorter text is one piece."""
+    length = max(1, min(length, len(row)))
+    if not len(row):
+        return np.array([b"-"], dtype=object)
+    windows = np.lib.stride_tricks.sliding_window_view(row.astype(np.int32), length)
+    return np.array([*{window.tobytes() for window in windows}], dtype=object)
+
+
+def _tables(a: list[np.ndarray], b: list[np.ndarray]) -> list[tuple[Any, Float64[Tensor, " n"]]]:
+    """Mark which piece is in which text, and count those of each."""
+    number: dict[bytes, int] = {}
+    found = []
+    for rows in (a, b):
+        pieces = [[number.setdefault(piece, len(number)) for piece in _pieces(row, PIECE)] for row in rows]
+        found.append(pieces)
+    tables = []
+    for pieces in found:
+        ends = np.cumsum([0, *map(len, pieces)])
+        columns = np.concatenate([np.array(row, dtype=np.int64) for row in pieces] or [np.zeros(0, np.int64)])
+        marks = csr_matrix((np.ones(len(columns)), columns, ends), shape=(len(pieces), len(number)))
+        tables.append((marks, torch.tensor([float(len(row)) for row in pieces], dtype=torch.float64)))
+    return tables
+
+
+def has_copied_run(some: Dataset, train: Dataset) -> Bool[Tensor, " n"] | None:
+    """Tell which texts hold RUN symbols in a row, or all of a shorter text, that stand in the training text.
+
+    None for data that are no texts.
+    """
+    if train.modality.view(Text) is None:
+        return None
+    texts = token_rows(some)
+    lengths = sorted({min(RUN_LENGTH, len(row)) for row in texts if len(row)})
+    query_ngrams: dict[int, set[bytes]] = {length: set() for length in lengths}
+    for row in texts:
+        if len(row):
+            query_ngrams[min(RUN_LENGTH, len(row))].update(_pieces(row, min(RUN_LENGTH, len(row))))
+    there = {length: set[bytes]() for length in lengths}
+    for row in token_rows(train):
+        for length in lengths:
+            if len(row) >= length:
+                there[length].update(piece for piece in _pieces(row, length) if piece in query_ngrams[length])
+    is_copied = [
+        any(piece in there[min(RUN_LENGTH, len(row))] for piece in _pieces(row, RUN_LENGTH)) if len(row) else False
+        for row in texts
+    ]
+    return torch.tensor(is_copied, dtype=torch.bool)

@@ -1,0 +1,153 @@
+"""Metrics of protein backbones: torsions, bonds, angles, clashes and size."""
+
+import functools
+import math
+import pathlib
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int, UInt8
+from torch import Tensor
+
+from feller.core.rng import Rng
+from feller.data.modality import Dataset
+from feller.data.proteins.frames import CA, C, N, angle, dihedral
+from feller.data.proteins.residues import LETTERS
+from feller.evaluation.comparison import reference_data, with_floors
+
+BIN = math.radians(2)
+"""Width of a bin of a table."""
+FAVOURED = 2
+"""Class of torsions in a table; 1 is allowed, 0 is neither."""
+OUTLIER = 0
+GENERAL, GLYCINE, BETA_BRANCHED, BEFORE_PROLINE, PROLINE = range(5)
+NAMES = ("general", "glycine", "isoleucine_valine", "before_proline", "proline")
+"""Of the tables, in the order of their numbers."""
+
+
+def torsions(atoms: Float[Tensor, "n l 4 3"]) -> tuple[Float[Tensor, "n l-2"], Float[Tensor, "n l-2"]]:
+    """Return phi and psi, in radians, of all residues but the first and the last."""
+    n, ca, c = (atoms[:, :, atom] for atom in (N, CA, C))
+    phi = dihedral(c[:, :-1], n[:, 1:], ca[:, 1:], c[:, 1:])[:, :-1]
+    psi = dihedral(n[:, :-1], ca[:, :-1], c[:, :-1], n[:, 1:])[:, 1:]
+    return phi, psi
+
+
+def ramachandran_table_index(residue: Int[Tensor, "n l"]) -> Int[Tensor, "n l-2"]:
+    """Return which table judges each residue but the first and the last; any number but 0 to 19 is of no kind.
+
+    Glycine and proline have their own; of the others, those before a proline, then isoleucine and valine. All prolines
+    are judged as trans.
+    """
+    own, after = residue[:, 1:-1], residue[:, 2:]
+    table = torch.full_like(own, GENERAL)
+    table[(own == LETTERS.index("I")) | (own == LETTERS.index("V"))] = BETA_BRANCHED
+    table[after == LETTERS.index("P")] = BEFORE_PROLINE
+    table[own == LETTERS.index("G")] = GLYCINE
+    table[own == LETTERS.index("P")] = PROLINE
+    return table
+
+
+def ramachandran_class(
+    phi: Float[Tensor, "*b"], psi: Float[Tensor, "*b"], table: Int[Tensor, "*b"] | int = GENERAL
+) -> UInt8[Tensor, "*b"]:
+    """Return the class of torsions, in radians, in the tables with these numbers."""
+    rows, columns = (((torsion + math.pi) / BIN).long() % 180 for torsion in (phi, psi))
+    return _tables()[table, rows, columns]
+
+
+def is_favoured(phi: Float[Tensor, "*b"], psi: Float[Tensor, "*b"]) -> Bool[Tensor, "*b"]:
+    """Tell which torsions are favoured in the general table."""
+    return ramachandran_class(phi, psi) == FAVOURED
+
+
+@functools.cache
+def _tables() -> UInt8[Tensor, "5 180 180"]:
+    with np.load(pathlib.Path(__file__).with_name("ramachandran.npz")) as arrays:
+        return torch.from_numpy(np.stack([arrays[name] for name in NAMES]))
+
+
+CLASH = 3.0
+"""Distance in Å."""
+PEPTIDE = (1.2, 1.5)
+"""Shortest and longest peptide bond of a chain that is not torn, in Å; usual is 1.33."""
+COMPACT = 0.38
+"""Power of its length with which the radius of a folded chain grows."""
+FLOORS = {"ramachandran_favoured_floor": "ramachandran_floor"}
+"""Names of floors that do not follow from those of their numbers."""
+ANGLES = ("CA-C-N", "C-N-CA", "N-CA-C")
+
+
+def backbones_quality(samples: Dataset, train: Dataset, held_out: Dataset, rng: Rng) -> dict[str, float | str | None]:
+    """Measure samples and, as a floor, held-out data, or training data where too few are held out."""
+    usual = _geometry(train)
+    numbers = with_floors(_measure(samples, usual), _measure(reference_data(train, held_out), usual))
+    return {FLOORS.get(name, name): value for name, value in numbers.items()}
+
+
+def _measure(data: Dataset, usual: dict[str, Tensor]) -> dict[str, float]:
+    """Return all measures of a set of chains; `usual` is the geometry of the training data."""
+    own = _geometry(data)
+    shares = {name: _within(own[name], usual[name]) for name in ("C-N", *ANGLES)}
+    off = [((own[name].mean() - usual[name].mean()) / usual[name].std(correction=0)).abs() for name in ANGLES]
+    angles = torch.cat([shares[name] for name in ANGLES])
+    return {
+        "ramachandran_favoured": own["favoured"].mean().item(),
+        "bond_length": own["C-N"].mean().item(),
+        "bond_length_sd": own["C-N"].std(correction=0).item(),
+        "bond_share": shares["C-N"].mean().item(),
+        "angle_off": torch.stack(off).max().item(),
+        "angle_share": angles.mean().item(),
+        "trans_share": (own["omega"].abs() > math.pi / 2).double().mean().item(),
+        "ca_distance": own["CA-CA"].mean().item(),
+        "clash_share": own["clash"].mean().item(),
+        "radius_ratio": (own["radius"].mean() / usual["radius"].mean()).item(),
+    }
+
+
+def is_broken(data: Dataset) -> Bool[Tensor, " n"]:
+    """Return which chains have a peptide bond of unusual length, or CA atoms too close that are no neighbours."""
+    valid = data.given["valid"].cpu()
+    n, ca, c, _ = data.values.cpu().double().unbind(2)
+    bond = (c[:, :-1] - n[:, 1:]).norm(dim=2)
+    torn = ((bond < PEPTIDE[0]) | (bond > PEPTIDE[1])) & valid[:, 1:]
+    return torn.any(1) | _clashes(ca, valid)
+
+
+def _within(values: Float[Tensor, " n"], usual: Float[Tensor, " m"]) -> Float[Tensor, " n"]:
+    """Return 1 where a value is within 3 standard deviations of the usual mean."""
+    return ((values - usual.mean()).abs() <= 3 * usual.std(correction=0)).double()
+
+
+def _geometry(data: Dataset) -> dict[str, Tensor]:
+    """Return bonds in Å, angles in radians and torsions of all residues, and what each chain has as a whole."""
+    valid = data.given["valid"].cpu()
+    n, ca, c, _ = data.values.cpu().double().unbind(2)
+    linked, inner = valid[:, 1:], valid[:, 2:]
+    phi, psi = torsions(data.values.cpu().double())
+    return {
+        "C-N": (c[:, :-1] - n[:, 1:]).norm(dim=2)[linked],
+        "CA-CA": (ca[:, :-1] - ca[:, 1:]).norm(dim=2)[linked],
+        "CA-C-N": angle(ca[:, :-1], c[:, :-1], n[:, 1:])[linked],
+        "C-N-CA": angle(c[:, :-1], n[:, 1:], ca[:, 1:])[linked],
+        "N-CA-C": angle(n, ca, c)[valid],
+        "omega": dihedral(ca[:, :-1], c[:, :-1], n[:, 1:], ca[:, 1:])[linked],
+        "favoured": is_favoured(phi[inner], psi[inner]).double(),
+        "clash": _clashes(ca, valid).double(),
+        "radius": _radius(ca, valid) / valid.sum(1) ** COMPACT,
+    }
+
+
+def _clashes(ca: Float[Tensor, "n l 3"], valid: Bool[Tensor, "n l"]) -> Bool[Tensor, " n"]:
+    """Tell which chains have two CA atoms that are too close and no neighbours."""
+    place = torch.arange(ca.shape[1])
+    others = (place - place[:, None]).abs() > 1
+    near = torch.stack([torch.cdist(chain, chain) < CLASH for chain in ca])
+    return (near & others & valid[:, None] & valid[:, :, None]).flatten(1).any(1)
+
+
+def _radius(ca: Float[Tensor, "n l 3"], valid: Bool[Tensor, "n l"]) -> Float[Tensor, " n"]:
+    """Return the root mean square distance of CA atoms from their centre, in Å."""
+    weight = valid[:, :, None] / valid.sum(1)[:, None, None]
+    centred = ca - (ca * weight).sum(1, keepdim=True)
+    return (centred.square() * weight).sum((1, 2)).sqrt()

@@ -1,0 +1,317 @@
+"""Metrics of crystals: distances, charges, density, variety and novelty."""
+
+import functools
+import importlib.util
+import math
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool
+from scipy.spatial import KDTree
+from scipy.spatial.distance import cdist
+from scipy.stats import wasserstein_distance
+
+from feller.core.errors import InputError, UsageError
+from feller.core.rng import Rng
+from feller.data.atoms.elements import RADII, SYMBOLS
+from feller.data.crystals.cif import Crystal, cif_text, read_blocks, read_crystal
+from feller.data.crystals.modality import Crystals
+from feller.data.modality import Dataset
+from feller.evaluation.comparison import compare_sets, has_enough_held_out, subsample, with_floors
+
+NEIGHBOURS = 24
+"""Neighbours of each atom that the fingerprint looks at."""
+GROWTH = 1.4
+"""By how much the radius grows, in which neighbours are looked for, until there are enough."""
+MIN_ATOM_DISTANCE = 0.5
+"""Distance in Å at which two atoms of a valid crystal are apart, at least."""
+MIN_VOLUME = 0.1
+"""Least volume of the cell of a valid crystal, in Å^3."""
+MAX_ELEMENTS = 8
+"""Different elements up to which compositions are tried: with 12 of them one takes a minute."""
+
+
+@dataclass(frozen=True)
+class CrystalGeometry:
+    """What the places of the atoms of one crystal say."""
+
+    valid: bool
+    """Different atoms are more than 0.5 Å apart, and the cell has a volume."""
+    density: float
+    """In g / cm^3."""
+    shortest: float
+    """Shortest distance between two atoms, or an atom and its own image, over the sum of their covalent radii."""
+    distances: np.ndarray
+    """Distance of an atom to its first, second, ... neighbour, averaged over the atoms, in Å, [NEIGHBOURS]."""
+
+
+def is_installed(package: str) -> bool:
+    """Tell whether a package is installed."""
+    return importlib.util.find_spec(package) is not None
+
+
+def crystal_geometry(crystal: Crystal) -> CrystalGeometry:
+    """Look at a crystal; needs pymatgen.
+
+    The distances depend neither on how the cell is chosen or turned nor on where it begins, and hardly change where
+    atoms hardly move. Source: Widdowson et al. 2022, "Average minimum distances of periodic point sets", MATCH 87.
+    """
+    from pymatgen.core import Lattice, Structure
+
+    structure_read = Structure(Lattice.from_parameters(*crystal.lattice), crystal.numbers.tolist(), crystal.places)
+    structure: Any = structure_read.get_reduced_structure("LLL")  # the same crystal, with a cell that is not oblique
+    edges, n = structure.lattice.matrix, len(structure)
+    large = structure.volume > MIN_VOLUME
+    ball = (6 * (NEIGHBOURS + 1) * structure.volume / n / (4 * np.pi)) ** (1 / 3)  # with twice as many atoms
+    radius = min(ball, NEIGHBOURS * min(structure.lattice.abc) / 2)  # the images of an atom itself suffice
+    radii = RADII[np.array([site.specie.Z for site in structure])]
+    radius = max(radius, MIN_ATOM_DISTANCE, 2 * radii.max()) if large else radius
+    while True:
+        found = _distances(structure.frac_coords, edges, radius)
+        nearest = np.partition(found.reshape(n, -1), NEIGHBOURS, axis=1)[:, : NEIGHBOURS + 1]
+        if nearest.max() <= radius * (1 + 1e-6):
+            break
+        radius *= GROWTH
+    between = found[~np.eye(n, dtype=bool)]
+    valid = bool(large and between.min(initial=np.inf) > MIN_ATOM_DISTANCE)
+    closest = np.sort(found, axis=2)[:, :, :2]
+    closest[np.diag_indices(n)] = closest[np.diag_indices(n)][:, ::-1]  # an atom is at distance 0 from itself
+    shortest = float((closest[:, :, 0] / (radii[:, None] + radii)).min())
+    return CrystalGeometry(valid, float(structure.density), shortest, np.sort(nearest, axis=1)[:, 1:].mean(0))
+
+
+def _distances(places: np.ndarray, edges: np.ndarray, radius: float) -> np.ndarray:
+    """Return distances from each atom to images of each, [n, n, images]; none below the radius is left out."""
+    heights = 1 / np.linalg.norm(np.linalg.inv(edges), axis=0)
+    away = places[None] - places[:, None]
+    away -= np.round(away)
+    reach = np.ceil(radius / heights + 0.5).astype(int)
+    steps = np.stack(np.meshgrid(*(np.arange(-r, r + 1) for r in reach), indexing="ij"), -1).reshape(-1, 3)
+    return np.linalg.norm((away @ edges)[:, :, None] + steps @ edges, axis=3)
+
+
+@functools.lru_cache(maxsize=100_000)
+def is_charge_balanced(counts: tuple[tuple[int, int], ...]) -> bool:
+    """Tell whether usual charges of atoms add up to nothing, or all are metals; needs SMACT.
+
+    `counts` are atomic numbers and how many atoms of each. More than 8 elements count as not balanced, as does one
+    without known charges.
+
+    Source: Davies et al. 2016, "Computational screening of all stoichiometric inorganic materials", Chem 1; with the
+    charges of 2014, as most papers have it.
+    """
+    from pymatgen.core import Composition
+    from smact.screening import smact_validity
+
+    if len(counts) > MAX_ELEMENTS:
+        return False
+    composition = Composition({SYMBOLS[number]: count for number, count in counts})
+    try:
+        return bool(smact_validity(composition, oxidation_states_set="smact14"))
+    except KeyError:  # elements beyond its tables
+        return False
+
+
+MAX_CRYSTALS = 1_000
+"""Crystals of each set that are looked at."""
+MAX_COMPOSITION_DIFFERENCE = 0.4
+"""Share of the atoms that are other elements in crystals that are alike, at most."""
+MAX_DISTANCE_DIFFERENCE = 0.2
+"""Difference in Å of their mean distances to neighbours, at most."""
+DUPLICATE_TOLERANCE = 0.02
+"""The same of crystals with one formula that count as one, in Å."""
+SHORTEST_QUANTILE, SHORTEST_FACTOR = 0.01, 0.95
+"""Quantile of the shortest distances of real crystals, and its multiple below which a distance is not plausible."""
+VALIDITIES = ("crystal_plausible", "distance_valid", "structure_valid", "composition_valid", "crystal_valid")
+Numbers = dict[str, float | None]
+
+
+@dataclass(frozen=True)
+class CrystalFeatures:
+    """Crystals, and what is seen of them."""
+
+    crystals: list[Crystal]
+    formulas: list[tuple[tuple[int, int], ...]]
+    """Atomic numbers, and how many atoms of each: the smallest whole numbers."""
+    geometries: list[CrystalGeometry] | None
+    """None without pymatgen."""
+
+    def fingerprints(self) -> np.ndarray:
+        """Return fingerprints [n, k] in Å."""
+        return np.array([each.distances for each in self.geometries or []])
+
+    def element_fractions(self) -> np.ndarray:
+        """Return the share of each element among the atoms, [n, elements]."""
+        counts = np.zeros((len(self.formulas), len(SYMBOLS)))
+        for row, formula in zip(counts, self.formulas, strict=True):
+            row[[number for number, _ in formula]] = [count for _, count in formula]
+        return counts / counts.sum(1, keepdims=True)
+
+
+def crystals_quality(samples: Dataset, train: Dataset, held_out: Dataset, rng: Rng) -> dict[str, float | str | None]:
+    """Measure samples, and as a floor real crystals: held-out ones, or training data where too few are held out.
+
+    Floors of what compares two sets put training data in the place of the samples, and are None where too few are held
+    out; the samples are then compared with the training data.
+    """
+    sets = compare_sets(samples, train, held_out, rng)
+    made, real = (
+        crystal_features(_subsample_crystals(sets.samples, rng, "samples")),
+        crystal_features(_subsample_crystals(sets.real, rng, "real")),
+    )
+    floor = None if sets.floor is None else crystal_features(_subsample_crystals(sets.floor, rng, "floor"))
+    least = _least(real if floor is None else floor)
+    valid, real_valid = _valid(made, least), _valid(real, least)
+    numbers = with_floors(_shares(valid), _shares(real_valid))
+    numbers["readable"] = _readable(made.crystals)
+    numbers |= with_floors(_set_distances(made, real), None if floor is None else _set_distances(floor, real))
+    good, real_good = _plausible(made, valid), _plausible(real, real_valid)
+    trained = None if floor is None else _plausible(floor, _valid(floor, least))
+    numbers |= with_floors(_uniqueness(good), None if floor is None else _uniqueness(trained))
+    training = _with_same_formulas(_to_crystals(train), [one for one in (good, real_good) if one is not None])
+    numbers |= with_floors(
+        _novelty(good, training), _novelty(real_good, training) if has_enough_held_out(held_out) else None
+    )
+    return numbers
+
+
+def _subsample_crystals(dataset: Dataset, rng: Rng, name: str) -> list[Crystal]:
+    return _to_crystals(subsample(dataset, MAX_CRYSTALS, rng.fold_in("some", name)))
+
+
+def _to_crystals(dataset: Dataset) -> list[Crystal]:
+    if (modality := dataset.modality.view(Crystals)) is None:
+        raise UsageError("crystals", dataset.modality.called, "Measure those in the way of their kind")
+    return modality.crystals(dataset.values, dataset.given)
+
+
+def crystal_features(crystals: list[Crystal]) -> CrystalFeatures:
+    """Look at the formulas of crystals and, with pymatgen, at what surrounds their atoms."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pymatgen's, about elements without some property
+        around = [crystal_geometry(crystal) for crystal in crystals] if is_installed("pymatgen") else None
+    return CrystalFeatures(crystals, [reduced_formula(crystal) for crystal in crystals], around)
+
+
+def reduced_formula(crystal: Crystal) -> tuple[tuple[int, int], ...]:
+    """Return atomic numbers and how many atoms of each, the smallest whole numbers."""
+    numbers, counts = np.unique(crystal.numbers, return_counts=True)
+    whole = math.gcd(*counts.tolist())
+    return tuple(zip(numbers.tolist(), (counts // whole).tolist(), strict=True))
+
+
+def _mean(values: Any) -> float:
+    return float(np.mean(values))
+
+
+def _least(real: CrystalFeatures) -> float | None:
+    """Return the shortest distance over the sum of covalent radii that is plausible; None without pymatgen."""
+    if real.geometries is None:
+        return None
+    return SHORTEST_FACTOR * float(np.quantile([each.shortest for each in real.geometries], SHORTEST_QUANTILE))
+
+
+def _valid(some: CrystalFeatures, min_distance: float | None) -> dict[str, Bool[np.ndarray, " n"] | None]:
+    """Apply each rule to each crystal; None where a package is missing."""
+    composition = (
+        np.array([is_charge_balanced(each) for each in some.formulas])
+        if is_installed("smact") and is_installed("pymatgen")
+        else None
+    )
+    if some.geometries is None or min_distance is None:
+        return dict.fromkeys(VALIDITIES)
+    structure = np.array([each.valid for each in some.geometries])
+    distance = structure & np.array([each.shortest >= min_distance for each in some.geometries])
+    both_rules = (None, None) if composition is None else (distance & composition, structure & composition)
+    return dict(zip(VALIDITIES, (both_rules[0], distance, structure, composition, both_rules[1]), strict=True))
+
+
+def _shares(valid: dict[str, Bool[np.ndarray, " n"] | None]) -> Numbers:
+    return {name: None if each is None else _mean(each) for name, each in valid.items()}
+
+
+def _plausible(some: CrystalFeatures, valid: dict[str, Bool[np.ndarray, " n"] | None]) -> CrystalFeatures | None:
+    """Keep the plausible crystals; None where there are none, or a package is missing to tell."""
+    mask = valid["crystal_plausible"]
+    if mask is None or not mask.any() or some.geometries is None:
+        return None
+    indices = np.flatnonzero(mask).tolist()
+    return CrystalFeatures(
+        [some.crystals[i] for i in indices], [some.formulas[i] for i in indices], [some.geometries[i] for i in indices]
+    )
+
+
+def _readable(crystals: list[Crystal]) -> float | None:
+    return _mean([_reads_back(crystal) for crystal in crystals]) if is_installed("gemmi") else None
+
+
+def _reads_back(crystal: Crystal) -> bool:
+    try:
+        back, _ = read_crystal(read_blocks(cif_text(crystal, "x"))[0])
+    except InputError:
+        return False
+    apart = back.places - crystal.places if back.places.shape == crystal.places.shape else np.array([0.5])
+    same = np.allclose(back.lattice, crystal.lattice, atol=1e-4) and np.abs(apart - np.round(apart)).max() < 1e-4
+    return bool(same and np.array_equal(back.numbers, crystal.numbers))
+
+
+def _set_distances(some: CrystalFeatures, real: CrystalFeatures) -> Numbers:
+    """Compare two sets: each is covered where the other has something alike."""
+    elements = wasserstein_distance([len(each) for each in some.formulas], [len(each) for each in real.formulas])
+    numbers: Numbers = {"covered": None, "like_real": None, "density_distance": None}
+    if some.geometries is not None and real.geometries is not None:
+        near = cdist(some.fingerprints(), real.fingerprints(), "chebyshev") <= MAX_DISTANCE_DIFFERENCE
+        alike = near & (
+            cdist(some.element_fractions(), real.element_fractions(), "cityblock") / 2
+            <= MAX_COMPOSITION_DIFFERENCE + 1e-9
+        )
+        densities = ([each.density for each in one.geometries or []] for one in (some, real))
+        numbers = {"covered": _mean(alike.any(0)), "like_real": _mean(alike.any(1))}
+        numbers["density_distance"] = float(wasserstein_distance(*densities))
+    return {**numbers, "element_number_distance": float(elements)}
+
+
+def _uniqueness(some: CrystalFeatures | None) -> Numbers:
+    if some is None:
+        return dict.fromkeys(("unique_formulas", "unique_crystals"))
+    n, distances, repeated = len(some.formulas), some.fingerprints(), 0
+    for rows in _by_formula(some.formulas).values():
+        pairs = KDTree(distances[rows]).query_pairs(DUPLICATE_TOLERANCE, p=math.inf, output_type="ndarray")
+        repeated += len(np.unique(pairs.max(1))) if len(pairs) else 0
+    return {"unique_formulas": len(set(some.formulas)) / n, "unique_crystals": 1 - repeated / n}
+
+
+def _novelty(some: CrystalFeatures | None, training: CrystalFeatures) -> Numbers:
+    """Look for each crystal among the training data."""
+    if some is None:
+        return dict.fromkeys(("new_formulas", "new_crystals"))
+    there = _by_formula(training.formulas)
+    formulas = _mean([each not in there for each in some.formulas])
+    return {"new_formulas": formulas, "new_crystals": 1 - _mean(is_known(some, training))}
+
+
+def is_known(some: CrystalFeatures, training: CrystalFeatures) -> Bool[np.ndarray, " n"]:
+    """Tell which crystals are like one that is known: the same formula, and neighbours as far, but for 0.02 Å."""
+    there, found = _by_formula(training.formulas), np.zeros(len(some.formulas), dtype=bool)
+    distances, all_known = some.fingerprints(), training.fingerprints()
+    for formula, rows in _by_formula(some.formulas).items():
+        if formula in there:
+            nearest, _ = KDTree(all_known[there[formula]]).query(distances[rows], p=math.inf)
+            found[rows] = nearest <= DUPLICATE_TOLERANCE
+    return found
+
+
+def _with_same_formulas(crystals: list[Crystal], some: list[CrystalFeatures]) -> CrystalFeatures:
+    """Look at those crystals only whose formulas occur."""
+    formulas = {formula for each in some for formula in each.formulas}
+    return crystal_features([crystal for crystal in crystals if reduced_formula(crystal) in formulas])
+
+
+def _by_formula(formulas: list[tuple[tuple[int, int], ...]]) -> dict[tuple[tuple[int, int], ...], list[int]]:
+    """Return the places of each formula."""
+    found: dict[tuple[tuple[int, int], ...], list[int]] = {}
+    for i, formula in enumerate(formulas):
+        found.setdefault(formula, []).append(i)
+    return found

@@ -1,0 +1,159 @@
+"""Metrics of document models: perplexity, agreement of images and texts, answers."""
+
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float64, Int64
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from feller.core.rng import Rng
+from feller.data.documents.modality import Documents
+from feller.data.documents.vocabulary import Symbols
+from feller.data.modality import Dataset
+from feller.sampling.autoregressive.document_decoding import log_likelihood, predicted_mask
+from feller.sampling.retrieval.retriever import (
+    IndexedDatastore,
+    RandomRetriever,
+    Retriever,
+    SimilarityRetriever,
+    retrieved_context,
+)
+
+Of = Callable[[Tensor], Tensor]
+"""Symbols -> which of them are looked at."""
+MAX_DOCUMENTS = 256
+"""Documents that are measured, at most; the first ones."""
+EVALUATION_RETRIEVER = SimilarityRetriever(query_dropout=0.0, by_picture=0)
+"""How documents are found for those that are measured: nothing that is too like them, and by their words alone, which
+is all that is known before a picture is drawn."""
+
+
+@dataclass(frozen=True)
+class TokenNats:
+    """Nats and symbols, of some of the places of rows."""
+
+    nats: float
+    symbols: int
+
+    @property
+    def perplexity(self) -> float | None:
+        """Exp of the nats for each symbol; None where there are no symbols."""
+        return math.exp(self.nats / self.symbols) if self.symbols else None
+
+
+def documents_quality(
+    network: Any, kind: Documents, held_out: Dataset, library: IndexedDatastore | None, rng: Rng
+) -> dict[str, float | None]:
+    """Return the perplexities of documents, alone and behind others.
+
+    Args:
+        network: As `GPTNetwork`.
+        kind: Of its documents.
+        held_out: Documents that it did not see.
+        library: What it saw, to be looked up; None where nothing is.
+        rng: Source of all that is random.
+    """
+    rows = kind.encode(held_out.subset(torch.arange(min(len(held_out), MAX_DOCUMENTS))).values)
+    symbols, plain = kind.symbols, [rows.new_empty(0)] * len(rows)
+    text, picture = (tokens_nll(network, rows, plain, symbols, of) for of in (symbols.is_text, symbols.is_code))
+    whole = tokens_nll(network, rows, plain, symbols, lambda tokens: tokens < symbols.count)
+    numbers = {
+        "perplexity": whole.perplexity,
+        "text_perplexity": text.perplexity,
+        "picture_perplexity": picture.perplexity,
+        "bits_per_token": None if not whole.symbols else whole.nats / whole.symbols / math.log(2),
+    }
+    if library is None:
+        return numbers
+    retrievers: dict[str, tuple[int, Retriever]] = {
+        "1": (1, EVALUATION_RETRIEVER),
+        "2": (2, EVALUATION_RETRIEVER),
+        "random": (2, RandomRetriever()),
+    }
+    for name, (count, how) in retrievers.items():
+        some = retrieved_prefixes(library, rows, count, network.context, rng.fold_in("front", count), how)
+        found = tokens_nll(network, rows, some, symbols, symbols.is_code)
+        numbers[f"picture_perplexity_{name}"] = found.perplexity
+    return numbers
+
+
+def retrieved_prefixes(
+    library: IndexedDatastore,
+    rows: Int64[Tensor, "n l"],
+    count: int,
+    context: int,
+    rng: Rng,
+    retriever: Retriever = EVALUATION_RETRIEVER,
+) -> list[Int64[Tensor, " _"]]:
+    """Return what stands in front of whole documents."""
+    rooms = [context - 1 - int(length) for length in (rows != library.datastore.vocabulary.pad).sum(1)]
+    return retrieved_context(library, rows, count, rooms, rng, retriever)
+
+
+def tokens_nll(
+    network: Any, rows: Int64[Tensor, "n l"], before: Sequence[Int64[Tensor, " _"]], symbols: Symbols, of: Of
+) -> TokenNats:
+    """Return what documents cost where `of` marks their symbols; what stands before them is not counted.
+
+    Marks of answers are left out, and an `<eos>` closes each row.
+    """
+    nats, count = document_nlls(network, rows, before, symbols, of)
+    return TokenNats(nats.sum().item(), int(count.sum()))
+
+
+def document_nlls(
+    network: Any, rows: Int64[Tensor, "n l"], before: Sequence[Int64[Tensor, " _"]], symbols: Symbols, of: Of
+) -> tuple[Float64[Tensor, " n"], Int64[Tensor, " n"]]:
+    """Return the nats of each document and the symbols that they are of; arguments as of `tokens_nll`."""
+    device = next(network.parameters()).device
+    end = torch.tensor([symbols.eos])
+    own = [torch.cat([row[row < symbols.count], end]) for row in rows.cpu()]
+    samples = [torch.cat([front.cpu(), row]) for front, row in zip(before, own, strict=True)]
+    none = [torch.zeros(len(front), dtype=torch.bool) for front in before]
+    counted = [torch.cat([front, of(row)]) for front, row in zip(none, own, strict=True)]
+    tokens = pad_sequence(samples, batch_first=True, padding_value=symbols.pad)
+    marks = pad_sequence(counted, batch_first=True, padding_value=False) & predicted_mask(tokens, symbols)
+    nats = -log_likelihood(network.eval(), tokens.to(device), marks.to(device), symbols)
+    return nats.cpu(), marks.sum(1)
+
+
+MIN_ANSWERS = 8
+"""Answers below which a share says nothing."""
+MAX_TEXTS = 100
+"""Different texts, the most frequent ones, among which the one is looked for that is most like the others."""
+ARTICLES = ("a", "an", "the")
+
+
+def normalized_words(text: str) -> list[str]:
+    """Return the words and numbers of a text, in small letters, without articles."""
+    return [word for word in re.findall(r"[^\W_]+", text.lower()) if word not in ARTICLES]
+
+
+def consensus_text(texts: Counter[str]) -> str:
+    """Return the text that has most words in common with all others, of the most frequent ones; in order, the first."""
+    weighed = texts.most_common(MAX_TEXTS)
+    scores = [sum(token_f1(one, other) * count for other, count in weighed) for one, _ in weighed]
+    return weighed[scores.index(max(scores))][0]
+
+
+def is_exact_match(answer: str, reference: str) -> bool:
+    """Tell whether an answer is the wanted one, but for capitals, articles, spaces and stops."""
+    return normalized_words(answer) == normalized_words(reference)
+
+
+def token_f1(answer: str, reference: str) -> float:
+    """Return the harmonic mean of the shares of words that two texts have in common, from 0 to 1.
+
+    Source: Rajpurkar et al. 2016, "SQuAD: 100,000+ questions for machine comprehension of text", arXiv 1606.05250.
+    """
+    answer_words, right = normalized_words(answer), normalized_words(reference)
+    if not answer_words or not right:
+        return float(answer_words == right)
+    common = (Counter(answer_words) & Counter(right)).total()
+    return 2 * common / (len(answer_words) + len(right))

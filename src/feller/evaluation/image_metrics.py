@@ -1,0 +1,97 @@
+"""How good pictures are, beside real ones."""
+
+import torch
+from jaxtyping import Float, Float64, Int64
+from torch import Tensor
+
+from feller.core.rng import Rng
+from feller.data.modality import Dataset
+from feller.evaluation.comparison import compare_sets, flat_states, nearest_ratio, subsample
+from feller.evaluation.judge import Judge, judge_accuracy
+from feller.evaluation.two_sample import frechet
+
+MAX_PAIRED = 1_000
+"""Pictures of a class whose distances from each other are measured."""
+
+
+def image_quality(
+    samples: Dataset, train: Dataset, held_out: Dataset, judge: Judge, rng: Rng
+) -> dict[str, float | str | None]:
+    """Look at pictures with a judge, and at their distances from each other and from the training data.
+
+    What cannot be told is None: `class_accuracy` without labels, floors with too few held-out pictures (the samples are then
+    compared with the training data), `fd_cnn` of a single picture.
+    """
+    sets = compare_sets(samples, train, held_out, rng)
+    real = judge.features(sets.real.values)
+    floor = None if sets.floor is None else fd_cnn(judge.features(sets.floor.values), real)
+    return {
+        "accuracy": class_accuracy(samples, judge),
+        "accuracy_guess": 1 / len(judge.modality.classes) if judge.target == "label" else None,
+        "judge": judge.data,
+        "judge_accuracy": judge.accuracy
+        if (held_out_accuracy := judge_accuracy(judge, held_out)) is None
+        else held_out_accuracy,
+        "fd_cnn": fd_cnn(judge.features(sets.samples.values), real),
+        "fd_cnn_floor": floor,
+        "distance_ratio": distance_ratio(samples, train, rng),
+        "nearest_ratio": nearest_ratio(samples, train, held_out, rng),
+    }
+
+
+def class_accuracy(samples: Dataset, judge: Judge) -> float | None:
+    """Return the share of samples that the judge takes for the class they were made as; None without classes."""
+    if judge.target != "label" or "label" not in samples.given:
+        return None
+    label = samples.given["label"].cpu()
+    made = label < len(judge.modality.classes)  # the others were made without a label
+    if not made.any():
+        return None
+    return torch.eq(judge.classify(samples.values), label)[made].double().mean().item()
+
+
+def fd_cnn(features: Float64[Tensor, "n f"], real: Float64[Tensor, "m f"]) -> float | None:
+    """Return 100 times the Fréchet distance of features, in units of the variance of the real ones.
+
+    None if either set is smaller than two, or if real pictures do not differ.
+    """
+    if min(len(features), len(real)) < 2:
+        return None
+    spread = real.var(0).sum().item()
+    return 100 * frechet(features, real) / spread if spread > 0 else None
+
+
+def distance_ratio(samples: Dataset, train: Dataset, rng: Rng) -> float | None:
+    """Divide the mean distance between samples of a class by that between real ones, averaged over the samples.
+
+    None if no class has two samples and two different real pictures.
+    """
+    ratios, weights = [], []
+    made, train_labels = _labels(samples, train)
+    for label in made.unique().tolist():
+        both = [
+            _mean_distance(
+                flat_states(
+                    subsample(part.subset((own == label).nonzero()[:, 0]), MAX_PAIRED, rng.fold_in(name, label)),
+                    train,
+                )
+            )
+            for name, part, own in (("samples", samples, made), ("real", train, train_labels))
+        ]
+        if both[0] is not None and both[1]:
+            ratios.append(both[0] / both[1])
+            weights.append(int((made == label).sum()))
+    return sum(r * w for r, w in zip(ratios, weights, strict=True)) / sum(weights) if weights else None
+
+
+def _labels(samples: Dataset, train: Dataset) -> tuple[Int64[Tensor, " n"], Int64[Tensor, " m"]]:
+    """Return the labels of both, or one class for all where either has none."""
+    if "label" in samples.given and "label" in train.given:
+        return samples.given["label"].cpu(), train.given["label"].cpu()
+    return torch.zeros(len(samples), dtype=torch.long), torch.zeros(len(train), dtype=torch.long)
+
+
+def _mean_distance(x: Float[Tensor, "n d"]) -> float | None:
+    """Return the mean distance between different examples; None if there are none."""
+    n, x = len(x), x.double()
+    return torch.cdist(x, x).fill_diagonal_(0).sum().item() / (n * (n - 1)) if n > 1 else None

@@ -1,0 +1,159 @@
+"""Metrics of points in Euclidean space and on manifolds."""
+
+import torch
+from jaxtyping import Float, Float64
+from torch import Tensor
+
+from feller.core.rng import Rng
+from feller.data.modality import Dataset
+from feller.evaluation.comparison import (
+    MAX_EXAMPLES,
+    QUERIES,
+    ReferenceDistance,
+    compare_sets,
+    factor,
+    flat_states,
+    has_enough_held_out,
+    mean_energy,
+    nearest_ratio,
+    random_halves,
+    reference_distance,
+    subsample,
+)
+from feller.evaluation.density_baselines import baseline_nll, manifold_points
+from feller.evaluation.two_sample import energy_distance, sliced_wasserstein
+from feller.spaces import Manifold, Product, as_manifold
+
+FAST_DIRECTIONS = 16
+"""Directions, where many sets are measured only to see how much they vary."""
+
+
+def points_quality(samples: Dataset, train: Dataset, held_out: Dataset, rng: Rng) -> dict[str, float | str | None]:
+    """Compare points with held-out ones, each column in units of its deviation in the training data.
+
+    Labels are left aside. Floors are None where too few examples are held out; the samples are then compared with the
+    training data.
+    """
+    sets = compare_sets(samples, train, held_out, rng)
+    real, drawn = flat_states(sets.real, train), flat_states(sets.samples, train)
+    floor = None if sets.floor is None else flat_states(sets.floor, train)
+    training = None if sets.floor is None else flat_states(subsample(train, MAX_EXAMPLES, rng.fold_in("known")), train)
+    sliced = reference_distance(
+        lambda a, b: sliced_wasserstein(a, b, rng),
+        drawn,
+        real,
+        training,
+        rng.fold_in("chance"),
+        fast_distance=lambda a, b: sliced_wasserstein(a, b, rng, FAST_DIRECTIONS),
+    )
+    return {
+        "sliced_w": sliced.value,
+        "sliced_w_floor": sliced.floor,
+        "chance_factor": sliced.factor,
+        "energy": energy_distance(drawn, real),
+        "energy_floor": None if floor is None else energy_distance(floor, real),
+        "nearest_ratio": nearest_ratio(samples, train, held_out, rng),
+    }
+
+
+MAX_POINTS = 2_000
+"""Points of each set that are compared; the distances of all pairs are needed."""
+CHUNK = 2**20
+"""Pairs that are measured at once."""
+
+
+def geodesic_distances(
+    space: Manifold | Product, a: Float[Tensor, " n *point"], b: Float[Tensor, " m *point"]
+) -> Float[Tensor, "n m"]:
+    """Return the geodesic distance of each point of a from each of b."""
+    rows = []
+    for part in a.split(max(1, CHUNK // len(b))):
+        left = part[:, None].expand(len(part), *b.shape).reshape(-1, *b.shape[1:])
+        right = b.expand(len(part), *b.shape).reshape(-1, *b.shape[1:])
+        rows.append(space.distance(left, right).reshape(len(part), len(b)))
+    return torch.cat(rows)
+
+
+def geodesic_energy(space: Manifold | Product, a: Float[Tensor, " n *point"], b: Float[Tensor, " m *point"]) -> float:
+    """Return 2 E d(X, Y) - E d(X, X') - E d(Y, Y') between two sets, never below zero.
+
+    Zero for equal sets. On spheres and in spaces of negative curvature for no others, but for sets that are balanced on
+    the sphere; on a torus the difference that shows can vanish, too, though not for sets that are close together.
+
+    Source: Székely and Rizzo 2013, "Energy statistics"; Lyons 2013, "Distance covariance in metric spaces".
+
+    Raises:
+        ValueError: If a set is empty.
+    """
+    if not len(a) or not len(b):
+        raise ValueError(f"expected one point or more in each set, got {len(a)} and {len(b)}")
+    between, within_a, within_b = (geodesic_distances(space, *pair).mean().item() for pair in ((a, b), (a, a), (b, b)))
+    return max(2 * between - within_a - within_b, 0.0)
+
+
+def geometric_quality(samples: Dataset, train: Dataset, held_out: Dataset, rng: Rng) -> dict[str, float | str | None]:
+    """Compare points of a space with held-out ones, with distances along it.
+
+    Labels are left aside. Floors are None where too few examples are held out; the samples are then compared with the
+    training data.
+    """
+    space = as_manifold(train.modality.space())
+    sets = compare_sets(samples, train, held_out, rng)
+    drawn, real = _subsample_points(sets.samples, rng, "samples"), _subsample_points(sets.real, rng, "real")
+    training = None if sets.floor is None else _subsample_points(train, rng, "floor")
+    found = reference_energy(space, drawn, real, training, rng)
+    return {
+        "energy_geodesic": found.value,
+        "energy_geodesic_floor": found.floor,
+        "chance_factor": found.factor,
+        "nearest_ratio": _nearest_ratio(samples, train, held_out, rng),
+        "nll_baseline": baseline_nll(train, held_out, rng.fold_in("baseline")),
+    }
+
+
+def reference_energy(
+    space: Manifold | Product, samples: Tensor, real: Tensor, training: Tensor | None, rng: Rng
+) -> ReferenceDistance:
+    """Measure points beside real ones, and as many of the known points, from all distances at once."""
+    if training is None:
+        return ReferenceDistance(geodesic_energy(space, samples, real))
+    among = geodesic_distances(space, real, real)
+    own, others = (
+        (geodesic_distances(space, some, real), geodesic_distances(space, some, some)) for some in (samples, training)
+    )
+    size = min(len(samples), len(training))
+    quotients = []
+    for rows in random_halves([len(samples), len(real), len(training)], rng):
+        second = among[rows[1]][:, rows[1]]
+        half = min(len(rows[0]), len(rows[2]))
+        value, floor = (
+            mean_energy(between[first][:, rows[1]], within[first][:, first], second, half)
+            for (between, within), first in ((own, rows[0]), (others, rows[2]))
+        )
+        if floor > 0:
+            quotients.append(value / floor)
+    return ReferenceDistance(mean_energy(*own, among, size), mean_energy(*others, among, size), factor(quotients))
+
+
+def _subsample_points(dataset: Dataset, rng: Rng, name: str) -> Float64[Tensor, " n *point"]:
+    return manifold_points(subsample(dataset, MAX_POINTS, rng.fold_in("some", name)))
+
+
+def _nearest_ratio(samples: Dataset, train: Dataset, held_out: Dataset, rng: Rng) -> float | None:
+    """Divide the median distance to the nearest training example of samples by that of held-out data.
+
+    None if too few are held out, or if most of them are copies of training data.
+    """
+    if not has_enough_held_out(held_out):
+        return None
+    space, training = as_manifold(train.modality.space()), manifold_points(train)
+    near = [
+        geodesic_distances(space, manifold_points(subsample(part, QUERIES, rng.fold_in(name))), training)
+        .amin(1)
+        .median()
+        .item()
+        for name, part in (("samples", samples), ("held out", held_out))
+    ]
+    usual = geodesic_distances(space, training[:1], training).mean().item()
+    copies = near[1] <= 1e-6 * usual  # distances of copies are zero up to rounding
+    return None if copies else near[0] / near[1]

@@ -1,0 +1,225 @@
+"""Metrics of proteins: structures, sequences, and their agreement."""
+
+import math
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Bool, Float, Float64, Int
+from torch import Tensor
+from torch.nn import functional
+
+from feller.core.pytree import tree_map
+from feller.core.rng import Rng
+from feller.data.modality import Dataset
+from feller.data.proteins.modality import structures
+from feller.data.proteins.residues import LETTERS
+from feller.evaluation.backbone_metrics import (
+    FAVOURED,
+    OUTLIER,
+    backbones_quality,
+    ramachandran_class,
+    ramachandran_table_index,
+    torsions,
+)
+from feller.evaluation.comparison import has_enough_held_out, reference_data, subsample, with_floors
+from feller.models.families.model_family import default_batch_size
+from feller.models.model import Model
+
+COUNT = len(LETTERS)
+STRUCTURE = ("rotation", "position")
+"""Leaves of a state that say where the atoms are."""
+MAX_CHAINS = 100
+"""Chains whose sequence a model is asked for."""
+
+
+def observed_residues(data: Dataset) -> tuple[Int[Tensor, "n l"], Bool[Tensor, "n l"]]:
+    """Return the residues of chains, and which of them are known."""
+    return data.values["residue"].cpu(), data.given["valid"]["residue"].cpu()
+
+
+def composition(data: Dataset) -> Float64[Tensor, " 20"] | None:
+    """Return the share of each amino acid; None where no residue is known."""
+    residue, there = observed_residues(data)
+    counts = torch.bincount(residue[there], minlength=COUNT).double()
+    return counts / counts.sum() if counts.sum() else None
+
+
+def composition_distance(some: Dataset, others: Dataset) -> float | None:
+    """Return half the sum of the differences of the shares: what has to be changed to turn one into the other."""
+    first, second = composition(some), composition(others)
+    return None if first is None or second is None else (first - second).abs().sum().item() / 2
+
+
+@dataclass(frozen=True)
+class Bigram:
+    """A law of sequences in which a residue depends on the one before it.
+
+    The shares of followers are mixed with those of all residues, by how many followers were seen.
+    Source: Witten and Bell 1991, "The zero-frequency problem", method C.
+    """
+
+    unigram: Float64[Tensor, " 20"]
+    """Probability of a residue after one that is not known, or at the beginning."""
+    bigram: Float64[Tensor, "20 20"]
+    """Probability of the residue of a column after that of a row."""
+
+    @classmethod
+    def fit(cls, data: Dataset) -> "Bigram":
+        """Learn the law of sequences."""
+        residue, there = observed_residues(data)
+        alone = torch.bincount(residue[there], minlength=COUNT).double() + 1  # so that nothing is impossible
+        alone = alone / alone.sum()
+        both = there[:, 1:] & there[:, :-1]
+        pairs = residue[:, :-1][both] * COUNT + residue[:, 1:][both]
+        counts = torch.bincount(pairs, minlength=COUNT**2).double().reshape(COUNT, COUNT)
+        kinds = (counts > 0).sum(1, keepdim=True).clamp(min=1)
+        return cls(alone, (counts + kinds * alone) / (counts.sum(1, keepdim=True) + kinds))
+
+    def perplexity(self, data: Dataset) -> float | None:
+        """Return the exponential of the mean negative log-likelihood of known residues; None where there are none."""
+        residue, there = observed_residues(data)
+        if not there.any():
+            return None
+        probability = self.unigram[residue]
+        follows = self.bigram[residue[:, :-1], residue[:, 1:]]
+        probability[:, 1:] = torch.where(there[:, :-1], follows, probability[:, 1:])
+        return math.exp(-probability[there].log().mean().item())
+
+
+@torch.no_grad()
+def sequence_perplexity(model: Model, data: Dataset, rng: Rng, *, nfe: int = 16) -> float | None:
+    """Return the perplexity of known residues given the structure: a bound from above.
+
+    The model fills masks in any order; the mean over orders bounds minus the log-likelihood of a sequence: it is the
+    number of its residues, times the mean over how many are masked of the mean cross-entropy of those.
+    Source: Uria et al. 2014, "A deep and tractable density estimator", arXiv 1310.1757.
+
+    Args:
+        model: Of proteins.
+        data: Chains with their sequences; their structures are given.
+        rng: Source of the masks.
+        nfe: Of the network for each chain.
+
+    Returns:
+        The perplexity, at least 1; None where no residue is known, or the model cannot take structures as given.
+    """
+    if not {*STRUCTURE} <= {*model.spec.conditionable} or not data.given["valid"]["residue"].any():
+        return None
+    some, nats, number = subsample(data, MAX_CHAINS, rng), 0.0, 0
+    size = default_batch_size(model.spec.space, next(model.network.parameters()).device)
+    for start in range(0, len(some), size):
+        piece = some.subset(torch.arange(start, min(start + size, len(some))))
+        nats += _sequence_nll(model, piece, replace(rng, first_example=start), nfe)
+        number += int(piece.given["valid"]["residue"].sum())
+    return math.exp(nats / number)
+
+
+def _sequence_nll(model: Model, data: Dataset, rng: Rng, nfe: int) -> float:
+    """Return the bound on minus the log-likelihood of all known residues, in nats."""
+    device = next(model.network.parameters()).device
+    x_1 = tree_map(lambda leaf: leaf.to(device), model.spec.modality.encode(data.values))
+    cond = tree_map(lambda leaf: leaf.to(device), data.given)
+    there, path, total = cond["valid"]["residue"], model.spec.path, 0.0
+    length = there.sum(1)
+    for call in range(nfe):
+        stream = rng.stream("masks", call)
+        masked_fraction = (call + stream.uniform((len(data), 1), device=device)[:, 0]) / nfe
+        masked = _random_mask(there, (masked_fraction * length).floor() + 1, stream.uniform(there.shape, device=device))
+        t = (1 - masked.sum(1) / length.clamp(min=1)).float()
+        times = {**{name: torch.ones_like(t) for name in STRUCTURE}, "residue": t}
+        x_t = {**x_1, "residue": torch.where(masked, COUNT, x_1["residue"])}
+        logits = path.complete_prediction(model.network.eval()(x_t, times, cond), x_t, times)["residue"]
+        loss = functional.cross_entropy(logits.double().movedim(-1, 1), x_1["residue"], reduction="none")
+        mean = torch.where(masked, loss, 0).sum(1) / masked.sum(1).clamp(min=1)
+        total += (mean * length).sum().item() / nfe
+    return total
+
+
+def _random_mask(there: Bool[Tensor, "n l"], number: Tensor, u: Tensor) -> Bool[Tensor, "n l"]:
+    """Choose so many of the places in each row, each as likely."""
+    rank = torch.where(there, u, torch.inf).argsort(1).argsort(1)
+    return there & (rank < number[:, None])
+
+
+CELL = math.radians(30)
+"""Width of a cell of the histogram of torsions."""
+CELLS = 12
+PRIOR_COUNT = 20.0
+"""Residues of usual frequency that are added to each cell."""
+
+
+def proteins_quality(samples: Dataset, train: Dataset, held_out: Dataset, rng: Rng) -> dict[str, float | str | None]:
+    """Measure samples, and as a floor real chains: held-out ones, or training data where too few are held out.
+
+    What is learned from the training data has a floor only where enough is held out. A number is None where no
+    residues are known that it could be measured on.
+    """
+    numbers = backbones_quality(structures(samples), structures(train), structures(held_out), rng)
+    numbers |= with_floors(_torsion_metrics(samples), _torsion_metrics(reference_data(train, held_out)))
+    held_out_chains = held_out if has_enough_held_out(held_out) else held_out.subset(torch.arange(0))
+    if len(held_out_chains):
+        alike = min(len(samples), len(held_out_chains))
+        some, others = (
+            subsample(samples, alike, rng.fold_in("samples")),
+            subsample(held_out_chains, alike, rng.fold_in("real")),
+        )
+    else:
+        some, others = samples, held_out_chains
+    numbers["composition_distance"] = composition_distance(some, train)
+    numbers["composition_distance_floor"] = composition_distance(others, train)
+    bigram, gains = Bigram.fit(train), residue_gains(train)
+    for data, end in ((samples, ""), (held_out_chains, "_floor")):
+        numbers[f"bigram_perplexity{end}"] = bigram.perplexity(data)
+    for data, end in ((samples, ""), (held_out_chains, "_floor")):
+        numbers[f"residue_gain{end}"] = residue_gain(data, gains)
+    return numbers
+
+
+def _torsion_metrics(data: Dataset) -> dict[str, float | None]:
+    """Return what torsions and kinds of residues say together."""
+    phi, psi, residue, there = _inner_residues(data)
+    classes = ramachandran_class(phi, psi, ramachandran_table_index(data.values["residue"].cpu()))[there]
+    positive_phi = residue[there & (phi > 0)]
+    return {
+        "ramachandran_typed": _fraction(classes == FAVOURED),
+        "ramachandran_outliers": _fraction(classes == OUTLIER),
+        "glycine_left": _fraction(positive_phi == LETTERS.index("G")),
+    }
+
+
+def _fraction(marks: Bool[Tensor, " n"]) -> float | None:
+    return marks.double().mean().item() if len(marks) else None
+
+
+def _inner_residues(
+    data: Dataset,
+) -> tuple[Float[Tensor, "n k"], Float[Tensor, "n k"], Int[Tensor, "n k"], Bool[Tensor, "n k"]]:
+    """Return phi, psi and kind of all residues but the first and the last of a chain, and which are known."""
+    phi, psi = torsions(data.values["atoms"].cpu().double())
+    residue, there = observed_residues(data)
+    return phi, psi, residue[:, 1:-1], there[:, 1:-1] & data.given["valid"]["position"].cpu()[:, 2:]
+
+
+def _cells(phi: Float[Tensor, " n"], psi: Float[Tensor, " n"]) -> Int[Tensor, " n"]:
+    rows, columns = (((torsion + math.pi) / CELL).long() % CELLS for torsion in (phi, psi))
+    return rows * CELLS + columns
+
+
+def residue_gains(train: Dataset) -> Float64[Tensor, "144 20"] | None:
+    """Return log(p(residue | torsions) / p(residue)) for each cell of torsions; None where no residue is known."""
+    usual = composition(train)
+    if usual is None:
+        return None
+    usual = (usual + 1e-4) / (usual + 1e-4).sum()
+    phi, psi, residue, there = _inner_residues(train)
+    cell = _cells(phi[there], psi[there]) * COUNT + residue[there]
+    counts = torch.bincount(cell, minlength=CELLS**2 * COUNT).double().reshape(-1, COUNT) + PRIOR_COUNT * usual
+    return (counts / counts.sum(1, keepdim=True) / usual).log()
+
+
+def residue_gain(data: Dataset, gains: Float64[Tensor, "144 20"] | None) -> float | None:
+    """Return the mean gain of residues that are known; None where there are none."""
+    phi, psi, residue, there = _inner_residues(data)
+    if gains is None or not there.any():
+        return None
+    return gains[_cells(phi[there], psi[there]), residue[there]].mean().item()

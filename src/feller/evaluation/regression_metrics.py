@@ -1,0 +1,86 @@
+"""What a network tells of data, beside what is true of them."""
+
+import torch
+from jaxtyping import Float, Float64
+from torch import Tensor
+
+from feller.core.errors import UsageError
+from feller.core.pytree import Cond, State, num_examples, tree_map
+from feller.data.loading.read_samples import translation
+from feller.data.modality import Dataset, Modality, Target
+from feller.evaluation.attacks.attack_scores import roc_auc
+from feller.models.model import Model
+
+CHUNK = 256
+"""Examples that go through the network at once."""
+
+
+class TrainedRegressor:
+    """A regressor that is asked about values of a modality, its own or another's."""
+
+    def __init__(self, model: Model, theirs: Modality) -> None:
+        """Learn how its network sees such values; UsageError if the model tells nothing of data, or not of such."""
+        spec = model.spec
+        if spec.family.prediction_target is None:
+            raise UsageError(
+                f"it {spec.family.describe()} and tells nothing of {spec.modality.called}",
+                remedy="Fit one that does: --recipe regressor",
+            )
+        self.target: Target = spec.family.prediction_target
+        """What it tells."""
+        self._network = model.network.eval().requires_grad_(False)
+        self._see = translation(theirs, spec.modality)
+
+    def __call__(self, values: State, cond: Cond) -> Float64[Tensor, "b answers"]:
+        """Return numbers in the units of the target, or logits of its classes; with a gradient in real values."""
+        x_t = self._see(values)
+        n, device = num_examples(x_t), next(self._network.parameters()).device
+        where = next(iter(x_t.values())).device if isinstance(x_t, dict) else x_t.device
+        if device != where:
+            self._network.to(where)
+        real = {"valid": cond["valid"]} if "valid" in cond else {}
+        answer = self._network(x_t, torch.zeros(n, device=where), real).double()
+        if self.target.classes:
+            return answer
+        return answer * answer.new_tensor(self.target.scales) + answer.new_tensor(self.target.means)
+
+    @torch.no_grad()
+    def predict(self, data: Dataset) -> Float64[Tensor, "n answers"]:
+        """Return the same of data, some at a time."""
+        parts = [
+            self(*(tree_map(lambda leaf, rows=rows: leaf[rows], tree) for tree in (data.values, data.given)))
+            for rows in torch.arange(len(data)).split(CHUNK)
+        ]
+        return torch.cat(parts)
+
+
+def regression_errors(
+    target: Target, answers: Float[Tensor, "n answers"], truth: Float[Tensor, "n names"]
+) -> dict[str, float | None]:
+    """Return how right answers are, beside what is reached without looking at the data.
+
+    Of a class, `accuracy` and `accuracy_constant`, that of naming the class that is commonest here; of two classes
+    `auc`, the area under ROC, None where there is but one of them. Of a number,
+    `mae`, the mean absolute error in its units; `mae_constant`, that of the mean of the training data; and `r2`, the
+    share of the variance that is explained, None where the numbers do not vary. Of several, the same with their names
+    behind them, such as `mae_mu`.
+    """
+    if target.classes:
+        right = truth[:, 0].long()
+        found: dict[str, float | None] = {
+            "accuracy": torch.eq(answers.argmax(1), right).double().mean().item(),
+            "accuracy_constant": right.bincount().max().item() / len(right),
+        }
+        if len(target.classes) == 2:
+            score, second = (answers[:, 1] - answers[:, 0]).cpu().numpy(), right.numpy() == 1
+            found["auc"] = roc_auc(score[second], score[~second]) if 0 < second.sum() < len(second) else None
+        return found
+    numbers: dict[str, float | None] = {}
+    for i, (name, mean) in enumerate(zip(target.names, target.means, strict=True)):
+        behind = f"_{name}" if len(target.names) > 1 else ""
+        error, away = answers[:, i] - truth[:, i], truth[:, i] - truth[:, i].mean()
+        spread = away.square().sum().item()
+        numbers[f"mae{behind}"] = error.abs().mean().item()
+        numbers[f"mae_constant{behind}"] = (truth[:, i] - mean).abs().mean().item()
+        numbers[f"r2{behind}"] = 1 - error.square().sum().item() / spread if spread > 0 else None
+    return numbers

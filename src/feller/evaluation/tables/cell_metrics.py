@@ -1,0 +1,179 @@
+"""Cells of real and synthetic tables: loss by encoding, exact copies, means and quantiles.
+
+Where a schema clips, cells that it does not know become others, often missing ones, before anything is compared: a
+table of empty cells then looks as good as real. So these numbers are of the cells as they are written.
+
+Rows are compared by bins, and within a bin a number is drawn evenly: of a long tail in one wide bin the shares can be
+right, and the mean far off. So these are of the numbers as they are written.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow
+import pyarrow.compute
+from jaxtyping import Float64, Int64
+from torch import Tensor
+
+from feller.data.loading.raw import TEXT, FoundTable, text_array
+from feller.data.tables.column import Categorical
+from feller.data.tables.detect_schema import MISSING, PLAIN
+from feller.data.tables.encoding import encode
+from feller.data.tables.numerical import Numerical
+from feller.data.tables.schema import Schema
+
+_ARROW: Any = pyarrow.compute  # whose functions are made as it is imported
+MAX_EXACT_UNITS = 2**53
+"""Units from which a float does not tell one from the next."""
+
+
+def cell_loss(
+    synthetic: Int64[Tensor, "n k"], real: FoundTable | None, schema: Schema
+) -> dict[str, float | int | str | None]:
+    """Measure empty cells, clipped ones, and columns that are left out, of a schema that clips; {} of others.
+
+    What is clipped needs the cells of the real table.
+    """
+    hidden: dict[str, float | int | str | None] = {"left_out": ", ".join(schema.untold)} if schema.untold else {}
+    if real is None or not len(real.values) or not len(synthetic) or not schema.clips:
+        return hidden
+    columns = schema.modelled
+    ends = np.array([column.own_count for column in columns])
+    may_miss = np.array([column.missing is not None for column in columns])
+    made = (synthetic.cpu().numpy() == ends) & may_miss
+    empty = sum(real.words(column.name).count((*MISSING, *column.words_for_missing)) for column in columns)
+    outside = encode(real, schema).outside / len(real.values)
+    clipped = outside.mean().item()
+    worst = (
+        {"clipped_max": outside.max().item(), "clipped_worst": columns[int(outside.argmax())].name} if clipped else {}
+    )
+    cells = len(columns) * len(real.values)
+    shares = {"empty_real": empty / cells, "clipped": clipped, "merged": _num_merged(real, schema) / cells}
+    return {"empty": float(made.mean()), **shares, **worst, "cells_real": cells, **hidden}
+
+
+def _num_merged(real: FoundTable, schema: Schema) -> int:
+    """Count the cells whose words are read as the one for all others."""
+    count = 0
+    for column in schema.modelled:
+        if isinstance(column, Categorical) and column.other is not None:
+            own_words = (*column.values, column.other, *column.words_for_missing, *MISSING)
+            count += len(real.values) - real.words(column.name).count(own_words)
+    return count
+
+
+def exact_row_fraction(made: FoundTable, real: FoundTable, schema: Schema) -> float:
+    """Return the share of rows whose learned cells all stand in one row of the real table; numbers count by value."""
+    pairs = [(made.words(column.name), real.words(column.name)) for column in schema.modelled]
+    pairs.sort(key=lambda pair: -len(pair[1].words))  # those first of which the fewest rows are alike
+    rows, others = np.arange(len(made.values)), np.arange(len(real.values))
+    row_keys, real_keys = np.zeros(len(rows), dtype=np.int64), np.zeros(len(others), dtype=np.int64)
+    for ours, theirs in pairs:
+        both = _values(pyarrow.concat_arrays([ours.words, theirs.words])).dictionary_encode()
+        first, second = np.split(np.asarray(both.indices, dtype=np.int64), [len(ours.words)])
+        row_keys = row_keys * len(both.dictionary) + first[ours.places[rows]]
+        real_keys = real_keys * len(both.dictionary) + second[theirs.places[others]]
+        alike, as_well = np.isin(row_keys, real_keys), np.isin(real_keys, row_keys)
+        rows, others = rows[alike], others[as_well]
+        _, numbers = np.unique(np.concatenate([row_keys[alike], real_keys[as_well]]), return_inverse=True)
+        row_keys, real_keys = np.split(numbers, [len(rows)])
+    return len(rows) / len(made.values) if len(made.values) else 0.0
+
+
+_PLAIN = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)$"
+
+
+def _values(words: pyarrow.Array) -> pyarrow.Array:
+    """Return what cells hold: numbers as they are written without needless signs and zeros, else the words."""
+    words = _ARROW.utf8_trim_whitespace(words)
+    body = _ARROW.ascii_ltrim(_ARROW.ascii_ltrim(words, "+-"), "0")
+    cut = _ARROW.ascii_rtrim(_ARROW.ascii_rtrim(body, "0"), ".")
+    body = _ARROW.if_else(_ARROW.match_substring(body, "."), cut, body)
+    bare, nothing = _ARROW.equal(body, ""), pyarrow.scalar("", TEXT)
+    below = _ARROW.and_not(_ARROW.starts_with(words, "-"), bare)
+    sign = _ARROW.if_else(below, pyarrow.scalar("-", TEXT), nothing)
+    nought = _ARROW.if_else(bare, pyarrow.scalar("0", TEXT), nothing)
+    numbers = _ARROW.binary_join_element_wise(sign, body, nought, nothing)
+    found = _ARROW.if_else(_ARROW.match_substring_regex(words, _PLAIN), numbers, words)
+    powers = _ARROW.match_substring_regex(found, "^[+-]?[0-9.]+[eE]")
+    if not _ARROW.any(powers).as_py():
+        return found
+    return _ARROW.replace_with_mask(
+        found, powers, text_array([*map(_normalize_number, found.filter(powers).to_pylist())])
+    )
+
+
+def _normalize_number(cell: str) -> str:
+    """Return a number with a power of ten as others are written, else the word itself."""
+    number = PLAIN.read(cell)
+    return cell if number is None else _values(text_array([f"{number:f}"]))[0].as_py()
+
+
+QUANTILES = (0.05, 0.5, 0.95)
+FAR_OFF_FRACTION = 0.25
+"""Of the real mean, or deviation, and of the way from the first to the last quantile: more is far off."""
+NUM_STANDARD_ERRORS = 4
+"""Standard errors within which means may differ by chance."""
+
+
+@dataclass(frozen=True)
+class ColumnStatistics:
+    """Mean, standard deviation and quantiles of the numbers of a column."""
+
+    count: int
+    mean: float
+    deviation: float
+    quantiles: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class NumberColumnPair:
+    """A column of numbers in both tables."""
+
+    name: str
+    synthetic: ColumnStatistics
+    real: ColumnStatistics
+
+    @property
+    def is_far_off(self) -> bool:
+        """Tell whether the mean, or a quantile, is off by more than a quarter, and more than chance explains."""
+        made, real = self.synthetic, self.real
+        error = math.hypot(made.deviation / math.sqrt(made.count), real.deviation / math.sqrt(real.count))
+        bound = max(
+            NUM_STANDARD_ERRORS * error, FAR_OFF_FRACTION * min(real.deviation, abs(real.mean) or real.deviation)
+        )
+        width = real.quantiles[-1] - real.quantiles[0]
+        apart = max(abs(a - b) for a, b in zip(made.quantiles, real.quantiles, strict=True))
+        return abs(made.mean - real.mean) > bound or (width > 0 and apart > FAR_OFF_FRACTION * width)
+
+
+def number_columns(made: FoundTable, real: FoundTable, schema: Schema) -> Sequence[NumberColumnPair]:
+    """Return where the numbers of each column lie in both tables; nothing of columns without any in one of them."""
+    return tuple(_number_column_pairs(made, real, schema))
+
+
+def _number_column_pairs(made: FoundTable, real: FoundTable, schema: Schema) -> Iterator[NumberColumnPair]:
+    for column in schema.modelled:
+        if isinstance(column, Numerical):
+            both = [_numbers(column, table) for table in (made, real)]
+            if all(map(len, both)):
+                yield NumberColumnPair(column.name, *map(_column_statistics, both))
+
+
+def _numbers(column: Numerical, table: FoundTable) -> Float64[np.ndarray, " n"]:
+    words, form = table.words(column.name), column.form
+    read = form.parsed(words.words)
+    numbers, valid = read.units / 10**form.decimals, read.valid & ~words.which(column.words_for_missing)
+    for i in np.flatnonzero(
+        valid & (~read.exact | (abs(read.units) >= MAX_EXACT_UNITS))
+    ):  # finer, or larger, than units tell
+        numbers[i] = float(form.read(words.words[i].as_py()) or 0)
+    return numbers[words.places][valid[words.places]]
+
+
+def _column_statistics(numbers: Float64[np.ndarray, " n"]) -> ColumnStatistics:
+    quantiles = tuple(float(one) for one in np.quantile(numbers, QUANTILES))
+    return ColumnStatistics(len(numbers), float(numbers.mean()), float(numbers.std()), quantiles)

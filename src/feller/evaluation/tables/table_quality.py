@@ -1,0 +1,281 @@
+"""Quality of a synthetic table: marginals, utility and copies."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Int64
+from torch import Tensor
+
+from feller.core.errors import InputError, UsageError
+from feller.core.rng import Rng
+from feller.data.modality import Dataset
+from feller.data.tables.dates import Datetime
+from feller.data.tables.modality import Table
+from feller.data.tables.numerical import Numerical
+from feller.evaluation.tables import marginal_distance
+from feller.evaluation.tables import utility as usefulness
+from feller.evaluation.tables.copy_metrics import (
+    bootstrap_rows,
+    copied_fraction,
+    dcr_fraction,
+    independent_columns_nll,
+    membership_auc,
+    shuffle_columns,
+)
+from feller.evaluation.tables.marginal_distance import Rules, column_sets, k_marginal_score, total_variations
+
+MIN_HELD_OUT = 50
+"""Held-out rows below which a comparison with them would be chance."""
+SIZES = (1, 2, 3)
+"""Columns that are looked at together."""
+COMPARISONS = {"": (0, 1), "_floor": (2, 1), "_independent": (3, 1), "_test": (0, 4), "_test_floor": (1, 4)}
+"""Which two are compared: synthetic, training, drawn again, unrelated and held-out rows are 0 to 4."""
+BETWEEN = " × "
+Numbers = dict[str, float | str | None]
+
+
+@dataclass(frozen=True, eq=False)
+class ComparedTables:
+    """A synthetic table and the real ones beside it, as codes of one schema."""
+
+    synthetic: Int64[Tensor, "n k"]
+    train: Int64[Tensor, "m k"]
+    """What it was learned from."""
+    held_out: Int64[Tensor, "h k"]
+    """Real rows that nothing was learned from; may be empty."""
+    is_ordered: tuple[bool, ...]
+    """Columns whose codes have an order, as bins of a number have."""
+
+    @property
+    def has_enough_held_out(self) -> bool:
+        """Tell whether so much is held out that what is measured of it is not chance."""
+        return len(self.held_out) >= MIN_HELD_OUT
+
+
+def table_quality(
+    synthetic: Int64[Tensor, "n _"],
+    train: Int64[Tensor, "m _"],
+    held_out: Int64[Tensor, "h _"],
+    counts: Sequence[int],
+    *,
+    ordered: Sequence[bool] | None = None,
+    target: int | None = None,
+    levels: Sequence[float] | None = None,
+    names: Sequence[str] | None = None,
+    rules: marginal_distance.Rules | None = None,
+    rng: Rng = Rng(0),  # noqa: B008
+    has_train: bool = True,
+) -> Numbers:
+    """Compare a synthetic table with the one it was learned from and with held-out rows.
+
+    A synthetic code that stands for no value of its column counts as a value that no real row has.
+
+    Args:
+        synthetic: Codes, column j in 0 .. counts[j] - 1.
+        train: The same of the table that it was learned from.
+        held_out: The same of other real rows; may be empty.
+        counts: Codes of each column.
+        ordered: Columns whose codes have an order; by default none.
+        target: Column that is told from the others to see what the table is worth; None: that is left out.
+        levels: Numbers that the target's codes stand for, see `table_utility.task`.
+        names: Of the columns, to say which are worst.
+        rules: What must hold between columns.
+        rng: Source of all randomness.
+        has_train: Whether it was learned from the training table; else that is other real rows: models learn from half
+            of these and are tested on the rest, and copies are not looked for.
+
+    Returns:
+        Numbers by their names in `METRICS`; None where something cannot be told.
+
+    Raises:
+        InputError: If there are no synthetic rows or none to learn from.
+        UsageError: If tables, counts, order or target do not fit each other.
+    """
+    named = tuple(names or (f"column {j + 1}" for j in range(len(counts))))
+    is_ordered = tuple(ordered or [False] * len(counts))
+    for words, table in (("synthetic table", synthetic), ("training table", train), ("held-out table", held_out)):
+        _check(words, table, counts, is_ordered, named)
+    for words, table in (("training table", train), ("held-out table", held_out)):
+        if not marginal_distance.is_valid_code(table, counts).all():
+            raise UsageError(
+                f"the {words} has codes beyond those of its columns", remedy="Encode it by the same schema"
+            )
+    if not len(synthetic) or not len(train):
+        raise InputError("synthetic rows and rows to compare", f"{len(synthetic)} and {len(train)}")
+    task = None if target is None else usefulness.task(counts, is_ordered, target, levels)
+    numbers: Numbers = {"valid": marginal_distance.valid_fraction(synthetic, counts, rules)}
+    fits = marginal_distance.is_valid_code(synthetic, counts)
+    if not fits.all():
+        synthetic = torch.where(fits, synthetic, torch.tensor(counts, device=synthetic.device))
+        task = task and task.with_extra_code()
+    tables = ComparedTables(synthetic, train, held_out, is_ordered)
+    numbers |= _marginals(tables, named, rng.fold_in("marginals"))
+    numbers |= _shape(tables, rng.fold_in("shape"))
+    if task is not None:
+        tested = tables if has_train else _halved(tables, rng.fold_in("tested"))
+        numbers |= {"told_column": named[task.features.target], **_utility(tested, task, rng.fold_in("utility"))}
+    return numbers | _privacy(tables, rng.fold_in("privacy")) if has_train else numbers
+
+
+def _halved(tables: ComparedTables, draws: Rng) -> ComparedTables:
+    """Return the same with one half of the real rows to learn from and the other to test on, where there are enough."""
+    if len(tables.train) < 2 * MIN_HELD_OUT:
+        return tables
+    rows = tables.train[torch.randperm(len(tables.train), generator=draws.stream("rows").shared_generator())]
+    return replace(tables, train=rows[: len(rows) // 2], held_out=rows[len(rows) // 2 :])
+
+
+def _check(words: str, table: Tensor, counts: Sequence[int], ordered: Sequence[bool], names: Sequence[str]) -> None:
+    if not len(counts) == len(ordered) == len(names) == table.shape[1]:
+        raise UsageError(
+            f"one count, order and name for each of the {table.shape[1]} columns of the {words}",
+            f"{len(counts)}, {len(ordered)} and {len(names)}",
+        )
+
+
+def _marginals(tables: ComparedTables, names: Sequence[str], rng: Rng) -> Numbers:
+    """Measure columns, pairs and triples beside rows drawn again, held-out rows and unrelated columns."""
+    train, numbers = tables.train, Numbers()
+    again = bootstrap_rows(train, len(tables.synthetic), rng)
+    compared = [tables.synthetic, train, again, shuffle_columns(train, rng)] + [
+        tables.held_out
+    ] * tables.has_enough_held_out
+    there = {of: pair for of, pair in COMPARISONS.items() if max(pair) < len(compared)}
+    for size in SIZES:
+        sets = column_sets(train.shape[1], size, rng)
+        numbers |= {f"tv{size}{of}": None for of in (*COMPARISONS, "_max")}
+        if sets:
+            apart = total_variations(compared, list(there.values()), sets)
+            numbers |= {f"tv{size}{of}": one.mean().item() for of, one in zip(there, apart, strict=True)}
+            numbers[f"tv{size}_max"] = apart[0].max().item()
+            numbers[f"tv{size}_worst"] = BETWEEN.join(names[j] for j in sets[apart[0].argmax()])
+    numbers |= _by_halves(tables, rng.fold_in("halves"))
+    score = rng.fold_in("score")
+    numbers["k_marginal"] = k_marginal_score(tables.synthetic, train, score)
+    numbers["k_marginal_floor"] = k_marginal_score(again, train, score)
+    return numbers
+
+
+def _by_halves(tables: ComparedTables, draws: Rng) -> Numbers:
+    """Measure columns and pairs beside one half of the real rows and then the other, by as many synthetic rows.
+
+    The half that is not compared with is the reference: as many real rows, drawn apart, so that a perfect table comes
+    out even, however few rows there are.
+    """
+    real, made = (
+        table[torch.randperm(len(table), generator=draws.stream(name).shared_generator())]
+        for name, table in (("real", tables.train), ("synthetic", tables.synthetic))
+    )
+    one, other = real[: len(real) // 2], real[len(real) // 2 :]
+    few = min(len(one), len(made))
+    numbers: Numbers = {}
+    for size in SIZES[:2]:
+        sets = column_sets(real.shape[1], size, draws)
+        if len(real) < MIN_HELD_OUT or not sets:
+            continue
+        apart = [
+            total_variations(
+                [made[:few], beside, known[:few], shuffle_columns(known, draws)[:few]], [(0, 1), (2, 1), (3, 1)], sets
+            )
+            for known, beside in ((one, other), (other, one))
+        ]
+        for end, *both in zip(("", "_floor", "_independent"), *apart, strict=True):
+            numbers[f"tv{size}_half{end}"] = sum(part.mean().item() for part in both) / len(both)
+    return numbers
+
+
+def _shape(tables: ComparedTables, rng: Rng) -> Numbers:
+    """Measure shapes of columns and trends of pairs beside rows drawn again."""
+    train, ordered, numbers = tables.train, tables.is_ordered, Numbers()
+    for of, table in (("", tables.synthetic), ("_floor", bootstrap_rows(train, len(tables.synthetic), rng))):
+        numbers[f"column_shapes{of}"] = marginal_distance.column_shapes(table, train, ordered).mean().item()
+        numbers[f"pair_trends{of}"] = marginal_distance.mean_pair_trend(
+            marginal_distance.pair_trends(table, train, ordered)
+        )
+        numbers[f"correlation_difference{of}"] = marginal_distance.correlation_difference(table, train, ordered)
+    return numbers
+
+
+def _utility(tables: ComparedTables, task: usefulness.PredictionTask, rng: Rng) -> Numbers:
+    """Measure what models learned from the table tell of real rows, beside those learned from real rows.
+
+    Without held-out rows the former are tested on the training table, where the latter would be no reference.
+    """
+    train, target = tables.train, task.features.target
+    tested = tables.held_out if tables.has_enough_held_out else train
+    shares = train[:, target].bincount(minlength=task.num_answers)
+    there = torch.zeros_like(shares).index_fill(0, task.with_answer(tested)[:, target], 1) > 0
+    positive = int(torch.where(there, shares, len(train) + 1).argmin())  # the rarer of the two that are tested
+    synthetic_scores = usefulness.utility(task, tables.synthetic, tested, positive, rng)
+    real = usefulness.utility(task, train, tested, positive, rng) if tables.has_enough_held_out else None
+    numbers: Numbers = {}
+    for kind, scores in synthetic_scores.items():
+        for name, value in scores.items():
+            numbers[f"{name}_{kind}"] = value
+            numbers[f"{name}_{kind}_real"] = None if real is None else real[kind][name]
+    train_targets, right = task.truth(task.with_answer(train)), task.truth(task.with_answer(tested))
+    if task.levels is None:
+        numbers["accuracy_majority"] = float((right == shares.argmax().item()).mean())
+    elif len(train_targets) and len(right):
+        numbers["mae_mean"] = float(abs(right - train_targets.mean()).mean())
+    return numbers | {"boosted_by": usefulness.boosting()}
+
+
+def _privacy(tables: ComparedTables, rng: Rng) -> Numbers:
+    """Look for rows of the training table, beside held-out rows and a table that is made of nothing but its rows."""
+    train, held_out, numbers = tables.train, tables.held_out, Numbers()
+    numbers["copies"] = copied_fraction(tables.synthetic, train)
+    numbers["copies_held_out"] = copied_fraction(held_out, train) if tables.has_enough_held_out else None
+    again = bootstrap_rows(train, len(tables.synthetic), rng)
+    for of, table in (("", tables.synthetic), ("_copied", again)):
+        numbers[f"dcr_share{of}"] = dcr_fraction(table, train, held_out, rng) if tables.has_enough_held_out else None
+        numbers[f"membership_auc{of}"] = (
+            membership_auc(table, train, held_out, rng) if tables.has_enough_held_out else None
+        )
+    return numbers
+
+
+def samples_quality(samples: Dataset, train: Dataset, held_out: Dataset, rng: Rng) -> Numbers:
+    """Compare rows with those they were learned from and with held-out ones, column by column and together.
+
+    What they are worth is measured by how well the target of the schema is told from the other columns.
+    """
+    return _quality_of(samples, train, held_out, rng, has_train=True)
+
+
+def unseen_samples_quality(samples: Dataset, train: Dataset, held_out: Dataset, draws: Rng) -> Numbers:
+    """Compare rows with real ones that they were not learned from, where nothing is known of those that they were."""
+    return _quality_of(samples, held_out, held_out.subset(torch.arange(0)), draws, has_train=False)
+
+
+def _quality_of(samples: Dataset, train: Dataset, held_out: Dataset, draws: Rng, *, has_train: bool) -> Numbers:
+    """Compare rows; arguments as of `table_quality`."""
+    if (kind := train.modality.view(Table)) is None:
+        raise InputError("a table", train.modality.called)
+    columns = kind.schema.modelled
+    made, learned, unseen = (kind.coarse(data.values) for data in (samples, train, held_out))
+    numbers = table_quality(
+        made,
+        learned,
+        unseen,
+        [len(column.coarse_names) for column in columns],
+        ordered=[isinstance(column, Numerical | Datetime) for column in columns],
+        target=kind.schema.aim if len(columns) > 1 else None,
+        names=[column.name for column in columns],
+        rules=rule_checker(kind),
+        rng=draws,
+        has_train=has_train,
+    )
+    if not len(held_out):
+        return {**numbers, "nll_baseline": None}
+    alone = independent_columns_nll(train.values, held_out.values, kind.coarse, kind.counts)
+    return {**numbers, "nll_baseline": alone}
+
+
+def rule_checker(kind: Table) -> Rules | None:
+    """Return what tells which rows keep the rules of a schema; None where there are none."""
+    pairs = [(pair.first, pair.second, torch.from_numpy(pair.allowed)) for pair in kind.schema.pairs]
+    if not pairs:
+        return None
+    return lambda codes: torch.stack([allowed[codes[:, a], codes[:, b]] for a, b, allowed in pairs]).all(0)

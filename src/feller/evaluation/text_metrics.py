@@ -1,0 +1,88 @@
+"""How close texts are to real ones, symbol by symbol."""
+
+import statistics
+from collections import Counter
+from collections.abc import Iterable
+from typing import cast
+
+from feller.core.rng import Rng
+from feller.data.modality import Dataset
+from feller.data.text.modality import Text
+from feller.evaluation.comparison import compare_sets, has_enough_held_out, reference_distance, subsample
+
+PASSAGE = 24
+"""Characters that hardly come twice by chance."""
+MAX_TEXTS_SEARCHED = 500
+"""Texts whose passages are looked for."""
+
+
+def text_quality(samples: Dataset, train: Dataset, held_out: Dataset, rng: Rng) -> dict[str, float | str | None]:
+    """Compare samples with held-out text. Floors are None where too little is held out."""
+    sets = compare_sets(samples, train, held_out, rng)
+    training_texts = _texts(train)
+    unlike = reference_distance(
+        lambda a, b: total_variation(trigrams(a), trigrams(b)),
+        _texts(sets.samples),
+        _texts(sets.real),
+        None if sets.floor is None else training_texts,
+        rng.fold_in("chance"),
+    )
+    held_out_texts = subsample(held_out, MAX_TEXTS_SEARCHED, rng.fold_in("unseen"))
+    made = subsample(samples, MAX_TEXTS_SEARCHED, rng.fold_in("made"))
+    return {
+        "trigram_distance": unlike.value,
+        "trigram_floor": unlike.floor,
+        "chance_factor": unlike.factor,
+        "copied": copied_passage_fraction(_texts(made), training_texts),
+        "copied_floor": copied_passage_fraction(_texts(held_out_texts), training_texts)
+        if has_enough_held_out(held_out)
+        else None,
+        **_copied_whole(
+            _texts(made), _texts(held_out_texts) if has_enough_held_out(held_out) else None, training_texts
+        ),
+    }
+
+
+def _copied_whole(
+    made: list[str], held_out: list[str] | None, training_texts: list[str]
+) -> dict[str, float | str | None]:
+    """Return shares of whole texts that are known, where hardly a text is long enough for passages; nothing else."""
+    if statistics.median(map(len, training_texts)) >= PASSAGE:
+        return {}
+    training_set = {*training_texts}
+    shares = (
+        None if some is None else statistics.fmean(text in training_set for text in some) for some in (made, held_out)
+    )
+    return dict(zip(("copied_whole", "copied_whole_floor"), shares, strict=True))
+
+
+def _texts(data: Dataset) -> list[str]:
+    return cast(Text, data.modality).texts(data.values)
+
+
+def trigrams(texts: Iterable[str]) -> Counter[str]:
+    """Count all triples of neighbouring characters."""
+    return Counter(text[i : i + 3] for text in texts for i in range(len(text) - 2))
+
+
+def total_variation(a: Counter[str], b: Counter[str]) -> float | None:
+    """Return half the sum of differences of two sets of shares; None if either is empty."""
+    of_a, of_b = a.total(), b.total()
+    if not of_a or not of_b:
+        return None
+    return min(1.0, sum(abs(a[key] / of_a - b[key] / of_b) for key in a.keys() | b.keys()) / 2)  # rounding adds up
+
+
+def copied_passage_fraction(texts: Iterable[str], training_texts: Iterable[str]) -> float | None:
+    """Return the share of passages that stand in known texts; None where no text is long enough."""
+    passages = [text[i : i + PASSAGE] for text in texts for i in range(len(text) - PASSAGE + 1)]
+    if not passages:
+        return None
+    query_passages = set(passages)
+    found = {
+        passage
+        for text in training_texts
+        for i in range(len(text) - PASSAGE + 1)
+        if (passage := text[i : i + PASSAGE]) in query_passages
+    }
+    return sum(passage in found for passage in passages) / len(passages)

@@ -1,0 +1,255 @@
+"""A report is in proportion to the training, and says which single samples are valid."""
+
+import dataclasses
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from feller.app.modalities.registration import registration_of
+from feller.core.errors import InputError, UsageError
+from feller.core.rng import Rng
+from feller.data.loading.raw import FoundTexts, as_objects
+from feller.data.loading.read import read
+from feller.data.modality import Dataset
+from feller.data.text.dataset import texts
+from feller.evaluation import evaluation_budget as module
+from feller.evaluation import judge
+from feller.evaluation.evaluation_budget import (
+    MAX_SECONDS,
+    MIN_SECONDS,
+    QUICK_SECONDS,
+    TRAINING_FRACTION,
+    EvaluationBudget,
+)
+from feller.evaluation.judge import TRAINING, Judge
+from feller.evaluation.sample_quality import SampleQuality, measure_quality
+from feller.training.engine import get_engine
+from tests.evaluation.known import KNOWN
+
+
+def measure(samples: Dataset, train: Dataset, held_out: Dataset, judge: Judge | None = None) -> SampleQuality:
+    how = registration_of(train.modality).measure
+    return measure_quality(samples, train, held_out, Rng(0), get_engine(), how, judge)
+
+
+@pytest.fixture(scope="module")
+def moons() -> Dataset:
+    return read("example:moons").subset(torch.arange(1000))
+
+
+def test_pictures(digits: Dataset, unseen: Dataset, digit_judge: Judge) -> None:
+    found = measure(digits, digits, unseen, digit_judge)
+    assert found.judge is digit_judge
+    assert found.notes == ()
+    assert found.numbers.keys() <= KNOWN
+    assert all(type(value) in (float, str) for value in found.numbers.values())
+
+
+def test_points(moons: Dataset) -> None:
+    found = measure(moons, moons, read("example:moons/test"))
+    assert found.judge is None
+    assert found.notes == ()
+    assert found.numbers.pop("compared_with") == "held-out data"
+    assert all(type(value) is float for value in found.numbers.values())
+
+
+def test_every_number_is_in_the_table(digits: Dataset, unseen: Dataset, digit_judge: Judge, moons: Dataset) -> None:
+    names = set(measure(digits, digits, unseen, digit_judge).numbers)
+    lines = read("example:shakespeare").subset(torch.arange(100))
+    molecules, crystals = (read(f"example:{name}").subset(torch.arange(40)) for name in ("molecules", "perovskites"))
+    short = texts(FoundTexts(as_objects([f"name {i}" for i in range(60)]), documents=True))
+    for data in (moons, read("example:volcano"), read("example:proteins"), lines, short, molecules, crystals):
+        names |= measure(data, data, data).numbers.keys()
+    assert names <= KNOWN
+
+
+def test_a_judge_is_trained_where_there_is_none(
+    digits: Dataset, unseen: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(judge, "TRAINING", dataclasses.replace(TRAINING, steps=5))
+    plain = [Dataset(part.values, {}, part.modality) for part in (digits, digits, unseen)]
+    found = measure(*plain)
+    assert found.judge is not None
+    assert found.judge.target == "rotation"
+    assert found.numbers["accuracy"] is None
+    assert any("turned" in note for note in found.notes)
+    assert any("say little" in note for note in found.notes)
+    again = measure(*plain)
+    assert again.numbers == found.numbers
+
+
+def test_missing_floors_are_said(moons: Dataset) -> None:
+    found = measure(moons, moons, moons.subset(torch.arange(7)))
+    assert found.notes[0] == (
+        "7 examples are held out, fewer than 50: samples were compared with the training data; without more unseen data"
+        " there is no nearest_ratio, sliced_w_floor, energy_floor"
+    )
+    assert found.numbers["compared_with"] == "training data"
+
+
+@pytest.mark.parametrize("name", ["molecules", "perovskites", "proteins", "shakespeare", "volcano"])
+def test_notes_and_numbers_agree_on_floors(name: str) -> None:
+    """With too few held out, what stands in a note is there or not there, and does not depend on the few."""
+    data = read(f"example:{name}").subset(torch.arange(40))
+    few, none = (measure(data, data, data.subset(torch.arange(n))) for n in (3, 0))
+    assert few.numbers == none.numbers
+    note = few.notes[0]
+    assert ("residues" in note) == (name == "proteins")
+    floors = {floor: value for floor, value in few.numbers.items() if floor.endswith("_floor")}
+    assert {floor for floor in floors if floor in note} == {floor for floor, value in floors.items() if value is None}
+    assert ("floors are those of the training data" in note) == any(value is not None for value in floors.values())
+
+
+def test_few_and_many_samples_are_said(moons: Dataset) -> None:
+    few = moons.subset(torch.arange(60))
+    assert any("few samples (60)" in note for note in measure(few, moons, moons).notes)
+    assert any("60 of the 1,000 samples" in note for note in measure(moons, few, moons).notes)
+
+
+def test_other_shares_of_classes_are_said(digits: Dataset, unseen: Dataset, digit_judge: Judge) -> None:
+    def said(index: torch.Tensor) -> bool:
+        notes = measure(digits.subset(index), digits, unseen, digit_judge).notes
+        return any("shares of classes" in note for note in notes)
+
+    label = digits.given["label"]
+    assert said((label == 3).nonzero()[:, 0])
+    assert said((label != 3).nonzero()[:, 0])
+    for seed in range(5):
+        assert not said(torch.randint(len(digits), (200,), generator=torch.Generator().manual_seed(seed)))
+
+
+def test_data_of_other_kinds_are_refused(digits: Dataset, unseen: Dataset, moons: Dataset, digit_judge: Judge) -> None:
+    with pytest.raises(InputError, match="samples are unlike"):
+        measure(moons, digits, unseen, digit_judge)
+    other = dataclasses.replace(unseen, modality=dataclasses.replace(unseen.modality, levels=255))
+    with pytest.raises(InputError, match="held-out data are unlike"):
+        measure(digits, digits, other, digit_judge)
+    named = dataclasses.replace(unseen.modality, classes=tuple("zyxwvutsrq"))
+    with pytest.raises(InputError, match="other classes"):
+        measure(digits, digits, dataclasses.replace(unseen, modality=named), digit_judge)
+    with pytest.raises(InputError, match="found 0 and"):
+        measure(digits.subset(torch.arange(0)), digits, unseen, digit_judge)
+    with pytest.raises(InputError, match="trained on other pictures"):
+        measure(digits, digits, unseen, dataclasses.replace(digit_judge, modality=named))
+
+
+class Clock:
+    """Each example takes so many seconds."""
+
+    def __init__(self, pace: float) -> None:
+        self.pace, self.now, self.done = pace, 0.0, 0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def work(self, n: int) -> None:
+        self.now += self.pace * n
+        self.done += n
+
+
+@pytest.mark.parametrize(
+    ("report", "training", "seconds"),
+    [
+        (None, 100.0, TRAINING_FRACTION * 100),
+        (None, 1.0, MIN_SECONDS),
+        (None, 1e6, MAX_SECONDS),
+        ("quick", 1e6, QUICK_SECONDS),
+        ("full", 1.0, None),
+    ],
+)
+def test_a_report_takes_a_share_of_the_training(
+    report: str | None, training: float, seconds: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("feller.evaluation.evaluation_budget.MIN_SECONDS", MIN_SECONDS)  # other tests have more
+    assert EvaluationBudget.for_report(report, training).seconds == seconds
+
+
+def test_a_report_of_no_known_kind_is_refused() -> None:
+    with pytest.raises(UsageError):
+        EvaluationBudget.for_report("fast", 1.0)
+
+
+@pytest.mark.parametrize(
+    ("pace", "n", "tried"), [(0.001, 1024, 64), (0.009, 1024, 64), (0.011, 512, 64), (0.05, 128, 64), (1.0, 64, 64)]
+)
+def test_what_fits_is_a_half_or_a_quarter_of_all(
+    pace: float, n: int, tried: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ten seconds for 1,024 examples, of which a sixteenth is tried."""
+    clock = Clock(pace)
+    monkeypatch.setattr(module, "time", clock)
+    assert EvaluationBudget(20.0).num_affordable(1024, 0.5, clock.work, get_engine()) == n
+    assert clock.done == tried
+
+
+def test_few_examples_and_no_limit_are_not_tried() -> None:
+    clock = Clock(1.0)
+    assert EvaluationBudget(1.0).num_affordable(16, 1.0, clock.work, get_engine()) == 16
+    assert EvaluationBudget().num_affordable(1000, 1.0, clock.work, get_engine()) == 1000
+    assert clock.done == 0
+
+
+def test_examples_are_limited_by_number_or_by_what_they_usually_take() -> None:
+    assert EvaluationBudget().limit(100, 60.0) == 100
+    assert EvaluationBudget(30.0).limit(100, 60.0) == 50
+    assert EvaluationBudget(1.0).limit(100, 60.0) == 16
+    assert EvaluationBudget(90.0).limit(100, 60.0) == 100
+    assert EvaluationBudget(n=7).limit(100, 60.0) == 7
+    assert EvaluationBudget(n=700).limit(100, 60.0) == 100
+
+
+def valid(samples: Dataset) -> Any:
+    return registration_of(samples.modality).valid(samples)
+
+
+def spread(data: Dataset, factor: float) -> Dataset:
+    """Move all atoms away from the centre of their molecule."""
+    values = {**data.values, "place": factor * data.values["place"]}
+    return Dataset(values, data.given, data.modality)
+
+
+def test_molecules() -> None:
+    """Most of QM9 follow from their distances; none do where all distances are 1.4 times as long, or 0.5 times."""
+    data = read("example:molecules").subset(torch.arange(60))
+    assert valid(data).mean() > 0.85
+    assert not valid(spread(data, 1.4)).any()
+    assert not valid(spread(data, 0.5)).any()
+
+
+def test_crystals() -> None:
+    data = read("example:perovskites").subset(torch.arange(60))
+    assert valid(data).mean() > 0.95
+    lattice = data.values["lattice"].clone()
+    lattice[:, :3] /= 2
+    assert not valid(Dataset({**data.values, "lattice": lattice}, data.given, data.modality)).any()
+
+
+def test_chains() -> None:
+    data = read("example:backbones")
+    data = data.subset(torch.arange(min(len(data), 60)))
+    assert valid(data).mean() > 0.9
+    assert not valid(Dataset(0.8 * data.values, data.given, data.modality)).any()
+
+
+def test_points_have_no_rule() -> None:
+    assert valid(read("example:moons").subset(torch.arange(9))) is None
+
+
+def test_marks_are_one_a_sample() -> None:
+    data = read("example:molecules").subset(torch.arange(3))
+    marks = valid(data)
+    assert isinstance(marks, np.ndarray)
+    assert marks.shape == (3,)
+    assert marks.dtype == bool
+
+
+def test_a_number_that_is_none_is_said(moons: Dataset) -> None:
+    def measured(*of: object) -> dict[str, float | str | None]:
+        return {"far": math.nan, "far_floor": 1.0}
+
+    found = measure_quality(moons, moons, moons, Rng(0), get_engine().single_process(), measured)
+    assert (found.numbers["far"], found.numbers["far_floor"]) == (None, 1.0)
+    assert any("far" in note for note in found.notes)
