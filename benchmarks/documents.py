@@ -7,7 +7,7 @@ from torch import Tensor
 
 from benchmarks.timing import Case
 from feller.core.rng import Rng
-from feller.data.documents.vocabulary import Symbols
+from feller.data.documents.vocabulary import DocumentVocabulary
 from feller.networks.sequence.gpt import GPT, GPTNetwork
 from feller.paths.discrete.token_sampler import TokenSampler
 from feller.sampling.autoregressive.decoding_goals import ImageGoal
@@ -16,7 +16,7 @@ from feller.sampling.autoregressive.document_grammar import parse_prefix, symbol
 from feller.sampling.autoregressive.parser_state import Automaton
 from feller.sampling.autoregressive.token_guidance import ClassifierFreeGuidance, ContrastiveDecoding
 
-SYMBOLS = Symbols(text=1000, codes=256, picture=240)
+SYMBOLS = DocumentVocabulary(text=1000, codes=256, picture=240)
 LENGTH = 256
 
 
@@ -37,8 +37,8 @@ def cases() -> Iterator[Case]:
     network = GPT.from_size(SYMBOLS, 4, LENGTH).build((LENGTH,), {}, Rng(0)).requires_grad_(False)
     for i, weight in enumerate(network.parameters()):
         weight += 0.05 * Rng(1).stream("weights", i).normal(weight.shape)
-    prompt = torch.cat([torch.tensor([SYMBOLS.eos]), torch.arange(13), torch.tensor([SYMBOLS.cut])])
-    nothing = torch.tensor([SYMBOLS.eos, SYMBOLS.mask, SYMBOLS.cut])
+    prompt = torch.cat([torch.tensor([SYMBOLS.eos]), torch.arange(13), torch.tensor([SYMBOLS.break_token])])
+    nothing = torch.tensor([SYMBOLS.eos, SYMBOLS.mask, SYMBOLS.break_token])
 
     def feller(n: int, *ways: SamplingSpec) -> Callable[[], Tensor]:
         streams = [[prompt] * n, [nothing] * n][: max(way.guidance.num_streams for way in ways)]

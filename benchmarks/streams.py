@@ -14,8 +14,8 @@ from PIL import Image
 
 from benchmarks.timing import Case
 from feller.core.rng import Rng
-from feller.data.batches import batches
-from feller.data.loading.read import read
+from feller.data.batches import batch_loader
+from feller.data.loading.dataset_reader import read
 
 SHARDS, EACH, BATCH = 8, 256, 64
 KEPT: list[tempfile.TemporaryDirectory[str]] = []
@@ -50,7 +50,7 @@ def _written(side: int) -> str:
 def _epoch(side: int) -> Case:
     """Read each picture once, decoded, as numbers about -1 to 1 in batches on one thread."""
     name, n = _written(side), SHARDS * EACH
-    feed = batches(read(name, longest=side), BATCH, Rng(0))._read  # without the thread that reads ahead
+    feed = batch_loader(read(name, longest=side), BATCH, Rng(0))._read  # without the thread that reads ahead
 
     def feller() -> int:
         return sum(len(feed(step, slice(0, BATCH))["x_1"]) for step in range(n // BATCH))

@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 
 from benchmarks.timing import Case
-from feller.data.loading.read import read
+from feller.data.loading.dataset_reader import read
 from feller.data.modality import Dataset
 
 ROWS = 1_000_000

@@ -18,7 +18,7 @@ from PIL import Image
 import feller
 from feller.app.cli import main
 from feller.core.run_folder import open_run
-from feller.data.loading.read import read
+from feller.data.loading.dataset_reader import read
 from feller.models.spec import load_spec
 from tests.data.shards.written import pictures
 from tests.data.speech.written import pairs

@@ -19,7 +19,7 @@ from PIL import Image
 from style import BLUE, GREEN, INK, LOOK, ORANGE, SOFT, bare, save
 
 from feller import Euler, Rng, linear_grid
-from feller.data.loading.read import read
+from feller.data.loading.dataset_reader import read
 from feller.paths import IntervalBins, JumpPath
 from feller.sampling import trajectory
 

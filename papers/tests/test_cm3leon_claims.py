@@ -103,7 +103,7 @@ def test_tiles_are_exact_where_they_are_known() -> None:
     written = codes.encode(values)
     assert torch.equal(codes.decode(written), values)
     assert written.shape[1] == codes.grid[0] * codes.grid[1] == 64
-    assert int(written.max()) < codes.count < 1024
+    assert int(written.max()) < codes.codebook_size < 1024
     lower = codes.encode(values.roll(2, 2)).unflatten(1, codes.grid)
     assert torch.equal(lower, written.unflatten(1, codes.grid).roll(1, 1))
     assert torch.equal(codes.encode(values[:3]), written[:3])
@@ -157,7 +157,7 @@ def test_prompts_hide_what_is_asked(it: World) -> None:
     document = written_view(views(it.tail[0], 1, Rng(0))[0], 16)
     asked = to_draw(document).tokens(it.kind)
     assert asked[0] == symbols.eos
-    assert asked[-1] == symbols.cut
+    assert asked[-1] == symbols.break_token
     assert not symbols.is_code(asked).any()
     wanted, truth = to_say(document)
     tokens = wanted.tokens(it.kind)
@@ -180,7 +180,7 @@ def test_another_picture_stands_in_its_place() -> None:
 
 def test_holes_hold_the_same_symbols_both_ways(it: World) -> None:
     """A network that answers alike everywhere spends log(count) on each symbol of a hole, in either order."""
-    flat, count = copy.deepcopy(base(TINY, 0, 1)), it.kind.symbols.count
+    flat, count = copy.deepcopy(base(TINY, 0, 1)), it.kind.symbols.num_outputs
     flat.token_embed.weight.data.zero_()
     for hide in infilling.HOLES.values():
         filled, onwards, counts = infilling.both_ways(flat, it, it.seen.documents, hide)

@@ -10,7 +10,7 @@ from torch import Tensor
 from feller.app.modalities.registration import find_recipe
 from feller.control.optimize.lbfgs import LBFGS
 from feller.core.rng import Rng
-from feller.data.loading.read import read
+from feller.data.loading.dataset_reader import read
 from feller.data.modality import Dataset, Target
 from feller.evaluation.regression_metrics import TrainedRegressor
 from feller.models.model import Model

@@ -13,7 +13,7 @@ from tests.oracle import F64, close, f64
 from feller.app.cli import main
 from feller.core.rng import Rng
 from feller.data.examples.loaders import inside
-from feller.data.loading.read import read
+from feller.data.loading.dataset_reader import read
 from feller.paths import CircularBins, GaussianConditionalPath, VonMisesConditionalPath
 from feller.paths.processes import Jumps
 from feller.sampling import Midpoint

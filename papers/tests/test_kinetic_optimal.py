@@ -12,7 +12,7 @@ from tests.oracle import close, f64
 
 from feller.app.cli import main
 from feller.core.rng import Rng
-from feller.data.loading.read import read
+from feller.data.loading.dataset_reader import read
 from feller.models.families.elbo import SamplingRates
 from feller.models.recipes.text import text
 from feller.paths import ForwardIncrement, LeaveOneOut, LevelDistance, MetricPath, MidpointIncrement, Mixture, PowerBeta

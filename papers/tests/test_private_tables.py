@@ -13,9 +13,9 @@ from feller.app.config import FitConfig, PrivacyOptions, ReadingOptions
 from feller.app.options import config_of
 from feller.app.workflows.fit import fit
 from feller.core.rng import Rng
-from feller.data.examples.loaders import HERE, adult_cells
-from feller.data.loading.raw import FoundTable
-from feller.data.loading.read import read
+from feller.data.examples.loaders import FOLDER_OF_EXAMPLES, adult_cells
+from feller.data.loading.dataset_reader import read
+from feller.data.loading.raw import RawTable
 from feller.data.tables.encoding import encode
 from feller.data.tables.modality import Table
 from feller.models.model import Model, load_model
@@ -52,7 +52,7 @@ HELD = {
 
 def words_of(name: str) -> dict[str, str]:
     """Return a row of a table: what is said above, and the first word or the least number elsewhere."""
-    schema = schemas.TABLES[name][1](HERE)
+    schema = schemas.TABLES[name][1](FOLDER_OF_EXAMPLES)
     zeros = torch.zeros(1, len(schema.modelled), dtype=torch.long)
     cells = Table(schema).cells(zeros, torch.zeros(1, len(schema.modelled), dtype=torch.float64))
     return {**{column: str(cells.column(column)[0]) for column in cells.columns}, **HELD[name]}
@@ -60,8 +60,8 @@ def words_of(name: str) -> dict[str, str]:
 
 @pytest.mark.parametrize("name", HELD)
 def test_public_schemas_take_the_cells_of_their_tables(name: str) -> None:
-    row, schema = words_of(name), schemas.TABLES[name][1](HERE)
-    found = FoundTable(np.array([[*row.values()]], dtype=object), columns=tuple(row))
+    row, schema = words_of(name), schemas.TABLES[name][1](FOLDER_OF_EXAMPLES)
+    found = RawTable(np.array([[*row.values()]], dtype=object), columns=tuple(row))
     coded = encode(found, schema)
     assert coded.outside.sum() == 0  # nothing was clipped
     told = dict(zip((column.name for column in schema.modelled), coded.codes[0].tolist(), strict=True))
@@ -69,7 +69,7 @@ def test_public_schemas_take_the_cells_of_their_tables(name: str) -> None:
         assert schema.modelled[schema.place("pdays")].names[told["pdays"]] == "999"
         assert schema.modelled[schema.place("age")].names[told["age"]] == "55 to 59"
     if name == "Telco churn":
-        assert told["TotalCharges"] == schema.modelled[schema.place("TotalCharges")].own_count
+        assert told["TotalCharges"] == schema.modelled[schema.place("TotalCharges")].num_values
         assert told["tenure"] == 0
     assert schema.modelled[-1].name in ("y", "Churn", "median_house_value", "credit")
 
@@ -87,7 +87,7 @@ def test_descriptions_beside_a_table(tmp_path) -> None:
     census = schemas.census(tmp_path)
     assert census.names == ("PINCP", "AGEP", "OWN_RENT")
     income = census.modelled[0]
-    assert income.code("N") == income.own_count
+    assert income.code("N") == income.num_values
     assert income.code("-9000.0") == 0
     assert income.code("0.0") == 1  # no income is apart from a loss
 
@@ -126,7 +126,7 @@ def test_a_model_without_a_grammar_spends_nats_on_it() -> None:
 
 def test_share_of_rows_that_a_table_may_have() -> None:
     """Of two columns of 2 and 3 words, 6 of the 25 rows over all 5 words are of the table."""
-    found = FoundTable(np.array([["x", "u"], ["y", "v"]], dtype=object), columns=("a", "b"))
+    found = RawTable(np.array([["x", "u"], ["y", "v"]], dtype=object), columns=("a", "b"))
     schema = schemas.public({"a": schemas.words("x", "y"), "b": schemas.words("u", "v", "w")})
     kind = Table(schema)
     rows = replace(read("example:adult"), values=encode(found, schema).codes, modality=kind)
@@ -145,7 +145,7 @@ def test_ways_change_what_they_say() -> None:
     assert (triples.method, triples.degree, triples.room) == ("aim", 3, 8.0)
     assert ROWS.of(rows, TINY).objective.shuffled == 0
     assert SHUFFLED.of(rows, TINY).objective.shuffled == 1
-    counted = rows.seen_as(rows.modality.with_shares_of(rows.values))
+    counted = rows.with_modality(rows.modality.with_shares_of(rows.values))
     untold = UNTOLD.of(counted, TINY)
     assert isinstance(untold.architecture, RowTransformer)
     assert ROWS.of(counted, TINY).architecture.rows.shares
@@ -172,7 +172,7 @@ def test_private_models_are_those_of_fit(tmp_path) -> None:
     cells = adult_cells("train")
     lines = [",".join(cells.columns), *(",".join(row) for row in cells.values[:600])]
     (tmp_path / "rows.csv").write_text("\n".join(lines) + "\n")
-    (tmp_path / "schema.json").write_text((HERE / "adult.schema.json").read_text())
+    (tmp_path / "schema.json").write_text((FOLDER_OF_EXAMPLES / "adult.schema.json").read_text())
     budget = Budget(10.0)
 
     def change(recipe):

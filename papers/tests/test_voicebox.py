@@ -10,10 +10,10 @@ import torch
 
 from feller.core.errors import InputError, UsageError
 from feller.core.rng import Rng
-from feller.data.loading.raw import Sound
+from feller.data.loading.raw import Waveform
 from feller.data.speech.audio_io import write_sound
 from feller.data.speech.durations import log_durations
-from feller.data.speech.phones import frames_of, repeated
+from feller.data.speech.phones import frames_of, repeat_by_duration
 from feller.evaluation.speech.speaker_similarity import SpeakerEncoder
 from feller.networks.audio.frame_infiller import FrameInfiller
 from feller_papers.claims import FAILS, HOLDS, UNTESTABLE
@@ -52,7 +52,7 @@ def folder(tmp_path_factory):
                 name, n = f"{digit}_{speaker}_{take}.wav", 16 + 2 * take + digit
                 time = np.arange(80 * n) / 8_000
                 hum = np.sin(2 * np.pi * (200 + 300 * digit + 40 * s) * time) + 0.05 * random.normal(size=80 * n)
-                write_sound(Sound((0.1 * hum).astype(np.float32), 8_000), place / "recordings" / name)
+                write_sound(Waveform((0.1 * hum).astype(np.float32), 8_000), place / "recordings" / name)
                 phones = [["SIL", 0, take], ["AA", take, 6], ["B", take + 6, n - 8 - take], ["SIL", n - 2, 2]]
                 lines.append(json.dumps({"file": name, "phones": [p for p in phones if p[2]]}))
     (place / "alignments.jsonl").write_text("\n".join(lines))
@@ -90,7 +90,7 @@ def tiny(folder) -> Setting:
 def clip(digit: int, durations: list[int], value: float = 0.0, speaker: int = 0) -> Clip:
     """Make a clip of two phones between silences; its frames hold a number and their place."""
     n = sum(durations)
-    mel = torch.full((n, MEL.bands), value)
+    mel = torch.full((n, MEL.n_mels), value)
     mel[:, 0] = torch.arange(n)
     phone = torch.tensor([0, 1, 2, 0])
     return Clip(digit, speaker, np.zeros(80 * n, dtype=np.float32), mel, phone, torch.tensor(durations))
@@ -102,7 +102,7 @@ def test_digits_are_read_split_and_standardised(digits: Digits) -> None:
     assert every.mean().item() == pytest.approx(0, abs=1e-4)
     assert every.std().item() == pytest.approx(1, abs=1e-3)
     for one in (*digits.train, *digits.test):
-        assert int(one.duration.sum()) == len(one.mel) == len(one.sound) / MEL.hop
+        assert int(one.duration.sum()) == len(one.mel) == len(one.sound) / MEL.hop_length
         assert np.sqrt(np.square(one.sound).mean()) == pytest.approx(0.08, rel=1e-3)
     first = next(one for one in digits.test if one.digit == 3 and one.speaker == 1)
     assert first.duration.tolist() == [0, 6, 11, 2]
@@ -174,8 +174,8 @@ def test_words_are_cut_out_row_after_row() -> None:
 
 def test_a_listener_does_not_hear_padding() -> None:
     torch.manual_seed(0)
-    network = Listener(MEL.bands, 10).eval()
-    x = torch.randn(2, 24, MEL.bands)
+    network = Listener(MEL.n_mels, 10).eval()
+    x = torch.randn(2, 24, MEL.n_mels)
     valid = torch.ones(2, 24, dtype=torch.bool)
     other = torch.nn.functional.pad(x, (0, 0, 0, 8), value=5.0)
     marks = torch.nn.functional.pad(valid, (0, 8))
@@ -217,11 +217,11 @@ def test_what_is_kept_moves_where_durations_change() -> None:
     after = frames_of(moved.kept, new, moved.rows.x.shape[1])
     assert torch.equal(some.rows.x[marks], moved.rows.x[after])
     assert not moved.rows.x[~after].any()
-    assert moved.rows.label[0].tolist() == repeated(some.rows.phone, new)[0].tolist()
+    assert moved.rows.label[0].tolist() == repeat_by_duration(some.rows.phone, new)[0].tolist()
 
 
 def test_kept_frames_come_out_as_they_went_in(digits: Digits) -> None:
-    network = FrameInfiller(16, 2, 2).build((1, MEL.bands), {"phone": len(digits.inventory)}, Rng(0))
+    network = FrameInfiller(16, 2, 2).build((1, MEL.n_mels), {"phone": len(digits.inventory)}, Rng(0))
     some = asked(digits.test, 3, Rng(0))
     x = filled(network, models.FRAMES["flow"].path, some, Rng(1), calls=2)
     rows = some.rows

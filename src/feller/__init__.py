@@ -31,7 +31,7 @@ if TYPE_CHECKING:  # what `_EXPORTS` says, for type checkers and editors
     from feller.core.output_shards import open_shards as open_shards
     from feller.core.rng import Rng as Rng
     from feller.core.run_folder import open_run as open_run
-    from feller.data.loading.read import read as read
+    from feller.data.loading.dataset_reader import read as read
     from feller.data.tables.schema import Schema as Schema
     from feller.data.modality import Dataset as Dataset, Modality as Modality, RawData as RawData
     from feller.evaluation import conformance as testing  # noqa: F401 - a module
@@ -122,7 +122,7 @@ _EXPORTS = {
     "core.output_shards": ("open_shards",),
     "core.rng": ("Rng",),
     "core.run_folder": ("open_run",),
-    "data.loading.read": ("read",),
+    "data.loading.dataset_reader": ("read",),
     "data.tables.schema": ("Schema",),
     "data.modality": ("Dataset", "Modality", "RawData"),
     "models.export.velocity_field": ("VelocityField", "velocity"),

@@ -172,11 +172,11 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: pathlib.Path) -> None:
 
 def test_a_field_of_one_kind_comes_back() -> None:
     """A field may name a kind itself, instead of what it is a kind of."""
-    from feller.data.images.labelled import Labelled
+    from feller.data.images.labelled_images import LabelledImages
     from feller.data.images.modality import Images
     from feller.data.modality import Modality
 
-    modality = Labelled(Images(8, 8, 1, 16, ("a", "b")))
+    modality = LabelledImages(Images(8, 8, 1, 16, ("a", "b")))
     assert from_dict(Modality, to_dict(modality)) == modality
     with pytest.raises(InputError, match=r"Images: expected one of .*; found 'Points'"):
         from_dict(Modality, {"is": "Labelled", "pictures": {"is": "Points"}})

@@ -12,17 +12,17 @@ from hypothesis import strategies as st
 
 from feller.core.errors import InputError, UsageError
 from feller.core.rng import Rng
-from feller.data.batches import Ahead, batches, split
-from feller.data.loading.raw import FoundRows
+from feller.data.batches import Prefetcher, batch_loader, split
+from feller.data.loading.raw import RawPoints
 from feller.data.modality import Dataset
-from feller.data.points.points import points
+from feller.data.points.euclidean_points import points_dataset
 from tests.errors import refuses
 
 FAST = settings(deadline=None, max_examples=40, derandomize=True)
 
 
 def numbered(n: int) -> Dataset:
-    data = points(FoundRows(np.arange(n, dtype=float)[:, None]))
+    data = points_dataset(RawPoints(np.arange(n, dtype=float)[:, None]))
     return Dataset(data.values, {"label": torch.arange(n)}, data.modality)
 
 
@@ -30,7 +30,7 @@ def numbered(n: int) -> Dataset:
 @given(st.integers(1, 40), st.integers(1, 90), st.integers(0, 5))
 def test_every_example_once_an_epoch(n: int, size: int, seed: int) -> None:
     data = numbered(n)
-    batch = batches(data, size, Rng(seed))
+    batch = batch_loader(data, size, Rng(seed))
     steps = -(-3 * n // size)
     got = [batch(step, slice(0, size)) for step in range(steps)]
     assert all(len(piece["x_1"]) == size for piece in got)
@@ -45,27 +45,27 @@ def test_every_example_once_an_epoch(n: int, size: int, seed: int) -> None:
 @given(st.integers(1, 40), st.integers(1, 60), st.integers(1, 5), st.integers(0, 20))
 def test_processes_share_the_batch_of_one(n: int, size: int, ranks: int, step: int) -> None:
     data = numbered(n)
-    alone = batches(data, size, Rng(0))(step, slice(0, size))
+    alone = batch_loader(data, size, Rng(0))(step, slice(0, size))
     cuts = [size * rank // ranks for rank in range(ranks + 1)]
     parts = [
-        batches(data, size, Rng(0, first_example=a, global_batch_size=size))(step, slice(a, b))
+        batch_loader(data, size, Rng(0, first_example=a, global_batch_size=size))(step, slice(a, b))
         for a, b in pairwise(cuts)
     ]
     assert torch.equal(torch.cat([part["x_1"] for part in parts]), alone["x_1"])
     assert torch.equal(torch.cat([part["given"]["label"] for part in parts]), alone["given"]["label"])
-    strided = batches(data, size, Rng(0))(step, slice(1, None, 2))
+    strided = batch_loader(data, size, Rng(0))(step, slice(1, None, 2))
     assert torch.equal(strided["given"]["label"], alone["given"]["label"][1::2])
 
 
 def test_steps_can_be_asked_in_any_order() -> None:
-    batch = batches(numbered(7), 3, Rng(1))
+    batch = batch_loader(numbered(7), 3, Rng(1))
     forward = [batch(step, slice(0, 3))["given"]["label"].tolist() for step in range(9)]
     assert [batch(step, slice(0, 3))["given"]["label"].tolist() for step in reversed(range(9))] == forward[::-1]
 
 
 def test_epochs_and_seeds_have_their_own_order() -> None:
     orders = {
-        tuple(batches(numbered(50), 50, Rng(seed))(step, slice(0, 50))["given"]["label"].tolist())
+        tuple(batch_loader(numbered(50), 50, Rng(seed))(step, slice(0, 50))["given"]["label"].tolist())
         for seed in (0, 1)
         for step in (0, 1)
     }
@@ -74,17 +74,17 @@ def test_epochs_and_seeds_have_their_own_order() -> None:
 
 def test_large_data_are_encoded_by_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     data = numbered(20)
-    whole = batches(data, 8, Rng(0))(3, slice(2, 7))
+    whole = batch_loader(data, 8, Rng(0))(3, slice(2, 7))
     monkeypatch.setattr(sys.modules["feller.data.batches"], "MEMORY", 10)
-    assert torch.equal(batches(data, 8, Rng(0))(3, slice(2, 7))["x_1"], whole["x_1"])
+    assert torch.equal(batch_loader(data, 8, Rng(0))(3, slice(2, 7))["x_1"], whole["x_1"])
 
 
 def test_nothing_to_cut_is_refused() -> None:
     data = numbered(3)
     with refuses(InputError, found="none"):
-        batches(data.subset(torch.tensor([], dtype=torch.long)), 2, Rng(0))
+        batch_loader(data.subset(torch.tensor([], dtype=torch.long)), 2, Rng(0))
     with refuses(UsageError, argument="size", found="0"):
-        batches(data, 0, Rng(0))
+        batch_loader(data, 0, Rng(0))
 
 
 @FAST
@@ -92,7 +92,7 @@ def test_nothing_to_cut_is_refused() -> None:
 def test_like_lengths_come_together_and_every_example_once_an_epoch(n: int, size: int, seed: int) -> None:
     data = numbered(n)
     lengths = torch.randint(1, 100, (n,), generator=torch.Generator().manual_seed(seed))
-    batch = batches(data, size, Rng(seed), lengths)
+    batch = batch_loader(data, size, Rng(seed), lengths)
     got = [batch(step, slice(0, size))["given"]["label"] for step in range(-(-3 * n // size))]
     order = torch.cat(got)
     for epoch in range(3):
@@ -104,12 +104,12 @@ def test_padding_is_saved_where_like_lengths_come_together() -> None:
     lengths = torch.randint(1, 100, (n,), generator=torch.Generator().manual_seed(0))
 
     def width(alike: torch.Tensor | None) -> float:
-        batch = batches(numbered(n), size, Rng(0), alike)
+        batch = batch_loader(numbered(n), size, Rng(0), alike)
         rows = [lengths[batch(step, slice(0, size))["given"]["label"]].max() for step in range(n // size)]
         return torch.stack(rows).double().mean().item()
 
     assert width(lengths) < 60 < 85 < width(None)
-    batch = batches(numbered(n + 3), size, Rng(0), torch.cat([lengths, lengths[:3]]))
+    batch = batch_loader(numbered(n + 3), size, Rng(0), torch.cat([lengths, lengths[:3]]))
     whole = torch.cat([lengths, lengths[:3]])
     later = [whole[batch(step, slice(0, size))["given"]["label"]].max() for step in range(90, 160)]
     assert torch.stack(later).double().mean() < 62  # also where an epoch begins inside a batch
@@ -125,7 +125,7 @@ def test_the_next_batch_is_read_before_it_is_asked_for():
         begun[step].set()
         return step, rows.stop
 
-    feed = Ahead(read)
+    feed = Prefetcher(read)
     assert feed(0, ROWS) == (0, 4)
     assert begun[1].wait(10)
     assert feed(3, ROWS) == (3, 4)  # every third step, as where examples serve several
@@ -139,7 +139,7 @@ def test_an_error_comes_when_its_batch_is_asked_for():
             raise InputError("damaged")
         return step
 
-    feed = Ahead(read)
+    feed = Prefetcher(read)
     assert feed(0, ROWS) == 0
     with pytest.raises(InputError, match="damaged"):
         feed(1, ROWS)
@@ -147,7 +147,7 @@ def test_an_error_comes_when_its_batch_is_asked_for():
 
 
 def labelled(labels: list[int]) -> Dataset:
-    data = points(FoundRows(np.arange(len(labels), dtype=float)[:, None]))
+    data = points_dataset(RawPoints(np.arange(len(labels), dtype=float)[:, None]))
     return Dataset(data.values, {"label": torch.tensor(labels)}, data.modality)
 
 
@@ -169,7 +169,7 @@ def test_parts_are_whole_and_stratified(labels: list[int], share: float, seed: i
 
 
 def test_same_seed_same_parts() -> None:
-    data = points(FoundRows(np.arange(100.0)[:, None]))
+    data = points_dataset(RawPoints(np.arange(100.0)[:, None]))
     first, again, other = (split(data, 0.2, Rng(seed))[1].values for seed in (1, 1, 2))
     torch.rand(3)  # what others draw does not matter
     assert torch.equal(first, again)

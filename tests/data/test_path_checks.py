@@ -7,7 +7,7 @@ import pytest
 from feller.app.cli import main
 from feller.core.errors import InputError, UsageError
 from feller.data.files import sample_folder
-from feller.data.path_checks import RUN, check_data, check_free, check_there
+from feller.data.path_checks import RUN, require_data, require_exists, require_free
 from feller.data.tables.unmodelled_columns import Identifier
 from tests.errors import refuses
 
@@ -17,25 +17,25 @@ def test_the_nearest_name_beside_it_is_told(tmp_path: pathlib.Path, monkeypatch:
     pathlib.Path("photos").mkdir()
     pathlib.Path("people.csv").write_text("")
     with refuses(InputError, found="none"):
-        check_data("photo/")
+        require_data("photo/")
     with refuses(InputError, found="none"):
-        check_there(pathlib.Path("peple.csv"), "a file")
+        require_exists(pathlib.Path("peple.csv"), "a file")
     for name in ("nowhere", "deep/nowhere"):
         with refuses(InputError, found="none"):
-            check_data(name)
+            require_data(name)
 
 
 def test_a_file_that_is_there_is_not_replaced_unasked(tmp_path: pathlib.Path) -> None:
     file = tmp_path / "people.csv"
-    check_free(str(file), overwrite=False)
-    check_free(None, overwrite=False)
-    check_free(str(tmp_path), overwrite=False)  # a folder is known by what is in it
+    require_free(str(file), overwrite=False)
+    require_free(None, overwrite=False)
+    require_free(str(tmp_path), overwrite=False)  # a folder is known by what is in it
     file.write_text("real rows")
     with pytest.raises(
         UsageError, match=r"people\.csv: is there already\. Replace it with --overwrite, or name another file"
     ):
-        check_free(str(file), overwrite=False)
-    check_free(str(file), overwrite=True)
+        require_free(str(file), overwrite=False)
+    require_free(str(file), overwrite=True)
 
 
 def empty_run(folder: pathlib.Path) -> None:
@@ -72,10 +72,10 @@ def test_export_leaves_what_is_said_beside_its_file_alone(
 
 
 def test_files_go_on_where_the_part_before_ended() -> None:
-    assert sample_folder.numbers(2) == ["00000", "00001"]
-    with sample_folder.counted(7, 12):
-        assert sample_folder.numbers(2) == ["00007", "00008"]
+    assert sample_folder.numbered_names(2) == ["00000", "00001"]
+    with sample_folder.sample_numbering(7, 12):
+        assert sample_folder.numbered_names(2) == ["00007", "00008"]
         assert Identifier("person", "C-{###}").cells(2) == ["C-008", "C-009"]
-    with sample_folder.counted(7, 1_000_000):
-        assert sample_folder.numbers(1) == ["000007"]
-    assert sample_folder.numbers(1) == ["00000"]
+    with sample_folder.sample_numbering(7, 1_000_000):
+        assert sample_folder.numbered_names(1) == ["000007"]
+    assert sample_folder.numbered_names(1) == ["00000"]

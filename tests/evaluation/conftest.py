@@ -1,7 +1,7 @@
 import pytest
 
 from feller.core.rng import Rng
-from feller.data.loading.read import read
+from feller.data.loading.dataset_reader import read
 from feller.data.modality import Dataset
 from feller.evaluation.judge import Judge, train_judge
 from feller.training.engine import get_engine

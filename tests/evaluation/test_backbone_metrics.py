@@ -8,13 +8,13 @@ import torch
 from feller.core.rng import Rng
 from feller.data.modality import Dataset
 from feller.data.proteins.backbones import Backbones
-from feller.data.proteins.frames import PLACES
+from feller.data.proteins.frames import NUM_COORDINATES
 from feller.evaluation.backbone_metrics import backbones_quality, is_favoured
 from tests.data.proteins.test_frames import chain, torsions
 from tests.evaluation.known import KNOWN
 
 DEGREE = math.pi / 180
-MODALITY = Backbones(30, ("20", "30"), (0.0,) * PLACES, (1.0,) * PLACES)
+MODALITY = Backbones(30, ("20", "30"), (0.0,) * NUM_COORDINATES, (1.0,) * NUM_COORDINATES)
 HELIX, STRAND, ODD = (-63, -42), (-120, 135), (60, -120)
 
 
@@ -24,7 +24,7 @@ def dataset(*atoms: torch.Tensor) -> Dataset:
     for row, own in zip(values, atoms, strict=True):
         row[: len(own)] = own
     given = {"length": torch.tensor([int(len(own) == 30) for own in atoms])}
-    return Dataset(values, MODALITY.complete(given), MODALITY)
+    return Dataset(values, MODALITY.add_derived_conditions(given), MODALITY)
 
 
 def regular(torsion: tuple[float, float], length: int, omega: float = 180) -> torch.Tensor:

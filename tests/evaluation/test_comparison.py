@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from feller.core.rng import Rng
-from feller.data.loading.read import read
+from feller.data.loading.dataset_reader import read
 from feller.data.modality import Dataset
 from feller.evaluation.comparison import (
     DEVIATIONS,

@@ -10,10 +10,10 @@ from feller.core.errors import UsageError
 from feller.core.rng import Rng
 from feller.data.atoms.elements import NUMBERS
 from feller.data.crystals.cif import Crystal
-from feller.data.crystals.dataset import padded
-from feller.data.crystals.modality import crystals
-from feller.data.loading.raw import FoundCrystals
-from feller.data.loading.read import read
+from feller.data.crystals.dataset import pad_crystals
+from feller.data.crystals.modality import crystal_dataset
+from feller.data.loading.dataset_reader import read
+from feller.data.loading.raw import RawCrystals
 from feller.data.modality import Dataset
 from feller.evaluation.crystal_metrics import crystal_geometry, crystals_quality
 from tests.evaluation.known import KNOWN
@@ -37,9 +37,9 @@ REAL = [
 
 
 def dataset(made: list[Crystal], like: Dataset | None = None) -> Dataset:
-    atoms, places, lattice = padded(made)
-    found = FoundCrystals(places, atoms=atoms, lattice=lattice)
-    return crystals(found) if like is None else Dataset(*like.modality.accept(found), like.modality)
+    atoms, places, lattice = pad_crystals(made)
+    found = RawCrystals(places, atomic_numbers=atoms, lattice=lattice)
+    return crystal_dataset(found) if like is None else Dataset(*like.modality.values_from_raw(found), like.modality)
 
 
 TRAIN = dataset(REAL)
@@ -165,7 +165,7 @@ def test_noise_is_far_from_real_perovskites() -> None:
     held_out = read("example:perovskites/test").subset(torch.arange(200))
     state = train.modality.space().sample_base(100, Rng(0).stream("x"))
     state["element"] = torch.randint(56, (100, 5), generator=torch.Generator().manual_seed(0))
-    given = train.modality.complete({"atoms": torch.zeros(100, dtype=torch.long)})
+    given = train.modality.add_derived_conditions({"atoms": torch.zeros(100, dtype=torch.long)})
     noise = Dataset(train.modality.decode(state), given, train.modality)
     numbers = crystals_quality(noise, train, held_out, Rng(0))
     assert numbers["composition_valid_floor"] > 0.97

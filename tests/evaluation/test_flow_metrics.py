@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from feller.core.rng import Rng
-from feller.data.points.points import Points
+from feller.data.points.euclidean_points import Points
 from feller.evaluation.flow_metrics import straightness
 from feller.models.families.path_process import PathProcess
 from feller.models.model import Model

@@ -13,7 +13,7 @@ from feller.core.errors import InputError
 from feller.core.rng import Rng
 from feller.core.safetensors_io import save_tensors
 from feller.data.images.modality import Images
-from feller.data.loading.read import read
+from feller.data.loading.dataset_reader import read
 from feller.data.modality import Dataset
 from feller.evaluation import judge
 from feller.evaluation.judge import (

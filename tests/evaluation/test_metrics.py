@@ -8,7 +8,7 @@ import torch
 
 from feller.core.rng import Rng
 from feller.data.modality import Dataset
-from feller.data.points.points import Points
+from feller.data.points.euclidean_points import Points
 from feller.evaluation.document_metrics import consensus_text
 from feller.evaluation.metrics import (
     DETAIL,

@@ -9,10 +9,10 @@ import torch
 
 from feller.core.rng import Rng
 from feller.data.atoms.elements import NUMBERS
-from feller.data.loading.raw import FoundMolecules
-from feller.data.loading.read import read
+from feller.data.loading.dataset_reader import read
+from feller.data.loading.raw import RawMolecules
 from feller.data.modality import Dataset
-from feller.data.molecules.modality import molecules
+from feller.data.molecules.modality import molecule_dataset
 from feller.data.molecules.molecule import Molecule
 from feller.evaluation.molecule_metrics import bond_orders, has_valencies, is_stable, molecules_quality
 from tests.evaluation.known import KNOWN
@@ -45,7 +45,7 @@ def of(*parts: tuple[list[int], list[list[float]]], like: Dataset) -> Dataset:
     atoms, values = np.zeros((len(parts), most), dtype=np.int64), np.zeros((len(parts), most, 3))
     for i, (numbers, places) in enumerate(parts):
         atoms[i, : len(numbers)], values[i, : len(numbers)] = numbers, places
-    return Dataset(*like.modality.accept(FoundMolecules(values, atoms=atoms)), like.modality)
+    return Dataset(*like.modality.values_from_raw(RawMolecules(values, atomic_numbers=atoms)), like.modality)
 
 
 WATER = ([8, 1, 1], [[0, 0, 0.119], [0, 0.763, -0.477], [0, -0.763, -0.477]])
@@ -103,7 +103,7 @@ def test_copies_of_the_training_data_are_not_new(train: Dataset, test: Dataset) 
     assert measure(copies, train, test)["novel_smiles"] == 0
     both = replace(copies, values={k: torch.cat([copies.values[k], test.values[k][:100]]) for k in copies.values})
     atoms = torch.cat([copies.given["atoms"], test.given["atoms"][:100]])
-    both = replace(both, given=train.modality.complete({"atoms": atoms}))
+    both = replace(both, given=train.modality.add_derived_conditions({"atoms": atoms}))
     assert measure(both, train, test)["novel_smiles"] == pytest.approx(0.5, abs=0.03)  # some of each have no SMILES
 
 
@@ -138,7 +138,9 @@ def test_atoms_of_chance_are_nothing(train: Dataset, test: Dataset) -> None:
 
 def test_elements_beyond_the_table_have_no_stability() -> None:
     hydrogen_sulphide = np.array([[0, 0, 0.103], [0, 0.974, -0.826], [0, -0.974, -0.826]])
-    data = molecules(FoundMolecules(np.tile(hydrogen_sulphide, (60, 1, 1)), atoms=np.tile([16, 1, 1], (60, 1))))
+    data = molecule_dataset(
+        RawMolecules(np.tile(hydrogen_sulphide, (60, 1, 1)), atomic_numbers=np.tile([16, 1, 1], (60, 1)))
+    )
     numbers = measure(data, data, data)
     for name in BY_TABLE:
         assert numbers[name] is None

@@ -9,7 +9,7 @@ from pymatgen.core import Lattice, Structure
 
 from feller.data.atoms.elements import NUMBERS
 from feller.data.crystals.cif import Crystal
-from feller.data.crystals.lattice import bounded
+from feller.data.crystals.lattice import to_cell
 from feller.evaluation.crystal_metrics import MAX_ELEMENTS, NEIGHBOURS, crystal_geometry, is_charge_balanced
 
 CUBE = np.array([4.0, 4, 4, 90, 90, 90])
@@ -18,7 +18,7 @@ CUBE = np.array([4.0, 4, 4, 90, 90, 90])
 def random(seed: int, size: int = 5, spread: float = 0.4) -> Crystal:
     draw = np.random.default_rng(seed)
     numbers = torch.from_numpy(spread * draw.normal(size=(1, 6)) + [1.5, 1.5, 1.5, 0, 0, 0])
-    return Crystal(draw.integers(1, 60, size), draw.random((size, 3)), bounded(numbers)[0].numpy())
+    return Crystal(draw.integers(1, 60, size), draw.random((size, 3)), to_cell(numbers)[0].numpy())
 
 
 def test_shells_of_a_simple_cubic_lattice() -> None:
@@ -35,7 +35,7 @@ def test_shells_of_a_simple_cubic_lattice() -> None:
 @pytest.mark.parametrize("seed", range(12))
 def test_distances_are_those_of_pymatgen(seed: int) -> None:
     crystal = random(seed, spread=0.6)
-    structure = Structure(Lattice.from_parameters(*crystal.lattice), crystal.numbers, crystal.places)
+    structure = Structure(Lattice.from_parameters(*crystal.lattice), crystal.atomic_numbers, crystal.frac_coords)
     centres, _, _, distances = structure.get_neighbor_list(40.0, exclude_self=True)
     truth = np.mean([np.sort(distances[centres == i])[:NEIGHBOURS] for i in range(5)], axis=0)
     np.testing.assert_allclose(crystal_geometry(crystal).distances, truth, rtol=1e-6)
@@ -43,7 +43,7 @@ def test_distances_are_those_of_pymatgen(seed: int) -> None:
 
 def test_choice_of_the_cell_does_not_matter() -> None:
     crystal = random(3)
-    structure = Structure(Lattice.from_parameters(*crystal.lattice), crystal.numbers, crystal.places + 0.37)
+    structure = Structure(Lattice.from_parameters(*crystal.lattice), crystal.atomic_numbers, crystal.frac_coords + 0.37)
     structure.make_supercell([[2, 1, 0], [0, 1, 0], [1, 0, 1]])
     other = Crystal(np.array(structure.atomic_numbers), structure.frac_coords, np.array(structure.lattice.parameters))
     one, two = crystal_geometry(crystal), crystal_geometry(other)

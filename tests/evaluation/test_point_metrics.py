@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from feller.core.rng import Rng
-from feller.data.loading.read import read
+from feller.data.loading.dataset_reader import read
 from feller.data.modality import Dataset
 from feller.evaluation.density_baselines import baseline_nll, manifold_points
 from feller.evaluation.point_metrics import geodesic_distances, geodesic_energy, geometric_quality, points_quality

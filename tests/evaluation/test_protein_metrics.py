@@ -8,8 +8,8 @@ import torch
 
 from feller.app.modalities.registration import registration_of
 from feller.core.rng import Rng
-from feller.data.loading.raw import FoundChains
-from feller.data.loading.read import read
+from feller.data.loading.dataset_reader import read
+from feller.data.loading.raw import RawChains
 from feller.data.modality import Dataset
 from feller.data.proteins.residues import numbers_of
 from feller.evaluation.metrics import metric
@@ -39,8 +39,8 @@ def built(torsion: tuple[float, float], sequence: str) -> Dataset:
     values[0, : len(sequence)] = atoms[0]
     residues = torch.full((1, size), -1)
     residues[0, : len(sequence)] = torch.from_numpy(numbers_of(sequence))
-    found = FoundChains(values.numpy(), lengths=torch.tensor([len(sequence)]).numpy(), residues=residues.numpy())
-    return Dataset(*REAL.modality.accept(found), REAL.modality)
+    found = RawChains(values.numpy(), lengths=torch.tensor([len(sequence)]).numpy(), residues=residues.numpy())
+    return Dataset(*REAL.modality.values_from_raw(found), REAL.modality)
 
 
 def numbers(samples: Dataset, held_out: Dataset = TEST) -> dict[str, float]:

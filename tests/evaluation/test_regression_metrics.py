@@ -10,12 +10,12 @@ from torch import nn
 from feller.core.errors import UsageError
 from feller.core.rng import Rng
 from feller.data.crystals.modality import Crystals
-from feller.data.images.labelled import Labelled
+from feller.data.images.labelled_images import LabelledImages
 from feller.data.images.modality import Images
-from feller.data.loading.read import read
+from feller.data.loading.dataset_reader import read
 from feller.data.modality import Modality, Target
 from feller.data.molecules.modality import Molecules
-from feller.data.points.points import Points
+from feller.data.points.euclidean_points import Points
 from feller.evaluation.regression_metrics import TrainedRegressor, regression_errors
 from feller.models.families.path_process import PathProcess
 from feller.models.families.predictive_models import RegressionModel
@@ -119,7 +119,7 @@ def test_pictures_of_other_levels() -> None:
     close(
         TrainedRegressor(teller, replace(kind, levels=255, classes=("p", "q")))(values * (255 / 16), {}), expected, 1e-5
     )
-    both = Labelled(replace(kind, classes=("p", "q")))
+    both = LabelledImages(replace(kind, classes=("p", "q")))
     close(
         TrainedRegressor(teller, both)({"image": values, "label": torch.zeros(4, dtype=torch.long)}, {}), expected, 1e-5
     )

@@ -11,10 +11,10 @@ import torch
 from feller.app.modalities.registration import registration_of
 from feller.core.errors import InputError, UsageError
 from feller.core.rng import Rng
-from feller.data.loading.raw import FoundTexts, as_objects
-from feller.data.loading.read import read
+from feller.data.loading.dataset_reader import read
+from feller.data.loading.raw import RawTexts, object_array
 from feller.data.modality import Dataset
-from feller.data.text.dataset import texts
+from feller.data.text.dataset import text_dataset
 from feller.evaluation import evaluation_budget as module
 from feller.evaluation import judge
 from feller.evaluation.evaluation_budget import (
@@ -60,7 +60,7 @@ def test_every_number_is_in_the_table(digits: Dataset, unseen: Dataset, digit_ju
     names = set(measure(digits, digits, unseen, digit_judge).numbers)
     lines = read("example:shakespeare").subset(torch.arange(100))
     molecules, crystals = (read(f"example:{name}").subset(torch.arange(40)) for name in ("molecules", "perovskites"))
-    short = texts(FoundTexts(as_objects([f"name {i}" for i in range(60)]), documents=True))
+    short = text_dataset(RawTexts(object_array([f"name {i}" for i in range(60)]), documents=True))
     for data in (moons, read("example:volcano"), read("example:proteins"), lines, short, molecules, crystals):
         names |= measure(data, data, data).numbers.keys()
     assert names <= KNOWN

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from feller.app.modalities.registration import find_recipe
 from feller.core.rng import Rng
-from feller.data.loading.read import read
+from feller.data.loading.dataset_reader import read
 from feller.data.modality import Dataset
 from feller.data.proteins.residues import LETTERS, numbers_of
 from feller.evaluation.protein_metrics import Bigram, composition, composition_distance, sequence_perplexity

@@ -13,7 +13,7 @@ from feller.core.errors import InputError, UsageError
 from feller.core.rng import Rng
 from feller.core.safetensors_io import save_tensors
 from feller.data.speech.griffin_lim import Vocoder
-from feller.data.speech.mel import Mel
+from feller.data.speech.mel import MelConfig
 from feller.evaluation.speech.detector import (
     DetectionCounts,
     Detector,
@@ -119,17 +119,17 @@ def test_the_same_seed_gives_the_same_detector() -> None:
 class Marking(Vocoder):
     """Says each sample as a sine that its frame is loud of; it is one sound for any log mel of the same loudness."""
 
-    def samples(self, mel: Tensor, settings: Mel) -> Tensor:
-        loud = mel.mean(1).exp().repeat_interleave(settings.hop)
+    def synthesize(self, mel: Tensor, settings: MelConfig) -> Tensor:
+        loud = mel.mean(1).exp().repeat_interleave(settings.hop_length)
         return (loud * torch.sin(torch.arange(len(loud)) * 0.3)).float()
 
 
 def test_vocoded_log_mels_are_those_of_the_sound() -> None:
-    settings = Mel.usual(8_000)
+    settings = MelConfig.default_for(8_000)
     mels = [torch.randn(n, 40, generator=torch.Generator().manual_seed(n)) - 4 for n in (30, 50)]
     again = vocode(mels, settings, Marking())
     assert [each.shape for each in again] == [each.shape for each in mels]
-    assert torch.equal(again[1], settings.log_mel(Marking().samples(mels[1], settings)))
+    assert torch.equal(again[1], settings.log_mel(Marking().synthesize(mels[1], settings)))
 
 
 @pytest.mark.parametrize("through", [False, True], ids=["original", "resynthesised"])

@@ -8,14 +8,14 @@ import torch
 
 from feller.core.errors import InputError, UsageError
 from feller.core.rng import Rng
-from feller.data.loading.raw import FoundTable
+from feller.data.loading.raw import RawTable
 from feller.data.modality import Dataset
 from feller.data.tables.column import Categorical
 from feller.data.tables.encoding import encode
 from feller.data.tables.modality import Table
-from feller.data.tables.numerical import Numerical
+from feller.data.tables.numerical_column import Numerical
 from feller.data.tables.schema import Schema
-from feller.data.tables.unmodelled_columns import FreeText, Untold
+from feller.data.tables.unmodelled_columns import FreeText, HiddenColumn
 from feller.evaluation.tables.cell_metrics import cell_loss, exact_row_fraction
 from feller.evaluation.tables.copy_metrics import independent_columns_nll, shuffle_columns
 from feller.evaluation.tables.table_quality import samples_quality, table_quality
@@ -159,7 +159,7 @@ def test_what_cannot_be_compared() -> None:
 
 WORD = Categorical("word", ("x", "y"), None, "", ("?",))
 AGE = Numerical("age", 0.0, 40.0, (20.0,))
-REAL = FoundTable(
+REAL = RawTable(
     np.array([["x", "10", "s"], ["z", "70", "s"], ["w", "90", ""], ["?", "30", "s"]], dtype=object),
     columns=("word", "age", "hidden"),
 )
@@ -167,7 +167,7 @@ REAL = FoundTable(
 
 def test_words_that_the_schema_does_not_know_are_not_empty_in_the_real_table() -> None:
     """Of eight learned cells one is empty as written; two words and two numbers are clipped, two of them to empty."""
-    schema = Schema((WORD, AGE, Untold("hidden")), "clip")
+    schema = Schema((WORD, AGE, HiddenColumn("hidden")), "clip")
     codes = encode(REAL, schema).codes  # real rows as they are read: a perfect sample of what is left of them
     assert cell_loss(codes, REAL, schema) == {
         "empty": 3 / 8,
@@ -183,7 +183,7 @@ def test_words_that_the_schema_does_not_know_are_not_empty_in_the_real_table() -
 
 def test_the_last_code_of_a_column_without_gaps_is_no_empty_cell() -> None:
     schema = Schema((WORD, AGE), "clip")
-    real = FoundTable(REAL.values.select(["word", "age"]), columns=("word", "age"))
+    real = RawTable(REAL.values.select(["word", "age"]), columns=("word", "age"))
     found = cell_loss(torch.tensor([[0, 1], [1, 1]]), real, schema)
     assert found["empty"] == 0
 
@@ -191,14 +191,14 @@ def test_the_last_code_of_a_column_without_gaps_is_no_empty_cell() -> None:
 def test_nothing_is_measured_where_nothing_can_be_lost() -> None:
     schema = Schema((WORD, AGE), "refuse")
     assert cell_loss(torch.tensor([[0, 1]]), REAL, schema) == {}
-    assert cell_loss(torch.tensor([[0, 1]]), None, Schema((WORD, AGE, Untold("hidden")), "clip")) == {
+    assert cell_loss(torch.tensor([[0, 1]]), None, Schema((WORD, AGE, HiddenColumn("hidden")), "clip")) == {
         "left_out": "hidden"
     }
 
 
 def test_words_that_are_merged_are_counted_and_told() -> None:
     """Of eight cells two words are not listed; neither a missing one nor the word for all others counts."""
-    schema = Schema((Categorical("word", ("x",), "OTHER", "", ("?",)), AGE, Untold("hidden")), "clip")
+    schema = Schema((Categorical("word", ("x",), "OTHER", "", ("?",)), AGE, HiddenColumn("hidden")), "clip")
     found = cell_loss(torch.tensor([[0, 1]]), REAL, schema)
     assert found["merged"] == 2 / 8
 
@@ -206,8 +206,8 @@ def test_words_that_are_merged_are_counted_and_told() -> None:
 SCHEMA = Schema((Categorical("word", ("x", "y")), Numerical("age", 0.0, 40.0, (20.0,)), FreeText("note")))
 
 
-def table(*rows: tuple[str, str, str]) -> FoundTable:
-    return FoundTable(np.array(rows, dtype=object), columns=("word", "age", "note"))
+def table(*rows: tuple[str, str, str]) -> RawTable:
+    return RawTable(np.array(rows, dtype=object), columns=("word", "age", "note"))
 
 
 def test_rows_in_the_same_bins_are_no_copies() -> None:
@@ -217,7 +217,7 @@ def test_rows_in_the_same_bins_are_no_copies() -> None:
 
 
 def test_the_order_of_columns_does_not_matter() -> None:
-    real = FoundTable(np.array([["30", "", "y"]], dtype=object), columns=("age", "note", "word"))
+    real = RawTable(np.array([["30", "", "y"]], dtype=object), columns=("age", "note", "word"))
     assert exact_row_fraction(table(("y", "30", "other")), real, SCHEMA) == 1.0
 
 
@@ -242,10 +242,10 @@ def test_numbers_are_the_same_by_value(one: str, other: str, same: bool) -> None
 
 def test_cells_of_a_row_must_stand_in_one_row() -> None:
     """Each cell stands in its column of the real table, but no two of them together."""
-    real = FoundTable(
+    real = RawTable(
         np.array([[str(i), str(i % 7), ""] for i in range(50)], dtype=object), columns=("word", "age", "note")
     )
-    made = FoundTable(np.array([[str(i), str((i + 1) % 7), ""] for i in range(50)], dtype=object), columns=real.columns)
+    made = RawTable(np.array([[str(i), str((i + 1) % 7), ""] for i in range(50)], dtype=object), columns=real.columns)
     assert exact_row_fraction(made, real, SCHEMA) == 0.0
     assert exact_row_fraction(real, real, SCHEMA) == 1.0
 
@@ -264,14 +264,14 @@ def test_unrelated_columns_by_hand() -> None:
     learned, unseen = torch.tensor([[0, 3], [0, 4], [1, 9], [0, 5]]), torch.tensor([[0, 0], [2, 7]])
     kinds = (math.log(4 / 7), math.log(1 / 7))
     pays = (math.log(2 / 6 / 4), math.log(4 / 6 / 6))
-    found = independent_columns_nll(learned, unseen, table.coarse, table.counts)
+    found = independent_columns_nll(learned, unseen, table.to_levels, table.counts)
     assert found == pytest.approx(-(sum(kinds) + sum(pays)) / 2, abs=1e-12)
 
 
 def test_it_is_that_of_a_law_over_all_rows() -> None:
     table, learned = Table(Schema(COLUMNS)), rows(200, 0)
     every = torch.cartesian_prod(torch.arange(3), torch.arange(10))
-    alone = [independent_columns_nll(learned, row[None], table.coarse, table.counts) for row in every]
+    alone = [independent_columns_nll(learned, row[None], table.to_levels, table.counts) for row in every]
     assert sum(map(math.exp, (-one for one in alone))) == pytest.approx(1, abs=1e-12)
 
 

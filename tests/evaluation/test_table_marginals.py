@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from scipy.stats import ks_2samp
 
 from feller.core.rng import Rng
-from feller.data.loading.raw import FoundTable
+from feller.data.loading.raw import RawTable
 from feller.data.tables.column import Categorical
-from feller.data.tables.detect_schema import detect
-from feller.data.tables.modality import Table, tables
-from feller.data.tables.numerical import Numerical
+from feller.data.tables.modality import Table, table_dataset
+from feller.data.tables.numerical_column import Numerical
 from feller.data.tables.schema import Schema
+from feller.data.tables.schema_detection import detect_schema
 from feller.evaluation.report.table_figures import numbers_grid
 from feller.evaluation.report.verdict import judge_numbers
 from feller.evaluation.tables.cell_metrics import number_columns
@@ -214,14 +214,14 @@ NUMBERS = np.random.default_rng(0).lognormal(10.5, 0.7, 1500).round()
 NUMBERS[:2] = 600_000, 420_000
 
 
-def table(values: np.ndarray) -> FoundTable:
+def table(values: np.ndarray) -> RawTable:
     cells = np.array([[f"{value:.0f}", "x" if value > 30_000 else "y"] for value in values], dtype=object)
-    return FoundTable(cells, columns=("income", "kind"))
+    return RawTable(cells, columns=("income", "kind"))
 
 
-def drawn(schema: Schema) -> FoundTable:
+def drawn(schema: Schema) -> RawTable:
     """Return rows with the bins of the real ones, in which numbers are drawn evenly."""
-    data = tables(table(NUMBERS), schema)
+    data = table_dataset(table(NUMBERS), schema)
     assert isinstance(data.modality, Table)
     return data.modality.cells(data.values)
 
@@ -249,7 +249,7 @@ def test_rows_drawn_again_are_not_far_off() -> None:
 
 def test_the_draft_has_edges_in_the_tail() -> None:
     """Numbers that are drawn evenly within the bins of the draft have the mean and the deviation of the real ones."""
-    schema = detect(table(NUMBERS))
+    schema = detect_schema(table(NUMBERS))
     column = schema.modelled[0]
     assert isinstance(column, Numerical)
     assert column.high / column.edges[-1] < 2.5
@@ -264,5 +264,5 @@ def test_the_draft_has_as_many_bins_as_there_are_rows_for() -> None:
     for n, least, most in ((1500, 15, 21), (5000, 61, 61)):
         heights = np.random.default_rng(0).integers(145, 196, n)
         cells = np.array([[f"{one / 100:.2f}", "xy"[one % 2]] for one in heights], dtype=object)
-        column = detect(FoundTable(cells, columns=("height", "kind"))).modelled[0]
-        assert least <= column.count <= most
+        column = detect_schema(RawTable(cells, columns=("height", "kind"))).modelled[0]
+        assert least <= column.num_codes <= most

@@ -5,9 +5,9 @@ from collections import Counter
 import pytest
 
 from feller.core.rng import Rng
-from feller.data.loading.raw import FoundTexts, as_objects
+from feller.data.loading.raw import RawTexts, object_array
 from feller.data.modality import Dataset
-from feller.data.text.dataset import texts
+from feller.data.text.dataset import text_dataset
 from feller.evaluation.text_metrics import PASSAGE, copied_passage_fraction, text_quality, total_variation, trigrams
 
 WORDS = ("sea", "ship", "shore", "gull", "sun", "sail", "wind", "wave", "sand", "foam", "mast", "rope")
@@ -20,8 +20,8 @@ def sentences(seed: int, n: int = 120) -> list[str]:
 
 
 def dataset(lines: list[str], like: Dataset | None = None) -> Dataset:
-    found = FoundTexts(as_objects(lines), documents=True)
-    return texts(found, like=like.modality if like else None)
+    found = RawTexts(object_array(lines), documents=True)
+    return text_dataset(found, like=like.modality if like else None)
 
 
 def test_whole_texts_that_are_known_are_counted_where_texts_are_short() -> None:

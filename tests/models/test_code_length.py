@@ -78,7 +78,7 @@ def test_both_bounds_are_reported_where_samples_follow_other_rates() -> None:
     found = flow_quality(model, data, FlowMetricOptions(rng=Rng(0)))
     assert tuple(found) == names
     own = model.nll(data, elbo=SamplingRates(), times=32, rng=Rng(0).fold_in("code"))
-    symbols = int(data.modality.counted(data.values).sum())
+    symbols = int(data.modality.num_entries(data.values).sum())
     assert found[names[1]] == pytest.approx(own.sum().item() / torch.tensor(2.0).log().item() / symbols)
     assert tuple(flow_quality(untrained("text"), data, FlowMetricOptions(rng=Rng(0)))) == names[:1]
 

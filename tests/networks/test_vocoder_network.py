@@ -7,50 +7,57 @@ from feller.core.errors import InputError, UsageError
 from feller.core.rng import Rng
 from feller.core.serialization import from_dict, to_dict
 from feller.data.speech.griffin_lim import Vocoder
-from feller.data.speech.mel import Mel
+from feller.data.speech.mel import MelConfig
 from feller.networks import SpectralVocoder
 from feller.networks.audio.spectral_vocoder import NeuralVocoder, SpectralVocoderNetwork, band_interpolation, istft
 from tests.data.speech.clip import clip
 from tests.oracle import F64, close
 
-MELS = [Mel.usual(16_000), Mel.usual(8_000), Mel(400, 16, 8, 4, 3, 200), Mel(400, 8, 4, 4, 3, 200)]
+MELS = [
+    MelConfig.default_for(16_000),
+    MelConfig.default_for(8_000),
+    MelConfig(400, 16, 8, 4, 3, 200),
+    MelConfig(400, 8, 4, 4, 3, 200),
+]
 
 
-def small(mel: Mel) -> SpectralVocoderNetwork:
-    return SpectralVocoder(mel, 16, 2).build((mel.hop,), {}, Rng(0))
+def small(mel: MelConfig) -> SpectralVocoderNetwork:
+    return SpectralVocoder(mel, 16, 2).build((mel.hop_length,), {}, Rng(0))
 
 
-def spectra(sound: torch.Tensor, mel: Mel) -> torch.Tensor:
-    """Return the spectra of the frames of `Mel`, with phases at their middles, one frame after the other."""
-    beside = (mel.window - mel.hop) // 2
+def spectra(sound: torch.Tensor, mel: MelConfig) -> torch.Tensor:
+    """Return the spectra of the frames of `MelConfig`, with phases at their middles, one frame after the other."""
+    beside = (mel.win_length - mel.hop_length) // 2
     longer = torch.nn.functional.pad(sound[None], (beside, beside), mode="reflect")[0]
     found = []
-    for start in range(0, len(sound) // mel.hop * mel.hop, mel.hop):
-        frame = longer[start : start + mel.window] * torch.hann_window(mel.window, dtype=sound.dtype)
-        turn = torch.exp(2j * torch.pi * torch.arange(mel.fft // 2 + 1, dtype=F64) * (mel.window // 2) / mel.fft)
-        found.append(torch.fft.rfft(frame, n=mel.fft) * turn)
+    for start in range(0, len(sound) // mel.hop_length * mel.hop_length, mel.hop_length):
+        frame = longer[start : start + mel.win_length] * torch.hann_window(mel.win_length, dtype=sound.dtype)
+        turn = torch.exp(
+            2j * torch.pi * torch.arange(mel.n_fft // 2 + 1, dtype=F64) * (mel.win_length // 2) / mel.n_fft
+        )
+        found.append(torch.fft.rfft(frame, n=mel.n_fft) * turn)
     return torch.stack(found)[None]
 
 
 @pytest.mark.parametrize("mel", MELS[:3], ids=str)
-def test_spectra_of_a_sound_give_it_back(mel: Mel) -> None:
-    sound = Rng(0).stream("sound").normal((7 * mel.hop,), F64)
+def test_spectra_of_a_sound_give_it_back(mel: MelConfig) -> None:
+    sound = Rng(0).stream("sound").normal((7 * mel.hop_length,), F64)
     close(istft(spectra(sound, mel), mel)[0], sound, 1e-9)
 
 
 @pytest.mark.parametrize("mel", MELS, ids=str)
 @pytest.mark.parametrize("frames", [1, 2, 9])
-def test_a_frame_is_a_hop(mel: Mel, frames: int) -> None:
-    made = small(mel).synthesize(Rng(0).stream("mel").normal((3, frames, mel.bands)) - 4)
-    assert made.shape == (3, frames * mel.hop)
+def test_a_frame_is_a_hop(mel: MelConfig, frames: int) -> None:
+    made = small(mel).synthesize(Rng(0).stream("mel").normal((3, frames, mel.n_mels)) - 4)
+    assert made.shape == (3, frames * mel.hop_length)
     assert made.isfinite().all()
 
 
 @pytest.mark.parametrize("rate", [16_000, 8_000])
 def test_a_loud_frame_is_loud_in_its_place(rate: int) -> None:
     """A new network already puts what one frame says where that frame is."""
-    mel = Mel.usual(rate)
-    wanted = torch.full((1, 41, mel.bands), -9.0)
+    mel = MelConfig.default_for(rate)
+    wanted = torch.full((1, 41, mel.n_mels), -9.0)
     wanted[0, 20] = 0.0
     made = mel.log_mel(small(mel).synthesize(wanted))[0].mean(1)
     assert made.argmax() == 20
@@ -58,9 +65,9 @@ def test_a_loud_frame_is_loud_in_its_place(rate: int) -> None:
 
 
 @pytest.mark.parametrize("mel", MELS[:2], ids=str)
-def test_amplitudes_begin_as_those_of_the_bands(mel: Mel) -> None:
+def test_amplitudes_begin_as_those_of_the_bands(mel: MelConfig) -> None:
     """Of a spectrum that is flat, or falls slowly, they are nearly the true ones."""
-    network, bins = small(mel), torch.arange(mel.fft // 2 + 1)
+    network, bins = small(mel), torch.arange(mel.n_fft // 2 + 1)
     for log_amplitude in (torch.full(bins.shape, -2.0), -3 * bins / len(bins)):
         told = (mel.filters @ log_amplitude.exp()).log()
         found = network._band_log_amplitudes(told[None, None])[0, 0]
@@ -70,7 +77,7 @@ def test_amplitudes_begin_as_those_of_the_bands(mel: Mel) -> None:
 
 
 def test_every_weight_learns() -> None:
-    network = small(Mel.usual(8_000))
+    network = small(MelConfig.default_for(8_000))
     x = 0.1 * Rng(0).stream("x").normal((2, 2560))
     answer = network(x, torch.zeros(2), {})
     assert answer["state"].shape == x.shape
@@ -79,14 +86,14 @@ def test_every_weight_learns() -> None:
 
 
 def test_what_a_sound_is_off_is_that_of_its_log_mels() -> None:
-    mel, x = Mel.usual(8_000), 0.1 * Rng(0).stream("x").normal((2, 2560))
+    mel, x = MelConfig.default_for(8_000), 0.1 * Rng(0).stream("x").normal((2, 2560))
     answer = small(mel)(x, torch.zeros(2), {})
     off = [(mel.log_mel(a) - mel.log_mel(b)).abs().mean() for a, b in zip(answer["state"], x, strict=True)]
     close(answer["apart"], torch.stack(off), 1e-5)
 
 
 def test_settings_are_kept_and_checked() -> None:
-    settings = SpectralVocoder(Mel.usual(8_000), 8, 1)
+    settings = SpectralVocoder(MelConfig.default_for(8_000), 8, 1)
     assert from_dict(SpectralVocoder, to_dict(settings)) == settings
     with pytest.raises(UsageError, match=r"width and depth of 1 or more"):
         SpectralVocoder(width=0)
@@ -103,17 +110,17 @@ def test_weights_are_addressed() -> None:
 
 
 def test_a_network_is_a_vocoder() -> None:
-    mel = Mel.usual(8_000)
+    mel = MelConfig.default_for(8_000)
     vocoder: Vocoder = NeuralVocoder(small(mel), mel)
     wanted = mel.log_mel(torch.from_numpy(clip("LJ001-0008.flac", 8_000).samples))
-    made = vocoder.samples(wanted, mel)
-    assert made.shape == (len(wanted) * mel.hop,)
+    made = vocoder.synthesize(wanted, mel)
+    assert made.shape == (len(wanted) * mel.hop_length,)
     assert made.dtype == torch.float32
     assert not made.requires_grad
-    assert torch.equal(made, vocoder.samples(wanted.double(), mel))
-    assert vocoder.samples(torch.full((3, 40), 1e9), mel).isfinite().all()
+    assert torch.equal(made, vocoder.synthesize(wanted.double(), mel))
+    assert vocoder.synthesize(torch.full((3, 40), 1e9), mel).isfinite().all()
     with pytest.raises(InputError, match=r"log mels of Mel.rate=8000.*Take another"):
-        vocoder.samples(torch.zeros(5, 80), Mel())
+        vocoder.synthesize(torch.zeros(5, 80), MelConfig())
     for wrong in (torch.zeros(5, 80), torch.zeros(0, 40), torch.full((5, 40), torch.nan)):
         with pytest.raises(InputError, match=r"finite log mels of 40 bands"):
-            vocoder.samples(wrong, mel)
+            vocoder.synthesize(wrong, mel)

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from feller.core.errors import UsageError
 from feller.core.rng import Rng
-from feller.data.documents.vocabulary import Symbols
+from feller.data.documents.vocabulary import DocumentVocabulary
 from feller.networks import GPT, MLP, CausalTransformer, DiT, TextDiT, UNet
 from feller.networks.blocks.lora import LoRA
 from feller.privacy.dp_sgd.ghost_clipping import clipped_by_ghost
@@ -128,7 +128,7 @@ def networks() -> dict[str, tuple]:
         ),
         "Decoder": (CausalTransformer(6, width=16, depth=2, heads=2).build((9,), build, Rng(0)), text, given, False),
         "PlainDecoder": (
-            GPT(Symbols(3, 2, 2), width=16, depth=2, heads=2, context=9).build((9,), {}, Rng(0)),
+            GPT(DocumentVocabulary(3, 2, 2), width=16, depth=2, heads=2, context=9).build((9,), {}, Rng(0)),
             text,
             {"sample": torch.arange(9).expand(4, 9) // 5},
             False,

@@ -612,9 +612,11 @@ EXAMPLES: dict[type, list[Case]] = {
     CausalMaskedLM: [
         ObjectiveCase(objective, documents, Reader, rows=False)
         for objective in (
-            CausalMaskedLM(Tokens(DOCUMENTS.all, (14,)), DOCUMENTS, 40, 80, SpanMasking(answer_span_prob=0.5)),
+            CausalMaskedLM(
+                Tokens(DOCUMENTS.num_data_tokens, (14,)), DOCUMENTS, 40, 80, SpanMasking(answer_span_prob=0.5)
+            ),
             RetrievalCausalMaskedLM(
-                CausalMaskedLM(Tokens(DOCUMENTS.all, (14,)), DOCUMENTS, 60),
+                CausalMaskedLM(Tokens(DOCUMENTS.num_data_tokens, (14,)), DOCUMENTS, 60),
                 IndexedDatastore(
                     create_datastore(documents(20, Rng(5).stream("memory"))["x_1"], FINDER, DOCUMENTS), FINDER
                 ),
@@ -623,7 +625,7 @@ EXAMPLES: dict[type, list[Case]] = {
     ],
     InfoNCE: [
         ObjectiveCase(
-            InfoNCE(Tokens(DOCUMENTS.all, (14,)), DOCUMENTS, group_size=4),
+            InfoNCE(Tokens(DOCUMENTS.num_data_tokens, (14,)), DOCUMENTS, group_size=4),
             documents,
             lambda: FINDER.config.build((14,), {}, Rng(0)).double(),
             rows=False,

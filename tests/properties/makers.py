@@ -10,9 +10,9 @@ from torch import Tensor
 from feller import spaces
 from feller.core.pytree import State
 from feller.core.rng import RandomStream, Rng
-from feller.data.documents.vocabulary import Symbols
+from feller.data.documents.vocabulary import DocumentVocabulary
 from feller.data.modality import Target
-from feller.data.speech.mel import Mel
+from feller.data.speech.mel import MelConfig
 from feller.data.tables.column import Categorical
 from feller.networks.audio.frame_infiller import FrameInfiller, FrameInfillerNetwork
 from feller.networks.audio.spectral_vocoder import SpectralVocoder, SpectralVocoderNetwork
@@ -35,7 +35,7 @@ from feller.spaces.tokens import CategoricalSource, MaskSource
 
 F64 = torch.float64
 ROWS = TableTokens((DigitTokenizer(3, 14), CategoryTokenizer(3)))
-DOCUMENTS = Symbols(text=7, codes=5, picture=4)
+DOCUMENTS = DocumentVocabulary(text=7, codes=5, picture=4)
 TOKEN_SOURCES = (spaces.UniformSource(), MaskSource(), CategoricalSource((1.0, 2.0, 3.0, 4.0)))
 TWO, BRIGHT = Target(("label",), classes=("red", "green")), PixelFeatures((1, 2, 2), 1.0)
 WORDS = spaces.TableTokens(
@@ -213,10 +213,10 @@ def documents(n: int, draw: RandomStream) -> dict[str, Any]:
     marked = draw.randint(2, (n, 1)) > 0
     rows = torch.full((n, 14), s.pad)
     rows[:, 0] = s.eos
-    rows[:, 1:2] = torch.where(marked, s.answer, s.pad)
+    rows[:, 1:2] = torch.where(marked, s.answer_start, s.pad)
     rows[:, 2:7] = torch.where(torch.arange(5) < many, text, s.pad)
-    rows[:, 7:8] = torch.where(marked, s.answered, s.pad)
-    rows[:, 8], rows[:, 9:13], rows[:, 13] = s.cut, codes, s.cut
+    rows[:, 7:8] = torch.where(marked, s.answer_end, s.pad)
+    rows[:, 8], rows[:, 9:13], rows[:, 13] = s.break_token, codes, s.break_token
     order = (rows == s.pad).long().argsort(dim=1, stable=True)  # padding goes behind
     return {"x_1": rows.gather(1, order), "given": {}}
 
@@ -228,8 +228,8 @@ class Reader(torch.nn.Module):
         super().__init__()
         self.nulls: dict[str, int] = {}
         draw = Rng(0).stream("reader")
-        self.seen = torch.nn.Parameter(draw.normal((DOCUMENTS.read, 8), F64).contiguous())
-        self.told = torch.nn.Parameter(draw.normal((8, DOCUMENTS.count), F64).contiguous())
+        self.seen = torch.nn.Parameter(draw.normal((DOCUMENTS.num_inputs, 8), F64).contiguous())
+        self.told = torch.nn.Parameter(draw.normal((8, DOCUMENTS.num_outputs), F64).contiguous())
 
     def forward(self, x_t: Tensor, t: Tensor, given: dict[str, Tensor]) -> Tensor:
         many = torch.arange(1, x_t.shape[1] + 1, device=x_t.device)
@@ -290,7 +290,7 @@ def detector() -> SyntheticSpeechDetector:
 
 def singer() -> SpectralVocoderNetwork:
     """Return a vocoder of frames of 4 samples with weights that are not zero."""
-    network = SpectralVocoder(Mel(400, 16, 8, 4, 3, 200), 6, 1).build((48,), {}, Rng(0)).double()
+    network = SpectralVocoder(MelConfig(400, 16, 8, 4, 3, 200), 6, 1).build((48,), {}, Rng(0)).double()
     for i, weight in enumerate(network.parameters()):
         weight.data += 0.2 * Rng(0).stream("weight", i).normal(weight.shape, F64)
     return network

@@ -20,9 +20,9 @@ from feller.core.rng import Rng
 from feller.core.run_folder import Run
 from feller.core.safetensors_io import load_tensors, save_tensors
 from feller.core.serialization import from_dict
-from feller.data.documents.vocabulary import Symbols
+from feller.data.documents.vocabulary import DocumentVocabulary
 from feller.data.images.modality import Images
-from feller.data.loading.read import read
+from feller.data.loading.dataset_reader import read
 from feller.data.tables.schema import read_schema
 from feller.evaluation.judge import Judge, _network, load_judge, save_judge
 from feller.models.model import load_model
@@ -84,9 +84,9 @@ def _untrained(kind: str) -> dict[str, bytes]:
         path.write_text(content)
         data = read(str(path)) if content else read("example:digits").subset(torch.arange(64))
         if kind.startswith("table"):
-            data = data.modality.for_measures(data)
+            data = data.modality.for_metrics(data)
         _, chosen = find_recipe(recipe, data, "tiny")
-        data = data.seen_as(chosen.modality or data.modality)
+        data = data.with_modality(chosen.modality or data.modality)
         description, run = chosen.model_spec(data), Run(pathlib.Path(home) / "r")
         if recipe not in ("table", "text-autoregressive"):  # few calls are enough to meet what is damaged
             description = replace(description, sampling=replace(description.sampling, nfe=4))
@@ -141,12 +141,12 @@ def _judge() -> bytes:
         return path.read_bytes()
 
 
-S, MAKERS = Symbols(text=20, codes=9, picture=1), DatastoreOrigin("palette", "letters", "finder")
+S, MAKERS = DocumentVocabulary(text=20, codes=9, picture=1), DatastoreOrigin("palette", "letters", "finder")
 
 
 def _memory() -> bytes:
     file = io.BytesIO()
-    rows = [[S.eos, k, S.cut, S.text + k, S.cut] for k in (1, 2)]
+    rows = [[S.eos, k, S.break_token, S.text + k, S.break_token] for k in (1, 2)]
     arrays = {"rows": rows, "vectors": np.ones((2, 2), np.float32), "both": [True, True], "symbols": [20, 9, 1]}
     np.savez(file, **arrays, makers=["palette", "letters", "finder"])  # pyrefly: ignore
     return file.getvalue()

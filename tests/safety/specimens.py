@@ -291,4 +291,4 @@ DATA = {
         "s",
     ),
 }
-"""What `feller.data.loading.read` reads."""
+"""What `feller.data.loading.dataset_reader` reads."""

@@ -16,7 +16,7 @@ from PIL import Image
 from feller.core.errors import InputError
 from feller.data.files import decompression
 from feller.data.files.delimited import read_parquet, read_sheet
-from feller.data.loading.read import read
+from feller.data.loading.dataset_reader import read
 from tests.safety.child import ROOM, feller
 from tests.safety.specimen_runs import copied
 
@@ -158,7 +158,7 @@ def refused_with_little_memory(
         (folder / bomb.__name__).mkdir()
         paths.append(str(bomb(folder / bomb.__name__)))
     warm = (
-        "import pandas, pyarrow, scipy, laspy\nfrom feller.data.loading.read import read\n"
+        "import pandas, pyarrow, scipy, laspy\nfrom feller.data.loading.dataset_reader import read\n"
         "from feller.core.errors import InputError"
     )
     tried = (
@@ -179,7 +179,7 @@ def test_what_claims_to_be_large_is_refused(tmp_path: pathlib.Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("bomb", SLOW, ids=lambda bomb: bomb.__name__)
 def test_what_unpacks_to_gibibytes_is_refused(tmp_path: pathlib.Path, bomb: Callable) -> None:
-    refused_with_little_memory(tmp_path, (bomb,), ROOM + decompression.PLENTY)
+    refused_with_little_memory(tmp_path, (bomb,), ROOM + decompression.MIN_EXPANDED_BYTES)
 
 
 @pytest.mark.slow
@@ -193,8 +193,8 @@ def test_letters_that_unpack_to_more_than_their_cells_have_room_for(tmp_path: pa
 )
 def test_limits_are_kept_at_any_size(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """The same with small numbers: 4 MB may come out, and more would."""
-    monkeypatch.setattr(decompression, "PLENTY", 4_000_000)
-    monkeypatch.setattr(decompression, "LETTERS", 4_000_000)
+    monkeypatch.setattr(decompression, "MIN_EXPANDED_BYTES", 4_000_000)
+    monkeypatch.setattr(decompression, "MIN_EXPANDED_TEXT_BYTES", 4_000_000)
     path = tmp_path / name
     if name.endswith(".gz"):
         head = {"a.csv.gz": b"x\n", "a.jsonl.gz": b'{"text": "'}.get(name, b"")
@@ -213,7 +213,7 @@ def test_limits_are_kept_at_any_size(tmp_path: pathlib.Path, monkeypatch: pytest
 def test_texts_of_a_dictionary_count_in_each_row(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import pandas as pd
 
-    monkeypatch.setattr(decompression, "PLENTY", 4_000_000)
+    monkeypatch.setattr(decompression, "MIN_EXPANDED_BYTES", 4_000_000)
     for rows in (1_000, 6_000):
         words = pd.Categorical.from_codes(np.arange(rows) % 2, ["x" * 1000, "y" * 1000])
         pd.DataFrame({"a": words, "b": np.arange(rows)}).to_parquet(tmp_path / f"{rows}.parquet")
@@ -225,7 +225,7 @@ def test_texts_of_a_dictionary_count_in_each_row(tmp_path: pathlib.Path, monkeyp
 def test_packed_letters_are_counted_before_cells_are_made(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(decompression, "LETTERS", 100_000)
+    monkeypatch.setattr(decompression, "MIN_EXPANDED_TEXT_BYTES", 100_000)
     packed_zeros(tmp_path / "a.csv.gz", b"a,b\n", 2**20, b"1,2\n")
     with pytest.raises(InputError, match="as in no honest file"):
         read_sheet(tmp_path / "a.csv.gz")
@@ -234,7 +234,7 @@ def test_packed_letters_are_counted_before_cells_are_made(
 def test_packed_tables_that_are_packed_as_honest_ones_are_read(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(decompression, "LETTERS", 10_000)
+    monkeypatch.setattr(decompression, "MIN_EXPANDED_TEXT_BYTES", 10_000)
     cells = np.random.default_rng(0).integers(0, 100, (10_000, 2))
     lines = "".join(f"{a},{b}\n" for a, b in cells)
     with gzip.open(tmp_path / "a.csv.gz", "wt") as file:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
 from feller.core.errors import MAX_MESSAGE_LENGTH, InputError, UsageError
-from feller.data.loading.read import read
+from feller.data.loading.dataset_reader import read
 from tests.safety.damage import damages
 from tests.safety.specimen_runs import FILES
 from tests.safety.specimens import DATA

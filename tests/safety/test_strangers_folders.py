@@ -21,8 +21,8 @@ from feller.core.serialization import from_dict
 from feller.data.documents.files import write_lines
 from feller.data.files import sample_folder
 from feller.data.images.modality import Images
-from feller.data.loading.raw import Shown
-from feller.data.loading.read import read
+from feller.data.loading.dataset_reader import read
+from feller.data.loading.raw import ImageItem
 from feller.models.model import load_model
 from feller.models.recipes.recipe import Recipe
 from tests.safety.specimen_runs import copied
@@ -184,7 +184,7 @@ def test_overviews_remove_nothing_outside(tmp_path: pathlib.Path) -> None:
     folder.mkdir()
     victim = tmp_path / "00001.png"
     victim.write_bytes(b"mine")
-    sample_folder.save(
+    sample_folder.save_overview(
         Image.new("L", (8, 8)), folder, ["../00001.png", str(victim), "x/../../00001.png", "..png/00001.png"]
     )
     sample_folder.prepare(folder)
@@ -199,7 +199,7 @@ def test_samples_are_not_written_through_links(tmp_path: pathlib.Path) -> None:
     (mine / "a.png").write_bytes(b"mine")
     pictures = Images(4, 4, 1, classes=("0", "1"))
     values, given = torch.zeros(2, 1, 4, 4, dtype=torch.uint8), {"label": torch.zeros(2, dtype=torch.long)}
-    sample_folder.save(Image.new("L", (8, 8)), folder, [])
+    sample_folder.save_overview(Image.new("L", (8, 8)), folder, [])
     os.symlink("../mine", folder / "0")
     with pytest.raises(InputError, match="samples/0: is a link to a folder"):
         pictures.write(values, given, folder)
@@ -216,7 +216,7 @@ def test_pictures_of_documents_are_not_written_through_links(tmp_path: pathlib.P
     (tmp_path / "d").mkdir()
     os.symlink("../mine", tmp_path / "d" / "00000.png")
     pictures = torch.zeros(1, 1, 1, 4, 4, dtype=torch.uint8)
-    write_lines([[Shown(0)]], pictures, [[0]], [""], tmp_path / "d.jsonl", tmp_path / "d")
+    write_lines([[ImageItem(0)]], pictures, [[0]], [""], tmp_path / "d.jsonl", tmp_path / "d")
     assert (tmp_path / "mine").read_bytes() == b"mine"
     assert not (tmp_path / "d" / "00000.png").is_symlink()
 
@@ -277,4 +277,4 @@ def test_cells_are_written_as_they_were(tmp_path: pathlib.Path) -> None:
     data = read(str(tmp_path / "a.csv"))
     data.modality.write(data.values, data.given, tmp_path / "b.csv")
     assert (tmp_path / "b.csv").read_text().splitlines()[1].startswith("=1+1,")
-    assert replace(read(str(tmp_path / "b.csv")), notes=()).modality.called == data.modality.called
+    assert replace(read(str(tmp_path / "b.csv")), notes=()).modality.display_name == data.modality.display_name

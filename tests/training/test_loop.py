@@ -8,8 +8,8 @@ import torch
 from feller.core.errors import InputError, UsageError
 from feller.core.rng import Rng
 from feller.core.run_folder import Run
-from feller.data.batches import batches
-from feller.data.loading.read import read
+from feller.data.batches import batch_loader
+from feller.data.loading.dataset_reader import read
 from feller.networks.mlp import MLP
 from feller.paths import Affine
 from feller.spaces import Euclidean
@@ -29,7 +29,7 @@ def fresh(training: TrainConfig = TRAINING):
 
 def follow(learner, training: TrainConfig = TRAINING, seed: int = 0):
     objective = FlowMatching(Affine(), Euclidean((2,)))
-    feed = batches(DATA, training.batch_size, Rng(seed))
+    feed = batch_loader(DATA, training.batch_size, Rng(seed))
     return train(learner, objective, feed, training, rng=Rng(seed), engine=get_engine())
 
 
@@ -157,7 +157,7 @@ def test_examples_serve_several_steps():
     counted = {}
     for replay in (1, 3):
         training, learner = replace(TRAINING, steps=8, reuse_batches=replay, lr=1e-9), fresh()
-        feed, asked = batches(DATA, training.batch_size, Rng(0)), []
+        feed, asked = batch_loader(DATA, training.batch_size, Rng(0)), []
 
         def watched(step, rows, feed=feed, asked=asked):
             asked.append(step)

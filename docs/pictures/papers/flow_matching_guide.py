@@ -10,7 +10,7 @@ from style import BLUE, ORANGE, SOFT, bare
 from torch import nn
 
 from feller import Affine, Euler, IndependentCoupling, MinibatchOT, Rng, linear_grid
-from feller.data.loading.read import read
+from feller.data.loading.dataset_reader import read
 from feller.sampling import trajectory
 from feller_papers.claims import Claim
 from feller_papers.flow_matching_guide import transport

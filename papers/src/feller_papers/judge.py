@@ -8,7 +8,7 @@ from jaxtyping import Float, Float64, Int64, UInt8
 from torch import Tensor, nn
 
 from feller.core.rng import Rng
-from feller.data.batches import shuffled
+from feller.data.batches import shuffled_loader
 from feller.data.modality import Dataset
 from feller.evaluation.image_metrics import fd_cnn
 from feller.evaluation.judge import ClassificationObjective
@@ -86,7 +86,7 @@ def train_judge(data: Dataset) -> Judge:
     with seeded_init(Rng(SEED)):
         network = Classifier(len(data.modality.conditions["label"]))
     examples = {"x_1": data.values.float(), "given": data.given}
-    learner, feed = make_train_state(network, TRAINING), shuffled(examples, TRAINING.batch_size, Rng(SEED))
+    learner, feed = make_train_state(network, TRAINING), shuffled_loader(examples, TRAINING.batch_size, Rng(SEED))
     for _ in train(learner, Jittered(), feed, TRAINING, rng=Rng(SEED), engine=get_engine()):
         pass
     network = network.eval().requires_grad_(False)

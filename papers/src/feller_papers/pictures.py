@@ -8,7 +8,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from feller.data.images.modality import Images
-from feller.data.loading.read import read
+from feller.data.loading.dataset_reader import read
 from feller.data.modality import Dataset
 from feller_papers.judge import Judge, train_judge
 

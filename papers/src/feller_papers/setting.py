@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from feller.core.gradient import Gradient
 from feller.core.rng import Rng
-from feller.data.batches import batches
+from feller.data.batches import batch_loader
 from feller.data.modality import Dataset
 from feller.models.model import Model
 from feller.models.recipes.recipe import Recipe
@@ -38,12 +38,12 @@ def fit_recipe(
         feed: Gives each step its examples; by default the data in batches.
         gradient: How losses become gradients; the mean by default.
     """
-    data = data if recipe.modality is None else data.seen_as(recipe.modality)
+    data = data if recipe.modality is None else data.with_modality(recipe.modality)
     objective, training = recipe.objective.build(TrainingContext()), replace(recipe.train, steps=steps)
     about = recipe.model_spec(data)
     learner = make_train_state(about.build(Rng(seed)), training)
     before(learner)
-    feed = feed or batches(data, training.batch_size, Rng(seed))
+    feed = feed or batch_loader(data, training.batch_size, Rng(seed))
     for _ in train(learner, objective, feed, training, rng=Rng(seed), engine=get_engine(), gradient=gradient):
         after(learner)
     learner.ema.copy_to(learner.network)

@@ -40,7 +40,7 @@ from feller.app.workflows.tune import tune as tune_run
 from feller.core.errors import UsageError
 from feller.core.run_folder import Run, target_run, to_run
 from feller.core.user_code import load_code
-from feller.data.loading.in_memory import DataSource, Kept, check_frame, is_given, keep, said_of, with_index
+from feller.data.loading.in_memory import DataSource, SavedData, check_frame, is_in_memory, said_of, save, with_index
 from feller.models.model import Model, Samples
 
 RunSource = FittedRun | Run | Model | HasRun | str | os.PathLike[str]
@@ -211,7 +211,7 @@ def bridge(*populations: DataSource, fields: Mapping[str, object] | None = None,
 @contextlib.contextmanager
 def _in_files(populations: Sequence[DataSource], config: BridgeConfig) -> Iterator[BridgeConfig]:
     """Give a config that names the populations; those in memory are written where the run will be."""
-    if not any(map(is_given, populations)):
+    if not any(map(is_in_memory, populations)):
         names = tuple(str(one) for one in populations)
         yield config_of(BridgeConfig, config, data=names or config.data)
         return
@@ -221,9 +221,9 @@ def _in_files(populations: Sequence[DataSource], config: BridgeConfig) -> Iterat
     with contextlib.ExitStack() as held:
         for k, one in enumerate(populations, 1):
             place = run.path / "populations" / str(k)
-            files.append(str(keep(one, place) if is_given(one) else one))
-            if is_given(one):
-                held.enter_context(Kept(pathlib.Path(files[-1]), said_of(one), made=True))
+            files.append(str(save(one, place) if is_in_memory(one) else one))
+            if is_in_memory(one):
+                held.enter_context(SavedData(pathlib.Path(files[-1]), said_of(one), owns_folder=True))
         yield config_of(BridgeConfig, config, data=tuple(files), out=str(run.path))
 
 

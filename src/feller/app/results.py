@@ -25,10 +25,10 @@ from feller.app.workflows.run_config import is_described, record_of
 from feller.app.workflows.run_status import reported_of
 from feller.core.run_folder import Run, report_iframe
 from feller.core.serialization import read_json
-from feller.data.loading.find import TABLES
-from feller.data.loading.in_memory import MEMORY, DataSource
+from feller.data.loading.file_formats import TABLES
+from feller.data.loading.in_memory import IN_MEMORY_PREFIX, DataSource
 from feller.data.modality import Dataset
-from feller.data.points.points import Points
+from feller.data.points.euclidean_points import Points
 from feller.evaluation.metrics import main_metrics, metric, reference_value
 from feller.evaluation.number_format import is_number
 from feller.evaluation.report.loss_curve import finite_losses
@@ -36,7 +36,7 @@ from feller.models.model import Model, Samples, load_model
 from feller.privacy.accounting.ledger import Ledger
 from feller.training.callbacks import read_metrics
 
-FRAMES = f"{MEMORY}DataFrame"
+FRAMES = f"{IN_MEMORY_PREFIX}DataFrame"
 """How the name of rows begins that were given as a data frame, and of which a run keeps no copy."""
 BARS = 12
 """Metrics that are drawn, at most."""
@@ -267,7 +267,7 @@ class FittedRun(os.PathLike[str]):
 
     def of_frame(self, data: Dataset) -> bool:
         """Tell whether samples are to be a data frame: they are rows of a table, or of numbers that came as one."""
-        if data.modality.draws_frames:
+        if data.modality.samples_as_frame:
             return True
         source = record_of(self.folder).data
         return data.modality.view(Points) is not None and (source.endswith(TABLES) or source.startswith(FRAMES))

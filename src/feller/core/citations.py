@@ -76,7 +76,7 @@ def cited_papers(*objects: Any) -> tuple[BibEntry, ...]:
 
 
 def parse_citations(text: str) -> Iterator[BibEntry]:
-    """Yield what a docstring names behind `Source:`, up to the end of the paragraph."""
+    """Yield what a docstring names behind `ShardReader:`, up to the end of the paragraph."""
     for paragraph in inspect.cleandoc(text).split("\n\n"):
         _, separator, source = " ".join(paragraph.split()).partition("Source: ")
         if not separator:

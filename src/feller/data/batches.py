@@ -15,12 +15,12 @@ from feller.core.errors import InputError, check_number
 from feller.core.pytree import Cond, leaves, num_examples, tree_map
 from feller.core.rng import RandomStream, Rng
 from feller.data.modality import Dataset
-from feller.data.stream import Pieces, part
+from feller.data.stream import ReadChunks, stream_subset
 
 Key = tuple[int, tuple[int | None, int | None, int | None]]
 
 
-class Ahead:
+class Prefetcher:
     """Gives what a function gives, and begins with the next step's batch before it is asked for.
 
     The function depends on its arguments alone, so that what is read early is what would be read late: a guess that
@@ -54,23 +54,23 @@ class Ahead:
 Batch = dict[str, Any]
 """`x_1`, the encoded state, and `given`, its conditions; `x_0` too, where the examples are pairs, and `target`, [b, k],
 where something is to be told of them."""
-MEMORY = 2**30
+MAX_ENCODED_BYTES = 2**30
 """Bytes up to which all examples are encoded once, up front."""
-TOGETHER = 16
+BUCKET_BATCHES = 16
 """Batches of an epoch whose examples are sorted by length together."""
 
 
-def batches(
-    dataset: Dataset, size: int, draws: Rng, lengths: Int64[Tensor, " n"] | None = None
+def batch_loader(
+    dataset: Dataset, size: int, rng: Rng, lengths: Int64[Tensor, " n"] | None = None
 ) -> Callable[[int, slice], Batch]:
-    """Return what gives the rows of a step's batch, encoded; arguments and errors as for `shuffled`."""
+    """Return what gives the rows of a step's batch, encoded; arguments and errors as for `shuffled_loader`."""
     if dataset.stream is not None:
-        return _streamed(dataset, size, draws)
+        return _streamed(dataset, size, rng)
     encode = dataset.modality.encode
-    wanted = {} if dataset.target is None else {"target": dataset.wanted(dataset.target)}
-    if sum(leaf.numel() * 4 for leaf in leaves(dataset.values)) <= MEMORY:
-        return shuffled({"x_1": encode(dataset.values), "given": dataset.given, **wanted}, size, draws, lengths)
-    raw = shuffled({"x_1": dataset.values, "given": dataset.given, **wanted}, size, draws, lengths)
+    targets = {} if dataset.target is None else {"target": dataset.targets(dataset.target)}
+    if sum(leaf.numel() * 4 for leaf in leaves(dataset.values)) <= MAX_ENCODED_BYTES:
+        return shuffled_loader({"x_1": encode(dataset.values), "given": dataset.given, **targets}, size, rng, lengths)
+    raw = shuffled_loader({"x_1": dataset.values, "given": dataset.given, **targets}, size, rng, lengths)
 
     def batch(step: int, rows: slice) -> Batch:
         found = raw(step, rows)
@@ -79,30 +79,30 @@ def batches(
     return batch
 
 
-def _streamed(dataset: Dataset, size: int, draws: Rng) -> Callable[[int, slice], Batch]:
+def _streamed(dataset: Dataset, size: int, rng: Rng) -> Callable[[int, slice], Batch]:
     """Return the same of examples that are read as they are needed, in the order that they would have in memory.
 
     The order is one of numbers, so that nothing has to be read again to go on at a step.
     """
-    pieces = None if dataset.stream is None else dataset.stream.pieces
-    order = shuffled({"number": torch.arange(dataset.total)}, size, draws, pieces=pieces)
+    pieces = None if dataset.stream is None else dataset.stream.chunks
+    order = shuffled_loader({"number": torch.arange(dataset.total)}, size, rng, chunks=pieces)
 
     def batch(step: int, rows: slice) -> Batch:
         numbers = order(step, rows)["number"]
-        some = dataset.numbered(numbers if len(numbers) else torch.zeros(1, dtype=torch.long))
+        some = dataset.take(numbers if len(numbers) else torch.zeros(1, dtype=torch.long))
         found = {"x_1": some.modality.encode(some.values), "given": some.given}
         return found if len(numbers) else tree_map(lambda leaf: leaf[:0], found)
 
-    return Ahead(batch)
+    return Prefetcher(batch)
 
 
-def shuffled(
+def shuffled_loader(
     examples: Batch,
     size: int,
-    draws: Rng,
+    rng: Rng,
     lengths: Int64[Tensor, " n"] | None = None,
     *,
-    pieces: Pieces | None = None,
+    chunks: ReadChunks | None = None,
 ) -> Callable[[int, slice], Batch]:
     """Return what gives the rows of a step's batch: every example comes once an epoch.
 
@@ -111,10 +111,10 @@ def shuffled(
     Args:
         examples: A tree with one entry per example, at least one.
         size: Examples in a batch over all processes; may exceed the number of examples.
-        draws: Source of the order.
+        rng: Source of the order.
         lengths: Of the examples, where those of a batch are to have about the same, because padding costs time; by
             default they do not matter.
-        pieces: Of files that are read as wholes, where only a few of them should be needed at once.
+        chunks: Of files that are read as wholes, where only a few of them should be needed at once.
 
     Returns:
         A function of the step, from 0, and of the rows of the batch that this process takes.
@@ -130,11 +130,13 @@ def shuffled(
 
     @functools.lru_cache(maxsize=2)
     def order(epoch: int) -> Tensor:
-        draw = draws.stream("order", epoch)
-        order = torch.randperm(n, generator=draw.shared_generator())
-        order = order if pieces is None else _piece_by_piece(order, pieces, draw)
+        order_rng = rng.stream("order", epoch)
+        order = torch.randperm(n, generator=order_rng.shared_generator())
+        order = order if chunks is None else _order_by_chunk(order, chunks, order_rng)
         return (
-            order if lengths is None else _alike(order, lengths, size, -epoch * n % size, draws.stream("alike", epoch))
+            order
+            if lengths is None
+            else _bucket_by_length(order, lengths, size, -epoch * n % size, rng.stream("alike", epoch))
         )
 
     def batch(step: int, rows: slice) -> Batch:
@@ -150,28 +152,28 @@ def shuffled(
     return batch
 
 
-def _piece_by_piece(order: Int64[Tensor, " n"], pieces: Pieces, draw: RandomStream) -> Int64[Tensor, " n"]:
+def _order_by_chunk(order: Int64[Tensor, " n"], chunks: ReadChunks, rng: RandomStream) -> Int64[Tensor, " n"]:
     """Keep the order among examples of a few pieces, and put these before those of the next few, drawn at random.
 
     Where all pieces fit together, the order is what it was.
     """
-    of = pieces.of.long()
-    names = of.unique()
+    chunk_ids = chunks.chunk_ids.long()
+    names = chunk_ids.unique()
     place = torch.empty(int(names[-1]) + 1, dtype=torch.long)
-    place[names] = torch.randperm(len(names), generator=draw.shared_generator())
-    window = place[of[order]] // pieces.together
+    place[names] = torch.randperm(len(names), generator=rng.shared_generator())
+    window = place[chunk_ids[order]] // chunks.chunks_in_memory
     return order[window.argsort(stable=True)]
 
 
-def _alike(
-    order: Int64[Tensor, " n"], lengths: Int64[Tensor, " n"], size: int, first: int, draw: RandomStream
+def _bucket_by_length(
+    order: Int64[Tensor, " n"], lengths: Int64[Tensor, " n"], size: int, first: int, rng: RandomStream
 ) -> Int64[Tensor, " n"]:
     """Sort pieces of an order by length, and shuffle their batches; the first examples fill up a batch before."""
     rest = order[first:]
     whole = len(rest) // size * size
-    pieces = [piece[lengths[piece].argsort(stable=True)] for piece in rest[:whole].split(TOGETHER * size)]
+    pieces = [piece[lengths[piece].argsort(stable=True)] for piece in rest[:whole].split(BUCKET_BATCHES * size)]
     rows = torch.cat([order[:0], *pieces]).reshape(-1, size)
-    rows = rows[torch.randperm(len(rows), generator=draw.shared_generator())]
+    rows = rows[torch.randperm(len(rows), generator=rng.shared_generator())]
     return torch.cat([order[:first], rows.reshape(-1), rest[whole:]])
 
 
@@ -188,12 +190,14 @@ class DataBundle:
     """Their hash, as the run keeps it."""
 
 
-FEWEST = 10
+MIN_SPLIT_EXAMPLES = 10
 """Examples below which none is set aside."""
-FIXED = Rng(0)
+SPLIT_RNG = Rng(0)
 
 
-def split(dataset: Dataset, share: float = 0.1, draws: Rng = FIXED, *, alike: bool = True) -> tuple[Dataset, Dataset]:
+def split(
+    dataset: Dataset, fraction: float = 0.1, rng: Rng = SPLIT_RNG, *, stratified: bool = True
+) -> tuple[Dataset, Dataset]:
     """Set a share of the examples aside, of each class alike where that is asked; returns (train, held out).
 
     With 10 examples or more at least one is set aside, with fewer none. Both parts keep the order of the data. Groups
@@ -203,40 +207,40 @@ def split(dataset: Dataset, share: float = 0.1, draws: Rng = FIXED, *, alike: bo
     Raises:
         UsageError: If the share is not in [0, 1).
     """
-    check_share(share)
+    check_held_out_fraction(fraction)
     n, groups = dataset.total, dataset.groups
-    wanted = 0 if n < FEWEST or share == 0 else min(max(1, round(share * n)), n - 1)
+    num_held_out = 0 if n < MIN_SPLIT_EXAMPLES or fraction == 0 else min(max(1, round(fraction * n)), n - 1)
     if dataset.stream is not None:
-        wanted = min(wanted, dataset.stream.most)
+        num_held_out = min(num_held_out, dataset.stream.max_held_out)
     if groups is None:
         given = dataset.given
         if dataset.stream is not None:
             given = {name: known for name, known in dataset.stream.given.items() if name in given}
-        order = torch.randperm(n, generator=draws.stream("split").shared_generator())
+        order = torch.randperm(n, generator=rng.stream("split").shared_generator())
         aside = torch.zeros(n, dtype=torch.bool)
-        aside[(order[_place(given, order).argsort(stable=True)] if alike else order)[:wanted]] = True
+        aside[(order[_place(given, order).argsort(stable=True)] if stratified else order)[:num_held_out]] = True
     else:
-        aside = _some_groups(groups, wanted, draws)
+        aside = _some_groups(groups, num_held_out, rng)
     if dataset.stream is not None:
-        train = part(dataset.stream, ~aside)
-        held = dataset.subset((~aside[dataset.stream.held]).nonzero()[:, 0])
+        train = stream_subset(dataset.stream, ~aside)
+        held = dataset.subset((~aside[dataset.stream.sample_index]).nonzero()[:, 0])
         back = aside.nonzero()[:, 0]
-        return replace(held, stream=train), dataset.numbered(back) if len(back) else dataset.subset(back)
+        return replace(held, stream=train), dataset.take(back) if len(back) else dataset.subset(back)
     return dataset.subset((~aside).nonzero()[:, 0]), dataset.subset(aside.nonzero()[:, 0])
 
 
-def check_share(share: float) -> None:
+def check_held_out_fraction(fraction: float) -> None:
     """Refuse a share of data to set aside that is none; UsageError if it is not in [0, 1)."""
-    check_number("share", share, ge=0, lt=1)
+    check_number("share", fraction, ge=0, lt=1)
 
 
-def _some_groups(groups: Tensor, wanted: int, draws: Rng) -> Tensor:
+def _some_groups(groups: Tensor, num_held_out: int, rng: Rng) -> Tensor:
     """Tell which examples are in groups that are set aside, [n]."""
     names, sizes = groups.unique(return_counts=True)
-    order = torch.randperm(len(names), generator=draws.stream("split").shared_generator())
-    if wanted == 0 or len(names) < 2:
+    order = torch.randperm(len(names), generator=rng.stream("split").shared_generator())
+    if num_held_out == 0 or len(names) < 2:
         return torch.zeros(len(groups), dtype=torch.bool)
-    number = int((sizes[order].cumsum(0) - wanted).abs().argmin()) + 1
+    number = int((sizes[order].cumsum(0) - num_held_out).abs().argmin()) + 1
     return torch.isin(groups, names[order[: min(number, len(names) - 1)]])
 
 

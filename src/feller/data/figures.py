@@ -39,7 +39,7 @@ def _usual() -> Any:
     return frozenset(FT2Font(findfont("DejaVu Sans")).get_charmap())
 
 
-def save(figure: Any, file: Any) -> None:
+def save_figure(figure: Any, file: Any) -> None:
     """Write a figure as a PNG; letters that no font has are boxes, of which nobody is told."""
     from matplotlib.text import Text
 
@@ -51,7 +51,7 @@ def save(figure: Any, file: Any) -> None:
         figure.savefig(file, format="png")
 
 
-def image_of(drawing: Any) -> Image.Image:
+def to_image(drawing: Any) -> Image.Image:
     """Return a matplotlib figure, or a picture, as a picture; InputError if it is neither."""
     if isinstance(drawing, Image.Image):
         return drawing
@@ -59,11 +59,11 @@ def image_of(drawing: Any) -> Image.Image:
         found = type(drawing).__name__
         raise InputError(argument="figure", expected="a matplotlib figure or a PIL image", found=found)
     file = io.BytesIO()
-    save(drawing, file)
+    save_figure(drawing, file)
     return Image.open(file).convert("RGB")
 
 
-MOST = 20_000
+MAX_POINTS = 20_000
 """Rows that are drawn, at most; the first ones."""
 PANELS = 6
 """Pairs of columns that are drawn, at most."""
@@ -73,7 +73,9 @@ INK = "#1f5fa8"
 """Colour of rows without a class."""
 
 
-def paper(wide: float, high: float, *, dpi: int = 100, layout: Literal["constrained"] | None = "constrained") -> Any:
+def blank_figure(
+    wide: float, high: float, *, dpi: int = 100, layout: Literal["constrained"] | None = "constrained"
+) -> Any:
     """Return an empty white figure of so many inches."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -83,7 +85,7 @@ def paper(wide: float, high: float, *, dpi: int = 100, layout: Literal["constrai
     return figure
 
 
-def bare_panels(
+def axisless_panels(
     count: int, columns: int | None, *, width: float, height: float, title: float = 0.0, **limits: tuple[float, float]
 ) -> tuple[Any, list[Any]]:
     """Return a figure and its panels without axes, `columns` in a row, or as many as make a square.
@@ -92,7 +94,7 @@ def bare_panels(
     """
     across = min(count, columns or math.ceil(math.sqrt(count)))
     down = -(-count // across)
-    figure, drawn = paper(width * across, height * down, layout=None), []
+    figure, drawn = blank_figure(width * across, height * down, layout=None), []
     for i in range(count):
         corner = i % across / across, 1 - (i // across + 1) / down
         drawn.append(figure.add_axes((*corner, 1 / across, (1 - title / height) / down), **limits))
@@ -104,11 +106,11 @@ def panels(count: int, across: int | None, *, width: float, height: float) -> tu
     """Return a figure and its panels, `across` in a row; sizes are those of one panel, in inches."""
     across = min(count, across or 3)
     down = -(-count // across)
-    figure = paper(width * across, height * down)
+    figure = blank_figure(width * across, height * down)
     return figure, [figure.add_subplot(down, across, i + 1) for i in range(count)]
 
 
-def groups(n: int, labels: np.ndarray | None, classes: tuple[str, ...]) -> Iterator[tuple[str, np.ndarray]]:
+def class_masks(n: int, labels: np.ndarray | None, classes: tuple[str, ...]) -> Iterator[tuple[str, np.ndarray]]:
     """Yield a colour and which of the first rows have it, [n], class by class."""
     if labels is None:
         yield INK, np.ones(n, dtype=bool)
@@ -117,12 +119,12 @@ def groups(n: int, labels: np.ndarray | None, classes: tuple[str, ...]) -> Itera
         yield f"C{i % 10}", labels[:n] == i
 
 
-def dot(n: int) -> float:
+def marker_size(n: int) -> float:
     """Return the size of a point among n, in square points."""
     return float(np.clip(4000 / max(n, 1), 0.5, 36))
 
 
-def finish(figure: Any, labels: np.ndarray | None, classes: tuple[str, ...]) -> Image.Image:
+def figure_to_image(figure: Any, labels: np.ndarray | None, classes: tuple[str, ...]) -> Image.Image:
     """Add a legend where there are few classes, and return the picture."""
     if labels is not None and len(classes) <= LEGEND:
         from matplotlib.lines import Line2D
@@ -130,4 +132,4 @@ def finish(figure: Any, labels: np.ndarray | None, classes: tuple[str, ...]) -> 
         marks = [Line2D([], [], marker="o", linestyle="", color=f"C{i}") for i in range(len(classes))]
         for text in figure.legend(marks, classes, loc="outside right upper").get_texts():
             text.set_parse_math(False)
-    return image_of(figure)
+    return to_image(figure)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from feller.core.errors import InputError, UsageError
 from feller.core.pytree import Cond
-from feller.data.loading.raw import Found
+from feller.data.loading.raw import RawExamples
 
 Line = TypeVar("Line", InputError, UsageError)
 LABEL_NAMES = ("label", "class")
@@ -24,7 +24,7 @@ def _order(name: str) -> tuple[float, str]:
     return (float(name) if name.removeprefix("-").isdecimal() else math.inf, name)
 
 
-def classify(labels: list[str], where: str) -> tuple[np.ndarray, tuple[str, ...]]:
+def encode_labels(labels: list[str], where: str) -> tuple[np.ndarray, tuple[str, ...]]:
     """Turn the labels of examples into positions and the names of classes.
 
     InputError if nearly every example has its own.
@@ -68,15 +68,15 @@ def renumbered(label: Tensor, theirs: Sequence[str], ours: Sequence[str]) -> Ten
     return torch.tensor([*lookup, len(ours)], device=label.device)[label.clamp(max=len(theirs))]
 
 
-def relabel(found: Found, classes: tuple[str, ...]) -> Cond:
+def relabel(raw: RawExamples, classes: tuple[str, ...]) -> Cond:
     """Number the labels of a file by the classes of a modality; nothing where either has none.
 
     A whole number is a name where names are whole numbers, else a position. InputError if the file has a class that the
     modality does not know.
     """
-    if found.labels is None or not classes:
+    if raw.labels is None or not classes:
         return {}
-    return {"label": renumbered(torch.from_numpy(np.asarray(found.labels, dtype=np.int64)), found.classes, classes)}
+    return {"label": renumbered(torch.from_numpy(np.asarray(raw.labels, dtype=np.int64)), raw.classes, classes)}
 
 
 def labels_to_write(given: Cond, classes: tuple[str, ...]) -> Tensor | None:
@@ -97,21 +97,23 @@ def label_names(given: Cond, classes: tuple[str, ...]) -> list[str] | None:
     return None if label is None else [classes[i] for i in label.tolist()]
 
 
-class Tally:
+class NoteCounter:
     """Names of examples, by what was said of them."""
 
     def __init__(self) -> None:
         self._names: dict[str, list[str]] = {}
 
-    def add(self, said: str, name: str) -> None:
+    def add(self, template: str, name: str) -> None:
         """Say something of an example: a sentence with {} where the number of such examples and the first stand."""
-        self._names.setdefault(said, []).append(name)
+        self._names.setdefault(template, []).append(name)
 
     def notes(self) -> tuple[str, ...]:
         """Return a sentence for all that was said, with the number and the first of each."""
-        return tuple(said.format(f"{len(names):,}, the first is {names[0]}") for said, names in self._names.items())
+        return tuple(
+            template.format(f"{len(names):,}, the first is {names[0]}") for template, names in self._names.items()
+        )
 
 
-def first_of(things: Sequence[str], count: int = 10) -> str:
+def abbreviated(things: Sequence[str], count: int = 10) -> str:
     """Return the first of some things, with dots where there are more."""
     return ", ".join(things[:count]) + (", ..." if len(things) > count else "")

@@ -21,13 +21,13 @@ from feller.core.errors import InputError, UsageError, cannot_write
 from feller.core.pytree import Cond, State, leaves, num_examples, tree_map
 from feller.core.rng import RandomStream, Rng
 from feller.core.serialization import replace_file
-from feller.data.figures import image_of
+from feller.data.figures import to_image
 from feller.data.files import sample_folder
 from feller.data.files.delimited import write_parquet
 from feller.data.files.numpy_files import write_array, write_arrays
-from feller.data.fingerprints import hashed, print_of
-from feller.data.labels import class_number, first_of, renumbered, unknown_class
-from feller.data.loading.raw import Found, FoundTable
+from feller.data.fingerprints import fingerprint_of, sha256_of
+from feller.data.labels import abbreviated, class_number, renumbered, unknown_class
+from feller.data.loading.raw import RawExamples, RawTable
 from feller.data.stream import Stream
 from feller.spaces import Space
 
@@ -43,26 +43,26 @@ class Target:
     """Deviations; means and these have one entry for each name, and none where it is a class."""
     classes: tuple[str, ...] = ()
     """Names of the classes; then there is one name only."""
-    among: tuple[str, ...] = ()
+    all_classes: tuple[str, ...] = ()
     """All classes that data have, where only some of these are told apart."""
 
     def __post_init__(self) -> None:
         numbers = 0 if self.classes else len(self.names)
         right = len(self.means) == len(self.scales) == numbers and all(0 < s < math.inf for s in self.scales)
-        if not {*self.classes} <= {*(self.among or self.classes)}:
-            raise InputError(f"classes among {', '.join(self.among)}", ", ".join(self.classes))
+        if not {*self.classes} <= {*(self.all_classes or self.classes)}:
+            raise InputError(f"classes among {', '.join(self.all_classes)}", ", ".join(self.classes))
         if not self.names or not right or (self.classes and len(self.names) > 1):
             raise InputError("a mean and a positive deviation for each number, or classes of one", self)
 
     @property
-    def answers(self) -> int:
+    def num_outputs(self) -> int:
         """How many numbers a network answers with: one for each name, or a logit for each class."""
         return len(self.classes) or len(self.names)
 
 
-SHOWN = 256
+MAX_FIGURE_EXAMPLES = 256
 """Examples in the picture of a notebook, at most."""
-Write = Callable[[State, Cond, pathlib.Path], None]
+Writer = Callable[[State, Cond, pathlib.Path], None]
 ROWS = "samples.csv"
 """Table in a folder of samples."""
 
@@ -102,39 +102,39 @@ class Modality(abc.ABC):
     """Function of values and conditions that returns a matplotlib figure or a PIL image."""
     recipe: ClassVar[str | Callable[..., Any]] = ""
     """What a fit learns by default: the name of a recipe, or a function of data and size."""
-    called: ClassVar[str] = "data of a kind of your own"
+    display_name: ClassVar[str] = "data of a kind of your own"
     """What people call such data."""
-    holds: ClassVar[type[Found]] = Found
+    raw_type: ClassVar[type[RawExamples]] = RawExamples
     """What their files hold; some kinds want to hear of another before one of its examples is found too large."""
-    least: ClassVar[int] = 50
-    """Held-out examples, or `parts` of them, below which a comparison with them would be chance."""
-    parts: ClassVar[str] = ""
+    min_held_out: ClassVar[int] = 50
+    """Held-out examples, or `unit_name` of them, below which a comparison with them would be chance."""
+    unit_name: ClassVar[str] = ""
     """Of what examples are made, where that is counted in place of them."""
-    computes: ClassVar[bool] = False
+    has_computed_values: ClassVar[bool] = False
     """Whether values are computed from what files hold, so that their last bits depend on the processor."""
-    tabular: ClassVar[bool] = False
+    is_tabular: ClassVar[bool] = False
     """Whether examples are rows, of which all may be the same."""
-    draws_frames: ClassVar[bool] = False
+    samples_as_frame: ClassVar[bool] = False
     """Whether samples are given as a data frame."""
-    worded: ClassVar[bool] = False
+    has_vocabulary: ClassVar[bool] = False
     """Whether examples are words with a vocabulary."""
-    curved: ClassVar[bool] = False
+    is_manifold: ClassVar[bool] = False
     """Whether examples are points of a space that is not flat."""
-    tells_notes: ClassVar[bool] = False
+    is_identified_by_notes: ClassVar[bool] = False
     """Whether the notes of older runs tell their data from others, where computed values do not."""
-    rereads: ClassVar[bool] = False
+    is_read_with_model: ClassVar[bool] = False
     """Whether the data of a run are read again by what its model knows of them, and not anew."""
     has_density: ClassVar[bool] = True
     """Whether states have a density, so that a likelihood of values follows."""
     has_schema: ClassVar[bool] = False
     """Whether data are read by a schema that the model keeps."""
-    filed: ClassVar[dict[str, str]] = {}
+    file_conditions: ClassVar[dict[str, str]] = {}
     """Those of the leaves that a person gives by naming a file, and what must be in it."""
 
     @property
     def conditions(self) -> dict[str, tuple[str, ...]]:
         """Names of the classes of each condition: of the label, where data are divided into `classes`."""
-        classes = () if self.loads else getattr(self, "classes", ())
+        classes = () if self.has_own_loader else getattr(self, "classes", ())
         return {"label": classes} if classes else {}
 
     def view(self, kind: type[M]) -> M | None:
@@ -142,7 +142,7 @@ class Modality(abc.ABC):
         return self if isinstance(self, kind) else None
 
     @property
-    def loads(self) -> bool:
+    def has_own_loader(self) -> bool:
         """Whether it reads files itself, by `load`, instead of giving a meaning to what feller finds in them."""
         return type(self).load is not Modality.load
 
@@ -153,7 +153,7 @@ class Modality(abc.ABC):
             InputError: If it is not there, or damaged.
         """
         raise UsageError(
-            f"{self.called} are not read by a loader of their own", remedy="Implement load(source) -> RawData"
+            f"{self.display_name} are not read by a loader of their own", remedy="Implement load(source) -> RawData"
         )
 
     def fit(self: M, raw: RawData) -> M:
@@ -161,32 +161,32 @@ class Modality(abc.ABC):
         return self
 
     @property
-    def meaning(self) -> object:
+    def comparison_key(self) -> object:
         """What data must agree in to be compared: all but the names of classes."""
         return replace(self, classes=()) if hasattr(self, "classes") else self  # type: ignore[type-var]
 
     @property
-    def scale_of_figures(self) -> object:
+    def figure_key(self) -> object:
         """What two sets must agree in to be drawn beside each other."""
         return self
 
-    def decided(self, state: State) -> State:
+    def fill_undecided(self, state: State) -> State:
         """Return a state on its way as one that can be decoded: symbols that are not decided yet are others."""
         return state
 
-    def amount(self, data: "Dataset") -> int:
-        """Return how much data there are, of which `least` are enough: by default how many examples."""
+    def count_units(self, data: "Dataset") -> int:
+        """Return how much data there are, of which `min_held_out` are enough: by default how many examples."""
         return len(data)
 
     @property
-    def labels(self) -> dict[str, int]:
+    def entry_label_counts(self) -> dict[str, int]:
         """How many labels an entry of a state may have, by name; they are given with each example and never drawn."""
         return {}
 
     @property
-    def forms(self) -> dict[str, Write]:
+    def writers(self) -> dict[str, Writer]:
         """What writes each ending of a file; the ending of a folder is empty."""
-        forms: dict[str, Write] = {".npz": self._write_arrays, "": self._write_folder}
+        forms: dict[str, Writer] = {".npz": self._write_arrays, "": self._write_folder}
         return {**dict.fromkeys((".csv", ".parquet"), self._write_frame), **forms} if self._has_frame else forms
 
     @property
@@ -204,15 +204,15 @@ class Modality(abc.ABC):
             replace_file(out, frame.to_csv(index=False))
 
     def _write_folder(self, values: State, given: Cond, out: pathlib.Path) -> None:
-        few = min(num_examples(values), SHOWN)
+        few = min(num_examples(values), MAX_FIGURE_EXAMPLES)
         sample_folder.prepare(out)
         name = ROWS if self._has_frame else "samples.npz"
         some = tree_map(lambda leaf: leaf[:few], values), tree_map(lambda leaf: leaf[:few], given)
-        sample_folder.save(self.show(*some), out, [name])
-        self.forms[pathlib.PurePath(name).suffix](values, given, out / name)
+        sample_folder.save_overview(self.show(*some), out, [name])
+        self.writers[pathlib.PurePath(name).suffix](values, given, out / name)
 
     @property
-    def array_forms(self) -> dict[str, Write]:
+    def array_forms(self) -> dict[str, Writer]:
         """Those of them that write arrays, for kinds whose samples are one: .npy has no names and labels."""
         return {
             ".npz": self._write_arrays,
@@ -225,19 +225,19 @@ class Modality(abc.ABC):
 
         None of a modality of your own that does not say it, so that nothing wrong is reported.
         """
-        return None if self.loads or not self.has_density else 0.0
+        return None if self.has_own_loader or not self.has_density else 0.0
 
     @property
-    def end(self) -> int | None:
+    def eos_token_id(self) -> int | None:
         """Symbol with which an example ends before its row does; None where they fill their rows."""
         return None
 
     @property
-    def modules(self) -> dict[str, nn.Module]:
+    def aux_networks(self) -> dict[str, nn.Module]:
         """Networks that it needs to read and write, by the names of the files that keep their weights; none do."""
         return {}
 
-    def picture_values(self, values: Any) -> Tensor | None:
+    def image_values(self, values: Any) -> Tensor | None:
         """Return all pictures among values, uint8 [m, c, h, w], for what learns of pictures alone; None without any."""
         return None
 
@@ -245,20 +245,20 @@ class Modality(abc.ABC):
         """Return data whose modality knows exact statistics of them, which no private fit may tell: as they are."""
         return data
 
-    def for_measures(self, data: "Dataset") -> "Dataset":
+    def for_metrics(self, data: "Dataset") -> "Dataset":
         """Return data as measures of their kind want them: as they are."""
         return data
 
-    def for_learning(self, data: "Dataset", draws: Rng) -> "Dataset":
+    def for_training(self, data: "Dataset", rng: Rng) -> "Dataset":
         """Return data as they are learned, such as in other shares: as they are."""
         return data
 
     @property
-    def leaves(self) -> tuple[str, ...]:
+    def conditionable_leaves(self) -> tuple[str, ...]:
         """Names of the parts of a state that a person can give, while the others are drawn."""
         return ()
 
-    def give(self, leaf: str, text: str) -> tuple[Tensor, dict[str, int]]:
+    def parse_condition(self, leaf: str, text: str) -> tuple[Tensor, dict[str, int]]:
         """Return a leaf as one state, [1, ...], from what a person writes, and the conditions that follow from it.
 
         Raises:
@@ -266,19 +266,19 @@ class Modality(abc.ABC):
         """
         raise UsageError("no part of these data can be given", found=f"{leaf}={text}", remedy="Leave it out")
 
-    def take(self, leaf: str, found: Found) -> tuple[Tensor | dict[str, Tensor], dict[str, int]]:
-        """Return a leaf as one state, [1, ...], or several by their names, from what a file holds; as `give`.
+    def load_condition(self, leaf: str, raw: RawExamples) -> tuple[Tensor | dict[str, Tensor], dict[str, int]]:
+        """Return a leaf as one state, [1, ...], or several by their names, from what a file holds; as `parse_condition`.
 
         Raises:
             InputError: If it holds something else, or more than one.
         """
         raise InputError(f"{leaf} is no part of these data that a file gives", remedy="Leave it out")
 
-    def counted(self, values: Any) -> Int64[Tensor, " n"]:
+    def num_entries(self, values: Any) -> Int64[Tensor, " n"]:
         """Return how many symbols of each example mean something."""
         return torch.full((num_examples(values),), values[0].numel())
 
-    def complete(self, given: Cond) -> Cond:
+    def add_derived_conditions(self, given: Cond) -> Cond:
         """Add the conditions that follow from others; none do."""
         return given
 
@@ -290,7 +290,7 @@ class Modality(abc.ABC):
     def encode(self, values: Any) -> Any:
         """Turn values into a state: float32, mean about zero, scale about one."""
 
-    def fill(self, values: Any, draw: RandomStream) -> Any:
+    def dequantize(self, values: Any, rng: RandomStream) -> Any:
         """Turn values into states that have a density: kinds with whole levels fill them up with uniform noise."""
         return self.encode(values)
 
@@ -302,22 +302,22 @@ class Modality(abc.ABC):
             InputError: If it is not finite.
         """
 
-    def taken(self, values: Any, n: int, draws: Rng) -> Any:
+    def resample(self, values: Any, n: int, rng: Rng) -> Any:
         """Return n of more values than that, so that what is known of all of them together holds better.
 
         Raises:
             UsageError: If nothing is known.
         """
-        raise UsageError(f"nothing is known of the shares of {self.called}", remedy="Leave rake at 0")
+        raise UsageError(f"nothing is known of the shares of {self.display_name}", remedy="Leave rake at 0")
 
-    def soften(self, state: Any) -> Any:
+    def decode_soft(self, state: Any) -> Any:
         """Turn a state into values that are not rounded and have a gradient, as wishes see them.
 
         Kinds whose values are whole numbers override this; their wishes meet values between those of real data.
         """
         return self.decode(state)
 
-    def adopt(self, data: "Dataset") -> "Dataset":
+    def convert(self, data: "Dataset") -> "Dataset":
         """Return data of another modality of the same kind as this one sees them; the same values.
 
         Raises:
@@ -330,32 +330,39 @@ class Modality(abc.ABC):
             data, given={**data.given, "label": renumbered(data.given["label"], theirs, ours)}, modality=self
         )
 
-    def choose(self, names: Sequence[str]) -> tuple[str, ...]:
+    def select_columns(self, names: Sequence[str]) -> tuple[str, ...]:
         """Return the columns of a table that are read, where others and missing cells are left out; none for all."""
         return ()
 
-    def accept(self, found: Found) -> tuple[State, Cond]:
+    def values_from_raw(self, raw: RawExamples) -> tuple[State, Cond]:
         """Turn what feller found in a file into values and conditions of this modality.
 
         Raises:
             InputError: If it is of another kind, shape or naming.
         """
-        raise InputError(self.called, found.told, "Name a file that they are read from")
+        raise InputError(self.display_name, raw.description, "Name a file that they are read from")
 
     @property
     def read_size(self) -> int | None:
-        """Size that files are read with to be data of this modality, see `feller.data.loading.read`; None for any."""
+        """Size that files are read with to be data of this modality, see `feller.data.loading.dataset_reader`; None for any."""
         return None
 
-    def read(self, found: Found) -> "Dataset":
+    def dataset_from_raw(self, raw: RawExamples) -> "Dataset":
         """Return what a file holds as data of this modality.
 
         Raises:
             InputError: If it is of another kind, shape or naming.
         """
-        known = print_of(found) if self.computes else ""
-        cells = found if isinstance(found, FoundTable) else None
-        return Dataset(*self.accept(found), self, found.notes, properties=told(found), print=known, cells=cells)
+        fingerprint = fingerprint_of(raw) if self.has_computed_values else ""
+        cells = raw if isinstance(raw, RawTable) else None
+        return Dataset(
+            *self.values_from_raw(raw),
+            self,
+            raw.notes,
+            properties=property_tensors(raw),
+            fingerprint=fingerprint,
+            raw_table=cells,
+        )
 
     @property
     def lenient(self) -> "Modality":
@@ -384,14 +391,14 @@ class Modality(abc.ABC):
         Raises:
             UsageError: If such data are no table.
         """
-        raise UsageError(f"{self.called} are no table", remedy="Take `numpy()`")
+        raise UsageError(f"{self.display_name} are no table", remedy="Take `numpy()`")
 
     def show(self, values: Any, given: Cond, columns: int | None = None) -> Image.Image:
         """Draw a picture for people."""
-        draw = type(self).figure
-        if draw is None:
-            raise UsageError(f"{self.called} have no figure", remedy="Give the class one: figure = FUNCTION")
-        return image_of(draw(values, given))
+        figure = type(self).figure
+        if figure is None:
+            raise UsageError(f"{self.display_name} have no figure", remedy="Give the class one: figure = FUNCTION")
+        return to_image(figure(values, given))
 
     def check_form(self, out: pathlib.Path) -> str:
         """Return the ending that decides how examples are written; none for a folder.
@@ -401,8 +408,8 @@ class Modality(abc.ABC):
         """
         ending = "" if out.is_dir() else out.suffix.lower()
         ending = ending if ending[1:2].isalpha() else ""  # a folder may be called run-0.5
-        if ending not in self.forms:
-            known = ", ".join(form for form in self.forms if form)
+        if ending not in self.writers:
+            known = ", ".join(form for form in self.writers if form)
             raise UsageError(
                 f"cannot write this kind of data as {ending}", remedy=f"Choose {known}, or a folder (no ending)"
             )
@@ -411,7 +418,7 @@ class Modality(abc.ABC):
     def check_place(self, out: pathlib.Path) -> None:
         """Refuse a place that examples cannot be written to, before they are made."""
         if not self.check_form(out):
-            sample_folder.check(out)
+            sample_folder.check_writable(out)
 
     def write(self, values: State, given: Cond, out: pathlib.Path) -> None:
         """Write examples in the form that the ending of `out` names; without an ending, a folder.
@@ -420,19 +427,19 @@ class Modality(abc.ABC):
             UsageError: If this kind of data cannot be written so.
             InputError: If the disk refuses.
         """
-        self.write_by(self.forms, values, given, out)
+        self.write_by(self.writers, values, given, out)
 
-    def write_by(self, forms: Mapping[str, Write], values: State, given: Cond, out: pathlib.Path) -> None:
+    def write_by(self, forms: Mapping[str, Writer], values: State, given: Cond, out: pathlib.Path) -> None:
         """Write examples as `write` does, by other forms."""
         ending = self.check_form(out)
         try:
             out.parent.mkdir(parents=True, exist_ok=True)
-            with contextlib.nullcontext() if ending else sample_folder.held(out):
+            with contextlib.nullcontext() if ending else sample_folder.locked_folder(out):
                 forms[ending](values, given, out)
         except OSError as error:
             raise cannot_write(out, error) from error
 
-    def condition(self, key: str, text: str) -> int:
+    def class_index(self, key: str, text: str) -> int:
         """Return the number of a class that a person names, or counts where no name is a whole number.
 
         Raises:
@@ -472,15 +479,15 @@ class Dataset:
     """Which of the properties a network is to tell of other examples, where that is asked."""
     stream: Stream | None = None
     """All examples, where memory holds a sample of them alone: values and conditions are those of the sample."""
-    print: str = ""
+    fingerprint: str = ""
     """Hash of what was read, where values are computed from it: their last bits depend on the processor."""
 
-    cells: FoundTable | None = None
+    raw_table: RawTable | None = None
     """The table as it is written, where all rows of one were read; measures look at it."""
 
     def __repr__(self) -> str:
         """Say in a line what they are; `numpy()` and `frame()` give the examples."""
-        return f"<Dataset of {self.total:,} examples, {self.modality.called}>"
+        return f"<Dataset of {self.total:,} examples, {self.modality.display_name}>"
 
     def __len__(self) -> int:
         return num_examples(self.values)
@@ -490,11 +497,11 @@ class Dataset:
         """How many examples there are, with those that memory does not hold."""
         return len(self) if self.stream is None else len(self.stream)
 
-    def sampled(self) -> "Dataset":
+    def in_memory_sample(self) -> "Dataset":
         """Return what memory holds alone."""
         return self if self.stream is None else replace(self, stream=None)
 
-    def numbered(self, numbers: Int64[Tensor, " m"]) -> "Dataset":
+    def take(self, numbers: Int64[Tensor, " m"]) -> "Dataset":
         """Read examples by their numbers among all, as this modality sees them.
 
         Raises:
@@ -502,9 +509,9 @@ class Dataset:
         """
         if self.stream is None:
             return self.subset(numbers)
-        return Dataset(*self.stream.take(numbers), self.stream.modality).seen_as(self.modality)
+        return Dataset(*self.stream.take(numbers), self.stream.modality).with_modality(self.modality)
 
-    def check_whole(self, purpose: str) -> None:
+    def require_in_memory(self, purpose: str) -> None:
         """Raise a UsageError on data that memory does not hold, for what must see all of them at once."""
         if self.stream is not None:
             raise UsageError(
@@ -520,7 +527,7 @@ class Dataset:
         arrays = self.arrays()
         if "samples" not in arrays:
             raise UsageError(
-                f"{self.modality.called} are several arrays, {', '.join(arrays)}", remedy="Take `arrays()`"
+                f"{self.modality.display_name} are several arrays, {', '.join(arrays)}", remedy="Take `arrays()`"
             )
         return arrays["samples"]
 
@@ -550,14 +557,14 @@ class Dataset:
 
     def _repr_png_(self) -> bytes:
         """Show some in a notebook, as a picture of their kind."""
-        some = self if len(self) <= SHOWN else self.subset(torch.arange(SHOWN))
+        some = self if len(self) <= MAX_FIGURE_EXAMPLES else self.subset(torch.arange(MAX_FIGURE_EXAMPLES))
         picture = io.BytesIO()
         self.modality.show(some.values, some.given).save(picture, "PNG")
         return picture.getvalue()
 
-    def seen_as(self, modality: Modality) -> "Dataset":
+    def with_modality(self, modality: Modality) -> "Dataset":
         """Return the same data as another modality of their kind sees them."""
-        return modality.adopt(self)
+        return modality.convert(self)
 
     def subset(self, index: Int[Tensor, " m"]) -> "Dataset":
         """Return the examples with these numbers, in this order."""
@@ -569,28 +576,28 @@ class Dataset:
             groups=None if self.groups is None else self.groups[index],
             properties={name: numbers[index] for name, numbers in self.properties.items()},
             stream=None,
-            print=self.print and hashed(self.print, index),
-            cells=None,
+            fingerprint=self.fingerprint and sha256_of(self.fingerprint, index),
+            raw_table=None,
         )
 
-    def wanted(self, target: Target) -> Float64[Tensor, "n names"]:
+    def targets(self, target: Target) -> Float64[Tensor, "n names"]:
         """Return the numbers of a target, or the number of the class of each example."""
         return torch.stack([self.properties[name] for name in target.names], 1)
 
 
-def unused_numbers(names: Collection[str]) -> tuple[str, ...]:
+def unused_properties_note(names: Collection[str]) -> tuple[str, ...]:
     """Return the note on numbers of files that a regressor can learn and a generator does not."""
     if not names:
         return ()
-    listed = first_of([*names])
+    listed = abbreviated([*names])
     return (
         f"numbers that only a regressor learns (--recipe regressor --target NAME): {listed}; a generator ignores them",
     )
 
 
-def told(found: Found) -> dict[str, Float64[Tensor, " n"]]:
+def property_tensors(raw: RawExamples) -> dict[str, Float64[Tensor, " n"]]:
     """Return the numbers that a file tells of its examples beside their values."""
-    return {name: torch.from_numpy(numbers).double() for name, numbers in found.properties.items()}
+    return {name: torch.from_numpy(numbers).double() for name, numbers in raw.properties.items()}
 
 
 def check_finite_state(state: State) -> None:

@@ -11,12 +11,12 @@ from feller.core.pytree import Cond, State
 
 
 @dataclass(frozen=True, eq=False)
-class Pieces:
+class ReadChunks:
     """Parts of files that are read as a whole, so that an order should not jump among all of them."""
 
-    of: Int[Tensor, " n"]
+    chunk_ids: Int[Tensor, " n"]
     """Number of the piece that each example lies in."""
-    together: int
+    chunks_in_memory: int
     """Pieces that memory holds at once."""
 
 
@@ -33,23 +33,23 @@ class Stream(Protocol):
         """Conditions of all examples, [n] each, which are known without reading these."""
 
     @property
-    def print(self) -> str:
+    def fingerprint(self) -> str:
         """Hash of what the files are."""
 
     @property
-    def prints(self) -> dict[str, str]:
+    def fingerprints(self) -> dict[str, str]:
         """Hash of each file, by its name; none where names are not enough to tell files apart."""
 
     @property
-    def pieces(self) -> Pieces | None:
+    def chunks(self) -> ReadChunks | None:
         """What is read together; None where single examples can be read."""
 
     @property
-    def held(self) -> Int[Tensor, " k"]:
+    def sample_index(self) -> Int[Tensor, " k"]:
         """Numbers of the examples that memory holds as a sample, in its order."""
 
     @property
-    def most(self) -> int:
+    def max_held_out(self) -> int:
         """Examples that may be kept back, and then are held in memory, too."""
 
     def __len__(self) -> int:
@@ -64,15 +64,15 @@ class Stream(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class Part:
+class StreamSubset:
     """Some examples of a stream, under new numbers."""
 
-    whole: Stream
+    parent: Stream
     numbers: Int[Tensor, " n"]
     """In the whole, each larger than the one before."""
     given: Cond
-    pieces: Pieces | None
-    held: Int[Tensor, " k"]
+    chunks: ReadChunks | None
+    sample_index: Int[Tensor, " k"]
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -80,36 +80,36 @@ class Part:
     @property
     def modality(self) -> Any:
         """That of the whole."""
-        return self.whole.modality
+        return self.parent.modality
 
     @property
-    def print(self) -> str:
+    def fingerprint(self) -> str:
         """That of the whole."""
-        return self.whole.print
+        return self.parent.fingerprint
 
     @property
-    def prints(self) -> dict[str, str]:
+    def fingerprints(self) -> dict[str, str]:
         """Those of the whole."""
-        return self.whole.prints
+        return self.parent.fingerprints
 
     @property
-    def most(self) -> int:
+    def max_held_out(self) -> int:
         """That of the whole."""
-        return self.whole.most
+        return self.parent.max_held_out
 
     def take(self, numbers: Int[Tensor, " m"]) -> tuple[State, Cond]:
         """Read them from the whole."""
-        return self.whole.take(self.numbers[numbers])
+        return self.parent.take(self.numbers[numbers])
 
 
-def part(whole: Stream, kept: Tensor) -> Part:
+def stream_subset(whole: Stream, mask: Tensor) -> StreamSubset:
     """Return the examples of a stream that are marked, [n]; those among them that memory holds stay held."""
-    numbers, place = kept.nonzero()[:, 0], torch.where(kept, kept.cumsum(0) - 1, -1)
-    held, pieces = place[whole.held], whole.pieces
-    return Part(
+    numbers, place = mask.nonzero()[:, 0], torch.where(mask, mask.cumsum(0) - 1, -1)
+    sample_index, chunks = place[whole.sample_index], whole.chunks
+    return StreamSubset(
         whole,
         numbers,
-        {name: known[numbers] for name, known in whole.given.items()},
-        None if pieces is None else Pieces(pieces.of[numbers], pieces.together),
-        held[held >= 0],
+        {name: labels[numbers] for name, labels in whole.given.items()},
+        None if chunks is None else ReadChunks(chunks.chunk_ids[numbers], chunks.chunks_in_memory),
+        sample_index[sample_index >= 0],
     )

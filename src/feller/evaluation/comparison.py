@@ -33,7 +33,7 @@ class ComparedSets:
 
 def has_enough_held_out(held_out: Dataset) -> bool:
     """Tell whether so much is held out that what is measured of it is not chance."""
-    return held_out.modality.amount(held_out) >= held_out.modality.least
+    return held_out.modality.count_units(held_out) >= held_out.modality.min_held_out
 
 
 def reference_data(train: Dataset, held_out: Dataset) -> Dataset:

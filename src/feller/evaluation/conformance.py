@@ -20,9 +20,9 @@ from feller.core.pytree import State, append_dims, leaves, num_examples, tree_ma
 from feller.core.rng import RandomStream, Rng
 from feller.core.serialization import from_dict, to_dict
 from feller.core.user_code import qualified_name, user_frame
-from feller.data.loading.read import read
-from feller.data.loading.read_samples import read_back
-from feller.data.loading.user_modality import calling
+from feller.data.loading.dataset_reader import read
+from feller.data.loading.sample_reader import read_samples
+from feller.data.loading.user_modality import user_call
 from feller.data.modality import Dataset, Modality
 from feller.models.recipes.recipe import SIZES, Recipe
 from feller.models.recipes.recipe import check_states as _check_states
@@ -724,11 +724,11 @@ def check_modality(kind: type[Modality], source: str) -> None:
         check.true("states have a size about one", 0.02 < scale < 50, f"{scale:.3g}", "0.02 to 50")
     check.true("a record gives it back", from_dict(Modality, to_dict(modality)) == modality, "another", modality)
     with tempfile.TemporaryDirectory() as folder:
-        for ending in sorted({*modality.forms} & {".npz", *modality.suffixes}):
-            with calling(modality, "frame"):
+        for ending in sorted({*modality.writers} & {".npz", *modality.suffixes}):
+            with user_call(modality, "frame"):
                 modality.write(few.values, few.given, pathlib.Path(folder, f"written{ending}"))
             try:
-                found, marks = read_back(pathlib.Path(folder, f"written{ending}"), modality)
+                found, marks = read_samples(pathlib.Path(folder, f"written{ending}"), modality)
             except InputError as error:
                 if ending == ".npz":
                     raise
@@ -741,10 +741,10 @@ def check_modality(kind: type[Modality], source: str) -> None:
             check.close(f"samples in {ending} are read again", found, few.values, 1e-5 * size)
             check.equal(f"conditions in {ending} are read again", marks, few.given)
     _check_recipe(data, kind.recipe)
-    with calling(modality, "figure"):
+    with user_call(modality, "figure"):
         modality.show(few.values, few.given)
     for metric in kind.metrics:
-        with calling(modality, "metrics"):
+        with user_call(modality, "metrics"):
             found = abs(float(metric(values, values)))
         check.true(f"{metric.__name__} of data beside themselves is 0", found < 1e-6, f"{found:.3g}", 0)
 
@@ -756,7 +756,7 @@ def _check_recipe(data: Dataset, recipe: Any) -> None:
         if recipe not in RECIPES:
             raise UsageError.unknown_name("recipe", recipe, RECIPES)
         recipe = RECIPES[recipe]
-    with calling(data.modality, "recipe"):
+    with user_call(data.modality, "recipe"):
         made: Any = recipe(data, SIZES[0])
     if not isinstance(made, Recipe):
         expected = "a function of data and size that returns a feller.Recipe"

@@ -60,7 +60,9 @@ def crystal_geometry(crystal: Crystal) -> CrystalGeometry:
     """
     from pymatgen.core import Lattice, Structure
 
-    structure_read = Structure(Lattice.from_parameters(*crystal.lattice), crystal.numbers.tolist(), crystal.places)
+    structure_read = Structure(
+        Lattice.from_parameters(*crystal.lattice), crystal.atomic_numbers.tolist(), crystal.frac_coords
+    )
     structure: Any = structure_read.get_reduced_structure("LLL")  # the same crystal, with a cell that is not oblique
     edges, n = structure.lattice.matrix, len(structure)
     large = structure.volume > MIN_VOLUME
@@ -183,7 +185,7 @@ def _subsample_crystals(dataset: Dataset, rng: Rng, name: str) -> list[Crystal]:
 
 def _to_crystals(dataset: Dataset) -> list[Crystal]:
     if (modality := dataset.modality.view(Crystals)) is None:
-        raise UsageError("crystals", dataset.modality.called, "Measure those in the way of their kind")
+        raise UsageError("crystals", dataset.modality.display_name, "Measure those in the way of their kind")
     return modality.crystals(dataset.values, dataset.given)
 
 
@@ -197,7 +199,7 @@ def crystal_features(crystals: list[Crystal]) -> CrystalFeatures:
 
 def reduced_formula(crystal: Crystal) -> tuple[tuple[int, int], ...]:
     """Return atomic numbers and how many atoms of each, the smallest whole numbers."""
-    numbers, counts = np.unique(crystal.numbers, return_counts=True)
+    numbers, counts = np.unique(crystal.atomic_numbers, return_counts=True)
     whole = math.gcd(*counts.tolist())
     return tuple(zip(numbers.tolist(), (counts // whole).tolist(), strict=True))
 
@@ -252,9 +254,13 @@ def _reads_back(crystal: Crystal) -> bool:
         back, _ = read_crystal(read_blocks(cif_text(crystal, "x"))[0])
     except InputError:
         return False
-    apart = back.places - crystal.places if back.places.shape == crystal.places.shape else np.array([0.5])
+    apart = (
+        back.frac_coords - crystal.frac_coords
+        if back.frac_coords.shape == crystal.frac_coords.shape
+        else np.array([0.5])
+    )
     same = np.allclose(back.lattice, crystal.lattice, atol=1e-4) and np.abs(apart - np.round(apart)).max() < 1e-4
-    return bool(same and np.array_equal(back.numbers, crystal.numbers))
+    return bool(same and np.array_equal(back.atomic_numbers, crystal.atomic_numbers))
 
 
 def _set_distances(some: CrystalFeatures, real: CrystalFeatures) -> Numbers:

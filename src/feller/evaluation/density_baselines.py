@@ -12,7 +12,7 @@ from feller.core.rng import Rng
 from feller.data.batches import split
 from feller.data.modality import Dataset
 from feller.data.points.earth import Earth
-from feller.data.points.manifold_points import Geometric
+from feller.data.points.manifold_points import ManifoldPoints
 from feller.data.points.torsions import Torsions
 from feller.evaluation.comparison import has_enough_held_out, subsample
 from feller.spaces import Sphere, as_manifold
@@ -208,7 +208,7 @@ def _fit_density(train: Dataset, rng: Rng) -> Density | None:
     kind = train.modality
     if kind.view(Torsions) is not None:
         return wrapped_mixture(manifold_points(subsample(train, MAX_FITTED, rng)), rng, restarts=RESTARTS).log_density
-    points = kind.view(Geometric)
+    points = kind.view(ManifoldPoints)
     if kind.view(Earth) is not None or (points is not None and points.manifold == Sphere(2)):
         rest, validation = split(train, 0.1, rng)
         if not len(validation):

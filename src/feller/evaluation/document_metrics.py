@@ -14,7 +14,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from feller.core.rng import Rng
 from feller.data.documents.modality import Documents
-from feller.data.documents.vocabulary import Symbols
+from feller.data.documents.vocabulary import DocumentVocabulary
 from feller.data.modality import Dataset
 from feller.sampling.autoregressive.document_decoding import log_likelihood, predicted_mask
 from feller.sampling.retrieval.retriever import (
@@ -62,7 +62,7 @@ def documents_quality(
     rows = kind.encode(held_out.subset(torch.arange(min(len(held_out), MAX_DOCUMENTS))).values)
     symbols, plain = kind.symbols, [rows.new_empty(0)] * len(rows)
     text, picture = (tokens_nll(network, rows, plain, symbols, of) for of in (symbols.is_text, symbols.is_code))
-    whole = tokens_nll(network, rows, plain, symbols, lambda tokens: tokens < symbols.count)
+    whole = tokens_nll(network, rows, plain, symbols, lambda tokens: tokens < symbols.num_outputs)
     numbers = {
         "perplexity": whole.perplexity,
         "text_perplexity": text.perplexity,
@@ -97,7 +97,7 @@ def retrieved_prefixes(
 
 
 def tokens_nll(
-    network: Any, rows: Int64[Tensor, "n l"], before: Sequence[Int64[Tensor, " _"]], symbols: Symbols, of: Of
+    network: Any, rows: Int64[Tensor, "n l"], before: Sequence[Int64[Tensor, " _"]], symbols: DocumentVocabulary, of: Of
 ) -> TokenNats:
     """Return what documents cost where `of` marks their symbols; what stands before them is not counted.
 
@@ -108,12 +108,12 @@ def tokens_nll(
 
 
 def document_nlls(
-    network: Any, rows: Int64[Tensor, "n l"], before: Sequence[Int64[Tensor, " _"]], symbols: Symbols, of: Of
+    network: Any, rows: Int64[Tensor, "n l"], before: Sequence[Int64[Tensor, " _"]], symbols: DocumentVocabulary, of: Of
 ) -> tuple[Float64[Tensor, " n"], Int64[Tensor, " n"]]:
     """Return the nats of each document and the symbols that they are of; arguments as of `tokens_nll`."""
     device = next(network.parameters()).device
     end = torch.tensor([symbols.eos])
-    own = [torch.cat([row[row < symbols.count], end]) for row in rows.cpu()]
+    own = [torch.cat([row[row < symbols.num_outputs], end]) for row in rows.cpu()]
     samples = [torch.cat([front.cpu(), row]) for front, row in zip(before, own, strict=True)]
     none = [torch.zeros(len(front), dtype=torch.bool) for front in before]
     counted = [torch.cat([front, of(row)]) for front, row in zip(none, own, strict=True)]

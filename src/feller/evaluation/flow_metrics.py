@@ -121,7 +121,7 @@ def bits_per_token(model: Model, held_out: Dataset, options: FlowMetricOptions) 
     if not len(held_out) or not model.supports_conditions(held_out):
         return dict.fromkeys(bounds)
     some = subsample(held_out, max(MIN_EXAMPLES, round(MAX_ESTIMATED * options.fraction)), options.rng)
-    symbols, found = int(some.modality.counted(some.values).sum()), {}
+    symbols, found = int(some.modality.num_entries(some.values).sum()), {}
     for i, (name, bound) in enumerate(bounds.items()):
         tell = lambda share, i=i: options.on_progress((i + share) / len(bounds))  # noqa: E731
         nats = model.nll(some, elbo=bound, times=TIMES, rng=options.rng, process_group=options.ranks, on_progress=tell)
@@ -171,7 +171,7 @@ def straightness(
     except TypeError:
         return None
     device = next(model.network.parameters()).device
-    cond = spec.modality.complete(model.sample_conditions(n, {}, rng))
+    cond = spec.modality.add_derived_conditions(model.sample_conditions(n, {}, rng))
     process = path.process(model.network.eval(), tree_map(lambda leaf: leaf.to(device), cond))
     start = path.initial_state(space.sample_base(n, rng.stream("source"), device))
     if any(

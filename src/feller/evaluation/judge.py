@@ -17,7 +17,7 @@ from feller.core.migrations import UNSTAMPED, Older, current_format
 from feller.core.rng import Rng
 from feller.core.safetensors_io import load_tensors, load_weights, save_tensors
 from feller.core.serialization import from_dict, to_dict
-from feller.data.batches import batches
+from feller.data.batches import batch_loader
 from feller.data.images.modality import Images
 from feller.data.images.pixel_codes import AsNumbers
 from feller.data.modality import Dataset
@@ -165,12 +165,12 @@ def train_judge(
         InputError: If the data are no pictures, or none.
     """
     if (images := real.modality.view(Images)) is None:
-        raise InputError("a judge looks at pictures", found=real.modality.called)
+        raise InputError("a judge looks at pictures", found=real.modality.display_name)
     modality = as_numbers(images)
     real = replace(real, modality=modality)
     present = real.given["label"].unique() if "label" in real.given else ()
     target = "label" if len(present) > 1 else "rotation"
-    give = batches(real, TRAINING.batch_size, rng)
+    give = batch_loader(real, TRAINING.batch_size, rng)
 
     def trained(steps: int, on_progress: Callable[[float], None]) -> ImageClassifier:
         network, training = _network(modality, target, rng).to(engine.device), replace(TRAINING, steps=steps)

@@ -17,7 +17,7 @@ from feller.core.rng import Rng
 from feller.data.atoms.elements import NUMBERS
 from feller.data.modality import Dataset
 from feller.data.molecules.modality import molecules_of
-from feller.data.molecules.molecule import Molecule, rdkit, sanitised, with_bonds, with_orders
+from feller.data.molecules.molecule import Molecule, rdkit, rdkit_with_bonds, rdkit_with_orders, sanitize
 from feller.evaluation.comparison import compare_sets, has_enough_held_out, reference_data, subsample, with_floors
 
 LENGTHS = (
@@ -57,7 +57,7 @@ def has_valencies(atoms: Int[np.ndarray, " n"]) -> bool:
 
 def bond_orders(molecule: Molecule) -> Int[np.ndarray, "l l"]:
     """Return the order of the bond between each two atoms, 0 for none: the highest that their distance allows."""
-    limits = _LIMITS[:, molecule.atoms[:, None], molecule.atoms]
+    limits = _LIMITS[:, molecule.atomic_numbers[:, None], molecule.atomic_numbers]
     found = (molecule.distances() < limits).sum(0)  # a limit is below those of lower orders
     np.fill_diagonal(found, 0)
     return found
@@ -65,7 +65,7 @@ def bond_orders(molecule: Molecule) -> Int[np.ndarray, "l l"]:
 
 def is_stable(molecule: Molecule) -> Bool[np.ndarray, " l"]:
     """Tell which atoms have their valency."""
-    return bond_orders(molecule).sum(1) == _VALENCY[molecule.atoms]
+    return bond_orders(molecule).sum(1) == _VALENCY[molecule.atomic_numbers]
 
 
 MAX_MOLECULES = 2_000
@@ -81,7 +81,7 @@ def molecules_quality(samples: Dataset, train: Dataset, held_out: Dataset, rng: 
     made = molecules_of(subsample(samples, MAX_MOLECULES, rng.fold_in("made")))
     real_molecules = molecules_of(subsample(reference_data(train, held_out), MAX_MOLECULES, rng.fold_in("unseen")))
     trained = molecules_of(train)
-    tabled = has_valencies(np.concatenate([molecule.atoms for molecule in (*made, *real_molecules, *trained)]))
+    tabled = has_valencies(np.concatenate([molecule.atomic_numbers for molecule in (*made, *real_molecules, *trained)]))
     shares, floors = (_stability(group, tabled=tabled) for group in (made, real_molecules))
     for name, (value, floor) in _rdkit_metrics(made, real_molecules, trained, tabled=tabled).items():
         shares[name], floors[name] = value, floor
@@ -100,7 +100,7 @@ def _stability(molecules: list[Molecule], *, tabled: bool) -> dict[str, float | 
     return {
         "atom_stability": float(np.concatenate(right).mean()) if tabled else None,
         "molecule_stability": _fraction(atoms.all() for atoms in right) if tabled else None,
-        "connected": _fraction(connected_components(molecule.bonded())[0] == 1 for molecule in molecules),
+        "connected": _fraction(connected_components(molecule.bond_mask())[0] == 1 for molecule in molecules),
     }
 
 
@@ -125,21 +125,21 @@ def _rdkit_metrics(
 
 
 def _formula(molecule: Molecule) -> bytes:
-    return np.sort(molecule.atoms).tobytes()
+    return np.sort(molecule.atomic_numbers).tobytes()
 
 
 def _smiles_metrics(
     chem: Any, molecules: list[Molecule], training_smiles: set[str | None], *, tabled: bool
 ) -> dict[str, float | None]:
     """Return what rdkit says of a set of molecules; `training_smiles` are the SMILES of the training data."""
-    fitted = [with_bonds(chem, molecule) for molecule in molecules]
+    fitted = [rdkit_with_bonds(chem, molecule) for molecule in molecules]
     smiles = [_smiles(chem, molecule, tabled=tabled) for molecule in molecules]
     whole = [text for text in smiles if text and "." not in text]
     different = set(whole)
     return {
         "table_validity": _fraction(text is not None for text in smiles) if tabled else None,
         "bonds_found": _fraction(made is not None for made in fitted),
-        "bonds_sane": _fraction(made is not None and sanitised(chem, made) for made in fitted),
+        "bonds_sane": _fraction(made is not None and sanitize(chem, made) for made in fitted),
         "unique_smiles": len(different) / len(whole) if whole else None,
         "novel_smiles": len(different - training_smiles) / len(different) if whole else None,
     }
@@ -147,8 +147,8 @@ def _smiles_metrics(
 
 def _smiles(chem: Any, molecule: Molecule, *, tabled: bool) -> str | None:
     """Return the canonical SMILES without hydrogens; None if the bonds, by the table if it can be, are none."""
-    made = with_orders(chem, molecule, bond_orders(molecule)) if tabled else with_bonds(chem, molecule)
-    if made is None or not sanitised(chem, made):
+    made = rdkit_with_orders(chem, molecule, bond_orders(molecule)) if tabled else rdkit_with_bonds(chem, molecule)
+    if made is None or not sanitize(chem, made):
         return None
     return chem.MolToSmiles(chem.RemoveHs(made))
 
@@ -158,8 +158,8 @@ DISTANCES = ("atom_number_distance", "element_share_distance", "bond_length_dist
 
 def _distances(made: list[Molecule], real: list[Molecule]) -> dict[str, float | None]:
     """Return how far sizes, elements and bonds of two sets are apart."""
-    sizes = [[len(molecule.atoms) for molecule in group] for group in (made, real)]
-    shares = [np.bincount(np.concatenate([m.atoms for m in group]), minlength=119) for group in (made, real)]
+    sizes = [[len(molecule.atomic_numbers) for molecule in group] for group in (made, real)]
+    shares = [np.bincount(np.concatenate([m.atomic_numbers for m in group]), minlength=119) for group in (made, real)]
     first, second = (counts / counts.sum() for counts in shares)
     numbers = (wasserstein_distance(*sizes), np.abs(first - second).sum() / 2, _bond_distance(made, real))
     return {name: None if value is None else float(value) for name, value in zip(DISTANCES, numbers, strict=True)}
@@ -179,8 +179,8 @@ def _bonds(molecules: list[Molecule]) -> dict[int, np.ndarray]:
     """Return the lengths of bonds in Å of each pair of elements."""
     pairs, lengths = [], []
     for molecule in molecules:
-        i, j = np.nonzero(np.triu(molecule.bonded()))
-        ends = np.sort(molecule.atoms[np.stack([i, j])], axis=0)
+        i, j = np.nonzero(np.triu(molecule.bond_mask()))
+        ends = np.sort(molecule.atomic_numbers[np.stack([i, j])], axis=0)
         pairs.append(1000 * ends[0] + ends[1])
         lengths.append(molecule.distances()[i, j])
     pair, length = np.concatenate(pairs), np.concatenate(lengths)

@@ -11,7 +11,7 @@ from torch.nn import functional
 from feller.core.pytree import tree_map
 from feller.core.rng import Rng
 from feller.data.modality import Dataset
-from feller.data.proteins.modality import structures
+from feller.data.proteins.modality import backbones_only
 from feller.data.proteins.residues import LETTERS
 from feller.evaluation.backbone_metrics import (
     FAVOURED,
@@ -154,7 +154,7 @@ def proteins_quality(samples: Dataset, train: Dataset, held_out: Dataset, rng: R
     What is learned from the training data has a floor only where enough is held out. A number is None where no
     residues are known that it could be measured on.
     """
-    numbers = backbones_quality(structures(samples), structures(train), structures(held_out), rng)
+    numbers = backbones_quality(backbones_only(samples), backbones_only(train), backbones_only(held_out), rng)
     numbers |= with_floors(_torsion_metrics(samples), _torsion_metrics(reference_data(train, held_out)))
     held_out_chains = held_out if has_enough_held_out(held_out) else held_out.subset(torch.arange(0))
     if len(held_out_chains):

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from feller.core.errors import UsageError
 from feller.core.pytree import Cond, State, num_examples, tree_map
-from feller.data.loading.read_samples import translation
+from feller.data.loading.sample_reader import value_converter
 from feller.data.modality import Dataset, Modality, Target
 from feller.evaluation.attacks.attack_scores import roc_auc
 from feller.models.model import Model
@@ -23,13 +23,13 @@ class TrainedRegressor:
         spec = model.spec
         if spec.family.prediction_target is None:
             raise UsageError(
-                f"it {spec.family.describe()} and tells nothing of {spec.modality.called}",
+                f"it {spec.family.describe()} and tells nothing of {spec.modality.display_name}",
                 remedy="Fit one that does: --recipe regressor",
             )
         self.target: Target = spec.family.prediction_target
         """What it tells."""
         self._network = model.network.eval().requires_grad_(False)
-        self._see = translation(theirs, spec.modality)
+        self._see = value_converter(theirs, spec.modality)
 
     def __call__(self, values: State, cond: Cond) -> Float64[Tensor, "b answers"]:
         """Return numbers in the units of the target, or logits of its classes; with a gradient in real values."""

@@ -72,7 +72,7 @@ def measure_quality(
     Raises:
         InputError: If there are no samples or no training data, or if the three are not of one kind.
     """
-    samples, train, held_out = (data.modality.for_measures(data) for data in (samples, train, held_out))
+    samples, train, held_out = (data.modality.for_metrics(data) for data in (samples, train, held_out))
     modality = train.modality
     if not len(samples) or not len(train):
         raise InputError("samples and training data", f"{len(samples)} and {len(train)}")
@@ -80,7 +80,7 @@ def measure_quality(
         _check_like(name, other, train)
     if measure is None:
         if (pictures := modality.view(Images)) is None:
-            raise InputError(f"what measures {modality.called}", "none")
+            raise InputError(f"what measures {modality.display_name}", "none")
         if judge is None:
             judge = train_judge(train, held_out, rng.fold_in("judge"), engine, budget=budget)
         elif judge.modality != as_numbers(pictures):
@@ -101,14 +101,14 @@ def measure_quality(
         name: None if name.endswith("_floor") and not has_enough_held_out(held_out) else one
         for name, one in kept.items()
     }
-    few = f"only {len(held_out):,} real examples were given, fewer than {modality.least}: too few for a verdict"
+    few = f"only {len(held_out):,} real examples were given, fewer than {modality.min_held_out}: too few for a verdict"
     notes = odd if has_enough_held_out(held_out) else (*odd, few)
     return SampleQuality(numbers, notes, judge)
 
 
 def _check_like(name: str, other: Dataset, train: Dataset) -> None:
     """Refuse data whose values or labels mean something else than those of the training data."""
-    got, expected = other.modality.meaning, train.modality.meaning
+    got, expected = other.modality.comparison_key, train.modality.comparison_key
     if got != expected:
         raise InputError(f"the {name} are unlike the training data: expected {expected}", found=got)
     got, expected = other.modality.conditions, train.modality.conditions
@@ -126,8 +126,8 @@ def _held_out_notes(numbers: dict[str, float | str | None], held_out: Dataset) -
     if has_enough_held_out(held_out):
         return []
     kind = held_out.modality
-    parts = f" of {kind.amount(held_out):,} {kind.parts}" if kind.parts and len(held_out) else ""
-    few = f"{len(held_out):,} examples{parts} are held out, fewer than {kind.least}"
+    parts = f" of {kind.count_units(held_out):,} {kind.unit_name}" if kind.unit_name and len(held_out) else ""
+    few = f"{len(held_out):,} examples{parts} are held out, fewer than {kind.min_held_out}"
     there = [name for name in numbers if name.endswith("_floor") and numbers[name] is not None]
     left_out = [name for name in ("nearest_ratio",) if name in numbers]
     left_out += [name for name in numbers if name.endswith("_floor") and _has_no_floor(numbers, name)]

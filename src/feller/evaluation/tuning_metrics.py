@@ -127,7 +127,8 @@ def base_divergence(
     spec = tuned.spec
     device = next(tuned.network.parameters()).device
     cond = tree_map(
-        lambda leaf: leaf.to(device), spec.modality.complete(tuned.sample_conditions(n, condition_words, rng))
+        lambda leaf: leaf.to(device),
+        spec.modality.add_derived_conditions(tuned.sample_conditions(n, condition_words, rng)),
     )
     times = linear_grid(STEPS)
     with torch.no_grad():

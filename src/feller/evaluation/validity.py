@@ -10,7 +10,7 @@ from feller.core.errors import UsageError
 from feller.data.crystals.modality import Crystals
 from feller.data.modality import Dataset
 from feller.data.molecules.modality import molecules_of
-from feller.data.molecules.molecule import rdkit, sanitised, with_bonds
+from feller.data.molecules.molecule import rdkit, rdkit_with_bonds, sanitize
 from feller.evaluation.backbone_metrics import is_broken
 from feller.evaluation.crystal_metrics import crystal_geometry, is_charge_balanced, is_installed, reduced_formula
 
@@ -29,11 +29,11 @@ def valid_molecules(samples: Dataset) -> Bool[np.ndarray, " n"] | None:
     molecules = molecules_of(samples)
     try:
         with rdkit("judging molecules") as chem:
-            found = [with_bonds(chem, molecule) for molecule in molecules]
-            sane = [made is not None and sanitised(chem, made) for made in found]
+            found = [rdkit_with_bonds(chem, molecule) for molecule in molecules]
+            sane = [made is not None and sanitize(chem, made) for made in found]
     except UsageError:
         return None
-    whole = [connected_components(molecule.bonded())[0] == 1 for molecule in molecules]
+    whole = [connected_components(molecule.bond_mask())[0] == 1 for molecule in molecules]
     return np.array(sane) & np.array(whole)
 
 

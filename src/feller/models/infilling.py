@@ -9,7 +9,7 @@ from torch import Tensor
 from feller.core.errors import InputError, UsageError
 from feller.core.pytree import Cond, zero_invalid
 from feller.core.rng import Rng
-from feller.data.speech.durations import Durations, log_durations
+from feller.data.speech.durations import DurationModel, log_durations
 from feller.data.speech.phones import PLACES
 from feller.networks.audio.frame_infiller import FrameInfiller, FrameInfillerNetwork
 from feller.networks.blocks.time_conditioning import NoTimeConditioning, TimeToken
@@ -127,7 +127,7 @@ def _sample_frames(
 
 
 @dataclass(frozen=True)
-class LearnedDurations(Durations):
+class LearnedDurations(DurationModel):
     """Durations by infilling, at once or drawn."""
 
     architecture: FrameInfiller
@@ -165,7 +165,7 @@ class LearnedDurations(Durations):
         """The network."""
         return self.network
 
-    def fill(
+    def infill(
         self,
         duration: Int64[Tensor, "b m"],
         observed: Bool[Tensor, "b m"],

@@ -20,11 +20,11 @@ from feller.core.run_folder import Run, to_run
 from feller.core.safetensors_io import load_tensors, load_weights
 from feller.core.user_code import load_code
 from feller.data.batches import Batch
+from feller.data.loading.dataset_reader import read
 from feller.data.loading.in_memory import DataSource
-from feller.data.loading.read import read
 from feller.data.modality import Dataset, Modality
 from feller.data.tables.dataframes import to_frame
-from feller.data.tables.given_cells import GivenWords, words_of
+from feller.data.tables.given_cells import CellConditions, words_of
 from feller.data.tables.modality import Table
 from feller.models.families.elbo import ELBO, ELBOEstimate
 from feller.models.families.model_family import (
@@ -104,7 +104,7 @@ class Model:
                 function of tensors, whose modules are found, without state, without chance and row by row, that leaves
                 its arguments as they are. Of its answer the part `sample` or `logits` counts, or the only one.
             objective: What it was trained with, such as `FlowMatching`; or a path alone, by default an `Affine` one
-                from normal noise with a velocity: say `Affine(prediction=Source())` where it answers with the noise,
+                from normal noise with a velocity: say `Affine(prediction=ShardReader())` where it answers with the noise,
                 `Data()` where it answers with the data. The betas that diffusers calls linear are `VP()`; `LinearVP()`
                 is alpha = t. For symbols it answers with logits. Or a family, where it is no process on a path:
                 `AutoregressiveModel()` is a language model, whose first token its `config.bos_token_id` names.
@@ -203,7 +203,7 @@ class Model:
             sampling = self._with_calls(sampling or self.spec.sampling, solver, nfe)
         numbers = named_classes(self.spec, given)
         samples = self.sample_dataset(n, given=numbers, guidance=guidance, sampling=sampling, solver=solver, rng=rng)
-        return self.to_dataframe(samples, given) if samples.modality.draws_frames else samples
+        return self.to_dataframe(samples, given) if samples.modality.samples_as_frame else samples
 
     def _with_calls(self, sampling: SamplerConfig, solver: Solver | None, nfe: int) -> SamplerConfig:
         """Return how samples are drawn in so many calls; warn where a solver takes others."""
@@ -265,7 +265,7 @@ class Model:
         if given and (table := modality.view(Table)) is not None:
             given, observed = None, _observed_cells(table, words_of(given), n)
         cond, leaf_values = self.parse_conditions(n, given, rng)
-        given = modality.complete(cond)
+        given = modality.add_derived_conditions(cond)
         oversample = observed is None and (sampling or self.spec.sampling).raking_oversample
         factor = oversample or 1
         request = self._request(
@@ -288,7 +288,7 @@ class Model:
             raking = rng.fold_in(
                 "rake", *([rng.first_example] if rng.first_example else [])
             )  # each part has its own shuffle
-            values = modality.taken(values, n, raking)
+            values = modality.resample(values, n, raking)
         return Dataset(values, given, modality, ())
 
     def save(
@@ -324,7 +324,7 @@ class Model:
 
     def sample_pairs(self, n: int, rng: Rng, on_progress: Callable[[float], None] = no_progress) -> Batch:
         """Draw n pairs of source and end, as states, with conditions as often as in the training data."""
-        given = self.spec.modality.complete(self.sample_conditions(n, {}, rng))
+        given = self.spec.modality.add_derived_conditions(self.sample_conditions(n, {}, rng))
         x_0, x_1 = zip(*self._sample_batches(self._request(n, given, tell=on_progress), rng), strict=True)
         return {"x_0": concatenate(*x_0), "x_1": concatenate(*x_1), "given": given}
 
@@ -341,7 +341,7 @@ class Model:
             cond=cond,
             guidance=guidance,
             droppable=self.droppable(),
-            eos_token_id=spec.modality.end,
+            eos_token_id=spec.modality.eos_token_id,
             **more,
         )
 
@@ -420,12 +420,12 @@ class Model:
             raise UsageError(
                 argument="log_prob",
                 expected="data with a density, or a model that writes symbols in some order",
-                found=f"{spec.modality.called}, whose states fill no volume",
+                found=f"{spec.modality.display_name}, whose states fill no volume",
                 remedy="Fit a table with recipe table or table-marginals for exact probabilities",
             )
 
         def state(values: State, batch_rng: Rng) -> State:
-            return spec.modality.fill(values, batch_rng.stream("fill"))
+            return spec.modality.dequantize(values, batch_rng.stream("fill"))
 
         network = cfg(self.network, guidance, droppable=self.droppable())
         options = {"sampling": sampling, "divergence": divergence}
@@ -450,7 +450,7 @@ class Model:
             batch_rng = replace(rng, first_example=rng.first_example + rows.start)
             inputs = {"x_1": state(some.values, batch_rng), "given": self._with_nulls(some)}
             inputs = tree_map(lambda leaf, device=device: leaf.to(device), inputs)
-            request = LogProbRequest(**inputs, space=spec.space, eos_token_id=spec.modality.end, **options)
+            request = LogProbRequest(**inputs, space=spec.space, eos_token_id=spec.modality.eos_token_id, **options)
             with evaluation_mode(self.network):
                 parts.append(torch.stack(self.family.log_prob(network, request, batch_rng), 1).double())
             report_batch(1.0)
@@ -582,11 +582,13 @@ class Model:
             )
 
 
-def _observed_cells(table: Table, given: GivenWords, n: int) -> PartialObservation:
+def _observed_cells(table: Table, given: CellConditions, n: int) -> PartialObservation:
     """Return what is given of the rows of a table, for each of n."""
     cells = table.given_cells(given)
-    state, mask = table.states_known(cells.codes.expand(n, -1), cells.kept.expand(n, -1))
-    return PartialObservation(state, mask, code_weights={j: choice.odds for j, choice in cells.choices.items()})
+    state, mask = table.observed_tokens(cells.codes.expand(n, -1), cells.observed.expand(n, -1))
+    return PartialObservation(
+        state, mask, code_weights={j: choice.acceptance_probs for j, choice in cells.choices.items()}
+    )
 
 
 def load_model(
@@ -631,6 +633,6 @@ def load_model(
         raise InputError(
             f"does not fit {run.model}: they are of two models", remedy="Copy the whole run", file=file
         ) from error
-    for name, module in description.modality.modules.items():
+    for name, module in description.modality.aux_networks.items():
         load_aux_network(run, name, module, description.aux_hashes.get(name))
     return Model.from_spec(description, network.eval())

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-import feller.data.modalities
+import feller.data.all_modalities
 import feller.models.families.path_process
 import feller.models.families.predictive_models
 import feller.models.families.sequence_models
@@ -20,8 +20,8 @@ from feller.core.run_folder import Run
 from feller.core.safetensors_io import load_tensors, load_weights
 from feller.core.serialization import CHOSEN, from_dict, to_dict
 from feller.core.user_code import choose_code, fingerprint
-from feller.data.loading.raw import about
-from feller.data.loading.read_samples import give
+from feller.data.loading.raw import error_context
+from feller.data.loading.sample_reader import condition_leaf
 from feller.data.modality import Dataset, Modality
 from feller.models.families.model_family import ModelFamily
 from feller.networks.condition_dropout import check_cond_dropout
@@ -65,7 +65,7 @@ class ModelSpec:
         """Make the network, with new weights."""
         shape = tree_map(lambda leaf: tuple(leaf.shape[1:]), self.space.sample_base(0, rng.stream("shape")))
         counts = {name: len(shares) for name, shares in self.frequencies.items()}
-        return self.architecture.build(shape, {**counts, **self.modality.labels}, rng.fold_in("network"))
+        return self.architecture.build(shape, {**counts, **self.modality.entry_label_counts}, rng.fold_in("network"))
 
 
 def state_shapes(space: Space) -> str:
@@ -111,7 +111,7 @@ def load_spec(run: Run) -> ModelSpec:
     record = run.read_record(run.model)
     if CHOSEN:  # names may mean several things
         choose_code(run.path, _code_of(run))
-    with about(run.model):
+    with error_context(run.model):
         spec = limit_parameter_bytes(
             DEFAULT_PARAMETER_BYTES, lambda: from_dict(ModelSpec, record)
         )  # some modalities hold networks
@@ -125,7 +125,7 @@ def load_spec(run: Run) -> ModelSpec:
         ) from error
     if space_shapes != modality_shapes:
         raise InputError(
-            f"was damaged: its space has states of {space_shapes}, and its data, {spec.modality.called}, make states of"
+            f"was damaged: its space has states of {space_shapes}, and its data, {spec.modality.display_name}, make states of"
             f" {modality_shapes}",
             remedy="Copy the whole run, or fit anew",
             file=run.model,
@@ -178,12 +178,12 @@ def draw_conditions(spec: ModelSpec, n: int, requested: dict[str, str], rng: Rng
     frequencies = spec.frequencies
     for name in requested:
         if name not in frequencies:
-            may = [*frequencies, *(spec.modality.leaves if spec.conditionable else ())]
+            may = [*frequencies, *(spec.modality.conditionable_leaves if spec.conditionable else ())]
             raise UsageError.unknown_name("given", name, may)
     cond = {}
     for name, shares in frequencies.items():
         if name in requested:
-            cond[name] = torch.full((n,), spec.modality.condition(name, requested[name]))
+            cond[name] = torch.full((n,), spec.modality.class_index(name, requested[name]))
         else:
             u = rng.stream(f"condition {name}").uniform((n,), torch.float64)
             cond[name] = categorical(torch.tensor(shares, dtype=torch.float64), u)
@@ -251,7 +251,7 @@ def _class_numbers(about: ModelSpec, name: str, value: Any, n: int) -> Tensor:
             example = f'{{"{name}": "{classes[0] if classes else 0}"}}'
             expected = f"the name or the number of a class, as in {example}, or {n} of them"
             raise UsageError(argument=name, expected=expected, found=repr(value))
-        value = torch.tensor([about.modality.condition(name, str(one)) for one in listed])
+        value = torch.tensor([about.modality.class_index(name, str(one)) for one in listed])
     if value.is_floating_point() and value.ndim > 1 and len(value) == n:  # vectors in place of embeddings
         return value
     most = len(about.frequencies[name])  # which stands for "not given"
@@ -265,9 +265,9 @@ def _class_numbers(about: ModelSpec, name: str, value: Any, n: int) -> Tensor:
 def _parse_named(spec: ModelSpec, n: int, requested: dict[str, str], rng: Rng) -> tuple[Cond, dict[str, State]]:
     """Return conditions and leaves by their names and texts."""
     modality, fixed = spec.modality, {}
-    conditions = {name: text for name, text in requested.items() if name not in modality.leaves}
+    conditions = {name: text for name, text in requested.items() if name not in modality.conditionable_leaves}
     for leaf in sorted(requested.keys() - conditions.keys()):
-        value, follows = give(modality, leaf, requested[leaf])
+        value, follows = condition_leaf(modality, leaf, requested[leaf])
         leaf_values = value if isinstance(value, dict) else {leaf: value}
         if not leaf_values.keys() <= {*spec.conditionable}:
             allowed = ", ".join(spec.conditionable) or "none"

@@ -15,8 +15,8 @@ from PIL import Image
 
 from feller.app.cli import main
 from feller.core.safetensors_io import load_tensors, save_tensors
-from feller.data.loading.raw import Said
-from feller.data.loading.read import read
+from feller.data.loading.dataset_reader import read
+from feller.data.loading.raw import TextItem
 from tests.conftest import LEARN
 from tests.data.documents.written import lines, square
 
@@ -287,7 +287,7 @@ def test_words_in_angle_brackets_are_words(documents: pathlib.Path, tmp_path: pa
     file = lines(tmp_path, [{"image": "a.png", "text": "a <mask> of <eos><break>"}] * 2)
     data = read(str(file))
     kind: Any = data.modality
-    assert kind.items(data.values)[0][0] == Said("a <mask> of <eos><break>")
+    assert kind.items(data.values)[0][0] == TextItem("a <mask> of <eos><break>")
     assert (
         main(["sample", str(documents), "--prompt", r"a \<mask> of <eos>\<break>", "-n", "1", "--out", "x.jsonl"]) == 0
     )

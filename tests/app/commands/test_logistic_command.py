@@ -9,7 +9,7 @@ from feller.app.cli import main
 from feller.app.workflows.private.budget import ledger_of
 from feller.app.workflows.run_config import parts, read_again, record_of
 from feller.core.run_folder import Run
-from feller.data.loading.targets import read_aimed
+from feller.data.loading.targets import read_with_target
 from feller.models.model import load_model
 from feller.privacy.accounting.dp_events import GaussianMechanism
 
@@ -91,7 +91,7 @@ def test_the_model_is_the_one_that_was_asked_for(place: pathlib.Path) -> None:
     target = learned.target
     assert target is not None
     assert target.classes == ("0", "1")
-    assert len(read_aimed("example:digits/test", learned.modality, target)) == 73
+    assert len(read_with_target("example:digits/test", learned.modality, target)) == 73
 
 
 @pytest.mark.slow

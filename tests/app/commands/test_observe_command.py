@@ -20,7 +20,7 @@ def flat(values): return values.flatten(1).round().detach()
 @pytest.fixture(scope="module")
 def seen(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     """Two digits that the model never saw, and what may be known of them."""
-    from feller.data.loading.read import read
+    from feller.data.loading.dataset_reader import read
 
     folder = tmp_path_factory.mktemp("seen")
     values = read("example:digits/test").values[:2, 0].numpy()

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from feller.app.cli import main
-from feller.data.examples.write_files import PAIRS
+from feller.data.examples.example_files import PAIRS
 
 
 def test_scenes_are_written(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,7 +14,7 @@ from PIL import Image
 from feller.app.cli import main
 from feller.core.errors import UsageError
 from feller.core.safetensors_io import save_tensors
-from feller.data.speech.mel import Mel
+from feller.data.speech.mel import MelConfig
 from feller.networks.audio.hifigan import HiFiGAN, HiFiGANNetwork
 from tests.app.workflows.speech.test_vocoders_named import CONFIG
 from tests.data.speech.clip import CLIPS, clip
@@ -425,7 +425,9 @@ def test_vocoders_of_all_kinds(sample, refused, capsys: pytest.CaptureFixture[st
     assert "is a pickle, which can run code of its writer" in refused(
         1, "sample", "run", *words, "--vocoder", "pickled"
     )
-    pathlib.Path("gan/config.json").write_text(json.dumps({**config, "sampling_rate": Mel.usual(8_000).rate}))
+    pathlib.Path("gan/config.json").write_text(
+        json.dumps({**config, "sampling_rate": MelConfig.default_for(8_000).sample_rate})
+    )
     assert "these weights are for other log mels" in refused(1, "sample", "run", *words, "--vocoder", "gan")
 
 

@@ -26,7 +26,7 @@ from feller.app.workflows.run_config import record_of
 from feller.app.workflows.sample import sample
 from feller.core.errors import InputError, UsageError
 from feller.core.user_code import load_file
-from feller.data.loading.read import read
+from feller.data.loading.dataset_reader import read
 from feller.data.modality import Modality
 
 DOCS = pathlib.Path(__file__).parents[3] / "docs" / "extend.md"
@@ -273,7 +273,7 @@ def test_one_file_is_remembered_and_private_fits_are_refused(folder: pathlib.Pat
 
 
 def test_each_modality_of_ours_has_its_file() -> None:
-    from feller.data.modalities import MODALITIES
+    from feller.data.all_modalities import MODALITIES
 
     for kind in MODALITIES:
         assert registration_of(object.__new__(kind)).draws_as in ("samples", "documents", "speech")

@@ -11,7 +11,7 @@ from PIL import Image
 from feller.app.webui.run_request import RequestReporter
 from feller.app.webui.tabs.documents import ANSWER, CAPTION, EDIT, NO, YES, escape
 from feller.core.errors import UsageError
-from feller.data.documents.prompt import parse
+from feller.data.documents.prompt import parse_prompt
 from tests.app.webui.asking import ask, tab_of
 
 
@@ -26,7 +26,7 @@ def test_words_are_drawn_and_name_no_file(page: Any, tmp_path: pathlib.Path) -> 
     assert ask(tab, prompt="a circle").pictures[0].caption == "a circle"
     assert ask(tab).files[0].suffix == ".zip"
     assert escape("<image:/etc/passwd>") == r"\<image:/etc/passwd>"
-    found = parse(escape("a <image:/etc/passwd> <mask>"))
+    found = parse_prompt(escape("a <image:/etc/passwd> <mask>"))
     assert (found.pictures, found.has_holes, found.words) == ((), False, "a <image:/etc/passwd> <mask>")
 
 

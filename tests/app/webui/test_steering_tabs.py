@@ -9,7 +9,7 @@ from PIL import Image
 
 from feller.app.config import SteerConfig
 from feller.core.errors import InputError, UsageError
-from feller.data.points import points
+from feller.data.points import euclidean_points
 from tests.app.webui.asking import OnPage, ask, options, tab_of
 
 
@@ -59,13 +59,13 @@ def test_points_are_steered_too(on_page: OnPage, tmp_path: pathlib.Path, monkeyp
     tab = tab_of(on_page("moons", rewards=rewards), "Steer")
     assert "can offer" not in ask(tab, reward="r.py:right <= 0.1").said
     framed: list[tuple[int, int]] = []
-    scatter = points.scatter
+    scatter = euclidean_points.scatter
 
     def seen(values: np.ndarray, *words: Any, beside: np.ndarray, behind: np.ndarray) -> Image.Image:
         framed.append((len(beside), len(behind)))
-        return scatter(values, *words, beside=beside, behind=behind)
+        return scatter(values, *words, same_scale_as=beside, background=behind)
 
-    monkeypatch.setattr(points, "scatter", seen)
+    monkeypatch.setattr(euclidean_points, "scatter", seen)
     found = ask(tab, n=3, steps=2)
     assert framed == [(3, 1000), (3, 1000)]  # each has room for the other, and for what both are seen before
     assert "can offer such a wish" in found.said

@@ -11,7 +11,7 @@ from feller.app.cli import main
 from feller.app.workflows import bridge, fit, tune
 from feller.app.workflows.fitting import data_access
 from feller.core.errors import InputError
-from feller.data.loading.read import read
+from feller.data.loading.dataset_reader import read
 
 TINY = ("--size", "tiny", "--steps", "4", "--train.warmup", "1", "--train.batch", "13")
 BRIDGE = ("bridge", "example:moons", "example:checkerboard", "--rounds", "2", "--pairs", "32", "--train.steps", "3")

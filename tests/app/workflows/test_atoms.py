@@ -9,7 +9,7 @@ import torch
 from pymatgen.core import Structure
 
 from feller.app.cli import main
-from feller.data.loading.read import read
+from feller.data.loading.dataset_reader import read
 
 SHORT = ["--size", "tiny", "--steps", "3", "--sampling.calls", "4"]
 

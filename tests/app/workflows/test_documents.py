@@ -25,8 +25,8 @@ from feller.core.safetensors_io import load_tensors
 from feller.data.documents.modality import Documents
 from feller.data.documents.prompt import EDIT
 from feller.data.documents.tiles import Tiles
-from feller.data.documents.token_layout import PICTURE
-from feller.data.loading.read import read
+from feller.data.documents.token_layout import IMAGE_MARK
+from feller.data.loading.dataset_reader import read
 from feller.models.model import load_model
 from feller.networks.codebook.learned_image_tokenizer import LearnedImageTokenizer
 from feller.paths.discrete.token_sampler import TokenSampler
@@ -117,7 +117,7 @@ def test_a_prompt_becomes_documents_with_whole_pictures(documents: pathlib.Path)
         tokens = torch.tensor(line["tokens"])
         assert tokens[0] == symbols.eos
         assert symbols.is_code(tokens).sum() == symbols.picture == 64
-        assert tokens[-1] == tokens[-66] == symbols.cut
+        assert tokens[-1] == tokens[-66] == symbols.break_token
         assert Image.open(f"new/0000{i}.png").size == (16, 16)
     again = read("new/samples.jsonl", like=kind(documents))
     assert [items[0].text for items in kind(documents).items(again.values)] == [CIRCLE] * 2
@@ -164,7 +164,7 @@ def test_words_are_filled_in_and_all_else_is_kept(
         "a red <mask> on a blue ground": ("a red", " on a blue ground"),
     }
     of = kind(documents)
-    copy = of.tokenizer.decode(of.tokenizer.encode(of.bring(np.asarray(Image.open(picture))[None])))
+    copy = of.tokenizer.decode(of.tokenizer.encode(of.resize_images(np.asarray(Image.open(picture))[None])))
     for i, (prompt, (before, behind)) in enumerate(asked.items()):
         assert main(["sample", str(documents), "--prompt", prompt, "--out", f"{i}.jsonl", "--json"]) == 0
         (said,) = last(capsys)["said"]
@@ -263,7 +263,7 @@ def test_a_memory_stands_in_front(
 
     monkeypatch.setattr(generate_documents, "generate", heard)
     of, memory = kind(documents), built(kind(documents), str(scenes / "memory"))
-    rows = [row[row < of.symbols.count] for row in memory.rows]
+    rows = [row[row < of.symbols.num_outputs] for row in memory.rows]
     words = next(of.vocabulary.decode(row[of.symbols.is_text(row)].tolist()) for row in rows)
     assert main(["data", "memory", str(scenes / "memory"), "--run", str(documents), "--out", "memory.npz"]) == 0
     drawn = [
@@ -320,7 +320,7 @@ def test_pictures_that_lose_their_sides_are_told(documents: pathlib.Path, capsys
 
 def test_evaluation(documents: pathlib.Path, scenes: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
     numbers = json.loads((documents / "report.json").read_text())["numbers"]
-    assert 1 < numbers["picture_perplexity"] < 1.2 * kind(documents).symbols.count
+    assert 1 < numbers["picture_perplexity"] < 1.2 * kind(documents).symbols.num_outputs
     assert {"text_perplexity", "picture_perplexity_1", "picture_perplexity_2", "picture_perplexity_random"} <= {
         *numbers
     }
@@ -476,14 +476,14 @@ def test_a_new_run_has_new_parts(
 
 def test_pictures_of_documents_are_pictures(other: pathlib.Path, palette: pathlib.Path) -> None:
     """A tokeniser learns from a folder with captions as from one without; a palette has the colours that there are."""
-    assert load_model(open_run(other)).spec.modality.called == "pictures"
-    codes: Any = kind(palette).codes
+    assert load_model(open_run(other)).spec.modality.display_name == "pictures"
+    codes: Any = kind(palette).image_tokenizer
     assert 2 < codes.count <= 256
     data = read(str(palette.parent / "scenes" / "pairs"), like=kind(palette))
     state = kind(palette).encode(data.values)
     back = kind(palette).decode(state)
     assert torch.equal(back["pictures"], data.values["pictures"])
-    assert int((back["rows"] == PICTURE).sum()) == 40
+    assert int((back["rows"] == IMAGE_MARK).sum()) == 40
 
 
 def test_lines_of_several_holes_say_which_they_fill() -> None:

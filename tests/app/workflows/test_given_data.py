@@ -12,7 +12,7 @@ from PIL import Image
 import feller
 from feller.core.errors import InputError, UsageError
 from feller.core.run_folder import Run
-from feller.data.loading.in_memory import keep
+from feller.data.loading.in_memory import save
 from tests.errors import refuses
 
 pytestmark = pytest.mark.usefixtures("here")
@@ -39,7 +39,7 @@ def test_an_array_is_fitted_and_its_run_knows_it_again(here):
 def test_pictures_keep_their_values_and_labels(here, kind):
     pixels = np.random.default_rng(0).integers(0, 256, (20, 6, 6), dtype=np.uint8)
     data = {"array": pixels, "tensor": torch.from_numpy(pixels), "dict": {"samples": pixels, "labels": ["a", "b"] * 10}}
-    found = feller.read(str(keep(data[kind], here / "kept")))
+    found = feller.read(str(save(data[kind], here / "kept")))
     assert np.array_equal(found.numpy(), pixels)
     assert ("label" in found.given) == (kind == "dict")
 
@@ -56,14 +56,14 @@ def test_a_frame_becomes_a_table_with_the_same_cells(here, monkeypatch):
 
 def test_floats_of_a_frame_lose_no_digit(here):
     values = np.random.default_rng(0).normal(size=(50, 2))
-    found = feller.read(str(keep(pd.DataFrame(values, columns=["a", "b"]), here / "kept")))
+    found = feller.read(str(save(pd.DataFrame(values, columns=["a", "b"]), here / "kept")))
     assert np.array_equal(found.numpy(), values)
 
 
 def test_words_become_texts(here):
     lines = ["to be or\nnot to be", 'that "is"', "the question"] * 4
-    found = feller.read(str(keep(lines, here / "kept")))
-    assert found.modality.called == feller.read("example:shakespeare").modality.called
+    found = feller.read(str(save(lines, here / "kept")))
+    assert found.modality.display_name == feller.read("example:shakespeare").modality.display_name
     assert len(found) == len(lines)
 
 
@@ -73,7 +73,7 @@ def test_what_cannot_be_kept_is_refused(here):
         (pd.DataFrame({0: [1.0]}), "column '0'"),
     ):
         with pytest.raises(UsageError, match=said):
-            keep(data, here / "kept")
+            save(data, here / "kept")
     frame = pd.DataFrame({"a": [1.0, 2.0]})
     with refuses(InputError, found="none"):
         feller.fit(frame, resume=True)

@@ -17,9 +17,9 @@ from feller.app.workflows.bridges.bridge_run import read_again as crowds_again
 from feller.app.workflows.run_config import fingerprint, read_again, record_of, same_data
 from feller.core.errors import InputError
 from feller.core.run_folder import Run
-from feller.data.loading.read import read
+from feller.data.loading.dataset_reader import read
 from feller.data.modality import Dataset
-from feller.data.speech.mel import Mel
+from feller.data.speech.mel import MelConfig
 from feller.spaces import Sphere
 from feller.training.checkpoint import read_counters
 from tests.data.speech.clip import CLIPS, TEXTS
@@ -116,8 +116,8 @@ def test_speech_is_known_by_its_files(tmp_path: pathlib.Path, monkeypatch: pytes
     old, asked = bits(there), asked.with_provenance(fingerprint=fingerprint(there))
     assert fingerprint(read(str(folder), like=there.modality)) == asked.provenance.fingerprint
     assert same_data(asked.with_provenance(fingerprint=old), there)  # on the processor that wrote an older run
-    usual = Mel.log_mel
-    monkeypatch.setattr(Mel, "log_mel", lambda mel, sound: other_bits(usual(mel, sound)))
+    usual = MelConfig.log_mel
+    monkeypatch.setattr(MelConfig, "log_mel", lambda mel, sound: other_bits(usual(mel, sound)))
     elsewhere = read(str(folder))
     assert not torch.equal(elsewhere.values["mel"], there.values["mel"])
     assert same_data(asked, elsewhere)
@@ -153,7 +153,7 @@ def other_pronunciation(folder: pathlib.Path) -> int:
 
 def bits(data: Dataset) -> str:
     """Return the fingerprint that older runs have."""
-    return fingerprint(replace(data, print=""))
+    return fingerprint(replace(data, fingerprint=""))
 
 
 def test_points_of_a_space_are_known_by_their_rows(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from feller.app.cli import main
-from feller.data.loading.read import read
+from feller.data.loading.dataset_reader import read
 
 WATER = "O 0 0 {0}\nH 0 0.763 -0.477\nH 0 -0.763 -0.477\n"
 

@@ -13,7 +13,7 @@ from feller.app.workflows.run_config import FitRecord, Provenance
 from feller.app.workflows.run_status import first_sketch, planned, sketch_of, tuning_sketch
 from feller.core.errors import InputError
 from feller.core.run_folder import Run
-from feller.data.loading.read import read
+from feller.data.loading.dataset_reader import read
 from feller.models.recipes.points import points
 from tests.errors import refuses
 from tests.records import fit_record

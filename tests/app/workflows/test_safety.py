@@ -16,7 +16,7 @@ from feller.app.workflows.fitting.plan_fit import with_budget
 from feller.core.errors import InputError, UsageError
 from feller.core.run_folder import open_run
 from feller.core.safetensors_io import load_tensors, save_tensors
-from feller.data.loading.read import read
+from feller.data.loading.dataset_reader import read
 from feller.training.objective import FlowMatching
 
 pytestmark = pytest.mark.usefixtures("here")

@@ -28,7 +28,7 @@ from feller.core.errors import InputError, UsageError
 from feller.core.output_shards import MANIFEST, ShardedSamples
 from feller.core.run_folder import Run
 from feller.core.serialization import to_dict
-from feller.data.loading.read_samples import read_back
+from feller.data.loading.sample_reader import read_samples
 from feller.data.tables.modality import Table
 from feller.models.model import Model, load_model
 
@@ -192,7 +192,7 @@ def test_wrong_wishes_leave_no_claim_behind(moons: Run, tmp_path: pathlib.Path) 
 def test_names_say_the_form(moons: Run, tmp_path: pathlib.Path, out: str, files: list[str]) -> None:
     found = made(moons, 7, 4, tmp_path / out)
     assert [path.name for path in found] == files
-    values, _ = read_back(tmp_path / "many", load_model(moons).spec.modality)
+    values, _ = read_samples(tmp_path / "many", load_model(moons).spec.modality)
     whole = sample(moons, config_of(SampleConfig, n=7, out=str(tmp_path / "whole.npz"))).dataset
     assert torch.allclose(values.double(), whole.values.double(), atol=1e-5)
 
@@ -217,7 +217,7 @@ def test_rows_that_are_chosen_among_more_are_chosen_in_each_shard(people: Run) -
     plain = ready(people)
     model, table = plain.model, plain.model.spec.modality
     assert isinstance(table, Table)
-    told = replace(model.spec, modality=table.with_shares_of(plain.draw(200).values))
+    told = replace(model.spec, modality=table.with_marginals_of(plain.draw(200).values))
     about = replace(
         plain, model=Model.from_spec(told, model.network), sampling=replace(plain.sampling, raking_oversample=5)
     )

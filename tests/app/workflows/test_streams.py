@@ -15,7 +15,7 @@ from feller.app.workflows.bridges.populations import read_populations
 from feller.app.workflows.fitting import run_training
 from feller.core.errors import InputError, UsageError
 from feller.core.safetensors_io import load_tensors
-from feller.data.batches import Ahead
+from feller.data.batches import Prefetcher
 from feller.data.shards.tar_index import make_index
 from feller.training import callbacks
 from tests.data.shards.written import pictures, png, tar
@@ -48,14 +48,14 @@ def kill_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Save each step, and die before the batch of one."""
     monkeypatch.setattr(callbacks, "CHECKPOINT_SECONDS", 0.0)
     monkeypatch.setattr(run_training.Preview, "on_checkpoint", lambda *rest: None)
-    usual = Ahead.__call__
+    usual = Prefetcher.__call__
 
     def call(self, number, rows):
         if number == step:
             raise KilledError
         return usual(self, number, rows)
 
-    monkeypatch.setattr(Ahead, "__call__", call)
+    monkeypatch.setattr(Prefetcher, "__call__", call)
 
 
 @pytest.mark.parametrize("kind", ["tar", "parquet"])

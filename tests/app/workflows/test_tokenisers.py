@@ -10,7 +10,7 @@ import pytest
 from feller.app.cli import main
 from feller.app.workflows.private import plan_dp_sgd
 from feller.core.run_folder import open_run
-from feller.data.loading.read import read
+from feller.data.loading.dataset_reader import read
 from feller.models.model import load_model
 from feller.networks.codebook.learned_image_tokenizer import load_image_tokenizer
 

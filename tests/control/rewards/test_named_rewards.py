@@ -19,7 +19,7 @@ from feller.control.rewards.named_rewards import (
     parse_reward,
 )
 from feller.core.errors import InputError, UsageError
-from feller.data.loading.read import read
+from feller.data.loading.dataset_reader import read
 from feller.data.modality import Dataset
 from feller.data.molecules.modality import Molecules
 from tests.errors import refuses

@@ -12,7 +12,7 @@ from feller.control.rewards.crystal_energy import Cell, CrystalEnergy, chgnet, c
 from feller.control.rewards.reward import evaluate_reward, reward_gradient
 from feller.core.errors import InputError, UsageError
 from feller.data.crystals.modality import Crystals
-from feller.data.loading.read import read
+from feller.data.loading.dataset_reader import read
 from feller.data.modality import Dataset
 from tests.errors import refuses
 from tests.oracle import close, column

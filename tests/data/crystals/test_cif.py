@@ -13,16 +13,16 @@ from scipy.optimize import minimize
 
 from feller.core.errors import InputError, UsageError
 from feller.data.atoms.elements import NUMBERS, SYMBOLS, formula
-from feller.data.crystals.cif import Crystal, PartialError, cif_text, read_blocks, read_crystal
+from feller.data.crystals.cif import Crystal, PartialOccupancyError, cif_text, read_blocks, read_crystal
 from feller.data.crystals.lattice import (
     LONGEST,
     MARGIN,
     SHORTEST,
-    bounded,
-    closed,
-    closes,
+    from_cell,
+    is_valid_cell,
+    nearest_valid_angles,
     slack,
-    unbounded,
+    to_cell,
     vectors,
     volume,
 )
@@ -52,13 +52,13 @@ def read(text: str) -> Crystal:
 def random(seed: int, size: int = 7) -> Crystal:
     draw = np.random.default_rng(seed)
     numbers = torch.from_numpy(0.4 * draw.normal(size=(1, 6)) + [1.5, 1.5, 1.5, 0, 0, 0])
-    return Crystal(draw.integers(1, 90, size), draw.random((size, 3)), bounded(numbers)[0].numpy())
+    return Crystal(draw.integers(1, 90, size), draw.random((size, 3)), to_cell(numbers)[0].numpy())
 
 
 def same(own: Crystal, structure: Structure) -> None:
-    assert [site.specie.Z for site in structure] == own.numbers.tolist()
+    assert [site.specie.Z for site in structure] == own.atomic_numbers.tolist()
     np.testing.assert_allclose(structure.lattice.parameters, own.lattice, atol=1e-4)
-    apart = structure.frac_coords - own.places
+    apart = structure.frac_coords - own.frac_coords
     np.testing.assert_allclose(apart - np.round(apart), 0, atol=1e-4)
 
 
@@ -74,7 +74,7 @@ def test_symbols_are_those_of_pymatgen() -> None:
 def test_pymatgen_reads_what_is_written(seed: int) -> None:
     own = random(seed)
     structure = Structure.from_str(cif_text(own, "x"), fmt="cif")
-    order = [int(np.abs((structure.frac_coords - p + 0.5) % 1 - 0.5).sum(1).argmin()) for p in own.places]
+    order = [int(np.abs((structure.frac_coords - p + 0.5) % 1 - 0.5).sum(1).argmin()) for p in own.frac_coords]
     assert sorted(order) == list(range(7))  # pymatgen sorts by electronegativity
     same(own, Structure.from_sites([structure[i] for i in order]))
 
@@ -83,9 +83,9 @@ def test_pymatgen_reads_what_is_written(seed: int) -> None:
 def test_what_is_written_is_read_in_its_order(seed: int) -> None:
     own = random(seed)
     back = read(cif_text(own, "x"))
-    assert back.numbers.tolist() == own.numbers.tolist()
+    assert back.atomic_numbers.tolist() == own.atomic_numbers.tolist()
     np.testing.assert_allclose(back.lattice, own.lattice, atol=1e-7)
-    np.testing.assert_allclose(back.places, own.places, atol=1e-7)
+    np.testing.assert_allclose(back.frac_coords, own.frac_coords, atol=1e-7)
 
 
 @pytest.mark.parametrize("symprec", [None, 0.01])
@@ -101,17 +101,19 @@ def test_what_pymatgen_writes_is_read(symprec: float | None) -> None:
 
     for structure in (hexagonal, rutile):
         back = read(str(CifWriter(structure, symprec=symprec)))
-        again = Structure(Lattice.from_parameters(*back.lattice), back.numbers, back.places)
+        again = Structure(Lattice.from_parameters(*back.lattice), back.atomic_numbers, back.frac_coords)
         assert len(again) == len(structure)
         assert StructureMatcher(primitive_cell=False, scale=False).fit(structure, again)
 
 
 def test_symmetry_by_name_of_its_group() -> None:
     salt = read(SALT)
-    assert formula(salt.numbers) == "Na4Cl4"
+    assert formula(salt.atomic_numbers) == "Na4Cl4"
     assert salt.lattice.tolist() == [5.64, 5.64, 5.64, 90, 90, 90]
     truth = Structure.from_spacegroup("Fm-3m", Lattice.cubic(5.64), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
-    own, expected = ({tuple(np.round(p % 1 % 1, 6)) for p in places} for places in (salt.places, truth.frac_coords))
+    own, expected = (
+        {tuple(np.round(p % 1 % 1, 6)) for p in places} for places in (salt.frac_coords, truth.frac_coords)
+    )
     assert own == expected
 
 
@@ -119,7 +121,7 @@ def test_coarse_special_positions_are_one_atom() -> None:
     """0.333 is not a third, and its images under a threefold axis are 0.001 apart."""
     text = SALT.replace("F m -3 m", "P 3").replace("angle_gamma 90", "angle_gamma 120")
     text = text.replace("Na1 0 0 0", "Na1 0.333 0.667 0").replace("CL1 0.5 0.5 0.5", "Cl1 0 0 0.5")
-    assert formula(read(text).numbers) == "NaCl"
+    assert formula(read(text).atomic_numbers) == "NaCl"
 
 
 def test_blocks_without_atoms_are_skipped_and_others_numbered() -> None:
@@ -130,7 +132,7 @@ def test_blocks_without_atoms_are_skipped_and_others_numbered() -> None:
 def test_deuterium_counts_as_hydrogen() -> None:
     crystal, isotopes = read_crystal(read_blocks(SALT.replace("CL1", "D1"))[0])
     assert isotopes
-    assert formula(crystal.numbers) == "Na4H4"
+    assert formula(crystal.atomic_numbers) == "Na4H4"
     assert not read_crystal(read_blocks(SALT)[0])[1]
 
 
@@ -143,7 +145,7 @@ def test_label_of_any_letters_comes_back() -> None:
 
 def test_types_count_before_labels() -> None:
     text = SALT.replace("_atom_site_label", "_atom_site_label\n_atom_site_type_symbol")
-    assert formula(read(text.replace("Na1", "X1 Na1+").replace("CL1", "X2 Cl1-")).numbers) == "Na4Cl4"
+    assert formula(read(text.replace("Na1", "X1 Na1+").replace("CL1", "X2 Cl1-")).atomic_numbers) == "Na4Cl4"
     with pytest.raises(InputError, match="no element 'Vac'"):
         read(text.replace("Na1", "X1 Vac").replace("CL1", "X2 Cl1-"))
 
@@ -151,9 +153,9 @@ def test_types_count_before_labels() -> None:
 @pytest.mark.parametrize("occupancy", ["0.5", "1.2", "0.80(2)"])
 def test_partial_occupancy_is_told_apart(occupancy: str) -> None:
     text = SALT.replace("_atom_site_label", "_atom_site_label\n_atom_site_occupancy").replace("Na1", "Na1 1")
-    with pytest.raises(PartialError):
+    with pytest.raises(PartialOccupancyError):
         read(text.replace("CL1", f"CL1 {occupancy}"))
-    assert len(read(text.replace("CL1", "CL1 .")).numbers) == 8
+    assert len(read(text.replace("CL1", "CL1 .")).atomic_numbers) == 8
 
 
 @pytest.mark.parametrize(
@@ -201,11 +203,11 @@ def test_random_damage_gives_a_crystal_or_one_line() -> None:
         broken = "".join(letters)[: draw.integers(1, 2 * len(text))]
         try:
             crystals = [read_crystal(block)[0] for block in read_blocks(broken)]
-        except (InputError, PartialError) as error:
+        except (InputError, PartialOccupancyError) as error:
             said.append(str(error))
         else:
-            assert all(len(crystal.numbers) == len(crystal.places) > 0 for crystal in crystals)
-            assert all(np.isfinite(crystal.places).all() for crystal in crystals)
+            assert all(len(crystal.atomic_numbers) == len(crystal.frac_coords) > 0 for crystal in crystals)
+            assert all(np.isfinite(crystal.frac_coords).all() for crystal in crystals)
     assert said
     assert not any("\n" in each for each in said)
 
@@ -222,24 +224,24 @@ def test_sites_need_no_labels() -> None:
     crystal = read(
         plain.replace("_atom_site_label", "_atom_site_type_symbol").replace("Na1", "Na").replace("CL1", "Cl")
     )
-    assert formula(crystal.numbers) == "NaCl"
+    assert formula(crystal.atomic_numbers) == "NaCl"
     grouped = SALT.replace("_atom_site_label", "_atom_site_type_symbol").replace("Na1", "Na").replace("CL1", "Cl")
-    assert formula(read(grouped).numbers) == "Na4Cl4"
+    assert formula(read(grouped).atomic_numbers) == "Na4Cl4"
 
 
 def test_field_of_text_begins_no_block() -> None:
     field = "_publ_comment\n;\ndata_ were taken at 100 K, see _atom_site_ and _cell_length_a\n;\n"
     text = SALT + field + cif_text(random(0), "y")
     assert [block.name for block in read_blocks(text)] == ["salt", "y"]
-    assert formula(read(SALT + field).numbers) == "Na4Cl4"
-    assert formula(read(SALT.replace("loop_", field + "loop_", 1)).numbers) == "Na4Cl4"
+    assert formula(read(SALT + field).atomic_numbers) == "Na4Cl4"
+    assert formula(read(SALT.replace("loop_", field + "loop_", 1)).atomic_numbers) == "Na4Cl4"
 
 
 @pytest.mark.parametrize("key", ["_space_group_name_Hall", "_symmetry_space_group_name_Hall"])
 @pytest.mark.parametrize("symbol", ["-F 4 2 3", "-F_4_2_3"])
 def test_symmetry_by_hall_symbol(key: str, symbol: str) -> None:
     hall = read(SALT.replace("_symmetry_space_group_name_H-M 'F m -3 m'", f"{key} '{symbol}'"))
-    own, expected = ({tuple(np.round(p, 6)) for p in crystal.places} for crystal in (hall, read(SALT)))
+    own, expected = ({tuple(np.round(p, 6)) for p in crystal.frac_coords} for crystal in (hall, read(SALT)))
     assert own == expected
 
 
@@ -249,8 +251,8 @@ def test_hall_symbol_says_where_the_origin_is(symbol: str, place: str) -> None:
     name = "_symmetry_space_group_name_H-M 'F m -3 m'"
     text = SALT.replace(name, f"{name.replace('m -3', 'd -3')}\n_space_group_name_Hall '{symbol}'")
     crystal = read(text.replace("Na1 0 0 0", f"C1 {place}").replace("CL1 0.5 0.5 0.5\n", ""))
-    assert formula(crystal.numbers) == "C8"
-    diamond = Structure(Lattice.cubic(5.64), crystal.numbers, crystal.places)
+    assert formula(crystal.atomic_numbers) == "C8"
+    diamond = Structure(Lattice.cubic(5.64), crystal.atomic_numbers, crystal.frac_coords)
     assert [len(near) for near in diamond.get_all_neighbors(5.64 * 3**0.5 / 4 + 0.01)] == [4] * 8
 
 
@@ -272,7 +274,9 @@ def test_groups_without_listed_operations(said: str) -> None:
     own = read(text.replace("Na1 0 0 0", "Na1 0.1 0.2 0.3").replace("CL1 0.5 0.5 0.5", "Cl1 0 0.4 0.25"))
     lattice = Lattice.from_parameters(5.64, 5.64, 5.64, 90, 100, 90)
     truth = Structure.from_spacegroup("C2/c", lattice, ["Na", "Cl"], [[0.1, 0.2, 0.3], [0, 0.4, 0.25]])
-    found, expected = ({tuple(np.round(p % 1 % 1, 6)) for p in places} for places in (own.places, truth.frac_coords))
+    found, expected = (
+        {tuple(np.round(p % 1 % 1, 6)) for p in places} for places in (own.frac_coords, truth.frac_coords)
+    )
     assert found == expected
 
 
@@ -283,24 +287,24 @@ F64 = torch.float64
 def cells(n: int, seed: int = 0) -> torch.Tensor:
     draw = torch.Generator().manual_seed(seed)
     numbers = torch.randn(n, 6, generator=draw, dtype=F64)
-    return bounded(numbers * torch.tensor([0.5] * 6) + torch.tensor([1.5] * 3 + [0.0] * 3))
+    return to_cell(numbers * torch.tensor([0.5] * 6) + torch.tensor([1.5] * 3 + [0.0] * 3))
 
 
 def test_numbers_of_known_cells() -> None:
     lattice = torch.tensor([[1.0, np.e, np.e**2, 90.0, 60.0, 120.0]])
     expected = torch.tensor([[0, 1, 2, 0, -np.log(3) / 2, np.log(3) / 2]], dtype=F64)
-    torch.testing.assert_close(unbounded(lattice.double()), expected)
-    torch.testing.assert_close(bounded(expected), lattice.double())
+    torch.testing.assert_close(from_cell(lattice.double()), expected)
+    torch.testing.assert_close(to_cell(expected), lattice.double())
 
 
 def test_numbers_are_radians_near_a_right_angle() -> None:
     lattice = torch.tensor([[1.0, 1, 1, 90.1, 89.9, 90]], dtype=F64)
-    torch.testing.assert_close(unbounded(lattice)[0, 3:], torch.deg2rad(lattice[0, 3:] - 90), atol=1e-8, rtol=0)
+    torch.testing.assert_close(from_cell(lattice)[0, 3:], torch.deg2rad(lattice[0, 3:] - 90), atol=1e-8, rtol=0)
 
 
 def test_cells_come_back() -> None:
     lattice = cells(200)
-    torch.testing.assert_close(bounded(unbounded(lattice)), lattice, rtol=1e-12, atol=1e-9)
+    torch.testing.assert_close(to_cell(from_cell(lattice)), lattice, rtol=1e-12, atol=1e-9)
 
 
 @settings(deadline=None, max_examples=60, derandomize=True)
@@ -308,7 +312,7 @@ def test_cells_come_back() -> None:
 def test_nearest_angles_that_close(alpha: float, beta: float, gamma: float) -> None:
     """Against a general minimiser under the four constraints."""
     own = torch.tensor([[alpha, beta, gamma]], dtype=F64)
-    found = closed(own)
+    found = nearest_valid_angles(own)
     assert (slack(found) >= MARGIN - 1e-9).all()
     if (slack(own) >= MARGIN).all():
         assert torch.equal(found, own)
@@ -331,8 +335,8 @@ def test_every_number_gives_a_cell() -> None:
     """Also far from all data: pymatgen finds the same volume, above zero."""
     numbers = 6 * torch.randn(300, 6, generator=torch.Generator().manual_seed(1), dtype=F64)
     numbers[0], numbers[1] = 1e4, -1e4
-    lattice = bounded(numbers)
-    assert closes(lattice).all()
+    lattice = to_cell(numbers)
+    assert is_valid_cell(lattice).all()
     assert lattice[:, :3].min() >= SHORTEST
     assert lattice[:, :3].max() <= LONGEST
     truth = [Lattice.from_parameters(*row).volume for row in lattice.tolist()]
@@ -350,5 +354,5 @@ def test_vectors_are_those_of_their_lengths_and_angles() -> None:
 
 def test_flat_cells_do_not_close() -> None:
     flat = [[1, 1, 1, 120, 120, 120], [1, 1, 1, 30, 60, 90], [0, 1, 1, 90, 90, 90], [1, 1, np.nan, 90, 90, 90]]
-    assert not closes(torch.tensor(flat, dtype=F64)).any()
-    assert closes(torch.tensor([[1, 1, 1, 119, 120, 120]], dtype=F64)).all()
+    assert not is_valid_cell(torch.tensor(flat, dtype=F64)).any()
+    assert is_valid_cell(torch.tensor([[1, 1, 1, 119, 120, 120]], dtype=F64)).all()

@@ -14,35 +14,35 @@ from feller.core.rng import Rng
 from feller.core.serialization import from_dict, to_dict
 from feller.data.atoms.elements import colour_of, ink_on
 from feller.data.crystals.cif import Crystal
-from feller.data.crystals.dataset import padded
+from feller.data.crystals.dataset import pad_crystals
 from feller.data.crystals.figure import _seen, picture, reduced, with_images
-from feller.data.crystals.lattice import bounded, closes
-from feller.data.crystals.modality import Crystals, crystals
-from feller.data.loading.raw import FoundCrystals, FoundRows
-from feller.data.loading.read import read
-from feller.data.loading.read_samples import read_back
+from feller.data.crystals.lattice import is_valid_cell, to_cell
+from feller.data.crystals.modality import Crystals, crystal_dataset
+from feller.data.loading.dataset_reader import read
+from feller.data.loading.raw import RawCrystals, RawPoints
+from feller.data.loading.sample_reader import read_samples
 from feller.data.modality import Dataset, Modality
 from tests.errors import refuses
 
 SIZES = (2, 5, 5, 3)
 
 
-def found(label: bool = False) -> FoundCrystals:
+def found(label: bool = False) -> RawCrystals:
     """Return crystals of 2, 5, 5 and 3 atoms of Na, Cl, Ti and O; the last two edges are alike in all."""
     draw = np.random.default_rng(0)
-    cells = bounded(torch.from_numpy(0.2 * draw.normal(size=(4, 6)) + [1.5, 1.5, 1.5, 0, 0, 0]))
+    cells = to_cell(torch.from_numpy(0.2 * draw.normal(size=(4, 6)) + [1.5, 1.5, 1.5, 0, 0, 0]))
     cells[:, 1:3] = 4.0
     kinds = np.array([8, 11, 17, 22])
     made = [Crystal(kinds[draw.integers(0, 4, n)], draw.random((n, 3)), cells[i].numpy()) for i, n in enumerate(SIZES)]
-    made[1].numbers[:4] = kinds
-    atoms, places, lattice = padded(made)
+    made[1].atomic_numbers[:4] = kinds
+    atoms, places, lattice = pad_crystals(made)
     named = {"labels": np.array([0, 1, 1, 0]), "classes": ("a b", "größe")} if label else {}
-    return FoundCrystals(places, atoms=atoms, lattice=lattice, **named)
+    return RawCrystals(places, atomic_numbers=atoms, lattice=lattice, **named)
 
 
 @pytest.fixture(scope="module")
 def data() -> Dataset:
-    return crystals(found())
+    return crystal_dataset(found())
 
 
 def same(own: Dataset, values: dict, given: dict) -> None:
@@ -93,7 +93,7 @@ def test_every_state_has_a_cell(data: Dataset) -> None:
     state = wild.space().reference(500, Rng(1).stream("x"))
     state["lattice"] *= 3
     lattice = wild.decode(state)["lattice"]
-    assert closes(lattice).all()
+    assert is_valid_cell(lattice).all()
     for row in lattice[:50].tolist():
         assert Lattice.from_parameters(*row).volume > 0
 
@@ -127,38 +127,40 @@ def test_numbers_of_atoms_are_a_condition_that_says_what_is_valid(data: Dataset)
     modality = data.modality
     assert modality.conditions == {"atoms": ("2", "3", "5")}
     assert data.given["atoms"].tolist() == [0, 2, 2, 1]
-    completed = modality.complete({"atoms": torch.tensor([modality.condition("atoms", "3"), 3])})
+    completed = modality.add_derived_conditions({"atoms": torch.tensor([modality.class_index("atoms", "3"), 3])})
     assert completed["valid"].keys() == {"element", "place"}
     for marks in completed["valid"].values():
         assert marks.sum(1).tolist() == [3, 5]  # not given: as many as can be
         assert marks[0].tolist() == [True, True, True, False, False]
-    assert modality.counted(data.values).tolist() == [5] * 4
+    assert modality.num_entries(data.values).tolist() == [5] * 4
 
 
 def test_crystals_of_others_are_padded_and_checked(data: Dataset) -> None:
-    other = FoundCrystals(
-        np.zeros((1, 4, 3)) + 0.5, atoms=np.array([[8, 22, 11, 8]]), lattice=np.array([[4.0, 4, 4, 90, 90, 90]])
+    other = RawCrystals(
+        np.zeros((1, 4, 3)) + 0.5,
+        atomic_numbers=np.array([[8, 22, 11, 8]]),
+        lattice=np.array([[4.0, 4, 4, 90, 90, 90]]),
     )
-    values, given = data.modality.accept(other)
+    values, given = data.modality.values_from_raw(other)
     assert values["element"].tolist() == [[0, 3, 1, 0, 0]]
     assert given["atoms"].tolist() == [3]
     assert given["valid"]["place"].sum() == 4
     with refuses(InputError, row=1):
-        data.modality.accept(dataclasses.replace(other, atoms=np.array([[8, 19, 11, 8]])))
-    large = FoundCrystals(np.zeros((1, 6, 3)), atoms=np.full((1, 6), 8), lattice=other.lattice)
+        data.modality.values_from_raw(dataclasses.replace(other, atomic_numbers=np.array([[8, 19, 11, 8]])))
+    large = RawCrystals(np.zeros((1, 6, 3)), atomic_numbers=np.full((1, 6), 8), lattice=other.lattice)
     with refuses(InputError, found="6"):
-        data.modality.accept(large)
+        data.modality.values_from_raw(large)
     with pytest.raises(InputError, match="expected crystals; found points"):
-        data.modality.accept(FoundRows(np.ones((2, 3))))
+        data.modality.values_from_raw(RawPoints(np.ones((2, 3))))
 
 
 @pytest.mark.parametrize("label", [False, True])
 @pytest.mark.parametrize("name", ["a.npz", "a.csv", "a.cif", "folder"])
 def test_every_form_gives_the_same_crystals_back(tmp_path: pathlib.Path, name: str, label: bool) -> None:
-    own = crystals(found(label))
+    own = crystal_dataset(found(label))
     assert own.given.keys() == ({"atoms", "label", "valid"} if label else {"atoms", "valid"})
     own.modality.write(own.values, own.given, tmp_path / name)
-    same(own, *read_back(tmp_path / name, own.modality))
+    same(own, *read_samples(tmp_path / name, own.modality))
     again = read(str(tmp_path / name))
     same(own, again.values, again.given)
     assert again.modality.conditions == own.modality.conditions
@@ -191,7 +193,7 @@ def test_fewer_crystals_replace_more(data: Dataset, tmp_path: pathlib.Path) -> N
     data.modality.write(data.values, data.given, tmp_path / "out")
     few = data.subset(torch.tensor([2, 0]))
     data.modality.write(few.values, few.given, tmp_path / "out")
-    same(few, *read_back(tmp_path / "out", data.modality))
+    same(few, *read_samples(tmp_path / "out", data.modality))
 
 
 def test_samples_need_only_their_number_of_atoms(data: Dataset) -> None:
@@ -204,26 +206,26 @@ def test_samples_need_only_their_number_of_atoms(data: Dataset) -> None:
 
 @pytest.mark.parametrize("text", ["NaTiO3", "Na,Ti,O,O,O", " Na, Ti,O, O,O", "NaTi(O)3"])
 def test_elements_can_be_given(data: Dataset, text: str) -> None:
-    value, follows = data.modality.give("element", text)
+    value, follows = data.modality.parse_condition("element", text)
     assert value.tolist() == [[1, 3, 0, 0, 0]]
     assert value.dtype == torch.long
     assert follows == {"atoms": 2}
 
 
 def test_fewer_elements_are_padded(data: Dataset) -> None:
-    value, follows = data.modality.give("element", "NaCl")
+    value, follows = data.modality.parse_condition("element", "NaCl")
     assert value.tolist() == [[1, 2, 0, 0, 0]]
     assert follows == {"atoms": 0}
 
 
 def test_one_symbol_stands_for_all_atoms(data: Dataset) -> None:
-    value, follows = data.modality.give("element", "Ti")
+    value, follows = data.modality.parse_condition("element", "Ti")
     assert value.tolist() == [[3] * 5]
     assert follows == {}
 
 
 def test_cell_can_be_given(data: Dataset) -> None:
-    value, follows = data.modality.give("lattice", "4,4.1,4.2,90,80,110")
+    value, follows = data.modality.parse_condition("lattice", "4,4.1,4.2,90,80,110")
     assert (value.shape, value.dtype, follows) == ((1, 6), torch.float32, {})
     state = {**data.modality.encode(data.values), "lattice": value.expand(4, 6)}
     expected = torch.tensor([4, 4.1, 4.2, 90, 80, 110]).double().expand(4, 6)
@@ -259,7 +261,7 @@ def test_cell_can_be_given(data: Dataset) -> None:
 )
 def test_what_cannot_be_given_is_said(data: Dataset, leaf: str, text: str, match: str) -> None:
     with pytest.raises(UsageError, match=match):
-        data.modality.give(leaf, text)
+        data.modality.parse_condition(leaf, text)
 
 
 def test_record_keeps_the_modality(data: Dataset) -> None:

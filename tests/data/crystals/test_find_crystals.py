@@ -11,15 +11,15 @@ import torch
 
 from feller.core.errors import InputError
 from feller.data.crystals.cif import Crystal, cif_text
-from feller.data.crystals.dataset import check_cells, find_crystals, padded
+from feller.data.crystals.dataset import check_cells, load_crystals, pad_crystals
 from feller.data.crystals.files import holds_crystals
-from feller.data.crystals.lattice import bounded
-from feller.data.crystals.modality import crystals
-from feller.data.loading.interpret import interpret
-from feller.data.loading.raw import FoundCrystals
-from feller.data.loading.read import read
-from feller.data.loading.read_options import Asked
-from feller.data.loading.read_samples import read_back
+from feller.data.crystals.lattice import to_cell
+from feller.data.crystals.modality import crystal_dataset
+from feller.data.loading.array_formats import raw_from_arrays
+from feller.data.loading.dataset_reader import read
+from feller.data.loading.raw import RawCrystals
+from feller.data.loading.read_options import ReadOptions
+from feller.data.loading.sample_reader import read_samples
 from feller.data.text.modality import Text
 from tests.errors import refuses
 
@@ -49,8 +49,8 @@ def test_column_of_a_table_is_read(tmp_path: pathlib.Path, name: str) -> None:
     text = table(row(3, 1), row(2, 2), delimiter="\t" if "tsv" in name else ",").encode()
     (tmp_path / name).write_bytes(gzip.compress(text) if name.endswith("gz") else text)
     assert holds_crystals(tmp_path / name)
-    found = find_crystals(tmp_path / name)
-    assert (found.atoms > 0).sum(1).tolist() == [3, 2]
+    found = load_crystals(tmp_path / name)
+    assert (found.atomic_numbers > 0).sum(1).tolist() == [3, 2]
     assert found.notes == ()
     np.testing.assert_allclose(found.lattice, [CELL, CELL])
     assert len(read(str(tmp_path / name))) == 2
@@ -77,26 +77,26 @@ def test_files_and_folders_are_read_in_order(tmp_path: pathlib.Path) -> None:
     (tmp_path / "b.cif").write_text(cif(2, 1) + "\n" + cif(3, 2))
     (tmp_path / "a.CIF.gz").write_bytes(gzip.compress(cif(4, 3).encode()))
     (tmp_path / "readme.txt").write_text("x")
-    assert (find_crystals(tmp_path).atoms > 0).sum(1).tolist() == [4, 2, 3]
+    assert (load_crystals(tmp_path).atomic_numbers > 0).sum(1).tolist() == [4, 2, 3]
     assert len(read(str(tmp_path))) == 3
     assert len(read(str(tmp_path / "b.cif"))) == 2
 
 
 def test_equal_names_of_blocks_are_crystals_of_their_own(tmp_path: pathlib.Path) -> None:
     (tmp_path / "a.cif").write_text(cif(2, 1) + cif(3, 2).replace("data_x2", "data_x1"))
-    assert (find_crystals(tmp_path / "a.cif").atoms > 0).sum(1).tolist() == [2, 3]
+    assert (load_crystals(tmp_path / "a.cif").atomic_numbers > 0).sum(1).tolist() == [2, 3]
 
 
 def test_large_and_partial_crystals_are_left_out_and_told(tmp_path: pathlib.Path) -> None:
     rows = [row(2), row(70), ["0", "x", PARTIAL, ""], row(5)]
     (tmp_path / "a.csv").write_text(table(*rows))
-    found = find_crystals(tmp_path / "a.csv")
-    assert (found.atoms > 0).sum(1).tolist() == [2, 5]
+    found = load_crystals(tmp_path / "a.csv")
+    assert (found.atomic_numbers > 0).sum(1).tolist() == [2, 5]
     large, partial = found.notes
     place = "(the header is row 1; ends in line "
     assert partial.startswith(f"crystals left out for partial occupancy: 1, the first is row 4 {place}")
     assert large.startswith(f"crystals left out for over 64 atoms: 1, the first is row 3 {place}")
-    assert len(find_crystals(tmp_path / "a.csv", longest=None).atoms) == 3
+    assert len(load_crystals(tmp_path / "a.csv", longest=None).atomic_numbers) == 3
     assert len(read(str(tmp_path / "a.csv"), longest=4)) == 1
     with pytest.raises(InputError, match=r"no crystal is left .*partial occupancy: 1"):
         read(str(tmp_path / "a.csv"), longest=1)
@@ -105,8 +105,8 @@ def test_large_and_partial_crystals_are_left_out_and_told(tmp_path: pathlib.Path
 def test_isotopes_are_told(tmp_path: pathlib.Path) -> None:
     text = cif_text(Crystal(np.array([1, 8]), np.random.default_rng(0).random((2, 3)), CELL), "x")
     (tmp_path / "a.cif").write_text(text.replace("  H  H0", "  D  D0"))
-    found = find_crystals(tmp_path / "a.cif")
-    assert found.atoms.tolist() == [[1, 8]]
+    found = load_crystals(tmp_path / "a.cif")
+    assert found.atomic_numbers.tolist() == [[1, 8]]
     assert found.notes == ("crystals whose deuterium or tritium counts as hydrogen: 1, the first is crystal 1",)
 
 
@@ -163,14 +163,16 @@ def test_arrays_are_read_and_checked() -> None:
         "lattice": np.stack([CELL, CELL]),
         "valid": np.array([[True, True], [True, False]]),
     }
-    found = interpret(whole, "a.npz", Asked(limit=None))
+    found = raw_from_arrays(whole, "a.npz", ReadOptions(limit=None))
     assert found.atoms.tolist() == [[8, 22], [11, 0]]
     assert found.values[:, :, 0].tolist() == [[0.25, 0.25], [0.25, 0]]
     assert (
-        interpret({k: v for k, v in whole.items() if k != "valid"}, "a", Asked(limit=None)).atoms.tolist()
+        raw_from_arrays({k: v for k, v in whole.items() if k != "valid"}, "a", ReadOptions(limit=None)).atoms.tolist()
         == found.atoms.tolist()
     )
-    labelled = interpret({**whole, "labels": np.array([1, 0]), "classes": np.array(["a", "b"])}, "a", Asked(limit=None))
+    labelled = raw_from_arrays(
+        {**whole, "labels": np.array([1, 0]), "classes": np.array(["a", "b"])}, "a", ReadOptions(limit=None)
+    )
     assert (labelled.labels.tolist(), labelled.classes) == ([1, 0], ("a", "b"))
     for change, match in (
         ({"element": np.array([[8.0, 22], [11, 0]])}, "expected whole numbers element"),
@@ -187,7 +189,7 @@ def test_arrays_are_read_and_checked() -> None:
         ({"valid": np.ones((2, 2))}, "truths"),
     ):
         with pytest.raises(InputError, match=match):
-            interpret({**whole, **change}, "a.npz", Asked(limit=None))
+            raw_from_arrays({**whole, **change}, "a.npz", ReadOptions(limit=None))
 
 
 def near(apart: float, lattice: np.ndarray = CELL) -> Crystal:
@@ -202,10 +204,10 @@ def test_atoms_on_top_of_each_other_are_damage(tmp_path: pathlib.Path, name: str
     """Unless they are samples, which are read as they are."""
     places = {"a.csv": r"row 3 \(.*\)", "a.cif": "crystal 2", "folder": "00001.cif", "a.npz": "row 2"}
     for apart, damaged in ((0.29, True), (0.31, False)):
-        atoms, inside, lattice = padded([near(2), near(apart)])
-        whole = crystals(FoundCrystals(inside, atoms=atoms, lattice=lattice))
+        atoms, inside, lattice = pad_crystals([near(2), near(apart)])
+        whole = crystal_dataset(RawCrystals(inside, atomic_numbers=atoms, lattice=lattice))
         whole.modality.write(whole.values, whole.given, tmp_path / name)
-        assert len(read_back(tmp_path / name, whole.modality)[0]["element"]) == 2
+        assert len(read_samples(tmp_path / name, whole.modality)[0]["element"]) == 2
         if damaged:
             said = (
                 rf"{name}[:,] {places[name]}: atoms 2 \(Cl\) and 3 \(O\) of the cell are 0\.29 Å apart; expected 0\.3"
@@ -222,10 +224,10 @@ def test_distances_are_those_of_pymatgen() -> None:
 
     draw, refused = np.random.default_rng(3), 0
     for _ in range(200):
-        cell = bounded(torch.from_numpy(0.3 * draw.normal(size=(1, 6)) + [1.0, 1.0, 1.0, 0, 0, 0]))[0].numpy()
+        cell = to_cell(torch.from_numpy(0.3 * draw.normal(size=(1, 6)) + [1.0, 1.0, 1.0, 0, 0, 0]))[0].numpy()
         places = draw.random((12, 3))
         apart = Lattice.from_parameters(*cell).get_all_distances(places, places)[np.triu_indices(12, 1)].min()
-        found = FoundCrystals(places[None], atoms=np.full((1, 12), 6), lattice=cell[None])
+        found = RawCrystals(places[None], atomic_numbers=np.full((1, 12), 6), lattice=cell[None])
         if apart < 0.3:
             refused += 1
             with pytest.raises(InputError, match=f"row 1: .*{apart:.3g} Å apart"):
@@ -268,7 +270,7 @@ def test_data_that_a_model_does_not_know_are_named(tmp_path: pathlib.Path) -> No
     assert str(error.value).count("b.cif") == 1
     (tmp_path / "c.cif").write_text(cif(2, 1) + cif(3, 1))
     with refuses(InputError, found="3"):
-        read_back(tmp_path / "c.cif", model)
+        read_samples(tmp_path / "c.cif", model)
 
 
 def test_cells_are_cubes_of_five_atoms() -> None:

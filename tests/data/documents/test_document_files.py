@@ -11,8 +11,8 @@ import torch
 from feller.core.errors import InputError
 from feller.data.documents.modality import Documents
 from feller.data.images.modality import Images
-from feller.data.loading.raw import Cut, Said, Shown
-from feller.data.loading.read import read
+from feller.data.loading.dataset_reader import read
+from feller.data.loading.raw import BreakItem, ImageItem, TextItem
 from tests.data.documents.written import lines, pairs, square
 from tests.errors import refuses
 
@@ -21,7 +21,7 @@ def test_a_folder_of_pictures_and_captions(tmp_path: pathlib.Path) -> None:
     data = read(str(pairs(tmp_path / "pairs")))
     assert isinstance(data.modality, Documents)
     assert len(data) == 12
-    assert data.modality.items(data.values)[1] == [Said("a green square"), Shown(0)]
+    assert data.modality.items(data.values)[1] == [TextItem("a green square"), ImageItem(0)]
     assert data.values["pictures"].shape == (12, 1, 3, 8, 8)
     assert int(data.values["pictures"][1, 0, 1].max()) == 255
 
@@ -90,10 +90,10 @@ def test_json_lines_interleave(tmp_path: pathlib.Path) -> None:
     assert data.modality.tasks == ("ask", "edit")
     assert data.values["task"].tolist() == [0, 1, 0, 1]
     assert data.modality.items(data.values) == [
-        [Said("what? "), Said("red", hidden=True), Said("."), Shown(0)],
-        [Shown(0), Said("make it green"), Shown(1)],
-        [Said("a blue square"), Shown(0)],
-        [Said("one"), Cut(), Said("two"), Shown(0)],
+        [TextItem("what? "), TextItem("red", is_answer=True), TextItem("."), ImageItem(0)],
+        [ImageItem(0), TextItem("make it green"), ImageItem(1)],
+        [TextItem("a blue square"), ImageItem(0)],
+        [TextItem("one"), BreakItem(), TextItem("two"), ImageItem(0)],
     ]
     assert torch.equal(data.values["pictures"][0, 0], data.values["pictures"][1, 0])
 
@@ -145,7 +145,7 @@ def test_links_lead_nowhere_else(tmp_path: pathlib.Path) -> None:
     (folder / "link.txt").symlink_to("001.txt")
     for place in (folder, tmp_path / "linked"):
         data = read(str(place))
-        assert data.modality.items(data.values)[-1] == [Said("a green square"), Shown(0)]
+        assert data.modality.items(data.values)[-1] == [TextItem("a green square"), ImageItem(0)]
         assert len(read(str(lines(place, [entry, entry])))) == 2
     for name in ("png", "txt"):
         (folder / f"link.{name}").unlink()
@@ -177,8 +177,8 @@ def test_arrays_of_documents_are_read_as_documents(tmp_path: pathlib.Path) -> No
         data = read(str(file), **words)
         assert isinstance(data.modality, Documents)
         assert data.modality.items(data.values) == [
-            [Said("a "), Said("b", hidden=True), Shown(0), Shown(1)],
-            [Said("c"), Shown(0)],
+            [TextItem("a "), TextItem("b", is_answer=True), ImageItem(0), ImageItem(1)],
+            [TextItem("c"), ImageItem(0)],
         ]
         pictures = torch.from_numpy(arrays()["pictures"]).permute(0, 1, 4, 2, 3)
         assert torch.equal(data.values["pictures"][0], pictures[0].flip(0))

@@ -12,33 +12,33 @@ from torch import Tensor
 
 from feller.core.errors import InputError, UsageError
 from feller.core.rng import Rng
-from feller.data.documents.image_codes import PictureCodes
-from feller.data.documents.modality import Documents, balanced
-from feller.data.documents.prompt import edit, instruction_in, parse, question, question_in
+from feller.data.documents.image_tokenizers import ImageTokenizer
+from feller.data.documents.modality import Documents, balance_tasks
+from feller.data.documents.prompt import edit, instruction_in, parse_prompt, question, question_in
 from feller.data.documents.token_layout import (
-    CUT,
-    PICTURE,
-    Hole,
-    Infill,
+    BREAK_MARK,
+    IMAGE_MARK,
+    InfillItem,
+    MaskItem,
     as_array,
+    encode_items,
     from_tokens,
-    in_order,
-    laid,
-    placed,
+    group_by_document,
     to_tokens,
+    ungroup,
 )
-from feller.data.documents.vocabulary import Symbols
-from feller.data.loading.raw import Cut, Item, Said, Shown
+from feller.data.documents.vocabulary import DocumentVocabulary
+from feller.data.loading.raw import BreakItem, ImageItem, Item, TextItem
 from feller.data.text.vocabulary import Characters
 from tests.data.documents.written import square
 
 
 @dataclass(frozen=True)
-class Forgetful(PictureCodes):
+class Forgetful(ImageTokenizer):
     """Four codes, two for each picture, of which a picture shows nothing."""
 
     @property
-    def count(self) -> int:
+    def codebook_size(self) -> int:
         return 4
 
     @property
@@ -56,12 +56,15 @@ class Forgetful(PictureCodes):
         return torch.zeros(len(codes), 1, 4, 4, dtype=torch.uint8)
 
 
-KIND = Documents(Characters("ab"), 4, 4, 1, 32, codes=Forgetful())
+KIND = Documents(Characters("ab"), 4, 4, 1, 32, image_tokenizer=Forgetful())
 
 
 def test_what_was_drawn_keeps_its_codes() -> None:
     s = KIND.symbols
-    rows = [[s.eos, 0, s.cut, 3, 5, s.cut], [s.eos, 4, 2, s.cut, 1, s.cut, 5, 5, s.cut]]
+    rows = [
+        [s.eos, 0, s.break_token, 3, 5, s.break_token],
+        [s.eos, 4, 2, s.break_token, 1, s.break_token, 5, 5, s.break_token],
+    ]
     tokens = torch.full((2, 9), s.pad)
     for row, line in zip(tokens, rows, strict=True):
         row[: len(line)] = torch.tensor(line)
@@ -70,8 +73,8 @@ def test_what_was_drawn_keeps_its_codes() -> None:
     assert values["pictures"].shape == (2, 2, 1, 4, 4)
     read = {name: leaf for name, leaf in values.items() if name != "codes"}
     assert (KIND.encode(read)[0, 3:5] == s.text).all()  # as pictures that a person gives
-    assert KIND.coded(values) is values
-    coded = KIND.coded(read)
+    assert KIND.with_codes(values) is values
+    coded = KIND.with_codes(read)
     assert torch.equal(KIND.encode(coded), KIND.encode(read))
     assert coded["codes"].shape == (2, 2, 2)
     assert not coded["codes"].any()
@@ -80,11 +83,11 @@ def test_what_was_drawn_keeps_its_codes() -> None:
 def test_what_belongs_to_pictures_there_and_back() -> None:
     rows = torch.tensor([[0, -2, -1, -2], [-1, -2, -1, -2], [1, -2, -7, -7]])
     parts = torch.arange(12).reshape(3, 2, 2)
-    given = placed(rows, parts)
+    given = group_by_document(rows, parts)
     assert given.shape == (3, 2, 2, 2)
     assert torch.equal(given[1], parts[1:])
-    assert torch.equal(in_order(rows, given), parts)
-    assert placed(rows[2:], parts[:0]).shape == (1, 0, 2, 2)
+    assert torch.equal(ungroup(rows, given), parts)
+    assert group_by_document(rows[2:], parts[:0]).shape == (1, 0, 2, 2)
 
 
 def tasks_of(*counts: int) -> torch.Tensor:
@@ -106,7 +109,7 @@ def tasks_of(*counts: int) -> torch.Tensor:
 )
 def test_how_often_each_task_comes(counts: tuple[int, ...], expected: list[int]) -> None:
     tasks = tasks_of(*counts)
-    index = balanced(tasks, Rng(0))
+    index = balance_tasks(tasks, Rng(0))
     assert torch.equal(index, index.sort().values)
     assert torch.bincount(tasks[index], minlength=5 + len(counts))[5:].tolist() == expected
     for i, count in enumerate(counts):  # no document is left out while another comes twice more
@@ -117,51 +120,64 @@ def test_how_often_each_task_comes(counts: tuple[int, ...], expected: list[int])
 
 def test_which_documents_come_is_drawn() -> None:
     tasks = tasks_of(200, 10)
-    first = balanced(tasks, Rng(0))
-    assert torch.equal(first, balanced(tasks, Rng(0)))
-    assert not torch.equal(first, balanced(tasks, Rng(1)))
+    first = balance_tasks(tasks, Rng(0))
+    assert torch.equal(first, balance_tasks(tasks, Rng(0)))
+    assert not torch.equal(first, balance_tasks(tasks, Rng(1)))
 
 
 def test_every_document_of_a_large_task_is_as_likely() -> None:
     """Of 30 documents 16 come (all 32, halved); 400 seeds, 5 standard errors, a false alarm in one of 60,000 runs."""
     tasks = tasks_of(30, 2)
-    times = sum(torch.bincount(balanced(tasks, Rng(seed)), minlength=32)[tasks == 5] for seed in range(400))
+    times = sum(torch.bincount(balance_tasks(tasks, Rng(seed)), minlength=32)[tasks == 5] for seed in range(400))
     p = 16 / 30
     assert ((times / 400 - p).abs() < 5 * (p * (1 - p) / 400) ** 0.5).all()
 
 
 def test_factors_and_no_tasks() -> None:
     tasks = tasks_of(90, 10)
-    assert torch.bincount(tasks[balanced(tasks, Rng(0), most=1.0, least=1.0)])[5:].tolist() == [90, 10]
-    assert len(balanced(tasks[:0], Rng(0))) == 0
+    assert torch.bincount(tasks[balance_tasks(tasks, Rng(0), max_factor=1.0, min_factor=1.0)])[5:].tolist() == [90, 10]
+    assert len(balance_tasks(tasks[:0], Rng(0))) == 0
     for most, least in ((0.5, 0.3), (3.0, 0.0), (3.0, 1.5)):
         with pytest.raises(UsageError, match="around 1"):
-            balanced(tasks, Rng(0), most=most, least=least)
+            balance_tasks(tasks, Rng(0), max_factor=most, min_factor=least)
 
 
-SYMBOLS = Symbols(text=4, codes=5, picture=3)
+SYMBOLS = DocumentVocabulary(text=4, codes=5, picture=3)
 SIGNS = Characters("abcd")
-segments = st.one_of(st.just(PICTURE), st.lists(st.integers(0, 3), max_size=4))
+segments = st.one_of(st.just(IMAGE_MARK), st.lists(st.integers(0, 3), max_size=4))
 
 
 def test_numbers_follow_each_other() -> None:
-    assert (SYMBOLS.eos, SYMBOLS.cut, SYMBOLS.mask, SYMBOLS.infill, SYMBOLS.count) == (9, 10, 11, 12, 13)
-    assert (SYMBOLS.pad, SYMBOLS.read, SYMBOLS.answer, SYMBOLS.answered, SYMBOLS.all) == (13, 14, 14, 15, 16)
+    assert (SYMBOLS.eos, SYMBOLS.break_token, SYMBOLS.mask, SYMBOLS.infill, SYMBOLS.num_outputs) == (9, 10, 11, 12, 13)
+    assert (SYMBOLS.pad, SYMBOLS.num_inputs, SYMBOLS.answer_start, SYMBOLS.answer_end, SYMBOLS.num_data_tokens) == (
+        13,
+        14,
+        14,
+        15,
+        16,
+    )
 
 
 def test_a_caption_and_its_picture() -> None:
-    rows = as_array([laid([Said("ab"), Shown(0)], SIGNS)])
+    rows = as_array([encode_items([TextItem("ab"), ImageItem(0)], SIGNS)])
     tokens = to_tokens(rows, torch.tensor([[4, 0, 2]]), SYMBOLS)
     assert tokens.tolist() == [[9, 0, 1, 10, 8, 4, 6, 10]]
 
 
 def test_neighbouring_texts_are_one_segment_unless_cut() -> None:
-    assert laid([Said("a"), Said("b", hidden=True), Said("c")], SIGNS) == [0, -3, 1, -4, 2, CUT]
-    assert laid([Said("a"), Cut(), Said("b")], SIGNS) == [0, CUT, 1, CUT]
+    assert encode_items([TextItem("a"), TextItem("b", is_answer=True), TextItem("c")], SIGNS) == [
+        0,
+        -3,
+        1,
+        -4,
+        2,
+        BREAK_MARK,
+    ]
+    assert encode_items([TextItem("a"), BreakItem(), TextItem("b")], SIGNS) == [0, BREAK_MARK, 1, BREAK_MARK]
 
 
 def test_holes_and_what_asks_for_them() -> None:
-    row = as_array([laid([Said("a"), Hole(), Shown(0), Infill()], SIGNS)])
+    row = as_array([encode_items([TextItem("a"), MaskItem(), ImageItem(0), InfillItem()], SIGNS)])
     assert to_tokens(row, torch.tensor([[0, 1, 2]]), SYMBOLS).tolist() == [[9, 0, 11, 10, 4, 5, 6, 10, 12]]
 
 
@@ -169,9 +185,10 @@ def test_holes_and_what_asks_for_them() -> None:
 @given(st.lists(st.lists(segments, min_size=1, max_size=4), min_size=1, max_size=4), st.integers(0, 99))
 def test_there_and_back(documents: list[list[int | list[int]]], seed: int) -> None:
     rows = [
-        [n for part in parts for n in ([part, CUT] if isinstance(part, int) else [*part, CUT])] for parts in documents
+        [n for part in parts for n in ([part, BREAK_MARK] if isinstance(part, int) else [*part, BREAK_MARK])]
+        for parts in documents
     ]
-    shown = sum(part == PICTURE for parts in documents for part in parts)
+    shown = sum(part == IMAGE_MARK for parts in documents for part in parts)
     codes = torch.randint(0, 5, (shown, 3), generator=torch.Generator().manual_seed(seed))
     tokens = to_tokens(as_array(rows), codes, SYMBOLS)
     back, found = from_tokens(tokens, SYMBOLS)
@@ -200,28 +217,32 @@ def test_what_is_no_document_is_refused(row: list[int], words: str) -> None:
 @pytest.mark.parametrize(
     ("text", "items"),
     [
-        ("a red apple", (Said("a red apple"),)),
-        (r"a \<mask> of \<break>", (Said("a <mask> of <break>"),)),
-        ("a <b> and <Mask>", (Said("a <b> and <Mask>"),)),
-        ("see <https://example.org>, <note: a cat>", (Said("see <https://example.org>, <note: a cat>"),)),
-        (r"a \<imge:cat.png>", (Said("a <imge:cat.png>"),)),
-        ("one<break>two", (Said("one"), Cut(), Said("two"))),
-        ("a <mask> apple", (Said("a"), Hole(), Said(" apple"), Infill())),
-        ("<mask>", (Hole(), Infill())),
+        ("a red apple", (TextItem("a red apple"),)),
+        (r"a \<mask> of \<break>", (TextItem("a <mask> of <break>"),)),
+        ("a <b> and <Mask>", (TextItem("a <b> and <Mask>"),)),
+        ("see <https://example.org>, <note: a cat>", (TextItem("see <https://example.org>, <note: a cat>"),)),
+        (r"a \<imge:cat.png>", (TextItem("a <imge:cat.png>"),)),
+        ("one<break>two", (TextItem("one"), BreakItem(), TextItem("two"))),
+        ("a <mask> apple", (TextItem("a"), MaskItem(), TextItem(" apple"), InfillItem())),
+        ("<mask>", (MaskItem(), InfillItem())),
     ],
 )
-def test_words(text: str, items: tuple[Item | Hole | Infill, ...]) -> None:
-    assert parse(text).items == items
+def test_words(text: str, items: tuple[Item | MaskItem | InfillItem, ...]) -> None:
+    assert parse_prompt(text).items == items
 
 
 def test_pictures(tmp_path: pathlib.Path) -> None:
     file = square(tmp_path, "a cat.png", 1)
-    caption = parse(f"<image:{file}> <infill>")
-    assert caption.items == (Hole(), Shown(0), Infill())
+    caption = parse_prompt(f"<image:{file}> <infill>")
+    assert caption.items == (MaskItem(), ImageItem(0), InfillItem())
     assert caption.pictures[0].shape == (8, 8, 3)
-    stem = parse(f"Image of <mask>: <image:{file}> <infill>")
-    assert stem.items == (Said("Image of"), Hole(), Said(":"), Shown(0), Infill())
-    assert parse(f"<image:{file}> make it red <image:{file}>").items == (Shown(0), Said("make it red"), Shown(1))
+    stem = parse_prompt(f"Image of <mask>: <image:{file}> <infill>")
+    assert stem.items == (TextItem("Image of"), MaskItem(), TextItem(":"), ImageItem(0), InfillItem())
+    assert parse_prompt(f"<image:{file}> make it red <image:{file}>").items == (
+        ImageItem(0),
+        TextItem("make it red"),
+        ImageItem(1),
+    )
 
 
 @pytest.mark.parametrize(
@@ -238,15 +259,15 @@ def test_pictures(tmp_path: pathlib.Path) -> None:
 )
 def test_what_asks_for_no_one_thing_is_refused(text: str, words: str) -> None:
     with pytest.raises(UsageError, match=words):
-        parse(text)
+        parse_prompt(text)
 
 
 def test_pictures_that_are_not_there(tmp_path: pathlib.Path) -> None:
     with pytest.raises(InputError, match=r"there is no picture none\.png"):
-        parse("<image:none.png> <infill>")
+        parse_prompt("<image:none.png> <infill>")
     (tmp_path / "x.png").write_text("no picture")
     with pytest.raises(InputError, match="cannot be read"):
-        parse(f"<image:{tmp_path / 'x.png'}> <infill>")
+        parse_prompt(f"<image:{tmp_path / 'x.png'}> <infill>")
 
 
 @pytest.mark.parametrize(
@@ -254,14 +275,14 @@ def test_pictures_that_are_not_there(tmp_path: pathlib.Path) -> None:
     [("a <mask> apple", True), ("a red <mask>", True), ("<mask>", False), ("<mask> <break> red", False), ("a", False)],
 )
 def test_gaps_are_inside_texts(text: str, gap: bool) -> None:
-    assert parse(text).has_gap is gap
+    assert parse_prompt(text).has_gap is gap
 
 
 def test_what_a_document_asks() -> None:
-    asked = [item for item in question("is it red?", Said("yes", hidden=True)) if not isinstance(item, Hole)]
+    asked = [item for item in question("is it red?", TextItem("yes", is_answer=True)) if not isinstance(item, MaskItem)]
     assert question_in(asked) == "is it red?"
-    assert instruction_in([*edit("make it red"), Shown(1)]) == "make it red"
-    for other in ([Said("a cat"), Shown(0)], [Shown(0)], [*edit("make it red")], []):
+    assert instruction_in([*edit("make it red"), ImageItem(1)]) == "make it red"
+    for other in ([TextItem("a cat"), ImageItem(0)], [ImageItem(0)], [*edit("make it red")], []):
         assert instruction_in(other) == ""
-    for other in ([Said("a cat"), Shown(0)], [Shown(0)], []):
+    for other in ([TextItem("a cat"), ImageItem(0)], [ImageItem(0)], []):
         assert question_in(other) == ""

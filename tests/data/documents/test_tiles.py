@@ -9,8 +9,8 @@ from feller.core.errors import InputError
 from feller.core.rng import Rng
 from feller.core.serialization import from_dict, to_dict
 from feller.data.documents import tiles
-from feller.data.documents.image_codes import PictureCodes
-from feller.data.documents.tiles import Palette, Tiles, palette_of, recurring, tiles_of
+from feller.data.documents.image_tokenizers import ImageTokenizer
+from feller.data.documents.tiles import Palette, Tiles, palette_of, tiles_of, tiles_or_none
 from tests.errors import refuses
 
 
@@ -25,7 +25,7 @@ def drawn(n: int, few: int, seed: int = 0) -> torch.Tensor:
 def test_pictures_of_known_tiles_come_back() -> None:
     pictures = drawn(20, 5)
     codes = tiles_of(pictures, 2, 8)
-    assert (codes.count, codes.grid, codes.shape) == (5, (2, 3), (3, 4, 6))
+    assert (codes.codebook_size, codes.grid, codes.shape) == (5, (2, 3), (3, 4, 6))
     written = codes.encode(pictures)
     assert written.shape == (20, 6)
     assert codes.decode(codes.encode(pictures[:0])).shape == (0, 3, 4, 6)
@@ -50,18 +50,18 @@ def test_what_is_the_same_has_the_same_codes_wherever_it_is() -> None:
 
 def test_tiles_recur_where_pictures_are_made_of_few() -> None:
     pictures = drawn(20, 5)
-    assert recurring(pictures, 2, 5) == tiles_of(pictures, 2, 8)
-    assert recurring(pictures, 2, 4) is None
-    assert recurring(pictures[:2], 2, 8) is None  # 12 tiles, and less than 4 of each
+    assert tiles_or_none(pictures, 2, 5) == tiles_of(pictures, 2, 8)
+    assert tiles_or_none(pictures, 2, 4) is None
+    assert tiles_or_none(pictures[:2], 2, 8) is None  # 12 tiles, and less than 4 of each
     noise = torch.randint(0, 256, (20, 3, 4, 6), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
-    assert recurring(noise, 2, 1024) is None
-    assert recurring(pictures, 4, 8) is None  # 6 pixels across
-    assert recurring(pictures[:0], 2, 8) is None
+    assert tiles_or_none(noise, 2, 1024) is None
+    assert tiles_or_none(pictures, 4, 8) is None  # 6 pixels across
+    assert tiles_or_none(pictures[:0], 2, 8) is None
 
 
 def test_records_and_limits() -> None:
     codes = tiles_of(drawn(5, 3), 2, 3)
-    assert from_dict(PictureCodes, json.loads(json.dumps(to_dict(codes)))) == codes
+    assert from_dict(ImageTokenizer, json.loads(json.dumps(to_dict(codes)))) == codes
     assert codes.name != tiles_of(drawn(5, 3, seed=2), 2, 3).name
     with pytest.raises(InputError, match="sides that tiles of 4 divide"):
         Tiles((3, 4, 6), 4, codes.tiles)
@@ -81,7 +81,7 @@ def test_codes_stand_row_by_row() -> None:
     one = torch.tensor([[[RED, GREEN, BLUE], [WHITE, WHITE, GREEN]]], dtype=torch.uint8).movedim(-1, 1)
     assert FOUR.encode(one).tolist() == [[0, 1, 2, 3, 3, 1]]
     assert torch.equal(FOUR.decode(FOUR.encode(one)), one)
-    assert (FOUR.count, FOUR.grid, FOUR.module) == (4, (2, 3), None)
+    assert (FOUR.codebook_size, FOUR.grid, FOUR.module) == (4, (2, 3), None)
 
 
 def test_pictures_of_its_colours_come_back_exactly(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,7 +108,7 @@ def test_the_colours_of_pictures_are_found() -> None:
 
 
 def test_records_and_names() -> None:
-    assert from_dict(PictureCodes, json.loads(json.dumps(to_dict(FOUR)))) == FOUR
+    assert from_dict(ImageTokenizer, json.loads(json.dumps(to_dict(FOUR)))) == FOUR
     assert FOUR.name == Palette(FOUR.colours, 8, 8).name
     assert FOUR.name != Palette((GREEN, RED, BLUE, WHITE), 2, 3).name
 

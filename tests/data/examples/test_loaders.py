@@ -12,15 +12,15 @@ from feller.core.errors import UsageError
 from feller.core.pytree import leaves
 from feller.core.rng import Rng
 from feller.data.examples import loaders
-from feller.data.examples.loaders import EXAMPLES, GRID, MOONS_TEST, MOONS_TRAIN, drawn, inside, surface
-from feller.data.examples.registry import SHIPPED
-from feller.data.examples.write_files import copy_example
-from feller.data.loading.read import read
+from feller.data.examples.example_files import copy_example
+from feller.data.examples.loaders import EXAMPLES, GRID, MOONS_TEST, MOONS_TRAIN, inside, sample_moons, surface
+from feller.data.examples.registry import EXAMPLE_INFOS
+from feller.data.loading.dataset_reader import read
 from feller.data.points.earth import Earth
 from feller.data.speech.alignment_files import read_alignments
 from feller.data.speech.audio_io import read_sound
-from feller.data.speech.files import find_speech
-from feller.data.speech.forced_alignment import Aligner
+from feller.data.speech.files import load_speech
+from feller.data.speech.forced_alignment import ForcedAligner
 from feller.data.speech.lexicon import Lexicon, cmu_entries, own_words
 from feller.data.speech.mel import filters
 from tests.errors import refuses
@@ -107,14 +107,14 @@ def test_moons_lie_on_two_arcs_with_their_noise() -> None:
 
 
 def test_every_example_has_its_notice() -> None:
-    assert EXAMPLES.keys() == SHIPPED.keys()
+    assert EXAMPLES.keys() == EXAMPLE_INFOS.keys()
     notice = (pathlib.Path(loaders.__file__).parent / "NOTICE.md").read_text()
     for name, example in EXAMPLES.items():
-        assert example.about.name == name
+        assert example.info.name == name
         assert f"`{name}`" in notice
-        assert example.about.summary
-        assert example.about.source
-        assert example.about.licence
+        assert example.info.summary
+        assert example.info.source
+        assert example.info.licence
 
 
 def test_eruptions_are_places_on_the_earth() -> None:
@@ -212,9 +212,9 @@ def test_the_folder_of_spoken_words_is_as_a_users_own(tmp_path: pathlib.Path) ->
     inside = [path for path in folder.rglob("*") if path.is_file()]
     assert len(inside) == files
     assert sum(path.stat().st_size for path in inside) <= 8 * 2**20
-    found = find_speech(folder)
+    found = load_speech(folder)
     assert len(found.values) == 174
-    assert found.lost == ()
+    assert found.dropped == ()
     assert found.notes == ("174 alignments were read, 0 were made",)
     assert {sound.rate for sound in found.values} == {16_000}
     notice = (pathlib.Path(loaders.__file__).parent / "NOTICE.md").read_text()
@@ -230,7 +230,7 @@ def test_texts_of_spoken_words_fit_their_sounds() -> None:
     folder = EXAMPLES["spoken-words"].folder
     assert folder is not None
     ready = read_alignments(folder / "alignments.jsonl")
-    aligner = Aligner(Lexicon(cmu_entries(), own_words(folder / "lexicon.txt", ())))
+    aligner = ForcedAligner(Lexicon(cmu_entries(), own_words(folder / "lexicon.txt", ())))
     for name in ("LJ001-0003.opus", "367-130732-0000.opus"):  # the first has a word that is in no dictionary
         sound = read_sound(folder / name).sound
         found = aligner.align(sound, (folder / name).with_suffix(".txt").read_text())
@@ -253,7 +253,7 @@ def test_spoken_words_name_the_extra_that_they_need(package: str, monkeypatch: p
 def test_no_processor_rounds_moons_otherwise() -> None:
     """What processors compute differs by 1e-15; no coordinate is within 1e-10 of the middle between two grid lines."""
     for part, n, step in (("train", MOONS_TRAIN, 0), ("test", MOONS_TEST, 1)):
-        exact = drawn(n, Rng(0).fold_in("example:moons"), step)
+        exact = sample_moons(n, Rng(0).fold_in("example:moons"), step)
         values = read(f"example:moons/{part}").values
         assert (GRID / 2 - (values - exact).abs()).min() > 1e-10
         assert torch.equal(values, (values / GRID).round() * GRID)

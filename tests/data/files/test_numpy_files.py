@@ -7,8 +7,8 @@ import pytest
 
 from feller.core.errors import InputError
 from feller.data.images.modality import Images
-from feller.data.loading.read import read
-from feller.data.points.points import Points
+from feller.data.loading.dataset_reader import read
+from feller.data.points.euclidean_points import Points
 
 
 class Bomb:

@@ -11,7 +11,7 @@ from PIL import Image
 
 from feller.core.errors import InputError
 from feller.data.images.modality import Images
-from feller.data.loading.read import read
+from feller.data.loading.dataset_reader import read
 from tests.errors import refuses
 
 

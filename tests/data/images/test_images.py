@@ -13,11 +13,11 @@ from PIL import Image
 from feller.core.errors import InputError, UsageError
 from feller.core.rng import Rng
 from feller.core.serialization import from_dict, to_dict
-from feller.data.files.sample_folder import LETTER, ROOM, captioned
-from feller.data.images.labelled import Labelled
+from feller.data.files.sample_folder import LETTER, ROOM, add_captions
+from feller.data.images.labelled_images import LabelledImages
 from feller.data.images.modality import Images
-from feller.data.loading.read import read
-from feller.data.loading.read_samples import give, read_back
+from feller.data.loading.dataset_reader import read
+from feller.data.loading.sample_reader import condition_leaf, read_samples
 from feller.data.modality import Dataset, Modality
 
 FAST = settings(deadline=None, max_examples=25, derandomize=True)
@@ -50,7 +50,7 @@ def test_every_form_gives_the_same_values_back(
         for name in ("a.npz", "a.npy", "folder"):
             out = pathlib.Path(folder) / "in" / name
             data.modality.write(data.values, data.given, out)
-            values, labels = read_back(out, data.modality)
+            values, labels = read_samples(out, data.modality)
             assert torch.equal(values, data.values), name
             if name != "a.npy":
                 assert labels.keys() == data.given.keys(), name
@@ -158,10 +158,10 @@ def test_other_shapes_and_kinds_are_refused(tmp_path: pathlib.Path) -> None:
     modality = Images(4, 4, 1)
     np.save(tmp_path / "a.npy", np.zeros((2, 5, 4), dtype=np.uint8))
     with pytest.raises(InputError, match=r"a\.npy: expected pictures of 4 x 4 x 1"):
-        read_back(tmp_path / "a.npy", modality)
+        read_samples(tmp_path / "a.npy", modality)
     np.save(tmp_path / "b.npy", np.zeros((2, 5)))
     with pytest.raises(InputError, match=r"b\.npy: expected pictures; found points"):
-        read_back(tmp_path / "b.npy", modality)
+        read_samples(tmp_path / "b.npy", modality)
 
 
 def test_pictures_to_test_on_take_size_channels_and_levels_of_the_model(tmp_path: pathlib.Path) -> None:
@@ -174,20 +174,20 @@ def test_pictures_to_test_on_take_size_channels_and_levels_of_the_model(tmp_path
 
 
 DIGITS = read("example:digits")
-MODALITY = Labelled(DIGITS.modality)
-DATA = DIGITS.subset(torch.arange(30)).seen_as(MODALITY)
+MODALITY = LabelledImages(DIGITS.modality)
+DATA = DIGITS.subset(torch.arange(30)).with_modality(MODALITY)
 
 
 def test_labels_become_part_of_the_data_and_a_condition_again() -> None:
     assert torch.equal(DATA.values["image"], DIGITS.values[:30])
     assert torch.equal(DATA.values["label"], DIGITS.given["label"][:30])
     assert DATA.given == {}
-    assert DATA.seen_as(MODALITY).values is DATA.values
-    back = DATA.modality.for_measures(DATA)
+    assert DATA.with_modality(MODALITY).values is DATA.values
+    back = DATA.modality.for_metrics(DATA)
     assert torch.equal(back.values, DIGITS.values[:30])
     assert torch.equal(back.given["label"], DIGITS.given["label"][:30])
     assert back.modality == DIGITS.modality
-    assert back.modality.for_measures(back) is back
+    assert back.modality.for_metrics(back) is back
 
 
 def test_states_hold_both() -> None:
@@ -202,7 +202,7 @@ def test_states_hold_both() -> None:
 @pytest.mark.parametrize("out", ["x.npz", "folder"])
 def test_written_files_are_read_back(tmp_path: pathlib.Path, out: str) -> None:
     MODALITY.write(DATA.values, {}, tmp_path / out)
-    values, given = read_back(tmp_path / out, MODALITY)
+    values, given = read_samples(tmp_path / out, MODALITY)
     assert given == {}
     order = [
         torch.argsort(v["image"].flatten(1).double() @ torch.arange(1.0, 65, dtype=torch.float64))
@@ -213,12 +213,12 @@ def test_written_files_are_read_back(tmp_path: pathlib.Path, out: str) -> None:
 
 
 def test_either_can_be_given(tmp_path: pathlib.Path) -> None:
-    assert MODALITY.leaves == ("image", "label")
-    value, follows = MODALITY.give("label", "7")
+    assert MODALITY.conditionable_leaves == ("image", "label")
+    value, follows = MODALITY.parse_condition("label", "7")
     assert value.tolist() == [7]
     assert follows == {}
     np.savez(tmp_path / "one.npz", samples=DIGITS.values[0, 0].numpy()[None], levels=16)
-    value, _ = give(MODALITY, "image", str(tmp_path / "one.npz"))
+    value, _ = condition_leaf(MODALITY, "image", str(tmp_path / "one.npz"))
     assert torch.equal(value, DIGITS.modality.encode(DIGITS.values[:1]))
 
 
@@ -237,7 +237,7 @@ def test_labels_stand_below_their_pictures() -> None:
 
 
 def test_long_names_are_cut() -> None:
-    whole = captioned(Image.new("RGB", (52, 52)), ["a" * 200])
+    whole = add_captions(Image.new("RGB", (52, 52)), ["a" * 200])
     assert whole.size == (52, 52 + ROOM)
     assert (np.array(whole)[:52] == 0).all()
 
@@ -250,15 +250,15 @@ def test_what_cannot_be_given_is_told(tmp_path: pathlib.Path) -> None:
         ("colour", "red", "no part"),
     ):
         with pytest.raises(UsageError, match=told):
-            give(MODALITY, leaf, text)
+            condition_leaf(MODALITY, leaf, text)
     with pytest.raises(InputError, match=r"two\.npz: image names a file with one picture; found one with 2"):
-        give(MODALITY, "image", str(tmp_path / "two.npz"))
+        condition_leaf(MODALITY, "image", str(tmp_path / "two.npz"))
 
 
 def test_every_picture_needs_its_label() -> None:
     bare = Dataset(DIGITS.values[:3], {}, DIGITS.modality)
     with pytest.raises(InputError, match="a label of each picture"):
-        bare.seen_as(MODALITY)
+        bare.with_modality(MODALITY)
     missing = Dataset(DIGITS.values[:3], {"label": torch.tensor([0, 10, 2])}, DIGITS.modality)
     with pytest.raises(InputError, match="a label of each picture"):
-        missing.seen_as(MODALITY)
+        missing.with_modality(MODALITY)

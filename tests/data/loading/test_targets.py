@@ -10,13 +10,13 @@ import torch
 
 from feller.core.errors import InputError, UsageError
 from feller.core.rng import Rng
-from feller.data.batches import batches, split
+from feller.data.batches import batch_loader, split
 from feller.data.images.modality import Images
-from feller.data.loading.read import read
-from feller.data.loading.targets import aimed, read_aimed
+from feller.data.loading.dataset_reader import read
+from feller.data.loading.targets import read_with_target, select_target
 from feller.data.modality import Dataset, Target
 from feller.data.tables.column import Categorical
-from feller.data.tables.numerical import Numerical
+from feller.data.tables.numerical_column import Numerical
 from feller.data.tables.schema import Schema
 from tests.errors import refuses
 from tests.oracle import close
@@ -90,51 +90,51 @@ def test_columns_beside_crystals_tell_numbers(tmp_path: pathlib.Path) -> None:
 
 
 def test_examples_without_the_target_are_left_out_with_a_note(tmp_path: pathlib.Path) -> None:
-    data = aimed(read(str(molecules(tmp_path, "mu=1 gap=5", "mu=2", "mu=4 gap=9"))), ("mu", "gap"))
+    data = select_target(read(str(molecules(tmp_path, "mu=1 gap=5", "mu=2", "mu=4 gap=9"))), ("mu", "gap"))
     assert len(data) == 2
     assert data.target == Target(("mu", "gap"), (2.5, 7.0), (1.5, 2.0))
     assert any(note == "examples left out, since they lack mu, gap: 1" for note in data.notes)
-    close(data.wanted(data.target), [[1.0, 5.0], [4.0, 9.0]], 0)
-    assert not aimed(read(str(molecules(tmp_path, "mu=1", "mu=2"))), ("mu",)).notes
+    close(data.targets(data.target), [[1.0, 5.0], [4.0, 9.0]], 0)
+    assert not select_target(read(str(molecules(tmp_path, "mu=1", "mu=2"))), ("mu",)).notes
 
 
 def test_a_column_that_is_asked_for_is_no_value(tmp_path: pathlib.Path) -> None:
     place = table(tmp_path, "a,y,b,label\n1,10,5,x\n2,20,6,z\n3,60,7,x\n")
-    data = aimed(read(place), ("y",))
+    data = select_target(read(place), ("y",))
     assert data.modality.columns == ("a", "b")
     close(data.values, [[1, 5], [2, 6], [3, 7]], 0)
     assert data.given == {}
     assert data.modality.conditions == {}
-    close(data.wanted(data.target)[:, 0], (10, 20, 60), 0)
+    close(data.targets(data.target)[:, 0], (10, 20, 60), 0)
     assert data.target.means == (30.0,)
     other = table(tmp_path, "label,b,a,y\nz,50,10,90\n", "other.csv")
-    found = read_aimed(other, data.modality, data.target)
+    found = read_with_target(other, data.modality, data.target)
     assert found.modality == data.modality
     close(found.values, [[10, 50]], 0)
-    close(found.wanted(data.target), [[90]], 0)
+    close(found.targets(data.target), [[90]], 0)
 
 
 def test_labels_are_asked_for_and_not_given() -> None:
     whole = read("example:digits")
-    data = aimed(whole, ("label",))
+    data = select_target(whole, ("label",))
     assert isinstance(data.modality, Images)
     assert data.modality.conditions == data.given == {}
     assert data.target.classes == whole.modality.classes
-    assert data.target.answers == 10
-    assert torch.equal(data.wanted(data.target)[:, 0].long(), whole.given["label"])
-    test, truth = read_aimed("example:digits/test", data.modality, data.target), read("example:digits/test")
-    assert torch.equal(test.wanted(data.target)[:, 0].long(), truth.given["label"])
+    assert data.target.num_outputs == 10
+    assert torch.equal(data.targets(data.target)[:, 0].long(), whole.given["label"])
+    test, truth = read_with_target("example:digits/test", data.modality, data.target), read("example:digits/test")
+    assert torch.equal(test.targets(data.target)[:, 0].long(), truth.given["label"])
 
 
 def test_the_target_goes_with_its_examples(tmp_path: pathlib.Path) -> None:
     text = "a,y\n" + "".join(f"{i},{3 * i}\n" for i in range(40))
-    data = aimed(read(table(tmp_path, text)), ("y",))
+    data = select_target(read(table(tmp_path, text)), ("y",))
     train, held_out = split(data, 0.25, Rng(0))
-    for part in (train, held_out, data.seen_as(data.modality)):
-        close(part.wanted(part.target)[:, 0], (3 * part.values[:, 0]).tolist(), 0)
-    batch = batches(train, 8, Rng(0))(0, slice(None))
+    for part in (train, held_out, data.with_modality(data.modality)):
+        close(part.targets(part.target)[:, 0], (3 * part.values[:, 0]).tolist(), 0)
+    batch = batch_loader(train, 8, Rng(0))(0, slice(None))
     close(batch["target"][:, 0], (3 * data.modality.decode(batch["x_1"])[:, 0]).tolist(), 1e-4)
-    assert "target" not in batches(read(table(tmp_path, text)), 8, Rng(0))(0, slice(None))
+    assert "target" not in batch_loader(read(table(tmp_path, text)), 8, Rng(0))(0, slice(None))
 
 
 @pytest.mark.parametrize(
@@ -150,34 +150,34 @@ def test_what_is_not_there_is_told(
 ) -> None:
     data = read(str(molecules(tmp_path, "mu=1 gap=5", "mu=2 gap=5")))
     with pytest.raises(error, match=told):
-        aimed(data, names)
+        select_target(data, names)
 
 
 def test_data_that_tell_nothing(tmp_path: pathlib.Path) -> None:
     plain: Dataset = read(str(molecules(tmp_path, "water", "water")))
     with refuses(UsageError, argument="target", found="'mu'"):
-        aimed(plain, ("mu",))
-    whole = aimed(read(str(molecules(tmp_path, "mu=1", "mu=2"))), ("mu",))
+        select_target(plain, ("mu",))
+    whole = select_target(read(str(molecules(tmp_path, "mu=1", "mu=2"))), ("mu",))
     other = molecules(tmp_path, "water")
     with pytest.raises(InputError, match="does not tell mu of its examples"):
-        read_aimed(str(other), whole.modality, whole.target)
+        read_with_target(str(other), whole.modality, whole.target)
     with pytest.raises(UsageError, match="all columns are asked for"):
-        aimed(read(table(tmp_path, "a,b\n1,2\n2,5\n")), ("a", "b"))
+        select_target(read(table(tmp_path, "a,b\n1,2\n2,5\n")), ("a", "b"))
 
 
 def test_some_classes_may_be_chosen() -> None:
     """Others are left out, and the classes are numbered in the order in which they are named."""
     data = read("example:digits")
-    whole, some = aimed(data, ("label",)), aimed(data, ("label=8,3",))
-    assert some.target == Target(("label",), classes=("8", "3"), among=tuple("0123456789"))
+    whole, some = select_target(data, ("label",)), select_target(data, ("label=8,3",))
+    assert some.target == Target(("label",), classes=("8", "3"), all_classes=tuple("0123456789"))
     labels = data.given["label"]
     assert torch.equal(some.values, data.values[(labels == 8) | (labels == 3)])
-    assert some.wanted(some.target)[:, 0].tolist() == [
+    assert some.targets(some.target)[:, 0].tolist() == [
         float(label == 3) for label in labels.tolist() if label in (3, 8)
     ]
-    test = read_aimed("example:digits/test", some.modality, some.target)
+    test = read_with_target("example:digits/test", some.modality, some.target)
     theirs = read("example:digits/test").given["label"]
-    assert test.wanted(some.target)[:, 0].tolist() == [float(x == 3) for x in theirs.tolist() if x in (3, 8)]
+    assert test.targets(some.target)[:, 0].tolist() == [float(x == 3) for x in theirs.tolist() if x in (3, 8)]
     assert whole.target == Target(("label",), classes=tuple("0123456789"))
 
 
@@ -187,14 +187,14 @@ def test_a_column_of_words_is_a_class_of_a_table(tmp_path: pathlib.Path) -> None
         (Categorical("job", ("clerk", "nurse", "smith"), missing="?"), Numerical("age", 0.0, 100.0, bins=5))
     )
     data = read(table(tmp_path, "job,age\nnurse,20\n?,30\nclerk,40\nsmith,50\n"), schema=schema)
-    found = aimed(data, ("job",))
+    found = select_target(data, ("job",))
     assert found.target == Target(("job",), classes=("clerk", "nurse", "smith"))
-    assert found.wanted(found.target)[:, 0].tolist() == [1, 0, 2]
+    assert found.targets(found.target)[:, 0].tolist() == [1, 0, 2]
     assert torch.equal(found.values, data.values[[0, 2, 3]])
-    two = aimed(data, ("job=smith,nurse",))
-    assert two.wanted(two.target)[:, 0].tolist() == [1, 0]
-    again = read_aimed(table(tmp_path, "job,age\nsmith,20\nclerk,30\n", "u.csv"), two.modality, two.target)
-    assert again.wanted(two.target)[:, 0].tolist() == [0]
+    two = select_target(data, ("job=smith,nurse",))
+    assert two.targets(two.target)[:, 0].tolist() == [1, 0]
+    again = read_with_target(table(tmp_path, "job,age\nsmith,20\nclerk,30\n", "u.csv"), two.modality, two.target)
+    assert again.targets(two.target)[:, 0].tolist() == [0]
 
 
 @pytest.mark.parametrize(
@@ -208,9 +208,9 @@ def test_a_column_of_words_is_a_class_of_a_table(tmp_path: pathlib.Path) -> None
 )
 def test_wrong_classes(names: tuple[str, ...], said: str) -> None:
     with pytest.raises(UsageError, match=said):
-        aimed(read("example:digits"), names)
+        select_target(read("example:digits"), names)
 
 
 def test_of_numbers_none_is_chosen(tmp_path: pathlib.Path) -> None:
     with pytest.raises(UsageError, match="only of classes some can be chosen"):
-        aimed(read(table(tmp_path, "a,b\n1,2\n3,4\n5,6\n")), ("a=1",))
+        select_target(read(table(tmp_path, "a,b\n1,2\n3,4\n5,6\n")), ("a=1",))

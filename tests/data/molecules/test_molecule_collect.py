@@ -7,13 +7,13 @@ import pytest
 import torch
 
 from feller.core.errors import InputError, UsageError
-from feller.data.loading.find import find
-from feller.data.loading.read import read
-from feller.data.loading.read_options import Asked
-from feller.data.loading.read_samples import read_back
-from feller.data.molecules.collect import find_molecules, interpret_molecules
+from feller.data.loading.dataset_reader import read
+from feller.data.loading.file_formats import load_raw
+from feller.data.loading.read_options import ReadOptions
+from feller.data.loading.sample_reader import read_samples
 from feller.data.molecules.modality import Molecules
 from feller.data.molecules.molecule import Molecule
+from feller.data.molecules.molecule_files import load_molecules, molecules_from_arrays
 from feller.data.molecules.xyz import xyz_text
 from tests.data.molecules.test_sdf import HYDROXIDE, record
 from tests.data.molecules.test_sdf import WATER as WATER_SDF
@@ -29,15 +29,15 @@ def chain(length: int) -> str:
 
 def test_molecules_are_padded(tmp_path: pathlib.Path) -> None:
     (tmp_path / "a.xyz").write_text(WATER + METHANE)
-    found = find_molecules(tmp_path / "a.xyz", 64)
-    assert found.atoms is not None
-    assert found.atoms.tolist() == [[8, 1, 1, 0, 0], [6, 1, 1, 1, 1]]
+    found = load_molecules(tmp_path / "a.xyz", 64)
+    assert found.atomic_numbers is not None
+    assert found.atomic_numbers.tolist() == [[8, 1, 1, 0, 0], [6, 1, 1, 1, 1]]
     assert found.values.shape == (2, 5, 3)
     assert found.values[0, 1].tolist() == [0, 0.763, -0.477]
     assert (found.values[0, 3:] == 0).all()
     assert len(found.notes) == 1  # the comments are ignored
     (tmp_path / "b.xyz").write_text(chain(3).replace("C ", "N "))
-    assert find_molecules(tmp_path / "b.xyz", 64).notes == ()
+    assert load_molecules(tmp_path / "b.xyz", 64).notes == ()
 
 
 def test_what_the_files_tell_and_nobody_learns_is_named(tmp_path: pathlib.Path) -> None:
@@ -46,14 +46,14 @@ def test_what_the_files_tell_and_nobody_learns_is_named(tmp_path: pathlib.Path) 
     rows = WATER.splitlines()
     atoms = [f"{row} 0 0 0" for row in rows[2:5]]
     (tmp_path / "a.extxyz").write_text("\n".join([rows[0], head, *atoms, ""]))
-    found = find_molecules(tmp_path / "a.extxyz", 64)
+    found = load_molecules(tmp_path / "a.extxyz", 64)
     said = " ".join(found.notes)
     assert [name in said for name in ("gap", "mu", "smiles", "source", "forces")] == [True] * 5
     assert "pbc" not in said
     assert found.properties["gap"].tolist() == [0.2]
     raw = "3\ngdb 1\t157.7 157.7 157.7 0. 13.2 -0.4 0.1 0.5 35.3 0.04 -40.5 -40.5 -40.5 -40.5 6.5\n"
     (tmp_path / "b.xyz").write_text(raw + "\n".join(rows[2:5]) + "\n1.0 2.0\nO\nInChI=1\n")
-    said = " ".join(find_molecules(tmp_path / "b.xyz", 64).notes)
+    said = " ".join(load_molecules(tmp_path / "b.xyz", 64).notes)
     assert [name in said for name in ("gap", "SMILES", "InChI")] == [True] * 3
 
 
@@ -63,19 +63,19 @@ def test_charged_molecules_of_extended_files_are_left_out(word: str, tmp_path: p
     charged = "\n".join([rows[0], word, *rows[2:7], ""])
     neutral = "\n".join([rows[0], "charge=0", *rows[2:7], ""])
     (tmp_path / "a.xyz").write_text(charged + neutral + charged)
-    found = find_molecules(tmp_path / "a.xyz", 64)
+    found = load_molecules(tmp_path / "a.xyz", 64)
     assert len(found.values) == 1
     assert found.notes[0] == "charged molecules left out: 2, the first is a.xyz: line 1"
     (tmp_path / "b.xyz").write_text("\n".join([rows[0], "charge=0.5", *rows[2:7], ""]))
     with pytest.raises(InputError, match="line 2"):
-        find_molecules(tmp_path / "b.xyz", 64)
+        load_molecules(tmp_path / "b.xyz", 64)
 
 
 def test_what_does_not_suit_is_left_out_and_told(tmp_path: pathlib.Path) -> None:
     (tmp_path / "a.xyz").write_text(WATER + "1\n\nHe 0 0 0\n" + chain(9) + chain(10))
-    found = find_molecules(tmp_path / "a.xyz", 9)
-    assert found.atoms is not None
-    assert (found.atoms > 0).sum(1).tolist() == [3, 9]
+    found = load_molecules(tmp_path / "a.xyz", 9)
+    assert found.atomic_numbers is not None
+    assert (found.atomic_numbers > 0).sum(1).tolist() == [3, 9]
     assert found.notes[:3] == (
         "single atoms left out: 1, the first is a.xyz: line 6",
         "molecules with carbon and no hydrogen: 1, the first is a.xyz: line 9; add hydrogens if the file only omits"
@@ -85,38 +85,38 @@ def test_what_does_not_suit_is_left_out_and_told(tmp_path: pathlib.Path) -> None
     drawing = record([("C", 0, 0, 0), ("C", 1.5, 0, 0)], dimension="2D")
     water = record([("O", 0, 0, 0.119), ("H", 0, 0.763, -0.477)])
     (tmp_path / "b.sdf").write_text("$$$$\n".join([HYDROXIDE, drawing, water]))
-    assert find_molecules(tmp_path / "b.sdf", 64).notes[:2] == (
+    assert load_molecules(tmp_path / "b.sdf", 64).notes[:2] == (
         "charged molecules left out: 1, the first is b.sdf: line 1",
         "drawings in two dimensions left out: 1, the first is b.sdf: line 10",
     )
-    assert "bonds" in find_molecules(tmp_path / "b.sdf", 64).notes[2]
+    assert "bonds" in load_molecules(tmp_path / "b.sdf", 64).notes[2]
     with pytest.raises(InputError, match=r"no molecule of 2 to 2 atoms is left.*over 2 atoms: 3"):
-        find_molecules(tmp_path / "a.xyz", 2)
+        load_molecules(tmp_path / "a.xyz", 2)
 
 
 def test_atoms_on_top_of_each_other_are_damage(tmp_path: pathlib.Path) -> None:
     near = WATER.replace("H 0.0 -0.763 -0.477", "H 0.0 0.763 -0.2")  # 0.277 Å from the other
     (tmp_path / "a.xyz").write_text(METHANE + near)
     with pytest.raises(InputError, match=r"a\.xyz[:,] line 8: atoms 2 \(H\) and 3 \(H\) are 0\.277 Å apart"):
-        find_molecules(tmp_path / "a.xyz", 64)
+        load_molecules(tmp_path / "a.xyz", 64)
     (tmp_path / "a.xyz").write_text(METHANE + near.replace("-0.2", "-0.17"))
-    assert len(find_molecules(tmp_path / "a.xyz", 64).values) == 2
+    assert len(load_molecules(tmp_path / "a.xyz", 64).values) == 2
 
 
 def test_without_a_limit_all_are_kept(tmp_path: pathlib.Path) -> None:
     """Samples are counted as they are."""
     (tmp_path / "a.xyz").write_text("1\n\nHe 0 0 0\n" + "2\n\nH 0 0 0\nH 0 0 0\n" + chain(100))
-    found = find_molecules(tmp_path / "a.xyz", None)
-    assert found.atoms is not None
-    assert (found.atoms > 0).sum(1).tolist() == [1, 2, 100]
-    assert len(find(tmp_path / "a.xyz", Asked(limit=None)).values) == 3
+    found = load_molecules(tmp_path / "a.xyz", None)
+    assert found.atomic_numbers is not None
+    assert (found.atomic_numbers > 0).sum(1).tolist() == [1, 2, 100]
+    assert len(load_raw(tmp_path / "a.xyz", ReadOptions(limit=None)).values) == 3
 
 
 def test_folder_is_read_in_order(tmp_path: pathlib.Path) -> None:
     for name, text in (("b.xyz", WATER), ("a.mol", record([("C", 0, 0, 1), ("O", 0, 0, 2.1)])), ("c.xyz", METHANE)):
         (tmp_path / name).write_text(text)
     (tmp_path / "README").write_text("no molecule")
-    found = find(tmp_path, Asked())
+    found = load_raw(tmp_path, ReadOptions())
     assert found.notes[0] == "skipped 1 file that is no molecules: README"
     assert found.atoms is not None
     assert (found.atoms > 0).sum(1).tolist() == [2, 3, 5]
@@ -126,14 +126,14 @@ def test_arrays_are_read_and_checked(tmp_path: pathlib.Path) -> None:
     element, place = np.array([[8, 1, 1], [1, 1, 0]]), np.arange(18.0).reshape(2, 3, 3)
     valid = element > 0
     arrays = {"element": element, "place": place, "valid": valid}
-    found = interpret_molecules(arrays, "a.npz", 64)
-    assert found.atoms is not None
-    assert found.atoms.tolist() == element.tolist()
+    found = molecules_from_arrays(arrays, "a.npz", 64)
+    assert found.atomic_numbers is not None
+    assert found.atomic_numbers.tolist() == element.tolist()
     assert (found.values[1, 2] == 0).all()
-    assert interpret_molecules({"element": element, "place": place}, "a.npz", 64).values.tolist() == (
+    assert molecules_from_arrays({"element": element, "place": place}, "a.npz", 64).values.tolist() == (
         found.values.tolist()
     )
-    left = interpret_molecules(arrays, "a.npz", 2)
+    left = molecules_from_arrays(arrays, "a.npz", 2)
     assert len(left.values) == 1
     assert left.notes == ("molecules left out for over 2 atoms: 1, the first is row 1",)
     np.savez(tmp_path / "a.npz", **arrays)
@@ -153,7 +153,7 @@ def test_arrays_are_read_and_checked(tmp_path: pathlib.Path) -> None:
         ({"element": element[:0], "place": place[:0], "valid": valid[:0]}, "expected"),
     ):
         with pytest.raises(InputError, match=match):
-            interpret_molecules({**arrays, **wrong}, "a.npz", 64)
+            molecules_from_arrays({**arrays, **wrong}, "a.npz", 64)
 
 
 def test_read_makes_a_data_set(tmp_path: pathlib.Path) -> None:
@@ -184,7 +184,7 @@ def test_atoms_far_away_are_damage(tmp_path: pathlib.Path) -> None:
     (tmp_path / "a.xyz").write_text("2\n\nC 1e6 0 0\nO 1000001 0 0\n")
     assert len(read(str(tmp_path / "a.xyz"))) == 1
     (tmp_path / "a.xyz").write_text("2\n\nC 0 0 0\nO 0 0 1e5\n")
-    assert len(find(tmp_path / "a.xyz", Asked(limit=None)).values) == 1  # as samples are
+    assert len(load_raw(tmp_path / "a.xyz", ReadOptions(limit=None)).values) == 1  # as samples are
     record_far = record([("O", 0, 0, 0.1), ("H", 0, 0, -30000)])
     (tmp_path / "b.sdf").write_text(WATER_SDF + "$$$$\n" + record_far)
     with pytest.raises(InputError, match=r"b\.sdf[:,] line 10: atom 1 \(O\) is 1\.5e\+04 Å from the mean"):
@@ -204,7 +204,7 @@ def test_data_that_a_model_does_not_know_are_named(tmp_path: pathlib.Path) -> No
     (tmp_path / "b.xyz").write_text(WATER + METHANE)
     model = read(str(tmp_path / "a.xyz")).modality
     with refuses(InputError, found="5"):
-        read_back(tmp_path / "b.xyz", model)
+        read_samples(tmp_path / "b.xyz", model)
     (tmp_path / "b.xyz").write_text(WATER + WATER.replace("O", "S"))
     with pytest.raises(
         InputError, match=r"b\.xyz[:,] line 6: this model knows no S, only H, O\. Leave it out"

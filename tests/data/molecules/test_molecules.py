@@ -11,14 +11,14 @@ from feller.core.pytree import leaves
 from feller.core.serialization import from_dict, to_dict
 from feller.data.atoms.elements import colour_of, hill_formula
 from feller.data.batches import split
-from feller.data.loading.find import find
-from feller.data.loading.raw import FoundCrystals, FoundMolecules, FoundRows
-from feller.data.loading.read import read
-from feller.data.loading.read_options import Asked
-from feller.data.loading.read_samples import read_back
+from feller.data.loading.dataset_reader import read
+from feller.data.loading.file_formats import load_raw
+from feller.data.loading.raw import RawCrystals, RawMolecules, RawPoints
+from feller.data.loading.read_options import ReadOptions
+from feller.data.loading.sample_reader import read_samples
 from feller.data.modality import Dataset, Modality
 from feller.data.molecules.figure import TITLE, _turned, balls
-from feller.data.molecules.modality import Molecules, molecules
+from feller.data.molecules.modality import Molecules, molecule_dataset
 from feller.data.molecules.molecule import Molecule
 from feller.spaces.tokens import MaskSource
 from tests.errors import refuses
@@ -35,7 +35,7 @@ def data() -> Dataset:
         atoms[i, :length] = generator.choice([1, 6, 8, 17], length)
         values[i, :length] = 5 + 2 * generator.standard_normal((length, 3))
     atoms[3, :4] = 1, 6, 8, 17
-    return molecules(FoundMolecules(values, atoms=atoms))
+    return molecule_dataset(RawMolecules(values, atomic_numbers=atoms))
 
 
 def real(data: Dataset) -> torch.Tensor:
@@ -92,35 +92,39 @@ def test_the_number_of_atoms_is_a_condition_that_says_what_is_real(data: Dataset
     modality = data.modality
     assert modality.conditions == {"atoms": ("3", "5", "9")}
     assert data.given["atoms"].tolist() == [0, 1, 1, 2]
-    given = modality.complete({"atoms": torch.tensor([modality.condition("atoms", "5"), 3])})
+    given = modality.add_derived_conditions({"atoms": torch.tensor([modality.class_index("atoms", "5"), 3])})
     for leaf in ("element", "place"):
         assert given["valid"][leaf].sum(1).tolist() == [5, 9]  # not given: as many as can be
     with refuses(UsageError, argument="atoms", found="'4'"):
-        modality.condition("atoms", "4")
+        modality.class_index("atoms", "4")
 
 
 def test_data_of_others_are_padded_and_centred(data: Dataset) -> None:
-    other = FoundMolecules(np.array([[[7.0, 0, 0], [9, 0, 0]]]), atoms=np.array([[17, 1]]))
-    values, given = data.modality.accept(other)
+    other = RawMolecules(np.array([[[7.0, 0, 0], [9, 0, 0]]]), atomic_numbers=np.array([[17, 1]]))
+    values, given = data.modality.values_from_raw(other)
     assert values["element"].tolist() == [[3, 0, 0, 0, 0, 0, 0, 0, 0]]
     assert values["place"][0, :3].tolist() == [[-1, 0, 0], [1, 0, 0], [0, 0, 0]]
     assert given["atoms"].tolist() == [3]
     assert given["valid"]["element"].sum().item() == 2
     with refuses(InputError, found="10"):
-        data.modality.accept(FoundMolecules(np.ones((1, 10, 3)), atoms=np.ones((1, 10), dtype=np.int64)))
+        data.modality.values_from_raw(
+            RawMolecules(np.ones((1, 10, 3)), atomic_numbers=np.ones((1, 10), dtype=np.int64))
+        )
     with refuses(InputError, row=1):
-        data.modality.accept(FoundMolecules(np.ones((1, 2, 3)), atoms=np.array([[7, 1]])))
+        data.modality.values_from_raw(RawMolecules(np.ones((1, 2, 3)), atomic_numbers=np.array([[7, 1]])))
     with pytest.raises(InputError, match="expected molecules; found points"):
-        data.modality.accept(FoundRows(np.ones((2, 3))))
+        data.modality.values_from_raw(RawPoints(np.ones((2, 3))))
     with pytest.raises(InputError, match="expected molecules; found crystals"):
-        data.modality.accept(FoundCrystals(np.ones((1, 2, 3)), atoms=np.array([[6, 1]]), lattice=np.ones((1, 6))))
+        data.modality.values_from_raw(
+            RawCrystals(np.ones((1, 2, 3)), atomic_numbers=np.array([[6, 1]]), lattice=np.ones((1, 6)))
+        )
 
 
 @pytest.mark.filterwarnings("ignore:.*without bonds")
 @pytest.mark.parametrize("name", ["a.npz", "a.xyz", "a.sdf", "folder"])
 def test_every_form_gives_the_same_molecules_back(data: Dataset, tmp_path: pathlib.Path, name: str) -> None:
     data.modality.write(data.values, data.given, tmp_path / name)
-    values, given = read_back(tmp_path / name, data.modality)
+    values, given = read_samples(tmp_path / name, data.modality)
     assert torch.equal(values["element"], data.values["element"])
     torch.testing.assert_close(values["place"], data.values["place"], atol=1.1e-4, rtol=0)
     assert torch.equal(given["atoms"], data.given["atoms"])
@@ -141,7 +145,7 @@ def test_odd_samples_are_written_and_read_back_too(data: Dataset, tmp_path: path
     given = {"atoms": torch.tensor([0, 0])}
     for name in ("a.npz", "a.xyz", "a.sdf", "folder"):
         data.modality.write(values, given, tmp_path / name)
-        back, _ = read_back(tmp_path / name, data.modality)
+        back, _ = read_samples(tmp_path / name, data.modality)
         assert back["element"].tolist() == [[1, 1, 1, 0, 0, 0, 0, 0, 0]] * 2
         assert (back["place"] == 0).all()
 
@@ -161,7 +165,7 @@ def test_folder_holds_a_file_a_molecule_and_a_picture(data: Dataset, tmp_path: p
     data.modality.write(data.values, data.given, out)
     names = ["00000.xyz", "00001.xyz", "00002.xyz", "00003.xyz", "grid.png"]
     assert sorted(path.name for path in out.iterdir()) == names
-    found = find(out, Asked())
+    found = load_raw(out, ReadOptions())
     assert found.atoms is not None
     assert len(found.atoms) == 4
 
@@ -185,8 +189,8 @@ def test_folder_that_is_written_again_holds_no_older_samples(data: Dataset, tmp_
     ],
 )
 def test_elements_can_be_given(data: Dataset, text: str, numbers: list[int]) -> None:
-    assert data.modality.leaves == ("element",)
-    value, follows = data.modality.give("element", text)
+    assert data.modality.conditionable_leaves == ("element",)
+    value, follows = data.modality.parse_condition("element", text)
     assert value.dtype == torch.long
     assert value.tolist() == [numbers + [0] * (9 - len(numbers))]
     assert data.modality.conditions["atoms"][follows["atoms"]] == str(len(numbers))
@@ -210,7 +214,7 @@ def test_elements_can_be_given(data: Dataset, text: str, numbers: list[int]) -> 
 )
 def test_elements_that_cannot_be_given(data: Dataset, leaf: str, text: str, match: str) -> None:
     with pytest.raises(UsageError, match=match):
-        data.modality.give(leaf, text)
+        data.modality.parse_condition(leaf, text)
 
 
 def test_record_keeps_the_modality(data: Dataset) -> None:
@@ -301,10 +305,10 @@ def test_titles_are_formulas_in_the_usual_order() -> None:
 
 def test_pictures_beside_each_other_have_one_scale() -> None:
     small, large = (Molecule("", np.full(6, 6), size * np.eye(6)[:, :3]) for size in (1.0, 5.0))
-    alone, beside, other = (np.array(balls([small], beside=more)) for more in ((), [large], [small]))
+    alone, beside, other = (np.array(balls([small], same_scale_as=more)) for more in ((), [large], [small]))
     ink = [(picture < 250).any(2).sum() for picture in (alone, beside, other)]
     assert ink[0] == ink[2] > 3 * ink[1]
-    assert beside.shape == np.array(balls([large], beside=[small])).shape
+    assert beside.shape == np.array(balls([large], same_scale_as=[small])).shape
 
 
 @pytest.mark.slow

@@ -42,12 +42,12 @@ def read(tmp_path: pathlib.Path, text: str, name: str = "a.sdf") -> list[Molecul
 def test_records_follow_each_other(tmp_path: pathlib.Path, name: str) -> None:
     one = WATER if name == "a.mol" else WATER + "> <energy>\n-76.4\n\n$$$$\n"
     found = read(tmp_path, one if name == "a.mol" else one.replace("\n", "\r\n") + one, name)
-    assert [molecule.atoms.tolist() for molecule in found] == [[8, 1, 1]] * (1 if name == "a.mol" else 2)
-    assert found[-1].places.tolist() == [[0, 0, 0.119], [0, 0.763, -0.477], [0, -0.763, -0.477]]
+    assert [molecule.atomic_numbers.tolist() for molecule in found] == [[8, 1, 1]] * (1 if name == "a.mol" else 2)
+    assert found[-1].positions.tolist() == [[0, 0, 0.119], [0, 0.763, -0.477], [0, -0.763, -0.477]]
     assert found[0].name == f"{name}: line 1"
     assert name == "a.mol" or found[1].name == f"{name}: line 13"
     assert not found[0].charge
-    assert not found[0].drawn
+    assert not found[0].is_2d
 
 
 def test_charges_and_drawings_are_known(tmp_path: pathlib.Path) -> None:
@@ -56,7 +56,7 @@ def test_charges_and_drawings_are_known(tmp_path: pathlib.Path) -> None:
     texts = [HYDROXIDE, NITRO, record(flat, dimension="2D"), record(flat, dimension="  "), record(flat)]
     found = read(tmp_path, "$$$$\n".join(texts) + "$$$$\n")
     assert [molecule.charge for molecule in found] == [-1, 0, 0, 0, 0]
-    assert [molecule.drawn for molecule in found] == [False, False, True, True, False]
+    assert [molecule.is_2d for molecule in found] == [False, False, True, True, False]
 
 
 @pytest.mark.parametrize(
@@ -88,17 +88,17 @@ def test_bonds_are_found_or_left_out_and_counted(tmp_path: pathlib.Path) -> None
     assert first.GetConformer().Is3D()
     assert second.GetNumBonds() == 0
     for own, back in zip((ETHENE, odd), read(tmp_path, text), strict=True):
-        assert back.atoms.tolist() == own.atoms.tolist()
-        np.testing.assert_allclose(back.places, own.places, atol=6e-5)
+        assert back.atomic_numbers.tolist() == own.atomic_numbers.tolist()
+        np.testing.assert_allclose(back.positions, own.positions, atol=6e-5)
         assert not back.charge
-        assert not back.drawn
+        assert not back.is_2d
 
 
 def test_planar_samples_are_no_drawings(tmp_path: pathlib.Path) -> None:
-    flat = Molecule("", ETHENE.atoms, ETHENE.places[:, [1, 2, 0]])
-    assert (flat.places[:, 2] == 0).all()
+    flat = Molecule("", ETHENE.atomic_numbers, ETHENE.positions[:, [1, 2, 0]])
+    assert (flat.positions[:, 2] == 0).all()
     (back,) = read(tmp_path, sdf_text([flat])[0])
-    assert not back.drawn
+    assert not back.is_2d
 
 
 def test_missing_rdkit_is_told(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,29 +23,29 @@ def read(tmp_path: pathlib.Path, text: str, name: str = "a.xyz") -> list[Molecul
 @pytest.mark.parametrize("name", ["a.xyz", "a.xyz.gz"])
 def test_blocks_follow_each_other(tmp_path: pathlib.Path, name: str) -> None:
     water, methane = read(tmp_path, WATER + "\n" + METHANE + "\n\n", name)
-    assert water.atoms.tolist() == [8, 1, 1]
-    np.testing.assert_array_equal(water.places, [[0, 0, 0.119], [0, 0.763, -0.477], [0, -0.763, -0.477]])
-    assert methane.atoms.tolist() == [6, 1, 1, 1, 1]
-    assert methane.places[2].tolist() == [-0.63, -0.63, 0.63]
+    assert water.atomic_numbers.tolist() == [8, 1, 1]
+    np.testing.assert_array_equal(water.positions, [[0, 0, 0.119], [0, 0.763, -0.477], [0, -0.763, -0.477]])
+    assert methane.atomic_numbers.tolist() == [6, 1, 1, 1, 1]
+    assert methane.positions[2].tolist() == [-0.63, -0.63, 0.63]
     assert (water.name, methane.name) == (f"{name}: line 1", f"{name}: line 7")
 
 
 def test_other_line_ends_and_letters_are_read(tmp_path: pathlib.Path) -> None:
     """In UTF-8 the letter Å ends with a byte that, alone, would end a line."""
     text = WATER.replace("water", "in Å").replace("\n", "\r\n")
-    assert [molecule.atoms.tolist() for molecule in read(tmp_path, text + text)] == [[8, 1, 1]] * 2
+    assert [molecule.atomic_numbers.tolist() for molecule in read(tmp_path, text + text)] == [[8, 1, 1]] * 2
 
 
 def test_numbers_isotopes_and_odd_cases_are_elements(tmp_path: pathlib.Path) -> None:
     (molecule,) = read(tmp_path, "5\n\n17 0 0 0\nCL 2 0 0\nbr 4 0 0\nD 6 0 0\nT 8 0 0\n")
-    assert molecule.atoms.tolist() == [17, 17, 35, 1, 1]
+    assert molecule.atomic_numbers.tolist() == [17, 17, 35, 1, 1]
 
 
 def test_columns_of_extended_files(tmp_path: pathlib.Path) -> None:
     text = '2\nLattice="9 0 0 0 9 0 0 0 9" Properties=id:I:1:pos:R:3:species:S:1:forces:R:3 pbc="F F F"\n'
     (molecule,) = read(tmp_path, text + "7 0.5 1 2 O 9 9 9\n8 3 4 5 H 9 9 9\n")
-    assert molecule.atoms.tolist() == [8, 1]
-    assert molecule.places.tolist() == [[0.5, 1, 2], [3, 4, 5]]
+    assert molecule.atomic_numbers.tolist() == [8, 1]
+    assert molecule.positions.tolist() == [[0.5, 1, 2], [3, 4, 5]]
 
 
 def test_files_of_qm9_have_lines_of_their_own(tmp_path: pathlib.Path) -> None:
@@ -54,8 +54,8 @@ def test_files_of_qm9_have_lines_of_their_own(tmp_path: pathlib.Path) -> None:
         "2\ngdb 7\t157.7\t0.02\nO\t 0.5\t 1.5*^-6\t 2\t-0.53\nH\t1\t2\t3\t0.1\n1341.3\t1341.3\nO\tO\nInChI=1S/H2O\t1S\n"
     )
     first, second = read(tmp_path, own + own)
-    assert first.atoms.tolist() == second.atoms.tolist() == [8, 1]
-    assert first.places.tolist() == [[0.5, 1.5e-6, 2], [1, 2, 3]]
+    assert first.atomic_numbers.tolist() == second.atomic_numbers.tolist() == [8, 1]
+    assert first.positions.tolist() == [[0.5, 1.5e-6, 2], [1, 2, 3]]
 
 
 @pytest.mark.parametrize(
@@ -91,9 +91,9 @@ def test_damage_is_named_with_its_line(tmp_path: pathlib.Path, text: str, match:
 def test_text_is_read_back(tmp_path: pathlib.Path) -> None:
     molecules = [Molecule("", np.array([8, 1, 17]), np.array([[0.1234567, -2, 3], [1e-7, 0, 0], [-123.4, 5, 6]]))] * 2
     back = read(tmp_path, xyz_text(molecules))
-    assert [molecule.atoms.tolist() for molecule in back] == [[8, 1, 17]] * 2
-    np.testing.assert_allclose(back[1].places, molecules[1].places, atol=5.1e-7)
+    assert [molecule.atomic_numbers.tolist() for molecule in back] == [[8, 1, 17]] * 2
+    np.testing.assert_allclose(back[1].positions, molecules[1].positions, atol=5.1e-7)
 
 
 def test_mark_of_utf8_is_left_aside(tmp_path: pathlib.Path) -> None:
-    assert [molecule.atoms.tolist() for molecule in read(tmp_path, "\ufeff" + WATER)] == [[8, 1, 1]]
+    assert [molecule.atomic_numbers.tolist() for molecule in read(tmp_path, "\ufeff" + WATER)] == [[8, 1, 1]]

@@ -9,12 +9,12 @@ import torch
 
 from feller.core.errors import InputError, UsageError
 from feller.core.serialization import from_dict, to_dict
-from feller.data.loading.raw import FoundRows
-from feller.data.loading.read import read
-from feller.data.loading.read_samples import read_back
+from feller.data.loading.dataset_reader import read
+from feller.data.loading.raw import RawPoints
+from feller.data.loading.sample_reader import read_samples
 from feller.data.modality import Modality
-from feller.data.points.earth import Earth, earth
-from feller.data.points.points import Points
+from feller.data.points.earth import Earth, earth_dataset
+from feller.data.points.euclidean_points import Points
 from feller.data.points.torsions import Torsions
 from feller.data.tables.modality import Table
 from tests.errors import refuses
@@ -111,18 +111,18 @@ def test_what_is_no_angle_of_the_earth_is_refused(tmp_path: pathlib.Path, text: 
 def test_radians_are_noticed() -> None:
     radians = np.deg2rad(everywhere(40))
     with pytest.raises(InputError, match=r"look like radians: multiply them by 180/pi"):
-        earth(FoundRows(radians, columns=("lat", "lon")))
-    assert len(earth(FoundRows(radians, columns=("lat_deg", "lon_deg")))) == 40
-    assert len(earth(FoundRows(radians[:10], columns=("lat", "lon")))) == 10  # few may lie so by chance
+        earth_dataset(RawPoints(radians, columns=("lat", "lon")))
+    assert len(earth_dataset(RawPoints(radians, columns=("lat_deg", "lon_deg")))) == 40
+    assert len(earth_dataset(RawPoints(radians[:10], columns=("lat", "lon")))) == 10  # few may lie so by chance
     near = 0.1 * radians  # degrees around the Gulf of Guinea
-    assert len(earth(FoundRows(near, columns=("lat", "lon")))) == 40
+    assert len(earth_dataset(RawPoints(near, columns=("lat", "lon")))) == 40
 
 
 def test_every_form_gives_the_same_values_back(tmp_path: pathlib.Path) -> None:
-    data = earth(FoundRows(everywhere(30), np.arange(30) % 2, ("a", "b"), columns=("lat", "lon")))
+    data = earth_dataset(RawPoints(everywhere(30), np.arange(30) % 2, ("a", "b"), columns=("lat", "lon")))
     for name in ("a.npz", "a.csv", "folder"):
         data.modality.write(data.values, data.given, tmp_path / name)
-        values, given = read_back(tmp_path / name, data.modality)
+        values, given = read_samples(tmp_path / name, data.modality)
         assert torch.equal(values, data.values)
         assert torch.equal(given["label"], data.given["label"])
         assert read(str(tmp_path / name)).modality == data.modality
@@ -188,12 +188,12 @@ def test_a_space_reads_decimal_commas(tmp_path: pathlib.Path) -> None:
 def test_columns_are_matched_by_what_they_mean(tmp_path: pathlib.Path) -> None:
     modality = Earth(("Longitude", "Latitude"), latitude=1)
     for header in ("LATITUDE,LONGITUDE", "lat,lng"):
-        values, _ = modality.accept(FoundRows(np.array([[1.0, 2.0]]), columns=tuple(header.split(","))))
+        values, _ = modality.values_from_raw(RawPoints(np.array([[1.0, 2.0]]), columns=tuple(header.split(","))))
         assert values.tolist() == [[2.0, 1.0]]
     data = read(table(tmp_path, "lat,LON\n95,2\n1,2\n"), like=Points(("lat", "LON"), (0.0, 0.0), (1.0, 1.0)))
     assert data.values[0].tolist() == [95.0, 2.0]
     with pytest.raises(InputError, match="expected the columns Longitude, Latitude; found lat, depth"):
-        modality.accept(FoundRows(np.array([[1.0, 2.0]]), columns=("lat", "depth")))
+        modality.values_from_raw(RawPoints(np.array([[1.0, 2.0]]), columns=("lat", "depth")))
 
 
 def test_a_table_with_places_among_others_says_what_makes_places(tmp_path: pathlib.Path) -> None:

@@ -10,10 +10,10 @@ import torch
 from feller.core.errors import InputError, UsageError
 from feller.core.rng import Rng
 from feller.core.serialization import from_dict, to_dict
-from feller.data.loading.read import read
-from feller.data.loading.read_samples import read_back
+from feller.data.loading.dataset_reader import read
+from feller.data.loading.sample_reader import read_samples
 from feller.data.modality import Modality
-from feller.data.points.manifold_points import Entries, Geometric, Placed, Quaternions, Triangle
+from feller.data.points.manifold_points import Entries, ManifoldPoints, Quaternions, ShiftedScaled, Triangle
 from feller.spaces import SO3, SPD, Poincare, Simplex, Sphere
 from tests.errors import refuses
 
@@ -58,7 +58,7 @@ def test_columns_decide_how_a_space_is_written(tmp_path: pathlib.Path, space: st
     torch.testing.assert_close(data.modality.decode(state), data.values, atol=1e-5, rtol=1e-5)
     for name in ("a.npz", "a.csv", "folder"):
         data.modality.write(data.values, {}, tmp_path / name)
-        torch.testing.assert_close(read_back(tmp_path / name, data.modality)[0], data.values, atol=1e-13, rtol=1e-12)
+        torch.testing.assert_close(read_samples(tmp_path / name, data.modality)[0], data.values, atol=1e-13, rtol=1e-12)
     assert from_dict(Modality, to_dict(data.modality)) == data.modality
 
 
@@ -184,7 +184,7 @@ def test_a_mesh_is_moved_to_unit_size(tmp_path: pathlib.Path) -> None:
     rows = torch.tensor([[3.0, 0, 0], [1 + 2 / 3, 2 / 3, 2 / 3], [1, 1, -1]], dtype=F64)
     mesh = str(tmp_path / "o.obj")
     data = read(table(tmp_path, rows, "x,y,z"), space=mesh)
-    assert data.modality.chart == Placed((1.0, 0.0, 0.0), 2.0)
+    assert data.modality.chart == ShiftedScaled((1.0, 0.0, 0.0), 2.0)
     assert data.modality.log_scale == pytest.approx(math.log(4))  # areas are four times those of the unit surface
     area = float((-data.modality.manifold.log_reference(torch.zeros(1, 3).double())).exp())
     assert area * 4 == pytest.approx(8 * math.sqrt(3) / 4 * 8)  # 8 triangles with sides of sqrt(8)
@@ -203,7 +203,7 @@ def test_a_mesh_is_moved_to_unit_size(tmp_path: pathlib.Path) -> None:
 def test_pictures(manifold) -> None:
     points = manifold.reference(50, Rng(0).stream("x")).double()
     d = points[0].numel()
-    modality = Geometric(tuple(f"x{i}" for i in range(d)), manifold, Entries(tuple(points.shape[1:])), ("a", "b"))
+    modality = ManifoldPoints(tuple(f"x{i}" for i in range(d)), manifold, Entries(tuple(points.shape[1:])), ("a", "b"))
     shown = modality.show(points.flatten(1), {"label": torch.from_numpy(np.arange(50) % 2)})
     assert min(shown.size) >= 300
     assert len(shown.getcolors(maxcolors=10**6)) > 10

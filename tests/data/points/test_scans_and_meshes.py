@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from feller.core.errors import InputError, UsageError
-from feller.data.loading.read import read
-from feller.data.points.points import Points
+from feller.data.loading.dataset_reader import read
+from feller.data.points.euclidean_points import Points
 from feller.data.points.scans_and_meshes import read_mesh
 from feller.spaces import Mesh
 

@@ -10,10 +10,10 @@ import torch
 
 from feller.core.errors import InputError
 from feller.core.serialization import from_dict, to_dict
-from feller.data.loading.read import read
-from feller.data.loading.read_samples import read_back
+from feller.data.loading.dataset_reader import read
+from feller.data.loading.sample_reader import read_samples
 from feller.data.modality import Modality
-from feller.data.points.points import Points
+from feller.data.points.euclidean_points import Points
 from feller.data.points.torsions import Torsions
 from tests.errors import refuses
 
@@ -145,7 +145,7 @@ def test_others_are_read_by_the_columns_of_a_model(tmp_path: pathlib.Path) -> No
 def test_what_was_taken_as_plain_numbers_is_read_back_so(tmp_path: pathlib.Path) -> None:
     data = read(table(tmp_path, "phi,psi,x\n1,2,3\n4,5,6\n"), space="euclidean")
     data.modality.write(data.values, {}, tmp_path / "out.csv")
-    assert torch.equal(read_back(tmp_path / "out.csv", data.modality)[0], data.values)
+    assert torch.equal(read_samples(tmp_path / "out.csv", data.modality)[0], data.values)
     assert torch.equal(read(str(tmp_path / "out.csv"), like=data.modality).values, data.values)
 
 
@@ -154,7 +154,7 @@ def test_every_form_gives_the_same_values_back(tmp_path: pathlib.Path) -> None:
     values = torch.tensor([[-179.5, 180.0, 359.9], [0.0, 1.0, 200.0]], dtype=F64)
     for name in ("a.npz", "a.csv", "a.tsv", "folder"):
         modality.write(values, {"label": torch.tensor([1, 0])}, tmp_path / name)
-        back, given = read_back(tmp_path / name, modality)
+        back, given = read_samples(tmp_path / name, modality)
         assert torch.equal(back, values)
         assert given["label"].tolist() == [1, 0]
         assert read(str(tmp_path / name)).modality == modality

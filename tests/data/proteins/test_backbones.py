@@ -8,11 +8,11 @@ import torch
 
 from feller.core.errors import InputError, UsageError
 from feller.core.serialization import from_dict, to_dict
-from feller.data.loading.raw import FoundChains, FoundRows
+from feller.data.loading.raw import RawChains, RawPoints
 from feller.data.modality import Dataset, Modality
-from feller.data.proteins.backbones import Backbones, backbones
-from feller.data.proteins.chains import find_backbones, interpret_backbones
-from feller.data.proteins.frames import PLACES
+from feller.data.proteins.backbones import Backbones, backbone_dataset
+from feller.data.proteins.chains import backbones_from_arrays, load_backbones
+from feller.data.proteins.frames import NUM_COORDINATES
 from tests.data.proteins.test_frames import chain, torsions
 from tests.errors import refuses
 
@@ -25,7 +25,7 @@ def data() -> Dataset:
     for i, length in enumerate(lengths.tolist()):
         values[i, :length] = chain(torsions(length, i), torsions(length, 10 + i))[0].numpy()
         values[i, :length] += 0.02 * np.random.default_rng(i).standard_normal((length, 4, 3))
-    return backbones(FoundChains(values, lengths=lengths))
+    return backbone_dataset(RawChains(values, lengths=lengths))
 
 
 def distances(atoms: torch.Tensor) -> torch.Tensor:
@@ -71,22 +71,22 @@ def test_lengths_are_a_condition_that_says_what_is_valid(data: Dataset) -> None:
     assert modality.conditions == {"length": ("12", "15", "20", "31")}
     assert data.given["length"].tolist() == [0, 1, 1, 2, 3]
     assert data.given["valid"].sum(1).tolist() == [12, 15, 15, 20, 31]
-    given = {"length": torch.tensor([modality.condition("length", "20"), 4])}
-    assert modality.complete(given)["valid"].sum(1).tolist() == [20, 31]  # not given: as long as can be
+    given = {"length": torch.tensor([modality.class_index("length", "20"), 4])}
+    assert modality.add_derived_conditions(given)["valid"].sum(1).tolist() == [20, 31]  # not given: as long as can be
     with refuses(UsageError, argument="length", found="'21'"):
-        modality.condition("length", "21")
+        modality.class_index("length", "21")
 
 
 def test_chains_of_others_are_padded(data: Dataset) -> None:
-    other = FoundChains(np.ones((2, 14, 4, 3)), lengths=np.array([14, 12]))
-    values, given = data.modality.accept(other)
+    other = RawChains(np.ones((2, 14, 4, 3)), lengths=np.array([14, 12]))
+    values, given = data.modality.values_from_raw(other)
     assert values.shape == (2, 31, 4, 3)
     assert given["length"].tolist() == [4, 0]
     assert given["valid"].sum(1).tolist() == [14, 12]
     with refuses(InputError, found="40"):
-        data.modality.accept(FoundChains(np.ones((1, 40, 4, 3)), lengths=np.array([40])))
+        data.modality.values_from_raw(RawChains(np.ones((1, 40, 4, 3)), lengths=np.array([40])))
     with pytest.raises(InputError, match="found points with 3 columns"):
-        data.modality.accept(FoundRows(np.ones((2, 3))))
+        data.modality.values_from_raw(RawPoints(np.ones((2, 3))))
 
 
 @pytest.mark.parametrize("name", ["a.npz", "a.jsonl", "a.pdb", "folder"])
@@ -95,10 +95,10 @@ def test_every_form_gives_the_same_chains_back(data: Dataset, tmp_path: pathlib.
     if name == "a.npz":
         with np.load(tmp_path / name) as file:
             assert file["samples"].shape == (5, 31, 4, 3)
-            found = interpret_backbones(dict(file), name)
+            found = backbones_from_arrays(dict(file), name)
     else:
-        found = find_backbones(tmp_path / name)
-    values, given = data.modality.accept(found)
+        found = load_backbones(tmp_path / name)
+    values, given = data.modality.values_from_raw(found)
     assert all(torch.equal(given[key], data.given[key]) for key in data.given)
     for own, back, valid in zip(data.values, values, given["valid"], strict=True):
         torch.testing.assert_close(distances(back[valid]), distances(own[valid]), atol=3e-3, rtol=0)
@@ -123,14 +123,14 @@ def test_samples_need_only_a_length(data: Dataset) -> None:
 
 def test_record_keeps_the_modality(data: Dataset) -> None:
     assert from_dict(Modality, to_dict(data.modality)) == data.modality
-    usual = (0.0,) * PLACES, (1.0,) * PLACES
+    usual = (0.0,) * NUM_COORDINATES, (1.0,) * NUM_COORDINATES
     for wrong in ((20, (), *usual), (20, ("21",), *usual), (20, ("x",), *usual), (20, ("5",), (0.0,), (1.0,))):
         with pytest.raises(InputError, match="expected"):
             Backbones(*wrong)
     with pytest.raises(InputError, match="means and positive scales"):
-        Backbones(20, ("5",), (0.0,) * PLACES, (0.0,) * PLACES)
+        Backbones(20, ("5",), (0.0,) * NUM_COORDINATES, (0.0,) * NUM_COORDINATES)
 
 
 def test_single_residues_are_refused() -> None:
     with pytest.raises(InputError, match="two residues or more"):
-        backbones(FoundChains(np.ones((1, 1, 4, 3)), lengths=np.array([1])))
+        backbone_dataset(RawChains(np.ones((1, 1, 4, 3)), lengths=np.array([1])))

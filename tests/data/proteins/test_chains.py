@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from feller.core.errors import InputError
-from feller.data.proteins.chains import find_backbones, interpret_backbones
+from feller.data.proteins.chains import backbones_from_arrays, load_backbones
 from feller.data.proteins.files import ATOMS, pdb_text
 from feller.data.proteins.residues import letters_of, numbers_of
 from tests.data.proteins.test_frames import chain, torsions
@@ -28,7 +28,7 @@ def test_json_lines_are_read(tmp_path: pathlib.Path) -> None:
     (tmp_path / "a.jsonl").write_text(line(first) + "\n" + line(second))
     (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress((line(first) + line(second)).encode()))
     for name in ("a.jsonl", "a.jsonl.gz"):
-        found = find_backbones(tmp_path / name)
+        found = load_backbones(tmp_path / name)
         assert found.lengths.tolist() == [12, 20]
         assert found.notes == ()
         np.testing.assert_array_equal(found.values[0, :12], first)
@@ -41,7 +41,7 @@ def test_chain_is_cut_at_a_missing_residue_and_at_a_gap(tmp_path: pathlib.Path) 
     holed[12, 2] = np.nan
     split[25:] += 3
     (tmp_path / "a.jsonl").write_text(line(holed, "holed") + line(split, "split"))
-    found = find_backbones(tmp_path / "a.jsonl")
+    found = load_backbones(tmp_path / "a.jsonl")
     assert found.lengths.tolist() == [12, 17, 25, 15]
     np.testing.assert_array_equal(found.values[1, :17], holed[13:])
     np.testing.assert_array_equal(found.values[3, :15], split[25:])
@@ -50,29 +50,29 @@ def test_chain_is_cut_at_a_missing_residue_and_at_a_gap(tmp_path: pathlib.Path) 
 
 def test_long_and_short_chains_are_left_out_and_told(tmp_path: pathlib.Path) -> None:
     (tmp_path / "a.jsonl").write_text(line(atoms(30), "long") + line(atoms(5), "short") + line(atoms(11), "right"))
-    found = find_backbones(tmp_path / "a.jsonl", longest=20)
+    found = load_backbones(tmp_path / "a.jsonl", longest=20)
     assert found.lengths.tolist() == [11]
     assert found.notes == (
         "chains left out for over 20 residues: 1, the first is long",
         "chains with pieces of less than 10 residues, left out: 1, the first is short",
     )
-    assert find_backbones(tmp_path / "a.jsonl", longest=None).lengths.tolist() == [30, 11]
+    assert load_backbones(tmp_path / "a.jsonl", longest=None).lengths.tolist() == [30, 11]
     with pytest.raises(InputError, match="no chain of 10 to 10 residues is left"):
-        find_backbones(tmp_path / "a.jsonl", longest=10)
+        load_backbones(tmp_path / "a.jsonl", longest=10)
 
 
 def test_residue_with_impossible_bonds_counts_as_missing(tmp_path: pathlib.Path) -> None:
     damaged = atoms(31)
     damaged[15, 1] += 2
     (tmp_path / "a.pdb").write_text(pdb_text([damaged]))
-    assert find_backbones(tmp_path / "a.pdb").lengths.tolist() == [15, 15]
+    assert load_backbones(tmp_path / "a.pdb").lengths.tolist() == [15, 15]
 
 
 def test_folder_of_files_is_read_in_order(tmp_path: pathlib.Path) -> None:
     for name, length in (("b.pdb", 12), ("a.ent", 14), ("c.pdb", 11)):
         (tmp_path / name).write_text(pdb_text([atoms(length)]))
     (tmp_path / "grid.png").write_text("no chain")
-    assert find_backbones(tmp_path).lengths.tolist() == [14, 12, 11]
+    assert load_backbones(tmp_path).lengths.tolist() == [14, 12, 11]
 
 
 def coords(places: list) -> str:
@@ -88,7 +88,7 @@ DAMAGED = ["[1]", "{}", "{", '{"coords": 3}', '{"coords": {"N": []}}', '{"coords
 def test_damaged_line_is_named(tmp_path: pathlib.Path, text: str) -> None:
     (tmp_path / "a.jsonl").write_text(line(atoms(12)) + text + "\n")
     with pytest.raises(InputError, match=r"a\.jsonl[:,] line 2: expected an object with coords") as error:
-        find_backbones(tmp_path / "a.jsonl")
+        load_backbones(tmp_path / "a.jsonl")
     assert "\n" not in str(error.value)
 
 
@@ -96,7 +96,7 @@ def test_damaged_line_is_named(tmp_path: pathlib.Path, text: str) -> None:
 def test_damage_that_is_too_large_is_named(tmp_path: pathlib.Path, text: str) -> None:
     (tmp_path / "a.jsonl").write_text(line(atoms(12)) + text + "\n")
     with pytest.raises(InputError, match=r"a\.jsonl[:,] line 2: expected an object with coords"):
-        find_backbones(tmp_path / "a.jsonl")
+        load_backbones(tmp_path / "a.jsonl")
 
 
 def test_places_that_overflow_are_damage_without_a_warning(
@@ -105,7 +105,7 @@ def test_places_that_overflow_are_damage_without_a_warning(
     far = atoms(31)
     far[15, 1] = 1e300
     (tmp_path / "a.jsonl").write_text(line(far))
-    assert find_backbones(tmp_path / "a.jsonl").lengths.tolist() == [15, 15]
+    assert load_backbones(tmp_path / "a.jsonl").lengths.tolist() == [15, 15]
     assert not recwarn.list
 
 
@@ -118,11 +118,11 @@ def test_what_is_lost_is_told_apart_from_what_is_not_known(tmp_path: pathlib.Pat
         ([atoms(12), single], "pieces of less than 10"),
     ):
         (tmp_path / "a.jsonl").write_text("".join(map(line, chains)))
-        assert said in " ".join(find_backbones(tmp_path / "a.jsonl").lost)
+        assert said in " ".join(load_backbones(tmp_path / "a.jsonl").dropped)
     (tmp_path / "a.jsonl").write_text(line(atoms(12), seq="X" + 11 * "A"))
-    found = find_backbones(tmp_path / "a.jsonl")
+    found = load_backbones(tmp_path / "a.jsonl")
     assert found.notes
-    assert not found.lost
+    assert not found.dropped
 
 
 def test_empty_chain_and_empty_file_are_refused(tmp_path: pathlib.Path) -> None:
@@ -132,15 +132,15 @@ def test_empty_chain_and_empty_file_are_refused(tmp_path: pathlib.Path) -> None:
     ):
         (tmp_path / "a.jsonl").write_text(text)
         with pytest.raises(InputError, match=match):
-            find_backbones(tmp_path / "a.jsonl")
+            load_backbones(tmp_path / "a.jsonl")
 
 
 def test_arrays_are_read_and_checked() -> None:
     samples, valid = np.stack([atoms(12), atoms(12, 4)]), np.arange(12) < np.array([[12], [10]])
-    found = interpret_backbones({"samples": samples, "valid": valid}, "a.npz")
+    found = backbones_from_arrays({"samples": samples, "valid": valid}, "a.npz")
     assert found.lengths.tolist() == [12, 10]
     assert (found.values[1, 10:] == 0).all()
-    assert interpret_backbones({"samples": samples}, "a.npz").lengths.tolist() == [12, 12]
+    assert backbones_from_arrays({"samples": samples}, "a.npz").lengths.tolist() == [12, 12]
     for arrays, match in (
         ({"samples": samples, "valid": valid[:, ::-1]}, "row 2: expected valid residues at the beginning"),
         ({"samples": samples, "valid": valid[:1]}, "expected numbers"),
@@ -151,7 +151,7 @@ def test_arrays_are_read_and_checked() -> None:
         ({"samples": samples * [[[[1]]], [[[np.nan]]]], "valid": valid}, "row 2: expected finite coordinates"),
     ):
         with pytest.raises(InputError, match=match):
-            interpret_backbones(arrays, "a.npz")
+            backbones_from_arrays(arrays, "a.npz")
 
 
 def test_sequences_follow_their_residues_through_cuts(tmp_path: pathlib.Path) -> None:
@@ -159,7 +159,7 @@ def test_sequences_follow_their_residues_through_cuts(tmp_path: pathlib.Path) ->
     holed[12, 2] = np.nan
     seq = "ACDEFGHIKLMN" + "W" + "ACDEFGHIKLMNPQRST"
     (tmp_path / "a.jsonl").write_text(line(holed, seq=seq.lower()))
-    found = find_backbones(tmp_path / "a.jsonl")
+    found = load_backbones(tmp_path / "a.jsonl")
     assert found.residues.shape == (2, 17)
     assert [letters_of(row) for row in found.residues] == [seq[:12] + 5 * "X", seq[13:]]
 
@@ -167,7 +167,7 @@ def test_sequences_follow_their_residues_through_cuts(tmp_path: pathlib.Path) ->
 def test_file_without_any_sequence_has_none(tmp_path: pathlib.Path) -> None:
     for name, text in (("a.jsonl", line(atoms(12)) + line(atoms(12), seq="X" * 12)), ("a.pdb", pdb_text([atoms(12)]))):
         (tmp_path / name).write_text(text)
-        found = find_backbones(tmp_path / name)
+        found = load_backbones(tmp_path / name)
         assert found.residues is None
         assert found.notes == ()
 
@@ -178,7 +178,7 @@ def test_residues_that_are_not_known_are_told(tmp_path: pathlib.Path) -> None:
         line(atoms(12), "whole", seq="ACDEFGHIKLMN") + line(atoms(11), "none") + line(atoms(10), "b", seq="ACDEF-HIBX")
     )
     (tmp_path / "a.jsonl").write_text(text)
-    found = find_backbones(tmp_path / "a.jsonl")
+    found = load_backbones(tmp_path / "a.jsonl")
     assert [letters_of(row) for row in found.residues] == ["ACDEFGHIKLMN", 12 * "X", "ACDEFXHIXXXX"]
     assert found.notes == (
         "residues that are none of the 20, or not told: 14 of 33, in 2 chains, the first is none; their places count,"
@@ -199,17 +199,17 @@ def test_residues_that_are_not_known_are_told(tmp_path: pathlib.Path) -> None:
 def test_wrong_sequence_names_its_line(tmp_path: pathlib.Path, seq: object, told: str) -> None:
     (tmp_path / "a.jsonl").write_text(line(atoms(12)) + line(atoms(12), seq=seq))
     with pytest.raises(InputError, match=rf"a\.jsonl[:,] line 2.*{told}") as error:
-        find_backbones(tmp_path / "a.jsonl")
+        load_backbones(tmp_path / "a.jsonl")
     assert "\n" not in str(error.value)
 
 
 def test_sequences_of_arrays_are_read_and_checked() -> None:
     samples, valid = np.stack([atoms(12), atoms(12, 4)]), np.arange(12) < np.array([[12], [10]])
     residue = np.stack([numbers_of("ACDEFGHIKLMN"), numbers_of("ACXEFGHIKLMN")])
-    found = interpret_backbones({"samples": samples, "valid": valid, "residue": residue}, "a.npz")
+    found = backbones_from_arrays({"samples": samples, "valid": valid, "residue": residue}, "a.npz")
     assert [letters_of(row) for row in found.residues] == ["ACDEFGHIKLMN", "ACXEFGHIKLXX"]
     unknown = {"samples": samples, "valid": valid, "residue": np.full((2, 12), -1)}
-    assert interpret_backbones(unknown, "a.npz").residues is None
+    assert backbones_from_arrays(unknown, "a.npz").residues is None
     for wrong, match in (
         (residue[:, :11], "whole numbers residue"),
         (residue * 1.0, "whole numbers residue"),
@@ -217,4 +217,4 @@ def test_sequences_of_arrays_are_read_and_checked() -> None:
         (residue - 1, "positions in ACDEF"),
     ):
         with pytest.raises(InputError, match=match):
-            interpret_backbones({"samples": samples, "valid": valid, "residue": wrong}, "a.npz")
+            backbones_from_arrays({"samples": samples, "valid": valid, "residue": wrong}, "a.npz")

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from feller.core.rng import Rng
-from feller.data.proteins.frames import angle, axes, dihedral, put_together, take_apart
+from feller.data.proteins.frames import angle, atoms_to_frames, dihedral, frames_to_atoms, orthonormal_frame
 from feller.spaces import SO3
 
 
@@ -51,7 +51,7 @@ def test_dihedral_and_angle_of_known_points() -> None:
 
 def test_axes_are_right_handed() -> None:
     x = Rng(0).stream("x").normal((5, 2, 3), torch.float64)
-    frame = axes(x[:, 0], x[:, 1])
+    frame = orthonormal_frame(x[:, 0], x[:, 1])
     torch.testing.assert_close(frame.mT @ frame, torch.eye(3, dtype=torch.float64).expand(5, 3, 3))
     assert (torch.linalg.det(frame) > 0).all()
     seen = (frame.mT @ x.mT).mT  # the first along x, the second in the upper half of the x-y plane
@@ -63,7 +63,7 @@ def test_axes_are_right_handed() -> None:
 def test_rotation_holds_phi_the_angle_and_psi() -> None:
     """R = Rx(phi) Rz(pi - angle) Rx(psi + pi) with the torsions that the chain was built from."""
     phi, psi = torsions(9, 1), torsions(9, 2)
-    rotation, _, _ = take_apart(chain(phi, psi), torch.ones(1, 9, dtype=torch.bool))
+    rotation, _, _ = atoms_to_frames(chain(phi, psi), torch.ones(1, 9, dtype=torch.bool))
     for i in range(1, 9):
         turn = math.radians(180 - 111)
         z = torch.tensor([[math.cos(turn), -math.sin(turn), 0], [math.sin(turn), math.cos(turn), 0], [0, 0, 1]])
@@ -77,7 +77,7 @@ def about_x(a: float) -> Tensor:
 
 
 def test_places_are_the_bonds_of_the_chain() -> None:
-    _, places, linked = take_apart(chain(torsions(7, 3), torsions(7, 4)), torch.ones(1, 7, dtype=torch.bool))
+    _, places, linked = atoms_to_frames(chain(torsions(7, 3), torsions(7, 4)), torch.ones(1, 7, dtype=torch.bool))
     assert linked.tolist() == [[True] * 6 + [False]]
     degree = math.pi / 180
     inside = torch.tensor([1.525, 1.525 - 1.231 * math.cos(120.5 * degree), 1.231 * math.sin(120.5 * degree)])
@@ -94,11 +94,11 @@ def test_putting_together_undoes_taking_apart() -> None:
     )
     padded = torch.cat([atoms, torch.zeros(1, 3, 4, 3, dtype=torch.float64)], 1)
     valid = torch.arange(15)[None] < 12
-    rotation, places, _ = take_apart(padded, valid)
+    rotation, places, _ = atoms_to_frames(padded, valid)
     assert torch.equal(rotation[0, 12:], torch.eye(3, dtype=torch.float64).expand(3, 3, 3))
     assert places[0, 12:].abs().max() == 0
     first = (atoms[0, 0, 1] - atoms[0, 0, 0]).norm().item()
-    back = put_together(rotation[:, :12], places[:, :12], first)[0].flatten(0, 1)
+    back = frames_to_atoms(rotation[:, :12], places[:, :12], first)[0].flatten(0, 1)
     torch.testing.assert_close(
         torch.cdist(back, back), torch.cdist(atoms.flatten(1, 2)[0], atoms.flatten(1, 2)[0]), atol=1e-5, rtol=0
     )
@@ -110,5 +110,5 @@ def test_moving_a_chain_changes_nothing() -> None:
     atoms = chain(torsions(8, 7), torsions(8, 8))
     turn = SO3().sample_base(1, Rng(0).stream("turn")).double()[0]
     valid = torch.ones(1, 8, dtype=torch.bool)
-    for own, moved in zip(take_apart(atoms, valid), take_apart(atoms @ turn.T + 5, valid), strict=True):
+    for own, moved in zip(atoms_to_frames(atoms, valid), atoms_to_frames(atoms @ turn.T + 5, valid), strict=True):
         torch.testing.assert_close(own, moved, atol=1e-6, rtol=0)  # the turn was drawn in float32

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from feller.core.errors import InputError, UsageError
-from feller.data.loading.find import find
-from feller.data.loading.raw import FoundChains, FoundCrystals
-from feller.data.loading.read_options import Asked
+from feller.data.loading.file_formats import load_raw
+from feller.data.loading.raw import RawChains, RawCrystals
+from feller.data.loading.read_options import ReadOptions
 from feller.data.proteins.files import pdb_text, read_structure
 from feller.data.proteins.residues import letters_of
 from tests.data.crystals.test_cif import SALT
@@ -182,11 +182,11 @@ def test_cif_of_chains_and_of_crystals_are_told_apart(tmp_path: pathlib.Path) ->
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "1abc.cif").write_text(structure.make_mmcif_document().as_string())
     for place in ("a", "a/1abc.cif"):
-        assert isinstance(find(tmp_path / place, Asked(limit=None)), FoundChains)
+        assert isinstance(load_raw(tmp_path / place, ReadOptions(limit=None)), RawChains)
     (tmp_path / "a" / "salt.cif").write_text(SALT)
-    assert isinstance(find(tmp_path / "a" / "salt.cif", Asked(limit=None)), FoundCrystals)
+    assert isinstance(load_raw(tmp_path / "a" / "salt.cif", ReadOptions(limit=None)), RawCrystals)
     with pytest.raises(InputError, match="files of one kind"):
-        find(tmp_path / "a", Asked(limit=None))
+        load_raw(tmp_path / "a", ReadOptions(limit=None))
 
 
 def test_letters_beyond_ascii_harm_nothing(tmp_path: pathlib.Path) -> None:

@@ -10,16 +10,16 @@ import torch
 from feller.core.errors import InputError, UsageError
 from feller.core.rng import Rng
 from feller.core.serialization import from_dict, to_dict
-from feller.data.batches import batches, split
+from feller.data.batches import batch_loader, split
 from feller.data.files.numpy_files import write_arrays
-from feller.data.loading.raw import FoundChains, FoundRows
-from feller.data.loading.read import read
-from feller.data.loading.read_samples import give, read_back
+from feller.data.loading.dataset_reader import read
+from feller.data.loading.raw import RawChains, RawPoints
+from feller.data.loading.sample_reader import condition_leaf, read_samples
 from feller.data.modality import Dataset, Modality
 from feller.data.proteins.backbones import Backbones
 from feller.data.proteins.figure import FINE, _course, _turned, traces
 from feller.data.proteins.files import json_lines, pdb_text
-from feller.data.proteins.modality import Proteins, proteins
+from feller.data.proteins.modality import Proteins, protein_dataset
 from feller.data.proteins.residues import LETTERS, MODIFIED, NAMES, NUMBERS, fasta, letters_of, name_of, numbers_of
 
 PLAIN = read("example:backbones")
@@ -34,7 +34,7 @@ def data() -> Dataset:
     residues = WHOLE.values["residue"][:6].numpy().copy()
     residues[~some.given["valid"].numpy()] = -1
     residues[1], residues[2, [0, 4]] = -1, -1
-    return proteins(FoundChains(some.values.numpy(), lengths=lengths, residues=residues))
+    return protein_dataset(RawChains(some.values.numpy(), lengths=lengths, residues=residues))
 
 
 def distances(atoms: torch.Tensor) -> torch.Tensor:
@@ -82,7 +82,7 @@ def test_residue_that_is_not_known_is_not_valid_and_its_place_is(data: Dataset) 
 def test_marks_go_with_their_examples_through_splits_and_batches(data: Dataset) -> None:
     train, aside = split(data.subset(torch.arange(12) % 6), 0.3)
     assert len(train) + len(aside) == 12
-    batch = batches(train, 4, Rng(0))(0, slice(0, 4))
+    batch = batch_loader(train, 4, Rng(0))(0, slice(0, 4))
     for length, marks in zip(batch["given"]["length"], batch["given"]["valid"]["position"], strict=True):
         assert int(data.modality.conditions["length"][length]) == marks.sum()
 
@@ -92,15 +92,15 @@ def test_every_length_in_between_can_be_asked_for(data: Dataset) -> None:
     real = data.given["valid"]["position"].sum(1)
     assert lengths == list(range(int(real.min()), int(real.max()) + 1))
     assert [lengths[i] for i in data.given["length"].tolist()] == real.tolist()
-    number = data.modality.condition("length", str(lengths[3]))
-    marks = data.modality.complete({"length": torch.tensor([number])})["valid"]
+    number = data.modality.class_index("length", str(lengths[3]))
+    marks = data.modality.add_derived_conditions({"length": torch.tensor([number])})["valid"]
     assert {int(mark.sum()) for mark in marks.values()} == {lengths[3]}
 
 
 @pytest.mark.parametrize("name", ["a.npz", "a.jsonl", "a.pdb", "folder"])
 def test_every_form_gives_the_same_back(data: Dataset, tmp_path: pathlib.Path, name: str) -> None:
     data.modality.write(data.values, data.given, tmp_path / name)
-    values, given = read_back(tmp_path / name, data.modality)
+    values, given = read_samples(tmp_path / name, data.modality)
     assert torch.equal(values["residue"], data.values["residue"])
     for leaf in ("rotation", "position", "residue"):
         assert torch.equal(given["valid"][leaf], data.given["valid"][leaf])
@@ -145,41 +145,41 @@ def test_files_without_a_sequence_stay_backbones(tmp_path: pathlib.Path) -> None
     PLAIN.modality.write(PLAIN.values, PLAIN.given, tmp_path / "a.npz")
     for name in ("a.pdb", "a.jsonl", "a.npz"):
         assert isinstance(read(str(tmp_path / name)).modality, Backbones)
-    _, given = read_back(tmp_path / "a.jsonl", WHOLE.modality)  # structures alone can be looked at
+    _, given = read_samples(tmp_path / "a.jsonl", WHOLE.modality)  # structures alone can be looked at
     assert not given["valid"]["residue"].any()
     assert given["valid"]["position"].any()
     with pytest.raises(InputError, match="structures alone"):
-        proteins(FoundChains(PLAIN.values.numpy(), lengths=PLAIN.given["valid"].sum(1).numpy()))
+        protein_dataset(RawChains(PLAIN.values.numpy(), lengths=PLAIN.given["valid"].sum(1).numpy()))
 
 
 def test_sequences_can_be_left_aside(data: Dataset) -> None:
-    plain = data.seen_as(data.modality.structure)
+    plain = data.with_modality(data.modality.structure)
     assert isinstance(plain.modality, Backbones)
     assert torch.equal(plain.values, data.values["atoms"])
     assert torch.equal(plain.given["valid"], data.given["valid"]["position"])
-    assert plain.seen_as(plain.modality).values is plain.values
+    assert plain.with_modality(plain.modality).values is plain.values
     with pytest.raises(InputError, match="structures alone"):
-        plain.seen_as(data.modality)
-    assert data.seen_as(data.modality).values is data.values
+        plain.with_modality(data.modality)
+    assert data.with_modality(data.modality).values is data.values
 
 
 def test_a_sequence_can_be_given(data: Dataset) -> None:
-    assert data.modality.leaves == ("residue", "structure")
+    assert data.modality.conditionable_leaves == ("residue", "structure")
     letters = ("ACDEFGHIKLMNPQRSTVWY" * 3)[:40]
-    value, follows = data.modality.give("residue", letters[:20].lower() + " " + letters[20:])
+    value, follows = data.modality.parse_condition("residue", letters[:20].lower() + " " + letters[20:])
     assert value.shape == (1, data.modality.structure.longest)
     assert value[0, :40].tolist() == numbers_of(letters).tolist()
     assert data.modality.conditions["length"][follows["length"]] == "40"
     for text, told in (("ACDX" * 10, "found X"), ("", "found none"), ("ACD", "length: expected")):
         with pytest.raises(UsageError, match=told):
-            data.modality.give("residue", text)
+            data.modality.parse_condition("residue", text)
 
 
 def test_a_structure_can_be_given(data: Dataset, tmp_path: pathlib.Path) -> None:
     valid = data.given["valid"]["position"][3]
     atoms = data.values["atoms"][3][valid].numpy()
     (tmp_path / "one.pdb").write_text(pdb_text([atoms]))
-    state, follows = give(data.modality, "structure", str(tmp_path / "one.pdb"))
+    state, follows = condition_leaf(data.modality, "structure", str(tmp_path / "one.pdb"))
     own = data.modality.encode(data.values)
     assert state.keys() == {"rotation", "position"}
     for name, leaf in state.items():  # PDB files have three decimals
@@ -212,13 +212,13 @@ def test_what_cannot_be_given_is_told(data: Dataset, tmp_path: pathlib.Path) -> 
         ("rotation", "1", UsageError, "no part"),
     ):
         with pytest.raises(error, match=told):
-            give(WHOLE.modality, leaf, text)
+            condition_leaf(WHOLE.modality, leaf, text)
 
 
 def test_record_keeps_the_modality(data: Dataset) -> None:
     assert from_dict(Modality, to_dict(data.modality)) == data.modality
     with pytest.raises(InputError, match="found points with 3 columns"):
-        data.modality.accept(FoundRows(np.ones((2, 3))))
+        data.modality.values_from_raw(RawPoints(np.ones((2, 3))))
 
 
 USUAL = {
@@ -287,7 +287,8 @@ def test_pictures_beside_each_other_have_one_scale() -> None:
     """What is drawn of a helix is smaller beside one of four times its length."""
     short, long = helix(12), helix(48)
     alone, beside, other = (
-        np.array(traces([chain], beside=[more])) for chain, more in ((short, short), (short, long), (long, short))
+        np.array(traces([chain], same_scale_as=[more]))
+        for chain, more in ((short, short), (short, long), (long, short))
     )
     assert beside.shape == other.shape
     width = [np.ptp(np.flatnonzero((np.ptp(picture, axis=2) > 60).any(0))) for picture in (alone, beside, other)]

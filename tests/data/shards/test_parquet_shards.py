@@ -13,11 +13,11 @@ import torch
 
 from feller.core.errors import InputError, UsageError
 from feller.core.rng import Rng
-from feller.data.batches import batches, split
+from feller.data.batches import batch_loader, split
 from feller.data.files.delimited import check_header
-from feller.data.loading.raw import FoundRows
-from feller.data.loading.read import read
-from feller.data.points.columns import arrange
+from feller.data.loading.dataset_reader import read
+from feller.data.loading.raw import RawPoints
+from feller.data.points.columns import columns_in_order
 from feller.data.shards import parquet_columns, row_groups
 from feller.data.shards.row_groups import make_groups
 from feller.spaces import Sphere
@@ -64,14 +64,14 @@ def test_shards_are_read_as_one_file_is(frame, what):
     write(frame, "parts")
     frame.to_parquet("whole.parquet", index=False)
     ours, theirs = read("parts"), read("whole.parquet")
-    assert ours.modality.called == what
+    assert ours.modality.display_name == what
     assert ours.modality == theirs.modality
     assert torch.equal(ours.values, theirs.values)
     mixed = torch.tensor([119, 3, 60, 4])
-    assert torch.equal(ours.numbered(mixed).values, theirs.subset(mixed).values)
+    assert torch.equal(ours.take(mixed).values, theirs.subset(mixed).values)
     (train, kept), (other, aside) = split(ours), split(theirs)
     assert torch.equal(kept.values, aside.values)
-    one, two = batches(train, 9, Rng(1)), batches(other, 9, Rng(1))
+    one, two = batch_loader(train, 9, Rng(1)), batch_loader(other, 9, Rng(1))
     for step in (0, 11, 12, 40):
         a, b = one(step, slice(0, 9)), two(step, slice(0, 9))
         assert torch.equal(a["x_1"], b["x_1"])
@@ -84,7 +84,7 @@ def test_texts_are_the_column_that_is_called_so():
     texts[41] = "with a Ω and much longer than all of the others"
     write(pd.DataFrame({"text": texts, "label": ["a", "b"] * 30, "url": texts}), "parts")
     data = read("parts")
-    assert data.modality.texts(data.numbered(torch.tensor([41, 0])).values) == [texts[41], texts[0]]
+    assert data.modality.texts(data.take(torch.tensor([41, 0])).values) == [texts[41], texts[0]]
     assert data.modality.classes == ("a", "b")
     assert any("left out the columns url" in note for note in data.notes)
 
@@ -97,13 +97,13 @@ def test_missing_texts_are_left_out_of_the_numbers_as_one_file_leaves_them_out()
     frame[[bool(text and text.strip()) for text in texts]].to_csv("whole.csv", index=False)
     ours, theirs = read("parts"), read("whole.csv", vocabulary="characters")
     assert ours.total == len(theirs) == 39
-    every = ours.numbered(torch.arange(39))
+    every = ours.take(torch.arange(39))
     assert torch.equal(every.values, theirs.values)
     assert torch.equal(every.given["label"], theirs.given["label"])
     assert any(note == "left out 21 empty texts, the first is parts/part-00.parquet: row 1" for note in ours.notes)
     (train, kept), (other, aside) = split(ours), split(theirs)
     assert torch.equal(kept.values, aside.values)
-    one, two = batches(train, 7, Rng(1)), batches(other, 7, Rng(1))
+    one, two = batch_loader(train, 7, Rng(1)), batch_loader(other, 7, Rng(1))
     for step in range(8):
         a, b = one(step, slice(0, 7)), two(step, slice(0, 7))
         assert torch.equal(a["x_1"], b["x_1"])
@@ -167,12 +167,10 @@ def test_words_in_a_dictionary_and_all_that_has_cells_are_read_as_one_file_is(mo
     pq.write_table(table, "whole.parquet")
     ours, theirs = read("parts"), read("whole.parquet")
     assert ours.modality == theirs.modality
-    assert torch.equal(ours.numbered(torch.arange(n).flip(0)).values.flip(0), theirs.values)
-    monkeypatch.setattr(parquet_columns.Cells, "sample", 4)
+    assert torch.equal(ours.take(torch.arange(n).flip(0)).values.flip(0), theirs.values)
+    monkeypatch.setattr(parquet_columns.ParquetCells, "sample_size", 4)
     few = read("parts")
-    assert few.modality.cells(few.numbered(torch.arange(n)).values).column("word") == [
-        *(["red", "green", "blue", ""] * 10)
-    ]
+    assert few.modality.cells(few.take(torch.arange(n)).values).column("word") == [*(["red", "green", "blue", ""] * 10)]
 
 
 def test_texts_in_a_dictionary_are_read_unless_they_would_fill_the_memory():
@@ -204,10 +202,10 @@ def test_many_columns_take_time_in_proportion():
     names = [Name(f"c{i}") for i in range(3_000)]
     check_header(names, "here")
     values = np.zeros((2, 3_000))
-    assert np.array_equal(arrange(FoundRows(values, columns=tuple(names)), tuple(names)), values)
+    assert np.array_equal(columns_in_order(RawPoints(values, columns=tuple(names)), tuple(names)), values)
     assert counted < 100_000
     pq.write_table(pa.table({name: [1.0, 2.0] for name in map(str, names)}), "parts/a.parquet")
-    assert read("parts").numbered(torch.tensor([1])).values.shape == (1, 3_000)
+    assert read("parts").take(torch.tensor([1])).values.shape == (1, 3_000)
 
 
 def test_rows_come_once_an_epoch_from_few_groups_at_a_time(monkeypatch):
@@ -217,8 +215,8 @@ def test_rows_come_once_an_epoch_from_few_groups_at_a_time(monkeypatch):
     whole = replace(data.stream.source.groups, together=2)
     data = replace(data, stream=replace(data.stream, source=replace(data.stream.source, groups=whole)))
     reads = []
-    monkeypatch.setattr(row_groups.Groups, "_read", _counted(row_groups.Groups._read, reads))
-    feed = batches(data, 10, Rng(0))._read
+    monkeypatch.setattr(row_groups.RowGroups, "_read", _counted(row_groups.RowGroups._read, reads))
+    feed = batch_loader(data, 10, Rng(0))._read
     seen = [feed(step, slice(0, 10))["x_1"] for step in range(30)]
     every = data.modality.encode(data.values)
     for epoch in (0, 1):
@@ -226,9 +224,9 @@ def test_rows_come_once_an_epoch_from_few_groups_at_a_time(monkeypatch):
         assert torch.equal(got[got[:, 0].argsort()], every[every[:, 0].argsort()])
     assert len(reads) <= 2 * 10 + 8  # each group about once an epoch, and not once a batch
     assert not torch.equal(seen[0], seen[15])
-    again = batches(data, 10, Rng(0))
+    again = batch_loader(data, 10, Rng(0))
     assert torch.equal(again(22, slice(0, 10))["x_1"], seen[22])
-    halves = [batches(data, 10, Rng(0))(22, rows)["x_1"] for rows in (slice(0, 5), slice(5, 10))]
+    halves = [batch_loader(data, 10, Rng(0))(22, rows)["x_1"] for rows in (slice(0, 5), slice(5, 10))]
     assert torch.equal(torch.cat(halves), seen[22])
 
 
@@ -250,11 +248,11 @@ def test_cells_that_the_sample_lacks_are_in_the_schema(monkeypatch):
     frame["age"] = frame["age"].fillna(30)
     frame.loc[100, "age"] = pd.NA
     write(frame, "parts")
-    monkeypatch.setattr(parquet_columns.Cells, "sample", 20)
+    monkeypatch.setattr(parquet_columns.ParquetCells, "sample_size", 20)
     data = read("parts")
     assert len(data) < 40
     assert data.total == 120
-    every = data.numbered(torch.arange(120))
+    every = data.take(torch.arange(120))
     cells = data.modality.cells(every.values)
     assert cells.column("school") == frame["school"].tolist()
     assert len(every) == 120
@@ -267,7 +265,7 @@ def test_places_on_a_sphere_keep_their_space():
     write(pd.DataFrame(u, columns=["x", "y", "z"]), "parts")
     data = read("parts", space="sphere")
     assert isinstance(data.modality.space(), Sphere)
-    assert torch.allclose(data.numbered(torch.tensor([7])).values, torch.from_numpy(u[[7]]))
+    assert torch.allclose(data.take(torch.tensor([7])).values, torch.from_numpy(u[[7]]))
 
 
 def test_columns_that_differ_are_told():
@@ -323,7 +321,7 @@ def test_bits_that_flip_are_told_or_do_no_harm():
             damaged[place] ^= 1 << int(generator.integers(8))
         shard.write_bytes(damaged)
         try:
-            batches(read("parts"), 3, Rng(0))(0, slice(0, 3))
+            batch_loader(read("parts"), 3, Rng(0))(0, slice(0, 3))
         except InputError as error:
             told.append(str(error))
     assert not any("\n" in line for line in told)

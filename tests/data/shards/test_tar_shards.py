@@ -15,8 +15,8 @@ from PIL import Image
 
 from feller.core.errors import InputError, UsageError
 from feller.core.rng import Rng
-from feller.data.batches import batches, split
-from feller.data.loading.read import read
+from feller.data.batches import batch_loader, split
+from feller.data.loading.dataset_reader import read
 from feller.data.modality import Dataset
 from feller.data.shards import tar_index
 from feller.data.shards.tar_index import make_index
@@ -34,7 +34,7 @@ def here(tmp_path, monkeypatch):
 
 
 def same_batches(one: Dataset, other: Dataset, steps: int, size: int = 7) -> None:
-    first, second = (batches(data, size, Rng(3)) for data in (one, other))
+    first, second = (batch_loader(data, size, Rng(3)) for data in (one, other))
     for step in range(steps):
         a, b = first(step, slice(0, size)), second(step, slice(0, size))
         assert torch.equal(a["x_1"], b["x_1"])
@@ -54,7 +54,7 @@ def test_all_examples_come_with_their_classes_whatever_the_shards_are_called_by(
         assert data.total == 40
         assert np.array_equal(data.numpy(), made)
         assert data.given["label"].tolist() == [0, 1] * 20
-        some = data.numbered(torch.tensor([39, 0, 17]))
+        some = data.take(torch.tensor([39, 0, 17]))
         assert np.array_equal(some.numpy(), made[[39, 0, 17]])
         assert some.given["label"].tolist() == [1, 0, 1]
     assert read("shards/train-001.tar").total == 10
@@ -96,21 +96,21 @@ def test_a_small_sample_changes_no_batch(monkeypatch):
     """What memory holds tells what pictures are like; what a step holds does not depend on it."""
     pictures(pathlib.Path("shards"))
     whole, kept = split(read("shards"))
-    monkeypatch.setattr(tar_index.Pictures, "sample", 12)
+    monkeypatch.setattr(tar_index.TarImages, "sample_size", 12)
     sampled = read("shards")
     assert len(sampled) == 12
     assert sampled.total == 40
     small, few = split(sampled)
     same_batches(whole, small, 12)
     assert torch.equal(kept.values, few.values)
-    held = small.stream.held
-    assert torch.equal(small.numbered(held).values, small.values)
+    held = small.stream.sample_index
+    assert torch.equal(small.take(held).values, small.values)
 
 
 def test_two_processes_read_the_halves_of_the_same_batch():
     pictures(pathlib.Path("shards"))
     data = split(read("shards"))[0]
-    both, left, right = (batches(data, 8, Rng(0)) for _ in range(3))
+    both, left, right = (batch_loader(data, 8, Rng(0)) for _ in range(3))
     for step in (0, 1, 9, 4):
         halves = [left(step, slice(0, 4))["x_1"], right(step, slice(4, 8))["x_1"]]
         assert torch.equal(both(step, slice(0, 8))["x_1"], torch.cat(halves))
@@ -120,7 +120,7 @@ def test_two_processes_read_the_halves_of_the_same_batch():
 def test_a_step_is_the_same_asked_first_or_late():
     pictures(pathlib.Path("shards"))
     data = read("shards")
-    late, first = batches(data, 6, Rng(0)), batches(data, 6, Rng(0))
+    late, first = batch_loader(data, 6, Rng(0)), batch_loader(data, 6, Rng(0))
     for step in range(13):
         last = late(step, slice(0, 6))
     assert torch.equal(first(12, slice(0, 6))["x_1"], last["x_1"])
@@ -128,13 +128,13 @@ def test_a_step_is_the_same_asked_first_or_late():
 
 def test_memory_does_not_grow_with_the_shards(monkeypatch):
     """Six times the examples cost a hundred bytes or two each, none of them their 4 kB of pixels."""
-    monkeypatch.setattr(tar_index.Pictures, "sample", 32)
+    monkeypatch.setattr(tar_index.TarImages, "sample_size", 32)
     peaks = {}
     for n in (100, 600):
         pictures(pathlib.Path(f"shards{n}"), n, 10, side=64)
         make_index.cache_clear()
         tracemalloc.start()
-        feed = batches(read(f"shards{n}"), 16, Rng(0))
+        feed = batch_loader(read(f"shards{n}"), 16, Rng(0))
         for step in range(n // 16):
             feed(step, slice(0, 16))
         peaks[n] = tracemalloc.get_traced_memory()[1]
@@ -146,10 +146,10 @@ def test_texts_longer_or_with_other_characters_than_the_sample_are_known(monkeyp
     texts = ["to be", "or not", "that is"] * 10
     texts[17], texts[23] = "z" * 40, "q?"
     tar(pathlib.Path("t/a.tar"), [(f"{i}.txt", text.encode()) for i, text in enumerate(texts)])
-    monkeypatch.setattr(tar_index.Texts, "sample", 4)
+    monkeypatch.setattr(tar_index.TarTexts, "sample_size", 4)
     data = read("t")
     assert data.modality.length == 41
-    every = data.numbered(torch.arange(30))
+    every = data.take(torch.arange(30))
     assert data.modality.texts(every.values) == texts
 
 
@@ -241,7 +241,7 @@ def test_texts_of_blanks_are_left_out_of_the_numbers():
     tar(pathlib.Path("t/a.tar"), parts)
     data = read("t")
     assert data.total == 12
-    every = data.numbered(torch.arange(12))
+    every = data.take(torch.arange(12))
     assert data.modality.texts(every.values) == ["to be", "or not", "that is"] * 4
     assert [data.modality.classes[i] for i in every.given["label"]] == ["0", "2", "4"] * 4
     assert any(note.startswith("left out 8 empty texts, the first is t/a.tar (1.txt)") for note in data.notes)
@@ -254,10 +254,10 @@ def test_texts_that_are_longest_in_bytes_or_in_characters_fit(monkeypatch):
     texts = ["to be", "or not", "that is"] * 10
     texts[17], texts[23] = "\u00e4" * 30, "a" * 40
     tar(pathlib.Path("t/a.tar"), [(f"{i}.txt", text.encode()) for i, text in enumerate(texts)])
-    monkeypatch.setattr(tar_index.Texts, "sample", 4)
+    monkeypatch.setattr(tar_index.TarTexts, "sample_size", 4)
     for vocabulary in ("characters", "bytes"):
         data = read("t", vocabulary=vocabulary)
-        assert data.modality.texts(data.numbered(torch.arange(30)).values) == texts
+        assert data.modality.texts(data.take(torch.arange(30)).values) == texts
 
 
 @pytest.mark.parametrize("share", [0.02, 0.3, 0.5, 0.77])
@@ -303,7 +303,7 @@ def test_bits_that_flip_are_told_or_do_no_harm():
         shard.write_bytes(damaged[: int(generator.integers(len(damaged) // 2, len(damaged) + 1))])
         try:
             data = read("shards")
-            batches(data, 3, Rng(0))(0, slice(0, 3))
+            batch_loader(data, 3, Rng(0))(0, slice(0, 3))
         except InputError as error:
             told.append(str(error))
     assert not any("\n" in line for line in told)
@@ -327,7 +327,7 @@ def test_two_tars_behind_each_other_are_told():
 
 def test_a_shard_that_is_written_to_meanwhile_is_refused():
     pictures(pathlib.Path("shards"))
-    feed = batches(read("shards"), 40, Rng(0))
+    feed = batch_loader(read("shards"), 40, Rng(0))
     feed._read(0, slice(0, 40))
     shard = pathlib.Path("shards/train-000.tar")
     shard.write_bytes(shard.read_bytes())

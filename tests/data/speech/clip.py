@@ -2,8 +2,8 @@
 
 import pathlib
 
-from feller.data.loading.raw import Sound
-from feller.data.speech.audio_io import read_sound, resampled
+from feller.data.loading.raw import Waveform
+from feller.data.speech.audio_io import read_sound, resample
 
 CLIPS = pathlib.Path(__file__).parent / "clips"
 TEXTS = {
@@ -15,6 +15,6 @@ SHARED = pathlib.Path(__file__).parents[4] / "shared" / "data" / "speech"
 """Larger sets, which only some have."""
 
 
-def clip(name: str, rate: int = 16_000) -> Sound:
+def clip(name: str, rate: int = 16_000) -> Waveform:
     """Return a clip at a rate."""
-    return resampled(read_sound(CLIPS / name).sound, rate)
+    return resample(read_sound(CLIPS / name).sound, rate)

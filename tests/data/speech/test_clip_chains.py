@@ -6,14 +6,14 @@ import torch
 
 from feller.core.errors import InputError
 from feller.core.rng import Rng
-from feller.data.loading.raw import FoundSpeech, Layout, as_objects
+from feller.data.loading.raw import PhoneAlignment, RawSpeech, object_array
 from feller.data.modality import Dataset
-from feller.data.speech.clip_chains import chained
-from feller.data.speech.dataset import speech
-from feller.data.speech.mel import Mel
+from feller.data.speech.clip_chains import chain_clips
+from feller.data.speech.dataset import speech_dataset
+from feller.data.speech.mel import MelConfig
 
-MEL = Mel.usual(8000)
-SETTINGS = (MEL.rate, MEL.fft, MEL.window, MEL.hop, MEL.bands, MEL.top)
+MEL = MelConfig.default_for(8000)
+SETTINGS = (MEL.sample_rate, MEL.n_fft, MEL.win_length, MEL.hop_length, MEL.n_mels, MEL.f_max)
 WORDS = {"two": ("T_B", "UW_E"), "eight": ("EY_B", "T_E")}
 
 
@@ -21,34 +21,34 @@ def clips(n: int = 12, speakers: int = 3, words: int = 1) -> Dataset:
     """Return clips whose log mels tell which clip and which frame they are of."""
     said = [list(WORDS)[i % 2] for i in range(n)]
     lengths = [8 + i for i in range(n)]
-    mels = [(100 * i + np.arange(t, dtype=np.float32)[:, None]).repeat(MEL.bands, 1) for i, t in enumerate(lengths)]
-    layouts = [Layout(("SIL", *WORDS[w], "SIL"), (1, 3, t - 6, 2)) for w, t in zip(said, lengths, strict=True)]
-    found = FoundSpeech(
-        as_objects(mels),
+    mels = [(100 * i + np.arange(t, dtype=np.float32)[:, None]).repeat(MEL.n_mels, 1) for i, t in enumerate(lengths)]
+    layouts = [PhoneAlignment(("SIL", *WORDS[w], "SIL"), (1, 3, t - 6, 2)) for w, t in zip(said, lengths, strict=True)]
+    found = RawSpeech(
+        object_array(mels),
         np.arange(n) % speakers,
         tuple("abcdefgh"[:speakers]),
         texts=tuple(" ".join([word] * words) for word in said),
         alignments=tuple(layouts),
         settings=SETTINGS,
     )
-    return speech(found)
+    return speech_dataset(found)
 
 
 def test_clips_of_one_word_are_learned_in_chains() -> None:
     data = clips()
     assert data.modality.chains
     assert "chains" in data.notes[-1]
-    learned = data.modality.for_learning(data, Rng(0))
+    learned = data.modality.for_training(data, Rng(0))
     assert len(learned) == len(data)
     assert (learned.given["valid"].sum(1) > data.given["valid"].sum(1).min()).all()
     texts = clips(words=2)
     assert not texts.modality.chains
-    assert texts.modality.for_learning(texts, Rng(0)) is texts
+    assert texts.modality.for_training(texts, Rng(0)) is texts
 
 
 def test_each_chain_is_whole_clips_of_one_speaker() -> None:
     data = clips()
-    many = chained(data, 50, -1.0, Rng(3))
+    many = chain_clips(data, 50, -1.0, Rng(3))
     seen = set()
     for row in range(50):
         frames = many.values["mel"][row, many.given["valid"][row], 0]
@@ -65,7 +65,7 @@ def test_each_chain_is_whole_clips_of_one_speaker() -> None:
 
 def test_phones_follow_each_other_with_one_silence_between() -> None:
     data = clips(4, 1)
-    many = chained(data, 5, 0.0, Rng(1), (2, 2))
+    many = chain_clips(data, 5, 0.0, Rng(1), (2, 2))
     names = many.modality.inventory.names
     for row in range(5):
         there = many.values["phone"][row] >= 0
@@ -82,14 +82,14 @@ def test_phones_follow_each_other_with_one_silence_between() -> None:
 
 def test_a_chain_never_outgrows_its_room() -> None:
     data = clips(12, 1)
-    many = chained(data, 60, 0.0, Rng(0), (6, 6))
+    many = chain_clips(data, 60, 0.0, Rng(0), (6, 6))
     assert int(many.given["valid"].sum(1).max()) <= data.modality.longest
 
 
 def test_chains_need_speakers_with_clips() -> None:
     data = clips(3, 3)
     with pytest.raises(InputError, match="two clips or more"):
-        chained(data, 4, 0.0, Rng(0))
+        chain_clips(data, 4, 0.0, Rng(0))
     nobody = Dataset({**data.values, "speaker": torch.full((3,), -1)}, data.given, data.modality)
     with pytest.raises(InputError, match=r"speakers\.csv"):
-        chained(nobody, 4, 0.0, Rng(0))
+        chain_clips(nobody, 4, 0.0, Rng(0))

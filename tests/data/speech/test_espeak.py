@@ -60,7 +60,7 @@ def test_words_without_phones_are_named(fake: pathlib.Path) -> None:
 
 @pytest.mark.usefixtures("fake")
 def test_it_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(espeak, "PATIENCE", 0.2)
+    monkeypatch.setattr(espeak, "TIMEOUT_SECONDS", 0.2)
     begun = time.monotonic()
     with pytest.raises(UsageError, match=r"did not answer within 0\.2 s"):
         phones_of("wait", "de")
@@ -143,13 +143,18 @@ def test_marks_stay_with_their_letters(ipa: str, expected: str) -> None:
 
 
 def test_the_phones_of_a_folder_decide() -> None:
-    assert phones_in("tʃaɪ", known=()) == ("t", "ʃ", "a", "ɪ")
-    assert phones_in("tʃaɪ", known=("tʃ",)) == ("tʃ", "a", "ɪ")
-    assert phones_in("aʊə", known=("aʊ", "aʊə")) == ("aʊə",)
-    assert phones_in("aɪː", known=("aɪ",)) == ("aɪː",)
-    assert phones_in("t͡sa", known=("t",)) == ("ts", "a")  # what is tied is one phone
-    assert phones_in("t͡sa", known=("t", "s", "ts", "a")) == ("ts", "a")
-    assert phones_in("t͡sɔː͡ɹ", known=("t", "s", "a", "ɔː", "ɹ")) == ("t", "s", "ɔː", "ɹ")  # unless only its parts are
+    assert phones_in("tʃaɪ", inventory=()) == ("t", "ʃ", "a", "ɪ")
+    assert phones_in("tʃaɪ", inventory=("tʃ",)) == ("tʃ", "a", "ɪ")
+    assert phones_in("aʊə", inventory=("aʊ", "aʊə")) == ("aʊə",)
+    assert phones_in("aɪː", inventory=("aɪ",)) == ("aɪː",)
+    assert phones_in("t͡sa", inventory=("t",)) == ("ts", "a")  # what is tied is one phone
+    assert phones_in("t͡sa", inventory=("t", "s", "ts", "a")) == ("ts", "a")
+    assert phones_in("t͡sɔː͡ɹ", inventory=("t", "s", "a", "ɔː", "ɹ")) == (
+        "t",
+        "s",
+        "ɔː",
+        "ɹ",
+    )  # unless only its parts are
 
 
 def test_one_phone_has_one_spelling() -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from feller.core.errors import InputError
 from feller.core.serialization import from_dict, to_dict
-from feller.data.speech.mel import Mel, Statistics
+from feller.data.speech.mel import MelConfig, Statistics
 from tests.data.speech.clip import TEXTS, clip
 from tests.errors import refuses
 
@@ -17,27 +17,31 @@ RATES = (16_000, 8_000)
 
 
 def test_the_usual_settings() -> None:
-    assert Mel.usual(16_000) == Mel(rate=16_000, fft=1024, window=640, hop=160, bands=80, top=8_000)
-    assert Mel.usual(8_000) == Mel(rate=8_000, fft=512, window=320, hop=80, bands=40, top=4_000)
-    assert from_dict(Mel, to_dict(Mel.usual(8_000))) == Mel.usual(8_000)
+    assert MelConfig.default_for(16_000) == MelConfig(
+        sample_rate=16_000, n_fft=1024, win_length=640, hop_length=160, n_mels=80, f_max=8_000
+    )
+    assert MelConfig.default_for(8_000) == MelConfig(
+        sample_rate=8_000, n_fft=512, win_length=320, hop_length=80, n_mels=40, f_max=4_000
+    )
+    assert from_dict(MelConfig, to_dict(MelConfig.default_for(8_000))) == MelConfig.default_for(8_000)
 
 
 @pytest.mark.parametrize("rate", RATES)
 @pytest.mark.parametrize("name", TEXTS)
 def test_a_second_implementation_agrees(rate: int, name: str) -> None:
     """librosa pads the whole transform and we the window; its frames without centring are ours."""
-    mel, samples = Mel.usual(rate), clip(name, rate).samples
-    beside = (mel.fft - mel.hop) // 2
+    mel, samples = MelConfig.default_for(rate), clip(name, rate).samples
+    beside = (mel.n_fft - mel.hop_length) // 2
     amplitude = librosa.feature.melspectrogram(
         y=np.pad(samples, beside, mode="reflect"),
         sr=rate,
-        n_fft=mel.fft,
-        win_length=mel.window,
-        hop_length=mel.hop,
+        n_fft=mel.n_fft,
+        win_length=mel.win_length,
+        hop_length=mel.hop_length,
         center=False,
         power=1.0,
-        n_mels=mel.bands,
-        fmax=mel.top,
+        n_mels=mel.n_mels,
+        fmax=mel.f_max,
     )
     ours = mel.log_mel(torch.from_numpy(samples))
     np.testing.assert_allclose(ours.numpy(), np.log(np.maximum(amplitude, 1e-5)).T, atol=2e-3)
@@ -46,37 +50,37 @@ def test_a_second_implementation_agrees(rate: int, name: str) -> None:
 @settings(deadline=None, max_examples=40)
 @given(n=st.integers(400, 4000), rate=st.sampled_from(RATES))
 def test_there_are_as_many_frames_as_whole_tens_of_milliseconds(n: int, rate: int) -> None:
-    mel = Mel.usual(rate)
-    assert mel.log_mel(torch.ones(n)).shape == (n // mel.hop, mel.bands)
-    assert mel.frames(n) == n // mel.hop
+    mel = MelConfig.default_for(rate)
+    assert mel.log_mel(torch.ones(n)).shape == (n // mel.hop_length, mel.n_mels)
+    assert mel.frames(n) == n // mel.hop_length
 
 
 @settings(deadline=None, max_examples=40)
 @given(frame=st.integers(3, 46), rate=st.sampled_from(RATES))
 def test_a_click_is_loudest_in_the_frame_of_its_time(frame: int, rate: int) -> None:
     """A click in the middle of the 10 ms from i / 100 s; its neighbours are equally loud: windows are symmetric."""
-    mel = Mel.usual(rate)
+    mel = MelConfig.default_for(rate)
     samples = torch.zeros(rate // 2)
-    samples[frame * mel.hop + mel.hop // 2] = 1
+    samples[frame * mel.hop_length + mel.hop_length // 2] = 1
     loudness = mel.log_mel(samples).exp().sum(1)
     assert int(loudness.argmax()) == frame
     torch.testing.assert_close(loudness[frame - 1], loudness[frame + 1], rtol=1e-3, atol=0)
     assert loudness[frame] > 1.1 * loudness[frame - 1]
-    assert loudness[frame + 3] == pytest.approx(1e-5 * mel.bands, rel=1e-3)
+    assert loudness[frame + 3] == pytest.approx(1e-5 * mel.n_mels, rel=1e-3)
 
 
 @pytest.mark.parametrize("offset", [0.05, 0.95])
 def test_a_click_at_the_edge_of_a_frame_stays_in_it(offset: float) -> None:
-    mel = Mel()
+    mel = MelConfig()
     samples = torch.zeros(8_000)
-    samples[20 * mel.hop + int(offset * mel.hop)] = 1
+    samples[20 * mel.hop_length + int(offset * mel.hop_length)] = 1
     assert int(mel.log_mel(samples).exp().sum(1).argmax()) == 20
 
 
 @pytest.mark.parametrize("rate", RATES)
 def test_a_tone_is_loudest_in_its_band(rate: int) -> None:
-    mel = Mel.usual(rate)
-    edges = librosa.mel_frequencies(n_mels=mel.bands + 2, fmax=mel.top)
+    mel = MelConfig.default_for(rate)
+    edges = librosa.mel_frequencies(n_mels=mel.n_mels + 2, fmax=mel.f_max)
     for band in (10, 20, 30):
         samples = torch.sin(2 * torch.pi * edges[band + 1] * torch.arange(rate) / rate).float()
         assert int(mel.log_mel(samples)[50].argmax()) == band
@@ -84,7 +88,7 @@ def test_a_tone_is_loudest_in_its_band(rate: int) -> None:
 
 def test_twice_the_amplitude_adds_the_logarithm_of_2() -> None:
     samples = torch.from_numpy(clip("sense-0880.flac").samples)
-    quiet, loud = Mel().log_mel(samples), Mel().log_mel(2 * samples)
+    quiet, loud = MelConfig().log_mel(samples), MelConfig().log_mel(2 * samples)
     audible = quiet > np.log(1e-5) + 1e-3
     torch.testing.assert_close(loud[audible], quiet[audible] + np.log(2), atol=1e-4, rtol=0)
     assert quiet.min() >= np.log(1e-5) - 1e-4
@@ -92,16 +96,16 @@ def test_twice_the_amplitude_adds_the_logarithm_of_2() -> None:
 
 def test_log_mels_have_a_gradient() -> None:
     samples = torch.from_numpy(clip("LJ001-0008.flac").samples[:4000]).requires_grad_()
-    Mel().log_mel(samples).sum().backward()
+    MelConfig().log_mel(samples).sum().backward()
     assert samples.grad is not None
     assert torch.isfinite(samples.grad).all()
     assert samples.grad.abs().max() > 0
 
 
 def test_too_short_a_sound_is_refused() -> None:
-    assert Mel().log_mel(torch.ones(241)).shape == (1, 80)
+    assert MelConfig().log_mel(torch.ones(241)).shape == (1, 80)
     with refuses(InputError, found="240"):
-        Mel().log_mel(torch.ones(240))
+        MelConfig().log_mel(torch.ones(240))
 
 
 @pytest.mark.parametrize(
@@ -115,12 +119,12 @@ def test_too_short_a_sound_is_refused() -> None:
 )
 def test_wrong_settings_are_refused(fields: dict[str, int], words: str) -> None:
     with pytest.raises(InputError, match=words):
-        Mel(**fields)
+        MelConfig(**fields)
 
 
 def test_no_usual_settings_at_other_rates() -> None:
     with pytest.raises(InputError, match="found 44,100"):
-        Mel.usual(44_100)
+        MelConfig.default_for(44_100)
 
 
 def test_statistics_are_those_of_all_numbers_together() -> None:

@@ -10,27 +10,27 @@ from hypothesis import strategies as st
 from feller.core.errors import InputError
 from feller.core.rng import Rng
 from feller.core.serialization import from_dict, to_dict
-from feller.data.loading.raw import Layout
+from feller.data.loading.raw import PhoneAlignment
 from feller.data.speech.lexicon import Lexicon, cmu_entries, own_words, read_lexicon, spoken_number, words_of
 from feller.data.speech.phones import (
     ARPABET,
     SIL,
     Inventory,
-    Spoken,
+    TimedPhone,
     Word,
+    align_phones,
     frames_of,
-    laid_out,
-    placed,
-    plain,
-    repeated,
-    unaligned,
+    repeat_by_duration,
+    strip_stress,
+    unaligned_phones,
+    with_word_positions,
 )
 
 
 def word(text: str, start: int, **lengths: int) -> Word:
     phones = []
     for phone, length in lengths.items():
-        phones.append(Spoken(phone, start, length))
+        phones.append(TimedPhone(phone, start, length))
         start += length
     return Word(text, tuple(phones))
 
@@ -45,19 +45,19 @@ def test_ghost_silences_of_the_worked_example() -> None:
         word("def", 6, D=3, E=2, F=1),
         word("", 12, SIL=2),
     ]
-    layout = laid_out(words)
+    layout = align_phones(words)
     assert layout.phones == ("SIL", "A_B", "B_E", "SIL", "C_S", "SIL", "D_B", "E_I", "F_E", "SIL")
     assert layout.durations == (1, 1, 2, 1, 1, 0, 3, 2, 1, 2)
     assert layout.frames == 14
     inventory = Inventory.of(layout.phones)
-    frames = repeated(inventory.numbers(layout.phones), torch.tensor(layout.durations))
+    frames = repeat_by_duration(inventory.numbers(layout.phones), torch.tensor(layout.durations))
     said = [inventory.names[number] for number in frames.tolist()]
     assert said == ["SIL", "A_B", "B_E", "B_E", "SIL", "C_S", "D_B", "D_B", "D_B", "E_I", "E_I", "F_E", "SIL", "SIL"]
 
 
 def test_editing_of_the_worked_example() -> None:
     """From "hello world" to "hello tom": three new phones last 1, 5 and 2 frames."""
-    phones = unaligned([("HH", "AH", "L", "OW"), ("T", "AA", "M")])
+    phones = unaligned_phones([("HH", "AH", "L", "OW"), ("T", "AA", "M")])
     assert phones == ("SIL", "HH_B", "AH_I", "L_I", "OW_E", "SIL", "T_B", "AA_I", "M_E", "SIL")
     known = torch.tensor([8, 3, 2, 2, 1, 7, 0, 0, 0, 10])
     new = torch.tensor([False] * 6 + [True] * 3 + [False])
@@ -66,12 +66,13 @@ def test_editing_of_the_worked_example() -> None:
     mask = frames_of(new, durations)
     assert mask.tolist() == [False] * 23 + [True] * 8 + [False] * 10
     assert (
-        repeated(torch.arange(10), known).tolist() == [0] * 8 + [1] * 3 + [2] * 2 + [3] * 2 + [4] + [5] * 7 + [9] * 10
+        repeat_by_duration(torch.arange(10), known).tolist()
+        == [0] * 8 + [1] * 3 + [2] * 2 + [3] * 2 + [4] + [5] * 7 + [9] * 10
     )
 
 
 def test_silences_that_follow_each_other_are_one() -> None:
-    layout = laid_out([word("", 0, SIL=2), word("", 2, SIL=3), word("a", 5, AH=1)])
+    layout = align_phones([word("", 0, SIL=2), word("", 2, SIL=3), word("a", 5, AH=1)])
     assert (layout.phones, layout.durations) == (("SIL", "AH_S", "SIL"), (5, 1, 0))
 
 
@@ -79,7 +80,7 @@ def test_silences_that_follow_each_other_are_one() -> None:
     ("phones", "expected"), [("K", ["K_S"]), ("K AE", ["K_B", "AE_E"]), ("K AE T S", ["K_B", "AE_I", "T_I", "S_E"])]
 )
 def test_places_in_a_word(phones: str, expected: list[str]) -> None:
-    assert list(placed(phones.split())) == expected
+    assert list(with_word_positions(phones.split())) == expected
 
 
 def test_the_inventory_of_english() -> None:
@@ -108,7 +109,7 @@ def test_odd_inventories_are_refused(names: tuple[str, ...]) -> None:
 
 
 def test_stress_is_dropped_of_english_alone() -> None:
-    assert [plain(phone) for phone in ("AH0", "AH", "ER1", "SIL", "XX1", "a1")] == [
+    assert [strip_stress(phone) for phone in ("AH0", "AH", "ER1", "SIL", "XX1", "a1")] == [
         "AH",
         "AH",
         "ER",
@@ -126,12 +127,12 @@ durations = st.lists(st.integers(0, 9), min_size=1, max_size=20)
 def test_repetition_is_that_of_lists(lengths: list[int], more: int) -> None:
     expected = [i + 1 for i, length in enumerate(lengths) for _ in range(length)]
     values, length = torch.arange(1, len(lengths) + 1), torch.tensor(lengths)
-    assert repeated(values, length).tolist() == expected
-    assert repeated(values, length, sum(lengths) + more).tolist() == expected + [0] * more
-    assert repeated(values[None], length[None], max(sum(lengths) - more, 0)).tolist() == [
+    assert repeat_by_duration(values, length).tolist() == expected
+    assert repeat_by_duration(values, length, sum(lengths) + more).tolist() == expected + [0] * more
+    assert repeat_by_duration(values[None], length[None], max(sum(lengths) - more, 0)).tolist() == [
         expected[: max(sum(lengths) - more, 0)]
     ]
-    assert torch.equal(repeated(values, length), torch.repeat_interleave(values, length))
+    assert torch.equal(repeat_by_duration(values, length), torch.repeat_interleave(values, length))
 
 
 @settings(deadline=None)
@@ -155,10 +156,10 @@ def test_a_layout_keeps_all_frames(parts: list[tuple[bool, list[int]]]) -> None:
     for silent, lengths in parts:
         phones = []
         for length in [sum(lengths)] if silent else lengths:
-            phones.append(Spoken(SIL if silent else "AH", now, length))
+            phones.append(TimedPhone(SIL if silent else "AH", now, length))
             now += length
         words.append(Word("" if silent else "x", tuple(phones)))
-    layout = laid_out(words)
+    layout = align_phones(words)
     assert layout.frames == now
     assert layout.phones[0] == layout.phones[-1] == SIL
     spoken = [lengths for silent, lengths in parts if not silent]
@@ -168,7 +169,7 @@ def test_a_layout_keeps_all_frames(parts: list[tuple[bool, list[int]]]) -> None:
         a == SIL or b == SIL or (a[-2:], b[-2:]) not in {("_E", "_B"), ("_S", "_S")}
         for a, b in zip(layout.phones, layout.phones[1:], strict=False)
     )
-    assert isinstance(layout, Layout)
+    assert isinstance(layout, PhoneAlignment)
 
 
 @pytest.fixture(scope="module")
@@ -180,9 +181,9 @@ def test_the_dictionary(cmu: Lexicon) -> None:
     phones, missing = cmu.phones("Hello, world!")
     assert phones == (("HH", "AH", "L", "OW"), ("W", "ER", "L", "D"))
     assert missing == ()
-    assert cmu.of("a") == (("AH",), ("EY",))
+    assert cmu.pronunciations("a") == (("AH",), ("EY",))
     assert {phone for found in cmu.entries.values() for one in found for phone in one} == {*ARPABET}
-    assert all(cmu.of(f"{letter}.") for letter in "abcdefghijklmnopqrstuvwxyz")
+    assert all(cmu.pronunciations(f"{letter}.") for letter in "abcdefghijklmnopqrstuvwxyz")
 
 
 def test_missing_words_are_returned(cmu: Lexicon) -> None:
@@ -199,15 +200,15 @@ def test_letter_by_letter_on_request(cmu: Lexicon) -> None:
 
 
 def test_accents_are_dropped_where_only_the_plain_word_is_known(cmu: Lexicon) -> None:
-    assert cmu.of("café") == cmu.of("cafe") != ()
+    assert cmu.pronunciations("café") == cmu.pronunciations("cafe") != ()
 
 
 def test_a_user_goes_first(tmp_path: pathlib.Path) -> None:
     (tmp_path / "own.txt").write_text("Zyzzx Z IH1 Z\n\nhello HH EH L OW\nhello(2) HH AH L OW\n")
     lexicon = Lexicon(cmu_entries(), read_lexicon(tmp_path / "own.txt"))
-    assert lexicon.of("zyzzx") == (("Z", "IH", "Z"),)
-    assert lexicon.of("hello") == (("HH", "EH", "L", "OW"), ("HH", "AH", "L", "OW"))
-    assert lexicon.of("world") == (("W", "ER", "L", "D"),)
+    assert lexicon.pronunciations("zyzzx") == (("Z", "IH", "Z"),)
+    assert lexicon.pronunciations("hello") == (("HH", "EH", "L", "OW"), ("HH", "AH", "L", "OW"))
+    assert lexicon.pronunciations("world") == (("W", "ER", "L", "D"),)
 
 
 @pytest.mark.parametrize(("line", "words"), [("word", "a word and its phones"), ("word W XX", "'XX' is no phone")])
@@ -221,9 +222,9 @@ def test_other_phones_are_those_of_the_data(tmp_path: pathlib.Path) -> None:
     own = tmp_path / "own.txt"
     own.write_text("Straße ʃ t ʁ aː s ə\nchien ʃ j e\u0303\n")
     lexicon = Lexicon({}, own_words(own, {"SIL", "ʃ", "t", "ʁ", "aː", "s", "ə", "j", "\u1ebd"}))
-    assert lexicon.of("straße") == (("ʃ", "t", "ʁ", "aː", "s", "ə"),)
-    assert lexicon.of("chien") == (("ʃ", "j", "\u1ebd"),)  # an accent is one letter or two, and the same
-    assert lexicon.of("hello") == ()
+    assert lexicon.pronunciations("straße") == (("ʃ", "t", "ʁ", "aː", "s", "ə"),)
+    assert lexicon.pronunciations("chien") == (("ʃ", "j", "\u1ebd"),)  # an accent is one letter or two, and the same
+    assert lexicon.pronunciations("hello") == ()
     with pytest.raises(InputError, match=r"line 1: 'ʁ' is no phone; expected those of aː s t ə ʃ"):
         own_words(own, {"SIL", "ʃ", "t", "aː", "s", "ə"})
     assert own_words(tmp_path / "none.txt", {"ʃ"}) == {}

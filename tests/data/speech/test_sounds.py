@@ -11,10 +11,18 @@ import torch
 from feller.core.errors import InputError, UsageError
 from feller.core.optional_dependency import require_package
 from feller.core.serialization import from_dict, to_dict
-from feller.data.loading.raw import Sound
-from feller.data.speech.audio_io import Read, crossfaded, laid_over, read_sound, resampled, told, write_sound
+from feller.data.loading.raw import Waveform
+from feller.data.speech.audio_io import (
+    DecodedAudio,
+    crossfade,
+    overlay_recording,
+    read_sound,
+    resample,
+    resampling_notes,
+    write_sound,
+)
 from feller.data.speech.griffin_lim import GriffinLim, Vocoder
-from feller.data.speech.mel import Mel
+from feller.data.speech.mel import MelConfig
 from tests.data.speech.clip import CLIPS, TEXTS, clip
 from tests.errors import refuses
 
@@ -28,7 +36,7 @@ def test_a_file_is_read_with_its_rate(tmp_path: pathlib.Path, ending: str) -> No
     path = tmp_path / f"tone.{ending}"
     soundfile.write(path, tone(22_050), 22_050)
     read = read_sound(path)
-    assert read.sound.rate == 22_050
+    assert read.sound.sample_rate == 22_050
     assert read.sound.samples.dtype == np.float32
     np.testing.assert_allclose(read.sound.samples, tone(22_050), atol=1 / 32768)
     assert (read.channels, read.clips) == (1, False)
@@ -41,7 +49,7 @@ def test_a_file_with_losses_is_read_at_its_times(tmp_path: pathlib.Path, name: s
     path, samples = tmp_path / name, soundfile.read(CLIPS / "sense-0880.flac", dtype="float32")[0]
     soundfile.write(path, samples, 16_000, format=form[0], subtype=form[1])
     sound = read_sound(path).sound
-    assert sound.rate == 16_000
+    assert sound.sample_rate == 16_000
     assert len(sound.samples) == pytest.approx(len(samples), abs=1200)
     n = min(len(samples), len(sound.samples))
     assert np.corrcoef(sound.samples[:n], samples[:n])[0, 1] > 0.97
@@ -57,15 +65,15 @@ def test_stereo_is_mixed_down(tmp_path: pathlib.Path) -> None:
 
 @pytest.mark.parametrize(("rate", "to"), [(44_100, 16_000), (22_050, 16_000), (8_000, 16_000), (16_000, 8_000)])
 def test_a_tone_at_another_rate_is_the_same_tone(rate: int, to: int) -> None:
-    sound = resampled(Sound(tone(rate), rate), to)
-    assert sound.rate == to
+    sound = resample(Waveform(tone(rate), rate), to)
+    assert sound.sample_rate == to
     assert len(sound.samples) == -(-len(tone(rate)) * to // rate)
     inner = slice(to // 20, -to // 20)
     np.testing.assert_allclose(sound.samples[inner], tone(to)[: len(sound.samples)][inner], atol=2e-3)
 
 
 def test_what_is_above_half_the_new_rate_is_gone() -> None:
-    sound = resampled(Sound(tone(44_100, frequency=12_000), 44_100), 16_000)
+    sound = resample(Waveform(tone(44_100, frequency=12_000), 44_100), 16_000)
     assert np.abs(sound.samples[800:-800]).max() < 2e-3
 
 
@@ -114,18 +122,18 @@ def test_clipping_is_noticed(tmp_path: pathlib.Path, gain: float, clips: bool) -
 
 
 def test_conversions_are_told() -> None:
-    one = Sound(tone(16_000), 16_000)
+    one = Waveform(tone(16_000), 16_000)
     read = [
-        Read(one, 1, False),
-        Read(Sound(tone(44_100), 44_100), 2, True),
-        Read(Sound(tone(44_100), 44_100), 2, False),
+        DecodedAudio(one, 1, False),
+        DecodedAudio(Waveform(tone(44_100), 44_100), 2, True),
+        DecodedAudio(Waveform(tone(44_100), 44_100), 2, False),
     ]
-    assert told(read, ["a", "b", "c"], 16_000) == (
+    assert resampling_notes(read, ["a", "b", "c"], 16_000) == (
         "2 files were at 44,100 Hz, brought to 16,000 Hz",
         "2 files were in stereo or more, mixed down to one channel",
         "1 of 3 files clips (too loud when recorded): b",
     )
-    assert told(read[:1], ["a"], 16_000) == ()
+    assert resampling_notes(read[:1], ["a"], 16_000) == ()
 
 
 def test_a_sound_is_written_with_16_bits(tmp_path: pathlib.Path) -> None:
@@ -133,9 +141,9 @@ def test_a_sound_is_written_with_16_bits(tmp_path: pathlib.Path) -> None:
     write_sound(sound, tmp_path / "out.wav")
     assert soundfile.info(tmp_path / "out.wav").subtype == "PCM_16"
     again = read_sound(tmp_path / "out.wav").sound
-    assert again.rate == 16_000
+    assert again.sample_rate == 16_000
     np.testing.assert_allclose(again.samples, sound.samples, atol=1.01 / 32767)
-    write_sound(Sound(np.array([2.0, -3.0, 0.25], dtype=np.float32), 8000), tmp_path / "loud.wav")
+    write_sound(Waveform(np.array([2.0, -3.0, 0.25], dtype=np.float32), 8000), tmp_path / "loud.wav")
     assert soundfile.read(tmp_path / "loud.wav", dtype="int16")[0].tolist() == [32767, -32767, 8192]
 
 
@@ -151,9 +159,9 @@ RAMP = 80
 """Samples over which a recording goes over into what is new."""
 
 
-def tone_of(n: int, frequency: float, phase: float = 0.0) -> Sound:
+def tone_of(n: int, frequency: float, phase: float = 0.0) -> Waveform:
     samples = 0.5 * np.sin(2 * np.pi * frequency * np.arange(n) / RATE + phase)
-    return Sound(samples.astype(np.float32), RATE)
+    return Waveform(samples.astype(np.float32), RATE)
 
 
 def jump(samples: np.ndarray) -> float:
@@ -164,7 +172,7 @@ def jump(samples: np.ndarray) -> float:
 def test_sounds_fade_into_each_other(lengths: tuple[int, ...]) -> None:
     """Each seam takes 30 ms, or as much as there is; a ramp adds at most its own slope to the jump."""
     sounds = [tone_of(n, 200 + 150 * i, i) for i, n in enumerate(lengths)]
-    whole = crossfaded(sounds).samples
+    whole = crossfade(sounds).samples
     overlaps, so_far = 0, lengths[0]
     for n in lengths[1:]:
         shared = min(240, so_far, n)
@@ -179,15 +187,15 @@ def test_sounds_fade_into_each_other(lengths: tuple[int, ...]) -> None:
 
 def test_one_sound_is_itself_and_the_same_twice_stays_where_it_overlaps() -> None:
     sound = tone_of(900, 200)
-    assert np.array_equal(crossfaded([sound]).samples, sound.samples)
+    assert np.array_equal(crossfade([sound]).samples, sound.samples)
     # a tone whose period divides what does not overlap goes on as if nothing had been done
     first, second = tone_of(900, 200), tone_of(700, 200, phase=2 * np.pi * 200 * 660 / RATE)
-    np.testing.assert_allclose(crossfaded([first, second]).samples, tone_of(1360, 200).samples, atol=1e-5)
+    np.testing.assert_allclose(crossfade([first, second]).samples, tone_of(1360, 200).samples, atol=1e-5)
 
 
 def test_seconds_of_the_fade_are_those_that_are_asked_for() -> None:
-    assert len(crossfaded([tone_of(900, 200), tone_of(900, 200)], 0.0).samples) == 1800
-    assert len(crossfaded([tone_of(900, 200), tone_of(900, 200)], 0.05).samples) == 1400
+    assert len(crossfade([tone_of(900, 200), tone_of(900, 200)], 0.0).samples) == 1800
+    assert len(crossfade([tone_of(900, 200), tone_of(900, 200)], 0.05).samples) == 1400
 
 
 @pytest.mark.parametrize("kept", [(2, 6), (0, 4), (5, 10), (0, 10), (3, 4)])
@@ -196,7 +204,7 @@ def test_what_is_kept_is_the_recording_away_from_its_edges(kept: tuple[int, int]
     made, recorded = tone_of(10 * HOP, 300), tone_of(40 * HOP, 170, 1.0)
     marks, origin = np.zeros(10, dtype=bool), np.full(10, -1)
     marks[first:last], origin[first:last] = True, np.arange(20, 20 + last - first)
-    whole = laid_over(made, recorded, marks, origin, HOP).samples
+    whole = overlay_recording(made, recorded, marks, origin, HOP).samples
     piece = recorded.samples[20 * HOP : (20 + last - first) * HOP]
     ramp = min(RAMP, len(piece) // 2)
     begin, end = ramp if first else 0, len(piece) - (ramp if last < 10 else 0)
@@ -211,7 +219,7 @@ def test_what_is_kept_is_the_recording_away_from_its_edges(kept: tuple[int, int]
 def test_frames_that_do_not_follow_each_other_in_the_recording_are_two_pieces() -> None:
     made, recorded = tone_of(8 * HOP, 300), tone_of(40 * HOP, 170)
     origin = np.array([-1, 4, 5, 20, 21, 22, -1, -1])
-    whole = laid_over(made, recorded, origin >= 0, origin, HOP).samples
+    whole = overlay_recording(made, recorded, origin >= 0, origin, HOP).samples
     inside = slice(4 * HOP + 10, 5 * HOP - 10)  # the middle of the second piece
     assert np.array_equal(whole[inside], recorded.samples[21 * HOP + 10 : 22 * HOP - 10])
     assert jump(whole) <= max(jump(made.samples), jump(recorded.samples)) + 1.0 / RAMP
@@ -219,7 +227,7 @@ def test_frames_that_do_not_follow_each_other_in_the_recording_are_two_pieces() 
 
 def test_the_part_of_a_frame_at_the_end_of_a_recording_is_no_trouble() -> None:
     made, recorded = tone_of(4 * HOP, 300), tone_of(4 * HOP - 7, 170)
-    whole = laid_over(made, recorded, np.ones(4, dtype=bool), np.arange(4), HOP).samples
+    whole = overlay_recording(made, recorded, np.ones(4, dtype=bool), np.arange(4), HOP).samples
     assert len(whole) == 4 * HOP
     assert np.array_equal(whole[: 4 * HOP - 7], recorded.samples)
 
@@ -231,10 +239,10 @@ BOUND = 0.16
 @pytest.mark.parametrize("rate", [16_000, 8_000])
 @pytest.mark.parametrize("name", TEXTS)
 def test_a_resynthesis_has_nearly_the_same_mels(name: str, rate: int) -> None:
-    mel = Mel.usual(rate)
+    mel = MelConfig.default_for(rate)
     wanted = mel.log_mel(torch.from_numpy(clip(name, rate).samples))
-    made = GriffinLim().samples(wanted, mel)
-    assert made.shape == (len(wanted) * mel.hop,)
+    made = GriffinLim().synthesize(wanted, mel)
+    assert made.shape == (len(wanted) * mel.hop_length,)
     difference = (mel.log_mel(made) - wanted).abs()
     assert difference.mean() < BOUND
     shifted = (mel.log_mel(made)[1:] - wanted[:-1]).abs().mean()
@@ -242,26 +250,29 @@ def test_a_resynthesis_has_nearly_the_same_mels(name: str, rate: int) -> None:
 
 
 def test_more_iterations_fit_better() -> None:
-    wanted = Mel().log_mel(torch.from_numpy(clip("LJ001-0008.flac").samples))
-    errors = [(Mel().log_mel(GriffinLim(n).samples(wanted, Mel())) - wanted).abs().mean().item() for n in (1, 8, 32)]
+    wanted = MelConfig().log_mel(torch.from_numpy(clip("LJ001-0008.flac").samples))
+    errors = [
+        (MelConfig().log_mel(GriffinLim(n).synthesize(wanted, MelConfig())) - wanted).abs().mean().item()
+        for n in (1, 8, 32)
+    ]
     assert errors == sorted(errors, reverse=True)
 
 
 def test_seeds_reproduce() -> None:
-    wanted = Mel().log_mel(torch.from_numpy(clip("LJ001-0008.flac").samples[:8000]))
-    first, again, other = (GriffinLim(seed=seed).samples(wanted, Mel()) for seed in (0, 0, 1))
+    wanted = MelConfig().log_mel(torch.from_numpy(clip("LJ001-0008.flac").samples[:8000]))
+    first, again, other = (GriffinLim(seed=seed).synthesize(wanted, MelConfig()) for seed in (0, 0, 1))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
 
 
 def test_one_frame_is_a_sound() -> None:
-    assert GriffinLim().samples(torch.zeros(1, 80), Mel()).shape == (160,)
+    assert GriffinLim().synthesize(torch.zeros(1, 80), MelConfig()).shape == (160,)
 
 
 @pytest.mark.parametrize("mel", [torch.zeros(5, 40), torch.full((5, 80), torch.nan), torch.zeros(0, 80)])
 def test_other_mels_are_refused(mel: torch.Tensor) -> None:
     with pytest.raises(InputError, match="finite log mels of 80 bands"):
-        GriffinLim().samples(mel, Mel())
+        GriffinLim().synthesize(mel, MelConfig())
 
 
 def test_a_vocoder_is_kept_in_a_record() -> None:

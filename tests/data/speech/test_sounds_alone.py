@@ -10,13 +10,13 @@ import torch
 from feller.core.errors import InputError, UsageError
 from feller.core.serialization import from_dict, to_dict
 from feller.data.batches import split
-from feller.data.loading.raw import FoundSounds
-from feller.data.loading.read import read
+from feller.data.loading.dataset_reader import read
+from feller.data.loading.raw import RawWaveforms
 from feller.data.modality import Dataset, Modality
-from feller.data.speech.files import find_sounds
-from feller.data.speech.mel import Mel
+from feller.data.speech.files import load_waveforms
+from feller.data.speech.mel import MelConfig
 from feller.data.speech.modality import Speech
-from feller.data.speech.sounds import Sounds
+from feller.data.speech.sounds import Waveforms
 from tests.data.speech.clip import CLIPS, TEXTS, clip
 from tests.data.speech.written import noise, pairs
 from tests.errors import refuses
@@ -25,11 +25,11 @@ NAMES = tuple(sorted(TEXTS))
 
 
 def sounds(source: object, **how) -> Dataset:
-    return read(str(source), kind=FoundSounds, **how)
+    return read(str(source), kind=RawWaveforms, **how)
 
 
-def kind(data: Dataset) -> Sounds:
-    assert isinstance(data.modality, Sounds)
+def kind(data: Dataset) -> Waveforms:
+    assert isinstance(data.modality, Waveforms)
     return data.modality
 
 
@@ -41,7 +41,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 def test_texts_are_of_no_use(folder: pathlib.Path) -> None:
     assert isinstance(read(str(folder)).modality, Speech)
     data = sounds(folder)
-    assert kind(data) == Sounds(Mel(), max(len(clip(name).samples) // 160 for name in NAMES))
+    assert kind(data) == Waveforms(MelConfig(), max(len(clip(name).samples) // 160 for name in NAMES))
     for row, length, name in zip(data.values, data.given["length"].tolist(), NAMES, strict=True):
         real = clip(name).samples
         assert length == len(real) // 160 * 160
@@ -54,8 +54,8 @@ def test_sounds_of_one_name_in_several_folders_are_told_apart(tmp_path: pathlib.
     for inner in ("x", "y"):
         (tmp_path / inner).mkdir()
         noise(tmp_path / inner / "a.wav")
-    assert find_sounds(tmp_path).names == ("x/a.wav", "y/a.wav")
-    assert find_sounds(tmp_path / "x" / "a.wav").names == ("a.wav",)
+    assert load_waveforms(tmp_path).names == ("x/a.wav", "y/a.wav")
+    assert load_waveforms(tmp_path / "x" / "a.wav").names == ("a.wav",)
 
 
 def test_states_are_samples(folder: pathlib.Path) -> None:
@@ -117,7 +117,7 @@ def test_rates_are_brought_together(tmp_path: pathlib.Path) -> None:
     noise(tmp_path / "b.wav", 0.5, 8_000)
     noise(tmp_path / "c.wav", 0.5, 16_000)
     data = sounds(tmp_path)
-    assert kind(data).mel == Mel.usual(8_000)
+    assert kind(data).mel == MelConfig.default_for(8_000)
     assert "1 file was at 16,000 Hz, brought to 8,000 Hz" in data.notes
 
 
@@ -154,11 +154,11 @@ def test_they_are_written_as_sounds(folder: pathlib.Path, tmp_path: pathlib.Path
     arrays = kind(data).arrays(data.values, data.given)
     assert arrays["sound"].shape == tuple(data.values.shape)
     assert arrays["rate"] == 16_000
-    assert kind(data).counted(data.values).le(data.given["length"]).all()
+    assert kind(data).num_entries(data.values).le(data.given["length"]).all()
 
 
 def test_the_kind_is_kept_in_a_record(folder: pathlib.Path) -> None:
     modality = sounds(folder).modality
     assert from_dict(Modality, to_dict(modality)) == modality  # pyrefly: ignore
     with refuses(InputError, argument="longest", found="0"):
-        Sounds(Mel(), 0)
+        Waveforms(MelConfig(), 0)

@@ -11,12 +11,12 @@ import torch
 from feller.core.errors import InputError, UsageError
 from feller.core.serialization import from_dict, to_dict
 from feller.data.batches import split
-from feller.data.loading.raw import FoundRows, FoundSpeech, Layout
-from feller.data.loading.read import read
-from feller.data.loading.read_samples import read_back
+from feller.data.loading.dataset_reader import read
+from feller.data.loading.raw import PhoneAlignment, RawPoints, RawSpeech
+from feller.data.loading.sample_reader import read_samples
 from feller.data.modality import Dataset, Modality
-from feller.data.speech.dataset import speech
-from feller.data.speech.mel import Mel, Statistics
+from feller.data.speech.dataset import speech_dataset
+from feller.data.speech.mel import MelConfig, Statistics
 from feller.data.speech.modality import Speech
 from feller.data.speech.phones import Inventory
 from feller.spaces import Euclidean
@@ -43,7 +43,7 @@ def kind(data: Dataset) -> Speech:
 
 def test_a_folder_is_a_data_set(data: Dataset) -> None:
     assert len(data) == 3
-    assert kind(data).mel == Mel.usual(16_000)
+    assert kind(data).mel == MelConfig.default_for(16_000)
     assert kind(data).longest == 300
     assert kind(data).speakers == ("kim", "linda")
     assert data.values["speaker"].tolist() == [1, 1, 0]
@@ -56,7 +56,7 @@ def test_a_folder_is_a_data_set(data: Dataset) -> None:
 
 def test_log_mels_are_those_of_the_sounds(data: Dataset) -> None:
     for i, name in enumerate(NAMES):
-        mel = Mel().log_mel(torch.from_numpy(clip(name).samples))
+        mel = MelConfig().log_mel(torch.from_numpy(clip(name).samples))
         torch.testing.assert_close(data.values["mel"][i, : len(mel)], mel)
         assert (data.values["mel"][i, len(mel) :] == np.float32(kind(data).statistics.mean)).all()
 
@@ -88,8 +88,8 @@ def test_labels_of_frames_repeat_the_phones(data: Dataset) -> None:
 
 
 def test_counted_leaves_out_padding(data: Dataset) -> None:
-    assert kind(data).counted(data.values).tolist() == [80 * frames for frames in FRAMES]
-    assert kind(data).counted({"mel": data.values["mel"]}).tolist() == [300 * 80] * 3
+    assert kind(data).num_entries(data.values).tolist() == [80 * frames for frames in FRAMES]
+    assert kind(data).num_entries({"mel": data.values["mel"]}).tolist() == [300 * 80] * 3
 
 
 def test_it_is_kept_in_a_record(data: Dataset) -> None:
@@ -122,23 +122,23 @@ def test_narrow_sounds_have_fewer_bands(data: Dataset, tmp_path: pathlib.Path) -
         soundfile.write(tmp_path / f"{pathlib.Path(name).stem}.wav", sound.samples, 8_000)
         (tmp_path / f"{pathlib.Path(name).stem}.txt").write_text(TEXTS[name])
     narrow = read(str(tmp_path))
-    assert kind(narrow).mel == Mel.usual(8_000)
+    assert kind(narrow).mel == MelConfig.default_for(8_000)
     assert narrow.values["mel"].shape == (3, 300, 40)
     assert narrow.given["valid"].sum(1).tolist() == [*FRAMES]
 
 
 def test_what_a_model_cannot_take_is_refused(data: Dataset) -> None:
     short = replace(kind(data), longest=200)
-    found = FoundSpeech(np.array([clip(NAMES[2])], dtype=object), names=("a.wav",))
+    found = RawSpeech(np.array([clip(NAMES[2])], dtype=object), names=("a.wav",))
     with pytest.raises(InputError, match=r"a\.wav: expected sounds of at most 2 s; found 2\.99 s"):
-        short.accept(found)
-    other = FoundSpeech(found.values, names=("a.wav",), alignments=(Layout(("SIL", "ʃ_S"), (0, 299)),))
+        short.values_from_raw(found)
+    other = RawSpeech(found.values, names=("a.wav",), alignments=(PhoneAlignment(("SIL", "ʃ_S"), (0, 299)),))
     with pytest.raises(InputError, match=r"a\.wav: 1 phones are not among the 157"):
-        kind(data).accept(other)
+        kind(data).values_from_raw(other)
     with pytest.raises(InputError, match="expected speech; found points"):
-        kind(data).accept(FoundRows(np.zeros((2, 2))))
+        kind(data).values_from_raw(RawPoints(np.zeros((2, 2))))
     with pytest.raises(InputError, match="Write a text beside each"):
-        speech(found)
+        speech_dataset(found)
 
 
 def test_states_that_are_not_finite_are_refused(data: Dataset) -> None:
@@ -148,7 +148,7 @@ def test_states_that_are_not_finite_are_refused(data: Dataset) -> None:
 
 def test_arrays_there_and_back(data: Dataset, tmp_path: pathlib.Path) -> None:
     kind(data).write(data.values, data.given, tmp_path / "all.npz")
-    values, given = read_back(tmp_path / "all.npz", data.modality)
+    values, given = read_samples(tmp_path / "all.npz", data.modality)
     assert torch.equal(given["valid"], data.given["valid"])
     assert torch.equal(given["phone"], data.given["phone"])
     for name in ("mel", "phone", "duration"):
@@ -161,10 +161,10 @@ def test_arrays_there_and_back(data: Dataset, tmp_path: pathlib.Path) -> None:
 def test_drawn_mels_are_written_with_the_labels_that_were_given(data: Dataset, tmp_path: pathlib.Path) -> None:
     drawn = kind(data).decode(kind(data).encode(data.values))
     kind(data).write(drawn, data.given, tmp_path / "drawn.npz")
-    _, given = read_back(tmp_path / "drawn.npz", data.modality)
+    _, given = read_samples(tmp_path / "drawn.npz", data.modality)
     assert torch.equal(given["phone"], data.given["phone"])
     kind(data).write(drawn, {"valid": data.given["valid"]}, tmp_path / "bare.npz")
-    values, given = read_back(tmp_path / "bare.npz", data.modality)
+    values, given = read_samples(tmp_path / "bare.npz", data.modality)
     assert "phone" not in given
     torch.testing.assert_close(values["mel"][given["valid"]], data.values["mel"][given["valid"]])
 
@@ -184,7 +184,7 @@ def test_drawn_mels_are_written_with_the_labels_that_were_given(data: Dataset, t
 def test_odd_arrays_are_told(data: Dataset, tmp_path: pathlib.Path, change: dict[str, np.ndarray], words: str) -> None:
     np.savez(tmp_path / "odd.npz", **{**kind(data).arrays(data.values, data.given), **change})  # pyrefly: ignore
     with pytest.raises(InputError, match=words):
-        read_back(tmp_path / "odd.npz", data.modality)
+        read_samples(tmp_path / "odd.npz", data.modality)
 
 
 def test_odd_durations_are_told(data: Dataset, tmp_path: pathlib.Path) -> None:
@@ -192,7 +192,7 @@ def test_odd_durations_are_told(data: Dataset, tmp_path: pathlib.Path) -> None:
     arrays["duration"][1, 1] += 1
     np.savez(tmp_path / "odd.npz", **arrays)  # pyrefly: ignore
     with refuses(InputError, row=2, found="others"):
-        read_back(tmp_path / "odd.npz", data.modality)
+        read_samples(tmp_path / "odd.npz", data.modality)
 
 
 def test_a_folder_of_sounds_there_and_back(data: Dataset, tmp_path: pathlib.Path) -> None:
@@ -203,7 +203,7 @@ def test_a_folder_of_sounds_there_and_back(data: Dataset, tmp_path: pathlib.Path
         *(f"0000{i}.{ending}" for i in range(3) for ending in ("csv", "wav")),
         "grid.png",
     ]
-    values, given = read_back(tmp_path / "out", data.modality)
+    values, given = read_samples(tmp_path / "out", data.modality)
     assert torch.equal(given["valid"], data.given["valid"])
     assert float((values["mel"] - data.values["mel"])[given["valid"]].abs().mean()) < 0.16
     assert soundfile.info(tmp_path / "out" / "00001.wav").frames == 160 * FRAMES[1]
@@ -229,4 +229,4 @@ def test_a_picture_for_people(data: Dataset) -> None:
 
 def test_a_modality_needs_a_frame() -> None:
     with refuses(InputError, argument="longest", found="0"):
-        Speech(Mel(), Statistics(0.0, 1.0), Inventory(("SIL",)), 0)
+        Speech(MelConfig(), Statistics(0.0, 1.0), Inventory(("SIL",)), 0)

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from feller.core.errors import InputError
-from feller.data.loading import find as finding
-from feller.data.loading.raw import FoundPictures, FoundSounds, FoundSpeech, Sound
-from feller.data.loading.read_options import Asked
-from feller.data.speech.files import find_sounds, find_speech, read_recording
+from feller.data.loading import file_formats as finding
+from feller.data.loading.raw import RawImages, RawSpeech, RawWaveforms, Waveform
+from feller.data.loading.read_options import ReadOptions
+from feller.data.speech.files import load_recording, load_speech, load_waveforms
 from tests.data.speech.clip import TEXTS
 from tests.data.speech.test_textgrids import LONG
 from tests.data.speech.written import noise, pairs
@@ -28,24 +28,24 @@ def ready(folder: pathlib.Path, **fields: object) -> pathlib.Path:
 
 
 def test_sounds_with_their_texts(tmp_path: pathlib.Path) -> None:
-    found = finding.find(pairs(tmp_path), Asked())
-    assert isinstance(found, FoundSpeech)
+    found = finding.load_raw(pairs(tmp_path), ReadOptions())
+    assert isinstance(found, RawSpeech)
     assert found.names == tuple(sorted(TEXTS))
     assert found.texts == tuple(TEXTS[name] for name in sorted(TEXTS))
     for sound, layout in zip(found.values, found.alignments, strict=True):
-        assert isinstance(sound, Sound)
-        assert sound.rate == 16_000
+        assert isinstance(sound, Waveform)
+        assert sound.sample_rate == 16_000
         assert layout.frames == len(sound.samples) // 160
     assert found.alignments[1].phones[:6] == ("SIL", "HH_B", "AE_I", "Z_E", "SIL", "N_B")
     assert found.notes == ("2 files were at 22,050 Hz, brought to 16,000 Hz", "0 alignments were read, 3 were made")
     assert found.labels is None
-    assert found.lost == ()
+    assert found.dropped == ()
 
 
 def test_folders_inside_are_speakers(tmp_path: pathlib.Path) -> None:
     pairs(tmp_path, "anna/one")
     pairs(tmp_path, "bert")
-    found = find_speech(tmp_path)
+    found = load_speech(tmp_path)
     assert found.classes == ("anna", "bert")
     assert found.labels is not None
     assert found.labels.tolist() == [0, 0, 0, 1, 1, 1]
@@ -55,7 +55,7 @@ def test_folders_inside_are_speakers(tmp_path: pathlib.Path) -> None:
 def test_a_table_of_speakers(tmp_path: pathlib.Path) -> None:
     pairs(tmp_path, "all")
     (tmp_path / "speakers.csv").write_text("id,sex,speaker\nsense-0880,F,kim\nLJ001-0002,F,linda\nLJ001-0008,F,linda\n")
-    found = find_speech(tmp_path)
+    found = load_speech(tmp_path)
     assert found.classes == ("kim", "linda")
     assert found.labels is not None
     assert found.labels.tolist() == [1, 1, 0]
@@ -73,7 +73,7 @@ def test_a_table_of_speakers(tmp_path: pathlib.Path) -> None:
 def test_odd_tables_of_speakers(tmp_path: pathlib.Path, table: str, words: str) -> None:
     (pairs(tmp_path) / "speakers.csv").write_text(table)
     with pytest.raises(InputError, match=words):
-        find_speech(tmp_path)
+        load_speech(tmp_path)
 
 
 @pytest.mark.parametrize("inner", ["", "wavs"])
@@ -85,7 +85,7 @@ def test_a_table_of_texts(tmp_path: pathlib.Path, inner: str) -> None:
         "LJ001-0002|in being comparatively 1.|in being comparatively modern.\n"
         "LJ001-0008.flac|has never been surpassed.|\n"
     )
-    found = find_speech(tmp_path)
+    found = load_speech(tmp_path)
     assert found.texts == (
         "in being comparatively modern.",
         "has never been surpassed.",
@@ -108,13 +108,13 @@ def test_odd_tables_of_texts(tmp_path: pathlib.Path, line: str, words: str) -> N
     lines = [f"{pathlib.Path(name).stem}|{text}" for name, text in TEXTS.items()]
     (pairs(tmp_path) / "metadata.csv").write_text("\n".join([*lines, line]))
     with pytest.raises(InputError, match=words):
-        find_speech(tmp_path)
+        load_speech(tmp_path)
 
 
 def test_a_sound_that_a_table_lacks(tmp_path: pathlib.Path) -> None:
     (pairs(tmp_path) / "metadata.csv").write_text("sense-0880|he was\n")
     with pytest.raises(InputError, match=r"2 of 3 sounds have no text, first LJ001-0002; add them to metadata\.csv"):
-        find_speech(tmp_path)
+        load_speech(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -124,24 +124,24 @@ def test_what_stands_alone_is_named(tmp_path: pathlib.Path, extra: str, words: s
     pairs(tmp_path)
     (tmp_path / extra).write_text("a word") if extra.endswith("txt") else noise(tmp_path / extra)
     with pytest.raises(InputError, match=f"{words}, first {extra}"):
-        find_speech(tmp_path)
+        load_speech(tmp_path)
 
 
 def test_texts_about_the_data_are_no_speech(tmp_path: pathlib.Path) -> None:
     (pairs(tmp_path) / "LICENSE.txt").write_text("public domain")
-    assert len(find_speech(tmp_path).values) == 3
+    assert len(load_speech(tmp_path).values) == 3
 
 
 def test_an_empty_text_is_refused(tmp_path: pathlib.Path) -> None:
     (pairs(tmp_path) / "LJ001-0002.txt").write_text(" \n")
     with pytest.raises(InputError, match=r"LJ001-0002\.txt: the text is empty"):
-        find_speech(tmp_path)
+        load_speech(tmp_path)
 
 
 def test_two_of_one_name_are_refused(tmp_path: pathlib.Path) -> None:
     noise(pairs(tmp_path) / "sense-0880.wav")
     with pytest.raises(InputError, match=r"sense-0880\.flac and sense-0880\.wav have one name"):
-        find_speech(tmp_path)
+        load_speech(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -151,7 +151,7 @@ def test_tables_that_are_links_to_outside_are_refused(tmp_path: pathlib.Path, wh
     (tmp_path / "secret").write_text("secret")
     os.symlink(tmp_path / "secret", pairs(tmp_path / "here") / what)
     with pytest.raises(InputError, match=rf"{what!r} is a link that leads outside") as caught:
-        find_speech(tmp_path / "here")
+        load_speech(tmp_path / "here")
     assert "secret" not in str(caught.value).replace(str(tmp_path), "")
 
 
@@ -166,7 +166,7 @@ def test_links_to_outside_are_refused(tmp_path: pathlib.Path, what: str) -> None
         else:
             (folder / name).write_bytes((tmp_path / name).read_bytes())
     with pytest.raises(InputError, match=rf"'x\.{what[2:]}' is a link that leads outside"):
-        find_speech(folder)
+        load_speech(folder)
 
 
 def test_damaged_sounds_are_counted(tmp_path: pathlib.Path) -> None:
@@ -176,7 +176,7 @@ def test_damaged_sounds_are_counted(tmp_path: pathlib.Path) -> None:
     with pytest.raises(
         InputError, match=r"2 of 5 sounds are damaged: .*bad\.wav: expected a sound.*; .*worse\.wav: expected a sound"
     ):
-        find_speech(tmp_path)
+        load_speech(tmp_path)
 
 
 def test_what_cannot_be_used_is_listed_with_its_reason(tmp_path: pathlib.Path) -> None:
@@ -190,9 +190,9 @@ def test_what_cannot_be_used_is_listed_with_its_reason(tmp_path: pathlib.Path) -
     ):
         noise(tmp_path / f"{name}.wav", seconds)
         (tmp_path / f"{name}.txt").write_text(text)
-    found = find_speech(tmp_path, 2)
+    found = load_speech(tmp_path, 2)
     assert found.names == ("LJ001-0002.flac", "LJ001-0008.flac")
-    reasons = {line.split(" ")[0]: line for line in found.lost}
+    reasons = {line.split(" ")[0]: line for line in found.dropped}
     assert [*reasons] == ["long.wav", "rare.wav", "sense-0880.flac", "short.wav", "shorter.wav", "signs.wav"]
     assert "it lasts 3.0 s, and 2 s is the most" in reasons["long.wav"]
     assert "'zyzzx', 'xyzzq'" in reasons["rare.wav"]
@@ -211,15 +211,15 @@ def test_sounds_that_are_left_out_for_one_reason_stand_together(tmp_path: pathli
     for name in ("one", "two"):
         noise(tmp_path / f"{name}.wav", 3.0)
         (tmp_path / f"{name}.txt").write_text("a")
-    told = next(note for note in find_speech(tmp_path, 2).notes if "left out" in note)
+    told = next(note for note in load_speech(tmp_path, 2).notes if "left out" in note)
     assert "left out: one.wav, sense-0880.flac, two.wav (it lasts 3.0 s, and 2 s is the most. Cut it" in told
 
 
 def test_a_lexicon_beside_the_sounds(tmp_path: pathlib.Path) -> None:
     (pairs(tmp_path) / "LJ001-0008.txt").write_text("has never been zurpassed")
-    assert len(find_speech(tmp_path).values) == 2
+    assert len(load_speech(tmp_path).values) == 2
     (tmp_path / "lexicon.txt").write_text("zurpassed S ER P AE S T\n")
-    found = find_speech(tmp_path)
+    found = load_speech(tmp_path)
     assert len(found.values) == 3
     assert found.alignments[1].phones[-7:] == ("S_B", "ER_I", "P_I", "AE_I", "S_I", "T_E", "SIL")
 
@@ -230,18 +230,18 @@ def test_nothing_that_can_be_used_is_an_error(tmp_path: pathlib.Path) -> None:
     with pytest.raises(
         InputError, match=r"none of 1 sounds can be used: a\.wav \(no pronunciation is known of 'zyzzx'"
     ):
-        find_speech(tmp_path)
+        load_speech(tmp_path)
 
 
 def test_a_text_that_hardly_fits_is_kept_and_told(tmp_path: pathlib.Path) -> None:
     (pairs(tmp_path) / "sense-0880.txt").write_text("she will never come back to this town")
-    found = find_speech(tmp_path)
+    found = load_speech(tmp_path)
     assert len(found.values) == 3
     assert any("1 texts hardly fit their sounds" in note and "sense-0880.flac (-8" in note for note in found.notes)
 
 
 def test_ready_alignments_are_taken(tmp_path: pathlib.Path) -> None:
-    found = find_speech(ready(tmp_path))
+    found = load_speech(ready(tmp_path))
     assert found.alignments[0].phones == ("SIL", "HH_B", "AY_E", "SIL")
     assert found.alignments[0].durations == (10, 20, 40, 30)
     assert found.notes == ("1 alignments were read, 0 were made",)
@@ -252,28 +252,28 @@ def test_ready_alignments_name_files_in_folders(tmp_path: pathlib.Path) -> None:
     (tmp_path / "x" / "deep").mkdir()
     for name in ("a.wav", "a.txt"):
         (tmp_path / "x" / name).rename(tmp_path / "x" / "deep" / name)
-    assert find_speech(tmp_path / "x").alignments[0].durations == (10, 20, 40, 30)
+    assert load_speech(tmp_path / "x").alignments[0].durations == (10, 20, 40, 30)
 
 
 def test_ready_alignments_of_sounds_that_are_not_here(tmp_path: pathlib.Path) -> None:
     folder = ready(tmp_path)
     with (folder / "alignments.jsonl").open("a") as file:
         file.write("\n" + json.dumps({**READY, "file": "gone.wav"}))
-    assert "alignments.jsonl names 1 sounds that are not here" in find_speech(folder).notes
+    assert "alignments.jsonl names 1 sounds that are not here" in load_speech(folder).notes
 
 
 def test_one_recording_says_nothing_of_others(tmp_path: pathlib.Path) -> None:
     folder = ready(tmp_path)
     with (folder / "alignments.jsonl").open("a") as file:
         file.write("\n" + json.dumps({**READY, "file": "gone.wav"}))
-    sound, words, notes = read_recording(folder / "a.wav", "I", 16_000, {})
+    sound, words, notes = load_recording(folder / "a.wav", "I", 16_000, {})
     assert (sound.frames, words[-1].end, notes) == (100, 100, ())
 
 
 def test_ready_alignments_of_another_sound_are_listed(tmp_path: pathlib.Path) -> None:
     pairs(ready(tmp_path, phones=[["SIL", 0, 10], ["AY", 10, 500]]))
-    found = find_speech(tmp_path)
-    assert found.lost == (
+    found = load_speech(tmp_path)
+    assert found.dropped == (
         "a.wav (the word '' lies from 0.10 s to 5.10 s, and the sound ends at 1.00 s; is it the right sound?)",
     )
 
@@ -282,25 +282,25 @@ def test_a_textgrid_beside_a_sound(tmp_path: pathlib.Path) -> None:
     noise(tmp_path / "a.wav", 0.52)
     (tmp_path / "a.txt").write_text("Hello I")
     (tmp_path / "a.TextGrid").write_text(LONG)
-    found = find_speech(tmp_path)
+    found = load_speech(tmp_path)
     assert found.alignments[0].durations == (10, 5, 5, 5, 5, 0, 15, 7)
 
 
 def test_other_phones_are_not_mixed_with_those_of_english(tmp_path: pathlib.Path) -> None:
     pairs(ready(tmp_path, phones=[["ʃ", 0, 50], ["aɪ", 50, 50]]))
-    found = find_speech(tmp_path)
+    found = load_speech(tmp_path)
     assert found.alignments[0].phones == ("SIL", "ʃ_B", "aɪ_E", "SIL")
-    assert len(found.lost) == 3
-    assert "phones that are none of English" in found.lost[0]
+    assert len(found.dropped) == 3
+    assert "phones that are none of English" in found.dropped[0]
 
 
 def test_a_lexicon_has_the_phones_of_alignments_that_are_ready(tmp_path: pathlib.Path) -> None:
     folder = ready(tmp_path, phones=[["\u0283", 0, 50], ["a\u026a", 50, 50]])
     (folder / "lexicon.txt").write_text("schei \u0283 a\u026a\n")
-    assert find_speech(folder).alignments[0].phones == ("SIL", "\u0283_B", "a\u026a_E", "SIL")
+    assert load_speech(folder).alignments[0].phones == ("SIL", "\u0283_B", "a\u026a_E", "SIL")
     (folder / "lexicon.txt").write_text("schei S a\u026a\n")
     with pytest.raises(InputError, match=r"lexicon\.txt[:,] line 1: 'S' is no phone"):
-        find_speech(folder)
+        load_speech(folder)
 
 
 def test_most_sounds_decide_on_the_rate(tmp_path: pathlib.Path) -> None:
@@ -312,7 +312,7 @@ def test_most_sounds_decide_on_the_rate(tmp_path: pathlib.Path) -> None:
     (tmp_path / "alignments.jsonl").write_text("\n".join(lines))
     for name in ("a.wav", "a.txt"):
         (tmp_path / name).unlink()
-    found = find_speech(tmp_path)
+    found = load_speech(tmp_path)
     assert {sound.rate for sound in found.values} == {8_000}
     assert found.notes[0] == "1 file was at 16,000 Hz, brought to 8,000 Hz"
     assert [layout.frames for layout in found.alignments] == [100] * 3
@@ -320,19 +320,19 @@ def test_most_sounds_decide_on_the_rate(tmp_path: pathlib.Path) -> None:
 
 def test_one_sound_with_its_text(tmp_path: pathlib.Path) -> None:
     pairs(tmp_path)
-    found = finding.find(tmp_path / "sense-0880.flac", Asked())
-    assert isinstance(found, FoundSpeech)
+    found = finding.load_raw(tmp_path / "sense-0880.flac", ReadOptions())
+    assert isinstance(found, RawSpeech)
     assert found.texts == (TEXTS["sense-0880.flac"],)
     (tmp_path / "sense-0880.txt").unlink()
     with pytest.raises(InputError, match=r"sense-0880\.flac: the sound has no text\. Write .* into sense-0880\.txt"):
-        finding.find(tmp_path / "sense-0880.flac", Asked())
+        finding.load_raw(tmp_path / "sense-0880.flac", ReadOptions())
 
 
 def test_samples_need_no_text(tmp_path: pathlib.Path) -> None:
     noise(tmp_path / "a.wav")
-    found = find_speech(tmp_path, None)
+    found = load_speech(tmp_path, None)
     assert (found.texts, found.alignments, len(found.values)) == ((), (), 1)
-    assert len(find_speech(tmp_path / "a.wav", None).values) == 1
+    assert len(load_speech(tmp_path / "a.wav", None).values) == 1
 
 
 def test_pictures_with_a_sound_beside_stay_pictures(tmp_path: pathlib.Path) -> None:
@@ -341,12 +341,12 @@ def test_pictures_with_a_sound_beside_stay_pictures(tmp_path: pathlib.Path) -> N
     for i in range(3):
         Image.fromarray(np.full((8, 8), 40 * i, dtype=np.uint8)).save(tmp_path / f"{i}.png")
     noise(tmp_path / "a.wav")
-    assert isinstance(finding.find(tmp_path, Asked()), FoundPictures)
+    assert isinstance(finding.load_raw(tmp_path, ReadOptions()), RawImages)
 
 
 def test_other_kinds_are_told_at_once(tmp_path: pathlib.Path) -> None:
     with pytest.raises(InputError, match="expected pictures; found speech"):
-        finding.find(pairs(tmp_path), Asked(kind=FoundPictures))
+        finding.load_raw(pairs(tmp_path), ReadOptions(raw_type=RawImages))
 
 
 def test_silent_sounds_are_left_out_and_counted(tmp_path: pathlib.Path) -> None:
@@ -355,15 +355,15 @@ def test_silent_sounds_are_left_out_and_counted(tmp_path: pathlib.Path) -> None:
     (tmp_path / "silent.txt").write_text("a word")
     with (tmp_path / "alignments.jsonl").open("a") as file:
         file.write(f"\n{json.dumps({**READY, 'file': 'silent.wav'})}")
-    found = find_speech(tmp_path)
+    found = load_speech(tmp_path)
     assert found.names == ("a.wav",)
-    assert found.lost == ("silent.wav (it is nothing but silence)",)
+    assert found.dropped == ("silent.wav (it is nothing but silence)",)
     assert "1 of 2 sounds left out: silent.wav (it is nothing but silence)" in found.notes
-    bare = finding.find(tmp_path, Asked(kind=FoundSounds))
+    bare = finding.load_raw(tmp_path, ReadOptions(raw_type=RawWaveforms))
     assert bare.names == ("a.wav",)
     assert bare.notes[-1] == "left out 1 of 2 sounds, which are nothing but silence: silent.wav"
     with pytest.raises(InputError, match=r"silent\.wav: the sound is nothing but silence"):
-        find_sounds(tmp_path)  # what is judged is judged as a whole
+        load_waveforms(tmp_path)  # what is judged is judged as a whole
 
 
 def test_silence_alone_is_refused(tmp_path: pathlib.Path) -> None:
@@ -371,4 +371,4 @@ def test_silence_alone_is_refused(tmp_path: pathlib.Path) -> None:
     soundfile.write(tmp_path / "silent.wav", np.zeros(8000), 16_000)
     (tmp_path / "silent.txt").write_text("a word")
     with pytest.raises(InputError, match=r"silent\.wav: the sound is nothing but silence"):
-        find_speech(tmp_path)
+        load_speech(tmp_path)

@@ -5,8 +5,8 @@ import pathlib
 import pytest
 
 from feller.core.errors import InputError
-from feller.data.speech.alignment_files import fitted
-from feller.data.speech.phones import SIL, Spoken, Word, laid_out
+from feller.data.speech.alignment_files import fit_to_sound
+from feller.data.speech.phones import SIL, TimedPhone, Word, align_phones
 from feller.data.speech.textgrid import read_textgrid
 
 LONG = """File type = "ooTextFile"
@@ -132,10 +132,10 @@ Object class = "TextGrid"
 "AY1"
 """
 EXPECTED = (
-    Word("", (Spoken(SIL, 0, 10),)),
-    Word("hello", (Spoken("HH", 10, 5), Spoken("AH", 15, 5), Spoken("L", 20, 5), Spoken("OW", 25, 5))),
-    Word("i", (Spoken("AY", 30, 15),)),
-    Word("", (Spoken(SIL, 45, 7),)),
+    Word("", (TimedPhone(SIL, 0, 10),)),
+    Word("hello", (TimedPhone("HH", 10, 5), TimedPhone("AH", 15, 5), TimedPhone("L", 20, 5), TimedPhone("OW", 25, 5))),
+    Word("i", (TimedPhone("AY", 30, 15),)),
+    Word("", (TimedPhone(SIL, 45, 7),)),
 )
 
 
@@ -148,7 +148,7 @@ def test_both_formats_say_the_same(tmp_path: pathlib.Path, text: str, encoding: 
 
 def test_it_is_laid_out_on_frames(tmp_path: pathlib.Path) -> None:
     (tmp_path / "a.TextGrid").write_text(LONG)
-    layout = laid_out(fitted(read_textgrid(tmp_path / "a.TextGrid"), 52))
+    layout = align_phones(fit_to_sound(read_textgrid(tmp_path / "a.TextGrid"), 52))
     assert layout.phones == ("SIL", "HH_B", "AH_I", "L_I", "OW_E", "SIL", "AY_S", "SIL")
     assert layout.durations == (10, 5, 5, 5, 5, 0, 15, 7)
 

@@ -8,7 +8,7 @@ from scipy.optimize import minimize
 from torch import Tensor
 
 from feller.core.errors import InputError
-from feller.data.tables.raking import Crosstab, weights_within
+from feller.data.tables.raking import Crosstab, crosstab_weights
 from tests.oracle import F64
 
 TOTAL = 500.0
@@ -57,7 +57,7 @@ def test_no_other_weights_cost_less(trust: float) -> None:
         return value.item(), logits.grad.numpy()
 
     best = minimize(by_logits, np.zeros(40), jac=True, method="L-BFGS-B", options={"maxiter": 2000, "ftol": 1e-14})
-    weights = weights_within(codes, told(), TOTAL, trust)
+    weights = crosstab_weights(codes, told(), TOTAL, trust)
     assert abs(weights.sum().item() - 1) < 1e-12
     assert cost(codes, weights, trust).item() < best.fun + 1e-3
     assert (weights - torch.tensor(best.x).softmax(0)).abs().max() < 1e-2 / 40
@@ -67,7 +67,7 @@ def test_exact_counts_are_met_and_odds_within_a_cell_stay() -> None:
     codes = rows(600)
     wanted = torch.tensor([[0.1, 0.3, 0.1], [0.2, 0.1, 0.2]], dtype=F64)
     table = Crosstab((0, 1), (2, 3), tuple((TOTAL * wanted).flatten().tolist()), 1e-4)
-    weights = weights_within(codes, [table], TOTAL)
+    weights = crosstab_weights(codes, [table], TOTAL)
     assert (shares(codes, weights, table) - wanted).abs().max() < 1e-4
     for cell in range(6):
         inside = weights[table.cells(codes) == cell]
@@ -78,15 +78,15 @@ def test_what_is_told_with_much_noise_moves_little() -> None:
     codes = rows(600)
     far = Crosstab((0,), (2,), (450.0, 50.0), 1e7)
     near = Crosstab((0,), (2,), (450.0, 50.0), 1e-3)
-    assert (weights_within(codes, [far], TOTAL) * 600 - 1).abs().max() < 1e-4
-    assert abs(weights_within(codes, [near], TOTAL)[codes[:, 0] == 0].sum().item() - 0.9) < 1e-3
+    assert (crosstab_weights(codes, [far], TOTAL) * 600 - 1).abs().max() < 1e-4
+    assert abs(crosstab_weights(codes, [near], TOTAL)[codes[:, 0] == 0].sum().item() - 0.9) < 1e-3
 
 
 def test_cells_without_rows_are_not_in_the_way() -> None:
     codes = rows(600)
     codes = codes[codes[:, 1] != 2]
     table = Crosstab((1,), (3,), (100.0, 150.0, 250.0), 5.0)
-    weights = weights_within(codes, [table], TOTAL)
+    weights = crosstab_weights(codes, [table], TOTAL)
     found = shares(codes, weights, table)
     assert weights.isfinite().all()
     assert found[2] == 0
@@ -94,12 +94,12 @@ def test_cells_without_rows_are_not_in_the_way() -> None:
 
 
 def test_nothing_told_leaves_all_alike() -> None:
-    assert torch.equal(weights_within(rows(5), [], TOTAL), torch.full((5,), 0.2, dtype=F64))
+    assert torch.equal(crosstab_weights(rows(5), [], TOTAL), torch.full((5,), 0.2, dtype=F64))
 
 
 def test_strange_codes_are_refused() -> None:
     with pytest.raises(InputError, match="codes of 0 to 1 in column 2"):
-        weights_within(rows(20), [Crosstab((2,), (2,), (1.0, 1.0), 1.0)], TOTAL)
+        crosstab_weights(rows(20), [Crosstab((2,), (2,), (1.0, 1.0), 1.0)], TOTAL)
 
 
 @pytest.mark.parametrize(

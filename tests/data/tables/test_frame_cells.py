@@ -8,15 +8,15 @@ import pytest
 import torch
 
 from feller.core.errors import InputError
-from feller.data.loading.raw import FoundTable
+from feller.data.loading.raw import RawTable
 from feller.data.tables.column import Categorical
-from feller.data.tables.dataframes import find_cells, from_frame, to_frame
+from feller.data.tables.dataframes import from_frame, load_cells, to_frame
 from feller.data.tables.dates import Datetime
-from feller.data.tables.detect_schema import detect
-from feller.data.tables.modality import tables
-from feller.data.tables.numerical import Numerical
-from feller.data.tables.private_schema_search import find_domain
+from feller.data.tables.modality import table_dataset
+from feller.data.tables.numerical_column import Numerical
+from feller.data.tables.private_schema_search import search_schema
 from feller.data.tables.schema import Schema, schema_text
+from feller.data.tables.schema_detection import detect_schema
 from tests.errors import refuses
 
 DAYS = ["2020-01-01", "2021-05-05", "2023-11-30"]
@@ -69,7 +69,7 @@ def _without_notes(path: pathlib.Path) -> list[str]:
 
     table = parquet.read_table(path)
     parquet.write_table(table.replace_schema_metadata(None), path)
-    return find_cells(path).column("t")
+    return load_cells(path).column("t")
 
 
 def test_cells_are_as_short_as_each_may_be() -> None:
@@ -89,11 +89,11 @@ def test_a_schema_of_days_reads_a_cell_with_a_time_of_day() -> None:
 
 def test_public_times_keep_the_finest_part_that_one_of_them_has() -> None:
     frame = pd.DataFrame({"t": pd.to_datetime([*DAYS, None, "2022-03-04 05:06:07"], format="ISO8601")})
-    schema = detect(from_frame(frame))
+    schema = detect_schema(from_frame(frame))
     (column,) = schema.columns
     assert isinstance(column, Datetime)
     assert column.format == "%Y-%m-%d %H:%M:%S"
-    data = tables(from_frame(frame), schema)
+    data = table_dataset(from_frame(frame), schema)
     again = to_frame(data.modality.cells(data.values), schema)  # pyrefly: ignore
     assert again.dtypes.astype(str).to_dict() == frame.dtypes.astype(str).to_dict()
     assert again["t"].isna().tolist() == frame["t"].isna().tolist()
@@ -107,7 +107,7 @@ class Still:
 
 
 def told(frame: pd.DataFrame) -> object:
-    return find_domain(from_frame(frame), 2.0, 1e-6, Still())[0]
+    return search_schema(from_frame(frame), 2.0, 1e-6, Still())[0]
 
 
 def test_a_missing_cell_does_not_show_in_types_that_are_found_privately() -> None:
@@ -132,9 +132,9 @@ def test_a_missing_cell_does_not_show_in_types_that_are_found_privately() -> Non
 def test_types_of_what_was_found_privately_suit_the_cells() -> None:
     n = 400
     frame = pd.DataFrame({"i": np.arange(n, dtype=np.int32) % 90, "f": np.arange(n) % 9 + 0.5})
-    schema, *_ = find_domain(from_frame(frame), 2.0, 1e-6, Still())
+    schema, *_ = search_schema(from_frame(frame), 2.0, 1e-6, Still())
     assert all(isinstance(column, Numerical) and column.dtype is None for column in schema.columns)
-    data = tables(from_frame(frame), schema)
+    data = table_dataset(from_frame(frame), schema)
     again = to_frame(data.modality.cells(data.values), schema)  # pyrefly: ignore
     assert again.dtypes.astype(str).to_dict() == {"i": "int64", "f": "float64"}
 
@@ -150,8 +150,8 @@ def test_a_time_of_day_in_one_row_moves_one_count_of_dates() -> None:
 
 def again(frame: pd.DataFrame) -> pd.DataFrame:
     """Return the rows of a frame as samples of them would be."""
-    schema = detect(from_frame(frame))
-    data = tables(from_frame(frame), schema)
+    schema = detect_schema(from_frame(frame))
+    data = table_dataset(from_frame(frame), schema)
     return to_frame(data.modality.cells(data.values), schema)  # pyrefly: ignore
 
 
@@ -178,7 +178,7 @@ def test_categories_and_objects_come_back_as_they_were() -> None:
 def test_other_words_are_the_last_category_where_any_is_drawn() -> None:
     column = Categorical("c", ("a", "b"), "OTHER", dtype="category")
     drawn = [
-        to_frame(FoundTable(np.array([[word] for word in words]), columns=("c",)), Schema((column,)))["c"]
+        to_frame(RawTable(np.array([[word] for word in words]), columns=("c",)), Schema((column,)))["c"]
         for words in ("ab", ["b", "OTHER"])
     ]
     assert [list(one.cat.categories) for one in drawn] == [["a", "b"], ["a", "b", "OTHER"]]
@@ -197,7 +197,7 @@ def test_gaps_that_noise_cannot_tell_from_none_are_not_made() -> None:
     assert all(column.missing is None for column in told(full).modelled)  # pyrefly: ignore
     assert all(column.missing == "" for column in told(some).modelled)  # pyrefly: ignore
     one = pd.concat([full, pd.DataFrame({name: [None] for name in full.columns})], ignore_index=True)
-    data = tables(from_frame(one), told(one))  # pyrefly: ignore
+    data = table_dataset(from_frame(one), told(one))  # pyrefly: ignore
     assert data.modality.frame(data.values, {}).dtypes.astype(str).to_dict() == {"i": "int64", "b": "bool", "s": "str"}
 
 

@@ -11,7 +11,7 @@ from feller.data.tables.column import Boolean, Categorical
 from feller.data.tables.dates import Datetime
 from feller.data.tables.given_cells import GivenCells, words_of
 from feller.data.tables.modality import Table
-from feller.data.tables.numerical import Numerical
+from feller.data.tables.numerical_column import Numerical
 from feller.data.tables.schema import Schema
 from feller.data.tables.unmodelled_columns import Derived
 
@@ -43,7 +43,7 @@ def test_a_bin_counts_by_the_share_of_its_numbers() -> None:
     assert fractions(given(age="35..50"), 0, 5) == fractions(cells, 0, 5)
     assert fractions(given(age=(None, 29.5)), 0, 5) == [1, 0, 0, 0, 0]
     assert fractions(given(age=[40, "60..61"]), 0, 5) == [0, 0, 1, 0, pytest.approx(2 / 31)]
-    assert not cells.kept.any()
+    assert not cells.observed.any()
 
 
 def test_numbers_are_written_evenly_within_what_is_given() -> None:
@@ -51,7 +51,7 @@ def test_numbers_are_written_evenly_within_what_is_given() -> None:
     choice = given(age=["35..39", "41", "43..44"]).choices[0]
     codes = np.full(8000, 1)
     uniforms = np.random.default_rng(0).random(len(codes))
-    found = Counter(AGE.own_cells(codes, choice.uniforms(codes, uniforms)).to_pylist())
+    found = Counter(AGE.value_cells(codes, choice.uniforms(codes, uniforms)).to_pylist())
     assert set(found) == {"35", "36", "37", "38", "39", "41", "43", "44"}
     assert all(abs(count - 1000) < 5 * np.sqrt(1000) for count in found.values())
 
@@ -61,7 +61,7 @@ def test_words_times_and_digits() -> None:
     assert fractions(cells, 1, 4) == [1, 0, 0, 1]
     assert sum(share > 0 for share in fractions(cells, 2, 10)) in (1, 2)
     assert cells.choices[3].fractions(torch.tensor([2, 3, 7, 8, 50])).tolist() == [0, 1, 1, 0, 1]
-    assert cells.kept.tolist() == [False, False, False, False, True]
+    assert cells.observed.tolist() == [False, False, False, False, True]
     assert fractions(given(trade=["desk"]), 1, 4) == [1, 0, 1, 1]
 
 

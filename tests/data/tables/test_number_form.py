@@ -10,20 +10,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from feller.core.errors import InputError
-from feller.data.loading.raw import FoundTable, text_array
-from feller.data.tables.column import Boolean, Categorical, Modelled
+from feller.data.loading.raw import RawTable, text_array
+from feller.data.tables.column import Boolean, Categorical, ModelledColumn
 from feller.data.tables.dataframes import text_cells
 from feller.data.tables.dates import Datetime, read_times, time_in, write_time, write_times
-from feller.data.tables.detect_schema import _look, looks_of
-from feller.data.tables.number_format import NumberForm, date_format, not_numbers, number_form
-from feller.data.tables.numerical import Numerical
+from feller.data.tables.number_format import NumberFormat, date_format, detect_number_format, not_numbers
+from feller.data.tables.numerical_column import Numerical
+from feller.data.tables.schema_detection import _cell_class, cell_classes
 
 
 @st.composite
-def forms(draw: st.DrawFn) -> NumberForm:
+def forms(draw: st.DrawFn) -> NumberFormat:
     decimals = draw(st.integers(0, 4))
     point = draw(st.sampled_from(".,"))
-    return NumberForm(
+    return NumberFormat(
         decimals,
         draw(st.none() | st.integers(0, decimals)),
         point,
@@ -37,7 +37,7 @@ def forms(draw: st.DrawFn) -> NumberForm:
 
 @settings(deadline=None, max_examples=300)
 @given(form=forms(), units=st.integers(-(10**9), 10**9))
-def test_what_is_written_is_read(form: NumberForm, units: int) -> None:
+def test_what_is_written_is_read(form: NumberFormat, units: int) -> None:
     cell = form.write(units)
     number = form.read(cell)
     assert number == Decimal(units).scaleb(-form.decimals)
@@ -47,35 +47,35 @@ def test_what_is_written_is_read(form: NumberForm, units: int) -> None:
 @pytest.mark.parametrize(
     ("form", "units", "cell"),
     [
-        (NumberForm(), 1234567, "1234567"),
-        (NumberForm(thousands=","), 1234567, "1,234,567"),
-        (NumberForm(2), -5, "-0.05"),
-        (NumberForm(2, fewest=0), 300, "3"),
-        (NumberForm(2, fewest=1), 300, "3.0"),
-        (NumberForm(2, fewest=0), 310, "3.1"),
-        (NumberForm(2, point=",", thousands="."), 123456789, "1.234.567,89"),
-        (NumberForm(width=5), 1301, "01301"),
-        (NumberForm(plus=True), 3, "+3"),
-        (NumberForm(plus=True), 0, "0"),
-        (NumberForm(before="$"), -12, "-$12"),
-        (NumberForm(1, after=" %"), 125, "12.5 %"),
+        (NumberFormat(), 1234567, "1234567"),
+        (NumberFormat(thousands=","), 1234567, "1,234,567"),
+        (NumberFormat(2), -5, "-0.05"),
+        (NumberFormat(2, fewest=0), 300, "3"),
+        (NumberFormat(2, fewest=1), 300, "3.0"),
+        (NumberFormat(2, fewest=0), 310, "3.1"),
+        (NumberFormat(2, point=",", thousands="."), 123456789, "1.234.567,89"),
+        (NumberFormat(width=5), 1301, "01301"),
+        (NumberFormat(plus=True), 3, "+3"),
+        (NumberFormat(plus=True), 0, "0"),
+        (NumberFormat(before="$"), -12, "-$12"),
+        (NumberFormat(1, after=" %"), 125, "12.5 %"),
     ],
 )
-def test_formats(form: NumberForm, units: int, cell: str) -> None:
+def test_formats(form: NumberFormat, units: int, cell: str) -> None:
     assert form.write(units) == cell
-    assert number_form([cell]) is not None
+    assert detect_number_format([cell]) is not None
 
 
 @pytest.mark.parametrize(
     "cell", ["", "x", "1_000", "nan", "inf", "1e", "0x10", "--1", "1.2.3", "1e99999", "٣", "1,2", "+", "1,00,000"]
 )
 def test_words_are_no_numbers(cell: str) -> None:
-    assert NumberForm(2, thousands="").read(cell) is None
-    assert NumberForm(2, thousands=",").read(cell) is None
+    assert NumberFormat(2, thousands="").read(cell) is None
+    assert NumberFormat(2, thousands=",").read(cell) is None
 
 
 def test_other_spellings_are_read() -> None:
-    form = NumberForm(2, thousands=",", before="$")
+    form = NumberFormat(2, thousands=",", before="$")
     assert [form.read(cell) for cell in ("1234.5", "$1,234.50", "1.2345e3", "$-3", "-$3", ".5", "5.")] == [
         *map(Decimal, ("1234.5", "1234.5", "1234.5", "-3", "-3", "0.5", "5"))
     ]
@@ -84,19 +84,19 @@ def test_other_spellings_are_read() -> None:
 
 
 def test_formats_are_found() -> None:
-    assert number_form(["1", "2.50", "-3.125"]) == NumberForm(3, 0)
-    assert number_form(["1.50", "2.25"]) == NumberForm(2)
-    assert number_form(["1,234", "12"]) == NumberForm(thousands=",")
-    assert number_form(["1,5", "12,25"]) == NumberForm(2, 1, point=",")
-    assert number_form(["1.234,5", "12,5"]) == NumberForm(1, point=",", thousands=".")
-    assert number_form(["007", "012", "999"]) == NumberForm(width=3)
-    assert number_form(["+1", "-2", "0"]) == NumberForm(plus=True)
-    assert number_form(["$5", "$1,000"]) == NumberForm(thousands=",", before="$")
-    assert number_form(["5%", "10%"]) == NumberForm(after="%")
-    assert number_form(["5%", "10"]) is None
-    assert number_form(["0.1234567890123456"]) == NumberForm(12)
-    assert number_form(["123456789.123456789"]) == NumberForm(8)
-    assert number_form(["1", "a"]) is None
+    assert detect_number_format(["1", "2.50", "-3.125"]) == NumberFormat(3, 0)
+    assert detect_number_format(["1.50", "2.25"]) == NumberFormat(2)
+    assert detect_number_format(["1,234", "12"]) == NumberFormat(thousands=",")
+    assert detect_number_format(["1,5", "12,25"]) == NumberFormat(2, 1, point=",")
+    assert detect_number_format(["1.234,5", "12,5"]) == NumberFormat(1, point=",", thousands=".")
+    assert detect_number_format(["007", "012", "999"]) == NumberFormat(width=3)
+    assert detect_number_format(["+1", "-2", "0"]) == NumberFormat(plus=True)
+    assert detect_number_format(["$5", "$1,000"]) == NumberFormat(thousands=",", before="$")
+    assert detect_number_format(["5%", "10%"]) == NumberFormat(after="%")
+    assert detect_number_format(["5%", "10"]) is None
+    assert detect_number_format(["0.1234567890123456"]) == NumberFormat(12)
+    assert detect_number_format(["123456789.123456789"]) == NumberFormat(8)
+    assert detect_number_format(["1", "a"]) is None
 
 
 @pytest.mark.parametrize(
@@ -136,7 +136,7 @@ def test_formats_of_dates_are_found(cells: list[str], form: str | None) -> None:
 )
 def test_wrong_formats(fields: dict) -> None:
     with pytest.raises(InputError):
-        NumberForm(**fields)
+        NumberFormat(**fields)
 
 
 SIGNS = st.text("0123456789+-.,' e$%€N", max_size=12)
@@ -179,11 +179,11 @@ TIMES = st.datetimes(datetime.datetime(1, 1, 1), datetime.datetime(9999, 12, 31)
 
 @settings(deadline=None, max_examples=150)
 @given(forms(), st.lists(SIGNS, max_size=6), st.lists(st.integers(-(10**12), 10**12), max_size=6))
-def test_numbers(form: NumberForm, odd: list[str], units: list[int]) -> None:
+def test_numbers(form: NumberFormat, odd: list[str], units: list[int]) -> None:
     written = form.texts(np.array(units, dtype=np.int64)).to_pylist()
     assert written == [form.write(number) for number in units]
     cells = [*odd, *written, *WORDS, *(f"{form.before}{word}{form.after}" for word in WORDS)]
-    found = form.parsed(text_array(cells))
+    found = form.parse(text_array(cells))
     for i, cell in enumerate(cells):
         number = form.read(cell)
         assert found.valid[i] == (number is not None), cell
@@ -194,7 +194,7 @@ def test_numbers(form: NumberForm, odd: list[str], units: list[int]) -> None:
             assert found.behind[i] == max(0, -int(number.as_tuple().exponent)), cell  # pyrefly: ignore
 
 
-def unit(form: NumberForm) -> Decimal:
+def unit(form: NumberFormat) -> Decimal:
     return Decimal(1).scaleb(-form.decimals)
 
 
@@ -211,9 +211,9 @@ def test_times(form: str, times: list[datetime.datetime], odd: list[str]) -> Non
     assert found.tolist() == [time_in(cell, form) for cell in cells]
 
 
-COLUMNS: list[Modelled] = [
+COLUMNS: list[ModelledColumn] = [
     Numerical(
-        "n", -5.0, 90.5, edges=(0.0, 20.5), heavy=(0.0, 7.5), form=NumberForm(1), missing="?", also_missing=("NA",)
+        "n", -5.0, 90.5, edges=(0.0, 20.5), heavy=(0.0, 7.5), form=NumberFormat(1), missing="?", also_missing=("NA",)
     ),
     Numerical("d", 0.0, 99.0, digits=True),
     Categorical("w", ("a", "b"), other="else", missing=""),
@@ -226,7 +226,7 @@ COLUMNS: list[Modelled] = [
 @settings(deadline=None, max_examples=60)
 @given(st.lists(st.sampled_from(["", "?", "NA", "a", "else", "yes", "True", "2020-05-05", "never", "90.51"]) | SIGNS))
 @pytest.mark.parametrize("column", COLUMNS, ids=lambda column: column.name)
-def test_codes(column: Modelled, cells: list[str]) -> None:
+def test_codes(column: ModelledColumn, cells: list[str]) -> None:
     codes = [-1 if code is None else code for code in map(column.code, cells)]
     assert column.codes(text_array(cells)).tolist() == codes
 
@@ -253,8 +253,8 @@ def test_looks(cells: list[str]) -> None:
     cells = list(
         dict.fromkeys([*cells, *WORDS, "007", "1,234", "1,5", "-1,234.5", "2020-01-31", "31.01.2020", "word", "NA"])
     )
-    found = FoundTable(np.array(cells, dtype=object)[:, None], columns=("x",)).words("x")
-    assert looks_of(found) == [_look(cell) for cell in cells]
+    found = RawTable(np.array(cells, dtype=object)[:, None], columns=("x",)).factorize("x")
+    assert cell_classes(found) == [_cell_class(cell) for cell in cells]
 
 
 def test_the_one_word_among_numbers() -> None:
@@ -265,10 +265,10 @@ def test_the_one_word_among_numbers() -> None:
 
 
 def test_words_come_in_their_order() -> None:
-    words = FoundTable(np.array([["b"], ["a"], ["b"], [""]], dtype=object), columns=("x",)).words("x")
-    assert (words.words.to_pylist(), words.places.tolist(), words.counts.tolist()) == (
+    words = RawTable(np.array([["b"], ["a"], ["b"], [""]], dtype=object), columns=("x",)).factorize("x")
+    assert (words.uniques.to_pylist(), words.codes.tolist(), words.counts.tolist()) == (
         ["b", "a", ""],
         [0, 1, 0, 2],
         [2, 1, 1],
     )
-    assert words.which(("", "b")).tolist() == [True, False, True]
+    assert words.is_in(("", "b")).tolist() == [True, False, True]

@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 
-from feller.data.loading.raw import FoundTable, text_array
+from feller.data.loading.raw import RawTable, text_array
 from feller.data.tables.column import Categorical
 from feller.data.tables.dates import Datetime
 from feller.data.tables.encoding import encode
-from feller.data.tables.number_format import NumberForm
-from feller.data.tables.numerical import Numerical
-from feller.data.tables.private_schema_search import Domain, find_domain
-from feller.data.tables.private_support import Told, even, islands
+from feller.data.tables.number_format import NumberFormat
+from feller.data.tables.numerical_column import Numerical
+from feller.data.tables.private_schema_search import SchemaSearchResult, search_schema
+from feller.data.tables.private_support import NoisyTotal, find_intervals, project_to_simplex
 from feller.data.tables.unmodelled_columns import FreeText, Identifier
 from tests.data.tables.test_private_domain import Seeded, Still
 
@@ -20,7 +20,7 @@ NAMES = ("id", "income", "hired", "left", "plz", "wealth", "height", "debt")
 
 
 @pytest.fixture(scope="module")
-def table() -> FoundTable:
+def table() -> RawTable:
     rng, n = np.random.default_rng(1), 1500
     hired = np.datetime64("2015-01-01") + (rng.beta(2, 1, n) * 3650).astype(int)
     left = np.where(rng.random(n) < 0.4, (hired + rng.exponential(500, n).astype(int)).astype(str), "")
@@ -35,24 +35,24 @@ def table() -> FoundTable:
         "debt": np.where(rng.random(n) < 0.5, -1, 1) * np.exp(rng.normal(8, 1, n)).astype(np.int64),
     }
     cells = np.array([list(map(str, parts[name])) for name in NAMES], dtype=object).T
-    return FoundTable(cells, columns=NAMES)
+    return RawTable(cells, columns=NAMES)
 
 
-def lost(table: FoundTable, domain: Domain) -> dict[str, float]:
+def lost(table: RawTable, domain: SchemaSearchResult) -> dict[str, float]:
     """Return the share of the rows that are clipped in each column."""
     outside = encode(table, domain.schema).outside / len(table.values)
     return {column.name: share.item() for column, share in zip(domain.schema.modelled, outside, strict=True)}
 
 
-def test_a_strangers_table_is_read_as_it_is(table: FoundTable) -> None:
+def test_a_strangers_table_is_read_as_it_is(table: RawTable) -> None:
     """Without noise in the counts, though rules know that there could be: at most two rows of a hundred are clipped."""
-    domain = find_domain(table, SIGMA, 1e-6, Still())
+    domain = search_schema(table, SIGMA, 1e-6, Still())
     number, income, hired, left, plz, wealth, height, debt = domain.schema.columns
     assert number == Identifier("id")
     assert isinstance(income, Numerical)
-    assert income.form == NumberForm(2, point=",")
+    assert income.form == NumberFormat(2, point=",")
     assert isinstance(height, Numerical)
-    assert height.form == NumberForm(2, point=",")
+    assert height.form == NumberFormat(2, point=",")
     assert isinstance(plz, Categorical)
     assert plz.values == ("01067", "08001", "10115", "99999")
     assert isinstance(hired, Datetime)
@@ -63,26 +63,26 @@ def test_a_strangers_table_is_read_as_it_is(table: FoundTable) -> None:
     assert isinstance(debt, Numerical)
     assert debt.low < -20_000 < 20_000 < debt.high
     assert max(lost(table, domain).values()) <= 0.02
-    assert domain.beyond == ()
+    assert domain.clipped_cells == ()
 
 
 @pytest.mark.slow
-def test_noise_clips_few_rows(table: FoundTable) -> None:
+def test_noise_clips_few_rows(table: RawTable) -> None:
     """Of five searches: a tail of a hundred rows over six years, or octaves, is what such noise can hide."""
-    shares = [lost(table, find_domain(table, SIGMA, 1e-6, Seeded(seed))) for seed in range(5)]
+    shares = [lost(table, search_schema(table, SIGMA, 1e-6, Seeded(seed))) for seed in range(5)]
     assert all("id" not in share for share in shares)
     for name in ("income", "hired", "plz", "height", "debt"):
         assert np.mean([share[name] for share in shares]) <= 0.02
     assert max(max(share.values()) for share in shares) <= 0.1
 
 
-def test_long_tails_have_edges_of_their_own(table: FoundTable) -> None:
+def test_long_tails_have_edges_of_their_own(table: RawTable) -> None:
     """Drawn evenly within their bins, numbers keep their mean to a factor of two; in equal cells it was five-fold."""
-    column = find_domain(table, 2.0, 1e-6, Still()).schema.columns[5]
+    column = search_schema(table, 2.0, 1e-6, Still()).schema.columns[5]
     assert isinstance(column, Numerical)
     values = np.array(table.column("wealth"), dtype=float)
     codes = column.clipped(text_array(table.column("wealth")))
-    drawn = np.array(column.own_cells(codes, np.random.default_rng(0).random(len(codes))), dtype=float)
+    drawn = np.array(column.value_cells(codes, np.random.default_rng(0).random(len(codes))), dtype=float)
     assert 0.7 < drawn.mean() / values.mean() < 1.4
 
 
@@ -91,15 +91,15 @@ def test_what_lies_beyond_bounds_is_told_by_the_same_counts() -> None:
     rng = np.random.default_rng(0)
     cells = [["7", "ab"[i % 2]] for i in range(800)]
     cells += [[str(2 ** int(rng.integers(8, 48))), "ab"[i % 2]] for i in range(400)]
-    domain = find_domain(FoundTable(np.array(cells, dtype=object), columns=("x", "y")), 60.0, 1e-6, Still())
+    domain = search_schema(RawTable(np.array(cells, dtype=object), columns=("x", "y")), 60.0, 1e-6, Still())
     assert isinstance(domain.schema.columns[0], Numerical)
-    (told,) = domain.beyond
+    (told,) = domain.clipped_cells
     assert told.column == "x"
-    assert told.share == pytest.approx(lost_share(domain, cells), abs=0.02)
+    assert told.fraction == pytest.approx(lost_share(domain, cells), abs=0.02)
 
 
-def lost_share(domain: Domain, cells: list[list[str]]) -> float:
-    found = FoundTable(np.array(cells, dtype=object), columns=("x", "y"))
+def lost_share(domain: SchemaSearchResult, cells: list[list[str]]) -> float:
+    found = RawTable(np.array(cells, dtype=object), columns=("x", "y"))
     return lost(found, domain)["x"]
 
 
@@ -107,12 +107,12 @@ def test_three_digits_behind_a_comma_are_thousands_unless_others_stand_there_too
     whole = [
         [f"{1 + i % 90},{100 + i % 900}", f"{i % 9},{i % 1000:03d}" if i % 3 else f"{i % 90},5"] for i in range(900)
     ]
-    table = FoundTable(np.array(whole, dtype=object), columns=("many", "fine"))
-    many, fine = find_domain(table, 2.0, 1e-6, Still()).schema.columns
+    table = RawTable(np.array(whole, dtype=object), columns=("many", "fine"))
+    many, fine = search_schema(table, 2.0, 1e-6, Still()).schema.columns
     assert isinstance(many, Numerical)
-    assert (many.form, many.high > 90_000) == (NumberForm(0, thousands=","), True)
+    assert (many.form, many.high > 90_000) == (NumberFormat(0, thousands=","), True)
     assert isinstance(fine, Numerical)
-    assert (fine.form, fine.high < 200) == (NumberForm(3, point=","), True)
+    assert (fine.form, fine.high < 200) == (NumberFormat(3, point=","), True)
 
 
 def test_numbers_that_only_look_like_running_ones_stay_numbers() -> None:
@@ -120,8 +120,8 @@ def test_numbers_that_only_look_like_running_ones_stay_numbers() -> None:
     rng = np.random.default_rng(0)
     cells = [[str(i + 1), str(18 + i % 80), str(1 + 2 * (i % 750)), f"u{i}"] for i in range(1500)]
     cells = [[a, b, c if rng.random() < 0.6 else str(1 + i % 300), d] for i, (a, b, c, d) in enumerate(cells)]
-    table = FoundTable(np.array(cells, dtype=object), columns=("id", "age", "odd", "name"))
-    number, age, odd, name = find_domain(table, 10.0, 1e-6, Seeded(0)).schema.columns
+    table = RawTable(np.array(cells, dtype=object), columns=("id", "age", "odd", "name"))
+    number, age, odd, name = search_schema(table, 10.0, 1e-6, Seeded(0)).schema.columns
     assert isinstance(number, Identifier)
     assert isinstance(age, Numerical)
     assert isinstance(odd, Numerical)
@@ -131,36 +131,38 @@ def test_numbers_that_only_look_like_running_ones_stay_numbers() -> None:
 def test_neighbours_that_hide_alone_stand_out_together() -> None:
     """Thirty rows in each of twelve places are little beside a noise of 20; 360 in all are not."""
     counts = [0.0] * 20 + [50.0] * 12 + [0.0] * 30
-    assert islands(counts, 20.0, 0.5, Told(600.0, 1)) == [(20 - 12 // 5, 31 + 12 // 5)]
-    assert islands([50.0, 50.0, *[0.0] * 60], 20.0, 0.5, Told(100.0, 1)) == []
+    assert find_intervals(counts, 20.0, 0.5, NoisyTotal(600.0, 1)) == [(20 - 12 // 5, 31 + 12 // 5)]
+    assert find_intervals([50.0, 50.0, *[0.0] * 60], 20.0, 0.5, NoisyTotal(100.0, 1)) == []
 
 
 def test_shores_hold_more_than_noise_is_worth() -> None:
     counts = [0.0, 0.0, 1.0, 3.0, 9.0, 500.0, 700.0, 8.0, 2.0, 0.0, 0.0]
-    assert islands(counts, 2.0, 1.0, Told(1223.0, 1)) == [(3, 7)]
+    assert find_intervals(counts, 2.0, 1.0, NoisyTotal(1223.0, 1)) == [(3, 7)]
 
 
 def test_two_islands_stay_apart_and_touching_ones_become_one() -> None:
     counts = [900.0, *[0.0] * 9, 300.0, 300.0, *[0.0] * 9]
-    assert islands(counts, 1.0, 0.5, Told(1500.0, 1)) == [(0, 0), (10, 11)]
-    assert islands([0.0] * 50, 5.0, 0.5, Told(100.0, 1)) == []
+    assert find_intervals(counts, 1.0, 0.5, NoisyTotal(1500.0, 1)) == [(0, 0), (10, 11)]
+    assert find_intervals([0.0] * 50, 5.0, 0.5, NoisyTotal(100.0, 1)) == []
 
 
 def test_where_much_is_missing_weaker_sums_are_believed() -> None:
     """150 of 1,150 rows lie five deviations of their sum away, which is too little for a seed of so many places."""
     counts = [1000.0, *[0.0] * 100, *[38.0] * 4, *[0.0] * 100]
-    assert islands(counts, 20.0, 0.5, Told(1000.0, 1)) == [(0, 0)]
-    assert islands(counts, 20.0, 0.5, Told(1152.0, 1)) == [(0, 0), (101, 104)]
+    assert find_intervals(counts, 20.0, 0.5, NoisyTotal(1000.0, 1)) == [(0, 0)]
+    assert find_intervals(counts, 20.0, 0.5, NoisyTotal(1152.0, 1)) == [(0, 0), (101, 104)]
 
 
 def test_noise_alone_makes_an_island_as_seldom_as_is_said() -> None:
     """A false alarm in at most 1e-3 of the lines: of 1,000 more than seven have the chance 1e-5."""
     rng = np.random.default_rng(0)
-    assert sum(bool(islands(rng.normal(size=60).tolist(), 1.0, 0.5, Told(0.0, 1))) for _ in range(1000)) <= 7
+    assert (
+        sum(bool(find_intervals(rng.normal(size=60).tolist(), 1.0, 0.5, NoisyTotal(0.0, 1))) for _ in range(1000)) <= 7
+    )
 
 
 def test_even_counts_are_the_nearest_with_their_sum() -> None:
-    assert even([5.0, 1.0, -2.0], 4.0) == pytest.approx([4.0, 0.0, 0.0])
-    assert even([3.0, 3.0, -1.0], 6.0) == pytest.approx([3.0, 3.0, 0.0])
-    assert even([1.0, 2.0, 3.0], 9.0) == pytest.approx([2.0, 3.0, 4.0])
-    assert even([1.0, 2.0], 0.0) == [0.0, 0.0]
+    assert project_to_simplex([5.0, 1.0, -2.0], 4.0) == pytest.approx([4.0, 0.0, 0.0])
+    assert project_to_simplex([3.0, 3.0, -1.0], 6.0) == pytest.approx([3.0, 3.0, 0.0])
+    assert project_to_simplex([1.0, 2.0, 3.0], 9.0) == pytest.approx([2.0, 3.0, 4.0])
+    assert project_to_simplex([1.0, 2.0], 0.0) == [0.0, 0.0]

@@ -13,8 +13,8 @@ from feller.data.modality import Dataset
 from feller.data.tables.column import Categorical
 from feller.data.tables.constraints import Constraint
 from feller.data.tables.modality import Table
-from feller.data.tables.numerical import Numerical
-from feller.data.tables.raking import exchanged, in_steps, raked
+from feller.data.tables.numerical_column import Numerical
+from feller.data.tables.raking import exchange_rows, rake_rows, systematic_sample
 from feller.data.tables.schema import Schema
 from tests.oracle import F64
 
@@ -33,7 +33,7 @@ def table(codes: torch.Tensor) -> torch.Tensor:
 
 def test_columns_have_their_shares_and_keep_their_odds() -> None:
     codes = pairs([[0.3, 0.1, 0.1], [0.1, 0.1, 0.3]], 3 * N)
-    found = table(codes[raked(codes, ((0.7, 0.3), (0.2, 0.3, 0.5)), N, Rng(0))])
+    found = table(codes[rake_rows(codes, ((0.7, 0.3), (0.2, 0.3, 0.5)), N, Rng(0))])
     assert (found.sum(1) - torch.tensor([0.7, 0.3])).abs().max() < 1e-4
     assert (found.sum(0) - torch.tensor([0.2, 0.3, 0.5])).abs().max() < 1e-4
     odds = found[0, 0] * found[1, 2] / (found[0, 2] * found[1, 0])
@@ -42,22 +42,22 @@ def test_columns_have_their_shares_and_keep_their_odds() -> None:
 
 def test_a_column_without_shares_is_left_alone() -> None:
     codes = pairs([[0.2, 0.2, 0.1], [0.2, 0.2, 0.1]], 3 * N)
-    found = table(codes[raked(codes, ((), (0.5, 0.25, 0.25)), N, Rng(0))])
+    found = table(codes[rake_rows(codes, ((), (0.5, 0.25, 0.25)), N, Rng(0))])
     assert (found.sum(0) - torch.tensor([0.5, 0.25, 0.25])).abs().max() < 1e-4
     assert abs(found[0].sum().item() - 0.5) < 0.01
 
 
 def test_rows_are_taken_once_where_there_are_enough() -> None:
     codes = pairs([[0.2, 0.2, 0.1], [0.2, 0.2, 0.1]], 3 * N)
-    which = raked(codes, ((0.6, 0.4), ()), N, Rng(0))
+    which = rake_rows(codes, ((0.6, 0.4), ()), N, Rng(0))
     assert len(which) == len(which.unique()) == N
-    assert torch.equal(which, raked(codes, ((0.6, 0.4), ()), N, Rng(0)))
-    assert not torch.equal(which, raked(codes, ((0.6, 0.4), ()), N, Rng(1)))
+    assert torch.equal(which, rake_rows(codes, ((0.6, 0.4), ()), N, Rng(0)))
+    assert not torch.equal(which, rake_rows(codes, ((0.6, 0.4), ()), N, Rng(1)))
 
 
 def test_a_code_that_never_comes_stays_away() -> None:
     codes = pairs([[0.5, 0.0, 0.0], [0.5, 0.0, 0.0]], N)
-    found = codes[raked(codes, ((0.5, 0.5), (0.5, 0.5, 0.0)), N, Rng(0))]
+    found = codes[rake_rows(codes, ((0.5, 0.5), (0.5, 0.5, 0.0)), N, Rng(0))]
     assert (found[:, 1] == 0).all()
 
 
@@ -91,48 +91,48 @@ def distance(codes: Tensor, weights: Tensor, which: Tensor) -> float:
 def test_pairs_come_several_times_nearer_than_by_equal_steps() -> None:
     codes = rows(3 * ROWS)
     weights = tilted(codes)
-    before = distance(codes, weights, in_steps(codes, weights, ROWS, Rng(0)))
-    after = distance(codes, weights, exchanged(codes, weights, ROWS, Rng(0)))
+    before = distance(codes, weights, systematic_sample(codes, weights, ROWS, Rng(0)))
+    after = distance(codes, weights, exchange_rows(codes, weights, ROWS, Rng(0)))
     assert after < before / 3
 
 
 def test_rows_with_little_weight_are_taken_once() -> None:
     codes = rows(3 * ROWS)
-    which = exchanged(codes, tilted(codes), ROWS, Rng(0))
+    which = exchange_rows(codes, tilted(codes), ROWS, Rng(0))
     assert len(which) == len(which.unique()) == ROWS
-    assert torch.equal(which, exchanged(codes, tilted(codes), ROWS, Rng(0)))
-    assert not torch.equal(which, exchanged(codes, tilted(codes), ROWS, Rng(1)))
+    assert torch.equal(which, exchange_rows(codes, tilted(codes), ROWS, Rng(0)))
+    assert not torch.equal(which, exchange_rows(codes, tilted(codes), ROWS, Rng(1)))
 
 
 def test_rows_without_weight_stay_away() -> None:
     codes = rows(3 * ROWS)
     weights = torch.where(codes[:, 0] == 2, 0.0, 1.0).double()
-    which = exchanged(codes, weights / weights.sum(), ROWS, Rng(0))
+    which = exchange_rows(codes, weights / weights.sum(), ROWS, Rng(0))
     assert (codes[which, 0] != 2).all()
 
 
 def test_too_few_rows_come_again_as_often_as_their_weights_say() -> None:
     codes = rows(10)
     weights = torch.arange(1, 11, dtype=F64) / 55
-    times = torch.bincount(exchanged(codes, weights, 550, Rng(0)), minlength=10)
+    times = torch.bincount(exchange_rows(codes, weights, 550, Rng(0)), minlength=10)
     assert times.tolist() == list(range(10, 101, 10))
 
 
 def test_one_column_is_taken_in_equal_steps() -> None:
     codes = rows(100)[:, :1]
     weights = torch.full((100,), 0.01, dtype=F64)
-    assert torch.equal(exchanged(codes, weights, 20, Rng(3)), in_steps(codes, weights, 20, Rng(3)))
+    assert torch.equal(exchange_rows(codes, weights, 20, Rng(3)), systematic_sample(codes, weights, 20, Rng(3)))
 
 
 def test_columns_of_too_many_values_are_left_as_they_are() -> None:
     codes = torch.stack([torch.arange(900) * 71 % 60_000, torch.arange(900) * 53 % 60_000], 1)
     codes[0] = 59_999
     weights = torch.full((900,), 1 / 900, dtype=F64)
-    assert len(exchanged(codes, weights, 300, Rng(0)).unique()) == 300
+    assert len(exchange_rows(codes, weights, 300, Rng(0)).unique()) == 300
 
 
 AGE = Numerical("age", 0.0, 99.0, edges=(20.0, 60.0), heavy=(42.0,), digits=True, missing="?")
-FINE = Table(Schema((AGE, Categorical("sex", ("F", "M")))), shares=((0.2, 0.3, 0.1, 0.3, 0.1), (0.5, 0.5)))
+FINE = Table(Schema((AGE, Categorical("sex", ("F", "M")))), marginals=((0.2, 0.3, 0.1, 0.3, 0.1), (0.5, 0.5)))
 CODES = torch.tensor([[0, 1], [19, 0], [20, 0], [42, 1], [99, 0], [100, 1]])
 
 
@@ -140,18 +140,18 @@ def test_codes_become_levels_once() -> None:
     coarse = FINE.by_levels()
     assert FINE.counts == (101, 2)
     assert coarse.counts == (5, 2)
-    assert coarse.shares == FINE.shares
-    seen = Dataset(CODES, {}, FINE).seen_as(coarse)
+    assert coarse.marginals == FINE.marginals
+    seen = Dataset(CODES, {}, FINE).with_modality(coarse)
     assert seen.modality == coarse
     assert seen.values.tolist() == [[0, 1], [0, 0], [1, 0], [2, 1], [3, 0], [4, 1]]
-    assert torch.equal(seen.seen_as(coarse).values, seen.values)
-    assert torch.equal(coarse.accept(FINE.cells(CODES))[0], seen.values)
+    assert torch.equal(seen.with_modality(coarse).values, seen.values)
+    assert torch.equal(coarse.values_from_raw(FINE.cells(CODES))[0], seen.values)
 
 
 def test_a_table_without_digits_stays_as_it_is() -> None:
     coarse = FINE.by_levels()
     assert coarse.by_levels() == coarse
-    seen = Dataset(CODES[:, 1:].repeat(1, 2), {}, coarse).seen_as(Table(coarse.schema))
+    seen = Dataset(CODES[:, 1:].repeat(1, 2), {}, coarse).with_modality(Table(coarse.schema))
     assert torch.equal(seen.values, CODES[:, 1:].repeat(1, 2))
     assert seen.modality.shares == ()
 
@@ -159,7 +159,7 @@ def test_a_table_without_digits_stays_as_it_is() -> None:
 def test_levels_of_rows_are_taken_once() -> None:
     digits = Table(Schema((Numerical("pay", 0.0, 99.0, edges=(50.0,), digits=True),)))
     rows = Dataset(torch.tensor([[3], [77]]), {}, digits)
-    by_levels = digits.by_levels().adopt(rows)
+    by_levels = digits.by_levels().convert(rows)
     assert by_levels.values.tolist() == [[0], [1]]
     assert digits.levels(rows).tolist() == digits.levels(by_levels).tolist() == [[0], [1]]
 
@@ -171,7 +171,7 @@ def test_given_numbers_stand_as_they_are_written() -> None:
     )
     table = Table(schema)
     given = table.given_cells({"age": "17"})
-    codes, kept = given.codes.expand(3, -1), given.kept.expand(3, -1)
+    codes, kept = given.codes.expand(3, -1), given.observed.expand(3, -1)
     assert (codes[:, 0].tolist(), kept[:, 0].tolist()) == ([0, 0, 0], [True] * 3)
     drawn = torch.tensor([[0, 0], [0, 0]])
     written = table.with_given(drawn, table.given_cells({"age": "17", "job": "a"}))

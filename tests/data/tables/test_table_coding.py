@@ -7,11 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from feller.core.errors import InputError
-from feller.data.loading.raw import FoundTable
+from feller.data.loading.raw import RawTable
 from feller.data.tables.column import Boolean, Categorical
 from feller.data.tables.constraints import Constraint
-from feller.data.tables.encoding import completed, decode, encode, partly_known
-from feller.data.tables.numerical import Numerical
+from feller.data.tables.encoding import decode, encode, fill_gaps, observed_cells
+from feller.data.tables.numerical_column import Numerical
 from feller.data.tables.schema import Schema
 from feller.data.tables.unmodelled_columns import Derived, FreeText, Identifier
 from tests.data.tables.test_table_schema import WHOLE
@@ -26,9 +26,9 @@ SCHEMA = Schema(
 CLIPS = Schema(SCHEMA.columns, "clip", rules=SCHEMA.rules)
 
 
-def table(text: str, columns: str = "age,smokes,school") -> FoundTable:
+def table(text: str, columns: str = "age,smokes,school") -> RawTable:
     rows = [line.split(",") for line in text.split()]
-    return FoundTable(np.array(rows, dtype=object), columns=tuple(columns.split(",")), lines=np.arange(len(rows)) + 2)
+    return RawTable(np.array(rows, dtype=object), columns=tuple(columns.split(",")), lines=np.arange(len(rows)) + 2)
 
 
 def test_codes() -> None:
@@ -91,12 +91,12 @@ def test_other_columns() -> None:
 
 
 def test_partial_tables() -> None:
-    codes, kept = partly_known(table("7,no,1 ,yes, N,?,* *,no,2"), SCHEMA)
+    codes, kept = observed_cells(table("7,no,1 ,yes, N,?,* *,no,2"), SCHEMA)
     assert kept.tolist() == [[True] * 3, [False, True, False], [True, False, False], [False, True, True]]
     assert codes.masked_fill(~kept, -1).tolist() == [[0, 0, 0], [-1, 1, -1], [3, -1, -1], [-1, 0, 1]]
-    _, kept = partly_known(table("20", "age"), SCHEMA)
+    _, kept = observed_cells(table("20", "age"), SCHEMA)
     assert kept.tolist() == [[True, False, False]]
-    codes, kept = partly_known(table("20,low", "age,title"), SCHEMA)
+    codes, kept = observed_cells(table("20,low", "age,title"), SCHEMA)
     assert (codes.tolist(), kept.tolist()) == ([[1, 0, 0]], [[True, False, True]])
     for row, columns, said in [
         ("7,yes", "age,smokes", "row 2: the given age and smokes break a rule"),
@@ -107,15 +107,15 @@ def test_partial_tables() -> None:
         ("1,1", "age,strange", "column: expected"),
     ]:
         with pytest.raises(InputError, match=said):
-            partly_known(table(row, columns), SCHEMA)
+            observed_cells(table(row, columns), SCHEMA)
 
 
 def test_a_word_for_missing_is_no_gap_but_an_empty_cell_always_is() -> None:
     schema = Schema(
         (Categorical("a", ("x",), missing="?"), Categorical("b", ("x",), missing=""), Categorical("c", ("?",)))
     )
-    _, kept = partly_known(
-        FoundTable(np.array([["?", "", "?"], ["", "?", ""]], dtype=object), columns=("a", "b", "c")), schema
+    _, kept = observed_cells(
+        RawTable(np.array([["?", "", "?"], ["", "?", ""]], dtype=object), columns=("a", "b", "c")), schema
     )
     assert kept.tolist() == [[True, False, True], [False] * 3]
 
@@ -123,10 +123,10 @@ def test_a_word_for_missing_is_no_gap_but_an_empty_cell_always_is() -> None:
 def test_what_is_given_stays_as_written() -> None:
     schema = Schema((*SCHEMA.columns, FreeText("note")))
     part = table("x7,23.4,?,3.0,,hello ,?,no,,low,", "id,age,smokes,school,title,note")
-    codes, kept = partly_known(part, schema)
+    codes, kept = observed_cells(part, schema)
     assert kept.tolist() == [[True, False, True], [False, True, True]]
     filled = torch.where(kept, codes, torch.tensor([[0, 1, 0], [2, 0, 0]]))
-    whole = completed(part, filled, torch.zeros(2, 3, dtype=torch.float64), schema)
+    whole = fill_gaps(part, filled, torch.zeros(2, 3, dtype=torch.float64), schema)
     assert whole.columns == schema.names
     rows = [["x7", "23.4", "yes", "high", "3.0", "hello"], ["2", "30", "no", "low", "1", ""]]
-    assert whole.values.equals(FoundTable(np.array(rows, dtype=object), columns=schema.names).values)
+    assert whole.values.equals(RawTable(np.array(rows, dtype=object), columns=schema.names).values)

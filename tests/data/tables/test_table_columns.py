@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 
 from feller.core.errors import InputError, UsageError
 from feller.core.serialization import from_dict, to_dict
-from feller.data.loading.raw import FoundTable, text_array
-from feller.data.loading.read import read
+from feller.data.loading.dataset_reader import read
+from feller.data.loading.raw import RawTable, text_array
 from feller.data.tables.bins import Bins, equal_starts
-from feller.data.tables.column import Boolean, Categorical, Modelled
+from feller.data.tables.column import Boolean, Categorical, ModelledColumn
 from feller.data.tables.dates import Datetime
 from feller.data.tables.modality import first_of_each
-from feller.data.tables.number_format import NumberForm
-from feller.data.tables.numerical import Numerical
+from feller.data.tables.number_format import NumberFormat
+from feller.data.tables.numerical_column import Numerical
 from feller.data.tables.schema import Schema
 from feller.data.tables.unmodelled_columns import Derived, FreeText, Identifier
 from feller.spaces import CategoryTokenizer, DigitTokenizer
@@ -30,7 +30,7 @@ COLUMNS = [
     AGE,
     GAIN,
     Numerical("year", 1990.0, 1995.0),
-    Numerical("price", -1.5, 20.0, bins=7, form=NumberForm(2, 0, thousands=","), missing=""),
+    Numerical("price", -1.5, 20.0, bins=7, form=NumberFormat(2, 0, thousands=","), missing=""),
     Numerical("income", -40.0, 250.0, edges=(0.0, 100.0), digits=True, missing="N"),
     Categorical("job", ("a", "b c"), other="OTHER", missing="?"),
     Categorical("code", ("1", "2", "9")),
@@ -46,21 +46,21 @@ COLUMNS = [
 @settings(deadline=None, max_examples=10)
 @given(st.data())
 @pytest.mark.parametrize("column", COLUMNS, ids=lambda column: column.name)
-def test_cells_have_the_codes_that_they_were_written_for(column: Modelled, data: st.DataObject) -> None:
+def test_cells_have_the_codes_that_they_were_written_for(column: ModelledColumn, data: st.DataObject) -> None:
     u = data.draw(st.lists(st.floats(0, 1, exclude_max=True), min_size=1, max_size=4))
-    codes = np.repeat(np.arange(column.count), len(u))
-    cells = column.cells(codes, np.tile(u, column.count))
+    codes = np.repeat(np.arange(column.num_codes), len(u))
+    cells = column.cells(codes, np.tile(u, column.num_codes))
     assert [column.code(cell) for cell in cells.to_pylist()] == column.codes(cells).tolist() == codes.tolist()
-    assert len(column.names) == column.count
-    levels = column.coarse(codes)
+    assert len(column.names) == column.num_codes
+    levels = column.to_levels(codes)
     assert levels.min() >= 0
-    assert levels.max() == len(column.coarse_names) - 1
+    assert levels.max() == len(column.level_names) - 1
     assert (np.diff(levels) >= 0).all()
 
 
 @pytest.mark.parametrize("column", COLUMNS, ids=lambda column: column.name)
-def test_records(column: Modelled) -> None:
-    assert from_dict(Modelled, to_dict(column)) == column
+def test_records(column: ModelledColumn) -> None:
+    assert from_dict(ModelledColumn, to_dict(column)) == column
 
 
 def test_numbers_at_their_edges() -> None:
@@ -85,16 +85,16 @@ def test_numbers_within_a_bin_are_even() -> None:
 
 def test_digits_keep_each_number() -> None:
     column = Numerical("n", 0.0, 250.0, edges=(100.0,), digits=True)
-    assert column.count == 251
+    assert column.num_codes == 251
     assert column.code("137") == 137
-    assert column.coarse(np.array([0, 99, 100, 250])).tolist() == [0, 0, 1, 1]
+    assert column.to_levels(np.array([0, 99, 100, 250])).tolist() == [0, 0, 1, 1]
     assert column.field == DigitTokenizer(0, 250)
     assert Numerical("n", 0.0, 250.0).field == CategoryTokenizer(20)
 
 
 def test_times_are_counted_in_their_finest_part() -> None:
     day = Datetime("d", "2020-02-01", "2020-03-01", bins=30)
-    assert day.count == 30
+    assert day.num_codes == 30
     assert day.cells(np.arange(30), np.full(30, 0.999)).to_pylist() == [
         (datetime.date(2020, 2, 1) + datetime.timedelta(days=i)).isoformat() for i in range(30)
     ]
@@ -141,11 +141,11 @@ def test_rules_take_words_and_comparisons() -> None:
 
 
 def test_what_people_give() -> None:
-    assert AGE.asked("34") == 1
+    assert AGE.parse_code("34") == 1
     with refuses(UsageError, argument="age", found="'200'"):
-        AGE.asked("200")
+        AGE.parse_code("200")
     with refuses(UsageError, argument="j", found="'d'"):
-        Boolean("x").asked("a") if False else Categorical("j", ("a", "b c", "OTHER")).asked("d")
+        Boolean("x").asked("a") if False else Categorical("j", ("a", "b c", "OTHER")).parse_code("d")
 
 
 @pytest.mark.parametrize(
@@ -238,11 +238,11 @@ SCHEMA = Schema((Identifier("who"), Categorical("drug", ("a", "b", "c"))), unit=
 ROWS = [("7", "a"), ("7", "b"), ("3", "c"), ("7", "a"), ("9", "b"), ("3", "b")]
 
 
-def table(rows: list[tuple[str, str]]) -> FoundTable:
-    return FoundTable(np.array(rows, dtype=object), columns=("who", "drug"), lines=np.arange(2, 2 + len(rows)))
+def table(rows: list[tuple[str, str]]) -> RawTable:
+    return RawTable(np.array(rows, dtype=object), columns=("who", "drug"), lines=np.arange(2, 2 + len(rows)))
 
 
-def rows(found: FoundTable) -> list[tuple[str, ...]]:
+def rows(found: RawTable) -> list[tuple[str, ...]]:
     return [*zip(*map(found.column, found.columns), strict=True)]
 
 

@@ -6,15 +6,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from feller.core.errors import InputError
-from feller.data.loading.raw import FoundTable
+from feller.data.loading.raw import RawTable
 from feller.data.tables.column import Boolean, Categorical, Column
 from feller.data.tables.dates import Datetime
-from feller.data.tables.detect_schema import detect
 from feller.data.tables.encoding import encode
-from feller.data.tables.number_format import NumberForm
-from feller.data.tables.numerical import Numerical, numerical
+from feller.data.tables.number_format import NumberFormat
+from feller.data.tables.numerical_column import Numerical, numerical_column
 from feller.data.tables.schema import Schema
-from feller.data.tables.schema_lint import lint
+from feller.data.tables.schema_detection import detect_schema
+from feller.data.tables.schema_lint import schema_warnings
 from feller.data.tables.unmodelled_columns import FreeText, Identifier
 from tests.errors import refuses
 
@@ -24,7 +24,7 @@ N = 400
 def column(*cells: str, name: str = "x") -> Column:
     """Guess a column beside one of yes and no."""
     values = np.array([[cell, ("yes", "no")[i % 2]] for i, cell in enumerate(cells)], dtype=object)
-    return detect(FoundTable(values, columns=(name, "other"))).columns[0]
+    return detect_schema(RawTable(values, columns=(name, "other"))).columns[0]
 
 
 def many(make) -> list[str]:
@@ -37,7 +37,7 @@ def test_kinds() -> None:
     assert column(*"abca") == Categorical("x", ("a", "b", "c"))
     assert column("a", "NA", "", "", "b") == Categorical("x", ("a", "b"), missing="", also_missing=("NA",))
     assert column("1", "5", "3") == Numerical("x", 0.0, 6.0, bins=7)
-    assert column("1.50", "null", "2.25").form == NumberForm(2)  # pyrefly: ignore
+    assert column("1.50", "null", "2.25").form == NumberFormat(2)  # pyrefly: ignore
     assert column("3", "4", "5", "6", "7", "N").missing == "N"  # pyrefly: ignore
     assert column("02139", "02140", "10001") == Categorical("x", ("02139", "02140", "10001"))
     assert column("2019-05-01", "2021-07-09") == Datetime("x", "2018-01-01", "2022-12-31")
@@ -62,7 +62,7 @@ def test_bounds_and_edges_are_round_and_none_of_the_data() -> None:
     assert guessed.low == 0
     assert guessed.high > values.max()
     assert guessed.heavy == (0.0,)
-    assert lint(Schema((guessed,)), 2500) == ()
+    assert schema_warnings(Schema((guessed,)), 2500) == ()
     shares = np.histogram(values, [0, *guessed.edges, guessed.high])[0] / 2000
     assert shares.max() < 0.3
 
@@ -70,10 +70,10 @@ def test_bounds_and_edges_are_round_and_none_of_the_data() -> None:
 @settings(deadline=None, max_examples=40)
 @given(st.lists(st.integers(-(10**7), 10**7), min_size=2, max_size=60), st.integers(0, 3))
 def test_all_numbers_fit_within_what_was_guessed(numbers: list[int], decimals: int) -> None:
-    cells = [NumberForm(decimals).write(number) for number in numbers]
+    cells = [NumberFormat(decimals).write(number) for number in numbers]
     values = np.array([[cell, "ab"[i % 2]] for i, cell in enumerate(cells)], dtype=object)
-    found = FoundTable(values, columns=("x", "y"))
-    schema = detect(found)
+    found = RawTable(values, columns=("x", "y"))
+    schema = detect_schema(found)
     encode(found, schema)
     guessed = schema.columns[0]
     if isinstance(guessed, Numerical):
@@ -85,21 +85,19 @@ def test_a_column_that_is_all_missing() -> None:
     with refuses(InputError, column="x"):
         column("NA", "")
     with pytest.raises(InputError, match="no column is left"):
-        detect(FoundTable(np.array([[str(i)] for i in range(30)], dtype=object), columns=("i",)))
+        detect_schema(RawTable(np.array([[str(i)] for i in range(30)], dtype=object), columns=("i",)))
 
 
 def test_types_of_frames_are_kept() -> None:
-    found = FoundTable(
-        np.array([["1", "a"], ["2", "b"]], dtype=object), columns=("n", "w"), dtypes=("int32", "category")
-    )
-    assert [each.dtype for each in detect(found).columns] == ["int32", "category"]
+    found = RawTable(np.array([["1", "a"], ["2", "b"]], dtype=object), columns=("n", "w"), dtypes=("int32", "category"))
+    assert [each.dtype for each in detect_schema(found).columns] == ["int32", "category"]
 
 
 @pytest.mark.parametrize(
     ("bad", "said"),
     [
-        (Numerical("x", 17.000342, 90.0, form=NumberForm(6)), "has 17.000342 among"),
-        (Numerical("x", 0.0, 1000.0, edges=(123.45,), form=NumberForm(2)), "has 123.45 among"),
+        (Numerical("x", 17.000342, 90.0, form=NumberFormat(6)), "has 17.000342 among"),
+        (Numerical("x", 0.0, 1000.0, edges=(123.45,), form=NumberFormat(2)), "has 123.45 among"),
         (Numerical("x", 0.0, 1000.0, edges=tuple(map(float, range(1, 300)))), "has 299 edges"),
         (Categorical("x", tuple(f"v{i}" for i in range(600))), "lists 600 values for 1,000 rows"),
         (Categorical("x", ("a@b.org", "c@d.com", "e@f.net")), "looks like addresses, such as 'a@b.org'"),
@@ -110,7 +108,7 @@ def test_types_of_frames_are_kept() -> None:
     ],
 )
 def test_a_lint_warns(bad: Column, said: str) -> None:
-    warnings = lint(Schema((bad, Boolean("b"))), 1000)
+    warnings = schema_warnings(Schema((bad, Boolean("b"))), 1000)
     assert any(said in warning and bad.name in warning for warning in warnings), warnings
 
 
@@ -119,15 +117,15 @@ def test_a_lint_is_silent_where_all_is_well() -> None:
         (
             Numerical("age", 17.0, 90.0, edges=(20.0, 65.0)),
             Numerical("gain", 0.0, 99999.0, edges=(1.0, 1500.0, 10000.0)),
-            Numerical("lat", 32.5, 42.0, edges=(33.88, 37.0), form=NumberForm(2)),
+            Numerical("lat", 32.5, 42.0, edges=(33.88, 37.0), form=NumberFormat(2)),
             Categorical("state", ("New York", "New Jersey", "Texas")),
             Datetime("d", "1990-01-01", "2020-12-31"),
             Identifier("id"),
         )
     )
-    assert lint(good, 10_000) == ()
+    assert schema_warnings(good, 10_000) == ()
 
 
 def test_a_number_of_hundreds_of_digits_is_refused() -> None:
     with refuses(InputError, column="x"):
-        numerical("x", np.array([10, 20, -(2**62), 75]), np.ones(4, dtype=np.int64), NumberForm(decimals=1))
+        numerical_column("x", np.array([10, 20, -(2**62), 75]), np.ones(4, dtype=np.int64), NumberFormat(decimals=1))

@@ -16,10 +16,10 @@ from feller.data.modality import Dataset, Modality
 from feller.data.tables.column import Boolean, Categorical
 from feller.data.tables.constraints import Constraint
 from feller.data.tables.dates import Datetime
-from feller.data.tables.mixed import KNOWN, Mixed, Ruler
+from feller.data.tables.mixed_table import KNOWN, MixedTable, QuantileTransform
 from feller.data.tables.modality import Table
-from feller.data.tables.number_format import NumberForm
-from feller.data.tables.numerical import Numerical
+from feller.data.tables.number_format import NumberFormat
+from feller.data.tables.numerical_column import Numerical
 from feller.data.tables.schema import Schema
 from tests.errors import refuses
 
@@ -30,7 +30,7 @@ SCHEMA = Schema(
         Categorical("job", ("a", "b", "c")),
         AGE,
         PAY,
-        Numerical("size", -2.0, 9.5, bins=8, form=NumberForm(1), digits=True),
+        Numerical("size", -2.0, 9.5, bins=8, form=NumberFormat(1), digits=True),
         Numerical("debt", 0.0, 9.0, bins=9, heavy=(0.0,)),
         Numerical("rank", 1.0, 3.0, bins=3),
         Datetime("seen", "2020-01-01", "2020-12-31", bins=12),
@@ -39,7 +39,7 @@ SCHEMA = Schema(
     rules=(Constraint("age", ("< 10",), "smokes", ("no",)), Constraint("job", ("a",), "age", ("< 5", ">= 75"))),
 )
 FREE = Table(Schema(SCHEMA.columns))
-MIXED = Mixed(FREE)
+MIXED = MixedTable(FREE)
 
 
 def codes(n: int, table: Table = FREE, seed: int = 0) -> torch.Tensor:
@@ -49,7 +49,7 @@ def codes(n: int, table: Table = FREE, seed: int = 0) -> torch.Tensor:
 
 def test_what_is_a_number_and_what_a_word() -> None:
     names = [column.name for column in SCHEMA.modelled]
-    assert [names[j] for j in MIXED.rulers] == ["age", "pay", "size", "seen"]
+    assert [names[j] for j in MIXED.transforms] == ["age", "pay", "size", "seen"]
     assert {names[j]: count for j, count in MIXED.words.items()} == {
         "job": 3,
         "pay": 9,  # five bins, three heavy values, and missing ones
@@ -72,10 +72,10 @@ def test_what_is_a_number_and_what_a_word() -> None:
 def test_there_and_back(data: st.DataObject) -> None:
     shares: tuple[tuple[float, ...], ...] = ()
     if data.draw(st.booleans()):  # also where noise left levels without any share
-        rooms = [len(column.coarse_names) for column in SCHEMA.modelled]
+        rooms = [len(column.level_names) for column in SCHEMA.modelled]
         counted = [data.draw(st.lists(st.integers(0, 5), min_size=room, max_size=room)) for room in rooms]
         shares = tuple(tuple(each / max(sum(found), 1) for each in found) for found in counted)
-    kind = Mixed(Table(FREE.schema, shares))
+    kind = MixedTable(Table(FREE.schema, shares))
     rows = torch.tensor([[data.draw(st.integers(0, count - 1)) for count in FREE.counts] for _ in range(4)])
     state = kind.encode(rows)
     assert torch.equal(kind.decode(state), rows)
@@ -86,32 +86,34 @@ def test_there_and_back(data: st.DataObject) -> None:
 
 def test_every_number_of_a_long_column_comes_back() -> None:
     long = Numerical("w", 10_000.0, 160_000.0, bins=20, digits=True)
-    rows = torch.arange(0, long.count, 7)[:, None]
-    assert torch.equal(Mixed(Table(Schema((long,)))).decode(Mixed(Table(Schema((long,)))).encode(rows)), rows)
+    rows = torch.arange(0, long.num_codes, 7)[:, None]
+    assert torch.equal(MixedTable(Table(Schema((long,)))).decode(MixedTable(Table(Schema((long,)))).encode(rows)), rows)
 
 
 @pytest.mark.parametrize("column", [AGE, SCHEMA.modelled[3]], ids=["bins", "digits"])
 def test_a_normal_number_falls_into_each_level_as_often_as_its_share(column: Numerical) -> None:
     shares = (0.0, 0.4, 0.1, 0.2, 0.0, 0.05, 0.2, 0.05)
     x = torch.from_numpy(stats.norm.ppf((np.arange(100_000) + 0.5) / 100_000)).float()
-    levels = column.coarse(Ruler(column, shares).codes(x))
+    levels = column.to_levels(QuantileTransform(column, shares).codes(x))
     found = np.bincount(levels, minlength=8) / len(x)
     assert abs(found - (KNOWN * np.array(shares) + (1 - KNOWN) / 8)).max() < 3e-5
-    alike = np.bincount(column.coarse(Ruler(column).codes(x)), minlength=8) / len(x)
+    alike = np.bincount(column.to_levels(QuantileTransform(column).codes(x)), minlength=8) / len(x)
     assert abs(alike - 1 / 8).max() < 3e-5
 
 
 def test_places_rise_and_are_those_of_the_middle() -> None:
-    places = Ruler(AGE).place(np.arange(8))
+    places = QuantileTransform(AGE).place(np.arange(8))
     torch.testing.assert_close(places.numpy(), stats.norm.ppf((np.arange(8) + 0.5) / 8).astype(np.float32))
-    inside = Ruler(PAY, inside=True).place(np.array([1, 19, 0, 3, 50, 100]))  # in 0 to 19, without 0 and 3
+    inside = QuantileTransform(PAY, is_per_level=True).place(
+        np.array([1, 19, 0, 3, 50, 100])
+    )  # in 0 to 19, without 0 and 3
     expected = [0.5 / 18, 17.5 / 18, 0.5, 0.5, 0.5, 0.5]
     torch.testing.assert_close(inside.numpy(), stats.norm.ppf(expected).astype(np.float32))
 
 
 def test_rows_that_break_a_rule_are_mended() -> None:
     table = Table(SCHEMA)
-    kind, rows = Mixed(table), codes(500)
+    kind, rows = MixedTable(table), codes(500)
     known = [(pair.first, pair.second, torch.from_numpy(pair.allowed)) for pair in SCHEMA.pairs]
 
     def keeps(rows: torch.Tensor) -> torch.Tensor:
@@ -141,15 +143,15 @@ def test_damage_is_refused() -> None:
     with pytest.raises(InputError, match="no words"):
         MIXED.decode({**state, "words": state["words"] + 9})
     with pytest.raises(InputError, match="recipe `table`"):
-        Mixed(Table(Schema((Categorical("job", ("a", "b")), Numerical("n", 0.0, 20.0, heavy=(0.0,))))))
+        MixedTable(Table(Schema((Categorical("job", ("a", "b")), Numerical("n", 0.0, 20.0, heavy=(0.0,))))))
     with refuses(UsageError, argument="smokes"):
-        MIXED.give("smokes", "yes")
+        MIXED.parse_condition("smokes", "yes")
 
 
 def test_it_is_written_and_judged_as_the_table() -> None:
     data = Dataset(codes(5), {}, MIXED)
-    rows = data.modality.for_measures(data)
+    rows = data.modality.for_metrics(data)
     assert rows.modality is FREE
-    assert FREE.for_measures(rows).values is data.values
+    assert FREE.for_metrics(rows).values is data.values
     assert (MIXED.arrays(data.values, {})["samples"] == FREE.arrays(data.values, {})["samples"]).all()
-    assert MIXED.forms.keys() == FREE.forms.keys()
+    assert MIXED.writers.keys() == FREE.writers.keys()

@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 
 from feller.core.errors import InputError
 from feller.core.serialization import from_dict, to_dict
-from feller.data.loading.raw import FoundTable
+from feller.data.loading.raw import RawTable
 from feller.data.tables.column import Boolean, Categorical
-from feller.data.tables.constraints import Constraint, Pair, broken, mended, pairs_of, possible
+from feller.data.tables.constraints import Constraint, Pair, allowed_codes, compile_rules, repair, violations
 from feller.data.tables.dates import Datetime
-from feller.data.tables.number_format import NumberForm
-from feller.data.tables.numerical import Numerical
+from feller.data.tables.number_format import NumberFormat
+from feller.data.tables.numerical_column import Numerical
 from feller.data.tables.schema import Schema, parse_schema, read_schema, schema_text, write_schema
-from feller.data.tables.schema_lint import rare
+from feller.data.tables.schema_lint import rare_value_warnings
 from feller.data.tables.unmodelled_columns import Derived, FreeText, Identifier
 from tests.errors import refuses
 
@@ -26,7 +26,7 @@ WHOLE = Schema(
     (
         Identifier("id", "C-{######}"),
         Numerical("age", 0.0, 99.0, edges=(15.0, 30.0), missing="N", also_missing=("NA",), dtype="int64"),
-        Numerical("pay", 0.0, 10.5, bins=4, heavy=(0.0,), form=NumberForm(2, 0, thousands=",", before="$")),
+        Numerical("pay", 0.0, 10.5, bins=4, heavy=(0.0,), form=NumberFormat(2, 0, thousands=",", before="$")),
         Numerical("rank", 1.0, 3.0, bins=3),
         Derived("title", "rank", {"1": "low", "2": "mid", "3": "high"}),
         Categorical("job", tuple(f"a rather long job, number {i}" for i in range(30)), other="OTHER"),
@@ -161,8 +161,8 @@ def test_units_and_twins() -> None:
 
 def test_the_target_is_a_column_that_is_learned() -> None:
     columns = WHOLE.columns
-    assert WHOLE.modelled[WHOLE.aim].name == "smokes"
-    assert Schema(columns).modelled[Schema(columns).aim].name == "seen"
+    assert WHOLE.modelled[WHOLE.target_index].name == "smokes"
+    assert Schema(columns).modelled[Schema(columns).target_index].name == "seen"
     with refuses(InputError, argument="column", found="'note'"):
         Schema(columns, target="note")
     with refuses(InputError, argument="target", found="3"):
@@ -177,7 +177,7 @@ def rule(when: str, among: str, then: str, only: str) -> Constraint:
 
 
 def test_tables() -> None:
-    pairs = pairs_of([rule("b", "0", "a", "1"), rule("a", "2", "b", "12"), rule("c", "01", "b", "2")], ABC)
+    pairs = compile_rules([rule("b", "0", "a", "1"), rule("a", "2", "b", "12"), rule("c", "01", "b", "2")], ABC)
     assert [(pair.first, pair.second) for pair in pairs] == [(0, 1), (1, 2)]
     assert pairs[0].allowed.tolist() == [[False, True, True], [True, True, True], [False, True, True]]
     assert pairs[1].allowed.tolist() == [[False, False, True], [False, False, True], [True, True, True]]
@@ -193,13 +193,13 @@ def test_possible_codes_and_mending_by_enumeration(data: st.DataObject) -> None:
     tables = st.lists(st.booleans(), min_size=9, max_size=9).map(lambda row: np.array(row).reshape(3, 3))
     pairs = [Pair(a, b, data.draw(tables)) for a, b in edges]
     rows = np.array(list(itertools.product(range(3), repeat=4)))
-    right = ~np.any([broken(rows, pair) for pair in pairs], axis=0)
-    able = possible(pairs, [3] * 4)
+    right = ~np.any([violations(rows, pair) for pair in pairs], axis=0)
+    able = allowed_codes(pairs, [3] * 4)
     for j in range(4):
         assert able[j].tolist() == [bool((rows[right, j] == code).any()) for code in range(3)]
     if right.any():
-        after = mended(rows, pairs, [3] * 4)
-        assert not np.any([broken(after, pair) for pair in pairs])
+        after = repair(rows, pairs, [3] * 4)
+        assert not np.any([violations(after, pair) for pair in pairs])
         assert np.array_equal(after[right], rows[right])
 
 
@@ -216,25 +216,27 @@ def test_possible_codes_and_mending_by_enumeration(data: st.DataObject) -> None:
 )
 def test_wrong_rules(rules: list[Constraint], said: str) -> None:
     with pytest.raises(InputError, match=said):
-        pairs_of(rules, ABC)
+        compile_rules(rules, ABC)
 
 
 def test_words_of_few_rows_and_edges() -> None:
     jobs = ["clerk"] * 40 + ["falconer"] + ["nurse"] * 9
-    found = FoundTable(np.array([[job, "5"] for job in jobs], dtype=object), columns=("job", "age"))
+    found = RawTable(np.array([[job, "5"] for job in jobs], dtype=object), columns=("job", "age"))
     schema = Schema((Categorical("job", ("clerk", "falconer", "nurse")), Numerical("age", 0.0, 9.0, edges=(3.0,))))
-    first, second = rare(schema, found)
+    first, second = rare_value_warnings(schema, found)
     assert "'falconer' (1), 'nurse' (9); take them out" in first
     assert "bounds of age come from the rows" in second
     assert "edges follow how many lie where" in second
-    assert rare(Schema((Categorical("job", ("clerk",)),)), found) == ()
+    assert rare_value_warnings(Schema((Categorical("job", ("clerk",)),)), found) == ()
 
 
 def test_all_bounds_of_a_draft_come_from_the_rows() -> None:
     """Round numbers and dates, too: 42 stands above 40 days, the most that anybody was ill."""
     cells = [["1951-03-02", "40", "20000"]] * 30
-    found = FoundTable(np.array(cells, dtype=object), columns=("born", "sick", "pay"))
+    found = RawTable(np.array(cells, dtype=object), columns=("born", "sick", "pay"))
     born = Datetime("born", "1951-01-01", "2005-12-31")
-    (line,) = rare(Schema((born, Numerical("sick", 0.0, 42.0, bins=43), Numerical("pay", 0.0, 4e5))), found)
+    (line,) = rare_value_warnings(
+        Schema((born, Numerical("sick", 0.0, 42.0, bins=43), Numerical("pay", 0.0, 4e5))), found
+    )
     assert "bounds of born, sick, pay come from the rows" in line
     assert "edges" not in line

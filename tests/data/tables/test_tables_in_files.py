@@ -11,17 +11,17 @@ import torch
 from feller.core.errors import InputError, UsageError
 from feller.core.serialization import from_dict, to_dict
 from feller.data.examples.loaders import EXAMPLES, adult_cells
-from feller.data.loading.read import read
-from feller.data.loading.read_samples import read_back
-from feller.data.points.points import Points
+from feller.data.loading.dataset_reader import read
+from feller.data.loading.sample_reader import read_samples
+from feller.data.points.euclidean_points import Points
 from feller.data.tables.column import Categorical
-from feller.data.tables.dataframes import find_cells, from_frame, to_frame
-from feller.data.tables.detect_schema import detect
+from feller.data.tables.dataframes import from_frame, load_cells, to_frame
 from feller.data.tables.encoding import check_columns, decode, encode
-from feller.data.tables.modality import Table, tables
-from feller.data.tables.numerical import Numerical
+from feller.data.tables.modality import Table, table_dataset
+from feller.data.tables.numerical_column import Numerical
 from feller.data.tables.schema import Schema, write_schema
-from feller.data.tables.schema_lint import lint
+from feller.data.tables.schema_detection import detect_schema
+from feller.data.tables.schema_lint import schema_warnings
 from feller.data.text.modality import Text
 from tests.data.tables.test_table_schema import WHOLE
 from tests.errors import refuses
@@ -98,15 +98,15 @@ def test_samples_are_read_back(name: str, tmp_path: pathlib.Path) -> None:
     codes = torch.stack([torch.randint(0, count, (50,)) for count in WHOLE.counts], 1)
     modality = Table(Schema(WHOLE.columns))
     modality.write(codes, {}, tmp_path / name)
-    values, given = read_back(tmp_path / name, modality)
+    values, given = read_samples(tmp_path / name, modality)
     assert torch.equal(values, codes)
     assert given == {}
 
 
 def test_records_and_states() -> None:
     digits = Schema((Numerical("n", 17.0, 90.0, edges=(50.0,), digits=True, missing="N"), *WHOLE.columns[1:2]))
-    modality = Table(digits).with_shares_of(torch.tensor([[0, 0], [73, 1], [74, 1]]))
-    assert modality.shares == ((1 / 3, 1 / 3, 1 / 3), (1 / 3, 2 / 3, 0.0, 0.0))
+    modality = Table(digits).with_marginals_of(torch.tensor([[0, 0], [73, 1], [74, 1]]))
+    assert modality.marginals == ((1 / 3, 1 / 3, 1 / 3), (1 / 3, 2 / 3, 0.0, 0.0))
     assert from_dict(Table, to_dict(modality)) == modality
     assert (modality.counts, modality.space().vocab_sizes, modality.space().tokens_per_column) == (
         (75, 4),
@@ -128,8 +128,8 @@ def test_what_a_person_gives() -> None:
     assert isinstance(adult, Table)
     assert adult.asked("education", "Masters") == (3, 13)
     assert adult.asked("age", "34") == (0, 3)
-    assert adult.give("education", "Masters")[0].tolist() == [13]
-    assert "education" in adult.leaves
+    assert adult.parse_condition("education", "Masters")[0].tolist() == [13]
+    assert "education" in adult.conditionable_leaves
     for leaf, text, said in [
         ("education", "Mastres", "Did you mean 'Masters'"),
         ("agee", "3", "Did you mean 'age'"),
@@ -137,7 +137,7 @@ def test_what_a_person_gives() -> None:
         ("sex", "x", "sex: expected"),
     ]:
         with pytest.raises(UsageError, match=said):
-            adult.give(leaf, text)
+            adult.parse_condition(leaf, text)
 
 
 def test_data_frames_keep_their_types() -> None:
@@ -156,8 +156,8 @@ def test_data_frames_keep_their_types() -> None:
         }
     )
     found = from_frame(frame)
-    schema = detect(found)
-    data = tables(found, schema)
+    schema = detect_schema(found)
+    data = table_dataset(found, schema)
     again = to_frame(data.modality.cells(data.values), schema)  # pyrefly: ignore
     assert list(again.columns) == list(frame.columns)
     assert again.dtypes.astype(str).to_dict() == frame.dtypes.astype(str).to_dict()
@@ -195,21 +195,21 @@ def test_the_same_rows_are_written_alike_and_others_are_not(tmp_path: pathlib.Pa
 
 
 def test_cells_keep_their_lines(tmp_path: pathlib.Path) -> None:
-    found = find_cells(pathlib.Path(written(tmp_path, "a.csv", "a,b\n1,x\n\n2,y\n")))
-    assert [found.called(i) for i in range(2)] == ["row 2", "row 4"]
+    found = load_cells(pathlib.Path(written(tmp_path, "a.csv", "a,b\n1,x\n\n2,y\n")))
+    assert [found.row_name(i) for i in range(2)] == ["row 2", "row 4"]
 
 
 def test_a_quote_that_is_never_closed_and_a_schema_of_another_table(tmp_path: pathlib.Path) -> None:
     place = tmp_path / "t.csv"
     place.write_text('name,job\nann,nurse\nbob,"clerk\ncyd,smith\n')
     with pytest.raises(InputError, match="a quote in the row that begins in line 3 is never closed"):
-        find_cells(place)
+        load_cells(place)
     place.write_text("name,job\nann,nurse\n")
     columns = tuple(Categorical(name, ("a", "b")) for name in ("age", "sex", "job"))
     with pytest.raises(InputError, match="the schema is of another table: 1 of its 3 columns are there"):
-        check_columns(find_cells(place), Schema(columns))
+        check_columns(load_cells(place), Schema(columns))
     with refuses(InputError, argument="column", found="'name'"):
-        check_columns(find_cells(place), Schema(columns[2:]))
+        check_columns(load_cells(place), Schema(columns[2:]))
 
 
 def test_codes_and_counts() -> None:
@@ -221,9 +221,9 @@ def test_codes_and_counts() -> None:
     assert train.values[0].tolist() == [4, 5, 3, 12, 2, 8, 3, 0, 1, 2, 0, 5, 0, 0]  # 39, State-gov, 77516, 13, ...
     assert train.values[:, -1].bincount().tolist() == [24_720, 7_841]
     assert int((train.values[:, 1] == 8).sum()) == 1_836  # work class unknown
-    assert lint(train.modality.schema, len(train)) == ()
+    assert schema_warnings(train.modality.schema, len(train)) == ()
     assert torch.equal(read("example:adult/test", like=train.modality).values, test.values)
-    assert EXAMPLES["adult"].about.licence == "CC BY 4.0"
+    assert EXAMPLES["adult"].info.licence == "CC BY 4.0"
 
 
 def test_all_columns_come_back() -> None:

@@ -14,12 +14,12 @@ from feller.core.errors import InputError, UsageError
 from feller.core.rng import Rng
 from feller.core.serialization import from_dict, to_dict
 from feller.data.batches import split
-from feller.data.loading.read import read
-from feller.data.loading.read_options import Asked
-from feller.data.loading.read_samples import read_back
+from feller.data.loading.dataset_reader import read
+from feller.data.loading.read_options import ReadOptions
+from feller.data.loading.sample_reader import read_samples
 from feller.data.modality import Dataset, Modality
 from feller.data.text import dataset
-from feller.data.text.dataset import cut
+from feller.data.text.dataset import cut_windows
 from feller.data.text.files import lines_of, to_lines
 from feller.data.text.modality import Text
 from feller.data.text.subwords import learn_subwords
@@ -42,8 +42,8 @@ KINDS = {
 
 def ended(modality: Text, values: torch.Tensor) -> torch.Tensor:
     """Put the end symbol behind the first one."""
-    after = (values == modality.vocabulary.count).cumsum(1) > 0
-    return torch.where(after & torch.tensor(modality.documents), modality.vocabulary.count, values)
+    after = (values == modality.vocabulary.vocab_size).cumsum(1) > 0
+    return torch.where(after & torch.tensor(modality.documents), modality.vocabulary.vocab_size, values)
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -53,21 +53,21 @@ def test_every_form_gives_the_same_values_back(name: str, data: st.DataObject) -
     """Also symbols that are no text, or are read as other symbols; .txt and .csv hold text alone."""
     modality = KINDS[name]
     n = data.draw(st.integers(1, 4))
-    draw = st.lists(st.integers(0, modality.symbols - 1), min_size=modality.length, max_size=modality.length)
+    draw = st.lists(st.integers(0, modality.vocab_size - 1), min_size=modality.length, max_size=modality.length)
     values = torch.tensor([data.draw(draw) for _ in range(n)])
     drawn = [data.draw(st.integers(0, max(0, len(modality.classes) - 1))) for _ in range(n)]
     given = {"label": torch.tensor(drawn)} if modality.classes else {}
     with tempfile.TemporaryDirectory() as folder:
         for form in ("a.npz", "a.jsonl", "folder"):
             modality.write(values, given, pathlib.Path(folder) / form)
-            back, labels = read_back(pathlib.Path(folder) / form, modality)
+            back, labels = read_samples(pathlib.Path(folder) / form, modality)
             assert torch.equal(ended(modality, back), ended(modality, values)), form
             assert labels.keys() == given.keys(), form
             assert all(torch.equal(labels[key], given[key]) for key in labels), form
         if isinstance(modality.vocabulary, Characters):
             for form in ("a.txt", "a.csv"):
                 modality.write(values, given, pathlib.Path(folder) / form)
-                back, _ = read_back(pathlib.Path(folder) / form, modality)
+                back, _ = read_samples(pathlib.Path(folder) / form, modality)
                 assert torch.equal(back, ended(modality, values)), form
 
 
@@ -83,7 +83,7 @@ def test_lines_hold_any_text(texts: list[str]) -> None:
 
 def test_samples_are_read_as_they_were_drawn_by_all(tmp_path: pathlib.Path) -> None:
     modality = KINDS["documents"]
-    values, given = modality.accept(read_lines(tmp_path, ["ab\n", "c", ""], ["x", "x", "y,z"]))
+    values, given = modality.values_from_raw(read_lines(tmp_path, ["ab\n", "c", ""], ["x", "x", "y,z"]))
     assert modality.texts(values) == ["ab\n", "c", ""]
     assert values[1].tolist() == [7, *[15] * 4]
     modality.write(values, given, tmp_path / "out")
@@ -113,15 +113,15 @@ def test_a_single_sample_is_one_example_for_its_model(tmp_path: pathlib.Path) ->
 
 
 def read_lines(folder: pathlib.Path, texts: list[str], labels: list[str]):
-    from feller.data.loading.find import find
+    from feller.data.loading.file_formats import load_raw
 
     path = folder / "in.jsonl"
     path.write_text("".join(json.dumps({"text": t, "label": k}) + "\n" for t, k in zip(texts, labels, strict=True)))
-    return find(path, Asked())
+    return load_raw(path, ReadOptions())
 
 
 def texts_of(path: pathlib.Path) -> list[str]:
-    return KINDS["documents"].texts(read_back(path, KINDS["documents"])[0])
+    return KINDS["documents"].texts(read_samples(path, KINDS["documents"])[0])
 
 
 def test_others_are_refused_forms(tmp_path: pathlib.Path) -> None:
@@ -132,7 +132,7 @@ def test_others_are_refused_forms(tmp_path: pathlib.Path) -> None:
 def test_space_and_checks() -> None:
     assert KINDS["stream"].space() == Tokens(15, (5,))
     assert KINDS["documents"].space() == Tokens(16, (5,))
-    assert KINDS["documents"].symbols == 16
+    assert KINDS["documents"].vocab_size == 16
     assert KINDS["stream"].log_scale is None
     modality, values = KINDS["stream"], torch.arange(10).reshape(2, 5)
     assert torch.equal(modality.encode(values), values)
@@ -165,15 +165,15 @@ def test_records_keep_it(name: str) -> None:
 
 def test_gaps_are_filled_and_the_rest_kept() -> None:
     modality = Text(Characters("abc _"), 8, documents=False)
-    tokens, known = modality.known("ab __c")
+    tokens, known = modality.observed_tokens("ab __c")
     assert tokens.tolist() == [0, 1, 3, 0, 0, 2, 0, 0]
     assert known.tolist() == [True, True, True, False, False, True, False, False]
-    assert not modality.known("")[1].any()
-    assert modality.known("abcabcab")[1].all()
-    tokens, known = KINDS["bytes"].known("é_a")
+    assert not modality.observed_tokens("")[1].any()
+    assert modality.observed_tokens("abcabcab")[1].all()
+    tokens, known = KINDS["bytes"].observed_tokens("é_a")
     assert tokens.tolist() == [195, 169, 0, 97]
     assert known.tolist() == [True, True, False, True]
-    tokens, known = Text(SUBWORDS, 9, documents=True).known("the__ mat")
+    tokens, known = Text(SUBWORDS, 9, documents=True).observed_tokens("the__ mat")
     first, last = SUBWORDS.encode("the"), SUBWORDS.encode(" mat")
     expected = [True] * len(first) + [False] * 2 + [True] * len(last)
     assert known.tolist() == (expected + [False] * 9)[:9]
@@ -185,11 +185,11 @@ def test_gaps_beyond_the_model_and_strangers() -> None:
     with pytest.raises(
         UsageError, match="the known text has 9 characters, gaps included, and the model's texts have 8"
     ):
-        modality.known("abc _____")
+        modality.observed_tokens("abc _____")
     with pytest.raises(UsageError, match=r"cannot be read: expected the 4 characters .* 'é' \(U\+00E9\), character 6"):
-        modality.known("ab __é")
+        modality.observed_tokens("ab __é")
     with pytest.raises(UsageError, match=r"found 'A' \(U\+0041\), character 1\. Write 'a' instead"):
-        modality.known("A")
+        modality.observed_tokens("A")
 
 
 def test_pictures_of_any_text() -> None:
@@ -226,7 +226,7 @@ OFTEN = settings(deadline=None, max_examples=100, derandomize=True)
 @OFTEN
 @given(st.integers(0, 3000), st.integers(1, 60))
 def test_windows_are_pieces_of_the_text_and_blocks_share_nothing(n: int, length: int) -> None:
-    values, groups = cut(range(n), length)  # each symbol is its own place
+    values, groups = cut_windows(range(n), length)  # each symbol is its own place
     assert values.shape == (len(groups), length)
     assert len(values) == 0 if n < length else len(values) >= 1
     assert (values.diff(dim=1) == 1).all()
@@ -237,7 +237,7 @@ def test_windows_are_pieces_of_the_text_and_blocks_share_nothing(n: int, length:
 
 
 def test_each_symbol_is_in_four_windows() -> None:
-    values, groups = cut(range(100_000), 100)
+    values, groups = cut_windows(range(100_000), 100)
     seen = torch.bincount(values.flatten(), minlength=100_000)
     assert seen.max() == 4
     assert (seen == 4).double().mean() > 0.9
@@ -247,14 +247,14 @@ def test_each_symbol_is_in_four_windows() -> None:
 
 
 def test_too_many_windows_overlap_less(monkeypatch) -> None:
-    monkeypatch.setattr(dataset, "MOST", 3_000)
-    values, _ = cut(range(2_000), 100)
+    monkeypatch.setattr(dataset, "MAX_WINDOW_SYMBOLS", 3_000)
+    values, _ = cut_windows(range(2_000), 100)
     assert values.numel() <= 3_000
     assert (values[1, 0] - values[0, 0]) == 67
 
 
 def numbered(n: int, length: int) -> Dataset:
-    values, groups = cut([i % 256 for i in range(n)], length)
+    values, groups = cut_windows([i % 256 for i in range(n)], length)
     return Dataset(values, {}, Text(Bytes(), length, documents=False), (), groups)
 
 
@@ -275,7 +275,7 @@ def test_groups_are_never_split(n: int, length: int, share: float, seed: int) ->
 
 
 def test_a_tenth_of_a_text_is_set_aside_and_its_symbols_are_nowhere_else() -> None:
-    values, groups = cut(range(50_000), 50)
+    values, groups = cut_windows(range(50_000), 50)
     data = Dataset(values, {}, Text(Bytes(), 50, documents=False), (), groups)
     train, aside = split(data)
     assert abs(len(aside) / len(data) - 0.1) < 0.02

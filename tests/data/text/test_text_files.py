@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from feller.core.errors import InputError, UsageError
-from feller.data.loading.read import read
+from feller.data.loading.dataset_reader import read
 from feller.data.modality import Dataset
-from feller.data.points.points import Points
+from feller.data.points.euclidean_points import Points
 from feller.data.text import dataset
 from feller.data.text.files import is_list
 from feller.data.text.modality import Text
@@ -53,7 +53,7 @@ def test_prose_is_cut_into_windows(tmp_path: pathlib.Path, name: str) -> None:
 
 def test_windows_with_gaps_are_told(tmp_path: pathlib.Path, monkeypatch) -> None:
     text = PROSE * 20  # blocks of 640
-    monkeypatch.setattr(dataset, "MOST", len(text) // 2)
+    monkeypatch.setattr(dataset, "MAX_WINDOW_SYMBOLS", len(text) // 2)
     data = read(written(tmp_path, "a.txt", text), longest=20)
     used = len(data) / (len(text) / 20)
     assert used == pytest.approx(0.5, abs=0.05)  # each block begins with a window

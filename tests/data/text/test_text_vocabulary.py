@@ -25,7 +25,7 @@ def test_decoding_undoes_encoding(text: str) -> None:
     for vocabulary in (own, Bytes(), SUBWORDS):
         ids = vocabulary.encode(text)
         assert vocabulary.decode(ids) == text
-        assert all(0 <= symbol < vocabulary.count for symbol in ids)
+        assert all(0 <= symbol < vocabulary.vocab_size for symbol in ids)
     assert [own.symbols[symbol] for symbol in own.encode(text)] == list(text)
     assert bytes(Bytes().encode(text)) == text.encode()
 
@@ -39,9 +39,9 @@ def test_bytes_that_are_no_text_can_be_shown(ids: list[int]) -> None:
 
 def test_numbers_are_those_of_the_order_of_characters() -> None:
     assert Characters("ba\n").encode("ab\n\na") == [1, 0, 2, 2, 1]
-    assert Characters("ba\n").count == 3
+    assert Characters("ba\n").vocab_size == 3
     assert Bytes().encode("é\n") == [195, 169, 10]
-    assert Bytes().count == 256
+    assert Bytes().vocab_size == 256
 
 
 @pytest.mark.parametrize(
@@ -73,9 +73,9 @@ def test_subwords_are_learnt_from_the_data() -> None:
     """Frequent words become single symbols; the same data give the same vocabulary."""
     assert len(SUBWORDS.encode("the cat sat on the mat")) <= 12
     assert len(SUBWORDS.encode("qzqz")) == 4
-    assert SUBWORDS.count == 290
+    assert SUBWORDS.vocab_size == 290
     assert learn_subwords(PROSE, 290) == SUBWORDS
-    assert learn_subwords(["ab"], 400).count == 256  # no pair comes twice
+    assert learn_subwords(["ab"], 400).vocab_size == 256  # no pair comes twice
 
 
 @pytest.mark.parametrize("count", [0, 256, 2**17 + 1])

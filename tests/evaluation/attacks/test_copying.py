@@ -9,9 +9,9 @@ import torch
 from feller.app.modalities.registration import registration_of
 from feller.core.rng import Rng
 from feller.data.examples.loaders import EXAMPLES
-from feller.data.loading.read import read
+from feller.data.loading.dataset_reader import read
 from feller.data.modality import Dataset, Modality
-from feller.data.points.points import Points
+from feller.data.points.euclidean_points import Points
 from feller.data.text.modality import Text
 from feller.data.text.vocabulary import Characters
 from feller.evaluation.attacks.copying import CopyScores, copy_scores

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from feller.core.errors import UsageError
-from feller.data.figures import image_of
+from feller.data.figures import to_image
 from feller.evaluation.report.bridge_animation import (
     FRAMES,
     _blended_colours,
@@ -223,7 +223,7 @@ def test_curves_and_rounds_are_drawn() -> None:
 def test_rounds_are_counted_in_whole_numbers(numbers: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     figures = []
     monkeypatch.setattr(
-        "feller.evaluation.report.cost_plot.image_of", lambda figure: figures.append(figure) or image_of(figure)
+        "feller.evaluation.report.cost_plot.to_image", lambda figure: figures.append(figure) or to_image(figure)
     )
     passed = [
         RoundSummary(number=k, backward=k % 2 == 0, objective=4169.0 + k, w2=3.7, floor=k % 2 + 1.0) for k in numbers

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from feller.core.errors import InputError, UsageError
 from feller.core.rng import Rng
-from feller.data.loading.raw import Sound
+from feller.data.loading.raw import Waveform
 from feller.data.speech.lexicon import words_of
 from feller.evaluation.speech.asr import Whisper, spoken_forms, spoken_words, word_error_rate, word_errors
 from tests.data.speech.clip import TEXTS, clip
@@ -143,14 +143,14 @@ def test_a_prompt_tells_how_to_write(whisper: Whisper) -> None:
     ],
 )
 def test_nothing_is_heard_where_nothing_is(whisper: Whisper, samples: np.ndarray) -> None:
-    assert whisper.transcribe([Sound(samples, 16_000)]) == [""]
+    assert whisper.transcribe([Waveform(samples, 16_000)]) == [""]
 
 
 def test_what_is_written_is_bounded(whisper: Whisper) -> None:
     """Odd sounds, of which it might write the same without end."""
     draw = np.random.default_rng(0)
     clicks = np.tile(np.r_[np.hanning(200), np.zeros(1400)], 30).astype(np.float32) * 0.5
-    odd = [Sound(part.astype(np.float32), 16_000) for part in (draw.normal(0, 0.1, 48_000), clicks)]
+    odd = [Waveform(part.astype(np.float32), 16_000) for part in (draw.normal(0, 0.1, 48_000), clicks)]
     assert all(
         len(text.split()) <= 8 * (1 + sound.seconds) for text, sound in zip(whisper.transcribe(odd), odd, strict=True)
     )

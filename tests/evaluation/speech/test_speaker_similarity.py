@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from feller.core.errors import InputError, UsageError
-from feller.data.loading.raw import Sound
-from feller.data.speech.audio_io import read_sound, resampled
+from feller.data.loading.raw import Waveform
+from feller.data.speech.audio_io import read_sound, resample
 from feller.evaluation.speech.mos import opinion
 from feller.evaluation.speech.speaker_similarity import SpeakerEncoder, similarity
 from tests.data.speech.clip import SHARED, clip
@@ -27,8 +27,8 @@ def voices() -> SpeakerEncoder:
     return found
 
 
-def part(sound: Sound, seconds: float) -> Sound:
-    return Sound(sound.samples[: int(seconds * sound.rate)], sound.rate)
+def part(sound: Waveform, seconds: float) -> Waveform:
+    return Waveform(sound.samples[: int(seconds * sound.sample_rate)], sound.sample_rate)
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -41,12 +41,14 @@ def test_vectors_are_those_of_the_package(voices: SpeakerEncoder, n: int) -> Non
     theirs = package.VoiceEncoder("cpu", verbose=False).embed_utterance(
         package.normalize_volume(samples, -30, increase_only=True)
     )
-    torch.testing.assert_close(voices.embed([Sound(samples, 16_000)])[0], torch.from_numpy(theirs), atol=1e-6, rtol=0)
+    torch.testing.assert_close(
+        voices.embed([Waveform(samples, 16_000)])[0], torch.from_numpy(theirs), atol=1e-6, rtol=0
+    )
 
 
 def test_a_vector_is_the_mean_of_its_windows(voices: SpeakerEncoder) -> None:
     """Windows of 1.6 s begin each 0.77 s; the last needs three quarters of a sound."""
-    long = Sound(np.tile(clip("sense-0880.flac").samples, 2)[: 4 * 16_000], 16_000)
+    long = Waveform(np.tile(clip("sense-0880.flac").samples, 2)[: 4 * 16_000], 16_000)
     (windows,) = voices.embed_windows([long])
     assert len(windows) == 4  # at 0, 0.77, 1.54 and 2.31 s; the next would have 0.92 s of 1.6 s
     torch.testing.assert_close(windows.norm(dim=1), torch.ones(4))
@@ -73,8 +75,8 @@ def test_one_voice_is_more_like_itself_than_another(voices: SpeakerEncoder) -> N
 
 def test_other_sounds_rates_and_levels_change_little(voices: SpeakerEncoder) -> None:
     sound = clip("sense-0880.flac")
-    quiet = Sound(sound.samples / 100, sound.rate)
-    finer = resampled(sound, 48_000)
+    quiet = Waveform(sound.samples / 100, sound.sample_rate)
+    finer = resample(sound, 48_000)
     alone = voices.embed([sound])
     together = voices.embed([clip("LJ001-0008.flac"), sound, quiet, finer])
     torch.testing.assert_close(together[1], alone[0], atol=1e-6, rtol=0)
@@ -89,7 +91,7 @@ def test_sounds_without_a_voice_are_nan(voices: SpeakerEncoder) -> None:
         sound.samples[:3_999],
         np.full(16_000, np.nan, np.float32),
     )
-    found = voices.embed([sound, *(Sound(samples, 16_000) for samples in nothing), sound])
+    found = voices.embed([sound, *(Waveform(samples, 16_000) for samples in nothing), sound])
     assert found.isfinite().all(1).tolist() == [True, False, False, False, False, True]
     assert similarity(found, found).isnan().tolist() == [False, True, True, True, True, False]
     assert voices.embed([]).shape == (0, 256)
@@ -141,9 +143,9 @@ def test_noise_is_rated_worse_without_a_network(monkeypatch: pytest.MonkeyPatch)
     assert opinion(sound) == clean
     for rating in (clean.overall, clean.speech, clean.background):
         assert 2.5 < rating < 5
-    assert clean.overall == pytest.approx(dnsmos.run(resampled(sound, 16_000).samples, sr=16_000)["ovrl_mos"], abs=0.1)
+    assert clean.overall == pytest.approx(dnsmos.run(resample(sound, 16_000).samples, sr=16_000)["ovrl_mos"], abs=0.1)
     noise = np.random.default_rng(0).normal(0, 0.05, len(sound.samples)).astype(np.float32)
-    noisy = opinion(Sound(sound.samples + noise, sound.rate))
+    noisy = opinion(Waveform(sound.samples + noise, sound.sample_rate))
     assert noisy.background < clean.background - 1
     assert noisy.overall < clean.overall - 0.5
 
@@ -151,8 +153,8 @@ def test_noise_is_rated_worse_without_a_network(monkeypatch: pytest.MonkeyPatch)
 def test_what_is_too_loud_is_cut_off_as_in_a_file() -> None:
     pytest.importorskip("speechmos.dnsmos")
     sound = clip("LJ001-0008.flac")
-    loud = Sound(sound.samples * np.float32(3 / np.abs(sound.samples).max()), sound.rate)
-    assert opinion(loud) == opinion(Sound(np.clip(loud.samples, -1, 1), sound.rate))
+    loud = Waveform(sound.samples * np.float32(3 / np.abs(sound.samples).max()), sound.sample_rate)
+    assert opinion(loud) == opinion(Waveform(np.clip(loud.samples, -1, 1), sound.sample_rate))
 
 
 @pytest.mark.parametrize(
@@ -161,7 +163,7 @@ def test_what_is_too_loud_is_cut_off_as_in_a_file() -> None:
 def test_odd_sounds_are_refused(samples: np.ndarray) -> None:
     pytest.importorskip("speechmos.dnsmos")
     with pytest.raises(InputError, match=r"expected a sound of 0\.1 s or more"):
-        opinion(Sound(samples, 16_000))
+        opinion(Waveform(samples, 16_000))
 
 
 def test_a_missing_package_for_ratings_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

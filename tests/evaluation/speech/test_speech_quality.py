@@ -13,7 +13,7 @@ import torch
 
 from feller.core.errors import InputError, UsageError
 from feller.core.rng import Rng
-from feller.data.loading.raw import Sound
+from feller.data.loading.raw import Waveform
 from feller.data.speech.audio_io import read_sound
 from feller.evaluation.speech.asr import SpeechRecognizer
 from feller.evaluation.speech.speaker_similarity import SpeakerEncoder
@@ -37,7 +37,7 @@ class Told(SpeechRecognizer):
 
     texts_by_length: dict[int, str]
 
-    def transcribe(self, sounds: Sequence[Sound]) -> list[str]:
+    def transcribe(self, sounds: Sequence[Waveform]) -> list[str]:
         return [self.texts_by_length[len(sound.samples)] for sound in sounds]
 
 
@@ -49,9 +49,9 @@ def installed() -> None:
         pytest.skip("resemblyzer is not installed")
 
 
-def cuts(sound: Sound, n: int, start: int = 0) -> list[Sound]:
+def cuts(sound: Waveform, n: int, start: int = 0) -> list[Waveform]:
     """Return pieces of half a second and more, all of different lengths."""
-    return [Sound(sound.samples[i * 400 + start : i * 400 + start + 8_000 + i], sound.rate) for i in range(n)]
+    return [Waveform(sound.samples[i * 400 + start : i * 400 + start + 8_000 + i], sound.sample_rate) for i in range(n)]
 
 
 @pytest.mark.slow
@@ -82,8 +82,8 @@ def test_words_voices_and_spread_each_see_their_own_fault(monkeypatch: pytest.Mo
     monkeypatch.setitem(sys.modules, "speechmos.dnsmos", None)
     mixed = [sound for pair in zip(cuts(SENSE, 20), cuts(FIRST, 20, 3_000), strict=True) for sound in pair]
     lengths = count(9_000)
-    mixed = [Sound(np.resize(sound.samples, next(lengths)), sound.rate) for sound in mixed]
-    alone = [Sound(np.resize(sound.samples, next(lengths)), sound.rate) for sound in cuts(SENSE, 20, 200)]
+    mixed = [Waveform(np.resize(sound.samples, next(lengths)), sound.sample_rate) for sound in mixed]
+    alone = [Waveform(np.resize(sound.samples, next(lengths)), sound.sample_rate) for sound in cuts(SENSE, 20, 200)]
     heard = {len(sound.samples): "one two" for sound in (*mixed, *alone)}
     prompts = [SENSE if i % 2 == 0 else FIRST for i in range(40)]
     real = Utterances(mixed, ["one two"] * 40, prompts)
@@ -130,8 +130,8 @@ def test_missing_packages_are_told_and_the_rest_is_measured(monkeypatch: pytest.
 
 @pytest.mark.usefixtures("installed")
 def test_sounds_without_a_voice_are_counted_and_left_out() -> None:
-    silent = Sound(np.zeros(16_000, np.float32), 16_000)
-    short = Sound(SENSE.samples[:100], 16_000)
+    silent = Waveform(np.zeros(16_000, np.float32), 16_000)
+    short = Waveform(SENSE.samples[:100], 16_000)
     made = Utterances([SENSE, silent, short], prompts=[SENSE, SENSE, SENSE])
     found = speech_quality(made, Utterances([SENSE]), Rng(0), Judges(Told({}), max_rated=0)).numbers
     assert found["voiceless"] == 2
@@ -224,7 +224,7 @@ def test_missing_speakers_and_noise_are_seen_and_missing_utterances_are_not() ->
     voices, draw = SpeakerEncoder(), np.random.default_rng(0)
     files = sorted((LIBRISPEECH / "test").glob("*.flac"))
     sounds = [read_sound(path).sound for path in files]
-    sounds = [Sound(sound.samples[: 3 * sound.rate], sound.rate) for sound in sounds]
+    sounds = [Waveform(sound.samples[: 3 * sound.sample_rate], sound.sample_rate) for sound in sounds]
     try:
         clean = voices.embed(sounds)
     except UsageError:
@@ -248,7 +248,7 @@ def test_missing_speakers_and_noise_are_seen_and_missing_utterances_are_not() ->
         assert frechet_features(noisy[judged], real) > 2 * frechet_features(clean[judged], real)
 
 
-def noised(sound: Sound, decibels: float, draw: np.random.Generator) -> Sound:
+def noised(sound: Waveform, decibels: float, draw: np.random.Generator) -> Waveform:
     """Add white noise, so far below the sound."""
     level = np.sqrt(np.square(sound.samples).mean()) * 10 ** (-decibels / 20)
-    return Sound((sound.samples + draw.normal(0, level, len(sound.samples))).astype(np.float32), sound.rate)
+    return Waveform((sound.samples + draw.normal(0, level, len(sound.samples))).astype(np.float32), sound.sample_rate)

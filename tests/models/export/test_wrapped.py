@@ -421,7 +421,7 @@ def test_numbers_of_files_are_positions_where_names_are_none(tmp_path):
 
     for names, numbers in (([2, 0, 1], [2, 0, 1]), (["blue", "red", "green"], [2, 0, 1])):
         assert labels(names).given["label"].tolist() == numbers
-        assert labels(names, None).seen_as(kind).given["label"].tolist() == numbers
+        assert labels(names, None).with_modality(kind).given["label"].tolist() == numbers
     with refuses(InputError, argument="class", found="'3'"):
         labels([0, 1, 3])
     assert model.log_prob({"samples": images, "labels": np.array([0, 1, 2])}, divergence=feller.Hutchinson()).shape == (

@@ -8,7 +8,7 @@ from feller.core.rng import Rng
 from feller.core.run_folder import Run
 from feller.core.safetensors_io import save_tensors
 from feller.core.serialization import to_dict, write_json
-from feller.data.loading.read import read
+from feller.data.loading.dataset_reader import read
 from feller.models.model import Model
 from feller.models.recipes.recipe import Recipe
 from feller.models.recipes.registry import RECIPES
@@ -31,7 +31,7 @@ def untrained(data: str, recipe: str) -> tuple[Model, Recipe]:
     found = read(data)
     made = RECIPES[recipe](found.subset(torch.arange(min(200, len(found)))), "tiny")
     kind = made.modality or found.modality
-    return shaken(made.model_spec(found.seen_as(kind))), made
+    return shaken(made.model_spec(found.with_modality(kind))), made
 
 
 def as_run(folder: pathlib.Path, model: Model, recipe: Recipe, data: str) -> Run:

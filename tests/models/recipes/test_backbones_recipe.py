@@ -8,9 +8,9 @@ import torch
 from feller.core.errors import UsageError
 from feller.core.rng import Rng
 from feller.core.serialization import from_dict, to_dict
-from feller.data.batches import batches
+from feller.data.batches import batch_loader
 from feller.data.examples.loaders import protein_chains
-from feller.data.loading.read import read
+from feller.data.loading.dataset_reader import read
 from feller.data.proteins.backbones import Backbones
 from feller.models.model import Model
 from feller.models.recipes.proteins import backbones
@@ -27,7 +27,7 @@ def test_recipe_learns_and_draws() -> None:
     training = replace(recipe.train, minutes=None, steps=30, batch_size=8, warmup=5)
     about = replace(recipe, sampling=SamplerConfig("midpoint", 8)).model_spec(data)
     learner = make_train_state(about.build(Rng(0)), training)
-    feed = batches(data, training.batch_size, Rng(0))
+    feed = batch_loader(data, training.batch_size, Rng(0))
     example = recipe.objective.draw(feed(99, slice(0, 8)), Rng(1), learner.network)
     before = recipe.objective.loss(learner.network, example).mean().item()
     for _ in train(learner, recipe.objective, feed, training, rng=Rng(0), engine=get_engine()):
@@ -35,7 +35,7 @@ def test_recipe_learns_and_draws() -> None:
     assert recipe.objective.loss(learner.network, example).mean().item() < 0.85 * before
     drawn = Model.from_spec(about, learner.network).sample_dataset(6)
     assert drawn.values.shape == (6, data.modality.longest, 4, 3)
-    valid = data.modality.complete(drawn.given)["valid"]
+    valid = data.modality.add_derived_conditions(drawn.given)["valid"]
     assert set(valid.sum(1).tolist()) <= set(data.given["valid"].sum(1).tolist())
     bonds = (drawn.values[:, 1:, 0] - drawn.values[:, :-1, 2]).norm(dim=2)[valid[:, 1:]]
     assert (bonds - 1.33).abs().max() < 0.3  # places of bonded atoms hardly vary, whatever was learned

@@ -14,7 +14,7 @@ from feller.core.run_folder import open_run
 from feller.core.safetensors_io import load_tensors
 from feller.core.serialization import from_dict, to_dict
 from feller.data.images.pixel_codes import AsTokens
-from feller.data.loading.read import read
+from feller.data.loading.dataset_reader import read
 from feller.data.modality import Dataset
 from feller.models.recipes.images import image_tokenizer, image_tokenizer_vq
 from feller.models.recipes.recipe import SIZES, Recipe
@@ -35,9 +35,9 @@ def test_256_codes_by_default(build, size: str) -> None:
     recipe = build(DIGITS, size)
     assert recipe.architecture.quantiser.count == 256
     assert isinstance(recipe.architecture.quantiser, FSQ if build is image_tokenizer else VectorQuantizerEMA)
-    assert recipe.describe(DIGITS.seen_as(recipe.modality)).frequencies == {}  # labels tell it nothing
+    assert recipe.describe(DIGITS.with_modality(recipe.modality)).frequencies == {}  # labels tell it nothing
     assert from_dict(Recipe, to_dict(recipe)) == recipe
-    tokens = DIGITS.seen_as(replace(DIGITS.modality, code=AsTokens()))
+    tokens = DIGITS.with_modality(replace(DIGITS.modality, code=AsTokens()))
     assert build(tokens, size) == recipe
 
 

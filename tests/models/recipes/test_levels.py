@@ -13,7 +13,7 @@ from feller.core.errors import UsageError
 from feller.core.run_folder import open_run
 from feller.core.safetensors_io import load_tensors
 from feller.core.serialization import from_dict, to_dict
-from feller.data.loading.read import read
+from feller.data.loading.dataset_reader import read
 from feller.models.recipes.images import levels_mask, levels_metric, levels_uniform
 from feller.models.recipes.recipe import Recipe
 from feller.paths import LeaveOneOut, MetricPath, Mixture, Posterior

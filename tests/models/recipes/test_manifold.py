@@ -9,8 +9,8 @@ import torch
 
 from feller.core.errors import UsageError
 from feller.core.rng import Rng
-from feller.data.batches import batches
-from feller.data.loading.read import read
+from feller.data.batches import batch_loader
+from feller.data.loading.dataset_reader import read
 from feller.data.modality import Modality
 from feller.models.families.model_family import family_for
 from feller.models.model import Model
@@ -68,7 +68,9 @@ def test_a_short_training_learns_where_the_data_are(name: str) -> None:
         return -float(model.log_prob(unseen, sampling=SamplerConfig("midpoint", 32)).mean())
 
     assert nll() == pytest.approx(-uniform, abs=1e-4)
-    for _ in train(learner, recipe.objective, batches(data, 128, Rng(0)), training, rng=Rng(0), engine=get_engine()):
+    for _ in train(
+        learner, recipe.objective, batch_loader(data, 128, Rng(0)), training, rng=Rng(0), engine=get_engine()
+    ):
         pass
     assert nll() < -uniform - 0.5
     drawn = model.sample_dataset(50, sampling=SamplerConfig("midpoint", 32))

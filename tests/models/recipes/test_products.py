@@ -11,9 +11,9 @@ from feller.core.errors import UsageError
 from feller.core.rng import Rng
 from feller.core.serialization import from_dict, to_dict
 from feller.data.crystals.modality import Crystals
-from feller.data.images.labelled import Labelled
-from feller.data.loading.read import read
-from feller.data.loading.read_samples import read_back
+from feller.data.images.labelled_images import LabelledImages
+from feller.data.loading.dataset_reader import read
+from feller.data.loading.sample_reader import read_samples
 from feller.data.modality import Dataset
 from feller.data.molecules.modality import Molecules
 from feller.models.model import Model
@@ -42,7 +42,7 @@ def test_atoms(name: str, kind: type, tmp_path: pathlib.Path) -> None:
     valid = drawn.given["valid"]["element"]
     assert set(valid.sum(1).tolist()) <= set(data.given["valid"]["element"].sum(1).tolist())
     drawn.modality.write(drawn.values, drawn.given, tmp_path / "out")
-    values, _ = read_back(tmp_path / "out", drawn.modality)
+    values, _ = read_samples(tmp_path / "out", drawn.modality)
     assert torch.equal(values["element"][valid], drawn.values["element"][valid])
 
 
@@ -63,7 +63,7 @@ def test_a_crystal_of_a_formula_or_in_a_cell() -> None:
 def test_pictures_and_labels() -> None:
     data = read("example:digits").subset(torch.arange(200))
     recipe, model = fitted("image-label", data, 10, 32)
-    assert isinstance(recipe.modality, Labelled)
+    assert isinstance(recipe.modality, LabelledImages)
     assert model.spec.conditionable == ("image", "label")
     drawn = model.sample_dataset(5, rng=Rng(1))
     assert drawn.values["image"].shape == (5, 1, 8, 8)

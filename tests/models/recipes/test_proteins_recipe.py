@@ -10,9 +10,9 @@ from feller.app.modalities.registration import find_recipe
 from feller.core.errors import UsageError
 from feller.core.rng import Rng
 from feller.core.serialization import from_dict, to_dict
-from feller.data.batches import batches
-from feller.data.loading.read import read
-from feller.data.loading.read_samples import read_back
+from feller.data.batches import batch_loader
+from feller.data.loading.dataset_reader import read
+from feller.data.loading.sample_reader import read_samples
 from feller.data.modality import Dataset
 from feller.data.proteins.backbones import Backbones
 from feller.data.proteins.modality import Proteins
@@ -40,7 +40,7 @@ def fitted() -> Model:
 def test_recipe_learns(fitted: Model) -> None:
     recipe = find_recipe("proteins", DATA, "tiny")[1]
     assert from_dict(Recipe, to_dict(recipe)) == recipe
-    example = recipe.objective.draw(batches(DATA, 40, Rng(0))(0, slice(0, 40)), Rng(1), fitted.network)
+    example = recipe.objective.draw(batch_loader(DATA, 40, Rng(0))(0, slice(0, 40)), Rng(1), fitted.network)
     new = recipe.model_spec(DATA).build(Rng(0))
     before, after = (recipe.objective.loss(network, example).mean().item() for network in (new, fitted.network))
     assert after < 0.95 * before
@@ -52,7 +52,7 @@ def test_both_are_drawn(fitted: Model, tmp_path: pathlib.Path) -> None:
     assert set(valid["residue"].sum(1).tolist()) <= set(DATA.given["valid"]["residue"].sum(1).tolist())
     assert drawn.values["residue"][valid["residue"]].max() < 20
     drawn.modality.write(drawn.values, drawn.given, tmp_path / "out")
-    values, _ = read_back(tmp_path / "out", drawn.modality)
+    values, _ = read_samples(tmp_path / "out", drawn.modality)
     assert torch.equal(values["residue"][valid["residue"]], drawn.values["residue"][valid["residue"]])
 
 
@@ -130,7 +130,7 @@ def test_structures_alone_of_data_with_sequences() -> None:
     assert name == "backbones"
     assert isinstance(recipe.modality, Backbones)
     assert from_dict(Recipe, to_dict(recipe)) == recipe
-    data = DATA.seen_as(recipe.modality)
+    data = DATA.with_modality(recipe.modality)
     assert torch.equal(data.values, DATA.values["atoms"])
     drawn = trained(small(recipe), data, 2).sample_dataset(2)
     assert drawn.values.shape == (2, 64, 4, 3)

@@ -13,7 +13,7 @@ from feller.app.workflows.fit import fit
 from feller.core.errors import InputError
 from feller.core.rng import Rng
 from feller.core.run_folder import Run
-from feller.data.loading.read import read
+from feller.data.loading.dataset_reader import read
 from feller.models.model import load_model
 from feller.paths import Affine
 from feller.sampling import Midpoint, simulate

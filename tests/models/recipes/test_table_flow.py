@@ -19,12 +19,12 @@ from feller.core.errors import UsageError
 from feller.core.rng import Rng
 from feller.core.serialization import from_dict, to_dict
 from feller.data.modality import Dataset
-from feller.data.points.points import Points
+from feller.data.points.euclidean_points import Points
 from feller.data.tables.column import Categorical
 from feller.data.tables.constraints import Constraint
-from feller.data.tables.mixed import Mixed
+from feller.data.tables.mixed_table import MixedTable
 from feller.data.tables.modality import Table
-from feller.data.tables.numerical import Numerical
+from feller.data.tables.numerical_column import Numerical
 from feller.data.tables.schema import Schema, write_schema
 from feller.models.recipes.recipe import Recipe
 from feller.paths.time_distributions import Stratified, Uniform
@@ -73,7 +73,7 @@ def test_it_learns_what_columns_tell_of_each_other() -> None:
     recipe = recipe_for(data)
     assert from_dict(Recipe, json.loads(json.dumps(to_dict(recipe)))) == recipe
     short = replace(recipe, train=replace(recipe.train, batch_size=256, ema_decay=0.98))
-    model = trained(replace(short, sampling=SamplerConfig("midpoint", 24)), data.seen_as(Mixed(TABLE)), 250)
+    model = trained(replace(short, sampling=SamplerConfig("midpoint", 24)), data.with_modality(MixedTable(TABLE)), 250)
     drawn = model.sample_dataset(1000, rng=Rng(1)).values
     assert ((drawn[:, 1] > 0) | (drawn[:, 2] == 0)).all()  # the rule
     assert (drawn >= 0).all()
@@ -90,7 +90,7 @@ def test_a_table_without_words_flows_alone() -> None:
     table = Table(Schema((SCHEMA.columns[0],)))
     data = Dataset(Rng(0).stream("x").randint(20, (64, 1)), {}, table)
     recipe = recipe_for(data)
-    model = trained(recipe, data.seen_as(recipe.modality or table), 2)
+    model = trained(recipe, data.with_modality(recipe.modality or table), 2)
     assert model.sample_dataset(5, rng=Rng(1)).values.shape == (5, 1)
 
 
@@ -102,8 +102,8 @@ def test_other_data_are_refused() -> None:
 def test_a_private_gradient_is_that_of_the_plain_loop_in_one_pass() -> None:
     data = rows(7)
     recipe = recipe_for(data)
-    kind = Mixed(TABLE)
-    network = shaken(recipe.model_spec(data.seen_as(kind)).build(Rng(0)), size=0.05)
+    kind = MixedTable(TABLE)
+    network = shaken(recipe.model_spec(data.with_modality(kind)).build(Rng(0)), size=0.05)
     state = {
         name: leaf.double() if leaf.is_floating_point() else leaf for name, leaf in kind.encode(data.values).items()
     }
@@ -127,15 +127,15 @@ def test_a_private_gradient_is_that_of_the_plain_loop_in_one_pass() -> None:
 
 def test_the_guard_lets_the_recipe_know_noisy_shares_alone() -> None:
     data = rows(4000)
-    exact = TABLE.with_shares_of(data.values).shares
+    exact = TABLE.with_marginals_of(data.values).marginals
     wish = PrivacyConfig(epsilon=1.0, unsafe_seed=0)
-    for seen in (data, data.seen_as(Mixed(TABLE.with_shares_of(data.values)))):
+    for seen in (data, data.with_modality(MixedTable(TABLE.with_marginals_of(data.values)))):
         guarded = guard(wish, seen, seen, Charged())
         recipe, planned = plan(wish, guarded, find_recipe("table-flow", guarded.dataset, "tiny")[1])
-        assert isinstance(recipe.modality, Mixed)
+        assert isinstance(recipe.modality, MixedTable)
         assert isinstance(guarded.dataset.modality, Table)
         assert recipe.modality.table == guarded.dataset.modality
-        assert recipe.modality.table.shares != exact
+        assert recipe.modality.table.marginals != exact
         assert [type(expense).__name__ for expense in guarded.ledger.events] == ["Gaussian"]
         assert planned.steps == recipe.train.steps
         assert isinstance(recipe.objective, FlowMatching)
@@ -180,7 +180,7 @@ def test_commands(private: bool, tmp_path: pathlib.Path, monkeypatch, capsys) ->
     assert model["modality"]["is"] == "Mixed"
     if private:
         assert 2.9 < numbers["epsilon"] <= 3
-        exact = [list(share) for share in TABLE.with_shares_of(data.values).shares]
+        exact = [list(share) for share in TABLE.with_marginals_of(data.values).marginals]
         assert model["modality"]["table"]["shares"] != exact
         assert "loss" not in (run / "metrics.jsonl").read_text()
     assert main(["sample", str(run), "-n", "20", "--out", str(tmp_path / "made.csv")]) == 0

@@ -8,11 +8,11 @@ import torch
 from feller.core.errors import UsageError
 from feller.core.rng import Rng
 from feller.core.serialization import from_dict, to_dict
-from feller.data.batches import batches
-from feller.data.loading.raw import FoundTexts, as_objects
-from feller.data.loading.read import read
+from feller.data.batches import batch_loader
+from feller.data.loading.dataset_reader import read
+from feller.data.loading.raw import RawTexts, object_array
 from feller.data.modality import Dataset
-from feller.data.text.dataset import texts
+from feller.data.text.dataset import text_dataset
 from feller.models.families.model_family import family_for
 from feller.models.model import Model
 from feller.models.recipes.recipe import Recipe
@@ -29,12 +29,12 @@ LINES = ["the sea", "a ship at sea", "the shore", "a gull", "the sun", "a sail"]
 
 @pytest.fixture(scope="module")
 def documents() -> Dataset:
-    return texts(FoundTexts(as_objects(LINES), documents=True))
+    return text_dataset(RawTexts(object_array(LINES), documents=True))
 
 
 @pytest.fixture(scope="module")
 def stream() -> Dataset:
-    return texts(FoundTexts(as_objects([" ".join(LINES)]), documents=False), size=16)
+    return text_dataset(RawTexts(object_array([" ".join(LINES)]), documents=False), size=16)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -56,7 +56,7 @@ def test_recipe_learns_and_writes(name: str, kind: str, request: pytest.FixtureR
     )
     training = replace(recipe.train, minutes=None, steps=16, batch_size=16, warmup=4)
     learner = make_train_state(about.build(Rng(0)), training)
-    feed = batches(data, training.batch_size, Rng(0))
+    feed = batch_loader(data, training.batch_size, Rng(0))
     example = objective.draw(feed(99, slice(0, 16)), Rng(1), learner.network)
     before = objective.loss(learner.network, example).mean().item()
     for _ in train(learner, objective, feed, training, rng=Rng(0), engine=get_engine()):

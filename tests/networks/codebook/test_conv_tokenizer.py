@@ -9,8 +9,8 @@ import torch
 from feller.core.errors import UsageError
 from feller.core.rng import Rng
 from feller.core.serialization import from_dict, to_dict
-from feller.data.batches import batches
-from feller.data.loading.read import read
+from feller.data.batches import batch_loader
+from feller.data.loading.dataset_reader import read
 from feller.networks import FSQ, ConvTokenizer, NetworkConfig, Quantizer, VectorQuantizerEMA
 from feller.spaces import Euclidean
 from feller.training.engine import get_engine
@@ -115,7 +115,7 @@ def trained(quantiser: Quantizer, steps: int, seed: int = 0):
     settings = ConvTokenizer(2, 16, 1, quantiser)
     learner = make_train_state(settings.build((1, 8, 8), {}, Rng(seed)), training)
     rule = AutoencodingLoss(Euclidean((1, 8, 8)))
-    feed = batches(DATA, training.batch_size, Rng(seed))
+    feed = batch_loader(DATA, training.batch_size, Rng(seed))
     found = [report.loss.item() for report in train(learner, rule, feed, training, rng=Rng(seed), engine=get_engine())]
     learner.ema.copy_to(learner.network)
     return learner.network.eval(), found

@@ -8,7 +8,7 @@ import torch
 from feller.core.errors import InputError
 from feller.core.rng import Rng
 from feller.core.serialization import from_dict, to_dict
-from feller.data.documents.image_codes import PictureCodes
+from feller.data.documents.image_tokenizers import ImageTokenizer
 from feller.data.images.modality import Images
 from feller.networks import FSQ, ConvTokenizer, VectorQuantizerEMA
 from feller.networks.codebook import learned_image_tokenizer
@@ -41,7 +41,7 @@ def test_levels_are_seen_as_pictures_are(settings: ConvTokenizer) -> None:
     assert written.unique().numel() > 5
     assert torch.equal(codes.decode(written), KIND.decode(network.decode(written)))
     assert codes.decode(written).dtype == torch.uint8
-    assert (codes.count, codes.grid) == (20, (4, 2))
+    assert (codes.codebook_size, codes.grid) == (20, (4, 2))
     assert codes.module is codes.network
     assert not any(weight.requires_grad for weight in codes.module.parameters())
 
@@ -65,7 +65,7 @@ def test_a_record_holds_settings_and_a_name_tells_weights() -> None:
     )
     data = json.loads(json.dumps(to_dict(second)))
     assert data.keys() == {"is", "settings", "shape"}
-    again = from_dict(PictureCodes, data)
+    again = from_dict(ImageTokenizer, data)
     assert again == second == first
     assert again.name == first.name != second.name
     again.module.load_state_dict(second.module.state_dict())

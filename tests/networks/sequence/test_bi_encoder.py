@@ -12,14 +12,14 @@ from feller.core.errors import UsageError
 from feller.core.rng import Rng
 from feller.core.safetensors_io import load_tensors, save_tensors
 from feller.core.serialization import from_dict, to_dict
-from feller.data.documents.vectors import DocumentVectors
-from feller.data.documents.vocabulary import Symbols
+from feller.data.documents.document_encoder import DocumentEncoder
+from feller.data.documents.vocabulary import DocumentVocabulary
 from feller.networks import BiEncoder, LearnedDocumentEncoder
 from feller.networks.sequence.bi_encoder import extract_images, mask_tokens
 from feller.networks.sequence.ngram_vectors import NUM_BUCKETS, HashedNgrams, mix_hash
 from tests.oracle import close
 
-S = Symbols(text=30, codes=16, picture=4)
+S = DocumentVocabulary(text=30, codes=16, picture=4)
 LETTERS = " abcdefghijklmnopqrstuvwxyz"
 
 
@@ -28,7 +28,7 @@ def row(*parts: str | list[int], length: int = 60) -> list[int]:
     tokens = [S.eos]
     for part in parts:
         texts = isinstance(part, str)
-        tokens += [*(map(LETTERS.index, part) if texts else (S.text + code for code in part)), S.cut]
+        tokens += [*(map(LETTERS.index, part) if texts else (S.text + code for code in part)), S.break_token]
     return tokens + [S.pad] * (length - len(tokens))
 
 
@@ -177,7 +177,7 @@ def test_the_answer_has_the_sharpness_as_its_length() -> None:
 
 def test_record_name_and_weights(tmp_path: pathlib.Path) -> None:
     finder = LearnedDocumentEncoder(BiEncoder(S, (2, 2), width=8, size=64))
-    again = from_dict(DocumentVectors, json.loads(json.dumps(to_dict(finder))))
+    again = from_dict(DocumentEncoder, json.loads(json.dumps(to_dict(finder))))
     assert again == finder
     assert again.name == finder.name
     finder.module.text_encoder.update_counts(rows(row("a wug")))

@@ -9,13 +9,13 @@ from torch.nn import functional as F
 
 from feller.core.errors import UsageError
 from feller.core.rng import Rng
-from feller.data.documents.vocabulary import Symbols
+from feller.data.documents.vocabulary import DocumentVocabulary
 from feller.networks import GPT, count_parameters
 from feller.networks.sequence.gpt import GPTNetwork
 from tests.errors import refuses
 from tests.networks.checks import check_gradients, check_learning, check_record, check_seed, moved
 
-SYMBOLS = Symbols(text=5, codes=4, picture=3)
+SYMBOLS = DocumentVocabulary(text=5, codes=4, picture=3)
 CLOSE = {"rtol": 1e-10, "atol": 1e-10}
 ZERO = torch.zeros(1)
 
@@ -26,7 +26,15 @@ def trained(dtype: torch.dtype = torch.float64) -> GPTNetwork:
 
 
 def test_each_code_says_which_square_of_its_picture_it_fills() -> None:
-    code, text, eos, cut, mask, infill, pad = 5, 1, SYMBOLS.eos, SYMBOLS.cut, SYMBOLS.mask, SYMBOLS.infill, SYMBOLS.pad
+    code, text, eos, cut, mask, infill, pad = (
+        5,
+        1,
+        SYMBOLS.eos,
+        SYMBOLS.break_token,
+        SYMBOLS.mask,
+        SYMBOLS.infill,
+        SYMBOLS.pad,
+    )
     row = [pad, eos, code, code, mask, cut, infill, code, eos]  # a document in front, with a hole that ends it
     squares = [0, 0, 1, 2, 2, 0, 2, 3, 0]  # what opens a fill stands for the code before the hole
     row += [text, mask, cut, code, mask, 8, cut, infill, text, infill, 6, 5, eos]
@@ -69,7 +77,7 @@ def test_the_network_of_the_paper_knows_places_of_the_sample_alone() -> None:
 
 
 def rows(n: int = 3, length: int = 12) -> Tensor:
-    return Rng(2).stream("rows").randint(SYMBOLS.read, (n, length))
+    return Rng(2).stream("rows").randint(SYMBOLS.num_inputs, (n, length))
 
 
 def answer(network: GPTNetwork, x: Tensor, **given: Tensor) -> Tensor:
@@ -85,9 +93,9 @@ def next_symbols(network: nn.Module, x: Tensor, **given: Tensor) -> Tensor:
 def test_a_symbol_changes_the_logits_from_its_own_place_on(place: int) -> None:
     network, x = trained(), rows()
     other = x.clone()
-    other[:, place] = (other[:, place] + 1) % SYMBOLS.read
+    other[:, place] = (other[:, place] + 1) % SYMBOLS.num_inputs
     before, after = answer(network, x), answer(network, other)
-    assert before.shape == (3, 12, SYMBOLS.count)
+    assert before.shape == (3, 12, SYMBOLS.num_outputs)
     torch.testing.assert_close(after[:, :place], before[:, :place], rtol=0, atol=1e-13)
     assert ((after - before)[:, place:].abs().amax(2) > 1e-5).all()
 
@@ -218,7 +226,7 @@ def test_new_weights() -> None:
 
 def test_a_new_network_sees_the_last_symbol_alone_and_learns_in_all_its_weights() -> None:
     network = GPT(SYMBOLS, width=16, depth=2, heads=2, context=12).build((12,), {}, Rng(0)).double()
-    x = rows(16) % SYMBOLS.count
+    x = rows(16) % SYMBOLS.num_outputs
     assert network.patch_positions is not None
     h = (
         network.token_embed.weight[x]
@@ -246,7 +254,7 @@ def test_it_learns_what_stood_far_before() -> None:
 
 
 def test_gradients_per_example() -> None:
-    x = rows(3) % SYMBOLS.count
+    x = rows(3) % SYMBOLS.num_outputs
     sample = torch.tensor([[0] * 12, [0] * 5 + [1] * 7, [0] * 2 + [1] * 6 + [2] * 4])
     position = torch.cat([torch.arange(12)[None], *[torch.zeros(1, 12, dtype=torch.long)] * 2])
     given = {"sample": sample, "position": position}
@@ -255,7 +263,7 @@ def test_gradients_per_example() -> None:
 
 def test_the_device_follows_the_inputs() -> None:
     away = trained().to("meta")(rows().to("meta"), torch.zeros(3, device="meta"), {})
-    assert away.shape == (3, 12, SYMBOLS.count)
+    assert away.shape == (3, 12, SYMBOLS.num_outputs)
     assert away.device.type == "meta"
 
 
@@ -265,7 +273,7 @@ def test_one_number_says_the_size(dial: int, weights: float) -> None:
     assert (architecture.width, architecture.depth, architecture.heads) == (32 * dial, dial, dial)
     network = architecture.build((256,), {}, Rng(0))
     blocks = 12_288 * dial**3
-    assert count_parameters(network) == blocks + 32 * dial * (SYMBOLS.read + 256 + SYMBOLS.picture + 1)
+    assert count_parameters(network) == blocks + 32 * dial * (SYMBOLS.num_inputs + 256 + SYMBOLS.picture + 1)
     assert abs(blocks / weights - 1) < 0.01
 
 
@@ -294,5 +302,5 @@ def test_bad_input_is_named() -> None:
 
 def test_no_rows_and_no_places() -> None:
     network = trained()
-    assert answer(network, rows(0)).shape == (0, 12, SYMBOLS.count)
-    assert answer(network, rows(2, 0)).shape == (2, 0, SYMBOLS.count)
+    assert answer(network, rows(0)).shape == (0, 12, SYMBOLS.num_outputs)
+    assert answer(network, rows(2, 0)).shape == (2, 0, SYMBOLS.num_outputs)

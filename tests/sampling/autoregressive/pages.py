@@ -11,31 +11,31 @@ from torch import Tensor
 
 from feller.core.pytree import Cond, State
 from feller.core.rng import Rng
-from feller.data.documents.vectors import DocumentVectors
-from feller.data.documents.vocabulary import Symbols
-from feller.data.loading.raw import Found
-from feller.data.modality import Dataset, Modality, Write
+from feller.data.documents.document_encoder import DocumentEncoder
+from feller.data.documents.vocabulary import DocumentVocabulary
+from feller.data.loading.raw import RawExamples
+from feller.data.modality import Dataset, Modality, Writer
 from feller.spaces import Tokens
 
-S = Symbols(text=26, codes=16, picture=16)
+S = DocumentVocabulary(text=26, codes=16, picture=16)
 
 
 @dataclass(frozen=True)
 class Pages(Modality):
     """Rows of symbols, as they are."""
 
-    vectors: DocumentVectors | None = None
+    vectors: DocumentEncoder | None = None
 
     @property
     def conditions(self) -> dict[str, tuple[str, ...]]:
         return {}
 
     @property
-    def forms(self) -> dict[str, Write]:
+    def writers(self) -> dict[str, Writer]:
         return {}
 
     def space(self) -> Tokens:
-        return Tokens(S.all, (32,))
+        return Tokens(S.num_data_tokens, (32,))
 
     def encode(self, values: Any) -> Tensor:
         return values
@@ -43,7 +43,7 @@ class Pages(Modality):
     def decode(self, state: Any) -> Tensor:
         return state
 
-    def accept(self, found: Found) -> tuple[State, Cond]:
+    def values_from_raw(self, raw: RawExamples) -> tuple[State, Cond]:
         raise NotImplementedError
 
     def arrays(self, values: Any, given: Cond) -> dict[str, np.ndarray]:
@@ -68,11 +68,11 @@ def rows_of(n: int, kinds: int, seed: int = 0) -> tuple[Tensor, Tensor]:
     noise = draw.stream("noise").uniform((n, S.picture)) < 0.2
     codes = torch.where(noise, draw.stream("codes").randint(S.codes, (n, S.picture)), patterns[kind])
     rows = torch.full((n, 32), S.pad)
-    rows[:, 0], rows[:, 11], rows[:, 28] = S.eos, S.cut, S.cut
+    rows[:, 0], rows[:, 11], rows[:, 28] = S.eos, S.break_token, S.break_token
     rows[:, 1:11], rows[:, 12:28] = text, S.text + codes
     return rows, kind
 
 
-def pages(rows: Tensor, vectors: DocumentVectors | None = None) -> Dataset:
+def pages(rows: Tensor, vectors: DocumentEncoder | None = None) -> Dataset:
     """Data of these rows."""
     return Dataset(rows, {}, Pages(vectors))

@@ -6,12 +6,12 @@ import torch
 from torch import Tensor
 
 from feller.core.rng import Rng
-from feller.data.documents.vocabulary import Symbols
+from feller.data.documents.vocabulary import DocumentVocabulary
 from feller.networks import GPT
 from feller.networks.sequence.gpt import GPTNetwork
 
 
-def reader(symbols: Symbols, context: int = 24, heat: float = 0.7, seed: int = 1) -> GPTNetwork:
+def reader(symbols: DocumentVocabulary, context: int = 24, heat: float = 0.7, seed: int = 1) -> GPTNetwork:
     """A float64 network none of whose weights is zero."""
     architecture = GPT(symbols, width=8, depth=1, heads=2, context=context)
     network = architecture.build((context,), {}, Rng(0)).double()
@@ -37,9 +37,9 @@ class Counted:
         return self.network.decode_step(tokens, cache)
 
 
-def written(text: str, symbols: Symbols) -> Tensor:
+def written(text: str, symbols: DocumentVocabulary) -> Tensor:
     """Spell rows: E, B, M and I for <eos>, <break>, <mask> and <infill>, P for padding, a to z and digits else."""
-    names = {"E": symbols.eos, "B": symbols.cut, "M": symbols.mask, "I": symbols.infill, "P": symbols.pad}
+    names = {"E": symbols.eos, "B": symbols.break_token, "M": symbols.mask, "I": symbols.infill, "P": symbols.pad}
     values = [
         names[c] if c in names else symbols.text + int(c) if c.isdigit() else ord(c) - ord("a")
         for c in text.replace(" ", "")
@@ -47,9 +47,9 @@ def written(text: str, symbols: Symbols) -> Tensor:
     return torch.tensor(values, dtype=torch.long)
 
 
-def spelled(row: Tensor, symbols: Symbols) -> str:
+def spelled(row: Tensor, symbols: DocumentVocabulary) -> str:
     """Turn `written` around."""
-    ends = {symbols.eos: "E", symbols.cut: "B", symbols.mask: "M", symbols.infill: "I", symbols.pad: "P"}
+    ends = {symbols.eos: "E", symbols.break_token: "B", symbols.mask: "M", symbols.infill: "I", symbols.pad: "P"}
     return "".join(
         ends.get(v) or (chr(ord("a") + v) if v < symbols.text else str(v - symbols.text)) for v in row.tolist()
     )

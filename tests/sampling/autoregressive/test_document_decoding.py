@@ -12,7 +12,7 @@ from torch import Tensor
 
 from feller.core.errors import InputError, UsageError
 from feller.core.rng import Rng
-from feller.data.documents.vocabulary import Symbols
+from feller.data.documents.vocabulary import DocumentVocabulary
 from feller.networks.sequence.gpt import GPTNetwork
 from feller.paths.discrete.token_sampler import TokenSampler
 from feller.sampling.autoregressive.decoding_goals import (
@@ -40,7 +40,7 @@ from feller.sampling.autoregressive.token_guidance import (
 from tests.errors import refuses
 from tests.sampling.autoregressive.readers import Counted, reader, spelled, written
 
-SYMBOLS = Symbols(text=3, codes=2, picture=3)
+SYMBOLS = DocumentVocabulary(text=3, codes=2, picture=3)
 WAYS = {
     "plain": SamplingSpec(),
     "guided": SamplingSpec(ClassifierFreeGuidance(2.5), TokenSampler(temperature=0.8, top_p=0.9)),
@@ -142,7 +142,7 @@ def test_pictures_come_as_often_as_their_likelihood_says() -> None:
     """8 pictures, 4,000 draws: beyond 6 deviations of chi-square once in about 1e5 seeds, of which one is fixed."""
     network, prompt, n = reader(SYMBOLS), written("E ab B", SYMBOLS), 4000
     drawn = torch.stack(generate(network, [[prompt] * n], ImageGoal(), Rng(0), batch_size=n))
-    assert (drawn[:, 3] == SYMBOLS.cut).all()
+    assert (drawn[:, 3] == SYMBOLS.break_token).all()
     pictures = torch.tensor(list(itertools.product(range(3, 5), repeat=3)))
     rows = torch.cat([prompt.expand(8, -1), pictures], 1)
     logits = network(rows, torch.zeros(8), {})[:, 3:-1, 3:5].log_softmax(2)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from feller.core.errors import InputError
-from feller.data.documents.vocabulary import Symbols
+from feller.data.documents.vocabulary import DocumentVocabulary
 from feller.sampling.autoregressive.document_grammar import (
     Place,
     SymbolKind,
@@ -17,7 +17,7 @@ from feller.sampling.autoregressive.document_grammar import (
 )
 from tests.sampling.autoregressive.readers import spelled, written
 
-SYMBOLS = Symbols(text=3, codes=2, picture=4)
+SYMBOLS = DocumentVocabulary(text=3, codes=2, picture=4)
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_where_beginnings_stand(row: str, place: Place, left: int, said: int, op
 
 def test_all_short_rows_without_holes_against_an_expression() -> None:
     """Every row of up to 7 symbols from four that begins with <eos>: complete or not, and which can be mended."""
-    symbols = Symbols(text=1, codes=1, picture=2)
+    symbols = DocumentVocabulary(text=1, codes=1, picture=2)
     whole = re.compile(r"(E((a*|00)B)+)(E((a*|00)B)+)*E?")
     begun = re.compile(r"(E((a*|00)B)+)*E((a*|00)B)*(a*|0|00)")
     complete = 0
@@ -151,6 +151,6 @@ def test_kinds_of_symbols() -> None:
         SymbolKind.MASK: "M",
         SymbolKind.INFILL: "I",
     }
-    spelling = spelled(torch.arange(SYMBOLS.count), SYMBOLS)
+    spelling = spelled(torch.arange(SYMBOLS.num_outputs), SYMBOLS)
     assert spelling == "".join(names.values())
     assert symbol_kinds(SYMBOLS).tolist() == [kind for kind, letters in names.items() for _ in letters]

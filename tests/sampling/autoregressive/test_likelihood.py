@@ -5,11 +5,11 @@ import math
 import pytest
 import torch
 
-from feller.data.documents.vocabulary import Symbols
+from feller.data.documents.vocabulary import DocumentVocabulary
 from feller.sampling.autoregressive.document_decoding import infill_mask, log_likelihood, predicted_mask
 from tests.sampling.autoregressive.readers import reader, written
 
-SYMBOLS = Symbols(text=3, codes=2, picture=3)
+SYMBOLS = DocumentVocabulary(text=3, codes=2, picture=3)
 ROWS = torch.stack(
     [
         written(row, SYMBOLS)
@@ -40,7 +40,11 @@ def test_it_is_the_sum_of_what_each_symbol_costs() -> None:
 
 def test_parts_add_up_and_batches_change_nothing() -> None:
     network = reader(SYMBOLS)
-    parts = [SYMBOLS.is_text(ROWS), SYMBOLS.is_code(ROWS), torch.isin(ROWS, torch.tensor([SYMBOLS.cut, SYMBOLS.eos]))]
+    parts = [
+        SYMBOLS.is_text(ROWS),
+        SYMBOLS.is_code(ROWS),
+        torch.isin(ROWS, torch.tensor([SYMBOLS.break_token, SYMBOLS.eos])),
+    ]
     whole = log_likelihood(network, ROWS, predicted_mask(ROWS, SYMBOLS), SYMBOLS)
     several = [log_likelihood(network, ROWS, part, SYMBOLS, batch_size=3) for part in parts]
     torch.testing.assert_close(sum(several), whole)
@@ -51,12 +55,12 @@ def test_parts_add_up_and_batches_change_nothing() -> None:
 
 def test_a_network_that_knows_nothing_has_the_perplexity_of_its_alphabet() -> None:
     def network(x, t, given):
-        return torch.zeros(*x.shape, SYMBOLS.count)
+        return torch.zeros(*x.shape, SYMBOLS.num_outputs)
 
     marks = predicted_mask(ROWS, SYMBOLS)
     total = log_likelihood(network, ROWS, marks, SYMBOLS)
     assert marks.sum(1).tolist() == [8, 8, 6, 0]
-    torch.testing.assert_close(total, -marks.sum(1).double() * math.log(SYMBOLS.count))
+    torch.testing.assert_close(total, -marks.sum(1).double() * math.log(SYMBOLS.num_outputs))
 
 
 def test_the_content_of_holes() -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from feller.core.errors import InputError, UsageError
 from feller.core.rng import Rng
 from feller.core.serialization import from_dict, to_dict
-from feller.data.documents.vocabulary import Symbols
+from feller.data.documents.vocabulary import DocumentVocabulary
 from feller.sampling.autoregressive.masked_spans import (
     Document,
     Span,
@@ -23,7 +23,7 @@ from feller.sampling.autoregressive.masked_spans import (
     segments,
 )
 
-S = Symbols(text=30, codes=20, picture=9)
+S = DocumentVocabulary(text=30, codes=20, picture=9)
 
 
 def document(*lengths: int, seed: int = 0) -> np.ndarray:
@@ -32,7 +32,7 @@ def document(*lengths: int, seed: int = 0) -> np.ndarray:
     parts = [np.array([S.eos])]
     for length in lengths:
         low, high = (S.text, S.eos) if length == S.picture else (0, S.text)
-        parts += [random.integers(low, high, length), np.array([S.cut])]
+        parts += [random.integers(low, high, length), np.array([S.break_token])]
     return np.concatenate(parts)
 
 
@@ -83,9 +83,24 @@ def test_every_number_of_spans_comes_back(n: int) -> None:
 
 def test_the_layout_is_the_one_of_the_paper() -> None:
     """Image of <mask>: [image] <infill> a chameleon."""
-    tokens = np.array([S.eos, 1, 2, 3, 4, S.cut, *range(30, 39), S.cut])
+    tokens = np.array([S.eos, 1, 2, 3, 4, S.break_token, *range(30, 39), S.break_token])
     hidden = mask_spans(tokens, [(2, 4), (8, 15)], S)
-    expected = [S.eos, 1, S.mask, 4, S.cut, 30, 31, S.mask, S.cut, S.infill, 2, 3, S.infill, *range(32, 39)]
+    expected = [
+        S.eos,
+        1,
+        S.mask,
+        4,
+        S.break_token,
+        30,
+        31,
+        S.mask,
+        S.break_token,
+        S.infill,
+        2,
+        3,
+        S.infill,
+        *range(32, 39),
+    ]
     assert hidden.tokens.tolist() == expected
 
 
@@ -95,16 +110,32 @@ def test_impossible_spans_are_refused(spans: list[Span]) -> None:
         mask_spans(document(4, 9), spans, S)
 
 
-@pytest.mark.parametrize("tokens", [[S.eos, S.mask, S.cut], [S.eos, 1, S.cut, S.infill, 2]])
+@pytest.mark.parametrize("tokens", [[S.eos, S.mask, S.break_token], [S.eos, 1, S.break_token, S.infill, 2]])
 def test_holes_without_fills_are_refused(tokens: list[int]) -> None:
     with pytest.raises(InputError, match="a fill for each"):
         restore_spans(np.array(tokens), S)
 
 
 def test_answers_are_always_hidden_whole_and_their_marks_vanish() -> None:
-    row = np.array([S.eos, 1, S.answer, 2, 3, S.answered, 4, S.answer, 5, S.answered, S.cut, *range(30, 39), S.cut])
+    row = np.array(
+        [
+            S.eos,
+            1,
+            S.answer_start,
+            2,
+            3,
+            S.answer_end,
+            4,
+            S.answer_start,
+            5,
+            S.answer_end,
+            S.break_token,
+            *range(30, 39),
+            S.break_token,
+        ]
+    )
     found = read_document(np.concatenate([row, [S.pad] * 3]), S)
-    assert found.tokens.tolist() == [S.eos, 1, 2, 3, 4, 5, S.cut, *range(30, 39), S.cut]
+    assert found.tokens.tolist() == [S.eos, 1, 2, 3, 4, 5, S.break_token, *range(30, 39), S.break_token]
     assert found.answers == ((2, 4), (5, 6))
     for u in uniform(SpanMasking(text_prob=0.5), 200):
         assert sample_spans(SpanMasking(text_prob=0.5), found, S, u) == [(2, 4), (5, 6)]
@@ -117,16 +148,16 @@ def test_answers_are_always_hidden_whole_and_their_marks_vanish() -> None:
 
 def test_a_document_without_marks_can_be_left_whole() -> None:
     assert not any(drawn(SpanMasking(span_prob=0.0, text_prob=0.0), document(7, 9), 100))
-    assert read_document(np.array([S.eos, 1, S.answer, S.answered, S.cut]), S).answers == ()
+    assert read_document(np.array([S.eos, 1, S.answer_start, S.answer_end, S.break_token]), S).answers == ()
 
 
 @pytest.mark.parametrize(
     "row",
     [
-        [S.eos, S.answer, 1, S.cut],
-        [S.eos, S.answered, 1, S.answer, S.cut],
-        [S.eos, S.answer, 1, S.answer, 2, S.answered, S.answered, S.cut],
-        [S.eos, S.answer, 1, S.cut, 2, S.answered, S.cut],
+        [S.eos, S.answer_start, 1, S.break_token],
+        [S.eos, S.answer_end, 1, S.answer_start, S.break_token],
+        [S.eos, S.answer_start, 1, S.answer_start, 2, S.answer_end, S.answer_end, S.break_token],
+        [S.eos, S.answer_start, 1, S.break_token, 2, S.answer_end, S.break_token],
     ],
 )
 def test_wrong_marks_are_refused(row: list[int]) -> None:
@@ -206,7 +237,7 @@ def test_texts_are_hidden_as_wholes_at_their_own_rate() -> None:
     whole = np.array([spans == [(1, 6), (17, 29)] for spans in found])
     assert abs(whole.mean() - 0.15) < 5 * math.sqrt(0.15 * 0.85 / n)
     assert not any(spans for spans, hidden in zip(found, whole, strict=True) if not hidden)
-    assert mask_spans(tokens, found[whole.argmax()], S).tokens[:3].tolist() == [S.eos, S.mask, S.cut]
+    assert mask_spans(tokens, found[whole.argmax()], S).tokens[:3].tolist() == [S.eos, S.mask, S.break_token]
     both = drawn(SpanMasking(span_prob=1.0, text_prob=0.15), tokens, n)
     assert all(both)
 

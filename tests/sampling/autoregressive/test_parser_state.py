@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from feller.core.errors import InputError, UsageError
-from feller.data.documents.vocabulary import Symbols
+from feller.data.documents.vocabulary import DocumentVocabulary
 from feller.sampling.autoregressive.decoding_goals import (
     ContinuationGoal,
     DecodingGoal,
@@ -20,7 +20,7 @@ from feller.sampling.autoregressive.document_grammar import Place, SymbolKind, c
 from feller.sampling.autoregressive.parser_state import Automaton
 from tests.sampling.autoregressive.readers import written
 
-SYMBOLS = Symbols(text=1, codes=1, picture=3)
+SYMBOLS = DocumentVocabulary(text=1, codes=1, picture=3)
 LETTERS = "a0EBMI"
 """One symbol of each kind."""
 KINDS = dict(zip(LETTERS, SymbolKind, strict=True))

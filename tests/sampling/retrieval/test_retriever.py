@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from feller.core.errors import InputError, UsageError
 from feller.core.rng import Rng
 from feller.core.serialization import from_dict, to_dict
-from feller.data.documents.vectors import DocumentVectors, Vectors
-from feller.data.documents.vocabulary import Symbols
+from feller.data.documents.document_encoder import DocumentEmbeddings, DocumentEncoder
+from feller.data.documents.vocabulary import DocumentVocabulary
 from feller.networks.sequence.bi_encoder import extract_images
 from feller.sampling.retrieval.datastore import (
     DatastoreOrigin,
@@ -36,13 +36,13 @@ from feller.sampling.retrieval.vector_index import ExactIndex
 from tests.errors import refuses
 from tests.oracle import close
 
-S = Symbols(text=1000, codes=1000, picture=1)
+S = DocumentVocabulary(text=1000, codes=1000, picture=1)
 MAKERS = DatastoreOrigin("palette-1", "letters-2", "finder-3")
 ALL = SimilarityRetriever(max_score=1.0, dedup=1.0, query_dropout=0.0, by_text=0, by_picture=4)
 
 
 @dataclass(frozen=True)
-class Table(DocumentVectors):
+class Table(DocumentEncoder):
     """Texts and pictures of one symbol each, whose vectors are in a table; of what is not seen, zeros."""
 
     table: Tensor
@@ -55,7 +55,7 @@ class Table(DocumentVectors):
     def name(self) -> str:
         return "table"
 
-    def __call__(self, rows: Int64[Tensor, "n l"]) -> Vectors:
+    def __call__(self, rows: Int64[Tensor, "n l"]) -> DocumentEmbeddings:
         codes, owner = extract_images(rows, S)
         text = torch.zeros(len(rows), self.table.shape[1])
         picture = text.clone()
@@ -63,7 +63,7 @@ class Table(DocumentVectors):
         text[which] = self.table[rows[which, place]]
         picture[owner] = self.table[codes[:, 0]] if len(codes) else picture[owner]
         has = S.is_text(rows).any(1)
-        return Vectors(text, picture, has, has.new_zeros(len(rows)).index_fill(0, owner, True))
+        return DocumentEmbeddings(text, picture, has, has.new_zeros(len(rows)).index_fill(0, owner, True))
 
 
 def angle(*degrees: float) -> Table:
@@ -74,11 +74,11 @@ def angle(*degrees: float) -> Table:
 
 def both(*which: int) -> Tensor:
     """Documents with the same number as text and as picture, so that a part's vector is that of the whole."""
-    return torch.tensor([[S.eos, k, S.cut, S.text + k, S.cut] for k in which])
+    return torch.tensor([[S.eos, k, S.break_token, S.text + k, S.break_token] for k in which])
 
 
 def text(k: int) -> list[int]:
-    return [S.eos, k, S.cut, S.pad, S.pad]
+    return [S.eos, k, S.break_token, S.pad, S.pad]
 
 
 def library(finder: Table, rows: Tensor) -> IndexedDatastore:
@@ -112,7 +112,7 @@ def test_the_cap_is_kept_and_the_search_goes_on_behind_it() -> None:
 def test_the_cap_is_against_the_query_as_a_whole_too() -> None:
     """Text at 0, picture at 80, so the whole is at 40: the document at 41 is too like it, though not to its parts."""
     shelf = library(angle(0, 80, 41, 100), both(2, 3))
-    query = torch.tensor([[S.eos, 0, S.cut, S.text + 1, S.cut]])
+    query = torch.tensor([[S.eos, 0, S.break_token, S.text + 1, S.break_token]])
     assert find(SimilarityRetriever(query_dropout=0.0, by_text=0), shelf, query, 2).index.tolist() == [
         [NO_DOCUMENT, NO_DOCUMENT]
     ]
@@ -163,7 +163,7 @@ def test_a_cap_of_one_allows_what_says_the_very_same() -> None:
     """In float32 the product of a vector of length 1 with itself may be a little above 1, as here of all."""
     finder = Table(angle(0, 30, 60).table * (1 + 2**-20))
     shelf = library(finder, torch.tensor([text(k) for k in range(3)]))
-    prompts = torch.tensor([[S.eos, k, S.cut, S.mask, S.cut] for k in range(3)])  # no equal documents
+    prompts = torch.tensor([[S.eos, k, S.break_token, S.mask, S.break_token] for k in range(3)])  # no equal documents
     found = find(replace(ALL, by_text=1, by_picture=0), shelf, prompts, 1)
     assert found.index.tolist() == [[0], [1], [2]]
 
@@ -179,7 +179,7 @@ def test_a_query_without_picture_is_asked_by_its_text() -> None:
 
 def test_answers_are_not_asked_with() -> None:
     shelf = library(angle(0, 30, 60), both(1, 2))
-    hidden = torch.tensor([[S.eos, S.answer, 0, S.answered, S.cut]])
+    hidden = torch.tensor([[S.eos, S.answer_start, 0, S.answer_end, S.break_token]])
     assert find(SimilarityRetriever(query_dropout=0.0), shelf, hidden, 2).index.tolist() == [[NO_DOCUMENT, NO_DOCUMENT]]
 
 
@@ -290,7 +290,7 @@ def test_a_memory_of_another_machine_is_read(tmp_path: pathlib.Path, name: str, 
     ],
 )
 def test_a_memory_of_others_is_refused(
-    tmp_path: pathlib.Path, symbols: Symbols, makers: DatastoreOrigin, told: str
+    tmp_path: pathlib.Path, symbols: DocumentVocabulary, makers: DatastoreOrigin, told: str
 ) -> None:
     save_datastore(create_datastore(both(1, 2, 0), angle(0, 30, 60), S), MAKERS, tmp_path / "memory.npz")
     with pytest.raises(InputError, match=told):
@@ -331,19 +331,19 @@ def test_what_is_no_memory_is_refused(tmp_path: pathlib.Path) -> None:
 @pytest.mark.parametrize(
     "row",
     [
-        [S.eos, 1, S.cut, S.text + 1, -1],
-        [S.eos, 1, S.cut, S.text + 1, S.all],
-        [1, S.cut, S.text + 1, S.cut, S.pad],
-        [S.eos, 1, S.pad, 2, S.cut],
-        [S.eos, 1, S.cut, S.eos, 2],
+        [S.eos, 1, S.break_token, S.text + 1, -1],
+        [S.eos, 1, S.break_token, S.text + 1, S.num_data_tokens],
+        [1, S.break_token, S.text + 1, S.break_token, S.pad],
+        [S.eos, 1, S.pad, 2, S.break_token],
+        [S.eos, 1, S.break_token, S.eos, 2],
         [S.eos, 1, S.pad, S.pad, S.pad],
-        [S.eos, 1, S.text + 1, S.cut, S.pad],
-        [S.eos, 1, S.cut, S.text + 1, S.text + 2],
-        [S.eos, S.mask, S.cut, S.text + 1, S.cut],
-        [S.eos, 1, S.cut, S.infill, 1],
-        [S.eos, S.answer, 1, S.cut, S.pad],
-        [S.eos, S.answered, 1, S.answer, S.cut],
-        [S.eos, S.answer, S.cut, S.answered, S.cut],
+        [S.eos, 1, S.text + 1, S.break_token, S.pad],
+        [S.eos, 1, S.break_token, S.text + 1, S.text + 2],
+        [S.eos, S.mask, S.break_token, S.text + 1, S.break_token],
+        [S.eos, 1, S.break_token, S.infill, 1],
+        [S.eos, S.answer_start, 1, S.break_token, S.pad],
+        [S.eos, S.answer_end, 1, S.answer_start, S.break_token],
+        [S.eos, S.answer_start, S.break_token, S.answer_end, S.break_token],
     ],
 )
 def test_a_memory_of_what_are_no_documents_is_refused(tmp_path: pathlib.Path, row: list[int]) -> None:

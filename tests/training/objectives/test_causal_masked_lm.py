@@ -24,7 +24,7 @@ from feller.training.objectives.causal_masked_lm import CausalMaskedLM, Retrieva
 from tests.oracle import close
 from tests.sampling.autoregressive.pages import S, pages, rows_of
 
-SPACE = Tokens(S.all, (32,))
+SPACE = Tokens(S.num_data_tokens, (32,))
 FINDER = LearnedDocumentEncoder(BiEncoder(S, (4, 4), width=8, size=64))
 WHOLE = SpanMasking(span_prob=0.0, text_prob=0.0)
 
@@ -56,7 +56,7 @@ def plain(rows: Tensor) -> list[list[int]]:
 def logits_of(x_t: Tensor, t: Tensor, given: dict[str, Tensor]) -> Tensor:
     """Some answer at each place that depends on its token, its sample and its position."""
     at = x_t * 31 + given["sample"] * 7 + given["position"]
-    return torch.sin(at[..., None] * torch.arange(1, S.count + 1, dtype=torch.float64))
+    return torch.sin(at[..., None] * torch.arange(1, S.num_outputs + 1, dtype=torch.float64))
 
 
 def test_record() -> None:
@@ -80,7 +80,7 @@ def test_what_may_become_too_long_is_refused_before_training() -> None:
     """A text that is hidden as a whole takes two places more, sixteen spans 32."""
     rows, _ = rows_of(4, 12)
     data = pages(rows)
-    length = int((rows < S.count).sum(1).max())
+    length = int((rows < S.num_outputs).sum(1).max())
     for law, more in ((SpanMasking(span_prob=0.0), 2), (SpanMasking(), 32), (WHOLE, 0)):
         most = length + 1 + more
         assert objective(context=most, masking=law, documents=0).build(TrainingContext(data=data))
@@ -105,7 +105,7 @@ def test_what_counts() -> None:
     counts = within & (sample >= 0) & (following != S.mask) & (following != S.infill)
     assert torch.equal(weight > 0, counts)
     assert torch.equal(target[counts], following[counts])
-    assert int(target.max()) < S.count
+    assert int(target.max()) < S.num_outputs
     assert len(weight[counts].unique()) == 1
     assert float(weight.sum()) == pytest.approx(40, rel=1e-5)
 
@@ -137,14 +137,14 @@ def test_packing_changes_no_loss() -> None:
 def test_answers_stand_behind_the_picture() -> None:
     """Symbols 3 and 4 of each text are marked: there is a hole in their place, and they come last."""
     rows, _ = rows_of(6, 12)
-    mark, end = (rows.new_full((6, 1), symbol) for symbol in (S.answer, S.answered))
+    mark, end = (rows.new_full((6, 1), symbol) for symbol in (S.answer_start, S.answer_end))
     marked = torch.cat([rows[:, :4], mark, rows[:, 4:6], end, rows[:, 6:]], 1)
     example = draw(objective(masking=SpanMasking(text_prob=1.0), context=33, width=33), marked)
     found = []
     for row in example["x_t"]:
         own = row[row != S.pad].tolist()
         assert own[4] == S.mask
-        assert own[10] == own[27] == S.cut
+        assert own[10] == own[27] == S.break_token
         assert own[28] == S.infill
         assert own[31:] == [S.eos]
         found.append(own[:4] + own[29:31] + own[5:28])
@@ -155,7 +155,7 @@ def test_answers_stand_behind_the_picture() -> None:
 def test_a_text_left_out_as_a_whole_leaves_the_prompt_of_drawing_without_one() -> None:
     rows, _ = rows_of(10, 12)
     x_t = draw(objective(masking=SpanMasking(span_prob=0.0, text_prob=1.0), context=40, width=40), rows)["x_t"]
-    assert (x_t[:, :3] == torch.tensor([S.eos, S.mask, S.cut])).all()
+    assert (x_t[:, :3] == torch.tensor([S.eos, S.mask, S.break_token])).all()
     assert S.is_code(x_t[:, 3:19]).all()
 
 

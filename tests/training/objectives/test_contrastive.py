@@ -17,7 +17,7 @@ from tests.errors import refuses
 from tests.oracle import close
 from tests.sampling.autoregressive.pages import S, pages, rows_of
 
-SPACE = Tokens(S.all, (32,))
+SPACE = Tokens(S.num_data_tokens, (32,))
 
 
 def finder() -> LearnedDocumentEncoder:

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from feller.core.errors import InputError, UsageError
-from feller.data.documents.vocabulary import Symbols
+from feller.data.documents.vocabulary import DocumentVocabulary
 from feller.sampling.autoregressive.masked_spans import MaskedDocument, mask_spans
 from feller.training.objectives.packing import (
     best_fit,
@@ -19,7 +19,7 @@ from feller.training.objectives.packing import (
 )
 from tests.errors import refuses
 
-S = Symbols(text=30, codes=20, picture=4)
+S = DocumentVocabulary(text=30, codes=20, picture=4)
 
 
 def sample(n: int, seed: int) -> MaskedDocument:
@@ -54,18 +54,37 @@ def test_every_sample_comes_once_and_whole(lengths: list[int]) -> None:
 
 def test_a_weight_is_of_the_next_token() -> None:
     """Of [image] <infill> 2 <eos>: the last code, 2 and <eos> are predicted; the holes' signs are not."""
-    document = np.array([S.eos, 1, 2, S.cut, 30, 31, 32, 33, S.cut])
+    document = np.array([S.eos, 1, 2, S.break_token, 30, 31, 32, 33, S.break_token])
     one = join_sample([], mask_spans(document, [(2, 3)], S), S, 12)
     packed = pack_samples([one, one], S, 30)
-    assert packed.tokens.tolist() == [[S.eos, 1, S.mask, S.cut, 30, 31, 32, 33, S.cut, S.infill, 2, S.eos] * 2]
+    assert packed.tokens.tolist() == [
+        [S.eos, 1, S.mask, S.break_token, 30, 31, 32, 33, S.break_token, S.infill, 2, S.eos] * 2
+    ]
     assert packed.weight[0, :12].tolist() == [1, 0, 1, 1, 1, 1, 1, 1, 0, 1, 1, 0]
     assert packed.sample[0].tolist() == [0] * 12 + [1] * 12
 
 
 def test_documents_in_front_are_left_out_until_it_fits() -> None:
-    a, b, query = (mask_spans(np.array([S.eos, *[i] * n, S.cut]), [], S) for i, n in ((1, 2), (2, 3), (3, 4)))
+    a, b, query = (mask_spans(np.array([S.eos, *[i] * n, S.break_token]), [], S) for i, n in ((1, 2), (2, 3), (3, 4)))
     one = join_sample([a, b], query, S, 16)
-    assert one.tokens.tolist() == [S.eos, 1, 1, S.cut, S.eos, 2, 2, 2, S.cut, S.eos, 3, 3, 3, 3, S.cut, S.eos]
+    assert one.tokens.tolist() == [
+        S.eos,
+        1,
+        1,
+        S.break_token,
+        S.eos,
+        2,
+        2,
+        2,
+        S.break_token,
+        S.eos,
+        3,
+        3,
+        3,
+        3,
+        S.break_token,
+        S.eos,
+    ]
     assert one.weight.tolist() == [1.0] * 16
     assert join_sample([a, b], query, S, 15).tokens.tolist() == one.tokens[4:].tolist()
     assert join_sample([a, b], query, S, 7).tokens.tolist() == one.tokens[9:].tolist()

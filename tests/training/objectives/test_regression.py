@@ -8,7 +8,7 @@ from torch import nn
 
 from feller.core.errors import InputError, UsageError
 from feller.core.rng import Rng
-from feller.data.batches import shuffled
+from feller.data.batches import shuffled_loader
 from feller.data.modality import Target
 from feller.networks import MLP, Regressor
 from feller.spaces import Euclidean
@@ -54,7 +54,7 @@ def test_the_conditional_mean_is_learned() -> None:
     rule = Regression(Target(("y",), (y.mean().item(),), (y.std().item(),)), Euclidean((2,)))
     training = TrainConfig(batch_size=128, steps=500, lr=5e-3, warmup=20, lr_decay_fraction=0.7, ema_decay=0.9)
     learner = make_train_state(Regressor(MLP(32, 2), 1).build((2,), {}, Rng(0)), training)
-    feed = shuffled({"x_1": x, "target": y}, training.batch_size, Rng(0))
+    feed = shuffled_loader({"x_1": x, "target": y}, training.batch_size, Rng(0))
     for _ in train(learner, rule, feed, training, rng=Rng(0), engine=get_engine()):
         pass
     learner.ema.copy_to(learner.network)

@@ -7,7 +7,7 @@ import torch
 
 from feller.core.errors import UsageError
 from feller.core.rng import Rng
-from feller.data.speech.mel import Mel
+from feller.data.speech.mel import MelConfig
 from feller.networks import SpectralVocoder
 from feller.spaces import Euclidean
 from feller.training.objectives.autoencoding import MIN_AMPLITUDE, SpectralLoss, spectral_difference
@@ -102,7 +102,7 @@ def test_what_cannot_be_learned_is_refused() -> None:
 
 def test_a_few_steps_help() -> None:
     """40 steps at three clips: what they are off falls by a fifth, at frames that stay in their places."""
-    mel = Mel.usual(8_000)
+    mel = MelConfig.default_for(8_000)
     clips = [torch.from_numpy(clip(name, 8_000).samples) for name in TEXTS]
     x = torch.stack([sound[:8000] for sound in clips])
     learned = SpectralLoss(Euclidean((8000,)), (128, 512), 2560)

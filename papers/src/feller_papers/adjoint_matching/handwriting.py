@@ -16,8 +16,8 @@ from feller.control.fine_tuning.adjoint_matching import Adjoint, AdjointMatching
 from feller.control.fine_tuning.tuning_objective import FineTuning
 from feller.control.rewards.reward import RewardFunction
 from feller.core.rng import Rng
-from feller.data.batches import shuffled
-from feller.data.loading.read import read
+from feller.data.batches import shuffled_loader
+from feller.data.loading.dataset_reader import read
 from feller.evaluation.judge import ClassificationObjective
 from feller.networks.mlp import MLP
 from feller.networks.network_config import seeded_init
@@ -79,7 +79,7 @@ def learned(
 ) -> nn.Module:
     """Train a network, which stays as it is from then on."""
     training = replace(training, steps=steps)
-    learner, feed = make_train_state(network, training), shuffled(examples, training.batch_size, Rng(seed))
+    learner, feed = make_train_state(network, training), shuffled_loader(examples, training.batch_size, Rng(seed))
     for _ in train(learner, objective, feed, training, rng=Rng(seed), engine=get_engine()):
         pass
     learner.ema.copy_to(network)

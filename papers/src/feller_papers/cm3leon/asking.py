@@ -11,8 +11,8 @@ from feller.app.workflows.documents.document_request import MOST_WORDS, Wanted
 from feller.app.workflows.documents.generate_documents import words as filled
 from feller.core.rng import Rng
 from feller.data.documents.prompt import Prompt
-from feller.data.documents.token_layout import Hole, Infill
-from feller.data.loading.raw import Item, Said
+from feller.data.documents.token_layout import InfillItem, MaskItem
+from feller.data.loading.raw import Item, TextItem
 from feller.evaluation.document_metrics import Of, document_nlls, retrieved_prefixes
 from feller.networks.sequence.gpt import GPTNetwork
 from feller.paths.discrete.token_sampler import TokenSampler
@@ -66,10 +66,12 @@ def to_draw(document: Written) -> Wanted:
 def to_say(document: Written) -> tuple[Wanted, str]:
     """Ask for the answer in a document, or else for its first text, and return both that and what is right."""
     parts, pictures = items(document)
-    marked = [part for part in parts if isinstance(part, Said) and part.hidden]
-    hidden = (marked or [part for part in parts if isinstance(part, Said)])[0]
-    asked: tuple[Item | Hole | Infill, ...] = tuple(Hole() if part is hidden else part for part in parts)
-    return Wanted(Prompt((*asked, Infill()), tuple(pictures)), InfillGoal(MOST_WORDS, (SymbolKind.TEXT,))), hidden.text
+    marked = [part for part in parts if isinstance(part, TextItem) and part.is_answer]
+    hidden = (marked or [part for part in parts if isinstance(part, TextItem)])[0]
+    asked: tuple[Item | MaskItem | InfillItem, ...] = tuple(MaskItem() if part is hidden else part for part in parts)
+    return Wanted(
+        Prompt((*asked, InfillItem()), tuple(pictures)), InfillGoal(MOST_WORDS, (SymbolKind.TEXT,))
+    ), hidden.text
 
 
 def with_picture(document: Written, other: Written) -> Written:

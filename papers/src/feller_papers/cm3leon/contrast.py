@@ -104,7 +104,7 @@ def _named(each: list[list[float]]) -> str:
 
 def reranked(it: World, asked: Sequence[Written], drawn: UInt8[Tensor, "n 3 h w"], of: int) -> UInt8[Tensor, "m 3 h w"]:
     """Return of each document's pictures the one that is nearest to its words, by what finds documents."""
-    values = {**it.kind.accept(found(times(asked, of)))[0], "pictures": drawn[:, None]}
+    values = {**it.kind.values_from_raw(found(times(asked, of)))[0], "pictures": drawn[:, None]}
     likeness = similarities(it.kind, values)
 
     def score(prompt: int, some: Sequence[int]) -> Float[Tensor, " m"]:

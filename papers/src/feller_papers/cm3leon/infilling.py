@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from feller.core.rng import Rng
-from feller.data.documents.vocabulary import Symbols
+from feller.data.documents.vocabulary import DocumentVocabulary
 from feller.evaluation.document_metrics import is_exact_match, token_f1
 from feller.networks.sequence.gpt import GPTNetwork
 from feller.sampling.autoregressive.document_decoding import infill_mask, log_likelihood, predicted_mask
@@ -24,7 +24,7 @@ from feller_papers.cm3leon.setting import Setting
 from feller_papers.cm3leon.world import World, found, world
 from feller_papers.scenes.documents import Written
 
-Hide = Callable[[Int64[np.ndarray, " n"], Symbols], Span]
+Hide = Callable[[Int64[np.ndarray, " n"], DocumentVocabulary], Span]
 """A document -> what is hidden of it."""
 
 
@@ -121,19 +121,19 @@ def both_ways(
 
 def rows_of(it: World, document: Written) -> Int64[np.ndarray, " n"]:
     """Return the symbols of a document, without padding."""
-    row = it.kind.encode(it.kind.accept(found([document]))[0])[0]
+    row = it.kind.encode(it.kind.values_from_raw(found([document]))[0])[0]
     return row[row != it.kind.symbols.pad].numpy()
 
 
-def _of_picture(row: Int64[np.ndarray, " n"], symbols: Symbols) -> Span:
+def _of_picture(row: Int64[np.ndarray, " n"], symbols: DocumentVocabulary) -> Span:
     return _middle(np.flatnonzero((row >= symbols.text) & (row < symbols.eos)))
 
 
-def _of_caption(row: Int64[np.ndarray, " n"], symbols: Symbols) -> Span:
+def _of_caption(row: Int64[np.ndarray, " n"], symbols: DocumentVocabulary) -> Span:
     return _middle(np.flatnonzero(row < symbols.text))
 
 
-def _whole_caption(row: Int64[np.ndarray, " n"], symbols: Symbols) -> Span:
+def _whole_caption(row: Int64[np.ndarray, " n"], symbols: DocumentVocabulary) -> Span:
     places = np.flatnonzero(row < symbols.text)
     return int(places[0]), int(places[-1]) + 1
 

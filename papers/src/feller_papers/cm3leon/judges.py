@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from feller.core.errors import InputError
 from feller.core.rng import Rng
-from feller.data.batches import shuffled
+from feller.data.batches import shuffled_loader
 from feller.evaluation.image_metrics import fd_cnn
 from feller.networks.network_config import seeded_init
 from feller.training.engine import get_engine
@@ -128,7 +128,7 @@ def train_scene_judge(
     with seeded_init(draws):
         network = Looker(pictures.shape[3])
     examples = {"x_1": scaled(pictures), "given": told(scenes)}
-    learner, feed = make_train_state(network, training), shuffled(examples, training.batch_size, draws)
+    learner, feed = make_train_state(network, training), shuffled_loader(examples, training.batch_size, draws)
     for _ in train(learner, TellScene(), feed, training, rng=draws, engine=get_engine()):
         pass
     return SceneJudge(network.eval().requires_grad_(False))

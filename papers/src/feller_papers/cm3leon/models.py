@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from feller.core.rng import Rng
-from feller.data.batches import batches
+from feller.data.batches import batch_loader
 from feller.data.modality import Dataset
 from feller.networks.sequence.gpt import GPT, GPTNetwork
 from feller.sampling.autoregressive.masked_spans import SpanMasking
@@ -106,7 +106,7 @@ def _trained_here(setting: Setting, which: Which) -> GPTNetwork:
         draws = Rng(seed).fold_in("tuned")
         network = copy.deepcopy(_trained_here(setting, replace(which, tuned=False))).train().requires_grad_(True)
         training = replace(training, steps=setting.tuned, lr=TRAINING.lr / 3)
-        return _trained(network, _objective(it, LESSONS, 0), it.kind.for_learning(it.lessons, draws), training, draws)
+        return _trained(network, _objective(it, LESSONS, 0), it.kind.for_training(it.lessons, draws), training, draws)
     draws = Rng(seed).fold_in("base", which.dial, documents)
     objective = _objective(it, PLAIN, documents).build(
         TrainingContext(data=it.pairs)
@@ -130,7 +130,7 @@ def _objective(it: World, masking: SpanMasking, documents: int) -> CausalMaskedL
 def _trained(network: GPTNetwork, objective: Objective, data: Dataset, training: TrainConfig, draws: Rng) -> GPTNetwork:
     """Train a network; its weights are the average."""
     learner = make_train_state(network, training)
-    feed = batches(data, training.batch_size, draws)
+    feed = batch_loader(data, training.batch_size, draws)
     for _ in train(learner, objective, feed, training, rng=draws, engine=get_engine()):
         pass
     learner.ema.copy_to(network)

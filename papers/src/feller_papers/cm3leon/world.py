@@ -10,11 +10,11 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from feller.core.rng import Rng
-from feller.data.batches import batches
-from feller.data.documents.dataset import documents
+from feller.data.batches import batch_loader
+from feller.data.documents.dataset import document_dataset
 from feller.data.documents.modality import Documents, all_pictures
 from feller.data.documents.tiles import tiles_of
-from feller.data.loading.raw import FoundDocuments, Item, Said, Shown, as_objects
+from feller.data.loading.raw import ImageItem, Item, RawDocuments, TextItem, object_array
 from feller.data.modality import Dataset
 from feller.networks.sequence.bi_encoder import BiEncoder, LearnedDocumentEncoder
 from feller.sampling.retrieval.datastore import create_datastore
@@ -148,39 +148,39 @@ def items(document: Written) -> tuple[list[Item], list[UInt8[np.ndarray, "h w 3"
     pictures: list[np.ndarray] = []
     for item in document.items:
         if isinstance(item, Picture):
-            found.append(Shown(len(pictures)))
+            found.append(ImageItem(len(pictures)))
             pictures.append(item.values)
         elif isinstance(item, Answer | str):
-            found.append(Said(item.text, hidden=True) if isinstance(item, Answer) else Said(item))
+            found.append(TextItem(item.text, is_answer=True) if isinstance(item, Answer) else TextItem(item))
     return found, pictures
 
 
-def found(written: Sequence[Written]) -> FoundDocuments:
+def found(written: Sequence[Written]) -> RawDocuments:
     """Return documents as if they came from a file."""
     documents: list[tuple[Item, ...]] = []
     pictures: list[np.ndarray] = []
     for one in written:
         parts, shown = items(one)
         documents.append(
-            tuple(Shown(part.number + len(pictures)) if isinstance(part, Shown) else part for part in parts)
+            tuple(ImageItem(part.number + len(pictures)) if isinstance(part, ImageItem) else part for part in parts)
         )
         pictures += shown
-    return FoundDocuments(as_objects(documents), pictures=np.stack(pictures), tasks=tuple(one.task for one in written))
+    return RawDocuments(object_array(documents), images=np.stack(pictures), tasks=tuple(one.task for one in written))
 
 
 def _kind(pairs: Sequence[Written], lessons: Sequence[Written]) -> Documents:
     """Return the modality of all that is learned, whose symbols later learning finds in place."""
-    whole = documents(found([*pairs, *lessons]), WORDS)
+    whole = document_dataset(found([*pairs, *lessons]), WORDS)
     kind = whole.modality
     if not isinstance(kind, Documents):
-        raise TypeError(f"expected documents, got {kind.called}")
+        raise TypeError(f"expected documents, got {kind.display_name}")
     codes = tiles_of(all_pictures(whole.values), ACROSS, TILES)
-    kind = kind.tokenised(codes, whole.values["rows"][: len(pairs)])  # a lesson is shorter than three pairs
+    kind = kind.with_image_tokenizer(codes, whole.values["rows"][: len(pairs)])  # a lesson is shorter than three pairs
     return replace(kind, vectors=LearnedDocumentEncoder(BiEncoder(kind.symbols, kind.tokenizer.grid, width=16)))
 
 
 def _read(written: Sequence[Written], kind: Documents) -> Dataset:
-    return Dataset(*kind.accept(found(written)), kind)
+    return Dataset(*kind.values_from_raw(found(written)), kind)
 
 
 def _finder(kind: Documents) -> LearnedDocumentEncoder:
@@ -197,7 +197,7 @@ def _taught(setting: Setting, kind: Documents, pairs: Dataset, draws: Rng) -> Do
     learner = make_train_state(network.train().requires_grad_(True), training)
     objective = InfoNCE(kind.space(), kind.symbols).build(TrainingContext(data=pairs))
     for _ in train(
-        learner, objective, batches(pairs, training.batch_size, draws), training, rng=draws, engine=get_engine()
+        learner, objective, batch_loader(pairs, training.batch_size, draws), training, rng=draws, engine=get_engine()
     ):
         pass
     learner.ema.copy_to(network)

@@ -21,8 +21,8 @@ from feller.control.optimize.minimize import Minimizer
 from feller.core.errors import InputError
 from feller.core.pytree import Cond, State, concatenate, tree_map
 from feller.core.rng import Rng
-from feller.data.loading.read import read
-from feller.data.loading.targets import aimed, read_aimed
+from feller.data.loading.dataset_reader import read
+from feller.data.loading.targets import read_with_target, select_target
 from feller.data.modality import Dataset
 from feller.data.molecules.modality import Molecules, molecules_of
 from feller.evaluation.molecule_metrics import is_stable
@@ -148,7 +148,7 @@ def search(
 
         def wrong(end: State, numbers: Tensor, some: Dataset = some, rows: Tensor = rows) -> Tensor:
             given = tree_map(lambda leaf: leaf[numbers], some.given)
-            told = guide(model.spec.modality.soften(end), given)[:, place]
+            told = guide(model.spec.modality.decode_soft(end), given)[:, place]
             return ((told - goal[rows][numbers]) / scale).square()
 
         flow = flow_of(model, some.values["element"], some.given, FEW, here)
@@ -323,10 +323,10 @@ def properties(setting: Setting) -> Iterator[Claim]:
             "needs QM9: name its folder with --data",
         )
         return
-    train = aimed(read(str(files[0])), tuple(TARGETS))
+    train = select_target(read(str(files[0])), tuple(TARGETS))
     if not isinstance(train.modality, Molecules) or train.target is None:
         raise InputError(expected=f"molecules with {', '.join(TARGETS)}", place=files[0])
-    like = read_aimed(str(files[1]), train.modality, train.target).subset(torch.arange(setting.pictures))
+    like = read_with_target(str(files[1]), train.modality, train.target).subset(torch.arange(setting.pictures))
     seed = setting.seeds[0]
     model = fit_recipe(molecules(train, "small"), train, FLOW * setting.base, seed)
     halves = [train.subset(torch.arange(first, len(train), 2)) for first in (0, 1)]

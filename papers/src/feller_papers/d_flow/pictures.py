@@ -11,7 +11,7 @@ from feller.control.inverse.inverse_problem import Measurement, PriorModel
 from feller.control.inverse.operators import Downsample, Inpaint, LinearOperator
 from feller.core.rng import Rng
 from feller.data.images.modality import Images
-from feller.data.loading.read import read
+from feller.data.loading.dataset_reader import read
 from feller.data.modality import Dataset
 from feller.models.recipes.images import images
 from feller.networks.mlp import MLP

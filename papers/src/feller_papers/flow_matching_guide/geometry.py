@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from feller.core.rng import Rng
-from feller.data.loading.read import read
+from feller.data.loading.dataset_reader import read
 from feller.data.modality import Dataset
 from feller.data.points.earth import Earth
 from feller.evaluation.density_baselines import UNIFORM_WEIGHT, baseline_nll

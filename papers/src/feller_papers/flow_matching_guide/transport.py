@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from feller.core.rng import Rng
 from feller.data.examples.loaders import inside
-from feller.data.loading.read import read
+from feller.data.loading.dataset_reader import read
 from feller.data.modality import Dataset
 from feller.evaluation.two_sample import sliced_wasserstein
 from feller.paths import Affine, Path, VelocityPrediction

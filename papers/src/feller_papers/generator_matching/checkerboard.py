@@ -10,7 +10,7 @@ from torch import Tensor
 
 from feller.core.rng import Rng
 from feller.data.examples.loaders import inside
-from feller.data.loading.read import read
+from feller.data.loading.dataset_reader import read
 from feller.evaluation.two_sample import sliced_wasserstein
 from feller.networks.mlp import MLP
 from feller.paths import IntervalBins, JumpPath

@@ -8,7 +8,7 @@ from torch import nn
 
 from feller.core.pytree import State, concatenate, tree_map
 from feller.core.rng import Rng
-from feller.data.batches import shuffled
+from feller.data.batches import shuffled_loader
 from feller.networks.network_config import NetworkConfig
 from feller.paths import JumpPath, Path
 from feller.paths.processes import freeze_leaves
@@ -69,7 +69,7 @@ def fit(objective: FlowMatching, architecture: NetworkConfig, x_1: State, traini
     shape = tree_map(lambda leaf: tuple(leaf.shape[1:]), x_1)
     learner = make_train_state(architecture.build(shape, {}, Rng(seed)), training)
     examples: Batch = {"x_1": x_1, "given": {}}
-    feed = shuffled(examples, training.batch_size, Rng(seed))
+    feed = shuffled_loader(examples, training.batch_size, Rng(seed))
     for _ in train(learner, objective, feed, training, rng=Rng(seed), engine=get_engine()):
         pass
     learner.ema.copy_to(learner.network)

@@ -5,7 +5,7 @@ import statistics
 import torch
 
 from feller.core.rng import Rng
-from feller.data.loading.read import read
+from feller.data.loading.dataset_reader import read
 from feller_papers.claims import Claim, mean_of, spread_of, verdict
 from feller_papers.generator_matching.pictures import decode, drawn, encode, fitted, sampled
 from feller_papers.generator_matching.setting import BOTH, FLOW, MIDPOINT, Setting, Way

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from feller.core.rng import Rng
-from feller.data.loading.read import read
+from feller.data.loading.dataset_reader import read
 from feller.networks.mlp import MLP
 from feller.paths import CircularBins, JumpPath, VonMisesConditionalPath
 from feller.spaces import Torus

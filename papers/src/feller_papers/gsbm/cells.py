@@ -19,7 +19,7 @@ from feller.control.bridges.rounds import BridgeState, ema_drift, init_state, it
 from feller.control.bridges.trajectories import simulate_drift, time_grid
 from feller.core.rng import Rng
 from feller.data.examples.registry import HOURS
-from feller.data.loading.read import read
+from feller.data.loading.dataset_reader import read
 from feller.evaluation.two_sample import wasserstein
 from feller.networks.bridge_drift import ForwardBackwardDrift
 from feller.training.couplings.minibatch_ot import optimal_permutation

@@ -19,8 +19,8 @@ from feller.control.bridges.population import Population
 from feller.control.bridges.problem import BridgeProblem
 from feller.control.bridges.solution import solve_bridge
 from feller.core.rng import Rng
-from feller.data.batches import batches
-from feller.data.loading.read import read
+from feller.data.batches import batch_loader
+from feller.data.loading.dataset_reader import read
 from feller.networks.mlp import MLP
 from feller.training.engine import get_engine
 from feller.training.loop import make_train_state, train
@@ -64,7 +64,7 @@ def coder(steps: int, seed: int) -> Coder:
     data = read("example:digits")
     network = Autoencoder().build((1, 8, 8), Rng(seed))
     learner = make_train_state(network, TRAINING)
-    training, feed = replace(TRAINING, steps=steps), batches(data, TRAINING.batch_size, Rng(seed))
+    training, feed = replace(TRAINING, steps=steps), batch_loader(data, TRAINING.batch_size, Rng(seed))
     for _ in train(learner, Autoencoding(), feed, training, rng=Rng(seed), engine=get_engine()):
         pass
     learner.ema.copy_to(network)

@@ -18,7 +18,7 @@ from feller.control.bridges.problem import BridgeProblem
 from feller.control.bridges.solution import solve_bridge
 from feller.core.rng import Rng
 from feller.data.examples.loaders import surface as hills
-from feller.data.points.scans_and_meshes import find_scan
+from feller.data.points.scans_and_meshes import load_scan
 from feller.evaluation.bridge_quality import feasibility, path_costs
 from feller.networks.mlp import MLP
 from feller_papers.claims import Claim, mean_of, spread_of, untestable, verdict
@@ -74,7 +74,7 @@ def terrain(data: pathlib.Path | None) -> Terrain:
     if scan is None:
         surface = PointCloudSurface(hills())
         return Terrain("hills near Jacksboro", surface, problems.jacksboro(surface), paper=False)
-    surface = PointCloudSurface(problems.normalised(find_scan(scan).values))
+    surface = PointCloudSurface(problems.normalised(load_scan(scan).values))
     return Terrain("Mt. Rainier", surface, problems.lidar(surface), paper=True)
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from feller.core.rng import Rng
 from feller.data.examples.loaders import shakespeare_text
-from feller.data.loading.read import read
+from feller.data.loading.dataset_reader import read
 from feller.data.modality import Dataset
 from feller.data.text.modality import Text
 from feller.models.families.elbo import ELBO, estimate_elbo

@@ -84,7 +84,7 @@ def fitted(setting: Setting, name: str, way: Way, budget: Budget, seed: int) -> 
     """Fit a model to a table, as `feller fit` does."""
     rows, wish = table_of(setting, name).learned, budget.wish(seed)
     if wish is None and isinstance(rows.modality, Table):
-        rows = rows.seen_as(rows.modality.with_shares_of(rows.values))
+        rows = rows.with_modality(rows.modality.with_marginals_of(rows.values))
     recipe, begun = way.of(rows, setting), time.process_time()
     if isinstance(recipe.objective, MarginalFitting):
         model, ledger = _counted(rows, recipe, recipe.objective, wish)
@@ -98,7 +98,7 @@ def fitted(setting: Setting, name: str, way: Way, budget: Budget, seed: int) -> 
 def _counted(
     rows: Dataset, recipe: Recipe, counting: MarginalFitting, wish: PrivacyConfig | None
 ) -> tuple[Model, Ledger | None]:
-    rows = rows.seen_as(recipe.modality or rows.modality)
+    rows = rows.with_modality(recipe.modality or rows.modality)
     ledger, rho, noise = None, math.inf, make_noise(None)
     if wish is not None:
         ledger, allowance = allow(wish, counting, rows, Charged())
@@ -113,7 +113,7 @@ def _trained(rows: Dataset, way: Way, setting: Setting, wish: PrivacyConfig, see
     counted = getattr(way.of(rows, setting).objective, "counted", 0.0)
     guarded = guard(wish, rows, rows, Charged(), counted)
     recipe, planned = plan(wish, guarded, way.of(guarded.dataset, setting))
-    rows = guarded.dataset.seen_as(recipe.modality or guarded.dataset.modality)
+    rows = guarded.dataset.with_modality(recipe.modality or guarded.dataset.modality)
     draw = poisson_batches(
         {"x_1": rows.values, "given": rows.given},
         planned.batch,
@@ -148,8 +148,8 @@ def measured(setting: Setting, name: str, way: Way, budget: Budget, seed: int, *
     model, draws = found.model, Rng(seed).fold_in("judged")
     sampling = None if raked else replace(model.spec.sampling, raking_oversample=0)
     drawn = model.sample_dataset(len(table.learned), sampling=sampling, rng=draws.fold_in("rows"))
-    kind = drawn.modality.for_measures(drawn).modality
-    seen = [one.modality.for_measures(one).seen_as(kind) for one in (drawn, table.learned, table.held_out)]
+    kind = drawn.modality.for_metrics(drawn).modality
+    seen = [one.modality.for_metrics(one).with_modality(kind) for one in (drawn, table.learned, table.held_out)]
     numbers = samples_quality(seen[0], seen[1], seen[2], Rng(0).fold_in("quality"))
     nll, error = surprised(setting, name, way, budget, seed)
     spent = None if found.ledger is None else found.ledger.epsilon()
@@ -166,7 +166,7 @@ def surprise_of(model: Model, held_out: Dataset) -> tuple[float | None, float | 
     """Return what a held-out row takes in nats, and the standard error; None where a model cannot tell."""
     if not model.family.has_row_likelihood:
         return None, None
-    nats = model.nll(held_out.seen_as(model.spec.modality))
+    nats = model.nll(held_out.with_modality(model.spec.modality))
     return nats.mean().item(), (nats.std() / len(nats) ** 0.5).item()
 
 

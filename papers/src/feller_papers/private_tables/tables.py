@@ -9,11 +9,11 @@ import torch
 
 from feller.core.rng import Rng
 from feller.data.batches import split
-from feller.data.loading.find import table_cells
-from feller.data.loading.raw import about
-from feller.data.loading.read import read
+from feller.data.loading.dataset_reader import read
+from feller.data.loading.file_formats import load_table
+from feller.data.loading.raw import error_context
 from feller.data.modality import Dataset
-from feller.data.tables.modality import tables
+from feller.data.tables.modality import table_dataset
 from feller_papers.private_tables.schemas import TABLES
 from feller_papers.private_tables.setting import Setting
 from feller_papers.setting import file_of
@@ -51,9 +51,9 @@ def posed(name: str, data: pathlib.Path | None, rows: int | None = None) -> Pose
     path = file_of(data, file)
     if path is None:
         return None
-    with about(file):
-        found = tables(table_cells(path), schema(path.parent))
-    return _fewer(Posed(*split(found, ASIDE, CHOSEN, alike=False)), rows)
+    with error_context(file):
+        found = table_dataset(load_table(path), schema(path.parent))
+    return _fewer(Posed(*split(found, ASIDE, CHOSEN, stratified=False)), rows)
 
 
 def _fewer(whole: Posed, rows: int | None) -> Posed:

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float64, Int64
 from torch import Tensor
 
-from feller.data.loading.read import read
+from feller.data.loading.dataset_reader import read
 from feller.data.modality import Dataset
 from feller_papers.reconstruction_bounds.setting import Setting
 from feller_papers.setting import file_of

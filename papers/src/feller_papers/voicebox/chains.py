@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from feller.core.rng import Rng
-from feller.data.speech.phones import repeated
+from feller.data.speech.phones import repeat_by_duration
 from feller.training.objective import Batch
 from feller_papers.voicebox.digits import Clip
 
@@ -40,7 +40,7 @@ class Rows:
     @property
     def label(self) -> Int64[Tensor, "b n"]:
         """The phone of each frame."""
-        return repeated(self.phone, self.duration, self.x.shape[1])
+        return repeat_by_duration(self.phone, self.duration, self.x.shape[1])
 
     @property
     def start(self) -> Bool[Tensor, "b n"]:

@@ -9,13 +9,13 @@ from jaxtyping import Float, Float32, Int64
 from torch import Tensor
 
 from feller.core.errors import InputError
-from feller.data.speech.alignment_files import NAME, fitted, read_alignments
+from feller.data.speech.alignment_files import NAME, fit_to_sound, read_alignments
 from feller.data.speech.audio_io import read_sound
-from feller.data.speech.mel import Mel, Statistics
-from feller.data.speech.phones import Inventory, laid_out
+from feller.data.speech.mel import MelConfig, Statistics
+from feller.data.speech.phones import Inventory, align_phones
 
 RATE = 8_000
-MEL = Mel.usual(RATE)
+MEL = MelConfig.default_for(RATE)
 NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 HELD_OUT = 5
 """Takes of each digit and speaker that are kept for tests, the first ones."""
@@ -81,10 +81,10 @@ def read_digits(folder: pathlib.Path, takes: int | None = None) -> Digits:
     layouts, read = {}, {}
     for name in named:
         sound = read_sound(sounds / name).sound
-        samples = sound.samples[: MEL.frames(len(sound.samples)) * MEL.hop]
+        samples = sound.samples[: MEL.frames(len(sound.samples)) * MEL.hop_length]
         samples = samples * (LOUDNESS / float(np.sqrt(np.square(samples).mean())))
         read[name] = samples, MEL.log_mel(torch.from_numpy(samples))
-        layouts[name] = laid_out(fitted(found[name], len(read[name][1])))
+        layouts[name] = align_phones(fit_to_sound(found[name], len(read[name][1])))
     inventory = Inventory.of(phone for layout in layouts.values() for phone in layout.phones)
     train = [name for name, (_, _, take) in named.items() if take >= HELD_OUT]
     test = [name for name, (_, _, take) in named.items() if take < HELD_OUT]

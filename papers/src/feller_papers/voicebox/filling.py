@@ -8,7 +8,7 @@ from torch import Tensor
 
 from feller.core.pytree import zero_invalid
 from feller.core.rng import Rng
-from feller.data.speech.phones import frames_of, repeated
+from feller.data.speech.phones import frames_of, repeat_by_duration
 from feller.models.infilling import infill
 from feller.paths import Network
 from feller.paths.affine import Affine
@@ -58,7 +58,7 @@ class Asked:
     def lasting(self, duration: Int64[Tensor, "b m"]) -> "Asked":
         """Return the chains with other durations of what is hidden; what is kept moves to its new place."""
         rows = self.rows
-        which = repeated(torch.arange(duration.shape[1]).expand_as(duration), duration)
+        which = repeat_by_duration(torch.arange(duration.shape[1]).expand_as(duration), duration)
         old, new = (d.cumsum(1) - d for d in (rows.duration, duration))
         place = torch.arange(which.shape[1]) - new.gather(1, which) + old.gather(1, which)
         moved = rows.x.gather(1, place.clamp(0, rows.x.shape[1] - 1)[:, :, None].expand(-1, -1, rows.x.shape[2]))

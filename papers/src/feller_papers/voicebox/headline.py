@@ -123,7 +123,7 @@ def timed(trained: Trained) -> float:
     seconds = 0.0
     for one in some:
         filled(network, path, one, draws)
-        seconds += int(one.rows.duration[one.hidden].sum()) * MEL.hop / MEL.rate
+        seconds += int(one.rows.duration[one.hidden].sum()) * MEL.hop_length / MEL.sample_rate
     spent = time.process_time() - begun
     torch.set_num_threads(threads)
     return spent / seconds

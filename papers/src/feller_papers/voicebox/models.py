@@ -37,7 +37,7 @@ from feller_papers.voicebox.setting import Setting
 
 T = TypeVar("T")
 Weights = dict[str, np.ndarray]
-SPACE = Euclidean((1, MEL.bands))
+SPACE = Euclidean((1, MEL.n_mels))
 FRAMES = {
     "flow": Infilling(Affine(LinearSigmaMin(1e-5)), SPACE),
     "regression": Infilling(None, SPACE),
@@ -88,7 +88,7 @@ class Trained:
     @functools.cached_property
     def judges(self) -> Judges:
         """Who listens."""
-        digit, speaker = (Listener(MEL.bands, n) for n in (10, len(self.digits.speakers)))
+        digit, speaker = (Listener(MEL.n_mels, n) for n in (10, len(self.digits.speakers)))
         both = nn.ModuleDict({"digit": digit, "speaker": speaker})
         _loaded(both, self.weights[JUDGES])
         return Judges(Judge(digit), Judge(speaker))
@@ -216,7 +216,7 @@ def _built(setting: Setting, seed: int, kind: str) -> nn.Module:
     settings: FrameInfiller = setting.small if kind in LENGTHS else setting.network
     once = kind in ("regression", "at once", "alone")
     settings = replace(settings, time_conditioning=NoTimeConditioning()) if once else settings
-    shape = (1, 1 if kind in LENGTHS else MEL.bands)
+    shape = (1, 1 if kind in LENGTHS else MEL.n_mels)
     return settings.build(shape, {"phone": len(digits(setting).inventory)}, Rng(seed).fold_in("network"))
 
 

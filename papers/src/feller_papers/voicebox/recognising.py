@@ -58,7 +58,7 @@ def generated(trained: Trained, kind: str, draws: Rng) -> tuple[Pieces, Int64[Te
 def _unsaid(like: Clip, digit: int, phone: Int64[Tensor, " m"]) -> Clip:
     """Return a clip of a word that nobody has said yet."""
     return replace(
-        like, digit=digit, mel=like.mel.new_zeros(len(phone), MEL.bands), phone=phone, duration=torch.ones_like(phone)
+        like, digit=digit, mel=like.mel.new_zeros(len(phone), MEL.n_mels), phone=phone, duration=torch.ones_like(phone)
     )
 
 
@@ -73,7 +73,7 @@ def measure(trained: Trained) -> Taught:
         **{kind: generated(trained, kind, draws.fold_in(kind)) for kind in ("drawn", "at once")},
     }
     test, answer = alone(it.test), torch.tensor([clip.digit for clip in it.test])
-    teach = functools.partial(train_judge, len(NAMES), steps=setting.listener, draws=draws, bands=MEL.bands)
+    teach = functools.partial(train_judge, len(NAMES), steps=setting.listener, draws=draws, bands=MEL.n_mels)
     right = {kind: teach(picked(*some, draws.fold_in(kind))).right(test, answer) for kind, some in sets.items()}
     return Taught(right["real"], right["drawn"], right["at once"])
 

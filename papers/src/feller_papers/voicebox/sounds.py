@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
-from feller.data.loading.raw import Sound
+from feller.data.loading.raw import Waveform
 from feller.data.speech.griffin_lim import GriffinLim
 from feller.evaluation.speech.asr import Whisper
 from feller_papers.voicebox.digits import MEL, NAMES, RATE, Digits
@@ -18,16 +18,18 @@ LISTENER = Whisper(prompt=" ".join(NAMES))
 """Expects the names of digits."""
 
 
-def sound_of(mel: Float[Tensor, "n bands"], digits: Digits) -> Sound:
+def sound_of(mel: Float[Tensor, "n bands"], digits: Digits) -> Waveform:
     """Return the sound of standardised log mels, by Griffin-Lim."""
-    return Sound(VOCODER.samples(mel * digits.scale.std + digits.scale.mean, MEL).numpy(), RATE)
+    return Waveform(VOCODER.synthesize(mel * digits.scale.std + digits.scale.mean, MEL).numpy(), RATE)
 
 
-def written(sounds: Sequence[Sound]) -> list[str]:
+def written(sounds: Sequence[Waveform]) -> list[str]:
     """Return what Whisper tiny.en hears, with silence before and after.
 
     Raises:
         UsageError: If it is not installed.
     """
     pause = np.zeros(int(BESIDE * RATE), dtype=np.float32)
-    return LISTENER.transcribe([Sound(np.concatenate([pause, sound.samples, pause]), sound.rate) for sound in sounds])
+    return LISTENER.transcribe(
+        [Waveform(np.concatenate([pause, sound.samples, pause]), sound.sample_rate) for sound in sounds]
+    )

@@ -84,7 +84,7 @@ def denoised(trained: Trained) -> Denoised:
             for i, chain in enumerate(chains):
                 sound = np.concatenate([clip.sound for clip in chain])
                 place = hidden[i].nonzero()[:, 0]
-                where = slice(int(place[0]) * MEL.hop, (int(place[-1]) + 1) * MEL.hop)
+                where = slice(int(place[0]) * MEL.hop_length, (int(place[-1]) + 1) * MEL.hop_length)
                 noise = _noise(kind, len(sound), it.train, draws.fold_in(kind, i))
                 mel = _heard(mixed(sound, noise, where, ratio), it)
                 x[i, : len(mel)] = mel

@@ -9,8 +9,8 @@ import tyro
 from feller.app.commands.flag_types import Counted, DataOrWord, FilePlace, Offers, RunText, Text, Whole, named, short
 from feller.app.options import changed, flags_of
 from feller.core.errors import UsageError
-from feller.data.examples.registry import EXAMPLE, SHIPPED, part_of
-from feller.data.path_checks import check_data
+from feller.data.examples.registry import EXAMPLE_INFOS, EXAMPLE_PREFIX, parse_example
+from feller.data.path_checks import require_data
 
 TAKES = {"schema": ("file", "out"), "memory": ("file", "out", "of"), "scenes": ("out", "n")}
 """Words that are no data, and the flags that each takes; --json and the word itself go without saying."""
@@ -80,11 +80,11 @@ class Data:
 
         tell = speaker()
         if self.name is None:
-            listing = {f"{EXAMPLE}{name}": shipped.summary for name, shipped in SHIPPED.items()}
+            listing = {f"{EXAMPLE_PREFIX}{name}": shipped.summary for name, shipped in EXAMPLE_INFOS.items()}
             show(dict(listing), tell)
             return {"examples": listing}
-        example = self.name.removeprefix(EXAMPLE)
-        if self.writing.out is not None and example in SHIPPED:
+        example = self.name.removeprefix(EXAMPLE_PREFIX)
+        if self.writing.out is not None and example in EXAMPLE_INFOS:
             return self._copy(example, tell)
         self._check(TAKES.get(self.name, READS))
         does = {"schema": self._describe, "memory": self._remember, "scenes": self._write_scenes}
@@ -102,10 +102,10 @@ class Data:
     def _look(self, tell: Any) -> dict[str, Any]:
         """Say what is in some data."""
         word = str(self.name)
-        name = word if word.startswith(EXAMPLE) or word not in SHIPPED else f"{EXAMPLE}{word}"
-        check_data(name)
+        name = word if word.startswith(EXAMPLE_PREFIX) or word not in EXAMPLE_INFOS else f"{EXAMPLE_PREFIX}{word}"
+        require_data(name)
         from feller.app.terminal import show
-        from feller.data.loading.read import read
+        from feller.data.loading.dataset_reader import read
 
         with tell.waiting(f"reading {name}"):
             data = read(name, **{flag: getattr(self.reading, flag) for flag in READS})
@@ -116,8 +116,8 @@ class Data:
             "shape": _shape(data.values),
         }
         about |= {condition: ", ".join(classes) for condition, classes in data.modality.conditions.items()}
-        if name.startswith(EXAMPLE):
-            shipped, _ = part_of(name)
+        if name.startswith(EXAMPLE_PREFIX):
+            shipped, _ = parse_example(name)
             about |= {"parts": ", ".join(shipped.parts), "source": shipped.source, "licence": shipped.licence}
         show(about, tell)
         for note in data.notes:
@@ -126,18 +126,18 @@ class Data:
 
     def _copy(self, name: str, tell: Any) -> dict[str, Any]:
         """Copy the folder that an example is made of."""
-        from feller.data.examples.write_files import copy_example
+        from feller.data.examples.example_files import copy_example
 
         self._check(("out",))
         out = str(self.writing.out)
         count = copy_example(name, pathlib.Path(out))
         tell.say(f"{count} files: {out}; look into it with: feller data {out}")
-        return {"data": f"{EXAMPLE}{name}", "folder": out, "files": count}
+        return {"data": f"{EXAMPLE_PREFIX}{name}", "folder": out, "files": count}
 
     def _write_scenes(self, tell: Any) -> dict[str, Any]:
         """Write pictures with texts."""
         from feller.app.terminal import show
-        from feller.data.examples.write_files import PAIRS, write_scenes
+        from feller.data.examples.example_files import PAIRS, write_scenes
 
         n = PAIRS if self.writing.n is None else self.writing.n
         about = write_scenes(pathlib.Path(self.writing.out or "scenes"), n)

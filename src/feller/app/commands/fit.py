@@ -20,15 +20,15 @@ def _example_for(recipe: str | None) -> str | None:
     """Return the first example that a recipe takes, whose help depends on its data; None if there is none."""
     from feller.app.modalities.registration import find_recipe
     from feller.core.errors import InputError
-    from feller.data.examples.registry import EXAMPLE, SHIPPED
-    from feller.data.loading.read import read
+    from feller.data.examples.registry import EXAMPLE_INFOS, EXAMPLE_PREFIX
+    from feller.data.loading.dataset_reader import read
 
-    for name in dict.fromkeys(("digits", *SHIPPED)):
+    for name in dict.fromkeys(("digits", *EXAMPLE_INFOS)):
         try:
-            find_recipe(recipe or "auto", read(f"{EXAMPLE}{name}"), "small")
+            find_recipe(recipe or "auto", read(f"{EXAMPLE_PREFIX}{name}"), "small")
         except (InputError, UsageError):
             continue
-        return f"{EXAMPLE}{name}"
+        return f"{EXAMPLE_PREFIX}{name}"
     return None
 
 
@@ -41,7 +41,7 @@ def run(config: FitConfig, words: list[str]) -> dict[str, Any]:
     from feller.app.workflows.fit import fit
     from feller.app.workflows.run_config import record_of
     from feller.app.workflows.run_status import sketch_of
-    from feller.data.loading.targets import tells_target
+    from feller.data.loading.targets import predicts_target
     from feller.models.recipes.recipe import Recipe
 
     def change(recipe: Recipe) -> Recipe:
@@ -56,7 +56,7 @@ def run(config: FitConfig, words: list[str]) -> dict[str, Any]:
     asked = record_of(run)
     file = asked.code_file
     code = f" --code {file}" if file else ""
-    if asked.target and tells_target(asked.provenance.recipe):
+    if asked.target and predicts_target(asked.provenance.recipe):
         tell.say(f"ask for samples of another run with: feller steer RUN --reward {run.path}")
     elif "codebook_use" in numbers:
         tell.say(f"see how it copies other pictures with: feller evaluate {run.path} --data OTHER{code}")

@@ -19,7 +19,7 @@ import feller
 from feller.core.errors import InputError, UsageError, check_number
 from feller.core.run_folder import open_run
 from feller.core.user_code import check_code_file, function_reference, import_path
-from feller.data.path_checks import check_data
+from feller.data.path_checks import require_data
 
 if TYPE_CHECKING:
     from feller.data.loading.in_memory import DataSource
@@ -212,11 +212,11 @@ _ONE, _MANY = _spec(lambda words: words[0], "TEXT"), _spec(tuple, "TEXT ...", "*
 _PAIRS = _spec(lambda words: pairs(tuple(words)), "KEY=VALUE ...", "*")
 
 
-DataPlace = Positional[Annotated[str | None, _shown("[DATA]"), _if_given(check_data)]]
-DataText = Annotated[Text, _if_given(check_data)]
+DataPlace = Positional[Annotated[str | None, _shown("[DATA]"), _if_given(require_data)]]
+DataText = Annotated[Text, _if_given(require_data)]
 DataOrWord = Positional[Annotated[str | None, _shown("[DATA]")]]
 """Words of the command's own are none."""
-FilePlace = Positional[Annotated[str | None, _shown("[FILE]"), _if_given(check_data)]]
+FilePlace = Positional[Annotated[str | None, _shown("[FILE]"), _if_given(require_data)]]
 RunPlace = Positional[Annotated[str | None, _shown("[RUN]"), Checked(open_run)]]
 RunText = Annotated[Text, _if_given(open_run)]
 RunStart = Annotated[str | os.PathLike[str] | None, _ONE, _shown("TEXT"), Filled(), _if_given(open_run)]
@@ -240,7 +240,7 @@ OtherData = Annotated[
     _ONE,
     _shown("TEXT"),
     Filled(),
-    Checked(lambda value: check_data(value) if isinstance(value, str) else None),
+    Checked(lambda value: require_data(value) if isinstance(value, str) else None),
 ]
 """What data are read from."""
 SchemaSource = Annotated[
@@ -270,7 +270,7 @@ Wishes = Annotated[tuple[str, ...], _REWARDS]
 Rewards = Annotated[str | Callable[..., object] | Sequence[str | Callable[..., object]], _MANY, _REWARDS]
 """`--reward`, as help shows it first; where there are several, people also write `--rewards`."""
 CodePlace = Positional[Annotated[str, tyro.conf.arg(metavar="FILE.py:FUNCTION")]]
-Places = Positional[Annotated[tuple[str, ...], _shown("A B ..."), _each(check_data)]]
+Places = Positional[Annotated[tuple[str, ...], _shown("A B ..."), _each(require_data)]]
 RunPlaces = Positional[Annotated[tuple[str, ...], _shown("[RUN ...]"), _each(open_run)]]
 Costs = Annotated[str | Callable[..., object] | Sequence[str | Callable[..., object]], _MANY, _shown("TEXT ...")]
 Names = Annotated[tuple[str, ...], _shown("NAME ...")]

@@ -3,13 +3,13 @@
 from typing import Any
 
 from feller.app.config import SampleConfig
-from feller.data.path_checks import check_free
+from feller.data.path_checks import require_free
 
 
 def run(config: SampleConfig, words: list[str]) -> dict[str, Any]:
     """Draw samples; what is there already is told before what takes long is loaded."""
     if config.output.shard is None:
-        check_free(config.output.out, overwrite=config.output.overwrite)
+        require_free(config.output.out, overwrite=config.output.overwrite)
     from feller.app.terminal import heard, speaker
     from feller.app.workflows.run_config import find_run
     from feller.app.workflows.sample import sample

@@ -14,7 +14,10 @@ def formula_wanted(about: ModelSpec, first: Dataset) -> Iterator[tuple[str, str]
     """Yield the formula of one of the crystals."""
     kind = first.modality
     if isinstance(kind, Crystals) and "element" in about.conditionable:
-        yield f"element={formula(kind.crystals(first.values, first.given)[0].numbers)}", "crystals of one formula"
+        yield (
+            f"element={formula(kind.crystals(first.values, first.given)[0].atomic_numbers)}",
+            "crystals of one formula",
+        )
 
 
 def lattices(kind: Modality) -> ExampleDistance | None:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from torch import Tensor
 
 from feller.app.modalities.registration import Display, Registration
-from feller.data.images.labelled import Labelled
+from feller.data.images.labelled_images import LabelledImages
 from feller.data.images.modality import Images
 from feller.data.modality import Dataset
 from feller.evaluation.attacks.example_distances import CoordinateDistance
@@ -24,11 +24,11 @@ def drawn_label(data: Dataset) -> Tensor:
 def labels_wanted(about: ModelSpec, first: Dataset) -> Iterator[tuple[str, str]]:
     """Yield the label that pictures may be asked for."""
     kind = about.modality
-    if isinstance(kind, Labelled) and "label" in about.conditionable:
-        yield f"label={kind.pictures.classes[0]}", "pictures of one class"
+    if isinstance(kind, LabelledImages) and "label" in about.conditionable:
+        yield f"label={kind.images.classes[0]}", "pictures of one class"
 
 
 REGISTRATIONS = {
     Images: Registration(recipe="images", display=SHOWN, apart=lambda kind: CoordinateDistance(copy_fraction=COPIED)),
-    Labelled: Registration(recipe="image-label", display=SHOWN, label=drawn_label, wishes=labels_wanted),
+    LabelledImages: Registration(recipe="image-label", display=SHOWN, label=drawn_label, wishes=labels_wanted),
 }

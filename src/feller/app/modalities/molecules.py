@@ -13,13 +13,13 @@ from feller.models.spec import ModelSpec
 def modelled(first: Dataset, second: Dataset, behind: Dataset | None = None) -> Pair:
     """Draw balls at one scale."""
     one, other = molecules_of(first), molecules_of(second)
-    return balls(one, beside=other), balls(other, beside=one)
+    return balls(one, same_scale_as=other), balls(other, same_scale_as=one)
 
 
 def formula_wanted(about: ModelSpec, first: Dataset) -> Iterator[tuple[str, str]]:
     """Yield the formula of one of the molecules."""
     if "element" in about.conditionable:
-        yield f"element={hill_formula(molecules_of(first)[0].atoms)}", "molecules of one formula"
+        yield f"element={hill_formula(molecules_of(first)[0].atomic_numbers)}", "molecules of one formula"
 
 
 REGISTRATIONS = {

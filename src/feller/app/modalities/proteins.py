@@ -7,14 +7,14 @@ from feller.data.modality import Dataset
 from feller.data.proteins.backbones import Backbones
 from feller.data.proteins.figure import traces
 from feller.data.proteins.frames import CA
-from feller.data.proteins.modality import Proteins, structures
+from feller.data.proteins.modality import Proteins, backbones_only
 from feller.models.spec import ModelSpec
 
 
 def traced(first: Dataset, second: Dataset, behind: Dataset | None = None) -> Pair:
     """Draw the traces of two sets of chains at one scale."""
-    a, b = (_atoms(structures(some)) for some in (first, second))
-    return traces(a, beside=b), traces(b, beside=a)
+    a, b = (_atoms(backbones_only(some)) for some in (first, second))
+    return traces(a, same_scale_as=b), traces(b, same_scale_as=a)
 
 
 def _atoms(data: Dataset) -> list:

@@ -16,7 +16,7 @@ from feller.core.errors import InputError, UsageError
 from feller.core.pytree import leaves
 from feller.core.rng import Rng
 from feller.core.user_code import import_path, load_function, qualified_name, source_line
-from feller.data.loading.user_modality import calling, check_class
+from feller.data.loading.user_modality import check_class, user_call
 from feller.data.modality import Dataset, Modality
 
 if TYPE_CHECKING:  # what takes long to load is loaded by who does it
@@ -147,7 +147,7 @@ def kind_as(model: "Model", wanted: type[Wanted], what: str) -> Wanted:
     kind = model.spec.modality
     if (found := kind.view(wanted)) is not None:
         return found
-    raise UsageError(f"{what}, and this model's data are {kind.called}", remedy="Leave them out")
+    raise UsageError(f"{what}, and this model's data are {kind.display_name}", remedy="Leave them out")
 
 
 REGISTERED: dict[type[Modality], Registration] = {}
@@ -230,7 +230,7 @@ def _measured(samples: Dataset, train: Dataset, held_out: Dataset, draws: Rng) -
     known = [subsample(train, len(sets.samples), one) for one in sizes if sets.floor is not None]
     for metric in type(modality).metrics:
         name = metric.__name__
-        with calling(modality, "metrics"):
+        with user_call(modality, "metrics"):
             numbers[name] = _number(metric, sets.samples, sets.real)
             floors = [_number(metric, one, sets.real) for one in known]
         numbers[f"{name}_floor"] = statistics.fmean(floors) if floors else None
@@ -269,7 +269,7 @@ def find_recipe(name: str, data: Dataset, size: str, older: "Model | None" = Non
         return name, _own_recipe(name, data, size)
     if not usual and name in ("auto", *SECOND_STAGES):
         raise UsageError(
-            f"no recipe of ours suits {data.modality.called}", remedy="Name your own: --recipe file.py:function"
+            f"no recipe of ours suits {data.modality.display_name}", remedy="Name your own: --recipe file.py:function"
         )
     if name in SECOND_STAGES:
         if older is None:

@@ -5,7 +5,7 @@ from typing import cast
 from feller.app.modalities.registration import Registration, kind_as, later
 from feller.core.errors import UsageError
 from feller.data.speech.modality import Speech
-from feller.data.speech.sounds import Sounds
+from feller.data.speech.sounds import Waveforms
 from feller.models.model import Model
 from feller.paths import Affine
 
@@ -31,7 +31,7 @@ def path_of(model: Model) -> Affine:
 
 
 REGISTRATIONS = {
-    Sounds: Registration(),
+    Waveforms: Registration(),
     Speech: Registration(
         recipe="speech", evaluate=later("app.workflows.speech.evaluate_speech", "measure"), draws_as="speech"
     ),

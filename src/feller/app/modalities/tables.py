@@ -9,13 +9,13 @@ from PIL import Image
 from feller.app.modalities.registration import Display, Registration
 from feller.app.workflows.private.table_schema import TABLES
 from feller.app.workflows.reporting.comparison import IN_HAND, Judged
-from feller.data.loading.find import table_cells
-from feller.data.loading.raw import FoundTable
+from feller.data.loading.file_formats import load_table
+from feller.data.loading.raw import RawTable
 from feller.data.modality import Dataset
 from feller.data.tables.dates import Datetime
-from feller.data.tables.mixed import Mixed
+from feller.data.tables.mixed_table import MixedTable
 from feller.data.tables.modality import Table
-from feller.data.tables.numerical import Numerical
+from feller.data.tables.numerical_column import Numerical
 from feller.evaluation.number_format import format_percent, is_number
 from feller.evaluation.report.report_page import ReportTable
 from feller.evaluation.report.table_figures import (
@@ -50,9 +50,9 @@ def tables_beside(judged: Judged, numbers: dict[str, Any]) -> list[tuple[str, Im
     kind = judged.generated.modality
     if not isinstance(kind, Table):
         return []
-    made, true = kind.coarse(judged.generated.values), kind.coarse(judged.train.values)
+    made, true = kind.to_levels(judged.generated.values), kind.to_levels(judged.train.values)
     columns = [
-        LabelledColumn(column.name, column.coarse_names, isinstance(column, Numerical | Datetime))
+        LabelledColumn(column.name, column.level_names, isinstance(column, Numerical | Datetime))
         for column in kind.schema.modelled
     ]
     pictures = plot_columns(made.numpy(), true.numpy(), columns)
@@ -75,7 +75,7 @@ def _floor(name: str, numbers: dict[str, Any]) -> str:
     return f"; real rows drawn again are {format_percent(floor)} off on average" if is_number(floor) else ""
 
 
-def cell_metrics(judged: Judged, data: str, cells: FoundTable | None = None) -> tuple[Numbers, tuple[ReportTable, ...]]:
+def cell_metrics(judged: Judged, data: str, cells: RawTable | None = None) -> tuple[Numbers, tuple[ReportTable, ...]]:
     """Measure rows that stand in the table as they are written, what reading lost, and where numbers lie.
 
     Nothing is measured of other data.
@@ -107,14 +107,14 @@ def cell_metrics(judged: Judged, data: str, cells: FoundTable | None = None) -> 
     return numbers | ({"numbers_off": off} if off else {}), (numbers_grid(columns),) if columns else ()
 
 
-def _cells(place: str) -> FoundTable | None:
+def _cells(place: str) -> RawTable | None:
     """Return the cells of a file; None where it holds no such table, or is gone."""
     path = pathlib.Path(place)
-    return table_cells(path) if path.suffix.lower() in TABLES and path.is_file() else None
+    return load_table(path) if path.suffix.lower() in TABLES and path.is_file() else None
 
 
 REGISTRATIONS = {
-    Mixed: Registration(
+    MixedTable: Registration(
         recipe="table-flow",
         measure=samples_quality,
         measure_unseen=unseen_samples_quality,

@@ -2,7 +2,7 @@
 
 from feller.app.modalities.registration import Display, Registration, later
 from feller.data.modality import Dataset
-from feller.data.text.figure import MOST
+from feller.data.text.figure import MAX_TEXTS
 from feller.data.text.modality import Text
 from feller.evaluation.attacks.example_distances import PassageDistance
 
@@ -21,7 +21,7 @@ REGISTRATIONS = {
         measure=later("evaluation.text", "text_quality"),
         display=Display("words", 2, 16, watched=1),
         most=most_texts,
-        page=MOST,
+        page=MAX_TEXTS,
         apart=lambda kind: PassageDistance(),
     ),
 }

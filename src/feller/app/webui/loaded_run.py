@@ -9,7 +9,7 @@ from feller.app.modalities.registration import Display, registration_of
 from feller.app.workflows.bridges.is_bridge import is_bridge
 from feller.app.workflows.run_config import record_of
 from feller.core.run_folder import Run
-from feller.data.examples.registry import EXAMPLE
+from feller.data.examples.registry import EXAMPLE_PREFIX
 from feller.data.images.modality import Images
 from feller.data.modality import Modality
 from feller.models.spec import ModelSpec, load_spec
@@ -117,7 +117,7 @@ class LoadedRun:
 
 def last_part(place: str) -> str:
     """Return the name of a file without the folders that it lies in; other words stay."""
-    return place if place.startswith(EXAMPLE) else pathlib.PurePath(place).name or place
+    return place if place.startswith(EXAMPLE_PREFIX) else pathlib.PurePath(place).name or place
 
 
 def load_runs(runs: Sequence[Run]) -> tuple[LoadedRun, ...]:

@@ -32,7 +32,7 @@ SHOWN = {"pictures": Kind.PICTURES, "table": Kind.TABLE, "words": Kind.WORDS}
 def place_in(room: pathlib.Path, modality: Modality) -> pathlib.Path:
     """Return the file that samples of a kind are written to."""
     endings = (".txt",) if display_of(modality).form == "words" else ENDINGS
-    return room / f"{NAME}{next(ending for ending in endings if ending in modality.forms)}"
+    return room / f"{NAME}{next(ending for ending in endings if ending in modality.writers)}"
 
 
 def kinds_of(run: LoadedRun) -> tuple[Kind, ...]:
@@ -104,7 +104,7 @@ def pictures(
         behind: Points that are seen in grey behind both.
     """
     one, other = (side.modality for side in sides)
-    if one.scale_of_figures != other.scale_of_figures:
+    if one.figure_key != other.figure_key:
         return tuple(picture(some, room, caption) for some, caption in zip(sides, captions, strict=True))
     shown = registration_of(one).beside(_first(sides[0]), _first(sides[1]), behind)
     return tuple(map(save_picture, shown, (room, room), captions))

@@ -143,8 +143,12 @@ def condition_controls(run: LoadedRun) -> dict[str, Any]:
     controls = {f"{GIVEN}{name}": choice(name.capitalize(), names) for name, names in options.items()}
     if about.frequencies and about.cond_dropout:
         controls[GUIDANCE] = guidance_control("1 is plain, more follows the condition more sharply.")
-    known = about.modality.leaves if run.data(Table) is not None else about.conditionable
-    names = [name for name in about.modality.leaves if name in known and name not in about.modality.filed]
+    known = about.modality.conditionable_leaves if run.data(Table) is not None else about.conditionable
+    names = [
+        name
+        for name in about.modality.conditionable_leaves
+        if name in known and name not in about.modality.file_conditions
+    ]
     if names:
         hint = f"What is already known, as NAME=VALUE, one a line. Names: {', '.join(names)[:300]}."
         controls["given"] = text("Given", hint=hint, example=f"{names[0]}=...", lines=2)
@@ -168,7 +172,7 @@ def given(answers: Answers, modality: Modality) -> dict[str, str]:
         name, equals, value = (part.strip() for part in line.partition("="))
         if not equals:
             raise UsageError("write what is given as NAME=VALUE, one a line", found=repr(line[:40]))
-        if name in modality.filed:
+        if name in modality.file_conditions:
             raise UsageError(
                 f"{name} is given by a file, which this page does not take", remedy="Use `feller sample --given`"
             )

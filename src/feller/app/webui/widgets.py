@@ -13,7 +13,7 @@ from PIL import Image
 
 from feller.core.errors import UsageError
 from feller.core.optional_dependency import require_package
-from feller.data.images.load_images import FORMATS
+from feller.data.images.image_loading import FORMATS
 
 if TYPE_CHECKING:
     from feller.app.webui.tab import Kind, Result, Tab, TextTable

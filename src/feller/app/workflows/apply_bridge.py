@@ -27,9 +27,9 @@ from feller.core.rng import Rng
 from feller.core.run_folder import Run
 from feller.data.files.numpy_files import write_arrays
 from feller.data.images.modality import Images
-from feller.data.loading.read import read
+from feller.data.loading.dataset_reader import read
 from feller.data.modality import Dataset
-from feller.data.points.points import Points
+from feller.data.points.euclidean_points import Points
 from feller.evaluation.number_format import format_percent
 from feller.models.families.model_family import OnProgress, default_batch_size, iter_batches
 from feller.models.model import Model, load_model
@@ -198,7 +198,7 @@ def _opened(run: Run, *, backward: bool) -> _Opened:
         )
     modality = about.modality.view(Points) or about.modality.view(Images)
     if modality is None:
-        raise UsageError(f"a bridge joins rows of numbers or pictures, and this run has {about.modality.called}")
+        raise UsageError(f"a bridge joins rows of numbers or pictures, and this run has {about.modality.display_name}")
     if backward and not read_counters(run).get("back"):
         more = going_on(run, bridged, "--rounds", 3)
         raise UsageError("has learned no way back, with one round alone", remedy=f"Go on with: {more}", file=run.path)

@@ -7,16 +7,16 @@ from typing import Any
 import pandas as pd
 
 from feller.core.errors import InputError, UsageError
-from feller.data.examples.registry import EXAMPLE
-from feller.data.loading.find import table_cells
+from feller.data.examples.registry import EXAMPLE_PREFIX
+from feller.data.loading.dataset_reader import read
+from feller.data.loading.file_formats import load_table
 from feller.data.loading.in_memory import DataSource, check_frame, said_of, with_index
-from feller.data.loading.raw import about
-from feller.data.loading.read import read
+from feller.data.loading.raw import error_context
 from feller.data.tables.dataframes import from_frame
-from feller.data.tables.detect_schema import detect
 from feller.data.tables.modality import Table
 from feller.data.tables.schema import KINDS, write_schema
-from feller.data.tables.schema_lint import lint, rare
+from feller.data.tables.schema_detection import detect_schema
+from feller.data.tables.schema_lint import rare_value_warnings, schema_warnings
 
 GUESSED = (
     "this was guessed from the rows, so it is not private before somebody has gone through it: keep only bounds,"
@@ -36,27 +36,27 @@ def describe(source: str, out: str) -> dict[str, Any]:
         UsageError: If there is no such example.
     """
     path, warnings = pathlib.Path(out), ()
-    if source.startswith(EXAMPLE):
+    if source.startswith(EXAMPLE_PREFIX):
         modality, n = _example(source)
         schema = modality.schema
     else:
-        with about(source):
-            found = table_cells(pathlib.Path(source))
-            schema, n = detect(found), len(found.values)
-            warnings = rare(schema, found)
+        with error_context(source):
+            found = load_table(pathlib.Path(source))
+            schema, n = detect_schema(found), len(found.values)
+            warnings = rare_value_warnings(schema, found)
     if path.exists():
         raise InputError(
             "is there already, and may have been edited", remedy="Name another file with --out, or remove it", file=path
         )
-    write_schema(schema, path, draft=not source.startswith(EXAMPLE))
+    write_schema(schema, path, draft=not source.startswith(EXAMPLE_PREFIX))
     names = {cls: kind for kind, cls in KINDS.items()}
     return {
         "data": source,
         "rows": n,
         "schema": str(path),
         "columns": {column.name: names[type(column)] for column in schema.columns},
-        "warnings": [*warnings, *lint(schema, n)],
-        "note": KNOWN if source.startswith(EXAMPLE) else GUESSED,
+        "warnings": [*warnings, *schema_warnings(schema, n)],
+        "note": KNOWN if source.startswith(EXAMPLE_PREFIX) else GUESSED,
     }
 
 
@@ -77,8 +77,8 @@ def infer_schema(data: DataSource) -> dict[str, object]:
     if isinstance(data, pd.DataFrame):
         data, _ = with_index(data)
         check_frame(data)
-        with about(said_of(data)):
-            return {**detect(from_frame(data)).to_dict(), "draft": True}
+        with error_context(said_of(data)):
+            return {**detect_schema(from_frame(data)).to_dict(), "draft": True}
     if not isinstance(data, str | os.PathLike):
         raise UsageError(
             argument="data",
@@ -86,10 +86,10 @@ def infer_schema(data: DataSource) -> dict[str, object]:
             found=type(data).__name__,
             remedy="Make a DataFrame of it: pd.DataFrame(data)",
         )
-    if str(data).startswith(EXAMPLE):
+    if str(data).startswith(EXAMPLE_PREFIX):
         return _example(str(data))[0].schema.to_dict()
-    with about(str(data)):
-        return {**detect(table_cells(pathlib.Path(data))).to_dict(), "draft": True}
+    with error_context(str(data)):
+        return {**detect_schema(load_table(pathlib.Path(data))).to_dict(), "draft": True}
 
 
 def _example(source: str) -> tuple[Table, int]:

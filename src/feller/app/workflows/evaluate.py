@@ -37,11 +37,11 @@ from feller.core.pytree import leaves
 from feller.core.rng import Rng
 from feller.core.run_folder import Run
 from feller.data.batches import DataBundle, split
-from feller.data.loading.in_memory import MEMORY, DataSource, Given, for_now, is_given
-from feller.data.loading.read import read
-from feller.data.loading.read_samples import read_back, samples_in_memory
+from feller.data.loading.dataset_reader import read
+from feller.data.loading.in_memory import IN_MEMORY_PREFIX, DataSource, InMemoryData, as_temporary_file, is_in_memory
+from feller.data.loading.sample_reader import read_samples, samples_in_memory
 from feller.data.modality import Dataset, Modality
-from feller.data.tables.mixed import as_table
+from feller.data.tables.mixed_table import as_table
 from feller.evaluation.evaluation_budget import EvaluationBudget
 from feller.evaluation.flow_metrics import FlowMetricOptions, flow_quality
 from feller.evaluation.image_metrics import class_accuracy
@@ -100,11 +100,11 @@ def evaluate(
     """
     with run.ensure_lock() if get_engine().is_main_process else contextlib.nullcontext():
         data, effort = config.data, effort or EvaluationBudget(n=config.n)
-        given = data if is_given(data) else None
+        given = data if is_in_memory(data) else None
         model = load_model(run)
         model.network.to(get_engine().device)
         protocol = PROTOCOLS.get(model.family.name) or registration_of(model.spec.modality).evaluate
-        with for_now(given) if given is not None and protocol else contextlib.nullcontext(IN_MEMORY) as place:
+        with as_temporary_file(given) if given is not None and protocol else contextlib.nullcontext(IN_MEMORY) as place:
             named = str(place) if given is not None else None if data is None else str(data)
             train = _training_rows(run, config)
             held = None if isinstance(config.samples, str | os.PathLike) else config.samples
@@ -129,16 +129,16 @@ def _compare_populations(request: EvaluationRequest) -> dict[str, Any]:
     return measure_again(request.run, request.tell)
 
 
-def _training_rows(run: Run, config: EvaluateConfig) -> Given | None:
+def _training_rows(run: Run, config: EvaluateConfig) -> InMemoryData | None:
     """Return the rows that a run learned from, where they are given beside others."""
     train = config.train
     if train is None:
         return None
-    if not is_given(train) or not record_of(run).data.startswith(MEMORY):
+    if not is_in_memory(train) or not record_of(run).data.startswith(IN_MEMORY_PREFIX):
         raise UsageError(
             argument="train",
             expected="rows in memory, of a run that keeps no copy of them",
-            found=f"a run that learned from {record_of(run).data}" if is_given(train) else type(train).__name__,
+            found=f"a run that learned from {record_of(run).data}" if is_in_memory(train) else type(train).__name__,
             remedy="Leave it out: the run reads its rows again",
         )
     if config.data is None:
@@ -164,8 +164,8 @@ PROTOCOLS: dict[str, Callable[[EvaluationRequest], dict[str, Any]]] = {
 def _evaluated(
     request: EvaluationRequest,
     config: EvaluateConfig,
-    given: Given | None,
-    train: Given | None,
+    given: InMemoryData | None,
+    train: InMemoryData | None,
     wanted: Reward | None,
     bundle: DataBundle | None,
 ) -> dict[str, Any]:
@@ -177,7 +177,7 @@ def _evaluated(
     asked = record_of(run)
     unknown = data is not None and not asked.data
     with tell.waiting("reading the data"):
-        gone = given is not None and asked.data.startswith(MEMORY)
+        gone = given is not None and asked.data.startswith(IN_MEMORY_PREFIX)
         if train is not None:
             own = read_bundle(asked, modality, train)
         else:
@@ -189,7 +189,10 @@ def _evaluated(
     whole = loaded.raw
     stands = standing(run, asked, modality, whole)  # first, as what is damaged is told at once
     judge = _judge(run, effort)
-    training_data, held_out = loaded.train.seen_as(modality).sampled(), loaded.test.seen_as(modality)
+    training_data, held_out = (
+        loaded.train.with_modality(modality).in_memory_sample(),
+        loaded.test.with_modality(modality),
+    )
     shared: tuple[str, ...] = ()
     if data is not None and own is not None:
         held_out = _others(asked, modality, data if given is None else given)
@@ -204,7 +207,7 @@ def _evaluated(
     limits: list[str] = []
     strangers = shared if own is not None else ((UNKNOWN if unknown else STRANGERS),)
     if isinstance(config.samples, str | os.PathLike):
-        generated = Dataset(*read_back(pathlib.Path(config.samples), modality), modality)
+        generated = Dataset(*read_samples(pathlib.Path(config.samples), modality), modality)
     elif config.samples is not None:
         generated = Dataset(*samples_in_memory(config.samples, modality), modality)
     else:
@@ -237,7 +240,7 @@ def _evaluated(
         limits.append(f"{found.judge.steps} of {TRAINING.steps} steps of the judge")
     measured = found.numbers if changed is None else _beside_base(found, changed)
     cells = registration_of(judged.generated.modality).cells
-    written, grids = ({}, ()) if cells is None else cells(judged, asked.data, whole.cells)
+    written, grids = ({}, ()) if cells is None else cells(judged, asked.data, whole.raw_table)
     numbers: dict[str, Any] = {**(changed.numbers if changed else {}), **measured, **written}
     numbers |= {} if has_train else {"rows_given": len(held_out)}
     notes = (*strangers, *(changed.notes if changed else ()), *found.notes)
@@ -261,8 +264,8 @@ def _evaluated(
     for line in notes:
         (tell.note if line in strangers else tell.say)(line)
     example = example_of(asked)
-    if example and example.inside:
-        numbers["inside"] = example.inside(generated.values).double().mean().item()
+    if example and example.is_inside:
+        numbers["inside"] = example.is_inside(generated.values).double().mean().item()
     numbers |= stands.numbers
     if get_engine().is_main_process:
         if found.judge is not None:
@@ -282,7 +285,7 @@ def _evaluated(
     return {**numbers, "report": f"{run.path / judged.name}.html"}
 
 
-def _own_rows(asked: FitRecord, modality: Modality, given: Given | None) -> DataBundle | None:
+def _own_rows(asked: FitRecord, modality: Modality, given: InMemoryData | None) -> DataBundle | None:
     """Read what a run learned from; None where it keeps no copy, and others are given."""
     try:
         return read_bundle(asked, modality, given)
@@ -313,12 +316,12 @@ def _others(asked: FitRecord, modality: Modality, source: DataSource) -> Dataset
     return replace(read(source, longest=asked.config.reading.longest, like=like), modality=modality)
 
 
-def _strangers(asked: FitRecord, modality: Modality, given: Given | None, halves: bool) -> DataBundle:
+def _strangers(asked: FitRecord, modality: Modality, given: InMemoryData | None, halves: bool) -> DataBundle:
     """Return other rows than those that a run learned from, of which it keeps no copy: all as held out, or a half.
 
     Where data are only measured beside training data, the other half stands for these.
     """
-    others = _others(asked, modality, cast(Given, given))
+    others = _others(asked, modality, cast(InMemoryData, given))
     if not halves:
         return DataBundle(others, others, others, "")
     return DataBundle(*split(others, 0.5, Rng(asked.seed)), others, "")
@@ -352,7 +355,7 @@ def _beside_base(found: SampleQuality, changed: TuningComparison) -> dict[str, A
     judge = found.judge
     if judge is None or not is_number(found.numbers.get("accuracy")):
         return found.numbers
-    before = class_accuracy(changed.base_samples.modality.for_measures(changed.base_samples), judge)
+    before = class_accuracy(changed.base_samples.modality.for_metrics(changed.base_samples), judge)
     numbers: dict[str, Any] = {}
     for name, value in found.numbers.items():
         numbers[name] = value

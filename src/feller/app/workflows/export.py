@@ -11,7 +11,7 @@ from feller.core.errors import UsageError, cannot_write
 from feller.core.run_folder import Run
 from feller.core.serialization import write_json
 from feller.core.user_code import fingerprint
-from feller.data.path_checks import check_free
+from feller.data.path_checks import require_free
 from feller.models.export.export_formats import WRITERS
 from feller.models.export.exported_network import ExportedNetwork, export_metadata
 from feller.models.model import load_model
@@ -86,9 +86,9 @@ def check(config: ExportConfig) -> str:
     to, out = config.form, config.out
     if to not in FORMS:
         raise UsageError.unknown_name("to", to, FORMS)
-    check_free(out, overwrite=config.overwrite)
+    require_free(out, overwrite=config.overwrite)
     if out is not None and to != HUGGING_FACE:
-        check_free(str(said_of(pathlib.Path(out))), overwrite=config.overwrite)
+        require_free(str(said_of(pathlib.Path(out))), overwrite=config.overwrite)
     return to
 
 

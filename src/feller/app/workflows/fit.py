@@ -29,7 +29,15 @@ from feller.core.run_folder import Run, resumable_run, target_run
 from feller.core.serialization import replace_file
 from feller.core.user_code import user_frame
 from feller.data.batches import DataBundle
-from feller.data.loading.in_memory import MEMORY, DataSource, Kept, in_memory_name, is_given, keep, said_of
+from feller.data.loading.in_memory import (
+    IN_MEMORY_PREFIX,
+    DataSource,
+    SavedData,
+    in_memory_name,
+    is_in_memory,
+    said_of,
+    save,
+)
 from feller.data.tables.schema import text_of_schema
 from feller.evaluation.evaluation_budget import EvaluationBudget, kind_of_report
 from feller.models.recipes.recipe import Recipe
@@ -76,11 +84,11 @@ def fit(
     data = config.data if data is None else data
     access = data_access(privacy_of(config), here, resume=resume)
     watched_rows(config)  # what is no number is told before the data are read
-    if is_given(data) and resume and not record_of(resumable_run(output.out)).data.startswith(MEMORY):
+    if is_in_memory(data) and resume and not record_of(resumable_run(output.out)).data.startswith(IN_MEMORY_PREFIX):
         raise UsageError("a resumed run knows its data", remedy="Leave them out")
     run = _run_of(data, output.out, here, resume=resume, overwrite=overwrite)
     in_memory: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
-    given = data if is_given(data) else None
+    given = data if is_in_memory(data) else None
     if given is not None:
         if access.keeps_copies and not resume:
             data, in_memory = _kept(given, run, here)
@@ -174,21 +182,21 @@ def _reported(run: Run, plan: FitPlan, report: str | None, tell: Tell) -> dict[s
         ) from error
 
 
-def _kept(data: Any, run: Run, here: Engine) -> tuple[str, Kept]:
+def _kept(data: Any, run: Run, here: Engine) -> tuple[str, SavedData]:
     """Let the first process write data that are in memory where the run will be, for later commands."""
     made = here.is_main_process and not run.path.exists()
-    place = here.broadcast_str(str(keep(data, run.path)) if here.is_main_process else "")
-    return place, Kept(pathlib.Path(place), said_of(data), made)
+    place = here.broadcast_str(str(save(data, run.path)) if here.is_main_process else "")
+    return place, SavedData(pathlib.Path(place), said_of(data), made)
 
 
-def _with_schema(config: FitConfig, text: str, run: Run, here: Engine) -> tuple[FitConfig, Kept]:
+def _with_schema(config: FitConfig, text: str, run: Run, here: Engine) -> tuple[FitConfig, SavedData]:
     """Let the first process write a schema that is in memory where the run will be, for later commands."""
     made, file = here.is_main_process and not run.path.exists(), run.path / SCHEMA
     if here.is_main_process:
         run.path.mkdir(parents=True, exist_ok=True)
         replace_file(file, text)
     here.barrier()
-    return config_of(FitConfig, config, schema=str(file)), Kept(file, "your schema", made)
+    return config_of(FitConfig, config, schema=str(file)), SavedData(file, "your schema", made)
 
 
 def _run_of(data: Any, out: str | None, here: Engine, *, resume: bool, overwrite: bool) -> Run:

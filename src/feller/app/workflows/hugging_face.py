@@ -46,7 +46,7 @@ def card(run: Run, about: ModelSpec, asked: FitRecord, report: Reported, citatio
     """
     example, private = example_of(asked), asked.is_private
     data = asked.data if example else asked.data.replace("\\", "/").rstrip("/").rpartition("/")[2]
-    known = example.about if example else None
+    known = example.info if example else None
     licence = f"{known.licence}. Source: {known.source}." if known else "not known to feller; add it here."
     tuned = tuned_of(run)
     conditions = "".join(
@@ -57,7 +57,7 @@ def card(run: Run, about: ModelSpec, asked: FitRecord, report: Reported, citatio
     )
     sections = [
         "---\nlibrary_name: feller\ntags:\n- generative\n- flow-matching\n---",
-        f"# {_plain(f'{asked.provenance.recipe} of {data}')}\n\nA generative model of {about.modality.called}"
+        f"# {_plain(f'{asked.provenance.recipe} of {data}')}\n\nA generative model of {about.modality.display_name}"
         f" (`{type(about.modality).__name__}`, network `{type(about.architecture).__name__}`), made with feller"
         f" {__version__}.",
         f"## Data\n\nLearned from: {_quoted(data)}{f', {known.summary}' if known else ''}.\n\nLicence of the data:"

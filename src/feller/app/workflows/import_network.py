@@ -19,9 +19,9 @@ from feller.core.safetensors_io import load_tensors
 from feller.core.serialization import to_dict
 from feller.core.user_code import fingerprint, load_function
 from feller.data.images.modality import Images
-from feller.data.loading.read import read
+from feller.data.loading.dataset_reader import read
 from feller.data.modality import Modality
-from feller.data.points.points import Points
+from feller.data.points.euclidean_points import Points
 from feller.models.export.model_saving import ONCE, recipe_record
 from feller.models.export.user_network import (
     adapt_call,
@@ -84,7 +84,7 @@ def bring(command: Import, *, tell: Tell = SILENT) -> Run:
     kind = found.modality if modality is None and found is not None else modality_of(modality or "", names)
     if found is not None:
         kind = _fitting(kind, found.modality)
-        found = found.seen_as(kind)
+        found = found.with_modality(kind)
     path = Affine(SCHEDULES[command.schedule](), PREDICTIONS[command.predicts])
     make = load_function(place, ())
     nulls = None if command.null is None else dict.fromkeys(kind.conditions or ("label",), command.null)
@@ -110,7 +110,7 @@ def bring(command: Import, *, tell: Tell = SILENT) -> Run:
         run.write_record(run.recipe, record)
         save_spec(run, about)  # last: with it the folder is a run
     count = sum(weight.numel() for weight in network.parameters())
-    tell.say(f"{place}: {count:,} weights, {kind.called}; {run.path}")
+    tell.say(f"{place}: {count:,} weights, {kind.display_name}; {run.path}")
     if command.weights is None and _learns(network):
         tell.say(
             f"its weights are those that {place} made: untrained, unless that code loads them; others are given with"
@@ -122,7 +122,9 @@ def bring(command: Import, *, tell: Tell = SILENT) -> Run:
 def _fitting(kind: Modality, found: Modality) -> Modality:
     """Return a modality that was named, with the names that the data give to its columns."""
     if type(kind) is not type(found):
-        raise UsageError(f"says {kind.called}, and the data of --data are {found.called}", argument="modality")
+        raise UsageError(
+            f"says {kind.display_name}, and the data of --data are {found.display_name}", argument="modality"
+        )
     if (points := kind.view(Points)) and (there := found.view(Points)):
         unnamed = points.columns == tuple(f"x{i + 1}" for i in range(len(points.columns)))
         if points.columns != there.columns and not (unnamed and len(there.columns) == len(points.columns)):

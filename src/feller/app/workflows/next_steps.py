@@ -14,7 +14,7 @@ from feller.app.workflows.private.privacy_config import Guarantee
 from feller.app.workflows.run_config import UNRECORDED, FitRecord
 from feller.control.fine_tuning.tuning_objective import FineTuning
 from feller.core.run_folder import Run
-from feller.data.loading.in_memory import MEMORY
+from feller.data.loading.in_memory import IN_MEMORY_PREFIX
 from feller.data.modality import Dataset, Target
 from feller.models.spec import ModelSpec
 from feller.training.optimizer import TrainConfig
@@ -46,7 +46,7 @@ def _code(asked: FitRecord) -> tuple[str, ...]:
 
 def fitting(run: Run, asked: FitRecord, training: TrainConfig) -> str:
     """Return the command that makes such a run, or the call in Python where its rows were in memory."""
-    if asked.data.startswith(MEMORY):
+    if asked.data.startswith(IN_MEMORY_PREFIX):
         return _call(run, asked)
     steps, minutes = training.steps, training.minutes
     budget = ("--steps", steps) if steps else ("--minutes", minutes) if minutes else ()
@@ -189,7 +189,7 @@ def onward(run: Run, asked: FitRecord, about: ModelSpec, train: Dataset) -> Iter
     if kind.steps:
         yield from steps(kind.steps, run, asked, n=len(train))
         return
-    files = next((name for ending, name in FILES.items() if ending in about.modality.forms), None)
+    files = next((name for ending, name in FILES.items() if ending in about.modality.writers), None)
     yield from steps("files" if files else "array", run, asked, files=files)
     for wish, what in wishes(about, train):
         yield from steps("given", run, asked, given=wish, what=what)

@@ -23,15 +23,15 @@ from feller.core.run_folder import Run, open_run
 from feller.core.serialization import from_dict, to_dict
 from feller.core.user_code import check_code_file, load_code
 from feller.core.user_code import fingerprint as file_hash
-from feller.data.batches import DataBundle, check_share, split
+from feller.data.batches import DataBundle, check_held_out_fraction, split
 from feller.data.examples.loaders import EXAMPLES, Example
-from feller.data.examples.registry import EXAMPLE
-from feller.data.labels import first_of
-from feller.data.loading.in_memory import MEMORY, DataSource
-from feller.data.loading.read import read
-from feller.data.loading.targets import read_aimed, with_target
+from feller.data.examples.registry import EXAMPLE_PREFIX
+from feller.data.labels import abbreviated
+from feller.data.loading.dataset_reader import read
+from feller.data.loading.in_memory import IN_MEMORY_PREFIX, DataSource
+from feller.data.loading.targets import read_with_target, with_target
 from feller.data.modality import Dataset, Modality
-from feller.data.shards.shard_names import changes
+from feller.data.shards.shard_names import shard_changes
 from feller.models.export.model_saving import ONCE
 from feller.models.recipes.registry import RAW_DATA_TYPES
 from feller.models.spec import load_spec
@@ -91,7 +91,7 @@ class Provenance:
     """What was converted while reading."""
 
     def __post_init__(self) -> None:
-        check_share(self.held_out)
+        check_held_out_fraction(self.held_out)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,12 +196,12 @@ def fingerprint(data: Dataset) -> str:
     It is the same on every processor: where values are computed, what they are computed from is hashed.
     """
     if data.stream is not None:
-        return data.stream.print
-    if not data.print:
+        return data.stream.fingerprint
+    if not data.fingerprint:
         return _print_of_bits(data)
-    digest = hashlib.sha256(data.print.encode())
+    digest = hashlib.sha256(data.fingerprint.encode())
     if data.target is not None:
-        digest.update(np.ascontiguousarray(data.wanted(data.target).numpy()).tobytes())
+        digest.update(np.ascontiguousarray(data.targets(data.target).numpy()).tobytes())
     return f"{READ}{digest.hexdigest()[:16]}"
 
 
@@ -209,7 +209,7 @@ def _print_of_bits(data: Dataset) -> str:
     """Hash the values themselves, as all records had it before `READ`."""
     digest = hashlib.sha256()
     given = {name: data.given[name] for name in sorted(data.given)}
-    wanted = {} if data.target is None else {"target": data.wanted(data.target)}
+    wanted = {} if data.target is None else {"target": data.targets(data.target)}
     for leaf in [*leaves(data.values), *leaves(given), *leaves(wanted)]:
         digest.update(np.ascontiguousarray(leaf.numpy()).tobytes())
     return digest.hexdigest()[:16]
@@ -240,7 +240,7 @@ def told_alike(asked: FitRecord, data: Dataset) -> bool:
     Its fingerprint is of log mels, whose last bits depend on the processor; four decimals of what was told do not.
     """
     alike = bool(data.notes) and set(data.notes) <= set(asked.provenance.notes)
-    return alike and data.modality.tells_notes and is_older(asked.provenance.fingerprint, data)
+    return alike and data.modality.is_identified_by_notes and is_older(asked.provenance.fingerprint, data)
 
 
 def elsewhere(asked: FitRecord, data: Dataset) -> bool:
@@ -258,13 +258,13 @@ def same_print(before: str, data: Dataset, *, keyed: bool) -> bool:
 
 def is_older(before: str, data: Dataset) -> bool:
     """Tell whether a fingerprint is of computed values, where now what they are computed from is hashed."""
-    return bool(data.print) and not before.startswith(READ)
+    return bool(data.fingerprint) and not before.startswith(READ)
 
 
 def older_example(data: str, before: str) -> bool:
     """Tell whether a fingerprint is of an example from when its bits depended on the processor: its name suffices."""
-    name = data.removeprefix(EXAMPLE).partition("/")[0]
-    by_name = data.startswith(EXAMPLE) and name in EXAMPLES and EXAMPLES[name].by_name
+    name = data.removeprefix(EXAMPLE_PREFIX).partition("/")[0]
+    by_name = data.startswith(EXAMPLE_PREFIX) and name in EXAMPLES and EXAMPLES[name].by_name
     return by_name and not before.startswith(READ)
 
 
@@ -325,7 +325,7 @@ def training_of(run: Run) -> TrainConfig:
 
 def example_of(asked: FitRecord) -> Example | None:
     """Return the example whose training part the data are, if they are one."""
-    return EXAMPLES.get(asked.data.removeprefix(EXAMPLE)) if asked.data.startswith(EXAMPLE) else None
+    return EXAMPLES.get(asked.data.removeprefix(EXAMPLE_PREFIX)) if asked.data.startswith(EXAMPLE_PREFIX) else None
 
 
 def is_described(asked: FitRecord) -> bool:
@@ -341,13 +341,13 @@ def parts(asked: FitRecord, data: Dataset) -> tuple[Dataset, Dataset]:
     if asked.provenance.test:
         return data, read(asked.provenance.test, longest=asked.config.reading.longest, like=data.modality)
     if example_of(asked) and data.target is not None:
-        return data, read_aimed(f"{asked.data}/test", data.modality, data.target)
+        return data, read_with_target(f"{asked.data}/test", data.modality, data.target)
     if example_of(asked):
         return data, read(f"{asked.data}/test", like=data.modality)
     if asked.provenance.salt:
         aside = kept_back(data, asked.provenance.held_out, asked.provenance.salt)
         return data.subset((~aside).nonzero()[:, 0]), data.subset(aside.nonzero()[:, 0])
-    return split(data, asked.provenance.held_out, Rng(asked.seed), alike=not asked.is_private)
+    return split(data, asked.provenance.held_out, Rng(asked.seed), stratified=not asked.is_private)
 
 
 def read_as(asked: FitRecord, modality: Modality | None, given: DataSource | None = None) -> Dataset:
@@ -369,12 +369,12 @@ def read_as(asked: FitRecord, modality: Modality | None, given: DataSource | Non
             remedy="Name rows like these: feller evaluate RUN --data FILE",
         )
     source = asked.data if given is None else given
-    if isinstance(source, str) and source.startswith(MEMORY):
+    if isinstance(source, str) and source.startswith(IN_MEMORY_PREFIX):
         raise InputError(
-            f"this run learned from a {source.removeprefix(MEMORY)} in memory, and keeps no copy",
+            f"this run learned from a {source.removeprefix(IN_MEMORY_PREFIX)} in memory, and keeps no copy",
             remedy="Give the rows again, data=..., or write them to a file and name it with --data",
         )
-    own = modality is not None and (modality.rereads or modality.loads)
+    own = modality is not None and (modality.is_read_with_model or modality.has_own_loader)
     like = modality if asked.start_from or own else None
     if asked.modality and like is None:  # a record names no code: the model's own is loaded where its caller says so
         found = f"one that another file reads, {asked.modality}"
@@ -394,7 +394,7 @@ def read_again(asked: FitRecord, modality: Modality | None, given: DataSource | 
     data = read_as(asked, modality, given)
     if not same_data(asked, data):
         key = f", or the key in {key_path()} is another" if asked.is_private else ""
-        shards = "" if data.stream is None else _told(changes(asked.provenance.shards, data.stream.prints))
+        shards = "" if data.stream is None else _told(shard_changes(asked.provenance.shards, data.stream.fingerprints))
         moved = (
             ", or an older feller fitted it on another processor"
             if is_older(asked.provenance.fingerprint, data)
@@ -420,12 +420,14 @@ def same_rows(asked: FitRecord, modality: Modality, given: DataSource) -> Datase
 
 def as_bundle(asked: FitRecord, modality: Modality, raw: Dataset) -> DataBundle:
     """Return all rows of a run with those that it learned from and those kept back."""
-    return DataBundle(*parts(asked, raw.seen_as(modality)), raw, asked.provenance.fingerprint)
+    return DataBundle(*parts(asked, raw.with_modality(modality)), raw, asked.provenance.fingerprint)
 
 
 def _told(changed: dict[str, list[str]]) -> str:
     """Say which shards are not what they were."""
-    told = [f"{first_of(names, NAMED)} {'is' if len(names) == 1 else 'are'} {what}" for what, names in changed.items()]
+    told = [
+        f"{abbreviated(names, NAMED)} {'is' if len(names) == 1 else 'are'} {what}" for what, names in changed.items()
+    ]
     return f": {', '.join(told)}" if told else ""
 
 
@@ -481,7 +483,13 @@ def whereabouts(data: str, run: Run) -> str:
         A path from here, or what is recorded where there is none.
     """
     place = pathlib.Path(data)
-    if not data or data.startswith((EXAMPLE, MEMORY)) or place.is_absolute() or ".." in place.parts or place.exists():
+    if (
+        not data
+        or data.startswith((EXAMPLE_PREFIX, IN_MEMORY_PREFIX))
+        or place.is_absolute()
+        or ".." in place.parts
+        or place.exists()
+    ):
         return data
     for folder in [*run.path.resolve().parents][:ABOVE]:
         if (folder / place).exists():

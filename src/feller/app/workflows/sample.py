@@ -18,11 +18,11 @@ from feller.core.errors import UsageError
 from feller.core.output_shards import check_sample_counts
 from feller.core.run_folder import Run
 from feller.data.images.modality import Images
-from feller.data.loading.raw import FoundTable
+from feller.data.loading.raw import RawTable
 from feller.data.modality import Dataset, Modality
-from feller.data.path_checks import check_free
+from feller.data.path_checks import require_free
 from feller.data.tables.dataframes import to_frame
-from feller.data.tables.mixed import Mixed
+from feller.data.tables.mixed_table import MixedTable
 from feller.data.tables.modality import Table
 from feller.data.text.modality import Text
 from feller.models.model import OnStep, no_callback
@@ -49,7 +49,7 @@ class Drawn:
     """For people: what was drawn, and where it is."""
     numbers: dict[str, Any] = field(default_factory=dict)
     """What else is known, by the names in `--json`."""
-    cells: FoundTable | None = None
+    cells: RawTable | None = None
     """Rows of a table as they are written, where what is given stands in them as it came."""
 
     @property
@@ -96,7 +96,7 @@ def sample(
         UsageError: If an argument is wrong, or says nothing to a model of this kind.
     """
     if config.output.shard is None:  # a folder of shards knows its own files
-        check_free(config.output.out, overwrite=config.output.overwrite)
+        require_free(config.output.out, overwrite=config.output.overwrite)
     bridged = is_bridge(run)
     modality = None if bridged else load_spec(run).modality
     draws_as = "the ends of a bridge" if modality is None else registration_of(modality).draws_as
@@ -193,7 +193,7 @@ def _draw(
     place = run.output_path(config.output.out) if keep else run.samples
     if keep:
         modality.check_place(place)
-    cells: FoundTable | None = None
+    cells: RawTable | None = None
     if config.gaps.complete is not None:
         _check_complete(modality, drawing.given)
         data, cells = complete_rows(drawing.model, config.gaps.complete, drawing.sampling, drawing.draws, tell)
@@ -236,7 +236,7 @@ def _draw_shards(run: Run, config: SampleConfig, size: int, seen: OnStep, tell: 
 
 def _check_complete(modality: Modality, given: Mapping[str, object]) -> None:
     """Refuse to fill gaps where there can be none."""
-    if modality.view(Mixed):
+    if modality.view(MixedTable):
         raise UsageError(
             "this model draws all columns together, and fills no gaps", remedy="Fit one with --recipe table"
         )

@@ -19,13 +19,13 @@ from feller.core.rng import Rng
 from feller.core.run_folder import Run
 from feller.core.serialization import to_dict
 from feller.data.files import sample_folder
-from feller.data.loading.find import table_cells
+from feller.data.loading.file_formats import load_table
 from feller.data.loading.in_memory import DataSource, check_frame, with_index
-from feller.data.loading.raw import FoundTable, about
+from feller.data.loading.raw import RawTable, error_context
 from feller.data.modality import Dataset
 from feller.data.tables.dataframes import from_frame
 from feller.data.tables.encoding import outside
-from feller.data.tables.given_cells import BETWEEN, Words, check_words, table_with, words_of
+from feller.data.tables.given_cells import BETWEEN, CellCondition, check_words, table_with, words_of
 from feller.data.tables.modality import Table
 from feller.data.text.modality import Text
 from feller.models.families.model_family import PartialObservation
@@ -41,7 +41,7 @@ WAYS = 200
 
 def complete_rows(
     model: Model, complete: DataSource, sampling: SamplerConfig, draws: Rng, tell: Tell
-) -> tuple[Dataset, FoundTable]:
+) -> tuple[Dataset, RawTable]:
     """Fill the gaps of rows; return what was drawn, and the cells of the whole rows.
 
     Args:
@@ -60,8 +60,8 @@ def complete_rows(
     if isinstance(complete, pd.DataFrame):
         complete, _ = with_index(complete, modality.schema.names)
         check_frame(complete)
-    partial = table_cells(pathlib.Path(str(complete))) if named else from_frame(cast(pd.DataFrame, complete))
-    with about(str(complete) if named else "the data frame"):
+    partial = load_table(pathlib.Path(str(complete))) if named else from_frame(cast(pd.DataFrame, complete))
+    with error_context(str(complete) if named else "the data frame"):
         codes, kept = modality.known(partial)
     for warning in outside(modality.schema, partial):
         tell.note(warning)
@@ -72,7 +72,9 @@ def complete_rows(
             " nearly right; fit with --objective.shuffled 1 to fill them exactly"
         )
     known, here = (
-        PartialObservation(*modality.states_known(codes, kept), num_candidates=ways, forbidden=modality.missing_tokens),
+        PartialObservation(
+            *modality.observed_tokens(codes, kept), num_candidates=ways, forbidden=modality.missing_tokens
+        ),
         get_engine(),
     )
     tell.task("sampling")
@@ -94,7 +96,7 @@ class Drawing:
     """Samples that could be drawn; those with the same numbers are the same, however many are drawn together."""
 
     model: Model
-    given: dict[str, Words]
+    given: dict[str, CellCondition]
     guidance: float
     sampling: SamplerConfig
     known: str | None
@@ -140,7 +142,7 @@ class Drawing:
     def write(self, drawn: Dataset, place: pathlib.Path, *, first: int = 0, total: int = 0) -> None:
         """Write samples, as a part of more where their first is not number 0; what is given of rows stays as it is."""
         modality = drawn.modality
-        with sample_folder.counted(first, total):
+        with sample_folder.sample_numbering(first, total):
             if (table := modality.view(Table)) and self.given:
                 table.write_given(drawn.values, table.given_cells(self.given), place)
             else:
@@ -264,7 +266,9 @@ def _check_says(model: Model, *, known: str | None, calls: int | None, jump: flo
     about = model.spec
     if known is not None and about.modality.view(Text) is None:
         raise UsageError(
-            f"fills in text, and this model's data are {about.modality.called}", remedy="Leave it out", argument="known"
+            f"fills in text, and this model's data are {about.modality.display_name}",
+            remedy="Leave it out",
+            argument="known",
         )
     if not model.family.is_process and (calls is not None or jump is not None):
         flag = "calls" if jump is None else "superpose"
@@ -274,5 +278,5 @@ def _check_says(model: Model, *, known: str | None, calls: int | None, jump: flo
 def _known(model: Model, text: str, n: int) -> PartialObservation:
     """Return what a text says, for each sample."""
     modality = cast(Text, model.spec.modality)
-    values, kept = modality.known(text)
+    values, kept = modality.observed_tokens(text)
     return PartialObservation(values.expand(n, -1), kept.expand(n, -1))

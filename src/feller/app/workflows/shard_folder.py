@@ -19,7 +19,7 @@ from feller.core.errors import InputError, UsageError, cannot_write
 from feller.core.output_shards import MANIFEST, NUMBER_PLACEHOLDER, OutputShard, ShardedSamples, open_shards
 from feller.core.run_folder import Run
 from feller.core.serialization import from_dict, read_json, to_dict
-from feller.data.labels import first_of
+from feller.data.labels import abbreviated
 from feller.sampling.sampler_config import SamplerConfig
 
 WORK = ".shards"
@@ -108,7 +108,7 @@ def _take(wanted: ShardedSamples, overwrite: bool, tell: Tell) -> None:
     if beyond:
         pattern = wanted.name_pattern.replace(NUMBER_PLACEHOLDER, "*")
         tell.say(
-            f"{folder} also holds {first_of(beyond)}, beyond the shards of its manifest: who reads {pattern} may count"
+            f"{folder} also holds {abbreviated(beyond)}, beyond the shards of its manifest: who reads {pattern} may count"
             " samples twice; move it elsewhere"
         )
     if there:

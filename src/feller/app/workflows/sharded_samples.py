@@ -114,7 +114,7 @@ def _place(run: Run, out: str | None, modality: Modality) -> tuple[pathlib.Path,
 
 def _settings(run: Run, drawing: Drawing) -> dict[str, Any]:
     """Return what decides the samples, as JSON holds it: also what moves them by rounding."""
-    parts = (run.aux_weights(name) for name in drawing.model.spec.modality.modules)
+    parts = (run.aux_weights(name) for name in drawing.model.spec.modality.aux_networks)
     hashes = {path.name: size_and_hash(path)[1] for path in (run.model, run.ema_weights, *parts)}
     made = {"device": get_engine().device.type, "torch": torch.__version__}
     return json.loads(json.dumps({"run": hashes, **drawing.record, **made}))

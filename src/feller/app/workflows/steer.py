@@ -9,7 +9,7 @@ from feller.app.workflows.steering.inverse_problems import Explained, observe
 from feller.app.workflows.steering.reward_search import Steered, follow
 from feller.core.errors import UsageError
 from feller.core.run_folder import Run
-from feller.data.path_checks import check_free
+from feller.data.path_checks import require_free
 
 
 def steer(run: Run, config: SteerConfig, *, tell: Tell = SILENT) -> tuple[Steered | Explained, str]:
@@ -57,4 +57,4 @@ def check(config: SteerConfig) -> None:
         raise UsageError(
             "are of a search, and guidance has none", remedy="Leave it out, or say --method source", argument="steps"
         )
-    check_free(config.out, overwrite=config.overwrite)
+    require_free(config.out, overwrite=config.overwrite)

@@ -51,7 +51,7 @@ from feller.core.rng import Rng
 from feller.core.run_folder import Run, target_run
 from feller.core.serialization import replace_file, to_dict
 from feller.data.batches import Batch
-from feller.data.loading.read_samples import read_back
+from feller.data.loading.sample_reader import read_samples
 from feller.data.modality import Dataset
 from feller.evaluation.evaluation_budget import EvaluationBudget, kind_of_report
 from feller.evaluation.tuning_metrics import MIN_TILTED_FRACTION, condition_groups, reward_scale_warning, tilted_reward
@@ -276,7 +276,7 @@ def _sources(base: Model, tuned: Tuned, size: int) -> BatchFn:
     def batch(step: int, rows: slice) -> Batch:
         first, last, _ = rows.indices(size)
         draws = Rng(tuned.seed, first, size).fold_in("sources", step)
-        given = about.modality.complete(base.sample_conditions(last - first, tuned.given, draws))
+        given = about.modality.add_derived_conditions(base.sample_conditions(last - first, tuned.given, draws))
         return {"x_0": about.space.sample_base(last - first, draws.stream("source")), "given": given}
 
     return batch
@@ -314,7 +314,7 @@ def _samples_of(
     place = source.base_samples / f"{hashlib.sha256(repr(how).encode()).hexdigest()[:16]}.npz"
     if get_engine().broadcast_float(float(place.is_file())):
         with contextlib.suppress(InputError):  # it is drawn anew where it was damaged
-            values, given = read_back(place, modality)
+            values, given = read_samples(place, modality)
             return Dataset(values, given, modality)
     draws, drawn = Rng(tuned.seed).fold_in("before"), dict[int, Dataset]()
 
@@ -325,7 +325,7 @@ def _samples_of(
     n = effort.num_affordable(FIRST, 1.0, draw, get_engine())
     if n not in drawn:
         draw(n)
-    if get_engine().is_main_process and place.suffix in modality.forms and not modality.loads:
+    if get_engine().is_main_process and place.suffix in modality.writers and not modality.has_own_loader:
         with contextlib.suppress(InputError, OSError):  # a run that cannot be written to is tuned as well
             for old in sorted(source.base_samples.glob("*.npz"))[KEPT - 1 :]:
                 old.unlink()

@@ -14,8 +14,8 @@ from feller.control.bridges.drift_matching import BaseDrift, Segment
 from feller.control.bridges.population import Population
 from feller.core.errors import InputError, UsageError
 from feller.core.rng import Rng
+from feller.data.loading.dataset_reader import read
 from feller.data.loading.in_memory import DataSource
-from feller.data.loading.read import read
 from feller.data.modality import Modality
 
 PopulationSampler = Callable[[int, Rng], Tensor]

@@ -66,7 +66,7 @@ class CrystalEnergy:
         still = tree_map(torch.Tensor.detach, values)
         edges = vectors(still["lattice"].double()).cpu().numpy()
         crystals = self.modality.crystals(still, cond)
-        cells = [(cell, one.numbers, one.places) for cell, one in zip(edges, crystals, strict=True)]
+        cells = [(cell, one.atomic_numbers, one.frac_coords) for cell, one in zip(edges, crystals, strict=True)]
         slopes = torch.zeros(still["place"].shape, dtype=torch.float64)
         energies = []
         for i, (energy, force) in enumerate(self.potential(cells)):

@@ -15,7 +15,7 @@ from torch import Tensor
 from feller.core.errors import UsageError
 from feller.core.pytree import Cond, State, tree_map
 from feller.data.molecules.modality import Molecules
-from feller.data.molecules.molecule import rdkit, sanitised, with_bonds
+from feller.data.molecules.molecule import rdkit, rdkit_with_bonds, sanitize
 
 
 @dataclass(frozen=True)
@@ -83,9 +83,11 @@ class MoleculeReward:
         """Return it."""
         still = tree_map(torch.Tensor.detach, values)
         with rdkit(f"rdkit={self.name}") as chem:
-            found = [self._property_or_nan(chem, with_bonds(chem, one)) for one in self.modality.molecules(still, cond)]
+            found = [
+                self._property_or_nan(chem, rdkit_with_bonds(chem, one)) for one in self.modality.molecules(still, cond)
+            ]
         return torch.tensor(found, dtype=torch.float64, device=values["place"].device)
 
     def _property_or_nan(self, chem: Any, made: Any | None) -> float:
-        whole = made is not None and len(chem.GetMolFrags(made)) == 1 and sanitised(chem, made)
+        whole = made is not None and len(chem.GetMolFrags(made)) == 1 and sanitize(chem, made)
         return PROPERTIES[self.name].compute(chem.RemoveHs(made)) if whole else torch.nan

@@ -17,8 +17,8 @@ from feller.control.rewards.reward import check_reward_shape, check_rewards
 from feller.core.errors import InputError, UsageError
 from feller.core.pytree import Cond, State, leaves, num_examples, tree_map
 from feller.core.user_code import is_code_reference, load_function, qualified_name, user_frame
+from feller.data.images.image_resizing import from_pixels
 from feller.data.images.modality import Images
-from feller.data.images.resize import picture
 from feller.data.modality import Dataset, Modality
 
 Reward = Callable[[State, Cond], Tensor]
@@ -62,7 +62,7 @@ class Compressibility:
 
     def _size(self, one: Tensor) -> float:
         file = io.BytesIO()
-        picture(self.modality.as_bytes(one)).save(file, "PNG")
+        from_pixels(self.modality.as_bytes(one)).save(file, "PNG")
         return len(file.getvalue()) / 1000
 
 
@@ -238,7 +238,7 @@ class StateReward:
             lost |= ~torch.isfinite(leaf).reshape(n, -1).all(1)
         if lost.any():
             x = tree_map(lambda leaf: torch.nan_to_num(leaf, nan=0.0, posinf=0.0, neginf=0.0), x)
-        found = self.reward(self.modality.soften(x), cond)
+        found = self.reward(self.modality.decode_soft(x), cond)
         return torch.where(lost, torch.nan, found) if lost.any() else found
 
 

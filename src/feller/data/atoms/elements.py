@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from feller.core.errors import InputError, UsageError
-from feller.data.loading.raw import FoundCrystals, FoundMolecules
+from feller.data.loading.raw import RawCrystals, RawMolecules
 
 _ROWS = """
 H He
@@ -41,17 +41,17 @@ ISOTOPES = {"D": "H", "T": "H"}
 """Isotopes with symbols of their own."""
 
 
-def numbers_among(elements: tuple[str, ...], found: FoundCrystals | FoundMolecules) -> Int[np.ndarray, "n l"]:
+def numbers_among(elements: tuple[str, ...], raw: RawCrystals | RawMolecules) -> Int[np.ndarray, "n l"]:
     """Number the atoms of a file by their place among the elements of a model; 0 also behind the last atom.
 
     InputError if the model does not know one; names the first example that has it.
     """
     places = np.full(len(SYMBOLS), -1)
     places[[0, *(NUMBERS[symbol] for symbol in elements)]] = [0, *range(len(elements))]
-    numbers = places[found.atoms]
+    numbers = places[raw.atomic_numbers]
     for i, j in np.argwhere(numbers < 0).tolist()[:1]:
-        symbol, known = SYMBOLS[found.atoms[i, j]], ", ".join(elements)
-        raise InputError(f"this model knows no {symbol}, only {known}", remedy="Leave it out", **found.place(i))
+        symbol, known = SYMBOLS[raw.atomic_numbers[i, j]], ", ".join(elements)
+        raise InputError(f"this model knows no {symbol}, only {known}", remedy="Leave it out", **raw.error_fields(i))
     return numbers
 
 
@@ -89,7 +89,7 @@ NEAREST = 0.3
 """Distance in Å below which two atoms cannot be two."""
 
 
-def check_apart(
+def check_min_distance(
     distances: Float[np.ndarray, "l l"], atoms: Int[np.ndarray, " l"], where: str, what: str, within: str = ""
 ) -> None:
     """Refuse a structure whose `distances` in Å of all pairs put two atoms at one place: InputError that names them.
@@ -109,9 +109,9 @@ def check_apart(
     )
 
 
-MOST = 10_000
+MAX_ATOMS = 10_000
 """Atoms that a formula may stand for."""
-HOW = "write a formula such as CaTiO3, or symbols such as Ca,Ti,O,O,O"
+FORMULA_HINT = "write a formula such as CaTiO3, or symbols such as Ca,Ti,O,O,O"
 _PART = re.compile(r"([A-Z][a-z]?)(\d{0,9})|(\()|\)(\d{0,9})")
 
 
@@ -120,21 +120,21 @@ def counts(atoms: np.ndarray) -> Counter[str]:
     return Counter(SYMBOLS[number] for number in atoms.tolist())
 
 
-def written(found: Mapping[str, int]) -> str:
+def formula_text(counts: Mapping[str, int]) -> str:
     """Write symbols with their numbers, in their order; a 1 is left out."""
-    return "".join(f"{symbol}{count if count > 1 else ''}" for symbol, count in found.items())
+    return "".join(f"{symbol}{count if count > 1 else ''}" for symbol, count in counts.items())
 
 
 def formula(atoms: np.ndarray) -> str:
     """Write what a cell holds, such as CaTiO3, in the order in which the elements first come."""
-    return written(counts(atoms))
+    return formula_text(counts(atoms))
 
 
 def hill_formula(atoms: np.ndarray) -> str:
     """Write what a molecule is made of: carbon and hydrogen first where there is carbon, others by the alphabet."""
     found = counts(atoms)
     first = [symbol for symbol in ("C", "H") if symbol in found and "C" in found]
-    return written({symbol: found[symbol] for symbol in (*first, *sorted(found.keys() - set(first)))})
+    return formula_text({symbol: found[symbol] for symbol in (*first, *sorted(found.keys() - set(first)))})
 
 
 def symbols_of(text: str) -> list[str]:
@@ -145,7 +145,7 @@ def symbols_of(text: str) -> list[str]:
     found = [part.strip() for part in text.split(",")] if "," in text else _expand(text.strip())
     unknown = next((symbol for symbol in found if symbol not in NUMBERS), None)
     if unknown is not None:
-        raise UsageError(f"there is no element {unknown!r:.40} in element={text:.60}: {HOW}")
+        raise UsageError(f"there is no element {unknown!r:.40} in element={text:.60}: {FORMULA_HINT}")
     return found
 
 
@@ -156,7 +156,7 @@ def _expand(formula: str) -> list[str]:
     while place < len(formula):
         part = _PART.match(formula, place)
         if part is None or (part[0][0] == ")" and len(levels) == 1):
-            raise UsageError(f"cannot read element={formula:.60} from {formula[place:]!r:.40} on: {HOW}")
+            raise UsageError(f"cannot read element={formula:.60} from {formula[place:]!r:.40} on: {FORMULA_HINT}")
         symbol, times, opened, closed = part.groups()
         if opened:
             levels.append([])
@@ -164,17 +164,17 @@ def _expand(formula: str) -> list[str]:
             group = [symbol] if symbol else levels.pop()
             repeated = int((times if symbol else closed) or 1)
             if repeated == 0:
-                raise UsageError(f"element={formula:.60} has an element no times: {HOW}")
-            if len(group) * repeated + len(levels[-1]) > MOST:
-                raise UsageError(f"element={formula:.60} stands for over {MOST:,} atoms: {HOW}")
+                raise UsageError(f"element={formula:.60} has an element no times: {FORMULA_HINT}")
+            if len(group) * repeated + len(levels[-1]) > MAX_ATOMS:
+                raise UsageError(f"element={formula:.60} stands for over {MAX_ATOMS:,} atoms: {FORMULA_HINT}")
             levels[-1] += group * repeated
         place = part.end()
     if len(levels) > 1 or not levels[0]:
-        raise UsageError(f"cannot read element={formula:.60}, a bracket is open or there is no atom: {HOW}")
+        raise UsageError(f"cannot read element={formula:.60}, a bracket is open or there is no atom: {FORMULA_HINT}")
     return levels[0]
 
 
-def places_among(symbols: list[str], elements: tuple[str, ...]) -> np.ndarray:
+def element_indices(symbols: list[str], elements: tuple[str, ...]) -> np.ndarray:
     """Return the place of each symbol among the elements of a model; UsageError if the model does not know one."""
     unknown = next((symbol for symbol in symbols if symbol not in elements), None)
     if unknown is not None:

@@ -7,7 +7,7 @@ from torch import Tensor
 from feller.core.errors import InputError
 from feller.core.pytree import Cond
 from feller.data.atoms.elements import NUMBERS, numbers_among
-from feller.data.loading.raw import FoundCrystals, FoundMolecules
+from feller.data.loading.raw import RawCrystals, RawMolecules
 from feller.data.modality import Modality
 
 
@@ -43,12 +43,12 @@ class Atoms(Modality):
         """The most atoms."""
         return self.longest
 
-    def complete(self, given: Cond) -> Cond:
+    def add_derived_conditions(self, given: Cond) -> Cond:
         """Add `valid`, which marks the atoms that there are, [n, longest] for elements and for places."""
         sizes = torch.tensor([*map(int, self.sizes), self.longest], device=given["atoms"].device)
-        return {**given, "valid": self.marks(sizes[given["atoms"]])}
+        return {**given, "valid": self.valid_masks(sizes[given["atoms"]])}
 
-    def marks(self, sizes: Int[Tensor, " n"]) -> dict[str, Bool[Tensor, "n l"]]:
+    def valid_masks(self, sizes: Int[Tensor, " n"]) -> dict[str, Bool[Tensor, "n l"]]:
         """Mark the first places of each example, as many as it has atoms."""
         marks = torch.arange(self.longest, device=sizes.device) < sizes[:, None]
         return {"element": marks, "place": marks}
@@ -58,15 +58,15 @@ class Atoms(Modality):
         number = {int(name): i for i, name in enumerate(self.sizes)}
         return torch.tensor([number.get(size, len(number)) for size in sizes.tolist()])
 
-    def padded(self, found: FoundCrystals | FoundMolecules) -> tuple[Int64[Tensor, "n l"], Float64[Tensor, "n l 3"]]:
+    def pad_atoms(self, raw: RawCrystals | RawMolecules) -> tuple[Int64[Tensor, "n l"], Float64[Tensor, "n l 3"]]:
         """Return elements and places of examples that have room, as the file has them, with zeros behind them.
 
         Raises:
             InputError: If there is an element that we do not know.
         """
-        kept = min(found.atoms.shape[1], self.longest)
-        element = torch.zeros(len(found.atoms), self.longest, dtype=torch.long)
+        kept = min(raw.atomic_numbers.shape[1], self.longest)
+        element = torch.zeros(len(raw.atomic_numbers), self.longest, dtype=torch.long)
         place = torch.zeros(*element.shape, 3, dtype=torch.float64)
-        element[:, :kept] = torch.from_numpy(numbers_among(self.elements, found)[:, :kept])
-        place[:, :kept] = torch.from_numpy(found.values[:, :kept])
+        element[:, :kept] = torch.from_numpy(numbers_among(self.elements, raw)[:, :kept])
+        place[:, :kept] = torch.from_numpy(raw.values[:, :kept])
         return element, place

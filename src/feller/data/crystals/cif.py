@@ -12,21 +12,21 @@ import torch
 from feller.core.errors import InputError
 from feller.core.optional_dependency import require_package
 from feller.data.atoms.elements import ISOTOPES, NUMBERS, SYMBOLS, counts, formula
-from feller.data.crystals.lattice import LONGEST, SHORTEST, closes, vectors, volume
+from feller.data.crystals.lattice import LONGEST, SHORTEST, is_valid_cell, vectors, volume
 
 
 class Crystal(NamedTuple):
     """A cell and what is in it."""
 
-    numbers: np.ndarray
+    atomic_numbers: np.ndarray
     """Atomic number of each site, [l]."""
-    places: np.ndarray
+    frac_coords: np.ndarray
     """Fractional coordinates, [l, 3]."""
     lattice: np.ndarray
     """Edges a, b, c in Å, and angles alpha, beta, gamma in degrees, [6]."""
     label: str | None = None
     """Name of its class, where it has one."""
-    told: Mapping[str, float] = MappingProxyType({})
+    properties: Mapping[str, float] = MappingProxyType({})
     """Numbers that the file tells of it."""
 
 
@@ -39,15 +39,15 @@ GROUPS = ("_symmetry_space_group_name_H-M", "_space_group_name_H-M_alt")
 NUMBERED = ("_space_group_IT_number", "_symmetry_Int_Tables_number")
 SITE = "_atom_site_"
 PLACES = ("fract_x", "fract_y", "fract_z")
-SAME = 0.05
+MAX_IMAGE_DISTANCE = 0.05
 """Distance in Å below which two images of one site under symmetry are the same atom."""
-FARTHEST = 1000.0
+MAX_COORDINATE = 1000.0
 """Greatest fractional coordinate, which is brought into the cell."""
-FULL = 0.01
+OCCUPANCY_TOLERANCE = 0.01
 """By how much an occupancy may differ from 1."""
 
 
-class PartialError(Exception):
+class PartialOccupancyError(Exception):
     """A site holds an atom only sometimes, which a state cannot say."""
 
 
@@ -87,7 +87,7 @@ def read_crystal(block: Any) -> tuple[Crystal, bool]:
         PartialError: If an occupancy is not 1.
     """
     lattice = np.array([_number(block.find_value(f"_cell_{name}"), f"_cell_{name}") for name in CELL])
-    if not closes(torch.from_numpy(lattice)[None])[0]:
+    if not is_valid_cell(torch.from_numpy(lattice)[None])[0]:
         raise InputError("a cell with a volume", ", ".join(f"{value:g}" for value in lattice))
     if not all(SHORTEST <= length <= LONGEST for length in lattice[:3].tolist()):
         got = ", ".join(f"{length:g}" for length in lattice[:3])
@@ -100,10 +100,10 @@ def read_crystal(block: Any) -> tuple[Crystal, bool]:
         numbers, places = np.repeat(numbers, [len(image) for image in images]), np.concatenate(images)
     label = block.find_value(LABEL)
     label = None if label is None else urllib.parse.unquote(_plain(label))
-    return Crystal(numbers, wrapped(places), lattice, label), not ISOTOPES.keys().isdisjoint(symbols)
+    return Crystal(numbers, wrap_coords(places), lattice, label), not ISOTOPES.keys().isdisjoint(symbols)
 
 
-def wrapped(places: np.ndarray) -> np.ndarray:
+def wrap_coords(places: np.ndarray) -> np.ndarray:
     """Bring fractional coordinates into [0, 1); a rounded remainder can be 1 itself."""
     places = places % 1.0
     return np.where(places >= 1, 0.0, places)
@@ -131,10 +131,12 @@ def _sites(block: Any) -> tuple[list[str], np.ndarray]:
         raise InputError(f"atoms in one loop with {wanted}", "no symbols" if len(table) else "none")
     rows = [[row.str(named), *(row[i] for i in range(3)), row[5] if row.has(5) else "1"] for row in table]
     places = np.array([[_number(row[1 + i], SITE + name) for i, name in enumerate(PLACES)] for row in rows])
-    if np.abs(places).max() > FARTHEST:
-        raise InputError(f"fractional coordinates up to {FARTHEST:,g}", f"{np.abs(places).max():g}")
-    if any(row[4] not in (".", "?") and abs(_number(row[4], f"{SITE}occupancy") - 1) > FULL for row in rows):
-        raise PartialError
+    if np.abs(places).max() > MAX_COORDINATE:
+        raise InputError(f"fractional coordinates up to {MAX_COORDINATE:,g}", f"{np.abs(places).max():g}")
+    if any(
+        row[4] not in (".", "?") and abs(_number(row[4], f"{SITE}occupancy") - 1) > OCCUPANCY_TOLERANCE for row in rows
+    ):
+        raise PartialOccupancyError
     return [_element(row[0], longest=99 if named == 3 else 2) for row in rows], places
 
 
@@ -181,9 +183,9 @@ def _first(block: Any, keys: tuple[str, ...]) -> str:
 def _images(place: np.ndarray, rotations: np.ndarray, shifts: np.ndarray, lattice: np.ndarray) -> np.ndarray:
     """Return where symmetry brings a site, each place once, [k, 3]."""
     edges, kept = vectors(torch.from_numpy(lattice)[None])[0].numpy(), np.empty((0, 3))
-    for image in wrapped(rotations @ place + shifts):
+    for image in wrap_coords(rotations @ place + shifts):
         apart = kept - image
-        if not (np.linalg.norm((apart - np.round(apart)) @ edges, axis=1) < SAME).any():
+        if not (np.linalg.norm((apart - np.round(apart)) @ edges, axis=1) < MAX_IMAGE_DISTANCE).any():
             kept = np.concatenate([kept, image[None]])
     return kept
 
@@ -192,15 +194,15 @@ def cif_text(crystal: Crystal, name: str) -> str:
     """Return a data block without symmetry, which lists every atom."""
     lattice = crystal.lattice.tolist()
     size = volume(torch.from_numpy(crystal.lattice)[None]).item()
-    parts = " ".join(f"{symbol}{count}" for symbol, count in counts(crystal.numbers).items())
+    parts = " ".join(f"{symbol}{count}" for symbol, count in counts(crystal.atomic_numbers).items())
     lines = [f"data_{name}", "_symmetry_space_group_name_H-M   'P 1'", "_symmetry_Int_Tables_number   1"]
     lines += [f"_cell_{key}   {value:.8f}" for key, value in zip(CELL, lattice, strict=True)]
-    lines += [f"_chemical_formula_structural   {formula(crystal.numbers)}", f"_chemical_formula_sum   '{parts}'"]
+    lines += [f"_chemical_formula_structural   {formula(crystal.atomic_numbers)}", f"_chemical_formula_sum   '{parts}'"]
     lines += [f"_cell_volume   {size:.8f}", "_cell_formula_units_Z   1"]
     lines += [] if crystal.label is None else [f"{LABEL}   '{urllib.parse.quote(crystal.label, safe='')}'"]
     lines += ["loop_", " _symmetry_equiv_pos_as_xyz", "  'x, y, z'", "loop_"]
     lines += [f" {SITE}{key}" for key in ("type_symbol", "label", *PLACES, "occupancy")]
-    for i, (atom, place) in enumerate(zip(crystal.numbers.tolist(), crystal.places.tolist(), strict=True)):
+    for i, (atom, place) in enumerate(zip(crystal.atomic_numbers.tolist(), crystal.frac_coords.tolist(), strict=True)):
         x, y, z = (f"{value:.8f}" for value in place)
         lines.append(f"  {SYMBOLS[atom]}  {SYMBOLS[atom]}{i}  {x}  {y}  {z}  1")
     return "\n".join([*lines, ""])

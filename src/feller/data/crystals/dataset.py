@@ -9,37 +9,40 @@ import numpy as np
 import torch
 
 from feller.core.errors import InputError
-from feller.data.atoms.elements import SYMBOLS, check_apart
-from feller.data.crystals.cif import Crystal, PartialError, read_blocks, read_crystal, wrapped
+from feller.data.atoms.elements import SYMBOLS, check_min_distance
+from feller.data.crystals.cif import Crystal, PartialOccupancyError, read_blocks, read_crystal, wrap_coords
 from feller.data.crystals.files import CifText, texts_in
-from feller.data.crystals.lattice import LONGEST, SHORTEST, closes, vectors
-from feller.data.labels import Tally, classify
-from feller.data.loading.raw import FoundCrystals, check_marks, check_rows, properties_of
+from feller.data.crystals.lattice import LONGEST, SHORTEST, is_valid_cell, vectors
+from feller.data.labels import NoteCounter, encode_labels
+from feller.data.loading.raw import RawCrystals, check_rows, prefix_lengths, properties_of
 
 
-def check_cells(found: FoundCrystals) -> None:
+def check_cells(raw: RawCrystals) -> None:
     """Refuse crystals with two atoms at one place, also across the faces of cells, if these are 0.6 Å apart.
 
     InputError if there are some; names the first.
     """
-    edges = vectors(torch.from_numpy(found.lattice)).numpy()
-    for i, (atoms, places) in enumerate(zip(found.atoms, found.values, strict=True)):
+    edges = vectors(torch.from_numpy(raw.lattice)).numpy()
+    for i, (atoms, places) in enumerate(zip(raw.atomic_numbers, raw.values, strict=True)):
         size = np.count_nonzero(atoms)
         steps = places[:size, None] - places[:size]
         distances = np.linalg.norm((steps - np.round(steps)) @ edges[i], axis=2)
-        check_apart(distances, atoms[:size], found.called(i), "crystal", within=" of the cell")
+        check_min_distance(distances, atoms[:size], raw.row_name(i), "crystal", within=" of the cell")
 
 
-def padded(crystals: list[Crystal]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def pad_crystals(crystals: list[Crystal]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return atomic numbers [n, L], fractional coordinates [n, L, 3], both zero behind the end, and cells [n, 6]."""
-    size = (len(crystals), max(len(crystal.numbers) for crystal in crystals))
+    size = (len(crystals), max(len(crystal.atomic_numbers) for crystal in crystals))
     atoms, places = np.zeros(size, dtype=np.int64), np.zeros((*size, 3))
     for i, crystal in enumerate(crystals):
-        atoms[i, : len(crystal.numbers)], places[i, : len(crystal.numbers)] = crystal.numbers, crystal.places
+        atoms[i, : len(crystal.atomic_numbers)], places[i, : len(crystal.atomic_numbers)] = (
+            crystal.atomic_numbers,
+            crystal.frac_coords,
+        )
     return atoms, places, np.stack([crystal.lattice for crystal in crystals])
 
 
-def interpret_crystals(arrays: dict[str, np.ndarray], where: str) -> FoundCrystals:
+def crystals_from_arrays(arrays: dict[str, np.ndarray], where: str) -> RawCrystals:
     """Read `element` [n, L] (atomic numbers), `place` [n, L, 3], `lattice` [n, 6] and `valid` [n, L] of an .npz.
 
     InputError if shapes do not fit, cells have no volume, or what is valid does not stand at the beginning.
@@ -57,16 +60,16 @@ def interpret_crystals(arrays: dict[str, np.ndarray], where: str) -> FoundCrysta
             place=where,
         )
     places, lattice = places.astype(np.float64), lattice.astype(np.float64)
-    lengths = check_marks(valid, where, "atoms")
+    lengths = prefix_lengths(valid, where, "atoms")
     known = (atoms >= 1) & (atoms < len(SYMBOLS))
     check_rows(known | ~valid, where, f"atomic numbers from 1 to {len(SYMBOLS) - 1}")
     check_rows(np.isfinite(places).all(2) | ~valid, where, "finite coordinates")
-    check_rows(closes(torch.from_numpy(lattice)).numpy(), where, "a cell with a volume")
+    check_rows(is_valid_cell(torch.from_numpy(lattice)).numpy(), where, "a cell with a volume")
     edges = lattice[:, :3]
     check_rows((edges >= SHORTEST) & (edges <= LONGEST), where, f"edges of {SHORTEST:g} to {LONGEST:,g} Å")
-    atoms, places = np.where(valid, atoms, 0).astype(np.int64), wrapped(np.where(valid[:, :, None], places, 0))
+    atoms, places = np.where(valid, atoms, 0).astype(np.int64), wrap_coords(np.where(valid[:, :, None], places, 0))
     most = lengths.max()
-    return FoundCrystals(places[:, :most], atoms=atoms[:, :most], lattice=lattice)
+    return RawCrystals(places[:, :most], atomic_numbers=atoms[:, :most], lattice=lattice)
 
 
 MAX_ATOMS = 64
@@ -74,7 +77,7 @@ MAX_ATOMS = 64
 
 
 @dataclass
-class _Kept:
+class _CrystalCollector:
     """What was kept, and what was said of the others."""
 
     longest: int
@@ -83,7 +86,7 @@ class _Kept:
     damaged: list[str] = field(default_factory=list)
     empty: int = 0
     """Of the damaged, those that hold nothing."""
-    tally: Tally = field(default_factory=Tally)
+    tally: NoteCounter = field(default_factory=NoteCounter)
 
     def add(self, source: CifText) -> None:
         """Read the crystals of a text."""
@@ -102,28 +105,28 @@ class _Kept:
         """Keep a crystal if a state can hold it."""
         try:
             crystal, isotopes = read_crystal(block)
-        except PartialError:
+        except PartialOccupancyError:
             self.tally.add("crystals left out for partial occupancy: {}", name)
             return
         except InputError as error:
             self.damaged.append(f"{name}: {error}")
             return
-        if len(crystal.numbers) > self.longest:
+        if len(crystal.atomic_numbers) > self.longest:
             self.tally.add(f"crystals left out for over {self.longest} atoms: {{}}", name)
             return
         if isotopes:
             self.tally.add("crystals whose deuterium or tritium counts as hydrogen: {}", name)
-        self.crystals.append(crystal._replace(label=source.label or crystal.label, told=source.told))
+        self.crystals.append(crystal._replace(label=source.label or crystal.label, properties=source.properties))
         self.names.append(name)
 
 
-def find_crystals(path: pathlib.Path, longest: int | None = MAX_ATOMS) -> FoundCrystals:
+def load_crystals(path: pathlib.Path, longest: int | None = MAX_ATOMS) -> RawCrystals:
     """Read a .cif with one crystal or many, a folder of such files, or a table with a column called cif.
 
     Cells of more than `longest` atoms are left out; None takes all as they are, as samples must be. InputError names
     the first crystal that is damaged or has two atoms at one place; also if nothing is left. UsageError without gemmi.
     """
-    kept = _Kept(longest or sys.maxsize)
+    kept = _CrystalCollector(longest or sys.maxsize)
     for source in texts_in(path):
         kept.add(source)
     if kept.damaged:
@@ -134,31 +137,33 @@ def find_crystals(path: pathlib.Path, longest: int | None = MAX_ATOMS) -> FoundC
     if not kept.crystals:
         raise InputError(f"no crystal is left ({'; '.join(notes) or 'there is none at all'})", file=path)
     labels, classes = _labels([crystal.label for crystal in kept.crystals], str(path))
-    atoms, places, lattice = padded(kept.crystals)
+    atoms, places, lattice = pad_crystals(kept.crystals)
     names = tuple(f"{path}: {name}" for name in kept.names)
-    found = FoundCrystals(
+    raw = RawCrystals(
         places,
         labels,
         classes,
         notes=notes,
         names=names,
-        properties=properties_of([dict(crystal.told) for crystal in kept.crystals]),
-        atoms=atoms,
+        properties=properties_of([dict(crystal.properties) for crystal in kept.crystals]),
+        atomic_numbers=atoms,
         lattice=lattice,
     )
     if longest is not None:
-        check_cells(found)
-    return found
+        check_cells(raw)
+    return raw
 
 
 def _labels(labels: list[str | None], where: str) -> tuple[np.ndarray | None, tuple[str, ...]]:
     """Number the classes, which all crystals have or none."""
-    given = [label for label in labels if label]
-    if not given:
+    known_labels = [label for label in labels if label]
+    if not known_labels:
         return None, ()
-    if len(given) < len(labels):
-        without = len(labels) - len(given)
+    if len(known_labels) < len(labels):
+        without = len(labels) - len(known_labels)
         raise InputError(
-            f"{without} crystals have no label, and {len(given)} have one", remedy="Add or drop them", place=where
+            f"{without} crystals have no label, and {len(known_labels)} have one",
+            remedy="Add or drop them",
+            place=where,
         )
-    return classify(given, f"{where} (label)")
+    return encode_labels(known_labels, f"{where} (label)")

@@ -8,18 +8,18 @@ import numpy as np
 import torch
 from PIL import Image
 
-from feller.data.atoms.elements import SYMBOLS, colour_of, counts, ink_on, written
+from feller.data.atoms.elements import SYMBOLS, colour_of, counts, formula_text, ink_on
 from feller.data.crystals.cif import Crystal
 from feller.data.crystals.lattice import vectors
-from feller.data.figures import bare_panels, finish
+from feller.data.figures import axisless_panels, figure_to_image
 
-MOST = 25
+MAX_CRYSTALS = 25
 """Crystals that are drawn, at most; the first ones."""
 PANEL, TITLE = 2.4, 0.288
 """Width and height of a panel, and height of the formula above a cell, in inches."""
 EDGE = 0.02
 """How near to a face, in edges of the cell, an atom is drawn on the opposite face, too."""
-SAME = 0.4
+OVERLAP_DISTANCE = 0.4
 """Distance in Å below which atoms hide each other: those in front are drawn smaller, so that rings are seen."""
 SMALL = 60.0
 """Size in square points up to which a disc has no room for a symbol, so that a legend names the elements."""
@@ -29,13 +29,13 @@ TILT = (math.radians(18), math.radians(24))
 
 def picture(crystals: list[Crystal], columns: int | None = None) -> Image.Image:
     """Draw cells from a little above their front, each to its own scale, with its formula."""
-    drawn = crystals[:MOST]
-    figure, panels = bare_panels(len(drawn), columns, width=PANEL, height=PANEL, title=TITLE)
+    drawn = crystals[:MAX_CRYSTALS]
+    figure, panels = axisless_panels(len(drawn), columns, width=PANEL, height=PANEL, title=TITLE)
     for axes, crystal in zip(panels, drawn, strict=True):
         axes.set_aspect("equal")
         _draw(axes, crystal)
-        axes.set_title(reduced(crystal.numbers)[:24], fontsize=9, color="0.3", pad=2)
-    return finish(figure, None, ())
+        axes.set_title(reduced(crystal.atomic_numbers)[:24], fontsize=9, color="0.3", pad=2)
+    return figure_to_image(figure, None, ())
 
 
 def _seen(lattice: np.ndarray) -> np.ndarray:
@@ -50,7 +50,7 @@ def _seen(lattice: np.ndarray) -> np.ndarray:
 def with_images(crystal: Crystal) -> tuple[np.ndarray, np.ndarray]:
     """Return atomic numbers [k] and places [k, 3]; atoms on a face are on the opposite one as well."""
     numbers, places = [], []
-    for number, place in zip(crystal.numbers.tolist(), crystal.places, strict=True):
+    for number, place in zip(crystal.atomic_numbers.tolist(), crystal.frac_coords, strict=True):
         where = [(v, v + 1) if v < EDGE else (v, v - 1) if v > 1 - EDGE else (v,) for v in place]
         for image in itertools.product(*where):
             numbers.append(number)
@@ -62,7 +62,7 @@ def reduced(numbers: np.ndarray) -> str:
     """Write the smallest formula with the same shares, in the order in which the elements first come."""
     found = counts(numbers)
     whole = math.gcd(*found.values())
-    return written({symbol: n // whole for symbol, n in found.items()})
+    return formula_text({symbol: n // whole for symbol, n in found.items()})
 
 
 def _draw(axes: Any, crystal: Crystal) -> None:
@@ -76,7 +76,7 @@ def _draw(axes: Any, crystal: Crystal) -> None:
     numbers, places = with_images(crystal)
     order = (places @ edges)[:, 2].argsort()
     numbers, points = numbers[order], (places @ edges)[order]
-    same = np.linalg.norm(points[:, None] - points, axis=2) < SAME
+    same = np.linalg.norm(points[:, None] - points, axis=2) < OVERLAP_DISTANCE
     behind, ahead = np.tril(same, -1).sum(1), np.triu(same, 1).sum(1)
     size = min(300.0, 2600 / len(numbers))
     for i, (x, y, _) in enumerate(points):
@@ -86,12 +86,12 @@ def _draw(axes: Any, crystal: Crystal) -> None:
         if size > SMALL and not ahead[i]:
             found = counts(numbers[same[i]])
             symbols = " + ".join(f"{n} {symbol}" if n > 1 else symbol for symbol, n in found.items())
-            beside = {"xytext": (size**0.5 / 2 + 1, 0), "ha": "left", "color": "0.2", "zorder": len(points) + 1}
+            label_beside = {"xytext": (size**0.5 / 2 + 1, 0), "ha": "left", "color": "0.2", "zorder": len(points) + 1}
             inside = {"xytext": (0, 0), "ha": "center", "color": ink_on(colour), "zorder": i + 1}
             form = {"textcoords": "offset points", "fontsize": min(8, 0.4 * size**0.5 + 1), "va": "center"}
-            axes.annotate(symbols, (x, y), **form, **(beside if behind[i] else inside))
+            axes.annotate(symbols, (x, y), **form, **(label_beside if behind[i] else inside))
     if size <= SMALL:
-        _name(axes, crystal.numbers)
+        _name(axes, crystal.atomic_numbers)
     corner = corners @ edges
     middle, reach = corner.mean(0), 0.58 * np.ptp(corner, axis=0)[:2].max() + 1e-3
     axes.set_xlim(middle[0] - reach, middle[0] + reach)

@@ -15,7 +15,15 @@ from feller.data.crystals.cif import Crystal, cif_text
 from feller.data.crystals.figure import picture
 from feller.data.files import sample_folder
 from feller.data.files.delimited import cells_of
-from feller.data.files.plain_text import all_numbers, beginning_of, files_in, number, read_letters, rows_in, rows_of
+from feller.data.files.plain_text import (
+    all_numbers,
+    beginning_of,
+    files_in,
+    parse_number,
+    read_letters,
+    rows_in,
+    rows_of,
+)
 from feller.data.labels import LABEL_NAMES, TEXT_NAME
 
 ENDINGS = (".cif", ".cif.gz")
@@ -38,7 +46,7 @@ class CifText:
     alone: bool = False
     """There must be one crystal, no more."""
     label: str | None = None
-    told: dict[str, float] = field(default_factory=dict)
+    properties: dict[str, float] = field(default_factory=dict)
     """Numbers."""
 
 
@@ -92,7 +100,7 @@ def _in_table(path: pathlib.Path) -> Iterator[CifText]:
         raise InputError(f"the column {other!r} holds CIF", remedy=f"Call it {COLUMN}", file=path)
     column = names.index(COLUMN)
     label = next((i for i, name in enumerate(names) if name in LABEL_NAMES), None)
-    told = _numbers_among([cells for _, cells in rows], {column, label}, len(names))
+    number_columns = _numbers_among([cells for _, cells in rows], {column, label}, len(names))
     for i, (line, cells) in enumerate(rows, 2):
         where = f"row {i} (the header is row 1; ends in line {line})"
         if len(cells) != len(names):
@@ -102,10 +110,10 @@ def _in_table(path: pathlib.Path) -> Iterator[CifText]:
                 remedy="Mend it",
                 file=path,
             )
-        numbers = {first[j].strip(): number(cells[j].strip()) for j in told if first[j].strip()}
+        numbers = {first[j].strip(): parse_number(cells[j].strip()) for j in number_columns if first[j].strip()}
         given = {name: value for name, value in numbers.items() if value is not None and math.isfinite(value)}
-        said = None if label is None else cells[label].strip()
-        yield CifText(cells[column], lambda _, __, where=where: where, True, said, given)
+        label_text = None if label is None else cells[label].strip()
+        yield CifText(cells[column], lambda _, __, where=where: where, True, label_text, given)
 
 
 def _numbers_among(rows: list[list[str]], others: set[int | None], count: int) -> list[int]:
@@ -116,7 +124,7 @@ def _numbers_among(rows: list[list[str]], others: set[int | None], count: int) -
 
 def blocks_of(crystals: list[Crystal]) -> list[str]:
     """Return a numbered block of CIF for each crystal."""
-    names = sample_folder.numbers(len(crystals))
+    names = sample_folder.numbered_names(len(crystals))
     return [cif_text(crystal, f"sample_{name}") for name, crystal in zip(names, crystals, strict=True)]
 
 
@@ -127,11 +135,11 @@ def table_of(crystals: list[Crystal]) -> str:
     named = crystals[0].label is not None
     writer.writerow(["formula", "cif", *([LABEL_NAMES[0]] if named else [])])
     for crystal, block in zip(crystals, blocks_of(crystals), strict=True):
-        writer.writerow([formula(crystal.numbers), block, *([crystal.label] if named else [])])
+        writer.writerow([formula(crystal.atomic_numbers), block, *([crystal.label] if named else [])])
     return text.getvalue()
 
 
 def write_folder(crystals: list[Crystal], out: pathlib.Path) -> None:
     """Write a CIF file for each crystal, and a picture of the first."""
-    names = sample_folder.numbers(len(crystals), ".cif")
+    names = sample_folder.numbered_names(len(crystals), ".cif")
     sample_folder.save_files(picture(crystals), out, names, blocks_of(crystals))

@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float, Float64
 from torch import Tensor
 
 from feller.core.errors import UsageError
-from feller.data.files.plain_text import number
+from feller.data.files.plain_text import parse_number
 
 MARGIN = 1.0
 """Degrees by which three angles that we choose are away from a flat cell."""
@@ -15,16 +15,18 @@ SHORTEST, LONGEST = 0.1, 1000.0
 """Limits in Å of the lengths that we read and choose."""
 
 
-def unbounded(lattice: Float[Tensor, "n 6"]) -> Float64[Tensor, "n 6"]:
+def from_cell(lattice: Float[Tensor, "n 6"]) -> Float64[Tensor, "n 6"]:
     """Return log lengths and log tan(angle / 2), which is 0 at 90 degrees and near there counts radians."""
     lengths, angles = lattice.double().split(3, 1)
     return torch.cat([lengths.log(), torch.deg2rad(angles / 2).tan().log()], 1)
 
 
-def bounded(numbers: Float[Tensor, "n 6"]) -> Float64[Tensor, "n 6"]:
+def to_cell(numbers: Float[Tensor, "n 6"]) -> Float64[Tensor, "n 6"]:
     """Return the cell with these numbers, or the nearest that there is: lengths within limits, angles that close."""
     lengths, angles = numbers.double().split(3, 1)
-    return torch.cat([lengths.exp().clamp(SHORTEST, LONGEST), closed(torch.rad2deg(2 * angles.exp().atan()))], 1)
+    return torch.cat(
+        [lengths.exp().clamp(SHORTEST, LONGEST), nearest_valid_angles(torch.rad2deg(2 * angles.exp().atan()))], 1
+    )
 
 
 def slack(angles: Float[Tensor, "n 3"]) -> Float64[Tensor, "n 4"]:
@@ -37,7 +39,7 @@ def slack(angles: Float[Tensor, "n 3"]) -> Float64[Tensor, "n 4"]:
     return torch.cat([360 - total, total - 2 * angles], 1)
 
 
-def closed(angles: Float[Tensor, "n 3"]) -> Float64[Tensor, "n 3"]:
+def nearest_valid_angles(angles: Float[Tensor, "n 3"]) -> Float64[Tensor, "n 3"]:
     """Return the nearest angles that close a cell, in degrees; those that do stay as they are.
 
     Distances between angles are half those between their slacks, so the nearest point of the simplex of slacks is it.
@@ -52,7 +54,7 @@ def closed(angles: Float[Tensor, "n 3"]) -> Float64[Tensor, "n 3"]:
     return torch.where(whole, angles.double(), (nearest[:, 1:].sum(1, keepdim=True) - nearest[:, 1:]) / 2)
 
 
-def closes(lattice: Float[Tensor, "n 6"]) -> Bool[Tensor, " n"]:
+def is_valid_cell(lattice: Float[Tensor, "n 6"]) -> Bool[Tensor, " n"]:
     """Tell which cells have lengths and angles with a volume."""
     lengths, angles = lattice.split(3, 1)
     return torch.isfinite(lattice).all(1) & (lengths > 0).all(1) & (slack(angles) > 0).all(1)
@@ -81,9 +83,9 @@ def lattice_of(text: str) -> Float64[Tensor, "1 6"]:
     Raises:
         UsageError: If there are others, or if they close no cell.
     """
-    parts = [number(part.strip()) for part in text.split(",")]
+    parts = [parse_number(part.strip()) for part in text.split(",")]
     lattice = torch.tensor([[math.nan if part is None else part for part in parts]], dtype=torch.float64)
-    if lattice.shape != (1, 6) or not closes(lattice)[0]:
+    if lattice.shape != (1, 6) or not is_valid_cell(lattice)[0]:
         how = "lengths in Å and angles in degrees that close, such as 4,4,4,90,90,90"
         raise UsageError(f"lattice=a,b,c,alpha,beta,gamma, {how}", f"{text!r:.60}")
     return lattice

@@ -14,23 +14,23 @@ from torch import Tensor
 from feller.core.errors import InputError, UsageError
 from feller.core.pytree import Cond, State
 from feller.core.serialization import replace_file
-from feller.data.atoms.elements import NUMBERS, SYMBOLS, places_among, symbols_of
+from feller.data.atoms.elements import NUMBERS, SYMBOLS, element_indices, symbols_of
 from feller.data.atoms.modality import Atoms
 from feller.data.crystals.cif import Crystal
-from feller.data.crystals.dataset import padded
+from feller.data.crystals.dataset import pad_crystals
 from feller.data.crystals.figure import picture
 from feller.data.crystals.files import blocks_of, table_of, write_folder
-from feller.data.crystals.lattice import LONGEST, MARGIN, SHORTEST, bounded, lattice_of, unbounded
+from feller.data.crystals.lattice import LONGEST, MARGIN, SHORTEST, from_cell, lattice_of, to_cell
 from feller.data.labels import label_arrays, label_names, relabel
-from feller.data.loading.raw import Found, FoundCrystals, check_longest, expect
-from feller.data.modality import Dataset, Write, check_finite_state, told
+from feller.data.loading.raw import RawCrystals, RawExamples, check_longest, expect
+from feller.data.modality import Dataset, Writer, check_finite_state, property_tensors
 from feller.spaces import Euclidean, Product, Tokens, Torus
 from feller.spaces.tokens import MaskSource
 from feller.spaces.torus import TWO_PI, wrap
 
-SAME = 1e-3
+CELL_TOLERANCE = 1e-3
 """By which share a number of a cell that a person gives may differ from what a model makes of it."""
-THIN = 1e-3
+MIN_SCALE = 1e-3
 """Least scale of a number of the cell: those of cubic cells do not vary."""
 
 
@@ -44,9 +44,9 @@ class Crystals(Atoms):
     in the order of the file.
     """
 
-    called = "crystals"
-    holds = FoundCrystals
-    leaves = ("element", "lattice")
+    display_name = "crystals"
+    raw_type = RawCrystals
+    conditionable_leaves = ("element", "lattice")
 
     longest: int  # pyrefly: ignore
     """Atoms of a state; smaller cells are padded."""
@@ -63,7 +63,7 @@ class Crystals(Atoms):
         self.check_atoms()
 
     @property
-    def forms(self) -> dict[str, Write]:
+    def writers(self) -> dict[str, Writer]:
         """Arrays, a table with a column of CIF, one CIF with a block for each crystal, or a folder of CIF files."""
         return {
             ".npz": self._write_arrays,
@@ -76,7 +76,7 @@ class Crystals(Atoms):
         """Return a row for each crystal: formula, CIF, and the label where there is one."""
         return pd.read_csv(io.StringIO(table_of(self.crystals(values, given))))
 
-    def counted(self, values: State) -> Int64[Tensor, " n"]:
+    def num_entries(self, values: State) -> Int64[Tensor, " n"]:
         """Return how many atoms a state has room for."""
         return torch.full((len(values["element"]),), self.longest)
 
@@ -91,12 +91,12 @@ class Crystals(Atoms):
         return {"element": values["element"], "place": place, "lattice": self._standardised(values["lattice"])}
 
     def _standardised(self, lattice: Float[Tensor, "n 6"]) -> Float32[Tensor, "n 6"]:
-        numbers = unbounded(lattice)
+        numbers = from_cell(lattice)
         return ((numbers - numbers.new_tensor(self.mean)) / numbers.new_tensor(self.scale)).float()
 
     def _cell(self, numbers: Float[Tensor, "n 6"]) -> Float64[Tensor, "n 6"]:
         numbers = numbers.double()
-        return bounded(numbers * numbers.new_tensor(self.scale) + numbers.new_tensor(self.mean))
+        return to_cell(numbers * numbers.new_tensor(self.scale) + numbers.new_tensor(self.mean))
 
     def decode(self, state: State) -> State:
         """Turn a state into values; six numbers that close no cell become the nearest cell.
@@ -107,17 +107,17 @@ class Crystals(Atoms):
         place, lattice = (state["place"].double() / TWO_PI).remainder(1), self._cell(state["lattice"])
         return {"element": state["element"], "place": torch.where(place < 1, place, 0), "lattice": lattice}
 
-    def accept(self, found: Found) -> tuple[State, Cond]:
+    def values_from_raw(self, raw: RawExamples) -> tuple[State, Cond]:
         """Pad crystals to our size; a number of atoms that we do not know counts as not given."""
-        found = expect(found, FoundCrystals)
-        lengths = (found.atoms > 0).sum(1)
-        check_longest(found, lengths, self.longest, "atoms")
-        element, place = self.padded(found)
+        raw = expect(raw, RawCrystals)
+        lengths = (raw.atomic_numbers > 0).sum(1)
+        check_longest(raw, lengths, self.longest, "atoms")
+        element, place = self.pad_atoms(raw)
         sizes = torch.from_numpy(lengths)
-        given = {"atoms": self.class_of(sizes), **relabel(found, self.classes), "valid": self.marks(sizes)}
-        return {"element": element, "place": place, "lattice": torch.from_numpy(found.lattice)}, given
+        given = {"atoms": self.class_of(sizes), **relabel(raw, self.classes), "valid": self.valid_masks(sizes)}
+        return {"element": element, "place": place, "lattice": torch.from_numpy(raw.lattice)}, given
 
-    def give(self, leaf: str, text: str) -> tuple[Tensor, dict[str, int]]:
+    def parse_condition(self, leaf: str, text: str) -> tuple[Tensor, dict[str, int]]:
         """Return a leaf as one state, [1, ...], from what a person writes, and the conditions that follow from it.
 
         Args:
@@ -128,12 +128,12 @@ class Crystals(Atoms):
         Raises:
             UsageError: If it cannot be read, or if the model knows no such crystal.
         """
-        if leaf not in self.leaves:
-            return super().give(leaf, text)
+        if leaf not in self.conditionable_leaves:
+            return super().parse_condition(leaf, text)
         if leaf == "lattice":
             lattice = lattice_of(text)
             value = self._standardised(lattice)
-            if not torch.allclose(self._cell(value), lattice, rtol=SAME, atol=0):
+            if not torch.allclose(self._cell(value), lattice, rtol=CELL_TOLERANCE, atol=0):
                 near = ",".join(f"{part:.6g}" for part in self._cell(value)[0].tolist())
                 raise UsageError(
                     f"lattice={text} would become {near}: a model holds edges of {SHORTEST:g} to {LONGEST:,g} Å, and"
@@ -142,7 +142,7 @@ class Crystals(Atoms):
                 )
             return value, {}
         symbols = symbols_of(text)
-        numbers = torch.from_numpy(places_among(symbols, self.elements))
+        numbers = torch.from_numpy(element_indices(symbols, self.elements))
         if text.strip() == symbols[0]:
             return numbers.expand(1, self.longest).clone(), {}
         size = str(len(symbols))
@@ -156,7 +156,7 @@ class Crystals(Atoms):
 
     def crystals(self, values: State, given: Cond) -> list[Crystal]:
         """Return each crystal without its padding; InputError if an atom has no element."""
-        marks = (given if "valid" in given else self.complete(given))["valid"]["element"].cpu().numpy()
+        marks = (given if "valid" in given else self.add_derived_conditions(given))["valid"]["element"].cpu().numpy()
         element, place, lattice = (values[name].cpu().numpy() for name in ("element", "place", "lattice"))
         if ((element < 0) | (element >= len(self.elements)))[marks].any():
             raise InputError(
@@ -171,7 +171,7 @@ class Crystals(Atoms):
 
     def arrays(self, values: State, given: Cond) -> dict[str, np.ndarray]:
         """Return `element` (atomic numbers), `place` and `lattice` of all, padded with zeros, and `valid` [n, l]."""
-        element, place, lattice = padded(self.crystals(values, given))
+        element, place, lattice = pad_crystals(self.crystals(values, given))
         room = self.longest - element.shape[1]
         element, place = np.pad(element, ((0, 0), (0, room))), np.pad(place, ((0, 0), (0, room), (0, 0)))
         arrays = {"element": element, "place": place, "lattice": lattice, "valid": element > 0}
@@ -182,17 +182,17 @@ class Crystals(Atoms):
         return picture(self.crystals(values, given), columns)
 
 
-def crystals(found: FoundCrystals) -> Dataset:
+def crystal_dataset(raw: RawCrystals) -> Dataset:
     """Make a data set of crystals, with mean and deviation of the numbers of their cells."""
-    numbers = unbounded(torch.from_numpy(found.lattice))
-    scale = numbers.std(0, correction=0).clamp(min=THIN)
-    sizes = np.unique((found.atoms > 0).sum(1))
+    numbers = from_cell(torch.from_numpy(raw.lattice))
+    scale = numbers.std(0, correction=0).clamp(min=MIN_SCALE)
+    sizes = np.unique((raw.atomic_numbers > 0).sum(1))
     modality = Crystals(
         longest=int(sizes.max()),
-        elements=tuple(SYMBOLS[number] for number in np.unique(found.atoms[found.atoms > 0])),
+        elements=tuple(SYMBOLS[number] for number in np.unique(raw.atomic_numbers[raw.atomic_numbers > 0])),
         sizes=tuple(str(size) for size in sizes),
         mean=tuple(numbers.mean(0).tolist()),
         scale=tuple(scale.tolist()),
-        classes=found.classes,
+        classes=raw.classes,
     )
-    return Dataset(*modality.accept(found), modality, found.notes, properties=told(found))
+    return Dataset(*modality.values_from_raw(raw), modality, raw.notes, properties=property_tensors(raw))

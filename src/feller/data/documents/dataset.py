@@ -7,25 +7,25 @@ from dataclasses import replace
 import numpy as np
 
 from feller.core.errors import InputError, UsageError
-from feller.data.documents.files import DOCUMENT, LONGEST, NO_PICTURE, items_of
+from feller.data.documents.files import DOCUMENT, MAX_SIDE, NO_PICTURE, items_of
 from feller.data.documents.modality import Documents
-from feller.data.images.resize import fit_arrays
-from feller.data.loading.raw import FoundDocuments, Item, Said, Shown, about, as_objects
+from feller.data.images.image_resizing import resize_arrays
+from feller.data.loading.raw import ImageItem, Item, RawDocuments, TextItem, error_context, object_array
 from feller.data.modality import Dataset
 from feller.data.text.dataset import make_vocabulary
 
-DRAWN = frozenset({"samples", "pictures"})
+DOCUMENT_KEYS = frozenset({"samples", "pictures"})
 """Arrays of documents."""
 
 
 def arrays_hold_documents(arrays: Mapping[str, np.ndarray]) -> bool:
     """Tell whether arrays are texts with pictures."""
-    return arrays.keys() >= DRAWN and arrays["samples"].dtype.kind == "U"
+    return arrays.keys() >= DOCUMENT_KEYS and arrays["samples"].dtype.kind == "U"
 
 
-def interpret_documents(
+def documents_from_arrays(
     arrays: Mapping[str, np.ndarray], path: str, size: int | None, limit: int | None
-) -> FoundDocuments:
+) -> RawDocuments:
     """Read documents that name their pictures by numbers: 0.png is the first. Their symbols are another model's.
 
     Args:
@@ -51,12 +51,12 @@ def interpret_documents(
             shown.append(own[name])
             return len(shown) - 1
 
-        with about(path, place=f"document {i + 1}"):
+        with error_context(path, place=f"document {i + 1}"):
             documents.append(tuple(items_of({DOCUMENT: _parts(line)}, numbered)))
     if not shown:
         raise InputError(NO_PICTURE, file=path)
-    values, notes = fit_arrays(np.stack(shown), size, limit and min(limit, LONGEST))
-    return FoundDocuments(as_objects(documents), notes=notes, pictures=values)
+    values, notes = resize_arrays(np.stack(shown), size, limit and min(limit, MAX_SIDE))
+    return RawDocuments(object_array(documents), notes=notes, images=values)
 
 
 def _parts(line: str) -> object:
@@ -66,15 +66,15 @@ def _parts(line: str) -> object:
         raise InputError("a list in JSON, of texts and pictures", repr(line[:40])) from error
 
 
-USUAL = "subwords:1024"
+DEFAULT_VOCABULARY = "subwords:1024"
 """The vocabulary, where none is asked for."""
 
 
-def documents(found: FoundDocuments, vocabulary: str | None = None, like: Documents | None = None) -> Dataset:
+def document_dataset(raw: RawDocuments, vocabulary: str | None = None, like: Documents | None = None) -> Dataset:
     """Make a data set of documents.
 
     Args:
-        found: The documents of a file.
+        raw: The documents of a file.
         vocabulary: Symbols of text: characters, bytes, subwords or subwords:N; by default pieces of words.
         like: Modality to follow instead.
 
@@ -89,20 +89,20 @@ def documents(found: FoundDocuments, vocabulary: str | None = None, like: Docume
                 remedy="Leave it out",
                 argument="vocabulary",
             )
-        like = replace(like, tasks=tuple(dict.fromkeys((*like.tasks, *found.tasks))))
-        return Dataset(*like.accept(found), like, found.notes)
-    if len(found.values) < 2:
+        like = replace(like, tasks=tuple(dict.fromkeys((*like.tasks, *raw.tasks))))
+        return Dataset(*like.values_from_raw(raw), like, raw.notes)
+    if len(raw.values) < 2:
         raise InputError("two documents or more to learn from", "one", "Add others")
-    texts = [item.text for items in found.values for item in items if isinstance(item, Said)]
+    texts = [item.text for items in raw.values for item in items if isinstance(item, TextItem)]
     if not any(text.strip() for text in texts):
         raise InputError("no document has words, so there is nothing to ask for; as pictures alone they can be learned")
-    symbols = make_vocabulary(texts, vocabulary or USUAL)
-    _, height, width, channels = found.pictures.shape
-    names = tuple(dict.fromkeys(found.tasks))
+    symbols = make_vocabulary(texts, vocabulary or DEFAULT_VOCABULARY)
+    _, height, width, channels = raw.images.shape
+    names = tuple(dict.fromkeys(raw.tasks))
     modality = Documents(symbols, height, width, channels, tasks=names)
-    pictures = sum(isinstance(item, Shown) for items in found.values for item in items)
-    told = (
-        f"{len(found.values):,} documents with {pictures:,} pictures of {width}x{height} and {symbols.count:,}"
+    pictures = sum(isinstance(item, ImageItem) for items in raw.values for item in items)
+    note = (
+        f"{len(raw.values):,} documents with {pictures:,} pictures of {width}x{height} and {symbols.vocab_size:,}"
         f" {symbols.unit}"
     )
-    return Dataset(*modality.accept(found), modality, (*found.notes, told))
+    return Dataset(*modality.values_from_raw(raw), modality, (*raw.notes, note))

@@ -7,10 +7,10 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageOps
 
-from feller.data.images.resize import picture
+from feller.data.images.image_resizing import from_pixels
 from feller.data.text.figure import LEAD, font
 
-MOST = 64
+MAX_DOCUMENTS = 64
 """Documents on a page, at most; the first ones."""
 SIDE = 96
 """Longer side of a picture, at least; small ones are magnified without blur."""
@@ -23,13 +23,13 @@ FRAME = "#d4d4cc"
 LINES = 8
 """Lines of words, at most."""
 
-Part = str | UInt8[np.ndarray, "h w c"]
+DocumentPart = str | UInt8[np.ndarray, "h w c"]
 """Words, or a picture."""
 
 
-def sheet(documents: Sequence[Sequence[Part]], columns: int | None = None) -> Image.Image:
+def draw_documents(documents: Sequence[Sequence[DocumentPart]], columns: int | None = None) -> Image.Image:
     """Lay out documents, `columns` in a row; of words that are too many only the first are shown."""
-    strips = [_strip([_block(part) for part in parts]) for parts in documents[:MOST]]
+    strips = [_strip([_block(part) for part in parts]) for parts in documents[:MAX_DOCUMENTS]]
     strips = strips or [Image.new("RGB", (SIDE, SIDE), "white")]
     wide = max(strip.width for strip in strips)
     across = min(len(strips), columns or max(1, round((1.6 * len(strips) * _tallest(strips) / wide) ** 0.5)))
@@ -62,11 +62,11 @@ def _strip(blocks: Sequence[Image.Image]) -> Image.Image:
     return strip
 
 
-def _block(part: Part) -> Image.Image:
+def _block(part: DocumentPart) -> Image.Image:
     """Draw words or a picture."""
     if isinstance(part, str):
         return _words(part)
-    drawn = picture(part).convert("RGB")
+    drawn = from_pixels(part).convert("RGB")
     factor = max(1, -(-SIDE // max(drawn.size)))
     magnified = drawn.resize((drawn.width * factor, drawn.height * factor), Image.Resampling.NEAREST)
     return ImageOps.expand(magnified, 1, FRAME)

@@ -11,17 +11,17 @@ from torch import Tensor
 
 from feller.core.errors import InputError
 from feller.core.serialization import replace_file
-from feller.data.documents.vocabulary import Symbols
+from feller.data.documents.vocabulary import DocumentVocabulary
 from feller.data.files import sample_folder
 from feller.data.files.plain_text import beginning_of, json_lines, read_unicode
-from feller.data.images.load_images import ENDINGS, read_pictures
-from feller.data.images.resize import picture
-from feller.data.labels import first_of
-from feller.data.loading.raw import Cut, FoundDocuments, Item, Said, Shown, about, as_objects
-from feller.data.path_checks import inside, leads_out
-from feller.data.text.vocabulary import check_whole
+from feller.data.images.image_loading import ENDINGS, read_images
+from feller.data.images.image_resizing import from_pixels
+from feller.data.labels import abbreviated
+from feller.data.loading.raw import BreakItem, ImageItem, Item, RawDocuments, TextItem, error_context, object_array
+from feller.data.path_checks import is_outside, walk_files
+from feller.data.text.vocabulary import check_encodable
 
-LONGEST = 32
+MAX_SIDE = 32
 """Longer side, in pixels, above which pictures are made smaller unless a size is asked for."""
 DOCUMENT, IMAGE, TEXT, ANSWER, BREAK, TASK = "document", "image", "text", "answer", "break", "task"
 """Keys of JSON lines."""
@@ -46,7 +46,7 @@ def holds_pairs(folder: pathlib.Path) -> bool:
     return bool({path.stem for path in pictures} & {path.stem for path in captions})
 
 
-def find_pairs(folder: pathlib.Path, size: int | None, limit: int | None) -> FoundDocuments:
+def load_captioned_images(folder: pathlib.Path, size: int | None, limit: int | None) -> RawDocuments:
     """Read pictures, each with the text of the same name beside it: the caption comes first.
 
     Those of folders inside are read, too, but for folders without captions, which are told.
@@ -59,7 +59,7 @@ def find_pairs(folder: pathlib.Path, size: int | None, limit: int | None) -> Fou
     pictures, captions = (_by_name(some, folder) for some in _inside(files))
     for what, found in (("picture", pictures), ("caption", captions)):
         for file in found.values():
-            if file.is_symlink() and leads_out(file, folder):
+            if file.is_symlink() and is_outside(file, folder):
                 raise InputError(
                     f"the {what} {file.name!r} is a link that leads outside {folder}", remedy="Put the file there"
                 )
@@ -74,19 +74,19 @@ def find_pairs(folder: pathlib.Path, size: int | None, limit: int | None) -> Fou
     names = sorted(pictures)
     documents, lines = [], []
     for i, name in enumerate(names):
-        with about(captions[name]):
-            text = check_whole(read_unicode(captions[name]).strip())
+        with error_context(captions[name]):
+            text = check_encodable(read_unicode(captions[name]).strip())
             if not text:
                 raise InputError("the caption is empty", remedy="Write one, or remove it with its picture")
-        documents.append((Said(text), Shown(i)))
+        documents.append((TextItem(text), ImageItem(i)))
         lines.append(pictures[name].relative_to(folder).as_posix())
-    values, notes = read_pictures([pictures[name] for name in names], size, limit and min(limit, LONGEST))
-    left = (f"left out the folders inside where no picture has a caption ({len(bare):,}): {first_of(bare)}",)
+    values, notes = read_images([pictures[name] for name in names], size, limit and min(limit, MAX_SIDE))
+    left = (f"left out the folders inside where no picture has a caption ({len(bare):,}): {abbreviated(bare)}",)
     notes = (*(left if bare else ()), *notes)
-    return FoundDocuments(as_objects(documents), notes=notes, names=tuple(lines), pictures=values)
+    return RawDocuments(object_array(documents), notes=notes, names=tuple(lines), images=values)
 
 
-def find_json_documents(path: pathlib.Path, size: int | None, limit: int | None) -> FoundDocuments:
+def load_json_documents(path: pathlib.Path, size: int | None, limit: int | None) -> RawDocuments:
     """Read documents, one a line: texts, pictures and answers listed under `document`, or one `image` and its `text`.
 
     Pictures are named from the folder of the file, and lie in it; so does what they are links to.
@@ -101,7 +101,7 @@ def find_json_documents(path: pathlib.Path, size: int | None, limit: int | None)
         return files.setdefault(_picture(name, path.parent), len(files))
 
     for number, entry in json_lines(path, "a JSON object"):
-        with about(f"{path}: line {number}"):
+        with error_context(f"{path}: line {number}"):
             _check_entry(entry)
             documents.append(tuple(items_of(entry, numbered)))
             tasks.append(_task(entry))
@@ -116,15 +116,15 @@ def find_json_documents(path: pathlib.Path, size: int | None, limit: int | None)
         raise InputError(
             f"line {bare} names no {TASK}, and {named} others do", remedy="Add it, or drop all of them", file=path
         )
-    values, notes = read_pictures([*files], size, limit and min(limit, LONGEST))
-    return FoundDocuments(
-        as_objects(documents), notes=notes, lines=np.array(lines), pictures=values, tasks=tuple(tasks) if named else ()
+    values, notes = read_images([*files], size, limit and min(limit, MAX_SIDE))
+    return RawDocuments(
+        object_array(documents), notes=notes, lines=np.array(lines), images=values, tasks=tuple(tasks) if named else ()
     )
 
 
 def _captioned(folder: pathlib.Path) -> tuple[list[pathlib.Path], list[str]]:
     """Return the files of a folder and of those inside with captions, and the names of those where nothing pairs."""
-    places = dict.fromkeys(path.parent for path in inside(folder) if path.parent != folder)
+    places = dict.fromkeys(path.parent for path in walk_files(folder) if path.parent != folder)
     with_captions = [place for place in places if holds_pairs(place)]
     bare = [place for place in places if place not in with_captions and any(_inside(place.iterdir()))]
     files = [path for place in (folder, *with_captions) for path in place.iterdir()]
@@ -134,7 +134,7 @@ def _captioned(folder: pathlib.Path) -> tuple[list[pathlib.Path], list[str]]:
 def _inside(files: Iterable[pathlib.Path]) -> tuple[list[pathlib.Path], list[pathlib.Path]]:
     """Return the pictures and the texts among files."""
     there = [path for path in sorted(files) if path.is_file() and not path.name.startswith(".")]
-    there = [path for path in there if not sample_folder.is_ours(path)]
+    there = [path for path in there if not sample_folder.is_overview(path)]
     pictures = [path for path in there if path.suffix.lower() in ENDINGS]
     return pictures, [path for path in there if path.suffix.lower() == CAPTION]
 
@@ -164,8 +164,8 @@ def _check_entry(entry: Any) -> None:
         )
 
 
-def items_of(entry: dict[str, Any], numbered: Callable[[str], int]) -> Iterator[Item]:
-    """Yield the items of a document, of which `numbered` tells the number of a picture by its name.
+def items_of(entry: dict[str, Any], image_number: Callable[[str], int]) -> Iterator[Item]:
+    """Yield the items of a document, of which `image_number` tells the number of a picture by its name.
 
     Raises:
         InputError: If there are none, or one of another kind.
@@ -175,13 +175,13 @@ def items_of(entry: dict[str, Any], numbered: Callable[[str], int]) -> Iterator[
         raise InputError(f"a list under {DOCUMENT!r}, of texts and pictures", repr(str(parts)[:40]))
     for part in parts:
         if isinstance(part, str):
-            yield Said(check_whole(part))
+            yield TextItem(check_encodable(part))
         elif isinstance(part, dict) and isinstance(part.get(IMAGE), str):
-            yield Shown(numbered(part[IMAGE]))
+            yield ImageItem(image_number(part[IMAGE]))
         elif isinstance(part, dict) and isinstance(part.get(ANSWER), str) and part[ANSWER]:
-            yield Said(check_whole(part[ANSWER]), hidden=True)
+            yield TextItem(check_encodable(part[ANSWER]), is_answer=True)
         elif part == {BREAK: True}:
-            yield Cut()
+            yield BreakItem()
         else:
             raise InputError(f"a text, or an object with {IMAGE!r}, {ANSWER!r} or {BREAK!r}", json.dumps(part)[:40])
 
@@ -190,7 +190,7 @@ def _picture(name: str, folder: pathlib.Path) -> pathlib.Path:
     """Return the file of a picture, which must lie in the folder: a file from a stranger names no other."""
     file = folder / name
     try:
-        outside, is_there = leads_out(file, folder), file.is_file()
+        outside, is_there = is_outside(file, folder), file.is_file()
     except (OSError, ValueError) as error:  # a name that is too long, or holds a zero
         raise InputError(f"no file can be called {name[:40]!r}; expected the name of a picture") from error
     if outside:
@@ -209,17 +209,17 @@ def _task(entry: dict[str, Any]) -> str:
     return task
 
 
-Plain = list[str | dict[str, str | bool]]
+JsonDocument = list[str | dict[str, str | bool]]
 """A document as JSON has it."""
 
 
-def plain(items: Sequence[Item], files: Sequence[str] | None = None) -> Plain:
+def to_json_document(items: Sequence[Item], files: Sequence[str] | None = None) -> JsonDocument:
     """Return a document as JSON has it; its pictures are called as `files`, or by their numbers."""
-    found: Plain = []
+    found: JsonDocument = []
     for item in items:
-        if isinstance(item, Said):
-            found.append({ANSWER: item.text} if item.hidden else item.text)
-        elif isinstance(item, Shown):
+        if isinstance(item, TextItem):
+            found.append({ANSWER: item.text} if item.is_answer else item.text)
+        elif isinstance(item, ImageItem):
             found.append({IMAGE: f"{item.number}.png" if files is None else files[item.number]})
         else:
             found.append({BREAK: True})
@@ -237,26 +237,26 @@ def write_lines(
     """Write one document a line, with its symbols, and its pictures into a folder."""
     folder.mkdir(parents=True, exist_ok=True)
     prefix = "" if folder == out.parent else f"{folder.name}/"
-    counts = [sum(isinstance(item, Shown) for item in items) for items in documents]
-    names, lines, first = sample_folder.numbers(sum(counts)), [], 0
+    counts = [sum(isinstance(item, ImageItem) for item in items) for items in documents]
+    names, lines, first = sample_folder.numbered_names(sum(counts)), [], 0
     for i, items in enumerate(documents):
         files = [f"{name}.png" for name in names[first : first + counts[i]]]
         first += counts[i]
         for file, pixels in zip(files, pictures[i], strict=False):
-            sample_folder.write_picture(picture(pixels.permute(1, 2, 0).numpy()), folder / file)
-        entry = {DOCUMENT: plain(items, [f"{prefix}{file}" for file in files]), "tokens": list(tokens[i])}
+            sample_folder.write_picture(from_pixels(pixels.permute(1, 2, 0).numpy()), folder / file)
+        entry = {DOCUMENT: to_json_document(items, [f"{prefix}{file}" for file in files]), "tokens": list(tokens[i])}
         entry |= {TASK: tasks[i]} if tasks[i] else {}
         lines.append(f"{json.dumps(entry, ensure_ascii=False)}\n")
     replace_file(out, "".join(lines))
 
 
-def to_json(tokens: Sequence[Sequence[int]], texts: Sequence[str], symbols: Symbols) -> str:
+def to_json(tokens: Sequence[Sequence[int]], texts: Sequence[str], symbols: DocumentVocabulary) -> str:
     """Return the symbols of documents, their words, and what the numbers mean."""
     meaning = {
         "text": [0, symbols.text],
         "pictures": [symbols.text, symbols.eos],
         "<eos>": symbols.eos,
-        "<break>": symbols.cut,
+        "<break>": symbols.break_token,
         "<mask>": symbols.mask,
         "<infill>": symbols.infill,
     }

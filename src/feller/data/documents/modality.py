@@ -15,55 +15,66 @@ from feller.core.errors import InputError, UsageError
 from feller.core.pytree import Cond
 from feller.core.rng import Rng
 from feller.core.serialization import replace_file
-from feller.data.documents.figure import MOST, Part, sheet
-from feller.data.documents.files import plain, to_json, write_lines
-from feller.data.documents.image_codes import PictureCodes
-from feller.data.documents.token_layout import ANSWER as OPENED
+from feller.data.documents.document_encoder import DocumentEncoder
+from feller.data.documents.figure import MAX_DOCUMENTS, DocumentPart, draw_documents
+from feller.data.documents.files import to_json, to_json_document, write_lines
+from feller.data.documents.image_tokenizers import ImageTokenizer
+from feller.data.documents.token_layout import ANSWER_START as OPENED
 from feller.data.documents.token_layout import (
-    CUT,
-    NOTHING,
-    PICTURE,
+    BREAK_MARK,
+    IMAGE_MARK,
+    PAD_MARK,
     as_array,
+    encode_items,
     from_tokens,
-    in_order,
-    laid,
-    placed,
+    group_by_document,
     to_tokens,
+    ungroup,
 )
-from feller.data.documents.vectors import DocumentVectors
-from feller.data.documents.vocabulary import Symbols
+from feller.data.documents.vocabulary import DocumentVocabulary
 from feller.data.files import sample_folder
-from feller.data.images.resize import fit, picture, pixels
-from feller.data.loading.raw import Cut, Found, FoundDocuments, Item, Said, Shown, about, expect
-from feller.data.modality import Dataset, Modality, Write
-from feller.data.text.files import WHOLE
+from feller.data.images.image_resizing import crop_and_resize, from_pixels, to_pixels
+from feller.data.loading.raw import (
+    BreakItem,
+    ImageItem,
+    Item,
+    RawDocuments,
+    RawExamples,
+    TextItem,
+    error_context,
+    expect,
+)
+from feller.data.modality import Dataset, Modality, Writer
+from feller.data.text.files import JSON_LINES_FILE
 from feller.data.text.vocabulary import Vocabulary
 from feller.spaces import Tokens
 
 
-def balanced(tasks: Int64[Tensor, " n"], draws: Rng, *, most: float = 3.0, least: float = 0.3) -> Int64[Tensor, " m"]:
+def balance_tasks(
+    tasks: Int64[Tensor, " n"], rng: Rng, *, max_factor: float = 3.0, min_factor: float = 0.3
+) -> Int64[Tensor, " m"]:
     """Return numbers of documents, in order, of which those of small tasks come again and some of large ones never.
 
     Each task comes n / tasks / (its documents) times as often as before, which would make all alike, but no more than
-    `most` times and no less than `least`. How often a task comes is exact, up to rounding; which of its documents come
+    `max_factor` times and no less than `min_factor`. How often a task comes is exact, up to rounding; which of its documents come
     once more is drawn, and which come at all. Source: Yu et al. 2023, arXiv 2309.02591, section 4.
 
     Args:
         tasks: Number of the task of each document.
-        draws: Source of the choice.
-        most: Factor by which a small task may grow.
-        least: Factor to which a large task may shrink.
+        rng: Source of the choice.
+        max_factor: Factor by which a small task may grow.
+        min_factor: Factor to which a large task may shrink.
 
     Raises:
         UsageError: If the factors do not lie around 1.
     """
-    if not 0 < least <= 1 <= most:
-        raise UsageError("factors around 1, at least 1 and at most 1", f"{most:g} and {least:g}")
+    if not 0 < min_factor <= 1 <= max_factor:
+        raise UsageError("factors around 1, at least 1 and at most 1", f"{max_factor:g} and {min_factor:g}")
     names, counts = tasks.unique(return_counts=True)
-    keys = draws.stream("balance").uniform((len(tasks),), torch.float64, tasks.device)
+    keys = rng.stream("balance").uniform((len(tasks),), torch.float64, tasks.device)
     found = []
     for name, count in zip(names.tolist(), counts.tolist(), strict=True):
-        factor = min(most, max(least, len(tasks) / len(names) / count))
+        factor = min(max_factor, max(min_factor, len(tasks) / len(names) / count))
         which = (tasks == name).nonzero()[:, 0]
         times, more = divmod(max(1, round(factor * count)), count)
         once_more = which[keys[which].argsort()[:more]]
@@ -73,7 +84,7 @@ def balanced(tasks: Int64[Tensor, " n"], draws: Rng, *, most: float = 3.0, least
 
 BLOCK = 32
 """The context is a multiple of it."""
-IN_FRONT = 2
+NUM_PRECEDING = 2
 """Documents that fit before one, in the usual context."""
 CODES = "codes"
 Values = dict[str, Tensor]
@@ -86,9 +97,9 @@ the number of what each is an example of, -1 where that is not said, [n]. What w
 class Documents(Modality):
     """Values are texts as symbols of the vocabulary, and pictures in levels; states are rows of symbols of both."""
 
-    worded = True
-    called = "documents"
-    holds = FoundDocuments
+    has_vocabulary = True
+    display_name = "documents"
+    raw_type = RawDocuments
     has_density = False  # symbols have probabilities
 
     vocabulary: Vocabulary
@@ -100,9 +111,9 @@ class Documents(Modality):
     """Symbols that a model sees at once: those of a document, and of others in front of it; 0 until codes are known."""
     tasks: tuple[str, ...] = ()
     """What documents are examples of."""
-    codes: PictureCodes | None = None
+    image_tokenizer: ImageTokenizer | None = None
     """How pictures become symbols; None as long as nobody said."""
-    vectors: DocumentVectors | None = None
+    vectors: DocumentEncoder | None = None
     """What finds documents that are like one; None where nothing is looked for."""
 
     def __post_init__(self) -> None:
@@ -110,26 +121,26 @@ class Documents(Modality):
             raise InputError("pictures with 1 or 3 channels", f"{self.height} x {self.width} x {self.channels}")
 
     @property
-    def tokenizer(self) -> PictureCodes:
+    def tokenizer(self) -> ImageTokenizer:
         """How pictures become symbols; UsageError if nobody said."""
-        if self.codes is None:
+        if self.image_tokenizer is None:
             raise UsageError(
                 "these documents have no tokeniser for their pictures yet", remedy="Use --recipe interleaved"
             )
-        return self.codes
+        return self.image_tokenizer
 
     @property
-    def symbols(self) -> Symbols:
+    def symbols(self) -> DocumentVocabulary:
         """The numbers of all symbols."""
         rows, columns = self.tokenizer.grid
-        return Symbols(self.vocabulary.count, self.tokenizer.count, rows * columns)
+        return DocumentVocabulary(self.vocabulary.vocab_size, self.tokenizer.codebook_size, rows * columns)
 
-    def tokenised(self, codes: PictureCodes, rows: Int64[Tensor, "n l"]) -> "Documents":
+    def with_image_tokenizer(self, tokenizer: ImageTokenizer, rows: Int64[Tensor, "n l"]) -> "Documents":
         """Return the modality with a tokeniser, and room for three of the longest of these documents."""
-        grid_rows, columns = codes.grid
-        shown = rows == PICTURE
-        longest = int(((rows != NOTHING).sum(1) + shown.sum(1) * (grid_rows * columns - 1)).max()) + 2
-        return replace(self, codes=codes, context=-(-(IN_FRONT + 1) * longest // BLOCK) * BLOCK)
+        grid_rows, columns = tokenizer.grid
+        shown = rows == IMAGE_MARK
+        longest = int(((rows != PAD_MARK).sum(1) + shown.sum(1) * (grid_rows * columns - 1)).max()) + 2
+        return replace(self, image_tokenizer=tokenizer, context=-(-(NUM_PRECEDING + 1) * longest // BLOCK) * BLOCK)
 
     @property
     def read_size(self) -> int:
@@ -142,16 +153,16 @@ class Documents(Modality):
         return self.channels, self.height, self.width
 
     @property
-    def modules(self) -> dict[str, nn.Module]:
+    def aux_networks(self) -> dict[str, nn.Module]:
         """The tokeniser, and what finds documents, where they are networks."""
         parts = {
-            "tokenizer": None if self.codes is None else self.codes.module,
+            "tokenizer": None if self.image_tokenizer is None else self.image_tokenizer.module,
             "vectors": None if self.vectors is None else self.vectors.module,
         }
         return {name: module for name, module in parts.items() if module is not None}
 
     @property
-    def forms(self) -> dict[str, Write]:
+    def writers(self) -> dict[str, Writer]:
         """JSON lines with their pictures beside them, arrays, symbols as JSON, or a folder with all and an overview."""
         return {
             ".jsonl": lambda values, given, out: self._lines(values, out, out.with_name(f"{out.stem}-pictures")),
@@ -164,22 +175,22 @@ class Documents(Modality):
 
     def space(self) -> Tokens:
         """Return rows of symbols."""
-        return Tokens(self.symbols.all, (self.context,))
+        return Tokens(self.symbols.num_data_tokens, (self.context,))
 
-    def counted(self, values: Values) -> Int64[Tensor, " n"]:
+    def num_entries(self, values: Values) -> Int64[Tensor, " n"]:
         """Count the symbols of each document."""
         return (self.encode(values) != self.symbols.pad).sum(1)
 
-    def coded(self, values: Values) -> Values:
+    def with_codes(self, values: Values) -> Values:
         """Return documents with the codes of their pictures, which they keep from then on."""
         if CODES in values:
             return values
-        return {**values, CODES: placed(values["rows"], self.tokenizer.encode(all_pictures(values)))}
+        return {**values, CODES: group_by_document(values["rows"], self.tokenizer.encode(all_pictures(values)))}
 
     def encode(self, values: Values) -> Int64[Tensor, "n l"]:
         """Turn texts and pictures into symbols, each row with `<eos>` in front."""
         rows = values["rows"]
-        tokens = to_tokens(rows, in_order(rows, self.coded(values)[CODES]), self.symbols)
+        tokens = to_tokens(rows, ungroup(rows, self.with_codes(values)[CODES]), self.symbols)
         if tokens.shape[1] >= self.context:  # an <eos> closes it
             longest = int((tokens != self.symbols.pad).sum(1).max()) + 1
             raise InputError(
@@ -191,14 +202,14 @@ class Documents(Modality):
     def decode(self, state: Int64[Tensor, "n l"]) -> Values:
         """Turn symbols of documents without holes into texts and pictures, with the codes that these were."""
         rows, codes = from_tokens(state.cpu(), self.symbols)
-        return {**self._values(rows, self.tokenizer.decode(codes)), CODES: placed(rows, codes)}
+        return {**self._values(rows, self.tokenizer.decode(codes)), CODES: group_by_document(rows, codes)}
 
     def _values(self, rows: Tensor, pictures: UInt8[Tensor, "m c h w"]) -> Values:
         """Give each document its pictures, which come in the order of reading."""
-        return {"rows": rows, "pictures": placed(rows, pictures), "task": torch.full((len(rows),), -1)}
+        return {"rows": rows, "pictures": group_by_document(rows, pictures), "task": torch.full((len(rows),), -1)}
 
     def items(self, values: Values) -> list[list[Item]]:
-        """Return the texts and pictures of documents; `Shown` counts the pictures of its own document."""
+        """Return the texts and pictures of documents; `ImageItem` counts the pictures of its own document."""
         return [self._items(row) for row in values["rows"].tolist()]
 
     def _items(self, row: list[int]) -> list[Item]:
@@ -208,8 +219,8 @@ class Documents(Modality):
 
         def close() -> None:
             if text:
-                between = [Cut()] if ended and items and isinstance(items[-1], Said) else []
-                items.extend([*between, Said(self.vocabulary.decode(text), hidden=hidden)])
+                between = [BreakItem()] if ended and items and isinstance(items[-1], TextItem) else []
+                items.extend([*between, TextItem(self.vocabulary.decode(text), is_answer=hidden)])
                 text.clear()
 
         for number in row:
@@ -217,46 +228,46 @@ class Documents(Modality):
                 text.append(number)
                 continue
             close()
-            hidden, ended = number == OPENED, number in (CUT, PICTURE)
-            if number == PICTURE:
-                items.append(Shown(shown))
+            hidden, ended = number == OPENED, number in (BREAK_MARK, IMAGE_MARK)
+            if number == IMAGE_MARK:
+                items.append(ImageItem(shown))
                 shown += 1
         close()
         return items
 
-    def accept(self, found: Found) -> tuple[Values, Cond]:
+    def values_from_raw(self, raw: RawExamples) -> tuple[Values, Cond]:
         """Write texts with our symbols, and bring pictures to our size."""
-        found = expect(found, FoundDocuments)
-        pictures = self.bring(found.pictures)
+        raw = expect(raw, RawDocuments)
+        pictures = self.resize_images(raw.images)
         documents = []
-        for i, items in enumerate(found.values):
-            with about(**found.place(i)):
-                documents.append(laid(items, self.vocabulary))
-        shown = [item.number for items in found.values for item in items if isinstance(item, Shown)]
+        for i, items in enumerate(raw.values):
+            with error_context(**raw.error_fields(i)):
+                documents.append(encode_items(items, self.vocabulary))
+        shown = [item.number for items in raw.values for item in items if isinstance(item, ImageItem)]
         values = self._values(as_array(documents), pictures[torch.tensor(shown, dtype=torch.long)])
         numbers = {name: i for i, name in enumerate(self.tasks)}
-        tasks = [numbers.get(name, -1) for name in found.tasks] if found.tasks else [-1] * len(documents)
+        tasks = [numbers.get(name, -1) for name in raw.tasks] if raw.tasks else [-1] * len(documents)
         return {**values, "task": torch.tensor(tasks)}, {}
 
-    def bring(self, pictures: UInt8[np.ndarray, "m h w c"]) -> UInt8[Tensor, "m channels height width"]:
+    def resize_images(self, pictures: UInt8[np.ndarray, "m h w c"]) -> UInt8[Tensor, "m channels height width"]:
         """Bring pictures to our size and colours."""
         m, height, width, channels = pictures.shape
         if channels != self.channels:
             mode = "L" if self.channels == 1 else "RGB"
-            pictures = np.stack([pixels(picture(one).convert(mode)) for one in pictures]) if m else pictures
+            pictures = np.stack([to_pixels(from_pixels(one).convert(mode)) for one in pictures]) if m else pictures
         if (height, width) != (self.height, self.width):
             to = (self.width, self.height)
-            pictures = np.stack([pixels(fit(picture(one), to)) for one in pictures])
+            pictures = np.stack([to_pixels(crop_and_resize(from_pixels(one), to)) for one in pictures])
         return torch.from_numpy(pictures.transpose(0, 3, 1, 2).copy())
 
-    def condition(self, key: str, text: str) -> int:
+    def class_index(self, key: str, text: str) -> int:
         """Refuse: what is given of a document is said in a prompt."""
         raise UsageError("documents have no conditions", found=f"{key}={text}", remedy="Say it with --prompt")
 
     def arrays(self, values: Values, given: Cond) -> dict[str, np.ndarray]:
         """Return `samples`, the documents as JSON [n], their `tokens` [n, l], and `pictures` [n, most, h, w, c]."""
         return {
-            "samples": np.array([json.dumps(plain(items)) for items in self.items(values)], dtype=np.str_),
+            "samples": np.array([json.dumps(to_json_document(items)) for items in self.items(values)], dtype=np.str_),
             "tokens": self.encode(values).numpy(),
             "pictures": values["pictures"].permute(0, 1, 3, 4, 2).numpy(),
         }
@@ -264,21 +275,23 @@ class Documents(Modality):
     def show(self, values: Values, given: Cond, columns: int | None = None) -> Image.Image:
         """Lay out the first documents, each with its texts and pictures in their order."""
         documents = []
-        for items, pictures in zip(self.items(values)[:MOST], values["pictures"], strict=False):
-            documents.append(seen(items, pictures))
-        return sheet(documents, columns)
+        for items, pictures in zip(self.items(values)[:MAX_DOCUMENTS], values["pictures"], strict=False):
+            documents.append(to_parts(items, pictures))
+        return draw_documents(documents, columns)
 
-    def picture_values(self, values: Values) -> UInt8[Tensor, "m c h w"]:
+    def image_values(self, values: Values) -> UInt8[Tensor, "m c h w"]:
         """Return those that are shown, in the order of reading."""
         return all_pictures(values)
 
-    def for_learning(self, data: Dataset, draws: Rng) -> Dataset:
+    def for_training(self, data: Dataset, rng: Rng) -> Dataset:
         """Return documents in which rare tasks come more often, and frequent ones less; as they are without tasks."""
-        return data.subset(balanced(data.values["task"], draws)) if self.tasks else data
+        return data.subset(balance_tasks(data.values["task"], rng)) if self.tasks else data
 
     def texts(self, values: Values) -> list[str]:
         """Return the words of each document, without its pictures."""
-        return [" ".join(item.text for item in items if isinstance(item, Said)).strip() for items in self.items(values)]
+        return [
+            " ".join(item.text for item in items if isinstance(item, TextItem)).strip() for items in self.items(values)
+        ]
 
     def _lines(self, values: Values, out: pathlib.Path, folder: pathlib.Path) -> None:
         tasks = [self.tasks[task] if task >= 0 else "" for task in values["task"].tolist()]
@@ -290,26 +303,26 @@ class Documents(Modality):
 
     def _write_folder(self, values: Values, given: Cond, out: pathlib.Path) -> None:
         sample_folder.prepare(out)
-        files = [f"{name}.png" for name in sample_folder.numbers(int((values["rows"] == PICTURE).sum()))]
-        sample_folder.save(self.show(values, given), out, [WHOLE, *files])
-        self._lines(values, out / WHOLE, out)
+        files = [f"{name}.png" for name in sample_folder.numbered_names(int((values["rows"] == IMAGE_MARK).sum()))]
+        sample_folder.save_overview(self.show(values, given), out, [JSON_LINES_FILE, *files])
+        self._lines(values, out / JSON_LINES_FILE, out)
 
 
-def seen(items: Sequence[Item], pictures: UInt8[Tensor, "m c h w"]) -> list[Part]:
+def to_parts(items: Sequence[Item], pictures: UInt8[Tensor, "m c h w"]) -> list[DocumentPart]:
     """Return what people see of a document: words, of which answers stand in brackets, and pictures."""
-    parts: list[Part] = []
+    parts: list[DocumentPart] = []
     joined = False
     for item in items:
-        if isinstance(item, Said):
-            words = f"[{item.text}]" if item.hidden else item.text
+        if isinstance(item, TextItem):
+            words = f"[{item.text}]" if item.is_answer else item.text
             last = parts[-1] if joined else ""
             parts = [*parts[: len(parts) - joined], f"{last}{words}"]
-        elif isinstance(item, Shown):
+        elif isinstance(item, ImageItem):
             parts.append(pictures[item.number].permute(1, 2, 0).numpy())
-        joined = isinstance(item, Said)
+        joined = isinstance(item, TextItem)
     return parts
 
 
 def all_pictures(values: Values) -> UInt8[Tensor, "m c h w"]:
     """Return the pictures that are shown, in the order of reading."""
-    return in_order(values["rows"], values["pictures"])
+    return ungroup(values["rows"], values["pictures"])

@@ -14,12 +14,12 @@ import numpy as np
 from jaxtyping import UInt8
 
 from feller.core.errors import InputError, UsageError, best_match
-from feller.data.documents.token_layout import Hole, Infill
-from feller.data.images.load_images import read_pictures
-from feller.data.loading.raw import Cut, Item, Said, Shown
+from feller.data.documents.token_layout import InfillItem, MaskItem
+from feller.data.images.image_loading import read_images
+from feller.data.loading.raw import BreakItem, ImageItem, Item, TextItem
 
 _SIGN = re.compile(r"\\<|<(mask|infill|break|(\w+):([^<>]*))>")
-PICTURED = 512
+MAX_PROMPT_SIDE = 512
 """Longer side, in pixels, to which a picture is brought before it gets the model's size."""
 
 
@@ -27,28 +27,28 @@ PICTURED = 512
 class Prompt:
     """A document that is to be continued, or whose holes are to be filled in."""
 
-    items: tuple[Item | Hole | Infill, ...]
+    items: tuple[Item | MaskItem | InfillItem, ...]
     pictures: tuple[UInt8[np.ndarray, "h w c"], ...] = ()
     """Those that are shown, by their numbers."""
 
     @property
     def has_holes(self) -> bool:
         """Whether anything is to be filled in."""
-        return any(isinstance(item, Hole) for item in self.items)
+        return any(isinstance(item, MaskItem) for item in self.items)
 
     @property
     def has_gap(self) -> bool:
         """Whether a part of a text is to be filled in, where the rest is said."""
         pairs = pairwise(self.items)
-        return any({type(a), type(b)} == {Hole, Said} for a, b in pairs)
+        return any({type(a), type(b)} == {MaskItem, TextItem} for a, b in pairs)
 
     @property
     def words(self) -> str:
         """The text, for people."""
-        return " ".join(item.text.strip() for item in self.items if isinstance(item, Said))
+        return " ".join(item.text.strip() for item in self.items if isinstance(item, TextItem))
 
 
-def parse(text: str) -> Prompt:
+def parse_prompt(text: str) -> Prompt:
     """Read a prompt as a person types it, and the pictures that it names.
 
     Without a hole, `<infill>` behind a picture asks for its caption: one stands in front, then.
@@ -57,41 +57,41 @@ def parse(text: str) -> Prompt:
         UsageError: If there is nothing in it, or what it asks for is not one thing.
         InputError: If a picture cannot be read.
     """
-    items: list[Item | Hole | Infill] = []
+    items: list[Item | MaskItem | InfillItem] = []
     pictures: list[np.ndarray] = []
     plain, place = "", 0
 
     def close() -> None:
         nonlocal plain
         if plain.strip():
-            behind_hole = bool(items) and isinstance(items[-1], Hole)  # where the space belongs to what follows
-            items.append(Said(plain.rstrip() if behind_hole else plain.strip()))
+            behind_hole = bool(items) and isinstance(items[-1], MaskItem)  # where the space belongs to what follows
+            items.append(TextItem(plain.rstrip() if behind_hole else plain.strip()))
         plain = ""
 
     for sign in _SIGN.finditer(text):
         plain += text[place : sign.start()]
         place = sign.end()
-        if sign[0] == "\\<" or _is_said(sign):
+        if sign[0] == "\\<" or _is_plain_text(sign):
             plain += sign[0].removeprefix("\\")
             continue
         close()
         if sign[1] == "mask":
-            items.append(Hole())
+            items.append(MaskItem())
         elif sign[1] == "infill":
-            items.append(Infill())
+            items.append(InfillItem())
         elif sign[1] == "break":
-            items.append(Cut())
+            items.append(BreakItem())
         else:
             if not sign[3].strip():
                 raise UsageError("<image:> names no file", remedy="Write <image:cat.png>")
-            items.append(Shown(len(pictures)))
+            items.append(ImageItem(len(pictures)))
             pictures.append(picture_of(sign[3]))
     plain += text[place:]
     close()
     return Prompt(_checked(items), tuple(pictures))
 
 
-def _is_said(sign: re.Match[str]) -> bool:
+def _is_plain_text(sign: re.Match[str]) -> bool:
     """Tell whether what stands in angle brackets with a colon is said, and shows no picture."""
     if sign[2] in (None, "image"):
         return False
@@ -100,22 +100,22 @@ def _is_said(sign: re.Match[str]) -> bool:
     return True
 
 
-def _checked(items: Sequence[Item | Hole | Infill]) -> tuple[Item | Hole | Infill, ...]:
+def _checked(items: Sequence[Item | MaskItem | InfillItem]) -> tuple[Item | MaskItem | InfillItem, ...]:
     """Return items that ask for one thing; UsageError if they do not."""
-    kept = [item for item in items if not isinstance(item, Infill)]
-    asked = len(items) - len(kept)
+    kept = [item for item in items if not isinstance(item, InfillItem)]
+    num_infills = len(items) - len(kept)
     if not kept:
         raise UsageError(
             "the prompt is empty", remedy="Write what is to be drawn, or <image:FILE> <infill> for a caption"
         )
-    if asked > 1 or (asked and not isinstance(items[-1], Infill)):
+    if num_infills > 1 or (num_infills and not isinstance(items[-1], InfillItem)):
         raise UsageError("<infill> stands once, and last: what is to be filled in are the <mask>s before it")
-    holes = sum(isinstance(item, Hole) for item in kept)
-    if asked and not holes:
-        if not any(isinstance(item, Shown) for item in kept):
+    holes = sum(isinstance(item, MaskItem) for item in kept)
+    if num_infills and not holes:
+        if not any(isinstance(item, ImageItem) for item in kept):
             raise UsageError("<infill> asks for the content of a <mask>, or for the caption of an <image:FILE>")
-        kept, holes = [Hole(), *kept], 1
-    return (*kept, Infill()) if holes else tuple(kept)
+        kept, holes = [MaskItem(), *kept], 1
+    return (*kept, InfillItem()) if holes else tuple(kept)
 
 
 def picture_of(name: str) -> UInt8[np.ndarray, "h w c"]:
@@ -127,7 +127,7 @@ def picture_of(name: str) -> UInt8[np.ndarray, "h w c"]:
         is_there = False
     if not is_there:
         raise InputError(f"there is no picture {name[:200]}")
-    values, _ = read_pictures([path], None, PICTURED)
+    values, _ = read_images([path], None, MAX_PROMPT_SIDE)
     return values[0]
 
 
@@ -137,22 +137,22 @@ QUESTION, ANSWER, STOP = "Question: ", " Answer: ", "."
 
 def edit(instruction: str) -> tuple[Item, ...]:
     """Return what stands before an edited picture, of which picture 0 is the first."""
-    return (Said(EDIT), Shown(0), Said(instruction))
+    return (TextItem(EDIT), ImageItem(0), TextItem(instruction))
 
 
-def question(asked: str, answer: Item | Hole) -> tuple[Item | Hole, ...]:
+def question(question_text: str, answer: Item | MaskItem) -> tuple[Item | MaskItem, ...]:
     """Return a question about picture 0."""
-    return (Said(f"{QUESTION}{asked}{ANSWER}"), answer, Said(STOP), Shown(0))
+    return (TextItem(f"{QUESTION}{question_text}{ANSWER}"), answer, TextItem(STOP), ImageItem(0))
 
 
-def ask(asked: str) -> Sequence[Item | Hole | Infill]:
+def ask(question_text: str) -> Sequence[Item | MaskItem | InfillItem]:
     """Return a question about picture 0 whose answer is asked for."""
-    return (*question(asked, Hole()), Infill())
+    return (*question(question_text, MaskItem()), InfillItem())
 
 
 def question_in(items: Sequence[Item]) -> str:
     """Return what a document asks; empty where it is no question."""
-    first = items[0].text.strip() if items and isinstance(items[0], Said) else ""
+    first = items[0].text.strip() if items and isinstance(items[0], TextItem) else ""
     stem, end = QUESTION.strip(), ANSWER.strip()
     return first.removeprefix(stem).removesuffix(end).strip() if first.startswith(stem) and first.endswith(end) else ""
 
@@ -160,6 +160,6 @@ def question_in(items: Sequence[Item]) -> str:
 def instruction_in(items: Sequence[Item]) -> str:
     """Return after which words a document edits a picture; empty where it does not."""
     match items:
-        case [Said(text=before), Shown(), Said(text=words), Shown()] if before.strip() == EDIT:
+        case [TextItem(text=before), ImageItem(), TextItem(text=words), ImageItem()] if before.strip() == EDIT:
             return words.strip()
     return ""

@@ -11,16 +11,16 @@ from torch import Tensor
 
 from feller.core.errors import InputError
 from feller.core.migrations import repr_before
-from feller.data.documents.image_codes import PictureCodes, check_codes, check_pictures
+from feller.data.documents.image_tokenizers import ImageTokenizer, check_codes, check_images
 
-RECUR = 4
+MIN_REPEATS = 4
 """Times that tiles come on average, at least, where they are said to recur."""
 CHUNK = 2**14
 """Tiles that are compared with all of a codebook at once."""
 
 
 @dataclass(frozen=True)
-class Tiles(PictureCodes):
+class Tiles(ImageTokenizer):
     """Each square of factor x factor pixels is written as the nearest tile of a codebook; its own come back exactly.
 
     A code depends on its square alone: what is the same in two pictures has the same codes, wherever it is.
@@ -42,7 +42,7 @@ class Tiles(PictureCodes):
             raise InputError(f"different tiles of {digits} digits, one or more", len(self.tiles))
 
     @property
-    def count(self) -> int:
+    def codebook_size(self) -> int:
         """As many as there are tiles."""
         return len(self.tiles)
 
@@ -64,11 +64,11 @@ class Tiles(PictureCodes):
             levels = np.frombuffer(bytes.fromhex("".join(self.tiles)), np.uint8)
         except ValueError as error:
             raise InputError("tiles in hexadecimal digits", f"{self.tiles[0]!r:.60}") from error
-        return torch.from_numpy(levels.reshape(self.count, -1).copy())
+        return torch.from_numpy(levels.reshape(self.codebook_size, -1).copy())
 
     def encode(self, pictures: UInt8[Tensor, "m c h w"]) -> Int64[Tensor, "m codes"]:
         """Return the number of each tile, or of the nearest; InputError if the pictures have another shape."""
-        check_pictures(pictures, self.shape)
+        check_images(pictures, self.shape)
         different, which = _different(_cut(pictures, self.factor))
         own = self._table.to(pictures.device).float()
         nearest = [_nearest(some.float(), own) for some in different.split(CHUNK)]
@@ -84,8 +84,8 @@ class Tiles(PictureCodes):
         return parts.reshape(len(codes), channels, height, width)
 
 
-def tiles_of(pictures: UInt8[Tensor, "m c h w"], factor: int, most: int) -> Tiles:
-    """Return the commonest tiles of pictures of one shape, the very commonest first; of others the nearest of `most`.
+def tiles_of(pictures: UInt8[Tensor, "m c h w"], factor: int, max_tiles: int) -> Tiles:
+    """Return the commonest tiles of pictures of one shape, the very commonest first; of others the nearest of `max_tiles`.
 
     A side of a tile is `factor` pixels. InputError if there are no pictures, or tiles do not divide them.
     """
@@ -93,21 +93,21 @@ def tiles_of(pictures: UInt8[Tensor, "m c h w"], factor: int, most: int) -> Tile
     if not len(pictures) or height % factor or width % factor:
         raise InputError(f"pictures that tiles of {factor} x {factor} divide", list(pictures.shape))
     different, which = _different(_cut(pictures, factor))
-    order = which.bincount().argsort(descending=True, stable=True)[:most]
+    order = which.bincount().argsort(descending=True, stable=True)[:max_tiles]
     found = different[order].cpu().numpy()
     return Tiles((channels, height, width), factor, tuple(tile.tobytes().hex() for tile in found))
 
 
-def recurring(pictures: UInt8[Tensor, "m c h w"], factor: int, most: int) -> Tiles | None:
+def tiles_or_none(pictures: UInt8[Tensor, "m c h w"], factor: int, max_tiles: int) -> Tiles | None:
     """Return the tiles that all pictures consist of, where these are few and come again; arguments as of `tiles_of`."""
     if not len(pictures) or pictures.shape[2] % factor or pictures.shape[3] % factor:
         return None
-    some = _different(_cut(pictures[: 2 * most], factor))[0]  # photographs are told by some of them
-    if len(some) > most:
+    some = _different(_cut(pictures[: 2 * max_tiles], factor))[0]  # photographs are told by some of them
+    if len(some) > max_tiles:
         return None
-    found = tiles_of(pictures, factor, most + 1)
+    found = tiles_of(pictures, factor, max_tiles + 1)
     height, width = found.grid
-    return found if found.count <= min(most, len(pictures) * height * width // RECUR) else None
+    return found if found.codebook_size <= min(max_tiles, len(pictures) * height * width // MIN_REPEATS) else None
 
 
 def _cut(pictures: UInt8[Tensor, "m c h w"], factor: int) -> UInt8[Tensor, "n levels"]:
@@ -129,15 +129,15 @@ def _different(tiles: UInt8[Tensor, "n levels"]) -> tuple[UInt8[Tensor, "k level
     return torch.from_numpy(plain[first]).to(tiles.device), torch.from_numpy(which).to(tiles.device)
 
 
-def _nearest(tiles: Float[Tensor, "n levels"], own: Float[Tensor, "count levels"]) -> Int64[Tensor, " n"]:
+def _nearest(tiles: Float[Tensor, "n levels"], codebook: Float[Tensor, "count levels"]) -> Int64[Tensor, " n"]:
     """Return the first of the nearest; levels are whole and few, so that their squares are exact."""
-    away = own.square().sum(1) - 2 * tiles @ own.T
-    number = torch.arange(len(own), device=own.device)
-    return torch.where(away == away.amin(1, keepdim=True), number, len(own)).amin(1)
+    away = codebook.square().sum(1) - 2 * tiles @ codebook.T
+    number = torch.arange(len(codebook), device=codebook.device)
+    return torch.where(away == away.amin(1, keepdim=True), number, len(codebook)).amin(1)
 
 
 @dataclass(frozen=True)
-class Palette(PictureCodes):
+class Palette(ImageTokenizer):
     """Each pixel is written as the nearest of some colours; pictures of these come back exactly."""
 
     colours: tuple[tuple[int, ...], ...]
@@ -159,7 +159,7 @@ class Palette(PictureCodes):
         return Tiles(shape, 1, tuple(bytes(colour).hex() for colour in self.colours))
 
     @property
-    def count(self) -> int:
+    def codebook_size(self) -> int:
         """As many as there are colours."""
         return len(self.colours)
 
@@ -182,10 +182,10 @@ class Palette(PictureCodes):
         return self._tiles.decode(codes)
 
 
-def palette_of(pictures: UInt8[Tensor, "m c h w"], most: int) -> Palette:
-    """Return the colours of pictures of one shape, the commonest first; InputError if there are more than `most`."""
-    found = tiles_of(pictures, 1, most + 1)
-    if found.count > most:
+def palette_of(pictures: UInt8[Tensor, "m c h w"], max_colours: int) -> Palette:
+    """Return the colours of pictures of one shape, the commonest first; InputError if there are more than `max_colours`."""
+    found = tiles_of(pictures, 1, max_colours + 1)
+    if found.codebook_size > max_colours:
         remedy = "draw them in fewer, or fit a tokeniser: --recipe image-tokenizer"
-        raise InputError(f"pictures of {most:,} colours at most", f"{found.count:,} or more", remedy)
+        raise InputError(f"pictures of {max_colours:,} colours at most", f"{found.codebook_size:,} or more", remedy)
     return Palette(tuple(tuple(bytes.fromhex(tile)) for tile in found.tiles), *found.grid)

@@ -15,8 +15,8 @@ from feller.core.errors import UsageError
 
 
 @dataclass(frozen=True)
-class Symbols:
-    """How many symbols there are of each kind; a network reads those below `read`, and answers those below `count`."""
+class DocumentVocabulary:
+    """How many symbols there are of each kind; a network reads those below `num_inputs`, and answers those below `num_outputs`."""
 
     text: int
     """Symbols of text: 0 to text - 1."""
@@ -35,7 +35,7 @@ class Symbols:
         return self.text + self.codes
 
     @property
-    def cut(self) -> int:
+    def break_token(self) -> int:
         """`<break>`, behind each segment."""
         return self.eos + 1
 
@@ -50,34 +50,34 @@ class Symbols:
         return self.eos + 3
 
     @property
-    def count(self) -> int:
+    def num_outputs(self) -> int:
         """Symbols that a network answers with."""
         return self.eos + 4
 
     @property
     def pad(self) -> int:
         """What fills rows up; read, and never answered."""
-        return self.count
+        return self.num_outputs
 
     @property
-    def read(self) -> int:
+    def num_inputs(self) -> int:
         """Symbols that a network reads."""
-        return self.count + 1
+        return self.num_outputs + 1
 
     @property
-    def answer(self) -> int:
+    def answer_start(self) -> int:
         """Mark of data before what is always hidden in training; no network sees it."""
-        return self.count + 1
+        return self.num_outputs + 1
 
     @property
-    def answered(self) -> int:
+    def answer_end(self) -> int:
         """Mark of data behind what is always hidden in training; no network sees it."""
-        return self.count + 2
+        return self.num_outputs + 2
 
     @property
-    def all(self) -> int:
+    def num_data_tokens(self) -> int:
         """Numbers that rows of data hold."""
-        return self.count + 3
+        return self.num_outputs + 3
 
     def is_text(self, tokens: Int64[Tensor, " *n"]) -> Bool[Tensor, " *n"]:
         """Tell which are of text."""

@@ -6,31 +6,31 @@ import pathlib
 
 from feller.core.errors import InputError
 
-PLENTY = 2**30
+MIN_EXPANDED_BYTES = 2**30
 """Bytes that may always come out of a file."""
-TIMES = 100
+MAX_RATIO = 100
 """How many times its own size more than that may come out."""
-LETTERS = 2**25
+MIN_EXPANDED_TEXT_BYTES = 2**25
 """Bytes of packed letters that may always come out: as cells and lines they take many times that in memory."""
-LETTERS_TIMES = 30
+MAX_TEXT_RATIO = 30
 """How many times its own size more letters than that may come out; they are packed to a third or a tenth."""
-LARGEST = 2**32
+MAX_TEXT_FILE_BYTES = 2**32
 """Bytes of a file of letters, at most, since it is held in memory as a whole."""
 
 
-def room(path: pathlib.Path) -> int:
+def max_expanded_bytes(path: pathlib.Path) -> int:
     """Return how many bytes may come out of a file."""
-    return max(PLENTY, TIMES * path.stat().st_size)
+    return max(MIN_EXPANDED_BYTES, MAX_RATIO * path.stat().st_size)
 
 
-def room_for_letters(path: pathlib.Path) -> int:
+def max_expanded_text_bytes(path: pathlib.Path) -> int:
     """Return how many bytes of letters may come out of a file."""
-    return max(LETTERS, LETTERS_TIMES * path.stat().st_size)
+    return max(MIN_EXPANDED_TEXT_BYTES, MAX_TEXT_RATIO * path.stat().st_size)
 
 
-def check_unpacked(path: pathlib.Path, size: int, most: int | None = None) -> None:
+def check_expanded_size(path: pathlib.Path, size: int, limit: int | None = None) -> None:
     """Refuse a file out of which more comes than honest ones hold, or another bound than theirs allows: InputError."""
-    if size > (room(path) if most is None else most):
+    if size > (max_expanded_bytes(path) if limit is None else limit):
         raise InputError(
             f"{_size(path.stat().st_size)} would unpack to {_size(size)} or more, as in no honest file",
             remedy="Unpack it by hand if you trust it",
@@ -38,23 +38,25 @@ def check_unpacked(path: pathlib.Path, size: int, most: int | None = None) -> No
         )
 
 
-def check_letters(path: pathlib.Path) -> None:
+def check_text_size(path: pathlib.Path) -> None:
     """Raise an InputError on a file of letters that no memory should have to hold."""
     size = path.stat().st_size
-    if size > LARGEST:
-        raise InputError(f"a file of letters of at most {_size(LARGEST)}", _size(size), "Split it", file=path)
+    if size > MAX_TEXT_FILE_BYTES:
+        raise InputError(
+            f"a file of letters of at most {_size(MAX_TEXT_FILE_BYTES)}", _size(size), "Split it", file=path
+        )
 
 
 def _size(count: int) -> str:
     return f"{count / 2**30:,.1f} GiB" if count >= 2**30 else f"{count:,} bytes"
 
 
-class _Counted(io.RawIOBase):
+class _LimitedGzip(io.RawIOBase):
     """Bytes out of a packed file, which stop with an error where there are too many."""
 
-    def __init__(self, path: pathlib.Path, most: int) -> None:
-        self._path, self._file, self._seen = path, gzip.open(path), 0  # noqa: SIM115 - closed with this
-        self._most = most
+    def __init__(self, path: pathlib.Path, limit: int) -> None:
+        self._path, self._file, self._position = path, gzip.open(path), 0  # noqa: SIM115 - closed with this
+        self._limit = limit
 
     def readable(self) -> bool:
         return True
@@ -63,17 +65,17 @@ class _Counted(io.RawIOBase):
         return True
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        self._seen = self._file.seek(offset, whence)
-        return self._seen
+        self._position = self._file.seek(offset, whence)
+        return self._position
 
     def tell(self) -> int:
-        return self._seen
+        return self._position
 
     def readinto(self, buffer: memoryview | bytearray) -> int:  # pyrefly: ignore
         found = self._file.read(len(buffer))
         buffer[: len(found)] = found
-        self._seen += len(found)
-        check_unpacked(self._path, self._seen, self._most)
+        self._position += len(found)
+        check_expanded_size(self._path, self._position, self._limit)
         return len(found)
 
     def close(self) -> None:
@@ -81,14 +83,14 @@ class _Counted(io.RawIOBase):
         super().close()
 
 
-def open_packed(path: pathlib.Path) -> io.BufferedReader:
+def open_gzip(path: pathlib.Path) -> io.BufferedReader:
     """Open a .gz, out of which no more comes than honest files hold; InputError while it is read, if more comes."""
-    return io.BufferedReader(_Counted(path, room(path)), 2**16)  # pyrefly: ignore
+    return io.BufferedReader(_LimitedGzip(path, max_expanded_bytes(path)), 2**16)  # pyrefly: ignore
 
 
-def open_letters(path: pathlib.Path) -> io.BufferedReader:
-    """Open a .gz of letters, as `open_packed` does one of numbers.
+def open_text_gzip(path: pathlib.Path) -> io.BufferedReader:
+    """Open a .gz of letters, as `open_gzip` does one of numbers.
 
     InputError while it is read, if more comes than honest files of letters hold.
     """
-    return io.BufferedReader(_Counted(path, room_for_letters(path)), 2**16)  # pyrefly: ignore
+    return io.BufferedReader(_LimitedGzip(path, max_expanded_text_bytes(path)), 2**16)  # pyrefly: ignore

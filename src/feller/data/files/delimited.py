@@ -19,8 +19,15 @@ from pyarrow import parquet, types
 
 from feller.core.errors import InputError
 from feller.core.serialization import replace_file
-from feller.data.files.decompression import check_unpacked
-from feller.data.files.plain_text import BYTE_ORDER_MARK, head_of, rows_of, separator_in, unicode_of, unpacked
+from feller.data.files.decompression import check_expanded_size
+from feller.data.files.plain_text import (
+    BYTE_ORDER_MARK,
+    decode_unicode,
+    head_of,
+    read_decompressed,
+    rows_of,
+    separator_in,
+)
 from feller.data.loading.raw import TEXT, Dialect, text_array
 
 _ARROW: Any = pyarrow.compute  # whose functions are made as it is imported
@@ -37,7 +44,7 @@ LONGEST_ROW = 2**27
 class Sheet:
     """The first row of a file, and the cells below it; blanks around cells are no part of them."""
 
-    first: list[str]
+    first_row: list[str]
     """Names of the columns, or cells like those below."""
     cells: pyarrow.Table
     """Texts, in as many columns as the first row has, which are called 0, 1, ...; without types as they were."""
@@ -58,17 +65,17 @@ def read_sheet(path: pathlib.Path) -> Sheet | None:
 
     InputError if the file is damaged, or rows differ in length; names the line.
     """
-    raw = unpacked(path)
+    raw = read_decompressed(path)
     try:
         return _parsed(raw.removeprefix(BYTE_ORDER_MARK), raw.startswith(BYTE_ORDER_MARK), path)
     except csv.Error as error:
         raise InputError(f"is no table of text ({error})", file=path) from error
 
 
-def _parsed(raw: bytes, marked: bool, path: pathlib.Path) -> Sheet | None:
+def _parsed(raw: bytes, has_bom: bool, path: pathlib.Path) -> Sheet | None:
     start = raw.find(b"\n")
     separator = separator_in(raw[: len(raw) if start < 0 else start].decode(errors="replace"))
-    dialect = Dialect(separator, marked)
+    dialect = Dialect(separator, has_bom)
     head = _head(raw, separator) if _is_regular(raw, separator.encode()) else None
     if head is not None:
         line, first, begin = head
@@ -146,14 +153,14 @@ def _rows(text: str) -> Iterator[tuple[int, list[str]]]:
 
 
 def _lines(raw: bytes, path: pathlib.Path) -> np.ndarray:
-    rows = _rows(unicode_of(raw, path))
+    rows = _rows(decode_unicode(raw, path))
     next(rows)
     return np.fromiter((line for line, _ in rows), dtype=np.int64)
 
 
 def _row_by_row(raw: bytes, path: pathlib.Path, dialect: Dialect) -> Sheet | None:
     """Read by Python's own reader, which knows the line of what is wrong."""
-    rows = _rows(unicode_of(raw, path))
+    rows = _rows(decode_unicode(raw, path))
     line, first = next(rows, (0, []))
     if not line:
         return None
@@ -181,8 +188,8 @@ def text_of(names: Sequence[str], cells: pyarrow.Table, dialect: Dialect) -> str
     if len(names) == 1:
         columns = [_ARROW.if_else(_ARROW.equal(columns[0], ""), '""', columns[0])]
     lines = _ARROW.binary_join_element_wise(*columns, pyarrow.scalar(dialect.separator, TEXT)).to_pylist()
-    head = dialect.separator.join(quoted(name, cut) for name in names)
-    return MARK * dialect.marked + "\n".join([head, *lines, ""])
+    head = dialect.separator.join(quote(name, cut) for name in names)
+    return MARK * dialect.has_bom + "\n".join([head, *lines, ""])
 
 
 def _cuts(separator: str) -> str:
@@ -198,7 +205,7 @@ def _quoted(column: pyarrow.ChunkedArray, separator: str) -> pyarrow.ChunkedArra
     return _ARROW.if_else(odd, _ARROW.binary_join_element_wise(mark, doubled, mark, none), column)
 
 
-def quoted(word: str, separator: str = "") -> str:
+def quote(word: str, separator: str = "") -> str:
     """Quote a word that would otherwise be cut, or not be read as it is, with any separator or with one."""
     return '"' + word.replace('"', '""') + '"' if re.search(_cuts(separator), word) else word
 
@@ -209,10 +216,10 @@ def read_parquet(path: pathlib.Path) -> pd.DataFrame:
         with parquet.ParquetFile(path) as file:
             about, parts, size = file.metadata, [], 0
             groups = [about.row_group(i).total_byte_size for i in range(about.num_row_groups)]
-            check_unpacked(path, max(sum(groups), LEAST_OF_CELL * about.num_rows * about.num_columns))
+            check_expanded_size(path, max(sum(groups), LEAST_OF_CELL * about.num_rows * about.num_columns))
             for part in file.iter_batches(BATCH):  # a file may hold more than it says
-                size += part.nbytes + sum(map(spread, part.columns))
-                check_unpacked(path, size)
+                size += part.nbytes + sum(map(decoded_dictionary_bytes, part.columns))
+                check_expanded_size(path, size)
                 parts.append(part)
             return pyarrow.Table.from_batches(parts, file.schema_arrow).to_pandas()
     except InputError:
@@ -221,7 +228,7 @@ def read_parquet(path: pathlib.Path) -> pd.DataFrame:
         raise InputError(f"cannot be read as parquet ({' '.join(str(error).split())})", file=path) from error
 
 
-def spread(column: Any) -> int:
+def decoded_dictionary_bytes(column: Any) -> int:
     """Return the bytes that texts take when each stands in its row, where a column packs them; 0 of other columns."""
     kind = column.type
     if not types.is_dictionary(kind) or not (

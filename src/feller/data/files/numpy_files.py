@@ -10,18 +10,18 @@ import numpy as np
 
 from feller.core.errors import InputError
 from feller.core.serialization import replace_file
-from feller.data.files.decompression import check_unpacked
+from feller.data.files.decompression import check_expanded_size
 
 
-def load(path: pathlib.Path) -> dict[str, np.ndarray]:
+def load_arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
     """Read all arrays of a file; the one of an .npy is called `samples`.
 
     InputError if the file is damaged, or holds Python objects, which would be code of its writer.
     """
-    with _plain(path):
+    with _one_line_errors(path):
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as packed:  # which gives out no more of an array than it says here
-                check_unpacked(path, sum(member.file_size for member in packed.infolist()))
+                check_expanded_size(path, sum(member.file_size for member in packed.infolist()))
         loaded = np.load(path, allow_pickle=False)
         if isinstance(loaded, np.ndarray):
             return {"samples": loaded}
@@ -30,9 +30,9 @@ def load(path: pathlib.Path) -> dict[str, np.ndarray]:
     return {name: array for name, array in members.items() if isinstance(array, np.ndarray)}
 
 
-def names_in(path: pathlib.Path) -> frozenset[str]:
-    """Return the names of the arrays of a file, which are not read; as `load`; InputError if the file is damaged."""
-    with _plain(path):
+def array_names(path: pathlib.Path) -> frozenset[str]:
+    """Return the names of the arrays of a file, which are not read; as `load_arrays`; InputError if the file is damaged."""
+    with _one_line_errors(path):
         loaded = np.load(path, allow_pickle=False)
         if isinstance(loaded, np.ndarray):
             return frozenset({"samples"})
@@ -41,15 +41,15 @@ def names_in(path: pathlib.Path) -> frozenset[str]:
 
 
 @contextlib.contextmanager
-def _plain(path: pathlib.Path) -> Generator[None]:
+def _one_line_errors(path: pathlib.Path) -> Generator[None]:
     """Say in one line why a file cannot be read."""
     try:
         yield
     except InputError:
         raise
     except Exception as error:  # numpy, zipfile and zlib raise a dozen kinds on damaged files
-        told = " ".join(str(error).split()) or type(error).__name__
-        reason = "it is damaged, or holds Python objects" if "pickle" in told else told  # no advice to open those
+        message = " ".join(str(error).split()) or type(error).__name__
+        reason = "it is damaged, or holds Python objects" if "pickle" in message else message  # no advice to open those
         raise InputError(
             f"cannot be read as plain arrays ({reason})", remedy="Write numbers with numpy.save or savez", file=path
         ) from error

@@ -11,10 +11,10 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from feller.core.errors import InputError
-from feller.data.files.decompression import check_letters, open_letters
+from feller.data.files.decompression import check_text_size, open_text_gzip
 
 
-def number(cell: str) -> float | None:
+def parse_number(cell: str) -> float | None:
     """Return a number, not-a-number for an empty cell, or None for a word."""
     try:
         return None if "_" in cell else float(cell or "nan")
@@ -24,7 +24,7 @@ def number(cell: str) -> float | None:
 
 def all_numbers(cells: Iterable[str]) -> bool:
     """Tell whether no cell is a word; such a row is not one of names."""
-    return all(number(cell) is not None for cell in cells)
+    return all(parse_number(cell) is not None for cell in cells)
 
 
 HEAD = 2**16
@@ -43,10 +43,10 @@ def files_in(folder: pathlib.Path, endings: tuple[str, ...]) -> list[pathlib.Pat
 
 def read_unicode(path: pathlib.Path) -> str:
     """Read a file of text in UTF-8; InputError if it cannot be unpacked or is no UTF-8; says at which byte."""
-    return unicode_of(unpacked(path), path)
+    return decode_unicode(read_decompressed(path), path)
 
 
-def unicode_of(content: bytes, path: pathlib.Path) -> str:
+def decode_unicode(content: bytes, path: pathlib.Path) -> str:
     """Decode the content of a file of text in UTF-8; InputError if it is no UTF-8; says at which byte."""
     try:
         return content.removeprefix(BYTE_ORDER_MARK).decode()
@@ -70,16 +70,16 @@ def json_lines(path: pathlib.Path, expected: str) -> Iterator[tuple[int, Any]]:
 
 def read_letters(path: pathlib.Path) -> str:
     """Read a file in which letters beyond ASCII do not matter; InputError if it cannot be unpacked."""
-    return unpacked(path).removeprefix(BYTE_ORDER_MARK).decode("latin-1")
+    return read_decompressed(path).removeprefix(BYTE_ORDER_MARK).decode("latin-1")
 
 
-def unpacked(path: pathlib.Path) -> bytes:
+def read_decompressed(path: pathlib.Path) -> bytes:
     """Return the bytes of a file of letters; InputError if it cannot be unpacked, or is larger than an honest one."""
-    check_letters(path)
+    check_text_size(path)
     if path.suffix.lower() != ".gz":
         return path.read_bytes()
     try:
-        with open_letters(path) as file:
+        with open_text_gzip(path) as file:
             return file.read()
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise InputError(f"cannot be unpacked ({error}); it was damaged or cut off", file=path) from error

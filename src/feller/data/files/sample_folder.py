@@ -17,19 +17,21 @@ from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 from feller.core.errors import InputError
 from feller.core.serialization import replace_file
 
-NAME = "grid.png"
-TABLE = "samples.csv"
+OVERVIEW_FILE = "grid.png"
+TABLE_FILE = "samples.csv"
 """Table of points in such a folder."""
 RUN = "model.json"
 """What only the folder of a run holds."""
-MARK = "feller"
+PNG_KEY = "feller"
 """Key of the text in a PNG that tells our overview from a picture that happens to be called grid."""
 GAP = 2
-LEAST = 48
+MIN_SIDE = 48
 """Pixels a side, at least, to which a small picture is magnified."""
 LETTER, ROOM = 12, 18
 """Height of the letters of a name, and of the band that it stands in, in pixels."""
-OWN = re.compile(r"([^/]*[^/.][^/]*/)?\d{5,}\.(png|pdb|cif|xyz|wav|csv)|samples\.(csv|txt|jsonl|npz)|sequences\.fasta")
+SAMPLE_FILE_NAMES = re.compile(
+    r"([^/]*[^/.][^/]*/)?\d{5,}\.(png|pdb|cif|xyz|wav|csv)|samples\.(csv|txt|jsonl|npz)|sequences\.fasta"
+)
 """Names of files that we write into such a folder, or into that of a class."""
 _COUNT: contextvars.ContextVar[tuple[int, int]] = contextvars.ContextVar("count", default=(0, 0))
 """Number of the first sample that is written, and how many there are in all; none where these are all."""
@@ -40,7 +42,7 @@ def tile(pictures: np.ndarray, columns: int | None = None) -> Image.Image:
     n, height, width, channels = pictures.shape
     columns = columns or max(1, int(np.ceil(np.sqrt(n))))
     rows = -(-n // columns)
-    factor = -(-LEAST // min(height, width)) if min(height, width) < LEAST else 1
+    factor = -(-MIN_SIDE // min(height, width)) if min(height, width) < MIN_SIDE else 1
     large = pictures.repeat(factor, axis=1).repeat(factor, axis=2)
     h, w = height * factor + GAP, width * factor + GAP
     canvas = np.full((rows * h + GAP, columns * w + GAP, channels), 128, dtype=np.uint8)
@@ -50,7 +52,7 @@ def tile(pictures: np.ndarray, columns: int | None = None) -> Image.Image:
     return Image.fromarray(canvas[:, :, 0] if channels == 1 else canvas)
 
 
-def captioned(picture: Image.Image, names: list[str], columns: int | None = None) -> Image.Image:
+def add_captions(picture: Image.Image, names: list[str], columns: int | None = None) -> Image.Image:
     """Write a name below each panel of what `tile` laid out, as much of it as there is room for."""
     import matplotlib
 
@@ -72,11 +74,11 @@ def captioned(picture: Image.Image, names: list[str], columns: int | None = None
     return named
 
 
-def save(image: Image.Image, folder: pathlib.Path, files: list[str]) -> None:
+def save_overview(image: Image.Image, folder: pathlib.Path, files: list[str]) -> None:
     """Write the overview of a folder, which holds the names of the files that belong to it."""
     info = PngImagePlugin.PngInfo()
-    info.add_text(MARK, json.dumps(files), zip=True)
-    write_picture(image, folder / NAME, info)
+    info.add_text(PNG_KEY, json.dumps(files), zip=True)
+    write_picture(image, folder / OVERVIEW_FILE, info)
 
 
 def write_picture(image: Image.Image, path: pathlib.Path, info: PngImagePlugin.PngInfo | None = None) -> None:
@@ -87,7 +89,7 @@ def write_picture(image: Image.Image, path: pathlib.Path, info: PngImagePlugin.P
 
 
 @contextlib.contextmanager
-def held(folder: pathlib.Path) -> Iterator[None]:
+def locked_folder(folder: pathlib.Path) -> Iterator[None]:
     """Wait until nobody else writes samples into a folder, which is made, and keep others waiting meanwhile."""
     folder.mkdir(parents=True, exist_ok=True)
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -99,29 +101,29 @@ def held(folder: pathlib.Path) -> Iterator[None]:
         os.close(handle)
 
 
-def _listed(folder: pathlib.Path) -> list[pathlib.Path]:
+def _listed_files(folder: pathlib.Path) -> list[pathlib.Path]:
     """Return the files that an overview names, where they can be ours: it may come from a stranger."""
-    with Image.open(folder / NAME, formats=("PNG",)) as image:
-        text = image.info[MARK]
+    with Image.open(folder / OVERVIEW_FILE, formats=("PNG",)) as image:
+        text = image.info[PNG_KEY]
     try:
         names = [str(name) for name in json.loads(text)]
     except (ValueError, TypeError):
         return []
-    return [folder / name for name in names if OWN.fullmatch(name)]
+    return [folder / name for name in names if SAMPLE_FILE_NAMES.fullmatch(name)]
 
 
-def is_ours(path: pathlib.Path) -> bool:
+def is_overview(path: pathlib.Path) -> bool:
     """Tell whether a file is an overview that feller wrote."""
-    if path.name != NAME or not path.is_file():
+    if path.name != OVERVIEW_FILE or not path.is_file():
         return False
     try:
         with Image.open(path, formats=("PNG",)) as image:
-            return MARK in image.info
+            return PNG_KEY in image.info
     except Exception:  # damaged: then it is a picture like others, and will be reported as such
         return False
 
 
-def check(folder: pathlib.Path) -> None:
+def check_writable(folder: pathlib.Path) -> None:
     """Refuse a folder that samples may not go to; nothing is made or removed.
 
     InputError if it holds other things, or links to folders, through which samples would go elsewhere.
@@ -132,7 +134,7 @@ def check(folder: pathlib.Path) -> None:
         raise InputError(
             "is a run, which samples would spoil", remedy="Name a new folder, or leave --out away", file=folder
         )
-    if not is_ours(folder / NAME):
+    if not is_overview(folder / OVERVIEW_FILE):
         raise InputError("is not empty and was not written by feller", remedy="Name a new folder", file=folder)
     if folder.is_symlink():
         raise InputError("is a link to a folder that is not empty", remedy="Name a new folder", file=folder)
@@ -146,11 +148,11 @@ def prepare(folder: pathlib.Path) -> None:
 
     InputError if it holds other things.
     """
-    check(folder)
+    check_writable(folder)
     folder.mkdir(parents=True, exist_ok=True)
     if not any(folder.iterdir()):
         return
-    listed = _listed(folder)
+    listed = _listed_files(folder)
     for path in listed:
         if not path.parent.is_symlink():
             path.unlink(missing_ok=True)
@@ -162,7 +164,7 @@ def prepare(folder: pathlib.Path) -> None:
 def save_files(image: Image.Image, folder: pathlib.Path, names: Sequence[str], contents: Iterable[str | bytes]) -> None:
     """Make a folder, or use it again, with a picture of examples and files; InputError if it holds other things."""
     prepare(folder)
-    save(image, folder, [*names])
+    save_overview(image, folder, [*names])
     for name, content in zip(names, contents, strict=True):
         replace_file(folder / name, content)
 
@@ -170,12 +172,12 @@ def save_files(image: Image.Image, folder: pathlib.Path, names: Sequence[str], c
 def save_table(image: Image.Image, folder: pathlib.Path, write: Callable[[pathlib.Path], None]) -> None:
     """Make a folder, or use it again, with a picture of examples and the one table of them."""
     prepare(folder)
-    save(image, folder, [TABLE])
-    write(folder / TABLE)
+    save_overview(image, folder, [TABLE_FILE])
+    write(folder / TABLE_FILE)
 
 
 @contextlib.contextmanager
-def counted(first: int, total: int) -> Iterator[None]:
+def sample_numbering(first: int, total: int) -> Iterator[None]:
     """Write samples as a part of more: number them from the first, with room for all."""
     before = _COUNT.set((first, total))
     try:
@@ -184,12 +186,12 @@ def counted(first: int, total: int) -> Iterator[None]:
         _COUNT.reset(before)
 
 
-def first() -> int:
+def first_number() -> int:
     """Return the number of the first sample that is written."""
     return _COUNT.get()[0]
 
 
-def numbers(n: int, ending: str = "") -> list[str]:
+def numbered_names(n: int, ending: str = "") -> list[str]:
     """Return the names of n files: five digits, or as many as the last needs, and the ending."""
     begin, total = _COUNT.get()
     digits = max(5, len(str(max(total, begin + n) - 1)))
@@ -198,7 +200,7 @@ def numbers(n: int, ending: str = "") -> list[str]:
 
 def folder_name(label: str) -> str:
     """Turn the name of a class into that of a folder, whatever it contains."""
-    odd = r'[%/\\:*?"<>|\x00-\x1f]' if label not in (NAME, TABLE) else "."
+    odd = r'[%/\\:*?"<>|\x00-\x1f]' if label not in (OVERVIEW_FILE, TABLE_FILE) else "."
     name = re.sub(rf"^[. _]|{odd}", lambda match: f"%{ord(match[0]):02X}", label)
     return name or "%"
 

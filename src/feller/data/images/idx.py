@@ -7,10 +7,10 @@ import zlib
 import numpy as np
 
 from feller.core.errors import InputError
-from feller.data.files.decompression import open_packed
-from feller.data.images.resize import fit_arrays
-from feller.data.labels import classify
-from feller.data.loading.raw import FoundPictures
+from feller.data.files.decompression import open_gzip
+from feller.data.images.image_resizing import resize_arrays
+from feller.data.labels import encode_labels
+from feller.data.loading.raw import RawImages
 
 IMAGES = re.compile(r"(?P<part>.*)images(?P<dot>[-.])idx(?P<axes>[34])-ubyte(?P<gz>\.gz)?", re.IGNORECASE)
 """Name of a file of pictures; that of its labels differs in two words."""
@@ -24,7 +24,7 @@ def parse(path: pathlib.Path) -> np.ndarray:
     try:
         with path.open("rb") as file:
             packed = file.read(2) == b"\x1f\x8b"
-        with open_packed(path) if packed else path.open("rb") as file:
+        with open_gzip(path) if packed else path.open("rb") as file:
             content = file.read()
         if content[:3] != b"\0\0\x08" or content[3] > 4:
             raise ValueError(f"expected an IDX file of bytes, which starts with 0 0 8, got {content[:4].hex(' ')}")
@@ -34,7 +34,7 @@ def parse(path: pathlib.Path) -> np.ndarray:
         raise InputError(f"cannot be read ({error}); it was damaged or cut off", file=path) from error
 
 
-def beside(path: pathlib.Path) -> pathlib.Path | None:
+def labels_path(path: pathlib.Path) -> pathlib.Path | None:
     """Return the file of labels beside a file of pictures, if it is there."""
     match = IMAGES.fullmatch(path.name)
     if match is None:
@@ -44,7 +44,7 @@ def beside(path: pathlib.Path) -> pathlib.Path | None:
     return next((other for other in sorted(path.parent.iterdir()) if other.name.lower() in wanted), None)
 
 
-def find_idx(path: pathlib.Path, size: int | None, limit: int | None) -> FoundPictures:
+def load_idx(path: pathlib.Path, size: int | None, limit: int | None) -> RawImages:
     """Read a file of pictures and the labels beside it.
 
     InputError if it holds no pictures, or another number of labels.
@@ -52,18 +52,18 @@ def find_idx(path: pathlib.Path, size: int | None, limit: int | None) -> FoundPi
     values = parse(path)
     if values.ndim not in (3, 4) or 0 in values.shape or (values.ndim == 4 and values.shape[3] not in (1, 3)):
         raise InputError("pictures [n, h, w] or [n, h, w, c]", list(values.shape), file=path)
-    values, notes = fit_arrays(values.reshape(*values.shape[:3], -1), size, limit)
-    labels_path = beside(path)
-    if labels_path is None:
-        return FoundPictures(values, notes=(*notes, f"no file of labels lies beside {path.name}"))
-    labels = parse(labels_path)
+    values, notes = resize_arrays(values.reshape(*values.shape[:3], -1), size, limit)
+    labels_file = labels_path(path)
+    if labels_file is None:
+        return RawImages(values, notes=(*notes, f"no file of labels lies beside {path.name}"))
+    labels = parse(labels_file)
     if labels.shape != (len(values),):
-        raise InputError(f"{len(values)} labels, one per picture", list(labels.shape), place=labels_path)
-    labels, classes = classify([str(label) for label in labels.tolist()], str(labels_path))
-    return FoundPictures(values, labels, classes, notes=notes)
+        raise InputError(f"{len(values)} labels, one per picture", list(labels.shape), place=labels_file)
+    labels, classes = encode_labels([str(label) for label in labels.tolist()], str(labels_file))
+    return RawImages(values, labels, classes, notes=notes)
 
 
-def choose(folder: pathlib.Path) -> tuple[pathlib.Path, tuple[str, ...]] | None:
+def choose_images_file(folder: pathlib.Path) -> tuple[pathlib.Path, tuple[str, ...]] | None:
     """Return the file of pictures in a folder and what to say about it; None if there is none.
 
     InputError if there are several and none is called train.

@@ -13,14 +13,14 @@ from feller.core.errors import InputError
 from feller.core.pytree import Cond
 from feller.core.rng import RandomStream
 from feller.data.files import sample_folder
-from feller.data.images.pixel_codes import AsNumbers, Code
-from feller.data.images.resize import picture
+from feller.data.images.image_resizing import from_pixels
+from feller.data.images.pixel_codes import AsNumbers, PixelEncoding
 from feller.data.labels import label_arrays, label_names, relabel
-from feller.data.loading.raw import Found, FoundPictures, expect
-from feller.data.modality import Dataset, Modality, Write
+from feller.data.loading.raw import RawExamples, RawImages, expect
+from feller.data.modality import Dataset, Modality, Writer
 from feller.spaces import Space
 
-SHOWN = 256
+MAX_OVERVIEW_IMAGES = 256
 """Pictures in the overview of a folder, at most."""
 
 
@@ -28,8 +28,8 @@ SHOWN = 256
 class Images(Modality):
     """Pictures as whole numbers from 0, black, to `levels`, white."""
 
-    called = "pictures"
-    holds = FoundPictures
+    display_name = "pictures"
+    raw_type = RawImages
 
     height: int
     width: int
@@ -37,7 +37,7 @@ class Images(Modality):
     """1 for gray, 3 for RGB."""
     levels: int = 255
     classes: tuple[str, ...] = ()
-    code: Code = field(default_factory=AsNumbers)
+    code: PixelEncoding = field(default_factory=AsNumbers)
     """How levels become states."""
 
     def __post_init__(self) -> None:
@@ -48,7 +48,7 @@ class Images(Modality):
             )
 
     @property
-    def forms(self) -> dict[str, Write]:
+    def writers(self) -> dict[str, Writer]:
         """Arrays, or a folder with one PNG a picture, in sub-folders by class where there are any."""
         return {**self.array_forms, "": self._write_folder}
 
@@ -70,9 +70,9 @@ class Images(Modality):
         """Turn levels into states."""
         return self.code.encode(values, self.levels)
 
-    def fill(self, values: UInt8[Tensor, "n c h w"], draw: RandomStream) -> Tensor:
+    def dequantize(self, values: UInt8[Tensor, "n c h w"], rng: RandomStream) -> Tensor:
         """Fill levels up with noise, where states have a density."""
-        return self.code.fill(values, self.levels, draw)
+        return self.code.dequantize(values, self.levels, rng)
 
     @property
     def log_scale(self) -> float | None:
@@ -83,32 +83,32 @@ class Images(Modality):
         """Turn states into levels."""
         return self.code.decode(state, self.levels)
 
-    def soften(self, state: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+    def decode_soft(self, state: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
         """Turn states into levels without rounding: numbers around 0..levels."""
-        return self.code.soften(state, self.levels)
+        return self.code.decode_soft(state, self.levels)
 
-    def decided(self, state: Tensor) -> Tensor:
+    def fill_undecided(self, state: Tensor) -> Tensor:
         """Return symbols that are not decided yet as black."""
         return state if state.is_floating_point() else torch.where(state > self.levels, 0, state)
 
-    def adopt(self, data: Dataset) -> Dataset:
+    def convert(self, data: Dataset) -> Dataset:
         """Return the pictures of data of another kind that has some, such as documents; or the same values."""
-        inside = None if data.modality.view(Images) else data.modality.picture_values(data.values)
-        return super().adopt(data) if inside is None else Dataset(inside, {}, self, data.notes)
+        inside = None if data.modality.view(Images) else data.modality.image_values(data.values)
+        return super().convert(data) if inside is None else Dataset(inside, {}, self, data.notes)
 
-    def accept(self, found: Found) -> tuple[Tensor, Cond]:
+    def values_from_raw(self, raw: RawExamples) -> tuple[Tensor, Cond]:
         """Bring pictures to our levels and number their labels by our classes."""
-        found = expect(found, FoundPictures)
-        values, expected = found.values, (self.height, self.width, self.channels)
+        raw = expect(raw, RawImages)
+        values, expected = raw.values, (self.height, self.width, self.channels)
         if values.shape[3] == 1 and self.channels == 3:
             values = values.repeat(3, axis=3)
         if values.shape[1:] != expected:
-            got = found.values.shape[1:]
+            got = raw.values.shape[1:]
             scaled = f"{' x '.join(map(str, got))} once their longer side is {max(got[:2])}"
             raise InputError(f"pictures of {' x '.join(map(str, expected))}", scaled, "Cut them to the same shape")
-        levels = found.levels or (self.levels if values.max() <= self.levels else 255)
+        levels = raw.levels or (self.levels if values.max() <= self.levels else 255)
         return torch.from_numpy(_rescale(values, levels, self.levels).transpose(0, 3, 1, 2).copy()), relabel(
-            found, self.classes
+            raw, self.classes
         )
 
     def arrays(self, values: UInt8[Tensor, "n c h w"], given: Cond) -> dict[str, np.ndarray]:
@@ -140,12 +140,13 @@ class Images(Modality):
         names = label_names(given, self.classes)
         folders = [""] * len(values) if names is None else [f"{sample_folder.folder_name(name)}/" for name in names]
         files = [
-            f"{folder}{number}.png" for folder, number in zip(folders, sample_folder.numbers(len(values)), strict=True)
+            f"{folder}{number}.png"
+            for folder, number in zip(folders, sample_folder.numbered_names(len(values)), strict=True)
         ]
-        sample_folder.save(self.show(values[:SHOWN], given), out, files)
+        sample_folder.save_overview(self.show(values[:MAX_OVERVIEW_IMAGES], given), out, files)
         for file, pixels in zip(files, self._seen(values), strict=True):
             (out / file).parent.mkdir(exist_ok=True)
-            sample_folder.write_picture(picture(pixels), out / file)
+            sample_folder.write_picture(from_pixels(pixels), out / file)
 
 
 def _rescale(values: np.ndarray, levels: int, to: int) -> np.ndarray:
@@ -155,12 +156,12 @@ def _rescale(values: np.ndarray, levels: int, to: int) -> np.ndarray:
     return ((values.astype(np.int64) * to * 2 + levels) // (2 * levels)).astype(np.uint8)
 
 
-def images(found: FoundPictures) -> Dataset:
+def image_dataset(raw: RawImages) -> Dataset:
     """Make a data set of pictures; few levels are recognised where the file does not state them."""
-    _, height, width, channels = found.values.shape
-    levels, notes = found.levels or 255, found.notes
-    largest = int(found.values.max())
-    if found.levels is None and 0 < largest <= 16:
+    _, height, width, channels = raw.values.shape
+    levels, notes = raw.levels or 255, raw.notes
+    largest = int(raw.values.max())
+    if raw.levels is None and 0 < largest <= 16:
         levels, notes = largest, (*notes, f"no value is above {largest}, which was taken as white")
-    modality = Images(height, width, channels, levels, found.classes)
-    return Dataset(*modality.accept(found), modality, notes)
+    modality = Images(height, width, channels, levels, raw.classes)
+    return Dataset(*modality.values_from_raw(raw), modality, notes)

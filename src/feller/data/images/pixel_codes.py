@@ -13,7 +13,7 @@ from feller.data.modality import check_finite_state
 from feller.spaces import Euclidean, Space, Tokens
 
 
-class Code(abc.ABC):
+class PixelEncoding(abc.ABC):
     """Levels from 0 to `levels`, in arrays of a shape."""
 
     @abc.abstractmethod
@@ -25,7 +25,7 @@ class Code(abc.ABC):
         """Turn levels, uint8, into states."""
 
     @abc.abstractmethod
-    def fill(self, values: Tensor, levels: int, draw: RandomStream) -> Tensor:
+    def dequantize(self, values: Tensor, levels: int, rng: RandomStream) -> Tensor:
         """Turn levels into states that have a density."""
 
     @abc.abstractmethod
@@ -33,7 +33,7 @@ class Code(abc.ABC):
         """Turn states into levels, uint8."""
 
     @abc.abstractmethod
-    def soften(self, state: Tensor, levels: int) -> Tensor:
+    def decode_soft(self, state: Tensor, levels: int) -> Tensor:
         """Turn states into levels that are not rounded, where that is possible."""
 
     @abc.abstractmethod
@@ -42,7 +42,7 @@ class Code(abc.ABC):
 
 
 @dataclass(frozen=True)
-class AsNumbers(Code):
+class AsNumbers(PixelEncoding):
     """Levels lie on [-1, 1], at equal distances."""
 
     def space(self, shape: tuple[int, ...], levels: int) -> Space:
@@ -53,16 +53,16 @@ class AsNumbers(Code):
         """Scale 0..levels to [-1, 1]."""
         return values.float() * (2 / levels) - 1
 
-    def fill(self, values: Tensor, levels: int, draw: RandomStream) -> Tensor:
+    def dequantize(self, values: Tensor, levels: int, rng: RandomStream) -> Tensor:
         """Add noise from -1/2 to 1/2 level, then scale."""
-        return (values + draw.uniform(values.shape) - 0.5) * (2 / levels) - 1
+        return (values + rng.uniform(values.shape) - 0.5) * (2 / levels) - 1
 
     def decode(self, state: Tensor, levels: int) -> Tensor:
         """Scale [-1, 1] to 0..levels, cut off what lies outside, round."""
         check_finite_state(state)
         return ((state + 1) * (levels / 2)).clamp(0, levels).round().to(torch.uint8)
 
-    def soften(self, state: Tensor, levels: int) -> Tensor:
+    def decode_soft(self, state: Tensor, levels: int) -> Tensor:
         """Scale [-1, 1] to 0..levels, and cut nothing off: what lies outside keeps its slope."""
         return (state + 1) * (levels / 2)
 
@@ -72,7 +72,7 @@ class AsNumbers(Code):
 
 
 @dataclass(frozen=True)
-class AsTokens(Code):
+class AsTokens(PixelEncoding):
     """Each level is a symbol of its own."""
 
     def space(self, shape: tuple[int, ...], levels: int) -> Space:
@@ -83,7 +83,7 @@ class AsTokens(Code):
         """Return them as int64."""
         return values.long()
 
-    def fill(self, values: Tensor, levels: int, draw: RandomStream) -> Tensor:
+    def dequantize(self, values: Tensor, levels: int, rng: RandomStream) -> Tensor:
         """Return them as they are: symbols have no density."""
         return values.long()
 
@@ -96,7 +96,7 @@ class AsTokens(Code):
             )
         return state.to(torch.uint8)
 
-    def soften(self, state: Tensor, levels: int) -> Tensor:
+    def decode_soft(self, state: Tensor, levels: int) -> Tensor:
         """Return symbols as numbers; they have no slope."""
         return self.decode(state, levels).float()
 

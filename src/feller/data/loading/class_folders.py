@@ -8,14 +8,14 @@ import numpy as np
 
 from feller.core.errors import InputError
 from feller.data.files import sample_folder
-from feller.data.path_checks import leads_out
+from feller.data.path_checks import is_outside
 
 
 @dataclass(frozen=True)
-class Classed:
+class ClassFolders:
     """What was found: files in the folder itself, or by class, in order."""
 
-    loose: list[pathlib.Path]
+    unclassified: list[pathlib.Path]
     classes: dict[str, list[pathlib.Path]]
     notes: tuple[str, ...]
     """What was skipped."""
@@ -23,7 +23,7 @@ class Classed:
     @property
     def files(self) -> list[pathlib.Path]:
         """All of them."""
-        return self.loose + [path for files in self.classes.values() for path in files]
+        return self.unclassified + [path for files in self.classes.values() for path in files]
 
     @property
     def labels(self) -> np.ndarray | None:
@@ -32,7 +32,7 @@ class Classed:
         return np.repeat(np.arange(len(counts)), counts) if counts else None
 
 
-def classed(folder: pathlib.Path, endings: tuple[str, ...], what: str) -> Classed:
+def list_class_folders(folder: pathlib.Path, endings: tuple[str, ...], what: str) -> ClassFolders:
     """Return the files of a folder with one of the endings, and those of its sub-folders, whose names are the classes.
 
     InputError if there are none of `what`, such as pictures, or if some lie beside the sub-folders of others.
@@ -59,9 +59,9 @@ def classed(folder: pathlib.Path, endings: tuple[str, ...], what: str) -> Classe
             file=folder,
         )
     if not loose and not classes:
-        said = f" ({'; '.join(notes)})" if notes else ""
-        raise InputError(f"{what} ({', '.join(endings)}) in it or its sub-folders", f"none{said}", file=folder)
-    return Classed(loose, classes, notes)
+        reasons = f" ({'; '.join(notes)})" if notes else ""
+        raise InputError(f"{what} ({', '.join(endings)}) in it or its sub-folders", f"none{reasons}", file=folder)
+    return ClassFolders(loose, classes, notes)
 
 
 def _sort(
@@ -72,12 +72,12 @@ def _sort(
     for path in sorted(folder.iterdir()):
         if path.name.startswith(".") or path.name == "__MACOSX":
             skipped["hidden files"] += 1
-        elif path.is_symlink() and leads_out(path, root):
+        elif path.is_symlink() and is_outside(path, root):
             skipped["links that lead out of the folder"] += 1
         elif path.is_dir():
             folders.append(path)
         elif not path.name.lower().endswith(endings) or not path.is_file():
             skipped[f"files that are no {what}"] += 1
-        elif not sample_folder.is_ours(path):
+        elif not sample_folder.is_overview(path):
             files.append(path)
     return files, folders

@@ -22,10 +22,10 @@ from feller.data.files.delimited import Sheet, text_of
 from feller.data.files.numpy_files import write_arrays
 from feller.data.files.plain_text import all_numbers
 from feller.data.labels import LABEL_NAMES, TEXT_NAME
-from feller.data.loading.interpret import LABELS, OTHERS, SAMPLES
+from feller.data.loading.array_formats import LABELS, OTHERS, SAMPLES
 from feller.data.tables.dataframes import sheet_of
 
-Given = (
+InMemoryData = (
     pd.DataFrame
     | pd.Series
     | np.ndarray
@@ -34,13 +34,13 @@ Given = (
     | Sequence[object]
 )
 """A DataFrame, an array or a tensor, a list of texts, or a dict of them: the leaves that an .npz of such data holds."""
-DataSource = str | os.PathLike[str] | Given
+DataSource = str | os.PathLike[str] | InMemoryData
 """What data are read from: a file, a folder, `example:NAME`, or what is in memory."""
-LEADING = (*SAMPLES, "element", "mel", "sound")
+PRIMARY_KEYS = (*SAMPLES, "element", "mel", "sound")
 """Names of what a dict must hold: one of them."""
-BESIDE = ("tokens", "valid", "pictures", "codes", "modelled")
+EXTRA_KEYS = ("tokens", "valid", "pictures", "codes", "modelled")
 """Names of what may be beside `samples`, and is no label."""
-MEMORY = "memory:"
+IN_MEMORY_PREFIX = "memory:"
 """What begins the name of data that were in memory, and of which a run keeps no copy."""
 FILES = {kind: f"data.{kind}" for kind in ("csv", "npz", "jsonl")}
 
@@ -105,17 +105,17 @@ def with_index(frame: pd.DataFrame, names: Collection[str] | None = None) -> tup
     return (frame if named else frame.reset_index(drop=True)), notes
 
 
-def is_given(data: object) -> TypeGuard[Given]:
+def is_in_memory(data: object) -> TypeGuard[InMemoryData]:
     """Tell whether data are in memory, and not named."""
     return isinstance(data, pd.DataFrame | pd.Series | np.ndarray | Tensor | dict | list | tuple)
 
 
-def rows_of(data: Given) -> int:
+def num_rows(data: InMemoryData) -> int:
     """Return how many rows data in memory have: a dict as many as the leaf that leads it."""
-    return len(next(data[name] for name in LEADING if name in data) if isinstance(data, dict) else data)
+    return len(next(data[name] for name in PRIMARY_KEYS if name in data) if isinstance(data, dict) else data)
 
 
-def said_of(data: Given) -> str:
+def said_of(data: InMemoryData) -> str:
     """Say what was given, in place of the name of its file."""
     if isinstance(data, dict):
         return f"your dict of {', '.join(map(str, data))}"
@@ -124,9 +124,9 @@ def said_of(data: Given) -> str:
     return f"your {name} {list(data.shape)}" if hasattr(data, "shape") else f"your {name} of {len(data)}"
 
 
-def in_memory_name(data: Given) -> str:
+def in_memory_name(data: InMemoryData) -> str:
     """Return what a run calls data of which it keeps no copy."""
-    return f"{MEMORY}{type(data).__name__} of {rows_of(data)} rows"
+    return f"{IN_MEMORY_PREFIX}{type(data).__name__} of {num_rows(data)} rows"
 
 
 def sheet_in(data: Any) -> Sheet | None:
@@ -144,41 +144,41 @@ def sheet_in(data: Any) -> Sheet | None:
 
 
 @dataclass(frozen=True)
-class Kept:
+class SavedData:
     """A file with data that were in memory: where they turn out to be of no use, it goes, and is not spoken of."""
 
     file: pathlib.Path
-    said: str
+    description: str
     """What was given."""
-    made: bool
+    owns_folder: bool
     """Whether the folder is there for it alone."""
 
-    def __enter__(self) -> "Kept":
+    def __enter__(self) -> "SavedData":
         """Watch what follows."""
         return self
 
-    def __exit__(self, kind: type | None, error: BaseException | None, calls: TracebackType | None) -> None:
+    def __exit__(self, kind: type | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         """Where it fails, leave nothing behind, and tell it of what was given."""
         if error is None:
             return
         self.file.unlink(missing_ok=True)
-        if self.made:
+        if self.owns_folder:
             with contextlib.suppress(OSError):  # others may have put something there
                 self.file.parent.rmdir()
         if isinstance(error, InputError | UsageError):
-            raise error.with_path_replaced(str(self.file), self.said) from error
+            raise error.with_path_replaced(str(self.file), self.description) from error
 
 
 @contextlib.contextmanager
-def for_now(data: Given) -> Iterator[str]:
-    """Write data to a file that is there inside the block, for what reads files; arguments and errors as for `keep`."""
+def as_temporary_file(data: InMemoryData) -> Iterator[str]:
+    """Write data to a file that is there inside the block, for what reads files; arguments and errors as for `save`."""
     with tempfile.TemporaryDirectory() as folder:
-        file = keep(data, pathlib.Path(folder))
-        with Kept(file, said_of(data), made=False):
+        file = save(data, pathlib.Path(folder))
+        with SavedData(file, said_of(data), owns_folder=False):
             yield str(file)
 
 
-def keep(data: Given, folder: pathlib.Path) -> pathlib.Path:
+def save(data: InMemoryData, folder: pathlib.Path) -> pathlib.Path:
     """Write data into a folder, and return the file, which `read` takes like any other; UsageError of any other kind.
 
     A DataFrame becomes a table; an array [n, d] points, [n, h, w] or [n, h, w, 3] of uint8 pictures; a list of words
@@ -190,7 +190,7 @@ def keep(data: Given, folder: pathlib.Path) -> pathlib.Path:
         check_frame(data)
         file, sheet = _place(folder, "csv"), sheet_of(data, blanks=True)
         try:
-            replace_file(file, text_of(sheet.first, sheet.cells, sheet.dialect))
+            replace_file(file, text_of(sheet.first_row, sheet.cells, sheet.dialect))
         except OSError as error:
             raise InputError(f"cannot write {file} ({error.strerror or error})", remedy="Free the disk") from error
         return file
@@ -209,7 +209,7 @@ def keep(data: Given, folder: pathlib.Path) -> pathlib.Path:
     return file
 
 
-def arrays_of(data: Given) -> dict[str, np.ndarray]:
+def arrays_of(data: InMemoryData) -> dict[str, np.ndarray]:
     """Return data that are no frame by their names.
 
     UsageError if a name is not known, or a leaf holds neither numbers nor words.
@@ -219,7 +219,7 @@ def arrays_of(data: Given) -> dict[str, np.ndarray]:
     return {str(name): _array(name, leaf) for name, leaf in leaves.items()}
 
 
-def plain_arrays(data: Given) -> dict[str, np.ndarray] | None:
+def plain_arrays(data: InMemoryData) -> dict[str, np.ndarray] | None:
     """Return the arrays that an .npz of data would hold; None of frames, texts and sounds."""
     if isinstance(data, pd.DataFrame | pd.Series):
         return None
@@ -238,11 +238,11 @@ def _place(folder: pathlib.Path, kind: str) -> pathlib.Path:
 
 def _check_names(names: list[str]) -> None:
     """Raise a UsageError on a dict whose examples, or what is beside them, would not be found."""
-    if not any(name in LEADING for name in names):
+    if not any(name in PRIMARY_KEYS for name in names):
         wrong = names[0] if names else ""
-        raise UsageError.unknown_name("data", wrong, LEADING, alternatives=", the examples")
+        raise UsageError.unknown_name("data", wrong, PRIMARY_KEYS, alternatives=", the examples")
     plain = any(name in SAMPLES for name in names)
-    known = [*SAMPLES, *LABELS, *OTHERS, *BESIDE]
+    known = [*SAMPLES, *LABELS, *OTHERS, *EXTRA_KEYS]
     for name in names:
         if plain and name not in known:
             raise UsageError.unknown_name("data", name, known, alternatives=" beside the examples")

@@ -18,7 +18,7 @@ _ARROW: Any = pyarrow.compute  # whose functions are made as it is imported
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
+class RawExamples:
     """Examples of a file, with what it says about them; each kind is a class of its own."""
 
     name: ClassVar[str]
@@ -39,26 +39,26 @@ class Found:
     hashes: tuple[str, ...] = ()
     """Hash of the file of each example, where its value is computed from that."""
 
-    def row(self, i: int) -> int:
+    def row_number(self, i: int) -> int:
         """Return the number under which a person finds an example in the file."""
         return i + 1 if self.lines is None else int(self.lines[i])
 
-    def called(self, i: int) -> str:
+    def row_name(self, i: int) -> str:
         """Return what a person calls an example."""
-        return self.names[i] if self.names else f"row {self.row(i)}"
+        return self.names[i] if self.names else f"row {self.row_number(i)}"
 
-    def place(self, i: int) -> dict[str, Any]:
+    def error_fields(self, i: int) -> dict[str, Any]:
         """Return the fields of an error that say where an example stands."""
-        return {"place": self.names[i]} if self.names else {"row": self.row(i)}
+        return {"place": self.names[i]} if self.names else {"row": self.row_number(i)}
 
     @property
-    def told(self) -> str:
+    def description(self) -> str:
         """What was found, for people."""
         return self.name
 
 
 @dataclass(frozen=True, eq=False)
-class FoundRows(Found):
+class RawPoints(RawExamples):
     """Rows of numbers, float64 [n, d]."""
 
     name = "points"
@@ -66,7 +66,7 @@ class FoundRows(Found):
     """Names of the columns; empty where the file has none."""
 
     @property
-    def told(self) -> str:
+    def description(self) -> str:
         """How many columns there are."""
         return f"points with {self.values.shape[1]} columns"
 
@@ -80,7 +80,7 @@ class Dialect:
     """How a file of delimited text is written; nothing of its rows."""
 
     separator: str = ","
-    marked: bool = False
+    has_bom: bool = False
     """Whether it begins with the byte order mark of UTF-8."""
 
     def __post_init__(self) -> None:
@@ -98,29 +98,29 @@ def text_array(cells: Sequence[str]) -> pyarrow.Array:
 
 
 @dataclass(frozen=True, eq=False)
-class Words:
+class FactorizedColumn:
     """A column by its different cells, in the order in which they come."""
 
-    words: pyarrow.Array
+    uniques: pyarrow.Array
     """The different cells."""
-    places: np.ndarray
+    codes: np.ndarray
     """Which of them each cell is, [n]."""
 
     @property
     def counts(self) -> np.ndarray:
         """How many cells each word has, [words]."""
-        return np.bincount(self.places, minlength=len(self.words))
+        return np.bincount(self.codes, minlength=len(self.uniques))
 
-    def which(self, some: Collection[str]) -> np.ndarray:
+    def is_in(self, values: Collection[str]) -> np.ndarray:
         """Tell which words are among some, [words]."""
-        return np.asarray(_ARROW.is_in(self.words, text_array([*some])))
+        return np.asarray(_ARROW.is_in(self.uniques, text_array([*values])))
 
-    def count(self, some: Collection[str]) -> int:
+    def count_in(self, values: Collection[str]) -> int:
         """Return how many cells are among some words."""
-        return int(self.counts[self.which(some)].sum())
+        return int(self.counts[self.is_in(values)].sum())
 
 
-MANY, TOGETHER = 50_000, min(4, os.cpu_count() or 1)
+PARALLEL_ROWS, COLUMN_THREADS = 50_000, min(4, os.cpu_count() or 1)
 """Rows from which several columns are looked at at once, and how many: Arrow and NumPy let go of Python meanwhile."""
 Column = TypeVar("Column")
 Answer = TypeVar("Answer")
@@ -128,21 +128,21 @@ Answer = TypeVar("Answer")
 
 def by_column(look: Callable[[Column], Answer], columns: Sequence[Column], rows: int) -> list[Answer]:
     """Return what is found of each column of a table; the error is that of the first column that has one."""
-    if rows < MANY:
+    if rows < PARALLEL_ROWS:
         return [*map(look, columns)]
-    with ThreadPoolExecutor(TOGETHER) as pool:
+    with ThreadPoolExecutor(COLUMN_THREADS) as pool:
         return [*pool.map(look, columns)]
 
 
 @dataclass(frozen=True, eq=False)
-class FoundArrays(Found):
+class RawArrays(RawExamples):
     """Arrays of one shape, float64 [n, ...]; only who asks for them finds them, since others take them for pictures."""
 
     name = "arrays of numbers"
 
 
 @dataclass(frozen=True, eq=False)
-class FoundTable(Found):
+class RawTable(RawExamples):
     """Cells of a table as they are written, an Arrow table of texts; an array [n, columns] is turned into one."""
 
     name = "a table"
@@ -161,7 +161,7 @@ class FoundTable(Found):
             object.__setattr__(self, "values", pyarrow.Table.from_arrays(cells, names=list(self.columns)))
 
     @property
-    def told(self) -> str:
+    def description(self) -> str:
         """How many columns there are."""
         return f"a table with {len(self.columns)} columns"
 
@@ -169,23 +169,23 @@ class FoundTable(Found):
         """Return the cells of a column."""
         return self.values.column(self.columns.index(name)).to_pylist()
 
-    def words(self, name: str) -> Words:
+    def factorize(self, name: str) -> FactorizedColumn:
         """Return a column by its different cells."""
         encoded = self.values.column(self.columns.index(name)).combine_chunks().dictionary_encode()
-        return Words(encoded.dictionary, np.asarray(encoded.indices))
+        return FactorizedColumn(encoded.dictionary, np.asarray(encoded.indices))
 
     def cell(self, name: str, row: int) -> str:
         """Return one cell."""
         return self.values.column(self.columns.index(name))[row].as_py()
 
-    def subset(self, rows: np.ndarray) -> "FoundTable":
+    def subset(self, rows: np.ndarray) -> "RawTable":
         """Return some rows, in their order."""
         lines = None if self.lines is None else self.lines[rows]
         return replace(self, values=self.values.take(pyarrow.array(rows)), lines=lines)
 
 
 @dataclass(frozen=True, eq=False)
-class FoundPictures(Found):
+class RawImages(RawExamples):
     """Pictures, uint8 [n, h, w, c]."""
 
     name = "pictures"
@@ -194,7 +194,7 @@ class FoundPictures(Found):
 
 
 @dataclass(frozen=True, eq=False)
-class FoundTexts(Found):
+class RawTexts(RawExamples):
     """Texts, strings [n]."""
 
     name = "texts"
@@ -205,16 +205,16 @@ class FoundTexts(Found):
 
 
 @dataclass(frozen=True)
-class Said:
+class TextItem:
     """A text of a document; neighbours are one segment."""
 
     text: str
-    hidden: bool = False
+    is_answer: bool = False
     """An answer: what a model that is tuned on instructions always fills in."""
 
 
 @dataclass(frozen=True)
-class Shown:
+class ImageItem:
     """A picture of a document."""
 
     number: int
@@ -222,26 +222,26 @@ class Shown:
 
 
 @dataclass(frozen=True)
-class Cut:
+class BreakItem:
     """The end of a text that another follows."""
 
 
-Item = Said | Shown | Cut
+Item = TextItem | ImageItem | BreakItem
 
 
 @dataclass(frozen=True, eq=False)
-class FoundDocuments(Found):
+class RawDocuments(RawExamples):
     """Texts and pictures that follow each other: for each document a tuple of items, object [n]."""
 
     name = "documents"
-    pictures: np.ndarray = field(kw_only=True)
+    images: np.ndarray = field(kw_only=True)
     """All of them, uint8 [m, h, w, c]."""
     tasks: tuple[str, ...] = ()
     """What each document is an example of; empty where the file does not say."""
 
 
 @dataclass(frozen=True, eq=False)
-class FoundChains(Found):
+class RawChains(RawExamples):
     """Backbones of proteins in Å, float64 [n, L, 4, 3], padded with zeros."""
 
     name = "protein backbones"
@@ -249,52 +249,52 @@ class FoundChains(Found):
     """Residues of each, [n]."""
     residues: np.ndarray | None = None
     """Amino acids, as in `feller.data.proteins.residues`, -1 where one is not known, [n, L]; None where none is."""
-    lost: tuple[str, ...] = ()
+    dropped: tuple[str, ...] = ()
     """Where chains were cut or left out, for people."""
 
 
 @dataclass(frozen=True, eq=False)
-class FoundMolecules(Found):
+class RawMolecules(RawExamples):
     """Places of the atoms of molecules in Å, float64 [n, L, 3], padded with zeros."""
 
     name = "molecules"
-    atoms: np.ndarray = field(kw_only=True)
+    atomic_numbers: np.ndarray = field(kw_only=True)
     """Atomic numbers, 0 behind the end of a molecule, [n, L]."""
 
 
 @dataclass(frozen=True, eq=False)
-class FoundCrystals(Found):
+class RawCrystals(RawExamples):
     """Fractional coordinates of the atoms of crystals, float64 [n, L, 3], padded with zeros."""
 
     name = "crystals"
-    atoms: np.ndarray = field(kw_only=True)
+    atomic_numbers: np.ndarray = field(kw_only=True)
     """Atomic numbers, 0 behind the last atom of a cell, [n, L]."""
     lattice: np.ndarray = field(kw_only=True)
     """Cell of each, a, b, c in Å and alpha, beta, gamma in degrees, [n, 6]."""
 
 
 @dataclass(frozen=True, eq=False)
-class Sound:
+class Waveform:
     """A recording of one channel."""
 
     samples: np.ndarray
     """Numbers about -1 to 1, float32 [n]."""
-    rate: int
+    sample_rate: int
     """Samples of a second."""
 
     @property
     def seconds(self) -> float:
         """How long it is."""
-        return len(self.samples) / self.rate
+        return len(self.samples) / self.sample_rate
 
     @property
     def frames(self) -> int:
         """How many whole frames of 10 ms it has."""
-        return len(self.samples) * 100 // self.rate
+        return len(self.samples) * 100 // self.sample_rate
 
 
 @dataclass(frozen=True)
-class Layout:
+class PhoneAlignment:
     """What is said in a sound: its phones in their order, and the frames of 10 ms that each lasts."""
 
     phones: tuple[str, ...]
@@ -308,32 +308,32 @@ class Layout:
 
 
 @dataclass(frozen=True, eq=False)
-class FoundSpeech(Found):
-    """Sounds, for each a `Sound`, or log mels, float32 [frames, bands], object [n]."""
+class RawSpeech(RawExamples):
+    """Sounds, for each a `Waveform`, or log mels, float32 [frames, bands], object [n]."""
 
     name = "speech"
     texts: tuple[str, ...] = ()
     """What is said in each, as it was written; empty where samples are read, which have no texts."""
-    alignments: tuple[Layout, ...] = ()
+    alignments: tuple[PhoneAlignment, ...] = ()
     """When it is said; as `texts`."""
-    lost: tuple[str, ...] = ()
+    dropped: tuple[str, ...] = ()
     """Sounds that were left out, each with the reason."""
-    own: dict[str, tuple[tuple[str, ...], ...]] = field(default_factory=dict)
+    user_pronunciations: dict[str, tuple[tuple[str, ...], ...]] = field(default_factory=dict)
     """Words whose phones the user wrote, each with its pronunciations."""
     settings: tuple[int, ...] = ()
-    """How log mels were made: the fields of `Mel`; empty where values are sounds."""
+    """How log mels were made: the fields of `MelConfig`; empty where values are sounds."""
 
 
 @dataclass(frozen=True, eq=False)
-class FoundSounds(Found):
-    """Sounds alone, whatever is said in them: for each a `Sound`, all of one rate, object [n]."""
+class RawWaveforms(RawExamples):
+    """Sounds alone, whatever is said in them: for each a `Waveform`, all of one rate, object [n]."""
 
     name = "sounds"
-    lost: tuple[str, ...] = ()
+    dropped: tuple[str, ...] = ()
     """Names of those that are silent and were left out."""
 
 
-def as_objects(values: Sequence[object]) -> np.ndarray:
+def object_array(values: Sequence[object]) -> np.ndarray:
     """Return things of any kind as an array [n], which takes none of them apart."""
     array = np.empty(len(values), dtype=object)
     for i, value in enumerate(values):
@@ -341,20 +341,20 @@ def as_objects(values: Sequence[object]) -> np.ndarray:
     return array
 
 
-def properties_of(told: Sequence[dict[str, float]]) -> dict[str, np.ndarray]:
+def properties_of(rows: Sequence[dict[str, float]]) -> dict[str, np.ndarray]:
     """Put what is told of each example under its name, [n]; not-a-number where it is not told."""
-    names = dict.fromkeys(name for one in told for name in one)
-    return {name: np.array([one.get(name, np.nan) for one in told]) for name in names}
+    names = dict.fromkeys(name for one in rows for name in one)
+    return {name: np.array([one.get(name, np.nan) for one in rows]) for name in names}
 
 
-Kind = TypeVar("Kind", bound=Found)
+Kind = TypeVar("Kind", bound=RawExamples)
 
 
-def expect(found: Found, kind: type[Kind]) -> Kind:
+def expect(raw: RawExamples, kind: type[Kind]) -> Kind:
     """Return what a file holds if it is of a kind; InputError if it is of another."""
-    if isinstance(found, kind):
-        return found
-    raise InputError(kind.name, found.told)
+    if isinstance(raw, kind):
+        return raw
+    raise InputError(kind.name, raw.description)
 
 
 def check_rows(right: np.ndarray, where: str, expected: str) -> None:
@@ -365,14 +365,14 @@ def check_rows(right: np.ndarray, where: str, expected: str) -> None:
         raise InputError(expected, f"others{count}", "Drop or mend it", file=where, row=int(wrong[0]) + 1)
 
 
-def check_longest(found: Found, lengths: np.ndarray, longest: int, parts: str) -> None:
+def check_longest(raw: RawExamples, lengths: np.ndarray, longest: int, parts: str) -> None:
     """Refuse examples of more parts than a state has room for; InputError names the longest."""
     if lengths.max() > longest:
         i = int(lengths.argmax())
-        raise InputError(f"up to {longest} {parts}", lengths[i], "Leave it out", place=found.called(i))
+        raise InputError(f"up to {longest} {parts}", lengths[i], "Leave it out", place=raw.row_name(i))
 
 
-def check_marks(valid: np.ndarray, where: str, what: str) -> np.ndarray:
+def prefix_lengths(valid: np.ndarray, where: str, what: str) -> np.ndarray:
     """Return how many parts of each example are marked, [n], if they stand at its beginning, in [n, l].
 
     Raises:
@@ -385,7 +385,7 @@ def check_marks(valid: np.ndarray, where: str, what: str) -> np.ndarray:
 
 
 @contextlib.contextmanager
-def about(file: str | pathlib.Path | None = None, **fields: Any) -> Generator[None, None, None]:
+def error_context(file: str | pathlib.Path | None = None, **fields: Any) -> Generator[None, None, None]:
     """Say of an error where it stands: in a file, or what fields of it name."""
     try:
         yield

@@ -21,9 +21,9 @@ from feller.data.labels import class_number, unknown_class
 from feller.data.modality import ROWS, Dataset, Modality, RawData
 from feller.spaces import Space
 
-LOOKED = 8
+NUM_PROBED = 8
 """Examples that are encoded and decoded to look at shapes."""
-NEEDED = ("name", "suffixes", "figure", "recipe")
+REQUIRED_ATTRIBUTES = ("name", "suffixes", "figure", "recipe")
 """What a modality of the user's own has beside its methods."""
 
 
@@ -40,7 +40,7 @@ def check_class(kind: Any) -> type[Modality]:
             remedy="Write class Series(feller.Modality)",
         )
     methods = [*sorted(kind.__abstractmethods__), *(["load"] if kind.load is Modality.load else [])]
-    missing = [*methods, *(name for name in NEEDED if not getattr(kind, name))]
+    missing = [*methods, *(name for name in REQUIRED_ATTRIBUTES if not getattr(kind, name))]
     if missing:
         needed = "methods load, space, encode and decode, and name, suffixes, figure and recipe"
         raise InputError(
@@ -100,28 +100,30 @@ def new_modality(kind: type[Modality]) -> Modality:
         ) from error
 
 
-def read_by(modality: Modality, source: str, *, fit: bool = False) -> Dataset:
+def read_with(modality: Modality, source: str, *, fit: bool = False) -> Dataset:
     """Read a file by a modality of the user's own; `fit` lets it learn statistics first.
 
     InputError if the file is not there or has another ending, or a method fails or returns something else.
     """
     path = pathlib.Path(source)
     if not path.exists():
-        raise InputError(argument="data", file=source, expected=f"a file of {modality.called}", found="none there")
-    if path.is_dir() and sample_folder.is_ours(path / sample_folder.NAME):
+        raise InputError(
+            argument="data", file=source, expected=f"a file of {modality.display_name}", found="none there"
+        )
+    if path.is_dir() and sample_folder.is_overview(path / sample_folder.OVERVIEW_FILE):
         path = next(path / name for name in (ROWS, "samples.npz") if (path / name).is_file())
     if path.suffix.lower() == ".npz" and ".npz" not in modality.suffixes:
-        raw = _from_arrays(modality, numpy_files.load(path), source)
+        raw = _from_arrays(modality, numpy_files.load_arrays(path), source)
     else:
         if path.is_file() and not path.name.lower().endswith(tuple(modality.suffixes)):
             endings = ", ".join(modality.suffixes)
             raise InputError(argument="data", file=source, expected=f"a file that ends with {endings}", found=path.name)
-        raw = _loaded(modality, str(path))
+        raw = _call_load(modality, str(path))
     if fit:
-        with calling(modality, "fit"):
+        with user_call(modality, "fit"):
             learned = modality.fit(raw)
         if type(learned) is not type(modality):
-            raise _other(modality, "fit", f"a {type(modality).__name__}", _said(learned))
+            raise _wrong_result(modality, "fit", f"a {type(modality).__name__}", _describe(learned))
         modality = learned
     check_given(modality, raw)
     data = Dataset(raw.values, raw.given, modality, raw.notes, properties=_numbers(raw))
@@ -130,7 +132,7 @@ def read_by(modality: Modality, source: str, *, fit: bool = False) -> Dataset:
 
 
 @contextlib.contextmanager
-def calling(modality: Modality, method: str) -> Generator[None]:
+def user_call(modality: Modality, method: str) -> Generator[None]:
     """Say where a method of the user's own failed, in fields."""
     try:
         yield
@@ -159,19 +161,19 @@ EXPECTED = {
 """What methods return."""
 
 
-def _loaded(modality: Modality, source: str) -> RawData:
-    with calling(modality, "load"):
+def _call_load(modality: Modality, source: str) -> RawData:
+    with user_call(modality, "load"):
         raw: Any = modality.load(source)
     if not isinstance(raw, RawData):
-        raise _other(modality, "load", "a feller.RawData", _said(raw))
+        raise _wrong_result(modality, "load", "a feller.RawData", _describe(raw))
     tensors = [leaf for leaf in leaves(raw.values) if isinstance(leaf, Tensor)]
     if len(tensors) != len([*leaves(raw.values)]) or any(not leaf.ndim for leaf in tensors):
         arrays = any(isinstance(leaf, np.ndarray) for leaf in leaves(raw.values))
         remedy = "Write RawData(torch.as_tensor(values))" if arrays else None
         expected = "values that are a tensor [n, ...], or a dict of them"
-        raise _other(modality, "load", expected, _said(raw.values), remedy)
+        raise _wrong_result(modality, "load", expected, _describe(raw.values), remedy)
     if len({len(leaf) for leaf in tensors}) != 1 or not len(tensors[0]):
-        raise _other(modality, "load", "one example or more, as many in each tensor", _said(raw.values))
+        raise _wrong_result(modality, "load", "one example or more, as many in each tensor", _describe(raw.values))
     for leaf in tensors:
         bad = leaf.is_floating_point() and ~leaf.isfinite().reshape(len(leaf), -1).all(1)
         if isinstance(bad, Tensor) and bad.any():
@@ -206,55 +208,59 @@ def _from_arrays(modality: Modality, arrays: Mapping[str, np.ndarray], source: s
 def check_given(modality: Modality, raw: RawData) -> None:
     """Refuse conditions that are not those of the modality, or not one number of a class for each example."""
     n = num_examples(raw.values)
-    with calling(modality, "conditions"):
-        known = modality.conditions
+    with user_call(modality, "conditions"):
+        conditions = modality.conditions
     for name, numbers in raw.given.items():
-        if name not in known:
-            raise _other(modality, "conditions", f"the classes of {name}, which load gives", _said(known))
+        if name not in conditions:
+            raise _wrong_result(
+                modality, "conditions", f"the classes of {name}, which load gives", _describe(conditions)
+            )
         right = isinstance(numbers, Tensor) and numbers.shape == (n,) and numbers.dtype == torch.int64
-        if not right or not bool(((numbers >= 0) & (numbers < len(known[name]))).all()):
-            wanted = f"{name} as int64 [{n}] from 0 to {len(known[name]) - 1}"
-            raise _other(modality, "load", wanted, _said(numbers))
+        if not right or not bool(((numbers >= 0) & (numbers < len(conditions[name]))).all()):
+            wanted = f"{name} as int64 [{n}] from 0 to {len(conditions[name]) - 1}"
+            raise _wrong_result(modality, "load", wanted, _describe(numbers))
 
 
 def check_states(data: Dataset) -> None:
     """Refuse states or values of other shapes than they must have, by a few examples."""
-    modality, few = data.modality, data.subset(torch.arange(min(LOOKED, len(data))))
-    with calling(modality, "space"):
+    modality, few = data.modality, data.subset(torch.arange(min(NUM_PROBED, len(data))))
+    with user_call(modality, "space"):
         space: Any = modality.space()
     if not isinstance(space, Space):
         example = f"feller.Euclidean({space})" if isinstance(space, tuple) else "feller.Euclidean((3,))"
-        raise _other(modality, "space", "a space of feller", found_instead(space), f"Return {example}")
-    with calling(modality, "space"):
+        raise _wrong_result(modality, "space", "a space of feller", found_instead(space), f"Return {example}")
+    with user_call(modality, "space"):
         wanted = space.sample_base(len(few), Rng(0).stream("shape"))
-    with calling(modality, "encode"):
+    with user_call(modality, "encode"):
         state = modality.encode(few.values)
-    if _said(state) != _said(wanted):
-        raise _other(modality, "encode", f"a state of its space, {_said(wanted)}", _said(state))
+    if _describe(state) != _describe(wanted):
+        raise _wrong_result(modality, "encode", f"a state of its space, {_describe(wanted)}", _describe(state))
     if not all(bool(leaf.isfinite().all()) for leaf in leaves(state)):
-        raise _other(modality, "encode", "finite numbers", "others")
-    with calling(modality, "decode"):
+        raise _wrong_result(modality, "encode", "finite numbers", "others")
+    with user_call(modality, "decode"):
         values = modality.decode(state)
     if _shapes(values) != _shapes(few.values):
-        raise _other(modality, "decode", f"values like those that load gives, {_said(few.values)}", _said(values))
+        raise _wrong_result(
+            modality, "decode", f"values like those that load gives, {_describe(few.values)}", _describe(values)
+        )
     if type(modality).frame is not Modality.frame:
-        with calling(modality, "frame"):
+        with user_call(modality, "frame"):
             frame: Any = modality.frame(values, few.given)
         if not isinstance(frame, pd.DataFrame):
-            raise _other(modality, "frame", "a pandas.DataFrame", _said(frame))
+            raise _wrong_result(modality, "frame", "a pandas.DataFrame", _describe(frame))
 
 
-def _other(modality: Modality, method: str, expected: str, found: str, remedy: str | None = None) -> InputError:
+def _wrong_result(modality: Modality, method: str, expected: str, found: str, remedy: str | None = None) -> InputError:
     where = qualified_name(type(modality), method)
     return InputError(argument=where, expected=expected, found=found, remedy=remedy or f"Return {expected}")
 
 
-def _said(found: Any) -> str:
+def _describe(found: Any) -> str:
     """Write a state, or anything else, by shapes and types."""
     if isinstance(found, Tensor):
         return f"{[*found.shape]} of {str(found.dtype).removeprefix('torch.')}"
     if isinstance(found, dict):
-        return "{" + ", ".join(f"{name}: {_said(leaf)}" for name, leaf in sorted(found.items())) + "}"
+        return "{" + ", ".join(f"{name}: {_describe(leaf)}" for name, leaf in sorted(found.items())) + "}"
     return "None" if found is None else f"a {type(found).__name__}"
 
 

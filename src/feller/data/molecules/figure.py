@@ -7,10 +7,10 @@ import numpy as np
 from PIL import Image
 
 from feller.data.atoms.elements import RADII, colour_of, hill_formula
-from feller.data.figures import bare_panels, finish
+from feller.data.figures import axisless_panels, figure_to_image
 from feller.data.molecules.molecule import Molecule
 
-MOST = 25
+MAX_MOLECULES = 25
 """Molecules that are drawn, at most; the first ones."""
 PANEL = 2.4
 """Width of a panel in inches."""
@@ -18,7 +18,7 @@ BALL = 0.45
 """Radius of a ball over the covalent radius of its element."""
 STICK = 0.1
 """Half the width of a stick, in Å."""
-LEAST = 0.06
+MIN_BALL_RADIUS = 0.06
 """Radius that every ball has besides, in Å."""
 EDGE = 0.8
 """Room around the widest molecule, in Å."""
@@ -26,22 +26,24 @@ TITLE = 0.22
 """Room for the formula above a molecule, in inches."""
 
 
-def balls(molecules: list[Molecule], columns: int | None = None, *, beside: Sequence[Molecule] = ()) -> Image.Image:
+def balls(
+    molecules: list[Molecule], columns: int | None = None, *, same_scale_as: Sequence[Molecule] = ()
+) -> Image.Image:
     """Draw molecules with their formulas, each seen along its thinnest direction.
 
     They have one scale, also with those of another picture that stands beside this one.
     """
-    drawn = molecules[:MOST]
-    turned = [_turned(molecule.places) for molecule in drawn]
-    others = [_turned(molecule.places) for molecule in beside[:MOST]]
+    drawn = molecules[:MAX_MOLECULES]
+    turned = [_turned(molecule.positions) for molecule in drawn]
+    others = [_turned(molecule.positions) for molecule in same_scale_as[:MAX_MOLECULES]]
     wide, high = (max(float(np.abs(places[:, i]).max()) for places in (*turned, *others)) + EDGE for i in (0, 1))
     height = PANEL * high / wide + TITLE
     limits = {"xlim": (-wide, wide), "ylim": (-high, high)}
-    figure, panels = bare_panels(len(drawn), columns, width=PANEL, height=height, title=TITLE, **limits)
+    figure, panels = axisless_panels(len(drawn), columns, width=PANEL, height=height, title=TITLE, **limits)
     for axes, molecule, places in zip(panels, drawn, turned, strict=True):
         _draw(axes, molecule, places)
-        axes.set_title(hill_formula(molecule.atoms)[:24], fontsize=9, color="0.3", pad=2)
-    return finish(figure, None, ())
+        axes.set_title(hill_formula(molecule.atomic_numbers)[:24], fontsize=9, color="0.3", pad=2)
+    return figure_to_image(figure, None, ())
 
 
 def _turned(places: np.ndarray) -> np.ndarray:
@@ -59,12 +61,12 @@ def _draw(axes: Any, molecule: Molecule, places: np.ndarray) -> None:
     from matplotlib.patches import Circle, Polygon
 
     parts: list[tuple[float, Any, str]] = []
-    for number, place in zip(molecule.atoms.tolist(), places, strict=True):
-        parts.append((place[2], Circle(place[:2], BALL * RADII[number] + LEAST), colour_of(number)))
-    for i, j in np.argwhere(molecule.bonded()).tolist():
+    for number, place in zip(molecule.atomic_numbers.tolist(), places, strict=True):
+        parts.append((place[2], Circle(place[:2], BALL * RADII[number] + MIN_BALL_RADIUS), colour_of(number)))
+    for i, j in np.argwhere(molecule.bond_mask()).tolist():
         middle = (places[i] + places[j]) / 2  # each atom has the nearer half of a stick
         depth = (places[i, 2] + middle[2]) / 2
-        parts.append((depth, Polygon(_stick(places[i, :2], middle[:2])), colour_of(int(molecule.atoms[i]))))
+        parts.append((depth, Polygon(_stick(places[i, :2], middle[:2])), colour_of(int(molecule.atomic_numbers[i]))))
     parts.sort(key=lambda part: part[0])
     _, patches, colours = zip(*parts, strict=True)
     axes.add_collection(PatchCollection(patches, facecolors=colours, edgecolors="0.25", linewidths=0.6))

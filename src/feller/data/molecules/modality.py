@@ -14,11 +14,11 @@ from torch import Tensor
 from feller.core.errors import InputError, check_number
 from feller.core.pytree import Cond, State
 from feller.core.serialization import replace_file
-from feller.data.atoms.elements import NUMBERS, SYMBOLS, places_among, symbols_of
+from feller.data.atoms.elements import NUMBERS, SYMBOLS, element_indices, symbols_of
 from feller.data.atoms.modality import Atoms
 from feller.data.files import sample_folder
-from feller.data.loading.raw import Found, FoundMolecules, check_longest, expect
-from feller.data.modality import Dataset, Write, check_finite_state, told
+from feller.data.loading.raw import RawExamples, RawMolecules, check_longest, expect
+from feller.data.modality import Dataset, Writer, check_finite_state, property_tensors
 from feller.data.molecules.figure import balls
 from feller.data.molecules.molecule import Molecule
 from feller.data.molecules.sdf import sdf_text
@@ -37,9 +37,9 @@ class Molecules(Atoms):
     the end of a molecule.
     """
 
-    called = "molecules"
-    holds = FoundMolecules
-    leaves = ("element",)
+    display_name = "molecules"
+    raw_type = RawMolecules
+    conditionable_leaves = ("element",)
 
     longest: int  # pyrefly: ignore
     """Atoms of a state; smaller molecules are padded."""
@@ -53,7 +53,7 @@ class Molecules(Atoms):
         self.check_atoms()
 
     @property
-    def forms(self) -> dict[str, Write]:
+    def writers(self) -> dict[str, Writer]:
         """Arrays, one XYZ file, one SDF file with the bonds that rdkit finds, or a folder with XYZ files."""
         return {
             ".npz": self._write_arrays,
@@ -62,13 +62,13 @@ class Molecules(Atoms):
             "": self._write_folder,
         }
 
-    def give(self, leaf: str, text: str) -> tuple[Tensor, dict[str, int]]:
+    def parse_condition(self, leaf: str, text: str) -> tuple[Tensor, dict[str, int]]:
         """Return elements, [1, longest], from a formula (`C2H6O`) or symbols (`C,C,O,H,H`), which say how many, too."""
-        if leaf not in self.leaves:
-            return super().give(leaf, text)
+        if leaf not in self.conditionable_leaves:
+            return super().parse_condition(leaf, text)
         symbols = symbols_of(text)
-        numbers = torch.from_numpy(places_among(symbols, self.elements))
-        follows = {"atoms": self.condition("atoms", str(len(symbols)))}
+        numbers = torch.from_numpy(element_indices(symbols, self.elements))
+        follows = {"atoms": self.class_index("atoms", str(len(symbols)))}
         value = torch.zeros(1, self.longest, dtype=torch.long)
         value[0, : len(symbols)] = numbers
         return value, follows
@@ -98,26 +98,26 @@ class Molecules(Atoms):
             )
         return {"element": element, "place": state["place"].double() * self.scale}
 
-    def accept(self, found: Found) -> tuple[State, Cond]:
+    def values_from_raw(self, raw: RawExamples) -> tuple[State, Cond]:
         """Centre molecules and pad them to our length; a number of atoms that we do not know counts as not given."""
-        found = expect(found, FoundMolecules)
-        lengths = (found.atoms > 0).sum(1)
-        check_longest(found, lengths, self.longest, "atoms")
+        raw = expect(raw, RawMolecules)
+        lengths = (raw.atomic_numbers > 0).sum(1)
+        check_longest(raw, lengths, self.longest, "atoms")
         sizes = torch.from_numpy(lengths)
-        marks = self.marks(sizes)
-        element, place = self.padded(found)
+        marks = self.valid_masks(sizes)
+        element, place = self.pad_atoms(raw)
         centre = place.sum(1, keepdim=True) / sizes[:, None, None]
         place = torch.where(marks["place"][:, :, None], place - centre, 0)
         return {"element": element, "place": place}, {"atoms": self.class_of(sizes), "valid": marks}
 
     def molecules(self, values: State, given: Cond) -> list[Molecule]:
         """Return each molecule without its padding, the mean of its atoms at the origin."""
-        valid = (given if "valid" in given else self.complete(given))["valid"]["element"]
+        valid = (given if "valid" in given else self.add_derived_conditions(given))["valid"]["element"]
         numbers = np.array([NUMBERS[symbol] for symbol in self.elements])
         columns = (valid, values["element"], values["place"].double())
         rows = zip(*(column.cpu().numpy() for column in columns), strict=True)
         kept = [(numbers[element[mask]], place[mask]) for mask, element, place in rows]
-        numbered = enumerate(kept, sample_folder.first())
+        numbered = enumerate(kept, sample_folder.first_number())
         return [Molecule(f"sample {i}", atoms, places - places.mean(0)) for i, (atoms, places) in numbered]
 
     def arrays(self, values: State, given: Cond) -> dict[str, np.ndarray]:
@@ -126,8 +126,8 @@ class Molecules(Atoms):
         element = np.zeros((len(own), self.longest), dtype=np.int64)
         place = np.zeros((*element.shape, 3))
         for i, molecule in enumerate(own):
-            size = len(molecule.atoms)
-            element[i, :size], place[i, :size] = molecule.atoms, molecule.places
+            size = len(molecule.atomic_numbers)
+            element[i, :size], place[i, :size] = molecule.atomic_numbers, molecule.positions
         return {"element": element, "place": place, "valid": element > 0}
 
     def show(self, values: State, given: Cond, columns: int | None = None) -> Image.Image:
@@ -139,25 +139,25 @@ class Molecules(Atoms):
         text, without = sdf_text(own)
         replace_file(out, text)
         if without:
-            told = "written without bonds, since no bonds with right valencies follow from their distances"
-            warnings.warn(f"{out.name}: {without} of {len(own)} molecules are {told}", stacklevel=2)
+            reason = "written without bonds, since no bonds with right valencies follow from their distances"
+            warnings.warn(f"{out.name}: {without} of {len(own)} molecules are {reason}", stacklevel=2)
 
     def _write_folder(self, values: State, given: Cond, out: pathlib.Path) -> None:
         own = self.molecules(values, given)
         contents = (xyz_text([molecule]) for molecule in own)
-        sample_folder.save_files(balls(own), out, sample_folder.numbers(len(own), ".xyz"), contents)
+        sample_folder.save_files(balls(own), out, sample_folder.numbered_names(len(own), ".xyz"), contents)
 
 
-def molecules(found: FoundMolecules) -> Dataset:
+def molecule_dataset(raw: RawMolecules) -> Dataset:
     """Make a data set of molecules, with the deviation of their coordinates."""
-    real = found.atoms > 0
+    real = raw.atomic_numbers > 0
     sizes = real.sum(1)
-    centre = np.where(real[:, :, None], found.values, 0).sum(1) / sizes[:, None]
-    scale = float(np.sqrt(np.square(found.values - centre[:, None])[real].mean()))
+    centre = np.where(real[:, :, None], raw.values, 0).sum(1) / sizes[:, None]
+    scale = float(np.sqrt(np.square(raw.values - centre[:, None])[real].mean()))
     names = tuple(str(size) for size in np.unique(sizes).tolist())
-    elements = tuple(SYMBOLS[number] for number in np.unique(found.atoms[real]).tolist())
-    modality = Molecules(found.atoms.shape[1], names, elements, scale)
-    return Dataset(*modality.accept(found), modality, found.notes, properties=told(found))
+    elements = tuple(SYMBOLS[number] for number in np.unique(raw.atomic_numbers[real]).tolist())
+    modality = Molecules(raw.atomic_numbers.shape[1], names, elements, scale)
+    return Dataset(*modality.values_from_raw(raw), modality, raw.notes, properties=property_tensors(raw))
 
 
 def molecules_of(data: Dataset) -> list[Molecule]:

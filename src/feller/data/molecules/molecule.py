@@ -21,26 +21,26 @@ class Molecule:
 
     name: str
     """Where it stands, for people."""
-    atoms: Int[np.ndarray, " l"]
+    atomic_numbers: Int[np.ndarray, " l"]
     """Atomic numbers."""
-    places: Float[np.ndarray, "l 3"]
+    positions: Float[np.ndarray, "l 3"]
     """In Å."""
     charge: int = 0
     """In electron charges, where the file says it."""
-    drawn: bool = False
+    is_2d: bool = False
     """It is a drawing in two dimensions."""
-    told: dict[str, float] = field(default_factory=dict)
+    properties: dict[str, float] = field(default_factory=dict)
     """Numbers that the file tells of it."""
-    aside: tuple[str, ...] = ()
+    ignored_fields: tuple[str, ...] = ()
     """Names of what else the file tells of it, which is not kept."""
 
     def distances(self) -> Float[np.ndarray, "l l"]:
         """Return how far each two atoms are apart, in Å."""
-        return np.linalg.norm(self.places[:, None] - self.places, axis=2)
+        return np.linalg.norm(self.positions[:, None] - self.positions, axis=2)
 
-    def bonded(self) -> Bool[np.ndarray, "l l"]:
+    def bond_mask(self) -> Bool[np.ndarray, "l l"]:
         """Tell which two atoms are near enough for a bond, whatever its order."""
-        radii = RADII[self.atoms]
+        radii = RADII[self.atomic_numbers]
         near = self.distances() < STRETCH * (radii[:, None] + radii)
         return near & ~np.eye(len(near), dtype=bool)
 
@@ -60,35 +60,35 @@ def rdkit(what: str) -> Iterator[Any]:
         yield Chem
 
 
-def bare(chem: Any, molecule: Molecule) -> Any:
+def rdkit_without_bonds(chem: Any, molecule: Molecule) -> Any:
     """Return a molecule of rdkit that has atoms at their places and no bonds."""
     made = chem.RWMol()
-    for number in molecule.atoms.tolist():
+    for number in molecule.atomic_numbers.tolist():
         made.AddAtom(chem.Atom(number))
-    shape = chem.Conformer(len(molecule.atoms))
+    shape = chem.Conformer(len(molecule.atomic_numbers))
     shape.Set3D(True)
-    shape.SetPositions(np.ascontiguousarray(molecule.places, dtype=np.float64))
+    shape.SetPositions(np.ascontiguousarray(molecule.positions, dtype=np.float64))
     made.AddConformer(shape)
     return made
 
 
-def with_orders(chem: Any, molecule: Molecule, orders: Int[np.ndarray, "l l"]) -> Any:
+def rdkit_with_orders(chem: Any, molecule: Molecule, orders: Int[np.ndarray, "l l"]) -> Any:
     """Return a molecule of rdkit with bonds of known orders, 0 where there is none."""
     kinds = (chem.BondType.SINGLE, chem.BondType.DOUBLE, chem.BondType.TRIPLE)
-    made = bare(chem, molecule)
+    made = rdkit_without_bonds(chem, molecule)
     for i, j in np.argwhere(np.triu(orders)).tolist():
         made.AddBond(i, j, kinds[orders[i, j] - 1])
     return made
 
 
-def with_bonds(chem: Any, molecule: Molecule) -> Any | None:
+def rdkit_with_bonds(chem: Any, molecule: Molecule) -> Any | None:
     """Return a neutral molecule of rdkit whose bonds follow from the places, not yet sanitised; None if none do.
 
     Source: Kim and Kim 2015, "Universal structure conversion method for organic molecules", as rdkit has it.
     """
     from rdkit.Chem.rdDetermineBonds import DetermineBonds
 
-    made = bare(chem, molecule)
+    made = rdkit_without_bonds(chem, molecule)
     try:
         DetermineBonds(made, charge=0, embedChiral=False, maxIterations=STEPS)
     except (ValueError, RuntimeError):  # no bonds with right valencies, or too many attempts
@@ -96,7 +96,7 @@ def with_bonds(chem: Any, molecule: Molecule) -> Any | None:
     return made
 
 
-def sanitised(chem: Any, made: Any) -> bool:
+def sanitize(chem: Any, made: Any) -> bool:
     """Tell whether rdkit finds the valencies right and can draw Kekulé's bonds; completes the molecule then."""
     try:
         chem.SanitizeMol(made)

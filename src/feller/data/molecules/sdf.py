@@ -8,12 +8,12 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from feller.core.errors import InputError
-from feller.data.files.plain_text import number, read_letters
-from feller.data.molecules.molecule import Molecule, bare, rdkit, sanitised, with_bonds
+from feller.data.files.plain_text import parse_number, read_letters
+from feller.data.molecules.molecule import Molecule, rdkit, rdkit_with_bonds, rdkit_without_bonds, sanitize
 
 END = "$$$$"
 """Line that ends a record."""
-TOLD = re.compile(r"^>[^\n]*<([^>\n]+)>[^\n]*\n([^\n]*)$", re.MULTILINE)
+PROPERTY = re.compile(r"^>[^\n]*<([^>\n]+)>[^\n]*\n([^\n]*)$", re.MULTILINE)
 """A name and the line below it."""
 DIMENSION = slice(20, 22)
 """Columns of the second line that say 2D or 3D."""
@@ -40,12 +40,12 @@ def read_sdf(path: pathlib.Path) -> Iterator[Molecule]:
                 )
             drawn = not places[:, 2].any() and block.split("\n")[1][DIMENSION] != "3D"
             charge = sum(atom.GetFormalCharge() for atom in made.GetAtoms())
-            yield Molecule(f"{path.name}: line {line}", np.array(atoms), places, charge, drawn, *_told(block))
+            yield Molecule(f"{path.name}: line {line}", np.array(atoms), places, charge, drawn, *_properties(block))
 
 
-def _told(block: str) -> tuple[dict[str, float], tuple[str, ...]]:
+def _properties(block: str) -> tuple[dict[str, float], tuple[str, ...]]:
     """Return the numbers that a record tells behind its molecule, and the names of what else stands there."""
-    read = {name: number(line.strip()) for name, line in TOLD.findall(block)}
+    read = {name: parse_number(line.strip()) for name, line in PROPERTY.findall(block)}
     numbers = {name: value for name, value in read.items() if value is not None and math.isfinite(value)}
     return numbers, ("bonds", *(name for name in read if name not in numbers))
 
@@ -68,9 +68,9 @@ def sdf_text(molecules: Iterable[Molecule]) -> tuple[str, int]:
     records, without = [], 0
     with rdkit("writing .sdf") as chem:
         for i, molecule in enumerate(molecules):
-            made = with_bonds(chem, molecule)
-            if made is None or not sanitised(chem, made):
-                made, without = bare(chem, molecule), without + 1
+            made = rdkit_with_bonds(chem, molecule)
+            if made is None or not sanitize(chem, made):
+                made, without = rdkit_without_bonds(chem, molecule), without + 1
             made.SetProp("_Name", f"sample-{i:05}")
             records.append(f"{chem.MolToMolBlock(made, kekulize=False)}{END}\n")
     return "".join(records), without

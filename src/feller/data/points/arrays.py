@@ -14,8 +14,8 @@ from feller.core.pytree import Cond
 from feller.data.files import sample_folder
 from feller.data.files.numpy_files import write_arrays
 from feller.data.labels import label_arrays, relabel
-from feller.data.loading.raw import Found, FoundArrays, expect
-from feller.data.modality import Dataset, Modality, Write, check_finite_state
+from feller.data.loading.raw import RawArrays, RawExamples, expect
+from feller.data.modality import Dataset, Modality, Writer, check_finite_state
 from feller.spaces import Euclidean
 
 
@@ -23,8 +23,8 @@ from feller.spaces import Euclidean
 class Arrays(Modality):
     """Arrays of one shape, with one mean and one scale for all entries."""
 
-    called = "arrays of numbers"
-    holds = FoundArrays
+    display_name = "arrays of numbers"
+    raw_type = RawArrays
 
     shape: tuple[int, ...]
     mean: float = 0.0
@@ -37,7 +37,7 @@ class Arrays(Modality):
             raise InputError("a shape and a positive scale", f"{self.shape} and {self.scale:g}")
 
     @property
-    def forms(self) -> dict[str, Write]:
+    def writers(self) -> dict[str, Writer]:
         """Arrays, or a folder with them and a picture."""
         return {**self.array_forms, "": self._write_folder}
 
@@ -59,12 +59,12 @@ class Arrays(Modality):
         check_finite_state(state)
         return (state.double() * self.scale + self.mean).float()
 
-    def accept(self, found: Found) -> tuple[Tensor, Cond]:
+    def values_from_raw(self, raw: RawExamples) -> tuple[Tensor, Cond]:
         """Take arrays of our shape, and number their labels by our classes."""
-        values = expect(found, FoundArrays).values
+        values = expect(raw, RawArrays).values
         if values.shape[1:] != self.shape:
             raise InputError(f"arrays {['n', *self.shape]}", list(values.shape))
-        return torch.from_numpy(values).float(), relabel(found, self.classes)
+        return torch.from_numpy(values).float(), relabel(raw, self.classes)
 
     def arrays(self, values: Float[Tensor, " n *d"], given: Cond) -> dict[str, np.ndarray]:
         """Return `samples`, float32 [n, *shape], and the labels."""
@@ -78,16 +78,16 @@ class Arrays(Modality):
 
     def _write_folder(self, values: Tensor, given: Cond, out: pathlib.Path) -> None:
         sample_folder.prepare(out)
-        sample_folder.save(self.show(values[:SHOWN], given), out, ["samples.npz"])
+        sample_folder.save_overview(self.show(values[:MAX_OVERVIEW_ARRAYS], given), out, ["samples.npz"])
         write_arrays(self.arrays(values, given), out / "samples.npz")
 
 
-SHOWN = 64
+MAX_OVERVIEW_ARRAYS = 64
 """Arrays in the overview of a folder, at most."""
 
 
-def arrays(found: FoundArrays) -> Dataset:
+def array_dataset(raw: RawArrays) -> Dataset:
     """Make a data set of arrays, with the mean and deviation of all their entries."""
-    values = found.values
-    modality = Arrays(values.shape[1:], float(values.mean()), float(values.std()) or 1.0, found.classes)
-    return Dataset(*modality.accept(found), modality, found.notes)
+    values = raw.values
+    modality = Arrays(values.shape[1:], float(values.mean()), float(values.std()) or 1.0, raw.classes)
+    return Dataset(*modality.values_from_raw(raw), modality, raw.notes)

@@ -6,9 +6,9 @@ from collections.abc import Collection, Sequence
 import numpy as np
 
 from feller.core.errors import InputError
-from feller.data.files.plain_text import number
+from feller.data.files.plain_text import parse_number
 from feller.data.labels import LABEL_NAMES
-from feller.data.loading.raw import Found, FoundRows, FoundTable
+from feller.data.loading.raw import RawExamples, RawPoints, RawTable
 
 
 def check_finite(
@@ -51,23 +51,23 @@ def check_names(columns: tuple[str, ...]) -> tuple[str, ...]:
     return columns
 
 
-def arrange(found: Found, columns: tuple[str, ...]) -> np.ndarray:
+def columns_in_order(raw: RawExamples, columns: tuple[str, ...]) -> np.ndarray:
     """Return points [n, d] with their columns in the order named; without names in the file they are taken as they are.
 
     InputError if there are others, or none.
     """
-    if isinstance(found, FoundTable):
-        for name in found.columns:
-            told = next((cell for cell in found.words(name).words.to_pylist() if number(cell) is None), None)
-            if told is not None:
-                comma = told.count(",") == 1 and number(told.replace(",", ".")) is not None
-                helps = f"; numbers are written with a point, {told.replace(',', '.')}" if comma else ""
-                raise InputError(f"numbers in columns {', '.join(columns)}", f"{told[:40]!r} in column {name!r}{helps}")
-    if not isinstance(found, FoundRows):
-        raise InputError(f"points with columns {', '.join(columns)}", found.told)
-    values, names = found.values, found.columns or columns
+    if isinstance(raw, RawTable):
+        for name in raw.columns:
+            word = next((cell for cell in raw.factorize(name).uniques.to_pylist() if parse_number(cell) is None), None)
+            if word is not None:
+                comma = word.count(",") == 1 and parse_number(word.replace(",", ".")) is not None
+                helps = f"; numbers are written with a point, {word.replace(',', '.')}" if comma else ""
+                raise InputError(f"numbers in columns {', '.join(columns)}", f"{word[:40]!r} in column {name!r}{helps}")
+    if not isinstance(raw, RawPoints):
+        raise InputError(f"points with columns {', '.join(columns)}", raw.description)
+    values, names = raw.values, raw.columns or columns
     if len(names) != values.shape[1] or set(names) != set(columns):
-        got = ", ".join(found.columns) or f"{values.shape[1]} without names"
+        got = ", ".join(raw.columns) or f"{values.shape[1]} without names"
         raise InputError(f"the columns {', '.join(columns)}", got)
     place = {name: i for i, name in enumerate(names)}
     return np.ascontiguousarray(values[:, [place[name] for name in columns]], dtype=np.float64)
@@ -82,7 +82,7 @@ UNIT = re.compile(r"[_ ]\(?(deg|rad|degrees|radians)\)?$", re.IGNORECASE)
 """End of a name that says in what a column is measured."""
 
 
-def unit(name: str) -> str | None:
+def angle_unit(name: str) -> str | None:
     """Return `deg` or `rad` where the end of a name says so."""
     found = UNIT.search(name)
     return found[1][:3].lower() if found else None
@@ -92,7 +92,7 @@ def _bare(name: str) -> str:
     return UNIT.sub("", name).strip().lower()
 
 
-def places_among(names: Sequence[str]) -> tuple[str, ...]:
+def coordinate_columns(names: Sequence[str]) -> tuple[str, ...]:
     """Return the columns that are a latitude and a longitude, in their order; none unless there is one of each."""
     found = [[name for name in names if kind.fullmatch(_bare(name))] for kind in (LATITUDE, LONGITUDE)]
     if [len(columns) for columns in found] != [1, 1]:

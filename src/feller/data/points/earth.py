@@ -11,12 +11,12 @@ from torch import Tensor
 
 from feller.core.errors import InputError
 from feller.core.pytree import Cond
-from feller.data.figures import MOST, dot, finish, groups, panels
+from feller.data.figures import MAX_POINTS, class_masks, figure_to_image, marker_size, panels
 from feller.data.labels import relabel
-from feller.data.loading.raw import Found, FoundRows
+from feller.data.loading.raw import RawExamples, RawPoints
 from feller.data.modality import Dataset, check_finite_state
-from feller.data.points.columns import arrange, check_names, latitude_among, places_among, unit
-from feller.data.points.modality import Rows
+from feller.data.points.columns import angle_unit, check_names, columns_in_order, coordinate_columns, latitude_among
+from feller.data.points.modality import NumericRows
 from feller.spaces import Sphere
 
 VIEWS = ((0.0, "0°"), (90.0, "90° E"), (180.0, "180°"), (270.0, "90° W"))
@@ -51,7 +51,7 @@ def globe(
     """Draw unit vectors [n, 3] in orthographic views, coloured by their labels [n] if given, `across` in a row."""
     from matplotlib.patches import Circle
 
-    vectors = vectors[:MOST]
+    vectors = vectors[:MAX_POINTS]
     figure, drawn = panels(len(VIEWS), across or 2, width=3.4, height=3.6)
     for axes, (longitude, name) in zip(drawn, VIEWS, strict=True):
         axes.add_patch(Circle((0, 0), 1, facecolor=SEA, edgecolor=EDGE, linewidth=1, zorder=0))
@@ -60,28 +60,28 @@ def globe(
             front = np.where(depth > 0, 1.0, np.nan)
             axes.plot(front * right, front * up, color=GRID, linewidth=0.7, zorder=1)
         depth, right, up = seen_from(longitude, vectors).T
-        for colour, rows in groups(len(vectors), labels, classes):
+        for colour, rows in class_masks(len(vectors), labels, classes):
             rows = rows & (depth > 0)
-            size = 1.6 * dot(len(vectors))
+            size = 1.6 * marker_size(len(vectors))
             axes.scatter(right[rows], up[rows], s=size, color=colour, linewidths=0, alpha=0.7, zorder=2)
         axes.set(xlim=(-1.03, 1.03), ylim=(-1.03, 1.03), aspect="equal")
         axes.set_axis_off()
         axes.set_title(name, fontsize=10, color="#44505c")
-    return finish(figure, labels, classes)
+    return figure_to_image(figure, labels, classes)
 
 
-LEAST = 20
+MIN_ROWS = 20
 """Rows from which on it is no chance that all angles are small."""
 SPREAD = 1.0
 """Range of latitudes and longitudes that, within radians' limits, is taken for that of the whole earth."""
 
 
 @dataclass(frozen=True)
-class Earth(Rows):
+class Earth(NumericRows):
     """Places in degrees, as directions from the earth's centre; densities are those per area of the unit sphere."""
 
-    curved = True
-    called = "places on the earth"
+    is_manifold = True
+    display_name = "places on the earth"
 
     columns: tuple[str, ...]  # pyrefly: ignore
     """Names of the two columns, in the order of the files."""
@@ -117,32 +117,32 @@ class Earth(Rows):
         """Exchange the order of the columns with latitude, longitude."""
         return values.flip(1) if self.latitude else values
 
-    def accept(self, found: Found) -> tuple[Tensor, Cond]:
+    def values_from_raw(self, raw: RawExamples) -> tuple[Tensor, Cond]:
         """Put columns into our order, by what their names mean if they are others, and number labels by our classes."""
-        values = arrange(self._called_ours(found), self.columns)
-        self._check_range(replace(found, values=values))
-        return torch.from_numpy(values), relabel(found, self.classes)
+        values = columns_in_order(self._called_ours(raw), self.columns)
+        self._check_range(replace(raw, values=values))
+        return torch.from_numpy(values), relabel(raw, self.classes)
 
-    def _called_ours(self, found: Found) -> Found:
+    def _called_ours(self, raw: RawExamples) -> RawExamples:
         """Give a latitude and a longitude alone the names that ours have."""
-        if not isinstance(found, FoundRows) or not len(places_among(found.columns)) == len(found.columns) == 2:
-            return found
-        ours = self.columns if latitude_among(found.columns) == self.latitude else self.columns[::-1]
-        return found if {*found.columns} == {*self.columns} else replace(found, columns=ours)
+        if not isinstance(raw, RawPoints) or not len(coordinate_columns(raw.columns)) == len(raw.columns) == 2:
+            return raw
+        ours = self.columns if latitude_among(raw.columns) == self.latitude else self.columns[::-1]
+        return raw if {*raw.columns} == {*self.columns} else replace(raw, columns=ours)
 
-    def draw(self, samples: np.ndarray, labels: np.ndarray | None, across: int | None) -> Image.Image:
+    def plot(self, samples: np.ndarray, labels: np.ndarray | None, across: int | None) -> Image.Image:
         """Draw the globe from several sides."""
         vectors = self.encode(torch.from_numpy(samples)).numpy()
         return globe(vectors, labels, self.classes, across)
 
-    def _check_range(self, found: Found) -> None:
+    def _check_range(self, raw: RawExamples) -> None:
         """Refuse what is no latitude or longitude."""
-        latitude, longitude = found.values[:, self.latitude], found.values[:, 1 - self.latitude]
+        latitude, longitude = raw.values[:, self.latitude], raw.values[:, 1 - self.latitude]
         for what, place, low, high in (
             ("latitude", self.latitude, -90, 90),
             ("longitude", 1 - self.latitude, -180, 360),
         ):
-            numbers = found.values[:, place]
+            numbers = raw.values[:, place]
             outside = np.flatnonzero((numbers < low) | (numbers > high))
             if len(outside):
                 i = int(outside[0])
@@ -151,7 +151,7 @@ class Earth(Rows):
                     f"a {what} from {low} to {high}",
                     f"{numbers[i]:g} ({len(outside)} such in all)",
                     "Are the two columns swapped?" if swapped else "Correct or drop such rows",
-                    row=found.row(i),
+                    row=raw.row_number(i),
                     column=self.columns[place],
                 )
         self._check_unit(latitude, longitude)
@@ -159,8 +159,8 @@ class Earth(Rows):
     def _check_unit(self, latitude: np.ndarray, longitude: np.ndarray) -> None:
         """Refuse what must be radians: places spread over an earth of a few degrees."""
         small = (abs(latitude) <= math.pi / 2).all() and (abs(longitude) <= math.pi).all()
-        wide = len(latitude) >= LEAST and min(np.ptp(latitude), np.ptp(longitude)) > SPREAD
-        if small and wide and unit(self.columns[self.latitude]) != "deg":
+        wide = len(latitude) >= MIN_ROWS and min(np.ptp(latitude), np.ptp(longitude)) > SPREAD
+        if small and wide and angle_unit(self.columns[self.latitude]) != "deg":
             raise InputError(
                 "latitude and longitude in degrees",
                 f"{len(latitude)} rows within {abs(latitude).max():.3g} and {abs(longitude).max():.3g}, which look"
@@ -169,18 +169,18 @@ class Earth(Rows):
             )
 
 
-def earth(found: FoundRows) -> Dataset:
+def earth_dataset(raw: RawPoints) -> Dataset:
     """Make a data set of places; the names tell which column is the latitude, without names it is the first.
 
     Raises:
         InputError: If there are not two columns, or if they hold no latitudes and longitudes.
     """
-    if found.values.shape[1] != 2:
-        raise InputError("two columns, latitude and longitude", list(found.values.shape))
-    columns = check_names(found.columns) or ("latitude", "longitude")
+    if raw.values.shape[1] != 2:
+        raise InputError("two columns, latitude and longitude", list(raw.values.shape))
+    columns = check_names(raw.columns) or ("latitude", "longitude")
     latitude = latitude_among(columns)
-    west = 0.0 if found.values[:, 1 - latitude].max() > 180 else -180.0
-    modality = Earth(columns, latitude, west, found.classes)
-    values, given = modality.accept(found)
-    taken = f"taken as places on the earth: {columns[latitude]!r} as latitude, {columns[1 - latitude]!r} as longitude"
-    return Dataset(values, given, modality, (*found.notes, f"{taken}, in degrees"))
+    west = 0.0 if raw.values[:, 1 - latitude].max() > 180 else -180.0
+    modality = Earth(columns, latitude, west, raw.classes)
+    values, given = modality.values_from_raw(raw)
+    note = f"taken as places on the earth: {columns[latitude]!r} as latitude, {columns[1 - latitude]!r} as longitude"
+    return Dataset(values, given, modality, (*raw.notes, f"{note}, in degrees"))

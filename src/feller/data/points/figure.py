@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image
 
-from feller.data.figures import MOST, PANELS, dot, finish, groups, panels
+from feller.data.figures import MAX_POINTS, PANELS, class_masks, figure_to_image, marker_size, panels
 
 GREY = "0.82"
 """Of points behind others."""
@@ -15,28 +15,28 @@ def scatter(
     labels: np.ndarray | None,
     classes: tuple[str, ...],
     across: int | None = None,
-    beside: np.ndarray | None = None,
-    behind: np.ndarray | None = None,
+    same_scale_as: np.ndarray | None = None,
+    background: np.ndarray | None = None,
 ) -> Image.Image:
     """Draw points [n, d], coloured by their labels [n] if given, in panels, `across` in a row.
 
-    The axes have room for the points `beside`, so that two pictures compare, and for those `behind`, grey below all
+    The axes have room for the points `same_scale_as`, so that two pictures compare, and for those `background`, grey below all
     others.
     """
-    values = values[:MOST]
-    others = [some[:MOST] for some in (beside, behind) if some is not None]
+    values = values[:MAX_POINTS]
+    others = [some[:MAX_POINTS] for some in (same_scale_as, background) if some is not None]
     room = np.concatenate([values, *others]) if others else None
     count = min(max(1, values.shape[1] - 1), PANELS)
     figure, drawn = panels(count, across, width=4.2, height=4.0)
     for i, axes in enumerate(drawn):
-        if behind is not None and values.shape[1] > 1:
-            below = {"s": dot(len(behind[:MOST])), "color": GREY, "linewidths": 0, "zorder": 0}
-            axes.scatter(behind[:MOST, i], behind[:MOST, i + 1], **below)
-        for colour, rows in groups(len(values), labels, classes):
+        if background is not None and values.shape[1] > 1:
+            below = {"s": marker_size(len(background[:MAX_POINTS])), "color": GREY, "linewidths": 0, "zorder": 0}
+            axes.scatter(background[:MAX_POINTS, i], background[:MAX_POINTS, i + 1], **below)
+        for colour, rows in class_masks(len(values), labels, classes):
             if values.shape[1] == 1:
                 axes.hist(values[rows, 0], bins=50, color=colour, alpha=0.6)
             else:
-                size = dot(len(values))
+                size = marker_size(len(values))
                 axes.scatter(values[rows, i], values[rows, i + 1], s=size, color=colour, linewidths=0, alpha=0.7)
                 axes.set_ylabel(columns[i + 1], parse_math=False)
         axes.set_xlabel(columns[i], parse_math=False)
@@ -44,7 +44,7 @@ def scatter(
             axes.set_xlim(*_limits(room[:, i]))
             if room.shape[1] > 1:
                 axes.set_ylim(*_limits(room[:, i + 1]))
-    return finish(figure, labels, classes)
+    return figure_to_image(figure, labels, classes)
 
 
 def _limits(numbers: np.ndarray) -> tuple[float, float]:

@@ -13,14 +13,14 @@ from torch import Tensor
 
 from feller.core.errors import InputError
 from feller.core.pytree import Cond
-from feller.data.fingerprints import print_of
+from feller.data.fingerprints import fingerprint_of
 from feller.data.labels import relabel
-from feller.data.loading.raw import Found, FoundRows
+from feller.data.loading.raw import RawExamples, RawPoints
 from feller.data.modality import Dataset, check_finite_state
-from feller.data.points.columns import arrange, check_names
+from feller.data.points.columns import check_names, columns_in_order
 from feller.data.points.earth import globe
 from feller.data.points.figure import scatter
-from feller.data.points.modality import Rows
+from feller.data.points.modality import NumericRows
 from feller.spaces import SO3, SPD, Manifold, Poincare, Simplex, Sphere
 from feller.spaces.manifold import LARGEST_ERROR
 from feller.spaces.rotations import from_quaternion, to_quaternion
@@ -99,7 +99,7 @@ class Triangle(Chart):
 
 
 @dataclass(frozen=True)
-class Placed(Chart):
+class ShiftedScaled(Chart):
     """Points of a surface that was moved and scaled to a size about one."""
 
     centre: tuple[float, float, float]
@@ -126,16 +126,16 @@ ROOM = 2e-5
 
 
 @dataclass(frozen=True)
-class Rule:
+class ManifoldConstraint:
     """One thing that points of a space have in common."""
 
     measure: Callable[[Tensor], Tensor]
     """Points [n, ...] -> the number that is told, [n]."""
-    broken: Callable[[Tensor], Tensor]
+    violated: Callable[[Tensor], Tensor]
     """Points [n, ...] -> who breaks the rule, [n]."""
     text: str
     """What is told, with {} for the number."""
-    mends: bool = True
+    can_project: bool = True
     """There is a nearest point that keeps the rule."""
     hint: str = "correct or drop such rows"
 
@@ -184,48 +184,55 @@ def _least(parts: Float[Tensor, "n k"]) -> Float[Tensor, " n"]:
     return parts.amin(1)
 
 
-UNIT = Rule(_norm, _long, "has the norm {:.6g}, expected 1")
-NOWHERE = Rule(_norm, _short, "has the norm {:.2g} and points nowhere, expected 1", mends=False)
-RULES: dict[type, tuple[Rule, ...]] = {
-    Quaternions: (NOWHERE, UNIT),
-    Sphere: (NOWHERE, UNIT),
+UNIT = ManifoldConstraint(_norm, _long, "has the norm {:.6g}, expected 1")
+ZERO_NORM = ManifoldConstraint(_norm, _short, "has the norm {:.2g} and points nowhere, expected 1", can_project=False)
+CONSTRAINTS: dict[type, tuple[ManifoldConstraint, ...]] = {
+    Quaternions: (ZERO_NORM, UNIT),
+    Sphere: (ZERO_NORM, UNIT),
     SO3: (
-        Rule(
+        ManifoldConstraint(
             torch.linalg.det,
             _turns_over,
             "is no rotation: it has the determinant {:.3g}, expected 1, and so is singular or a reflection",
-            mends=False,
+            can_project=False,
         ),
-        Rule(_strain, lambda m: _strain(m) > LARGEST_ERROR, "is no rotation: R^T R is {:.3g} away from the identity"),
+        ManifoldConstraint(
+            _strain, lambda m: _strain(m) > LARGEST_ERROR, "is no rotation: R^T R is {:.3g} away from the identity"
+        ),
     ),
     Simplex: (
-        Rule(_sum, lambda p: _sum(p) <= 0, "adds up to {:.6g}, expected 1", mends=False),
-        Rule(
+        ManifoldConstraint(_sum, lambda p: _sum(p) <= 0, "adds up to {:.6g}, expected 1", can_project=False),
+        ManifoldConstraint(
             _sum,
             lambda p: (_sum(p) - 1).abs() > 0.5,
             "adds up to {:.6g}, expected 1",
-            mends=False,
+            can_project=False,
             hint="divide each row by its sum",
         ),
-        Rule(_least, lambda p: _least(p) < -LARGEST_ERROR, "holds the proportion {:.4g}, expected 0 to 1"),
-        Rule(_sum, lambda p: (_sum(p) - 1).abs() > LARGEST_ERROR, "adds up to {:.6g}, expected 1"),
+        ManifoldConstraint(
+            _least, lambda p: _least(p) < -LARGEST_ERROR, "holds the proportion {:.4g}, expected 0 to 1"
+        ),
+        ManifoldConstraint(_sum, lambda p: (_sum(p) - 1).abs() > LARGEST_ERROR, "adds up to {:.6g}, expected 1"),
     ),
     SPD: (
-        Rule(
-            _least_eigenvalue, _not_positive, "is not positive definite: its smallest eigenvalue is {:.3g}", mends=False
+        ManifoldConstraint(
+            _least_eigenvalue,
+            _not_positive,
+            "is not positive definite: its smallest eigenvalue is {:.3g}",
+            can_project=False,
         ),
-        Rule(
+        ManifoldConstraint(
             _asymmetry,
             lambda m: _asymmetry(m) > LARGEST_ERROR,
             "is not symmetric: it differs from its transpose by {:.2g} of its size",
         ),
     ),
     Poincare: (
-        Rule(
+        ManifoldConstraint(
             _norm,
             lambda x: _norm(x) > 1 - ROOM,
             f"has the norm {{:.6g}}, expected at most {1 - ROOM:g}: inside the unit ball",
-            mends=False,
+            can_project=False,
             hint="drop such rows, or scale the data into the ball",
         ),
     ),
@@ -233,11 +240,11 @@ RULES: dict[type, tuple[Rule, ...]] = {
 """Rules of charts, kept by rows, and of spaces, kept by points; those that no projection can mend come first."""
 
 
-def _rules(space: Manifold) -> Sequence[Rule]:
+def _rules(space: Manifold) -> Sequence[ManifoldConstraint]:
     """Return those of a space; where none are written down, points must lie near it."""
-    if type(space) in RULES:
-        return RULES[type(space)]
-    near = Rule(
+    if type(space) in CONSTRAINTS:
+        return CONSTRAINTS[type(space)]
+    near = ManifoldConstraint(
         space.constraint_error,
         lambda x: space.constraint_error(x) > LARGEST_ERROR,
         "lies {:.3g} beside the space, in units of its size",
@@ -245,13 +252,13 @@ def _rules(space: Manifold) -> Sequence[Rule]:
     return (near,)
 
 
-def belong(
-    found: Found, values: Float[Tensor, "n d"], chart: Chart, space: Manifold, *, project: bool
+def project_to_space(
+    raw: RawExamples, values: Float[Tensor, "n d"], chart: Chart, space: Manifold, *, project: bool
 ) -> tuple[Float[Tensor, "n d"], tuple[str, ...]]:
     """Return rows as points of a space, exactly, and what was moved.
 
     Args:
-        found: The file, which knows the lines of its rows.
+        raw: The file, which knows the lines of its rows.
         values: The rows.
         chart: How they stand for points.
         space: Where they shall lie.
@@ -261,9 +268,9 @@ def belong(
         InputError: If one does not, by more than rounding; says which row, by how much and what to do.
     """
     moved = torch.zeros(len(values), dtype=torch.bool)
-    moved |= _check(found, values, RULES.get(type(chart), ()), project=project)
+    moved |= _check(raw, values, CONSTRAINTS.get(type(chart), ()), project=project)
     points = chart.read(values)
-    moved |= _check(found, points, _rules(space), project=project)
+    moved |= _check(raw, points, _rules(space), project=project)
     exact = chart.write(space.project(points))
     if not moved.any():
         return exact, ()
@@ -271,33 +278,35 @@ def belong(
     return exact, (f"moved {count:,} of {len(values):,} rows to the nearest point of the space, by {most:.3g} at most",)
 
 
-def _check(found: Found, points: Tensor, rules: Sequence[Rule], *, project: bool) -> Bool[Tensor, " n"]:
+def _check(
+    raw: RawExamples, points: Tensor, rules: Sequence[ManifoldConstraint], *, project: bool
+) -> Bool[Tensor, " n"]:
     """Return who breaks a rule that is going to be mended; refuse the others."""
     moved = torch.zeros(len(points), dtype=torch.bool)
     for rule in rules:
-        broken = rule.broken(points)
-        if broken.any() and not (project and rule.mends):
+        broken = rule.violated(points)
+        if broken.any() and not (project and rule.can_project):
             first = int(broken.nonzero()[0])
             hint = f"{rule.hint}, or move them to the nearest point with --project"
-            if not rule.mends:
+            if not rule.can_project:
                 hint = f"{rule.hint}; --project cannot mend it" if project else rule.hint
-            told = rule.text.format(rule.measure(points[first : first + 1]).item())
-            raise InputError(f"{told} ({int(broken.sum())} such in all); {hint}", row=found.row(first))
+            message = rule.text.format(rule.measure(points[first : first + 1]).item())
+            raise InputError(f"{message} ({int(broken.sum())} such in all); {hint}", row=raw.row_number(first))
         moved |= broken
     return moved
 
 
-Place = tuple[Manifold, Chart, tuple[str, ...]]
+SpaceChart = tuple[Manifold, Chart, tuple[str, ...]]
 """A space, how rows stand for its points, and names for columns that have none."""
 
 
 @dataclass(frozen=True)
-class Geometric(Rows):
+class ManifoldPoints(NumericRows):
     """Rows that stand for points of a manifold; densities are those with respect to its volume."""
 
-    curved = True
-    called = "points of a space"
-    computes = True
+    is_manifold = True
+    display_name = "points of a space"
+    has_computed_values = True
 
     columns: tuple[str, ...]  # pyrefly: ignore
     manifold: Manifold
@@ -322,33 +331,33 @@ class Geometric(Rows):
         check_finite_state(state)
         return self.chart.write(self.manifold.project(state.double()))
 
-    def accept(self, found: Found) -> tuple[Tensor, Cond]:
+    def values_from_raw(self, raw: RawExamples) -> tuple[Tensor, Cond]:
         """Put columns into our order, by name if the file has names, and number labels by our classes."""
-        values = torch.from_numpy(arrange(found, self.columns))
-        return belong(found, values, self.chart, self.manifold, project=False)[0], relabel(found, self.classes)
+        values = torch.from_numpy(columns_in_order(raw, self.columns))
+        return project_to_space(raw, values, self.chart, self.manifold, project=False)[0], relabel(raw, self.classes)
 
-    def draw(self, samples: np.ndarray, labels: np.ndarray | None, across: int | None) -> Image.Image:
+    def plot(self, samples: np.ndarray, labels: np.ndarray | None, across: int | None) -> Image.Image:
         """Draw a globe, or one panel for each two neighbouring columns."""
         if self.manifold == Sphere(2):
             return globe(samples, labels, self.classes, across)
         return scatter(samples, self.columns, labels, self.classes, across)
 
 
-def geometric(found: FoundRows, place: Place, *, project: bool) -> Dataset:
+def manifold_dataset(raw: RawPoints, space_chart: SpaceChart, *, project: bool) -> Dataset:
     """Make a data set of points of a space.
 
     Args:
-        found: The file.
-        place: The space.
+        raw: The file.
+        space_chart: The space.
         project: Move points that lie beside it to the nearest that do not.
 
     Raises:
         InputError: If points lie beside the space.
     """
-    manifold, chart, names = place
-    modality = Geometric(check_names(found.columns) or names, manifold, chart, found.classes)
-    values = torch.from_numpy(arrange(found, modality.columns))
-    exact, notes = belong(found, values, chart, manifold, project=project)
-    taken = f"taken as points of {type(manifold).__name__}, {manifold.dimension} degrees of freedom each"
-    notes = (*found.notes, taken, *notes)
-    return Dataset(exact, relabel(found, modality.classes), modality, notes, print=print_of(found))
+    manifold, chart, names = space_chart
+    modality = ManifoldPoints(check_names(raw.columns) or names, manifold, chart, raw.classes)
+    values = torch.from_numpy(columns_in_order(raw, modality.columns))
+    exact, notes = project_to_space(raw, values, chart, manifold, project=project)
+    note = f"taken as points of {type(manifold).__name__}, {manifold.dimension} degrees of freedom each"
+    notes = (*raw.notes, note, *notes)
+    return Dataset(exact, relabel(raw, modality.classes), modality, notes, fingerprint=fingerprint_of(raw))

@@ -12,22 +12,22 @@ from torch import Tensor
 from feller.core.pytree import Cond
 from feller.data.files import sample_folder
 from feller.data.labels import LABEL_NAMES, label_arrays, label_names
-from feller.data.modality import Modality, Write
-from feller.data.points.tables import frame_of, write_table
+from feller.data.modality import Modality, Writer
+from feller.data.points.number_tables import frame_of, write_table
 
 
-class Rows(Modality):
+class NumericRows(Modality):
     """A kind whose values are float64 [n, d], one column for each name."""
 
     columns: tuple[str, ...]
     classes: tuple[str, ...]
 
     @abc.abstractmethod
-    def draw(self, samples: np.ndarray, labels: np.ndarray | None, across: int | None) -> Image.Image:
+    def plot(self, samples: np.ndarray, labels: np.ndarray | None, across: int | None) -> Image.Image:
         """Draw rows [n, d], coloured by their labels [n], with `across` panels in a row."""
 
     @property
-    def forms(self) -> dict[str, Write]:
+    def writers(self) -> dict[str, Writer]:
         """Tables, arrays (.npy without names and labels), or a folder with a table and a picture."""
         table = dict.fromkeys((".csv", ".tsv", ".txt", ".parquet"), self._write_table)
         return {**self.array_forms, **table, "": self._write_folder}
@@ -47,7 +47,7 @@ class Rows(Modality):
     def show(self, values: Float[Tensor, "n d"], given: Cond, columns: int | None = None) -> Image.Image:
         """Draw them in the way of their space, `columns` panels in a row."""
         arrays = self.arrays(values, given)
-        return self.draw(arrays["samples"], arrays.get("labels"), columns)
+        return self.plot(arrays["samples"], arrays.get("labels"), columns)
 
     def _write_table(self, values: Tensor, given: Cond, out: pathlib.Path) -> None:
         write_table(self.columns, self.arrays(values, {})["samples"], label_names(given, self.classes), out)

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 
 from feller.core.errors import InputError, UsageError
-from feller.data.loading.raw import FoundRows, about
-from feller.data.points.columns import places_among
-from feller.data.points.manifold_points import Entries, Place, Placed, Quaternions, Triangle
+from feller.data.loading.raw import RawPoints, error_context
+from feller.data.points.columns import coordinate_columns
+from feller.data.points.manifold_points import Entries, Quaternions, ShiftedScaled, SpaceChart, Triangle
 from feller.data.points.scans_and_meshes import read_mesh
 from feller.spaces import SO3, SPD, Mesh, Poincare, Simplex, Sphere
 
@@ -21,7 +21,7 @@ FLAT, ANGLES = "euclidean", "torus"
 """Spaces with a kind of data of their own."""
 
 
-def place_of(space: str, found: FoundRows) -> Place:
+def place_of(space: str, raw: RawPoints) -> SpaceChart:
     """Return the space of a name, or of a file with a mesh, for the columns of a file.
 
     Raises:
@@ -29,7 +29,7 @@ def place_of(space: str, found: FoundRows) -> Place:
         UsageError: If there is no such space.
     """
     check_space(space)
-    return _SPACES[space](found) if space in _SPACES else _on_mesh(pathlib.Path(space), found)
+    return _SPACES[space](raw) if space in _SPACES else _on_mesh(pathlib.Path(space), raw)
 
 
 def check_space(space: str) -> None:
@@ -44,35 +44,35 @@ def _numbered(letter: str, n: int) -> tuple[str, ...]:
     return tuple(f"{letter}{i + 1}" for i in range(n))
 
 
-def _on_sphere(found: FoundRows) -> Place:
-    d = found.values.shape[1]
+def _on_sphere(raw: RawPoints) -> SpaceChart:
+    d = raw.values.shape[1]
     if d < 3:
         raise InputError("latitude and longitude, or 3 columns or more of unit vectors", d)
-    if len(places_among(found.columns)) == 2:
-        others = [name for name in found.columns if name not in places_among(found.columns)]
+    if len(coordinate_columns(raw.columns)) == 2:
+        others = [name for name in raw.columns if name not in coordinate_columns(raw.columns)]
         raise InputError(
             "a place on the sphere is a latitude and a longitude alone", remedy=f"Drop {', '.join(others)}"
         )
     return Sphere(d - 1), Entries((d,)), ("x", "y", "z") if d == 3 else _numbered("x", d)
 
 
-def _in_ball(found: FoundRows) -> Place:
-    d = found.values.shape[1]
+def _in_ball(raw: RawPoints) -> SpaceChart:
+    d = raw.values.shape[1]
     if d < 2:
         raise InputError("2 columns or more of points in the unit ball", d)
     return Poincare(d), Entries((d,)), _numbered("x", d)
 
 
-def _proportions(found: FoundRows) -> Place:
-    d = found.values.shape[1]
+def _proportions(raw: RawPoints) -> SpaceChart:
+    d = raw.values.shape[1]
     if d < 2:
         raise InputError("2 columns or more of proportions", d)
     return Simplex(d - 1), Entries((d,)), _numbered("p", d)
 
 
-def _rotations(found: FoundRows) -> Place:
+def _rotations(raw: RawPoints) -> SpaceChart:
     """Take 9 columns as matrices, row by row, and 4 as quaternions: by their names, or w, x, y, z."""
-    d, names = found.values.shape[1], tuple(name.lower() for name in found.columns)
+    d, names = raw.values.shape[1], tuple(name.lower() for name in raw.columns)
     if d == 9:
         return SO3(), Entries((3, 3)), tuple(f"r{i}{j}" for i in (1, 2, 3) for j in (1, 2, 3))
     if d != 4:
@@ -80,20 +80,20 @@ def _rotations(found: FoundRows) -> Place:
     known = next((parts for parts in QUATERNION if set(parts) == set(names)), None)
     if known is None and names:
         raise InputError(
-            f"cannot tell which part of a quaternion is which in {', '.join(found.columns)}",
+            f"cannot tell which part of a quaternion is which in {', '.join(raw.columns)}",
             remedy="Call them qw, qx, qy, qz",
         )
     w, x, y, z = range(4) if known is None else (names.index(part) for part in known)
     return SO3(), Quaternions((w, x, y, z)), QUATERNION[0]
 
 
-def _covariances(found: FoundRows) -> Place:
+def _covariances(raw: RawPoints) -> SpaceChart:
     """Take n * n columns as matrices, row by row, and n (n + 1) / 2 as lower triangles, 11, 21, 22, 31, ..."""
-    d = found.values.shape[1]
+    d = raw.values.shape[1]
     whole, half = math.isqrt(d), (math.isqrt(8 * d + 1) - 1) // 2
     is_whole, is_half = whole**2 == d, half * (half + 1) // 2 == d
     if is_whole and is_half:  # 1, 36, 1225: symmetric rows are no accident
-        matrices = torch.from_numpy(found.values).reshape(-1, whole, whole)
+        matrices = torch.from_numpy(raw.values).reshape(-1, whole, whole)
         is_whole = torch.allclose(matrices, matrices.mT)
     if is_whole:
         return SPD(whole), Entries((whole, whole)), _numbered("s", d)
@@ -102,9 +102,9 @@ def _covariances(found: FoundRows) -> Place:
     raise InputError("n * n columns, a matrix row by row, or its n (n + 1) / 2 lower entries", d)
 
 
-def _on_mesh(path: pathlib.Path, found: FoundRows) -> Place:
+def _on_mesh(path: pathlib.Path, raw: RawPoints) -> SpaceChart:
     """Move and scale a surface so that its corners are about the centre, at a distance of one on average."""
-    d = found.values.shape[1]
+    d = raw.values.shape[1]
     if d != 3:
         raise InputError("3 columns, x, y and z of points of the surface", d)
     vertices, faces = read_mesh(path)
@@ -115,11 +115,11 @@ def _on_mesh(path: pathlib.Path, found: FoundRows) -> Place:
         raise InputError(expected="a surface with a size, all its vertices are in one place", file=path)
     moved = tuple((x, y, z) for x, y, z in ((corners - centre) / scale).tolist())
     x, y, z = centre.tolist()
-    with about(path):
-        return Mesh(moved, faces), Placed((x, y, z), scale), ("x", "y", "z")
+    with error_context(path):
+        return Mesh(moved, faces), ShiftedScaled((x, y, z), scale), ("x", "y", "z")
 
 
-_SPACES: dict[str, Callable[[FoundRows], Place]] = {
+_SPACES: dict[str, Callable[[RawPoints], SpaceChart]] = {
     "sphere": _on_sphere,
     "simplex": _proportions,
     "poincare": _in_ball,

@@ -10,8 +10,8 @@ import numpy as np
 
 from feller.core.errors import InputError
 from feller.core.optional_dependency import require_package
-from feller.data.files.decompression import check_unpacked
-from feller.data.loading.raw import FoundRows
+from feller.data.files.decompression import check_expanded_size
+from feller.data.loading.raw import RawPoints
 from feller.data.points.columns import check_finite
 
 ENDINGS = (".las", ".laz")
@@ -22,7 +22,7 @@ CHUNK, VARIABLE = 1_000_000, 2**32 - 1
 """Points of a packed chunk that any file may have, however few it holds; and what says that chunks differ."""
 
 
-def find_scan(path: pathlib.Path) -> FoundRows:
+def load_scan(path: pathlib.Path) -> RawPoints:
     """Read the places of a scan, in the units of its survey, mostly metres; only those on the ground, where known.
 
     InputError if the file is damaged or holds no point; UsageError without laspy, which reads it. Source: ASPRS, "LAS
@@ -33,7 +33,7 @@ def find_scan(path: pathlib.Path) -> FoundRows:
         _check_records(path)
         with laspy.open(path) as file:
             header = file.header
-            check_unpacked(path, header.point_count * header.point_format.size)
+            check_expanded_size(path, header.point_count * header.point_format.size)
             if header.are_points_compressed:
                 _check_chunks(path, header.offset_to_point_data, header.point_count)
                 _check_size(header.vlrs.get("LasZipVlr"), header.point_count)
@@ -52,10 +52,10 @@ def find_scan(path: pathlib.Path) -> FoundRows:
     check_finite(values, str(path), COLUMNS)
     ground = np.flatnonzero(classes == GROUND)
     if not len(ground):
-        told = f"none of the {len(values):,} points is marked as ground (class {GROUND}), so all were taken"
-        return FoundRows(values, columns=COLUMNS, notes=(told,))
-    told = f"{len(ground):,} of the {len(values):,} points are marked as ground (class {GROUND}); only these were taken"
-    return FoundRows(values[ground], columns=COLUMNS, notes=(told,), lines=ground + 1)
+        note = f"none of the {len(values):,} points is marked as ground (class {GROUND}), so all were taken"
+        return RawPoints(values, columns=COLUMNS, notes=(note,))
+    note = f"{len(ground):,} of the {len(values):,} points are marked as ground (class {GROUND}); only these were taken"
+    return RawPoints(values[ground], columns=COLUMNS, notes=(note,), lines=ground + 1)
 
 
 def _check_records(path: pathlib.Path) -> None:

@@ -12,12 +12,12 @@ from torch import Tensor
 
 from feller.core.errors import InputError
 from feller.core.pytree import Cond
-from feller.data.figures import MOST, PANELS, dot, finish, groups, panels
+from feller.data.figures import MAX_POINTS, PANELS, class_masks, figure_to_image, marker_size, panels
 from feller.data.labels import relabel
-from feller.data.loading.raw import Found, FoundRows
+from feller.data.loading.raw import RawExamples, RawPoints
 from feller.data.modality import Dataset, check_finite_state
-from feller.data.points.columns import arrange, check_names, unit
-from feller.data.points.modality import Rows
+from feller.data.points.columns import angle_unit, check_names, columns_in_order
+from feller.data.points.modality import NumericRows
 from feller.spaces import Torus
 
 TICKS = (-180, -90, 0, 90, 180)
@@ -31,15 +31,15 @@ def ramachandran(
     across: int | None = None,
 ) -> Image.Image:
     """Draw angles [n, d] in degrees, coloured by their labels [n] if given, with `across` panels in a row."""
-    degrees = (degrees[:MOST] + 180) % 360 - 180
+    degrees = (degrees[:MAX_POINTS] + 180) % 360 - 180
     count = min(max(1, degrees.shape[1] - 1), PANELS)
     figure, drawn = panels(count, across or (2 if count in (2, 4) else 3), width=4.0, height=4.0)
     for i, axes in enumerate(drawn):
-        for colour, rows in groups(len(degrees), labels, classes):
+        for colour, rows in class_masks(len(degrees), labels, classes):
             if degrees.shape[1] == 1:
                 axes.hist(degrees[rows, 0], bins=np.linspace(-180, 180, 73), color=colour, alpha=0.6)
             else:
-                size = dot(len(degrees))
+                size = marker_size(len(degrees))
                 axes.scatter(degrees[rows, i], degrees[rows, i + 1], s=size, color=colour, linewidths=0, alpha=0.6)
                 axes.set(ylim=(-180, 180), yticks=TICKS, aspect="equal")
                 axes.set_ylabel(f"{columns[i + 1]} (°)", parse_math=False)
@@ -49,7 +49,7 @@ def ramachandran(
         axes.axhline(0, color="#9aa7b4", linewidth=0.8, zorder=1)
         axes.axvline(0, color="#9aa7b4", linewidth=0.8, zorder=1)
         axes.set_axisbelow(True)
-    return finish(figure, labels, classes)
+    return figure_to_image(figure, labels, classes)
 
 
 TURNS = {"deg": 360.0, "rad": 2 * math.pi}
@@ -59,11 +59,11 @@ SLACK = 0.01
 
 
 @dataclass(frozen=True)
-class Torsions(Rows):
+class Torsions(NumericRows):
     """Angles in degrees or radians, as points of a torus; densities are those with respect to radians."""
 
-    curved = True
-    called = "angles"
+    is_manifold = True
+    display_name = "angles"
 
     columns: tuple[str, ...]  # pyrefly: ignore
     turns: tuple[float, ...]
@@ -98,22 +98,22 @@ class Torsions(Rows):
         wrapped = torch.where(inside, values, high - (high - values).remainder(turn))
         return torch.where((wrapped == high) & (high == turn), 0.0, wrapped)
 
-    def choose(self, names: Sequence[str]) -> tuple[str, ...]:
+    def select_columns(self, names: Sequence[str]) -> tuple[str, ...]:
         """Return our columns, if all are there."""
         return self.columns if set(self.columns) <= set(names) else ()
 
-    def accept(self, found: Found) -> tuple[Tensor, Cond]:
+    def values_from_raw(self, raw: RawExamples) -> tuple[Tensor, Cond]:
         """Put columns into our order, by name if the file has names, and number labels by our classes."""
-        values = arrange(found, self.columns)
-        check_unit(found, values, self.columns, self.turns)
-        return self._wrap(torch.from_numpy(values)), relabel(found, self.classes)
+        values = columns_in_order(raw, self.columns)
+        check_unit(raw, values, self.columns, self.turns)
+        return self._wrap(torch.from_numpy(values)), relabel(raw, self.classes)
 
-    def draw(self, samples: np.ndarray, labels: np.ndarray | None, across: int | None) -> Image.Image:
+    def plot(self, samples: np.ndarray, labels: np.ndarray | None, across: int | None) -> Image.Image:
         """Draw one Ramachandran plot for each two neighbouring columns, in degrees."""
         return ramachandran(samples * (360 / np.array(self.turns)), self.columns, labels, self.classes, across)
 
 
-def check_unit(found: Found, values: np.ndarray, columns: tuple[str, ...], turns: tuple[float, ...]) -> None:
+def check_unit(raw: RawExamples, values: np.ndarray, columns: tuple[str, ...], turns: tuple[float, ...]) -> None:
     """Refuse degrees in columns of radians; InputError if an angle exceeds a full turn of radians; says where."""
     for column, (name, turn) in enumerate(zip(columns, turns, strict=True)):
         large = np.flatnonzero(abs(values[:, column]) > turn + SLACK)
@@ -122,11 +122,11 @@ def check_unit(found: Found, values: np.ndarray, columns: tuple[str, ...], turns
                 f"radians in {name!r}, from -2 pi to 2 pi",
                 f"{values[large[0], column]:g} (degrees?)",
                 "Multiply them by pi/180, or let the name end in _deg",
-                row=found.row(int(large[0])),
+                row=raw.row_number(int(large[0])),
             )
 
 
-def torsions(found: FoundRows) -> Dataset:
+def torsion_dataset(raw: RawPoints) -> Dataset:
     """Make a data set of angles.
 
     A column whose name ends in _deg or _rad has that unit. All others have one unit: degrees if any value exceeds a
@@ -135,23 +135,23 @@ def torsions(found: FoundRows) -> Dataset:
     Raises:
         InputError: If a column of radians holds degrees.
     """
-    values = found.values
-    columns = check_names(found.columns) or tuple(f"angle{i + 1}" for i in range(values.shape[1]))
-    unsaid = [i for i, name in enumerate(columns) if unit(name) is None]
-    guess = "deg" if (abs(values[:, unsaid]) > TURNS["rad"] + SLACK).any() else "rad"
-    turns = tuple(TURNS[unit(name) or guess] for name in columns)
+    values = raw.values
+    columns = check_names(raw.columns) or tuple(f"angle{i + 1}" for i in range(values.shape[1]))
+    without_unit = [i for i, name in enumerate(columns) if angle_unit(name) is None]
+    guess = "deg" if (abs(values[:, without_unit]) > TURNS["rad"] + SLACK).any() else "rad"
+    turns = tuple(TURNS[angle_unit(name) or guess] for name in columns)
     highs = tuple(
         turn if top > turn / 2 * (1 + 1e-6) else turn / 2 for top, turn in zip(values.max(0), turns, strict=True)
     )
-    modality = Torsions(columns, turns, highs, found.classes)
-    return Dataset(*modality.accept(found), modality, (*found.notes, *_told(columns, unsaid, guess)))
+    modality = Torsions(columns, turns, highs, raw.classes)
+    return Dataset(*modality.values_from_raw(raw), modality, (*raw.notes, *_unit_notes(columns, without_unit, guess)))
 
 
-def _told(columns: tuple[str, ...], unsaid: list[int], guess: str) -> list[str]:
+def _unit_notes(columns: tuple[str, ...], without_unit: list[int], guess: str) -> list[str]:
     """Say what was taken for which unit, and how to say otherwise."""
-    said = f"taken as angles: {', '.join(columns)}"
-    if not unsaid:
-        return [said]
+    note = f"taken as angles: {', '.join(columns)}"
+    if not without_unit:
+        return [note]
     why = "a value exceeds 2 pi" if guess == "deg" else "no value exceeds 2 pi"
-    names = ", ".join(columns[i] for i in unsaid) if len(unsaid) < len(columns) else "all"
-    return [f"{said}; {names} in {NAMES[TURNS[guess]]}, since {why} (end a name in _deg or _rad to say otherwise)"]
+    names = ", ".join(columns[i] for i in without_unit) if len(without_unit) < len(columns) else "all"
+    return [f"{note}; {names} in {NAMES[TURNS[guess]]}, since {why} (end a name in _deg or _rad to say otherwise)"]

@@ -14,14 +14,14 @@ from feller.core.errors import InputError
 from feller.core.pytree import Cond, State
 from feller.core.serialization import replace_file
 from feller.data.files import sample_folder
-from feller.data.loading.raw import Found, FoundChains, check_longest, expect
-from feller.data.modality import Dataset, Modality, Write, check_finite_state
+from feller.data.loading.raw import RawChains, RawExamples, check_longest, expect
+from feller.data.modality import Dataset, Modality, Writer, check_finite_state
 from feller.data.proteins.figure import traces
 from feller.data.proteins.files import ATOMS, json_lines, pdb_text
-from feller.data.proteins.frames import CA, OWN, PLACES, C, put_together, take_apart
+from feller.data.proteins.frames import CA, NUM_COORDINATES, NUM_OWN_COORDINATES, C, atoms_to_frames, frames_to_atoms
 from feller.spaces import SO3, Euclidean, Product
 
-THIN = 1e-3
+MIN_SCALE = 1e-3
 """Least scale of a place in Å: those of idealised structures do not vary."""
 
 
@@ -35,10 +35,10 @@ class Backbones(Modality):
     bond, are lost.
     """
 
-    called = "protein backbones without sequences"
-    holds = FoundChains
-    least = 300
-    parts = "residues"
+    display_name = "protein backbones without sequences"
+    raw_type = RawChains
+    min_held_out = 300
+    unit_name = "residues"
     has_density = False  # the ends of chains have entries that never vary
 
     longest: int
@@ -50,8 +50,8 @@ class Backbones(Modality):
     scale: tuple[float, ...]
 
     def __post_init__(self) -> None:
-        if not len(self.mean) == len(self.scale) == PLACES or not all(0 < s < math.inf for s in self.scale):
-            raise InputError(f"{PLACES} means and positive scales", f"{self.mean} and {self.scale}")
+        if not len(self.mean) == len(self.scale) == NUM_COORDINATES or not all(0 < s < math.inf for s in self.scale):
+            raise InputError(f"{NUM_COORDINATES} means and positive scales", f"{self.mean} and {self.scale}")
         if not self.lengths or not all(name.isdecimal() and 0 < int(name) <= self.longest for name in self.lengths):
             raise InputError(f"lengths from 1 to {self.longest}", ", ".join(self.lengths) or "none")
 
@@ -60,12 +60,12 @@ class Backbones(Modality):
         """The number of residues."""
         return {"length": self.lengths}
 
-    def amount(self, data: Dataset) -> int:
+    def count_units(self, data: Dataset) -> int:
         """Return the number of residues: each counts, though there are few chains."""
         return int(data.given["valid"].sum())
 
     @property
-    def forms(self) -> dict[str, Write]:
+    def writers(self) -> dict[str, Writer]:
         """Arrays, JSON lines, one PDB file with a model for each chain, or a folder with a PDB file for each."""
         return {
             ".npz": self._write_arrays,
@@ -76,13 +76,15 @@ class Backbones(Modality):
 
     def space(self) -> Product:
         """Return rotations times R^9 at each residue."""
-        return Product({"rotation": SO3((self.longest,)), "position": Euclidean((self.longest, PLACES))})
+        return Product({"rotation": SO3((self.longest,)), "position": Euclidean((self.longest, NUM_COORDINATES))})
 
     def encode(self, values: Float[Tensor, "n l 4 3"]) -> State:
         """Take chains apart; residues are valid where they have a length, and padding holds identity and zeros."""
         values = values.double()
-        rotation, places, linked = take_apart(values, (values[:, :, C] != values[:, :, CA]).any(2))
-        known = torch.cat([places[:, :, :1].ne(0).expand(-1, -1, OWN), linked[:, :, None].expand(-1, -1, 6)], 2)
+        rotation, places, linked = atoms_to_frames(values, (values[:, :, C] != values[:, :, CA]).any(2))
+        known = torch.cat(
+            [places[:, :, :1].ne(0).expand(-1, -1, NUM_OWN_COORDINATES), linked[:, :, None].expand(-1, -1, 6)], 2
+        )
         position = (places - places.new_tensor(self.mean)) / places.new_tensor(self.scale)
         return {"rotation": rotation.float(), "position": torch.where(known, position, 0).float()}
 
@@ -91,36 +93,38 @@ class Backbones(Modality):
         check_finite_state(state)
         position = state["position"].double()
         places = position * position.new_tensor(self.scale) + position.new_tensor(self.mean)
-        return put_together(state["rotation"].double(), places, math.dist(self.mean[OWN:6], self.mean[6:]))
+        return frames_to_atoms(
+            state["rotation"].double(), places, math.dist(self.mean[NUM_OWN_COORDINATES:6], self.mean[6:])
+        )
 
-    def complete(self, given: Cond) -> Cond:
+    def add_derived_conditions(self, given: Cond) -> Cond:
         """Add `valid` [n, longest], which marks the residues that there are, from the length."""
         lengths = torch.tensor([*map(int, self.lengths), self.longest], device=given["length"].device)
         return {**given, "valid": self._mask(lengths[given["length"]])}
 
-    def adopt(self, data: Dataset) -> Dataset:
+    def convert(self, data: Dataset) -> Dataset:
         """Return chains of ours; of those with a sequence, the structure alone."""
         if not isinstance(data.values, dict):
-            return super().adopt(data)
+            return super().convert(data)
         given = {"length": data.given["length"], "valid": data.given["valid"]["position"]}
         return replace(data, values=data.values["atoms"], given=given, modality=self)
 
-    def accept(self, found: Found) -> tuple[Tensor, Cond]:
+    def values_from_raw(self, raw: RawExamples) -> tuple[Tensor, Cond]:
         """Pad chains to our length; a length that we do not know counts as not given."""
-        found = expect(found, FoundChains)
-        check_longest(found, found.lengths, self.longest, "residues")
-        values = torch.zeros(len(found.values), self.longest, len(ATOMS), 3, dtype=torch.float64)
-        values[:, : found.values.shape[1]] = torch.from_numpy(found.values)
+        raw = expect(raw, RawChains)
+        check_longest(raw, raw.lengths, self.longest, "residues")
+        values = torch.zeros(len(raw.values), self.longest, len(ATOMS), 3, dtype=torch.float64)
+        values[:, : raw.values.shape[1]] = torch.from_numpy(raw.values)
         number = {int(name): i for i, name in enumerate(self.lengths)}
-        classes = [number.get(length, len(number)) for length in found.lengths.tolist()]
-        return values, {"length": torch.tensor(classes), "valid": self._mask(torch.from_numpy(found.lengths))}
+        classes = [number.get(length, len(number)) for length in raw.lengths.tolist()]
+        return values, {"length": torch.tensor(classes), "valid": self._mask(torch.from_numpy(raw.lengths))}
 
     def _mask(self, lengths: Tensor) -> Bool[Tensor, "n l"]:
         return torch.arange(self.longest, device=lengths.device) < lengths[:, None]
 
     def chains(self, values: Float[Tensor, "n l 4 3"], given: Cond) -> list[np.ndarray]:
         """Return the atoms [l, 4, 3] of each chain without its padding, the mean of its CA atoms at the origin."""
-        valid = given["valid"] if "valid" in given else self.complete(given)["valid"]
+        valid = given["valid"] if "valid" in given else self.add_derived_conditions(given)["valid"]
         kept = [atoms[mask] for atoms, mask in zip(values.cpu().double().numpy(), valid.cpu().numpy(), strict=True)]
         return [atoms - atoms[:, CA].mean(0) for atoms in kept]
 
@@ -139,24 +143,26 @@ class Backbones(Modality):
 
     def _write_folder(self, values: Tensor, given: Cond, out: pathlib.Path) -> None:
         contents = (pdb_text([atoms]) for atoms in self.chains(values, given))
-        sample_folder.save_files(self.show(values, given), out, sample_folder.numbers(len(values), ".pdb"), contents)
+        sample_folder.save_files(
+            self.show(values, given), out, sample_folder.numbered_names(len(values), ".pdb"), contents
+        )
 
 
-def backbones(found: FoundChains) -> Dataset:
+def backbone_dataset(raw: RawChains) -> Dataset:
     """Make a data set of backbones."""
-    modality = usual_backbones(found)
-    return Dataset(*modality.accept(found), modality, found.notes)
+    modality = fit_backbones(raw)
+    return Dataset(*modality.values_from_raw(raw), modality, raw.notes)
 
 
-def usual_backbones(found: FoundChains) -> Backbones:
+def fit_backbones(raw: RawChains) -> Backbones:
     """Return the modality of chains: their lengths, and mean and deviation of their places."""
-    values, lengths = torch.from_numpy(found.values), torch.from_numpy(found.lengths)
+    values, lengths = torch.from_numpy(raw.values), torch.from_numpy(raw.lengths)
     valid = torch.arange(values.shape[1]) < lengths[:, None]
-    _, places, linked = take_apart(values, valid)
+    _, places, linked = atoms_to_frames(values, valid)
     if not linked.any():
         raise InputError("chains of two residues or more", "single ones")
-    own, following = places[:, :, :OWN][valid], places[:, :, OWN:][linked]
+    own, following = places[:, :, :NUM_OWN_COORDINATES][valid], places[:, :, NUM_OWN_COORDINATES:][linked]
     mean = torch.cat([own.mean(0), following.mean(0)])
-    scale = torch.cat([own.std(0, correction=0), following.std(0, correction=0)]).clamp(min=THIN)
+    scale = torch.cat([own.std(0, correction=0), following.std(0, correction=0)]).clamp(min=MIN_SCALE)
     names = tuple(str(length) for length in lengths.unique().tolist())
     return Backbones(values.shape[1], names, tuple(mean.tolist()), tuple(scale.tolist()))

@@ -10,15 +10,15 @@ import numpy as np
 
 from feller.core.errors import InputError
 from feller.data.files.plain_text import files_in, read_letters
-from feller.data.labels import Tally
-from feller.data.loading.raw import FoundChains, check_marks, check_rows
-from feller.data.proteins.files import ATOMS, MMCIF, Chain, parse, read_structure
+from feller.data.labels import NoteCounter
+from feller.data.loading.raw import RawChains, check_rows, prefix_lengths
+from feller.data.proteins.files import ATOMS, MMCIF, ProteinChain, parse_chain, read_structure
 from feller.data.proteins.files import ENDINGS as PDB
 from feller.data.proteins.residues import LETTERS
 
 ENDINGS = (*PDB, *MMCIF, ".jsonl", ".jsonl.gz")
 """Of the files that hold backbones."""
-LONGEST = 128
+MAX_RESIDUES = 128
 """Residues beyond which a chain is left out unless a limit is named."""
 SHORTEST = 10
 """Residues below which a piece is left out."""
@@ -29,21 +29,21 @@ BONDS = (1.0, 2.0)
 
 
 @dataclass
-class _Pieces:
+class _ChainCollector:
     """What was kept, and what was said of the others."""
 
     longest: int
-    kept: list[Chain] = field(default_factory=list)
-    tally: Tally = field(default_factory=Tally)
+    chains: list[ProteinChain] = field(default_factory=list)
+    tally: NoteCounter = field(default_factory=NoteCounter)
 
-    def add(self, chain: Chain) -> None:
+    def add(self, chain: ProteinChain) -> None:
         """Cut a chain at its gaps and keep what is neither long nor short."""
         ends = _gaps(chain.atoms)
         if len(ends) > 2:
             self.tally.add("chains cut where residues are missing or damaged: {}", chain.name)
         for start, stop in pairwise(ends):
-            whole = _whole(chain.atoms[start:stop])
-            piece = Chain(chain.name, chain.atoms[start:stop][whole], chain.residues[start:stop][whole])
+            whole = _is_complete(chain.atoms[start:stop])
+            piece = ProteinChain(chain.name, chain.atoms[start:stop][whole], chain.residues[start:stop][whole])
             size = len(piece.atoms)
             if size == 0 and len(ends) > 2:
                 continue
@@ -52,13 +52,13 @@ class _Pieces:
             elif size < SHORTEST:
                 self.tally.add(f"chains with pieces of less than {SHORTEST} residues, left out: {{}}", chain.name)
             else:
-                self.kept.append(piece)
+                self.chains.append(piece)
 
     def notes(self) -> tuple[str, ...]:
         """Say what was done, and how many residues are not known."""
-        some = [piece.name for piece in self.kept if (piece.residues < 0).any()]
-        number = sum(int((piece.residues < 0).sum()) for piece in self.kept)
-        total = sum(len(piece.atoms) for piece in self.kept)
+        some = [piece.name for piece in self.chains if (piece.residues < 0).any()]
+        number = sum(int((piece.residues < 0).sum()) for piece in self.chains)
+        total = sum(len(piece.atoms) for piece in self.chains)
         if not 0 < number < total:
             return self.tally.notes()
         return (
@@ -68,7 +68,7 @@ class _Pieces:
         )
 
 
-def _whole(atoms: np.ndarray) -> np.ndarray:
+def _is_complete(atoms: np.ndarray) -> np.ndarray:
     """Tell which residues have all atoms, at usual distances, [l]."""
     n, ca, c, o = atoms.swapaxes(0, 1)
     with np.errstate(invalid="ignore", over="ignore"):
@@ -78,33 +78,33 @@ def _whole(atoms: np.ndarray) -> np.ndarray:
 
 def _gaps(atoms: np.ndarray) -> list[int]:
     """Return where pieces begin and end: a damaged residue is a piece of its own, which is dropped."""
-    whole = _whole(atoms)
+    whole = _is_complete(atoms)
     with np.errstate(invalid="ignore", over="ignore"):
         bonded = np.linalg.norm(atoms[1:, 0] - atoms[:-1, 2], axis=1) < GAP
     broken = ~(bonded & whole[1:] & whole[:-1])
     return [0, *(np.flatnonzero(broken) + 1).tolist(), len(atoms)]
 
 
-def find_backbones(path: pathlib.Path, longest: int | None = LONGEST) -> FoundChains:
+def load_backbones(path: pathlib.Path, longest: int | None = MAX_RESIDUES) -> RawChains:
     """Read PDB or mmCIF, a folder of such files, or JSON lines with `coords`, as sets of inverse folding have them.
 
     Chains of more than `longest` residues are left out. InputError if a file is damaged, or if nothing is left.
     """
-    pieces = _Pieces(longest or sys.maxsize)
+    pieces = _ChainCollector(longest or sys.maxsize)
     for chain in _chains(path):
         pieces.add(chain)
     notes = pieces.notes()
-    if not pieces.kept:
+    if not pieces.chains:
         limits = f"{SHORTEST} residues or more" if longest is None else f"{SHORTEST} to {longest} residues"
         raise InputError(f"no chain of {limits} is left ({'; '.join(notes) or 'there is none at all'})", file=path)
-    lengths = np.array([len(piece.atoms) for piece in pieces.kept])
+    lengths = np.array([len(piece.atoms) for piece in pieces.chains])
     values = np.zeros((len(lengths), lengths.max(), len(ATOMS), 3))
     residues = np.full(values.shape[:2], -1)
-    for row, letters, piece in zip(values, residues, pieces.kept, strict=True):
+    for row, letters, piece in zip(values, residues, pieces.chains, strict=True):
         row[: len(piece.atoms)], letters[: len(piece.atoms)] = piece.atoms, piece.residues
-    names = tuple(piece.name for piece in pieces.kept)
+    names = tuple(piece.name for piece in pieces.chains)
     lost = pieces.tally.notes()
-    return FoundChains(values, lengths=lengths, residues=_any(residues), notes=notes, names=names, lost=lost)
+    return RawChains(values, lengths=lengths, residues=_any(residues), notes=notes, names=names, dropped=lost)
 
 
 def _any(residues: np.ndarray) -> np.ndarray | None:
@@ -112,7 +112,7 @@ def _any(residues: np.ndarray) -> np.ndarray | None:
     return residues if (residues >= 0).any() else None
 
 
-def interpret_backbones(arrays: dict[str, np.ndarray], where: str) -> FoundChains:
+def backbones_from_arrays(arrays: dict[str, np.ndarray], where: str) -> RawChains:
     """Read `samples` [n, l, 4, 3] and `valid` [n, l] of an .npz, and `residue` [n, l] if it is there, as we write them.
 
     InputError if numbers are missing, or if what is valid does not stand at the beginning.
@@ -127,11 +127,11 @@ def interpret_backbones(arrays: dict[str, np.ndarray], where: str) -> FoundChain
             place=where,
         )
     samples = samples.astype(np.float64)
-    lengths = check_marks(valid, where, "residues")
+    lengths = prefix_lengths(valid, where, "residues")
     check_rows(np.isfinite(samples).all((2, 3)) | ~valid, where, "finite coordinates")
     residues = _residues(arrays["residue"], valid, where)[:, : lengths.max()] if "residue" in arrays else None
     values = np.where(valid[:, :, None, None], samples, 0)[:, : lengths.max()]
-    return FoundChains(values, lengths=lengths, residues=None if residues is None else _any(residues))
+    return RawChains(values, lengths=lengths, residues=None if residues is None else _any(residues))
 
 
 def _residues(residue: np.ndarray, valid: np.ndarray, where: str) -> np.ndarray:
@@ -148,7 +148,7 @@ def _residues(residue: np.ndarray, valid: np.ndarray, where: str) -> np.ndarray:
     return residue
 
 
-def _chains(path: pathlib.Path) -> Iterator[Chain]:
+def _chains(path: pathlib.Path) -> Iterator[ProteinChain]:
     if path.is_dir():
         for file in files_in(path, ENDINGS):
             yield from _chains(file)
@@ -159,4 +159,4 @@ def _chains(path: pathlib.Path) -> Iterator[Chain]:
         if not lines:
             raise InputError(expected="chains, the file holds none", remedy="Drop it", file=path)
         for i, line in lines:
-            yield parse(line, i, f"{path}: line {i}")
+            yield parse_chain(line, i, f"{path}: line {i}")

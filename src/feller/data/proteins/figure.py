@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from feller.data.figures import bare_panels, finish
+from feller.data.figures import axisless_panels, figure_to_image
 
-MOST = 25
+MAX_CHAINS = 25
 """Chains that are drawn, at most; the first ones."""
 FINE = 6
 """Straight pieces between two residues."""
@@ -20,22 +20,24 @@ THICK = 4.2
 """Width in points of what is nearest."""
 
 
-def traces(chains: list[np.ndarray], columns: int | None = None, *, beside: Sequence[np.ndarray] = ()) -> Image.Image:
+def traces(
+    chains: list[np.ndarray], columns: int | None = None, *, same_scale_as: Sequence[np.ndarray] = ()
+) -> Image.Image:
     """Draw chains of CA atoms [l, 3], each seen along its thinnest direction.
 
     They have one scale, also with those of another picture that stands beside this one.
     """
-    courses = [_course(_turned(chain)) for chain in chains[:MOST]]
-    others = [_course(_turned(chain)) for chain in beside[:MOST]]
+    courses = [_course(_turned(chain)) for chain in chains[:MAX_CHAINS]]
+    others = [_course(_turned(chain)) for chain in same_scale_as[:MAX_CHAINS]]
     wide, high = (1.05 * max(np.abs(course[:, i]).max() for course in (*courses, *others)) + 2 for i in (0, 1))
     limits = {"xlim": (-wide, wide), "ylim": (-high, high)}
-    figure, panels = bare_panels(len(courses), columns, width=PANEL, height=PANEL * high / wide, **limits)
+    figure, panels = axisless_panels(len(courses), columns, width=PANEL, height=PANEL * high / wide, **limits)
     for axes, course in zip(panels, courses, strict=True):
         _draw(axes, course)
     x, y = 2 - wide, 2 - high
     panels[0].plot([x, x + BAR], [y, y], color="0.4", linewidth=1.5)
     panels[0].text(x, y + 0.8, f"{BAR:g} Å", color="0.4", fontsize=8, va="bottom")
-    return finish(figure, None, ())
+    return figure_to_image(figure, None, ())
 
 
 def _turned(chain: np.ndarray) -> np.ndarray:

@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from feller.core.errors import InputError
 from feller.core.optional_dependency import require_package
 from feller.data.files import sample_folder
-from feller.data.files.plain_text import HEAD, beginning_of, number, read_letters
+from feller.data.files.plain_text import HEAD, beginning_of, parse_number, read_letters
 from feller.data.proteins.residues import LETTERS, NUMBERS, PARENTS, name_of, numbers_of
 
 ENDINGS = (".pdb", ".ent", ".pdb.gz", ".ent.gz")
@@ -29,7 +29,7 @@ FILLERS = tuple(LETTERS.index(letter) for letter in "GA")
 
 
 @dataclass(frozen=True, eq=False)
-class Chain:
+class ProteinChain:
     """One chain of a file."""
 
     name: str
@@ -44,7 +44,7 @@ def holds_mmcif(path: pathlib.Path) -> bool:
     return not path.name.lower().endswith(MMCIF) or bool(re.search(r"^_\w+\.\w", beginning_of(path), re.MULTILINE))
 
 
-def read_structure(path: pathlib.Path) -> list[Chain]:
+def read_structure(path: pathlib.Path) -> list[ProteinChain]:
     """Read the chains of the first model of a PDB or mmCIF file, by gemmi; of alternate places the first counts.
 
     They are called as authors call them. Modified residues, such as selenomethionine, count as what they were made of;
@@ -77,7 +77,7 @@ def read_structure(path: pathlib.Path) -> list[Chain]:
     return found
 
 
-def _chain(part: Any, name: str) -> Chain | None:
+def _chain(part: Any, name: str) -> ProteinChain | None:
     """Return the backbone of a chain of gemmi; the first of several residues at one place counts."""
     residues: dict[str, tuple[np.ndarray, int]] = {}
     for residue in part:
@@ -88,10 +88,10 @@ def _chain(part: Any, name: str) -> Chain | None:
     if not residues:
         return None
     places, numbers = zip(*residues.values(), strict=True)
-    return Chain(name, np.stack(places), _told(np.array(numbers)))
+    return ProteinChain(name, np.stack(places), _without_fillers(np.array(numbers)))
 
 
-def _told(residues: Int[np.ndarray, " l"]) -> Int[np.ndarray, " l"]:
+def _without_fillers(residues: Int[np.ndarray, " l"]) -> Int[np.ndarray, " l"]:
     """Return the sequence of a chain, unless it is only filled in."""
     return np.full_like(residues, -1) if any((residues == filler).all() for filler in FILLERS) else residues
 
@@ -100,7 +100,7 @@ def _check_places(text: str, path: pathlib.Path) -> None:
     """Refuse a line of a PDB file whose coordinates are no numbers; gemmi takes what it can of them."""
     for at, line in enumerate(text.splitlines(), 1):
         if line.startswith(("ATOM  ", "HETATM")) and line[12:16].strip() in ATOMS:
-            read = [number(line[start : start + 8].strip()) for start in (30, 38, 46)]
+            read = [parse_number(line[start : start + 8].strip()) for start in (30, 38, 46)]
             if not all(place is not None and math.isfinite(place) for place in read):
                 raise InputError(
                     "three numbers in columns 31 to 54",
@@ -136,7 +136,7 @@ def pdb_text(chains: list[np.ndarray], sequences: Sequence[str | None] | None = 
     return "\n".join([*lines, "END", ""])
 
 
-def parse(line: str, number: int, where: str) -> Chain:
+def parse_chain(line: str, number: int, where: str) -> ProteinChain:
     """Read one JSON object with `coords`, a list of places for each atom, null where one is missing, and maybe `seq`.
 
     The number of the line names a chain without a name. InputError if it is damaged, or has another number of letters
@@ -152,7 +152,7 @@ def parse(line: str, number: int, where: str) -> Chain:
         raise InputError(hint, found=f"{line[:40]!r} ({type(error).__name__})", place=where) from error
     atoms[np.isinf(atoms)] = np.nan
     name = str(found.get("name", f"line {number}"))
-    return Chain(name, atoms.swapaxes(0, 1), _sequence(found.get("seq"), atoms.shape[1], where))
+    return ProteinChain(name, atoms.swapaxes(0, 1), _sequence(found.get("seq"), atoms.shape[1], where))
 
 
 def _sequence(seq: object, length: int, where: str) -> np.ndarray:
@@ -175,10 +175,10 @@ def json_lines(chains: list[np.ndarray], sequences: Sequence[str] | None = None)
     """Write one object a line, with the places in Å of each atom under its name, as sets of inverse folding do."""
     lines = []
     for i, atoms in enumerate(chains):
-        name = f"sample-{i + sample_folder.first():05}"
+        name = f"sample-{i + sample_folder.first_number():05}"
         coords = dict(zip(ATOMS, atoms.round(3).swapaxes(0, 1).tolist(), strict=True))
-        told = {} if sequences is None else {"seq": sequences[i]}
-        lines.append(json.dumps({"name": name, **told, "coords": coords}) + "\n")
+        extra = {} if sequences is None else {"seq": sequences[i]}
+        lines.append(json.dumps({"name": name, **extra, "coords": coords}) + "\n")
     return "".join(lines)
 
 

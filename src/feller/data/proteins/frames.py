@@ -9,17 +9,17 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-PLACES = 9
+NUM_COORDINATES = 9
 """Numbers beside the rotation: x of C; x, y of O; x, y, z of the next N and of the next CA, all seen from CA."""
-OWN = 3
+NUM_OWN_COORDINATES = 3
 """Of these, those that belong to the residue's own atoms."""
 N, CA, C, O = range(4)  # noqa: E741 - names of atoms
 
 
-def axes(along: Float[Tensor, "*b 3"], beside: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b 3 3"]:
+def orthonormal_frame(along: Float[Tensor, "*b 3"], second: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b 3 3"]:
     """Return the columns x, along the first vector, y, in the half-plane of the second, and z, across both."""
     x = torch.nn.functional.normalize(along, dim=-1)
-    y = torch.nn.functional.normalize(beside - (beside * x).sum(-1, keepdim=True) * x, dim=-1)
+    y = torch.nn.functional.normalize(second - (second * x).sum(-1, keepdim=True) * x, dim=-1)
     return torch.stack([x, y, torch.linalg.cross(x, y)], -1)
 
 
@@ -38,7 +38,7 @@ def dihedral(
     return torch.atan2((torch.linalg.cross(first, second) * along).sum(-1), (first * second).sum(-1))
 
 
-def take_apart(
+def atoms_to_frames(
     atoms: Float[Tensor, "n l 4 3"], valid: Bool[Tensor, "n l"]
 ) -> tuple[Float[Tensor, "n l 3 3"], Float[Tensor, "n l 9"], Bool[Tensor, "n l"]]:
     """Turn atoms N, CA, C, O into rotations, places, and whether a residue has a next one.
@@ -48,9 +48,9 @@ def take_apart(
     """
     n, ca, c, o = atoms.unbind(2)
     linked = valid & torch.cat([valid[:, 1:], torch.zeros_like(valid[:, :1])], 1)
-    leaves = axes(c - ca, o - ca)
+    leaves = orthonormal_frame(c - ca, o - ca)
     behind = torch.cat([(ca - c)[:, :1], (c[:, :-1] - n[:, 1:])], 1)
-    enters = axes(ca - n, behind)
+    enters = orthonormal_frame(ca - n, behind)
     rotation = torch.where(valid[:, :, None, None], enters.mT @ leaves, torch.eye(3, dtype=atoms.dtype))
     own = torch.stack([c - ca, o - ca], 2) @ leaves
     following = (atoms[:, 1:, (N, CA)] - ca[:, :-1, None]) @ leaves[:, :-1]
@@ -59,23 +59,23 @@ def take_apart(
     return rotation, places * valid[:, :, None], linked
 
 
-def put_together(
-    rotation: Float[Tensor, "n l 3 3"], places: Float[Tensor, "n l 9"], first: float
+def frames_to_atoms(
+    rotation: Float[Tensor, "n l 3 3"], places: Float[Tensor, "n l 9"], first_bond: float
 ) -> Float[Tensor, "n l 4 3"]:
-    """Build the atoms N, CA, C, O; the first CA is the origin, and `first` its distance from the first N."""
+    """Build the atoms N, CA, C, O; the first CA is the origin, and `first_bond` its distance from the first N."""
     zeros = torch.zeros_like(places[:, :, 0])
     c = torch.stack([places[:, :, 0], zeros, zeros], 2)
     o = torch.stack([places[:, :, 1], places[:, :, 2], zeros], 2)
-    next_n, next_ca = places[:, :, OWN:6], places[:, :, 6:]
-    onwards = rotation @ axes(next_ca - next_n, c - next_n)
+    next_n, next_ca = places[:, :, NUM_OWN_COORDINATES:6], places[:, :, 6:]
+    onwards = rotation @ orthonormal_frame(next_ca - next_n, c - next_n)
     enters, ca = (
         torch.eye(3, dtype=places.dtype, device=places.device).expand(len(places), 3, 3),
         places.new_zeros(1, 3),
     )
-    n, chain = ca - first * enters[:, :, 0], []
+    n, chain = ca - first_bond * enters[:, :, 0], []
     for i in range(places.shape[1]):
         leaves = (enters @ rotation[:, i]).mT
-        here = torch.stack([c[:, i], o[:, i], next_n[:, i], next_ca[:, i]], 1) @ leaves + ca[:, None]
-        chain.append(torch.stack([n, ca.expand_as(n), here[:, 0], here[:, 1]], 1))
-        n, ca, enters = here[:, 2], here[:, 3], enters @ onwards[:, i]
+        placed_atoms = torch.stack([c[:, i], o[:, i], next_n[:, i], next_ca[:, i]], 1) @ leaves + ca[:, None]
+        chain.append(torch.stack([n, ca.expand_as(n), placed_atoms[:, 0], placed_atoms[:, 1]], 1))
+        n, ca, enters = placed_atoms[:, 2], placed_atoms[:, 3], enters @ onwards[:, i]
     return torch.stack(chain, 1)

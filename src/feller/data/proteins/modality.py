@@ -13,9 +13,9 @@ from feller.core.errors import InputError, UsageError
 from feller.core.pytree import Cond, State
 from feller.core.serialization import replace_file
 from feller.data.files import sample_folder
-from feller.data.loading.raw import Found, FoundChains, expect
-from feller.data.modality import Dataset, Modality, Write
-from feller.data.proteins.backbones import Backbones, usual_backbones
+from feller.data.loading.raw import RawChains, RawExamples, expect
+from feller.data.modality import Dataset, Modality, Writer
+from feller.data.proteins.backbones import Backbones, fit_backbones
 from feller.data.proteins.files import json_lines, pdb_text
 from feller.data.proteins.residues import LETTERS, fasta, letters_of
 from feller.spaces import MaskSource, Product, Tokens
@@ -33,13 +33,13 @@ class Proteins(Modality):
     a residue is not known, its place counts and its kind does not: it is not valid of the leaf `residue`.
     """
 
-    called = "protein chains with their sequences"
-    holds = FoundChains
-    least = 300
-    parts = "residues"
+    display_name = "protein chains with their sequences"
+    raw_type = RawChains
+    min_held_out = 300
+    unit_name = "residues"
     has_density = False  # residues have none
-    leaves = ("residue", "structure")
-    filed: ClassVar[dict[str, str]] = {"structure": "one chain, such as a PDB file"}
+    conditionable_leaves = ("residue", "structure")
+    file_conditions: ClassVar[dict[str, str]] = {"structure": "one chain, such as a PDB file"}
 
     structure: Backbones
 
@@ -48,12 +48,12 @@ class Proteins(Modality):
         """The number of residues."""
         return self.structure.conditions
 
-    def amount(self, data: Dataset) -> int:
+    def count_units(self, data: Dataset) -> int:
         """Return the number of residues: each counts, though there are few chains."""
         return int(data.given["valid"]["position"].sum())
 
     @property
-    def forms(self) -> dict[str, Write]:
+    def writers(self) -> dict[str, Writer]:
         """Arrays, JSON lines, one PDB file with a model for each chain, or a folder with PDB files and a FASTA file."""
         return {
             ".npz": self._write_arrays,
@@ -62,35 +62,35 @@ class Proteins(Modality):
             "": self._write_folder,
         }
 
-    def give(self, leaf: str, text: str) -> tuple[State, dict[str, int]]:
+    def parse_condition(self, leaf: str, text: str) -> tuple[State, dict[str, int]]:
         """Return residues, [1, longest], from letters; UsageError if letters are none of the 20."""
         if leaf != "residue":
-            return super().give(leaf, text)
+            return super().parse_condition(leaf, text)
         sequence = "".join(text.split()).upper()
         odd = sorted(set(sequence) - set(LETTERS))
         if odd or not sequence:
             raise UsageError(
                 f"residue expects one letter for each residue, of {LETTERS}", found=", ".join(odd) or "none"
             )
-        follows = {"length": self.condition("length", str(len(sequence)))}
+        follows = {"length": self.class_index("length", str(len(sequence)))}
         value = torch.zeros(1, self.structure.longest, dtype=torch.long)
         value[0, : len(sequence)] = torch.tensor([LETTERS.index(letter) for letter in sequence])
         return value, follows
 
-    def take(self, leaf: str, found: Found) -> tuple[dict[str, Tensor], dict[str, int]]:
+    def load_condition(self, leaf: str, raw: RawExamples) -> tuple[dict[str, Tensor], dict[str, int]]:
         """Return `rotation` and `position` of the one chain in a file."""
-        found = expect(found, FoundChains)
-        n = len(found.values)
-        if n > 1 or found.lost:
+        raw = expect(raw, RawChains)
+        n = len(raw.values)
+        if n > 1 or raw.dropped:
             held = f"{n} chains, samples, or parts of them" if n > 1 else "a part of one"
-            lost = f" ({'; '.join(found.lost)})" if found.lost else ""
+            lost = f" ({'; '.join(raw.dropped)})" if raw.dropped else ""
             raise InputError(
                 f"{leaf} names a file with one chain that is whole",
                 found=f"{held}{lost}",
                 remedy="Write the one that is meant to a file of its own",
             )
-        values, given = self.structure.accept(found)
-        return self.structure.encode(values), {"length": self.condition("length", str(int(given["valid"].sum())))}
+        values, given = self.structure.values_from_raw(raw)
+        return self.structure.encode(values), {"length": self.class_index("length", str(int(given["valid"].sum())))}
 
     def space(self) -> Product:
         """Return that of backbones, times one token for each residue that begins as a mask."""
@@ -106,26 +106,26 @@ class Proteins(Modality):
         atoms = self.structure.decode({name: state[name] for name in ("rotation", "position")})
         return {"atoms": atoms, "residue": state["residue"].long()}
 
-    def complete(self, given: Cond) -> Cond:
+    def add_derived_conditions(self, given: Cond) -> Cond:
         """Add `valid`, which marks the residues that there are, [n, longest] for each leaf, from the length."""
-        valid = self.structure.complete(given)["valid"]
+        valid = self.structure.add_derived_conditions(given)["valid"]
         return {**given, "valid": _marks(valid, valid)}
 
-    def accept(self, found: Found) -> tuple[State, Cond]:
+    def values_from_raw(self, raw: RawExamples) -> tuple[State, Cond]:
         """Pad chains to our length; without a sequence, no residue is known."""
-        found = expect(found, FoundChains)
-        atoms, given = self.structure.accept(found)
+        raw = expect(raw, RawChains)
+        atoms, given = self.structure.values_from_raw(raw)
         residue = torch.full(atoms.shape[:2], -1)
-        if found.residues is not None:
-            residue[:, : found.residues.shape[1]] = torch.from_numpy(found.residues)
+        if raw.residues is not None:
+            residue[:, : raw.residues.shape[1]] = torch.from_numpy(raw.residues)
         marks = _marks(given["valid"], given["valid"] & (residue >= 0))
         return {"atoms": atoms, "residue": residue.clamp(min=0)}, {**given, "valid": marks}
 
-    def adopt(self, data: Dataset) -> Dataset:
+    def convert(self, data: Dataset) -> Dataset:
         """Return chains with their sequences as they are."""
         if not isinstance(data.values, dict):
             raise InputError("chains with their sequences", "structures alone", "Use the recipe `backbones`")
-        return super().adopt(data)
+        return super().convert(data)
 
     def chains(self, values: State, given: Cond) -> tuple[list[np.ndarray], list[str]]:
         """Return the atoms [l, 4, 3] of each chain without its padding, and its sequence, X where it is not known.
@@ -133,19 +133,19 @@ class Proteins(Modality):
         Raises:
             InputError: If residues are still masked.
         """
-        given = given if "valid" in given else self.complete(given)
+        given = given if "valid" in given else self.add_derived_conditions(given)
         valid, known = (given["valid"][name].cpu().numpy() for name in ("position", "residue"))
         residue = values["residue"].cpu().numpy()
         if (residue >= len(LETTERS))[known].any():
             raise InputError("some residues have no kind yet: they are masked", remedy="Let the sampling end at time 1")
-        told = np.where(known, residue, -1)
-        sequences = [letters_of(row[mask]) for row, mask in zip(told, valid, strict=True)]
+        residues = np.where(known, residue, -1)
+        sequences = [letters_of(row[mask]) for row, mask in zip(residues, valid, strict=True)]
         return self.structure.chains(values["atoms"], {"valid": given["valid"]["position"]}), sequences
 
     def arrays(self, values: State, given: Cond) -> dict[str, np.ndarray]:
         """Return what backbones have, and `residue` [n, l], positions in `LETTERS`, -1 where there is none."""
         _, sequences = self.chains(values, given)
-        given = given if "valid" in given else self.complete(given)
+        given = given if "valid" in given else self.add_derived_conditions(given)
         arrays = self.structure.arrays(values["atoms"], {"valid": given["valid"]["position"]})
         residue = np.full(arrays["valid"].shape, -1)
         for row, sequence in zip(residue, sequences, strict=True):
@@ -154,34 +154,34 @@ class Proteins(Modality):
 
     def show(self, values: Any, given: Cond, columns: int | None = None) -> Image.Image:
         """Draw the course of the first chains."""
-        given = given if "valid" in given else self.complete(given)
+        given = given if "valid" in given else self.add_derived_conditions(given)
         return self.structure.show(values["atoms"], {"valid": given["valid"]["position"]}, columns)
 
     def _write_folder(self, values: State, given: Cond, out: pathlib.Path) -> None:
         chains, sequences = self.chains(values, given)
         n = len(chains)
         contents = [pdb_text([atoms], [sequence]) for atoms, sequence in zip(chains, sequences, strict=True)]
-        contents.append(fasta(sample_folder.numbers(n), sequences))
-        files = [*sample_folder.numbers(n, ".pdb"), SEQUENCES]
+        contents.append(fasta(sample_folder.numbered_names(n), sequences))
+        files = [*sample_folder.numbered_names(n, ".pdb"), SEQUENCES]
         sample_folder.save_files(self.show(values, given), out, files, contents)
 
 
-def _marks(valid: Tensor, known: Tensor) -> dict[str, Tensor]:
+def _marks(valid: Tensor, residue_known: Tensor) -> dict[str, Tensor]:
     """Mark what is real of each leaf."""
-    return {"rotation": valid, "position": valid, "residue": known}
+    return {"rotation": valid, "position": valid, "residue": residue_known}
 
 
-def structures(data: Dataset) -> Dataset:
+def backbones_only(data: Dataset) -> Dataset:
     """Return the backbones of proteins alone, as measures of structures want them; others as they are."""
     whole = data.modality.view(Proteins)
-    return data if whole is None else data.seen_as(whole.structure)
+    return data if whole is None else data.with_modality(whole.structure)
 
 
-def proteins(found: FoundChains) -> Dataset:
+def protein_dataset(raw: RawChains) -> Dataset:
     """Make a data set of proteins; every length from the shortest to the longest chain can be asked for."""
-    if found.residues is None:
+    if raw.residues is None:
         raise InputError("chains with their sequences", "structures alone")
-    usual = usual_backbones(found)
-    lengths = tuple(str(length) for length in range(int(found.lengths.min()), int(found.lengths.max()) + 1))
+    usual = fit_backbones(raw)
+    lengths = tuple(str(length) for length in range(int(raw.lengths.min()), int(raw.lengths.max()) + 1))
     modality = Proteins(replace(usual, lengths=lengths))
-    return Dataset(*modality.accept(found), modality, found.notes)
+    return Dataset(*modality.values_from_raw(raw), modality, raw.notes)

@@ -12,56 +12,56 @@ from feller.core.errors import UsageError
 from feller.core.pytree import Cond, State, num_examples
 from feller.core.rng import Rng
 from feller.data.labels import LABEL_NAMES, TEXT_NAME, relabel
-from feller.data.loading.raw import Found, FoundPictures, FoundRows, FoundTable, FoundTexts
-from feller.data.loading.read_options import Asked
+from feller.data.loading.raw import RawExamples, RawImages, RawPoints, RawTable, RawTexts
+from feller.data.loading.read_options import ReadOptions
 from feller.data.modality import Dataset, Modality
 from feller.data.shards import parquet_columns, parquet_types, tar_index
-from feller.data.shards.row_groups import Groups, make_groups
+from feller.data.shards.row_groups import RowGroups, make_groups
 from feller.data.shards.shard_names import find_shards
-from feller.data.shards.source import Source
+from feller.data.shards.shard_reader import ShardReader
 from feller.data.shards.tar_index import make_index
-from feller.data.stream import Pieces
+from feller.data.stream import ReadChunks
 
-FIXED = Rng(0).fold_in("shards")
-MOST_PIECES = 64
+SAMPLE_RNG = Rng(0).fold_in("shards")
+MAX_SAMPLED_CHUNKS = 64
 """Pieces that a sample is taken from."""
 
 
 @dataclass(frozen=True, eq=False)
-class Shards:
+class ShardStream:
     """Examples of shards as a modality sees them."""
 
-    source: Source
+    source: ShardReader
     modality: Modality
     given: Cond
-    held: Int[Tensor, " k"]
+    sample_index: Int[Tensor, " k"]
 
     def __len__(self) -> int:
         return len(self.source)
 
     @property
-    def print(self) -> str:
+    def fingerprint(self) -> str:
         """That of the shards."""
-        return self.source.about.print
+        return self.source.info.fingerprint
 
     @property
-    def prints(self) -> dict[str, str]:
+    def fingerprints(self) -> dict[str, str]:
         """Those of the shards."""
-        return self.source.about.prints
+        return self.source.info.fingerprints
 
     @property
-    def pieces(self) -> Pieces | None:
+    def chunks(self) -> ReadChunks | None:
         """Those of the shards."""
-        return self.source.pieces
+        return self.source.chunks
 
     @property
-    def most(self) -> int:
+    def max_held_out(self) -> int:
         """As many as a sample has."""
-        return self.source.sample
+        return self.source.sample_size
 
     def take(self, numbers: Int[Tensor, " m"]) -> tuple[State, Cond]:
         """Read them."""
-        values, given = self.modality.accept(self.source.found(numbers.numpy()))
+        values, given = self.modality.values_from_raw(self.source.read_raw(numbers.numpy()))
         if num_examples(values) != len(numbers):
             raise UsageError(
                 "these shards hold rows that belong together, so that all must be read", remedy="Give one file"
@@ -69,12 +69,12 @@ class Shards:
         return values, given
 
 
-def sharded(source: str, asked: Asked, make: Callable[[Found], Dataset]) -> Dataset:
+def shard_dataset(source: str, options: ReadOptions, make: Callable[[RawExamples], Dataset]) -> Dataset:
     """Read the index of shards, and a sample that tells what all examples are like.
 
     Args:
         source: What a person named.
-        asked: How large examples may be, which columns count, and of which kind they must be.
+        options: How large examples may be, which columns count, and of which kind they must be.
         make: Makes a data set of what is found.
 
     Raises:
@@ -83,61 +83,61 @@ def sharded(source: str, asked: Asked, make: Callable[[Found], Dataset]) -> Data
     named = find_shards(source)
     if named.ending == ".tar":
         index = make_index(named.shards)
-        asked.check(index.kind)
-        shards = tar_index.pictures_of(index, asked) if index.kind is FoundPictures else tar_index.texts_of(index)
+        options.check_type(index.kind)
+        shards = tar_index.pictures_of(index, options) if index.kind is RawImages else tar_index.texts_of(index)
     else:
-        shards = _columns(make_groups(named.shards), asked)
+        shards = _columns(make_groups(named.shards), options)
     n = len(shards)
     numbers = _sample(shards)
-    found = shards.sampled(numbers)
-    modality = make(found).modality
-    more = np.setdiff1d(shards.lacking(modality), numbers)
+    raw = shards.read_sample(numbers)
+    modality = make(raw).modality
+    more = np.setdiff1d(shards.unrepresented(modality), numbers)
     if len(more):
         numbers = np.union1d(numbers, more)
-        found = shards.sampled(numbers)
-    made = make(found)
+        raw = shards.read_sample(numbers)
+    made = make(raw)
     modality = made.modality
-    values, given = modality.accept(found)
+    values, given = modality.values_from_raw(raw)
     if num_examples(values) != len(numbers):
         raise UsageError(
             "holds rows that belong together, so that all must be read", remedy="Give one file", file=source
         )
     classes = modality.conditions.get("label", ())
-    labels = shards.about.labels
-    known = {} if labels is None else relabel(replace(found, labels=labels.astype(np.int64)), classes)
-    stream = Shards(shards.settled(found, modality), modality, known, torch.from_numpy(numbers))
-    told = f"{n:,} examples in {len(named.shards):,} shards are read as they are needed"
+    labels = shards.info.labels
+    known = {} if labels is None else relabel(replace(raw, labels=labels.astype(np.int64)), classes)
+    stream = ShardStream(shards.with_sample(raw, modality), modality, known, torch.from_numpy(numbers))
+    note = f"{n:,} examples in {len(named.shards):,} shards are read as they are needed"
     if len(numbers) < n:
-        told += f"; what all are like was told by {len(numbers):,} of them, beside which samples are judged, too"
-    return Dataset(values, given, modality, (*named.notes, *shards.about.notes, told, *made.notes), stream=stream)
+        note += f"; what all are like was told by {len(numbers):,} of them, beside which samples are judged, too"
+    return Dataset(values, given, modality, (*named.notes, *shards.info.notes, note, *made.notes), stream=stream)
 
 
-def _sample(shards: Source) -> np.ndarray:
+def _sample(shards: ShardReader) -> np.ndarray:
     """Return the numbers of the examples that are looked at: all, or some of each piece that is read."""
     n = len(shards)
-    if n <= shards.sample:
+    if n <= shards.sample_size:
         return np.arange(n)
-    draw = FIXED.stream("sample")
-    if shards.pieces is None:
-        return np.sort(torch.randperm(n, generator=draw.shared_generator())[: shards.sample].numpy())
-    of = shards.pieces.of
-    which = torch.randperm(int(of[-1]) + 1, generator=draw.shared_generator())[:MOST_PIECES]
-    among = torch.isin(of, which.to(of.dtype)).nonzero()[:, 0]
-    return np.sort(among[torch.randperm(len(among), generator=draw.shared_generator())[: shards.sample]].numpy())
+    rng = SAMPLE_RNG.stream("sample")
+    if shards.chunks is None:
+        return np.sort(torch.randperm(n, generator=rng.shared_generator())[: shards.sample_size].numpy())
+    chunk_ids = shards.chunks.chunk_ids
+    which = torch.randperm(int(chunk_ids[-1]) + 1, generator=rng.shared_generator())[:MAX_SAMPLED_CHUNKS]
+    among = torch.isin(chunk_ids, which.to(chunk_ids.dtype)).nonzero()[:, 0]
+    return np.sort(among[torch.randperm(len(among), generator=rng.shared_generator())[: shards.sample_size]].numpy())
 
 
-def _columns(groups: Groups, asked: Asked) -> Source:
+def _columns(groups: RowGroups, options: ReadOptions) -> ShardReader:
     """Tell texts, tables and points apart by what is asked, or by the names and types of the columns."""
-    if asked.kind is FoundTexts:
+    if options.raw_type is RawTexts:
         return parquet_columns.texts_of(groups)
-    if asked.kind is FoundTable:
+    if options.raw_type is RawTable:
         return parquet_columns.cells_of(groups)
     rest = [name for name in groups.columns if name.strip().lower() not in LABEL_NAMES]
     words = [name for name in rest if not parquet_types.is_number(groups.kind(name))]
     alone = len(rest) == 1 and parquet_types.is_text(groups.kind(rest[0]))
-    if asked.kind is Found and words and (TEXT_NAME in map(str.lower, words) or alone):
+    if options.raw_type is RawExamples and words and (TEXT_NAME in map(str.lower, words) or alone):
         return parquet_columns.texts_of(groups)
-    if issubclass(FoundTable, asked.kind) and words and not asked.choose(rest):
+    if issubclass(RawTable, options.raw_type) and words and not options.select_columns(rest):
         return parquet_columns.cells_of(groups)
-    asked.check(FoundRows)
-    return parquet_columns.rows_of(groups, asked.choose)
+    options.check_type(RawPoints)
+    return parquet_columns.rows_of(groups, options.select_columns)

@@ -9,35 +9,35 @@ import numpy as np
 import torch
 
 from feller.core.errors import InputError
-from feller.data.labels import LABEL_NAMES, TEXT_NAME, classify
-from feller.data.loading.raw import Found, FoundRows, FoundTexts, as_objects
+from feller.data.labels import LABEL_NAMES, TEXT_NAME, encode_labels
+from feller.data.loading.raw import RawExamples, RawPoints, RawTexts, object_array
 from feller.data.modality import Modality
-from feller.data.points.tables import Choose
+from feller.data.points.number_tables import ColumnSelector
 from feller.data.shards.parquet_types import check_cells, check_text, is_number, is_ordered
-from feller.data.shards.row_groups import Groups, read_safely
-from feller.data.shards.source import TOGETHER, About, Source, Survey, survey
-from feller.data.stream import Pieces
+from feller.data.shards.row_groups import RowGroups, read_safely
+from feller.data.shards.shard_reader import TEXT_BATCH, ShardIndexInfo, ShardReader, Survey, survey
+from feller.data.stream import ReadChunks
 from feller.data.tables.dataframes import from_frame, text_cells
-from feller.data.tables.mixed import Mixed
+from feller.data.tables.mixed_table import MixedTable
 from feller.data.tables.modality import Table
 from feller.data.tables.schema import Schema
 
-MOST = 1_000
+MAX_ADDED_ROWS = 1_000
 """Rows that a column adds to a sample, at most."""
 
 
-def unseen(groups: Groups, schema: Schema) -> np.ndarray:
+def unrepresented_rows(groups: RowGroups, schema: Schema) -> np.ndarray:
     """Return the numbers of rows, one for each cell that the schema has no code for."""
     found: list[int] = []
     names = {name.strip(): name for name in groups.columns}
     for column in schema.modelled:
         strange: set[str] = set()
         start = 0
-        for values in groups.each(names[column.name]):
+        for values in groups.iterate(names[column.name]):
             different = _extremes(values)
             cells = text_cells(different.to_pandas())
             for cell, value, code in zip(cells.to_pylist(), different, column.codes(cells).tolist(), strict=True):
-                if len(strange) < MOST and cell not in strange and code < 0:
+                if len(strange) < MAX_ADDED_ROWS and cell not in strange and code < 0:
                     strange.add(cell)
                     place = values.index(value).as_py() if value.is_valid else _first_null(values)
                     found.append(start + place)
@@ -66,19 +66,19 @@ SAMPLE = 50_000
 
 
 @dataclass(frozen=True, eq=False)
-class _Rows(Source):
+class _ParquetRows(ShardReader):
     """What all kinds of rows share."""
 
-    groups: Groups
+    groups: RowGroups
     columns: tuple[str, ...]
     """That are read."""
 
-    sample = SAMPLE
+    sample_size = SAMPLE
 
     @property
-    def pieces(self) -> Pieces | None:
+    def chunks(self) -> ReadChunks | None:
         """The groups."""
-        return Pieces(torch.from_numpy(self.groups.of()), self.groups.together)
+        return ReadChunks(torch.from_numpy(self.groups.group_of_rows()), self.groups.max_cached)
 
     def _frame(self, numbers: np.ndarray) -> Any:
         """Return rows as a data frame whose whole numbers are whole, also where some are missing."""
@@ -95,10 +95,10 @@ class _Rows(Source):
 
 
 @dataclass(frozen=True, eq=False)
-class Points(_Rows):
+class ParquetPoints(_ParquetRows):
     """Rows of numbers."""
 
-    def found(self, numbers: np.ndarray) -> Found:
+    def read_raw(self, numbers: np.ndarray) -> RawExamples:
         """Return the numbers."""
         values = np.ascontiguousarray(self._frame(numbers).to_numpy(dtype=np.float64, na_value=np.nan))
         bad = np.argwhere(~np.isfinite(values))
@@ -109,49 +109,49 @@ class Points(_Rows):
                 expected="a finite number",
                 remedy="Drop or fill such rows",
             )
-        found = FoundRows(values, columns=tuple(name.strip() for name in self.columns))
-        return self.about.labelled(found, numbers)
+        found = RawPoints(values, columns=tuple(name.strip() for name in self.columns))
+        return self.info.with_labels(found, numbers)
 
 
 @dataclass(frozen=True, eq=False)
-class Cells(_Rows):
+class ParquetCells(_ParquetRows):
     """Rows of cells of every kind."""
 
-    def found(self, numbers: np.ndarray) -> Found:
+    def read_raw(self, numbers: np.ndarray) -> RawExamples:
         """Return the cells as texts."""
         found = from_frame(self._frame(numbers), str(self.groups.shards[0].path.parent))
         return replace(found, names=tuple(map(self.groups.name, numbers.tolist())), lines=None)
 
-    def lacking(self, modality: Modality) -> np.ndarray:
+    def unrepresented(self, modality: Modality) -> np.ndarray:
         """Return rows with cells that no row of the sample has."""
-        mixed = modality.view(Mixed)
+        mixed = modality.view(MixedTable)
         table = modality.view(Table) if mixed is None else mixed.table
-        return super().lacking(modality) if table is None else unseen(self.groups, table.schema)
+        return super().unrepresented(modality) if table is None else unrepresented_rows(self.groups, table.schema)
 
 
 @dataclass(frozen=True, eq=False)
-class Texts(_Rows):
+class ParquetTexts(_ParquetRows):
     """A column of texts, each an example but for the empty ones."""
 
     survey: Survey
 
     @property
-    def pieces(self) -> Pieces | None:
+    def chunks(self) -> ReadChunks | None:
         """The groups, of the rows that are not empty."""
-        return Pieces(torch.from_numpy(self.groups.of()[self.survey.kept]), self.groups.together)
+        return ReadChunks(torch.from_numpy(self.groups.group_of_rows()[self.survey.nonempty]), self.groups.max_cached)
 
-    def found(self, numbers: np.ndarray) -> Found:
+    def read_raw(self, numbers: np.ndarray) -> RawExamples:
         """Return the texts."""
-        rows = self.survey.kept[numbers]
+        rows = self.survey.nonempty[numbers]
         texts = _texts(self.groups.rows(rows, self.columns).column(0))
-        return self.about.labelled(FoundTexts(as_objects(texts), documents=True, lines=rows + 1), numbers)
+        return self.info.with_labels(RawTexts(object_array(texts), documents=True, lines=rows + 1), numbers)
 
-    def lacking(self, modality: Modality) -> np.ndarray:
+    def unrepresented(self, modality: Modality) -> np.ndarray:
         """Return the longest, and those with characters that are not known."""
-        return self.survey.lacking(modality)
+        return self.survey.unrepresented(modality)
 
 
-def rows_of(groups: Groups, choose: Choose) -> Source:
+def rows_of(groups: RowGroups, choose: ColumnSelector) -> ShardReader:
     """Return rows of numbers, with their classes.
 
     Raises:
@@ -165,10 +165,10 @@ def rows_of(groups: Groups, choose: Choose) -> Source:
     if words or not chosen:
         got = f"{words[0]!r} holds others" if words else "there is none"
         raise InputError(expected=f"columns of numbers, {got}", remedy="Leave out what asks for numbers", place=where)
-    return Points(_about(groups, label, _left(rest, chosen)), groups, chosen)
+    return ParquetPoints(_about(groups, label, _left(rest, chosen)), groups, chosen)
 
 
-def texts_of(groups: Groups) -> Source:
+def texts_of(groups: RowGroups) -> ShardReader:
     """Return the texts of the column that is called so, or is alone beside the label.
 
     Raises:
@@ -184,26 +184,28 @@ def texts_of(groups: Groups) -> Source:
     check_text(shard, named[0], groups.kind(named[0]))
     found = _surveyed(groups, named[0])
     about = _about(groups, label, _left(rest, named))
-    if not len(found.kept):
+    if not len(found.nonempty):
         raise InputError(expected=f"texts in the column {named[0]!r}, all of them are empty", file=shard.path)
-    if found.empty:
-        told = f"left out {found.empty:,} empty texts, the first is {groups.name(found.first_empty)}"
-        about = about.some(found.kept, told)
-    return Texts(about, groups, (named[0],), found)
+    if found.num_empty:
+        note = f"left out {found.num_empty:,} empty texts, the first is {groups.name(found.first_empty)}"
+        about = about.subset(found.nonempty, note)
+    return ParquetTexts(about, groups, (named[0],), found)
 
 
-def cells_of(groups: Groups) -> Source:
+def cells_of(groups: RowGroups) -> ShardReader:
     """Return all columns as they are; InputError if one holds what no cell can be."""
     for name, kind in groups.kinds.items():
         check_cells(groups.shards[0], name, kind)
-    return Cells(_about(groups, None, ()), groups, groups.columns)
+    return ParquetCells(_about(groups, None, ()), groups, groups.columns)
 
 
 @functools.lru_cache(maxsize=2)
-def _surveyed(groups: Groups, column: str) -> Survey:
+def _surveyed(groups: RowGroups, column: str) -> Survey:
     """Look through all texts; once for the same ones."""
     return survey(
-        _texts(values.slice(i, TOGETHER)) for values in groups.each(column) for i in range(0, len(values), TOGETHER)
+        _texts(values.slice(i, TEXT_BATCH))
+        for values in groups.iterate(column)
+        for i in range(0, len(values), TEXT_BATCH)
     )
 
 
@@ -211,31 +213,33 @@ def _texts(values: Any) -> list[str]:
     return [text or "" for text in values.to_pylist()]
 
 
-def _left(rest: Sequence[str], read: Sequence[str]) -> tuple[str, ...]:
-    known = {*read}
+def _left(rest: Sequence[str], columns_read: Sequence[str]) -> tuple[str, ...]:
+    known = {*columns_read}
     others = [name for name in rest if name not in known]
     return (f"left out the columns {', '.join(others)}",) if others else ()
 
 
-def _label(groups: Groups) -> str | None:
+def _label(groups: RowGroups) -> str | None:
     named = [name for name in groups.columns if name.strip().lower() in LABEL_NAMES]
     if len(named) > 1:
         raise InputError("one column called label or class", len(named), "Drop one", file=groups.shards[0].path)
     return named[0] if named else None
 
 
-def _about(groups: Groups, label: str | None, notes: tuple[str, ...]) -> About:
+def _about(groups: RowGroups, label: str | None, notes: tuple[str, ...]) -> ShardIndexInfo:
     """Say what is known of all rows; their classes are numbered in one pass over their column."""
     if label is None:
-        return About(len(groups), groups.print, groups.prints, notes=notes)
+        return ShardIndexInfo(len(groups), groups.fingerprint, groups.fingerprints, notes=notes)
     check_cells(groups.shards[0], label, groups.kind(label))
     words: dict[str, str] = {}
     labels: list[str] = []
-    for column in groups.each(label):
+    for column in groups.iterate(label):
         for value in column.to_pylist():
             if value is None or value == "":
                 raise InputError(f"{groups.name(len(labels))} has no {label}", remedy="Fill it, or drop the row")
             word = str(value).strip()
             labels.append(words.setdefault(word, word))
-    positions, classes = classify(labels, f"{groups.shards[0].path.parent} ({label})")
-    return About(len(groups), groups.print, groups.prints, positions.astype(np.int32), classes, notes)
+    positions, classes = encode_labels(labels, f"{groups.shards[0].path.parent} ({label})")
+    return ShardIndexInfo(
+        len(groups), groups.fingerprint, groups.fingerprints, positions.astype(np.int32), classes, notes
+    )

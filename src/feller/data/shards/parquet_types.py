@@ -3,7 +3,7 @@
 from typing import Any
 
 from feller.core.errors import InputError
-from feller.data.shards.shard_names import Shard
+from feller.data.shards.shard_names import ShardFile
 
 
 def is_number(kind: Any) -> bool:
@@ -17,7 +17,7 @@ def is_text(kind: Any) -> bool:
     """Tell whether a column holds texts, or nothing at all."""
     from pyarrow import types
 
-    return any(is_so(plain(kind)) for is_so in (types.is_string, types.is_large_string, types.is_null))
+    return any(is_so(storage_type(kind)) for is_so in (types.is_string, types.is_large_string, types.is_null))
 
 
 def is_ordered(kind: Any) -> bool:
@@ -27,7 +27,7 @@ def is_ordered(kind: Any) -> bool:
     return is_number(kind) or types.is_date(kind) or types.is_timestamp(kind)
 
 
-def plain(kind: Any) -> Any:
+def storage_type(kind: Any) -> Any:
     """Return the type to look through values in: a dictionary packs them, and half a float has no functions."""
     import pyarrow
     from pyarrow import types
@@ -37,11 +37,11 @@ def plain(kind: Any) -> Any:
     return kind.value_type if types.is_dictionary(kind) else kind
 
 
-def check_cells(shard: Shard, name: str, kind: Any) -> None:
+def check_cells(shard: ShardFile, name: str, kind: Any) -> None:
     """Raise an InputError on a column whose cells are no numbers, words, dates, times, or yes and no."""
     from pyarrow import types
 
-    known = plain(kind)
+    known = storage_type(kind)
     if is_text(known) or is_ordered(known) or types.is_boolean(known) or types.is_time(known):
         return
     raise InputError(
@@ -52,11 +52,14 @@ def check_cells(shard: Shard, name: str, kind: Any) -> None:
     )
 
 
-def check_text(shard: Shard, name: str, kind: Any) -> None:
+def check_text(shard: ShardFile, name: str, kind: Any) -> None:
     """Raise an InputError on a column that holds no texts."""
     if not is_text(kind):
         raise InputError(
-            f"has the type {_short(kind)}", expected=f"texts; {_advice(plain(kind))}", file=shard.path, column=name
+            f"has the type {_short(kind)}",
+            expected=f"texts; {_advice(storage_type(kind))}",
+            file=shard.path,
+            column=name,
         )
 
 

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 
 from feller.core.errors import InputError
-from feller.data.files.decompression import check_unpacked
-from feller.data.files.delimited import check_header, spread
-from feller.data.shards.parquet_types import plain
-from feller.data.shards.shard_names import Prints, Shard, check_same
+from feller.data.files.decompression import check_expanded_size
+from feller.data.files.delimited import check_header, decoded_dictionary_bytes
+from feller.data.shards.parquet_types import storage_type
+from feller.data.shards.shard_names import FingerprintBuilder, ShardFile, check_same
 
-MEMORY = 2**28
+MAX_CACHED_BYTES = 2**28
 """Bytes of row groups that are held at once, about; one at least."""
 INDEX = re.compile(r"__index_level_\d+__")
 """Columns that number the rows of a data frame, and say nothing of them."""
@@ -25,10 +25,10 @@ FOOTER = 2**26
 
 
 @dataclass(frozen=True, eq=False)
-class Groups:
+class RowGroups:
     """All row groups of shards with the same columns."""
 
-    shards: tuple[Shard, ...]
+    shards: tuple[ShardFile, ...]
     shard: np.ndarray
     """Number of the shard of each group."""
     place: np.ndarray
@@ -37,12 +37,12 @@ class Groups:
     """Number of the first row of each group, and behind the last one that of all rows."""
     kinds: dict[str, Any]
     """Columns -> their types, as pyarrow has them."""
-    print: str
-    prints: dict[str, str]
+    fingerprint: str
+    fingerprints: dict[str, str]
     """That of each shard, by its name."""
-    together: int
+    max_cached: int
     """Groups that memory holds."""
-    _held: "OrderedDict[tuple[int, tuple[str, ...]], Any]" = field(default_factory=OrderedDict)
+    _cache: "OrderedDict[tuple[int, tuple[str, ...]], Any]" = field(default_factory=OrderedDict)
     _lock: Any = field(default_factory=threading.Lock)
 
     def __len__(self) -> int:
@@ -57,7 +57,7 @@ class Groups:
         """Return the type of a column."""
         return self.kinds[column]
 
-    def of(self) -> np.ndarray:
+    def group_of_rows(self) -> np.ndarray:
         """Return the group of each row, int32."""
         return np.repeat(np.arange(len(self.place), dtype=np.int32), np.diff(self.starts))
 
@@ -69,28 +69,30 @@ class Groups:
         """
         key = (number, tuple(columns))
         with self._lock:
-            if key in self._held:
-                self._held.move_to_end(key)
-                return self._held[key]
-            while len(self._held) >= self.together:
-                self._held.popitem(last=False)
-            self._held[key] = self._read(number, columns)
-            return self._held[key]
+            if key in self._cache:
+                self._cache.move_to_end(key)
+                return self._cache[key]
+            while len(self._cache) >= self.max_cached:
+                self._cache.popitem(last=False)
+            self._cache[key] = self._read(number, columns)
+            return self._cache[key]
 
     def _read(self, number: int, columns: Sequence[str]) -> Any:
         shard = self.shards[self.shard[number]]
-        with opened(shard) as file:
+        with open_shard(shard) as file:
             table = read_safely(shard, lambda: _valid(file, int(self.place[number]), columns))
         if len(table) != self.starts[number + 1] - self.starts[number]:
             raise InputError(f"row group {self.place[number]} has {len(table):,} rows, it said others", file=shard.path)
-        check_unpacked(shard.path, table.nbytes + read_safely(shard, lambda: sum(map(spread, table.columns))))
+        check_expanded_size(
+            shard.path, table.nbytes + read_safely(shard, lambda: sum(map(decoded_dictionary_bytes, table.columns)))
+        )
         return table
 
-    def each(self, column: str) -> Iterator[Any]:
+    def iterate(self, column: str) -> Iterator[Any]:
         """Yield a column, group by group, without holding any."""
         for number in range(len(self.place)):
             values = self._read(number, [column]).column(0)
-            yield values.cast(plain(values.type))
+            yield values.cast(storage_type(values.type))
 
     def rows(self, numbers: np.ndarray, columns: Sequence[str]) -> Any:
         """Return rows in this order, as a table of pyarrow."""
@@ -107,7 +109,7 @@ class Groups:
         back[order] = np.arange(len(order))
         return pyarrow.concat_tables(taken).unify_dictionaries().take(back)
 
-    def shard_of(self, number: int) -> Shard:
+    def shard_of(self, number: int) -> ShardFile:
         """Return the shard of a row."""
         return self.shards[self.shard[np.searchsorted(self.starts, number, side="right") - 1]]
 
@@ -125,7 +127,7 @@ def _valid(file: Any, place: int, columns: Sequence[str]) -> Any:
     return table
 
 
-def opened(shard: Shard) -> Any:
+def open_shard(shard: ShardFile) -> Any:
     """Open a shard that is what it was; InputError if it is damaged, or was written to."""
     from pyarrow import parquet
 
@@ -134,7 +136,7 @@ def opened(shard: Shard) -> Any:
     return read_safely(shard, lambda: parquet.ParquetFile(shard.path))
 
 
-def read_safely(shard: Shard, read: Any) -> Any:
+def read_safely(shard: ShardFile, read: Any) -> Any:
     """Return what a function of pyarrow gives; its errors, of many kinds, become ours."""
     try:
         return read()
@@ -145,52 +147,52 @@ def read_safely(shard: Shard, read: Any) -> Any:
 
 
 @functools.lru_cache(maxsize=2)
-def make_groups(shards: tuple[Shard, ...]) -> Groups:
+def make_groups(shards: tuple[ShardFile, ...]) -> RowGroups:
     """Look at the footers of shards; once for the same ones.
 
     Raises:
         InputError: If one is damaged, has other columns than the first, or there is no row.
     """
-    prints, found, rows, schema, largest = Prints(), [], [], None, 1
+    prints, places_found, rows, schema, largest = FingerprintBuilder(), [], [], None, 1
     for number, shard in enumerate(shards):
-        with opened(shard) as file:
+        with open_shard(shard) as file:
             about, own = file.metadata, file.schema_arrow
             _check_columns(shard, own, schema or own)
             schema = schema or own
             for i in range(about.num_row_groups):
                 group = about.row_group(i)
-                check_unpacked(shard.path, group.total_byte_size)
+                check_expanded_size(shard.path, group.total_byte_size)
                 largest = max(largest, group.total_byte_size)
                 if group.num_rows:
-                    found.append((number, i))
+                    places_found.append((number, i))
                     rows.append(group.num_rows)
         prints.add(shard, f"{shard.path.name!a} {shard.size}\n".encode() + _footer(shard))
     if schema is None or not rows:
         raise InputError(f"rows in it, or in the {len(shards)} shards", "none", file=shards[0].path)
     check_header([name.strip() for name in schema.names], str(shards[0].path))
-    places = np.array(found, dtype=np.int64)
-    return Groups(
+    places = np.array(places_found, dtype=np.int64)
+    return RowGroups(
         shards,
         places[:, 0],
         places[:, 1],
         np.concatenate([[0], np.cumsum(rows)]),
         {name: kind for name, kind in zip(schema.names, schema.types, strict=True) if not INDEX.fullmatch(name)},
-        prints.together,
-        prints.each,
-        max(1, MEMORY // largest),
+        prints.combined,
+        prints.per_shard,
+        max(1, MAX_CACHED_BYTES // largest),
     )
 
 
-def _check_columns(shard: Shard, own: Any, first: Any) -> None:
-    if own.names != first.names or own.types != first.types:
+def _check_columns(shard: ShardFile, schema: Any, expected: Any) -> None:
+    if schema.names != expected.names or schema.types != expected.types:
         named = [
             ", ".join(f"{name} ({kind})" for name, kind in zip(one.names, one.types, strict=True))
-            for one in (first, own)
+            for one in (expected, schema)
         ]
         raise InputError(f"the columns of the first shard, {named[0]}", named[1], "Write all alike", file=shard.path)
 
 
-def _footer(shard: Shard) -> bytes:
+def _footer(shard: ShardFile) -> bytes:
     """Return the end of a shard, which holds where columns lie and their bounds."""
     with shard.path.open("rb") as file:
         file.seek(-8, 2)

@@ -10,24 +10,24 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from feller.core.errors import InputError
-from feller.data.images.load_images import Packed, read_alike, read_pictures
+from feller.data.images.image_loading import EncodedImage, read_images, read_uniform
+from feller.data.images.image_resizing import Size
 from feller.data.images.modality import Images
-from feller.data.images.resize import Size
-from feller.data.labels import classify
-from feller.data.loading.raw import Found, FoundPictures, FoundTexts, as_objects
-from feller.data.loading.read_options import Asked
+from feller.data.labels import encode_labels
+from feller.data.loading.raw import RawExamples, RawImages, RawTexts, object_array
+from feller.data.loading.read_options import ReadOptions
 from feller.data.modality import Modality
-from feller.data.shards.shard_names import Prints, Shard, check_same
-from feller.data.shards.source import TOGETHER, About, Source, Survey, survey
-from feller.data.shards.tar import look, name_at
+from feller.data.shards.shard_names import FingerprintBuilder, ShardFile, check_same
+from feller.data.shards.shard_reader import TEXT_BATCH, ShardIndexInfo, ShardReader, Survey, survey
+from feller.data.shards.tar_scan import name_at, scan_tar
 
 
 @dataclass(frozen=True, eq=False)
-class Index:
+class TarIndex:
     """Examples in the order of the shards."""
 
-    shards: tuple[Shard, ...]
-    kind: type[Found]
+    shards: tuple[ShardFile, ...]
+    kind: type[RawExamples]
     shard: np.ndarray
     """Number of the shard, int32 [n]."""
     offset: np.ndarray
@@ -37,8 +37,8 @@ class Index:
     labels: np.ndarray | None
     """Number of the class, [n]."""
     classes: tuple[str, ...]
-    print: str
-    prints: dict[str, str]
+    fingerprint: str
+    fingerprints: dict[str, str]
     """That of each shard, by its name."""
     notes: tuple[str, ...]
 
@@ -73,7 +73,7 @@ class Index:
 
 
 @functools.lru_cache(maxsize=2)
-def make_index(shards: tuple[Shard, ...]) -> Index:
+def make_index(shards: tuple[ShardFile, ...]) -> TarIndex:
     """Look through shards; once for the same ones.
 
     Raises:
@@ -83,31 +83,31 @@ def make_index(shards: tuple[Shard, ...]) -> Index:
     labels: list[str | None] = []
     words: dict[str, str] = {}
     ignored: Counter[str] = Counter()
-    prints, kind, counts, first, lacking = Prints(), None, [], None, 0
+    prints, kind, counts, first, lacking = FingerprintBuilder(), None, [], None, 0
     for shard in shards:
-        found = look(shard)
-        ignored.update(found.ignored)
-        prints.add(shard, f"{shard.path.name!a} {shard.size} {found.print}\n".encode())
-        counts.append(len(found.offsets))
-        if found.kind is None:
+        scan = scan_tar(shard)
+        ignored.update(scan.ignored)
+        prints.add(shard, f"{shard.path.name!a} {shard.size} {scan.fingerprint}\n".encode())
+        counts.append(len(scan.offsets))
+        if scan.kind is None:
             continue
-        kind, first = kind or found.kind, first or shard
-        if kind is not found.kind:
-            raise InputError(f"{kind.name}, as in {first.path}", found.kind.name, "Give one kind", file=shard.path)
-        parts.append((np.array(found.offsets, dtype=np.int64), np.array(found.sizes, dtype=np.int32)))
-        labels += [None if label is None else words.setdefault(label, label) for label in found.labels]
-        lacking += sum(label is None for label in found.labels)
+        kind, first = kind or scan.kind, first or shard
+        if kind is not scan.kind:
+            raise InputError(f"{kind.name}, as in {first.path}", scan.kind.name, "Give one kind", file=shard.path)
+        parts.append((np.array(scan.offsets, dtype=np.int64), np.array(scan.sizes, dtype=np.int32)))
+        labels += [None if label is None else words.setdefault(label, label) for label in scan.labels]
+        lacking += sum(label is None for label in scan.labels)
         if 0 < lacking < len(labels):
-            raise _some_without(shard, found.last, lacking, len(labels))
+            raise _some_without(shard, scan.last, lacking, len(labels))
     notes = tuple(f"ignored in the shards: {what} ({count:,})" for what, count in ignored.items())
     if kind is None:
-        said = f" ({'; '.join(notes)})" if notes else ""
-        raise InputError("pictures (.png, .jpg) or texts (.txt) in it", f"none{said}", file=shards[0].path)
+        notes_text = f" ({'; '.join(notes)})" if notes else ""
+        raise InputError("pictures (.png, .jpg) or texts (.txt) in it", f"none{notes_text}", file=shards[0].path)
     empty = sum(count == 0 for count in counts)
     notes += (f"{empty} of {len(counts)} shards hold no example",) if empty else ()
     known = [label for label in labels if label is not None]
-    positions, classes = classify(known, f"{first.path.parent} (class)") if known and first else (None, ())
-    return Index(
+    positions, classes = encode_labels(known, f"{first.path.parent} (class)") if known and first else (None, ())
+    return TarIndex(
         shards,
         kind,
         np.repeat(np.arange(len(shards), dtype=np.int32), counts),
@@ -115,13 +115,13 @@ def make_index(shards: tuple[Shard, ...]) -> Index:
         np.concatenate([sizes for _, sizes in parts]),
         None if positions is None else positions.astype(np.int32),
         classes,
-        prints.together,
-        prints.each,
+        prints.combined,
+        prints.per_shard,
         notes,
     )
 
 
-def _some_without(shard: Shard, last: str, lacking: int, n: int) -> InputError:
+def _some_without(shard: ShardFile, last: str, lacking: int, n: int) -> InputError:
     return InputError(
         f"{lacking:,} of {n:,} examples up to {last!a} have no class (.cls, or label in .json), others have one",
         remedy="Add it, or drop all of them",
@@ -133,94 +133,96 @@ SAMPLE = 4096
 
 
 @dataclass(frozen=True, eq=False)
-class Pictures(Source):
+class TarImages(ShardReader):
     """Pictures, brought to one size and mode, which the sample decides."""
 
-    index: Index
-    asked: Asked
+    index: TarIndex
+    options: ReadOptions
     to: Size = (0, 0)
     """Width and height."""
     mode: str = ""
 
-    sample = SAMPLE
+    sample_size = SAMPLE
 
-    def _packed(self, numbers: np.ndarray) -> list[Packed]:
+    def _packed(self, numbers: np.ndarray) -> list[EncodedImage]:
         content = self.index.read(numbers)
         names = [functools.partial(self.index.name, number) for number in numbers.tolist()]
-        return [Packed(one, name) for one, name in zip(content, names, strict=True)]
+        return [EncodedImage(one, name) for one, name in zip(content, names, strict=True)]
 
-    def found(self, numbers: np.ndarray) -> Found:
+    def read_raw(self, numbers: np.ndarray) -> RawExamples:
         """Decode them."""
-        values = read_alike(self._packed(numbers), self.to, self.mode)
-        return self.about.labelled(FoundPictures(values, levels=255), numbers)
+        values = read_uniform(self._packed(numbers), self.to, self.mode)
+        return self.info.with_labels(RawImages(values, levels=255), numbers)
 
-    def sampled(self, numbers: np.ndarray) -> Found:
+    def read_sample(self, numbers: np.ndarray) -> RawExamples:
         """Decode them as a folder of them would be."""
-        values, notes = read_pictures(self._packed(numbers), self.asked.size, self.asked.limit)
-        return self.about.labelled(FoundPictures(values, levels=255, notes=notes), numbers)
+        values, notes = read_images(self._packed(numbers), self.options.size, self.options.limit)
+        return self.info.with_labels(RawImages(values, levels=255, notes=notes), numbers)
 
-    def settled(self, found: Found, modality: Modality) -> "Source":
+    def with_sample(self, raw: RawExamples, modality: Modality) -> "ShardReader":
         """Keep the size and the mode of the sample."""
-        _, height, width, channels = found.values.shape
+        _, height, width, channels = raw.values.shape
         images = modality.view(Images)
         colour = channels == 3 or (images is not None and images.channels == 3)
         return replace(self, to=(width, height), mode="RGB" if colour else "L")
 
 
 @dataclass(frozen=True, eq=False)
-class Texts(Source):
+class TarTexts(ShardReader):
     """Texts in UTF-8, each an example."""
 
-    index: Index
+    index: TarIndex
     survey: Survey
 
-    sample = SAMPLE
+    sample_size = SAMPLE
 
-    def found(self, numbers: np.ndarray) -> Found:
+    def read_raw(self, numbers: np.ndarray) -> RawExamples:
         """Decode them."""
-        members = self.survey.kept[numbers]
-        found = FoundTexts(as_objects(_texts(self.index, members)), documents=True, lines=members + 1)
-        return self.about.labelled(found, numbers)
+        members = self.survey.nonempty[numbers]
+        found = RawTexts(object_array(_texts(self.index, members)), documents=True, lines=members + 1)
+        return self.info.with_labels(found, numbers)
 
-    def lacking(self, modality: Modality) -> np.ndarray:
+    def unrepresented(self, modality: Modality) -> np.ndarray:
         """Return the longest, and those with characters that are not known."""
-        return self.survey.lacking(modality)
+        return self.survey.unrepresented(modality)
 
 
-def pictures_of(index: Index, asked: Asked) -> Source:
+def pictures_of(index: TarIndex, options: ReadOptions) -> ShardReader:
     """Return the pictures of an index."""
-    return Pictures(_about(index), index, asked)
+    return TarImages(_about(index), index, options)
 
 
-def texts_of(index: Index) -> Source:
+def texts_of(index: TarIndex) -> ShardReader:
     """Return the texts of an index that are not empty; InputError if one is not in UTF-8, or all are empty."""
     found = _surveyed(index)
     about = _about(index)
-    if not found.empty:
-        return Texts(about, index, found)
+    if not found.num_empty:
+        return TarTexts(about, index, found)
     where = index.name(found.first_empty)
-    if not len(found.kept):
+    if not len(found.nonempty):
         raise InputError(expected="texts, all of them are empty", place=where)
-    told = f"left out {found.empty:,} empty texts, the first is {where}"
-    return Texts(about.some(found.kept, told), index, found)
+    note = f"left out {found.num_empty:,} empty texts, the first is {where}"
+    return TarTexts(about.subset(found.nonempty, note), index, found)
 
 
-def _about(index: Index) -> About:
-    return About(len(index.shard), index.print, index.prints, index.labels, index.classes, index.notes)
+def _about(index: TarIndex) -> ShardIndexInfo:
+    return ShardIndexInfo(
+        len(index.shard), index.fingerprint, index.fingerprints, index.labels, index.classes, index.notes
+    )
 
 
 @functools.lru_cache(maxsize=2)
-def _surveyed(index: Index) -> Survey:
+def _surveyed(index: TarIndex) -> Survey:
     """Look through all texts; once for the same ones."""
     n = len(index.shard)
-    return survey(_texts(index, np.arange(i, min(i + TOGETHER, n))) for i in range(0, n, TOGETHER))
+    return survey(_texts(index, np.arange(i, min(i + TEXT_BATCH, n))) for i in range(0, n, TEXT_BATCH))
 
 
-def _texts(index: Index, numbers: np.ndarray) -> list[str]:
+def _texts(index: TarIndex, numbers: np.ndarray) -> list[str]:
     return [_text(index, n, content) for n, content in zip(numbers.tolist(), index.read(numbers), strict=True)]
 
 
-def _text(index: Index, number: int, content: bytes) -> str:
+def _text(index: TarIndex, number: int, content: bytes) -> str:
     try:
         return re.sub("\r\n?", "\n", content.decode("utf-8-sig"))
     except UnicodeDecodeError as error:

@@ -7,8 +7,8 @@ from typing import Any
 
 from feller.core.errors import InputError
 from feller.data.files.plain_text import json_lines
-from feller.data.loading.raw import about
-from feller.data.speech.phones import SIL, Spoken, Word, plain
+from feller.data.loading.raw import error_context
+from feller.data.speech.phones import SIL, TimedPhone, Word, strip_stress
 from feller.data.speech.textgrid import SILENCES, UNKNOWN
 
 NAME = "alignments.jsonl"
@@ -31,7 +31,7 @@ def read_alignments(path: pathlib.Path) -> dict[str, tuple[Word, ...]]:
     """
     found: dict[str, tuple[Word, ...]] = {}
     for number, entry in json_lines(path, FORMS):
-        with about(f"{path}: line {number}"):
+        with error_context(f"{path}: line {number}"):
             named = isinstance(entry, dict) and isinstance(entry.get(FILE), str) and entry[FILE]
             if not named or (WORDS in entry) == (PHONES in entry):
                 raise InputError(FORMS, repr(json.dumps(entry)[:40]))
@@ -39,7 +39,7 @@ def read_alignments(path: pathlib.Path) -> dict[str, tuple[Word, ...]]:
             if name in found:
                 raise InputError(f"{name} has a line already", remedy="Remove one")
             words = _words(entry[WORDS]) if WORDS in entry else _runs(_phones(entry[PHONES]))
-            if all(word.silent for word in words):
+            if all(word.is_silence for word in words):
                 raise InputError(f"nothing is said in {name}")
             found[name] = tuple(words)
     if not found:
@@ -53,12 +53,12 @@ def _words(entries: Any) -> list[Word]:
     words = []
     for entry in entries:
         right = isinstance(entry, list) and len(entry) == 4 and isinstance(entry[0], str)
-        if not right or not _whole(entry[1:3]):
+        if not right or not _are_frames(entry[1:3]):
             raise InputError("[word, start, length, phones]", json.dumps(entry)[:60])
         text, start, length, inside = entry
         phones = _phones(inside)
         if text.lower() in SILENCES:
-            phones = [Spoken(SIL, start, length)]
+            phones = [TimedPhone(SIL, start, length)]
         elif any(spoken.phone == SIL for spoken in phones):
             raise InputError(f"the word {text!r} holds silence", remedy=f"Write that as a word {PAUSE!r}")
         word = Word("" if text.lower() in SILENCES else text, tuple(phones))
@@ -68,31 +68,31 @@ def _words(entries: Any) -> list[Word]:
     return words
 
 
-def _phones(entries: Any) -> list[Spoken]:
+def _phones(entries: Any) -> list[TimedPhone]:
     if not isinstance(entries, list) or not entries:
         raise InputError("a list of phones", repr(str(entries)[:40]))
     phones = []
     for entry in entries:
         right = isinstance(entry, list) and len(entry) == 3 and isinstance(entry[0], str)
-        if not right or not _whole(entry[1:]):
+        if not right or not _are_frames(entry[1:]):
             raise InputError("[phone, start, length] in frames", json.dumps(entry)[:60])
         name, start, length = entry
         if name.lower() in UNKNOWN:
             raise InputError(
                 f"{name} at frame {start} is a word that its aligner did not know", remedy="Write its phones"
             )
-        phones.append(Spoken(SIL if name.lower() in SILENCES else plain(name), start, length))
+        phones.append(TimedPhone(SIL if name.lower() in SILENCES else strip_stress(name), start, length))
     return phones
 
 
-def _whole(numbers: list[Any]) -> bool:
+def _are_frames(numbers: list[Any]) -> bool:
     """Tell whether a start and a length are whole numbers that are possible."""
     return all(isinstance(n, int) and not isinstance(n, bool) for n in numbers) and numbers[1] >= 0 and numbers[0] >= 0
 
 
-def _runs(phones: list[Spoken]) -> list[Word]:
+def _runs(phones: list[TimedPhone]) -> list[Word]:
     """Return what stands between silences as words without a text."""
-    runs: list[list[Spoken]] = []
+    runs: list[list[TimedPhone]] = []
     for spoken in phones:
         if runs and spoken.phone != SIL and runs[-1][-1].phone != SIL:
             runs[-1].append(spoken)
@@ -105,7 +105,7 @@ SLACK = 2
 """Frames that words may reach over the ends of their sound, since times are rounded; that much is cut off."""
 
 
-def fitted(words: Sequence[Word], frames: int, slack: int = SLACK) -> tuple[Word, ...]:
+def fit_to_sound(words: Sequence[Word], frames: int, slack: int = SLACK) -> tuple[Word, ...]:
     """Return words and silences that follow each other from the first frame to the last.
 
     Args:
@@ -122,7 +122,7 @@ def fitted(words: Sequence[Word], frames: int, slack: int = SLACK) -> tuple[Word
         if not word.phones:
             raise InputError(f"the word {word.text!r} has no phones")
         _check_inside(word)
-        if word.silent:  # it ends with the next word, or the sound
+        if word.is_silence:  # it ends with the next word, or the sound
             continue
         kept = _cut(word, frames, slack)
         if kept.start < now:
@@ -133,7 +133,7 @@ def fitted(words: Sequence[Word], frames: int, slack: int = SLACK) -> tuple[Word
 
 
 def _silence(start: int, end: int) -> tuple[Word, ...]:
-    return (Word("", (Spoken(SIL, start, end - start),)),) if end > start else ()
+    return (Word("", (TimedPhone(SIL, start, end - start),)),) if end > start else ()
 
 
 def _check_inside(word: Word) -> None:
@@ -158,7 +158,7 @@ def _cut(word: Word, frames: int, slack: int) -> Word:
         )
     bounds = [(max(spoken.start, 0), min(spoken.end, frames)) for spoken in word.phones]
     phones = tuple(
-        Spoken(spoken.phone, start, end - start) for spoken, (start, end) in zip(word.phones, bounds, strict=True)
+        TimedPhone(spoken.phone, start, end - start) for spoken, (start, end) in zip(word.phones, bounds, strict=True)
     )
     gone = next((spoken.phone for spoken in phones if spoken.length < 1), None)
     if gone is not None:

@@ -10,30 +10,30 @@ from torch.nn.utils.rnn import pad_sequence
 
 from feller.core.errors import InputError
 from feller.core.rng import Rng
-from feller.data.loading.raw import FoundSpeech
+from feller.data.loading.raw import RawSpeech
 from feller.data.modality import Dataset
-from feller.data.speech.phones import repeated
+from feller.data.speech.phones import repeat_by_duration
 
 LINKS = (2, 6)
 """Clips of a chain, at least and at most."""
 BLANK = ord(" ")
 
 
-def single(found: FoundSpeech) -> bool:
+def are_single_words(raw: RawSpeech) -> bool:
     """Tell whether most texts are single words."""
-    return 2 * sum(len(text.split()) == 1 for text in found.texts) > len(found.values)
+    return 2 * sum(len(text.split()) == 1 for text in raw.texts) > len(raw.values)
 
 
-def suit(found: FoundSpeech) -> bool:
+def can_chain(raw: RawSpeech) -> bool:
     """Tell whether clips are to be learned in chains: most hold one word, and it is known who speaks them."""
-    return single(found) and found.labels is not None and int(np.bincount(found.labels).max()) > 1
+    return are_single_words(raw) and raw.labels is not None and int(np.bincount(raw.labels).max()) > 1
 
 
-def said_of_words(found: FoundSpeech) -> tuple[str, ...]:
+def chain_notes(raw: RawSpeech) -> tuple[str, ...]:
     """Say what is done with clips of one word."""
-    if suit(found):
+    if can_chain(raw):
         return (f"most clips hold one word: chains of {LINKS[0]} to {LINKS[1]} of one speaker are learned",)
-    if not single(found):
+    if not are_single_words(raw):
         return ()
     return (
         "most clips hold one word, too short to hear a voice in; name in speakers.csv who speaks, and chains of the"
@@ -41,14 +41,14 @@ def said_of_words(found: FoundSpeech) -> tuple[str, ...]:
     )
 
 
-def chained(data: Dataset, n: int, fill: float, draws: Rng, links: tuple[int, int] = LINKS) -> Dataset:
+def chain_clips(data: Dataset, n: int, fill: float, rng: Rng, links: tuple[int, int] = LINKS) -> Dataset:
     """Return n chains of different clips of one speaker each; a speaker comes as often as among the clips.
 
     Args:
         data: Clips with their phones and speakers, as `Speech` holds them.
         n: Number of chains.
         fill: Log mel behind the end of a chain.
-        draws: Source of the speakers and their clips.
+        rng: Source of the speakers and their clips.
         links: Least and most clips; each number comes as often, and a chain ends before it is longer than the room
             that the data have for one example.
 
@@ -58,12 +58,12 @@ def chained(data: Dataset, n: int, fill: float, draws: Rng, links: tuple[int, in
     own = _by_speaker(data)
     frames, room = data.given["valid"].sum(1), data.given["valid"].shape[1]
     pool = torch.cat(list(own.values()))
-    first = pool[draws.stream("first").randint(len(pool), (n,))]
-    count = draws.stream("links").randint(links[1] - links[0] + 1, (n,)) + links[0]
+    first = pool[rng.stream("first").randint(len(pool), (n,))]
+    count = rng.stream("links").randint(links[1] - links[0] + 1, (n,)) + links[0]
     rows = []
     for number, (start, many) in enumerate(zip(first.tolist(), count.tolist(), strict=True)):
         others = own[int(data.values["speaker"][start])]
-        others = others[torch.randperm(len(others), generator=draws.stream("clips", number).shared_generator())]
+        others = others[torch.randperm(len(others), generator=rng.stream("clips", number).shared_generator())]
         row = torch.cat([first[number : number + 1], others[others != start][: many - 1]])
         rows.append(row[: max(1, int((frames[row].cumsum(0) <= room).sum()))])
     return _joined(data, rows, fill)
@@ -103,7 +103,7 @@ def _joined(data: Dataset, rows: list[Int64[Tensor, " _"]], fill: float) -> Data
     if "text" in values:
         joined["text"] = pad_sequence([_text(values["text"], row) for row in rows], batch_first=True, padding_value=-1)
     marks = torch.arange(valid.shape[1]) < duration.sum(1, keepdim=True)
-    labels = repeated(phone.clamp(min=0), duration, valid.shape[1])
+    labels = repeat_by_duration(phone.clamp(min=0), duration, valid.shape[1])
     return Dataset(joined, {"valid": marks, "phone": labels}, data.modality, data.notes)
 
 
@@ -121,5 +121,5 @@ def _spoken(values: dict[str, Tensor], row: Int64[Tensor, " k"]) -> tuple[Int64[
 
 def _text(text: Int64[Tensor, "n l"], row: Int64[Tensor, " k"]) -> Int64[Tensor, " _"]:
     """Return the characters of a chain, with blanks between its clips."""
-    said = [text[i, text[i] >= 0].tolist() for i in row.tolist()]
-    return torch.tensor([letter for each in said for letter in (BLANK, *each)][1:])
+    characters = [text[i, text[i] >= 0].tolist() for i in row.tolist()]
+    return torch.tensor([letter for each in characters for letter in (BLANK, *each)][1:])

@@ -6,11 +6,11 @@ from dataclasses import replace
 import numpy as np
 
 from feller.core.errors import InputError
-from feller.data.fingerprints import print_of
-from feller.data.loading.raw import FoundSpeech, Layout, as_objects, check_marks, check_rows
-from feller.data.modality import Dataset, told
-from feller.data.speech.clip_chains import LINKS, said_of_words, suit
-from feller.data.speech.mel import FRAMES, Mel, Statistics, log_mels
+from feller.data.fingerprints import fingerprint_of
+from feller.data.loading.raw import PhoneAlignment, RawSpeech, check_rows, object_array, prefix_lengths
+from feller.data.modality import Dataset, property_tensors
+from feller.data.speech.clip_chains import LINKS, can_chain, chain_notes
+from feller.data.speech.mel import FRAMES, MelConfig, Statistics, log_mels
 from feller.data.speech.modality import Speech
 from feller.data.speech.phones import Inventory
 
@@ -18,7 +18,7 @@ SETTINGS = 6
 """Numbers that tell how log mels were made."""
 
 
-def interpret_speech(arrays: dict[str, np.ndarray], path: str) -> FoundSpeech:
+def speech_from_arrays(arrays: dict[str, np.ndarray], path: str) -> RawSpeech:
     """Read `mel` [n, l, bands], `valid` [n, l], `settings`, and `phone` and `duration` [n, m] of `phones`, if any.
 
     Raises:
@@ -31,14 +31,14 @@ def interpret_speech(arrays: dict[str, np.ndarray], path: str) -> FoundSpeech:
         raise InputError(f"valid {list(mel.shape[:2])} of bool", f"{list(valid.shape)} of {valid.dtype}", file=path)
     if settings.shape != (SETTINGS,) or settings.dtype.kind not in "iu":
         raise InputError(f"{SETTINGS} whole numbers in settings", list(settings.shape), file=path)
-    lengths = check_marks(valid, path, "frames")
+    lengths = prefix_lengths(valid, path, "frames")
     check_rows(np.isfinite(mel) | ~valid[:, :, None], path, "finite log mels")
-    values = as_objects([row[:length].astype(np.float32) for row, length in zip(mel, lengths, strict=True)])
+    values = object_array([row[:length].astype(np.float32) for row, length in zip(mel, lengths, strict=True)])
     alignments = _layouts(arrays, lengths, path) if "phone" in arrays else ()
-    return FoundSpeech(values, alignments=tuple(alignments), settings=tuple(settings.tolist()))
+    return RawSpeech(values, alignments=tuple(alignments), settings=tuple(settings.tolist()))
 
 
-def _layouts(arrays: dict[str, np.ndarray], lengths: np.ndarray, path: str) -> Sequence[Layout]:
+def _layouts(arrays: dict[str, np.ndarray], lengths: np.ndarray, path: str) -> Sequence[PhoneAlignment]:
     """Return phones and durations, which fill their sounds."""
     phone, duration, names = (arrays.get(name, np.zeros(0)) for name in ("phone", "duration", "phones"))
     right = phone.ndim == 2 and len(phone) == len(lengths) and phone.shape == duration.shape
@@ -49,16 +49,17 @@ def _layouts(arrays: dict[str, np.ndarray], lengths: np.ndarray, path: str) -> S
             file=path,
         )
     real = phone >= 0
-    check_marks(real, path, "phones")
+    prefix_lengths(real, path, "phones")
     check_rows(phone < len(names), path, f"positions in the {len(names)} phones")
     check_rows((duration >= 0) & (real | (duration == 0)), path, "durations that are not negative")
     check_rows(duration.sum(1) == lengths, path, "durations that fill the valid frames")
     return [
-        Layout(tuple(names[p[r]].tolist()), tuple(d[r].tolist())) for p, d, r in zip(phone, duration, real, strict=True)
+        PhoneAlignment(tuple(names[p[r]].tolist()), tuple(d[r].tolist()))
+        for p, d, r in zip(phone, duration, real, strict=True)
     ]
 
 
-def speech(found: FoundSpeech) -> Dataset:
+def speech_dataset(raw: RawSpeech) -> Dataset:
     """Make a data set of speech, with its own statistics and inventory, and room for the longest sound.
 
     Where most clips hold one word, chains of them are learned, if it is known who speaks.
@@ -66,20 +67,26 @@ def speech(found: FoundSpeech) -> Dataset:
     Raises:
         InputError: If no texts were found.
     """
-    if not found.alignments:
+    if not raw.alignments:
         raise InputError("nothing is known of what these sounds say", remedy="Write a text beside each of them")
-    mel = Mel(*found.settings) if found.settings else Mel.usual(found.values[0].rate)
-    mels = log_mels(found, mel)
-    frames, chains = max(map(len, mels)), suit(found)
+    mel = MelConfig(*raw.settings) if raw.settings else MelConfig.default_for(raw.values[0].rate)
+    mels = log_mels(raw, mel)
+    frames, chains = max(map(len, mels)), can_chain(raw)
     if chains:
         frames = max(frames, LINKS[1] * sum(map(len, mels)) // len(mels))
     longest = -(-frames // FRAMES) * FRAMES  # whole seconds
-    inventory = Inventory.of({phone for layout in found.alignments for phone in layout.phones})
-    modality = Speech(mel, Statistics.of(mels), inventory, longest, None, chains, found.classes, found.own)
+    inventory = Inventory.of({phone for layout in raw.alignments for phone in layout.phones})
+    modality = Speech(mel, Statistics.of(mels), inventory, longest, None, chains, raw.classes, raw.user_pronunciations)
     seconds = sum(map(len, mels)) / FRAMES
-    said = f" of {len(found.classes):,} speakers" if found.classes else ""
-    note = f"{len(mels):,} sounds{said}, {seconds / 60:.1f} minutes; log mels have mean"
+    speakers_text = f" of {len(raw.classes):,} speakers" if raw.classes else ""
+    note = f"{len(mels):,} sounds{speakers_text}, {seconds / 60:.1f} minutes; log mels have mean"
     note = f"{note} {modality.statistics.mean:.4f} and deviation {modality.statistics.std:.4f}"
-    notes = (*found.notes, note, *said_of_words(found))
-    analysed = replace(found, values=as_objects([one.numpy() for one in mels]), settings=mel.settings)
-    return Dataset(*modality.accept(analysed), modality, notes, properties=told(found), print=print_of(found))
+    notes = (*raw.notes, note, *chain_notes(raw))
+    analysed = replace(raw, values=object_array([one.numpy() for one in mels]), settings=mel.settings)
+    return Dataset(
+        *modality.values_from_raw(analysed),
+        modality,
+        notes,
+        properties=property_tensors(raw),
+        fingerprint=fingerprint_of(raw),
+    )

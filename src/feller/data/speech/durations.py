@@ -11,17 +11,17 @@ from feller.core.errors import InputError
 from feller.core.rng import Rng
 from feller.core.serialization import replace_file
 from feller.data.files.plain_text import rows_in
-from feller.data.loading.raw import Layout
+from feller.data.loading.raw import PhoneAlignment
 from feller.data.speech.phones import SIL
 
 TABLE = ".csv"
 HEAD = "phone,frames"
 """Frames of 10 ms; phones with their places in their words."""
-MOST = 99_999
+MAX_FRAMES = 99_999
 """Frames of one phone."""
 
 
-def write_durations(layout: Layout, path: pathlib.Path) -> None:
+def write_durations(layout: PhoneAlignment, path: pathlib.Path) -> None:
     """Write phones in their order, with how long they last."""
     lines = (f"{phone},{length}" for phone, length in zip(layout.phones, layout.durations, strict=True))
     replace_file(path, "\n".join((HEAD, *lines, "")).encode())
@@ -42,11 +42,11 @@ def read_durations(path: pathlib.Path, phones: tuple[str, ...]) -> tuple[int, ..
         where = f"{path}: line {line}"
         if len(cells) != 2:
             raise InputError("a phone and its frames", repr(",".join(cells)[:40]), place=where)
-        frames = int(cells[1]) if cells[1].isdecimal() and len(cells[1]) <= len(str(MOST)) else -1
+        frames = int(cells[1]) if cells[1].isdecimal() and len(cells[1]) <= len(str(MAX_FRAMES)) else -1
         least = int(cells[0] != SIL)
         if frames < least:
             raise InputError(
-                f"how many frames of 10 ms {cells[0][:20]} lasts, from {least} to {MOST:,}",
+                f"how many frames of 10 ms {cells[0][:20]} lasts, from {least} to {MAX_FRAMES:,}",
                 repr(cells[1][:20]),
                 place=where,
             )
@@ -64,7 +64,7 @@ def read_durations(path: pathlib.Path, phones: tuple[str, ...]) -> tuple[int, ..
     return tuple(frames for _, frames in found)
 
 
-class Durations(abc.ABC):
+class DurationModel(abc.ABC):
     """Fills in durations: of a sound that is known in parts, or of a new one."""
 
     @property
@@ -73,7 +73,7 @@ class Durations(abc.ABC):
         """The network that it needs, whose weights a run keeps."""
 
     @abc.abstractmethod
-    def fill(
+    def infill(
         self,
         duration: Int64[Tensor, "b m"],
         observed: Bool[Tensor, "b m"],
@@ -100,10 +100,10 @@ def log_durations(whole: Int[Tensor, "b m"]) -> Float[Tensor, "b m 1"]:
 
 def whole_durations(x: Float[Tensor, "b m 1"]) -> Int[Tensor, "b m"]:
     """Return the whole duration that is nearest, none below 0, and none that no memory holds."""
-    return (x[:, :, 0].double().expm1() + 0.5).floor().clamp(0, MOST).long()
+    return (x[:, :, 0].double().expm1() + 0.5).floor().clamp(0, MAX_FRAMES).long()
 
 
-def spread_durations(whole: Int[Tensor, "b m"], draws: Rng) -> Float[Tensor, "b m 1"]:
+def spread_durations(whole: Int[Tensor, "b m"], rng: Rng) -> Float[Tensor, "b m 1"]:
     """Return log(1 + l + u) for u evenly from -1/2 to 1/2: the whole duration that is nearest is l."""
-    u = draws.stream("spread").uniform(whole.shape, torch.float64, whole.device) - 0.5
+    u = rng.stream("spread").uniform(whole.shape, torch.float64, whole.device) - 0.5
     return (whole + u).log1p().to(torch.get_default_dtype())[:, :, None]

@@ -17,7 +17,7 @@ DIPHTHONGS = (
     *("aj", "aw", "ej", "ow", "əw", "ɔj"),
 )
 AFFRICATES = ("tʃ", "dʒ", "ts", "dz", "tɕ", "dʑ", "tʂ", "dʐ", "tθ", "dð", "pf", "cç")
-KNOWN = (*DIPHTHONGS, *AFFRICATES)
+MULTI_LETTER_PHONES = (*DIPHTHONGS, *AFFRICATES)
 """Phones of two letters, where a language says nothing else."""
 TIES = "͜͡"
 """Marks that bind the letters before and behind them into one phone."""
@@ -26,7 +26,7 @@ IGNORED = re.compile(r"\([^)]*\)|[ˈˌˑ'’ʼ‿|‖.\-_\s\u200b-\u200d]")
 TONES = "˥˦˧˨˩"
 
 
-def phones_in(ipa: str, known: Collection[str] = KNOWN) -> tuple[str, ...]:
+def phones_in(ipa: str, inventory: Collection[str] = MULTI_LETTER_PHONES) -> tuple[str, ...]:
     """Take a transcription apart: the longest phone that is known, else a letter, each with the marks behind it.
 
     Marks are combining ones, raised letters, length and tones. Letters that a tie binds are one phone, without the tie,
@@ -34,10 +34,10 @@ def phones_in(ipa: str, known: Collection[str] = KNOWN) -> tuple[str, ...]:
 
     Args:
         ipa: Of one word or several.
-        known: Phones of more than a letter, with or without marks; or all phones of some data, which then decide.
+        inventory: Phones of more than a letter, with or without marks; or all phones of some data, which then decide.
     """
     plain = unicodedata.normalize("NFD", IGNORED.sub("", ipa))
-    wanted = {unicodedata.normalize("NFD", phone): None for phone in known}
+    wanted = {unicodedata.normalize("NFD", phone): None for phone in inventory}
     longest = max(map(len, wanted), default=0)
     found: list[str] = []
     at = 0
@@ -78,16 +78,18 @@ NAMES = ("espeak-ng", "espeak")
 """Programs that answer alike, the better one first."""
 LOADER = "espeakng_loader"
 """A package that brings its library."""
-PATIENCE = 10
+TIMEOUT_SECONDS = 10
 """Seconds that a word may take."""
 LANGUAGE = re.compile(r"[A-Za-z][A-Za-z0-9-]{1,30}")
-SAID = "&%+=€$£°"
+SPOKEN_SIGNS = "&%+=€$£°"
 """Signs that are said."""
 TIE = "͡"
 """Put between the letters of one phone."""
 
 
-def phones_of(text: str, language: str, known: Collection[str] = KNOWN) -> tuple[tuple[str, ...], ...]:
+def phones_of(
+    text: str, language: str, inventory: Collection[str] = MULTI_LETTER_PHONES
+) -> tuple[tuple[str, ...], ...]:
     """Return the phones of each word of a text, in the International Phonetic Alphabet, without stress.
 
     Words are said one by one, so what changes at their borders is not heard.
@@ -95,7 +97,7 @@ def phones_of(text: str, language: str, known: Collection[str] = KNOWN) -> tuple
     Args:
         text: In a language that puts blanks between words.
         language: As eSpeak names it: en-us, de, fr-fr, es, pl, pt, ...
-        known: Phones of more than a letter; or all phones that some data have, so that theirs come out where possible.
+        inventory: Phones of more than a letter; or all phones that some data have, so that theirs come out where possible.
 
     Raises:
         InputError: If the text has no words, or one of them has no phones.
@@ -107,8 +109,8 @@ def phones_of(text: str, language: str, known: Collection[str] = KNOWN) -> tuple
     if not LANGUAGE.fullmatch(language):
         raise UsageError("a language such as en-us or de", repr(language[:40]))
     command = _command(language)
-    phones = tuple(phones_in(_transcribed(command, word), known) for word in words)
-    silent = [word for word, said in zip(words, phones, strict=True) if not said]
+    phones = tuple(phones_in(_transcribed(command, word), inventory) for word in words)
+    silent = [word for word, word_phones in zip(words, phones, strict=True) if not word_phones]
     if silent:
         raise InputError(f"eSpeak says nothing for {silent[0][:40]!r} in {language}", remedy="Write it in other words")
     return phones
@@ -122,8 +124,8 @@ def written_words(text: str) -> tuple[str, ...]:
 
 def _bare(part: str) -> str:
     """Return a word without what stands around it and is not said."""
-    said = [i for i, c in enumerate(part) if c in SAID or unicodedata.category(c)[0] in "LMN"]
-    return part[said[0] : said[-1] + 1] if said else ""
+    spoken = [i for i, c in enumerate(part) if c in SPOKEN_SIGNS or unicodedata.category(c)[0] in "LMN"]
+    return part[spoken[0] : spoken[-1] + 1] if spoken else ""
 
 
 def _command(language: str) -> tuple[str, ...]:
@@ -153,13 +155,17 @@ def _transcribed(command: tuple[str, ...], word: str) -> str:
     """Return what eSpeak writes for a word."""
     try:
         done = subprocess.run(
-            list(command), input=word.encode(errors="replace"), capture_output=True, timeout=PATIENCE, check=False
+            list(command),
+            input=word.encode(errors="replace"),
+            capture_output=True,
+            timeout=TIMEOUT_SECONDS,
+            check=False,
         )
     except subprocess.TimeoutExpired as error:
-        raise UsageError(f"{command[0]} did not answer within {PATIENCE} s; is it the right program?") from error
+        raise UsageError(f"{command[0]} did not answer within {TIMEOUT_SECONDS} s; is it the right program?") from error
     except OSError as error:
         raise UsageError(f"{command[0]} cannot be run ({error.strerror})", remedy="Install espeak-ng again") from error
     if done.returncode:
-        said = " ".join(done.stderr.decode(errors="replace").split())[:120] or f"status {done.returncode}"
-        raise UsageError(f"eSpeak has no phones of {word[:40]!r} ({said}); `espeak-ng --voices` lists its languages")
+        message = " ".join(done.stderr.decode(errors="replace").split())[:120] or f"status {done.returncode}"
+        raise UsageError(f"eSpeak has no phones of {word[:40]!r} ({message}); `espeak-ng --voices` lists its languages")
     return done.stdout.decode(errors="replace")

@@ -8,15 +8,15 @@ import numpy as np
 from jaxtyping import Bool, Float
 from PIL import Image
 
-from feller.data.figures import finish, panels
+from feller.data.figures import figure_to_image, panels
 from feller.data.speech.mel import FRAMES
 from feller.data.speech.phones import BEGIN, PLACES, SIL, SINGLE
 
-MOST = 9
+MAX_SOUNDS = 9
 """Sounds that are drawn, at most; the first ones."""
-LONGEST = 600
+MAX_DRAWN_FRAMES = 600
 """Frames of each that are drawn, at most."""
-WIDTH, LEAST, WIDEST = 2.0, 3.0, 10.0
+WIDTH, MIN_PANEL_WIDTH, WIDEST = 2.0, 3.0, 10.0
 """Inches for a second, and for a panel, at least and at most."""
 HEIGHT = 2.1
 """Inches of a panel."""
@@ -25,26 +25,26 @@ LETTERS = 0.085
 
 
 @dataclass(frozen=True, eq=False)
-class Drawn:
+class SpectrogramPanel:
     """A sound as it is drawn."""
 
     mel: Float[np.ndarray, "frames bands"]
     phones: tuple[tuple[str, int, int], ...] = ()
     """Name, first frame and length of each."""
-    kept: Bool[np.ndarray, " longest"] = field(default_factory=lambda: np.zeros(0, dtype=bool))
+    recorded: Bool[np.ndarray, " longest"] = field(default_factory=lambda: np.zeros(0, dtype=bool))
     """Frames that are those of a recording, which stand below a green line."""
 
 
-def spectrograms(drawn: Sequence[Drawn], top: int, columns: int | None = None) -> Image.Image:
+def spectrograms(sounds: Sequence[SpectrogramPanel], top: int, columns: int | None = None) -> Image.Image:
     """Draw log mels from dark, quiet, to bright, loud, all on one scale; `top` is the highest frequency in Hz."""
-    shown = drawn[:MOST]
-    longest = min(max(len(each.mel) for each in shown), LONGEST)
-    width = float(np.clip(WIDTH * longest / FRAMES, LEAST, WIDEST))
+    shown = sounds[:MAX_SOUNDS]
+    longest = min(max(len(each.mel) for each in shown), MAX_DRAWN_FRAMES)
+    width = float(np.clip(WIDTH * longest / FRAMES, MIN_PANEL_WIDTH, WIDEST))
     across = columns or max(1, min(3, int(2 * WIDEST / width), round(len(shown) ** 0.5)))
     figure, axes = panels(len(shown), across, width=width, height=HEIGHT)
     low, high = _range(shown)
     for axis, each in zip(axes, shown, strict=True):
-        mel = each.mel[:LONGEST]
+        mel = each.mel[:MAX_DRAWN_FRAMES]
         seconds = len(mel) / FRAMES
         axis.imshow(
             mel.T,
@@ -57,17 +57,17 @@ def spectrograms(drawn: Sequence[Drawn], top: int, columns: int | None = None) -
         )
         axis.set_xlim(0, longest / FRAMES)
         axis.set_yticks([0, mel.shape[1]], ["0", f"{top / 1000:g} kHz"], fontsize=7)
-        marks = np.where(each.kept[:LONGEST][: len(mel)], mel.shape[1] * 0.985, np.nan)
+        marks = np.where(each.recorded[:MAX_DRAWN_FRAMES][: len(mel)], mel.shape[1] * 0.985, np.nan)
         axis.plot((np.arange(len(marks)) + 0.5) / FRAMES, marks, color="#39d353", linewidth=2.5)
         _write_phones(axis, each.phones, width / (longest / FRAMES))
         axis.tick_params(axis="x", labelsize=7, top=True, labeltop=True, bottom=False, labelbottom=False)
         axis.xaxis.set_major_formatter(lambda time, _: f"{time:g} s")
-    return finish(figure, None, ())
+    return figure_to_image(figure, None, ())
 
 
-def _range(shown: Sequence[Drawn]) -> tuple[float, float]:
+def _range(sounds: Sequence[SpectrogramPanel]) -> tuple[float, float]:
     """Return the values of black and white."""
-    values = np.concatenate([each.mel.reshape(-1) for each in shown])
+    values = np.concatenate([each.mel.reshape(-1) for each in sounds])
     low, high = np.quantile(values, [0.02, 0.998])
     return float(low), float(max(high, low + 1e-3))
 
@@ -76,7 +76,7 @@ def _write_phones(axis: Any, phones: Sequence[tuple[str, int, int]], scale: floa
     """Write phones below, those that would touch on the second or the third line, and mark where words begin."""
     ends = [-1.0, -1.0, -1.0]
     for name, start, length in phones:
-        if start >= LONGEST:
+        if start >= MAX_DRAWN_FRAMES:
             break
         if name.endswith((BEGIN, SINGLE)):
             axis.axvline(start / FRAMES, color="white", linewidth=0.7, alpha=0.6)

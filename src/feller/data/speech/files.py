@@ -9,15 +9,15 @@ import numpy as np
 from feller.core.errors import InputError
 from feller.core.migrations import repr_before
 from feller.core.user_code import fingerprint
-from feller.data.labels import first_of
-from feller.data.loading.raw import FoundSounds, FoundSpeech, Sound, as_objects
+from feller.data.labels import abbreviated
+from feller.data.loading.raw import RawSpeech, RawWaveforms, Waveform, object_array
 from feller.data.speech.alignment_files import NAME as ALIGNMENTS
-from feller.data.speech.alignment_files import fitted, read_alignments
-from feller.data.speech.audio_io import ENDINGS, Read, SilenceError, read_sound, resampled, told
-from feller.data.speech.forced_alignment import LEAST, Aligner, MissingWordsError
+from feller.data.speech.alignment_files import fit_to_sound, read_alignments
+from feller.data.speech.audio_io import ENDINGS, DecodedAudio, SilenceError, read_sound, resample, resampling_notes
+from feller.data.speech.forced_alignment import MIN_SCORE, ForcedAligner, MissingWordsError
 from feller.data.speech.lexicon import NAME as LEXICON
-from feller.data.speech.lexicon import Lexicon, Words, cmu_entries, own_words
-from feller.data.speech.phones import ARPABET, SIL, Word, laid_out
+from feller.data.speech.lexicon import Lexicon, Pronunciations, cmu_entries, own_words
+from feller.data.speech.phones import ARPABET, SIL, Word, align_phones
 from feller.data.speech.textgrid import ENDING, read_textgrid
 from feller.data.speech.utterances import (
     Utterance,
@@ -29,19 +29,19 @@ from feller.data.speech.utterances import (
     utterances_in,
 )
 
-LONGEST = 30
+MAX_SECONDS = 30
 """Seconds above which a sound is left out, unless others are asked for."""
 SHORTEST = 0.05
 """Seconds that one phone needs, at least."""
 WIDE, NARROW = 16_000, 8_000
 """Samples of a second to which all are brought: the first, or the second where most sounds have fewer than that."""
-NAMED, NAMED_DAMAGED, LISTED = 5, 10, 20
+MAX_NAMED, NAMED_DAMAGED, LISTED = 5, 10, 20
 """Files, those that cannot be read, and words, that are named where others are counted only."""
 NAMED_LETTERS = 40
 """Of a word that is named."""
 
 
-def find_speech(path: pathlib.Path, most: int | None = LONGEST) -> FoundSpeech:
+def load_speech(path: pathlib.Path, max_seconds: int | None = MAX_SECONDS) -> RawSpeech:
     """Read a folder of sounds with their texts, or one sound with the text beside it.
 
     Where they lie there may be alignments that are ready (`alignments.jsonl`, or a TextGrid beside a sound), others are
@@ -49,49 +49,49 @@ def find_speech(path: pathlib.Path, most: int | None = LONGEST) -> FoundSpeech:
 
     Args:
         path: A folder or a file.
-        most: Seconds above which a sound is left out; None to read samples, which need no texts.
+        max_seconds: Seconds above which a sound is left out; None to read samples, which need no texts.
 
     Raises:
         InputError: If sounds and texts do not belong to each other, a file is damaged, or no sound can be aligned.
     """
-    if most is None and not (holds_texts(path) if path.is_dir() else path.with_suffix(".txt").is_file()):
-        bare = find_sounds(path)
-        return FoundSpeech(bare.values, names=bare.names, hashes=bare.hashes)
+    if max_seconds is None and not (holds_texts(path) if path.is_dir() else path.with_suffix(".txt").is_file()):
+        bare = load_waveforms(path)
+        return RawSpeech(bare.values, names=bare.names, hashes=bare.hashes)
     if path.is_dir():
         folder, utterances = path, utterances_in(path)
     else:
         folder, utterances = path.parent, [Utterance(path, path.name, text_of(path))]
-    reading = _Reading(folder, utterances, most)
-    found = list(reading.found())
-    if not found:
-        first = "; ".join(reading.told_of_lost()[:NAMED])
+    reading = _SpeechLoader(folder, utterances, max_seconds)
+    usable = list(reading.load())
+    if not usable:
+        first = "; ".join(reading.dropped_reasons()[:MAX_NAMED])
         raise InputError(f"none of {len(utterances):,} sounds can be used: {first}", file=path)
-    spoken, sounds, words = zip(*found, strict=True)
+    spoken, sounds, words = zip(*usable, strict=True)
     speakers = tuple(sorted({utterance.speaker for utterance in spoken} - {""}))
-    return FoundSpeech(
-        as_objects(sounds),
+    return RawSpeech(
+        object_array(sounds),
         np.array([speakers.index(utterance.speaker) for utterance in spoken]) if speakers else None,
         speakers,
         notes=tuple(reading.notes()),
         names=tuple(utterance.name for utterance in spoken),
         texts=tuple(utterance.text for utterance in spoken),
-        alignments=tuple(laid_out(each) for each in words),
-        lost=tuple(reading.told_of_lost()),
-        own=reading.own,
+        alignments=tuple(align_phones(each) for each in words),
+        dropped=tuple(reading.dropped_reasons()),
+        user_pronunciations=reading.user_lexicon,
         hashes=tuple(reading.hashes),
     )
 
 
-def read_recording(
-    path: pathlib.Path, text: str, rate: int, known: Words, *, spelled: bool = False
-) -> tuple[Sound, tuple[Word, ...], tuple[str, ...]]:
+def load_recording(
+    path: pathlib.Path, text: str, rate: int, lexicon: Pronunciations, *, spelled: bool = False
+) -> tuple[Waveform, tuple[Word, ...], tuple[str, ...]]:
     """Read one sound with its words at their times, by an alignment that lies beside it or one that is made.
 
     Args:
         path: A file.
         text: What is said in it.
         rate: Samples of a second to which it is brought.
-        known: Words with their phones, beside those of the dictionary.
+        lexicon: Words with their phones, beside those of the dictionary.
         spelled: Look for words that are missing in the dictionary letter by letter.
 
     Returns:
@@ -100,58 +100,58 @@ def read_recording(
     Raises:
         InputError: If it is no sound, or its text cannot be found in it.
     """
-    reading = _Reading(path.parent, [Utterance(path, path.name, text)], None, rate, spelled, known)
-    found = list(reading.found())
+    reading = _SpeechLoader(path.parent, [Utterance(path, path.name, text)], None, rate, spelled, lexicon)
+    usable = list(reading.load())
     if reading.missing:
         named = ", ".join(word[:NAMED_LETTERS] for word in [*reading.missing][:LISTED])
         remedy = "" if spelled else ", or have them looked for letter by letter with --spell"
         raise InputError(
             f"missing in the dictionary: {named}", remedy=f"Write these words otherwise{remedy}", file=path
         )
-    if not found:
-        raise InputError(reading.lost[0][1], file=path)
-    _, sound, words = found[0]
-    doubts = [f"{path.name}: its text hardly fits it (a score below {LEAST:g}); is it {text!r}?"]
+    if not usable:
+        raise InputError(reading.dropped[0][1], file=path)
+    _, sound, words = usable[0]
+    doubts = [f"{path.name}: its text hardly fits it (a score below {MIN_SCORE:g}); is it {text!r}?"]
     return sound, words, (*reading.remarks, *(doubts if reading.doubtful else ()))
 
 
-def find_sounds(path: pathlib.Path) -> FoundSounds:
+def load_waveforms(path: pathlib.Path) -> RawWaveforms:
     """Read the sounds of a folder, or one; no texts are looked for, and none is too long.
 
     Raises:
         InputError: If there are none, or one is damaged or silent.
     """
-    found = find_audible(path)
-    if found.lost:
+    raw = load_audible_waveforms(path)
+    if raw.dropped:
         raise InputError(
-            "the sound is nothing but silence", remedy="Remove it, or record it again", place=found.lost[0]
+            "the sound is nothing but silence", remedy="Remove it, or record it again", place=raw.dropped[0]
         )
-    return found
+    return raw
 
 
-def find_audible(path: pathlib.Path) -> FoundSounds:
-    """Read the sounds of a folder as `find_sounds`, and leave out silent ones; arguments and errors as there."""
+def load_audible_waveforms(path: pathlib.Path) -> RawWaveforms:
+    """Read the sounds of a folder as `load_waveforms`, and leave out silent ones; arguments and errors as there."""
     if not path.is_dir() and not is_sound(path):
         raise InputError(f"a folder of sounds, or one ({', '.join(ENDINGS)})", path)
     files = sounds_in(path) if path.is_dir() else [path]
     names = tuple(file.relative_to(path).as_posix() if path.is_dir() else file.name for file in files)
     each = _read(files)
-    heard = {name: read for name, read in zip(names, each, strict=True) if read is not None}
-    silent = tuple(name for name in names if name not in heard)
-    read, rate = [*heard.values()], _rate([*heard.values()])
-    left = (f"left out {len(silent):,} of {len(names):,} sounds, which are nothing but silence: {first_of(silent)}",)
-    return FoundSounds(
-        as_objects([resampled(one.sound, rate) for one in read]),
-        names=tuple(heard),
-        notes=(*told(read, [*heard], rate), *(left if silent else ())),
-        lost=silent,
-        hashes=tuple(fingerprint(file) for file, name in zip(files, names, strict=True) if name in heard),
+    decoded = {name: read for name, read in zip(names, each, strict=True) if read is not None}
+    silent = tuple(name for name in names if name not in decoded)
+    read, rate = [*decoded.values()], _rate([*decoded.values()])
+    left = (f"left out {len(silent):,} of {len(names):,} sounds, which are nothing but silence: {abbreviated(silent)}",)
+    return RawWaveforms(
+        object_array([resample(one.sound, rate) for one in read]),
+        names=tuple(decoded),
+        notes=(*resampling_notes(read, [*decoded], rate), *(left if silent else ())),
+        dropped=silent,
+        hashes=tuple(fingerprint(file) for file, name in zip(files, names, strict=True) if name in decoded),
     )
 
 
-def _read(files: Sequence[pathlib.Path]) -> list[Read | None]:
+def _read(files: Sequence[pathlib.Path]) -> list[DecodedAudio | None]:
     """Read all sounds, None for one that is silent, or name up to ten of those that cannot be read."""
-    read: list[Read | None] = []
+    read: list[DecodedAudio | None] = []
     bad: list[str] = []
     silent: list[SilenceError] = []
     for file in files:
@@ -163,34 +163,36 @@ def _read(files: Sequence[pathlib.Path]) -> list[Read | None]:
         except InputError as error:
             bad.append(str(error))
     if bad:
-        said = "; ".join(bad[:NAMED_DAMAGED]) + ("; ..." if len(bad) > NAMED_DAMAGED else "")
-        raise InputError(bad[0] if len(files) == 1 else f"{len(bad):,} of {len(files):,} sounds are damaged: {said}")
+        messages = "; ".join(bad[:NAMED_DAMAGED]) + ("; ..." if len(bad) > NAMED_DAMAGED else "")
+        raise InputError(
+            bad[0] if len(files) == 1 else f"{len(bad):,} of {len(files):,} sounds are damaged: {messages}"
+        )
     if len(silent) == len(files):
         raise silent[0]
     return read
 
 
-def _rate(read: Sequence[Read]) -> int:
-    wide = sum(each.sound.rate >= WIDE for each in read)
-    return WIDE if 2 * wide >= len(read) else NARROW
+def _rate(decoded: Sequence[DecodedAudio]) -> int:
+    wide = sum(each.sound.sample_rate >= WIDE for each in decoded)
+    return WIDE if 2 * wide >= len(decoded) else NARROW
 
 
 @dataclass(eq=False)
-class _Reading:
+class _SpeechLoader:
     """What is found out while the sounds of a folder are read and aligned."""
 
     folder: pathlib.Path
     utterances: list[Utterance]
-    most: int | None
+    max_seconds: int | None
     rate: int | None = None
     """Samples of a second to which all are brought; by default what most files have."""
     spelled: bool = False
     """Whether words that are missing in the dictionary are looked for letter by letter."""
-    known: Words = field(default_factory=dict)
+    lexicon: Pronunciations = field(default_factory=dict)
     """Words with their phones that are known already."""
-    own: Words = field(default_factory=dict)
+    user_lexicon: Pronunciations = field(default_factory=dict)
     """Those that a user wrote beside the sounds."""
-    lost: list[tuple[str, str]] = field(default_factory=list)
+    dropped: list[tuple[str, str]] = field(default_factory=list)
     """Names of sounds that cannot be used, each with the reason."""
     missing: dict[str, None] = field(default_factory=dict)
     doubtful: list[str] = field(default_factory=list)
@@ -200,61 +202,61 @@ class _Reading:
     absent: int = 0
     """Sounds that have an alignment and are not here."""
     ready: int = 0
-    made: int = 0
+    num_aligned: int = 0
     hashes: list[str] = field(default_factory=list)
     """Hash of each sound that was found, with its alignment where that was ready."""
 
-    def found(self) -> Iterator[tuple[Utterance, Sound, tuple[Word, ...]]]:
+    def load(self) -> Iterator[tuple[Utterance, Waveform, tuple[Word, ...]]]:
         """Yield what can be used."""
         read = _read([utterance.path for utterance in self.utterances])
-        heard = {each.name: one for each, one in zip(self.utterances, read, strict=True) if one is not None}
-        rate = self.rate or _rate([*heard.values()])
-        self.remarks += told([*heard.values()], [*heard], rate)
-        given = self._given()
-        aligner = self._aligner(given)
+        decoded = {each.name: one for each, one in zip(self.utterances, read, strict=True) if one is not None}
+        rate = self.rate or _rate([*decoded.values()])
+        self.remarks += resampling_notes([*decoded.values()], [*decoded], rate)
+        alignments = self._read_alignments()
+        aligner = self._aligner(alignments)
         for utterance in self.utterances:
-            if utterance.name not in heard:
-                self.lost.append((utterance.name, "it is nothing but silence"))
+            if utterance.name not in decoded:
+                self.dropped.append((utterance.name, "it is nothing but silence"))
                 continue
-            sound = resampled(heard[utterance.name].sound, rate)
+            sound = resample(decoded[utterance.name].sound, rate)
             try:
                 self._check(sound)
                 self._check_given(utterance)
-                words = self._aligned(utterance, sound, given.get(utterance.name), aligner)
-                self.hashes.append(f"{fingerprint(utterance.path)} {repr_before(given.get(utterance.name))}")
+                words = self._align(utterance, sound, alignments.get(utterance.name), aligner)
+                self.hashes.append(f"{fingerprint(utterance.path)} {repr_before(alignments.get(utterance.name))}")
                 yield utterance, sound, words
             except InputError as error:
                 self.missing |= dict.fromkeys(error.words if isinstance(error, MissingWordsError) else ())
-                self.lost.append((utterance.name, str(error)))
+                self.dropped.append((utterance.name, str(error)))
 
-    def _aligner(self, given: dict[str, tuple[Word, ...]]) -> Aligner | None:
+    def _aligner(self, alignments: dict[str, tuple[Word, ...]]) -> ForcedAligner | None:
         """Return what aligns, where something is left to align and nothing has phones of another language."""
         check_link(self.folder / LEXICON, self.folder)
-        phones = {spoken.phone for words in given.values() for word in words for spoken in word.phones}
-        self.own = own_words(self.folder / LEXICON, phones)
-        if not phones <= {*ARPABET, SIL} or not self._unaligned(given):
+        phones = {spoken.phone for words in alignments.values() for word in words for spoken in word.phones}
+        self.user_lexicon = own_words(self.folder / LEXICON, phones)
+        if not phones <= {*ARPABET, SIL} or not self._unaligned(alignments):
             return None
-        return Aligner(Lexicon(cmu_entries(), {**self.known, **self.own}), self.spelled)
+        return ForcedAligner(Lexicon(cmu_entries(), {**self.lexicon, **self.user_lexicon}), self.spelled)
 
-    def _unaligned(self, given: dict[str, tuple[Word, ...]]) -> bool:
-        return any(utterance.name not in given for utterance in self.utterances)
+    def _unaligned(self, alignments: dict[str, tuple[Word, ...]]) -> bool:
+        return any(utterance.name not in alignments for utterance in self.utterances)
 
-    def _check(self, sound: Sound) -> None:
+    def _check(self, sound: Waveform) -> None:
         if sound.seconds < SHORTEST:
             raise InputError(
                 f"it is too short for one phone: {sound.seconds:.3f} s, and {SHORTEST:g} s is the least",
                 remedy="Take another",
             )
-        if self.most is not None and sound.seconds > self.most:
+        if self.max_seconds is not None and sound.seconds > self.max_seconds:
             raise InputError(
-                f"it lasts {sound.seconds:.1f} s, and {self.most} s is the most", remedy="Cut it at pauses"
+                f"it lasts {sound.seconds:.1f} s, and {self.max_seconds} s is the most", remedy="Cut it at pauses"
             )
 
     def _check_given(self, utterance: Utterance) -> None:
         if utterance.name in self.malformed:
             raise InputError(self.malformed[utterance.name])
 
-    def _given(self) -> dict[str, tuple[Word, ...]]:
+    def _read_alignments(self) -> dict[str, tuple[Word, ...]]:
         """Return alignments that are ready, by the names of utterances."""
         lines = self.folder / ALIGNMENTS
         check_link(lines, self.folder)
@@ -262,46 +264,46 @@ class _Reading:
         by_file: dict[str, list[str]] = {}
         for utterance in self.utterances:
             by_file.setdefault(utterance.path.name, []).append(utterance.name)
-        given: dict[str, tuple[Word, ...]] = {}
+        alignments: dict[str, tuple[Word, ...]] = {}
         for name, words in listed.items():
             alike = by_file.get(pathlib.PurePosixPath(name).name, [])
             chosen = [name] if name in alike else [each for each in alike if each.endswith(f"/{name}")]
             self.absent += not chosen
-            given |= dict.fromkeys(chosen[:1], words)
+            alignments |= dict.fromkeys(chosen[:1], words)
         for utterance in self.utterances:
             grid = utterance.path.with_suffix(ENDING)
             if grid.is_file():
                 check_link(grid, self.folder)
                 try:
-                    given[utterance.name] = read_textgrid(grid)
+                    alignments[utterance.name] = read_textgrid(grid)
                 except InputError as error:
                     self.malformed[utterance.name] = str(error)
-        return given
+        return alignments
 
-    def _aligned(
-        self, utterance: Utterance, sound: Sound, given: tuple[Word, ...] | None, aligner: Aligner | None
+    def _align(
+        self, utterance: Utterance, sound: Waveform, alignment: tuple[Word, ...] | None, aligner: ForcedAligner | None
     ) -> tuple[Word, ...]:
         """Return the words of an utterance at their times, as they are given or else found."""
-        if given is not None:
-            words = fitted(given, sound.frames)
+        if alignment is not None:
+            words = fit_to_sound(alignment, sound.frames)
             self.ready += 1
             return words
         if aligner is None:
             raise InputError("it has no alignment, and others have phones that are none of English")
         aligned = aligner.align(sound, utterance.text)
-        self.made += 1
+        self.num_aligned += 1
         if not aligned.fits:
             self.doubtful.append(f"{utterance.name} ({aligned.score:.1f})")
         return aligned.words
 
-    def told_of_lost(self) -> list[str]:
+    def dropped_reasons(self) -> list[str]:
         """Return the sounds that are lost, each with its reason."""
-        return [f"{name} ({reason})" for name, reason in self.lost]
+        return [f"{name} ({reason})" for name, reason in self.dropped]
 
     def _grouped(self) -> Iterator[str]:
         """Yield all sounds that are lost, those with one reason together."""
         names: dict[str, list[str]] = {}
-        for name, reason in self.lost:
+        for name, reason in self.dropped:
             names.setdefault(reason, []).append(name)
         yield from (f"{', '.join(each)} ({reason})" for reason, each in names.items())
 
@@ -310,16 +312,16 @@ class _Reading:
         yield from self.remarks
         if self.absent:
             yield f"{ALIGNMENTS} names {self.absent:,} sounds that are not here"
-        yield f"{self.ready:,} alignments were read, {self.made:,} were made"
+        yield f"{self.ready:,} alignments were read, {self.num_aligned:,} were made"
         if self.doubtful:
             yield (
-                f"{len(self.doubtful):,} texts hardly fit their sounds (a score below {LEAST:g}), check them:"
-                f" {first_of(self.doubtful, NAMED)}"
+                f"{len(self.doubtful):,} texts hardly fit their sounds (a score below {MIN_SCORE:g}), check them:"
+                f" {abbreviated(self.doubtful, MAX_NAMED)}"
             )
-        if self.lost:
-            yield f"{len(self.lost):,} of {len(self.utterances):,} sounds left out: {'; '.join(self._grouped())}"
+        if self.dropped:
+            yield f"{len(self.dropped):,} of {len(self.utterances):,} sounds left out: {'; '.join(self._grouped())}"
         if self.missing:
             yield (
-                f"{len(self.missing):,} words are missing in the dictionary: {first_of([*self.missing], LISTED)}; write"
+                f"{len(self.missing):,} words are missing in the dictionary: {abbreviated([*self.missing], LISTED)}; write"
                 f" each with its phones on a line of {LEXICON}"
             )

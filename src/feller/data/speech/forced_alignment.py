@@ -9,32 +9,34 @@ import numpy as np
 
 from feller.core.errors import InputError
 from feller.core.optional_dependency import require_package
-from feller.data.loading.raw import Sound
-from feller.data.speech.alignment_files import fitted
-from feller.data.speech.audio_io import resampled
+from feller.data.loading.raw import Waveform
+from feller.data.speech.alignment_files import fit_to_sound
+from feller.data.speech.audio_io import resample
 from feller.data.speech.lexicon import VARIANT, Lexicon, words_of
-from feller.data.speech.phones import SIL, Spoken, Word
+from feller.data.speech.phones import SIL, TimedPhone, Word
 
 RATE = 16_000
 """Samples of a second that the acoustic model was trained on."""
 PEAK = 0.6
 """Largest value of a sound as the acoustic model hears it."""
-BESIDE = 10
+PAD_FRAMES = 10
 """Frames of silence that are put on both sides."""
 NATS = 0.1024
 """Of one unit of score: 1,024 logarithms to the base 1.0001."""
-LEAST = -6.0
+MIN_SCORE = -6.0
 """Score below which a text hardly fits: right ones reach -2.5 to -4.5, others -7.5 to -9.5."""
-LOST = "its text does not fit: no path through its phones reaches the end; write what is said in it, all of it"
-OWN = "+own+"
+NO_PATH_MESSAGE = (
+    "its text does not fit: no path through its phones reaches the end; write what is said in it, all of it"
+)
+USER_WORD_PREFIX = "+own+"
 """Before the words of a user as the aligner knows them, since it has others of the same name."""
 
 
-class NotAlignedError(InputError):
+class AlignmentError(InputError):
     """A text cannot be found in its sound."""
 
 
-class MissingWordsError(NotAlignedError):
+class MissingWordsError(AlignmentError):
     """Words of a text have no pronunciation."""
 
     def __init__(self, words: tuple[str, ...]) -> None:
@@ -43,7 +45,7 @@ class MissingWordsError(NotAlignedError):
 
 
 @dataclass(frozen=True)
-class Aligned:
+class ForcedAlignment:
     """Words with their phones, and how well they fit."""
 
     words: tuple[Word, ...]
@@ -54,11 +56,11 @@ class Aligned:
     @property
     def fits(self) -> bool:
         """Whether the text is likely that of the sound."""
-        return self.score >= LEAST
+        return self.score >= MIN_SCORE
 
 
 @dataclass(frozen=True, eq=False)
-class Aligner:
+class ForcedAligner:
     """Finds words of a lexicon in sounds."""
 
     lexicon: Lexicon
@@ -72,63 +74,65 @@ class Aligner:
         # pass is left alone, since a path through it may begin with a silence that is too short for the second pass
         return decoder(lm=None, compallsen=True, bestpath=False, loglevel="FATAL")
 
-    def align(self, sound: Sound, text: str) -> Aligned:
+    def align(self, sound: Waveform, text: str) -> ForcedAlignment:
         """Return the words of a text at their times, in frames of 10 ms; n // (rate / 100) in all.
 
         Raises:
             InputError: If something is in the text whose words are not known.
         """
         words = words_of(text)
-        missing = tuple(dict.fromkeys(word for word in words if not self.lexicon.of(word, spelled=self.spelled)))
+        missing = tuple(
+            dict.fromkeys(word for word in words if not self.lexicon.pronunciations(word, spelled=self.spelled))
+        )
         if missing:
             raise MissingWordsError(missing)
-        phones = sum(len(self.lexicon.of(word, spelled=self.spelled)[0]) for word in words)
+        phones = sum(len(self.lexicon.pronunciations(word, spelled=self.spelled)[0]) for word in words)
         if sound.frames < phones:
-            raise NotAlignedError(
+            raise AlignmentError(
                 f"it is too short: {sound.frames / 100:.2f} s for {phones} phones; is more said than can be heard?"
             )
         names = [self._named(word) for word in words]
-        entries = self._decoded(_heard(sound), " ".join(names))
+        entries = self._decoded(_decoder_audio(sound), " ".join(names))
         found, score = _words(entries, words)
-        return Aligned(fitted(found, sound.frames, BESIDE), score)
+        return ForcedAlignment(fit_to_sound(found, sound.frames, PAD_FRAMES), score)
 
     def _named(self, word: str) -> str:
         """Return what the decoder calls a word, after it was told of it."""
-        wanted = self.lexicon.of(word, spelled=self.spelled)
+        wanted = self.lexicon.pronunciations(word, spelled=self.spelled)
         if wanted is self.lexicon.entries.get(word):
             return word
         for i, phones in enumerate(wanted):
-            name = OWN + word + (f"({i + 1})" if i else "")
+            name = USER_WORD_PREFIX + word + (f"({i + 1})" if i else "")
             if self._decoder.lookup_word(name) is None:
                 self._decoder.add_word(name, " ".join(phones))
-        return OWN + word
+        return USER_WORD_PREFIX + word
 
-    def _decoded(self, heard: bytes, text: str) -> list[tuple[str, list[Any]]]:
+    def _decoded(self, audio: bytes, text: str) -> list[tuple[str, list[Any]]]:
         """Return names of words, each with its phones, from two passes: one finds the words, one their phones."""
         decoder = self._decoder
         decoder.reinit_feat()  # what it learned of the noise of other sounds is forgotten
         try:
             decoder.set_align_text(text)
-            self._pass(heard)
+            self._pass(audio)
             if decoder.hyp() is None:
-                raise NotAlignedError(LOST)
+                raise AlignmentError(NO_PATH_MESSAGE)
             decoder.set_alignment()
-            self._pass(heard)
+            self._pass(audio)
             return [(word.name, [*word]) for word in decoder.get_alignment()]
         except RuntimeError as error:
-            raise NotAlignedError(LOST) from error
+            raise AlignmentError(NO_PATH_MESSAGE) from error
 
-    def _pass(self, heard: bytes) -> None:
+    def _pass(self, audio: bytes) -> None:
         self._decoder.start_utt()
-        self._decoder.process_raw(heard, full_utt=True)
+        self._decoder.process_raw(audio, full_utt=True)
         self._decoder.end_utt()
 
 
-def _heard(sound: Sound) -> bytes:
+def _decoder_audio(sound: Waveform) -> bytes:
     """Return a sound as the acoustic model wants it: 16 kHz, of one loudness, with silence on both sides."""
-    samples = resampled(sound, RATE).samples
+    samples = resample(sound, RATE).samples
     samples = samples * (PEAK / max(float(np.abs(samples).max()), 1e-9))
-    padded = np.pad(samples, BESIDE * RATE // 100)
+    padded = np.pad(samples, PAD_FRAMES * RATE // 100)
     return (padded * 32767).astype("<i2").tobytes()
 
 
@@ -140,11 +144,11 @@ def _words(entries: Sequence[tuple[str, list[Any]]], words: Sequence[str]) -> tu
         total += sum(phone.score for phone in phones)
         frames += sum(phone.duration for phone in phones)
         silent = all(phone.name == SIL or phone.name.startswith("+") for phone in phones)
-        spoken = [Spoken(SIL if silent else p.name, p.start - BESIDE, p.duration) for p in phones]
+        spoken = [TimedPhone(SIL if silent else p.name, p.start - PAD_FRAMES, p.duration) for p in phones]
         text = "" if silent else next(expected, None)
-        if text is None or (text and VARIANT.sub("", name).removeprefix(OWN) != text):
-            raise NotAlignedError(f"the aligner found {name!r} where {text!r} stands")
+        if text is None or (text and VARIANT.sub("", name).removeprefix(USER_WORD_PREFIX) != text):
+            raise AlignmentError(f"the aligner found {name!r} where {text!r} stands")
         found.append(Word(text, tuple(spoken)))
     if next(expected, None) is not None:
-        raise NotAlignedError("its text does not fit: it ends before its words do")
+        raise AlignmentError("its text does not fit: it ends before its words do")
     return found, NATS * total / max(frames, 1)

@@ -10,11 +10,11 @@ from torch import Tensor
 
 from feller.core.errors import InputError
 from feller.core.optional_dependency import require_package
-from feller.data.speech.mel import Mel
+from feller.data.speech.mel import MelConfig
 
-LOUDEST = 6.0
+MAX_LOG_MEL = 6.0
 """Log mel above which nothing is: e^6 is far beyond a sound of full scale."""
-MOST = 10_000
+MAX_ITERATIONS = 10_000
 """Iterations."""
 STEPS = 30
 """Multiplicative steps to amplitudes of frequencies."""
@@ -24,7 +24,7 @@ class Vocoder(abc.ABC):
     """Makes sounds of log mels. Implement one method to add another."""
 
     @abc.abstractmethod
-    def samples(self, mel: Float[Tensor, "frames bands"], settings: Mel) -> Float32[Tensor, " n"]:
+    def synthesize(self, mel: Float[Tensor, "frames bands"], settings: MelConfig) -> Float32[Tensor, " n"]:
         """Return `frames * hop` samples, about -1 to 1."""
 
 
@@ -40,29 +40,29 @@ class GriffinLim(Vocoder):
     """Of the phases it begins with."""
 
     def __post_init__(self) -> None:
-        if not 1 <= self.iterations <= MOST:
-            raise InputError(f"1 to {MOST:,} iterations of Griffin-Lim", self.iterations)
+        if not 1 <= self.iterations <= MAX_ITERATIONS:
+            raise InputError(f"1 to {MAX_ITERATIONS:,} iterations of Griffin-Lim", self.iterations)
 
-    def samples(self, mel: Float[Tensor, "frames bands"], settings: Mel) -> Float32[Tensor, " n"]:
+    def synthesize(self, mel: Float[Tensor, "frames bands"], settings: MelConfig) -> Float32[Tensor, " n"]:
         """Return `frames * hop` samples; InputError if log mels are not finite, or of other settings."""
         librosa = require_package("librosa", "making sounds")
-        if mel.ndim != 2 or not len(mel) or mel.shape[1] != settings.bands or not torch.isfinite(mel).all():
-            raise InputError(f"finite log mels of {settings.bands} bands", list(mel.shape))
-        bands = mel.detach().cpu().double().clamp(max=LOUDEST).exp().numpy()
+        if mel.ndim != 2 or not len(mel) or mel.shape[1] != settings.n_mels or not torch.isfinite(mel).all():
+            raise InputError(f"finite log mels of {settings.n_mels} bands", list(mel.shape))
+        bands = mel.detach().cpu().double().clamp(max=MAX_LOG_MEL).exp().numpy()
         amplitude = _amplitudes(bands, settings.filters.double().numpy())
         # librosa centres frame i on sample i * hop, and ours lies half a hop later: both ends are made longer, and half
         # a hop more is cut away at the beginning
-        more = settings.fft // (2 * settings.hop) + 1
+        more = settings.n_fft // (2 * settings.hop_length) + 1
         longer = np.pad(amplitude, ((more, more), (0, 0)), mode="edge").T
         sound = librosa.griffinlim(
             longer,
             n_iter=self.iterations,
-            hop_length=settings.hop,
-            win_length=settings.window,
-            n_fft=settings.fft,
+            hop_length=settings.hop_length,
+            win_length=settings.win_length,
+            n_fft=settings.n_fft,
             random_state=self.seed,
         )
-        first, n = more * settings.hop - settings.hop // 2, len(mel) * settings.hop
+        first, n = more * settings.hop_length - settings.hop_length // 2, len(mel) * settings.hop_length
         return torch.from_numpy(sound[first : first + n].astype(np.float32))
 
 

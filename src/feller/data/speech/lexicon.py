@@ -10,8 +10,8 @@ from functools import lru_cache
 from feller.core.errors import InputError
 from feller.core.optional_dependency import require_package
 from feller.data.files.plain_text import read_unicode
-from feller.data.loading.raw import about
-from feller.data.speech.phones import ARPABET, SIL, plain
+from feller.data.loading.raw import error_context
+from feller.data.speech.phones import ARPABET, SIL, strip_stress
 
 ONES = (
     *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"),
@@ -36,8 +36,8 @@ def words_of(text: str) -> tuple[str, ...]:
         InputError: If none is left, or something is in the text whose words are not known.
     """
     plain = unicodedata.normalize("NFC", text).translate({0x2018: "'", 0x2019: "'", 0x201C: '"', 0x201D: '"'}).lower()
-    for sign, said in SIGNS.items():
-        plain = plain.replace(sign, said)
+    for sign, word in SIGNS.items():
+        plain = plain.replace(sign, word)
     fraction = re.search(r"\d+/\d+", plain)
     if fraction:
         raise InputError(f"it is not known how {fraction[0]!r} is said", remedy="Write it in words")
@@ -95,7 +95,7 @@ NAME = "lexicon.txt"
 VARIANT = re.compile(r"\(\d+\)$")
 """Behind a word: another of its pronunciations."""
 Pronunciation = tuple[str, ...]
-Words = dict[str, tuple[Pronunciation, ...]]
+Pronunciations = dict[str, tuple[Pronunciation, ...]]
 """Pronunciations of words, the usual one first."""
 
 
@@ -103,11 +103,11 @@ Words = dict[str, tuple[Pronunciation, ...]]
 class Lexicon:
     """Pronunciations of words, the usual one first."""
 
-    entries: Words = field(repr=False)
-    own: Words = field(default_factory=dict)
+    entries: Pronunciations = field(repr=False)
+    user_entries: Pronunciations = field(default_factory=dict)
     """Words of the user, which go before those of `entries`."""
 
-    def of(self, word: str, *, spelled: bool = False) -> tuple[Pronunciation, ...]:
+    def pronunciations(self, word: str, *, spelled: bool = False) -> tuple[Pronunciation, ...]:
         """Return the pronunciations of a word; none where it is missing.
 
         Args:
@@ -116,7 +116,7 @@ class Lexicon:
         """
         unaccented = "".join(c for c in unicodedata.normalize("NFD", word) if not unicodedata.combining(c))
         for known in (word, unaccented):
-            found = self.own.get(known) or self.entries.get(known)
+            found = self.user_entries.get(known) or self.entries.get(known)
             if found:
                 return found
         if not spelled:
@@ -131,20 +131,20 @@ class Lexicon:
         Raises:
             InputError: If the text has no words, or something whose words are not known.
         """
-        found = [(word, self.of(word, spelled=spelled)) for word in words_of(text)]
+        found = [(word, self.pronunciations(word, spelled=spelled)) for word in words_of(text)]
         missing = tuple(dict.fromkeys(word for word, pronunciations in found if not pronunciations))
         return tuple(pronunciations[0] for _, pronunciations in found if pronunciations), missing
 
 
 @lru_cache(maxsize=1)
-def cmu_entries() -> Words:
+def cmu_entries() -> Pronunciations:
     """Return the dictionary of Carnegie Mellon University, which comes with pocketsphinx."""
     pocketsphinx = require_package("pocketsphinx", "finding the phones of words")
     path = pathlib.Path(pocketsphinx.get_model_path()) / "en-us" / "cmudict-en-us.dict"
     return _gathered([line.split() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()])
 
 
-def own_words(path: pathlib.Path, phones: Collection[str]) -> Words:
+def own_words(path: pathlib.Path, phones: Collection[str]) -> Pronunciations:
     """Return what a user wrote, in the phones of some data; nothing where there is no such file.
 
     Args:
@@ -158,7 +158,7 @@ def own_words(path: pathlib.Path, phones: Collection[str]) -> Words:
     return read_lexicon(path, known) if path.is_file() else {}
 
 
-def read_lexicon(path: pathlib.Path, phones: Collection[str] = ARPABET) -> Words:
+def read_lexicon(path: pathlib.Path, phones: Collection[str] = ARPABET) -> Pronunciations:
     """Read lines `word PH PH`; a word on several lines has several pronunciations.
 
     Args:
@@ -170,21 +170,21 @@ def read_lexicon(path: pathlib.Path, phones: Collection[str] = ARPABET) -> Words
     """
     lines = []
     for number, line in enumerate(read_unicode(path).splitlines(), 1):
-        word, *said = line.split() or [""]
+        word, *phones_of_word = line.split() or [""]
         if not word:
             continue
-        said = [plain(phone) for phone in said]
-        odd = [phone for phone in said if phone not in phones]
-        with about(path, place=f"line {number}"):
-            if not said:
+        phones_of_word = [strip_stress(phone) for phone in phones_of_word]
+        odd = [phone for phone in phones_of_word if phone not in phones]
+        with error_context(path, place=f"line {number}"):
+            if not phones_of_word:
                 raise InputError("a word and its phones", repr(line[:40]))
             if odd:
                 raise InputError(f"{odd[0]!r} is no phone; expected those of {' '.join(phones)}")
-        lines.append([unicodedata.normalize("NFC", word).lower(), *said])
+        lines.append([unicodedata.normalize("NFC", word).lower(), *phones_of_word])
     return _gathered(lines)
 
 
-def _gathered(lines: Sequence[list[str]]) -> Words:
+def _gathered(lines: Sequence[list[str]]) -> Pronunciations:
     found: dict[str, list[Pronunciation]] = {}
     for word, *phones in lines:
         found.setdefault(VARIANT.sub("", word), []).append(tuple(phones))

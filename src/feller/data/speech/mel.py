@@ -11,16 +11,16 @@ from torch import Tensor
 
 from feller.core.errors import InputError
 from feller.core.optional_dependency import require_package
-from feller.data.loading.raw import FoundSpeech, about
-from feller.data.speech.audio_io import resampled
+from feller.data.loading.raw import RawSpeech, error_context
+from feller.data.speech.audio_io import resample
 
 FRAMES = 100
 """Frames of a second."""
-LARGEST = 2**15
+MAX_FFT = 2**15
 """Points of a transform, and bands: a file of a stranger must not ask for more."""
 FLOOR = 1e-5
 """Least amplitude of a band, before the logarithm."""
-BEYOND = 1e3
+MAX_STATISTIC = 1e3
 """Beyond any logarithm of an amplitude."""
 
 
@@ -32,37 +32,41 @@ def filters(rate: int, fft: int, bands: int, top: int) -> Float32[Tensor, "bands
 
 
 @dataclass(frozen=True)
-class Mel:
+class MelConfig:
     """How sounds become log mel amplitudes.
 
     A window is centred on the middle of its 10 ms, and beyond its ends a sound is continued by its mirror image, so
     there are n // hop frames, which are those of an alignment in 10 ms frames of the file.
     """
 
-    rate: int = 16_000
+    sample_rate: int = 16_000
     """Samples of a second."""
-    fft: int = 1024
+    n_fft: int = 1024
     """Points of the Fourier transform."""
-    window: int = 640
+    win_length: int = 640
     """Samples that a frame sees, weighted by a Hann window."""
-    hop: int = 160
+    hop_length: int = 160
     """Samples from one frame to the next."""
-    bands: int = 80
-    top: int = 8_000
+    n_mels: int = 80
+    f_max: int = 8_000
     """Highest frequency, in Hz."""
 
     def __post_init__(self) -> None:
-        if self.hop * FRAMES != self.rate:
-            raise InputError(f"{FRAMES} frames of a second", f"hop {self.hop} at {self.rate} Hz")
-        if not self.hop <= self.window <= self.fft or (self.window - self.hop) % 2 or self.bands < 1:
+        if self.hop_length * FRAMES != self.sample_rate:
+            raise InputError(f"{FRAMES} frames of a second", f"hop {self.hop_length} at {self.sample_rate} Hz")
+        if (
+            not self.hop_length <= self.win_length <= self.n_fft
+            or (self.win_length - self.hop_length) % 2
+            or self.n_mels < 1
+        ):
             raise InputError("hop <= window <= fft, an even difference of the first two, and bands", self)
-        if max(self.fft, self.bands) > LARGEST:
-            raise InputError(f"at most {LARGEST:,} points and bands", f"{self.fft:,} and {self.bands:,}")
-        if not 0 < self.top <= self.rate / 2:
-            raise InputError(f"a top of at most half the rate, {self.rate / 2:g} Hz", self.top)
+        if max(self.n_fft, self.n_mels) > MAX_FFT:
+            raise InputError(f"at most {MAX_FFT:,} points and bands", f"{self.n_fft:,} and {self.n_mels:,}")
+        if not 0 < self.f_max <= self.sample_rate / 2:
+            raise InputError(f"a top of at most half the rate, {self.sample_rate / 2:g} Hz", self.f_max)
 
     @classmethod
-    def usual(cls, rate: int) -> "Mel":
+    def default_for(cls, rate: int) -> "MelConfig":
         """Return the usual settings at 16,000 Hz, or those at 8,000 Hz; InputError if there are none for this rate."""
         usual = {16_000: cls(), 8_000: cls(8_000, 512, 320, 80, 40, 4_000)}
         if rate not in usual:
@@ -72,33 +76,33 @@ class Mel:
     @property
     def settings(self) -> tuple[int, ...]:
         """All fields, in their order."""
-        return self.rate, self.fft, self.window, self.hop, self.bands, self.top
+        return self.sample_rate, self.n_fft, self.win_length, self.hop_length, self.n_mels, self.f_max
 
     @property
     def shortest(self) -> int:
         """Samples of the shortest sound that can be continued by its mirror image."""
-        return max(self.hop, (self.window - self.hop) // 2 + 1)
+        return max(self.hop_length, (self.win_length - self.hop_length) // 2 + 1)
 
     def frames(self, samples: int) -> int:
         """Return how many frames a number of samples has."""
-        return samples // self.hop
+        return samples // self.hop_length
 
     def log_mel(self, samples: Float[Tensor, "*b n"]) -> Float[Tensor, "*b frames bands"]:
         """Return logarithms of amplitudes in bands, of one sound or of several that are as long."""
         n = samples.shape[-1]
         if n < self.shortest:
             raise InputError(f"a sound of at least {self.shortest} samples", n, "It is too short")
-        beside = (self.window - self.hop) // 2
-        padded = torch.nn.functional.pad(samples.reshape(-1, n), (beside, beside), mode="reflect")
-        hann = torch.hann_window(self.window, dtype=samples.dtype, device=samples.device)
-        amplitude = torch.fft.rfft(padded.unfold(1, self.window, self.hop) * hann, n=self.fft).abs()
+        padding = (self.win_length - self.hop_length) // 2
+        padded = torch.nn.functional.pad(samples.reshape(-1, n), (padding, padding), mode="reflect")
+        hann = torch.hann_window(self.win_length, dtype=samples.dtype, device=samples.device)
+        amplitude = torch.fft.rfft(padded.unfold(1, self.win_length, self.hop_length) * hann, n=self.n_fft).abs()
         found = (amplitude @ self.filters.to(amplitude).T).clamp(min=FLOOR).log()
         return found.reshape(*samples.shape[:-1], *found.shape[1:])
 
     @property
     def filters(self) -> Float32[Tensor, "bands bins"]:
         """Weights of frequencies in bands."""
-        return filters(self.rate, self.fft, self.bands, self.top)
+        return filters(self.sample_rate, self.n_fft, self.n_mels, self.f_max)
 
 
 @dataclass(frozen=True)
@@ -109,7 +113,7 @@ class Statistics:
     std: float
 
     def __post_init__(self) -> None:
-        if not (abs(self.mean) < BEYOND and 0 < self.std < BEYOND):
+        if not (abs(self.mean) < MAX_STATISTIC and 0 < self.std < MAX_STATISTIC):
             raise InputError("a mean and a positive deviation of log mels", f"{self.mean:g}, {self.std:g}")
 
     @classmethod
@@ -120,18 +124,18 @@ class Statistics:
         return cls(mean, math.sqrt(sum(float((mel.double() - mean).square().sum()) for mel in mels) / n))
 
 
-def log_mels(found: FoundSpeech, mel: Mel) -> list[Float[Tensor, "_ bands"]]:
+def log_mels(raw: RawSpeech, mel: MelConfig) -> list[Float[Tensor, "_ bands"]]:
     """Return the log mels of sounds, or those that a file holds.
 
     Raises:
         InputError: If a sound is too short, or log mels were made in another way.
     """
-    if found.settings:
-        if found.settings != mel.settings:
-            raise InputError(f"log mels with the settings {mel.settings}", found.settings)
-        return [torch.from_numpy(value) for value in found.values]
+    if raw.settings:
+        if raw.settings != mel.settings:
+            raise InputError(f"log mels with the settings {mel.settings}", raw.settings)
+        return [torch.from_numpy(value) for value in raw.values]
     mels = []
-    for i, sound in enumerate(found.values):
-        with about(**found.place(i)):
-            mels.append(mel.log_mel(torch.from_numpy(resampled(sound, mel.rate).samples)))
+    for i, sound in enumerate(raw.values):
+        with error_context(**raw.error_fields(i)):
+            mels.append(mel.log_mel(torch.from_numpy(resample(sound, mel.sample_rate).samples)))
     return mels

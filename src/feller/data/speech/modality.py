@@ -17,19 +17,19 @@ from feller.core.errors import InputError, UsageError, check_number
 from feller.core.pytree import Cond, State
 from feller.core.rng import Rng
 from feller.data.files import sample_folder
-from feller.data.loading.raw import Found, FoundSpeech, Layout, Sound, about, expect
-from feller.data.modality import Dataset, Modality, Write, check_finite_state
+from feller.data.loading.raw import PhoneAlignment, RawExamples, RawSpeech, Waveform, error_context, expect
+from feller.data.modality import Dataset, Modality, Writer, check_finite_state
 from feller.data.speech.audio_io import write_sound
-from feller.data.speech.clip_chains import chained
-from feller.data.speech.durations import TABLE, Durations, write_durations
-from feller.data.speech.figure import Drawn, spectrograms
+from feller.data.speech.clip_chains import chain_clips
+from feller.data.speech.durations import TABLE, DurationModel, write_durations
+from feller.data.speech.figure import SpectrogramPanel, spectrograms
 from feller.data.speech.griffin_lim import GriffinLim, Vocoder
-from feller.data.speech.mel import FRAMES, Mel, Statistics, log_mels
-from feller.data.speech.phones import Inventory, repeated
+from feller.data.speech.mel import FRAMES, MelConfig, Statistics, log_mels
+from feller.data.speech.phones import Inventory, repeat_by_duration
 from feller.spaces import Euclidean
 
 
-def layouts(values: State, given: Cond, names: Sequence[str]) -> list[Layout]:
+def phone_alignments(values: State, given: Cond, names: Sequence[str]) -> list[PhoneAlignment]:
     """Return the phones of each sound: as values know them, or else as the labels of frames follow each other.
 
     Args:
@@ -45,13 +45,13 @@ def layouts(values: State, given: Cond, names: Sequence[str]) -> list[Layout]:
         kept = [[(p, len([*run])) for p, run in groupby(labels[mask].tolist())] for labels, mask in rows]
     else:
         return []
-    return [Layout(tuple(names[p] for p, _ in row), tuple(d for _, d in row)) for row in kept]
+    return [PhoneAlignment(tuple(names[p] for p, _ in row), tuple(d for _, d in row)) for row in kept]
 
 
-def timed(layout: Layout) -> tuple[tuple[str, int, int], ...]:
+def phone_intervals(alignment: PhoneAlignment) -> tuple[tuple[str, int, int], ...]:
     """Return the phones that last, with their first frames."""
-    starts = np.cumsum((0, *layout.durations))
-    placed = zip(layout.phones, starts.tolist(), layout.durations, strict=False)
+    starts = np.cumsum((0, *alignment.durations))
+    placed = zip(alignment.phones, starts.tolist(), alignment.durations, strict=False)
     return tuple((name, start, length) for name, start, length in placed if length)
 
 
@@ -67,27 +67,27 @@ class Speech(Modality):
     `valid` and `phone`, the label of each frame, 0 behind the end, both [n, longest].
     """
 
-    tells_notes = True
-    called = "speech"
-    holds = FoundSpeech
-    computes = True
+    is_identified_by_notes = True
+    display_name = "speech"
+    raw_type = RawSpeech
+    has_computed_values = True
     has_density = False  # sounds have different lengths, so there is no one volume
 
-    mel: Mel
+    mel: MelConfig
     statistics: Statistics
     inventory: Inventory
     longest: int
     """Frames; sounds are kept whole, and an objective may cut pieces out of them."""
-    at_once: int | None = None
+    window_frames: int | None = None
     """Frames that a model sees at once, where it learns from pieces; by default all."""
     chains: bool = False
     """Whether chains of clips of one speaker are learned, since single ones are too short to hear a voice in."""
     speakers: tuple[str, ...] = ()
-    own: dict[str, tuple[tuple[str, ...], ...]] = field(default_factory=dict)
+    user_pronunciations: dict[str, tuple[tuple[str, ...], ...]] = field(default_factory=dict)
     """Words that a user wrote the pronunciations of."""
-    durations: Durations | None = None
+    duration_regressor: DurationModel | None = None
     """What says how long phones last, the likeliest for each; None until that is learned."""
-    rhythm: Durations | None = None
+    duration_sampler: DurationModel | None = None
     """What draws how long they last, others each time."""
     vocoder: Vocoder = field(default_factory=GriffinLim)
     """What makes sounds of log mels."""
@@ -103,35 +103,35 @@ class Speech(Modality):
     @property
     def room(self) -> int:
         """Frames that a model can hear and say at once."""
-        return self.longest if self.at_once is None else min(self.at_once, self.longest)
+        return self.longest if self.window_frames is None else min(self.window_frames, self.longest)
 
     @property
-    def labels(self) -> dict[str, int]:
+    def entry_label_counts(self) -> dict[str, int]:
         """The phone of each frame."""
         return {"phone": len(self.inventory)}
 
     @property
-    def modules(self) -> dict[str, nn.Module]:
+    def aux_networks(self) -> dict[str, nn.Module]:
         """The networks that say durations."""
-        known = {"durations": self.durations, "rhythm": self.rhythm}
+        known = {"durations": self.duration_regressor, "rhythm": self.duration_sampler}
         return {name: lasting.module for name, lasting in known.items() if lasting is not None}
 
     @property
-    def forms(self) -> dict[str, Write]:
+    def writers(self) -> dict[str, Writer]:
         """Arrays, one sound, or a folder with one .wav a sound, a picture, and how long each phone lasts."""
         return {".npz": self._write_arrays, ".wav": self._write_sounds, "": self._write_sounds}
 
-    def counted(self, values: Any) -> Int64[Tensor, " n"]:
+    def num_entries(self, values: Any) -> Int64[Tensor, " n"]:
         """Return the numbers of the log mels of each sound, without its padding where its phones are known."""
         mel = values["mel"]
         frames = values["duration"].sum(1) if "duration" in values else torch.full((len(mel),), mel.shape[1])
         return frames * mel.shape[2]
 
-    def for_learning(self, data: Dataset, draws: Rng) -> Dataset:
+    def for_training(self, data: Dataset, rng: Rng) -> Dataset:
         """Return as many chains as there are clips, where single ones are too short; else the data as they are."""
-        return chained(data, len(data), self.statistics.mean, draws) if self.chains else data
+        return chain_clips(data, len(data), self.statistics.mean, rng) if self.chains else data
 
-    def complete(self, given: Cond) -> Cond:
+    def add_derived_conditions(self, given: Cond) -> Cond:
         """Refuse to draw what nobody said; UsageError if no phones are given."""
         if "phone" not in given:
             raise UsageError(
@@ -147,7 +147,7 @@ class Speech(Modality):
 
     def space(self) -> Euclidean:
         """Return R^(longest x bands)."""
-        return Euclidean((self.longest, self.mel.bands))
+        return Euclidean((self.longest, self.mel.n_mels))
 
     def encode(self, values: State) -> Float[Tensor, "n l bands"]:
         """Normalise log mels; phones are conditions."""
@@ -158,10 +158,10 @@ class Speech(Modality):
         check_finite_state(state)
         return {"mel": (state.double() * self.statistics.std + self.statistics.mean).float()}
 
-    def accept(self, found: Found) -> tuple[State, Cond]:
+    def values_from_raw(self, raw: RawExamples) -> tuple[State, Cond]:
         """Return log mels and phones, padded; sounds at another rate are brought to ours."""
-        found = expect(found, FoundSpeech)
-        mels = log_mels(found, self.mel)
+        raw = expect(raw, RawSpeech)
+        mels = log_mels(raw, self.mel)
         lengths = torch.tensor([len(mel) for mel in mels])
         too_long = int(lengths.argmax())
         if len(mels[too_long]) > self.longest:
@@ -169,42 +169,42 @@ class Speech(Modality):
                 f"sounds of at most {self.longest / FRAMES:g} s",
                 f"{len(mels[too_long]) / FRAMES:g} s",
                 "Cut it at a pause, or leave it out",
-                **found.place(too_long),
+                **raw.error_fields(too_long),
             )
-        mel = torch.full((len(mels), self.longest, self.mel.bands), self.statistics.mean)
+        mel = torch.full((len(mels), self.longest, self.mel.n_mels), self.statistics.mean)
         for row, each in zip(mel, mels, strict=True):
             row[: len(each)] = each
         valid = torch.arange(self.longest) < lengths[:, None]
-        speaker = [self.speakers.index(name) if name in self.speakers else -1 for name in _speakers(found)]
+        speaker = [self.speakers.index(name) if name in self.speakers else -1 for name in _speakers(raw)]
         values = {"mel": mel, "speaker": torch.tensor(speaker)}
-        if found.texts:
-            values["text"] = _letters(found.texts)
-        if not found.alignments:
+        if raw.texts:
+            values["text"] = _letters(raw.texts)
+        if not raw.alignments:
             return values, {"valid": valid}
-        phone, duration = self._phones(found)
-        labels = repeated(phone.clamp(min=0), duration, self.longest)
+        phone, duration = self._phones(raw)
+        labels = repeat_by_duration(phone.clamp(min=0), duration, self.longest)
         return {**values, "phone": phone, "duration": duration}, {"valid": valid, "phone": labels}
 
-    def _phones(self, found: FoundSpeech) -> tuple[Int64[Tensor, "n m"], Int64[Tensor, "n m"]]:
+    def _phones(self, raw: RawSpeech) -> tuple[Int64[Tensor, "n m"], Int64[Tensor, "n m"]]:
         """Return the phones of each sound and their durations, padded."""
-        most = max(len(layout.phones) for layout in found.alignments)
-        phone = torch.full((len(found.alignments), most), -1)
+        most = max(len(layout.phones) for layout in raw.alignments)
+        phone = torch.full((len(raw.alignments), most), -1)
         duration = torch.zeros_like(phone)
-        for i, layout in enumerate(found.alignments):
-            with about(**found.place(i)):
+        for i, layout in enumerate(raw.alignments):
+            with error_context(**raw.error_fields(i)):
                 phone[i, : len(layout.phones)] = self.inventory.numbers(layout.phones)
             duration[i, : len(layout.phones)] = torch.tensor(layout.durations)
         return phone, duration
 
-    def sound(self, mel: Float[Tensor, "frames bands"]) -> Sound:
+    def sound(self, mel: Float[Tensor, "frames bands"]) -> Waveform:
         """Return the sound of log mels; UsageError if a package is not installed."""
-        return Sound(self.vocoder.samples(mel, self.mel).numpy().astype(np.float32), self.mel.rate)
+        return Waveform(self.vocoder.synthesize(mel, self.mel).numpy().astype(np.float32), self.mel.sample_rate)
 
-    def sounds(self, values: State, given: Cond) -> list[Sound]:
+    def sounds(self, values: State, given: Cond) -> list[Waveform]:
         """Return the sound of each example, without its padding; errors are those of `sound`."""
-        return [self.sound(mel) for mel in self._own(values, given)]
+        return [self.sound(mel) for mel in self._unpadded(values, given)]
 
-    def _own(self, values: State, given: Cond) -> list[Float[Tensor, "frames bands"]]:
+    def _unpadded(self, values: State, given: Cond) -> list[Float[Tensor, "frames bands"]]:
         """Return log mels without their padding."""
         mel = values["mel"].detach().float().cpu()
         valid = given["valid"].cpu() if "valid" in given else torch.ones(mel.shape[:2], dtype=torch.bool)
@@ -215,16 +215,16 @@ class Speech(Modality):
 
         These are `phone` and `duration` [n, m], and `phones`, the names of their positions.
         """
-        own = self._own(values, given)
-        mel = np.zeros((len(own), self.longest, self.mel.bands), dtype=np.float32)
+        own = self._unpadded(values, given)
+        mel = np.zeros((len(own), self.longest, self.mel.n_mels), dtype=np.float32)
         valid = np.zeros(mel.shape[:2], dtype=bool)
         for i, each in enumerate(own):
             mel[i, : len(each)], valid[i, : len(each)] = each.numpy(), True
         settings = np.array(self.mel.settings)
-        placed = layouts(values, given, self.inventory.names)
+        placed = phone_alignments(values, given, self.inventory.names)
         if not placed:
             return {"mel": mel, "valid": valid, "settings": settings}
-        phone, duration = self._phones(FoundSpeech(np.zeros(len(placed)), alignments=tuple(placed)))
+        phone, duration = self._phones(RawSpeech(np.zeros(len(placed)), alignments=tuple(placed)))
         return {
             "mel": mel,
             "valid": valid,
@@ -236,14 +236,17 @@ class Speech(Modality):
 
     def show(self, values: State, given: Cond, columns: int | None = None) -> Image.Image:
         """Draw the first sounds, with the phones that are known."""
-        placed = layouts(values, given, self.inventory.names)
-        mels = self._own(values, given)
-        phones = [timed(layout) for layout in placed] or [()] * len(mels)
+        placed = phone_alignments(values, given, self.inventory.names)
+        mels = self._unpadded(values, given)
+        phones = [phone_intervals(layout) for layout in placed] or [()] * len(mels)
         kept = values["kept"].cpu().numpy() if "kept" in values else np.zeros((len(mels), 0), dtype=bool)
-        drawn = [Drawn(mel.numpy(), said, marks) for mel, said, marks in zip(mels, phones, kept, strict=True)]
-        return spectrograms(drawn, self.mel.top, columns)
+        drawn = [
+            SpectrogramPanel(mel.numpy(), phones_shown, marks)
+            for mel, phones_shown, marks in zip(mels, phones, kept, strict=True)
+        ]
+        return spectrograms(drawn, self.mel.f_max, columns)
 
-    def write_sounds(self, sounds: Sequence[Sound], values: State, given: Cond, out: pathlib.Path) -> None:
+    def write_sounds(self, sounds: Sequence[Waveform], values: State, given: Cond, out: pathlib.Path) -> None:
         """Write sounds that were made of log mels: one .wav with its picture beside it, or a folder of both.
 
         Raises:
@@ -256,9 +259,12 @@ class Speech(Modality):
             sample_folder.write_picture(self.show(values, given), out.with_suffix(".png"))
             return
         sample_folder.prepare(out)
-        numbers, placed = sample_folder.numbers(len(sounds)), layouts(values, given, self.inventory.names)
+        numbers, placed = (
+            sample_folder.numbered_names(len(sounds)),
+            phone_alignments(values, given, self.inventory.names),
+        )
         files = [f"{number}{ending}" for number in numbers for ending in (".wav", TABLE)[: 1 + bool(placed)]]
-        sample_folder.save(self.show(values, given), out, files)
+        sample_folder.save_overview(self.show(values, given), out, files)
         for i, number in enumerate(numbers):
             write_sound(sounds[i], out / f"{number}.wav")
             if placed:
@@ -274,8 +280,8 @@ def _letters(texts: Sequence[str]) -> Int64[Tensor, "n l"]:
     return pad_sequence(rows, batch_first=True, padding_value=-1)
 
 
-def _speakers(found: FoundSpeech) -> Sequence[str]:
+def _speakers(raw: RawSpeech) -> Sequence[str]:
     """Return the name of the speaker of each sound, empty where it is not known."""
-    if found.labels is None:
-        return [""] * len(found.values)
-    return [found.classes[label] for label in found.labels.tolist()]
+    if raw.labels is None:
+        return [""] * len(raw.values)
+    return [raw.classes[label] for label in raw.labels.tolist()]

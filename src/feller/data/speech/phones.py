@@ -10,7 +10,7 @@ from jaxtyping import Bool, Int, Int64, Shaped
 from torch import Tensor
 
 from feller.core.errors import InputError
-from feller.data.loading.raw import Layout
+from feller.data.loading.raw import PhoneAlignment
 
 SIL = "SIL"
 """Silence, the first of each inventory."""
@@ -27,7 +27,7 @@ STRESSED = re.compile(r"([A-Z]{2})[012]")
 
 
 @dataclass(frozen=True)
-class Spoken:
+class TimedPhone:
     """A phone in a sound."""
 
     phone: str
@@ -48,14 +48,14 @@ class Word:
 
     text: str
     """As it was written, or how it is called; empty where that is not known, and of silences."""
-    phones: tuple[Spoken, ...]
+    phones: tuple[TimedPhone, ...]
 
-    def moved(self, frames: int) -> "Word":
+    def shifted(self, frames: int) -> "Word":
         """Return the word so many frames later."""
-        return Word(self.text, tuple(Spoken(one.phone, one.start + frames, one.length) for one in self.phones))
+        return Word(self.text, tuple(TimedPhone(one.phone, one.start + frames, one.length) for one in self.phones))
 
     @property
-    def silent(self) -> bool:
+    def is_silence(self) -> bool:
         """Whether it is a silence."""
         return all(spoken.phone == SIL for spoken in self.phones)
 
@@ -115,21 +115,21 @@ class Inventory:
         return torch.tensor([place[phone] for phone in phones], dtype=torch.long)
 
 
-def plain(phone: str) -> str:
+def strip_stress(phone: str) -> str:
     """Return a phone without the stress that dictionaries of English mark: AH0 is AH; and accents in one form."""
     phone = unicodedata.normalize("NFC", phone)
     stressed = STRESSED.fullmatch(phone)
     return stressed[1] if stressed and stressed[1] in ARPABET else phone
 
 
-def placed(phones: Sequence[str]) -> tuple[str, ...]:
+def with_word_positions(phones: Sequence[str]) -> tuple[str, ...]:
     """Return the phones of a word with their places in it."""
     if len(phones) == 1:
         return (phones[0] + SINGLE,)
     return (phones[0] + BEGIN, *(phone + INNER for phone in phones[1:-1]), phones[-1] + END)
 
 
-def laid_out(words: Sequence[Word]) -> Layout:
+def align_phones(words: Sequence[Word]) -> PhoneAlignment:
     """Return the phones of words in their order, a silence between any two words and at both ends.
 
     One that was not aligned has duration 0.
@@ -137,20 +137,20 @@ def laid_out(words: Sequence[Word]) -> Layout:
     phones, durations = [SIL], [0]
     for word in words:
         lengths = [spoken.length for spoken in word.phones]
-        if word.silent:
+        if word.is_silence:
             durations[-1] += sum(lengths)
         else:
-            phones += [*placed([spoken.phone for spoken in word.phones]), SIL]
+            phones += [*with_word_positions([spoken.phone for spoken in word.phones]), SIL]
             durations += [*lengths, 0]
-    return Layout(tuple(phones), tuple(durations))
+    return PhoneAlignment(tuple(phones), tuple(durations))
 
 
-def unaligned(words: Sequence[Sequence[str]]) -> tuple[str, ...]:
+def unaligned_phones(words: Sequence[Sequence[str]]) -> tuple[str, ...]:
     """Return the phones of words whose durations are not known yet, laid out in the same way."""
-    return (SIL, *(phone for word in words for phone in (*placed(word), SIL)))
+    return (SIL, *(phone for word in words for phone in (*with_word_positions(word), SIL)))
 
 
-def repeated(
+def repeat_by_duration(
     values: Shaped[Tensor, "*b m"], durations: Int[Tensor, "*b m"], longest: int | None = None
 ) -> Shaped[Tensor, "*b n"]:
     """Return each value as often as it lasts, 0 behind the last; what lasts 0 frames is nowhere.
@@ -173,4 +173,4 @@ def frames_of(
     phone_mask: Bool[Tensor, "*b m"], durations: Int[Tensor, "*b m"], longest: int | None = None
 ) -> Bool[Tensor, "*b n"]:
     """Mark the frames of marked phones: each phone is marked as a whole, or not at all."""
-    return repeated(phone_mask, durations, longest)
+    return repeat_by_duration(phone_mask, durations, longest)

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from feller.core.errors import InputError
 from feller.data.files.plain_text import read_unicode
-from feller.data.loading.raw import about
-from feller.data.speech.phones import SIL, Spoken, Word, plain
+from feller.data.loading.raw import error_context
+from feller.data.speech.phones import SIL, TimedPhone, Word, strip_stress
 
 ENDING = ".TextGrid"
 TOKEN = re.compile(r'"((?:[^"]|"")*)"|(?<!\S)(-?\d+(?:\.\d*)?(?:[eE][-+]?\d+)?)(?!\S)')
@@ -23,7 +23,7 @@ WORDS, PHONES = ("words", "word", "orthography"), ("phones", "phone", "phonemes"
 
 
 @dataclass(frozen=True)
-class Interval:
+class TextGridInterval:
     """What stands between two times, in seconds."""
 
     start: float
@@ -31,7 +31,7 @@ class Interval:
     text: str
 
     @property
-    def silent(self) -> bool:
+    def is_silence(self) -> bool:
         """Whether nothing is said."""
         return self.text.lower() in SILENCES
 
@@ -42,7 +42,7 @@ def read_textgrid(path: pathlib.Path) -> tuple[Word, ...]:
     Raises:
         InputError: If it is malformed, lacks one of the tiers, or phones do not lie in words.
     """
-    with about(path):
+    with error_context(path):
         tiers = _tiers(_text(path))
         words, phones = (_tier(tiers, names) for names in (WORDS, PHONES))
         return tuple(_joined(words, phones))
@@ -58,14 +58,14 @@ def _text(path: pathlib.Path) -> str:
     return read_unicode(path)
 
 
-def _tiers(text: str) -> dict[str, list[Interval]]:
+def _tiers(text: str) -> dict[str, list[TextGridInterval]]:
     """Return the tiers of intervals by their names in small letters."""
     tokens = iter([match[2] if match[1] is None else (match[1],) for match in TOKEN.finditer(text)])
     try:
         if (next(tokens), next(tokens)) != (("ooTextFile",), ("TextGrid",)):
             raise InputError(expected="a TextGrid, which begins with ooTextFile and TextGrid")
         _number(tokens), _number(tokens)
-        tiers: dict[str, list[Interval]] = {}
+        tiers: dict[str, list[TextGridInterval]] = {}
         for _ in range(int(_number(tokens))):
             kind, name = _label(tokens), _label(tokens)
             _number(tokens), _number(tokens)
@@ -76,9 +76,9 @@ def _tiers(text: str) -> dict[str, list[Interval]]:
     return tiers
 
 
-def _interval(tokens: Iterator[str | tuple[str]], kind: str) -> Interval:
+def _interval(tokens: Iterator[str | tuple[str]], kind: str) -> TextGridInterval:
     start = _number(tokens)
-    return Interval(
+    return TextGridInterval(
         start, _number(tokens) if kind == "IntervalTier" else start, _label(tokens).replace('""', '"').strip()
     )
 
@@ -100,7 +100,7 @@ def _label(tokens: Iterator[str | tuple[str]]) -> str:
     return token[0]
 
 
-def _tier(tiers: dict[str, list[Interval]], names: tuple[str, ...]) -> list[Interval]:
+def _tier(tiers: dict[str, list[TextGridInterval]], names: tuple[str, ...]) -> list[TextGridInterval]:
     found = [tiers[name] for name in names if name in tiers]
     if not found:
         ends = [
@@ -114,9 +114,9 @@ def _tier(tiers: dict[str, list[Interval]], names: tuple[str, ...]) -> list[Inte
     return found[0]
 
 
-def _joined(words: list[Interval], phones: list[Interval]) -> Iterator[Word]:
+def _joined(words: list[TextGridInterval], phones: list[TextGridInterval]) -> Iterator[Word]:
     """Yield words with the phones whose middle lies in them."""
-    said = [phone for phone in phones if not phone.silent]
+    spoken = [phone for phone in phones if not phone.is_silence]
     for phone in phones:
         if phone.text.lower() in UNKNOWN:
             raise InputError(
@@ -124,8 +124,8 @@ def _joined(words: list[Interval], phones: list[Interval]) -> Iterator[Word]:
             )
     taken = 0
     for word in words:
-        inside = [phone for phone in said if word.start <= (phone.start + phone.end) / 2 < word.end]
-        if word.silent:
+        inside = [phone for phone in spoken if word.start <= (phone.start + phone.end) / 2 < word.end]
+        if word.is_silence:
             if inside:
                 raise InputError(f"the phone {inside[0].text} at {inside[0].start:g} s lies in no word")
             yield Word("", (_spoken(word, SIL),))
@@ -133,13 +133,13 @@ def _joined(words: list[Interval], phones: list[Interval]) -> Iterator[Word]:
         if not inside:
             raise InputError(f"the word {word.text!r} at {word.start:g} s has no phones")
         taken += len(inside)
-        yield Word(word.text.lower(), tuple(_spoken(phone, plain(phone.text)) for phone in inside))
-    if taken < len(said):
-        raise InputError(f"{len(said) - taken} of {len(said)} phones lie in no word")
+        yield Word(word.text.lower(), tuple(_spoken(phone, strip_stress(phone.text)) for phone in inside))
+    if taken < len(spoken):
+        raise InputError(f"{len(spoken) - taken} of {len(spoken)} phones lie in no word")
 
 
-def _spoken(interval: Interval, name: str) -> Spoken:
+def _spoken(interval: TextGridInterval, name: str) -> TimedPhone:
     start, end = (math.floor(100 * time + 0.5) for time in (interval.start, interval.end))
     if end < start:
         raise InputError(f"{name} ends before it begins, at {interval.start:g} s")
-    return Spoken(name, start, end - start)
+    return TimedPhone(name, start, end - start)

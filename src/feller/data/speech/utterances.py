@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from feller.core.errors import InputError
 from feller.data.files import sample_folder
 from feller.data.files.plain_text import read_unicode, rows_in
-from feller.data.loading.raw import about
-from feller.data.path_checks import inside, leads_out
+from feller.data.loading.raw import error_context
+from feller.data.path_checks import is_outside, walk_files
 from feller.data.speech.audio_io import ENDINGS
 from feller.data.speech.lexicon import NAME as LEXICON
 
@@ -41,8 +41,8 @@ def is_sound(path: pathlib.Path) -> bool:
 def holds_sounds(folder: pathlib.Path, others: tuple[str, ...]) -> bool:
     """Tell whether a folder is one of sounds: some are there, and no files with the endings of others but ours."""
     found = False
-    for path in inside(folder):
-        if path.suffix.lower() in others and not sample_folder.is_ours(path):
+    for path in walk_files(folder):
+        if path.suffix.lower() in others and not sample_folder.is_overview(path):
             return False
         found = found or is_sound(path)
     return found
@@ -51,13 +51,13 @@ def holds_sounds(folder: pathlib.Path, others: tuple[str, ...]) -> bool:
 def holds_texts(folder: pathlib.Path) -> bool:
     """Tell whether what is said is told of any sound of a folder."""
     return (folder / TABLE).is_file() or any(
-        path.with_suffix(TEXT).is_file() for path in inside(folder) if is_sound(path)
+        path.with_suffix(TEXT).is_file() for path in walk_files(folder) if is_sound(path)
     )
 
 
 def sounds_in(folder: pathlib.Path) -> list[pathlib.Path]:
     """Return the sounds of a folder; InputError if there are none, or one is a link that leads out of the folder."""
-    sounds = [path for path in inside(folder) if is_sound(path)]
+    sounds = [path for path in walk_files(folder) if is_sound(path)]
     if not sounds:
         raise InputError(f"sounds ({', '.join(ENDINGS)})", "none", file=folder)
     for path in sounds:
@@ -80,7 +80,7 @@ def utterances_in(folder: pathlib.Path) -> list[Utterance]:
             raise InputError(
                 f"{other.name} and {path.name} have one name", remedy="Rename or remove one of them", file=folder
             )
-    texts = _table(folder, sounds) if (folder / TABLE).is_file() else _beside(folder, sounds)
+    texts = _table(folder, sounds) if (folder / TABLE).is_file() else _read_transcripts(folder, sounds)
     speakers = _speakers(folder, sounds)
     return [
         Utterance(path, path.relative_to(folder).as_posix(), text, speaker)
@@ -93,7 +93,7 @@ def text_of(path: pathlib.Path) -> str:
     file = path.with_suffix(TEXT)
     if not file.is_file():
         raise InputError("the sound has no text", remedy=f"Write what is said into {file.name} beside it", file=path)
-    with about(file):
+    with error_context(file):
         text = read_unicode(file).strip()
         if not text:
             raise InputError("the text is empty", remedy="Write what is said, or remove it with its sound")
@@ -102,22 +102,22 @@ def text_of(path: pathlib.Path) -> str:
 
 def check_link(path: pathlib.Path, folder: pathlib.Path) -> None:
     """Refuse a link that leads out of a folder; InputError if it is one."""
-    if leads_out(path, folder):
+    if is_outside(path, folder):
         raise InputError(f"{path.name!r} is a link that leads outside {folder}", remedy="Put the file there")
 
 
-def _refuse(folder: pathlib.Path, alone: list[str], count: int, what: str, remedy: str) -> None:
+def _reject_incomplete(folder: pathlib.Path, alone: list[str], count: int, what: str, remedy: str) -> None:
     if alone:
         raise InputError(f"{len(alone):,} of {count:,} {what}, first {alone[0]}; {remedy}", file=folder)
 
 
-def _beside(folder: pathlib.Path, sounds: list[pathlib.Path]) -> list[str]:
+def _read_transcripts(folder: pathlib.Path, sounds: list[pathlib.Path]) -> list[str]:
     """Return texts that lie beside their sounds under the same name."""
     stems = {path.with_suffix("") for path in sounds}
-    texts = [path for path in inside(folder) if path.suffix.lower() == TEXT and path.name != LEXICON]
+    texts = [path for path in walk_files(folder) if path.suffix.lower() == TEXT and path.name != LEXICON]
     texts = [path for path in texts if path.with_suffix("") in stems or not path.name.lower().startswith(ABOUT)]
     without = [path.name for path in sounds if not path.with_suffix(TEXT).is_file()]
-    _refuse(
+    _reject_incomplete(
         folder,
         without,
         len(sounds),
@@ -125,7 +125,7 @@ def _beside(folder: pathlib.Path, sounds: list[pathlib.Path]) -> list[str]:
         f"write it into a file {TEXT} beside, or all texts into {TABLE}, a line id|text each, or remove the sound",
     )
     lonely = [path.name for path in texts if path.with_suffix("") not in stems]
-    _refuse(folder, lonely, len(texts), "texts have no sound", "add it, or remove the text")
+    _reject_incomplete(folder, lonely, len(texts), "texts have no sound", "add it, or remove the text")
     for path in texts:
         check_link(path, folder)
     return [text_of(path) for path in sounds]
@@ -139,27 +139,27 @@ def _table(folder: pathlib.Path, sounds: list[pathlib.Path]) -> list[str]:
     for number, line in enumerate(read_unicode(path).splitlines(), 1):
         if not line.strip():
             continue
-        name, *said = (cell.strip() for cell in line.split("|"))
+        name, *transcripts = (cell.strip() for cell in line.split("|"))
         where = f"{path}: line {number}"
-        if not name or not 1 <= len(said) <= 2:
+        if not name or not 1 <= len(transcripts) <= 2:
             raise InputError("id|text or id|text|text in words", repr(line[:40]), place=where)
-        if not said[-1] and not said[0]:
+        if not transcripts[-1] and not transcripts[0]:
             raise InputError(
                 f"the text of {name} is empty", remedy="Write what is said, or remove the line", place=where
             )
         name = name[: -len(pathlib.Path(name).suffix)] if name.lower().endswith(ENDINGS) else name
         if name in texts:
             raise InputError(f"{name} has a line already", remedy="Remove one", place=where)
-        texts[name] = said[-1] or said[0]
+        texts[name] = transcripts[-1] or transcripts[0]
     names = [_id(path, folder) for path in sounds]
-    _refuse(
+    _reject_incomplete(
         folder,
         [name for name in names if name not in texts],
         len(names),
         "sounds have no text",
         f"add them to {TABLE}, or remove them",
     )
-    _refuse(
+    _reject_incomplete(
         folder,
         sorted(texts.keys() - {*names}),
         len(texts),
@@ -179,17 +179,19 @@ def _speakers(folder: pathlib.Path, sounds: list[pathlib.Path]) -> list[str]:
     table = folder / SPEAKERS
     if table.is_file():
         check_link(table, folder)
-        told = _told(table)
-        names = [_spoken_by(path, folder, told) for path in sounds]
+        speakers = _read_speaker_table(table)
+        names = [_speaker_of(path, folder, speakers) for path in sounds]
         without = [path.name for path, name in zip(sounds, names, strict=True) if not name]
-        _refuse(folder, without, len(sounds), "sounds have no speaker", f"add them to {SPEAKERS}, or remove that file")
+        _reject_incomplete(
+            folder, without, len(sounds), "sounds have no speaker", f"add them to {SPEAKERS}, or remove that file"
+        )
         return names
     first = [path.relative_to(folder).parts for path in sounds]
     inner = all(len(parts) > 1 for parts in first) and not (folder / TABLE).is_file()
     return [parts[0] if inner else "" for parts in first]
 
 
-def _told(table: pathlib.Path) -> dict[str, str]:
+def _read_speaker_table(table: pathlib.Path) -> dict[str, str]:
     rows = [cells for _, cells in rows_in(table)]
     head = [cell.strip().lower() for cell in rows[0]] if rows else []
     key = next((name for name in ("file", "id") if name in head), None)
@@ -202,8 +204,8 @@ def _told(table: pathlib.Path) -> dict[str, str]:
     return {cells[places[0]].strip(): cells[places[1]].strip() for cells in rows[1:]}
 
 
-def _spoken_by(path: pathlib.Path, folder: pathlib.Path, told: dict[str, str]) -> str:
+def _speaker_of(path: pathlib.Path, folder: pathlib.Path, speakers: dict[str, str]) -> str:
     """Return who a table says speaks, by the name of the file, whole or in parts."""
     whole = path.relative_to(folder)
     names = (whole.as_posix(), path.name, whole.with_suffix("").as_posix(), path.stem)
-    return next((told[name] for name in names if told.get(name)), "")
+    return next((speakers[name] for name in names if speakers.get(name)), "")

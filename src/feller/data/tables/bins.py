@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float64, Int64
 
 from feller.core.errors import InputError
 
-LARGEST = 2**62
+MAX_NUMBER = 2**62
 """Whole numbers are below this."""
 
 
@@ -30,7 +30,7 @@ class Bins:
         rising = all(a < b for a, b in pairwise(self.starts)) and all(a < b for a, b in pairwise(self.heavy))
         if not self.starts or not rising or self.last < self.starts[-1]:
             raise InputError(expected="edges and heavy values in ascending order, inside the bounds")
-        if max(abs(self.starts[0]), abs(self.last)) >= LARGEST:
+        if max(abs(self.starts[0]), abs(self.last)) >= MAX_NUMBER:
             raise InputError(expected="bounds with fewer than 19 digits", remedy="Use fewer decimals")
         if self.heavy and not self.starts[0] <= self.heavy[0] <= self.heavy[-1] <= self.last:
             raise InputError(expected="heavy values inside the bounds")
@@ -69,7 +69,7 @@ class Bins:
         """Return the first and the last whole number of a code."""
         return self._entries[code]
 
-    def reach(self, code: int) -> tuple[int, int]:
+    def value_bounds(self, code: int) -> tuple[int, int]:
         """Return the first and the last whole number that a code can be, heavy values in its bin left out."""
         first, last = self.span(code)
         if first < last:
@@ -79,19 +79,19 @@ class Bins:
                 last -= 1
         return first, last
 
-    def check_alone(self, found: Bool[np.ndarray, " count"], name: str, text: str) -> Bool[np.ndarray, " count"]:
+    def check_alone(self, mask: Bool[np.ndarray, " count"], name: str, text: str) -> Bool[np.ndarray, " count"]:
         """Return the code that a word of a rule means, if that is the only number of it.
 
         InputError if other numbers share the bin.
         """
-        code = int(found.argmax())
-        if code < self.count and self.reach(code)[0] < self.reach(code)[1]:
+        code = int(mask.argmax())
+        if code < self.count and self.value_bounds(code)[0] < self.value_bounds(code)[1]:
             raise InputError(
                 f"{text!r} shares a bin with others, so the rule cannot be kept",
                 remedy="Make it a heavy value, or give it edges",
                 column=name,
             )
-        return found
+        return mask
 
     def codes(self, numbers: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
         """Return the codes of whole numbers; -1 outside the bounds."""

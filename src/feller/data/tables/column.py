@@ -31,7 +31,7 @@ class Column(abc.ABC):
         """Its type in a data frame, as pandas writes it; None where that follows from its kind."""
 
 
-class Modelled(Column):
+class ModelledColumn(Column):
     """A column whose cells have codes, 0 to count - 1; where cells can be missing, the last code says so."""
 
     missing: str | None
@@ -41,11 +41,11 @@ class Modelled(Column):
 
     @property
     @abc.abstractmethod
-    def own_names(self) -> tuple[str, ...]:
+    def value_names(self) -> tuple[str, ...]:
         """What people call each code but that of missing cells."""
 
     @abc.abstractmethod
-    def own_codes(self, words: pyarrow.Array) -> Int64[np.ndarray, " n"]:
+    def value_codes(self, words: pyarrow.Array) -> Int64[np.ndarray, " n"]:
         """Return the codes of cells that are there; -1 outside what the column may hold."""
 
     def nearest_codes(self, words: pyarrow.Array) -> Int64[np.ndarray, " n"]:
@@ -53,33 +53,33 @@ class Modelled(Column):
         return np.full(len(words), -1, dtype=np.int64)
 
     @abc.abstractmethod
-    def own_cells(self, codes: Int64[np.ndarray, " n"], uniforms: Float64[np.ndarray, " n"]) -> pyarrow.Array:
+    def value_cells(self, codes: Int64[np.ndarray, " n"], uniforms: Float64[np.ndarray, " n"]) -> pyarrow.Array:
         """Write cells that are there; uniform numbers in [0, 1) choose among those of one code."""
 
     @property
     @abc.abstractmethod
-    def own_count(self) -> int:
+    def num_values(self) -> int:
         """Codes but that of missing cells."""
 
     @property
     def usual_code(self) -> int:
         """Code in the middle, which follows from no row: what is taken for a cell that is near nothing."""
-        return self.own_count // 2
+        return self.num_values // 2
 
     @property
-    def count(self) -> int:
+    def num_codes(self) -> int:
         """Number of codes."""
-        return self.own_count + (self.missing is not None)
+        return self.num_values + (self.missing is not None)
 
     @property
     def field(self) -> ColumnTokenizer:
         """How codes are written: one token each."""
-        return CategoryTokenizer(self.count)
+        return CategoryTokenizer(self.num_codes)
 
     @property
     def names(self) -> tuple[str, ...]:
         """What people call each code."""
-        return self.own_names if self.missing is None else (*self.own_names, self.missing or WITHOUT_NAME)
+        return self.value_names if self.missing is None else (*self.value_names, self.missing or WITHOUT_NAME)
 
     @property
     def words_for_missing(self) -> tuple[str, ...]:
@@ -93,22 +93,22 @@ class Modelled(Column):
 
     def codes(self, words: pyarrow.Array) -> Int64[np.ndarray, " n"]:
         """Return the codes of many words; -1 outside what the column may hold."""
-        codes = self.own_codes(words)
+        codes = self.value_codes(words)
         if self.missing is not None:
             gone = np.asarray(_ARROW.is_in(words, text_array(self.words_for_missing)))
-            codes[gone | ((codes < 0) & np.asarray(_ARROW.equal(words, "")))] = self.own_count
+            codes[gone | ((codes < 0) & np.asarray(_ARROW.equal(words, "")))] = self.num_values
         return codes
 
     def clipped(self, words: pyarrow.Array) -> Int64[np.ndarray, " n"]:
         """Return the codes of many words, or the nearest, or that of missing cells; -1 where there is none."""
         codes = self.codes(words)
         codes[codes < 0] = self.nearest_codes(words.filter(pyarrow.array(codes < 0)))
-        return codes if self.missing is None else np.where(codes < 0, self.own_count, codes)
+        return codes if self.missing is None else np.where(codes < 0, self.num_values, codes)
 
     def cells(self, codes: Int64[np.ndarray, " n"], uniforms: Float64[np.ndarray, " n"]) -> pyarrow.Array:
         """Write cells; uniform numbers in [0, 1) choose among those of one code."""
-        there = codes < self.own_count
-        own = self.own_cells(codes[there], uniforms[there])
+        there = codes < self.num_values
+        own = self.value_cells(codes[there], uniforms[there])
         if there.all():
             return own
         written = pyarrow.concat_arrays([own, text_array([self.missing or ""])])
@@ -117,13 +117,13 @@ class Modelled(Column):
     def matching(self, text: str) -> Bool[np.ndarray, " count"]:
         """Return which codes a word of a rule means; InputError if it means none."""
         if text in self.words_for_missing:
-            return np.arange(self.count) == self.own_count
-        (code,) = self.own_codes(text_array([text])).tolist()
+            return np.arange(self.num_codes) == self.num_values
+        (code,) = self.value_codes(text_array([text])).tolist()
         if code < 0:
             raise InputError.unknown_name("value", text, self.names[:50]).with_context(column=self.name)
-        return np.arange(self.count) == code
+        return np.arange(self.num_codes) == code
 
-    def asked(self, text: str, *, clip: bool = False) -> int:
+    def parse_code(self, text: str, *, clip: bool = False) -> int:
         """Return the code of what a person gives, or, where a schema clips, that of the bound that it is beyond.
 
         Raises:
@@ -133,29 +133,31 @@ class Modelled(Column):
         (code,), (near,) = self.codes(cell).tolist(), self.nearest_codes(cell).tolist()
         code = near if code < 0 and clip else code
         if code < 0:
-            raise UsageError(self.told_of(text), repr(text), argument=self.name)
+            raise UsageError(self.allowed_hint(text), repr(text), argument=self.name)
         return code
 
-    def told_of(self, cell: str) -> str:
+    def allowed_hint(self, cell: str) -> str:
         """Say what it can be, instead of a cell that it cannot be."""
-        return self.told
+        return self.allowed_text
 
     @property
-    def told(self) -> str:
+    def allowed_text(self) -> str:
         """What it can be, for people."""
         names = list(self.names)
         return f"one of {', '.join(names[:20])}" + (", ..." if len(names) > 20 else "")
 
     @property
-    def coarse_names(self) -> tuple[str, ...]:
+    def level_names(self) -> tuple[str, ...]:
         """What people call each level, where codes are too many to count; else each code."""
         return self.names
 
-    def coarse(self, codes: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
+    def to_levels(self, codes: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
         """Return the level of each code; the code itself but for numbers written digit by digit."""
         return codes
 
-    def fine(self, levels: Int64[np.ndarray, " n"], uniforms: Float64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
+    def from_levels(
+        self, levels: Int64[np.ndarray, " n"], uniforms: Float64[np.ndarray, " n"]
+    ) -> Int64[np.ndarray, " n"]:
         """Return codes of levels, evenly drawn where a level has several."""
         return levels
 
@@ -172,7 +174,7 @@ def check_words(name: str, words: Sequence[str], what: str) -> None:
 
 
 @dataclass(frozen=True)
-class Categorical(Modelled):
+class Categorical(ModelledColumn):
     """One of a list of words; others are taken for `other`, where there is such a word."""
 
     name: str  # pyrefly: ignore
@@ -193,12 +195,12 @@ class Categorical(Modelled):
         return self.values if self.other is None or self.other in self.values else (*self.values, self.other)
 
     @property
-    def own_count(self) -> int:
+    def num_values(self) -> int:
         """As many as there are words."""
         return len(self._words)
 
     @property
-    def own_names(self) -> tuple[str, ...]:
+    def value_names(self) -> tuple[str, ...]:
         """The words."""
         return self._words
 
@@ -207,7 +209,7 @@ class Categorical(Modelled):
         """That of all other words, where there is one."""
         return 0 if self.other is None else self._words.index(self.other)
 
-    def own_codes(self, words: pyarrow.Array) -> Int64[np.ndarray, " n"]:
+    def value_codes(self, words: pyarrow.Array) -> Int64[np.ndarray, " n"]:
         """Return the places of many words, or that of all others."""
         places = np.asarray(_ARROW.index_in(words, text_array(self._words)).fill_null(-1)).astype(np.int64)
         if self.other is not None:
@@ -215,16 +217,16 @@ class Categorical(Modelled):
             places[(places < 0) & np.logical_not(gap)] = self._words.index(self.other)
         return places
 
-    def own_cells(self, codes: Int64[np.ndarray, " n"], uniforms: Float64[np.ndarray, " n"]) -> pyarrow.Array:
+    def value_cells(self, codes: Int64[np.ndarray, " n"], uniforms: Float64[np.ndarray, " n"]) -> pyarrow.Array:
         """Write the words."""
         return text_array(self._words).take(pyarrow.array(codes))
 
 
 @dataclass(frozen=True)
-class Boolean(Modelled):
+class Boolean(ModelledColumn):
     """One of two words; code 0 is false, 1 is true."""
 
-    own_count = 2
+    num_values = 2
 
     name: str  # pyrefly: ignore
     true: str = "True"
@@ -237,15 +239,15 @@ class Boolean(Modelled):
         check_words(self.name, (self.false, self.true, *self.words_for_missing), "the word")
 
     @property
-    def own_names(self) -> tuple[str, ...]:
+    def value_names(self) -> tuple[str, ...]:
         """The words, false first."""
         return (self.false, self.true)
 
-    def own_codes(self, words: pyarrow.Array) -> Int64[np.ndarray, " n"]:
+    def value_codes(self, words: pyarrow.Array) -> Int64[np.ndarray, " n"]:
         """Return 0 or 1; also for the words that data frames have."""
         known = {"False": 0, "True": 1, self.false: 0, self.true: 1}
         return np.array([*known.values(), -1])[_ARROW.index_in(words, text_array([*known])).fill_null(-1)]
 
-    def own_cells(self, codes: Int64[np.ndarray, " n"], uniforms: Float64[np.ndarray, " n"]) -> pyarrow.Array:
+    def value_cells(self, codes: Int64[np.ndarray, " n"], uniforms: Float64[np.ndarray, " n"]) -> pyarrow.Array:
         """Write the words."""
-        return text_array(self.own_names).take(pyarrow.array(codes))
+        return text_array(self.value_names).take(pyarrow.array(codes))

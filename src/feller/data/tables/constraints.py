@@ -11,9 +11,9 @@ import numpy as np
 from jaxtyping import Bool, Int64
 
 from feller.core.errors import InputError
-from feller.data.tables.column import Modelled
+from feller.data.tables.column import ModelledColumn
 
-LARGEST = 10_000
+MAX_RULE_CODES = 10_000
 """Codes of a column in a rule, at most."""
 
 
@@ -31,7 +31,7 @@ class Constraint:
     """What that may be then."""
 
     @property
-    def told(self) -> str:
+    def text(self) -> str:
         """As a person says it."""
         return f"where {self.when} is {' or '.join(self.among)}, {self.then} is {' or '.join(self.only)}"
 
@@ -45,7 +45,7 @@ class Pair:
     allowed: Bool[np.ndarray, "a b"]
 
 
-def pairs_of(rules: Sequence[Constraint], columns: Sequence[Modelled]) -> tuple[Pair, ...]:
+def compile_rules(rules: Sequence[Constraint], columns: Sequence[ModelledColumn]) -> tuple[Pair, ...]:
     """Turn rules into tables, one for each two columns.
 
     Raises:
@@ -57,10 +57,12 @@ def pairs_of(rules: Sequence[Constraint], columns: Sequence[Modelled]) -> tuple[
         for name in (rule.when, rule.then):
             if name not in place:
                 raise InputError.unknown_name("column of a rule", name, place)
-            if columns[place[name]].count > LARGEST:
-                raise InputError(f"a rule names {name!r}, which has more than {LARGEST:,} codes", remedy="Give it bins")
+            if columns[place[name]].num_codes > MAX_RULE_CODES:
+                raise InputError(
+                    f"a rule names {name!r}, which has more than {MAX_RULE_CODES:,} codes", remedy="Give it bins"
+                )
         if rule.when == rule.then or not rule.among or not rule.only:
-            raise InputError("a rule that joins two columns by words of each", rule.told)
+            raise InputError("a rule that joins two columns by words of each", rule.text)
         a, b = place[rule.when], place[rule.then]
         when = np.any([columns[a].matching(text) for text in rule.among], axis=0)
         only = np.any([columns[b].matching(text) for text in rule.only], axis=0)
@@ -69,13 +71,13 @@ def pairs_of(rules: Sequence[Constraint], columns: Sequence[Modelled]) -> tuple[
         tables[key] = tables[key] & table if key in tables else table
     pairs = tuple(Pair(a, b, table) for (a, b), table in sorted(tables.items()))
     _check_forest(pairs, columns)
-    if not possible(pairs, [column.count for column in columns])[0].any():
-        told = "; ".join(rule.told for rule in rules)
+    if not allowed_codes(pairs, [column.num_codes for column in columns])[0].any():
+        told = "; ".join(rule.text for rule in rules)
         raise InputError(f"no row can keep all rules ({told})", remedy="Take one back")
     return pairs
 
 
-def _check_forest(pairs: Sequence[Pair], columns: Sequence[Modelled]) -> None:
+def _check_forest(pairs: Sequence[Pair], columns: Sequence[ModelledColumn]) -> None:
     root = list(range(len(columns)))
 
     def top(i: int) -> int:
@@ -93,7 +95,7 @@ def _check_forest(pairs: Sequence[Pair], columns: Sequence[Modelled]) -> None:
         root[b] = a
 
 
-def possible(pairs: Sequence[Pair], counts: Sequence[int]) -> list[np.ndarray]:
+def allowed_codes(pairs: Sequence[Pair], counts: Sequence[int]) -> list[np.ndarray]:
     """Return which codes of each column stand in some row that keeps all rules, bool [count] each."""
     able = [np.ones(count, dtype=bool) for count in counts]
     for _ in pairs:  # a forest settles after as many rounds as its longest way
@@ -103,30 +105,30 @@ def possible(pairs: Sequence[Pair], counts: Sequence[int]) -> list[np.ndarray]:
     return able if all(each.any() for each in able) else [np.zeros(count, dtype=bool) for count in counts]
 
 
-def broken(codes: Int64[np.ndarray, "n k"], pair: Pair) -> Bool[np.ndarray, " n"]:
+def violations(codes: Int64[np.ndarray, "n k"], pair: Pair) -> Bool[np.ndarray, " n"]:
     """Return which rows do not keep a rule."""
     return ~pair.allowed[codes[:, pair.first], codes[:, pair.second]]
 
 
-def mended(codes: Int64[np.ndarray, "n k"], pairs: Sequence[Pair], counts: Sequence[int]) -> Int64[np.ndarray, "n k"]:
+def repair(codes: Int64[np.ndarray, "n k"], pairs: Sequence[Pair], counts: Sequence[int]) -> Int64[np.ndarray, "n k"]:
     """Move codes to the nearest that keep all rules, from the first column of each tree outwards."""
-    codes, able = codes.copy(), possible(pairs, counts)
-    seen: set[int] = set()
+    codes, able = codes.copy(), allowed_codes(pairs, counts)
+    visited: set[int] = set()
     for start in sorted({column for pair in pairs for column in (pair.first, pair.second)}):
-        if start in seen:
+        if start in visited:
             continue
         codes[:, start] = _nearest(np.broadcast_to(able[start], (len(codes), counts[start])), codes[:, start])
-        seen.add(start)
+        visited.add(start)
         waiting = deque([start])
         while waiting:
             a = waiting.popleft()
             for pair in pairs:
                 b = pair.second if pair.first == a else pair.first if pair.second == a else a
-                if b in seen:
+                if b in visited:
                     continue
                 table = (pair.allowed if pair.first == a else pair.allowed.T) & able[b]
                 codes[:, b] = _nearest(table[codes[:, a]], codes[:, b])
-                seen.add(b)
+                visited.add(b)
                 waiting.append(b)
     return codes
 
@@ -149,7 +151,7 @@ _SIGNS: dict[str, Callable[[Any, Any], bool]] = {
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Inequality:
     """A sign and what stands behind it."""
 
     sign: str
@@ -160,7 +162,7 @@ class Comparison:
         """As a person writes it."""
         return f"{self.sign} {self.bound}"
 
-    def over(self, spans: Sequence[tuple[int, int]], wanted: Any, name: str, count: int) -> Bool[np.ndarray, " count"]:
+    def mask(self, spans: Sequence[tuple[int, int]], bound: Any, name: str, count: int) -> Bool[np.ndarray, " count"]:
         """Return for which of `count` codes it holds, [count]; those behind the spans are of missing cells.
 
         Raises:
@@ -169,7 +171,7 @@ class Comparison:
         holds = _SIGNS[self.sign]
         found = np.zeros(count, dtype=bool)
         for code, (first, last) in enumerate(spans):
-            ends = holds(first, wanted), holds(last, wanted)
+            ends = holds(first, bound), holds(last, bound)
             if ends[0] != ends[1]:
                 raise InputError(
                     f"a bin has numbers on both sides of {self.text!r}, so the rule cannot be kept",
@@ -182,7 +184,7 @@ class Comparison:
         return found
 
 
-def compared(text: str) -> Comparison | None:
+def parse_inequality(text: str) -> Inequality | None:
     """Return the comparison that a text is; None where it is a word."""
     found = re.fullmatch(r"(<=|>=|<|>)\s*(\S.*)", text)
-    return None if found is None else Comparison(found[1], found[2])
+    return None if found is None else Inequality(found[1], found[2])

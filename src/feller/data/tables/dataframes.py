@@ -15,13 +15,13 @@ from pyarrow import parquet
 from feller.core.errors import InputError
 from feller.core.serialization import replace_file
 from feller.data.files.delimited import Sheet, check_header, read_parquet, read_sheet, text_of, write_parquet
-from feller.data.files.plain_text import all_numbers, number
+from feller.data.files.plain_text import all_numbers, parse_number
 from feller.data.labels import LABEL_NAMES
-from feller.data.loading.raw import TEXT, Dialect, FoundTable, text_array
-from feller.data.tables.column import Boolean, Categorical, Column, Modelled
+from feller.data.loading.raw import TEXT, Dialect, RawTable, text_array
+from feller.data.tables.column import Boolean, Categorical, Column, ModelledColumn
 from feller.data.tables.dates import Datetime, read_times
-from feller.data.tables.number_format import NumberForm
-from feller.data.tables.numerical import Numerical
+from feller.data.tables.number_format import NumberFormat
+from feller.data.tables.numerical_column import Numerical
 from feller.data.tables.schema import Schema
 
 _ARROW: Any = pyarrow.compute  # whose functions are made as it is imported
@@ -29,7 +29,7 @@ _WIDE = {"int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64
 """Types that have no word for a missing number; those with a capital letter have."""
 
 
-def write_cells(table: FoundTable, schema: Schema, path: pathlib.Path, dialect: Dialect = Dialect()) -> None:  # noqa: B008
+def write_cells(table: RawTable, schema: Schema, path: pathlib.Path, dialect: Dialect = Dialect()) -> None:  # noqa: B008
     """Write a table in the form that the ending names: .parquet, or text in a dialect, in .tsv and .txt with tabs."""
     if path.suffix.lower() == ".parquet":
         return write_parquet(lambda: to_frame(table, schema), path)
@@ -39,7 +39,7 @@ def write_cells(table: FoundTable, schema: Schema, path: pathlib.Path, dialect: 
     )
 
 
-def to_frame(table: FoundTable, schema: Schema) -> pd.DataFrame:
+def to_frame(table: RawTable, schema: Schema) -> pd.DataFrame:
     """Return a data frame; columns have the types that the schema names, or those of their kinds.
 
     InputError if a cell does not fit the type of its column.
@@ -58,7 +58,7 @@ def to_frame(table: FoundTable, schema: Schema) -> pd.DataFrame:
 
 
 def _series(column: Column, cells: pyarrow.Array) -> Any:
-    words = column.words_for_missing if isinstance(column, Modelled) else ()
+    words = column.words_for_missing if isinstance(column, ModelledColumn) else ()
     gone = np.asarray(_ARROW.is_in(cells, text_array(["", *words])))
     kind, _, said = (column.dtype or _usual(column)).partition(" {")
     listed = json.loads("{" + said) if said else {}
@@ -87,7 +87,7 @@ def _series(column: Column, cells: pyarrow.Array) -> Any:
 def _numbers(column: Numerical, cells: pyarrow.Array, gone: np.ndarray, kind: str) -> Any:
     """Return numbers without a detour by floats, which would lose digits of large whole ones."""
     form = column.form
-    read = form.parsed(cells)
+    read = form.parse(cells)
     gone = gone | ~read.valid
     units = np.where(gone, 0, read.units)
     if kind.lower().startswith(("int", "uint")):
@@ -99,7 +99,7 @@ def _numbers(column: Numerical, cells: pyarrow.Array, gone: np.ndarray, kind: st
         if (whole.astype(kind) != whole).any():
             raise OverflowError("a number is too large")
         return whole.astype(kind)
-    values = np.asarray(NumberForm(form.decimals).texts(units).cast(pyarrow.float64()))
+    values = np.asarray(NumberFormat(form.decimals).texts(units).cast(pyarrow.float64()))
     values = np.where(gone, np.nan, values)
     return pd.array(pd.array(values), dtype=kind) if kind[0] == "F" else values.astype(kind)  # pyrefly: ignore
 
@@ -113,7 +113,7 @@ def _usual(column: Column) -> str:
     return "object"
 
 
-LOOKED = 200
+SNIFF_ROWS = 200
 """Rows that are looked at, to tell words from numbers."""
 EXACT = 2**53 - 1
 """Whole numbers beyond which floats leave some out."""
@@ -128,7 +128,7 @@ def open_sheet(path: pathlib.Path) -> Sheet | None:
     """
     if path.suffix.lower() != ".parquet":
         return read_sheet(path)
-    return sheet_of(_whole(read_parquet(path), path), begin=2)
+    return sheet_of(_restore_integers(read_parquet(path), path), begin=2)
 
 
 def sheet_of(frame: pd.DataFrame, begin: int = 1, *, blanks: bool = False) -> Sheet:
@@ -185,7 +185,7 @@ def _category(column: Column, cells: pyarrow.Array, gone: np.ndarray, listed: di
         own = listed["categories"]
     else:
         own = (
-            list(column.own_names)
+            list(column.value_names)
             if isinstance(column, Categorical | Boolean)
             else sorted(cells.filter(pyarrow.array(~gone)).unique().to_pylist())
         )
@@ -209,7 +209,7 @@ def _objects(cells: pyarrow.Array, gone: np.ndarray, listed: dict[str, Any]) -> 
     return pd.Series(found, dtype=object)
 
 
-def find_cells(path: pathlib.Path) -> FoundTable:
+def load_cells(path: pathlib.Path) -> RawTable:
     """Read all cells of .csv, .tsv, .txt, also packed as .gz, or of .parquet, below a header.
 
     InputError if rows differ in length, columns have no names or the same, or nothing is there.
@@ -217,11 +217,11 @@ def find_cells(path: pathlib.Path) -> FoundTable:
     return table_of(open_sheet(path), str(path))
 
 
-def table_of(sheet: Sheet | None, where: str) -> FoundTable:
+def table_of(sheet: Sheet | None, where: str) -> RawTable:
     """Take the first row of a sheet for names; InputError if columns have no names or the same, or nothing is there."""
     if sheet is None:
         raise InputError(expected="a table, the file is empty", place=where)
-    names = sheet.first
+    names = sheet.first_row
     if not sheet.dtypes and all_numbers(names) and any(names):
         raise InputError("names of the columns in the first row", ", ".join(names[:3]), "Add them", place=where)
     check_header(names, where)
@@ -229,10 +229,10 @@ def table_of(sheet: Sheet | None, where: str) -> FoundTable:
         rows = f"rows and columns; found {len(sheet.lines)} x {len(names)}"
         raise InputError(expected=f"{rows if sheet.dtypes else 'rows below the header, there are none'}", place=where)
     table = sheet.cells.rename_columns(names)
-    return FoundTable(table, columns=tuple(names), lines=sheet.lines, dialect=sheet.dialect, dtypes=sheet.dtypes)
+    return RawTable(table, columns=tuple(names), lines=sheet.lines, dialect=sheet.dialect, dtypes=sheet.dtypes)
 
 
-def from_frame(frame: pd.DataFrame, where: str = "the data frame") -> FoundTable:
+def from_frame(frame: pd.DataFrame, where: str = "the data frame") -> RawTable:
     """Read all cells of a data frame, whose types are kept.
 
     InputError if columns have no names or the same, or nothing is there.
@@ -240,7 +240,7 @@ def from_frame(frame: pd.DataFrame, where: str = "the data frame") -> FoundTable
     return table_of(sheet_of(frame), where)
 
 
-def _whole(frame: pd.DataFrame, path: pathlib.Path) -> pd.DataFrame:
+def _restore_integers(frame: pd.DataFrame, path: pathlib.Path) -> pd.DataFrame:
     """Return a frame whose large whole numbers kept all digits, though a missing one turned their column to floats."""
     kinds = {column.name: str(column.type) for column in parquet.read_schema(path)}
     held = [name for name, kind in kinds.items() if name in frame.columns and kind.lstrip("u").startswith("int")]
@@ -325,7 +325,7 @@ def holds_words(sheet: Sheet, among: tuple[str, ...] = ()) -> bool:
 
     Misspelt numbers make no column of words; nor does a table have one if its first row has no names.
     """
-    names, rows = sheet.first, sheet.head(LOOKED)
+    names, rows = sheet.first_row, sheet.head(SNIFF_ROWS)
     if all_numbers(names):
         return False
     counted = [j for j, name in enumerate(names) if name.lower() not in LABEL_NAMES and (not among or name in among)]
@@ -334,4 +334,4 @@ def holds_words(sheet: Sheet, among: tuple[str, ...] = ()) -> bool:
 
 def _are_words(cells: list[str]) -> bool:
     there = [cell for cell in cells if cell.lower() not in BLANK]
-    return 2 * sum(number(cell.replace("_", "")) is None for cell in there) > len(there)
+    return 2 * sum(parse_number(cell.replace("_", "")) is None for cell in there) > len(there)

@@ -12,10 +12,10 @@ import pyarrow.compute
 from jaxtyping import Bool, Float64, Int64
 
 from feller.core.errors import InputError
-from feller.data.loading.raw import TEXT, Words, text_array
+from feller.data.loading.raw import TEXT, FactorizedColumn, text_array
 from feller.data.tables.bins import Bins, check_binned, equal_starts
-from feller.data.tables.column import WITHOUT_NAME, Modelled, check_words
-from feller.data.tables.constraints import compared
+from feller.data.tables.column import WITHOUT_NAME, ModelledColumn, check_words
+from feller.data.tables.constraints import parse_inequality
 
 _ARROW: Any = pyarrow.compute  # whose functions are made as it is imported
 BINS = 20
@@ -33,7 +33,7 @@ _KNOWN = re.compile(r"%-?[YymdHIMSfpbBaA%]")
 
 
 @dataclass(frozen=True)
-class Datetime(Modelled):
+class Datetime(ModelledColumn):
     """Times from first to last, in bins, uniform within each in steps of the finest part of the format."""
 
     name: str  # pyrefly: ignore
@@ -72,13 +72,13 @@ class Datetime(Modelled):
     @cached_property
     def levels(self) -> Bins:
         """The bins, in units of the finest part of the format."""
-        first, last = self._said(self.first, "first"), self._said(self.last, "last")
-        edges = tuple(self._said(edge, "the edge") for edge in self.edges)
+        first, last = self._parse_bound(self.first, "first"), self._parse_bound(self.last, "last")
+        edges = tuple(self._parse_bound(edge, "the edge") for edge in self.edges)
         if first > last:
             raise InputError("the first time before the last", f"{self.first} and {self.last}")
         return Bins((first, *edges) if edges else equal_starts(first, last, self.bins or BINS), last)
 
-    def _said(self, text: str, what: str) -> int:
+    def _parse_bound(self, text: str, what: str) -> int:
         _, units = self._read(text_array([text]))
         if not len(units):
             raise InputError(f"{what} {text!r} is no time in the format {self.format!r}", column=self.name)
@@ -111,28 +111,28 @@ class Datetime(Modelled):
         return (units * step + _ZERO).astype("M8[us]")
 
     @property
-    def own_count(self) -> int:
+    def num_values(self) -> int:
         """Number of bins."""
         return self.levels.count
 
     @property
-    def own_names(self) -> tuple[str, ...]:
+    def value_names(self) -> tuple[str, ...]:
         """First and last time of each bin."""
         spans = np.array([self.levels.span(code) for code in range(self.levels.count)])
         firsts, lasts = (write_times(self._instants(ends), self.format).to_pylist() for ends in spans.T)
         return tuple(a if a == b else f"{a} to {b}" for a, b in zip(firsts, lasts, strict=True))
 
     @property
-    def told(self) -> str:
+    def allowed_text(self) -> str:
         """The bounds."""
         missing = "" if self.missing is None else f", or {self.missing or WITHOUT_NAME}"
         return f"a time from {self.first} to {self.last}{missing}"
 
-    def told_of(self, cell: str) -> str:
+    def allowed_hint(self, cell: str) -> str:
         """Say what it can be; of a day that no calendar has, that."""
-        return f"a day that there is: {self.told}" if is_no_day(cell, self.format) else self.told
+        return f"a day that there is: {self.allowed_text}" if is_no_day(cell, self.format) else self.allowed_text
 
-    def own_codes(self, words: pyarrow.Array) -> Int64[np.ndarray, " n"]:
+    def value_codes(self, words: pyarrow.Array) -> Int64[np.ndarray, " n"]:
         """Return the bins of times within the bounds; -1 of others."""
         there, units = self._read(words)
         codes = np.full(len(words), -1, dtype=np.int64)
@@ -146,18 +146,18 @@ class Datetime(Modelled):
         codes[there] = np.where(units < self.levels.starts[0], 0, self.levels.count - 1)
         return codes
 
-    def own_cells(self, codes: Int64[np.ndarray, " n"], uniforms: Float64[np.ndarray, " n"]) -> pyarrow.Array:
+    def value_cells(self, codes: Int64[np.ndarray, " n"], uniforms: Float64[np.ndarray, " n"]) -> pyarrow.Array:
         """Write a time of each bin, all equally likely."""
         units = self.levels.draw(codes, uniforms)
         return write_times(self._instants(units), self.format)
 
     def matching(self, text: str) -> Bool[np.ndarray, " count"]:
         """Return which codes a time or a comparison, such as >= 2020-01-01, means; bins are on one side of it."""
-        asked = compared(text)
-        if asked is None:
+        inequality = parse_inequality(text)
+        if inequality is None:
             return self.levels.check_alone(super().matching(text), self.name, text)
-        spans = [self.levels.span(code) for code in range(self.own_count)]
-        return asked.over(spans, self._said(asked.bound, "the bound"), self.name, self.count)
+        spans = [self.levels.span(code) for code in range(self.num_values)]
+        return inequality.mask(spans, self._parse_bound(inequality.bound, "the bound"), self.name, self.num_codes)
 
 
 def in_format(cell: str, form: str) -> datetime.datetime:
@@ -254,24 +254,24 @@ def is_no_day(cell: str, form: str) -> bool:
     return False
 
 
-def alike(found: Words) -> Words:
+def equalize_precision(column: FactorizedColumn) -> FactorizedColumn:
     """Return times, each of which was written as short as may be, as finely as the finest; other cells as they are."""
-    some = found.words.slice(0, 2)  # most columns are of no times, and one cell of all may be empty
+    some = column.uniques.slice(0, 2)  # most columns are of no times, and one cell of all may be empty
     if not any(re.fullmatch(form, word) for form in EACH for word in some.to_pylist()):
-        return found
-    there = _ARROW.not_equal(found.words, "")
-    kinds = [_ARROW.match_substring_regex(found.words, f"^{form}$") for form in EACH]
+        return column
+    there = _ARROW.not_equal(column.uniques, "")
+    kinds = [_ARROW.match_substring_regex(column.uniques, f"^{form}$") for form in EACH]
     known = _ARROW.or_(_ARROW.or_(kinds[0], kinds[1]), kinds[2])
     finest = max((i for i, kind in enumerate(kinds) if _ARROW.any(kind).as_py()), default=0)
     if not finest or not _ARROW.all(_ARROW.or_(known, _ARROW.invert(there))).as_py():
-        return found
-    words = found.words
+        return column
+    words = column.uniques
     for i, part in enumerate(PARTS[:finest]):
         shorter = _ARROW.or_(kinds[0], kinds[1]) if i else kinds[0]
         longer = _ARROW.binary_join_element_wise(words, pyarrow.scalar(part, TEXT), pyarrow.scalar("", TEXT))
         words = _ARROW.if_else(shorter, longer, words)
     again = words.dictionary_encode()
-    return Words(again.dictionary, np.asarray(again.indices)[found.places])
+    return FactorizedColumn(again.dictionary, np.asarray(again.indices)[column.codes])
 
 
 def write_time(when: datetime.datetime, form: str) -> str:

@@ -13,19 +13,19 @@ from jaxtyping import Bool, Float64, Int64
 from torch import Tensor
 
 from feller.core.errors import InputError, best_match
-from feller.data.loading.raw import FoundTable, by_column, text_array
-from feller.data.tables.column import Categorical, Modelled
-from feller.data.tables.constraints import broken, mended
+from feller.data.loading.raw import RawTable, by_column, text_array
+from feller.data.tables.column import Categorical, ModelledColumn
+from feller.data.tables.constraints import repair, violations
 from feller.data.tables.schema import Schema
 from feller.data.tables.unmodelled_columns import Derived, FreeText, Identifier
 
 _ARROW: Any = pyarrow.compute  # whose functions are made as it is imported
-BLANKS = ("", "?", "*")
+FILL_MARKS = ("", "?", "*")
 """What asks for a cell to be filled: the empty one always, the others unless they are words of its column."""
 
 
 @dataclass(frozen=True, eq=False)
-class Coded:
+class EncodedRows:
     """Codes of the modelled columns, int64 [n, k]."""
 
     codes: Int64[Tensor, "n k"]
@@ -33,69 +33,69 @@ class Coded:
     """How many cells of each column were clipped: not to be published in a private run without noise."""
 
 
-def encode(found: FoundTable, schema: Schema) -> Coded:
+def encode(raw: RawTable, schema: Schema) -> EncodedRows:
     """Turn cells into codes; columns are found by their names.
 
     Raises:
         InputError: If columns differ, a cell is outside the schema and that refuses it, or nothing is near it.
     """
-    check_columns(found, schema)
-    n, modelled = len(found.values), schema.modelled
+    check_columns(raw, schema)
+    n, modelled = len(raw.values), schema.modelled
     codes = np.zeros((n, len(modelled)), dtype=np.int64)
 
     def clipped(j: int) -> int:
-        codes[:, j], outside = _codes_of(modelled[j], found, clip=schema.clips, impute=schema.outside == "impute")
+        codes[:, j], outside = _codes_of(modelled[j], raw, clip=schema.clips, impute=schema.outside == "impute")
         return outside
 
     outside = by_column(clipped, range(len(modelled)), n)
     if schema.clips:
-        codes = mended(codes, schema.pairs, schema.counts)
+        codes = repair(codes, schema.pairs, schema.counts)
     else:
-        _check_rules(codes, found, schema)
-        _check_derived(found, schema)
-    return Coded(torch.from_numpy(codes), torch.tensor(outside, dtype=torch.int64))
+        _check_rules(codes, raw, schema)
+        _check_derived(raw, schema)
+    return EncodedRows(torch.from_numpy(codes), torch.tensor(outside, dtype=torch.int64))
 
 
-def check_columns(found: FoundTable, schema: Schema, *, partial: bool = False) -> None:
+def check_columns(raw: RawTable, schema: Schema, *, partial: bool = False) -> None:
     """Refuse a table with columns that the schema lacks, or, unless it is partial, without one that a model sees.
 
     Columns that noise could not tell may be there, but not in a table that is to be completed.
     """
-    strange = [name for name in found.columns if name not in schema.names]
-    there = len(found.columns) - len(strange)
-    if strange and 2 * there <= len(found.columns) and 2 * there < len(schema.names) and not partial:
+    strange = [name for name in raw.columns if name not in schema.names]
+    there = len(raw.columns) - len(strange)
+    if strange and 2 * there <= len(raw.columns) and 2 * there < len(schema.names) and not partial:
         raise InputError(
             f"the schema is of another table: {there} of its {len(schema.names)} columns are there",
             remedy="Describe this one (feller data schema)",
         )
     if strange:
         raise InputError.unknown_name("column", strange[0], schema.names, alternatives=" of the schema")
-    hidden = [name for name in found.columns if name in schema.untold]
+    hidden = [name for name in raw.columns if name in schema.hidden_names]
     if hidden and partial:
         raise InputError(
             f"noise could not tell what {hidden[0]!r} holds, so no row has it", remedy="Leave that column out"
         )
-    lacking = [column.name for column in schema.modelled if column.name not in found.columns]
+    lacking = [column.name for column in schema.modelled if column.name not in raw.columns]
     if lacking and not partial:
         raise InputError(
             column=lacking[0],
             expected="a column of that name, which the model learned",
-            found=f"none among {', '.join(found.columns)}",
+            found=f"none among {', '.join(raw.columns)}",
             remedy="Add it",
         )
 
 
 def _codes_of(
-    column: Modelled,
-    found: FoundTable,
+    column: ModelledColumn,
+    raw: RawTable,
     *,
     clip: bool,
     impute: bool = False,
     among: Bool[np.ndarray, " n"] | None = None,
 ) -> tuple[np.ndarray, int]:
     """Return the codes of a column, and how many cells were clipped; only those `among` some rows mean something."""
-    column_words = found.words(column.name)
-    words, back = column_words.words, column_words.places
+    column_words = raw.factorize(column.name)
+    words, back = column_words.uniques, column_words.codes
     codes = column.codes(words)
     wrong = codes < 0
     if clip:
@@ -104,79 +104,79 @@ def _codes_of(
     bad = codes[back] < 0
     bad = bad if among is None else bad & among
     if bad.any():
-        _refuse(column, found, int(bad.argmax()), clip=clip)
+        _reject_cell(column, raw, int(bad.argmax()), clip=clip)
     return codes.clip(min=0)[back], int(wrong[back].sum())
 
 
-def _refuse(column: Modelled, found: FoundTable, row: int, *, clip: bool) -> None:
-    cell = found.cell(column.name, row)
+def _reject_cell(column: ModelledColumn, raw: RawTable, row: int, *, clip: bool) -> None:
+    cell = raw.cell(column.name, row)
     if clip:
         hint = 'Nothing is near it: give the column another word for it in the schema, "other" or "missing"'
-    elif not cell or (column.missing is None and cell in BLANKS):
+    elif not cell or (column.missing is None and cell in FILL_MARKS):
         hint = 'Fill it, or say in the schema what "missing" means'
     else:
         hint = 'Mend it, widen the schema, or let it say "outside": "clip"'
-    raise InputError(column.told_of(cell), repr(cell[:40]), hint, **found.place(row), column=column.name)
+    raise InputError(column.allowed_hint(cell), repr(cell[:40]), hint, **raw.error_fields(row), column=column.name)
 
 
-def _check_rules(codes: np.ndarray, found: FoundTable, schema: Schema) -> None:
+def _check_rules(codes: np.ndarray, raw: RawTable, schema: Schema) -> None:
     for pair in schema.pairs:
-        wrong = np.flatnonzero(broken(codes, pair))
+        wrong = np.flatnonzero(violations(codes, pair))
         if len(wrong):
             a, b = schema.modelled[pair.first].name, schema.modelled[pair.second].name
-            held = ", ".join(f"{name} = {found.cell(name, int(wrong[0]))!r}" for name in (a, b))
-            told = "; ".join(rule.told for rule in schema.rules if {rule.when, rule.then} == {a, b})
+            held = ", ".join(f"{name} = {raw.cell(name, int(wrong[0]))!r}" for name in (a, b))
+            text = "; ".join(rule.text for rule in schema.rules if {rule.when, rule.then} == {a, b})
             raise InputError(
-                f"a row that keeps the rule of the schema ({told})",
+                f"a row that keeps the rule of the schema ({text})",
                 held,
                 'Mend the row or the rule, or let the schema say "outside": "clip"',
-                **found.place(int(wrong[0])),
+                **raw.error_fields(int(wrong[0])),
             )
 
 
-def _check_derived(found: FoundTable, schema: Schema) -> None:
+def _check_derived(raw: RawTable, schema: Schema) -> None:
     for column in schema.columns:
-        if not isinstance(column, Derived) or column.name not in found.columns:
+        if not isinstance(column, Derived) or column.name not in raw.columns:
             continue
         source = schema.modelled[schema.place(column.source)]
-        theirs, ours = found.words(column.source), found.words(column.name)
-        expected = [_follows(column, source, cell) for cell in theirs.words.to_pylist()]
-        words = ours.words.to_pylist()
+        theirs, ours = raw.factorize(column.source), raw.factorize(column.name)
+        expected = [_follows(column, source, cell) for cell in theirs.uniques.to_pylist()]
+        words = ours.uniques.to_pylist()
         place = {word: i for i, word in enumerate(words)}
-        wrong = np.array([place.get(cell, -1) for cell in expected])[theirs.places] != ours.places
+        wrong = np.array([place.get(cell, -1) for cell in expected])[theirs.codes] != ours.codes
         if wrong.any():
             row = int(wrong.argmax())
             raise InputError(
-                f"{expected[theirs.places[row]]!r} for {column.source} = {found.cell(column.source, row)!r}",
-                repr(words[ours.places[row]][:40]),
+                f"{expected[theirs.codes[row]]!r} for {column.source} = {raw.cell(column.source, row)!r}",
+                repr(words[ours.codes[row]][:40]),
                 "Mend it or the mapping",
-                **found.place(row),
+                **raw.error_fields(row),
                 column=column.name,
             )
 
 
-def _follows(column: Derived, source: Modelled, cell: str) -> str:
+def _follows(column: Derived, source: ModelledColumn, cell: str) -> str:
     """Return what follows from a cell, which may be written in another way than we would, such as 9.0 for 9."""
     if cell not in column.mapping:
-        cell = source.cells(np.array([source.asked(cell, clip=True)]), np.zeros(1))[0].as_py()
+        cell = source.cells(np.array([source.parse_code(cell, clip=True)]), np.zeros(1))[0].as_py()
     return column.mapping[cell]
 
 
-def decode(codes: Int64[Tensor, "n k"], uniforms: Float64[Tensor, "n k"], schema: Schema) -> FoundTable:
+def decode(codes: Int64[Tensor, "n k"], uniforms: Float64[Tensor, "n k"], schema: Schema) -> RawTable:
     """Turn codes into cells of all columns; uniform numbers in [0, 1) choose among the numbers of a bin."""
     return _with_others(_written(codes, uniforms, schema), len(codes), schema)
 
 
 def _written(codes: Tensor, uniforms: Tensor, schema: Schema) -> dict[str, pyarrow.Array]:
     """Return the cells of the modelled columns by their names."""
-    numbers, chances = codes.cpu().numpy(), uniforms.cpu().numpy()
-    return {column.name: column.cells(numbers[:, j], chances[:, j]) for j, column in enumerate(schema.modelled)}
+    numbers, uniform_numbers = codes.cpu().numpy(), uniforms.cpu().numpy()
+    return {column.name: column.cells(numbers[:, j], uniform_numbers[:, j]) for j, column in enumerate(schema.modelled)}
 
 
-def _with_others(written: dict[str, pyarrow.Array], n: int, schema: Schema) -> FoundTable:
+def _with_others(written: dict[str, pyarrow.Array], n: int, schema: Schema) -> RawTable:
     """Add the columns that no model sees, but for those that noise could not tell."""
     cells = {}
-    for column in schema.made:
+    for column in schema.written_columns:
         if isinstance(column, Derived):
             source = schema.modelled[schema.place(column.source)]
             theirs = written[column.source].dictionary_encode()
@@ -185,10 +185,10 @@ def _with_others(written: dict[str, pyarrow.Array], n: int, schema: Schema) -> F
         else:
             own = isinstance(column, Identifier | FreeText)
             cells[column.name] = text_array(column.cells(n)) if own else written[column.name]
-    return FoundTable(pyarrow.table(cells), columns=tuple(cells))
+    return RawTable(pyarrow.table(cells), columns=tuple(cells))
 
 
-def partly_known(found: FoundTable, schema: Schema) -> tuple[Int64[Tensor, "n k"], Bool[Tensor, "n k"]]:
+def observed_cells(raw: RawTable, schema: Schema) -> tuple[Int64[Tensor, "n k"], Bool[Tensor, "n k"]]:
     """Return codes and which of them are given, True where kept, of a table that is to be completed.
 
     A column that is absent is to be filled, and so is a cell that is empty, ? or *, unless that is a word of its
@@ -198,75 +198,75 @@ def partly_known(found: FoundTable, schema: Schema) -> tuple[Int64[Tensor, "n k"
     Raises:
         InputError: If a given cell is outside the schema, or given cells break a rule or contradict each other.
     """
-    check_columns(found, schema, partial=True)
-    n, k = len(found.values), len(schema.modelled)
-    codes, kept = np.zeros((n, k), dtype=np.int64), np.zeros((n, k), dtype=bool)
+    check_columns(raw, schema, partial=True)
+    n, k = len(raw.values), len(schema.modelled)
+    codes, observed = np.zeros((n, k), dtype=np.int64), np.zeros((n, k), dtype=bool)
     for j, column in enumerate(schema.modelled):
-        asked = _sources_given(found, schema, column)
-        if asked is not None:
-            kept[:, j] = [cell is not None for cell in asked]
-            cells = pyarrow.table({column.name: text_array([cell or "" for cell in asked])})
-            given = FoundTable(cells, columns=(column.name,), lines=found.lines)
-            own, _ = _codes_of(column, given, clip=schema.clips, among=kept[:, j])
-            codes[:, j] = np.where(kept[:, j], own, 0)
+        given_cells = _sources_given(raw, schema, column)
+        if given_cells is not None:
+            observed[:, j] = [cell is not None for cell in given_cells]
+            cells = pyarrow.table({column.name: text_array([cell or "" for cell in given_cells])})
+            given = RawTable(cells, columns=(column.name,), lines=raw.lines)
+            own, _ = _codes_of(column, given, clip=schema.clips, among=observed[:, j])
+            codes[:, j] = np.where(observed[:, j], own, 0)
     for pair in schema.pairs:
-        both = np.flatnonzero(kept[:, pair.first] & kept[:, pair.second])
-        wrong = both[broken(codes[both], pair)]
+        both = np.flatnonzero(observed[:, pair.first] & observed[:, pair.second])
+        wrong = both[violations(codes[both], pair)]
         if len(wrong):
             names = [schema.modelled[i].name for i in (pair.first, pair.second)]
             raise InputError(
-                f"the given {' and '.join(names)} break a rule of the schema", **found.place(int(wrong[0]))
+                f"the given {' and '.join(names)} break a rule of the schema", **raw.error_fields(int(wrong[0]))
             )
-    return torch.from_numpy(codes), torch.from_numpy(kept)
+    return torch.from_numpy(codes), torch.from_numpy(observed)
 
 
-def is_blank(column: Modelled, cell: str) -> bool:
+def is_blank(column: ModelledColumn, cell: str) -> bool:
     """Tell whether a cell asks to be filled: an empty one does, also where the column may be empty."""
     if not cell:
         return True
-    if cell not in BLANKS or cell in column.words_for_missing:
+    if cell not in FILL_MARKS or cell in column.words_for_missing:
         return False
     if isinstance(column, Categorical):  # "other" has a code for any word, also for those that ask
-        return cell not in column.own_names
+        return cell not in column.value_names
     return column.code(cell) is None
 
 
-def _sources_given(found: FoundTable, schema: Schema, column: Modelled) -> list[str | None] | None:
+def _sources_given(raw: RawTable, schema: Schema, column: ModelledColumn) -> list[str | None] | None:
     """Return the given cells of a column, also by what is derived from it; None where one, or all, is to be filled."""
-    cells: list[str | None] = [None] * len(found.values)
-    if column.name in found.columns:
-        cells = [None if is_blank(column, cell) else cell for cell in found.column(column.name)]
+    cells: list[str | None] = [None] * len(raw.values)
+    if column.name in raw.columns:
+        cells = [None if is_blank(column, cell) else cell for cell in raw.column(column.name)]
     for derived in schema.columns:
-        if isinstance(derived, Derived) and derived.source == column.name and derived.name in found.columns:
-            for i, cell in enumerate(found.column(derived.name)):
-                if cell in BLANKS and not derived.sources(cell):
+        if isinstance(derived, Derived) and derived.source == column.name and derived.name in raw.columns:
+            for i, cell in enumerate(raw.column(derived.name)):
+                if cell in FILL_MARKS and not derived.sources(cell):
                     continue
                 sources = derived.sources(cell)
                 if not sources:
                     known = list(dict.fromkeys(derived.mapping.values()))
                     wrong = InputError.unknown_name("cell", cell[:40], known)
-                    raise wrong.with_context(**found.place(i), column=derived.name)
+                    raise wrong.with_context(**raw.error_fields(i), column=derived.name)
                 if cells[i] is None and len(sources) == 1:
                     cells[i] = sources[0]
                 elif cells[i] is None:
                     several = f"{column.name}, from several of which it follows: {', '.join(sources)}"
-                    raise InputError(several, "none", "Give that one", **found.place(i), column=derived.name)
+                    raise InputError(several, "none", "Give that one", **raw.error_fields(i), column=derived.name)
                 elif cells[i] not in sources:
                     follows = f"what follows from {column.name} = {cells[i]!r}"
-                    raise InputError(follows, repr(cell), **found.place(i), column=derived.name)
+                    raise InputError(follows, repr(cell), **raw.error_fields(i), column=derived.name)
     return None if all(cell is None for cell in cells) else cells
 
 
-def outside(schema: Schema, found: FoundTable) -> Iterator[str]:
+def outside(schema: Schema, found: RawTable) -> Iterator[str]:
     """Say which cells no row that is learned has, how many there are, and for what they count, column by column."""
     for column in schema.modelled:
         if column.name not in found.columns:
             continue
-        words, counts = (own := found.words(column.name)).words, own.counts
+        words, counts = (own := found.factorize(column.name)).uniques, own.counts
         codes, counted = column.codes(words), "the nearest that is allowed"
         strange = codes < 0
         if isinstance(column, Categorical) and column.other is not None:
-            known = text_array([*column.own_names, *column.words_for_missing, ""])
+            known = text_array([*column.value_names, *column.words_for_missing, ""])
             strange, counted = ~np.asarray(_ARROW.is_in(words, known)), repr(column.other)
         cells = [
             (cell, int(count))
@@ -279,57 +279,59 @@ def outside(schema: Schema, found: FoundTable) -> Iterator[str]:
         if counted[0] == "t" and column.nearest_codes(text_array([cell]))[0] < 0:
             imputed = schema.outside == "impute" and column.missing is None
             counted = repr(column.names[column.usual_code]) if imputed else "a missing one"
-        close = best_match(cell, [*column.own_names]) if isinstance(column, Categorical) else ""
-        hint = f"did you mean {close!r}?" if close else f"expected {column.told_of(cell)}"
+        close = best_match(cell, [*column.value_names]) if isinstance(column, Categorical) else ""
+        hint = f"did you mean {close!r}?" if close else f"expected {column.allowed_hint(cell)}"
         beside = f" and {often - 1:,} more cells" if often > 2 else " and 1 more cell" if often == 2 else ""
         yield f"{column.name} {cell[:40]!r}{beside}: not among what was learned, and counted as {counted}; {hint}"
 
 
-def empty_cells(schema: Schema, found: FoundTable) -> Iterator[str]:
+def empty_cells(schema: Schema, found: RawTable) -> Iterator[str]:
     """Say which columns have empty cells where no row that is learned has one, and for what they count."""
     for column in schema.modelled:
-        if column.missing is None and column.name in found.columns and (n := found.words(column.name).count([""])):
+        if (
+            column.missing is None
+            and column.name in found.columns
+            and (n := found.factorize(column.name).count_in([""]))
+        ):
             usual = column.names[column.usual_code]
             yield f"{column.name}: {n:,} empty cells, which no row that was learned has, counted as {usual!r}"
 
 
-def check_types(schema: Schema, found: FoundTable) -> None:
+def check_types(schema: Schema, found: RawTable) -> None:
     """Refuse words where numbers, times or one of two words stand."""
     for column in schema.modelled:
         if column.name not in found.columns or isinstance(column, Categorical):
             continue
-        own = found.words(column.name)
-        unread = (column.codes(own.words) < 0) & (column.nearest_codes(own.words) < 0)
-        bad = [place for place in np.flatnonzero(unread) if not is_blank(column, own.words[int(place)].as_py())]
+        own = found.factorize(column.name)
+        unread = (column.codes(own.uniques) < 0) & (column.nearest_codes(own.uniques) < 0)
+        bad = [place for place in np.flatnonzero(unread) if not is_blank(column, own.uniques[int(place)].as_py())]
         if bad:
-            row = int(np.isin(own.places, bad).argmax())
+            row = int(np.isin(own.codes, bad).argmax())
             cell = found.cell(column.name, row)
             raise InputError(
-                column.told_of(cell),
+                column.allowed_hint(cell),
                 repr(cell[:40]),
                 "Mend it, or leave it empty",
-                **found.place(row),
+                **found.error_fields(row),
                 column=column.name,
             )
 
 
-def completed(
-    found: FoundTable, codes: Int64[Tensor, "n k"], uniforms: Float64[Tensor, "n k"], schema: Schema
-) -> FoundTable:
+def fill_gaps(raw: RawTable, codes: Int64[Tensor, "n k"], uniforms: Float64[Tensor, "n k"], schema: Schema) -> RawTable:
     """Return a partial table with its gaps filled from codes; what was given stays as it was written."""
 
     def filled(name: str, drawn: pyarrow.Array, asks: Callable[[str], bool]) -> pyarrow.Array:
-        own = found.words(name)
-        gaps = np.array([asks(word) for word in own.words.to_pylist()], dtype=bool)[own.places]
-        return _ARROW.if_else(pyarrow.array(gaps), drawn, own.words.take(pyarrow.array(own.places)))
+        own = raw.factorize(name)
+        gaps = np.array([asks(word) for word in own.uniques.to_pylist()], dtype=bool)[own.codes]
+        return _ARROW.if_else(pyarrow.array(gaps), drawn, own.uniques.take(pyarrow.array(own.codes)))
 
     written = _written(codes, uniforms, schema)
     for column in schema.modelled:
-        if column.name in found.columns:
+        if column.name in raw.columns:
             written[column.name] = filled(column.name, written[column.name], functools.partial(is_blank, column))
     whole = _with_others(written, len(codes), schema)
-    for j, column in enumerate(schema.made):
-        if column.name in found.columns and isinstance(column, Identifier | FreeText):
-            own = filled(column.name, whole.values.column(j).combine_chunks(), BLANKS.__contains__)
+    for j, column in enumerate(schema.written_columns):
+        if column.name in raw.columns and isinstance(column, Identifier | FreeText):
+            own = filled(column.name, whole.values.column(j).combine_chunks(), FILL_MARKS.__contains__)
             whole = replace(whole, values=whole.values.set_column(j, column.name, own))
     return whole

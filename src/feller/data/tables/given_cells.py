@@ -13,25 +13,25 @@ from jaxtyping import Bool, Float64, Int64
 from torch import Tensor
 
 from feller.core.errors import UsageError
-from feller.data.loading.raw import FoundTable, text_array
+from feller.data.loading.raw import RawTable, text_array
 from feller.data.tables.bins import Bins
-from feller.data.tables.column import Categorical, Column, Modelled
-from feller.data.tables.constraints import broken
+from feller.data.tables.column import Categorical, Column, ModelledColumn
+from feller.data.tables.constraints import violations
 from feller.data.tables.dates import Datetime
-from feller.data.tables.numerical import Numerical
+from feller.data.tables.numerical_column import Numerical
 from feller.data.tables.schema import Schema
-from feller.data.tables.unmodelled_columns import Derived, FreeText, Identifier, Untold
+from feller.data.tables.unmodelled_columns import Derived, FreeText, HiddenColumn, Identifier
 
-Words = str | tuple[str, str] | list[str]
+CellCondition = str | tuple[str, str] | list[str]
 """A cell, or a range as `30..40`; the two ends of a range, of which one may be empty; cells and ranges."""
-GivenWords = Mapping[str, Words]
+CellConditions = Mapping[str, CellCondition]
 """What is given of columns."""
 BETWEEN = ".."
 """Stands between the ends of a range."""
-NEVER: dict[type[Column], str] = {
+NOT_GIVABLE: dict[type[Column], str] = {
     Identifier: "it tells people apart and is made anew",
     FreeText: "it is free text",
-    Untold: "noise hid what it holds",
+    HiddenColumn: "noise hid what it holds",
 }
 """Why a model never sees a column of that kind."""
 
@@ -40,7 +40,7 @@ NEVER: dict[type[Column], str] = {
 class ColumnChoice:
     """Cells of a column that rows may have; each code of a model is as likely as the share of its cells among them."""
 
-    column: Modelled
+    column: ModelledColumn
     spans: tuple[tuple[int, int], ...]
     """First and last of each run of numbers, in units of the last decimal or of time; of words, of codes."""
     missing: bool = False
@@ -61,7 +61,7 @@ class ColumnChoice:
 
     def _parts(self, code: int) -> tuple[list[tuple[int, int]], int]:
         """Return which of the cells of a code are chosen, as runs [begin, end), and how many cells it has."""
-        if code == self.column.own_count:
+        if code == self.column.num_values:
             return [(0, 1)] if self.missing else [], 1
         if self.bins is not None:
             return self.bins.within(code, self.spans)
@@ -72,15 +72,15 @@ class ColumnChoice:
         """Return the share of the cells of each code that are chosen."""
         some, places = np.unique(codes.cpu().numpy(), return_inverse=True)
         found = [self._parts(int(code)) for code in some]
-        shares = [sum(end - begin for begin, end in parts) / room for parts, room in found]
-        return torch.from_numpy(np.array(shares, dtype=np.float64)[places]).to(codes.device)
+        fractions = [sum(end - begin for begin, end in parts) / room for parts, room in found]
+        return torch.from_numpy(np.array(fractions, dtype=np.float64)[places]).to(codes.device)
 
     @cached_property
     def _peak(self) -> float:
         """The largest of all shares."""
-        return 1.0 if self.bins is None else float(self.fractions(torch.arange(self.column.count)).max())
+        return 1.0 if self.bins is None else float(self.fractions(torch.arange(self.column.num_codes)).max())
 
-    def odds(self, codes: Int64[Tensor, " n"]) -> Float64[Tensor, " n"]:
+    def acceptance_probs(self, codes: Int64[Tensor, " n"]) -> Float64[Tensor, " n"]:
         """Return how likely each code is to be chosen beside the code of which most cells are, from 0 to 1."""
         return self.fractions(codes) / self._peak
 
@@ -107,7 +107,7 @@ class GivenCells:
     """What is given of rows, in the codes of a model."""
 
     codes: Int64[Tensor, " k"]
-    kept: Bool[Tensor, " k"]
+    observed: Bool[Tensor, " k"]
     """Columns of which one cell is given."""
     choices: dict[int, ColumnChoice]
     """Columns of which several cells may be, by their places among those modelled."""
@@ -115,14 +115,14 @@ class GivenCells:
     """Numbers and times that stand in each row as they are written."""
 
 
-def words_of(given: Mapping[str, object]) -> dict[str, Words]:
+def words_of(given: Mapping[str, object]) -> dict[str, CellCondition]:
     """Return what is given in words: a tuple is the two ends of a range, a list or a set holds several.
 
     Raises:
         UsageError: If a tuple has not two ends.
     """
 
-    def words(name: str, value: object) -> Words:
+    def words(name: str, value: object) -> CellCondition:
         if isinstance(value, tuple):
             if len(value) != 2 or all(end is None for end in value):
                 remedy = "Write (30, 40) or (30, None) for a range, [30, 40] for one of several"
@@ -135,7 +135,7 @@ def words_of(given: Mapping[str, object]) -> dict[str, Words]:
     return {str(name): words(str(name), value) for name, value in given.items()}
 
 
-def asked_code(schema: Schema, leaf: str, text: str) -> tuple[int, int]:
+def parse_given_code(schema: Schema, leaf: str, text: str) -> tuple[int, int]:
     """Return which modelled column a person gives, and its code; that of its source where one is derived.
 
     Raises:
@@ -148,19 +148,19 @@ def asked_code(schema: Schema, leaf: str, text: str) -> tuple[int, int]:
             raise UsageError(f"{column.source} {' or '.join(sources)}, from which it follows", text, argument=leaf)
         leaf, text = column.source, sources[0]
     place = schema.place(leaf)
-    return place, schema.modelled[place].asked(text, clip=schema.clips)
+    return place, schema.modelled[place].parse_code(text, clip=schema.clips)
 
 
 def givable(schema: Schema) -> tuple[str, ...]:
     """Return the names of the columns that a person can give, derived ones among them."""
-    return tuple(column.name for column in schema.made if not isinstance(column, Identifier | FreeText))
+    return tuple(column.name for column in schema.written_columns if not isinstance(column, Identifier | FreeText))
 
 
 def _column(schema: Schema, leaf: str) -> Column:
     column = next((one for one in schema.columns if one.name == leaf), None)
-    if column is not None and type(column) in NEVER:
+    if column is not None and type(column) in NOT_GIVABLE:
         raise UsageError(
-            f"was never learned, since {NEVER[type(column)]}, so it cannot be given",
+            f"was never learned, since {NOT_GIVABLE[type(column)]}, so it cannot be given",
             remedy="Leave it out",
             argument=leaf,
         )
@@ -178,25 +178,25 @@ def _sources(column: Derived, text: str) -> list[str]:
     return sources
 
 
-def given_cells(given: GivenWords, schema: Schema) -> GivenCells:
+def given_cells(given: CellConditions, schema: Schema) -> GivenCells:
     """Read what is given of rows.
 
     Raises:
         UsageError: If a column cannot be that, or two say different things.
     """
     columns = schema.modelled
-    codes, kept = torch.zeros(len(columns), dtype=torch.long), torch.zeros(len(columns), dtype=torch.bool)
+    codes, observed = torch.zeros(len(columns), dtype=torch.long), torch.zeros(len(columns), dtype=torch.bool)
     choices: dict[int, ColumnChoice] = {}
     exact: dict[str, str] = {}
     for leaf, value in given.items():
         column = _column(schema, leaf)
         if isinstance(value, str) and not _is_range(column, value):
-            place, code = asked_code(schema, leaf, value)
-            if kept[place] and codes[place] != code:
+            place, code = parse_given_code(schema, leaf, value)
+            if observed[place] and codes[place] != code:
                 raise UsageError(
                     f"{value} contradicts what else is given", argument=leaf, remedy="Leave one of them out"
                 )
-            codes[place], kept[place] = code, True
+            codes[place], observed[place] = code, True
             if isinstance(column, Numerical | Datetime):
                 exact[leaf] = value
             continue
@@ -218,27 +218,27 @@ def given_cells(given: GivenWords, schema: Schema) -> GivenCells:
         if place in choices:
             raise UsageError("is given twice", argument=columns[place].name, remedy="Leave one of them out")
         choices[place] = _choice(columns[place], texts)
-    both = [columns[j].name for j in choices if kept[j]]
+    both = [columns[j].name for j in choices if observed[j]]
     if both:
         raise UsageError("is given twice", argument=both[0], remedy="Leave one of them out")
     for pair in schema.pairs:
-        if kept[pair.first] and kept[pair.second] and broken(codes[None].numpy(), pair).any():
+        if observed[pair.first] and observed[pair.second] and violations(codes[None].numpy(), pair).any():
             names = [columns[j].name for j in (pair.first, pair.second)]
             raise UsageError(
                 f"the given {' and '.join(names)} break a rule of the schema", remedy="Leave one of them out"
             )
-    return GivenCells(codes, kept, choices, exact)
+    return GivenCells(codes, observed, choices, exact)
 
 
 def _is_range(column: Column, text: str) -> bool:
     return isinstance(column, Numerical | Datetime) and BETWEEN in text and column.code(text) is None
 
 
-def _choice(column: Modelled, texts: Sequence[str]) -> ColumnChoice:
+def _choice(column: ModelledColumn, texts: Sequence[str]) -> ColumnChoice:
     """Return which cells of a column are meant by cells and ranges."""
     ranges = [text for text in texts if _is_range(column, text)]
-    codes = {text: column.asked(text) for text in texts if text not in ranges}
-    there = [text for text, code in codes.items() if code < column.own_count]
+    codes = {text: column.parse_code(text) for text in texts if text not in ranges}
+    there = [text for text, code in codes.items() if code < column.num_values]
     if isinstance(column, Numerical | Datetime):
         spans = [_ends(column, text, text) for text in there]
         spans += [_ends(column, *text.split(BETWEEN, 1)) for text in ranges]
@@ -258,7 +258,7 @@ def _ends(column: Numerical | Datetime, first: str, last: str) -> tuple[int, int
     if begins is None or ends is None:
         raise UsageError(
             argument=column.name,
-            expected=f"a range FROM{BETWEEN}TO; {column.told}",
+            expected=f"a range FROM{BETWEEN}TO; {column.allowed_text}",
             found=f"{first}{BETWEEN}{last}",
         )
     begin, end = max(low, math.ceil(begins)), min(high, math.floor(ends))
@@ -272,7 +272,7 @@ def _ends(column: Numerical | Datetime, first: str, last: str) -> tuple[int, int
     if begin > end:
         raise UsageError(
             argument=column.name,
-            expected=f"a range that holds cells; {column.told}",
+            expected=f"a range that holds cells; {column.allowed_text}",
             found=f"{first}{BETWEEN}{last}",
             remedy="Give a range that overlaps with these",
         )
@@ -293,21 +293,21 @@ def _apart(spans: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
         yield held
 
 
-def table_with(name: str, cell: str) -> FoundTable:
+def table_with(name: str, cell: str) -> RawTable:
     """Return a table of one cell."""
-    return FoundTable(pyarrow.table({name: text_array([cell])}), columns=(name,))
+    return RawTable(pyarrow.table({name: text_array([cell])}), columns=(name,))
 
 
-def check_words(schema: Schema, given: GivenWords) -> None:
+def check_words(schema: Schema, given: CellConditions) -> None:
     """Refuse words that no row has, of columns of which nobody said that other words may come."""
     for column in schema.modelled:
         value = given.get(column.name)
         if value is None or not isinstance(column, Categorical) or column.other is None:
             continue
-        known = [*column.own_names, *column.words_for_missing]
+        known = [*column.value_names, *column.words_for_missing]
         for word in [value] if isinstance(value, str) else value:
             if word and word not in known:
-                error = UsageError.unknown_name(column.name, word, column.own_names)
+                error = UsageError.unknown_name(column.name, word, column.value_names)
                 if error.remedy is None:
                     error = error.advising(f"Give {column.other!r} for all words that few rows have")
                 raise error

@@ -18,54 +18,56 @@ from torch import Tensor
 from feller.core.errors import InputError
 from feller.core.pytree import Cond
 from feller.core.rng import Rng
-from feller.data.figures import INK, finish, panels
+from feller.data.figures import INK, figure_to_image, panels
 from feller.data.files import sample_folder
 from feller.data.files.numpy_files import write_arrays
-from feller.data.loading.raw import Dialect, Found, FoundTable, expect, text_array
-from feller.data.modality import Dataset, Modality, Write
-from feller.data.tables.column import Modelled
+from feller.data.loading.raw import Dialect, RawExamples, RawTable, expect, text_array
+from feller.data.modality import Dataset, Modality, Writer
+from feller.data.tables.column import ModelledColumn
 from feller.data.tables.dataframes import to_frame, write_cells
-from feller.data.tables.detect_schema import detect
 from feller.data.tables.encoding import (
-    BLANKS,
+    FILL_MARKS,
     check_types,
-    completed,
     decode,
     empty_cells,
     encode,
+    fill_gaps,
+    observed_cells,
     outside,
-    partly_known,
 )
-from feller.data.tables.given_cells import GivenCells, GivenWords, asked_code, givable, given_cells
-from feller.data.tables.numerical import Numerical
-from feller.data.tables.raking import Crosstab, exchanged, raked, weights_within
+from feller.data.tables.given_cells import CellConditions, GivenCells, givable, given_cells, parse_given_code
+from feller.data.tables.numerical_column import Numerical
+from feller.data.tables.raking import Crosstab, crosstab_weights, exchange_rows, rake_rows
 from feller.data.tables.schema import ROW, Schema
+from feller.data.tables.schema_detection import detect_schema
 from feller.data.tables.unmodelled_columns import Derived, FreeText, Identifier
 from feller.spaces import DigitTokenizer, PairConstraint, TableTokens
 
 
-def first_of_each(found: FoundTable, unit: str) -> FoundTable:
+def first_of_each(raw: RawTable, unit: str) -> RawTable:
     """Return the first row of each person: which it is hangs on that person's rows alone.
 
     Args:
-        found: A table.
+        raw: A table.
         unit: The column that tells people apart; or `row`, which leaves the table as it is.
 
     Raises:
         InputError: If there is no such column, or a cell does not say whose row it is.
     """
     if unit == ROW:
-        return found
-    if unit not in found.columns:
+        return raw
+    if unit not in raw.columns:
         raise InputError("a column that tells whose each row is", "none of that name", "Add it", column=unit)
-    people = found.words(unit)
-    nobody = people.which(BLANKS)[people.places]
+    people = raw.factorize(unit)
+    nobody = people.is_in(FILL_MARKS)[people.codes]
     if nobody.any():
-        raise InputError("whose row it is", "nothing", "Fill it", **found.place(int(nobody.argmax())), column=unit)
-    return found.subset(np.sort(np.unique(people.places, return_index=True)[1]))
+        raise InputError("whose row it is", "nothing", "Fill it", **raw.error_fields(int(nobody.argmax())), column=unit)
+    return raw.subset(np.sort(np.unique(people.codes, return_index=True)[1]))
 
 
-GUESSED = "columns were described by their cells, which is not private; `feller data schema` writes it down to edit"
+GUESSED_NOTE = (
+    "columns were described by their cells, which is not private; `feller data schema` writes it down to edit"
+)
 """What people are told where nobody described a table."""
 
 
@@ -76,29 +78,29 @@ class Table(Modality):
     A column has one place, where its token is its code; a number that is written digit by digit has several.
     """
 
-    called = "a table"
-    rereads = True
-    holds = FoundTable
-    tabular = has_schema = draws_frames = True
+    display_name = "a table"
+    is_read_with_model = True
+    raw_type = RawTable
+    is_tabular = has_schema = samples_as_frame = True
     has_density = False  # codes have probabilities
 
     schema: Schema
-    shares: tuple[tuple[float, ...], ...] = ()
+    marginals: tuple[tuple[float, ...], ...] = ()
     """Share of the rows that has each level of each modelled column, exact or noisy; empty where nobody counted."""
-    told: tuple[Crosstab, ...] = ()
+    crosstabs: tuple[Crosstab, ...] = ()
     """Noisy counts of levels of few columns together, to which rows that are drawn are fitted; empty where none are."""
-    rows: int = 0
+    crosstab_rows: int = 0
     """That were counted for these."""
     dialect: Dialect = Dialect()  # noqa: RUF009 - frozen
     """How the table that was learned from is written as text, and rows that are made are; nothing of its rows."""
 
     def __post_init__(self) -> None:
-        right = [len(column.coarse_names) for column in self.schema.modelled]
-        if self.shares and [len(each) for each in self.shares] != right:
-            raise InputError(f"shares of {right} levels", [len(each) for each in self.shares])
-        if bool(self.told) != (self.rows > 0):
-            raise InputError("counts of some rows, or neither", f"{len(self.told)} of {self.rows:,} rows")
-        for table in self.told:
+        right = [len(column.level_names) for column in self.schema.modelled]
+        if self.marginals and [len(each) for each in self.marginals] != right:
+            raise InputError(f"shares of {right} levels", [len(each) for each in self.marginals])
+        if bool(self.crosstabs) != (self.crosstab_rows > 0):
+            raise InputError("counts of some rows, or neither", f"{len(self.crosstabs)} of {self.crosstab_rows:,} rows")
+        for table in self.crosstabs:
             if max(table.columns) >= len(right) or table.levels != tuple(right[j] for j in table.columns):
                 raise InputError(f"counts of {right} levels", f"{table.levels} of columns {table.columns}")
 
@@ -108,11 +110,11 @@ class Table(Modality):
         return self.schema.counts
 
     @property
-    def forms(self) -> dict[str, Write]:
+    def writers(self) -> dict[str, Writer]:
         """Tables, arrays, or a folder with a table and a picture."""
         return self._forms(self.cells)
 
-    def _forms(self, cells: Callable[[Tensor], FoundTable]) -> dict[str, Write]:
+    def _forms(self, cells: Callable[[Tensor], RawTable]) -> dict[str, Writer]:
         """Return what writes rows, by how their cells are told."""
 
         def write_table(values: Tensor, given: Cond, out: pathlib.Path) -> None:
@@ -140,7 +142,7 @@ class Table(Modality):
             for pair in self.schema.pairs
         )
         fields = tuple(column.field for column in self.schema.modelled)
-        known = zip(fields, self.shares, strict=True) if self.shares else ()
+        known = zip(fields, self.marginals, strict=True) if self.marginals else ()
         return TableTokens(
             fields, rules, tuple(() if isinstance(field, DigitTokenizer) else own for field, own in known)
         )
@@ -155,16 +157,18 @@ class Table(Modality):
             self._rows.decode(self._check(state, self._rows.vocab_sizes, "tokens")), self.counts, "codes"
         )
 
-    def taken(self, values: Int64[Tensor, "m k"], n: int, draws: Rng) -> Int64[Tensor, "n k"]:
+    def resample(self, values: Int64[Tensor, "m k"], n: int, rng: Rng) -> Int64[Tensor, "n k"]:
         """Return n of more rows than that, so that columns have the shares that are known; UsageError if none are."""
-        if self.told:
-            levels = self.coarse(values)
-            return values[exchanged(levels, weights_within(levels, self.told, float(self.rows)), n, draws)]
-        if not self.shares:
-            return super().taken(values, n, draws)
-        return values[raked(self.coarse(values), self.shares, n, draws)]
+        if self.crosstabs:
+            levels = self.to_levels(values)
+            return values[
+                exchange_rows(levels, crosstab_weights(levels, self.crosstabs, float(self.crosstab_rows)), n, rng)
+            ]
+        if not self.marginals:
+            return super().resample(values, n, rng)
+        return values[rake_rows(self.to_levels(values), self.marginals, n, rng)]
 
-    def checked(self, values: Int64[Tensor, "n k"]) -> Int64[Tensor, "n k"]:
+    def check_codes(self, values: Int64[Tensor, "n k"]) -> Int64[Tensor, "n k"]:
         """Return codes, if all are ours; InputError if some are not."""
         return self._check(values, self.counts, "codes")
 
@@ -179,7 +183,7 @@ class Table(Modality):
             )
         return values
 
-    def cells(self, values: Int64[Tensor, "n k"], uniforms: Float64[Tensor, "n k"] | None = None) -> FoundTable:
+    def cells(self, values: Int64[Tensor, "n k"], uniforms: Float64[Tensor, "n k"] | None = None) -> RawTable:
         """Return cells of all columns; numbers of one bin are told apart by uniform numbers in [0, 1).
 
         Without any, those follow from the codes: the same rows are written alike.
@@ -192,27 +196,27 @@ class Table(Modality):
         return Rng(0).fold_in("cells", digest).stream("bins").uniform(tuple(values.shape), torch.float64)
 
     @property
-    def leaves(self) -> tuple[str, ...]:
+    def conditionable_leaves(self) -> tuple[str, ...]:
         """Columns that a person can give, derived ones among them."""
         return givable(self.schema)
 
-    def give(self, leaf: str, text: str) -> tuple[Tensor, dict[str, int]]:
+    def parse_condition(self, leaf: str, text: str) -> tuple[Tensor, dict[str, int]]:
         """Return the code, [1], of what a person writes for a column; that of its source where one is derived."""
         return torch.tensor([self.asked(leaf, text)[1]]), {}
 
     def asked(self, leaf: str, text: str) -> tuple[int, int]:
-        """Return which modelled column a person gives, and its code; errors as of `give`."""
-        return asked_code(self.schema, leaf, text)
+        """Return which modelled column a person gives, and its code; errors as of `parse_condition`."""
+        return parse_given_code(self.schema, leaf, text)
 
-    def known(self, found: Found) -> tuple[Int64[Tensor, "n k"], Bool[Tensor, "n k"]]:
-        """Return codes and which of them are given, of a table of which the rest is to be filled; see `partly_known`.
+    def known(self, raw: RawExamples) -> tuple[Int64[Tensor, "n k"], Bool[Tensor, "n k"]]:
+        """Return codes and which of them are given, of a table of which the rest is to be filled; see `observed_cells`.
 
         Raises:
             InputError: If a given cell is outside the schema, or given cells contradict each other.
         """
-        return partly_known(expect(found, FoundTable), self.schema)
+        return observed_cells(expect(raw, RawTable), self.schema)
 
-    def given_cells(self, given: GivenWords) -> GivenCells:
+    def given_cells(self, given: CellConditions) -> GivenCells:
         """Return what a person gives of rows.
 
         Raises:
@@ -220,7 +224,7 @@ class Table(Modality):
         """
         return given_cells(given, self.schema)
 
-    def with_given(self, values: Int64[Tensor, "n k"], given: GivenCells) -> FoundTable:
+    def with_given(self, values: Int64[Tensor, "n k"], given: GivenCells) -> RawTable:
         """Return the cells of rows, with numbers and times that a person gives as they are written, not their bins.
 
         Where several may be, a bin is written as one of those.
@@ -229,20 +233,20 @@ class Table(Modality):
         uniforms = self._uniforms(values)
         for j, choice in given.choices.items():
             uniforms[:, j] = torch.from_numpy(choice.uniforms(values[:, j].cpu().numpy(), uniforms[:, j].numpy()))
-        partial = FoundTable(cells, columns=tuple(given.exact))
-        return completed(partial, self._check(values, self.counts, "codes"), uniforms, self.schema)
+        partial = RawTable(cells, columns=tuple(given.exact))
+        return fill_gaps(partial, self._check(values, self.counts, "codes"), uniforms, self.schema)
 
-    def states_known(
-        self, codes: Int64[Tensor, "n k"], kept: Bool[Tensor, "n k"]
+    def observed_tokens(
+        self, codes: Int64[Tensor, "n k"], observed: Bool[Tensor, "n k"]
     ) -> tuple[Int64[Tensor, "n places"], Bool[Tensor, "n places"]]:
         """Return the same of tokens."""
         widths = torch.tensor(self._rows.tokens_per_column)
-        return self._rows.encode(codes), kept.repeat_interleave(widths, 1)
+        return self._rows.encode(codes), observed.repeat_interleave(widths, 1)
 
     @property
     def missing_tokens(self) -> Int64[Tensor, " places"]:
         """Return the token at each place that says that a cell is missing; -1 where none does."""
-        gone = [column.count - 1 if column.missing is not None else -1 for column in self.schema.modelled]
+        gone = [column.num_codes - 1 if column.missing is not None else -1 for column in self.schema.modelled]
         codes = torch.tensor(gone)
         widths = torch.tensor(self._rows.tokens_per_column)
         begins = torch.zeros(int(widths.sum()), dtype=torch.bool)
@@ -250,41 +254,41 @@ class Table(Modality):
         tokens = self._rows.encode(codes.clamp(min=0))
         return torch.where(begins & (codes >= 0).repeat_interleave(widths), tokens, -1)
 
-    def completed(self, found: FoundTable, values: Int64[Tensor, "n k"]) -> FoundTable:
+    def completed(self, raw: RawTable, values: Int64[Tensor, "n k"]) -> RawTable:
         """Return a partial table with its gaps filled from codes, and all else as it was written."""
-        return completed(found, self._check(values, self.counts, "codes"), self._uniforms(values), self.schema)
+        return fill_gaps(raw, self._check(values, self.counts, "codes"), self._uniforms(values), self.schema)
 
     def levels(self, rows: Dataset) -> Int64[Tensor, "n k"]:
         """Return the levels of rows that are seen as this table, or by levels already."""
         seen = rows.modality.view(Table)
         by_levels = seen is not None and seen.schema == self.by_levels().schema
-        return rows.values if by_levels else self.coarse(rows.values)
+        return rows.values if by_levels else self.to_levels(rows.values)
 
-    def coarse(self, values: Int64[Tensor, "n k"]) -> Int64[Tensor, "n k"]:
+    def to_levels(self, values: Int64[Tensor, "n k"]) -> Int64[Tensor, "n k"]:
         """Return the level of each code, which is the code but for numbers written digit by digit."""
         columns = zip(self.schema.modelled, values.cpu().numpy().T, strict=True)
-        return torch.from_numpy(np.stack([column.coarse(codes) for column, codes in columns], 1))
+        return torch.from_numpy(np.stack([column.to_levels(codes) for column, codes in columns], 1))
 
-    def with_shares_of(self, values: Int64[Tensor, "n k"]) -> "Table":
+    def with_marginals_of(self, values: Int64[Tensor, "n k"]) -> "Table":
         """Return the same with the exact shares of rows, which are not private."""
-        levels, n = self.coarse(values), max(len(values), 1)
-        rooms = [len(column.coarse_names) for column in self.schema.modelled]
+        levels, n = self.to_levels(values), max(len(values), 1)
+        rooms = [len(column.level_names) for column in self.schema.modelled]
         counted = [levels[:, j].bincount(minlength=room).double() / n for j, room in enumerate(rooms)]
-        return self.with_shares(tuple(tuple(share.tolist()) for share in counted))
+        return self.with_marginals(tuple(tuple(marginal.tolist()) for marginal in counted))
 
     def with_statistics(self, data: Dataset) -> Dataset:
         """Return the rows with exact shares of the levels of each column."""
-        return data.seen_as(self.with_shares_of(data.values))
+        return data.with_modality(self.with_marginals_of(data.values))
 
-    def with_shares(self, shares: tuple[tuple[float, ...], ...]) -> "Table":
+    def with_marginals(self, marginals: tuple[tuple[float, ...], ...]) -> "Table":
         """Return the same with shares of levels alone: counts of an older table are left behind."""
-        return replace(self, shares=shares, told=(), rows=0)
+        return replace(self, marginals=marginals, crosstabs=(), crosstab_rows=0)
 
-    def from_levels(self, levels: Int64[Tensor, "n k"], draws: Rng) -> Int64[Tensor, "n k"]:
+    def from_levels(self, levels: Int64[Tensor, "n k"], rng: Rng) -> Int64[Tensor, "n k"]:
         """Return rows of such levels; numbers that are written digit by digit are drawn evenly within theirs."""
-        u = draws.stream("within").uniform(levels.shape, torch.float64).numpy()
+        u = rng.stream("within").uniform(levels.shape, torch.float64).numpy()
         columns = zip(self.schema.modelled, levels.cpu().numpy().T, u.T, strict=True)
-        return torch.from_numpy(np.stack([column.fine(own, within) for column, own, within in columns], 1))
+        return torch.from_numpy(np.stack([column.from_levels(own, within) for column, own, within in columns], 1))
 
     def by_levels(self) -> "Table":
         """Return the same with a code for each level: numbers that were written digit by digit have those of bins."""
@@ -293,16 +297,16 @@ class Table(Modality):
         )
         return replace(self, schema=replace(self.schema, columns=tuple(columns)))
 
-    def adopt(self, data: Dataset) -> Dataset:
+    def convert(self, data: Dataset) -> Dataset:
         """Return the same rows, by their levels where this one sees no others."""
         kind = data.modality.view(Table)
         if kind is not None and kind.schema != self.schema == kind.by_levels().schema:
-            return replace(data, values=kind.coarse(data.values), modality=self)
-        return super().adopt(data)
+            return replace(data, values=kind.to_levels(data.values), modality=self)
+        return super().convert(data)
 
-    def accept(self, found: Found) -> tuple[Tensor, Cond]:
+    def values_from_raw(self, raw: RawExamples) -> tuple[Tensor, Cond]:
         """Take the cells of a table by the schema."""
-        return encode(first_of_each(expect(found, FoundTable), self.schema.unit), self.schema).codes, {}
+        return encode(first_of_each(expect(raw, RawTable), self.schema.unit), self.schema).codes, {}
 
     @property
     def lenient(self) -> "Table":
@@ -311,16 +315,16 @@ class Table(Modality):
 
     def strange(self, data: Dataset) -> Sequence[str]:
         """Say which cells no row that was learned has; InputError if one is of another type than its column."""
-        if data.cells is None:
+        if data.raw_table is None:
             return ()
-        check_types(self.schema, data.cells)
-        return [*outside(self.schema, data.cells), *empty_cells(self.schema, data.cells)]
+        check_types(self.schema, data.raw_table)
+        return [*outside(self.schema, data.raw_table), *empty_cells(self.schema, data.raw_table)]
 
     def arrays(self, values: Int64[Tensor, "n k"], given: Cond) -> dict[str, np.ndarray]:
         """Return `samples`, cells as words of NumPy [n, columns], their names, and the `codes` of those modelled."""
         return self._arrays(values, self.cells(values))
 
-    def _arrays(self, values: Int64[Tensor, "n k"], table: FoundTable) -> dict[str, np.ndarray]:
+    def _arrays(self, values: Int64[Tensor, "n k"], table: RawTable) -> dict[str, np.ndarray]:
         return {
             "samples": table.values.to_pandas().to_numpy(dtype=object).astype(np.str_),
             "columns": np.array(table.columns),
@@ -340,27 +344,27 @@ class Table(Modality):
         """Return a data frame, with the types that the table had, or those of its columns."""
         return to_frame(self.cells(values), self.schema)
 
-    def write_cells(self, cells: FoundTable, out: pathlib.Path) -> None:
+    def write_cells(self, cells: RawTable, out: pathlib.Path) -> None:
         """Write cells of all columns: .csv, .tsv or .parquet."""
         write_cells(cells, self.schema, out, self.dialect)
 
 
-def tables(found: FoundTable, schema: Schema | None = None) -> Dataset:
+def table_dataset(raw: RawTable, schema: Schema | None = None) -> Dataset:
     """Make a data set of a table by its schema, or by one that is guessed from its cells.
 
     Raises:
         InputError: If the table does not fit its schema.
     """
-    guessed = () if schema else (GUESSED,)
-    schema = schema or detect(found)
-    modality = Table(schema, dialect=found.dialect)
-    codes, given = modality.accept(found)
-    fewer = (f"one row of each {schema.unit} is learned, {len(codes):,} of {len(found.values):,}",)
-    notes = (*found.notes, *guessed, *left_out(schema), *(fewer if len(codes) < len(found.values) else ()))
-    return Dataset(codes, given, modality, notes, cells=found)
+    guessed = () if schema else (GUESSED_NOTE,)
+    schema = schema or detect_schema(raw)
+    modality = Table(schema, dialect=raw.dialect)
+    codes, given = modality.values_from_raw(raw)
+    fewer = (f"one row of each {schema.unit} is learned, {len(codes):,} of {len(raw.values):,}",)
+    notes = (*raw.notes, *guessed, *unmodelled_notes(schema), *(fewer if len(codes) < len(raw.values) else ()))
+    return Dataset(codes, given, modality, notes, raw_table=raw)
 
 
-def left_out(schema: Schema) -> tuple[str, ...]:
+def unmodelled_notes(schema: Schema) -> tuple[str, ...]:
     """Tell of columns that no model sees, by what the schema says alone."""
     notes = []
     told: list[tuple[type[Any], str]] = [
@@ -386,13 +390,13 @@ LETTERS = 14
 """Letters of a name below a bar, at most."""
 
 
-def bars(codes: Int64[np.ndarray, "n k"], columns: Sequence[Modelled], across: int | None = None) -> Image.Image:
+def bars(codes: Int64[np.ndarray, "n k"], columns: Sequence[ModelledColumn], across: int | None = None) -> Image.Image:
     """Draw a panel of bars for each column, `across` in a row."""
     shown = columns[:MOST_PANELS]
     figure, axes = panels(len(shown), across or 4, width=3.0, height=2.2)
     for j, (axis, column) in enumerate(zip(axes, shown, strict=True)):
-        names = column.coarse_names
-        counts = np.bincount(column.coarse(codes[:, j]), minlength=len(names))
+        names = column.level_names
+        counts = np.bincount(column.to_levels(codes[:, j]), minlength=len(names))
         kept = np.arange(len(names)) if len(names) <= BARS else np.sort(np.argsort(-counts, kind="stable")[:BARS])
         axis.bar(np.arange(len(kept)), counts[kept] / max(len(codes), 1), color=INK, width=0.8)
         axis.set_title(column.name, fontsize=8, parse_math=False)
@@ -401,7 +405,7 @@ def bars(codes: Int64[np.ndarray, "n k"], columns: Sequence[Modelled], across: i
         labels = [_short(names[kept[i]]) for i in places]
         axis.set_xticks(places, labels, fontsize=5, rotation=60, ha="right", parse_math=False)
         axis.tick_params(axis="y", labelsize=5)
-    return finish(figure, None, ())
+    return figure_to_image(figure, None, ())
 
 
 def _short(name: str) -> str:

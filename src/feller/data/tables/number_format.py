@@ -22,12 +22,12 @@ _DIGITS = 18
 """Digits of a whole number of 64 bits that are always right."""
 _MOST = 2**62
 MOST_DECIMALS = 12
-LARGEST = 30
+MAX_POWER = 30
 """Powers of ten beyond which a number is none."""
 
 
 @dataclass(frozen=True)
-class NumberForm:
+class NumberFormat:
     """Whole multiples of 10^-decimals, and the signs around them."""
 
     decimals: int = 0
@@ -88,10 +88,14 @@ class NumberForm:
             return None
         number = Decimal(sign + body)
         return (
-            number if not number or abs(number.adjusted()) <= LARGEST else Decimal(0) if number.adjusted() < 0 else None
+            number
+            if not number or abs(number.adjusted()) <= MAX_POWER
+            else Decimal(0)
+            if number.adjusted() < 0
+            else None
         )
 
-    def parsed(self, cells: pyarrow.Array) -> "Parsed":
+    def parse(self, cells: pyarrow.Array) -> "ParsedNumbers":
         """Read numbers of many cells: what `read` and `grid` say of each."""
         found = _ARROW.extract_regex(cells, self._pattern)
         part = {name: _ARROW.struct_field(found, name) for name in ("sign", "inner", "whole", "frac")}
@@ -124,7 +128,7 @@ class NumberForm:
                 units[i] = min(max(self.grid(number), -_MOST), _MOST)
                 behind[i] = max(0, -int(number.as_tuple().exponent))  # pyrefly: ignore
                 before[i] = max(0, number.adjusted() + 1)
-        return Parsed(valid, units, exact, behind, before)
+        return ParsedNumbers(valid, units, exact, behind, before)
 
     @cached_property
     def _pattern(self) -> str:
@@ -195,7 +199,7 @@ class NumberForm:
 
 
 @dataclass(frozen=True, eq=False)
-class Parsed:
+class ParsedNumbers:
     """Numbers in cells, [n] each."""
 
     valid: Bool[np.ndarray, " n"]
@@ -236,39 +240,39 @@ DATES = (*(day + time for day in _DAYS for time in _TIMES), "%Y-%m", "%b %Y", "%
 LARGEST_DIGITS = 17
 
 
-def number_form(cells: Sequence[str] | pyarrow.Array) -> NumberForm | None:
+def detect_number_format(cells: Sequence[str] | pyarrow.Array) -> NumberFormat | None:
     """Return how numbers are written; None where a cell is none.
 
     Of different cells, the digits behind the point are as many as the longest has.
     """
     words = cells if isinstance(cells, pyarrow.Array) else text_array(cells)
     first: list[str] = words.slice(0, _TRIED).to_pylist()
-    before, after = _shared(_BEFORE, words, first), _shared(_AFTER, words, first)
+    before, after = _common_affix(_BEFORE, words, first), _common_affix(_AFTER, words, first)
     for point, thousands in _SIGNS:
-        form = NumberForm(MOST_DECIMALS, point=point, thousands=thousands, before=before, after=after)
+        form = NumberFormat(MOST_DECIMALS, point=point, thousands=thousands, before=before, after=after)
         if all(form.read(cell) is not None for cell in first):
-            numbers = form.parsed(words)
+            numbers = form.parse(words)
             if numbers.valid.all():
-                return _as_written(words, numbers, form)
+                return _detect_digits(words, numbers, form)
     return None
 
 
 def not_numbers(words: pyarrow.Array, most: int) -> list[str]:
     """Return words that are no number in any form, each by itself; of more than so many the first ones only."""
-    odd = [cell for cell in words.slice(0, _TRIED).to_pylist() if number_form([cell]) is None]
+    odd = [cell for cell in words.slice(0, _TRIED).to_pylist() if detect_number_format([cell]) is None]
     rest = words.slice(_TRIED)
     for point, thousands in _SIGNS:
         if len(odd) < most and len(rest):
-            valid = NumberForm(MOST_DECIMALS, point=point, thousands=thousands).parsed(rest).valid
+            valid = NumberFormat(MOST_DECIMALS, point=point, thousands=thousands).parse(rest).valid
             rest = rest.filter(pyarrow.array(~valid))
     for cell in rest:
         if len(odd) >= most:
             break
-        odd += [cell.as_py()] if number_form([cell.as_py()]) is None else []
+        odd += [cell.as_py()] if detect_number_format([cell.as_py()]) is None else []
     return odd[:most]
 
 
-def _shared(pattern: str, words: pyarrow.Array, first: Sequence[str]) -> str:
+def _common_affix(pattern: str, words: pyarrow.Array, first: Sequence[str]) -> str:
     """Return the sign around a number that all cells have."""
     found = {match[1] if (match := re.match(pattern, cell)) else "" for cell in first}
     if len(found) != 1 or "" in found:
@@ -278,7 +282,7 @@ def _shared(pattern: str, words: pyarrow.Array, first: Sequence[str]) -> str:
     return sign if _ARROW.all(_ARROW.equal(known, sign).fill_null(False)).as_py() else ""
 
 
-def _as_written(words: pyarrow.Array, numbers: Parsed, form: NumberForm) -> NumberForm | None:
+def _detect_digits(words: pyarrow.Array, numbers: ParsedNumbers, form: NumberFormat) -> NumberFormat | None:
     """Say how many digits there are before and behind the point."""
     if not len(words):
         return None
@@ -292,7 +296,7 @@ def _as_written(words: pyarrow.Array, numbers: Parsed, form: NumberForm) -> Numb
     positive = words.filter(pyarrow.array((numbers.units > 0) | ((numbers.units == 0) & ~numbers.exact)))
     plus = len(positive) > 0 and _ARROW.all(_ARROW.match_substring(positive, "+")).as_py()
     grouped = form.thousands and _ARROW.any(_ARROW.match_substring(whole, form.thousands)).as_py()
-    return NumberForm(
+    return NumberFormat(
         decimals,
         None if fewest == decimals else fewest,
         form.point,
@@ -310,7 +314,7 @@ def date_format(cells: Sequence[str] | pyarrow.Array) -> tuple[str, datetime.dat
     first: list[str] = words.slice(0, _TRIED).to_pylist()
     able: list[tuple[str, datetime.datetime, datetime.datetime]] = []
     for form in DATES:
-        if not all(reads(cell, form) for cell in first):
+        if not all(is_in_format(cell, form) for cell in first):
             continue
         times = read_times(words, form, exactly=True)
         if np.isnat(times).any():
@@ -324,7 +328,7 @@ def date_format(cells: Sequence[str] | pyarrow.Array) -> tuple[str, datetime.dat
     return able[0] if able else None
 
 
-def reads(cell: str, form: str) -> bool:
+def is_in_format(cell: str, form: str) -> bool:
     """Tell whether a cell is a time in a format."""
     try:
         in_format(cell, form)
@@ -347,7 +351,7 @@ def first_and_last(low: datetime.datetime, high: datetime.datetime, form: str) -
         )
     bounds = write_time(first, form), write_time(last - datetime.timedelta(microseconds=1), form)
     for bound in bounds:
-        if not reads(bound, form):
+        if not is_in_format(bound, form):
             raise InputError(
                 f"dates such as {write_time(low, form)!r} have too few digits of the year",
                 remedy="Write them with four",

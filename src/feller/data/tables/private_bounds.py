@@ -10,22 +10,36 @@ import numpy as np
 import pyarrow
 import scipy
 
-from feller.data.loading.raw import Words
-from feller.data.tables.bins import LARGEST
-from feller.data.tables.clipped_cells import Beyond, beyond
+from feller.data.loading.raw import FactorizedColumn
+from feller.data.tables.bins import MAX_NUMBER
+from feller.data.tables.clipped_cells import ClippedCells, clipped_cells
 from feller.data.tables.column import Column
-from feller.data.tables.detect_schema import MISSING, NUMBERS, Looks, number_form_of, whole_of
-from feller.data.tables.number_format import NumberForm
-from feller.data.tables.numerical import HEAVY, PARTS, SINGLE, Numerical, bounds_around, even_edges, round_step
-from feller.data.tables.private_support import FALSE_ALARM, Noisy, Told, even, islands
-from feller.data.tables.unmodelled_columns import Identifier, Untold
+from feller.data.tables.number_format import NumberFormat
+from feller.data.tables.numerical_column import (
+    HEAVY,
+    PARTS,
+    SINGLE,
+    Numerical,
+    bounds_around,
+    quantile_edges,
+    round_step,
+)
+from feller.data.tables.private_support import (
+    FALSE_POSITIVE_PROB,
+    NoisyCounter,
+    NoisyTotal,
+    find_intervals,
+    project_to_simplex,
+)
+from feller.data.tables.schema_detection import MISSING, NUMBERS, ClassCounts, noisy_total, number_format_of
+from feller.data.tables.unmodelled_columns import HiddenColumn, Identifier
 
 POWERS = range(-20, 51)
 """Powers of two between which numbers are looked for; public."""
 OCTAVES = (*((-1, power) for power in reversed(POWERS)), (0, 0), *((1, power) for power in POWERS))
 """Where a number can lie, in ascending order: its sign, and the power of two below its magnitude."""
 ZEROS = OCTAVES.index((0, 0))
-SHORE = 1.5
+EDGE_DEVIATIONS = 1.5
 """Deviations of the noise that an octave must hold to widen what numbers are learned."""
 SIDE = 3.0
 """Deviations of the noise from which numbers beyond zero are believed."""
@@ -48,36 +62,38 @@ class Cell(NamedTuple):
     end: Decimal
 
 
-def find_numbers(name: str, cells: Words, look: Looks, noisy: Noisy, dtype: str | None) -> tuple[Column, Beyond | None]:
+def search_numerical(
+    name: str, cells: FactorizedColumn, class_counts: ClassCounts, noisy: NoisyCounter, dtype: str | None
+) -> tuple[Column, ClippedCells | None]:
     """Bound numbers by powers of two and put edges where noisy counts are even; without bounds nothing is told.
 
     Whole numbers that run from 0 or 1 to the number of rows, which is public, are an identifier. `noisy` counts twice,
     whatever was found.
     """
-    form = number_form_of(look)
+    form = number_format_of(class_counts)
     unit = Decimal(1).scaleb(-form.decimals)
-    read = map(form.read, cells.words.filter(pyarrow.array(~cells.which(MISSING))).to_pylist())
-    known = zip(read, cells.counts[~cells.which(MISSING)].tolist(), strict=True)
+    read = map(form.read, cells.uniques.filter(pyarrow.array(~cells.is_in(MISSING))).to_pylist())
+    known = zip(read, cells.counts[~cells.is_in(MISSING)].tolist(), strict=True)
     there = [(value, count) for value, count in known if value is not None]
     values, often = [value for value, _ in there], [count for _, count in there]
     counted = noisy.counts((_octave(value) for value in values), range(len(OCTAVES)), often)
     magnitude = [counted[i] for i in range(len(OCTAVES))]
-    found = _found(magnitude, unit, noisy.sigma, whole_of(look, NUMBERS))
-    inside = sum(sum(magnitude[place] for place in part) for part in found)
-    low = _span(found[0][0]).start if found else Decimal(0)
-    high = _span(found[-1][-1]).end if found else Decimal(0)
+    runs = _occupied_octaves(magnitude, unit, noisy.sigma, noisy_total(class_counts, NUMBERS))
+    inside = sum(sum(magnitude[place] for place in part) for part in runs)
+    low = _span(runs[0][0]).start if runs else Decimal(0)
+    high = _span(runs[-1][-1]).end if runs else Decimal(0)
     low, high = bounds_around(low, max(high, low + unit), unit)
     fine = (high - low) / unit >= SINGLE
     heavy = (0.0,) if fine and magnitude[ZEROS] > max(HEAVY * inside, 0.0) and low <= 0 <= high else ()
-    places = [i for part in found for i in part if not (heavy and i == ZEROS)]
-    spread = even([magnitude[i] for i in places], max(inside - (magnitude[ZEROS] if heavy else 0.0), 0.0))
+    places = [i for part in runs for i in part if not (heavy and i == ZEROS)]
+    spread = project_to_simplex([magnitude[i] for i in places], max(inside - (magnitude[ZEROS] if heavy else 0.0), 0.0))
     room = _cells(places, spread, unit, noisy.sigma)
     among = (None if heavy and not value else _place(room, value) for value in values)
     places_of = [-1 if place is None else place for place in among]
     levels = noisy.counts(places_of, range(len(room)), often)
-    if not found:
-        return Untold(name), None  # after both counts, which are charged for all columns of numbers alike
-    if _counts_rows(magnitude, look, form, len(cells.places), noisy.sigma):
+    if not runs:
+        return HiddenColumn(name), None  # after both counts, which are charged for all columns of numbers alike
+    if _counts_rows(magnitude, class_counts, form, len(cells.codes), noisy.sigma):
         return Identifier(name, dtype=dtype), None
     bins = None if fine else min(int((high - low) / unit) + 1, SINGLE)
     edges = _edges(room, [levels[i] for i in range(len(room))], sum(spread), (low, high), unit) if fine else ()
@@ -85,17 +101,17 @@ def find_numbers(name: str, cells: Words, look: Looks, noisy: Noisy, dtype: str 
         bins, heavy = SINGLE, ()
     column = Numerical(name, float(low), float(high), edges, bins, heavy, False, form, "", MISSING[1:], dtype)
     bounds = form.write(form.grid(low)), form.write(form.grid(high))
-    terms = sum(map(len, found))
-    return column, beyond(name, bounds, inside, terms, look, n=len(cells.places), sigma=noisy.sigma)
+    terms = sum(map(len, runs))
+    return column, clipped_cells(name, bounds, inside, terms, class_counts, n=len(cells.codes), sigma=noisy.sigma)
 
 
-def _found(magnitude: Sequence[float], unit: Decimal, sigma: float, whole: Told) -> list[list[int]]:
+def _occupied_octaves(magnitude: Sequence[float], unit: Decimal, sigma: float, whole: NoisyTotal) -> list[list[int]]:
     """Return the places of octaves that hold numbers, in runs; none that such units cannot tell from zero, or reach."""
     near = sum(_span(ZEROS + 1 + i).end <= unit for i in range(len(POWERS)))
     far = sum(_span(ZEROS + 1 + i).end > _most(unit) for i in range(len(POWERS)))
     line = [*range(far, ZEROS - near), ZEROS, *range(ZEROS + 1 + near, len(OCTAVES) - far)]
     found: list[list[int]] = []
-    for first, last in islands([magnitude[place] for place in line], sigma, SHORE, whole):
+    for first, last in find_intervals([magnitude[place] for place in line], sigma, EDGE_DEVIATIONS, whole):
         part = line[first : last + 1]
         for side in ([place for place in part if place < ZEROS], [place for place in part if place > ZEROS]):
             if 0 < len(side) < len(part) and sum(magnitude[i] for i in side) < SIDE * sigma * math.sqrt(len(side)):
@@ -123,7 +139,7 @@ def _span(place: int) -> Cell:
 
 def _most(unit: Decimal) -> Decimal:
     """Return a number that bounds may have in this unit, with room to round them."""
-    return unit * (LARGEST // 4)
+    return unit * (MAX_NUMBER // 4)
 
 
 def _cells(places: Sequence[int], spread: Sequence[float], unit: Decimal, sigma: float) -> list[Cell]:
@@ -142,26 +158,26 @@ def _cells(places: Sequence[int], spread: Sequence[float], unit: Decimal, sigma:
     return room
 
 
-def _place(room: Sequence[Cell], value: Decimal) -> int | None:
+def _place(cells: Sequence[Cell], value: Decimal) -> int | None:
     """Return which cell a number is in; None between or beyond them."""
-    place = bisect_right(room, value, key=lambda cell: cell.start) - 1
-    return place if place >= 0 and value < room[place].end else None
+    place = bisect_right(cells, value, key=lambda cell: cell.start) - 1
+    return place if place >= 0 and value < cells[place].end else None
 
 
 def _edges(
-    room: Sequence[Cell], levels: Sequence[float], total: float, bounds: tuple[Decimal, Decimal], unit: Decimal
+    cells: Sequence[Cell], levels: Sequence[float], total: float, bounds: tuple[Decimal, Decimal], unit: Decimal
 ) -> tuple[float, ...]:
     """Return round edges between about equal shares, and in long tails one in each octave.
 
     Numbers are drawn evenly between edges: without those of a tail, its mean would be far too large.
     """
     low, high = bounds
-    shares = np.array(even(levels, total), dtype=np.float64)
+    shares = np.array(project_to_simplex(levels, total), dtype=np.float64)
     if shares.sum() <= 0:
         return ()
-    middles = [(cell.start + cell.end) / 2 for cell in room]
-    edges = list(map(Decimal, map(repr, even_edges(middles.__getitem__, shares, low, high, unit))))
-    ends = {end for cell in room for end in cell if end and math.frexp(float(abs(end)))[0] == HALF}
+    middles = [(cell.start + cell.end) / 2 for cell in cells]
+    edges = list(map(Decimal, map(repr, quantile_edges(middles.__getitem__, shares, low, high, unit))))
+    ends = {end for cell in cells for end in cell if end and math.frexp(float(abs(end)))[0] == HALF}
     for end in sorted(ends, key=abs):
         step = max(unit, round_step(abs(end) / PARTS, up=False))
         edge = round(end / step) * step
@@ -170,10 +186,12 @@ def _edges(
     return tuple(float(edge) for edge in sorted(edges))
 
 
-def _counts_rows(magnitude: Sequence[float], look: Looks, form: NumberForm, n: int, sigma: float) -> bool:
+def _counts_rows(
+    magnitude: Sequence[float], class_counts: ClassCounts, form: NumberFormat, n: int, sigma: float
+) -> bool:
     """Tell whether noisy counts are those of whole numbers from 1, or 0, to n, each of which stands once."""
-    if form.decimals or "missing" in look or n < CERTAIN * sigma:
+    if form.decimals or "missing" in class_counts or n < CERTAIN * sigma:
         return False
     powers = range(math.ceil(math.log2(n + 1)) + 1)
     off = [magnitude[ZEROS + 1 - POWERS[0] + p] - max(0.0, min(2.0 ** (p + 1), n + 1) - 2.0**p) for p in powers]
-    return sum(by**2 for by in off) < sigma**2 * float(scipy.stats.chi2.isf(FALSE_ALARM, len(powers)))
+    return sum(by**2 for by in off) < sigma**2 * float(scipy.stats.chi2.isf(FALSE_POSITIVE_PROB, len(powers)))

@@ -15,14 +15,14 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from feller.data.tables.clipped_cells import SURE_OF_SHARES
+from feller.data.tables.clipped_cells import MIN_DEVIATIONS_OF_WORDS
 
-FALSE_ALARM = 1e-3
+FALSE_POSITIVE_PROB = 1e-3
 """Chance that noise alone passes for an entry that is not empty, for each column."""
 
 
 @runtime_checkable
-class Coins(Protocol):
+class NoiseSource(Protocol):
     """Where noise comes from: a source of `feller.privacy.noise.grid_noise`."""
 
     def add_gaussian(self, values: Tensor, scale: float) -> Tensor:
@@ -33,7 +33,7 @@ class Coins(Protocol):
 class Charge(NamedTuple):
     """One Gaussian mechanism."""
 
-    what: str
+    label: str
     sigma: float
     """Deviation of its noise, in units of the L2 sensitivity."""
     delta: float = 0.0
@@ -41,25 +41,25 @@ class Charge(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Noisy:
+class NoisyCounter:
     """Counts with noise of one deviation."""
 
     sigma: float
-    noise: Coins
+    noise: NoiseSource
 
     def counts(
-        self, keys: Iterable[str | int], room: Sequence[str | int], often: Sequence[int]
+        self, keys: Iterable[str | int], keys_allowed: Sequence[str | int], repeats: Sequence[int]
     ) -> dict[str | int, float]:
         """Count keys among a public list, each so often, with noise on every entry; others are not counted."""
-        exact = dict.fromkeys(room, 0)
-        for key, times in zip(keys, often, strict=True):
+        exact = dict.fromkeys(keys_allowed, 0)
+        for key, times in zip(keys, repeats, strict=True):
             if key in exact:
                 exact[key] += times
-        return dict(zip(room, self._noisy([*exact.values()]), strict=True))
+        return dict(zip(keys_allowed, self._noisy([*exact.values()]), strict=True))
 
-    def filled(self, counts: dict[str | int, float], terms: int = 1) -> list[str | int]:
+    def significant(self, counts: dict[str | int, float], terms: int = 1) -> list[str | int]:
         """Return the entries that noise alone would hardly reach, each a sum of so many noisy counts."""
-        threshold = self.sigma * math.sqrt(terms) * float(scipy.stats.norm.isf(FALSE_ALARM / len(counts)))
+        threshold = self.sigma * math.sqrt(terms) * float(scipy.stats.norm.isf(FALSE_POSITIVE_PROB / len(counts)))
         return [key for key, count in counts.items() if count > threshold]
 
     def threshold(self, delta: float) -> float:
@@ -84,17 +84,17 @@ NARROW = 4
 """Places by which a narrow island may be widened to a side; others by their own width."""
 TAILS = 5
 """An island is this many times as wide as what is added to each of its ends for the tails that noise hides ..."""
-HIDDEN = 0.005
+TAIL_NOISE_FRACTION = 0.005
 """... where a deviation of the noise is more than this share of all."""
-LIKELY = 0.2
+WEAK_FALSE_POSITIVE_PROB = 0.2
 """Chance that noise alone reaches a sum that is taken for an island, where it is sure that some are not seen yet."""
-LOWER = (0.5, 0.25)
+LOWER_THRESHOLDS = (0.5, 0.25)
 """Parts of the worth of noise with which islands are widened again, where something seems to lie beyond them."""
 Span = tuple[int, int]
 """First and last place."""
 
 
-class Told(NamedTuple):
+class NoisyTotal(NamedTuple):
     """What is known of all that is counted, from another noisy count of the same deviation."""
 
     sum: float
@@ -102,33 +102,35 @@ class Told(NamedTuple):
     """Counts that were added up for it."""
 
 
-def islands(counts: Sequence[float], sigma: float, shore: float, whole: Told) -> list[Span]:
+def find_intervals(counts: Sequence[float], sigma: float, edge_deviations: float, total: NoisyTotal) -> list[Span]:
     """Return the first and the last place of each island, ascending and apart.
 
     Args:
         counts: Along a line, each with noise of deviation sigma.
         sigma: Of the noise.
-        shore: Deviations of the noise that each further count must hold, on average, for an island to reach so far:
+        edge_deviations: Deviations of the noise that each further count must hold, on average, for an island to reach so far:
             the fewer, the less lies beyond, and the further it reaches in vain.
-        whole: What all counts together should be about; where much is missing, weaker sums are believed.
+        total: What all counts together should be about; where much is missing, weaker sums are believed.
     """
     values = np.asarray(counts, dtype=np.float64)
-    threshold = float(scipy.stats.norm.isf(FALSE_ALARM / (len(WIDTHS) * len(values))))
+    threshold = float(scipy.stats.norm.isf(FALSE_POSITIVE_PROB / (len(WIDTHS) * len(values))))
     seeds: list[Span] = []
     for width in WIDTHS:
         scores = _scores(values, width, sigma)
         seeds += _apart([(int(i), int(i) + width - 1) for i in np.flatnonzero(scores > threshold)], seeds)
     seeds = _joined(seeds)
-    while seeds and _lacks(values, _widened(values, seeds, shore * sigma), sigma, whole, SURE_OF_SHARES):
+    while seeds and _is_mass_missing(
+        values, _widen(values, seeds, edge_deviations * sigma), sigma, total, MIN_DEVIATIONS_OF_WORDS
+    ):
         weaker = _weaker(values, seeds, sigma)
         if weaker is None:
             break
         seeds = _joined([*seeds, weaker])
-    found = _widened(values, seeds, shore * sigma)
-    for lower in LOWER:
-        if _lacks(values, found, sigma, whole, 1.0):
-            found = _widened(values, seeds, lower * shore * sigma)
-    if sigma <= HIDDEN * whole.sum:
+    found = _widen(values, seeds, edge_deviations * sigma)
+    for lower in LOWER_THRESHOLDS:
+        if _is_mass_missing(values, found, sigma, total, 1.0):
+            found = _widen(values, seeds, lower * edge_deviations * sigma)
+    if sigma <= TAIL_NOISE_FRACTION * total.sum:
         return found
     more = [(last - first + 1) // TAILS for first, last in found]
     wide = zip(found, more, strict=True)
@@ -137,7 +139,7 @@ def islands(counts: Sequence[float], sigma: float, shore: float, whole: Told) ->
 
 def _weaker(values: Float64[np.ndarray, " n"], seeds: Sequence[Span], sigma: float) -> Span | None:
     """Return the places apart from some whose sum stands out most, if noise alone would not often reach it."""
-    threshold = float(scipy.stats.norm.isf(LIKELY / (len(WIDTHS) * len(values))))
+    threshold = float(scipy.stats.norm.isf(WEAK_FALSE_POSITIVE_PROB / (len(WIDTHS) * len(values))))
     free = [
         (float(score), (i, i + width - 1))
         for width in WIDTHS
@@ -158,16 +160,18 @@ def _apart(spans: Sequence[Span], others: Sequence[Span]) -> list[Span]:
     return [(a, b) for a, b in spans if not any(a <= last and first <= b for first, last in others)]
 
 
-def _lacks(values: Float64[np.ndarray, " n"], found: Sequence[Span], sigma: float, whole: Told, sure: float) -> bool:
+def _is_mass_missing(
+    values: Float64[np.ndarray, " n"], intervals: Sequence[Span], sigma: float, total: NoisyTotal, deviations: float
+) -> bool:
     """Tell whether the islands hold less than all, by so many deviations of the noise."""
-    inside = sum(values[first : last + 1].sum() for first, last in found)
-    terms = whole.terms + sum(last - first + 1 for first, last in found)
-    return bool(whole.sum - inside > sure * sigma * math.sqrt(terms))
+    inside = sum(values[first : last + 1].sum() for first, last in intervals)
+    terms = total.terms + sum(last - first + 1 for first, last in intervals)
+    return bool(total.sum - inside > deviations * sigma * math.sqrt(terms))
 
 
-def _widened(values: Float64[np.ndarray, " n"], seeds: Sequence[Span], worth: float) -> list[Span]:
+def _widen(values: Float64[np.ndarray, " n"], seeds: Sequence[Span], noise_level: float) -> list[Span]:
     """Return each island as far as its counts hold more than noise is worth, from its middle, up to the next one."""
-    left = values - worth
+    left = values - noise_level
     found: list[Span] = []
     for i, (first, last) in enumerate(seeds):
         sums = values[first : last + 1].cumsum()
@@ -175,13 +179,15 @@ def _widened(values: Float64[np.ndarray, " n"], seeds: Sequence[Span], worth: fl
         most = max(NARROW, last - first + 1)
         lowest = max(first - most, seeds[i - 1][1] + 1 if i else 0)
         highest = min(last + most, seeds[i + 1][0] - 1 if i + 1 < len(seeds) else len(values) - 1)
-        found.append((middle - _reach(left[lowest : middle + 1][::-1]), middle + _reach(left[middle : highest + 1])))
+        found.append(
+            (middle - _best_extent(left[lowest : middle + 1][::-1]), middle + _best_extent(left[middle : highest + 1]))
+        )
     return _joined(found)
 
 
-def _reach(worth: Float64[np.ndarray, " n"]) -> int:
+def _best_extent(excess: Float64[np.ndarray, " n"]) -> int:
     """Return how far beyond the first of some counts, less what noise is worth, their sum is largest."""
-    return int(np.concatenate([[0.0], worth[1:].cumsum()]).argmax())
+    return int(np.concatenate([[0.0], excess[1:].cumsum()]).argmax())
 
 
 def _joined(parts: Sequence[Span]) -> list[Span]:
@@ -195,7 +201,7 @@ def _joined(parts: Sequence[Span]) -> list[Span]:
     return whole
 
 
-def even(counts: Sequence[float], total: float) -> list[float]:
+def project_to_simplex(counts: Sequence[float], total: float) -> list[float]:
     """Return the counts of 0 or more with a total that are nearest to noisy ones, by their squares."""
     if total <= 0:
         return [0.0] * len(counts)

@@ -15,11 +15,13 @@ from feller.core.errors import InputError
 from feller.core.rng import Rng
 
 SWEEPS = 30
-FARTHEST = 10.0
+MAX_FACTOR = 10.0
 """Largest factor by which one column changes the weight of a row in one sweep."""
 
 
-def raked(codes: Int64[Tensor, "m k"], shares: Sequence[Sequence[float]], n: int, draws: Rng) -> Int64[Tensor, " n"]:
+def rake_rows(
+    codes: Int64[Tensor, "m k"], marginals: Sequence[Sequence[float]], n: int, rng: Rng
+) -> Int64[Tensor, " n"]:
     """Return which n of m rows to take: by weights with which each column has its shares, so far as rows allow.
 
     Weights are fitted to one column after the other, again and again. Rows are sorted, and taken
@@ -29,25 +31,27 @@ def raked(codes: Int64[Tensor, "m k"], shares: Sequence[Sequence[float]], n: int
 
     Args:
         codes: Of the rows; fewer than n are taken more than once.
-        shares: How often each code of each column is wanted; none for a column that is left as it is.
+        marginals: How often each code of each column is wanted; none for a column that is left as it is.
         n: How many rows are taken.
-        draws: Source of where the steps begin, and of the shuffle.
+        rng: Source of where the steps begin, and of the shuffle.
     """
     weights = torch.full((len(codes),), 1 / len(codes), dtype=torch.float64, device=codes.device)
-    wanted = [torch.tensor(own, dtype=torch.float64, device=codes.device) for own in shares]
+    targets = [torch.tensor(own, dtype=torch.float64, device=codes.device) for own in marginals]
     for _ in range(SWEEPS):
-        for column, own in zip(codes.T, wanted, strict=True):
+        for column, own in zip(codes.T, targets, strict=True):
             if len(own):
                 found = torch.bincount(column, weights, minlength=len(own))
-                factors = (own / found.clamp(min=1e-12)).clamp(1 / FARTHEST, FARTHEST)
+                factors = (own / found.clamp(min=1e-12)).clamp(1 / MAX_FACTOR, MAX_FACTOR)
                 weights = weights * factors[column]
         weights = weights / weights.sum()
-    return in_steps(codes, weights, n, draws)
+    return systematic_sample(codes, weights, n, rng)
 
 
-def in_steps(codes: Int64[Tensor, "m k"], weights: Float64[Tensor, " m"], n: int, draws: Rng) -> Int64[Tensor, " n"]:
-    """Return n of m sorted rows, in equal steps along the sum of their weights, shuffled; see `raked`."""
-    generator = draws.stream("rows").shared_generator()
+def systematic_sample(
+    codes: Int64[Tensor, "m k"], weights: Float64[Tensor, " m"], n: int, rng: Rng
+) -> Int64[Tensor, " n"]:
+    """Return n of m sorted rows, in equal steps along the sum of their weights, shuffled; see `rake_rows`."""
+    generator = rng.stream("rows").shared_generator()
     begin = torch.rand((), dtype=torch.float64, generator=generator).to(codes.device)
     steps = (torch.arange(n, dtype=torch.float64, device=codes.device) + begin) / n
     order = _sorted(codes)
@@ -64,7 +68,7 @@ def _sorted(codes: Int64[Tensor, "m k"]) -> Int64[Tensor, " m"]:
     return order
 
 
-TRUST = 10.0
+NOISE_WEIGHT = 10.0
 """Variance, in rows and for each row of noise, with which what was told may be missed: 1 is nearer to it, and noisier.
 
 On Adult at epsilon 1 with half the budget in the tables, 10 is better than 3 and 30.
@@ -107,8 +111,8 @@ class Crosstab:
         return at
 
 
-def weights_within(
-    codes: Int64[Tensor, "m k"], told: Sequence[Crosstab], total: float, trust: float = TRUST
+def crosstab_weights(
+    codes: Int64[Tensor, "m k"], crosstabs: Sequence[Crosstab], total: float, noise_weight: float = NOISE_WEIGHT
 ) -> Float64[Tensor, " m"]:
     """Return weights, with sum 1, as even as what was told allows: where rows were right, they stay as they are.
 
@@ -121,20 +125,20 @@ def weights_within(
 
     Args:
         codes: Of the rows.
-        told: Tables of some columns, each of which may come in several.
+        crosstabs: Tables of some columns, each of which may come in several.
         total: Rows of the table that was counted, public.
-        trust: See `TRUST`.
+        noise_weight: See `NOISE_WEIGHT`.
     """
-    even, parts = np.full(len(codes), 1 / max(1, len(codes))), [table.cells(codes).cpu().numpy() for table in told]
-    if not told:
+    even, parts = np.full(len(codes), 1 / max(1, len(codes))), [table.cells(codes).cpu().numpy() for table in crosstabs]
+    if not crosstabs:
         return torch.from_numpy(even).to(codes.device)
-    sizes = [len(table.counts) for table in told]
+    sizes = [len(table.counts) for table in crosstabs]
     ends = np.cumsum(sizes)[:-1]
-    goal = np.concatenate([np.array(table.counts) for table in told])
-    ridge = np.concatenate([np.full(n, trust * table.sigma) for n, table in zip(sizes, told, strict=True)])
+    goal = np.concatenate([np.array(table.counts) for table in crosstabs])
+    ridge = np.concatenate([np.full(n, noise_weight * table.sigma) for n, table in zip(sizes, crosstabs, strict=True)])
     scale = (goal.clip(0) + ridge + 1) ** -0.5
 
-    def weigh(potentials: np.ndarray) -> tuple[np.ndarray, float]:
+    def weights_of(potentials: np.ndarray) -> tuple[np.ndarray, float]:
         logs = np.zeros(len(codes))
         for cell, part in zip(parts, np.split(potentials, ends), strict=True):
             logs += part[cell]
@@ -144,26 +148,26 @@ def weights_within(
 
     def dual(x: np.ndarray) -> tuple[float, np.ndarray]:
         potentials = x * scale
-        weights, log_z = weigh(potentials)
+        weights, log_z = weights_of(potentials)
         found = np.concatenate([np.bincount(cell, weights, n) for cell, n in zip(parts, sizes, strict=True)])
         value = total * log_z + float(potentials @ (0.5 * ridge * potentials - goal))
         return value, (total * found - goal + ridge * potentials) * scale
 
     limits = {"maxiter": STEPS, "maxcor": 20, "ftol": 0.0, "gtol": SLOPE}
     found = scipy.optimize.minimize(dual, np.zeros(len(goal)), jac=True, method="L-BFGS-B", options=limits)
-    return torch.from_numpy(weigh(found.x * scale)[0]).to(codes.device)
+    return torch.from_numpy(weights_of(found.x * scale)[0]).to(codes.device)
 
 
 EXCHANGE_SWEEPS = 80
-PART = 80
+EXCHANGE_RATIO = 80
 """In the first sweep a row in so many is exchanged; in later ones fewer."""
-LEAST = 20
+MIN_EXCHANGED = 20
 PAIRS, CELLS = 100, 100_000
 """Pairs of columns that are looked at, at most, of more, so many by chance; and cells of a pair that is."""
 
 
-def exchanged(
-    codes: Int64[Tensor, "m k"], weights: Float64[Tensor, " m"], n: int, draws: Rng, sweeps: int = EXCHANGE_SWEEPS
+def exchange_rows(
+    codes: Int64[Tensor, "m k"], weights: Float64[Tensor, " m"], n: int, rng: Rng, sweeps: int = EXCHANGE_SWEEPS
 ) -> Int64[Tensor, " n"]:
     """Return which n of m rows to take, so that pairs of columns are nearest to those of all rows by their weights.
 
@@ -175,40 +179,40 @@ def exchanged(
         codes: Of the rows; some times n of them, so that there is a choice.
         weights: With sum 1.
         n: How many rows are taken.
-        draws: Source of where it begins, of the halves, and of the shuffle.
+        rng: Source of where it begins, of the halves, and of the shuffle.
         sweeps: Rounds of exchanges.
     """
-    which = in_steps(codes, weights, n, draws)
+    which = systematic_sample(codes, weights, n, rng)
     if not n or len(codes) < 2 or codes.shape[1] < 2:
         return which
-    taken = np.bincount(which.cpu().numpy(), minlength=len(codes))
-    cells, rooms = _cells(codes, draws)
+    counts = np.bincount(which.cpu().numpy(), minlength=len(codes))
+    cells, rooms = _cells(codes, rng)
     if not rooms:
         return which
     most = np.ceil(n * weights.cpu().numpy())
-    apart = _counts(cells, taken - n * weights.cpu().numpy(), rooms)
-    size, generator = max(LEAST, n // PART), draws.stream("exchange").shared_generator()
-    distance = np.abs(apart).sum()
+    residual = _counts(cells, counts - n * weights.cpu().numpy(), rooms)
+    size, generator = max(MIN_EXCHANGED, n // EXCHANGE_RATIO), rng.stream("exchange").shared_generator()
+    distance = np.abs(residual).sum()
     for _ in range(sweeps):
-        coins = torch.rand(len(codes), generator=generator).numpy() < 0.5
-        comes = _best((taken < most) & coins, cells, apart, 1, size)
-        goes = _best((taken > 0) & coins, cells, apart, -1, size)
-        both = min(len(comes), len(goes))
+        is_in_half = torch.rand(len(codes), generator=generator).numpy() < 0.5
+        added = _best((counts < most) & is_in_half, cells, residual, 1, size)
+        removed = _best((counts > 0) & is_in_half, cells, residual, -1, size)
+        both = min(len(added), len(removed))
         if not both:
             continue
-        comes, goes = comes[:both], goes[:both]
-        moved = _counts(cells[comes], np.ones(both), rooms) - _counts(cells[goes], np.ones(both), rooms)
-        if (new := np.abs(apart + moved).sum()) >= distance:
+        added, removed = added[:both], removed[:both]
+        moved = _counts(cells[added], np.ones(both), rooms) - _counts(cells[removed], np.ones(both), rooms)
+        if (new := np.abs(residual + moved).sum()) >= distance:
             size = max(1, size // 2)
             continue
-        apart, distance = apart + moved, new
-        taken[comes] += 1
-        taken[goes] -= 1
-    found = torch.from_numpy(np.repeat(np.arange(len(codes)), taken))
+        residual, distance = residual + moved, new
+        counts[added] += 1
+        counts[removed] -= 1
+    found = torch.from_numpy(np.repeat(np.arange(len(codes)), counts))
     return found[torch.randperm(n, generator=generator)].to(codes.device)
 
 
-def _cells(codes: Int64[Tensor, "m k"], draws: Rng) -> tuple[Int32[np.ndarray, "m pairs"], int]:
+def _cells(codes: Int64[Tensor, "m k"], rng: Rng) -> tuple[Int32[np.ndarray, "m pairs"], int]:
     """Number the cells of all pairs of columns one after the other: each row's, and how many there are."""
     columns = codes.cpu().numpy().T
     counts = columns.max(1) + 1
@@ -216,7 +220,7 @@ def _cells(codes: Int64[Tensor, "m k"], draws: Rng) -> tuple[Int32[np.ndarray, "
     if not pairs:
         return np.zeros((len(codes), 0), dtype=np.int32), 0
     if len(pairs) > PAIRS:
-        some = torch.randperm(len(pairs), generator=draws.stream("pairs").shared_generator())[:PAIRS].tolist()
+        some = torch.randperm(len(pairs), generator=rng.stream("pairs").shared_generator())[:PAIRS].tolist()
         pairs = [pairs[number] for number in sorted(some)]
     ends = np.cumsum([counts[a] * counts[b] for a, b in pairs])
     begins = [0, *ends[:-1]]
@@ -225,20 +229,20 @@ def _cells(codes: Int64[Tensor, "m k"], draws: Rng) -> tuple[Int32[np.ndarray, "
 
 
 def _counts(
-    cells: Int32[np.ndarray, "m pairs"], weights: Float64[np.ndarray, " m"], rooms: int
+    cells: Int32[np.ndarray, "m pairs"], weights: Float64[np.ndarray, " m"], num_cells: int
 ) -> Float64[np.ndarray, " rooms"]:
     """Add up the weights of the rows in each cell."""
-    return np.bincount(cells.ravel(), np.repeat(weights, cells.shape[1]), rooms)
+    return np.bincount(cells.ravel(), np.repeat(weights, cells.shape[1]), num_cells)
 
 
 def _best(
-    may: Bool[np.ndarray, " m"],
+    candidates: Bool[np.ndarray, " m"],
     cells: Int32[np.ndarray, "m pairs"],
     apart: Float64[np.ndarray, " rooms"],
     by: int,
     size: int,
 ) -> Int64[np.ndarray, " some"]:
     """Return those of some rows of which one more, or one less, brings the counts nearest together, the best first."""
-    rows = np.flatnonzero(may)
+    rows = np.flatnonzero(candidates)
     gains = (np.abs(apart + by) - np.abs(apart))[cells[rows]].sum(1)
     return rows[np.argsort(gains, kind="stable")[:size]]

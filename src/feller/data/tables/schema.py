@@ -13,12 +13,12 @@ import numpy as np
 
 from feller.core.errors import InputError, UsageError
 from feller.core.serialization import from_dict, replace_file, to_dict
-from feller.data.loading.raw import about
-from feller.data.tables.column import Boolean, Categorical, Column, Modelled
-from feller.data.tables.constraints import Constraint, Pair, pairs_of
+from feller.data.loading.raw import error_context
+from feller.data.tables.column import Boolean, Categorical, Column, ModelledColumn
+from feller.data.tables.constraints import Constraint, Pair, compile_rules
 from feller.data.tables.dates import Datetime
-from feller.data.tables.numerical import Numerical
-from feller.data.tables.unmodelled_columns import Derived, FreeText, Identifier, Untold
+from feller.data.tables.numerical_column import Numerical
+from feller.data.tables.unmodelled_columns import Derived, FreeText, HiddenColumn, Identifier
 
 ROW = "row"
 """The unit of a table in which each row is one person's, and all of theirs."""
@@ -61,7 +61,7 @@ class Schema:
         for column in self.columns:
             if isinstance(column, Derived):
                 self._check_derived(column)
-        _ = self.pairs, self.aim
+        _ = self.pairs, self.target_index
 
     def to_dict(self) -> dict[str, object]:
         """Return it as its JSON holds it."""
@@ -78,9 +78,9 @@ class Schema:
         return self.outside != "refuse"
 
     @cached_property
-    def modelled(self) -> tuple[Modelled, ...]:
+    def modelled(self) -> tuple[ModelledColumn, ...]:
         """The columns with codes."""
-        return tuple(column for column in self.columns if isinstance(column, Modelled))
+        return tuple(column for column in self.columns if isinstance(column, ModelledColumn))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -88,27 +88,27 @@ class Schema:
         return tuple(column.name for column in self.columns)
 
     @property
-    def untold(self) -> tuple[str, ...]:
+    def hidden_names(self) -> tuple[str, ...]:
         """Names of the columns that noise could not tell, which no row that is made has."""
-        return tuple(column.name for column in self.columns if isinstance(column, Untold))
+        return tuple(column.name for column in self.columns if isinstance(column, HiddenColumn))
 
     @property
-    def made(self) -> tuple[Column, ...]:
+    def written_columns(self) -> tuple[Column, ...]:
         """The columns of rows that are made."""
-        return tuple(column for column in self.columns if not isinstance(column, Untold))
+        return tuple(column for column in self.columns if not isinstance(column, HiddenColumn))
 
     @cached_property
     def counts(self) -> tuple[int, ...]:
         """Number of codes of each modelled column."""
-        return tuple(column.count for column in self.modelled)
+        return tuple(column.num_codes for column in self.modelled)
 
     @cached_property
     def pairs(self) -> tuple[Pair, ...]:
         """The rules as tables over codes of two modelled columns, which form a forest."""
-        return pairs_of(self.rules, self.modelled)
+        return compile_rules(self.rules, self.modelled)
 
     @cached_property
-    def aim(self) -> int:
+    def target_index(self) -> int:
         """Place of the target among the modelled columns."""
         return len(self.modelled) - 1 if self.target is None else self.place(self.target)
 
@@ -140,7 +140,7 @@ def _possible_cells(column: Categorical | Boolean | Numerical) -> Iterator[str]:
             raise InputError("has too many numbers for another to follow from each of them", column=column.name)
         yield from map(column.form.write, range(first, last + 1))
     else:
-        yield from column.own_names
+        yield from column.value_names
     if column.missing is not None:
         yield column.missing
 
@@ -153,7 +153,7 @@ KINDS: dict[str, type[Column]] = {
     "identifier": Identifier,
     "text": FreeText,
     "derived": Derived,
-    "untold": Untold,
+    "untold": HiddenColumn,
 }
 """What a schema calls each kind of column."""
 VERSION = 2
@@ -205,7 +205,7 @@ def _plain_number(value: Any) -> Any:
 
 def read_schema(path: pathlib.Path) -> Schema:
     """Read a schema; InputError if the file is none; names the line, or the column and its field."""
-    with about(path):
+    with error_context(path):
         try:
             text = path.read_text(encoding="utf-8-sig")
         except OSError as error:
@@ -217,14 +217,14 @@ def read_schema(path: pathlib.Path) -> Schema:
 
 def is_draft(path: pathlib.Path) -> bool:
     """Tell whether a schema, which can be read, is still marked as guessed from the rows."""
-    with about(path):
-        return _plain(path.read_text(encoding="utf-8-sig")).get("draft", False)
+    with error_context(path):
+        return _parse_json(path.read_text(encoding="utf-8-sig")).get("draft", False)
 
 
 def parse_schema(text: str) -> Schema:
     """Turn JSON into a schema; InputError if it is none; names the line, or the column and its field."""
-    plain = _plain(text)
-    columns = tuple(_column(name, said, text) for name, said in plain["columns"].items())
+    plain = _parse_json(text)
+    columns = tuple(_column(name, fields_given, text) for name, fields_given in plain["columns"].items())
     if plain.get("outside", "refuse") not in ("refuse", "clip", "impute"):
         raise InputError("refuse, clip or impute", repr(plain["outside"]), argument="outside")
     for part in ("target", "unit"):
@@ -242,10 +242,10 @@ def parse_schema(text: str) -> Schema:
     )
 
 
-def _plain(text: str) -> dict[str, Any]:
+def _parse_json(text: str) -> dict[str, Any]:
     """Read an object with parts that a schema may have, of which the columns are there; InputError if it is none."""
     try:
-        plain = json.loads(text, object_pairs_hook=_without_twins)
+        plain = json.loads(text, object_pairs_hook=_unique_keys)
     except json.JSONDecodeError as error:
         raise InputError(
             f"line {error.lineno} is no JSON ({error.msg}, column {error.colno})", remedy="Mend it"
@@ -271,7 +271,7 @@ def _plain(text: str) -> dict[str, Any]:
     return plain
 
 
-def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     names = [name for name, _ in pairs]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
@@ -279,21 +279,21 @@ def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return dict(pairs)
 
 
-def _column(name: str, said: Any, text: str) -> Column:
+def _column(name: str, fields_given: Any, text: str) -> Column:
     """Build a column; its errors name it and its line."""
     line = re.search(rf"^\s*{re.escape(json.dumps(name, ensure_ascii=False))}\s*:", text, re.MULTILINE)
     where = f"line {text.count(chr(10), 0, line.end()) + 1}" if line else None
     try:
-        if not isinstance(said, dict):
-            raise InputError('{"kind": ...}', f"{said!r:.40}")
-        kind = said.get("kind")
+        if not isinstance(fields_given, dict):
+            raise InputError('{"kind": ...}', f"{fields_given!r:.40}")
+        kind = fields_given.get("kind")
         if kind not in KINDS:
             raise InputError.unknown_name("kind", kind, KINDS)
         known = [each.name for each in fields(KINDS[kind]) if each.name != "name"]  # pyrefly: ignore
-        strange = next((field for field in said if field not in ("kind", *known)), None)
+        strange = next((field for field in fields_given if field not in ("kind", *known)), None)
         if strange is not None:
             raise InputError.unknown_name(f"key of {kind} columns", strange, known)
-        rest = {field: _words(value, field) for field, value in said.items() if field != "kind"}
+        rest = {field: _words(value, field) for field, value in fields_given.items() if field != "kind"}
         column = from_dict(Column, {"is": KINDS[kind].__name__, "name": name, **rest})
     except InputError as error:
         raise error.with_context(place=where, column=name) from error
@@ -313,16 +313,20 @@ def _words(value: Any, field: str) -> Any:
     return value
 
 
-def _rule(said: Any, number: int) -> Constraint:
+def _rule(entry: Any, number: int) -> Constraint:
     """Build a rule from {"if": {COLUMN: [...]}, "then": {COLUMN: [...]}}."""
-    with about(place=f"rule {number}"):
-        parts = [said.get(part) if isinstance(said, dict) else None for part in ("if", "then")]
-        if not isinstance(said, dict) or len(said) != 2 or not all(isinstance(p, dict) and len(p) == 1 for p in parts):
-            raise InputError('{"if": {COLUMN: [...]}, "then": {COLUMN: [...]}}', f"{said!r:.60}")
+    with error_context(place=f"rule {number}"):
+        parts = [entry.get(part) if isinstance(entry, dict) else None for part in ("if", "then")]
+        if (
+            not isinstance(entry, dict)
+            or len(entry) != 2
+            or not all(isinstance(p, dict) and len(p) == 1 for p in parts)
+        ):
+            raise InputError('{"if": {COLUMN: [...]}, "then": {COLUMN: [...]}}', f"{entry!r:.60}")
         (when, among), (then, only) = (next(iter(part.items())) for part in parts if part)
         lists = [_words(each if isinstance(each, list) else [each], "values") for each in (among, only)]
         if not all(isinstance(word, str) for words in lists for word in words):
-            raise InputError('words or comparisons such as "< 15"', f"{said!r:.60}")
+            raise InputError('words or comparisons such as "< 15"', f"{entry!r:.60}")
         return Constraint(when, tuple(lists[0]), then, tuple(lists[1]))
 
 
@@ -342,7 +346,7 @@ def write_schema(schema: Schema, path: pathlib.Path, *, draft: bool = False) -> 
 
 def schema_text(schema: Schema, *, draft: bool = False) -> str:
     """Return a schema as JSON, a column in each line or block."""
-    columns = [f"  {_json(column.name)}: {_object(_said(column))}" for column in schema.columns]
+    columns = [f"  {_json(column.name)}: {_object(_column_fields(column))}" for column in schema.columns]
     rules = [_json({"if": {r.when: list(r.among)}, "then": {r.then: list(r.only)}}) for r in schema.rules]
     listed = ",\n  ".join(rules)
     return "\n".join(
@@ -362,21 +366,21 @@ def schema_text(schema: Schema, *, draft: bool = False) -> str:
     )
 
 
-def _said(column: Column) -> dict[str, Any]:
+def _column_fields(column: Column) -> dict[str, Any]:
     """Return the kind and the fields of a column that are not what they are by default."""
     kind = next(kind for kind, cls in KINDS.items() if type(column) is cls)
     return {"kind": kind, **{name: value for name, value in _unusual(column).items() if name != "name"}}
 
 
 def _unusual(value: Any) -> dict[str, Any]:
-    said: dict[str, Any] = {}
+    fields_given: dict[str, Any] = {}
     plain = to_dict(value)
     for each in fields(value):
         usual = each.default_factory() if each.default_factory is not MISSING else each.default
-        mine = getattr(value, each.name)
-        if mine != usual:
-            said[each.name] = _unusual(mine) if each.name == "form" else _short(plain[each.name])
-    return said
+        own_value = getattr(value, each.name)
+        if own_value != usual:
+            fields_given[each.name] = _unusual(own_value) if each.name == "form" else _short(plain[each.name])
+    return fields_given
 
 
 def _short(value: Any) -> Any:
@@ -390,12 +394,12 @@ def _json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def _object(said: dict[str, Any]) -> str:
+def _object(fields_given: dict[str, Any]) -> str:
     """Write an object in one line, or where it is long, a field in each, lists and mappings in several."""
-    line = _json(said)
+    line = _json(fields_given)
     if len(line) < _ROOM:
         return line
-    return "{\n" + ",\n".join(f"   {_json(name)}: {_wrapped(value)}" for name, value in said.items()) + "\n  }"
+    return "{\n" + ",\n".join(f"   {_json(name)}: {_wrapped(value)}" for name, value in fields_given.items()) + "\n  }"
 
 
 def _wrapped(value: Any) -> str:

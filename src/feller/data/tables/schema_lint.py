@@ -8,17 +8,17 @@ from decimal import Decimal
 from jaxtyping import Int64
 from torch import Tensor
 
-from feller.data.loading.raw import FoundTable
+from feller.data.loading.raw import RawTable
 from feller.data.tables.column import Boolean, Categorical, Column
 from feller.data.tables.dates import Datetime
-from feller.data.tables.numerical import Numerical, finest
+from feller.data.tables.numerical_column import Numerical, finest
 from feller.data.tables.schema import Schema
 from feller.data.tables.unmodelled_columns import Derived, FreeText
 
 DIGITS = 3
 """Digits that a round number has, at most, before zeros."""
 MANY_EDGES = 200
-MOST_NAMED = 5
+MAX_NAMED = 5
 """Words of a column that are named."""
 FEW_ROWS = 10
 """Rows for each value of a column, below which its list of values looks like that of the data."""
@@ -28,26 +28,26 @@ MAIL = re.compile(r"[^@\s]+@[^@\s]+\.\w+")
 NUMBER = re.compile(r"(?=(.*\d){5})[\w.+-]+")
 """Numbers of accounts, telephones and the like."""
 PERSON = re.compile(r"[A-Z][a-z]+,? [A-Z]\.?[a-zA-Z'-]*( [A-Z][a-z'-]+)?")
-SUSPECT = 0.5
+SUSPECT_FRACTION = 0.5
 """Share of values that look like names or numbers of people, from which they are told of."""
 NAMES = re.compile(
     r"(^|[_\s-])((first|last|full|sur)?name|e-?mail|phone|address|iban|ssn|passport)($|[_\s-])", re.IGNORECASE
 )
 
 
-def lint(schema: Schema, n: int) -> tuple[str, ...]:
+def schema_warnings(schema: Schema, n: int) -> tuple[str, ...]:
     """Return warnings about a schema for a table of n rows; none where nothing looks taken from the rows."""
-    return tuple(warning for column in schema.columns for warning in _of(column, n))
+    return tuple(warning for column in schema.columns for warning in _column_warnings(column, n))
 
 
-def rare(schema: Schema, found: FoundTable) -> tuple[str, ...]:
+def rare_value_warnings(schema: Schema, raw: RawTable) -> tuple[str, ...]:
     """Return warnings about words that few rows have, and bounds and edges that were put where the rows lie."""
     warnings = []
     for column in schema.modelled:
         if isinstance(column, Categorical):
-            counted = Counter(found.column(column.name))
+            counted = Counter(raw.column(column.name))
             few = [f"{word!r} ({counted[word]})" for word in column.values if counted[word] < FEW_ROWS]
-            named = ", ".join(few[:MOST_NAMED]) + (" ..." if len(few) > MOST_NAMED else "")
+            named = ", ".join(few[:MAX_NAMED]) + (" ..." if len(few) > MAX_NAMED else "")
             if few:
                 warnings.append(
                     f"column {column.name!r} lists words that fewer than {FEW_ROWS} rows have: {named}; take them out,"
@@ -63,7 +63,7 @@ def rare(schema: Schema, found: FoundTable) -> tuple[str, ...]:
     return tuple(warnings)
 
 
-def _of(column: Column, n: int) -> Iterator[str]:
+def _column_warnings(column: Column, n: int) -> Iterator[str]:
     name = f"column {column.name!r}"
     if isinstance(column, FreeText):
         yield f"{name} is free text, which no model sees: each cell will be {column.instead!r}"
@@ -92,7 +92,7 @@ def _of_values(column: Categorical, name: str, n: int) -> Iterator[str]:
     for pattern, what in ((MAIL, "addresses"), (PERSON, "names of people"), (NUMBER, "numbers of people")):
         alike = [value for value in values if pattern.fullmatch(value)]
         many = pattern is MAIL or len(values) * MANY_ROWS > n
-        if many and len(alike) > SUSPECT * len(values) and len(alike) > 2:
+        if many and len(alike) > SUSPECT_FRACTION * len(values) and len(alike) > 2:
             yield f"{name} lists what looks like {what}, such as {alike[0]!r}; no model should write these"
             return
 
@@ -109,19 +109,19 @@ def _listed(numbers: Sequence[float]) -> str:
     return ", ".join(f"{number:.12g}" for number in numbers[:3]) + (", ..." if len(numbers) > 3 else "")
 
 
-FEW = 2
+MAX_RARE_ROWS = 2
 """Rows up to which a word points at people."""
-NAMED = 8
+MAX_NAMED_RARE = 8
 """Words of a column that are named."""
 
 
-def made_public(schema: Schema) -> str:
+def public_facts(schema: Schema) -> str:
     """Say what the columns of a schema tell everybody, whatever epsilon is; of no row but by the schema."""
-    told = [f"{column.name}: {said}" for column in schema.columns if (said := _column_facts(column))]
-    return f"The schema makes public, whatever epsilon is: {'; '.join(told)}"
+    facts = [f"{column.name}: {fact}" for column in schema.columns if (fact := _column_facts(column))]
+    return f"The schema makes public, whatever epsilon is: {'; '.join(facts)}"
 
 
-def seldom(schema: Schema, codes: Int64[Tensor, "n k"]) -> tuple[str, ...]:
+def rare_words(schema: Schema, codes: Int64[Tensor, "n k"]) -> tuple[str, ...]:
     """Return words of each column that one row or two have, with their number: for the owner of the rows alone."""
     return tuple(_pointing(schema, codes))
 
@@ -130,9 +130,9 @@ def _pointing(schema: Schema, codes: Int64[Tensor, "n k"]) -> Iterator[str]:
     for j, column in enumerate(schema.modelled):
         if not isinstance(column, Categorical):
             continue
-        counts = codes[:, j].bincount(minlength=column.count).tolist()
-        had = zip(column.own_names, counts[: column.own_count], strict=True)
-        few = [f"{word!r} ({n})" for word, n in had if 0 < n <= FEW and word != column.other]
+        counts = codes[:, j].bincount(minlength=column.num_codes).tolist()
+        had = zip(column.value_names, counts[: column.num_values], strict=True)
+        few = [f"{word!r} ({n})" for word, n in had if 0 < n <= MAX_RARE_ROWS and word != column.other]
         if few:
             yield f"{column.name}: {_listed_words(few)}"
 
@@ -162,5 +162,5 @@ def _count(n: int, what: str) -> str:
 
 
 def _listed_words(words: list[str]) -> str:
-    more = len(words) - NAMED
-    return ", ".join(words[:NAMED]) + (f" and {more} more" if more > 0 else "")
+    more = len(words) - MAX_NAMED_RARE
+    return ", ".join(words[:MAX_NAMED_RARE]) + (f" and {more} more" if more > 0 else "")

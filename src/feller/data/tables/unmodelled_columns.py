@@ -30,7 +30,7 @@ class Identifier(Column):
         """Write the first n, or those from the number of the first row of a part on."""
         width = len(_NUMBER.findall(self.format)[0])
         before, after = re.split(r"\{#+\}", self.format)
-        begin = self.first + sample_folder.first()
+        begin = self.first + sample_folder.first_number()
         return [f"{before}{i:0{width}d}{after}" for i in range(begin, begin + n)]
 
 
@@ -52,7 +52,7 @@ class FreeText(Column):
 
 
 @dataclass(frozen=True)
-class Untold(Column):
+class HiddenColumn(Column):
     """What noise could not tell: real tables may have it, rows that are made do not."""
 
     name: str  # pyrefly: ignore

@@ -11,16 +11,16 @@ from torch import Tensor
 
 from feller.core.errors import InputError, UsageError
 from feller.data.labels import relabel
-from feller.data.loading.raw import FoundTexts
+from feller.data.loading.raw import RawTexts
 from feller.data.modality import Dataset
 from feller.data.text.files import is_list, lines_of
-from feller.data.text.modality import Text, called_in
+from feller.data.text.modality import Text, name_texts
 from feller.data.text.subwords import Subwords, learn_subwords
 from feller.data.text.vocabulary import Bytes, Characters, Vocabulary
 
 OVERLAP = 4
 """Windows that each symbol is in, where there are not too many."""
-MOST = 2**26
+MAX_WINDOW_SYMBOLS = 2**26
 """Symbols of all windows together, about, beyond which they overlap less, and at last leave gaps."""
 BLOCK = 32
 """Lengths of a window in one block, at most."""
@@ -28,7 +28,7 @@ BLOCKS = 20
 """Blocks that a short text is cut into, at least, as long as they hold two lengths."""
 
 
-def cut(tokens: Sequence[int], length: int) -> tuple[Int64[Tensor, "n length"], Int64[Tensor, " n"]]:
+def cut_windows(tokens: Sequence[int], length: int) -> tuple[Int64[Tensor, "n length"], Int64[Tensor, " n"]]:
     """Return windows of one length and the block that each lies in: no symbol is in windows of two blocks.
 
     There are none if the text is shorter than a window.
@@ -36,7 +36,7 @@ def cut(tokens: Sequence[int], length: int) -> tuple[Int64[Tensor, "n length"], 
     whole = np.asarray(tokens, dtype=np.int64)
     if len(whole) < length:
         return torch.empty(0, length, dtype=torch.long), torch.empty(0, dtype=torch.long)
-    stride = max(1, length // OVERLAP, -(-len(whole) * length // MOST))
+    stride = max(1, length // OVERLAP, -(-len(whole) * length // MAX_WINDOW_SYMBOLS))
     span = length * min(BLOCK, max(2, len(whole) // (BLOCKS * length)))
     edges = [*range(0, len(whole) - span + 1, span)] or [0]  # what is left over belongs to the last
     stops = [*edges[1:], len(whole)]
@@ -49,7 +49,7 @@ def cut(tokens: Sequence[int], length: int) -> tuple[Int64[Tensor, "n length"], 
     return torch.from_numpy(rows), torch.from_numpy(blocks)
 
 
-LONGEST = 4096
+MAX_LENGTH = 4096
 """Symbols of an example, at most."""
 WINDOW, WINDOW_OF_SUBWORDS = 128, 64
 """Symbols of a window, where no length is asked for."""
@@ -58,8 +58,8 @@ CHARACTERS = 256
 NAMES = ("bytes", "characters", "subwords")
 
 
-def texts(
-    found: FoundTexts,
+def text_dataset(
+    raw: RawTexts,
     size: int | None = None,
     vocabulary: str | None = None,
     like: Text | None = None,
@@ -69,7 +69,7 @@ def texts(
     """Make a data set of texts: documents, or overlapping windows of one long text.
 
     Args:
-        found: The texts of a file.
+        raw: The texts of a file.
         size: Symbols of an example, at most; by default those of the longest document, or of a usual window.
         vocabulary: characters, bytes, subwords or subwords:N; by default characters, if there are few enough.
         like: Modality to follow instead.
@@ -79,49 +79,49 @@ def texts(
         InputError: If there is nothing to learn from, or a character that the modality does not know.
         UsageError: If there is no such vocabulary, or if the length is out of range.
     """
-    if size is not None and not 2 <= size <= LONGEST:
-        raise UsageError(f"texts of 2 to {LONGEST} symbols", size, "Give another length")
+    if size is not None and not 2 <= size <= MAX_LENGTH:
+        raise UsageError(f"texts of 2 to {MAX_LENGTH} symbols", size, "Give another length")
     keep_empty = keep_empty and like is not None and like.documents
-    if not keep_empty and not any(text.strip() for text in found.values):
+    if not keep_empty and not any(text.strip() for text in raw.values):
         raise InputError("the file holds no text")
-    found = _separated(found, like)
-    if found.documents and not keep_empty:
-        found = _without_empty(found)
-    if like is None and len(set().union(*found.values)) < 2:
+    raw = _split_examples(raw, like)
+    if raw.documents and not keep_empty:
+        raw = _without_empty(raw)
+    if like is None and len(set().union(*raw.values)) < 2:
         raise InputError("the text is one symbol over and over, so there is nothing to learn", remedy="Give another")
-    symbols = like.vocabulary if like else make_vocabulary(list(found.values), vocabulary)
-    return (_documents if found.documents else _windows)(found, symbols, size, like)
+    symbols = like.vocabulary if like else make_vocabulary(list(raw.values), vocabulary)
+    return (_documents if raw.documents else _windows)(raw, symbols, size, like)
 
 
-def _separated(found: FoundTexts, like: Text | None) -> FoundTexts:
+def _split_examples(raw: RawTexts, like: Text | None) -> RawTexts:
     """Decide what is an example of its own: a line of a list, a row of a table, or a window of a text that is alone."""
-    whole = len(found.values) == 1
-    text = found.values[0]
-    if not found.documents and (like.documents if like else is_list(text)):
+    whole = len(raw.values) == 1
+    text = raw.values[0]
+    if not raw.documents and (like.documents if like else is_list(text)):
         lines = lines_of(text)
-        told = f"each of the {len(lines):,} lines is an example; a text alone in a .jsonl is read as a whole"
+        note = f"each of the {len(lines):,} lines is an example; a text alone in a .jsonl is read as a whole"
         values = np.array(lines, dtype=object)
-        return replace(found, values=values, documents=True, notes=(*found.notes, told))
-    plain = found.labels is None and found.tokens is None
-    if found.documents and whole and plain and not (like and like.documents):
-        return replace(found, documents=False)
-    return found
+        return replace(raw, values=values, documents=True, notes=(*raw.notes, note))
+    plain = raw.labels is None and raw.tokens is None
+    if raw.documents and whole and plain and not (like and like.documents):
+        return replace(raw, documents=False)
+    return raw
 
 
-def _without_empty(found: FoundTexts) -> FoundTexts:
+def _without_empty(raw: RawTexts) -> RawTexts:
     """Leave out empty texts and say how many."""
-    kept = np.array([bool(text.strip()) for text in found.values])
+    kept = np.array([bool(text.strip()) for text in raw.values])
     if kept.all():
-        return found
-    lines = np.array([found.row(i) for i in range(len(kept))])
-    told = f"left out {int((~kept).sum()):,} empty texts, the first in line {lines[~kept][0]}"
+        return raw
+    lines = np.array([raw.row_number(i) for i in range(len(kept))])
+    note = f"left out {int((~kept).sum()):,} empty texts, the first in line {lines[~kept][0]}"
     return replace(
-        found,
-        values=found.values[kept],
-        labels=None if found.labels is None else found.labels[kept],
-        tokens=None if found.tokens is None else found.tokens[kept],
+        raw,
+        values=raw.values[kept],
+        labels=None if raw.labels is None else raw.labels[kept],
+        tokens=None if raw.tokens is None else raw.tokens[kept],
         lines=lines[kept],
-        notes=(*found.notes, told),
+        notes=(*raw.notes, note),
     )
 
 
@@ -140,13 +140,13 @@ def make_vocabulary(values: list[str], name: str | None) -> Vocabulary:
     return learn_subwords(values, int(count)) if count else learn_subwords(values)
 
 
-def _windows(found: FoundTexts, vocabulary: Vocabulary, size: int | None, like: Text | None) -> Dataset:
+def _windows(raw: RawTexts, vocabulary: Vocabulary, size: int | None, like: Text | None) -> Dataset:
     """Cut a long text."""
     usual = WINDOW_OF_SUBWORDS if isinstance(vocabulary, Subwords) else WINDOW
     modality = like or Text(vocabulary, size or usual, documents=False)
-    text = "\n".join(found.values)
+    text = "\n".join(raw.values)
     symbols = vocabulary.encode(text)
-    values, groups = cut(symbols, modality.length)
+    values, groups = cut_windows(symbols, modality.length)
     if len(values) < (1 if like else 2):
         raise InputError(
             f"the text has {len(symbols)} {vocabulary.unit}, too few for two examples of {modality.length}",
@@ -154,25 +154,25 @@ def _windows(found: FoundTexts, vocabulary: Vocabulary, size: int | None, like: 
         )
     gaps = 1 - values.numel() / len(symbols)
     lie = "overlap" if gaps <= 0 else f"leave out {gaps:.0%} of it"
-    told = (
+    note = (
         f"one text of {len(text):,} characters, {len(set(text))} of them different, was cut into {len(values):,}"
         f" windows of {modality.length} {vocabulary.unit}, which {lie}; as rows of a .jsonl or .csv, texts are"
         " examples of their own"
     )
-    return Dataset(values, {}, modality, (*found.notes, told), groups)
+    return Dataset(values, {}, modality, (*raw.notes, note), groups)
 
 
-def _documents(found: FoundTexts, vocabulary: Vocabulary, size: int | None, like: Text | None) -> Dataset:
+def _documents(raw: RawTexts, vocabulary: Vocabulary, size: int | None, like: Text | None) -> Dataset:
     """Give each text a row, and a place for its end."""
     if like is not None and not like.documents:
-        return Dataset(*like.accept(found), like, found.notes)
-    limit = like.length if like else size or LONGEST
-    modality = like or Text(vocabulary, limit, documents=True, classes=found.classes)
-    rows, longer = modality.rows(list(found.values), called_in(found))
+        return Dataset(*like.values_from_raw(raw), like, raw.notes)
+    limit = like.length if like else size or MAX_LENGTH
+    modality = like or Text(vocabulary, limit, documents=True, classes=raw.classes)
+    rows, longer = modality.rows(list(raw.values), name_texts(raw))
     if len(rows) < 2 and like is None:
         raise InputError("two texts or more", "one", "Give more")
     lengths = sorted(map(len, rows))
-    notes = found.notes
+    notes = raw.notes
     if longer:
         notes = (*notes, f"cut {longer:,} of {len(rows):,} texts, which are longer than {limit} {vocabulary.unit}")
     if like is None:
@@ -180,7 +180,7 @@ def _documents(found: FoundTexts, vocabulary: Vocabulary, size: int | None, like
         middle = lengths[len(lengths) // 2]
         notes = (
             *notes,
-            f"{len(rows):,} texts of up to {lengths[-1]} {vocabulary.unit}, the middle one {middle}, {vocabulary.count}"
+            f"{len(rows):,} texts of up to {lengths[-1]} {vocabulary.unit}, the middle one {middle}, {vocabulary.vocab_size}"
             f" different; all take the room of {modality.length}, which --longest makes less",
         )
-    return Dataset(modality.pad(rows), relabel(found, modality.classes), modality, notes)
+    return Dataset(modality.pad(rows), relabel(raw, modality.classes), modality, notes)

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 from PIL import Image, ImageDraw, ImageFont
 
-MOST = 24
+MAX_TEXTS = 24
 """Texts on a page, at most; the first ones."""
 WIDE = 64
 """Characters of a line, at most."""
-LINES = 16
+MAX_LINES = 16
 """Lines of a text, at most."""
 SIZE = 13
 """Height of the letters in pixels."""
@@ -22,7 +22,7 @@ GAP = 12
 
 def page(texts: Sequence[str], labels: Sequence[str] | None, columns: int | None = None) -> Image.Image:
     """Write the first texts in boxes, their labels above them, `columns` boxes in a row."""
-    shown = [_broken(text) for text in texts[:MOST]] or [[""]]
+    shown = [_broken(text) for text in texts[:MAX_TEXTS]] or [[""]]
     if labels is not None:
         shown = [[f"[{label}]", *lines] for label, lines in zip(labels, shown, strict=False)]
     across = min(len(shown), columns or (1 if len(shown) < 4 else 2))
@@ -48,7 +48,7 @@ def _broken(text: str) -> list[str]:
     """Break a text into lines of the page, and end it where it is too long."""
     lines = [line[i : i + WIDE] for line in text.split("\n") for i in range(0, max(len(line), 1), WIDE)]
     lines = ["".join(letter if letter.isprintable() else "\ufffd" for letter in line) for line in lines]
-    return lines if len(lines) <= LINES else [*lines[: LINES - 1], "…"]
+    return lines if len(lines) <= MAX_LINES else [*lines[: MAX_LINES - 1], "…"]
 
 
 @functools.cache

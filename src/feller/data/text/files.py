@@ -13,15 +13,15 @@ import numpy as np
 
 from feller.core.errors import InputError
 from feller.data.files.delimited import cells_of
-from feller.data.files.plain_text import HEAD, beginning_of, json_lines, number, read_unicode, rows_in, rows_of
-from feller.data.labels import LABEL_NAMES, TEXT_NAME, classify, first_of
-from feller.data.loading.class_folders import classed
-from feller.data.loading.raw import FoundTexts, about, as_objects
-from feller.data.text.vocabulary import check_whole
+from feller.data.files.plain_text import HEAD, beginning_of, json_lines, parse_number, read_unicode, rows_in, rows_of
+from feller.data.labels import LABEL_NAMES, TEXT_NAME, abbreviated, encode_labels
+from feller.data.loading.class_folders import list_class_folders
+from feller.data.loading.raw import RawTexts, error_context, object_array
+from feller.data.text.vocabulary import check_encodable
 
-LOOKED = 20
+SNIFF_ROWS = 20
 """Rows that are looked at."""
-FEWEST = 20
+MIN_LIST_LINES = 20
 """Lines of a list, at least."""
 SHORT = 64
 """Characters of the middle line of a list, at most."""
@@ -63,7 +63,7 @@ def is_list(text: str) -> bool:
     lengths = sorted(len(line) for line in lines if line.strip())
     middle = lengths[len(lengths) // 2] if lengths else 0
     few_blank = len(lines) - len(lengths) <= BLANK * len(lines)
-    return len(lengths) > FEWEST and middle <= SHORT and lengths[-1] <= ALIKE * middle and few_blank
+    return len(lengths) > MIN_LIST_LINES and middle <= SHORT and lengths[-1] <= ALIKE * middle and few_blank
 
 
 def _head_rows(path: pathlib.Path) -> list[list[str]]:
@@ -72,7 +72,7 @@ def _head_rows(path: pathlib.Path) -> list[list[str]]:
     text = text.rpartition("\n")[0] if len(text) > HEAD // 4 and "\n" in text else text
     try:
         rows = (cells for _, cells in rows_of(text) if any(map(str.strip, cells)))
-        return list(itertools.islice(rows, LOOKED))
+        return list(itertools.islice(rows, SNIFF_ROWS))
     except csv.Error:
         return []
 
@@ -81,21 +81,21 @@ def _numbers(rows: list[list[str]]) -> bool:
     names = [name.strip().lower() for name in rows[0]] if rows else []
     labels = {i for i, name in enumerate(names) if name in LABEL_NAMES}
     cells = [cell.strip() for row in rows[1:] or rows for i, cell in enumerate(row) if i not in labels]
-    return 2 * sum(number(cell) is not None for cell in cells) > len(cells)
+    return 2 * sum(parse_number(cell) is not None for cell in cells) > len(cells)
 
 
-LINES = "samples.txt"
+LINES_FILE = "samples.txt"
 """In a folder of ours: a text a line."""
-WHOLE = "samples.jsonl"
+JSON_LINES_FILE = "samples.jsonl"
 """Beside the lines where they do not tell all: labels, or symbols that are not those that the text is read as."""
 
 
-def find_text(path: pathlib.Path) -> FoundTexts:
+def load_text(path: pathlib.Path) -> RawTexts:
     """Read a .txt as one text; whether it is a list of lines is decided later."""
-    return FoundTexts(as_objects([re.sub("\r\n?", "\n", read_unicode(path))]), documents=False)
+    return RawTexts(object_array([re.sub("\r\n?", "\n", read_unicode(path))]), documents=False)
 
 
-def find_json_lines(path: pathlib.Path) -> FoundTexts:
+def load_json_lines(path: pathlib.Path) -> RawTexts:
     """Read objects, one a line, with `text` or one other string, and perhaps `label`; or strings.
 
     Raises:
@@ -131,11 +131,11 @@ def _fields(entry: Any, where: str) -> tuple[str, str | None]:
     label = next((value for name, value in entry.items() if name.lower() in LABEL_NAMES), None)
     if not isinstance(label, str | int | None):
         raise InputError("a label that is a word or a whole number", repr(str(label)[:40]), place=where)
-    with about(where):
-        return check_whole(entry[key]), None if label is None else str(label)
+    with error_context(where):
+        return check_encodable(entry[key]), None if label is None else str(label)
 
 
-def find_column(path: pathlib.Path) -> FoundTexts:
+def load_text_column(path: pathlib.Path) -> RawTexts:
     """Read a table with a column called text, or one column beside the label.
 
     Raises:
@@ -175,7 +175,7 @@ def _documents(
     *,
     notes: Sequence[str] = (),
     tokens: np.ndarray | None = None,
-) -> FoundTexts:
+) -> RawTexts:
     """Put texts together with their labels, which all have or none."""
     missing = [line for line, label in zip(lines, labels, strict=True) if label is None]
     if missing and len(missing) < len(labels):
@@ -185,9 +185,15 @@ def _documents(
             place=where,
         )
     given = [label for label in labels if label is not None]
-    positions, classes = classify(given, f"{where} (label)") if given else (None, ())
-    return FoundTexts(
-        as_objects(texts), positions, classes, notes=tuple(notes), lines=np.array(lines), documents=True, tokens=tokens
+    positions, classes = encode_labels(given, f"{where} (label)") if given else (None, ())
+    return RawTexts(
+        object_array(texts),
+        positions,
+        classes,
+        notes=tuple(notes),
+        lines=np.array(lines),
+        documents=True,
+        tokens=tokens,
     )
 
 
@@ -213,13 +219,13 @@ def are_texts(files: list[pathlib.Path]) -> bool:
     return 2 * sum(map(holds_texts, some)) > len(some)
 
 
-def find_texts_in(folder: pathlib.Path) -> FoundTexts:
+def load_text_folder(folder: pathlib.Path) -> RawTexts:
     """Read each file as one text; the names of sub-folders are the classes. One that is alone is a text like any other.
 
     Raises:
         InputError: If there are none, if some lie beside the sub-folders of others, or if one is no UTF-8.
     """
-    held = classed(folder, ENDINGS, "texts")
+    held = list_class_folders(folder, ENDINGS, "texts")
     read = [re.sub("\r\n?", "\n", read_unicode(path)) for path in held.files]
     names = [path.relative_to(folder).as_posix() for path in held.files]
     kept = [i for i, text in enumerate(read) if text.strip()]
@@ -229,14 +235,14 @@ def find_texts_in(folder: pathlib.Path) -> FoundTexts:
     alone = len(kept) == 1
     notes = [*held.notes, *([] if alone else [f"each of the {len(kept):,} files is an example"])]
     if empty:
-        notes.append(f"left out {len(empty):,} of {len(read):,} files, which hold no text: {first_of(empty)}")
+        notes.append(f"left out {len(empty):,} of {len(read):,} files, which hold no text: {abbreviated(empty)}")
     labels = None if held.labels is None else held.labels[kept]
     classes = tuple(held.classes) if labels is not None else ()
     if labels is not None:  # a class may have lost all its files
         present = np.unique(labels)
         labels, classes = np.searchsorted(present, labels), tuple(classes[i] for i in present)
-    return FoundTexts(
-        as_objects([read[i] for i in kept]),
+    return RawTexts(
+        object_array([read[i] for i in kept]),
         labels,
         classes,
         notes=tuple(notes),

@@ -17,10 +17,10 @@ from feller.core.pytree import Cond
 from feller.core.serialization import replace_file
 from feller.data.files import sample_folder
 from feller.data.labels import LABEL_NAMES, TEXT_NAME, label_arrays, label_names, relabel
-from feller.data.loading.raw import Found, FoundTexts, about, expect
-from feller.data.modality import Modality, Write
-from feller.data.text.figure import MOST, page
-from feller.data.text.files import LINES, WHOLE, lines_of, to_json_lines, to_lines, to_table
+from feller.data.loading.raw import RawExamples, RawTexts, error_context, expect
+from feller.data.modality import Modality, Writer
+from feller.data.text.figure import MAX_TEXTS, page
+from feller.data.text.files import JSON_LINES_FILE, LINES_FILE, lines_of, to_json_lines, to_lines, to_table
 from feller.data.text.vocabulary import Vocabulary
 from feller.spaces import Tokens
 from feller.spaces.tokens import mask_until_end
@@ -29,7 +29,7 @@ GAP = re.compile("(_+)")
 """A run of underscores: as many symbols to fill."""
 
 
-def with_gaps(
+def parse_gaps(
     text: str, vocabulary: Vocabulary, length: int
 ) -> tuple[Int64[Tensor, " length"], Bool[Tensor, " length"]]:
     """Return the symbols of a text, zero in its gaps and after its end, and which of them are known.
@@ -44,14 +44,14 @@ def with_gaps(
     except InputError as error:
         raise UsageError(f"the known text cannot be read: {error}") from error
     ids = [symbol for symbols, _ in parts for symbol in symbols]
-    known = [kept for symbols, kept in parts for _ in symbols]
+    observed = [is_observed for symbols, is_observed in parts for _ in symbols]
     if len(ids) > length:
         raise UsageError(
             f"the known text has {len(ids)} {vocabulary.unit}, gaps included, and the model's texts have {length}",
             remedy="Shorten it",
         )
     rest = length - len(ids)
-    return torch.tensor([*ids, *[0] * rest]), torch.tensor([*known, *[False] * rest])
+    return torch.tensor([*ids, *[0] * rest]), torch.tensor([*observed, *[False] * rest])
 
 
 @dataclass(frozen=True)
@@ -62,9 +62,9 @@ class Text(Modality):
     of its row; one that fills its row has none. What stands behind the first end symbol means nothing.
     """
 
-    worded = True
-    called = "text"
-    holds = FoundTexts
+    has_vocabulary = True
+    display_name = "text"
+    raw_type = RawTexts
     has_density = False  # symbols have probabilities
 
     vocabulary: Vocabulary
@@ -78,23 +78,23 @@ class Text(Modality):
         check_number("length", self.length, ge=1, kind=InputError)
 
     @property
-    def symbols(self) -> int:
+    def vocab_size(self) -> int:
         """Number of symbols, that of the end included."""
-        return self.vocabulary.count + self.documents
+        return self.vocabulary.vocab_size + self.documents
 
     @property
-    def end(self) -> int | None:
+    def eos_token_id(self) -> int | None:
         """The end symbol of documents."""
-        return self.vocabulary.count if self.documents else None
+        return self.vocabulary.vocab_size if self.documents else None
 
-    def counted(self, values: Int64[Tensor, "n l"]) -> Int64[Tensor, " n"]:
+    def num_entries(self, values: Int64[Tensor, "n l"]) -> Int64[Tensor, " n"]:
         """Count symbols up to the first end, that included."""
-        if self.end is None:
-            return super().counted(values)
-        return mask_until_end(values, self.end).sum(1)
+        if self.eos_token_id is None:
+            return super().num_entries(values)
+        return mask_until_end(values, self.eos_token_id).sum(1)
 
     @property
-    def forms(self) -> dict[str, Write]:
+    def writers(self) -> dict[str, Writer]:
         """Lines, JSON lines, tables, arrays, or a folder with lines and a picture."""
         return {
             ".txt": lambda values, given, out: replace_file(out, to_lines(self.texts(values))),
@@ -113,7 +113,7 @@ class Text(Modality):
 
     def space(self) -> Tokens:
         """Return arrays of symbols."""
-        return Tokens(self.symbols, (self.length,))
+        return Tokens(self.vocab_size, (self.length,))
 
     def encode(self, values: Int64[Tensor, "n l"]) -> Int64[Tensor, "n l"]:
         """Return the symbols as they are."""
@@ -126,10 +126,10 @@ class Text(Modality):
     def _check(self, values: Tensor) -> Tensor:
         if values.dtype != torch.int64 or values.shape[1:] != (self.length,):
             raise InputError(f"whole numbers [n, {self.length}] in int64", f"{list(values.shape)} in {values.dtype}")
-        strange = (values < 0) | (values >= self.symbols)
+        strange = (values < 0) | (values >= self.vocab_size)
         if strange.any():
             raise InputError(
-                f"{int(strange.any(1).sum())} of {len(values)} texts hold numbers outside 0 to {self.symbols - 1},"
+                f"{int(strange.any(1).sum())} of {len(values)} texts hold numbers outside 0 to {self.vocab_size - 1},"
                 f" such as {values[strange][0]}: a simulation that stops early leaves masks",
                 remedy="Let it run to t = 1",
             )
@@ -144,22 +144,22 @@ class Text(Modality):
         rows = values.tolist()
         if not self.documents:
             return rows
-        end = self.vocabulary.count
+        end = self.vocabulary.vocab_size
         return [row[: row.index(end)] if end in row else row for row in rows]
 
-    def known(self, text: str) -> tuple[Int64[Tensor, " length"], Bool[Tensor, " length"]]:
+    def observed_tokens(self, text: str) -> tuple[Int64[Tensor, " length"], Bool[Tensor, " length"]]:
         """Return symbols and which of them are given: a run of underscores is a gap of as many, and so is the rest.
 
         Raises:
             UsageError: If a character is unknown, or the text longer than ours.
         """
-        return with_gaps(text, self.vocabulary, self.length)
+        return parse_gaps(text, self.vocabulary, self.length)
 
-    def rows(self, texts: Sequence[str], called: Callable[[int], str]) -> tuple[list[list[int]], int]:
-        """Return the symbols of texts, cut at our length, and how many were cut; `called` names one for people."""
+    def rows(self, texts: Sequence[str], name_of: Callable[[int], str]) -> tuple[list[list[int]], int]:
+        """Return the symbols of texts, cut at our length, and how many were cut; `name_of` names one for people."""
         found, longer = [], 0
         for i, text in enumerate(texts):
-            with about(place=called(i)):
+            with error_context(place=name_of(i)):
                 symbols = self.vocabulary.encode(text)
             longer += len(symbols) > self.length
             found.append(symbols[: self.length])
@@ -167,27 +167,27 @@ class Text(Modality):
 
     def pad(self, rows: list[list[int]]) -> Int64[Tensor, "n length"]:
         """Fill rows with the end symbol."""
-        values = torch.full((len(rows), self.length), self.vocabulary.count)
+        values = torch.full((len(rows), self.length), self.vocabulary.vocab_size)
         for row, symbols in zip(values, rows, strict=True):
             row[: len(symbols)] = torch.tensor(symbols, dtype=torch.long)
         return values
 
-    def accept(self, found: Found) -> tuple[Tensor, Cond]:
+    def values_from_raw(self, raw: RawExamples) -> tuple[Tensor, Cond]:
         """Take symbols where the file has them, or else each text, of a .txt each line, as one example."""
-        found = expect(found, FoundTexts)
-        if found.tokens is not None and found.tokens.shape[1] == self.length:
-            return self._check(torch.from_numpy(found.tokens)), relabel(found, self.classes)
-        texts = list(found.values) if found.documents else lines_of(found.values[0])
-        called = called_in(found)
-        rows, _ = self.rows(texts, called)
+        raw = expect(raw, RawTexts)
+        if raw.tokens is not None and raw.tokens.shape[1] == self.length:
+            return self._check(torch.from_numpy(raw.tokens)), relabel(raw, self.classes)
+        texts = list(raw.values) if raw.documents else lines_of(raw.values[0])
+        name_of = name_texts(raw)
+        rows, _ = self.rows(texts, name_of)
         short = next((i for i, row in enumerate(rows) if len(row) < self.length), None)
         if short is not None and not self.documents:
             raise InputError(
                 f"texts of {self.length} {self.vocabulary.unit}",
-                f"one of {len(rows[short])} ({called(short)})",
+                f"one of {len(rows[short])} ({name_of(short)})",
                 ".npz and folders keep the symbols that were drawn",
             )
-        return self.pad(rows), relabel(found, self.classes)
+        return self.pad(rows), relabel(raw, self.classes)
 
     def arrays(self, values: Int64[Tensor, "n l"], given: Cond) -> dict[str, np.ndarray]:
         """Return `samples`, words of NumPy [n], their symbols in `tokens` [n, l], and the labels."""
@@ -199,26 +199,28 @@ class Text(Modality):
 
     def show(self, values: Int64[Tensor, "n l"], given: Cond, columns: int | None = None) -> Image.Image:
         """Write the first texts on a page, with their labels."""
-        return page(self.texts(values[:MOST]), label_names(given, self.classes), columns)
+        return page(self.texts(values[:MAX_TEXTS]), label_names(given, self.classes), columns)
 
     def _json_lines(self, values: Tensor, given: Cond) -> str:
-        tokens = None if self._are_told(values) else values.tolist()
+        tokens = None if self._is_lossless(values) else values.tolist()
         return to_json_lines(self.texts(values), label_names(given, self.classes), tokens)
 
-    def _are_told(self, values: Tensor) -> bool:
+    def _is_lossless(self, values: Tensor) -> bool:
         """Tell whether the texts would be read as the symbols that they were made of."""
         rows = self._rows(values)
         return all(self.vocabulary.encode(self.vocabulary.decode(symbols)) == symbols for symbols in rows)
 
     def _write_folder(self, values: Tensor, given: Cond, out: pathlib.Path) -> None:
         sample_folder.prepare(out)
-        plain = label_names(given, self.classes) is None and self._are_told(values)
-        sample_folder.save(self.show(values, given), out, [LINES] if plain else [LINES, WHOLE])
-        replace_file(out / LINES, to_lines(self.texts(values)))
+        plain = label_names(given, self.classes) is None and self._is_lossless(values)
+        sample_folder.save_overview(
+            self.show(values, given), out, [LINES_FILE] if plain else [LINES_FILE, JSON_LINES_FILE]
+        )
+        replace_file(out / LINES_FILE, to_lines(self.texts(values)))
         if not plain:
-            replace_file(out / WHOLE, self._json_lines(values, given))
+            replace_file(out / JSON_LINES_FILE, self._json_lines(values, given))
 
 
-def called_in(found: Found) -> Callable[[int], str]:
+def name_texts(raw: RawExamples) -> Callable[[int], str]:
     """Return what tells how people call a text: by its file, or by its number."""
-    return lambda i: found.called(i) if found.names else f"text {found.row(i)}"
+    return lambda i: raw.row_name(i) if raw.names else f"text {raw.row_number(i)}"

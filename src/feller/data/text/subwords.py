@@ -6,16 +6,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from feller.core.errors import InputError, UsageError
-from feller.data.text.vocabulary import Vocabulary, check_whole
+from feller.data.text.vocabulary import Vocabulary, check_encodable
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-USUAL = 2048
+DEFAULT_VOCAB_SIZE = 2048
 """Symbols, where their number is not asked for."""
-LEAST = 257
+MIN_VOCAB_SIZE = 257
 """The bytes and one more."""
-MOST = 2**17
+MAX_VOCAB_SIZE = 2**17
 
 
 @dataclass(frozen=True)
@@ -32,13 +32,13 @@ class Subwords(Vocabulary):
     """What the library `tokenizers` needs to build it again, as JSON."""
 
     @property
-    def count(self) -> int:
+    def vocab_size(self) -> int:
         """Number of bytes and merged pieces."""
         return _built(self.tokenizer).get_vocab_size()
 
     def encode(self, text: str) -> list[int]:
         """Merge the bytes of a text in the order learnt."""
-        return _built(self.tokenizer).encode(check_whole(text)).ids
+        return _built(self.tokenizer).encode(check_encodable(text)).ids
 
     def decode(self, ids: Sequence[int]) -> str:
         """Join the bytes of the pieces and read them as UTF-8."""
@@ -55,14 +55,14 @@ def _built(tokenizer: str) -> "Tokenizer":
         raise InputError(f"the vocabulary of subwords is damaged ({' '.join(str(error).split())})") from error
 
 
-def learn_subwords(texts: Sequence[str], count: int = USUAL) -> Subwords:
+def learn_subwords(texts: Sequence[str], count: int = DEFAULT_VOCAB_SIZE) -> Subwords:
     """Merge the most frequent pairs of bytes of the texts until there are `count` symbols, or no pair comes twice.
 
     Raises:
         UsageError: If the number of symbols is out of range.
     """
-    if not LEAST <= count <= MOST:
-        raise UsageError(f"{LEAST} to {MOST:,} subwords", count, "256 of them are the bytes")
+    if not MIN_VOCAB_SIZE <= count <= MAX_VOCAB_SIZE:
+        raise UsageError(f"{MIN_VOCAB_SIZE} to {MAX_VOCAB_SIZE:,} subwords", count, "256 of them are the bytes")
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
     tokenizer = Tokenizer(models.BPE())

@@ -21,7 +21,7 @@ class Vocabulary(abc.ABC):
 
     @property
     @abc.abstractmethod
-    def count(self) -> int:
+    def vocab_size(self) -> int:
         """Number of symbols."""
 
     @abc.abstractmethod
@@ -51,7 +51,7 @@ class Characters(Vocabulary):
             raise InputError("different characters, one or more", f"{self.symbols!r:.80}")
 
     @property
-    def count(self) -> int:
+    def vocab_size(self) -> int:
         """Number of characters."""
         return len(self.symbols)
 
@@ -66,8 +66,8 @@ class Characters(Vocabulary):
         except KeyError:
             i, stranger = next((i, symbol) for i, symbol in enumerate(text) if symbol not in self._number)
             raise InputError(
-                f"the {self.count} characters that the model knows",
-                f"{named(stranger)}, character {i + 1}",
+                f"the {self.vocab_size} characters that the model knows",
+                f"{describe_character(stranger)}, character {i + 1}",
                 self._advice(stranger),
             ) from None
 
@@ -89,24 +89,24 @@ class Characters(Vocabulary):
 class Bytes(Vocabulary):
     """Each byte of the text in UTF-8 is a symbol; every text has them."""
 
-    count = 256
+    vocab_size = 256
     unit = "bytes"
 
     def encode(self, text: str) -> list[int]:
         """Return the bytes."""
-        return list(check_whole(text).encode())
+        return list(check_encodable(text).encode())
 
     def decode(self, ids: Sequence[int]) -> str:
         """Read the bytes as UTF-8."""
         return bytes(ids).decode(errors="replace")
 
 
-def named(character: str) -> str:
+def describe_character(character: str) -> str:
     """Return a character as Python writes it, with its code point."""
     return f"{character!r} (U+{ord(character):04X})"
 
 
-def check_whole(text: str) -> str:
+def check_encodable(text: str) -> str:
     """Return a text if UTF-8 can hold it.
 
     Raises:
@@ -117,6 +117,6 @@ def check_whole(text: str) -> str:
     except UnicodeEncodeError as error:
         i = error.start
         raise InputError(
-            "text", f"{named(text[i])}, half of a character, as character {i + 1}", "Leave it out"
+            "text", f"{describe_character(text[i])}, half of a character, as character {i + 1}", "Leave it out"
         ) from error
     return text

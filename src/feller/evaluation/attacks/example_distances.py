@@ -160,8 +160,8 @@ class PassageDistance(ExampleDistance):
 
 def token_rows(data: Dataset) -> list[np.ndarray]:
     """Return the symbols of each text without its end."""
-    values, counted = data.values.cpu().numpy(), data.modality.counted(data.values).tolist()
-    end = data.modality.end
+    values, counted = data.values.cpu().numpy(), data.modality.num_entries(data.values).tolist()
+    end = data.modality.eos_token_id
     return [
         row[:size][row[:size] != end] if end is not None else row for row, size in zip(values, counted, strict=True)
     ]

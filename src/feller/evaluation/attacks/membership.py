@@ -39,7 +39,7 @@ def example_losses(
     found = []
     for first in range(0, len(data), CHUNK_SIZE):
         some = data.subset(torch.arange(first, min(first + CHUNK_SIZE, len(data))))
-        targets = {} if some.target is None else {"target": some.wanted(some.target)}
+        targets = {} if some.target is None else {"target": some.targets(some.target)}
         all_of_it = {"x_1": data.modality.encode(some.values), "given": some.given, **targets}
         batch = tree_map(lambda leaf: leaf.to(device), all_of_it)
         total = torch.zeros(len(some), dtype=torch.float64)

@@ -67,7 +67,7 @@ def ca_chains(data: Dataset) -> list[Chain]:
     cond = data.given
     proteins, backbones = data.modality.view(Proteins), data.modality.view(Backbones)
     if proteins is not None:
-        cond = cond if "valid" in cond else proteins.complete(cond)
+        cond = cond if "valid" in cond else proteins.add_derived_conditions(cond)
         atoms = proteins.structure.chains(data.values["atoms"], {"valid": cond["valid"]["position"]})
         residue_codes = torch.where(cond["valid"]["residue"], data.values["residue"], -1).cpu().numpy()
         residues = [row[: len(chain)] for row, chain in zip(residue_codes, atoms, strict=True)]
@@ -75,7 +75,7 @@ def ca_chains(data: Dataset) -> list[Chain]:
         atoms = backbones.chains(data.values, cond)
         residues = [np.full(len(chain), -1) for chain in atoms]
     else:
-        raise TypeError(f"{data.modality.called} are no chains")
+        raise TypeError(f"{data.modality.display_name} are no chains")
     return [(torch.from_numpy(chain[:, CA]), residue) for chain, residue in zip(atoms, residues, strict=True)]
 
 
@@ -159,10 +159,12 @@ class MoleculeDistance(ExampleDistance):
 
 def pair_distances(molecule: Molecule) -> PairDistances:
     """Return the distances of a molecule's atoms, which neither their order nor a turn changes."""
-    i, j = np.triu_indices(len(molecule.atoms), 1)
-    ends, far = np.sort(molecule.atoms[np.stack([i, j])], axis=0), molecule.distances()[i, j]
+    i, j = np.triu_indices(len(molecule.atomic_numbers), 1)
+    ends, far = np.sort(molecule.atomic_numbers[np.stack([i, j])], axis=0), molecule.distances()[i, j]
     pairs = {(int(a), int(b)) for a, b in ends.T}
-    alone = {(int(a), 0): np.full(int((molecule.atoms == a).sum()), 0.0) for a in np.unique(molecule.atoms)}
+    alone = {
+        (int(a), 0): np.full(int((molecule.atomic_numbers == a).sum()), 0.0) for a in np.unique(molecule.atomic_numbers)
+    }
     return alone | {pair: np.sort(far[((ends[0] == pair[0]) & (ends[1] == pair[1]))]) for pair in pairs}
 
 
@@ -185,7 +187,7 @@ def _by_formula(molecules: list[Molecule]) -> dict[bytes, tuple[list[int], Float
     """Return places and distances of the molecules of each formula."""
     found: dict[bytes, list[int]] = {}
     for i, molecule in enumerate(molecules):
-        found.setdefault(np.sort(molecule.atoms).tobytes(), []).append(i)
+        found.setdefault(np.sort(molecule.atomic_numbers).tobytes(), []).append(i)
     return {
         formula: (indices, torch.from_numpy(np.stack([_flat(pair_distances(molecules[i])) for i in indices])))
         for formula, indices in found.items()

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from PIL import Image, ImageDraw, ImageFont
 
-from feller.data.figures import image_of
+from feller.data.figures import to_image
 from feller.data.files.sample_folder import GAP, tile
 from feller.evaluation.report.embedded_picture import Animation, make_animation, new_figure
 from feller.evaluation.report.projection import BridgeScene, Field, ProjectedScene, Walls, project_scene
@@ -213,7 +213,7 @@ def plot_paths(scene: BridgeScene) -> Image.Image:
     for begin, end, colour in zip(ends[:-1], ends[1:], _blended_colours(scene, middles), strict=True):
         pieces = LineCollection(list(paths[:, begin : end + 1]), linewidths=0.7, alpha=0.4, color=colour)
         axes.add_collection(pieces, autolim=False)
-    return image_of(figure)
+    return to_image(figure)
 
 
 def interpolate_paths(

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 from PIL import Image
 
-from feller.data.figures import image_of
+from feller.data.figures import to_image
 from feller.evaluation.report.embedded_picture import new_figure
 
 AHEAD, BACK, REAL = "#1f5fa8", "#d1661b", "#8a8f96"
@@ -28,7 +28,7 @@ def plot_over_time(times: Float[np.ndarray, " s"], curves: Mapping[str, Float[np
         axes.spines[["top", "right"]].set_visible(False)
     panels[-1].set_xlim(times[0], times[-1])
     panels[-1].set_xlabel("time")
-    return image_of(figure)
+    return to_image(figure)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,4 +81,4 @@ def plot_rounds(rounds: Sequence[RoundSummary]) -> Image.Image:
     panels[-1].xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     panels[-1].set_xlabel("round")
     figure.legend(*panels[-1].get_legend_handles_labels(), loc="outside lower left", ncols=3, frameon=False)
-    return image_of(figure)
+    return to_image(figure)

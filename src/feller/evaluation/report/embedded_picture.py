@@ -141,5 +141,5 @@ def _png(picture: Image.Image, scale: Scale) -> bytes:
         picture.thumbnail((picture.width * 3 // 4, picture.height * 3 // 4), Image.Resampling.LANCZOS)
 
 
-new_figure = functools.partial(figures.paper, dpi=150)
+new_figure = functools.partial(figures.blank_figure, dpi=150)
 """An empty figure of so many inches, with half as many pixels again as the page shows."""

@@ -9,8 +9,8 @@ from jaxtyping import Float, Float64, Int64, UInt8
 from PIL import Image
 from torch import Tensor
 
-from feller.data.figures import image_of
-from feller.data.files.sample_folder import captioned
+from feller.data.figures import to_image
+from feller.data.files.sample_folder import add_captions
 from feller.data.images.modality import Images
 from feller.data.modality import Dataset
 from feller.evaluation.number_format import format_brief, shorten_middle
@@ -63,7 +63,7 @@ def plot_error_bounds(
     axes.spines[["top", "right"]].set_visible(False)
     if marks:
         figure.legend(loc="outside lower left", ncols=2, frameon=False, fontsize=8.5)
-    return image_of(figure)
+    return to_image(figure)
 
 
 def plot_guesses(guesses: Sequence[ColumnGuess]) -> Image.Image:
@@ -93,7 +93,7 @@ def plot_guesses(guesses: Sequence[ColumnGuess]) -> Image.Image:
     )
     handles = [axes.plot([], [], mark, color=colour)[0] for mark, colour, _ in shown]
     figure.legend(handles, [name for *_, name in shown], loc="outside lower left", ncols=2, frameon=False, fontsize=8)
-    return image_of(figure)
+    return to_image(figure)
 
 
 PICTURE_WIDTH = 96
@@ -106,7 +106,7 @@ def plot_reconstructions(kind: Images, lines: Sequence[tuple[UInt8[Tensor, "n c 
     whole = kind.show(torch.cat([values for values, _ in lines]), {}, columns)
     factor = -(-PICTURE_WIDTH * columns // whole.width)
     large = whole.resize((whole.width * factor, whole.height * factor), Image.Resampling.NEAREST)
-    return captioned(large, [name for _, names in lines for name in names], columns)
+    return add_captions(large, [name for _, names in lines for name in names], columns)
 
 
 SHOWN = 5

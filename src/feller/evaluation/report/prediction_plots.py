@@ -6,7 +6,7 @@ from jaxtyping import Float, Int, UInt8
 from PIL import Image
 from torch import Tensor
 
-from feller.data.figures import INK, MOST, dot, finish, panels
+from feller.data.figures import INK, MAX_POINTS, figure_to_image, marker_size, panels
 from feller.data.images.modality import Images
 
 MAX_NAMED_CLASSES = 30
@@ -18,14 +18,14 @@ def plot_predictions(
 ) -> Image.Image:
     """Draw numbers that were told above those that are true, a panel for each name; the line is where they agree."""
     figure, drawn = panels(len(names), None, width=4.0, height=4.0)
-    predicted, true = predicted[:MOST], true[:MOST]
+    predicted, true = predicted[:MAX_POINTS], true[:MAX_POINTS]
     for i, (axes, name) in enumerate(zip(drawn, names, strict=True)):
         ends = [min(predicted[:, i].min(), true[:, i].min()), max(predicted[:, i].max(), true[:, i].max())]
         axes.plot(ends, ends, color="#888888", linewidth=1)
-        axes.scatter(true[:, i], predicted[:, i], s=dot(len(true)), color=INK, linewidths=0, alpha=0.7)
+        axes.scatter(true[:, i], predicted[:, i], s=marker_size(len(true)), color=INK, linewidths=0, alpha=0.7)
         axes.set_xlabel(f"{name}, true", parse_math=False)
         axes.set_ylabel(f"{name}, told", parse_math=False)
-    return finish(figure, None, ())
+    return figure_to_image(figure, None, ())
 
 
 def plot_confusion_matrix(
@@ -45,7 +45,7 @@ def plot_confusion_matrix(
             axes.text(j, i, f"{counts[i, j]}", ha="center", va="center", color=ink, fontsize=7)
     axes.set_xlabel("told")
     axes.set_ylabel("true")
-    return finish(figure, None, ())
+    return figure_to_image(figure, None, ())
 
 
 def plot_reconstructions_grid(
@@ -69,4 +69,4 @@ def plot_code_usage(shares: Float[np.ndarray, " count"]) -> Image.Image:
     axes.annotate("even use", (even, 1), xycoords=("data", "axes fraction"), color="#555555", fontsize=8, va="bottom")
     axes.set_xlabel("share of all codes written, in percent")
     axes.set_ylabel("codes")
-    return finish(figure, None, ())
+    return figure_to_image(figure, None, ())

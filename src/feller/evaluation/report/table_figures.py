@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float64, Int64
 from PIL import Image
 
-from feller.data.figures import image_of
+from feller.data.figures import to_image
 from feller.evaluation.number_format import SPACE, format_percent, is_number, shorten_middle
 from feller.evaluation.report.embedded_picture import new_figure
 from feller.evaluation.report.report_page import Cell, ReportTable
@@ -65,7 +65,7 @@ def plot_columns(
         for axes in panels[len(shown) :]:
             axes.set_axis_off()
         _legend(figure)
-        pictures.append(image_of(figure))
+        pictures.append(to_image(figure))
     return pictures
 
 
@@ -195,7 +195,7 @@ def pairs_map(errors: Float64[np.ndarray, "k k"], names: Sequence[str]) -> Image
         bar = figure.colorbar(drawn, ax=axes, shrink=0.6, pad=0.02, format=lambda share, _: f"{100 * share:g}")
         bar.ax.tick_params(labelsize=8)
         bar.outline.set_visible(False)
-    return image_of(figure)
+    return to_image(figure)
 
 
 MARKS_WIDTH, MARKS_HEIGHT = 5.6, 0.42
@@ -273,4 +273,4 @@ def _draw_lines(lines: Sequence[ScoreLine], title: str) -> Image.Image | None:
     figure.legend(
         [named[called] for called in order], order, loc="outside lower left", ncols=2, frameon=False, fontsize=8.5
     )
-    return image_of(figure)
+    return to_image(figure)

@@ -15,8 +15,8 @@ import torch
 from feller.core.errors import InputError
 from feller.core.optional_dependency import require_package
 from feller.core.rng import Rng
-from feller.data.loading.raw import Sound
-from feller.data.speech.audio_io import resampled
+from feller.data.loading.raw import Waveform
+from feller.data.speech.audio_io import resample
 from feller.data.speech.lexicon import LARGE, ONES, TENS, spoken_number
 
 SpokenForm = tuple[str, ...]
@@ -174,7 +174,7 @@ class SpeechRecognizer(abc.ABC):
     """Writes down what it hears. Implement one method to add another."""
 
     @abc.abstractmethod
-    def transcribe(self, sounds: Sequence[Sound]) -> list[str]:
+    def transcribe(self, sounds: Sequence[Waveform]) -> list[str]:
         """Return what is said in each sound; empty where nothing is heard."""
 
 
@@ -207,9 +207,9 @@ class Whisper(SpeechRecognizer):
         threads = torch.get_num_threads()
         return model(str(folder), device="cpu", compute_type="int8", cpu_threads=threads, local_files_only=True)
 
-    def transcribe(self, sounds: Sequence[Sound]) -> list[str]:
+    def transcribe(self, sounds: Sequence[Waveform]) -> list[str]:
         """Return what is said in each sound; empty where nothing is heard."""
-        return [self._text(resampled(sound, RATE).samples) for sound in sounds]
+        return [self._text(resample(sound, RATE).samples) for sound in sounds]
 
     def _text(self, samples: np.ndarray) -> str:
         if len(samples) < MIN_SECONDS * RATE or not np.isfinite(samples).all() or not np.abs(samples).max() > 0:

@@ -16,7 +16,7 @@ from feller.core.errors import InputError, UsageError
 from feller.core.rng import Rng
 from feller.core.safetensors_io import load_tensors, load_weights, save_tensors
 from feller.data.speech.griffin_lim import Vocoder
-from feller.data.speech.mel import Mel
+from feller.data.speech.mel import MelConfig
 from feller.networks.audio.synthetic_speech_detector import (
     WIDTHS,
     WINDOW_FRAMES,
@@ -237,6 +237,6 @@ def load_detector(path: pathlib.Path) -> Detector:
 Mels = Sequence[Float[Tensor, "_ bands"]]
 
 
-def vocode(mels: Mels, settings: Mel, vocoder: Vocoder) -> list[Float[Tensor, "_ bands"]]:
+def vocode(mels: Mels, settings: MelConfig, vocoder: Vocoder) -> list[Float[Tensor, "_ bands"]]:
     """Return the log mels of what a vocoder makes of log mels."""
-    return [settings.log_mel(vocoder.samples(mel, settings)) for mel in mels]
+    return [settings.log_mel(vocoder.synthesize(mel, settings)) for mel in mels]

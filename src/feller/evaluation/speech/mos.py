@@ -6,8 +6,8 @@ import numpy as np
 
 from feller.core.errors import InputError
 from feller.core.optional_dependency import require_package
-from feller.data.loading.raw import Sound
-from feller.data.speech.audio_io import resampled
+from feller.data.loading.raw import Waveform
+from feller.data.speech.audio_io import resample
 
 RATE = 16_000
 """Samples of a second that it hears."""
@@ -28,7 +28,7 @@ class MOSRatings:
     """Of what is heard besides: 5 is quiet."""
 
 
-def opinion(sound: Sound) -> MOSRatings:
+def opinion(sound: Waveform) -> MOSRatings:
     """Return the ratings of DNSMOS P.835, which are those of noise and of damage done by removing it.
 
     It knows nothing of the text and little of how natural a voice is. What is louder than 1 is cut off, as in a file.
@@ -41,7 +41,7 @@ def opinion(sound: Sound) -> MOSRatings:
         InputError: If the sound is shorter than 0.1 s or not finite.
     """
     dnsmos = require_package("speechmos.dnsmos", "rating sounds", "judges")
-    samples = resampled(sound, RATE).samples
+    samples = resample(sound, RATE).samples
     if len(samples) < MIN_SECONDS * RATE or not np.isfinite(samples).all():
         raise InputError(f"a sound of {MIN_SECONDS:g} s or more, finite", f"{sound.seconds:.2f} s")
     filled = samples if len(samples) >= WINDOW else np.resize(samples, WINDOW)

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from feller.core.errors import InputError
 from feller.core.optional_dependency import NotInstalledError, require_package
-from feller.data.loading.raw import Sound
-from feller.data.speech.audio_io import resampled
+from feller.data.loading.raw import Waveform
+from feller.data.speech.audio_io import resample
 
 RATE = 16_000
 BANDS = 40
@@ -77,12 +77,12 @@ class SpeakerEncoder:
         encoder.load_state_dict({name: weights[name] for name in encoder.state_dict()})
         return encoder.eval().requires_grad_(False)
 
-    def embed(self, sounds: Sequence[Sound]) -> Float32[Tensor, "n 256"]:
+    def embed(self, sounds: Sequence[Waveform]) -> Float32[Tensor, "n 256"]:
         """Return the mean of the windows of each sound, of length 1; NaN where it is silent or shorter than 0.25 s."""
         means = [part.mean(0, keepdim=True) for part in self.embed_windows(sounds)]
         return nn.functional.normalize(torch.cat([torch.empty(0, SIZE), *means]))
 
-    def embed_windows(self, sounds: Sequence[Sound]) -> list[Float32[Tensor, "_ 256"]]:
+    def embed_windows(self, sounds: Sequence[Waveform]) -> list[Float32[Tensor, "_ 256"]]:
         """Return the vectors of the windows of 1.6 s of each sound, 1.3 of them a second; NaN where it has none."""
         encoder = self._encoder
         cut = [_mel_windows(sound) for sound in sounds]
@@ -92,9 +92,9 @@ class SpeakerEncoder:
         return [part if len(part) else torch.full((1, SIZE), torch.nan) for part in found]
 
 
-def _mel_windows(sound: Sound) -> Float32[Tensor, "_ 160 40"]:
+def _mel_windows(sound: Waveform) -> Float32[Tensor, "_ 160 40"]:
     """Return the mel frames of each window; none where nothing is to be heard."""
-    samples = resampled(sound, RATE).samples
+    samples = resample(sound, RATE).samples
     level = float(np.sqrt(np.mean(np.square(samples, dtype=np.float64)))) if len(samples) else 0.0
     if len(samples) < MIN_SECONDS * RATE or not 0 < level < np.inf:
         return torch.empty(0, WINDOW, BANDS)

@@ -10,7 +10,7 @@ from torch import Tensor
 from feller.core.errors import InputError
 from feller.core.optional_dependency import NotInstalledError
 from feller.core.rng import Rng
-from feller.data.loading.raw import Sound
+from feller.data.loading.raw import Waveform
 from feller.evaluation.speech.asr import SpeechRecognizer, Whisper, word_error_rate
 from feller.evaluation.speech.mos import MIN_SECONDS, MOSRatings, opinion
 from feller.evaluation.speech.speaker_similarity import RELIABLE_SECONDS, SpeakerEncoder, similarity
@@ -80,10 +80,10 @@ Numbers = dict[str, float | None]
 class Utterances:
     """Sounds with what is known of each."""
 
-    sounds: Sequence[Sound]
+    sounds: Sequence[Waveform]
     texts: Sequence[str] | None = None
     """What is, or was to be, said in them."""
-    prompts: Sequence[Sound] | None = None
+    prompts: Sequence[Waveform] | None = None
     """Other sounds of the voices that speak, or should speak, in them."""
 
     def __post_init__(self) -> None:
@@ -114,7 +114,7 @@ class Judges:
 
     recognizer: SpeechRecognizer = field(default_factory=Whisper)
     speaker_encoder: SpeakerEncoder = field(default_factory=SpeakerEncoder)
-    predict_mos: Callable[[Sound], MOSRatings] = opinion
+    predict_mos: Callable[[Waveform], MOSRatings] = opinion
     """Says how people would rate a sound."""
     max_transcribed: int = 50
     """Sounds that are written down, at most."""

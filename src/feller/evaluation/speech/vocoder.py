@@ -9,9 +9,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from feller.data.loading.raw import Sound
+from feller.data.loading.raw import Waveform
 from feller.data.speech.griffin_lim import Vocoder
-from feller.data.speech.mel import Mel
+from feller.data.speech.mel import MelConfig
 from feller.training.objectives.autoencoding import default_window_sizes, spectral_difference
 
 
@@ -19,7 +19,7 @@ from feller.training.objectives.autoencoding import default_window_sizes, spectr
 class VocoderScores:
     """Sounds that a vocoder made of the log mels of others."""
 
-    sounds: tuple[Sound, ...]
+    sounds: tuple[Waveform, ...]
     spectral_error: float
     """Mean difference of spectra, over all sounds."""
     log_mel_error: float
@@ -28,21 +28,23 @@ class VocoderScores:
     """Seconds for a second of sound."""
 
 
-def vocoder_scores(vocoder: Vocoder, real: Sequence[Sound], mel: Mel) -> VocoderScores:
+def vocoder_scores(vocoder: Vocoder, real: Sequence[Waveform], mel: MelConfig) -> VocoderScores:
     """Make sounds of the log mels of others."""
     made, apart, off, frames, spent = [], 0.0, 0.0, 0, 0.0
     for sound in real:
         target_mel = mel.log_mel(torch.from_numpy(sound.samples))
         start_time = time.perf_counter()
-        samples = vocoder.samples(target_mel, mel)
+        samples = vocoder.synthesize(target_mel, mel)
         spent += time.perf_counter() - start_time
         off += float((mel.log_mel(samples) - target_mel).abs().mean(1).sum())
         frames += len(target_mel)
         apart += _spectral_distance(
-            samples, torch.from_numpy(sound.samples[: len(samples)]), default_window_sizes(mel.fft)
+            samples, torch.from_numpy(sound.samples[: len(samples)]), default_window_sizes(mel.n_fft)
         )
-        made.append(Sound(samples.numpy().astype(np.float32), mel.rate))
-    return VocoderScores(tuple(made), apart / len(made), off / frames, spent / (frames * mel.hop / mel.rate))
+        made.append(Waveform(samples.numpy().astype(np.float32), mel.sample_rate))
+    return VocoderScores(
+        tuple(made), apart / len(made), off / frames, spent / (frames * mel.hop_length / mel.sample_rate)
+    )
 
 
 def _spectral_distance(made: Float[Tensor, " n"], real: Float[Tensor, " n"], windows: Sequence[int]) -> float:

@@ -18,12 +18,12 @@ import pyarrow.compute
 from jaxtyping import Float64, Int64
 from torch import Tensor
 
-from feller.data.loading.raw import TEXT, FoundTable, text_array
+from feller.data.loading.raw import TEXT, RawTable, text_array
 from feller.data.tables.column import Categorical
-from feller.data.tables.detect_schema import MISSING, PLAIN
 from feller.data.tables.encoding import encode
-from feller.data.tables.numerical import Numerical
+from feller.data.tables.numerical_column import Numerical
 from feller.data.tables.schema import Schema
+from feller.data.tables.schema_detection import MISSING, PLAIN
 
 _ARROW: Any = pyarrow.compute  # whose functions are made as it is imported
 MAX_EXACT_UNITS = 2**53
@@ -31,20 +31,22 @@ MAX_EXACT_UNITS = 2**53
 
 
 def cell_loss(
-    synthetic: Int64[Tensor, "n k"], real: FoundTable | None, schema: Schema
+    synthetic: Int64[Tensor, "n k"], real: RawTable | None, schema: Schema
 ) -> dict[str, float | int | str | None]:
     """Measure empty cells, clipped ones, and columns that are left out, of a schema that clips; {} of others.
 
     What is clipped needs the cells of the real table.
     """
-    hidden: dict[str, float | int | str | None] = {"left_out": ", ".join(schema.untold)} if schema.untold else {}
+    hidden: dict[str, float | int | str | None] = (
+        {"left_out": ", ".join(schema.hidden_names)} if schema.hidden_names else {}
+    )
     if real is None or not len(real.values) or not len(synthetic) or not schema.clips:
         return hidden
     columns = schema.modelled
-    ends = np.array([column.own_count for column in columns])
+    ends = np.array([column.num_values for column in columns])
     may_miss = np.array([column.missing is not None for column in columns])
     made = (synthetic.cpu().numpy() == ends) & may_miss
-    empty = sum(real.words(column.name).count((*MISSING, *column.words_for_missing)) for column in columns)
+    empty = sum(real.factorize(column.name).count_in((*MISSING, *column.words_for_missing)) for column in columns)
     outside = encode(real, schema).outside / len(real.values)
     clipped = outside.mean().item()
     worst = (
@@ -55,27 +57,27 @@ def cell_loss(
     return {"empty": float(made.mean()), **shares, **worst, "cells_real": cells, **hidden}
 
 
-def _num_merged(real: FoundTable, schema: Schema) -> int:
+def _num_merged(real: RawTable, schema: Schema) -> int:
     """Count the cells whose words are read as the one for all others."""
     count = 0
     for column in schema.modelled:
         if isinstance(column, Categorical) and column.other is not None:
             own_words = (*column.values, column.other, *column.words_for_missing, *MISSING)
-            count += len(real.values) - real.words(column.name).count(own_words)
+            count += len(real.values) - real.factorize(column.name).count_in(own_words)
     return count
 
 
-def exact_row_fraction(made: FoundTable, real: FoundTable, schema: Schema) -> float:
+def exact_row_fraction(made: RawTable, real: RawTable, schema: Schema) -> float:
     """Return the share of rows whose learned cells all stand in one row of the real table; numbers count by value."""
-    pairs = [(made.words(column.name), real.words(column.name)) for column in schema.modelled]
-    pairs.sort(key=lambda pair: -len(pair[1].words))  # those first of which the fewest rows are alike
+    pairs = [(made.factorize(column.name), real.factorize(column.name)) for column in schema.modelled]
+    pairs.sort(key=lambda pair: -len(pair[1].uniques))  # those first of which the fewest rows are alike
     rows, others = np.arange(len(made.values)), np.arange(len(real.values))
     row_keys, real_keys = np.zeros(len(rows), dtype=np.int64), np.zeros(len(others), dtype=np.int64)
     for ours, theirs in pairs:
-        both = _values(pyarrow.concat_arrays([ours.words, theirs.words])).dictionary_encode()
-        first, second = np.split(np.asarray(both.indices, dtype=np.int64), [len(ours.words)])
-        row_keys = row_keys * len(both.dictionary) + first[ours.places[rows]]
-        real_keys = real_keys * len(both.dictionary) + second[theirs.places[others]]
+        both = _values(pyarrow.concat_arrays([ours.uniques, theirs.uniques])).dictionary_encode()
+        first, second = np.split(np.asarray(both.indices, dtype=np.int64), [len(ours.uniques)])
+        row_keys = row_keys * len(both.dictionary) + first[ours.codes[rows]]
+        real_keys = real_keys * len(both.dictionary) + second[theirs.codes[others]]
         alike, as_well = np.isin(row_keys, real_keys), np.isin(real_keys, row_keys)
         rows, others = rows[alike], others[as_well]
         _, numbers = np.unique(np.concatenate([row_keys[alike], real_keys[as_well]]), return_inverse=True)
@@ -150,12 +152,12 @@ class NumberColumnPair:
         return abs(made.mean - real.mean) > bound or (width > 0 and apart > FAR_OFF_FRACTION * width)
 
 
-def number_columns(made: FoundTable, real: FoundTable, schema: Schema) -> Sequence[NumberColumnPair]:
+def number_columns(made: RawTable, real: RawTable, schema: Schema) -> Sequence[NumberColumnPair]:
     """Return where the numbers of each column lie in both tables; nothing of columns without any in one of them."""
     return tuple(_number_column_pairs(made, real, schema))
 
 
-def _number_column_pairs(made: FoundTable, real: FoundTable, schema: Schema) -> Iterator[NumberColumnPair]:
+def _number_column_pairs(made: RawTable, real: RawTable, schema: Schema) -> Iterator[NumberColumnPair]:
     for column in schema.modelled:
         if isinstance(column, Numerical):
             both = [_numbers(column, table) for table in (made, real)]
@@ -163,15 +165,15 @@ def _number_column_pairs(made: FoundTable, real: FoundTable, schema: Schema) -> 
                 yield NumberColumnPair(column.name, *map(_column_statistics, both))
 
 
-def _numbers(column: Numerical, table: FoundTable) -> Float64[np.ndarray, " n"]:
-    words, form = table.words(column.name), column.form
-    read = form.parsed(words.words)
-    numbers, valid = read.units / 10**form.decimals, read.valid & ~words.which(column.words_for_missing)
+def _numbers(column: Numerical, table: RawTable) -> Float64[np.ndarray, " n"]:
+    words, form = table.factorize(column.name), column.form
+    read = form.parse(words.uniques)
+    numbers, valid = read.units / 10**form.decimals, read.valid & ~words.is_in(column.words_for_missing)
     for i in np.flatnonzero(
         valid & (~read.exact | (abs(read.units) >= MAX_EXACT_UNITS))
     ):  # finer, or larger, than units tell
-        numbers[i] = float(form.read(words.words[i].as_py()) or 0)
-    return numbers[words.places][valid[words.places]]
+        numbers[i] = float(form.read(words.uniques[i].as_py()) or 0)
+    return numbers[words.codes][valid[words.codes]]
 
 
 def _column_statistics(numbers: Float64[np.ndarray, " n"]) -> ColumnStatistics:

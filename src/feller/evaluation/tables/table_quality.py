@@ -12,7 +12,7 @@ from feller.core.rng import Rng
 from feller.data.modality import Dataset
 from feller.data.tables.dates import Datetime
 from feller.data.tables.modality import Table
-from feller.data.tables.numerical import Numerical
+from feller.data.tables.numerical_column import Numerical
 from feller.evaluation.tables import marginal_distance
 from feller.evaluation.tables import utility as usefulness
 from feller.evaluation.tables.copy_metrics import (
@@ -252,16 +252,16 @@ def unseen_samples_quality(samples: Dataset, train: Dataset, held_out: Dataset, 
 def _quality_of(samples: Dataset, train: Dataset, held_out: Dataset, draws: Rng, *, has_train: bool) -> Numbers:
     """Compare rows; arguments as of `table_quality`."""
     if (kind := train.modality.view(Table)) is None:
-        raise InputError("a table", train.modality.called)
+        raise InputError("a table", train.modality.display_name)
     columns = kind.schema.modelled
-    made, learned, unseen = (kind.coarse(data.values) for data in (samples, train, held_out))
+    made, learned, unseen = (kind.to_levels(data.values) for data in (samples, train, held_out))
     numbers = table_quality(
         made,
         learned,
         unseen,
-        [len(column.coarse_names) for column in columns],
+        [len(column.level_names) for column in columns],
         ordered=[isinstance(column, Numerical | Datetime) for column in columns],
-        target=kind.schema.aim if len(columns) > 1 else None,
+        target=kind.schema.target_index if len(columns) > 1 else None,
         names=[column.name for column in columns],
         rules=rule_checker(kind),
         rng=draws,
@@ -269,7 +269,7 @@ def _quality_of(samples: Dataset, train: Dataset, held_out: Dataset, draws: Rng,
     )
     if not len(held_out):
         return {**numbers, "nll_baseline": None}
-    alone = independent_columns_nll(train.values, held_out.values, kind.coarse, kind.counts)
+    alone = independent_columns_nll(train.values, held_out.values, kind.to_levels, kind.counts)
     return {**numbers, "nll_baseline": alone}
 
 

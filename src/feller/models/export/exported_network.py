@@ -14,7 +14,7 @@ from feller.core.serialization import to_dict
 from feller.data.images.modality import Images
 from feller.data.images.pixel_codes import AsNumbers
 from feller.data.modality import Modality
-from feller.data.points.points import Points
+from feller.data.points.euclidean_points import Points
 from feller.models.model import Model
 from feller.models.spec import ModelSpec
 from feller.paths import Network
@@ -99,7 +99,7 @@ def _check(model: Model) -> None:
     """Refuse what is no network of a state, a time and conditions."""
     if model.family.why_no_export:
         raise UsageError(model.family.why_no_export)
-    if model.spec.modality.labels:
+    if model.spec.modality.entry_label_counts:
         raise UsageError(
             "this network reads a sound, its mask and its phones of any length", remedy="Draw with `feller sample`"
         )
@@ -110,7 +110,7 @@ def _example(model: Model) -> tuple[State, Cond]:
     spec, rng = model.spec, Rng(0).fold_in("export")
     state = spec.space.sample_base(TRACE_BATCH_SIZE, rng.stream("source"))
     state = spec.path.initial_state(state) if spec.family.is_process else state
-    cond = spec.modality.complete(model.sample_conditions(TRACE_BATCH_SIZE, {}, rng))
+    cond = spec.modality.add_derived_conditions(model.sample_conditions(TRACE_BATCH_SIZE, {}, rng))
     return tree_map(torch.Tensor.contiguous, state), tree_map(lambda leaf: leaf.contiguous().clone(), cond)
 
 
@@ -207,4 +207,6 @@ def scaling(modality: Modality) -> dict[str, Any]:
             "levels": images.levels,
             "axes": "channel, row, column",
         }
-    return {"value": f"see `modality`; feller.load_model(run).description.modality.decode does it ({modality.called})"}
+    return {
+        "value": f"see `modality`; feller.load_model(run).description.modality.decode does it ({modality.display_name})"
+    }

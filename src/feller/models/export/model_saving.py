@@ -17,7 +17,7 @@ from feller.core.safetensors_io import load_weights
 from feller.core.serialization import to_dict
 from feller.core.user_code import fingerprint, import_path
 from feller.data.examples.loaders import EXAMPLES
-from feller.data.examples.registry import EXAMPLE
+from feller.data.examples.registry import EXAMPLE_PREFIX
 from feller.models.export.user_network import trial_inputs
 from feller.models.model import Model
 from feller.models.spec import ModelSpec, save_spec
@@ -85,8 +85,8 @@ def _place(argument: str, place: Any) -> str:
         remedy = "Write the rows to a file, and name that"
         raise UsageError(argument=argument, expected=expected, found=describe(place), remedy=remedy)
     place = os.fspath(place)
-    name = place.removeprefix(EXAMPLE).partition("/")[0]
-    if place and not (name in EXAMPLES if place.startswith(EXAMPLE) else pathlib.Path(place).exists()):
+    name = place.removeprefix(EXAMPLE_PREFIX).partition("/")[0]
+    if place and not (name in EXAMPLES if place.startswith(EXAMPLE_PREFIX) else pathlib.Path(place).exists()):
         raise UsageError(argument=argument, expected=expected, found=repr(place))
     return place
 

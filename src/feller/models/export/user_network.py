@@ -14,7 +14,7 @@ from feller.core.user_code import user_frame
 from feller.data.images.modality import Images
 from feller.data.modality import Dataset, Modality, is_modality
 from feller.data.points.arrays import Arrays
-from feller.data.points.points import Points
+from feller.data.points.euclidean_points import Points
 from feller.models.families.model_family import ModelFamily
 from feller.models.families.path_process import family_trained_by
 from feller.models.families.sequence_models import AutoregressiveModel
@@ -69,7 +69,7 @@ def trial_inputs(model: Model) -> tuple[State, Tensor, Cond]:
     spec, rng, n, device = model.spec, Rng(0).fold_in("trial"), 3, next(model.network.parameters()).device
     x = spec.space.sample_base(n, rng.stream("source"), device)
     x = spec.path.initial_state(x) if spec.family.is_process else x
-    cond = spec.modality.complete(model.sample_conditions(n, {}, rng))
+    cond = spec.modality.add_derived_conditions(model.sample_conditions(n, {}, rng))
     return x, torch.linspace(0.25, 0.75, n, device=device), tree_map(lambda leaf: leaf.to(device), cond)
 
 

@@ -111,7 +111,7 @@ class VelocityField:
             cond[name] = given.pop(name)  # such as `valid`, which the model's modality would else derive
         if given:
             raise UsageError.unknown_name("given", sorted(given)[0], spec.frequencies)
-        return {**spec.modality.complete(cond), **cond}
+        return {**spec.modality.add_derived_conditions(cond), **cond}
 
     def _classes(self, name: str, value: Any, n: int) -> Tensor:
         """Return the number of a class for each of n states, of names or numbers."""
@@ -172,4 +172,4 @@ def _class_indices(modality: Modality, name: str, value: Any) -> Any:
     if by_number and type(value) in (int, float) and math.isfinite(value) and value == int(value):
         value = str(int(value))
         value = len(classes) if value == str(len(classes)) and value not in classes else value  # "not given"
-    return modality.condition(name, value) if isinstance(value, str) else value
+    return modality.class_index(name, value) if isinstance(value, str) else value

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from feller.core.errors import UsageError
-from feller.data.images.labelled import Labelled
+from feller.data.images.labelled_images import LabelledImages
 from feller.data.images.modality import Images
 from feller.data.images.pixel_codes import AsNumbers, AsTokens
 from feller.data.modality import Dataset
@@ -71,11 +71,11 @@ def image_label(data: Dataset, size: str) -> Recipe:
 
     In some examples the label or the picture is given, and in some each has a time of its own.
     """
-    modality_with_labels = data.modality.view(Labelled)
-    pictures = data.modality.view(Images) if modality_with_labels is None else modality_with_labels.pictures
+    modality_with_labels = data.modality.view(LabelledImages)
+    pictures = data.modality.view(Images) if modality_with_labels is None else modality_with_labels.images
     if pictures is None or not pictures.classes:
         raise UsageError("the recipe `image-label` needs pictures with labels", remedy="Use --recipe auto")
-    modality, classes = Labelled(pictures), len(pictures.classes)
+    modality, classes = LabelledImages(pictures), len(pictures.classes)
     number = pictures.channels * pictures.height * pictures.width
     architecture: NetworkConfig
     path: Path
@@ -192,7 +192,7 @@ def tokenizer_training(size: str, *, steps: int | None = None, minutes: float | 
 
 
 def _tokenizer(data: Dataset, size: str, name: str, quantizer: Quantizer) -> Recipe:
-    inside = data.modality.picture_values(data.values)
+    inside = data.modality.image_values(data.values)
     if inside is None:
         kind = require_modality(data.modality, Images, name, "pictures, or documents with some")
     else:

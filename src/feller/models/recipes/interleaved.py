@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass, replace
 
-from feller.data.documents.image_codes import PictureCodes
+from feller.data.documents.image_tokenizers import ImageTokenizer
 from feller.data.documents.modality import Documents, all_pictures
-from feller.data.documents.tiles import recurring
+from feller.data.documents.tiles import tiles_or_none
 from feller.data.modality import Dataset
 from feller.models.recipes.images import default_tokenizer, tokenizer_training
 from feller.models.recipes.recipe import DocumentAuxNetworks, Recipe, require_modality
@@ -56,8 +56,8 @@ def interleaved(data: Dataset, size: str) -> Recipe:
         data.modality, Documents, "interleaved", "documents: pictures with captions, or JSON lines of both"
     )
     effort = SIZES[size]
-    if modality.codes is None:
-        modality = modality.tokenised(_codes(data, modality, size), data.values["rows"])
+    if modality.image_tokenizer is None:
+        modality = modality.with_image_tokenizer(_codes(data, modality, size), data.values["rows"])
     if modality.vectors is None:
         modality = replace(
             modality, vectors=LearnedDocumentEncoder(BiEncoder(modality.symbols, modality.tokenizer.grid))
@@ -94,8 +94,8 @@ def learned_codes(kind: Documents, size: str) -> LearnedImageTokenizer:
     return LearnedImageTokenizer(default_tokenizer(kind.height, kind.width, size), kind.shape)
 
 
-def _codes(data: Dataset, kind: Documents, size: str) -> PictureCodes:
+def _codes(data: Dataset, kind: Documents, size: str) -> ImageTokenizer:
     """Return tiles, where pictures consist of few that recur, or else a tokeniser that is learned."""
     learned = learned_codes(kind, size)
-    tiles = recurring(all_pictures(data.values), learned.config.factor, MAX_TILES)
+    tiles = tiles_or_none(all_pictures(data.values), learned.config.factor, MAX_TILES)
     return learned if tiles is None else tiles

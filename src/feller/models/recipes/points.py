@@ -20,7 +20,8 @@ def points(data: Dataset, size: str) -> Recipe:
     """Straight paths and a residual perceptron that sees each coordinate in several frequencies."""
     if isinstance(data.modality.space(), Tokens | TableTokens):
         raise UsageError(
-            f"the recipe `points` needs numbers, and these data are {data.modality.called}", remedy="Use --recipe auto"
+            f"the recipe `points` needs numbers, and these data are {data.modality.display_name}",
+            remedy="Use --recipe auto",
         )
     width, depth, minutes = {"tiny": (64, 3, 0.5), "small": (128, 3, 2.0), "base": (256, 5, 10.0)}[size]
     return Recipe(

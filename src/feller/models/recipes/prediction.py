@@ -7,7 +7,7 @@ from feller.data.crystals.modality import Crystals
 from feller.data.images.modality import Images
 from feller.data.modality import Dataset, Target
 from feller.data.molecules.modality import Molecules
-from feller.data.points.modality import Rows
+from feller.data.points.modality import NumericRows
 from feller.models.recipes.recipe import Recipe
 from feller.networks.blocks.leaf_codecs import AngleCodec, LeafCodec, RealCodec, TokenCodec
 from feller.networks.graph.equivariant import EGNN
@@ -38,15 +38,17 @@ def regressor(data: Dataset, size: str) -> Recipe:
     elif modality.view(Images) is not None:
         noise = IMAGE_NOISE_STD
         minutes = {"tiny": 0.5, "small": 2.0, "base": 20.0}[size]
-        architecture = ConvClassifier(data.target.answers)
+        architecture = ConvClassifier(data.target.num_outputs)
         training = TrainConfig(
             batch_size=128, lr=3e-3, weight_decay=1e-2, lr_decay_fraction=0.7, ema_decay=0.99, minutes=minutes
         )
-    elif (rows := modality.view(Rows)) is not None:
+    elif (rows := modality.view(NumericRows)) is not None:
         architecture, training = _row_regressor(rows, data.target, size)
         noise = ROW_NOISE_STD if data.target.classes and isinstance(modality.space(), Euclidean) else 0.0
     else:
-        raise UsageError("the recipe `regressor` needs molecules, crystals, pictures or rows", found=modality.called)
+        raise UsageError(
+            "the recipe `regressor` needs molecules, crystals, pictures or rows", found=modality.display_name
+        )
     return Recipe(
         architecture=architecture,
         objective=Regression(data.target, modality.space(), noise_std=noise),
@@ -68,12 +70,12 @@ def _atom_regressor(modality: Molecules | Crystals, target: Target, size: str) -
         trunk = SetTransformer(
             kinds, global_leaves=("lattice",), pair_leaf="place", count_condition="atoms", width=width, depth=depth
         )
-    return Regressor(trunk, target.answers), TrainConfig(
+    return Regressor(trunk, target.num_outputs), TrainConfig(
         batch_size=32, lr=2e-3, lr_decay_fraction=0.8, ema_decay=0.998, minutes=minutes
     )
 
 
-def _row_regressor(modality: Rows, target: Target, size: str) -> tuple[NetworkConfig, TrainConfig]:
+def _row_regressor(modality: NumericRows, target: Target, size: str) -> tuple[NetworkConfig, TrainConfig]:
     """A perceptron, which sees angles as waves."""
     width, depth, minutes = {"tiny": (32, 2, 0.2), "small": (64, 2, 1.0), "base": (256, 4, 10.0)}[size]
     turning = isinstance(modality.space(), Torus)
@@ -81,4 +83,4 @@ def _row_regressor(modality: Rows, target: Target, size: str) -> tuple[NetworkCo
     training = TrainConfig(
         batch_size=128, lr=2e-3, weight_decay=1e-1, lr_decay_fraction=0.8, ema_decay=0.99, minutes=minutes
     )
-    return Regressor(trunk, target.answers), training
+    return Regressor(trunk, target.num_outputs), training

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from feller.core.errors import UsageError, check_kind
-from feller.data.batches import check_share
+from feller.data.batches import check_held_out_fraction
 from feller.data.modality import Dataset, Modality
 from feller.models.families.model_family import family_for
 from feller.models.spec import ModelSpec, class_frequencies, state_shapes
@@ -49,7 +49,7 @@ def require_modality(modality: Modality, modality_type: type[Kind], recipe: str,
     if isinstance(modality, modality_type):
         return modality
     raise UsageError(
-        f"the recipe `{recipe}` needs {needed}, and these data are {modality.called}", remedy="Use --recipe auto"
+        f"the recipe `{recipe}` needs {needed}, and these data are {modality.display_name}", remedy="Use --recipe auto"
     )
 
 
@@ -58,7 +58,7 @@ def check_states(space: Space, modality: Modality) -> None:
     ours, theirs = state_shapes(space), state_shapes(modality.space())
     if ours != theirs:
         raise UsageError(
-            f"the recipe's space has states of {ours}, and these data, {modality.called}, make states of {theirs}",
+            f"the recipe's space has states of {ours}, and these data, {modality.display_name}, make states of {theirs}",
             remedy="Give the recipe the modality's own space, or the `modality` that its space is for",
         )
 
@@ -87,7 +87,7 @@ class Recipe:
         check_kind("train", self.train, TrainConfig, "feller.TrainConfig(steps=1000)")
         check_kind("sampling", self.sampling, SamplerConfig, "feller.SamplerConfig()")
         check_cond_dropout(self.objective.cond_dropout)
-        check_share(self.held_out)
+        check_held_out_fraction(self.held_out)
 
     def model_spec(self, data: Dataset) -> ModelSpec:
         """Return what the model will be, from the data that it learns.

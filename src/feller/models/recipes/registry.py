@@ -5,7 +5,7 @@ import pathlib
 from collections.abc import Callable
 
 from feller.core.errors import InputError
-from feller.data.loading.raw import Found, FoundSounds
+from feller.data.loading.raw import RawExamples, RawWaveforms
 from feller.data.modality import Dataset
 from feller.models.model import Model
 from feller.models.recipes.crystals_and_molecules import crystals, molecules
@@ -54,7 +54,7 @@ RECIPES: dict[str, Callable[[Dataset, str], Recipe]] = {
     "text-uniform": text_uniform,
     "vocoder": vocoder,
 }
-RAW_DATA_TYPES: dict[str, type[Found]] = {"vocoder": FoundSounds}
+RAW_DATA_TYPES: dict[str, type[RawExamples]] = {"vocoder": RawWaveforms}
 """What files are taken for by recipes that see less in them than there may be."""
 SECOND_STAGES: dict[str, Callable[[Recipe, Model], Recipe]] = {"reflow": reflow, "distil": distill}
 """What makes a recipe that learns from an older model out of the one for the data."""

@@ -6,7 +6,7 @@ from feller.core.errors import UsageError
 from feller.data.modality import Dataset
 from feller.data.speech.modality import Speech
 from feller.data.speech.phones import PLACES
-from feller.data.speech.sounds import Sounds
+from feller.data.speech.sounds import Waveforms
 from feller.models.infilling import LearnedDurations
 from feller.models.recipes.recipe import Recipe, SpeechAuxNetworks, require_modality
 from feller.networks.audio.frame_infiller import FrameInfiller
@@ -79,13 +79,13 @@ def speech(data: Dataset, size: str) -> Recipe:
     kind, effort = require_modality(data.modality, Speech, "speech", "a folder of sounds with their texts"), SIZES[size]
     if "phone" not in data.values:
         raise UsageError("the recipe `speech` needs to know what is said", remedy="Write a text beside each sound")
-    kind = replace(kind, at_once=effort.window_frames)
-    if kind.durations is None:
+    kind = replace(kind, window_frames=effort.window_frames)
+    if kind.duration_regressor is None:
         phones, durations = len(kind.inventory), data.values["duration"][data.values["phone"] >= 0]
         kind = replace(
             kind,
-            durations=LearnedDurations.deterministic(effort.duration_size, phones, durations),
-            rhythm=LearnedDurations.stochastic(effort.duration_size, phones, durations),
+            duration_regressor=LearnedDurations.deterministic(effort.duration_size, phones, durations),
+            duration_sampler=LearnedDurations.stochastic(effort.duration_size, phones, durations),
         )
     duration_training = TrainConfig(
         batch_size=16, lr=2e-3, warmup=50, lr_decay_fraction=0.5, ema_decay=0.99, steps=effort.duration_steps
@@ -120,11 +120,11 @@ def vocoder(data: Dataset, size: str) -> Recipe:
     On one processor it needs a tenth of the time of Griffin-Lim. After two minutes of training it made better digits at
     8 kHz, as judged by networks for voices and for quality; after five, worse sentences at 16 kHz: those want more.
     """
-    modality = require_modality(data.modality, Sounds, "vocoder", "a folder of sounds")
+    modality = require_modality(data.modality, Waveforms, "vocoder", "a folder of sounds")
     mel = modality.mel
     width, depth, minutes = VOCODER_SIZES[size]
-    windows = default_window_sizes(mel.fft)
-    piece = max(SEGMENT_FRAMES, -(-windows[-1] // mel.hop)) * mel.hop
+    windows = default_window_sizes(mel.n_fft)
+    piece = max(SEGMENT_FRAMES, -(-windows[-1] // mel.hop_length)) * mel.hop_length
     return Recipe(
         architecture=SpectralVocoder(mel, width, depth),
         objective=SpectralLoss(modality.space(), window_sizes=windows, segment_size=piece),

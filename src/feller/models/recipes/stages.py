@@ -52,8 +52,8 @@ def distill(recipe: Recipe, teacher: Model) -> Recipe:
 
 def _check_flows(base: Model) -> None:
     """Refuse a model of symbols, which jump, and one that fills in, which does nothing without what is around."""
-    if base.spec.modality.labels:
-        called = base.spec.modality.called
+    if base.spec.modality.entry_label_counts:
+        called = base.spec.modality.display_name
         raise UsageError(
             f"reflow and distil learn from whole samples, and a model of {called} fills in", remedy="Use another"
         )

@@ -5,7 +5,7 @@ import math
 from feller.core.errors import UsageError
 from feller.data.images.modality import Images
 from feller.data.modality import Dataset
-from feller.data.tables.mixed import Mixed
+from feller.data.tables.mixed_table import MixedTable
 from feller.data.tables.modality import Table
 from feller.models.recipes.recipe import Recipe, require_modality
 from feller.networks.blocks.leaf_codecs import LeafCodec, RealCodec
@@ -44,7 +44,7 @@ def table(data: Dataset, size: str) -> Recipe:
     """
     modality = require_modality(data.modality, Table, "table", "a table")
     width, depth, heads, steps = SIZES[size]
-    space, taught = modality.space(), bool(modality.told)
+    space, taught = modality.space(), bool(modality.crosstabs)
     return Recipe(
         architecture=RowTransformer(space, width=width, depth=depth, heads=heads),
         objective=RowLikelihood(space, shuffle_prob=0.0),
@@ -57,7 +57,7 @@ def table(data: Dataset, size: str) -> Recipe:
             grad_clip_norm=NO_CLIP_NORM,
             ema_decay=0.98,
         ),
-        sampling=SamplerConfig("euler", raking_oversample=RAKING_OVERSAMPLE if modality.shares else 0),
+        sampling=SamplerConfig("euler", raking_oversample=RAKING_OVERSAMPLE if modality.marginals else 0),
     )
 
 
@@ -70,7 +70,7 @@ def table_flow(data: Dataset, size: str) -> Recipe:
 
     Times are independent of each other, so that one row more in a batch changes nothing about the others.
     """
-    modality = Mixed(require_modality(data.modality.for_measures(data).modality, Table, "table-flow", "a table"))
+    modality = MixedTable(require_modality(data.modality.for_metrics(data).modality, Table, "table-flow", "a table"))
     width, depth, steps = FLOW_SIZES[size]
     leaves: dict[str, LeafCodec] = {"numbers": RealCodec()}
     paths: dict[str, Path] = {"numbers": Affine()}
@@ -93,7 +93,7 @@ def table_flow(data: Dataset, size: str) -> Recipe:
             grad_clip_norm=NO_CLIP_NORM,
             ema_decay=0.99,
         ),
-        sampling=SamplerConfig("midpoint", 32, raking_oversample=RAKING_OVERSAMPLE if modality.table.shares else 0),
+        sampling=SamplerConfig("midpoint", 32, raking_oversample=RAKING_OVERSAMPLE if modality.table.marginals else 0),
     )
 
 
@@ -107,7 +107,7 @@ def table_marginals(data: Dataset, size: str) -> Recipe:
     `objective.method` says how tables are chosen. Numbers that other models write digit by digit are seen by bins.
     """
     table = require_modality(data.modality, Table, "table-marginals", "a table")
-    modality = table.by_levels().with_shares(())
+    modality = table.by_levels().with_marginals(())
     space = modality.space()
     return Recipe(
         architecture=MarginalTables(space),
@@ -131,12 +131,14 @@ def logistic_private(data: Dataset, size: str) -> Recipe:
     table, images = kind.view(Table), kind.view(Images)
     features: FeatureMap
     if table is not None:
-        table_modality = table.by_levels().with_shares(())
+        table_modality = table.by_levels().with_marginals(())
         features = OneHotFeatures(table_modality.counts, table_modality.schema.place(data.target.names[0]))
     elif images is not None:
         features = PixelFeatures(images.shape, PIXEL_NORM_FRACTION * math.prod(images.shape) ** 0.5)
     else:
-        raise UsageError("the recipe `logistic-private` needs pictures or a table with a schema", found=kind.called)
+        raise UsageError(
+            "the recipe `logistic-private` needs pictures or a table with a schema", found=kind.display_name
+        )
     space = (table_modality or kind).space()
     return Recipe(
         architecture=LinearClassifier(features),

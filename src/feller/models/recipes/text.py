@@ -43,8 +43,8 @@ def text_autoregressive(data: Dataset, size: str) -> Recipe:
     modality = require_modality(data.modality, Text, "text-autoregressive", "text")
     width, depth, heads, minutes = SIZES[size]
     return Recipe(
-        architecture=CausalTransformer(modality.symbols, width=width, depth=depth, heads=heads),
-        objective=NextTokenPrediction(modality.space(), eos_token_id=modality.end),
+        architecture=CausalTransformer(modality.vocab_size, width=width, depth=depth, heads=heads),
+        objective=NextTokenPrediction(modality.space(), eos_token_id=modality.eos_token_id),
         train=_training(minutes),
         sampling=SamplerConfig("euler", modality.length),
     )
@@ -56,7 +56,7 @@ def _diffusion_recipe(
     width, depth, heads, minutes = SIZES[size]
     masked = isinstance(space.source, MaskSource)
     return Recipe(
-        architecture=TextDiT(modality.symbols, has_mask=masked, width=width, depth=depth, heads=heads),
+        architecture=TextDiT(modality.vocab_size, has_mask=masked, width=width, depth=depth, heads=heads),
         objective=FlowMatching(
             path, space, criterion, time_distribution=Stratified(), inpaint_prob=0.0 if masked else INPAINT_PROB
         ),
@@ -79,4 +79,4 @@ def _training(minutes: float) -> TrainConfig:
 
 def _token_space(modality: Text, source: MaskSource | UniformSource) -> Tokens:
     """Return where the texts live, with the law that they start from."""
-    return Tokens(modality.symbols, (modality.length,), source)
+    return Tokens(modality.vocab_size, (modality.length,), source)

@@ -11,8 +11,8 @@ from torch.nn import functional as F
 from feller.core.errors import InputError, UsageError
 from feller.core.pytree import Cond
 from feller.core.rng import Rng
-from feller.data.speech.griffin_lim import LOUDEST, Vocoder
-from feller.data.speech.mel import Mel
+from feller.data.speech.griffin_lim import MAX_LOG_MEL, Vocoder
+from feller.data.speech.mel import MelConfig
 from feller.networks.network_config import NetworkConfig, seeded_init
 
 
@@ -29,20 +29,20 @@ class NeuralVocoder(Vocoder):
     """Makes sounds by a network; its weights are in no record, so what draws speech is given it anew each time."""
 
     network: VocoderNetwork
-    mel: Mel
+    mel: MelConfig
     """How the log mels are made that it has learned from."""
 
     @torch.no_grad()
-    def samples(self, mel: Float[Tensor, "frames bands"], settings: Mel) -> Float32[Tensor, " n"]:
+    def synthesize(self, mel: Float[Tensor, "frames bands"], settings: MelConfig) -> Float32[Tensor, " n"]:
         """Return `frames * hop` samples."""
         if settings != self.mel:
             raise InputError(
                 f"this vocoder makes sounds of log mels of {self.mel}", found=settings, remedy="Take another"
             )
-        if mel.ndim != 2 or not len(mel) or mel.shape[1] != settings.bands or not torch.isfinite(mel).all():
-            raise InputError(f"finite log mels of {settings.bands} bands", list(mel.shape))
+        if mel.ndim != 2 or not len(mel) or mel.shape[1] != settings.n_mels or not torch.isfinite(mel).all():
+            raise InputError(f"finite log mels of {settings.n_mels} bands", list(mel.shape))
         weight = next(self.network.parameters())
-        clamped = mel.clamp(max=LOUDEST).to(weight.device, weight.dtype)
+        clamped = mel.clamp(max=MAX_LOG_MEL).to(weight.device, weight.dtype)
         return self.network.eval().synthesize(clamped[None])[0].float().cpu()
 
 
@@ -68,7 +68,7 @@ class SpectralVocoder(NetworkConfig):
     time-domain and Fourier-based neural vocoders for high-quality audio synthesis", arXiv 2306.00814.
     """
 
-    mel: Mel = field(default_factory=Mel)
+    mel: MelConfig = field(default_factory=MelConfig)
     """How log mels are made."""
     width: int = 192
     """Features of each frame."""
@@ -81,9 +81,9 @@ class SpectralVocoder(NetworkConfig):
 
     def build(self, shape: tuple[int, ...], conditions: dict[str, int], rng: Rng) -> "SpectralVocoderNetwork":
         """Make a network with new weights, for samples of sounds (n,); conditions tell it nothing."""
-        if not isinstance(shape, tuple) or len(shape) != 1 or shape[0] % self.mel.hop:
+        if not isinstance(shape, tuple) or len(shape) != 1 or shape[0] % self.mel.hop_length:
             raise UsageError(
-                f"SpectralVocoder expects samples of shape (n,), n a multiple of {self.mel.hop}", found=shape
+                f"SpectralVocoder expects samples of shape (n,), n a multiple of {self.mel.hop_length}", found=shape
             )
         with seeded_init(rng):
             return SpectralVocoderNetwork(self)
@@ -100,11 +100,11 @@ class SpectralVocoderNetwork(VocoderNetwork):
         self.config = config
         self.null_values: dict[str, int] = {}
         self.register_buffer("band_weights", band_interpolation(mel), persistent=False)
-        self.embed = nn.Conv1d(mel.bands, width, KERNEL_SIZE, padding=KERNEL_SIZE // 2)
+        self.embed = nn.Conv1d(mel.n_mels, width, KERNEL_SIZE, padding=KERNEL_SIZE // 2)
         self.norm = nn.LayerNorm(width)
         self.blocks = nn.ModuleList(ConvNeXtBlock(width) for _ in range(config.depth))
         self.final_norm = nn.LayerNorm(width)
-        self.head = nn.Linear(width, 2 * (mel.fft // 2 + 1))
+        self.head = nn.Linear(width, 2 * (mel.n_fft // 2 + 1))
 
     def forward(self, x_t: Float[Tensor, "b n"], t: Float[Tensor, " b"], cond: Cond) -> dict[str, Tensor]:
         """Return what is made of the log mels of sounds, `state`, and how far its own log mels are off, `apart` [b]."""
@@ -150,7 +150,7 @@ class ConvNeXtBlock(nn.Module):
         return x + self.layer_scale * self.fc2(F.gelu(self.fc1(y)))
 
 
-def band_interpolation(mel: Mel) -> Float[Tensor, "bands bins"]:
+def band_interpolation(mel: MelConfig) -> Float[Tensor, "bands bins"]:
     """Return the shares with which bands tell the amplitude of each frequency, which sum to 1.
 
     A frequency in no band is told by that with the nearest centre.
@@ -160,23 +160,23 @@ def band_interpolation(mel: Mel) -> Float[Tensor, "bands bins"]:
     centres = (weights @ places) / weights.sum(1).clamp(min=1e-12)
     nearest = (centres[:, None] - places).abs().argmin(0)
     total = weights.sum(0)
-    alone = F.one_hot(nearest, mel.bands).double().T
+    alone = F.one_hot(nearest, mel.n_mels).double().T
     return torch.where(total > 0, weights / total.clamp(min=1e-12), alone).float()
 
 
-def istft(spectra: Tensor, mel: Mel) -> Float[Tensor, "b n"]:
+def istft(spectra: Tensor, mel: MelConfig) -> Float[Tensor, "b n"]:
     """Return the sounds whose frames have spectra, [b, frames, bins], as near as they can: `frames * hop` samples.
 
     Phases are those at the middle of a frame, which is the middle of its hop. Overlapping frames are weighted by their
     window, and divided by what these sum to.
     """
     frames = spectra.shape[1]
-    hann = torch.hann_window(mel.window, dtype=spectra.real.dtype, device=spectra.device)
-    parts = torch.fft.irfft(spectra, n=mel.fft).roll(mel.window // 2, 2)[:, :, : mel.window] * hann
-    margin = (mel.window - mel.hop) // 2
-    total = _overlap_add(hann.square().expand(1, frames, -1), mel.hop).clamp(min=1e-6)
-    sound = _overlap_add(parts, mel.hop) / total
-    return sound[:, margin : margin + frames * mel.hop]
+    hann = torch.hann_window(mel.win_length, dtype=spectra.real.dtype, device=spectra.device)
+    parts = torch.fft.irfft(spectra, n=mel.n_fft).roll(mel.win_length // 2, 2)[:, :, : mel.win_length] * hann
+    margin = (mel.win_length - mel.hop_length) // 2
+    total = _overlap_add(hann.square().expand(1, frames, -1), mel.hop_length).clamp(min=1e-6)
+    sound = _overlap_add(parts, mel.hop_length) / total
+    return sound[:, margin : margin + frames * mel.hop_length]
 
 
 def _overlap_add(segments: Float[Tensor, "b frames window"], hop: int) -> Float[Tensor, "b n"]:

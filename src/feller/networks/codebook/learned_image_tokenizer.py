@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from feller.core.errors import InputError
 from feller.core.migrations import names_before
 from feller.core.rng import Rng
-from feller.data.documents.image_codes import PictureCodes, check_codes, check_pictures
+from feller.data.documents.image_tokenizers import ImageTokenizer, check_codes, check_images
 from feller.data.images.pixel_codes import AsNumbers
 from feller.networks.codebook.conv_tokenizer import ConvTokenizer, ConvTokenizerNetwork
 
@@ -21,7 +21,7 @@ WHITE = 255
 
 
 @dataclass(frozen=True)
-class LearnedImageTokenizer(PictureCodes):
+class LearnedImageTokenizer(ImageTokenizer):
     """A tokeniser in the place of the codes of documents; its weights are new ones until others are loaded."""
 
     config: ConvTokenizer
@@ -35,7 +35,7 @@ class LearnedImageTokenizer(PictureCodes):
         object.__setattr__(self, "network", network)
 
     @property
-    def count(self) -> int:
+    def codebook_size(self) -> int:
         """Those of the quantiser."""
         return self.config.quantizer.codebook_size
 
@@ -62,7 +62,7 @@ class LearnedImageTokenizer(PictureCodes):
     @torch.no_grad()
     def encode(self, pictures: UInt8[Tensor, "m c h w"]) -> Int64[Tensor, "m codes"]:
         """Turn levels from 0 to 255 into codes, some pictures at a time; where the pictures are."""
-        check_pictures(pictures, self.shape)
+        check_images(pictures, self.shape)
         code, weight = AsNumbers(), self.network.from_code.weight
         parts = [
             self.network.encode(code.encode(some.to(weight.device), WHITE).to(weight.dtype)).to(pictures.device)

@@ -31,7 +31,7 @@ class EGNN(NetworkConfig):
 
     The state is a dict: the places [b, n, 3], and leaves with a row per point, [b, n, ...]. Velocities of the places
     are seen from their middle, and move it nowhere: whoever trains must pair data with a source of the same middle, as
-    the coupling `Aligned` does. Padding, where `valid` is False, changes nothing.
+    the coupling `ForcedAlignment` does. Padding, where `valid` is False, changes nothing.
 
     Source: Satorras et al. 2021, "E(n) equivariant graph neural networks", arXiv 2102.09844.
     """

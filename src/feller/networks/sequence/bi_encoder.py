@@ -12,8 +12,8 @@ from feller.core.errors import UsageError
 from feller.core.migrations import names_before
 from feller.core.pytree import Cond
 from feller.core.rng import RandomStream, Rng
-from feller.data.documents.vectors import DocumentVectors, Vectors
-from feller.data.documents.vocabulary import Symbols
+from feller.data.documents.document_encoder import DocumentEmbeddings, DocumentEncoder
+from feller.data.documents.vocabulary import DocumentVocabulary
 from feller.networks.network_config import NetworkConfig, seeded_init
 from feller.networks.sequence.ngram_vectors import HashedNgrams
 
@@ -31,7 +31,7 @@ class BiEncoder(NetworkConfig):
     logit. A new network answers with small random vectors; at zero it would have no direction.
     """
 
-    vocabulary: Symbols
+    vocabulary: DocumentVocabulary
     grid: tuple[int, int]
     """Rows and columns of the codes of a picture."""
     width: int = 32
@@ -78,7 +78,7 @@ class BiEncoderNetwork(nn.Module):
         h = self.head(F.adaptive_avg_pool2d(h, 2).flatten(1))
         return F.normalize(h, dim=1) * self.logit_scale.exp().clamp(max=MAX_LOGIT_SCALE)
 
-    def vectors(self, rows: Int64[Tensor, "n l"]) -> Vectors:
+    def vectors(self, rows: Int64[Tensor, "n l"]) -> DocumentEmbeddings:
         """Return the vectors of documents."""
         text, has_text = self.text_encoder(rows)
         codes, owner = extract_images(rows, self.vocabulary)
@@ -89,17 +89,17 @@ class BiEncoderNetwork(nn.Module):
                 0, rows_of, F.normalize(self(some, torch.zeros(len(some), device=rows.device), {}), dim=1)
             )
         has_picture = torch.zeros_like(has_text).index_fill(0, owner, True)
-        return Vectors(text.to(picture.dtype), F.normalize(picture, dim=1), has_text, has_picture)
+        return DocumentEmbeddings(text.to(picture.dtype), F.normalize(picture, dim=1), has_text, has_picture)
 
 
 def extract_images(
-    rows: Int64[Tensor, "n l"], vocabulary: Symbols
+    rows: Int64[Tensor, "n l"], vocabulary: DocumentVocabulary
 ) -> tuple[Int64[Tensor, "m picture"], Int64[Tensor, " m"]]:
     """Return the pictures of documents as codes from 0, and the row of each.
 
     A code that a `<mask>` stands for has the number `vocabulary.codes`; what has not as many codes as a picture is none.
     """
-    code, gap, cut = vocabulary.is_code(rows), rows == vocabulary.mask, rows == vocabulary.cut
+    code, gap, cut = vocabulary.is_code(rows), rows == vocabulary.mask, rows == vocabulary.break_token
     segment = cut.cumsum(1)
     segment = segment + torch.arange(len(rows), device=rows.device)[:, None] * (rows.shape[1] + 1)
     many = len(rows) * (rows.shape[1] + 1)
@@ -112,7 +112,7 @@ def extract_images(
 
 
 def mask_tokens(
-    rows: Int64[Tensor, "n l"], vocabulary: Symbols, prob: float, rng: RandomStream
+    rows: Int64[Tensor, "n l"], vocabulary: DocumentVocabulary, prob: float, rng: RandomStream
 ) -> Int64[Tensor, "n l"]:
     """Put `<mask>` in the place of some text and codes, each by that chance."""
     masked = rng.uniform(rows.shape, device=rows.device) < prob
@@ -120,7 +120,7 @@ def mask_tokens(
 
 
 @dataclass(frozen=True)
-class LearnedDocumentEncoder(DocumentVectors):
+class LearnedDocumentEncoder(DocumentEncoder):
     """The bi-encoder with its weights."""
 
     config: BiEncoder
@@ -145,6 +145,6 @@ class LearnedDocumentEncoder(DocumentVectors):
         return digest.hexdigest()
 
     @torch.no_grad()
-    def __call__(self, rows: Int64[Tensor, "n l"]) -> Vectors:
+    def __call__(self, rows: Int64[Tensor, "n l"]) -> DocumentEmbeddings:
         """Return the vectors of documents, as rows of symbols."""
         return self.network.vectors(rows)

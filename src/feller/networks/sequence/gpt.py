@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from feller.core.errors import UsageError
 from feller.core.pytree import Cond
 from feller.core.rng import Rng
-from feller.data.documents.vocabulary import Symbols
+from feller.data.documents.vocabulary import DocumentVocabulary
 from feller.networks.blocks.conditioning import zero_init
 from feller.networks.network_config import NetworkConfig, seeded_init
 from feller.networks.sequence.text_dit import check_text
@@ -39,7 +39,7 @@ class GPT(NetworkConfig):
     "Scaling autoregressive multi-modal models", arXiv 2309.02591, section 4.
     """
 
-    vocabulary: Symbols
+    vocabulary: DocumentVocabulary
     """What is read, and what is answered."""
     width: int = 128
     """Features of each place."""
@@ -60,7 +60,7 @@ class GPT(NetworkConfig):
             raise UsageError(f"a width that the {self.heads} heads divide", self.width)
 
     @classmethod
-    def from_size(cls, vocabulary: Symbols, size: int, context: int = 512) -> "GPT":
+    def from_size(cls, vocabulary: DocumentVocabulary, size: int, context: int = 512) -> "GPT":
         """Return one whose size one number says: so many blocks and heads, and 32 features for each.
 
         The blocks have 12,288 dial^3 weights: 0.3, 0.8 and 2.7 million at 3, 4 and 6. The embeddings come on top of
@@ -144,7 +144,7 @@ class GPTNetwork(nn.Module):
         self.vocabulary, self.context = config.vocabulary, config.context
         self.heads, self.head_dim = config.heads, width // config.heads
         self.null_values: dict[str, int | float] = {}
-        self.token_embed = nn.Embedding(self.vocabulary.read, width)
+        self.token_embed = nn.Embedding(self.vocabulary.num_inputs, width)
         self.position_embed = nn.Embedding(self.context, width)
         self.blocks = nn.ModuleList(GPTBlock(width, config.heads) for _ in range(config.depth))
         _init_trunc_normal(self.token_embed.weight, WEIGHT_STD)
@@ -229,7 +229,7 @@ class GPTNetwork(nn.Module):
 
     def _logits(self, h: Float[Tensor, "b n width"]) -> Float[Tensor, "b n count"]:
         """Return logits in float32 at least; padding is never the answer."""
-        logits = F.linear(F.layer_norm(h, h.shape[2:]), self.token_embed.weight[: self.vocabulary.count])
+        logits = F.linear(F.layer_norm(h, h.shape[2:]), self.token_embed.weight[: self.vocabulary.num_outputs])
         return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
@@ -241,7 +241,7 @@ class PatchPositions(nn.Module):
     empty, since nobody knows yet how much it hides. The hole itself has the number of the code before it.
     """
 
-    def __init__(self, vocabulary: Symbols, width: int) -> None:
+    def __init__(self, vocabulary: DocumentVocabulary, width: int) -> None:
         super().__init__()
         self.vocabulary = vocabulary
         self.embed = nn.Embedding(vocabulary.picture + 1, width, padding_idx=0)
@@ -281,7 +281,7 @@ class PatchPositions(nn.Module):
         fills_one = (code | fill) & (rank > 0) & (which <= holes)
         which = which.clamp(max=tokens.shape[1])
         first = 1 + _count_at_latest(
-            holes - hole.long(), begins | (tokens == self.vocabulary.cut)
+            holes - hole.long(), begins | (tokens == self.vocabulary.break_token)
         )  # hole of the same segment
         since = _scatter_by_number(total, which * fill).gather(
             1, _scatter_by_number(first, holes * hole).gather(1, which)

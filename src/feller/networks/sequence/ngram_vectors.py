@@ -5,7 +5,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from feller.data.documents.vocabulary import Symbols
+from feller.data.documents.vocabulary import DocumentVocabulary
 
 MAX_NGRAM = 4
 """Symbols of the longest n-gram."""
@@ -33,7 +33,7 @@ class HashedNgrams(nn.Module):
     document_frequency: Tensor
     num_documents: Tensor
 
-    def __init__(self, vocabulary: Symbols, size: int) -> None:
+    def __init__(self, vocabulary: DocumentVocabulary, size: int) -> None:
         super().__init__()
         self.vocabulary, self.size = vocabulary, size
         self.register_buffer("document_frequency", torch.zeros(NUM_BUCKETS, dtype=torch.int32))
@@ -69,7 +69,7 @@ class HashedNgrams(nn.Module):
     ) -> tuple[Int64[Tensor, " m"], Int64[Tensor, " m"], Int64[Tensor, " m"]]:
         """Return row, segment and hash of each n-gram; none reaches over anything but text."""
         text = self.vocabulary.is_text(rows)
-        segment = (rows == self.vocabulary.cut).cumsum(1)
+        segment = (rows == self.vocabulary.break_token).cumsum(1)
         one = mix_hash(rows + 1)
         is_complete, hashes, ngrams = text, one, []
         for n in range(1, min(MAX_NGRAM, rows.shape[1]) + 1):

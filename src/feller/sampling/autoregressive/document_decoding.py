@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from feller.core.errors import UsageError
 from feller.core.rng import Rng
-from feller.data.documents.vocabulary import Symbols
+from feller.data.documents.vocabulary import DocumentVocabulary
 from feller.paths.discrete.token_sampler import TokenSampler
 from feller.sampling.autoregressive.decoding_goals import DecodingGoal
 from feller.sampling.autoregressive.document_grammar import parse_prefix, symbol_kinds
@@ -29,7 +29,7 @@ T = TypeVar("T")
 class DocumentDecoder(Protocol):
     """A network that reads rows step by step and tells of the symbol that follows, as `GPTNetwork` does."""
 
-    vocabulary: Symbols
+    vocabulary: DocumentVocabulary
     context: int
 
     def parameters(self) -> Iterator[Tensor]:
@@ -252,7 +252,7 @@ def log_likelihood(
     network: Any,
     rows: Int64[Tensor, "n l"],
     loss_mask: Bool[Tensor, "n l"],
-    vocabulary: Symbols,
+    vocabulary: DocumentVocabulary,
     *,
     batch_size: int = SCORING_BATCH,
 ) -> Float64[Tensor, " n"]:
@@ -282,13 +282,13 @@ def log_likelihood(
     return total
 
 
-def predicted_mask(rows: Int64[Tensor, "n l"], vocabulary: Symbols) -> Bool[Tensor, "n l"]:
+def predicted_mask(rows: Int64[Tensor, "n l"], vocabulary: DocumentVocabulary) -> Bool[Tensor, "n l"]:
     """Mark what is predicted: all but the first of each row, sentinels and padding."""
-    marks = (rows != vocabulary.mask) & (rows != vocabulary.infill) & (rows < vocabulary.count)
+    marks = (rows != vocabulary.mask) & (rows != vocabulary.infill) & (rows < vocabulary.num_outputs)
     return marks & (torch.arange(rows.shape[1], device=rows.device) > 0)
 
 
-def infill_mask(rows: Int64[Tensor, "n l"], vocabulary: Symbols) -> Bool[Tensor, "n l"]:
+def infill_mask(rows: Int64[Tensor, "n l"], vocabulary: DocumentVocabulary) -> Bool[Tensor, "n l"]:
     """Mark the content of holes: what stands behind an `<infill>`, up to the `<eos>` of its document."""
     at = torch.arange(rows.shape[1], device=rows.device)
     last_infill = torch.where(rows == vocabulary.infill, at, -1).cummax(1).values

@@ -15,7 +15,7 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from feller.core.errors import InputError
-from feller.data.documents.vocabulary import Symbols
+from feller.data.documents.vocabulary import DocumentVocabulary
 
 
 class SymbolKind(IntEnum):
@@ -95,13 +95,13 @@ class ParserState:
         return filled and (self.place is Place.BETWEEN or (self.place > Place.PICTURE and self.segment_length > 0))
 
 
-def symbol_kinds(vocabulary: Symbols) -> Int64[Tensor, " count"]:
+def symbol_kinds(vocabulary: DocumentVocabulary) -> Int64[Tensor, " count"]:
     """Return the kind of each symbol that a network answers with."""
     ends = [SymbolKind.EOS, SymbolKind.BREAK, SymbolKind.MASK, SymbolKind.INFILL]
     return torch.tensor([SymbolKind.TEXT] * vocabulary.text + [SymbolKind.CODE] * vocabulary.codes + ends)
 
 
-def check_document(row: Int64[Tensor, " n"], vocabulary: Symbols) -> None:
+def check_document(row: Int64[Tensor, " n"], vocabulary: DocumentVocabulary) -> None:
     """Tell what is wrong with a row of documents; padding on its right, and a last `<eos>`, may be there or not.
 
     Raises:
@@ -118,7 +118,7 @@ def check_document(row: Int64[Tensor, " n"], vocabulary: Symbols) -> None:
         )
 
 
-def parse_prefix(row: Int64[Tensor, " n"], vocabulary: Symbols) -> ParserState:
+def parse_prefix(row: Int64[Tensor, " n"], vocabulary: DocumentVocabulary) -> ParserState:
     """Read the beginning of a row of documents, and say where it stands.
 
     Raises:
@@ -130,10 +130,10 @@ def parse_prefix(row: Int64[Tensor, " n"], vocabulary: Symbols) -> ParserState:
     if not values or values[0] != vocabulary.eos:
         got = _name(values[0], vocabulary) if values else "an empty one"
         raise InputError(f"a row that begins with <eos>, symbol {vocabulary.eos}", got, "Put it in front")
-    wrong = next((i for i, value in enumerate(values) if not 0 <= value < vocabulary.count), None)
+    wrong = next((i for i, value in enumerate(values) if not 0 <= value < vocabulary.num_outputs), None)
     if wrong is not None:
         raise InputError(
-            f"symbols from 0 to {vocabulary.count - 1}", f"{_name(values[wrong], vocabulary)} at place {wrong}"
+            f"symbols from 0 to {vocabulary.num_outputs - 1}", f"{_name(values[wrong], vocabulary)} at place {wrong}"
         )
     starts = [i for i, value in enumerate(values) if value == vocabulary.eos]
     reader = _PrefixParser(values, vocabulary)
@@ -148,7 +148,7 @@ class _PrefixParser:
     """Reads parts of a row."""
 
     values: Sequence[int]
-    vocabulary: Symbols
+    vocabulary: DocumentVocabulary
 
     def fault(self, place: int, expected: str) -> InputError:
         """Say what is wrong."""
@@ -159,7 +159,7 @@ class _PrefixParser:
         """Read what stands between two `<eos>`, or behind the last."""
         opens = [i for i in range(start, end) if self.values[i] == self.vocabulary.infill]
         body = opens[0] if opens else end
-        cuts = [i for i in range(start, end) if self.values[i] == self.vocabulary.cut]
+        cuts = [i for i in range(start, end) if self.values[i] == self.vocabulary.break_token]
         if opens and cuts and cuts[-1] > body:
             raise self.fault(cuts[-1], "no <break> behind an <infill>")
         holes: list[InfillHole] = []
@@ -236,11 +236,11 @@ class _PrefixParser:
         return ParserState(place, codes_left, segment_length, holes, len(opens) - 1, number)
 
 
-def _name(value: int, vocabulary: Symbols) -> str:
+def _name(value: int, vocabulary: DocumentVocabulary) -> str:
     """Name a symbol for people."""
     names = {
         vocabulary.eos: "<eos>",
-        vocabulary.cut: "<break>",
+        vocabulary.break_token: "<break>",
         vocabulary.mask: "<mask>",
         vocabulary.infill: "<infill>",
     }

@@ -16,7 +16,7 @@ from jaxtyping import Float32, Int64
 from torch import Tensor
 
 from feller.core.errors import InputError, UsageError
-from feller.data.documents.vocabulary import Symbols
+from feller.data.documents.vocabulary import DocumentVocabulary
 
 Span = tuple[int, int]
 """First place of what is hidden, and the first behind it."""
@@ -83,19 +83,19 @@ class MaskedDocument:
     """Of each token, where it is to be predicted: 0 for `<mask_spans>` and `<infill>`, whose places are chance, else 1."""
 
 
-def read_document(row: Int64[np.ndarray, " l"], vocabulary: Symbols) -> Document:
+def read_document(row: Int64[np.ndarray, " l"], vocabulary: DocumentVocabulary) -> Document:
     """Return the document of a row of data: padding and marks of answers are gone.
 
     Raises:
         InputError: If an answer has a beginning and no end, or holds more than a part of one text.
     """
     row = row[row != vocabulary.pad]
-    begin, end = np.flatnonzero(row == vocabulary.answer), np.flatnonzero(row == vocabulary.answered)
+    begin, end = np.flatnonzero(row == vocabulary.answer_start), np.flatnonzero(row == vocabulary.answer_end)
     if not len(begin) and not len(end):
         return Document(row, ())
     if len(begin) != len(end) or (begin > end).any() or (begin[1:] < end[:-1]).any():
         raise InputError("an end behind the beginning of each answer", f"{len(begin)} and {len(end)}")
-    tokens = row[(row != vocabulary.answer) & (row != vocabulary.answered)]
+    tokens = row[(row != vocabulary.answer_start) & (row != vocabulary.answer_end)]
     mark_offset = 2 * np.arange(len(begin))  # marks that stand before each answer, and are gone
     spans = [
         (a, b) for a, b in zip((begin - mark_offset).tolist(), (end - mark_offset - 1).tolist(), strict=True) if a < b
@@ -106,13 +106,15 @@ def read_document(row: Int64[np.ndarray, " l"], vocabulary: Symbols) -> Document
     return Document(tokens, tuple(spans))
 
 
-def segments(tokens: Int64[np.ndarray, " n"], vocabulary: Symbols) -> list[Span]:
+def segments(tokens: Int64[np.ndarray, " n"], vocabulary: DocumentVocabulary) -> list[Span]:
     """Return where the contents of the segments of a document stand, those that have any."""
-    cuts = [0, *np.flatnonzero(tokens == vocabulary.cut).tolist()]
+    cuts = [0, *np.flatnonzero(tokens == vocabulary.break_token).tolist()]
     return [(a + 1, b) for a, b in pairwise(cuts) if a + 1 < b]
 
 
-def sample_spans(masking: SpanMasking, document: Document, vocabulary: Symbols, u: Sequence[float]) -> list[Span]:
+def sample_spans(
+    masking: SpanMasking, document: Document, vocabulary: DocumentVocabulary, u: Sequence[float]
+) -> list[Span]:
     """Return what is hidden of a document, in order, from as many uniform numbers as the law takes."""
     answers = document.answers
     if u[1] >= (masking.answer_span_prob if answers else masking.span_prob) and (answers or u[0] >= masking.text_prob):
@@ -136,10 +138,12 @@ def sample_spans(masking: SpanMasking, document: Document, vocabulary: Symbols, 
     return sorted(spans)
 
 
-def max_holes(masking: SpanMasking, rows: Int64[Tensor, "b l"], vocabulary: Symbols) -> Int64[Tensor, " b"]:
+def max_holes(masking: SpanMasking, rows: Int64[Tensor, "b l"], vocabulary: DocumentVocabulary) -> Int64[Tensor, " b"]:
     """Return how many spans may be hidden of each of some rows of data, at most: what `sample_spans` can draw."""
-    within, answers = (rows < vocabulary.eos).sum(1), (rows == vocabulary.answer).sum(1)
-    texts = (vocabulary.is_text(rows[:, :-1]) & (rows[:, 1:] == vocabulary.cut)).sum(1) * (masking.text_prob > 0)
+    within, answers = (rows < vocabulary.eos).sum(1), (rows == vocabulary.answer_start).sum(1)
+    texts = (vocabulary.is_text(rows[:, :-1]) & (rows[:, 1:] == vocabulary.break_token)).sum(1) * (
+        masking.text_prob > 0
+    )
     spans, max_answer_spans = (
         masking.max_spans * (masking.span_prob > 0),
         masking.max_spans * (masking.answer_span_prob > 0),
@@ -169,7 +173,9 @@ def _choose(weights: Sequence[float], u: float) -> int:
     return len(weights) - 1
 
 
-def mask_spans(tokens: Int64[np.ndarray, " n"], spans: Sequence[Span], vocabulary: Symbols) -> MaskedDocument:
+def mask_spans(
+    tokens: Int64[np.ndarray, " n"], spans: Sequence[Span], vocabulary: DocumentVocabulary
+) -> MaskedDocument:
     """Hide spans of a document.
 
     Raises:
@@ -187,7 +193,7 @@ def mask_spans(tokens: Int64[np.ndarray, " n"], spans: Sequence[Span], vocabular
     return MaskedDocument(hidden, ((hidden != vocabulary.mask) & (hidden != vocabulary.infill)).astype(np.float32))
 
 
-def restore_spans(tokens: Int64[np.ndarray, " n"], vocabulary: Symbols) -> Int64[np.ndarray, " m"]:
+def restore_spans(tokens: Int64[np.ndarray, " n"], vocabulary: DocumentVocabulary) -> Int64[np.ndarray, " m"]:
     """Put what fills the holes of a document where it belongs; a last `<eos>` and padding are left out.
 
     Raises:

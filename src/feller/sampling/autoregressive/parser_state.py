@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Int64
 
 from feller.core.errors import UsageError
-from feller.data.documents.vocabulary import Symbols
+from feller.data.documents.vocabulary import DocumentVocabulary
 from feller.sampling.autoregressive.decoding_goals import DecodingGoal
 from feller.sampling.autoregressive.document_grammar import WHERE, ParserState, Place, SymbolKind
 
@@ -60,7 +60,7 @@ class Automaton:
     A symbol may come where the row can be ended behind it within its room; so one may always come until it has ended.
     """
 
-    vocabulary: Symbols
+    vocabulary: DocumentVocabulary
     goal: DecodingGoal
 
     def initial_state(self, parser_states: Sequence[ParserState], room: Sequence[int]) -> ParserStateBatch:

@@ -11,9 +11,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from feller.core.errors import InputError
+from feller.data.documents.document_encoder import DocumentEncoder
 from feller.data.documents.token_layout import from_tokens, to_tokens
-from feller.data.documents.vectors import DocumentVectors
-from feller.data.documents.vocabulary import Symbols
+from feller.data.documents.vocabulary import DocumentVocabulary
 from feller.data.files import numpy_files
 from feller.networks.sequence.ngram_vectors import mix_hash
 from feller.sampling.autoregressive.masked_spans import read_document
@@ -39,7 +39,7 @@ class DatastoreOrigin:
 class Datastore:
     """Documents that can be looked up."""
 
-    vocabulary: Symbols
+    vocabulary: DocumentVocabulary
     rows: Int64[Tensor, "n l"]
     """As the data hold them: padded, with marks of answers."""
     vectors: Float[Tensor, "n d"]
@@ -51,7 +51,7 @@ class Datastore:
         return len(self.rows)
 
 
-def create_datastore(rows: Int64[Tensor, "n l"], encoder: DocumentVectors, vocabulary: Symbols) -> Datastore:
+def create_datastore(rows: Int64[Tensor, "n l"], encoder: DocumentEncoder, vocabulary: DocumentVocabulary) -> Datastore:
     """Make a memory of documents.
 
     Raises:
@@ -77,13 +77,13 @@ def save_datastore(datastore: Datastore, origin: DatastoreOrigin, path: pathlib.
     )
 
 
-def load_datastore(path: pathlib.Path, vocabulary: Symbols, origin: DatastoreOrigin) -> Datastore:
+def load_datastore(path: pathlib.Path, vocabulary: DocumentVocabulary, origin: DatastoreOrigin) -> Datastore:
     """Read a memory that the same makers gave its numbers.
 
     Raises:
         InputError: If it is damaged, empty, or another's.
     """
-    arrays = numpy_files.load(path)
+    arrays = numpy_files.load_arrays(path)
     try:
         return _memory_of(arrays, vocabulary, origin, path)
     except InputError as error:
@@ -91,7 +91,7 @@ def load_datastore(path: pathlib.Path, vocabulary: Symbols, origin: DatastoreOri
 
 
 def _memory_of(
-    found: Mapping[str, np.ndarray], symbols: Symbols, makers: DatastoreOrigin, path: pathlib.Path
+    found: Mapping[str, np.ndarray], symbols: DocumentVocabulary, makers: DatastoreOrigin, path: pathlib.Path
 ) -> Datastore:
     forms = {name: (found[name].dtype.kind, found[name].ndim) for name, *_ in _FORM if name in found}
     wrong = [name for name, kind, axes in _FORM if forms.get(name) != (kind, axes)]
@@ -102,7 +102,7 @@ def _memory_of(
         ("tokeniser of pictures", "tokenizer.safetensors, or model.json", makers.codes, own.codes),
         ("vocabulary", "model.json", makers.text, own.text),
         ("network that finds documents", "vectors.safetensors", makers.vectors, own.vectors),
-        ("number of symbols", "model.json", symbols, Symbols(*map(int, found["symbols"]))),
+        ("number of symbols", "model.json", symbols, DocumentVocabulary(*map(int, found["symbols"]))),
     ):
         if ours != theirs:
             raise InputError(
@@ -124,9 +124,9 @@ def _memory_of(
     return Datastore(symbols, rows, vectors, both)
 
 
-def _check(rows: Int64[Tensor, "n l"], vocabulary: Symbols) -> None:
+def _check(rows: Int64[Tensor, "n l"], vocabulary: DocumentVocabulary) -> None:
     """Check that rows are documents, padded behind their ends."""
-    if (rows < 0).any() or (rows >= vocabulary.all).any() or not rows.shape[1]:
+    if (rows < 0).any() or (rows >= vocabulary.num_data_tokens).any() or not rows.shape[1]:
         raise InputError("rows of symbols", "other numbers", ANEW)
     try:
         whole = to_tokens(*from_tokens(rows, vocabulary), vocabulary)
@@ -137,13 +137,13 @@ def _check(rows: Int64[Tensor, "n l"], vocabulary: Symbols) -> None:
     width = max(whole.shape[1], rows.shape[1])
     ours, theirs = (F.pad(some, (0, width - some.shape[1]), value=vocabulary.pad) for some in (whole, rows))
     last = theirs.gather(1, (theirs != vocabulary.pad).sum(1, keepdim=True) - 1)[:, 0]
-    wrong = (ours != theirs).any(1) | (last != vocabulary.cut)
+    wrong = (ours != theirs).any(1) | (last != vocabulary.break_token)
     if wrong.any():
         number = int(wrong.nonzero()[0]) + 1
         raise InputError(expected="a <break> at the end, then padding", remedy=ANEW, place=f"document {number}")
 
 
-def fingerprints(rows: Int64[Tensor, "n l"], vocabulary: Symbols) -> Int64[Tensor, " n"]:
+def fingerprints(rows: Int64[Tensor, "n l"], vocabulary: DocumentVocabulary) -> Int64[Tensor, " n"]:
     """Return a number of 64 bits for each document, by which equal ones are known, however far they are padded."""
-    place = torch.arange(1, rows.shape[1] + 1, device=rows.device) * (vocabulary.all + 1)
+    place = torch.arange(1, rows.shape[1] + 1, device=rows.device) * (vocabulary.num_data_tokens + 1)
     return (mix_hash(rows + place) * (rows != vocabulary.pad)).sum(1)

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from feller.core.errors import UsageError, check_number
 from feller.core.rng import Rng
-from feller.data.documents.vectors import DocumentVectors
-from feller.data.documents.vocabulary import Symbols
+from feller.data.documents.document_encoder import DocumentEncoder
+from feller.data.documents.vocabulary import DocumentVocabulary
 from feller.networks.sequence.bi_encoder import mask_tokens
 from feller.sampling.retrieval.datastore import Datastore, fingerprints
 from feller.sampling.retrieval.vector_index import ExactIndex, VectorIndex
@@ -25,7 +25,7 @@ NO_DOCUMENT = -1
 class IndexedDatastore:
     """A memory, what gives documents their vectors, and an index."""
 
-    def __init__(self, datastore: Datastore, encoder: DocumentVectors, index: VectorIndex | None = None) -> None:
+    def __init__(self, datastore: Datastore, encoder: DocumentEncoder, index: VectorIndex | None = None) -> None:
         self.datastore, self.encoder = datastore, encoder
         self.search = (index or ExactIndex()).build(datastore.vectors)
         self.fingerprints = fingerprints(datastore.rows, datastore.vocabulary)
@@ -206,9 +206,9 @@ def _within(likeness: Float[Tensor, "b p"], most: float) -> Bool[Tensor, "b p"]:
     return (likeness <= most) | (most >= 1)
 
 
-def _without_answers(rows: Int64[Tensor, "b l"], vocabulary: Symbols) -> Int64[Tensor, "b l"]:
+def _without_answers(rows: Int64[Tensor, "b l"], vocabulary: DocumentVocabulary) -> Int64[Tensor, "b l"]:
     """Put `<mask>` in the place of what stands between marks of answers."""
-    within = ((rows == vocabulary.answer).long() - (rows == vocabulary.answered).long()).cumsum(1) > 0
+    within = ((rows == vocabulary.answer_start).long() - (rows == vocabulary.answer_end).long()).cumsum(1) > 0
     return torch.where(within & (rows < vocabulary.eos), vocabulary.mask, rows)
 
 
@@ -249,7 +249,7 @@ def _concatenate_documents(datastore: IndexedDatastore, index: Sequence[int], ro
     memory, parts = datastore.datastore, []
     for number in index:
         row = memory.rows[number] if number != NO_DOCUMENT else memory.rows[0, :0]
-        document = row[row < memory.vocabulary.count]  # neither padding nor marks
+        document = row[row < memory.vocabulary.num_outputs]  # neither padding nor marks
         room -= len(document)
         if room < 0:
             break

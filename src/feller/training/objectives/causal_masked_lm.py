@@ -13,7 +13,7 @@ from feller.core.distributed import all_reduce_
 from feller.core.errors import InputError, UsageError, check_number
 from feller.core.pytree import tree_map
 from feller.core.rng import RandomStream, Rng
-from feller.data.documents.vocabulary import Symbols
+from feller.data.documents.vocabulary import DocumentVocabulary
 from feller.sampling.autoregressive.masked_spans import (
     MaskedDocument,
     SpanMasking,
@@ -43,7 +43,7 @@ class CausalMaskedLM(BatchCoupledObjective):
     finetune_lr_scale: ClassVar[float] = 0.3
     space: Space
     """Rows of symbols."""
-    vocabulary: Symbols
+    vocabulary: DocumentVocabulary
     context: int = 512
     """Tokens of a sample, at most; of a longer one the documents in front are left out."""
     row_length: int = 1024
@@ -81,7 +81,7 @@ class CausalMaskedLM(BatchCoupledObjective):
 
     def _check_context_fits(self, rows: Int64[Tensor, "b l"]) -> None:
         """Refuse documents that would be too long in the midst of training, once as many holes are drawn."""
-        places = (rows < self.vocabulary.count).sum(1) + 2 * max_holes(self.masking, rows, self.vocabulary)
+        places = (rows < self.vocabulary.num_outputs).sum(1) + 2 * max_holes(self.masking, rows, self.vocabulary)
         longest = int(places.max()) + 1 if len(rows) else 0
         if longest > self.context:
             raise InputError(
@@ -173,7 +173,7 @@ class RetrievalCausalMaskedLM(Objective):
 
 
 def _mask_documents(
-    masking: SpanMasking, rows: Int64[Tensor, "b k l"], vocabulary: Symbols, rng: RandomStream
+    masking: SpanMasking, rows: Int64[Tensor, "b k l"], vocabulary: DocumentVocabulary, rng: RandomStream
 ) -> list[list[MaskedDocument]]:
     """Hide spans of some documents each, leaving out rows of nothing but padding."""
     numbers = rng.uniform((*rows.shape[:2], masking.numbers), torch.float64).tolist()
@@ -188,7 +188,7 @@ def _mask_documents(
 
 
 def _mask_document(
-    masking: SpanMasking, row: Int64[np.ndarray, " l"], vocabulary: Symbols, u: list[float]
+    masking: SpanMasking, row: Int64[np.ndarray, " l"], vocabulary: DocumentVocabulary, u: list[float]
 ) -> MaskedDocument:
     """Hide spans of a document."""
     document = read_document(row, vocabulary)

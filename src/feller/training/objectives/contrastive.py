@@ -9,7 +9,7 @@ from torch import Tensor
 
 from feller.core.errors import InputError, check_number
 from feller.core.rng import RandomStream, Rng
-from feller.data.documents.vocabulary import Symbols
+from feller.data.documents.vocabulary import DocumentVocabulary
 from feller.networks.sequence.bi_encoder import extract_images, mask_tokens
 from feller.spaces import Space
 from feller.training.objective import Batch, BatchCoupledObjective, Example, Objective, TrainingContext
@@ -31,7 +31,7 @@ class InfoNCE(BatchCoupledObjective):
     family: ClassVar[str] = "embedding"
     space: Space
     """Rows of symbols."""
-    vocabulary: Symbols
+    vocabulary: DocumentVocabulary
     group_size: int = 256
     """Documents that are told apart, at most: a batch is cut into equal groups."""
     token_dropout: float = 0.2
@@ -86,7 +86,7 @@ class InfoNCE(BatchCoupledObjective):
 
 
 def _sample_image(
-    rows: Int64[Tensor, "n l"], vocabulary: Symbols, rng: RandomStream
+    rows: Int64[Tensor, "n l"], vocabulary: DocumentVocabulary, rng: RandomStream
 ) -> tuple[Int64[Tensor, "n picture"], Bool[Tensor, " n"]]:
     """Draw a picture of each document, and tell which have any."""
     codes, owner = extract_images(rows, vocabulary)

@@ -95,7 +95,7 @@ class Infilling(ConditionalObjective):
     The network is given `valid`, `phone`, `context`, which is x_1 where it is told and zero elsewhere, and `known`,
     which marks that. Units are hidden wholly or not at all, but for those that a long row is cut in.
 
-    Other paths are other objectives: `Affine(VP())` is diffusion with velocities, `Affine(VP(), Source())` score
+    Other paths are other objectives: `Affine(VP())` is diffusion with velocities, `Affine(VP(), ShardReader())` score
     matching with the weight sigma^2, None regression on the data, without time or noise. Source: Le et al. 2023,
     "Voicebox", arXiv 2306.15687.
     """

@@ -91,7 +91,7 @@ class OutputPerturbation(OneShotObjective):
     def solution(self, rows: Dataset, rho: float) -> ERMSolution:
         """Return the weights without noise, and all that they stand on: not to be told."""
         x = self.features.transform(rows.modality.encode(rows.values))
-        y = rows.wanted(self.target)[:, 0].to(x)
+        y = rows.targets(self.target)[:, 0].to(x)
         return solve_erm(self.erm_problem(len(rows), rho), add_intercept(x), y)
 
     def noise_std(self, n: int, rho: float) -> float:

@@ -11,7 +11,7 @@ from jaxtyping import Float32, Int64
 from torch import Tensor
 
 from feller.core.errors import InputError, UsageError
-from feller.data.documents.vocabulary import Symbols
+from feller.data.documents.vocabulary import DocumentVocabulary
 from feller.sampling.autoregressive.masked_spans import MaskedDocument
 
 PADDING_SAMPLE = -1
@@ -40,7 +40,7 @@ class PackedRows:
 
 
 def join_sample(
-    retrieved: Sequence[MaskedDocument], query: MaskedDocument, vocabulary: Symbols, context: int
+    retrieved: Sequence[MaskedDocument], query: MaskedDocument, vocabulary: DocumentVocabulary, context: int
 ) -> MaskedDocument:
     """Return a sample: documents in front, the query, and the last `<eos>`; the foremost are left out that do not fit.
 
@@ -65,7 +65,7 @@ def join_sample(
     )
 
 
-def pack_samples(samples: Sequence[MaskedDocument], vocabulary: Symbols, max_width: int) -> PackedRows:
+def pack_samples(samples: Sequence[MaskedDocument], vocabulary: DocumentVocabulary, max_width: int) -> PackedRows:
     """Lay samples in rows of no more places than the widest may have.
 
     Raises:

@@ -12,7 +12,7 @@ from feller.app.workflows.private.budget import ledger_of
 from feller.app.workflows.private.guarantee_text import promised
 from feller.app.workflows.run_config import parts, record_of
 from feller.core.run_folder import Run
-from feller.data.loading.read import read
+from feller.data.loading.dataset_reader import read
 from feller.privacy.accounting.zcdp import rho_from_epsilon
 from tests.app.commands.private.private_fits import SEEDED, TINY, fit, held, run, steps_in, true_epsilon, write_table
 

@@ -9,7 +9,7 @@ from feller.app.workflows.private.table_schema import beware, for_owner
 from feller.app.workflows.run_config import record_of
 from feller.core.errors import InputError
 from feller.core.run_folder import open_run
-from feller.data.loading.read import read
+from feller.data.loading.dataset_reader import read
 from feller.data.tables.schema import read_schema, write_schema
 from tests.app.commands.private.private_fits import ALONE, SCHEMA, SEEDED, TINY, run, write_table
 from tests.records import fit_record

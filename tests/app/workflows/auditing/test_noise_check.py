@@ -44,7 +44,7 @@ def best_of(run: Run) -> torch.Tensor:
     assert asked.provenance.private is not None
     assert isinstance(objective, OutputPerturbation)
     kind = model.spec.modality
-    rows = parts(asked, read_again(asked, kind).seen_as(kind))[0]
+    rows = parts(asked, read_again(asked, kind).with_modality(kind))[0]
     return objective.solution(rows, asked.provenance.private.rho).theta
 
 

@@ -19,7 +19,7 @@ from feller.app.workflows.private.privacy_config import Guarantee
 from feller.core.errors import UsageError
 from feller.core.rng import Rng
 from feller.core.run_folder import Run
-from feller.data.loading.read import read
+from feller.data.loading.dataset_reader import read
 from feller.privacy.accounting.dp_events import PoissonSubsampledGaussian
 from tests.app.commands.asked import run_json as run
 
@@ -83,7 +83,7 @@ def test_a_model_that_learned_by_heart_is_caught_and_one_that_never_saw_the_rows
 
     noise_table("others.csv", 120, seed=1)
     it, again = audited()
-    others = read("others.csv", like=it.train.modality).seen_as(it.train.modality)
+    others = read("others.csv", like=it.train.modality).with_modality(it.train.modality)
     first, second = (others.subset(torch.arange(start, start + 60)) for start in (0, 60))
     numbers = shadowed(replace(it, train=first, held_out=second), again, 2, Rng(0), SILENT).numbers
     for way in ("shadow", "relative"):

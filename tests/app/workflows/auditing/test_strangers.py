@@ -10,8 +10,8 @@ from feller.app.workflows.auditing.canary_audit import strangers
 from feller.core.errors import UsageError
 from feller.core.rng import Rng
 from feller.data.batches import split
-from feller.data.loading.read import read
-from feller.data.tables.constraints import broken
+from feller.data.loading.dataset_reader import read
+from feller.data.tables.constraints import violations
 
 SCHEMA = """{"columns": {
 "job": {"kind": "categorical", "values": ["none", "clerk", "smith"]},
@@ -28,7 +28,7 @@ def test_cells_are_drawn_evenly_and_rules_are_kept(tmp_path: pathlib.Path) -> No
     shares = found.values[:, 0].bincount(minlength=3) / 3_000
     assert (shares - 1 / 3).abs().max() < 5 * 0.0086
     for pair in train.modality.schema.pairs:
-        assert not broken(found.values.numpy(), pair).any()
+        assert not violations(found.values.numpy(), pair).any()
     assert len(train.modality.schema.pairs) == 1
     assert len(found.values.unique(dim=0)) == 9
 

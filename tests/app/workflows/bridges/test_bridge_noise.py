@@ -5,7 +5,7 @@ import torch
 
 from feller.app.workflows.bridges.populations import Populations, check_noise, usual_noise
 from feller.core.errors import UsageError
-from feller.data.points.points import Points
+from feller.data.points.euclidean_points import Points
 from tests.errors import refuses
 
 

@@ -20,9 +20,9 @@ from feller.app.workflows.private.private_statistics import guard
 from feller.app.workflows.private.table_schema import Charged
 from feller.core.errors import UsageError
 from feller.core.rng import Rng
-from feller.data.documents.vocabulary import Symbols
+from feller.data.documents.vocabulary import DocumentVocabulary
 from feller.data.images.modality import Images
-from feller.data.loading.read import read
+from feller.data.loading.dataset_reader import read
 from feller.data.modality import Dataset
 from feller.data.tables.column import Categorical
 from feller.data.tables.modality import Table
@@ -166,7 +166,7 @@ def test_counts_carry_the_noise_that_the_ledger_charges(monkeypatch: pytest.Monk
     for seed in range(30):
         found = guarded(PrivacyConfig(epsilon=4.0, unsafe_seed=seed), data)
         assert isinstance(found.dataset.modality, Table)
-        counts = [round(3000 * share) for column in found.dataset.modality.shares for share in column]
+        counts = [round(3000 * share) for column in found.dataset.modality.marginals for share in column]
         drawn.append([count - truth for count, truth in zip(counts, exact, strict=True)])
     (charged,) = found.ledger.events
     assert isinstance(charged, GaussianMechanism)
@@ -187,7 +187,7 @@ def test_noise_is_secret_unless_a_seed_is_asked_for() -> None:
     def shares(seed: int | None) -> Any:
         modality = guarded(PrivacyConfig(epsilon=4.0, unsafe_seed=seed)).dataset.modality
         assert isinstance(modality, Table)
-        return modality.shares
+        return modality.marginals
 
     assert shares(3) == shares(3) != shares(4)
     assert shares(None) != shares(None)
@@ -224,10 +224,10 @@ def test_what_lets_rows_look_at_each_other_is_refused_by_name() -> None:
         "pairs of an older model": replace(recipe, reflow_pairs=10),
         "the objective Distillation": replace(recipe, objective=Distillation(objective.path, objective.space)),
         "the objective CausalMasking, by which rows look at each other": replace(
-            recipe, objective=CausalMaskedLM(objective.space, Symbols(3, 3, 1))
+            recipe, objective=CausalMaskedLM(objective.space, DocumentVocabulary(3, 3, 1))
         ),
         "the objective Contrastive, by which rows look at each other": replace(
-            recipe, objective=InfoNCE(objective.space, Symbols(3, 3, 1))
+            recipe, objective=InfoNCE(objective.space, DocumentVocabulary(3, 3, 1))
         ),
         "examples that serve several steps": replace(recipe, train=replace(recipe.train, reuse_batches=2)),
         "networks that write and find the data": replace(

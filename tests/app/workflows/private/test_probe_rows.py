@@ -18,7 +18,7 @@ from feller.data.modality import Dataset, Target
 from feller.data.tables.column import Categorical
 from feller.data.tables.constraints import Constraint
 from feller.data.tables.modality import Table
-from feller.data.tables.numerical import Numerical
+from feller.data.tables.numerical_column import Numerical
 from feller.data.tables.schema import Schema
 from feller.models.recipes.recipe import Recipe
 from feller.privacy.noise.grid_noise import SeededNoise
@@ -42,7 +42,7 @@ def pictures(n: int = 40) -> Dataset:
 
 def ours(data: Dataset, name: str = "auto") -> tuple[Recipe, Dataset, nn.Module]:
     recipe = apart(find_recipe(name, data, "tiny")[1])
-    data = data.seen_as(recipe.modality or data.modality)
+    data = data.with_modality(recipe.modality or data.modality)
     return recipe, data, recipe.model_spec(data).build(Rng(0))
 
 

@@ -16,11 +16,11 @@ from feller.app.workflows.private.privacy_config import PrivacyConfig
 from feller.app.workflows.private.private_data import data_access
 from feller.app.workflows.private.table_schema import beyond_line, hidden_line, merged_line, refusal
 from feller.core.errors import MAX_MESSAGE_LENGTH
-from feller.data.tables.clipped_cells import Beyond, Kept
+from feller.data.tables.clipped_cells import ClippedCells, KeptWords
 from feller.data.tables.column import Boolean
 from feller.data.tables.private_support import Charge
 from feller.data.tables.schema import Schema
-from feller.data.tables.unmodelled_columns import Untold
+from feller.data.tables.unmodelled_columns import HiddenColumn
 from feller.privacy.accounting.dp_events import GaussianMechanism
 from feller.privacy.accounting.ledger import Ledger
 from feller.training.engine import get_engine
@@ -40,7 +40,7 @@ def write(name: str, n: int) -> None:
 
 
 def test_the_line_follows_from_the_schema_alone() -> None:
-    schema = Schema((Boolean("a"), Untold("b"), Untold("c d")), "clip")
+    schema = Schema((Boolean("a"), HiddenColumn("b"), HiddenColumn("c d")), "clip")
     (line,) = hidden_line(schema, "my people.csv", 500, 0.21)
     assert "b, c d" in line
     assert "2 of 3 columns" in line
@@ -104,10 +104,12 @@ def test_a_hidden_column_is_told_left_out_and_not_judged(capsys: pytest.CaptureF
 
 def test_what_is_told_follows_from_what_was_found_whatever_the_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two tables that have nothing in common but names and number of rows, and one noisy schema for both."""
-    hidden = Schema((Boolean("smokes", "yes", "no"), Untold("age"), Untold("ward"), Boolean("home", "a", "b")), "clip")
+    hidden = Schema(
+        (Boolean("smokes", "yes", "no"), HiddenColumn("age"), HiddenColumn("ward"), Boolean("home", "a", "b")), "clip"
+    )
     found = tuple(replace(column, missing="") if isinstance(column, Boolean) else column for column in hidden.columns)
     domain = (replace(hidden, columns=found), (Charge("kinds of the columns", 20.0),), (), ())
-    monkeypatch.setattr(table_schema, "find_domain", lambda *given: domain)
+    monkeypatch.setattr(table_schema, "search_schema", lambda *given: domain)
     wish, wanted = (
         PrivacyConfig(epsilon=2.0, unsafe_seed=0),
         fit_record(data="t.csv", recipe="table-marginals", size="tiny", seed=0),
@@ -122,7 +124,7 @@ def test_what_is_told_follows_from_what_was_found_whatever_the_rows(monkeypatch:
 
 
 def test_merged_words_are_told_the_largest_share_first() -> None:
-    told = merged_line([Kept("sex", 2, "OTHER", None, 40.2), Kept("city", 1, "OTHER", 0.412, 40.2)])
+    told = merged_line([KeptWords("sex", 2, "OTHER", None, 40.2), KeptWords("city", 1, "OTHER", 0.412, 40.2)])
     assert told == (
         "words of fewer than about 40 rows are OTHER; city: 1 word kept, all others (about 41% of its cells) are OTHER;"
         " sex: 2 words kept, noise hides how many cells hold others",
@@ -131,7 +133,9 @@ def test_merged_words_are_told_the_largest_share_first() -> None:
 
 
 def test_bounds_that_leave_much_out_are_told_with_a_way_out() -> None:
-    (told,) = beyond_line([Beyond("age", "0", "64", 0.04), Beyond("wealth", "0", "2", 0.283)], "my people.csv")
+    (told,) = beyond_line(
+        [ClippedCells("age", "0", "64", 0.04), ClippedCells("wealth", "0", "2", 0.283)], "my people.csv"
+    )
     assert told.startswith(
         "bounds that were found leave much out, which is read as the nearest bound or as empty: wealth: 0 to 2, about"
         " 28% beyond; age: 0 to 64, about 4% beyond. Describe the columns"

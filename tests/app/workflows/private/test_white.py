@@ -8,9 +8,9 @@ from PIL import Image
 
 from feller.app.workflows.private.probe_rows import check_white, with_white
 from feller.core.errors import InputError
+from feller.data.images.image_resizing import resize_arrays
 from feller.data.images.modality import Images
-from feller.data.images.resize import fit_arrays
-from feller.data.loading.read import read
+from feller.data.loading.dataset_reader import read
 
 
 def written(path: pathlib.Path, values: np.ndarray, **more: np.ndarray) -> str:
@@ -72,5 +72,5 @@ def test_a_bright_picture_does_not_move_how_others_are_made_smaller() -> None:
     dark = np.tile(np.array([[0, 9], [9, 0]], dtype=np.uint8), (2, 8, 8))[..., None]
     dark[0, :9] = 9
     bright = np.concatenate([dark, np.full((1, 16, 16, 1), 255, dtype=np.uint8)])
-    assert (fit_arrays(bright, 5, None)[0][:2] == fit_arrays(dark, 5, None)[0]).all()
-    assert fit_arrays(dark, 5, None)[0].max() <= 9
+    assert (resize_arrays(bright, 5, None)[0][:2] == resize_arrays(dark, 5, None)[0]).all()
+    assert resize_arrays(dark, 5, None)[0].max() <= 9

@@ -11,11 +11,11 @@ from feller.app.cli import main
 from feller.app.modalities.registration import find_recipe, registration_of
 from feller.app.workflows.next_steps import wishes
 from feller.app.workflows.reporting.comparison import Judged, from_all_over
-from feller.data.images.labelled import Labelled
-from feller.data.loading.raw import FoundTexts, as_objects
-from feller.data.loading.read import read
+from feller.data.images.labelled_images import LabelledImages
+from feller.data.loading.dataset_reader import read
+from feller.data.loading.raw import RawTexts, object_array
 from feller.data.modality import Dataset
-from feller.data.text.dataset import texts
+from feller.data.text.dataset import text_dataset
 from tests.evaluation.report.reader import Node
 from tests.evaluation.report.reader import read as read_page
 
@@ -76,7 +76,7 @@ def test_with_nothing_held_out_all_say_so(capsys: pytest.CaptureFixture[str]) ->
 
 def labelled() -> Dataset:
     data = read("example:digits")
-    return data.seen_as(Labelled(data.modality))
+    return data.with_modality(LabelledImages(data.modality))
 
 
 @pytest.mark.parametrize(
@@ -97,11 +97,11 @@ def test_wishes_can_be_met(data: Dataset, keys: list[str]) -> None:
     for key, text in found.items():
         if key == "structure":  # a file
             continue
-        if key in about.modality.leaves:
-            value, _ = about.modality.give(key, text)
+        if key in about.modality.conditionable_leaves:
+            value, _ = about.modality.parse_condition(key, text)
             assert len(value) == 1
         else:
-            about.modality.condition(key, text)
+            about.modality.class_index(key, text)
 
 
 @pytest.mark.parametrize("name", ["proteins", "molecules"])
@@ -142,7 +142,7 @@ def test_classes_are_shown_in_turn_with_their_shares() -> None:
     """A page of texts holds 24: of 30 and 60 in two classes, 8 and 16 of them."""
     lines = [f"{word} number {i}" for i in range(30) for word in ("short", "long", "longer")]
     labels = np.array([0 if line.startswith("short") else 1 for line in lines])
-    data = texts(FoundTexts(as_objects(lines), documents=True, labels=labels, classes=("a", "b")))
+    data = text_dataset(RawTexts(object_array(lines), documents=True, labels=labels, classes=("a", "b")))
     shown = from_all_over(data, 90)
     assert torch.bincount(shown.given["label"]).tolist() == [8, 16]
     few = from_all_over(read("example:digits"), 100).given["label"]

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from feller.core.errors import UsageError
-from feller.data.loading.raw import FoundTable
+from feller.data.loading.raw import RawTable
 from feller.data.tables.column import Boolean, Categorical
 from feller.data.tables.dates import Datetime
 from feller.data.tables.encoding import outside as outside_of
 from feller.data.tables.modality import Table
-from feller.data.tables.numerical import Numerical
+from feller.data.tables.numerical_column import Numerical
 from feller.data.tables.schema import Schema
 from feller.data.tables.unmodelled_columns import FreeText, Identifier
 from tests.errors import refuses
@@ -28,7 +28,7 @@ PEOPLE = Schema(
 
 def outside(schema: Schema, cells: dict[str, list[str]]) -> list[str]:
     """Return what is said of cells, column by column, which may differ in number."""
-    tables = (FoundTable(np.array([[cell] for cell in own]), columns=(name,)) for name, own in cells.items())
+    tables = (RawTable(np.array([[cell] for cell in own]), columns=(name,)) for name, own in cells.items())
     return [line for table in tables for line in outside_of(schema, table)]
 
 

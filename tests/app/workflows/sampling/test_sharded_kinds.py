@@ -10,7 +10,7 @@ from feller.app.options import config_of
 from feller.app.workflows.sampler import ready
 from feller.app.workflows.sharded_samples import sample_shards
 from feller.core.pytree import leaves
-from feller.data.loading.read_samples import read_back
+from feller.data.loading.sample_reader import read_samples
 from tests.models.export.untrained import as_run, untrained
 
 N, SHARD = 7, 3
@@ -44,7 +44,7 @@ def test_shards_of_a_kind(tmp_path: pathlib.Path, data: str, recipe: str, ending
         for one, other in zip(leaves(part.values), leaves(whole.subset(index).values), strict=True):
             assert torch.allclose(one.double(), other.double(), atol=2e-3)
     sample_shards(run, about, N, SHARD, out=str(tmp_path / "many"))
-    values, _ = read_back(tmp_path / "many", model.spec.modality)
+    values, _ = read_samples(tmp_path / "many", model.spec.modality)
     assert len(next(leaves(values))) == N
     found = sample_shards(run, about, N, SHARD, out=str(tmp_path / "folders" / "{shard}"))
     assert [path.is_dir() for path in found] == [True] * 3

@@ -15,7 +15,7 @@ from tests.app.workflows.speech.pace import Even
 def even(speaking: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Model:
     """Return it; whoever loads the run gets it."""
     found = load_model(Run(speaking))
-    kind = replace(require_speech(found), durations=Even(), rhythm=Even())
+    kind = replace(require_speech(found), duration_regressor=Even(), duration_sampler=Even())
     model = Model.from_spec(replace(found.spec, modality=kind), found.network)
     monkeypatch.setattr("feller.app.workflows.speech.sample_speech.load_model", lambda run: model)
     return model

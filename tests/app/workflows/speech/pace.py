@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from feller.app.reporter import Tell
-from feller.data.speech.durations import Durations
+from feller.data.speech.durations import DurationModel
 
 
 class Listening(Tell):
@@ -22,7 +22,7 @@ class Listening(Tell):
 
 
 @dataclass(frozen=True)
-class Even(Durations):
+class Even(DurationModel):
     """All phones last 10 frames, silences 2."""
 
     @property
@@ -30,6 +30,6 @@ class Even(Durations):
         """None to speak of."""
         return nn.Identity()
 
-    def fill(self, duration: Any, observed: Any, phone: Any, *, rng: Any, valid: Any = None) -> Any:
+    def infill(self, duration: Any, observed: Any, phone: Any, *, rng: Any, valid: Any = None) -> Any:
         """Fill in."""
         return torch.where(observed, duration, torch.where(phone == 0, 2, 10))

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 
 from feller.app.workflows.speech.recordings import clips_of, continued
-from feller.data.loading.raw import FoundSpeech, Layout, as_objects
-from feller.data.speech.dataset import speech
+from feller.data.loading.raw import PhoneAlignment, RawSpeech, object_array
+from feller.data.speech.dataset import speech_dataset
 from feller.data.speech.modality import Speech
 from tests.data.speech.test_clip_chains import MEL, SETTINGS
 
@@ -15,12 +15,12 @@ PHONES = ("SIL", "T_B", "UW_E", "SIL", "EY_B", "T_E", "SIL", "EY_S", "SIL")
 
 
 def data(lengths: tuple[int, ...], text: str = "two eight a", n: int = 2):
-    mel = np.arange(sum(lengths), dtype=np.float32)[:, None].repeat(MEL.bands, 1)
-    return speech(
-        FoundSpeech(
-            as_objects([mel] * n),
+    mel = np.arange(sum(lengths), dtype=np.float32)[:, None].repeat(MEL.n_mels, 1)
+    return speech_dataset(
+        RawSpeech(
+            object_array([mel] * n),
             texts=(text,) * n,
-            alignments=(Layout(PHONES, lengths),) * n,
+            alignments=(PhoneAlignment(PHONES, lengths),) * n,
             settings=SETTINGS,
         )
     )
@@ -51,18 +51,18 @@ def test_the_first_words_are_heard_and_the_others_said_anew() -> None:
     assert cut.text == "eight a"
     assert cut.heard[:, 0].tolist() == list(range(3, 12))
     assert cut.real[:, 0].tolist() == list(range(12, 35))
-    kept = [part.phone for part in cut.script.parts if part.kept]
+    kept = [part.phone for part in cut.script.parts if part.is_recorded]
     assert kept == ["SIL", "T_B", "UW_E"]  # a silence of no length, and a word
-    assert [part.phone for part in cut.script.parts[cut.script.shown :]] == [*PHONES[3:]]
-    assert all(part.length is None for part in cut.script.parts[cut.script.shown :])
+    assert [part.phone for part in cut.script.parts[cut.script.prompt_length :]] == [*PHONES[3:]]
+    assert all(part.length is None for part in cut.script.parts[cut.script.prompt_length :])
 
 
 def test_no_more_is_heard_and_said_than_a_model_does_at_once() -> None:
     found = data((3, 4, 5, 0, 6, 7, 2, 8, 1))
-    small = replace(kind(found), at_once=30)
+    small = replace(kind(found), window_frames=30)
     cut = continued(small, found)[0]
     assert cut.text == "eight"
-    assert not continued(replace(small, at_once=8), found)
+    assert not continued(replace(small, window_frames=8), found)
 
 
 def test_words_that_do_not_fit_their_phones_are_not_known() -> None:

@@ -7,18 +7,18 @@ import pytest
 
 from feller.app.workflows.speech import evaluate_speech
 from feller.app.workflows.speech.evaluate_speech import Attentive
-from feller.data.loading.raw import Sound
+from feller.data.loading.raw import Waveform
 from feller.evaluation.speech.asr import SpeechRecognizer
 from feller.evaluation.speech.mos import MOSRatings
 from tests.app.workflows.speech.pace import Listening
 
 
-def tone(level: float) -> Sound:
-    return Sound(np.full(1600, level, np.float32), 16_000)
+def tone(level: float) -> Waveform:
+    return Waveform(np.full(1600, level, np.float32), 16_000)
 
 
 class Level(SpeechRecognizer):
-    def transcribe(self, sounds: Sequence[Sound]) -> list[str]:
+    def transcribe(self, sounds: Sequence[Waveform]) -> list[str]:
         return [f"{sound.samples[0]:.1f}" for sound in sounds]
 
 

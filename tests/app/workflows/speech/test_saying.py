@@ -15,15 +15,15 @@ from feller.core.rng import Rng
 from feller.core.run_folder import Run
 from feller.data.speech.phones import SIL
 from feller.data.speech.script import (
-    Clip,
-    Part,
+    AlignedRecording,
     Script,
-    again_script,
-    cleaned_script,
-    edited_script,
-    restyled_script,
+    ScriptPhone,
+    denoising_script,
+    editing_script,
+    resynthesis_script,
+    style_transfer_script,
     text_script,
-    voiced_script,
+    voice_prompt_script,
 )
 from feller.models.model import Model, load_model
 from feller.sampling.sampler_config import SamplerConfig
@@ -39,7 +39,7 @@ HELLO, WORLD = ("HH", "AH", "L", "OW"), ("W", "ER", "L", "D")
 def model(speaking: pathlib.Path) -> Model:
     """A model whose answers depend on all that it is told: new ones are all but zero."""
     found = load_model(Run(speaking))
-    modules = (found.network, *require_speech(found).modules.values())
+    modules = (found.network, *require_speech(found).aux_networks.values())
     for m, module in enumerate(modules):
         for i, weight in enumerate(module.parameters()):
             scale = 0.3 if weight.ndim > 1 else 0.1
@@ -50,7 +50,7 @@ def model(speaking: pathlib.Path) -> Model:
 
 
 @pytest.fixture(scope="module")
-def clips(model: Model) -> tuple[Clip, Clip]:
+def clips(model: Model) -> tuple[AlignedRecording, AlignedRecording]:
     named = (("LJ001-0008.flac", 0), ("LJ001-0002.flac", 1))
     return tuple(  # type: ignore[return-value]
         recorded(require_speech(model), (str(CLIPS / name), TEXTS[name]), "--voice", str, SILENT, spelled=False)
@@ -62,59 +62,67 @@ def spoken(model: Model, *scripts: Script, manner: Manner = MANNER, draws: Rng =
     return say(model, timed(model, scripts, manner, draws), manner, draws)
 
 
-def tasks(clip: Clip, other: Clip) -> dict[str, Script]:
+def tasks(clip: AlignedRecording, other: AlignedRecording) -> dict[str, Script]:
     return {
-        "voice": voiced_script(clip, [HELLO, WORLD]),
-        "denoise": cleaned_script(clip, 50, 90),
-        "edit": edited_script(clip, "has always been surpassed", [("HH", "AE", "Z"), HELLO, ("B", "IH", "N"), WORLD]),
-        "style": restyled_script(clip, other),
+        "voice": voice_prompt_script(clip, [HELLO, WORLD]),
+        "denoise": denoising_script(clip, 50, 90),
+        "edit": editing_script(clip, "has always been surpassed", [("HH", "AE", "Z"), HELLO, ("B", "IH", "N"), WORLD]),
+        "style": style_transfer_script(clip, other),
     }
 
 
 @pytest.mark.parametrize("task", ["voice", "denoise", "edit", "style"])
-def test_what_is_kept_is_the_recording_bit_by_bit(model: Model, clips: tuple[Clip, Clip], task: str) -> None:
+def test_what_is_kept_is_the_recording_bit_by_bit(
+    model: Model, clips: tuple[AlignedRecording, AlignedRecording], task: str
+) -> None:
     (said,) = spoken(model, tasks(*clips)[task])
     assert len(said.mel) == len(said.kept) == sum(said.script.lengths)
     assert said.mel.dtype == torch.float32
     assert 0 < int(said.kept.sum()) < len(said.kept)
     for part, start, length in zip(said.script.parts, said.script.starts, said.script.lengths, strict=True):
-        assert (said.kept[start : start + length] == part.kept).all()
+        assert (said.kept[start : start + length] == part.is_recorded).all()
         if part.origin is not None:
             assert torch.equal(said.mel[start : start + length], clips[0].mel[part.origin : part.origin + length])
     assert said.mel.isfinite().all()
-    assert said.first == sum(said.script.lengths[: said.script.shown])
+    assert said.first == sum(said.script.lengths[: said.script.prompt_length])
 
 
-def test_a_recording_of_which_all_is_kept_comes_back(model: Model, clips: tuple[Clip, Clip]) -> None:
-    script = edited_script(clips[0], TEXTS["LJ001-0008.flac"], [()] * 4)
-    assert all(part.kept for part in script.parts)
+def test_a_recording_of_which_all_is_kept_comes_back(
+    model: Model, clips: tuple[AlignedRecording, AlignedRecording]
+) -> None:
+    script = editing_script(clips[0], TEXTS["LJ001-0008.flac"], [()] * 4)
+    assert all(part.is_recorded for part in script.parts)
     (said,) = spoken(model, script)
     assert torch.equal(said.mel, clips[0].mel)
 
 
-def test_a_recording_of_which_nothing_is_kept_is_not_listened_to(model: Model, clips: tuple[Clip, Clip]) -> None:
+def test_a_recording_of_which_nothing_is_kept_is_not_listened_to(
+    model: Model, clips: tuple[AlignedRecording, AlignedRecording]
+) -> None:
     clip = clips[0]
     n = len(clip.mel)
     louder = replace(clip, mel=clip.mel + 1)
     some, same, again, kept = spoken(
         model,
-        *(cleaned_script(each, 0, n) for each in (clip, louder)),
-        again_script(clip),
-        cleaned_script(louder, 0, n // 2),
+        *(denoising_script(each, 0, n) for each in (clip, louder)),
+        resynthesis_script(clip),
+        denoising_script(louder, 0, n // 2),
     )
     assert not some.kept.any()
     mels = [say(model, [each.script], MANNER, DRAWS)[0].mel for each in (some, same, again)]
     assert torch.equal(mels[0], mels[1])
     assert torch.equal(mels[0], mels[2])
-    beside = say(model, [cleaned_script(clip, 0, n // 2)], MANNER, DRAWS)[0]
+    beside = say(model, [denoising_script(clip, 0, n // 2)], MANNER, DRAWS)[0]
     other = say(model, [kept.script], MANNER, DRAWS)[0]
     assert not torch.allclose(beside.mel[~beside.kept], other.mel[~other.kept], atol=1e-3)
 
 
-def test_which_scripts_are_together_does_not_matter(model: Model, clips: tuple[Clip, Clip]) -> None:
+def test_which_scripts_are_together_does_not_matter(
+    model: Model, clips: tuple[AlignedRecording, AlignedRecording]
+) -> None:
     """Each has the noise of its number, and padding is not seen: 16 go through the network at once."""
-    short = text_script([HELLO]).lasting((3, 4, 5, 6, 7, 2))
-    long = cleaned_script(clips[0], 50, 90)
+    short = text_script([HELLO]).with_durations((3, 4, 5, 6, 7, 2))
+    long = denoising_script(clips[0], 50, 90)
     scripts = [short, long] * (TOGETHER // 2) + [short, long]
     found = say(model, scripts, MANNER, DRAWS)
     for i in (0, 1, TOGETHER, TOGETHER + 1):
@@ -133,10 +141,12 @@ def test_durations_are_asked_for_a_few_scripts_at_once(model: Model, monkeypatch
     assert [script.lengths for script in timed(model, scripts, manner, DRAWS)] == [script.lengths for script in found]
 
 
-def test_a_phone_that_was_heard_for_no_time_is_kept_so(model: Model, clips: tuple[Clip, Clip]) -> None:
+def test_a_phone_that_was_heard_for_no_time_is_kept_so(
+    model: Model, clips: tuple[AlignedRecording, AlignedRecording]
+) -> None:
     """An alignment may round it to nothing, at the end of the recording, too."""
     n = len(clips[0].mel)
-    script = Script((Part("AH_S"), Part("T_B", n, 0), Part("S_E", 0, n)), clips[0])
+    script = Script((ScriptPhone("AH_S"), ScriptPhone("T_B", n, 0), ScriptPhone("S_E", 0, n)), clips[0])
     (found,) = spoken(model, script)
     assert found.script.lengths[1:] == (n, 0)
     assert torch.equal(found.mel[-n:], clips[0].mel)
@@ -152,7 +162,7 @@ def test_several_differ_and_a_seed_gives_the_same(model: Model) -> None:
         assert torch.equal(a.mel, b.mel)
     assert len({each.script.lengths for each in found}) > 1
     assert [each.script.lengths for each in found] != [each.script.lengths for each in other]
-    same = [text_script([HELLO]).lasting((3, 4, 5, 6, 7, 2))] * 2
+    same = [text_script([HELLO]).with_durations((3, 4, 5, 6, 7, 2))] * 2
     first, second = say(model, same, MANNER, DRAWS)
     assert not torch.allclose(first.mel, second.mel, atol=0.1)
 
@@ -164,15 +174,19 @@ def test_the_likeliest_durations_are_always_the_same(model: Model) -> None:
 
 
 @pytest.mark.parametrize("varied", [False, True])
-def test_phones_last_and_silences_may_not(model: Model, clips: tuple[Clip, Clip], varied: bool) -> None:
+def test_phones_last_and_silences_may_not(
+    model: Model, clips: tuple[AlignedRecording, AlignedRecording], varied: bool
+) -> None:
     """Those that are kept stay as they are, a kept silence of no time, too."""
-    script = edited_script(clips[0], "has zero been surpassed", [(), HELLO, (), ()])
+    script = editing_script(clips[0], "has zero been surpassed", [(), HELLO, (), ()])
     found = timed(model, [script, text_script([HELLO] * 20)], replace(MANNER, varied=varied), DRAWS)
     for before, after in zip(script.parts, found[0].parts, strict=True):
         assert before.length in (None, after.length)
         assert before.origin == after.origin
     parts = [part for each in found for part in each.parts]
-    assert all(part.length is not None and part.length >= int(part.phone != SIL) for part in parts if not part.kept)
+    assert all(
+        part.length is not None and part.length >= int(part.phone != SIL) for part in parts if not part.is_recorded
+    )
 
 
 def test_silences_at_the_ends_are_short(model: Model) -> None:
@@ -181,21 +195,21 @@ def test_silences_at_the_ends_are_short(model: Model) -> None:
     assert found.lengths[-1] <= 10
 
 
-def test_speed_divides_durations_once(model: Model, clips: tuple[Clip, Clip]) -> None:
-    script = voiced_script(clips[0], [HELLO, WORLD])
+def test_speed_divides_durations_once(model: Model, clips: tuple[AlignedRecording, AlignedRecording]) -> None:
+    script = voice_prompt_script(clips[0], [HELLO, WORLD])
     usual, fast, slow = (timed(model, [script], replace(MANNER, speed=v), DRAWS)[0] for v in (1.0, 2.0, 0.25))
-    shown = script.shown
+    shown = script.prompt_length
     assert usual.lengths[:shown] == fast.lengths[:shown] == slow.lengths[:shown]
     for part, a, b, c in zip(usual.parts, usual.lengths, fast.lengths, slow.lengths, strict=True):
-        if part.phone != SIL and not part.kept:
+        if part.phone != SIL and not part.is_recorded:
             assert (b, c) == (max(round(a / 2), 1), 4 * a)
-    told = text_script([HELLO]).lasting((0, 4, 5, 6, 7, 0))
+    told = text_script([HELLO]).with_durations((0, 4, 5, 6, 7, 0))
     assert timed(model, [told], replace(MANNER, speed=2.0), DRAWS)[0].lengths == told.lengths
 
 
-def test_guidance_counts_from_one(model: Model, clips: tuple[Clip, Clip]) -> None:
+def test_guidance_counts_from_one(model: Model, clips: tuple[AlignedRecording, AlignedRecording]) -> None:
     """At 0 nothing is told, so neither phones nor the recording matter."""
-    a, b = (text_script([word]).lasting((3, 4, 5, 6, 7, 2)) for word in (HELLO, WORLD))
+    a, b = (text_script([word]).with_durations((3, 4, 5, 6, 7, 2)) for word in (HELLO, WORLD))
 
     def made(script: Script, guidance: float) -> torch.Tensor:
         return say(model, [script], replace(MANNER, guidance=guidance), DRAWS)[0].mel
@@ -209,22 +223,22 @@ def test_what_cannot_be_said_is_told(model: Model) -> None:
     with pytest.raises(UsageError, match="how long they last"):
         say(model, [text_script([HELLO])], MANNER, DRAWS)
     with pytest.raises(UsageError, match="longer than no time"):
-        say(model, [text_script([HELLO]).lasting((0,) * 6)], MANNER, DRAWS)
+        say(model, [text_script([HELLO]).with_durations((0,) * 6)], MANNER, DRAWS)
     with pytest.raises(InputError, match="not among"):
         timed(model, [text_script([("Q",)])], MANNER, DRAWS)
-    kind = replace(require_speech(model), durations=None)
+    kind = replace(require_speech(model), duration_regressor=None)
     bare = Model.from_spec(replace(model.spec, modality=kind), model.network)
     with pytest.raises(UsageError, match="has not learned how long"):
         timed(bare, [text_script([HELLO])], MANNER, DRAWS)
 
 
-def test_recordings_are_shortened_at_a_word(clips: tuple[Clip, Clip]) -> None:
+def test_recordings_are_shortened_at_a_word(clips: tuple[AlignedRecording, AlignedRecording]) -> None:
     clip, tell = clips[0], Listening()
     assert shortened(clip, len(clip.mel), tell) is clip
     assert not tell.lines
-    second = clip.said[1]
+    second = clip.spoken_words[1]
     short = shortened(clip, second.end + 3, tell)
-    assert [word.text for word in short.said] == [word.text for word in clip.said[:2]]
+    assert [word.text for word in short.spoken_words] == [word.text for word in clip.spoken_words[:2]]
     assert torch.equal(short.mel, clip.mel[: second.end])
     assert len(short.sound.samples) == 160 * second.end
     assert tell.lines == [
@@ -232,11 +246,11 @@ def test_recordings_are_shortened_at_a_word(clips: tuple[Clip, Clip]) -> None:
     ]
     with pytest.raises(InputError, match=r"LJ001-0008.flac: the model listens to 0.05 s at most"):
         shortened(clip, 5, tell)
-    script = voiced_script(short, [HELLO])
-    assert sum(part.length or 0 for part in script.parts[: script.shown]) == second.end
+    script = voice_prompt_script(short, [HELLO])
+    assert sum(part.length or 0 for part in script.parts[: script.prompt_length]) == second.end
 
 
-def test_recordings_have_one_frame_for_each_ten_milliseconds(clips: tuple[Clip, Clip]) -> None:
+def test_recordings_have_one_frame_for_each_ten_milliseconds(clips: tuple[AlignedRecording, AlignedRecording]) -> None:
     for clip in clips:
         assert len(clip.sound.samples) == 160 * len(clip.mel)
         assert clip.words[0].start == 0
@@ -244,7 +258,9 @@ def test_recordings_have_one_frame_for_each_ten_milliseconds(clips: tuple[Clip, 
 
 
 def test_models_of_words_of_a_user_know_them(model: Model) -> None:
-    kind = replace(require_speech(model), own={"zork": (("Z", "AO", "R", "K"),), "hello": (("HH", "OW"),)})
+    kind = replace(
+        require_speech(model), user_pronunciations={"zork": (("Z", "AO", "R", "K"),), "hello": (("HH", "OW"),)}
+    )
     assert pronounced(kind, "Zork hello world") == (("Z", "AO", "R", "K"), ("HH", "OW"), ("W", "ER", "L", "D"))
 
 
@@ -253,12 +269,12 @@ def test_what_follows_listens_to_the_end_of_what_was_said(model: Model) -> None:
     room = sum(before.script.lengths[-5:]) + 1
     (script,) = timed(model, [text_script([HELLO])], MANNER, DRAWS)
     follows = behind(before, script, room)
-    heard = follows.parts[: follows.shown]
+    heard = follows.parts[: follows.prompt_length]
     assert len(heard) >= 5
     assert sum(part.length or 0 for part in heard) <= room
     assert [part.phone for part in heard] == [part.phone for part in before.script.parts[-len(heard) :]]
     after = say(model, [follows], MANNER, DRAWS)[0]
     assert torch.equal(after.mel[: after.first], before.mel[len(before.mel) - after.first :])
-    assert follows.parts[follows.shown :] == script.parts
+    assert follows.parts[follows.prompt_length :] == script.parts
     assert not torch.equal(after.mel[after.first :], say(model, [script], MANNER, DRAWS)[0].mel)
     assert behind(before, script, 0).lengths[-len(script.parts) :] == script.lengths

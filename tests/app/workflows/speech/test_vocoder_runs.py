@@ -14,7 +14,7 @@ from feller.core.errors import InputError, UsageError
 from feller.core.run_folder import open_run
 from feller.core.safetensors_io import load_tensors
 from feller.data.speech.audio_io import read_sound
-from feller.data.speech.mel import Mel
+from feller.data.speech.mel import MelConfig
 from feller.training.objectives.autoencoding import SpectralLoss
 from tests.data.speech.written import noise
 
@@ -56,7 +56,7 @@ def test_it_is_judged_beside_griffin_lim(trained: pathlib.Path, capsys: pytest.C
     assert "<h2>Copies</h2>" in page
     lengths = [len(read_sound(trained / "copies" / f"1-{name}.wav").sound.samples) for name in ("real", "copy")]
     assert lengths[0] == lengths[1] > 0
-    assert read_sound(trained / "copies" / "1-griffin-lim.wav").sound.rate == 8_000
+    assert read_sound(trained / "copies" / "1-griffin-lim.wav").sound.sample_rate == 8_000
     assert not (trained / "preview.png").exists()
 
 
@@ -142,17 +142,17 @@ def test_what_it_cannot_be_is_refused(
 
 
 def test_a_run_is_a_vocoder(trained: pathlib.Path) -> None:
-    mel = Mel.usual(8_000)
+    mel = MelConfig.default_for(8_000)
     wanted = torch.full((9, 40), -5.0)
-    made = vocoder_of(str(trained), mel).samples(wanted, mel)
+    made = vocoder_of(str(trained), mel).synthesize(wanted, mel)
     assert made.shape == (720,)
-    assert torch.equal(made, vocoder_of(str(trained), mel).samples(wanted, mel))
+    assert torch.equal(made, vocoder_of(str(trained), mel).synthesize(wanted, mel))
     with pytest.raises(InputError, match=r"log mels of Mel\(rate=8000.*these are of Mel\(rate=16000.*Fit another"):
-        vocoder_of(str(trained), Mel())
+        vocoder_of(str(trained), MelConfig())
 
 
 def test_a_run_of_something_else_is_none(tmp_path: pathlib.Path) -> None:
     run = str(tmp_path / "moons")
     assert main(["fit", "example:moons", "--size", "tiny", "--steps", "1", "--out", run]) == 0
     with pytest.raises(UsageError, match=r"is no vocoder\. Fit one with"):
-        vocoder_of(run, Mel())
+        vocoder_of(run, MelConfig())

@@ -12,11 +12,11 @@ from feller.core.errors import InputError, UsageError
 from feller.core.rng import Rng
 from feller.core.safetensors_io import save_tensors
 from feller.data.speech.griffin_lim import GriffinLim
-from feller.data.speech.mel import Mel
+from feller.data.speech.mel import MelConfig
 from feller.networks.audio.hifigan import HiFiGAN, HiFiGANNetwork
 from tests.errors import refuses
 
-MEL = Mel.usual(8_000)
+MEL = MelConfig.default_for(8_000)
 CONFIG: dict[str, Any] = {
     "resblock": "1",
     "upsample_rates": [5, 4, 4],
@@ -56,11 +56,11 @@ def test_griffin_lim_has_a_name() -> None:
 def test_weights_of_others_make_sounds(tmp_path: pathlib.Path, config: Any) -> None:
     place = folder(tmp_path / "hifigan", config)
     wanted = Rng(0).stream("mel").normal((6, 40))
-    made = vocoder_of(str(place), MEL).samples(wanted, MEL)
+    made = vocoder_of(str(place), MEL).synthesize(wanted, MEL)
     with torch.no_grad():
         assert torch.equal(made, network().synthesize(wanted[None])[0])
     assert made.shape == (480,)
-    assert torch.equal(vocoder_of(str(place / "generator.safetensors"), MEL).samples(wanted, MEL), made)
+    assert torch.equal(vocoder_of(str(place / "generator.safetensors"), MEL).synthesize(wanted, MEL), made)
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_other_settings_are_refused(tmp_path: pathlib.Path, change: dict[str, An
 
 
 def test_other_bands_are_refused(tmp_path: pathlib.Path) -> None:
-    mel = Mel(8_000, 512, 320, 80, 39, 4_000)
+    mel = MelConfig(8_000, 512, 320, 80, 39, 4_000)
     with pytest.raises(InputError, match=r"with 39 bands: 1 differ, conv_pre.weight"):
         vocoder_of(str(folder(tmp_path / "hifigan")), mel)
 

@@ -19,7 +19,7 @@ from feller.app.webui.tab import Answers, Kind, PageContext, Picture, Result, Ta
 from feller.app.webui.widgets import choice, seed, upload
 from feller.core.errors import InputError
 from feller.core.user_code import is_code_reference
-from feller.data.files.numpy_files import load
+from feller.data.files.numpy_files import load_arrays
 from feller.data.images.modality import Images
 from feller.data.modality import Modality
 from feller.models.spec import load_spec
@@ -45,7 +45,7 @@ def push_tab(run: LoadedRun, page: PageContext) -> Tab | None:
         file, out = answers["from"], str(room / f"{NAME}.npz")
         config = config_of(SampleConfig, begin=file, out=out, backward=back, seed=answers["seed"])
         ends, place = push(run.run, config, tell=tell)
-        found, names = load(place), [pathlib.PurePath(bridged.populations[i]).name for i in (0, -1)]
+        found, names = load_arrays(place), [pathlib.PurePath(bridged.populations[i]).name for i in (0, -1)]
         pushed = names[-1 if back else 0] if file is None else pathlib.Path(file).name
         if file is not None:
             names = [ENDS, pushed] if back else [pushed, ENDS]

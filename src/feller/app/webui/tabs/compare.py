@@ -48,7 +48,7 @@ def compare_tab(run: LoadedRun, page: PageContext) -> Tab | None:
         which, file = options[name]
         about = which.about
         assert about is not None  # of plain runs
-        known = {*about.frequencies, *about.modality.leaves}
+        known = {*about.frequencies, *about.modality.conditionable_leaves}
         conditions = {key: value for key, value in given(answers, about.modality).items() if key in known}
         weight = guidance(answers) if about.cond_dropout else 1.0
         drawn, written = draw(which, page, answers, tell, given=conditions, guidance=weight, weights=file)

@@ -113,7 +113,9 @@ def row_fill_tab(run: LoadedRun, page: PageContext) -> Tab | None:
     modality = run.data(Table)
     if not run.is_plain or modality is None:
         return None
-    columns = tuple(column.name for column in modality.schema.made if not isinstance(column, Identifier | FreeText))
+    columns = tuple(
+        column.name for column in modality.schema.written_columns if not isinstance(column, Identifier | FreeText)
+    )
 
     def fill(answers: Answers, tell: Tell) -> Result:
         room = page.room()
@@ -140,8 +142,8 @@ def row_fill_tab(run: LoadedRun, page: PageContext) -> Tab | None:
 def _example(modality: Table, columns: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
     """Return rows to begin with: empty, but for one cell of a usual value, the middle one of a column's."""
     first, empty = [""] * len(columns), ("",) * len(columns)
-    named = next((c for c in modality.schema.modelled if c.own_names and c.name in columns), None)
+    named = next((c for c in modality.schema.modelled if c.value_names and c.name in columns), None)
     if named is not None:
-        middle = np.full(1, (named.own_count - 1) // 2, dtype=np.int64)
-        first[columns.index(named.name)] = str(named.own_cells(middle, np.full(1, 0.5))[0])
+        middle = np.full(1, (named.num_values - 1) // 2, dtype=np.int64)
+        first[columns.index(named.name)] = str(named.value_cells(middle, np.full(1, 0.5))[0])
     return (tuple(first), empty, empty)

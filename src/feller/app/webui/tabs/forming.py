@@ -38,7 +38,7 @@ def watch_tab(run: LoadedRun, page: PageContext) -> Tab | None:
         drawn, file = draw(run, page, {"n": 1, **answers}, tell, calls=calls, seen=lambda t, x: way.append((t, x)))
         if text is not None:
             return Result(table=TextTable(("time", "text"), tuple((f"{t:.2f}", partly(text, x)) for t, x in way)))
-        states = [(t, modality.show(modality.decode(modality.decided(x)), drawn.given)) for t, x in way]
+        states = [(t, modality.show(modality.decode(modality.fill_undecided(x)), drawn.given)) for t, x in way]
         frames = [with_time(enlarge(shown), t) for t, shown in states]
         film = make_animation(frames, [*[EACH] * (len(frames) - 1), LAST], frames[-1])
         path = file.with_name("forming.webp")
@@ -72,11 +72,11 @@ def partly(modality: Text, x: Tensor) -> str:
     """Return the first of some texts, with a dot for each symbol that is not decided yet."""
     words, run = "", []
     for symbol in x[0].tolist():
-        if symbol < modality.vocabulary.count:
+        if symbol < modality.vocabulary.vocab_size:
             run.append(symbol)
             continue
         words, run = words + modality.vocabulary.decode(run), []
-        if symbol == modality.end:
+        if symbol == modality.eos_token_id:
             return words
         words += MISSING
     return words + modality.vocabulary.decode(run)

@@ -18,9 +18,9 @@ from feller.app.webui.tab import Answers, Kind, PageContext, Result, Tab, condit
 from feller.app.webui.widgets import MAX_SEED, check_picture, choice, number, seed
 from feller.app.webui.widgets import picture as picture_upload
 from feller.app.workflows.sample import sample
-from feller.data.images.load_images import FORMATS
+from feller.data.images.image_loading import FORMATS
+from feller.data.images.image_resizing import from_pixels as image_of
 from feller.data.images.modality import Images
-from feller.data.images.resize import picture as image_of
 from feller.data.modality import Dataset
 
 MAX_PICTURES = 16

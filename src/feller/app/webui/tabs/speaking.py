@@ -52,7 +52,7 @@ def _samples(path: pathlib.Path) -> tuple[np.ndarray, int]:
     from feller.data.speech.audio_io import read_sound  # needs what speech needs
 
     found = read_sound(path).sound
-    return np.asarray(found.samples, dtype=np.float64), found.rate
+    return np.asarray(found.samples, dtype=np.float64), found.sample_rate
 
 
 REFUSED, SPELLED = "are refused", "are said letter by letter"
@@ -79,7 +79,7 @@ def _speech_tab(run: LoadedRun, page: PageContext, controls: dict[str, Any], req
         more: Name, button and what it does, in words, of the tab.
     """
     speech = run.data(Speech)
-    if speech is None or speech.durations is None:
+    if speech is None or speech.duration_regressor is None:
         return None
     spelled = {}
     if speech.inventory.english:  # only the words of English are looked for in a dictionary

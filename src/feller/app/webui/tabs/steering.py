@@ -26,7 +26,7 @@ from feller.data.crystals.modality import Crystals
 from feller.data.images.modality import Images
 from feller.data.modality import Modality
 from feller.data.molecules.modality import Molecules
-from feller.data.points.points import Points
+from feller.data.points.euclidean_points import Points
 
 MAX_SAMPLES = 16
 """Each has a search of its own."""

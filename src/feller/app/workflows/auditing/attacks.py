@@ -9,7 +9,7 @@ from feller.app.reporter import Tell
 from feller.app.workflows.auditing.audit_target import Opened
 from feller.core.rng import Rng
 from feller.data.modality import Dataset
-from feller.data.tables.mixed import as_table
+from feller.data.tables.mixed_table import as_table
 from feller.data.tables.modality import Table
 from feller.evaluation.attacks.attack_scores import membership_scores
 from feller.evaluation.attacks.attribute_inference import infer_columns
@@ -171,11 +171,11 @@ def _density(made: Dataset, members: Dataset, unseen: Dataset, delta: float, dra
         return {}
     order = torch.randperm(len(unseen), generator=draws.stream("halves").shared_generator())
     half = len(unseen) // 2
-    synthetic, reference = (kind.coarse(data.values) for data in (made, unseen.subset(order[:half])))
-    rooms = tuple(len(column.coarse_names) for column in kind.schema.modelled)
+    synthetic, reference = (kind.to_levels(data.values) for data in (made, unseen.subset(order[:half])))
+    rooms = tuple(len(column.level_names) for column in kind.schema.modelled)
     others = subsample(unseen.subset(order[half:]), MOST, draws.fold_in("others"))
     seen, rest = (
-        domias_scores(synthetic, reference, kind.coarse(as_table(data).values), rooms) for data in (members, others)
+        domias_scores(synthetic, reference, kind.to_levels(as_table(data).values), rooms) for data in (members, others)
     )
     return membership_scores(seen, rest, delta).with_prefix("density")
 
@@ -185,8 +185,8 @@ def bounded_cells(rows: Dataset, expenses: tuple[DpEvent, ...]) -> tuple[ColumnG
     table = rows.modality.view(Table)
     if not expenses or table is None:
         return ()
-    known = table.with_shares_of(rows.values)
-    found = (guess_probability(torch.tensor(share, dtype=torch.float64), expenses) for share in known.shares)
+    known = table.with_marginals_of(rows.values)
+    found = (guess_probability(torch.tensor(share, dtype=torch.float64), expenses) for share in known.marginals)
     return tuple(
         ColumnGuess(column.name, one.prior, None, None, one.posterior_bound)
         for column, one in zip(known.schema.modelled, found, strict=True)
@@ -198,9 +198,9 @@ def _guesses(
 ) -> tuple[ColumnGuess, ...]:
     """Guess each column, and say what bounds that: whoever would be right with a chance without one row."""
     found = infer_columns(model, members, others, kind.counts, draws)
-    known = kind if kind.shares else kind.with_shares_of(members.values)
+    known = kind if kind.marginals else kind.with_marginals_of(members.values)
     guesses = []
-    for column, one, share in zip(kind.schema.modelled, found, known.shares, strict=True):
+    for column, one, share in zip(kind.schema.modelled, found, known.marginals, strict=True):
         if one is None:
             continue
         likely = max(share)

@@ -7,7 +7,7 @@ from feller.app.workflows.private.budget import own_ledger
 from feller.app.workflows.run_config import FitRecord, parts, read_again, read_as, record_of, same_data
 from feller.core.errors import InputError, UsageError
 from feller.core.run_folder import Run
-from feller.data.loading.in_memory import DataSource, is_given, said_of
+from feller.data.loading.in_memory import DataSource, is_in_memory, said_of
 from feller.data.modality import Dataset
 from feller.models.model import Model, load_model
 from feller.privacy.accounting.dp_events import DpEvent
@@ -73,7 +73,7 @@ def opened(run: Run, data: DataSource | None) -> Opened:
     asked = record_of(run)
     ledger = _ledger(run, asked)
     rows = _rows(asked, model, data)
-    rows.check_whole("an audit")
+    rows.require_in_memory("an audit")
     train, held_out = parts(asked, rows)
     return Opened(run, asked, model, ledger, _objective(run), train, held_out)
 
@@ -101,8 +101,8 @@ def _rows(asked: FitRecord, model: Model, data: DataSource | None) -> Dataset:
     """Read the rows that the run learned from, as the model sees them."""
     modality = model.spec.modality
     if data is None:
-        return read_again(asked, modality).seen_as(modality)
-    given = data if is_given(data) else None
+        return read_again(asked, modality).with_modality(modality)
+    given = data if is_in_memory(data) else None
     named = str(data) if given is None else said_of(given)
     rows = read_as(asked.with_data(named), modality, given)
     if not same_data(asked, rows, asked.data if given is not None else named):
@@ -110,7 +110,7 @@ def _rows(asked: FitRecord, model: Model, data: DataSource | None) -> Dataset:
             f"{named} is not what this run learned from: its fingerprint is another",
             remedy="Give the rows that were fitted, all of them and in the same order",
         )
-    return rows.seen_as(modality)
+    return rows.with_modality(modality)
 
 
 def _objective(run: Run) -> Objective | None:

@@ -19,9 +19,9 @@ from feller.core.pytree import Cond, num_examples, tree_map
 from feller.core.rng import Rng
 from feller.data.images.modality import Images
 from feller.data.modality import Dataset, Modality
-from feller.data.points.points import Points
-from feller.data.tables.constraints import mended
-from feller.data.tables.mixed import as_table
+from feller.data.points.euclidean_points import Points
+from feller.data.tables.constraints import repair
+from feller.data.tables.mixed_table import as_table
 from feller.data.tables.modality import Table
 from feller.evaluation.attacks.attack_scores import canary_scores, identification_scores
 from feller.evaluation.attacks.membership import example_losses
@@ -52,11 +52,11 @@ def strangers(train: Dataset, held_out: Dataset, n: int, draws: Rng) -> Dataset:
     kind = train.modality
     made = _made_up(kind, train, n, draws)
     if made is not None:
-        given, told = kind.complete(_conditions(kind, n, draws)), _targets(train, n, draws)
+        given, told = kind.add_derived_conditions(_conditions(kind, n, draws)), _targets(train, n, draws)
         return Dataset(made, given, kind, properties=told, target=train.target)
     if n > len(held_out):
         raise UsageError(
-            f"held-out examples are planted of {kind.called}, and there are {len(held_out):,} of them",
+            f"held-out examples are planted of {kind.display_name}, and there are {len(held_out):,} of them",
             remedy=f"Take --canaries {len(held_out):,} or fewer",
         )
     return held_out.subset(torch.randperm(len(held_out), generator=draws.stream("held out").shared_generator())[:n])
@@ -81,7 +81,7 @@ def _cells(kind: Table, n: int, draws: Rng) -> Tensor:
     codes = (u * counts).long()
     if not kind.schema.pairs:
         return codes
-    return torch.from_numpy(mended(codes.numpy(), kind.schema.pairs, kind.counts))
+    return torch.from_numpy(repair(codes.numpy(), kind.schema.pairs, kind.counts))
 
 
 def _conditions(kind: Modality, n: int, draws: Rng) -> Cond:

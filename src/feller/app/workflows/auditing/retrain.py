@@ -16,7 +16,7 @@ from feller.core.errors import UsageError
 from feller.core.gradient import Gradient
 from feller.core.pytree import concatenate
 from feller.core.rng import Rng
-from feller.data.batches import batches
+from feller.data.batches import batch_loader
 from feller.data.modality import Dataset
 from feller.data.tables.modality import Table
 from feller.models.model import Model
@@ -95,7 +95,7 @@ class Again:
             gradient = wrap(DPSGD(sigma=planned.sigma, clip=clip_of(planned), noise=noise))
             draws = Rng(int.from_bytes(self._noise(seed, "examples").random_bytes(SEED)))
         else:
-            feed = batches(rows, training.batch_size, Rng(seed))
+            feed = batch_loader(rows, training.batch_size, Rng(seed))
         for report in train(learner, self.objective, feed, training, rng=draws, engine=here, gradient=gradient):
             if gradient is None:
                 check_finite(report)

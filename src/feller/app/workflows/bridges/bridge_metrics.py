@@ -19,7 +19,7 @@ from feller.control.bridges.solution import BridgeSolution
 from feller.control.bridges.trajectories import Trajectories, segments_of
 from feller.core.rng import Rng
 from feller.core.run_folder import Run
-from feller.data.points.points import Points
+from feller.data.points.euclidean_points import Points
 from feller.evaluation.bridge_quality import PathCosts, endpoint_distances, path_costs
 from feller.evaluation.report.bridge_animation import animate_paths, filmstrip
 from feller.evaluation.report.cost_plot import RoundSummary, plot_over_time, plot_rounds

@@ -13,7 +13,7 @@ from feller.control.bridges.path_integral import PathIntegral
 from feller.control.bridges.problem import BridgeProblem
 from feller.core.errors import UsageError
 from feller.data.images.modality import Images
-from feller.data.points.points import Points
+from feller.data.points.euclidean_points import Points
 from feller.models.recipes.images import unet
 from feller.networks.mlp import MLP
 from feller.training.optimizer import TrainConfig

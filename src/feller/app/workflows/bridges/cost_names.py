@@ -11,9 +11,9 @@ from torch import Tensor
 from feller.control.bridges.costs.walls import Extent, ImageWalls, read_grey
 from feller.core.errors import UsageError
 from feller.core.user_code import MEMORY_PREFIX, fingerprint, is_code_reference
-from feller.data.examples.registry import EXAMPLE
-from feller.data.images.load_images import ENDINGS as PICTURES
-from feller.data.loading.read import read
+from feller.data.examples.registry import EXAMPLE_PREFIX
+from feller.data.images.image_loading import ENDINGS as PICTURES
+from feller.data.loading.dataset_reader import read
 from feller.data.points.named_spaces import FLAT
 
 NAMES = ("congestion", "density", "entropy", "surface=FILE", "valleys=FILE")
@@ -109,7 +109,7 @@ def check_kind(name: str) -> None:
     """
     if name.endswith(".py"):
         raise UsageError(f"{name} is code", remedy=f"Name its function, too, as {name}:FUNCTION")
-    if name.startswith(EXAMPLE) or pathlib.Path(name).is_file():
+    if name.startswith(EXAMPLE_PREFIX) or pathlib.Path(name).is_file():
         raise UsageError(
             f"{name} is no picture of walls; paths keep to a surface of points x, y, z by surface={name}, and on it to"
             f" what is low by valleys={name}"

@@ -36,10 +36,10 @@ from feller.core.errors import InputError, UsageError
 from feller.core.rng import Rng
 from feller.core.user_code import is_code_reference, load_function
 from feller.data.images.modality import Images
-from feller.data.loading.raw import about
-from feller.data.loading.read import read
+from feller.data.loading.dataset_reader import read
+from feller.data.loading.raw import error_context
+from feller.data.points.euclidean_points import Points
 from feller.data.points.named_spaces import FLAT
-from feller.data.points.points import Points
 from feller.evaluation.number_format import format_percent
 
 PIXELS = 2048
@@ -189,7 +189,7 @@ def _surface(name: str) -> tuple[SurfaceCost, list[str]]:
     kind, _, place = name.partition("=")
     data = read(place, space=FLAT)
     cloud, told = data.values.double(), [f"the surface {place} is {len(data):,} points", *data.notes]
-    with about(place):
+    with error_context(place):
         surface = PointCloudSurface(cloud.numpy(), sharpness=SHARP)
     if kind == "surface":
         return SurfaceCost(surface), told
@@ -223,10 +223,10 @@ def _need_columns(crowd: Populations, name: str, number: int) -> None:
 def _values(kind: Points | Images) -> Callable[[Tensor], Tensor]:
     """Return how flat states become flat values in the units of the data, with a gradient."""
     if (images := kind.view(Images)) is not None:
-        return lambda x: images.soften(x.reshape(-1, *images.shape)).reshape(*x.shape)
+        return lambda x: images.decode_soft(x.reshape(-1, *images.shape)).reshape(*x.shape)
     if (points := kind.view(Points)) is not None and not any(points.mean):
         return lambda x: x
-    return lambda x: kind.soften(x.reshape(-1, x.shape[-1])).reshape(x.shape)
+    return lambda x: kind.decode_soft(x.reshape(-1, x.shape[-1])).reshape(x.shape)
 
 
 TRIED = 256
@@ -243,7 +243,7 @@ def tried(cost: StateCost, bridged: Bridged, crowd: Populations, tell: Tell) -> 
         x = states.flatten(1)
         for inside in cost.obstacles:
             _refuse_stuck(name, states, inside(x), crowd)
-        with about(name):
+        with error_context(name):
             cost = check(cost, x[None], x.new_tensor([[share]]), _crowded(x[None]))
     draws = Rng(bridged.seed).fold_in("trial")
     a, b = (Population(crowd.states[k])(TRIED, draws.fold_in(k)).flatten(1) for k in (0, -1))

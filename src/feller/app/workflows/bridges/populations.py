@@ -13,15 +13,15 @@ from feller.app.workflows.bridges.is_bridge import check_several
 from feller.app.workflows.run_config import fingerprint
 from feller.core.errors import InputError, UsageError, check_number
 from feller.data.images.modality import Images
-from feller.data.loading.read import read
+from feller.data.loading.dataset_reader import read
 from feller.data.modality import Dataset
-from feller.data.points.modality import Rows
+from feller.data.points.euclidean_points import Points
+from feller.data.points.modality import NumericRows
 from feller.data.points.named_spaces import FLAT
-from feller.data.points.points import Points
 from feller.data.tables.column import Categorical, Column
-from feller.data.tables.mixed import as_table
+from feller.data.tables.mixed_table import as_table
 from feller.data.tables.modality import Table
-from feller.data.tables.numerical import Numerical
+from feller.data.tables.numerical_column import Numerical
 
 FAR = 1000.0
 """Extents of the data from zero beyond which single precision would round their places."""
@@ -72,7 +72,7 @@ def read_populations(names: Sequence[str], longest: int | None = None) -> Popula
     if kind is None:
         table = as_table(first).modality.view(Table)
         why = "" if table is None else _no_numbers(table)
-        held = first.modality.called
+        held = first.modality.display_name
         raise UsageError(f"a bridge joins rows of numbers or pictures, and {names[0]} holds {held}{why}")
     sets = [first, *(_read(name, longest, first) for name in names[1:])]
     for name, data in zip(names, sets, strict=True):
@@ -109,11 +109,11 @@ def _read(name: str, longest: int | None, first: Dataset | None) -> Dataset:
     if first is not None:
         points = first.modality.view(Points)
         data = read(name, like=first.modality if points is None else replace(points, classes=()))
-        data.check_whole("a bridge")
+        data.require_in_memory("a bridge")
         return replace(data, given={})
     data = read(name, longest=longest)
-    data.check_whole("a bridge")
-    if data.modality.view(Rows) and not data.modality.view(Points):
+    data.require_in_memory("a bridge")
+    if data.modality.view(NumericRows) and not data.modality.view(Points):
         data = read(name, space=FLAT)
     return data
 

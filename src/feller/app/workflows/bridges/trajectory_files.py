@@ -17,7 +17,7 @@ from feller.core.serialization import replace_file
 from feller.data.files.numpy_files import write_arrays
 from feller.data.images.modality import Images
 from feller.data.modality import Modality
-from feller.data.points.points import Points
+from feller.data.points.euclidean_points import Points
 from feller.training.couplings.ground_cost import SquaredDistance
 
 MEMBERS = 10_000

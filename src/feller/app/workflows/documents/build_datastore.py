@@ -8,11 +8,11 @@ from feller.app.modalities.documents import require_documents
 from feller.core.errors import InputError, UsageError, cannot_write
 from feller.core.run_folder import Run
 from feller.core.serialization import to_dict
-from feller.data.documents.dataset import DRAWN
+from feller.data.documents.dataset import DOCUMENT_KEYS
+from feller.data.documents.document_encoder import DocumentEncoder
 from feller.data.documents.modality import Documents
-from feller.data.documents.vectors import DocumentVectors
-from feller.data.files.numpy_files import names_in
-from feller.data.loading.read import read
+from feller.data.files.numpy_files import array_names
+from feller.data.loading.dataset_reader import read
 from feller.models.model import load_model
 from feller.sampling.retrieval.datastore import (
     Datastore,
@@ -51,7 +51,7 @@ def library(kind: Documents, source: str) -> IndexedDatastore:
     if not source.strip():
         raise UsageError("names no documents", remedy="Give a folder or a file, or leave it out", argument="memory")
     finder, path = _finder(kind), pathlib.Path(source)
-    if path.suffix.lower() != BUILT or (path.is_file() and names_in(path) >= DRAWN):
+    if path.suffix.lower() != BUILT or (path.is_file() and array_names(path) >= DOCUMENT_KEYS):
         return IndexedDatastore(built(kind, source), finder)
     if not path.is_file():
         raise InputError(
@@ -95,7 +95,7 @@ def keep(run: Run, source: str, out: str) -> int:
     return len(memory)
 
 
-def _finder(kind: Documents) -> DocumentVectors:
+def _finder(kind: Documents) -> DocumentEncoder:
     """Return what finds documents."""
     if kind.vectors is None:
         raise UsageError(

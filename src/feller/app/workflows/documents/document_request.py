@@ -11,9 +11,9 @@ from torch.nn import functional as F
 
 from feller.core.errors import InputError, UsageError
 from feller.data.documents.modality import Documents, Values
-from feller.data.documents.prompt import Prompt, ask, edit, parse, picture_of
-from feller.data.documents.token_layout import Hole, Infill, as_array, laid, to_tokens
-from feller.data.loading.raw import Item, Said, Shown
+from feller.data.documents.prompt import Prompt, ask, edit, parse_prompt, picture_of
+from feller.data.documents.token_layout import InfillItem, MaskItem, as_array, encode_items, to_tokens
+from feller.data.loading.raw import ImageItem, Item, TextItem
 from feller.sampling.autoregressive.decoding_goals import ContinuationGoal, DecodingGoal, ImageGoal, InfillGoal
 from feller.sampling.autoregressive.document_grammar import SymbolKind
 
@@ -70,7 +70,7 @@ class Wanted:
         """
         if self.mask is None:
             return values
-        own, drawn = kind.bring(self.prompt.pictures[0][None]), values["pictures"]
+        own, drawn = kind.resize_images(self.prompt.pictures[0][None]), values["pictures"]
         rows, columns = kind.tokenizer.grid
         cells = _cells(self.mask, kind).unflatten(0, (rows, columns))
         white = cells.repeat_interleave(kind.height // rows, 0).repeat_interleave(kind.width // columns, 1)
@@ -82,7 +82,7 @@ class Wanted:
 
     def without_all(self, kind: Documents) -> Int64[Tensor, " l"]:
         """Return the symbols of the prompt of a picture of which nothing is said or shown."""
-        return _tokens((Hole(),), self.prompt, kind)
+        return _tokens((MaskItem(),), self.prompt, kind)
 
 
 def by_prompt(text: str) -> Wanted:
@@ -92,7 +92,7 @@ def by_prompt(text: str) -> Wanted:
         UsageError: If it asks for no one thing.
         InputError: If a picture cannot be read.
     """
-    prompt = parse(text)
+    prompt = parse_prompt(text)
     return Wanted(prompt, InfillGoal(MOST_WORDS, (SymbolKind.TEXT,)) if prompt.has_holes else ImageGoal())
 
 
@@ -103,7 +103,7 @@ def by_mask(text: str, mask: str) -> Wanted:
         UsageError: If the prompt has no picture, or several.
         InputError: If a picture cannot be read.
     """
-    prompt = parse(text)
+    prompt = parse_prompt(text)
     if len(prompt.pictures) != 1:
         raise UsageError("a --prompt with one <image:FILE>", len(prompt.pictures), argument="mask")
     return Wanted(prompt, InfillGoal(MOST_WORDS), picture_of(mask))
@@ -143,7 +143,7 @@ def _worded(text: str, flag: str) -> str:
 
 def _cells(mask: UInt8[np.ndarray, "h w c"], kind: Documents) -> Bool[Tensor, " codes"]:
     """Tell which codes of a picture have white in them."""
-    white = kind.bring(mask[None]).amax((0, 1)) >= WHITE
+    white = kind.resize_images(mask[None]).amax((0, 1)) >= WHITE
     cells = F.adaptive_max_pool2d(white[None].float(), kind.tokenizer.grid).flatten() > 0
     if not cells.any():
         raise UsageError("the mask has no white part, so there is nothing to draw; white is drawn, black is kept")
@@ -164,26 +164,26 @@ def _with_holes(
     return torch.where(begins, kind.symbols.mask, tokens)[begins | ~hidden], tuple(sizes[holes].tolist())
 
 
-def _holes(items: Sequence[Item | Hole | Infill]) -> tuple[Item | Hole | Infill, ...]:
+def _holes(items: Sequence[Item | MaskItem | InfillItem]) -> tuple[Item | MaskItem | InfillItem, ...]:
     """Return items with a hole for each text; neighbours are one."""
-    found: list[Item | Hole | Infill] = []
+    found: list[Item | MaskItem | InfillItem] = []
     for item in items:
-        if not isinstance(item, Said):
+        if not isinstance(item, TextItem):
             found.append(item)
-        elif not (found and isinstance(found[-1], Hole)):
-            found.append(Hole())
+        elif not (found and isinstance(found[-1], MaskItem)):
+            found.append(MaskItem())
     return tuple(found)
 
 
-def _tokens(items: Sequence[Item | Hole | Infill], prompt: Prompt, kind: Documents) -> Int64[Tensor, " l"]:
+def _tokens(items: Sequence[Item | MaskItem | InfillItem], prompt: Prompt, kind: Documents) -> Int64[Tensor, " l"]:
     """Return the symbols of items."""
     if not items:
         return torch.tensor([kind.symbols.eos])
-    shown = [kind.bring(prompt.pictures[item.number][None]) for item in items if isinstance(item, Shown)]
+    shown = [kind.resize_images(prompt.pictures[item.number][None]) for item in items if isinstance(item, ImageItem)]
     none = torch.zeros(0, kind.channels, kind.height, kind.width, dtype=torch.uint8)
     codes = kind.tokenizer.encode(torch.cat([none, *shown]))
     try:
-        row = laid(items, kind.vocabulary)
+        row = encode_items(items, kind.vocabulary)
     except InputError as error:
         raise UsageError(f"in what is asked: {error}") from error
     return to_tokens(as_array([row]), codes, kind.symbols)[0]

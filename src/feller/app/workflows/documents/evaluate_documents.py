@@ -28,13 +28,13 @@ from feller.core.errors import UsageError
 from feller.core.rng import Rng
 from feller.core.run_folder import Run
 from feller.core.serialization import from_dict
-from feller.data.documents.figure import Part, sheet
-from feller.data.documents.modality import CODES, Documents, Values, all_pictures, seen
+from feller.data.documents.figure import DocumentPart, draw_documents
+from feller.data.documents.modality import CODES, Documents, Values, all_pictures, to_parts
 from feller.data.documents.prompt import Prompt, instruction_in, question_in
-from feller.data.documents.token_layout import Hole, Infill, in_order
+from feller.data.documents.token_layout import InfillItem, MaskItem, ungroup
 from feller.data.images.modality import Images
-from feller.data.loading.raw import Item, Said, Shown
-from feller.data.loading.read import read
+from feller.data.loading.dataset_reader import read
+from feller.data.loading.raw import ImageItem, Item, TextItem
 from feller.data.modality import Dataset
 from feller.evaluation import document_metrics as answers
 from feller.evaluation.document_metrics import MAX_DOCUMENTS, documents_quality
@@ -81,9 +81,9 @@ def rewritten(run: Run, kind: Documents, it: Examined, values: Values) -> Rewrit
     real = all_pictures(values)
     if not len(real):
         return Rewritten()
-    codes, by = in_order(values["rows"], values[CODES]), kind.tokenizer
+    codes, by = ungroup(values["rows"], values[CODES]), kind.tokenizer
     made = Reconstructions(codes, by.decode(codes))
-    numbers = reconstruction_errors(real, made, count=by.count, grid=by.grid, max_level=WHITE)
+    numbers = reconstruction_errors(real, made, count=by.codebook_size, grid=by.grid, max_level=WHITE)
     if torch.equal(real, made.values):
         return Rewritten(numbers=numbers)
     shown = slice(COLUMNS * ROWS)
@@ -150,9 +150,9 @@ def measure(request: EvaluationRequest) -> dict[str, Any]:
         raise UsageError("a model of documents is judged by what it says of others", remedy="Name them with --data")
     kind, draws = require_documents(model), Rng(0).fold_in("evaluate")
     it = examined(request, lambda source, asked: read(source, like=kind))
-    train = parts(it.asked, it.whole.seen_as(kind))[0]
+    train = parts(it.asked, it.whole.with_modality(kind))[0]
     real = it.real.subset(torch.arange(min(len(it.real), request.effort.limit(MAX_DOCUMENTS, SECONDS))))
-    it = replace(it, real=replace(real, values=kind.coded(real.values)))
+    it = replace(it, real=replace(real, values=kind.with_codes(real.values)))
     tell.task("asking about documents")
     finder = kind.vectors
     found = (
@@ -190,7 +190,11 @@ def _pictures(
     """Draw the last pictures of documents again, and compare them with their texts."""
     wanted, real = [], []
     for i, items in enumerate(kind.items(it.real.values)[:DRAWN]):
-        if isinstance(items[-1], Shown) and any(isinstance(item, Said) for item in items) and not _hidden(items):
+        if (
+            isinstance(items[-1], ImageItem)
+            and any(isinstance(item, TextItem) for item in items)
+            and not _hidden(items)
+        ):
             wanted.append(_prompt(kind, items[:-1], it.real.values["pictures"][i], ImageGoal()))
             real.append(i)
     if not wanted:
@@ -209,7 +213,9 @@ def _pictures(
             (strip[:-1] for strip in _strips(kind, truth)), _last(kind, truth), _last(kind, drawn), strict=True
         )
     ]
-    return numbers, [("What was asked, the real picture, and the one that was drawn", sheet(strips[:SHOWN], 2))]
+    return numbers, [
+        ("What was asked, the real picture, and the one that was drawn", draw_documents(strips[:SHOWN], 2))
+    ]
 
 
 def _words(
@@ -219,13 +225,15 @@ def _words(
     wanted, truth, strips = [], [], []
     for i, items in enumerate(kind.items(it.real.values)[:DRAWN]):
         answer = _answer(items)
-        if answer is None or not any(isinstance(item, Shown) for item in items):
+        if answer is None or not any(isinstance(item, ImageItem) for item in items):
             continue
-        prompt = [Hole() if item is answer else item for item in items]
+        prompt = [MaskItem() if item is answer else item for item in items]
         pictures = it.real.values["pictures"][i]
-        wanted.append(_prompt(kind, [*prompt, Infill()], pictures, InfillGoal(MOST_WORDS, (SymbolKind.TEXT,))))
+        wanted.append(_prompt(kind, [*prompt, InfillItem()], pictures, InfillGoal(MOST_WORDS, (SymbolKind.TEXT,))))
         truth.append(answer.text)
-        strips.append([*(part for part in seen(items, pictures) if not isinstance(part, str)), *_around(items, answer)])
+        strips.append(
+            [*(part for part in to_parts(items, pictures) if not isinstance(part, str)), *_around(items, answer)]
+        )
     if not wanted:
         return {}, []
     prompts = [[one.tokens(kind) for one in wanted]]
@@ -242,7 +250,7 @@ def _words(
         "answers_f1_usual": _mean(answers.token_f1, [common] * len(truth), truth) if enough else None,
     }
     shown = [[*strip, f"true: {a}\ntold: {b}"] for strip, a, b in zip(strips, truth, told, strict=True)]
-    return numbers, [("What is said of pictures", sheet(shown[:SHOWN], 2))]
+    return numbers, [("What is said of pictures", draw_documents(shown[:SHOWN], 2))]
 
 
 def _mean(score: Callable[[str, str], float], told: Sequence[str], truth: Sequence[str]) -> float:
@@ -255,7 +263,7 @@ def _alone(model: Model, kind: Documents, draws: Rng) -> Any:
     wanted = anything(reader(model).context)
     rows = generate(reader(model), [[wanted.tokens(kind)] * SHOWN], wanted.plan, draws.fold_in("alone"))
     values = decoded(kind, [torch.cat([wanted.tokens(kind), row.cpu()]) for row in rows])
-    return sheet(_strips(kind, values), 2)
+    return draw_documents(_strips(kind, values), 2)
 
 
 def _continued(model: Model, kind: Documents, wanted: list[Wanted], draws: Rng) -> Values:
@@ -266,44 +274,44 @@ def _continued(model: Model, kind: Documents, wanted: list[Wanted], draws: Rng) 
 
 
 def _prompt(
-    kind: Documents, items: list[Item | Hole | Infill] | list[Item], pictures: Tensor, plan: DecodingGoal
+    kind: Documents, items: list[Item | MaskItem | InfillItem] | list[Item], pictures: Tensor, plan: DecodingGoal
 ) -> Wanted:
     """Return a prompt of the items of a document."""
     return Wanted(Prompt(tuple(items), tuple(pictures.permute(0, 2, 3, 1).numpy())), plan)
 
 
-def _answer(items: list[Item]) -> Said | None:
+def _answer(items: list[Item]) -> TextItem | None:
     """Return the text of a document that is filled in: the one that is hidden, or a caption."""
-    hidden = [item for item in items if isinstance(item, Said) and item.hidden]
+    hidden = [item for item in items if isinstance(item, TextItem) and item.is_answer]
     if hidden:
         return hidden[0] if len(hidden) == 1 else None
-    return items[0] if len(items) == 2 and isinstance(items[0], Said) else None
+    return items[0] if len(items) == 2 and isinstance(items[0], TextItem) else None
 
 
 def _next_steps(run: Run, kind: Documents, it: Examined, *, remembers: bool) -> Iterator[tuple[str, str]]:
     """Yield what to ask next, in words of the documents."""
     documents = kind.items(it.real.values)[:DRAWN]
-    texts = (items[0].text for items in documents if isinstance(items[0], Said))
+    texts = (items[0].text for items in documents if isinstance(items[0], TextItem))
     question, instruction = (next(filter(None, map(find, documents)), "") for find in (question_in, instruction_in))
     return asking(run, next(texts, ""), remembers=remembers, question=question, instruction=instruction)
 
 
-def _around(items: list[Item], answer: Said) -> list[str]:
+def _around(items: list[Item], answer: TextItem) -> list[str]:
     """Return what is said around a hidden text, such as the question; nothing of a caption."""
-    words = " ".join(item.text.strip() for item in items if isinstance(item, Said) and item is not answer)
+    words = " ".join(item.text.strip() for item in items if isinstance(item, TextItem) and item is not answer)
     return [words] if words else []
 
 
 def _hidden(items: list[Item]) -> bool:
-    return any(isinstance(item, Said) and item.hidden for item in items)
+    return any(isinstance(item, TextItem) and item.is_answer for item in items)
 
 
-def _strips(kind: Documents, values: Values) -> list[list[Part]]:
+def _strips(kind: Documents, values: Values) -> list[list[DocumentPart]]:
     """Return what people see of documents."""
     both = zip(kind.items(values), values["pictures"], strict=True)
-    return [seen(items, pictures) for items, pictures in both]
+    return [to_parts(items, pictures) for items, pictures in both]
 
 
-def _last(kind: Documents, values: Values) -> Iterator[Part]:
+def _last(kind: Documents, values: Values) -> Iterator[DocumentPart]:
     """Yield the last part of each document."""
     return (strip[-1] for strip in _strips(kind, values))

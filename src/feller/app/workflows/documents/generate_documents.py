@@ -21,7 +21,7 @@ from feller.core.errors import UsageError, check_number
 from feller.core.rng import Rng
 from feller.core.run_folder import Run
 from feller.data.documents.modality import Documents, Values
-from feller.data.documents.token_layout import Hole
+from feller.data.documents.token_layout import MaskItem
 from feller.data.modality import Dataset
 from feller.models.model import Model, load_model
 from feller.paths.discrete.token_sampler import TokenSampler
@@ -170,7 +170,7 @@ def write(
     if manner.best_of > 1:
         kept = _best(kind, data.values, n, manner.best_of)
         data, said = data.subset(kept), [said[i] for i in kept.tolist()] if fills else []
-    holes = sum(isinstance(item, Hole) for item in wanted.prompt.items)
+    holes = sum(isinstance(item, MaskItem) for item in wanted.prompt.items)
     return Written(data, tuple(said), looked_up, pace, holes)
 
 

@@ -14,8 +14,8 @@ from feller.core.errors import InputError, UsageError
 from feller.core.rng import Rng
 from feller.core.run_folder import Run, open_run
 from feller.core.safetensors_io import save_tensors
-from feller.data.batches import batches, shuffled
-from feller.data.documents.image_codes import PictureCodes
+from feller.data.batches import batch_loader, shuffled_loader
+from feller.data.documents.image_tokenizers import ImageTokenizer
 from feller.data.documents.modality import Documents, all_pictures
 from feller.data.documents.tiles import palette_of, tiles_of
 from feller.data.images.modality import Images
@@ -127,7 +127,7 @@ def make_parts(run: Run, plan: "FitPlan", job: TrainingJob, here: Engine, tell: 
     if parts is None or data is None:
         return job
     kind = data.modality
-    known = {*kind.modules} if plan.older is not None else set()
+    known = {*kind.aux_networks} if plan.older is not None else set()
     known |= {"tokenizer"} if from_a_run(plan.asked.config.reading.tokenizer) else set()
     making = Making(run=run, known=frozenset(known), seed=plan.asked.seed, here=here)
     if isinstance(parts, SpeechAuxNetworks):
@@ -156,36 +156,38 @@ def make_document_parts(
     """
     documents = kind.view(Documents)
     if documents is None:
-        raise UsageError(f"the recipe's parts are {type(parts).__name__}, and {kind.called} have none of them")
-    making.check([*documents.modules])
-    if "tokenizer" in documents.modules:
+        raise UsageError(f"the recipe's parts are {type(parts).__name__}, and {kind.display_name} have none of them")
+    making.check([*documents.aux_networks])
+    if "tokenizer" in documents.aux_networks:
         learned = partial(_tokenizer, making, parts, documents, data, tell)
-        about = making.made("tokenizer", documents.modules["tokenizer"], about, learned)
+        about = making.made("tokenizer", documents.aux_networks["tokenizer"], about, learned)
     rows, columns = documents.tokenizer.grid
-    tell.say(f"each picture is {rows} x {columns} codes out of {documents.tokenizer.count:,}")
-    coded = replace(data, values=documents.coded(data.values))
-    if "vectors" in documents.modules:
+    tell.say(f"each picture is {rows} x {columns} codes out of {documents.tokenizer.codebook_size:,}")
+    coded = replace(data, values=documents.with_codes(data.values))
+    if "vectors" in documents.aux_networks:
         learned = partial(_vectors, making, parts, documents, coded, tell)
-        about = making.made("vectors", documents.modules["vectors"], about, learned)
+        about = making.made("vectors", documents.aux_networks["vectors"], about, learned)
     return about, coded
 
 
 def _tokenizer(making: Making, parts: DocumentAuxNetworks, kind: Documents, data: Dataset, tell: Tell) -> None:
     """Train what writes pictures as codes on all pictures of the documents."""
     pictures, name = Images(kind.height, kind.width, kind.channels), "tokenizer"
-    feed = batches(Dataset(all_pictures(data.values), {}, pictures), parts.tokenizer.batch_size, making.draws(name))
+    feed = batch_loader(
+        Dataset(all_pictures(data.values), {}, pictures), parts.tokenizer.batch_size, making.draws(name)
+    )
     objective = AutoencodingLoss(pictures.space())
-    making.learn(name, objective, feed, kind.modules[name], parts.tokenizer, tell)
+    making.learn(name, objective, feed, kind.aux_networks[name], parts.tokenizer, tell)
 
 
 def _vectors(making: Making, parts: DocumentAuxNetworks, kind: Documents, data: Dataset, tell: Tell) -> None:
     """Count the pieces of texts, then train what finds documents to tell which picture belongs to which text."""
-    network, name = kind.modules["vectors"], "vectors"
+    network, name = kind.aux_networks["vectors"], "vectors"
     if not isinstance(network, BiEncoderNetwork):
         raise TypeError(f"expected a bi-encoder, got {type(network).__name__}")
     network.text_encoder.update_counts(kind.encode(data.values))
     objective = InfoNCE(kind.space(), kind.symbols).build(TrainingContext(data=data))
-    feed = batches(data, parts.vectors.batch_size, making.draws(name))
+    feed = batch_loader(data, parts.vectors.batch_size, making.draws(name))
     making.learn(name, objective, feed, network, parts.vectors, tell)
 
 
@@ -203,11 +205,11 @@ def make_speech_parts(
     """
     speech = kind.view(Speech)
     if speech is None:
-        raise UsageError(f"the recipe's parts are {type(parts).__name__}, and {kind.called} have none of them")
-    making.check([*speech.modules])
+        raise UsageError(f"the recipe's parts are {type(parts).__name__}, and {kind.display_name} have none of them")
+    making.check([*speech.aux_networks])
     for name, lasting, training in (
-        ("durations", speech.durations, parts.durations),
-        ("rhythm", speech.rhythm, parts.duration_sampler),
+        ("durations", speech.duration_regressor, parts.durations),
+        ("rhythm", speech.duration_sampler, parts.duration_sampler),
     ):
         if isinstance(lasting, LearnedDurations):
             learned = partial(_learn, making, name, lasting, training, data, tell)
@@ -222,7 +224,7 @@ def _learn(
     phone = data.values["phone"]
     valid = phone >= 0
     examples = {"x_1": data.values["duration"], "given": {"phone": phone.clamp(min=0), "valid": valid}}
-    feed = shuffled(examples, training.batch_size, making.draws(name), valid.sum(1))
+    feed = shuffled_loader(examples, training.batch_size, making.draws(name), valid.sum(1))
     making.learn(name, lasting.objective, feed, lasting.network, training, tell)
 
 
@@ -245,9 +247,11 @@ def written_by(data: Dataset, tokenizer: str, size: str) -> Dataset:
     kind = data.modality.view(Documents)
     if kind is None:
         raise UsageError(
-            f"is of documents, and these data are {data.modality.called}", remedy="Leave it out", argument="tokenizer"
+            f"is of documents, and these data are {data.modality.display_name}",
+            remedy="Leave it out",
+            argument="tokenizer",
         )
-    if kind.codes is not None:
+    if kind.image_tokenizer is not None:
         raise UsageError(
             "documents keep the tokeniser of the model that is trained on", remedy="Leave it out", argument="tokenizer"
         )
@@ -255,15 +259,15 @@ def written_by(data: Dataset, tokenizer: str, size: str) -> Dataset:
     if made is None and not pathlib.Path(tokenizer).exists():
         raise UsageError.unknown_name("tokenizer", tokenizer, NAMED, alternatives=", or the run of a tokeniser")
     codes = _of_run(tokenizer, kind) if made is None else made(data, kind, size)
-    return data.seen_as(kind.tokenised(codes, data.values["rows"]))
+    return data.with_modality(kind.with_image_tokenizer(codes, data.values["rows"]))
 
 
-def _tiles(data: Dataset, kind: Documents, size: str) -> PictureCodes:
+def _tiles(data: Dataset, kind: Documents, size: str) -> ImageTokenizer:
     """Return the commonest tiles, as large as the cells of a learned tokeniser."""
     return tiles_of(all_pictures(data.values), learned_codes(kind, size).config.factor, MAX_TILES)
 
 
-NAMED: dict[str, Callable[[Dataset, Documents, str], PictureCodes]] = {
+NAMED: dict[str, Callable[[Dataset, Documents, str], ImageTokenizer]] = {
     "palette": lambda data, kind, size: palette_of(all_pictures(data.values), MOST_COLOURS),
     "tiles": _tiles,
     "learned": lambda data, kind, size: learned_codes(kind, size),
@@ -286,10 +290,10 @@ def taken_again(data: Dataset, tokenizer: str, run: Run) -> Dataset:
     kind = data.modality.view(Documents)
     if not from_a_run(tokenizer) or kind is None or run.aux_weights("tokenizer").is_file():
         return data
-    return data.seen_as(replace(kind, codes=_of_run(tokenizer, kind)))
+    return data.with_modality(replace(kind, image_tokenizer=_of_run(tokenizer, kind)))
 
 
-def _of_run(path: str, kind: Documents) -> PictureCodes:
+def _of_run(path: str, kind: Documents) -> ImageTokenizer:
     """Return the tokeniser of a run."""
     model = load_model(open_run(path))
     settings, pictures = model.spec.architecture, model.spec.modality.view(Images)

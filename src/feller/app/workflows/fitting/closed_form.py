@@ -11,7 +11,7 @@ from feller.core.errors import UsageError
 from feller.core.run_folder import Run
 from feller.core.safetensors_io import save_tensors
 from feller.core.serialization import to_dict, write_json
-from feller.data.tables.modality import GUESSED
+from feller.data.tables.modality import GUESSED_NOTE
 from feller.models.spec import ModelSpec, save_spec
 from feller.privacy.accounting.dp_events import ZCdp
 from feller.training.objectives.one_shot import OneShotObjective
@@ -64,7 +64,7 @@ def look(run: Run, found: Look, tell: Tell) -> None:
     if math.isfinite(rho):
         access.charge(run, (ZCdp("one look at the rows", rho),))
     for note in asked.provenance.notes:
-        (tell.say if note == GUESSED else tell.note)(note)
+        (tell.say if note == GUESSED_NOTE else tell.note)(note)
     tell.say(
         f"{asked.data}: {len(rows):,} to look at, {len(held_out):,} kept back; recipe {asked.provenance.recipe}"
         f"{access.promise}; writing to {run.path}"

@@ -17,9 +17,9 @@ from feller.core.errors import InputError, UsageError
 from feller.core.pytree import leaves
 from feller.core.rng import Rng
 from feller.core.run_folder import Run
-from feller.data.batches import batches, shuffled
+from feller.data.batches import batch_loader, shuffled_loader
+from feller.data.loading.dataset_reader import read
 from feller.data.loading.in_memory import DataSource
-from feller.data.loading.read import read
 from feller.data.modality import Dataset, Modality
 from feller.models.model import Model
 from feller.models.recipes.recipe import Recipe
@@ -167,7 +167,7 @@ class OpenData(DataAccess):
 
     def plan(self, plan: FitPlan, request: RecipeRequest) -> FitPlan:
         """Let the model see the data as its recipe does."""
-        return replace(plan, dataset=plan.dataset.seen_as(plan.recipe.modality or plan.dataset.modality))
+        return replace(plan, dataset=plan.dataset.with_modality(plan.recipe.modality or plan.dataset.modality))
 
     def inputs(self, run: Run, plan: FitPlan, job: TrainingJob, here: Engine, tell: Tell) -> TrainingInputs:
         """Return plain means over batches of shuffled examples, or of pairs that the older model draws."""
@@ -183,13 +183,13 @@ def make_batches(recipe: Recipe, data: Dataset | None, older: Model | None, draw
     """
     if data is not None and not recipe.reflow_pairs:
         lengths = data.given["valid"].sum(1) if recipe.objective.length_bucketing else None
-        return batches(data, recipe.train.batch_size, draws, lengths)
+        return batch_loader(data, recipe.train.batch_size, draws, lengths)
     if older is None:
         raise UsageError("the run of an older model, from which this recipe draws pairs", "none", argument="start_from")
     tell.task("drawing pairs")
     pairs = older.sample_pairs(recipe.reflow_pairs, draws.fold_in("pairs"), tell.progress)
     tell.done()
-    return shuffled(pairs, recipe.train.batch_size, draws)
+    return shuffled_loader(pairs, recipe.train.batch_size, draws)
 
 
 def reading(asked: FitRecord, like: Modality | None) -> dict:
@@ -200,9 +200,11 @@ def reading(asked: FitRecord, like: Modality | None) -> dict:
     """
     if asked.config.reading.schema is not None and like is not None:
         raise UsageError(f"the columns are those of {asked.start_from}", remedy="Leave it out", argument="schema")
-    if asked.modality is not None and like is not None and not like.loads:
+    if asked.modality is not None and like is not None and not like.has_own_loader:
         raise UsageError(
-            f"the data are {like.called}, as those of {asked.start_from}", remedy="Leave it out", argument="modality"
+            f"the data are {like.display_name}, as those of {asked.start_from}",
+            remedy="Leave it out",
+            argument="modality",
         )
     modality = load_modality(asked.modality) if asked.modality and like is None else None
     return {**asked.how_read, "like": like, "modality": modality}
@@ -210,7 +212,7 @@ def reading(asked: FitRecord, like: Modality | None) -> dict:
 
 def check_varied(dataset: Dataset) -> None:
     """Refuse rows of a table that are all the same; never of a private fit, of whose rows that would tell."""
-    one = dataset.stream is not None or not dataset.modality.tabular or len(dataset) < 2
+    one = dataset.stream is not None or not dataset.modality.is_tabular or len(dataset) < 2
     if one or dataset.given or dataset.target is not None:
         return
     if all(bool((leaf == leaf[:1]).all()) for leaf in leaves(dataset.values)):

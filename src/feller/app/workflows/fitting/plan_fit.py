@@ -125,7 +125,7 @@ def plan_fit(
     older = load_model(start) if start else None
     dataset = access.read(asked, older.spec.modality if older else None, request, tell, given)
     if asked.target:
-        dataset.check_whole("--target")
+        dataset.require_in_memory("--target")
         dataset = with_target(dataset, asked.target, request.name)
     dataset = (
         written_by(dataset, asked.config.reading.tokenizer, request.size) if asked.config.reading.tokenizer else dataset
@@ -135,7 +135,7 @@ def plan_fit(
     check_target(recipe, name, () if dataset.target is None else asked.target, older)
     check_at_once(recipe, older, asked.watched)
     if recipe.objective.is_one_shot:
-        dataset.check_whole(f"the recipe {name}")
+        dataset.require_in_memory(f"the recipe {name}")
     access.check_recipe(asked, name, recipe, start, dataset)
     if start is not None:
         asked = replace(asked, config=config_of(FitConfig, asked.config, start_from=str(start.path)))
@@ -145,7 +145,7 @@ def plan_fit(
         ancestors=seen_by(start) if start else (),
         start_hash=file_hash(start.ema_weights) if start else "",
         held_out=recipe.held_out,
-        shards={} if dataset.stream is None else dataset.stream.prints,
+        shards={} if dataset.stream is None else dataset.stream.fingerprints,
         code=_code_hash(name, asked.modality),
     )
     asked = access.identify(asked, dataset, recipe)
@@ -163,7 +163,7 @@ def _code_hash(recipe: str, modality: str | None) -> str:
 def as_read(dataset: Dataset, recipe: Recipe) -> Dataset:
     """Return data as later commands will read them: a table by the schema that the model has."""
     kind = recipe.modality
-    return dataset.seen_as(kind) if kind is not None and kind.has_schema else dataset
+    return dataset.with_modality(kind) if kind is not None and kind.has_schema else dataset
 
 
 def check_target(recipe: Recipe, name: str, target: tuple[str, ...], older: Model | None) -> None:

@@ -78,7 +78,7 @@ def plan_resumed(
     like = about.modality if older is None or about.modality.has_schema else older.spec.modality
     dataset = read_again(asked, like, given)
     kept = run.read_field(run.recipe, "recipe")
-    with raw.about(run.recipe):
+    with raw.error_context(run.recipe):
         before = limit_parameter_bytes(DEFAULT_PARAMETER_BYTES, lambda: from_dict(Recipe, kept))
     if before.objective.is_one_shot:
         check_found(run)
@@ -87,7 +87,7 @@ def plan_resumed(
         raise UsageError(
             "a resumed run keeps its recipe, but for --train.* and --sampling.*", remedy="Start a new run for more"
         )
-    dataset = dataset.seen_as(after.modality or dataset.modality)
+    dataset = dataset.with_modality(after.modality or dataset.modality)
     dataset = taken_again(dataset, asked.config.reading.tokenizer, run) if asked.config.reading.tokenizer else dataset
     access = resumed_access(asked, here)
     return access.resumed(run, FitPlan(asked, dataset, after, older, access, parts=about.aux_hashes), about)

@@ -15,7 +15,7 @@ from feller.core.rng import Rng
 from feller.core.run_folder import Run
 from feller.core.serialization import replace_file, to_dict
 from feller.data.modality import Dataset
-from feller.data.tables.modality import GUESSED
+from feller.data.tables.modality import GUESSED_NOTE
 from feller.models.model import Model
 from feller.models.spec import ModelSpec, save_spec
 from feller.training import callbacks
@@ -124,7 +124,7 @@ def record(run: Run, job: TrainingJob, here: Engine, tell: Tell) -> None:
         save_spec(run, job.description)
         run.write_record(run.recipe, job.record)
     for note in job.notes:
-        (tell.say if note == GUESSED else tell.note)(note)
+        (tell.say if note == GUESSED_NOTE else tell.note)(note)
     tell.say(f"{job.summary}, {budget(job.config)}; writing to {run.path}")
 
 
@@ -197,7 +197,7 @@ class Preview(Callback):
     def __init__(self, run: Run, description: ModelSpec, here: Engine) -> None:
         self._run, self._description, self._here = run, description, here
         self._seen = time.monotonic()
-        self._shows = not (description.family.why_no_samples or description.modality.labels)
+        self._shows = not (description.family.why_no_samples or description.modality.entry_label_counts)
 
     def on_checkpoint(self, state: TrainState) -> None:
         """Draw one if the last is old."""

@@ -21,7 +21,7 @@ from feller.core.rng import Rng
 from feller.core.run_folder import Run
 from feller.core.serialization import to_dict
 from feller.core.user_code import user_frame
-from feller.data.batches import batches
+from feller.data.batches import batch_loader
 from feller.data.modality import Dataset
 from feller.models.families.model_family import DivergedError
 from feller.models.model import Model
@@ -55,7 +55,7 @@ def set_up_training(run: Run, plan: FitPlan, here: Engine, most: int = sys.maxsi
     if recipe.train.steps is None and recipe.train.minutes is None:
         raise UsageError(expected="a budget: --steps or --minutes")
     data, held_out = plan.split
-    data = data.modality.for_learning(data, Rng(asked.seed).fold_in("evened"))
+    data = data.modality.for_training(data, Rng(asked.seed).fold_in("evened"))
     if older is not None:
         older.network.to(here.device).eval()
     check_parallelize(recipe.train, recipe.objective, recipe.architecture, here)
@@ -94,7 +94,7 @@ def set_up_training(run: Run, plan: FitPlan, here: Engine, most: int = sys.maxsi
 def _try_loss(objective: Objective, network: nn.Module, some: Dataset, asked: FitRecord, here: Engine) -> None:
     """Take one loss of a few examples, so that what does not fit together is refused before anything is written."""
     draws = Rng(asked.seed).fold_in("trial")
-    batch = here.to_device(batches(some, len(some), draws)(0, slice(None)))
+    batch = here.to_device(batch_loader(some, len(some), draws)(0, slice(None)))
     n = num_examples(batch["x_1"]) if "x_1" in batch else 0
     with _trial(asked, n):
         if asked.provenance.code and objective.flow_matching is not None:

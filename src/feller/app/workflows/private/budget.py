@@ -14,7 +14,7 @@ from feller.core.interrupts import sigterm_as_interrupt
 from feller.core.run_folder import Run, open_run
 from feller.core.serialization import from_dict, to_dict
 from feller.core.user_code import fingerprint as file_hash
-from feller.data.examples.registry import EXAMPLE
+from feller.data.examples.registry import EXAMPLE_PREFIX
 from feller.data.modality import Dataset
 from feller.privacy.accounting.dp_events import PoissonSubsampledGaussian
 from feller.privacy.accounting.ledger import Ledger
@@ -279,6 +279,6 @@ def check_public(start: Run, data: str, dataset: Dataset) -> None:
 
 def same_place(one: str, other: str) -> bool:
     """Tell whether two names are of one file, folder or example."""
-    if one.startswith(EXAMPLE) or other.startswith(EXAMPLE):
+    if one.startswith(EXAMPLE_PREFIX) or other.startswith(EXAMPLE_PREFIX):
         return one.partition("/")[0] == other.partition("/")[0]
     return os.path.realpath(one) == os.path.realpath(other)

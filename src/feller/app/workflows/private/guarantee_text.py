@@ -3,7 +3,7 @@
 from typing import Any
 
 from feller.app.workflows.run_config import FitRecord, is_described
-from feller.data.loading.targets import tells_target
+from feller.data.loading.targets import predicts_target
 from feller.data.modality import Modality
 from feller.data.tables.modality import Table
 from feller.data.tables.schema import ROW
@@ -79,7 +79,7 @@ def sentence(ledger: Ledger, asked: FitRecord, kind: Modality) -> str:
 
 
 def _public(asked: FitRecord, kind: Modality) -> str:
-    told = asked.target and tells_target(asked.provenance.recipe)
+    told = asked.target and predicts_target(asked.provenance.recipe)
     rows = f"the number of rows with {asked.target[0]}" if told else "the number of rows"
     if kind.view(Table) is None:
         return f"{rows}, the size and the levels of the pictures, and the names of their classes"

@@ -9,7 +9,7 @@ from feller.app.workflows.private.table_schema import Charged
 from feller.core.errors import UsageError
 from feller.data.images.modality import Images
 from feller.data.modality import Dataset
-from feller.data.tables.mixed import as_table
+from feller.data.tables.mixed_table import as_table
 from feller.data.tables.modality import Table
 from feller.models.recipes.recipe import Recipe
 from feller.paths.time_distributions import Stratified
@@ -154,7 +154,7 @@ def allow(
     kind = rows.modality
     seen = as_table(rows).modality
     if seen.view(Table) is None and seen.view(Images) is None:
-        raise UsageError(NOT_PUBLIC.format(kind.called))
+        raise UsageError(NOT_PUBLIC.format(kind.display_name))
     if kind.conditions:
         raise UsageError(
             f"this recipe would count the rows of each {next(iter(kind.conditions))} without noise",

@@ -33,14 +33,14 @@ ROWS = 100_000
 
 def law_of(kind: Table) -> MarginalModel | None:
     """Return the law of the counts that a table was told; None where it was told none."""
-    if not kind.told:
+    if not kind.crosstabs:
         return None
     space = kind.by_levels().space()
     measured = [
         MarginalMeasurement(one.columns, torch.tensor(one.counts, dtype=torch.float64).view(one.levels), one.sigma)
-        for one in kind.told
+        for one in kind.crosstabs
     ]
-    return estimate(space.vocab_sizes, measured, float(kind.rows), rules=allowed_combinations(space))
+    return estimate(space.vocab_sizes, measured, float(kind.crosstab_rows), rules=allowed_combinations(space))
 
 
 def teach(

@@ -42,22 +42,22 @@ from feller.core.run_folder import Run
 from feller.core.serialization import to_dict
 from feller.data.crystals.files import holds_crystals
 from feller.data.crystals.modality import Crystals
-from feller.data.examples.registry import EXAMPLE
-from feller.data.images.labelled import Labelled
+from feller.data.examples.registry import EXAMPLE_PREFIX
+from feller.data.images.labelled_images import LabelledImages
 from feller.data.images.modality import Images
-from feller.data.loading.find import table_cells
-from feller.data.loading.in_memory import MEMORY, DataSource, said_of
-from feller.data.loading.raw import FoundTable, about
-from feller.data.loading.read import read
-from feller.data.loading.targets import TELLING, with_target
+from feller.data.loading.dataset_reader import read
+from feller.data.loading.file_formats import load_table
+from feller.data.loading.in_memory import IN_MEMORY_PREFIX, DataSource, said_of
+from feller.data.loading.raw import RawTable, error_context
+from feller.data.loading.targets import TARGET_RECIPES, with_target
 from feller.data.modality import Dataset, Modality
 from feller.data.shards.shard_names import is_sharded
 from feller.data.tables.column import Boolean
 from feller.data.tables.dataframes import from_frame
-from feller.data.tables.mixed import as_table
-from feller.data.tables.modality import Table, left_out, tables
+from feller.data.tables.mixed_table import as_table
+from feller.data.tables.modality import Table, table_dataset, unmodelled_notes
 from feller.data.tables.schema import Schema, is_draft
-from feller.data.tables.schema_lint import lint
+from feller.data.tables.schema_lint import schema_warnings
 from feller.evaluation.evaluation_budget import kind_of_report
 from feller.models.recipes.recipe import Recipe
 from feller.models.spec import ModelSpec
@@ -126,8 +126,8 @@ class PrivateData(DataAccess):
             for line in beware(asked.with_provenance(draft=_is_draft(asked)), dataset):
                 tell.note(line)
         seen = as_table(dataset).modality
-        if all(seen.view(kind) is None for kind in (Table, Images, Labelled)):
-            raise UsageError(NOT_PUBLIC.format(dataset.modality.called))
+        if all(seen.view(kind) is None for kind in (Table, Images, LabelledImages)):
+            raise UsageError(NOT_PUBLIC.format(dataset.modality.display_name))
         return dataset
 
     def _read(
@@ -141,14 +141,14 @@ class PrivateData(DataAccess):
                 " not allow",
                 remedy="Join them to one file that memory holds",
             )
-        if frame is not None and request.name in TELLING and kind_of_report(asked.config.report) != "none":
+        if frame is not None and request.name in TARGET_RECIPES and kind_of_report(asked.config.report) != "none":
             raise UsageError(
                 argument="recipe",
                 expected=f"rows in a file, which the report of {request.name} reads again",
                 found="a DataFrame, of which a private run keeps no copy",
                 remedy="Leave the report out, report=False, or write the rows to a file and fit that",
             )
-        described = asked.config.reading.schema is not None or like is not None or asked.data.startswith(EXAMPLE)
+        described = asked.config.reading.schema is not None or like is not None or asked.data.startswith(EXAMPLE_PREFIX)
         if not described and (frame is not None or (given is None and path.suffix.lower() in TABLES)):
             if asked.provenance.recipe == FLOWS:
                 raise UsageError(
@@ -163,12 +163,12 @@ class PrivateData(DataAccess):
             if frame is None and holds_crystals(
                 path
             ):  # by its header, or the first row: a schema says that it is a table all the same
-                raise UsageError(NOT_PUBLIC.format(Crystals.called))
-            found = table_cells(path) if frame is None else from_frame(frame, said_of(frame))
+                raise UsageError(NOT_PUBLIC.format(Crystals.display_name))
+            found = load_table(path) if frame is None else from_frame(frame, said_of(frame))
             self._check_unpaid(asked, found, request)
             schema, self._charged = find_columns(self.config, found, asked.data, self._search.paid)
-            with about(asked.data):
-                return tables(found, schema)
+            with error_context(asked.data):
+                return table_dataset(found, schema)
         source = asked.data if given is None else given
         dataset = with_white(read(source, schema=asked.config.reading.schema, **how), source, like)
         if not described and dataset.modality.view(Table) is not None:
@@ -178,7 +178,7 @@ class PrivateData(DataAccess):
             )
         return dataset
 
-    def _check_unpaid(self, asked: FitRecord, found: FoundTable, request: RecipeRequest) -> None:
+    def _check_unpaid(self, asked: FitRecord, found: RawTable, request: RecipeRequest) -> None:
         """Refuse what is wrong with what is asked before finding columns spends anything: on a table of the same names.
 
         Code of a person's own waits for the columns.
@@ -219,7 +219,7 @@ class PrivateData(DataAccess):
     def identify(self, asked: FitRecord, dataset: Dataset, recipe: Recipe) -> FitRecord:
         """Note a hash that needs a key to be made again, and the salt of the rows that are kept back."""
         read, salt = as_read(dataset, recipe), self.config.source("fingerprint").random_bytes(8).hex()
-        rows = keyed(unordered_print(read), salt) if asked.data.startswith(MEMORY) else ""
+        rows = keyed(unordered_print(read), salt) if asked.data.startswith(IN_MEMORY_PREFIX) else ""
         found = {"fingerprint": print_of(read, salt), "rows": rows, "salt": _salt(self.config)}
         return asked.with_provenance(**found, draft=_is_draft(asked), notes=self._notes(asked, dataset))
 
@@ -232,7 +232,7 @@ class PrivateData(DataAccess):
         if kind is None:
             return ()
         if asked.config.reading.schema is not None:
-            return lint(kind.schema, n)
+            return schema_warnings(kind.schema, n)
         if not charged.expenses:
             return ()
         spent = Ledger(charged.expenses, self.config.chance(n), n, charged.delta).epsilon()
@@ -240,7 +240,7 @@ class PrivateData(DataAccess):
             *hidden_line(kind.schema, asked.data, n, spent),
             *beyond_line(charged.beyond, asked.data),
             *merged_line(charged.kept),
-            *left_out(kind.schema),
+            *unmodelled_notes(kind.schema),
         )
 
     def plan(self, plan: FitPlan, request: RecipeRequest) -> FitPlan:
@@ -259,8 +259,8 @@ class PrivateData(DataAccess):
         )
 
     def _plan_look(self, plan: FitPlan, objective: OneShotObjective, learned: Dataset) -> FitPlan:
-        dataset = plan.dataset.seen_as(plan.recipe.modality or plan.dataset.modality)
-        rows = learned.seen_as(dataset.modality)
+        dataset = plan.dataset.with_modality(plan.recipe.modality or plan.dataset.modality)
+        rows = learned.with_modality(dataset.modality)
         self._ledger, self._planned = allow(self.config, objective, rows, self._charged)
         return replace(plan, dataset=dataset, older=None)
 
@@ -270,13 +270,13 @@ class PrivateData(DataAccess):
         counted = 0.0 if plan.older else getattr(recipe.objective, "counted", 0.0)
         kind = recipe.modality
         images = None if kind is None else kind.view(Images)
-        classed = plan.dataset if images is None else plan.dataset.seen_as(images)
+        classed = plan.dataset if images is None else plan.dataset.with_modality(images)
         guarded = guard(config, classed, learned, charged, counted)
         seen = self.shown(plan.asked.provenance.recipe, guarded.dataset)
         recipe = replace(request, name=plan.asked.provenance.recipe).of(seen, plan.older)[1]  # of noisy numbers, now
         recipe, self._planned = plan_dp_sgd(config, guarded, recipe)
         self._ledger, self._law = guarded.ledger, guarded.law
-        dataset = guarded.dataset.seen_as(recipe.modality or guarded.dataset.modality)
+        dataset = guarded.dataset.with_modality(recipe.modality or guarded.dataset.modality)
         return replace(plan, dataset=dataset, recipe=recipe, frequencies=guarded.frequencies)
 
     def resumed(self, run: Run, plan: FitPlan, about: ModelSpec) -> FitPlan:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from feller.core.errors import InputError, check_number
 from feller.core.pytree import leaves, num_examples
-from feller.data.batches import FEWEST
+from feller.data.batches import MIN_SPLIT_EXAMPLES
 from feller.data.modality import Dataset
 
 LENGTH = 32
@@ -111,7 +111,7 @@ def kept_back(data: Dataset, share: float, salt: str) -> Bool[Tensor, " n"]:
     """
     check_number("share", share, ge=0, lt=1)
     n = len(data)
-    if n < FEWEST or share == 0:
+    if n < MIN_SPLIT_EXAMPLES or share == 0:
         return torch.zeros(n, dtype=torch.bool)
     key, seen, chances = key_for(PURPOSE, salt), Counter[bytes](), []
     for row in contents(data):
@@ -124,7 +124,7 @@ def kept_back(data: Dataset, share: float, salt: str) -> Bool[Tensor, " n"]:
 
 def contents(data: Dataset) -> list[bytes]:
     """Return the bytes of each row, with its conditions."""
-    wanted = () if data.target is None else (data.wanted(data.target),)
+    wanted = () if data.target is None else (data.targets(data.target),)
     parts = [*leaves(data.values), *(data.given[name] for name in sorted(data.given)), *wanted]
     flat = [np.ascontiguousarray(part.numpy()).reshape(num_examples(part), -1).view(np.uint8) for part in parts]
     return [row.tobytes() for row in np.concatenate(flat, 1)]

@@ -12,7 +12,7 @@ from feller.app.workflows.private.table_schema import Charged
 from feller.core.errors import UsageError
 from feller.data.images.modality import Images
 from feller.data.modality import Dataset
-from feller.data.tables.mixed import as_table
+from feller.data.tables.mixed_table import as_table
 from feller.data.tables.modality import Table
 from feller.data.tables.raking import Crosstab
 from feller.privacy.accounting.accountant import zcdp_rho
@@ -68,11 +68,11 @@ def guard(wish: PrivacyConfig, dataset: Dataset, learned: Dataset, charged: Char
         return _counted(wish, dataset, table, learned, ledger, counted)
     if table is not None:
         shares, cost = _shares(wish, table, learned, delta)
-        return Guarded(replace(dataset, modality=table.with_shares(shares)), ledger.add(cost), {})
+        return Guarded(replace(dataset, modality=table.with_marginals(shares)), ledger.add(cost), {})
     if images is not None:
         found, costs = _classes(wish, images, learned, delta)
         return Guarded(dataset, replace(ledger, events=costs), found)
-    raise UsageError(NOT_PUBLIC.format(kind.called))
+    raise UsageError(NOT_PUBLIC.format(kind.display_name))
 
 
 def _counted(
@@ -98,7 +98,7 @@ def _counted(
         Crosstab(one.columns, tuple(one.values.shape), tuple(one.values.flatten().tolist()), one.sigma)
         for one in release.measurements
     )
-    seen = replace(kind, shares=shares, told=told, rows=len(rows))
+    seen = replace(kind, marginals=shares, crosstabs=told, crosstab_rows=len(rows))
     return Guarded(replace(dataset, modality=seen), ledger, {}, release.model)
 
 
@@ -106,7 +106,7 @@ def _shares(
     wish: PrivacyConfig, kind: Table, rows: Dataset, delta: float
 ) -> tuple[tuple[tuple[float, ...], ...], DpEvent]:
     """Count the values of each column with noise, all columns at once."""
-    rooms = tuple(len(column.coarse_names) for column in kind.schema.modelled)
+    rooms = tuple(len(column.level_names) for column in kind.schema.modelled)
     check_budget(wish.most, delta, rooms, len(rows))
     sigma, noise = one_way_sigma(wish.most, delta, len(rooms)), wish.source("shares")
     levels = kind.levels(rows).T

@@ -13,16 +13,16 @@ from torch import Tensor, nn
 from feller.core.errors import InputError, UsageError
 from feller.core.pytree import num_examples, tree_map
 from feller.core.rng import Rng
-from feller.data.files.numpy_files import load
+from feller.data.files.numpy_files import load_arrays
 from feller.data.images import idx
-from feller.data.images.labelled import Labelled
-from feller.data.images.load_images import check_one_kind
+from feller.data.images.image_loading import check_one_kind
+from feller.data.images.labelled_images import LabelledImages
 from feller.data.images.modality import Images
-from feller.data.loading.in_memory import DataSource, is_given, plain_arrays, said_of
-from feller.data.loading.interpret import SAMPLES
+from feller.data.loading.array_formats import SAMPLES
+from feller.data.loading.in_memory import DataSource, is_in_memory, plain_arrays, said_of
 from feller.data.modality import Dataset, Modality, Target
-from feller.data.tables.constraints import mended
-from feller.data.tables.mixed import as_table
+from feller.data.tables.constraints import repair
+from feller.data.tables.mixed_table import as_table
 from feller.data.tables.modality import Table
 from feller.models.recipes.recipe import Recipe
 from feller.privacy.noise.grid_noise import Noise, make_noise
@@ -45,10 +45,10 @@ def stand_in(data: Dataset, n: int, noise: Noise) -> Dataset:
     kind, seen = data.modality, as_table(data).modality.view(Table)
     if seen is not None:
         codes = torch.stack([noise.randint(count, (n,)) for count in seen.counts], 1)
-        values: Any = torch.from_numpy(mended(codes.numpy(), seen.schema.pairs, seen.counts))
+        values: Any = torch.from_numpy(repair(codes.numpy(), seen.schema.pairs, seen.counts))
         return Dataset(values, {}, kind, properties=told, target=data.target)
-    if (labelled := kind.view(Labelled)) is not None:
-        values, given = _pictures(labelled.pictures, n, noise)
+    if (labelled := kind.view(LabelledImages)) is not None:
+        values, given = _pictures(labelled.images, n, noise)
         return Dataset({"image": values, "label": given["label"]}, {}, kind, properties=told, target=data.target)
     if (images := kind.view(Images)) is not None:
         values, given = _pictures(images, n, noise)
@@ -168,11 +168,11 @@ def check_white(data: DataSource, like: Modality | None) -> int | None:
     Raises:
         InputError: If only the pixels could tell, or pictures of a folder are of several sizes or colours.
     """
-    path = pathlib.Path(said_of(data) if is_given(data) else str(data))
-    if path.is_dir() and idx.choose(path) is None:
+    path = pathlib.Path(said_of(data) if is_in_memory(data) else str(data))
+    if path.is_dir() and idx.choose_images_file(path) is None:
         check_one_kind(path)
         return None
-    if is_given(data):
+    if is_in_memory(data):
         kind = _type_among(plain_arrays(data) or {})
     else:
         kind = "uint8" if path.is_dir() or idx.ANY.fullmatch(path.name) else _type_of(path)
@@ -193,7 +193,7 @@ def _type_of(path: pathlib.Path) -> str | None:
     """Return the type of an array of pictures that does not say what white is; None of all else."""
     if path.suffix.lower() not in ARRAYS or not path.is_file():
         return None
-    return _type_among(load(path))
+    return _type_among(load_arrays(path))
 
 
 def _type_among(arrays: Mapping[str, np.ndarray]) -> str | None:
@@ -206,10 +206,10 @@ def _type_among(arrays: Mapping[str, np.ndarray]) -> str | None:
 def with_white(dataset: Dataset, data: DataSource, like: Modality | None) -> Dataset:
     """Return pictures whose white follows from no pixel; other data as they are. Arguments and errors as above."""
     images = dataset.modality.view(Images)
-    if images is None and dataset.modality.view(Labelled) is None:
+    if images is None and dataset.modality.view(LabelledImages) is None:
         return dataset
-    labelled = None if like is None else like.view(Labelled)
-    white = check_white(data, like if labelled is None else labelled.pictures)
+    labelled = None if like is None else like.view(LabelledImages)
+    white = check_white(data, like if labelled is None else labelled.images)
     if white is None or images is None:
         return dataset
     return replace(dataset, modality=replace(images, levels=white))

@@ -18,15 +18,15 @@ from dataclasses import dataclass, replace
 from feller.app.workflows.private.privacy_config import PrivacyConfig
 from feller.app.workflows.run_config import FitRecord
 from feller.core.errors import InputError
-from feller.data.loading.in_memory import MEMORY
-from feller.data.loading.raw import FoundTable
+from feller.data.loading.in_memory import IN_MEMORY_PREFIX
+from feller.data.loading.raw import RawTable
 from feller.data.modality import Dataset
-from feller.data.tables.clipped_cells import Beyond, Kept
-from feller.data.tables.mixed import as_table
+from feller.data.tables.clipped_cells import ClippedCells, KeptWords
+from feller.data.tables.mixed_table import as_table
 from feller.data.tables.modality import Table
-from feller.data.tables.private_schema_search import Charge, Drowned, find_domain
+from feller.data.tables.private_schema_search import Charge, NoiseTooLargeError, search_schema
 from feller.data.tables.schema import Schema
-from feller.data.tables.schema_lint import made_public, seldom
+from feller.data.tables.schema_lint import public_facts, rare_words
 from feller.privacy.accounting.dp_events import DpEvent, GaussianMechanism
 from feller.privacy.accounting.ledger import Ledger
 from feller.privacy.accounting.zcdp import rho_from_epsilon
@@ -38,7 +38,7 @@ def for_owner(asked: FitRecord, dataset: Dataset) -> tuple[str, ...]:
     table = as_table(dataset).modality.view(Table)
     if asked.provenance.private is None or asked.config.reading.schema is None or table is None:
         return ()
-    return (made_public(table.schema), *beware(asked, dataset))
+    return (public_facts(table.schema), *beware(asked, dataset))
 
 
 def beware(asked: FitRecord, dataset: Dataset) -> Iterator[str]:
@@ -56,7 +56,7 @@ def beware(asked: FitRecord, dataset: Dataset) -> Iterator[str]:
             f"{shlex.quote(str(asked.config.reading.schema))} is still a draft, guessed from the rows: all that it says"
             ' is public, whatever epsilon is. Keep what is known without the rows, and take out its line "draft": true'
         )
-    few = seldom(table.schema, dataset.values)
+    few = rare_words(table.schema, dataset.values)
     if few:
         yield (
             f"the schema lists words that one row or two have, which points at these people: {'; '.join(few)}. Take"
@@ -94,7 +94,7 @@ def hidden_line(schema: Schema, data: str, n: int, epsilon: float) -> tuple[str,
         n: Rows that were looked at.
         epsilon: What looking has spent.
     """
-    hidden = schema.untold
+    hidden = schema.hidden_names
     if not hidden:
         return ()
     return (
@@ -104,7 +104,7 @@ def hidden_line(schema: Schema, data: str, n: int, epsilon: float) -> tuple[str,
     )
 
 
-def merged_line(kept: Sequence[Kept]) -> tuple[str, ...]:
+def merged_line(kept: Sequence[KeptWords]) -> tuple[str, ...]:
     """Say of which columns rare words are merged, how many there are kept of each, and from how many rows on.
 
     Args:
@@ -112,22 +112,22 @@ def merged_line(kept: Sequence[Kept]) -> tuple[str, ...]:
     """
     if not kept:
         return ()
-    order = sorted(kept, key=lambda one: -(one.share or 0.0))
+    order = sorted(kept, key=lambda one: -(one.other_fraction or 0.0))
     named = "; ".join(_of(one) for one in order[:MOST])
     more = f"; and so on in {len(order) - MOST} more columns" if len(order) > MOST else ""
     rows = max(one.rows for one in kept)
     return (f"words of fewer than about {rows:,.0f} rows are {kept[0].other}; {named}{more}",)
 
 
-def _of(one: Kept) -> str:
+def _of(one: KeptWords) -> str:
     """Tell of one column."""
     words = "1 word" if one.words == 1 else f"{one.words} words"
-    if one.share is None:
+    if one.other_fraction is None:
         return f"{one.column}: {words} kept, noise hides how many cells hold others"
-    return f"{one.column}: {words} kept, all others (about {one.share:.0%} of its cells) are {one.other}"
+    return f"{one.column}: {words} kept, all others (about {one.other_fraction:.0%} of its cells) are {one.other}"
 
 
-def beyond_line(beyond: Sequence[Beyond], data: str) -> tuple[str, ...]:
+def beyond_line(beyond: Sequence[ClippedCells], data: str) -> tuple[str, ...]:
     """Say of which columns many cells lie beyond the bounds that were found, and what to do.
 
     Args:
@@ -136,8 +136,10 @@ def beyond_line(beyond: Sequence[Beyond], data: str) -> tuple[str, ...]:
     """
     if not beyond:
         return ()
-    order = sorted(beyond, key=lambda one: -one.share)
-    named = "; ".join(f"{one.column}: {one.first} to {one.last}, about {one.share:.0%} beyond" for one in order[:MOST])
+    order = sorted(beyond, key=lambda one: -one.fraction)
+    named = "; ".join(
+        f"{one.column}: {one.first} to {one.last}, about {one.fraction:.0%} beyond" for one in order[:MOST]
+    )
     more = f"; and so on in {len(order) - MOST} more columns" if len(order) > MOST else ""
     return (
         f"bounds that were found leave much out, which is read as the nearest bound or as empty: {named}{more}."
@@ -164,7 +166,7 @@ def refusal(untold: Sequence[str], columns: int, n: int, sigma: float, data: str
 
 def advice(data: str) -> str:
     """Say what to do about it."""
-    if data.startswith(MEMORY):
+    if data.startswith(IN_MEMORY_PREFIX):
         return (
             "Describe the columns (schema = feller.infer_schema(df), look through it, and fit with schema=schema), or"
             " take more rows or a larger epsilon"
@@ -196,14 +198,14 @@ class Charged:
     expenses: tuple[DpEvent, ...] = ()
     delta: float = 0.0
     """Chance that a word of one row alone was told."""
-    kept: tuple[Kept, ...] = ()
+    kept: tuple[KeptWords, ...] = ()
     """What becomes of rare words, by the counts that were paid for."""
-    beyond: tuple[Beyond, ...] = ()
+    beyond: tuple[ClippedCells, ...] = ()
     """What lies beyond bounds, by the same counts."""
 
 
 def find_columns(
-    wish: PrivacyConfig, found: FoundTable, data: str, paid: Callable[[Ledger], None] = lambda ledger: None
+    wish: PrivacyConfig, found: RawTable, data: str, paid: Callable[[Ledger], None] = lambda ledger: None
 ) -> tuple[Schema, Charged]:
     """Find what the columns of a table hold, with noise.
 
@@ -224,14 +226,14 @@ def find_columns(
     paid(Ledger((whole,), delta, n, COLUMNS * delta))
 
     def pay(charges: tuple[Charge, ...]) -> Charged:
-        spent = tuple(GaussianMechanism(charge.what, charge.sigma) for charge in charges)
+        spent = tuple(GaussianMechanism(charge.label, charge.sigma) for charge in charges)
         charged = Charged(spent, sum(charge.delta for charge in charges))
         paid(Ledger(charged.expenses, delta, n, charged.delta))
         return charged
 
     try:
-        schema, charges, kept, far = find_domain(found, sigma, COLUMNS * delta, wish.source("columns"))
-    except Drowned as drowned:
+        schema, charges, kept, far = search_schema(found, sigma, COLUMNS * delta, wish.source("columns"))
+    except NoiseTooLargeError as drowned:
         pay(drowned.charges)
-        raise InputError(refusal(drowned.untold, k, n, sigma, data)) from drowned
+        raise InputError(refusal(drowned.hidden_columns, k, n, sigma, data)) from drowned
     return schema, replace(pay(charges), kept=kept, beyond=far)

@@ -16,14 +16,14 @@ from feller.app.workflows.run_status import Standing, first_sketch, standing
 from feller.core.errors import InputError, UsageError, cannot_write
 from feller.core.run_folder import Run
 from feller.data.images.modality import Images
-from feller.data.loading.raw import Sound
-from feller.data.loading.read import read
-from feller.data.loading.targets import read_aimed
+from feller.data.loading.dataset_reader import read
+from feller.data.loading.raw import Waveform
+from feller.data.loading.targets import read_with_target
 from feller.data.modality import Dataset, Target
 from feller.data.speech.audio_io import write_sound
-from feller.data.speech.figure import Drawn, spectrograms
+from feller.data.speech.figure import SpectrogramPanel, spectrograms
 from feller.data.speech.griffin_lim import GriffinLim
-from feller.data.speech.sounds import Sounds
+from feller.data.speech.sounds import Waveforms
 from feller.evaluation.evaluation_budget import EvaluationBudget
 from feller.evaluation.metrics import HELD_OUT, TRAINED
 from feller.evaluation.regression_metrics import TrainedRegressor, regression_errors
@@ -181,7 +181,7 @@ def copy(request: EvaluationRequest) -> dict[str, Any]:
     model, tell = request.model, request.tell
     network, modality = tokenizer_network(model), model.spec.modality.view(Images)
     if modality is None:
-        found = model.spec.modality.called
+        found = model.spec.modality.display_name
         raise InputError(
             f"names a tokeniser of {found}", expected="one of pictures", remedy="Fit it anew", file=request.run.model
         )
@@ -217,10 +217,12 @@ def examine(request: EvaluationRequest) -> dict[str, Any]:
     modality = model.spec.modality
     oracle = TrainedRegressor(model, modality)
     target = oracle.target
-    it = examined(request, lambda source, asked: read_aimed(source, modality, target, asked.config.reading.longest))
+    it = examined(
+        request, lambda source, asked: read_with_target(source, modality, target, asked.config.reading.longest)
+    )
     it = it.first(request.effort.n or len(it.real))
     tell.task("asking about data")
-    told, truth = oracle.predict(it.real).cpu(), it.real.wanted(target)
+    told, truth = oracle.predict(it.real).cpu(), it.real.targets(target)
     tell.done()
     found = Told(
         title=f"{', '.join(target.names)} of {it.asked.data}, told by the recipe {it.asked.provenance.recipe}",
@@ -250,10 +252,10 @@ FOLDER = "copies"
 def resynthesise(request: EvaluationRequest) -> dict[str, Any]:
     """Make sounds of the log mels of those that training did not see, and report how near they come."""
     run, model, tell = request.run, request.model, request.tell
-    modality, network = model.spec.modality.view(Sounds), model.network
+    modality, network = model.spec.modality.view(Waveforms), model.network
     if modality is None or not isinstance(network, VocoderNetwork):
         raise InputError(
-            f"names a vocoder of {model.spec.modality.called}",
+            f"names a vocoder of {model.spec.modality.display_name}",
             expected="one of sounds",
             remedy="Fit it anew",
             file=run.model,
@@ -294,15 +296,15 @@ def _spaced(n: int, most: int) -> torch.Tensor:
 
 
 def _spectrogram_picture(
-    modality: Sounds, real: Sequence[Sound], ours: VocoderScores, theirs: VocoderScores
+    modality: Waveforms, real: Sequence[Waveform], ours: VocoderScores, theirs: VocoderScores
 ) -> Image.Image:
     """Draw the first sounds, each in a row with its copies."""
     rows = zip(real[:SHOWN], ours.sounds, theirs.sounds, strict=False)
     mels = [modality.mel.log_mel(torch.from_numpy(sound.samples)) for row in rows for sound in row]
-    return spectrograms([Drawn(mel.numpy()) for mel in mels], modality.mel.top, 3)
+    return spectrograms([SpectrogramPanel(mel.numpy()) for mel in mels], modality.mel.f_max, 3)
 
 
-def _write_sounds(run: Run, real: Sequence[Sound], ours: VocoderScores, theirs: VocoderScores) -> None:
+def _write_sounds(run: Run, real: Sequence[Waveform], ours: VocoderScores, theirs: VocoderScores) -> None:
     """Write the first sounds and their copies, to listen to."""
     folder = run.path / FOLDER
     if folder.is_symlink():

@@ -20,12 +20,12 @@ from feller.app.workflows.speech.synthesize import Manner, say, timed
 from feller.core.errors import InputError, UsageError
 from feller.core.rng import Rng
 from feller.core.run_folder import Run
-from feller.data.loading.raw import FoundSpeech, Sound
-from feller.data.loading.read import read
+from feller.data.loading.dataset_reader import read
+from feller.data.loading.raw import RawSpeech, Waveform
 from feller.data.modality import Dataset
 from feller.data.speech.audio_io import wav
-from feller.data.speech.figure import Drawn, spectrograms
-from feller.data.speech.files import find_sounds
+from feller.data.speech.figure import SpectrogramPanel, spectrograms
+from feller.data.speech.files import load_waveforms
 from feller.data.speech.mel import FRAMES, log_mels
 from feller.data.speech.modality import Speech
 from feller.evaluation.metrics import METRICS
@@ -50,19 +50,19 @@ class Attentive(SpeechRecognizer):
     """Sounds that are heard, and then rated."""
     tell: Tell
     listener: SpeechRecognizer = field(default_factory=Whisper)
-    heard: dict[Sound, str] = field(default_factory=dict)
+    heard: dict[Waveform, str] = field(default_factory=dict)
     """What is said in each, as it was heard; grows."""
-    rated: list[Sound] = field(default_factory=list)
+    rated: list[Waveform] = field(default_factory=list)
     """Grows too."""
 
-    def transcribe(self, sounds: Sequence[Sound]) -> list[str]:
+    def transcribe(self, sounds: Sequence[Waveform]) -> list[str]:
         """Return what is said in each sound."""
         for sound in sounds:
             (self.heard[sound],) = self.listener.transcribe([sound])
             self.tell.progress(len(self.heard) / self.count / 2, f"{len(self.heard):,} of {self.count:,} heard")
         return [self.heard[sound] for sound in sounds]
 
-    def rate(self, sound: Sound) -> MOSRatings:
+    def rate(self, sound: Waveform) -> MOSRatings:
         """Return how people would rate a sound."""
         found = opinion(sound)
         self.rated.append(sound)
@@ -91,8 +91,8 @@ def suspect(run: Run, model: Model, samples: str, tell: Tell) -> dict[str, Any]:
     if not run.detector.is_file():
         raise UsageError("has no detector yet", remedy=f"Train it with: feller evaluate {run.path}", file=run.path)
     detector, mel = load_detector(run.detector), require_speech(model).mel
-    found = find_sounds(pathlib.Path(samples))
-    mels = log_mels(FoundSpeech(found.values, names=found.names), mel)
+    found = load_waveforms(pathlib.Path(samples))
+    mels = log_mels(RawSpeech(found.values, names=found.names), mel)
     short = [name for name, each in zip(found.names, mels, strict=True) if len(each) < WINDOW_FRAMES]
     if short:
         raise InputError(
@@ -130,9 +130,9 @@ def measure(request: EvaluationRequest) -> dict[str, Any]:
         return suspect(run, model, request.samples, tell)
     kind, draws = require_speech(model), Rng(0).fold_in("evaluate")
     it = examined(request, lambda source, asked: read(source, like=kind))
-    learned = parts(it.asked, it.whole.seen_as(kind))[0]
-    train = kind.for_learning(learned, draws.fold_in("train"))
-    real = kind.for_learning(it.real, draws.fold_in("real"))
+    learned = parts(it.asked, it.whole.with_modality(kind))[0]
+    train = kind.for_training(learned, draws.fold_in("train"))
+    real = kind.for_training(it.real, draws.fold_in("real"))
     cuts = continued(kind, real.subset(torch.arange(min(len(real), request.effort.limit(MOST, SECONDS)))))
     numbers: dict[str, Any] = {}
     said, sounds = None, list[tuple[str, bytes]]()
@@ -206,7 +206,7 @@ def _spoken(model: Model, cuts: Sequence[Continued], draws: Rng) -> list[Float[T
 
 def _durations(kind: Speech, real: Dataset, train: Dataset, draws: Rng) -> dict[str, Any]:
     """Hide durations of whole pieces of utterances, and fill them in."""
-    if kind.durations is None or kind.rhythm is None:
+    if kind.duration_regressor is None or kind.duration_sampler is None:
         return {}
     phone, true = real.values["phone"], real.values["duration"]
     valid = phone >= 0
@@ -214,9 +214,9 @@ def _durations(kind: Speech, real: Dataset, train: Dataset, draws: Rng) -> dict[
     about = PhoneDurations(phone, true, hidden)
     known = PhoneDurations(train.values["phone"], train.values["duration"], train.values["phone"] >= 0)
     numbers: dict[str, Any] = {}
-    for lasting, count, end in ((kind.durations, 1, ""), (kind.rhythm, NUM_SAMPLES, "_drawn")):
+    for lasting, count, end in ((kind.duration_regressor, 1, ""), (kind.duration_sampler, NUM_SAMPLES, "_drawn")):
         drawn = [
-            lasting.fill(true, valid & ~hidden, phone.clamp(min=0), rng=draws.fold_in(f"{k}"), valid=valid)
+            lasting.infill(true, valid & ~hidden, phone.clamp(min=0), rng=draws.fold_in(f"{k}"), valid=valid)
             for k in range(count)
         ]
         found = durations_quality(torch.stack(drawn), about, known)
@@ -254,10 +254,12 @@ def _traces(run: Run, model: Model, train: Dataset, said: _Said, draws: Rng, tel
 def _picture(kind: Speech, said: _Said) -> Any:
     """Draw the first real halves, each beside what was said anew."""
     pairs = [*zip(said.cuts, said.new, strict=True)][:SHOWN]
-    return spectrograms([Drawn(mel.numpy()) for cut, new in pairs for mel in (cut.real, new)], kind.mel.top, 2)
+    return spectrograms(
+        [SpectrogramPanel(mel.numpy()) for cut, new in pairs for mel in (cut.real, new)], kind.mel.f_max, 2
+    )
 
 
-def _heard(said: _Said, heard: Mapping[Sound, str]) -> list[tuple[str, bytes]]:
+def _heard(said: _Said, heard: Mapping[Waveform, str]) -> list[tuple[str, bytes]]:
     """Return the first sounds to listen to: what was asked, and what a machine heard of it, where it listened."""
     rows = [*zip(said.cuts, said.made.prompts or (), said.again.sounds, said.made.sounds, strict=True)][:SHOWN]
     return [

@@ -13,14 +13,14 @@ from torch import Tensor
 from feller.app.options import option_of
 from feller.app.reporter import Tell
 from feller.core.errors import InputError, UsageError
-from feller.data.loading.raw import Sound
+from feller.data.loading.raw import Waveform
 from feller.data.modality import Dataset
-from feller.data.speech.files import read_recording
+from feller.data.speech.files import load_recording
 from feller.data.speech.lexicon import words_of
 from feller.data.speech.mel import FRAMES
 from feller.data.speech.modality import Speech
-from feller.data.speech.phones import BEGIN, SIL, SINGLE, Spoken, Word
-from feller.data.speech.script import Clip, Script, voiced_script
+from feller.data.speech.phones import BEGIN, SIL, SINGLE, TimedPhone, Word
+from feller.data.speech.script import AlignedRecording, Script, voice_prompt_script
 from feller.data.speech.textgrid import ENDING as GRID
 from feller.data.speech.utterances import TEXT, text_of
 
@@ -28,7 +28,9 @@ Listen = Callable[[pathlib.Path], str]
 """Finds out what is said in a file."""
 
 
-def recorded(kind: Speech, named: tuple[str, ...], flag: str, listen: Listen, tell: Tell, *, spelled: bool) -> Clip:
+def recorded(
+    kind: Speech, named: tuple[str, ...], flag: str, listen: Listen, tell: Tell, *, spelled: bool
+) -> AlignedRecording:
     """Return a recording with what is said in it: that is named, lies beside it, or can be heard.
 
     Args:
@@ -54,12 +56,12 @@ def recorded(kind: Speech, named: tuple[str, ...], flag: str, listen: Listen, te
             "the aligner knows English alone", remedy=f"Put an alignment beside it, {path.stem}{GRID}", file=path
         )
     text = named[1] if len(named) == 2 else _text(path, flag, listen, tell)
-    sound, words, notes = read_recording(path, text, kind.mel.rate, kind.own, spelled=spelled)
+    sound, words, notes = load_recording(path, text, kind.mel.sample_rate, kind.user_pronunciations, spelled=spelled)
     for note in notes:
         tell.say(note)
     mel = kind.mel.log_mel(torch.from_numpy(sound.samples))
-    end = len(mel) * kind.mel.hop
-    return Clip(mel, words, replace(sound, samples=sound.samples[:end]), path.name, sound.samples[end:])
+    end = len(mel) * kind.mel.hop_length
+    return AlignedRecording(mel, words, replace(sound, samples=sound.samples[:end]), path.name, sound.samples[end:])
 
 
 def _text(path: pathlib.Path, flag: str, listen: Listen, tell: Tell) -> str:
@@ -80,7 +82,7 @@ def _text(path: pathlib.Path, flag: str, listen: Listen, tell: Tell) -> str:
     return text
 
 
-def shortened(clip: Clip, frames: int, tell: Tell) -> Clip:
+def shortened(clip: AlignedRecording, frames: int, tell: Tell) -> AlignedRecording:
     """Return the first words of a recording, as many as have room; it ends where a word does.
 
     Raises:
@@ -89,7 +91,7 @@ def shortened(clip: Clip, frames: int, tell: Tell) -> Clip:
     if len(clip.mel) <= frames:
         return clip
     words = clip.words
-    while words and (words[-1].silent or words[-1].end > frames):
+    while words and (words[-1].is_silence or words[-1].end > frames):
         words = words[:-1]
     if not words:
         raise InputError(
@@ -125,9 +127,9 @@ def continued(kind: Speech, data: Dataset) -> list[Continued]:
     return [cut for cut in cuts if cut is not None]
 
 
-def _cut(clip: Clip, most: int) -> Continued | None:
+def _cut(clip: AlignedRecording, most: int) -> Continued | None:
     """Cut a clip in its middle, and leave away what is further than so many frames from there."""
-    said = clip.said
+    said = clip.spoken_words
     if not said:
         return None
     first, rest = said[: len(said) // 2], said[len(said) // 2 :]
@@ -136,13 +138,13 @@ def _cut(clip: Clip, most: int) -> Continued | None:
     if not first or not rest:
         return None
     prompt = clip.between(first[0].start, first[-1].end)
-    script = voiced_script(prompt, [[spoken.phone for spoken in word.phones] for word in rest])
+    script = voice_prompt_script(prompt, [[spoken.phone for spoken in word.phones] for word in rest])
     real = clip.mel[rest[0].start : rest[-1].end]
     text = " ".join(word.text for word in rest) if all(word.text for word in rest) else ""
     return Continued(script, text, prompt.mel, real)
 
 
-def clips_of(kind: Speech, data: Dataset) -> list[Clip]:
+def clips_of(kind: Speech, data: Dataset) -> list[AlignedRecording]:
     """Return examples as clips, without their sounds; words have no text where it is not known which they are."""
     values, valid = data.values, data.given["valid"]
     clips = []
@@ -150,7 +152,11 @@ def clips_of(kind: Speech, data: Dataset) -> list[Clip]:
         there = values["phone"][i] >= 0
         names = [kind.inventory.names[p] for p in values["phone"][i, there].tolist()]
         words = _words(names, values["duration"][i, there].tolist(), text)
-        clips.append(Clip(values["mel"][i, valid[i]], words, Sound(np.zeros(0, dtype=np.float32), kind.mel.rate)))
+        clips.append(
+            AlignedRecording(
+                values["mel"][i, valid[i]], words, Waveform(np.zeros(0, dtype=np.float32), kind.mel.sample_rate)
+            )
+        )
     return clips
 
 
@@ -164,7 +170,7 @@ def _words(names: Sequence[str], lengths: Sequence[int], text: str) -> tuple[Wor
     for _, group in groupby(zip(numbers, names, lengths, strict=True), key=lambda entry: entry[0]):
         spoken = []
         for _, name, length in group:
-            spoken.append(Spoken(name if name == SIL else name[: -len(BEGIN)], now, length))
+            spoken.append(TimedPhone(name if name == SIL else name[: -len(BEGIN)], now, length))
             now += length
         if spoken[0].phone != SIL or spoken[0].length:
             words.append(spoken)

@@ -31,12 +31,12 @@ from feller.core.errors import InputError, UsageError, cannot_write, check_numbe
 from feller.core.rng import Rng
 from feller.core.run_folder import Run
 from feller.data.files import sample_folder
-from feller.data.loading.raw import Sound
+from feller.data.loading.raw import Waveform
 from feller.data.modality import Dataset
-from feller.data.speech.audio_io import crossfaded, laid_over
+from feller.data.speech.audio_io import crossfade, overlay_recording
 from feller.data.speech.mel import FRAMES
 from feller.data.speech.modality import Speech
-from feller.data.speech.phones import repeated
+from feller.data.speech.phones import repeat_by_duration
 from feller.data.speech.script import Script
 from feller.models.model import Model, check_guidance_scale, load_model
 from feller.training.engine import get_engine
@@ -52,14 +52,14 @@ class Uttered:
     kind: Speech
     data: Dataset
     """Their log mels, phones and durations."""
-    sounds: tuple[Sound, ...]
+    sounds: tuple[Waveform, ...]
     network_seconds: float
     """That log mels took to be made."""
 
     @property
     def seconds(self) -> float:
         """Of all sounds."""
-        return sum(len(sound.samples) / sound.rate for sound in self.sounds)
+        return sum(len(sound.samples) / sound.sample_rate for sound in self.sounds)
 
 
 def utter(
@@ -145,7 +145,7 @@ def _pieces(model: Model, asks: Wanted, n: int, manner: Manner, draws: Rng, *, w
         if script.shortest > most:  # no network is to see so much at once
             return [], script.shortest
         scripts = timed(model, [script] * n, manner, draws.fold_in(where))
-        return scripts, max(sum(script.lengths[script.shown :]) for script in scripts)
+        return scripts, max(sum(script.lengths[script.prompt_length :]) for script in scripts)
 
     def fitting(text: str, where: str) -> list[list[Script]]:
         scripts, longest = scripts_of(text, where)
@@ -172,12 +172,12 @@ def _pieces(model: Model, asks: Wanted, n: int, manner: Manner, draws: Rng, *, w
 
 def _uttered(kind: Speech, rows: Sequence[Sequence[Spoken]], seconds: float) -> Uttered:
     """Put the pieces of each text together."""
-    sounds = tuple(crossfaded([_sound(kind, piece) for piece in pieces]) for pieces in rows)
+    sounds = tuple(crossfade([_sound(kind, piece) for piece in pieces]) for pieces in rows)
     mels = [torch.cat([piece.mel[piece.first :] for piece in pieces]) for pieces in rows]
     kept = [torch.cat([piece.kept[piece.first :] for piece in pieces]) for pieces in rows]
     scripts = [[piece.script for piece in pieces] for pieces in rows]
-    names = [[part.phone for script in row for part in script.parts[script.shown :]] for row in scripts]
-    lengths = [[length for script in row for length in script.lengths[script.shown :]] for row in scripts]
+    names = [[part.phone for script in row for part in script.parts[script.prompt_length :]] for row in scripts]
+    lengths = [[length for script in row for length in script.lengths[script.prompt_length :]] for row in scripts]
     longest = max(map(len, mels))
     phone = pad_sequence([kind.inventory.numbers(row) for row in names], batch_first=True, padding_value=-1)
     duration = pad_sequence([torch.tensor(row) for row in lengths], batch_first=True)
@@ -188,12 +188,12 @@ def _uttered(kind: Speech, rows: Sequence[Sequence[Spoken]], seconds: float) -> 
         "kept": pad_sequence(kept, batch_first=True),
     }
     valid = torch.arange(longest) < duration.sum(1, keepdim=True)
-    given = {"valid": valid, "phone": repeated(phone.clamp(min=0), duration, longest)}
+    given = {"valid": valid, "phone": repeat_by_duration(phone.clamp(min=0), duration, longest)}
     kind = replace(kind, longest=longest)
     return Uttered(kind, Dataset(values, given, kind), sounds, seconds)
 
 
-def _sound(kind: Speech, spoken: Spoken) -> Sound:
+def _sound(kind: Speech, spoken: Spoken) -> Waveform:
     """Return the sound of what is wanted, in which what is kept is the recording itself, to its last sample."""
     script, first = spoken.script, spoken.first
     made, kept = kind.sound(spoken.mel[first:]), spoken.kept[first:].numpy()
@@ -201,7 +201,7 @@ def _sound(kind: Speech, spoken: Spoken) -> Sound:
         return made
     timed_parts = zip(script.parts, script.lengths, strict=True)
     origin = np.array([frame for part, length in timed_parts for frame in _origins(part.origin, length)])
-    sound = laid_over(made, script.clip.sound, kept, origin[first:], kind.mel.hop)
+    sound = overlay_recording(made, script.clip.sound, kept, origin[first:], kind.mel.hop_length)
     ends = origin[-1] == len(script.clip.mel) - 1
     return replace(sound, samples=np.concatenate([sound.samples, script.clip.tail])) if ends else sound
 
@@ -220,7 +220,7 @@ def _write(uttered: Uttered, place: pathlib.Path) -> None:
         return
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
-        with contextlib.nullcontext() if ending else sample_folder.held(place):
+        with contextlib.nullcontext() if ending else sample_folder.locked_folder(place):
             kind.write_sounds(uttered.sounds, data.values, data.given, place)
     except OSError as error:
         raise cannot_write(place, error) from error

@@ -17,14 +17,14 @@ from feller.data.speech.durations import read_durations
 from feller.data.speech.mel import FRAMES
 from feller.data.speech.modality import Speech
 from feller.data.speech.script import (
-    Clip,
+    AlignedRecording,
     Script,
-    again_script,
-    cleaned_script,
-    edited_script,
-    restyled_script,
+    denoising_script,
+    editing_script,
+    resynthesis_script,
+    style_transfer_script,
     text_script,
-    voiced_script,
+    voice_prompt_script,
 )
 
 SPAN = re.compile(r"(\d{1,6}(?:\.\d*)?|\.\d+):(\d{1,6}(?:\.\d*)?|\.\d+)", re.ASCII)
@@ -73,7 +73,7 @@ def wanted(config: SampleConfig, kind: Speech, listen: Listen, tell: Tell) -> Wa
             "is of models of other phones, and this one says English", remedy="Leave it out", argument="language"
         )
 
-    def clip(flag: str) -> Clip:
+    def clip(flag: str) -> AlignedRecording:
         pair = edit if flag == "edit" else getattr(asked, flag)
         return recorded(kind, pair, f"--{flag}", listen, tell, spelled=asked.spell)
 
@@ -82,14 +82,14 @@ def wanted(config: SampleConfig, kind: Speech, listen: Listen, tell: Tell) -> Wa
     if asked.content:
         content = _within(kind, clip("content"))
         if not asked.style:
-            return _one(again_script(content))
+            return _one(resynthesis_script(content))
         room = max(kind.room - len(content.mel), kind.room // 2)
-        return _one(restyled_script(shortened(clip("style"), room, tell), content))
+        return _one(style_transfer_script(shortened(clip("style"), room, tell), content))
     text = asked.text or ""
     if edit:
         words = pronounced(kind, text, spelled=asked.spell, language=asked.language)
-        script = _lasting(edited_script(_within(kind, clip("edit")), text, words), asked.durations)
-        if script.unchanged:
+        script = _lasting(editing_script(_within(kind, clip("edit")), text, words), asked.durations)
+        if script.is_unchanged:
             tell.say("nothing is to change: the recording says this text already, and is written as it is")
         return _one(script)
     pronounced(kind, text, spelled=asked.spell, language=asked.language)  # all of it, before pieces are
@@ -97,13 +97,13 @@ def wanted(config: SampleConfig, kind: Speech, listen: Listen, tell: Tell) -> Wa
 
     def build(said: str) -> Script:
         words = pronounced(kind, said, spelled=asked.spell, language=asked.language)
-        script = text_script(words) if voice is None else voiced_script(voice, words)
+        script = text_script(words) if voice is None else voice_prompt_script(voice, words)
         return _lasting(script, asked.durations)
 
     return Wanted(build, text, 0 if voice is None else len(voice.mel))
 
 
-def _within(kind: Speech, clip: Clip) -> Clip:
+def _within(kind: Speech, clip: AlignedRecording) -> AlignedRecording:
     """Refuse a recording that is longer than any that the model has learned from."""
     if len(clip.mel) > kind.longest:
         raise InputError(
@@ -153,13 +153,13 @@ def _frames(span: str) -> tuple[int, int]:
     return math.floor(first), math.ceil(last)
 
 
-def _cleaned(clip: Clip, span: str, tell: Tell) -> Script:
+def _cleaned(clip: AlignedRecording, span: str, tell: Tell) -> Script:
     """Return the script of a recording without a span; says so where whole phones reach beyond it."""
     first, last = _frames(span)
     if last == len(clip.mel) + 1:  # behind the last whole frame of a sound there may be a part of one
         last -= 1
-    script = cleaned_script(clip, first, last)
-    new = [i for i, part in enumerate(script.parts) if not part.kept and part.length]
+    script = denoising_script(clip, first, last)
+    new = [i for i, part in enumerate(script.parts) if not part.is_recorded and part.length]
     begin, end = script.starts[new[0]], script.starts[new[-1]] + script.lengths[new[-1]]
     if (begin, end) != (first, last):
         tell.say(f"phones are said again as wholes: {begin / FRAMES:.2f} to {end / FRAMES:.2f} s")
@@ -173,11 +173,11 @@ def _lasting(script: Script, table: str | None) -> Script:
     path = pathlib.Path(table)
     if not path.is_file():
         raise InputError("a table of durations", "a folder" if path.is_dir() else "none", "Name a file", file=path)
-    before, parts = script.parts[: script.shown], script.parts[script.shown :]
+    before, parts = script.parts[: script.prompt_length], script.parts[script.prompt_length :]
     found = read_durations(path, tuple(part.phone for part in parts))
     for part, frames in zip(parts, found, strict=True):
         if part.length not in (None, frames):
             raise InputError(
                 f"{part.phone} is kept from the recording, where it lasts {part.length}, not {frames}", file=path
             )
-    return script.lasting((*(part.length or 0 for part in before), *found))
+    return script.with_durations((*(part.length or 0 for part in before), *found))

@@ -13,13 +13,13 @@ from torch.nn.utils.rnn import pad_sequence
 from feller.app.modalities.speech import path_of, require_speech
 from feller.core.errors import InputError, UsageError
 from feller.core.rng import Rng
-from feller.data.loading.raw import Sound
-from feller.data.speech.durations import Durations
+from feller.data.loading.raw import Waveform
+from feller.data.speech.durations import DurationModel
 from feller.data.speech.espeak import phones_of, written_words
 from feller.data.speech.lexicon import Lexicon, Pronunciation, cmu_entries
 from feller.data.speech.modality import Speech
 from feller.data.speech.phones import SIL
-from feller.data.speech.script import Clip, Script
+from feller.data.speech.script import AlignedRecording, Script
 from feller.models.infilling import infill
 from feller.models.model import Model
 from feller.sampling.sampler_config import SamplerConfig
@@ -56,7 +56,7 @@ class Spoken:
     @property
     def first(self) -> int:
         """First frame that is wanted."""
-        return (*self.script.starts, len(self.mel))[self.script.shown]
+        return (*self.script.starts, len(self.mel))[self.script.prompt_length]
 
 
 def timed(model: Model, scripts: Sequence[Script], manner: Manner, draws: Rng) -> list[Script]:
@@ -68,27 +68,27 @@ def timed(model: Model, scripts: Sequence[Script], manner: Manner, draws: Rng) -
     kind = require_speech(model)
     if all(part.length is not None for script in scripts for part in script.parts):
         return [*scripts]
-    lasting = kind.rhythm if manner.varied else kind.durations
+    lasting = kind.duration_sampler if manner.varied else kind.duration_regressor
     if lasting is None:
         raise UsageError("this model has not learned how long phones last", remedy="Give --durations")
     found: list[Script] = []
     for start in range(0, len(scripts), TOGETHER):
         some = replace(draws, first_example=draws.first_example + start)
         found += _filled(kind, lasting, scripts[start : start + TOGETHER], some)
-    return [script.paced(manner.speed).trimmed() for script in found]
+    return [script.with_speed(manner.speed).with_trimmed_silence() for script in found]
 
 
-def _filled(kind: Speech, lasting: Durations, scripts: Sequence[Script], draws: Rng) -> list[Script]:
+def _filled(kind: Speech, lasting: DurationModel, scripts: Sequence[Script], draws: Rng) -> list[Script]:
     """Let a model say the durations that are not known; a phone that is no silence lasts one frame at least."""
     phone = _rows([kind.inventory.numbers([part.phone for part in script.parts]) for script in scripts])
     duration = _rows([torch.tensor([part.length or 0 for part in script.parts]) for script in scripts])
     kept = _rows([torch.tensor([part.length is not None for part in script.parts]) for script in scripts])
     valid = _rows([torch.ones(len(script.parts), dtype=torch.bool) for script in scripts])
-    found = lasting.fill(duration, kept, phone, rng=draws.fold_in("durations"), valid=valid)
+    found = lasting.infill(duration, kept, phone, rng=draws.fold_in("durations"), valid=valid)
     rows = []
     for script, row in zip(scripts, found.tolist(), strict=True):
         least = [int(part.length is None and part.phone != SIL) for part in script.parts]
-        rows.append(script.lasting([max(*pair) for pair in zip(row, least, strict=False)]))
+        rows.append(script.with_durations([max(*pair) for pair in zip(row, least, strict=False)]))
     return rows
 
 
@@ -129,8 +129,8 @@ def behind(spoken: Spoken, script: Script, most: int) -> Script:
         if most < 0:
             break
         parts.append(replace(part, length=length, origin=start))
-    clip = Clip(spoken.mel, (), Sound(np.zeros(0, dtype=np.float32), 1))
-    return Script((*reversed(parts), *script.parts), clip, shown=len(parts))
+    clip = AlignedRecording(spoken.mel, (), Waveform(np.zeros(0, dtype=np.float32), 1))
+    return Script((*reversed(parts), *script.parts), clip, prompt_length=len(parts))
 
 
 def _together(model: Model, scripts: Sequence[Script], manner: Manner, draws: Rng) -> list[Spoken]:
@@ -159,8 +159,8 @@ def _laid(kind: Speech, script: Script) -> tuple[Tensor, Tensor, Int64[Tensor, "
     """Return the frames of a script, which of them are kept, and the phone of each."""
     lengths = torch.tensor(script.lengths)
     phone = kind.inventory.numbers([part.phone for part in script.parts]).repeat_interleave(lengths)
-    kept = torch.tensor([part.kept for part in script.parts]).repeat_interleave(lengths)
-    mel = torch.full((len(phone), kind.mel.bands), kind.statistics.mean)
+    kept = torch.tensor([part.is_recorded for part in script.parts]).repeat_interleave(lengths)
+    mel = torch.full((len(phone), kind.mel.n_mels), kind.statistics.mean)
     for part, start, length in zip(script.parts, script.starts, script.lengths, strict=True):
         if script.clip is not None and part.origin is not None:
             mel[start : start + length] = script.clip.mel[part.origin : part.origin + length]
@@ -197,7 +197,7 @@ def pronounced(
     """
     if not kind.inventory.english:
         return _foreign(kind, text, language)
-    phones, missing = Lexicon(cmu_entries(), kind.own).phones(text, spelled=spelled)
+    phones, missing = Lexicon(cmu_entries(), kind.user_pronunciations).phones(text, spelled=spelled)
     if missing:
         named = ", ".join(word[:LETTERS] for word in missing[:LISTED]) + (", ..." if len(missing) > LISTED else "")
         what = "word is" if len(missing) == 1 else "words are"
@@ -210,9 +210,9 @@ def pronounced(
 
 def _foreign(kind: Speech, text: str, language: str | None) -> tuple[Pronunciation, ...]:
     """Return the phones of words in other phones than those of English: a user wrote them, or eSpeak knows them."""
-    known, found = Lexicon({}, kind.own), []
+    known, found = Lexicon({}, kind.user_pronunciations), []
     for word in written_words(text):
-        own = known.of(word.lower())
+        own = known.pronunciations(word.lower())
         if not own and language is None:
             raise UsageError(f"which language is {word!r}? give --language, as eSpeak names it, such as de or fr-fr")
         found.append(own[0] if own else phones_of(word, language or "", kind.inventory.phones)[0])

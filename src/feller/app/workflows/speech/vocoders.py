@@ -8,9 +8,9 @@ from feller.core.errors import InputError, UsageError
 from feller.core.run_folder import Run
 from feller.core.safetensors_io import load_tensors
 from feller.core.serialization import from_dict, read_json
-from feller.data.loading.raw import about
-from feller.data.speech.griffin_lim import MOST, GriffinLim, Vocoder
-from feller.data.speech.mel import Mel
+from feller.data.loading.raw import error_context
+from feller.data.speech.griffin_lim import MAX_ITERATIONS, GriffinLim, Vocoder
+from feller.data.speech.mel import MelConfig
 from feller.models.model import load_model
 from feller.networks.audio.hifigan import HiFiGAN, load_generator
 from feller.networks.audio.spectral_vocoder import NeuralVocoder, SpectralVocoder, SpectralVocoderNetwork
@@ -21,7 +21,7 @@ PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".tar")
 """Files that can run code of their writer when they are read."""
 
 
-def vocoder_of(place: str, settings: Mel) -> Vocoder:
+def vocoder_of(place: str, settings: MelConfig) -> Vocoder:
     """Return the vocoder that a person names, for log mels of some settings.
 
     Args:
@@ -50,12 +50,12 @@ def vocoder_of(place: str, settings: Mel) -> Vocoder:
 def _phases(count: str | None) -> GriffinLim:
     if count is None:
         return GriffinLim()
-    if not count.isdecimal() or not 1 <= int(count) <= MOST:
-        raise UsageError(f"{GRIFFIN_LIM}:ITERATIONS, from 1 to {MOST:,}", f"{GRIFFIN_LIM}:{count}")
+    if not count.isdecimal() or not 1 <= int(count) <= MAX_ITERATIONS:
+        raise UsageError(f"{GRIFFIN_LIM}:ITERATIONS, from 1 to {MAX_ITERATIONS:,}", f"{GRIFFIN_LIM}:{count}")
     return GriffinLim(int(count))
 
 
-def _of_run(path: pathlib.Path, settings: Mel) -> NeuralVocoder:
+def _of_run(path: pathlib.Path, settings: MelConfig) -> NeuralVocoder:
     """Return the vocoder that a run has trained."""
     model = load_model(Run(path))
     kind, network = model.spec.architecture, model.network
@@ -68,21 +68,23 @@ def _of_run(path: pathlib.Path, settings: Mel) -> NeuralVocoder:
     return NeuralVocoder(network.eval().requires_grad_(False), settings)
 
 
-def _of_weights(path: pathlib.Path, settings: Mel) -> NeuralVocoder:
+def _of_weights(path: pathlib.Path, settings: MelConfig) -> NeuralVocoder:
     """Return a generator that others have trained; nothing of theirs is executed."""
     file = _weights_in(path) if path.is_dir() else path
     if file.suffix.lower() != WEIGHTS:
         _refuse(file)
     config = file.parent / CONFIG
-    with about(config):
+    with error_context(config):
         described = read_json(config)
         kind = _described(described)
-        if kind.hop != settings.hop:
-            raise InputError(f"rates whose product is {settings.hop}, the samples of a frame", kind.upsample_rates)
+        if kind.hop != settings.hop_length:
+            raise InputError(
+                f"rates whose product is {settings.hop_length}, the samples of a frame", kind.upsample_rates
+            )
         _check_mel(described, settings)
     weights, _ = load_tensors(file)
-    with about(file):
-        return NeuralVocoder(load_generator(kind, settings.bands, weights), settings)
+    with error_context(file):
+        return NeuralVocoder(load_generator(kind, settings.n_mels, weights), settings)
 
 
 def _weights_in(folder: pathlib.Path) -> pathlib.Path:
@@ -122,20 +124,20 @@ def _described(config: Any) -> HiFiGAN:
     return from_dict(HiFiGAN, {name: config[name] for name in names})
 
 
-def _check_mel(config: dict[str, Any], settings: Mel) -> None:
+def _check_mel(config: dict[str, Any], settings: MelConfig) -> None:
     """Refuse weights that say of which log mels they are, and are of others."""
     ours = {
-        "sampling_rate": settings.rate,
-        "n_fft": settings.fft,
-        "win_size": settings.window,
-        "hop_size": settings.hop,
-        "num_mels": settings.bands,
+        "sampling_rate": settings.sample_rate,
+        "n_fft": settings.n_fft,
+        "win_size": settings.win_length,
+        "hop_size": settings.hop_length,
+        "num_mels": settings.n_mels,
         "fmin": 0,
-        "fmax": settings.top,
+        "fmax": settings.f_max,
     }
     theirs = {name: config[name] for name in ours if name in config}
     if "fmax" in theirs and theirs["fmax"] is None:
-        theirs["fmax"] = settings.rate // 2
+        theirs["fmax"] = settings.sample_rate // 2
     wrong = [name for name, value in theirs.items() if value != ours[name]]
     if wrong:
         told = ", ".join(f"{name} {ours[name]}; found {theirs[name]}" for name in wrong)

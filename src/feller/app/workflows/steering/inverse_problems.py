@@ -23,7 +23,7 @@ from feller.core.pytree import Cond, tree_map
 from feller.core.rng import Rng
 from feller.core.run_folder import Run
 from feller.data.modality import Dataset, Modality
-from feller.data.path_checks import check_there
+from feller.data.path_checks import require_exists
 from feller.models.families.model_family import default_batch_size, iter_batches
 from feller.models.model import Model, load_model
 from feller.paths import Affine
@@ -66,7 +66,7 @@ def observe(run: Run, config: SteerConfig, *, tell: Tell = SILENT) -> Explained:
     """
     asked, given, n = config.measurement, in_words(config.given), N if config.n is None else config.n
     file, noise = pathlib.Path(asked.observe or ""), asked.noise
-    check_there(file, "a file")
+    require_exists(file, "a file")
     way = _way(asked.method, asked.scale, config.steps)
     model, begun = load_model(run), time.monotonic()
     model.network.to(get_engine().device)
@@ -79,9 +79,11 @@ def observe(run: Run, config: SteerConfig, *, tell: Tell = SILENT) -> Explained:
         )
     place = run.output_path(config.out)
     modality.check_place(place)
-    seen = modality.soften(model.spec.space.sample_base(1, Rng(0).stream("shape")))
+    seen = modality.decode_soft(model.spec.space.sample_base(1, Rng(0).stream("shape")))
     if not isinstance(seen, torch.Tensor):
-        raise UsageError(f"observations need a model of points or pictures, and this one's data are {modality.called}")
+        raise UsageError(
+            f"observations need a model of points or pictures, and this one's data are {modality.display_name}"
+        )
     shape = tuple(seen.shape[1:])
     hole = None if asked.mask is None else read_mask(pathlib.Path(asked.mask), shape)
     how = operator_of(asked.operator or "", hole, shape)
@@ -145,7 +147,7 @@ def _conditions(model: Model, n: int, wanted: dict[str, str], draws: Rng) -> Con
     if model.spec.cond_dropout:
         for name in given.keys() - wanted.keys():
             given[name] = torch.full_like(given[name], len(model.spec.frequencies[name]))
-    return model.spec.modality.complete(given)
+    return model.spec.modality.add_derived_conditions(given)
 
 
 @dataclass(frozen=True, eq=False)
@@ -208,9 +210,9 @@ def _observation(how: Operator, measured: Tensor, noise: float, modality: Modali
     scales = _scales(modality).to(like.device)
     scale = float(scales.mean())
     if isinstance(how, Inpaint):
-        zero = modality.soften(torch.zeros_like(like[:1]))
+        zero = modality.decode_soft(torch.zeros_like(like[:1]))
         return Measurement(how, how(((measured - zero) / scales).to(like)), noise / scale)
-    return Measurement(how, measured, noise, modality.soften, scale)
+    return Measurement(how, measured, noise, modality.decode_soft, scale)
 
 
 def _unit(how: Operator, modality: Modality) -> float:
@@ -221,7 +223,7 @@ def _unit(how: Operator, modality: Modality) -> float:
 def _scales(modality: Modality) -> Float[Tensor, " 1 *d"]:
     """Return how much values change with states, number by number."""
     like = modality.space().sample_base(1, Rng(0).stream("shape"))
-    zero, one = (modality.soften(torch.full_like(like, number)) for number in (0.0, 1.0))
+    zero, one = (modality.decode_soft(torch.full_like(like, number)) for number in (0.0, 1.0))
     return (one - zero).abs()
 
 

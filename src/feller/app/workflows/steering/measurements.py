@@ -24,11 +24,11 @@ from feller.control.inverse.operators import (
 )
 from feller.core.errors import InputError, UsageError
 from feller.core.user_code import load_function
-from feller.data.files.numpy_files import load
-from feller.data.images.load_images import ENDINGS, read_pictures
+from feller.data.files.numpy_files import load_arrays
+from feller.data.images.image_loading import ENDINGS, read_images
 from feller.data.images.modality import Images
 from feller.data.modality import Modality
-from feller.data.path_checks import check_there
+from feller.data.path_checks import require_exists
 
 WHITE = 255
 """Of a picture in a file."""
@@ -132,7 +132,7 @@ def read_mask(path: pathlib.Path, shape: tuple[int, ...]) -> Bool[Tensor, " *d"]
     Raises:
         InputError: If its size is not that of an example, or it marks nothing, or all.
     """
-    check_there(path, "a file")
+    require_exists(path, "a file")
     array = _picture(path)[0].mean(0, keepdims=True) > WHITE / 2 if _is_picture(path) else _array(path)[0] != 0
     size = shape[-2:] if len(shape) == 3 else shape
     if array.size == math.prod(size) and array.ndim >= len(size):
@@ -201,7 +201,7 @@ def _is_picture(path: pathlib.Path) -> bool:
 
 def _picture(path: pathlib.Path) -> np.ndarray:
     """Return a picture, [1, c, h, w] up to 255; one without colour has one channel."""
-    values, _ = read_pictures([path], None, None)
+    values, _ = read_images([path], None, None)
     return values.transpose(0, 3, 1, 2).astype(np.float64)
 
 
@@ -210,7 +210,7 @@ def _array(path: pathlib.Path) -> tuple[np.ndarray, int | None]:
     if path.suffix.lower() not in (".npy", ".npz"):
         known = ", ".join((".npy", ".npz", *ENDINGS))
         raise UsageError(f"cannot read measurements or masks from {path}", remedy=f"Give {known}")
-    arrays = load(path)
+    arrays = load_arrays(path)
     white = int(arrays["levels"]) if "levels" in arrays else None
     name = "samples" if "samples" in arrays else next(iter(arrays), None)
     if name is None or arrays[name].dtype.kind not in "biuf":

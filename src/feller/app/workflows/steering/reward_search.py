@@ -88,7 +88,7 @@ def follow(run: Run, config: SteerConfig, *, tell: Tell = SILENT) -> Steered:
     wanted, draws = wish(run, modality, rewards), Rng(seed).fold_in("sample")
     reward = StateReward(wanted, modality)
     conditions, fixed = model.parse_conditions(n, given or None, draws)
-    conditions = modality.complete(conditions)
+    conditions = modality.add_derived_conditions(conditions)
     check_flow(model, sampling, fixed)
     search = _search(model, wanted, rewards, steps, seed, tell)  # a reward that fails does so here
     for text, term in zip(rewards, wanted.terms, strict=True):

@@ -14,7 +14,7 @@ from torch.autograd.function import once_differentiable
 
 from feller.control.bridges.costs.obstacles import ObstacleShape
 from feller.core.errors import InputError, UsageError
-from feller.data.images.load_images import FORMATS
+from feller.data.images.image_loading import FORMATS
 
 Extent = tuple[float, float, float, float]
 """Where a picture lies in the plane: x of its left and right edge, y of its lower and upper one."""

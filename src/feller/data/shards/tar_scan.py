@@ -17,19 +17,19 @@ from hashlib import blake2b
 import numpy as np
 
 from feller.core.errors import InputError
-from feller.data.images.load_images import ENDINGS as PICTURES
+from feller.data.images.image_loading import ENDINGS as PICTURES
 from feller.data.labels import LABEL_NAMES
-from feller.data.loading.raw import Found, FoundPictures, FoundTexts
-from feller.data.shards.shard_names import Shard, check_same
+from feller.data.loading.raw import RawExamples, RawImages, RawTexts
+from feller.data.shards.shard_names import ShardFile, check_same
 from feller.data.speech.audio_io import ENDINGS as SOUNDS
 
 NAME = re.compile(r"((?:.*/|)[^./]+)\.([^/]*)", re.DOTALL)
 """What names an example, and the part of it that a member is."""
-PAYLOADS: dict[str, type[Found]] = {**dict.fromkeys(PICTURES, FoundPictures), ".txt": FoundTexts}
+PAYLOADS: dict[str, type[RawExamples]] = {**dict.fromkeys(PICTURES, RawImages), ".txt": RawTexts}
 """What an example is, by the end of the member that holds it."""
 LABELS = (".cls", ".json")
 PICKLES = (".pyd", ".pth", ".pkl", ".pickle", ".pt")
-LARGEST, LARGEST_LABEL = 2**28, 2**20
+MAX_EXAMPLE_BYTES, MAX_LABEL_BYTES = 2**28, 2**20
 """Bytes of an example, and of its label, at most."""
 PADDING = 2**20
 """Bytes behind the end of a tar, at most."""
@@ -38,17 +38,17 @@ BLOCK, BLOCKS = 4096, 8
 
 
 @dataclass(eq=False)
-class Looked:
+class TarScan:
     """What a shard holds."""
 
-    kind: type[Found] | None = None
+    kind: type[RawExamples] | None = None
     offsets: list[int] = field(default_factory=list)
     sizes: list[int] = field(default_factory=list)
     labels: list[str | None] = field(default_factory=list)
     last: str = ""
     """Name of the last example, for people."""
     ignored: Counter[str] = field(default_factory=Counter)
-    print: str = ""
+    fingerprint: str = ""
 
 
 @dataclass
@@ -59,21 +59,21 @@ class _Example:
     parts: dict[str, tuple[int, int, bytes]] = field(default_factory=dict)
 
 
-def look(shard: Shard) -> Looked:
+def scan_tar(shard: ShardFile) -> TarScan:
     """Look through a shard; InputError if it is damaged, cut off, or holds what no example of ours is."""
-    found, digest, seen = Looked(), blake2b(digest_size=16), set()
+    scan, digest, seen = TarScan(), blake2b(digest_size=16), set()
     example = None
     with shard.path.open("rb") as file:
         about = os.fstat(file.fileno())
         check_same(shard, about.st_size, about.st_mtime_ns)
         for member in _members(shard, file):
             digest.update(f"{member.name!a} {member.offset_data} {member.size} {member.mtime}\n".encode())
-            if not _is_part(shard, member, found.ignored):
+            if not _is_part(shard, member, scan.ignored):
                 continue
             name, ending = _split(member.name)
             if example is None or name != example.key:
                 if example is not None:
-                    _add(shard, example, found)
+                    _add(shard, example, scan)
                 if name in seen:
                     raise InputError(
                         expected="the members of an example one behind the other, others lie between",
@@ -87,7 +87,7 @@ def look(shard: Shard) -> Looked:
                 raise InputError(f"two members are called {member.name!a}", remedy="Drop one", file=shard.path)
             content = b""
             if ending in LABELS:
-                if member.size > LARGEST_LABEL:
+                if member.size > MAX_LABEL_BYTES:
                     raise InputError(
                         f"{member.name!a} has {member.size:,} bytes, too many for a class", file=shard.path
                     )
@@ -95,11 +95,11 @@ def look(shard: Shard) -> Looked:
                 digest.update(content)
             example.parts[ending] = (member.offset_data, member.size, content)
         if example is not None:
-            _add(shard, example, found)
+            _add(shard, example, scan)
         for place in np.linspace(0, max(0, shard.size - BLOCK), BLOCKS).astype(np.int64).tolist():
             digest.update(os.pread(file.fileno(), BLOCK, place))
-    found.print = digest.hexdigest()
-    return found
+    scan.fingerprint = digest.hexdigest()
+    return scan
 
 
 def _split(member: str) -> tuple[str, str]:
@@ -107,7 +107,7 @@ def _split(member: str) -> tuple[str, str]:
     return (match[1], f".{match[2].lower()}") if match else (member, "")
 
 
-def _members(shard: Shard, file: io.BufferedReader) -> Iterator[tarfile.TarInfo]:
+def _members(shard: ShardFile, file: io.BufferedReader) -> Iterator[tarfile.TarInfo]:
     """Yield the members; errors of all kinds become ours. To the library, damage is an end: whether it is one is seen.
 
     Sizes below zero would lead back to the same member for ever.
@@ -135,7 +135,7 @@ def _members(shard: Shard, file: io.BufferedReader) -> Iterator[tarfile.TarInfo]
         ) from error
 
 
-def _is_part(shard: Shard, member: tarfile.TarInfo, ignored: Counter[str]) -> bool:
+def _is_part(shard: ShardFile, member: tarfile.TarInfo, ignored: Counter[str]) -> bool:
     """Tell whether a member is a part of an example, and count others."""
     if member.name.startswith("/") or ".." in member.name.split("/") or "\0" in member.name:
         raise InputError(
@@ -163,30 +163,30 @@ def _is_part(shard: Shard, member: tarfile.TarInfo, ignored: Counter[str]) -> bo
     return False
 
 
-def _add(shard: Shard, example: _Example, found: Looked) -> None:
+def _add(shard: ShardFile, example: _Example, scan: TarScan) -> None:
     """Add an example by its parts."""
     payloads = [ending for ending in example.parts if ending in PAYLOADS]
     if not payloads:
-        found.ignored["examples without a picture or a text"] += 1
+        scan.ignored["examples without a picture or a text"] += 1
         return
     kind, what = PAYLOADS[payloads[0]], f"{shard.path}: {example.key!a}"
     if len(payloads) > 1:
-        said = "captions are documents, which are read from a folder" if ".txt" in payloads else "keep one"
-        raise InputError(f"{what} is {' and '.join(payloads)}: {said}")
-    found.kind = found.kind or kind
-    if kind is not found.kind:
+        reason = "captions are documents, which are read from a folder" if ".txt" in payloads else "keep one"
+        raise InputError(f"{what} is {' and '.join(payloads)}: {reason}")
+    scan.kind = scan.kind or kind
+    if kind is not scan.kind:
         raise InputError(
-            expected=f"{found.kind.name} alone, {example.key!a} holds {kind.name}",
+            expected=f"{scan.kind.name} alone, {example.key!a} holds {kind.name}",
             remedy="Give one kind",
             file=shard.path,
         )
     offset, size, _ = example.parts[payloads[0]]
-    if not 0 < size <= LARGEST:
-        raise InputError(f"{what} has {size:,} bytes", expected=f"1 to {LARGEST:,}", remedy="Drop it")
-    found.offsets.append(offset)
-    found.sizes.append(size)
-    found.labels.append(_label(what, {ending: content for ending, (_, _, content) in example.parts.items()}))
-    found.last = example.key
+    if not 0 < size <= MAX_EXAMPLE_BYTES:
+        raise InputError(f"{what} has {size:,} bytes", expected=f"1 to {MAX_EXAMPLE_BYTES:,}", remedy="Drop it")
+    scan.offsets.append(offset)
+    scan.sizes.append(size)
+    scan.labels.append(_label(what, {ending: content for ending, (_, _, content) in example.parts.items()}))
+    scan.last = example.key
 
 
 def _label(what: str, parts: dict[str, bytes]) -> str | None:
@@ -194,19 +194,19 @@ def _label(what: str, parts: dict[str, bytes]) -> str | None:
     try:
         if ".cls" in parts:
             return parts[".cls"].decode().strip() or None
-        said = json.loads(parts.get(".json", b"null"))
+        content = json.loads(parts.get(".json", b"null"))
     except (ValueError, RecursionError) as error:
         raise InputError(f"its class cannot be read ({error})", remedy="Mend it", place=what) from error
-    if isinstance(said, dict):
-        said = next((value for name, value in said.items() if name.lower() in LABEL_NAMES), None)
-    elif not isinstance(said, int | str):
-        said = None
-    if said is not None and (isinstance(said, bool) or not isinstance(said, int | str)):
-        raise InputError("a class that is a word or a whole number", f"{said!r:.40}", place=what)
-    return None if said is None else str(said)
+    if isinstance(content, dict):
+        content = next((value for name, value in content.items() if name.lower() in LABEL_NAMES), None)
+    elif not isinstance(content, int | str):
+        content = None
+    if content is not None and (isinstance(content, bool) or not isinstance(content, int | str)):
+        raise InputError("a class that is a word or a whole number", f"{content!r:.40}", place=what)
+    return None if content is None else str(content)
 
 
-def name_at(shard: Shard, offset: int) -> str:
+def name_at(shard: ShardFile, offset: int) -> str:
     """Return what a member is called, for an error."""
     try:
         with shard.path.open("rb") as file:

@@ -11,28 +11,28 @@ import pyarrow
 import pyarrow.compute
 
 from feller.core.errors import InputError
-from feller.data.loading.raw import FoundTable, Words, by_column
+from feller.data.loading.raw import FactorizedColumn, RawTable, by_column
 from feller.data.tables.column import Boolean, Categorical, Column
-from feller.data.tables.dates import Datetime, alike
+from feller.data.tables.dates import Datetime, equalize_precision
 from feller.data.tables.number_format import (
     DATES,
     MOST_DECIMALS,
-    NumberForm,
+    NumberFormat,
     date_format,
+    detect_number_format,
     first_and_last,
+    is_in_format,
     not_numbers,
-    number_form,
-    reads,
 )
-from feller.data.tables.numerical import numerical
-from feller.data.tables.private_support import Noisy, Told
+from feller.data.tables.numerical_column import numerical_column
+from feller.data.tables.private_support import NoisyCounter, NoisyTotal
 from feller.data.tables.schema import Schema
 from feller.data.tables.unmodelled_columns import FreeText, Identifier
 
 _ARROW: Any = pyarrow.compute  # whose functions are made as it is imported
 MISSING = ("", "NA", "N/A", "n/a", "NaN", "nan", "null", "NULL", "None", "?", "-", "#N/A", "<NA>")
 """Words that mean a missing cell."""
-TWO = (
+BOOLEAN_WORDS = (
     ("True", "False"),
     ("true", "false"),
     ("TRUE", "FALSE"),
@@ -50,52 +50,52 @@ ALL_DIFFERENT = 20
 """Rows from which on a column of different words is taken for one of names."""
 LONG = 40
 """Characters of a mean cell of free text, at least."""
-MOST_VALUES = 1_000
+MAX_VALUES = 1_000
 """Values of a categorical column, at most."""
-KEPT = 100
+MAX_KEPT_VALUES = 100
 """Values that are kept of a column with more."""
 OTHER = "OTHER"
 
 
-def detect(found: FoundTable) -> Schema:
+def detect_schema(raw: RawTable) -> Schema:
     """Guess a schema; InputError if a column holds nothing, or none is left that a model could learn."""
-    dtypes = dict(zip(found.columns, found.dtypes, strict=True)) if found.dtypes else {}
+    dtypes = dict(zip(raw.columns, raw.dtypes, strict=True)) if raw.dtypes else {}
 
     def guess(name: str) -> Column:
-        return _guess(name, alike(found.words(name)), dtypes.get(name))
+        return _guess(name, equalize_precision(raw.factorize(name)), dtypes.get(name))
 
-    return Schema(tuple(by_column(guess, found.columns, len(found.values))))
+    return Schema(tuple(by_column(guess, raw.columns, len(raw.values))))
 
 
-def _guess(name: str, found: Words, dtype: str | None) -> Column:
-    counts, gone = found.counts, found.which(MISSING)
-    there = found.words.filter(pyarrow.array(~gone))
-    gaps = dict(zip(found.words.filter(pyarrow.array(gone)).to_pylist(), counts[gone].tolist(), strict=True))
+def _guess(name: str, column: FactorizedColumn, dtype: str | None) -> Column:
+    counts, gone = column.counts, column.is_in(MISSING)
+    there = column.uniques.filter(pyarrow.array(~gone))
+    gaps = dict(zip(column.uniques.filter(pyarrow.array(gone)).to_pylist(), counts[gone].tolist(), strict=True))
     counts = counts[~gone]
     if not len(there):
         raise InputError(f"is all missing ({', '.join(map(repr, gaps))})", remedy="Drop it, or fill it", column=name)
     if dtype is not None and dtype.startswith("category"):
         return _words(name, there, counts, *_missing(gaps), dtype)
-    twice = _two(there)
+    twice = _boolean_words(there)
     if twice is not None:
         return Boolean(name, *twice, *_missing(gaps), dtype)
-    form = number_form(there)
+    form = detect_number_format(there)
     if form is None and (odd := _almost_numbers(there)) is not None:
         place = there.index(odd).as_py()
         rest, others = there.filter(_ARROW.not_equal(there, odd)), np.delete(counts, place)
-        if (form := number_form(rest)) is not None:
+        if (form := detect_number_format(rest)) is not None:
             gaps, there, counts = {**gaps, odd: int(counts[place])}, rest, others
     missing, also = _missing(gaps)
     if form is not None:
         if missing is None and not form.decimals and _runs(there, int(counts.sum())):
             return Identifier(name, dtype=dtype)
-        if form.width and len(there) <= MOST_VALUES:  # numbers of one width that begin with 0 are names
+        if form.width and len(there) <= MAX_VALUES:  # numbers of one width that begin with 0 are names
             return Categorical(name, tuple(sorted(there.to_pylist())), None, missing, also, dtype)
-        numbers = form.parsed(there)
+        numbers = form.parse(there)
         units, places = np.unique(numbers.units, return_inverse=True)
         often = np.bincount(places, counts).astype(np.int64)
         exact = np.bincount(places, numbers.exact) > 0
-        return numerical(name, units, often, form, missing, also, dtype, exact=exact)
+        return numerical_column(name, units, often, form, missing, also, dtype, exact=exact)
     dates = date_format(there)
     if dates is not None:
         written, low, high = dates
@@ -103,8 +103,12 @@ def _guess(name: str, found: Words, dtype: str | None) -> Column:
     return _words(name, there, counts, missing, also, dtype)
 
 
-def _two(there: pyarrow.Array) -> tuple[str, str] | None:
-    return next((pair for pair in TWO if {*pair} == {*there.to_pylist()}), None) if len(there) == len(TWO[0]) else None
+def _boolean_words(there: pyarrow.Array) -> tuple[str, str] | None:
+    return (
+        next((pair for pair in BOOLEAN_WORDS if {*pair} == {*there.to_pylist()}), None)
+        if len(there) == len(BOOLEAN_WORDS[0])
+        else None
+    )
 
 
 def _missing(gaps: dict[str, int]) -> tuple[str | None, tuple[str, ...]]:
@@ -143,10 +147,10 @@ def _words(
     if different or (length > LONG and len(there) > ALL_DIFFERENT):
         return FreeText(name, dtype=dtype)
     words = there.to_pylist()
-    if len(there) <= MOST_VALUES:
+    if len(there) <= MAX_VALUES:
         return Categorical(name, tuple(sorted(words)), None, missing, also, dtype)
     often = dict(zip(words, counts.tolist(), strict=True))
-    frequent = sorted(words, key=lambda word: (-often[word], word))[:KEPT]
+    frequent = sorted(words, key=lambda word: (-often[word], word))[:MAX_KEPT_VALUES]
     return Categorical(name, tuple(sorted(frequent)), OTHER, missing, also, dtype)
 
 
@@ -157,7 +161,7 @@ def _shape(there: pyarrow.Array) -> str | None:
     """
     if _ARROW.any(_ARROW.match_substring(there, " ")).as_py() or _ARROW.max(_ARROW.utf8_length(there)).as_py() > LONG:
         return None
-    before = _shared(there)
+    before = _common_prefix(there)
     rest = _ARROW.utf8_slice_codeunits(there, len(before))
     if _ARROW.all(_matches(rest, r"^\d+$")).as_py():
         widths = _ARROW.min_max(_ARROW.utf8_length(rest)).as_py()
@@ -168,7 +172,7 @@ def _shape(there: pyarrow.Array) -> str | None:
     return f"ID-{{{'#' * max(1, len(str(len(there))))}}}" if found else None
 
 
-def _shared(there: pyarrow.Array) -> str:
+def _common_prefix(there: pyarrow.Array) -> str:
     """Return what all cells begin with, without digits or braces at its end."""
     ends = _ARROW.min_max(there).as_py()
     first, last = ends["min"], ends["max"]
@@ -189,41 +193,41 @@ CLASSES = ("missing", *POINTS, *COMMAS[1:], *("grouped", "led"), *(f"date:{form}
 thousands, digits that begin with a zero they do not need, a date, or a word; public."""
 NUMBERS = ("number", "comma", "grouped", "led")
 """What the classes of numbers begin with."""
-PLAIN = NumberForm(MOST_DECIMALS)
+PLAIN = NumberFormat(MOST_DECIMALS)
 """How numbers are written: with a point and nothing else."""
-COMMA = NumberForm(MOST_DECIMALS, point=",")
+COMMA = NumberFormat(MOST_DECIMALS, point=",")
 """Or with a comma for it; what is neither counts as words."""
-LED = 0.01
+MIN_LEADING_ZEROS = 0.01
 """Share of the numbers of a column that begin with a zero they do not need, from which they are codes, not numbers."""
 DATE = re.compile(r"(\d{1,4}[-/. ]|[A-Z][a-z]{2}).*\d")
 """What a date begins with."""
 GAPS = 2.5
 """Deviations of the noise above which a column is taken to have missing cells."""
-Looks = dict[str | int, float]
+ClassCounts = dict[str | int, float]
 """Noisy count of each of the classes that passes what noise alone would hardly reach."""
 
 
-def looks(found: Words, noisy: Noisy) -> Looks:
+def noisy_class_counts(column: FactorizedColumn, noisy: NoisyCounter) -> ClassCounts:
     """Count what cells look like, each by itself, and keep what stands out of the noise."""
-    counts = noisy.counts(looks_of(found), CLASSES, found.counts.tolist())
-    kept = {key: counts[key] for key in noisy.filled(counts)}
+    counts = noisy.counts(cell_classes(column), CLASSES, column.counts.tolist())
+    kept = {key: counts[key] for key in noisy.significant(counts)}
     if counts["missing"] > GAPS * noisy.sigma:
         kept["missing"] = counts["missing"]
     return kept
 
 
-def looks_of(found: Words) -> list[str]:
+def cell_classes(column: FactorizedColumn) -> list[str]:
     """Return which of the classes each word is of, by itself."""
-    words, numbers = found.words, COMMA.parsed(found.words)
+    words, numbers = column.uniques, COMMA.parse(column.uniques)
     behind = np.minimum(numbers.behind, DECIMALS)
     comma = np.asarray(_ARROW.match_substring(words, ","))
-    plain = numbers.valid & ~found.which(MISSING) & ~np.asarray(_matches(words, f"^(0\\d+|{GROUPED})$"))
+    plain = numbers.valid & ~column.is_in(MISSING) & ~np.asarray(_matches(words, f"^(0\\d+|{GROUPED})$"))
     kinds = np.where(comma, np.array(COMMAS)[behind], np.array(POINTS)[behind]).astype(object)
-    kinds[~plain] = [_look(word) for word in words.filter(pyarrow.array(~plain)).to_pylist()]
+    kinds[~plain] = [_cell_class(word) for word in words.filter(pyarrow.array(~plain)).to_pylist()]
     return kinds.tolist()
 
 
-def _look(cell: str) -> str:
+def _cell_class(cell: str) -> str:
     """Return which of the classes a cell is of, by itself."""
     if cell in MISSING:
         return "missing"
@@ -236,43 +240,45 @@ def _look(cell: str) -> str:
         behind = min(max(0, -int(number.as_tuple().exponent)), DECIMALS)  # pyrefly: ignore
         return f"comma:{max(behind, 1)}" if "," in cell else f"number:{behind}"
     likely = DATE.match(cell)
-    found = next((form for form in DATES if reads(cell, form)), None) if likely else None
+    found = next((form for form in DATES if is_in_format(cell, form)), None) if likely else None
     return "word" if found is None else f"date:{found}"
 
 
-def majority(look: Looks) -> str | None:
+def majority_class(class_counts: ClassCounts) -> str | None:
     """Return what most cells are: word, number, or date with the most frequent format; None where noise hides it.
 
     Numbers of which some begin with a zero that they do not need, such as post codes, are words.
     """
     shares: dict[str, float] = {}
     for kind, starts in (("word", ("word",)), ("number", NUMBERS), ("date", ("date",))):
-        parts = {str(key): count for key, count in look.items() if str(key).startswith(starts)}
+        parts = {str(key): count for key, count in class_counts.items() if str(key).startswith(starts)}
         if parts:
             # Formats of few cells add to a kind; noise of empty ones does not, since it does not stand out.
             best = max(parts, key=lambda key: parts[key])
             shares["number" if kind == "number" else best] = sum(parts.values())
     most = max(shares, key=lambda key: shares[key]) if shares else None
-    return "word" if most == "number" and look.get("led", 0.0) > LED * shares["number"] else most
+    return "word" if most == "number" and class_counts.get("led", 0.0) > MIN_LEADING_ZEROS * shares["number"] else most
 
 
-def whole_of(look: Looks, starts: tuple[str, ...]) -> Told:
+def noisy_total(class_counts: ClassCounts, starts: tuple[str, ...]) -> NoisyTotal:
     """Return how many cells are of the classes that begin so, as far as these stand out of the noise."""
-    parts = [count for key, count in look.items() if str(key).startswith(starts)]
-    return Told(sum(parts), len(parts))
+    parts = [count for key, count in class_counts.items() if str(key).startswith(starts)]
+    return NoisyTotal(sum(parts), len(parts))
 
 
-def number_form_of(look: Looks) -> NumberForm:
+def number_format_of(class_counts: ClassCounts) -> NumberFormat:
     """Return how the numbers of a column are written, but for rare ones.
 
     Three digits behind a comma are decimals where other numbers of digits stand there, too, else thousands.
     """
-    points, commas = ({d: look.get(f"{kind}:{d}", 0.0) for d in range(1, DECIMALS + 1)} for kind in ("number", "comma"))
+    points, commas = (
+        {d: class_counts.get(f"{kind}:{d}", 0.0) for d in range(1, DECIMALS + 1)} for kind in ("number", "comma")
+    )
     by_comma = sum(commas.values()) > sum(points.values())
     if by_comma:
-        commas[3] += look.get("grouped", 0.0)
-    counts = {0: look.get("number:0", 0.0), **{d: points[d] + commas[d] for d in points}}
+        commas[3] += class_counts.get("grouped", 0.0)
+    counts = {0: class_counts.get("number:0", 0.0), **{d: points[d] + commas[d] for d in points}}
     decimals = max((d for d, count in counts.items() if count > max(counts.values()) / 20), default=0)
     if by_comma:
-        return NumberForm(decimals, point=",")
-    return NumberForm(decimals, thousands="," if look.get("grouped", 0.0) > 0 else "")
+        return NumberFormat(decimals, point=",")
+    return NumberFormat(decimals, thousands="," if class_counts.get("grouped", 0.0) > 0 else "")

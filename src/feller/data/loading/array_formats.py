@@ -6,31 +6,31 @@ from dataclasses import replace
 import numpy as np
 
 from feller.core.errors import InputError
-from feller.data.crystals.dataset import check_cells, interpret_crystals
-from feller.data.documents.dataset import arrays_hold_documents, interpret_documents
-from feller.data.files.numpy_files import load
+from feller.data.crystals.dataset import check_cells, crystals_from_arrays
+from feller.data.documents.dataset import arrays_hold_documents, documents_from_arrays
+from feller.data.files.numpy_files import load_arrays
 from feller.data.files.plain_text import all_numbers
-from feller.data.images.resize import fit_arrays
-from feller.data.labels import classify
+from feller.data.images.image_resizing import resize_arrays
+from feller.data.labels import encode_labels
 from feller.data.loading.raw import (
-    Found,
-    FoundArrays,
-    FoundChains,
-    FoundCrystals,
-    FoundDocuments,
-    FoundMolecules,
-    FoundPictures,
-    FoundRows,
-    FoundSpeech,
-    FoundTable,
-    FoundTexts,
-    about,
+    RawArrays,
+    RawChains,
+    RawCrystals,
+    RawDocuments,
+    RawExamples,
+    RawImages,
+    RawMolecules,
+    RawPoints,
+    RawSpeech,
+    RawTable,
+    RawTexts,
+    error_context,
 )
-from feller.data.loading.read_options import Asked
-from feller.data.molecules.collect import LONGEST, interpret_molecules
+from feller.data.loading.read_options import ReadOptions
+from feller.data.molecules.molecule_files import MAX_ATOMS, molecules_from_arrays
 from feller.data.points.columns import check_finite
-from feller.data.proteins.chains import interpret_backbones
-from feller.data.speech.dataset import interpret_speech
+from feller.data.proteins.chains import backbones_from_arrays
+from feller.data.speech.dataset import speech_from_arrays
 
 SAMPLES = ("samples", "images", "x")
 """Names under which the examples are looked for, in this order."""
@@ -38,41 +38,41 @@ LABELS = ("labels", "y")
 OTHERS = ("classes", "columns", "levels")
 
 
-def find_arrays(path: pathlib.Path, asked: Asked) -> Found:
+def load_arrays_file(path: pathlib.Path, options: ReadOptions) -> RawExamples:
     """Read points [n, d] or pictures [n, h, w] or [n, h, w, c], with labels where there are any.
 
     Raises:
         InputError: If there is no such array, or if its numbers do not fit.
     """
-    return interpret(load(path), str(path), asked)
+    return raw_from_arrays(load_arrays(path), str(path), options)
 
 
-def interpret(arrays: dict[str, np.ndarray], path: str, asked: Asked) -> Found:
+def raw_from_arrays(arrays: dict[str, np.ndarray], path: str, options: ReadOptions) -> RawExamples:
     """Tell by their names and shapes what arrays are; `path` names them in errors.
 
     Raises:
         InputError: If no array can be the examples, or if numbers do not fit.
     """
     if {"element", "place"} <= arrays.keys() and "lattice" not in arrays:
-        asked.check(FoundMolecules)
-        return interpret_molecules(arrays, path, asked.most(LONGEST))
+        options.check_type(RawMolecules)
+        return molecules_from_arrays(arrays, path, options.max_parts(MAX_ATOMS))
     if {"element", "place", "lattice"} <= arrays.keys():
-        asked.check(FoundCrystals)
+        options.check_type(RawCrystals)
         labels, classes = _labels(arrays, len(arrays["element"]), path)
-        found = interpret_crystals(arrays, path)
-        if not asked.as_they_are:
-            with about(path):
+        found = crystals_from_arrays(arrays, path)
+        if not options.is_unlimited:
+            with error_context(path):
                 check_cells(found)
         return replace(found, labels=labels, classes=classes)
     if arrays_hold_documents(arrays):
-        asked.check(FoundDocuments)
-        return interpret_documents(arrays, path, asked.size, asked.limit)
+        options.check_type(RawDocuments)
+        return documents_from_arrays(arrays, path, options.size, options.limit)
     if {"mel", "valid"} <= arrays.keys():
-        asked.check(FoundSpeech)
-        return interpret_speech(arrays, path)
+        options.check_type(RawSpeech)
+        return speech_from_arrays(arrays, path)
     if {"samples", "valid"} <= arrays.keys():
-        asked.check(FoundChains)
-        return interpret_backbones(arrays, path)
+        options.check_type(RawChains)
+        return backbones_from_arrays(arrays, path)
     rest = [name for name in arrays if name not in (*LABELS, *OTHERS)]
     name = next((name for name in SAMPLES if name in arrays), rest[0] if len(rest) == 1 else None)
     if name is None:
@@ -81,18 +81,18 @@ def interpret(arrays: dict[str, np.ndarray], path: str, asked: Asked) -> Found:
     samples, where = arrays[name], f"{path} ({name})"
     if samples.dtype.kind == "U" and samples.ndim == 1 and len(samples):
         labels, classes = _labels(arrays, len(samples), path)
-        return FoundTexts(
+        return RawTexts(
             samples.astype(object), labels, classes, documents=True, tokens=_tokens(arrays, len(samples), path)
         )
     if samples.dtype.kind == "U" and samples.ndim == 2 and len(samples) and "columns" in arrays:
-        asked.check(FoundTable)
+        options.check_type(RawTable)
         columns = _words(arrays, "columns", path)
         if len(columns) != samples.shape[1]:
             raise InputError(f"{samples.shape[1]} names in columns", len(columns), file=path)
-        return FoundTable(samples.astype(object), columns=columns)
+        return RawTable(samples.astype(object), columns=columns)
     if (
         samples.dtype.kind not in "biuf"
-        or not (asked.kind is FoundArrays or samples.ndim in (2, 3, 4))
+        or not (options.raw_type is RawArrays or samples.ndim in (2, 3, 4))
         or 0 in samples.shape
     ):
         raise InputError(
@@ -101,8 +101,8 @@ def interpret(arrays: dict[str, np.ndarray], path: str, asked: Asked) -> Found:
             place=where,
         )
     labels, classes = _labels(arrays, len(samples), path)
-    if asked.kind is FoundArrays:
-        return FoundArrays(_finite(samples.astype(np.float64), where), labels, classes)
+    if options.raw_type is RawArrays:
+        return RawArrays(_finite(samples.astype(np.float64), where), labels, classes)
     if samples.ndim == 2:
         columns = _words(arrays, "columns", path)
         if columns and len(columns) != samples.shape[1]:
@@ -110,15 +110,15 @@ def interpret(arrays: dict[str, np.ndarray], path: str, asked: Asked) -> Found:
         columns = () if all_numbers(columns) else columns
         with np.errstate(all="ignore"):
             values = check_finite(samples.astype(np.float64), where, columns)
-            return FoundRows(values, labels, classes, columns=columns)
-    if samples.ndim == 3 and samples.shape[2] in (3, 4) and samples.shape[1] > 8 and not asked.as_they_are:
+            return RawPoints(values, labels, classes, columns=columns)
+    if samples.ndim == 3 and samples.shape[2] in (3, 4) and samples.shape[1] > 8 and not options.is_unlimited:
         raise InputError(
             f"{list(samples.shape)} looks like one picture in colour", remedy="Give it as [1, h, w, c]", place=where
         )
     values, notes = _pictures(samples, where)
     levels = _levels(arrays, values, path)
-    values, resized = fit_arrays(values, asked.size, asked.limit)
-    return FoundPictures(values, labels, classes, levels=levels, notes=(*notes, *resized))
+    values, resized = resize_arrays(values, options.size, options.limit)
+    return RawImages(values, labels, classes, levels=levels, notes=(*notes, *resized))
 
 
 def _finite(values: np.ndarray, where: str) -> np.ndarray:
@@ -160,13 +160,13 @@ def _labels(arrays: dict[str, np.ndarray], n: int, path: str) -> tuple[np.ndarra
     if labels.shape != (n,):
         raise InputError(f"{n} {name}, one per example", f"an array {list(labels.shape)}", file=path)
     if labels.dtype.kind == "U":
-        return classify(labels.tolist(), f"{path} ({name})")
+        return encode_labels(labels.tolist(), f"{path} ({name})")
     with np.errstate(all="ignore"):
         whole = labels.astype(np.int64) if labels.dtype.kind in "biuf" else labels
     if labels.dtype.kind not in "biuf" or (whole != labels).any():
         raise InputError("words or whole numbers", labels.dtype, file=path, argument=name)
     if not classes:
-        return classify([str(label) for label in whole.tolist()], f"{path} ({name})")
+        return encode_labels([str(label) for label in whole.tolist()], f"{path} ({name})")
     if whole.min() < 0 or whole.max() >= len(classes):
         raise InputError(
             f"{name} from 0 to {len(classes) - 1}, one for each of classes",
@@ -204,7 +204,7 @@ def _levels(arrays: dict[str, np.ndarray], values: np.ndarray, path: str) -> int
     """Return the value of white if the file says it."""
     if "levels" not in arrays:
         return None
-    said = arrays["levels"]
-    if said.size != 1 or said.dtype.kind not in "iu" or not max(1, values.max()) <= said.item() <= 255:
+    value = arrays["levels"]
+    if value.size != 1 or value.dtype.kind not in "iu" or not max(1, values.max()) <= value.item() <= 255:
         raise InputError(expected=f"levels to be a number from {max(1, values.max())} to 255", file=path)
-    return said.item()
+    return value.item()

@@ -12,18 +12,18 @@ from jaxtyping import Bool, Float64, Int64
 
 from feller.core.errors import InputError
 from feller.data.tables.bins import Bins, check_binned, equal_starts
-from feller.data.tables.column import WITHOUT_NAME, Modelled, check_words
-from feller.data.tables.constraints import compared
-from feller.data.tables.number_format import NumberForm
+from feller.data.tables.column import WITHOUT_NAME, ModelledColumn, check_words
+from feller.data.tables.constraints import parse_inequality
+from feller.data.tables.number_format import NumberFormat
 from feller.spaces import CategoryTokenizer, ColumnTokenizer, DigitTokenizer
 
-Shares = Int64[np.ndarray, " m"] | Float64[np.ndarray, " m"]
+BinCounts = Int64[np.ndarray, " m"] | Float64[np.ndarray, " m"]
 BINS = 20
 """Bins of equal width, where nothing else is said."""
 
 
 @dataclass(frozen=True)
-class Numerical(Modelled):
+class Numerical(ModelledColumn):
     """Numbers from low to high, in bins [edge, next edge) of which the last holds high, too.
 
     Heavy values have codes of their own. Written digit by digit, each number has one, and bins are levels only.
@@ -40,7 +40,7 @@ class Numerical(Modelled):
     """Values that are frequent."""
     digits: bool = False
     """Whether a model writes it digit by digit."""
-    form: NumberForm = field(default_factory=NumberForm)
+    form: NumberFormat = field(default_factory=NumberFormat)
     missing: str | None = None  # pyrefly: ignore
     also_missing: tuple[str, ...] = ()  # pyrefly: ignore
     dtype: str | None = None  # pyrefly: ignore
@@ -68,16 +68,16 @@ class Numerical(Modelled):
         """How codes are written: one token each, or digit by digit."""
         levels = self.levels
         if not self.digits:
-            return CategoryTokenizer(self.count)
+            return CategoryTokenizer(self.num_codes)
         return DigitTokenizer(levels.starts[0], levels.last, self.missing is not None)
 
     @property
-    def own_count(self) -> int:
+    def num_values(self) -> int:
         """Codes of bins and heavy values, or of each number."""
         return self.levels.last - self.levels.starts[0] + 1 if self.digits else self.levels.count
 
     @property
-    def own_names(self) -> tuple[str, ...]:
+    def value_names(self) -> tuple[str, ...]:
         """The bounds of each code."""
         return tuple(self._span(i) for i in range(self.levels.count)) if not self.digits else self._each
 
@@ -90,12 +90,12 @@ class Numerical(Modelled):
         return self.form.write(first) if first == last else f"{self.form.write(first)} to {self.form.write(last)}"
 
     @property
-    def coarse_names(self) -> tuple[str, ...]:
+    def level_names(self) -> tuple[str, ...]:
         """The bounds of each bin, also where codes are single numbers."""
         names = tuple(self._span(i) for i in range(self.levels.count))
         return names if self.missing is None else (*names, self.missing or WITHOUT_NAME)
 
-    def coarse(self, codes: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
+    def to_levels(self, codes: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
         """Return the bin of each code."""
         if not self.digits:
             return codes
@@ -103,16 +103,18 @@ class Numerical(Modelled):
         levels = self.levels.codes(numbers + self.levels.starts[0])
         return np.where(levels < 0, self.levels.count, levels)[back]
 
-    def fine(self, levels: Int64[np.ndarray, " n"], uniforms: Float64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
+    def from_levels(
+        self, levels: Int64[np.ndarray, " n"], uniforms: Float64[np.ndarray, " n"]
+    ) -> Int64[np.ndarray, " n"]:
         """Return the level, or, where numbers are written digit by digit, one of its numbers."""
         if not self.digits:
             return levels
-        codes, there = np.full(len(levels), self.own_count, dtype=np.int64), levels < self.levels.count
+        codes, there = np.full(len(levels), self.num_values, dtype=np.int64), levels < self.levels.count
         codes[there] = self.levels.draw(levels[there], uniforms[there].clip(0, 1 - 2**-53)) - self.levels.starts[0]
         return codes
 
     @property
-    def told(self) -> str:
+    def allowed_text(self) -> str:
         """The bounds."""
         missing = "" if self.missing is None else f", or {self.missing or WITHOUT_NAME}"
         return f"a number from {self.low:g} to {self.high:g}{missing}"
@@ -124,39 +126,39 @@ class Numerical(Modelled):
 
     def nearest_codes(self, words: pyarrow.Array) -> Int64[np.ndarray, " n"]:
         """Return the codes of the bounds that numbers are beyond; -1 of what is no number."""
-        numbers, ends = self.form.parsed(words), np.array([self.levels.starts[0], self.levels.last])
+        numbers, ends = self.form.parse(words), np.array([self.levels.starts[0], self.levels.last])
         lowest, highest = ends - ends[0] if self.digits else self.levels.codes(ends)
         return np.where(numbers.valid, np.where(numbers.units < ends[0], lowest, highest), -1)
 
-    def own_codes(self, words: pyarrow.Array) -> Int64[np.ndarray, " n"]:
+    def value_codes(self, words: pyarrow.Array) -> Int64[np.ndarray, " n"]:
         """Return the codes of many numbers within the bounds; -1 of others."""
-        numbers = self.form.parsed(words)
+        numbers = self.form.parse(words)
         first, last = self.levels.starts[0], self.levels.last
         units = numbers.units
         within = numbers.valid & (units >= first) & ((units < last) | ((units == last) & numbers.exact))
         return np.where(within, units - first if self.digits else self.levels.codes(units), -1)
 
-    def own_cells(self, codes: Int64[np.ndarray, " n"], uniforms: Float64[np.ndarray, " n"]) -> pyarrow.Array:
+    def value_cells(self, codes: Int64[np.ndarray, " n"], uniforms: Float64[np.ndarray, " n"]) -> pyarrow.Array:
         """Write a number of each bin, all that can be written equally likely."""
         return self.form.texts(codes + self.levels.starts[0] if self.digits else self.levels.draw(codes, uniforms))
 
     def matching(self, text: str) -> Bool[np.ndarray, " count"]:
         """Return which codes a word or a comparison, such as < 15, means; bins are on one side of it."""
-        asked = compared(text)
-        if asked is None:
+        inequality = parse_inequality(text)
+        if inequality is None:
             found = super().matching(text)
             return found if self.digits else self.levels.check_alone(found, self.name, text)
-        number = self.form.read(asked.bound)
+        number = self.form.read(inequality.bound)
         if number is None:
-            raise InputError(expected=f"a number in {asked.text!r}", column=self.name)
-        return asked.over(self._reaches, number.scaleb(self.form.decimals), self.name, self.count)
+            raise InputError(expected=f"a number in {inequality.text!r}", column=self.name)
+        return inequality.mask(self._value_bounds, number.scaleb(self.form.decimals), self.name, self.num_codes)
 
     @property
-    def _reaches(self) -> list[tuple[int, int]]:
+    def _value_bounds(self) -> list[tuple[int, int]]:
         """First and last number of each code."""
         if self.digits:
             return [(number, number) for number in range(self.levels.starts[0], self.levels.last + 1)]
-        return [self.levels.reach(code) for code in range(self.levels.count)]
+        return [self.levels.value_bounds(code) for code in range(self.levels.count)]
 
 
 SINGLE = 64
@@ -165,7 +167,7 @@ PARTS = 20
 """Bins of about equal shares, otherwise."""
 ROOMY = 50
 """Rows for each of more numbers than PARTS, at least, for them to have bins of their own."""
-FAR = 2
+MIN_TAIL_RATIO = 2
 """Times as far from zero as the last edge: a bound beyond has round edges before it, so that no bin is that wide."""
 HEAVY = 0.05
 """Share from which a value has a code of its own."""
@@ -188,11 +190,11 @@ def bounds_around(least: Decimal, largest: Decimal, unit: Decimal) -> tuple[Deci
     return (max(low, Decimal(0)) if least >= 0 else low), (min(high, Decimal(0)) if largest <= 0 else high)
 
 
-def numerical(
+def numerical_column(
     name: str,
     units: Int64[np.ndarray, " m"],
     counts: Int64[np.ndarray, " m"],
-    form: NumberForm,
+    form: NumberFormat,
     missing: str | None = None,
     also_missing: tuple[str, ...] = (),
     dtype: str | None = None,
@@ -223,14 +225,14 @@ def numerical(
         often = (counts >= HEAVY * n) & (True if exact is None else exact[order])
         heavy, bins = tuple(float(number * unit) for number in units[often].tolist()), None
         rest, shares = units[~often], counts[~often]
-        edges = even_edges(lambda i: int(rest[i]) * unit, shares, low, high, unit)
+        edges = quantile_edges(lambda i: int(rest[i]) * unit, shares, low, high, unit)
         edges = (*_tail(low, edges[0]), *edges, *_tail(high, edges[-1])) if edges else ()
     settled = bins if not edges else None
     return Numerical(name, float(low), float(high), edges, settled, heavy, False, form, missing, also_missing, dtype)
 
 
-def even_edges(
-    value: Callable[[int], Decimal], counts: Shares, low: Decimal, high: Decimal, unit: Decimal
+def quantile_edges(
+    value: Callable[[int], Decimal], counts: BinCounts, low: Decimal, high: Decimal, unit: Decimal
 ) -> tuple[float, ...]:
     """Return round edges between bins that hold about equal shares.
 
@@ -255,7 +257,7 @@ def _tail(bound: Decimal, edge: float) -> tuple[float, ...]:
     They follow from the two alone, and tell nothing more of the few rows out there.
     """
     outer, sign = Decimal(repr(edge)), -1 if bound < 0 else 1
-    if outer * sign <= 0 or bound / outer < FAR:
+    if outer * sign <= 0 or bound / outer < MIN_TAIL_RATIO:
         return ()
     found, step = [], round_step(abs(outer) * 3 / 2, up=True)
     while step * 5 / 4 < abs(bound):

@@ -8,12 +8,12 @@ from torch import Tensor, nn
 from feller.core.errors import InputError
 
 
-class PictureCodes(abc.ABC):
+class ImageTokenizer(abc.ABC):
     """A tokeniser of pictures of one shape: a few whole numbers for each, in the order of reading."""
 
     @property
     @abc.abstractmethod
-    def count(self) -> int:
+    def codebook_size(self) -> int:
         """Different codes."""
 
     @property
@@ -40,21 +40,21 @@ class PictureCodes(abc.ABC):
         """Turn codes into levels from 0 to 255."""
 
 
-def check_pictures(pictures: UInt8[Tensor, "m c h w"], shape: tuple[int, int, int]) -> None:
+def check_images(pictures: UInt8[Tensor, "m c h w"], shape: tuple[int, int, int]) -> None:
     """Refuse pictures of another shape than a tokeniser is for; InputError then; says both."""
     if tuple(pictures.shape[1:]) != shape:
         ours, theirs = ("{} channels, {} x {}".format(*one) for one in (shape, pictures.shape[1:]))
         raise InputError(f"pictures of {ours}", theirs, "Bring them to that size")
 
 
-def check_codes(codes: Int64[Tensor, "m codes"], of: PictureCodes) -> None:
+def check_codes(codes: Int64[Tensor, "m codes"], tokenizer: ImageTokenizer) -> None:
     """Refuse what is not written by a tokeniser."""
-    rows, columns = of.grid
-    wrong = (codes < 0) | (codes >= of.count)
+    rows, columns = tokenizer.grid
+    wrong = (codes < 0) | (codes >= tokenizer.codebook_size)
     if codes.shape[1] != rows * columns or wrong.any():
         odd = f"and {int(wrong.sum())} of them are not" if wrong.any() else "for each"
         raise InputError(
-            f"{rows * columns} codes of a picture, from 0 to {of.count - 1}",
+            f"{rows * columns} codes of a picture, from 0 to {tokenizer.codebook_size - 1}",
             f"{codes.shape[1]} {odd}",
             "Take them as the tokeniser wrote them",
         )

@@ -14,57 +14,57 @@ from jaxtyping import Float64
 
 from feller.core.errors import InputError
 from feller.core.serialization import replace_file
-from feller.data.files.delimited import Sheet, check_header, quoted, read_sheet, write_parquet
-from feller.data.files.plain_text import all_numbers, number
-from feller.data.labels import LABEL_NAMES, classify
-from feller.data.loading.raw import FoundRows, text_array
+from feller.data.files.delimited import Sheet, check_header, quote, read_sheet, write_parquet
+from feller.data.files.plain_text import all_numbers, parse_number
+from feller.data.labels import LABEL_NAMES, encode_labels
+from feller.data.loading.raw import RawPoints, text_array
 from feller.data.points.columns import check_finite, torsions_among
 
 _ARROW: Any = pyarrow.compute  # whose functions are made as it is imported
-MOST = 0.25
+MAX_MISSING_FRACTION = 0.25
 """Share of the rows above which a column with missing cells is left out, rather than these rows."""
 
 
-def complete(found: FoundRows, where: str, others: list[str]) -> tuple[FoundRows, list[int]]:
+def drop_missing(raw: RawPoints, where: str, others: list[str]) -> tuple[RawPoints, list[int]]:
     """Leave out columns where much is missing, then rows where anything is; say so, and which rows are left.
 
     InputError if nothing is left.
     """
-    missing = np.isnan(found.values)
-    sparse = missing.mean(0) > MOST
+    missing = np.isnan(raw.values)
+    sparse = missing.mean(0) > MAX_MISSING_FRACTION
     kept = np.flatnonzero(~missing[:, ~sparse].any(1))
     if sparse.all() or not len(kept):
         raise InputError(
-            f"every row misses one of {', '.join(found.columns)}", remedy="Fill them, or drop a column", place=where
+            f"every row misses one of {', '.join(raw.columns)}", remedy="Fill them, or drop a column", place=where
         )
-    notes = list(found.notes)
+    notes = list(raw.notes)
     if others:
         notes.append(f"left out the columns {', '.join(others)}, which are not among the angles")
     for i in np.flatnonzero(sparse):
-        notes.append(f"left out the column {found.columns[i]}, which {missing[:, i].mean():.0%} of the rows miss")
+        notes.append(f"left out the column {raw.columns[i]}, which {missing[:, i].mean():.0%} of the rows miss")
     if len(kept) < len(missing):
         notes.append(f"left out {len(missing) - len(kept):,} of {len(missing):,} rows, which miss an angle")
-    columns = tuple(name for name, out in zip(found.columns, sparse, strict=True) if not out)
-    lines = None if found.lines is None else found.lines[kept]
-    values = found.values[np.ix_(kept, ~sparse)]
-    return replace(found, values=values, columns=columns, notes=tuple(notes), lines=lines), kept.tolist()
+    columns = tuple(name for name, out in zip(raw.columns, sparse, strict=True) if not out)
+    lines = None if raw.lines is None else raw.lines[kept]
+    values = raw.values[np.ix_(kept, ~sparse)]
+    return replace(raw, values=values, columns=columns, notes=tuple(notes), lines=lines), kept.tolist()
 
 
-Choose = Callable[[Sequence[str]], tuple[str, ...]]
+ColumnSelector = Callable[[Sequence[str]], tuple[str, ...]]
 """Names of a header -> the angles to read, where cells may be missing; none for all columns, which must be complete."""
 
 
-def find_table(path: pathlib.Path, choose: Choose = torsions_among) -> FoundRows:
-    """Read .csv, .tsv or .txt (comma, semicolon or tab between cells), also packed as .gz; errors as `rows_found`."""
-    return rows_found(read_sheet(path), str(path), choose)
+def load_table_rows(path: pathlib.Path, choose: ColumnSelector = torsions_among) -> RawPoints:
+    """Read .csv, .tsv or .txt (comma, semicolon or tab between cells), also packed as .gz; errors as `parse_rows`."""
+    return parse_rows(read_sheet(path), str(path), choose)
 
 
 def _has_header(sheet: Sheet, where: str) -> bool:
     """Tell whether the first row holds names, or counts the columns as pandas does where they have none."""
-    if all_numbers(sheet.first):
-        counts = len(sheet.first) > 1 and sheet.first == [str(i) for i in range(len(sheet.first))]
+    if all_numbers(sheet.first_row):
+        counts = len(sheet.first_row) > 1 and sheet.first_row == [str(i) for i in range(len(sheet.first_row))]
         return counts and any("." in cell for row in sheet.head(1) for cell in row)
-    check_header(sheet.first, where)
+    check_header(sheet.first_row, where)
     return True
 
 
@@ -77,14 +77,14 @@ def _label_column(names: list[str], where: str) -> int | None:
     return found[0] if found else None
 
 
-def rows_found(sheet: Sheet | None, where: str, choose: Choose = torsions_among) -> FoundRows:
+def parse_rows(sheet: Sheet | None, where: str, choose: ColumnSelector = torsions_among) -> RawPoints:
     """Turn the cells of a sheet into numbers and labels.
 
     InputError if a cell is no finite number, or nothing is there.
     """
     if sheet is None:
         raise InputError(expected="rows of numbers, the file is empty", place=where)
-    first = sheet.first
+    first = sheet.first_row
     has_header = _has_header(sheet, where)
     if not has_header:
         above = pyarrow.Table.from_arrays([text_array([cell]) for cell in first], names=sheet.cells.column_names)
@@ -111,7 +111,7 @@ def rows_found(sheet: Sheet | None, where: str, choose: Choose = torsions_among)
             place=where,
         )
     labels = [] if label is None else cells.column(label).to_pylist()
-    found = FoundRows(
+    raw = RawPoints(
         values,
         columns=() if all_numbers(columns) else columns,
         notes=("the first row counts the columns and was left out",) if has_header and all_numbers(first) else (),
@@ -119,24 +119,26 @@ def rows_found(sheet: Sheet | None, where: str, choose: Choose = torsions_among)
     )
     if chosen:
         others = [name for i, name in enumerate(first) if i not in (*places, label)]
-        found, kept = complete(found, where, others)
-        if not choose(found.columns):
-            lost = ", ".join(name for name in columns if name not in found.columns)
+        raw, kept = drop_missing(raw, where, others)
+        if not choose(raw.columns):
+            lost = ", ".join(name for name in columns if name not in raw.columns)
             raise InputError(
                 f"too many rows miss {lost}", remedy="Fill these cells, or drop the column or these rows", place=where
             )
         labels = [labels[i] for i in kept] if labels else labels
-        places = [first.index(name) for name in found.columns]
-    empty = [row * len(places) + j for row, j in np.argwhere(np.isnan(found.values))[:1].tolist()]
+        places = [first.index(name) for name in raw.columns]
+    empty = [row * len(places) + j for row, j in np.argwhere(np.isnan(raw.values))[:1].tolist()]
     if empty and cells.column(places[empty[0] % len(places)])[empty[0] // len(places)].as_py():
         empty = []
-    check_finite(found.values, where, found.columns, found.lines, places, empty)
+    check_finite(raw.values, where, raw.columns, raw.lines, places, empty)
     if "" in labels:
         raise InputError(
-            f"row {found.row(labels.index(''))} has no {first[label or 0]}", remedy="Fill it, or drop it", place=where
+            f"row {raw.row_number(labels.index(''))} has no {first[label or 0]}",
+            remedy="Fill it, or drop it",
+            place=where,
         )
-    positions, classes = (None, ()) if label is None else classify(labels, f"{where} ({first[label]})")
-    return replace(found, labels=positions, classes=classes)
+    positions, classes = (None, ()) if label is None else encode_labels(labels, f"{where} ({first[label]})")
+    return replace(raw, labels=positions, classes=classes)
 
 
 def numbers_in(cells: pyarrow.Array) -> tuple[Float64[np.ndarray, " n"], int]:
@@ -146,7 +148,7 @@ def numbers_in(cells: pyarrow.Array) -> tuple[Float64[np.ndarray, " n"], int]:
         plain = _ARROW.if_else(gone, "nan", cells)
         return np.asarray(plain.cast(pyarrow.float64())), len(cells)
     except pyarrow.ArrowInvalid:  # a word, or a number as Python writes some
-        read = [number(cell) for cell in cells.to_pylist()]
+        read = [parse_number(cell) for cell in cells.to_pylist()]
         word = next((i for i, value in enumerate(read) if value is None), len(read))
         return np.array([math.nan if value is None else value for value in read]), word
 
@@ -157,10 +159,10 @@ def write_table(columns: tuple[str, ...], values: np.ndarray, labels: list[str] 
     if path.suffix.lower() == ".parquet":
         return write_parquet(lambda: frame_of(columns, values, labels), path)
     between = "\t" if path.suffix.lower() in (".tsv", ".txt") else ","
-    lines = [[quoted(name) for name in names], *([repr(value) for value in row] for row in values.tolist())]
+    lines = [[quote(name) for name in names], *([repr(value) for value in row] for row in values.tolist())]
     if labels is not None:
         for line, label in zip(lines[1:], labels, strict=True):
-            line.append(quoted(label))
+            line.append(quote(label))
     replace_file(path, "".join(between.join(line) + "\n" for line in lines))
 
 

@@ -11,20 +11,20 @@ from torch import Tensor
 from feller.core.errors import InputError
 from feller.core.pytree import Cond
 from feller.data.labels import relabel
-from feller.data.loading.raw import Found, FoundRows
+from feller.data.loading.raw import RawExamples, RawPoints
 from feller.data.modality import Dataset, check_finite_state
-from feller.data.points.columns import arrange, check_names
+from feller.data.points.columns import check_names, columns_in_order
 from feller.data.points.figure import scatter
-from feller.data.points.modality import Rows
+from feller.data.points.modality import NumericRows
 from feller.spaces import Euclidean
 
 
 @dataclass(frozen=True)
-class Points(Rows):
+class Points(NumericRows):
     """Rows of numbers; each column is moved and scaled to mean 0 and deviation 1 in the training data."""
 
-    called = "rows of numbers"
-    tabular = True
+    display_name = "rows of numbers"
+    is_tabular = True
 
     columns: tuple[str, ...]  # pyrefly: ignore
     mean: tuple[float, ...]
@@ -37,12 +37,12 @@ class Points(Rows):
             raise InputError(expected=f"a mean and a positive scale for each of the columns {', '.join(self.columns)}")
 
     @property
-    def meaning(self) -> object:
+    def comparison_key(self) -> object:
         """The names of the columns, in whatever units."""
         return self.columns
 
     @property
-    def scale_of_figures(self) -> object:
+    def figure_key(self) -> object:
         """The names of the columns: axes have the units of files."""
         return self.columns
 
@@ -66,30 +66,30 @@ class Points(Rows):
         state = state.double()
         return state * state.new_tensor(self.scale) + state.new_tensor(self.mean)
 
-    def accept(self, found: Found) -> tuple[Tensor, Cond]:
+    def values_from_raw(self, raw: RawExamples) -> tuple[Tensor, Cond]:
         """Put columns into our order, by name if the file has names, and number labels by our classes."""
-        return torch.from_numpy(arrange(found, self.columns)), relabel(found, self.classes)
+        return torch.from_numpy(columns_in_order(raw, self.columns)), relabel(raw, self.classes)
 
-    def draw(self, samples: np.ndarray, labels: np.ndarray | None, across: int | None) -> Image.Image:
+    def plot(self, samples: np.ndarray, labels: np.ndarray | None, across: int | None) -> Image.Image:
         """Draw one panel for each two neighbouring columns."""
         return scatter(samples, self.columns, labels, self.classes, across)
 
-    def show_beside(self, data: Dataset, other: Dataset, behind: Dataset | None = None) -> Image.Image:
+    def show_at_scale_of(self, data: Dataset, other: Dataset, background: Dataset | None = None) -> Image.Image:
         """Draw points on axes that have room for others, too, and for some in grey behind them."""
         arrays = self.arrays(data.values, data.given)
-        frame, grey = (None if one is None else self.arrays(one.values, {})["samples"] for one in (other, behind))
+        frame, grey = (None if one is None else self.arrays(one.values, {})["samples"] for one in (other, background))
         drawn = {"beside": frame, "behind": grey}
         return scatter(arrays["samples"], self.columns, arrays.get("labels"), self.classes, **drawn)
 
 
-def points(found: FoundRows) -> Dataset:
+def points_dataset(raw: RawPoints) -> Dataset:
     """Make a data set of points, each column with its mean and deviation.
 
     Raises:
         InputError: If a column has the name of a label, or numbers that are too large or too small for a deviation.
     """
-    values = found.values
-    columns = check_names(found.columns) or tuple(f"x{i + 1}" for i in range(values.shape[1]))
+    values = raw.values
+    columns = check_names(raw.columns) or tuple(f"x{i + 1}" for i in range(values.shape[1]))
     low, constant = values.min(0), values.max(0) == values.min(0)
     with np.errstate(all="ignore"):
         span = values.max(0) - low
@@ -101,6 +101,6 @@ def points(found: FoundRows) -> Dataset:
     bad = ~(np.isfinite(scale) & (scale > 0) & np.isfinite(mean))
     if bad.any():
         raise InputError("spans too little or too much", remedy="Change its unit", column=columns[int(bad.argmax())])
-    modality = Points(columns, tuple(mean.tolist()), tuple(scale.tolist()), found.classes)
+    modality = Points(columns, tuple(mean.tolist()), tuple(scale.tolist()), raw.classes)
     notes = tuple(f"column {name!r} is constant" for name, same in zip(columns, constant, strict=True) if same)
-    return Dataset(*modality.accept(found), modality, (*found.notes, *notes))
+    return Dataset(*modality.values_from_raw(raw), modality, (*raw.notes, *notes))

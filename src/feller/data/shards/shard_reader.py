@@ -7,79 +7,79 @@ from typing import ClassVar
 
 import numpy as np
 
-from feller.data.loading.raw import Found
+from feller.data.loading.raw import RawExamples
 from feller.data.modality import Modality
-from feller.data.stream import Pieces
+from feller.data.stream import ReadChunks
 from feller.data.text.modality import Text
 from feller.data.text.vocabulary import Characters
 
 
 @dataclass(frozen=True, eq=False)
-class About:
+class ShardIndexInfo:
     """What is known of all examples without reading them."""
 
     count: int
     """How many there are."""
-    print: str
+    fingerprint: str
     """Hash of what the shards are."""
-    prints: dict[str, str] = field(default_factory=dict)
+    fingerprints: dict[str, str] = field(default_factory=dict)
     """That of each, by its name."""
     labels: np.ndarray | None = None
     """Number of the class of each example, [n]."""
     classes: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
-    def labelled(self, found: Found, numbers: np.ndarray) -> Found:
+    def with_labels(self, raw: RawExamples, numbers: np.ndarray) -> RawExamples:
         """Add the classes of examples."""
         if self.labels is None:
-            return found
-        return replace(found, labels=self.labels[numbers].astype(np.int64), classes=self.classes)
+            return raw
+        return replace(raw, labels=self.labels[numbers].astype(np.int64), classes=self.classes)
 
-    def some(self, kept: np.ndarray, *notes: str) -> "About":
+    def subset(self, indices: np.ndarray, *notes: str) -> "ShardIndexInfo":
         """Return the same of the examples with these numbers alone."""
-        labels = None if self.labels is None else self.labels[kept]
-        return replace(self, count=len(kept), labels=labels, notes=(*self.notes, *notes))
+        labels = None if self.labels is None else self.labels[indices]
+        return replace(self, count=len(indices), labels=labels, notes=(*self.notes, *notes))
 
 
 @dataclass(frozen=True, eq=False)
-class Source(abc.ABC):
+class ShardReader(abc.ABC):
     """Examples by their numbers; one for each form of shards and each kind of data."""
 
-    about: About
+    info: ShardIndexInfo
 
-    sample: ClassVar[int]
+    sample_size: ClassVar[int]
     """Examples that memory holds, to find out what all are like, and as many at most are kept back."""
 
     def __len__(self) -> int:
-        return self.about.count
+        return self.info.count
 
     @property
-    def pieces(self) -> Pieces | None:
+    def chunks(self) -> ReadChunks | None:
         """What is read together; None where single examples can be read."""
         return None
 
     @abc.abstractmethod
-    def found(self, numbers: np.ndarray) -> Found:
+    def read_raw(self, numbers: np.ndarray) -> RawExamples:
         """Read examples, in this order.
 
         Raises:
             InputError: If a shard is damaged, or is another by now.
         """
 
-    def sampled(self, numbers: np.ndarray) -> Found:
+    def read_sample(self, numbers: np.ndarray) -> RawExamples:
         """Read those that tell what all are like."""
-        return self.found(numbers)
+        return self.read_raw(numbers)
 
-    def lacking(self, modality: Modality) -> np.ndarray:
+    def unrepresented(self, modality: Modality) -> np.ndarray:
         """Return the numbers of examples that a modality, made of a sample, could not hold; they join the sample."""
         return np.empty(0, dtype=np.int64)
 
-    def settled(self, found: Found, modality: Modality) -> "Source":
+    def with_sample(self, raw: RawExamples, modality: Modality) -> "ShardReader":
         """Return the same, once it is known what all are like."""
         return self
 
 
-TOGETHER = 4096
+TEXT_BATCH = 4096
 """Texts that are looked at together."""
 
 
@@ -87,34 +87,34 @@ TOGETHER = 4096
 class Survey:
     """What all texts are like; those that are not empty are numbered anew."""
 
-    kept: np.ndarray
+    nonempty: np.ndarray
     """Old numbers of those that are not empty, [n]."""
-    empty: int
+    num_empty: int
     """How many are."""
     longest: np.ndarray
     """Numbers of the texts of most characters and of most bytes, [2]."""
-    first: dict[str, int]
+    first_with: dict[str, int]
     """Each character -> number of the first text that has it."""
 
     @property
     def first_empty(self) -> int:
         """Old number of the first empty text."""
-        gaps = np.flatnonzero(self.kept != np.arange(len(self.kept)))
-        return int(gaps[0]) if len(gaps) else len(self.kept)
+        gaps = np.flatnonzero(self.nonempty != np.arange(len(self.nonempty)))
+        return int(gaps[0]) if len(gaps) else len(self.nonempty)
 
-    def lacking(self, modality: Modality) -> np.ndarray:
+    def unrepresented(self, modality: Modality) -> np.ndarray:
         """Return the numbers of the longest, and of texts with characters that are not known."""
         text = modality.view(Text)
         if text is None or not isinstance(text.vocabulary, Characters):
             return self.longest
         known = {*text.vocabulary.symbols}
-        strangers = {number for character, number in self.first.items() if character not in known}
+        strangers = {number for character, number in self.first_with.items() if character not in known}
         return np.append(self.longest, np.array(sorted(strangers), dtype=np.int64))
 
 
 def survey(chunks: Iterable[Sequence[str]]) -> Survey:
     """Look through texts, some at a time; the first of them are those of the first chunk."""
-    kept: list[np.ndarray] = []
+    nonempty: list[np.ndarray] = []
     first: dict[str, int] = {}
     longest, most = [0, 0], [-1, -1]
     read = count = 0
@@ -129,7 +129,7 @@ def survey(chunks: Iterable[Sequence[str]]) -> Survey:
             if new and (strange := new & set(text)):
                 first.update(dict.fromkeys(strange, number))
                 new -= strange
-        kept.append(places + read)
+        nonempty.append(places + read)
         read, count = read + len(chunk), count + len(texts)
-    numbers = np.concatenate(kept) if kept else np.empty(0, dtype=np.int64)
+    numbers = np.concatenate(nonempty) if nonempty else np.empty(0, dtype=np.int64)
     return Survey(numbers, read - count, np.array(longest, dtype=np.int64), first)

@@ -14,9 +14,9 @@ from PIL import Image
 from feller.core.errors import InputError, UsageError
 from feller.core.rng import Rng
 from feller.data.crystals.cif import Crystal, cif_text
-from feller.data.examples.registry import EXAMPLE
+from feller.data.examples.registry import EXAMPLE_PREFIX
 from feller.data.images.modality import Images
-from feller.data.loading.read import read
+from feller.data.loading.dataset_reader import read
 from feller.data.modality import Dataset
 from feller.data.proteins.files import pdb_text
 from tests.data.proteins.test_chains import atoms as chain_atoms
@@ -36,31 +36,31 @@ def test_missing_and_unknown(tmp_path: pathlib.Path) -> None:
 
 def test_examples_are_named() -> None:
     with refuses(UsageError, argument="example", found="'digit'"):
-        read(f"{EXAMPLE}digit")
+        read(f"{EXAMPLE_PREFIX}digit")
     with refuses(UsageError, argument="part", found="'tset'"):
-        read(f"{EXAMPLE}digits/tset")
-    assert len(read(f"{EXAMPLE}digits/train")) == len(read(f"{EXAMPLE}digits"))
+        read(f"{EXAMPLE_PREFIX}digits/tset")
+    assert len(read(f"{EXAMPLE_PREFIX}digits/train")) == len(read(f"{EXAMPLE_PREFIX}digits"))
 
 
 def test_size_applies_to_pictures_only() -> None:
-    assert read(f"{EXAMPLE}digits/test", longest=4).modality == Images(4, 4, 1, 16, tuple("0123456789"))
+    assert read(f"{EXAMPLE_PREFIX}digits/test", longest=4).modality == Images(4, 4, 1, 16, tuple("0123456789"))
     with pytest.raises(UsageError, match="holds points, which have no size"):
-        read(f"{EXAMPLE}moons", longest=4)
+        read(f"{EXAMPLE_PREFIX}moons", longest=4)
     with refuses(UsageError, argument="longest", found="0"):
-        read(f"{EXAMPLE}digits", longest=0)
+        read(f"{EXAMPLE_PREFIX}digits", longest=0)
 
 
 def test_an_example_like_a_model_is_itself() -> None:
     for name in ("digits", "moons"):
-        own = read(f"{EXAMPLE}{name}/test")
-        like = read(f"{EXAMPLE}{name}/test", like=own.modality)
+        own = read(f"{EXAMPLE_PREFIX}{name}/test")
+        like = read(f"{EXAMPLE_PREFIX}{name}/test", like=own.modality)
         assert torch.equal(own.values, like.values)
         assert like.modality is own.modality
         assert all(torch.equal(own.given[key], like.given[key]) for key in own.given)
 
 
 def test_subset_keeps_conditions_beside_values() -> None:
-    data = read(f"{EXAMPLE}digits/test")
+    data = read(f"{EXAMPLE_PREFIX}digits/test")
     part = data.subset(torch.tensor([5, 2]))
     assert len(part) == 2
     assert torch.equal(part.values, data.values[[5, 2]])

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from feller.core.errors import InputError
-from feller.data.atoms.elements import NUMBERS, SYMBOLS, check_apart
+from feller.data.atoms.elements import NUMBERS, SYMBOLS, check_min_distance
 from feller.data.files.plain_text import files_in
-from feller.data.labels import Tally, first_of
-from feller.data.loading.raw import FoundMolecules, check_marks, check_rows, properties_of
-from feller.data.modality import unused_numbers
+from feller.data.labels import NoteCounter, abbreviated
+from feller.data.loading.raw import RawMolecules, check_rows, prefix_lengths, properties_of
+from feller.data.modality import unused_properties_note
 from feller.data.molecules.molecule import Molecule
 from feller.data.molecules.sdf import read_sdf
 from feller.data.molecules.xyz import read_xyz
@@ -22,58 +22,58 @@ READERS = {
 }
 ENDINGS = tuple(READERS)
 """Of the files that hold molecules."""
-LONGEST = 64
+MAX_ATOMS = 64
 """Atoms beyond which a molecule is left out unless a limit is named."""
-FARTHEST = 10_000.0
+MAX_CENTRE_DISTANCE = 10_000.0
 """Distance in Å from the mean of a molecule beyond which there is no atom."""
-BARE = (
+MISSING_HYDROGEN_NOTE = (
     "molecules with carbon and no hydrogen: {}; add hydrogens if the file only omits them, since stability counts them"
 )
 
 
 @dataclass
-class _Kept:
+class _MoleculeCollector:
     """What was kept, and what was said of the others."""
 
     longest: int
     molecules: list[tuple[Molecule, str]] = field(default_factory=list)
     """With where they stand."""
-    tally: Tally = field(default_factory=Tally)
+    tally: NoteCounter = field(default_factory=NoteCounter)
 
     def add(self, molecule: Molecule, where: str) -> None:
         """Keep a molecule if it suits; InputError if two of its atoms are at one place, or one is far away."""
-        size = len(molecule.atoms)
+        size = len(molecule.atomic_numbers)
         unsuitable = {
             f"molecules left out for over {self.longest} atoms: {{}}": size > self.longest,
             "single atoms left out: {}": size < 2,
             "charged molecules left out: {}": molecule.charge != 0,
-            "drawings in two dimensions left out: {}": molecule.drawn,
+            "drawings in two dimensions left out: {}": molecule.is_2d,
         }
-        said = next((said for said, applies in unsuitable.items() if applies), None)
-        if said is not None:
-            self.tally.add(said, molecule.name)
+        reason = next((reason for reason, applies in unsuitable.items() if applies), None)
+        if reason is not None:
+            self.tally.add(reason, molecule.name)
             return
         _check_together(molecule, where)
-        check_apart(molecule.distances(), molecule.atoms, where, "molecule")
-        if NUMBERS["C"] in molecule.atoms and NUMBERS["H"] not in molecule.atoms:
-            self.tally.add(BARE, molecule.name)
+        check_min_distance(molecule.distances(), molecule.atomic_numbers, where, "molecule")
+        if NUMBERS["C"] in molecule.atomic_numbers and NUMBERS["H"] not in molecule.atomic_numbers:
+            self.tally.add(MISSING_HYDROGEN_NOTE, molecule.name)
         self.molecules.append((molecule, where))
 
 
 def _check_together(molecule: Molecule, where: str) -> None:
     with np.errstate(over="ignore"):
-        away = np.abs(molecule.places - (molecule.places / len(molecule.places)).sum(0)).max(1)
-    if away.max() > FARTHEST:
+        away = np.abs(molecule.positions - (molecule.positions / len(molecule.positions)).sum(0)).max(1)
+    if away.max() > MAX_CENTRE_DISTANCE:
         i = int(away.argmax())
         raise InputError(
-            f"atom {i + 1} ({SYMBOLS[molecule.atoms[i]]}) is {away[i]:.3g} Å from the mean of the molecule",
-            expected=f"{FARTHEST:,g} or less",
+            f"atom {i + 1} ({SYMBOLS[molecule.atomic_numbers[i]]}) is {away[i]:.3g} Å from the mean of the molecule",
+            expected=f"{MAX_CENTRE_DISTANCE:,g} or less",
             remedy="Mend or drop that molecule",
             place=where,
         )
 
 
-def find_molecules(path: pathlib.Path, longest: int | None = LONGEST) -> FoundMolecules:
+def load_molecules(path: pathlib.Path, longest: int | None = MAX_ATOMS) -> RawMolecules:
     """Read a file with molecules or a folder of them, by their endings.
 
     Molecules of more than `longest` atoms are left out; None takes all as they are, as samples must be. InputError if a
@@ -82,7 +82,7 @@ def find_molecules(path: pathlib.Path, longest: int | None = LONGEST) -> FoundMo
     return _collect(_molecules(path), str(path), longest)
 
 
-def interpret_molecules(arrays: dict[str, np.ndarray], where: str, longest: int | None) -> FoundMolecules:
+def molecules_from_arrays(arrays: dict[str, np.ndarray], where: str, longest: int | None) -> RawMolecules:
     """Read `element` [n, l], atomic numbers, `place` [n, l, 3] in Å and `valid` [n, l] of an .npz, as we write them.
 
     InputError if numbers are missing, or if what is valid does not stand at the beginning.
@@ -98,7 +98,7 @@ def interpret_molecules(arrays: dict[str, np.ndarray], where: str, longest: int 
             f" {list(valid.shape)}",
             place=where,
         )
-    lengths = check_marks(valid, where, "atoms")
+    lengths = prefix_lengths(valid, where, "atoms")
     known = (element >= 1) & (element < len(SYMBOLS))
     check_rows(known | ~valid, where, f"atomic numbers from 1 to {len(NUMBERS)}")
     check_rows(np.isfinite(place).all(2) | ~valid, where, "finite places")
@@ -109,12 +109,12 @@ def interpret_molecules(arrays: dict[str, np.ndarray], where: str, longest: int 
     return _collect(((row, f"{where}: {row.name}") for row in rows), where, longest)
 
 
-def _collect(molecules: Iterable[tuple[Molecule, str]], where: str, longest: int | None) -> FoundMolecules:
+def _collect(molecules: Iterable[tuple[Molecule, str]], where: str, longest: int | None) -> RawMolecules:
     """Pad what suits; without a limit all does."""
     if longest is None:
         kept, notes = [*molecules], ()
     else:
-        collected = _Kept(longest)
+        collected = _MoleculeCollector(longest)
         for molecule, place in molecules:
             collected.add(molecule, place)
         kept = collected.molecules
@@ -122,26 +122,29 @@ def _collect(molecules: Iterable[tuple[Molecule, str]], where: str, longest: int
     if not kept:
         sizes = "" if longest is None else f" of 2 to {longest} atoms"
         raise InputError(f"no molecule{sizes} is left ({'; '.join(notes) or 'there is none at all'})", place=where)
-    most = max(len(molecule.atoms) for molecule, _ in kept)
+    most = max(len(molecule.atomic_numbers) for molecule, _ in kept)
     atoms, values = np.zeros((len(kept), most), dtype=np.int64), np.zeros((len(kept), most, 3))
     for i, (molecule, _) in enumerate(kept):
-        atoms[i, : len(molecule.atoms)], values[i, : len(molecule.atoms)] = molecule.atoms, molecule.places
-    return FoundMolecules(
+        atoms[i, : len(molecule.atomic_numbers)], values[i, : len(molecule.atomic_numbers)] = (
+            molecule.atomic_numbers,
+            molecule.positions,
+        )
+    return RawMolecules(
         values,
-        atoms=atoms,
+        atomic_numbers=atoms,
         notes=notes,
         names=tuple(place for _, place in kept),
-        properties=properties_of([molecule.told for molecule, _ in kept]),
+        properties=properties_of([molecule.properties for molecule, _ in kept]),
     )
 
 
 def _unused(molecules: list[Molecule]) -> Iterator[str]:
     """Say which numbers and texts of the files a generator does not learn."""
-    told = dict.fromkeys(name for molecule in molecules for name in molecule.told)
-    aside = dict.fromkeys(name for molecule in molecules for name in molecule.aside)
-    yield from unused_numbers(told)
+    property_names = dict.fromkeys(name for molecule in molecules for name in molecule.properties)
+    aside = dict.fromkeys(name for molecule in molecules for name in molecule.ignored_fields)
+    yield from unused_properties_note(property_names)
     if aside:
-        yield f"ignored: {first_of([*aside])}"
+        yield f"ignored: {abbreviated([*aside])}"
 
 
 def _molecules(path: pathlib.Path) -> Iterator[tuple[Molecule, str]]:

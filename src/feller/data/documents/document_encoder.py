@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 
 @dataclass(frozen=True, eq=False)
-class Vectors:
+class DocumentEmbeddings:
     """Vectors of length 1 of the texts and of the pictures of documents; zeros where a document has none."""
 
     text: Float[Tensor, "n d"]
@@ -22,7 +22,7 @@ class Vectors:
         return F.normalize(self.text + self.picture, dim=1)
 
 
-class DocumentVectors(abc.ABC):
+class DocumentEncoder(abc.ABC):
     """A bi-encoder: text and pictures become vectors of one space."""
 
     @property
@@ -36,5 +36,5 @@ class DocumentVectors(abc.ABC):
         """What tells it from others: vectors of one mean nothing to another."""
 
     @abc.abstractmethod
-    def __call__(self, rows: Int64[Tensor, "n l"]) -> Vectors:
+    def __call__(self, rows: Int64[Tensor, "n l"]) -> DocumentEmbeddings:
         """Return the vectors of documents, as rows of symbols."""

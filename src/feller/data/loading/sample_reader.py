@@ -11,17 +11,17 @@ from feller.core.errors import UsageError
 from feller.core.output_shards import MANIFEST, open_shards
 from feller.core.pytree import Cond, State, concatenate
 from feller.data.crystals.modality import Crystals
-from feller.data.images.labelled import Labelled
+from feller.data.images.labelled_images import LabelledImages
 from feller.data.images.modality import Images
-from feller.data.loading.find import find, find_texts
+from feller.data.loading.dataset_reader import read
+from feller.data.loading.file_formats import load_raw, load_texts
 from feller.data.loading.in_memory import DataSource
-from feller.data.loading.raw import FoundTexts, about
-from feller.data.loading.read import read
-from feller.data.loading.read_options import Asked
-from feller.data.loading.user_modality import read_by
+from feller.data.loading.raw import RawTexts, error_context
+from feller.data.loading.read_options import ReadOptions
+from feller.data.loading.user_modality import read_with
 from feller.data.modality import Dataset, Modality
 from feller.data.molecules.modality import Molecules
-from feller.data.points.points import Points
+from feller.data.points.euclidean_points import Points
 
 
 def samples_in_memory(samples: DataSource, modality: Modality) -> tuple[State, Cond]:
@@ -30,7 +30,7 @@ def samples_in_memory(samples: DataSource, modality: Modality) -> tuple[State, C
     return data.values, data.given
 
 
-def read_back(path: pathlib.Path, modality: Modality) -> tuple[State, Cond]:
+def read_samples(path: pathlib.Path, modality: Modality) -> tuple[State, Cond]:
     """Read values and conditions that a modality wrote, as they are: a file, a folder, or all shards of one.
 
     Raises:
@@ -39,18 +39,20 @@ def read_back(path: pathlib.Path, modality: Modality) -> tuple[State, Cond]:
     if (path / MANIFEST).is_file():
         found = open_shards(path)
         found.verify()
-        values, given = zip(*(read_back(one, modality) for one in found), strict=True)
+        values, given = zip(*(read_samples(one, modality) for one in found), strict=True)
         return concatenate(*values), concatenate(*given)
-    if modality.loads:
-        data = read_by(modality, str(path))
+    if modality.has_own_loader:
+        data = read_with(modality, str(path))
         return data.values, data.given
-    with about(path):
-        if modality.holds is FoundTexts:
-            return modality.accept(find_texts(path))
-        return modality.accept(find(path, Asked(limit=None, choose=modality.choose, kind=modality.holds)))
+    with error_context(path):
+        if modality.raw_type is RawTexts:
+            return modality.values_from_raw(load_texts(path))
+        return modality.values_from_raw(
+            load_raw(path, ReadOptions(limit=None, select_columns=modality.select_columns, raw_type=modality.raw_type))
+        )
 
 
-def give(modality: Modality, leaf: str, text: str) -> tuple[Tensor | dict[str, Tensor], dict[str, int]]:
+def condition_leaf(modality: Modality, leaf: str, text: str) -> tuple[Tensor | dict[str, Tensor], dict[str, int]]:
     """Return a leaf of a state, [1, ...], from what a person writes or from the file that they name.
 
     Returns:
@@ -59,42 +61,42 @@ def give(modality: Modality, leaf: str, text: str) -> tuple[Tensor | dict[str, T
     Raises:
         UsageError: If the text does not say it, or there is no such file.
     """
-    if leaf not in modality.filed:
-        return modality.give(leaf, text)
+    if leaf not in modality.file_conditions:
+        return modality.parse_condition(leaf, text)
     path = pathlib.Path(text)
     if not path.is_file():
-        raise UsageError(f"a file with {modality.filed[leaf]}", "none", argument=leaf, file=path)
-    with about(path):
-        return modality.take(leaf, find(path, Asked(limit=None, kind=modality.holds)))
+        raise UsageError(f"a file with {modality.file_conditions[leaf]}", "none", argument=leaf, file=path)
+    with error_context(path):
+        return modality.load_condition(leaf, load_raw(path, ReadOptions(limit=None, raw_type=modality.raw_type)))
 
 
-Sight = Callable[[State], State]
+ValueConverter = Callable[[State], State]
 """Values of their modality, perhaps not rounded -> states of ours."""
 
 
-def translation(theirs: Modality, ours: Modality) -> Sight:
+def value_converter(theirs: Modality, ours: Modality) -> ValueConverter:
     """Return what turns values of one modality into states of another, with a gradient where values have one.
 
     Raises:
         UsageError: If the other cannot see such values; says why.
     """
-    if (labelled := theirs.view(Labelled)) is not None:
-        inner = translation(labelled.pictures, ours)
+    if (labelled := theirs.view(LabelledImages)) is not None:
+        inner = value_converter(labelled.images, ours)
         return lambda values: inner(values["image"])
     for kind in (Molecules, Crystals):
         if (those := theirs.view(kind)) and (these := ours.view(kind)):
             return _of_elements(those, these)
-    if (columns := theirs.view(Points)) and (wanted := ours.view(Points)):
-        return _of_columns(columns, wanted)
-    if (shown := theirs.view(Images)) and (seen := ours.view(Images)) and shown.shape == seen.shape:
-        share, code, levels = seen.levels / shown.levels, seen.code, seen.levels
-        return lambda values: code.encode(values.float() * share, levels)
-    if theirs.meaning == ours.meaning:
+    if (columns := theirs.view(Points)) and (our_columns := ours.view(Points)):
+        return _of_columns(columns, our_columns)
+    if (shown := theirs.view(Images)) and (our_images := ours.view(Images)) and shown.shape == our_images.shape:
+        ratio, code, levels = our_images.levels / shown.levels, our_images.code, our_images.levels
+        return lambda values: code.encode(values.float() * ratio, levels)
+    if theirs.comparison_key == ours.comparison_key:
         return ours.encode
-    raise UsageError(f"it knows {ours.called}{_size(ours)}, and these are {theirs.called}{_size(theirs)}")
+    raise UsageError(f"it knows {ours.display_name}{_size(ours)}, and these are {theirs.display_name}{_size(theirs)}")
 
 
-def _of_elements(theirs: Any, ours: Any) -> Sight:
+def _of_elements(theirs: Any, ours: Any) -> ValueConverter:
     unknown = [symbol for symbol in theirs.elements if symbol not in ours.elements]
     if unknown:
         raise UsageError(f"it has not seen {', '.join(unknown)}, which these {theirs.called} may have")
@@ -107,7 +109,7 @@ def _of_elements(theirs: Any, ours: Any) -> Sight:
     return see
 
 
-def _of_columns(theirs: Points, ours: Points) -> Sight:
+def _of_columns(theirs: Points, ours: Points) -> ValueConverter:
     missing = [name for name in ours.columns if name not in theirs.columns]
     if missing:
         raise UsageError(f"it needs the column {missing[0]!r}, and these have {', '.join(theirs.columns)}")

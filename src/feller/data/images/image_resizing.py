@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 from PIL import Image
 
-LONGEST = 64
+MAX_SIDE = 64
 """Longer side, in pixels, above which pictures are made smaller unless a size is asked for."""
 
 Size = tuple[int, int]
@@ -18,14 +18,14 @@ def most_common(sizes: list[Size]) -> Size:
     return max(counts, key=lambda s: (counts[s], min(s) / max(s), s[0] * s[1], s))
 
 
-def target(common: Size, size: int | None, limit: int | None = LONGEST) -> Size:
+def target_size(common: Size, size: int | None, limit: int | None = MAX_SIDE) -> Size:
     """Keep the aspect and make the longer side `size`, or else at most `limit`."""
     longer = max(common)
     wanted = size or min(longer, limit or longer)
     return (max(1, round(common[0] * wanted / longer)), max(1, round(common[1] * wanted / longer)))
 
 
-def fit(image: Image.Image, to: Size) -> Image.Image:
+def crop_and_resize(image: Image.Image, to: Size) -> Image.Image:
     """Crop around the centre to the aspect of `to`, then resize to it."""
     if image.size == to:
         return image
@@ -36,18 +36,18 @@ def fit(image: Image.Image, to: Size) -> Image.Image:
     return image.resize(to, Image.Resampling.LANCZOS, box=box)
 
 
-def pixels(image: Image.Image) -> np.ndarray:
+def to_pixels(image: Image.Image) -> np.ndarray:
     """Turn a gray or RGB picture into uint8 [h, w, c]."""
     values = np.array(image)
     return values[:, :, None] if values.ndim == 2 else values
 
 
-def picture(values: np.ndarray) -> Image.Image:
+def from_pixels(values: np.ndarray) -> Image.Image:
     """Turn uint8 [h, w, c], c = 1 or 3, into a gray or RGB picture."""
     return Image.fromarray(values[:, :, 0] if values.shape[2] == 1 else values)
 
 
-def told(sizes: list[Size], to: Size, what: str = "pictures") -> tuple[str, ...]:
+def resize_notes(sizes: list[Size], to: Size, what: str = "pictures") -> tuple[str, ...]:
     """Say which pictures were cropped or resized."""
     others = Counter(size for size in sizes if size != to)
     if not others:
@@ -60,13 +60,13 @@ def told(sizes: list[Size], to: Size, what: str = "pictures") -> tuple[str, ...]
     return (f"{number} of {len(sizes)} {what} were resized to {to[0]}x{to[1]} ({listed}{more}){crop}",)
 
 
-def fit_arrays(values: np.ndarray, size: int | None, limit: int | None) -> tuple[np.ndarray, tuple[str, ...]]:
+def resize_arrays(values: np.ndarray, size: int | None, limit: int | None) -> tuple[np.ndarray, tuple[str, ...]]:
     """Bring pictures of one size, uint8 [n, h, w, c], to the size wanted, and say so."""
     own = (values.shape[2], values.shape[1])
-    to = target(own, size, limit)
+    to = target_size(own, size, limit)
     if to == own:
         return values, ()
-    fitted = np.stack([pixels(fit(picture(value), to)) for value in values])
-    return np.minimum(fitted, values.max((1, 2, 3), keepdims=True)), told(
+    fitted = np.stack([to_pixels(crop_and_resize(from_pixels(value), to)) for value in values])
+    return np.minimum(fitted, values.max((1, 2, 3), keepdims=True)), resize_notes(
         [own] * len(values), to
     )  # resizing overshoots at edges

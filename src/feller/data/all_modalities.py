@@ -3,19 +3,19 @@
 from feller.data.crystals.modality import Crystals
 from feller.data.documents.modality import Documents
 from feller.data.documents.tiles import Palette, Tiles
-from feller.data.images.labelled import Labelled
+from feller.data.images.labelled_images import LabelledImages
 from feller.data.images.modality import Images
 from feller.data.molecules.modality import Molecules
 from feller.data.points.arrays import Arrays
 from feller.data.points.earth import Earth
-from feller.data.points.manifold_points import Geometric
-from feller.data.points.points import Points
+from feller.data.points.euclidean_points import Points
+from feller.data.points.manifold_points import ManifoldPoints
 from feller.data.points.torsions import Torsions
 from feller.data.proteins.backbones import Backbones
 from feller.data.proteins.modality import Proteins
 from feller.data.speech.modality import Speech
-from feller.data.speech.sounds import Sounds
-from feller.data.tables.mixed import Mixed
+from feller.data.speech.sounds import Waveforms
+from feller.data.tables.mixed_table import MixedTable
 from feller.data.tables.modality import Table
 from feller.data.text.modality import Text
 from feller.data.text.subwords import Subwords
@@ -27,14 +27,14 @@ MODALITIES = (
         Crystals,
         Documents,
         Earth,
-        Geometric,
+        ManifoldPoints,
         Images,
-        Labelled,
-        Mixed,
+        LabelledImages,
+        MixedTable,
         Molecules,
         Points,
         Proteins,
-        Sounds,
+        Waveforms,
     ),
     *(Speech, Table, Text, Torsions),
 )

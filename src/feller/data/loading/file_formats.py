@@ -12,55 +12,55 @@ from feller.data.documents import files as documents
 from feller.data.files import sample_folder
 from feller.data.files.delimited import Sheet
 from feller.data.images import idx
-from feller.data.images.load_images import ENDINGS as PICTURES
-from feller.data.images.load_images import find_picture, find_pictures
-from feller.data.labels import first_of
-from feller.data.loading.decimal_commas import rows_with_commas
-from feller.data.loading.interpret import find_arrays
+from feller.data.images.image_loading import ENDINGS as PICTURES
+from feller.data.images.image_loading import load_image, load_image_folder
+from feller.data.labels import abbreviated
+from feller.data.loading.array_formats import load_arrays_file
+from feller.data.loading.decimal_commas import parse_decimal_commas
 from feller.data.loading.raw import (
-    Found,
-    FoundChains,
-    FoundCrystals,
-    FoundDocuments,
-    FoundMolecules,
-    FoundPictures,
-    FoundRows,
-    FoundSounds,
-    FoundSpeech,
-    FoundTable,
-    FoundTexts,
+    RawChains,
+    RawCrystals,
+    RawDocuments,
+    RawExamples,
+    RawImages,
+    RawMolecules,
+    RawPoints,
+    RawSpeech,
+    RawTable,
+    RawTexts,
+    RawWaveforms,
     expect,
 )
-from feller.data.loading.read_options import Asked
-from feller.data.molecules import collect
-from feller.data.path_checks import check_there
+from feller.data.loading.read_options import ReadOptions
+from feller.data.molecules import molecule_files
+from feller.data.path_checks import require_exists
 from feller.data.points import scans_and_meshes
-from feller.data.points.tables import rows_found
+from feller.data.points.number_tables import parse_rows
 from feller.data.proteins import chains
 from feller.data.proteins.files import holds_mmcif
 from feller.data.speech import files as speech
 from feller.data.speech.audio_io import ENDINGS as SOUNDS
 from feller.data.speech.utterances import holds_sounds
-from feller.data.tables.dataframes import find_cells, holds_words, open_sheet, table_of
+from feller.data.tables.dataframes import holds_words, load_cells, open_sheet, table_of
 from feller.data.text.files import (
-    LINES,
-    WHOLE,
+    JSON_LINES_FILE,
+    LINES_FILE,
     are_texts,
-    find_column,
-    find_json_lines,
-    find_text,
-    find_texts_in,
     holds_texts,
+    load_json_lines,
+    load_text,
+    load_text_column,
+    load_text_folder,
 )
 
 TABLES = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", ".txt.gz", ".parquet")
 ARRAYS = (".npz", ".npy")
-NAMED = 5
+MAX_NAMED_FILES = 5
 """Files that are named where others are counted only."""
 TEXTS = {
-    **dict.fromkeys((".txt", ".txt.gz"), find_text),
-    **dict.fromkeys((".csv", ".tsv", ".csv.gz", ".tsv.gz"), find_column),
-    **dict.fromkeys((".jsonl", ".jsonl.gz"), find_json_lines),
+    **dict.fromkeys((".txt", ".txt.gz"), load_text),
+    **dict.fromkeys((".csv", ".tsv", ".csv.gz", ".tsv.gz"), load_text_column),
+    **dict.fromkeys((".jsonl", ".jsonl.gz"), load_json_lines),
 }
 """What reads texts, by the ending of the file, which may hold something else too."""
 
@@ -70,90 +70,97 @@ class Format:
     """A kind of file."""
 
     endings: tuple[str, ...]
-    read: Callable[[pathlib.Path, Asked], Found]
+    read: Callable[[pathlib.Path, ReadOptions], RawExamples]
     holds: Callable[[pathlib.Path], bool] = lambda path: True
     """Look into a file whose ending leaves it open."""
-    kind: type[Found] = Found
+    raw_type: type[RawExamples] = RawExamples
     """What such files hold, where they cannot hold anything else."""
     folders: bool = False
     """A folder of such files is one set of data, which `read` reads."""
 
 
-def _up_to(read: Callable[[pathlib.Path, int | None], Found], most: int) -> Callable[[pathlib.Path, Asked], Found]:
-    return lambda path, asked: read(path, asked.most(most))
+def _up_to(
+    read: Callable[[pathlib.Path, int | None], RawExamples], most: int
+) -> Callable[[pathlib.Path, ReadOptions], RawExamples]:
+    return lambda path, asked: read(path, asked.max_parts(most))
 
 
-_crystals = _up_to(crystals.find_crystals, crystals.MAX_ATOMS)
-_speech = _up_to(speech.find_speech, speech.LONGEST)
+_crystals = _up_to(crystals.load_crystals, crystals.MAX_ATOMS)
+_speech = _up_to(speech.load_speech, speech.MAX_SECONDS)
 
 
-def _documents(path: pathlib.Path, asked: Asked) -> Found:
-    return documents.find_json_documents(path, asked.size, asked.limit)
+def _documents(path: pathlib.Path, options: ReadOptions) -> RawExamples:
+    return documents.load_json_documents(path, options.size, options.limit)
 
 
-def _table(path: pathlib.Path, asked: Asked) -> Found:
-    return find_in_sheet(open_sheet(path), str(path), asked)
+def _table(path: pathlib.Path, options: ReadOptions) -> RawExamples:
+    return raw_from_sheet(open_sheet(path), str(path), options)
 
 
-def find_in_sheet(sheet: Sheet | None, where: str, asked: Asked) -> Found:
+def raw_from_sheet(sheet: Sheet | None, where: str, options: ReadOptions) -> RawExamples:
     """Take a sheet for a table if that is wanted, or if it has columns of words and no others that count alone.
 
     Raises:
         InputError: If it is neither a table nor rows of numbers.
     """
-    if sheet is None or asked.kind is FoundTable:
-        return table_of(sheet, where) if asked.kind is FoundTable else rows_found(sheet, where)
-    chosen = asked.choose(sheet.first)
-    if issubclass(FoundTable, asked.kind) and not chosen and holds_words(sheet):
+    if sheet is None or options.raw_type is RawTable:
+        return table_of(sheet, where) if options.raw_type is RawTable else parse_rows(sheet, where)
+    chosen = options.select_columns(sheet.first_row)
+    if issubclass(RawTable, options.raw_type) and not chosen and holds_words(sheet):
         return table_of(sheet, where)
-    asked.check(FoundRows)
+    options.check_type(RawPoints)
     if chosen and holds_words(sheet, chosen):
-        rows = rows_with_commas(table_of(sheet, where), where, asked.choose)
+        rows = parse_decimal_commas(table_of(sheet, where), where, options.select_columns)
         if rows is not None:
             return rows
-    return rows_found(sheet, where, asked.choose)
+    return parse_rows(sheet, where, options.select_columns)
 
 
 FORMATS = (
-    Format(files.TABLES, _crystals, files.holds_crystals, FoundCrystals),
-    Format((".jsonl", ".jsonl.gz"), _documents, documents.holds_documents, FoundDocuments),
-    Format(tuple(TEXTS), lambda path, asked: TEXTS[_ending(path)](path), holds_texts, FoundTexts),
+    Format(files.TABLES, _crystals, files.holds_crystals, RawCrystals),
+    Format((".jsonl", ".jsonl.gz"), _documents, documents.holds_documents, RawDocuments),
+    Format(tuple(TEXTS), lambda path, asked: TEXTS[_ending(path)](path), holds_texts, RawTexts),
     Format(TABLES, _table),
-    Format(chains.ENDINGS, _up_to(chains.find_backbones, chains.LONGEST), holds_mmcif, FoundChains, folders=True),
-    Format(collect.ENDINGS, _up_to(collect.find_molecules, collect.LONGEST), kind=FoundMolecules, folders=True),
-    Format(files.ENDINGS, _crystals, lambda path: not holds_mmcif(path), FoundCrystals, folders=True),
-    Format(ARRAYS, find_arrays),
-    Format(scans_and_meshes.ENDINGS, lambda path, asked: scans_and_meshes.find_scan(path), kind=FoundRows),
-    Format(SOUNDS, _speech, kind=FoundSpeech),
-    Format(PICTURES, lambda path, asked: find_picture(path, asked.size, asked.limit), kind=FoundPictures),
+    Format(chains.ENDINGS, _up_to(chains.load_backbones, chains.MAX_RESIDUES), holds_mmcif, RawChains, folders=True),
+    Format(
+        molecule_files.ENDINGS,
+        _up_to(molecule_files.load_molecules, molecule_files.MAX_ATOMS),
+        raw_type=RawMolecules,
+        folders=True,
+    ),
+    Format(files.ENDINGS, _crystals, lambda path: not holds_mmcif(path), RawCrystals, folders=True),
+    Format(ARRAYS, load_arrays_file),
+    Format(scans_and_meshes.ENDINGS, lambda path, asked: scans_and_meshes.load_scan(path), raw_type=RawPoints),
+    Format(SOUNDS, _speech, raw_type=RawSpeech),
+    Format(PICTURES, lambda path, asked: load_image(path, asked.size, asked.limit), raw_type=RawImages),
 )
 """All that is known, in the order in which they are tried."""
 
 
-def find(path: pathlib.Path, asked: Asked) -> Found:
+def load_raw(path: pathlib.Path, options: ReadOptions) -> RawExamples:
     """Read a file or a folder, whatever it is; InputError if nothing is there, or nothing that can be read."""
     try:
-        if asked.kind is FoundSounds and path.exists():  # whatever else is told of them
-            return speech.find_sounds(path) if asked.as_they_are else speech.find_audible(path)
-        return _find_in_folder(path, asked) if path.is_dir() else _find_in_file(path, asked)
+        if options.raw_type is RawWaveforms and path.exists():  # whatever else is told of them
+            return speech.load_waveforms(path) if options.is_unlimited else speech.load_audible_waveforms(path)
+        return _find_in_folder(path, options) if path.is_dir() else _find_in_file(path, options)
     except OSError as error:
         raise InputError(f"cannot be read ({error.strerror or error})", file=path) from error
 
 
-def table_cells(path: pathlib.Path) -> FoundTable:
+def load_table(path: pathlib.Path) -> RawTable:
     """Read a table of any kind as cells; InputError if nothing is there, or no table."""
-    return expect(find(path, Asked(limit=None, kind=FoundTable)), FoundTable)
+    return expect(load_raw(path, ReadOptions(limit=None, raw_type=RawTable)), RawTable)
 
 
-def find_texts(path: pathlib.Path, asked: Asked = Asked(limit=None)) -> Found:  # noqa: B008 - frozen
-    """Read texts, also those that look like numbers; what cannot hold any is read as by `find`.
+def load_texts(path: pathlib.Path, options: ReadOptions = ReadOptions(limit=None)) -> RawExamples:  # noqa: B008 - frozen
+    """Read texts, also those that look like numbers; what cannot hold any is read as by `load_raw`.
 
     Raises:
         InputError: If nothing is there, or nothing that can be read.
     """
     reader = TEXTS.get(_ending(path))
     if reader is None or not path.is_file() or path.stat().st_size == 0 or _holds_documents(path):
-        return find(path, asked)
+        return load_raw(path, options)
     try:
         return reader(path)
     except OSError as error:
@@ -170,19 +177,19 @@ def _ending(path: pathlib.Path) -> str:
     return f"{path.with_suffix('').suffix.lower()}{last}" if last == ".gz" else last
 
 
-def _find_in_file(path: pathlib.Path, asked: Asked) -> Found:
-    check_there(path)
+def _find_in_file(path: pathlib.Path, options: ReadOptions) -> RawExamples:
+    require_exists(path)
     if path.stat().st_size == 0:
         raise InputError("the file is empty", file=path)
     if idx.ANY.fullmatch(path.name):
-        return idx.find_idx(path, asked.size, asked.limit)
+        return idx.load_idx(path, options.size, options.limit)
     ending = _ending(path)
-    if asked.kind is FoundTable and ending in TABLES:  # whatever else it could hold
-        return find_cells(path)
+    if options.raw_type is RawTable and ending in TABLES:  # whatever else it could hold
+        return load_cells(path)
     for kind in FORMATS:
         if ending in kind.endings and kind.holds(path):
-            asked.check(kind.kind)
-            return kind.read(path, asked)
+            options.check_type(kind.raw_type)
+            return kind.read(path, options)
     if ending == ".json" and documents.holds_symbols(path):
         raise InputError(
             "these numbers mean something to the model that drew them alone",
@@ -197,49 +204,49 @@ def _find_in_file(path: pathlib.Path, asked: Asked) -> Found:
     )
 
 
-def _find_in_folder(folder: pathlib.Path, asked: Asked) -> Found:
+def _find_in_folder(folder: pathlib.Path, options: ReadOptions) -> RawExamples:
     """Read a folder of ours, of sounds, documents, structures or texts, or else of pictures."""
     if not any(folder.iterdir()):
         raise InputError("the folder is empty", file=folder)
-    chosen = idx.choose(folder)
+    chosen = idx.choose_images_file(folder)
     if chosen is not None:
-        found = idx.find_idx(chosen[0], asked.size, asked.limit)
+        found = idx.load_idx(chosen[0], options.size, options.limit)
         return replace(found, notes=(*chosen[1], *found.notes))
-    if sample_folder.is_ours(folder / sample_folder.NAME):
-        table, whole, lines = folder / sample_folder.TABLE, folder / WHOLE, folder / LINES
+    if sample_folder.is_overview(folder / sample_folder.OVERVIEW_FILE):
+        table, whole, lines = folder / sample_folder.TABLE_FILE, folder / JSON_LINES_FILE, folder / LINES_FILE
         if table.is_file():
-            return _table(table, asked)
+            return _table(table, options)
         if lines.is_file():
-            return find_json_lines(whole) if whole.is_file() else find_text(lines)
+            return load_json_lines(whole) if whole.is_file() else load_text(lines)
         if whole.is_file():
-            return _documents(whole, asked)
-    if asked.kind in (Found, FoundDocuments) and documents.holds_pairs(folder):
-        return documents.find_pairs(folder, asked.size, asked.limit)
+            return _documents(whole, options)
+    if options.raw_type in (RawExamples, RawDocuments) and documents.holds_pairs(folder):
+        return documents.load_captioned_images(folder, options.size, options.limit)
     if holds_sounds(folder, PICTURES):
-        asked.check(FoundSpeech)
-        return _speech(folder, asked)
+        options.check_type(RawSpeech)
+        return _speech(folder, options)
     inside = sorted(folder.iterdir())
     written = [path for path in inside if path.is_file() and _holds_documents(path)]
-    if asked.kind in (Found, FoundDocuments) and len(written) > 1:
+    if options.raw_type in (RawExamples, RawDocuments) and len(written) > 1:
         raise InputError("one file of documents", len(written), f"Name one, such as {written[0]}", file=folder)
-    if asked.kind in (Found, FoundDocuments) and written:
-        return _documents(written[0], asked)
+    if options.raw_type in (RawExamples, RawDocuments) and written:
+        return _documents(written[0], options)
     texts = {path for path in inside if ".jsonl" in path.suffixes and path.is_file() and holds_texts(path)}
     held = {kind: [path for path in inside if _ending(path) in kind.endings] for kind in FORMATS}
     for kind in (kind for kind in FORMATS if kind.folders):
         held[kind] = [path for path in held[kind] if path not in texts and path.is_file() and kind.holds(path)]
     sets = [kind for kind in FORMATS if kind.folders and held[kind]]
     if len(sets) > 1:
-        counts = " and ".join(f"{len(held[kind])} of {kind.kind.name}" for kind in sets)
+        counts = " and ".join(f"{len(held[kind])} of {kind.raw_type.name}" for kind in sets)
         raise InputError("files of one kind", counts, "Give a folder with one kind alone", file=folder)
     for kind in sets:
-        asked.check(kind.kind)
-        found = kind.read(folder, asked)
+        options.check_type(kind.raw_type)
+        found = kind.read(folder, options)
         return replace(found, notes=(*_skipped(inside, held[kind], kind), *found.notes))
     if are_texts(_data_in(folder)):
-        asked.check(FoundTexts)
-        return find_texts_in(folder)
-    tables = [path for kind in FORMATS if kind.kind is not FoundPictures for path in held[kind]]
+        options.check_type(RawTexts)
+        return load_text_folder(folder)
+    tables = [path for kind in FORMATS if kind.raw_type is not RawImages for path in held[kind]]
     if tables and not any(path.is_dir() or _ending(path) in PICTURES for path in inside):
         filled = min((path for path in tables if path.stat().st_size), default=min(tables))
         if (folder / MANIFEST).is_file() and _ending(filled) != ".parquet":
@@ -252,9 +259,9 @@ def _find_in_folder(folder: pathlib.Path, asked: Asked) -> Found:
         raise InputError(
             expected="pictures, texts or structures", remedy=f"Name one file, such as {filled}", file=folder
         )
-    if asked.kind in (Found, FoundDocuments):
+    if options.raw_type in (RawExamples, RawDocuments):
         _refuse_captions(folder, inside)
-    return find_pictures(folder, asked.size, asked.limit)
+    return load_image_folder(folder, options.size, options.limit)
 
 
 def _data_in(folder: pathlib.Path) -> list[pathlib.Path]:
@@ -281,12 +288,14 @@ def _refuse_captions(folder: pathlib.Path, inside: list[pathlib.Path]) -> None:
 def _skipped(inside: list[pathlib.Path], read: list[pathlib.Path], kind: Format) -> tuple[str, ...]:
     """Tell what else lies in a folder of structures, but for what we write beside them."""
     others = sorted({*inside}.difference(read))
-    if any(map(sample_folder.is_ours, others)):
+    if any(map(sample_folder.is_overview, others)):
         others = [
-            path for path in others if path.name != sample_folder.NAME and not sample_folder.OWN.fullmatch(path.name)
+            path
+            for path in others
+            if path.name != sample_folder.OVERVIEW_FILE and not sample_folder.SAMPLE_FILE_NAMES.fullmatch(path.name)
         ]
     if not others:
         return ()
-    names = first_of([path.name for path in others], NAMED)
+    names = abbreviated([path.name for path in others], MAX_NAMED_FILES)
     what = "file that is" if len(others) == 1 else "files that are"
-    return (f"skipped {len(others)} {what} no {kind.kind.name}: {names}",)
+    return (f"skipped {len(others)} {what} no {kind.raw_type.name}: {names}",)

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 
 from feller.core.errors import InputError, UsageError
 from feller.core.serialization import from_dict, to_dict
-from feller.data.loading.raw import FoundRows
-from feller.data.loading.read import read
-from feller.data.loading.read_samples import read_back
+from feller.data.loading.dataset_reader import read
+from feller.data.loading.raw import RawPoints
+from feller.data.loading.sample_reader import read_samples
 from feller.data.modality import Modality
-from feller.data.points.points import Points, points
-from feller.data.points.tables import find_table, write_table
+from feller.data.points.euclidean_points import Points, points_dataset
+from feller.data.points.number_tables import load_table_rows, write_table
 from tests.errors import refuses
 
 FAST = settings(deadline=None, max_examples=25, derandomize=True)
@@ -38,14 +38,14 @@ def tables(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray | None, tuple[str, .
 @FAST
 @given(tables())
 def test_every_form_gives_the_same_values_back(table: tuple) -> None:
-    found = FoundRows(*table[:3], columns=table[3])
-    data = points(found)
+    found = RawPoints(*table[:3], columns=table[3])
+    data = points_dataset(found)
     assert np.array_equal(data.values.numpy(), found.values)
     with tempfile.TemporaryDirectory() as folder:
         for name in ("a.npz", "a.csv", "a.tsv", "a.txt", "a.npy"):
             out = pathlib.Path(folder) / name
             data.modality.write(data.values, data.given, out)
-            values, labels = read_back(out, data.modality)
+            values, labels = read_samples(out, data.modality)
             assert torch.equal(values, data.values), name
             if name != "a.npy":  # holds numbers only
                 assert labels.keys() == data.given.keys(), name
@@ -54,16 +54,18 @@ def test_every_form_gives_the_same_values_back(table: tuple) -> None:
 
 
 def test_folder_and_parquet_give_the_same_values_back(tmp_path: pathlib.Path) -> None:
-    data = points(FoundRows(np.array([[1.5, -2.0], [0.1, 4.0]]), np.array([1, 0]), ("a", "_b"), columns=("$x$", "y_1")))
+    data = points_dataset(
+        RawPoints(np.array([[1.5, -2.0], [0.1, 4.0]]), np.array([1, 0]), ("a", "_b"), columns=("$x$", "y_1"))
+    )
     data.modality.write(data.values, data.given, tmp_path / "out")
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"samples.csv", "grid.png"}
-    values, labels = read_back(tmp_path / "out", data.modality)
+    values, labels = read_samples(tmp_path / "out", data.modality)
     assert torch.equal(values, data.values)
     assert labels["label"].tolist() == [1, 0]
     assert torch.equal(read(str(tmp_path / "out")).values, data.values)
     pytest.importorskip("pyarrow")
     data.modality.write(data.values, data.given, tmp_path / "a.parquet")
-    values, labels = read_back(tmp_path / "a.parquet", data.modality)
+    values, labels = read_samples(tmp_path / "a.parquet", data.modality)
     assert torch.equal(values, data.values)
     assert labels["label"].tolist() == [1, 0]
 
@@ -71,9 +73,9 @@ def test_folder_and_parquet_give_the_same_values_back(tmp_path: pathlib.Path) ->
 @FAST
 @given(tables())
 def test_encoding_standardises_and_decoding_undoes_it(table: tuple) -> None:
-    found = FoundRows(*table[:3], columns=table[3])
+    found = RawPoints(*table[:3], columns=table[3])
     try:
-        data = points(found)
+        data = points_dataset(found)
     except InputError:  # a span that no deviation can be computed for
         return
     state = data.modality.encode(data.values)
@@ -91,7 +93,7 @@ def test_encoding_standardises_and_decoding_undoes_it(table: tuple) -> None:
 
 
 def test_constant_column_has_scale_one_and_is_told() -> None:
-    data = points(FoundRows(np.array([[0.1, 1.0], [0.1, 3.0], [0.1, 5.0]])))
+    data = points_dataset(RawPoints(np.array([[0.1, 1.0], [0.1, 3.0], [0.1, 5.0]])))
     assert data.modality == Points(("x1", "x2"), (0.1, 3.0), (1.0, np.sqrt(8 / 3)))
     assert data.notes == ("column 'x1' is constant",)
 
@@ -99,12 +101,12 @@ def test_constant_column_has_scale_one_and_is_told() -> None:
 @pytest.mark.parametrize("column", [[1e308, -1e308], [5e-324, 0.0]])
 def test_span_without_a_deviation_is_refused(column: list[float]) -> None:
     with refuses(InputError, column="x1"):
-        points(FoundRows(np.array(column)[:, None]))
+        points_dataset(RawPoints(np.array(column)[:, None]))
 
 
 def test_extreme_numbers_keep_a_deviation() -> None:
     tiny, huge = np.array([[0.0, 0.0], [1e-200, 1e300]]).T
-    data = points(FoundRows(np.stack([tiny, huge], axis=1)))
+    data = points_dataset(RawPoints(np.stack([tiny, huge], axis=1)))
     assert data.modality.encode(data.values).tolist() == [[-1.0, -1.0], [1.0, 1.0]]
 
 
@@ -137,19 +139,19 @@ def test_files_of_others_are_put_into_our_columns_and_classes(tmp_path: pathlib.
         read(str(tmp_path / "t.csv"), like=modality)
     (tmp_path / "t.csv").write_text("b,c\n1,2\n")
     with pytest.raises(InputError, match="expected the columns a, b; found b, c"):
-        read_back(tmp_path / "t.csv", modality)
+        read_samples(tmp_path / "t.csv", modality)
 
 
 def test_conditions_are_named_by_people() -> None:
     modality = Points(("a",), (0.0,), (1.0,), ("cat", "dog"))
     assert modality.conditions == {"label": ("cat", "dog")}
-    assert modality.condition("label", "dog") == 1
+    assert modality.class_index("label", "dog") == 1
     with refuses(UsageError, argument="label", found="'dig'"):
-        modality.condition("label", "dig")
+        modality.class_index("label", "dig")
     with refuses(UsageError, argument="given", found="'labels'"):
-        modality.condition("labels", "dog")
+        modality.class_index("labels", "dog")
     with pytest.raises(UsageError, match="no conditions"):
-        Points(("a",), (0.0,), (1.0,)).condition("label", "dog")
+        Points(("a",), (0.0,), (1.0,)).class_index("label", "dog")
 
 
 def test_states_that_are_not_finite_are_refused() -> None:
@@ -214,18 +216,18 @@ def table(folder: pathlib.Path, text: str | bytes) -> pathlib.Path:
     ],
 )
 def test_understood(tmp_path: pathlib.Path, text: str, columns: tuple[str, ...], values: list[list[float]]) -> None:
-    found = find_table(table(tmp_path, text))
+    found = load_table_rows(table(tmp_path, text))
     assert found.columns == columns
     assert found.values.tolist() == values
 
 
 def test_a_row_that_counts_columns_is_told(tmp_path: pathlib.Path) -> None:
-    assert "left out" in find_table(table(tmp_path, "0,1\n0.5,2\n")).notes[0]
+    assert "left out" in load_table_rows(table(tmp_path, "0,1\n0.5,2\n")).notes[0]
 
 
 @pytest.mark.parametrize("name", ["label", "class", "Label"])
 def test_labels_are_sorted_as_numbers_where_they_are(tmp_path: pathlib.Path, name: str) -> None:
-    found = find_table(table(tmp_path, f"x,{name},y\n1,10,2\n3,9,4\n5,b,6\n7,9,8\n"))
+    found = load_table_rows(table(tmp_path, f"x,{name},y\n1,10,2\n3,9,4\n5,b,6\n7,9,8\n"))
     assert found.classes == ("9", "10", "b")
     assert found.labels is not None
     assert found.labels.tolist() == [1, 0, 2, 0]

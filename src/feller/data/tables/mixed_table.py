@@ -15,13 +15,13 @@ from torch import Tensor
 from feller.core.errors import InputError, UsageError
 from feller.core.pytree import Cond, State
 from feller.core.rng import Rng
-from feller.data.loading.raw import Found, FoundTable
-from feller.data.modality import Dataset, Modality, Write, check_finite_state
+from feller.data.loading.raw import RawExamples, RawTable
+from feller.data.modality import Dataset, Modality, Writer, check_finite_state
 from feller.data.tables.bins import Bins
-from feller.data.tables.constraints import mended
+from feller.data.tables.constraints import repair
 from feller.data.tables.dates import Datetime
 from feller.data.tables.modality import Table
-from feller.data.tables.numerical import Numerical
+from feller.data.tables.numerical_column import Numerical
 from feller.spaces import Euclidean, MaskSource, Product, Space, Tokens
 
 KNOWN = 0.98
@@ -29,7 +29,7 @@ KNOWN = 0.98
 
 
 @dataclass(frozen=True)
-class Ruler:
+class QuantileTransform:
     """Levels side by side, as wide as their shares or all alike, stretched so that the whole is standard normal.
 
     A cell lies in the middle of its room: of its level, or, where a column is written digit by digit, of its own. What
@@ -38,16 +38,16 @@ class Ruler:
     """
 
     column: Numerical | Datetime
-    shares: tuple[float, ...] = ()
+    marginal: tuple[float, ...] = ()
     """Of the levels, that of missing cells among them."""
-    inside: bool = False
+    is_per_level: bool = False
     """Whether each level has the whole line to itself, because something else tells which it is."""
 
     @cached_property
     def _edges(self) -> Float64[np.ndarray, " edges"]:
         """Where levels begin, from 0, and 1."""
         room = self.column.levels.count
-        known = np.array(self.shares[:room] or [1 / room] * room)
+        known = np.array(self.marginal[:room] or [1 / room] * room)
         widths = KNOWN * known / max(known.sum(), 1e-12) + (1 - KNOWN) / room
         return np.append(0, np.cumsum(widths) / widths.sum())
 
@@ -57,12 +57,12 @@ class Ruler:
 
     def place(self, codes: Int64[np.ndarray, " n"]) -> Float32[Tensor, " n"]:
         """Return where cells lie; those that are missing lie at 0."""
-        levels = self.column.coarse(codes)
+        levels = self.column.to_levels(codes)
         there = levels < self.column.levels.count
         u = np.full(len(codes), 0.5)
         if self._is_written_out:
-            u[there] = within(self.column.levels, codes[there] + self.column.levels.starts[0], levels[there])
-        if not self.inside:
+            u[there] = mid_quantiles(self.column.levels, codes[there] + self.column.levels.starts[0], levels[there])
+        if not self.is_per_level:
             u = self._edges[levels] + u * np.diff(self._edges)[levels]
         return torch.special.ndtri(torch.from_numpy(u)).float()
 
@@ -72,10 +72,12 @@ class Ruler:
         if levels is None:
             levels = np.searchsorted(self._edges[1:-1], u, side="right")
             u = (u - self._edges[levels]) / np.diff(self._edges)[levels]
-        return self.column.fine(levels, u)
+        return self.column.from_levels(levels, u)
 
 
-def within(bins: Bins, numbers: Int64[np.ndarray, " n"], levels: Int64[np.ndarray, " n"]) -> Float64[np.ndarray, " n"]:
+def mid_quantiles(
+    bins: Bins, numbers: Int64[np.ndarray, " n"], levels: Int64[np.ndarray, " n"]
+) -> Float64[np.ndarray, " n"]:
     """Return uniform numbers for which `Bins.draw` gives these numbers of these levels: the middle ones."""
     u = np.empty(len(numbers))
     for level in np.unique(levels):
@@ -87,12 +89,12 @@ def within(bins: Bins, numbers: Int64[np.ndarray, " n"], levels: Int64[np.ndarra
     return u
 
 
-LEAST = 8
+MIN_LEVELS = 8
 """Codes below which a column of numbers is one of words."""
 
 
 @dataclass(frozen=True)
-class Mixed(Modality):
+class MixedTable(Modality):
     """Values are the codes of the table; states are `numbers`, [n, a], and, where there are any, `words`, [n, b].
 
     A column of numbers or times is a number where each of its cells is one: on a ruler that knows the schema and the
@@ -100,53 +102,57 @@ class Mixed(Modality):
     has heavy values, or cells that are missing, is both: a word for its level, a number for its place within that.
     """
 
-    called = "a table of numbers and words"
-    rereads = True
-    holds = FoundTable
-    tabular = draws_frames = True
+    display_name = "a table of numbers and words"
+    is_read_with_model = True
+    raw_type = RawTable
+    is_tabular = samples_as_frame = True
     has_density = False  # words have none
 
     table: Table
 
     def __post_init__(self) -> None:
-        if not self.rulers:
+        if not self.transforms:
             raise InputError(
-                expected=f"a table with a column of numbers, or times, of {LEAST} levels or more, no heavy values"
+                expected=f"a table with a column of numbers, or times, of {MIN_LEVELS} levels or more, no heavy values"
                 " and no missing cells, or one that is written digit by digit",
                 remedy="Take the recipe `table`",
             )
 
     @cached_property
-    def rulers(self) -> dict[int, Ruler]:
+    def transforms(self) -> dict[int, QuantileTransform]:
         """The ruler of each column that has a number, by its place among those modelled."""
-        shares, found = self.table.shares, {}
+        marginals, found = self.table.marginals, {}
         for j, column in enumerate(self.table.schema.modelled):
             if not isinstance(column, Numerical | Datetime):
                 continue
             heavy = isinstance(column, Numerical) and bool(column.heavy)
             digits = isinstance(column, Numerical) and column.digits
             apart = heavy or column.missing is not None
-            if (digits and apart) or (not apart and column.count >= LEAST):
-                found[j] = Ruler(column, shares[j] if shares else (), inside=apart)
+            if (digits and apart) or (not apart and column.num_codes >= MIN_LEVELS):
+                found[j] = QuantileTransform(column, marginals[j] if marginals else (), is_per_level=apart)
         return found
 
     @cached_property
     def words(self) -> dict[int, int]:
         """Number of words of each column that has some, by its place among those modelled."""
         columns = enumerate(self.table.schema.modelled)
-        return {j: len(column.coarse_names) for j, column in columns if j not in self.rulers or self.rulers[j].inside}
+        return {
+            j: len(column.level_names)
+            for j, column in columns
+            if j not in self.transforms or self.transforms[j].is_per_level
+        }
 
     @property
-    def forms(self) -> dict[str, Write]:
+    def writers(self) -> dict[str, Writer]:
         """Those of the table."""
-        return self.table.forms
+        return self.table.writers
 
     @property
-    def leaves(self) -> tuple[str, ...]:
+    def conditionable_leaves(self) -> tuple[str, ...]:
         """Columns, none of which can be given."""
-        return self.table.leaves
+        return self.table.conditionable_leaves
 
-    def give(self, leaf: str, text: str) -> tuple[Tensor, dict[str, int]]:
+    def parse_condition(self, leaf: str, text: str) -> tuple[Tensor, dict[str, int]]:
         """Refuse: all columns are drawn together."""
         raise UsageError(
             "cannot be given, as this model draws all columns together",
@@ -156,45 +162,45 @@ class Mixed(Modality):
 
     def space(self) -> Space:
         """Return normal numbers, times words that begin as masks."""
-        parts: dict[str, Space] = {"numbers": Euclidean((len(self.rulers),))}
+        parts: dict[str, Space] = {"numbers": Euclidean((len(self.transforms),))}
         if self.words:
             parts["words"] = Tokens(max(self.words.values()), (len(self.words),), MaskSource())
         return Product(parts)
 
     def encode(self, values: Int64[Tensor, "n k"]) -> State:
         """Place numbers on their rulers; words are levels."""
-        table = self.table.checked(values)
+        table = self.table.check_codes(values)
         codes = table.cpu().numpy()
-        state = {"numbers": torch.stack([ruler.place(codes[:, j]) for j, ruler in self.rulers.items()], 1)}
+        state = {"numbers": torch.stack([ruler.place(codes[:, j]) for j, ruler in self.transforms.items()], 1)}
         if self.words:
-            state["words"] = self.table.coarse(table)[:, list(self.words)]
+            state["words"] = self.table.to_levels(table)[:, list(self.words)]
         return {name: leaf.to(values.device) for name, leaf in state.items()}
 
     def decode(self, state: State) -> Int64[Tensor, "n k"]:
         """Read codes; those of a row that breaks a rule are moved to the nearest that keep all."""
         check_finite_state(state)
         numbers, schema = state["numbers"].cpu().float(), self.table.schema
-        told = dict(zip(self.words, state["words"].cpu().numpy().T, strict=True)) if self.words else {}
-        for j, levels in told.items():
+        levels_of = dict(zip(self.words, state["words"].cpu().numpy().T, strict=True)) if self.words else {}
+        for j, levels in levels_of.items():
             if ((levels < 0) | (levels >= self.words[j])).any():
                 raise InputError("some words of the samples are no words of their columns; the model is damaged")
-        columns = {**told}
-        for place, (j, ruler) in enumerate(self.rulers.items()):
-            columns[j] = ruler.codes(numbers[:, place], told.get(j))
+        columns = {**levels_of}
+        for place, (j, ruler) in enumerate(self.transforms.items()):
+            columns[j] = ruler.codes(numbers[:, place], levels_of.get(j))
         codes = np.stack([columns[j] for j in range(len(schema.modelled))], 1).astype(np.int64)
-        codes = mended(codes, schema.pairs, schema.counts) if schema.pairs else codes
-        return self.table.checked(torch.from_numpy(codes)).to(state["numbers"].device)
+        codes = repair(codes, schema.pairs, schema.counts) if schema.pairs else codes
+        return self.table.check_codes(torch.from_numpy(codes)).to(state["numbers"].device)
 
-    def taken(self, values: Int64[Tensor, "m k"], n: int, draws: Rng) -> Int64[Tensor, "n k"]:
+    def resample(self, values: Int64[Tensor, "m k"], n: int, rng: Rng) -> Int64[Tensor, "n k"]:
         """Return n of more rows, as the table takes them."""
-        return self.table.taken(values, n, draws)
+        return self.table.resample(values, n, rng)
 
-    def accept(self, found: Found) -> tuple[Tensor, Cond]:
+    def values_from_raw(self, raw: RawExamples) -> tuple[Tensor, Cond]:
         """Take the cells of a table by its schema."""
-        return self.table.accept(found)
+        return self.table.values_from_raw(raw)
 
     @property
-    def lenient(self) -> "Mixed":
+    def lenient(self) -> "MixedTable":
         """The same of a lenient table."""
         return replace(self, table=self.table.lenient)
 
@@ -210,7 +216,7 @@ class Mixed(Modality):
         """Return what the table has."""
         return self.table.frame(values, given)
 
-    def for_measures(self, data: Dataset) -> Dataset:
+    def for_metrics(self, data: Dataset) -> Dataset:
         """Return numbers and words as the table that they are."""
         return replace(data, modality=self.table)
 
@@ -221,5 +227,5 @@ class Mixed(Modality):
 
 def as_table(data: Dataset) -> Dataset:
     """Return numbers and words as the table that they are, as what protects rows wants them; others as they are."""
-    mixed = data.modality.view(Mixed)
-    return data if mixed is None else mixed.for_measures(data)
+    mixed = data.modality.view(MixedTable)
+    return data if mixed is None else mixed.for_metrics(data)

@@ -17,10 +17,18 @@ from PIL import Image, ImageOps
 
 from feller.core.errors import InputError
 from feller.data.files import sample_folder
-from feller.data.images.resize import Size, fit, most_common, picture, pixels, target, told
-from feller.data.labels import first_of
-from feller.data.loading.class_folders import classed
-from feller.data.loading.raw import FoundPictures
+from feller.data.images.image_resizing import (
+    Size,
+    crop_and_resize,
+    from_pixels,
+    most_common,
+    resize_notes,
+    target_size,
+    to_pixels,
+)
+from feller.data.labels import abbreviated
+from feller.data.loading.class_folders import list_class_folders
+from feller.data.loading.raw import RawImages
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff")
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF")
@@ -28,13 +36,13 @@ GRAY = ("L", "1", "LA", "I", "F")
 CLEAR = ("RGBA", "LA", "PA")
 FINER = 4
 """How many times finer than it is wanted a JPEG is decoded, at least."""
-FIRST, TOGETHER = 32, 1024
+FIRST, READ_BATCH = 32, 1024
 """Pictures that tell what size most have; pictures that wait to be read at once."""
 THREADS = min(8, os.cpu_count() or 1)
 Answer = TypeVar("Answer")
 
 
-class Look(NamedTuple):
+class ImageInfo(NamedTuple):
     """What a picture is, without its pixels."""
 
     size: Size
@@ -45,7 +53,7 @@ class Look(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Packed:
+class EncodedImage:
     """A picture inside another file."""
 
     content: bytes
@@ -56,10 +64,10 @@ class Packed:
         return self.name()
 
 
-Source = pathlib.Path | Packed
+ImageSource = pathlib.Path | EncodedImage
 
 
-def look_at(image: Image.Image) -> Look:
+def image_info(image: Image.Image) -> ImageInfo:
     """Find out what a picture is without its pixels."""
     turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)  # EXIF orientation: lying on its side
     colour = image.mode not in GRAY and not image.mode.startswith("I;16")
@@ -67,12 +75,12 @@ def look_at(image: Image.Image) -> Look:
         image.load()
         palette = np.array(image.getpalette("RGB") or [0]).reshape(-1, 3)
         colour = bool((palette != palette[:, :1]).any())
-    return Look(image.size[::-1] if turned else image.size, image.mode, colour, getattr(image, "n_frames", 1))
+    return ImageInfo(image.size[::-1] if turned else image.size, image.mode, colour, getattr(image, "n_frames", 1))
 
 
-def _load(image: Image.Image, to: Size) -> tuple[Look, np.ndarray]:
+def _load(image: Image.Image, to: Size) -> tuple[ImageInfo, np.ndarray]:
     """Read a picture as it is seen: upright, on white, of one size; gray, [h, w, 1], if it has no colour."""
-    look = look_at(image)
+    look = image_info(image)
     if image.format == "JPEG" and min(image.size) > FINER * max(to):
         image.draft(None, (FINER * max(to), FINER * max(to)))  # decodes no more of its frequencies than are needed
     image = ImageOps.exif_transpose(image)
@@ -87,16 +95,16 @@ def _load(image: Image.Image, to: Size) -> tuple[Look, np.ndarray]:
         seen = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", seen.size, "white"), seen).convert("RGB")
     mode = "RGB" if look.colour else "L"
-    return look, pixels(fit(image.convert("RGB").convert(mode) if image.mode != mode else image, to))
+    return look, to_pixels(crop_and_resize(image.convert("RGB").convert(mode) if image.mode != mode else image, to))
 
 
-def _each(files: Iterable[Source], read: Callable[[Image.Image], Answer]) -> Iterator[Answer | str]:
+def _map_images(files: Iterable[ImageSource], function: Callable[[Image.Image], Answer]) -> Iterator[Answer | str]:
     """Open pictures, each once and several at a time, and yield what is read, in order, or why that fails."""
 
-    def one(source: Source) -> Answer | str:
+    def one(source: ImageSource) -> Answer | str:
         try:
             with Image.open(_opened(source), formats=FORMATS) as image:
-                return read(image)
+                return function(image)
         except Exception as error:  # Pillow raises a dozen kinds on damaged files
             return " ".join(str(error).split()) or type(error).__name__
 
@@ -104,30 +112,34 @@ def _each(files: Iterable[Source], read: Callable[[Image.Image], Answer]) -> Ite
     with warnings.catch_warnings(), ThreadPoolExecutor(THREADS) as pool:
         warnings.simplefilter("ignore")  # Pillow warns about metadata that do not matter here
         warnings.simplefilter("error", Image.DecompressionBombWarning)
-        while some := [*itertools.islice(left, TOGETHER)]:
+        while some := [*itertools.islice(left, READ_BATCH)]:
             yield from pool.map(one, some)
 
 
-def _opened(source: Source) -> pathlib.Path | io.BytesIO:
-    return io.BytesIO(source.content) if isinstance(source, Packed) else source
+def _opened(source: ImageSource) -> pathlib.Path | io.BytesIO:
+    return io.BytesIO(source.content) if isinstance(source, EncodedImage) else source
 
 
-def _in_memory(source: Source) -> Source:
+def _in_memory(source: ImageSource) -> ImageSource:
     """Return a file with its content, so that it need not be opened again; as it is where it cannot be read."""
     with contextlib.suppress(OSError):
-        return source if isinstance(source, Packed) else Packed(source.read_bytes(), lambda: str(source))
+        return source if isinstance(source, EncodedImage) else EncodedImage(source.read_bytes(), lambda: str(source))
     return source
 
 
-def _read_all(files: Sequence[Source], found: Iterable[Source], to: Size) -> tuple[np.ndarray, list[Look]]:
-    """Read pictures into one size, uint8 [n, h, w, c], in colour if any has some; `found` are the same, perhaps held.
+def _read_all(
+    files: Sequence[ImageSource], sources: Iterable[ImageSource], size: Size
+) -> tuple[np.ndarray, list[ImageInfo]]:
+    """Read pictures into one size, uint8 [n, h, w, c], in colour if any has some; `sources` are the same, perhaps held.
 
     InputError if any cannot be read; counts them and names up to ten.
     """
-    bad: dict[Source, str] = {}
-    looks: list[Look] = []
-    values = np.empty((len(files), to[1], to[0], 1), dtype=np.uint8)
-    for i, (source, answer) in enumerate(zip(files, _each(found, lambda image: _load(image, to)), strict=True)):
+    bad: dict[ImageSource, str] = {}
+    looks: list[ImageInfo] = []
+    values = np.empty((len(files), size[1], size[0], 1), dtype=np.uint8)
+    for i, (source, answer) in enumerate(
+        zip(files, _map_images(sources, lambda image: _load(image, size)), strict=True)
+    ):
         if isinstance(answer, str):
             bad[source] = answer
             continue
@@ -141,7 +153,7 @@ def _read_all(files: Sequence[Source], found: Iterable[Source], to: Size) -> tup
     return values, looks
 
 
-def read_alike(files: Sequence[Source], to: Size, mode: str) -> np.ndarray:
+def read_uniform(files: Sequence[ImageSource], to: Size, mode: str) -> np.ndarray:
     """Read pictures into one size and mode, uint8 [n, h, w, c].
 
     InputError if any cannot be read; counts them and names up to ten.
@@ -149,39 +161,43 @@ def read_alike(files: Sequence[Source], to: Size, mode: str) -> np.ndarray:
     values, _ = _read_all(files, files, to)
     if mode == "RGB":
         return np.repeat(values, 3, axis=3) if values.shape[3] == 1 else values
-    return values if values.shape[3] == 1 else np.stack([pixels(picture(value).convert("L")) for value in values])
+    return (
+        values if values.shape[3] == 1 else np.stack([to_pixels(from_pixels(value).convert("L")) for value in values])
+    )
 
 
-def read_pictures(files: Sequence[Source], size: int | None, limit: int | None) -> tuple[np.ndarray, tuple[str, ...]]:
+def read_images(
+    files: Sequence[ImageSource], size: int | None, limit: int | None
+) -> tuple[np.ndarray, tuple[str, ...]]:
     """Read files into uint8 [n, h, w, c], RGB if any has colour, and say what was changed.
 
     The first of them tell what size most have. Only where that is another are they read once more. The longer side
     becomes `size`, or else stays up to `limit`. InputError if any cannot be read; it counts them and names up to ten.
     """
     held = [*map(_in_memory, files[:FIRST])]
-    first = [look.size for look in _each(held, look_at) if isinstance(look, Look)]
-    to = target(most_common(first), size, limit) if first else (1, 1)
+    first = [look.size for look in _map_images(held, image_info) if isinstance(look, ImageInfo)]
+    to = target_size(most_common(first), size, limit) if first else (1, 1)
     values, looks = _read_all(files, [*held, *files[FIRST:]], to)
     sizes = [look.size for look in looks]
-    wanted = target(most_common(sizes), size, limit)
+    wanted = target_size(most_common(sizes), size, limit)
     if wanted != to:
         values, _ = _read_all(files, files, wanted)
     mode = "RGB" if values.shape[3] == 3 else "L"
-    return values, (*told(sizes, wanted), *_told_modes([look.mode for look in looks], mode), *_frames(looks))
+    return values, (*resize_notes(sizes, wanted), *_mode_notes([look.mode for look in looks], mode), *_frames(looks))
 
 
-def _refused(files: Sequence[Source], bad: dict[Source, str]) -> InputError:
-    named = first_of([f"{path} ({bad[path]})" for path in files if path in bad])
+def _refused(files: Sequence[ImageSource], bad: dict[ImageSource, str]) -> InputError:
+    named = abbreviated([f"{path} ({bad[path]})" for path in files if path in bad])
     return InputError(f"{len(bad)} of {len(files)} pictures cannot be read: {named}", remedy="Replace or remove them")
 
 
-def find_picture(path: pathlib.Path, size: int | None, limit: int | None) -> FoundPictures:
+def load_image(path: pathlib.Path, size: int | None, limit: int | None) -> RawImages:
     """Read a single picture; InputError if it cannot be read."""
-    values, notes = read_pictures([path], size, limit)
-    return FoundPictures(values, levels=255, notes=(*notes, "the data are a single picture"))
+    values, notes = read_images([path], size, limit)
+    return RawImages(values, levels=255, notes=(*notes, "the data are a single picture"))
 
 
-def _told_modes(modes: list[str], mode: str) -> tuple[str, ...]:
+def _mode_notes(modes: list[str], mode: str) -> tuple[str, ...]:
     others = Counter(other for other in modes if other != mode)
     if not others:
         return ()
@@ -191,26 +207,26 @@ def _told_modes(modes: list[str], mode: str) -> tuple[str, ...]:
     return (f"{others.total()} of {len(modes)} pictures were converted to {mode} ({listed}){white}",)
 
 
-def _frames(looks: list[Look]) -> tuple[str, ...]:
-    moving = sum(look.frames > 1 for look in looks)
+def _frames(infos: list[ImageInfo]) -> tuple[str, ...]:
+    moving = sum(look.frames > 1 for look in infos)
     return (f"the first frame was taken of {moving} pictures with several",) if moving else ()
 
 
-def find_pictures(folder: pathlib.Path, size: int | None, limit: int | None) -> FoundPictures:
+def load_image_folder(folder: pathlib.Path, size: int | None, limit: int | None) -> RawImages:
     """Read the pictures of a folder; the names of its sub-folders are the classes.
 
     InputError if there are none, or if some lie beside the sub-folders of others.
     """
-    held = classed(folder, ENDINGS, "pictures")
+    held = list_class_folders(folder, ENDINGS, "pictures")
     if held.labels is None:
-        values, told = read_pictures(held.loose, size, limit)
-        return FoundPictures(values, levels=255, notes=(*held.notes, *told))
+        values, notes = read_images(held.unclassified, size, limit)
+        return RawImages(values, levels=255, notes=(*held.notes, *notes))
     pairs, names = [*zip(held.files, held.labels.tolist(), strict=True)], tuple(held.classes)
-    if sample_folder.is_ours(folder / sample_folder.NAME):  # our samples are numbered through all classes
+    if sample_folder.is_overview(folder / sample_folder.OVERVIEW_FILE):  # our samples are numbered through all classes
         pairs.sort(key=lambda pair: pair[0].name)
         names = tuple(sample_folder.class_name(name) for name in names)
-    values, told = read_pictures([path for path, _ in pairs], size, limit)
-    return FoundPictures(values, np.array([i for _, i in pairs]), names, levels=255, notes=(*held.notes, *told))
+    values, notes = read_images([path for path, _ in pairs], size, limit)
+    return RawImages(values, np.array([i for _, i in pairs]), names, levels=255, notes=(*held.notes, *notes))
 
 
 def check_one_kind(folder: pathlib.Path) -> None:
@@ -219,10 +235,10 @@ def check_one_kind(folder: pathlib.Path) -> None:
     InputError then.
     """
     found = (file for file in sorted(folder.rglob("*")) if file.suffix.lower() in ENDINGS and file.is_file())
-    files = [file for file in found if not sample_folder.is_ours(file)]
+    files = [file for file in found if not sample_folder.is_overview(file)]
     seen: dict[str, pathlib.Path] = {}
-    for file, look in zip(files, _each(files, look_at), strict=True):
-        if isinstance(look, Look):
+    for file, look in zip(files, _map_images(files, image_info), strict=True):
+        if isinstance(look, ImageInfo):
             (width, height), mode, colour, _ = look
             seen.setdefault(f"{width} x {height} {'in colour' if colour else 'gray'} ({mode})", file)
     if len(seen) > 1:

@@ -12,12 +12,12 @@ from PIL import Image
 from feller.core.errors import InputError, UsageError, cannot_write
 from feller.core.serialization import replace_file
 from feller.data.examples.loaders import EXAMPLES
-from feller.data.files.numpy_files import load
+from feller.data.files.numpy_files import load_arrays
 from feller.data.files.sample_folder import tile
 
-PAIRS, LEAST = 8000, 20
+PAIRS, MIN_PAIRS = 8000, 20
 """Pairs of a picture and a text that the scenes have, and the fewest of them that make sense."""
-SHOWN = 120
+MAX_OVERVIEW_IMAGES = 120
 """Pictures in the overview."""
 
 
@@ -44,11 +44,11 @@ def write_scenes(out: pathlib.Path, n: int = PAIRS) -> dict[str, Any]:
     `{"image": "pictures/0001-1.png"}`, or `{"answer": "red"}`. Other folders are cut in proportion to `n`.
     UsageError if there are not so many, or too few; InputError if something is there already, or the disk refuses.
     """
-    if not LEAST <= n <= PAIRS:
-        raise UsageError(f"{LEAST} to {PAIRS} pairs", n)
+    if not MIN_PAIRS <= n <= PAIRS:
+        raise UsageError(f"{MIN_PAIRS} to {PAIRS} pairs", n)
     if _is_taken(out):
         raise InputError("is there already, and not empty", remedy="Name a new folder", file=out)
-    arrays = load(pathlib.Path(__file__).with_name("scenes.npz"))
+    arrays = load_arrays(pathlib.Path(__file__).with_name("scenes.npz"))
     pictures = arrays["palette"][arrays["pixels"]]
     folders: dict[str, list[dict[str, Any]]] = {}
     for line in arrays["documents"].tobytes().decode().splitlines():
@@ -61,9 +61,11 @@ def write_scenes(out: pathlib.Path, n: int = PAIRS) -> dict[str, Any]:
         for name, records in folders.items():
             write = _write_instructions if name.startswith("instructions") else _write_pairs
             write(records, pictures, out / name)
-        firsts = [item for records in folders.values() for one in records[:SHOWN] for item in one["document"]]
+        firsts = [
+            item for records in folders.values() for one in records[:MAX_OVERVIEW_IMAGES] for item in one["document"]
+        ]
         shown = [item["image"] for item in firsts if isinstance(item, dict) and "image" in item]
-        (out / "overview.png").write_bytes(_png(tile(pictures[shown[:: max(1, len(shown) // SHOWN)]])))
+        (out / "overview.png").write_bytes(_png(tile(pictures[shown[:: max(1, len(shown) // MAX_OVERVIEW_IMAGES)]])))
     except OSError as error:
         raise cannot_write(out, error) from error
     counts = {name: len(records) for name, records in folders.items()}

@@ -1,0 +1,414 @@
+"""From what a person names to a data set."""
+
+import contextlib
+import os
+import pathlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+import pandas as pd
+
+from feller.core.errors import UsageError, check_number
+from feller.data.crystals.modality import crystal_dataset
+from feller.data.documents.dataset import document_dataset
+from feller.data.documents.modality import Documents
+from feller.data.examples.loaders import EXAMPLES, Example
+from feller.data.examples.registry import EXAMPLE_PREFIX, parse_example
+from feller.data.fingerprints import fingerprint_of_values
+from feller.data.images.modality import image_dataset
+from feller.data.labels import LABEL_NAMES
+from feller.data.loading.array_formats import raw_from_arrays
+from feller.data.loading.decimal_commas import parse_decimal_commas
+from feller.data.loading.file_formats import load_raw, load_texts, raw_from_sheet
+from feller.data.loading.in_memory import (
+    DataSource,
+    as_temporary_file,
+    check_frame,
+    is_in_memory,
+    num_rows,
+    plain_arrays,
+    said_of,
+    sheet_in,
+    with_index,
+)
+from feller.data.loading.raw import (
+    RawArrays,
+    RawChains,
+    RawCrystals,
+    RawDocuments,
+    RawExamples,
+    RawImages,
+    RawMolecules,
+    RawPoints,
+    RawSpeech,
+    RawTable,
+    RawTexts,
+    RawWaveforms,
+    error_context,
+)
+from feller.data.loading.read_options import ReadOptions
+from feller.data.loading.user_modality import check_class, new_modality, read_with
+from feller.data.modality import Dataset, Modality
+from feller.data.molecules.modality import molecule_dataset
+from feller.data.path_checks import require_data
+from feller.data.points.arrays import array_dataset
+from feller.data.points.columns import all_columns, coordinate_columns, torsions_among
+from feller.data.points.earth import earth_dataset
+from feller.data.points.euclidean_points import points_dataset
+from feller.data.points.manifold_points import manifold_dataset
+from feller.data.points.named_spaces import ANGLES, FLAT, check_space, place_of
+from feller.data.points.number_tables import ColumnSelector
+from feller.data.points.torsions import torsion_dataset
+from feller.data.proteins.backbones import backbone_dataset
+from feller.data.proteins.modality import protein_dataset
+from feller.data.shards.dataset import shard_dataset
+from feller.data.shards.shard_names import is_sharded
+from feller.data.speech.dataset import speech_dataset
+from feller.data.speech.sounds import waveform_dataset
+from feller.data.tables.mixed_table import MixedTable
+from feller.data.tables.modality import Table, table_dataset
+from feller.data.tables.schema import Schema, schema_of
+from feller.data.text.dataset import text_dataset
+from feller.data.text.modality import Text
+
+
+def read(
+    source: DataSource,
+    *,
+    longest: int | None = None,
+    like: Modality | None = None,
+    kind: type[RawExamples] | None = None,
+    space: str | None = None,
+    project: bool = False,
+    vocabulary: str | None = None,
+    schema: Schema | str | os.PathLike[str] | Mapping[str, object] | None = None,
+    every_row: bool = False,
+    modality: type[Modality] | None = None,
+) -> Dataset:
+    """Read a file, a folder, or `example:NAME`, whose held-out part is `example:NAME/test`; some have other parts, too.
+
+    Args:
+        source: What to read; also a DataFrame, an array or tensor, a list of texts, or a dict of them, as `feller.fit`
+            takes them.
+        longest: As `feller.fit` takes it: the longer side of pictures, in pixels; without it they keep theirs up to 64.
+            Of backbones, the residues beyond which one is left out; without it 128. Of molecules and crystals, the
+            atoms; without it 64. Of texts, the symbols of an example. Of speech, the seconds beyond which a sound is
+            left out; without it 30. Of sounds alone, the seconds of the pieces that they are cut into; without it 4.
+        like: Modality of a model to test on the data, which then take its columns, classes, levels, size and space
+            instead of their own.
+        kind: What files are to be taken for that may be several things, such as sounds whose texts are of no use.
+        space: Where rows of numbers lie: sphere, torus, simplex, poincare, spd, rotations, euclidean, or a file with a
+            mesh. Without it, latitude and longitude, and torsion angles, are known by their names.
+        project: Move points beside the space to the nearest on it.
+        vocabulary: Symbols of texts: characters, bytes, subwords or subwords:N; without it characters, or bytes if
+            there are more than 256 different ones.
+        schema: Description of a table's columns, as a dict or in a file, too; without it, tables with columns of words
+            are described by their cells, and other tables are rows of numbers.
+        every_row: Keep empty texts, which are otherwise left out, and raise an error if data in memory do not become
+            one example for each row.
+        modality: A modality of your own, whose `load` reads the data, and which learns its statistics of them.
+
+    Raises:
+        InputError: If the data are missing, damaged, unlike the modality, or beside the space.
+        UsageError: If there is no such example or space, if an argument does not apply, or if rows are lost that were
+            all asked for.
+    """
+    user_modality = (
+        new_modality(check_class(modality)) if modality else like if like is not None and like.has_own_loader else None
+    )
+    if user_modality is not None:
+        if any(one not in (None, False) for one in (longest, kind, space, project, vocabulary, schema)):
+            raise UsageError(
+                f"{user_modality.display_name} are read by their own loader", remedy="Leave out how others are read"
+            )
+        with as_temporary_file(source) if is_in_memory(source) else contextlib.nullcontext(str(source)) as file:
+            return read_with(user_modality, file, fit=modality is not None)
+    if isinstance(source, pd.DataFrame):
+        source, _ = with_index(source, _columns(like))
+        check_frame(source)
+    if is_in_memory(source):
+        request = _ReadRequest(said_of(source), longest, like, kind, space, project, vocabulary, schema, every_row)
+        sheet = None if vocabulary is not None or (like is not None and like.has_vocabulary) else sheet_in(source)
+        arrays = None if request.raw_type is RawWaveforms else plain_arrays(source)
+        if sheet is not None or arrays is not None:
+            with error_context(request.source):
+                request = request.resolved()
+                where, options = request.source, request.options
+                raw = (
+                    raw_from_sheet(sheet, where, options) if arrays is None else raw_from_arrays(arrays, where, options)
+                )
+                data = _to_dataset(raw, request)
+        else:
+            with as_temporary_file(source) as file:
+                data = _read(replace(request, source=str(file)))
+        if every_row and len(data) != num_rows(source):
+            raise UsageError(
+                f"one example for each of {num_rows(source)} rows",
+                f"{len(data)}{': ' if data.notes else ''}{'; '.join(data.notes)}. Pass `feller.read(data,"
+                " like=model.description.modality)` to get results for the examples that are read",
+            )
+        return data
+    if not isinstance(source, str | os.PathLike):
+        raise UsageError("a file, a folder, example:NAME or data in memory", type(source).__name__, argument="data")
+    return _read(_ReadRequest(str(source), longest, like, kind, space, project, vocabulary, schema, every_row))
+
+
+def _columns(like: Modality | None) -> tuple[str, ...] | None:
+    """Return the columns of a table to follow; None where there is none."""
+    mixed, table = (None, None) if like is None else (like.view(MixedTable), like.view(Table))
+    table = table if mixed is None else mixed.table
+    return None if table is None else table.schema.names
+
+
+@dataclass(frozen=True)
+class _ReadRequest:
+    """What is read, and as what: the arguments of `read`."""
+
+    source: str
+    longest: int | None
+    like: Modality | None
+    kind: type[RawExamples] | None
+    space: str | None
+    project: bool
+    vocabulary: str | None
+    schema: Schema | str | os.PathLike[str] | Mapping[str, object] | None
+    every_row: bool
+
+    def check(self) -> None:
+        """Raise a UsageError on what does not go together, before a file is opened."""
+        check_number("longest", self.longest, ge=1)
+        if self.project and self.space is None:
+            raise UsageError("the space onto which --project moves points", "none", argument="space")
+        if self.space is not None:
+            check_space(self.space)
+        if self.schema is not None and any(
+            asked is not None for asked in (self.longest, self.like, self.space, self.vocabulary)
+        ):
+            raise UsageError(
+                "a schema describes all of a table", remedy="Leave out longest, space, vocabulary and a model to follow"
+            )
+
+    def resolved(self) -> "_ReadRequest":
+        """Return the same with the schema that its file holds, and the size of a model to follow; errors as `check`."""
+        self.check()
+        return replace(self, schema=self.parsed_schema, longest=self.size)
+
+    @property
+    def parsed_schema(self) -> Schema | None:
+        """The schema, read from its file."""
+        return None if self.schema is None else schema_of(self.schema)
+
+    @property
+    def size(self) -> int | None:
+        """As asked, or that of the model to follow."""
+        own = None if self.like is None else self.like.read_size
+        return self.longest if own is None else own
+
+    @property
+    def raw_type(self) -> type[RawExamples]:
+        """What must be there."""
+        if self.schema is not None:
+            return RawTable
+        return self.kind or RawExamples if self.like is None else self.like.raw_type
+
+    @property
+    def choose(self) -> ColumnSelector:
+        """Which columns of a table may be the only ones that count."""
+        if self.like is not None:
+            return self.like.select_columns
+        return torsions_among if self.space in (None, ANGLES) else all_columns
+
+    @property
+    def options(self) -> ReadOptions:
+        """What finding must know of it."""
+        return ReadOptions(self.longest, select_columns=self.choose, raw_type=self.raw_type)
+
+
+def _read(request: _ReadRequest) -> Dataset:
+    request, source = request.resolved(), request.source
+    with error_context(source):
+        if source.startswith(EXAMPLE_PREFIX):
+            return _example(request)
+        if is_sharded(source):
+            return _in_shards(request)
+        require_data(source)
+        return _to_dataset(_load(request), request)
+
+
+def _example(request: _ReadRequest) -> Dataset:
+    """Read an example: as it is, or what a file with it would hold as something else."""
+    shipped, part = parse_example(request.source)
+    example = EXAMPLES[shipped.name]
+    data = _example_as(example, part, request)
+    if not example.by_name or data.fingerprint:
+        return data
+    return replace(
+        data, fingerprint=fingerprint_of_values(data.values, data.given)
+    )  # which tells it from fingerprints of before
+
+
+def _example_as(example: Example, part: str, request: _ReadRequest) -> Dataset:
+    """Read an example as it is asked for."""
+    if all(
+        asked is None for asked in (request.longest, request.like, request.space, request.vocabulary, request.schema)
+    ):
+        return example.load(part)
+    if example.raw is not None:
+        return _to_dataset(example.raw(part), request)
+    data = example.load(part)
+    arrays = data.modality.arrays(data.values, data.given)
+    return _to_dataset(raw_from_arrays(arrays, request.source, ReadOptions(request.longest, limit=None)), request)
+
+
+def _in_shards(request: _ReadRequest) -> Dataset:
+    """Read the index and a sample of shards."""
+    if request.project:
+        raise UsageError(
+            "moves points of a file that is read as a whole",
+            remedy="Project them before, or give one",
+            argument="project",
+        )
+    options = request.options if request.vocabulary is None else replace(request.options, raw_type=RawTexts)
+    return shard_dataset(request.source, options, lambda found: _to_dataset(found, request))
+
+
+def _load(request: _ReadRequest) -> RawExamples:
+    """Find what a file or folder holds."""
+    path = pathlib.Path(request.source)
+    if request.like is not None and request.like.view(Text) is not None:
+        return load_texts(path)
+    return (
+        load_raw(path, request.options)
+        if request.vocabulary is None
+        else load_texts(path, ReadOptions(request.longest))
+    )
+
+
+def _to_dataset(raw: RawExamples, request: _ReadRequest) -> Dataset:
+    """Give what was found a meaning: that of the model to follow, or its own."""
+    source, like, make = request.source, request.like, _DATASETS[type(raw)]
+    if request.schema is not None and not isinstance(raw, RawTable):
+        raise UsageError(
+            f"a schema describes a table, and {source} holds {raw.description}",
+            remedy="Leave it out",
+            argument="schema",
+        )
+    worded = _WITH_VOCABULARY.get(type(raw))
+    if worded and request.space is None and (like is None or like.view(worded) is not None):
+        return make(raw, request)
+    if request.vocabulary is not None:
+        raise UsageError("holds no text, and only text has a vocabulary", remedy="Leave it out", file=source)
+    if like is None:
+        return make(raw, request)
+    rows = _with_commas(raw, request) if isinstance(raw, RawTable) else None
+    return like.dataset_from_raw(rows or raw)
+
+
+def _texts(raw: RawTexts, request: _ReadRequest) -> Dataset:
+    _refuse_space(request)
+    like = None if request.like is None else request.like.view(Text)
+    return text_dataset(raw, request.longest, request.vocabulary, like, keep_empty=request.every_row)
+
+
+def _documents(raw: RawDocuments, request: _ReadRequest) -> Dataset:
+    _refuse_space(request)
+    like = None if request.like is None else request.like.view(Documents)
+    return document_dataset(raw, request.vocabulary, like)
+
+
+def _table(raw: RawTable, request: _ReadRequest) -> Dataset:
+    """Make a data set of a table by the schema, or of rows of numbers where they are written with decimal commas."""
+    rows = _with_commas(raw, request)
+    if rows is not None:
+        return _rows(rows, request)
+    places = coordinate_columns(raw.columns)
+    if request.longest is not None or request.space is not None:
+        raise UsageError(
+            f"{request.source} holds a table with words, which has neither size nor space",
+            remedy=f"Leave them out{f', or keep {places[0]} and {places[1]} alone' if request.space and places else ''}",
+        )
+    data = table_dataset(raw, request.parsed_schema)
+    return replace(data, notes=(*data.notes, _coordinates_note(places))) if places else data
+
+
+def _with_commas(raw: RawTable, request: _ReadRequest) -> RawPoints | None:
+    """Return rows of numbers with decimal commas, where the names of their columns, or what is asked, want such."""
+    columns = [name for name in raw.columns if name.lower() not in LABEL_NAMES]
+    places = len(columns) == 2 and coordinate_columns(columns)
+    known = request.like.is_manifold if request.like else request.space or places
+    return parse_decimal_commas(raw, request.source, request.choose) if known and request.schema is None else None
+
+
+def _rows(raw: RawPoints, request: _ReadRequest) -> Dataset:
+    """Give rows of numbers the space that is asked for, or that of their names."""
+    space = request.space
+    if request.longest is not None:
+        raise UsageError(f"{request.source} holds points, which have no size", remedy="Leave longest out")
+    if space is None:
+        return _by_names(raw)
+    if space == "sphere" and raw.values.shape[1] == 2:
+        return earth_dataset(raw)
+    if space in (FLAT, ANGLES):
+        return {FLAT: points_dataset, ANGLES: torsion_dataset}[space](raw)
+    return manifold_dataset(raw, place_of(space, raw), project=request.project)
+
+
+def _by_names(raw: RawPoints) -> Dataset:
+    places = coordinate_columns(raw.columns)
+    if places and len(raw.columns) == 2:
+        return earth_dataset(raw)
+    if torsions_among(raw.columns):
+        return torsion_dataset(raw)
+    if places:
+        raw = replace(raw, notes=(*raw.notes, _coordinates_note(places)))
+    return points_dataset(raw)
+
+
+def _coordinates_note(places: tuple[str, ...]) -> str:
+    """Say what becomes of a latitude and a longitude beside other columns."""
+    return (
+        f"{places[0]} and {places[1]} were taken as plain numbers; a table of these two columns alone makes a model of"
+        " places on the sphere"
+    )
+
+
+def _chains(raw: RawChains) -> Dataset:
+    """Make a data set of chains, with their sequences where any is known."""
+    return backbone_dataset(raw) if raw.residues is None else protein_dataset(raw)
+
+
+def _without_options(make: Callable[..., Dataset]) -> Callable[..., Dataset]:
+    """Return what makes a data set of a kind that needs nothing to be said."""
+
+    def made(found: RawExamples, wanted: _ReadRequest) -> Dataset:
+        _refuse_space(wanted)
+        return make(found)
+
+    return made
+
+
+def _refuse_space(request: _ReadRequest) -> None:
+    if request.space is not None:
+        raise UsageError(
+            f"{request.source} holds no rows of numbers, so it lies in no other space",
+            remedy="Leave it out",
+            argument="space",
+        )
+
+
+_DATASETS: dict[type[RawExamples], Callable[..., Dataset]] = {
+    RawArrays: _without_options(array_dataset),
+    RawChains: _without_options(_chains),
+    RawCrystals: _without_options(crystal_dataset),
+    RawDocuments: _documents,
+    RawMolecules: _without_options(molecule_dataset),
+    RawImages: _without_options(image_dataset),
+    RawPoints: _rows,
+    RawWaveforms: lambda found, wanted: waveform_dataset(found, wanted.longest),
+    RawSpeech: _without_options(speech_dataset),
+    RawTable: _table,
+    RawTexts: _texts,
+}
+"""What makes a data set of each kind, from what was found and what is wanted."""
+_WITH_VOCABULARY: dict[type[RawExamples], type[Modality]] = {RawDocuments: Documents, RawTexts: Text}
+"""Kinds with a vocabulary, which is asked for or that of a model to follow."""
