@@ -217,7 +217,7 @@ def in_time(words: list[str]) -> bool:
 def test_examples_run(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr("feller.app.workflows.documents.evaluate_documents.DRAWN", 8)
+    monkeypatch.setattr("feller.app.workflows.documents.evaluate_documents.MAX_CONTINUED", 8)
     for few in ("MOST", "TRACED"):
         monkeypatch.setattr(f"feller.app.workflows.speech.evaluate_speech.{few}", 4)
     found = blocks(page)

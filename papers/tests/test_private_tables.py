@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from feller.app.config import FitConfig, PrivacyOptions, ReadingOptions
+from feller.app.config import DataLoadingOptions, FitConfig, PrivacyOptions
 from feller.app.options import config_of
 from feller.app.workflows.fit import fit
 from feller.core.rng import Rng
@@ -187,7 +187,7 @@ def test_private_models_are_those_of_fit(tmp_path) -> None:
         out=str(tmp_path / "run"),
         size="tiny",
         epsilon=wish.epsilon,
-        reading=ReadingOptions(schema=schema),
+        reading=DataLoadingOptions(schema=schema),
         privacy=PrivacyOptions(delta=wish.delta, noise=wish.noise, clip=wish.clip, unsafe_seed=wish.unsafe_seed),
     )
     run, _ = fit(config, change=change)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:  # what `_EXPORTS` says, for type checkers and editors
     )
     from feller.app.config import (
         AuditConfig as AuditConfig, BridgeConfig as BridgeConfig, EvaluateConfig as EvaluateConfig, ExportConfig as
-        ExportConfig, FitConfig as FitConfig, PrivacyOptions as PrivacyOptions, ReadingOptions as ReadingOptions,
+        ExportConfig, FitConfig as FitConfig, PrivacyOptions as PrivacyOptions, DataLoadingOptions as DataLoadingOptions,
         RunFolderOptions as RunFolderOptions, SampleConfig as SampleConfig, SampleFileOptions as SampleFileOptions,
         SamplerOptions as SamplerOptions, SteerConfig as SteerConfig, TrainingOptions as TrainingOptions, TuneConfig as
         TuneConfig,
@@ -107,7 +107,7 @@ _EXPORTS = {
     "app.api": (
         *("audit", "bridge", "evaluate", "export", "fit", "load", "sample", "steer", "tune"),
         *("AuditConfig", "BridgeConfig", "EvaluateConfig", "ExportConfig", "FitConfig", "PrivacyOptions"),
-        *("ReadingOptions", "RunFolderOptions", "SampleConfig", "SampleFileOptions", "SamplerOptions"),
+        *("DataLoadingOptions", "RunFolderOptions", "SampleConfig", "SampleFileOptions", "SamplerOptions"),
         *("SteerConfig", "TrainingOptions", "TuneConfig"),
     ),
     "app.results": ("FittedRun", "Report", "SteeredSamples"),

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 import feller
-from feller.app.workflows.bridges.is_bridge import KEY
+from feller.app.workflows.bridges.bridge_detection import BRIDGE_KEY
 from feller.control.bridges.conditional_control import ConditionalControl
 from feller.core.errors import UsageError
 from feller.core.user_code import MEMORY_PREFIX, load_function
@@ -259,7 +259,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
         nfe=8,
         train=feller.TrainConfig(steps=10, batch_size=16, warmup=1),
     )
-    monkeypatch.setattr("feller.app.workflows.bridge.bridging", lambda modality: how)
+    monkeypatch.setattr("feller.app.workflows.bridge.default_bridge_settings", lambda modality: how)
 
 
 def hill_in_memory() -> Callable[[Tensor, Tensor], Tensor]:
@@ -289,7 +289,7 @@ def test_a_bridge_takes_a_function_in_memory_and_gives_trajectories(quick: None)
     with pytest.raises(UsageError) as none:
         bridge.trajectories(n=0)
     assert none.value.argument == "n"
-    (word,) = bridge.folder.read_record(bridge.folder.recipe)[KEY]["costs"]
+    (word,) = bridge.folder.read_record(bridge.folder.recipe)[BRIDGE_KEY]["costs"]
     assert word.startswith(f"{MEMORY_PREFIX}hill-")
     assert load_function(word) is hill
     script = (
@@ -308,10 +308,10 @@ def test_a_bridge_takes_a_function_in_memory_and_gives_trajectories(quick: None)
 def test_a_reward_may_be_a_function_in_memory() -> None:
     pictures = np.random.default_rng(0).integers(0, 256, (40, 8, 8), dtype=np.uint8)
     run = feller.fit(pictures, size="tiny", steps=2, **PLAIN)
-    steered = feller.steer(run, reward=lambda x: x.flatten(1).mean(1) / 255, n=2, steps=1, calls=2, verbose=False)
+    steered = feller.steer(run, reward=lambda x: x.flatten(1).mean(1) / 255, n=2, steps=1, nfe=2, verbose=False)
     assert np.isfinite(steered.report.metrics["reward"])
     tuned = feller.tune(run, reward=lambda x: x.flatten(1).mean(1) / 255, steps=1, out="runs/tuned", **PLAIN)
-    assert tuned.sample(2, calls=2, verbose=False).numpy().shape == (2, 8, 8)
+    assert tuned.sample(2, nfe=2, verbose=False).numpy().shape == (2, 8, 8)
     script = (
         "import feller\n"
         "try:\n"

@@ -13,9 +13,9 @@ import pytest
 
 import feller
 from feller.app import config as configs
-from feller.app.cli import COMMANDS, command_named, main
+from feller.app.cli import COMMANDS, find_command, main
 from feller.app.commands.arguments import parse
-from feller.app.options import config_of, configured, flags_of, group, python_options, python_words
+from feller.app.options import accepts_options, config_of, flags_of, group, python_options, python_words
 from feller.core.errors import UsageError
 from tests.errors import refuses
 
@@ -48,18 +48,18 @@ FORMS = {
 
 @pytest.fixture(autouse=True)
 def _runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("feller.app.options.marks", lambda *words: [])  # nothing is there to be looked at
+    monkeypatch.setattr("feller.app.options.annotations_of", lambda *words: [])  # nothing is there to be looked at
 
 
 def config_named(name: str) -> tuple[type, dict[str, object]]:
     """Return the class of a config, and options of it."""
-    return command_named(name)[0], {**FORMS[name][1], **({"data": "example:moons"} if name == "fit" else {})}
+    return find_command(name)[0], {**FORMS[name][1], **({"data": "example:moons"} if name == "fit" else {})}
 
 
 @pytest.mark.parametrize("name", FORMS)
 def test_words_options_and_groups_give_equal_configs(name: str) -> None:
     kind, given = config_named(name)
-    parsed, rest = parse(kind, name, FORMS[name][0], deep=bool(command_named(name)[1]))
+    parsed, rest = parse(kind, name, FORMS[name][0], allow_nested=bool(find_command(name)[1]))
     assert rest == []
     flat = config_of(kind, **given)
     groups = {one.name: inner for one in fields(kind) if (inner := group(one)) is not None}
@@ -74,13 +74,13 @@ def test_words_options_and_groups_give_equal_configs(name: str) -> None:
 
 @pytest.mark.parametrize("name", FORMS)
 def test_functions_take_options_groups_or_the_config(name: str) -> None:
-    kind, given = command_named(name)[0], FORMS[name][1]
+    kind, given = find_command(name)[0], FORMS[name][1]
     found: list[object] = []
 
     def hear(first: object = None, *, config: object) -> None:
         found.append(config)
 
-    function = configured(kind)(hear)
+    function = accepts_options(kind)(hear)
     function(None, **given)
     function(None, config=config_of(kind, **given))
     function(first=None, config=config_of(kind, **dict([*given.items()][:-1])), **dict([*given.items()][-1:]))
@@ -89,7 +89,7 @@ def test_functions_take_options_groups_or_the_config(name: str) -> None:
 
 @pytest.mark.parametrize("name", FORMS)
 def test_functions_show_every_option(name: str) -> None:
-    kind = command_named(name)[0]
+    kind = find_command(name)[0]
     parameters = inspect.signature(getattr(feller, name)).parameters
     assert {*python_options(kind), "config"} <= {*parameters}
     for option, one in flags_of(kind).items():
@@ -99,7 +99,7 @@ def test_functions_show_every_option(name: str) -> None:
 
 @pytest.mark.parametrize("name", FORMS)
 def test_at_most_twelve_fields_and_no_name_twice(name: str) -> None:
-    kind = command_named(name)[0]
+    kind = find_command(name)[0]
     inner = [group(one) for one in fields(kind)]
     names = [one.name for one in fields(kind)] + [
         option for one in inner if one is not None for option in flags_of(one)

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from feller.app.cli import main
-from feller.app.workflows.fine_tuned_run import recipe_of
+from feller.app.workflows.fine_tuned_run import read_recipe
 from feller.app.workflows.shard_folder import _sampled_as_now
 from feller.core import migrations
 from feller.core.errors import InputError
@@ -388,7 +388,7 @@ def test_an_export_of_an_older_run_opens(written: int, tmp_path: pathlib.Path) -
     run, out = copied(tmp_path / "r", written), tmp_path / "e"
     assert main(["export", str(run.path), "--to", "huggingface", "--out", str(out)]) == 0
     assert json.loads((out / "recipe.json").read_text())["format"] == written
-    assert recipe_of(Run(out)) == recipe_of(run)
+    assert read_recipe(Run(out)) == read_recipe(run)
     assert load_model(Run(out)).sample_dataset(2, rng=Rng(7)).values.isfinite().all()
 
 

@@ -14,8 +14,8 @@ import torch
 
 from feller.app.modalities.registration import find_recipe
 from feller.app.workflows.private.budget import ledger_of
-from feller.app.workflows.run_config import record_of
-from feller.app.workflows.run_status import reported_of
+from feller.app.workflows.run_config import read_fit_record
+from feller.app.workflows.run_status import read_report_summary
 from feller.core.rng import Rng
 from feller.core.run_folder import Run
 from feller.core.safetensors_io import load_tensors, save_tensors
@@ -161,10 +161,10 @@ FILES = {
         for name in ("model.json", "average.safetensors")
     },
     "recipe.json": _kept(
-        "recipe.json", lambda run: (record_of(run), from_dict(Recipe, run.read_record(run.recipe)["recipe"]))
+        "recipe.json", lambda run: (read_fit_record(run), from_dict(Recipe, run.read_record(run.recipe)["recipe"]))
     ),
     "state.json": _kept("state.json", read_counters),
-    "report.json": RunFile("report.json", json.dumps(REPORT).encode, reported_of),
+    "report.json": RunFile("report.json", json.dumps(REPORT).encode, read_report_summary),
     "state.safetensors": _kept("state.safetensors", lambda run: load_tensors(run.state)),
     "metrics.jsonl": _kept("metrics.jsonl", lambda run: MetricsWriter(run.metrics, 4).close()),
     "ledger.json": RunFile(

@@ -9,8 +9,8 @@ import torch
 
 from feller.app.cli import main
 from feller.app.config import FitConfig
-from feller.app.options import from_record, recorded
-from feller.app.workflows.run_config import record_of
+from feller.app.options import from_record, to_record
+from feller.app.workflows.run_config import read_fit_record
 from feller.core import migrations
 from feller.core.errors import InputError
 from feller.core.rng import Rng
@@ -54,8 +54,8 @@ def test_the_kept_run_draws_what_it_drew(kept: tuple[Run, int]) -> None:
 
 def test_what_was_asked_of_the_kept_run_is_known(kept: tuple[Run, int]) -> None:
     run, written = kept
-    record = record_of(run)
-    assert recorded(record.config) == CONFIG[written]
+    record = read_fit_record(run)
+    assert to_record(record.config) == CONFIG[written]
     assert (record.provenance.recipe, record.provenance.size, record.seed) == ("points", "small", 0)
     assert len(record.provenance.fingerprint.removeprefix("read-")) == 16
 

@@ -12,7 +12,7 @@ from markdown_it import MarkdownIt
 
 from feller.app.config import ExportConfig
 from feller.app.workflows.export import export
-from feller.app.workflows.hugging_face import BEGUN
+from feller.app.workflows.hugging_face import TEMP_PREFIX
 from feller.core.errors import InputError
 from feller.core.run_folder import Run
 from tests.safety.specimen_runs import copied
@@ -99,12 +99,12 @@ def test_a_full_disk_leaves_the_earlier_export(
 
 
 def test_what_a_killed_export_left_is_removed_and_no_more(run: Run, tmp_path: pathlib.Path) -> None:
-    (tmp_path / "hub" / f"{BEGUN}0").mkdir(parents=True)
-    (tmp_path / "hub" / f"{BEGUN}0" / "model.safetensors").write_bytes(b"half")
+    (tmp_path / "hub" / f"{TEMP_PREFIX}0").mkdir(parents=True)
+    (tmp_path / "hub" / f"{TEMP_PREFIX}0" / "model.safetensors").write_bytes(b"half")
     folder, _ = export(run, ExportConfig(to="huggingface", out=str(tmp_path / "hub")))
     (folder / ".gitattributes").write_text("of the user")
     export(run, ExportConfig(to="huggingface", out=str(folder)))
-    assert not [name for name in contents(folder) if name.startswith(BEGUN)]
+    assert not [name for name in contents(folder) if name.startswith(TEMP_PREFIX)]
     assert ".gitattributes" in contents(folder)
 
 

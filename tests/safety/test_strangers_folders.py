@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from feller.app.cli import main
-from feller.app.workflows.run_config import record_of
+from feller.app.workflows.run_config import read_fit_record
 from feller.core.errors import InputError, UsageError
 from feller.core.run_folder import Run
 from feller.core.safetensors_io import load_tensors, save_tensors
@@ -109,7 +109,7 @@ def test_values_that_mean_nothing(
 def _all_read(run: Run) -> None:
     """Read what a resumed fit reads of its records."""
     load_model(run)
-    record_of(run)
+    read_fit_record(run)
     from_dict(Recipe, run.read_record(run.recipe)["recipe"])
 
 

@@ -44,7 +44,7 @@ scale = feller.VP(beta_max=10.0)(torch.linspace(0, 1, 5)).d_log_snr
 run = feller.fit(frame, target="y", epsilon=4.0, steps=3, report=False, privacy=feller.PrivacyOptions(delta=1e-6))
 again: feller.FittedRun = feller.fit(resume=True, out="runs/a", verbose=False)
 whole = feller.fit("data.csv", config=feller.FitConfig(size="tiny"), steps=3)
-drawn = run.sample(10, given={"label": 7}, guidance=2.0, top_k=3, sampler=feller.SamplerOptions(calls=4))
+drawn = run.sample(10, given={"label": 7}, guidance=2.0, top_k=3, sampler=feller.SamplerOptions(nfe=4))
 some = run.sample(10, given={"label": 7, "age": (30, 40), "job": ["clerk", "smith"]}, guidance=2.0)
 likely: np.ndarray = run.log_prob(frame)
 shorter: Tensor = feller.log_prob(flow, x_1, divergence=feller.Hutchinson())

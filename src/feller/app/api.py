@@ -13,11 +13,11 @@ from feller.app.commands.arguments import set_fields, words_of_fields
 from feller.app.config import (
     AuditConfig,
     BridgeConfig,
+    DataLoadingOptions,  # noqa: F401
     EvaluateConfig,
     ExportConfig,
     FitConfig,
     PrivacyOptions,  # noqa: F401 - public, with the others
-    ReadingOptions,  # noqa: F401
     RunFolderOptions,  # noqa: F401
     SampleConfig,
     SampleFileOptions,  # noqa: F401
@@ -26,16 +26,16 @@ from feller.app.config import (
     TrainingOptions,  # noqa: F401
     TuneConfig,
 )
-from feller.app.options import config_of, configured
+from feller.app.options import accepts_options, config_of
 from feller.app.results import FittedRun, HasRun, Report, SteeredSamples
-from feller.app.terminal import shown
+from feller.app.terminal import progress_reporter
 from feller.app.workflows.audit import audit as audit_run
 from feller.app.workflows.bridge import bridge as bridge_populations
 from feller.app.workflows.evaluate import evaluate as evaluate_run
 from feller.app.workflows.export import export as export_run
 from feller.app.workflows.fit import fit as fit_data
 from feller.app.workflows.steer import steer as steer_run
-from feller.app.workflows.steering.reward_search import Steered
+from feller.app.workflows.steering.reward_search import RewardSearchResult
 from feller.app.workflows.tune import tune as tune_run
 from feller.core.errors import UsageError
 from feller.core.run_folder import Run, target_run, to_run
@@ -47,7 +47,7 @@ RunSource = FittedRun | Run | Model | HasRun | str | os.PathLike[str]
 """A run, its folder, a `Synthesizer`, or a model, which is written as a run first."""
 
 
-def _run_of(source: RunSource | None, code: str | None = None) -> Run:
+def _resolve_run(source: RunSource | None, code: str | None = None) -> Run:
     """Return a run; code of the user's own is loaded first."""
     source = source.fitted_run() if isinstance(source, HasRun) else source
     code = source.code if code is None and isinstance(source, FittedRun) else code
@@ -75,10 +75,10 @@ def load(source: RunSource, *, code: str | None = None) -> FittedRun:
     Raises:
         InputError: If there is no run in the folder.
     """
-    return FittedRun(_run_of(source, code).path, code=code)
+    return FittedRun(_resolve_run(source, code).path, code=code)
 
 
-@configured(FitConfig)
+@accepts_options(FitConfig)
 def fit(data: DataSource | None = None, *, config: FitConfig) -> FittedRun:
     """Fit a model to data and write a run folder.
 
@@ -93,20 +93,22 @@ def fit(data: DataSource | None = None, *, config: FitConfig) -> FittedRun:
         UsageError: If an argument is wrong.
         Interrupted: After Ctrl-C, with all saved.
     """
-    with shown(config.printing.verbose) as tell:
+    with progress_reporter(config.printing.verbose) as reporter:
         if isinstance(data, pd.DataFrame):
             data, notes = with_index(data)
             check_frame(data)
             for note in notes:
-                tell.note(note)
+                reporter.note(note)
         fields = config.fields or {}
         words = tuple(words_of_fields(fields))
-        run, numbers = fit_data(config, data, change=lambda recipe: set_fields(recipe, fields), fields=words, tell=tell)
+        run, numbers = fit_data(
+            config, data, change=lambda recipe: set_fields(recipe, fields), field_words=words, reporter=reporter
+        )
     recipe = config.recipe_name or ""
     return FittedRun(run.path, numbers, recipe.rpartition(":")[0] or None)
 
 
-@configured(SampleConfig)
+@accepts_options(SampleConfig)
 def sample(run: RunSource | None = None, *, config: SampleConfig) -> Samples:
     """Draw samples of a run; they are written where `out` says so.
 
@@ -118,10 +120,10 @@ def sample(run: RunSource | None = None, *, config: SampleConfig) -> Samples:
         Of a table a DataFrame, with the columns and types of the data; of other kinds a `Dataset`, which has
         `numpy()`, `frame()` and `save(path)`.
     """
-    return FittedRun(_run_of(run, config.opening.code).path).sample(config=config)
+    return FittedRun(_resolve_run(run, config.loading.code).path).sample(config=config)
 
 
-@configured(EvaluateConfig)
+@accepts_options(EvaluateConfig)
 def evaluate(run: RunSource | None = None, *, config: EvaluateConfig) -> Report:
     """Compare samples with real data that training did not see, and write the report.
 
@@ -129,12 +131,12 @@ def evaluate(run: RunSource | None = None, *, config: EvaluateConfig) -> Report:
         run: Holds the model.
         config: How: options of `EvaluateConfig`, which may be named alone; `data` may be in memory.
     """
-    folder = _run_of(run, config.opening.code)
-    with shown(config.opening.verbose) as tell:
-        return _report(folder, evaluate_run(folder, config, tell=tell))
+    folder = _resolve_run(run, config.loading.code)
+    with progress_reporter(config.loading.verbose) as reporter:
+        return _report(folder, evaluate_run(folder, config, reporter=reporter))
 
 
-@configured(AuditConfig)
+@accepts_options(AuditConfig)
 def audit(run: RunSource | None = None, *, config: AuditConfig) -> Report:
     """Say what is promised about single rows, what bounds their reconstruction, and what attacks reach.
 
@@ -143,9 +145,9 @@ def audit(run: RunSource | None = None, *, config: AuditConfig) -> Report:
         config: How: options of `AuditConfig`, which may be named alone; `data` are the rows that it learned from, also
             in memory.
     """
-    folder = _run_of(run, config.opening.code)
-    with shown(config.opening.verbose) as tell:
-        return _report(folder, audit_run(folder, config, tell=tell))
+    folder = _resolve_run(run, config.loading.code)
+    with progress_reporter(config.loading.verbose) as reporter:
+        return _report(folder, audit_run(folder, config, reporter=reporter))
 
 
 def _report(run: Run, numbers: dict[str, Any]) -> Report:
@@ -154,7 +156,7 @@ def _report(run: Run, numbers: dict[str, Any]) -> Report:
     return Report(run.path, {name: one for name, one in numbers.items() if name != "report"}, name)
 
 
-@configured(SteerConfig)
+@accepts_options(SteerConfig)
 def steer(run: RunSource | None = None, *, config: SteerConfig) -> SteeredSamples:
     """Draw samples that are as wished, or that explain an observation, without training.
 
@@ -162,18 +164,18 @@ def steer(run: RunSource | None = None, *, config: SteerConfig) -> SteeredSample
         run: Holds the model, which stays as it is.
         config: How: options of `SteerConfig`, which may be named alone, `reward` or `observe` with `operator`.
     """
-    folder = _run_of(run, config.opening.code)
-    with shown(config.opening.verbose) as tell:
-        found, page = steer_run(folder, config, tell=tell)
-    fitted, before = FittedRun(folder.path), found.before if isinstance(found, Steered) else None
+    folder = _resolve_run(run, config.loading.code)
+    with progress_reporter(config.loading.verbose) as reporter:
+        result, page = steer_run(folder, config, reporter=reporter)
+    fitted, before = FittedRun(folder.path), result.unsteered if isinstance(result, RewardSearchResult) else None
     return SteeredSamples(
-        fitted.as_samples(found.samples),
+        fitted.as_samples(result.samples),
         None if before is None else fitted.as_samples(before),
-        Report(folder.path, dict(found.numbers), pathlib.Path(page).stem),
+        Report(folder.path, dict(result.numbers), pathlib.Path(page).stem),
     )
 
 
-@configured(TuneConfig)
+@accepts_options(TuneConfig)
 def tune(run: RunSource | None = None, *, fields: Mapping[str, object] | None = None, config: TuneConfig) -> FittedRun:
     """Change a model so that it samples its law tilted by a reward, and write it as a run like any other.
 
@@ -182,16 +184,16 @@ def tune(run: RunSource | None = None, *, fields: Mapping[str, object] | None = 
         fields: Fields of the recipe by their names, such as {"train.lr": 1e-5}.
         config: How: options of `TuneConfig`, which may be named alone.
     """
-    code, output = config.opening.code, config.output
-    folder = _run_of(output.out if output.resume and run is None else run, code)
-    with shown(config.opening.verbose) as tell:
+    code, output = config.loading.code, config.output
+    folder = _resolve_run(output.out if output.resume and run is None else run, code)
+    with progress_reporter(config.loading.verbose) as reporter:
         words = tuple(words_of_fields(fields or {}))
         change = functools.partial(set_fields, given=fields or {})
-        tuned, numbers = tune_run(folder, config, change=change, fields=words, tell=tell)
-    return FittedRun(tuned.path, numbers, code)
+        tuned_run, numbers = tune_run(folder, config, change=change, field_words=words, reporter=reporter)
+    return FittedRun(tuned_run.path, numbers, code)
 
 
-@configured(BridgeConfig)
+@accepts_options(BridgeConfig)
 def bridge(*populations: DataSource, fields: Mapping[str, object] | None = None, config: BridgeConfig) -> FittedRun:
     """Join populations by paths that cost least, and write a run folder.
 
@@ -201,15 +203,15 @@ def bridge(*populations: DataSource, fields: Mapping[str, object] | None = None,
         fields: Fields of the bridge by their names, such as {"train.batch": 64}.
         config: How: options of `BridgeConfig`, which may be named alone.
     """
-    with shown(config.printing.verbose) as tell, _in_files(populations, config) as config:
+    with progress_reporter(config.printing.verbose) as reporter, _write_populations(populations, config) as config:
         words = tuple(words_of_fields(fields or {}))
         change = functools.partial(set_fields, given=fields or {})
-        run, numbers = bridge_populations(config, change=change, fields=words, tell=tell)
+        run, numbers = bridge_populations(config, change=change, field_words=words, reporter=reporter)
     return FittedRun(run.path, numbers)
 
 
 @contextlib.contextmanager
-def _in_files(populations: Sequence[DataSource], config: BridgeConfig) -> Iterator[BridgeConfig]:
+def _write_populations(populations: Sequence[DataSource], config: BridgeConfig) -> Iterator[BridgeConfig]:
     """Give a config that names the populations; those in memory are written where the run will be."""
     if not any(map(is_in_memory, populations)):
         names = tuple(str(one) for one in populations)
@@ -227,7 +229,7 @@ def _in_files(populations: Sequence[DataSource], config: BridgeConfig) -> Iterat
         yield config_of(BridgeConfig, config, data=tuple(files), out=str(run.path))
 
 
-@configured(ExportConfig)
+@accepts_options(ExportConfig)
 def export(run: RunSource | None = None, *, config: ExportConfig) -> pathlib.Path:
     """Write a run's network for other programs, or the whole model as a folder, and return where it is.
 
@@ -235,6 +237,6 @@ def export(run: RunSource | None = None, *, config: ExportConfig) -> pathlib.Pat
         run: Holds the model.
         config: How: options of `ExportConfig`, which may be named alone; `to` must be.
     """
-    folder = _run_of(run, config.opening.code)
-    with shown(config.opening.verbose) as tell:
-        return export_run(folder, config, tell=tell)[0]
+    folder = _resolve_run(run, config.loading.code)
+    with progress_reporter(config.loading.verbose) as reporter:
+        return export_run(folder, config, reporter=reporter)[0]

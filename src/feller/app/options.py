@@ -13,14 +13,14 @@ from numbers import Real as RealNumber
 from types import UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
-from feller.app.commands.flag_types import Kind, Look
+from feller.app.commands.flag_types import TypeValidator, Validator
 from feller.core.errors import FLAG_PATTERN, InputError, UsageError, best_match, did_you_mean
 
 Config = TypeVar("Config")
 Result = TypeVar("Result")
 Mark = TypeVar("Mark")
 
-ALIKE = 0.7
+MIN_SIMILARITY = 0.7
 """How alike two names must be for one to be meant by the other."""
 PLAIN = (bool, int, float, str, tuple)
 """What is compared by its value; of data in memory there is no usual one."""
@@ -43,20 +43,20 @@ SHELL = ("json",)
 
 def flags_of(kind: Any) -> dict[str, Field[Any]]:
     """Return the options of a config, by their names, those of groups in the place of these."""
-    found: dict[str, Field[Any]] = {}
+    options: dict[str, Field[Any]] = {}
     for one in fields(kind):
         inner = group(one)
-        found |= {one.name: one} if inner is None else flags_of(inner)
-    return found
+        options |= {one.name: one} if inner is None else flags_of(inner)
+    return options
 
 
 def values_of(config: Any) -> dict[str, Any]:
     """Return what the options of a config are, by their names."""
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for one in fields(config):
         value = getattr(config, one.name)
-        found |= {one.name: value} if group(one) is None else values_of(value)
-    return found
+        values |= {one.name: value} if group(one) is None else values_of(value)
+    return values
 
 
 def group(field: Field[Any]) -> type | None:
@@ -65,7 +65,7 @@ def group(field: Field[Any]) -> type | None:
     return kind if isinstance(kind, type) and is_dataclass(kind) else None
 
 
-def changed(config: Any) -> list[str]:
+def non_default_options(config: Any) -> list[str]:
     """Return the names of what is not as it usually is."""
     usual = {name: one.default for name, one in flags_of(config).items()}
     return [
@@ -75,38 +75,38 @@ def changed(config: Any) -> list[str]:
     ]
 
 
-def marks(config: Any, name: str, kind: type[Mark]) -> list[Mark]:
+def annotations_of(config: Any, name: str, kind: type[Mark]) -> list[Mark]:
     """Return the marks of a kind at an option of a config."""
-    return [mark for mark in known_of(flags_of(config)[name]) if isinstance(mark, kind)]
+    return [mark for mark in field_metadata(flags_of(config)[name]) if isinstance(mark, kind)]
 
 
-def known_of(field: Field[Any]) -> tuple[Any, ...]:
+def field_metadata(field: Field[Any]) -> tuple[Any, ...]:
     """Return what is said of an option beside its type."""
     return getattr(field.type, "__metadata__", ())
 
 
-def is_place(field: Field[Any]) -> bool:
+def is_positional(field: Field[Any]) -> bool:
     """Tell whether words of a command are an option by where they stand: in Python the function has it."""
-    return any(getattr(one, "__name__", str(one)).endswith("Positional") for one in known_of(field))
+    return any(getattr(one, "__name__", str(one)).endswith("Positional") for one in field_metadata(field))
 
 
 def flag_names(kind: Any, name: str) -> list[str]:
     """Return the flags of an option, as help shows them; none of a place or of what no word sets."""
-    known = known_of(flags_of(kind)[name])
-    if any(getattr(one, "__name__", str(one)).endswith(("Positional", "Suppress", "Fixed")) for one in known):
+    metadata = field_metadata(flags_of(kind)[name])
+    if any(getattr(one, "__name__", str(one)).endswith(("Positional", "Suppress", "Fixed")) for one in metadata):
         return []
-    given = [one for one in known if hasattr(one, "aliases")]
-    called = next((one.name for one in given if one.name), name.replace("_", "-"))
-    others = [alias for one in given for alias in one.aliases or ()]
+    tyro_args = [one for one in metadata if hasattr(one, "aliases")]
+    called = next((one.name for one in tyro_args if one.name), name.replace("_", "-"))
+    others = [alias for one in tyro_args for alias in one.aliases or ()]
     return [*others, *([] if f"-{called}" in others else [f"--{called}"])]
 
 
-def words_of(config: Any) -> list[str]:
+def command_words(config: Any) -> list[str]:
     """Return the words that make a command again: its name, and what differs from the usual."""
-    words, values = [command_of(type(config))], values_of(config)
-    for name in changed(config):
+    words, values = [command_name(type(config))], values_of(config)
+    for name in non_default_options(config):
         value, flags = values[name], flag_names(config, name)
-        if name in SHELL or not (flags or is_place(flags_of(config)[name])):
+        if name in SHELL or not (flags or is_positional(flags_of(config)[name])):
             continue
         if isinstance(value, Mapping):
             value = tuple(f"{key}={one}" for key, one in value.items())
@@ -119,7 +119,7 @@ def option_of(flag: str) -> str:
     return flag.lstrip("-").replace("-", "_")
 
 
-def command_of(kind: type) -> str:
+def command_name(kind: type) -> str:
     """Return the command of a config or of a class that runs itself."""
     return kind.__name__.removesuffix("Config").lower()
 
@@ -137,8 +137,8 @@ def check_values(config: Any, *, places: bool = True) -> None:
     """
     options = flags_of(config)
     for name, value in values_of(config).items():
-        for mark in marks(config, name, Look) if places or not is_place(options[name]) else ():
-            mark.look(name, value)
+        for mark in annotations_of(config, name, Validator) if places or not is_positional(options[name]) else ():
+            mark.validate(name, value)
 
 
 def config_of(kind: type[Config], config: Config | None = None, /, **options: Any) -> Config:
@@ -153,10 +153,10 @@ def config_of(kind: type[Config], config: Config | None = None, /, **options: An
         UsageError: If there is no such option, or a value is wrong; names the nearest right one.
     """
     if config is not None and not isinstance(config, kind):
-        raise UsageError(f"{command_of(kind)} takes a {kind.__name__}, or its options", found=type(config).__name__)
+        raise UsageError(f"{command_name(kind)} takes a {kind.__name__}, or its options", found=type(config).__name__)
     options = {name: one for name, one in options.items() if one is not None or name not in _groups(kind)}
     check_types(kind, options)
-    config = _nested(kind, kind() if config is None else config, options)
+    config = _replace_nested(kind, kind() if config is None else config, options)
     check_values(config, places=False)
     return config
 
@@ -174,9 +174,9 @@ def check_types(kind: type, values: Mapping[str, Any]) -> None:
     """Refuse values of other types than options take, before anything is made of them; UsageError then."""
     for name, hint in _types(kind).items():
         if name in values and name in flags_of(kind):
-            plain = [Kind(*PLAIN_TYPES[hint])] if hint in PLAIN_TYPES else []
-            for mark in (*plain, *marks(kind, name, Kind)):
-                mark.look(name, values[name])
+            plain = [TypeValidator(*PLAIN_TYPES[hint])] if hint in PLAIN_TYPES else []
+            for mark in (*plain, *annotations_of(kind, name, TypeValidator)):
+                mark.validate(name, values[name])
 
 
 def _groups(kind: type) -> set[str]:
@@ -184,33 +184,37 @@ def _groups(kind: type) -> set[str]:
     return {one.name for one in fields(kind) if group(one) is not None}  # pyrefly: ignore - a dataclass
 
 
-def _nested(kind: type[Config], config: Config, options: dict[str, Any]) -> Config:
+def _replace_nested(kind: type[Config], config: Config, options: dict[str, Any]) -> Config:
     """Return a config with options at their places; errors as of `config_of`, but that no value is looked at."""
-    known = {one.name: one for one in fields(kind)}  # pyrefly: ignore - a dataclass
-    groups = {name: inner for name, one in known.items() if (inner := group(one)) is not None}
+    own_fields = {one.name: one for one in fields(kind)}  # pyrefly: ignore - a dataclass
+    groups = {name: inner for name, one in own_fields.items() if (inner := group(one)) is not None}
     homes = {name: outer for outer, inner in groups.items() for name in flags_of(inner)}
-    found: dict[str, Any] = {name: options.pop(name) for name in known if name in options}
-    for name, value in found.items():
+    changes: dict[str, Any] = {name: options.pop(name) for name in own_fields if name in options}
+    for name, value in changes.items():
         if name in groups and not isinstance(value, groups[name]):
             raise UsageError(f"of {groups[name].__name__}", f"{value!r:.40}", argument=name)
     for name, value in options.items():
         if name not in homes:
             raise unknown_option(kind, name)
         outer = homes[name]
-        found[outer] = replace(found.get(outer, getattr(config, outer)), **{name: value})
-    return replace(config, **found)  # pyrefly: ignore - a dataclass
+        changes[outer] = replace(changes.get(outer, getattr(config, outer)), **{name: value})
+    return replace(config, **changes)  # pyrefly: ignore - a dataclass
 
 
-def recorded(config: Any, but: Container[str] = ()) -> dict[str, Any]:
+def to_record(config: Any, excluded: Container[str] = ()) -> dict[str, Any]:
     """Return the options that are not as usual, by their names, as JSON holds them; none that only Python sets.
 
     Args:
         config: Of a command.
-        but: Names of options that no record needs.
+        excluded: Names of options that no record needs.
     """
     options, values = flags_of(config), values_of(config)
-    kept = (one for one in changed(config) if one not in but and (flag_names(config, one) or is_place(options[one])))
-    return {name: [*values[name]] if isinstance(values[name], tuple) else values[name] for name in kept}
+    names = (
+        one
+        for one in non_default_options(config)
+        if one not in excluded and (flag_names(config, one) or is_positional(options[one]))
+    )
+    return {name: [*values[name]] if isinstance(values[name], tuple) else values[name] for name in names}
 
 
 def from_record(kind: type[Config], content: Any) -> Config:
@@ -228,7 +232,7 @@ def from_record(kind: type[Config], content: Any) -> Config:
             raise InputError(f"config: {kind.__name__} has no option {name!r:.40}: {did_you_mean(name, [*options])}")
         if not _fits(value, types[name]):
             raise InputError(f"config.{name}: expected {types[name]}", found=f"{value!r:.40}")
-    return _nested(kind, kind(), values)
+    return _replace_nested(kind, kind(), values)
 
 
 def _fits(value: Any, hint: Any) -> bool:
@@ -242,7 +246,7 @@ def _fits(value: Any, hint: Any) -> bool:
 
 def python_options(kind: type) -> dict[str, Field[Any]]:
     """Return what a function takes by name: the options of a config, and behind them their groups."""
-    options = {name: one for name, one in flags_of(kind).items() if name not in SHELL and not is_place(one)}
+    options = {name: one for name, one in flags_of(kind).items() if name not in SHELL and not is_positional(one)}
     return options | {one.name: one for one in fields(kind) if group(one) is not None}  # pyrefly: ignore
 
 
@@ -262,15 +266,15 @@ def unknown_option(kind: type, name: str, known: Sequence[str] = (), of: str = "
         remedy = f"Set the field of the recipe: fields={{{deep!r}: ...}}"
     elif name in PARTS_OF_RECIPES and "fields" in known:
         remedy = f'Name its fields: fields={{"{name}.NAME": ...}}'
-    elif close := meant if meant in known else best_match(name, known, ALIKE):
+    elif close := meant if meant in known else best_match(name, known, MIN_SIMILARITY):
         remedy = f"Did you mean {close!r}?"
     else:
         remedy = None
-    expected = f"an argument of {of or command_of(kind)}" + ("" if remedy else f": one of {', '.join(sorted(known))}")
+    expected = f"an argument of {of or command_name(kind)}" + ("" if remedy else f": one of {', '.join(sorted(known))}")
     return UsageError(expected, repr(name), remedy, argument=name)
 
 
-def configured(kind: type) -> Callable[[Callable[..., Result]], Callable[..., Result]]:
+def accepts_options(kind: type) -> Callable[[Callable[..., Result]], Callable[..., Result]]:
     """Return what lets a function, whose last argument is a config, take options by their names, too.
 
     Type checkers know these from the stubs beside the modules, which `scripts/write_stubs.py` writes.
@@ -284,7 +288,7 @@ def configured(kind: type) -> Callable[[Callable[..., Result]], Callable[..., Re
         options = {name: one for name, one in python_options(kind).items() if name not in {one.name for one in own}}
 
         @functools.wraps(function)
-        def called(*args: Any, config: Any = None, **given: Any) -> Result:
+        def called(*args: Any, config: Any = None, **options_given: Any) -> Result:
             if not many and len(args) > len(own):
                 name = getattr(function, "__name__", "")
                 raise UsageError(
@@ -293,12 +297,12 @@ def configured(kind: type) -> Callable[[Callable[..., Result]], Callable[..., Re
                     f"Write {name}(..., target='income')" if name == "fit" else f"Write {name}(..., name=value)",
                     argument=name,
                 )
-            first = {one.name: given.pop(one.name) for one in own if one.name in given}
-            for name in given:
+            first = {one.name: options_given.pop(one.name) for one in own if one.name in options_given}
+            for name in options_given:
                 if name not in options:
                     raise unknown_option(kind, name)
             try:
-                return function(*args, **first, config=config_of(kind, config, **given))
+                return function(*args, **first, config=config_of(kind, config, **options_given))
             except (InputError, UsageError) as error:
                 error.args = (error.reworded(python_words),)
                 raise

@@ -8,35 +8,35 @@ from feller.core.errors import warn
 MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
 
 
-class Tell:
+class Reporter:
     """Hears what a journey says; this one listens in silence."""
 
     def __repr__(self) -> str:
         """Say its name in signatures."""
         return f"{type(self).__name__}()"
 
-    def say(self, text: str) -> None:
+    def log(self, text: str) -> None:
         """Hear one line."""
 
     def note(self, text: str) -> None:
         """Hear what was made of data, in one line."""
-        self.say(text)
+        self.log(text)
 
-    def progress(self, share: float, text: str = "") -> None:
+    def progress(self, fraction: float, text: str = "") -> None:
         """Hear that a share of the present task is done, and how it stands."""
 
-    def task(self, name: str) -> None:
-        """Hear that a task begins; it ends with the next or with `done`."""
+    def start(self, name: str) -> None:
+        """Hear that a task begins; it ends with the next or with `finish`."""
 
-    def done(self) -> None:
+    def finish(self) -> None:
         """Hear that the present task has ended."""
 
-    def waiting(self, what: str) -> contextlib.AbstractContextManager[object]:
+    def spinner(self, what: str) -> contextlib.AbstractContextManager[object]:
         """Hear that something goes on inside the block of which nobody knows how long it takes."""
         return contextlib.nullcontext()
 
 
-class Warner(Tell):
+class Warner(Reporter):
     """Shows no progress, and warns of what was made of data, as Python does: for scripts."""
 
     def note(self, text: str) -> None:
@@ -44,15 +44,15 @@ class Warner(Tell):
         warn(text)
 
 
-SILENT = Tell()
+SILENT = Reporter()
 
 
-def speaks() -> bool:
+def is_main_process() -> bool:
     """Tell whether this process speaks to people: of several that a launcher has started, the first."""
     return os.environ.get("RANK", "0") == "0"
 
 
-def in_words(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """Say a time as people do, with two digits at most."""
     for unit, size in (("day", DAY), ("hour", HOUR), ("minute", MINUTE), ("second", 1.0)):
         if seconds >= 1.5 * size or unit == "second":

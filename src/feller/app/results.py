@@ -18,11 +18,11 @@ from matplotlib.ticker import PercentFormatter
 from PIL import Image
 
 from feller.app.config import SampleConfig
-from feller.app.options import config_of, configured
-from feller.app.terminal import shown
+from feller.app.options import accepts_options, config_of
+from feller.app.terminal import progress_reporter
 from feller.app.workflows.private.budget import ledger_of
-from feller.app.workflows.run_config import is_described, record_of
-from feller.app.workflows.run_status import reported_of
+from feller.app.workflows.run_config import is_described, read_fit_record
+from feller.app.workflows.run_status import read_report_summary
 from feller.core.run_folder import Run, report_iframe
 from feller.core.serialization import read_json
 from feller.data.loading.file_formats import TABLES
@@ -36,26 +36,26 @@ from feller.models.model import Model, Samples, load_model
 from feller.privacy.accounting.ledger import Ledger
 from feller.training.callbacks import read_metrics
 
-FRAMES = f"{IN_MEMORY_PREFIX}DataFrame"
+FRAME_PREFIX = f"{IN_MEMORY_PREFIX}DataFrame"
 """How the name of rows begins that were given as a data frame, and of which a run keeps no copy."""
 BARS = 12
 """Metrics that are drawn, at most."""
 
 
-class _Pictures(html.parser.HTMLParser):
+class _PictureParser(html.parser.HTMLParser):
     """The pictures that a page holds, with their captions."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.found: list[tuple[str, Image.Image]] = []
+        self.pictures: list[tuple[str, Image.Image]] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         """Take what is a picture of the page itself."""
-        given = {name: value or "" for name, value in attrs}
-        kind, _, coded = given.get("src", "").partition(";base64,")
+        attributes = {name: value or "" for name, value in attrs}
+        kind, _, coded = attributes.get("src", "").partition(";base64,")
         if tag == "img" and kind.startswith("data:image/"):
             picture = Image.open(io.BytesIO(base64.b64decode(coded)), formats=("PNG", "JPEG", "WEBP", "GIF"))
-            self.found.append((given.get("alt", "").removeprefix("Picture: "), picture.convert("RGB")))
+            self.pictures.append((attributes.get("alt", "").removeprefix("Picture: "), picture.convert("RGB")))
 
 
 @dataclass(frozen=True, repr=False)
@@ -85,9 +85,9 @@ class Report:
         """Return matplotlib figures: metrics beside their references, the loss, and the pictures of the page."""
         figures = [figure for figure in (self._bars(), self._loss()) if figure is not None]
         if self.path is not None:
-            page = _Pictures()
+            page = _PictureParser()
             page.feed(self.path.read_text(encoding="utf-8"))
-            for caption, picture in page.found:
+            for caption, picture in page.pictures:
                 figure = Figure(figsize=(6.0, 0.5 + 6.0 * picture.height / picture.width))
                 axes = figure.add_subplot()
                 axes.imshow(picture)
@@ -104,8 +104,8 @@ class Report:
             if beside is not None and is_number(value) and is_number(beside[1]):
                 pairs[name] = (float(value), float(beside[1]))
         names = [*pairs][:BARS]
-        shares = [name for name in names if metric(name, self.metrics).is_percent]
-        panels = [*([shares] if shares else []), *([name] for name in names if name not in shares)]
+        fractions = [name for name in names if metric(name, self.metrics).is_percent]
+        panels = [*([fractions] if fractions else []), *([name] for name in names if name not in fractions)]
         if not panels:
             return None
         rows = [len(panel) + 0.9 for panel in panels]
@@ -113,7 +113,7 @@ class Report:
         for panel, axes in zip(
             panels, figure.subplots(len(panels), height_ratios=rows, squeeze=False)[:, 0], strict=True
         ):
-            self._panel(axes, panel, pairs, is_share=panel is shares)
+            self._panel(axes, panel, pairs, is_share=panel is fractions)
         figure.legend(*figure.axes[0].get_legend_handles_labels(), fontsize=8, loc="outside lower center", ncols=2)
         return figure
 
@@ -172,7 +172,7 @@ class FittedRun(os.PathLike[str]):
 
     path: pathlib.Path
     """The folder."""
-    numbers: Mapping[str, float | int | str | None] = field(default_factory=dict, repr=False, compare=False)
+    metrics: Mapping[str, float | int | str | None] = field(default_factory=dict, repr=False, compare=False)
     """What was measured as the run was made; by default what its report says."""
     code: str | None = field(default=None, repr=False)
     """File of your own that defines what the model is made of."""
@@ -207,10 +207,10 @@ class FittedRun(os.PathLike[str]):
     @property
     def report(self) -> Report:
         """The report; without a page if none was made."""
-        numbers = self.numbers or reported_of(self.folder).numbers
+        numbers = self.metrics or read_report_summary(self.folder).numbers
         return Report(self.path, {name: one for name, one in numbers.items() if name != "report"})
 
-    @configured(SampleConfig)
+    @accepts_options(SampleConfig)
     def sample(self, n: int | None = None, *, config: SampleConfig) -> Samples:
         """Draw samples; they are written where `out` says so.
 
@@ -225,9 +225,9 @@ class FittedRun(os.PathLike[str]):
         from feller.app.workflows.sample import sample
 
         config = config if n is None else config_of(SampleConfig, config, n=n)
-        with shown(config.opening.verbose) as tell:
-            drawn = sample(self.folder, config, tell=tell, keep=config.output.out is not None)
-        return drawn.frame if drawn.data is not None and self.of_frame(drawn.data) else drawn.dataset
+        with progress_reporter(config.loading.verbose) as reporter:
+            result = sample(self.folder, config, reporter=reporter, writes_files=config.output.out is not None)
+        return result.frame if result.data is not None and self.returns_frame(result.data) else result.dataset
 
     def log_prob(self, data: Dataset | DataSource, *, guidance: float = 1.0) -> np.ndarray:
         """Return the log probability of examples, [n], in nats; of numbers the log of their density.
@@ -241,7 +241,7 @@ class FittedRun(os.PathLike[str]):
             UsageError: If the model knows no exact one; see `Model.log_prob`.
         """
         if not isinstance(data, Dataset):
-            data = self.model.examples(data, lenient=not is_described(record_of(self.folder)))
+            data = self.model.examples(data, lenient=not is_described(read_fit_record(self.folder)))
         return self.model.log_prob(data, guidance=guidance).cpu().numpy()
 
     def trajectories(self, n: int = 500, *, backward: bool = False, seed: int = 0) -> np.ndarray:
@@ -263,14 +263,14 @@ class FittedRun(os.PathLike[str]):
 
     def as_samples(self, data: Dataset) -> Samples:
         """Return samples as a data frame where the data came as one, or are a table."""
-        return data.frame() if self.of_frame(data) else data
+        return data.frame() if self.returns_frame(data) else data
 
-    def of_frame(self, data: Dataset) -> bool:
+    def returns_frame(self, data: Dataset) -> bool:
         """Tell whether samples are to be a data frame: they are rows of a table, or of numbers that came as one."""
         if data.modality.samples_as_frame:
             return True
-        source = record_of(self.folder).data
-        return data.modality.view(Points) is not None and (source.endswith(TABLES) or source.startswith(FRAMES))
+        source = read_fit_record(self.folder).data
+        return data.modality.view(Points) is not None and (source.endswith(TABLES) or source.startswith(FRAME_PREFIX))
 
     def _repr_html_(self) -> str:
         """Show the report in a notebook."""

@@ -136,12 +136,12 @@ class Synthesizer:
         """
         if not isinstance(X, pd.DataFrame):
             raise UsageError("a DataFrame, whose columns have names", type(X).__name__, argument="X")
-        table = X if y is None else pd.concat([X, self._beside(y, X)], axis=1)
+        table = X if y is None else pd.concat([X, self._target_columns(y, X)], axis=1)
         params = self.get_params()
         folder = None if self.out else tempfile.TemporaryDirectory(prefix="feller-")
         params["out"] = self.out or str(pathlib.Path(folder.name if folder else "") / "run")
-        given = {name: value for name, value in params.items() if value is not None}
-        self.run_: FittedRun = fit_run(table, config=config_of(FitConfig, **given))
+        options = {name: value for name, value in params.items() if value is not None}
+        self.run_: FittedRun = fit_run(table, config=config_of(FitConfig, **options))
         object.__setattr__(self.run_, "held", folder)  # which goes with the run, not with the estimator
         self.columns_ = list(map(str, table.columns))
         self.feature_names_in_ = np.array(list(map(str, X.columns)), dtype=object)
@@ -149,7 +149,7 @@ class Synthesizer:
         return self
 
     @staticmethod
-    def _beside(y: object, X: pd.DataFrame) -> pd.DataFrame | pd.Series:
+    def _target_columns(y: object, X: pd.DataFrame) -> pd.DataFrame | pd.Series:
         """Return answers as columns with the index of the table."""
         if isinstance(y, pd.DataFrame | pd.Series):
             named = y if isinstance(y, pd.DataFrame) or y.name is not None else y.rename("target")
@@ -184,7 +184,7 @@ class Synthesizer:
             NotFittedError: If nothing was learned yet.
             InputError: If they are not like those of the fit.
         """
-        return self.fitted_run().log_prob(X if y is None else pd.concat([X, self._beside(y, X)], axis=1))
+        return self.fitted_run().log_prob(X if y is None else pd.concat([X, self._target_columns(y, X)], axis=1))
 
     def score(self, X: pd.DataFrame, y: object = None) -> float:
         """Return the mean log probability of rows, in nats, by which a search chooses: more is better."""
@@ -203,8 +203,8 @@ class Synthesizer:
             NotFittedError: If nothing was learned yet.
             UsageError: If a cell cannot be.
         """
-        drawn = self.fitted_run().sample(n, given=given, seed=seed, verbose=self.verbose)
-        return drawn if isinstance(drawn, pd.DataFrame) else drawn.frame()
+        samples = self.fitted_run().sample(n, given=given, seed=seed, verbose=self.verbose)
+        return samples if isinstance(samples, pd.DataFrame) else samples.frame()
 
 
 Synthesizer.__signature__ = inspect.Signature(  # type: ignore[attr-defined]  # pyrefly: ignore

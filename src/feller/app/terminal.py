@@ -15,15 +15,15 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from rich.table import Table
 
 import feller
-from feller.app.reporter import SILENT, Tell, Warner, speaks
+from feller.app.reporter import SILENT, Reporter, Warner, is_main_process
 
-PARTS = 10
+LOG_STEPS = 10
 """Parts of a task after each of which there is a line of progress where there is no terminal."""
 QUIET_SECONDS = 5.0
 """Between two such lines, at least: short tasks have none."""
 
 
-class Terminal(Tell):
+class TerminalReporter(Reporter):
     """Writes to standard error: a bar on a terminal or in a notebook, a line now and then in a log."""
 
     def __init__(self) -> None:
@@ -35,7 +35,7 @@ class Terminal(Tell):
         self._task, self._spoke, self._part = "", 0.0, 0
 
     @property
-    def watched(self) -> bool:
+    def is_interactive(self) -> bool:
         """Whether people look: on a terminal or in a notebook."""
         return self.console.is_terminal or self._notebook
 
@@ -44,13 +44,13 @@ class Terminal(Tell):
         """Whether a bar can move: in a notebook where widgets are installed."""
         return self.console.is_terminal or (self.console.is_jupyter and find_spec("ipywidgets") is not None)
 
-    def say(self, text: str) -> None:
+    def log(self, text: str) -> None:
         """Write one line."""
         self.console.print(text, markup=False, emoji=False)
 
-    def task(self, name: str) -> None:
+    def start(self, name: str) -> None:
         """Begin a bar, or write a line."""
-        self.done()
+        self.finish()
         self._task, self._spoke, self._part = name, time.monotonic(), 0
         if self.has_bar:
             columns = (
@@ -66,24 +66,24 @@ class Terminal(Tell):
             self._bar.add_task(name, total=1.0, text="")
             self._bar.start()
         else:
-            self.say(f"{name} ...")
+            self.log(f"{name} ...")
 
-    def progress(self, share: float, text: str = "") -> None:
+    def progress(self, fraction: float, text: str = "") -> None:
         """Move the bar, or write a line if a tenth more is done; a last step may take more than was left."""
-        share = min(share, 1.0)
+        fraction = min(fraction, 1.0)
         if self._bar is not None:
-            self._bar.update(self._bar.task_ids[0], completed=share, text=text)
-        elif int(PARTS * share) > self._part and time.monotonic() - self._spoke >= QUIET_SECONDS:
-            self._spoke, self._part = time.monotonic(), int(PARTS * share)
-            self.say(f"{self._task}: {share:4.0%}  {text}")
+            self._bar.update(self._bar.task_ids[0], completed=fraction, text=text)
+        elif int(LOG_STEPS * fraction) > self._part and time.monotonic() - self._spoke >= QUIET_SECONDS:
+            self._spoke, self._part = time.monotonic(), int(LOG_STEPS * fraction)
+            self.log(f"{self._task}: {fraction:4.0%}  {text}")
 
-    def done(self) -> None:
+    def finish(self) -> None:
         """End the bar."""
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
 
-    def waiting(self, what: str) -> contextlib.AbstractContextManager[object]:
+    def spinner(self, what: str) -> contextlib.AbstractContextManager[object]:
         """Show a sign of life, which is gone afterwards; a log has no use for one."""
         return self.console.status(escape(f"{what} ...")) if self.has_bar else contextlib.nullcontext()
 
@@ -98,30 +98,32 @@ class Terminal(Tell):
         self.console.print(table)
 
 
-def speaker() -> Tell:
+def make_reporter() -> Reporter:
     """Return who speaks: the first process only."""
-    return Terminal() if speaks() else SILENT
+    return TerminalReporter() if is_main_process() else SILENT
 
 
 @contextlib.contextmanager
-def shown(verbose: bool | None) -> Iterator[Tell]:
+def progress_reporter(verbose: bool | None) -> Iterator[Reporter]:
     """Give who shows progress of a function; by default where people look. Elsewhere notes on data are warnings."""
-    tell = speaker()
-    if isinstance(tell, Terminal) and (verbose is False or (verbose is None and not tell.watched)):
-        tell = Warner()
-    with heard(tell) if isinstance(tell, Terminal) else contextlib.nullcontext():
+    reporter = make_reporter()
+    if isinstance(reporter, TerminalReporter) and (
+        verbose is False or (verbose is None and not reporter.is_interactive)
+    ):
+        reporter = Warner()
+    with show_own_warnings(reporter) if isinstance(reporter, TerminalReporter) else contextlib.nullcontext():
         try:
-            yield tell
+            yield reporter
         finally:
-            tell.done()
+            reporter.finish()
 
 
 @contextlib.contextmanager
-def heard(tell: Tell) -> Iterator[None]:
+def show_own_warnings(reporter: Reporter) -> Iterator[None]:
     """Tell people what our own code warns of, in one line; the warnings of others stay as they are."""
     home, before = pathlib.Path(feller.__file__).parent, warnings.showwarning
 
-    def hear(
+    def show_warning(
         message: Warning | str,
         category: type[Warning],
         filename: str,
@@ -130,27 +132,27 @@ def heard(tell: Tell) -> Iterator[None]:
         line: str | None = None,
     ) -> None:
         if pathlib.Path(filename).is_relative_to(home):
-            tell.say(str(message))
+            reporter.log(str(message))
         else:
             before(message, category, filename, lineno, file, line)
 
     with warnings.catch_warnings():
-        warnings.showwarning = hear
+        warnings.showwarning = show_warning
         yield
 
 
-def show(numbers: dict[str, Any], tell: Tell) -> None:
+def show_numbers(numbers: dict[str, Any], reporter: Reporter) -> None:
     """Show numbers to people, and last what is promised, if anything, and where the report is."""
-    if isinstance(tell, Terminal):
+    if isinstance(reporter, TerminalReporter):
         sys.stdout.flush()
-        tell.table({name: value for name, value in numbers.items() if name != "report"})
+        reporter.table({name: value for name, value in numbers.items() if name != "report"})
     if "rows_protected" in numbers:
-        tell.say(_promised(numbers))
+        reporter.log(_guarantee_line(numbers))
     if "report" in numbers:
-        tell.say(f"report: {numbers['report']}")
+        reporter.log(f"report: {numbers['report']}")
 
 
-def _promised(numbers: dict[str, Any]) -> str:
+def _guarantee_line(numbers: dict[str, Any]) -> str:
     """Say how well rows are protected, and what may be given away: nothing is sold for more than it is."""
     from feller.privacy.accounting.ledger import MEANINGLESS_EPSILON, describe_weakness, format_exp_epsilon
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from feller.app.workflows.private.leakage_report import exposed
+from feller.app.workflows.private.leakage_report import read_leakage
 from feller.core.run_folder import Run
 from feller.core.safetensors_io import load_tensors
 from feller.evaluation.metrics import main_metrics, metric
@@ -192,7 +192,7 @@ def test_rows_that_are_watched(capsys) -> None:
         assert status == 0, err
     watched, plain = (load_tensors(pathlib.Path(out) / "weights.safetensors")[0] for out in ("r", "plain"))
     assert all(torch.equal(watched[name], plain[name]) for name in plain)  # a watch changes nothing
-    told = exposed(Run(pathlib.Path("r")))
+    told = read_leakage(Run(pathlib.Path("r")))
     assert told is not None
     assert (told.leakage.steps, told.leakage.dim, len(told.rows)) == (4, 64, 7)
     assert (told.leakage.eta2 > 0).all()

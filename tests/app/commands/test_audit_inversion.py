@@ -8,10 +8,10 @@ import pytest
 import torch
 from PIL import Image
 
-from feller.app.workflows.auditing.gradient_inversion import Attack
-from feller.app.workflows.fine_tuned_run import recipe_of
+from feller.app.workflows.auditing.gradient_inversion import GradientInversion
+from feller.app.workflows.fine_tuned_run import read_recipe
 from feller.app.workflows.private.privacy_config import Guarantee
-from feller.app.workflows.run_config import parts, read_again, record_of
+from feller.app.workflows.run_config import read_fit_record, reread_data, train_test_split
 from feller.core.rng import Rng
 from feller.core.run_folder import Run
 from feller.models.model import load_model
@@ -67,11 +67,11 @@ def test_a_row_meets_the_same_alone_and_beside_others(capsys) -> None:
     status, _, err = run(capsys, "fit", "photos", *words)
     assert status == 0, err
     place = Run(pathlib.Path("r"))
-    asked, network = record_of(place), load_model(place, file=place.weights).network
-    train, _ = parts(asked, read_again(asked, None))
+    asked, network = read_fit_record(place), load_model(place, file=place.weights).network
+    train, _ = train_test_split(asked, reread_data(asked, None))
     planned = asked.provenance.private
     assert isinstance(planned, Guarantee)
-    attack = Attack(network, recipe_of(place).objective, train, torch.tensor([3, 8, 20]), planned, Rng(0))
+    attack = GradientInversion(network, read_recipe(place).objective, train, torch.tensor([3, 8, 20]), planned, Rng(0))
     together = attack.add_gaussian(2)(attack.rows)
     assert (together.unflatten(1, (2, -1)).norm(dim=2) < attack.clip * (1 + 1e-4)).all()
     for i in range(3):

@@ -14,9 +14,9 @@ from feller.app.cli import main
 from feller.app.commands.arguments import change_fields
 from feller.app.config import BridgeConfig
 from feller.app.options import config_of
-from feller.app.reporter import Tell
+from feller.app.reporter import Reporter
 from feller.app.workflows.bridge import bridge
-from feller.app.workflows.bridges.bridge_run import bridged_of, bridging_of, command_of
+from feller.app.workflows.bridges.bridge_run import bridge_command, read_bridge_record, read_bridge_settings
 from feller.control.bridges.bridge_config import BridgeSolverConfig
 from feller.control.bridges.unbalanced_weights import unbalanced_weights
 from feller.core.run_folder import Run
@@ -350,7 +350,7 @@ def test_the_command_of_a_page_makes_the_same_bridge(here: pathlib.Path, words: 
     """With the deeper settings that were given, and with how long it was to take."""
     assert main(["bridge", "a.csv", "b.csv", *words, "--out", "first", "--overwrite", *SHORT]) == 0
     run = Run(pathlib.Path("first"))
-    command = shlex.split(command_of(bridged_of(run), bridging_of(run), run.path, 1))
+    command = shlex.split(bridge_command(read_bridge_record(run), read_bridge_settings(run), run.path, 1))
     assert command[:4] == ["feller", "bridge", "a.csv", "b.csv"]
     assert " ".join(SHORT[2:]) in " ".join(command)
     assert "--minutes" not in command
@@ -371,9 +371,9 @@ def test_a_bridge_that_goes_on_keeps_its_deeper_settings(here: pathlib.Path) -> 
     assert main(["bridge", "a.csv", "b.csv", "--rounds", "1", "--out", "longer", *SHORT]) == 0
     assert main(["bridge", "--resume", "--out", "longer", "--rounds", "3", "--train.lr", "0.002"]) == 0
     run = Run(pathlib.Path("longer"))
-    how = bridging_of(run)
+    how = read_bridge_settings(run)
     assert (how.train.steps, how.train.lr, how.control.steps, how.rounds) == (5, 0.002, 5, 3)
-    command = command_of(bridged_of(run), how, run.path)
+    command = bridge_command(read_bridge_record(run), how, run.path)
     assert "--train.steps 5" in command
     assert "--train.lr 0.002" in command
     assert "--rounds 3" in command
@@ -474,14 +474,14 @@ def test_interrupted_before_its_first_round_it_says_how_to_go_on(
 def test_a_round_that_goes_on_when_its_time_is_up_says_so(here: pathlib.Path, without_page: None) -> None:
     heard: list[tuple[float, str]] = []
 
-    class Heard(Tell):
-        def progress(self, share: float, text: str = "") -> None:
-            heard.append((share, text))
+    class Heard(Reporter):
+        def progress(self, fraction: float, text: str = "") -> None:
+            heard.append((fraction, text))
 
     def short(settings: BridgeSolverConfig) -> BridgeSolverConfig:
         return change_fields(settings, SHORT[2:], "bridge")
 
     config = config_of(BridgeConfig, data=("a.csv", "b.csv"), pairs=64, minutes=1e-6, out="late")
-    bridge(config, change=short, tell=Heard())
+    bridge(config, change=short, reporter=Heard())
     assert {share for share, _ in heard} == {0.99}
     assert heard[0][1] == "round 1, which is still ended though its time is up, pinned paths"

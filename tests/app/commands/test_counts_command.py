@@ -9,7 +9,7 @@ import torch
 
 from feller.app.cli import main
 from feller.app.workflows.private.budget import ledger_of
-from feller.app.workflows.run_config import parts, read_again, record_of
+from feller.app.workflows.run_config import read_fit_record, reread_data, train_test_split
 from feller.core.rng import Rng
 from feller.core.run_folder import Run
 from feller.models.model import load_model
@@ -89,8 +89,8 @@ def test_the_ledger_spends_what_was_asked_and_never_more(private: Run) -> None:
     assert all(isinstance(one, ZCdp) for one in ledger.events)
     assert 0.99 <= ledger.epsilon() <= 1
     assert abs(ledger.n - 1800) < FAR
-    assert record_of(private).provenance.private is not None
-    assert record_of(private).provenance.private.rho == pytest.approx(sum(one.rho for one in ledger.events))
+    assert read_fit_record(private).provenance.private is not None
+    assert read_fit_record(private).provenance.private.rho == pytest.approx(sum(one.rho for one in ledger.events))
 
 
 def test_nll_is_that_of_the_held_out_rows(private: Run, capsys: pytest.CaptureFixture[str]) -> None:
@@ -99,7 +99,9 @@ def test_nll_is_that_of_the_held_out_rows(private: Run, capsys: pytest.CaptureFi
     nll = json.loads(capsys.readouterr().out)["nll"]
     model = load_model(private)
     assert model.spec.modality.counts == (4, 2, 3, 2)
-    learned, held_out = parts(record_of(private), read_again(record_of(private), model.spec.modality))
+    learned, held_out = train_test_split(
+        read_fit_record(private), reread_data(read_fit_record(private), model.spec.modality)
+    )
     ledger = ledger_of(private)
     assert ledger is not None
     assert (len(learned), len(learned) + len(held_out)) == (ledger.n, N)
@@ -176,9 +178,9 @@ def test_without_epsilon_counts_are_exact(people: pathlib.Path, tmp_path: pathli
     assert fit(people, run.path, "--objective.method", "mst") == 0
     assert not run.ledger.exists()
     model = load_model(run)
-    asked = record_of(run)
+    asked = read_fit_record(run)
     assert asked.provenance.private is None
-    train, _ = parts(asked, read_again(asked, model.spec.modality))
+    train, _ = train_test_split(asked, reread_data(asked, model.spec.modality))
     graphical = model.network.model()
     for clique in graphical.cliques:
         for cell in torch.cartesian_prod(*(torch.arange(graphical.counts[j]) for j in clique)).view(-1, len(clique)):

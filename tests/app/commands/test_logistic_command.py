@@ -7,7 +7,7 @@ import pytest
 
 from feller.app.cli import main
 from feller.app.workflows.private.budget import ledger_of
-from feller.app.workflows.run_config import parts, read_again, record_of
+from feller.app.workflows.run_config import read_fit_record, reread_data, train_test_split
 from feller.core.run_folder import Run
 from feller.data.loading.targets import read_with_target
 from feller.models.model import load_model
@@ -85,8 +85,8 @@ def test_without_noise_rows_are_read_off(place: pathlib.Path, capsys: pytest.Cap
 
 def test_the_model_is_the_one_that_was_asked_for(place: pathlib.Path) -> None:
     run = Run(place / "digits")
-    asked, model = record_of(run), load_model(run)
-    learned, other = parts(asked, read_again(asked, model.spec.modality))
+    asked, model = read_fit_record(run), load_model(run)
+    learned, other = train_test_split(asked, reread_data(asked, model.spec.modality))
     assert (len(learned), len(other)) == (287, 73)
     target = learned.target
     assert target is not None

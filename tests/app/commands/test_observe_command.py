@@ -98,13 +98,13 @@ def test_operators_by_name(
     """Measurements that the operator itself made are explained better than by samples that know nothing of them."""
     import torch
 
-    from feller.app.workflows.steering.measurements import operator_of
+    from feller.app.workflows.steering.measurements import parse_operator
 
     words = operator.replace("o.py", str(seen / "o.py"))
     with np.load(seen / "true.npz") as true:
         values = torch.from_numpy(true["samples"]).float()[:, None]
     with torch.no_grad():
-        measured = operator_of(words, None, (1, 8, 8))(values)
+        measured = parse_operator(words, None, (1, 8, 8))(values)
     np.save(tmp_path / "m.npy", measured.numpy())
     named = ("--observe", tmp_path / "m.npy", "--operator", words, "--method", method)
     found = explained(capsys, digits, *named, "-n", 1, "--out", tmp_path / "a.npz")

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from feller.app.commands.arguments import by_field, change_fields, check_names, parse, take_device
+from feller.app.commands.arguments import change_fields, check_names, expand_field_aliases, parse, take_device
 from feller.app.config import FitConfig
 from feller.core.errors import UsageError
 
@@ -24,7 +24,12 @@ class Outer:
 
 
 def test_plain_names_are_fields_of_the_recipe() -> None:
-    assert by_field(["--lr", "1e-4", "--batch-size=8", "x=--lr"]) == ["--train.lr", "1e-4", "--train.batch=8", "x=--lr"]
+    assert expand_field_aliases(["--lr", "1e-4", "--batch-size=8", "x=--lr"]) == [
+        "--train.lr",
+        "1e-4",
+        "--train.batch=8",
+        "x=--lr",
+    ]
 
 
 @pytest.mark.parametrize(("word", "meant"), [("--epochs", "--steps"), ("--minuts", "--minutes")])
@@ -47,7 +52,7 @@ def test_switches_of_fields_take_false_and_others_keep_their_values() -> None:
     ("words", "resume"), [(["--resume", "True"], True), (["--resume=false"], False), (["--resume", "FALSE"], False)]
 )
 def test_switches_of_commands_take_true_and_false(words: list[str], resume: bool) -> None:
-    command, rest = parse(FitConfig, "fit", words, deep=True)
+    command, rest = parse(FitConfig, "fit", words, allow_nested=True)
     assert (command.output.resume, rest) == (resume, [])
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from feller.app.cli import main
-from feller.app.commands.flag_types import Offers
+from feller.app.commands.flag_types import Choices
 from feller.app.commands.reproduce import FAILS, GROUP, HOLDS, UNTESTABLE, summary
 from feller.core.errors import UsageError
 
@@ -117,7 +117,7 @@ def test_help_loads_no_reproduction(monkeypatch: pytest.MonkeyPatch, capsys: pyt
 
 @pytest.mark.usefixtures("papers")
 def test_a_shell_offers_the_names() -> None:
-    offered: Any = Offers(("all",), ("feller.app.commands.reproduce:installed",))
+    offered: Any = Choices(("all",), ("feller.app.commands.reproduce:installed_papers",))
     assert offered.all_words() == ["all", *PAPERS]
 
 

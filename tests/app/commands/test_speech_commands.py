@@ -245,7 +245,7 @@ def test_words_that_are_missing_are_spelled(sample, refused) -> None:
 
 
 def test_what_is_said_stands_beside_or_is_heard(sample, refused, monkeypatch: pytest.MonkeyPatch) -> None:
-    heard = "feller.app.workflows.speech.sample_speech._heard"
+    heard = "feller.app.workflows.speech.sample_speech._transcribe"
     monkeypatch.setattr(heard, lambda path: NEVER_SAYS)
     _, lines = sample("--text", "Hello", "--voice", "bare.wav", "--out", "v.wav")
     assert f"heard in bare.wav: {NEVER_SAYS}" in lines

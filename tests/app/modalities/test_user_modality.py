@@ -21,8 +21,8 @@ from feller.app.config import SampleConfig
 from feller.app.modalities.registration import registration_of
 from feller.app.options import config_of
 from feller.app.webui.loaded_run import load_runs
-from feller.app.webui.sample_views import place_in, result_of
-from feller.app.workflows.run_config import record_of
+from feller.app.webui.sample_views import sample_path, tab_result
+from feller.app.workflows.run_config import read_fit_record
 from feller.app.workflows.sample import sample
 from feller.core.errors import InputError, UsageError
 from feller.core.user_code import load_file
@@ -67,7 +67,7 @@ def test_the_report_judges_by_its_metrics_beside_real_data(folder: pathlib.Path)
     assert "autocorrelation" in report["explanations"]
     assert "nll" not in numbers  # whose unit nobody knows, as the class says no log_scale
     assert (folder / "run" / "report.html").read_text().count("<img") >= 2
-    asked = record_of(feller.open_run("run"))
+    asked = read_fit_record(feller.open_run("run"))
     assert (asked.modality, asked.provenance.recipe) == ("series.py:Series", "series.py:flow")
 
 
@@ -110,10 +110,10 @@ def test_nothing_of_a_run_is_executed_before_its_file_is_named(
 def test_the_page_shows_samples_and_their_table(folder: pathlib.Path, tmp_path: pathlib.Path) -> None:
     load_file(pathlib.Path("series.py"))
     (run,) = load_runs([feller.open_run("run")])
-    assert run.is_plain
+    assert run.is_sampled
     assert run.modality is not None
-    file = place_in(tmp_path, run.modality)
-    shown = result_of(run, sample(run.run, config_of(SampleConfig, n=3, out=str(file))).dataset, file)
+    file = sample_path(tmp_path, run.modality)
+    shown = tab_result(run, sample(run.run, config_of(SampleConfig, n=3, out=str(file))).dataset, file)
     assert len(pd.read_csv(file)) == 3 * LENGTH
     assert len(shown.pictures) == 1
 
@@ -121,7 +121,7 @@ def test_the_page_shows_samples_and_their_table(folder: pathlib.Path, tmp_path: 
 def test_data_in_memory_and_the_class_itself(folder: pathlib.Path) -> None:
     series = load_file(pathlib.Path("series.py")).Series
     run = feller.fit(pd.read_csv("series.csv"), modality=series, size="tiny", steps=2, out="memory", report="none")
-    assert record_of(run.folder).modality == "series.py:Series"
+    assert read_fit_record(run.folder).modality == "series.py:Series"
     assert feller.load_model("memory").sample(5).frame().shape == (5 * LENGTH, 3)
     feller.testing.check_modality(series, "series.csv")
 
@@ -276,7 +276,7 @@ def test_each_modality_of_ours_has_its_file() -> None:
     from feller.data.all_modalities import MODALITIES
 
     for kind in MODALITIES:
-        assert registration_of(object.__new__(kind)).draws_as in ("samples", "documents", "speech")
+        assert registration_of(object.__new__(kind)).output in ("samples", "documents", "speech")
 
 
 def test_classes_are_conditions(tmp_path: pathlib.Path) -> None:

@@ -3,11 +3,11 @@
 from collections.abc import Callable
 from typing import Any
 
-from feller.app.reporter import SILENT, Tell
+from feller.app.reporter import SILENT, Reporter
 from feller.app.webui.loaded_run import LoadedRun
 from feller.app.webui.page import tabs_of
 from feller.app.webui.run_request import check_answers
-from feller.app.webui.tab import PageContext, Result, Tab
+from feller.app.webui.tab import PageContext, Tab, TabResult
 
 OnPage = Callable[..., tuple[LoadedRun, PageContext]]
 FEW = {"n": 3, "calls": 4, "steps": 1}
@@ -28,7 +28,7 @@ def usual(tab: Tab) -> dict[str, Any]:
     return {name: value["data"] if isinstance(value, dict) else value for name, value in values.items()}
 
 
-def ask(tab: Tab, tell: Tell = SILENT, **more: Any) -> Result:
+def ask(tab: Tab, tell: Reporter = SILENT, **more: Any) -> TabResult:
     """Ask as the page does at first, for less; Gradio checks numbers and choices."""
     sent = {**usual(tab), **{key: few for key, few in FEW.items() if key in tab.controls}, **more}
     checked = ("minimum", "choices")
@@ -36,4 +36,4 @@ def ask(tab: Tab, tell: Tell = SILENT, **more: Any) -> Result:
         if any(hasattr(tab.controls[name], one) for one in checked):
             sent[name] = tab.controls[name].preprocess(value)
     check_answers(tab, sent)
-    return tab.run(sent, tell)
+    return tab.handler(sent, tell)

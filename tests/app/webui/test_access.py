@@ -21,8 +21,8 @@ from feller.app.webui.server import (
     Gate,
     _announce,
     _free_port,
+    configure_gradio,
     is_loopback,
-    prepare,
 )
 from feller.core.errors import InputError, UsageError
 
@@ -190,6 +190,6 @@ def test_no_other_program_reads_a_picture(tmp_path: pathlib.Path, monkeypatch: p
         "no_proxy",
     ):
         monkeypatch.setenv(name, "")
-    prepare(tmp_path)
+    configure_gradio(tmp_path)
     assert EpsImagePlugin.gs_binary is False
     assert Image.MAX_IMAGE_PIXELS is not None

@@ -12,9 +12,9 @@ from PIL import Image
 from feller.app.reporter import SILENT
 from feller.app.webui.page import tabs_of
 from feller.app.webui.run_request import RequestReporter
-from feller.app.webui.tab import Result
-from feller.app.webui.tabs.bridging import AHEAD, BACK, draw_paths, ground_of
-from feller.app.workflows.bridges.bridge_run import bridged_of
+from feller.app.webui.tab import TabResult
+from feller.app.webui.tabs.bridge_tab import AHEAD, BACK, draw_paths, scene_background
+from feller.app.workflows.bridges.bridge_run import read_bridge_record
 from feller.core.user_code import fingerprint
 from feller.data.images.modality import Images
 from tests.app.webui.asking import OnPage, ask, tab_of
@@ -43,7 +43,7 @@ def test_data_are_pushed_through_a_bridge(on_page: OnPage, bridged: pathlib.Path
 def test_walls_that_a_bridge_goes_around_are_drawn(
     on_page: OnPage, bridged: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
-    def frame(found: Result) -> np.ndarray:
+    def frame(found: TabResult) -> np.ndarray:
         with Image.open(found.pictures[0].path) as film:
             return np.asarray(film.convert("RGB")).astype(int)
 
@@ -61,15 +61,15 @@ def test_walls_that_a_bridge_goes_around_are_drawn(
     wall = np.array([0x8B, 0x91, 0x99])
     drawn = [(abs(frame(one) - wall).max(-1) <= 8).mean() for one in (ask(tab_of(open_one, "Push through")), found)]
     assert drawn[0] < 0.005 < 0.015 < drawn[1]  # the paths hide a part of it
-    assert "Dark is wall; hatched is outside" in found.said
-    assert "What code says that places cost is not drawn" in found.said
+    assert "Dark is wall; hatched is outside" in found.message
+    assert "What code says that places cost is not drawn" in found.message
 
-    ground = ground_of(bridged_of(walled[0].run), 2)
+    ground = scene_background(read_bridge_record(walled[0].run), 2)
     places = np.array([[0.0, 0.0], [0.0, 1.5], [2.0, 0.0], [0.3, -0.9]])
     assert ground["walls"](places).tolist() == [True, False, False, True]
     assert ground["frame"] == (-4.0, 4.0, -2.0, 2.0)
     room.write_bytes(b"another")
-    assert ground_of(bridged_of(walled[0].run), 2) == {}
+    assert scene_background(read_bridge_record(walled[0].run), 2) == {}
     assert ask(tab_of(walled, "Push through")).pictures
 
 
@@ -77,8 +77,8 @@ def test_a_push_says_what_was_pushed_and_can_be_stopped_on_its_way(on_page: OnPa
     told: list[float | None] = []
     tab = tab_of(on_page(bridged), "Push through")
     sent = {"from": None, "backward": AHEAD, "seed": 0}
-    found = tab.run(sent, RequestReporter(lambda share, text: told.append(share)))
-    assert "What was pushed: a.csv, the first population, as no file was uploaded." in found.said
+    found = tab.handler(sent, RequestReporter(lambda share, text: told.append(share)))
+    assert "What was pushed: a.csv, the first population, as no file was uploaded." in found.message
     assert len([share for share in told if share]) > 40  # at steps of the simulation, and at frames of the film
 
 

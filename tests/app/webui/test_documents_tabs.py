@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from feller.app.webui.run_request import RequestReporter
-from feller.app.webui.tabs.documents import ANSWER, CAPTION, EDIT, NO, YES, escape
+from feller.app.webui.tabs.document_tabs import ANSWER, CAPTION, EDIT, NO, YES, escape
 from feller.core.errors import UsageError
 from feller.data.documents.prompt import parse_prompt
 from tests.app.webui.asking import ask, tab_of

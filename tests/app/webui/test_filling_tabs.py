@@ -24,8 +24,8 @@ def test_a_picture_keeps_what_is_not_drawn_over(on_page: OnPage) -> None:
     assert (filled[:, :, 4:] == levels[:, 4:]).all()
     assert (filled[0, :, :4] != filled[1, :, :4]).any()
     assert [picture.caption for picture in found.pictures] == ["What was asked", "Filled in"]
-    assert tab.first is not None
-    assert tab.first[1]()["background"].size == size
+    assert tab.initial_value is not None
+    assert tab.initial_value[1]()["background"].size == size
     for sent in (None, {"background": None}, {"background": picture, "layers": [Image.new("RGBA", size)]}):
         with pytest.raises(UsageError):
             ask(tab, mask=sent)
@@ -73,7 +73,9 @@ def test_pictures_are_restored_from_what_is_left_of_them(on_page: OnPage, tmp_pa
     for each in made:  # not equal, as what an untrained model draws beyond black and white is cut
         assert np.corrcoef(each.ravel(), given.ravel())[0, 1] > 0.8
     assert ask(tab, n=1, operator="16 random sums of all pixels").pictures[1].caption == "Restored"
-    assert re.fullmatch(r"What is left of .* by (less than 0.01|\d+\.\d\d) of 16 gray levels on average\.", found.said)
+    assert re.fullmatch(
+        r"What is left of .* by (less than 0.01|\d+\.\d\d) of 16 gray levels on average\.", found.message
+    )
     (tmp_path / "no.png").write_bytes(b"no picture")
     with pytest.raises(UsageError, match=r"no.png: this is no picture"):
         ask(tab, observe=str(tmp_path / "no.png"))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from feller.app.webui.tabs.forming import with_time
+from feller.app.webui.tabs.animation_tab import with_time
 from tests.app.webui.asking import OnPage, ask, tab_of
 
 
@@ -15,7 +15,7 @@ from tests.app.webui.asking import OnPage, ask, tab_of
 def test_samples_form_in_pictures_that_move_and_end_where_samples_do(on_page: OnPage, name: str) -> None:
     page = on_page(name)
     found = ask(tab_of(page, "Watch"), n=4)
-    about = page[0].about
+    about = page[0].spec
     assert about is not None
     _, _, times = replace(about.sampling, nfe=4).resolve(about.path, about.space)
     with Image.open(found.pictures[0].path) as film:

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from feller.app.webui.page import tabs_of
-from feller.app.webui.tab import ANY
+from feller.app.webui.tab import UNCONDITIONED
 from feller.core.errors import UsageError
 from tests.app.webui.asking import OnPage, ask, options, tab_of
 
@@ -73,7 +73,7 @@ def test_samples_are_those_of_the_command(
 
 def test_conditions_and_guidance_are_offered_where_the_model_knows_them(on_page: OnPage) -> None:
     tab = tab_of(on_page("digits"), "Sample")
-    assert options(tab, "given:label") == (ANY, *map(str, range(10)))
+    assert options(tab, "given:label") == (UNCONDITIONED, *map(str, range(10)))
     assert "guidance" in tab.controls
     assert not {"guidance", "given:label"} & tab_of(on_page("book"), "Sample").controls.keys()
 
@@ -105,16 +105,16 @@ def test_more_than_the_limits_is_refused(on_page: OnPage, name: str, wrong: Any)
 
 
 def test_a_page_says_how_many_are_shown_where_not_all_are(on_page: OnPage) -> None:
-    assert ask(tab_of(on_page("digits"), "Sample"), n=101, calls=2).said == (
+    assert ask(tab_of(on_page("digits"), "Sample"), n=101, calls=2).message == (
         "the first 100 of 101 are shown; all are in samples.npz"
     )
-    assert ask(tab_of(on_page("digits"), "Compare"), n=101).said == "the first 100 of 101 are shown"
-    assert ask(tab_of(on_page("digits"), "Sample"), n=100, calls=2).said == ""
-    assert ask(tab_of(on_page("moons"), "Sample"), n=300, calls=2).said == ""  # all points are in one plot
+    assert ask(tab_of(on_page("digits"), "Compare"), n=101).message == "the first 100 of 101 are shown"
+    assert ask(tab_of(on_page("digits"), "Sample"), n=100, calls=2).message == ""
+    assert ask(tab_of(on_page("moons"), "Sample"), n=300, calls=2).message == ""  # all points are in one plot
     people = ask(tab_of(on_page("people"), "Sample"), n=120)
     assert people.table is not None
     assert len(people.table.cells) == 100
-    assert people.said == "the first 100 of 120 are shown; all are in samples.csv"
+    assert people.message == "the first 100 of 120 are shown; all are in samples.csv"
 
 
 def test_a_run_says_what_it_was_tuned_to_and_what_it_keeps_back(

@@ -11,18 +11,18 @@ import pytest
 
 from feller.app.webui.loaded_run import LoadedRun
 from feller.app.webui.run_request import (
-    MAX_CELLS,
     MAX_LETTERS,
+    MAX_ROWS,
     RequestError,
     RequestReporter,
-    Running,
-    Stopped,
+    RequestStopped,
+    RunningRequests,
     check_answers,
     page_without_folders,
     run_tab,
     with_labels,
 )
-from feller.app.webui.tab import Result, Tab
+from feller.app.webui.tab import Tab, TabResult
 from feller.core.errors import InputError, UsageError
 from feller.core.run_folder import Run
 
@@ -33,12 +33,12 @@ CONTROLS: dict[str, Any] = {
 }
 
 
-def tab(does: Callable[[], Result]) -> Tab:
-    return Tab(name="", about="", controls=CONTROLS, run=lambda answers, tell: does(), shows=())
+def tab(does: Callable[[], TabResult]) -> Tab:
+    return Tab(name="", description="", controls=CONTROLS, handler=lambda answers, tell: does(), outputs=())
 
 
 def failing(error: Exception) -> str:
-    def fails() -> Result:
+    def fails() -> TabResult:
         raise error
 
     with pytest.raises(RequestError) as wrong:
@@ -51,9 +51,9 @@ def test_folders_are_left_out_of_what_is_said_and_the_rest_stays() -> None:
     told = failing(InputError("fit('/srv/my data') at http://x.example/a/b"))
     assert told == "fit('my data') at http://x.example/a/b"
     reporter = RequestReporter()
-    reporter.say("from /srv/a.csv")
-    found = run_tab(tab(lambda: Result(said="read /srv/people.csv, --seed 3")), {}, reporter)
-    assert found.said == 'from a.csv\nread people.csv, "Seed" 3'
+    reporter.log("from /srv/a.csv")
+    found = run_tab(tab(lambda: TabResult(message="read /srv/people.csv, --seed 3")), {}, reporter)
+    assert found.message == 'from a.csv\nread people.csv, "Seed" 3'
     page = "<style>a/*/b/*/c{}</style><p title='/a/b'>/srv/x/a.csv &amp; 3/4 &lt;</p>"
     assert page_without_folders(page) == page.replace("/srv/x/", "")
 
@@ -84,9 +84,9 @@ def test_errors_name_labels_and_give_no_advice_on_fitting() -> None:
 
 
 def test_what_gradio_lets_through_is_checked() -> None:
-    one = tab(lambda: Result())
+    one = tab(lambda: TabResult())
     check_answers(one, {"text": "x" * MAX_LETTERS, "n": 3})
-    for sent in ({"n": None}, {"text": "x" * (MAX_LETTERS + 1)}, {"text": [["a"]] * (MAX_CELLS + 1)}):
+    for sent in ({"n": None}, {"text": "x" * (MAX_LETTERS + 1)}, {"text": [["a"]] * (MAX_ROWS + 1)}):
         with pytest.raises(UsageError):
             check_answers(one, sent)
 
@@ -94,7 +94,7 @@ def test_what_gradio_lets_through_is_checked() -> None:
 def test_a_run_that_was_removed_is_said_to_be_gone(tmp_path: pathlib.Path) -> None:
     own, other = (LoadedRun(Run(tmp_path / name), name, None) for name in ("own", "other"))
 
-    def fails() -> Result:
+    def fails() -> TabResult:
         raise InputError(f"{tmp_path}/other/model.json: expected a file; found none")
 
     for there, name in ((), "own"), (("own",), "other"):
@@ -118,7 +118,7 @@ def test_a_fault_of_ours_tells_nothing_of_itself(capsys: pytest.CaptureFixture[s
 def test_a_share_is_told_where_it_is_known() -> None:
     told: list[tuple[float | None, str]] = []
     one = RequestReporter(lambda share, text: told.append((share, text)))
-    one.task("drawing")
+    one.start("drawing")
     one.progress(0.0)
     one.progress(0.5, "8 of 16")
     one.progress(1.5)
@@ -127,19 +127,19 @@ def test_a_share_is_told_where_it_is_known() -> None:
 
 def test_what_is_stopped_says_no_more() -> None:
     """A page stops what it has asked for, and nobody else's; the next request goes on."""
-    running, one = Running(), RequestReporter()
+    running, one = RunningRequests(), RequestReporter()
     with running.register("me", one):
         running.stop("you")
         one.progress(0.5)
         running.stop("me")
-        for says in (lambda: one.progress(0.6), lambda: one.task("more"), lambda: one.say("more")):
-            with pytest.raises(Stopped):
+        for says in (lambda: one.progress(0.6), lambda: one.start("more"), lambda: one.log("more")):
+            with pytest.raises(RequestStopped):
                 says()
     running.stop("me")
     with running.register("me", RequestReporter()) as _:
         pass
     with pytest.raises(RequestError):
-        run_tab(tab(lambda: Result()), {}, one)
+        run_tab(tab(lambda: TabResult()), {}, one)
 
 
 def test_the_page_loads_neither_plots_nor_statistics_nor_bridges_before_it_needs_them() -> None:

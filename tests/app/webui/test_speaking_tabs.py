@@ -9,7 +9,7 @@ import soundfile
 
 from feller.app.cli import main
 from feller.app.webui.run_request import RequestError, RequestReporter, run_tab
-from feller.app.webui.tabs.speaking import SPELLED
+from feller.app.webui.tabs.speech_tabs import SPELLED
 from feller.core.errors import UsageError
 from tests.app.webui.asking import ask, tab_of, usual
 from tests.data.speech.clip import CLIPS, TEXTS

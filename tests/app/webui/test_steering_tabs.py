@@ -40,14 +40,14 @@ def test_the_first_wish_of_pictures_ends_at_a_value(on_page: OnPage, monkeypatch
         wished.append(config.rewards)
         raise InputError("enough")
 
-    monkeypatch.setattr("feller.app.workflows.steering.reward_search.follow", follow)
+    monkeypatch.setattr("feller.app.workflows.steering.reward_search.search_reward", follow)
     tab = tab_of(on_page("digits"), "Steer")
     for more in ({}, {"ink": 0.25}, {"reward": "ink"}, {"reward": "less ink", "ink": 0.1}):
         with pytest.raises(InputError, match="enough"):
             ask(tab, **more)
     assert wished == [("ink == 0.4",), ("ink == 0.25",), ("ink",), ("-1 * ink",)]
     assert "blots" in tab.controls["reward"].info
-    choice, seen = tab.follows["ink"]
+    choice, seen = tab.dependent_controls["ink"]
     assert choice == "reward"
     assert [seen(wish)["visible"] for wish in ("ink as set below", "ink")] == [True, False]
 
@@ -57,7 +57,7 @@ def test_points_are_steered_too(on_page: OnPage, tmp_path: pathlib.Path, monkeyp
     own.write_text("def right(values, given):\n    return values[:, 0]\n")
     rewards = (f"{own}:right", f"{own}:right <= 0.1")
     tab = tab_of(on_page("moons", rewards=rewards), "Steer")
-    assert "can offer" not in ask(tab, reward="r.py:right <= 0.1").said
+    assert "can offer" not in ask(tab, reward="r.py:right <= 0.1").message
     framed: list[tuple[int, int]] = []
     scatter = euclidean_points.scatter
 
@@ -68,7 +68,7 @@ def test_points_are_steered_too(on_page: OnPage, tmp_path: pathlib.Path, monkeyp
     monkeypatch.setattr(euclidean_points, "scatter", seen)
     found = ask(tab, n=3, steps=2)
     assert framed == [(3, 1000), (3, 1000)]  # each has room for the other, and for what both are seen before
-    assert "can offer such a wish" in found.said
+    assert "can offer such a wish" in found.message
     before, after = (np.array(Image.open(shown.path)) for shown in found.pictures)
     assert before.shape == after.shape
     assert (before != after).any()

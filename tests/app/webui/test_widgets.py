@@ -9,8 +9,8 @@ import sys
 import pytest
 from PIL import Image
 
-from feller.app.webui.tabs.speaking import span
-from feller.app.webui.widgets import MARKS, check_picture, drawing
+from feller.app.webui.tabs.speech_tabs import span
+from feller.app.webui.widgets import BRUSH_COLOURS, check_picture, read_canvas
 from feller.core.errors import UsageError
 
 STUBS = """
@@ -44,10 +44,10 @@ def test_a_picture_is_one_that_can_be_read_whole(tmp_path: pathlib.Path) -> None
 
 def test_a_drawing_is_a_picture_and_where_it_is_drawn_over() -> None:
     picture, layer = Image.new("RGB", (4, 4)), Image.new("RGBA", (4, 4))
-    assert drawing(None) == drawing({"background": None, "layers": [layer]}) == (None, None)
-    assert drawing({"background": picture, "layers": [layer]}) == (picture, None)
+    assert read_canvas(None) == read_canvas({"background": None, "layers": [layer]}) == (None, None)
+    assert read_canvas({"background": picture, "layers": [layer]}) == (picture, None)
     layer.putpixel((1, 2), (255, 255, 255, 255))
-    _, mask = drawing({"background": picture, "layers": [layer, None]})
+    _, mask = read_canvas({"background": picture, "layers": [layer, None]})
     assert mask is not None
     assert [(x, y) for x in range(4) for y in range(4) if mask.getpixel((x, y))] == [(1, 2)]
 
@@ -59,8 +59,8 @@ def test_a_mark_is_seen_on_any_colour() -> None:
         return max(abs(a - b) for a, b in zip(mark, pixel, strict=True))
 
     levels = range(0, 256, 15)
-    assert min(max(far(mark, pixel) for mark in MARKS) for pixel in itertools.product(levels, repeat=3)) >= 100
-    assert min(far(MARKS[0], (grey,) * 3) for grey in range(256)) >= 100
+    assert min(max(far(mark, pixel) for mark in BRUSH_COLOURS) for pixel in itertools.product(levels, repeat=3)) >= 100
+    assert min(far(BRUSH_COLOURS[0], (grey,) * 3) for grey in range(256)) >= 100
 
 
 def test_a_span_is_where_something_is_drawn_over_a_wave_or_else_what_is_typed() -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 import feller
-from feller.app.workflows.bridges.bridge_run import Bridged, begin
+from feller.app.workflows.bridges.bridge_run import BridgeRecord, begin
 from feller.app.workflows.bridges.populations import Populations
 from feller.app.workflows.cite import cite
 from feller.control.bridges.bridge_config import BridgeSolverConfig
@@ -98,12 +98,12 @@ def test_a_bridge_cites_what_found_it_and_what_of_its_costs_and_members_has_a_so
     def cited(name, **asked):
         run = Run(tmp_path / name)
         run.path.mkdir()
-        said = Bridged(populations=("a", "b"), prints=("", ""), times=(0.0, 1.0), noise=1.0, **asked)
+        said = BridgeRecord(populations=("a", "b"), prints=("", ""), times=(0.0, 1.0), noise=1.0, **asked)
         crowd = Populations(("a", "b"), feller.read("example:moons").modality, (), (), ("", ""))
         save_spec(run, begin(said, crowd, BridgeSolverConfig(), get_engine())[0])
         record = fit_record(data="a", recipe="bridge", size="", seed=0, held_out=0.0)
         run.write_record(
-            run.recipe, {**record.parts, "bridged": to_dict(said), "recipe": to_dict(BridgeSolverConfig())}
+            run.recipe, {**record.content, "bridged": to_dict(said), "recipe": to_dict(BridgeSolverConfig())}
         )
         return keys(cite(run))
 

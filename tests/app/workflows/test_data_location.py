@@ -6,7 +6,7 @@ import pathlib
 
 import pytest
 
-from feller.app.workflows.run_config import record_of, whereabouts
+from feller.app.workflows.run_config import read_fit_record, resolve_data_path
 from feller.core.run_folder import Run
 
 
@@ -25,11 +25,11 @@ def run(tmp_path: pathlib.Path) -> Run:
 
 def test_from_another_folder(run: Run, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path / "elsewhere")
-    found = whereabouts("people.csv", Run(pathlib.Path("../work/runs/one")))
+    found = resolve_data_path("people.csv", Run(pathlib.Path("../work/runs/one")))
     assert found == os.path.join("..", "work", "people.csv")
-    assert record_of(run).data == found
+    assert read_fit_record(run).data == found
     monkeypatch.chdir(run.path)  # where all its names are short
-    assert whereabouts("people.csv", Run(pathlib.Path())) == os.path.join("..", "..", "people.csv")
+    assert resolve_data_path("people.csv", Run(pathlib.Path())) == os.path.join("..", "..", "people.csv")
 
 
 def test_what_lies_here_comes_first_and_what_is_nowhere_stays(
@@ -37,6 +37,6 @@ def test_what_lies_here_comes_first_and_what_is_nowhere_stays(
 ) -> None:
     monkeypatch.chdir(tmp_path / "elsewhere")
     for name in ("gone.csv", "example:moons", "", "../work/people.csv", str(tmp_path / "gone.csv")):
-        assert whereabouts(name, run) == name
+        assert resolve_data_path(name, run) == name
     pathlib.Path("people.csv").write_text("a\n2\n")
-    assert whereabouts("people.csv", run) == "people.csv"
+    assert resolve_data_path("people.csv", run) == "people.csv"

@@ -49,7 +49,7 @@ def test_missing_extras_are_named_and_break_nothing(monkeypatch):
         return real(package)
 
     monkeypatch.setattr(importlib.metadata, "version", version)
-    found = doctor.examine()
+    found = doctor.diagnose()
     assert found["extras"]["molecules"]["missing"] == ["rdkit"]
     assert "rdkit" not in found["broken"]
     assert any("pip install 'feller[molecules]'" in line for line in doctor.lines(found))
@@ -60,13 +60,13 @@ def test_a_folder_without_locks_or_room_is_broken(tmp_path, monkeypatch):
     import shutil
 
     monkeypatch.setattr(fcntl, "flock", lambda *args: None)
-    assert "no locks" in doctor.examine(tmp_path)["broken"]["folder"]
+    assert "no locks" in doctor.diagnose(tmp_path)["broken"]["folder"]
     monkeypatch.undo()
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: shutil._ntuple_diskusage(10, 9, 1))
-    assert "0 MB are free" in doctor.examine(tmp_path)["broken"]["folder"]
+    assert "0 MB are free" in doctor.diagnose(tmp_path)["broken"]["folder"]
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")
 def test_a_folder_that_cannot_be_written_to_is_broken(tmp_path):
     tmp_path.chmod(0o500)
-    assert "folder" in doctor.examine(tmp_path)["broken"]
+    assert "folder" in doctor.diagnose(tmp_path)["broken"]

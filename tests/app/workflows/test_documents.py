@@ -16,9 +16,9 @@ from torch import Tensor
 from feller.app.cli import main
 from feller.app.modalities.documents import require_documents
 from feller.app.workflows.documents import generate_documents
-from feller.app.workflows.documents.build_datastore import built
-from feller.app.workflows.documents.generate_documents import Manner
-from feller.app.workflows.fitting.auxiliary_networks import Making
+from feller.app.workflows.documents.build_datastore import build_datastore
+from feller.app.workflows.documents.generate_documents import DocumentSamplingConfig
+from feller.app.workflows.fitting.auxiliary_networks import AuxiliaryTraining
 from feller.core.errors import InputError
 from feller.core.run_folder import open_run
 from feller.core.safetensors_io import load_tensors
@@ -262,7 +262,7 @@ def test_a_memory_stands_in_front(
         return generate(network, streams, *words, **more)
 
     monkeypatch.setattr(generate_documents, "generate", heard)
-    of, memory = kind(documents), built(kind(documents), str(scenes / "memory"))
+    of, memory = kind(documents), build_datastore(kind(documents), str(scenes / "memory"))
     rows = [row[row < of.symbols.num_outputs] for row in memory.rows]
     words = next(of.vocabulary.decode(row[of.symbols.is_text(row)].tolist()) for row in rows)
     assert main(["data", "memory", str(scenes / "memory"), "--run", str(documents), "--out", "memory.npz"]) == 0
@@ -377,15 +377,15 @@ def test_a_tokeniser_of_another_run(
     assert main([*words, "whole"]) == 0
     assert same(weights("whole", "tokenizer"), weights(other, "average"))
     assert "training the tokenizer" not in capsys.readouterr().err
-    learn = Making.learn
+    learn = AuxiliaryTraining.train
 
-    def stopped(self: Making, *words: Any) -> None:
+    def stopped(self: AuxiliaryTraining, *words: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Making, "learn", stopped)
+    monkeypatch.setattr(AuxiliaryTraining, "train", stopped)
     assert main([*words, "paused"]) == 130
     assert "feller fit --resume --out paused" in capsys.readouterr().err
-    monkeypatch.setattr(Making, "learn", learn)
+    monkeypatch.setattr(AuxiliaryTraining, "train", learn)
     (pathlib.Path("paused") / "tokenizer.safetensors").unlink()  # as if it were stopped a little earlier
     assert main(["fit", "--resume", "--out", "paused"]) == 0
     assert same(weights("whole", *ALL), weights("paused", *ALL))
@@ -487,30 +487,30 @@ def test_pictures_of_documents_are_pictures(other: pathlib.Path, palette: pathli
 
 
 def test_lines_of_several_holes_say_which_they_fill() -> None:
-    assert generate_documents._beside_holes("red\nblue", 2) == "<mask> 1: red\n<mask> 2: blue"
-    assert generate_documents._beside_holes("red", 1) == "red"
-    assert generate_documents._beside_holes("red\nor\nblue", 2) == "red\nor\nblue"  # a text has lines of its own
+    assert generate_documents._label_holes("red\nblue", 2) == "<mask> 1: red\n<mask> 2: blue"
+    assert generate_documents._label_holes("red", 1) == "red"
+    assert generate_documents._label_holes("red\nor\nblue", 2) == "red\nor\nblue"  # a text has lines of its own
 
 
 def test_why_less_is_looked_up_is_told() -> None:
     assert (
-        generate_documents._told(("a", "b"), 4, fits=True)
+        generate_documents._retrieved_text(("a", "b"), 4, fits=True)
         == "looked up: 'a'; 'b' (2 of 4: all others are too like these)"
     )
-    assert generate_documents._told(("a",), 4, fits=False).endswith("(1 of 4: there is no room for more)")
-    assert generate_documents._told(("a",), 1, fits=True) == "looked up: 'a'"
+    assert generate_documents._retrieved_text(("a",), 4, fits=False).endswith("(1 of 4: there is no room for more)")
+    assert generate_documents._retrieved_text(("a",), 1, fits=True) == "looked up: 'a'"
 
 
 @pytest.mark.parametrize(
     ("manner", "guide"),
     [
-        (Manner(), NoGuidance()),
-        (Manner(guidance=3.0), ClassifierFreeGuidance(3.0, 0.1)),
-        (Manner(guidance=3.0, plausible=0.0), ClassifierFreeGuidance(3.0)),
-        (Manner(guidance=0.5), ClassifierFreeGuidance(0.5)),
-        (Manner(picture_guidance=2.0), DualGuidance(2.0, 1.0, 0.1)),
-        (Manner(contrast=(4, 0.2)), ContrastiveDecoding(4, 0.2)),
+        (DocumentSamplingConfig(), NoGuidance()),
+        (DocumentSamplingConfig(guidance=3.0), ClassifierFreeGuidance(3.0, 0.1)),
+        (DocumentSamplingConfig(guidance=3.0, min_p=0.0), ClassifierFreeGuidance(3.0)),
+        (DocumentSamplingConfig(guidance=0.5), ClassifierFreeGuidance(0.5)),
+        (DocumentSamplingConfig(picture_guidance=2.0), DualGuidance(2.0, 1.0, 0.1)),
+        (DocumentSamplingConfig(contrast=(4, 0.2)), ContrastiveDecoding(4, 0.2)),
     ],
 )
-def test_guidance_above_one_keeps_to_what_is_plausible(manner: Manner, guide: TokenGuidance) -> None:
-    assert manner.guides(of_picture=True) == (guide,)
+def test_guidance_above_one_keeps_to_what_is_plausible(manner: DocumentSamplingConfig, guide: TokenGuidance) -> None:
+    assert manner.guidance_modes(of_picture=True) == (guide,)

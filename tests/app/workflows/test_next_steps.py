@@ -4,8 +4,8 @@ import pathlib
 
 import pytest
 
-from feller.app.workflows.next_steps import again, fitting
-from feller.app.workflows.private.privacy_config import Allowance, Guarantee
+from feller.app.workflows.next_steps import continue_command, fit_command
+from feller.app.workflows.private.privacy_config import ClosedFormBudget, Guarantee
 from feller.core.run_folder import Run
 from feller.training.optimizer import TrainConfig
 from tests.records import fit_record
@@ -14,7 +14,7 @@ PLANNED = Guarantee(epsilon=4.0, delta=1e-5, n=1000, sigma=1.25, clip=1.0, batch
 GIVEN = Guarantee(
     epsilon=4.0, delta=1e-5, n=1000, sigma=1.25, clip=1.0, batch=100, steps=40, by_noise=True, unsafe_seed=3
 )
-COUNTED = Allowance(epsilon=0.5, delta=1e-6, n=1000, rho=0.01)
+COUNTED = ClosedFormBudget(epsilon=0.5, delta=1e-6, n=1000, rho=0.01)
 
 
 @pytest.mark.parametrize(
@@ -35,7 +35,7 @@ COUNTED = Allowance(epsilon=0.5, delta=1e-6, n=1000, rho=0.01)
 )
 def test_the_command_says_what_was_asked(asked: dict, training: TrainConfig, said: str) -> None:
     about = fit_record(data="people.csv", recipe="table", size="tiny", seed=1, **asked)
-    command = fitting(Run(pathlib.Path("r")), about, training)
+    command = fit_command(Run(pathlib.Path("r")), about, training)
     assert command.startswith("feller fit people.csv --recipe table")
     assert said in command
     assert "unsafe" not in command
@@ -43,7 +43,9 @@ def test_the_command_says_what_was_asked(asked: dict, training: TrainConfig, sai
 
 def test_a_private_run_goes_on_within_its_plan() -> None:
     about = fit_record(data="people.csv", recipe="table", size="tiny", seed=1, private=PLANNED)
-    assert again(Run(pathlib.Path("r")), about, None, TrainConfig(steps=40))[0] == "feller fit --resume --out r"
+    assert (
+        continue_command(Run(pathlib.Path("r")), about, None, TrainConfig(steps=40))[0] == "feller fit --resume --out r"
+    )
 
 
 @pytest.mark.parametrize(
@@ -62,4 +64,4 @@ def test_a_private_run_goes_on_within_its_plan() -> None:
 )
 def test_a_page_has_one_way_on(training: TrainConfig | None, sketch: str, command: str, what: str) -> None:
     about = fit_record(data="example:moons", recipe="points", size="tiny", seed=1)
-    assert again(Run(pathlib.Path("r")), about, None, training, sketch) == (command, what)
+    assert continue_command(Run(pathlib.Path("r")), about, None, training, sketch) == (command, what)

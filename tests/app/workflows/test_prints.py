@@ -11,10 +11,10 @@ import soundfile
 import torch
 
 from feller.app.cli import main
-from feller.app.workflows.auditing.audit_target import opened
-from feller.app.workflows.bridges.bridge_run import Bridged
-from feller.app.workflows.bridges.bridge_run import read_again as crowds_again
-from feller.app.workflows.run_config import fingerprint, read_again, record_of, same_data
+from feller.app.workflows.auditing.audit_target import open_audit_target
+from feller.app.workflows.bridges.bridge_run import BridgeRecord
+from feller.app.workflows.bridges.bridge_run import reread_populations as crowds_again
+from feller.app.workflows.run_config import fingerprint, is_same_data, read_fit_record, reread_data
 from feller.core.errors import InputError
 from feller.core.run_folder import Run
 from feller.data.loading.dataset_reader import read
@@ -71,29 +71,29 @@ def test_an_older_run_of_moons_goes_on_whatever_processor_it_is_from(
     monkeypatch.setattr("feller.app.workflows.fit.evaluate", lambda run, **others: {})  # reports are tested elsewhere
     for before in OTHERS:
         run = named(copied(tmp_path / before), fingerprint=before)
-        assert opened(run, None).train.total == 20_000
-    assert opened(run, "example:moons").train.total == 20_000
+        assert open_audit_target(run, None).train.total == 20_000
+    assert open_audit_target(run, "example:moons").train.total == 20_000
     assert main(["fit", "--resume", "--out", str(run.path), "--steps", "5"]) == 0
     assert read_counters(run)["step"] == 5
-    assert record_of(run).provenance.fingerprint == OTHERS[-1]  # it stays known as the older run that it is
+    assert read_fit_record(run).provenance.fingerprint == OTHERS[-1]  # it stays known as the older run that it is
 
 
 def test_other_rows_are_not_taken_for_older_moons(tmp_path: pathlib.Path) -> None:
     rows = tmp_path / "a.csv"
     rows.write_text("x,y\n" + "".join(f"{i / 7},{i / 3}\n" for i in range(40)))
     with pytest.raises(InputError, match="is not what this run learned from"):
-        opened(copied(tmp_path / "r"), str(rows))
+        open_audit_target(copied(tmp_path / "r"), str(rows))
     run = named(copied(tmp_path / "s"), data=str(rows))
     for data in (None, "example:moons"):
         with pytest.raises(InputError, match="is not what"):
-            opened(run, data)
+            open_audit_target(run, data)
 
 
 def test_a_new_run_of_moons_knows_its_coordinates(tmp_path: pathlib.Path) -> None:
     now = fingerprint(read("example:moons"))
-    assert opened(named(copied(tmp_path / "r"), fingerprint=now), None).train.total == 20_000
+    assert open_audit_target(named(copied(tmp_path / "r"), fingerprint=now), None).train.total == 20_000
     with pytest.raises(InputError, match="example:moons is not what it was"):
-        opened(named(copied(tmp_path / "s"), fingerprint="read-0123456789abcdef"), None)
+        open_audit_target(named(copied(tmp_path / "s"), fingerprint="read-0123456789abcdef"), None)
 
 
 def test_moons_are_known_by_what_follows_another_model() -> None:
@@ -102,7 +102,7 @@ def test_moons_are_known_by_what_follows_another_model() -> None:
     data = read("example:moons", like=kind)
     assert fingerprint(data) == PRINTS["moons"]
     for before in (*OTHERS, PRINTS["moons"]):
-        assert same_data(asked.with_provenance(fingerprint=before), data)
+        assert is_same_data(asked.with_provenance(fingerprint=before), data)
 
 
 def test_speech_is_known_by_its_files(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,20 +115,20 @@ def test_speech_is_known_by_its_files(tmp_path: pathlib.Path, monkeypatch: pytes
     there = read(str(folder))
     old, asked = bits(there), asked.with_provenance(fingerprint=fingerprint(there))
     assert fingerprint(read(str(folder), like=there.modality)) == asked.provenance.fingerprint
-    assert same_data(asked.with_provenance(fingerprint=old), there)  # on the processor that wrote an older run
+    assert is_same_data(asked.with_provenance(fingerprint=old), there)  # on the processor that wrote an older run
     usual = MelConfig.log_mel
     monkeypatch.setattr(MelConfig, "log_mel", lambda mel, sound: other_bits(usual(mel, sound)))
     elsewhere = read(str(folder))
     assert not torch.equal(elsewhere.values["mel"], there.values["mel"])
-    assert same_data(asked, elsewhere)
+    assert is_same_data(asked, elsewhere)
     older = asked.with_provenance(fingerprint="0123456789abcdef", notes=elsewhere.notes)  # as another processor had it
-    assert same_data(older, there)
-    assert not same_data(older.with_provenance(notes=()), there)
-    assert not same_data(older.with_provenance(notes=("1 sounds, 9.9 minutes",)), there)
+    assert is_same_data(older, there)
+    assert not is_same_data(older.with_provenance(notes=()), there)
+    assert not is_same_data(older.with_provenance(notes=("1 sounds, 9.9 minutes",)), there)
     for change in (other_text, other_sample, other_speaker, other_pronunciation):
         shutil.copytree(folder, tmp_path / change.__name__)
         assert change(tmp_path / change.__name__)
-        assert not same_data(asked, read(str(tmp_path / change.__name__)))
+        assert not is_same_data(asked, read(str(tmp_path / change.__name__)))
 
 
 def other_text(folder: pathlib.Path) -> int:
@@ -161,16 +161,16 @@ def test_points_of_a_space_are_known_by_their_rows(tmp_path: pathlib.Path, monke
     rows = np.random.default_rng(0).normal(size=(30, 3))
     np.savetxt(file, rows, delimiter=",", header="x,y,z", comments="")
     asked = fit_record(data=str(file), recipe="manifold", size="tiny", seed=0, space="sphere", project=True)
-    there = read_again(asked, None)
+    there = reread_data(asked, None)
     asked, usual = asked.with_provenance(fingerprint=fingerprint(there)), Sphere.project
-    assert same_data(asked.with_provenance(fingerprint=bits(there)), there)
+    assert is_same_data(asked.with_provenance(fingerprint=bits(there)), there)
     monkeypatch.setattr(Sphere, "project", lambda space, x: other_bits(usual(space, x)))
-    elsewhere = read_again(asked, None)
+    elsewhere = reread_data(asked, None)
     assert not torch.equal(elsewhere.values, there.values)
     rows[3, 1] += 1e-6
     np.savetxt(file, rows, delimiter=",", header="x,y,z", comments="")
     with pytest.raises(InputError, match="is not what it was"):
-        read_again(asked, None)
+        reread_data(asked, None)
 
 
 def test_a_part_of_what_was_read_is_other_data() -> None:
@@ -182,7 +182,7 @@ def test_a_part_of_what_was_read_is_other_data() -> None:
 
 def test_an_older_bridge_from_moons_goes_on() -> None:
     names = ("example:moons", "example:checkerboard")
-    before = Bridged(populations=names, prints=(OTHERS[0], PRINTS["checkerboard"]), times=(0.0, 1.0), noise=1.0)
-    assert crowds_again(before).prints == (PRINTS["moons"], PRINTS["checkerboard"])
+    before = BridgeRecord(populations=names, prints=(OTHERS[0], PRINTS["checkerboard"]), times=(0.0, 1.0), noise=1.0)
+    assert crowds_again(before).fingerprints == (PRINTS["moons"], PRINTS["checkerboard"])
     with pytest.raises(InputError, match="example:checkerboard is not what it was"):
         crowds_again(replace(before, prints=(OTHERS[0], OTHERS[1])))

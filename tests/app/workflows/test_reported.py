@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from feller.app.webui.loaded_run import LoadedRun
-from feller.app.webui.tabs.compare import compare_reports
-from feller.app.workflows.run_status import Reported, reported_of, sketch_of
+from feller.app.webui.tabs.compare_tab import compare_reports
+from feller.app.workflows.run_status import ReportSummary, read_report_summary, read_undertrained_notice
 from feller.core.errors import InputError
 from feller.core.run_folder import Run
 from feller.evaluation.report.report_page import RunReport, write_report
@@ -28,16 +28,16 @@ DAMAGED = [
 
 def test_it_is_what_was_written(tmp_path: pathlib.Path) -> None:
     run = Run(tmp_path)
-    assert reported_of(run) == Reported()
+    assert read_report_summary(run) == ReportSummary()
     numbers = {"energy": 0.5, "steps": 3, "compared_with": "held-out data", "nll": float("nan"), "tv1": None}
     write_report(tmp_path, RunReport(title="a", numbers=numbers, sketch="c"))
-    found = reported_of(run)
+    found = read_report_summary(run)
     assert (found.numbers, found.sketch) == ({**numbers, "nll": None}, "c")
     assert found.verdict.startswith("Not yet trained: energy distance 0.500")
     assert found.explanations.keys() == {"energy", "steps", "compared_with", "nll", "tv1"} - {"steps"}
     (tmp_path / "report.json").rename(tmp_path / "other.json")
     (tmp_path / "report.json").symlink_to("other.json")
-    assert reported_of(run) == Reported()
+    assert read_report_summary(run) == ReportSummary()
 
 
 @pytest.mark.portable
@@ -50,8 +50,8 @@ def test_a_damaged_one_is_told_in_a_line(tmp_path: pathlib.Path, content: Any) -
     (run.path / "report.json").write_text(json.dumps(content))
     one, two = LoadedRun(run, "one", None), LoadedRun(Run(tmp_path), "two", None)
     for read in (
-        reported_of,
-        sketch_of,
+        read_report_summary,
+        read_undertrained_notice,
         lambda run: export(run, ExportConfig(to="huggingface")),
         lambda run: compare_reports(one, two),
     ):
@@ -63,7 +63,7 @@ def test_a_damaged_one_is_told_in_a_line(tmp_path: pathlib.Path, content: Any) -
 def test_what_is_no_json_is_written_anew(tmp_path: pathlib.Path, content: bytes) -> None:
     (tmp_path / "report.json").write_bytes(content)
     with pytest.raises(InputError, match=r"report.json: is no valid JSON .*\. Write it anew with: feller evaluate .+"):
-        reported_of(Run(tmp_path))
+        read_report_summary(Run(tmp_path))
 
 
 def test_strange_numbers_are_shown_as_missing(tmp_path: pathlib.Path) -> None:

@@ -8,9 +8,14 @@ import pytest
 
 from feller.app.cli import main
 from feller.app.config import FitConfig
-from feller.app.workflows.fine_tuned_run import Tuned
+from feller.app.workflows.fine_tuned_run import TuningRecord
 from feller.app.workflows.run_config import FitRecord, Provenance
-from feller.app.workflows.run_status import first_sketch, planned, sketch_of, tuning_sketch
+from feller.app.workflows.run_status import (
+    planned_training,
+    read_undertrained_notice,
+    undertrained_notice,
+    undertrained_tuning_notice,
+)
 from feller.core.errors import InputError
 from feller.core.run_folder import Run
 from feller.data.loading.dataset_reader import read
@@ -32,9 +37,9 @@ def asked(**more):
 
 def test_a_tenth_of_what_the_recipe_plans_is_enough(moons):
     minutes = points(moons, "tiny").train.minutes
-    assert planned(asked(), moons).minutes == minutes
-    assert first_sketch(RUN, asked(), moons, 500, 6.001 * minutes) == ""
-    said = first_sketch(RUN, asked(), moons, 1200, 5.99 * minutes)
+    assert planned_training(asked(), moons).minutes == minutes
+    assert undertrained_notice(RUN, asked(), moons, 500, 6.001 * minutes) == ""
+    said = undertrained_notice(RUN, asked(), moons, 1200, 5.99 * minutes)
     assert said == (
         "After 1,200 steps this is a first sketch; go on with: feller fit --resume --out 'runs/a b' --minutes"
         f" {minutes:g}"
@@ -44,24 +49,24 @@ def test_a_tenth_of_what_the_recipe_plans_is_enough(moons):
 def test_time_that_made_few_steps_is_no_training(moons):
     minutes, rows = points(moons, "tiny").train.minutes, moons.total
     batch = points(moons, "tiny").train.batch_size
-    said = first_sketch(RUN, asked(), moons, 16, 60 * minutes)
+    said = undertrained_notice(RUN, asked(), moons, 16, 60 * minutes)
     assert said.startswith("After 16 steps this is a first sketch")
     assert float(said.rpartition(" ")[2]) > minutes  # as many again would be none
     enough = max(100, rows // batch + 1)
-    assert first_sketch(RUN, asked(), moons, enough, 60 * minutes) == ""
-    assert first_sketch(RUN, asked(), moons, 99, 60 * minutes)
+    assert undertrained_notice(RUN, asked(), moons, enough, 60 * minutes) == ""
+    assert undertrained_notice(RUN, asked(), moons, 99, 60 * minutes)
 
 
 def test_the_plan_is_that_of_the_size(moons):
     seconds = 6.5 * points(moons, "tiny").train.minutes
     assert points(moons, "base").train.minutes > points(moons, "tiny").train.minutes
-    assert first_sketch(RUN, asked(), moons, 500, seconds) == ""
-    assert first_sketch(RUN, asked().with_provenance(size="base"), moons, 500, seconds)
+    assert undertrained_notice(RUN, asked(), moons, 500, seconds) == ""
+    assert undertrained_notice(RUN, asked().with_provenance(size="base"), moons, 500, seconds)
 
 
 def test_code_of_a_person_and_recipes_for_other_data_plan_nothing(moons):
-    assert first_sketch(RUN, asked().with_provenance(recipe="own.py:mine"), moons, 1, 0.1) == ""
-    assert first_sketch(RUN, asked().with_provenance(recipe="images"), moons, 1, 0.1) == ""
+    assert undertrained_notice(RUN, asked().with_provenance(recipe="own.py:mine"), moons, 1, 0.1) == ""
+    assert undertrained_notice(RUN, asked().with_provenance(recipe="images"), moons, 1, 0.1) == ""
 
 
 @pytest.mark.parametrize(
@@ -87,17 +92,17 @@ def test_code_of_a_person_and_recipes_for_other_data_plan_nothing(moons):
     ],
 )
 def test_a_tuning_is_a_sketch_while_its_reward_is_far_from_what_is_aimed_at(step, reward, said):
-    tuned = Tuned(base="runs/base", rewards=("mine.py:warm",), method="adjoint-matching")
+    tuned = TuningRecord(base="runs/base", rewards=("mine.py:warm",), method="adjoint-matching")
     numbers = {"reward": reward, "reward_before": -2.97, "reward_tilted": -0.51}
-    found = tuning_sketch(RUN, tuned, step, numbers).replace("\u202f", " ")
+    found = undertrained_tuning_notice(RUN, tuned, step, numbers).replace("\u202f", " ")
     command = "feller tune --resume --out 'runs/a b' --reward mine.py:warm"
     assert found == said.format(command if step < 10 else f"a first sketch; go on with: {command}")
 
 
 def test_a_tuning_without_known_rewards_is_judged_by_its_rounds():
-    tuned = Tuned(base="runs/base", rewards=("ink",), method="adjoint-matching")
-    assert tuning_sketch(RUN, tuned, 10, {}) == ""
-    assert tuning_sketch(RUN, tuned, 9, {"reward": 1.0, "reward_before": 1.0, "reward_tilted": 1.0})
+    tuned = TuningRecord(base="runs/base", rewards=("ink",), method="adjoint-matching")
+    assert undertrained_tuning_notice(RUN, tuned, 10, {}) == ""
+    assert undertrained_tuning_notice(RUN, tuned, 9, {"reward": 1.0, "reward_before": 1.0, "reward_tilted": 1.0})
 
 
 @pytest.mark.slow
@@ -113,10 +118,10 @@ def test_it_is_said_last_and_stands_on_the_page_and_its_command_goes_on(tmp_path
     again[again.index("--minutes") :] = ["--steps", "3"]  # the same command, but for how long
     assert main(again) == 0
     assert "going on after step 2" in capsys.readouterr().err
-    assert sketch_of(Run(tmp_path / "run")).startswith("After 3 steps")
+    assert read_undertrained_notice(Run(tmp_path / "run")).startswith("After 3 steps")
     assert main([*again[:-1], "4", "--report", "none"]) == 0
     assert "first sketch" not in capsys.readouterr().err  # the report is of fewer steps
-    assert sketch_of(Run(tmp_path / "run")) == ""
+    assert read_undertrained_notice(Run(tmp_path / "run")) == ""
 
 
 def test_a_hash_of_code_without_its_file_is_damage() -> None:

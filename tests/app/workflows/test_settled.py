@@ -7,7 +7,7 @@ import pytest
 
 from feller.app.config import ExportConfig
 from feller.app.workflows.export import export
-from feller.app.workflows.hugging_face import TRIES, settled
+from feller.app.workflows.hugging_face import TRIES, read_stable
 from feller.core.errors import InputError
 from feller.core.run_folder import Run
 from feller.core.safetensors_io import load_tensors, save_tensors
@@ -67,7 +67,7 @@ def test_a_folder_holds_weights_and_counters_of_one_moment(
 def test_weights_that_never_rest(tmp_path: pathlib.Path) -> None:
     run, read = copied(tmp_path / "r"), itertools.count(100)
     with pytest.raises(InputError, match=r"are replaced while they are read\. Wait until its fit is done"):
-        settled(run, lambda: trained_on(run, next(read)))
+        read_stable(run, lambda: trained_on(run, next(read)))
     assert next(read) == 100 + TRIES
 
 

@@ -12,10 +12,10 @@ import pytest
 from feller import open_shards
 from feller.app.config import SampleConfig
 from feller.app.options import config_of
-from feller.app.reporter import Tell
-from feller.app.workflows.sampler import Drawing, ready
+from feller.app.reporter import Reporter
+from feller.app.workflows.sampler import Sampler, make_sampler
 from feller.app.workflows.shard_folder import _difference
-from feller.app.workflows.sharded_samples import sample_shards
+from feller.app.workflows.sharded_samples import write_sharded_samples
 from feller.core.errors import InputError, UsageError
 from feller.core.output_shards import MANIFEST, MAX_SAMPLES, ShardedSamples
 from feller.core.run_folder import Run
@@ -34,14 +34,14 @@ def moons(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 @pytest.fixture(scope="module")
-def drawing(moons: Run) -> Drawing:
-    return ready(moons, config_of(SampleConfig, calls=2))
+def drawing(moons: Run) -> Sampler:
+    return make_sampler(moons, config_of(SampleConfig, calls=2))
 
 
 @pytest.fixture
-def make(moons: Run, drawing: Drawing) -> Callable[..., ShardedSamples]:
+def make(moons: Run, drawing: Sampler) -> Callable[..., ShardedSamples]:
     def one(out: pathlib.Path | None, n: int = 9, *, overwrite: bool = False) -> ShardedSamples:
-        return sample_shards(moons, drawing, n, 3, out=None if out is None else str(out), overwrite=overwrite)
+        return write_sharded_samples(moons, drawing, n, 3, out=None if out is None else str(out), overwrite=overwrite)
 
     return one
 
@@ -237,16 +237,16 @@ def test_numbers_and_names_are_bounded(tmp_path: pathlib.Path, make: Callable[..
 def test_a_shard_under_another_name_is_told(
     tmp_path: pathlib.Path,
     moons: Run,
-    drawing: Drawing,
+    drawing: Sampler,
     make: Callable[..., ShardedSamples],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     found = make(tmp_path / "many")
     (tmp_path / "many" / found.file_name(1)).rename(tmp_path / "many" / found.file_name(99))
     heard: list[str] = []
-    told = Tell()
-    monkeypatch.setattr(told, "say", heard.append)
-    sample_shards(moons, drawing, 9, 3, out=str(tmp_path / "many"), tell=told)
+    told = Reporter()
+    monkeypatch.setattr(told, "log", heard.append)
+    write_sharded_samples(moons, drawing, 9, 3, out=str(tmp_path / "many"), reporter=told)
     said = [line for line in heard if "samples-00099.npz" in line]
     assert said == [
         f"{tmp_path / 'many'} also holds samples-00099.npz, beyond the shards of its manifest: who reads samples-*.npz"
@@ -254,7 +254,7 @@ def test_a_shard_under_another_name_is_told(
     ]
     (tmp_path / "many" / found.file_name(99)).unlink()
     heard.clear()
-    sample_shards(moons, drawing, 9, 3, out=str(tmp_path / "many"), tell=told)
+    write_sharded_samples(moons, drawing, 9, 3, out=str(tmp_path / "many"), reporter=told)
     assert not any("also holds" in line for line in heard)
 
 

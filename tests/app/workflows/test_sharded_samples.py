@@ -22,8 +22,8 @@ from feller.app.config import SampleConfig
 from feller.app.options import config_of
 from feller.app.workflows import sampler, sharded_samples
 from feller.app.workflows.sample import _check_alone, sample
-from feller.app.workflows.sampler import Drawing, ready
-from feller.app.workflows.sharded_samples import sample_shards
+from feller.app.workflows.sampler import Sampler, make_sampler
+from feller.app.workflows.sharded_samples import write_sharded_samples
 from feller.core.errors import InputError, UsageError
 from feller.core.output_shards import MANIFEST, ShardedSamples
 from feller.core.run_folder import Run
@@ -62,8 +62,8 @@ def people(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 def made(run: Run, n: int, size: int, out: pathlib.Path, **asked: Any) -> ShardedSamples:
     overwrite, about = asked.pop("overwrite", False), asked.pop("about", None)
-    return sample_shards(
-        run, about or ready(run, config_of(SampleConfig, **asked)), n, size, out=str(out), overwrite=overwrite
+    return write_sharded_samples(
+        run, about or make_sampler(run, config_of(SampleConfig, **asked)), n, size, out=str(out), overwrite=overwrite
     )
 
 
@@ -92,15 +92,15 @@ def test_what_was_killed_goes_on_to_the_same_bytes(
     moons: Run, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made(moons, 1000, 300, tmp_path / "whole")
-    write, times = Drawing.write, iter(range(9))
+    write, times = Sampler.write, iter(range(9))
 
-    def torn(self: Drawing, drawn: Any, place: pathlib.Path, **numbers: int) -> None:
+    def torn(self: Sampler, drawn: Any, place: pathlib.Path, **numbers: int) -> None:
         if next(times) == 2:
             place.write_bytes(b"half a fi")
             raise MemoryError
         write(self, drawn, place, **numbers)
 
-    monkeypatch.setattr(Drawing, "write", torn)
+    monkeypatch.setattr(Sampler, "write", torn)
     with pytest.raises(MemoryError):
         made(moons, 1000, 300, tmp_path / "many")
     monkeypatch.undo()
@@ -209,12 +209,12 @@ def test_rows_are_numbered_through_and_hold_what_is_given(people: Run, tmp_path:
     rows = pd.concat([pd.read_csv(path) for path in found])
     assert rows["person"].tolist() == [f"C-{i:04d}" for i in range(1, 11)]
     assert set(rows["married"]) == {"no"}
-    place = sample(people, config_of(SampleConfig, n=10, out=str(tmp_path / "rows.csv"), given={"married": "no"})).place
+    place = sample(people, config_of(SampleConfig, n=10, out=str(tmp_path / "rows.csv"), given={"married": "no"})).path
     assert pd.read_csv(place)["age"].tolist() == rows["age"].tolist()
 
 
 def test_rows_that_are_chosen_among_more_are_chosen_in_each_shard(people: Run) -> None:
-    plain = ready(people)
+    plain = make_sampler(people)
     model, table = plain.model, plain.model.spec.modality
     assert isinstance(table, Table)
     told = replace(model.spec, modality=table.with_marginals_of(plain.draw(200).values))
@@ -280,14 +280,14 @@ def test_what_cannot_be_shared_is_refused_to_several(monkeypatch: pytest.MonkeyP
 def test_no_shard_is_held_after_it_is_written(
     moons: Run, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write, before, held = Drawing.write, [], []
+    write, before, held = Sampler.write, [], []
 
-    def looked(self: Drawing, drawn: Any, place: pathlib.Path, **numbers: int) -> None:
+    def looked(self: Sampler, drawn: Any, place: pathlib.Path, **numbers: int) -> None:
         held.append([reference() is not None for reference in before])
         before.append(weakref.ref(drawn.values))
         write(self, drawn, place, **numbers)
 
-    monkeypatch.setattr(Drawing, "write", looked)
+    monkeypatch.setattr(Sampler, "write", looked)
     made(moons, 1500, 500, tmp_path / "many")
     assert held == [[], [False], [False, False]]
 
@@ -358,7 +358,7 @@ def crew(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], Crew]]:
 def test_any_number_of_processes_writes_the_same(
     moons: Run, tmp_path: pathlib.Path, crew: Callable[[int], Crew], ranks: int
 ) -> None:
-    about = ready(moons)  # before there are threads, in which no model is read
+    about = make_sampler(moons)  # before there are threads, in which no model is read
     made(moons, 1000, 300, tmp_path / "one", about=about)
     found = crew(ranks).each(lambda: made(moons, 1000, 300, tmp_path / "many", about=about))
     assert found[0].finished
@@ -369,7 +369,7 @@ def test_all_processes_end_where_the_first_is_refused(
     moons: Run, tmp_path: pathlib.Path, crew: Callable[[int], Crew]
 ) -> None:
     made(moons, 600, 300, tmp_path / "many")
-    other = ready(moons, config_of(SampleConfig, seed=1))
+    other = make_sampler(moons, config_of(SampleConfig, seed=1))
     found = crew(2).each(lambda: made(moons, 600, 300, tmp_path / "many", about=other))
     assert isinstance(found[0], UsageError)
     assert isinstance(found[1], InputError)
@@ -378,18 +378,18 @@ def test_all_processes_end_where_the_first_is_refused(
 def test_the_first_does_not_wait_for_one_that_failed(
     moons: Run, tmp_path: pathlib.Path, crew: Callable[[int], Crew], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write, about = Drawing.write, ready(moons)
+    write, about = Sampler.write, make_sampler(moons)
 
-    def fails(self: Drawing, drawn: Any, place: pathlib.Path, **numbers: int) -> None:
+    def fails(self: Sampler, drawn: Any, place: pathlib.Path, **numbers: int) -> None:
         if numbers["first"] == 300:
             raise InputError("no room")
         write(self, drawn, place, **numbers)
 
-    monkeypatch.setattr(Drawing, "write", fails)
+    monkeypatch.setattr(Sampler, "write", fails)
     found = crew(2).each(lambda: made(moons, 600, 300, tmp_path / "many", about=about))
     assert [str(error) for error in found][1] == "no room"
     assert "another process failed" in str(found[0])
-    monkeypatch.setattr(Drawing, "write", write)
+    monkeypatch.setattr(Sampler, "write", write)
     assert crew(2).each(lambda: made(moons, 600, 300, tmp_path / "many", about=about))[0].finished
 
 
@@ -398,7 +398,7 @@ def test_who_comes_late_is_waited_for_whatever_was_noted_before(
     moons: Run, tmp_path: pathlib.Path, crew: Callable[[int], Crew], monkeypatch: pytest.MonkeyPatch, damaged: int
 ) -> None:
     """All was noted when a kill came; then a shard was damaged, and the process that looks at it has just begun."""
-    about = ready(moons)
+    about = make_sampler(moons)
     folder = tmp_path / "many"
     done = made(moons, 600, 300, folder, about=about)
     whole = content(folder)
@@ -431,24 +431,24 @@ def test_who_comes_late_is_waited_for_whatever_was_noted_before(
 def test_what_failed_is_told_where_the_folder_is_gone(
     moons: Run, tmp_path: pathlib.Path, crew: Callable[[int], Crew], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write, about = Drawing.write, ready(moons)
+    write, about = Sampler.write, make_sampler(moons)
 
-    def fails(self: Drawing, drawn: Any, place: pathlib.Path, **numbers: int) -> None:
+    def fails(self: Sampler, drawn: Any, place: pathlib.Path, **numbers: int) -> None:
         if numbers["first"] == 0:
             raise InputError("no room for the first")
         shutil.rmtree(tmp_path / "many" / ".shards")
         raise InputError("no room for the second")
 
-    monkeypatch.setattr(Drawing, "write", fails)
+    monkeypatch.setattr(Sampler, "write", fails)
     found = crew(2).each(lambda: made(moons, 600, 300, tmp_path / "many", about=about))
     assert [str(error) for error in found] == ["no room for the first", "no room for the second"]
-    monkeypatch.setattr(Drawing, "write", write)
+    monkeypatch.setattr(Sampler, "write", write)
     assert crew(2).each(lambda: made(moons, 600, 300, tmp_path / "many", about=about))[0].finished
 
 
 @pytest.mark.parametrize("ranks", [2, 3])
 def test_processes_share_the_batches_of_one_file(moons: Run, crew: Callable[[int], Crew], ranks: int) -> None:
-    about = ready(moons)
+    about = make_sampler(moons)
     n = 2 * BATCH + 10
     alone, together = about.draw(n), crew(ranks)
     for drawn in together.each(lambda: about.draw(n, ranks=together.engine())):

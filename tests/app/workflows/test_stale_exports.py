@@ -28,8 +28,8 @@ def test_a_run_that_goes_on_tells_that_its_export_is_of_older_weights(
     assert f"run/export.pt2 is of older weights than the run has now; export it again with: {again}\n" in said
     assert "run/huggingface is of older weights" in said
     assert main(["export", "run", "--to", "huggingface"]) == 0
-    from feller.app.workflows.hugging_face import outdated
+    from feller.app.workflows.hugging_face import stale_exports
 
-    assert [line.split()[0] for line in outdated(Run(pathlib.Path("run")))] == ["run/export.pt2"]
+    assert [line.split()[0] for line in stale_exports(Run(pathlib.Path("run")))] == ["run/export.pt2"]
     (tmp_path / "run" / "export.pt2.json").write_text("{")
-    assert [*outdated(Run(pathlib.Path("run")))] == []
+    assert [*stale_exports(Run(pathlib.Path("run")))] == []

@@ -8,7 +8,7 @@ import pytest
 
 import feller
 from feller.app.cli import main
-from feller.app.workflows.reporting.comparison import from_all_over
+from feller.app.workflows.reporting.comparison import evenly_spaced
 
 pytestmark = pytest.mark.usefixtures("here")
 
@@ -44,6 +44,6 @@ def test_the_real_windows_that_a_report_shows_do_not_overlap(tmp_path: pathlib.P
     file = tmp_path / "a.txt"
     file.write_text("".join(chr(97 + i * i % 23) + chr(97 + i % 25) for i in range(2000)))
     data = feller.read(str(file), longest=16)
-    texts = data.modality.texts(from_all_over(data, 24).values)
+    texts = data.modality.texts(evenly_spaced(data, 24).values)
     assert len(texts) == 24
     assert all(a[8:] not in b for a, b in itertools.pairwise(texts))

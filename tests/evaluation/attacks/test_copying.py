@@ -22,7 +22,7 @@ F64 = torch.float64
 
 
 def apart_of(kind: Modality) -> ExampleDistance | None:
-    return registration_of(kind).apart(kind)
+    return registration_of(kind).distance(kind)
 
 
 def points(n: int, seed: int) -> Dataset:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from feller.app.config import ExportConfig
-from feller.app.workflows.export import export, said_of
+from feller.app.workflows.export import export, metadata_path
 from feller.core.errors import UsageError
 from feller.core.rng import Rng
 from feller.models.export.export_formats import to_onnx, to_torch_export
@@ -71,8 +71,8 @@ def test_ten_lines_around_an_exported_file_draw_the_models_own_samples(points, t
     place, _ = export(
         run, ExportConfig(to="onnx" if ending == ".onnx" else "torch-export", out=str(tmp_path / f"a{ending}"))
     )
-    assert said_of(place) == tmp_path / f"a{ending}.json"  # a name of its own for each form
-    known = json.loads(said_of(place).read_text())
+    assert metadata_path(place) == tmp_path / f"a{ending}.json"  # a name of its own for each form
+    known = json.loads(metadata_path(place).read_text())
     assert known["time"] == {"source": 0.0, "data": 1.0}
     assert [one["name"] for one in known["inputs"]] == ["x", "t"]
     assert known["inputs"][0]["shape"] == ["batch", 2]

@@ -39,7 +39,7 @@ def as_run(folder: pathlib.Path, model: Model, recipe: Recipe, data: str) -> Run
     folder.mkdir(parents=True)
     run, asked = Run(folder), fit_record(data=data, recipe="auto", size="tiny", seed=0)
     save_spec(run, model.spec)
-    run.write_record(run.recipe, {**asked.parts, "recipe": to_dict(recipe)})
+    run.write_record(run.recipe, {**asked.content, "recipe": to_dict(recipe)})
     save_tensors(run.ema_weights, model.network.state_dict())
     save_tensors(run.weights, model.network.state_dict())
     write_json(run.progress, {"step": 1, "seconds": 1.0})

@@ -11,10 +11,10 @@ import torch
 
 from feller.app.cli import main
 from feller.app.modalities.registration import find_recipe
-from feller.app.workflows.private.plan_dp_sgd import plan
+from feller.app.workflows.private.plan_dp_sgd import plan_dp_sgd
 from feller.app.workflows.private.privacy_config import PrivacyConfig
-from feller.app.workflows.private.private_statistics import guard
-from feller.app.workflows.private.table_schema import Charged
+from feller.app.workflows.private.private_statistics import measure_statistics
+from feller.app.workflows.private.table_schema import SchemaCost
 from feller.core.errors import UsageError
 from feller.core.rng import Rng
 from feller.core.serialization import from_dict, to_dict
@@ -130,8 +130,8 @@ def test_the_guard_lets_the_recipe_know_noisy_shares_alone() -> None:
     exact = TABLE.with_marginals_of(data.values).marginals
     wish = PrivacyConfig(epsilon=1.0, unsafe_seed=0)
     for seen in (data, data.with_modality(MixedTable(TABLE.with_marginals_of(data.values)))):
-        guarded = guard(wish, seen, seen, Charged())
-        recipe, planned = plan(wish, guarded, find_recipe("table-flow", guarded.dataset, "tiny")[1])
+        guarded = measure_statistics(wish, seen, seen, SchemaCost())
+        recipe, planned = plan_dp_sgd(wish, guarded, find_recipe("table-flow", guarded.dataset, "tiny")[1])
         assert isinstance(recipe.modality, MixedTable)
         assert isinstance(guarded.dataset.modality, Table)
         assert recipe.modality.table == guarded.dataset.modality
@@ -145,11 +145,11 @@ def test_the_guard_lets_the_recipe_know_noisy_shares_alone() -> None:
 def test_times_that_hang_on_the_number_of_rows_are_not_private() -> None:
     data = rows(4000)
     wish = PrivacyConfig(epsilon=1.0, unsafe_seed=0)
-    guarded = guard(wish, data, data, Charged())
+    guarded = measure_statistics(wish, data, data, SchemaCost())
     recipe = recipe_for(data)
     assert isinstance(recipe.objective, FlowMatching)
     combed = replace(recipe, objective=replace(recipe.objective, time_distribution=Stratified()))
-    planned, _ = plan(wish, guarded, combed)
+    planned, _ = plan_dp_sgd(wish, guarded, combed)
     assert isinstance(planned.objective, FlowMatching)
     assert planned.objective.time_distribution == Uniform()
 

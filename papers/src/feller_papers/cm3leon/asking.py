@@ -7,8 +7,8 @@ from jaxtyping import Float64, Int64, UInt8
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from feller.app.workflows.documents.document_request import MOST_WORDS, Wanted
-from feller.app.workflows.documents.generate_documents import words as filled
+from feller.app.workflows.documents.document_request import MAX_TEXT_TOKENS, DocumentRequest
+from feller.app.workflows.documents.generate_documents import decode_text as filled
 from feller.core.rng import Rng
 from feller.data.documents.prompt import Prompt
 from feller.data.documents.token_layout import InfillItem, MaskItem
@@ -57,20 +57,20 @@ def nats(
     return total / symbols
 
 
-def to_draw(document: Written) -> Wanted:
+def to_draw(document: Written) -> DocumentRequest:
     """Ask for the last picture of a document."""
     parts, pictures = items(document)
-    return Wanted(Prompt(tuple(parts[:-1]), tuple(pictures[:-1])), OnePicture())
+    return DocumentRequest(Prompt(tuple(parts[:-1]), tuple(pictures[:-1])), OnePicture())
 
 
-def to_say(document: Written) -> tuple[Wanted, str]:
+def to_say(document: Written) -> tuple[DocumentRequest, str]:
     """Ask for the answer in a document, or else for its first text, and return both that and what is right."""
     parts, pictures = items(document)
     marked = [part for part in parts if isinstance(part, TextItem) and part.is_answer]
     hidden = (marked or [part for part in parts if isinstance(part, TextItem)])[0]
     asked: tuple[Item | MaskItem | InfillItem, ...] = tuple(MaskItem() if part is hidden else part for part in parts)
-    return Wanted(
-        Prompt((*asked, InfillItem()), tuple(pictures)), InfillGoal(MOST_WORDS, (SymbolKind.TEXT,))
+    return DocumentRequest(
+        Prompt((*asked, InfillItem()), tuple(pictures)), InfillGoal(MAX_TEXT_TOKENS, (SymbolKind.TEXT,))
     ), hidden.text
 
 
@@ -113,9 +113,9 @@ def pictures(
     return kind.tokenizer.decode(codes)
 
 
-def words(network: GPTNetwork, it: World, asked: Sequence[Wanted], draws: Rng) -> list[str]:
+def words(network: GPTNetwork, it: World, asked: Sequence[DocumentRequest], draws: Rng) -> list[str]:
     """Fill the hole of each with its likeliest words, one after the other."""
     prompts = [one.tokens(it.kind) for one in asked]
     way = SamplingSpec(token_sampler=TokenSampler(temperature=0.0))
-    rows = generate(network, [prompts], asked[0].plan, draws.fold_in("words"), specs=[way], batch_size=AT_ONCE)
+    rows = generate(network, [prompts], asked[0].goal, draws.fold_in("words"), specs=[way], batch_size=AT_ONCE)
     return [filled(it.kind, row) for row in rows]

@@ -4,7 +4,7 @@ import functools
 import statistics
 from collections.abc import Iterator
 
-from feller.app.workflows.documents.generate_documents import PLAUSIBLE
+from feller.app.workflows.documents.generate_documents import DEFAULT_MIN_P
 from feller.core.rng import Rng
 from feller.paths.discrete.token_sampler import TokenSampler
 from feller.sampling.autoregressive.document_decoding import SamplingSpec
@@ -23,7 +23,7 @@ PARTS = ("ground", "count", "colours", "shapes")
 AMONG: dict[str, tuple[float, TokenSampler]] = {
     "among all symbols": (0.0, TokenSampler()),
     "with top-p": (0.0, TOP_P.token_sampler),
-    f"among symbols {PLAUSIBLE:g} times as likely as the likeliest, or more": (PLAUSIBLE, TokenSampler()),
+    f"among symbols {DEFAULT_MIN_P:g} times as likely as the likeliest, or more": (DEFAULT_MIN_P, TokenSampler()),
 }
 """Which symbols may come: least share of the probability of the likeliest, and what is cut from what is blended; the
 last is ours."""

@@ -8,11 +8,11 @@ from typing import cast
 
 import torch
 
-from feller.app.workflows.private.plan_dp_sgd import allow, plan
-from feller.app.workflows.private.pretrain_on_marginals import teach
+from feller.app.workflows.private.plan_dp_sgd import plan_closed_form, plan_dp_sgd
+from feller.app.workflows.private.pretrain_on_marginals import pretrain_on_marginals
 from feller.app.workflows.private.privacy_config import PrivacyConfig
-from feller.app.workflows.private.private_statistics import guard
-from feller.app.workflows.private.table_schema import Charged
+from feller.app.workflows.private.private_statistics import measure_statistics
+from feller.app.workflows.private.table_schema import SchemaCost
 from feller.core.rng import Rng
 from feller.data.modality import Dataset
 from feller.data.tables.modality import Table
@@ -101,7 +101,7 @@ def _counted(
     rows = rows.with_modality(recipe.modality or rows.modality)
     ledger, rho, noise = None, math.inf, make_noise(None)
     if wish is not None:
-        ledger, allowance = allow(wish, counting, rows, Charged())
+        ledger, allowance = plan_closed_form(wish, counting, rows, SchemaCost())
         rho, noise = allowance.rho, make_noise(wish.unsafe_seed, "counts")
     told = counting.fit(rows, rho, noise)
     for expense in told.events if ledger else ():
@@ -111,8 +111,8 @@ def _counted(
 
 def _trained(rows: Dataset, way: Way, setting: Setting, wish: PrivacyConfig, seed: int) -> tuple[Model, Ledger]:
     counted = getattr(way.of(rows, setting).objective, "counted", 0.0)
-    guarded = guard(wish, rows, rows, Charged(), counted)
-    recipe, planned = plan(wish, guarded, way.of(guarded.dataset, setting))
+    guarded = measure_statistics(wish, rows, rows, SchemaCost(), counted)
+    recipe, planned = plan_dp_sgd(wish, guarded, way.of(guarded.dataset, setting))
     rows = guarded.dataset.with_modality(recipe.modality or guarded.dataset.modality)
     draw = poisson_batches(
         {"x_1": rows.values, "given": rows.given},
@@ -125,13 +125,13 @@ def _trained(rows: Dataset, way: Way, setting: Setting, wish: PrivacyConfig, see
     )
 
     def before(learner: TrainState) -> None:
-        if guarded.law is not None and isinstance(rows.modality, Table):
+        if guarded.marginal_model is not None and isinstance(rows.modality, Table):
             lessons = Rng(seed).fold_in("rehearsal")
-            teach(
+            pretrain_on_marginals(
                 learner,
                 recipe.objective.build(TrainingContext()),
                 rows.modality,
-                guarded.law,
+                guarded.marginal_model,
                 recipe.train,
                 lessons,
                 get_engine(),

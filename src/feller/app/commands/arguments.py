@@ -18,27 +18,27 @@ from feller.app.commands.flag_types import field_names
 from feller.app.options import (
     OPTIONS,
     check_values,
-    command_of,
+    command_name,
+    field_metadata,
     flag_names,
     flags_of,
     group,
-    is_place,
-    known_of,
+    is_positional,
     option_of,
 )
 from feller.core.errors import InputError, UsageError, best_match, found_instead
 
 T = TypeVar("T")
-KINDS = {"FLOAT": "a number", "INT": "a whole number"}
+NUMBER_WORDS = {"FLOAT": "a number", "INT": "a whole number"}
 """What the help calls numbers -> what they are."""
-NOTHING = "[]"
+EMPTY_POSITIONAL = "[]"
 """What tyro makes of a place that is left out, where words are left over."""
-_DEEP = (tyro.conf.OmitSubcommandPrefixes, tyro.conf.AvoidSubcommands, tyro.conf.SuppressFixed)
+_NESTED_TYRO_CONFIG = (tyro.conf.OmitSubcommandPrefixes, tyro.conf.AvoidSubcommands, tyro.conf.SuppressFixed)
 """How fields of a value are flags: what may be on already has one to say so again, and one to turn it off."""
-FORM = (tyro.conf.FlagCreatePairsOff, *_DEEP)
+TYRO_CONFIG = (tyro.conf.FlagCreatePairsOff, *_NESTED_TYRO_CONFIG)
 
 
-def _refuse(event: events.ParseErrorEvent, words: Sequence[str], flags: Sequence[str]) -> NoReturn:
+def _raise_parse_error(event: events.ParseErrorEvent, words: Sequence[str], flags: Sequence[str]) -> NoReturn:
     """Say in one line what the parser would print in a box.
 
     Args:
@@ -55,7 +55,7 @@ def _refuse(event: events.ParseErrorEvent, words: Sequence[str], flags: Sequence
         quotes = "A name with a space needs quotes. " if pathlib.PurePath(word).suffix else ""
         raise UsageError("no more words", word, f"{quotes}{see}")
     if isinstance(event, events.MissingArgs):
-        raise UsageError(", ".join(_called(one.arg)[0] for one in event.missing_arguments), "none", see)
+        raise UsageError(", ".join(_flags_of_argument(one.arg)[0] for one in event.missing_arguments), "none", see)
     argument = getattr(event, "argument", None)
     if argument is None:
         if own := _own_error():
@@ -64,16 +64,16 @@ def _refuse(event: events.ParseErrorEvent, words: Sequence[str], flags: Sequence
                 raise UsageError(own.message, argument=own.argument, remedy=remedy)
             raise UsageError(argument=own.argument, expected=own.expected, found=found, remedy=remedy)
         raise UsageError(getattr(event, "message", None) or "these words do not go together", remedy=see)
-    names = _called(argument)
-    about = option_of(names[0])
+    names = _flags_of_argument(argument)
+    argument_name = option_of(names[0])
     if isinstance(event, events.InvalidChoice):
-        raise UsageError(f"one of {', '.join(event.choices)}", repr(event.value), see, argument=about)
+        raise UsageError(f"one of {', '.join(event.choices)}", repr(event.value), see, argument=argument_name)
     if not isinstance(event, events.InstantiationFailure):
-        raise UsageError("a value", "none", see, argument=about)
-    kind = next((text for word, text in KINDS.items() if word in str(argument.lowered.metavar)), None)
-    if kind is not None and (given := _behind(names, words)):
-        raise UsageError(kind, repr(" ".join(given)), see, argument=about)
-    raise UsageError(event.message.removeprefix(f"{names[0]}: "), remedy=see, argument=about)
+        raise UsageError("a value", "none", see, argument=argument_name)
+    kind = next((text for word, text in NUMBER_WORDS.items() if word in str(argument.lowered.metavar)), None)
+    if kind is not None and (values := _values_of_flag(names, words)):
+        raise UsageError(kind, repr(" ".join(values)), see, argument=argument_name)
+    raise UsageError(event.message.removeprefix(f"{names[0]}: "), remedy=see, argument=argument_name)
 
 
 def _own_error() -> UsageError | InputError | None:
@@ -84,47 +84,52 @@ def _own_error() -> UsageError | InputError | None:
     return error
 
 
-def _called(argument: Any) -> Sequence[str]:
+def _flags_of_argument(argument: Any) -> Sequence[str]:
     """Return the flags of an argument of the parser, or what its place is called."""
     return (str(argument.lowered.metavar),) if argument.is_positional() else argument.lowered.name_or_flags
 
 
-def _parsed(kind: Any, name: str, words: Sequence[str], flags: Sequence[str], **more: Any) -> Any:
+def _run_tyro(kind: Any, name: str, words: Sequence[str], flags: Sequence[str], **more: Any) -> Any:
     """Return what the parser makes of words."""
-    with events.on_parse_error(lambda event: _refuse(event, words, flags)):
+    with events.on_parse_error(lambda event: _raise_parse_error(event, words, flags)):
         about = inspect.getdoc(kind)
         if about is not None and OPTIONS in about:  # which Python's help shows
             more["description"] = about.partition(OPTIONS)[0].rstrip()
         return tyro.cli(kind, prog=f"feller {name}", args=words, **more)
 
 
-def parse(command: type[T], name: str, words: list[str], *, deep: bool = False) -> tuple[T, list[str]]:
+def parse(command: type[T], name: str, words: list[str], *, allow_nested: bool = False) -> tuple[T, list[str]]:
     """Return a command and, if it takes deeper fields, the words that are none of its flags.
 
     Raises:
         UsageError: If words are wrong; names the nearest right ones.
         InputError: If there is nothing at a place that is named.
     """
-    words = _switched(command, words)
+    words = _normalize_switches(command, words)
     _check_many(command, words)
     if not {"-h", "--help"}.isdisjoint(words):
         _unwrap_help(command)
     flags, rest = [flag for option in flags_of(command) for flag in flag_names(command, option)], []
-    found: Any = _parsed(command, name, words, flags, config=FORM, return_unknown_args=deep)
-    if deep:
-        found, rest = found
-        found = replace(
-            found, **{one.name: one.default for one in fields(found) if getattr(found, one.name) == NOTHING}
+    command_config: Any = _run_tyro(command, name, words, flags, config=TYRO_CONFIG, return_unknown_args=allow_nested)
+    if allow_nested:
+        command_config, rest = command_config
+        command_config = replace(
+            command_config,
+            **{
+                one.name: one.default
+                for one in fields(command_config)
+                if getattr(command_config, one.name) == EMPTY_POSITIONAL
+            },
         )
-    check_values(found)
-    return found, rest
+    check_values(command_config)
+    return command_config, rest
 
 
 def _check_many(command: Any, words: list[str]) -> None:
     """Refuse a flag of many values that stands twice, of which only the last would count, or has none behind it."""
     for flags in [flag_names(command, name) for name, one in flags_of(command).items() if _takes_many(one)]:
         if sum(word.partition("=")[0] in flags for word in words) > 1:
-            whole = shlex.join([flags[0], *_behind(flags, words)])
+            whole = shlex.join([flags[0], *_values_of_flag(flags, words)])
             raise UsageError(
                 "once, with all that it takes behind it",
                 "twice",
@@ -137,24 +142,24 @@ def _check_many(command: Any, words: list[str]) -> None:
 
 def _takes_many(field: Field[Any]) -> bool:
     """Tell whether a flag takes as many values as are given."""
-    several = any(getattr(one, "nargs", 1) == "*" for one in known_of(field))
-    return not is_place(field) and (several or get_origin(getattr(field.type, "__origin__", None)) is tuple)
+    several = any(getattr(one, "nargs", 1) == "*" for one in field_metadata(field))
+    return not is_positional(field) and (several or get_origin(getattr(field.type, "__origin__", None)) is tuple)
 
 
-def _behind(flags: Sequence[str], words: Sequence[str]) -> list[str]:
+def _values_of_flag(flags: Sequence[str], words: Sequence[str]) -> list[str]:
     """Return all values behind a flag, wherever it stands."""
-    found: list[str] = []
-    taken = False
+    values: list[str] = []
+    is_value = False
     for word in words:
         name, equals, value = word.partition("=")
         if name in flags:
-            taken = not equals
-            found += [value] if equals else []
+            is_value = not equals
+            values += [value] if equals else []
         elif word.startswith("-") and not word[1:2].isdigit() and " " not in word:
-            taken = False
-        elif taken:
-            found.append(word)
-    return found
+            is_value = False
+        elif is_value:
+            values.append(word)
+    return values
 
 
 def _unwrap_help(command: Any) -> None:
@@ -166,9 +171,9 @@ def _unwrap_help(command: Any) -> None:
         for name, hint in list(getattr(kind, "__annotations__", {}).items()):
             if hint is bool:
                 kind.__annotations__[name] = Annotated[bool, tyro.conf.arg(help_behavior_hint="")]
-        for told in docstring_parser.parse_from_object(kind).params:
-            field = command.__dataclass_fields__[told.arg_name]
-            field.metadata = {**field.metadata, "help": " ".join((told.description or "").split())}
+        for documented in docstring_parser.parse_from_object(kind).params:
+            field = command.__dataclass_fields__[documented.arg_name]
+            field.metadata = {**field.metadata, "help": " ".join((documented.description or "").split())}
     for inner in filter(None, map(group, fields(command))):
         _unwrap_help(inner)
 
@@ -179,8 +184,8 @@ def change_fields(value: T, words: list[str], command: str) -> T:
     Raises:
         UsageError: If a word is no field, or a value is none of its.
     """
-    words = _truths(value, words)
-    return _parsed(type(value), command, words, [*_paths(value)], default=value, config=_DEEP)
+    words = _normalize_booleans(value, words)
+    return _run_tyro(type(value), command, words, [*_nested_flags(value)], default=value, config=_NESTED_TYRO_CONFIG)
 
 
 def set_fields(value: T, given: Mapping[str, object]) -> T:
@@ -192,9 +197,9 @@ def set_fields(value: T, given: Mapping[str, object]) -> T:
     for name, one in given.items():
         if twice := next((each for each in given if each != name and each.replace("-", "_") == name), None):
             raise UsageError(argument=f"fields[{name!r}]", expected="one value", found=f"another for {twice!r}")
-        known = [path.removeprefix("--").replace("-", "_") for path in _paths(value)]
+        known = [path.removeprefix("--").replace("-", "_") for path in _nested_flags(value)]
         if name.replace("-", "_") not in known:
-            plain = PLAIN_NAMES.get(f"--{name.replace('_', '-')}", "").removeprefix("--").replace("-", "_")
+            plain = FIELD_ALIASES.get(f"--{name.replace('_', '-')}", "").removeprefix("--").replace("-", "_")
             close = plain if plain in known else best_match(name.replace("-", "_"), known)
             raise UsageError(
                 argument="fields",
@@ -227,40 +232,40 @@ def words_of_fields(given: Mapping[str, object]) -> list[str]:
     return words
 
 
-def _paths(value: Any, outer: str = "--") -> Iterator[str]:
+def _nested_flags(value: Any, outer: str = "--") -> Iterator[str]:
     """Yield the flags of all fields of a value, and of theirs."""
     for one in fields(value):
         inner, name = getattr(value, one.name), f"{outer}{one.name.replace('_', '-')}"
         yield name
         if is_dataclass(inner):
-            yield from _paths(inner, f"{name}.")
+            yield from _nested_flags(inner, f"{name}.")
 
 
-def _truths(value: Any, words: list[str]) -> list[str]:
+def _normalize_booleans(value: Any, words: list[str]) -> list[str]:
     """Read true and false in any case, behind fields that are switches and among values of others."""
-    found: list[str] = []
-    for word in [part for whole in words for part in _split_truth(whole)]:
+    result: list[str] = []
+    for word in [part for whole in words for part in _split_boolean(whole)]:
         if word.lower() not in ("true", "false"):
-            found.append(word)
+            result.append(word)
             continue
         field: Any = value
-        *outer, last = found[-1].removeprefix("--").split(".") if found else [""]
+        *outer, last = result[-1].removeprefix("--").split(".") if result else [""]
         for part in (*outer, last):
             field = getattr(field, part.replace("-", "_"), None)
         if not isinstance(field, bool):
-            found.append(word.capitalize())
+            result.append(word.capitalize())
         elif word.lower() == "false":
-            found[-1] = f"--{'.'.join((*outer, f'no-{last}'))}"
-    return found
+            result[-1] = f"--{'.'.join((*outer, f'no-{last}'))}"
+    return result
 
 
-def _split_truth(word: str) -> list[str]:
+def _split_boolean(word: str) -> list[str]:
     """Return --flag=true as two words, and others as they are."""
     flag, equals, value = word.partition("=")
     return [flag, value] if word.startswith("--") and equals and value.lower() in ("true", "false") else [word]
 
 
-PLAIN_NAMES = {
+FIELD_ALIASES = {
     "--lr": "--train.lr",
     "--learning-rate": "--train.lr",
     "--batch-size": "--train.batch",
@@ -276,28 +281,28 @@ PLAIN_NAMES = {
 """What people write -> the field of the recipe, or the flag, that is meant; fields are set, flags suggested."""
 
 
-def by_field(words: list[str]) -> list[str]:
+def expand_field_aliases(words: list[str]) -> list[str]:
     """Replace plain names of fields, such as --lr, by those that the recipe has for them."""
-    fields = {name: field for name, field in PLAIN_NAMES.items() if "." in field}
+    fields = {name: field for name, field in FIELD_ALIASES.items() if "." in field}
     parts = [word.partition("=") for word in words]
     return [f"{fields.get(name, name)}{equals}{value}" for name, equals, value in parts]
 
 
-def _switched(command: Any, words: list[str]) -> list[str]:
+def _normalize_switches(command: Any, words: list[str]) -> list[str]:
     """Read true and false behind a switch, in any case: the switch alone, or nothing."""
     switches = {
         flag for name, one in flags_of(command).items() if _is_switch(one) for flag in flag_names(command, name)
     }
-    found: list[str] = []
+    result: list[str] = []
     for word in words:
         flag, _, value = word.partition("=")
         if flag in switches and value.lower() in ("true", "false"):
-            found += [flag] if value.lower() == "true" else []
-        elif found and found[-1] in switches and word.lower() in ("true", "false"):
-            found = found if word.lower() == "true" else found[:-1]
+            result += [flag] if value.lower() == "true" else []
+        elif result and result[-1] in switches and word.lower() in ("true", "false"):
+            result = result if word.lower() == "true" else result[:-1]
         else:
-            found.append(word)
-    return found
+            result.append(word)
+    return result
 
 
 def _is_switch(field: Field[Any]) -> bool:
@@ -351,8 +356,8 @@ def check_names(words: list[str], command: Any, *places: str) -> None:
     for word in words:
         name = word.split("=")[0].removeprefix("--").split(".")[0].replace("-", "_")
         if word.startswith("--") and name not in (*deeper, "help"):
-            kind = command_of(command)
-            meant = PLAIN_NAMES.get(word.partition("=")[0])
+            kind = command_name(command)
+            meant = FIELD_ALIASES.get(word.partition("=")[0])
             near = meant or best_match(word, flags)
             remedy = f"{f'Did you mean {near}? ' if near else ''}See feller {kind} --help"
             raise UsageError("a flag, or a field of the recipe", word, remedy)

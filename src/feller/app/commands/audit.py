@@ -16,29 +16,31 @@ def run(config: AuditConfig, words: list[str]) -> dict[str, Any]:
     if config.folder == CALCULATOR:
         return _calculate(config)
     open_run(config.folder)  # what is not there is told before what takes long is loaded
-    from feller.app.terminal import show, speaker
+    from feller.app.terminal import make_reporter, show_numbers
     from feller.app.workflows.audit import audit
     from feller.app.workflows.run_config import find_run
 
-    tell = speaker()
-    run = find_run(config.folder, config.opening.code, tell)
-    numbers = audit(run, config, tell=tell)
-    show(numbers, tell)
+    reporter = make_reporter()
+    run = find_run(config.folder, config.loading.code, reporter)
+    numbers = audit(run, config, reporter=reporter)
+    show_numbers(numbers, reporter)
     return {"run": str(run.path), **numbers}
 
 
 def _calculate(config: AuditConfig) -> dict[str, Any]:
     """Answer without a run."""
-    from feller.app.terminal import show, speaker
-    from feller.app.workflows.auditing.plan_calculator import bounds, plan, words
+    from feller.app.terminal import make_reporter, show_numbers
+    from feller.app.workflows.auditing.plan_calculator import bounds, explain, planned_event
 
     for name in ("data", "shadows", "canaries", "report"):
         if getattr(config, name) is not None:
             raise UsageError(f"is about a run; the calculator takes --{', --'.join(PLAN)}", argument=name)
-    asked = config.plan
-    found = bounds((plan(asked.noise, asked.rate, asked.steps),), 1e-5 if asked.delta is None else asked.delta)
-    tell = speaker()
-    show(found, tell)
-    for line in words(found):
-        tell.say(line)
-    return found
+    options = config.plan
+    numbers = bounds(
+        (planned_event(options.noise, options.rate, options.steps),), 1e-5 if options.delta is None else options.delta
+    )
+    reporter = make_reporter()
+    show_numbers(numbers, reporter)
+    for line in explain(numbers):
+        reporter.log(line)
+    return numbers

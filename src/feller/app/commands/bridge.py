@@ -4,10 +4,10 @@ from typing import Any
 
 from feller.app.commands.arguments import change_fields, check_names
 from feller.app.config import BridgeConfig
-from feller.app.options import changed
+from feller.app.options import non_default_options
 from feller.core.errors import UsageError
 
-DEEP = "--cost"
+NESTED_HELP_FLAG = "--cost"
 """The flag with which the help shows the fields of the settings, too."""
 
 
@@ -20,34 +20,34 @@ def run(config: BridgeConfig, words: list[str]) -> dict[str, Any]:
             remedy="Name its run alone, with --out; only where a cost is code of yours (--cost file.py:FUNCTION)"
             " all are named again, for no run makes code run",
         )
-    wrong = [name for name in changed(config) if name in _BEGUN]
+    wrong = [name for name in non_default_options(config) if name in _FIXED_FLAGS]
     if resume and wrong:
         raise UsageError(
             "a resumed bridge keeps what it began with", remedy=f"Leave out --{wrong[0].replace('_', '-')}"
         )
-    from feller.app.workflows.bridges.is_bridge import check_several
+    from feller.app.workflows.bridges.bridge_detection import check_several
 
     if not resume and "--help" not in words:
         check_several(config.data)
     check_names(words, BridgeConfig, "feller.control.bridges.bridge_config:BridgeSolverConfig")
-    from feller.app.reporter import speaks
-    from feller.app.terminal import heard, show, speaker
+    from feller.app.reporter import is_main_process
+    from feller.app.terminal import make_reporter, show_numbers, show_own_warnings
     from feller.app.workflows.bridge import bridge
-    from feller.app.workflows.run_status import sketch_of
+    from feller.app.workflows.run_status import read_undertrained_notice
     from feller.control.bridges.bridge_config import BridgeSolverConfig
 
     def change(settings: BridgeSolverConfig) -> BridgeSolverConfig:
         return change_fields(settings, words, "bridge A B") if words else settings
 
-    tell = speaker()
-    with heard(tell):
-        run, numbers = bridge(config, change=change, fields=tuple(words), tell=tell)
-    show(numbers, tell)
-    tell.say(f"paths and pairs: {run.path}; push others through it with: feller sample {run.path} --from FILE")
-    if speaks() and (sketch := sketch_of(run)):
-        tell.say(sketch)
+    reporter = make_reporter()
+    with show_own_warnings(reporter):
+        run, numbers = bridge(config, change=change, field_words=tuple(words), reporter=reporter)
+    show_numbers(numbers, reporter)
+    reporter.log(f"paths and pairs: {run.path}; push others through it with: feller sample {run.path} --from FILE")
+    if is_main_process() and (sketch := read_undertrained_notice(run)):
+        reporter.log(sketch)
     return {"run": str(run.path), **numbers}
 
 
-_BEGUN = ("times", "frame", "noise", "pairs", "resample", "growth", "longest", "seed")
+_FIXED_FLAGS = ("times", "frame", "noise", "pairs", "resample", "growth", "longest", "seed")
 """Flags of what a bridge began with."""

@@ -7,10 +7,10 @@ from typing import Annotated, Any, Literal, Union
 
 import tyro
 
-from feller.app.cli import COMMANDS, command_named
-from feller.app.commands.arguments import FORM
-from feller.app.commands.flag_types import Offers, Positional, Text
-from feller.app.options import flag_names, flags_of, known_of, marks
+from feller.app.cli import COMMANDS, find_command
+from feller.app.commands.arguments import TYRO_CONFIG
+from feller.app.commands.flag_types import Choices, OptionalText, Positional
+from feller.app.options import annotations_of, field_metadata, flag_names, flags_of
 from feller.core.errors import UsageError
 
 SHELLS = ("bash", "zsh", "fish")
@@ -25,7 +25,7 @@ class Completion:
     `feller completion fish > ~/.config/fish/completions/feller.fish`. Do so again after an update.
     """
 
-    shell: Positional[Annotated[Text, Offers(SHELLS)]] = None
+    shell: Positional[Annotated[OptionalText, Choices(SHELLS)]] = None
     """bash, zsh or fish."""
     json: bool = False
     """Print the script inside one JSON object."""
@@ -45,21 +45,23 @@ def script(shell: str) -> str:
     commands = Union[tuple(_command(name) for name in COMMANDS)]  # noqa: UP007  # pyrefly: ignore - of a list
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
-        tyro.cli(commands, prog="feller", args=["--tyro-print-completion", shell], config=FORM)
+        tyro.cli(commands, prog="feller", args=["--tyro-print-completion", shell], config=TYRO_CONFIG)
     return printed.getvalue().replace("complete -F ", "complete -o bashdefault -o default -F ")
 
 
 def _command(name: str) -> Any:
     """Return the class of a command as a subcommand, in which flags that offer words take these alone."""
-    kind = command_named(name)[0]
+    kind = find_command(name)[0]
     flags = []
     for flag, one in flags_of(kind).items():
-        kept = [
-            mark for mark in known_of(one) if not isinstance(mark, Offers | tyro.constructors.PrimitiveConstructorSpec)
+        markers = [
+            mark
+            for mark in field_metadata(one)
+            if not isinstance(mark, Choices | tyro.constructors.PrimitiveConstructorSpec)
         ]
-        words = [word for mark in marks(kind, flag, Offers) for word in mark.all_words()]
-        chosen = bool(words and kept and flag_names(kind, flag))  # elsewhere files are offered
-        of_words: Any = Annotated[Literal[tuple(words)], *kept] if chosen else one.type  # pyrefly: ignore
+        words = [word for mark in annotations_of(kind, flag, Choices) for word in mark.load_values()]
+        chosen = bool(words and markers and flag_names(kind, flag))  # elsewhere files are offered
+        of_words: Any = Annotated[Literal[tuple(words)], *markers] if chosen else one.type  # pyrefly: ignore
         flags.append((flag, of_words, field(default=words[0] if chosen else one.default)))
     summary = " ".join((kind.__doc__ or "").split("\n\n")[0].split())
     shown: Any = make_dataclass(kind.__name__, flags, kw_only=True)

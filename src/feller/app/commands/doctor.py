@@ -14,13 +14,13 @@ class Doctor:
 
     def run(self, words: list[str]) -> dict[str, Any]:
         """Do it."""
-        from feller.app.workflows.doctor import examine, lines
+        from feller.app.workflows.doctor import diagnose, lines
 
-        found = examine()
-        for line in lines(found):
+        findings = diagnose()
+        for line in lines(findings):
             print(line, file=sys.stderr if self.json else sys.stdout)
-        return found
+        return findings
 
-    def status(self, found: dict[str, Any]) -> int:
+    def status(self, findings: dict[str, Any]) -> int:
         """Return the exit status."""
-        return 1 if found["broken"] else 0
+        return 1 if findings["broken"] else 0

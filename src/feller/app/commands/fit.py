@@ -2,13 +2,13 @@
 
 from typing import Any
 
-from feller.app.commands.arguments import by_field, change_fields, check_names
+from feller.app.commands.arguments import change_fields, check_names, expand_field_aliases
 from feller.app.config import FitConfig
 from feller.core.errors import UsageError
 
-DEEP = "--recipe"
+NESTED_HELP_FLAG = "--recipe"
 """The flag with which the help shows the fields of a recipe, too."""
-_DEEPER = (
+_RECIPE_CLASSES = (
     "feller.models.recipes.recipe:Recipe",
     "feller.models.recipes.recipe:DocumentAuxNetworks",
     "feller.models.recipes.recipe:SpeechAuxNetworks",
@@ -34,38 +34,38 @@ def _example_for(recipe: str | None) -> str | None:
 
 def run(config: FitConfig, words: list[str]) -> dict[str, Any]:
     """Fit; `words` set fields of the recipe."""
-    words = by_field(words)
-    check_names(words, FitConfig, *_DEEPER)
-    from feller.app.reporter import speaks
-    from feller.app.terminal import heard, show, speaker
+    words = expand_field_aliases(words)
+    check_names(words, FitConfig, *_RECIPE_CLASSES)
+    from feller.app.reporter import is_main_process
+    from feller.app.terminal import make_reporter, show_numbers, show_own_warnings
     from feller.app.workflows.fit import fit
-    from feller.app.workflows.run_config import record_of
-    from feller.app.workflows.run_status import sketch_of
+    from feller.app.workflows.run_config import read_fit_record
+    from feller.app.workflows.run_status import read_undertrained_notice
     from feller.data.loading.targets import predicts_target
     from feller.models.recipes.recipe import Recipe
 
     def change(recipe: Recipe) -> Recipe:
         return change_fields(recipe, words, "fit DATA") if words else recipe
 
-    tell = speaker()
+    reporter = make_reporter()
     helps = "--help" in words and config.data is None and not config.output.resume
     data = _example_for(config.recipe_name or "auto") if helps else config.data
-    with heard(tell):
-        run, numbers = fit(config, data, change=change, fields=tuple(words), tell=tell)
-    show(numbers, tell)
-    asked = record_of(run)
-    file = asked.code_file
+    with show_own_warnings(reporter):
+        run, numbers = fit(config, data, change=change, field_words=tuple(words), reporter=reporter)
+    show_numbers(numbers, reporter)
+    record = read_fit_record(run)
+    file = record.code_file
     code = f" --code {file}" if file else ""
-    if asked.target and predicts_target(asked.provenance.recipe):
-        tell.say(f"ask for samples of another run with: feller steer RUN --reward {run.path}")
+    if record.target and predicts_target(record.provenance.recipe):
+        reporter.log(f"ask for samples of another run with: feller steer RUN --reward {run.path}")
     elif "codebook_use" in numbers:
-        tell.say(f"see how it copies other pictures with: feller evaluate {run.path} --data OTHER{code}")
+        reporter.log(f"see how it copies other pictures with: feller evaluate {run.path} --data OTHER{code}")
     elif "log_mel_error" in numbers:
-        tell.say(f"see how it copies other sounds with: feller evaluate {run.path} --data OTHER{code}")
+        reporter.log(f"see how it copies other sounds with: feller evaluate {run.path} --data OTHER{code}")
     elif config.report != "none":
-        tell.say(f"draw samples with: feller sample {run.path}{code}")
+        reporter.log(f"draw samples with: feller sample {run.path}{code}")
     else:
-        tell.say(f"evaluate it with: feller evaluate {run.path}{code}")
-    if speaks() and (sketch := sketch_of(run)):
-        tell.say(sketch)
+        reporter.log(f"evaluate it with: feller evaluate {run.path}{code}")
+    if is_main_process() and (sketch := read_undertrained_notice(run)):
+        reporter.log(sketch)
     return {"run": str(run.path), **numbers}

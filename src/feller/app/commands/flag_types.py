@@ -29,7 +29,7 @@ else:  # which would load torch; the command line takes none of them
     DataSource = Schema = Callback = object
 
 
-def pairs(words: tuple[str, ...]) -> dict[str, str | list[str]]:
+def parse_pairs(words: tuple[str, ...]) -> dict[str, str | list[str]]:
     """Split KEY=VALUE; a key that stands several times has a list of values."""
     pairs: dict[str, str | list[str]] = {}
     for word in words:
@@ -43,21 +43,21 @@ def pairs(words: tuple[str, ...]) -> dict[str, str | list[str]]:
     return pairs
 
 
-class Look(abc.ABC):
+class Validator(abc.ABC):
     """Marks what is looked at as soon as it is read."""
 
     @abc.abstractmethod
-    def look(self, field: str, value: Any) -> None:
+    def validate(self, field: str, value: Any) -> None:
         """Refuse a value of a field that is wrong; None is what was left out."""
 
 
 @dataclass(frozen=True)
-class Checked(Look):
+class FunctionValidator(Validator):
     """Leaves it to a function, which raises where a value is wrong."""
 
     check: Callable[[Any], object]
 
-    def look(self, field: str, value: Any) -> None:
+    def validate(self, field: str, value: Any) -> None:
         """Call the function."""
         try:
             self.check(value)
@@ -66,10 +66,10 @@ class Checked(Look):
 
 
 @dataclass(frozen=True)
-class Filled(Look):
+class NonEmpty(Validator):
     """Takes no empty text, which would count as nothing or as this folder."""
 
-    def look(self, field: str, value: Any) -> None:
+    def validate(self, field: str, value: Any) -> None:
         """Refuse it."""
         if isinstance(value, str) and not value:
             raise UsageError("a value", "an empty one", "Leave it out, or say what it is", argument=field)
@@ -84,14 +84,14 @@ def _is_number(value: Any) -> bool:
 
 
 @dataclass(frozen=True)
-class Kind(Look):
+class TypeValidator(Validator):
     """Takes values of a type alone; the command line reads no others."""
 
     kind: type | tuple[type, ...]
     words: str
     remedy: str | None = None
 
-    def look(self, field: str, value: Any) -> None:
+    def validate(self, field: str, value: Any) -> None:
         """Refuse others."""
         if value is None or (isinstance(value, self.kind) and (not isinstance(value, bool) or self.kind is bool)):
             return
@@ -100,7 +100,7 @@ class Kind(Look):
 
 
 @dataclass(frozen=True)
-class Limits(Look):
+class Limits(Validator):
     """Takes numbers from one to another."""
 
     least: float
@@ -108,47 +108,51 @@ class Limits(Look):
     above: bool = False
     """The least itself is out."""
 
-    def look(self, field: str, value: Any) -> None:
+    def validate(self, field: str, value: Any) -> None:
         """Refuse others, those that are no number among them."""
         least, above = (-math.inf, self.least) if self.above else (self.least, -math.inf)
         check_number(field, value, ge=least, gt=above, le=self.most, lt=math.inf)
 
 
 @dataclass(frozen=True)
-class Offers:
+class Choices:
     """Marks what a shell offers; files it offers anyway."""
 
     words: tuple[str, ...] = ()
-    tables: tuple[str, ...] = ()
+    registries: tuple[str, ...] = ()
     """Where names are kept: module:NAME of a dictionary, a tuple or a function that returns one of these."""
 
-    def all_words(self) -> list[str]:
+    def load_values(self) -> list[str]:
         """Return the words; loads what holds them."""
-        found = list(self.words)
-        for table in self.tables:
+        values = list(self.words)
+        for table in self.registries:
             module, _, name = table.partition(":")
             names = getattr(importlib.import_module(module), name)
-            found += [one.removesuffix("FILE") for one in (names() if callable(names) else names)]
-        return found
+            values += [one.removesuffix("FILE") for one in (names() if callable(names) else names)]
+        return values
 
 
 def field_names(place: str) -> list[str]:
     """Return the names of the fields of a dataclass, module:CLASS, as its file says them: to load it takes seconds."""
     module, _, name = place.partition(":")
     file = pathlib.Path(feller.__file__).parent.joinpath(*module.split(".")[1:]).with_suffix(".py")
-    parts = ast.parse(file.read_text(encoding="utf-8")).body
-    kind = next(part for part in parts if isinstance(part, ast.ClassDef) and part.name == name)
+    statements = ast.parse(file.read_text(encoding="utf-8")).body
+    kind = next(part for part in statements if isinstance(part, ast.ClassDef) and part.name == name)
     return [ast.unparse(part.target) for part in kind.body if isinstance(part, ast.AnnAssign)]
 
 
 Positional = tyro.conf.Positional
-Text = Annotated[str | None, Filled(), tyro.conf.arg(metavar="TEXT", help_behavior_hint="")]
-Said = Annotated[str | None, tyro.conf.arg(metavar="TEXT", help_behavior_hint="")]
+OptionalText = Annotated[str | None, NonEmpty(), tyro.conf.arg(metavar="TEXT", help_behavior_hint="")]
+RawText = Annotated[str | None, tyro.conf.arg(metavar="TEXT", help_behavior_hint="")]
 """Words of a person, of which there may be none."""
-Whole = Annotated[int | None, Kind(Integral, "a whole number"), tyro.conf.arg(metavar="INT", help_behavior_hint="")]
-Real = Annotated[float | None, Kind(RealNumber, "a number"), tyro.conf.arg(metavar="FLOAT", help_behavior_hint="")]
-Counted = Annotated[Whole, Limits(1.0)]
-Positive = Annotated[Real, Limits(0.0, above=True)]
+OptionalInt = Annotated[
+    int | None, TypeValidator(Integral, "a whole number"), tyro.conf.arg(metavar="INT", help_behavior_hint="")
+]
+OptionalFloat = Annotated[
+    float | None, TypeValidator(RealNumber, "a number"), tyro.conf.arg(metavar="FLOAT", help_behavior_hint="")
+]
+PositiveInt = Annotated[OptionalInt, Limits(1.0)]
+PositiveFloat = Annotated[OptionalFloat, Limits(0.0, above=True)]
 """What may be left out; its help says what that means, so that it shows no default."""
 
 
@@ -169,19 +173,19 @@ _COUNT = tyro.constructors.PrimitiveConstructorSpec(
     is_instance=lambda value: isinstance(value, int),
     str_from_instance=lambda value: [str(value)],
 )
-Count = Annotated[
-    int | None, Kind(Integral, "a whole number"), _COUNT, tyro.conf.arg(metavar="INT", help_behavior_hint="")
+LargeInt = Annotated[
+    int | None, TypeValidator(Integral, "a whole number"), _COUNT, tyro.conf.arg(metavar="INT", help_behavior_hint="")
 ]
 """A whole number that may be large: 1e6 is one."""
 
 
-def _if_given(check: Callable[[str], object]) -> Checked:
+def _if_given(check: Callable[[str], object]) -> FunctionValidator:
     """Look at what is given; what it means if nothing is, the command says."""
-    return Checked(lambda value: None if value is None else check(value))
+    return FunctionValidator(lambda value: None if value is None else check(value))
 
 
-def _each(check: Callable[[str], object]) -> Checked:
-    return Checked(lambda values: [check(value) for value in values])
+def _each(check: Callable[[str], object]) -> FunctionValidator:
+    return FunctionValidator(lambda values: [check(value) for value in values])
 
 
 def check_schema(value: Any) -> None:
@@ -192,7 +196,7 @@ def check_schema(value: Any) -> None:
         schema_of(value)
 
 
-def _shown(metavar: str) -> Any:
+def _metavar(metavar: str) -> Any:
     """Show what a flag takes, and no default."""
     return tyro.conf.arg(metavar=metavar, help_behavior_hint="")
 
@@ -209,92 +213,96 @@ def _spec(read: Callable[[list[str]], Any], metavar: str, nargs: Any = 1) -> Any
 
 
 _ONE, _MANY = _spec(lambda words: words[0], "TEXT"), _spec(tuple, "TEXT ...", "*")
-_PAIRS = _spec(lambda words: pairs(tuple(words)), "KEY=VALUE ...", "*")
+_PAIRS = _spec(lambda words: parse_pairs(tuple(words)), "KEY=VALUE ...", "*")
 
 
-DataPlace = Positional[Annotated[str | None, _shown("[DATA]"), _if_given(require_data)]]
-DataText = Annotated[Text, _if_given(require_data)]
-DataOrWord = Positional[Annotated[str | None, _shown("[DATA]")]]
+DataArgument = Positional[Annotated[str | None, _metavar("[DATA]"), _if_given(require_data)]]
+DataPath = Annotated[OptionalText, _if_given(require_data)]
+DataOrWord = Positional[Annotated[str | None, _metavar("[DATA]")]]
 """Words of the command's own are none."""
-FilePlace = Positional[Annotated[str | None, _shown("[FILE]"), _if_given(require_data)]]
-RunPlace = Positional[Annotated[str | None, _shown("[RUN]"), Checked(open_run)]]
-RunText = Annotated[Text, _if_given(open_run)]
-RunStart = Annotated[str | os.PathLike[str] | None, _ONE, _shown("TEXT"), Filled(), _if_given(open_run)]
-Code = Annotated[str | Callable[..., object] | None, _ONE, _shown("TEXT"), Filled()]
+FileArgument = Positional[Annotated[str | None, _metavar("[FILE]"), _if_given(require_data)]]
+RunArgument = Positional[Annotated[str | None, _metavar("[RUN]"), FunctionValidator(open_run)]]
+RunPath = Annotated[OptionalText, _if_given(open_run)]
+RunStart = Annotated[str | os.PathLike[str] | None, _ONE, _metavar("TEXT"), NonEmpty(), _if_given(open_run)]
+Code = Annotated[str | Callable[..., object] | None, _ONE, _metavar("TEXT"), NonEmpty()]
 """A name, or `file.py:FUNCTION`; in Python also the function."""
-Mixed = Annotated[float | str | None, _ONE, _shown("TEXT"), Filled()]
+NumberOrWord = Annotated[float | str | None, _ONE, _metavar("TEXT"), NonEmpty()]
 """A number, or a word."""
-ReportKind = Annotated[str | bool | None, _ONE, _shown("TEXT"), Filled()]
-Targets = Annotated[str | tuple[str, ...], _spec(tuple, "NAME ...", "*"), _shown("NAME ...")]
+ReportKind = Annotated[str | bool | None, _ONE, _metavar("TEXT"), NonEmpty()]
+Targets = Annotated[str | tuple[str, ...], _spec(tuple, "NAME ...", "*"), _metavar("NAME ...")]
 Conditions = Annotated[
     Mapping[str, object] | None,
     _PAIRS,
-    _shown("KEY=VALUE ..."),
-    Kind(Mapping, "a dict of values by their names", 'Write {"column": value}'),
+    _metavar("KEY=VALUE ..."),
+    TypeValidator(Mapping, "a dict of values by their names", 'Write {"column": value}'),
 ]
 """`KEY=VALUE ...`; in Python a dict."""
-OtherTable = Annotated[DataSource | None, _ONE, _shown("TEXT"), Filled()]
+TableSource = Annotated[DataSource | None, _ONE, _metavar("TEXT"), NonEmpty()]
 """A table, a file or a data frame."""
-OtherData = Annotated[
+DataOption = Annotated[
     DataSource | None,
     _ONE,
-    _shown("TEXT"),
-    Filled(),
-    Checked(lambda value: require_data(value) if isinstance(value, str) else None),
+    _metavar("TEXT"),
+    NonEmpty(),
+    FunctionValidator(lambda value: require_data(value) if isinstance(value, str) else None),
 ]
 """What data are read from."""
 SchemaSource = Annotated[
-    str | os.PathLike[str] | Mapping[str, object] | Schema | None, _ONE, _shown("TEXT"), Filled(), Checked(check_schema)
+    str | os.PathLike[str] | Mapping[str, object] | Schema | None,
+    _ONE,
+    _metavar("TEXT"),
+    NonEmpty(),
+    FunctionValidator(check_schema),
 ]
 """A file; in Python also a dict as its JSON holds it, or a `Schema`."""
 RecipeFields = Annotated[
     Mapping[str, object] | None,
-    Kind(Mapping, "a dict of values by the names of fields", 'Write {"train.batch": 64}'),
+    TypeValidator(Mapping, "a dict of values by the names of fields", 'Write {"train.batch": 64}'),
     tyro.conf.Suppress,
     tyro.conf.Fixed,
 ]
 """Fields of the recipe by their names, in Python alone: the command line has flags for them."""
 RowsInMemory = Annotated[DataSource | None, tyro.conf.Suppress, tyro.conf.Fixed]
 """Rows that only Python has."""
-Verbose = Annotated[bool | None, Kind(bool, "True, False or None"), tyro.conf.Suppress]
+Verbose = Annotated[bool | None, TypeValidator(bool, "True, False or None"), tyro.conf.Suppress]
 """Whether progress shows; by default where people look: the command line always shows it."""
 Callbacks = Annotated[Sequence[Callback], tyro.conf.Suppress, tyro.conf.Fixed]
-BasePlace = Positional[Annotated[str | None, _shown("[RUN]"), _if_given(open_run)]]
+BaseRunArgument = Positional[Annotated[str | None, _metavar("[RUN]"), _if_given(open_run)]]
 """Left out, it need not be the newest run."""
-RunOrWord = Positional[Annotated[str | None, _shown("[RUN]")]]
+RunOrWord = Positional[Annotated[str | None, _metavar("[RUN]")]]
 """Words of the command's own are none."""
-CodeText = Annotated[Text, _if_given(check_code_file)]
-Words = Annotated[tuple[str, ...], _shown("KEY=VALUE ...")]
+CodePath = Annotated[OptionalText, _if_given(check_code_file)]
+KeyValues = Annotated[tuple[str, ...], _metavar("KEY=VALUE ...")]
 _REWARDS = tyro.conf.arg(name="rewards", aliases=("--reward",), metavar="TEXT ...", help_behavior_hint="")
-Wishes = Annotated[tuple[str, ...], _REWARDS]
+RewardTexts = Annotated[tuple[str, ...], _REWARDS]
 Rewards = Annotated[str | Callable[..., object] | Sequence[str | Callable[..., object]], _MANY, _REWARDS]
 """`--reward`, as help shows it first; where there are several, people also write `--rewards`."""
-CodePlace = Positional[Annotated[str, tyro.conf.arg(metavar="FILE.py:FUNCTION")]]
-Places = Positional[Annotated[tuple[str, ...], _shown("A B ..."), _each(require_data)]]
-RunPlaces = Positional[Annotated[tuple[str, ...], _shown("[RUN ...]"), _each(open_run)]]
-Costs = Annotated[str | Callable[..., object] | Sequence[str | Callable[..., object]], _MANY, _shown("TEXT ...")]
-Names = Annotated[tuple[str, ...], _shown("NAME ...")]
-Numbers = Annotated[tuple[float, ...], _shown("NUMBER ...")]
-Pair = Annotated[tuple[str, ...], _shown("FILE TEXT")]
+CodeArgument = Positional[Annotated[str, tyro.conf.arg(metavar="FILE.py:FUNCTION")]]
+DataArguments = Positional[Annotated[tuple[str, ...], _metavar("A B ..."), _each(require_data)]]
+RunArguments = Positional[Annotated[tuple[str, ...], _metavar("[RUN ...]"), _each(open_run)]]
+Costs = Annotated[str | Callable[..., object] | Sequence[str | Callable[..., object]], _MANY, _metavar("TEXT ...")]
+Names = Annotated[tuple[str, ...], _metavar("NAME ...")]
+Numbers = Annotated[tuple[float, ...], _metavar("NUMBER ...")]
+FileAndText = Annotated[tuple[str, ...], _metavar("FILE TEXT")]
 
 
-def short(*names: str) -> Any:
+def aliases(*names: str) -> Any:
     """Give a flag other names, such as -n."""
     return tyro.conf.arg(aliases=names)
 
 
-def named(name: str) -> Any:
+def flag_name(name: str) -> Any:
     """Give a flag another name than its field, such as one that Python keeps for itself."""
     return tyro.conf.arg(name=name.removeprefix("--"))
 
 
-def settle(config: Any, **readers: Callable[[Any], Any]) -> None:
+def normalize_fields(config: Any, **readers: Callable[[Any], Any]) -> None:
     """Bring fields of a frozen config to the form that is recorded, where Python takes several."""
     for name, read in readers.items():
         object.__setattr__(config, name, read(getattr(config, name)))
 
 
-def texts(value: Any) -> tuple[str, ...]:
+def as_texts(value: Any) -> tuple[str, ...]:
     """Return several words, of which one may stand alone."""
     return (value,) if isinstance(value, str) else tuple(value)
 
@@ -304,7 +312,7 @@ def code_of(what: str) -> Callable[[Any], Any]:
     return lambda value: import_path(value, what) if callable(value) else value
 
 
-def rewards(value: Any) -> tuple[str, ...]:
+def as_reward_texts(value: Any) -> tuple[str, ...]:
     """Return words for rewards or costs, of which one may stand alone, or be a function."""
     several = (value,) if isinstance(value, str) or callable(value) else value
     return tuple(function_reference(one) if callable(one) else one for one in several)
@@ -315,6 +323,6 @@ def plain_path(value: Any) -> Any:
     return os.fspath(value) if isinstance(value, os.PathLike) else value
 
 
-def place(value: Any) -> Any:
+def as_run_path(value: Any) -> Any:
     """Return the folder of what has one, and other values as they are."""
     return os.fspath(value.path) if hasattr(value, "path") else value if value is None else os.fspath(value)

@@ -6,14 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Protocol, runtime_checkable
 
-from feller.app.commands.flag_types import Offers, Positional, Text
+from feller.app.commands.flag_types import Choices, OptionalText, Positional
 from feller.core.errors import UsageError
 
 GROUP = "feller.papers"
 """Entry points of distributions with reproductions: each names a mapping from the names of papers to `Paper`s."""
 HOLDS, FAILS, UNTESTABLE = "holds", "does not hold", "not testable here"
 """Verdicts."""
-PARTS = ("claim", "paper", "ours", "spread", "verdict")
+CLAIM_FIELDS = ("claim", "paper", "ours", "spread", "verdict")
 """Fields of a claim, as `--json` prints them."""
 
 
@@ -67,13 +67,13 @@ class Paper(Protocol):
         """
 
 
-def installed() -> dict[str, Paper]:
+def installed_papers() -> dict[str, Paper]:
     """Return the papers of all distributions that are installed, by name."""
-    found: dict[str, Paper] = {}
+    papers_by_name: dict[str, Paper] = {}
     for entry in importlib.metadata.entry_points(group=GROUP):
         papers: Mapping[str, Paper] = entry.load()
-        found.update(papers)
-    return found
+        papers_by_name.update(papers)
+    return papers_by_name
 
 
 def summary(claims: Sequence[Claim], *, quick: bool) -> str:
@@ -93,11 +93,11 @@ class Reproduce:
     The reproductions are a package of their own: `pip install feller-papers`.
     """
 
-    paper: Positional[Annotated[str, Offers(("all",), ("feller.app.commands.reproduce:installed",))]] = ""
+    paper: Positional[Annotated[str, Choices(("all",), ("feller.app.commands.reproduce:installed_papers",))]] = ""
     """Name of a paper in the list, or all."""
     quick: bool = False
     """One seed and short trainings."""
-    data: Text = None
+    data: OptionalText = None
     """Folder with larger data sets than those inside the package; claims that need one are not testable without."""
     only: str = ""
     """Part of the names of tests, such as geometry.earth: only their claims are tested."""
@@ -106,9 +106,9 @@ class Reproduce:
 
     def run(self, words: list[str]) -> dict[str, Any]:
         """Do it."""
-        from feller.app.terminal import speaker
+        from feller.app.terminal import make_reporter
 
-        papers = installed()
+        papers = installed_papers()
         if not papers:
             raise UsageError(
                 "no reproductions are installed: pip install feller-papers, or, in a clone of feller, ./papers"
@@ -128,16 +128,16 @@ class Reproduce:
             raise UsageError(f"names a folder, and {data} is none", argument="data")
         if self.only and self.paper == "all":
             raise UsageError("needs the name of one paper before it", argument="only")
-        tell = speaker()
+        reporter = make_reporter()
         claims: list[Claim] = []
         for name, paper in papers.items():
             if self.paper in ("all", name):
-                found = paper.claims(self.quick, data, self.only)
-                tell.say(name)
-                for claim in found:
+                results = paper.claims(self.quick, data, self.only)
+                reporter.log(name)
+                for claim in results:
                     claims.append(claim)
-                    tell.say(f"\n{claim.claim}")
-                    for part in PARTS[1:]:
-                        tell.say(f"  {part:<8} {getattr(claim, part)}")
-        tell.say(f"\n{summary(claims, quick=self.quick)}")
-        return {"claims": [{part: getattr(claim, part) for part in PARTS} for claim in claims]}
+                    reporter.log(f"\n{claim.claim}")
+                    for part in CLAIM_FIELDS[1:]:
+                        reporter.log(f"  {part:<8} {getattr(claim, part)}")
+        reporter.log(f"\n{summary(claims, quick=self.quick)}")
+        return {"claims": [{part: getattr(claim, part) for part in CLAIM_FIELDS} for claim in claims]}

@@ -8,16 +8,16 @@ from feller.data.path_checks import require_free
 
 def run(config: SampleConfig, words: list[str]) -> dict[str, Any]:
     """Draw samples; what is there already is told before what takes long is loaded."""
-    if config.output.shard is None:
+    if config.output.shard_size is None:
         require_free(config.output.out, overwrite=config.output.overwrite)
-    from feller.app.terminal import heard, speaker
+    from feller.app.terminal import make_reporter, show_own_warnings
     from feller.app.workflows.run_config import find_run
     from feller.app.workflows.sample import sample
 
-    tell = speaker()
-    run = find_run(config.folder, config.opening.code, tell)
-    with heard(tell):
-        drawn = sample(run, config, tell=tell)
-    for line in drawn.lines:
-        tell.say(line)
-    return {"run": str(run.path), "samples": str(drawn.place), "n": drawn.n, **drawn.numbers}
+    reporter = make_reporter()
+    run = find_run(config.folder, config.loading.code, reporter)
+    with show_own_warnings(reporter):
+        result = sample(run, config, reporter=reporter)
+    for line in result.lines:
+        reporter.log(line)
+    return {"run": str(run.path), "samples": str(result.path), "n": result.n, **result.numbers}

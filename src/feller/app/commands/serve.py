@@ -6,7 +6,7 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
-from feller.app.commands.flag_types import CodeText, RunPlaces, Text, Wishes
+from feller.app.commands.flag_types import CodePath, OptionalText, RewardTexts, RunArguments
 from feller.core.errors import InputError
 
 
@@ -14,32 +14,32 @@ from feller.core.errors import InputError
 class Serve:
     """Show RUN, or several, as a page in the browser; the newest by default. Nothing leaves this machine."""
 
-    folders: RunPlaces = ()
+    folders: RunArguments = ()
     """Run folders. Nothing else on this machine can be read by visitors of the page."""
     host: str = "127.0.0.1"
     """Address; others than those of this machine alone need --token."""
     port: int = 7860
     """0 takes any that is free."""
-    token: Text = None
+    token: OptionalText = None
     """Who opens the page must know it, by /?token=TEXT, or typed in; 16 characters or more."""
-    reward: Wishes = ()
+    reward: RewardTexts = ()
     """What visitors may wish for, as of `feller steer`, such as file.py:FUNCTION, whose code then runs; each is one
     choice. They can name none themselves."""
-    memory: Text = None
+    memory: OptionalText = None
     """Of documents: what visitors may have models look up, as of `feller sample`; they can name none themselves."""
-    code: CodeText = None
+    code: CodePath = None
     """File of your own that defines what a run's model is made of."""
     json: bool = False
     """Print a JSON object with the address, last on standard output, once the page is stopped."""
 
     def run(self, words: list[str]) -> dict[str, Any]:
         """Do it."""
-        from feller.app.terminal import speaker
+        from feller.app.terminal import make_reporter
         from feller.app.webui.server import Access, serve
         from feller.core.run_folder import open_run
 
-        tell, access = speaker(), Access(self.host, self.port, self.token)
-        found = []
+        reporter, access = make_reporter(), Access(self.host, self.port, self.token)
+        opened_runs = []
         if not self.folders:
             open_run(None)  # what is not there is told before a page is promised; those that are named were looked at
         self._check_files()
@@ -47,13 +47,13 @@ class Serve:
         def runs() -> list[Any]:
             from feller.app.workflows.run_config import find_run  # takes long to load
 
-            found.extend(find_run(folder, self.code, tell) for folder in self.folders or (None,))
-            return found
+            opened_runs.extend(find_run(folder, self.code, reporter) for folder in self.folders or (None,))
+            return opened_runs
 
-        address = serve(runs, access=access, rewards=self.reward, memory=self.memory, tell=tell)
-        return {"runs": [str(run.path) for run in found], "url": address.url}
+        address = serve(runs, access=access, rewards=self.reward, memory=self.memory, reporter=reporter)
+        return {"runs": [str(run.path) for run in opened_runs], "url": address.url}
 
-    def status(self, found: dict[str, Any]) -> int:
+    def status(self, result: dict[str, Any]) -> int:
         """End at once: under what is still worked on, in threads, an interpreter that takes its leave crashes."""
         sys.stdout.flush()
         sys.stderr.flush()

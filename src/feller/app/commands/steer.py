@@ -7,17 +7,17 @@ from feller.app.config import SteerConfig
 
 def run(config: SteerConfig, words: list[str]) -> dict[str, Any]:
     """Steer."""
-    from feller.app.terminal import heard, show, speaker
+    from feller.app.terminal import make_reporter, show_numbers, show_own_warnings
     from feller.app.workflows.run_config import find_run
-    from feller.app.workflows.steer import check, steer
-    from feller.app.workflows.steering.reward_search import Steered
+    from feller.app.workflows.steer import check_steer_options, steer
+    from feller.app.workflows.steering.reward_search import RewardSearchResult
 
-    check(config)
-    tell = speaker()
-    run = find_run(config.folder, config.opening.code, tell)
-    with heard(tell):
-        found, page = steer(run, config, tell=tell)
-    show({**found.numbers, "report": page}, tell)
-    tell.say(f"{found.numbers['n']:,} samples: {found.place}")
-    sketch = {"sketch": found.sketch} if isinstance(found, Steered) and found.sketch else {}
-    return {"run": str(run.path), "samples": str(found.place), **found.numbers, **sketch, "report": page}
+    check_steer_options(config)
+    reporter = make_reporter()
+    run = find_run(config.folder, config.loading.code, reporter)
+    with show_own_warnings(reporter):
+        result, page = steer(run, config, reporter=reporter)
+    show_numbers({**result.numbers, "report": page}, reporter)
+    reporter.log(f"{result.numbers['n']:,} samples: {result.path}")
+    sketch = {"sketch": result.sketch} if isinstance(result, RewardSearchResult) and result.sketch else {}
+    return {"run": str(run.path), "samples": str(result.path), **result.numbers, **sketch, "report": page}

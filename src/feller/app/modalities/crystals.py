@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from feller.app.modalities.registration import Registration, later
+from feller.app.modalities.registration import Registration, lazy_function
 from feller.data.atoms.elements import formula
 from feller.data.crystals.modality import Crystals
 from feller.data.modality import Dataset, Modality
@@ -10,10 +10,10 @@ from feller.evaluation.attacks.example_distances import ExampleDistance
 from feller.models.spec import ModelSpec
 
 
-def formula_wanted(about: ModelSpec, first: Dataset) -> Iterator[tuple[str, str]]:
+def formula_example(spec: ModelSpec, first: Dataset) -> Iterator[tuple[str, str]]:
     """Yield the formula of one of the crystals."""
     kind = first.modality
-    if isinstance(kind, Crystals) and "element" in about.conditionable:
+    if isinstance(kind, Crystals) and "element" in spec.conditionable:
         yield (
             f"element={formula(kind.crystals(first.values, first.given)[0].atomic_numbers)}",
             "crystals of one formula",
@@ -31,10 +31,10 @@ def lattices(kind: Modality) -> ExampleDistance | None:
 REGISTRATIONS = {
     Crystals: Registration(
         recipe="crystals",
-        measure=later("evaluation.crystals", "crystals_quality"),
-        wishes=formula_wanted,
-        valid=later("evaluation.validity", "valid_crystals"),
+        measure=lazy_function("evaluation.crystals", "crystals_quality"),
+        condition_examples=formula_example,
+        valid=lazy_function("evaluation.validity", "valid_crystals"),
         valid_needs="pymatgen and SMACT",
-        apart=lattices,
+        distance=lattices,
     ),
 }

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from feller.app.modalities.registration import Registration, kind_as
+from feller.app.modalities.registration import Registration, require_modality
 from feller.core.errors import UsageError
 from feller.data.documents.modality import Documents
 from feller.models.model import Model
@@ -15,10 +15,10 @@ def require_documents(model: Model) -> Documents:
     Raises:
         UsageError: If it is of other data.
     """
-    return kind_as(model, Documents, "prompts and memories are of documents")
+    return require_modality(model, Documents, "prompts and memories are of documents")
 
 
-def reader(model: Model) -> DocumentDecoder:
+def document_decoder(model: Model) -> DocumentDecoder:
     """Return the network of a model of documents, ready to be asked.
 
     Raises:
@@ -31,4 +31,4 @@ def reader(model: Model) -> DocumentDecoder:
     raise UsageError("a network that reads documents", kind, "Fit one with --recipe interleaved")
 
 
-REGISTRATIONS = {Documents: Registration(recipe="interleaved", draws_as="documents")}
+REGISTRATIONS = {Documents: Registration(recipe="interleaved", output="documents")}

@@ -11,24 +11,28 @@ from feller.data.modality import Dataset
 from feller.evaluation.attacks.example_distances import CoordinateDistance
 from feller.models.spec import ModelSpec
 
-COPIED = 0.1
+COPY_DISTANCE_FRACTION = 0.1
 """Share of the usual distance below which a picture is a copy: with so many numbers, none is by chance."""
-SHOWN = Display(n=64, watched=25)
+DISPLAY = Display(n=64, max_animated=25)
 
 
-def drawn_label(data: Dataset) -> Tensor:
+def generated_labels(data: Dataset) -> Tensor:
     """Return the labels that are drawn with pictures."""
     return data.values["label"]
 
 
-def labels_wanted(about: ModelSpec, first: Dataset) -> Iterator[tuple[str, str]]:
+def label_example(spec: ModelSpec, first: Dataset) -> Iterator[tuple[str, str]]:
     """Yield the label that pictures may be asked for."""
-    kind = about.modality
-    if isinstance(kind, LabelledImages) and "label" in about.conditionable:
+    kind = spec.modality
+    if isinstance(kind, LabelledImages) and "label" in spec.conditionable:
         yield f"label={kind.images.classes[0]}", "pictures of one class"
 
 
 REGISTRATIONS = {
-    Images: Registration(recipe="images", display=SHOWN, apart=lambda kind: CoordinateDistance(copy_fraction=COPIED)),
-    LabelledImages: Registration(recipe="image-label", display=SHOWN, label=drawn_label, wishes=labels_wanted),
+    Images: Registration(
+        recipe="images", display=DISPLAY, distance=lambda kind: CoordinateDistance(copy_fraction=COPY_DISTANCE_FRACTION)
+    ),
+    LabelledImages: Registration(
+        recipe="image-label", display=DISPLAY, label=generated_labels, condition_examples=label_example
+    ),
 }

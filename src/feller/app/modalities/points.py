@@ -2,7 +2,7 @@
 
 from PIL import Image
 
-from feller.app.modalities.registration import Display, Pair, Registration, later
+from feller.app.modalities.registration import Display, ImagePair, Registration, lazy_function
 from feller.data.modality import Dataset
 from feller.data.points.arrays import Arrays
 from feller.data.points.earth import Earth
@@ -10,10 +10,10 @@ from feller.data.points.euclidean_points import Points
 from feller.data.points.manifold_points import ManifoldPoints
 from feller.data.points.torsions import Torsions
 
-SHOWN = Display(n=1000, most=5000, watched=500)
+DISPLAY = Display(n=1000, max_n=5000, max_animated=500)
 
 
-def scattered(first: Dataset, second: Dataset, behind: Dataset | None = None) -> Pair:
+def draw_scatter_pair(first: Dataset, second: Dataset, behind: Dataset | None = None) -> ImagePair:
     """Draw two sets of points on the same axes, with others in grey behind."""
     return _scatter(first, second, behind), _scatter(second, first, behind)
 
@@ -24,12 +24,14 @@ def _scatter(data: Dataset, other: Dataset, behind: Dataset | None) -> Image.Ima
     return kind.show_at_scale_of(data, other, behind)
 
 
-MEASURE = later("evaluation.points", "points_quality")
-ON_MANIFOLDS = Registration(recipe="manifold", measure=later("evaluation.points", "geometric_quality"), display=SHOWN)
+MEASURE = lazy_function("evaluation.points", "points_quality")
+ON_MANIFOLDS = Registration(
+    recipe="manifold", measure=lazy_function("evaluation.points", "geometric_quality"), display=DISPLAY
+)
 REGISTRATIONS = {
     Arrays: Registration(measure=MEASURE),
     Earth: ON_MANIFOLDS,
     ManifoldPoints: ON_MANIFOLDS,
-    Points: Registration(recipe="points", measure=MEASURE, display=SHOWN, beside=scattered),
+    Points: Registration(recipe="points", measure=MEASURE, display=DISPLAY, beside=draw_scatter_pair),
     Torsions: ON_MANIFOLDS,
 }

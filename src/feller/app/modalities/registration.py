@@ -28,16 +28,16 @@ if TYPE_CHECKING:  # what takes long to load is loaded by who does it
     from feller.models.recipes.recipe import Recipe
     from feller.models.spec import ModelSpec
 
-Kind = TypeVar("Kind", bound=type)
-Wanted = TypeVar("Wanted", bound=Modality)
-Pair = tuple[Image.Image, Image.Image]
-PAGE = 64
+ModalityClass = TypeVar("ModalityClass", bound=type)
+RequiredModality = TypeVar("RequiredModality", bound=Modality)
+ImagePair = tuple[Image.Image, Image.Image]
+USER_PAGE_SIZE = 64
 """Examples of a modality of one's own that a report draws."""
-MOST_SAMPLES, MOST_LARGE = 1000, 300
+MAX_REPORT_SAMPLES, MAX_LARGE_REPORT_SAMPLES = 1000, 300
 """Drawn for the numbers of a report, of states up to 1,024 numbers and of larger ones."""
 
 
-def later(module: str, name: str) -> Callable[..., Any]:
+def lazy_function(module: str, name: str) -> Callable[..., Any]:
     """Return a function that is imported when it is called first: what measures data takes long to load."""
 
     def called_later(*args: Any, **kwargs: Any) -> Any:
@@ -46,14 +46,16 @@ def later(module: str, name: str) -> Callable[..., Any]:
     return called_later
 
 
-def shown_beside(first: Dataset, second: Dataset, behind: Dataset | None = None) -> Pair:
+def draw_pair(first: Dataset, second: Dataset, behind: Dataset | None = None) -> ImagePair:
     """Draw two sets, each in the way of its modality."""
     return tuple(one.modality.show(one.values, one.given) for one in (first, second))  # type: ignore[return-value]
 
 
-def most_drawn(data: Dataset, seconds: float | None) -> int:
+def max_report_samples(data: Dataset, seconds: float | None) -> int:
     """Return how many samples are drawn for a report."""
-    return MOST_SAMPLES if sum(leaf[0].numel() for leaf in leaves(data.values)) <= 1024 else MOST_LARGE
+    return (
+        MAX_REPORT_SAMPLES if sum(leaf[0].numel() for leaf in leaves(data.values)) <= 1024 else MAX_LARGE_REPORT_SAMPLES
+    )
 
 
 def label_of(data: Dataset) -> Tensor | None:
@@ -61,7 +63,7 @@ def label_of(data: Dataset) -> Tensor | None:
     return data.given.get("label")
 
 
-def no_wishes(about: "ModelSpec", first: Dataset) -> Iterator[tuple[str, str]]:
+def no_condition_examples(spec: "ModelSpec", first: Dataset) -> Iterator[tuple[str, str]]:
     """Yield nothing that can be given beside conditions."""
     yield from ()
 
@@ -79,19 +81,19 @@ class Display:
     """pictures, table or words."""
     n: int = 9
     """Samples at first."""
-    most: int = 256
+    max_n: int = 256
     """Samples at once."""
-    watched: int = 0
+    max_animated: int = 0
     """Samples that are watched as they form, at once; 0 where they cannot be."""
 
 
 STRUCTURES = "evaluation.attacks.structure_distances"
-APART_IN = later(STRUCTURES, "apart_in")
+DEFAULT_DISTANCE = lazy_function(STRUCTURES, "apart_in")
 
 
 def apart_as(name: str) -> "Callable[[Modality], ExampleDistance]":
     """Return what makes the distance between structures with a name."""
-    return lambda kind: later(STRUCTURES, name)()
+    return lambda kind: lazy_function(STRUCTURES, name)()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -106,14 +108,14 @@ class Registration:
     """The same where nothing is known of the training data; None where they are needed."""
     evaluate: "Callable[[EvaluationRequest], dict[str, Any]] | None" = None
     """Evaluates a run in place of all that is done with samples of single examples."""
-    draws_as: str = "samples"
+    output: str = "samples"
     """samples, documents or speech: what `feller sample` draws."""
     display: Display = Display()
-    beside: Callable[[Dataset, Dataset, Dataset | None], Pair] = shown_beside
+    beside: Callable[[Dataset, Dataset, Dataset | None], ImagePair] = draw_pair
     """Draws two sets at one scale, where what is drawn has lengths, with points in grey behind where it can."""
-    most: Callable[[Dataset, float | None], int] = most_drawn
+    max_samples: Callable[[Dataset, float | None], int] = max_report_samples
     """Training data and seconds that an evaluation may take -> samples that are drawn for it."""
-    page: int | None = None
+    page_size: int | None = None
     """Examples that a picture of a report holds, where that is a fixed number."""
     label: Callable[[Dataset], Tensor | None] = label_of
     """Classes by which examples of a report are sorted."""
@@ -121,36 +123,36 @@ class Registration:
     """Draws what was judged, and its numbers, for a report; None where samples stand beside real data."""
     cells: "Callable[..., tuple[dict[str, Any], tuple[ReportTable, ...]]] | None" = None
     """Measures what was judged as it is written in files, beside those that the run was fitted to."""
-    steps: str = ""
+    next_steps: str = ""
     """Which commands come next, in `next_steps.STEPS`; by default those for its files."""
-    wishes: "Callable[[ModelSpec, Dataset], Iterator[tuple[str, str]]]" = no_wishes
+    condition_examples: "Callable[[ModelSpec, Dataset], Iterator[tuple[str, str]]]" = no_condition_examples
     """Yields KEY=VALUE that can be given beside classes, as in some examples, and what comes of it."""
     valid: Callable[[Dataset], Bool[np.ndarray, " n"] | None] = no_marks
     """Tells which samples are valid; None where no rule tells, or a package is missing."""
     valid_needs: str = ""
     """Package that `valid` needs."""
-    apart: "Callable[[Modality], ExampleDistance | None]" = APART_IN
+    distance: "Callable[[Modality], ExampleDistance | None]" = DEFAULT_DISTANCE
     """How far examples are apart, by which copies are found; None where a package is missing."""
 
 
-def kind_as(model: "Model", wanted: type[Wanted], what: str) -> Wanted:
+def require_modality(model: "Model", required: type[RequiredModality], what: str) -> RequiredModality:
     """Return the modality of a model.
 
     Args:
         model: Of any data.
-        wanted: What the modality must be.
+        required: What the modality must be.
         what: Says, as in "voices are of speech", for which flags that is.
 
     Raises:
         UsageError: If it is another.
     """
     kind = model.spec.modality
-    if (found := kind.view(wanted)) is not None:
-        return found
+    if (view := kind.view(required)) is not None:
+        return view
     raise UsageError(f"{what}, and this model's data are {kind.display_name}", remedy="Leave them out")
 
 
-REGISTERED: dict[type[Modality], Registration] = {}
+USER_REGISTRATIONS: dict[type[Modality], Registration] = {}
 """The modalities of the user's own."""
 
 
@@ -161,16 +163,16 @@ def registration_of(modality: Modality) -> Registration:
         InputError: If it is one of the user's own that lacks something.
     """
     kind = type(modality)
-    parts = kind.__module__.split(".")
-    if parts[:2] == ["feller", "data"]:
-        return importlib.import_module(f"feller.app.modalities.{parts[2]}").REGISTRATIONS[kind]
-    if kind not in REGISTERED:
+    module_parts = kind.__module__.split(".")
+    if module_parts[:2] == ["feller", "data"]:
+        return importlib.import_module(f"feller.app.modalities.{module_parts[2]}").REGISTRATIONS[kind]
+    if kind not in USER_REGISTRATIONS:
         register_modality(kind)
-    return REGISTERED[kind]
+    return USER_REGISTRATIONS[kind]
 
 
 @dataclass_transform(frozen_default=True)
-def register_modality(kind: Kind) -> Kind:
+def register_modality(kind: ModalityClass) -> ModalityClass:
     """Register a modality of your own; a decorator, which makes it a frozen dataclass where it is none.
 
     Raises:
@@ -184,7 +186,7 @@ def register_modality(kind: Kind) -> Kind:
         made.called = made.name
     for metric in made.metrics:
         add_metric(metric.__name__, metric.__doc__ or "")
-    REGISTERED[made] = Registration(recipe=made.recipe, measure=_measured, page=PAGE)
+    USER_REGISTRATIONS[made] = Registration(recipe=made.recipe, measure=_user_metrics, page_size=USER_PAGE_SIZE)
     return made
 
 
@@ -215,40 +217,40 @@ def load_modality(place: str) -> type[Modality]:
         InputError: If the file does not run, or the class lacks something.
     """
     kind: Any = check_class(_class(place))
-    if kind not in REGISTERED:
+    if kind not in USER_REGISTRATIONS:
         register_modality(kind)
     return kind
 
 
-def _measured(samples: Dataset, train: Dataset, held_out: Dataset, draws: Rng) -> dict[str, float | str | None]:
+def _user_metrics(samples: Dataset, train: Dataset, held_out: Dataset, rng: Rng) -> dict[str, float | str | None]:
     """Measure samples by the metrics of the user's modality, and as many training examples for their floors."""
     from feller.evaluation.comparison import FLOORS, compare_sets, subsample
 
-    sets = compare_sets(samples, train, held_out, draws)
+    sets = compare_sets(samples, train, held_out, rng)
     modality, numbers = train.modality, dict[str, float | str | None]()
-    sizes = [draws.fold_in("floor", i) for i in range(FLOORS if len(train) > len(sets.samples) else 1)]
-    known = [subsample(train, len(sets.samples), one) for one in sizes if sets.floor is not None]
+    sizes = [rng.fold_in("floor", i) for i in range(FLOORS if len(train) > len(sets.samples) else 1)]
+    floor_samples = [subsample(train, len(sets.samples), one) for one in sizes if sets.floor is not None]
     for metric in type(modality).metrics:
         name = metric.__name__
         with user_call(modality, "metrics"):
-            numbers[name] = _number(metric, sets.samples, sets.real)
-            floors = [_number(metric, one, sets.real) for one in known]
+            numbers[name] = _metric_value(metric, sets.samples, sets.real)
+            floors = [_metric_value(metric, one, sets.real) for one in floor_samples]
         numbers[f"{name}_floor"] = statistics.fmean(floors) if floors else None
     return numbers
 
 
-def _number(metric: Callable[[Any, Any], float], samples: Dataset, real: Dataset) -> float:
-    found = metric(samples.values, real.values)
+def _metric_value(metric: Callable[[Any, Any], float], samples: Dataset, real: Dataset) -> float:
+    value = metric(samples.values, real.values)
     try:
-        return float(torch.as_tensor(found, dtype=torch.float64).reshape(()))
+        return float(torch.as_tensor(value, dtype=torch.float64).reshape(()))
     except (TypeError, ValueError, RuntimeError) as error:
-        shape = [*found.shape] if hasattr(found, "shape") else f"a {type(found).__name__}"
+        shape = [*value.shape] if hasattr(value, "shape") else f"a {type(value).__name__}"
         raise InputError(
             argument=qualified_name(metric), expected="one number", found=str(shape), remedy="Return one"
         ) from error
 
 
-def find_recipe(name: str, data: Dataset, size: str, older: "Model | None" = None) -> "tuple[str, Recipe]":
+def find_recipe(name: str, data: Dataset, size: str, start_model: "Model | None" = None) -> "tuple[str, Recipe]":
     """Return a recipe and its name: `auto` chooses by the kind of data, `file.py:function` is the user's own.
 
     Raises:
@@ -272,14 +274,14 @@ def find_recipe(name: str, data: Dataset, size: str, older: "Model | None" = Non
             f"no recipe of ours suits {data.modality.display_name}", remedy="Name your own: --recipe file.py:function"
         )
     if name in SECOND_STAGES:
-        if older is None:
+        if start_model is None:
             raise UsageError(f"the recipe {name} learns from an older model", remedy="Name its run with --start-from")
         first = _own_recipe(usual, data, size) if ":" in usual else RECIPES[usual](data, size)
-        return name, SECOND_STAGES[name](first, older)
+        return name, SECOND_STAGES[name](first, start_model)
     if name not in RECIPES:
         raise UsageError.unknown_name("recipe", name, [*RECIPES, *SECOND_STAGES, "auto"])
     recipe = RECIPES[name](data, size)
-    return name, recipe if older is None else finetune_from(recipe, older)
+    return name, recipe if start_model is None else finetune_from(recipe, start_model)
 
 
 def _own_recipe(name: str, data: Dataset, size: str) -> "Recipe":

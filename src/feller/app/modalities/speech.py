@@ -2,7 +2,7 @@
 
 from typing import cast
 
-from feller.app.modalities.registration import Registration, kind_as, later
+from feller.app.modalities.registration import Registration, lazy_function, require_modality
 from feller.core.errors import UsageError
 from feller.data.speech.modality import Speech
 from feller.data.speech.sounds import Waveforms
@@ -16,10 +16,10 @@ def require_speech(model: Model) -> Speech:
     Raises:
         UsageError: If it is of other data.
     """
-    return kind_as(model, Speech, "texts and voices are of speech")
+    return require_modality(model, Speech, "texts and voices are of speech")
 
 
-def path_of(model: Model) -> Affine:
+def require_affine_path(model: Model) -> Affine:
     """Return the path of a model that draws frames.
 
     Raises:
@@ -33,6 +33,6 @@ def path_of(model: Model) -> Affine:
 REGISTRATIONS = {
     Waveforms: Registration(),
     Speech: Registration(
-        recipe="speech", evaluate=later("app.workflows.speech.evaluate_speech", "measure"), draws_as="speech"
+        recipe="speech", evaluate=lazy_function("app.workflows.speech.evaluate_speech", "measure"), output="speech"
     ),
 }

@@ -1,27 +1,27 @@
 """Texts."""
 
-from feller.app.modalities.registration import Display, Registration, later
+from feller.app.modalities.registration import Display, Registration, lazy_function
 from feller.data.modality import Dataset
 from feller.data.text.figure import MAX_TEXTS
 from feller.data.text.modality import Text
 from feller.evaluation.attacks.example_distances import PassageDistance
 
-MOST_TEXTS = 100
+MAX_REPORT_TEXTS = 100
 """Drawn for the numbers of a report."""
 
 
-def most_texts(data: Dataset, seconds: float | None) -> int:
+def max_report_texts(data: Dataset, seconds: float | None) -> int:
     """Return how many texts are drawn for a report."""
-    return MOST_TEXTS
+    return MAX_REPORT_TEXTS
 
 
 REGISTRATIONS = {
     Text: Registration(
         recipe="text",
-        measure=later("evaluation.text", "text_quality"),
-        display=Display("words", 2, 16, watched=1),
-        most=most_texts,
-        page=MAX_TEXTS,
-        apart=lambda kind: PassageDistance(),
+        measure=lazy_function("evaluation.text", "text_quality"),
+        display=Display("words", 2, 16, max_animated=1),
+        max_samples=max_report_texts,
+        page_size=MAX_TEXTS,
+        distance=lambda kind: PassageDistance(),
     ),
 }

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from feller.app.modalities.registration import Display, registration_of
-from feller.app.workflows.bridges.is_bridge import is_bridge
-from feller.app.workflows.run_config import record_of
+from feller.app.workflows.bridges.bridge_detection import is_bridge
+from feller.app.workflows.run_config import read_fit_record
 from feller.core.run_folder import Run
 from feller.data.examples.registry import EXAMPLE_PREFIX
 from feller.data.images.modality import Images
@@ -29,15 +29,15 @@ class LoadedRun:
     run: Run
     name: str
     """By which people tell it from others on the page."""
-    about: ModelSpec | None
+    spec: ModelSpec | None
     """None of a bridge, which is no model of data alone."""
 
     @property
     def modality(self) -> Modality | None:
         """What its data are."""
-        return None if self.about is None else self.about.modality
+        return None if self.spec is None else self.spec.modality
 
-    def data(self, kind: type[M]) -> M | None:
+    def modality_as(self, kind: type[M]) -> M | None:
         """Return what its data are, if they are of a kind."""
         return None if self.modality is None else self.modality.view(kind)
 
@@ -52,70 +52,70 @@ class LoadedRun:
         return is_bridge(self.run)
 
     @property
-    def draws(self) -> bool:
+    def is_generative(self) -> bool:
         """Whether it draws samples from noise: bridges, regressors and tokenisers do not."""
-        return self.about is not None and not self.about.family.why_no_samples
+        return self.spec is not None and not self.spec.family.why_no_samples
 
     @property
-    def is_plain(self) -> bool:
+    def is_sampled(self) -> bool:
         """Whether `feller.app.workflows.sample` draws from it."""
-        return self.draws and self.modality is not None and registration_of(self.modality).draws_as == "samples"
+        return self.is_generative and self.modality is not None and registration_of(self.modality).output == "samples"
 
     @property
     def in_time(self) -> bool:
         """Whether samples form over time, in network calls."""
-        return self.about is not None and self.about.family.is_process
+        return self.spec is not None and self.spec.family.is_process
 
     @property
     def has_solvers(self) -> bool:
         """Whether its process has a velocity, for which there are solvers."""
-        return self.about is not None and self.in_time and self.about.path.affine_schedule is not None
+        return self.spec is not None and self.in_time and self.spec.path.affine_schedule is not None
 
     @property
     def is_differentiable(self) -> bool:
         """Whether a reward of its samples has a gradient: symbols have none."""
-        return self.is_plain and self.in_time and self.about is not None and not self.about.path.is_discrete
+        return self.is_sampled and self.in_time and self.spec is not None and not self.spec.path.is_discrete
 
     @property
-    def restores(self) -> Images | None:
+    def restorable_images(self) -> Images | None:
         """Its pictures, if they are numbers on straight paths, which `steer --observe` needs."""
-        straight = self.draws and self.has_solvers
-        return self.data(Images) if straight else None
+        straight = self.is_generative and self.has_solvers
+        return self.modality_as(Images) if straight else None
 
     @property
-    def is_there(self) -> bool:
+    def exists(self) -> bool:
         """Whether its folder is; it may be removed while the page shows it."""
         return self.run.path.is_dir()
 
     @property
     def folder(self) -> str:
         """Its folder as people type it where the page was started; its name alone where it lies elsewhere."""
-        here = pathlib.Path.cwd()
-        place = here / self.run.path
-        inside = place.is_relative_to(here) and ".." not in self.run.path.parts
-        return str(place.relative_to(here)) if inside else self.name
+        cwd = pathlib.Path.cwd()
+        place = cwd / self.run.path
+        inside = place.is_relative_to(cwd) and ".." not in self.run.path.parts
+        return str(place.relative_to(cwd)) if inside else self.name
 
     @property
     def summary(self) -> str:
         """What it was fitted to, in words; where files lie is nothing for visitors."""
         if self.is_bridge:
-            from feller.app.workflows.bridges.bridge_run import bridged_of  # takes long to load
+            from feller.app.workflows.bridges.bridge_run import read_bridge_record  # takes long to load
 
-            bridged: Any = bridged_of(self.run)
-            return f"a bridge from {' to '.join(map(last_part, bridged.populations))}"
-        asked, tuned = record_of(self.run), self.run.read_record(self.run.recipe).get("tuned") or {}
-        parts = [
-            *([last_part(asked.data)] if asked.data else ()),
-            f"fitted with the recipe {last_part(asked.provenance.recipe)}",
+            bridge_record: Any = read_bridge_record(self.run)
+            return f"a bridge from {' to '.join(map(file_name, bridge_record.populations))}"
+        record, tuning_content = read_fit_record(self.run), self.run.read_record(self.run.recipe).get("tuned") or {}
+        facts = [
+            *([file_name(record.data)] if record.data else ()),
+            f"fitted with the recipe {file_name(record.provenance.recipe)}",
         ]
-        if (planned := asked.provenance.private) is not None:
-            parts.append(f"private, epsilon {planned.epsilon:g}")
-        if tuned.get("rewards"):
-            parts.append(f"tuned to {' and '.join(map(last_part, tuned['rewards']))}")
-        return ", ".join(parts)
+        if (privacy_plan := record.provenance.private) is not None:
+            facts.append(f"private, epsilon {privacy_plan.epsilon:g}")
+        if tuning_content.get("rewards"):
+            facts.append(f"tuned to {' and '.join(map(file_name, tuning_content['rewards']))}")
+        return ", ".join(facts)
 
 
-def last_part(place: str) -> str:
+def file_name(place: str) -> str:
     """Return the name of a file without the folders that it lies in; other words stay."""
     return place if place.startswith(EXAMPLE_PREFIX) else pathlib.PurePath(place).name or place
 

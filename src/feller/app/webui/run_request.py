@@ -10,15 +10,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from feller.app.reporter import Tell
+from feller.app.reporter import Reporter
 from feller.app.webui.loaded_run import LoadedRun
-from feller.app.webui.tab import Answers, Result, Tab
+from feller.app.webui.tab import Answers, Tab, TabResult
 from feller.core.errors import DISK_FULL_ERRNOS, FLAG_PATTERN, InputError, UsageError
 from feller.core.user_code import user_frame
 
 MAX_LETTERS = 2000
 """Of a text that is typed in."""
-MAX_CELLS = 50
+MAX_ROWS = 50
 """Rows of a table that is typed in."""
 FIT_ADVICE = re.compile(r"(?:^Fit|;[^;]*\bfit) (?:with )?--[^;]*")
 """Advice to whoever fits, which no visitor can follow."""
@@ -42,22 +42,22 @@ def without_folders(text: str) -> str:
 
 def page_without_folders(page: str) -> str:
     """Return HTML whose words name no absolute places; its tags stay."""
-    parts = TAG.split(page)
-    for i in range(0, len(parts), 2):
-        words = html.unescape(parts[i])
-        if (told := without_folders(words)) != words:
-            parts[i] = html.escape(told, quote=False)
-    return "".join(parts)
+    chunks = TAG.split(page)
+    for i in range(0, len(chunks), 2):
+        words = html.unescape(chunks[i])
+        if (stripped := without_folders(words)) != words:
+            chunks[i] = html.escape(stripped, quote=False)
+    return "".join(chunks)
 
 
-class Stopped(Exception):
+class RequestStopped(Exception):
     """A visitor wants no more of it."""
 
 
-class RequestReporter(Tell):
+class RequestReporter(Reporter):
     """Keeps lines, and hands on which share of a task is done; None where it is not known.
 
-    Once it is stopped, whatever a workflow says next raises `Stopped`.
+    Once it is stopped, whatever a workflow says next raises `RequestStopped`.
     """
 
     def __init__(self, progress: Callable[[float | None, str], None] = lambda share, text: None) -> None:
@@ -72,28 +72,28 @@ class RequestReporter(Tell):
     def check(self) -> None:
         """Go on unless it was stopped."""
         if self._stopped.is_set():
-            raise Stopped
+            raise RequestStopped
 
-    def say(self, text: str) -> None:
+    def log(self, text: str) -> None:
         """Keep one line."""
         self.check()
         self.lines.append(text)
 
-    def task(self, name: str) -> None:
+    def start(self, name: str) -> None:
         """Begin."""
         self.check()
         self._task = name
         self._progress(None, f"{name} ...")
 
-    def progress(self, share: float, text: str = "") -> None:
+    def progress(self, fraction: float, text: str = "") -> None:
         """Hand it on."""
         self.check()
-        if share > 0:
-            self._progress(min(share, 1.0), f"{self._task} {text}".strip())
+        if fraction > 0:
+            self._progress(min(fraction, 1.0), f"{self._task} {text}".strip())
 
 
 @dataclass(frozen=True)
-class Running:
+class RunningRequests:
     """What is worked on, by the session that asked for it: Gradio cancels what waits, and not what runs."""
 
     _work: dict[str, RequestReporter] = field(default_factory=dict)
@@ -118,28 +118,28 @@ class RequestError(Exception):
     """What a visitor is told, in one line."""
 
 
-def run_tab(tab: Tab, sent: Answers, reporter: RequestReporter, runs: Sequence[LoadedRun] = ()) -> Result:
+def run_tab(tab: Tab, answers: Answers, reporter: RequestReporter, runs: Sequence[LoadedRun] = ()) -> TabResult:
     """Do what a visitor asks for, with what was said on the way in front.
 
     Args:
         tab: What is asked.
-        sent: What was set, by the names of the controls; Gradio has checked ranges and choices.
+        answers: What was set, by the names of the controls; Gradio has checked ranges and choices.
         reporter: Hears how it goes.
         runs: Those on the page, that of the tab first.
 
     Raises:
         RequestError: If that fails; a fault of ours goes to standard error, too.
     """
-    if runs and not runs[0].is_there:
+    if runs and not runs[0].exists:
         raise RequestError(f"the run {runs[0].name} is no longer there")
     try:
         reporter.check()
-        check_answers(tab, sent)
-        result = tab.run(sent, reporter)
-    except Stopped as stopped:
+        check_answers(tab, answers)
+        result = tab.handler(answers, reporter)
+    except RequestStopped as stopped:
         raise RequestError("stopped, as you asked") from stopped
     except (InputError, UsageError) as error:
-        if gone := [one.name for one in runs if not one.is_there]:
+        if gone := [one.name for one in runs if not one.exists]:
             raise RequestError(f"the run {gone[0]} is no longer there") from error
         error.remedy = None if error.remedy is None else FIT_ADVICE.sub("", error.remedy) or None
         labels = {name: f'"{control.label}"' for name, control in tab.controls.items()}
@@ -156,22 +156,22 @@ def run_tab(tab: Tab, sent: Answers, reporter: RequestReporter, runs: Sequence[L
         own = user_frame(error)
         fault = "this is a fault of feller, not yours" if own is None else _line(own)
         raise RequestError(f"{fault}; whoever runs this page sees more") from error
-    lines = "\n".join(filter(None, (*map(_line, reporter.lines), without_folders(result.said))))
-    return replace(result, said=with_labels(lines, tab.controls))
+    lines = "\n".join(filter(None, (*map(_line, reporter.lines), without_folders(result.message))))
+    return replace(result, message=with_labels(lines, tab.controls))
 
 
-def check_answers(tab: Tab, sent: Answers) -> None:
+def check_answers(tab: Tab, answers: Answers) -> None:
     """Refuse what Gradio lets through: numbers that are left empty, and long texts and tables."""
-    for name, value in sent.items():
+    for name, value in answers.items():
         control = tab.controls[name]
         if value is None and hasattr(control, "minimum"):
             raise UsageError(
                 f"{control.label} is empty", remedy=f"Type a number from {control.minimum} to {control.maximum}"
             )
         rows = value if isinstance(value, list) else [[value]]
-        if len(rows) > MAX_CELLS:
+        if len(rows) > MAX_ROWS:
             raise UsageError(
-                f"{control.label} may have {MAX_CELLS} rows here", found=len(rows), remedy="Fill fewer at once"
+                f"{control.label} may have {MAX_ROWS} rows here", found=len(rows), remedy="Fill fewer at once"
             )
         longest = max((len(cell) for row in rows for cell in row if isinstance(cell, str)), default=0)
         if longest > MAX_LETTERS:

@@ -11,9 +11,18 @@ from PIL import Image
 from feller.app.config import SampleConfig
 from feller.app.modalities.registration import registration_of
 from feller.app.options import config_of
-from feller.app.reporter import Tell
+from feller.app.reporter import Reporter
 from feller.app.webui.loaded_run import LoadedRun, display_of
-from feller.app.webui.tab import Answers, Kind, PageContext, Picture, Result, TextTable, given, guidance
+from feller.app.webui.tab import (
+    Answers,
+    CaptionedImage,
+    OutputKind,
+    PageContext,
+    TabResult,
+    TextTable,
+    conditions_from,
+    guidance_from,
+)
 from feller.app.workflows.sample import sample
 from feller.data.files.delimited import dialect_of
 from feller.data.modality import Dataset, Modality
@@ -26,28 +35,30 @@ MAX_SHOWN = 100
 MIN_PIXELS = 480
 """Of the longer side of a picture, about."""
 NAME = "samples"
-SHOWN = {"pictures": Kind.PICTURES, "table": Kind.TABLE, "words": Kind.WORDS}
+OUTPUT_KINDS = {"pictures": OutputKind.PICTURES, "table": OutputKind.TABLE, "words": OutputKind.WORDS}
 
 
-def place_in(room: pathlib.Path, modality: Modality) -> pathlib.Path:
+def sample_path(room: pathlib.Path, modality: Modality) -> pathlib.Path:
     """Return the file that samples of a kind are written to."""
     endings = (".txt",) if display_of(modality).form == "words" else ENDINGS
     return room / f"{NAME}{next(ending for ending in endings if ending in modality.writers)}"
 
 
-def kinds_of(run: LoadedRun) -> tuple[Kind, ...]:
+def kinds_of(run: LoadedRun) -> tuple[OutputKind, ...]:
     """Return how samples of a run are shown."""
-    return SHOWN[run.display.form], Kind.FILES
+    return OUTPUT_KINDS[run.display.form], OutputKind.FILES
 
 
-def draw(run: LoadedRun, page: PageContext, answers: Answers, tell: Tell, **more: Any) -> tuple[Dataset, pathlib.Path]:
+def draw(
+    run: LoadedRun, page: PageContext, answers: Answers, reporter: Reporter, **more: Any
+) -> tuple[Dataset, pathlib.Path]:
     """Draw as many as asked for, with the conditions, the guidance and the seed that were set.
 
     Args:
         run: The run.
         page: What is around the tab.
         answers: What was set.
-        tell: Hears how it goes.
+        reporter: Hears how it goes.
         more: Other options of `SampleConfig`; what is named here comes first. Or weights and seen, as `sample` takes.
 
     Returns:
@@ -55,66 +66,69 @@ def draw(run: LoadedRun, page: PageContext, answers: Answers, tell: Tell, **more
     """
     modality = cast(Modality, run.modality)
     if "given" not in more:
-        more |= {"given": given(answers, modality), "guidance": guidance(answers)}
-    out = str(place_in(page.room(), modality))
-    beside = {name: more.pop(name) for name in ("weights", "seen") if name in more}
-    drawn = sample(
-        run.run, config_of(SampleConfig, n=answers["n"], out=out, seed=answers["seed"], **more), tell=tell, **beside
+        more |= {"given": conditions_from(answers, modality), "guidance": guidance_from(answers)}
+    out = str(sample_path(page.new_result_folder(), modality))
+    sampler_arguments = {name: more.pop(name) for name in ("weights", "seen") if name in more}
+    result = sample(
+        run.run,
+        config_of(SampleConfig, n=answers["n"], out=out, seed=answers["seed"], **more),
+        reporter=reporter,
+        **sampler_arguments,
     )
-    return drawn.dataset, drawn.place
+    return result.dataset, result.path
 
 
-def result_of(run: LoadedRun, drawn: Dataset, file: pathlib.Path, *, caption: str = "Samples") -> Result:
+def tab_result(run: LoadedRun, samples: Dataset, file: pathlib.Path, *, caption: str = "Samples") -> TabResult:
     """Return what is shown of samples that were written to a file."""
     form = run.display.form
-    cut = len(drawn) > MAX_SHOWN and (form == "table" or (form == "pictures" and _several(drawn)))
-    said = f"the first {MAX_SHOWN} of {len(drawn):,} are shown; all are in {file.name}" if cut else ""
-    if (text := run.data(Text)) is not None:
-        return Result(said=said, words=as_words(text.texts(drawn.values)), files=(file,))
+    cut = len(samples) > MAX_SHOWN and (form == "table" or (form == "pictures" and _is_one_image_each(samples)))
+    message = f"the first {MAX_SHOWN} of {len(samples):,} are shown; all are in {file.name}" if cut else ""
+    if (text := run.modality_as(Text)) is not None:
+        return TabResult(message=message, words=as_words(text.texts(samples.values)), files=(file,))
     if form == "table":
-        return Result(said=said, table=read_rows(file), files=(file,))
-    return Result(said=said, pictures=(picture(drawn, file.parent, caption),), files=(file,))
+        return TabResult(message=message, table=read_rows(file), files=(file,))
+    return TabResult(message=message, pictures=(draw_picture(samples, file.parent, caption),), files=(file,))
 
 
-def _several(drawn: Dataset) -> bool:
+def _is_one_image_each(samples: Dataset) -> bool:
     """Whether each sample is a picture of its own; all points go into one plot."""
-    return getattr(drawn.values, "ndim", 0) != 2
+    return getattr(samples.values, "ndim", 0) != 2
 
 
-def _first(drawn: Dataset) -> Dataset:
+def _first(samples: Dataset) -> Dataset:
     """Return those that are shown."""
-    return drawn.subset(torch.arange(min(len(drawn), MAX_SHOWN))) if _several(drawn) else drawn
+    return samples.subset(torch.arange(min(len(samples), MAX_SHOWN))) if _is_one_image_each(samples) else samples
 
 
-def picture(drawn: Dataset, room: pathlib.Path, caption: str) -> Picture:
+def draw_picture(samples: Dataset, room: pathlib.Path, caption: str) -> CaptionedImage:
     """Draw samples into a file."""
-    some = _first(drawn)
+    some = _first(samples)
     return save_picture(some.modality.show(some.values, some.given), room, caption)
 
 
-def pictures(
-    sides: tuple[Dataset, Dataset], room: pathlib.Path, captions: Sequence[str], behind: Dataset | None = None
-) -> tuple[Picture, ...]:
+def draw_picture_pair(
+    sides: tuple[Dataset, Dataset], room: pathlib.Path, captions: Sequence[str], background: Dataset | None = None
+) -> tuple[CaptionedImage, ...]:
     """Draw two sets of samples into files, at one scale where they have one, so that they compare.
 
     Args:
         sides: Of one kind.
         room: Where the files go.
         captions: Of both.
-        behind: Points that are seen in grey behind both.
+        background: Points that are seen in grey behind both.
     """
     one, other = (side.modality for side in sides)
     if one.figure_key != other.figure_key:
-        return tuple(picture(some, room, caption) for some, caption in zip(sides, captions, strict=True))
-    shown = registration_of(one).beside(_first(sides[0]), _first(sides[1]), behind)
+        return tuple(draw_picture(some, room, caption) for some, caption in zip(sides, captions, strict=True))
+    shown = registration_of(one).beside(_first(sides[0]), _first(sides[1]), background)
     return tuple(map(save_picture, shown, (room, room), captions))
 
 
-def save_picture(image: Image.Image, room: pathlib.Path, caption: str) -> Picture:
+def save_picture(image: Image.Image, room: pathlib.Path, caption: str) -> CaptionedImage:
     """Write a picture to a file of its own."""
     path = room / f"picture-{len(list(room.glob('picture-*.png')))}.png"
     enlarge(image).save(path)
-    return Picture(caption, path)
+    return CaptionedImage(caption, path)
 
 
 def enlarge(image: Image.Image) -> Image.Image:

@@ -19,7 +19,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from PIL import EpsImagePlugin, Image
 
-from feller.app.reporter import SILENT, Tell
+from feller.app.reporter import SILENT, Reporter
 from feller.core.errors import InputError, UsageError, check_number
 from feller.core.interrupts import interrupt_event
 from feller.core.run_folder import Run
@@ -88,8 +88,8 @@ class Access:
         read the page (DNS rebinding); Gradio checks neither that nor the origin of an upload.
         """
         try:
-            here = self.token is not None or is_loopback(urlsplit(f"//{host}").hostname or "")
-            return here and (origin is None or urlsplit(origin).netloc == host)
+            is_own_host = self.token is not None or is_loopback(urlsplit(f"//{host}").hostname or "")
+            return is_own_host and (origin is None or urlsplit(origin).netloc == host)
         except ValueError:
             return False
 
@@ -102,10 +102,20 @@ def is_loopback(host: str) -> bool:
 
 
 JOIN, FILE, MANIFEST = "/gradio_api/queue/join", "/gradio_api/file=", "/manifest.json"
-STARTED = "/gradio_api/startup-events"
+STARTUP_ROUTE = "/gradio_api/startup-events"
 """Gradio asks itself for it, without a cookie; it starts the queue and tells nothing."""
 ROUTES = (
-    *("/", "/config", "/theme.css", "/favicon.ico", MANIFEST, "/robots.txt", STARTED, JOIN, "/gradio_api/queue/data"),
+    *(
+        "/",
+        "/config",
+        "/theme.css",
+        "/favicon.ico",
+        MANIFEST,
+        "/robots.txt",
+        STARTUP_ROUTE,
+        JOIN,
+        "/gradio_api/queue/data",
+    ),
     *("/gradio_api/upload", "/gradio_api/upload_progress", "/gradio_api/cancel", "/gradio_api/reset"),
     "/gradio_api/app_id",
 )
@@ -147,10 +157,12 @@ class Gate:
         from starlette.requests import Request
 
         request = Request(scope, receive)
-        answer = self.refuse(request)
+        answer = self.rejection(request)
         if answer is None and scope["path"] == JOIN:
             body = await request.body()
-            answer = None if is_local(body) else refusal(403, "a request names an address elsewhere")
+            answer = (
+                None if has_only_local_files(body) else plain_text_response(403, "a request names an address elsewhere")
+            )
             messages = iter([{"type": "http.request", "body": body, "more_body": False}])
 
             async def replay() -> Any:
@@ -160,23 +172,23 @@ class Gate:
         else:
             await (answer or self.app)(scope, receive, with_headers(send))
 
-    def refuse(self, request: Any) -> Any:
+    def rejection(self, request: Any) -> Any:
         """Return the answer to a request that may not pass; None where it may."""
         path, headers = request.scope["path"], request.headers
         if not self.access.same_site(headers.get("host", ""), headers.get("origin")):
-            return refusal(403, "this page answers its own pages alone")
-        if not self.access.admits(request.cookies) and path != STARTED:
+            return plain_text_response(403, "this page answers its own pages alone")
+        if not self.access.admits(request.cookies) and path != STARTUP_ROUTE:
             return self.ask_token(request)
         if path not in ROUTES and not path.startswith(FOLDERS):
-            return refusal(404, "there is nothing here")
+            return plain_text_response(404, "there is nothing here")
         if "://" in path:
-            return refusal(403, "this page fetches nothing from elsewhere")
+            return plain_text_response(403, "this page fetches nothing from elsewhere")
         if request.method not in ("GET", "HEAD", "POST"):
-            return refusal(405, "expected GET or POST")
+            return plain_text_response(405, "expected GET or POST")
         limit = 2 * UPLOAD_BYTES if path == "/gradio_api/upload" else JSON_BYTES
         length = headers.get("content-length", "" if request.method == "POST" else "0")
         if not length.isdecimal() or int(length) > limit:
-            return refusal(413, f"a request says its length, at most {limit // 2**20} MB")
+            return plain_text_response(413, f"a request says its length, at most {limit // 2**20} MB")
         return None
 
     def ask_token(self, request: Any) -> Any:
@@ -187,7 +199,7 @@ class Gate:
         if path == MANIFEST:  # browsers ask for it without cookies
             return JSONResponse({})
         if path != "/" or request.method != "GET":
-            return refusal(401, "this page needs its token")
+            return plain_text_response(401, "this page needs its token")
         typed = query.partition("token=")[2]
         if not any(map(self.access.is_token, (*parse_qs(query).get("token", []), typed, unquote(typed)))):
             return HTMLResponse(TOKEN_FORM, 401)
@@ -196,14 +208,14 @@ class Gate:
         return answer
 
 
-def refusal(status: int, why: str) -> Any:
+def plain_text_response(status: int, why: str) -> Any:
     """Return an answer of one line."""
     from starlette.responses import PlainTextResponse
 
     return PlainTextResponse(f"{why}\n", status)
 
 
-def is_local(body: bytes) -> bool:
+def has_only_local_files(body: bytes) -> bool:
     """Whether no file that a request names is an address: Gradio would fetch it, also for strangers."""
     try:
         rest = [json.loads(body)]
@@ -223,8 +235,8 @@ def with_headers(send: Any) -> Any:
 
     async def sent(message: Any) -> None:
         if message["type"] == "http.response.start":
-            kept = [pair for pair in message.get("headers", ()) if pair[0].lower() not in ours]
-            message = {**message, "headers": [*kept, *ours.items()]}
+            others = [pair for pair in message.get("headers", ()) if pair[0].lower() not in ours]
+            message = {**message, "headers": [*others, *ours.items()]}
         await send(message)
 
     return sent
@@ -236,7 +248,7 @@ def serve(
     access: Access = Access(),
     rewards: tuple[str, ...] = (),
     memory: str | None = None,
-    tell: Tell = SILENT,
+    reporter: Reporter = SILENT,
 ) -> Access:
     """Show runs in the browser until somebody stops it.
 
@@ -245,7 +257,7 @@ def serve(
         access: Address, and who may come in; port 0 takes any that is free.
         rewards: What may be wished for, in words; their code runs, so whoever starts the page names them.
         memory: Documents that models may look up.
-        tell: Hears where the page is.
+        reporter: Hears where the page is.
 
     Returns:
         The address at which the page was.
@@ -259,19 +271,19 @@ def serve(
         tempfile.TemporaryDirectory(prefix="feller-page-", ignore_cleanup_errors=True) as folder,
         interrupt_event() as stop,
     ):
-        tell.say(f"opening {access.url}")
+        reporter.log(f"opening {access.url}")
         place = pathlib.Path(folder).resolve()
-        prepare(place)
-        with _launched(runs(), access, place, rewards, memory):
-            _announce(access, tell)
+        configure_gradio(place)
+        with _running_server(runs(), access, place, rewards, memory):
+            _announce(access, reporter)
             while not stop.wait(POLL_SECONDS):
                 pass
-            tell.say("stopping")
+            reporter.log("stopping")
     return access
 
 
 @contextlib.contextmanager
-def _launched(
+def _running_server(
     runs: Sequence[Run], access: Access, folder: pathlib.Path, rewards: tuple[str, ...], memory: str | None
 ) -> Iterator[None]:
     """Serve a page until the end of the block; all files that it makes or is sent lie in the folder."""
@@ -315,7 +327,7 @@ def _launched(
         blocks.close(verbose=False)
 
 
-def prepare(folder: pathlib.Path) -> None:
+def configure_gradio(folder: pathlib.Path) -> None:
     """Set what must be set before Gradio is imported: files go to our folder alone, and nothing goes out.
 
     Gradio reads some pictures before we see them, so that those which are small as files and huge in memory are
@@ -342,10 +354,10 @@ def _free_port(access: Access) -> int:
         return probe.getsockname()[1]
 
 
-def _announce(access: Access, tell: Tell) -> None:
+def _announce(access: Access, reporter: Reporter) -> None:
     """Say where the page is, without its token."""
-    tell.say(f"the page is at {access.url}; stop it with Ctrl-C")
+    reporter.log(f"the page is at {access.url}; stop it with Ctrl-C")
     if access.token is not None:
-        tell.say(f"visitors open {access.url}?token=..., with the text of --token, or type it there")
+        reporter.log(f"visitors open {access.url}?token=..., with the text of --token, or type it there")
     if not is_loopback(access.host):
-        tell.say("it speaks plain HTTP: whoever sees the traffic sees the token; put it behind TLS, or use ssh -L")
+        reporter.log("it speaks plain HTTP: whoever sees the traffic sees the token; put it behind TLS, or use ssh -L")

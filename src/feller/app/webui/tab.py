@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from feller.app.reporter import Tell
+from feller.app.reporter import Reporter
 from feller.app.webui.loaded_run import LoadedRun
 from feller.app.webui.widgets import choice, number, text
 from feller.core.errors import UsageError
@@ -18,7 +18,7 @@ from feller.data.tables.modality import Table
 
 
 @dataclass(frozen=True)
-class Picture:
+class CaptionedImage:
     """A picture in a file, for people."""
 
     caption: str
@@ -35,12 +35,12 @@ class TextTable:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Result:
+class TabResult:
     """All that a tab may show; what is empty is not shown."""
 
-    said: str = ""
+    message: str = ""
     """A line or more about what was done."""
-    pictures: tuple[Picture, ...] = ()
+    pictures: tuple[CaptionedImage, ...] = ()
     drawing: str = ""
     """SVG of our own."""
     sides: tuple[TextTable, ...] = ()
@@ -54,12 +54,12 @@ class Result:
     """A report, HTML that was written for a page of its own."""
     files: tuple[pathlib.Path, ...] = ()
     """To be downloaded."""
-    over: bool = False
+    is_finished: bool = False
     """Whether nothing more is to come, of what is looked at again and again."""
 
 
-class Kind(enum.Enum):
-    """What a tab may show: a field of `Result`, in the order of the page."""
+class OutputKind(enum.Enum):
+    """What a tab may show: a field of `TabResult`, in the order of the page."""
 
     PICTURES = "pictures"
     DRAWING = "drawing"
@@ -82,24 +82,24 @@ class Tab:
 
     name: str
     """Title."""
-    about: str
+    description: str
     """What it does, in a sentence or two."""
     controls: Mapping[str, Any]
     """Gradio components that are not rendered yet, by the name of the flag that each stands for, where it does."""
-    run: Callable[[Answers, Tell], Result]
-    shows: tuple[Kind, ...]
+    handler: Callable[[Answers, Reporter], TabResult]
+    outputs: tuple[OutputKind, ...]
     button: str = "Go"
-    pictures: int = 1
+    max_pictures: int = 1
     """Side by side, at most."""
-    follows: Mapping[str, tuple[str, Callable[[Any], Any]]] = field(default_factory=dict)
+    dependent_controls: Mapping[str, tuple[str, Callable[[Any], Any]]] = field(default_factory=dict)
     """Control -> another control, and what makes its value, or whether it is seen, of that one's."""
-    first: tuple[str, Callable[[], Any]] | None = None
+    initial_value: tuple[str, Callable[[], Any]] | None = None
     """A control, and what makes a value to begin with."""
-    choices: tuple[str, Callable[[], tuple[str, ...]]] | None = None
+    dynamic_choices: tuple[str, Callable[[], tuple[str, ...]]] | None = None
     """A choice, and what looks its options up anew."""
-    every: float | None = None
+    refresh_seconds: float | None = None
     """Seconds after which it is done again by itself."""
-    looks: bool = False
+    is_read_only: bool = False
     """Whether it computes nothing: then it waits for nothing that does, and is done whenever somebody opens it."""
 
 
@@ -120,7 +120,7 @@ class PageContext:
     memory: str | None = None
     """Documents that models of documents may look up, named there, too."""
 
-    def room(self) -> pathlib.Path:
+    def new_result_folder(self) -> pathlib.Path:
         """Return a new empty folder for one result, and remove those that are too old."""
         for old in self.folder.glob("result-*"):
             if time.time() - old.stat().st_mtime > KEEP_SECONDS:
@@ -128,26 +128,26 @@ class PageContext:
         return pathlib.Path(tempfile.mkdtemp(prefix="result-", dir=self.folder))
 
 
-ANY = "as in the data"
+UNCONDITIONED = "as in the data"
 """A condition that is drawn as often as in the training data."""
-GIVEN, GUIDANCE = "given:", "guidance"
+CONDITION_PREFIX, GUIDANCE_CONTROL = "given:", "guidance"
 """Begins the names of conditions; name of the weight."""
 
 
 def condition_controls(run: LoadedRun) -> dict[str, Any]:
     """Return a list for each condition, a slider where the model can be guided, and a line for parts that are given."""
-    about = run.about
-    if about is None:
+    spec = run.spec
+    if spec is None:
         return {}
-    options = {name: (ANY, *about.modality.conditions[name]) for name in about.frequencies}
-    controls = {f"{GIVEN}{name}": choice(name.capitalize(), names) for name, names in options.items()}
-    if about.frequencies and about.cond_dropout:
-        controls[GUIDANCE] = guidance_control("1 is plain, more follows the condition more sharply.")
-    known = about.modality.conditionable_leaves if run.data(Table) is not None else about.conditionable
+    options = {name: (UNCONDITIONED, *spec.modality.conditions[name]) for name in spec.frequencies}
+    controls = {f"{CONDITION_PREFIX}{name}": choice(name.capitalize(), names) for name, names in options.items()}
+    if spec.frequencies and spec.cond_dropout:
+        controls[GUIDANCE_CONTROL] = guidance_control("1 is plain, more follows the condition more sharply.")
+    conditionable = spec.modality.conditionable_leaves if run.modality_as(Table) is not None else spec.conditionable
     names = [
         name
-        for name in about.modality.conditionable_leaves
-        if name in known and name not in about.modality.file_conditions
+        for name in spec.modality.conditionable_leaves
+        if name in conditionable and name not in spec.modality.file_conditions
     ]
     if names:
         hint = f"What is already known, as NAME=VALUE, one a line. Names: {', '.join(names)[:300]}."
@@ -155,19 +155,23 @@ def condition_controls(run: LoadedRun) -> dict[str, Any]:
     return controls
 
 
-def guidance_control(hint: str, most: float = 10.0, value: float = 1.0) -> Any:
+def guidance_control(hint: str, maximum: float = 10.0, value: float = 1.0) -> Any:
     """Return a slider for the weight of guidance."""
-    return number("Guidance", value, 0.0, most, hint=hint, whole=False)
+    return number("Guidance", value, 0.0, maximum, hint=hint, is_integer=False)
 
 
-def given(answers: Answers, modality: Modality) -> dict[str, str]:
+def conditions_from(answers: Answers, modality: Modality) -> dict[str, str]:
     """Return what is given, by name.
 
     Raises:
         UsageError: If a line is not NAME=VALUE, or names what only a file can say.
     """
-    chosen = {name.removeprefix(GIVEN): value for name, value in answers.items() if name.startswith(GIVEN)}
-    values = {name: value for name, value in chosen.items() if value != ANY}
+    chosen = {
+        name.removeprefix(CONDITION_PREFIX): value
+        for name, value in answers.items()
+        if name.startswith(CONDITION_PREFIX)
+    }
+    values = {name: value for name, value in chosen.items() if value != UNCONDITIONED}
     for line in filter(None, map(str.strip, answers.get("given", "").splitlines())):
         name, equals, value = (part.strip() for part in line.partition("="))
         if not equals:
@@ -182,6 +186,6 @@ def given(answers: Answers, modality: Modality) -> dict[str, str]:
     return values
 
 
-def guidance(answers: Answers) -> float:
+def guidance_from(answers: Answers) -> float:
     """Return the weight of guidance, 1 where there is none."""
-    return float(answers.get(GUIDANCE, 1.0))
+    return float(answers.get(GUIDANCE_CONTROL, 1.0))

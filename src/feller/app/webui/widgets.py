@@ -16,9 +16,9 @@ from feller.core.optional_dependency import require_package
 from feller.data.images.image_loading import FORMATS
 
 if TYPE_CHECKING:
-    from feller.app.webui.tab import Kind, Result, Tab, TextTable
+    from feller.app.webui.tab import OutputKind, Tab, TabResult, TextTable
 
-MARKS = ((255, 47, 208), (57, 255, 20))
+BRUSH_COLOURS = ((255, 47, 208), (57, 255, 20))
 """Colours to draw over pictures with: where one is hard to see, the other is not."""
 MAX_SEED = 2**31 - 1
 
@@ -56,33 +56,33 @@ def _without_stubs() -> Iterator[None]:
 def number(
     label: str,
     value: int | float,
-    least: int | float,
-    most: int | float,
+    minimum: int | float,
+    maximum: int | float,
     *,
     hint: str = "",
-    whole: bool = True,
-    slides: bool = True,
+    is_integer: bool = True,
+    is_slider: bool = True,
     visible: bool = True,
 ) -> Any:
     """Return a number between two others; chosen by eye unless it must be typed."""
     gr = gradio()
-    if slides:
-        kind, bounds = gr.Slider, {"minimum": least, "maximum": most, "step": 1 if whole else 0.1}
+    if is_slider:
+        kind, bounds = gr.Slider, {"minimum": minimum, "maximum": maximum, "step": 1 if is_integer else 0.1}
     else:
-        kind, bounds = gr.Number, {"minimum": least, "maximum": most}
-    precision = {"precision": 0 if whole else None}
+        kind, bounds = gr.Number, {"minimum": minimum, "maximum": maximum}
+    precision = {"precision": 0 if is_integer else None}
     return kind(value=value, label=label, info=hint or None, visible=visible, render=False, **bounds, **precision)
 
 
 def seed() -> Any:
     """Return the seed of a request."""
-    return number("Seed", 0, 0, MAX_SEED, hint="The same seed draws the same again.", slides=False)
+    return number("Seed", 0, 0, MAX_SEED, hint="The same seed draws the same again.", is_slider=False)
 
 
-def choice(label: str, options: tuple[str, ...], *, hint: str = "", grows: bool = False) -> Any:
+def choice(label: str, options: tuple[str, ...], *, hint: str = "", allows_new: bool = False) -> Any:
     """Return one of some names, the first at first; of a list that grows, whoever reads the name checks it."""
     return gradio().Dropdown(
-        list(options), value=options[0], label=label, info=hint or None, allow_custom_value=grows, render=False
+        list(options), value=options[0], label=label, info=hint or None, allow_custom_value=allows_new, render=False
     )
 
 
@@ -138,7 +138,7 @@ def canvas(label: str, size: tuple[int, int], *, brush: int, own: bool = True, e
         own: Whether people bring pictures of their own.
         elem_class: For the style.
     """
-    gr, colors = gradio(), [f"#{red:02x}{green:02x}{blue:02x}" for red, green, blue in MARKS]
+    gr, colors = gradio(), [f"#{red:02x}{green:02x}{blue:02x}" for red, green, blue in BRUSH_COLOURS]
     return gr.ImageEditor(
         label=label,
         type="pil",
@@ -160,18 +160,18 @@ def visible(shown: bool) -> Any:
     return gradio().update(visible=shown)
 
 
-def on_canvas(background: Image.Image) -> dict[str, Any]:
+def canvas_value(background: Image.Image) -> dict[str, Any]:
     """Return what a canvas shows."""
     return {"background": background, "layers": [], "composite": None}
 
 
-def drawing(sent: Any) -> tuple[Image.Image | None, Image.Image | None]:
+def read_canvas(value: Any) -> tuple[Image.Image | None, Image.Image | None]:
     """Return the picture of a canvas, and where something is drawn on it, white on black; None where there is none."""
-    background = (sent or {}).get("background")
+    background = (value or {}).get("background")
     if background is None:
         return None, None
     mask = Image.new("L", background.size)
-    for layer in sent.get("layers") or ():
+    for layer in value.get("layers") or ():
         if layer is not None:
             mask.paste(255, (0, 0), layer.convert("RGBA").getchannel("A").resize(background.size))
     return background, mask if mask.getbbox() else None
@@ -227,7 +227,7 @@ LINE, LETTER, PADDING, ROOM = 44, 9, 28, 672
 """Letters of such a line; pixels of a letter, around a cell, and of the column in which results stand."""
 
 
-def outputs(kind: "Kind", tab: "Tab") -> list[Any]:
+def outputs(kind: "OutputKind", tab: "Tab") -> list[Any]:
     """Return what shows a kind of result; all is hidden until there is something."""
     gr = gradio()
     hidden = {"visible": False, "interactive": False}
@@ -235,7 +235,7 @@ def outputs(kind: "Kind", tab: "Tab") -> list[Any]:
         case "pictures":
             look = {"buttons": ["download", "fullscreen"], "min_width": 240, "elem_classes": "shown"}
             with gr.Row():
-                return [gr.Image(type="filepath", **hidden, **look) for _ in range(tab.pictures)]
+                return [gr.Image(type="filepath", **hidden, **look) for _ in range(tab.max_pictures)]
         case "sounds":
             return [gr.Audio(type="filepath", buttons=["download"], **hidden)]
         case "sides":
@@ -250,7 +250,7 @@ def outputs(kind: "Kind", tab: "Tab") -> list[Any]:
     return [gr.HTML("", visible=False)]
 
 
-def updates(tab: "Tab", result: "Result") -> list[Any]:
+def updates(tab: "Tab", result: "TabResult") -> list[Any]:
     """Return what all outputs show, in their order."""
     gr = gradio()
 
@@ -263,7 +263,7 @@ def updates(tab: "Tab", result: "Result") -> list[Any]:
     fills: dict[str, Callable[[], list[Any]]] = {
         "pictures": lambda: [
             shown("") if one is None else shown(str(one.path), label=one.caption)
-            for one in padded(result.pictures, tab.pictures)
+            for one in padded(result.pictures, tab.max_pictures)
         ],
         "sounds": lambda: [shown(one and str(one)) for one in padded(result.sounds, 1)],
         "sides": lambda: [_table(rows) for rows in padded(result.sides, 2)],
@@ -271,10 +271,10 @@ def updates(tab: "Tab", result: "Result") -> list[Any]:
         "words": lambda: [shown(result.words)],
         "files": lambda: [shown([*map(str, result.files)])],
         "numbers": lambda: [shown(_numbers(result.numbers))],
-        "page": lambda: [shown(_framed(result.page))],
+        "page": lambda: [shown(_iframe(result.page))],
         "drawing": lambda: [shown(result.drawing)],
     }
-    return [update for kind in tab.shows for update in fills[kind.value]()]
+    return [update for kind in tab.outputs for update in fills[kind.value]()]
 
 
 def _table(rows: "TextTable | None") -> Any:
@@ -316,7 +316,7 @@ def _numbers(rows: "TextTable | None") -> str:
     return f'<table class="numbers">{title}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
 
 
-def _framed(page: str) -> str:
+def _iframe(page: str) -> str:
     """Put a page into a frame of its own, in which nothing runs; ours may see how high it is."""
     if not page:
         return ""
@@ -324,9 +324,9 @@ def _framed(page: str) -> str:
     return f'<iframe class="report" title="Report" sandbox="allow-same-origin" srcdoc="{inside}"></iframe>'
 
 
-def said(text: str, *, wrong: bool = False) -> str:
+def message_html(text: str, *, is_error: bool = False) -> str:
     """Write lines for people; what is wrong stands out."""
     if not text:
         return ""
     lines = "<br>".join(map(html.escape, text.splitlines()))
-    return f'<p class="{"wrong" if wrong else "note"}" role="{"alert" if wrong else "status"}">{lines}</p>'
+    return f'<p class="{"wrong" if is_error else "note"}" role="{"alert" if is_error else "status"}">{lines}</p>'

@@ -12,9 +12,15 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from feller.app.config import SampleConfig
-from feller.app.reporter import SILENT, Tell
-from feller.app.workflows.bridges.bridge_run import Bridged, bridged_of, bridging_of, going_on, read_again
-from feller.app.workflows.bridges.cost_names import changed, walls_of
+from feller.app.reporter import SILENT, Reporter
+from feller.app.workflows.bridges.bridge_run import (
+    BridgeRecord,
+    continue_command,
+    read_bridge_record,
+    read_bridge_settings,
+    reread_populations,
+)
+from feller.app.workflows.bridges.cost_specs import changed_pictures, walls_of
 from feller.app.workflows.bridges.parse_costs import WARNING
 from feller.app.workflows.bridges.trajectory_files import values_of
 from feller.control.bridges.bridge_config import BridgeSolverConfig
@@ -38,11 +44,11 @@ from feller.paths.brownian import BrownianBridge
 from feller.training.checkpoint import read_counters
 from feller.training.engine import get_engine
 
-COMPARED = 500
+MAX_COMPARED = 500
 """Members, of either, by which a file is said to lie far off."""
 
 
-def push(run: Run, config: SampleConfig, *, tell: Tell = SILENT) -> tuple[Dataset, pathlib.Path]:
+def transport(run: Run, config: SampleConfig, *, reporter: Reporter = SILENT) -> tuple[Dataset, pathlib.Path]:
     """Take what a file holds along a bridge's drift, and write where it goes.
 
     An .npz holds the ends in `samples`, and all trajectories in `paths` [n, times, ...] with their `times`; other forms
@@ -51,7 +57,7 @@ def push(run: Run, config: SampleConfig, *, tell: Tell = SILENT) -> tuple[Datase
     Args:
         run: Holds the bridge.
         config: What is asked for; members of a population itself are taken as often as they count (`--growth`).
-        tell: Hears how it goes.
+        reporter: Hears how it goes.
 
     Returns:
         The ends, and where they are.
@@ -60,20 +66,20 @@ def push(run: Run, config: SampleConfig, *, tell: Tell = SILENT) -> tuple[Datase
         InputError: If run or file are not what they must be.
         UsageError: If the run is no bridge.
     """
-    begin, seed = config.bridge.begin, config.seed
-    bridge = _opened(run, backward=config.bridge.backward)
-    bridged, modality = bridge.bridged, bridge.modality
+    begin, seed = config.bridge.from_data, config.seed
+    bridge = _open_bridge(run, backward=config.bridge.backward)
+    record, modality = bridge.record, bridge.modality
     place = run.output_path(config.output.out)
     modality.check_place(place)
     if begin is None:
-        first = _population(bridge, seed, tell)
+        first = _population(bridge, seed, reporter)
     else:
         first = modality.encode(read(begin, like=modality).values)
-        _far(first, bridge, begin, tell)
-    walls = _walls(bridged, tell)
-    paths, met = bridge.follow(first, seed, walls, tell)
-    if met is not None:
-        _warn(met, bridge, begin or bridged.populations[bridge.start], tell)
+        _warn_if_far(first, bridge, begin, reporter)
+    walls = _walls(record, reporter)
+    paths, in_wall = bridge.simulate(first, seed, walls, reporter)
+    if in_wall is not None:
+        _warn(in_wall, bridge, begin or record.populations[bridge.start], reporter)
     ends = modality.decode(paths[:, -1 - bridge.start])
     if place.suffix.lower() == ".npz":
         found = modality.arrays(ends, {})
@@ -85,7 +91,7 @@ def push(run: Run, config: SampleConfig, *, tell: Tell = SILENT) -> tuple[Datase
     return Dataset(ends, {}, modality), place
 
 
-def trajectories(run: Run, n: int, *, backward: bool = False, seed: int = 0, tell: Tell = SILENT) -> np.ndarray:
+def trajectories(run: Run, n: int, *, backward: bool = False, seed: int = 0, reporter: Reporter = SILENT) -> np.ndarray:
     """Follow a bridge's drift from members of the population where it begins.
 
     Args:
@@ -94,7 +100,7 @@ def trajectories(run: Run, n: int, *, backward: bool = False, seed: int = 0, tel
             count unlike (`--growth`), each as often as it counts.
         backward: Go back in time, from the last population to the first.
         seed: Of members and noise.
-        tell: Hears how it goes.
+        reporter: Hears how it goes.
 
     Returns:
         States [n, times, ...] in the units and the layout of the data. Times are equally far apart between two
@@ -106,24 +112,24 @@ def trajectories(run: Run, n: int, *, backward: bool = False, seed: int = 0, tel
     """
     if n < 1:
         raise UsageError(argument="n", expected="1 trajectory or more", found=str(n))
-    bridge = _opened(run, backward=backward)
-    populations = read_again(bridge.bridged).states
-    if bridge.bridged.growth is None:
+    bridge = _open_bridge(run, backward=backward)
+    populations = reread_populations(bridge.record).states
+    if bridge.record.growth is None:
         members = populations[bridge.start]
         shuffled = Rng(seed).fold_in("trajectories").stream("members").shared_generator()
         turns = [torch.randperm(len(members), generator=shuffled) for _ in range(-(-n // len(members)))]
         first = members[torch.cat(turns)[:n]]
     else:
         first = bridge.counted(populations)(n, Rng(seed).fold_in("push", "members"))
-    paths, _ = bridge.follow(first, seed, (), tell)
+    paths, _ = bridge.simulate(first, seed, (), reporter)
     return values_of(bridge.modality, paths)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class _Opened:
+class _OpenBridge:
     """A bridge whose drifts can be followed."""
 
-    bridged: Bridged
+    record: BridgeRecord
     model: Model
     modality: Points | Images
     settings: BridgeSolverConfig
@@ -137,22 +143,22 @@ class _Opened:
     def counted(self, populations: Sequence[Tensor]) -> Population:
         """Return that population, whose members count unlike."""
         a, b = populations[-2:] if self.backward else populations[:2]
-        return unbalanced_weights(a, b, self.bridged.growth or 0.0)[self.backward]
+        return unbalanced_weights(a, b, self.record.growth or 0.0)[self.backward]
 
     @property
     def _grid(self) -> tuple[list[float], int]:
         """The times of all steps, and how many lie between two knots."""
-        return time_grid(self.bridged.shares, self.settings.control.mean_knots, self.settings.nfe)
+        return time_grid(self.record.relative_times, self.settings.control.mean_knots, self.settings.nfe)
 
     @property
     def times(self) -> np.ndarray:
         """The times of trajectories, as the person counts them."""
         times, between = self._grid
-        begin, end = self.bridged.times[0], self.bridged.times[-1]
+        begin, end = self.record.times[0], self.record.times[-1]
         return begin + (end - begin) * np.array(times[::between])
 
-    def follow(
-        self, first: Tensor, seed: int, walls: tuple[ImageWalls, ...], tell: Tell
+    def simulate(
+        self, first: Tensor, seed: int, walls: tuple[ImageWalls, ...], reporter: Reporter
     ) -> tuple[Tensor, Tensor | None]:
         """Return states at the knots of trajectories, [n, times, ...], and where these are in walls, if there are any.
 
@@ -160,91 +166,97 @@ class _Opened:
             first: States where they begin.
             seed: Of the noise.
             walls: Pictures of walls.
-            tell: Hears how it goes.
+            reporter: Hears how it goes.
         """
         network, device = cast(ForwardBackwardNetwork, self.model.network), get_engine().device
         drift = (network.backward_drift if self.backward else network.forward_drift).to(device).eval()
         (times, between), noise = self._grid, cast(BrownianBridge, self.model.spec.path).noise
         every = 1 if walls else between  # no wall between two knots is missed
-        states, met = [], []
-        tell.task("following the drift")
-        for rows, share in iter_batches(len(first), default_batch_size(self.model.spec.space, device), tell.progress):
-            here = first[rows].to(device)
-            draws, calls = Rng(seed, rows.start).fold_in("push"), itertools.count(1)
+        states, in_wall = [], []
+        reporter.start("following the drift")
+        for rows, on_progress in iter_batches(
+            len(first), default_batch_size(self.model.spec.space, device), reporter.progress
+        ):
+            batch = first[rows].to(device)
+            rng, calls = Rng(seed, rows.start).fold_in("push"), itertools.count(1)
 
-            def way(x: Tensor, t: Tensor, share: OnProgress = share, calls: Iterator[int] = calls) -> Tensor:
-                share(min(next(calls) / len(times), 1.0))
+            def drift_with_progress(
+                x: Tensor, t: Tensor, on_progress: OnProgress = on_progress, calls: Iterator[int] = calls
+            ) -> Tensor:
+                on_progress(min(next(calls) / len(times), 1.0))
                 return drift(x, t, {})
 
-            found = simulate_drift(
-                way, lambda fresh, here=here: here, noise, times, every, draws, backward=self.backward
+            trajectories = simulate_drift(
+                drift_with_progress, lambda fresh, here=batch: here, noise, times, every, rng, backward=self.backward
             )
-            seen = found.states.cpu()
-            met += [_inside(walls, self.modality, seen)] if walls else []
-            states.append(seen[:, :: between // every].clone())
-            share(1.0)
-        tell.done()
-        return torch.cat(states), torch.cat(met) if met else None
+            states_cpu = trajectories.states.cpu()
+            in_wall += [_inside(walls, self.modality, states_cpu)] if walls else []
+            states.append(states_cpu[:, :: between // every].clone())
+            on_progress(1.0)
+        reporter.finish()
+        return torch.cat(states), torch.cat(in_wall) if in_wall else None
 
 
-def _opened(run: Run, *, backward: bool) -> _Opened:
+def _open_bridge(run: Run, *, backward: bool) -> _OpenBridge:
     """Open a bridge to follow its drift."""
-    bridged = bridged_of(run)
+    record = read_bridge_record(run)
     model = load_model(run)
-    about = model.spec
-    if bridged is None or model.family.name != "bridge" or not isinstance(model.network, ForwardBackwardNetwork):
+    spec = model.spec
+    if record is None or model.family.name != "bridge" or not isinstance(model.network, ForwardBackwardNetwork):
         raise UsageError(
             "is no bridge, and its samples begin with noise", remedy="Leave out --from and --backward", file=run.path
         )
-    modality = about.modality.view(Points) or about.modality.view(Images)
+    modality = spec.modality.view(Points) or spec.modality.view(Images)
     if modality is None:
-        raise UsageError(f"a bridge joins rows of numbers or pictures, and this run has {about.modality.display_name}")
+        raise UsageError(f"a bridge joins rows of numbers or pictures, and this run has {spec.modality.display_name}")
     if backward and not read_counters(run).get("back"):
-        more = going_on(run, bridged, "--rounds", 3)
+        more = continue_command(run, record, "--rounds", 3)
         raise UsageError("has learned no way back, with one round alone", remedy=f"Go on with: {more}", file=run.path)
-    return _Opened(bridged=bridged, model=model, modality=modality, settings=bridging_of(run), backward=backward)
+    return _OpenBridge(
+        record=record, model=model, modality=modality, settings=read_bridge_settings(run), backward=backward
+    )
 
 
-def _population(bridge: _Opened, seed: int, tell: Tell) -> Tensor:
+def _population(bridge: _OpenBridge, seed: int, reporter: Reporter) -> Tensor:
     """Return the states of the population where the way begins, each as often as it counts."""
-    populations, amount = read_again(bridge.bridged).states, bridge.bridged.growth
+    populations, amount = reread_populations(bridge.record).states, bridge.record.growth
     if amount is None:
         return populations[bridge.start]
-    crowd = bridge.counted(populations)
-    n = len(crowd.members)
-    tell.say(
+    population = bridge.counted(populations)
+    n = len(population.members)
+    reporter.log(
         f"members count unlike (--growth {amount:g}), so {n:,} were drawn, each as often as it counts; to begin"
         " at each one once, name the file with --from"
     )
-    return crowd(n, Rng(seed).fold_in("push", "members"))
+    return population(n, Rng(seed).fold_in("push", "members"))
 
 
-def _far(first: Tensor, bridge: _Opened, begin: str, tell: Tell) -> None:
+def _warn_if_far(first: Tensor, bridge: _OpenBridge, begin: str, reporter: Reporter) -> None:
     """Say so where a file lies far from where the way begins: there the drift was never learned.
 
     Far is where the nearest member is farther, in the middle, than members are from their mean. Nothing is said where
     the populations are gone.
     """
     try:
-        members = read_again(bridge.bridged).states[bridge.start].flatten(1)[:COMPARED].double()
+        members = reread_populations(bridge.record).states[bridge.start].flatten(1)[:MAX_COMPARED].double()
     except InputError:
         return
-    apart = torch.cdist(first.flatten(1)[:COMPARED].double(), members).amin(1).median()
+    apart = torch.cdist(first.flatten(1)[:MAX_COMPARED].double(), members).amin(1).median()
     if apart > (members - members.mean(0)).square().sum(1).mean().sqrt():
-        there = bridge.bridged.populations[bridge.start]
-        tell.say(
+        there = bridge.record.populations[bridge.start]
+        reporter.log(
             f"{begin} lies far from {there}, where the way {'back ' if bridge.backward else ''}begins: the drift was"
             " not learned there, and where it leads means little"
         )
 
 
-def _walls(bridged: Bridged, tell: Tell) -> tuple[ImageWalls, ...]:
+def _walls(record: BridgeRecord, reporter: Reporter) -> tuple[ImageWalls, ...]:
     """Return the pictures of walls of a bridge, if they are what they were."""
-    other = changed(bridged.costs, bridged.code)
+    other = changed_pictures(record.costs, record.code)
     if other:
-        tell.say(f"{', '.join(other)} is not what it was, or gone: whether paths go through walls is not told")
+        reporter.log(f"{', '.join(other)} is not what it was, or gone: whether paths go through walls is not told")
         return ()
-    return walls_of(bridged.costs, bridged.frame)
+    return walls_of(record.costs, record.frame)
 
 
 def _inside(walls: tuple[ImageWalls, ...], modality: Points | Images, states: Tensor) -> Bool[Tensor, "n times"]:
@@ -253,13 +265,13 @@ def _inside(walls: tuple[ImageWalls, ...], modality: Points | Images, states: Te
     return torch.stack([wall.contains(places) for wall in walls]).any(0)
 
 
-def _warn(inside: Bool[Tensor, "n times"], bridge: _Opened, begin: str, tell: Tell) -> None:
+def _warn(inside: Bool[Tensor, "n times"], bridge: _OpenBridge, begin: str, reporter: Reporter) -> None:
     """Say which share of the members begins in a wall, and of the paths goes through one."""
     stuck = inside[:, bridge.start].double().mean().item()
-    met = inside.any(1).double().mean().item()
+    hits = inside.any(1).double().mean().item()
     if stuck:
-        tell.say(
+        reporter.log(
             f"{WARNING}{format_percent(stuck)} of the members of {begin} begin inside a wall, or outside of the picture"
         )
-    if met > stuck:
-        tell.say(f"{WARNING}{format_percent(met)} of the paths are in a wall at some time")
+    if hits > stuck:
+        reporter.log(f"{WARNING}{format_percent(hits)} of the paths are in a wall at some time")

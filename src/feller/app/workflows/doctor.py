@@ -16,7 +16,7 @@ OWN_EXTRAS = ("dev", "docs")
 """Of our own work."""
 
 
-def examine(folder: pathlib.Path = pathlib.Path()) -> dict[str, Any]:
+def diagnose(folder: pathlib.Path = pathlib.Path()) -> dict[str, Any]:
     """Return what was found: versions, device, extras, folder, speed; `broken` names what is needed and fails.
 
     Args:
@@ -33,23 +33,23 @@ def examine(folder: pathlib.Path = pathlib.Path()) -> dict[str, Any]:
         if needed.marker is None or needed.marker.evaluate({"extra": ""}):
             versions[needed.name] = version
             if version is None or not needed.specifier.contains(version, prereleases=True):
-                told = "missing" if version is None else f"{version} is installed, and {needed.specifier} is needed"
-                broken[needed.name] = f"{told}: pip install '{needed.name}{needed.specifier}'"
+                reason = "missing" if version is None else f"{version} is installed, and {needed.specifier} is needed"
+                broken[needed.name] = f"{reason}: pip install '{needed.name}{needed.specifier}'"
         for name in sorted(names):
             if needed.marker is not None and needed.name != "feller" and needed.marker.evaluate({"extra": name}):
                 missing = extras.setdefault(name, {"missing": []})["missing"]
                 missing += [needed.name] if version is None else []
-    found: dict[str, Any] = {
+    findings: dict[str, Any] = {
         "system": platform.platform(),
         "versions": versions,
         "extras": dict(sorted(extras.items())),
     }
     for name, look in (("device", _device), ("folder", lambda: _folder(folder)), ("speed", _speed)):
         try:
-            found[name] = look()
+            findings[name] = look()
         except Exception as error:
-            found[name], broken[name] = None, f"{type(error).__name__}: {error}"
-    return {**found, "broken": broken}
+            findings[name], broken[name] = None, f"{type(error).__name__}: {error}"
+    return {**findings, "broken": broken}
 
 
 def _version(package: str) -> str | None:
@@ -102,18 +102,18 @@ def _speed() -> dict[str, Any]:
     return {"matrix_product_ms": round(1e3 * seconds, 3), "gflops": round(2 * 512**3 / seconds / 1e9, 1)}
 
 
-def lines(found: dict[str, Any]) -> Iterator[str]:
+def lines(findings: dict[str, Any]) -> Iterator[str]:
     """Yield lines for people."""
-    yield f"system    {found['system']}"
-    versions = (f"{name} {version or 'missing'}" for name, version in found["versions"].items())
+    yield f"system    {findings['system']}"
+    versions = (f"{name} {version or 'missing'}" for name, version in findings["versions"].items())
     yield f"versions  {', '.join(versions)}"
     for name in ("device", "folder", "speed"):
-        if found[name]:
-            yield f"{name:<9} {', '.join(f'{key} {value}' for key, value in found[name].items())}"
-    for name, extra in found["extras"].items():
+        if findings[name]:
+            yield f"{name:<9} {', '.join(f'{key} {value}' for key, value in findings[name].items())}"
+    for name, extra in findings["extras"].items():
         missing = ", ".join(extra["missing"])
-        how = f"missing {missing}: pip install 'feller[{name}]'" if missing else "there"
-        yield f"extra     {name}: {how}"
-    for name, why in found["broken"].items():
+        status_text = f"missing {missing}: pip install 'feller[{name}]'" if missing else "there"
+        yield f"extra     {name}: {status_text}"
+    for name, why in findings["broken"].items():
         yield f"BROKEN    {name}: {why}"
-    yield "something that is needed is broken" if found["broken"] else "all that is needed works"
+    yield "something that is needed is broken" if findings["broken"] else "all that is needed works"

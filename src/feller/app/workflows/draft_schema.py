@@ -18,14 +18,14 @@ from feller.data.tables.schema import KINDS, write_schema
 from feller.data.tables.schema_detection import detect_schema
 from feller.data.tables.schema_lint import rare_value_warnings, schema_warnings
 
-GUESSED = (
+DRAFT_NOTE = (
     "this was guessed from the rows, so it is not private before somebody has gone through it: keep only bounds,"
     ' edges and values that are known without them; then take out its line "draft": true'
 )
-KNOWN = "this is from the documentation of the data, not from their rows"
+DOCUMENTED_NOTE = "this is from the documentation of the data, not from their rows"
 
 
-def describe(source: str, out: str) -> dict[str, Any]:
+def draft_schema(source: str, out: str) -> dict[str, Any]:
     """Write what the columns of a table look like, or, of an example, its public schema.
 
     Returns:
@@ -41,9 +41,9 @@ def describe(source: str, out: str) -> dict[str, Any]:
         schema = modality.schema
     else:
         with error_context(source):
-            found = load_table(pathlib.Path(source))
-            schema, n = detect_schema(found), len(found.values)
-            warnings = rare_value_warnings(schema, found)
+            cells = load_table(pathlib.Path(source))
+            schema, n = detect_schema(cells), len(cells.values)
+            warnings = rare_value_warnings(schema, cells)
     if path.exists():
         raise InputError(
             "is there already, and may have been edited", remedy="Name another file with --out, or remove it", file=path
@@ -56,7 +56,7 @@ def describe(source: str, out: str) -> dict[str, Any]:
         "schema": str(path),
         "columns": {column.name: names[type(column)] for column in schema.columns},
         "warnings": [*warnings, *schema_warnings(schema, n)],
-        "note": KNOWN if source.startswith(EXAMPLE_PREFIX) else GUESSED,
+        "note": DOCUMENTED_NOTE if source.startswith(EXAMPLE_PREFIX) else DRAFT_NOTE,
     }
 
 

@@ -9,28 +9,39 @@ from typing import Any, cast
 
 from feller.app.config import EvaluateConfig
 from feller.app.modalities.registration import registration_of
-from feller.app.reporter import SILENT, Tell
-from feller.app.workflows.bridge import measure_again
-from feller.app.workflows.documents.evaluate_documents import measure
-from feller.app.workflows.fine_tuned_run import Tuned, base_model, recipe_of, rule_of, tuned_of
-from feller.app.workflows.next_steps import evaluating
+from feller.app.reporter import SILENT, Reporter
+from feller.app.workflows.bridge import remeasure_bridge
+from feller.app.workflows.documents.evaluate_documents import evaluate_documents
+from feller.app.workflows.fine_tuned_run import (
+    TuningRecord,
+    base_model,
+    fine_tuning_of,
+    read_recipe,
+    read_tuning_record,
+)
+from feller.app.workflows.next_steps import evaluate_command
 from feller.app.workflows.private.private_split import contents
-from feller.app.workflows.private.table_schema import for_owner
-from feller.app.workflows.reporting.comparison import IN_HAND, IN_MEMORY, Judged, number_shown
-from feller.app.workflows.reporting.evaluate_non_generative import EvaluationRequest, copy, examine, resynthesise
+from feller.app.workflows.private.table_schema import owner_notes
+from feller.app.workflows.reporting.comparison import IN_HAND, IN_MEMORY, SampleComparison, n_report_samples
+from feller.app.workflows.reporting.evaluate_non_generative import (
+    EvaluationRequest,
+    evaluate_regressor,
+    evaluate_tokenizer,
+    evaluate_vocoder,
+)
 from feller.app.workflows.reporting.sample_report import sample_report
 from feller.app.workflows.run_config import (
     FitRecord,
     as_bundle,
-    brought_of,
     example_of,
     is_described,
     read_bundle,
-    record_of,
+    read_fit_record,
+    read_import_conventions,
     same_rows,
 )
-from feller.app.workflows.run_status import first_sketch, standing, tuning_sketch
-from feller.app.workflows.steering.reward_specs import recorded_wish
+from feller.app.workflows.run_status import read_run_status, undertrained_notice, undertrained_tuning_notice
+from feller.app.workflows.steering.reward_specs import parse_recorded_rewards
 from feller.control.rewards.named_rewards import Reward
 from feller.core.errors import InputError, UsageError
 from feller.core.pytree import leaves
@@ -54,9 +65,9 @@ from feller.evaluation.tuning_metrics import TuningComparison, compare_tuned
 from feller.models.model import Model, load_model
 from feller.training.engine import get_engine
 
-DRAWING, MEASURING = 0.35, 0.25
+SAMPLING_TIME_FRACTION, LIKELIHOOD_TIME_FRACTION = 0.35, 0.25
 """Shares of the time of an evaluation for drawing samples and for likelihoods."""
-STRANGERS = (
+SUBSTITUTE_NOTE = (
     "the run keeps no copy of the rows that it learned from, and these are not all of them, though they may hold some:"
     " copies and membership are not measured. Give them, too, evaluate(run, data=held_out, train=rows), or ask"
     " audit(run, data=rows)"
@@ -75,10 +86,10 @@ def evaluate(
     run: Run,
     config: EvaluateConfig = EvaluateConfig(),  # noqa: B008 - frozen
     *,
-    wanted: Reward | None = None,
+    reward: Reward | None = None,
     bundle: DataBundle | None = None,
     effort: EvaluationBudget | None = None,
-    tell: Tell = SILENT,
+    reporter: Reporter = SILENT,
 ) -> dict[str, Any]:
     """Compare samples with real data that training did not see, and write the report.
 
@@ -86,10 +97,10 @@ def evaluate(
         run: Holds the model.
         config: What is asked for. Of a run that keeps no copy of rows that were in memory, `data` are these rows
             themselves, or others, which then stand for them.
-        wanted: What a tuned run was tuned to; by default as its record says, where that is no code of the user's.
+        reward: What a tuned run was tuned to; by default as its record says, where that is no code of the user's.
         bundle: What the fit learned from, where this process has read it; by default it is read again.
         effort: Samples that are drawn and seconds that are taken; by default as the config says.
-        tell: Hears how it goes.
+        reporter: Hears how it goes.
 
     Returns:
         The numbers that the report shows, and where it is under `report`: `report.html` for a run's own samples beside
@@ -100,12 +111,16 @@ def evaluate(
     """
     with run.ensure_lock() if get_engine().is_main_process else contextlib.nullcontext():
         data, effort = config.data, effort or EvaluationBudget(n=config.n)
-        given = data if is_in_memory(data) else None
+        in_memory_data = data if is_in_memory(data) else None
         model = load_model(run)
         model.network.to(get_engine().device)
-        protocol = PROTOCOLS.get(model.family.name) or registration_of(model.spec.modality).evaluate
-        with as_temporary_file(given) if given is not None and protocol else contextlib.nullcontext(IN_MEMORY) as place:
-            named = str(place) if given is not None else None if data is None else str(data)
+        protocol = EVALUATORS.get(model.family.name) or registration_of(model.spec.modality).evaluate
+        with (
+            as_temporary_file(in_memory_data)
+            if in_memory_data is not None and protocol
+            else contextlib.nullcontext(IN_MEMORY) as place
+        ):
+            named = str(place) if in_memory_data is not None else None if data is None else str(data)
             train = _training_rows(run, config)
             held = None if isinstance(config.samples, str | os.PathLike) else config.samples
             if held is not None and protocol is not None:
@@ -116,17 +131,17 @@ def evaluate(
                     remedy="Save them: .save(path)",
                 )
             samples = None if config.samples is None else str(config.samples) if held is None else IN_HAND
-            asked = EvaluationRequest(run=run, model=model, data=named, samples=samples, effort=effort, tell=tell)
+            asked = EvaluationRequest(run=run, model=model, data=named, samples=samples, effort=effort, tell=reporter)
             if protocol is not None:
                 return protocol(asked)
-            return _evaluated(asked, config, given, train, wanted, bundle)
+            return _evaluate(asked, config, in_memory_data, train, reward, bundle)
 
 
 def _compare_populations(request: EvaluationRequest) -> dict[str, Any]:
     """Compare a bridge with its own populations."""
     if request.data is not None or request.samples is not None or request.effort.n is not None:
         raise UsageError("a bridge is compared with its own populations", remedy="Leave out --data, --samples and -n")
-    return measure_again(request.run, request.tell)
+    return remeasure_bridge(request.run, request.tell)
 
 
 def _training_rows(run: Run, config: EvaluateConfig) -> InMemoryData | None:
@@ -134,11 +149,13 @@ def _training_rows(run: Run, config: EvaluateConfig) -> InMemoryData | None:
     train = config.train
     if train is None:
         return None
-    if not is_in_memory(train) or not record_of(run).data.startswith(IN_MEMORY_PREFIX):
+    if not is_in_memory(train) or not read_fit_record(run).data.startswith(IN_MEMORY_PREFIX):
         raise UsageError(
             argument="train",
             expected="rows in memory, of a run that keeps no copy of them",
-            found=f"a run that learned from {record_of(run).data}" if is_in_memory(train) else type(train).__name__,
+            found=f"a run that learned from {read_fit_record(run).data}"
+            if is_in_memory(train)
+            else type(train).__name__,
             remedy="Leave it out: the run reads its rows again",
         )
     if config.data is None:
@@ -151,43 +168,43 @@ def _training_rows(run: Run, config: EvaluateConfig) -> InMemoryData | None:
     return train
 
 
-PROTOCOLS: dict[str, Callable[[EvaluationRequest], dict[str, Any]]] = {
-    "autoencoder": copy,
+EVALUATORS: dict[str, Callable[[EvaluationRequest], dict[str, Any]]] = {
+    "autoencoder": evaluate_tokenizer,
     "bridge": _compare_populations,
-    "documents": measure,
-    "regressor": examine,
-    "vocoder": resynthesise,
+    "documents": evaluate_documents,
+    "regressor": evaluate_regressor,
+    "vocoder": evaluate_vocoder,
 }
 """How models are evaluated that are not compared by samples of single examples, by the name of their family."""
 
 
-def _evaluated(
+def _evaluate(
     request: EvaluationRequest,
     config: EvaluateConfig,
-    given: InMemoryData | None,
+    in_memory_data: InMemoryData | None,
     train: InMemoryData | None,
-    wanted: Reward | None,
+    reward: Reward | None,
     bundle: DataBundle | None,
 ) -> dict[str, Any]:
     """Do it, while nobody else writes to the run."""
     run, model, data, samples = request.run, request.model, request.data, request.samples
-    effort, tell = request.effort, request.tell
+    effort, reporter = request.effort, request.tell
     modality = model.spec.modality
     kind = registration_of(modality)
-    asked = record_of(run)
-    unknown = data is not None and not asked.data
-    with tell.waiting("reading the data"):
-        gone = given is not None and asked.data.startswith(IN_MEMORY_PREFIX)
+    record = read_fit_record(run)
+    unknown = data is not None and not record.data
+    with reporter.spinner("reading the data"):
+        gone = in_memory_data is not None and record.data.startswith(IN_MEMORY_PREFIX)
         if train is not None:
-            own = read_bundle(asked, modality, train)
+            own = read_bundle(record, modality, train)
         else:
-            own = None if unknown else bundle or _own_rows(asked, modality, given if gone else None)
-        others = data if given is None else given
-        loaded = own or _strangers(asked, modality, others, kind.measure_unseen is None)
+            own = None if unknown else bundle or _read_training_data(record, modality, in_memory_data if gone else None)
+        others = data if in_memory_data is None else in_memory_data
+        loaded = own or _strangers(record, modality, others, kind.measure_unseen is None)
     if gone and own is not None and train is None:
         data = None  # they are the rows of the run
     whole = loaded.raw
-    stands = standing(run, asked, modality, whole)  # first, as what is damaged is told at once
+    status = read_run_status(run, record, modality, whole)  # first, as what is damaged is told at once
     judge = _judge(run, effort)
     training_data, held_out = (
         loaded.train.with_modality(modality).in_memory_sample(),
@@ -195,105 +212,118 @@ def _evaluated(
     )
     shared: tuple[str, ...] = ()
     if data is not None and own is not None:
-        held_out = _others(asked, modality, data if given is None else given)
+        held_out = _others(record, modality, data if in_memory_data is None else in_memory_data)
         if same := _shared(held_out, own):
             shared = (
                 f"{same:,} of the {len(held_out):,} examples are also, as the model sees them, among those of the fit:"
                 " what is measured beside them is not what it makes of unseen ones",
             )
     for line in () if data is None else modality.lenient.strange(held_out if own is not None else whole):
-        tell.note(line)
-    draws, tuned, has_train = Rng(config.seed).fold_in("evaluate"), tuned_of(run), own is not None
+        reporter.note(line)
+    rng, tuning_record, has_train = Rng(config.seed).fold_in("evaluate"), read_tuning_record(run), own is not None
     limits: list[str] = []
-    strangers = shared if own is not None else ((UNKNOWN if unknown else STRANGERS),)
+    strangers = shared if own is not None else ((UNKNOWN if unknown else SUBSTITUTE_NOTE),)
     if isinstance(config.samples, str | os.PathLike):
         generated = Dataset(*read_samples(pathlib.Path(config.samples), modality), modality)
     elif config.samples is not None:
         generated = Dataset(*samples_in_memory(config.samples, modality), modality)
     else:
-        tell.task("sampling")
-        usual = number_shown(training_data, effort)
-        share = DRAWING / (1 if tuned is None else 3)
+        reporter.start("sampling")
+        usual = n_report_samples(training_data, effort)
+        time_fraction = SAMPLING_TIME_FRACTION / (1 if tuning_record is None else 3)
         n = effort.num_affordable(
-            usual, share, lambda few: _drawn(model, few, tuned, run, draws.fold_in("pace"), SILENT), get_engine()
+            usual,
+            time_fraction,
+            lambda few: _draw(model, few, tuning_record, run, rng.fold_in("pace"), SILENT),
+            get_engine(),
         )
         limits += [f"{n:,} of {usual:,} samples"] if n < usual else []
-        generated = _drawn(model, n, tuned, run, draws, tell)
-        tell.done()
-    changed = _changed(run, model, tuned, generated, wanted, draws, tell) if samples is None and tuned else None
-    judged = Judged(
+        generated = _draw(model, n, tuning_record, run, rng, reporter)
+        reporter.finish()
+    changed = (
+        _tuning_change(run, model, tuning_record, generated, reward, rng, reporter)
+        if samples is None and tuning_record
+        else None
+    )
+    comparison = SampleComparison(
         generated=as_table(generated),
         train=as_table(training_data),
         held_out=as_table(held_out),
         samples=samples,
         data=data,
         has_train=has_train,
-        before=changed.base_samples if changed else None,
+        base_samples=changed.base_samples if changed else None,
     )
-    tell.task("judging the samples")
+    reporter.start("judging the samples")
     alone = get_engine().single_process()
     measure = kind.measure if has_train else kind.measure_unseen or kind.measure
-    found = measure_quality(
-        generated, training_data, held_out, draws, alone, measure, judge, effort, has_train=has_train
+    quality_result = measure_quality(
+        generated, training_data, held_out, rng, alone, measure, judge, effort, has_train=has_train
     )
-    if found.judge is not None and found.judge.steps < (TRAINING.steps or 0):
-        limits.append(f"{found.judge.steps} of {TRAINING.steps} steps of the judge")
-    measured = found.numbers if changed is None else _beside_base(found, changed)
-    cells = registration_of(judged.generated.modality).cells
-    written, grids = ({}, ()) if cells is None else cells(judged, asked.data, whole.raw_table)
+    if quality_result.judge is not None and quality_result.judge.steps < (TRAINING.steps or 0):
+        limits.append(f"{quality_result.judge.steps} of {TRAINING.steps} steps of the judge")
+    measured = quality_result.numbers if changed is None else _with_base_accuracy(quality_result, changed)
+    cells = registration_of(comparison.generated.modality).cells
+    written, grids = ({}, ()) if cells is None else cells(comparison, record.data, whole.raw_table)
     numbers: dict[str, Any] = {**(changed.numbers if changed else {}), **measured, **written}
     numbers |= {} if has_train else {"rows_given": len(held_out)}
-    notes = (*strangers, *(changed.notes if changed else ()), *found.notes)
+    notes = (*strangers, *(changed.notes if changed else ()), *quality_result.notes)
     if data is not None and (own is None or numbers["compared_with"] == HELD_OUT):
         numbers["compared_with"] = data
     if samples is None:
-        tell.task("measuring the model")
-        how = FlowMetricOptions(rng=draws, ranks=get_engine())
+        reporter.start("measuring the model")
+        measuring = FlowMetricOptions(rng=rng, ranks=get_engine())
         parts_of = effort.num_affordable(
             PIECES,
-            MEASURING,
-            lambda few: flow_quality(model, held_out, replace(how, fraction=few / PIECES)),
+            LIKELIHOOD_TIME_FRACTION,
+            lambda few: flow_quality(model, held_out, replace(measuring, fraction=few / PIECES)),
             get_engine(),
         )
         limits += [f"{parts_of / PIECES:.0%} of the examples of likelihood and straightness"] * (parts_of < PIECES)
-        numbers |= flow_quality(model, held_out, replace(how, fraction=parts_of / PIECES, on_progress=tell.progress))
-    tell.done()
-    notes += (f"to save time: {', '.join(limits)}; all of them with: {evaluating(run, asked, {})}",) if limits else ()
+        numbers |= flow_quality(
+            model, held_out, replace(measuring, fraction=parts_of / PIECES, on_progress=reporter.progress)
+        )
+    reporter.finish()
+    notes += (
+        (f"to save time: {', '.join(limits)}; all of them with: {evaluate_command(run, record, {})}",) if limits else ()
+    )
     numbers["n"] = len(generated)
-    tell.say(judged.sentence)
+    reporter.log(comparison.sentence)
     for line in notes:
-        (tell.note if line in strangers else tell.say)(line)
-    example = example_of(asked)
+        (reporter.note if line in strangers else reporter.log)(line)
+    example = example_of(record)
     if example and example.is_inside:
         numbers["inside"] = example.is_inside(generated.values).double().mean().item()
-    numbers |= stands.numbers
+    numbers |= status.numbers
     if get_engine().is_main_process:
-        if found.judge is not None:
-            save_judge(run.judge, found.judge)
-        tell.task("writing the report")
-        step, seconds = stands.counters["step"], stands.counters["seconds"]
-        if samples is not None or stands.at_once or brought_of(run) is not None:
+        if quality_result.judge is not None:
+            save_judge(run.judge, quality_result.judge)
+        reporter.start("writing the report")
+        step, seconds = status.counters["step"], status.counters["seconds"]
+        if samples is not None or status.at_once or read_import_conventions(run) is not None:
             sketch = ""
-        elif tuned is None:
-            sketch = first_sketch(run, asked, whole, step, seconds)
+        elif tuning_record is None:
+            sketch = undertrained_notice(run, record, whole, step, seconds)
         else:
-            sketch = tuning_sketch(run, tuned, step, numbers)
-        seen = (*notes, *(for_owner(asked, whole) if own is not None else ()))
-        page = sample_report(stands, model.spec, judged, numbers, seen, sketch, grids)
-        write_report(run.path, page, judged.name)
-        tell.done()
-    return {**numbers, "report": f"{run.path / judged.name}.html"}
+            sketch = undertrained_tuning_notice(run, tuning_record, step, numbers)
+        page_notes = (*notes, *(owner_notes(record, whole) if own is not None else ()))
+        page = sample_report(status, model.spec, comparison, numbers, page_notes, sketch, grids)
+        write_report(run.path, page, comparison.name)
+        reporter.finish()
+    return {**numbers, "report": f"{run.path / comparison.name}.html"}
 
 
-def _own_rows(asked: FitRecord, modality: Modality, given: InMemoryData | None) -> DataBundle | None:
+def _read_training_data(
+    record: FitRecord, modality: Modality, in_memory_data: InMemoryData | None
+) -> DataBundle | None:
     """Read what a run learned from; None where it keeps no copy, and others are given."""
     try:
-        return read_bundle(asked, modality, given)
+        return read_bundle(record, modality, in_memory_data)
     except InputError:
-        if given is None:
+        if in_memory_data is None:
             raise
-        raw = same_rows(asked, modality, given)
-        return None if raw is None else as_bundle(asked, modality, raw)
+        raw = same_rows(record, modality, in_memory_data)
+        return None if raw is None else as_bundle(record, modality, raw)
 
 
 def _shared(held_out: Dataset, bundle: DataBundle) -> int:
@@ -313,7 +343,7 @@ def _shared(held_out: Dataset, bundle: DataBundle) -> int:
 def _others(asked: FitRecord, modality: Modality, source: DataSource) -> Dataset:
     """Read other data than those of the fit; where nobody described their columns, none of their cells is refused."""
     like = modality if is_described(asked) else modality.lenient
-    return replace(read(source, longest=asked.config.reading.longest, like=like), modality=modality)
+    return replace(read(source, longest=asked.config.data_loading.longest, like=like), modality=modality)
 
 
 def _strangers(asked: FitRecord, modality: Modality, given: InMemoryData | None, halves: bool) -> DataBundle:
@@ -327,47 +357,56 @@ def _strangers(asked: FitRecord, modality: Modality, given: InMemoryData | None,
     return DataBundle(*split(others, 0.5, Rng(asked.seed)), others, "")
 
 
-def _drawn(model: Model, n: int, tuned: Tuned | None, run: Run, draws: Rng, tell: Tell) -> Dataset:
+def _draw(model: Model, n: int, tuning_record: TuningRecord | None, run: Run, rng: Rng, reporter: Reporter) -> Dataset:
     """Draw samples; those of a tuned run as tuning looked at them."""
-    if tuned is None:
-        return model.sample_dataset(n, rng=draws, process_group=get_engine(), on_progress=tell.progress)
-    given, guidance = model.sample_conditions(n, tuned.given, draws), rule_of(recipe_of(run)).guidance
+    if tuning_record is None:
+        return model.sample_dataset(n, rng=rng, process_group=get_engine(), on_progress=reporter.progress)
+    conditions, guidance = (
+        model.sample_conditions(n, tuning_record.given, rng),
+        fine_tuning_of(read_recipe(run)).guidance,
+    )
     return model.sample_dataset(
-        n, given=given, guidance=guidance, rng=draws, process_group=get_engine(), on_progress=tell.progress
+        n, given=conditions, guidance=guidance, rng=rng, process_group=get_engine(), on_progress=reporter.progress
     )
 
 
-def _changed(
-    run: Run, model: Model, tuned: Tuned, generated: Dataset, wanted: Reward | None, draws: Rng, tell: Tell
+def _tuning_change(
+    run: Run,
+    model: Model,
+    tuning_record: TuningRecord,
+    generated: Dataset,
+    reward: Reward | None,
+    rng: Rng,
+    reporter: Reporter,
 ) -> TuningComparison:
     """Return what tuning changed."""
-    tell.task("comparing with the base")
+    reporter.start("comparing with the base")
     base = base_model(run)
     base.network.to(get_engine().device)
-    wanted = wanted or _known_wish(run, model, tuned)
-    found = compare_tuned(rule_of(recipe_of(run)), base, model, generated, wanted, draws, tuned.given)
-    tell.done()
-    return found
+    reward = reward or _recorded_reward(run, model, tuning_record)
+    result = compare_tuned(fine_tuning_of(read_recipe(run)), base, model, generated, reward, rng, tuning_record.given)
+    reporter.finish()
+    return result
 
 
-def _beside_base(found: SampleQuality, changed: TuningComparison) -> dict[str, Any]:
+def _with_base_accuracy(quality_result: SampleQuality, changed: TuningComparison) -> dict[str, Any]:
     """Return what was measured of samples and, right behind how they are read, how those of the base are."""
-    judge = found.judge
-    if judge is None or not is_number(found.numbers.get("accuracy")):
-        return found.numbers
+    judge = quality_result.judge
+    if judge is None or not is_number(quality_result.numbers.get("accuracy")):
+        return quality_result.numbers
     before = class_accuracy(changed.base_samples.modality.for_metrics(changed.base_samples), judge)
     numbers: dict[str, Any] = {}
-    for name, value in found.numbers.items():
+    for name, value in quality_result.numbers.items():
         numbers[name] = value
         if name == "accuracy" and before is not None:
             numbers["accuracy_before"] = before
     return numbers
 
 
-def _known_wish(run: Run, model: Model, tuned: Tuned) -> Reward | None:
+def _recorded_reward(run: Run, model: Model, tuning_record: TuningRecord) -> Reward | None:
     """Return the wish of a record; None if it is code or another run, which no record makes run or be read."""
     try:
-        return recorded_wish(run, model.spec.modality, tuned.rewards)
+        return parse_recorded_rewards(run, model.spec.modality, tuning_record.rewards)
     except (UsageError, InputError):
         return None
 

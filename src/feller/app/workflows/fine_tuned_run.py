@@ -16,7 +16,7 @@ from feller.models.recipes.recipe import Recipe
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tuned:
+class TuningRecord:
     """What was asked of a tuning, beside the recipe; recipe.json holds it."""
 
     base: str
@@ -35,13 +35,13 @@ class Tuned:
     """Words that set fields of the recipe, such as `--train.lr 1e-4`."""
 
 
-def tuned_of(run: Run) -> Tuned | None:
+def read_tuning_record(run: Run) -> TuningRecord | None:
     """Read what was asked of a tuning; None if the run was not tuned."""
     content = run.read_record(run.recipe).get("tuned")
-    return None if content is None else from_dict(Tuned, content)
+    return None if content is None else from_dict(TuningRecord, content)
 
 
-def rule_of(recipe: Recipe) -> FineTuning:
+def fine_tuning_of(recipe: Recipe) -> FineTuning:
     """Return the way of tuning of a recipe.
 
     Raises:
@@ -53,7 +53,7 @@ def rule_of(recipe: Recipe) -> FineTuning:
     return cast(FineTuning, recipe.objective)
 
 
-def recipe_of(run: Run) -> Recipe:
+def read_recipe(run: Run) -> Recipe:
     """Read how a run was trained; records can name the methods, since they are imported here.
 
     Raises:
@@ -76,7 +76,7 @@ def knows_objective(record: Mapping[str, Any]) -> bool:
     return "objective" in record or "train" in record
 
 
-def own_code(rewards: Sequence[str]) -> tuple[str, ...]:
+def code_hashes(rewards: Sequence[str]) -> tuple[str, ...]:
     """Return the hash of each file of the user's that wishes name."""
     files = [reward_file(text) for text in rewards]
     return tuple(fingerprint(file) for file in files if file is not None)
@@ -87,23 +87,24 @@ def base_model(run: Run) -> Model:
     return load_model(run, file=run.base)
 
 
-def check_again(tuned: Tuned, rewards: tuple[str, ...]) -> None:
+def check_same_rewards(tuning_record: TuningRecord, rewards: tuple[str, ...]) -> None:
     """Refuse to go on with other wishes, or with code that is another by now.
 
     Raises:
         UsageError: If the wishes are others.
         InputError: If that code is not what it was.
     """
-    if rewards and rewards != tuned.rewards:
+    if rewards and rewards != tuning_record.rewards:
         raise UsageError(
-            f"this run is tuned to {' and '.join(tuned.rewards)}", remedy="Leave out --resume to start a new one"
+            f"this run is tuned to {' and '.join(tuning_record.rewards)}",
+            remedy="Leave out --resume to start a new one",
         )
-    if rewards and own_code(rewards) != tuned.code:
+    if rewards and code_hashes(rewards) != tuning_record.code:
         raise InputError(
             "the file of the reward is not what it was when this run began", remedy="Bring it back, or tune anew"
         )
 
 
-def needs_again(tuned: Tuned) -> bool:
+def needs_rewards(tuning_record: TuningRecord) -> bool:
     """Tell whether wishes must be given again when a tuning goes on: a record runs no code and reads no other runs."""
-    return any(".py:" in text or "/" in text for text in tuned.rewards)
+    return any(".py:" in text or "/" in text for text in tuning_record.rewards)

@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 from feller import __version__
-from feller.app.reporter import Tell
+from feller.app.reporter import Reporter
 from feller.app.workflows.cite import cite
-from feller.app.workflows.fine_tuned_run import tuned_of
+from feller.app.workflows.fine_tuned_run import read_tuning_record
 from feller.app.workflows.private.budget import ledger_of
-from feller.app.workflows.run_config import FitRecord, example_of, record_of
-from feller.app.workflows.run_status import Reported, reported_of
+from feller.app.workflows.run_config import FitRecord, example_of, read_fit_record
+from feller.app.workflows.run_status import ReportSummary, read_report_summary
 from feller.core.errors import InputError, UsageError, cannot_write
 from feller.core.run_folder import AUX_NETWORKS, Run
 from feller.core.safetensors_io import load_tensors
@@ -28,41 +28,41 @@ from feller.models.spec import ModelSpec, load_spec
 from feller.privacy.accounting.ledger import describe_weakness
 from feller.training.checkpoint import read_counters
 
-PLAIN = ("steps", "seconds", "report", "format", "version", "run")
+NON_METRICS = ("steps", "seconds", "report", "format", "version", "run")
 """Entries of a report that say nothing of how good a model is."""
 
 
-def card(run: Run, about: ModelSpec, asked: FitRecord, report: Reported, citation: str) -> str:
+def model_card(run: Run, spec: ModelSpec, record: FitRecord, report: ReportSummary, citation: str) -> str:
     """Return the README: what the model learned from, how good it is, how it is loaded, what to cite.
 
     Whatever comes from the run stands there as text, none of it as markup.
 
     Args:
         run: Holds the model; it may be a stranger's.
-        about: What it is.
-        asked: What was asked of the fit.
+        spec: What it is.
+        record: What was asked of the fit.
         report: What its report says.
         citation: BibTeX.
     """
-    example, private = example_of(asked), asked.is_private
-    data = asked.data if example else asked.data.replace("\\", "/").rstrip("/").rpartition("/")[2]
-    known = example.info if example else None
-    licence = f"{known.licence}. Source: {known.source}." if known else "not known to feller; add it here."
-    tuned = tuned_of(run)
+    example, private = example_of(record), record.is_private
+    data = record.data if example else record.data.replace("\\", "/").rstrip("/").rpartition("/")[2]
+    shipped = example.info if example else None
+    licence = f"{shipped.licence}. Source: {shipped.source}." if shipped else "not known to feller; add it here."
+    tuning_record = read_tuning_record(run)
     conditions = "".join(
         f"\n- {_quoted(name)}: {len(shares)} values,"
-        f" {', '.join(map(_plain, about.modality.conditions.get(name, ())[:10]))}"
+        f" {', '.join(map(_plain, spec.modality.conditions.get(name, ())[:10]))}"
         f"{' ...' if len(shares) > 10 else ''}"
-        for name, shares in about.frequencies.items()
+        for name, shares in spec.frequencies.items()
     )
     sections = [
         "---\nlibrary_name: feller\ntags:\n- generative\n- flow-matching\n---",
-        f"# {_plain(f'{asked.provenance.recipe} of {data}')}\n\nA generative model of {about.modality.display_name}"
-        f" (`{type(about.modality).__name__}`, network `{type(about.architecture).__name__}`), made with feller"
+        f"# {_plain(f'{record.provenance.recipe} of {data}')}\n\nA generative model of {spec.modality.display_name}"
+        f" (`{type(spec.modality).__name__}`, network `{type(spec.architecture).__name__}`), made with feller"
         f" {__version__}.",
-        f"## Data\n\nLearned from: {_quoted(data)}{f', {known.summary}' if known else ''}.\n\nLicence of the data:"
-        f" {licence}" + (f"\n\nTuned to: {_quoted(' and '.join(tuned.rewards))}." if tuned else ""),
-        f"## How good it is\n\n{_promise(run) if private else _measured(report)}",
+        f"## Data\n\nLearned from: {_quoted(data)}{f', {shipped.summary}' if shipped else ''}.\n\nLicence of the data:"
+        f" {licence}" + (f"\n\nTuned to: {_quoted(' and '.join(tuning_record.rewards))}." if tuning_record else ""),
+        f"## How good it is\n\n{_privacy_section(run) if private else _metrics_section(report)}",
         "## Use\n\n```sh\nfeller sample THIS_FOLDER -n 100 --out samples.npz\n```\n\n```python\nimport feller\n\n"
         'model = feller.load_model(feller.open_run("THIS_FOLDER"))\nsamples = model.sample(100)\n```'
         + (f"\n\nWhat can be given:{conditions}" if conditions else ""),
@@ -92,32 +92,32 @@ def _plain(text: str) -> str:
     return re.sub(r"^(\d*)([-+=.)])", r"\1\\\2", marked)  # what begins a list or ends a heading
 
 
-def _measured(report: Reported) -> str:
+def _metrics_section(report: ReportSummary) -> str:
     """Return the verdict of a report, and a table of its numbers."""
     numbers = {name: value for name, value in report.numbers.items() if is_number(value)}
     rows = [
         f"| {_cell(name)} | {value:.4g} | {_plain(report.explanations.get(name, ''))} |"
         for name, value in numbers.items()
-        if name not in PLAIN
+        if name not in NON_METRICS
     ]
     if not rows:
         return "Not measured; `feller evaluate` does it."
     trained = " and ".join(f"{numbers[name]:,.0f} {name}" for name in ("steps", "seconds") if name in numbers)
     reference = report.numbers.get("compared_with")
-    beside = f" Compared with: {_plain(str(reference))}." if reference else ""
-    told = f"Trained for {trained}.{beside}" if trained else beside.strip()
+    reference_text = f" Compared with: {_plain(str(reference))}." if reference else ""
+    training_text = f"Trained for {trained}.{reference_text}" if trained else reference_text.strip()
     table = "\n".join(["| measure | value | meaning |", "|---|---|---|", *rows])
-    return "\n\n".join(filter(None, [_plain(report.verdict), table, told]))
+    return "\n\n".join(filter(None, [_plain(report.verdict), table, training_text]))
 
 
-def _promise(run: Run) -> str:
+def _privacy_section(run: Run) -> str:
     """Say what is promised to each row; what compares samples with rows is not part of the promise and stays away."""
     ledger = ledger_of(run)
     if ledger is None:
         return "Private; what was spent is not known."
     spent, worth = "; ".join(map(_plain, ledger.describe_events())), describe_weakness(ledger.epsilon())
-    said = f"by an epsilon that {worth}" if worth else "model and samples may be given away"
-    return f"Private: {said}. {spent}. Figures that compare samples with rows are not told."
+    share_text = f"by an epsilon that {worth}" if worth else "model and samples may be given away"
+    return f"Private: {share_text}. {spent}. Figures that compare samples with rows are not told."
 
 
 T = TypeVar("T")
@@ -125,7 +125,7 @@ TRIES = 5
 """How often they may be replaced before it is said."""
 
 
-def settled(run: Run, take: Callable[[], T]) -> tuple[T, dict[str, Any]]:
+def read_stable(run: Run, take: Callable[[], T]) -> tuple[T, dict[str, Any]]:
     """Take something of a run's average weights, again if they were replaced meanwhile, and say of which it is.
 
     Args:
@@ -140,9 +140,9 @@ def settled(run: Run, take: Callable[[], T]) -> tuple[T, dict[str, Any]]:
     """
     before = _which(run)
     for _ in range(TRIES):
-        taken, now = take(), _which(run)
+        result, now = take(), _which(run)
         if now == before:
-            return taken, now
+            return result, now
         before = now
     raise InputError(f"the weights of {run.path} are replaced while they are read", remedy="Wait until its fit is done")
 
@@ -153,17 +153,17 @@ def _which(run: Run) -> dict[str, Any]:
     return {"weights": fingerprint(run.ema_weights), "step": read_counters(run)["step"]}
 
 
-BEGUN = ".begun-"
+TEMP_PREFIX = ".begun-"
 """How the folder inside begins in which files wait; a killed process leaves it, and the next one removes it."""
 
 
-def content(folder: pathlib.Path) -> list[pathlib.Path]:
+def list_content(folder: pathlib.Path) -> list[pathlib.Path]:
     """Return what a folder holds, but for what a killed process left; nothing where it is not there."""
-    return [path for path in folder.iterdir() if not path.name.startswith(BEGUN)] if folder.is_dir() else []
+    return [path for path in folder.iterdir() if not path.name.startswith(TEMP_PREFIX)] if folder.is_dir() else []
 
 
 @contextlib.contextmanager
-def staged(folder: pathlib.Path, first: str) -> Iterator[pathlib.Path]:
+def atomic_folder(folder: pathlib.Path, first: str) -> Iterator[pathlib.Path]:
     """Yield an empty folder, whose files replace those of the same name at the end, or none of them after an error.
 
     A link in the place of a file is replaced, not followed.
@@ -177,10 +177,10 @@ def staged(folder: pathlib.Path, first: str) -> Iterator[pathlib.Path]:
         OSError: If the disk refuses.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    for left in folder.glob(f"{BEGUN}*"):
-        if left.is_dir() and not left.is_symlink():
-            shutil.rmtree(left)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=BEGUN) as aside:
+    for stale in folder.glob(f"{TEMP_PREFIX}*"):
+        if stale.is_dir() and not stale.is_symlink():
+            shutil.rmtree(stale)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=TEMP_PREFIX) as aside:
         yield pathlib.Path(aside)
         written = sorted(pathlib.Path(aside).iterdir(), key=lambda file: (file.name != first, file.name))
         for place in [folder / file.name for file in written]:
@@ -194,11 +194,11 @@ def staged(folder: pathlib.Path, first: str) -> Iterator[pathlib.Path]:
 HUGGING_FACE = "huggingface"
 LIBRARY = "feller"
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
-PATHS = ("data", "schema", "start_from", "tokenizer", "recipe")
+PATH_OPTIONS = ("data", "schema", "start_from", "tokenizer", "recipe")
 """What a record names by a path, of which others need the last part alone."""
 
 
-def write_folder(run: Run, folder: pathlib.Path, tell: Tell) -> tuple[pathlib.Path, dict[str, Any]]:
+def write_folder(run: Run, folder: pathlib.Path, reporter: Reporter) -> tuple[pathlib.Path, dict[str, Any]]:
     """Write config.json, model.safetensors and README.md, and what `feller sample FOLDER` needs beside them.
 
     What was learned from is in there by name alone, and of a private run no number that compares rows with samples.
@@ -207,7 +207,7 @@ def write_folder(run: Run, folder: pathlib.Path, tell: Tell) -> tuple[pathlib.Pa
     Args:
         run: Holds the model; it may be a stranger's.
         folder: A new folder, or one that was written so before.
-        tell: Hears how it goes.
+        reporter: Hears how it goes.
 
     Returns:
         The folder, and its config.
@@ -217,51 +217,51 @@ def write_folder(run: Run, folder: pathlib.Path, tell: Tell) -> tuple[pathlib.Pa
             files, or the disk refuses.
         UsageError: If the run's model is code of the user's.
     """
-    about, asked = load_spec(run), record_of(run)
-    if asked.provenance.code:
+    spec, record = load_spec(run), read_fit_record(run)
+    if record.provenance.code:
         raise UsageError(
             f"the model of {run.path} is made of code of yours, which the folder would lack", remedy="Use torch-export"
         )
     if folder.is_symlink():
         raise InputError("is a link, which may lead anywhere", remedy="Name with --out the folder itself", file=folder)
-    if content(folder) and not _is_ours(folder):
+    if list_content(folder) and not _is_feller_export(folder):
         raise InputError("is not empty and was not written by feller", remedy="Name a new folder", file=folder)
     config = {
         "library_name": LIBRARY,
         "model_type": LIBRARY,
-        "architectures": [type(about.architecture).__name__],
-        "modality": type(about.modality).__name__,
+        "architectures": [type(spec.architecture).__name__],
+        "modality": type(spec.modality).__name__,
         "feller_version": __version__,
-        "recipe": asked.provenance.recipe,
+        "recipe": record.provenance.recipe,
     }
-    tell.task(f"writing {folder}")
+    reporter.start(f"writing {folder}")
     try:
-        with staged(folder, CONFIG) as aside:
+        with atomic_folder(folder, CONFIG) as aside:
             there = Run(aside)
-            settled(run, lambda: _copy_model(run, aside))
-            record = run.read_record(_own(run.recipe))
-            there.write_record(there.recipe, {**record, **_without_places(record)})
-            replace_file(aside / "README.md", card(run, about, asked, reported_of(run), cite(run)))
+            read_stable(run, lambda: _copy_model(run, aside))
+            run_content = run.read_record(_require_regular_file(run.recipe))
+            there.write_record(there.recipe, {**run_content, **_strip_paths(run_content)})
+            replace_file(aside / "README.md", model_card(run, spec, record, read_report_summary(run), cite(run)))
             write_json(aside / CONFIG, config)
-            gone = [file.name for file in _beside(run) if not (aside / file.name).exists()]
+            gone = [file.name for file in _companion_files(run) if not (aside / file.name).exists()]
         for name in gone:  # of a model that was here before
             (folder / name).unlink(missing_ok=True)
     except OSError as error:
         raise cannot_write(folder, error) from error
-    tell.done()
+    reporter.finish()
     return folder, config
 
 
-def _is_ours(folder: pathlib.Path) -> bool:
+def _is_feller_export(folder: pathlib.Path) -> bool:
     """Tell whether a folder was written so before."""
     try:
-        found = read_json(folder / CONFIG)
+        config = read_json(folder / CONFIG)
     except (OSError, InputError):
         return False
-    return isinstance(found, dict) and found.get("library_name") == LIBRARY
+    return isinstance(config, dict) and config.get("library_name") == LIBRARY
 
 
-def _own(file: pathlib.Path) -> pathlib.Path:
+def _require_regular_file(file: pathlib.Path) -> pathlib.Path:
     """Return a file of a run's own.
 
     Raises:
@@ -276,7 +276,7 @@ def _own(file: pathlib.Path) -> pathlib.Path:
     return file
 
 
-def _beside(run: Run) -> tuple[pathlib.Path, ...]:
+def _companion_files(run: Run) -> tuple[pathlib.Path, ...]:
     """Return the files that stay as they are, of which a run need not have all."""
     return run.model, run.progress, run.ledger, *map(run.aux_weights, AUX_NETWORKS)
 
@@ -284,35 +284,35 @@ def _beside(run: Run) -> tuple[pathlib.Path, ...]:
 def _copy_model(run: Run, folder: pathlib.Path) -> None:
     """Copy weights, and what is beside them."""
     _copy(run.ema_weights, folder / WEIGHTS)
-    for file in _beside(run):
+    for file in _companion_files(run):
         if os.path.lexists(file):
             _copy(file, folder / file.name)
 
 
 def _copy(file: pathlib.Path, to: pathlib.Path) -> None:
     """Copy a file of a run, if it is what its name says."""
-    if _own(file).suffix == ".safetensors":
+    if _require_regular_file(file).suffix == ".safetensors":
         load_tensors(file)
     else:
         read_json(file)
     replace_file(to, file.read_bytes())
 
 
-def _without_places(record: dict[str, Any]) -> dict[str, Any]:
+def _strip_paths(record: dict[str, Any]) -> dict[str, Any]:
     """Return what a record says of a fit without where files lie, and what shards are called."""
 
     def last(text: Any) -> Any:
         return text if not isinstance(text, str) or text.startswith("example:") else pathlib.PurePath(text).name
 
-    config, found = (
-        {name: last(value) if name in PATHS else value for name, value in record[part].items()}
+    config, provenance = (
+        {name: last(value) if name in PATH_OPTIONS else value for name, value in record[part].items()}
         for part in ("config", "provenance")
     )
-    ancestors = [{**each, "data": last(each.get("data"))} for each in found.get("ancestors", ())]
-    return {"config": config, "provenance": {**found, "ancestors": ancestors, "shards": {}}}
+    ancestors = [{**each, "data": last(each.get("data"))} for each in provenance.get("ancestors", ())]
+    return {"config": config, "provenance": {**provenance, "ancestors": ancestors, "shards": {}}}
 
 
-def outdated(run: Run) -> Iterator[str]:
+def stale_exports(run: Run) -> Iterator[str]:
     """Yield a line for each export in a run's folder that was made of other weights than the run has.
 
     Files that were exported to other places are not known here; each says of which weights it is, under `weights`.
@@ -321,26 +321,26 @@ def outdated(run: Run) -> Iterator[str]:
     if not run.ema_weights.is_file() or not (exports or copied.is_file()):
         return
     now = fingerprint(run.ema_weights)
-    for said in exports:
-        place = said.with_suffix("")
-        record = _record(said)
+    for metadata_file in exports:
+        place = metadata_file.with_suffix("")
+        record = _record(metadata_file)
         before, form = record.get("weights"), record.get("form")
         if place.is_file() and isinstance(before, str) and isinstance(form, str) and before != now:
-            yield _told(run, place, form, record.get("guidance"))
+            yield _stale_export_line(run, place, form, record.get("guidance"))
     if copied.is_file() and fingerprint(copied) != now:
-        yield _told(run, copied.parent, HUGGING_FACE, None)
+        yield _stale_export_line(run, copied.parent, HUGGING_FACE, None)
 
 
-def _record(said: pathlib.Path) -> dict[str, object]:
+def _record(metadata_file: pathlib.Path) -> dict[str, object]:
     """Read what an export says of itself; nothing where it is damaged."""
     try:
-        found = read_json(said)
+        content = read_json(metadata_file)
     except InputError:
         return {}
-    return found if isinstance(found, dict) else {}
+    return content if isinstance(content, dict) else {}
 
 
-def _told(run: Run, place: pathlib.Path, form: str, guidance: object) -> str:
+def _stale_export_line(run: Run, place: pathlib.Path, form: str, guidance: object) -> str:
     """Say that an export is of older weights, and how it is made anew, with the same guidance."""
     if isinstance(guidance, str):
         guided = ["--guidance", "input"]

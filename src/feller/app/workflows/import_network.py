@@ -11,8 +11,8 @@ from torch import nn
 
 from feller.app.commands.import_ import Import
 from feller.app.config import FitConfig
-from feller.app.reporter import SILENT, Tell
-from feller.app.workflows.run_config import Brought, FitRecord, Provenance, print_of
+from feller.app.reporter import SILENT, Reporter
+from feller.app.workflows.run_config import FitRecord, ImportConventions, Provenance, data_fingerprint
 from feller.core.errors import InputError, UsageError
 from feller.core.run_folder import Run, target_run
 from feller.core.safetensors_io import load_tensors
@@ -48,48 +48,48 @@ PREDICTIONS: dict[str, Prediction] = {
     "noise": NoisePrediction(),
 }
 """What a network may tell, by name; a source is also called noise."""
-LARGEST = 2**24
+MAX_NUMBERS = 2**24
 """Numbers of an example, at most: a picture of 2,048 by 2,048 pixels in colours has fewer."""
 DIGITS = 9
-MOST_CLASSES = 1_000_000
+MAX_CLASSES = 1_000_000
 SCHEDULES: dict[str, type[Schedule]] = {"linear": Linear, "cosine": Cosine, "linear-vp": LinearVP, "vp": VP}
 
 
-def bring(command: Import, *, tell: Tell = SILENT) -> Run:
+def import_network(command: Import, *, reporter: Reporter = SILENT) -> Run:
     """Make a run around a network of somebody else's, so that `sample`, `steer`, `tune` and `evaluate` work with it.
 
     Its code is remembered by name and hash, and loaded only from a file that the caller names.
 
     Args:
         command: What is asked for.
-        tell: Hears how it goes.
+        reporter: Hears how it goes.
 
     Raises:
         UsageError: If an argument is wrong, or the network answers otherwise than it must, or changes what it is given.
         InputError: If a file is missing or damaged.
     """
     place, data, modality, times = command.place, command.data, command.modality, command.times
-    for name, known in ((command.predicts, PREDICTIONS), (command.schedule, SCHEDULES)):
-        if name not in known:
-            raise UsageError.unknown_name("path", name, known)
+    for name, choices in ((command.predicts, PREDICTIONS), (command.schedule, SCHEDULES)):
+        if name not in choices:
+            raise UsageError.unknown_name("path", name, choices)
     if len(times) != 2 or not all(map(math.isfinite, times)):
         raise UsageError("two, at the source and at the data", " ".join(map(str, times)) or "none", argument="times")
     names = _classes(command.classes)
-    found = None if data is None else read(data)
-    if modality is None and found is None:
+    dataset = None if data is None else read(data)
+    if modality is None and dataset is None:
         raise UsageError(
             expected="one, such as points:2 or images:28x28, or --data that the network learned from",
             argument="modality",
         )
-    kind = found.modality if modality is None and found is not None else modality_of(modality or "", names)
-    if found is not None:
-        kind = _fitting(kind, found.modality)
-        found = found.with_modality(kind)
+    kind = dataset.modality if modality is None and dataset is not None else parse_modality(modality or "", names)
+    if dataset is not None:
+        kind = _match_data(kind, dataset.modality)
+        dataset = dataset.with_modality(kind)
     path = Affine(SCHEDULES[command.schedule](), PREDICTIONS[command.predicts])
     make = load_function(place, ())
     nulls = None if command.null is None else dict.fromkeys(kind.conditions or ("label",), command.null)
     model = adapt_call(describe_network(make, kind, family=PathProcess(path), times=(times[0], times[1]), null=nulls))
-    about, network = model.spec, model.network
+    spec, network = model.spec, model.network
     if command.weights is not None:
         _load(network, pathlib.Path(command.weights))
     check_network(model)
@@ -99,47 +99,53 @@ def bring(command: Import, *, tell: Tell = SILENT) -> Run:
         size="small",
         held_out=0.0,
         code=fingerprint(file),
-        fingerprint="" if found is None else print_of(found, None),
+        fingerprint="" if dataset is None else data_fingerprint(dataset, None),
     )
-    asked = FitRecord(config=FitConfig(data=data), provenance=provenance)
-    said = Brought(**{one.name: getattr(command, one.name) for one in fields(Brought) if one.name != "saved"})
+    record = FitRecord(config=FitConfig(data=data), provenance=provenance)
+    conventions = ImportConventions(
+        **{one.name: getattr(command, one.name) for one in fields(ImportConventions) if one.name != "saved"}
+    )
     run = target_run(command.out, file.stem, resume=False, overwrite=command.overwrite)
     with run.acquire(resume=False, overwrite=command.overwrite):
-        record: dict[str, Any] = {**asked.parts, "recipe": recipe_record(about, None), "brought": to_dict(said)}
+        content: dict[str, Any] = {
+            **record.content,
+            "recipe": recipe_record(spec, None),
+            "brought": to_dict(conventions),
+        }
         save_checkpoint(run, make_train_state(network.requires_grad_(True), ONCE))
-        run.write_record(run.recipe, record)
-        save_spec(run, about)  # last: with it the folder is a run
+        run.write_record(run.recipe, content)
+        save_spec(run, spec)  # last: with it the folder is a run
     count = sum(weight.numel() for weight in network.parameters())
-    tell.say(f"{place}: {count:,} weights, {kind.display_name}; {run.path}")
+    reporter.log(f"{place}: {count:,} weights, {kind.display_name}; {run.path}")
     if command.weights is None and _learns(network):
-        tell.say(
+        reporter.log(
             f"its weights are those that {place} made: untrained, unless that code loads them; others are given with"
             " --weights FILE.safetensors"
         )
     return run
 
 
-def _fitting(kind: Modality, found: Modality) -> Modality:
+def _match_data(kind: Modality, data_modality: Modality) -> Modality:
     """Return a modality that was named, with the names that the data give to its columns."""
-    if type(kind) is not type(found):
+    if type(kind) is not type(data_modality):
         raise UsageError(
-            f"says {kind.display_name}, and the data of --data are {found.display_name}", argument="modality"
+            f"says {kind.display_name}, and the data of --data are {data_modality.display_name}", argument="modality"
         )
-    if (points := kind.view(Points)) and (there := found.view(Points)):
+    if (points := kind.view(Points)) and (there := data_modality.view(Points)):
         unnamed = points.columns == tuple(f"x{i + 1}" for i in range(len(points.columns)))
         if points.columns != there.columns and not (unnamed and len(there.columns) == len(points.columns)):
             raise UsageError(f"the data of --data have the columns {', '.join(there.columns)}", remedy="Name them so")
         kind = replace(points, columns=there.columns)
-    if (images := kind.view(Images)) and (others := found.view(Images)):
+    if (images := kind.view(Images)) and (others := data_modality.view(Images)):
         ours, theirs = ((one.height, one.width, one.channels, one.levels) for one in (images, others))
         if ours != theirs:
             raise UsageError("the data of --data are images:{}x{}x{}/{}; say so".format(*theirs))
-    if {*kind.conditions} - {*found.conditions}:
+    if {*kind.conditions} - {*data_modality.conditions}:
         raise UsageError("the data of --data have none", remedy="Leave it out", argument="classes")
     return kind
 
 
-def modality_of(text: str, classes: tuple[str, ...] = ()) -> Modality:
+def parse_modality(text: str, classes: tuple[str, ...] = ()) -> Modality:
     """Return the modality that words name, in units of its own.
 
     Raises:
@@ -163,17 +169,17 @@ def modality_of(text: str, classes: tuple[str, ...] = ()) -> Modality:
 
 def _check_size(text: str, sides: tuple[str, ...]) -> None:
     """Refuse examples that no memory holds; numbers of many digits are not even made."""
-    if max(map(len, sides)) > DIGITS or math.prod(map(int, sides)) > LARGEST:
+    if max(map(len, sides)) > DIGITS or math.prod(map(int, sides)) > MAX_NUMBERS:
         raise UsageError(
-            f"examples of at most {LARGEST:,} numbers", f"{text:.60}", "Make them smaller", argument="modality"
+            f"examples of at most {MAX_NUMBERS:,} numbers", f"{text:.60}", "Make them smaller", argument="modality"
         )
 
 
 def _classes(words: tuple[str, ...]) -> tuple[str, ...]:
     """Return the names of classes, which may be given by their number."""
     if len(words) == 1 and words[0].isdecimal():
-        if len(words[0]) > len(str(MOST_CLASSES)) or int(words[0]) > MOST_CLASSES:
-            raise UsageError(f"at most {MOST_CLASSES:,}", f"{words[0]:.20}", "Name fewer", argument="classes")
+        if len(words[0]) > len(str(MAX_CLASSES)) or int(words[0]) > MAX_CLASSES:
+            raise UsageError(f"at most {MAX_CLASSES:,}", f"{words[0]:.20}", "Name fewer", argument="classes")
         return tuple(map(str, range(int(words[0]))))
     return words
 

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 
 from feller.app.modalities.registration import registration_of
-from feller.app.options import recorded, values_of
-from feller.app.workflows.fine_tuned_run import Tuned, needs_again
+from feller.app.options import to_record, values_of
+from feller.app.workflows.fine_tuned_run import TuningRecord, needs_rewards
 from feller.app.workflows.private.privacy_config import Guarantee
 from feller.app.workflows.run_config import UNRECORDED, FitRecord
 from feller.control.fine_tuning.tuning_objective import FineTuning
@@ -23,15 +23,15 @@ FILES = {".cif": "CIF", ".xyz": "XYZ", ".pdb": "PDB"}
 """Forms that other programs of the field read, one file a sample in a folder."""
 SIZES = {"atoms": "atoms", "length": "residues"}
 """What conditions count that are no classes."""
-MORE = 200
+MORE_ROUNDS = 200
 """Rounds of a tuning that goes on."""
-SHORT = 5.0
+DEFAULT_MINUTES = 5.0
 """Minutes of a training that says none."""
-GO_ON = "go on with: "
+CONTINUE_PREFIX = "go on with: "
 """Before the command of a sketch."""
-READ = ("modality", "schema", "longest", "space", "vocabulary", "tokenizer", "start_from")
+DATA_FLAGS = ("modality", "schema", "longest", "space", "vocabulary", "tokenizer", "start_from")
 """Flags of `fit` that say how data are read, or what the model begins with, as they are recorded."""
-LOOKED = 100
+MAX_EXAMINED = 100
 """Chains among which one with a short sequence is looked for."""
 
 
@@ -39,33 +39,33 @@ def _command(*words: object) -> str:
     return shlex.join(["feller", *map(str, words)])
 
 
-def _code(asked: FitRecord) -> tuple[str, ...]:
+def _code(record: FitRecord) -> tuple[str, ...]:
     """Name the user's own file, where a run needs it."""
-    return ("--code", asked.code_file) if asked.provenance.code else ()
+    return ("--code", record.code_file) if record.provenance.code else ()
 
 
-def fitting(run: Run, asked: FitRecord, training: TrainConfig) -> str:
+def fit_command(run: Run, record: FitRecord, training: TrainConfig) -> str:
     """Return the command that makes such a run, or the call in Python where its rows were in memory."""
-    if asked.data.startswith(IN_MEMORY_PREFIX):
-        return _call(run, asked)
+    if record.data.startswith(IN_MEMORY_PREFIX):
+        return _call(run, record)
     steps, minutes = training.steps, training.minutes
     budget = ("--steps", steps) if steps else ("--minutes", minutes) if minutes else ()
-    target = ("--target", *asked.target) if asked.target else ()
-    named = {name.replace("_", "-"): values_of(asked.config)[name] for name in READ}
-    how = [word for flag, value in named.items() if value is not None for word in (f"--{flag}", value)]
-    how += ["--project"] if asked.config.reading.project else []
+    target = ("--target", *record.target) if record.target else ()
+    named = {name.replace("_", "-"): values_of(record.config)[name] for name in DATA_FLAGS}
+    data_arguments = [word for flag, value in named.items() if value is not None for word in (f"--{flag}", value)]
+    data_arguments += ["--project"] if record.config.data_loading.project else []
     words = (
         "--recipe",
-        asked.provenance.recipe,
+        record.provenance.recipe,
         *target,
-        *how,
+        *data_arguments,
         "--size",
-        asked.provenance.size,
-        *_private(asked),
+        record.provenance.size,
+        *_private(record),
         *budget,
-        *asked.provenance.fields,
+        *record.provenance.fields,
     )
-    return _command("fit", asked.data, *words, "--seed", asked.seed, "--out", run.path)
+    return _command("fit", record.data, *words, "--seed", record.seed, "--out", run.path)
 
 
 def _call(run: Run, asked: FitRecord) -> str:
@@ -77,71 +77,97 @@ def _call(run: Run, asked: FitRecord) -> str:
             fields[name := word.removeprefix("--").replace("-", "_")] = ()
         else:
             fields[name] += (word,)
-    options: dict[str, Any] = {**recorded(asked.config, ("data", "config", *UNRECORDED)), "out": str(run.path)}
+    options: dict[str, Any] = {**to_record(asked.config, ("data", "config", *UNRECORDED)), "out": str(run.path)}
     options |= (
         {"fields": {key: value[0] if len(value) == 1 else value for key, value in fields.items()}} if fields else {}
     )
     return f"feller.fit(rows, {', '.join(f'{name}={value!r}' for name, value in options.items())})"
 
 
-def _private(asked: FitRecord) -> tuple[object, ...]:
+def _private(record: FitRecord) -> tuple[object, ...]:
     """Name what protects the rows; a seed of the noise is no part of it."""
-    planned = asked.provenance.private
-    if planned is None:
+    privacy_plan = record.provenance.private
+    if privacy_plan is None:
         return ()
-    rest = (f"{planned.epsilon:g}", "--delta", f"{planned.delta:.6g}")
-    if isinstance(planned, Guarantee) and planned.by_noise:
-        return ("--noise", planned.sigma, "--stop-at-epsilon", *rest)
+    rest = (f"{privacy_plan.epsilon:g}", "--delta", f"{privacy_plan.delta:.6g}")
+    if isinstance(privacy_plan, Guarantee) and privacy_plan.by_noise:
+        return ("--noise", privacy_plan.sigma, "--stop-at-epsilon", *rest)
     return ("--epsilon", *rest)
 
 
-def tuning(run: Run, asked: FitRecord, tuned: Tuned, rule: FineTuning, training: TrainConfig) -> str:
+def tune_command(
+    run: Run, record: FitRecord, tuning_record: TuningRecord, fine_tuning: FineTuning, training: TrainConfig
+) -> str:
     """Return the command that makes such a tuned run."""
     budget = ("--steps", training.steps) if training.steps else ("--minutes", training.minutes)
-    rank = ("--rank", tuned.rank) if tuned.rank is not None else ()
-    given = ("--given", *(f"{name}={text}" for name, text in tuned.given.items())) if tuned.given else ()
-    guided = ("--guidance", f"{rule.guidance:g}") if rule.guidance != 1 else ()
-    how = ("--strength", f"{rule.reward_scale:g}", "--method", tuned.method, *rank, *given, *guided, *budget)
-    whole = ("--reward", *tuned.rewards, *how, *tuned.fields, "--seed", tuned.seed, "--out", run.path)
-    return _command("tune", tuned.base, *_code(asked), *whole)
+    rank = ("--rank", tuning_record.rank) if tuning_record.rank is not None else ()
+    condition_arguments = (
+        ("--given", *(f"{name}={text}" for name, text in tuning_record.given.items())) if tuning_record.given else ()
+    )
+    guided = ("--guidance", f"{fine_tuning.guidance:g}") if fine_tuning.guidance != 1 else ()
+    method_arguments = (
+        "--strength",
+        f"{fine_tuning.reward_scale:g}",
+        "--method",
+        tuning_record.method,
+        *rank,
+        *condition_arguments,
+        *guided,
+        *budget,
+    )
+    whole = (
+        "--reward",
+        *tuning_record.rewards,
+        *method_arguments,
+        *tuning_record.fields,
+        "--seed",
+        tuning_record.seed,
+        "--out",
+        run.path,
+    )
+    return _command("tune", tuning_record.base, *_code(record), *whole)
 
 
-def evaluating(run: Run, asked: FitRecord, named: Mapping[str, str | None]) -> str:
+def evaluate_command(run: Run, record: FitRecord, options: Mapping[str, str | None]) -> str:
     """Return the command that judges again, with the flags that have a value."""
-    flags = (word for flag, value in named.items() if value is not None for word in (flag, value))
-    return _command("evaluate", run.path, *_code(asked), *flags)
+    flags = (word for flag, value in options.items() if value is not None for word in (flag, value))
+    return _command("evaluate", run.path, *_code(record), *flags)
 
 
-def again(
-    run: Run, asked: FitRecord, tuned: Tuned | None, training: TrainConfig | None = None, sketch: str = ""
+def continue_command(
+    run: Run,
+    record: FitRecord,
+    tuning_record: TuningRecord | None,
+    training: TrainConfig | None = None,
+    notice: str = "",
 ) -> tuple[str, str]:
     """Return the command that goes on training, and what it does.
 
     Args:
         run: Where it is kept.
-        asked: What was asked of it.
-        tuned: What a tuning was asked for.
+        record: What was asked of it.
+        tuning_record: What a tuning was asked for.
         training: Its budget, of which a longer training has twice; None where it was not reached.
-        sketch: What is said of a run that had little training, whose command is the same.
+        notice: What is said of a run that had little training, whose command is the same.
     """
-    if sketch:
-        return sketch.partition(GO_ON)[2], "train longer" if tuned is None else "tune longer"
-    if tuned is not None:
-        reward = ("--reward", *tuned.rewards) if needs_again(tuned) else ()
-        words = ("--resume", "--out", run.path, *_code(asked), *reward, "--steps", MORE)
-        return _command("tune", *words), f"tune longer, {MORE} rounds in all"
-    words = ("fit", "--resume", *asked.own_words, "--out", run.path)
-    if asked.is_private:
+    if notice:
+        return notice.partition(CONTINUE_PREFIX)[2], "train longer" if tuning_record is None else "tune longer"
+    if tuning_record is not None:
+        reward = ("--reward", *tuning_record.rewards) if needs_rewards(tuning_record) else ()
+        words = ("--resume", "--out", run.path, *_code(record), *reward, "--steps", MORE_ROUNDS)
+        return _command("tune", *words), f"tune longer, {MORE_ROUNDS} rounds in all"
+    words = ("fit", "--resume", *record.code_arguments, "--out", run.path)
+    if record.is_private:
         return _command(*words), "go on, within what was planned"
     if training is None:
         return _command(*words), "go on to where it was to end"
     if training.steps is not None:
         return _command(*words, "--steps", 2 * training.steps), f"train longer, {2 * training.steps:,} steps in all"
-    minutes = f"{2 * (training.minutes or SHORT):g}"
+    minutes = f"{2 * (training.minutes or DEFAULT_MINUTES):g}"
     return _command(*words, "--minutes", minutes), f"train longer, {minutes} minutes in all"
 
 
-STEPS = {
+COMMAND_TEMPLATES = {
     "table": (
         ("sample {run} -n {n} --out synthetic.csv", "draw a table as long as the training table"),
         ("sample {run} --complete partial.csv --out whole.csv", "fill the gaps of a table"),
@@ -172,55 +198,55 @@ STEPS = {
 """Commands by what a run is good for, and what they do; words in braces are filled in."""
 
 
-def steps(kind: str, run: Run, asked: FitRecord | None = None, **values: object) -> Iterator[tuple[str, str]]:
+def fill_templates(kind: str, run: Run, record: FitRecord | None = None, **values: object) -> Iterator[tuple[str, str]]:
     """Yield the commands of one kind, and what they do; those for which a value is missing are left out."""
-    code = () if asked is None else _code(asked)
-    known = {"run": run.path, **{name: value for name, value in values.items() if value not in (None, "")}}
-    for template, what in STEPS[kind]:
+    code = () if record is None else _code(record)
+    values_by_name = {"run": run.path, **{name: value for name, value in values.items() if value not in (None, "")}}
+    for template, what in COMMAND_TEMPLATES[kind]:
         names = {name for _, name, _, _ in string.Formatter().parse(template) if name}
-        if names <= known.keys():
-            name, *words = (word.format(**known) for word in template.split(" "))
-            yield _command(name, *words[:1], *code, *words[1:]), what.format(**known)
+        if names <= values_by_name.keys():
+            name, *words = (word.format(**values_by_name) for word in template.split(" "))
+            yield _command(name, *words[:1], *code, *words[1:]), what.format(**values_by_name)
 
 
-def onward(run: Run, asked: FitRecord, about: ModelSpec, train: Dataset) -> Iterator[tuple[str, str]]:
+def suggest_commands(run: Run, record: FitRecord, spec: ModelSpec, train: Dataset) -> Iterator[tuple[str, str]]:
     """Yield commands that draw samples, and what they do."""
-    kind = registration_of(about.modality)
-    if kind.steps:
-        yield from steps(kind.steps, run, asked, n=len(train))
+    kind = registration_of(spec.modality)
+    if kind.next_steps:
+        yield from fill_templates(kind.next_steps, run, record, n=len(train))
         return
-    files = next((name for ending, name in FILES.items() if ending in about.modality.writers), None)
-    yield from steps("files" if files else "array", run, asked, files=files)
-    for wish, what in wishes(about, train):
-        yield from steps("given", run, asked, given=wish, what=what)
+    files = next((name for ending, name in FILES.items() if ending in spec.modality.writers), None)
+    yield from fill_templates("files" if files else "array", run, record, files=files)
+    for condition, what in condition_examples(spec, train):
+        yield from fill_templates("given", run, record, given=condition, what=what)
 
 
-def rewarding(run: Run, target: Target) -> Iterator[tuple[str, str]]:
+def suggest_rewards(run: Run, target: Target) -> Iterator[tuple[str, str]]:
     """Yield commands that use a regressor as a reward, and what they do."""
     if target.classes:
         reward, what = f"{run.path}={target.classes[0]}", f"that are {target.classes[0]}"
     else:
         name = f":{target.names[0]}" if len(target.names) > 1 else ""
         reward, what = f"{run.path}{name} == {target.means[0]:.3g}", f"by {target.names[0]}"
-    yield from steps("regressor", run, reward=reward, what=what)
+    yield from fill_templates("regressor", run, reward=reward, what=what)
 
 
-def asking(
-    run: Run, words: str, *, remembers: bool, question: str = "", instruction: str = ""
+def suggest_document_commands(
+    run: Run, words: str, *, has_datastore: bool, question: str = "", instruction: str = ""
 ) -> Iterator[tuple[str, str]]:
     """Yield commands that ask a model of documents, in words of such documents, and what they do."""
-    yield from steps("questions", run, question=question)
-    yield from steps("instructions", run, instruction=instruction)
+    yield from fill_templates("questions", run, question=question)
+    yield from fill_templates("instructions", run, instruction=instruction)
     if not question and not instruction:
-        memory = "documents" if remembers else None
-        yield from steps("captions", run, words=words, infill="<image:picture.png> <infill>", memory=memory)
+        memory = "documents" if has_datastore else None
+        yield from fill_templates("captions", run, words=words, infill="<image:picture.png> <infill>", memory=memory)
 
 
-def wishes(about: ModelSpec, train: Dataset) -> Iterator[tuple[str, str]]:
+def condition_examples(spec: ModelSpec, train: Dataset) -> Iterator[tuple[str, str]]:
     """Yield what can be given, KEY=VALUE as in the training data, and what comes of it."""
-    first = train.subset(torch.arange(min(len(train), LOOKED)))
-    yield from registration_of(about.modality).wishes(about, first)
-    for name, classes in about.modality.conditions.items():
+    first = train.subset(torch.arange(min(len(train), MAX_EXAMINED)))
+    yield from registration_of(spec.modality).condition_examples(spec, first)
+    for name, classes in spec.modality.conditions.items():
         if name not in SIZES:
             yield f"{name}={classes[0]}", "one class alone"
         elif len(classes) > 1:

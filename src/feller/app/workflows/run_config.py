@@ -9,13 +9,19 @@ from typing import Any
 
 import numpy as np
 
-from feller.app.commands.flag_types import texts
+from feller.app.commands.flag_types import as_texts
 from feller.app.config import FitConfig, RunFolderOptions
-from feller.app.options import flags_of, from_record, recorded
-from feller.app.reporter import Tell
-from feller.app.workflows.private.privacy_config import Allowance, Guarantee, watched_rows
-from feller.app.workflows.private.private_split import fits, kept_back, key_path, keyed, unordered_print
-from feller.app.workflows.private.probe_rows import with_white
+from feller.app.options import flags_of, from_record, to_record
+from feller.app.reporter import Reporter
+from feller.app.workflows.private.privacy_config import ClosedFormBudget, Guarantee, n_tracked_rows
+from feller.app.workflows.private.private_split import (
+    holdout_mask,
+    key_path,
+    keyed_fingerprint,
+    matches_keyed,
+    unordered_print,
+)
+from feller.app.workflows.private.probe_rows import with_white_level
 from feller.core.errors import InputError, UsageError
 from feller.core.pytree import leaves
 from feller.core.rng import Rng
@@ -39,12 +45,12 @@ from feller.training.optimizer import TrainConfig
 
 READ = "read-"
 """Begins the fingerprint of what was read, where values are computed from it."""
-NAMED = 3
+MAX_NAMED_SHARDS = 3
 """Shards that are named where more are not what they were."""
 
 
 @dataclass(frozen=True)
-class Seen:
+class TrainingDataRef:
     """Data that a model has learned from."""
 
     data: str
@@ -65,11 +71,11 @@ class Provenance:
     """Of the network and the budget."""
     draft: bool = False
     """Whether the file with the schema was still marked as guessed from the rows."""
-    private: Guarantee | Allowance | None = None
+    private: Guarantee | ClosedFormBudget | None = None
     """What privacy was planned, where that was asked."""
     start_hash: str = ""
     """Hash of the weights of the model that it started from."""
-    ancestors: tuple[Seen, ...] = ()
+    ancestors: tuple[TrainingDataRef, ...] = ()
     """What that model and those before it learned from; empty in older records, which name `start_from` alone."""
     held_out: float = 0.1
     """Share of the data kept back."""
@@ -116,12 +122,12 @@ class FitRecord:
     @property
     def target(self) -> tuple[str, ...]:
         """What is to be told of the data, where that was asked."""
-        return texts(self.config.target)
+        return as_texts(self.config.target)
 
     @property
     def modality(self) -> str | None:
         """The user's own modality that read them, as `file.py:Class`."""
-        own = self.config.reading.modality
+        own = self.config.data_loading.modality
         return None if own is None else str(own)
 
     @property
@@ -133,13 +139,13 @@ class FitRecord:
     @property
     def how_read(self) -> dict[str, Any]:
         """How the data are read, as arguments of `read`."""
-        how = {name: getattr(self.config.reading, name) for name in ("longest", "space", "project", "vocabulary")}
+        how = {name: getattr(self.config.data_loading, name) for name in ("longest", "space", "project", "vocabulary")}
         return {**how, "kind": RAW_DATA_TYPES.get(self.provenance.recipe)}
 
     @property
     def watched(self) -> int:
         """Rows of which a private training keeps account."""
-        return watched_rows(self.config)
+        return n_tracked_rows(self.config)
 
     @property
     def is_private(self) -> bool:
@@ -147,7 +153,7 @@ class FitRecord:
         return self.provenance.private is not None
 
     @property
-    def own_words(self) -> tuple[str, ...]:
+    def code_arguments(self) -> tuple[str, ...]:
         """Words of a `fit` that name code of the user's own; none where there is none."""
         if not self.provenance.code:
             return ()
@@ -163,14 +169,14 @@ class FitRecord:
         """
         if not self.provenance.code:
             return ""
-        if not self.own_words:
+        if not self.code_arguments:
             raise InputError(
                 argument="provenance.code",
                 expected="a recipe or a modality of yours in the record, beside the hash of its file",
                 found="none",
                 remedy="Copy the whole run",
             )
-        return self.own_words[-1].rpartition(":")[0]
+        return self.code_arguments[-1].rpartition(":")[0]
 
     def with_provenance(self, **found: Any) -> "FitRecord":
         """Return it with more of what was found out."""
@@ -181,9 +187,9 @@ class FitRecord:
         return replace(self, config=replace(self.config, data=data))
 
     @property
-    def parts(self) -> dict[str, Any]:
+    def content(self) -> dict[str, Any]:
         """What recipe.json holds of it."""
-        return {"config": recorded(self.config, UNRECORDED), "provenance": to_dict(self.provenance)}
+        return {"config": to_record(self.config, UNRECORDED), "provenance": to_dict(self.provenance)}
 
 
 UNRECORDED = (*flags_of(RunFolderOptions), "json")
@@ -198,90 +204,92 @@ def fingerprint(data: Dataset) -> str:
     if data.stream is not None:
         return data.stream.fingerprint
     if not data.fingerprint:
-        return _print_of_bits(data)
+        return _fingerprint_of_values(data)
     digest = hashlib.sha256(data.fingerprint.encode())
     if data.target is not None:
         digest.update(np.ascontiguousarray(data.targets(data.target).numpy()).tobytes())
     return f"{READ}{digest.hexdigest()[:16]}"
 
 
-def _print_of_bits(data: Dataset) -> str:
+def _fingerprint_of_values(data: Dataset) -> str:
     """Hash the values themselves, as all records had it before `READ`."""
     digest = hashlib.sha256()
-    given = {name: data.given[name] for name in sorted(data.given)}
-    wanted = {} if data.target is None else {"target": data.targets(data.target)}
-    for leaf in [*leaves(data.values), *leaves(given), *leaves(wanted)]:
+    cond = {name: data.given[name] for name in sorted(data.given)}
+    target = {} if data.target is None else {"target": data.targets(data.target)}
+    for leaf in [*leaves(data.values), *leaves(cond), *leaves(target)]:
         digest.update(np.ascontiguousarray(leaf.numpy()).tobytes())
     return digest.hexdigest()[:16]
 
 
-def print_of(data: Dataset, salt: str | None) -> str:
+def data_fingerprint(data: Dataset, salt: str | None) -> str:
     """Return the fingerprint of data; that of private ones has a salt, and needs a key to be made again."""
-    return fingerprint(data) if salt is None else keyed(fingerprint(data), salt)
+    return fingerprint(data) if salt is None else keyed_fingerprint(fingerprint(data), salt)
 
 
-def same_data(asked: FitRecord, data: Dataset, named: str | None = None) -> bool:
+def is_same_data(record: FitRecord, data: Dataset, named_data: str | None = None) -> bool:
     """Tell whether data are those of a run; of a run without a fingerprint they are taken for that.
 
     Args:
-        asked: Of the run.
+        record: Of the run.
         data: What was read.
-        named: Of what; by default of what the run names.
+        named_data: Of what; by default of what the run names.
     """
-    before = asked.provenance.fingerprint
-    if not before or (named in (None, asked.data) and older_example(asked.data, before)):
+    before = record.provenance.fingerprint
+    if not before or (named_data in (None, record.data) and is_older_example(record.data, before)):
         return True
-    return same_print(before, data, keyed=asked.is_private) or told_alike(asked, data)
+    return matches_fingerprint(before, data, is_keyed=record.is_private) or has_same_notes(record, data)
 
 
-def told_alike(asked: FitRecord, data: Dataset) -> bool:
+def has_same_notes(record: FitRecord, data: Dataset) -> bool:
     """Tell whether an older run of speech told the same of its sounds: number, length, mean and deviation of log mels.
 
     Its fingerprint is of log mels, whose last bits depend on the processor; four decimals of what was told do not.
     """
-    alike = bool(data.notes) and set(data.notes) <= set(asked.provenance.notes)
-    return alike and data.modality.is_identified_by_notes and is_older(asked.provenance.fingerprint, data)
+    alike = bool(data.notes) and set(data.notes) <= set(record.provenance.notes)
+    return alike and data.modality.is_identified_by_notes and has_value_fingerprint(record.provenance.fingerprint, data)
 
 
-def elsewhere(asked: FitRecord, data: Dataset) -> bool:
+def is_from_other_processor(record: FitRecord, data: Dataset) -> bool:
     """Tell whether an older run of speech is from another processor than this one."""
-    return told_alike(asked, data) and not same_print(asked.provenance.fingerprint, data, keyed=asked.is_private)
+    return has_same_notes(record, data) and not matches_fingerprint(
+        record.provenance.fingerprint, data, is_keyed=record.is_private
+    )
 
 
-def same_print(before: str, data: Dataset, *, keyed: bool) -> bool:
+def matches_fingerprint(recorded: str, data: Dataset, *, is_keyed: bool) -> bool:
     """Tell whether data have a fingerprint, which may be one that needs a key."""
     now = fingerprint(data)
-    if keyed:
-        return fits(now, before)
-    return now == before or (is_older(before, data) and _print_of_bits(data) == before)
+    if is_keyed:
+        return matches_keyed(now, recorded)
+    return now == recorded or (has_value_fingerprint(recorded, data) and _fingerprint_of_values(data) == recorded)
 
 
-def is_older(before: str, data: Dataset) -> bool:
+def has_value_fingerprint(recorded: str, data: Dataset) -> bool:
     """Tell whether a fingerprint is of computed values, where now what they are computed from is hashed."""
-    return bool(data.fingerprint) and not before.startswith(READ)
+    return bool(data.fingerprint) and not recorded.startswith(READ)
 
 
-def older_example(data: str, before: str) -> bool:
+def is_older_example(data: str, recorded: str) -> bool:
     """Tell whether a fingerprint is of an example from when its bits depended on the processor: its name suffices."""
     name = data.removeprefix(EXAMPLE_PREFIX).partition("/")[0]
     by_name = data.startswith(EXAMPLE_PREFIX) and name in EXAMPLES and EXAMPLES[name].by_name
-    return by_name and not before.startswith(READ)
+    return by_name and not recorded.startswith(READ)
 
 
-def record_of(run: Run) -> FitRecord:
+def read_fit_record(run: Run) -> FitRecord:
     """Read what was asked of a run; data are named from here, where they are found by the folder of the run."""
     content = run.read_record(run.recipe)
     found = content.get("provenance", {})
     if content.get("brought") is not None:  # older records say 0.1, and nobody kept rows back
         found = {**found, "held_out": 0.0}
     provenance = from_dict(Provenance, found)
-    asked = FitRecord(config=from_record(FitConfig, content.get("config", {})), provenance=provenance)
-    if asked.provenance.test:
-        asked = asked.with_provenance(test=whereabouts(asked.provenance.test, run))
-    return asked.with_data(whereabouts(asked.data, run)) if asked.data else asked
+    record = FitRecord(config=from_record(FitConfig, content.get("config", {})), provenance=provenance)
+    if record.provenance.test:
+        record = record.with_provenance(test=resolve_data_path(record.provenance.test, run))
+    return record.with_data(resolve_data_path(record.data, run)) if record.data else record
 
 
-def find_run(folder: str | None, code: str | None, tell: Tell) -> Run:
+def find_run(folder: str | None, code: str | None, reporter: Reporter) -> Run:
     """Return the run, and load the code that the caller names; say which run it is if none was named."""
     if code is not None:
         check_code_file(code)
@@ -289,23 +297,23 @@ def find_run(folder: str | None, code: str | None, tell: Tell) -> Run:
     if code is not None:
         load_code(code, run.path)
     _check_code(run, code)
-    if code is not None and record_of(run).provenance.code not in ("", file_hash(pathlib.Path(code))):
-        tell.say(f"{code} is not what it was when this run was fitted; the model may mean something else by now")
+    if code is not None and read_fit_record(run).provenance.code not in ("", file_hash(pathlib.Path(code))):
+        reporter.log(f"{code} is not what it was when this run was fitted; the model may mean something else by now")
     if folder is None:
-        tell.say(f"the newest run: {run.path}")
+        reporter.log(f"the newest run: {run.path}")
     return run
 
 
 def _check_code(run: Run, code: str | None) -> None:
     """Refuse a run that is made of the user's own code, where none or another was named."""
-    asked = record_of(run)
-    if not asked.provenance.code:
+    record = read_fit_record(run)
+    if not record.provenance.code:
         return
     run.read_record(run.model)  # damage is told as it is
     try:
         load_spec(run)
     except InputError as error:
-        file = asked.code_file
+        file = record.code_file
         if code is not None:
             raise UsageError(
                 f"{code} does not define what the model of {run.path} is made of, which was fitted with {file}",
@@ -316,123 +324,128 @@ def _check_code(run: Run, code: str | None) -> None:
         ) from error
 
 
-def training_of(run: Run) -> TrainConfig:
+def read_train_config(run: Run) -> TrainConfig:
     """Read how long a run was to train, and how."""
-    if brought_of(run) is not None:  # of which nothing is known
+    if read_import_conventions(run) is not None:  # of which nothing is known
         return ONCE
     return from_dict(TrainConfig, run.read_field(run.recipe, "recipe", "train"))
 
 
-def example_of(asked: FitRecord) -> Example | None:
+def example_of(record: FitRecord) -> Example | None:
     """Return the example whose training part the data are, if they are one."""
-    return EXAMPLES.get(asked.data.removeprefix(EXAMPLE_PREFIX)) if asked.data.startswith(EXAMPLE_PREFIX) else None
+    return EXAMPLES.get(record.data.removeprefix(EXAMPLE_PREFIX)) if record.data.startswith(EXAMPLE_PREFIX) else None
 
 
 def is_described(asked: FitRecord) -> bool:
     """Tell whether somebody described the columns of a run's table, rather than its own rows."""
-    return bool(asked.config.reading.schema or asked.start_from or example_of(asked) or not asked.data)
+    return bool(asked.config.data_loading.schema or asked.start_from or example_of(asked) or not asked.data)
 
 
-def parts(asked: FitRecord, data: Dataset) -> tuple[Dataset, Dataset]:
+def train_test_split(record: FitRecord, data: Dataset) -> tuple[Dataset, Dataset]:
     """Return the training data and those kept back: a file that was named, an example's own test part, or a share.
 
     The seed picks it, and sets classes aside alike, but in a private run, where no row must decide about another.
     """
-    if asked.provenance.test:
-        return data, read(asked.provenance.test, longest=asked.config.reading.longest, like=data.modality)
-    if example_of(asked) and data.target is not None:
-        return data, read_with_target(f"{asked.data}/test", data.modality, data.target)
-    if example_of(asked):
-        return data, read(f"{asked.data}/test", like=data.modality)
-    if asked.provenance.salt:
-        aside = kept_back(data, asked.provenance.held_out, asked.provenance.salt)
+    if record.provenance.test:
+        return data, read(record.provenance.test, longest=record.config.data_loading.longest, like=data.modality)
+    if example_of(record) and data.target is not None:
+        return data, read_with_target(f"{record.data}/test", data.modality, data.target)
+    if example_of(record):
+        return data, read(f"{record.data}/test", like=data.modality)
+    if record.provenance.salt:
+        aside = holdout_mask(data, record.provenance.held_out, record.provenance.salt)
         return data.subset((~aside).nonzero()[:, 0]), data.subset(aside.nonzero()[:, 0])
-    return split(data, asked.provenance.held_out, Rng(asked.seed), stratified=not asked.is_private)
+    return split(data, record.provenance.held_out, Rng(record.seed), stratified=not record.is_private)
 
 
-def read_as(asked: FitRecord, modality: Modality | None, given: DataSource | None = None) -> Dataset:
+def read_run_data(record: FitRecord, modality: Modality | None, in_memory_data: DataSource | None = None) -> Dataset:
     """Read data as a fit did: one that started from an older run took that run's modality.
 
     Args:
-        asked: What was asked of the run.
+        record: What was asked of the run.
         modality: Of its model.
-        given: The data, where the run keeps no copy of what was in memory.
+        in_memory_data: The data, where the run keeps no copy of what was in memory.
 
     Raises:
         InputError: If the run does not know its data, or they were in memory and are not given.
     """
-    if not asked.data:
+    if not record.data:
         raise InputError(
             argument="data",
             expected="a run that knows what its model learned from",
             found="one that was saved or imported without it",
             remedy="Name rows like these: feller evaluate RUN --data FILE",
         )
-    source = asked.data if given is None else given
-    if isinstance(source, str) and source.startswith(IN_MEMORY_PREFIX):
+    origin = record.data if in_memory_data is None else in_memory_data
+    if isinstance(origin, str) and origin.startswith(IN_MEMORY_PREFIX):
         raise InputError(
-            f"this run learned from a {source.removeprefix(IN_MEMORY_PREFIX)} in memory, and keeps no copy",
+            f"this run learned from a {origin.removeprefix(IN_MEMORY_PREFIX)} in memory, and keeps no copy",
             remedy="Give the rows again, data=..., or write them to a file and name it with --data",
         )
     own = modality is not None and (modality.is_read_with_model or modality.has_own_loader)
-    like = modality if asked.start_from or own else None
-    if asked.modality and like is None:  # a record names no code: the model's own is loaded where its caller says so
-        found = f"one that another file reads, {asked.modality}"
+    like = modality if record.start_from or own else None
+    if record.modality and like is None:  # a record names no code: the model's own is loaded where its caller says so
+        found = f"one that another file reads, {record.modality}"
         raise InputError(argument="modality", expected="a run whose model says how its data are read", found=found)
-    data = read(source, like=like, **asked.how_read)
-    if asked.provenance.salt:
-        data = with_white(data, source, like)
-    return with_target(data, asked.target, asked.provenance.recipe)
+    data = read(origin, like=like, **record.how_read)
+    if record.provenance.salt:
+        data = with_white_level(data, origin, like)
+    return with_target(data, record.target, record.provenance.recipe)
 
 
-def read_again(asked: FitRecord, modality: Modality | None, given: DataSource | None = None) -> Dataset:
+def reread_data(record: FitRecord, modality: Modality | None, in_memory_data: DataSource | None = None) -> Dataset:
     """Read a run's data once more, as the fit did.
 
     Raises:
         InputError: If they are gone, or are others by now.
     """
-    data = read_as(asked, modality, given)
-    if not same_data(asked, data):
-        key = f", or the key in {key_path()} is another" if asked.is_private else ""
-        shards = "" if data.stream is None else _told(shard_changes(asked.provenance.shards, data.stream.fingerprints))
+    data = read_run_data(record, modality, in_memory_data)
+    if not is_same_data(record, data):
+        key = f", or the key in {key_path()} is another" if record.is_private else ""
+        shards = (
+            ""
+            if data.stream is None
+            else _changed_shards_text(shard_changes(record.provenance.shards, data.stream.fingerprints))
+        )
         moved = (
             ", or an older feller fitted it on another processor"
-            if is_older(asked.provenance.fingerprint, data)
+            if has_value_fingerprint(record.provenance.fingerprint, data)
             else ""
         )
         raise InputError(
-            f"{asked.data} is not what it was when this run was fitted{key}{moved}{shards}", remedy="Bring it back"
+            f"{record.data} is not what it was when this run was fitted{key}{moved}{shards}", remedy="Bring it back"
         )
     return data
 
 
-def read_bundle(asked: FitRecord, modality: Modality, given: DataSource | None = None) -> DataBundle:
-    """Read a run's data once more and split them, as the model sees them; errors as `read_again`."""
-    raw = read_again(asked, modality, given)
-    return as_bundle(asked, modality, raw)
+def read_bundle(record: FitRecord, modality: Modality, in_memory_data: DataSource | None = None) -> DataBundle:
+    """Read a run's data once more and split them, as the model sees them; errors as `reread_data`."""
+    raw = reread_data(record, modality, in_memory_data)
+    return as_bundle(record, modality, raw)
 
 
 def same_rows(asked: FitRecord, modality: Modality, given: DataSource) -> Dataset | None:
     """Read rows in memory; None if they are not those of a fit, in any order."""
-    raw = read_as(asked, modality, given) if asked.provenance.rows else None
-    return raw if raw is not None and fits(unordered_print(raw), asked.provenance.rows) else None
+    raw = read_run_data(asked, modality, given) if asked.provenance.rows else None
+    return raw if raw is not None and matches_keyed(unordered_print(raw), asked.provenance.rows) else None
 
 
 def as_bundle(asked: FitRecord, modality: Modality, raw: Dataset) -> DataBundle:
     """Return all rows of a run with those that it learned from and those kept back."""
-    return DataBundle(*parts(asked, raw.with_modality(modality)), raw, asked.provenance.fingerprint)
+    return DataBundle(*train_test_split(asked, raw.with_modality(modality)), raw, asked.provenance.fingerprint)
 
 
-def _told(changed: dict[str, list[str]]) -> str:
+def _changed_shards_text(changed: dict[str, list[str]]) -> str:
     """Say which shards are not what they were."""
-    told = [
-        f"{abbreviated(names, NAMED)} {'is' if len(names) == 1 else 'are'} {what}" for what, names in changed.items()
+    clauses = [
+        f"{abbreviated(names, MAX_NAMED_SHARDS)} {'is' if len(names) == 1 else 'are'} {what}"
+        for what, names in changed.items()
     ]
-    return f": {', '.join(told)}" if told else ""
+    return f": {', '.join(clauses)}" if clauses else ""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Brought:
+class ImportConventions:
     """Its conventions; recipe.json holds them."""
 
     modality: str | None = None
@@ -450,27 +463,27 @@ class Brought:
     """Whether a model in Python was saved, in whose description the rest stands."""
 
 
-def brought_of(run: Run) -> Brought | None:
+def read_import_conventions(run: Run) -> ImportConventions | None:
     """Read what was said of a run's network; None if it was trained here."""
     content = run.read_record(run.recipe).get("brought")
-    return None if content is None else from_dict(Brought, content)
+    return None if content is None else from_dict(ImportConventions, content)
 
 
-def bringing(run: Run, asked: FitRecord, said: Brought) -> str:
+def import_command(run: Run, record: FitRecord, conventions: ImportConventions) -> str:
     """Return the command that makes such a run."""
-    usual, words = Brought(), ["feller", "import", asked.provenance.recipe]
-    for name, value in (("data", asked.data or None), *((name, getattr(said, name)) for name in vars(usual))):
+    usual, words = ImportConventions(), ["feller", "import", record.provenance.recipe]
+    for name, value in (("data", record.data or None), *((name, getattr(conventions, name)) for name in vars(usual))):
         if value not in (None, ()) and value != getattr(usual, name, None):
             several = value if isinstance(value, tuple) else (value,)
             words += [f"--{name}", *(f"{one:g}" if isinstance(one, float) else str(one) for one in several)]
     return shlex.join([*words, "--out", str(run.path)])
 
 
-ABOVE = 3
+MAX_PARENT_FOLDERS = 3
 """Folders above a run in which its data are looked for: a run lies in `runs`, or in a folder of runs there."""
 
 
-def whereabouts(data: str, run: Run) -> str:
+def resolve_data_path(data: str, run: Run) -> str:
     """Return where data are: as recorded, or by the folders above the run, among which is that of the fit.
 
     Whoever reads them compares their fingerprint with the recorded one, so that others of that name are noticed.
@@ -491,7 +504,7 @@ def whereabouts(data: str, run: Run) -> str:
         or place.exists()
     ):
         return data
-    for folder in [*run.path.resolve().parents][:ABOVE]:
+    for folder in [*run.path.resolve().parents][:MAX_PARENT_FOLDERS]:
         if (folder / place).exists():
             return os.path.relpath(folder / place)
     return data

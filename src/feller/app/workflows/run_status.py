@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from feller.app.modalities.registration import find_recipe
-from feller.app.workflows.bridges.is_bridge import is_bridge
-from feller.app.workflows.fine_tuned_run import Tuned, needs_again, tuned_of
-from feller.app.workflows.fitting.closed_form import is_found
-from feller.app.workflows.next_steps import again
+from feller.app.workflows.bridges.bridge_detection import is_bridge
+from feller.app.workflows.fine_tuned_run import TuningRecord, needs_rewards, read_tuning_record
+from feller.app.workflows.fitting.closed_form import is_closed_form
+from feller.app.workflows.next_steps import continue_command
 from feller.app.workflows.private import guarantee_text
 from feller.app.workflows.private.budget import earlier_lines, ledger_of, steps_in
 from feller.app.workflows.private.privacy_config import Guarantee
-from feller.app.workflows.run_config import FitRecord, brought_of, record_of, training_of
+from feller.app.workflows.run_config import FitRecord, read_fit_record, read_import_conventions, read_train_config
 from feller.core.errors import InputError, UsageError
 from feller.core.run_folder import Run
 from feller.core.serialization import read_json
@@ -31,7 +31,7 @@ from feller.training.optimizer import TrainConfig
 
 
 @dataclass(frozen=True)
-class Reported:
+class ReportSummary:
     """What report.json holds that others go by, each of the type that it must have."""
 
     numbers: Mapping[str, float | int | str | None] = field(default_factory=dict)
@@ -42,7 +42,7 @@ class Reported:
     sketch: str = ""
 
 
-def reported_of(run: Run) -> Reported:
+def read_report_summary(run: Run) -> ReportSummary:
     """Return what the report of a run says; nothing where there is none, or a link to another.
 
     Raises:
@@ -50,7 +50,7 @@ def reported_of(run: Run) -> Reported:
     """
     file = run.path / "report.json"
     if not file.is_file() or file.is_symlink():
-        return Reported()
+        return ReportSummary()
     anew = f"Write it anew with: feller evaluate {run.path}"
     try:
         content = read_json(file)
@@ -58,14 +58,14 @@ def reported_of(run: Run) -> Reported:
         raise InputError(str(error), remedy=anew, file=file) from error
     if not _is_report(content):
         raise InputError("was damaged", remedy=anew, file=file)
-    return Reported(**{name: content[name] for name in vars(Reported()) if name in content})
+    return ReportSummary(**{name: content[name] for name in vars(ReportSummary()) if name in content})
 
 
 def _is_report(content: Any) -> bool:
     """Tell whether each entry, where it is there, is what it must be."""
     if not isinstance(content, dict):
         return False
-    numbers, texts, *words = (content.get(name, usual) for name, usual in vars(Reported()).items())
+    numbers, texts, *words = (content.get(name, usual) for name, usual in vars(ReportSummary()).items())
     if not isinstance(numbers, dict) or not isinstance(texts, dict):
         return False
     return all(map(_is_number, numbers.values())) and all(isinstance(one, str) for one in (*texts.values(), *words))
@@ -78,39 +78,39 @@ def _is_number(value: Any) -> bool:
     return value is None or isinstance(value, float | str)
 
 
-SKETCH = 0.1
+UNDERTRAINED_FRACTION = 0.1
 """Share of what a recipe plans below which a model is called a sketch."""
-NEAR = 0.25
+MIN_REWARD_PROGRESS = 0.25
 """Share of the way from the base's reward to the one aimed at, below which a tuned model is."""
 STEPS = 100
 """Steps below which it is one, whatever time they took; so it is before it has seen as many examples as there are."""
 
 
-def planned(asked: FitRecord, data: Dataset) -> TrainConfig | None:
+def planned_training(record: FitRecord, data: Dataset) -> TrainConfig | None:
     """Return what the recipe plans for such data at its size; None of code of the user's own, which is not run here."""
-    if ":" in asked.provenance.recipe or asked.provenance.recipe in SECOND_STAGES:
+    if ":" in record.provenance.recipe or record.provenance.recipe in SECOND_STAGES:
         return None
     try:
-        return find_recipe(asked.provenance.recipe, data, asked.provenance.size or "small")[1].train
+        return find_recipe(record.provenance.recipe, data, record.provenance.size or "small")[1].train
     except (InputError, UsageError):  # a recipe for other data, by now
         return None
 
 
-def first_sketch(run: Run, asked: FitRecord, data: Dataset, step: int, seconds: float) -> str:
+def undertrained_notice(run: Run, record: FitRecord, data: Dataset, step: int, seconds: float) -> str:
     """Return one line where a run had far less than its recipe plans; empty where it had enough, or cannot go on.
 
     Args:
         run: Where it is kept.
-        asked: What was asked of it; what protects its rows also says how far it may go.
+        record: What was asked of it; what protects its rows also says how far it may go.
         data: What it was fitted to.
         step: Steps done.
         seconds: Of training.
     """
-    whole = None if asked.is_private else planned(asked, data)
+    whole = None if record.is_private else planned_training(record, data)
     if whole is None or (whole.steps is None and whole.minutes is None):
         return ""
     fewest = min(STEPS, whole.steps or STEPS) if whole.minutes is None else max(STEPS, data.total / whole.batch_size)
-    if whole.progress(step, seconds) >= SKETCH and step >= fewest:
+    if whole.progress(step, seconds) >= UNDERTRAINED_FRACTION and step >= fewest:
         return ""
     longer = math.ceil(fewest * seconds / max(step, 1) / 60) if step < fewest else 0
     minutes = max(whole.minutes or 0.0, float(longer))
@@ -120,92 +120,92 @@ def first_sketch(run: Run, asked: FitRecord, data: Dataset, step: int, seconds: 
     return f"After {many} this is a first sketch; go on with: {shlex.join(map(str, words))}"
 
 
-def tuning_sketch(run: Run, tuned: Tuned, step: int, numbers: Mapping[str, Any]) -> str:
+def undertrained_tuning_notice(run: Run, tuning_record: TuningRecord, step: int, numbers: Mapping[str, Any]) -> str:
     """Return one line where a tuning had few rounds, or its reward is far from what is aimed at; else nothing.
 
     Args:
         run: Where it is kept.
-        tuned: What was asked of it.
+        tuning_record: What was asked of it.
         step: Rounds done.
         numbers: Those of its report: the mean reward, that of the base and that of the law aimed at.
     """
     usual = DEFAULT_TRAINING.steps or 1
-    reward, before, aim = (numbers.get(name) for name in ("reward", "reward_before", "reward_tilted"))
-    known = is_number(reward) and is_number(before) and is_number(aim) and aim > before
-    way = (reward - before) / (aim - before) if known else 1.0
-    if step >= SKETCH * usual and way >= NEAR:
+    reward, before, target_reward = (numbers.get(name) for name in ("reward", "reward_before", "reward_tilted"))
+    is_measured = is_number(reward) and is_number(before) and is_number(target_reward) and target_reward > before
+    progress = (reward - before) / (target_reward - before) if is_measured else 1.0
+    if step >= UNDERTRAINED_FRACTION * usual and progress >= MIN_REWARD_PROGRESS:
         return ""
-    again = ("--reward", *tuned.rewards) if needs_again(tuned) else ()
+    reward_arguments = ("--reward", *tuning_record.rewards) if needs_rewards(tuning_record) else ()
     more = usual if step < usual else 2 * step
-    words = ("feller", "tune", "--resume", "--out", run.path, *again, "--steps", more)
+    words = ("feller", "tune", "--resume", "--out", run.path, *reward_arguments, "--steps", more)
     many = "1 round" if step == 1 else f"{step:,} rounds"
     far = (
-        f" the reward has gone {format_percent(max(way, 0.0))} of the way to what is aimed at, and"
-        if way < NEAR
+        f" the reward has gone {format_percent(max(progress, 0.0))} of the way to what is aimed at, and"
+        if progress < MIN_REWARD_PROGRESS
         else ""
     )
     return f"After {many}{far} this is a first sketch; go on with: {shlex.join(map(str, words))}"
 
 
-def sketch_of(run: Run) -> str:
+def read_undertrained_notice(run: Run) -> str:
     """Return the line that the report of a run has; empty where none is of the steps that were done by now."""
-    found = reported_of(run)
+    summary = read_report_summary(run)
     steps = read_counters(run)["step"] if run.progress.is_file() else None
-    return found.sketch if found.numbers.get("steps", steps) == steps else ""
+    return summary.sketch if summary.numbers.get("steps", steps) == steps else ""
 
 
-def is_spent(run: Run, asked: FitRecord) -> bool:
+def is_spent(run: Run, record: FitRecord) -> bool:
     """Tell whether all steps that were planned of a private fit are paid for: it can train no more."""
-    if not isinstance(asked.provenance.private, Guarantee) or tuned_of(run):
+    if not isinstance(record.provenance.private, Guarantee) or read_tuning_record(run):
         return False
     ledger = ledger_of(run)
-    return ledger is not None and steps_in(ledger) >= asked.provenance.private.steps
+    return ledger is not None and steps_in(ledger) >= record.provenance.private.steps
 
 
-def stopped(run: Run, asked: FitRecord, training: TrainConfig, counters: dict[str, Any]) -> str:
+def incomplete_training_note(run: Run, record: FitRecord, training: TrainConfig, counters: dict[str, Any]) -> str:
     """Say for a report that a training has fewer steps than were planned; empty where it has all."""
     step = counters["step"]
-    if is_found(counters) or training.progress(step, counters["seconds"]) >= 1:
+    if is_closed_form(counters) or training.progress(step, counters["seconds"]) >= 1:
         return ""
-    if not is_spent(run, asked):
+    if not is_spent(run, record):
         return f"Training stopped after {step:,} steps; go on with the command below."
-    planned = asked.provenance.private.steps if isinstance(asked.provenance.private, Guarantee) else 0
-    if step >= planned:
+    planned_steps = record.provenance.private.steps if isinstance(record.provenance.private, Guarantee) else 0
+    if step >= planned_steps:
         return ""
     return (
-        f"Training ended after {step:,} of {planned:,} steps: all are paid for, and those that were lost when it was"
+        f"Training ended after {step:,} of {planned_steps:,} steps: all are paid for, and those that were lost when it was"
         " killed cannot be taken again; only a new fit, which spends anew, learns more."
     )
 
 
-def unfinished(run: Run) -> str:
+def incomplete_notice(run: Run) -> str:
     """Return one line where a fit was stopped before its end; empty where it was not, or the run is of another kind."""
     if not run.progress.is_file():
         return ""
-    if tuned_of(run) or is_bridge(run) or brought_of(run):
+    if read_tuning_record(run) or is_bridge(run) or read_import_conventions(run):
         return ""
-    training = training_of(run)
+    training = read_train_config(run)
     counters = read_counters(run)
-    asked = record_of(run)
-    said = stopped(run, asked, training, counters)
-    if not said or is_spent(run, asked):
-        return said[:1].lower() + said[1:].removesuffix(".")
+    record = read_fit_record(run)
+    note = incomplete_training_note(run, record, training, counters)
+    if not note or is_spent(run, record):
+        return note[:1].lower() + note[1:].removesuffix(".")
     whole = f" of {training.steps:,}" if training.steps else ""
     if run.is_locked:
         step = f"{counters['step']:,}{whole}"
         return f"this run is not complete: a process works on it, and its weights are those of step {step}"
-    code = asked.own_words
+    code = record.code_arguments
     command = shlex.join(map(str, ("feller", "fit", "--resume", *code, "--out", run.path)))
     return f"this run is not complete: training stopped after {counters['step']:,}{whole} steps; go on with: {command}"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Standing:
+class RunStatus:
     """What the folder of a run tells, whatever is measured of its model."""
 
     run: Run
-    asked: FitRecord
-    kind: Modality
+    record: FitRecord
+    modality: Modality
     """Of what the model draws or takes."""
     recipe: Mapping[str, Any]
     """As it is recorded."""
@@ -215,24 +215,24 @@ class Standing:
     """What was done."""
     ledger: Ledger | None
     """What its rows were charged; None of a run that is not private."""
-    earlier: Sequence[str]
+    earlier_spending: Sequence[str]
     """What other fits of the same rows spent, line by line."""
 
     @property
     def at_once(self) -> bool:
         """Whether the model was found by a look at all rows, without any training."""
-        return is_found(self.counters)
+        return is_closed_form(self.counters)
 
     @property
     def is_done(self) -> bool:
         """Whether all was done that was planned, or all that may be."""
         enough = self.training.progress(self.counters["step"], self.counters["seconds"]) >= 1
-        return self.at_once or enough or is_spent(self.run, self.asked)
+        return self.at_once or enough or is_spent(self.run, self.record)
 
     @property
-    def unfinished(self) -> str:
+    def incomplete_note(self) -> str:
         """Why it is not complete, and how to go on; empty if it is."""
-        return stopped(self.run, self.asked, self.training, self.counters)
+        return incomplete_training_note(self.run, self.record, self.training, self.counters)
 
     @property
     def numbers(self) -> dict[str, Any]:
@@ -242,12 +242,12 @@ class Standing:
     @property
     def guarantee(self) -> str:
         """What is guaranteed of the rows, to be quoted."""
-        return guarantee_text.sentence(self.ledger, self.asked, self.kind) if self.ledger else ""
+        return guarantee_text.sentence(self.ledger, self.record, self.modality) if self.ledger else ""
 
     @property
     def expenses(self) -> Sequence[str]:
         """What was paid for in privacy, line by line."""
-        return (*self.ledger.describe_events(), *self.earlier) if self.ledger else ()
+        return (*self.ledger.describe_events(), *self.earlier_spending) if self.ledger else ()
 
     @property
     def caveat(self) -> str:
@@ -259,16 +259,16 @@ class Standing:
         """The recorded steps; None where there were none."""
         return None if self.at_once else read_metrics(self.run.metrics)
 
-    def again(self, tuned: Tuned | None = None, sketch: str = "") -> list[tuple[str, str]]:
+    def continue_commands(self, tuning_record: TuningRecord | None = None, sketch: str = "") -> list[tuple[str, str]]:
         """Return the command that trains more, and what it does; none where no more training can be.
 
         Args:
-            tuned: What a tuning was asked for.
+            tuning_record: What a tuning was asked for.
             sketch: What is said of a run that had little training.
         """
-        if self.at_once or (self.is_done and self.asked.is_private):
+        if self.at_once or (self.is_done and self.record.is_private):
             return []
-        return [again(self.run, self.asked, tuned, self.training if self.is_done else None, sketch)]
+        return [continue_command(self.run, self.record, tuning_record, self.training if self.is_done else None, sketch)]
 
 
 def run_numbers(run: Run) -> dict[str, Any]:
@@ -278,16 +278,16 @@ def run_numbers(run: Run) -> dict[str, Any]:
 
 def _numbers(run: Run, counters: dict[str, Any], ledger: Ledger | None) -> dict[str, Any]:
     """Return what was promised, steps and time; of a network that was trained elsewhere neither of these."""
-    promised = guarantee_text.promised(ledger) if ledger else {}
-    return promised | ({} if brought_of(run) is not None else guarantee_text.timing(counters, ledger))
+    promised = guarantee_text.guarantee_numbers(ledger) if ledger else {}
+    return promised | ({} if read_import_conventions(run) is not None else guarantee_text.timing(counters, ledger))
 
 
-def standing(run: Run, asked: FitRecord, kind: Modality, data: Dataset) -> Standing:
+def read_run_status(run: Run, record: FitRecord, kind: Modality, data: Dataset) -> RunStatus:
     """Read how a run stands.
 
     Args:
         run: Its folder.
-        asked: What was asked of it.
+        record: What was asked of it.
         kind: Of what the model draws or takes.
         data: All that it was fitted to, which earlier fits may have spent of.
 
@@ -295,13 +295,13 @@ def standing(run: Run, asked: FitRecord, kind: Modality, data: Dataset) -> Stand
         InputError: If a file of it is damaged.
     """
     recipe, ledger = run.read_field(run.recipe, "recipe"), ledger_of(run)
-    return Standing(
+    return RunStatus(
         run=run,
-        asked=asked,
-        kind=kind,
+        record=record,
+        modality=kind,
         recipe=recipe,
-        training=training_of(run),
+        training=read_train_config(run),
         counters=read_counters(run),
         ledger=ledger,
-        earlier=earlier_lines(run, asked.data, data) if ledger else (),
+        earlier_spending=earlier_lines(run, record.data, data) if ledger else (),
     )

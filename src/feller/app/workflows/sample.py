@@ -7,13 +7,13 @@ from typing import Any, cast
 
 import pandas as pd
 
-from feller.app.config import DocumentOptions, PushOptions, SampleConfig, SpeechOptions
+from feller.app.config import DocumentOptions, SampleConfig, SpeechOptions, TransportOptions
 from feller.app.modalities.registration import registration_of
-from feller.app.options import changed, flags_of
-from feller.app.reporter import SILENT, Tell
-from feller.app.workflows.bridges.is_bridge import is_bridge
-from feller.app.workflows.sampler import complete_rows, ready
-from feller.app.workflows.sharded_samples import sample_shards
+from feller.app.options import flags_of, non_default_options
+from feller.app.reporter import SILENT, Reporter
+from feller.app.workflows.bridges.bridge_detection import is_bridge
+from feller.app.workflows.sampler import complete_rows, make_sampler
+from feller.app.workflows.sharded_samples import write_sharded_samples
 from feller.core.errors import UsageError
 from feller.core.output_shards import check_sample_counts
 from feller.core.run_folder import Run
@@ -38,12 +38,12 @@ MOST_LINES = 10
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Drawn:
+class SampleResult:
     """Samples, and where they are."""
 
     data: Dataset | None
     """The samples; None of shards, which memory need not hold."""
-    place: pathlib.Path
+    path: pathlib.Path
     n: int
     lines: tuple[str, ...]
     """For people: what was drawn, and where it is."""
@@ -60,7 +60,7 @@ class Drawn:
             UsageError: If they are in shards.
         """
         if self.data is None:
-            raise UsageError(f"the samples are in shards, {self.place}", remedy="Read them with feller.open_shards")
+            raise UsageError(f"the samples are in shards, {self.path}", remedy="Read them with feller.open_shards")
         return self.data
 
     @property
@@ -77,37 +77,37 @@ def sample(
     config: SampleConfig,
     *,
     weights: pathlib.Path | None = None,
-    seen: OnStep = no_callback,
-    keep: bool = True,
-    tell: Tell = SILENT,
-) -> Drawn:
+    on_step: OnStep = no_callback,
+    writes_files: bool = True,
+    reporter: Reporter = SILENT,
+) -> SampleResult:
     """Draw samples and write them.
 
     Args:
         run: Holds the model.
         config: What is asked of them.
         weights: Which of the run's weights draw; by default their average.
-        seen: Hears time and states of a batch on their way, of a process in time.
-        keep: Whether states are written, too; documents, sounds and the ends of bridges always are.
-        tell: Hears how it goes.
+        on_step: Hears time and states of a batch on their way, of a process in time.
+        writes_files: Whether states are written, too; documents, sounds and the ends of bridges always are.
+        reporter: Hears how it goes.
 
     Raises:
         InputError: If the run is damaged, or the disk is full.
         UsageError: If an argument is wrong, or says nothing to a model of this kind.
     """
-    if config.output.shard is None:  # a folder of shards knows its own files
+    if config.output.shard_size is None:  # a folder of shards knows its own files
         require_free(config.output.out, overwrite=config.output.overwrite)
-    bridged = is_bridge(run)
-    modality = None if bridged else load_spec(run).modality
-    draws_as = "the ends of a bridge" if modality is None else registration_of(modality).draws_as
-    _check_alone("the ends of a bridge" if config.bridge.begin is not None else draws_as)
+    is_a_bridge = is_bridge(run)
+    modality = None if is_a_bridge else load_spec(run).modality
+    draws_as = "the ends of a bridge" if modality is None else registration_of(modality).output
+    _check_alone("the ends of a bridge" if config.bridge.from_data is not None else draws_as)
     if draws_as == "speech":
-        _take(config, SAID, "says nothing to a model of speech")
-        return _speak(run, config, tell)
-    if config.bridge != PushOptions() and not bridged:
-        flag = "backward" if config.bridge.begin is None else "begin"
+        _refuse_other_options(config, SPEECH_RUN_OPTIONS, "says nothing to a model of speech")
+        return _sample_speech(run, config, reporter)
+    if config.bridge != TransportOptions() and not is_a_bridge:
+        flag = "backward" if config.bridge.from_data is None else "begin"
         raise UsageError(f"is for bridges, and {run.path} is none", remedy="Leave it out", argument=flag)
-    if bridged:
+    if is_a_bridge:
         if config.n is not None:
             which = "last" if config.bridge.backward else "first"
             raise UsageError(
@@ -116,20 +116,20 @@ def sample(
                 remedy="Leave it out",
                 argument="n",
             )
-        _take(config, PUSHED, "is of samples that begin with noise; a bridge has none")
-        return _push(run, config, tell)
+        _refuse_other_options(config, BRIDGE_RUN_OPTIONS, "is of samples that begin with noise; a bridge has none")
+        return _transport(run, config, reporter)
     if draws_as == "documents":
-        _take(config, WRITTEN, "says nothing to a model of documents")
-        return _write(run, config, tell)
-    _check_holes(config, modality)
-    _take(config, _others(OF_DOCUMENTS), "is of documents, and this model's data are others")
-    _take(config, _others(OF_SPEECH), "is of speech, and this model's data are others")
-    return _draw(run, config, weights, seen, tell, keep=keep)
+        _refuse_other_options(config, DOCUMENT_RUN_OPTIONS, "says nothing to a model of documents")
+        return _write(run, config, reporter)
+    _check_no_image_inpainting(config, modality)
+    _refuse_other_options(config, _others(OF_DOCUMENTS), "is of documents, and this model's data are others")
+    _refuse_other_options(config, _others(OF_SPEECH), "is of speech, and this model's data are others")
+    return _draw(run, config, weights, on_step, reporter, writes_files=writes_files)
 
 
-def _check_holes(config: SampleConfig, modality: Modality | None) -> None:
+def _check_no_image_inpainting(config: SampleConfig, modality: Modality | None) -> None:
     """Say what fills holes of pictures, where what fills those of texts and documents was asked to."""
-    flag = "--known" if config.gaps.known is not None else "--mask" if config.document.mask is not None else ""
+    flag = "--known" if config.infill.template is not None else "--mask" if config.document.mask is not None else ""
     if flag and modality is not None and modality.view(Images) is not None:
         raise UsageError(
             f"{flag} does not fill in pictures",
@@ -137,9 +137,9 @@ def _check_holes(config: SampleConfig, modality: Modality | None) -> None:
         )
 
 
-def _take(config: SampleConfig, names: tuple[str, ...], why: str) -> None:
+def _refuse_other_options(config: SampleConfig, names: tuple[str, ...], why: str) -> None:
     """Refuse options beside those that are taken."""
-    wrong = [name for name in changed(config) if name not in names and name != "verbose"]
+    wrong = [name for name in non_default_options(config) if name not in names and name != "verbose"]
     if wrong:
         raise UsageError(why, remedy="Leave it out", argument=wrong[0])
 
@@ -159,23 +159,32 @@ OF_DOCUMENTS = tuple(flags_of(DocumentOptions))
 """Options that are of documents; `edit` is of speech, too."""
 OF_SPEECH = ("edit", *flags_of(SpeechOptions))
 """Options that are of speech."""
-WRITTEN = (
+DOCUMENT_RUN_OPTIONS = (
     *("folder", "n", "out", "overwrite", "guidance", "temperature", "top_k", "top_p", "seed", "code", "json"),
     *OF_DOCUMENTS,
 )
 """Options that documents take."""
-SAID = (*("folder", "n", "out", "overwrite", "calls", "solver", "guidance", "seed", "code", "json"), *OF_SPEECH)
+SPEECH_RUN_OPTIONS = (
+    *("folder", "n", "out", "overwrite", "calls", "solver", "guidance", "seed", "code", "json"),
+    *OF_SPEECH,
+)
 """Options that speech takes."""
-PUSHED = (*("folder", "out", "overwrite", "seed", "code", "json"), *flags_of(PushOptions))
+BRIDGE_RUN_OPTIONS = (*("folder", "out", "overwrite", "seed", "code", "json"), *flags_of(TransportOptions))
 """Options that a bridge takes."""
 
 
 def _draw(
-    run: Run, config: SampleConfig, weights: pathlib.Path | None, seen: OnStep, tell: Tell, *, keep: bool
-) -> Drawn:
+    run: Run,
+    config: SampleConfig,
+    weights: pathlib.Path | None,
+    on_step: OnStep,
+    reporter: Reporter,
+    *,
+    writes_files: bool,
+) -> SampleResult:
     """Draw states, or fill the gaps of rows."""
-    if config.output.shard is not None:
-        return _draw_shards(run, config, config.output.shard, seen, tell)
+    if config.output.shard_size is not None:
+        return _draw_shards(run, config, config.output.shard_size, on_step, reporter)
     if config.output.overwrite and config.output.out is None:
         raise UsageError(
             "is of a file at --out or of shards: name it, or say with --shard how many samples a file holds",
@@ -183,55 +192,57 @@ def _draw(
         )
     if "{shard}" in (config.output.out or ""):
         raise UsageError("say with --shard how many samples a file holds, or leave {shard} out of the name")
-    if config.gaps.complete is not None and (config.n is not None or config.gaps.known is not None):
+    if config.infill.complete is not None and (config.n is not None or config.infill.template is not None):
         flag = "-n" if config.n is not None else "--known"
         raise UsageError("fills the rows of its table, each once", remedy=f"Leave {flag} out", argument="complete")
     n = N if config.n is None else config.n
     check_sample_counts(n=n)
-    drawing = ready(run, config, weights=weights, seen=seen, tell=tell)
+    drawing = make_sampler(run, config, weights=weights, on_step=on_step, reporter=reporter)
     modality = drawing.model.spec.modality
-    place = run.output_path(config.output.out) if keep else run.samples
-    if keep:
+    place = run.output_path(config.output.out) if writes_files else run.samples
+    if writes_files:
         modality.check_place(place)
     cells: RawTable | None = None
-    if config.gaps.complete is not None:
-        _check_complete(modality, drawing.given)
-        data, cells = complete_rows(drawing.model, config.gaps.complete, drawing.sampling, drawing.draws, tell)
-        if keep and get_engine().is_main_process:
+    if config.infill.complete is not None:
+        _check_complete(modality, drawing.cond_texts)
+        data, cells = complete_rows(drawing.model, config.infill.complete, drawing.sampling, drawing.rng, reporter)
+        if writes_files and get_engine().is_main_process:
             cast(Table, modality).write_cells(cells, place)
     else:
         drawing.check()
         if n > MANY:
-            tell.say(
+            reporter.log(
                 f"all {n:,} samples are held in memory; with --shard 100000 they go to several files, one at a time"
             )
-        tell.task("sampling")
-        data = drawing.draw(n, ranks=get_engine(), tell=tell.progress)
-        tell.done()
-        if (table := modality.view(Table)) is not None and drawing.given:
-            cells = table.with_given(data.values, table.given_cells(drawing.given))
-        if keep and get_engine().is_main_process:
+        reporter.start("sampling")
+        data = drawing.draw(n, ranks=get_engine(), on_progress=reporter.progress)
+        reporter.finish()
+        if (table := modality.view(Table)) is not None and drawing.cond_texts:
+            cells = table.with_given(data.values, table.given_cells(drawing.cond_texts))
+        if writes_files and get_engine().is_main_process:
             drawing.write(data, place)
     get_engine().barrier()  # until what was written is there for all
     kind = data.modality.view(Text)
     texts = () if kind is None else kind.texts(data.values[:MOST_LINES])
     shown = (f"--- {i}\n{text}" for i, text in enumerate(texts, 1))
     lines = (*shown, f"{len(data):,} samples: {place}")
-    return Drawn(data=data, place=place, n=len(data), lines=lines, cells=cells)
+    return SampleResult(data=data, path=place, n=len(data), lines=lines, cells=cells)
 
 
-def _draw_shards(run: Run, config: SampleConfig, size: int, seen: OnStep, tell: Tell) -> Drawn:
+def _draw_shards(run: Run, config: SampleConfig, size: int, on_step: OnStep, reporter: Reporter) -> SampleResult:
     """Write many samples, shard by shard."""
-    if config.gaps.complete is not None:
+    if config.infill.complete is not None:
         raise UsageError(
             "writes the rows of its table, all in one file", remedy="Leave out --shard", argument="complete"
         )
     n = N if config.n is None else config.n
     check_sample_counts(n=n, shard=size)
-    drawing = ready(run, config, seen=seen, tell=tell)
-    found = sample_shards(run, drawing, n, size, out=config.output.out, overwrite=config.output.overwrite, tell=tell)
-    line = f"{n:,} sample{'s' * (n != 1)} in {len(found):,} shard{'s' * (len(found) != 1)}: {found.folder}"
-    return Drawn(data=None, place=found.folder, n=n, lines=(line,), numbers={"shards": len(found)})
+    drawing = make_sampler(run, config, on_step=on_step, reporter=reporter)
+    shards = write_sharded_samples(
+        run, drawing, n, size, out=config.output.out, overwrite=config.output.overwrite, reporter=reporter
+    )
+    line = f"{n:,} sample{'s' * (n != 1)} in {len(shards):,} shard{'s' * (len(shards) != 1)}: {shards.folder}"
+    return SampleResult(data=None, path=shards.folder, n=n, lines=(line,), numbers={"shards": len(shards)})
 
 
 def _check_complete(modality: Modality, given: Mapping[str, object]) -> None:
@@ -248,37 +259,37 @@ def _check_complete(modality: Modality, given: Mapping[str, object]) -> None:
         raise UsageError("takes what is given from its table", remedy="Leave --given out", argument="complete")
 
 
-def _push(run: Run, config: SampleConfig, tell: Tell) -> Drawn:
+def _transport(run: Run, config: SampleConfig, reporter: Reporter) -> SampleResult:
     """Push data through a bridge."""
-    from feller.app.workflows.apply_bridge import push
+    from feller.app.workflows.apply_bridge import transport
 
-    ends, place = push(run, config, tell=tell)
-    return Drawn(data=ends, place=place, n=len(ends), lines=(f"{len(ends):,} ends: {place}",))
+    ends, place = transport(run, config, reporter=reporter)
+    return SampleResult(data=ends, path=place, n=len(ends), lines=(f"{len(ends):,} ends: {place}",))
 
 
-def _write(run: Run, config: SampleConfig, tell: Tell) -> Drawn:
+def _write(run: Run, config: SampleConfig, reporter: Reporter) -> SampleResult:
     """Draw documents."""
-    from feller.app.workflows.documents.generate_documents import documents
+    from feller.app.workflows.documents.generate_documents import sample_documents
 
-    drawn, place = documents(run, config, tell=tell)
-    several = len(drawn.said) > 1
-    shown = [f"--- {i + 1}\n{drawn.lines(i)}" if several else drawn.lines(i) for i in range(len(drawn.said))]
-    n = len(drawn.data)
-    numbers: dict[str, Any] = {"said": list(drawn.said)} if drawn.said else {}
-    numbers |= {"looked_up": list(drawn.front)} if config.document.memory is not None else {}
-    lines = (drawn.pace, *shown[:MOST_LINES], f"{n:,} document{'s' * (n != 1)}: {place}")
-    return Drawn(data=drawn.data, place=place, n=n, lines=lines, numbers=numbers)
+    result, place = sample_documents(run, config, reporter=reporter)
+    several = len(result.texts) > 1
+    shown = [f"--- {i + 1}\n{result.text_of(i)}" if several else result.text_of(i) for i in range(len(result.texts))]
+    n = len(result.data)
+    numbers: dict[str, Any] = {"said": list(result.texts)} if result.texts else {}
+    numbers |= {"looked_up": list(result.retrieved)} if config.document.memory is not None else {}
+    lines = (result.speed_text, *shown[:MOST_LINES], f"{n:,} document{'s' * (n != 1)}: {place}")
+    return SampleResult(data=result.data, path=place, n=n, lines=lines, numbers=numbers)
 
 
-def _speak(run: Run, config: SampleConfig, tell: Tell) -> Drawn:
+def _sample_speech(run: Run, config: SampleConfig, reporter: Reporter) -> SampleResult:
     """Say something."""
     from feller.app.workflows.speech.sample_speech import utter
 
-    uttered, place = utter(run, config, tell=tell)
-    n, seconds, took = len(uttered.sounds), uttered.seconds, uttered.network_seconds
+    result, place = utter(run, config, reporter=reporter)
+    n, seconds, took = len(result.sounds), result.seconds, result.network_seconds
     line = (
         f"{n:,} {'sound' if n == 1 else 'sounds'} of {seconds:.1f} s in all, log mels made in {took:.1f} s, seed"
         f" {config.seed}: {place}"
     )
     numbers = {"seed": config.seed, "seconds": round(seconds, 3), "network_seconds": round(took, 3)}
-    return Drawn(data=uttered.data, place=place, n=n, lines=(line,), numbers=numbers)
+    return SampleResult(data=result.data, path=place, n=n, lines=(line,), numbers=numbers)

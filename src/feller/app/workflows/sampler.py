@@ -9,9 +9,9 @@ from typing import Any, cast
 import pandas as pd
 
 from feller.app.config import SampleConfig, SamplerOptions
-from feller.app.reporter import SILENT, Tell
-from feller.app.workflows.run_config import is_described, record_of
-from feller.app.workflows.run_status import unfinished
+from feller.app.reporter import SILENT, Reporter
+from feller.app.workflows.run_config import is_described, read_fit_record
+from feller.app.workflows.run_status import incomplete_notice
 from feller.core.distributed import SINGLE, ProcessGroup
 from feller.core.errors import UsageError
 from feller.core.pytree import State
@@ -35,12 +35,12 @@ from feller.sampling.sampler_config import ORDERS, RATES, SamplerConfig
 from feller.training.engine import get_engine
 from feller.training.parallelize import compile_network
 
-WAYS = 200
+N_COMPLETIONS = 200
 """Of filling a row, that are weighed where a model writes columns in one order."""
 
 
 def complete_rows(
-    model: Model, complete: DataSource, sampling: SamplerConfig, draws: Rng, tell: Tell
+    model: Model, complete: DataSource, sampling: SamplerConfig, rng: Rng, reporter: Reporter
 ) -> tuple[Dataset, RawTable]:
     """Fill the gaps of rows; return what was drawn, and the cells of the whole rows.
 
@@ -48,8 +48,8 @@ def complete_rows(
         model: Of a table.
         complete: Table whose gaps are filled, a file or a data frame.
         sampling: How symbols are drawn.
-        draws: Source of all randomness.
-        tell: Hears how it goes.
+        rng: Source of all randomness.
+        reporter: Hears how it goes.
 
     Raises:
         InputError: If the table with gaps is damaged, or outside the schema.
@@ -62,51 +62,51 @@ def complete_rows(
         check_frame(complete)
     partial = load_table(pathlib.Path(str(complete))) if named else from_frame(cast(pd.DataFrame, complete))
     with error_context(str(complete) if named else "the data frame"):
-        codes, kept = modality.known(partial)
+        codes, observed_mask = modality.known(partial)
     for warning in outside(modality.schema, partial):
-        tell.note(warning)
-    ways = 0 if model.family.has_exact_infilling else WAYS
+        reporter.note(warning)
+    ways = 0 if model.family.has_exact_infilling else N_COMPLETIONS
     if ways:
-        tell.say(
+        reporter.log(
             f"this model writes columns in one order: each row is chosen among {ways} ways of filling it, which is"
             " nearly right; fit with --objective.shuffled 1 to fill them exactly"
         )
-    known, here = (
+    observation, engine = (
         PartialObservation(
-            *modality.observed_tokens(codes, kept), num_candidates=ways, forbidden=modality.missing_tokens
+            *modality.observed_tokens(codes, observed_mask), num_candidates=ways, forbidden=modality.missing_tokens
         ),
         get_engine(),
     )
-    tell.task("sampling")
-    drawn = model.sample_dataset(
+    reporter.start("sampling")
+    samples = model.sample_dataset(
         len(codes),
         given={},
-        observed=known,
+        observed=observation,
         sampling=sampling,
-        rng=draws,
-        process_group=here,
-        on_progress=tell.progress,
+        rng=rng,
+        process_group=engine,
+        on_progress=reporter.progress,
     )
-    tell.done()
-    return drawn, modality.completed(partial, drawn.values)
+    reporter.finish()
+    return samples, modality.completed(partial, samples.values)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Drawing:
+class Sampler:
     """Samples that could be drawn; those with the same numbers are the same, however many are drawn together."""
 
     model: Model
-    given: dict[str, CellCondition]
+    cond_texts: dict[str, CellCondition]
     guidance: float
     sampling: SamplerConfig
-    known: str | None
+    observed_text: str | None
     seed: int
-    compiled: bool = False
+    is_compiled: bool = False
     """Whether the network is, which changes samples by rounding."""
-    seen: Callable[[float, State], None] = no_callback
+    on_step: Callable[[float, State], None] = no_callback
 
     @property
-    def draws(self) -> Rng:
+    def rng(self) -> Rng:
         """Source of all randomness."""
         return Rng(self.seed).fold_in("sample")
 
@@ -114,78 +114,85 @@ class Drawing:
         """Refuse what is given and the model does not know, before any work."""
         table = self.model.spec.modality.view(Table)
         if table is None:
-            self.model.parse_conditions(1, self.given or None, self.draws)
-        elif self.given:
-            table.given_cells(self.given)
+            self.model.parse_conditions(1, self.cond_texts or None, self.rng)
+        elif self.cond_texts:
+            table.given_cells(self.cond_texts)
 
     def draw(
-        self, n: int, *, first: int = 0, ranks: ProcessGroup = SINGLE, tell: Callable[[float], None] = no_progress
+        self,
+        n: int,
+        *,
+        first: int = 0,
+        ranks: ProcessGroup = SINGLE,
+        on_progress: Callable[[float], None] = no_progress,
     ) -> Dataset:
         """Draw n samples, the first of which has this number.
 
         Raises:
             UsageError: If something that is given or known is none of the model's.
         """
-        model, draws = self.model, replace(self.draws, first_example=first)
+        model, rng = self.model, replace(self.rng, first_example=first)
         return model.sample_dataset(
             n,
-            given=self.given or None,
+            given=self.cond_texts or None,
             guidance=self.guidance,
             sampling=self.sampling,
-            observed=None if self.known is None else _known(model, self.known, n),
-            rng=draws,
+            observed=None if self.observed_text is None else _text_observation(model, self.observed_text, n),
+            rng=rng,
             process_group=ranks,
-            on_progress=tell,
-            on_step=self.seen,
+            on_progress=on_progress,
+            on_step=self.on_step,
         )
 
-    def write(self, drawn: Dataset, place: pathlib.Path, *, first: int = 0, total: int = 0) -> None:
+    def write(self, samples: Dataset, place: pathlib.Path, *, first: int = 0, total: int = 0) -> None:
         """Write samples, as a part of more where their first is not number 0; what is given of rows stays as it is."""
-        modality = drawn.modality
+        modality = samples.modality
         with sample_folder.sample_numbering(first, total):
-            if (table := modality.view(Table)) and self.given:
-                table.write_given(drawn.values, table.given_cells(self.given), place)
+            if (table := modality.view(Table)) and self.cond_texts:
+                table.write_given(samples.values, table.given_cells(self.cond_texts), place)
             else:
-                modality.write(drawn.values, drawn.given, place)
+                modality.write(samples.values, samples.given, place)
 
     @property
-    def record(self) -> dict[str, Any]:
+    def settings(self) -> dict[str, Any]:
         """What decides the samples, beside the model."""
-        given = {name: BETWEEN.join(one) if isinstance(one, tuple) else one for name, one in self.given.items()}
-        asked = {"seed": self.seed, "given": given, "guidance": self.guidance, "known": self.known}
-        return {**asked, "compiled": self.compiled, "sampling": to_dict(self.sampling)}
+        conditions = {
+            name: BETWEEN.join(one) if isinstance(one, tuple) else one for name, one in self.cond_texts.items()
+        }
+        options = {"seed": self.seed, "given": conditions, "guidance": self.guidance, "known": self.observed_text}
+        return {**options, "compiled": self.is_compiled, "sampling": to_dict(self.sampling)}
 
 
-def ready(
+def make_sampler(
     run: Run,
     config: SampleConfig = SampleConfig(),  # noqa: B008 - frozen
     *,
     weights: pathlib.Path | None = None,
-    seen: Callable[[float, State], None] = no_callback,
-    tell: Tell = SILENT,
-) -> Drawing:
+    on_step: Callable[[float, State], None] = no_callback,
+    reporter: Reporter = SILENT,
+) -> Sampler:
     """Read a model and look at what is asked of its samples.
 
     Args:
         run: Holds the model.
         config: What is asked; number and place of the samples do not matter here.
         weights: Which of the run's weights draw; by default their average.
-        seen: Hears time and states of a batch on their way, of a process in time.
-        tell: Hears how it goes.
+        on_step: Hears time and states of a batch on their way, of a process in time.
+        reporter: Hears how it goes.
 
     Raises:
         InputError: If the run is damaged.
         UsageError: If an argument is wrong.
     """
     model = load_model(run, file=weights)
-    if weights is None and (stopped := unfinished(run)):
-        tell.say(stopped)
+    if weights is None and (stopped := incomplete_notice(run)):
+        reporter.log(stopped)
     guidance = 1.0 if config.guidance is None else config.guidance
-    calls, jump = config.sampler.calls, _share(config.sampler.superpose)
-    known = None if config.gaps.known is None else config.gaps.known.replace("\\n", "\n")
-    given = words_of(config.given or {})
+    calls, jump = config.sampler.nfe, _parse_jump_weight(config.sampler.superpose)
+    observed_text = None if config.infill.template is None else config.infill.template.replace("\\n", "\n")
+    cond_texts = words_of(config.given or {})
     model.check_guidance(guidance)
-    _check_says(model, known=known, calls=calls, jump=jump)
+    _check_applicable(model, observed_text=observed_text, nfe=calls, jump_weight=jump)
     model.network.to(get_engine().device)
     if config.sampler.compile:
         if not model.family.is_process:
@@ -200,39 +207,41 @@ def ready(
         default,
         solver=config.sampler.solver or default.solver,
         nfe=default.nfe if calls is None else calls,
-        token_sampler=choice_of(config.sampler) or default.token_sampler,
+        token_sampler=token_sampler_of(config.sampler) or default.token_sampler,
         unmasking_order=_made("order", config.sampler.order, ORDERS) or default.unmasking_order,
         rates=_made("rates", config.sampler.rates, RATES) or default.rates,
         jump_weight=default.jump_weight if jump is None else jump,
     )
-    about = model.spec
+    spec = model.spec
     if calls is not None and model.family.is_process:
-        _, method, times = sampling.resolve(about.path, about.space)
+        _, method, times = sampling.resolve(spec.path, spec.space)
         used = method.nfe_per_step * (len(times) - 1)
         if used < calls:
-            tell.say(f"{sampling.solver} takes {method.nfe_per_step} calls a step, so that {used} of {calls} are used")
-    if (table := about.modality.view(Table)) is not None:
-        cells = table.given_cells(given)  # what is refused counts for nothing
+            reporter.log(
+                f"{sampling.solver} takes {method.nfe_per_step} calls a step, so that {used} of {calls} are used"
+            )
+    if (table := spec.modality.view(Table)) is not None:
+        cells = table.given_cells(cond_texts)  # what is refused counts for nothing
         several = {choice.column.name for choice in cells.choices.values()}
-        if not is_described(record_of(run)):
-            check_words(table.schema, given)
-        for name, one in given.items():
+        if not is_described(read_fit_record(run)):
+            check_words(table.schema, cond_texts)
+        for name, one in cond_texts.items():
             if isinstance(one, str) and name not in several:
                 for warning in outside(table.schema, table_with(name, one)):
-                    tell.note(warning)
-    return Drawing(
+                    reporter.note(warning)
+    return Sampler(
         model=model,
-        given=given,
+        cond_texts=cond_texts,
         guidance=guidance,
         sampling=sampling,
-        known=known,
+        observed_text=observed_text,
         seed=config.seed,
-        compiled=config.sampler.compile,
-        seen=seen,
+        is_compiled=config.sampler.compile,
+        on_step=on_step,
     )
 
 
-def choice_of(options: SamplerOptions) -> TokenSampler | None:
+def token_sampler_of(options: SamplerOptions) -> TokenSampler | None:
     """Return how symbols are drawn; None where nothing is said of it."""
     if options.temperature is options.top_k is options.top_p is None:
         return None
@@ -248,35 +257,35 @@ def _made(flag: str, name: str | None, classes: Mapping[str, type]) -> Any:
     return classes[name]()
 
 
-def _share(text: str | None) -> float | None:
+def _parse_jump_weight(text: str | None) -> float | None:
     """Return the share of the jumps."""
     if text is None:
         return None
-    name, _, share = text.partition("=")
+    name, _, weight = text.partition("=")
     if name != "jump":
         raise UsageError("jump=SHARE", repr(text), argument="superpose")
     try:
-        return float(share)
+        return float(weight)
     except ValueError:
         raise UsageError("jump=SHARE with a share from 0 to 1", repr(text), argument="superpose") from None
 
 
-def _check_says(model: Model, *, known: str | None, calls: int | None, jump: float | None) -> None:
+def _check_applicable(model: Model, *, observed_text: str | None, nfe: int | None, jump_weight: float | None) -> None:
     """Refuse what says nothing to a model of this kind, instead of taking no notice of it."""
-    about = model.spec
-    if known is not None and about.modality.view(Text) is None:
+    spec = model.spec
+    if observed_text is not None and spec.modality.view(Text) is None:
         raise UsageError(
-            f"fills in text, and this model's data are {about.modality.display_name}",
+            f"fills in text, and this model's data are {spec.modality.display_name}",
             remedy="Leave it out",
             argument="known",
         )
-    if not model.family.is_process and (calls is not None or jump is not None):
-        flag = "calls" if jump is None else "superpose"
+    if not model.family.is_process and (nfe is not None or jump_weight is not None):
+        flag = "calls" if jump_weight is None else "superpose"
         raise UsageError("is of a process in time, and this model draws no such", remedy="Leave it out", argument=flag)
 
 
-def _known(model: Model, text: str, n: int) -> PartialObservation:
+def _text_observation(model: Model, text: str, n: int) -> PartialObservation:
     """Return what a text says, for each sample."""
     modality = cast(Text, model.spec.modality)
-    values, kept = modality.observed_tokens(text)
-    return PartialObservation(values.expand(n, -1), kept.expand(n, -1))
+    values, observed_mask = modality.observed_tokens(text)
+    return PartialObservation(values.expand(n, -1), observed_mask.expand(n, -1))

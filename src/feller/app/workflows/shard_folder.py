@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from feller.app.reporter import Tell
+from feller.app.reporter import Reporter
 from feller.core.errors import InputError, UsageError, cannot_write
 from feller.core.output_shards import MANIFEST, NUMBER_PLACEHOLDER, OutputShard, ShardedSamples, open_shards
 from feller.core.run_folder import Run
@@ -25,7 +25,7 @@ from feller.sampling.sampler_config import SamplerConfig
 WORK = ".shards"
 """Folder in that of the shards for what is being written, and for notes of those that are done; gone at the end."""
 WRITING = f"{WORK}/writing"
-BEFORE = f"{WORK}/before"
+EARLIER_FOLDER = f"{WORK}/before"
 """Notes of earlier commands, whose shards are yet to be compared with them."""
 FAILED = f"{WORK}/failed"
 _OURS = re.compile(r"[0-9]+\.json|failed|\..*", re.DOTALL)
@@ -33,14 +33,14 @@ _OURS = re.compile(r"[0-9]+\.json|failed|\..*", re.DOTALL)
 
 
 @contextlib.contextmanager
-def held(wanted: ShardedSamples, overwrite: bool, tell: Tell) -> Iterator[None]:
+def lock_folder(target: ShardedSamples, overwrite: bool, reporter: Reporter) -> Iterator[None]:
     """Hold the folder, and say in its manifest what will be there.
 
     Raises:
         UsageError: If it holds shards that were asked for otherwise.
         InputError: If it holds other things, another process writes there, or the disk refuses.
     """
-    folder = wanted.folder
+    folder = target.folder
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if not (folder / MANIFEST).exists():
@@ -49,26 +49,26 @@ def held(wanted: ShardedSamples, overwrite: bool, tell: Tell) -> Iterator[None]:
         raise cannot_write(folder, error) from error
     with Run(folder).lock():
         try:
-            _take(wanted, overwrite, tell)
+            _prepare_folder(target, overwrite, reporter)
         except OSError as error:
             raise cannot_write(error.filename or folder, error) from error
         yield
 
 
-def note(folder: pathlib.Path, number: int) -> pathlib.Path:
+def note_path(folder: pathlib.Path, number: int) -> pathlib.Path:
     """Return the file that says that a shard is done."""
     return folder / f"{number}.json"
 
 
-def noted(wanted: ShardedSamples, number: int, where: str) -> OutputShard | None:
+def read_note(target: ShardedSamples, number: int, where: str) -> OutputShard | None:
     """Return what is noted of a shard; None where it is not done, or its note is damaged."""
-    path, rows = note(wanted.folder / where, number), wanted.rows(number)
+    path, rows = note_path(target.folder / where, number), target.rows(number)
     if not path.is_file():
         return None
     with contextlib.suppress(InputError, OSError):
-        found = from_dict(OutputShard, read_json(path))
-        if (found.file, found.first, found.count) == (wanted.file_name(number), rows.start, len(rows)):
-            return found
+        shard = from_dict(OutputShard, read_json(path))
+        if (shard.file, shard.first, shard.count) == (target.file_name(number), rows.start, len(rows)):
+            return shard
     return None
 
 
@@ -80,59 +80,59 @@ def remove(path: pathlib.Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _take(wanted: ShardedSamples, overwrite: bool, tell: Tell) -> None:
+def _prepare_folder(target: ShardedSamples, overwrite: bool, reporter: Reporter) -> None:
     """Make the folder ready for what is wanted."""
-    folder, manifest = wanted.folder, wanted.folder / MANIFEST
+    folder, manifest = target.folder, target.folder / MANIFEST
     _check_work(folder)
     if os.path.lexists(manifest) and (manifest.is_symlink() or not manifest.is_file()):
         raise InputError("is a link, or no file", remedy="Remove it, or name another folder", file=manifest)
-    _in_place(wanted)
+    _shard_paths(target)
     for path in folder.glob(f".{MANIFEST}.????????"):  # what a killed process did not finish
         if path.is_file():
             path.unlink()
-    old = _found(wanted, overwrite) if manifest.is_file() else wanted
+    old = _existing_shards(target, overwrite) if manifest.is_file() else target
     there = len(old) if old.is_finished else len({path.name for path in _notes(folder)})
-    if old.request != wanted.request:
+    if old.request != target.request:
         if there and not overwrite:
             raise UsageError(
-                f"holds shards that were asked for otherwise ({_difference(old.request, wanted.request)}): name another"
+                f"holds shards that were asked for otherwise ({_difference(old.request, target.request)}): name another"
                 " folder, or replace them with --overwrite",
                 file=folder,
             )
-        _replace(old, wanted)
+        _replace(old, target)
         there = 0
     elif not old.is_finished:
-        wanted.write()
-    _begin(folder)
-    beyond = wanted.stray_files()
+        target.write()
+    _reset_work_folder(folder)
+    beyond = target.stray_files()
     if beyond:
-        pattern = wanted.name_pattern.replace(NUMBER_PLACEHOLDER, "*")
-        tell.say(
+        pattern = target.name_pattern.replace(NUMBER_PLACEHOLDER, "*")
+        reporter.log(
             f"{folder} also holds {abbreviated(beyond)}, beyond the shards of its manifest: who reads {pattern} may count"
             " samples twice; move it elsewhere"
         )
     if there:
-        tell.say("1 of 1 shard is there" if len(wanted) == 1 else f"{there:,} of {len(wanted):,} shards are there")
+        reporter.log("1 of 1 shard is there" if len(target) == 1 else f"{there:,} of {len(target):,} shards are there")
 
 
-def _found(wanted: ShardedSamples, overwrite: bool) -> ShardedSamples:
+def _existing_shards(target: ShardedSamples, overwrite: bool) -> ShardedSamples:
     """Return the shards of the manifest; of one that is damaged none, once its shards are removed."""
     try:
-        return _sampled_as_now(open_shards(wanted.folder))
+        return _sampled_as_now(open_shards(target.folder))
     except InputError as error:
         if not overwrite:
             raise InputError(
                 error, remedy="Copy it again, name another folder, or draw all anew with --overwrite"
             ) from error
         # Nobody knows how many there were.
-        own = [path for path in wanted.folder.iterdir() if path.name not in (MANIFEST, WORK, "lock")]
-        others = [path for path in own if not wanted.matches_pattern(path.name) or not _is_kind(path, wanted)]
+        own = [path for path in target.folder.iterdir() if path.name not in (MANIFEST, WORK, "lock")]
+        others = [path for path in own if not target.matches_pattern(path.name) or not _is_kind(path, target)]
         if others:
             raise InputError(f"{error}; {others[0]} is no shard, so that --overwrite leaves all as it is") from error
-        remove(wanted.folder / WORK)
+        remove(target.folder / WORK)
         for path in own:
             remove(path)
-        return wanted
+        return target
 
 
 def _sampled_as_now(old: ShardedSamples) -> ShardedSamples:
@@ -143,38 +143,38 @@ def _sampled_as_now(old: ShardedSamples) -> ShardedSamples:
     return old
 
 
-def _replace(old: ShardedSamples, wanted: ShardedSamples) -> None:
+def _replace(old: ShardedSamples, target: ShardedSamples) -> None:
     """Remove shards; their manifest stays until that of others takes its place, to say which they are meanwhile."""
-    here = _in_place(old)
-    foreign = [path for path in _in_place(wanted) if not old.matches_pattern(path.name)]
+    old_paths = _shard_paths(old)
+    foreign = [path for path in _shard_paths(target) if not old.matches_pattern(path.name)]
     if foreign:
         raise InputError(
             f"{foreign[0]} stands where a shard goes, and is none of those to replace", remedy="Move it elsewhere"
         )
     replace(old, shards=()).write()
     remove(old.folder / WORK)
-    for path in here:
+    for path in old_paths:
         remove(path)
-    wanted.write()
+    target.write()
 
 
-def _in_place(asked: ShardedSamples) -> list[pathlib.Path]:
+def _shard_paths(target: ShardedSamples) -> list[pathlib.Path]:
     """Return all that bears the name of a shard.
 
     Raises:
         InputError: If that is a folder where shards are files, or the other way round: then a person made it.
     """
-    found = sorted(path for path in asked.folder.iterdir() if asked.shard_number(path.name) is not None)
-    for path in found:
-        if not _is_kind(path, asked):
-            kinds = ("a file", "a folder") if asked.are_folders else ("a folder", "a file")
+    paths = sorted(path for path in target.folder.iterdir() if target.shard_number(path.name) is not None)
+    for path in paths:
+        if not _is_kind(path, target):
+            kinds = ("a file", "a folder") if target.are_folders else ("a folder", "a file")
             raise InputError(f"is {kinds[0]} where a shard is {kinds[1]}", remedy="Move it elsewhere", file=path)
-    return found
+    return paths
 
 
-def _is_kind(path: pathlib.Path, asked: ShardedSamples) -> bool:
+def _is_kind(path: pathlib.Path, target: ShardedSamples) -> bool:
     """Tell whether we may remove it as a shard: a folder only where shards are folders; of a link only itself."""
-    return path.is_symlink() or path.is_dir() == asked.are_folders
+    return path.is_symlink() or path.is_dir() == target.are_folders
 
 
 def _check_empty(folder: pathlib.Path) -> None:
@@ -188,11 +188,11 @@ def _check_empty(folder: pathlib.Path) -> None:
 
 def _check_work(folder: pathlib.Path) -> None:
     """Refuse what we did not write where we write and remove: a link there would lead to the files of others."""
-    work = [folder / name for name in (WORK, WRITING, BEFORE)]
+    work = [folder / name for name in (WORK, WRITING, EARLIER_FOLDER)]
     for place in work:
         if os.path.lexists(place) and (place.is_symlink() or not place.is_dir()):
             raise InputError("is a link, or no folder", remedy="Remove it, or name another folder", file=place)
-    inside = (path for place in (folder / WORK, folder / BEFORE) if place.is_dir() for path in place.iterdir())
+    inside = (path for place in (folder / WORK, folder / EARLIER_FOLDER) if place.is_dir() for path in place.iterdir())
     for path in inside:
         if path not in work and (path.is_symlink() or not path.is_file() or not _OURS.fullmatch(path.name)):
             raise InputError(
@@ -202,17 +202,17 @@ def _check_work(folder: pathlib.Path) -> None:
 
 def _notes(folder: pathlib.Path) -> list[pathlib.Path]:
     """Return what earlier commands noted."""
-    found = [*(folder / WORK).glob("*.json"), *(folder / BEFORE).glob("*.json")]
-    return [path for path in found if not path.name.startswith(".")]
+    notes = [*(folder / WORK).glob("*.json"), *(folder / EARLIER_FOLDER).glob("*.json")]
+    return [path for path in notes if not path.name.startswith(".")]
 
 
-def _begin(folder: pathlib.Path) -> None:
+def _reset_work_folder(folder: pathlib.Path) -> None:
     """Empty the folder for our work; notes of others are kept apart, so that nobody takes their shards for checked."""
-    (folder / BEFORE).mkdir(parents=True, exist_ok=True)
+    (folder / EARLIER_FOLDER).mkdir(parents=True, exist_ok=True)
     for path in (folder / WORK).glob("*.json"):
         if not path.name.startswith("."):
-            os.replace(path, folder / BEFORE / path.name)
-    for path in (*(folder / WORK).glob(".*"), *(folder / BEFORE).glob(".*"), folder / FAILED):
+            os.replace(path, folder / EARLIER_FOLDER / path.name)
+    for path in (*(folder / WORK).glob(".*"), *(folder / EARLIER_FOLDER).glob(".*"), folder / FAILED):
         path.unlink(missing_ok=True)
     if (folder / WRITING).is_dir():
         shutil.rmtree(folder / WRITING)
@@ -222,8 +222,8 @@ def _begin(folder: pathlib.Path) -> None:
 def _difference(old: dict[str, Any], new: dict[str, Any]) -> str:
     """Say what differs between two askings."""
     names = [name for name in new if old.get(name) != new[name]]
-    told = (line for name in names if name != "run" for line in _changes(name, old.get(name), new[name]))
-    return "; ".join([*(["of another run"] if "run" in names else []), *told])
+    clauses = (line for name in names if name != "run" for line in _changes(name, old.get(name), new[name]))
+    return "; ".join([*(["of another run"] if "run" in names else []), *clauses])
 
 
 def _changes(name: str, old: Any, new: Any) -> Iterator[str]:

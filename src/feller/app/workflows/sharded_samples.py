@@ -12,9 +12,18 @@ from typing import Any
 
 import torch
 
-from feller.app.reporter import SILENT, Tell
-from feller.app.workflows.sampler import Drawing
-from feller.app.workflows.shard_folder import BEFORE, FAILED, WORK, WRITING, held, note, noted, remove
+from feller.app.reporter import SILENT, Reporter
+from feller.app.workflows.sampler import Sampler
+from feller.app.workflows.shard_folder import (
+    EARLIER_FOLDER,
+    FAILED,
+    WORK,
+    WRITING,
+    lock_folder,
+    note_path,
+    read_note,
+    remove,
+)
 from feller.core.errors import InputError, UsageError, cannot_write
 from feller.core.output_shards import (
     NUMBER_PLACEHOLDER,
@@ -36,15 +45,15 @@ LONGEST_SLEEP = 1.0
 """Seconds between two looks at what other processes have done, at most."""
 
 
-def sample_shards(
+def write_sharded_samples(
     run: Run,
-    drawing: Drawing,
+    sampler: Sampler,
     n: int,
-    shard: int,
+    shard_size: int,
     *,
     out: str | None = None,
     overwrite: bool = False,
-    tell: Tell = SILENT,
+    reporter: Reporter = SILENT,
 ) -> ShardedSamples:
     """Draw samples and write them in shards, with a manifest; what an earlier process finished is kept.
 
@@ -53,14 +62,14 @@ def sample_shards(
 
     Args:
         run: Whose samples they are.
-        drawing: What is asked of them.
+        sampler: What is asked of them.
         n: Number of samples in all.
-        shard: In each file but the last.
+        shard_size: In each file but the last.
         out: FOLDER for FOLDER/samples-00000.npz and so on, FOLDER/NAME.ENDING for FOLDER/NAME-00000.ENDING, or a path
             whose last part has {shard} where the number goes, without an ending for folders; by default `open_shards` in the
             run.
         overwrite: Replace the shards of other settings; those of the same are gone on with.
-        tell: Hears how it goes.
+        reporter: Hears how it goes.
 
     Returns:
         The shards; to other processes than the first before all may be written.
@@ -69,27 +78,27 @@ def sample_shards(
         UsageError: If the folder holds shards of other settings, or an argument is wrong.
         InputError: If the folder holds other things, another process writes there, or the disk is full.
     """
-    check_sample_counts(n=n, shard=shard)
-    here, modality = get_engine(), drawing.model.spec.modality
-    folder, name = _place(run, out, modality)
-    wanted = ShardedSamples(folder, n, shard, name, _settings(run, drawing))
-    with _agreed(wanted, overwrite, tell), _told(folder):
-        tell.task(f"sampling {len(wanted):,} shard{'s' * (len(wanted) != 1)}")
-        _draw(wanted, drawing, range(here.rank, len(wanted), here.world_size), tell)
-        if not here.is_main_process:
-            return wanted
-        _wait(wanted, tell)
-        notes = (noted(wanted, number, WORK) for number in range(len(wanted)))
-        done = replace(wanted, shards=tuple(shard for shard in notes if shard is not None))
+    check_sample_counts(n=n, shard=shard_size)
+    engine, modality = get_engine(), sampler.model.spec.modality
+    folder, name = _output_pattern(run, out, modality)
+    target = ShardedSamples(folder, n, shard_size, name, _settings(run, sampler))
+    with _lock_on_first_process(target, overwrite, reporter), _signal_failure(folder):
+        reporter.start(f"sampling {len(target):,} shard{'s' * (len(target) != 1)}")
+        _draw(target, sampler, range(engine.rank, len(target), engine.world_size), reporter)
+        if not engine.is_main_process:
+            return target
+        _wait(target, reporter)
+        notes = (read_note(target, number, WORK) for number in range(len(target)))
+        done = replace(target, shards=tuple(shard for shard in notes if shard is not None))
         if not done.is_finished:
             raise InputError(f"{folder / WORK} was changed by others meanwhile", remedy="Run the same command again")
         done.write()
         shutil.rmtree(folder / WORK)
-        tell.done()
+        reporter.finish()
     return done
 
 
-def _place(run: Run, out: str | None, modality: Modality) -> tuple[pathlib.Path, str]:
+def _output_pattern(run: Run, out: str | None, modality: Modality) -> tuple[pathlib.Path, str]:
     """Return folder and pattern of the names."""
     path = run.path / "shards" if out is None else pathlib.Path(out)
     if NUMBER_PLACEHOLDER in str(path):
@@ -112,34 +121,34 @@ def _place(run: Run, out: str | None, modality: Modality) -> tuple[pathlib.Path,
     return folder, name
 
 
-def _settings(run: Run, drawing: Drawing) -> dict[str, Any]:
+def _settings(run: Run, sampler: Sampler) -> dict[str, Any]:
     """Return what decides the samples, as JSON holds it: also what moves them by rounding."""
-    parts = (run.aux_weights(name) for name in drawing.model.spec.modality.aux_networks)
-    hashes = {path.name: size_and_hash(path)[1] for path in (run.model, run.ema_weights, *parts)}
+    aux_files = (run.aux_weights(name) for name in sampler.model.spec.modality.aux_networks)
+    hashes = {path.name: size_and_hash(path)[1] for path in (run.model, run.ema_weights, *aux_files)}
     made = {"device": get_engine().device.type, "torch": torch.__version__}
-    return json.loads(json.dumps({"run": hashes, **drawing.record, **made}))
+    return json.loads(json.dumps({"run": hashes, **sampler.settings, **made}))
 
 
 @contextlib.contextmanager
-def _agreed(wanted: ShardedSamples, overwrite: bool, tell: Tell) -> Iterator[None]:
+def _lock_on_first_process(target: ShardedSamples, overwrite: bool, reporter: Reporter) -> Iterator[None]:
     """Let the first process hold the folder, and all others know whether it could."""
-    here, refused = get_engine(), None
+    engine, refused = get_engine(), None
     with contextlib.ExitStack() as stack:
-        if here.is_main_process:
+        if engine.is_main_process:
             try:
-                stack.enter_context(held(wanted, overwrite, tell))
+                stack.enter_context(lock_folder(target, overwrite, reporter))
             except (InputError, UsageError) as error:
                 refused = error
-        told = here.broadcast_str("" if refused is None else f"{refused} ")  # an empty line means that all is well
+        message = engine.broadcast_str("" if refused is None else f"{refused} ")  # an empty line means that all is well
         if refused is not None:
             raise refused
-        if told:
-            raise InputError(f"the first process ended: {told.strip()}")
+        if message:
+            raise InputError(f"the first process ended: {message.strip()}")
         yield
 
 
 @contextlib.contextmanager
-def _told(folder: pathlib.Path) -> Iterator[None]:
+def _signal_failure(folder: pathlib.Path) -> Iterator[None]:
     """Let the first process know if another fails; say how to go on if it is interrupted."""
     try:
         yield
@@ -152,45 +161,47 @@ def _told(folder: pathlib.Path) -> Iterator[None]:
         raise
 
 
-def _draw(wanted: ShardedSamples, drawing: Drawing, mine: range, tell: Tell) -> None:
+def _draw(target: ShardedSamples, sampler: Sampler, numbers: range, reporter: Reporter) -> None:
     """Draw those of our shards that are not there."""
-    manifest = open_shards(wanted.folder)
-    for place, number in enumerate(mine):
+    manifest = open_shards(target.folder)
+    for place, number in enumerate(numbers):
 
-        def share(done: float, place: int = place) -> None:
-            tell.progress((place + done) / len(mine))
+        def on_progress(done: float, place: int = place) -> None:
+            reporter.progress((place + done) / len(numbers))
 
-        known = manifest.shards[number] if manifest.is_finished else noted(wanted, number, BEFORE)
-        if known is None or not is_whole(wanted.folder, known):
-            if known is not None:
-                tell.say(f"{wanted.folder / known.file} is damaged or gone, and drawn again")
-            known = _written(wanted, drawing, number, share)
-        write_json(note(wanted.folder / WORK, number), to_dict(known))
-        share(1.0)
+        shard = manifest.shards[number] if manifest.is_finished else read_note(target, number, EARLIER_FOLDER)
+        if shard is None or not is_whole(target.folder, shard):
+            if shard is not None:
+                reporter.log(f"{target.folder / shard.file} is damaged or gone, and drawn again")
+            shard = _write_shard(target, sampler, number, on_progress)
+        write_json(note_path(target.folder / WORK, number), to_dict(shard))
+        on_progress(1.0)
 
 
-def _written(wanted: ShardedSamples, drawing: Drawing, number: int, share: Any) -> OutputShard:
+def _write_shard(target: ShardedSamples, sampler: Sampler, number: int, on_progress: Any) -> OutputShard:
     """Draw a shard and write it, whole or not at all."""
-    rows, file = wanted.rows(number), wanted.file_name(number)
-    begun, place = wanted.folder / WRITING / file, wanted.folder / file
-    drawing.write(drawing.draw(len(rows), first=rows.start, tell=share), begun, first=rows.start, total=wanted.n)
-    size, digest = size_and_hash(begun)
+    rows, file = target.rows(number), target.file_name(number)
+    temp_path, place = target.folder / WRITING / file, target.folder / file
+    sampler.write(
+        sampler.draw(len(rows), first=rows.start, on_progress=on_progress), temp_path, first=rows.start, total=target.n
+    )
+    size, digest = size_and_hash(temp_path)
     try:
-        if begun.is_dir():  # a folder takes the place of nothing but an empty one
+        if temp_path.is_dir():  # a folder takes the place of nothing but an empty one
             remove(place)
-        os.replace(begun, place)
+        os.replace(temp_path, place)
     except OSError as error:
         raise cannot_write(place, error) from error
     return OutputShard(file, rows.start, len(rows), size, digest)
 
 
-def _wait(wanted: ShardedSamples, tell: Tell) -> None:
+def _wait(target: ShardedSamples, reporter: Reporter) -> None:
     """Wait until all shards are there; not at a barrier, which gives up where one process is much slower."""
     pause = 0.01
-    for number in range(len(wanted)):
-        while not note(wanted.folder / WORK, number).is_file():
-            if (wanted.folder / FAILED).exists():
+    for number in range(len(target)):
+        while not note_path(target.folder / WORK, number).is_file():
+            if (target.folder / FAILED).exists():
                 raise InputError("another process failed and said why; what is written stays, the same command goes on")
-            tell.progress(number / len(wanted), "waiting for other processes")
+            reporter.progress(number / len(target), "waiting for other processes")
             time.sleep(pause)
             pause = min(2 * pause, LONGEST_SLEEP)

@@ -9,8 +9,8 @@ import pytest
 from feller.app.cli import main
 from feller.app.workflows.private import pretrain_on_marginals
 from feller.app.workflows.private.budget import ledger_of
-from feller.app.workflows.private.guarantee_text import promised
-from feller.app.workflows.run_config import parts, record_of
+from feller.app.workflows.private.guarantee_text import guarantee_numbers
+from feller.app.workflows.run_config import read_fit_record, train_test_split
 from feller.core.run_folder import Run
 from feller.data.loading.dataset_reader import read
 from feller.privacy.accounting.zcdp import rho_from_epsilon
@@ -31,7 +31,7 @@ def test_private_pictures(data: str, unreported: None, capsys: pytest.CaptureFix
     shares = held(folder / "model.json")["frequencies"]["label"]
     n = held(folder / "ledger.json")["n"]
     seen = read(data)
-    exact = np.bincount(parts(record_of(Run(folder)), seen)[0].given["label"], minlength=10) / n
+    exact = np.bincount(train_test_split(read_fit_record(Run(folder)), seen)[0].given["label"], minlength=10) / n
     sigma = held(folder / "ledger.json")["expenses"][0]["sigma"]
     assert sum(shares) == pytest.approx(1)
     assert 0.2 * sigma < n * np.std(shares - exact) < 2 * sigma
@@ -59,7 +59,7 @@ def test_counts_come_first_and_are_paid_for(capsys: pytest.CaptureFixture[str], 
     whats = [one["what"] for one in spent]
     assert whats == ["counts of each column", "choice of tables", "counts of the tables", "training"]
     assert sum(one["rho"] for one in spent[:3]) == pytest.approx(0.5 * rho_from_epsilon(4.0, 1e-5), rel=0.01)
-    numbers = promised(ledger_of(Run(folder)))
+    numbers = guarantee_numbers(ledger_of(Run(folder)))
     assert 3.9 < numbers["epsilon"] <= 4
     kind = held(folder / "model.json")["modality"]
     assert kind["rows"] == held(folder / "ledger.json")["n"]
@@ -98,7 +98,7 @@ def test_counts_of_an_older_table_are_left_behind(capsys: pytest.CaptureFixture[
 def test_a_run_that_is_killed_while_it_learns_from_counts_goes_on(
     capsys: pytest.CaptureFixture[str], unreported: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lesson, heard = pretrain_on_marginals.rehearse, []
+    lesson, heard = pretrain_on_marginals.pretrain_on_rows, []
 
     def killed(*args: Any, **others: Any) -> None:
         heard.append(len(heard))
@@ -106,7 +106,7 @@ def test_a_run_that_is_killed_while_it_learns_from_counts_goes_on(
             raise KeyboardInterrupt
         lesson(*args, **others)
 
-    monkeypatch.setattr(pretrain_on_marginals, "rehearse", killed)
+    monkeypatch.setattr(pretrain_on_marginals, "pretrain_on_rows", killed)
     asked = ("people.csv", "--schema", "schema.json", *TINY, *SEEDED, "--out", "r")
     status, _, _ = run(capsys, "fit", *asked)
     assert status == 130

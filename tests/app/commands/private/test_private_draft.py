@@ -5,8 +5,8 @@ import pathlib
 
 import pytest
 
-from feller.app.workflows.private.table_schema import beware, for_owner
-from feller.app.workflows.run_config import record_of
+from feller.app.workflows.private.table_schema import beware, owner_notes
+from feller.app.workflows.run_config import read_fit_record
 from feller.core.errors import InputError
 from feller.core.run_folder import open_run
 from feller.data.loading.dataset_reader import read
@@ -40,8 +40,8 @@ def test_a_draft_and_a_word_of_one_row_are_told_before_training(capsys: pytest.C
     assert err.index(FEW) < err.index("to learn from")
     for name in ("recipe.json", "model.json", "ledger.json"):
         assert FEW not in pathlib.Path("r", name).read_text()
-    asked, model = record_of(open_run("r")), read("people.csv", schema="schema.json")
-    public, first, second = for_owner(asked, model)
+    asked, model = read_fit_record(open_run("r")), read("people.csv", schema="schema.json")
+    public, first, second = owner_notes(asked, model)
     assert "job: 4 words, 'clerk', 'nurse', 'smith', 'falconer'" in public
     assert "age: from 0 to 100, 4 edges between" in public
     assert (first, second) == tuple(beware(asked, model))
@@ -52,7 +52,7 @@ def test_what_was_gone_through_is_told_of_no_more() -> None:
     drafted(["clerk", "nurse", "smith"], draft=False)
     asked = fit_record(data="people.csv", recipe="table", size="tiny", seed=0, schema="schema.json")
     assert not [*beware(asked, read("people.csv", schema="schema.json"))]
-    assert for_owner(asked, read("people.csv", schema="schema.json")) == ()  # nothing is private
+    assert owner_notes(asked, read("people.csv", schema="schema.json")) == ()  # nothing is private
 
 
 def test_the_mark_is_of_the_file_and_not_of_what_it_says(tmp_path: pathlib.Path) -> None:

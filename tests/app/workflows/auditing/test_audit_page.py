@@ -4,9 +4,9 @@ import pathlib
 
 import pytest
 
-from feller.app.workflows.auditing.attacks import Attacked
+from feller.app.workflows.auditing.attacks import AttackResults
 from feller.app.workflows.auditing.audit_page import ALARM, HOLDS, LEAKS, LOOSE, OPEN, audit_report, audit_verdict
-from feller.app.workflows.auditing.audit_target import opened
+from feller.app.workflows.auditing.audit_target import open_audit_target
 from feller.evaluation.report.report_page import page, record
 from feller.privacy.accounting.dp_events import PoissonSubsampledGaussian
 from feller.privacy.accounting.ledger import Ledger
@@ -57,11 +57,11 @@ def test_with_privacy(numbers: dict[str, float], grade: str) -> None:
 
 @pytest.mark.portable
 def test_the_page_has_no_samples_and_speaks_of_an_epsilon_only_where_there_is_one(tmp_path: pathlib.Path) -> None:
-    it = opened(copied(tmp_path / "r"), None)
-    found = audit_report(it, SHADOWED, Attacked(SHADOWED))
+    it = open_audit_target(copied(tmp_path / "r"), None)
+    found = audit_report(it, SHADOWED, AttackResults(SHADOWED))
     root = read(page(found))
     assert root.of("grade")[0].text == OPEN
     assert not root.of("pictures")
     (grid,) = root.of("grid")
     assert grid.all("td")[-1].text == "–"
-    assert record(audit_report(it, {**SHADOWED, "epsilon": 1.0}, Attacked({})))["tables"]
+    assert record(audit_report(it, {**SHADOWED, "epsilon": 1.0}, AttackResults({})))["tables"]

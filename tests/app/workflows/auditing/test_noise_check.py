@@ -11,9 +11,9 @@ from safetensors.torch import load_file, save_file
 
 from feller.app.cli import main
 from feller.app.workflows.auditing.audit_page import ALARM
-from feller.app.workflows.auditing.noise_check import noise_held
-from feller.app.workflows.fine_tuned_run import recipe_of
-from feller.app.workflows.run_config import parts, read_again, record_of
+from feller.app.workflows.auditing.noise_check import measure_noise
+from feller.app.workflows.fine_tuned_run import read_recipe
+from feller.app.workflows.run_config import read_fit_record, reread_data, train_test_split
 from feller.core.run_folder import Run
 from feller.models.model import load_model
 from feller.training.objectives.output_perturbation import OutputPerturbation
@@ -31,20 +31,20 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Run:
 def test_the_size_is_about_one_and_never_an_alarm() -> None:
     """1,000 sound weights, of which three in a hundred thousand may be taken for unsound on either side."""
     generator, best = torch.Generator().manual_seed(0), torch.ones(20, dtype=torch.float64)
-    found = [noise_held(best + 3 * torch.randn(20, generator=generator).double(), best, 3.0) for _ in range(1000)]
+    found = [measure_noise(best + 3 * torch.randn(20, generator=generator).double(), best, 3.0) for _ in range(1000)]
     sizes = torch.tensor([one.size for one in found])
     assert sizes.square().mean().item() == pytest.approx(1, abs=0.05)
-    assert sum(not one.least < one.size < one.most for one in found) <= 1
-    quarter = noise_held(best + 0.75 * torch.randn(20, generator=generator).double(), best, 3.0)
-    assert quarter.size < quarter.least
+    assert sum(not one.minimum < one.size < one.maximum for one in found) <= 1
+    quarter = measure_noise(best + 0.75 * torch.randn(20, generator=generator).double(), best, 3.0)
+    assert quarter.size < quarter.minimum
 
 
 def best_of(run: Run) -> torch.Tensor:
-    asked, model, objective = record_of(run), load_model(run), recipe_of(run).objective
+    asked, model, objective = read_fit_record(run), load_model(run), read_recipe(run).objective
     assert asked.provenance.private is not None
     assert isinstance(objective, OutputPerturbation)
     kind = model.spec.modality
-    rows = parts(asked, read_again(asked, kind).with_modality(kind))[0]
+    rows = train_test_split(asked, reread_data(asked, kind).with_modality(kind))[0]
     return objective.solution(rows, asked.provenance.private.rho).theta
 
 

@@ -10,11 +10,11 @@ import torch
 
 from feller.app.reporter import SILENT
 from feller.app.workflows.auditing.audit_page import ALARM, HOLDS, audit_verdict
-from feller.app.workflows.auditing.audit_target import Opened, opened
-from feller.app.workflows.auditing.canary_audit import planted
-from feller.app.workflows.auditing.retrain import Again, again_of
-from feller.app.workflows.auditing.retraining_attacks import shadowed
-from feller.app.workflows.private.guarantee_text import promised
+from feller.app.workflows.auditing.audit_target import AuditTarget, open_audit_target
+from feller.app.workflows.auditing.canary_audit import canary_attack
+from feller.app.workflows.auditing.retrain import Retrainer, make_retrainer
+from feller.app.workflows.auditing.retraining_attacks import shadow_model_attack
+from feller.app.workflows.private.guarantee_text import guarantee_numbers
 from feller.app.workflows.private.privacy_config import Guarantee
 from feller.core.errors import UsageError
 from feller.core.rng import Rng
@@ -54,9 +54,9 @@ def fitted(capsys, data: str, *words: object) -> None:
     assert status == 0, err
 
 
-def audited() -> tuple[Opened, Again]:
-    it = opened(Run(pathlib.Path("r")), None)
-    return it, again_of(it)
+def audited() -> tuple[AuditTarget, Retrainer]:
+    it = open_audit_target(Run(pathlib.Path("r")), None)
+    return it, make_retrainer(it)
 
 
 HARD = ("--steps", 120, "--held-out", 0.5, "--train.lr", 3e-3, "--train.average", 0.9, "--schema", "schema.json")
@@ -85,7 +85,7 @@ def test_a_model_that_learned_by_heart_is_caught_and_one_that_never_saw_the_rows
     it, again = audited()
     others = read("others.csv", like=it.train.modality).with_modality(it.train.modality)
     first, second = (others.subset(torch.arange(start, start + 60)) for start in (0, 60))
-    numbers = shadowed(replace(it, train=first, held_out=second), again, 2, Rng(0), SILENT).numbers
+    numbers = shadow_model_attack(replace(it, train=first, held_out=second), again, 2, Rng(0), SILENT).numbers
     for way in ("shadow", "relative"):
         assert numbers[f"{way}_auc"] == pytest.approx(0.5, abs=4 * 0.053)  # of 60 and 60
 
@@ -99,11 +99,11 @@ def test_planted_rows_catch_a_private_run_of_a_quarter_of_its_noise_and_no_other
     ledger = it.ledger
     assert ledger is not None
     for factor, alarm in ((1.0, False), (0.25, True)):
-        found = planted(it, again, 160, Rng(3), SILENT, factor=factor).numbers
+        found = canary_attack(it, again, 160, Rng(3), SILENT, factor=factor).numbers
         assert found["candidates_places"] == 40
         assert 0.2 < found["candidates_bound"] < 0.4
         assert found["overheard_epsilon"] is not None
-        grade = audit_verdict(ledger, {**promised(ledger), **found}).grade
+        grade = audit_verdict(ledger, {**guarantee_numbers(ledger), **found}).grade
         assert (grade == ALARM) == alarm, (factor, found)
 
 
@@ -119,14 +119,14 @@ def test_private_tables(capsys, recipe: str) -> None:
     assert ledger is not None
     stated = ledger.epsilon()
     assert 3.5 < stated <= 4
-    found = shadowed(it, again, 2, Rng(0), SILENT).numbers
-    found |= planted(it, again, 36, Rng(0), SILENT).numbers
+    found = shadow_model_attack(it, again, 2, Rng(0), SILENT).numbers
+    found |= canary_attack(it, again, 36, Rng(0), SILENT).numbers
     ways = ("shadow", "relative", "planted") + (() if recipe == "table-marginals" else ("overheard",))
     for way in ways:
         assert 0 <= found[f"{way}_epsilon"] <= stated
         assert 0.2 < found[f"{way}_auc"] < 0.8
     assert ("candidates_right" in found) == ("overheard_auc" in found) == (recipe != "table-marginals")
-    assert audit_verdict(ledger, {**promised(ledger), **found}).grade == HOLDS
+    assert audit_verdict(ledger, {**guarantee_numbers(ledger), **found}).grade == HOLDS
 
 
 @pytest.mark.slow
@@ -136,29 +136,29 @@ def test_a_shadow_of_fewer_rows_spends_as_much_as_the_run(capsys) -> None:
     words = ("--steps", 4, "--train.batch", 64, "--objective.counted", 0, "--epsilon", 4)
     fitted(capsys, "people.csv", "--schema", "schema.json", *words)
     _, again = audited()
-    shadow = again.smaller(450).planned
+    shadow = again.for_rows(450).privacy_plan
     assert again.ledger is not None
-    assert isinstance(again.planned, Guarantee)
+    assert isinstance(again.privacy_plan, Guarantee)
     assert isinstance(shadow, Guarantee)
-    assert shadow.sigma > again.planned.sigma
+    assert shadow.sigma > again.privacy_plan.sigma
     *others, training = again.ledger.events
     assert isinstance(training, PoissonSubsampledGaussian)
     ledger = replace(again.ledger, events=(*others, PoissonSubsampledGaussian("training", shadow.sigma, 64 / 450, 4)))
     assert again.ledger.epsilon() - 0.003 < ledger.epsilon() <= again.ledger.epsilon()
     with pytest.raises(UsageError, match="fewer than this run's batch of 64"):
-        again.smaller(40)
+        again.for_rows(40)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("data", ["example:molecules", "example:shakespeare", "example:moons", "example:digits"])
 def test_every_kind_can_be_trained_again(capsys, monkeypatch, data: str) -> None:
-    monkeypatch.setattr("feller.app.workflows.auditing.retraining_attacks.MOST", 40)
+    monkeypatch.setattr("feller.app.workflows.auditing.retraining_attacks.MAX_ROWS", 40)
     monkeypatch.setattr("feller.evaluation.attacks.membership.ROUNDS", 1)
     fitted(capsys, data, "--steps", 2, "--train.batch", 8)
     it, again = audited()
-    numbers = shadowed(it, again, 2, Rng(0), SILENT).numbers
+    numbers = shadow_model_attack(it, again, 2, Rng(0), SILENT).numbers
     assert 0.1 < numbers["relative_auc"] < 0.9
-    numbers = planted(it, again, 32, Rng(0), SILENT).numbers
+    numbers = canary_attack(it, again, 32, Rng(0), SILENT).numbers
     assert 0.1 < numbers["planted_auc"] < 0.9
     assert numbers["canaries"] == 32
 

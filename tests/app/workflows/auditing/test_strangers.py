@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from feller.app.workflows.auditing.canary_audit import strangers
+from feller.app.workflows.auditing.canary_audit import make_canaries
 from feller.core.errors import UsageError
 from feller.core.rng import Rng
 from feller.data.batches import split
@@ -24,7 +24,7 @@ def test_cells_are_drawn_evenly_and_rules_are_kept(tmp_path: pathlib.Path) -> No
     (tmp_path / "rows.csv").write_text("job,grade\n" + "clerk,low\n" * 40)
     (tmp_path / "schema.json").write_text(SCHEMA)
     train, held_out = split(read(str(tmp_path / "rows.csv"), schema=str(tmp_path / "schema.json")))
-    found = strangers(train, held_out, 3_000, Rng(0))
+    found = make_canaries(train, held_out, 3_000, Rng(0))
     shares = found.values[:, 0].bincount(minlength=3) / 3_000
     assert (shares - 1 / 3).abs().max() < 5 * 0.0086
     for pair in train.modality.schema.pairs:
@@ -35,7 +35,7 @@ def test_cells_are_drawn_evenly_and_rules_are_kept(tmp_path: pathlib.Path) -> No
 
 def test_levels_of_pictures_and_their_classes() -> None:
     train, held_out = split(read("example:digits"))
-    found = strangers(train, held_out, 500, Rng(0))
+    found = make_canaries(train, held_out, 500, Rng(0))
     assert found.values.dtype == train.values.dtype
     assert found.values.shape[1:] == train.values.shape[1:]
     counts = found.values.flatten().long().bincount(minlength=17)
@@ -48,7 +48,7 @@ def test_numbers_lie_in_the_range_of_their_column(tmp_path: pathlib.Path) -> Non
     rows = np.stack([np.linspace(3, 5, 50), np.linspace(-100, 0, 50)], 1)
     np.savetxt(tmp_path / "rows.csv", rows, delimiter=",", header="a,b", comments="")
     train, held_out = split(read(str(tmp_path / "rows.csv")))
-    found = strangers(train, held_out, 400, Rng(0)).values
+    found = make_canaries(train, held_out, 400, Rng(0)).values
     assert (found >= train.values.amin(0)).all()
     assert (found <= train.values.amax(0)).all()
     assert torch.corrcoef(found.T.double())[0, 1].abs() < 0.25
@@ -57,7 +57,7 @@ def test_numbers_lie_in_the_range_of_their_column(tmp_path: pathlib.Path) -> Non
 
 def test_other_kinds_are_taken_from_what_is_held_out() -> None:
     train, held_out = split(read("example:molecules"), 0.1)
-    found = strangers(train, held_out, 20, Rng(0))
+    found = make_canaries(train, held_out, 20, Rng(0))
     assert len(found) == 20
     with pytest.raises(UsageError, match="held-out examples are planted of"):
-        strangers(train, held_out, len(held_out) + 1, Rng(0))
+        make_canaries(train, held_out, len(held_out) + 1, Rng(0))

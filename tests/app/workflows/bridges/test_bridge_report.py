@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from feller.app.workflows.bridges.bridge_report import counts_of, growing, outside
-from feller.app.workflows.bridges.bridge_run import Bridged
-from feller.app.workflows.bridges.is_bridge import KEY, refuse_bridge
-from feller.app.workflows.bridges.parse_costs import price
+from feller.app.workflows.bridges.bridge_detection import BRIDGE_KEY, refuse_bridge
+from feller.app.workflows.bridges.bridge_report import counts_of, growth_notes, outside_fraction
+from feller.app.workflows.bridges.bridge_run import BridgeRecord
+from feller.app.workflows.bridges.parse_costs import parse_costs
 from feller.app.workflows.bridges.populations import Populations, read_populations
 from feller.control.bridges.population import Population
 from feller.control.bridges.problem import BridgeProblem
@@ -29,8 +29,8 @@ def hill(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Populations
     return read_populations(["a.csv", "b.csv"])
 
 
-def asked(**others: object) -> Bridged:
-    return Bridged(populations=("a", "b"), prints=("", ""), times=(0.0, 1.0), noise=1.0, **others)  # type: ignore
+def asked(**others: object) -> BridgeRecord:
+    return BridgeRecord(populations=("a", "b"), prints=("", ""), times=(0.0, 1.0), noise=1.0, **others)  # type: ignore
 
 
 def test_the_time_outside_of_a_surface(hill: Populations) -> None:
@@ -40,12 +40,12 @@ def test_the_time_outside_of_a_surface(hill: Populations) -> None:
     still, away = torch.full((101, 3), 5.0), torch.stack([x, torch.full_like(x, 5), 99 + x], 1)
     states = torch.stack([still, away])
     walked = Trajectories(times, states, states, 0)
-    assert outside(asked(costs=("valleys=square.csv",)), hill, walked) == pytest.approx(0.25, abs=0.03)
-    assert outside(asked(), hill, walked) is None
+    assert outside_fraction(asked(costs=("valleys=square.csv",)), hill, walked) == pytest.approx(0.25, abs=0.03)
+    assert outside_fraction(asked(), hill, walked) is None
 
 
 def test_how_many_points_were_read_is_said(hill: Populations) -> None:
-    assert "the surface square.csv is 1,681 points" in price(["valleys=square.csv"], hill)[1]
+    assert "the surface square.csv is 1,681 points" in parse_costs(["valleys=square.csv"], hill)[1]
 
 
 def test_who_divides_and_who_dies() -> None:
@@ -53,7 +53,7 @@ def test_who_divides_and_who_dies() -> None:
     crowd = Population(torch.zeros(5, 2), weights)
     counts = counts_of(BridgeProblem(((crowd, Population(torch.zeros(5, 2), weights)),), 1.0))
     assert counts[0][0].tolist() == pytest.approx([25 / 8, 5 / 8, 5 / 8, 2 / 8, 3 / 8])
-    (said,) = growing(counts, asked())
+    (said,) = growth_notes(counts, asked())
     assert "20.0\u202f% of the members of a count twice the mean or more" in said
     assert "40.0\u202f% less than half" in said
     alike = Population(torch.zeros(5, 2))
@@ -62,6 +62,6 @@ def test_who_divides_and_who_dies() -> None:
 
 def test_bridges_are_refused_with_what_they_can_do(tmp_path: pathlib.Path) -> None:
     run = Run(tmp_path)
-    run.write_record(run.recipe, {KEY: {}})
+    run.write_record(run.recipe, {BRIDGE_KEY: {}})
     with pytest.raises(UsageError, match=r"is a bridge, which cannot be tuned\. Push data through it with"):
         refuse_bridge(run, "tuned")

@@ -9,7 +9,7 @@ import torch
 
 from feller.app.cli import main
 from feller.app.workflows.bridges import run_rounds
-from feller.app.workflows.bridges.run_rounds import better, of_the_kept
+from feller.app.workflows.bridges.run_rounds import is_better, kept_round_numbers
 from feller.core.run_folder import Run
 from feller.core.safetensors_io import load_tensors
 from feller.models.model import load_model
@@ -40,7 +40,7 @@ def row(step: int, w2: float, inside: float | None = None, floor: float = 2.21) 
 def test_the_kept_round(rows: list[dict[str, float]], kept: int) -> None:
     best = None
     for i, one in enumerate(rows):
-        best = one if better(one, best, rows[:i]) else best
+        best = one if is_better(one, best, rows[:i]) else best
     assert best is not None
     assert best["step"] == kept
 
@@ -69,7 +69,7 @@ def populations(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> path
 
 def test_a_run_keeps_its_best_round(populations: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Round 3 is worse than round 1, round 5 better; a resumed run gives the same weights."""
-    monkeypatch.setattr(run_rounds, "measured", fake([2.0, 1.0, 3.0, 1.0, 1.5]))
+    monkeypatch.setattr(run_rounds, "round_metrics", fake([2.0, 1.0, 3.0, 1.0, 1.5]))
     asked = ["bridge", "a.csv", "b.csv", *SHORT]
     assert main([*asked, "--rounds", "1", "--out", "run"]) == 0
     first = drift(populations / "run", "ahead", "average.safetensors")
@@ -97,4 +97,4 @@ def test_a_run_keeps_its_best_round(populations: pathlib.Path, monkeypatch: pyte
 
 
 def test_runs_without_a_record_of_it_keep_their_last_round() -> None:
-    assert of_the_kept({}, [row(1, 2.0), row(2, 2.0), row(3, 5.0)]) == {"kept_round": 3}
+    assert kept_round_numbers({}, [row(1, 2.0), row(2, 2.0), row(3, 5.0)]) == {"kept_round": 3}

@@ -7,8 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-from feller.app.workflows.bridges.cost_names import changed, files_of, frame_of, surface_of, walls_of
-from feller.app.workflows.bridges.parse_costs import WARNING, price
+from feller.app.workflows.bridges.cost_specs import changed_pictures, common_frame, files_of, surface_of, walls_of
+from feller.app.workflows.bridges.parse_costs import WARNING, parse_costs
 from feller.app.workflows.bridges.populations import Populations, read_populations
 from feller.core.errors import UsageError
 
@@ -34,7 +34,7 @@ def drawn(name: str, *, doors: slice = slice(0)) -> np.ndarray:
 
 
 def warnings(crowd: Populations, *texts: str, frame: tuple[float, ...] = ()) -> list[str]:
-    return [note for note in price(texts, crowd, frame)[1] if note.startswith(WARNING)]
+    return [note for note in parse_costs(texts, crowd, frame)[1] if note.startswith(WARNING)]
 
 
 def test_a_room_without_a_door_is_told() -> None:
@@ -77,10 +77,10 @@ def test_what_pictures_and_surfaces_are_read_again_from_words() -> None:
     drawn("closed.png")
     Image.new("L", (12, 30), 0).save("tall.png")
     texts = ("2 * closed.png", "congestion")
-    assert frame_of(texts) == (0.0, 20.0, 0.0, 10.0)
-    assert frame_of((*texts, "tall.png")) == (0.0, 12.0, 0.0, 10.0)
-    assert frame_of(texts, (1.0, 2.0, 3.0, 4.0)) == (1.0, 2.0, 3.0, 4.0)
-    assert frame_of(("congestion", "mine.py:hill")) is None
+    assert common_frame(texts) == (0.0, 20.0, 0.0, 10.0)
+    assert common_frame((*texts, "tall.png")) == (0.0, 12.0, 0.0, 10.0)
+    assert common_frame(texts, (1.0, 2.0, 3.0, 4.0)) == (1.0, 2.0, 3.0, 4.0)
+    assert common_frame(("congestion", "mine.py:hill")) is None
     (wall,) = walls_of(texts)
     places = np.array([[10.0, 5.0], [8.9, 5.0], [-0.1, 5.0]])
     assert wall.contains(torch.from_numpy(places)).tolist() == [True, False, True]
@@ -96,11 +96,11 @@ def test_pictures_that_changed_are_named() -> None:
     drawn("closed.png")
     texts = ("closed.png", "congestion")
     code = files_of(texts)
-    assert changed(texts, code) == ()
+    assert changed_pictures(texts, code) == ()
     drawn("closed.png", doors=slice(3, 4))
-    assert changed(texts, code) == ("closed.png",)
+    assert changed_pictures(texts, code) == ("closed.png",)
     pathlib.Path("closed.png").unlink()
-    assert changed(texts, code) == ("closed.png",)
+    assert changed_pictures(texts, code) == ("closed.png",)
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_what_is_nearly_right_is_told_how(text: str, said: str) -> None:
     drawn("closed.png")
     pathlib.Path("cloud.csv").write_text("x,y,z\n1,2,3\n")
     with pytest.raises(UsageError) as error:
-        price([text], populations(LEFT, RIGHT))
+        parse_costs([text], populations(LEFT, RIGHT))
     assert said in str(error.value)
 
 
@@ -126,11 +126,11 @@ def test_a_name_with_a_space_is_one_cost() -> None:
     drawn("my room.png", doors=slice(3, 4))
     drawn("congestion room.png", doors=slice(3, 4))
     for text in ("my room.png", "3 * my room.png", "congestion room.png"):
-        assert price([text], populations(LEFT, RIGHT))[0].obstacles
+        assert parse_costs([text], populations(LEFT, RIGHT))[0].obstacles
 
 
 def test_a_cost_that_pays_is_said() -> None:
     crowd = populations(LEFT, RIGHT)
     said = "-3 * congestion pays for what congestion is to cost, by its factor below 0: paths seek it"
-    assert price(["-3 * congestion"], crowd)[1] == (said,)
-    assert price(["3 * congestion"], crowd)[1] == ()
+    assert parse_costs(["-3 * congestion"], crowd)[1] == (said,)
+    assert parse_costs(["3 * congestion"], crowd)[1] == ()

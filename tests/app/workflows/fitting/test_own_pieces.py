@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import feller
-from feller.app.workflows.fitting.validate_user_code import check_pieces
+from feller.app.workflows.fitting.validate_user_code import check_components
 from feller.core.errors import InputError, UsageError
 from feller.core.pytree import append_dims
 from feller.paths import Affine, ProductPath
@@ -85,7 +85,7 @@ def network(x: Any, t: Any, given: Any) -> Any:
 
 def tried(path: feller.Path | None = None, shape: tuple[int, ...] = (2,), **pieces: Any) -> None:
     objective = FlowMatching(path or Straight(), Euclidean(shape), **pieces)
-    check_pieces(objective, network, {"x_1": torch.randn(3, *shape)}, feller.Rng(0))
+    check_components(objective, network, {"x_1": torch.randn(3, *shape)}, feller.Rng(0))
 
 
 def test_right_pieces_pass() -> None:
@@ -204,10 +204,10 @@ def test_own_pieces_of_a_product_are_looked_at() -> None:
     right = FlowMatching(
         ProductPath({"a": Affine(), "b": Straight()}), space, PerLeafLoss({"a": SquaredError(), "b": Power()})
     )
-    check_pieces(right, network, {"x_1": x_1}, feller.Rng(0))
+    check_components(right, network, {"x_1": x_1}, feller.Rng(0))
     narrow = ProductPath({"a": Affine(), "b": Straight(sampled=lambda a, b, t: b[:, :3])})
     with refuses(InputError, found="[3, 3]"):
-        check_pieces(replace(right, path=narrow), network, {"x_1": x_1}, feller.Rng(0))
+        check_components(replace(right, path=narrow), network, {"x_1": x_1}, feller.Rng(0))
     still = PerLeafLoss({"a": SquaredError(), "b": Power(lambda d: d.detach())})
     with pytest.raises(InputError, match=r"Power\.entries .* found one without"):
-        check_pieces(replace(right, criterion=still), network, {"x_1": x_1}, feller.Rng(0))
+        check_components(replace(right, criterion=still), network, {"x_1": x_1}, feller.Rng(0))

@@ -9,7 +9,7 @@ import pytest
 
 from feller.app.cli import main
 from feller.app.reporter import SILENT
-from feller.app.workflows.fit import _reported
+from feller.app.workflows.fit import _evaluate
 from feller.app.workflows.fitting.data_access import OpenData
 from feller.app.workflows.fitting.plan_fit import RecipeRequest, plan_fit
 from feller.app.workflows.fitting.run_training import Interrupted
@@ -33,7 +33,7 @@ def test_the_training_is_saved_and_the_command_is_named(
     try:  # what runs in the background may have been begun without a handler of Ctrl-C
         plan = plan_fit(asked, OpenData(), RecipeRequest(name="points", size="tiny"))
         with pytest.raises(Interrupted) as caught:
-            _reported(Run(pathlib.Path("r")), plan, "full", SILENT)
+            _evaluate(Run(pathlib.Path("r")), plan, "full", SILENT)
     finally:
         signal.signal(signal.SIGINT, heard)
     assert str(caught.value) == SAVED

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from feller.app.workflows.private.budget import AHEAD, PrivacyBudget, ledger_of
+from feller.app.workflows.private.budget import STEPS_PAID_AHEAD, PrivacyBudget, ledger_of
 from feller.app.workflows.private.privacy_config import Guarantee
 from feller.core.errors import InputError
 from feller.core.run_folder import Run
@@ -44,11 +44,11 @@ def test_the_file_counts_a_step_before_its_batch_is_drawn(tmp_path: pathlib.Path
         taken.append(step)
         return {}
 
-    batch = purse(tmp_path, 2 * AHEAD + 3).batches(draw)
-    for step in range(2 * AHEAD + 3):
+    batch = purse(tmp_path, 2 * STEPS_PAID_AHEAD + 3).batches(draw)
+    for step in range(2 * STEPS_PAID_AHEAD + 3):
         batch(step, slice(None))
-    assert taken == list(range(2 * AHEAD + 3))
-    assert written(tmp_path) == 2 * AHEAD + 3
+    assert taken == list(range(2 * STEPS_PAID_AHEAD + 3))
+    assert written(tmp_path) == 2 * STEPS_PAID_AHEAD + 3
 
 
 def test_no_step_beyond_those_planned(tmp_path: pathlib.Path) -> None:
@@ -68,20 +68,20 @@ def test_asking_twice_for_a_step_pays_twice(tmp_path: pathlib.Path) -> None:
     batch = one.batches(drawn)
     batch(0, slice(None))
     batch(0, slice(None))
-    one.close()
+    one.refund_unused_steps()
     assert written(tmp_path) == 2
 
 
 def test_a_stop_gives_back_what_was_not_taken_and_a_kill_does_not(tmp_path: pathlib.Path) -> None:
-    for folder, closes, kept in ((tmp_path / "stopped", True, 4), (tmp_path / "killed", False, AHEAD)):
+    for folder, closes, kept in ((tmp_path / "stopped", True, 4), (tmp_path / "killed", False, STEPS_PAID_AHEAD)):
         folder.mkdir()
         one = purse(folder, 100)
         batch = one.batches(drawn)
         for step in range(4):
             batch(step, slice(None))
         if closes:
-            one.close()
-            one.close()  # gives nothing back twice
+            one.refund_unused_steps()
+            one.refund_unused_steps()  # gives nothing back twice
         assert written(folder) == kept
         again = purse(folder, 100)
         assert again.steps == kept
@@ -95,8 +95,8 @@ def test_a_stop_gives_back_what_was_not_taken_and_a_kill_does_not(tmp_path: path
 
 def test_a_stop_before_the_first_step_leaves_the_other_expenses(tmp_path: pathlib.Path) -> None:
     one = purse(tmp_path, 5)
-    one.open(0)
-    one.close()
+    one.write_ledger_first(0)
+    one.refund_unused_steps()
     assert written(tmp_path) == 0
 
 
@@ -104,15 +104,15 @@ def test_weights_that_took_more_steps_than_the_ledger_counts_are_refused(tmp_pat
     one = purse(tmp_path, 50)
     batch = one.batches(drawn)
     batch(0, slice(None))
-    one.close()
-    purse(tmp_path, 50).open(1)
+    one.refund_unused_steps()
+    purse(tmp_path, 50).write_ledger_first(1)
     with pytest.raises(InputError, match="counts 1 steps, and these weights took 2"):
-        purse(tmp_path, 50).open(2)
+        purse(tmp_path, 50).write_ledger_first(2)
 
 
 def test_only_the_first_process_writes(tmp_path: pathlib.Path) -> None:
     one = purse(tmp_path, 5, writes=False)
-    one.open(0)
+    one.write_ledger_first(0)
     one.batches(drawn)(0, slice(None))
     assert ledger_of(Run(tmp_path)) is None
     assert one.steps == 5
@@ -125,6 +125,6 @@ def test_other_noise_is_another_expense(tmp_path: pathlib.Path) -> None:
     one.batches(drawn)(0, slice(None))
     assert one.ledger.events[1] == PoissonSubsampledGaussian("training", 1.0, 0.5, 7)
     assert one.ledger.events[2].steps == 3
-    one.close()
+    one.refund_unused_steps()
     assert one.ledger.events[1] == PoissonSubsampledGaussian("training", 1.0, 0.5, 7)
     assert one.steps == 8

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from feller.app.terminal import Terminal, show
+from feller.app.terminal import TerminalReporter, show_numbers
 from feller.app.workflows.private.guarantee_text import caveat, sentence
 from feller.data.tables.column import Categorical
 from feller.data.tables.modality import Table
@@ -45,7 +45,7 @@ def test_an_epsilon_that_protects_nobody_says_so() -> None:
 def test_the_last_line_of_a_fit_sells_no_epsilon_for_another(capsys: pytest.CaptureFixture[str]) -> None:
     told = {}
     for epsilon in (4.0, 12.0, 22.0):
-        show({"rows_protected": 54, "epsilon": epsilon, "delta": 1e-5}, Terminal())
+        show_numbers({"rows_protected": 54, "epsilon": epsilon, "delta": 1e-5}, TerminalReporter())
         told[epsilon] = capsys.readouterr().err.splitlines()[-1]
     assert told[4.0].startswith("each of 54 rows is protected by epsilon 4 at delta 1e-05; samples and model may be")
     assert "which is weak (a factor of 163,000)" in told[12.0]

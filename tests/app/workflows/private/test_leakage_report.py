@@ -5,7 +5,7 @@ import pathlib
 import pytest
 import torch
 
-from feller.app.workflows.private.leakage_report import exposed
+from feller.app.workflows.private.leakage_report import read_leakage
 from feller.core.errors import InputError
 from feller.core.run_folder import Run
 from feller.core.safetensors_io import save_tensors
@@ -16,7 +16,7 @@ NOTE = {"coordinates": "4", "steps": "5"}
 
 def test_what_was_written_is_read(tmp_path: pathlib.Path) -> None:
     save_tensors(Run(tmp_path).leakage, {"rows": ROWS, "traces": TRACES}, NOTE)
-    found = exposed(Run(tmp_path))
+    found = read_leakage(Run(tmp_path))
     assert found is not None
     assert torch.equal(found.leakage.eta2, TRACES / 4)
 
@@ -38,4 +38,4 @@ def test_what_was_written_is_read(tmp_path: pathlib.Path) -> None:
 def test_a_damaged_account_is_refused(tmp_path: pathlib.Path, tensors: dict, note: dict) -> None:
     save_tensors(Run(tmp_path).leakage, tensors, note)
     with pytest.raises(InputError, match="is damaged"):
-        exposed(Run(tmp_path))
+        read_leakage(Run(tmp_path))

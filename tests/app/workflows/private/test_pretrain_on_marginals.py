@@ -5,7 +5,7 @@ import torch
 from jaxtyping import Float64, Int64
 from torch import Tensor
 
-from feller.app.workflows.private.pretrain_on_marginals import rehearse
+from feller.app.workflows.private.pretrain_on_marginals import pretrain_on_rows
 from feller.core.errors import UsageError
 from feller.core.rng import Rng
 from feller.networks.sequence.row_transformer import RowTransformer, RowTransformerNetwork
@@ -51,7 +51,7 @@ def test_the_law_is_learned_and_two_rehearsals_are_alike(monkeypatch: pytest.Mon
     first, second = network(), network()
     before = apart(first).item()
     for one in (first, second):
-        rehearse(one, RowLikelihood(SPACE, 0.0), rows, TRAINING, Rng(2), get_engine())
+        pretrain_on_rows(one, RowLikelihood(SPACE, 0.0), rows, TRAINING, Rng(2), get_engine())
     assert before > 0.5
     assert apart(first).item() < 0.01
     assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
@@ -59,4 +59,4 @@ def test_the_law_is_learned_and_two_rehearsals_are_alike(monkeypatch: pytest.Mon
 
 def test_no_rows_are_refused() -> None:
     with refuses(UsageError, found="none"):
-        rehearse(network(), RowLikelihood(SPACE, 0.0), every_row()[:0], TRAINING, Rng(0), get_engine())
+        pretrain_on_rows(network(), RowLikelihood(SPACE, 0.0), every_row()[:0], TRAINING, Rng(0), get_engine())

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from feller.app.workflows.private.privacy_config import PrivacyConfig
 from feller.app.workflows.private.private_data import _salt
-from feller.app.workflows.private.private_split import OPEN, kept_back
+from feller.app.workflows.private.private_split import OPEN_SALT_PREFIX, holdout_mask
 from feller.core.errors import UsageError
 from feller.data.images.modality import Images
 from feller.data.modality import Dataset
@@ -37,7 +37,7 @@ def rows(*numbers: int) -> Dataset:
 
 
 def sides(data: Dataset, share: float = 0.3, salt: str = "1") -> Counter[tuple[int, bool]]:
-    marks = kept_back(data, share, salt)
+    marks = holdout_mask(data, share, salt)
     return Counter(zip(data.values[:, 0].tolist(), marks.tolist(), strict=True))
 
 
@@ -58,7 +58,7 @@ def test_the_share_is_kept_on_average_of_rows_that_are_equal_too() -> None:
     n = 20_000
     bound = 5 * math.sqrt(0.3 * 0.7 * n)
     for data in (rows(*range(1000), *([3] * (n - 1000))), rows(*[i % 1000 for i in range(n)])):
-        assert abs(int(kept_back(data, 0.3, "1").sum()) - 0.3 * n) < bound
+        assert abs(int(holdout_mask(data, 0.3, "1").sum()) - 0.3 * n) < bound
 
 
 def test_which_rows_hangs_on_salt_and_key_and_on_nothing_else(
@@ -77,7 +77,7 @@ def test_which_rows_hangs_on_salt_and_key_and_on_nothing_else(
 def test_all_that_a_row_holds_counts(home: pathlib.Path) -> None:
     def marks(values: Tensor, label: Tensor) -> list[bool]:
         kind = Images(2, 2, 1, 255, ("a", "b"))
-        return kept_back(Dataset(values, {"label": label}, kind), 0.5, "1").tolist()
+        return holdout_mask(Dataset(values, {"label": label}, kind), 0.5, "1").tolist()
 
     values = torch.zeros(64, 1, 2, 2, dtype=torch.uint8)
     values[:, 0, 0, 0] = torch.arange(64)
@@ -89,15 +89,15 @@ def test_all_that_a_row_holds_counts(home: pathlib.Path) -> None:
 
 
 def test_few_rows_and_no_share() -> None:
-    assert not kept_back(rows(*range(9)), 0.9, "1").any()
-    assert not kept_back(rows(*range(50)), 0.0, "1").any()
+    assert not holdout_mask(rows(*range(9)), 0.9, "1").any()
+    assert not holdout_mask(rows(*range(50)), 0.0, "1").any()
     with refuses(UsageError, argument="share", found="1"):
-        kept_back(rows(*range(50)), 1.0, "1")
+        holdout_mask(rows(*range(50)), 1.0, "1")
 
 
 def test_each_run_has_a_salt_of_its_own_that_a_seed_repeats() -> None:
     secret, seeded = PrivacyConfig(epsilon=4.0), PrivacyConfig(epsilon=4.0, unsafe_seed=1)
     assert _salt(secret) != _salt(secret)
-    assert not _salt(secret).startswith(OPEN)
+    assert not _salt(secret).startswith(OPEN_SALT_PREFIX)
     assert _salt(seeded) == _salt(seeded) != _salt(PrivacyConfig(epsilon=4.0, unsafe_seed=2))
-    assert _salt(seeded).startswith(OPEN)
+    assert _salt(seeded).startswith(OPEN_SALT_PREFIX)

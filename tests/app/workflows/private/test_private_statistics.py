@@ -14,10 +14,10 @@ from dp_accounting.pld import PLDAccountant
 from feller.app.modalities.registration import find_recipe
 from feller.app.workflows.private import private_statistics as guarding
 from feller.app.workflows.private.guarantee_text import sentence
-from feller.app.workflows.private.plan_dp_sgd import apart, check_goes_on, check_private, plan
+from feller.app.workflows.private.plan_dp_sgd import check_private, check_resumable, plan_dp_sgd, with_independent_times
 from feller.app.workflows.private.privacy_config import PrivacyConfig
-from feller.app.workflows.private.private_statistics import guard
-from feller.app.workflows.private.table_schema import Charged
+from feller.app.workflows.private.private_statistics import measure_statistics
+from feller.app.workflows.private.table_schema import SchemaCost
 from feller.core.errors import UsageError
 from feller.core.rng import Rng
 from feller.data.documents.vocabulary import DocumentVocabulary
@@ -59,16 +59,16 @@ def pictures() -> Dataset:
     return Dataset(values, {"label": torch.arange(40) % 4 % 3}, Images(4, 4, 1, 16, ("a", "b", "c")))
 
 
-def guarded(wish: PrivacyConfig, data: Dataset | None = None) -> guarding.Guarded:
+def guarded(wish: PrivacyConfig, data: Dataset | None = None) -> guarding.PrivateStatistics:
     data = data or people()
-    return guard(wish, data, data, Charged())
+    return measure_statistics(wish, data, data, SchemaCost())
 
 
 def planned(wish: PrivacyConfig, data: Dataset, **train: Any) -> tuple[Recipe, Ledger]:
     """Return the recipe, and the ledger after all its steps."""
     found = guarded(wish, data)
     recipe = find_recipe("auto", found.dataset, "tiny")[1]
-    recipe, promised = plan(wish, found, replace(recipe, train=replace(recipe.train, **train)))
+    recipe, promised = plan_dp_sgd(wish, found, replace(recipe, train=replace(recipe.train, **train)))
     steps = recipe.train.steps
     assert steps == promised.steps
     return recipe, found.ledger.add(replace(promised.step, steps=steps))
@@ -101,7 +101,7 @@ def test_planned_steps_spend_what_was_asked_and_no_more(epsilon: float, steps: i
 
 
 def test_steps_of_a_given_noise_are_the_most_within_epsilon() -> None:
-    _, ledger = planned(PrivacyConfig(noise=3.0, stop_at=1.0), people(), steps=10**6, batch=30)
+    _, ledger = planned(PrivacyConfig(noise=3.0, stop_at_epsilon=1.0), people(), steps=10**6, batch=30)
     assert spent(ledger) <= 1.0
     more = ledger.add(replace(ledger.events[-1], steps=1))  # pyrefly: ignore
     assert spent(more) > 1.0
@@ -109,7 +109,7 @@ def test_steps_of_a_given_noise_are_the_most_within_epsilon() -> None:
 
 def test_a_noise_of_which_no_step_is_within_is_refused() -> None:
     with refuses(UsageError, argument="noise"):
-        planned(PrivacyConfig(noise=0.5, stop_at=0.5), people(), steps=5)
+        planned(PrivacyConfig(noise=0.5, stop_at_epsilon=0.5), people(), steps=5)
 
 
 def test_an_epsilon_that_is_too_small_is_refused_with_the_smallest_that_works() -> None:
@@ -200,7 +200,7 @@ def test_data_with_statistics_of_their_rows_are_refused() -> None:
 
 
 def recipe_of(data: Dataset) -> Recipe:
-    return apart(find_recipe("auto", data, "tiny")[1])
+    return with_independent_times(find_recipe("auto", data, "tiny")[1])
 
 
 def test_times_of_a_private_fit_are_drawn_for_each_row_by_itself() -> None:
@@ -209,7 +209,7 @@ def test_times_of_a_private_fit_are_drawn_for_each_row_by_itself() -> None:
     assert isinstance(recipe.objective.time_distribution, Stratified)
     with pytest.raises(UsageError, match="times on a comb"):
         check_private(recipe)
-    mine = apart(recipe)
+    mine = with_independent_times(recipe)
     check_private(mine)
     assert isinstance(mine.objective, FlowMatching)
     steps = mine.objective.time_distribution(64, Rng(0).stream("time")).diff().abs()
@@ -242,9 +242,11 @@ def test_what_lets_rows_look_at_each_other_is_refused_by_name() -> None:
 def test_a_resumed_run_keeps_what_its_noise_was_planned_for() -> None:
     found = guarded(PrivacyConfig(epsilon=4.0))
     recipe = find_recipe("auto", found.dataset, "tiny")[1]
-    recipe, promised = plan(PrivacyConfig(epsilon=4.0), found, replace(recipe, train=replace(recipe.train, steps=8)))
-    check_goes_on(promised, recipe)
-    check_goes_on(promised, replace(recipe, train=replace(recipe.train, steps=3, lr=1e-4)))
+    recipe, promised = plan_dp_sgd(
+        PrivacyConfig(epsilon=4.0), found, replace(recipe, train=replace(recipe.train, steps=8))
+    )
+    check_resumable(promised, recipe)
+    check_resumable(promised, replace(recipe, train=replace(recipe.train, steps=3, lr=1e-4)))
     wrong = {
         "batches of 75, not 80": {"batch": 80},
         "planned for 8 steps": {"steps": 9},
@@ -253,7 +255,7 @@ def test_a_resumed_run_keeps_what_its_noise_was_planned_for() -> None:
     }
     for told, train in wrong.items():
         with pytest.raises(UsageError, match=told):
-            check_goes_on(promised, replace(recipe, train=replace(recipe.train, **train)))
+            check_resumable(promised, replace(recipe, train=replace(recipe.train, **train)))
 
 
 def test_a_batch_of_more_than_all_rows_is_refused() -> None:
@@ -265,7 +267,7 @@ def test_minutes_say_nothing_about_how_much_is_spent() -> None:
     with refuses(UsageError, argument="minutes"):
         planned(PrivacyConfig(epsilon=4.0), people(), steps=None, minutes=1.0)
     with refuses(UsageError, argument="minutes"):
-        planned(PrivacyConfig(noise=3.0, stop_at=1.0), people(), steps=None, minutes=1.0)
+        planned(PrivacyConfig(noise=3.0, stop_at_epsilon=1.0), people(), steps=None, minutes=1.0)
 
 
 @pytest.mark.parametrize("expense", [GaussianMechanism("counts", 10.0), ZCdp("counts", 700.0)])

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from feller.app.modalities.registration import find_recipe
-from feller.app.workflows.private.plan_dp_sgd import apart
-from feller.app.workflows.private.probe_rows import check_apart, check_own, stand_in
+from feller.app.workflows.private.plan_dp_sgd import with_independent_times
+from feller.app.workflows.private.probe_rows import check_row_independence, check_user_code, random_rows
 from feller.core.errors import UsageError
 from feller.core.rng import Rng
 from feller.data.images.modality import Images
@@ -41,7 +41,7 @@ def pictures(n: int = 40) -> Dataset:
 
 
 def ours(data: Dataset, name: str = "auto") -> tuple[Recipe, Dataset, nn.Module]:
-    recipe = apart(find_recipe(name, data, "tiny")[1])
+    recipe = with_independent_times(find_recipe(name, data, "tiny")[1])
     data = data.with_modality(recipe.modality or data.modality)
     return recipe, data, recipe.model_spec(data).build(Rng(0))
 
@@ -58,8 +58,8 @@ def ours(data: Dataset, name: str = "auto") -> tuple[Recipe, Dataset, nn.Module]
 )
 def test_recipes_of_ours_pass(data: Dataset, name: str) -> None:
     recipe, data, network = ours(data, name)
-    check_own(name, recipe)
-    check_apart(name, recipe.objective, network, data, get_engine())
+    check_user_code(name, recipe)
+    check_row_independence(name, recipe.objective, network, data, get_engine())
 
 
 class Wrapped(Objective):
@@ -132,7 +132,7 @@ class ByChance(Wrapped):
 def test_rows_that_look_at_each_other_are_refused_by_name(kind: type[Wrapped], told: str) -> None:
     recipe, data, network = ours(pictures())
     with pytest.raises(UsageError, match=f"refuses the recipe mine.py:own: .*{told}"):
-        check_apart("mine.py:own", kind(recipe.objective), network, data, get_engine())
+        check_row_independence("mine.py:own", kind(recipe.objective), network, data, get_engine())
 
 
 class Remembering(nn.Module):
@@ -149,7 +149,7 @@ class Remembering(nn.Module):
 def test_a_network_that_keeps_numbers_of_rows_is_refused() -> None:
     recipe, data, network = ours(pictures())
     with pytest.raises(UsageError, match="keeps numbers of rows that no noise covers, in seen"):
-        check_apart("mine.py:own", recipe.objective, Remembering(network), data, get_engine())
+        check_row_independence("mine.py:own", recipe.objective, Remembering(network), data, get_engine())
 
 
 def test_a_way_of_counting_or_a_kind_of_data_of_ones_own_is_refused() -> None:
@@ -160,37 +160,37 @@ def test_a_way_of_counting_or_a_kind_of_data_of_ones_own_is_refused() -> None:
     recipe, data, _ = ours(table())
     counting: Objective = Mine(data.modality.space())  # pyrefly: ignore
     with pytest.raises(UsageError, match="its way of looking at all rows"):
-        check_own("mine.py:own", replace(recipe, objective=counting))
+        check_user_code("mine.py:own", replace(recipe, objective=counting))
 
     @dataclass(frozen=True)
     class Kind(Table):
         pass
 
     with pytest.raises(UsageError, match="its kind of data sees all rows"):
-        check_own("mine.py:own", replace(recipe, modality=Kind(SCHEMA)))
+        check_user_code("mine.py:own", replace(recipe, modality=Kind(SCHEMA)))
 
 
 def test_stand_ins_are_of_the_kind_and_hang_on_no_row() -> None:
     for data in (table(), pictures()):
-        one = stand_in(data, 50, SeededNoise(0, "x"))
-        other = stand_in(data.subset(torch.arange(3)), 50, SeededNoise(0, "x"))
+        one = random_rows(data, 50, SeededNoise(0, "x"))
+        other = random_rows(data.subset(torch.arange(3)), 50, SeededNoise(0, "x"))
         assert torch.equal(one.values, other.values)
         assert len(one) == 50
         assert one.given.keys() == data.given.keys()
         assert one.modality == data.modality
-    assert stand_in(table(), 500, SeededNoise(0, "x")).values.amax(0).tolist() == [1, 9]
+    assert random_rows(table(), 500, SeededNoise(0, "x")).values.amax(0).tolist() == [1, 9]
 
 
 def test_stand_ins_keep_the_rules_of_a_schema() -> None:
     rules = (Constraint("sex", ("M",), "age", ("< 10",)),)
     data = replace(table(), modality=Table(replace(SCHEMA, rules=rules)))
-    codes = stand_in(data, 500, SeededNoise(0, "x")).values
+    codes = random_rows(data, 500, SeededNoise(0, "x")).values
     assert (codes[codes[:, 0] == 1, 1] == 0).all()
     assert codes[:, 1].max() == 9
 
 
 def test_a_class_that_is_asked_for_is_drawn_too() -> None:
     data = replace(table(), properties={"sex": torch.zeros(200).double()}, target=Target(("sex",), classes=("F", "M")))
-    found = stand_in(data, 100, SeededNoise(0, "rows"))
+    found = random_rows(data, 100, SeededNoise(0, "rows"))
     assert found.target == data.target
     assert 25 < found.properties["sex"].sum() < 75

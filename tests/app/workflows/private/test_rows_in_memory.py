@@ -14,8 +14,8 @@ import pytest
 import torch
 
 import feller
-from feller.app.workflows.next_steps import fitting
-from feller.app.workflows.run_config import record_of, training_of
+from feller.app.workflows.next_steps import fit_command
+from feller.app.workflows.run_config import read_fit_record, read_train_config
 from feller.core.errors import InputError, UsageError
 from tests.errors import refuses
 
@@ -119,7 +119,7 @@ def test_private_pictures_in_memory(here: pathlib.Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (200, 8, 8), dtype=np.uint8)
     run = feller.fit({"samples": pixels, "labels": ["a", "b"] * 100}, out="run", **TINY)
     assert not list(here.rglob("data.*"))
-    assert run.sample(2, calls=2).numpy().shape == (2, 8, 8)
+    assert run.sample(2, nfe=2).numpy().shape == (2, 8, 8)
     with pytest.raises(InputError, match="white"):
         feller.fit(pixels.astype(np.int32), out="whole-numbers", **TINY)
 
@@ -293,7 +293,7 @@ def test_a_folder_that_no_fit_has_locked_is_left_alone(here: pathlib.Path) -> No
 def test_the_page_of_a_frame_names_the_call_that_makes_it(here: pathlib.Path) -> None:
     rows = people(400, 0)
     run = feller.fit(rows, out="run", fields={"train.batch": 64}, **TINY)
-    call = fitting(run.folder, record_of(run.folder), training_of(run.folder))
+    call = fit_command(run.folder, read_fit_record(run.folder), read_train_config(run.folder))
     again = eval(call.replace("'run'", "'again'"), {"feller": feller, "rows": rows})
     assert again.sample(20).equals(run.sample(20))
     assert str(again.path) == "again"

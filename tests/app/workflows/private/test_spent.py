@@ -5,9 +5,9 @@ import pathlib
 import pytest
 import torch
 
-from feller.app.workflows.private.budget import Search, earlier_lines, ledger_of
-from feller.app.workflows.private.privacy_config import Allowance
-from feller.app.workflows.run_config import FitRecord, print_of
+from feller.app.workflows.private.budget import SchemaSearchBudget, earlier_lines, ledger_of
+from feller.app.workflows.private.privacy_config import ClosedFormBudget
+from feller.app.workflows.run_config import FitRecord, data_fingerprint
 from feller.core.errors import UsageError
 from feller.core.run_folder import Run
 from feller.core.serialization import to_dict
@@ -20,7 +20,7 @@ from feller.privacy.accounting.ledger import Ledger
 from tests.records import fit_record
 
 LEDGER = Ledger((GaussianMechanism("counts", 5.0),), 1e-5, 300)
-PLANNED = Allowance(epsilon=1.0, delta=1e-5, n=300, rho=0.02)
+PLANNED = ClosedFormBudget(epsilon=1.0, delta=1e-5, n=300, rho=0.02)
 
 
 @pytest.fixture(autouse=True)
@@ -39,14 +39,16 @@ def overwritten(path: pathlib.Path, asked: FitRecord | None) -> Run:
     path.mkdir(exist_ok=True)
     run.write_record(run.ledger, to_dict(LEDGER))
     if asked is not None:
-        run.write_record(run.recipe, asked.parts)
+        run.write_record(run.recipe, asked.content)
     with run.acquire(resume=False, overwrite=True):
         assert not run.ledger.is_file()
     return run
 
 
 def asked(data: str, of: Dataset) -> FitRecord:
-    return fit_record(data=data, recipe="table", size="tiny", seed=0, private=PLANNED, fingerprint=print_of(of, "salt"))
+    return fit_record(
+        data=data, recipe="table", size="tiny", seed=0, private=PLANNED, fingerprint=data_fingerprint(of, "salt")
+    )
 
 
 @pytest.mark.parametrize(
@@ -86,14 +88,14 @@ def test_a_damaged_ledger_is_told_of(tmp_path: pathlib.Path) -> None:
 
 @pytest.mark.parametrize("wrong", [UsageError("no"), KeyboardInterrupt(), RuntimeError("no")])
 def test_a_search_that_leads_to_no_run_is_written_down(tmp_path: pathlib.Path, wrong: BaseException) -> None:
-    run, search = Run(tmp_path / "r"), Search()
+    run, search = Run(tmp_path / "r"), SchemaSearchBudget()
 
     def look() -> None:
-        search.paid(Ledger((GaussianMechanism("finding the columns", 1.0),), 1e-5, 300))
-        search.paid(LEDGER)
+        search.record_spending(Ledger((GaussianMechanism("finding the columns", 1.0),), 1e-5, 300))
+        search.record_spending(LEDGER)
         raise wrong
 
-    with pytest.raises(type(wrong)) as raised, search.kept(run, writes=True, begun=False):
+    with pytest.raises(type(wrong)) as raised, search.keep_on_failure(run, writes=True, begun=False):
         look()
     assert ledger_of(run.previous_ledgers[0]) == LEDGER
     if isinstance(wrong, UsageError):
@@ -101,6 +103,9 @@ def test_a_search_that_leads_to_no_run_is_written_down(tmp_path: pathlib.Path, w
 
 
 def test_a_search_that_was_never_made_is_not_told_of(tmp_path: pathlib.Path) -> None:
-    with pytest.raises(UsageError, match=r"^no$"), Search().kept(Run(tmp_path / "r"), writes=True, begun=False):
+    with (
+        pytest.raises(UsageError, match=r"^no$"),
+        SchemaSearchBudget().keep_on_failure(Run(tmp_path / "r"), writes=True, begun=False),
+    ):
         raise UsageError("no")
     assert not (tmp_path / "r").exists()

@@ -14,7 +14,12 @@ from feller.app.workflows.private import table_schema
 from feller.app.workflows.private.guarantee_text import timing
 from feller.app.workflows.private.privacy_config import PrivacyConfig
 from feller.app.workflows.private.private_data import data_access
-from feller.app.workflows.private.table_schema import beyond_line, hidden_line, merged_line, refusal
+from feller.app.workflows.private.table_schema import (
+    clipped_cells_note,
+    hidden_columns_note,
+    noise_too_large_text,
+    rare_values_note,
+)
 from feller.core.errors import MAX_MESSAGE_LENGTH
 from feller.data.tables.clipped_cells import ClippedCells, KeptWords
 from feller.data.tables.column import Boolean
@@ -41,17 +46,17 @@ def write(name: str, n: int) -> None:
 
 def test_the_line_follows_from_the_schema_alone() -> None:
     schema = Schema((Boolean("a"), HiddenColumn("b"), HiddenColumn("c d")), "clip")
-    (line,) = hidden_line(schema, "my people.csv", 500, 0.21)
+    (line,) = hidden_columns_note(schema, "my people.csv", 500, 0.21)
     assert "b, c d" in line
     assert "2 of 3 columns" in line
     assert "500 rows" in line
     assert "feller data schema 'my people.csv' --out schema.json" in line
-    assert hidden_line(Schema((Boolean("a"),), "clip"), "x.csv", 500, 0.21) == ()
+    assert hidden_columns_note(Schema((Boolean("a"),), "clip"), "x.csv", 500, 0.21) == ()
 
 
 def test_many_columns_are_told_in_a_line_that_is_not_cut() -> None:
     names = [f"a column with a rather long name {i}" for i in range(90)]
-    told = refusal(names, 91, 500, 54.2, "x.csv")
+    told = noise_too_large_text(names, 91, 500, 54.2, "x.csv")
     assert "and 82 more (90 of 91 columns)" in told
     assert len(told) < MAX_MESSAGE_LENGTH
 
@@ -118,22 +123,22 @@ def test_what_is_told_follows_from_what_was_found_whatever_the_rows(monkeypatch:
     for row in ("yes,40,ward 3,a", ",,,"):
         pathlib.Path("t.csv").write_text("smokes,age,ward,home\n" + f"{row}\n" * 700)
         request = RecipeRequest(name=wanted.provenance.recipe, size="tiny")
-        told.append(plan_fit(wanted, data_access(wish, get_engine()), request).asked.provenance.notes)
+        told.append(plan_fit(wanted, data_access(wish, get_engine()), request).record.provenance.notes)
     assert told[0] == told[1]
     assert "age, ward" in told[0][0]
 
 
 def test_merged_words_are_told_the_largest_share_first() -> None:
-    told = merged_line([KeptWords("sex", 2, "OTHER", None, 40.2), KeptWords("city", 1, "OTHER", 0.412, 40.2)])
+    told = rare_values_note([KeptWords("sex", 2, "OTHER", None, 40.2), KeptWords("city", 1, "OTHER", 0.412, 40.2)])
     assert told == (
         "words of fewer than about 40 rows are OTHER; city: 1 word kept, all others (about 41% of its cells) are OTHER;"
         " sex: 2 words kept, noise hides how many cells hold others",
     )
-    assert merged_line([]) == ()
+    assert rare_values_note([]) == ()
 
 
 def test_bounds_that_leave_much_out_are_told_with_a_way_out() -> None:
-    (told,) = beyond_line(
+    (told,) = clipped_cells_note(
         [ClippedCells("age", "0", "64", 0.04), ClippedCells("wealth", "0", "2", 0.283)], "my people.csv"
     )
     assert told.startswith(
@@ -141,4 +146,4 @@ def test_bounds_that_leave_much_out_are_told_with_a_way_out() -> None:
         " 28% beyond; age: 0 to 64, about 4% beyond. Describe the columns"
     )
     assert "feller data schema 'my people.csv' --out schema.json" in told
-    assert beyond_line([], "x.csv") == ()
+    assert clipped_cells_note([], "x.csv") == ()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from feller.app.workflows.private.probe_rows import check_white, with_white
+from feller.app.workflows.private.probe_rows import white_level, with_white_level
 from feller.core.errors import InputError
 from feller.data.images.image_resizing import resize_arrays
 from feller.data.images.modality import Images
@@ -19,7 +19,7 @@ def written(path: pathlib.Path, values: np.ndarray, **more: np.ndarray) -> str:
 
 
 def levels(data: str) -> int:
-    found = with_white(read(data), data, None)
+    found = with_white_level(read(data), data, None)
     assert isinstance(found.modality, Images)
     return found.modality.levels
 
@@ -40,20 +40,20 @@ def test_one_pixel_does_not_move_white(tmp_path: pathlib.Path, kind: str, white:
 def test_types_that_do_not_say_white_are_refused_unless_the_file_does(tmp_path: pathlib.Path, kind: str) -> None:
     values = np.ones((12, 4, 4), dtype=kind)
     with pytest.raises(InputError, match=f"{kind} does not say it. Add an array `levels`"):
-        check_white(written(tmp_path / "a.npz", values), None)
+        white_level(written(tmp_path / "a.npz", values), None)
     assert levels(written(tmp_path / "b.npz", values, levels=np.array(100))) == 100
 
 
 def test_pictures_of_an_older_model_have_its_white_or_are_refused(tmp_path: pathlib.Path) -> None:
     data = written(tmp_path / "a.npz", np.ones((12, 4, 4), dtype=np.uint8))
-    assert check_white(data, Images(4, 4, 1, 255)) == 255
+    assert white_level(data, Images(4, 4, 1, 255)) == 255
     with pytest.raises(InputError, match="must not be guessed"):
-        check_white(data, Images(4, 4, 1, 16))
+        white_level(data, Images(4, 4, 1, 16))
 
 
 def test_what_is_no_picture_has_no_white(tmp_path: pathlib.Path) -> None:
-    assert check_white(written(tmp_path / "a.npz", np.ones((12, 4))), None) is None
-    assert check_white("example:digits", None) is None
+    assert white_level(written(tmp_path / "a.npz", np.ones((12, 4))), None) is None
+    assert white_level("example:digits", None) is None
 
 
 @pytest.mark.parametrize(("size", "mode"), [((5, 4), "L"), ((4, 4), "RGB")])
@@ -65,7 +65,7 @@ def test_a_folder_in_which_one_picture_decides_for_others_is_refused(
     assert levels(str(tmp_path)) == 255
     Image.new(mode, size, 7).save(tmp_path / "odd.png")
     with pytest.raises(InputError, match="takes pictures of one size and mode"):
-        check_white(str(tmp_path), None)
+        white_level(str(tmp_path), None)
 
 
 def test_a_bright_picture_does_not_move_how_others_are_made_smaller() -> None:

@@ -5,7 +5,7 @@ import pathlib
 import pytest
 import torch
 
-from feller.app.workflows.private.private_training import MINUTE
+from feller.app.workflows.private.private_training import CLOCK_SECONDS
 from feller.core.run_folder import Run
 from feller.training.callbacks import CheckpointSaver
 from feller.training.checkpoint import read_counters
@@ -13,7 +13,7 @@ from feller.training.loop import make_train_state
 from feller.training.optimizer import TrainConfig
 
 
-@pytest.mark.parametrize(("resolution", "kept"), [(0.0, 61.5), (MINUTE, 120.0)])
+@pytest.mark.parametrize(("resolution", "kept"), [(0.0, 61.5), (CLOCK_SECONDS, 120.0)])
 def test_saving_rounds_what_is_written_and_not_the_clock(
     tmp_path: pathlib.Path, resolution: float, kept: float
 ) -> None:

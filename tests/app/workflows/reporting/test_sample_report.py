@@ -9,8 +9,8 @@ import torch
 
 from feller.app.cli import main
 from feller.app.modalities.registration import find_recipe, registration_of
-from feller.app.workflows.next_steps import wishes
-from feller.app.workflows.reporting.comparison import Judged, from_all_over
+from feller.app.workflows.next_steps import condition_examples
+from feller.app.workflows.reporting.comparison import SampleComparison, evenly_spaced
 from feller.data.images.labelled_images import LabelledImages
 from feller.data.loading.dataset_reader import read
 from feller.data.loading.raw import RawTexts, object_array
@@ -92,7 +92,7 @@ def labelled() -> Dataset:
 )
 def test_wishes_can_be_met(data: Dataset, keys: list[str]) -> None:
     about = find_recipe("auto", data, "tiny")[1].model_spec(data)
-    found = dict(wish.split("=") for wish, _ in wishes(about, data))
+    found = dict(wish.split("=") for wish, _ in condition_examples(about, data))
     assert list(found) == keys
     for key, text in found.items():
         if key == "structure":  # a file
@@ -135,7 +135,7 @@ def test_names_of_reports() -> None:
         (None, "example:moons/test", "report-moons-test"),
         ("out/", "a b.csv", "report-out-a-b-csv"),
     ):
-        assert Judged(generated=data, train=data, held_out=data, samples=samples, data=other).name == name
+        assert SampleComparison(generated=data, train=data, held_out=data, samples=samples, data=other).name == name
 
 
 def test_classes_are_shown_in_turn_with_their_shares() -> None:
@@ -143,8 +143,8 @@ def test_classes_are_shown_in_turn_with_their_shares() -> None:
     lines = [f"{word} number {i}" for i in range(30) for word in ("short", "long", "longer")]
     labels = np.array([0 if line.startswith("short") else 1 for line in lines])
     data = text_dataset(RawTexts(object_array(lines), documents=True, labels=labels, classes=("a", "b")))
-    shown = from_all_over(data, 90)
+    shown = evenly_spaced(data, 90)
     assert torch.bincount(shown.given["label"]).tolist() == [8, 16]
-    few = from_all_over(read("example:digits"), 100).given["label"]
+    few = evenly_spaced(read("example:digits"), 100).given["label"]
     assert torch.equal(few, few.sort().values)
     assert torch.bincount(few).min() > 5

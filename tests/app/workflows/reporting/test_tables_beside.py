@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from feller.app.modalities import tables
-from feller.app.workflows.reporting.comparison import Judged
+from feller.app.workflows.reporting.comparison import SampleComparison
 from feller.core.rng import Rng
 from feller.data.modality import Dataset
 from feller.data.tables.column import Categorical
@@ -25,7 +25,7 @@ def rows(seed: int, n: int, most: int) -> Dataset:
 
 def test_pictures_are_beside_the_rows_of_the_text(monkeypatch: pytest.MonkeyPatch) -> None:
     made, train, held_out = rows(0, 500, 3), rows(1, 500, 2), rows(2, 60, 1)
-    judged = Judged(generated=made, train=train, held_out=held_out, samples=None, data=None)
+    judged = SampleComparison(generated=made, train=train, held_out=held_out, samples=None, data=None)
     numbers = samples_quality(made, train, held_out, Rng(0))
     seen: dict[str, np.ndarray] = {}
 
@@ -34,7 +34,7 @@ def test_pictures_are_beside_the_rows_of_the_text(monkeypatch: pytest.MonkeyPatc
         return Image.new("RGB", (8, 8))
 
     monkeypatch.setattr(tables, "pairs_map", pairs)
-    captions = [caption for caption, _ in tables.tables_beside(judged, dict(numbers))]
+    captions = [caption for caption, _ in tables.table_figures(judged, dict(numbers))]
     errors = seen["errors"]
     worst = max((errors[i, j], i, j) for i in range(3) for j in range(i))
     assert worst[0] == pytest.approx(numbers["tv2_max"])

@@ -6,7 +6,7 @@ import pathlib
 import pytest
 
 from feller.app.cli import main
-from feller.app.workflows.run_status import unfinished
+from feller.app.workflows.run_status import incomplete_notice
 from feller.core.run_folder import Run
 
 
@@ -21,14 +21,14 @@ def run(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Run:
 
 def test_samples_of_a_stopped_fit_say_so(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     """A fit that by its counters was stopped after two of three steps."""
-    assert unfinished(run) == ""
+    assert incomplete_notice(run) == ""
     capsys.readouterr()
     counters = json.loads(run.progress.read_text())
     run.progress.write_text(json.dumps({**counters, "step": 2}))
     said = "this run is not complete: training stopped after 2 of 3 steps; go on with: feller fit --resume --out r"
-    assert unfinished(run) == said
+    assert incomplete_notice(run) == said
     with run.lock():
-        assert unfinished(run).endswith("a process works on it, and its weights are those of step 2 of 3")
+        assert incomplete_notice(run).endswith("a process works on it, and its weights are those of step 2 of 3")
     assert main(["sample", "r", "-n", "3", "--out", "made.csv"]) == 0
     assert said in capsys.readouterr().err
 

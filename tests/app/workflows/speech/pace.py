@@ -6,17 +6,17 @@ from typing import Any
 import torch
 from torch import nn
 
-from feller.app.reporter import Tell
+from feller.app.reporter import Reporter
 from feller.data.speech.durations import DurationModel
 
 
-class Listening(Tell):
+class Listening(Reporter):
     """Keeps what it hears."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
 
-    def say(self, text: str) -> None:
+    def log(self, text: str) -> None:
         """Keep a line."""
         self.lines.append(text)
 

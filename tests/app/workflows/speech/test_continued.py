@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from feller.app.workflows.speech.recordings import clips_of, continued
+from feller.app.workflows.speech.recordings import clips_of, split_utterances
 from feller.data.loading.raw import PhoneAlignment, RawSpeech, object_array
 from feller.data.speech.dataset import speech_dataset
 from feller.data.speech.modality import Speech
@@ -47,10 +47,10 @@ def test_words_have_their_times_and_silences_without_length_are_none() -> None:
 
 def test_the_first_words_are_heard_and_the_others_said_anew() -> None:
     found = data((3, 4, 5, 0, 6, 7, 2, 8, 1))
-    cut = continued(kind(found), found)[0]
+    cut = split_utterances(kind(found), found)[0]
     assert cut.text == "eight a"
-    assert cut.heard[:, 0].tolist() == list(range(3, 12))
-    assert cut.real[:, 0].tolist() == list(range(12, 35))
+    assert cut.prompt_mel[:, 0].tolist() == list(range(3, 12))
+    assert cut.target_mel[:, 0].tolist() == list(range(12, 35))
     kept = [part.phone for part in cut.script.parts if part.is_recorded]
     assert kept == ["SIL", "T_B", "UW_E"]  # a silence of no length, and a word
     assert [part.phone for part in cut.script.parts[cut.script.prompt_length :]] == [*PHONES[3:]]
@@ -60,13 +60,13 @@ def test_the_first_words_are_heard_and_the_others_said_anew() -> None:
 def test_no_more_is_heard_and_said_than_a_model_does_at_once() -> None:
     found = data((3, 4, 5, 0, 6, 7, 2, 8, 1))
     small = replace(kind(found), window_frames=30)
-    cut = continued(small, found)[0]
+    cut = split_utterances(small, found)[0]
     assert cut.text == "eight"
-    assert not continued(replace(small, window_frames=8), found)
+    assert not split_utterances(replace(small, window_frames=8), found)
 
 
 def test_words_that_do_not_fit_their_phones_are_not_known() -> None:
     found = data((3, 4, 5, 0, 6, 7, 2, 8, 1), "two eight")
-    cut = continued(kind(found), found)[0]
+    cut = split_utterances(kind(found), found)[0]
     assert cut.text == ""
-    assert torch.equal(cut.real[:, 0], torch.arange(12.0, 35.0))
+    assert torch.equal(cut.target_mel[:, 0], torch.arange(12.0, 35.0))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from feller.app.workflows.speech import evaluate_speech
-from feller.app.workflows.speech.evaluate_speech import Attentive
+from feller.app.workflows.speech.evaluate_speech import ASRCache
 from feller.data.loading.raw import Waveform
 from feller.evaluation.speech.asr import SpeechRecognizer
 from feller.evaluation.speech.mos import MOSRatings
@@ -28,9 +28,9 @@ def test_what_is_heard_is_kept_and_the_share_is_told(monkeypatch: pytest.MonkeyP
     tell = Listening()
     monkeypatch.setattr(tell, "progress", lambda share, text="": shares.append(share))
     sounds = [tone(0.1), tone(0.2)]
-    ears = Attentive(2, tell, Level())
+    ears = ASRCache(2, tell, Level())
     assert ears.transcribe(sounds) == ["0.1", "0.2"]
-    assert [ears.heard[sound] for sound in sounds] == ["0.1", "0.2"]
+    assert [ears.transcripts[sound] for sound in sounds] == ["0.1", "0.2"]
     for sound in sounds:
         ears.rate(sound)
     assert shares == [0.25, 0.5, 0.75, 1.0]

@@ -9,8 +9,14 @@ from feller.app.options import config_of
 from feller.app.reporter import SILENT
 from feller.app.workflows.speech import sample_speech
 from feller.app.workflows.speech.sample_speech import utter
-from feller.app.workflows.speech.speech_request import Wanted, wanted
-from feller.app.workflows.speech.synthesize import Manner, halves, sentences, timed, together
+from feller.app.workflows.speech.speech_request import SpeechRequest, parse_request
+from feller.app.workflows.speech.synthesize import (
+    SpeechSynthesisConfig,
+    merge_sentences,
+    split_in_two,
+    split_sentences,
+    with_durations,
+)
 from feller.core.errors import InputError
 from feller.core.rng import Rng
 from feller.core.run_folder import Run
@@ -35,31 +41,40 @@ from tests.errors import refuses
     ],
 )
 def test_sentences(text: str, parts: list[str]) -> None:
-    assert sentences(text) == parts
+    assert split_sentences(text) == parts
 
 
 def test_halves_are_cut_between_words_near_the_middle() -> None:
-    assert halves("a b c d") == ("a b", "c d")
-    assert halves("one two three, four five six seven") == ("one two three,", "four five six seven")
-    assert halves("one, two three four five six seven eight") == ("one, two three four", "five six seven eight")
-    assert halves("one  two") == ("one", "two")
+    assert split_in_two("a b c d") == ("a b", "c d")
+    assert split_in_two("one two three, four five six seven") == ("one two three,", "four five six seven")
+    assert split_in_two("one, two three four five six seven eight") == ("one, two three four", "five six seven eight")
+    assert split_in_two("one  two") == ("one", "two")
     text = " ".join("abcdefghijk")
-    assert " ".join(halves(text)) == text
+    assert " ".join(split_in_two(text)) == text
     for endless in ("x" * 99, " word "):
         with pytest.raises(InputError, match=r"too long to be said at once\. Write it in shorter words"):
-            halves(endless)
+            split_in_two(endless)
 
 
 def test_texts_are_put_together_as_long_as_they_fit() -> None:
-    assert together(["aa", "b", "cc", "dddd", "e"], lambda text: len(text) <= 5) == ["aa b", "cc", "dddd", "e"]
-    assert together(["aa", "b"], lambda text: False) == ["aa", "b"]
-    assert together([], lambda text: True) == []
+    assert merge_sentences(["aa", "b", "cc", "dddd", "e"], lambda text: len(text) <= 5) == ["aa b", "cc", "dddd", "e"]
+    assert merge_sentences(["aa", "b"], lambda text: False) == ["aa", "b"]
+    assert merge_sentences([], lambda text: True) == []
 
 
 def cut(model: Model, text: str, n: int = 1, *, whole: bool = False) -> list[list[int]]:
     """Return the frames of each piece of a text, in each of n."""
-    asks = wanted(config_of(SampleConfig, text=text, spell=True), sample_speech.require_speech(model), str, SILENT)
-    pieces = sample_speech._pieces(model, asks, n, Manner(sampling=SamplerConfig(), varied=n > 1), Rng(0), whole=whole)
+    asks = parse_request(
+        config_of(SampleConfig, text=text, spell=True), sample_speech.require_speech(model), str, SILENT
+    )
+    pieces = sample_speech._pieces(
+        model,
+        asks,
+        n,
+        SpeechSynthesisConfig(sampling=SamplerConfig(), samples_durations=n > 1),
+        Rng(0),
+        is_single_piece=whole,
+    )
     return [[sum(script.lengths) for script in piece] for piece in pieces]
 
 
@@ -87,8 +102,8 @@ def test_a_text_without_an_end_is_cut_before_a_network_sees_it(even: Model, monk
     seen: list[int] = []
     monkeypatch.setattr(
         sample_speech,
-        "timed",
-        lambda model, scripts, *how: seen.append(scripts[0].shortest) or timed(model, scripts, *how),
+        "with_durations",
+        lambda model, scripts, *how: seen.append(scripts[0].shortest) or with_durations(model, scripts, *how),
     )
     pieces = cut(even, "hello " * 1000)
     assert sum(frames for piece in pieces for frames in piece) == 4000 * 10 + (1000 + len(pieces)) * 2
@@ -99,13 +114,18 @@ def test_an_edited_recording_does_not_grow_without_end(even: Model) -> None:
     script = text_script([("HH",)] * 601)
     with pytest.raises(InputError, match=r"this lasts 6\.0 s or more, and 6\.0 s is the most"):
         sample_speech._pieces(
-            even, Wanted(lambda text: script), 1, Manner(sampling=SamplerConfig()), Rng(0), whole=False
+            even,
+            SpeechRequest(lambda text: script),
+            1,
+            SpeechSynthesisConfig(sampling=SamplerConfig()),
+            Rng(0),
+            is_single_piece=False,
         )
 
 
 def test_missing_words_of_all_sentences_are_listed(even: Model) -> None:
     with pytest.raises(InputError, match="2 words are missing in the dictionary: zyqqxv, wuggle"):
-        wanted(
+        parse_request(
             config_of(SampleConfig, text="Hello zyqqxv. Hello! A wuggle?"),
             sample_speech.require_speech(even),
             str,
@@ -121,7 +141,7 @@ def test_durations_of_a_table_are_not_cut(even: Model) -> None:
 def test_pieces_fade_into_each_other(even: Model, speaking: pathlib.Path, tmp_path: pathlib.Path) -> None:
     tell = Listening()
     options = {"text": "Hello world. " * 6, "out": str(tmp_path / "a.npz"), "vocoder": "griffin-lim:1"}
-    uttered, _ = utter(Run(speaking), config_of(SampleConfig, **options), tell=tell)
+    uttered, _ = utter(Run(speaking), config_of(SampleConfig, **options), reporter=tell)
     frames = int(uttered.data.given["valid"].sum())
     assert frames == 2 * (24 * 10 + 7 * 2)
     assert len(uttered.sounds[0].samples) == 160 * frames - 480

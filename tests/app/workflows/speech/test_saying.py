@@ -8,8 +8,16 @@ import torch
 
 from feller.app.modalities.speech import require_speech
 from feller.app.reporter import SILENT
-from feller.app.workflows.speech.recordings import recorded, shortened
-from feller.app.workflows.speech.synthesize import TOGETHER, Manner, Spoken, behind, pronounced, say, timed
+from feller.app.workflows.speech.recordings import recorded, truncate_clip
+from feller.app.workflows.speech.synthesize import (
+    BATCH_SIZE,
+    SpeechSynthesisConfig,
+    SynthesizedSpeech,
+    continue_from,
+    phonemize,
+    synthesize,
+    with_durations,
+)
 from feller.core.errors import InputError, UsageError
 from feller.core.rng import Rng
 from feller.core.run_folder import Run
@@ -31,7 +39,7 @@ from tests.app.workflows.speech.pace import Listening
 from tests.data.speech.clip import CLIPS, TEXTS
 
 DRAWS = Rng(5)
-MANNER = Manner(sampling=SamplerConfig("midpoint", 4))
+MANNER = SpeechSynthesisConfig(sampling=SamplerConfig("midpoint", 4))
 HELLO, WORLD = ("HH", "AH", "L", "OW"), ("W", "ER", "L", "D")
 
 
@@ -53,13 +61,15 @@ def model(speaking: pathlib.Path) -> Model:
 def clips(model: Model) -> tuple[AlignedRecording, AlignedRecording]:
     named = (("LJ001-0008.flac", 0), ("LJ001-0002.flac", 1))
     return tuple(  # type: ignore[return-value]
-        recorded(require_speech(model), (str(CLIPS / name), TEXTS[name]), "--voice", str, SILENT, spelled=False)
+        recorded(require_speech(model), (str(CLIPS / name), TEXTS[name]), "--voice", str, SILENT, spells_unknown=False)
         for name, _ in named
     )
 
 
-def spoken(model: Model, *scripts: Script, manner: Manner = MANNER, draws: Rng = DRAWS) -> list[Spoken]:
-    return say(model, timed(model, scripts, manner, draws), manner, draws)
+def spoken(
+    model: Model, *scripts: Script, manner: SpeechSynthesisConfig = MANNER, draws: Rng = DRAWS
+) -> list[SynthesizedSpeech]:
+    return synthesize(model, with_durations(model, scripts, manner, draws), manner, draws)
 
 
 def tasks(clip: AlignedRecording, other: AlignedRecording) -> dict[str, Script]:
@@ -76,15 +86,15 @@ def test_what_is_kept_is_the_recording_bit_by_bit(
     model: Model, clips: tuple[AlignedRecording, AlignedRecording], task: str
 ) -> None:
     (said,) = spoken(model, tasks(*clips)[task])
-    assert len(said.mel) == len(said.kept) == sum(said.script.lengths)
+    assert len(said.mel) == len(said.kept_mask) == sum(said.script.lengths)
     assert said.mel.dtype == torch.float32
-    assert 0 < int(said.kept.sum()) < len(said.kept)
+    assert 0 < int(said.kept_mask.sum()) < len(said.kept_mask)
     for part, start, length in zip(said.script.parts, said.script.starts, said.script.lengths, strict=True):
-        assert (said.kept[start : start + length] == part.is_recorded).all()
+        assert (said.kept_mask[start : start + length] == part.is_recorded).all()
         if part.origin is not None:
             assert torch.equal(said.mel[start : start + length], clips[0].mel[part.origin : part.origin + length])
     assert said.mel.isfinite().all()
-    assert said.first == sum(said.script.lengths[: said.script.prompt_length])
+    assert said.first_frame == sum(said.script.lengths[: said.script.prompt_length])
 
 
 def test_a_recording_of_which_all_is_kept_comes_back(
@@ -108,13 +118,13 @@ def test_a_recording_of_which_nothing_is_kept_is_not_listened_to(
         resynthesis_script(clip),
         denoising_script(louder, 0, n // 2),
     )
-    assert not some.kept.any()
-    mels = [say(model, [each.script], MANNER, DRAWS)[0].mel for each in (some, same, again)]
+    assert not some.kept_mask.any()
+    mels = [synthesize(model, [each.script], MANNER, DRAWS)[0].mel for each in (some, same, again)]
     assert torch.equal(mels[0], mels[1])
     assert torch.equal(mels[0], mels[2])
-    beside = say(model, [denoising_script(clip, 0, n // 2)], MANNER, DRAWS)[0]
-    other = say(model, [kept.script], MANNER, DRAWS)[0]
-    assert not torch.allclose(beside.mel[~beside.kept], other.mel[~other.kept], atol=1e-3)
+    beside = synthesize(model, [denoising_script(clip, 0, n // 2)], MANNER, DRAWS)[0]
+    other = synthesize(model, [kept.script], MANNER, DRAWS)[0]
+    assert not torch.allclose(beside.mel[~beside.kept_mask], other.mel[~other.kept_mask], atol=1e-3)
 
 
 def test_which_scripts_are_together_does_not_matter(
@@ -123,22 +133,26 @@ def test_which_scripts_are_together_does_not_matter(
     """Each has the noise of its number, and padding is not seen: 16 go through the network at once."""
     short = text_script([HELLO]).with_durations((3, 4, 5, 6, 7, 2))
     long = denoising_script(clips[0], 50, 90)
-    scripts = [short, long] * (TOGETHER // 2) + [short, long]
-    found = say(model, scripts, MANNER, DRAWS)
-    for i in (0, 1, TOGETHER, TOGETHER + 1):
-        (alone,) = say(model, [scripts[i]], MANNER, replace(DRAWS, first_example=i))
+    scripts = [short, long] * (BATCH_SIZE // 2) + [short, long]
+    found = synthesize(model, scripts, MANNER, DRAWS)
+    for i in (0, 1, BATCH_SIZE, BATCH_SIZE + 1):
+        (alone,) = synthesize(model, [scripts[i]], MANNER, replace(DRAWS, first_example=i))
         torch.testing.assert_close(found[i].mel, alone.mel, atol=2e-4, rtol=0)
 
 
 def test_durations_are_asked_for_a_few_scripts_at_once(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each script has the noise of its number, whichever are with it."""
-    manner, scripts = replace(MANNER, varied=True), [text_script([HELLO, WORLD])] * (TOGETHER + 2)
-    found = timed(model, scripts, manner, DRAWS)
+    manner, scripts = replace(MANNER, samples_durations=True), [text_script([HELLO, WORLD])] * (BATCH_SIZE + 2)
+    found = with_durations(model, scripts, manner, DRAWS)
     assert len({script.lengths for script in found}) > 1
-    for i in (1, TOGETHER + 1):
-        assert timed(model, scripts[:1], manner, replace(DRAWS, first_example=i))[0].lengths == found[i].lengths
-    monkeypatch.setattr("feller.app.workflows.speech.synthesize.TOGETHER", 3)
-    assert [script.lengths for script in timed(model, scripts, manner, DRAWS)] == [script.lengths for script in found]
+    for i in (1, BATCH_SIZE + 1):
+        assert (
+            with_durations(model, scripts[:1], manner, replace(DRAWS, first_example=i))[0].lengths == found[i].lengths
+        )
+    monkeypatch.setattr("feller.app.workflows.speech.synthesize.BATCH_SIZE", 3)
+    assert [script.lengths for script in with_durations(model, scripts, manner, DRAWS)] == [
+        script.lengths for script in found
+    ]
 
 
 def test_a_phone_that_was_heard_for_no_time_is_kept_so(
@@ -153,7 +167,7 @@ def test_a_phone_that_was_heard_for_no_time_is_kept_so(
 
 
 def test_several_differ_and_a_seed_gives_the_same(model: Model) -> None:
-    manner = replace(MANNER, varied=True)
+    manner = replace(MANNER, samples_durations=True)
     scripts = [text_script([HELLO, WORLD])] * 4
     found, again = (spoken(model, *scripts, manner=manner) for _ in range(2))
     other = spoken(model, *scripts, manner=manner, draws=Rng(6))
@@ -163,13 +177,13 @@ def test_several_differ_and_a_seed_gives_the_same(model: Model) -> None:
     assert len({each.script.lengths for each in found}) > 1
     assert [each.script.lengths for each in found] != [each.script.lengths for each in other]
     same = [text_script([HELLO]).with_durations((3, 4, 5, 6, 7, 2))] * 2
-    first, second = say(model, same, MANNER, DRAWS)
+    first, second = synthesize(model, same, MANNER, DRAWS)
     assert not torch.allclose(first.mel, second.mel, atol=0.1)
 
 
 def test_the_likeliest_durations_are_always_the_same(model: Model) -> None:
-    first, second = timed(model, [text_script([HELLO, WORLD])] * 2, MANNER, DRAWS)
-    (other,) = timed(model, [text_script([HELLO, WORLD])], MANNER, Rng(9))
+    first, second = with_durations(model, [text_script([HELLO, WORLD])] * 2, MANNER, DRAWS)
+    (other,) = with_durations(model, [text_script([HELLO, WORLD])], MANNER, Rng(9))
     assert first.lengths == second.lengths == other.lengths
 
 
@@ -179,7 +193,7 @@ def test_phones_last_and_silences_may_not(
 ) -> None:
     """Those that are kept stay as they are, a kept silence of no time, too."""
     script = editing_script(clips[0], "has zero been surpassed", [(), HELLO, (), ()])
-    found = timed(model, [script, text_script([HELLO] * 20)], replace(MANNER, varied=varied), DRAWS)
+    found = with_durations(model, [script, text_script([HELLO] * 20)], replace(MANNER, samples_durations=varied), DRAWS)
     for before, after in zip(script.parts, found[0].parts, strict=True):
         assert before.length in (None, after.length)
         assert before.origin == after.origin
@@ -190,21 +204,21 @@ def test_phones_last_and_silences_may_not(
 
 
 def test_silences_at_the_ends_are_short(model: Model) -> None:
-    (found,) = timed(model, [text_script([HELLO, WORLD])], MANNER, DRAWS)
+    (found,) = with_durations(model, [text_script([HELLO, WORLD])], MANNER, DRAWS)
     assert found.lengths[0] <= 10
     assert found.lengths[-1] <= 10
 
 
 def test_speed_divides_durations_once(model: Model, clips: tuple[AlignedRecording, AlignedRecording]) -> None:
     script = voice_prompt_script(clips[0], [HELLO, WORLD])
-    usual, fast, slow = (timed(model, [script], replace(MANNER, speed=v), DRAWS)[0] for v in (1.0, 2.0, 0.25))
+    usual, fast, slow = (with_durations(model, [script], replace(MANNER, speed=v), DRAWS)[0] for v in (1.0, 2.0, 0.25))
     shown = script.prompt_length
     assert usual.lengths[:shown] == fast.lengths[:shown] == slow.lengths[:shown]
     for part, a, b, c in zip(usual.parts, usual.lengths, fast.lengths, slow.lengths, strict=True):
         if part.phone != SIL and not part.is_recorded:
             assert (b, c) == (max(round(a / 2), 1), 4 * a)
     told = text_script([HELLO]).with_durations((0, 4, 5, 6, 7, 0))
-    assert timed(model, [told], replace(MANNER, speed=2.0), DRAWS)[0].lengths == told.lengths
+    assert with_durations(model, [told], replace(MANNER, speed=2.0), DRAWS)[0].lengths == told.lengths
 
 
 def test_guidance_counts_from_one(model: Model, clips: tuple[AlignedRecording, AlignedRecording]) -> None:
@@ -212,7 +226,7 @@ def test_guidance_counts_from_one(model: Model, clips: tuple[AlignedRecording, A
     a, b = (text_script([word]).with_durations((3, 4, 5, 6, 7, 2)) for word in (HELLO, WORLD))
 
     def made(script: Script, guidance: float) -> torch.Tensor:
-        return say(model, [script], replace(MANNER, guidance=guidance), DRAWS)[0].mel
+        return synthesize(model, [script], replace(MANNER, guidance=guidance), DRAWS)[0].mel
 
     assert not torch.allclose(made(a, 1.0), made(a, 1.7), atol=1e-3)
     assert not torch.allclose(made(a, 1.0), made(b, 1.0), atol=1e-3)
@@ -221,23 +235,23 @@ def test_guidance_counts_from_one(model: Model, clips: tuple[AlignedRecording, A
 
 def test_what_cannot_be_said_is_told(model: Model) -> None:
     with pytest.raises(UsageError, match="how long they last"):
-        say(model, [text_script([HELLO])], MANNER, DRAWS)
+        synthesize(model, [text_script([HELLO])], MANNER, DRAWS)
     with pytest.raises(UsageError, match="longer than no time"):
-        say(model, [text_script([HELLO]).with_durations((0,) * 6)], MANNER, DRAWS)
+        synthesize(model, [text_script([HELLO]).with_durations((0,) * 6)], MANNER, DRAWS)
     with pytest.raises(InputError, match="not among"):
-        timed(model, [text_script([("Q",)])], MANNER, DRAWS)
+        with_durations(model, [text_script([("Q",)])], MANNER, DRAWS)
     kind = replace(require_speech(model), duration_regressor=None)
     bare = Model.from_spec(replace(model.spec, modality=kind), model.network)
     with pytest.raises(UsageError, match="has not learned how long"):
-        timed(bare, [text_script([HELLO])], MANNER, DRAWS)
+        with_durations(bare, [text_script([HELLO])], MANNER, DRAWS)
 
 
 def test_recordings_are_shortened_at_a_word(clips: tuple[AlignedRecording, AlignedRecording]) -> None:
     clip, tell = clips[0], Listening()
-    assert shortened(clip, len(clip.mel), tell) is clip
+    assert truncate_clip(clip, len(clip.mel), tell) is clip
     assert not tell.lines
     second = clip.spoken_words[1]
-    short = shortened(clip, second.end + 3, tell)
+    short = truncate_clip(clip, second.end + 3, tell)
     assert [word.text for word in short.spoken_words] == [word.text for word in clip.spoken_words[:2]]
     assert torch.equal(short.mel, clip.mel[: second.end])
     assert len(short.sound.samples) == 160 * second.end
@@ -245,7 +259,7 @@ def test_recordings_are_shortened_at_a_word(clips: tuple[AlignedRecording, Align
         f"of LJ001-0008.flac the first {second.end / 100:.1f} s are listened to: the model hears no more at once"
     ]
     with pytest.raises(InputError, match=r"LJ001-0008.flac: the model listens to 0.05 s at most"):
-        shortened(clip, 5, tell)
+        truncate_clip(clip, 5, tell)
     script = voice_prompt_script(short, [HELLO])
     assert sum(part.length or 0 for part in script.parts[: script.prompt_length]) == second.end
 
@@ -261,20 +275,20 @@ def test_models_of_words_of_a_user_know_them(model: Model) -> None:
     kind = replace(
         require_speech(model), user_pronunciations={"zork": (("Z", "AO", "R", "K"),), "hello": (("HH", "OW"),)}
     )
-    assert pronounced(kind, "Zork hello world") == (("Z", "AO", "R", "K"), ("HH", "OW"), ("W", "ER", "L", "D"))
+    assert phonemize(kind, "Zork hello world") == (("Z", "AO", "R", "K"), ("HH", "OW"), ("W", "ER", "L", "D"))
 
 
 def test_what_follows_listens_to_the_end_of_what_was_said(model: Model) -> None:
     before = spoken(model, text_script([HELLO, WORLD]))[0]
     room = sum(before.script.lengths[-5:]) + 1
-    (script,) = timed(model, [text_script([HELLO])], MANNER, DRAWS)
-    follows = behind(before, script, room)
+    (script,) = with_durations(model, [text_script([HELLO])], MANNER, DRAWS)
+    follows = continue_from(before, script, room)
     heard = follows.parts[: follows.prompt_length]
     assert len(heard) >= 5
     assert sum(part.length or 0 for part in heard) <= room
     assert [part.phone for part in heard] == [part.phone for part in before.script.parts[-len(heard) :]]
-    after = say(model, [follows], MANNER, DRAWS)[0]
-    assert torch.equal(after.mel[: after.first], before.mel[len(before.mel) - after.first :])
+    after = synthesize(model, [follows], MANNER, DRAWS)[0]
+    assert torch.equal(after.mel[: after.first_frame], before.mel[len(before.mel) - after.first_frame :])
     assert follows.parts[follows.prompt_length :] == script.parts
-    assert not torch.equal(after.mel[after.first :], say(model, [script], MANNER, DRAWS)[0].mel)
-    assert behind(before, script, 0).lengths[-len(script.parts) :] == script.lengths
+    assert not torch.equal(after.mel[after.first_frame :], synthesize(model, [script], MANNER, DRAWS)[0].mel)
+    assert continue_from(before, script, 0).lengths[-len(script.parts) :] == script.lengths

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from feller.app.cli import main
-from feller.app.workflows.speech.vocoders import vocoder_of
+from feller.app.workflows.speech.vocoders import load_vocoder
 from feller.core.errors import InputError, UsageError
 from feller.core.run_folder import open_run
 from feller.core.safetensors_io import load_tensors
@@ -144,15 +144,15 @@ def test_what_it_cannot_be_is_refused(
 def test_a_run_is_a_vocoder(trained: pathlib.Path) -> None:
     mel = MelConfig.default_for(8_000)
     wanted = torch.full((9, 40), -5.0)
-    made = vocoder_of(str(trained), mel).synthesize(wanted, mel)
+    made = load_vocoder(str(trained), mel).synthesize(wanted, mel)
     assert made.shape == (720,)
-    assert torch.equal(made, vocoder_of(str(trained), mel).synthesize(wanted, mel))
+    assert torch.equal(made, load_vocoder(str(trained), mel).synthesize(wanted, mel))
     with pytest.raises(InputError, match=r"log mels of Mel\(rate=8000.*these are of Mel\(rate=16000.*Fit another"):
-        vocoder_of(str(trained), MelConfig())
+        load_vocoder(str(trained), MelConfig())
 
 
 def test_a_run_of_something_else_is_none(tmp_path: pathlib.Path) -> None:
     run = str(tmp_path / "moons")
     assert main(["fit", "example:moons", "--size", "tiny", "--steps", "1", "--out", run]) == 0
     with pytest.raises(UsageError, match=r"is no vocoder\. Fit one with"):
-        vocoder_of(run, MelConfig())
+        load_vocoder(run, MelConfig())

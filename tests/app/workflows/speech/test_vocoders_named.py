@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from feller.app.workflows.speech.vocoders import vocoder_of
+from feller.app.workflows.speech.vocoders import load_vocoder
 from feller.core.errors import InputError, UsageError
 from feller.core.rng import Rng
 from feller.core.safetensors_io import save_tensors
@@ -45,22 +45,22 @@ def folder(place: pathlib.Path, config: Any = CONFIG, name: str = "generator.saf
 
 
 def test_griffin_lim_has_a_name() -> None:
-    assert vocoder_of("griffin-lim", MEL) == GriffinLim()
-    assert vocoder_of("griffin-lim:7", MEL) == GriffinLim(7)
+    assert load_vocoder("griffin-lim", MEL) == GriffinLim()
+    assert load_vocoder("griffin-lim:7", MEL) == GriffinLim(7)
     for wrong in ("griffin-lim:", "griffin-lim:0", "griffin-lim:x", "griffin-lim:-3", "griffin-lim:99999"):
         with pytest.raises(UsageError, match="griffin-lim:ITERATIONS, from 1 to 10,000; found griffin-lim:"):
-            vocoder_of(wrong, MEL)
+            load_vocoder(wrong, MEL)
 
 
 @pytest.mark.parametrize("config", [CONFIG, {**CONFIG, **SAID}])
 def test_weights_of_others_make_sounds(tmp_path: pathlib.Path, config: Any) -> None:
     place = folder(tmp_path / "hifigan", config)
     wanted = Rng(0).stream("mel").normal((6, 40))
-    made = vocoder_of(str(place), MEL).synthesize(wanted, MEL)
+    made = load_vocoder(str(place), MEL).synthesize(wanted, MEL)
     with torch.no_grad():
         assert torch.equal(made, network().synthesize(wanted[None])[0])
     assert made.shape == (480,)
-    assert torch.equal(vocoder_of(str(place / "generator.safetensors"), MEL).synthesize(wanted, MEL), made)
+    assert torch.equal(load_vocoder(str(place / "generator.safetensors"), MEL).synthesize(wanted, MEL), made)
 
 
 @pytest.mark.parametrize(
@@ -82,27 +82,27 @@ def test_weights_of_others_make_sounds(tmp_path: pathlib.Path, config: Any) -> N
 def test_other_settings_are_refused(tmp_path: pathlib.Path, change: dict[str, Any], told: str) -> None:
     place = folder(tmp_path / "hifigan", {**CONFIG, **change})
     with pytest.raises(InputError, match=told) as caught:
-        vocoder_of(str(place), MEL)
+        load_vocoder(str(place), MEL)
     assert "\n" not in str(caught.value)
 
 
 def test_other_bands_are_refused(tmp_path: pathlib.Path) -> None:
     mel = MelConfig(8_000, 512, 320, 80, 39, 4_000)
     with pytest.raises(InputError, match=r"with 39 bands: 1 differ, conv_pre.weight"):
-        vocoder_of(str(folder(tmp_path / "hifigan")), mel)
+        load_vocoder(str(folder(tmp_path / "hifigan")), mel)
 
 
 def test_settings_that_are_missing_are_named(tmp_path: pathlib.Path) -> None:
     config = {name: value for name, value in CONFIG.items() if name != "upsample_rates"}
     for wrong in (config, [1], "x"):
         with pytest.raises(InputError, match=r"settings of a HiFi-GAN generator.*missing: upsample_rates"):
-            vocoder_of(str(folder(tmp_path / "hifigan", wrong)), MEL)
+            load_vocoder(str(folder(tmp_path / "hifigan", wrong)), MEL)
     (tmp_path / "hifigan" / "config.json").write_text("{")
     with pytest.raises(InputError, match=r"no valid JSON"):
-        vocoder_of(str(tmp_path / "hifigan"), MEL)
+        load_vocoder(str(tmp_path / "hifigan"), MEL)
     (tmp_path / "hifigan" / "config.json").unlink()
     with refuses(InputError, found="none"):
-        vocoder_of(str(tmp_path / "hifigan"), MEL)
+        load_vocoder(str(tmp_path / "hifigan"), MEL)
 
 
 class Trap:
@@ -123,7 +123,7 @@ def test_pickles_are_refused_unread(tmp_path: pathlib.Path, name: str) -> None:
     torch.save(Trap(tmp_path / "executed"), place / name)
     for asked in (place, place / name):
         with pytest.raises(InputError, match=r"is a pickle, which can run code of its writer\. Convert it") as caught:
-            vocoder_of(str(asked), MEL)
+            load_vocoder(str(asked), MEL)
         assert "save_file" in str(caught.value)
         assert "\n" not in str(caught.value)
     assert not (tmp_path / "executed").exists()
@@ -131,16 +131,16 @@ def test_pickles_are_refused_unread(tmp_path: pathlib.Path, name: str) -> None:
 
 def test_what_is_none_is_told(tmp_path: pathlib.Path) -> None:
     with pytest.raises(UsageError, match=r"expected griffin-lim, .*found no vocos"):
-        vocoder_of("vocos", MEL)
+        load_vocoder("vocos", MEL)
     with pytest.raises(InputError, match=r"is no run and holds no weights"):
-        vocoder_of(str(tmp_path), MEL)
+        load_vocoder(str(tmp_path), MEL)
     (tmp_path / "a.txt").write_text("x")
     with pytest.raises(InputError, match=r"expected weights in a file .safetensors"):
-        vocoder_of(str(tmp_path / "a.txt"), MEL)
+        load_vocoder(str(tmp_path / "a.txt"), MEL)
     place = folder(tmp_path / "two")
     folder(place, name="other.safetensors")
     with pytest.raises(UsageError, match=r"holds 2 files .safetensors\. Name one"):
-        vocoder_of(str(place), MEL)
+        load_vocoder(str(place), MEL)
     (place / "other.safetensors").write_bytes(b"x" * 100)
     with pytest.raises(InputError, match=r"damaged"):
-        vocoder_of(str(place / "other.safetensors"), MEL)
+        load_vocoder(str(place / "other.safetensors"), MEL)

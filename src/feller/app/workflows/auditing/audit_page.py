@@ -6,9 +6,9 @@ from dataclasses import replace
 from typing import Any
 
 from feller.app.workflows.auditing import plan_calculator
-from feller.app.workflows.auditing.attacks import Attacked
-from feller.app.workflows.auditing.audit_target import Opened
-from feller.app.workflows.auditing.fisher_leakage import ToldRows
+from feller.app.workflows.auditing.attacks import AttackResults
+from feller.app.workflows.auditing.audit_target import AuditTarget
+from feller.app.workflows.auditing.fisher_leakage import RowLeakage
 from feller.app.workflows.auditing.retraining_attacks import candidates, flags
 from feller.app.workflows.private import guarantee_text
 from feller.evaluation.attacks.attack_scores import ATTACKS, CANARY_ATTACKS
@@ -23,7 +23,7 @@ SUSPECT = 0.55
 """Area under ROC from which members are told apart."""
 WEAK = 0.9
 """Bound on guessing what is guessed once in ten without the model, beyond which next to nothing is bounded."""
-MORE = 0.01
+COPY_MARGIN = 0.01
 """Share of copies beyond that of unseen data that counts as copying."""
 ALARM, HOLDS, LOOSE = "Alarm: the guarantee does not hold", "Guarantee holds", "Guarantee bounds next to nothing"
 LEAKS, OPEN = "No guarantee, and rows leak", "No guarantee"
@@ -36,14 +36,14 @@ def audit_verdict(ledger: Ledger | None, numbers: Mapping[str, Any]) -> Verdict:
     if ledger is None:
         leaks = tuple(_leaks(numbers))
         return Verdict(LEAKS if leaks else OPEN, leaks or worst)
-    broken = tuple(_broken(numbers))
+    broken = tuple(_contradicted_metrics(numbers))
     if broken:
         return Verdict(ALARM, broken)
     grade = LOOSE if (numbers.get("guess_0.1") or 0.0) > WEAK else HOLDS
     return Verdict(grade, ("epsilon", "delta", "guess_0.1", *worst))
 
 
-def _broken(numbers: Mapping[str, Any]) -> Iterator[str]:
+def _contradicted_metrics(numbers: Mapping[str, Any]) -> Iterator[str]:
     """Yield the metrics that contradict the ledger."""
     if numbers.get("noise_held", 1.0) < numbers.get("noise_held_least", 0.0):
         yield from ("noise_held", "noise_held_least")
@@ -61,8 +61,8 @@ def _leaks(numbers: Mapping[str, Any]) -> Iterator[str]:
     if error is not None and spread is not None and error < spread:
         yield "rebuilt_error"
     for name in ("copies", "passages"):
-        share, others = numbers.get(name), numbers.get(f"{name}_held_out") or 0.0
-        if share is not None and share > others + MORE:
+        fraction, others = numbers.get(name), numbers.get(f"{name}_held_out") or 0.0
+        if fraction is not None and fraction > others + COPY_MARGIN:
             yield name
     yield from (name for name in _strongest(numbers) if numbers[name] > SUSPECT)
 
@@ -70,11 +70,11 @@ def _leaks(numbers: Mapping[str, Any]) -> Iterator[str]:
 def _strongest(numbers: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the attack on members with the largest area under ROC; nothing if none was tried."""
     areas = {f"{way}_auc": numbers.get(f"{way}_auc") for way in ATTACKS if way not in CANARY_ATTACKS}
-    known = {name: area for name, area in areas.items() if is_number(area)}
-    return (max(known, key=lambda name: known[name]),) if known else ()
+    measured = {name: area for name, area in areas.items() if is_number(area)}
+    return (max(measured, key=lambda name: measured[name]),) if measured else ()
 
 
-WITHOUT = (
+NOT_PRIVATE_TEXT = (
     "This model was trained WITHOUT privacy: nothing bounds what it reveals of single rows. Attacks that find nothing"
     " prove nothing."
 )
@@ -84,50 +84,50 @@ SEEDED = "the noise was drawn from a recorded seed: NOTHING is protected from an
 
 
 def audit_report(
-    it: Opened,
+    target: AuditTarget,
     numbers: Mapping[str, Any],
-    found: Attacked,
-    watched: ToldRows | None = None,
-    shown: int = 10,
+    results: AttackResults,
+    leakage: RowLeakage | None = None,
+    max_rows: int = 10,
 ) -> RunReport:
     """Put together what the page shows."""
-    run, asked, ledger, kind = it.run, it.asked, it.ledger, it.model.spec.modality
-    words = [] if ledger is None else plan_calculator.words(dict(numbers))
+    run, record, ledger, kind = target.run, target.record, target.ledger, target.model.spec.modality
+    words = [] if ledger is None else plan_calculator.explain(dict(numbers))
     pictures: list[tuple[str, ReportPicture]] = []
-    if watched is not None:
+    if leakage is not None:
         caption = "How near an attacker without bias can come to each row"
-        pictures.append((caption, plot_error_bounds(watched.least, watched.line, watched.spread)))
-        if watched.picture is not None:
+        pictures.append((caption, plot_error_bounds(leakage.min_errors, leakage.renyi_bound, leakage.mean_row_error)))
+        if leakage.picture is not None:
             pictures.append(
-                ("Watched rows: most exposed above, least exposed below (least error without bias)", watched.picture)
+                ("Watched rows: most exposed above, least exposed below (least error without bias)", leakage.picture)
             )
-    pictures += found.pictures
-    if found.guesses:
-        pictures.append(("How often each cell is guessed right", plot_guesses(found.guesses)))
+    pictures += results.pictures
+    if results.guesses:
+        pictures.append(("How often each cell is guessed right", plot_guesses(results.guesses)))
     found_verdict = audit_verdict(ledger, numbers)
     cautions = (
-        (SEEDED,) if asked.provenance.private is not None and asked.provenance.private.unsafe_seed is not None else ()
+        (SEEDED,) if record.provenance.private is not None and record.provenance.private.unsafe_seed is not None else ()
     )
     return RunReport(
-        title=f"{asked.data}, recipe {asked.provenance.recipe}: what can be learned about single rows",
+        title=f"{record.data}, recipe {record.provenance.recipe}: what can be learned about single rows",
         command=shlex.join(["feller", "audit", str(run.path), *flags(numbers)]),
         verdict=replace(found_verdict, cautions=cautions),
         compared=" ".join(sentence(line) for line in words),
         numbers=numbers,
-        guarantee=WITHOUT if ledger is None else guarantee_text.sentence(ledger, asked, kind),
+        guarantee=NOT_PRIVATE_TEXT if ledger is None else guarantee_text.sentence(ledger, record, kind),
         expenses=ledger.describe_events() if ledger else (),
         caveat=guarantee_text.caveat(ledger),
-        notes=found.notes,
+        notes=results.notes,
         curve=None,
         pictures=pictures,
         heading="What an attacker could guess",
         grids=[
             *([_attacks(numbers)] if any(f"{way}_auc" in numbers for way in ATTACKS) else []),
-            *([_rebuilt(numbers)] if "rebuilt_error" in numbers else []),
+            *([_reconstruction_grid(numbers)] if "rebuilt_error" in numbers else []),
             *candidates(numbers),
-            *([_columns(found)] if found.guesses else []),
-            *([_exposed(watched.most_exposed(shown))] if watched is not None else []),
-            *found.grids,
+            *([_columns(results)] if results.guesses else []),
+            *([_exposed_rows_grid(leakage.most_exposed(max_rows))] if leakage is not None else []),
+            *results.grids,
         ],
     )
 
@@ -148,10 +148,10 @@ def _attacks(numbers: Mapping[str, Any]) -> ReportTable:
     )
 
 
-def _rebuilt(numbers: Mapping[str, Any]) -> ReportTable:
+def _reconstruction_grid(numbers: Mapping[str, Any]) -> ReportTable:
     """Set an attack on single rows beside what bounds it."""
     steady = 2 * numbers.get("rebuilt_steady", 0) > numbers["rebuilt_rows"]
-    least, known = numbers.get("fisher_median") if steady else None, numbers.get("fisher_with_prior")
+    least, bound_with_prior = numbers.get("fisher_median") if steady else None, numbers.get("fisher_with_prior")
     return ReportTable(
         "Rows reconstructed from the weights",
         "By an attacker who knows all other rows: at the optimum all gradients add up to zero, so the others' give the"
@@ -160,12 +160,12 @@ def _rebuilt(numbers: Mapping[str, Any]) -> ReportTable:
         ("attack", "error", "lower bound", "always the mean row"),
         [
             ("as it answers, median row", numbers["rebuilt_error"], least, numbers["spread"]),
-            ("clipped to [0, 1], all rows", numbers["rebuilt_error_known"], known, numbers["spread"]),
+            ("clipped to [0, 1], all rows", numbers["rebuilt_error_known"], bound_with_prior, numbers["spread"]),
         ],
     )
 
 
-def _exposed(rows: Sequence[tuple[int, float, float]]) -> ReportTable:
+def _exposed_rows_grid(rows: Sequence[tuple[int, float, float]]) -> ReportTable:
     """List the rows of which most was released."""
     return ReportTable(
         "Most exposed rows",
@@ -177,17 +177,17 @@ def _exposed(rows: Sequence[tuple[int, float, float]]) -> ReportTable:
     )
 
 
-def _columns(found: Attacked) -> ReportTable:
+def _columns(results: AttackResults) -> ReportTable:
     """List what is guessed of each column."""
     return ReportTable(
         "Cells guessed from the rest of the row",
         "Without a model the most frequent value is named. Better guesses of unseen rows are knowledge of people in"
         " general; what the model knows of its own rows beyond that is bounded in the last column.",
         ("column", "most frequent value", "unseen rows", "training rows", "training rows, bound"),
-        [(one.name, one.prior, one.others, one.members, _bound(one.bound)) for one in found.guesses],
+        [(one.name, one.prior, one.others, one.members, _bound(one.bound)) for one in results.guesses],
     )
 
 
-def _bound(share: float | None) -> float | str | None:
+def _bound(bound: float | None) -> float | str | None:
     """Return a bound, or that there is none: every cell may be guessed right."""
-    return "1.00 (no bound)" if share is not None and share >= CERTAIN else share
+    return "1.00 (no bound)" if bound is not None and bound >= CERTAIN else bound

@@ -2,9 +2,16 @@
 
 from dataclasses import dataclass
 
-from feller.app.workflows.fine_tuned_run import knows_objective, recipe_of, tuned_of
+from feller.app.workflows.fine_tuned_run import knows_objective, read_recipe, read_tuning_record
 from feller.app.workflows.private.budget import own_ledger
-from feller.app.workflows.run_config import FitRecord, parts, read_again, read_as, record_of, same_data
+from feller.app.workflows.run_config import (
+    FitRecord,
+    is_same_data,
+    read_fit_record,
+    read_run_data,
+    reread_data,
+    train_test_split,
+)
 from feller.core.errors import InputError, UsageError
 from feller.core.run_folder import Run
 from feller.data.loading.in_memory import DataSource, is_in_memory, said_of
@@ -25,11 +32,11 @@ NOT_AUDITED = {
 
 
 @dataclass(frozen=True, eq=False)
-class Opened:
+class AuditTarget:
     """What attacks have to do with."""
 
     run: Run
-    asked: FitRecord
+    record: FitRecord
     model: Model
     ledger: Ledger | None
     """What was spent; None without privacy."""
@@ -51,12 +58,12 @@ class Opened:
         return self.ledger.delta if self.ledger else 0.0
 
     @property
-    def tells(self) -> bool:
+    def is_regressor(self) -> bool:
         """Say whether the model tells of data, and draws none."""
         return self.model.family.prediction_target is not None
 
 
-def opened(run: Run, data: DataSource | None) -> Opened:
+def open_audit_target(run: Run, data: DataSource | None) -> AuditTarget:
     """Open a run and read its rows.
 
     Args:
@@ -70,42 +77,42 @@ def opened(run: Run, data: DataSource | None) -> Opened:
     model = load_model(run)
     model.network.to(get_engine().device)
     _check_kind(run, model)
-    asked = record_of(run)
-    ledger = _ledger(run, asked)
-    rows = _rows(asked, model, data)
+    record = read_fit_record(run)
+    ledger = _ledger(run, record)
+    rows = _rows(record, model, data)
     rows.require_in_memory("an audit")
-    train, held_out = parts(asked, rows)
-    return Opened(run, asked, model, ledger, _objective(run), train, held_out)
+    train, held_out = train_test_split(record, rows)
+    return AuditTarget(run, record, model, ledger, _objective(run), train, held_out)
 
 
 def _check_kind(run: Run, model: Model) -> None:
     """Refuse runs that hold no model of examples."""
     if model.family.name in NOT_AUDITED:
         raise UsageError(f"{run.path} {NOT_AUDITED[model.family.name]}")
-    if tuned_of(run) is not None:
+    if read_tuning_record(run) is not None:
         raise UsageError(
             "was tuned and learned from no rows itself", remedy="Audit the run that it began with", file=run.path
         )
 
 
-def _ledger(run: Run, asked: FitRecord) -> Ledger | None:
+def _ledger(run: Run, record: FitRecord) -> Ledger | None:
     """Return what was spent, if the run is private."""
-    ledger, planned = own_ledger(run, asked.provenance.fingerprint), asked.provenance.private
-    if (ledger is None) != (planned is None):
+    ledger, privacy_plan = own_ledger(run, record.provenance.fingerprint), record.provenance.private
+    if (ledger is None) != (privacy_plan is None):
         missing = "is missing" if ledger is None else "is of another run: this one was trained without privacy"
         raise InputError(missing, remedy="Bring the right one back", file=run.ledger)
     return ledger
 
 
-def _rows(asked: FitRecord, model: Model, data: DataSource | None) -> Dataset:
+def _rows(record: FitRecord, model: Model, data: DataSource | None) -> Dataset:
     """Read the rows that the run learned from, as the model sees them."""
     modality = model.spec.modality
     if data is None:
-        return read_again(asked, modality).with_modality(modality)
-    given = data if is_in_memory(data) else None
-    named = str(data) if given is None else said_of(given)
-    rows = read_as(asked.with_data(named), modality, given)
-    if not same_data(asked, rows, asked.data if given is not None else named):
+        return reread_data(record, modality).with_modality(modality)
+    in_memory_data = data if is_in_memory(data) else None
+    named = str(data) if in_memory_data is None else said_of(in_memory_data)
+    rows = read_run_data(record.with_data(named), modality, in_memory_data)
+    if not is_same_data(record, rows, record.data if in_memory_data is not None else named):
         raise InputError(
             f"{named} is not what this run learned from: its fingerprint is another",
             remedy="Give the rows that were fitted, all of them and in the same order",
@@ -117,7 +124,7 @@ def _objective(run: Run) -> Objective | None:
     """Return what the run was trained by; None where it needs an older model beside it, or nobody knows."""
     if not knows_objective(run.read_field(run.recipe, "recipe")):
         return None
-    recipe = recipe_of(run)
+    recipe = read_recipe(run)
     if recipe.objective.requires or recipe.reflow_pairs:
         return None
     return recipe.objective.build(TrainingContext())

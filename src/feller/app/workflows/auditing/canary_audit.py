@@ -8,10 +8,10 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor
 
-from feller.app.reporter import Tell
-from feller.app.workflows.auditing.attacks import Attacked
-from feller.app.workflows.auditing.audit_target import Opened
-from feller.app.workflows.auditing.retrain import Again, joined
+from feller.app.reporter import Reporter
+from feller.app.workflows.auditing.attacks import AttackResults
+from feller.app.workflows.auditing.audit_target import AuditTarget
+from feller.app.workflows.auditing.retrain import Retrainer, concatenate_datasets
 from feller.app.workflows.private.privacy_config import Guarantee
 from feller.core.errors import UsageError
 from feller.core.gradient import Gradient
@@ -34,7 +34,7 @@ from feller.training.engine import get_engine
 from feller.training.objective import Example
 
 
-def strangers(train: Dataset, held_out: Dataset, n: int, draws: Rng) -> Dataset:
+def make_canaries(train: Dataset, held_out: Dataset, n: int, rng: Rng) -> Dataset:
     """Return so many rows to plant.
 
     Cells of tables and levels of pictures are drawn evenly from all that may stand there, each by itself; numbers from
@@ -44,64 +44,64 @@ def strangers(train: Dataset, held_out: Dataset, n: int, draws: Rng) -> Dataset:
         train: What was learned from.
         held_out: Others of the same law.
         n: Rows.
-        draws: Source of all randomness.
+        rng: Source of all randomness.
 
     Raises:
         UsageError: If rows cannot be made up, and fewer are held out.
     """
     kind = train.modality
-    made = _made_up(kind, train, n, draws)
+    made = _random_values(kind, train, n, rng)
     if made is not None:
-        given, told = kind.add_derived_conditions(_conditions(kind, n, draws)), _targets(train, n, draws)
-        return Dataset(made, given, kind, properties=told, target=train.target)
+        cond, targets = kind.add_derived_conditions(_conditions(kind, n, rng)), _targets(train, n, rng)
+        return Dataset(made, cond, kind, properties=targets, target=train.target)
     if n > len(held_out):
         raise UsageError(
             f"held-out examples are planted of {kind.display_name}, and there are {len(held_out):,} of them",
             remedy=f"Take --canaries {len(held_out):,} or fewer",
         )
-    return held_out.subset(torch.randperm(len(held_out), generator=draws.stream("held out").shared_generator())[:n])
+    return held_out.subset(torch.randperm(len(held_out), generator=rng.stream("held out").shared_generator())[:n])
 
 
-def _made_up(kind: Modality, train: Dataset, n: int, draws: Rng) -> Tensor | None:
+def _random_values(kind: Modality, train: Dataset, n: int, rng: Rng) -> Tensor | None:
     if (table := as_table(train).modality.view(Table)) is not None:
-        return _cells(table, n, draws)
+        return _cells(table, n, rng)
     if (images := kind.view(Images)) is not None:
         shape = (n, *train.values.shape[1:])
-        return draws.stream("levels").randint(images.levels + 1, shape).to(train.values.dtype)
+        return rng.stream("levels").randint(images.levels + 1, shape).to(train.values.dtype)
     if kind.view(Points) is not None:
         low, high = train.values.amin(0), train.values.amax(0)
-        return low + (high - low) * draws.stream("numbers").uniform((n, len(low)), torch.float64).to(low.dtype)
+        return low + (high - low) * rng.stream("numbers").uniform((n, len(low)), torch.float64).to(low.dtype)
     return None
 
 
-def _cells(kind: Table, n: int, draws: Rng) -> Tensor:
+def _cells(kind: Table, n: int, rng: Rng) -> Tensor:
     """Draw codes evenly from each column; those that break a rule are moved to the nearest that keep all."""
     counts = torch.tensor(kind.counts)
-    u = draws.stream("cells").uniform((n, len(counts)), torch.float64)
+    u = rng.stream("cells").uniform((n, len(counts)), torch.float64)
     codes = (u * counts).long()
     if not kind.schema.pairs:
         return codes
     return torch.from_numpy(repair(codes.numpy(), kind.schema.pairs, kind.counts))
 
 
-def _conditions(kind: Modality, n: int, draws: Rng) -> Cond:
-    return {name: draws.stream(f"a {name}").randint(len(classes), (n,)) for name, classes in kind.conditions.items()}
+def _conditions(kind: Modality, n: int, rng: Rng) -> Cond:
+    return {name: rng.stream(f"a {name}").randint(len(classes), (n,)) for name, classes in kind.conditions.items()}
 
 
-def _targets(train: Dataset, n: int, draws: Rng) -> dict[str, Tensor]:
+def _targets(train: Dataset, n: int, rng: Rng) -> dict[str, Tensor]:
     """Draw what a model tells of rows: a class evenly, numbers from among those of other rows."""
     if train.target is None:
         return {}
-    count, drawn = len(train.target.classes), {}
+    count, targets = len(train.target.classes), {}
     for name in train.target.names:
-        draw, known = draws.stream(f"the target {name}"), train.properties[name]
-        drawn[name] = draw.randint(count, (n,)).double() if count else known[draw.randint(len(known), (n,))]
-    return drawn
+        stream, values = rng.stream(f"the target {name}"), train.properties[name]
+        targets[name] = stream.randint(count, (n,)).double() if count else values[stream.randint(len(values), (n,))]
+    return targets
 
 
-FEWEST = 32
+MIN_CANARIES = 32
 """Planted rows from which something can be proven."""
-PLACES = 4
+CANARIES_PER_PLACE = 4
 """One planted row in so many is a place with several candidates, where an attacker hears the steps."""
 CANDIDATES = 10
 """Of each place: guessed right once in ten without the model."""
@@ -110,94 +110,98 @@ MEMORY = 2**28
 
 
 @dataclass(frozen=True, eq=False)
-class Plot:
+class CanaryPlacement:
     """Rows that may be planted, and which are."""
 
     rows: Dataset
     """Those by a coin, then the candidates of each place."""
-    planted: Canaries
+    canaries: Canaries
 
     @property
-    def by_coin(self) -> Dataset:
+    def coin_rows(self) -> Dataset:
         """Rows that are there by a coin."""
-        return self.rows.subset(torch.arange(len(self.planted.present)))
+        return self.rows.subset(torch.arange(len(self.canaries.present)))
 
 
-def check_planted(again: Again, count: int) -> None:
+def check_canaries(again: Retrainer, count: int) -> None:
     """Refuse what proves nothing, or needs too much memory, before anything is trained."""
-    if count < FEWEST:
-        raise UsageError(f"a number of planted rows, {FEWEST} or more", count, "200 is usual", argument="canaries")
-    if not isinstance(again.planned, Guarantee):
+    if count < MIN_CANARIES:
+        raise UsageError(
+            f"a number of planted rows, {MIN_CANARIES} or more", count, "200 is usual", argument="canaries"
+        )
+    if not isinstance(again.privacy_plan, Guarantee):
         return
     p = count_parameters(again.description.build(Rng(0)))
     if (most := MEMORY // p) < count:
         raise UsageError(
             f"gradients of {count:,} planted rows by {p:,} weights need too much memory",
-            remedy=f"Take --canaries {most:,} or fewer{'' if most >= FEWEST else ', which is too few: leave it out'}",
+            remedy=f"Take --canaries {most:,} or fewer{'' if most >= MIN_CANARIES else ', which is too few: leave it out'}",
         )
 
 
-def plot(again: Again, train: Dataset, held_out: Dataset, count: int, draws: Rng) -> Plot:
+def place_canaries(again: Retrainer, train: Dataset, held_out: Dataset, count: int, rng: Rng) -> CanaryPlacement:
     """Make rows to plant, and flip their coins."""
-    places = count // PLACES if isinstance(again.planned, Guarantee) else 0
+    places = count // CANARIES_PER_PLACE if isinstance(again.privacy_plan, Guarantee) else 0
     coins = count - places
-    rows = strangers(train, held_out, coins + CANDIDATES * places, draws.fold_in("strangers"))
-    present = draws.stream("coins").uniform((coins,), torch.float64) < 0.5
-    chosen = draws.stream("chosen").randint(CANDIDATES, (places,))
-    return Plot(rows, Canaries(present, chosen, CANDIDATES))
+    rows = make_canaries(train, held_out, coins + CANDIDATES * places, rng.fold_in("strangers"))
+    present = rng.stream("coins").uniform((coins,), torch.float64) < 0.5
+    chosen = rng.stream("chosen").randint(CANDIDATES, (places,))
+    return CanaryPlacement(rows, Canaries(present, chosen, CANDIDATES))
 
 
-def planted(it: Opened, again: Again, count: int, draws: Rng, tell: Tell, *, factor: float = 1.0) -> Attacked:
+def canary_attack(
+    it: AuditTarget, again: Retrainer, count: int, rng: Rng, reporter: Reporter, *, factor: float = 1.0
+) -> AttackResults:
     """Train once more, with planted rows, and look for them by losses, and by noisy gradients where there are some.
 
     Args:
         it: The run, which never saw the planted rows.
         again: How it was made.
         count: Planted rows.
-        draws: Source of all that is not private noise.
-        tell: Hears how it goes.
+        rng: Source of all that is not private noise.
+        reporter: Hears how it goes.
         factor: Of the noise, beside what the ledger counts: to try the audit on what is broken.
     """
-    field, planned = plot(again, it.train, it.held_out, count, draws), again.planned
-    seed, ears = draws.fold_in("again").seed, list[CanaryAttacker]()
+    field, privacy_plan = place_canaries(again, it.train, it.held_out, count, rng), again.privacy_plan
+    seed, attackers = rng.fold_in("again").seed, list[CanaryAttacker]()
     rows = it.train
 
     def wrap(gradient: DPSGD) -> Gradient:
         inner = DPSGD(sigma=gradient.sigma * factor, clip=gradient.clip, noise=gradient.noise)
-        return AuditedGradient(inner=inner, attacker=ears[0], sigma=gradient.sigma)
+        return AuditedGradient(inner=inner, attacker=attackers[0], sigma=gradient.sigma)
 
-    if isinstance(planned, Guarantee):
-        coins = make_noise(planned.unsafe_seed, "again", seed, "planted")
-        ears.append(
+    if isinstance(privacy_plan, Guarantee):
+        coins = make_noise(privacy_plan.unsafe_seed, "again", seed, "planted")
+        attackers.append(
             CanaryAttacker(
-                field.planted, _examples(field.rows, again, draws), rate=planned.batch / planned.n, noise=coins
+                field.canaries, _examples(field.rows, again, rng), rate=privacy_plan.batch / privacy_plan.n, noise=coins
             )
         )
     else:
-        rows = joined(it.train, field.rows.subset(field.planted.included))
-    tell.task("training with planted rows")
-    found = again.of(rows, seed, wrap=wrap, tell=tell.progress)
-    tell.done()
-    objective, at = again.objective, draws.fold_in("loss")
-    before, after = (example_losses(one.network, objective, field.by_coin, at) for one in (it.model, found))
+        rows = concatenate_datasets(it.train, field.rows.subset(field.canaries.included))
+    reporter.start("training with planted rows")
+    retrained = again.train(rows, seed, wrap=wrap, on_progress=reporter.progress)
+    reporter.finish()
+    objective, at = again.objective, rng.fold_in("loss")
+    before, after = (example_losses(one.network, objective, field.coin_rows, at) for one in (it.model, retrained))
     numbers: dict[str, float | None] = {"canaries": float(count)}
-    numbers |= canary_scores(before - after, field.planted.present, it.delta).with_prefix("planted")
-    for ear in ears:
-        numbers |= canary_scores(ear.coin_scores, field.planted.present, it.delta).with_prefix("overheard")
+    numbers |= canary_scores(before - after, field.canaries.present, it.delta).with_prefix("planted")
+    for ear in attackers:
+        numbers |= canary_scores(ear.coin_scores, field.canaries.present, it.delta).with_prefix("overheard")
         allowed = rero(1 / CANDIDATES, it.expenses)
-        guesses = identification_scores(ear.candidate_scores, field.planted.chosen, allowed)
+        guesses = identification_scores(ear.candidate_scores, field.canaries.chosen, allowed)
         numbers |= {f"candidates_{name}": value for name, value in asdict(guesses).items()}
         numbers |= {"candidates_places": float(len(ear.candidate_scores)), "candidates_blind": 1 / CANDIDATES}
-    return Attacked(numbers)
+    return AttackResults(numbers)
 
 
-def _examples(rows: Dataset, again: Again, draws: Rng) -> CanaryExamplesFn:
+def _examples(rows: Dataset, again: Retrainer, rng: Rng) -> CanaryExamplesFn:
     """Return what makes the examples of a step, in which each row meets what follows from its own number."""
     device, objective = get_engine().device, again.objective
     batch = tree_map(lambda leaf: leaf.to(device), {"x_1": rows.modality.encode(rows.values), "given": rows.given})
 
     def at(network: torch.nn.Module, step: int) -> Example:
-        example = objective.draw(batch, draws.fold_in("planted", step), network)
+        example = objective.draw(batch, rng.fold_in("planted", step), network)
         if num_examples(example) != len(rows):
             raise UsageError("this recipe draws several examples of a row, whose gradients are not cut apart")
         return example
@@ -205,10 +209,10 @@ def _examples(rows: Dataset, again: Again, draws: Rng) -> CanaryExamplesFn:
     return at
 
 
-def slower(again: Again, count: int) -> float:
+def training_slowdown(again: Retrainer, count: int) -> float:
     """Return how many times as long as the run its training with planted rows takes, about."""
-    planned = again.planned
-    if not isinstance(planned, Guarantee):
+    privacy_plan = again.privacy_plan
+    if not isinstance(privacy_plan, Guarantee):
         return 1.0
-    places = count // PLACES
-    return 2 + (count - places + CANDIDATES * places) / planned.batch
+    places = count // CANARIES_PER_PLACE
+    return 2 + (count - places + CANDIDATES * places) / privacy_plan.batch

@@ -13,13 +13,13 @@ PRIORS = (1 / 256, 0.02, 0.1, 0.5)
 """Chances to guess right without a model, for which the chance with it is told."""
 BLIND = 1 / 12
 """Mean squared error of answering the middle, for numbers spread evenly from 0 to 1."""
-MOST = 1e6
+MAX_NOISE = 1e6
 """Noise of a plan, beyond which nothing is left to be told."""
-LEAST = 1e-3
+MIN_NOISE = 1e-3
 """Noise of a plan, in clip norms, below which counting it says nothing."""
 
 
-def plan(noise: float | None, rate: float | None, steps: int | None) -> PoissonSubsampledGaussian:
+def planned_event(noise: float | None, rate: float | None, steps: int | None) -> PoissonSubsampledGaussian:
     """Return the expense of a training as it is asked for.
 
     Raises:
@@ -29,14 +29,16 @@ def plan(noise: float | None, rate: float | None, steps: int | None) -> PoissonS
         raise UsageError(
             "the calculator takes --noise, --rate and --steps, such as --noise 1.1 --rate 0.01 --steps 1000"
         )
-    if noise > MOST:
-        raise UsageError(f"{noise:g} hides all that there is", remedy=f"Plan with {MOST:,g} or less", argument="noise")
+    if noise > MAX_NOISE:
+        raise UsageError(
+            f"{noise:g} hides all that there is", remedy=f"Plan with {MAX_NOISE:,g} or less", argument="noise"
+        )
     if not noise > 0:
         raise UsageError(
             "above 0", f"{noise:g}: without noise everything is told, and nothing bounds it", argument="noise"
         )
-    if noise < LEAST:
-        raise UsageError(f"{noise:g} is as good as none", remedy=f"Plan with {LEAST:g} or more", argument="noise")
+    if noise < MIN_NOISE:
+        raise UsageError(f"{noise:g} is as good as none", remedy=f"Plan with {MIN_NOISE:g} or more", argument="noise")
     check_number("rate", rate, gt=0, le=1)
     check_number("steps", steps, ge=1)
     return PoissonSubsampledGaussian("training", noise, rate, steps)
@@ -66,20 +68,20 @@ def reconstruction(expenses: Sequence[DpEvent]) -> dict[str, Any]:
     }
 
 
-def words(found: dict[str, Any]) -> list[str]:
+def explain(numbers: dict[str, Any]) -> list[str]:
     """Say what bounds mean, for people."""
-    if not found["mse_bound"]:
+    if not numbers["mse_bound"]:
         error = "nothing bounds the error of reconstruction from this side: e^epsilon_order2 is beyond all numbers"
-    elif found["mse_bound"] > BLIND:
+    elif numbers["mse_bound"] > BLIND:
         error = "reconstructing a row is no better than a blind guess, for whoever guesses without bias"
     else:
         error = (
-            f"numbers from 0 to 1 could be reconstructed to within about {found['mse_bound'] ** 0.5:.2g}, not nearer,"
+            f"numbers from 0 to 1 could be reconstructed to within about {numbers['mse_bound'] ** 0.5:.2g}, not nearer,"
             " by whoever answers without bias"
         )
     guess = f"guess_{PRIORS[2]:.3g}"
     return [
         error,
-        f"a value that is guessed right once in ten without the model is guessed right in {found[guess]:.3g} with it,"
+        f"a value that is guessed right once in ten without the model is guessed right in {numbers[guess]:.3g} with it,"
         " at most, by whoever knows all else about the row",
     ]

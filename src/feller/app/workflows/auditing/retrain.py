@@ -7,11 +7,11 @@ from typing import Any, cast
 
 import torch
 
-from feller.app.workflows.auditing.audit_target import Opened
-from feller.app.workflows.fine_tuned_run import recipe_of
-from feller.app.workflows.private.pretrain_on_marginals import law_of, teach
-from feller.app.workflows.private.privacy_config import Allowance, Guarantee
-from feller.app.workflows.private.private_training import SEED, clip_of
+from feller.app.workflows.auditing.audit_target import AuditTarget
+from feller.app.workflows.fine_tuned_run import read_recipe
+from feller.app.workflows.private.pretrain_on_marginals import marginal_model_of, pretrain_on_marginals
+from feller.app.workflows.private.privacy_config import ClosedFormBudget, Guarantee
+from feller.app.workflows.private.private_training import SEED, make_clip_fn
 from feller.core.errors import UsageError
 from feller.core.gradient import Gradient
 from feller.core.pytree import concatenate
@@ -44,18 +44,18 @@ def _plain(gradient: DPSGD) -> Gradient:
 
 
 @dataclass(frozen=True, eq=False)
-class Again:
+class Retrainer:
     """How a run was made. What was told of its rows before its training, such as noisy shares of columns, stays."""
 
     description: ModelSpec
     recipe: Recipe
-    planned: Guarantee | Allowance | None
+    privacy_plan: Guarantee | ClosedFormBudget | None
     ledger: Ledger | None
     steps: int
     """That the run took."""
     seconds: float
     """That these took."""
-    law: MarginalModel | None
+    marginal_model: MarginalModel | None
     """Of noisy counts, which a network of rows learns first."""
 
     @property
@@ -63,13 +63,13 @@ class Again:
         """What the run was trained by."""
         return self.recipe.objective.build(TrainingContext())
 
-    def of(
+    def train(
         self,
         rows: Dataset,
         seed: int,
         *,
         wrap: Wrap = _plain,
-        tell: Callable[[float], None] = lambda share: None,
+        on_progress: Callable[[float], None] = lambda share: None,
     ) -> Model:
         """Make the model of other rows; nothing is written.
 
@@ -77,41 +77,41 @@ class Again:
             rows: As the model sees them.
             seed: Of all that is not private noise, which is fresh.
             wrap: Hears the steps of a private training.
-            tell: Hears the share that is done.
+            on_progress: Hears the share that is done.
 
         Raises:
             InputError: If the training fails.
         """
         if self.recipe.objective.is_one_shot:
-            return self._at_once(cast(OneShotObjective, self.recipe.objective), rows, seed)
-        planned, here = self.planned, get_engine()
-        network = self.description.build(Rng(seed)).to(here.device)
+            return self._fit_closed_form(cast(OneShotObjective, self.recipe.objective), rows, seed)
+        privacy_plan, engine = self.privacy_plan, get_engine()
+        network = self.description.build(Rng(seed)).to(engine.device)
         training = replace(self.recipe.train, steps=self.steps, minutes=None)
-        learner, gradient, draws = make_train_state(network, training), None, Rng(seed)
-        if isinstance(planned, Guarantee):
-            self._rehearse(learner, seed)
-            feed = _poisson_batches(rows, planned, self._noise(seed, "batches"))
+        learner, gradient, rng = make_train_state(network, training), None, Rng(seed)
+        if isinstance(privacy_plan, Guarantee):
+            self._pretrain(learner, seed)
+            feed = _poisson_batches(rows, privacy_plan, self._noise(seed, "batches"))
             noise = self._noise(seed, "training")
-            gradient = wrap(DPSGD(sigma=planned.sigma, clip=clip_of(planned), noise=noise))
-            draws = Rng(int.from_bytes(self._noise(seed, "examples").random_bytes(SEED)))
+            gradient = wrap(DPSGD(sigma=privacy_plan.sigma, clip=make_clip_fn(privacy_plan), noise=noise))
+            rng = Rng(int.from_bytes(self._noise(seed, "examples").random_bytes(SEED)))
         else:
             feed = batch_loader(rows, training.batch_size, Rng(seed))
-        for report in train(learner, self.objective, feed, training, rng=draws, engine=here, gradient=gradient):
+        for report in train(learner, self.objective, feed, training, rng=rng, engine=engine, gradient=gradient):
             if gradient is None:
                 check_finite(report)
-            tell(report.progress)
+            on_progress(report.progress)
         learner.ema.copy_to(learner.network)
         return Model.from_spec(self.description, learner.network.eval())
 
-    def smaller(self, n: int) -> "Again":
+    def for_rows(self, n: int) -> "Retrainer":
         """Return the same for other numbers of rows: private steps get the noise that they need for the epsilon spent.
 
         Raises:
             UsageError: If a batch is more than that.
         """
-        if not isinstance(self.planned, Guarantee) or self.ledger is None:
+        if not isinstance(self.privacy_plan, Guarantee) or self.ledger is None:
             return self
-        batch, ledger = self.planned.batch, self.ledger
+        batch, ledger = self.privacy_plan.batch, self.ledger
         if batch > n:
             raise UsageError(
                 f"a shadow model learns from {n:,} rows, fewer than this run's batch of {batch:,}",
@@ -120,34 +120,42 @@ class Again:
             )
         others = [one for one in ledger.events if not isinstance(one, PoissonSubsampledGaussian)]
         sigma = calibrate(ledger.epsilon(), ledger.available_delta, batch / n, self.steps, others)
-        return replace(self, planned=replace(self.planned, n=n, sigma=sigma))
+        return replace(self, privacy_plan=replace(self.privacy_plan, n=n, sigma=sigma))
 
     def _noise(self, seed: int, what: str) -> Noise:
-        return make_noise(None if self.planned is None else self.planned.unsafe_seed, "again", seed, what)
+        return make_noise(None if self.privacy_plan is None else self.privacy_plan.unsafe_seed, "again", seed, what)
 
-    def _rehearse(self, learner: TrainState, seed: int) -> None:
+    def _pretrain(self, state: TrainState, seed: int) -> None:
         kind = self.description.modality.view(Table)
-        if self.law is not None and kind is not None:
-            teach(learner, self.objective, kind, self.law, self.recipe.train, Rng(seed).fold_in("law"), get_engine())
+        if self.marginal_model is not None and kind is not None:
+            pretrain_on_marginals(
+                state,
+                self.objective,
+                kind,
+                self.marginal_model,
+                self.recipe.train,
+                Rng(seed).fold_in("law"),
+                get_engine(),
+            )
 
-    def _at_once(self, objective: OneShotObjective, rows: Dataset, seed: int) -> Model:
-        rho = self.planned.rho if isinstance(self.planned, Allowance) else math.inf
-        told = objective.fit(rows, rho, self._noise(seed, "counts"))
+    def _fit_closed_form(self, objective: OneShotObjective, rows: Dataset, seed: int) -> Model:
+        rho = self.privacy_plan.rho if isinstance(self.privacy_plan, ClosedFormBudget) else math.inf
+        release = objective.fit(rows, rho, self._noise(seed, "counts"))
         return Model.from_spec(
-            replace(self.description, architecture=told.architecture), told.network.to(get_engine().device).eval()
+            replace(self.description, architecture=release.architecture), release.network.to(get_engine().device).eval()
         )
 
 
-def again_of(it: Opened) -> Again:
+def make_retrainer(it: AuditTarget) -> Retrainer:
     """Return how a run was made.
 
     Raises:
         UsageError: If it began with another run, or in several processes.
     """
-    run, asked, description = it.run, it.asked, it.model.spec
-    if asked.start_from:
+    run, record, description = it.run, it.record, it.model.spec
+    if record.start_from:
         raise UsageError(
-            f"began with the weights of {asked.start_from}, which may know its rows already: leave --shadows and"
+            f"began with the weights of {record.start_from}, which may know its rows already: leave --shadows and"
             " --canaries out",
             file=run.path,
         )
@@ -155,22 +163,24 @@ def again_of(it: Opened) -> Again:
         raise UsageError("several processes would each train other models again", remedy="Audit with one")
     counters = read_counters(run)
     kind = description.modality.view(Table)
-    law = law_of(kind) if kind is not None and isinstance(asked.provenance.private, Guarantee) else None
-    recipe, steps, seconds = recipe_of(run), int(counters["step"]), float(counters["seconds"])
-    return Again(description, recipe, asked.provenance.private, it.ledger, steps, seconds, law)
+    marginal_model = (
+        marginal_model_of(kind) if kind is not None and isinstance(record.provenance.private, Guarantee) else None
+    )
+    recipe, steps, seconds = read_recipe(run), int(counters["step"]), float(counters["seconds"])
+    return Retrainer(description, recipe, record.provenance.private, it.ledger, steps, seconds, marginal_model)
 
 
-def joined(first: Dataset, second: Dataset) -> Dataset:
+def concatenate_datasets(first: Dataset, second: Dataset) -> Dataset:
     """Return the examples of both, one after the other; of what files tell beside their values, the target is kept."""
-    values, given = (concatenate(a, b) for a, b in ((first.values, second.values), (first.given, second.given)))
+    values, cond = (concatenate(a, b) for a, b in ((first.values, second.values), (first.given, second.given)))
     names = () if first.target is None else first.target.names
-    told = {name: torch.cat([first.properties[name], second.properties[name]]) for name in names}
-    return Dataset(values, given, first.modality, properties=told, target=first.target)
+    targets = {name: torch.cat([first.properties[name], second.properties[name]]) for name in names}
+    return Dataset(values, cond, first.modality, properties=targets, target=first.target)
 
 
-def _poisson_batches(rows: Dataset, planned: Guarantee, noise: Noise) -> BatchFn:
+def _poisson_batches(rows: Dataset, guarantee: Guarantee, noise: Noise) -> BatchFn:
     """Return what draws batches at the rate that was planned, however many rows there are."""
-    rate = planned.batch / planned.n
+    rate = guarantee.batch / guarantee.n
 
     def batch(step: int, of_batch: slice) -> dict[str, Any]:
         some = rows.subset(poisson(len(rows), rate, noise))

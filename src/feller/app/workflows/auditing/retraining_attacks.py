@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from feller.app.reporter import Tell, in_words
-from feller.app.workflows.auditing.attacks import MOST, Attacked
-from feller.app.workflows.auditing.audit_target import Opened
-from feller.app.workflows.auditing.canary_audit import CANDIDATES, check_planted, planted, slower
-from feller.app.workflows.auditing.retrain import Again, again_of, joined
+from feller.app.reporter import Reporter, format_duration
+from feller.app.workflows.auditing.attacks import MAX_ROWS, AttackResults
+from feller.app.workflows.auditing.audit_target import AuditTarget
+from feller.app.workflows.auditing.canary_audit import CANDIDATES, canary_attack, check_canaries, training_slowdown
+from feller.app.workflows.auditing.retrain import Retrainer, concatenate_datasets, make_retrainer
 from feller.core.errors import check_number
 from feller.core.rng import Rng
 from feller.data.modality import Dataset
@@ -21,60 +21,62 @@ from feller.evaluation.comparison import subsample
 from feller.evaluation.report.report_page import ReportTable
 from feller.models.model import Model
 
-LEAST = 10
+MIN_HELD_OUT = 10
 """Held-out examples below which nobody is told from them."""
 
 
-def shadowed(it: Opened, again: Again, shadows: int, draws: Rng, tell: Tell) -> Attacked:
+def shadow_model_attack(
+    it: AuditTarget, retrainer: Retrainer, shadows: int, rng: Rng, reporter: Reporter
+) -> AttackResults:
     """Train models again, and tell members by how their losses differ between these.
 
     Args:
         it: What is attacked.
-        again: How it was made.
+        retrainer: How it was made.
         shadows: Models that are trained.
-        draws: Source of all randomness.
-        tell: Hears how it goes.
+        rng: Source of all randomness.
+        reporter: Hears how it goes.
 
     Raises:
         UsageError: If the run cannot be made again of half of its rows.
     """
     train, held_out = it.train, it.held_out
-    if len(held_out) < LEAST:
-        note = f"{len(held_out):,} examples are held out, fewer than {LEAST}: no shadow models were trained"
-        return Attacked({}, notes=(note,))
-    whole = joined(train, held_out)
-    seen = shadow_splits(len(whole), shadows, draws)
-    smaller = again.smaller(len(whole) // 2)
-    members = subsample(_numbers(len(train), train), MOST, draws.fold_in("members")).values
-    others = subsample(_numbers(len(held_out), held_out), MOST, draws.fold_in("others")).values + len(train)
-    asked = torch.cat([members, others])
-    found = []
+    if len(held_out) < MIN_HELD_OUT:
+        note = f"{len(held_out):,} examples are held out, fewer than {MIN_HELD_OUT}: no shadow models were trained"
+        return AttackResults({}, notes=(note,))
+    whole = concatenate_datasets(train, held_out)
+    membership = shadow_splits(len(whole), shadows, rng)
+    smaller = retrainer.for_rows(len(whole) // 2)
+    members = subsample(_numbers(len(train), train), MAX_ROWS, rng.fold_in("members")).values
+    others = subsample(_numbers(len(held_out), held_out), MAX_ROWS, rng.fold_in("others")).values + len(train)
+    indices = torch.cat([members, others])
+    shadow_losses = []
 
-    def lost(one: Model) -> Tensor:
+    def losses_under(one: Model) -> Tensor:
         """Return the losses under a model; members and others meet times and noise of one law."""
         both = (whole.subset(rows) for rows in (members, others))
-        return torch.cat([example_losses(one.network, again.objective, rows, draws.fold_in("loss")) for rows in both])
+        return torch.cat([example_losses(one.network, retrainer.objective, rows, rng.fold_in("loss")) for rows in both])
 
-    tell.task("training shadow models")
+    reporter.start("training shadow models")
     for k in range(shadows):
-        mine = whole.subset(seen[k].nonzero()[:, 0])
-        shadow = smaller.of(
-            mine,
-            draws.fold_in("shadow", k).seed,
-            tell=lambda share, k=k: tell.progress((k + share) / shadows, f"model {k + 1} of {shadows}"),
+        shadow_rows = whole.subset(membership[k].nonzero()[:, 0])
+        shadow = smaller.train(
+            shadow_rows,
+            rng.fold_in("shadow", k).seed,
+            on_progress=lambda share, k=k: reporter.progress((k + share) / shadows, f"model {k + 1} of {shadows}"),
         )
-        found.append(lost(shadow))
-        tell.progress((k + 1) / shadows, f"model {k + 1} of {shadows}")
-    tell.done()
-    attacked = lost(it.model)
+        shadow_losses.append(losses_under(shadow))
+        reporter.progress((k + 1) / shadows, f"model {k + 1} of {shadows}")
+    reporter.finish()
+    attacked = losses_under(it.model)
     ways = {
-        "shadow": lira_scores(torch.stack(found), seen[:, asked], attacked),
-        "relative": relative_loss_scores(torch.stack(found), attacked),
+        "shadow": lira_scores(torch.stack(shadow_losses), membership[:, indices], attacked),
+        "relative": relative_loss_scores(torch.stack(shadow_losses), attacked),
     }
     numbers: dict[str, float | None] = {"shadows": float(shadows)}
-    for way, scores in ways.items():
-        numbers |= membership_scores(scores[: len(members)], scores[len(members) :], it.delta).with_prefix(way)
-    return Attacked(numbers)
+    for attack_name, scores in ways.items():
+        numbers |= membership_scores(scores[: len(members)], scores[len(members) :], it.delta).with_prefix(attack_name)
+    return AttackResults(numbers)
 
 
 def _numbers(n: int, data: Dataset) -> Dataset:
@@ -83,44 +85,50 @@ def _numbers(n: int, data: Dataset) -> Dataset:
 
 
 @dataclass(frozen=True, eq=False)
-class Retraining:
+class RetrainingAttacks:
     """What is trained again for an audit."""
 
-    again: Again | None
+    retrainer: Retrainer | None
     """How; None where nothing is."""
     shadows: int | None
     canaries: int | None
 
     @staticmethod
-    def of(it: Opened, shadows: int | None, canaries: int | None) -> "Retraining":
+    def make(target: AuditTarget, shadows: int | None, canaries: int | None) -> "RetrainingAttacks":
         """Refuse what cannot be, before anything is attacked."""
         if shadows is None and canaries is None:
-            return Retraining(None, None, None)
-        again = again_of(it)
+            return RetrainingAttacks(None, None, None)
+        retrainer = make_retrainer(target)
         check_number("shadows", shadows, ge=2, remedy="8 or 16 are usual")
         if canaries is not None:
-            check_planted(again, canaries)
-        return Retraining(again, shadows, canaries)
+            check_canaries(retrainer, canaries)
+        return RetrainingAttacks(retrainer, shadows, canaries)
 
-    def beside(self, found: Attacked, it: Opened, draws: Rng, tell: Tell) -> Attacked:
+    def add_to(self, results: AttackResults, target: AuditTarget, rng: Rng, reporter: Reporter) -> AttackResults:
         """Return what other attacks found, and what these add."""
-        if self.again is None:
-            return found
-        again = self.again
+        if self.retrainer is None:
+            return results
+        retrainer = self.retrainer
         if self.shadows:
-            tell.say(f"{self.shadows} models are trained again: about {in_words(self.shadows * again.seconds)}")
-            found = found.with_(shadowed(it, again, self.shadows, draws.fold_in("shadows"), tell))
+            reporter.log(
+                f"{self.shadows} models are trained again: about {format_duration(self.shadows * retrainer.seconds)}"
+            )
+            results = results.with_(
+                shadow_model_attack(target, retrainer, self.shadows, rng.fold_in("shadows"), reporter)
+            )
         if self.canaries:
-            longer = slower(again, self.canaries)
-            tell.say(f"one model is trained again, with planted rows: about {in_words(longer * again.seconds)}")
-            found = found.with_(planted(it, again, self.canaries, draws.fold_in("canaries"), tell))
-        return found
+            longer = training_slowdown(retrainer, self.canaries)
+            reporter.log(
+                f"one model is trained again, with planted rows: about {format_duration(longer * retrainer.seconds)}"
+            )
+            results = results.with_(canary_attack(target, retrainer, self.canaries, rng.fold_in("canaries"), reporter))
+        return results
 
 
 def flags(numbers: Mapping[str, Any]) -> list[str]:
     """Return the words with which this was asked for."""
-    asked = {name: numbers.get(name) for name in ("shadows", "canaries")}
-    return [word for name, count in asked.items() if count for word in (f"--{name}", f"{count:.0f}")]
+    counts = {name: numbers.get(name) for name in ("shadows", "canaries")}
+    return [word for name, count in counts.items() if count for word in (f"--{name}", f"{count:.0f}")]
 
 
 def candidates(numbers: Mapping[str, Any]) -> list[ReportTable]:

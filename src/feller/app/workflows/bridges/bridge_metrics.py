@@ -4,8 +4,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from feller.app.workflows.bridges.bridge_run import Bridged
-from feller.app.workflows.bridges.cost_names import frame_of, surface_of
+from feller.app.workflows.bridges.bridge_run import BridgeRecord
+from feller.app.workflows.bridges.cost_specs import common_frame, surface_of
 from feller.app.workflows.bridges.populations import Populations
 from feller.app.workflows.bridges.trajectory_files import values_of
 from feller.control.bridges.bridge_config import BridgeSolverConfig
@@ -28,89 +28,94 @@ from feller.evaluation.report.projection import BridgeScene, Field, Walls, proje
 from feller.training.callbacks import read_metrics
 from feller.training.couplings.minibatch_ot import optimal_permutation
 
-COMPARED, WEIGHED = 32, 100
+PAIRS_FOR_ESS, TRAJECTORIES_FOR_ESS = 32, 100
 """Pairs whose trajectories are weighed, and how many of each."""
 STEPS, ROOM = 150, 2**28
 """Steps of such trajectories, and bytes that they may take."""
-SEEN = 500
+MAX_COMPARED = 500
 """Ends that are compared with members, at most, after each round and in the report."""
 STRAIGHT = 500
 """Pairs of the plain bridge that the one found is compared with."""
 
 
-def compared(how: BridgeSolverConfig) -> int:
+def n_compared(settings: BridgeSolverConfig) -> int:
     """Return how many ends are compared: as many after a round as in the report, so that both have one floor."""
-    return min(SEEN, how.pairs)
+    return min(MAX_COMPARED, settings.pairs)
 
 
-def arrivals(
-    walked: Trajectories, problem: BridgeProblem, bridged: Bridged, draws: Rng, most: int
+def arrival_metrics(
+    trajectories: Trajectories, problem: BridgeProblem, record: BridgeRecord, rng: Rng, max_compared: int
 ) -> dict[str, float | None]:
     """Compare where trajectories are, at most so many, with each population that they should have become."""
     numbers: dict[str, float | None] = {}
     for leg, (begin, length) in enumerate(segments_of(problem.times)):
-        place = int(np.argmin(np.abs(np.array(walked.times) - (begin + length))))
-        met = endpoint_distances(
-            walked.states[:, place].flatten(1), end_of(problem, leg), draws.fold_in("met", leg), most
+        place = int(np.argmin(np.abs(np.array(trajectories.times) - (begin + length))))
+        metrics = endpoint_distances(
+            trajectories.states[:, place].flatten(1),
+            target_population(problem, leg),
+            rng.fold_in("met", leg),
+            max_compared,
         )
-        when = "" if leg == len(problem.populations) - 1 else f"_{bridged.times[leg + 1]:g}"
-        floors = {name: "_floor" if name.endswith("_floor") else "" for name in met}
-        numbers |= {f"{name.removesuffix(floors[name])}{when}{floors[name]}": value for name, value in met.items()}
+        when = "" if leg == len(problem.populations) - 1 else f"_{record.times[leg + 1]:g}"
+        floors = {name: "_floor" if name.endswith("_floor") else "" for name in metrics}
+        numbers |= {f"{name.removesuffix(floors[name])}{when}{floors[name]}": value for name, value in metrics.items()}
     return numbers
 
 
-def end_of(problem: BridgeProblem, leg: int, *, backward: bool = False) -> Population:
+def target_population(problem: BridgeProblem, leg: int, *, backward: bool = False) -> Population:
     """Return the population where a leg ends, or, backward, where it begins."""
-    crowd = problem.populations[leg][not backward]
-    if not isinstance(crowd, Population):
+    population = problem.populations[leg][not backward]
+    if not isinstance(population, Population):
         raise TypeError("a run is of populations that are known by members")
-    return crowd
+    return population
 
 
-def straight(problem: BridgeProblem, crowd: Populations, walked: Trajectories, draws: Rng) -> float | None:
+def straight_objective(
+    problem: BridgeProblem, populations: Populations, trajectories: Trajectories, rng: Rng
+) -> float | None:
     """Return the objective of plain Brownian bridges between members paired at the least distance."""
     total = 0.0
     for leg, (begin, length) in enumerate(segments_of(problem.times)):
-        size = min(STRAIGHT, *map(len, crowd.states[leg : leg + 2]))
+        size = min(STRAIGHT, *map(len, populations.states[leg : leg + 2]))
         x_0, x_1 = (
-            Population(x)(size, draws.fold_in("straight", leg, k)).flatten(1)
-            for k, x in enumerate(crowd.states[leg : leg + 2])
+            Population(x)(size, rng.fold_in("straight", leg, k)).flatten(1)
+            for k, x in enumerate(populations.states[leg : leg + 2])
         )
         x_0 = x_0[optimal_permutation(x_0, x_1)]
         paths = GaussianPaths.brownian_bridges(x_0, x_1, problem.noise * length**0.5, 2, 2)
         t = torch.linspace(0, 1, 29, dtype=x_0.dtype)
         moments = paths.grid(t)
-        z = draws.stream("straight", leg).normal(tuple(moments.mean.shape), x_0.dtype)
+        z = rng.stream("straight", leg).normal(tuple(moments.mean.shape), x_0.dtype)
         states = moments.mean + moments.std[..., None] * z
         control = ((x_1 - x_0) / length)[:, None].expand(states.shape)
         times = [begin + length * share for share in t.tolist()]
-        averages = path_costs(times, states, control, problem.cost, draws.fold_in("cost", leg)).averages()
+        averages = path_costs(times, states, control, problem.cost, rng.fold_in("cost", leg)).averages()
         total += length * (averages["objective"] or 0.0)
     return total
 
 
-def ess(found: BridgeSolution, walked: Trajectories, draws: Rng) -> float | None:
+def ess(solution: BridgeSolution, trajectories: Trajectories, rng: Rng) -> float | None:
     """Return which share of the trajectories of pinned paths counts; None without noise or cost, or with a crowd."""
-    problem, how = found.problem, found.config
+    problem, how = solution.problem, solution.config
     if not problem.noise or isinstance(problem.cost, Zero) or problem.cost.needs_population:
         return None
-    shares, knots = [], how.control.mean_knots
-    pairs = min(COMPARED, ROOM // (4 * WEIGHED * (STEPS + 1) * walked.states[0, 0].numel()))
+    fractions, knots = [], how.control.mean_knots
+    pairs = min(PAIRS_FOR_ESS, ROOM // (4 * TRAJECTORIES_FOR_ESS * (STEPS + 1) * trajectories.states[0, 0].numel()))
     if not pairs:
         return None
     for leg, (begin, length) in enumerate(segments_of(problem.times)):
-        states = walked.states[:pairs, leg * (knots - 1) : (leg + 1) * (knots - 1) + 1].flatten(2)
+        states = trajectories.states[:pairs, leg * (knots - 1) : (leg + 1) * (knots - 1) + 1].flatten(2)
         cost = RescaledCost(problem.cost, begin, length)
         paths = GaussianPaths.from_knots(states, problem.noise * length**0.5, how.control.scale_knots)
-        paths, _ = how.control.solve(paths, cost, draws.fold_in("pinned", leg))
-        weighted = PathIntegral(trajectories=WEIGHED, steps=STEPS).sample_weighted(
-            paths, cost, draws.fold_in("weigh", leg)
+        paths, _ = how.control.solve(paths, cost, rng.fold_in("pinned", leg))
+        weighted = PathIntegral(trajectories=TRAJECTORIES_FOR_ESS, steps=STEPS).sample_weighted(
+            paths, cost, rng.fold_in("weigh", leg)
         )
-        shares.append(float(weighted.ess.mean()) / WEIGHED)
-    return min(shares)
+        fractions.append(float(weighted.ess.mean()) / TRAJECTORIES_FOR_ESS)
+    return min(fractions)
 
 
-def rounds_taken(run: Run) -> dict[str, float]:
+def round_totals(run: Run) -> dict[str, float]:
     """Return what the rounds took."""
     rows = read_metrics(run.metrics)
     last = rows[-1] if rows else {}
@@ -121,19 +126,19 @@ def rounds_taken(run: Run) -> dict[str, float]:
     }
 
 
-def pictures(
+def bridge_figures(
     run: Run,
-    bridged: Bridged,
-    crowd: Populations,
-    found: BridgeSolution,
-    walked: Trajectories,
-    seen: PathCosts,
+    record: BridgeRecord,
+    populations: Populations,
+    solution: BridgeSolution,
+    trajectories: Trajectories,
+    cost_profile: PathCosts,
 ) -> list[tuple[str, ReportPicture]]:
     """Draw paths as they move, what they cost along time, and how the rounds went."""
-    begin, end = bridged.times[0], bridged.times[-1]
-    times = begin + (end - begin) * np.array(walked.times)
-    paths = values_of(crowd.modality, walked.states)
-    if (points := crowd.modality.view(Points)) is None:
+    begin, end = record.times[0], record.times[-1]
+    times = begin + (end - begin) * np.array(trajectories.times)
+    paths = values_of(populations.modality, trajectories.states)
+    if (points := populations.modality.view(Points)) is None:
         shown: list[tuple[str, ReportPicture]] = [
             ("Pictures on their way", filmstrip(_colours(paths), [f"{time:.3g}" for time in times]))
         ]
@@ -141,22 +146,26 @@ def pictures(
         scene = BridgeScene(
             times=times,
             paths=paths,
-            populations=[values_of(crowd.modality, some[:, None])[:, 0] for some in map(_some, crowd.states)],
-            names=bridged.populations,
+            populations=[
+                values_of(populations.modality, some[:, None])[:, 0] for some in map(_some, populations.states)
+            ],
+            names=record.populations,
             columns=points.columns,
-            population_times_given=bridged.times,
-            field=_field(found.problem, crowd),
-            walls=_walls(found.problem, crowd),
-            frame=frame_of(bridged.costs, bridged.frame),
-            surface=_surface(bridged, crowd),
+            population_times_given=record.times,
+            field=_field(solution.problem, populations),
+            walls=_walls(solution.problem, populations),
+            frame=common_frame(record.costs, record.frame),
+            surface=_surface(record, populations),
         )
         shown = [
             (f"Paths from one population to the next. {project_scene(scene).caption}".strip(), animate_paths(scene))
         ]
-    curves = {"control": seen.control_cost.numpy(), "state cost": seen.state_cost.numpy()}
-    if isinstance(found.problem.cost, Zero):
+    curves = {"control": cost_profile.control_cost.numpy(), "state cost": cost_profile.state_cost.numpy()}
+    if isinstance(solution.problem.cost, Zero):
         del curves["state cost"]
-    shown.append(("What paths cost along time", plot_over_time(begin + (end - begin) * seen.times.numpy(), curves)))
+    shown.append(
+        ("What paths cost along time", plot_over_time(begin + (end - begin) * cost_profile.times.numpy(), curves))
+    )
     rows = [
         RoundSummary(
             number=int(row["step"]),
@@ -184,39 +193,39 @@ def _colours(paths: np.ndarray) -> np.ndarray:
     return (whole.astype(np.float64) * (255 / top)).clip(0, 255).round().astype(np.uint8)
 
 
-def _is_plane(crowd: Populations) -> bool:
-    return tuple(crowd.states[0].shape[1:]) == (2,)
+def _is_plane(populations: Populations) -> bool:
+    return tuple(populations.states[0].shape[1:]) == (2,)
 
 
-def _field(problem: BridgeProblem, crowd: Populations) -> Field | None:
+def _field(problem: BridgeProblem, populations: Populations) -> Field | None:
     """Return what places in the plane cost in the middle of the journey, but for obstacles and what the crowd costs."""
-    parts = problem.cost.terms if isinstance(problem.cost, Sum) else (problem.cost,)
-    costs = [part for part in parts if not (isinstance(part, Zero) or part.needs_population or part.obstacles)]
-    if not costs or not _is_plane(crowd):
+    terms = problem.cost.terms if isinstance(problem.cost, Sum) else (problem.cost,)
+    costs = [part for part in terms if not (isinstance(part, Zero) or part.needs_population or part.obstacles)]
+    if not costs or not _is_plane(populations):
         return None
 
     def field(places: np.ndarray) -> np.ndarray:
-        x = crowd.modality.encode(torch.from_numpy(places))
+        x = populations.modality.encode(torch.from_numpy(places))
         with torch.no_grad():
-            found = torch.stack([cost(x[None], x.new_tensor([[0.5]]))[0] for cost in costs])
-        return found.sum(0).double().numpy()
+            values = torch.stack([cost(x[None], x.new_tensor([[0.5]]))[0] for cost in costs])
+        return values.sum(0).double().numpy()
 
     return field
 
 
-def _walls(problem: BridgeProblem, crowd: Populations) -> Walls | None:
+def _walls(problem: BridgeProblem, populations: Populations) -> Walls | None:
     """Return whether places in the plane are inside an obstacle."""
-    if not problem.cost.obstacles or not _is_plane(crowd):
+    if not problem.cost.obstacles or not _is_plane(populations):
         return None
 
     def walls(places: np.ndarray) -> np.ndarray:
-        x = crowd.modality.encode(torch.from_numpy(places))
+        x = populations.modality.encode(torch.from_numpy(places))
         return problem.cost.is_blocked(x).numpy()
 
     return walls
 
 
-def _surface(bridged: Bridged, crowd: Populations) -> np.ndarray | None:
+def _surface(record: BridgeRecord, populations: Populations) -> np.ndarray | None:
     """Return the points of a surface that paths keep to."""
-    found = surface_of(bridged.costs) if tuple(crowd.states[0].shape[1:]) == (3,) else None
-    return None if found is None else found.numpy()
+    points = surface_of(record.costs) if tuple(populations.states[0].shape[1:]) == (3,) else None
+    return None if points is None else points.numpy()

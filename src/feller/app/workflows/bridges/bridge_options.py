@@ -20,7 +20,7 @@ from feller.training.optimizer import TrainConfig
 
 WIDE = 64
 """Numbers of a state beyond which the network is wider."""
-WEIGHED = 64
+DEFAULT_RESAMPLE = 64
 """Trajectories for each pair, where the cost has no gradient."""
 WORKING = 12
 """Numbers that are held for each one of a state that is looked at while paths are improved, about."""
@@ -56,8 +56,8 @@ def frame_of(frame: Sequence[float], costs: Sequence[str]) -> tuple[float, ...]:
     return tuple(frame)
 
 
-def fitted(
-    settings: BridgeSolverConfig, config: BridgeConfig, problem: BridgeProblem, crowd: Populations
+def apply_options(
+    settings: BridgeSolverConfig, config: BridgeConfig, problem: BridgeProblem, populations: Populations
 ) -> BridgeSolverConfig:
     """Return the settings with what was asked for beside them."""
     if config.minutes is not None:
@@ -68,22 +68,22 @@ def fitted(
         raise UsageError("this bridge was made for some minutes: say how far it is to go, with --rounds or --minutes")
     if settings.rounds is not None and settings.rounds % 2 == 0:
         settings = replace(settings, rounds=settings.rounds + 1)
-    draws, room = config.work.resample, config.work.max_memory
-    if draws and not config.costs:
+    n_trajectories, room = config.work.resample, config.work.max_memory
+    if n_trajectories and not config.costs:
         raise UsageError(
             "weighs trajectories by the cost, and there is none", remedy="Name one with --cost", argument="resample"
         )
-    if not problem.noise and (draws or not problem.cost.differentiable):
+    if not problem.noise and (n_trajectories or not problem.cost.differentiable):
         raise UsageError("weighing trajectories needs noise, without which each pair has one", remedy="Give --noise")
-    if draws is None and settings.resampling is None and not problem.cost.differentiable:
-        draws = WEIGHED
-    if draws:
-        settings = replace(settings, resampling=PathIntegral(trajectories=draws))
+    if n_trajectories is None and settings.resampling is None and not problem.cost.differentiable:
+        n_trajectories = DEFAULT_RESAMPLE
+    if n_trajectories:
+        settings = replace(settings, resampling=PathIntegral(trajectories=n_trajectories))
     if room is not None:
-        settings = replace(settings, control=_within(settings.control, room * 2**30, crowd))
+        settings = replace(settings, control=_limit_memory(settings.control, room * 2**30, populations))
         weighed = settings.resampling
         if weighed is not None:
-            needs = 4 * settings.pairs * weighed.trajectories * (weighed.steps + 1) * crowd.states[0][0].numel()
+            needs = 4 * settings.pairs * weighed.trajectories * (weighed.steps + 1) * populations.states[0][0].numel()
             if needs > room * 2**30:
                 raise UsageError(
                     f"{weighed.trajectories} of {settings.pairs} pairs takes {needs / 2**30:.2g} gigabytes, more"
@@ -94,9 +94,9 @@ def fitted(
     return settings
 
 
-def _within(control: ConditionalControl, room: float, crowd: Populations) -> ConditionalControl:
+def _limit_memory(control: ConditionalControl, room: float, populations: Populations) -> ConditionalControl:
     """Return the search for paths with as many pairs at once as so many bytes hold."""
-    one = 4 * WORKING * control.times * control.num_samples * crowd.states[0][0].numel()
+    one = 4 * WORKING * control.times * control.num_samples * populations.states[0][0].numel()
     pairs = int(room // one)
     if pairs < 8:
         raise UsageError(
@@ -107,7 +107,7 @@ def _within(control: ConditionalControl, room: float, crowd: Populations) -> Con
     return replace(control, chunk_size=pairs)
 
 
-def bridging(modality: Points | Images) -> BridgeSolverConfig:
+def default_bridge_settings(modality: Points | Images) -> BridgeSolverConfig:
     """Return the settings for populations of a kind.
 
     Pictures are seen by the U-Net that also draws them; rows of numbers by a perceptron.

@@ -10,9 +10,9 @@ from typing import Any
 
 from torch import Tensor
 
-from feller.app.workflows.bridges.is_bridge import KEY
+from feller.app.workflows.bridges.bridge_detection import BRIDGE_KEY
 from feller.app.workflows.bridges.populations import Populations, read_populations
-from feller.app.workflows.run_config import older_example
+from feller.app.workflows.run_config import is_older_example
 from feller.control.bridges.bridge_config import BridgeSolverConfig
 from feller.control.bridges.rounds import BridgeState, init_state
 from feller.core.errors import InputError
@@ -37,7 +37,7 @@ from feller.training.engine import Engine
 
 
 @dataclass(frozen=True, kw_only=True)
-class Bridged:
+class BridgeRecord:
     """What was asked of a bridge, beside its settings; recipe.json holds it."""
 
     populations: tuple[str, ...]
@@ -77,89 +77,93 @@ class Bridged:
             raise InputError("the record of this bridge is damaged: expected as many increasing times as populations")
 
     @property
-    def shares(self) -> tuple[float, ...]:
+    def relative_times(self) -> tuple[float, ...]:
         """Return the times of a journey from 0 to 1."""
         first, last = self.times[0], self.times[-1]
         return tuple((time - first) / (last - first) for time in self.times)
 
     @property
-    def costs_again(self) -> tuple[str, ...]:
+    def cost_arguments(self) -> tuple[str, ...]:
         """Return the words that name costs again which no record makes run."""
         return ("--cost", *self.costs) if any(".py:" in text for text in self.costs) else ()
 
 
-def command_of(bridged: Bridged, how: BridgeSolverConfig, place: pathlib.Path, rounds: int | None = None) -> str:
+def bridge_command(
+    record: BridgeRecord, settings: BridgeSolverConfig, place: pathlib.Path, rounds: int | None = None
+) -> str:
     """Return the command that makes such a bridge in a folder.
 
     Args:
-        bridged: What was asked.
-        how: Settings.
+        record: What was asked.
+        settings: Settings.
         place: The run folder.
         rounds: Those that were made, where minutes were asked for: these make another number on another day.
     """
-    words: list[object] = ["feller", "bridge", *bridged.populations]
-    words += ["--times", *(f"{time:g}" for time in bridged.times)] if len(bridged.times) > 2 else []
-    words += ["--cost", *bridged.costs] if bridged.costs else []
-    words += ["--frame", *(f"{one:g}" for one in bridged.frame)] if bridged.frame else []
-    words += ["--growth", f"{bridged.growth:g}"] if bridged.growth is not None else []
-    words += ["--longest", bridged.longest] if bridged.longest is not None else []
-    if bridged.resample is not None:
-        words += ["--resample", bridged.resample]
-    elif how.resampling is not None:
-        words += ["--resample", how.resampling.trajectories]
-    words += ["--max-memory", f"{bridged.max_memory:g}"] if bridged.max_memory is not None else []
-    words += ["--rounds", how.rounds or rounds] if how.rounds or rounds else []
-    words += ["--noise", repr(bridged.noise), "--pairs", how.pairs, *last_said(bridged.fields)]
-    words += ["--seed", bridged.seed, "--out", place]
+    words: list[object] = ["feller", "bridge", *record.populations]
+    words += ["--times", *(f"{time:g}" for time in record.times)] if len(record.times) > 2 else []
+    words += ["--cost", *record.costs] if record.costs else []
+    words += ["--frame", *(f"{one:g}" for one in record.frame)] if record.frame else []
+    words += ["--growth", f"{record.growth:g}"] if record.growth is not None else []
+    words += ["--longest", record.longest] if record.longest is not None else []
+    if record.resample is not None:
+        words += ["--resample", record.resample]
+    elif settings.resampling is not None:
+        words += ["--resample", settings.resampling.trajectories]
+    words += ["--max-memory", f"{record.max_memory:g}"] if record.max_memory is not None else []
+    words += ["--rounds", settings.rounds or rounds] if settings.rounds or rounds else []
+    words += ["--noise", repr(record.noise), "--pairs", settings.pairs, *last_field_words(record.fields)]
+    words += ["--seed", record.seed, "--out", place]
     return shlex.join(map(str, words))
 
 
-def last_said(fields: Sequence[str], without: Collection[str] = ()) -> list[str]:
+def last_field_words(fields: Sequence[str], without: Collection[str] = ()) -> list[str]:
     """Return the words that set fields, each field once, as it was said last, but for those left out by name."""
-    said: dict[str, list[str]] = {}
+    words_by_field: dict[str, list[str]] = {}
     for word in fields:
         if word.startswith("--"):
             name = word.split("=")[0].removeprefix("--").replace("_", "-")
-            said.pop(name, None)
-            said[name] = [word]
-        elif said:
-            said[next(reversed(said))].append(word)
-    return [word for name, words in said.items() if name not in without for word in words]
+            words_by_field.pop(name, None)
+            words_by_field[name] = [word]
+        elif words_by_field:
+            words_by_field[next(reversed(words_by_field))].append(word)
+    return [word for name, words in words_by_field.items() if name not in without for word in words]
 
 
-def going_on(run: Run, bridged: Bridged, *more: object) -> str:
+def continue_command(run: Run, record: BridgeRecord, *more: object) -> str:
     """Return the command that goes on with a bridge, with more words behind it."""
-    words = ("feller", "bridge", "--resume", "--out", run.path, *bridged.costs_again, *more)
+    words = ("feller", "bridge", "--resume", "--out", run.path, *record.cost_arguments, *more)
     return shlex.join(map(str, words))
 
 
-def bridged_of(run: Run) -> Bridged | None:
+def read_bridge_record(run: Run) -> BridgeRecord | None:
     """Read what was asked of a bridge; None if the run is none."""
-    content = run.read_record(run.recipe).get(KEY)
-    return None if content is None else from_dict(Bridged, content)
+    content = run.read_record(run.recipe).get(BRIDGE_KEY)
+    return None if content is None else from_dict(BridgeRecord, content)
 
 
-def bridging_of(run: Run) -> BridgeSolverConfig:
+def read_bridge_settings(run: Run) -> BridgeSolverConfig:
     """Read the settings of a bridge."""
     return from_dict(BridgeSolverConfig, run.read_field(run.recipe, "recipe"))
 
 
-def read_again(bridged: Bridged) -> Populations:
+def reread_populations(record: BridgeRecord) -> Populations:
     """Read the populations once more.
 
     Raises:
         InputError: If one is gone, or another by now.
     """
-    found = read_populations(bridged.populations, bridged.longest)
-    for name, before, now in zip(bridged.populations, bridged.prints, found.prints, strict=True):
-        if before != now and not older_example(name, before):
+    populations = read_populations(record.populations, record.longest)
+    for name, before, now in zip(record.populations, record.prints, populations.fingerprints, strict=True):
+        if before != now and not is_older_example(name, before):
             raise InputError(
                 f"{name} is not what it was when this bridge was made", remedy="Bring it back, or make a new one"
             )
-    return found
+    return populations
 
 
-def begin(bridged: Bridged, crowd: Populations, how: BridgeSolverConfig, here: Engine) -> tuple[ModelSpec, BridgeState]:
+def begin(
+    bridged: BridgeRecord, crowd: Populations, how: BridgeSolverConfig, here: Engine
+) -> tuple[ModelSpec, BridgeState]:
     """Return what the model of a bridge is, with a new network."""
     modality = crowd.modality
     description = ModelSpec(
@@ -221,9 +225,13 @@ def load_progress(run: Run, progress: BridgeState, number: int) -> str:
     """
     tensors, note = load_tensors(run.state)
     try:
-        for way, learner in _learners(progress).items():
-            own = {name.removeprefix(f"{way}/"): value for name, value in tensors.items() if name.startswith(f"{way}/")}
-            learner.step, learner.seconds = int(note[f"{way}/step"]), float(note[f"{way}/seconds"])
+        for direction, learner in _learners(progress).items():
+            own = {
+                name.removeprefix(f"{direction}/"): value
+                for name, value in tensors.items()
+                if name.startswith(f"{direction}/")
+            }
+            learner.step, learner.seconds = int(note[f"{direction}/step"]), float(note[f"{direction}/seconds"])
             restore_train_state(learner, own, has_started=learner.step > 0)
         legs = sorted(int(name.removeprefix("knots/")) for name in tensors if name.startswith("knots/"))
         progress.knots = [tensors[f"knots/{leg}"] for leg in legs]
@@ -238,24 +246,24 @@ def load_progress(run: Run, progress: BridgeState, number: int) -> str:
         raise InputError(
             f"{run.state} does not fit this bridge", remedy="Copy the whole run, or make a new one"
         ) from error
-    _load_kept(run, progress, note)
+    _load_best(run, progress, note)
     return hardware_change_notice(note, train_device(progress.forward_state))
 
 
-def _load_kept(run: Run, progress: BridgeState, note: dict[str, str]) -> None:
+def _load_best(run: Run, progress: BridgeState, note: dict[str, str]) -> None:
     """Read the drifts of the rounds that are kept; older runs have none, and keep the last of each direction."""
-    numbers = {way: note[f"{way}/kept"] for way in _learners(progress) if f"{way}/kept" in note}
+    numbers = {direction: note[f"{direction}/kept"] for direction in _learners(progress) if f"{direction}/kept" in note}
     network = progress.network
     averages = named_as_now(load_tensors(run.ema_weights)[0], network, network.state_dict()) if numbers else {}
-    for way, number in numbers.items():
-        shapes = {name: value.shape for name, value in _learners(progress)[way].averaged().items()}
-        own = {name: averages.get(f"{_prefix(progress, way)}.{name}") for name in shapes}
+    for direction, number in numbers.items():
+        shapes = {name: value.shape for name, value in _learners(progress)[direction].averaged().items()}
+        own = {name: averages.get(f"{_prefix(progress, direction)}.{name}") for name in shapes}
         best = {name: value for name, value in own.items() if value is not None and value.shape == shapes[name]}
         if len(best) < len(shapes) or not number.isdecimal():
             raise InputError(
                 f"{run.ema_weights} does not fit this bridge", remedy="Copy the whole run, or make a new one"
             )
-        progress.best_weights[way], progress.best_rounds[way] = best, int(number)
+        progress.best_weights[direction], progress.best_rounds[direction] = best, int(number)
 
 
 def _learners(progress: BridgeState) -> dict[str, Any]:

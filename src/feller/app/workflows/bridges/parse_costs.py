@@ -11,15 +11,15 @@ from jaxtyping import Int
 from scipy.ndimage import label
 from torch import Tensor
 
-from feller.app.reporter import Tell
-from feller.app.workflows.bridges.bridge_run import Bridged
-from feller.app.workflows.bridges.cost_names import (
-    NAMES,
+from feller.app.reporter import Reporter
+from feller.app.workflows.bridges.bridge_run import BridgeRecord
+from feller.app.workflows.bridges.cost_specs import (
+    COST_NAMES,
     PICTURES,
-    SURFACES,
+    SURFACE_PREFIXES,
     check_kind,
+    common_frame,
     frame_at,
-    frame_of,
     pictures_of,
     split,
 )
@@ -44,63 +44,65 @@ from feller.evaluation.number_format import format_percent
 
 PIXELS = 2048
 """Of the longer side of pictures, at most, in which ways through are looked for."""
-UNEVEN = 0.05
+MAX_IMBALANCE = 0.05
 """Share of members who must change from one closed part of free space to another that is worth a warning, though
 each part has members of both populations."""
 WARNING = "warning: "
 """Begins a note of what is likely to be wrong."""
 
 
-def closed(
+def closed_way_warnings(
     texts: Sequence[str],
     cost: StateCost,
-    crowd: Populations,
+    populations: Populations,
     frame: tuple[float, ...],
     values: Callable[[Tensor], Tensor],
 ) -> list[str]:
     """Warn where members can become those of the next population through walls alone; states have `values`."""
-    where = frame_of(texts, frame)
+    where = common_frame(texts, frame)
     if where is None or not cost.obstacles:
         return []
-    notes, parts = [], _parts(texts, cost, crowd, where)
-    for (before, a), (after, b) in itertools.pairwise(zip(crowd.names, crowd.states, strict=True)):
-        share = _parted(parts, values(a), values(b), where)
-        if share:
+    notes, components = [], _free_components(texts, cost, populations, where)
+    for (before, a), (after, b) in itertools.pairwise(zip(populations.names, populations.states, strict=True)):
+        fraction = _unmatched_fraction(components, values(a), values(b), where)
+        if fraction:
             notes.append(
-                f"{WARNING}from {before} to {after} there is no way but through walls for {format_percent(share)} of the"
+                f"{WARNING}from {before} to {after} there is no way but through walls for {format_percent(fraction)} of the"
                 " members; if there is a door, it must be lighter than middle grey, and a pixel wide at least"
             )
     return notes
 
 
-def _parts(texts: Sequence[str], cost: StateCost, crowd: Populations, frame: Extent) -> Int[np.ndarray, "h w"]:
+def _free_components(
+    texts: Sequence[str], cost: StateCost, populations: Populations, frame: Extent
+) -> Int[np.ndarray, "h w"]:
     """Number the parts of free space that no door joins, from 1, at the pixels within a frame; 0 is wall."""
     left, right, low, high = frame
     shapes = [read_grey(picture).shape for picture in pictures_of(texts)]
     h, w = (min(max(sides), PIXELS) for sides in zip(*shapes, strict=True))
     x, y = (a + (b - a) * (np.arange(n) + 0.5) / n for a, b, n in ((left, right, w), (low, high, h)))
     places = torch.from_numpy(np.stack(np.meshgrid(x, y), -1).reshape(-1, 2))
-    states = crowd.modality.encode(places)
+    states = populations.modality.encode(places)
     return np.asarray(label(~cost.is_blocked(states).reshape(h, w).numpy())[0])
 
 
-def _parted(parts: Int[np.ndarray, "h w"], a: Tensor, b: Tensor, frame: Extent) -> float:
+def _unmatched_fraction(components: Int[np.ndarray, "h w"], a: Tensor, b: Tensor, frame: Extent) -> float:
     """Return the share of the members of a population that cannot be joined with another within parts of free space.
 
     Parts that have members of both, but not as many of each, count only where many are too many.
     """
     left, right, low, high = frame
-    shares = []
+    fractions = []
     for x in (a, b):
         column, row = (
             ((x[:, k].double().numpy() - begin) / (end - begin) * n).astype(int).clip(0, n - 1)
-            for k, (begin, end, n) in enumerate(((left, right, parts.shape[1]), (low, high, parts.shape[0])))
+            for k, (begin, end, n) in enumerate(((left, right, components.shape[1]), (low, high, components.shape[0])))
         )
-        shares.append(np.bincount(parts[row, column], minlength=parts.max() + 1) / len(x))
-    first, second = shares
+        fractions.append(np.bincount(components[row, column], minlength=components.max() + 1) / len(x))
+    first, second = fractions
     alone = (first[1:] * (second[1:] == 0)).sum() + (second[1:] * (first[1:] == 0)).sum()
     moved = float(np.abs(first - second)[1:].sum() / 2)
-    return moved if alone or moved > UNEVEN else 0.0
+    return moved if alone or moved > MAX_IMBALANCE else 0.0
 
 
 HEIGHT = 50.0
@@ -115,13 +117,15 @@ LOW = 0.01
 """What the lowest place costs, in squared heights of the surface; the highest costs e^2 times as much."""
 
 
-def price(texts: Sequence[str], crowd: Populations, frame: tuple[float, ...] = ()) -> tuple[StateCost, tuple[str, ...]]:
+def parse_costs(
+    texts: Sequence[str], populations: Populations, frame: tuple[float, ...] = ()
+) -> tuple[StateCost, tuple[str, ...]]:
     """Return the sum of what a person says, and what was chosen about it.
 
     Args:
         texts: Each `file.py:FUNCTION`, a picture whose black is wall, `congestion`, `entropy`, `density`,
             `surface=FILE` or `valleys=FILE`, with `NUMBER *` before it or not.
-        crowd: The populations, whose states are asked about.
+        populations: The populations, whose states are asked about.
         frame: Where a picture lies: left, right, bottom, top; by default one pixel is one unit.
 
     Raises:
@@ -132,17 +136,19 @@ def price(texts: Sequence[str], crowd: Populations, frame: tuple[float, ...] = (
     notes: list[str] = []
     for text in texts:
         factor, name = split(text)
-        one, told = _one(name, factor, crowd, frame)
-        notes += told
+        one, term_notes = _one(name, factor, populations, frame)
+        notes += term_notes
         if factor is not None and factor < 0:
             notes.append(f"{text} pays for what {name} is to cost, by its factor below 0: paths seek it")
         cost = one if isinstance(cost, Zero) else cost + one
-    return cost, (*notes, *closed(texts, cost, crowd, frame, _values(crowd.modality)))
+    return cost, (*notes, *closed_way_warnings(texts, cost, populations, frame, _values(populations.modality)))
 
 
-def _one(name: str, factor: float | None, crowd: Populations, frame: tuple[float, ...]) -> tuple[StateCost, list[str]]:
+def _one(
+    name: str, factor: float | None, populations: Populations, frame: tuple[float, ...]
+) -> tuple[StateCost, list[str]]:
     """Return one cost, with the factor that was given or one that suits it."""
-    kind = crowd.modality
+    kind = populations.modality
     if is_code_reference(name):
         function = load_function(name)
         images = kind.view(Images)
@@ -157,29 +163,31 @@ def _one(name: str, factor: float | None, crowd: Populations, frame: tuple[float
     if name == "entropy":
         return _scaled(factor, EntropyCost()), []
     if name == "density":
-        chosen = _usual(crowd) if factor is None else factor
-        points = DataDensityCost.fit(crowd.together.flatten(1), Rng(0).fold_in("density"))
-        return chosen * points, _told(name, chosen, factor)
-    if name.startswith(SURFACES):
-        _need_columns(crowd, name, 3)
+        chosen = _usual(populations) if factor is None else factor
+        points = DataDensityCost.fit(populations.all_states.flatten(1), Rng(0).fold_in("density"))
+        return chosen * points, _choice_note(name, chosen, factor)
+    if name.startswith(SURFACE_PREFIXES):
+        _need_columns(populations, name, 3)
         surface, read_of = _surface(name)
-        chosen = ON_SURFACE * _usual(crowd) / crowd.spread**2 if factor is None else factor
-        return InDataUnits(chosen * surface, _values(kind)), [*read_of, *_told(name, chosen, factor)]
+        chosen = ON_SURFACE * _usual(populations) / populations.spread**2 if factor is None else factor
+        return InDataUnits(chosen * surface, _values(kind)), [*read_of, *_choice_note(name, chosen, factor)]
     if pathlib.Path(name).suffix.lower() in PICTURES:
-        _need_columns(crowd, name, 2)
+        _need_columns(populations, name, 2)
         walls = ImageWalls.from_image(read_grey(pathlib.Path(name)), frame_at(frame))
-        chosen = HEIGHT * _usual(crowd) if factor is None else factor
+        chosen = HEIGHT * _usual(populations) if factor is None else factor
         left, right, low, high = walls.extent
         width = EDGE * math.hypot(right - left, high - low)
-        told = [f"the picture lies at x from {left:g} to {right:g}, y from {low:g} to {high:g}; outside is wall"]
+        term_notes = [f"the picture lies at x from {left:g} to {right:g}, y from {low:g} to {high:g}; outside is wall"]
         if factor is None:
-            told.append(f"walls cost {chosen:.3g} for each {width:.3g} of depth (NUMBER * {name} for another cost)")
-        return InDataUnits(SoftObstacle(walls, chosen, width), _values(kind)), told
+            term_notes.append(
+                f"walls cost {chosen:.3g} for each {width:.3g} of depth (NUMBER * {name} for another cost)"
+            )
+        return InDataUnits(SoftObstacle(walls, chosen, width), _values(kind)), term_notes
     check_kind(name)
     raise UsageError.unknown_name(
         "cost",
         name.partition("=")[0],
-        NAMES,
+        COST_NAMES,
         alternatives=f", or file.py:FUNCTION, or a picture of walls ({', '.join(PICTURES)})",
     )
 
@@ -188,33 +196,33 @@ def _surface(name: str) -> tuple[SurfaceCost, list[str]]:
     """Return the squared distance to a surface, of valleys with what its height costs, and what was read."""
     kind, _, place = name.partition("=")
     data = read(place, space=FLAT)
-    cloud, told = data.values.double(), [f"the surface {place} is {len(data):,} points", *data.notes]
+    cloud, surface_notes = data.values.double(), [f"the surface {place} is {len(data):,} points", *data.notes]
     with error_context(place):
         surface = PointCloudSurface(cloud.numpy(), sharpness=SHARP)
     if kind == "surface":
-        return SurfaceCost(surface), told
+        return SurfaceCost(surface), surface_notes
     extent = float(cloud[:, 2].amax() - cloud[:, 2].amin())
-    return SurfaceCost(surface, LOW * extent**2, extent / 2), told
+    return SurfaceCost(surface, LOW * extent**2, extent / 2), surface_notes
 
 
 def _scaled(factor: float | None, cost: StateCost) -> StateCost:
     return cost if factor is None else factor * cost
 
 
-def _usual(crowd: Populations) -> float:
+def _usual(populations: Populations) -> float:
     """Return the mean squared distance from the first population to the last: the order of what control costs."""
-    a, b = crowd.states[0].flatten(1).double(), crowd.states[-1].flatten(1).double()
+    a, b = populations.states[0].flatten(1).double(), populations.states[-1].flatten(1).double()
     spread = (a - a.mean(0)).square().sum(1).mean() + (b - b.mean(0)).square().sum(1).mean()
     return float((a.mean(0) - b.mean(0)).square().sum() + spread)
 
 
-def _told(name: str, chosen: float, factor: float | None) -> list[str]:
+def _choice_note(name: str, chosen: float, factor: float | None) -> list[str]:
     return [f"{chosen:.3g} * {name} was chosen, by the distances of what is to be joined"] if factor is None else []
 
 
-def _need_columns(crowd: Populations, name: str, number: int) -> None:
+def _need_columns(populations: Populations, name: str, number: int) -> None:
     """Refuse a cost of places in so many dimensions for other data."""
-    shape = tuple(crowd.states[0].shape[1:])
+    shape = tuple(populations.states[0].shape[1:])
     if shape != (number,):
         what = "pictures" if len(shape) > 1 else f"{shape[0]} columns"
         raise UsageError(f"{name} is a cost of places with {number} coordinates, and the populations have {what}")
@@ -229,44 +237,44 @@ def _values(kind: Points | Images) -> Callable[[Tensor], Tensor]:
     return lambda x: kind.decode_soft(x.reshape(-1, x.shape[-1])).reshape(x.shape)
 
 
-TRIED = 256
+TRIAL_PLACES = 256
 """Places between populations where a cost is tried."""
 
 
-def tried(cost: StateCost, bridged: Bridged, crowd: Populations, tell: Tell) -> StateCost:
+def check_cost(cost: StateCost, record: BridgeRecord, populations: Populations, reporter: Reporter) -> StateCost:
     """Return the cost, once it is known to be a finite number there.
 
     Raises:
         InputError: If it is no finite number somewhere, or members stand in a wall.
     """
-    for name, states, share in zip(bridged.populations, crowd.states, bridged.shares, strict=True):
+    for name, states, relative_time in zip(record.populations, populations.states, record.relative_times, strict=True):
         x = states.flatten(1)
         for inside in cost.obstacles:
-            _refuse_stuck(name, states, inside(x), crowd)
+            _refuse_blocked(name, states, inside(x), populations)
         with error_context(name):
-            cost = check(cost, x[None], x.new_tensor([[share]]), _crowded(x[None]))
-    draws = Rng(bridged.seed).fold_in("trial")
-    a, b = (Population(crowd.states[k])(TRIED, draws.fold_in(k)).flatten(1) for k in (0, -1))
-    way = torch.linspace(0, 1, 9, dtype=a.dtype)[:, None]
-    between = torch.lerp(a, b, way[..., None])
-    cost = check(cost, between, way, _crowded(between))
+            cost = check(cost, x[None], x.new_tensor([[relative_time]]), _trial_population(x[None]))
+    rng = Rng(record.seed).fold_in("trial")
+    a, b = (Population(populations.states[k])(TRIAL_PLACES, rng.fold_in(k)).flatten(1) for k in (0, -1))
+    t = torch.linspace(0, 1, 9, dtype=a.dtype)[:, None]
+    between = torch.lerp(a, b, t[..., None])
+    cost = check(cost, between, t, _trial_population(between))
     if not cost.differentiable:
-        tell.say(
+        reporter.log(
             "the cost has no gradient, so paths are not bent by it: trajectories are weighed by it instead (--resample)"
         )
     return cost
 
 
-def _crowded(x: Tensor) -> PopulationDensity:
+def _trial_population(x: Tensor) -> PopulationDensity:
     """Return some crowd at each time, to try a cost with."""
     return PopulationDensity(x.roll(1, 1), x, 1.0)
 
 
-def _refuse_stuck(name: str, states: Tensor, inside: Tensor, crowd: Populations) -> None:
+def _refuse_blocked(name: str, states: Tensor, inside: Tensor, populations: Populations) -> None:
     """Refuse members inside an obstacle."""
     stuck = inside.nonzero()[:, 0]
     if len(stuck):
-        place = crowd.modality.decode(states[stuck[:1]]).flatten()[:4].tolist()
+        place = populations.modality.decode(states[stuck[:1]]).flatten()[:4].tolist()
         raise InputError(
             f"member {int(stuck[0]) + 1} at ({', '.join(f'{entry:.4g}' for entry in place)}) is inside an obstacle,"
             f" where no path may begin or end, as are {len(stuck)} of {len(states):,}: move them, or move the"

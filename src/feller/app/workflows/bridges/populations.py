@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from feller.app.workflows.bridges.is_bridge import check_several
+from feller.app.workflows.bridges.bridge_detection import check_several
 from feller.app.workflows.run_config import fingerprint
 from feller.core.errors import InputError, UsageError, check_number
 from feller.data.images.modality import Images
@@ -23,11 +23,13 @@ from feller.data.tables.mixed_table import as_table
 from feller.data.tables.modality import Table
 from feller.data.tables.numerical_column import Numerical
 
-FAR = 1000.0
+MAX_OFFSET = 1000.0
 """Extents of the data from zero beyond which single precision would round their places."""
 COLUMNS = 5
 """Columns without numbers that are named."""
-PICTURED = "pictures are numbers from -1, black, to 1, white, in noise, distances and costs; files hold their levels"
+PICTURE_NOTE = (
+    "pictures are numbers from -1, black, to 1, white, in noise, distances and costs; files hold their levels"
+)
 """What is said of the unit of pictures."""
 
 
@@ -41,11 +43,11 @@ class Populations:
     states: tuple[Tensor, ...]
     """Of each, [n, *d]."""
     notes: tuple[str, ...]
-    prints: tuple[str, ...]
+    fingerprints: tuple[str, ...]
     """Hashes of what was read."""
 
     @property
-    def together(self) -> Float[Tensor, " n *d"]:
+    def all_states(self) -> Float[Tensor, " n *d"]:
         """All members."""
         return torch.cat(self.states)
 
@@ -85,14 +87,14 @@ def read_populations(names: Sequence[str], longest: int | None = None) -> Popula
             raise InputError(
                 f"{one} and {other} hold the same members, so there is nothing to bridge", remedy="Name another"
             )
-    modality = _unscaled(kind, sets)
+    modality = _shifted_modality(kind, sets)
     for name, data in zip(names, sets, strict=True):
         if not modality.encode(data.values).square().sum().isfinite():
             raise InputError("its numbers are too large for single precision", remedy="Change their unit", place=name)
     labels = [name for name, data in zip(names, sets, strict=True) if data.given]
     notes = [note for data in sets for note in data.notes if "constant" not in note]
     if kind.view(Images) is not None:
-        notes.append(PICTURED)
+        notes.append(PICTURE_NOTE)
     if labels:
         notes.append(f"labels were left aside: {', '.join(labels)}")
     return Populations(
@@ -123,9 +125,9 @@ def _no_numbers(table: Table) -> str:
     named = [column.name for column in table.schema.columns if not _is_number(column)]
     if not named:
         return "; are numbers written with a point, as 1.5, and is no cell empty?"
-    told = ", ".join(named[:COLUMNS]) + (f" and {len(named) - COLUMNS} more" if len(named) > COLUMNS else "")
+    listed = ", ".join(named[:COLUMNS]) + (f" and {len(named) - COLUMNS} more" if len(named) > COLUMNS else "")
     are = "is no column" if len(named) == 1 else "are no columns"
-    return f": {told} {are} of numbers; leave out words and dates, and write numbers with a point, as 1.5"
+    return f": {listed} {are} of numbers; leave out words and dates, and write numbers with a point, as 1.5"
 
 
 def _is_number(column: Column) -> bool:
@@ -147,57 +149,57 @@ def _sorted(values: Tensor) -> Tensor:
     return rows
 
 
-def _unscaled(kind: Points | Images, sets: Sequence[Dataset]) -> Points | Images:
+def _shifted_modality(kind: Points | Images, sets: Sequence[Dataset]) -> Points | Images:
     """Return the kind with places that are moved, if they are far from zero, and never scaled."""
     if (points := kind.view(Points)) is None:
         return replace(kind, classes=())
     values = torch.cat([data.values for data in sets]).double()
     mean, extent = values.mean(0), (values.amax(0) - values.amin(0)).max().clamp(min=1e-300)
-    moved = tuple(mean.tolist()) if mean.abs().max() > FAR * extent else (0.0,) * len(points.columns)
+    moved = tuple(mean.tolist()) if mean.abs().max() > MAX_OFFSET * extent else (0.0,) * len(points.columns)
     return replace(points, mean=moved, scale=(1.0,) * len(points.columns), classes=())
 
 
-def usual_noise(crowd: Populations, calls: int) -> float:
+def usual_noise(populations: Populations, calls: int) -> float:
     """Return half the deviation within the populations, or what the narrowest of them bears."""
-    return min(0.5 * crowd.spread, _most(crowd, calls))
+    return min(0.5 * populations.spread, _max_noise(populations, calls))
 
 
-def check_noise(noise: float, crowd: Populations, calls: int) -> None:
+def check_noise(noise: float, populations: Populations, calls: int) -> None:
     """Refuse a noise with which no end can be met.
 
     Raises:
         UsageError: If it is negative, drowned by rounding, or so large that the last step alone blurs a population.
     """
     check_number("noise", noise, ge=0, lt=math.inf)
-    most = _most(crowd, calls)
+    most = _max_noise(populations, calls)
     if noise > most:
         raise UsageError(
             f"{noise:g} is so large that no end can be met: the last of {calls} steps would blur a population whose"
-            f" deviation is {_least(crowd):.3g}",
-            remedy=f"Take {_below(most)} or less, or more steps (--calls)",
+            f" deviation is {_min_std(populations):.3g}",
+            remedy=f"Take {_rounded_down(most)} or less, or more steps (--calls)",
             argument="noise",
         )
-    if 0 < noise < 1e-4 * crowd.spread:
+    if 0 < noise < 1e-4 * populations.spread:
         raise UsageError(
-            f"{noise:g} is so small beside a deviation of {crowd.spread:.3g} within the populations that rounding"
+            f"{noise:g} is so small beside a deviation of {populations.spread:.3g} within the populations that rounding"
             " drowns it",
             remedy="Take 0, which is without noise, or more",
             argument="noise",
         )
 
 
-def _most(crowd: Populations, calls: int) -> float:
+def _max_noise(populations: Populations, calls: int) -> float:
     """Return the noise whose last step of a walk is half the least deviation."""
-    return 0.5 * _least(crowd) * calls**0.5
+    return 0.5 * _min_std(populations) * calls**0.5
 
 
-def _below(value: float) -> str:
+def _rounded_down(value: float) -> str:
     """Write a number by two digits that are no more than it."""
     unit = 10.0 ** (math.floor(math.log10(value)) - 1)
     return f"{math.floor(value / unit) * unit:.10g}"
 
 
-def _least(crowd: Populations) -> float:
+def _min_std(populations: Populations) -> float:
     """Return the deviation of the narrowest population."""
-    spreads = [float((x - x.mean(0)).square().mean().sqrt()) for x in crowd.states]
+    spreads = [float((x - x.mean(0)).square().mean().sqrt()) for x in populations.states]
     return min((spread for spread in spreads if spread > 0), default=math.inf)

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from feller.app.workflows.bridges.bridge_run import Bridged
+from feller.app.workflows.bridges.bridge_run import BridgeRecord
 from feller.control.bridges.trajectories import Trajectories
 from feller.core.run_folder import Run
 from feller.core.serialization import replace_file
@@ -30,10 +30,10 @@ NUMBERS = 2**22
 
 def write_paths(
     run: Run,
-    bridged: Bridged,
+    record: BridgeRecord,
     modality: Points | Images,
-    walked: Trajectories,
-    which: Tensor,
+    trajectories: Trajectories,
+    start_indices: Tensor,
     members: Sequence[Tensor],
     counts: Counts = (),
 ) -> None:
@@ -48,27 +48,27 @@ def write_paths(
 
     Args:
         run: Where they go.
-        bridged: What was asked.
+        record: What was asked.
         modality: Of the data.
-        walked: The trajectories.
-        which: Members of the first population that they begin at.
+        trajectories: The trajectories.
+        start_indices: Members of the first population that they begin at.
         members: Of each population.
         counts: What these count, of each leg; empty where all count alike.
     """
-    begin, end = bridged.times[0], bridged.times[-1]
-    times = begin + (end - begin) * np.array(walked.times)
-    paths = values_of(modality, walked.states)
-    who, where = {"from_row": which.numpy() + 1}, {"x_0": paths[:, 0]}
+    begin, end = record.times[0], record.times[-1]
+    times = begin + (end - begin) * np.array(trajectories.times)
+    paths = values_of(modality, trajectories.states)
+    who, where = {"from_row": start_indices.numpy() + 1}, {"x_0": paths[:, 0]}
     called = {"x_0": "from", "x_1": "to"}
-    for time, share, population in list(zip(bridged.times, bridged.shares, members, strict=True))[1:]:
-        place = int(np.argmin(np.abs(np.array(walked.times) - share)))
-        partners = nearest_partners(walked.states[:, place].flatten(1), population.flatten(1)).numpy() + 1
-        is_last = time == bridged.times[-1]
+    for time, relative_time, population in list(zip(record.times, record.relative_times, members, strict=True))[1:]:
+        place = int(np.argmin(np.abs(np.array(trajectories.times) - relative_time)))
+        partners = nearest_partners(trajectories.states[:, place].flatten(1), population.flatten(1)).numpy() + 1
+        is_last = time == record.times[-1]
         who["to_row" if is_last else f"row_at_{time:g}"] = partners
         where["x_1" if is_last else f"x_at_{time:g}"] = paths[:, place]
     if counts:
-        who |= {"from_counts": counts[0][0][which.numpy()], "to_counts": counts[-1][1][who["to_row"] - 1]}
-        _write_counts(run, bridged, counts)
+        who |= {"from_counts": counts[0][0][start_indices.numpy()], "to_counts": counts[-1][1][who["to_row"] - 1]}
+        _write_counts(run, record, counts)
     names = {} if (points := modality.view(Points)) is None else {"columns": np.array(points.columns)}
     write_arrays({"paths": paths, "samples": paths[:, -1], "times": times, **names}, run.path / "paths.npz")
     write_arrays({**who, **where, **names}, run.path / "pairs.npz")
@@ -83,10 +83,10 @@ def write_paths(
         _write_table(run.path / "paths.csv", ["path", "time", *columns], rows)
 
 
-def _write_counts(run: Run, bridged: Bridged, counts: Counts) -> None:
+def _write_counts(run: Run, record: BridgeRecord, counts: Counts) -> None:
     """Write what each member counts where a leg begins, and where one ends; no number where it is at neither."""
     rows = []
-    for place, time in enumerate(bridged.times):
+    for place, time in enumerate(record.times):
         begins = counts[place][0] if place < len(counts) else np.full(len(counts[-1][1]), np.nan)
         ends = counts[place - 1][1] if place else np.full(len(begins), np.nan)
         rows.append(np.stack([np.full(len(begins), time), np.arange(1, len(begins) + 1), begins, ends], 1))

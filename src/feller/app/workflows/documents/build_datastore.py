@@ -23,7 +23,7 @@ from feller.sampling.retrieval.datastore import (
 )
 from feller.sampling.retrieval.retriever import IndexedDatastore
 
-BUILT = ".npz"
+DATASTORE_SUFFIX = ".npz"
 """Ending of a memory in a file."""
 
 
@@ -37,7 +37,7 @@ def makers(kind: Documents) -> DatastoreOrigin:
     return DatastoreOrigin(kind.tokenizer.name, words, _finder(kind).name)
 
 
-def library(kind: Documents, source: str) -> IndexedDatastore:
+def open_datastore(kind: Documents, source: str) -> IndexedDatastore:
     """Return what a model looks documents up in.
 
     Args:
@@ -51,8 +51,8 @@ def library(kind: Documents, source: str) -> IndexedDatastore:
     if not source.strip():
         raise UsageError("names no documents", remedy="Give a folder or a file, or leave it out", argument="memory")
     finder, path = _finder(kind), pathlib.Path(source)
-    if path.suffix.lower() != BUILT or (path.is_file() and array_names(path) >= DOCUMENT_KEYS):
-        return IndexedDatastore(built(kind, source), finder)
+    if path.suffix.lower() != DATASTORE_SUFFIX or (path.is_file() and array_names(path) >= DOCUMENT_KEYS):
+        return IndexedDatastore(build_datastore(kind, source), finder)
     if not path.is_file():
         raise InputError(
             f"there is no memory {source}", remedy=f"Build it: feller data memory DOCUMENTS --run RUN --out {source}"
@@ -64,7 +64,7 @@ def library(kind: Documents, source: str) -> IndexedDatastore:
     return IndexedDatastore(memory, finder)
 
 
-def built(kind: Documents, source: str) -> Datastore:
+def build_datastore(kind: Documents, source: str) -> Datastore:
     """Make a memory of the documents of a file or folder.
 
     Raises:
@@ -75,17 +75,17 @@ def built(kind: Documents, source: str) -> Datastore:
     return create_datastore(data.modality.encode(data.values), _finder(kind), kind.symbols)
 
 
-def keep(run: Run, source: str, out: str) -> int:
+def write_datastore(run: Run, source: str, out: str) -> int:
     """Write a memory of the documents of a file or folder, and return how many there are.
 
     Raises:
         InputError: If run or documents are not what they must be.
         UsageError: If the run is of other data, or looks nothing up, or the name has another ending.
     """
-    if pathlib.Path(out).suffix.lower() != BUILT:
-        raise UsageError(f"a file *{BUILT} for the memory", out)
+    if pathlib.Path(out).suffix.lower() != DATASTORE_SUFFIX:
+        raise UsageError(f"a file *{DATASTORE_SUFFIX} for the memory", out)
     kind = require_documents(load_model(run))
-    memory = built(kind, source)
+    memory = build_datastore(kind, source)
     path = pathlib.Path(out)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -19,28 +19,28 @@ from feller.sampling.autoregressive.document_grammar import SymbolKind
 
 WHITE = 128
 """Level from which a part of a mask is white."""
-MOST_WORDS = 64
+MAX_TEXT_TOKENS = 64
 """Symbols of a text that fills a hole, at most."""
 
 
 @dataclass(frozen=True, eq=False)
-class Wanted:
+class DocumentRequest:
     """A prompt, and what is to be drawn behind it."""
 
     prompt: Prompt
-    plan: DecodingGoal
+    goal: DecodingGoal
     mask: UInt8[np.ndarray, "h w c"] | None = None
     """White where the one picture of the prompt is drawn anew; None where it is kept."""
 
     @property
-    def draws_picture(self) -> bool:
+    def is_image_goal(self) -> bool:
         """Whether it is a picture that is drawn, so that guidance by its text makes sense."""
-        return isinstance(self.plan, ImageGoal)
+        return isinstance(self.goal, ImageGoal)
 
     @property
-    def draws_words(self) -> bool:
+    def is_text_goal(self) -> bool:
         """Whether nothing but words is filled in."""
-        return isinstance(self.plan, InfillGoal) and self.plan.whole_kinds == (SymbolKind.TEXT,)
+        return isinstance(self.goal, InfillGoal) and self.goal.whole_kinds == (SymbolKind.TEXT,)
 
     def tokens(self, kind: Documents) -> Int64[Tensor, " l"]:
         """Return the symbols of the prompt.
@@ -51,18 +51,18 @@ class Wanted:
         tokens = _tokens(self.prompt.items, self.prompt, kind)
         return tokens if self.mask is None else _with_holes(tokens, self.mask, kind)[0]
 
-    def planned(self, kind: Documents) -> DecodingGoal:
+    def decoding_goal(self, kind: Documents) -> DecodingGoal:
         """Return what is to be drawn; under a mask each hole gets the codes that it hides, so that all else stays.
 
         Raises:
             UsageError: If a character is unknown to the model.
         """
         if self.mask is None:
-            return self.plan
+            return self.goal
         _, sizes = _with_holes(_tokens(self.prompt.items, self.prompt, kind), self.mask, kind)
-        return InfillGoal(MOST_WORDS, hole_codes=sizes)
+        return InfillGoal(MAX_TEXT_TOKENS, hole_codes=sizes)
 
-    def keeping(self, kind: Documents, values: Values) -> Values:
+    def with_kept_pixels(self, kind: Documents, values: Values) -> Values:
         """Return what was drawn with the pixels of the person's picture where its codes are kept, not what they keep.
 
         Raises:
@@ -70,11 +70,14 @@ class Wanted:
         """
         if self.mask is None:
             return values
-        own, drawn = kind.resize_images(self.prompt.pictures[0][None]), values["pictures"]
+        own, generated = kind.resize_images(self.prompt.pictures[0][None]), values["pictures"]
         rows, columns = kind.tokenizer.grid
         cells = _cells(self.mask, kind).unflatten(0, (rows, columns))
         white = cells.repeat_interleave(kind.height // rows, 0).repeat_interleave(kind.width // columns, 1)
-        return {**values, "pictures": torch.cat([torch.where(white, drawn[:, :1], own[:, None]), drawn[:, 1:]], 1)}
+        return {
+            **values,
+            "pictures": torch.cat([torch.where(white, generated[:, :1], own[:, None]), generated[:, 1:]], 1),
+        }
 
     def without_text(self, kind: Documents) -> Int64[Tensor, " l"]:
         """Return the symbols of the prompt with one hole in the place of each text: what is drawn without it."""
@@ -85,7 +88,7 @@ class Wanted:
         return _tokens((MaskItem(),), self.prompt, kind)
 
 
-def by_prompt(text: str) -> Wanted:
+def prompt_request(text: str) -> DocumentRequest:
     """Return what a prompt asks for: what fills its holes, or else the picture that follows.
 
     Raises:
@@ -93,10 +96,10 @@ def by_prompt(text: str) -> Wanted:
         InputError: If a picture cannot be read.
     """
     prompt = parse_prompt(text)
-    return Wanted(prompt, InfillGoal(MOST_WORDS, (SymbolKind.TEXT,)) if prompt.has_holes else ImageGoal())
+    return DocumentRequest(prompt, InfillGoal(MAX_TEXT_TOKENS, (SymbolKind.TEXT,)) if prompt.has_holes else ImageGoal())
 
 
-def by_mask(text: str, mask: str) -> Wanted:
+def inpainting_request(text: str, mask: str) -> DocumentRequest:
     """Return what fills the holes of a prompt, and the white parts of its one picture.
 
     Raises:
@@ -106,36 +109,36 @@ def by_mask(text: str, mask: str) -> Wanted:
     prompt = parse_prompt(text)
     if len(prompt.pictures) != 1:
         raise UsageError("a --prompt with one <image:FILE>", len(prompt.pictures), argument="mask")
-    return Wanted(prompt, InfillGoal(MOST_WORDS), picture_of(mask))
+    return DocumentRequest(prompt, InfillGoal(MAX_TEXT_TOKENS), picture_of(mask))
 
 
-def by_edit(picture: str, instruction: str) -> Wanted:
+def edit_request(picture: str, instruction: str) -> DocumentRequest:
     """Return a picture that is another after an instruction.
 
     Raises:
         UsageError: If the instruction is empty.
         InputError: If the picture cannot be read.
     """
-    return Wanted(Prompt(edit(_worded(instruction, "--edit")), (picture_of(picture),)), ImageGoal())
+    return DocumentRequest(Prompt(edit(_require_words(instruction, "--edit")), (picture_of(picture),)), ImageGoal())
 
 
-def by_question(picture: str, asked: str) -> Wanted:
+def question_request(picture: str, question: str) -> DocumentRequest:
     """Return the answer to a question about a picture.
 
     Raises:
         UsageError: If the question is empty.
         InputError: If the picture cannot be read.
     """
-    items = tuple(ask(_worded(asked, "--ask")))
-    return Wanted(Prompt(items, (picture_of(picture),)), InfillGoal(MOST_WORDS, (SymbolKind.TEXT,)))
+    items = tuple(ask(_require_words(question, "--ask")))
+    return DocumentRequest(Prompt(items, (picture_of(picture),)), InfillGoal(MAX_TEXT_TOKENS, (SymbolKind.TEXT,)))
 
 
-def anything(context: int) -> Wanted:
+def unconditional_request(context: int) -> DocumentRequest:
     """Return a whole document, of which nothing is said."""
-    return Wanted(Prompt(()), ContinuationGoal(context - 1))
+    return DocumentRequest(Prompt(()), ContinuationGoal(context - 1))
 
 
-def _worded(text: str, flag: str) -> str:
+def _require_words(text: str, flag: str) -> str:
     if not text.strip():
         raise UsageError(f"{flag} takes a picture and words, and the words are empty")
     return text.strip()
@@ -166,13 +169,13 @@ def _with_holes(
 
 def _holes(items: Sequence[Item | MaskItem | InfillItem]) -> tuple[Item | MaskItem | InfillItem, ...]:
     """Return items with a hole for each text; neighbours are one."""
-    found: list[Item | MaskItem | InfillItem] = []
+    result: list[Item | MaskItem | InfillItem] = []
     for item in items:
         if not isinstance(item, TextItem):
-            found.append(item)
-        elif not (found and isinstance(found[-1], MaskItem)):
-            found.append(MaskItem())
-    return tuple(found)
+            result.append(item)
+        elif not (result and isinstance(result[-1], MaskItem)):
+            result.append(MaskItem())
+    return tuple(result)
 
 
 def _tokens(items: Sequence[Item | MaskItem | InfillItem], prompt: Prompt, kind: Documents) -> Int64[Tensor, " l"]:

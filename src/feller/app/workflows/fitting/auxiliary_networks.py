@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from feller.app.reporter import Tell
+from feller.app.reporter import Reporter
 from feller.app.workflows.fitting.run_training import TrainingJob
 from feller.core.errors import InputError, UsageError
 from feller.core.rng import Rng
@@ -42,16 +42,16 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Making:
+class AuxiliaryTraining:
     """How such networks of a run come about."""
 
     run: Run
-    known: frozenset[str]
+    pretrained: frozenset[str]
     """Those that have their weights already, from an older model or another run."""
     seed: int
-    here: Engine
+    engine: Engine
 
-    def check(self, names: list[str]) -> None:
+    def check_none_lost(self, names: list[str]) -> None:
         """Refuse to make anew what a model has learned with.
 
         Raises:
@@ -64,56 +64,60 @@ class Making:
                 remedy="Bring it back, or start a new run",
             )
 
-    def made(self, name: str, module: torch.nn.Module, about: ModelSpec, learned: Callable[[], None]) -> ModelSpec:
+    def load_or_train(
+        self, name: str, module: torch.nn.Module, spec: ModelSpec, train: Callable[[], None]
+    ) -> ModelSpec:
         """Give a network its weights, those of the run or new ones, and note what they are.
 
         Args:
             name: Of the network.
             module: The network.
-            about: What the model is, as the run holds it by now.
-            learned: Trains it.
+            spec: What the model is, as the run holds it by now.
+            train: Trains it.
 
         Raises:
             InputError: If a file of the run is damaged, or another's.
         """
         file = self.run.aux_weights(name)
         is_new = not file.is_file()
-        if is_new and name not in self.known:
-            learned()
-        self.here.barrier()  # until all have seen what was there
-        if is_new and self.here.is_main_process:
+        if is_new and name not in self.pretrained:
+            train()
+        self.engine.barrier()  # until all have seen what was there
+        if is_new and self.engine.is_main_process:
             save_tensors(file, module.state_dict())
-        self.here.barrier()
-        found = load_aux_network(self.run, name, module, None if is_new else about.aux_hashes.get(name))
-        about = replace(about, aux_hashes={**about.aux_hashes, name: found})
-        if self.here.is_main_process:
-            save_spec(self.run, about)
-        return about
+        self.engine.barrier()
+        part_hash = load_aux_network(self.run, name, module, None if is_new else spec.aux_hashes.get(name))
+        spec = replace(spec, aux_hashes={**spec.aux_hashes, name: part_hash})
+        if self.engine.is_main_process:
+            save_spec(self.run, spec)
+        return spec
 
-    def draws(self, name: str) -> Rng:
+    def rng_for(self, name: str) -> Rng:
         """Return the source of all randomness of the training of a network."""
         return Rng(self.seed).fold_in(name)
 
-    def learn(
+    def train(
         self,
         name: str,
         objective: Objective,
         feed: BatchFn,
         network: torch.nn.Module,
         training: TrainConfig,
-        tell: Tell,
+        reporter: Reporter,
     ) -> None:
         """Train a network to the end of its budget; what is kept is the average."""
-        learner: TrainState = make_train_state(network.to(self.here.device).train().requires_grad_(True), training)
-        tell.task(f"training the {name}")
-        for report in train(learner, objective, feed, training, rng=self.draws(name), engine=self.here):
-            tell.progress(report.progress, f"step {report.step:,}, loss {report.loss.item():.4g}")
+        learner: TrainState = make_train_state(network.to(self.engine.device).train().requires_grad_(True), training)
+        reporter.start(f"training the {name}")
+        for report in train(learner, objective, feed, training, rng=self.rng_for(name), engine=self.engine):
+            reporter.progress(report.progress, f"step {report.step:,}, loss {report.loss.item():.4g}")
         learner.ema.copy_to(network)
         network.eval().requires_grad_(False).to("cpu")
-        tell.done()
+        reporter.finish()
 
 
-def make_parts(run: Run, plan: "FitPlan", job: TrainingJob, here: Engine, tell: Tell) -> TrainingJob:
+def make_auxiliary_networks(
+    run: Run, plan: "FitPlan", job: TrainingJob, engine: Engine, reporter: Reporter
+) -> TrainingJob:
     """Make the networks that the data need, once the folder may be written to; it may take a while.
 
     Returns:
@@ -123,26 +127,31 @@ def make_parts(run: Run, plan: "FitPlan", job: TrainingJob, here: Engine, tell: 
         InputError: If a file of the run is damaged, another's, or lost after the model began to learn.
         UsageError: If the recipe makes networks of other data.
     """
-    parts, data = plan.recipe.aux_networks, job.data
-    if parts is None or data is None:
+    config, data = plan.recipe.aux_networks, job.data
+    if config is None or data is None:
         return job
     kind = data.modality
-    known = {*kind.aux_networks} if plan.older is not None else set()
-    known |= {"tokenizer"} if from_a_run(plan.asked.config.reading.tokenizer) else set()
-    making = Making(run=run, known=frozenset(known), seed=plan.asked.seed, here=here)
-    if isinstance(parts, SpeechAuxNetworks):
-        return replace(job, description=make_speech_parts(making, parts, kind, job.description, data, tell))
-    description, written = make_document_parts(making, parts, kind, job.description, data, tell)
-    tell.task("looking at the documents")
-    teacher = None if plan.older is None else plan.older.network
+    pretrained = {*kind.aux_networks} if plan.start_model is not None else set()
+    pretrained |= {"tokenizer"} if is_pretrained_tokenizer(plan.record.config.data_loading.tokenizer) else set()
+    making = AuxiliaryTraining(run=run, pretrained=frozenset(pretrained), seed=plan.record.seed, engine=engine)
+    if isinstance(config, SpeechAuxNetworks):
+        return replace(job, description=make_speech_networks(making, config, kind, job.description, data, reporter))
+    description, written = make_document_networks(making, config, kind, job.description, data, reporter)
+    reporter.start("looking at the documents")
+    teacher = None if plan.start_model is None else plan.start_model.network
     context = TrainingContext(data=written, teacher=teacher, null=null_values(job.state.network))
     objective = plan.recipe.objective.build(context)
-    tell.done()
+    reporter.finish()
     return replace(job, description=description, objective=objective, data=written)
 
 
-def make_document_parts(
-    making: Making, parts: DocumentAuxNetworks, kind: Modality, about: ModelSpec, data: Dataset, tell: Tell
+def make_document_networks(
+    auxiliary: AuxiliaryTraining,
+    config: DocumentAuxNetworks,
+    kind: Modality,
+    spec: ModelSpec,
+    data: Dataset,
+    reporter: Reporter,
 ) -> tuple[ModelSpec, Dataset]:
     """Give the networks of documents their weights: those of the run, or new ones that are learned here.
 
@@ -156,43 +165,52 @@ def make_document_parts(
     """
     documents = kind.view(Documents)
     if documents is None:
-        raise UsageError(f"the recipe's parts are {type(parts).__name__}, and {kind.display_name} have none of them")
-    making.check([*documents.aux_networks])
+        raise UsageError(f"the recipe's parts are {type(config).__name__}, and {kind.display_name} have none of them")
+    auxiliary.check_none_lost([*documents.aux_networks])
     if "tokenizer" in documents.aux_networks:
-        learned = partial(_tokenizer, making, parts, documents, data, tell)
-        about = making.made("tokenizer", documents.aux_networks["tokenizer"], about, learned)
+        train = partial(_tokenizer, auxiliary, config, documents, data, reporter)
+        spec = auxiliary.load_or_train("tokenizer", documents.aux_networks["tokenizer"], spec, train)
     rows, columns = documents.tokenizer.grid
-    tell.say(f"each picture is {rows} x {columns} codes out of {documents.tokenizer.codebook_size:,}")
+    reporter.log(f"each picture is {rows} x {columns} codes out of {documents.tokenizer.codebook_size:,}")
     coded = replace(data, values=documents.with_codes(data.values))
     if "vectors" in documents.aux_networks:
-        learned = partial(_vectors, making, parts, documents, coded, tell)
-        about = making.made("vectors", documents.aux_networks["vectors"], about, learned)
-    return about, coded
+        train = partial(_vectors, auxiliary, config, documents, coded, reporter)
+        spec = auxiliary.load_or_train("vectors", documents.aux_networks["vectors"], spec, train)
+    return spec, coded
 
 
-def _tokenizer(making: Making, parts: DocumentAuxNetworks, kind: Documents, data: Dataset, tell: Tell) -> None:
+def _tokenizer(
+    auxiliary: AuxiliaryTraining, config: DocumentAuxNetworks, kind: Documents, data: Dataset, reporter: Reporter
+) -> None:
     """Train what writes pictures as codes on all pictures of the documents."""
     pictures, name = Images(kind.height, kind.width, kind.channels), "tokenizer"
     feed = batch_loader(
-        Dataset(all_pictures(data.values), {}, pictures), parts.tokenizer.batch_size, making.draws(name)
+        Dataset(all_pictures(data.values), {}, pictures), config.tokenizer.batch_size, auxiliary.rng_for(name)
     )
     objective = AutoencodingLoss(pictures.space())
-    making.learn(name, objective, feed, kind.aux_networks[name], parts.tokenizer, tell)
+    auxiliary.train(name, objective, feed, kind.aux_networks[name], config.tokenizer, reporter)
 
 
-def _vectors(making: Making, parts: DocumentAuxNetworks, kind: Documents, data: Dataset, tell: Tell) -> None:
+def _vectors(
+    auxiliary: AuxiliaryTraining, config: DocumentAuxNetworks, kind: Documents, data: Dataset, reporter: Reporter
+) -> None:
     """Count the pieces of texts, then train what finds documents to tell which picture belongs to which text."""
     network, name = kind.aux_networks["vectors"], "vectors"
     if not isinstance(network, BiEncoderNetwork):
         raise TypeError(f"expected a bi-encoder, got {type(network).__name__}")
     network.text_encoder.update_counts(kind.encode(data.values))
     objective = InfoNCE(kind.space(), kind.symbols).build(TrainingContext(data=data))
-    feed = batch_loader(data, parts.vectors.batch_size, making.draws(name))
-    making.learn(name, objective, feed, network, parts.vectors, tell)
+    feed = batch_loader(data, config.vectors.batch_size, auxiliary.rng_for(name))
+    auxiliary.train(name, objective, feed, network, config.vectors, reporter)
 
 
-def make_speech_parts(
-    making: Making, parts: SpeechAuxNetworks, kind: Modality, about: ModelSpec, data: Dataset, tell: Tell
+def make_speech_networks(
+    auxiliary: AuxiliaryTraining,
+    config: SpeechAuxNetworks,
+    kind: Modality,
+    spec: ModelSpec,
+    data: Dataset,
+    reporter: Reporter,
 ) -> ModelSpec:
     """Give the networks that say durations their weights: those of the run, or new ones that are learned here.
 
@@ -205,34 +223,39 @@ def make_speech_parts(
     """
     speech = kind.view(Speech)
     if speech is None:
-        raise UsageError(f"the recipe's parts are {type(parts).__name__}, and {kind.display_name} have none of them")
-    making.check([*speech.aux_networks])
+        raise UsageError(f"the recipe's parts are {type(config).__name__}, and {kind.display_name} have none of them")
+    auxiliary.check_none_lost([*speech.aux_networks])
     for name, lasting, training in (
-        ("durations", speech.duration_regressor, parts.durations),
-        ("rhythm", speech.duration_sampler, parts.duration_sampler),
+        ("durations", speech.duration_regressor, config.durations),
+        ("rhythm", speech.duration_sampler, config.duration_sampler),
     ):
         if isinstance(lasting, LearnedDurations):
-            learned = partial(_learn, making, name, lasting, training, data, tell)
-            about = making.made(name, lasting.module, about, learned)
-    return about
+            train = partial(_train_durations, auxiliary, name, lasting, training, data, reporter)
+            spec = auxiliary.load_or_train(name, lasting.module, spec, train)
+    return spec
 
 
-def _learn(
-    making: Making, name: str, lasting: LearnedDurations, training: TrainConfig, data: Dataset, tell: Tell
+def _train_durations(
+    auxiliary: AuxiliaryTraining,
+    name: str,
+    lasting: LearnedDurations,
+    training: TrainConfig,
+    data: Dataset,
+    reporter: Reporter,
 ) -> None:
     """Train one of them on the phones of all sounds."""
     phone = data.values["phone"]
     valid = phone >= 0
     examples = {"x_1": data.values["duration"], "given": {"phone": phone.clamp(min=0), "valid": valid}}
-    feed = shuffled_loader(examples, training.batch_size, making.draws(name), valid.sum(1))
-    making.learn(name, lasting.objective, feed, lasting.network, training, tell)
+    feed = shuffled_loader(examples, training.batch_size, auxiliary.rng_for(name), valid.sum(1))
+    auxiliary.train(name, lasting.objective, feed, lasting.network, training, reporter)
 
 
-MOST_COLOURS = 256
+MAX_COLOURS = 256
 """Of a palette."""
 
 
-def written_by(data: Dataset, tokenizer: str, size: str) -> Dataset:
+def with_tokenizer(data: Dataset, tokenizer: str, size: str) -> Dataset:
     """Return documents with a tokeniser: that of a run, colours or tiles of their pictures, or one to train.
 
     Args:
@@ -255,10 +278,10 @@ def written_by(data: Dataset, tokenizer: str, size: str) -> Dataset:
         raise UsageError(
             "documents keep the tokeniser of the model that is trained on", remedy="Leave it out", argument="tokenizer"
         )
-    made = NAMED.get(tokenizer)
+    made = TOKENIZERS.get(tokenizer)
     if made is None and not pathlib.Path(tokenizer).exists():
-        raise UsageError.unknown_name("tokenizer", tokenizer, NAMED, alternatives=", or the run of a tokeniser")
-    codes = _of_run(tokenizer, kind) if made is None else made(data, kind, size)
+        raise UsageError.unknown_name("tokenizer", tokenizer, TOKENIZERS, alternatives=", or the run of a tokeniser")
+    codes = _tokenizer_of_run(tokenizer, kind) if made is None else made(data, kind, size)
     return data.with_modality(kind.with_image_tokenizer(codes, data.values["rows"]))
 
 
@@ -267,20 +290,20 @@ def _tiles(data: Dataset, kind: Documents, size: str) -> ImageTokenizer:
     return tiles_of(all_pictures(data.values), learned_codes(kind, size).config.factor, MAX_TILES)
 
 
-NAMED: dict[str, Callable[[Dataset, Documents, str], ImageTokenizer]] = {
-    "palette": lambda data, kind, size: palette_of(all_pictures(data.values), MOST_COLOURS),
+TOKENIZERS: dict[str, Callable[[Dataset, Documents, str], ImageTokenizer]] = {
+    "palette": lambda data, kind, size: palette_of(all_pictures(data.values), MAX_COLOURS),
     "tiles": _tiles,
     "learned": lambda data, kind, size: learned_codes(kind, size),
 }
 """Words that stand for a tokeniser, and what makes it of documents, their modality and the size of what is to learn."""
 
 
-def from_a_run(tokenizer: str | None) -> bool:
+def is_pretrained_tokenizer(tokenizer: str | None) -> bool:
     """Tell whether a tokeniser that was asked for has learned before."""
-    return tokenizer is not None and tokenizer not in NAMED
+    return tokenizer is not None and tokenizer not in TOKENIZERS
 
 
-def taken_again(data: Dataset, tokenizer: str, run: Run) -> Dataset:
+def restore_tokenizer(data: Dataset, tokenizer: str, run: Run) -> Dataset:
     """Return documents of a run that was stopped before it had a tokeniser of its own, with that of the other run.
 
     Raises:
@@ -288,12 +311,12 @@ def taken_again(data: Dataset, tokenizer: str, run: Run) -> Dataset:
         UsageError: If it is of something else by now.
     """
     kind = data.modality.view(Documents)
-    if not from_a_run(tokenizer) or kind is None or run.aux_weights("tokenizer").is_file():
+    if not is_pretrained_tokenizer(tokenizer) or kind is None or run.aux_weights("tokenizer").is_file():
         return data
-    return data.with_modality(replace(kind, image_tokenizer=_of_run(tokenizer, kind)))
+    return data.with_modality(replace(kind, image_tokenizer=_tokenizer_of_run(tokenizer, kind)))
 
 
-def _of_run(path: str, kind: Documents) -> ImageTokenizer:
+def _tokenizer_of_run(path: str, kind: Documents) -> ImageTokenizer:
     """Return the tokeniser of a run."""
     model = load_model(open_run(path))
     settings, pictures = model.spec.architecture, model.spec.modality.view(Images)

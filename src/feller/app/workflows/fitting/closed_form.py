@@ -5,7 +5,7 @@ import time
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
-from feller.app.reporter import Tell
+from feller.app.reporter import Reporter
 from feller.app.workflows.fitting.plan_fit import FitPlan
 from feller.core.errors import UsageError
 from feller.core.run_folder import Run
@@ -17,12 +17,12 @@ from feller.privacy.accounting.dp_events import ZCdp
 from feller.training.objectives.one_shot import OneShotObjective
 
 
-def is_found(counters: dict[str, Any]) -> bool:
+def is_closed_form(counters: dict[str, Any]) -> bool:
     """Tell whether a model was found by a look at all rows: a training has taken a step before it is saved."""
     return counters["step"] == 0
 
 
-def check_found(run: Run) -> None:
+def refuse_resume(run: Run) -> None:
     """Refuse to go on with a run whose rows were looked at, or were to be."""
     if run.progress.is_file():
         raise UsageError(
@@ -32,51 +32,51 @@ def check_found(run: Run) -> None:
 
 
 @dataclass(frozen=True, eq=False)
-class Look:
+class ClosedForm:
     """A look at all rows that is known to fit together, before anything of it is written."""
 
     plan: FitPlan
     description: ModelSpec
 
 
-def set_up_look(plan: FitPlan) -> Look:
+def set_up_closed_form(plan: FitPlan) -> ClosedForm:
     """Split the data, and describe the model.
 
     Raises:
         UsageError: If recipe and data do not fit together.
     """
-    return Look(plan, plan.recipe.model_spec(plan.split[0]))
+    return ClosedForm(plan, plan.recipe.model_spec(plan.split[0]))
 
 
-def look(run: Run, found: Look, tell: Tell) -> None:
+def fit_closed_form(run: Run, job: ClosedForm, reporter: Reporter) -> None:
     """Find the model; what that may cost is in the ledger before a row is looked at, and what it did cost replaces it.
 
     Args:
         run: Where it is written.
-        found: What is looked at, and how.
-        tell: Hears how it goes.
+        job: What is looked at, and how.
+        reporter: Hears how it goes.
     """
-    plan, description = found.plan, found.description
-    asked, access, (rows, held_out) = plan.asked, plan.access, plan.split
+    plan, description = job.plan, job.description
+    record, access, (rows, held_out) = plan.record, plan.access, plan.split
     save_spec(run, description)
-    run.write_record(run.recipe, {**asked.parts, "recipe": to_dict(plan.recipe)})
-    rho, noise = access.allowance()
+    run.write_record(run.recipe, {**record.content, "recipe": to_dict(plan.recipe)})
+    rho, noise = access.closed_form_budget()
     if math.isfinite(rho):
         access.charge(run, (ZCdp("one look at the rows", rho),))
-    for note in asked.provenance.notes:
-        (tell.say if note == GUESSED_NOTE else tell.note)(note)
-    tell.say(
-        f"{asked.data}: {len(rows):,} to look at, {len(held_out):,} kept back; recipe {asked.provenance.recipe}"
-        f"{access.promise}; writing to {run.path}"
+    for note in record.provenance.notes:
+        (reporter.log if note == GUESSED_NOTE else reporter.note)(note)
+    reporter.log(
+        f"{record.data}: {len(rows):,} to look at, {len(held_out):,} kept back; recipe {record.provenance.recipe}"
+        f"{access.privacy_text}; writing to {run.path}"
     )
-    tell.task("looking at the rows")
+    reporter.start("looking at the rows")
     start = time.monotonic()
-    told = cast(OneShotObjective, plan.recipe.objective).fit(rows, rho, noise)
+    release = cast(OneShotObjective, plan.recipe.objective).fit(rows, rho, noise)
     seconds, unit = time.monotonic() - start, access.clock_resolution
-    access.charge(run, told.events)
-    save_spec(run, replace(description, architecture=told.architecture))
+    access.charge(run, release.events)
+    save_spec(run, replace(description, architecture=release.architecture))
     for file in (run.weights, run.ema_weights):
-        save_tensors(file, told.network.state_dict())
+        save_tensors(file, release.network.state_dict())
     write_json(run.progress, {"step": 0, "seconds": unit * math.ceil(seconds / unit) if unit else seconds})
-    tell.done()
-    tell.say(told.summary)
+    reporter.finish()
+    reporter.log(release.summary)

@@ -9,10 +9,10 @@ from dataclasses import replace
 from torch import nn
 
 from feller.app.modalities.registration import load_modality
-from feller.app.reporter import Tell
-from feller.app.workflows.fitting.plan_fit import FitPlan, RecipeRequest, as_read
+from feller.app.reporter import Reporter
+from feller.app.workflows.fitting.plan_fit import FitPlan, RecipeRequest, with_recipe_schema
 from feller.app.workflows.fitting.run_training import TrainingInputs, TrainingJob
-from feller.app.workflows.run_config import FitRecord, print_of
+from feller.app.workflows.run_config import FitRecord, data_fingerprint
 from feller.core.errors import InputError, UsageError
 from feller.core.pytree import leaves
 from feller.core.rng import Rng
@@ -43,12 +43,14 @@ class DataAccess(abc.ABC):
     keeps_copies: bool = True
     """Whether the run may keep a copy of data that are in memory."""
 
-    def spending(self, run: Run, here: Engine, *, begun: bool = False) -> contextlib.AbstractContextManager[object]:
+    def record_spending(
+        self, run: Run, engine: Engine, *, begun: bool = False
+    ) -> contextlib.AbstractContextManager[object]:
         """Return a block after which what was spent in it is written down, also where the fit is refused.
 
         Args:
             run: The folder.
-            here: Devices and processes.
+            engine: Devices and processes.
             begun: Whether the run has the folder, so that its ledger counts all that was spent.
         """
         return contextlib.nullcontext()
@@ -56,70 +58,72 @@ class DataAccess(abc.ABC):
     @abc.abstractmethod
     def read(
         self,
-        asked: FitRecord,
+        record: FitRecord,
         like: Modality | None,
         request: RecipeRequest,
-        tell: Tell,
-        given: DataSource | None = None,
+        reporter: Reporter,
+        in_memory_data: DataSource | None = None,
     ) -> Dataset:
         """Read the data, or take those in memory; `like` is the modality of the model that the fit starts from."""
 
     @abc.abstractmethod
-    def admit(self, asked: FitRecord, dataset: Dataset, tell: Tell) -> Dataset:
+    def check_data(self, record: FitRecord, dataset: Dataset, reporter: Reporter) -> Dataset:
         """Refuse what cannot be learned from, and return data whose modality knows what it may of them."""
 
-    def shown(self, recipe: str, dataset: Dataset) -> Dataset:
+    def visible_to(self, recipe: str, dataset: Dataset) -> Dataset:
         """Return what a recipe may look at."""
         return dataset
 
     @abc.abstractmethod
-    def check_recipe(self, asked: FitRecord, name: str, recipe: Recipe, start: Run | None, dataset: Dataset) -> None:
+    def check_recipe(self, record: FitRecord, name: str, recipe: Recipe, start: Run | None, dataset: Dataset) -> None:
         """Refuse a recipe that learns from the data otherwise than it may."""
 
     @abc.abstractmethod
-    def identify(self, asked: FitRecord, dataset: Dataset, recipe: Recipe) -> FitRecord:
+    def add_fingerprint(self, record: FitRecord, dataset: Dataset, recipe: Recipe) -> FitRecord:
         """Return the record with the fingerprint of the data, how they are split, and notes on them."""
 
     @abc.abstractmethod
     def plan(self, plan: FitPlan, request: RecipeRequest) -> FitPlan:
         """Return the plan with what the model may hold of the data, and with what that costs."""
 
-    def resumed(self, run: Run, plan: FitPlan, about: ModelSpec) -> FitPlan:
+    def resume(self, run: Run, plan: FitPlan, spec: ModelSpec) -> FitPlan:
         """Return the plan of a run that goes on, with what its model already holds of the data."""
         return plan
 
     def check_setup(
-        self, asked: FitRecord, objective: Objective, network: nn.Module, data: Dataset, here: Engine
+        self, record: FitRecord, objective: Objective, network: nn.Module, data: Dataset, engine: Engine
     ) -> None:
         """Refuse what cannot be trained so, once the network is there."""
-        if asked.watched:
+        if record.watched:
             raise UsageError(
                 "watches a private training; it goes with --epsilon, and with recipes that take steps", argument="audit"
             )
 
     @property
-    def promise(self) -> str:
+    def privacy_text(self) -> str:
         """What is promised about the data, after what is trained, for people."""
         return ""
 
     @property
-    def exhausted(self) -> bool:
+    def is_exhausted(self) -> bool:
         """Whether no further step may be taken."""
         return False
 
     @abc.abstractmethod
-    def open(self, run: Run, taken: int, here: Engine) -> None:
+    def begin_session(self, run: Run, steps_taken: int, engine: Engine) -> None:
         """Hear that a sitting begins in a folder that may be written to, after so many steps."""
 
     @abc.abstractmethod
-    def teach(self, job: TrainingJob, seed: int, here: Engine, tell: Tell) -> None:
+    def pretrain(self, job: TrainingJob, seed: int, engine: Engine, reporter: Reporter) -> None:
         """Teach a new network what is known of the data before it sees them."""
 
     @abc.abstractmethod
-    def inputs(self, run: Run, plan: FitPlan, job: TrainingJob, here: Engine, tell: Tell) -> TrainingInputs:
+    def training_inputs(
+        self, run: Run, plan: FitPlan, job: TrainingJob, engine: Engine, reporter: Reporter
+    ) -> TrainingInputs:
         """Return what the steps of a sitting are made of; it may take a while."""
 
-    def allowance(self) -> tuple[float, Noise]:
+    def closed_form_budget(self) -> tuple[float, Noise]:
         """Return what a look at all rows may cost, in zero-concentrated privacy, and its noise."""
         return math.inf, make_noise(None)
 
@@ -131,13 +135,13 @@ class DataAccess(abc.ABC):
 class OpenData(DataAccess):
     """Data that may be told of."""
 
-    def check_recipe(self, asked: FitRecord, name: str, recipe: Recipe, start: Run | None, dataset: Dataset) -> None:
+    def check_recipe(self, record: FitRecord, name: str, recipe: Recipe, start: Run | None, dataset: Dataset) -> None:
         """Take any."""
 
-    def open(self, run: Run, taken: int, here: Engine) -> None:
+    def begin_session(self, run: Run, steps_taken: int, engine: Engine) -> None:
         """Do nothing."""
 
-    def teach(self, job: TrainingJob, seed: int, here: Engine, tell: Tell) -> None:
+    def pretrain(self, job: TrainingJob, seed: int, engine: Engine, reporter: Reporter) -> None:
         """Teach nothing."""
 
     def charge(self, run: Run, expenses: Sequence[DpEvent]) -> None:
@@ -145,37 +149,45 @@ class OpenData(DataAccess):
 
     def read(
         self,
-        asked: FitRecord,
+        record: FitRecord,
         like: Modality | None,
         request: RecipeRequest,
-        tell: Tell,
-        given: DataSource | None = None,
+        reporter: Reporter,
+        in_memory_data: DataSource | None = None,
     ) -> Dataset:
         """Read them as they are."""
-        return read(asked.data if given is None else given, schema=asked.config.reading.schema, **reading(asked, like))
+        return read(
+            record.data if in_memory_data is None else in_memory_data,
+            schema=record.config.data_loading.schema,
+            **read_options(record, like),
+        )
 
-    def admit(self, asked: FitRecord, dataset: Dataset, tell: Tell) -> Dataset:
+    def check_data(self, record: FitRecord, dataset: Dataset, reporter: Reporter) -> Dataset:
         """Refuse rows that are all the same; the modality knows exact shares."""
         dataset = dataset.modality.with_statistics(dataset)
-        check_varied(dataset)
+        check_not_constant(dataset)
         return dataset
 
-    def identify(self, asked: FitRecord, dataset: Dataset, recipe: Recipe) -> FitRecord:
+    def add_fingerprint(self, record: FitRecord, dataset: Dataset, recipe: Recipe) -> FitRecord:
         """Note a plain hash, and what was converted."""
-        known = print_of(as_read(dataset, recipe), None)
-        return asked.with_provenance(fingerprint=known, notes=(*dataset.notes, *_few(dataset)))
+        fingerprint = data_fingerprint(with_recipe_schema(dataset, recipe), None)
+        return record.with_provenance(fingerprint=fingerprint, notes=(*dataset.notes, *_few(dataset)))
 
     def plan(self, plan: FitPlan, request: RecipeRequest) -> FitPlan:
         """Let the model see the data as its recipe does."""
         return replace(plan, dataset=plan.dataset.with_modality(plan.recipe.modality or plan.dataset.modality))
 
-    def inputs(self, run: Run, plan: FitPlan, job: TrainingJob, here: Engine, tell: Tell) -> TrainingInputs:
+    def training_inputs(
+        self, run: Run, plan: FitPlan, job: TrainingJob, engine: Engine, reporter: Reporter
+    ) -> TrainingInputs:
         """Return plain means over batches of shuffled examples, or of pairs that the older model draws."""
-        draws = Rng(plan.asked.seed)
-        return TrainingInputs(batches=make_batches(plan.recipe, job.data, plan.older, draws, tell), rng=draws)
+        rng = Rng(plan.record.seed)
+        return TrainingInputs(batches=make_batches(plan.recipe, job.data, plan.start_model, rng, reporter), rng=rng)
 
 
-def make_batches(recipe: Recipe, data: Dataset | None, older: Model | None, draws: Rng, tell: Tell) -> BatchFn:
+def make_batches(
+    recipe: Recipe, data: Dataset | None, start_model: Model | None, rng: Rng, reporter: Reporter
+) -> BatchFn:
     """Return what gives each step its examples: the data, or pairs that the older model draws.
 
     Raises:
@@ -183,34 +195,34 @@ def make_batches(recipe: Recipe, data: Dataset | None, older: Model | None, draw
     """
     if data is not None and not recipe.reflow_pairs:
         lengths = data.given["valid"].sum(1) if recipe.objective.length_bucketing else None
-        return batch_loader(data, recipe.train.batch_size, draws, lengths)
-    if older is None:
+        return batch_loader(data, recipe.train.batch_size, rng, lengths)
+    if start_model is None:
         raise UsageError("the run of an older model, from which this recipe draws pairs", "none", argument="start_from")
-    tell.task("drawing pairs")
-    pairs = older.sample_pairs(recipe.reflow_pairs, draws.fold_in("pairs"), tell.progress)
-    tell.done()
-    return shuffled_loader(pairs, recipe.train.batch_size, draws)
+    reporter.start("drawing pairs")
+    pairs = start_model.sample_pairs(recipe.reflow_pairs, rng.fold_in("pairs"), reporter.progress)
+    reporter.finish()
+    return shuffled_loader(pairs, recipe.train.batch_size, rng)
 
 
-def reading(asked: FitRecord, like: Modality | None) -> dict:
+def read_options(record: FitRecord, like: Modality | None) -> dict:
     """Return how data are read, as arguments of `read`.
 
     Raises:
         UsageError: If columns are described that an older model has described.
     """
-    if asked.config.reading.schema is not None and like is not None:
-        raise UsageError(f"the columns are those of {asked.start_from}", remedy="Leave it out", argument="schema")
-    if asked.modality is not None and like is not None and not like.has_own_loader:
+    if record.config.data_loading.schema is not None and like is not None:
+        raise UsageError(f"the columns are those of {record.start_from}", remedy="Leave it out", argument="schema")
+    if record.modality is not None and like is not None and not like.has_own_loader:
         raise UsageError(
-            f"the data are {like.display_name}, as those of {asked.start_from}",
+            f"the data are {like.display_name}, as those of {record.start_from}",
             remedy="Leave it out",
             argument="modality",
         )
-    modality = load_modality(asked.modality) if asked.modality and like is None else None
-    return {**asked.how_read, "like": like, "modality": modality}
+    modality = load_modality(record.modality) if record.modality and like is None else None
+    return {**record.how_read, "like": like, "modality": modality}
 
 
-def check_varied(dataset: Dataset) -> None:
+def check_not_constant(dataset: Dataset) -> None:
     """Refuse rows of a table that are all the same; never of a private fit, of whose rows that would tell."""
     one = dataset.stream is not None or not dataset.modality.is_tabular or len(dataset) < 2
     if one or dataset.given or dataset.target is not None:

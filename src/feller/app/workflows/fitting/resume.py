@@ -4,14 +4,14 @@ import pathlib
 from dataclasses import replace
 
 from feller.app.config import FitConfig
-from feller.app.options import recorded, values_of
-from feller.app.workflows.bridges.is_bridge import is_bridge
-from feller.app.workflows.fine_tuned_run import tuned_of
-from feller.app.workflows.fitting.auxiliary_networks import taken_again
-from feller.app.workflows.fitting.closed_form import check_found
+from feller.app.options import to_record, values_of
+from feller.app.workflows.bridges.bridge_detection import is_bridge
+from feller.app.workflows.fine_tuned_run import read_tuning_record
+from feller.app.workflows.fitting.auxiliary_networks import restore_tokenizer
+from feller.app.workflows.fitting.closed_form import refuse_resume
 from feller.app.workflows.fitting.plan_fit import FitPlan, RecipeRequest
 from feller.app.workflows.private.private_data import resumed_access
-from feller.app.workflows.run_config import FitRecord, brought_of, read_again, record_of
+from feller.app.workflows.run_config import FitRecord, read_fit_record, read_import_conventions, reread_data
 from feller.core.errors import InputError, UsageError
 from feller.core.run_folder import Run, open_run
 from feller.core.serialization import from_dict
@@ -25,30 +25,30 @@ from feller.models.spec import load_spec
 from feller.networks.network_config import DEFAULT_PARAMETER_BYTES, limit_parameter_bytes
 from feller.training.engine import Engine
 
-FIXED = ("data", "size", "longest", "space", "vocabulary", "modality", "tokenizer", "target", "schema", "seed")
+FIXED_OPTIONS = ("data", "size", "longest", "space", "vocabulary", "modality", "tokenizer", "target", "schema", "seed")
 """Options that a fit which goes on keeps, beside its recipe."""
 
 
 def plan_resumed(
-    run: Run, config: FitConfig, request: RecipeRequest, here: Engine, given: DataSource | None = None
+    run: Run, config: FitConfig, request: RecipeRequest, engine: Engine, in_memory_data: DataSource | None = None
 ) -> FitPlan:
     """Return what a run was asked for, with its data, its recipe, and the model that it started from.
 
     Args:
         run: It was begun.
-        config: What is asked of it now; of what `FIXED` names it must be what was asked of it then, where it is named.
+        config: What is asked of it now; of what `FIXED_OPTIONS` names it must be what was asked of it then, where it is named.
         request: What is changed of the recipe that it was begun with.
-        here: Device and processes.
-        given: Its data, where they were in memory and the run keeps no copy.
+        engine: Device and processes.
+        in_memory_data: Its data, where they were in memory and the run keeps no copy.
 
     Raises:
         InputError: If the run, its data or what it started from are not what they were.
         UsageError: If something else is asked now than then.
     """
-    asked = record_of(run)
-    if tuned_of(run) is not None:
+    record = read_fit_record(run)
+    if read_tuning_record(run) is not None:
         raise UsageError("was tuned", remedy=f"Go on with: feller tune --resume --out {run.path}", file=run.path)
-    if brought_of(run) is not None:
+    if read_import_conventions(run) is not None:
         remedy = f"Go on with: feller fit DATA --start-from {run.path}"
         raise UsageError(
             argument="resume",
@@ -59,10 +59,10 @@ def plan_resumed(
         )
     if is_bridge(run):
         raise UsageError("is a bridge", remedy=f"Go on with: feller bridge --resume --out {run.path}", file=run.path)
-    now, recipe = recorded(config), config.recipe_name
-    known = asked.provenance
-    then_all = {**values_of(asked.config), "recipe": known.recipe, "size": known.size, "seed": asked.seed}
-    for name in FIXED if known.code or recipe == "auto" else (*FIXED, "recipe"):
+    now, recipe = to_record(config), config.recipe_name
+    provenance = record.provenance
+    then_all = {**values_of(record.config), "recipe": provenance.recipe, "size": provenance.size, "seed": record.seed}
+    for name in FIXED_OPTIONS if provenance.code or recipe == "auto" else (*FIXED_OPTIONS, "recipe"):
         value, before = values_of(config)[name], then_all[name]
         if name in now and value != before:
             then = "as it came" if before in (None, "", ()) else before
@@ -71,44 +71,50 @@ def plan_resumed(
                 remedy="Leave out --resume to start a new run",
                 file=run.path,
             )
-    if asked.provenance.code:
-        _load_code(asked, now.get("modality") or recipe)  # what the run is made of may be there
-    older = _older(asked)
-    about = load_spec(run)
-    like = about.modality if older is None or about.modality.has_schema else older.spec.modality
-    dataset = read_again(asked, like, given)
-    kept = run.read_field(run.recipe, "recipe")
+    if record.provenance.code:
+        _load_code(record, now.get("modality") or recipe)  # what the run is made of may be there
+    older = _load_start_model(record)
+    spec = load_spec(run)
+    like = spec.modality if older is None or spec.modality.has_schema else older.spec.modality
+    dataset = reread_data(record, like, in_memory_data)
+    recipe_content = run.read_field(run.recipe, "recipe")
     with raw.error_context(run.recipe):
-        before = limit_parameter_bytes(DEFAULT_PARAMETER_BYTES, lambda: from_dict(Recipe, kept))
+        before = limit_parameter_bytes(DEFAULT_PARAMETER_BYTES, lambda: from_dict(Recipe, recipe_content))
     if before.objective.is_one_shot:
-        check_found(run)
-    after = request.changed(before)
+        refuse_resume(run)
+    after = request.apply(before)
     if replace(after, train=before.train, sampling=before.sampling) != before:
         raise UsageError(
             "a resumed run keeps its recipe, but for --train.* and --sampling.*", remedy="Start a new run for more"
         )
     dataset = dataset.with_modality(after.modality or dataset.modality)
-    dataset = taken_again(dataset, asked.config.reading.tokenizer, run) if asked.config.reading.tokenizer else dataset
-    access = resumed_access(asked, here)
-    return access.resumed(run, FitPlan(asked, dataset, after, older, access, parts=about.aux_hashes), about)
+    dataset = (
+        restore_tokenizer(dataset, record.config.data_loading.tokenizer, run)
+        if record.config.data_loading.tokenizer
+        else dataset
+    )
+    access = resumed_access(record, engine)
+    return access.resume(run, FitPlan(record, dataset, after, older, access, aux_networks=spec.aux_hashes), spec)
 
 
-def _older(asked: FitRecord) -> Model | None:
+def _load_start_model(record: FitRecord) -> Model | None:
     """Return the model that a run started from, which must be what it was."""
-    if asked.start_from is None:
+    if record.start_from is None:
         return None
-    start = open_run(asked.start_from)
-    if file_hash(start.ema_weights) != asked.provenance.start_hash:
+    start = open_run(record.start_from)
+    if file_hash(start.ema_weights) != record.provenance.start_hash:
         raise InputError(
             "is not what it was when this run began", remedy="Bring it back, or start a new run", file=start.path
         )
     return load_model(start)
 
 
-def _load_code(asked: FitRecord, recipe: str | None) -> None:
+def _load_code(record: FitRecord, recipe: str | None) -> None:
     """Load the user's own recipe, which must be what it was."""
-    if recipe is None and asked.code_file:
-        raise UsageError("this run is made of code of yours", remedy=f"Resume it with {' '.join(asked.own_words)}")
-    if recipe is None or file_hash(pathlib.Path(recipe.rpartition(":")[0])) != asked.provenance.code:
+    if recipe is None and record.code_file:
+        raise UsageError(
+            "this run is made of code of yours", remedy=f"Resume it with {' '.join(record.code_arguments)}"
+        )
+    if recipe is None or file_hash(pathlib.Path(recipe.rpartition(":")[0])) != record.provenance.code:
         raise InputError(f"{recipe} is not what it was when this run began", remedy="Bring it back, or start a new run")
     load_function(recipe)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from feller.app.reporter import Tell
+from feller.app.reporter import Reporter
 from feller.core.errors import InputError
 from feller.core.gradient import Gradient
 from feller.core.interrupts import sigterm_as_interrupt
@@ -69,31 +69,31 @@ class TrainingInputs:
 class Interrupted(KeyboardInterrupt):
     """Ctrl-C came; what is saved is told. Not an error, so nobody catches it by accident."""
 
-    def __init__(self, again: str, saved: str = "all is saved. Go on with") -> None:
-        super().__init__(f"interrupted; {saved}: {again}")
+    def __init__(self, command: str, saved: str = "all is saved. Go on with") -> None:
+        super().__init__(f"interrupted; {saved}: {command}")
 
 
 @contextlib.contextmanager
-def stoppable(again: str, saved: str = "all is saved. Go on with") -> Iterator[None]:
+def interruptible(command: str, saved: str = "all is saved. Go on with") -> Iterator[None]:
     """Let Ctrl-C, or a polite request to end, stop what is inside at once; what was made before stays.
 
     Args:
-        again: Command that goes on.
+        command: Command that goes on.
         saved: What is there, for people.
     """
     try:
         with sigterm_as_interrupt():
             yield
     except KeyboardInterrupt as stopped:
-        raise Interrupted(again, saved) from stopped
+        raise Interrupted(command, saved) from stopped
 
 
-def reporting(learned: str, again: str) -> contextlib.AbstractContextManager[None]:
+def interruptible_report(subject: str, command: str) -> contextlib.AbstractContextManager[None]:
     """Return the same for a report of what was learned, such as the training, which is saved."""
-    return stoppable(again, f"{learned} is saved. Its report is made by")
+    return interruptible(command, f"{subject} is saved. Its report is made by")
 
 
-def restore(run: Run, job: TrainingJob, *, resume: bool, exhausted: bool, tell: Tell) -> None:
+def restore_state(run: Run, job: TrainingJob, *, resume: bool, exhausted: bool, reporter: Reporter) -> None:
     """Bring the state of a training to where its run stopped.
 
     Args:
@@ -101,16 +101,16 @@ def restore(run: Run, job: TrainingJob, *, resume: bool, exhausted: bool, tell: 
         job: What is trained.
         resume: Go on where the run stopped; else it begins.
         exhausted: Whether no step may be taken any more.
-        tell: Hears where the training stands.
+        reporter: Hears where the training stands.
 
     Raises:
         InputError: If the run is damaged, or all steps are paid for and none was saved.
     """
     if resume and (run.state.is_file() or run.weights.is_file()):
         elsewhere = load_checkpoint(run, job.state)
-        tell.say(_going_on(job.state, job.config, exhausted=exhausted))
+        reporter.log(_resume_text(job.state, job.config, exhausted=exhausted))
         if elsewhere:
-            tell.say(elsewhere)
+            reporter.log(elsewhere)
     elif exhausted:
         raise InputError(
             f"all steps of {run.path} are paid for, and none was saved before it was killed",
@@ -118,54 +118,54 @@ def restore(run: Run, job: TrainingJob, *, resume: bool, exhausted: bool, tell: 
         )
 
 
-def record(run: Run, job: TrainingJob, here: Engine, tell: Tell) -> None:
+def record_job(run: Run, job: TrainingJob, engine: Engine, reporter: Reporter) -> None:
     """Write what is trained and how, and say so."""
-    if here.is_main_process:
+    if engine.is_main_process:
         save_spec(run, job.description)
         run.write_record(run.recipe, job.record)
     for note in job.notes:
-        (tell.say if note == GUESSED_NOTE else tell.note)(note)
-    tell.say(f"{job.summary}, {budget(job.config)}; writing to {run.path}")
+        (reporter.log if note == GUESSED_NOTE else reporter.note)(note)
+    reporter.log(f"{job.summary}, {budget_text(job.config)}; writing to {run.path}")
 
 
-def run_training(run: Run, job: TrainingJob, inputs: TrainingInputs, here: Engine, tell: Tell) -> None:
+def run_training(run: Run, job: TrainingJob, inputs: TrainingInputs, engine: Engine, reporter: Reporter) -> None:
     """Train until the budget is spent, saving on the way.
 
     Args:
         run: Where all is kept.
         job: What is trained; its state as the run left it.
         inputs: What the steps are made of.
-        here: Device and processes.
-        tell: Hears how it goes.
+        engine: Device and processes.
+        reporter: Hears how it goes.
 
     Raises:
         InputError: If the loss stops being finite.
         Interrupted: After Ctrl-C, with all saved.
     """
     state, config = job.state, job.config
-    parallelize(state, config, here)
+    parallelize(state, config, engine)
     hears: list[Callback] = [*inputs.callbacks]
-    if here.is_main_process:
-        hears += [*make_loggers(config.logger, run, to_dict(config)), Progress(tell)]
-    if here.is_main_process or state.is_sharded:
+    if engine.is_main_process:
+        hears += [*make_loggers(config.logger, run, to_dict(config)), ProgressBar(reporter)]
+    if engine.is_main_process or state.is_sharded:
         hears += [
             CheckpointSaver(
                 run,
-                writes=here.is_main_process,
+                writes=engine.is_main_process,
                 at_each_log=inputs.checkpoint_at_each_log,
                 clock_resolution=inputs.clock_resolution,
             ),
-            Preview(run, job.description, here),
+            Preview(run, job.description, engine),
         ]
-    trainer = Trainer(config, hears, monitor=inputs.monitor, engine=here)
-    tell.task("training")
+    trainer = Trainer(config, hears, monitor=inputs.monitor, engine=engine)
+    reporter.start("training")
     trainer.fit(state, job.objective, inputs.batches, inputs.rng, inputs.gradient)
-    tell.done()
+    reporter.finish()
     if trainer.interrupted:
         raise Interrupted(job.resume_command)
 
 
-def _going_on(state: TrainState, config: TrainConfig, *, exhausted: bool) -> str:
+def _resume_text(state: TrainState, config: TrainConfig, *, exhausted: bool) -> str:
     """Say where a resumed training stands."""
     if exhausted:
         return f"nothing is left to train: all steps are paid for, and the weights took {state.step:,} of them"
@@ -173,53 +173,53 @@ def _going_on(state: TrainState, config: TrainConfig, *, exhausted: bool) -> str
         return f"going on after step {state.step:,}"
     done = f"{state.step:,} steps in {state.seconds / 60:.3g} minutes"
     return (
-        f"nothing is left to train: {budget(config)} count from the start, and this run has done {done}; ask for"
+        f"nothing is left to train: {budget_text(config)} count from the start, and this run has done {done}; ask for"
         " more in all"
     )
 
 
-class Progress(Callback):
+class ProgressBar(Callback):
     """Moves a bar."""
 
-    def __init__(self, tell: Tell) -> None:
-        self._tell = tell
+    def __init__(self, reporter: Reporter) -> None:
+        self._reporter = reporter
 
     def on_log(self, state: TrainState, metrics: StepMetrics, numbers: dict[str, float]) -> None:
         """Show what may be told of a step."""
         shown = {name: value for name, value in numbers.items() if name not in ("lr", "gradient", "seconds")}
-        told = "".join(f", {name} {value:.4g}" for name, value in shown.items())
-        self._tell.progress(metrics.progress, f"step {metrics.step:,}{told}")
+        text = "".join(f", {name} {value:.4g}" for name, value in shown.items())
+        self._reporter.progress(metrics.progress, f"step {metrics.step:,}{text}")
 
 
 class Preview(Callback):
     """Writes a picture of what the model draws by now, in few calls; training does not notice."""
 
-    def __init__(self, run: Run, description: ModelSpec, here: Engine) -> None:
-        self._run, self._description, self._here = run, description, here
-        self._seen = time.monotonic()
+    def __init__(self, run: Run, description: ModelSpec, engine: Engine) -> None:
+        self._run, self._description, self._engine = run, description, engine
+        self._last_drawn_at = time.monotonic()
         self._shows = not (description.family.why_no_samples or description.modality.entry_label_counts)
 
     def on_checkpoint(self, state: TrainState) -> None:
         """Draw one if the last is old."""
-        due = self._shows and time.monotonic() - self._seen > callbacks.CHECKPOINT_SECONDS
-        if not (self._here.broadcast_float(float(due)) if state.is_sharded else due):
+        due = self._shows and time.monotonic() - self._last_drawn_at > callbacks.CHECKPOINT_SECONDS
+        if not (self._engine.broadcast_float(float(due)) if state.is_sharded else due):
             return
         averaged = state.ema_weights()
-        self._seen = time.monotonic()
-        if not self._here.is_main_process:
+        self._last_drawn_at = time.monotonic()
+        if not self._engine.is_main_process:
             return
-        network = self._description.build(Rng(0)).to(self._here.device)
+        network = self._description.build(Rng(0)).to(self._engine.device)
         network.load_state_dict(averaged)
         few = replace(self._description.sampling, nfe=16)
-        drawn = Model.from_spec(self._description, network).sample_dataset(
+        samples = Model.from_spec(self._description, network).sample_dataset(
             16, sampling=few, rng=Rng(0).fold_in("preview")
         )
         picture = io.BytesIO()
-        drawn.modality.show(drawn.values, drawn.given).save(picture, "PNG")
+        samples.modality.show(samples.values, samples.given).save(picture, "PNG")
         replace_file(self._run.preview, picture.getvalue())
 
 
-def budget(training: TrainConfig) -> str:
+def budget_text(training: TrainConfig) -> str:
     """Say how long a training is to be."""
     number, unit = (f"{training.minutes:g}", "minute") if training.steps is None else (f"{training.steps:,}", "step")
     return f"{number} {unit}{'' if number == '1' else 's'}"

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from feller.app.workflows.fitting.plan_fit import FitPlan
 from feller.app.workflows.fitting.run_training import TrainingJob
-from feller.app.workflows.fitting.validate_user_code import check_pieces
+from feller.app.workflows.fitting.validate_user_code import check_components
 from feller.app.workflows.run_config import FitRecord
 from feller.core.errors import InputError, UsageError
 from feller.core.pytree import leaves, num_examples
@@ -32,56 +32,56 @@ from feller.training.loop import make_train_state
 from feller.training.objective import Objective, TrainingContext
 from feller.training.parallelize import check_parallelize
 
-FEW = 4
+TRIAL_NFE = 4
 """Network calls of samples that are drawn before anything is learned."""
-MOST_TRIED = 16
+MAX_TRIAL_EXAMPLES = 16
 """Examples of a trial."""
 
 
-def set_up_training(run: Run, plan: FitPlan, here: Engine, most: int = sys.maxsize) -> TrainingJob:
+def set_up_training(run: Run, plan: FitPlan, engine: Engine, max_bytes: int = sys.maxsize) -> TrainingJob:
     """Split the data, build the network, and try both on a few examples.
 
     Args:
         run: Where all will be kept.
         plan: What was asked, read and chosen.
-        here: Device and processes.
-        most: Bytes that the weights may take.
+        engine: Device and processes.
+        max_bytes: Bytes that the weights may take.
 
     Raises:
         InputError: If the data lack a condition of their modality.
         UsageError: If recipe and data do not fit, or there is no budget.
     """
-    asked, recipe, older, access = plan.asked, plan.recipe, plan.older, plan.access
+    record, recipe, older, access = plan.record, plan.recipe, plan.start_model, plan.access
     if recipe.train.steps is None and recipe.train.minutes is None:
         raise UsageError(expected="a budget: --steps or --minutes")
     data, held_out = plan.split
-    data = data.modality.for_training(data, Rng(asked.seed).fold_in("evened"))
+    data = data.modality.for_training(data, Rng(record.seed).fold_in("evened"))
     if older is not None:
-        older.network.to(here.device).eval()
-    check_parallelize(recipe.train, recipe.objective, recipe.architecture, here)
-    description = replace(recipe.model_spec(data), aux_hashes=plan.parts)
+        older.network.to(engine.device).eval()
+    check_parallelize(recipe.train, recipe.objective, recipe.architecture, engine)
+    description = replace(recipe.model_spec(data), aux_hashes=plan.aux_networks)
     if plan.frequencies is not None:
         description = replace(description, frequencies=plan.frequencies)
-    network = limit_parameter_bytes(most, lambda: description.build(Rng(asked.seed)))
+    network = limit_parameter_bytes(max_bytes, lambda: description.build(Rng(record.seed)))
     if older is not None:
         network.load_state_dict(older.network.state_dict())
     teacher = None if older is None else older.network
     objective = recipe.objective.build(TrainingContext(teacher=teacher, null=null_values(network)))
-    state = make_train_state(network.to(here.device), recipe.train)
-    access.check_setup(asked, objective, network, data, here)
+    state = make_train_state(network.to(engine.device), recipe.train)
+    access.check_setup(record, objective, network, data, engine)
     tried = copy.deepcopy(network)  # a codebook must not count what it sees here
-    few = _few(data, own=bool(asked.provenance.code))
-    _try_loss(objective, tried, data.subset(torch.arange(few)), asked, here)
-    if asked.provenance.code and not recipe.aux_networks and not description.family.why_no_samples:
-        _try_drawing(Model.from_spec(description, tried), few, Rng(asked.seed).fold_in("trial"), asked)
-    own = f"--recipe {shlex.quote(asked.provenance.recipe)} " if asked.provenance.code else ""
+    few = _few(data, own=bool(record.provenance.code))
+    _try_loss(objective, tried, data.subset(torch.arange(few)), record, engine)
+    if record.provenance.code and not recipe.aux_networks and not description.family.why_no_samples:
+        _try_sampling(Model.from_spec(description, tried), few, Rng(record.seed).fold_in("trial"), record)
+    own = f"--recipe {shlex.quote(record.provenance.recipe)} " if record.provenance.code else ""
     return TrainingJob(
-        record={**asked.parts, "recipe": to_dict(recipe)},
+        record={**record.content, "recipe": to_dict(recipe)},
         summary=(
-            f"{asked.data}: {data.total:,} to learn from, {len(held_out):,} kept back; recipe"
-            f" {asked.provenance.recipe}, size {asked.provenance.size}, {count_parameters(network):,} weights{access.promise}"
+            f"{record.data}: {data.total:,} to learn from, {len(held_out):,} kept back; recipe"
+            f" {record.provenance.recipe}, size {record.provenance.size}, {count_parameters(network):,} weights{access.privacy_text}"
         ),
-        notes=asked.provenance.notes,
+        notes=record.provenance.notes,
         config=recipe.train,
         objective=objective,
         description=description,
@@ -91,18 +91,18 @@ def set_up_training(run: Run, plan: FitPlan, here: Engine, most: int = sys.maxsi
     )
 
 
-def _try_loss(objective: Objective, network: nn.Module, some: Dataset, asked: FitRecord, here: Engine) -> None:
+def _try_loss(objective: Objective, network: nn.Module, some: Dataset, record: FitRecord, engine: Engine) -> None:
     """Take one loss of a few examples, so that what does not fit together is refused before anything is written."""
-    draws = Rng(asked.seed).fold_in("trial")
-    batch = here.to_device(batch_loader(some, len(some), draws)(0, slice(None)))
+    rng = Rng(record.seed).fold_in("trial")
+    batch = engine.to_device(batch_loader(some, len(some), rng)(0, slice(None)))
     n = num_examples(batch["x_1"]) if "x_1" in batch else 0
-    with _trial(asked, n):
-        if asked.provenance.code and objective.flow_matching is not None:
-            check_pieces(objective.flow_matching, network, batch, draws)
-        example = objective.draw(batch, draws, network)
-        found = objective.loss(network, example)
-    if asked.provenance.code:
-        _check_loss(found, num_examples(example), network, asked)
+    with _trial(record, n):
+        if record.provenance.code and objective.flow_matching is not None:
+            check_components(objective.flow_matching, network, batch, rng)
+        example = objective.draw(batch, rng, network)
+        loss = objective.loss(network, example)
+    if record.provenance.code:
+        _check_loss(loss, num_examples(example), network, record)
 
 
 def _few(data: Dataset, *, own: bool) -> int:
@@ -111,48 +111,48 @@ def _few(data: Dataset, *, own: bool) -> int:
     Times [b] that were not padded would else multiply two columns of two examples without a word.
     """
     sizes = {size for leaf in leaves(data.values) for size in leaf.shape[1:]}
-    most = min(len(data), MOST_TRIED)
+    most = min(len(data), MAX_TRIAL_EXAMPLES)
     return next((n for n in range(3, most + 1) if n not in sizes), most) if own else min(len(data), 2)
 
 
-def _check_loss(found: Any, n: int, network: nn.Module, asked: FitRecord) -> None:
+def _check_loss(loss: Any, n: int, network: nn.Module, record: FitRecord) -> None:
     """Refuse a loss of the user's that is not one number for each of n examples, or has no gradient."""
-    if not isinstance(found, Tensor):
-        raise UsageError(f"the loss of {n} examples to be a tensor of one number for each", type(found).__name__)
-    if found.shape != (n,):
-        raise UsageError(f"the loss of {n} examples to be one number for each, [{n}]", list(found.shape))
-    if not found.requires_grad:
+    if not isinstance(loss, Tensor):
+        raise UsageError(f"the loss of {n} examples to be a tensor of one number for each", type(loss).__name__)
+    if loss.shape != (n,):
+        raise UsageError(f"the loss of {n} examples to be one number for each, [{n}]", list(loss.shape))
+    if not loss.requires_grad:
         raise InputError(
-            f"the loss of {asked.provenance.recipe} has no gradient in the weights: something detaches, rounds or"
+            f"the loss of {record.provenance.recipe} has no gradient in the weights: something detaches, rounds or"
             " leaves torch"
         )
-    with _trial(asked, n):
-        found.mean().backward()
+    with _trial(record, n):
+        loss.mean().backward()
         network.zero_grad(set_to_none=True)
 
 
-def _try_drawing(model: Model, n: int, draws: Rng, asked: FitRecord) -> None:
+def _try_sampling(model: Model, n: int, rng: Rng, record: FitRecord) -> None:
     """Draw samples in few calls, so that own code that is only drawn with fails now and not after the training.
 
     What weights that have learned nothing draw may be infinite.
     """
-    few = replace(model.spec.sampling, nfe=FEW)
-    with _trial(asked, n), contextlib.suppress(DivergedError):
-        model.sample_dataset(n, sampling=few, rng=draws)
+    few = replace(model.spec.sampling, nfe=TRIAL_NFE)
+    with _trial(record, n), contextlib.suppress(DivergedError):
+        model.sample_dataset(n, sampling=few, rng=rng)
 
 
 @contextlib.contextmanager
-def _trial(asked: FitRecord, n: int) -> Iterator[None]:
+def _trial(record: FitRecord, n: int) -> Iterator[None]:
     """Blame a recipe of the user's own for what fails in feller itself."""
     try:
         yield
     except (UsageError, InputError):
         raise
     except Exception as error:
-        if not asked.provenance.code or user_frame(error):  # the command line tells the line
+        if not record.provenance.code or user_frame(error):  # the command line tells the line
             raise
         what = f"{type(error).__name__}: {error}"
         raise InputError(
-            f"{asked.provenance.recipe} fails at a trial of {n} examples, in what feller makes of it: {what};"
+            f"{record.provenance.recipe} fails at a trial of {n} examples, in what feller makes of it: {what};"
             " FELLER_TRACEBACK=1 before the command shows where"
         ) from error

@@ -19,48 +19,48 @@ from feller.training.losses import Loss, PerLeafLoss
 from feller.training.losses.loss import TimeWeighted
 from feller.training.objective import Batch, FlowMatching, cast_like, sample_source
 
-LOOKED = 257
+N_QUANTILES = 257
 """Places at which the quantile of a time law is looked at."""
 
 
-def check_pieces(objective: FlowMatching, network: Network, batch: Batch, draws: Rng) -> None:
+def check_components(objective: FlowMatching, network: Network, batch: Batch, rng: Rng) -> None:
     """Ask each piece of the user's once for what it returns, and say which returns something else than it should.
 
     Args:
         objective: Holds the pieces; those of ours are not looked at.
         network: Answers in the trial.
         batch: A few examples.
-        draws: Source of all randomness.
+        rng: Source of all randomness.
 
     Raises:
         InputError: If a piece returns something else, by its class, file and line.
     """
-    x_1, given = batch["x_1"], batch.get("given", {})
+    x_1, cond = batch["x_1"], batch.get("given", {})
     n, device = num_examples(x_1), next(leaves(x_1)).device
-    x_0 = cast_like(batch["x_0"], x_1) if "x_0" in batch else sample_source(objective.space, x_1, draws)
+    x_0 = cast_like(batch["x_0"], x_1) if "x_0" in batch else sample_source(objective.space, x_1, rng)
     if is_user_defined(objective.coupling) and "x_0" not in batch:
-        paired = objective.coupling(x_0, x_1, given, draws.stream("coupling"))
+        paired = objective.coupling(x_0, x_1, cond, rng.stream("coupling"))
         _check_like(objective.coupling, "__call__", paired, x_0, "the draws of the source in another order,")
         x_0 = paired
-    t = broadcast_time(_times(objective.time_distribution, n, draws.stream("time"), device), x_1)
+    t = broadcast_time(_times(objective.time_distribution, n, rng.stream("time"), device), x_1)
     for path, (a, b, time) in _each(objective.path, x_0, x_1, t):
         if is_user_defined(path):
-            found = path.sample(a, b, time, draws.stream("path"))
-            _check_like(path, "sample", found, b, "the state at t, which is like x_1,")
-    x_t, target = objective.path.sample_with_target(x_0, x_1, t, draws.stream("path"))
-    prediction = network(x_t, t, given)
+            value = path.sample(a, b, time, rng.stream("path"))
+            _check_like(path, "sample", value, b, "the state at t, which is like x_1,")
+    x_t, target = objective.path.sample_with_target(x_0, x_1, t, rng.stream("path"))
+    prediction = network(x_t, t, cond)
     answer = objective.path.complete_prediction(prediction, x_t, t)
-    for path, (a, x, b, asked) in _each(objective.path, target, x_t, x_1, answer):
+    for path, (a, x, b, leaf_prediction) in _each(objective.path, target, x_t, x_1, answer):
         if is_user_defined(path):
-            _check_target(path, a, asked, x, b)
+            _check_target(path, a, leaf_prediction, x, b)
     for loss, where in _losses(objective.criterion, answer, target, x_t, t):
         if is_user_defined(loss):
             _check_entries(loss, where)
     with torch.no_grad():
         half = tree_map(lambda time: torch.full_like(time, 0.5), t)
-        for path, (said, x, time) in _each(objective.path, prediction, x_t, half):
+        for path, (leaf_output, x, time) in _each(objective.path, prediction, x_t, half):
             if is_user_defined(path):
-                _check_process(path, said, x, time, draws.stream("jumps"))
+                _check_process(path, leaf_output, x, time, rng.stream("jumps"))
 
 
 def _each(path: Path, *states: State) -> Iterator[tuple[Path, tuple[Any, ...]]]:
@@ -82,46 +82,46 @@ def _losses(loss: Loss, *states: State) -> Iterator[tuple[Loss, tuple[Any, ...]]
         yield loss, states
 
 
-def _shape(found: Any) -> str:
+def _shape(value: Any) -> str:
     """Say what something is, by its shape where it has one."""
-    if isinstance(found, Tensor):
-        return str(list(found.shape))
-    if isinstance(found, dict):
-        return "{" + ", ".join(f"{name}: {_shape(leaf)}" for name, leaf in found.items()) + "}"
-    return "None" if found is None else f"the class {found.__name__}" if isinstance(found, type) else _kind(found)
+    if isinstance(value, Tensor):
+        return str(list(value.shape))
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{name}: {_shape(leaf)}" for name, leaf in value.items()) + "}"
+    return "None" if value is None else f"the class {value.__name__}" if isinstance(value, type) else _kind(value)
 
 
-def _kind(found: Any) -> str:
-    return f"a {type(found).__name__}"
+def _kind(value: Any) -> str:
+    return f"a {type(value).__name__}"
 
 
-def _check_like(piece: Path | Coupling, method: str, found: Any, wanted: State, what: str) -> None:
+def _check_like(piece: Path | Coupling, method: str, value: Any, expected: State, what: str) -> None:
     """Refuse a state of another shape, or numbers of another precision."""
-    where, shape = f"{qualified_name(piece, method)} must return {what}", _shape(wanted)
-    if _shape(found) != shape:
-        raise InputError(f"{where} {shape}", found=_shape(found))
-    for a, b in zip(leaves(found), leaves(wanted), strict=True):
+    where, shape = f"{qualified_name(piece, method)} must return {what}", _shape(expected)
+    if _shape(value) != shape:
+        raise InputError(f"{where} {shape}", found=_shape(value))
+    for a, b in zip(leaves(value), leaves(expected), strict=True):
         if a.dtype != b.dtype and a.is_floating_point() and b.is_floating_point():
             raise InputError(f"{where} {shape} of {b.dtype}", found=a.dtype)
 
 
-def _times(law: TimeDistribution, n: int, draw: RandomStream, device: torch.device) -> Tensor:
+def _times(time_distribution: TimeDistribution, n: int, rng: RandomStream, device: torch.device) -> Tensor:
     """Draw times; of a law of the user's also look at its quantile, for a bad time may be rare."""
-    part: Any = law
+    part: Any = time_distribution
     while part is not None:
         if is_user_defined(part):
-            u = torch.linspace(0, 1, LOOKED)[1:-1].to(device)
+            u = torch.linspace(0, 1, N_QUANTILES)[1:-1].to(device)
             _check_times(part, "quantile", part.quantile(u), len(u))
         part = getattr(part, "law", None)
-    t = law(n, draw, device)
-    if is_user_defined(law):
-        _check_times(law, "__call__", t, n)
+    t = time_distribution(n, rng, device)
+    if is_user_defined(time_distribution):
+        _check_times(time_distribution, "__call__", t, n)
     return t
 
 
-def _check_times(law: TimeDistribution, method: str, t: Any, n: int) -> None:
+def _check_times(time_distribution: TimeDistribution, method: str, t: Any, n: int) -> None:
     """Refuse other times than n, or one outside [0, 1]."""
-    where = f"{qualified_name(law, method if method in vars(type(law)) else 'quantile')} must return"
+    where = f"{qualified_name(time_distribution, method if method in vars(type(time_distribution)) else 'quantile')} must return"
     if not isinstance(t, Tensor) or t.shape != (n,):
         raise InputError(f"{where} one time for each of {n} examples, [{n}]", found=_shape(t))
     if not bool(((t >= 0) & (t <= 1)).all()):
@@ -159,17 +159,17 @@ def _check_entries(loss: Loss, states: tuple[Any, ...]) -> None:
         )
 
 
-def _check_process(path: Path, prediction: State, x_t: State, t: State, draw: RandomStream) -> None:
+def _check_process(path: Path, prediction: State, x_t: State, t: State, rng: RandomStream) -> None:
     """Refuse what is no process at a state, by shapes, and jumps to as many places as do not jump."""
     now = path.characteristics(prediction, x_t, t)
     where = qualified_name(path, "characteristics")
     check_characteristics(now, x_t, f"{where}: ")
     for part, x in zip(leaves(now), leaves(x_t), strict=True):
         if part.jumps is not None:
-            _check_jumps(part.jumps, x, draw, where)
+            _check_jumps(part.jumps, x, rng, where)
 
 
-def _check_jumps(jumps: Jumps, x: Tensor, draw: RandomStream, where: str) -> None:
+def _check_jumps(jumps: Jumps, x: Tensor, rng: RandomStream, where: str) -> None:
     """Refuse a hazard that is no expected number, and other landings than one for each part that jumps."""
     for s in (0.75, 1.0):
         hazard: Any = jumps.hazard(s)
@@ -186,7 +186,7 @@ def _check_jumps(jumps: Jumps, x: Tensor, draw: RandomStream, where: str) -> Non
             )
         which = (hazard > 0).contiguous()
         which.view(-1)[:1] = False  # all that jump would fit a whole state, too
-        wanted = (int(which.count_nonzero()), *x.shape[which.ndim :])
-        landed: Any = jumps.sample_destination(s, which, draw) if wanted[0] else x.new_empty(wanted)
-        if not isinstance(landed, Tensor) or landed.shape != wanted:
-            raise destination_shape_error(jumps.sample_destination, landed, wanted)
+        expected_shape = (int(which.count_nonzero()), *x.shape[which.ndim :])
+        landed: Any = jumps.sample_destination(s, which, rng) if expected_shape[0] else x.new_empty(expected_shape)
+        if not isinstance(landed, Tensor) or landed.shape != expected_shape:
+            raise destination_shape_error(jumps.sample_destination, landed, expected_shape)

@@ -6,9 +6,15 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from feller.app.workflows.fine_tuned_run import tuned_of
+from feller.app.workflows.fine_tuned_run import read_tuning_record
 from feller.app.workflows.private.privacy_config import Guarantee
-from feller.app.workflows.run_config import FitRecord, Seen, record_of, same_data, same_print
+from feller.app.workflows.run_config import (
+    FitRecord,
+    TrainingDataRef,
+    is_same_data,
+    matches_fingerprint,
+    read_fit_record,
+)
 from feller.core.errors import InputError, UsageError
 from feller.core.interrupts import sigterm_as_interrupt
 from feller.core.run_folder import Run, open_run
@@ -22,7 +28,7 @@ from feller.training.checkpoint import read_counters
 from feller.training.loop import TrainState
 from feller.training.trainer import Callback
 
-AHEAD = 25
+STEPS_PAID_AHEAD = 25
 """Steps that are paid for at once: so many are lost, at most, if the process is killed."""
 Batches = Callable[[int, slice], dict[str, Any]]
 
@@ -46,34 +52,34 @@ class PrivacyBudget(Callback):
         """Whether no step is left."""
         return not self._paid and self.steps >= self._guarantee.steps
 
-    def batches(self, draw: Batches) -> Batches:
+    def batches(self, load: Batches) -> Batches:
         """Return what draws a batch once it is paid for; asking twice for a step pays twice."""
 
         def batch(step: int, rows: slice) -> dict[str, Any]:
             if not self._paid:
                 self._pay()
             self._paid -= 1
-            return draw(step, rows)
+            return load(step, rows)
 
         return batch
 
     def _pay(self) -> None:
-        more = min(AHEAD, self._guarantee.steps - self.steps)
+        more = min(STEPS_PAID_AHEAD, self._guarantee.steps - self.steps)
         if more < 1:
             raise InputError(f"epsilon {self._guarantee.epsilon:g} is spent; this run learns no more")
         self.ledger = self.ledger.add(replace(self._guarantee.step, steps=more))
         self._paid = more
         self.write()
 
-    def open(self, taken: int) -> None:
+    def write_ledger_first(self, steps_taken: int) -> None:
         """Write the ledger before the first of some steps.
 
         Args:
-            taken: Steps that the weights have behind them.
+            steps_taken: Steps that the weights have behind them.
         """
-        if taken > self.steps:
+        if steps_taken > self.steps:
             raise InputError(
-                f"{self._run.ledger} counts {self.steps:,} steps, and these weights took {taken:,}: it is older than"
+                f"{self._run.ledger} counts {self.steps:,} steps, and these weights took {steps_taken:,}: it is older than"
                 " they are, or of another run",
                 remedy="Bring the right one back, or start a new run",
             )
@@ -81,14 +87,14 @@ class PrivacyBudget(Callback):
 
     def on_train_end(self, state: TrainState) -> None:
         """Take back what was paid for and not taken."""
-        self.close()
+        self.refund_unused_steps()
 
-    def close(self) -> None:
+    def refund_unused_steps(self) -> None:
         """Take back what was paid for and not taken."""
         *others, last = self.ledger.events or (None,)
         if self._paid and isinstance(last, PoissonSubsampledGaussian):
-            kept = [replace(last, steps=last.steps - self._paid)] if last.steps > self._paid else []
-            self.ledger, self._paid = replace(self.ledger, events=(*others, *kept)), 0
+            last_expense = [replace(last, steps=last.steps - self._paid)] if last.steps > self._paid else []
+            self.ledger, self._paid = replace(self.ledger, events=(*others, *last_expense)), 0
             self.write()
 
     def write(self) -> None:
@@ -129,9 +135,9 @@ def ledger_of(run: Run) -> Ledger | None:
         InputError: If the file is damaged, or missing or of another run where this one has learned from protected rows.
     """
     ledger = from_dict(Ledger, run.read_record(run.ledger)) if run.ledger.is_file() else None
-    if not (run.progress.is_file() and run.recipe.is_file()) or tuned_of(run) is not None:
+    if not (run.progress.is_file() and run.recipe.is_file()) or read_tuning_record(run) is not None:
         return ledger
-    planned, right = record_of(run).provenance.private, "Bring the right one back, or start a new run"
+    planned, right = read_fit_record(run).provenance.private, "Bring the right one back, or start a new run"
     if planned is None:
         return ledger
     if ledger is None:
@@ -161,36 +167,36 @@ def earlier_lines(run: Run, data: str, dataset: Dataset | None) -> tuple[str, ..
 def _line(before: Run, data: str, dataset: Dataset | None) -> str:
     try:
         ledger = ledger_of(before)
-        asked = record_of(before) if before.recipe.is_file() else None
+        record = read_fit_record(before) if before.recipe.is_file() else None
     except InputError as error:
         return f"what an earlier run in this folder spent cannot be told ({error})"
     if ledger is None:
         return ""
-    if asked is not None and dataset is not None and not _may_be_same(asked, data, dataset):
+    if record is not None and dataset is not None and not _may_be_same(record, data, dataset):
         return ""
-    of = "rows that may be the same" if asked is None else asked.data
+    of = "rows that may be the same" if record is None else record.data
     return (
         f"an earlier run in this folder spent epsilon {ledger.epsilon():.4g} at delta {ledger.delta:.3g} of {of}, which"
         f" adds to all that is spent of the same rows: {before.ledger}"
     )
 
 
-def _may_be_same(asked: FitRecord, data: str, dataset: Dataset) -> bool:
-    return same_place(asked.data, data) or same_data(asked, dataset, data)
+def _may_be_same(record: FitRecord, data: str, dataset: Dataset) -> bool:
+    return is_same_path(record.data, data) or is_same_data(record, dataset, data)
 
 
-class Search:
+class SchemaSearchBudget:
     """What a private search for columns has spent, until a run has a ledger of its own."""
 
     def __init__(self) -> None:
         self.ledger: Ledger | None = None
 
-    def paid(self, ledger: Ledger) -> None:
+    def record_spending(self, ledger: Ledger) -> None:
         """Hear what was spent by now."""
         self.ledger = ledger
 
     @contextmanager
-    def kept(self, run: Run, *, writes: bool, begun: bool) -> Iterator[None]:
+    def keep_on_failure(self, run: Run, *, writes: bool, begun: bool) -> Iterator[None]:
         """Where what follows the search is refused or ended, keep in the folder what it has spent, and say so.
 
         Args:
@@ -209,45 +215,45 @@ class Search:
                 raise
             raise type(error)(
                 f"{error}. Finding the columns has spent epsilon {self.ledger.epsilon():.4g} at delta"
-                f" {self.ledger.delta:.3g} of these rows all the same{_keep(run, self.ledger) if writes else ''}"
+                f" {self.ledger.delta:.3g} of these rows all the same{_keep_ledger(run, self.ledger) if writes else ''}"
             ) from error
         except BaseException:
             if self.ledger is not None and writes and not (begun and run.ledger.is_file()):
-                _keep(run, self.ledger)
+                _keep_ledger(run, self.ledger)
             raise
 
 
-def _keep(run: Run, ledger: Ledger) -> str:
+def _keep_ledger(run: Run, ledger: Ledger) -> str:
     """Write a ledger beside a run, where that is possible, and say where."""
     try:
         run.path.mkdir(parents=True, exist_ok=True)
         with run.lock():
-            kept = run.new_previous_ledger()
-            kept.write_record(kept.ledger, to_dict(ledger))
+            folder = run.new_previous_ledger()
+            folder.write_record(folder.ledger, to_dict(ledger))
     except (InputError, OSError):
         return "; nothing could be written there, so keep that in mind"
-    return f"; that is kept in {kept.ledger}"
+    return f"; that is kept in {folder.ledger}"
 
 
-def seen_by(run: Run) -> tuple[Seen, ...]:
+def training_data_of(run: Run) -> tuple[TrainingDataRef, ...]:
     """Return what a run was fitted to, and what those were that it started from, as far back as anybody knows.
 
     A run that does not say it is asked for the folder that it started from; where that is gone, nothing is known.
     """
-    asked = record_of(run)
-    tuned = tuned_of(run)
-    wishes = () if tuned is None else (Seen(f"the wishes that {run.path} was tuned to"),)
-    own = (Seen(asked.data, asked.provenance.fingerprint, keyed=asked.is_private), *wishes)
-    if asked.start_from is None:
+    record = read_fit_record(run)
+    tuning_record = read_tuning_record(run)
+    wishes = () if tuning_record is None else (TrainingDataRef(f"the wishes that {run.path} was tuned to"),)
+    own = (TrainingDataRef(record.data, record.provenance.fingerprint, keyed=record.is_private), *wishes)
+    if record.start_from is None:
         return own
-    return (*own, *(asked.provenance.ancestors or _followed(asked)))
+    return (*own, *(record.provenance.ancestors or _inherited_training_data(record)))
 
 
-def _followed(asked: FitRecord) -> tuple[Seen, ...]:
-    unknown = (Seen(f"what {asked.start_from} was fitted to"),)
+def _inherited_training_data(record: FitRecord) -> tuple[TrainingDataRef, ...]:
+    unknown = (TrainingDataRef(f"what {record.start_from} was fitted to"),)
     try:
-        start = open_run(asked.start_from)
-        return seen_by(start) if file_hash(start.ema_weights) == asked.provenance.start_hash else unknown
+        start = open_run(record.start_from)
+        return training_data_of(start) if file_hash(start.ema_weights) == record.provenance.start_hash else unknown
     except (InputError, OSError, RecursionError):
         return unknown
 
@@ -260,24 +266,26 @@ def check_public(start: Run, data: str, dataset: Dataset) -> None:
         data: What a person named.
         dataset: The same as read.
     """
-    for seen in seen_by(start):
-        if not seen.fingerprint:
+    for ancestor in training_data_of(start):
+        if not ancestor.fingerprint:
             raise UsageError(
-                f"has learned from {seen.data}, of which nobody knows any more whether it held the rows that are to"
+                f"has learned from {ancestor.data}, of which nobody knows any more whether it held the rows that are to"
                 " be protected",
                 remedy="Start from a model whose beginnings are there, or leave --start-from out",
                 file=start.path,
             )
-        if same_place(seen.data, data) or same_print(seen.fingerprint, dataset, keyed=seen.keyed):
+        if is_same_path(ancestor.data, data) or matches_fingerprint(
+            ancestor.fingerprint, dataset, is_keyed=ancestor.keyed
+        ):
             raise UsageError(
-                f"was fitted to {seen.data}, or began with a model that was: the rows that are to be protected, and"
+                f"was fitted to {ancestor.data}, or began with a model that was: the rows that are to be protected, and"
                 " what it knows of them would not be counted",
                 remedy="Start from a model of public data, or leave --start-from out",
                 file=start.path,
             )
 
 
-def same_place(one: str, other: str) -> bool:
+def is_same_path(one: str, other: str) -> bool:
     """Tell whether two names are of one file, folder or example."""
     if one.startswith(EXAMPLE_PREFIX) or other.startswith(EXAMPLE_PREFIX):
         return one.partition("/")[0] == other.partition("/")[0]

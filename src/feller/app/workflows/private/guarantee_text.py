@@ -23,10 +23,10 @@ SHAREABLE = (
     " Samples and the model may be shared: model.json, average.safetensors, weights.safetensors, state.safetensors,"
     " ledger.json, recipe.json."
 )
-KEPT = " With so large an epsilon, samples and model are for the owner as well."
+LARGE_EPSILON_TEXT = " With so large an epsilon, samples and model are for the owner as well."
 
 
-def promised(ledger: Ledger) -> dict[str, Any]:
+def guarantee_numbers(ledger: Ledger) -> dict[str, Any]:
     """Return the numbers of a guarantee: `epsilon` is the least that is known to hold."""
     spent = ledger.epsilon()
     return {
@@ -42,7 +42,7 @@ def caveat(ledger: Ledger | None) -> str:
     """Say what is for the owner of the rows alone, and what may be given away; nothing where nothing is promised."""
     if ledger is None:
         return ""
-    return OWNER + (KEPT if ledger.epsilon() >= MEANINGLESS_EPSILON else SHAREABLE)
+    return OWNER + (LARGE_EPSILON_TEXT if ledger.epsilon() >= MEANINGLESS_EPSILON else SHAREABLE)
 
 
 def timing(counters: dict[str, Any], ledger: Ledger | None) -> dict[str, Any]:
@@ -55,7 +55,7 @@ def timing(counters: dict[str, Any], ledger: Ledger | None) -> dict[str, Any]:
     return steps if ledger else {**steps, "seconds": counters["seconds"]}
 
 
-def sentence(ledger: Ledger, asked: FitRecord, kind: Modality) -> str:
+def sentence(ledger: Ledger, record: FitRecord, kind: Modality) -> str:
     """Return the guarantee, so that it can be quoted."""
     epsilon = ledger.epsilon()
     stated, worth = format_rounded_up(epsilon).replace(",", ""), describe_weakness(epsilon)
@@ -65,24 +65,24 @@ def sentence(ledger: Ledger, asked: FitRecord, kind: Modality) -> str:
     several = "Who has several rows is protected less." if unit == ROW else f"One row of each {unit} was learned."
     sentences = [
         f"The model and everything drawn from it satisfy ({stated}, {ledger.delta:.3g})-differential privacy"
-        f" with respect to adding or removing {whose} of the {ledger.n:,} {many} of {asked.data} that were learned"
+        f" with respect to adding or removing {whose} of the {ledger.n:,} {many} of {record.data} that were learned"
         f" from: any outcome is at most {format_exp_epsilon(epsilon)} times as likely as without any one {one}, except with"
         f" probability {ledger.delta:.3g}.",
         f"So large an epsilon {worth}." if worth else "",
-        f"Public: {_public(asked, kind)}{f', and the model {asked.start_from}' if asked.start_from else ''}.",
+        f"Public: {_public(record, kind)}{f', and the model {record.start_from}' if record.start_from else ''}.",
         several,
         "The noise was drawn from a recorded seed: NOTHING is protected from anyone who knows it."
-        if asked.provenance.private is not None and asked.provenance.private.unsafe_seed is not None
+        if record.provenance.private is not None and record.provenance.private.unsafe_seed is not None
         else "",
     ]
     return " ".join(filter(None, sentences))
 
 
-def _public(asked: FitRecord, kind: Modality) -> str:
-    told = asked.target and predicts_target(asked.provenance.recipe)
-    rows = f"the number of rows with {asked.target[0]}" if told else "the number of rows"
+def _public(record: FitRecord, kind: Modality) -> str:
+    has_target = record.target and predicts_target(record.provenance.recipe)
+    rows = f"the number of rows with {record.target[0]}" if has_target else "the number of rows"
     if kind.view(Table) is None:
         return f"{rows}, the size and the levels of the pictures, and the names of their classes"
-    if is_described(asked):
+    if is_described(record):
         return f"{rows} and the description of the columns"
     return f"{rows}, and the names and the order of the columns"

@@ -24,7 +24,7 @@ NUMBERS = "numbers"
 
 
 @dataclass(frozen=True, eq=False)
-class Exposed:
+class TrackedLeakage:
     """Rows by their places in what was learned from, and what was told about each."""
 
     rows: Int64[Tensor, " b"]
@@ -35,9 +35,9 @@ class Exposed:
         return self.leakage.eta2 * steps / max(1, self.leakage.steps)
 
 
-def check_watched(count: int, rows: Dataset, network: nn.Module, planned: object) -> None:
+def check_tracking(count: int, rows: Dataset, network: nn.Module, privacy_plan: object) -> None:
     """Refuse to watch what has no slopes."""
-    if not isinstance(planned, Guarantee):
+    if not isinstance(privacy_plan, Guarantee):
         raise UsageError(
             "watches a private training; it goes with --epsilon, and with recipes that take steps", argument="audit"
         )
@@ -54,7 +54,7 @@ def check_rows(count: int, rows: Dataset) -> None:
     """Refuse to watch rows that are fewer, or symbols; of one row no more than its form is looked at."""
     if not 0 < count <= len(rows):
         raise UsageError(f"fisher takes a number of rows from 1 to {len(rows):,}", found=count, argument="audit")
-    if numbers_of(rows.modality.encode(rows.values[:1] if isinstance(rows.values, Tensor) else rows.values)) is None:
+    if numeric_leaf(rows.modality.encode(rows.values[:1] if isinstance(rows.values, Tensor) else rows.values)) is None:
         raise UsageError(
             f"rows of {rows.modality.display_name} are symbols to this recipe, about which Fisher information says nothing",
             remedy="Leave it out: `feller audit` bounds how well each column is guessed",
@@ -62,47 +62,47 @@ def check_rows(count: int, rows: Dataset) -> None:
         )
 
 
-def numbers_of(state: Any) -> Tensor | None:
+def numeric_leaf(state: Any) -> Tensor | None:
     """Return the numbers of a state; None where it has none."""
-    found = state.get(NUMBERS) if isinstance(state, dict) else state
-    return found if isinstance(found, Tensor) and found.is_floating_point() else None
+    leaf = state.get(NUMBERS) if isinstance(state, dict) else state
+    return leaf if isinstance(leaf, Tensor) and leaf.is_floating_point() else None
 
 
-def watch_of(
-    run: Run, count: int, rows: Dataset, objective: Objective, planned: Guarantee, seed: int, device: torch.device
+def make_tracker(
+    run: Run, count: int, rows: Dataset, objective: Objective, guarantee: Guarantee, seed: int, device: torch.device
 ) -> tuple[LeakageTracker, Int64[Tensor, " b"]]:
     """Return the account of some rows, chosen by their places alone, and these; it goes on where one is there."""
     generator = Rng(seed).fold_in("watched").stream("rows").shared_generator()
     which = torch.randperm(len(rows), generator=generator)[:count].sort().values
     some = rows.subset(which)
     state = tree_map(lambda leaf: leaf.to(device), rows.modality.encode(some.values))
-    given = tree_map(lambda leaf: leaf.to(device), some.given)
-    draws = Rng(seed).fold_in("watched")
+    cond = tree_map(lambda leaf: leaf.to(device), some.given)
+    rng = Rng(seed).fold_in("watched")
 
     def build(network: nn.Module, step: int) -> Any:
         def example(z: Tensor) -> Any:
             x_1 = {**state, NUMBERS: z} if isinstance(state, dict) else z
-            return objective.draw({"x_1": x_1, "given": given}, draws.fold_in("example", step), network)
+            return objective.draw({"x_1": x_1, "given": cond}, rng.fold_in("example", step), network)
 
         return example
 
-    z = numbers_of(state)
+    z = numeric_leaf(state)
     if z is None:
         raise UsageError("these rows have no numbers to watch")
-    watch = LeakageTracker(z, build, rate=planned.batch / planned.n, rng=draws)
-    before = exposed(run)
+    watch = LeakageTracker(z, build, rate=guarantee.batch / guarantee.n, rng=rng)
+    before = read_leakage(run)
     if before is not None and torch.equal(before.rows, which):
         watch.restore(before.leakage, before.leakage.steps)
     return watch, which
 
 
-def keep(run: Run, rows: Int64[Tensor, " b"], leakage: FisherLeakage) -> None:
+def write_leakage(run: Run, rows: Int64[Tensor, " b"], leakage: FisherLeakage) -> None:
     """Write what was told so far."""
     tensors = {"rows": rows, "traces": leakage.traces}
     save_tensors(run.leakage, tensors, {"coordinates": str(leakage.dim), "steps": str(leakage.steps)})
 
 
-def exposed(run: Run) -> Exposed | None:
+def read_leakage(run: Run) -> TrackedLeakage | None:
     """Return what a run told about the rows that were watched; None where none were.
 
     Raises:
@@ -114,7 +114,7 @@ def exposed(run: Run) -> Exposed | None:
     try:
         rows, traces, steps = tensors["rows"], tensors["traces"], int(note["steps"])
         _check(rows, traces, steps)
-        return Exposed(rows, FisherLeakage(traces, int(note["coordinates"]), steps))
+        return TrackedLeakage(rows, FisherLeakage(traces, int(note["coordinates"]), steps))
     except (KeyError, ValueError, UsageError) as error:
         raise InputError(f"is damaged: {error}", remedy="Remove it", file=run.leakage) from error
 

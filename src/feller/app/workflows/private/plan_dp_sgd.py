@@ -3,9 +3,9 @@
 from dataclasses import replace
 from typing import Any
 
-from feller.app.workflows.private.privacy_config import Allowance, Guarantee, PrivacyConfig
-from feller.app.workflows.private.private_statistics import NOT_PUBLIC, Guarded
-from feller.app.workflows.private.table_schema import Charged
+from feller.app.workflows.private.privacy_config import ClosedFormBudget, Guarantee, PrivacyConfig
+from feller.app.workflows.private.private_statistics import NOT_PUBLIC, PrivateStatistics
+from feller.app.workflows.private.table_schema import SchemaCost
 from feller.core.errors import UsageError
 from feller.data.images.modality import Images
 from feller.data.modality import Dataset
@@ -20,37 +20,37 @@ from feller.training.loop import FULL_PRECISION
 from feller.training.objectives.one_shot import OneShotObjective
 
 
-def plan(wish: PrivacyConfig, guarded: Guarded, recipe: Recipe) -> tuple[Recipe, Guarantee]:
+def plan_dp_sgd(privacy: PrivacyConfig, statistics: PrivateStatistics, recipe: Recipe) -> tuple[Recipe, Guarantee]:
     """Choose the noise for the planned steps, or the steps for a noise.
 
     Raises:
         UsageError: If the recipe cannot be private, counts minutes, or the budget is too small for one step.
     """
-    recipe = apart(recipe)
-    ledger, train = guarded.ledger, recipe.train
-    may = check_plan(wish, recipe, ledger)
+    recipe = with_independent_times(recipe)
+    ledger, train = statistics.ledger, recipe.train
+    may = check_plan(privacy, recipe, ledger)
     n, steps = ledger.n, train.steps or may
     rate = train.batch_size / n
-    if wish.noise is None:
-        sigma = calibrate(wish.most, ledger.available_delta, rate, steps, ledger.events)
+    if privacy.noise is None:
+        sigma = calibrate(privacy.max_epsilon, ledger.available_delta, rate, steps, ledger.events)
     else:
-        sigma, steps = wish.noise, min(may, steps)
+        sigma, steps = privacy.noise, min(may, steps)
     guarantee = Guarantee(
-        epsilon=wish.most,
+        epsilon=privacy.max_epsilon,
         delta=ledger.delta,
         n=n,
         sigma=sigma,
-        clip=wish.clip,
-        adaptive=wish.adaptive,
+        clip=privacy.clip,
+        adaptive=privacy.adaptive,
         batch=train.batch_size,
         steps=steps,
-        by_noise=wish.noise is not None,
-        unsafe_seed=wish.unsafe_seed,
+        by_noise=privacy.noise is not None,
+        unsafe_seed=privacy.unsafe_seed,
     )
     return replace(recipe, train=replace(train, steps=steps, minutes=None)), guarantee
 
 
-def check_plan(wish: PrivacyConfig, recipe: Recipe, ledger: Ledger) -> int:
+def check_plan(privacy: PrivacyConfig, recipe: Recipe, ledger: Ledger) -> int:
     """Refuse a training that cannot be private for what is left, before rows are looked at for it.
 
     Returns:
@@ -68,25 +68,29 @@ def check_plan(wish: PrivacyConfig, recipe: Recipe, ledger: Ledger) -> int:
             f"Take --train.batch {max(1, n // 4)}",
             argument="train.batch",
         )
-    if train.steps is None and (wish.noise is None or train.minutes is not None):
+    if train.steps is None and (privacy.noise is None or train.minutes is not None):
         raise UsageError("--steps, for which the noise is planned", "--minutes", argument="minutes")
-    if wish.noise is None:
+    if privacy.noise is None:
         return 0
-    may = max_steps(wish.most, ledger.available_delta, wish.noise, train.batch_size / n, ledger.events)
+    may = max_steps(privacy.max_epsilon, ledger.available_delta, privacy.noise, train.batch_size / n, ledger.events)
     if not may:
         raise UsageError(
-            f"with {wish.noise:g} a single step spends more than epsilon {wish.most:g}",
+            f"with {privacy.noise:g} a single step spends more than epsilon {privacy.max_epsilon:g}",
             remedy="Take more noise, or smaller batches (--train.batch)",
             argument="noise",
         )
     return may
 
 
-def apart(recipe: Recipe) -> Recipe:
+def with_independent_times(recipe: Recipe) -> Recipe:
     """Return a recipe whose times are drawn for each row by itself: on a comb, one row more would move all others."""
     objective: Any = recipe.objective
-    law = getattr(objective, "law", None)
-    return replace(recipe, objective=replace(objective, law=law.base)) if isinstance(law, Stratified) else recipe
+    time_distribution = getattr(objective, "law", None)
+    return (
+        replace(recipe, objective=replace(objective, law=time_distribution.base))
+        if isinstance(time_distribution, Stratified)
+        else recipe
+    )
 
 
 def check_private(recipe: Recipe) -> None:
@@ -118,51 +122,53 @@ def check_private(recipe: Recipe) -> None:
         raise UsageError(f"private training refuses {wrong}", remedy="Take another recipe")
 
 
-def check_goes_on(planned: Guarantee, recipe: Recipe) -> None:
+def check_resumable(guarantee: Guarantee, recipe: Recipe) -> None:
     """Refuse changes with which the ledger of a resumed run would lie."""
     check_private(recipe)
     train = recipe.train
-    if train.batch_size != planned.batch:
+    if train.batch_size != guarantee.batch:
         raise UsageError(
-            f"this run's privacy was planned for batches of {planned.batch:,}, not {train.batch_size:,}: its ledger would"
+            f"this run's privacy was planned for batches of {guarantee.batch:,}, not {train.batch_size:,}: its ledger would"
             " lie",
             remedy="Leave --train.batch out, or start a new run",
         )
-    if train.steps is None or train.steps > planned.steps:
+    if train.steps is None or train.steps > guarantee.steps:
         raise UsageError(
-            f"this run's privacy was planned for {planned.steps:,} steps; more would spend more than epsilon"
-            f" {planned.epsilon:g}",
+            f"this run's privacy was planned for {guarantee.steps:,} steps; more would spend more than epsilon"
+            f" {guarantee.epsilon:g}",
             remedy="Start a new run",
         )
 
 
-def allow(
-    wish: PrivacyConfig, objective: OneShotObjective, rows: Dataset, charged: Charged
-) -> tuple[Ledger, Allowance]:
+def plan_closed_form(
+    privacy: PrivacyConfig, objective: OneShotObjective, rows: Dataset, schema_cost: SchemaCost
+) -> tuple[Ledger, ClosedFormBudget]:
     """Plan what it may cost: all that finding the columns left.
 
     Args:
-        wish: How private.
+        privacy: How private.
         objective: What is found.
         rows: What it is found of; their number alone is looked at.
-        charged: What finding the columns cost.
+        schema_cost: What finding the columns cost.
 
     Raises:
         UsageError: If epsilon or delta do not suit so many rows, the noise of steps is asked for, or the model would
             hold what nobody pays for: the scale of numbers, or how many rows are of each class.
     """
     kind = rows.modality
-    seen = as_table(rows).modality
-    if seen.view(Table) is None and seen.view(Images) is None:
+    modality_as_table = as_table(rows).modality
+    if modality_as_table.view(Table) is None and modality_as_table.view(Images) is None:
         raise UsageError(NOT_PUBLIC.format(kind.display_name))
     if kind.conditions:
         raise UsageError(
             f"this recipe would count the rows of each {next(iter(kind.conditions))} without noise",
             remedy="Ask for it by --target, or take another recipe",
         )
-    if wish.noise is not None:
+    if privacy.noise is not None:
         raise UsageError("this recipe takes no steps to add it to", remedy="Give --epsilon instead", argument="noise")
     n = len(rows)
-    ledger = Ledger(charged.expenses, wish.chance(n), n, charged.delta)
-    rho = objective.budget_rho(wish.most, ledger)
-    return ledger, Allowance(epsilon=wish.most, delta=ledger.delta, n=n, rho=rho, unsafe_seed=wish.unsafe_seed)
+    ledger = Ledger(schema_cost.expenses, privacy.delta_for(n), n, schema_cost.delta)
+    rho = objective.budget_rho(privacy.max_epsilon, ledger)
+    return ledger, ClosedFormBudget(
+        epsilon=privacy.max_epsilon, delta=ledger.delta, n=n, rho=rho, unsafe_seed=privacy.unsafe_seed
+    )

@@ -31,7 +31,7 @@ ROWS = 100_000
 """That are drawn from the law."""
 
 
-def law_of(kind: Table) -> MarginalModel | None:
+def marginal_model_of(kind: Table) -> MarginalModel | None:
     """Return the law of the counts that a table was told; None where it was told none."""
     if not kind.crosstabs:
         return None
@@ -43,58 +43,58 @@ def law_of(kind: Table) -> MarginalModel | None:
     return estimate(space.vocab_sizes, measured, float(kind.crosstab_rows), rules=allowed_combinations(space))
 
 
-def teach(
-    learner: TrainState,
+def pretrain_on_marginals(
+    state: TrainState,
     objective: Objective,
     kind: Table,
-    law: MarginalModel,
+    marginal_model: MarginalModel,
     training: TrainConfig,
-    draws: Rng,
-    here: Engine,
-    tell: Callable[[float], None] = lambda share: None,
+    rng: Rng,
+    engine: Engine,
+    on_progress: Callable[[float], None] = lambda share: None,
 ) -> None:
     """Teach a new network the law of noisy counts before it sees a real row; its average begins there, too.
 
     Args:
-        learner: Before its first step.
+        state: Before its first step.
         objective: What it will learn of the real rows.
         kind: Of the table.
-        law: Of levels, that was paid for.
+        marginal_model: Of levels, that was paid for.
         training: Of the real rows.
-        draws: Source of the rows and the batches.
-        here: Device and processes.
-        tell: Hears the share that is done.
+        rng: Source of the rows and the batches.
+        engine: Device and processes.
+        on_progress: Hears the share that is done.
     """
-    rows = kind.encode(kind.from_levels(law.sample(ROWS, draws.fold_in("law")), draws))
-    rehearse(learner.network, objective, rows, training, draws, here, tell)
-    learner.ema = EMA(learner.network, training.ema_decay)
+    rows = kind.encode(kind.from_levels(marginal_model.sample(ROWS, rng.fold_in("law")), rng))
+    pretrain_on_rows(state.network, objective, rows, training, rng, engine, on_progress)
+    state.ema = EMA(state.network, training.ema_decay)
 
 
-def rehearse(
+def pretrain_on_rows(
     network: nn.Module,
     objective: Objective,
-    tokens: Int64[Tensor, "m places"],
+    synthetic_tokens: Int64[Tensor, "m places"],
     training: TrainConfig,
-    draws: Rng,
-    here: Engine,
-    tell: Callable[[float], None] = lambda share: None,
+    rng: Rng,
+    engine: Engine,
+    on_progress: Callable[[float], None] = lambda share: None,
 ) -> None:
     """Train a new network on made rows, in place; its weights become their running average.
 
     Args:
         network: As it was built.
         objective: What it will learn of the real rows.
-        tokens: Of rows drawn from a law that was paid for, such as `ROWS` of a release; never of real ones.
+        synthetic_tokens: Of rows drawn from a law that was paid for, such as `ROWS` of a release; never of real ones.
         training: Of the real rows, whose rate is taken; sizes and steps are those above.
-        draws: Source of the batches.
-        here: Device and processes.
-        tell: Hears the share that is done.
+        rng: Source of the batches.
+        engine: Device and processes.
+        on_progress: Hears the share that is done.
 
     Raises:
         UsageError: If there are no rows.
         InputError: If the loss stops being finite.
     """
-    if not len(tokens):
+    if not len(synthetic_tokens):
         raise UsageError("rows to begin with", "none", f"Draw {ROWS:,} from the law of the counts")
     plan = replace(
         training,
@@ -108,11 +108,13 @@ def rehearse(
     )
 
     def some(step: int, rows: slice) -> Batch:
-        which = torch.randint(len(tokens), (BATCH,), generator=draws.stream("rehearsal", step).shared_generator())
-        return {"x_1": tokens[which[rows]], "given": {}}
+        which = torch.randint(
+            len(synthetic_tokens), (BATCH,), generator=rng.stream("rehearsal", step).shared_generator()
+        )
+        return {"x_1": synthetic_tokens[which[rows]], "given": {}}
 
     learner = make_train_state(network, plan)
-    for report in train(learner, objective, some, plan, rng=draws.fold_in("rehearsal"), engine=here):
+    for report in train(learner, objective, some, plan, rng=rng.fold_in("rehearsal"), engine=engine):
         check_finite(report)
-        tell(report.progress)
+        on_progress(report.progress)
     network.load_state_dict(learner.ema_weights(), strict=False)

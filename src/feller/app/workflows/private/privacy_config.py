@@ -20,7 +20,7 @@ class PrivacyConfig:
     """Chance that the guarantee does not cover; by default min(1e-5, 1 / n^1.1)."""
     noise: float | None = None
     """Noise of the gradients in clip norms, instead of epsilon."""
-    stop_at: float | None = None
+    stop_at_epsilon: float | None = None
     """Epsilon before which training stops, with `noise`."""
     clip: float = 1.0
     """Longest gradient of one row; of the first step where it adapts."""
@@ -33,30 +33,35 @@ class PrivacyConfig:
 
     def __post_init__(self) -> None:
         if (self.epsilon is None) == (self.noise is None):
-            given = "neither" if self.noise is None else "both"
+            found = "neither" if self.noise is None else "both"
             raise UsageError(
-                "--epsilon, or --noise with --stop-at-epsilon", given, "Give one of both", argument="epsilon"
+                "--epsilon, or --noise with --stop-at-epsilon", found, "Give one of both", argument="epsilon"
             )
-        if self.epsilon is not None and self.stop_at is not None:
+        if self.epsilon is not None and self.stop_at_epsilon is not None:
             raise UsageError(
                 "goes with --noise; --epsilon alone is spent by the planned steps", argument="stop_at_epsilon"
             )
-        if self.noise is not None and self.stop_at is None:
+        if self.noise is not None and self.stop_at_epsilon is None:
             raise UsageError("needs --stop-at-epsilon, which says when to stop", argument="noise")
-        positive = {"epsilon": self.epsilon, "noise": self.noise, "stop_at_epsilon": self.stop_at, "clip": self.clip}
+        positive = {
+            "epsilon": self.epsilon,
+            "noise": self.noise,
+            "stop_at_epsilon": self.stop_at_epsilon,
+            "clip": self.clip,
+        }
         for name, value in positive.items():
             check_number(name, value, gt=0, lt=math.inf)
 
     @property
-    def most(self) -> float:
+    def max_epsilon(self) -> float:
         """Epsilon that may be spent."""
-        return self.epsilon if self.epsilon is not None else self.stop_at or 0.0
+        return self.epsilon if self.epsilon is not None else self.stop_at_epsilon or 0.0
 
-    def source(self, *name: object) -> Noise:
+    def noise_source(self, *name: object) -> Noise:
         """Return noise of a name, which must not come twice."""
         return make_noise(self.unsafe_seed, *name, key=self.key)
 
-    def chance(self, n: int) -> float:
+    def delta_for(self, n: int) -> float:
         """Return delta for n rows."""
         return default_delta(n) if self.delta is None else self.delta
 
@@ -92,7 +97,7 @@ class Guarantee:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Allowance:
+class ClosedFormBudget:
     """What was planned for rows that are counted and not trained on; a run's record holds it."""
 
     epsilon: float
@@ -116,22 +121,29 @@ def privacy_of(config: FitConfig) -> PrivacyConfig | None:
         UsageError: If what is asked for does not go together.
     """
     options = config.privacy
-    given = (options.epsilon, options.delta, options.noise, options.stop_at_epsilon, options.clip, options.unsafe_seed)
-    if all(value is None for value in given):
+    options_set = (
+        options.epsilon,
+        options.delta,
+        options.noise,
+        options.stop_at_epsilon,
+        options.clip,
+        options.unsafe_seed,
+    )
+    if all(value is None for value in options_set):
         return None
     clip = _number("--clip is a length such as 1", options.clip, ADAPTIVE)
     return PrivacyConfig(
         epsilon=options.epsilon,
         delta=_number("--delta is a chance such as 1e-6", options.delta, "auto"),
         noise=options.noise,
-        stop_at=options.stop_at_epsilon,
+        stop_at_epsilon=options.stop_at_epsilon,
         clip=1.0 if clip is None else clip,
         adaptive=options.clip == ADAPTIVE,
         unsafe_seed=options.unsafe_seed,
     )
 
 
-def watched_rows(config: FitConfig) -> int:
+def n_tracked_rows(config: FitConfig) -> int:
     """Return of how many rows a private training is to keep account.
 
     Raises:

@@ -11,31 +11,48 @@ import torch
 from torch import nn
 
 from feller.app.options import values_of
-from feller.app.reporter import Tell
-from feller.app.workflows.fitting.data_access import DataAccess, OpenData, reading
-from feller.app.workflows.fitting.plan_fit import FitPlan, RecipeRequest, as_read, check_at_once, check_target
-from feller.app.workflows.fitting.run_training import TrainingInputs, TrainingJob
-from feller.app.workflows.private.budget import PrivacyBudget, Search, check_public, own_ledger
-from feller.app.workflows.private.leakage_report import check_rows, check_watched
-from feller.app.workflows.private.plan_dp_sgd import allow, apart, check_goes_on, check_plan, check_private
-from feller.app.workflows.private.plan_dp_sgd import plan as plan_dp_sgd
-from feller.app.workflows.private.pretrain_on_marginals import law_of, teach
-from feller.app.workflows.private.privacy_config import Allowance, Guarantee, PrivacyConfig
-from feller.app.workflows.private.private_split import OPEN, keyed, unordered_print
-from feller.app.workflows.private.private_statistics import NOT_PUBLIC, guard
-from feller.app.workflows.private.private_training import MINUTE, private_inputs
-from feller.app.workflows.private.probe_rows import check_apart, check_own, stand_in, with_white
-from feller.app.workflows.private.table_schema import (
-    TABLES,
-    Charged,
-    beware,
-    beyond_line,
-    find_columns,
-    hidden_line,
-    merged_line,
-    warned,
+from feller.app.reporter import Reporter
+from feller.app.workflows.fitting.data_access import DataAccess, OpenData, read_options
+from feller.app.workflows.fitting.plan_fit import (
+    FitPlan,
+    RecipeRequest,
+    check_closed_form,
+    check_target,
+    with_recipe_schema,
 )
-from feller.app.workflows.run_config import FitRecord, parts, print_of
+from feller.app.workflows.fitting.run_training import TrainingInputs, TrainingJob
+from feller.app.workflows.private.budget import PrivacyBudget, SchemaSearchBudget, check_public, own_ledger
+from feller.app.workflows.private.leakage_report import check_rows, check_tracking
+from feller.app.workflows.private.plan_dp_sgd import (
+    check_plan,
+    check_private,
+    check_resumable,
+    plan_closed_form,
+    with_independent_times,
+)
+from feller.app.workflows.private.plan_dp_sgd import plan_dp_sgd as plan_dp_sgd
+from feller.app.workflows.private.pretrain_on_marginals import marginal_model_of, pretrain_on_marginals
+from feller.app.workflows.private.privacy_config import ClosedFormBudget, Guarantee, PrivacyConfig
+from feller.app.workflows.private.private_split import OPEN_SALT_PREFIX, keyed_fingerprint, unordered_print
+from feller.app.workflows.private.private_statistics import NOT_PUBLIC, measure_statistics
+from feller.app.workflows.private.private_training import CLOCK_SECONDS, private_inputs
+from feller.app.workflows.private.probe_rows import (
+    check_row_independence,
+    check_user_code,
+    random_rows,
+    with_white_level,
+)
+from feller.app.workflows.private.table_schema import (
+    TABLE_SUFFIXES,
+    SchemaCost,
+    beware,
+    capture_warnings,
+    clipped_cells_note,
+    find_schema,
+    hidden_columns_note,
+    rare_values_note,
+)
+from feller.app.workflows.run_config import FitRecord, data_fingerprint, train_test_split
 from feller.core.errors import InputError, UsageError
 from feller.core.rng import Rng
 from feller.core.run_folder import Run
@@ -76,18 +93,18 @@ FLOWS = "table-flow"
 class PrivateData(DataAccess):
     """Data of which no row shows: all that a fit knows of them is public, or noisy and in the ledger."""
 
-    clock_resolution = MINUTE
+    clock_resolution = CLOCK_SECONDS
     keeps_copies = False
 
-    def __init__(self, config: PrivacyConfig | None, here: Engine) -> None:
-        self._config, self._here = config, here
-        self._search = Search()
-        self._charged = Charged()
+    def __init__(self, config: PrivacyConfig | None, engine: Engine) -> None:
+        self._config, self._engine = config, engine
+        self._search = SchemaSearchBudget()
+        self._schema_cost = SchemaCost()
         """What finding the columns has cost."""
-        self._planned: Guarantee | Allowance | None = None
+        self._privacy_plan: Guarantee | ClosedFormBudget | None = None
         self._ledger: Ledger | None = None
         """What was spent so far."""
-        self._law: MarginalModel | None = None
+        self._marginal_model: MarginalModel | None = None
         """Of rows of levels, from noisy counts, which the network learns before it sees a row."""
         self._budget: PrivacyBudget | None = None
         """Pays for steps."""
@@ -102,102 +119,108 @@ class PrivateData(DataAccess):
     @property
     def guarantee(self) -> Guarantee:
         """What a training was planned with."""
-        if not isinstance(self._planned, Guarantee):
-            raise TypeError(f"expected a training that is planned, got {type(self._planned).__name__}")
-        return self._planned
+        if not isinstance(self._privacy_plan, Guarantee):
+            raise TypeError(f"expected a training that is planned, got {type(self._privacy_plan).__name__}")
+        return self._privacy_plan
 
-    def spending(self, run: Run, here: Engine, *, begun: bool = False) -> contextlib.AbstractContextManager[object]:
+    def record_spending(
+        self, run: Run, engine: Engine, *, begun: bool = False
+    ) -> contextlib.AbstractContextManager[object]:
         """Return a block after which what a search for columns has spent is kept, also where the fit is refused."""
-        return self._search.kept(run, writes=here.is_main_process, begun=begun)
+        return self._search.keep_on_failure(run, writes=engine.is_main_process, begun=begun)
 
     def read(
         self,
-        asked: FitRecord,
+        record: FitRecord,
         like: Modality | None,
         request: RecipeRequest,
-        tell: Tell,
-        given: DataSource | None = None,
+        reporter: Reporter,
+        in_memory_data: DataSource | None = None,
     ) -> Dataset:
         """Read them; where nobody described the columns of a table, find them privately."""
-        if self._here.world_size > 1:
-            self._config = replace(self.config, key=self._here.shared_secret())
-        dataset = self._read(asked, like, request, given)
-        if asked.config.reading.schema is not None:
-            for line in beware(asked.with_provenance(draft=_is_draft(asked)), dataset):
-                tell.note(line)
-        seen = as_table(dataset).modality
-        if all(seen.view(kind) is None for kind in (Table, Images, LabelledImages)):
+        if self._engine.world_size > 1:
+            self._config = replace(self.config, key=self._engine.shared_secret())
+        dataset = self._read(record, like, request, in_memory_data)
+        if record.config.data_loading.schema is not None:
+            for line in beware(record.with_provenance(draft=_is_draft(record)), dataset):
+                reporter.note(line)
+        table_modality = as_table(dataset).modality
+        if all(table_modality.view(kind) is None for kind in (Table, Images, LabelledImages)):
             raise UsageError(NOT_PUBLIC.format(dataset.modality.display_name))
         return dataset
 
     def _read(
-        self, asked: FitRecord, like: Modality | None, request: RecipeRequest, given: DataSource | None = None
+        self, record: FitRecord, like: Modality | None, request: RecipeRequest, in_memory_data: DataSource | None = None
     ) -> Dataset:
-        how, path = reading(asked, like), pathlib.Path(asked.data)
-        frame = given if isinstance(given, pd.DataFrame) else None
-        if given is None and is_sharded(asked.data):
+        options, path = read_options(record, like), pathlib.Path(record.data)
+        frame = in_memory_data if isinstance(in_memory_data, pd.DataFrame) else None
+        if in_memory_data is None and is_sharded(record.data):
             raise UsageError(
                 "a private fit draws each row of all by a coin of its own, which shards that are read in turn do"
                 " not allow",
                 remedy="Join them to one file that memory holds",
             )
-        if frame is not None and request.name in TARGET_RECIPES and kind_of_report(asked.config.report) != "none":
+        if frame is not None and request.name in TARGET_RECIPES and kind_of_report(record.config.report) != "none":
             raise UsageError(
                 argument="recipe",
                 expected=f"rows in a file, which the report of {request.name} reads again",
                 found="a DataFrame, of which a private run keeps no copy",
                 remedy="Leave the report out, report=False, or write the rows to a file and fit that",
             )
-        described = asked.config.reading.schema is not None or like is not None or asked.data.startswith(EXAMPLE_PREFIX)
-        if not described and (frame is not None or (given is None and path.suffix.lower() in TABLES)):
-            if asked.provenance.recipe == FLOWS:
+        described = (
+            record.config.data_loading.schema is not None or like is not None or record.data.startswith(EXAMPLE_PREFIX)
+        )
+        if not described and (frame is not None or (in_memory_data is None and path.suffix.lower() in TABLE_SUFFIXES)):
+            if record.provenance.recipe == FLOWS:
                 raise UsageError(
                     f"the recipe {FLOWS} needs to know its numbers", remedy="Describe the columns, and give --schema"
                 )
-            if any(how.values()):
+            if any(options.values()):
                 flags = ("longest", "space", "project", "vocabulary")
-                said = [f"--{flag}" for flag in flags if values_of(asked.config)[flag]] or [
-                    f"--recipe {asked.provenance.recipe}"
+                conflicting_flags = [f"--{flag}" for flag in flags if values_of(record.config)[flag]] or [
+                    f"--recipe {record.provenance.recipe}"
                 ]
-                raise UsageError("not of a private table", remedy="Leave it out, or --epsilon", place=", ".join(said))
+                raise UsageError(
+                    "not of a private table", remedy="Leave it out, or --epsilon", place=", ".join(conflicting_flags)
+                )
             if frame is None and holds_crystals(
                 path
             ):  # by its header, or the first row: a schema says that it is a table all the same
                 raise UsageError(NOT_PUBLIC.format(Crystals.display_name))
-            found = load_table(path) if frame is None else from_frame(frame, said_of(frame))
-            self._check_unpaid(asked, found, request)
-            schema, self._charged = find_columns(self.config, found, asked.data, self._search.paid)
-            with error_context(asked.data):
-                return table_dataset(found, schema)
-        source = asked.data if given is None else given
-        dataset = with_white(read(source, schema=asked.config.reading.schema, **how), source, like)
+            cells = load_table(path) if frame is None else from_frame(frame, said_of(frame))
+            self._check_before_spending(record, cells, request)
+            schema, self._schema_cost = find_schema(self.config, cells, record.data, self._search.record_spending)
+            with error_context(record.data):
+                return table_dataset(cells, schema)
+        origin = record.data if in_memory_data is None else in_memory_data
+        dataset = with_white_level(read(origin, schema=record.config.data_loading.schema, **options), origin, like)
         if not described and dataset.modality.view(Table) is not None:
             raise UsageError(
-                f"the columns of {asked.data} were described by its cells, which is not private",
-                remedy=f"Give --schema, or a table in a file of its own ({', '.join(TABLES)})",
+                f"the columns of {record.data} were described by its cells, which is not private",
+                remedy=f"Give --schema, or a table in a file of its own ({', '.join(TABLE_SUFFIXES)})",
             )
         return dataset
 
-    def _check_unpaid(self, asked: FitRecord, found: RawTable, request: RecipeRequest) -> None:
+    def _check_before_spending(self, record: FitRecord, cells: RawTable, request: RecipeRequest) -> None:
         """Refuse what is wrong with what is asked before finding columns spends anything: on a table of the same names.
 
         Code of a person's own waits for the columns.
         """
-        if ":" in asked.provenance.recipe:
+        if ":" in record.provenance.recipe:
             return
-        n, kind = len(found.values), Table(Schema(tuple(Boolean(name) for name in found.columns)))
-        nobody = Dataset(torch.zeros(n, len(found.columns), dtype=torch.int64), {}, kind)
-        nobody = with_target(nobody, asked.target, request.name)
-        name, recipe = request.of(nobody, None)
-        check_target(recipe, name, () if nobody.target is None else asked.target, None)
-        check_at_once(recipe, None, asked.watched)
-        if asked.watched:
-            check_rows(asked.watched, as_read(nobody, recipe))
-        check_private(apart(recipe))
+        n, kind = len(cells.values), Table(Schema(tuple(Boolean(name) for name in cells.columns)))
+        nobody = Dataset(torch.zeros(n, len(cells.columns), dtype=torch.int64), {}, kind)
+        nobody = with_target(nobody, record.target, request.name)
+        name, recipe = request.resolve(nobody, None)
+        check_target(recipe, name, () if nobody.target is None else record.target, None)
+        check_closed_form(recipe, None, record.watched)
+        if record.watched:
+            check_rows(record.watched, with_recipe_schema(nobody, recipe))
+        check_private(with_independent_times(recipe))
         if not recipe.objective.is_one_shot:
-            check_plan(self.config, apart(recipe), Ledger((), self.config.chance(n), n))
+            check_plan(self.config, with_independent_times(recipe), Ledger((), self.config.delta_for(n), n))
 
-    def admit(self, asked: FitRecord, dataset: Dataset, tell: Tell) -> Dataset:
+    def check_data(self, record: FitRecord, dataset: Dataset, reporter: Reporter) -> Dataset:
         """Refuse targets that are scaled by the rows."""
         if dataset.target is not None and not dataset.target.classes:
             raise UsageError(
@@ -205,84 +228,93 @@ class PrivateData(DataAccess):
             )
         return dataset
 
-    def shown(self, recipe: str, dataset: Dataset) -> Dataset:
+    def visible_to(self, recipe: str, dataset: Dataset) -> Dataset:
         """Return all of them; code of a person's own sees their kind and number alone."""
-        return stand_in(dataset, len(dataset), make_noise(0, "shown")) if ":" in recipe else dataset
+        return random_rows(dataset, len(dataset), make_noise(0, "shown")) if ":" in recipe else dataset
 
-    def check_recipe(self, asked: FitRecord, name: str, recipe: Recipe, start: Run | None, dataset: Dataset) -> None:
+    def check_recipe(self, record: FitRecord, name: str, recipe: Recipe, start: Run | None, dataset: Dataset) -> None:
         """Refuse a recipe in which rows look at each other, or a model to start from that may have seen them."""
-        check_private(apart(recipe))
-        check_own(name, recipe)
+        check_private(with_independent_times(recipe))
+        check_user_code(name, recipe)
         if start is not None:
-            check_public(start, asked.data, dataset)
+            check_public(start, record.data, dataset)
 
-    def identify(self, asked: FitRecord, dataset: Dataset, recipe: Recipe) -> FitRecord:
+    def add_fingerprint(self, record: FitRecord, dataset: Dataset, recipe: Recipe) -> FitRecord:
         """Note a hash that needs a key to be made again, and the salt of the rows that are kept back."""
-        read, salt = as_read(dataset, recipe), self.config.source("fingerprint").random_bytes(8).hex()
-        rows = keyed(unordered_print(read), salt) if asked.data.startswith(IN_MEMORY_PREFIX) else ""
-        found = {"fingerprint": print_of(read, salt), "rows": rows, "salt": _salt(self.config)}
-        return asked.with_provenance(**found, draft=_is_draft(asked), notes=self._notes(asked, dataset))
+        read, salt = with_recipe_schema(dataset, recipe), self.config.noise_source("fingerprint").random_bytes(8).hex()
+        rows = keyed_fingerprint(unordered_print(read), salt) if record.data.startswith(IN_MEMORY_PREFIX) else ""
+        found = {"fingerprint": data_fingerprint(read, salt), "rows": rows, "salt": _salt(self.config)}
+        return record.with_provenance(**found, draft=_is_draft(record), notes=self._notes(record, dataset))
 
-    def _notes(self, asked: FitRecord, dataset: Dataset) -> tuple[str, ...]:
+    def _notes(self, record: FitRecord, dataset: Dataset) -> tuple[str, ...]:
         """Warn of what an owner's schema, which is public, seems to tell of the rows, or of what noise hid of columns.
 
         Of the rows their number alone is looked at; a schema that was found is noisy, and was paid for.
         """
-        kind, n, charged = as_table(dataset).modality.view(Table), len(dataset), self._charged
+        kind, n, charged = as_table(dataset).modality.view(Table), len(dataset), self._schema_cost
         if kind is None:
             return ()
-        if asked.config.reading.schema is not None:
+        if record.config.data_loading.schema is not None:
             return schema_warnings(kind.schema, n)
         if not charged.expenses:
             return ()
-        spent = Ledger(charged.expenses, self.config.chance(n), n, charged.delta).epsilon()
+        spent = Ledger(charged.expenses, self.config.delta_for(n), n, charged.delta).epsilon()
         return (
-            *hidden_line(kind.schema, asked.data, n, spent),
-            *beyond_line(charged.beyond, asked.data),
-            *merged_line(charged.kept),
+            *hidden_columns_note(kind.schema, record.data, n, spent),
+            *clipped_cells_note(charged.clipped, record.data),
+            *rare_values_note(charged.rare_values),
             *unmodelled_notes(kind.schema),
         )
 
     def plan(self, plan: FitPlan, request: RecipeRequest) -> FitPlan:
         """Count what the model holds of the rows, with noise, and spread what is left over steps or one look."""
-        learned = parts(plan.asked, as_read(plan.dataset, plan.recipe))[0]
-        with warned() as told:
+        training_rows = train_test_split(plan.record, with_recipe_schema(plan.dataset, plan.recipe))[0]
+        with capture_warnings() as budget_warnings:
             if plan.recipe.objective.is_one_shot:
-                plan = self._plan_look(plan, cast(OneShotObjective, plan.recipe.objective), learned)
+                plan = self._plan_closed_form(plan, cast(OneShotObjective, plan.recipe.objective), training_rows)
             else:
-                plan = self._plan_steps(plan, request, learned)
+                plan = self._plan_steps(plan, request, training_rows)
         if self._ledger is not None:
-            self._ledger = replace(self._ledger, table=plan.asked.provenance.fingerprint)
+            self._ledger = replace(self._ledger, table=plan.record.provenance.fingerprint)
         return replace(
             plan,
-            asked=plan.asked.with_provenance(private=self._planned, notes=(*plan.asked.provenance.notes, *told)),
+            record=plan.record.with_provenance(
+                private=self._privacy_plan, notes=(*plan.record.provenance.notes, *budget_warnings)
+            ),
         )
 
-    def _plan_look(self, plan: FitPlan, objective: OneShotObjective, learned: Dataset) -> FitPlan:
+    def _plan_closed_form(self, plan: FitPlan, objective: OneShotObjective, training_rows: Dataset) -> FitPlan:
         dataset = plan.dataset.with_modality(plan.recipe.modality or plan.dataset.modality)
-        rows = learned.with_modality(dataset.modality)
-        self._ledger, self._planned = allow(self.config, objective, rows, self._charged)
-        return replace(plan, dataset=dataset, older=None)
+        rows = training_rows.with_modality(dataset.modality)
+        self._ledger, self._privacy_plan = plan_closed_form(self.config, objective, rows, self._schema_cost)
+        return replace(plan, dataset=dataset, start_model=None)
 
-    def _plan_steps(self, plan: FitPlan, request: RecipeRequest, learned: Dataset) -> FitPlan:
-        config, charged, recipe, n = self.config, self._charged, plan.recipe, len(learned)
-        check_plan(config, apart(recipe), Ledger(charged.expenses, config.chance(n), n, charged.delta))
-        counted = 0.0 if plan.older else getattr(recipe.objective, "counted", 0.0)
+    def _plan_steps(self, plan: FitPlan, request: RecipeRequest, training_rows: Dataset) -> FitPlan:
+        config, charged, recipe, n = self.config, self._schema_cost, plan.recipe, len(training_rows)
+        check_plan(
+            config, with_independent_times(recipe), Ledger(charged.expenses, config.delta_for(n), n, charged.delta)
+        )
+        counted = 0.0 if plan.start_model else getattr(recipe.objective, "counted", 0.0)
         kind = recipe.modality
         images = None if kind is None else kind.view(Images)
         classed = plan.dataset if images is None else plan.dataset.with_modality(images)
-        guarded = guard(config, classed, learned, charged, counted)
-        seen = self.shown(plan.asked.provenance.recipe, guarded.dataset)
-        recipe = replace(request, name=plan.asked.provenance.recipe).of(seen, plan.older)[1]  # of noisy numbers, now
-        recipe, self._planned = plan_dp_sgd(config, guarded, recipe)
-        self._ledger, self._law = guarded.ledger, guarded.law
+        guarded = measure_statistics(config, classed, training_rows, charged, counted)
+        visible_data = self.visible_to(plan.record.provenance.recipe, guarded.dataset)
+        recipe = replace(request, name=plan.record.provenance.recipe).resolve(visible_data, plan.start_model)[
+            1
+        ]  # of noisy numbers, now
+        recipe, self._privacy_plan = plan_dp_sgd(config, guarded, recipe)
+        self._ledger, self._marginal_model = guarded.ledger, guarded.marginal_model
         dataset = guarded.dataset.with_modality(recipe.modality or guarded.dataset.modality)
         return replace(plan, dataset=dataset, recipe=recipe, frequencies=guarded.frequencies)
 
-    def resumed(self, run: Run, plan: FitPlan, about: ModelSpec) -> FitPlan:
+    def resume(self, run: Run, plan: FitPlan, spec: ModelSpec) -> FitPlan:
         """Return the plan with the noisy shares of the model, if its recipe keeps what was planned."""
-        self._planned, self._ledger = plan.asked.provenance.private, own_ledger(run, plan.asked.provenance.fingerprint)
-        check_goes_on(self.guarantee, plan.recipe)
+        self._privacy_plan, self._ledger = (
+            plan.record.provenance.private,
+            own_ledger(run, plan.record.provenance.fingerprint),
+        )
+        check_resumable(self.guarantee, plan.recipe)
         if self._ledger is None:
             raise InputError(
                 "is missing, so nobody knows what this run has spent",
@@ -290,61 +322,65 @@ class PrivateData(DataAccess):
                 file=run.ledger,
             )
         kind = plan.dataset.modality.view(Table)
-        if not run.state.is_file() and plan.older is None and kind is not None:
-            self._law = law_of(kind)  # a new network had not learned it yet
-        self._budget = PrivacyBudget(run, self._ledger, self.guarantee, writes=self._here.is_main_process)
-        return replace(plan, frequencies=about.frequencies)
+        if not run.state.is_file() and plan.start_model is None and kind is not None:
+            self._marginal_model = marginal_model_of(kind)  # a new network had not learned it yet
+        self._budget = PrivacyBudget(run, self._ledger, self.guarantee, writes=self._engine.is_main_process)
+        return replace(plan, frequencies=spec.frequencies)
 
     def check_setup(
-        self, asked: FitRecord, objective: Objective, network: nn.Module, data: Dataset, here: Engine
+        self, record: FitRecord, objective: Objective, network: nn.Module, data: Dataset, engine: Engine
     ) -> None:
         """Refuse code of a person's own whose rows look at each other, and rows that cannot be watched."""
-        if asked.provenance.code:
-            check_apart(asked.provenance.recipe, objective, network, data, here)
-        if asked.watched:
-            check_watched(asked.watched, data, network, self._planned)
+        if record.provenance.code:
+            check_row_independence(record.provenance.recipe, objective, network, data, engine)
+        if record.watched:
+            check_tracking(record.watched, data, network, self._privacy_plan)
 
     @property
-    def promise(self) -> str:
+    def privacy_text(self) -> str:
         """Epsilon and delta."""
-        if self._planned is None:
+        if self._privacy_plan is None:
             return ""
-        return f"; epsilon {self._planned.epsilon:g} at delta {self._planned.delta:.3g}"
+        return f"; epsilon {self._privacy_plan.epsilon:g} at delta {self._privacy_plan.delta:.3g}"
 
     @property
-    def exhausted(self) -> bool:
+    def is_exhausted(self) -> bool:
         """Whether all steps are paid for."""
         return self._budget is not None and self._budget.should_stop
 
-    def open(self, run: Run, taken: int, here: Engine) -> None:
+    def begin_session(self, run: Run, steps_taken: int, engine: Engine) -> None:
         """Write the ledger before the first step."""
         if self._ledger is None:
             raise TypeError("expected a fit that is planned")
-        self._budget = self._budget or PrivacyBudget(run, self._ledger, self.guarantee, writes=here.is_main_process)
-        self._budget.open(taken)
+        self._budget = self._budget or PrivacyBudget(run, self._ledger, self.guarantee, writes=engine.is_main_process)
+        self._budget.write_ledger_first(steps_taken)
 
-    def teach(self, job: TrainingJob, seed: int, here: Engine, tell: Tell) -> None:
+    def pretrain(self, job: TrainingJob, seed: int, engine: Engine, reporter: Reporter) -> None:
         """Teach a new network the law of the noisy counts, which are paid for."""
         kind = None if job.data is None else job.data.modality.view(Table)
-        if self._law is None or kind is None or job.state.step:
+        if self._marginal_model is None or kind is None or job.state.step:
             return
-        tell.task("learning from rows of the counts")
+        reporter.start("learning from rows of the counts")
         lessons = Rng(seed).fold_in("rehearsal")
-        teach(job.state, job.objective, kind, self._law, job.config, lessons, here, tell.progress)
-        tell.done()
+        pretrain_on_marginals(
+            job.state, job.objective, kind, self._marginal_model, job.config, lessons, engine, reporter.progress
+        )
+        reporter.finish()
 
-    def inputs(self, run: Run, plan: FitPlan, job: TrainingJob, here: Engine, tell: Tell) -> TrainingInputs:
+    def training_inputs(
+        self, run: Run, plan: FitPlan, job: TrainingJob, engine: Engine, reporter: Reporter
+    ) -> TrainingInputs:
         """Return noisy gradients of Poisson samples that are paid for."""
         if self._budget is None or job.data is None:
             raise TypeError("expected a sitting that has begun, with data")
-        asked = plan.asked
-        return private_inputs(run, job, job.data, self.guarantee, self._budget, here, asked.watched, asked.seed)
+        record = plan.record
+        return private_inputs(run, job, job.data, self.guarantee, self._budget, engine, record.watched, record.seed)
 
-    def allowance(self) -> tuple[float, Noise]:
+    def closed_form_budget(self) -> tuple[float, Noise]:
         """Return what was planned for a look at all rows."""
-        if not isinstance(self._planned, Allowance):
-            raise TypeError(f"expected an allowance, got {type(self._planned).__name__}")
-        return self._planned.rho, make_noise(self._planned.unsafe_seed, "counts")
+        if not isinstance(self._privacy_plan, ClosedFormBudget):
+            raise TypeError(f"expected an allowance, got {type(self._privacy_plan).__name__}")
+        return self._privacy_plan.rho, make_noise(self._privacy_plan.unsafe_seed, "counts")
 
     def charge(self, run: Run, expenses: Sequence[DpEvent]) -> None:
         """Write the ledger with what the look costs besides."""
@@ -356,7 +392,7 @@ class PrivateData(DataAccess):
         run.write_record(run.ledger, to_dict(ledger))
 
 
-def data_access(config: PrivacyConfig | None, here: Engine, *, resume: bool = False) -> DataAccess:
+def data_access(config: PrivacyConfig | None, engine: Engine, *, resume: bool = False) -> DataAccess:
     """Return how the data of a new fit are learned from.
 
     Raises:
@@ -366,32 +402,32 @@ def data_access(config: PrivacyConfig | None, here: Engine, *, resume: bool = Fa
         return OpenData()
     if resume:
         raise UsageError("a resumed run keeps its privacy", remedy="Leave --epsilon, --delta and --noise out")
-    _check_divides(adaptive=config.adaptive, here=here)  # before anything is spent
-    return PrivateData(config, here)
+    _check_distributed(adaptive=config.adaptive, engine=engine)  # before anything is spent
+    return PrivateData(config, engine)
 
 
-def _is_draft(asked: FitRecord) -> bool:
+def _is_draft(record: FitRecord) -> bool:
     """Tell whether a schema was named that is still marked as guessed from the rows."""
-    schema = asked.config.reading.schema
+    schema = record.config.data_loading.schema
     return schema is not None and is_draft(pathlib.Path(str(schema)))
 
 
-def resumed_access(asked: FitRecord, here: Engine) -> DataAccess:
+def resumed_access(record: FitRecord, engine: Engine) -> DataAccess:
     """Return how the data of a run that goes on are learned from.
 
     Raises:
         UsageError: If several processes cannot give its privacy.
     """
-    if not asked.is_private:
+    if not record.is_private:
         return OpenData()
-    if isinstance(asked.provenance.private, Guarantee):
-        _check_divides(adaptive=asked.provenance.private.adaptive, here=here)
-    return PrivateData(None, here)
+    if isinstance(record.provenance.private, Guarantee):
+        _check_distributed(adaptive=record.provenance.private.adaptive, engine=engine)
+    return PrivateData(None, engine)
 
 
-def _check_divides(*, adaptive: bool, here: Engine) -> None:
+def _check_distributed(*, adaptive: bool, engine: Engine) -> None:
     """Refuse a clip that needs what several processes do not tell each other."""
-    if adaptive and here.world_size > 1:
+    if adaptive and engine.world_size > 1:
         raise UsageError(
             "adaptive needs the lengths of all gradients in one process",
             remedy="Name a length, such as 1",
@@ -401,5 +437,5 @@ def _check_divides(*, adaptive: bool, here: Engine) -> None:
 
 def _salt(config: PrivacyConfig) -> str:
     """Return what makes the rows that are kept back others than those of other runs."""
-    salt = config.source("kept back").random_bytes(8).hex()
-    return salt if config.unsafe_seed is None else f"{OPEN}{salt}"
+    salt = config.noise_source("kept back").random_bytes(8).hex()
+    return salt if config.unsafe_seed is None else f"{OPEN_SALT_PREFIX}{salt}"

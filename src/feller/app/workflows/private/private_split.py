@@ -18,13 +18,13 @@ from feller.core.pytree import leaves, num_examples
 from feller.data.batches import MIN_SPLIT_EXAMPLES
 from feller.data.modality import Dataset
 
-LENGTH = 32
+KEY_BYTES = 32
 """Bytes of a key."""
-OPEN = "open-"
+OPEN_SALT_PREFIX = "open-"
 """What a salt begins with where the noise is drawn from a seed that is written down, too."""
 
 
-def keyed(fingerprint: str, salt: str) -> str:
+def keyed_fingerprint(fingerprint: str, salt: str) -> str:
     """Return a fingerprint that only the owner of a key can make: from it alone no guess about rows can be checked.
 
     The salt stands before it, so that two runs do not tell whether they saw the same rows. The key lies in the home of
@@ -42,18 +42,18 @@ def unordered_print(data: Dataset) -> str:
     return hashlib.sha256(b"".join(hashlib.sha256(row).digest() for row in sorted(contents(data)))).hexdigest()[:16]
 
 
-def fits(fingerprint: str, before: str) -> bool:
+def matches_keyed(fingerprint: str, recorded: str) -> bool:
     """Tell whether a fingerprint is the one that was keyed before."""
-    return hmac.compare_digest(keyed(fingerprint, before.rpartition("-")[0]), before)
+    return hmac.compare_digest(keyed_fingerprint(fingerprint, recorded.rpartition("-")[0]), recorded)
 
 
-def key_for(purpose: str, salt: str) -> bytes:
+def derive_key(purpose: str, salt: str) -> bytes:
     """Return a key of 32 bytes that only the owner can make; of an open salt anybody can, as noise of a seed is.
 
     Raises:
-        InputError: As by `keyed`.
+        InputError: As by `keyed_fingerprint`.
     """
-    key = b"" if salt.startswith(OPEN) else _key()
+    key = b"" if salt.startswith(OPEN_SALT_PREFIX) else _key()
     return hmac.new(key, f"{purpose}/{salt}".encode(), hashlib.sha256).digest()
 
 
@@ -74,8 +74,10 @@ def _key() -> bytes:
             f"a private run needs a key in {path} ({error.strerror or error})",
             remedy="Set XDG_DATA_HOME to a folder of yours",
         ) from error
-    if len(key) != LENGTH:
-        raise InputError(f"is damaged: expected a key of {LENGTH} bytes", found=len(key), remedy="Remove it", file=path)
+    if len(key) != KEY_BYTES:
+        raise InputError(
+            f"is damaged: expected a key of {KEY_BYTES} bytes", found=len(key), remedy="Remove it", file=path
+        )
     return key
 
 
@@ -83,7 +85,7 @@ def _make(path: pathlib.Path) -> None:
     """Write a new key in one move, unless another process is faster."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=path.parent) as file:  # which nobody else may read
-        file.write(secrets.token_bytes(LENGTH))
+        file.write(secrets.token_bytes(KEY_BYTES))
         file.flush()
         try:
             os.link(file.name, path)
@@ -94,7 +96,7 @@ def _make(path: pathlib.Path) -> None:
 PURPOSE = "kept back"
 
 
-def kept_back(data: Dataset, share: float, salt: str) -> Bool[Tensor, " n"]:
+def holdout_mask(data: Dataset, fraction: float, salt: str) -> Bool[Tensor, " n"]:
     """Tell which rows are kept back: a row more or less moves no other.
 
     The coin of a row is a keyed hash of what it holds, and of how many before it hold the same. So the rows of two
@@ -103,23 +105,23 @@ def kept_back(data: Dataset, share: float, salt: str) -> Bool[Tensor, " n"]:
 
     Args:
         data: Rows, whose number is public.
-        share: Chance of each to be kept back.
+        fraction: Chance of each to be kept back.
         salt: Of this run.
 
     Raises:
         UsageError: If the share is not in [0, 1).
     """
-    check_number("share", share, ge=0, lt=1)
+    check_number("share", fraction, ge=0, lt=1)
     n = len(data)
-    if n < MIN_SPLIT_EXAMPLES or share == 0:
+    if n < MIN_SPLIT_EXAMPLES or fraction == 0:
         return torch.zeros(n, dtype=torch.bool)
-    key, seen, chances = key_for(PURPOSE, salt), Counter[bytes](), []
+    key, occurrences, chances = derive_key(PURPOSE, salt), Counter[bytes](), []
     for row in contents(data):
         held = hashlib.blake2b(row, key=key, digest_size=16).digest()
-        coin = hashlib.blake2b(held + seen[held].to_bytes(8), key=key, digest_size=8).digest()
-        seen[held] += 1
+        coin = hashlib.blake2b(held + occurrences[held].to_bytes(8), key=key, digest_size=8).digest()
+        occurrences[held] += 1
         chances.append(int.from_bytes(coin) / 2**64)
-    return torch.tensor(chances, dtype=torch.float64) < share
+    return torch.tensor(chances, dtype=torch.float64) < fraction
 
 
 def contents(data: Dataset) -> list[bytes]:

@@ -8,7 +8,7 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from feller.app.workflows.private.privacy_config import PrivacyConfig
-from feller.app.workflows.private.table_schema import Charged
+from feller.app.workflows.private.table_schema import SchemaCost
 from feller.core.errors import UsageError
 from feller.data.images.modality import Images
 from feller.data.modality import Dataset
@@ -24,7 +24,7 @@ from feller.privacy.marginals.one_way_error import ONE_WAY_FRACTION, check_budge
 from feller.privacy.noise.grid_noise import Noise
 from feller.training.objectives.marginal_fitting import ONE_WAY_BUDGET, MarginalFitting
 
-CLASSES = 0.02
+CLASS_BUDGET_FRACTION = 0.02
 """Share of the budget, in rho, that counting classes takes, where these are all that is counted."""
 NOT_PUBLIC = (
     "private training takes tables, best with a schema (--schema), and pictures, and these data are {}, whose model"
@@ -33,7 +33,7 @@ NOT_PUBLIC = (
 
 
 @dataclass(frozen=True, eq=False)
-class Guarded:
+class PrivateStatistics:
     """Data that tell of their rows nothing that is not paid for."""
 
     dataset: Dataset
@@ -42,73 +42,79 @@ class Guarded:
     """What was spent so far."""
     frequencies: dict[str, tuple[float, ...]]
     """Noisy shares of the classes of each condition."""
-    law: MarginalModel | None = None
+    marginal_model: MarginalModel | None = None
     """Of rows of levels, from noisy counts, where these were asked for."""
 
 
-def guard(wish: PrivacyConfig, dataset: Dataset, learned: Dataset, charged: Charged, counted: float = 0.0) -> Guarded:
+def measure_statistics(
+    privacy: PrivacyConfig,
+    dataset: Dataset,
+    training_rows: Dataset,
+    schema_cost: SchemaCost,
+    marginals_fraction: float = 0.0,
+) -> PrivateStatistics:
     """Replace what a modality tells of its rows by what is public or noisy.
 
     Args:
-        wish: How private.
+        privacy: How private.
         dataset: What was read.
-        learned: The part of it that is learned from, whose rows are protected.
-        charged: What finding the columns cost.
-        counted: Share of the budget that counts of a table's columns and pairs may take; 0 counts single columns alone.
+        training_rows: The part of it that is learned from, whose rows are protected.
+        schema_cost: What finding the columns cost.
+        marginals_fraction: Share of the budget that counts of a table's columns and pairs may take; 0 counts single columns alone.
 
     Raises:
         UsageError: If epsilon or delta do not suit so many rows, or the kind of data has statistics of its rows.
     """
-    dataset, learned = as_table(dataset), as_table(learned)
-    n, kind = len(learned), dataset.modality
+    dataset, training_rows = as_table(dataset), as_table(training_rows)
+    n, kind = len(training_rows), dataset.modality
     table, images = kind.view(Table), kind.view(Images)
-    delta = wish.chance(n)
-    ledger = Ledger(charged.expenses, delta, n, charged.delta)
-    if table is not None and counted:
-        return _counted(wish, dataset, table, learned, ledger, counted)
+    delta = privacy.delta_for(n)
+    ledger = Ledger(schema_cost.expenses, delta, n, schema_cost.delta)
+    if table is not None and marginals_fraction:
+        return _with_marginals(privacy, dataset, table, training_rows, ledger, marginals_fraction)
     if table is not None:
-        shares, cost = _shares(wish, table, learned, delta)
-        return Guarded(replace(dataset, modality=table.with_marginals(shares)), ledger.add(cost), {})
+        shares, cost = _shares(privacy, table, training_rows, delta)
+        return PrivateStatistics(replace(dataset, modality=table.with_marginals(shares)), ledger.add(cost), {})
     if images is not None:
-        found, costs = _classes(wish, images, learned, delta)
-        return Guarded(dataset, replace(ledger, events=costs), found)
+        frequencies, costs = _classes(privacy, images, training_rows, delta)
+        return PrivateStatistics(dataset, replace(ledger, events=costs), frequencies)
     raise UsageError(NOT_PUBLIC.format(kind.display_name))
 
 
-def _counted(
-    wish: PrivacyConfig, dataset: Dataset, kind: Table, rows: Dataset, ledger: Ledger, counted: float
-) -> Guarded:
+def _with_marginals(
+    privacy: PrivacyConfig, dataset: Dataset, kind: Table, rows: Dataset, ledger: Ledger, marginals_fraction: float
+) -> PrivateStatistics:
     """Count columns and pairs with noise, as a model by counts would, with a share of the budget."""
     space = kind.by_levels().space()
     counting = MarginalFitting(space)
-    whole = rho_from_epsilon(wish.most, ledger.available_delta)
-    share = counted * (1 - sum(map(zcdp_rho, ledger.events)) / whole)
+    whole = rho_from_epsilon(privacy.max_epsilon, ledger.available_delta)
+    rho_fraction = marginals_fraction * (1 - sum(map(zcdp_rho, ledger.events)) / whole)
     check_budget(
-        wish.most,
+        privacy.max_epsilon,
         ledger.delta,
         space.vocab_sizes,
         len(rows),
-        max(share * ONE_WAY_BUDGET[counting.method], ONE_WAY_FRACTION),
+        max(rho_fraction * ONE_WAY_BUDGET[counting.method], ONE_WAY_FRACTION),
     )
-    release = counting.release(kind.levels(rows), share * whole, wish.source("shares"))
+    release = counting.release(kind.levels(rows), rho_fraction * whole, privacy.noise_source("shares"))
     for what, cost in release.charges:
         ledger = ledger.add(ZCdp(what, cost))
-    shares = tuple(tuple(release.model.marginal((j,)).tolist()) for j in range(len(space.vocab_sizes)))
-    told = tuple(
+    frequencies = tuple(tuple(release.model.marginal((j,)).tolist()) for j in range(len(space.vocab_sizes)))
+    crosstabs = tuple(
         Crosstab(one.columns, tuple(one.values.shape), tuple(one.values.flatten().tolist()), one.sigma)
         for one in release.measurements
     )
-    seen = replace(kind, marginals=shares, crosstabs=told, crosstab_rows=len(rows))
-    return Guarded(replace(dataset, modality=seen), ledger, {}, release.model)
+    with_crosstabs = replace(kind, marginals=frequencies, crosstabs=crosstabs, crosstab_rows=len(rows))
+    return PrivateStatistics(replace(dataset, modality=with_crosstabs), ledger, {}, release.model)
 
 
 def _shares(
-    wish: PrivacyConfig, kind: Table, rows: Dataset, delta: float
+    privacy: PrivacyConfig, kind: Table, rows: Dataset, delta: float
 ) -> tuple[tuple[tuple[float, ...], ...], DpEvent]:
     """Count the values of each column with noise, all columns at once."""
     rooms = tuple(len(column.level_names) for column in kind.schema.modelled)
-    check_budget(wish.most, delta, rooms, len(rows))
-    sigma, noise = one_way_sigma(wish.most, delta, len(rooms)), wish.source("shares")
+    check_budget(privacy.max_epsilon, delta, rooms, len(rows))
+    sigma, noise = one_way_sigma(privacy.max_epsilon, delta, len(rooms)), privacy.noise_source("shares")
     levels = kind.levels(rows).T
     shares = tuple(_noisy(level, room, sigma, noise) for level, room in zip(levels, rooms, strict=True))
     k = len(rooms)
@@ -116,15 +122,15 @@ def _shares(
 
 
 def _classes(
-    wish: PrivacyConfig, kind: Images, rows: Dataset, delta: float
+    privacy: PrivacyConfig, kind: Images, rows: Dataset, delta: float
 ) -> tuple[dict[str, tuple[float, ...]], tuple[DpEvent, ...]]:
     """Count the classes with noise."""
-    found, costs = {}, []
+    frequencies, costs = {}, []
     for name, classes in kind.conditions.items():
-        sigma = one_way_sigma(wish.most, delta, 1, CLASSES)
-        found[name] = _noisy(rows.given[name], len(classes), sigma, wish.source("classes", name))
+        sigma = one_way_sigma(privacy.max_epsilon, delta, 1, CLASS_BUDGET_FRACTION)
+        frequencies[name] = _noisy(rows.given[name], len(classes), sigma, privacy.noise_source("classes", name))
         costs.append(GaussianMechanism(f"counts of each {name}", sigma, integer_moves=1))
-    return found, tuple(costs)
+    return frequencies, tuple(costs)
 
 
 def _noisy(codes: Int64[Tensor, " n"], room: int, sigma: float, noise: Noise) -> tuple[float, ...]:

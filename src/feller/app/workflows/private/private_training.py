@@ -6,7 +6,7 @@ from torch import Tensor
 
 from feller.app.workflows.fitting.run_training import TrainingInputs, TrainingJob
 from feller.app.workflows.private.budget import PrivacyBudget
-from feller.app.workflows.private.leakage_report import keep, watch_of
+from feller.app.workflows.private.leakage_report import make_tracker, write_leakage
 from feller.app.workflows.private.privacy_config import Guarantee
 from feller.core.errors import InputError
 from feller.core.gradient import Gradient
@@ -22,11 +22,11 @@ from feller.training.engine import Engine
 from feller.training.loop import StepMetrics, TrainState
 from feller.training.trainer import Callback, StepMonitor
 
-COUNTED = 20
+COUNT_NOISE_RATIO = 20
 """Batch over the noise of the count by which a clip norm adapts."""
 SEED = 32
 """Bytes of the seed of what rows meet: as many as a key of the noise has."""
-MINUTE = 60.0
+CLOCK_SECONDS = 60.0
 """Seconds to whose multiples times are rounded: a time tells how many rows the batches had."""
 
 
@@ -34,10 +34,10 @@ def private_inputs(
     run: Run,
     job: TrainingJob,
     rows: Dataset,
-    planned: Guarantee,
+    guarantee: Guarantee,
     budget: PrivacyBudget,
-    here: Engine,
-    watched: int,
+    engine: Engine,
+    n_tracked_rows: int,
     seed: int,
 ) -> TrainingInputs:
     """Return steps whose gradients of single rows are cut and noised, and whose batches are paid for.
@@ -49,43 +49,43 @@ def private_inputs(
         run: Where account of watched rows is kept.
         job: What is trained.
         rows: What is learned from.
-        planned: Noise, steps, batches.
+        guarantee: Noise, steps, batches.
         budget: Pays for each batch, and stops the training when it is spent.
-        here: Device and processes.
-        watched: Rows of which account is kept.
+        engine: Device and processes.
+        n_tracked_rows: Rows of which account is kept.
         seed: Chooses them, and what they meet in that account.
     """
-    key, steps = here.shared_secret(), budget.steps
+    key, steps = engine.shared_secret(), budget.steps
 
     def agreed(what: str) -> Noise:
-        return make_noise(planned.unsafe_seed, what, 0, steps, key=key)
+        return make_noise(guarantee.unsafe_seed, what, 0, steps, key=key)
 
     data = {"x_1": rows.values, "given": rows.given}
-    draw = poisson_batches(data, planned.batch, agreed("batches"), rows.modality.encode)
+    load = poisson_batches(data, guarantee.batch, agreed("batches"), rows.modality.encode)
     private = DPSGD(
-        sigma=planned.sigma,
-        clip=clip_of(planned),
-        noise=hiding(planned, steps),
-        rank=here.rank,
-        all_reduce=here.all_reduce_sum if here.world_size > 1 else None,
+        sigma=guarantee.sigma,
+        clip=make_clip_fn(guarantee),
+        noise=gradient_noise(guarantee, steps),
+        rank=engine.rank,
+        all_reduce=engine.all_reduce_sum if engine.world_size > 1 else None,
     )
     gradient: Gradient = private
     account: tuple[Callback, ...] = ()
-    if watched and here.is_main_process:
-        watch, which = watch_of(run, watched, rows, job.objective, planned, seed, here.device)
+    if n_tracked_rows and engine.is_main_process:
+        watch, which = make_tracker(run, n_tracked_rows, rows, job.objective, guarantee, seed, engine.device)
         gradient = TrackedGradient(inner=private, tracker=watch)
-        account = (LeakageAccount(run, which, watch),)
+        account = (LeakageWriter(run, which, watch),)
     return TrainingInputs(
-        batches=budget.batches(draw),
+        batches=budget.batches(load),
         rng=Rng(int.from_bytes(agreed("examples").random_bytes(SEED))),
         gradient=gradient,
         callbacks=(budget, *account),
         monitor=PrivateMonitor(),
-        clock_resolution=MINUTE,
+        clock_resolution=CLOCK_SECONDS,
     )
 
 
-class LeakageAccount(Callback):
+class LeakageWriter(Callback):
     """Keeps what a training told about watched rows."""
 
     def __init__(self, run: Run, rows: Tensor, watch: LeakageTracker) -> None:
@@ -93,7 +93,7 @@ class LeakageAccount(Callback):
 
     def on_train_end(self, state: TrainState) -> None:
         """Write it."""
-        keep(self._run, self._rows, self._watch.leakage)
+        write_leakage(self._run, self._rows, self._watch.leakage)
 
 
 class PrivateMonitor(StepMonitor):
@@ -112,16 +112,16 @@ class PrivateMonitor(StepMonitor):
         return self.core_numbers(metrics)
 
 
-def hiding(planned: Guarantee, steps: int) -> Noise:
+def gradient_noise(guarantee: Guarantee, steps: int) -> Noise:
     """Return the noise of the gradients, which the first process adds alone, from a key that it shares with nobody.
 
     What the processes agree upon has travelled between them: whoever heard it could take such noise away again.
     """
-    return make_noise(planned.unsafe_seed, "training", 0, steps)
+    return make_noise(guarantee.unsafe_seed, "training", 0, steps)
 
 
-def clip_of(planned: Guarantee) -> ClipNorm:
+def make_clip_fn(guarantee: Guarantee) -> ClipNorm:
     """Return the clip norm; one that adapts begins anew in each sitting."""
-    if not planned.adaptive:
-        return FixedClipNorm(planned.clip)
-    return AdaptiveClipNorm(planned.clip, count_sigma=max(planned.batch / COUNTED, planned.sigma))
+    if not guarantee.adaptive:
+        return FixedClipNorm(guarantee.clip)
+    return AdaptiveClipNorm(guarantee.clip, count_sigma=max(guarantee.batch / COUNT_NOISE_RATIO, guarantee.sigma))

@@ -30,30 +30,30 @@ from feller.training.engine import Engine
 from feller.training.objective import Objective
 
 ROWS = 6
-SHIFT = 0.05
+WEIGHT_NOISE = 0.05
 """Standard deviation of what is added to weights: a new network may answer all rows alike."""
 TOLERANCE = 1e-4
 """Of the largest loss, in single precision."""
 
 
-def stand_in(data: Dataset, n: int, noise: Noise) -> Dataset:
+def random_rows(data: Dataset, n: int, noise: Noise) -> Dataset:
     """Return n rows of the same kind that are drawn evenly from all that there can be; other kinds stay as they are.
 
     Where a class is to be told of rows, that is drawn evenly, too.
     """
-    told = {} if data.target is None else _classes(data.target, n, noise)
-    kind, seen = data.modality, as_table(data).modality.view(Table)
-    if seen is not None:
-        codes = torch.stack([noise.randint(count, (n,)) for count in seen.counts], 1)
-        values: Any = torch.from_numpy(repair(codes.numpy(), seen.schema.pairs, seen.counts))
-        return Dataset(values, {}, kind, properties=told, target=data.target)
+    targets = {} if data.target is None else _classes(data.target, n, noise)
+    kind, table = data.modality, as_table(data).modality.view(Table)
+    if table is not None:
+        codes = torch.stack([noise.randint(count, (n,)) for count in table.counts], 1)
+        values: Any = torch.from_numpy(repair(codes.numpy(), table.schema.pairs, table.counts))
+        return Dataset(values, {}, kind, properties=targets, target=data.target)
     if (labelled := kind.view(LabelledImages)) is not None:
-        values, given = _pictures(labelled.images, n, noise)
-        return Dataset({"image": values, "label": given["label"]}, {}, kind, properties=told, target=data.target)
+        values, cond = _pictures(labelled.images, n, noise)
+        return Dataset({"image": values, "label": cond["label"]}, {}, kind, properties=targets, target=data.target)
     if (images := kind.view(Images)) is not None:
-        values, given = _pictures(images, n, noise)
-        given = {name: given[name] for name in data.given}
-        return Dataset(values, given, kind, properties=told, target=data.target)
+        values, cond = _pictures(images, n, noise)
+        cond = {name: cond[name] for name in data.given}
+        return Dataset(values, cond, kind, properties=targets, target=data.target)
     return data
 
 
@@ -66,24 +66,24 @@ def _pictures(kind: Images, n: int, noise: Noise) -> tuple[Tensor, dict[str, Ten
     return values, {name: noise.randint(len(classes), (n,)) for name, classes in kind.conditions.items()}
 
 
-def check_own(name: str, recipe: Recipe) -> None:
+def check_user_code(name: str, recipe: Recipe) -> None:
     """Refuse code of a person's own where rows are given to it without noise.
 
     Raises:
         UsageError: If a recipe has a way of counting, or a kind of data, of its own.
     """
     objective, kind = recipe.objective, recipe.modality
-    if objective.is_one_shot and not all(map(_ours, (objective, *vars(objective).values()))):
+    if objective.is_one_shot and not all(map(_is_builtin, (objective, *vars(objective).values()))):
         _refuse(name, "its way of looking at all rows is charged for by nobody")
-    if kind is not None and not _ours(kind):
+    if kind is not None and not _is_builtin(kind):
         _refuse(name, "its kind of data sees all rows; use one of ours")
 
 
-def _ours(value: Any) -> bool:
+def _is_builtin(value: Any) -> bool:
     return type(value).__module__.partition(".")[0] in ("builtins", "feller")
 
 
-def check_apart(name: str, objective: Objective, network: nn.Module, data: Dataset, here: Engine) -> None:
+def check_row_independence(name: str, objective: Objective, network: nn.Module, data: Dataset, engine: Engine) -> None:
     """Refuse a recipe whose rows look at each other, or of which a row makes several examples or none.
 
     Of random rows one is exchanged, or left out: with the same draws, the losses of the others must stay.
@@ -93,41 +93,41 @@ def check_apart(name: str, objective: Objective, network: nn.Module, data: Datas
         objective: What is learned.
         network: Is copied, with other weights.
         data: Tell the kind of rows, and nothing else.
-        here: Where it is tried.
+        engine: Where it is tried.
     """
     network = copy.deepcopy(network)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for weight in network.parameters():
-            weight += SHIFT * torch.randn(weight.shape, generator=generator).to(weight)
+            weight += WEIGHT_NOISE * torch.randn(weight.shape, generator=generator).to(weight)
     noise = make_noise(0, "stand-in")
-    rows, others = (stand_in(data, ROWS, noise) for _ in range(2))
+    rows, others = (random_rows(data, ROWS, noise) for _ in range(2))
 
     def losses(some: Dataset) -> Tensor:
-        batch = here.to_device({"x_1": some.modality.encode(some.values), "given": some.given})
+        batch = engine.to_device({"x_1": some.modality.encode(some.values), "given": some.given})
         with torch.random.fork_rng(devices=[]), torch.no_grad():
             torch.manual_seed(0)
             example = objective.draw(batch, Rng(0, 0, ROWS).fold_in("stand-in"), network)
             if num_examples(example) != len(some):
                 _refuse(name, f"of {len(some)} rows it makes {num_examples(example)} examples; each row must make one")
-            found = objective.loss(network, example)
-        if found.shape != (len(some),):
-            _refuse(name, f"{len(some)} rows have losses of the shape {list(found.shape)}; each must have one")
-        return found.double().cpu()
+            loss = objective.loss(network, example)
+        if loss.shape != (len(some),):
+            _refuse(name, f"{len(some)} rows have losses of the shape {list(loss.shape)}; each must have one")
+        return loss.double().cpu()
 
     before = {key: value.clone() for key, value in network.state_dict().items()}
     truth = losses(rows)
     bound = TOLERANCE * truth.abs().nan_to_num(0, 0, 0).max().clamp(min=1e-6).item()
 
-    def check(found: Tensor, expected: Tensor, why: str) -> None:
-        if not torch.allclose(found, expected, rtol=0, atol=bound, equal_nan=True):
+    def check(actual: Tensor, expected: Tensor, why: str) -> None:
+        if not torch.allclose(actual, expected, rtol=0, atol=bound, equal_nan=True):
             _refuse(name, f"{why}; each row's loss must follow from that row, the weights and the draws alone")
 
     check(losses(rows), truth, "the same rows have other losses when they are asked again with the same draws")
     for place in range(ROWS):
-        kept = torch.arange(ROWS) != place
-        found = losses(_exchanged(rows, others, place))
-        check(found[kept], truth[kept], f"with another row {place + 1} the losses of other rows change")
+        is_other = torch.arange(ROWS) != place
+        losses_now = losses(_with_row_replaced(rows, others, place))
+        check(losses_now[is_other], truth[is_other], f"with another row {place + 1} the losses of other rows change")
     check(losses(rows.subset(torch.arange(ROWS - 1))), truth[:-1], "with a row less the losses of other rows change")
     moved = [key for key, value in network.state_dict().items() if not torch.equal(value, before[key])]
     if moved:
@@ -138,7 +138,7 @@ def _refuse(name: str, why: str) -> NoReturn:
     raise UsageError(f"private training refuses the recipe {name}: {why}")
 
 
-def _exchanged(rows: Dataset, others: Dataset, place: int) -> Dataset:
+def _with_row_replaced(rows: Dataset, others: Dataset, place: int) -> Dataset:
     """Return rows of which one is another."""
 
     def one(leaf: Tensor, other: Tensor) -> Tensor:
@@ -158,7 +158,7 @@ BY_TYPE = {"uint8": 255, "bool": 1}
 """Value of white in arrays of a type that do not say it."""
 
 
-def check_white(data: DataSource, like: Modality | None) -> int | None:
+def white_level(data: DataSource, like: Modality | None) -> int | None:
     """Return the value of white that arrays have by their type; None where the data say it, or are no arrays.
 
     Args:
@@ -203,13 +203,13 @@ def _type_among(arrays: Mapping[str, np.ndarray]) -> str | None:
     return str(pictures[0].dtype) if pictures and "levels" not in arrays else None
 
 
-def with_white(dataset: Dataset, data: DataSource, like: Modality | None) -> Dataset:
+def with_white_level(dataset: Dataset, data: DataSource, like: Modality | None) -> Dataset:
     """Return pictures whose white follows from no pixel; other data as they are. Arguments and errors as above."""
     images = dataset.modality.view(Images)
     if images is None and dataset.modality.view(LabelledImages) is None:
         return dataset
     labelled = None if like is None else like.view(LabelledImages)
-    white = check_white(data, like if labelled is None else labelled.images)
+    white = white_level(data, like if labelled is None else labelled.images)
     if white is None or images is None:
         return dataset
     return replace(dataset, modality=replace(images, levels=white))

@@ -33,27 +33,27 @@ from feller.privacy.accounting.zcdp import rho_from_epsilon
 from feller.privacy.marginals.one_way_error import SmallBudgetWarning
 
 
-def for_owner(asked: FitRecord, dataset: Dataset) -> tuple[str, ...]:
+def owner_notes(record: FitRecord, dataset: Dataset) -> tuple[str, ...]:
     """Return what the page of a private fit says of its schema: what that makes public, and the warnings again."""
     table = as_table(dataset).modality.view(Table)
-    if asked.provenance.private is None or asked.config.reading.schema is None or table is None:
+    if record.provenance.private is None or record.config.data_loading.schema is None or table is None:
         return ()
-    return (public_facts(table.schema), *beware(asked, dataset))
+    return (public_facts(table.schema), *beware(record, dataset))
 
 
-def beware(asked: FitRecord, dataset: Dataset) -> Iterator[str]:
+def beware(record: FitRecord, dataset: Dataset) -> Iterator[str]:
     """Warn the owner of a draft, and of words that one row or two have, before anything is spent.
 
     Args:
-        asked: With the name of the schema's file, and whether that is marked as a draft.
+        record: With the name of the schema's file, and whether that is marked as a draft.
         dataset: The table, as it was read by that.
     """
     table = as_table(dataset).modality.view(Table)
     if table is None:
         return
-    if asked.provenance.draft:
+    if record.provenance.draft:
         yield (
-            f"{shlex.quote(str(asked.config.reading.schema))} is still a draft, guessed from the rows: all that it says"
+            f"{shlex.quote(str(record.config.data_loading.schema))} is still a draft, guessed from the rows: all that it says"
             ' is public, whatever epsilon is. Keep what is known without the rows, and take out its line "draft": true'
         )
     few = rare_words(table.schema, dataset.values)
@@ -65,27 +65,27 @@ def beware(asked: FitRecord, dataset: Dataset) -> Iterator[str]:
 
 
 @contextmanager
-def warned() -> Iterator[list[str]]:
+def capture_warnings() -> Iterator[list[str]]:
     """Collect what small budgets are warned of meanwhile, instead of showing it; other warnings go on as they are.
 
     The list is complete when the context ends.
     """
-    told: list[str] = []
+    messages: list[str] = []
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        yield told
+        yield messages
     for one in caught:
         if issubclass(one.category, SmallBudgetWarning):
-            told.append(str(one.message))
+            messages.append(str(one.message))
         else:
             warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
 
 
-MOST = 8
+MAX_NAMED_COLUMNS = 8
 """Columns that are named."""
 
 
-def hidden_line(schema: Schema, data: str, n: int, epsilon: float) -> tuple[str, ...]:
+def hidden_columns_note(schema: Schema, data: str, n: int, epsilon: float) -> tuple[str, ...]:
     """Say which columns noise hid, what becomes of them, and what to do; nothing where it hid none.
 
     Args:
@@ -98,28 +98,28 @@ def hidden_line(schema: Schema, data: str, n: int, epsilon: float) -> tuple[str,
     if not hidden:
         return ()
     return (
-        f"noise hid what {listed(hidden)} {'hold' if len(hidden) > 1 else 'holds'} ({len(hidden)} of"
+        f"noise hid what {join_names(hidden)} {'hold' if len(hidden) > 1 else 'holds'} ({len(hidden)} of"
         f" {len(schema.columns)} columns), of {n:,} rows at epsilon {epsilon:.2g} for looking: left out of the model"
         f" and of all samples. {advice(data)}",
     )
 
 
-def merged_line(kept: Sequence[KeptWords]) -> tuple[str, ...]:
+def rare_values_note(rare_values: Sequence[KeptWords]) -> tuple[str, ...]:
     """Say of which columns rare words are merged, how many there are kept of each, and from how many rows on.
 
     Args:
-        kept: Of each column of words.
+        rare_values: Of each column of words.
     """
-    if not kept:
+    if not rare_values:
         return ()
-    order = sorted(kept, key=lambda one: -(one.other_fraction or 0.0))
-    named = "; ".join(_of(one) for one in order[:MOST])
-    more = f"; and so on in {len(order) - MOST} more columns" if len(order) > MOST else ""
-    rows = max(one.rows for one in kept)
-    return (f"words of fewer than about {rows:,.0f} rows are {kept[0].other}; {named}{more}",)
+    order = sorted(rare_values, key=lambda one: -(one.other_fraction or 0.0))
+    named = "; ".join(_rare_values_text(one) for one in order[:MAX_NAMED_COLUMNS])
+    more = f"; and so on in {len(order) - MAX_NAMED_COLUMNS} more columns" if len(order) > MAX_NAMED_COLUMNS else ""
+    rows = max(one.rows for one in rare_values)
+    return (f"words of fewer than about {rows:,.0f} rows are {rare_values[0].other}; {named}{more}",)
 
 
-def _of(one: KeptWords) -> str:
+def _rare_values_text(one: KeptWords) -> str:
     """Tell of one column."""
     words = "1 word" if one.words == 1 else f"{one.words} words"
     if one.other_fraction is None:
@@ -127,7 +127,7 @@ def _of(one: KeptWords) -> str:
     return f"{one.column}: {words} kept, all others (about {one.other_fraction:.0%} of its cells) are {one.other}"
 
 
-def beyond_line(beyond: Sequence[ClippedCells], data: str) -> tuple[str, ...]:
+def clipped_cells_note(beyond: Sequence[ClippedCells], data: str) -> tuple[str, ...]:
     """Say of which columns many cells lie beyond the bounds that were found, and what to do.
 
     Args:
@@ -138,26 +138,26 @@ def beyond_line(beyond: Sequence[ClippedCells], data: str) -> tuple[str, ...]:
         return ()
     order = sorted(beyond, key=lambda one: -one.fraction)
     named = "; ".join(
-        f"{one.column}: {one.first} to {one.last}, about {one.fraction:.0%} beyond" for one in order[:MOST]
+        f"{one.column}: {one.first} to {one.last}, about {one.fraction:.0%} beyond" for one in order[:MAX_NAMED_COLUMNS]
     )
-    more = f"; and so on in {len(order) - MOST} more columns" if len(order) > MOST else ""
+    more = f"; and so on in {len(order) - MAX_NAMED_COLUMNS} more columns" if len(order) > MAX_NAMED_COLUMNS else ""
     return (
         f"bounds that were found leave much out, which is read as the nearest bound or as empty: {named}{more}."
         f" {advice(data)}",
     )
 
 
-def refusal(untold: Sequence[str], columns: int, n: int, sigma: float, data: str) -> str:
+def noise_too_large_text(hidden: Sequence[str], columns: int, n: int, sigma: float, data: str) -> str:
     """Say that noise left too little to learn.
 
     Args:
-        untold: Columns that it hid.
+        hidden: Columns that it hid.
         columns: All there are.
         n: Rows that were looked at.
         sigma: Deviation of the noise on each count, in rows.
         data: File with the table.
     """
-    which = f"{listed(untold)} ({len(untold)} of {columns} columns)" if untold else "all columns"
+    which = f"{join_names(hidden)} ({len(hidden)} of {columns} columns)" if hidden else "all columns"
     return (
         f"noise hid what {which} hold: each count of {n:,} rows is off by about {sigma:,.0f}, so that there is nothing"
         f" to learn and samples would be empty. {advice(data)}"
@@ -177,63 +177,67 @@ def advice(data: str) -> str:
     )
 
 
-def listed(names: Sequence[str]) -> str:
+def join_names(names: Sequence[str]) -> str:
     """Name columns, not all of many."""
-    more = len(names) - MOST
-    return f"{', '.join(names[:MOST])} and {more} more" if more > 0 else ", ".join(names)
+    more = len(names) - MAX_NAMED_COLUMNS
+    return f"{', '.join(names[:MAX_NAMED_COLUMNS])} and {more} more" if more > 0 else ", ".join(names)
 
 
-TABLES = (".csv", ".tsv", ".gz", ".parquet")
+TABLE_SUFFIXES = (".csv", ".tsv", ".gz", ".parquet")
 """Files whose columns are found privately."""
-COLUMNS = 0.1
+SCHEMA_BUDGET_FRACTION = 0.1
 """Share of the budget, in rho, and of delta, that finding columns takes, where no schema says what they are."""
-ASKED = 3
+QUERIES_PER_COLUMN = 3
 """How often a column is counted for that, at most."""
 
 
 @dataclass(frozen=True, eq=False)
-class Charged:
+class SchemaCost:
     """What was paid for columns that no schema described."""
 
     expenses: tuple[DpEvent, ...] = ()
     delta: float = 0.0
     """Chance that a word of one row alone was told."""
-    kept: tuple[KeptWords, ...] = ()
+    rare_values: tuple[KeptWords, ...] = ()
     """What becomes of rare words, by the counts that were paid for."""
-    beyond: tuple[ClippedCells, ...] = ()
+    clipped: tuple[ClippedCells, ...] = ()
     """What lies beyond bounds, by the same counts."""
 
 
-def find_columns(
-    wish: PrivacyConfig, found: RawTable, data: str, paid: Callable[[Ledger], None] = lambda ledger: None
-) -> tuple[Schema, Charged]:
+def find_schema(
+    privacy: PrivacyConfig, cells: RawTable, data: str, on_spending: Callable[[Ledger], None] = lambda ledger: None
+) -> tuple[Schema, SchemaCost]:
     """Find what the columns of a table hold, with noise.
 
     Args:
-        wish: How private.
-        found: The table.
+        privacy: How private.
+        cells: The table.
         data: Where it was read.
-        paid: Hears the most that it can cost before a row is looked at, and then what it did.
+        on_spending: Hears the most that it can cost before a row is looked at, and then what it did.
 
     Raises:
         UsageError: If delta does not suit so many rows.
         InputError: If the noise hides all columns, or all but one; where their kinds are hidden, nothing else is spent.
     """
-    n, k = len(found.values), len(found.columns)
-    delta = wish.chance(n)
-    sigma = math.sqrt(ASKED * k / (2 * COLUMNS * rho_from_epsilon(wish.most, delta)))
-    whole = GaussianMechanism("finding the columns", sigma / math.sqrt(ASKED * k))
-    paid(Ledger((whole,), delta, n, COLUMNS * delta))
+    n, k = len(cells.values), len(cells.columns)
+    delta = privacy.delta_for(n)
+    sigma = math.sqrt(
+        QUERIES_PER_COLUMN * k / (2 * SCHEMA_BUDGET_FRACTION * rho_from_epsilon(privacy.max_epsilon, delta))
+    )
+    whole = GaussianMechanism("finding the columns", sigma / math.sqrt(QUERIES_PER_COLUMN * k))
+    on_spending(Ledger((whole,), delta, n, SCHEMA_BUDGET_FRACTION * delta))
 
-    def pay(charges: tuple[Charge, ...]) -> Charged:
+    def pay(charges: tuple[Charge, ...]) -> SchemaCost:
         spent = tuple(GaussianMechanism(charge.label, charge.sigma) for charge in charges)
-        charged = Charged(spent, sum(charge.delta for charge in charges))
-        paid(Ledger(charged.expenses, delta, n, charged.delta))
+        charged = SchemaCost(spent, sum(charge.delta for charge in charges))
+        on_spending(Ledger(charged.expenses, delta, n, charged.delta))
         return charged
 
     try:
-        schema, charges, kept, far = search_schema(found, sigma, COLUMNS * delta, wish.source("columns"))
+        schema, charges, rare_values, far = search_schema(
+            cells, sigma, SCHEMA_BUDGET_FRACTION * delta, privacy.noise_source("columns")
+        )
     except NoiseTooLargeError as drowned:
         pay(drowned.charges)
-        raise InputError(refusal(drowned.hidden_columns, k, n, sigma, data)) from drowned
-    return schema, replace(pay(charges), kept=kept, beyond=far)
+        raise InputError(noise_too_large_text(drowned.hidden_columns, k, n, sigma, data)) from drowned
+    return schema, replace(pay(charges), rare_values=rare_values, clipped=far)

@@ -15,7 +15,7 @@ IN_MEMORY, IN_HAND = "memory", "samples-in-memory"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Judged:
+class SampleComparison:
     """What was compared with what."""
 
     generated: Dataset
@@ -28,7 +28,7 @@ class Judged:
     """What the user named to compare with; None for what was kept back."""
     has_train: bool = True
     """True if `train` holds the training data of the run; else it repeats the held-out data."""
-    before: Dataset | None = None
+    base_samples: Dataset | None = None
     """Samples of the base of a tuned run, from the same source points."""
 
     @property
@@ -39,16 +39,18 @@ class Judged:
     @property
     def sentence(self) -> str:
         """Say what was judged, and beside what."""
-        drawn = f"{len(self.generated):,} samples " + (f"in {self.samples}" if self.samples else "drawn for this page")
+        samples_text = f"{len(self.generated):,} samples " + (
+            f"in {self.samples}" if self.samples else "drawn for this page"
+        )
         real, whose = (
             len(reference_data(self.train, self.held_out)),
             "held out" if self.data is None else f"in {self.data}",
         )
         if has_enough_held_out(self.held_out) or not self.has_train:
             real = len(self.held_out)
-            return f"Judged: {drawn}, beside {real:,} real examples {whose}."
+            return f"Judged: {samples_text}, beside {real:,} real examples {whose}."
         why = f"since only {len(self.held_out):,} are {whose}" if len(self.held_out) else f"since none are {whose}"
-        return f"Judged: {drawn}, beside {real:,} training examples, {why}."
+        return f"Judged: {samples_text}, beside {real:,} training examples, {why}."
 
 
 def stem(place: str) -> str:
@@ -57,20 +59,20 @@ def stem(place: str) -> str:
     return "".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in short)
 
 
-def number_shown(data: Dataset, effort: EvaluationBudget = EvaluationBudget()) -> int:  # noqa: B008 - frozen
+def n_report_samples(data: Dataset, effort: EvaluationBudget = EvaluationBudget()) -> int:  # noqa: B008 - frozen
     """Return how many examples are drawn beside such training data, no more than these: floors have that size."""
     if effort.n is not None:
         return max(effort.n, 2)
-    return min(registration_of(data.modality).most(data, effort.seconds), max(len(data), 2))
+    return min(registration_of(data.modality).max_samples(data, effort.seconds), max(len(data), 2))
 
 
-def from_all_over(data: Dataset, number: int) -> Dataset:
+def evenly_spaced(data: Dataset, number: int) -> Dataset:
     """Return examples from all over the data, as neighbouring windows of a text overlap, sorted by class.
 
     Of kinds of which a page holds few, no more than it holds: sorted, others would push all but the first class out.
     """
     kind = registration_of(data.modality)
-    number = number if kind.page is None else min(number, kind.page)
+    number = number if kind.page_size is None else min(number, kind.page_size)
     label = kind.label(data)
     rows = torch.arange(number) * len(data) // max(number, 1)
     if label is None:

@@ -8,11 +8,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from feller.app.reporter import Tell
-from feller.app.workflows.next_steps import evaluating, fitting, rewarding
+from feller.app.reporter import Reporter
+from feller.app.workflows.next_steps import evaluate_command, fit_command, suggest_rewards
 from feller.app.workflows.reporting.comparison import stem
-from feller.app.workflows.run_config import FitRecord, read_bundle, record_of
-from feller.app.workflows.run_status import Standing, first_sketch, standing
+from feller.app.workflows.run_config import FitRecord, read_bundle, read_fit_record
+from feller.app.workflows.run_status import RunStatus, read_run_status, undertrained_notice
 from feller.core.errors import InputError, UsageError, cannot_write
 from feller.core.run_folder import Run
 from feller.data.images.modality import Images
@@ -53,24 +53,24 @@ class EvaluationRequest:
     samples: str | None
     """Samples to judge, where that makes sense."""
     effort: EvaluationBudget
-    tell: Tell
+    tell: Reporter
 
 
 @dataclass(frozen=True, eq=False)
-class Examined:
+class EvaluationData:
     """A run and the examples that it is asked about."""
 
     request: EvaluationRequest
-    stands: Standing
+    status: RunStatus
     """How the run stands: what is damaged is told before anything is asked of the model."""
     whole: Dataset
     """All that the fit read."""
     real: Dataset
     """What it is asked about: what the user named, or what was kept back, or, where nothing was, the training data."""
-    seen: bool
+    is_training_data: bool
     """Whether it was trained on them."""
 
-    def first(self, n: int) -> "Examined":
+    def limited_to(self, n: int) -> "EvaluationData":
         """Return the same with the first n examples."""
         return self if n >= len(self.real) else replace(self, real=self.real.subset(torch.arange(n)))
 
@@ -80,28 +80,28 @@ class Examined:
         return self.request.data
 
     @property
-    def asked(self) -> FitRecord:
+    def record(self) -> FitRecord:
         """What was asked of the run."""
-        return self.stands.asked
+        return self.status.record
 
     @property
-    def which(self) -> str:
+    def origin_text(self) -> str:
         """Say where the examples come from, as the end of a sentence."""
         if self.data is not None:
             return f"in {self.data}."
-        if self.seen:
+        if self.is_training_data:
             return "that it was trained on, since none are held out; of others it knows less."
         return "held out."
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Told:
+class ReportContent:
     """What was found, for the page."""
 
     title: str
     tried: str
     """Stands between the title and the data that the user named, such as "tried on"."""
-    judged: str
+    subject: str
     numbers: Mapping[str, Any]
     pictures: Sequence[tuple[str, Image.Image]]
     heading: str
@@ -112,7 +112,7 @@ class Told:
     """What the run is good for, beside measuring again and going on."""
 
 
-def examined(request: EvaluationRequest, read_other: Callable[[str, FitRecord], Dataset]) -> Examined:
+def load_evaluation_data(request: EvaluationRequest, read_other: Callable[[str, FitRecord], Dataset]) -> EvaluationData:
     """Read what a run is to be asked about.
 
     Args:
@@ -126,45 +126,51 @@ def examined(request: EvaluationRequest, read_other: Callable[[str, FitRecord], 
     run, model, data = request.run, request.model, request.data
     if request.samples is not None:
         raise UsageError(f"there are no samples to judge, name data with --data: {model.family.why_no_samples}")
-    asked, modality = record_of(run), model.spec.modality
-    loaded = read_bundle(asked, modality)
+    record, modality = read_fit_record(run), model.spec.modality
+    loaded = read_bundle(record, modality)
     whole = loaded.raw
-    stands = standing(run, asked, modality, whole)
+    status = read_run_status(run, record, modality, whole)
     train, held_out = loaded.train, loaded.test
     if data is not None:
-        held_out = read_other(data, asked)
+        held_out = read_other(data, record)
     real = held_out if len(held_out) else train
-    return Examined(request, stands, whole, real, real is train)
+    return EvaluationData(request, status, whole, real, real is train)
 
 
-def report(it: Examined, told: Told) -> dict[str, Any]:
-    """Write the page, and return its numbers, and where it is under `report`."""
-    run, asked, stands = it.request.run, it.asked, it.stands
-    numbers = {**told.numbers, "compared_with": it.data or (TRAINED if it.seen else HELD_OUT), **stands.numbers}
-    it.request.tell.say(told.judged)
-    name = "report" if it.data is None else f"report-{stem(it.data)}"
+def write_evaluation_report(evaluation: EvaluationData, content: ReportContent) -> dict[str, Any]:
+    """Write the page, and return its numbers, and where it is under `write_evaluation_report`."""
+    run, record, status = evaluation.request.run, evaluation.record, evaluation.status
+    numbers = {
+        **content.numbers,
+        "compared_with": evaluation.data or (TRAINED if evaluation.is_training_data else HELD_OUT),
+        **status.numbers,
+    }
+    evaluation.request.tell.log(content.subject)
+    name = "report" if evaluation.data is None else f"report-{stem(evaluation.data)}"
     if get_engine().is_main_process:
-        measured = evaluating(run, asked, {"--data": it.data})
-        short = stands.is_done and not stands.at_once
-        counters = stands.counters
-        sketch = first_sketch(run, asked, it.whole, counters["step"], counters["seconds"]) if short else ""
+        measured = evaluate_command(run, record, {"--data": evaluation.data})
+        short = status.is_done and not status.at_once
+        counters = status.counters
+        sketch = (
+            undertrained_notice(run, record, evaluation.whole, counters["step"], counters["seconds"]) if short else ""
+        )
         page = RunReport(
-            title=told.title if it.data is None else f"{told.title}, {told.tried} {it.data}",
-            command=fitting(run, asked, stands.training) if it.data is None else measured,
-            unfinished=stands.unfinished,
+            title=content.title if evaluation.data is None else f"{content.title}, {content.tried} {evaluation.data}",
+            command=fit_command(run, record, status.training) if evaluation.data is None else measured,
+            unfinished=status.incomplete_note,
             sketch=sketch,
-            compared=told.judged,
+            compared=content.subject,
             numbers=numbers,
-            guarantee=stands.guarantee,
-            expenses=stands.expenses,
-            caveat=stands.caveat,
-            notes=asked.provenance.notes,
-            settings=stands.recipe,
-            curve=stands.curve,
-            pictures=told.pictures,
-            heading=told.heading,
-            sounds=told.sounds,
-            next_steps=[*told.next_steps, (measured, "measure again"), *stands.again(sketch=sketch)],
+            guarantee=status.guarantee,
+            expenses=status.expenses,
+            caveat=status.caveat,
+            notes=record.provenance.notes,
+            settings=status.recipe,
+            curve=status.curve,
+            pictures=content.pictures,
+            heading=content.heading,
+            sounds=content.sounds,
+            next_steps=[*content.next_steps, (measured, "measure again"), *status.continue_commands(sketch=sketch)],
         )
         write_report(run.path, page, name)
     return {**numbers, "report": f"{run.path / name}.html"}
@@ -176,70 +182,74 @@ COLUMNS, ROWS = 12, 4
 """Pictures that are shown above their copies."""
 
 
-def copy(request: EvaluationRequest) -> dict[str, Any]:
+def evaluate_tokenizer(request: EvaluationRequest) -> dict[str, Any]:
     """Write pictures that training did not see as codes, read them back, and report what is left of them."""
-    model, tell = request.model, request.tell
+    model, reporter = request.model, request.tell
     network, modality = tokenizer_network(model), model.spec.modality.view(Images)
     if modality is None:
-        found = model.spec.modality.display_name
+        content = model.spec.modality.display_name
         raise InputError(
-            f"names a tokeniser of {found}", expected="one of pictures", remedy="Fit it anew", file=request.run.model
+            f"names a tokeniser of {content}", expected="one of pictures", remedy="Fit it anew", file=request.run.model
         )
-    it = examined(request, lambda source, asked: read(source, longest=asked.config.reading.longest, like=modality))
-    it = it.first(request.effort.limit(len(it.real), PICTURES_SECONDS))
-    tell.task("writing and reading pictures")
-    made = reconstruct(model, it.real)
-    tell.done()
+    evaluation = load_evaluation_data(
+        request, lambda source, asked: read(source, longest=asked.config.data_loading.longest, like=modality)
+    )
+    evaluation = evaluation.limited_to(request.effort.limit(len(evaluation.real), PICTURES_SECONDS))
+    reporter.start("writing and reading pictures")
+    made = reconstruct(model, evaluation.real)
+    reporter.finish()
     many, count = made.codes.shape[1], network.config.quantizer.codebook_size
-    numbers = reconstruction_errors(it.real.values, made, count=count, grid=network.grid, max_level=modality.levels)
-    whose = "Pictures" if it.data is not None or it.seen else "Held-out pictures"
+    numbers = reconstruction_errors(
+        evaluation.real.values, made, count=count, grid=network.grid, max_level=modality.levels
+    )
+    whose = "Pictures" if evaluation.data is not None or evaluation.is_training_data else "Held-out pictures"
     shown = slice(COLUMNS * ROWS)
-    found = Told(
-        title=f"{it.asked.data} as codes, by the recipe {it.asked.provenance.recipe}",
+    content = ReportContent(
+        title=f"{evaluation.record.data} as codes, by the recipe {evaluation.record.provenance.recipe}",
         tried="tried on",
-        judged=f"Judged: copies, from {many} codes of {count} each, of {len(it.real):,} pictures {it.which}",
+        subject=f"Judged: copies, from {many} codes of {count} each, of {len(evaluation.real):,} pictures {evaluation.origin_text}",
         numbers=numbers,
         pictures=[
             (
                 f"{whose}, each row above its copies",
-                plot_reconstructions_grid(modality, it.real.values[shown], made.values[shown], COLUMNS),
+                plot_reconstructions_grid(modality, evaluation.real.values[shown], made.values[shown], COLUMNS),
             ),
             ("How many codes are used how often", plot_code_usage(code_frequencies(made.codes, count).numpy())),
         ],
         heading="Copies",
     )
-    return report(it, found)
+    return write_evaluation_report(evaluation, content)
 
 
-def examine(request: EvaluationRequest) -> dict[str, Any]:
+def evaluate_regressor(request: EvaluationRequest) -> dict[str, Any]:
     """Compare what a regressor tells of data that training did not see with the truth, and write the report."""
-    model, tell = request.model, request.tell
+    model, reporter = request.model, request.tell
     modality = model.spec.modality
     oracle = TrainedRegressor(model, modality)
     target = oracle.target
-    it = examined(
-        request, lambda source, asked: read_with_target(source, modality, target, asked.config.reading.longest)
+    evaluation = load_evaluation_data(
+        request, lambda source, asked: read_with_target(source, modality, target, asked.config.data_loading.longest)
     )
-    it = it.first(request.effort.n or len(it.real))
-    tell.task("asking about data")
-    told, truth = oracle.predict(it.real).cpu(), it.real.targets(target)
-    tell.done()
-    found = Told(
-        title=f"{', '.join(target.names)} of {it.asked.data}, told by the recipe {it.asked.provenance.recipe}",
+    evaluation = evaluation.limited_to(request.effort.n or len(evaluation.real))
+    reporter.start("asking about data")
+    predictions, truth = oracle.predict(evaluation.real).cpu(), evaluation.real.targets(target)
+    reporter.finish()
+    content = ReportContent(
+        title=f"{', '.join(target.names)} of {evaluation.record.data}, told by the recipe {evaluation.record.provenance.recipe}",
         tried="asked about",
-        judged=f"Judged: what the network tells of {len(it.real):,} examples {it.which}",
-        numbers=regression_errors(target, told, truth),
-        pictures=[("Told against true", _picture(target, told, truth))],
+        subject=f"Judged: what the network tells of {len(evaluation.real):,} examples {evaluation.origin_text}",
+        numbers=regression_errors(target, predictions, truth),
+        pictures=[("Told against true", _picture(target, predictions, truth))],
         heading="Answers",
-        next_steps=[*rewarding(request.run, target)],
+        next_steps=[*suggest_rewards(request.run, target)],
     )
-    return report(it, found)
+    return write_evaluation_report(evaluation, content)
 
 
-def _picture(target: Target, told: Tensor, truth: Tensor) -> Image.Image:
+def _picture(target: Target, predictions: Tensor, truth: Tensor) -> Image.Image:
     if target.classes:
-        return plot_confusion_matrix(told.argmax(1).numpy(), truth[:, 0].long().numpy(), target.classes)
-    return plot_predictions(told.numpy(), truth.numpy(), target.names)
+        return plot_confusion_matrix(predictions.argmax(1).numpy(), truth[:, 0].long().numpy(), target.classes)
+    return plot_predictions(predictions.numpy(), truth.numpy(), target.names)
 
 
 MAX_PIECES, PIECES_SECONDS = 100, 60.0
@@ -249,9 +259,9 @@ SHOWN = 3
 FOLDER = "copies"
 
 
-def resynthesise(request: EvaluationRequest) -> dict[str, Any]:
+def evaluate_vocoder(request: EvaluationRequest) -> dict[str, Any]:
     """Make sounds of the log mels of those that training did not see, and report how near they come."""
-    run, model, tell = request.run, request.model, request.tell
+    run, model, reporter = request.run, request.model, request.tell
     modality, network = model.spec.modality.view(Waveforms), model.network
     if modality is None or not isinstance(network, VocoderNetwork):
         raise InputError(
@@ -260,20 +270,22 @@ def resynthesise(request: EvaluationRequest) -> dict[str, Any]:
             remedy="Fit it anew",
             file=run.model,
         )
-    it = examined(request, lambda source, asked: read(source, like=modality))
-    some = it.real.subset(_spaced(len(it.real), request.effort.limit(MAX_PIECES, PIECES_SECONDS)))
+    evaluation = load_evaluation_data(request, lambda source, asked: read(source, like=modality))
+    some = evaluation.real.subset(
+        _spaced_indices(len(evaluation.real), request.effort.limit(MAX_PIECES, PIECES_SECONDS))
+    )
     real = modality.sounds(some.values, some.given)
-    tell.task("making sounds")
+    reporter.start("making sounds")
     ours = vocoder_scores(NeuralVocoder(network, modality.mel), real, modality.mel)
     theirs = vocoder_scores(GriffinLim(), real, modality.mel)
-    tell.done()
+    reporter.finish()
     if get_engine().is_main_process:
         _write_sounds(run, real, ours, theirs)
-        tell.say(f"the first {min(SHOWN, len(real))} sounds lie beside their copies in {run.path / FOLDER}")
-    found = Told(
-        title=f"{it.asked.data} resynthesised, by the recipe {it.asked.provenance.recipe}",
+        reporter.log(f"the first {min(SHOWN, len(real))} sounds lie beside their copies in {run.path / FOLDER}")
+    content = ReportContent(
+        title=f"{evaluation.record.data} resynthesised, by the recipe {evaluation.record.provenance.recipe}",
         tried="tried on",
-        judged=f"Judged: copies, made of their log mels alone, of {len(real):,} pieces of sounds {it.which}",
+        subject=f"Judged: copies, made of their log mels alone, of {len(real):,} pieces of sounds {evaluation.origin_text}",
         numbers={
             "spectral_error": ours.spectral_error,
             "spectral_error_griffin_lim": theirs.spectral_error,
@@ -287,12 +299,12 @@ def resynthesise(request: EvaluationRequest) -> dict[str, Any]:
         ],
         heading="Copies",
     )
-    return report(it, found)
+    return write_evaluation_report(evaluation, content)
 
 
-def _spaced(n: int, most: int) -> torch.Tensor:
+def _spaced_indices(n: int, max_count: int) -> torch.Tensor:
     """Return the numbers of some of n pieces, all over them."""
-    return torch.linspace(0, n - 1, min(n, most)).round().long()
+    return torch.linspace(0, n - 1, min(n, max_count)).round().long()
 
 
 def _spectrogram_picture(

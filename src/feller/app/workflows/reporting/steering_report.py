@@ -10,13 +10,13 @@ from PIL import Image
 from torch import Tensor
 
 from feller.app.modalities.registration import registration_of
-from feller.app.reporter import Tell
-from feller.app.workflows.fine_tuned_run import base_model, recipe_of, rule_of, tuned_of
-from feller.app.workflows.next_steps import tuning
-from feller.app.workflows.run_config import record_of
-from feller.app.workflows.run_status import tuning_sketch
-from feller.app.workflows.steering.inverse_problems import Explained
-from feller.app.workflows.steering.reward_search import Steered
+from feller.app.reporter import Reporter
+from feller.app.workflows.fine_tuned_run import base_model, fine_tuning_of, read_recipe, read_tuning_record
+from feller.app.workflows.next_steps import tune_command
+from feller.app.workflows.run_config import read_fit_record
+from feller.app.workflows.run_status import undertrained_tuning_notice
+from feller.app.workflows.steering.inverse_problems import InverseProblemResult
+from feller.app.workflows.steering.reward_search import RewardSearchResult
 from feller.control.rewards.named_rewards import Reward
 from feller.core.rng import Rng
 from feller.core.run_folder import Run
@@ -33,34 +33,36 @@ from feller.training.engine import get_engine
 
 NAME = "report-steered"
 """Of the page, in the folder of the run; the next steering replaces it."""
-MOST = 100
+MAX_SHOWN = 100
 """Samples that are shown."""
 
 
-def page_of_reward(run: Run, rewards: Sequence[str], found: Steered, command: Sequence[str]) -> str:
+def write_reward_page(run: Run, rewards: Sequence[str], result: RewardSearchResult, command: Sequence[str]) -> str:
     """Write the page of samples that are as wished, beside those of the same source points; return where it is."""
-    before, after = registration_of(found.samples.modality).beside(_first(found.before), _first(found.samples), None)
+    before, after = registration_of(result.samples.modality).beside(
+        _first(result.unsteered), _first(result.samples), None
+    )
     pictures = [("Before, from the same source points", before), ("Steered", after)]
-    return _write(run, f"Samples steered to {' and '.join(rewards)}", found, pictures, command)
+    return _write(run, f"Samples steered to {' and '.join(rewards)}", result, pictures, command)
 
 
-def page_of_observation(run: Run, operator: str, found: Explained, command: Sequence[str]) -> str:
+def write_measurement_page(run: Run, operator: str, result: InverseProblemResult, command: Sequence[str]) -> str:
     """Write the page of samples that explain an observation; return where it is."""
-    seen, modality = found.measured, found.samples.modality
-    observed = _picture(seen, modality)
+    measured, modality = result.measured, result.samples.modality
+    observed = _picture(measured, modality)
     pictures = [("Observed", observed)] if observed is not None else []
-    per = len(found.samples) // len(seen)
+    per = len(result.samples) // len(measured)
     pictures += [
-        (f"Explained, {per} samples each, in their order", _shown(found.samples)),
-        ("Mean of the samples of each observation", _shown(found.mean)),
+        (f"Explained, {per} samples each, in their order", _draw_samples(result.samples)),
+        ("Mean of the samples of each observation", _draw_samples(result.posterior_mean)),
     ]
-    return _write(run, f"Samples that explain an observation ({operator})", found, pictures, command)
+    return _write(run, f"Samples that explain an observation ({operator})", result, pictures, command)
 
 
 def _write(
     run: Run,
     title: str,
-    found: Steered | Explained,
+    result: RewardSearchResult | InverseProblemResult,
     pictures: Sequence[tuple[str, Image.Image]],
     words: Sequence[str],
 ) -> str:
@@ -68,9 +70,9 @@ def _write(
     report = RunReport(
         title=title,
         command=shlex.join(["feller", *words]),
-        sketch=found.sketch if isinstance(found, Steered) else "",
-        numbers=found.numbers,
-        notes=found.notes,
+        sketch=result.sketch if isinstance(result, RewardSearchResult) else "",
+        numbers=result.numbers,
+        notes=result.notes,
         curve=None,
         pictures=pictures,
     )
@@ -80,10 +82,10 @@ def _write(
 
 
 def _first(data: Dataset) -> Dataset:
-    return data.subset(torch.arange(min(len(data), MOST)))
+    return data.subset(torch.arange(min(len(data), MAX_SHOWN)))
 
 
-def _shown(data: Dataset) -> Image.Image:
+def _draw_samples(data: Dataset) -> Image.Image:
     """Draw the first samples."""
     some = _first(data)
     return some.modality.show(some.values, some.given)
@@ -93,60 +95,70 @@ def _picture(measured: Float[Tensor, " m *k"], modality: Modality) -> Image.Imag
     """Draw measurements that are pictures; None for others."""
     if (images := modality.view(Images)) is None or measured.ndim != 4 or measured.shape[1] not in (1, 3):
         return None
-    return sample_folder.tile(images.as_bytes(measured[:MOST]))
+    return sample_folder.tile(images.as_bytes(measured[:MAX_SHOWN]))
 
 
-DRAWN, SHOWN = 512, 100
+MAX_MEASURED, MAX_FIGURE_SAMPLES = 512, 100
 """Samples that are measured, and of those, that are shown."""
 
 
-def tuned_alone(
-    run: Run, wanted: Reward, why: str, effort: EvaluationBudget, tell: Tell, seed: int = 0
+def report_tuning_without_data(
+    run: Run, reward: Reward, why: str, effort: EvaluationBudget, reporter: Reporter, seed: int = 0
 ) -> dict[str, Any]:
     """Compare samples of a tuned run with those of its base, write the page, and return its numbers.
 
     Args:
         run: Was tuned.
-        wanted: What to.
+        reward: What to.
         why: What became of the data.
         effort: Samples and seconds.
-        tell: Hears how it goes.
+        reporter: Hears how it goes.
         seed: Of all randomness.
     """
-    tuned = tuned_of(run)
-    if tuned is None:
+    tuning_record = read_tuning_record(run)
+    if tuning_record is None:
         return {}
-    model, base, recipe, draws = load_model(run), base_model(run), recipe_of(run), Rng(seed).fold_in("evaluate")
-    rule, asked, counters = rule_of(recipe), record_of(run), read_counters(run)
+    model, base, recipe, rng = load_model(run), base_model(run), read_recipe(run), Rng(seed).fold_in("evaluate")
+    fine_tuning, record, counters = fine_tuning_of(recipe), read_fit_record(run), read_counters(run)
     for network in (model.network, base.network):
         network.to(get_engine().device)
 
     def draw(n: int) -> Dataset:
-        given = model.sample_conditions(n, tuned.given, draws)
+        conditions = model.sample_conditions(n, tuning_record.given, rng)
         return model.sample_dataset(
-            n, given=given, guidance=rule.guidance, rng=draws, process_group=get_engine(), on_progress=tell.progress
+            n,
+            given=conditions,
+            guidance=fine_tuning.guidance,
+            rng=rng,
+            process_group=get_engine(),
+            on_progress=reporter.progress,
         )
 
-    tell.task("comparing with the base")
-    n = effort.n or effort.num_affordable(DRAWN, 1 / 4, draw, get_engine())
+    reporter.start("comparing with the base")
+    n = effort.n or effort.num_affordable(MAX_MEASURED, 1 / 4, draw, get_engine())
     after = draw(n)
-    found = compare_tuned(rule, base, model, after, wanted, draws, tuned.given)
-    tell.done()
+    change_result = compare_tuned(fine_tuning, base, model, after, reward, rng, tuning_record.given)
+    reporter.finish()
     valid = registration_of(after.modality).valid
-    shares = {"validity_before": valid(found.base_samples), "validity": valid(after)}
-    numbers = {**found.numbers, **{name: float(marks.mean()) for name, marks in shares.items() if marks is not None}}
+    validity = {"validity_before": valid(change_result.base_samples), "validity": valid(after)}
+    numbers = {
+        **change_result.numbers,
+        **{name: float(marks.mean()) for name, marks in validity.items() if marks is not None},
+    }
     numbers |= {"steps": counters["step"], "seconds": counters["seconds"]}
     if get_engine().is_main_process:
-        some = torch.arange(min(SHOWN, n))
-        pictures = registration_of(after.modality).beside(found.base_samples.subset(some), after.subset(some), None)
+        some = torch.arange(min(MAX_FIGURE_SAMPLES, n))
+        pictures = registration_of(after.modality).beside(
+            change_result.base_samples.subset(some), after.subset(some), None
+        )
         captions = ("Before tuning, from the same source points", "Samples")
         page = RunReport(
-            title=f"Tuned to {' and '.join(tuned.rewards)}",
-            command=tuning(run, asked, tuned, rule, recipe.train),
-            sketch=tuning_sketch(run, tuned, counters["step"], numbers),
+            title=f"Tuned to {' and '.join(tuning_record.rewards)}",
+            command=tune_command(run, record, tuning_record, fine_tuning, recipe.train),
+            sketch=undertrained_tuning_notice(run, tuning_record, counters["step"], numbers),
             compared=f"Compared: {n} samples with as many of the base.",
             numbers=numbers,
-            notes=(f"no data stand beside the samples: {why}", *found.notes),
+            notes=(f"no data stand beside the samples: {why}", *change_result.notes),
             settings=run.read_field(run.recipe, "recipe"),
             curve=read_metrics(run.metrics),
             pictures=[*zip(captions, pictures, strict=True)],

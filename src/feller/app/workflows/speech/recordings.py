@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from feller.app.options import option_of
-from feller.app.reporter import Tell
+from feller.app.reporter import Reporter
 from feller.core.errors import InputError, UsageError
 from feller.data.loading.raw import Waveform
 from feller.data.modality import Dataset
@@ -24,65 +24,73 @@ from feller.data.speech.script import AlignedRecording, Script, voice_prompt_scr
 from feller.data.speech.textgrid import ENDING as GRID
 from feller.data.speech.utterances import TEXT, text_of
 
-Listen = Callable[[pathlib.Path], str]
+Transcriber = Callable[[pathlib.Path], str]
 """Finds out what is said in a file."""
 
 
 def recorded(
-    kind: Speech, named: tuple[str, ...], flag: str, listen: Listen, tell: Tell, *, spelled: bool
+    kind: Speech,
+    file_and_text: tuple[str, ...],
+    flag: str,
+    transcribe: Transcriber,
+    reporter: Reporter,
+    *,
+    spells_unknown: bool,
 ) -> AlignedRecording:
     """Return a recording with what is said in it: that is named, lies beside it, or can be heard.
 
     Args:
         kind: Of the model.
-        named: The file, and its text.
+        file_and_text: The file, and its text.
         flag: Where it was named.
-        listen: Used where nobody knows the text.
-        tell: Hears what was done to the file.
-        spelled: Look for words that are missing in the dictionary letter by letter.
+        transcribe: Used where nobody knows the text.
+        reporter: Hears what was done to the file.
+        spells_unknown: Look for words that are missing in the dictionary letter by letter.
 
     Raises:
         InputError: If it is no sound, or its text cannot be found in it.
         UsageError: If more is named than these, or a package is missing.
     """
-    if not 1 <= len(named) <= 2:
+    if not 1 <= len(file_and_text) <= 2:
         words = "a sound and, in quotes, what is said in it"
-        raise UsageError(words, " ".join(named), argument=option_of(flag))
-    path = pathlib.Path(named[0])
+        raise UsageError(words, " ".join(file_and_text), argument=option_of(flag))
+    path = pathlib.Path(file_and_text[0])
     if not path.is_file():
         raise InputError("a sound", "a folder" if path.is_dir() else "none", "Name a file", file=path)
     if not kind.inventory.english and not path.with_suffix(GRID).is_file():
         raise InputError(
             "the aligner knows English alone", remedy=f"Put an alignment beside it, {path.stem}{GRID}", file=path
         )
-    text = named[1] if len(named) == 2 else _text(path, flag, listen, tell)
-    sound, words, notes = load_recording(path, text, kind.mel.sample_rate, kind.user_pronunciations, spelled=spelled)
+    text = file_and_text[1] if len(file_and_text) == 2 else _text(path, flag, transcribe, reporter)
+    sound, words, notes = load_recording(
+        path, text, kind.mel.sample_rate, kind.user_pronunciations, spelled=spells_unknown
+    )
     for note in notes:
-        tell.say(note)
+        reporter.log(note)
     mel = kind.mel.log_mel(torch.from_numpy(sound.samples))
     end = len(mel) * kind.mel.hop_length
     return AlignedRecording(mel, words, replace(sound, samples=sound.samples[:end]), path.name, sound.samples[end:])
 
 
-def _text(path: pathlib.Path, flag: str, listen: Listen, tell: Tell) -> str:
+def _text(path: pathlib.Path, flag: str, transcribe: Transcriber, reporter: Reporter) -> str:
     """Return what is said in a file: what is written beside it, or else what is heard."""
-    beside = path.with_suffix(TEXT)
-    if beside.is_file():
+    transcript_file = path.with_suffix(TEXT)
+    if transcript_file.is_file():
         return text_of(path)
     try:
-        text = listen(path)
+        text = transcribe(path)
     except UsageError as error:
         raise UsageError(
-            f'what is said in {path.name}? say it: {flag} {path.name} "...", or write it into {beside.name} beside it'
+            f'what is said in {path.name}? say it: {flag} {path.name} "...", or write it into {transcript_file.name} beside it'
             f" ({error})"
         ) from error
     if not text:
         raise InputError(f"nothing is heard in {path.name}", remedy=f'Say what is said: {flag} {path.name} "..."')
-    tell.say(f"heard in {path.name}: {text}")
+    reporter.log(f"heard in {path.name}: {text}")
     return text
 
 
-def shortened(clip: AlignedRecording, frames: int, tell: Tell) -> AlignedRecording:
+def truncate_clip(clip: AlignedRecording, frames: int, reporter: Reporter) -> AlignedRecording:
     """Return the first words of a recording, as many as have room; it ends where a word does.
 
     Raises:
@@ -100,25 +108,25 @@ def shortened(clip: AlignedRecording, frames: int, tell: Tell) -> AlignedRecordi
             place=clip.name,
         )
     end = words[-1].end
-    tell.say(f"of {clip.name} the first {end / FRAMES:.1f} s are listened to: the model hears no more at once")
+    reporter.log(f"of {clip.name} the first {end / FRAMES:.1f} s are listened to: the model hears no more at once")
     return clip.between(0, end)
 
 
 @dataclass(frozen=True, eq=False)
-class Continued:
+class SplitUtterance:
     """One utterance that was cut in two."""
 
     script: Script
     """Goes on behind the first part, with durations that are not known."""
     text: str
     """Of the second part; empty where it is not known."""
-    heard: Float[Tensor, "frames bands"]
+    prompt_mel: Float[Tensor, "frames bands"]
     """Log mels of the first part."""
-    real: Float[Tensor, "more bands"]
+    target_mel: Float[Tensor, "more bands"]
     """And of the second, as it was recorded."""
 
 
-def continued(kind: Speech, data: Dataset) -> list[Continued]:
+def split_utterances(kind: Speech, data: Dataset) -> list[SplitUtterance]:
     """Return utterances cut in two between words, as far as a model hears and says at once.
 
     Those are left out that have fewer than two words there.
@@ -127,21 +135,21 @@ def continued(kind: Speech, data: Dataset) -> list[Continued]:
     return [cut for cut in cuts if cut is not None]
 
 
-def _cut(clip: AlignedRecording, most: int) -> Continued | None:
+def _cut(clip: AlignedRecording, max_frames: int) -> SplitUtterance | None:
     """Cut a clip in its middle, and leave away what is further than so many frames from there."""
-    said = clip.spoken_words
-    if not said:
+    words = clip.spoken_words
+    if not words:
         return None
-    first, rest = said[: len(said) // 2], said[len(said) // 2 :]
-    first = [word for word in first if first[-1].end - word.start <= most]
-    rest = [word for word in rest if word.end - rest[0].start <= most]
+    first, rest = words[: len(words) // 2], words[len(words) // 2 :]
+    first = [word for word in first if first[-1].end - word.start <= max_frames]
+    rest = [word for word in rest if word.end - rest[0].start <= max_frames]
     if not first or not rest:
         return None
     prompt = clip.between(first[0].start, first[-1].end)
     script = voice_prompt_script(prompt, [[spoken.phone for spoken in word.phones] for word in rest])
     real = clip.mel[rest[0].start : rest[-1].end]
     text = " ".join(word.text for word in rest) if all(word.text for word in rest) else ""
-    return Continued(script, text, prompt.mel, real)
+    return SplitUtterance(script, text, prompt.mel, real)
 
 
 def clips_of(kind: Speech, data: Dataset) -> list[AlignedRecording]:
@@ -174,12 +182,12 @@ def _words(names: Sequence[str], lengths: Sequence[int], text: str) -> tuple[Wor
             now += length
         if spoken[0].phone != SIL or spoken[0].length:
             words.append(spoken)
-    said = sum(spoken[0].phone != SIL for spoken in words)
-    known = iter(_known(text, said))
-    return tuple(Word("" if spoken[0].phone == SIL else next(known), tuple(spoken)) for spoken in words)
+    n_words = sum(spoken[0].phone != SIL for spoken in words)
+    texts = iter(_words_if_aligned(text, n_words))
+    return tuple(Word("" if spoken[0].phone == SIL else next(texts), tuple(spoken)) for spoken in words)
 
 
-def _known(text: str, count: int) -> Sequence[str]:
+def _words_if_aligned(text: str, count: int) -> Sequence[str]:
     """Return the words of a text, empty ones where it has another number of them."""
     try:
         words = words_of(text)

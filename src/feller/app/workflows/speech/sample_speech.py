@@ -12,21 +12,21 @@ from torch.nn.utils.rnn import pad_sequence
 
 from feller.app.config import SampleConfig
 from feller.app.modalities.speech import require_speech
-from feller.app.reporter import SILENT, Tell
-from feller.app.workflows.speech.recordings import Listen
-from feller.app.workflows.speech.speech_request import Wanted, wanted
+from feller.app.reporter import SILENT, Reporter
+from feller.app.workflows.speech.recordings import Transcriber
+from feller.app.workflows.speech.speech_request import SpeechRequest, parse_request
 from feller.app.workflows.speech.synthesize import (
     GUIDANCE,
-    Manner,
-    Spoken,
-    behind,
-    halves,
-    say,
-    sentences,
-    timed,
-    together,
+    SpeechSynthesisConfig,
+    SynthesizedSpeech,
+    continue_from,
+    merge_sentences,
+    split_in_two,
+    split_sentences,
+    synthesize,
+    with_durations,
 )
-from feller.app.workflows.speech.vocoders import vocoder_of
+from feller.app.workflows.speech.vocoders import load_vocoder
 from feller.core.errors import InputError, UsageError, cannot_write, check_number
 from feller.core.rng import Rng
 from feller.core.run_folder import Run
@@ -41,12 +41,12 @@ from feller.data.speech.script import Script
 from feller.models.model import Model, check_guidance_scale, load_model
 from feller.training.engine import get_engine
 
-GROWN = 2
+MAX_GROWTH = 2
 """How many times as long as what the model says at once a recording may become that is edited."""
 
 
 @dataclass(frozen=True, eq=False)
-class Uttered:
+class SpeechResult:
     """Sounds that were made."""
 
     kind: Speech
@@ -63,16 +63,16 @@ class Uttered:
 
 
 def utter(
-    run: Run, config: SampleConfig, *, listen: Listen | None = None, tell: Tell = SILENT
-) -> tuple[Uttered, pathlib.Path]:
+    run: Run, config: SampleConfig, *, transcribe: Transcriber | None = None, reporter: Reporter = SILENT
+) -> tuple[SpeechResult, pathlib.Path]:
     """Say something and write it.
 
     Args:
         run: Holds the model.
         config: What is asked for. Of several sounds, durations are drawn, others for each. `out` is a .wav for one, an
             .npz of log mels, or a folder.
-        listen: Finds out what is said in a recording without a text; by default Whisper.
-        tell: Hears how it goes.
+        transcribe: Finds out what is said in a recording without a text; by default Whisper.
+        reporter: Hears how it goes.
 
     Returns:
         The sounds, and where they are.
@@ -81,14 +81,14 @@ def utter(
         InputError: If a file or a text is not what it must be, or the disk is full.
         UsageError: If an argument is wrong.
     """
-    asked, sampler, n = config.speech, config.sampler, 1 if config.n is None else config.n
+    options, sampler, n = config.speech, config.sampler, 1 if config.n is None else config.n
     guidance = GUIDANCE if config.guidance is None else config.guidance
-    speed = 1.0 if asked.speed is None else asked.speed
+    speed = 1.0 if options.speed is None else options.speed
     if n < 1:
         raise UsageError("at least 1", n, argument="n")
     check_number("speed", speed, ge=0.2, le=5)
     check_guidance_scale(guidance)
-    if speed != 1 and (asked.text is None or asked.durations is not None):
+    if speed != 1 and (options.text is None or options.durations is not None):
         raise UsageError(
             "is of a --text without --durations: what is said again lasts as it did",
             remedy="Leave it out",
@@ -99,34 +99,34 @@ def utter(
     kind.check_place(place)
     if n > 1 and place.suffix.lower() == ".wav":
         raise UsageError(f"{place.name} holds one sound, and -n is {n:,}", remedy="Name a folder, or .npz")
-    kind = kind if asked.vocoder is None else replace(kind, vocoder=vocoder_of(asked.vocoder, kind.mel))
+    kind = kind if options.vocoder is None else replace(kind, vocoder=load_vocoder(options.vocoder, kind.mel))
     usual = model.spec.sampling
-    sampling = replace(usual, nfe=sampler.calls or usual.nfe, solver=sampler.solver or usual.solver)
-    manner = Manner(sampling=sampling, guidance=guidance, speed=speed, varied=n > 1)
-    asks, draws = wanted(config, kind, listen or _heard, tell), Rng(config.seed).fold_in("sample")
-    pieces = _pieces(model, asks, n, manner, draws, whole=asked.durations is not None)
+    sampling = replace(usual, nfe=sampler.nfe or usual.nfe, solver=sampler.solver or usual.solver)
+    manner = SpeechSynthesisConfig(sampling=sampling, guidance=guidance, speed=speed, samples_durations=n > 1)
+    asks, rng = parse_request(config, kind, transcribe or _transcribe, reporter), Rng(config.seed).fold_in("sample")
+    pieces = _pieces(model, asks, n, manner, rng, is_single_piece=options.durations is not None)
     if len(pieces) > 1:
-        tell.say(f"the text is said in {len(pieces)} pieces, which fade into each other")
+        reporter.log(f"the text is said in {len(pieces)} pieces, which fade into each other")
     model.network.to(get_engine().device)
-    tell.task("speaking")
+    reporter.start("speaking")
     began, spoken = time.perf_counter(), []
     for i, scripts in enumerate(pieces):
-        if spoken and not asks.listened:
+        if spoken and not asks.prompt_frames:
             scripts = [
-                behind(one, script, max(kind.room - sum(script.lengths), kind.room // 4))
+                continue_from(one, script, max(kind.room - sum(script.lengths), kind.room // 4))
                 for one, script in zip(spoken[-1], scripts, strict=True)
             ]
-        spoken.append(say(model, scripts, manner, draws.fold_in(f"piece {i}")))
-        tell.progress((i + 1) / len(pieces))
+        spoken.append(synthesize(model, scripts, manner, rng.fold_in(f"piece {i}")))
+        reporter.progress((i + 1) / len(pieces))
     seconds = time.perf_counter() - began
-    tell.task("making sounds")
-    uttered = _uttered(kind, [*zip(*spoken, strict=True)], seconds)
-    tell.done()
-    _write(uttered, place)
-    return uttered, place
+    reporter.start("making sounds")
+    result = _join_pieces(kind, [*zip(*spoken, strict=True)], seconds)
+    reporter.finish()
+    _write(result, place)
+    return result, place
 
 
-def _heard(path: pathlib.Path) -> str:
+def _transcribe(path: pathlib.Path) -> str:
     """Return what is said in a file, by Whisper."""
     from feller.data.speech.audio_io import read_sound
     from feller.evaluation.speech.asr import Whisper
@@ -134,24 +134,26 @@ def _heard(path: pathlib.Path) -> str:
     return Whisper().transcribe([read_sound(path).sound])[0]
 
 
-def _pieces(model: Model, asks: Wanted, n: int, manner: Manner, draws: Rng, *, whole: bool) -> list[list[Script]]:
+def _pieces(
+    model: Model, request: SpeechRequest, n: int, config: SpeechSynthesisConfig, rng: Rng, *, is_single_piece: bool
+) -> list[list[Script]]:
     """Return the scripts of each piece of a text, n of each: as many sentences at once as the model has room for."""
     kind = require_speech(model)
-    room = kind.room - asks.listened
-    most = room if asks.text else GROWN * kind.longest
+    room = kind.room - request.prompt_frames
+    most = room if request.text else MAX_GROWTH * kind.longest
 
     def scripts_of(text: str, where: str) -> tuple[list[Script], int]:
-        script = asks.build(text)
+        script = request.make_script(text)
         if script.shortest > most:  # no network is to see so much at once
             return [], script.shortest
-        scripts = timed(model, [script] * n, manner, draws.fold_in(where))
+        scripts = with_durations(model, [script] * n, config, rng.fold_in(where))
         return scripts, max(sum(script.lengths[script.prompt_length :]) for script in scripts)
 
     def fitting(text: str, where: str) -> list[list[Script]]:
         scripts, longest = scripts_of(text, where)
         if scripts and longest <= most:
             return [scripts]
-        if whole:
+        if is_single_piece:
             raise InputError(
                 f"last {longest / FRAMES:.1f} s, and the model says {room / FRAMES:.1f} s at once",
                 remedy="Cut the text, or let the model say how long it lasts",
@@ -162,19 +164,19 @@ def _pieces(model: Model, asks: Wanted, n: int, manner: Manner, draws: Rng, *, w
                 f"this lasts {longest / FRAMES:.1f} s or more, and {most / FRAMES:.1f} s is the most",
                 remedy="Leave words out",
             )
-        first, second = halves(text)
+        first, second = split_in_two(text)
         return [*fitting(first, f"{where}0"), *fitting(second, f"{where}1")]
 
-    texts = [asks.text] if whole or not asks.text else sentences(asks.text) or [asks.text]
-    texts = together(texts, lambda text: scripts_of(text, "text")[1] <= most)
+    texts = [request.text] if is_single_piece or not request.text else split_sentences(request.text) or [request.text]
+    texts = merge_sentences(texts, lambda text: scripts_of(text, "text")[1] <= most)
     return [piece for i, text in enumerate(texts) for piece in fitting(text, f"text {i}.")]
 
 
-def _uttered(kind: Speech, rows: Sequence[Sequence[Spoken]], seconds: float) -> Uttered:
+def _join_pieces(kind: Speech, rows: Sequence[Sequence[SynthesizedSpeech]], seconds: float) -> SpeechResult:
     """Put the pieces of each text together."""
     sounds = tuple(crossfade([_sound(kind, piece) for piece in pieces]) for pieces in rows)
-    mels = [torch.cat([piece.mel[piece.first :] for piece in pieces]) for pieces in rows]
-    kept = [torch.cat([piece.kept[piece.first :] for piece in pieces]) for pieces in rows]
+    mels = [torch.cat([piece.mel[piece.first_frame :] for piece in pieces]) for pieces in rows]
+    kept_mask = [torch.cat([piece.kept_mask[piece.first_frame :] for piece in pieces]) for pieces in rows]
     scripts = [[piece.script for piece in pieces] for pieces in rows]
     names = [[part.phone for script in row for part in script.parts[script.prompt_length :]] for row in scripts]
     lengths = [[length for script in row for length in script.lengths[script.prompt_length :]] for row in scripts]
@@ -185,23 +187,23 @@ def _uttered(kind: Speech, rows: Sequence[Sequence[Spoken]], seconds: float) -> 
         "mel": pad_sequence(mels, batch_first=True, padding_value=kind.statistics.mean),
         "phone": phone,
         "duration": duration,
-        "kept": pad_sequence(kept, batch_first=True),
+        "kept": pad_sequence(kept_mask, batch_first=True),
     }
     valid = torch.arange(longest) < duration.sum(1, keepdim=True)
-    given = {"valid": valid, "phone": repeat_by_duration(phone.clamp(min=0), duration, longest)}
+    cond = {"valid": valid, "phone": repeat_by_duration(phone.clamp(min=0), duration, longest)}
     kind = replace(kind, longest=longest)
-    return Uttered(kind, Dataset(values, given, kind), sounds, seconds)
+    return SpeechResult(kind, Dataset(values, cond, kind), sounds, seconds)
 
 
-def _sound(kind: Speech, spoken: Spoken) -> Waveform:
+def _sound(kind: Speech, spoken: SynthesizedSpeech) -> Waveform:
     """Return the sound of what is wanted, in which what is kept is the recording itself, to its last sample."""
-    script, first = spoken.script, spoken.first
-    made, kept = kind.sound(spoken.mel[first:]), spoken.kept[first:].numpy()
-    if script.clip is None or not kept.any():
+    script, first = spoken.script, spoken.first_frame
+    made, kept_mask = kind.sound(spoken.mel[first:]), spoken.kept_mask[first:].numpy()
+    if script.clip is None or not kept_mask.any():
         return made
     timed_parts = zip(script.parts, script.lengths, strict=True)
     origin = np.array([frame for part, length in timed_parts for frame in _origins(part.origin, length)])
-    sound = overlay_recording(made, script.clip.sound, kept, origin[first:], kind.mel.hop_length)
+    sound = overlay_recording(made, script.clip.sound, kept_mask, origin[first:], kind.mel.hop_length)
     ends = origin[-1] == len(script.clip.mel) - 1
     return replace(sound, samples=np.concatenate([sound.samples, script.clip.tail])) if ends else sound
 
@@ -211,7 +213,7 @@ def _origins(origin: int | None, length: int) -> Sequence[int]:
     return [-1] * length if origin is None else range(origin, origin + length)
 
 
-def _write(uttered: Uttered, place: pathlib.Path) -> None:
+def _write(uttered: SpeechResult, place: pathlib.Path) -> None:
     """Write sounds in the form that the ending of the place names, a picture beside a single one."""
     kind, data = uttered.kind, uttered.data
     ending = kind.check_form(place)

@@ -9,9 +9,9 @@ from typing import Any
 
 from feller.app.config import SampleConfig
 from feller.app.options import values_of
-from feller.app.reporter import Tell
-from feller.app.workflows.speech.recordings import Listen, recorded, shortened
-from feller.app.workflows.speech.synthesize import pronounced
+from feller.app.reporter import Reporter
+from feller.app.workflows.speech.recordings import Transcriber, recorded, truncate_clip
+from feller.app.workflows.speech.synthesize import phonemize
 from feller.core.errors import InputError, UsageError
 from feller.data.speech.durations import read_durations
 from feller.data.speech.mel import FRAMES
@@ -42,68 +42,70 @@ NEEDS = (
 
 
 @dataclass(frozen=True, eq=False)
-class Wanted:
+class SpeechRequest:
     """What is to be made."""
 
-    build: Callable[[str], Script]
+    make_script: Callable[[str], Script]
     """Makes a script of a text, or the one script where there is none."""
     text: str = ""
     """What may be said in pieces; empty where there is one script."""
-    listened: int = 0
+    prompt_frames: int = 0
     """Frames of a recording that stand before each piece."""
 
 
-def wanted(config: SampleConfig, kind: Speech, listen: Listen, tell: Tell) -> Wanted:
+def parse_request(config: SampleConfig, kind: Speech, transcribe: Transcriber, reporter: Reporter) -> SpeechRequest:
     """Return what is to be made.
 
     Args:
         config: What a person asks.
         kind: Of the model.
-        listen: Finds out what is said in a recording.
-        tell: Hears what was done to recordings.
+        transcribe: Finds out what is said in a recording.
+        reporter: Hears what was done to recordings.
 
     Raises:
         InputError: If a file or a text is not what it must be.
         UsageError: If things are asked that exclude each other, or nothing is.
     """
-    asked, edit = config.speech, config.document.edit
-    _check(values_of(asked) | {"edit": edit})
-    if asked.language is not None and kind.inventory.english:
+    options, edit = config.speech, config.document.edit
+    _check(values_of(options) | {"edit": edit})
+    if options.language is not None and kind.inventory.english:
         raise UsageError(
             "is of models of other phones, and this one says English", remedy="Leave it out", argument="language"
         )
 
     def clip(flag: str) -> AlignedRecording:
-        pair = edit if flag == "edit" else getattr(asked, flag)
-        return recorded(kind, pair, f"--{flag}", listen, tell, spelled=asked.spell)
+        pair = edit if flag == "edit" else getattr(options, flag)
+        return recorded(kind, pair, f"--{flag}", transcribe, reporter, spells_unknown=options.spell)
 
-    if asked.denoise:
-        return _one(_cleaned(_within(kind, clip("denoise")), asked.span or "", tell))
-    if asked.content:
-        content = _within(kind, clip("content"))
-        if not asked.style:
+    if options.denoise:
+        return _one(_denoise_script(_check_length(kind, clip("denoise")), options.span or "", reporter))
+    if options.content:
+        content = _check_length(kind, clip("content"))
+        if not options.style:
             return _one(resynthesis_script(content))
         room = max(kind.room - len(content.mel), kind.room // 2)
-        return _one(style_transfer_script(shortened(clip("style"), room, tell), content))
-    text = asked.text or ""
+        return _one(style_transfer_script(truncate_clip(clip("style"), room, reporter), content))
+    text = options.text or ""
     if edit:
-        words = pronounced(kind, text, spelled=asked.spell, language=asked.language)
-        script = _lasting(editing_script(_within(kind, clip("edit")), text, words), asked.durations)
+        words = phonemize(kind, text, spells_unknown=options.spell, language=options.language)
+        script = _with_table_durations(
+            editing_script(_check_length(kind, clip("edit")), text, words), options.durations
+        )
         if script.is_unchanged:
-            tell.say("nothing is to change: the recording says this text already, and is written as it is")
+            reporter.log("nothing is to change: the recording says this text already, and is written as it is")
         return _one(script)
-    pronounced(kind, text, spelled=asked.spell, language=asked.language)  # all of it, before pieces are
-    voice = shortened(clip("voice"), kind.room // 2, tell) if asked.voice else None
+    phonemize(kind, text, spells_unknown=options.spell, language=options.language)  # all of it, before pieces are
+    voice = truncate_clip(clip("voice"), kind.room // 2, reporter) if options.voice else None
 
-    def build(said: str) -> Script:
-        words = pronounced(kind, said, spelled=asked.spell, language=asked.language)
+    def build(piece: str) -> Script:
+        words = phonemize(kind, piece, spells_unknown=options.spell, language=options.language)
         script = text_script(words) if voice is None else voice_prompt_script(voice, words)
-        return _lasting(script, asked.durations)
+        return _with_table_durations(script, options.durations)
 
-    return Wanted(build, text, 0 if voice is None else len(voice.mel))
+    return SpeechRequest(build, text, 0 if voice is None else len(voice.mel))
 
 
-def _within(kind: Speech, clip: AlignedRecording) -> AlignedRecording:
+def _check_length(kind: Speech, clip: AlignedRecording) -> AlignedRecording:
     """Refuse a recording that is longer than any that the model has learned from."""
     if len(clip.mel) > kind.longest:
         raise InputError(
@@ -115,30 +117,30 @@ def _within(kind: Speech, clip: AlignedRecording) -> AlignedRecording:
     return clip
 
 
-def _one(script: Script) -> Wanted:
-    return Wanted(lambda said: script)
+def _one(script: Script) -> SpeechRequest:
+    return SpeechRequest(lambda said: script)
 
 
-def _check(asked: Mapping[str, Any]) -> None:
+def _check(options: Mapping[str, Any]) -> None:
     """Refuse what does not go together."""
-    tasks = [name for name in TASKS if asked[name]]
+    tasks = [name for name in TASKS if options[name]]
     if len(tasks) > 1:
         raise UsageError(f"--{tasks[0]} or --{tasks[1]}", "both", "Choose one", argument=tasks[0])
     for name, other, remedy in NEEDS:
-        if asked[name] and asked[other] in (None, ()):
+        if options[name] and options[other] in (None, ()):
             raise UsageError(f"needs --{other}: {remedy}", argument=name)
-    if asked["text"] is None and not tasks:
+    if options["text"] is None and not tasks:
         raise UsageError(
             'what is to be said? --text "..." (with --voice FILE in the voice of a recording), or --edit, --denoise or'
             " --content FILE"
         )
-    if asked["span"] is not None:
-        _frames(asked["span"])
-    if asked["text"] is None:
+    if options["span"] is not None:
+        _frames(options["span"])
+    if options["text"] is None:
         return
-    if asked["denoise"] or asked["content"]:
+    if options["denoise"] or options["content"]:
         raise UsageError("says again what was said", remedy="Leave --text out, or use --edit", argument=tasks[0])
-    if not asked["text"].strip():
+    if not options["text"].strip():
         raise UsageError("words behind --text", "none")
 
 
@@ -153,7 +155,7 @@ def _frames(span: str) -> tuple[int, int]:
     return math.floor(first), math.ceil(last)
 
 
-def _cleaned(clip: AlignedRecording, span: str, tell: Tell) -> Script:
+def _denoise_script(clip: AlignedRecording, span: str, reporter: Reporter) -> Script:
     """Return the script of a recording without a span; says so where whole phones reach beyond it."""
     first, last = _frames(span)
     if last == len(clip.mel) + 1:  # behind the last whole frame of a sound there may be a part of one
@@ -162,22 +164,22 @@ def _cleaned(clip: AlignedRecording, span: str, tell: Tell) -> Script:
     new = [i for i, part in enumerate(script.parts) if not part.is_recorded and part.length]
     begin, end = script.starts[new[0]], script.starts[new[-1]] + script.lengths[new[-1]]
     if (begin, end) != (first, last):
-        tell.say(f"phones are said again as wholes: {begin / FRAMES:.2f} to {end / FRAMES:.2f} s")
+        reporter.log(f"phones are said again as wholes: {begin / FRAMES:.2f} to {end / FRAMES:.2f} s")
     return script
 
 
-def _lasting(script: Script, table: str | None) -> Script:
+def _with_table_durations(script: Script, table: str | None) -> Script:
     """Return a script with the durations of a table, which is of all that is wanted."""
     if table is None:
         return script
     path = pathlib.Path(table)
     if not path.is_file():
         raise InputError("a table of durations", "a folder" if path.is_dir() else "none", "Name a file", file=path)
-    before, parts = script.parts[: script.prompt_length], script.parts[script.prompt_length :]
-    found = read_durations(path, tuple(part.phone for part in parts))
-    for part, frames in zip(parts, found, strict=True):
+    before, new_parts = script.parts[: script.prompt_length], script.parts[script.prompt_length :]
+    durations = read_durations(path, tuple(part.phone for part in new_parts))
+    for part, frames in zip(new_parts, durations, strict=True):
         if part.length not in (None, frames):
             raise InputError(
                 f"{part.phone} is kept from the recording, where it lasts {part.length}, not {frames}", file=path
             )
-    return script.with_durations((*(part.length or 0 for part in before), *found))
+    return script.with_durations((*(part.length or 0 for part in before), *durations))

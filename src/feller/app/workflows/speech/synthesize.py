@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from feller.app.modalities.speech import path_of, require_speech
+from feller.app.modalities.speech import require_affine_path, require_speech
 from feller.core.errors import InputError, UsageError
 from feller.core.rng import Rng
 from feller.data.loading.raw import Waveform
@@ -26,12 +26,12 @@ from feller.sampling.sampler_config import SamplerConfig
 
 GUIDANCE = 1.7
 """The usual weight: the paper's 0.7, which it counts from 0."""
-TOGETHER = 16
+BATCH_SIZE = 16
 """Scripts that go through the network at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Manner:
+class SpeechSynthesisConfig:
     """How something is said."""
 
     sampling: SamplerConfig
@@ -39,27 +39,27 @@ class Manner:
     """1 is the plain conditional model."""
     speed: float = 1.0
     """How many times as fast as the model would."""
-    varied: bool = False
+    samples_durations: bool = False
     """Draw durations, others each time, in place of the likeliest."""
 
 
 @dataclass(frozen=True, eq=False)
-class Spoken:
+class SynthesizedSpeech:
     """What was made of a script."""
 
     script: Script
     """With all durations."""
     mel: Float[Tensor, "frames bands"]
     """From its first part on; frames that are kept are those of the recording, bit by bit."""
-    kept: Bool[Tensor, " frames"]
+    kept_mask: Bool[Tensor, " frames"]
 
     @property
-    def first(self) -> int:
+    def first_frame(self) -> int:
         """First frame that is wanted."""
         return (*self.script.starts, len(self.mel))[self.script.prompt_length]
 
 
-def timed(model: Model, scripts: Sequence[Script], manner: Manner, draws: Rng) -> list[Script]:
+def with_durations(model: Model, scripts: Sequence[Script], config: SpeechSynthesisConfig, rng: Rng) -> list[Script]:
     """Return scripts in which all phones know how long they last.
 
     Raises:
@@ -68,103 +68,113 @@ def timed(model: Model, scripts: Sequence[Script], manner: Manner, draws: Rng) -
     kind = require_speech(model)
     if all(part.length is not None for script in scripts for part in script.parts):
         return [*scripts]
-    lasting = kind.duration_sampler if manner.varied else kind.duration_regressor
+    lasting = kind.duration_sampler if config.samples_durations else kind.duration_regressor
     if lasting is None:
         raise UsageError("this model has not learned how long phones last", remedy="Give --durations")
-    found: list[Script] = []
-    for start in range(0, len(scripts), TOGETHER):
-        some = replace(draws, first_example=draws.first_example + start)
-        found += _filled(kind, lasting, scripts[start : start + TOGETHER], some)
-    return [script.with_speed(manner.speed).with_trimmed_silence() for script in found]
+    result: list[Script] = []
+    for start in range(0, len(scripts), BATCH_SIZE):
+        some = replace(rng, first_example=rng.first_example + start)
+        result += _fill_durations(kind, lasting, scripts[start : start + BATCH_SIZE], some)
+    return [script.with_speed(config.speed).with_trimmed_silence() for script in result]
 
 
-def _filled(kind: Speech, lasting: DurationModel, scripts: Sequence[Script], draws: Rng) -> list[Script]:
+def _fill_durations(kind: Speech, lasting: DurationModel, scripts: Sequence[Script], rng: Rng) -> list[Script]:
     """Let a model say the durations that are not known; a phone that is no silence lasts one frame at least."""
     phone = _rows([kind.inventory.numbers([part.phone for part in script.parts]) for script in scripts])
     duration = _rows([torch.tensor([part.length or 0 for part in script.parts]) for script in scripts])
-    kept = _rows([torch.tensor([part.length is not None for part in script.parts]) for script in scripts])
+    kept_mask = _rows([torch.tensor([part.length is not None for part in script.parts]) for script in scripts])
     valid = _rows([torch.ones(len(script.parts), dtype=torch.bool) for script in scripts])
-    found = lasting.infill(duration, kept, phone, rng=draws.fold_in("durations"), valid=valid)
+    durations = lasting.infill(duration, kept_mask, phone, rng=rng.fold_in("durations"), valid=valid)
     rows = []
-    for script, row in zip(scripts, found.tolist(), strict=True):
+    for script, row in zip(scripts, durations.tolist(), strict=True):
         least = [int(part.length is None and part.phone != SIL) for part in script.parts]
         rows.append(script.with_durations([max(*pair) for pair in zip(row, least, strict=False)]))
     return rows
 
 
-def say(model: Model, scripts: Sequence[Script], manner: Manner, draws: Rng) -> list[Spoken]:
+def synthesize(
+    model: Model, scripts: Sequence[Script], config: SpeechSynthesisConfig, rng: Rng
+) -> list[SynthesizedSpeech]:
     """Make log mels of scripts that know how long all lasts.
 
     Args:
         model: Was fitted by the recipe `speech`; on the device where it is to run.
         scripts: What is said.
-        manner: How.
-        draws: Source of all randomness; which scripts are together does not matter.
+        config: How.
+        rng: Source of all randomness; which scripts are together does not matter.
 
     Raises:
         UsageError: If durations are not known, or nothing lasts.
         InputError: If frames become infinite.
     """
-    spoken: list[Spoken] = []
-    for start in range(0, len(scripts), TOGETHER):
-        spoken += _together(
-            model, scripts[start : start + TOGETHER], manner, replace(draws, first_example=draws.first_example + start)
+    spoken: list[SynthesizedSpeech] = []
+    for start in range(0, len(scripts), BATCH_SIZE):
+        spoken += _synthesize_batch(
+            model,
+            scripts[start : start + BATCH_SIZE],
+            config,
+            replace(rng, first_example=rng.first_example + start),
         )
     return spoken
 
 
-def behind(spoken: Spoken, script: Script, most: int) -> Script:
+def continue_from(spoken: SynthesizedSpeech, script: Script, max_frames: int) -> Script:
     """Return a script that goes on behind the end of what was said before, so that it keeps its voice.
 
     Args:
         spoken: What was said.
         script: What comes next, which keeps nothing of a recording.
-        most: Frames of the former that are listened to.
+        max_frames: Frames of the former that are listened to.
     """
     parts = []
     for part, start, length in reversed(
         [*zip(spoken.script.parts, spoken.script.starts, spoken.script.lengths, strict=True)]
     ):
-        most -= length
-        if most < 0:
+        max_frames -= length
+        if max_frames < 0:
             break
         parts.append(replace(part, length=length, origin=start))
     clip = AlignedRecording(spoken.mel, (), Waveform(np.zeros(0, dtype=np.float32), 1))
     return Script((*reversed(parts), *script.parts), clip, prompt_length=len(parts))
 
 
-def _together(model: Model, scripts: Sequence[Script], manner: Manner, draws: Rng) -> list[Spoken]:
+def _synthesize_batch(
+    model: Model, scripts: Sequence[Script], config: SpeechSynthesisConfig, rng: Rng
+) -> list[SynthesizedSpeech]:
     kind, device = require_speech(model), next(model.network.parameters()).device
     if not all(sum(script.lengths) for script in scripts):
         raise UsageError("nothing lasts longer than no time", remedy="Give other durations")
-    laid = [_laid(kind, script) for script in scripts]
-    mel, kept, phone = (_rows([each[i] for each in laid]) for i in range(3))
+    laid = [_frame_inputs(kind, script) for script in scripts]
+    mel, kept_mask, phone = (_rows([each[i] for each in laid]) for i in range(3))
     valid = _rows([torch.ones(len(each[0]), dtype=torch.bool) for each in laid])
     frames = infill(
         model.network.eval(),
-        path_of(model),
+        require_affine_path(model),
         kind.encode({"mel": mel}).to(device),
-        kept.to(device),
+        kept_mask.to(device),
         phone.to(device),
-        rng=draws.fold_in("frames"),
+        rng=rng.fold_in("frames"),
         valid=valid.to(device),
-        sampling=manner.sampling,
-        guidance=manner.guidance,
+        sampling=config.sampling,
+        guidance=config.guidance,
     )
-    made = torch.where(kept[:, :, None], mel, kind.decode(frames.cpu())["mel"])
-    return [Spoken(script, row[: len(each[0])], each[1]) for script, row, each in zip(scripts, made, laid, strict=True)]
+    made = torch.where(kept_mask[:, :, None], mel, kind.decode(frames.cpu())["mel"])
+    return [
+        SynthesizedSpeech(script, row[: len(each[0])], each[1])
+        for script, row, each in zip(scripts, made, laid, strict=True)
+    ]
 
 
-def _laid(kind: Speech, script: Script) -> tuple[Tensor, Tensor, Int64[Tensor, " frames"]]:
+def _frame_inputs(kind: Speech, script: Script) -> tuple[Tensor, Tensor, Int64[Tensor, " frames"]]:
     """Return the frames of a script, which of them are kept, and the phone of each."""
     lengths = torch.tensor(script.lengths)
     phone = kind.inventory.numbers([part.phone for part in script.parts]).repeat_interleave(lengths)
-    kept = torch.tensor([part.is_recorded for part in script.parts]).repeat_interleave(lengths)
+    kept_mask = torch.tensor([part.is_recorded for part in script.parts]).repeat_interleave(lengths)
     mel = torch.full((len(phone), kind.mel.n_mels), kind.statistics.mean)
     for part, start, length in zip(script.parts, script.starts, script.lengths, strict=True):
         if script.clip is not None and part.origin is not None:
             mel[start : start + length] = script.clip.mel[part.origin : part.origin + length]
-    return mel, kept, phone
+    return mel, kept_mask, phone
 
 
 def _rows(rows: Sequence[Tensor]) -> Tensor:
@@ -172,23 +182,23 @@ def _rows(rows: Sequence[Tensor]) -> Tensor:
     return pad_sequence([*rows], batch_first=True)
 
 
-SHORT = ("Mr", "Mrs", "Ms", "Dr", "Prof", "St", "vs")
+ABBREVIATIONS = ("Mr", "Mrs", "Ms", "Dr", "Prof", "St", "vs")
 """What is written with a point behind it inside a sentence."""
-SENTENCE = re.compile("".join(rf"(?<!\b{name}\.)" for name in SHORT) + r"(?<=[.!?;:])\s+|\n+")
+SENTENCE = re.compile("".join(rf"(?<!\b{name}\.)" for name in ABBREVIATIONS) + r"(?<=[.!?;:])\s+|\n+")
 """Where a text may be cut."""
 LISTED, LETTERS = 20, 40
 """Words that are named where others are counted only, and what is shown of each."""
 
 
-def pronounced(
-    kind: Speech, text: str, *, spelled: bool = False, language: str | None = None
+def phonemize(
+    kind: Speech, text: str, *, spells_unknown: bool = False, language: str | None = None
 ) -> tuple[tuple[str, ...], ...]:
     """Return the phones of each word of a text.
 
     Args:
         kind: Knows the phones of the model.
         text: What is to be said.
-        spelled: Say words that are missing in the dictionary letter by letter.
+        spells_unknown: Say words that are missing in the dictionary letter by letter.
         language: Of texts whose phones are not those of English, as eSpeak names it.
 
     Raises:
@@ -196,35 +206,35 @@ def pronounced(
         UsageError: If a package is not installed.
     """
     if not kind.inventory.english:
-        return _foreign(kind, text, language)
-    phones, missing = Lexicon(cmu_entries(), kind.user_pronunciations).phones(text, spelled=spelled)
+        return _phonemize_foreign(kind, text, language)
+    phones, missing = Lexicon(cmu_entries(), kind.user_pronunciations).phones(text, spelled=spells_unknown)
     if missing:
         named = ", ".join(word[:LETTERS] for word in missing[:LISTED]) + (", ..." if len(missing) > LISTED else "")
         what = "word is" if len(missing) == 1 else "words are"
-        remedy = "" if spelled else ", or have them spelled with --spell"
+        remedy = "" if spells_unknown else ", or have them spelled with --spell"
         raise InputError(
             f"{len(missing):,} {what} missing in the dictionary: {named}", remedy=f"Write them otherwise{remedy}"
         )
     return phones
 
 
-def _foreign(kind: Speech, text: str, language: str | None) -> tuple[Pronunciation, ...]:
+def _phonemize_foreign(kind: Speech, text: str, language: str | None) -> tuple[Pronunciation, ...]:
     """Return the phones of words in other phones than those of English: a user wrote them, or eSpeak knows them."""
-    known, found = Lexicon({}, kind.user_pronunciations), []
+    lexicon, phones = Lexicon({}, kind.user_pronunciations), []
     for word in written_words(text):
-        own = known.pronunciations(word.lower())
+        own = lexicon.pronunciations(word.lower())
         if not own and language is None:
             raise UsageError(f"which language is {word!r}? give --language, as eSpeak names it, such as de or fr-fr")
-        found.append(own[0] if own else phones_of(word, language or "", kind.inventory.phones)[0])
-    odd = sorted({phone for word in found for phone in word} - {*kind.inventory.phones})
+        phones.append(own[0] if own else phones_of(word, language or "", kind.inventory.phones)[0])
+    odd = sorted({phone for word in phones for phone in word} - {*kind.inventory.phones})
     if odd:
         raise InputError(
             f"the model has never heard {', '.join(odd[:LISTED])}", remedy="Write other words, or their phones"
         )
-    return tuple(found)
+    return tuple(phones)
 
 
-def together(texts: list[str], fits: Callable[[str], bool]) -> list[str]:
+def merge_sentences(texts: list[str], fits: Callable[[str], bool]) -> list[str]:
     """Return texts that follow each other as few longer ones: what is said at once has one voice."""
     longer = texts[:1]
     for text in texts[1:]:
@@ -233,12 +243,12 @@ def together(texts: list[str], fits: Callable[[str], bool]) -> list[str]:
     return longer
 
 
-def sentences(text: str) -> list[str]:
+def split_sentences(text: str) -> list[str]:
     """Return the sentences of a text, those without words left out."""
     return [part for part in (each.strip() for each in SENTENCE.split(text)) if re.search(r"\w", part)]
 
 
-def halves(text: str) -> tuple[str, str]:
+def split_in_two(text: str) -> tuple[str, str]:
     """Cut a text in two between words, behind a comma where one is near the middle.
 
     Raises:

@@ -21,7 +21,7 @@ PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".tar")
 """Files that can run code of their writer when they are read."""
 
 
-def vocoder_of(place: str, settings: MelConfig) -> Vocoder:
+def load_vocoder(place: str, settings: MelConfig) -> Vocoder:
     """Return the vocoder that a person names, for log mels of some settings.
 
     Args:
@@ -76,7 +76,7 @@ def _of_weights(path: pathlib.Path, settings: MelConfig) -> NeuralVocoder:
     config = file.parent / CONFIG
     with error_context(config):
         described = read_json(config)
-        kind = _described(described)
+        kind = _parse_config(described)
         if kind.hop != settings.hop_length:
             raise InputError(
                 f"rates whose product is {settings.hop_length}, the samples of a frame", kind.upsample_rates
@@ -90,11 +90,13 @@ def _of_weights(path: pathlib.Path, settings: MelConfig) -> NeuralVocoder:
 def _weights_in(folder: pathlib.Path) -> pathlib.Path:
     """Return the one file of weights in a folder."""
     inside = sorted(path for path in folder.iterdir() if path.is_file())
-    found = [path for path in inside if path.suffix.lower() == WEIGHTS]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        raise UsageError(f"holds {len(found)} files {WEIGHTS}", remedy=f"Name one, such as {found[0]}", file=folder)
+    weight_files = [path for path in inside if path.suffix.lower() == WEIGHTS]
+    if len(weight_files) == 1:
+        return weight_files[0]
+    if weight_files:
+        raise UsageError(
+            f"holds {len(weight_files)} files {WEIGHTS}", remedy=f"Name one, such as {weight_files[0]}", file=folder
+        )
     for path in inside:
         if path.suffix.lower() in PICKLES:
             _refuse(path)
@@ -113,7 +115,7 @@ def _refuse(file: pathlib.Path) -> None:
     )
 
 
-def _described(config: Any) -> HiFiGAN:
+def _parse_config(config: Any) -> HiFiGAN:
     """Return the settings of a generator."""
     names = [field.name for field in fields(HiFiGAN)]
     missing = [name for name in names if not isinstance(config, dict) or name not in config]
@@ -140,5 +142,7 @@ def _check_mel(config: dict[str, Any], settings: MelConfig) -> None:
         theirs["fmax"] = settings.sample_rate // 2
     wrong = [name for name, value in theirs.items() if value != ours[name]]
     if wrong:
-        told = ", ".join(f"{name} {ours[name]}; found {theirs[name]}" for name in wrong)
-        raise InputError(f"these weights are for other log mels: expected {told}", remedy="Take weights for the same")
+        differences = ", ".join(f"{name} {ours[name]}; found {theirs[name]}" for name in wrong)
+        raise InputError(
+            f"these weights are for other log mels: expected {differences}", remedy="Take weights for the same"
+        )

@@ -34,12 +34,12 @@ WHITE = 255
 """Of a picture in a file."""
 
 
-def operator_of(words: str, hole: Bool[Tensor, " *d"] | None, shape: tuple[int, ...]) -> Operator:
+def parse_operator(words: str, mask: Bool[Tensor, " *d"] | None, shape: tuple[int, ...]) -> Operator:
     """Return an operator from its name, such as `pool=2`, or from `file.py:function`, or `file.py:forward,adjoint`.
 
     Args:
         words: Name and number.
-        hole: What is to be filled, for `inpaint`.
+        mask: What is to be filled, for `inpaint`.
         shape: Of the values of one example.
 
     Raises:
@@ -47,14 +47,14 @@ def operator_of(words: str, hole: Bool[Tensor, " *d"] | None, shape: tuple[int, 
         InputError: If it is the user's and not differentiable, or not linear with the adjoint that it says it has.
     """
     if ".py:" in words:
-        found = _own(words, shape)
+        operator = _own(words, shape)
     else:
         name, _, number = words.partition("=")
-        if name not in NAMED:
-            raise UsageError.unknown_name("operator", name, NAMED, alternatives=", or file.py:FUNCTION")
-        if name == "inpaint" and hole is None:
+        if name not in OPERATORS:
+            raise UsageError.unknown_name("operator", name, OPERATORS, alternatives=", or file.py:FUNCTION")
+        if name == "inpaint" and mask is None:
             raise UsageError("inpaint needs --mask: what is to be filled")
-        if name != "inpaint" and hole is not None:
+        if name != "inpaint" and mask is not None:
             raise UsageError(
                 "goes with inpaint, and no other operator takes one",
                 found=repr(words),
@@ -62,11 +62,11 @@ def operator_of(words: str, hole: Bool[Tensor, " *d"] | None, shape: tuple[int, 
                 argument="mask",
             )
         try:
-            found = Inpaint(hole) if hole is not None else NAMED[name](number)
+            operator = Inpaint(mask) if mask is not None else OPERATORS[name](number)
         except UsageError as error:
             raise UsageError(error, place=f"--operator {words}") from error
-    _try(found, words, shape)
-    return found
+    _check_differentiable(operator, words, shape)
+    return operator
 
 
 def _number(kind: Callable[[float], Operator], usual: float) -> Callable[[str], Operator]:
@@ -90,7 +90,7 @@ def _whole(number: float) -> int:
     return int(number)
 
 
-NAMED: dict[str, Callable[[str], Operator]] = {
+OPERATORS: dict[str, Callable[[str], Operator]] = {
     "inpaint": lambda text: Inpaint(torch.zeros(0, dtype=torch.bool)),
     "pool": _number(lambda number: Downsample(_whole(number)), 2.0),
     "blur": _number(Blur, 1.0),
@@ -110,19 +110,19 @@ def _own(words: str, shape: tuple[int, ...]) -> Operator:
         return CustomOperator(functions[0])
     if len(functions) != 2:
         raise UsageError("file.py:function, or file.py:forward,adjoint", repr(words))
-    found = CustomLinearOperator(functions[0], functions[1])
-    check_adjoint(found, shape)
-    return found
+    operator = CustomLinearOperator(functions[0], functions[1])
+    check_adjoint(operator, shape)
+    return operator
 
 
-def _try(operator: Operator, words: str, shape: tuple[int, ...]) -> None:
+def _check_differentiable(operator: Operator, words: str, shape: tuple[int, ...]) -> None:
     """Refuse an operator that cannot be followed: two examples must lead to finite measurements with a gradient."""
     with torch.enable_grad():
         x = torch.full((2, *shape), 0.5).requires_grad_()
-        found = operator(x)
-    if not found.requires_grad:
+        measurements = operator(x)
+    if not measurements.requires_grad:
         raise InputError(f"the operator {words} has no gradient: write it in differentiable operations")
-    if not torch.isfinite(found).all():
+    if not torch.isfinite(measurements).all():
         raise InputError(f"the operator {words} makes measurements that are not finite, of values of 0.5")
 
 
@@ -138,15 +138,15 @@ def read_mask(path: pathlib.Path, shape: tuple[int, ...]) -> Bool[Tensor, " *d"]
     if array.size == math.prod(size) and array.ndim >= len(size):
         mask = torch.from_numpy(np.ascontiguousarray(array)).reshape(size)
         if mask.all() or not mask.any():
-            share = "all" if mask.all() else "nothing"
-            raise InputError(f"marks {share} to be filled; white or 1 is to be filled", file=path)
+            marked_text = "all" if mask.all() else "nothing"
+            raise InputError(f"marks {marked_text} to be filled; white or 1 is to be filled", file=path)
         return mask.expand(shape)
     raise InputError(
         f"is a mask of {_size(array.shape)}, and the data have {_size(size)}", remedy="Give it their size", file=path
     )
 
 
-def read_measured(
+def read_measurements(
     path: pathlib.Path, operator: Operator, modality: Modality, shape: tuple[int, ...]
 ) -> Float[Tensor, " m *k"]:
     """Read measurements of one example or several, in the units of the data.
@@ -169,18 +169,18 @@ def read_measured(
     else:
         array, white = _array(path)
         array = array.astype(np.float64) * (levels / white if white else 1)
-    found = _shaped(array, expected)
-    if found is None:
+    measurements = _match_shape(array, expected)
+    if measurements is None:
         raise InputError(
             f"holds measurements of {_size(array.shape)}, and of one example the operator makes {_size(expected)}",
             file=path,
         )
-    if not np.isfinite(found).all():
+    if not np.isfinite(measurements).all():
         raise InputError("holds measurements that are not finite", file=path)
-    return torch.from_numpy(np.ascontiguousarray(found)).float()
+    return torch.from_numpy(np.ascontiguousarray(measurements)).float()
 
 
-def _shaped(array: np.ndarray, expected: tuple[int, ...]) -> np.ndarray | None:
+def _match_shape(array: np.ndarray, expected: tuple[int, ...]) -> np.ndarray | None:
     """Return measurements [m, ...] from one or several, pictures with their channels last, first or left out."""
     forms = [expected]
     if len(expected) == 3:
@@ -208,8 +208,8 @@ def _picture(path: pathlib.Path) -> np.ndarray:
 def _array(path: pathlib.Path) -> tuple[np.ndarray, int | None]:
     """Return the numbers in a file, and the number that is white there, if it says."""
     if path.suffix.lower() not in (".npy", ".npz"):
-        known = ", ".join((".npy", ".npz", *ENDINGS))
-        raise UsageError(f"cannot read measurements or masks from {path}", remedy=f"Give {known}")
+        suffixes = ", ".join((".npy", ".npz", *ENDINGS))
+        raise UsageError(f"cannot read measurements or masks from {path}", remedy=f"Give {suffixes}")
     arrays = load_arrays(path)
     white = int(arrays["levels"]) if "levels" in arrays else None
     name = "samples" if "samples" in arrays else next(iter(arrays), None)

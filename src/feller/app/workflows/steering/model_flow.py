@@ -19,9 +19,9 @@ from feller.sampling.sampler_config import VELOCITY_SOLVERS, SamplerConfig
 from feller.spaces import Euclidean, Product, Space
 from feller.spaces.product import leaf_space as part_of
 
-OVER = ("source", "condition", "both")
+SEARCH_VARIABLES = ("source", "condition", "both")
 """What a search moves."""
-FEWER = 8
+BATCH_SIZE_DIVISOR = 8
 """By how much smaller a batch is than for sampling, since a gradient goes through the whole solve."""
 SOURCE = "source"
 """Leaf of a source that is one tensor, beside conditions."""
@@ -29,7 +29,7 @@ CONDITION = "condition "
 """Begins the names of leaves that stand for conditions."""
 
 
-def check_flow(model: Model, sampling: SamplerConfig, fixed: dict[str, State]) -> None:
+def check_differentiable(model: Model, sampling: SamplerConfig, clamped: dict[str, State]) -> None:
     """Refuse a solver that is no velocity solver, and data that jump, unless what jumps is given."""
     if sampling.solver not in VELOCITY_SOLVERS:
         raise UsageError(f"a search goes through the solver, so choose one of {', '.join(VELOCITY_SOLVERS)}")
@@ -40,7 +40,7 @@ def check_flow(model: Model, sampling: SamplerConfig, fixed: dict[str, State]) -
     jumping = [
         name for name, part in getattr(path, "parts", {}).items() if any(one.has_jumps for one in iter_leaf_paths(part))
     ]
-    free = [name for name in jumping if name not in fixed]
+    free = [name for name in jumping if name not in clamped]
     if free:
         raise UsageError(
             "a search follows gradients, and symbols have none",
@@ -50,79 +50,79 @@ def check_flow(model: Model, sampling: SamplerConfig, fixed: dict[str, State]) -
         raise UsageError(symbols)
 
 
-def process_of(model: Model, given: Cond, fixed: dict[str, State], guidance: float) -> Callable[[Tensor], Process]:
+def make_process(model: Model, cond: Cond, clamped: dict[str, State], guidance: float) -> Callable[[Tensor], Process]:
     """Return the flow of the examples with some numbers, [m]."""
     model.check_guidance(guidance)
     network = cfg(model.network.eval().requires_grad_(False), guidance, droppable=model.droppable())
 
     def process(rows: Tensor) -> Process:
-        driven = model.spec.path.process(network, tree_map(lambda leaf: leaf[rows], given))
-        return freeze_leaves(driven, fixed.keys()) if fixed else driven
+        driven = model.spec.path.process(network, tree_map(lambda leaf: leaf[rows], cond))
+        return freeze_leaves(driven, clamped.keys()) if clamped else driven
 
     return process
 
 
 @dataclass(frozen=True)
-class Searched:
+class SearchProblem:
     """What a search moves, from where, and where it leads."""
 
     flow: Flow
     start: State
     space: Space
-    real: State | None = None
+    mask: State | None = None
     """Marks of the entries of the start that mean something; None for all."""
 
 
-def searched(
+def search_problem(
     model: Model,
     x_0: State,
-    given: Cond,
-    fixed: dict[str, State],
+    cond: Cond,
+    clamped: dict[str, State],
     *,
     guidance: float,
     sampling: SamplerConfig,
-    over: str,
-    draws: Rng,
-) -> Searched:
+    variables: str,
+    rng: Rng,
+) -> SearchProblem:
     """Return the flow from what is searched to ends of examples.
 
     Args:
         model: Whose flow.
         x_0: Their sources.
-        given: Their conditions.
-        fixed: Parts of their states that are given.
+        cond: Their conditions.
+        clamped: Parts of their states that are given.
         guidance: 1 is the plain conditional.
         sampling: Solver and calls of each solve.
-        over: One of `OVER`: sources move, or the vectors that stand for conditions in the network, or both.
-        draws: Nothing random is asked for of a flow.
+        variables: One of `SEARCH_VARIABLES`: sources move, or the vectors that stand for conditions in the network, or both.
+        rng: Nothing random is asked for of a flow.
 
     Raises:
         UsageError: If conditions are to move, and the model has none or is guided.
     """
-    if over not in OVER:
-        raise UsageError(f"a search moves {', '.join(OVER)}", argument="over", found=repr(over))
-    if over != "source" and guidance != 1:
+    if variables not in SEARCH_VARIABLES:
+        raise UsageError(f"a search moves {', '.join(SEARCH_VARIABLES)}", argument="over", found=repr(variables))
+    if variables != "source" and guidance != 1:
         raise UsageError("a search over conditions takes the plain conditional model", remedy="Leave out the guidance")
     space = model.spec.space
     _, solver, times = sampling.resolve(model.spec.path, space)
-    vectors = {} if over == "source" else condition_embeddings(model.network, given)
+    vectors = {} if variables == "source" else condition_embeddings(model.network, cond)
 
     def flow(source: State, moved: dict[str, Tensor], rows: Tensor) -> State:
         x = model.spec.path.initial_state(source)
-        held = tree_map(lambda leaf: leaf[rows], fixed)
-        here = {**tree_map(lambda leaf: leaf[rows], given), **moved}
-        driven = process_of(model, here, held, guidance)
+        held = tree_map(lambda leaf: leaf[rows], clamped)
+        batch_cond = {**tree_map(lambda leaf: leaf[rows], cond), **moved}
+        driven = make_process(model, batch_cond, held, guidance)
         everyone = torch.arange(len(rows), device=rows.device)
-        return solve_flow(driven, times, solver, draws)({**x, **held} if held else x, everyone)
+        return solve_flow(driven, times, solver, rng)({**x, **held} if held else x, everyone)
 
     def part(rows: Tensor) -> State:
         return tree_map(lambda leaf: leaf[rows], x_0)
 
     flat: dict[str, Space] = {name: Euclidean(tuple(leaf.shape[1:])) for name, leaf in vectors.items()}
-    if over == "source":
-        return Searched(lambda source, rows: flow(source, {}, rows), x_0, space, given.get("valid"))
-    if over == "condition":
-        return Searched(lambda moved, rows: flow(part(rows), moved, rows), vectors, Product(flat))
+    if variables == "source":
+        return SearchProblem(lambda source, rows: flow(source, {}, rows), x_0, space, cond.get("valid"))
+    if variables == "condition":
+        return SearchProblem(lambda moved, rows: flow(part(rows), moved, rows), vectors, Product(flat))
     named = {f"{CONDITION}{name}": leaf for name, leaf in vectors.items()}
     alone = not isinstance(x_0, dict)
 
@@ -134,5 +134,5 @@ def searched(
     sources = {SOURCE: x_0} if alone else x_0
     spaces: dict[str, Space] = {name: part_of(space, name) for name in sources} if not alone else {SOURCE: space}
     wide: dict[str, Space] = {f"{CONDITION}{name}": one for name, one in flat.items()}
-    real = {name: submask(given.get("valid"), name) for name in sources}
-    return Searched(both, {**sources, **named}, Product({**spaces, **wide}), real)
+    real = {name: submask(cond.get("valid"), name) for name in sources}
+    return SearchProblem(both, {**sources, **named}, Product({**spaces, **wide}), real)

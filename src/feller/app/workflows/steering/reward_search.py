@@ -11,12 +11,12 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from feller.app.config import SteerConfig, in_words
+from feller.app.config import SteerConfig, single_values
 from feller.app.modalities.registration import registration_of
-from feller.app.reporter import SILENT, Tell
-from feller.app.workflows.run_status import sketch_of
-from feller.app.workflows.steering.model_flow import CONDITION, FEWER, check_flow, searched
-from feller.app.workflows.steering.reward_specs import wish, without_gradient
+from feller.app.reporter import SILENT, Reporter
+from feller.app.workflows.run_status import read_undertrained_notice
+from feller.app.workflows.steering.model_flow import BATCH_SIZE_DIVISOR, CONDITION, check_differentiable, search_problem
+from feller.app.workflows.steering.reward_specs import nondifferentiable_rewards, parse_rewards
 from feller.control.inverse.d_flow import (
     ChiPrior,
     NoPrior,
@@ -40,76 +40,83 @@ from feller.models.model import Model, load_model
 from feller.sampling.sampler_config import SamplerConfig
 from feller.training.engine import get_engine
 
-USUAL = SamplerConfig("midpoint", 12)
+DEFAULT_SAMPLER = SamplerConfig("midpoint", 12)
 """Six steps are ample for directions in which the data vary."""
 STEPS = 20
 N = 16
-SEARCHED = 8
+LINE_SEARCH_STEPS = 8
 """Few evaluations a step: a wish without a bound would have the line search go on."""
 
 
 @dataclass(frozen=True, eq=False)
-class Steered:
+class RewardSearchResult:
     """Samples before and after a search, with the same conditions."""
 
-    before: Dataset
+    unsteered: Dataset
     samples: Dataset
     numbers: dict[str, Any]
-    place: pathlib.Path
+    path: pathlib.Path
     notes: tuple[str, ...] = ()
     """What was chosen, because nothing was said of it."""
     sketch: str = ""
     """Not empty of a model that had little training: what its own report says of that."""
 
 
-def follow(run: Run, config: SteerConfig, *, tell: Tell = SILENT) -> Steered:
+def search_reward(run: Run, config: SteerConfig, *, reporter: Reporter = SILENT) -> RewardSearchResult:
     """Look for the source points whose samples are most as wished, and write those samples.
 
     Args:
         run: Holds the model, which stays as it is.
         config: What is asked for; `steps` are of L-BFGS for a reward with a gradient, of proposals by chance for one
             without.
-        tell: Hears how it goes.
+        reporter: Hears how it goes.
 
     Raises:
         InputError: If the run is damaged, or the reward is no number, or has no gradient, at the start.
         UsageError: If an argument is wrong, or the model's data cannot be steered.
     """
-    rewards, given, seed, over = config.rewards, in_words(config.given), config.seed, config.search.over
-    n, prior = N if config.n is None else config.n, prior_of(config.search.prior)
+    rewards, conditions_given, seed, over = (
+        config.rewards,
+        single_values(config.given),
+        config.seed,
+        config.search.optimize,
+    )
+    n, prior = N if config.n is None else config.n, parse_prior(config.search.prior)
     steps = STEPS if config.steps is None else config.steps
-    sampling = SamplerConfig(config.search.solver or USUAL.solver, config.search.calls or USUAL.nfe)
-    model, begun = load_model(run), time.monotonic()
-    sketch = sketch_of(run)
+    sampling = SamplerConfig(config.search.solver or DEFAULT_SAMPLER.solver, config.search.nfe or DEFAULT_SAMPLER.nfe)
+    model, start_time = load_model(run), time.monotonic()
+    sketch = read_undertrained_notice(run)
     model.network.to(get_engine().device)
     modality = model.spec.modality
     place = run.output_path(config.out)
     modality.check_place(place)
-    wanted, draws = wish(run, modality, rewards), Rng(seed).fold_in("sample")
-    reward = StateReward(wanted, modality)
-    conditions, fixed = model.parse_conditions(n, given or None, draws)
+    total_reward, rng = parse_rewards(run, modality, rewards), Rng(seed).fold_in("sample")
+    reward = StateReward(total_reward, modality)
+    conditions, fixed = model.parse_conditions(n, conditions_given or None, rng)
     conditions = modality.add_derived_conditions(conditions)
-    check_flow(model, sampling, fixed)
-    search = _search(model, wanted, rewards, steps, seed, tell)  # a reward that fails does so here
-    for text, term in zip(rewards, wanted.terms, strict=True):
+    check_differentiable(model, sampling, fixed)
+    search = _choose_minimizer(model, total_reward, rewards, steps, seed, reporter)  # a reward that fails does so here
+    for text, term in zip(rewards, total_reward.terms, strict=True):
         if is_user_reward(text) and term.violation is None:
-            tell.say(_unbounded(text, term.factor))
-    tell.task("searching")
-    befores, found = [], []
+            reporter.log(_unbounded(text, term.factor))
+    reporter.start("searching")
+    befores, solutions = [], []
     device = next(model.network.parameters()).device
-    size = max(1, default_batch_size(model.spec.space, device) // FEWER)
-    for rows, told in iter_batches(n, size, tell.progress):
-        count, here = rows.stop - rows.start, replace(draws, first_example=rows.start)
+    size = max(1, default_batch_size(model.spec.space, device) // BATCH_SIZE_DIVISOR)
+    for rows, on_progress in iter_batches(n, size, reporter.progress):
+        count, batch_rng = rows.stop - rows.start, replace(rng, first_example=rows.start)
         some, held = (tree_map(lambda leaf, rows=rows: leaf[rows].to(device), tree) for tree in (conditions, fixed))
-        x_0 = model.spec.space.sample_base(count, here.stream("source"), device)
-        problem = searched(model, x_0, some, held, guidance=config.guidance, sampling=sampling, over=over, draws=here)
+        x_0 = model.spec.space.sample_base(count, batch_rng.stream("source"), device)
+        problem = search_problem(
+            model, x_0, some, held, guidance=config.guidance, sampling=sampling, variables=over, rng=batch_rng
+        )
         with torch.no_grad():
             befores.append(problem.flow(problem.start, torch.arange(count, device=device)))
 
         def loss(end: State, numbers: Tensor, some: Cond = some) -> Tensor:
-            return -rewarded_or_nan(reward, end, tree_map(lambda leaf: leaf[numbers], some))
+            return -reward_or_nan(reward, end, tree_map(lambda leaf: leaf[numbers], some))
 
-        found.append(
+        solutions.append(
             optimize_source(
                 problem.flow,
                 loss,
@@ -117,30 +124,30 @@ def follow(run: Run, config: SteerConfig, *, tell: Tell = SILENT) -> Steered:
                 problem.space,
                 minimizer=search(rows.start),
                 prior=prior,
-                mask=problem.real,
-                on_progress=told,
+                mask=problem.mask,
+                on_progress=on_progress,
             )
         )
-    tell.done()
+    reporter.finish()
     before, steered = (
         Dataset(concatenate(*(modality.decode(part) for part in ends)), conditions, modality)
-        for ends in (befores, [one.end for one in found])
+        for ends in (befores, [one.end for one in solutions])
     )
     modality.write(steered.values, steered.given, place)
-    numbers = {**_numbers(wanted, before, steered, found, over), "seconds": time.monotonic() - begun}
+    numbers = {**_numbers(total_reward, before, steered, solutions, over), "seconds": time.monotonic() - start_time}
     unknown = registration_of(modality).valid_needs if "validity" not in numbers else ""
-    free = [name for name in model.spec.frequencies if name not in given]
+    free = [name for name in model.spec.frequencies if name not in conditions_given]
     notes = (
         f"each search takes {steps} steps at most, of solves with {sampling.nfe} network calls (--steps, --calls)",
         *(f"{name} was drawn as often as in the data (--given {name}=...)" for name in free),
         *([f"whether samples are valid is not known: install {unknown}"] if unknown else []),
     )
     if sketch:
-        tell.say(f"the model that is steered is not yet trained: {sketch}")
-    return Steered(before, steered, numbers, place, notes, sketch)
+        reporter.log(f"the model that is steered is not yet trained: {sketch}")
+    return RewardSearchResult(before, steered, numbers, place, notes, sketch)
 
 
-def prior_of(text: str) -> SourcePrior:
+def parse_prior(text: str) -> SourcePrior:
     """Return what sources cost.
 
     Raises:
@@ -158,27 +165,27 @@ def prior_of(text: str) -> SourcePrior:
     return ChiPrior(number)
 
 
-def rewarded_or_nan(reward: StateReward, x: State, given: Cond) -> Tensor:
+def reward_or_nan(reward: StateReward, x: State, cond: Cond) -> Tensor:
     """Return the reward, not-a-number where there is none: the search turns back there."""
-    found = reward(x, given)
-    if isinstance(found, Tensor) and found.shape == (num_examples(x),):
-        return found
-    return evaluate_reward(lambda *_: found, x, given)
+    value = reward(x, cond)
+    if isinstance(value, Tensor) and value.shape == (num_examples(x),):
+        return value
+    return evaluate_reward(lambda *_: value, x, cond)
 
 
 def _numbers(
-    wanted: RewardSum, before: Dataset, after: Dataset, found: list[OptimizedSource], over: str
+    reward: RewardSum, before: Dataset, after: Dataset, solutions: list[OptimizedSource], variables: str
 ) -> dict[str, Any]:
     """Return what changed, of samples as their files hold them."""
-    rewards = [dataset_reward(wanted, data) for data in (before, after)]
-    calls = torch.cat([one.nfe for one in found]).double()
+    rewards = [dataset_reward(reward, data) for data in (before, after)]
+    calls = torch.cat([one.nfe for one in solutions]).double()
     improved = rewards[1] > rewards[0]
-    sizes = None if over == "condition" else torch.cat([_size(one.source) for one in found]).mean().item()
+    sizes = None if variables == "condition" else torch.cat([_size(one.source) for one in solutions]).mean().item()
     return {
         "n": len(after),
         "reward_before": rewards[0].mean().item(),
         "reward": rewards[1].mean().item(),
-        **({} if wanted.bounded_reward is None else _bounded(wanted.bounded_reward, before, after)),
+        **({} if reward.bounded_reward is None else _bounded(reward.bounded_reward, before, after)),
         "improved": improved.double().mean().item(),
         **_validity(before, after, improved),
         "solves": calls.mean().item(),
@@ -197,10 +204,10 @@ def _validity(before: Dataset, after: Dataset, improved: Bool[Tensor, " n"]) -> 
     return {name: float(marks.mean()) for name, marks in shares.items()}
 
 
-def _bounded(wish: Reward, before: Dataset, after: Dataset) -> dict[str, float]:
+def _bounded(reward: Reward, before: Dataset, after: Dataset) -> dict[str, float]:
     """Return what a bound is about, on average."""
-    found = {"bounded_before": before, "bounded": after}
-    return {name: dataset_reward(wish, data).mean().item() for name, data in found.items()}
+    data_by_name = {"bounded_before": before, "bounded": after}
+    return {name: dataset_reward(reward, data).mean().item() for name, data in data_by_name.items()}
 
 
 def _unbounded(text: str, factor: float) -> str:
@@ -217,20 +224,20 @@ def _size(source: State) -> Tensor:
     return torch.cat(real, 1).square().mean(1)
 
 
-def _search(
-    model: Model, wanted: RewardSum, rewards: Sequence[str], steps: int, seed: int, tell: Tell
+def _choose_minimizer(
+    model: Model, reward: RewardSum, rewards: Sequence[str], steps: int, seed: int, reporter: Reporter
 ) -> Callable[[int], Minimizer]:
     """Choose by whether all rewards have a gradient; say so if one has none.
 
     Returns:
         Number of the first sample of a batch -> the search of that batch.
     """
-    without = without_gradient(model, wanted, rewards)
+    without = nondifferentiable_rewards(model, reward, rewards)
     if not without:
-        return lambda first: LBFGS(steps=steps, max_line_search=SEARCHED)
-    tell.say(
+        return lambda first: LBFGS(steps=steps, max_line_search=LINE_SEARCH_STEPS)
+    reporter.log(
         f"no gradient: {', '.join(without)}; so the search goes by chance, {Evolution.population} proposals a step for"
         " each sample"
     )
-    draws = Rng(seed).fold_in("search")
-    return lambda first: Evolution(steps=steps, rng=replace(draws, first_example=first))
+    rng = Rng(seed).fold_in("search")
+    return lambda first: Evolution(steps=steps, rng=replace(rng, first_example=first))

@@ -35,21 +35,23 @@ from feller.evaluation.regression_metrics import TrainedRegressor
 from feller.models.model import Model, load_model
 
 
-def wish(run: Run, modality: Modality, texts: Sequence[str]) -> RewardSum:
+def parse_rewards(run: Run, modality: Modality, texts: Sequence[str]) -> RewardSum:
     """Return the sum of what a person wishes for, who may name code and other runs.
 
     Raises:
         UsageError: If a wish cannot be read, or does not suit the data.
         InputError: If a file of the user's own does not run.
     """
-    return parse_reward(texts, _named(run, modality), lambda words: code_reward(words) or _told(modality, words))
+    return parse_reward(
+        texts, _named_rewards(run, modality), lambda words: code_reward(words) or _regressor_reward(modality, words)
+    )
 
 
-def recorded_wish(run: Run, modality: Modality, texts: Sequence[str]) -> RewardSum:
+def parse_recorded_rewards(run: Run, modality: Modality, texts: Sequence[str]) -> RewardSum:
     """Return the sum of what a run's record wishes for; it cannot make code run, or other folders be read.
 
     Raises:
-        UsageError: If it names code or another run, which the caller must give again, or as for `wish`.
+        UsageError: If it names code or another run, which the caller must give again, or as for `parse_rewards`.
     """
 
     def refuse(words: str) -> Reward:
@@ -59,10 +61,10 @@ def recorded_wish(run: Run, modality: Modality, texts: Sequence[str]) -> RewardS
             "this run's reward is code of yours, or another run", remedy=f"Give it again with --reward {words!r}"
         )
 
-    return parse_reward(texts, _named(run, modality), refuse)
+    return parse_reward(texts, _named_rewards(run, modality), refuse)
 
 
-def _named(run: Run, modality: Modality) -> dict[str, RewardFactory]:
+def _named_rewards(run: Run, modality: Modality) -> dict[str, RewardFactory]:
     """Return the rewards that data have by themselves, or by the judge of their run."""
     named = image_rewards(modality)
     if (images := modality.view(Images)) is not None and images.classes:
@@ -74,7 +76,7 @@ def _named(run: Run, modality: Modality) -> dict[str, RewardFactory]:
     return named
 
 
-def without_gradient(model: Model, wanted: RewardSum, texts: Sequence[str]) -> list[str]:
+def nondifferentiable_rewards(model: Model, reward: RewardSum, texts: Sequence[str]) -> list[str]:
     """Return those of the wishes that cannot be followed, tried on two samples.
 
     Raises:
@@ -83,41 +85,41 @@ def without_gradient(model: Model, wanted: RewardSum, texts: Sequence[str]) -> l
     pairs = model.sample_pairs(2, Rng(0).fold_in("trial"))
     x = tree_map(lambda leaf: leaf.requires_grad_() if leaf.is_floating_point() else leaf, pairs["x_1"])
     modality = model.spec.modality
-    found = [
-        _tried(text, StateReward(term, modality), x, pairs["given"])
-        for text, term in zip(texts, wanted.terms, strict=True)
+    values_of_terms = [
+        _evaluate_term(text, StateReward(term, modality), x, pairs["given"])
+        for text, term in zip(texts, reward.terms, strict=True)
     ]
-    return [text for text, values in zip(texts, found, strict=True) if not values.requires_grad]
+    return [text for text, values in zip(texts, values_of_terms, strict=True) if not values.requires_grad]
 
 
-def _tried(text: str, reward: StateReward, x: State, given: Cond) -> Tensor:
+def _evaluate_term(text: str, reward: StateReward, x: State, cond: Cond) -> Tensor:
     """Return one of the rewards, and say which it is where it fails."""
     try:
-        return evaluate_reward(reward, x, given)
+        return evaluate_reward(reward, x, cond)
     except InputError as error:
         raise error.with_context(place=text) from error
 
 
 @dataclass(frozen=True, eq=False)
-class Told:
+class RegressorReward:
     """A number that a regressor tells of values, in the units of its target."""
 
-    oracle: TrainedRegressor
-    place: int
+    regressor: TrainedRegressor
+    index: int
     """Which of its numbers."""
 
-    def __call__(self, values: State, given: Cond) -> Tensor:
+    def __call__(self, values: State, cond: Cond) -> Tensor:
         """Return it."""
-        return self.oracle(values, given)[:, self.place]
+        return self.regressor(values, cond)[:, self.index]
 
 
-def _told(modality: Modality, words: str) -> Reward | None:
+def _regressor_reward(modality: Modality, words: str) -> Reward | None:
     """Return what the run of a regressor tells, from `RUN`, `RUN:NAME` or `RUN=CLASS,CLASS`; None if there is none."""
     readings = ((words, "", ""), words.rpartition(":"), words.rpartition("="))
-    found = next((one for one in readings if one[0] and (pathlib.Path(one[0]) / "model.json").is_file()), None)
-    if found is None:
+    match = next((one for one in readings if one[0] and (pathlib.Path(one[0]) / "model.json").is_file()), None)
+    if match is None:
         return None
-    folder, between, rest = found
+    folder, between, rest = match
     try:
         oracle = TrainedRegressor(load_model(open_run(folder)), modality)
     except UsageError as error:
@@ -129,16 +131,16 @@ def _told(modality: Modality, words: str) -> Reward | None:
         raise UsageError.unknown_name("reward", rest, target.names, alternatives=f", as {folder}:NAME")
     if rest and rest not in target.names:
         raise UsageError.unknown_name("reward", rest, target.names, file=folder)
-    return Told(oracle, target.names.index(rest) if rest else 0)
+    return RegressorReward(oracle, target.names.index(rest) if rest else 0)
 
 
 def _of_classes(folder: str, oracle: TrainedRegressor, words: str) -> ClassReward:
     """Return how sure a classifier is of some classes."""
-    classes, wanted = oracle.target.classes, words.split(",")
-    wrong = [name for name in wanted if name not in classes]
+    classes, names = oracle.target.classes, words.split(",")
+    wrong = [name for name in names if name not in classes]
     if wrong:
         raise UsageError.unknown_name("reward", wrong[0], classes, alternatives=f", as {folder}=CLASS")
-    return ClassReward(oracle, tuple(classes.index(name) for name in wanted))
+    return ClassReward(oracle, tuple(classes.index(name) for name in names))
 
 
 def _class(run: Run, modality: Images, words: str) -> ClassReward:
@@ -165,7 +167,7 @@ class _Logits:
     def __init__(self, judge: Judge) -> None:
         self.judge = judge
 
-    def __call__(self, values: Tensor, given: Cond) -> Tensor:
+    def __call__(self, values: Tensor, cond: Cond) -> Tensor:
         weight = self.judge.network.head.weight
         if weight.device != values.device:
             self.judge.network.to(values.device)

@@ -16,8 +16,8 @@ from feller.data.images.image_loading import ENDINGS as PICTURES
 from feller.data.loading.dataset_reader import read
 from feller.data.points.named_spaces import FLAT
 
-NAMES = ("congestion", "density", "entropy", "surface=FILE", "valleys=FILE")
-SURFACES = ("surface=", "valleys=")
+COST_NAMES = ("congestion", "density", "entropy", "surface=FILE", "valleys=FILE")
+SURFACE_PREFIXES = ("surface=", "valleys=")
 _TERM = re.compile(r"\s*(?:(?P<factor>-?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*\*\s*)?(?P<name>.+?)\s*")
 
 _BETWEEN = re.compile(r"\s*\+\s*|(?<!\*)\s+(?!\*)")
@@ -42,7 +42,7 @@ def walls_of(texts: Sequence[str], frame: tuple[float, ...] = ()) -> tuple[Image
     return tuple(ImageWalls.from_image(read_grey(picture), frame_at(frame)) for picture in pictures_of(texts))
 
 
-def frame_of(texts: Sequence[str], frame: tuple[float, ...] = ()) -> Extent | None:
+def common_frame(texts: Sequence[str], frame: tuple[float, ...] = ()) -> Extent | None:
     """Return the rectangle that all pictures among costs share, beyond which there is wall; None without any."""
     shapes = [read_grey(picture).shape for picture in pictures_of(texts)]
     if not shapes or frame:
@@ -53,12 +53,12 @@ def frame_of(texts: Sequence[str], frame: tuple[float, ...] = ()) -> Extent | No
 def surface_of(texts: Sequence[str]) -> Float[Tensor, "n 3"] | None:
     """Return the points of the first surface among costs; None without any."""
     for name in names_of(texts):
-        if name.startswith(SURFACES):
+        if name.startswith(SURFACE_PREFIXES):
             return read(name.partition("=")[2], space=FLAT).values.double()
     return None
 
 
-def changed(texts: Sequence[str], code: Sequence[str]) -> tuple[str, ...]:
+def changed_pictures(texts: Sequence[str], code: Sequence[str]) -> tuple[str, ...]:
     """Return the pictures among costs that are gone, or not what they were when their hashes were noted."""
     return tuple(str(one) for one in pictures_of(texts) if not one.is_file() or fingerprint(one) not in code)
 
@@ -76,14 +76,14 @@ def names_of(texts: Sequence[str]) -> list[str]:
 
 def pictures_of(texts: Sequence[str]) -> list[pathlib.Path]:
     """Return the pictures of walls among costs."""
-    names = [name for name in names_of(texts) if not is_code_reference(name) and not name.startswith(SURFACES)]
+    names = [name for name in names_of(texts) if not is_code_reference(name) and not name.startswith(SURFACE_PREFIXES)]
     return [pathlib.Path(name) for name in names if pathlib.Path(name).suffix.lower() in PICTURES]
 
 
 def _file(name: str) -> pathlib.Path | None:
     if is_code_reference(name):
         return None if name.startswith(MEMORY_PREFIX) else pathlib.Path(name.rpartition(":")[0])
-    if name.startswith(SURFACES):
+    if name.startswith(SURFACE_PREFIXES):
         return pathlib.Path(name.partition("=")[2])
     return pathlib.Path(name)
 
@@ -97,8 +97,8 @@ def _check_alone(text: str) -> None:
 
 def _means(name: str) -> bool:
     """Tell whether a name looks like that of a cost."""
-    known = is_code_reference(name) or name.startswith(SURFACES) or name in NAMES
-    return known or pathlib.Path(name).suffix.lower() in PICTURES
+    is_named = is_code_reference(name) or name.startswith(SURFACE_PREFIXES) or name in COST_NAMES
+    return is_named or pathlib.Path(name).suffix.lower() in PICTURES
 
 
 def check_kind(name: str) -> None:

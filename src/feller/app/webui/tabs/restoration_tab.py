@@ -11,10 +11,19 @@ from torch import Tensor
 
 from feller.app.config import SampleConfig, SteerConfig
 from feller.app.options import config_of
-from feller.app.reporter import Tell
+from feller.app.reporter import Reporter
 from feller.app.webui.loaded_run import LoadedRun
-from feller.app.webui.sample_views import picture, place_in, save_picture
-from feller.app.webui.tab import Answers, Kind, PageContext, Result, Tab, condition_controls, given, guidance
+from feller.app.webui.sample_views import draw_picture, sample_path, save_picture
+from feller.app.webui.tab import (
+    Answers,
+    OutputKind,
+    PageContext,
+    Tab,
+    TabResult,
+    condition_controls,
+    conditions_from,
+    guidance_from,
+)
 from feller.app.webui.widgets import MAX_SEED, check_picture, choice, number, seed
 from feller.app.webui.widgets import picture as picture_upload
 from feller.app.workflows.sample import sample
@@ -39,9 +48,9 @@ OPERATORS = {
 """What happens to a picture -> the operator of `feller steer`; one's own are code, which no visitor names."""
 
 
-def any_sample(run: LoadedRun, modality: Images, room: pathlib.Path) -> Dataset:
+def random_sample(run: LoadedRun, modality: Images, room: pathlib.Path) -> Dataset:
     """Draw one picture, another each time, in few calls."""
-    out, seed = str(place_in(room, modality)), secrets.randbelow(MAX_SEED)
+    out, seed = str(sample_path(room, modality)), secrets.randbelow(MAX_SEED)
     return sample(run.run, config_of(SampleConfig, n=1, out=out, overwrite=True, calls=16, seed=seed)).dataset
 
 
@@ -51,8 +60,14 @@ def at_size(image: Image.Image, modality: Images) -> Image.Image:
     return image.convert("RGB").convert(mode).resize((modality.width, modality.height), Image.Resampling.BOX)
 
 
-def explain(
-    run: LoadedRun, modality: Images, file: pathlib.Path, operator: str, answers: Answers, tell: Tell, **more: Any
+def solve_inverse(
+    run: LoadedRun,
+    modality: Images,
+    file: pathlib.Path,
+    operator: str,
+    answers: Answers,
+    reporter: Reporter,
+    **more: Any,
 ) -> Any:
     """Return what the model finds to explain a measurement, whose samples lie beside its file.
 
@@ -62,10 +77,10 @@ def explain(
         file: What was measured.
         operator: How, as `feller steer` names it.
         answers: How many, conditions, guidance and seed, as they were set.
-        tell: Hears how it goes.
+        reporter: Hears how it goes.
         more: Other options of `SteerConfig`.
     """
-    from feller.app.workflows.steering.inverse_problems import observe  # takes long to load
+    from feller.app.workflows.steering.inverse_problems import solve_inverse_problem  # takes long to load
 
     config = config_of(
         SteerConfig,
@@ -73,13 +88,13 @@ def explain(
         operator=operator,
         n=answers["n"],
         method=METHOD,
-        out=str(place_in(file.parent, modality)),
-        given=given(answers, modality),
-        guidance=guidance(answers),
+        out=str(sample_path(file.parent, modality)),
+        given=conditions_from(answers, modality),
+        guidance=guidance_from(answers),
         seed=answers["seed"],
         **more,
     )
-    return observe(run.run, config, tell=tell)
+    return solve_inverse_problem(run.run, config, reporter=reporter)
 
 
 def operators_of(modality: Images) -> dict[str, str]:
@@ -95,31 +110,31 @@ def operators_of(modality: Images) -> dict[str, str]:
 
 def restore_tab(run: LoadedRun, page: PageContext) -> Tab | None:
     """Return the tab that spoils a picture and restores it."""
-    modality = run.restores
+    modality = run.restorable_images
     if modality is None or not (operators := operators_of(modality)):
         return None
 
-    def restore(answers: Answers, tell: Tell) -> Result:
-        from feller.app.workflows.steering.measurements import operator_of
+    def restore(answers: Answers, reporter: Reporter) -> TabResult:
+        from feller.app.workflows.steering.measurements import parse_operator
 
-        room, words = page.room(), operators[answers["operator"]]
-        sharp = _sharp(run, modality, check_picture(answers["observe"]), room)
-        measured = operator_of(words, None, tuple(sharp.shape[1:]))(sharp)
+        room, words = page.new_result_folder(), operators[answers["operator"]]
+        sharp = _original_image(run, modality, check_picture(answers["observe"]), room)
+        measured = parse_operator(words, None, tuple(sharp.shape[1:]))(sharp)
         np.save(room / "measured.npy", measured.numpy())
-        found = explain(run, modality, room / "measured.npy", words, answers, tell)
+        solution = solve_inverse(run, modality, room / "measured.npy", words, answers, reporter)
         shown = [save_picture(image_of(modality.as_bytes(sharp[0])), room, "The picture")]
         if measured.ndim == 4 and measured.shape[1] in (1, 3):
             shown.append(save_picture(image_of(modality.as_bytes(measured[0])), room, "What is left of it"))
-        shown += [picture(found.samples, room, "Restored"), picture(found.mean, room, "Mean of those")]
+        shown += [draw_picture(solution.samples, room, "Restored"), draw_picture(solution.mean, room, "Mean of those")]
         unit = "" if words.startswith("sums") else f" of {modality.levels} gray levels"
-        residual = found.numbers["residual"]
+        residual = solution.numbers["residual"]
         difference = "less than 0.01" if residual < 0.01 else f"{residual:.2f}"
-        said = f"What is left of the restored pictures differs from what was left by {difference}{unit} on average."
-        return Result(said=said, pictures=tuple(shown), files=(found.place,))
+        message = f"What is left of the restored pictures differs from what was left by {difference}{unit} on average."
+        return TabResult(message=message, pictures=tuple(shown), files=(solution.place,))
 
     return Tab(
         name="Restore",
-        about="Spoil a picture, and see which pictures of the model explain what is left of it. Without one of yours,"
+        description="Spoil a picture, and see which pictures of the model explain what is left of it. Without one of yours,"
         " it is a sample of the model.",
         controls={
             "observe": picture_upload("Picture"),
@@ -128,17 +143,17 @@ def restore_tab(run: LoadedRun, page: PageContext) -> Tab | None:
             **condition_controls(run),
             "seed": seed(),
         },
-        run=restore,
-        shows=(Kind.PICTURES, Kind.FILES),
+        handler=restore,
+        outputs=(OutputKind.PICTURES, OutputKind.FILES),
         button="Spoil and restore",
-        pictures=4,
+        max_pictures=4,
     )
 
 
-def _sharp(run: LoadedRun, modality: Images, file: pathlib.Path | None, room: pathlib.Path) -> Tensor:
+def _original_image(run: LoadedRun, modality: Images, file: pathlib.Path | None, room: pathlib.Path) -> Tensor:
     """Return a picture in the levels of the data, [1, c, h, w]."""
     if file is None:
-        return any_sample(run, modality, room).values.float().cpu()
+        return random_sample(run, modality, room).values.float().cpu()
     with Image.open(file, formats=FORMATS) as there:
         small = at_size(there, modality)
     levels = np.asarray(small, dtype=np.float32).reshape(modality.height, modality.width, modality.channels)

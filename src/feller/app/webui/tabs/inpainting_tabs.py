@@ -8,12 +8,12 @@ from PIL import Image
 
 from feller.app.config import SampleConfig
 from feller.app.options import config_of
-from feller.app.reporter import Tell
+from feller.app.reporter import Reporter
 from feller.app.webui.loaded_run import LoadedRun
-from feller.app.webui.sample_views import draw, kinds_of, picture, result_of, save_picture
-from feller.app.webui.tab import Answers, Kind, PageContext, Result, Tab, condition_controls
-from feller.app.webui.tabs.restoring import MAX_PICTURES, any_sample, at_size, explain
-from feller.app.webui.widgets import MARKS, canvas, cells, drawing, number, on_canvas, seed, text
+from feller.app.webui.sample_views import draw, draw_picture, kinds_of, save_picture, tab_result
+from feller.app.webui.tab import Answers, OutputKind, PageContext, Tab, TabResult, condition_controls
+from feller.app.webui.tabs.restoration_tab import MAX_PICTURES, at_size, random_sample, solve_inverse
+from feller.app.webui.widgets import BRUSH_COLOURS, canvas, canvas_value, cells, number, read_canvas, seed, text
 from feller.app.workflows.sample import sample
 from feller.core.errors import UsageError
 from feller.data.files.sample_folder import GAP
@@ -25,13 +25,13 @@ CANVAS = 400
 """Pixels of the longer side of what is drawn on, about."""
 
 
-def drawn_over(sent: Any) -> tuple[Image.Image, Image.Image]:
+def read_mask_canvas(sent: Any) -> tuple[Image.Image, Image.Image]:
     """Return the picture of a canvas and what is to be filled in of it, white on black.
 
     Raises:
         UsageError: If one of both is missing.
     """
-    below, mask = drawing(sent)
+    below, mask = read_canvas(sent)
     if below is None:
         raise UsageError("put a picture there first, your own or one of the model")
     if mask is None:
@@ -41,7 +41,7 @@ def drawn_over(sent: Any) -> tuple[Image.Image, Image.Image]:
 
 def picture_fill_tab(run: LoadedRun, page: PageContext) -> Tab | None:
     """Return the tab that fills in a part of a picture."""
-    modality = run.restores
+    modality = run.restorable_images
     if modality is None:
         return None
     small = (modality.width, modality.height)
@@ -50,75 +50,77 @@ def picture_fill_tab(run: LoadedRun, page: PageContext) -> Tab | None:
 
     def first() -> dict[str, Any]:
         """Return a sample, magnified."""
-        drawn = any_sample(run, modality, page.room())
-        shown = modality.show(drawn.values, drawn.given)
+        samples = random_sample(run, modality, page.new_result_folder())
+        shown = modality.show(samples.values, samples.given)
         inside = shown.crop((GAP, GAP, shown.width - GAP, shown.height - GAP))
-        return on_canvas(inside.resize(size, Image.Resampling.NEAREST))
+        return canvas_value(inside.resize(size, Image.Resampling.NEAREST))
 
-    def fill(answers: Answers, tell: Tell) -> Result:
-        room = page.room()
-        below, mask = drawn_over(answers["mask"])
+    def fill(answers: Answers, reporter: Reporter) -> TabResult:
+        room = page.new_result_folder()
+        below, mask = read_mask_canvas(answers["mask"])
         filled = np.asarray(mask.resize(small, Image.Resampling.BOX)) >= 128  # where half of a pixel is drawn over
-        seen, hole = at_size(below, modality), Image.fromarray(np.where(filled, 255, 0).astype(np.uint8))
-        seen.save(room / "seen.png")
+        observed, hole = at_size(below, modality), Image.fromarray(np.where(filled, 255, 0).astype(np.uint8))
+        observed.save(room / "seen.png")
         hole.save(room / "hole.png")
-        found = explain(run, modality, room / "seen.png", "inpaint", answers, tell, mask=str(room / "hole.png"))
-        asked = seen.convert("RGB")
-        asked.paste(MARKS[0], (0, 0), hole)
-        shown = (save_picture(asked, room, "What was asked"), picture(found.samples, room, "Filled in"))
-        return Result(pictures=shown, files=(found.place,))
+        solution = solve_inverse(
+            run, modality, room / "seen.png", "inpaint", answers, reporter, mask=str(room / "hole.png")
+        )
+        masked_image = observed.convert("RGB")
+        masked_image.paste(BRUSH_COLOURS[0], (0, 0), hole)
+        shown = (save_picture(masked_image, room, "What was asked"), draw_picture(solution.samples, room, "Filled in"))
+        return TabResult(pictures=shown, files=(solution.place,))
 
     return Tab(
         name="Fill in",
-        about="Draw over a part of a picture. It is made anew, and all else stays.",
+        description="Draw over a part of a picture. It is made anew, and all else stays.",
         controls={
             "mask": canvas("Picture", size, brush=max(size) // 10),
             "n": number("How many", 9, 1, MAX_PICTURES),
             **condition_controls(run),
             "seed": seed(),
         },
-        run=fill,
-        shows=(Kind.PICTURES, Kind.FILES),
+        handler=fill,
+        outputs=(OutputKind.PICTURES, OutputKind.FILES),
         button="Fill in",
-        pictures=2,
-        first=("mask", first),
+        max_pictures=2,
+        initial_value=("mask", first),
     )
 
 
 def text_fill_tab(run: LoadedRun, page: PageContext) -> Tab | None:
     """Return the tab that fills in gaps of a text, or goes on with it."""
-    if not run.is_plain or run.data(Text) is None:
+    if not run.is_sampled or run.modality_as(Text) is None:
         return None
 
-    def fill(answers: Answers, tell: Tell) -> Result:
-        return result_of(run, *draw(run, page, answers, tell, known=answers["known"]))
+    def fill(answers: Answers, reporter: Reporter) -> TabResult:
+        return tab_result(run, *draw(run, page, answers, reporter, known=answers["known"]))
 
     return Tab(
         name="Fill in",
-        about="Write a beginning, and the model goes on; or leave gaps, one underscore for each missing symbol.",
+        description="Write a beginning, and the model goes on; or leave gaps, one underscore for each missing symbol.",
         controls={
             "known": text("Text", example="ROMEO: What ____ is this?", lines=5),
-            "n": number("How many", 1, 1, run.display.most),
+            "n": number("How many", 1, 1, run.display.max_n),
             **condition_controls(run),
             "seed": seed(),
         },
-        run=fill,
-        shows=kinds_of(run),
+        handler=fill,
+        outputs=kinds_of(run),
         button="Go on, or fill in",
     )
 
 
 def row_fill_tab(run: LoadedRun, page: PageContext) -> Tab | None:
     """Return the tab that fills in cells of rows."""
-    modality = run.data(Table)
-    if not run.is_plain or modality is None:
+    modality = run.modality_as(Table)
+    if not run.is_sampled or modality is None:
         return None
     columns = tuple(
         column.name for column in modality.schema.written_columns if not isinstance(column, Identifier | FreeText)
     )
 
-    def fill(answers: Answers, tell: Tell) -> Result:
-        room = page.room()
+    def fill(answers: Answers, reporter: Reporter) -> TabResult:
+        room = page.new_result_folder()
         rows = [["" if cell is None else str(cell) for cell in row] for row in answers["complete"]]
         rows = [row for row in rows if any(map(str.strip, row))]
         if not rows:
@@ -126,15 +128,17 @@ def row_fill_tab(run: LoadedRun, page: PageContext) -> Tab | None:
         with (room / "partial.csv").open("w", encoding="utf-8", newline="") as file:
             csv.writer(file).writerows([columns, *rows])
         partial, out = str(room / "partial.csv"), str(room / "samples.csv")
-        drawn = sample(run.run, config_of(SampleConfig, out=out, complete=partial, seed=answers["seed"]), tell=tell)
-        return result_of(run, drawn.dataset, drawn.place)
+        result = sample(
+            run.run, config_of(SampleConfig, out=out, complete=partial, seed=answers["seed"]), reporter=reporter
+        )
+        return tab_result(run, result.dataset, result.path)
 
     return Tab(
         name="Fill in",
-        about="Type the cells that are known. Those that are empty are filled in, row by row.",
+        description="Type the cells that are known. Those that are empty are filled in, row by row.",
         controls={"complete": cells("Rows", columns, _example(modality, columns)), "seed": seed()},
-        run=fill,
-        shows=(Kind.TABLE, Kind.FILES),
+        handler=fill,
+        outputs=(OutputKind.TABLE, OutputKind.FILES),
         button="Fill in",
     )
 

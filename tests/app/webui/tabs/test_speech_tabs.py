@@ -5,7 +5,7 @@ import pathlib
 import numpy as np
 import pytest
 
-from feller.app.webui.tabs.speaking import GROUND, length_of, wave
+from feller.app.webui.tabs.speech_tabs import GROUND, length_of, wave
 
 soundfile = pytest.importorskip("soundfile")
 

@@ -7,10 +7,10 @@ import shutil
 import tempfile
 from typing import Any
 
-from feller.app.reporter import Tell, in_words
+from feller.app.reporter import Reporter, format_duration
 from feller.app.webui.loaded_run import LoadedRun
-from feller.app.webui.tab import Answers, Kind, PageContext, Picture, Result, Tab
-from feller.app.workflows.run_config import training_of
+from feller.app.webui.tab import Answers, CaptionedImage, OutputKind, PageContext, Tab, TabResult
+from feller.app.workflows.run_config import read_train_config
 from feller.core.errors import InputError
 from feller.core.serialization import read_json
 from feller.training.callbacks import read_metrics
@@ -24,29 +24,29 @@ def follow_tab(run: LoadedRun, page: PageContext) -> Tab:
     """Return the tab that looks at a fit again and again."""
     room = pathlib.Path(tempfile.mkdtemp(prefix="preview-", dir=page.folder))
 
-    def look(answers: Answers, tell: Tell) -> Result:
+    def look(answers: Answers, reporter: Reporter) -> TabResult:
         from feller.evaluation.report.loss_curve import loss_svg  # takes long to load
 
         rows = [row for row in read_metrics(run.run.metrics) if "step" in row]
         curve = [row for row in rows if "loss" in row]
         drawing = loss_svg(curve)
-        said, over = _status(run, rows)
-        said += "" if over else f"\n{AGAIN}"
-        return Result(said=said, drawing=drawing, pictures=_preview(run, room), over=over)
+        message, over = _status(run, rows)
+        message += "" if over else f"\n{AGAIN}"
+        return TabResult(message=message, drawing=drawing, pictures=_preview(run, room), is_finished=over)
 
     return Tab(
         name="Follow",
-        about="How the fit goes.",
+        description="How the fit goes.",
         controls={},
-        run=look,
-        shows=(Kind.DRAWING, Kind.PICTURES),
+        handler=look,
+        outputs=(OutputKind.DRAWING, OutputKind.PICTURES),
         button="Look again",
-        every=EVERY,
-        looks=True,
+        refresh_seconds=EVERY,
+        is_read_only=True,
     )
 
 
-def _preview(run: LoadedRun, room: pathlib.Path) -> tuple[Picture, ...]:
+def _preview(run: LoadedRun, room: pathlib.Path) -> tuple[CaptionedImage, ...]:
     """Return a copy of the preview, which the fit may replace at any moment."""
     there = run.run.preview
     if not there.is_file() or there.is_symlink():
@@ -56,7 +56,7 @@ def _preview(run: LoadedRun, room: pathlib.Path) -> tuple[Picture, ...]:
         for old in room.glob("preview-*.png"):
             old.unlink(missing_ok=True)
         shutil.copyfile(there, copy)
-    return (Picture("Preview", copy),)
+    return (CaptionedImage("Preview", copy),)
 
 
 def _status(run: LoadedRun, rows: list[dict[str, Any]]) -> tuple[str, bool]:
@@ -64,28 +64,31 @@ def _status(run: LoadedRun, rows: list[dict[str, Any]]) -> tuple[str, bool]:
     counters = {}
     with contextlib.suppress(InputError):
         counters = read_json(run.run.progress)
-    train = None if run.is_bridge else training_of(run.run)
+    train = None if run.is_bridge else read_train_config(run.run)
     last = {**counters, **(rows[-1] if rows else {})}
     saved, step = (int(max(found.get("step", 0) for found in group)) for group in ((counters,), (counters, last)))
     if not step:
         return f"{run.summary}: no step has been saved yet", False
     steps, minutes = (None, None) if train is None else (train.steps, train.minutes)
-    shares = [(saved, step, steps), (counters.get("seconds", 0.0), last.get("seconds", 0.0), 60 * (minutes or 0))]
-    done, now = next(((first / whole, later / whole) for first, later, whole in shares if whole), (0.0, 0.0))
+    progress_pairs = [
+        (saved, step, steps),
+        (counters.get("seconds", 0.0), last.get("seconds", 0.0), 60 * (minutes or 0)),
+    ]
+    done, now = next(((first / whole, later / whole) for first, later, whole in progress_pairs if whole), (0.0, 0.0))
     report = run.run.path / "report.html"
     fresh = report.is_file() and run.run.progress.is_file()
     if fresh and report.stat().st_mtime >= run.run.progress.stat().st_mtime and (run.is_bridge or done >= 1):
         return f"{run.summary}: finished after {step:,} steps; its report is under Reports", True
     if done >= 1:
-        how = f"is missing; make it with: feller evaluate {shlex.quote(run.folder)}"
-        how = "is being made" if run.run.is_locked else how
-        return f"{run.summary}: all {step:,} steps are done; its report {how}", False
+        report_status = f"is missing; make it with: feller evaluate {shlex.quote(run.folder)}"
+        report_status = "is being made" if run.run.is_locked else report_status
+        return f"{run.summary}: all {step:,} steps are done; its report {report_status}", False
     parts = [f"step {step:,}"]
     if steps and now <= 1:
         parts = [f"step {step:,} of {steps:,}", f"{int(100 * now)} %"]
     if run.run.is_locked and 0 < now <= 1 and "seconds" in last:
-        left = in_words(last["seconds"] * (1 - now) / now)
-        parts.append(f"about {left} of fitting left, and then its report")
+        remaining = format_duration(last["seconds"] * (1 - now) / now)
+        parts.append(f"about {remaining} of fitting left, and then its report")
     parts += [f"loss {last['loss']:.4g}"] if "loss" in last else []
     weights = "" if run.run.ema_weights.is_file() else "; weights are not saved yet"
     idle = "" if run.run.is_locked else "; nobody works on it now"

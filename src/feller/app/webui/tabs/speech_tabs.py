@@ -10,10 +10,19 @@ from PIL import Image, ImageDraw
 
 from feller.app.config import SampleConfig
 from feller.app.options import config_of
-from feller.app.reporter import Tell
+from feller.app.reporter import Reporter
 from feller.app.webui.loaded_run import LoadedRun
-from feller.app.webui.tab import Answers, Kind, PageContext, Picture, Result, Tab, guidance, guidance_control
-from feller.app.webui.widgets import canvas, choice, drawing, number, on_canvas, seed, sound, text
+from feller.app.webui.tab import (
+    Answers,
+    CaptionedImage,
+    OutputKind,
+    PageContext,
+    Tab,
+    TabResult,
+    guidance_control,
+    guidance_from,
+)
+from feller.app.webui.widgets import canvas, canvas_value, choice, number, read_canvas, seed, sound, text
 from feller.app.workflows.speech.sample_speech import utter
 from feller.app.workflows.speech.synthesize import GUIDANCE
 from feller.core.errors import InputError, UsageError
@@ -29,7 +38,7 @@ def wave(path: pathlib.Path, size: tuple[int, int]) -> Image.Image:
     Raises:
         InputError: If it is no sound.
     """
-    samples = _samples(path)[0]
+    samples = _read_audio(path)[0]
     width, height = size
     image = Image.new("RGB", size, GROUND)
     pen, top = ImageDraw.Draw(image), max(float(np.abs(samples).max(initial=0.0)), 1e-9)
@@ -44,24 +53,24 @@ def wave(path: pathlib.Path, size: tuple[int, int]) -> Image.Image:
 
 def length_of(path: pathlib.Path) -> float:
     """Return the seconds of a recording."""
-    samples, rate = _samples(path)
+    samples, rate = _read_audio(path)
     return len(samples) / rate
 
 
-def _samples(path: pathlib.Path) -> tuple[np.ndarray, int]:
+def _read_audio(path: pathlib.Path) -> tuple[np.ndarray, int]:
     from feller.data.speech.audio_io import read_sound  # needs what speech needs
 
-    found = read_sound(path).sound
-    return np.asarray(found.samples, dtype=np.float64), found.sample_rate
+    sound = read_sound(path).sound
+    return np.asarray(sound.samples, dtype=np.float64), sound.sample_rate
 
 
 REFUSED, SPELLED = "are refused", "are said letter by letter"
-ROUNDED = 0.01
+SPAN_TOLERANCE = 0.01
 """Seconds by which a span may be longer than its recording, of which people see two digits."""
 MAX_SECONDS = 600.0
 """Of a recording in which a span is marked."""
-OLD, OLD_SAID = "Recording", "What is said in it"
-VOICE_SAID, STYLE_SAID = "What is said in that recording", "What is said in that one"
+RECORDING_LABEL, TRANSCRIPT_LABEL = "Recording", "What is said in it"
+VOICE_TRANSCRIPT_LABEL, STYLE_TRANSCRIPT_LABEL = "What is said in that recording", "What is said in that one"
 STYLE = "In the voice and manner of"
 """Labels, which messages quote."""
 WAVE = (640, 120)
@@ -78,52 +87,54 @@ def _speech_tab(run: LoadedRun, page: PageContext, controls: dict[str, Any], req
         request: Answers -> options of what is said, and a line about it.
         more: Name, button and what it does, in words, of the tab.
     """
-    speech = run.data(Speech)
+    speech = run.modality_as(Speech)
     if speech is None or speech.duration_regressor is None:
         return None
     spelled = {}
     if speech.inventory.english:  # only the words of English are looked for in a dictionary
         spelled = {"spell": choice("Words that the dictionary lacks", (REFUSED, SPELLED))}
 
-    def say(answers: Answers, tell: Tell) -> Result:
-        options, said = request(answers)
-        options |= {"spell": answers.get("spell") == SPELLED, "out": str(page.room() / "speech.wav")}
-        config = config_of(SampleConfig, guidance=guidance(answers), seed=answers["seed"], **options)
-        _, file = utter(run.run, config, tell=tell)
-        shown = (Picture("Its spectrogram", file.with_suffix(".png")),)
-        return Result(said=said, sounds=(file,), pictures=shown, files=(file,))
+    def synthesize(answers: Answers, reporter: Reporter) -> TabResult:
+        options, message = request(answers)
+        options |= {"spell": answers.get("spell") == SPELLED, "out": str(page.new_result_folder() / "speech.wav")}
+        config = config_of(SampleConfig, guidance=guidance_from(answers), seed=answers["seed"], **options)
+        _, file = utter(run.run, config, reporter=reporter)
+        shown = (CaptionedImage("Its spectrogram", file.with_suffix(".png")),)
+        return TabResult(message=message, sounds=(file,), pictures=shown, files=(file,))
 
     hint = "1 is plain, more follows text and voice more sharply."
-    weight = guidance_control(hint, most=5.0, value=GUIDANCE)
+    weight = guidance_control(hint, maximum=5.0, value=GUIDANCE)
     return Tab(
         controls={**controls, **spelled, "guidance": weight, "seed": seed()},
-        run=say,
-        shows=(Kind.SOUNDS, Kind.PICTURES, Kind.FILES),
+        handler=synthesize,
+        outputs=(OutputKind.SOUNDS, OutputKind.PICTURES, OutputKind.FILES),
         **more,
     )
 
 
-def _recording(file: str | None, said: str, what: str = OLD, said_in: str = OLD_SAID) -> tuple[str, str]:
+def _recording(
+    file: str | None, transcript: str, what: str = RECORDING_LABEL, transcript_label: str = TRANSCRIPT_LABEL
+) -> tuple[str, str]:
     """Return a recording and what is said in it, both of which are needed.
 
     Args:
         file: The recording.
-        said: What was typed.
+        transcript: What was typed.
         what: Label of the former.
-        said_in: Label of the latter.
+        transcript_label: Label of the latter.
     """
     if file is None:
         raise UsageError("upload a recording first", place=what)
-    if not said.strip():
-        raise UsageError(f'type the words of the recording into "{said_in}"')
-    return file, said.strip()
+    if not transcript.strip():
+        raise UsageError(f'type the words of the recording into "{transcript_label}"')
+    return file, transcript.strip()
 
 
-def say_tab(run: LoadedRun, page: PageContext) -> Tab | None:
+def text_to_speech_tab(run: LoadedRun, page: PageContext) -> Tab | None:
     """Return the tab that says a text."""
 
     def request(answers: Answers) -> tuple[dict[str, Any], str]:
-        voice = answers["voice"] and _recording(answers["voice"], answers["said"], "Voice", VOICE_SAID)
+        voice = answers["voice"] and _recording(answers["voice"], answers["said"], "Voice", VOICE_TRANSCRIPT_LABEL)
         return {"text": answers["text"], "voice": voice or (), "speed": answers["speed"]}, ""
 
     return _speech_tab(
@@ -132,8 +143,8 @@ def say_tab(run: LoadedRun, page: PageContext) -> Tab | None:
         {
             "text": text("Text", example="The rest is silence.", lines=3),
             "voice": sound("Voice"),
-            "said": text(VOICE_SAID),
-            "speed": number("Speed", 1.0, 0.5, 2.0, whole=False),
+            "said": text(VOICE_TRANSCRIPT_LABEL),
+            "speed": number("Speed", 1.0, 0.5, 2.0, is_integer=False),
         },
         request,
         name="Say",
@@ -152,8 +163,8 @@ def edit_tab(run: LoadedRun, page: PageContext) -> Tab | None:
         run,
         page,
         {
-            "edit": sound(OLD),
-            "said": text(OLD_SAID),
+            "edit": sound(RECORDING_LABEL),
+            "said": text(TRANSCRIPT_LABEL),
             "text": text("What it shall say instead, all of it", lines=2),
         },
         request,
@@ -173,7 +184,7 @@ def denoise_tab(run: LoadedRun, page: PageContext) -> Tab | None:
 
     def draw_wave(file: str | None) -> Any:
         try:
-            return None if file is None else on_canvas(wave(pathlib.Path(file), WAVE))
+            return None if file is None else canvas_value(wave(pathlib.Path(file), WAVE))
         except (InputError, UsageError):
             return None  # the button says so
 
@@ -182,8 +193,8 @@ def denoise_tab(run: LoadedRun, page: PageContext) -> Tab | None:
         run,
         page,
         {
-            "denoise": sound(OLD),
-            "said": text(OLD_SAID),
+            "denoise": sound(RECORDING_LABEL),
+            "said": text(TRANSCRIPT_LABEL),
             "span": canvas("Mark the part here", WAVE, brush=min(WAVE) // 3, own=False, elem_class="wave"),
             "begin": number("Or from, in seconds", 0.5, hint="Where nothing is drawn.", **seconds),
             "end": number("To, in seconds", 1.0, **seconds),
@@ -193,7 +204,7 @@ def denoise_tab(run: LoadedRun, page: PageContext) -> Tab | None:
         about="Mark the part of a recording that is disturbed. It is said again from its words and what is around it.",
         button="Say it again",
     )
-    return tab and replace(tab, follows={"span": ("denoise", draw_wave)})
+    return tab and replace(tab, dependent_controls={"span": ("denoise", draw_wave)})
 
 
 def span(answers: Answers, length: float) -> tuple[float, float]:
@@ -206,14 +217,14 @@ def span(answers: Answers, length: float) -> tuple[float, float]:
     Raises:
         UsageError: If what is typed does not end after it begins, or ends after the recording.
     """
-    below, mask = drawing(answers["span"])
+    below, mask = read_canvas(answers["span"])
     if below is not None and mask is not None and (box := mask.getbbox()) is not None:
         begin, end = (round(length * x / below.width, 3) for x in (box[0], box[2]))
         return begin, min(end, length)
     begin, end = answers["begin"], answers["end"]
     if begin >= end:
         raise UsageError("the span to end after it begins", f"{begin:g} to {end:g} seconds")
-    if end > length + ROUNDED:
+    if end > length + SPAN_TOLERANCE:
         raise UsageError(
             f"the recording is {length:.2f} seconds long", found=f"a span from {begin:g} to {end:g} seconds"
         )
@@ -225,13 +236,18 @@ def restyle_tab(run: LoadedRun, page: PageContext) -> Tab | None:
 
     def request(answers: Answers) -> tuple[dict[str, Any], str]:
         content = _recording(answers["content"], answers["said"])
-        style = answers["style"] and _recording(answers["style"], answers["style_said"], STYLE, STYLE_SAID)
+        style = answers["style"] and _recording(answers["style"], answers["style_said"], STYLE, STYLE_TRANSCRIPT_LABEL)
         return {"content": content, "style": style or ()}, ""
 
     return _speech_tab(
         run,
         page,
-        {"content": sound(OLD), "said": text(OLD_SAID), "style": sound(STYLE), "style_said": text(STYLE_SAID)},
+        {
+            "content": sound(RECORDING_LABEL),
+            "said": text(TRANSCRIPT_LABEL),
+            "style": sound(STYLE),
+            "style_said": text(STYLE_TRANSCRIPT_LABEL),
+        },
         request,
         name="Restyle",
         about="Say a recording again, as it was timed, in the voice and manner of another; without one, in any voice.",

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from feller.core.errors import UsageError
 from feller.core.run_folder import Run
 
-KEY = "bridged"
+BRIDGE_KEY = "bridged"
 """In the record of a run: what was asked of a bridge."""
 
 
@@ -15,7 +15,7 @@ def is_bridge(run: Run) -> bool:
     Raises:
         InputError: If its record is missing or damaged.
     """
-    return run.read_record(run.recipe).get(KEY) is not None
+    return run.read_record(run.recipe).get(BRIDGE_KEY) is not None
 
 
 def refuse_bridge(run: Run, what: str) -> None:

@@ -3,19 +3,28 @@
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from feller.app.reporter import Tell
+from feller.app.reporter import Reporter
 from feller.app.webui.loaded_run import LoadedRun
 from feller.app.webui.sample_views import draw, enlarge
-from feller.app.webui.tab import Answers, Kind, PageContext, Picture, Result, Tab, TextTable, condition_controls
+from feller.app.webui.tab import (
+    Answers,
+    CaptionedImage,
+    OutputKind,
+    PageContext,
+    Tab,
+    TabResult,
+    TextTable,
+    condition_controls,
+)
 from feller.app.webui.widgets import number, seed
 from feller.core.pytree import State
 from feller.data.modality import Modality
 from feller.data.text.modality import Text
 
-CALLS = 32
-LAST = 1500
+DEFAULT_NFE = 32
+LAST_FRAME_MS = 1500
 """Milliseconds for which the end is shown."""
-EACH = 120
+FRAME_MS = 120
 """And each time before."""
 BAND, LETTER, GAP = 28, 16, 8
 """Height of the band that the time stands in, of its letters, and how far it is from the edge, in pixels."""
@@ -25,37 +34,41 @@ MISSING = "·"
 
 def watch_tab(run: LoadedRun, page: PageContext) -> Tab | None:
     """Return the tab that shows samples on their way."""
-    most, text = run.display.watched, run.data(Text)
-    if run.modality is None or not (run.is_plain and run.in_time and most):
+    most, text = run.display.max_animated, run.modality_as(Text)
+    if run.modality is None or not (run.is_sampled and run.in_time and most):
         return None
     modality: Modality = run.modality
 
-    def watch(answers: Answers, tell: Tell) -> Result:
+    def watch(answers: Answers, reporter: Reporter) -> TabResult:
         from feller.evaluation.report.embedded_picture import make_animation  # takes long to load
 
-        way: list[tuple[float, State]] = []
+        trajectory: list[tuple[float, State]] = []
         calls = answers["calls"]
-        drawn, file = draw(run, page, {"n": 1, **answers}, tell, calls=calls, seen=lambda t, x: way.append((t, x)))
+        samples, file = draw(
+            run, page, {"n": 1, **answers}, reporter, calls=calls, seen=lambda t, x: trajectory.append((t, x))
+        )
         if text is not None:
-            return Result(table=TextTable(("time", "text"), tuple((f"{t:.2f}", partly(text, x)) for t, x in way)))
-        states = [(t, modality.show(modality.decode(modality.fill_undecided(x)), drawn.given)) for t, x in way]
+            return TabResult(
+                table=TextTable(("time", "text"), tuple((f"{t:.2f}", partial_text(text, x)) for t, x in trajectory))
+            )
+        states = [(t, modality.show(modality.decode(modality.fill_undecided(x)), samples.given)) for t, x in trajectory]
         frames = [with_time(enlarge(shown), t) for t, shown in states]
-        film = make_animation(frames, [*[EACH] * (len(frames) - 1), LAST], frames[-1])
+        film = make_animation(frames, [*[FRAME_MS] * (len(frames) - 1), LAST_FRAME_MS], frames[-1])
         path = file.with_name("forming.webp")
         path.write_bytes(film.data)
-        return Result(pictures=(Picture("From noise to data", path),), files=(path, file))
+        return TabResult(pictures=(CaptionedImage("From noise to data", path),), files=(path, file))
 
     return Tab(
         name="Watch",
-        about="See how samples form, from noise at time 0 to data at time 1.",
+        description="See how samples form, from noise at time 0 to data at time 1.",
         controls={
             **({} if text else {"n": number("How many", 300 if most > 300 else 9, 1, most)}),
-            "calls": number("Calls", CALLS, 4, 100, hint=f"One {'line' if text else 'picture'} for each step."),
+            "calls": number("Calls", DEFAULT_NFE, 4, 100, hint=f"One {'line' if text else 'picture'} for each step."),
             **condition_controls(run),
             "seed": seed(),
         },
-        run=watch,
-        shows=(Kind.TABLE,) if text else (Kind.PICTURES, Kind.FILES),
+        handler=watch,
+        outputs=(OutputKind.TABLE,) if text else (OutputKind.PICTURES, OutputKind.FILES),
         button="Watch",
     )
 
@@ -68,7 +81,7 @@ def with_time(frame: Image.Image, t: float) -> Image.Image:
     return whole
 
 
-def partly(modality: Text, x: Tensor) -> str:
+def partial_text(modality: Text, x: Tensor) -> str:
     """Return the first of some texts, with a dot for each symbol that is not decided yet."""
     words, run = "", []
     for symbol in x[0].tolist():

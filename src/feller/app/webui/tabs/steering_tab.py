@@ -5,19 +5,19 @@ from collections.abc import Mapping
 from typing import Any
 
 from feller.app.config import SteerConfig
-from feller.app.reporter import Tell
-from feller.app.webui.loaded_run import LoadedRun, last_part
-from feller.app.webui.sample_views import draw, kinds_of, pictures, place_in, read_rows
+from feller.app.reporter import Reporter
+from feller.app.webui.loaded_run import LoadedRun, file_name
+from feller.app.webui.sample_views import draw, draw_picture_pair, kinds_of, read_rows, sample_path
 from feller.app.webui.tab import (
     Answers,
-    Kind,
+    OutputKind,
     PageContext,
-    Result,
     Tab,
+    TabResult,
     TextTable,
     condition_controls,
-    given,
-    guidance,
+    conditions_from,
+    guidance_from,
 )
 from feller.app.webui.widgets import choice, number, seed, visible
 from feller.control.rewards.molecule_rewards import PROPERTIES
@@ -31,10 +31,10 @@ from feller.data.points.euclidean_points import Points
 MAX_SAMPLES = 16
 """Each has a search of its own."""
 STEPS, MAX_STEPS = 20, 50
-INK, NEAR = "ink", "ink as set below"
+INK, TARGET_INK = "ink", "ink as set below"
 USUAL_INK = 0.4
 """Mean level that is wished for at first, of 0 to 1: bold digits, whose own mean is 0.31."""
-BEHIND = 1000
+BACKGROUND_POINTS = 1000
 """Points that are seen behind those that were steered."""
 ENDLESS = (
     "Without a value to end at, wishes such as plain ink go on until pictures are blots. Compressibility is minus the"
@@ -43,19 +43,19 @@ ENDLESS = (
 OFFER = "Whoever starts this page with `feller serve` can offer such a wish, which is then in the list."
 
 
-def rewards_of(run: LoadedRun, modality: Modality, named: tuple[str, ...]) -> dict[str, str]:
+def rewards_of(run: LoadedRun, modality: Modality, offered: tuple[str, ...]) -> dict[str, str]:
     """Return rewards in words, by what people call them; those that were named come first."""
     plain = image_rewards(modality)
-    own = {NEAR: f"{INK} == {{{INK}:g}}"} if INK in plain else {}
+    own = {TARGET_INK: f"{INK} == {{{INK}:g}}"} if INK in plain else {}
     own |= {name: name for name in plain}
     own |= {f"less {name}": f"-1 * {name}" for name in plain}
-    if run.data(Molecules) is not None and importlib.util.find_spec("rdkit") is not None:
+    if run.modality_as(Molecules) is not None and importlib.util.find_spec("rdkit") is not None:
         own |= {f"{name} (rdkit)": f"rdkit={name}" for name in PROPERTIES}
-    if run.data(Crystals) is not None and importlib.util.find_spec("chgnet") is not None:
+    if run.modality_as(Crystals) is not None and importlib.util.find_spec("chgnet") is not None:
         own |= {"low energy (CHGNet)": "-1 * chgnet=energy"}
-    if (images := run.data(Images)) is not None and run.run.judge.is_file():
+    if (images := run.modality_as(Images)) is not None and run.run.judge.is_file():
         own |= {f"class {name}": f"class={name}" for name in images.classes if "," not in name}
-    return {**{last_part(words): words for words in named}, **own}
+    return {**{file_name(words): words for words in offered}, **own}
 
 
 def steer_tab(run: LoadedRun, page: PageContext) -> Tab | None:
@@ -64,42 +64,42 @@ def steer_tab(run: LoadedRun, page: PageContext) -> Tab | None:
     if not run.is_differentiable or modality is None or not (rewards := rewards_of(run, modality, page.rewards)):
         return None
 
-    def search(answers: Answers, tell: Tell) -> Result:
-        from feller.app.workflows.steering.reward_search import follow  # takes long to load
+    def search(answers: Answers, reporter: Reporter) -> TabResult:
+        from feller.app.workflows.steering.reward_search import search_reward  # takes long to load
 
-        room, conditions, weight = page.room(), given(answers, modality), guidance(answers)
+        room, conditions, weight = page.new_result_folder(), conditions_from(answers, modality), guidance_from(answers)
         words = rewards[answers["reward"]]
-        words = words.format(**{INK: answers[INK]}) if answers["reward"] == NEAR else words
+        words = words.format(**{INK: answers[INK]}) if answers["reward"] == TARGET_INK else words
         behind = None
-        if run.data(Points) is not None:
-            many = {"seed": answers["seed"], "n": BEHIND}
-            behind, _ = draw(run, page, many, tell, given=conditions, guidance=weight)
+        if run.modality_as(Points) is not None:
+            many = {"seed": answers["seed"], "n": BACKGROUND_POINTS}
+            behind, _ = draw(run, page, many, reporter, given=conditions, guidance=weight)
         config = SteerConfig(
             reward=words,
             n=answers["n"],
-            out=str(place_in(room, modality)),
+            out=str(sample_path(room, modality)),
             given=conditions,
             guidance=weight,
             steps=answers["steps"],
             seed=answers["seed"],
         )
-        found = follow(run.run, config, tell=tell)
+        result = search_reward(run.run, config, reporter=reporter)
         endless = is_user_reward(words) and not any(side in words for side in BOUND_VIOLATIONS)
-        more = {"said": OFFER if endless else "", "numbers": _numbers(found.numbers), "files": (found.place,)}
+        more = {"said": OFFER if endless else "", "numbers": _numbers(result.numbers), "files": (result.path,)}
         if run.display.form == "table":
-            return Result(table=read_rows(found.place), **more)
+            return TabResult(table=read_rows(result.path), **more)
         grey = "" if behind is None else ", and any samples in grey"
         captions = tuple(f"{caption}{grey}" for caption in ("Before", "Steered"))
-        return Result(pictures=pictures((found.before, found.samples), room, captions, behind), **more)
+        return TabResult(pictures=draw_picture_pair((result.unsteered, result.samples), room, captions, behind), **more)
 
-    controls = {"reward": choice("Wish", tuple(rewards), hint=ENDLESS if NEAR in rewards else "")}
-    if NEAR in rewards:
+    controls = {"reward": choice("Wish", tuple(rewards), hint=ENDLESS if TARGET_INK in rewards else "")}
+    if TARGET_INK in rewards:
         hint = "Mean level, from 0, black, to 1, white, that pictures are to come near."
-        first = next(iter(rewards)) == NEAR
-        controls[INK] = number("Ink", USUAL_INK, 0.0, 1.0, hint=hint, whole=False, visible=first)
+        first = next(iter(rewards)) == TARGET_INK
+        controls[INK] = number("Ink", USUAL_INK, 0.0, 1.0, hint=hint, is_integer=False, visible=first)
     return Tab(
         name="Steer",
-        about="Look for samples that are more as wished. Each is searched for by itself; the model stays as it is.",
+        description="Look for samples that are more as wished. Each is searched for by itself; the model stays as it is.",
         controls={
             **controls,
             "n": number("How many", 4, 1, MAX_SAMPLES),
@@ -107,11 +107,11 @@ def steer_tab(run: LoadedRun, page: PageContext) -> Tab | None:
             **condition_controls(run),
             "seed": seed(),
         },
-        run=search,
-        shows=(*kinds_of(run), Kind.NUMBERS),
+        handler=search,
+        outputs=(*kinds_of(run), OutputKind.NUMBERS),
         button="Steer",
-        pictures=2,
-        follows={INK: ("reward", lambda sent: visible(sent == NEAR))} if NEAR in rewards else {},
+        max_pictures=2,
+        dependent_controls={INK: ("reward", lambda sent: visible(sent == TARGET_INK))} if TARGET_INK in rewards else {},
     )
 
 

@@ -12,10 +12,10 @@ from jaxtyping import Bool, Float
 
 from feller.app.config import SampleConfig
 from feller.app.options import config_of
-from feller.app.reporter import Tell
+from feller.app.reporter import Reporter
 from feller.app.webui.loaded_run import LoadedRun
 from feller.app.webui.sample_views import NAME
-from feller.app.webui.tab import Answers, Kind, PageContext, Picture, Result, Tab
+from feller.app.webui.tab import Answers, CaptionedImage, OutputKind, PageContext, Tab, TabResult
 from feller.app.webui.widgets import choice, seed, upload
 from feller.core.errors import InputError
 from feller.core.user_code import is_code_reference
@@ -26,85 +26,90 @@ from feller.models.spec import load_spec
 
 AHEAD, BACK = "from the first population to the last", "back, from the last to the first"
 ENDS = "where they end"
-TABLES = (".csv", ".tsv", ".npz", ".npy", ".parquet")
+UPLOAD_SUFFIXES = (".csv", ".tsv", ".npz", ".npy", ".parquet")
 """Endings of what may be pushed."""
 
 
-def push_tab(run: LoadedRun, page: PageContext) -> Tab | None:
+def transport_tab(run: LoadedRun, page: PageContext) -> Tab | None:
     """Return the tab that takes data along a bridge."""
     if not run.is_bridge:
         return None
     modality = load_spec(run.run).modality
 
-    def push_through(answers: Answers, tell: Tell) -> Result:
-        from feller.app.workflows.apply_bridge import push
-        from feller.app.workflows.bridges.bridge_run import bridged_of  # takes long to load
+    def push_through(answers: Answers, reporter: Reporter) -> TabResult:
+        from feller.app.workflows.apply_bridge import transport
+        from feller.app.workflows.bridges.bridge_run import read_bridge_record  # takes long to load
 
-        bridged: Any = bridged_of(run.run)
-        room, back = page.room(), answers["backward"] == BACK
+        record: Any = read_bridge_record(run.run)
+        room, back = page.new_result_folder(), answers["backward"] == BACK
         file, out = answers["from"], str(room / f"{NAME}.npz")
         config = config_of(SampleConfig, begin=file, out=out, backward=back, seed=answers["seed"])
-        ends, place = push(run.run, config, tell=tell)
-        found, names = load_arrays(place), [pathlib.PurePath(bridged.populations[i]).name for i in (0, -1)]
+        ends, place = transport(run.run, config, reporter=reporter)
+        arrays, names = load_arrays(place), [pathlib.PurePath(record.populations[i]).name for i in (0, -1)]
         pushed = names[-1 if back else 0] if file is None else pathlib.Path(file).name
         if file is not None:
             names = [ENDS, pushed] if back else [pushed, ENDS]
-        tell.task("drawing the paths")
-        film, ground = draw_paths(modality, found, bridged, names, tell)
+        reporter.start("drawing the paths")
+        film, ground = draw_paths(modality, arrays, record, names, reporter)
         path = room / f"paths{'.png' if modality.view(Images) else '.webp'}"
         path.write_bytes(film)
-        said = f"{len(ends):,} paths, each from where it begins to where the drift of the bridge takes it."
+        message = f"{len(ends):,} paths, each from where it begins to where the drift of the bridge takes it."
         whole = f", the {'last' if back else 'first'} population, as no file was uploaded" if file is None else ""
-        said = "\n".join(filter(None, (f"{said}\nWhat was pushed: {pushed}{whole}.", ground)))
-        return Result(said=said, pictures=(Picture("Paths", path),), files=(path, place))
+        message = "\n".join(filter(None, (f"{message}\nWhat was pushed: {pushed}{whole}.", ground)))
+        return TabResult(message=message, pictures=(CaptionedImage("Paths", path),), files=(path, place))
 
     return Tab(
         name="Push through",
-        about="Take data along the bridge, and see where they go. Without a file, it is its own first population.",
+        description="Take data along the bridge, and see where they go. Without a file, it is its own first population.",
         controls={
-            "from": upload("What is pushed", TABLES),
+            "from": upload("What is pushed", UPLOAD_SUFFIXES),
             "backward": choice("Way", (AHEAD, BACK)),
             "seed": seed(),
         },
-        run=push_through,
-        shows=(Kind.PICTURES, Kind.FILES),
+        handler=push_through,
+        outputs=(OutputKind.PICTURES, OutputKind.FILES),
         button="Push through",
     )
 
 
-def ground_of(bridged: Any, d: int) -> dict[str, Any]:
+def scene_background(record: Any, d: int) -> dict[str, Any]:
     """Return the fields of a `Scene` that tell of the ground, for states of d numbers; none if a file is gone.
 
     Args:
-        bridged: What was asked of the bridge.
+        record: What was asked of the bridge.
         d: Two for a plane, where there may be walls; three for space, where there may be a surface.
     """
-    from feller.app.workflows.bridges.cost_names import changed, frame_of, surface_of, walls_of  # takes long to load
+    from feller.app.workflows.bridges.cost_specs import (  # takes long to load
+        changed_pictures,
+        common_frame,
+        surface_of,
+        walls_of,
+    )
 
     if d == 3:
         with contextlib.suppress(InputError):
-            surface = surface_of(bridged.costs)
+            surface = surface_of(record.costs)
             return {} if surface is None else {"surface": surface.numpy()}
-    if d != 2 or changed(bridged.costs, bridged.code):
+    if d != 2 or changed_pictures(record.costs, record.code):
         return {}
-    pictures = walls_of(bridged.costs, bridged.frame)
+    pictures = walls_of(record.costs, record.frame)
 
     def walls(places: Float[np.ndarray, "k 2"]) -> Bool[np.ndarray, " k"]:
         x = torch.from_numpy(places)
         return torch.stack([picture.contains(x) for picture in pictures]).any(0).numpy()
 
-    return {"walls": walls, "frame": frame_of(bridged.costs, bridged.frame)} if pictures else {}
+    return {"walls": walls, "frame": common_frame(record.costs, record.frame)} if pictures else {}
 
 
 def draw_paths(
-    modality: Modality, found: Mapping[str, np.ndarray], bridged: Any, names: Sequence[str], tell: Tell
+    modality: Modality, arrays: Mapping[str, np.ndarray], record: Any, names: Sequence[str], reporter: Reporter
 ) -> tuple[bytes, str]:
     """Draw paths as they move, pictures on theirs as PNG, and say what they are drawn on."""
-    from feller.app.workflows.bridges.cost_names import names_of
+    from feller.app.workflows.bridges.cost_specs import names_of
     from feller.evaluation.report.bridge_animation import animate_paths, filmstrip  # takes long to load
     from feller.evaluation.report.projection import BridgeScene, project_scene
 
-    paths, times = found["paths"], found["times"]
+    paths, times = arrays["paths"], arrays["times"]
     if (kind := modality.view(Images)) is not None:
         whole = paths if paths.ndim == 5 else paths[..., None]
         levels = torch.from_numpy(whole.astype(np.float64)).movedim(-1, -3)
@@ -117,11 +122,13 @@ def draw_paths(
         populations=[paths[:, 0], paths[:, -1]],
         names=names,
         columns=getattr(modality, "columns", ()),
-        **ground_of(bridged, paths.shape[2]),
+        **scene_background(record, paths.shape[2]),
     )
-    unseen = (
+    cost_note = (
         "What code says that places cost is not drawn here."
-        if any(map(is_code_reference, names_of(bridged.costs)))
+        if any(map(is_code_reference, names_of(record.costs)))
         else ""
     )
-    return animate_paths(scene, tell.progress).data, "\n".join(filter(None, (project_scene(scene).caption, unseen)))
+    return animate_paths(scene, reporter.progress).data, "\n".join(
+        filter(None, (project_scene(scene).caption, cost_note))
+    )

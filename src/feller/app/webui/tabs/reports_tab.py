@@ -5,18 +5,18 @@ import math
 import re
 import shlex
 
-from feller.app.reporter import Tell
+from feller.app.reporter import Reporter
 from feller.app.webui.loaded_run import LoadedRun
 from feller.app.webui.run_request import page_without_folders
-from feller.app.webui.tab import Answers, Kind, PageContext, Result, Tab
+from feller.app.webui.tab import Answers, OutputKind, PageContext, Tab, TabResult
 from feller.app.webui.widgets import choice
 from feller.app.workflows.private.budget import ledger_of
 from feller.app.workflows.private.guarantee_text import sentence
-from feller.app.workflows.run_config import record_of
+from feller.app.workflows.run_config import read_fit_record
 from feller.core.errors import InputError
 
 
-def promise_of(run: LoadedRun) -> str:
+def guarantee_of(run: LoadedRun) -> str:
     """Return what is guaranteed, and what that means; nothing of a run without privacy.
 
     Raises:
@@ -25,10 +25,12 @@ def promise_of(run: LoadedRun) -> str:
     ledger = None if run.is_bridge else ledger_of(run.run)
     if ledger is None or run.modality is None:
         return ""
-    return f"{sentence(ledger, record_of(run.run), run.modality)}\n{odds(ledger.epsilon(), ledger.delta)}"
+    return (
+        f"{sentence(ledger, read_fit_record(run.run), run.modality)}\n{guess_odds_text(ledger.epsilon(), ledger.delta)}"
+    )
 
 
-def odds(epsilon: float, delta: float) -> str:
+def guess_odds_text(epsilon: float, delta: float) -> str:
     """Say how often a guess is right at best: e^epsilon / (1 + e^epsilon) of an even chance, and delta beyond.
 
     Source: Kairouz, Oh and Viswanath 2015, "The composition theorem for differential privacy", arXiv 1311.0776: the
@@ -53,7 +55,7 @@ NONE = "no report yet"
 
 def reports(run: LoadedRun) -> tuple[str, ...]:
     """Return the names of the reports in the folder of a run, the evaluation first; links are not followed."""
-    there = run.run.path.iterdir() if run.is_there else ()
+    there = run.run.path.iterdir() if run.exists else ()
     names = [p.stem for p in there if REPORT.fullmatch(p.name) and p.is_file() and not p.is_symlink()]
     return tuple(sorted(names, key=lambda name: (name != FIRST, name)))
 
@@ -64,7 +66,7 @@ def reports_tab(run: LoadedRun, page: PageContext) -> Tab:
     def names() -> tuple[str, ...]:
         return tuple(map(_title, reports(run))) or (NONE,)
 
-    def show(answers: Answers, tell: Tell) -> Result:
+    def show(answers: Answers, reporter: Reporter) -> TabResult:
         name = next((name for name in reports(run) if _title(name) == answers["report"]), None)
         if name is None and answers["report"] == NONE:
             name = next(iter(reports(run)), None)  # it was made since
@@ -76,18 +78,18 @@ def reports_tab(run: LoadedRun, page: PageContext) -> Tab:
         if path.stat().st_size > MAX_BYTES:
             raise InputError("is too large to be shown here", remedy="Open it in the run", file=path.name)
         text = path.read_text(encoding="utf-8", errors="replace")
-        guarantee = [line for line in promise_of(run).splitlines() if html.escape(line, quote=False) not in text]
-        return Result(said="\n".join(guarantee), page=page_without_folders(text))
+        guarantee = [line for line in guarantee_of(run).splitlines() if html.escape(line, quote=False) not in text]
+        return TabResult(message="\n".join(guarantee), page=page_without_folders(text))
 
     return Tab(
         name="Reports",
-        about="What evaluations and audits of this run have found. A report on a private run is for its owner alone.",
-        controls={"report": choice("Report", names(), grows=True)},
-        run=show,
-        shows=(Kind.PAGE,),
+        description="What evaluations and audits of this run have found. A report on a private run is for its owner alone.",
+        controls={"report": choice("Report", names(), allows_new=True)},
+        handler=show,
+        outputs=(OutputKind.PAGE,),
         button="Show",
-        choices=("report", names),
-        looks=True,
+        dynamic_choices=("report", names),
+        is_read_only=True,
     )
 
 

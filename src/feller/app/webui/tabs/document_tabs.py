@@ -6,14 +6,14 @@ from typing import Any
 
 from feller.app.config import SampleConfig
 from feller.app.options import config_of
-from feller.app.reporter import Tell
+from feller.app.reporter import Reporter
 from feller.app.webui.loaded_run import LoadedRun
-from feller.app.webui.sample_views import as_words, picture
-from feller.app.webui.tab import Answers, Kind, PageContext, Result, Tab, guidance, guidance_control
-from feller.app.webui.tabs.fill import CANVAS, drawn_over
+from feller.app.webui.sample_views import as_words, draw_picture
+from feller.app.webui.tab import Answers, OutputKind, PageContext, Tab, TabResult, guidance_control, guidance_from
+from feller.app.webui.tabs.inpainting_tabs import CANVAS, read_mask_canvas
 from feller.app.webui.widgets import canvas, check_picture, choice, number, seed, text
 from feller.app.webui.widgets import picture as picture_upload
-from feller.app.workflows.documents.generate_documents import documents
+from feller.app.workflows.documents.generate_documents import sample_documents
 from feller.core.errors import UsageError
 from feller.data.documents.modality import Documents
 
@@ -28,16 +28,16 @@ def escape(words: str) -> str:
 
 
 def _generate(
-    run: LoadedRun, page: PageContext, answers: Answers, tell: Tell, caption: str = "Documents", **more: Any
-) -> Result:
+    run: LoadedRun, page: PageContext, answers: Answers, reporter: Reporter, caption: str = "Documents", **more: Any
+) -> TabResult:
     """Generate documents by options of `SampleConfig`, and show them with a file that packs them."""
-    room = page.room()
+    room = page.new_result_folder()
     memory = page.memory if answers.get("memory") == YES else None
     more = {"memory": memory, "seed": answers["seed"], "n": answers["n"], "out": str(room / "samples"), **more}
-    written, folder = documents(run.run, config_of(SampleConfig, **more), tell=tell)
+    written, folder = sample_documents(run.run, config_of(SampleConfig, **more), reporter=reporter)
     packed = pathlib.Path(shutil.make_archive(str(room / "documents"), "zip", folder))
-    words = as_words([written.lines(i) for i in range(len(written.said))]) if written.said else ""
-    return Result(words=words, pictures=(picture(written.data, room, caption),), files=(packed,))
+    words = as_words([written.text_of(i) for i in range(len(written.texts))]) if written.texts else ""
+    return TabResult(words=words, pictures=(draw_picture(written.data, room, caption),), files=(packed,))
 
 
 def _memory_control(page: PageContext) -> dict[str, Any]:
@@ -50,18 +50,18 @@ def _memory_control(page: PageContext) -> dict[str, Any]:
 
 def draw_tab(run: LoadedRun, page: PageContext) -> Tab | None:
     """Return the tab that draws what words say."""
-    if run.data(Documents) is None:
+    if run.modality_as(Documents) is None:
         return None
 
-    def draw(answers: Answers, tell: Tell) -> Result:
+    def draw(answers: Answers, reporter: Reporter) -> TabResult:
         words = answers["prompt"].strip()
         caption = words or "Documents"
-        more = {"prompt": escape(words), "guidance": guidance(answers)} if words else {"memory": None}
-        return _generate(run, page, answers, tell, caption, **more)
+        more = {"prompt": escape(words), "guidance": guidance_from(answers)} if words else {"memory": None}
+        return _generate(run, page, answers, reporter, caption, **more)
 
     return Tab(
         name="Draw",
-        about="Type words, and their picture is drawn. Without any, whole documents are.",
+        description="Type words, and their picture is drawn. Without any, whole documents are.",
         controls={
             "prompt": text("Words", lines=2),
             **_memory_control(page),
@@ -69,32 +69,32 @@ def draw_tab(run: LoadedRun, page: PageContext) -> Tab | None:
             "guidance": guidance_control("1 is plain, more follows the words more sharply."),
             "seed": seed(),
         },
-        run=draw,
-        shows=(Kind.PICTURES, Kind.FILES),
+        handler=draw,
+        outputs=(OutputKind.PICTURES, OutputKind.FILES),
         button="Draw",
     )
 
 
 def ask_tab(run: LoadedRun, page: PageContext) -> Tab | None:
     """Return the tab that describes, changes and answers questions about a picture."""
-    if run.data(Documents) is None:
+    if run.modality_as(Documents) is None:
         return None
 
-    def ask(answers: Answers, tell: Tell) -> Result:
+    def ask(answers: Answers, reporter: Reporter) -> TabResult:
         file = check_picture(answers["picture"])
         if file is None:
             raise UsageError("upload a picture first")
-        copy = page.room() / f"picture{file.suffix.lower()}"
+        copy = page.new_result_folder() / f"picture{file.suffix.lower()}"
         shutil.copyfile(file, copy)
         task, words = answers["task"], (str(copy), answers["ask"])
         more: dict[str, Any] = {"prompt": f"<image:{copy}> <infill>"}
         if task != CAPTION:
             more = {"ask" if task == ANSWER else "edit": words}
-        return _generate(run, page, answers, tell, **more)
+        return _generate(run, page, answers, reporter, **more)
 
     return Tab(
         name="Ask about a picture",
-        about="Upload a picture, and have it described, changed, or a question about it answered.",
+        description="Upload a picture, and have it described, changed, or a question about it answered.",
         controls={
             "picture": picture_upload("Picture"),
             "task": choice("What to do with it", (CAPTION, ANSWER, EDIT)),
@@ -103,28 +103,28 @@ def ask_tab(run: LoadedRun, page: PageContext) -> Tab | None:
             "n": number("How many", 1, 1, MAX_DOCUMENTS),
             "seed": seed(),
         },
-        run=ask,
-        shows=(Kind.WORDS, Kind.PICTURES, Kind.FILES),
+        handler=ask,
+        outputs=(OutputKind.WORDS, OutputKind.PICTURES, OutputKind.FILES),
         button="Go",
     )
 
 
 def document_fill_tab(run: LoadedRun, page: PageContext) -> Tab | None:
     """Return the tab that draws a part of a picture anew."""
-    if run.data(Documents) is None:
+    if run.modality_as(Documents) is None:
         return None
 
-    def fill(answers: Answers, tell: Tell) -> Result:
-        room = page.room()
-        below, mask = drawn_over(answers["mask"])
+    def fill(answers: Answers, reporter: Reporter) -> TabResult:
+        room = page.new_result_folder()
+        below, mask = read_mask_canvas(answers["mask"])
         below.convert("RGB").save(room / "picture.png")
         mask.save(room / "hole.png")
         prompt = f"{escape(answers['prompt'].strip())} <image:{room / 'picture.png'}>".strip()
-        return _generate(run, page, answers, tell, "Filled in", prompt=prompt, mask=str(room / "hole.png"))
+        return _generate(run, page, answers, reporter, "Filled in", prompt=prompt, mask=str(room / "hole.png"))
 
     return Tab(
         name="Fill in",
-        about="Draw over the part of a picture that is to be drawn anew, and say what the whole shows.",
+        description="Draw over the part of a picture that is to be drawn anew, and say what the whole shows.",
         controls={
             "mask": canvas("Picture", (CANVAS, CANVAS), brush=CANVAS // 10),
             "prompt": text("What the picture shows", lines=2),
@@ -132,7 +132,7 @@ def document_fill_tab(run: LoadedRun, page: PageContext) -> Tab | None:
             "n": number("How many", 1, 1, MAX_DOCUMENTS),
             "seed": seed(),
         },
-        run=fill,
-        shows=(Kind.PICTURES, Kind.FILES),
+        handler=fill,
+        outputs=(OutputKind.PICTURES, OutputKind.FILES),
         button="Fill in",
     )

@@ -3,23 +3,23 @@
 import pathlib
 from dataclasses import replace
 
-from feller.app.reporter import Tell
+from feller.app.reporter import Reporter
 from feller.app.webui.loaded_run import LoadedRun
-from feller.app.webui.sample_views import draw, kinds_of, pictures, result_of
+from feller.app.webui.sample_views import draw, draw_picture_pair, kinds_of, tab_result
 from feller.app.webui.tab import (
     Answers,
-    Kind,
+    OutputKind,
     PageContext,
-    Result,
     Tab,
+    TabResult,
     TextTable,
     condition_controls,
-    given,
-    guidance,
+    conditions_from,
+    guidance_from,
 )
-from feller.app.webui.tabs.sample import count_control
+from feller.app.webui.tabs.sample_tab import count_control
 from feller.app.webui.widgets import choice, seed
-from feller.app.workflows.run_status import reported_of
+from feller.app.workflows.run_status import read_report_summary
 from feller.core.run_folder import Run
 from feller.data.modality import Dataset
 
@@ -36,39 +36,39 @@ def _checkpoints(run: Run) -> dict[str, pathlib.Path | None]:
 
 def compare_tab(run: LoadedRun, page: PageContext) -> Tab | None:
     """Return the tab that draws two runs or checkpoints with one seed."""
-    if not run.is_plain:
+    if not run.is_sampled:
         return None
-    others = [other for other in page.runs if other is not run and other.is_plain]
+    others = [other for other in page.runs if other is not run and other.is_sampled]
     alike = [run, *(other for other in others if type(other.modality) is type(run.modality))]
     options = {f"{one.name}, {name}": (one, file) for one in alike for name, file in _checkpoints(one.run).items()}
     names = tuple(options)
     other = next((name for name in names if options[name][0] is not run), names[1])
 
-    def one_side(name: str, answers: Answers, tell: Tell) -> tuple[Dataset, Result]:
+    def one_side(name: str, answers: Answers, reporter: Reporter) -> tuple[Dataset, TabResult]:
         which, file = options[name]
-        about = which.about
-        assert about is not None  # of plain runs
-        known = {*about.frequencies, *about.modality.conditionable_leaves}
-        conditions = {key: value for key, value in given(answers, about.modality).items() if key in known}
-        weight = guidance(answers) if about.cond_dropout else 1.0
-        drawn, written = draw(which, page, answers, tell, given=conditions, guidance=weight, weights=file)
-        return drawn, result_of(which, drawn, written, caption=name)
+        spec = which.spec
+        assert spec is not None  # of plain runs
+        names = {*spec.frequencies, *spec.modality.conditionable_leaves}
+        conditions = {key: value for key, value in conditions_from(answers, spec.modality).items() if key in names}
+        weight = guidance_from(answers) if spec.cond_dropout else 1.0
+        samples, written = draw(which, page, answers, reporter, given=conditions, guidance=weight, weights=file)
+        return samples, tab_result(which, samples, written, caption=name)
 
-    def compare(answers: Answers, tell: Tell) -> Result:
-        asked = answers["first"], answers["second"]
-        (first, left), (second, right) = (one_side(name, answers, tell) for name in asked)
-        seen = pictures((first, second), page.room(), asked) if left.pictures else ()
-        sides = [*zip(asked, (left, right), strict=True)]
+    def compare(answers: Answers, reporter: Reporter) -> TabResult:
+        labels = answers["first"], answers["second"]
+        (first, first_result), (second, right) = (one_side(name, answers, reporter) for name in labels)
+        figures = draw_picture_pair((first, second), page.new_result_folder(), labels) if first_result.pictures else ()
+        sides = [*zip(labels, (first_result, right), strict=True)]
         tables = tuple(replace(side.table, title=name) for name, side in sides if side.table is not None)
         words = "\n\n".join(f"=== {name}\n\n{side.words}" for name, side in sides if side.words)
-        numbers = compare_reports(options[asked[0]][0], options[asked[1]][0])
-        said = left.said.partition(";")[0]  # what is compared is not kept
-        return Result(said=said, pictures=seen, sides=tables, words=words, numbers=numbers)
+        numbers = compare_reports(options[labels[0]][0], options[labels[1]][0])
+        message = first_result.message.partition(";")[0]  # what is compared is not kept
+        return TabResult(message=message, pictures=figures, sides=tables, words=words, numbers=numbers)
 
     shown = kinds_of(run)[0]
     return Tab(
         name="Compare",
-        about="The same seed drawn by two runs, or by two checkpoints of one, side by side; of two runs that have been"
+        description="The same seed drawn by two runs, or by two checkpoints of one, side by side; of two runs that have been"
         " evaluated, the numbers of their reports, too. While a network is fitted, a running average of its weights is"
         " kept, which usually draws better than those of its last step; the commands draw with it.",
         controls={
@@ -78,10 +78,10 @@ def compare_tab(run: LoadedRun, page: PageContext) -> Tab | None:
             **condition_controls(run),
             "seed": seed(),
         },
-        run=compare,
-        shows=(Kind.SIDES if shown is Kind.TABLE else shown, Kind.NUMBERS),
+        handler=compare,
+        outputs=(OutputKind.SIDES if shown is OutputKind.TABLE else shown, OutputKind.NUMBERS),
         button="Compare",
-        pictures=2,
+        max_pictures=2,
     )
 
 
@@ -93,17 +93,17 @@ def compare_reports(first: LoadedRun, second: LoadedRun) -> TextTable | None:
     Raises:
         InputError: If a report is damaged.
     """
-    found = [reported_of(one.run) for one in (first, second)]
-    sides = [one.numbers for one in found]
+    summaries = [read_report_summary(one.run) for one in (first, second)]
+    sides = [one.numbers for one in summaries]
     if first is second or not any(sides):
         return None
     from feller.evaluation.metrics import explanation, main_metrics, metric, reference_value, replace_by_labels
 
-    known, rows = {**sides[1], **sides[0]}, []
-    for name in (*main_metrics(known), *(one for one in FACTS if one in known)):
-        how, beside = metric(name, known), reference_value(name, known)
-        shown = "" if beside is None or beside[1] is None else f"{how.text(beside[1])}, {beside[0]}"
-        meaning = replace_by_labels(explanation(name, known), known)
-        rows.append((how.label, *(how.text(side.get(name)) for side in sides), shown, meaning))
+    all_numbers, rows = {**sides[1], **sides[0]}, []
+    for name in (*main_metrics(all_numbers), *(one for one in FACTS if one in all_numbers)):
+        info, beside = metric(name, all_numbers), reference_value(name, all_numbers)
+        shown = "" if beside is None or beside[1] is None else f"{info.text(beside[1])}, {beside[0]}"
+        meaning = replace_by_labels(explanation(name, all_numbers), all_numbers)
+        rows.append((info.label, *(info.text(side.get(name)) for side in sides), shown, meaning))
     columns = ("metric", first.name, second.name, "reference", "meaning")
     return TextTable(columns, tuple(rows), "Numbers of their reports")

@@ -1,0 +1,92 @@
+"""How to go on with a bridge: the command that makes it better, and whether it is a first sketch."""
+
+import itertools
+import pathlib
+from dataclasses import replace
+
+from feller.app.workflows.bridges.bridge_run import BridgeRecord, bridge_command, continue_command, last_field_words
+from feller.app.workflows.run_status import UNDERTRAINED_FRACTION
+from feller.control.bridges.bridge_config import BridgeSolverConfig
+from feller.core.run_folder import Run
+
+
+def undertrained_bridge_notice(
+    run: Run, record: BridgeRecord, settings: BridgeSolverConfig, default_settings: BridgeSolverConfig, rounds: int
+) -> str:
+    """Return one line where a bridge has one round alone, or far less training or pairs than is usual; else nothing.
+
+    Args:
+        run: Where it is kept.
+        record: What was asked.
+        settings: Its settings.
+        default_settings: The usual ones for such data.
+        rounds: Those that are done.
+    """
+    steps, usual, many = settings.train.steps or 1, default_settings.train.steps or 1, default_settings.rounds or 1
+    few = _few(settings, default_settings)
+    if not rounds or (rounds > 1 and rounds * steps >= UNDERTRAINED_FRACTION * usual * many and not few):
+        return ""
+    short = steps < UNDERTRAINED_FRACTION * usual
+    shortfalls = [f"{steps:,} steps"] * short + [f"{settings.pairs:,} pairs"] * few
+    if rounds > 1 and not shortfalls:
+        shortfalls = [f"{steps:,} steps"]
+    done = "1 round" if rounds == 1 else f"{rounds} rounds"
+    of = f" of {' and '.join(shortfalls)}" if shortfalls else ""
+    command, _ = suggest_command(run, record, settings, default_settings, rounds, is_undertrained=True)
+    how_on = "what goes on keeps its pairs, so make a new one" if few else "go on with"
+    return f"After {done}{of} this is a first sketch; {how_on}: {command}"
+
+
+def suggest_command(
+    run: Run,
+    record: BridgeRecord,
+    settings: BridgeSolverConfig,
+    default_settings: BridgeSolverConfig,
+    rounds: int,
+    *,
+    is_undertrained: bool = False,
+    needs_longer_rounds: bool = False,
+) -> tuple[str, str]:
+    """Return the one command that makes a bridge better, and what it does.
+
+    Args:
+        run: Where it is kept.
+        record: What was asked.
+        settings: Its settings.
+        default_settings: The usual ones for such data.
+        rounds: Those that are done.
+        is_undertrained: It is a first sketch, which becomes a usual bridge; one of few pairs is made anew, for it keeps these.
+        needs_longer_rounds: Longer rounds would help.
+    """
+    steps, many = settings.train.steps or 1, default_settings.rounds or 1
+    if not is_undertrained:
+        twice = ("--train.steps", 2 * steps) if needs_longer_rounds else ()
+        what = "go on for four more rounds" + (", each twice as long" if needs_longer_rounds else "")
+        return continue_command(run, record, "--rounds", rounds + 4, *twice), what
+    short = _short(settings, default_settings)
+    if not _few(settings, default_settings):
+        more = [word for name, value in short.items() for word in (f"--{name}", value)]
+        return continue_command(run, record, "--rounds", max(many, rounds + 2), *more), "go on from this first sketch"
+    anew = replace(record, fields=tuple(last_field_words(record.fields, short)))
+    whole = replace(settings, rounds=many, pairs=default_settings.pairs)
+    return bridge_command(anew, whole, _free_folder(run)), f"make a new one of {default_settings.pairs:,} pairs"
+
+
+def _short(settings: BridgeSolverConfig, default_settings: BridgeSolverConfig) -> dict[str, int]:
+    """Return the fields that a sketch has less of than is usual, as they are called, with what is."""
+    kinds = {
+        "train.steps": (settings.train.steps, default_settings.train.steps),
+        "control.steps": (settings.control.steps, default_settings.control.steps),
+        "calls": (settings.nfe, default_settings.nfe),
+    }
+    return {name: usual or 1 for name, (own, usual) in kinds.items() if (own or 1) < (usual or 1)}
+
+
+def _free_folder(run: Run) -> pathlib.Path:
+    """Return a free folder beside that of a run."""
+    names = (run.path.with_name(f"{run.path.name}-{number}") for number in itertools.count(2))
+    return next(path for path in names if not path.exists())
+
+
+def _few(settings: BridgeSolverConfig, default_settings: BridgeSolverConfig) -> bool:
+    return settings.pairs < UNDERTRAINED_FRACTION * default_settings.pairs
