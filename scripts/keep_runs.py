@@ -139,14 +139,14 @@ def speech(recipe: Any) -> Any:
     kind = recipe.modality
     lasting, rhythm = (
         replace(each, architecture=replace(each.architecture, width=2, depth=1, heads=1))
-        for each in (kind.durations, kind.rhythm)
+        for each in (kind.durations, kind.duration_sampler)
     )
-    few = replace(recipe.parts.rhythm, steps=2, warmup=1)
+    few = replace(recipe.parts.duration_sampler, steps=2, warmup=1)
     return replace(
         _short(recipe),
         architecture=replace(recipe.architecture, width=2, depth=1, heads=1),
-        modality=replace(kind, durations=lasting, rhythm=rhythm),
-        parts=replace(recipe.parts, durations=few, rhythm=few),
+        modality=replace(kind, durations=lasting, duration_sampler=rhythm),
+        parts=replace(recipe.parts, durations=few, duration_sampler=few),
     )
 
 

@@ -30,7 +30,7 @@ def quick_drawing(monkeypatch) -> None:
 
     def drawn(network, prompts, plan, draws, *, ways, at_once):
         symbols, n = network.symbols, len(prompts[0])
-        assert len(prompts) == max(way.guide.streams for way in ways)
+        assert len(prompts) == max(way.guidance.streams for way in ways)
         if isinstance(plan, ImageGoal):
             codes = symbols.text + draws.at("codes").integers(symbols.codes, (n, symbols.picture))
             return [torch.cat([row, torch.tensor([symbols.cut])]) for row in codes]

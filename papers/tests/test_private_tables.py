@@ -145,7 +145,7 @@ def test_ways_change_what_they_say() -> None:
     assert (triples.method, triples.degree, triples.room) == ("aim", 3, 8.0)
     assert ROWS.of(rows, TINY).objective.shuffled == 0
     assert SHUFFLED.of(rows, TINY).objective.shuffled == 1
-    counted = rows.with_modality(rows.modality.with_shares_of(rows.values))
+    counted = rows.with_modality(rows.modality.with_marginals_of(rows.values))
     untold = UNTOLD.of(counted, TINY)
     assert isinstance(untold.architecture, RowTransformer)
     assert ROWS.of(counted, TINY).architecture.rows.shares
@@ -187,7 +187,7 @@ def test_private_models_are_those_of_fit(tmp_path) -> None:
         out=str(tmp_path / "run"),
         size="tiny",
         epsilon=wish.epsilon,
-        reading=DataLoadingOptions(schema=schema),
+        data_loading=DataLoadingOptions(schema=schema),
         privacy=PrivacyOptions(delta=wish.delta, noise=wish.noise, clip=wish.clip, unsafe_seed=wish.unsafe_seed),
     )
     run, _ = fit(config, change=change)
@@ -204,7 +204,7 @@ def test_private_models_are_those_of_fit(tmp_path) -> None:
 def test_surprise_of_independent_columns_is_the_sum_of_their_entropies() -> None:
     model = fitted(TINY, ADULT, ALONE, NONE, 0).model
     rows = table_of(TINY, ADULT).learned
-    shares = rows.modality.with_shares_of(rows.values).shares
+    shares = rows.modality.with_marginals_of(rows.values).shares
     entropy = -sum(share * math.log(share) for column in shares for share in column if share)
     mean, error = surprise_of(model, rows)
     assert mean == pytest.approx(entropy, abs=0.02)  # exact counts are smoothed by a grain of one row

@@ -80,8 +80,8 @@ def test_numbers_are_held_to_their_interval(value: float, low: int, high: int) -
         return False
 
     assert refuses(least=low, most=high) == (not low <= value <= high)
-    assert refuses(above=low, below=high) == (not low < value < high)
-    assert refuses(least=low, below=math.inf) == (not low <= value < math.inf)
+    assert refuses(above=low, lt=high) == (not low < value < high)
+    assert refuses(least=low, lt=math.inf) == (not low <= value < math.inf)
     assert refuses(above=low) == (not low < value)
 
 

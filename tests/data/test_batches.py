@@ -152,7 +152,7 @@ def labelled(labels: list[int]) -> Dataset:
 
 
 @settings(deadline=None, max_examples=50, derandomize=True)
-@given(st.lists(st.integers(0, 4), min_size=1, max_size=120), st.floats(0, 0.5), st.integers(0, 3))
+@given(st.nlist(st.integers(0, 4), min_size=1, max_size=120), st.floats(0, 0.5), st.integers(0, 3))
 def test_parts_are_whole_and_stratified(labels: list[int], share: float, seed: int) -> None:
     data, n = labelled(labels), len(labels)
     train, aside = split(data, share, Rng(seed))

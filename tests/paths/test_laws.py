@@ -203,7 +203,7 @@ def test_flow_of_the_angle_solves_the_forward_equation(law: ConditionalPath, t: 
     at, small = AngleNodes(kappa[:, None]), 1e-4 * kappa
     angle = at.angles
     slope = (cdf_at_nodes(law, at, kappa + small) - cdf_at_nodes(law, at, kappa - small)) / (2 * small[:, None])
-    density = law.weight(angle) * law.log_shape(angle, kappa[:, None]).exp()
+    density = law.weight(angle) * law.log_unnormalized(angle, kappa[:, None]).exp()
     density = density / torch.trapezoid(density, angle)[:, None]
     flux = density * angle_velocity(law, at, kappa)
     close((slope + flux)[:, 1:-1] / slope.max(), torch.zeros(1, angle.shape[1] - 2, dtype=F64), 2e-3)

@@ -77,7 +77,7 @@ def test_trees_travel_whole(case: Case) -> None:
 @pytest.mark.parametrize("case", COUPLINGS)
 def test_privacy_is_told_who_shares_rows(case: Case) -> None:
     """One that says it does not must give a row what it gives it alone."""
-    if case.kind.shares_rows:
+    if case.kind.couples_examples:
         return
     x_0, x_1, given = data(10)
     whole = case.kind(x_0, x_1, given, Rng(0).stream("coupling"))

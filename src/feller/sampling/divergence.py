@@ -69,7 +69,7 @@ class Divergence(abc.ABC):
             vectors, duals = zip(*pairs, strict=True)
             return _total(w * g for w, g in zip(vectors, vjp(list(duals)), strict=True))
 
-        drifts = [s.volume_drift(y, v) for s, y, v in zip(spaces, points, leaves(u), strict=True)]
+        drifts = [s.log_volume_rate(y, v) for s, y, v in zip(spaces, points, leaves(u), strict=True)]
         divergence = torch.stack(drifts).sum(0)
         for several in self.directions(points, list(leaves(probes))):
             if len(several[0]) == 1:  # a plain call takes any network, which the batched one may not
@@ -162,7 +162,7 @@ class Hutchinson(Divergence):
 
     def tangent_and_dual(self, space: Any, x: Tensor, direction: Tensor) -> tuple[Tensor, Tensor]:
         """Whiten the direction."""
-        return space.white(x, direction)
+        return space.whiten_probe(x, direction)
 
 
 MAX_EXACT_DIMENSION = 32

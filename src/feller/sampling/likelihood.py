@@ -171,7 +171,7 @@ def base_log_prob(space: Space, x: State, valid: State | None = None) -> Float[T
     if not hasattr(space, "shape"):
         raise UsageError(f"a state of {type(space).__name__} has one entry, of which none can be padding")
     alone = replace(cast(Any, space), shape=(1, *space.shape[1:]))
-    entries = alone.log_reference(x.flatten(0, 1)[:, None]).reshape(valid.shape)
+    entries = alone.base_log_prob(x.flatten(0, 1)[:, None]).reshape(valid.shape)
     return torch.where(valid, entries, 0.0).sum(1)
 
 

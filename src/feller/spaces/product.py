@@ -65,11 +65,11 @@ class Product(Space):
 
     def base_log_prob(self, x: State) -> Float[Tensor, " b"]:
         """Add the log densities of the leaves."""
-        return self._total(lambda part, x: part.log_reference(x), x)
+        return self._total(lambda part, x: part.base_log_prob(x), x)
 
     def log_volume_rate(self, x: State, v: State) -> Float[Tensor, " b"]:
         """Add the rates of the leaves."""
-        return self._total(lambda part, x, v: part.volume_drift(x, v), x, v)
+        return self._total(lambda part, x, v: part.log_volume_rate(x, v), x, v)
 
     def norm(self, x: State, v: State) -> Float[Tensor, " b"]:
         """Return the root of the sum of squares."""

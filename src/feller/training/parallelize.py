@@ -31,7 +31,7 @@ def check_parallelize(
     engine.check_precision(config.precision)
     if config.compile:
         check_compiler(engine.device)
-    follows = getattr(getattr(architecture, "quantiser", None), "follows", False)
+    follows = getattr(getattr(architecture, "quantizer", None), "follows", False)
     if follows and (config.fsdp or config.gradient_checkpointing):
         raise UsageError(
             "a codebook that follows the batches must see each of them once and whole",

@@ -118,7 +118,7 @@ def test_help_loads_no_reproduction(monkeypatch: pytest.MonkeyPatch, capsys: pyt
 @pytest.mark.usefixtures("papers")
 def test_a_shell_offers_the_names() -> None:
     offered: Any = Choices(("all",), ("feller.app.commands.reproduce:installed_papers",))
-    assert offered.all_words() == ["all", *PAPERS]
+    assert offered.load_values() == ["all", *PAPERS]
 
 
 def test_verdicts_are_counted() -> None:

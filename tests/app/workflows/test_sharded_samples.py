@@ -361,7 +361,7 @@ def test_any_number_of_processes_writes_the_same(
     about = make_sampler(moons)  # before there are threads, in which no model is read
     made(moons, 1000, 300, tmp_path / "one", about=about)
     found = crew(ranks).each(lambda: made(moons, 1000, 300, tmp_path / "many", about=about))
-    assert found[0].finished
+    assert found[0].is_finished
     assert content(tmp_path / "many") == content(tmp_path / "one")
 
 
@@ -390,7 +390,7 @@ def test_the_first_does_not_wait_for_one_that_failed(
     assert [str(error) for error in found][1] == "no room"
     assert "another process failed" in str(found[0])
     monkeypatch.setattr(Sampler, "write", write)
-    assert crew(2).each(lambda: made(moons, 600, 300, tmp_path / "many", about=about))[0].finished
+    assert crew(2).each(lambda: made(moons, 600, 300, tmp_path / "many", about=about))[0].is_finished
 
 
 @pytest.mark.parametrize("damaged", [0, 1])
@@ -422,7 +422,7 @@ def test_who_comes_late_is_waited_for_whatever_was_noted_before(
     monkeypatch.setattr(sharded_samples, "_draw", late)
     monkeypatch.setattr(sharded_samples, "_wait", told)
     found = crew(2).each(lambda: made(moons, 600, 300, folder, about=about))
-    assert found[0].finished
+    assert found[0].is_finished
     assert isinstance(found[1], ShardedSamples)
     assert content(folder) == whole
     assert not (folder / ".shards").exists()
@@ -443,7 +443,7 @@ def test_what_failed_is_told_where_the_folder_is_gone(
     found = crew(2).each(lambda: made(moons, 600, 300, tmp_path / "many", about=about))
     assert [str(error) for error in found] == ["no room for the first", "no room for the second"]
     monkeypatch.setattr(Sampler, "write", write)
-    assert crew(2).each(lambda: made(moons, 600, 300, tmp_path / "many", about=about))[0].finished
+    assert crew(2).each(lambda: made(moons, 600, 300, tmp_path / "many", about=about))[0].is_finished
 
 
 @pytest.mark.parametrize("ranks", [2, 3])

@@ -175,7 +175,7 @@ def test_arrays_hold_one_array_a_leaf(data: Dataset) -> None:
     assert arrays["valid"].sum(1).tolist() == list(SIZES)
     assert arrays["place"][0, 2:].max() == arrays["element"][0, 2:].max() == 0
     padded_more = dataclasses.replace(data.modality, longest=9)
-    values, given = padded_more.accept(found())
+    values, given = padded_more.values_from_raw(found())
     assert padded_more.arrays(values, given)["valid"].shape == (4, 9)
 
 

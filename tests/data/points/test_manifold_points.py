@@ -186,7 +186,7 @@ def test_a_mesh_is_moved_to_unit_size(tmp_path: pathlib.Path) -> None:
     data = read(table(tmp_path, rows, "x,y,z"), space=mesh)
     assert data.modality.chart == ShiftedScaled((1.0, 0.0, 0.0), 2.0)
     assert data.modality.log_scale == pytest.approx(math.log(4))  # areas are four times those of the unit surface
-    area = float((-data.modality.manifold.log_reference(torch.zeros(1, 3).double())).exp())
+    area = float((-data.modality.manifold.base_log_prob(torch.zeros(1, 3).double())).exp())
     assert area * 4 == pytest.approx(8 * math.sqrt(3) / 4 * 8)  # 8 triangles with sides of sqrt(8)
     torch.testing.assert_close(data.modality.decode(data.modality.encode(data.values)), rows, atol=1e-6, rtol=0)
     with refuses(InputError, row=2):

@@ -33,8 +33,8 @@ def sized(height: int, width: int) -> Dataset:
 @pytest.mark.parametrize("size", SIZES)
 def test_256_codes_by_default(build, size: str) -> None:
     recipe = build(DIGITS, size)
-    assert recipe.architecture.quantiser.count == 256
-    assert isinstance(recipe.architecture.quantiser, FSQ if build is image_tokenizer else VectorQuantizerEMA)
+    assert recipe.architecture.quantizer.count == 256
+    assert isinstance(recipe.architecture.quantizer, FSQ if build is image_tokenizer else VectorQuantizerEMA)
     assert recipe.describe(DIGITS.with_modality(recipe.modality)).frequencies == {}  # labels tell it nothing
     assert from_dict(Recipe, to_dict(recipe)) == recipe
     tokens = DIGITS.with_modality(replace(DIGITS.modality, code=AsTokens()))

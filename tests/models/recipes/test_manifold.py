@@ -62,7 +62,7 @@ def test_a_short_training_learns_where_the_data_are(name: str) -> None:
     about = ModelSpec(data.modality, space, family, recipe.architecture, sampling=recipe.sampling)
     learner = make_train_state(about.build(Rng(0)), training)
     model = Model.from_spec(about, learner.network)
-    uniform = float(space.log_reference(data.modality.encode(unseen.values))[0])
+    uniform = float(space.base_log_prob(data.modality.encode(unseen.values))[0])
 
     def nll() -> float:
         return -float(model.log_prob(unseen, sampling=SamplerConfig("midpoint", 32)).mean())

@@ -186,7 +186,7 @@ def test_record_name_and_weights(tmp_path: pathlib.Path) -> None:
     again.module.load_state_dict(load_tensors(tmp_path / "weights")[0])
     assert again.name == finder.name
     assert int(again.module.texts.documents) == 1
-    assert len(again.module.texts.frequency) == NUM_BUCKETS
+    assert len(again.module.texts.document_frequency) == NUM_BUCKETS
 
 
 def test_wrong_sizes_are_refused() -> None:

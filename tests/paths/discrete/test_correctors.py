@@ -60,7 +60,7 @@ def test_the_step_kernel(t: float, s: float, c: float) -> None:
 
 @settings(deadline=None, max_examples=25)
 @given(
-    inner=st.lists(st.floats(0.01, 0.99), max_size=3),
+    inner=st.nlist(st.floats(0.01, 0.99), max_size=3),
     schedule=st.sampled_from(SCHEDULES),
     source=st.sampled_from(SOURCES),
     corrector=st.sampled_from(CORRECTORS),

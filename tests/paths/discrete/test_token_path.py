@@ -67,7 +67,7 @@ def test_a_cavity_is_a_posterior_without_the_token_itself(name: str, together: b
     size = path.log_probabilities(torch.tensor([0]), f64(0.4), 3).shape[1]
     x, t = torch.arange(size), f64(0.4).expand(size) if together else torch.linspace(0.2, 0.7, size, dtype=F64)
     q = torch.tensor([0.2, 0.7, 0.1], dtype=F64)
-    informed = path.inform(q.log().expand(size, 3), x, t).softmax(1)
+    informed = path.posterior_logits(q.log().expand(size, 3), x, t).softmax(1)
     for row in range(size):
         law = path.log_probabilities(torch.arange(3), t[row].expand(3), 3)[:, row].exp()
         close(informed[row], q * law / (q * law).sum(), 1e-12)
@@ -165,7 +165,7 @@ def test_marginal_rates_are_means_of_conditional_ones(name: str) -> None:
     size = path.log_probabilities(torch.tensor([0]), f64(0.4), 3).shape[1]
     x, t = torch.arange(size), torch.full((size,), 0.4, dtype=F64)
     logits = torch.randn(size, 3, generator=torch.Generator().manual_seed(0), dtype=F64)
-    posterior = path.inform(logits, x, t).softmax(1)
+    posterior = path.posterior_logits(logits, x, t).softmax(1)
     rates = path.rates(posterior, x, t)
     if size == 3:
         close(rates, TokenPath.rates(path, posterior, x, t), 1e-12)

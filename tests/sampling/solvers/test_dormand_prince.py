@@ -26,7 +26,7 @@ def fixed(n: int) -> float:
     h = f64(1 / n)
     running.velocity = running._velocity(ramp, x, t)
     for _ in range(n):
-        x, running.velocity, _ = running._try(ramp, x, t, h)
+        x, running.velocity, _ = running._attempt(ramp, x, t, h)
         t = t + h
     return x.item()
 
@@ -54,7 +54,7 @@ def test_the_tableau_is_consistent() -> None:
 def test_the_error_estimate_is_of_the_size_of_the_error() -> None:
     running, x, h = DormandPrince(rtol=0.0, atol=1.0).init_stepper(), column(1.0), f64(0.5)
     running.velocity = running._velocity(ramp, x, f64(0.0))
-    y, _, error = running._try(ramp, x, f64(0.0), h)
+    y, _, error = running._attempt(ramp, x, f64(0.0), h)
     truth = abs(y.item() - (2 * math.exp(-0.5) - 0.5))
     assert truth < error.item() < 100 * truth
 

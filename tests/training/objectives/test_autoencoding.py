@@ -56,4 +56,4 @@ def test_a_codebook_moves_when_examples_are_drawn_and_not_when_they_are_compared
     RULE.draw(batch, Rng(0), again)
     assert all(torch.equal(value, after[name]) for name, value in again.named_buffers())
 
-    assert not hasattr(FSQ().build(), "uses")
+    assert not hasattr(FSQ().build(), "cluster_size")

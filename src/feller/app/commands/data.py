@@ -117,7 +117,7 @@ class Data:
         from feller.app.terminal import show_numbers
         from feller.data.loading.dataset_reader import read
 
-        with reporter.waiting(f"reading {name}"):
+        with reporter.spinner(f"reading {name}"):
             data = read(name, **{flag: getattr(self.data_loading, flag) for flag in READING_FLAGS})
         facts: dict[str, Any] = {
             "data": name,

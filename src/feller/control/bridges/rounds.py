@@ -162,7 +162,7 @@ def iterate_rounds(
                     problem, config, base, state, segment_index, here.fold_in("walk", segment_index), backward=backward
                 )
             )
-        state.knots = [one.thinned(config.control.mean_knots).states.flatten(2) for one in walks]
+        state.knots = [one.thin(config.control.mean_knots).states.flatten(2) for one in walks]
         on_progress(1.0, "done")
         state.num_rounds += 1
         state.seconds += time.monotonic() - start_time

@@ -150,7 +150,7 @@ def _classes(kind: Any, name: str) -> tuple[str, ...]:
     if name == LABEL and getattr(kind, "classes", ()):
         return kind.classes
     if (table := kind.view(Table)) is not None and name in _words(table).values():
-        return tuple(table.schema.modelled[table.schema.place(name)].own_names)
+        return tuple(table.schema.modelled[table.schema.place(name)].value_names)
     return ()
 
 

@@ -195,7 +195,7 @@ def _generate_batch(
 ) -> list[Tensor]:
     """Draw the rows of one batch, and return them in its order."""
     device, kind_of = u.device, symbol_kinds(network.vocabulary).to(u.device)
-    kind_of_host = kind_of.numpy(force=True)
+    kind_of_host = kind_of.numpy(velocity_correction=True)
     max_new_symbols = int(state.room.max())
     flat = batch.streams(prompts)
     length = max(map(len, flat))

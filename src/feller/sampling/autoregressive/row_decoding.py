@@ -67,7 +67,7 @@ def decode_rows(
     leading_mask = observed_mask.cumprod(1).bool()
     can_begin = any_order or torch.equal(leading_mask, observed_mask)
     order = (
-        rows.in_turn((~observed_mask[:, network.grammar.first]).long().argsort(dim=1, stable=True))
+        rows.token_order((~observed_mask[:, network.grammar.first]).long().argsort(dim=1, stable=True))
         if can_begin
         else None
     )

@@ -176,7 +176,7 @@ def _follow(space: Space, x: State, h: Tensor, velocity: State) -> State:
 
 def _log_differential(space: Space, x: State, y: State, velocity: State) -> State:
     """Bring velocities at y to x."""
-    return space_map(lambda space, x, y, v: space.pull(x, y, v), space, x, y, velocity)
+    return space_map(lambda space, x, y, v: space.log_differential(x, y, v), space, x, y, velocity)
 
 
 def _combine(weights: tuple[float, ...], slopes: Sequence[Tensor]) -> Tensor:

@@ -104,9 +104,9 @@ def check_private(recipe: Recipe) -> None:
         "pairs of an older model": recipe.reflow_pairs > 0,
         f"the objective {type(objective).__name__}, by which rows look at each other": not objective.independent,
         f"the objective {type(objective).__name__}, which learns from an older model": "teacher" in objective.requires,
-        "a regressor that is trained by steps": objective.family == "regressor" and not objective.one_shot,
+        "a regressor that is trained by steps": objective.family == "regressor" and not objective.is_one_shot,
         "a codebook that follows whole batches, by which rows look at each other": getattr(
-            getattr(recipe.architecture, "quantiser", None), "follows", False
+            getattr(recipe.architecture, "quantizer", None), "follows", False
         ),
         "times on a comb, of which each row moves the others'": isinstance(getattr(objective, "law", None), Stratified),
         "examples that serve several steps": recipe.train.reuse_batches > 1,
