@@ -38,7 +38,7 @@ def feller(home: pathlib.Path, launch: tuple[str, ...], *words: object) -> None:
 def seconds(home: pathlib.Path, ranks: int, shards: int) -> float:
     """Draw all shards and return how long that took."""
     launch = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks))
-    asked = ("sample", "run", "-n", SHARD * shards, "--shard", SHARD, "--calls", CALLS)
+    asked = ("sample", "run", "-n", SHARD * shards, "--shard-size", SHARD, "--nfe", CALLS)
     shutil.rmtree(home / "many", ignore_errors=True)
     feller(home, launch, *asked, "--out", "many")
     begun, ended = (home / "many" / "lock").stat().st_mtime_ns, (home / "many" / MANIFEST).stat().st_mtime_ns

@@ -54,31 +54,31 @@ LEFT_OUT = ("*.html", "report.json", "preview.png", "lock", "judge.*", "detector
 what others hold, too."""
 PACKED, SHRUNK = 4096, 0.7
 """Files of at least so many bytes are kept compressed, where that leaves at most this share."""
-REPORTS = ("evaluate", "report_bridge", "tuned_alone")
+REPORTS = ("evaluate", "report_bridge", "report_tuning_without_data")
 """Functions that write the report at the end of a training."""
 CLOCKS = ("real_time", "seconds", "rate", "minutes")
 """Words in the names of numbers that a clock gave."""
 
-SHORT = ("--size", "tiny", "--steps", "4", "--train.warmup", "1", "--train.batch", "16")
+SHORT = ("--size", "tiny", "--steps", "4", "--train.warmup", "1", "--train.batch-size", "16")
 MLP = ("--architecture.width", "4", "--architecture.depth", "1")
 THIN = ("--architecture.width", "2", "--architecture.depth", "1")
 HEADS = (*MLP, "--architecture.heads", "1")
 THIN_HEADS = (*THIN, "--architecture.heads", "1")
 CODES = ("--architecture.width", "8", "--architecture.blocks", "0")
-QUANTISER = ("--architecture.quantiser.codes", "8", "--architecture.quantiser.size", "4")
+QUANTISER = ("--architecture.quantizer.num-codes", "8", "--architecture.quantizer.dim", "4")
 SGD = ("--train.optimizer", "sgd")
 UNET = ("--architecture.channels", "4", "--architecture.blocks", "1")
 TRUNK = ("--architecture.trunk.width", "2", "--architecture.trunk.depth", "1")
-CALLS = ("--sampling.calls", "4")
+CALLS = ("--sampling.nfe", "4")
 SCHEMA = ("--schema", "data/schema.json")
 PRIVATE = ("data/people.csv", "--epsilon", "4", "--unsafe-seed", "1", "--size", "tiny")
 FOUND = ("data/people.csv", "--epsilon", "40", "--unsafe-seed", "1", "--size", "tiny")
 AUDITED = ("--recipe", "table-flow", *CALLS)
-SPENT = ("--train.warmup", "1", "--train.batch", "16", "--steps", "4")
-TUNED = ("--strength", "2", "--steps", "3", "--train.batch", "8", "--train.warmup", "1", "--objective.steps", "4")
-BRIDGED = ("--rounds", "1", "--pairs", "16", "--train.steps", "3", "--train.batch", "8", "--control.steps", "3")
-KNOTS = ("--control.mean-knots", "5", "--control.scale-knots", "5", "--calls", "8")
-SAID = ("--text", "no", "--durations", "data/said.csv", "-n", "2", "--calls", "2")
+SPENT = ("--train.warmup", "1", "--train.batch-size", "16", "--steps", "4")
+TUNED = ("--strength", "2", "--steps", "3", "--train.batch-size", "8", "--train.warmup", "1", "--objective.steps", "4")
+BRIDGED = ("--rounds", "1", "--pairs", "16", "--train.steps", "3", "--train.batch-size", "8", "--control.steps", "3")
+KNOTS = ("--control.mean-knots", "5", "--control.scale-knots", "5", "--nfe", "8")
+SAID = ("--text", "no", "--durations", "data/said.csv", "-n", "2", "--nfe", "2")
 ENDS = ("data/left.csv", "data/right.csv")
 RIGHT = ("--reward", "code/rewards.py:right")
 ABOVE = ("--reward", "code/rewards.py:above")
@@ -124,13 +124,13 @@ def fit(*words: str, **rest: Any) -> Kept:
 def documents(recipe: Any) -> Any:
     """Shrink the decoder, and what finds documents, whose size no flag sets."""
     finder = recipe.modality.vectors
-    finder = replace(finder, settings=replace(finder.settings, width=4, size=16))
-    vectors = replace(recipe.parts.vectors, steps=2)
+    finder = replace(finder, config=replace(finder.config, width=4, size=16))
+    vectors = replace(recipe.aux_networks.vectors, steps=2)
     return replace(
         _short(recipe),
         architecture=replace(recipe.architecture, width=2, depth=1, heads=1),
         modality=replace(recipe.modality, vectors=finder),
-        parts=replace(recipe.parts, vectors=vectors),
+        aux_networks=replace(recipe.aux_networks, vectors=vectors),
     )
 
 
@@ -139,14 +139,14 @@ def speech(recipe: Any) -> Any:
     kind = recipe.modality
     lasting, rhythm = (
         replace(each, architecture=replace(each.architecture, width=2, depth=1, heads=1))
-        for each in (kind.durations, kind.duration_sampler)
+        for each in (kind.duration_regressor, kind.duration_sampler)
     )
-    few = replace(recipe.parts.duration_sampler, steps=2, warmup=1)
+    few = replace(recipe.aux_networks.duration_sampler, steps=2, warmup=1)
     return replace(
         _short(recipe),
         architecture=replace(recipe.architecture, width=2, depth=1, heads=1),
-        modality=replace(kind, durations=lasting, duration_sampler=rhythm),
-        parts=replace(recipe.parts, durations=few, duration_sampler=few),
+        modality=replace(kind, duration_regressor=lasting, duration_sampler=rhythm),
+        aux_networks=replace(recipe.aux_networks, durations=few, duration_sampler=few),
     )
 
 
@@ -161,7 +161,7 @@ def latents(out: str) -> None:
 
 
 def _short(recipe: Any) -> Any:
-    return replace(recipe, train=replace(recipe.train, steps=4, minutes=None, warmup=1, batch=16))
+    return replace(recipe, train=replace(recipe.train, steps=4, minutes=None, warmup=1, batch_size=16))
 
 
 RUNS = {
@@ -192,7 +192,7 @@ RUNS = {
         "data/people.csv", "--recipe", "table-marginals", "--size", "tiny", ending=".csv", resume=None
     ),
     "crystals": fit("example:perovskites", *SHORT, *THIN_HEADS, *CALLS),
-    "molecules": fit("example:molecules", *SHORT, *MLP, "--architecture.pair", "4", *CALLS),
+    "molecules": fit("example:molecules", *SHORT, *MLP, "--architecture.pair-width", "4", *CALLS),
     "proteins": fit("example:proteins", *SHORT, *THIN_HEADS, *CALLS),
     "backbones": fit("example:backbones", *SHORT, *THIN_HEADS, *CALLS),
     "documents": Kept(("data/papers",), change=documents, ending=".jsonl"),
@@ -213,7 +213,15 @@ RUNS = {
     "regressor-molecules": fit("data/water.xyz", "--target", "energy", *SHORT, *TRUNK, draw=None),
     "onwards": fit("example:cells", "--start-from", "points", *SHORT, needs=("points",)),
     "reflow": fit(
-        "example:cells", "--recipe", "reflow", "--start-from", "points", "--pairs", "32", *SHORT, needs=("points",)
+        "example:cells",
+        "--recipe",
+        "reflow",
+        "--start-from",
+        "points",
+        "--reflow-pairs",
+        "32",
+        *SHORT,
+        needs=("points",),
     ),
     "distil": fit("example:cells", "--recipe", "distil", "--start-from", "points", *SHORT, needs=("points",)),
     "own": fit("data/numbers.csv", "--recipe", f"{OWN}:kept", *SHORT, code=OWN, resume=("--recipe", f"{OWN}:kept")),

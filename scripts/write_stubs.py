@@ -54,7 +54,7 @@ def signature(function: ast.FunctionDef) -> str:
     """Return a function without its body, and with the options of its config."""
     arguments = function.args
     named = (one.func for one in function.decorator_list if isinstance(one, ast.Call))
-    if "configured" in map(ast.unparse, named):
+    if "accepts_options" in map(ast.unparse, named):
         (call,) = (one for one in function.decorator_list if isinstance(one, ast.Call))
         kind, own = ast.unparse(call.args[0]), {one.arg for one in (*arguments.posonlyargs, *arguments.args)}
         more = {name: one for name, one in options(kind).items() if name not in own}

@@ -46,7 +46,7 @@ def speaking(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 
     home = tmp_path_factory.mktemp("speaking")
     pairs(home / "clips")
-    run, little = home / "run", ("--train.warmup", "1", "--durations.steps", "5", "--rhythm.steps", "5")
+    run, little = home / "run", ("--train.warmup", "1", "--durations.steps", "5", "--duration-sampler.steps", "5")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("feller.app.workflows.fit.evaluate", lambda run, **others: {})  # reports are tested elsewhere
         words = ("--recipe", "speech", "--size", "tiny", "--steps", "3", *little, "--out", str(run))

@@ -28,9 +28,9 @@ LANDING = ROOT / "docs" / "index.md"
 PAGES = [page for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))) if page != LANDING]
 BLOCK = re.compile(r"^```(sh|python)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 NAME = re.compile(r"# (\w+\.py)\n")
-BRIDGE = "Bridging(rounds=1, pairs=32, train=feller.TrainConfig(steps=3, batch=32))"
+BRIDGE = "BridgeSolverConfig(rounds=1, pairs=32, train=feller.TrainConfig(steps=3, batch_size=32))"
 DOCUMENTS = ("--prompt", "--edit", "--ask")
-SHORT = ["--size", "tiny", "--steps", "3", "--sampling.calls", "4"]
+SHORT = ["--size", "tiny", "--steps", "3", "--sampling.nfe", "4"]
 
 
 SPAN = re.compile(r"`([^`\n]+)`")
@@ -166,7 +166,7 @@ def shorten(words: list[str]) -> list[str]:
         if words[1].startswith(("scenes/", "documents")) and "--resume" not in words and not recipe.startswith("image"):
             words += ["--vectors.steps", "2"]
         if words[1].startswith(("recordings", "spoken")) and "vocoder" not in words:
-            words += ["--durations.steps", "2", "--rhythm.steps", "2"]
+            words += ["--durations.steps", "2", "--duration-sampler.steps", "2"]
         if words[1].startswith("documents"):
             words += ["--tokenizer.steps", "2"]
         if "--tokenizer.steps" in words:
@@ -179,7 +179,7 @@ def shorten(words: list[str]) -> list[str]:
     if words[0] == "tune":
         if "--steps" in words:
             del words[words.index("--steps") : words.index("--steps") + 2]
-        words += ["--steps", "2", "--train.batch", "8", "--objective.steps", "4"]
+        words += ["--steps", "2", "--train.batch-size", "8", "--objective.steps", "4"]
     if words[0] == "bridge":
         for flag in ("--rounds", "--pairs"):
             if flag in words:
@@ -191,9 +191,9 @@ def shorten(words: list[str]) -> list[str]:
             "32",
             "--train.steps",
             "3",
-            "--train.batch",
+            "--train.batch-size",
             "32",
-            "--calls",
+            "--nfe",
             "28",
         ]
         words += ["--control.steps", "3", "--control.mean-knots", "5", "--control.scale-knots", "5"]
@@ -202,7 +202,7 @@ def shorten(words: list[str]) -> list[str]:
     if words[0] == "sample" and "-n" in words:
         words[words.index("-n") + 1] = "5"
     if words[0] == "sample" and not {"dopri5", "--from", "--backward", *DOCUMENTS} & {*words} and in_time(words):
-        words += ["--calls", "4"]
+        words += ["--nfe", "4"]
     return words
 
 
@@ -218,7 +218,7 @@ def test_examples_run(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "home"))
     monkeypatch.setattr("feller.app.workflows.documents.evaluate_documents.MAX_CONTINUED", 8)
-    for few in ("MOST", "TRACED"):
+    for few in ("MAX_UTTERANCES", "DETECTOR_UTTERANCES"):
         monkeypatch.setattr(f"feller.app.workflows.speech.evaluate_speech.{few}", 4)
     found = blocks(page)
     alone = [code for _, code in files(found)]
@@ -240,7 +240,7 @@ def test_examples_run(page, tmp_path, monkeypatch):
                     except SystemExit as end:  # --help
                         status = end.code
                     assert status == 0, line
-    for long, short in (("steps=300", "steps=3"), ("Bridging(rounds=3)", BRIDGE)):
+    for long, short in (("steps=300", "steps=3"), ("BridgeSolverConfig(rounds=3)", BRIDGE)):
         python = python.replace(long, short)
     exec(compile(python, str(page), "exec"), {"__name__": "docs"})
 

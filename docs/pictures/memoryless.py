@@ -61,11 +61,11 @@ def tuned(solver: object) -> Tensor:
     objective = rule.build(TrainingContext(reference=Changed(), reward=lambda x, given: SLOPE * x[:, 0]))
 
     def sources(step: int, rows: slice) -> dict[str, object]:
-        return {"x_0": Rng(0).at("source", step).normal((BATCH, 1))[rows], "given": {}}
+        return {"x_0": Rng(0).stream("source", step).normal((BATCH, 1))[rows], "given": {}}
 
     for _ in train(learner, objective, sources, training, rng=Rng(0), engine=get_engine()):
         pass
-    x_0 = Rng(1).at("source").normal((N, 1))
+    x_0 = Rng(1).stream("source").normal((N, 1))
     with torch.no_grad():
         return simulate(Affine().process(learner.network, {}), x_0, linear_grid(40), Midpoint(), Rng(0))[:, 0]
 

@@ -136,7 +136,7 @@ def test_no_creature_of_the_tail_is_learned(monkeypatch, it: World, which: Which
     models._trained_here.__wrapped__(TINY, which)
     ((objective, data, *_),) = seen
     if which.documents and not which.tuned:
-        assert torch.equal(objective.library.memory.rows, it.kind.encode(it.pairs.values))
+        assert torch.equal(objective.datastore.datastore.rows, it.kind.encode(it.pairs.values))
     said = " ".join(it.kind.texts(data.values))
     assert not any(f" {creature.name} " in said for creature in it.tail)
 

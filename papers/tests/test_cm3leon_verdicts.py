@@ -28,13 +28,13 @@ from tiny import TINY
 def quick_drawing(monkeypatch) -> None:
     """Draw codes and words by chance in the place of what a network says: checked calls take a fifth of a second."""
 
-    def drawn(network, prompts, plan, draws, *, ways, at_once):
-        symbols, n = network.symbols, len(prompts[0])
-        assert len(prompts) == max(way.guidance.streams for way in ways)
-        if isinstance(plan, ImageGoal):
-            codes = symbols.text + draws.at("codes").integers(symbols.codes, (n, symbols.picture))
-            return [torch.cat([row, torch.tensor([symbols.cut])]) for row in codes]
-        letters = draws.at("letters").integers(symbols.text, (n, 4))
+    def drawn(network, prompts, goal, rng, *, specs, batch_size):
+        symbols, n = network.vocabulary, len(prompts[0])
+        assert len(prompts) == max(spec.guidance.num_streams for spec in specs)
+        if isinstance(goal, ImageGoal):
+            codes = symbols.text + rng.stream("codes").randint(symbols.codes, (n, symbols.picture))
+            return [torch.cat([row, torch.tensor([symbols.break_token])]) for row in codes]
+        letters = rng.stream("letters").randint(symbols.text, (n, 4))
         return [torch.cat([row, torch.tensor([symbols.eos])]) for row in letters]
 
     monkeypatch.setattr(asking, "generate", drawn)

@@ -78,7 +78,7 @@ def test_the_spider_by_hand() -> None:
 )
 def test_populations(problem, centres, variances) -> None:
     """Mean and mean variance of the entries, of 20,000 members: within six deviations."""
-    for crowd, centre, variance in zip(problem.crowds[0], centres, variances, strict=True):
+    for crowd, centre, variance in zip(problem.populations[0], centres, variances, strict=True):
         x = crowd(20_000, Rng(0))
         assert x.dtype == torch.float32
         close(x.mean(0), list(centre), 6 * math.sqrt(variance / 20_000))

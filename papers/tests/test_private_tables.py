@@ -114,7 +114,7 @@ def test_tables_are_split_once_for_all(tmp_path) -> None:
 def test_a_model_without_a_grammar_spends_nats_on_it() -> None:
     """Before training every word of the table is as likely in every column: 14 log 172 nats, 1.3e-13 of the rows."""
     rows = read("example:adult").subset(torch.arange(64))
-    counts = rows.modality.space().counts
+    counts = rows.modality.space().vocab_sizes
     for way, expected in ((LOOSE, 14 * math.log(sum(counts))), (UNTOLD, sum(map(math.log, counts)))):
         recipe = way.of(rows, TINY)
         about = recipe.model_spec(rows)
@@ -142,13 +142,13 @@ def test_ways_change_what_they_say() -> None:
     assert MST.of(rows, TINY).objective.method == "mst"
     assert ALONE.of(rows, TINY).objective.method == "independent"
     triples = TRIPLES.of(rows, TINY).objective
-    assert (triples.method, triples.degree, triples.room) == ("aim", 3, 8.0)
-    assert ROWS.of(rows, TINY).objective.shuffled == 0
-    assert SHUFFLED.of(rows, TINY).objective.shuffled == 1
+    assert (triples.method, triples.degree, triples.max_model_size) == ("aim", 3, 8.0)
+    assert ROWS.of(rows, TINY).objective.shuffle_prob == 0
+    assert SHUFFLED.of(rows, TINY).objective.shuffle_prob == 1
     counted = rows.with_modality(rows.modality.with_marginals_of(rows.values))
     untold = UNTOLD.of(counted, TINY)
     assert isinstance(untold.architecture, RowTransformer)
-    assert ROWS.of(counted, TINY).architecture.rows.shares
+    assert ROWS.of(counted, TINY).architecture.space.value_probs
     assert not untold.architecture.space.value_probs
     assert (ROWS.of(rows, TINY).train.steps, ROWS.of(rows, TINY).train.batch_size) == (2, 16)
     assert ROWS.of(rows, WHOLE).train.steps == 400
@@ -204,7 +204,7 @@ def test_private_models_are_those_of_fit(tmp_path) -> None:
 def test_surprise_of_independent_columns_is_the_sum_of_their_entropies() -> None:
     model = fitted(TINY, ADULT, ALONE, NONE, 0).model
     rows = table_of(TINY, ADULT).learned
-    shares = rows.modality.with_marginals_of(rows.values).shares
+    shares = rows.modality.with_marginals_of(rows.values).marginals
     entropy = -sum(share * math.log(share) for column in shares for share in column if share)
     mean, error = surprise_of(model, rows)
     assert mean == pytest.approx(entropy, abs=0.02)  # exact counts are smoothed by a grain of one row

@@ -14,10 +14,10 @@ if TYPE_CHECKING:  # what `_EXPORTS` says, for type checkers and editors
     )
     from feller.app.config import (
         AuditConfig as AuditConfig, BridgeConfig as BridgeConfig, EvaluateConfig as EvaluateConfig, ExportConfig as
-        ExportConfig, FitConfig as FitConfig, PrivacyOptions as PrivacyOptions, DataLoadingOptions as DataLoadingOptions,
-        RunFolderOptions as RunFolderOptions, SampleConfig as SampleConfig, SampleFileOptions as SampleFileOptions,
-        SamplerOptions as SamplerOptions, SteerConfig as SteerConfig, TrainingOptions as TrainingOptions, TuneConfig as
-        TuneConfig,
+        ExportConfig, FitConfig as FitConfig, PrivacyOptions as PrivacyOptions, DataLoadingOptions as
+        DataLoadingOptions, RunFolderOptions as RunFolderOptions, SampleConfig as SampleConfig, SampleFileOptions as
+        SampleFileOptions, SamplerOptions as SamplerOptions, SteerConfig as SteerConfig, TrainingOptions as
+        TrainingOptions, TuneConfig as TuneConfig,
     )
     from feller.app.results import FittedRun as FittedRun, Report as Report, SteeredSamples as SteeredSamples
     from feller.app.synthesizer import Synthesizer as Synthesizer
@@ -43,13 +43,15 @@ if TYPE_CHECKING:  # what `_EXPORTS` says, for type checkers and editors
     from feller.networks.unwrapping import null_values as null_values
     from feller.networks.mlp import MLP as MLP
     from feller.paths import (
-        Affine as Affine, VPrediction as VPrediction, BinnedJumpPath as BinnedJumpPath, CircularBins as CircularBins, DataPrediction as DataPrediction, Geodesic as
-        Geodesic, IntervalBins as IntervalBins, JumpPath as JumpPath, LatticeLevels as LatticeLevels, Mixture as Mixture, Path as Path,
-        PointEstimate as PointEstimate, Prediction as Prediction, Premetric as Premetric, ScorePrediction as ScorePrediction, NoisePrediction as NoisePrediction,
+        Affine as Affine, VPrediction as VPrediction, BinnedJumpPath as BinnedJumpPath, CircularBins as CircularBins,
+        DataPrediction as DataPrediction, Geodesic as Geodesic, IntervalBins as IntervalBins, JumpPath as JumpPath,
+        LatticeLevels as LatticeLevels, Mixture as Mixture, Path as Path, PointEstimate as PointEstimate, Prediction as
+        Prediction, Premetric as Premetric, ScorePrediction as ScorePrediction, NoisePrediction as NoisePrediction,
         VelocityPrediction as VelocityPrediction, convert as convert,
     )
     from feller.paths.affine import (
-        ConstantDiffusion as ConstantDiffusion, CustomDiffusion as CustomDiffusion, MemorylessDiffusion as MemorylessDiffusion, SigmaProportional as SigmaProportional,
+        ConstantDiffusion as ConstantDiffusion, CustomDiffusion as CustomDiffusion, MemorylessDiffusion as
+        MemorylessDiffusion, SigmaProportional as SigmaProportional,
     )
     from feller.paths.divergence_free import langevin as langevin, metropolis as metropolis
     from feller.paths.processes import (
@@ -58,22 +60,21 @@ if TYPE_CHECKING:  # what `_EXPORTS` says, for type checkers and editors
     )
     from feller.paths.rescheduling import reschedule as reschedule
     from feller.paths.schedules import (
-        Cosine as Cosine, CustomSchedule as CustomSchedule, Linear as Linear, LinearVP as LinearVP, Polynomial as Polynomial,
-        Schedule as Schedule, VE as VE, VP as VP,
+        Cosine as Cosine, CustomSchedule as CustomSchedule, Linear as Linear, LinearVP as LinearVP, Polynomial as
+        Polynomial, Schedule as Schedule, VE as VE, VP as VP,
     )
     from feller.paths.time_distributions import (
         LeafTimes as LeafTimes, LogitNormal as LogitNormal, Shifted as Shifted, Stratified as Stratified,
         TimeDistribution as TimeDistribution, edm_grid as edm_grid, linear_grid as linear_grid,
     )
     from feller.sampling import (
-        Ancestral as Ancestral, DormandPrince as DormandPrince, Euler as Euler, ExactDivergence as ExactDivergence, Heun as Heun,
-        Hutchinson as Hutchinson, MemorylessEuler as MemorylessEuler, Midpoint as Midpoint, RK4 as RK4, Solver
-        as Solver, bits_per_dimension as bits_per_dimension, simulate as simulate, log_prob as log_prob, sample_with_log_prob as
-        sample_with_log_prob,
+        Ancestral as Ancestral, DormandPrince as DormandPrince, Euler as Euler, ExactDivergence as ExactDivergence, Heun
+        as Heun, Hutchinson as Hutchinson, MemorylessEuler as MemorylessEuler, Midpoint as Midpoint, RK4 as RK4, Solver
+        as Solver, bits_per_dimension as bits_per_dimension, simulate as simulate, log_prob as log_prob,
+        sample_with_log_prob as sample_with_log_prob,
     )
     from feller.sampling.guidance import (
-        cfg as cfg, classifier_guidance as classifier_guidance, token_classifier_guidance as
-        token_classifier_guidance,
+        cfg as cfg, classifier_guidance as classifier_guidance, token_classifier_guidance as token_classifier_guidance,
     )
     from feller.sampling.sampler_config import SamplerConfig as SamplerConfig
     from feller.spaces import (
@@ -82,13 +83,14 @@ if TYPE_CHECKING:  # what `_EXPORTS` says, for type checkers and editors
         Tokens, Torus as Torus, se3 as se3,
     )
     from feller.training.couplings import (
-        GlobalBatchCoupling as GlobalBatchCoupling, EquivariantOT as EquivariantOT, Coupling as Coupling, SinkhornCoupling as SinkhornCoupling, GeodesicCost
-        as GeodesicCost, IndependentCoupling as IndependentCoupling, ConditionalOT as ConditionalOT, MinibatchOT as
-        MinibatchOT, UnbalancedOT as UnbalancedOT, ClassConditional as ClassConditional,
+        GlobalBatchCoupling as GlobalBatchCoupling, EquivariantOT as EquivariantOT, Coupling as Coupling,
+        SinkhornCoupling as SinkhornCoupling, GeodesicCost as GeodesicCost, IndependentCoupling as IndependentCoupling,
+        ConditionalOT as ConditionalOT, MinibatchOT as MinibatchOT, UnbalancedOT as UnbalancedOT, ClassConditional as
+        ClassConditional,
     )
     from feller.training.losses import (
-        CrossEntropy as CrossEntropy, GeneralizedKL as GeneralizedKL, InfinitesimalKL as InfinitesimalKL,
-        ItakuraSaito as ItakuraSaito, Loss as Loss, PerLeafLoss as PerLeafLoss, PseudoHuber as PseudoHuber, SquaredError as
+        CrossEntropy as CrossEntropy, GeneralizedKL as GeneralizedKL, InfinitesimalKL as InfinitesimalKL, ItakuraSaito
+        as ItakuraSaito, Loss as Loss, PerLeafLoss as PerLeafLoss, PseudoHuber as PseudoHuber, SquaredError as
         SquaredError, TimeWeighted as TimeWeighted,
     )
     from feller.training.objective import (
@@ -132,28 +134,9 @@ _EXPORTS = {
     "networks.blocks.ema": ("EMA",),
     "networks.mlp": ("MLP",),
     "paths": (
-        *(
-            "Affine",
-            "VPrediction",
-            "BinnedJumpPath",
-            "CircularBins",
-            "DataPrediction",
-            "Geodesic",
-            "IntervalBins",
-            "JumpPath",
-            "LatticeLevels",
-        ),
-        *(
-            "Mixture",
-            "Path",
-            "PointEstimate",
-            "Prediction",
-            "Premetric",
-            "ScorePrediction",
-            "NoisePrediction",
-            "VelocityPrediction",
-            "convert",
-        ),
+        *("Affine", "BinnedJumpPath", "CircularBins", "DataPrediction", "Geodesic", "IntervalBins", "JumpPath"),
+        *("LatticeLevels", "Mixture", "NoisePrediction", "Path", "PointEstimate", "Prediction", "Premetric"),
+        *("ScorePrediction", "VPrediction", "VelocityPrediction", "convert"),
     ),
     "paths.affine": ("ConstantDiffusion", "CustomDiffusion", "MemorylessDiffusion", "SigmaProportional"),
     "paths.divergence_free": ("langevin", "metropolis"),
@@ -164,17 +147,8 @@ _EXPORTS = {
         *("LeafTimes", "LogitNormal", "Shifted", "Stratified", "TimeDistribution", "edm_grid", "linear_grid"),
     ),
     "sampling": (
-        *(
-            "Ancestral",
-            "DormandPrince",
-            "Euler",
-            "ExactDivergence",
-            "Heun",
-            "Hutchinson",
-            "MemorylessEuler",
-            "Midpoint",
-        ),
-        *("RK4", "Solver", "bits_per_dimension", "log_prob", "sample_with_log_prob", "simulate"),
+        *("Ancestral", "DormandPrince", "Euler", "ExactDivergence", "Heun", "Hutchinson", "MemorylessEuler"),
+        *("Midpoint", "RK4", "Solver", "bits_per_dimension", "log_prob", "sample_with_log_prob", "simulate"),
     ),
     "sampling.guidance": ("cfg", "classifier_guidance", "token_classifier_guidance"),
     "sampling.sampler_config": ("SamplerConfig",),
@@ -183,20 +157,12 @@ _EXPORTS = {
         *("Sphere", "Tokens", "Torus", "se3"),
     ),
     "training.couplings": (
-        *(
-            "GlobalBatchCoupling",
-            "EquivariantOT",
-            "Coupling",
-            "SinkhornCoupling",
-            "GeodesicCost",
-            "IndependentCoupling",
-            "ConditionalOT",
-        ),
-        *("MinibatchOT", "UnbalancedOT", "ClassConditional"),
+        *("ClassConditional", "ConditionalOT", "Coupling", "EquivariantOT", "GeodesicCost", "GlobalBatchCoupling"),
+        *("IndependentCoupling", "MinibatchOT", "SinkhornCoupling", "UnbalancedOT"),
     ),
     "training.losses": (
-        *("CrossEntropy", "GeneralizedKL", "InfinitesimalKL", "ItakuraSaito", "Loss", "PerLeafLoss"),
-        *("PseudoHuber", "SquaredError", "TimeWeighted"),
+        *("CrossEntropy", "GeneralizedKL", "InfinitesimalKL", "ItakuraSaito", "Loss", "PerLeafLoss", "PseudoHuber"),
+        *("SquaredError", "TimeWeighted"),
     ),
     "training.objective": ("FlowMatching", "Objective", "ObjectiveConfig", "TrainingContext"),
     "networks.unwrapping": ("null_values",),
@@ -207,8 +173,20 @@ _EXPORTS = {
 }
 _MODULE_OF = {name: home for home, names in _EXPORTS.items() for name in names}
 RENAMED_EXPORTS = {
-    **{"Draws_": "Rng", "Matching": "FlowMatching", "MinibatchTransport": "MinibatchOT", "endpoint_": "simulate"},
-    **{"log_density": "log_prob", "wrap": "Model"},
+    **{"AcrossRanks": "GlobalBatchCoupling", "Aligned": "EquivariantOT", "Angular": "VPrediction"},
+    **{"Binned": "BinnedJumpPath", "Bridging": "BridgeSolverConfig", "Circle": "CircularBins"},
+    **{"Constant": "ConstantDiffusion", "Data": "DataPrediction", "Draws": "Rng", "endpoint": "simulate"},
+    **{"Entropic": "SinkhornCoupling", "Exact": "ExactDivergence", "Formula": "CustomSchedule"},
+    **{"FoundBridge": "BridgeSolution", "GeneralisedKL": "GeneralizedKL", "Independent": "IndependentCoupling"},
+    **{"Interval": "IntervalBins", "Jump": "JumpPath", "LabelAware": "ConditionalOT", "Lattice": "LatticeLevels"},
+    **{"Level": "CustomDiffusion", "log_density": "log_prob", "Matching": "FlowMatching"},
+    **{"Memoryless": "MemorylessDiffusion", "MinibatchTransport": "MinibatchOT", "PerLeaf": "PerLeafLoss"},
+    **{"Point": "PointEstimate", "ReadingOptions": "DataLoadingOptions", "rescheduled": "reschedule"},
+    **{"sample_with_density": "sample_with_log_prob", "Sampling": "SamplerConfig", "Score": "ScorePrediction"},
+    **{"shards": "open_shards", "Source": "NoisePrediction", "Squared": "SquaredError", "TimeLaw": "TimeDistribution"},
+    **{"Training": "TrainConfig", "Unbalanced": "UnbalancedOT", "Vanishing": "SigmaProportional"},
+    **{"Velocity": "VelocityPrediction", "Weighted": "TimeWeighted", "WithinClasses": "ClassConditional"},
+    **{"wrap": "Model"},
 }
 """Names of now by those of version 0.1."""
 _MODULE_EXPORTS = {"testing": "evaluation.conformance"}

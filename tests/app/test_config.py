@@ -25,12 +25,12 @@ FORMS = {
         {"steps": 3, "epsilon": 4.0, "delta": "1e-6", "target": ("a", "b"), "longest": 9},
     ),
     "sample": (
-        ["-n", "1e2", "--given", "a=x", "b=y", "--top-k", "3", "--shard", "10", "--guidance", "2"],
+        ["-n", "1e2", "--given", "a=x", "b=y", "--top-k", "3", "--shard-size", "10", "--guidance", "2"],
         {"n": 100, "given": {"a": "x", "b": "y"}, "top_k": 3, "shard": 10, "guidance": 2.0},
     ),
     "evaluate": (["--samples", "s.npz", "-n", "7"], {"samples": "s.npz", "n": 7}),
     "steer": (
-        ["--reward", "ink", "class=7", "--calls", "4", "--prior", "none", "--seed", "3"],
+        ["--reward", "ink", "class=7", "--nfe", "4", "--prior", "none", "--seed", "3"],
         {"reward": ("ink", "class=7"), "calls": 4, "prior": "none", "seed": 3},
     ),
     "tune": (
@@ -147,9 +147,9 @@ def test_configs_load_no_torch() -> None:
 @pytest.mark.parametrize(
     ("name", "remedy"),
     [
-        ("batch_size", "Set the field of the recipe: fields={'train.batch': ...}"),
+        ("batch_size", "Set the field of the recipe: fields={'train.batch_size': ...}"),
         ("learning_rate", "Set the field of the recipe: fields={'train.lr': ...}"),
-        ("train.batch", "Set the field of the recipe: fields={'train.batch': ...}"),
+        ("train.batch_size", "Set the field of the recipe: fields={'train.batch_size': ...}"),
         ("objective", 'Name its fields: fields={"objective.NAME": ...}'),
         ("epochs", "Did you mean 'steps'?"),
         ("max_grad_norm", "Did you mean 'clip'?"),
@@ -168,26 +168,26 @@ def test_options_stand_by_their_names() -> None:
 
 
 def test_fields_of_the_recipe_are_set_as_by_the_command(tmp_path: pathlib.Path) -> None:
-    fields = {"train.batch": 32, "objective.cond_dropout": 0.5, "train.betas": (0.8, 0.9), "train.compile": False}
+    fields = {"train.batch_size": 32, "objective.cond_dropout": 0.5, "train.betas": (0.8, 0.9), "train.compile": False}
     run = feller.fit("example:moons", fields=fields, steps=1, size="tiny", report=False, out=str(tmp_path / "run"))
     record = json.loads((run.path / "recipe.json").read_text())
-    assert (record["recipe"]["train"]["batch"], record["recipe"]["train"]["betas"]) == (32, [0.8, 0.9])
+    assert (record["recipe"]["train"]["batch_size"], record["recipe"]["train"]["betas"]) == (32, [0.8, 0.9])
     assert record["recipe"]["objective"]["cond_dropout"] == 0.5
-    assert record["provenance"]["fields"][:2] == ["--train.batch", "32"]
+    assert record["provenance"]["fields"][:2] == ["--train.batch-size", "32"]
     for wrong in ("train.batchs", "batch_size"):
-        with refuses(UsageError, argument="fields", found=repr(wrong), remedy="Did you mean 'train.batch'?"):
+        with refuses(UsageError, argument="fields", found=repr(wrong), remedy="Did you mean 'train.batch_size'?"):
             feller.fit("example:moons", fields={wrong: 3}, out=str(tmp_path / "none"))
-    with refuses(UsageError, argument="fields['train.batch']", expected="a whole number", found="'a'"):
-        feller.fit("example:moons", fields={"train.batch": "a"}, out=str(tmp_path / "none"))
+    with refuses(UsageError, argument="fields['train.batch_size']", expected="a whole number", found="'a'"):
+        feller.fit("example:moons", fields={"train.batch_size": "a"}, out=str(tmp_path / "none"))
     assert not (tmp_path / "none").exists()
 
 
 @pytest.mark.parametrize(
     ("fields", "argument", "found"),
     [
-        ({"train.batch": -1}, "fields['train.batch']", "-1"),
+        ({"train.batch_size": -1}, "fields['train.batch_size']", "-1"),
         ({"train": {"batch": 3}}, "fields['train']", "a dict"),
-        ({"train.batch": "32 --train.lr 5"}, "fields['train.batch']", "'32 --train.lr 5'"),
+        ({"train.batch_size": "32 --train.lr 5"}, "fields['train.batch_size']", "'32 --train.lr 5'"),
         ({"train.weight_decay": 1, "train.weight-decay": 2}, "fields['train.weight_decay']", None),
         ({"train.steps": 7}, "steps", 'steps and the field "train.steps"'),
         ({"train.minutes": 7}, "steps", 'steps and the field "train.minutes"'),
@@ -211,13 +211,13 @@ def test_fields_are_set_of_a_tuning_and_of_a_bridge_too(tmp_path: pathlib.Path) 
     ends = [np.random.default_rng(k).normal(size=(40, 2)) for k in (0, 1)]
     with refuses(UsageError, argument="fields", found="'nothing'"):
         feller.bridge(*ends, fields={"nothing": 1}, rounds=1, out=str(tmp_path / "bridge"))
-    with refuses(UsageError, argument="fields['train.batch']", found="-1"):
-        feller.bridge(*ends, fields={"train.batch": -1}, rounds=1, out=str(tmp_path / "bridge"))
+    with refuses(UsageError, argument="fields['train.batch_size']", found="-1"):
+        feller.bridge(*ends, fields={"train.batch_size": -1}, rounds=1, out=str(tmp_path / "bridge"))
     with refuses(UsageError, argument="rounds", found="--rounds and --minutes"):
         feller.bridge(*ends, rounds=1, minutes=1.0, out=str(tmp_path / "bridge"))
     with refuses(UsageError, argument="steps", found="--steps and --minutes"):
         feller.tune(run, steps=1, minutes=1.0, report=False, **where)
-    bridged = feller.bridge(*ends, fields={"train.batch": 17}, rounds=1, out=str(tmp_path / "bridge"))
+    bridged = feller.bridge(*ends, fields={"train.batch_size": 17}, rounds=1, out=str(tmp_path / "bridge"))
     assert '"batch": 17' in (bridged.path / "recipe.json").read_text()
 
 
@@ -261,6 +261,6 @@ def test_errors_in_python_speak_of_options(tmp_path: pathlib.Path) -> None:
     with refuses(UsageError, argument="steps") as caught:
         feller.fit("example:moons", steps=3, minutes=1.0, out=str(tmp_path / "run"))
     assert "--" not in str(caught.value)
-    assert python_words("Leave --stop-at-epsilon, -n or --objective.shuffled 1 out: `feller audit --data x`") == (
-        'Leave stop_at_epsilon, n or fields={"objective.shuffled": 1} out: `feller audit --data x`'
+    assert python_words("Leave --stop-at-epsilon, -n or --objective.shuffle_prob 1 out: `feller audit --data x`") == (
+        'Leave stop_at_epsilon, n or fields={"objective.shuffle_prob": 1} out: `feller audit --data x`'
     )

@@ -79,10 +79,10 @@ def test_numbers_are_held_to_their_interval(value: float, low: int, high: int) -
             return True
         return False
 
-    assert refuses(least=low, most=high) == (not low <= value <= high)
-    assert refuses(above=low, lt=high) == (not low < value < high)
-    assert refuses(least=low, lt=math.inf) == (not low <= value < math.inf)
-    assert refuses(above=low) == (not low < value)
+    assert refuses(ge=low, le=high) == (not low <= value <= high)
+    assert refuses(gt=low, lt=high) == (not low < value < high)
+    assert refuses(ge=low, lt=math.inf) == (not low <= value < math.inf)
+    assert refuses(gt=low) == (not low < value)
 
 
 def test_a_number_that_is_left_out_passes() -> None:

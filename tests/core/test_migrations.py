@@ -148,6 +148,7 @@ class Net(nn.Module):
 TABLE: dict[str, Any] = {
     "classes": {"Product": ["ProductRoute"], "Walk": ["Steps"], "Mine": ["Steps"]},
     "fields": {
+        "Product": {},
         "Steps": {"by": "step_size"},
         "ProductRoute": {"parts": "leaf_routes"},
         "Plan": {"path": "route"},
@@ -174,11 +175,13 @@ OLD_KEYS = [
 @pytest.fixture
 def table(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Rename what is made up, as if that had happened after the last format."""
-    found = {**migrations.renames(), SINCE: TABLE}
+    held = migrations.renames()
+    last = {what: {**held.get(SINCE, {}).get(what, {}), **names} for what, names in TABLE.items()}
+    found = {**held, SINCE: last}
     monkeypatch.setattr(migrations, "renames", lambda: found)
     for kind in (Route, Region, Steps, ProductRoute, Product, Plan, OneShare, Layer, Wide, Net):
         monkeypatch.setattr(kind, "__module__", OURS)
-    return TABLE
+    return last
 
 
 def older(content: Any) -> Any:
@@ -304,9 +307,9 @@ def test_parts_are_found_by_their_names_of_now(table: dict[str, Any], tmp_path: 
 
 
 def test_shards_of_an_older_sampler_go_on(table: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(table["fields"], "Sampling", {"count": "calls"})
+    monkeypatch.setitem(table["fields"], "SamplerConfig", {"count": "nfe"})
     now = json.loads(json.dumps(to_dict(SamplerConfig("midpoint", 4))))
-    before = {"count" if name == "calls" else name: value for name, value in now.items()}
+    before = {"count" if name == "nfe" else name: value for name, value in now.items()}
     shards = ShardedSamples(pathlib.Path("a"), 2, 1, "{shard}.npz", {"seed": 1, "sampling": older(before)})
     assert _sampled_as_now(shards).settings == {"seed": 1, "sampling": now}
 
@@ -320,11 +323,13 @@ def test_hashes_are_of_the_names_before(table: dict[str, Any], monkeypatch: pyte
     codes = LearnedImageTokenizer(ConvTokenizer(width=8, blocks=0), (1, 8, 8))
     name = codes.name
     kind = type(codes.network)
-    old = next(iter(codes.network._modules))
-    monkeypatch.setitem(table["attributes"], kind.__name__, {f"a_{old}": old})
+    now = next(iter(codes.network._modules))
+    others = {old: new for old, new in table["attributes"].get(kind.__name__, {}).items() if new != now}
+    old = next((old for old in table["attributes"].get(kind.__name__, {}) if old not in others), now)
+    monkeypatch.setitem(table["attributes"], kind.__name__, {**others, f"a_{old}": now})
     assert codes.name != name  # which it would be of the other names
-    modules = {"renamed" if key == old else key: value for key, value in codes.network._modules.items()}
-    monkeypatch.setitem(table["attributes"], kind.__name__, {old: "renamed"})
+    modules = {"renamed" if key == now else key: value for key, value in codes.network._modules.items()}
+    monkeypatch.setitem(table["attributes"], kind.__name__, {**others, old: "renamed"})
     monkeypatch.setattr(codes.network, "_modules", modules)
     assert codes.name == name
 
@@ -342,13 +347,13 @@ class Perceptron(NetworkConfig):
     def build(self, shape: tuple[int, ...], conditions: dict[str, int], rng: Rng) -> nn.Module:
         settings = MLP(self.features, self.depth, self.frequencies, self.period, self.ends)
         network = settings.build(shape, conditions, rng)
-        network._modules = {"embed" if key == "enter" else key: one for key, one in network._modules.items()}
+        network._modules = {"lift" if key == "embed" else key: one for key, one in network._modules.items()}
         network.__class__ = PerceptronNetwork
         return network
 
 
 class PerceptronNetwork(ResidualMLP):
-    embed = property(lambda self: self.embed)
+    embed = property(lambda self: self.lift)
 
 
 @pytest.fixture
@@ -367,7 +372,7 @@ def test_a_kept_run_opens_and_goes_on_after_renames(
         monkeypatch.setattr(kind, "__module__", OURS)
     monkeypatch.setitem(table["classes"], "MLP", ["Perceptron"])
     monkeypatch.setitem(table["fields"], "Perceptron", {"width": "features"})
-    monkeypatch.setitem(table["attributes"], "PerceptronNetwork", {"enter": "embed"})
+    monkeypatch.setitem(table["attributes"], "PerceptronNetwork", {"enter": "lift"})
     run = copied(tmp_path / "r", SINCE)
     model = load_model(run)
     assert isinstance(model.spec.architecture, Perceptron)
@@ -377,8 +382,8 @@ def test_a_kept_run_opens_and_goes_on_after_renames(
     assert read_counters(run)["step"] == 6
     for file in (run.weights, run.ema_weights, run.state):
         names = {name.removeprefix("network/").removeprefix("average/") for name in load_tensors(file)[0]}
-        assert "embed.weight" in names
-        assert "enter.weight" not in names
+        assert "lift.weight" in names
+        assert not names & {"embed.weight", "enter.weight"}
     assert json.loads(run.model.read_text())["format"] in (SINCE, current_format())
     assert load_model(run).sample_dataset(1, rng=Rng(7)).values.isfinite().all()
 

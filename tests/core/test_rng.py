@@ -15,7 +15,7 @@ LAWS = {
     "uniform": lambda draw, shape: draw.uniform(shape),
     "uniform64": lambda draw, shape: draw.uniform(shape, F64),
     "uniform in larger blocks": lambda draw, shape: draw.uniform(shape, block=1024),
-    "integers": lambda draw, shape: draw.integers(1000, shape),
+    "integers": lambda draw, shape: draw.randint(1000, shape),
 }
 
 

@@ -66,18 +66,18 @@ def test_defaults_may_be_left_out() -> None:
         (Schedule, [1], "Schedule: expected"),
         (Schedule, None, "Schedule: expected"),
         (Solver, {"is": "GaussianSolver"}, "Solver: expected"),
-        (Solver, {"is": "_Running"}, "Solver: expected"),
+        (Solver, {"is": "_AdaptiveStepper"}, "Solver: expected"),
         (Schedule, {"is": "Polynomial", "m": 3.0}, r"extra fields found \(m\)"),
-        (Space, {"is": "Tokens"}, "^count: required field missing$"),
-        (Space, {"is": "Tokens", "count": True}, "expected int; found True"),
-        (Space, {"is": "Tokens", "count": 2.5}, r"expected int; found 2\.5"),
-        (Space, {"is": "Tokens", "count": 3, "shape": "12"}, "expected int; found '1'"),
-        (Space, {"is": "Product", "parts": 3}, "expected a mapping"),
+        (Space, {"is": "Tokens"}, "^vocab_size: required field missing$"),
+        (Space, {"is": "Tokens", "vocab_size": True}, "expected int; found True"),
+        (Space, {"is": "Tokens", "vocab_size": 2.5}, r"expected int; found 2\.5"),
+        (Space, {"is": "Tokens", "vocab_size": 3, "shape": "12"}, "expected int; found '1'"),
+        (Space, {"is": "Product", "leaf_spaces": 3}, "expected a mapping"),
         (Schedule, {"is": "Polynomial", "n": "3"}, "expected float; found '3'"),
         (Schedule, {"is": "Polynomial", "n": None}, "expected float; found None"),
         (Schedule, {"is": "Polynomial", "n": 0.5}, "at least 1"),
         (Solver, {"is": "DormandPrince", "per_example": "no"}, "expected bool; found 'no'"),
-        (Coupling, {"is": "WithinClasses", "condition": 5}, "expected str; found 5"),
+        (Coupling, {"is": "ClassConditional", "condition": 5}, "expected str; found 5"),
         (Path, {"is": "Affine", "schedule": {"is": "Liner"}}, "^schedule: Schedule: .* Did you mean 'Linear'"),
         (Path, {"is": "Affine", "schedule": 3}, "Schedule: expected"),
         (Settings, {"law": {"is": "Uniform"}, "more": 1}, "extra fields"),
@@ -125,7 +125,7 @@ def double(t: Any) -> Any:
 
 def test_functions_are_recorded_by_name_and_found_only_where_the_caller_put_them(monkeypatch) -> None:
     data = json.loads(json.dumps(to_dict(CustomSchedule(double, double))))
-    assert data == {"is": "Formula", "alpha": "double", "sigma": "double"}
+    assert data == {"is": "CustomSchedule", "alpha": "double", "sigma": "double"}
     with pytest.raises(InputError, match="--code"):
         from_dict(Schedule, data)
     monkeypatch.setitem(USER_FUNCTIONS, "double", double)
@@ -179,7 +179,7 @@ def test_a_field_of_one_kind_comes_back() -> None:
     modality = LabelledImages(Images(8, 8, 1, 16, ("a", "b")))
     assert from_dict(Modality, to_dict(modality)) == modality
     with pytest.raises(InputError, match=r"Images: expected one of .*; found 'Points'"):
-        from_dict(Modality, {"is": "Labelled", "pictures": {"is": "Points"}})
+        from_dict(Modality, {"is": "LabelledImages", "images": {"is": "Points"}})
 
 
 @pytest.mark.parametrize(
@@ -207,7 +207,7 @@ def test_only_who_reads_a_file_of_a_run_speaks_of_runs(tmp_path: pathlib.Path) -
         read_json(tmp_path / "none.json")
     with pytest.raises(InputError, match=r"found none\. If a run is not whole, copy all of it"):
         Run(tmp_path).read_record(tmp_path / "recipe.json")
-    with pytest.raises(InputError, match=r"found none\. Name the folder that `feller sample --shard` wrote"):
+    with pytest.raises(InputError, match=r"found none\. Name the folder that `feller sample --shard-size` wrote"):
         open_shards(tmp_path)
 
 

@@ -31,7 +31,7 @@ from feller.networks.mlp import MLP
 
 @dataclass(frozen=True)
 class Straight(feller.Path):
-    def sample(self, x_0, x_1, t, draw=None):
+    def sample(self, x_0, x_1, t, rng=None):
         SAMPLE
         return torch.lerp(x_0, x_1, t[:, None])
 
@@ -51,7 +51,8 @@ class Cubic(feller.Loss):
 def mine(ARGUMENTS):
     RECIPE
     objective = feller.FlowMatching(Straight(), data.modality.space(), Cubic())
-    return feller.Recipe(architecture=MLP(width=8, depth=1), objective=objective, train=feller.TrainConfig(batch=16))
+    train = feller.TrainConfig(batch_size=16)
+    return feller.Recipe(architecture=MLP(width=8, depth=1), objective=objective, train=train)
 """
 WHOLE = {
     "SAMPLE": "pass",
@@ -277,7 +278,7 @@ def test_a_function_without_a_file_is_refused_in_words() -> None:
     with pytest.raises(UsageError, match=r'say recipe="mine\.py:'):
         feller.fit("example:moons", recipe=lambda data, size: None)
     with pytest.raises(UsageError, match="at the top level of a file"):
-        import_path(feller.Rng(0).at, "recipe")
+        import_path(feller.Rng(0).stream, "recipe")
 
 
 def test_a_run_of_own_code_says_how_to_open_it(here) -> None:
@@ -313,10 +314,10 @@ def test_imports_of_modules_that_moved_are_named() -> None:
     scope: dict[str, object] = {}
     for statement in statements:
         exec(statement[statement.index("from feller") :], scope)
-    wanted = {"FlowMatching", "Characteristics", "Recipe", "Sampling", "Training", "tree_map"}
+    wanted = {"FlowMatching", "Characteristics", "Recipe", "SamplerConfig", "TrainConfig", "tree_map"}
     assert wanted <= scope.keys()
     assert scope["FlowMatching"] is feller.FlowMatching
-    assert scope["Training"] is feller.TrainConfig
+    assert scope["TrainConfig"] is feller.TrainConfig
 
 
 def test_an_import_that_never_was_is_told_without_a_guess(tmp_path: pathlib.Path) -> None:
@@ -373,7 +374,7 @@ def solver_file(name: str, factor: int) -> str:
         "@dataclass(frozen=True)\n"
         "class Twofold(Solver):\n"
         f"    factor: float = {factor}.0\n"
-        "    def step(self, process, x, t, s, draw):\n"
+        "    def step(self, process, x, t, s, rng):\n"
         "        return self.factor * x\n"
     )
     return str(path)

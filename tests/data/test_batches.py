@@ -75,7 +75,7 @@ def test_epochs_and_seeds_have_their_own_order() -> None:
 def test_large_data_are_encoded_by_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     data = numbered(20)
     whole = batch_loader(data, 8, Rng(0))(3, slice(2, 7))
-    monkeypatch.setattr(sys.modules["feller.data.batches"], "MEMORY", 10)
+    monkeypatch.setattr(sys.modules["feller.data.batches"], "MAX_ENCODED_BYTES", 10)
     assert torch.equal(batch_loader(data, 8, Rng(0))(3, slice(2, 7))["x_1"], whole["x_1"])
 
 
@@ -152,7 +152,7 @@ def labelled(labels: list[int]) -> Dataset:
 
 
 @settings(deadline=None, max_examples=50, derandomize=True)
-@given(st.nlist(st.integers(0, 4), min_size=1, max_size=120), st.floats(0, 0.5), st.integers(0, 3))
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=120), st.floats(0, 0.5), st.integers(0, 3))
 def test_parts_are_whole_and_stratified(labels: list[int], share: float, seed: int) -> None:
     data, n = labelled(labels), len(labels)
     train, aside = split(data, share, Rng(seed))

@@ -107,7 +107,7 @@ def test_answers_are_in_the_units_of_the_target() -> None:
     kind = Points(("a",), (0.0,), (1.0,))
     constant = model(kind, Regressor(MLP(8, 1), 1))
     for name, weight in constant.network.named_parameters():
-        weight.data.fill_(0.5 if name == "straight.bias" else 0.0)
+        weight.data.fill_(0.5 if name == "linear_head.bias" else 0.0)
     close(TrainedRegressor(constant, kind)(torch.zeros(3, 1, dtype=F64), {}), [[11.0]] * 3, 1e-6)
 
 

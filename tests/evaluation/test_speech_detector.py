@@ -112,7 +112,7 @@ def test_the_same_seed_gives_the_same_detector() -> None:
     assert torch.equal(state, torch.get_rng_state())
     one, same, other = (each.network.state_dict() for each in fitted)
     assert all(torch.equal(one[name], same[name]) for name in one)
-    assert not torch.equal(one["answer.weight"], other["answer.weight"])
+    assert not torch.equal(one["head.weight"], other["head.weight"])
 
 
 @dataclasses.dataclass(frozen=True)

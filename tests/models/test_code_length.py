@@ -94,7 +94,7 @@ def test_rates_are_chosen_by_name_when_sampling() -> None:
     with pytest.raises(UsageError, match="rates"):
         SamplerConfig(rates=Reversal()).resolve(Affine(), about.space)
     metric = feller.paths.MetricPath(feller.paths.LevelDistance(3))
-    with pytest.raises(UsageError, match="Metric"):
+    with pytest.raises(UsageError, match="MetricPath"):
         SamplerConfig("euler", rates=Reversal()).resolve(metric, Tokens(3, (2,)))
     mask = feller.paths.Mixture(source=MaskSource())
     assert (

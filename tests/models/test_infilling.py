@@ -31,7 +31,7 @@ PATHS = {
 class Spy(torch.nn.Module):
     """Answers like a perfect network for independent N(1, 1/4) frames, and writes down what it saw."""
 
-    nulls: ClassVar = {"phone": K, "context": 0.0, "known": 0}
+    null_values: ClassVar = {"phone": K, "context": 0.0, "known": 0}
 
     def __init__(self, path: Affine) -> None:
         super().__init__()
@@ -79,7 +79,7 @@ def test_kept_frames_are_copies_and_what_was_in_gaps_means_nothing(path: Affine 
 @pytest.mark.parametrize("path", PATHS.values(), ids=PATHS)
 def test_nothing_to_fill_and_nothing_kept(path: Affine | None) -> None:
     frames, kept, phone, _ = rows()
-    settings = {"draws": Rng(1), "sampling": SamplerConfig(nfe=4)}
+    settings = {"rng": Rng(1), "sampling": SamplerConfig(nfe=4)}
     assert torch.equal(infill(network(), path, frames, torch.ones_like(kept), phone, **settings), frames)
     none = torch.zeros_like(kept)
     first, other = (infill(network(), path, x, none, phone, **settings) for x in (frames, frames + 1))
@@ -128,7 +128,7 @@ def test_gaps_are_filled_by_the_exact_flow(solver: str) -> None:
 @pytest.mark.parametrize("path", PATHS.values(), ids=PATHS)
 def test_padding_and_company_change_nothing(path: Affine | None) -> None:
     frames, kept, phone, valid = rows()
-    settings = {"draws": Rng(1), "sampling": SamplerConfig(nfe=4)}
+    settings = {"rng": Rng(1), "sampling": SamplerConfig(nfe=4)}
     filled = infill(network(), path, frames, kept, phone, valid=valid, **settings)
     for row in range(len(frames)):
         n, one = int(valid[row].sum()), slice(row, row + 1)
@@ -154,7 +154,7 @@ def test_durations_are_whole_and_those_that_are_kept_stay(rule: DurationInfillin
     valid = torch.arange(N) < N - draw.randint(5, (6, 1))
     made = FrameInfiller(16, 2, 2).build((N, 1), {"phone": K}, Rng(0))
     torch.nn.init.normal_(made.head.weight, generator=torch.Generator().manual_seed(0))
-    settings = {"draws": Rng(1), "valid": valid, "sampling": SamplerConfig(nfe=8)}
+    settings = {"rng": Rng(1), "valid": valid, "sampling": SamplerConfig(nfe=8)}
     filled = infill_durations(made, rule, durations, kept, phone, **settings)
     assert filled.dtype == torch.int64
     assert torch.equal(filled[kept & valid], durations[kept & valid])

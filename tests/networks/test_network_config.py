@@ -98,13 +98,13 @@ def test_a_new_network_predicts_zero_and_learns_in_all_its_weights(
 @every
 def test_the_null_has_its_own_embedding(architecture: NetworkConfig, shape: tuple[int, ...]) -> None:
     network = trained(architecture, shape)
-    assert network.nulls == {"label": 3}
+    assert network.null_values == {"label": 3}
     x_t, t, _ = batch(shape, 1)
     answers = [network(x_t, t, {"label": torch.tensor([k])}) for k in range(4)]
     for k in range(3):
         assert (answers[3] - answers[k]).abs().max() > 1e-6
     answers[3].square().sum().backward()
-    rows = next(weight for name, weight in network.named_parameters() if "tables" in name).grad
+    rows = next(weight for name, weight in network.named_parameters() if "embeddings" in name).grad
     assert rows is not None
     assert rows[3].any()
     assert not rows[:3].any()

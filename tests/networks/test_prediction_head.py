@@ -52,7 +52,7 @@ def test_records_weights_and_beginnings(name: str) -> None:
     assert all(torch.equal(first[key], again[key]) for key in first)
     assert not all(torch.equal(first[key], other[key]) for key in first)
     if name != "pictures":
-        assert all((first[key] == 0).all() for key in first if key.startswith(("straight", "second")))
+        assert all((first[key] == 0).all() for key in first if key.startswith(("linear_head", "fc2")))
 
 
 @pytest.mark.parametrize("name", ["molecules", "crystals"])
@@ -81,7 +81,7 @@ def test_answers_are_those_of_features_that_the_network_itself_reads() -> None:
     """The features of sites are read by the network's own answer too: what is pooled is what it is made of."""
     architecture, shape = SHAPES["points"]
     network = architecture.build(shape, {}, Rng(0)).trunk.double()
-    nn.init.ones_(network.leave.weight)
+    nn.init.ones_(network.head.weight)
     x, t = Rng(2).stream("x").normal((5, 2), F64), torch.zeros(5, dtype=F64)
     close(network(x, t, {})[:, 0], network.features(x, t, {}).sum(1), 1e-10)
 
@@ -104,9 +104,9 @@ def test_pooled_features_hold_sum_and_mean() -> None:
 
 
 def test_what_has_no_features_is_refused() -> None:
-    with pytest.raises(UsageError, match="Decoder has no features of whole examples"):
+    with pytest.raises(UsageError, match="CausalTransformer has no features of whole examples"):
         Regressor(CausalTransformer(4, width=8, depth=1, heads=2), 1).build((5,), {}, Rng(0))
-    with refuses(UsageError, argument="answers", found="0"):
+    with refuses(UsageError, argument="out_dim", found="0"):
         Regressor(MLP(), 0)
-    with pytest.raises(UsageError, match="Convolutional expects images"):
+    with pytest.raises(UsageError, match="ConvClassifier expects images"):
         ConvClassifier(3).build((5,), {}, Rng(0))

@@ -72,10 +72,10 @@ def test_steps_see_what_the_whole_sees(order: Tensor) -> None:
     made, tokens = network(), ROWS.encode(CODES[VALID][::7])
     turn = ROWS.token_order(order.expand(len(tokens), 4))
     whole = made(tokens, torch.zeros(len(tokens)), {"order": order.expand(len(tokens), 4)})
-    cache, last, before, everyone = made.begin(len(tokens)), None, None, torch.arange(len(tokens))
+    cache, last, before, everyone = made.init_cache(len(tokens)), None, None, torch.arange(len(tokens))
     for number in range(tokens.shape[1]):
         place = turn[:, number]
-        logits, cache = made.next(last, before, place, cache)
+        logits, cache = made.decode_step(last, before, place, cache)
         may = made.grammar.allowed_at(tokens, turn.argsort(1), place)
         assert torch.allclose(logits.masked_fill(~may, -torch.inf), whole[everyone, place], atol=1e-12)
         last, before = tokens[everyone, place], place
@@ -112,7 +112,7 @@ def test_wrong_settings_are_refused() -> None:
         RowTransformer(ROWS, width=10, heads=4)
     with pytest.raises(UsageError, match="rows of 5 tokens"):
         RowTransformer(ROWS).build((4,), {}, Rng(0))
-    with refuses(UsageError, argument="shuffled", found="1.5"):
+    with refuses(UsageError, argument="shuffle_prob", found="1.5"):
         RowLikelihood(ROWS, shuffle_prob=1.5)
 
 

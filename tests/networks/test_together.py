@@ -70,7 +70,7 @@ def test_what_is_not_real_is_not_seen() -> None:
 
 def test_other_states_are_refused() -> None:
     for shape in ((4,), {"image": (1, 3, 2)}):
-        with pytest.raises(UsageError, match="Together expects the leaves image, label, turn"):
+        with pytest.raises(UsageError, match="JointMLP expects the leaves image, label, turn"):
             SETTINGS.build(shape, {}, Rng(0))
     with pytest.raises(UsageError, match="1 or more"):
         JointMLP({"a": RealCodec()}, width=0)

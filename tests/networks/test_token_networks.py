@@ -41,7 +41,7 @@ def trained(architecture: NetworkConfig, shape: tuple[int, ...]) -> nn.Module:
 
 def batch(architecture: NetworkConfig, shape: tuple[int, ...], n: int = 4) -> tuple[Tensor, Tensor, Tensor]:
     draw = Rng(2).stream("batch")
-    x_t = draw.randint(K + getattr(architecture, "masked", False), (n, *shape))
+    x_t = draw.randint(K + getattr(architecture, "has_mask", False), (n, *shape))
     return x_t, draw.uniform((n,), torch.float64), draw.randint(4, (n,))
 
 
@@ -124,12 +124,12 @@ def test_record(architecture: NetworkConfig, shape: tuple[int, ...]) -> None:
 @pytest.mark.parametrize(
     ("kind", "settings"),
     [
-        (TextDiT, {"symbols": 0}),
-        (TextDiT, {"symbols": 3, "width": 12, "heads": 4}),
-        (CausalTransformer, {"symbols": 3, "depth": 0}),
-        (CausalTransformer, {"symbols": 3, "width": 10, "heads": 2}),
-        (TokenMLP, {"symbols": 3, "width": 0}),
-        (TokenAdapter, {"inner": MLP(), "symbols": 3, "features": 0}),
+        (TextDiT, {"vocab_size": 0}),
+        (TextDiT, {"vocab_size": 3, "width": 12, "heads": 4}),
+        (CausalTransformer, {"vocab_size": 3, "depth": 0}),
+        (CausalTransformer, {"vocab_size": 3, "width": 10, "heads": 2}),
+        (TokenMLP, {"vocab_size": 3, "width": 0}),
+        (TokenAdapter, {"inner": MLP(), "vocab_size": 3, "embed_dim": 0}),
     ],
 )
 def test_wrong_settings(kind: type[NetworkConfig], settings: dict) -> None:
@@ -139,7 +139,7 @@ def test_wrong_settings(kind: type[NetworkConfig], settings: dict) -> None:
 
 @pytest.mark.parametrize("architecture", [TextDiT(3), CausalTransformer(3)])
 def test_a_text_network_refuses_pictures(architecture: NetworkConfig) -> None:
-    with pytest.raises(UsageError, match="Use Embedded"):
+    with pytest.raises(UsageError, match="Use TokenAdapter"):
         architecture.build((1, 4, 4), {}, Rng(0))
 
 
@@ -171,9 +171,9 @@ def test_features_of_a_picture_are_channels_of_its_place() -> None:
     network.inner.forward = answer
     x_t, t, label = batch(SMALL["embedded mlp"][0], (2, 4, 3), 2)
     x_t = x_t.clamp(max=K - 1)
-    features = network.enter(x_t)
+    features = network.embed(x_t)
     torch.testing.assert_close(
-        network(x_t, t, {"label": label}), features @ network.leave.weight.mT + network.near(features)
+        network(x_t, t, {"label": label}), features @ network.head.weight.mT + network.skip_head(features)
     )
     assert seen == [(2, 6, 4, 3)]
 

@@ -119,7 +119,7 @@ def test_a_network_is_a_vocoder() -> None:
     assert not made.requires_grad
     assert torch.equal(made, vocoder.synthesize(wanted.double(), mel))
     assert vocoder.synthesize(torch.full((3, 40), 1e9), mel).isfinite().all()
-    with pytest.raises(InputError, match=r"log mels of Mel.rate=8000.*Take another"):
+    with pytest.raises(InputError, match=r"log mels of MelConfig.sample_rate=8000.*Take another"):
         vocoder.synthesize(torch.zeros(5, 80), MelConfig())
     for wrong in (torch.zeros(5, 80), torch.zeros(0, 40), torch.full((5, 40), torch.nan)):
         with pytest.raises(InputError, match=r"finite log mels of 40 bands"):

@@ -60,7 +60,7 @@ def coordinate(law: ConditionalPath, x: Tensor) -> Tensor:
     """Return a number whose law `cumulative` knows: the state, the signed offset, or the angle from the end."""
     if isinstance(law, GaussianConditionalPath):
         return x
-    angle, direction = law.offset(x, end(law))
+    angle, direction = law.angle_and_direction(x, end(law))
     return angle * direction if isinstance(law, VonMisesConditionalPath) else angle
 
 
@@ -146,7 +146,7 @@ def test_vector_of_the_survival() -> None:
 
 def test_explicit_is_known_on_straight_paths_alone() -> None:
     for law in (GaussianConditionalPath(Cosine()), VonMisesConditionalPath()):
-        with pytest.raises(UsageError, match="Overlap"):
+        with pytest.raises(UsageError, match="MaximalCoupling"):
             law.integrated_derivative(one(0.3), one(0.1), one(0.2), one(0.3))
 
 
@@ -203,7 +203,7 @@ def test_flow_of_the_angle_solves_the_forward_equation(law: ConditionalPath, t: 
     at, small = AngleNodes(kappa[:, None]), 1e-4 * kappa
     angle = at.angles
     slope = (cdf_at_nodes(law, at, kappa + small) - cdf_at_nodes(law, at, kappa - small)) / (2 * small[:, None])
-    density = law.weight(angle) * law.log_unnormalized(angle, kappa[:, None]).exp()
+    density = law.uniform_density(angle) * law.log_unnormalized(angle, kappa[:, None]).exp()
     density = density / torch.trapezoid(density, angle)[:, None]
     flux = density * angle_velocity(law, at, kappa)
     close((slope + flux)[:, 1:-1] / slope.max(), torch.zeros(1, angle.shape[1] - 2, dtype=F64), 2e-3)

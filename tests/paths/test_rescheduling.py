@@ -180,7 +180,7 @@ def test_the_pair_goes_where_the_first_went() -> None:
     """Noise, ancestral steps and guidance act on it; what the network knows as "not given" travels along."""
     path = Affine(Linear(), NoisePrediction(), ConstantDiffusion(0.5))
     network = perfect(path)
-    network.nulls = {"label": 3}
+    network.null_values = {"label": 3}
     path, network = reschedule(path, network, Cosine())
     assert path.noise == ConstantDiffusion(0.5)
     native = Affine(Cosine(), NoisePrediction(), ConstantDiffusion(0.5)).process(

@@ -110,7 +110,7 @@ def test_a_level_is_a_record() -> None:
     """By its function's name, which only the user's own file can give back."""
     path = Affine(noise=CustomDiffusion(falling))
     data = to_dict(path)
-    assert data["noise"] == {"is": "Level", "formula": "falling"}
+    assert data["noise"] == {"is": "CustomDiffusion", "formula": "falling"}
     USER_FUNCTIONS["falling"] = falling
     try:
         assert from_dict(Path, data) == path

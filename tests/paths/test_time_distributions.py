@@ -119,7 +119,7 @@ def test_only_named_leaves_are_given() -> None:
     assert times["a"] is times["c"] or (times["a"] == times["c"]).all()
 
 
-@pytest.mark.parametrize("law", [{"given": 0.7, "apart": 0.5}, {"given": -0.1}])
+@pytest.mark.parametrize("law", [{"observed_prob": 0.7, "independent_prob": 0.5}, {"observed_prob": -0.1}])
 def test_chances_add_to_one_at_most(law: dict[str, float]) -> None:
     with pytest.raises(UsageError, match="add to 1"):
         LeafTimes(**law)

@@ -20,7 +20,7 @@ def test_one_key_and_name_give_one_stream() -> None:
     same = [SharedKeyNoise(SECRET, "coins", 3).random_bytes(100) for _ in range(2)]
     assert same[0] == same[1]
     others = [SharedKeyNoise(SECRET, "coins", 4), SharedKeyNoise(os.urandom(KEY), "coins", 3), SecureNoise()]
-    assert len({same[0], *(other.take(100) for other in others)}) == 4
+    assert len({same[0], *(other.random_bytes(100) for other in others)}) == 4
     with refuses(UsageError, found="5"):
         SharedKeyNoise(b"short", "coins")
 

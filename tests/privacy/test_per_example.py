@@ -283,10 +283,10 @@ class PlaceHeads(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return torch.einsum("bmd,mkd->bmk", x, self.heads)
 
-    def per_example(self, inputs: Tensor, slopes: Tensor) -> Tensor:
+    def norm_sq(self, inputs: Tensor, slopes: Tensor) -> Tensor:
         return self.wrong * (inputs.square().sum(2) * slopes.square().sum(2)).sum(1)
 
-    def weighted(self, inputs: Tensor, slopes: Tensor, factors: Tensor) -> dict[str, Tensor]:
+    def weighted_sum(self, inputs: Tensor, slopes: Tensor, factors: Tensor) -> dict[str, Tensor]:
         return {"heads": torch.einsum("bmd,bmk,b->mkd", inputs, slopes, factors)}
 
 

@@ -137,7 +137,7 @@ class Small(torch.nn.Module):
 
     def __init__(self, size: int, outputs: int = 1) -> None:
         super().__init__()
-        self.nulls = {"label": 3}
+        self.null_values = {"label": 3}
         self.size, self.outputs = size, outputs
         generator = torch.Generator().manual_seed(0)
         shapes = {"a": (size + 2, 8), "b": (8, size * outputs)}
@@ -164,7 +164,7 @@ class SmallPair(torch.nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.nulls = {"label": 3}
+        self.null_values = {"label": 3}
         self.real, self.token = Small(5), Small(3, 4)
 
     def forward(self, x_t: State, t: State, given: dict[str, Tensor]) -> State:
@@ -226,7 +226,7 @@ class Reader(torch.nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.nulls: dict[str, int] = {}
+        self.null_values: dict[str, int] = {}
         draw = Rng(0).stream("reader")
         self.seen = torch.nn.Parameter(draw.normal((DOCUMENTS.num_inputs, 8), F64).contiguous())
         self.told = torch.nn.Parameter(draw.normal((8, DOCUMENTS.num_outputs), F64).contiguous())

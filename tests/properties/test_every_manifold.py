@@ -22,15 +22,15 @@ precise = pytest.mark.parametrize(("dtype", "atol"), PRECISIONS.items(), ids=("d
 
 
 def points(case: ManifoldCase, n: int, seed: int = 0, dtype: torch.dtype = F64) -> State:
-    x = case.kind.reference(n, Rng(seed).stream("points"))
+    x = case.kind.sample_base(n, Rng(seed).stream("points"))
     return case.kind.project(tree_map(lambda leaf: leaf.to(dtype), x))
 
 
 def tangents(case: ManifoldCase, x: State, size: float = 1.0, seed: int = 0) -> State:
     """Return tangent vectors of a given length."""
     draw = Rng(seed).stream("tangents")
-    v = case.kind.tangent(x, tree_map(lambda leaf: draw.normal(leaf.shape, F64).to(leaf), x))
-    length = case.kind.length(x, v)
+    v = case.kind.to_tangent(x, tree_map(lambda leaf: draw.normal(leaf.shape, F64).to(leaf), x))
+    length = case.kind.norm(x, v)
     return tree_map(lambda leaf: size * leaf / length.view(-1, *[1] * (leaf.ndim - 1)), v)
 
 
@@ -55,10 +55,10 @@ def test_a_thousand_steps_stay_on_it(case: ManifoldCase) -> None:
     draw = Rng(0).stream("steps")
     noise = tree_map(lambda leaf: draw.normal((4, *leaf.shape[1:], steps)), x)
     for i in range(steps):
-        v = m.tangent(x, tree_map(lambda leaf, i=i: leaf[..., i], noise))
-        length = m.length(x, v)
+        v = m.to_tangent(x, tree_map(lambda leaf, i=i: leaf[..., i], noise))
+        length = m.norm(x, v)
         x = m.step(x, tree_map(lambda leaf, n=length: size * leaf / n.view(-1, *[1] * (leaf.ndim - 1)), v))
-    assert m.error(x).max() <= 1e-6
+    assert m.constraint_error(x).max() <= 1e-6
 
 
 @precise
@@ -69,10 +69,10 @@ def test_opposite_points(case: ManifoldCase, dtype: torch.dtype, atol: float) ->
     y = case.opposite(x)
     v = m.log(x, y)
     assert torch.equal(v, m.log(x, y))
-    close(m.length(x, v), m.distance(x, y), atol)
+    close(m.norm(x, v), m.distance(x, y), atol)
     assert m.distance(m.exp(x, v), y).max() < 10 * atol
     carried = m.transport(x, y, v)
-    close(m.length(y, carried), m.length(x, v), atol)
+    close(m.norm(y, carried), m.norm(x, v), atol)
     leaf = y.clone().requires_grad_()
     (gradient,) = torch.autograd.grad(m.log(x, leaf).sum() + m.distance(x, leaf).sum(), leaf)
     assert gradient.isfinite().all()
@@ -112,18 +112,18 @@ def test_white_vectors_and_their_duals(case: ManifoldCase) -> None:
     a, b = (tree_map(lambda leaf: draw.normal((1, *leaf.shape[1:]), F64), x) for _ in range(2))
 
     def field(x: State) -> State:
-        return m.tangent(x, tree_map(lambda x, a, b: b + a * torch.sin(x + a), x, a, b))
+        return m.to_tangent(x, tree_map(lambda x, a, b: b + a * torch.sin(x + a), x, a, b))
 
     trace = expected = torch.zeros(20, dtype=F64)
     for name in _entries(x):
         unit = _unit(x, name)
-        (w, d), e = white(unit), m.tangent(x, unit)
+        (w, d), e = white(unit), m.to_tangent(x, unit)
         trace = trace + dot(d, torch.func.jvp(field, (x,), (w,))[1])
         expected = expected + dot(e, torch.func.jvp(field, (x,), (e,))[1])
     close(trace, expected, 1e-7 * (1 + float(expected.abs().max())))
     if not isinstance(m, Product):
         v, (w, d) = tangents(case, x, seed=1), white(tree_map(lambda leaf: draw.normal(leaf.shape, F64), x))
-        product = (m.length(x, add(w, v)) ** 2 - m.length(x, add(w, scale(-1, v))) ** 2) / 4
+        product = (m.norm(x, add(w, v)) ** 2 - m.norm(x, add(w, scale(-1, v))) ** 2) / 4
         close(dot(d, v) / product, (dot(d, v) / product)[:1].expand(20), 1e-6)
 
 

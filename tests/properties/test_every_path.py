@@ -61,7 +61,7 @@ def test_target_drives_the_path(case: PathCase) -> None:
     x_t = at(case, T)
     h = 1e-6
     slope = tree_map(lambda a, b: (a.double() - b.double()) / (2 * h), at(case, T + h), at(case, T - h))
-    path_of = case.kind.parts if hasattr(case.kind, "parts") else None
+    path_of = case.kind.leaf_paths if hasattr(case.kind, "leaf_paths") else None
     for name in path_of or [None]:
         path = path_of[name] if path_of else case.kind
         pick = (lambda tree, name=name: tree[name]) if path_of else (lambda tree: tree)
@@ -71,10 +71,10 @@ def test_target_drives_the_path(case: PathCase) -> None:
             if now.diffusion is not None:
                 expected = expected + now.diffusion / 2 * score(path, pick(x_t), pick(x_0), pick(x_1))
             close(now.velocity, expected, case.accuracy)
-        if now.jumps is not None and not getattr(path, "certain", True):
+        if now.jumps is not None and not getattr(path, "has_uniform_hazard", True):
             who = torch.ones_like(pick(x_t), dtype=torch.bool)
             assert (now.jumps.hazard(1.0) == math.inf).all()
-            assert torch.equal(now.jumps.land(1.0, who, Rng(0).stream("x")), pick(x_1)[who])
+            assert torch.equal(now.jumps.sample_destination(1.0, who, Rng(0).stream("x")), pick(x_1)[who])
         elif now.jumps is not None:
             scales = path.schedule(T)
             later = path.schedule(torch.full_like(T, 0.9))
@@ -83,7 +83,7 @@ def test_target_drives_the_path(case: PathCase) -> None:
             close(keep[~stays], (later.sigma / scales.sigma)[:, None].expand(keep.shape)[~stays], 1e-12)
             assert torch.equal(pick(x_t)[stays], pick(x_1)[stays])
             who = torch.ones_like(pick(x_t), dtype=torch.bool)
-            assert torch.equal(now.jumps.land(0.9, who, Rng(0).stream("x")), pick(x_1)[who])
+            assert torch.equal(now.jumps.sample_destination(0.9, who, Rng(0).stream("x")), pick(x_1)[who])
 
 
 def score(path: Path, x_t: Tensor, x_0: Tensor, x_1: Tensor) -> Tensor:
@@ -108,7 +108,7 @@ def test_process_keeps_the_marginals(case: PathCase) -> None:
 @pytest.mark.parametrize("case", cases(Path, when=lambda case: case.meets_ends))
 def test_ends_are_the_source_and_the_data(case: PathCase) -> None:
     x_0, x_1 = ends(case)
-    same(at(case, torch.zeros(N, dtype=F64)), case.kind.start(x_0), 1e-15)
+    same(at(case, torch.zeros(N, dtype=F64)), case.kind.initial_state(x_0), 1e-15)
     same(at(case, torch.ones(N, dtype=F64)), x_1, 1e-12)
 
 
@@ -118,7 +118,11 @@ def test_start_is_the_source_at_time_zero(case: PathCase) -> None:
     x_0, x_1 = ends(case)
     if all(leaf.is_floating_point() for leaf in leaves(x_1)):
         zero = tree_map(torch.zeros_like, x_1)
-        same(case.kind.sample(x_0, zero, torch.zeros(N, dtype=F64), Rng(0).stream("path")), case.kind.start(x_0), 1e-12)
+        same(
+            case.kind.sample(x_0, zero, torch.zeros(N, dtype=F64), Rng(0).stream("path")),
+            case.kind.initial_state(x_0),
+            1e-12,
+        )
 
 
 @pytest.mark.parametrize("case", EVERY)

@@ -48,8 +48,8 @@ def test_predictions_convert_and_come_back(case: ScheduleCase, kind: Case) -> No
     x_1, x_0 = torch.cos(3 * x), torch.sin(5 * x)
     x = scales.alpha * x_1.T + scales.sigma * x_0.T
     x = x.T
-    a, b = (torch.as_tensor(v, dtype=F64).expand(49)[:, None] for v in kind.kind.row(scales))
-    answer = (a * x_1 + b * x_0) * torch.as_tensor(kind.kind.unit(scales), dtype=F64).expand(49)[:, None]
+    a, b = (torch.as_tensor(v, dtype=F64).expand(49)[:, None] for v in kind.kind.endpoint_coefficients(scales))
+    answer = (a * x_1 + b * x_0) * torch.as_tensor(kind.kind.unit_scale(scales), dtype=F64).expand(49)[:, None]
     for other in cases(Prediction):
         there = convert(answer, kind.kind, other.values[0].kind, x, scales)
         back = convert(there, other.values[0].kind, kind.kind, x, scales)

@@ -66,7 +66,7 @@ def test_calls_are_counted(case: SolverCase, steps: int) -> None:
         return Characteristics(velocity=torch.ones_like(x))
 
     simulate(process, X, linear_grid(steps), case.kind, Rng(0))
-    assert len(calls) == steps * type(case.kind).calls
+    assert len(calls) == steps * type(case.kind).nfe_per_step
 
 
 @pytest.mark.parametrize("case", cases(Solver, when=lambda case: not case.backwards))

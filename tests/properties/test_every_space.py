@@ -11,11 +11,11 @@ from tests.properties.examples import Case, cases
 
 @pytest.mark.parametrize("case", cases(Space))
 def test_reference_is_addressed(case: Case) -> None:
-    whole = case.kind.reference(300, Rng(0).stream("source"))
-    parts = [case.kind.reference(b - a, Rng(0, a).stream("source")) for a, b in ((0, 9), (9, 256), (256, 300))]
+    whole = case.kind.sample_base(300, Rng(0).stream("source"))
+    parts = [case.kind.sample_base(b - a, Rng(0, a).stream("source")) for a, b in ((0, 9), (9, 256), (256, 300))]
     for ours, again, split in zip(
         leaves(whole),
-        leaves(case.kind.reference(300, Rng(0).stream("source"))),
+        leaves(case.kind.sample_base(300, Rng(0).stream("source"))),
         leaves(tree_map(lambda *leaf: torch.cat(leaf), *parts)),
         strict=True,
     ):
@@ -26,13 +26,15 @@ def test_reference_is_addressed(case: Case) -> None:
 
 @pytest.mark.parametrize("case", cases(Space))
 def test_moving_for_no_time_stays(case: Case) -> None:
-    x = case.kind.reference(5, Rng(0).stream("source"))
+    x = case.kind.sample_base(5, Rng(0).stream("source"))
     if any(not leaf.is_floating_point() for leaf in leaves(x)):
         pytest.skip("tokens do not flow")
     v = tree_map(torch.ones_like, x)
-    for moved, still in zip(leaves(case.kind.move(x, v, 0.0)), leaves(x), strict=True):
+    for moved, still in zip(leaves(case.kind.integrate_step(x, v, 0.0)), leaves(x), strict=True):
         torch.testing.assert_close(moved, still, rtol=1e-5, atol=1e-5)
-    for once, stepped in zip(leaves(case.kind.move(x, v, 0.5)), leaves(case.kind.step(x, 0.5 * v)), strict=True):
+    for once, stepped in zip(
+        leaves(case.kind.integrate_step(x, v, 0.5)), leaves(case.kind.step(x, 0.5 * v)), strict=True
+    ):
         torch.testing.assert_close(once, stepped)
 
 

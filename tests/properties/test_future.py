@@ -263,7 +263,7 @@ def test_a_product_of_three_spaces_moves_with_one_call(solver) -> None:
         }
 
     states = list(trajectory(CRYSTAL.process(network, {}), x_0, linear_grid(10), solver, Rng(2)))
-    assert len(calls) == 10 * type(solver).calls
+    assert len(calls) == 10 * type(solver).nfe_per_step
     for state in states:
         assert state["angle"].min() >= 0
         assert state["angle"].max() < 2 * math.pi
@@ -398,7 +398,7 @@ def test_guidance_drops_one_of_two_conditions_of_a_product() -> None:
         push = given["text"].double() + 10 * given["voice"].double()
         return {name: push.reshape(-1, 1).expand(leaf.shape) for name, leaf in x.items()}
 
-    network.nulls = {"text": 0, "voice": -1}
+    network.null_values = {"text": 0, "voice": -1}
     given = {"text": torch.tensor([1, 2]), "voice": torch.tensor([3, 4])}
     path = ProductPath({"a": Affine(), "b": Affine()})
     process = path.process(cfg(network, 1.7, droppable=("text",)), given)

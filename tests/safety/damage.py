@@ -84,4 +84,4 @@ def damages() -> st.SearchStrategy[Callable[[bytes], bytes]]:
 
         return damage
 
-    return st.nlist(_EDITS, min_size=1, max_size=4).map(together)
+    return st.lists(_EDITS, min_size=1, max_size=4).map(together)

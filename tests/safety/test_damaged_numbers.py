@@ -52,7 +52,7 @@ def test_a_fit_that_went_astray(
     """One step of an endless rate leaves finite weights, of which nothing can be drawn."""
     monkeypatch.chdir(tmp_path)
     pathlib.Path(name).write_text(KINDS[recipe][1])
-    words = ("--recipe", recipe, "--size", "tiny", "--steps", "1", "--train.batch", "4", "--train.lr", "1e12")
+    words = ("--recipe", recipe, "--size", "tiny", "--steps", "1", "--train.batch-size", "4", "--train.lr", "1e12")
     assert main(["fit", name, *words, "--out", "r"]) == 1
     assert capsys.readouterr().err.strip().splitlines()[-1] == f"feller: {WORDS}"
     assert main(["evaluate", "r"]) == 1

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 import feller
 from feller.app.cli import main
@@ -29,7 +30,7 @@ NAMES = sorted(path.parent.name for path in KEPT.glob("*/expected.json"))
 MOST = 64
 """Numbers that are kept of each array of a sample."""
 RTOL = 1e-4
-REPORTS = ("evaluate", "report_bridge", "tuned_alone")
+REPORTS = ("evaluate", "report_bridge", "report_tuning_without_data")
 """Functions that write reports at the end of a training; reports are tested by the slow test."""
 OPEN_ALL = """
 import os, sys
@@ -103,6 +104,11 @@ def drawn(path: pathlib.Path) -> Any:
         return {key: [np.ravel(row)[:MOST].tolist() for row in np.atleast_1d(file[key])] for key in sorted(file.files)}
 
 
+def numbers_of(path: pathlib.Path) -> list[bytes]:
+    """Return the weights of a file, without their names, which a run that goes on brings up to date."""
+    return sorted(each.tobytes() for each in load_file(path).values())
+
+
 def same(one: Any, other: Any, scale: float) -> bool:
     """Tell whether two rows hold the same, numbers up to rounding."""
     if len(one) != len(other):
@@ -160,14 +166,25 @@ def test_a_kept_run_opens_and_draws_what_it_drew(kept: tuple[str, dict[str, Any]
 def test_a_kept_run_goes_on(kept: tuple[str, dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
     name, expected = kept
     words = expected["resume"]
-    before = pathlib.Path(name, "weights.safetensors").read_bytes()
+    before = numbers_of(pathlib.Path(name, "weights.safetensors"))
     without_reports(monkeypatch, words[0])
     status = main(words)
     assert status == 0
     counters = json.loads(pathlib.Path(name, "state.json").read_text())
     assert {key: counters[key] for key in expected["counters"]} == expected["counters"]
     trains = any(word in ("--steps", "--rounds") for word in words)
-    assert (pathlib.Path(name, "weights.safetensors").read_bytes() != before) == trains
+    assert (numbers_of(pathlib.Path(name, "weights.safetensors")) != before) == trains
+
+
+@pytest.mark.parametrize("kept", [name for name in NAMES if "refused" in expected_of(name)], indirect=True)
+def test_a_run_of_code_that_was_changed_since_does_not_go_on(
+    kept: tuple[str, dict[str, Any]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Code of a user's own takes new names of `feller` by hand; then it opens its runs, and begins new ones."""
+    _, expected = kept
+    assert main(expected["refused"]) == 1
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "is not what it was when this run began" in said
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ from tests.safety.child import feller
 from tests.safety.killing import killed
 
 FIT = ("fit", "example:moons", "--recipe", "points", "--architecture.width", "8", "--architecture.depth", "1")
-LITTLE = ("--train.batch", "16", "--sampling.calls", "2")
+LITTLE = ("--train.batch-size", "16", "--sampling.nfe", "2")
 SAVING = "import feller.training.callbacks as saving\nsaving.CHECKPOINT_SECONDS = 0.0"
 """Saves after each step, so that most kills fall into a save."""
 
@@ -61,7 +61,7 @@ def test_twenty_kills(tmp_path: pathlib.Path) -> None:
 
 
 NETWORK = ("--architecture.channels", "8", "--architecture.multipliers", "1", "--architecture.attention", "False")
-SHARDS = ("fit", "shards", "--recipe", "images", *NETWORK, "--train.batch", "6", "--sampling.calls", "2")
+SHARDS = ("fit", "shards", "--recipe", "images", *NETWORK, "--train.batch-size", "6", "--sampling.nfe", "2")
 
 
 @pytest.mark.slow
@@ -76,7 +76,7 @@ def test_ten_kills_of_a_fit_from_shards(tmp_path: pathlib.Path) -> None:
     ends_alike(tmp_path, steps=120, kills=10, longest=4.0, fit=SHARDS)
 
 
-BRIDGE = ("bridge", "a.csv", "b.csv", "--pairs", "64", "--train.steps", "20", "--train.batch", "64", "--calls", "28")
+BRIDGE = ("bridge", "a.csv", "b.csv", "--pairs", "64", "--train.steps", "20", "--train.batch-size", "64", "--nfe", "28")
 
 
 @pytest.mark.slow
@@ -140,7 +140,7 @@ class Begun:
 def samples_alike(home: pathlib.Path, n: int, kills: int, longest: float) -> None:
     fit = feller(*FIT, *LITTLE, "--steps", 2, "--out", "run", cwd=home)
     assert fit.status == 0, fit.err
-    asked = ("sample", "run", "-n", n, "--shard", 50, "--seed", 3)
+    asked = ("sample", "run", "-n", n, "--shard-size", 50, "--seed", 3)
     whole = feller(*asked, "--out", "whole", cwd=home)
     assert whole.status == 0, whole.err
     many = home / "many"

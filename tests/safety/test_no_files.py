@@ -39,7 +39,7 @@ def test_json_that_no_memory_should_hold(tmp_path: pathlib.Path, monkeypatch: py
 def test_states_that_are_not_those_of_the_data(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = untrained("table-flow", tmp_path / "r")
     content = json.loads(run.model.read_text())
-    content["space"]["parts"]["numbers"]["shape"] = []
+    content["space"]["leaf_spaces"]["numbers"]["shape"] = []
     run.model.write_text(json.dumps(content))
     (run.path / "recipe.json").write_bytes((copied(tmp_path / "s").recipe).read_bytes())
     assert main(["sample", str(run.path), "-n", "2", "--out", str(tmp_path / "a.csv")]) == 1
@@ -57,8 +57,8 @@ def test_networks_that_no_memory_holds(tmp_path: pathlib.Path, capsys: pytest.Ca
     assert main(["sample", str(run.path), "-n", "2", "--out", str(tmp_path / "a.csv")]) == 1
     told = capsys.readouterr().err.strip().splitlines()
     assert told[-1] == (
-        f"feller: {run.model}: asks for a network of another size than the weights in {run.ema_weights}, or for more memory"
-        " than there is. Copy the whole run"
+        f"feller: {run.model}: asks for a network of another size than the weights in {run.ema_weights}, or for"
+        " more memory than there is. Copy the whole run"
     )
 
 

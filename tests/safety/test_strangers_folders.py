@@ -73,7 +73,7 @@ def test_records_name_no_code(tmp_path: pathlib.Path) -> None:
     for name in ("os.system", "feller.core.user_code.load_file", "__import__", "Popen"):
         content["architecture"]["is"] = name
         run.model.write_text(json.dumps(content))
-        with pytest.raises(InputError, match="Architecture: expected one of"):
+        with pytest.raises(InputError, match="NetworkConfig: expected one of"):
             load_model(run)
 
 
@@ -86,7 +86,7 @@ def test_records_name_no_code(tmp_path: pathlib.Path) -> None:
         ("model", ("drop",), float("nan"), "found nan"),
         ("model", ("version",), ["x"], "text as its `version`"),
         ("recipe", ("asked", "held_out"), -1, "share: expected at least 0 and below 1"),
-        ("recipe", ("asked", "ancestors"), ["x"], r"ancestors\[0\]: expected the fields of Seen; found 'x'"),
+        ("recipe", ("asked", "ancestors"), ["x"], r"ancestors\[0\]: expected the fields of TrainingDataRef; found 'x'"),
         ("recipe", ("recipe", "held_out"), 1e9, "share: expected at least 0 and below 1"),
         ("recipe", ("recipe", "objective", "drop"), 5, "cond_dropout: expected"),
         ("recipe", ("recipe", "train", "batch"), 10**12, "at least 1 and at most 100,000,000"),
@@ -262,7 +262,7 @@ def test_reports_of_hostile_data_run_nothing(tmp_path: pathlib.Path, monkeypatch
     found = []
     for name in ("<b>x.csv", "plain.csv"):
         run = f"r{len(found)}"
-        assert main(["fit", name, "--size", "tiny", "--steps", "2", "--sampling.calls", "2", "--out", run]) == 0
+        assert main(["fit", name, "--size", "tiny", "--steps", "2", "--sampling.nfe", "2", "--out", run]) == 0
         page = Page()
         page.feed(pathlib.Path(run, "report.html").read_text())
         found.append(page.found)

@@ -89,7 +89,7 @@ class Chain:
                     target = to[0] * self.size + to[1]
                     generator[:, target, x] += out[:, x, y]
         generator -= torch.diag_embed(generator.sum(1))
-        law = path.law(COUNT)
+        law = path.source_probs(COUNT)
         p = torch.outer(law, law).flatten()
         for step in torch.linalg.matrix_exp(generator * self.dt[:, None, None]):
             p = step @ p

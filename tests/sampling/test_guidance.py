@@ -241,9 +241,9 @@ def test_the_unconditional_forbids_what_it_forbids_alone() -> None:
 
 def test_guidance_by_a_classifier_keeps_what_stands_for_not_given() -> None:
     network = two_laws(VelocityPrediction(), Linear())
-    network.nulls = NULLS
-    assert cfg(token_classifier_guidance(network, lambda x, t: 0 * t, 1.0), 2.0).nulls == NULLS
-    assert cfg(classifier_guidance(network, lambda x, t: 0 * t, 1.0, Linear()), 2.0).nulls == NULLS
+    network.null_values = NULLS
+    assert cfg(token_classifier_guidance(network, lambda x, t: 0 * t, 1.0), 2.0).null_values == NULLS
+    assert cfg(classifier_guidance(network, lambda x, t: 0 * t, 1.0, Linear()), 2.0).null_values == NULLS
 
 
 @pytest.mark.parametrize("w", [torch.ones(4), torch.ones(9, 1)])

@@ -179,7 +179,7 @@ def test_there_and_back(rule: Solver, space: Space) -> None:
     """The density found while sampling is the one found from the sample, to the error of the rule."""
 
     def process(x: Tensor, t: Tensor) -> Characteristics:
-        return Characteristics(space.tangent(x, bend(x, t) / 2))
+        return Characteristics(space.to_tangent(x, bend(x, t) / 2))
 
     adapts = isinstance(rule, DormandPrince)
     rule, grid = replace(rule, space=space), linear_grid(2 if adapts else 40)
@@ -283,7 +283,7 @@ def test_padding_counts_nothing(space: Space, divergence: Divergence) -> None:
             shared = torch.where(mask[..., None], x, 0).sum(1, keepdim=True)
             moved = bend(shared.expand_as(x).flatten(0, 1), t.repeat_interleave(x.shape[1])).view_as(x)
             free = torch.where(mask[..., None], torch.tanh(moved) * x.roll(1, -1) / 2, 1e3)
-            return Characteristics(space.tangent(x, free))
+            return Characteristics(space.to_tangent(x, free))
 
         return process
 

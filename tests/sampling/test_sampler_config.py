@@ -48,7 +48,7 @@ def test_superposing_needs_a_flow_and_jumps() -> None:
         SamplerConfig(jump_weight=0.5).resolve(Affine(), Euclidean((3,)))
     path, _, _ = SamplerConfig("euler", 8, jump_weight=0.25).resolve(ProductPath({"a": JUMP, "b": Affine()}), PLACES)
     assert isinstance(path, ProductPath)
-    assert path.leaf_paths["a"].share == 0.25
+    assert path.leaf_paths["a"].jump_weight == 0.25
 
 
 def test_a_solver_of_a_model_is_may_be_a_name_as_on_the_command_line() -> None:

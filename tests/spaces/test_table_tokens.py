@@ -15,7 +15,7 @@ from feller.spaces.table_tokens import CategoryTokenizer, DigitTokenizer, PairCo
 def words(field) -> list[tuple[int, ...]]:
     """Walk through the automaton."""
     found = [((), 0)]
-    for table in field.follow():
+    for table in field.transitions():
         found = [
             ((*word, token), int(table[state, token]))
             for word, state in found

@@ -187,7 +187,7 @@ MISTAKES: dict[str, tuple[Callable[[], Any], str]] = {
     "a path at a column of times": (lambda: Affine().sample(X, X, torch.zeros(16, 1)), "t"),
     "a path at steps": (lambda: Affine().sample(X, X, torch.arange(16.0) * 60), "t"),
     "a geodesic at steps": (lambda: Geodesic(Sphere()).sample(SPHERE, SPHERE, torch.arange(8.0)), "t"),
-    "a mixture without a source of chance": (lambda: Mixture().sample(WHOLE, WHOLE, torch.zeros(4)), "draw"),
+    "a mixture without a source of chance": (lambda: Mixture().sample(WHOLE, WHOLE, torch.zeros(4)), "rng"),
     "a grid of steps": (lambda: followed(Affine().process(Net(), {}), X, Euler(), [0, 999]), "times"),
     "a grid that is a tensor": (
         lambda: followed(Affine().process(Net(), {}), X, Euler(), torch.linspace(0, 1, 3)),

@@ -57,7 +57,7 @@ def test_compiled_is_eager_up_to_rounding(tmp_path: pathlib.Path, kind: str) -> 
 @pytest.mark.slow
 def test_fits_and_samples_on_the_command_line(tmp_path: pathlib.Path) -> None:
     """Samples that a compiled network draws are those of the eager one, up to rounding."""
-    fit = ("-m", "feller", "fit", "example:moons", "--size", "tiny", "--steps", "5", "--sampling.calls", "4")
+    fit = ("-m", "feller", "fit", "example:moons", "--size", "tiny", "--steps", "5", "--sampling.nfe", "4")
     run = tmp_path / "run"
     done = compiled(*fit, "--train.compile", "--out", str(run))
     assert done.returncode == 0, done.stderr

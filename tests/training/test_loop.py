@@ -34,7 +34,7 @@ def follow(learner, training: TrainConfig = TRAINING, seed: int = 0):
 
 
 def tensors(learner):
-    return [*learner.network.state_dict().values(), *learner.average.state_dict().values()]
+    return [*learner.network.state_dict().values(), *learner.ema.state_dict().values()]
 
 
 def test_loss_falls():
@@ -140,7 +140,9 @@ def test_checkpoint_is_whole_or_old(tmp_path, monkeypatch):
     assert not list(tmp_path.glob(".*"))
 
 
-@pytest.mark.parametrize("field", [{"batch": 0}, {"lr": -1.0}, {"decay": 2.0}, {"steps": 0}, {"minutes": 0.0}])
+@pytest.mark.parametrize(
+    "field", [{"batch_size": 0}, {"lr": -1.0}, {"lr_decay_fraction": 2.0}, {"steps": 0}, {"minutes": 0.0}]
+)
 def test_settings_out_of_range(field):
     with pytest.raises(UsageError, match=next(iter(field))):
         TrainConfig(**field)

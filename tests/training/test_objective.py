@@ -170,7 +170,7 @@ def test_known_parts_are_the_data_and_do_not_count() -> None:
 def test_path_and_space_start_from_one_source() -> None:
     with pytest.raises(UsageError, match="the same source"):
         FlowMatching(Mixture(source=UniformSource()), Tokens(4, (2,), MaskSource()))
-    with pytest.raises(UsageError, match="fill"):
+    with pytest.raises(UsageError, match="inpaint_prob"):
         FlowMatching(Affine(), Euclidean((1,)), inpaint_prob=2.0)
 
 
@@ -293,7 +293,7 @@ class Steps(TimeDistribution):
 @pytest.mark.parametrize("form", ["thousand", "column", "one"])
 def test_times_are_one_for_each_example(form: str) -> None:
     with pytest.raises(UsageError):
-        moons(torch.zeros(16, 2), law=Steps(form))
+        moons(torch.zeros(16, 2), time_distribution=Steps(form))
 
 
 def test_logits_of_the_mask_are_refused() -> None:

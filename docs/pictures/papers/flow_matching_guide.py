@@ -35,7 +35,7 @@ def draw(data: pathlib.Path | None) -> tuple[Figure, Claim]:
     ways = ((IndependentCoupling(), ORANGE, "independent pairs"), (MinibatchOT(), BLUE, "minibatch transport"))
     test = read("example:moons/test")
     points = test.modality.encode(test.values)
-    x_0 = Rng(3).at("source").normal((COUNT, 2))
+    x_0 = Rng(3).stream("source").normal((COUNT, 2))
     for axes, (_, colour, name), network in zip(panels, ways, networks, strict=True):
         with torch.no_grad():
             process = Affine().process(network, {})

@@ -200,7 +200,7 @@ def bridge(*populations: DataSource, fields: Mapping[str, object] | None = None,
     Args:
         populations: Two or more, in the order of time: files, folders, examples, DataFrames or arrays, of which the run
             keeps a copy. A resumed bridge knows its own.
-        fields: Fields of the bridge by their names, such as {"train.batch": 64}.
+        fields: Fields of the bridge by their names, such as {"train.batch_size": 64}.
         config: How: options of `BridgeConfig`, which may be named alone.
     """
     with progress_reporter(config.printing.verbose) as reporter, _write_populations(populations, config) as config:

@@ -78,7 +78,8 @@ def find_command(name: str) -> tuple[type, str, Callable[[Any, list[str]], dict[
     module = importlib.import_module(f"feller.app.commands.{MODULES.get(name, name)}")
     kind = COMMANDS[name][0]
     if kind.endswith("Config"):
-        return getattr(importlib.import_module("feller.app.config"), kind), getattr(module, "DEEP", ""), module.run
+        config = importlib.import_module("feller.app.config")
+        return getattr(config, kind), getattr(module, "NESTED_HELP_FLAG", ""), module.run
     return getattr(module, kind), "", lambda command, words: command.run(words)
 
 

@@ -380,7 +380,7 @@ class FitConfig(metaclass=OptionsType):
     report: Annotated[ReportKind, Choices(registries=("feller.evaluation.evaluation_budget:REPORTS",))] = None
     """full, quick or none; by default it takes a fifth of the training's time, and at most two minutes."""
     fields: RecipeFields = None
-    """Fields of the recipe by their names, such as {"train.batch": 64}."""
+    """Fields of the recipe by their names, such as {"train.batch_size": 64}."""
     training: Annotated[TrainingOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=TrainingOptions)
     """How long to train, and from where."""
     output: Annotated[RunFolderOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=RunFolderOptions)
@@ -579,7 +579,7 @@ class WorkOptions(metaclass=OptionsType):
 class BridgeConfig(metaclass=OptionsType):
     """Join populations A, B, ... by paths that cost least: control, and what you say being somewhere costs.
 
-    Fields of the settings follow by their own names, such as --train.steps 3000, or --calls 420 for more steps of
+    Fields of the settings follow by their own names, such as --train.steps 3000, or --nfe 420 for more steps of
     each path than 210; `feller bridge A B --cost TEXT --help` shows them all.
     """
 

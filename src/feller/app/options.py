@@ -25,7 +25,7 @@ MIN_SIMILARITY = 0.7
 PLAIN = (bool, int, float, str, tuple)
 """What is compared by its value; of data in memory there is no usual one."""
 MEANT = {
-    **dict.fromkeys(("batch", "batch_size", "expected_batch_size"), "train.batch"),
+    **dict.fromkeys(("batch", "batch_size", "expected_batch_size"), "train.batch_size"),
     **dict.fromkeys(("lr", "learning_rate"), "train.lr"),
     **{"weight_decay": "train.weight_decay", "optimizer": "train.optimizer", "precision": "train.precision"},
     **dict.fromkeys(("epochs", "n_epochs", "num_epochs", "max_steps", "iterations"), "steps"),
@@ -35,7 +35,7 @@ MEANT = {
     **{"label": "target", "target_column": "target", "y": "target", "silent": "verbose", "metadata": "schema"},
 }
 """Names of arguments in other libraries -> the option, or the field of the recipe, of the same meaning."""
-PARTS_OF_RECIPES = ("architecture", "objective", "train", "sampling", "modality", "parts")
+PARTS_OF_RECIPES = ("architecture", "objective", "train", "sampling", "modality", "aux_networks")
 """Parts of a recipe, which have fields."""
 SHELL = ("json",)
 """Options that say something to the command line alone."""

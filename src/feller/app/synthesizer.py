@@ -38,7 +38,7 @@ class Synthesizer:
         size: tiny, small (the default) or base.
         steps: How many steps to train; by default as the recipe says.
         minutes: How long to train, instead.
-        fields: Fields of the recipe by their names, such as {"train.batch": 64}.
+        fields: Fields of the recipe by their names, such as {"train.batch_size": 64}.
         seed: Of all randomness but that of privacy.
         unsafe_seed: Of the noise of privacy, for tests alone: whoever knows it can take the noise away.
         out: Folder of the run, for `feller evaluate` and others; by default one that is gone with `run_`.

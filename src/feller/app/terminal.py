@@ -46,7 +46,7 @@ class TerminalReporter(Reporter):
 
     def log(self, text: str) -> None:
         """Write one line."""
-        self.console.fingerprint(text, markup=False, emoji=False)
+        self.console.print(text, markup=False, emoji=False)
 
     def start(self, name: str) -> None:
         """Begin a bar, or write a line."""
@@ -95,7 +95,7 @@ class TerminalReporter(Reporter):
         for name, value in numbers.items():
             if value is not None:
                 table.add_row(name, f"{value:.4g}" if isinstance(value, float) else str(value))
-        self.console.fingerprint(table)
+        self.console.print(table)
 
 
 def make_reporter() -> Reporter:

@@ -95,7 +95,7 @@ class _OneLineError(ValueError):
     def reworded(self, words: Callable[[str], str]) -> str:
         """Return the line in other words, but for what it quotes of a person."""
         quoted = self.found is not None and self.found[:1] in ("'", '"')
-        names = ("fault", "expected", "remedy", "place", *(() if quoted else ("found",)))
+        names = ("message", "expected", "remedy", "place", *(() if quoted else ("found",)))
         return str(self._with(**{name: words(text) for name in names if (text := getattr(self, name)) is not None}))
 
     def _with(self: Line, **fields: object) -> Line:
@@ -137,7 +137,8 @@ class _OneLineError(ValueError):
         """Return the line, for one surface.
 
         Args:
-            display_name: Argument -> its name on the surface; None if there is none of that name, empty if it goes without.
+            display_name: Argument -> its name on the surface; None if there is none of that name, empty if it goes
+                without.
             template: Where the name of what is wrong goes, in front.
         """
         shown_argument = None if self.argument is None else display_name(self.argument)

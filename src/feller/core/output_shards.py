@@ -131,13 +131,13 @@ class ShardedSamples:
 
 
 def open_shards(folder: str | pathlib.Path) -> ShardedSamples:
-    """Return the shards in a folder, as `feller sample --shard` wrote them.
+    """Return the shards in a folder, as `feller sample --shard-size` wrote them.
 
     Raises:
         InputError: If there is no manifest, or it is damaged.
     """
     path = pathlib.Path(folder) / MANIFEST
-    content = read_json(path, "Name the folder that `feller sample --shard` wrote")
+    content = read_json(path, "Name the folder that `feller sample --shard-size` wrote")
     if not isinstance(content, dict):
         raise InputError("is no manifest of shards: expected an object with a number `format`", file=path)
     try:

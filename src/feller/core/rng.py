@@ -70,6 +70,7 @@ class RandomStream:
         dtype: torch.dtype,
         device: torch.device | str,
         make: Callable[..., Tensor],
+        fill: Callable[..., Tensor],
         size: int = BLOCK,
         in_order: bool = False,
     ) -> Tensor:
@@ -93,7 +94,7 @@ class RandomStream:
                 for block, part in enumerate(whole.unbind(), first):
                     digest = key_prefix.copy()
                     digest.update(b"%d" % block)
-                    make(part.shape, generator=generator.manual_seed(_number(digest)), out=part)
+                    fill(part, generator=generator.manual_seed(_number(digest)))
                 rows = whole.movedim(-1, 1).flatten(0, 1)
         except RuntimeError as error:
             if "vmap" not in str(error):
@@ -108,7 +109,7 @@ class RandomStream:
         self, shape: Sequence[int], dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
     ) -> Tensor:
         """Draw from N(0, 1)."""
-        return self._fill(shape, dtype, device, torch.randn)
+        return self._fill(shape, dtype, device, torch.randn, Tensor.normal_)
 
     def uniform(
         self,
@@ -119,11 +120,15 @@ class RandomStream:
         block: int = BLOCK,
     ) -> Tensor:
         """Draw from [0, 1); a larger block takes less time where each example needs a single number."""
-        return self._fill(shape, dtype, device, torch.rand, block, True)
+        return self._fill(shape, dtype, device, torch.rand, Tensor.uniform_, block, True)
 
     def randint(self, high: int, shape: Sequence[int], device: torch.device | str = "cpu") -> Tensor:
         """Draw whole numbers from 0 to `high` - 1."""
-        return self._fill(shape, torch.long, device, functools.partial(torch.randint, high))
+
+        def fill(part: Tensor, generator: torch.Generator) -> Tensor:
+            return part.random_(high, generator=generator)
+
+        return self._fill(shape, torch.long, device, functools.partial(torch.randint, high), fill)
 
     def bernoulli(self, p: float, shape: Sequence[int], device: torch.device | str = "cpu") -> Tensor:
         """Flip coins that all have one chance, exactly; where heads are rare, by drawing the gaps between them."""
@@ -180,7 +185,7 @@ class Rng:
 def check_rng(rng: object) -> None:
     """Refuse a seed, or a generator of torch, where addressed random numbers are wanted."""
     if not isinstance(rng, Rng):
-        remedy = "Write rng=feller.Rng(seed), and rng.step(i) in step i of a loop"
+        remedy = "Write rng=feller.Rng(seed), and rng.at_step(i) in step i of a loop"
         raise UsageError(argument="rng", expected="a feller.Rng", found=found_instead(rng), remedy=remedy)
 
 

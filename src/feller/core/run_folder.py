@@ -260,7 +260,8 @@ def report_iframe(page: pathlib.Path, run: str) -> str:
     name = html.escape(run)
     if not page.is_file() or page.is_symlink():
         return f"<p>run <code>{name}</code>, without a report yet</p>"
-    policy = f'<meta http-equiv="Content-Security-Policy" content="{CONTENT_SECURITY_POLICY}">'  # the page may be a stranger's
+    # the page may be a stranger's
+    policy = f'<meta http-equiv="Content-Security-Policy" content="{CONTENT_SECURITY_POLICY}">'
     inside = html.escape(policy + page.read_text(encoding="utf-8", errors="replace"), quote=True)
     frame = f'<iframe sandbox srcdoc="{inside}" style="width: 100%; height: 40em; border: 1px solid #8888"></iframe>'
     return f"<p>run <code>{name}</code></p>{frame}"

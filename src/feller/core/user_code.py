@@ -90,10 +90,13 @@ def _moved_modules_hint(error: BaseException, path: pathlib.Path) -> str:
     """Name the new modules of what a file imports from modules of feller that have moved."""
     if not isinstance(error, ImportError) or (error.name or "").partition(".")[0] != "feller":
         return ""
-    moved = json.loads((PACKAGE / "core" / "moved_modules.json").read_text(encoding="utf-8"))
+    moved, renamed = (
+        json.loads((PACKAGE / "core" / name).read_text(encoding="utf-8"))
+        for name in ("moved_modules.json", "renamed_names.json")
+    )
     new_homes: dict[str, list[str]] = {}
     for module, name in _imports(ast.parse(path.read_text(encoding="utf-8"))):
-        if home := _new_import(module, name, moved):
+        if home := _new_import(module, name, moved, renamed):
             new_homes.setdefault(home[0], []).append(home[1])
     moves = [f"from {home} import {', '.join(dict.fromkeys(names))}" for home, names in sorted(new_homes.items())]
     return f"; modules of feller have moved: {'; '.join(moves)}" if moves else ""
@@ -109,20 +112,37 @@ def _imports(tree: ast.Module) -> Iterator[tuple[str, str]]:
             yield from ((module, name) for module, _, name in parts)
 
 
-def _new_import(module: str, name: str, moved: dict[str, str]) -> tuple[str, str] | None:
+def _new_import(
+    module: str, name: str, moved: dict[str, str], renamed: dict[str, dict[str, str]]
+) -> tuple[str, str] | None:
     """Return from where to import a name, and as what; None if the import works, or nothing is known of it."""
     if submodule := moved.get(f"{module}.{name}".removeprefix("feller.")):
         parent, _, stem = f"feller.{submodule}".rpartition(".")
         return parent, stem
     old = module.removeprefix("feller.")
     new = f"feller.{moved[old]}" if old in moved else module
-    home = _defining_module(new, name) or (_defining_module(new.rpartition(".")[0], name) if new != module else "")
+    home = _defining_module(new, name)
+    renamed_import = None if home else _renamed_import(new, name, renamed)
+    if renamed_import is not None:
+        home, name = renamed_import
+    if not home and new != module:
+        home = _defining_module(new.rpartition(".")[0], name)
     if not home and name in feller.RENAMED_EXPORTS:
         return "feller", feller.RENAMED_EXPORTS[name]
-    if not home or (home == module and new == module):
+    if not home or (home == module and new == module and renamed_import is None):
         return None
     public = feller._MODULE_OF.get(name, "")
     return ("feller" if public and f"{home}.".startswith(f"feller.{public}.") else home), name
+
+
+def _renamed_import(module: str, name: str, renamed: dict[str, dict[str, str]]) -> tuple[str, str] | None:
+    """Return where a name stands by the name of now, that a module had, or the only one beside it that had it."""
+    home = module.removeprefix("feller.")
+    beside = home.rpartition(".")[0]
+    homes = [home] if name in renamed.get(home, {}) else []
+    near = (f"{home}.", f"{beside}.")
+    homes = homes or [one for one, names in renamed.items() if name in names and one.startswith(near)]
+    return (f"feller.{homes[0]}", renamed[homes[0]][name]) if len(homes) == 1 else None
 
 
 def _defining_module(module: str, name: str) -> str:
@@ -139,7 +159,7 @@ def _defining_module(module: str, name: str) -> str:
         if name in names:
             return module
     inside = sorted(one for one in file.rglob("*.py") if one.name != "__init__.py") if file.is_dir() else []
-    text = re.compile(rf"^(?:class|def) {re.escape(name)}\b|^{re.escape(name)}\b *[:=]", re.M)
+    text = re.compile(rf"^(?:class|def) {re.escape(name)}\b|^{re.escape(name)} *(?::[^\n]*)?=", re.M)
     homes = [one for one in inside if text.search(one.read_text(encoding="utf-8"))]
     return ".".join(["feller", *homes[0].relative_to(PACKAGE).with_suffix("").parts]) if len(homes) == 1 else ""
 
@@ -189,8 +209,8 @@ def import_path(function: Callable[..., Any], argument: str) -> str:
     file = getattr(module, "__file__", None)
     if module is None or file is None or module.__name__ == "__main__" or getattr(module, name, None) is not function:
         raise UsageError(
-            f"a run remembers it by the file that defines it: write {name} at the top level of a file of its"
-            f' own, such as mine.py, and import it, or say {argument}="mine.py:{name if name.isidentifier() else "name"}"'
+            f"a run remembers it by the file that defines it: write {name} at the top level of a file of its own, such"
+            f' as mine.py, and import it, or say {argument}="mine.py:{name if name.isidentifier() else "name"}"'
         )
     path = pathlib.Path(file).resolve()
     if not module.__name__.startswith(MODULE_PREFIX):

@@ -26,7 +26,7 @@ def sha256_of(*parts: object) -> str:
 
 def fingerprint_of(raw: RawExamples) -> str:
     """Hash what was found: files where their hashes are known, else numbers, and what belongs to them."""
-    extras = [getattr(raw, name, ()) for name in ("texts", "own", "settings")]
+    extras = [getattr(raw, name, ()) for name in ("texts", "user_pronunciations", "settings")]
     if not raw.hashes:
         extras.append(getattr(raw, "alignments", ()))  # those that were made of files are computed
     values = raw.hashes or (raw.values if raw.values.dtype == object else [raw.values])

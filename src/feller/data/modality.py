@@ -267,7 +267,9 @@ class Modality(abc.ABC):
         raise UsageError("no part of these data can be given", found=f"{leaf}={text}", remedy="Leave it out")
 
     def load_condition(self, leaf: str, raw: RawExamples) -> tuple[Tensor | dict[str, Tensor], dict[str, int]]:
-        """Return a leaf as one state, [1, ...], or several by their names, from what a file holds; as `parse_condition`.
+        """Return a leaf as one state, [1, ...], or several by their names, from what a file holds.
+
+        It is as `parse_condition`.
 
         Raises:
             InputError: If it holds something else, or more than one.
@@ -344,7 +346,7 @@ class Modality(abc.ABC):
 
     @property
     def read_size(self) -> int | None:
-        """Size that files are read with to be data of this modality, see `feller.data.loading.dataset_reader`; None for any."""
+        """Size that files are read with to be of this modality, see `data.loading.dataset_reader`; None for any."""
         return None
 
     def dataset_from_raw(self, raw: RawExamples) -> "Dataset":

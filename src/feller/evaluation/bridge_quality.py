@@ -19,7 +19,8 @@ MAX_POINTS = 1000
 MIN_POINTS = 10
 """Ends and members below which no distance is told."""
 MIN_SPLITS, MAX_SPLITS, POINTS_PER_SPLIT = 3, 8, 1600
-"""Ways to cut members into halves, over which `endpoint_distances` takes the mean: as many as cut so many members in all."""
+"""Ways to cut members into halves, over which `endpoint_distances` takes the mean: as many as cut so many members in
+all."""
 BLUR = 0.05
 """Of the Sinkhorn divergence, in deviations of the members."""
 CHUNK_SIZE = 2**22

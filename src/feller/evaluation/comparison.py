@@ -126,8 +126,8 @@ def reference_distance(
 ) -> ReferenceDistance:
     """Measure samples beside real data, and so as many of the known data, a mean over several choices.
 
-    The known are the training data, as many as the samples or more; None where `real` are these. `fast_distance` is a quicker
-    distance that varies alike, for the many halves.
+    The known are the training data, as many as the samples or more; None where `real` are these. `fast_distance` is a
+    quicker distance that varies alike, for the many halves.
     """
     value = distance(samples, real)
     if training is None or value is None:

@@ -124,7 +124,7 @@ def check_schedule(schedule: Schedule) -> None:
     check.true("alpha does not fall", alpha.diff() >= 0, f"{alpha.diff().min():.3g}", 0)
     check.true("sigma falls", sigma.diff() < 0, f"{sigma.diff().max():.3g}", "below 0")
     plain = schedule(inside)
-    for name in ("wronskian", "d_log_snr", "eta"):
+    for name in ("wronskian", "d_log_snr", "score_coefficient"):
         value = torch.as_tensor(getattr(plain, name))
         check.true(f"{name} is positive", value > 0, f"{value.min():.3g}", "above 0")
     for dtype, atol in ((F32, 2e-5), (F64, 1e-12)):
@@ -388,8 +388,8 @@ def check_path(
     Args:
         path: Of tensors, or a product.
         space: Where its states live.
-        sample_endpoints: Draws source and data; by default two draws of the space's source, the second moved by one half where it
-            is Euclidean.
+        sample_endpoints: Draws source and data; by default two draws of the space's source, the second moved by one
+            half where it is Euclidean.
         certain_prediction: Target -> the prediction that is certain of it.
         accuracy: Of the sample, where it is simulated.
 
@@ -488,7 +488,7 @@ def _default_endpoints(space: Space) -> EndpointSampler:
     def ends(n: int, rng: RandomStream) -> tuple[State, State]:
         x_0, x_1 = (space.sample_base(n, rng) for _ in range(2))
         if not x_0.is_floating_point():
-            return x_0, x_1.clamp(max=getattr(space, "count", int(x_1.max()) + 1) - 1)
+            return x_0, x_1.clamp(max=getattr(space, "vocab_size", int(x_1.max()) + 1) - 1)
         x_0, x_1 = x_0.double(), x_1.double()
         if isinstance(space, Manifold) and not isinstance(space, Euclidean):
             x_0, x_1 = space.project(x_0), space.project(x_1)

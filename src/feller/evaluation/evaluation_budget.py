@@ -60,8 +60,8 @@ class EvaluationBudget:
     def num_affordable(self, max_examples: int, fraction: float, work: Callable[[int], object], engine: Engine) -> int:
         """Return how many of the usual examples fit: all, or a half, a quarter, ... by the pace of the first few.
 
-        `work` does so many, to be timed, within a share of the seconds; without a limit of time all `max_examples` do. All
-        processes call, and get one answer.
+        `work` does so many, to be timed, within a share of the seconds; without a limit of time all `max_examples` do.
+        All processes call, and get one answer.
         """
         few = max(min(MIN_EXAMPLES, max_examples), max_examples // PACE_FRACTION)
         if self.seconds is None or few >= max_examples:

@@ -19,8 +19,8 @@ def image_quality(
 ) -> dict[str, float | str | None]:
     """Look at pictures with a judge, and at their distances from each other and from the training data.
 
-    What cannot be told is None: `class_accuracy` without labels, floors with too few held-out pictures (the samples are then
-    compared with the training data), `fd_cnn` of a single picture.
+    What cannot be told is None: `class_accuracy` without labels, floors with too few held-out pictures (the samples are
+    then compared with the training data), `fd_cnn` of a single picture.
     """
     sets = compare_sets(samples, train, held_out, rng)
     real = judge.features(sets.real.values)

@@ -92,8 +92,8 @@ def compare_tuned(
 def reward_scale_warning(reward_scale: float, fraction: float) -> str:
     """Say that the base hardly knows what is asked for."""
     return (
-        f"at a strength of {reward_scale:g} the law aimed at is like {fraction:.2%} of the base's samples: the base hardly"
-        " knows it, and a lower strength is safer"
+        f"at a strength of {reward_scale:g} the law aimed at is like {fraction:.2%} of the base's samples: the base"
+        " hardly knows it, and a lower strength is safer"
     )
 
 

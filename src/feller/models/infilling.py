@@ -92,8 +92,8 @@ def infill_durations(
 ) -> Int[Tensor, "b m"]:
     """Return whole durations of which those that are kept stay, and the others are new; padding lasts 0.
 
-    Arguments and errors are those of `infill`, but for `objective`, by which the network was trained: without a path each is
-    the nearest to its median, else they are drawn.
+    Arguments and errors are those of `infill`, but for `objective`, by which the network was trained: without a path
+    each is the nearest to its median, else they are drawn.
     """
     valid = torch.ones_like(observed_mask) if valid is None else valid
     observed = observed_mask & valid

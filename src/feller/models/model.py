@@ -104,10 +104,11 @@ class Model:
                 function of tensors, whose modules are found, without state, without chance and row by row, that leaves
                 its arguments as they are. Of its answer the part `sample` or `logits` counts, or the only one.
             objective: What it was trained with, such as `FlowMatching`; or a path alone, by default an `Affine` one
-                from normal noise with a velocity: say `Affine(prediction=ShardReader())` where it answers with the noise,
-                `Data()` where it answers with the data. The betas that diffusers calls linear are `VP()`; `LinearVP()`
-                is alpha = t. For symbols it answers with logits. Or a family, where it is no process on a path:
-                `AutoregressiveModel()` is a language model, whose first token its `config.bos_token_id` names.
+                from normal noise with a velocity: say `Affine(prediction=NoisePrediction())` where it answers with the
+                noise, `DataPrediction()` where it answers with the data. The betas that diffusers calls linear are
+                `VP()`; `LinearVP()` is alpha = t. For symbols it answers with logits. Or a family, where it is no
+                process on a path: `AutoregressiveModel()` is a language model, whose first token its
+                `config.bos_token_id` names.
             data: What the data are: a modality, such as `images(32, 32)`; the data themselves, whose classes are then
                 drawn as often as there; or the shape of one example: (d,) for points in their own units, (channels,
                 height, width) with 1 or 3 channels for pictures in [-1, 1], any other for arrays of numbers. By default
@@ -116,7 +117,7 @@ class Model:
                 there.
             classes: Names of the classes, in the order of their numbers, where `data` is a shape.
             null: Number of each condition that stands for "not given", where it was trained to do without; then
-                guidance is possible. By default that of the objective, or as its `nulls` say.
+                guidance is possible. By default that of the objective, or as its `null_values` say.
             sampling: How samples are drawn.
 
         Raises:
@@ -134,7 +135,7 @@ class Model:
     def from_spec(cls, spec: ModelSpec, network: nn.Module, objective: ObjectiveConfig | None = None) -> "Model":
         """Return the model of a network that a description has built, and what that was trained with."""
         model = cls.__new__(cls)
-        object.__setattr__(model, "description", spec)
+        object.__setattr__(model, "spec", spec)
         object.__setattr__(model, "network", network)
         object.__setattr__(model, "objective", objective)
         return model
@@ -253,7 +254,7 @@ class Model:
             solver: In place of that named there.
             observed: What is given of each sample and kept, where the data are symbols.
             clamped: Leaves of the state that are given, [n, ...] each; the others are drawn beside them.
-            rng: Source of all randomness; its `first` is the number of the first sample.
+            rng: Source of all randomness; its `first_example` is the number of the first sample.
             batch_size: Samples drawn together; by default what suits the device.
             process_group: Processes that share the work; all get all samples.
             on_progress: Hears the share that is done.
@@ -271,13 +272,13 @@ class Model:
         request = self._request(
             n * factor,
             given,
-            known=observed,
-            fixed={**leaf_values, **(clamped or {})},
+            observed=observed,
+            clamped={**leaf_values, **(clamped or {})},
             sampling=sampling,
             solver=solver,
             guidance=guidance,
-            seen=on_step,
-            tell=on_progress,
+            on_step=on_step,
+            on_progress=on_progress,
         )
         ends = self._sample_batches(
             request, replace(rng, first_example=rng.first_example * factor), batch_size, process_group
@@ -325,7 +326,7 @@ class Model:
     def sample_pairs(self, n: int, rng: Rng, on_progress: Callable[[float], None] = no_progress) -> Batch:
         """Draw n pairs of source and end, as states, with conditions as often as in the training data."""
         given = self.spec.modality.add_derived_conditions(self.sample_conditions(n, {}, rng))
-        x_0, x_1 = zip(*self._sample_batches(self._request(n, given, tell=on_progress), rng), strict=True)
+        x_0, x_1 = zip(*self._sample_batches(self._request(n, given, on_progress=on_progress), rng), strict=True)
         return {"x_0": concatenate(*x_0), "x_1": concatenate(*x_1), "given": given}
 
     def _request(
@@ -448,7 +449,7 @@ class Model:
         for rows, report_batch, device in self._batches(len(data), None, process_group, on_progress):
             some = data.subset(torch.arange(rows.start, rows.stop))
             batch_rng = replace(rng, first_example=rng.first_example + rows.start)
-            inputs = {"x_1": state(some.values, batch_rng), "given": self._with_nulls(some)}
+            inputs = {"x_1": state(some.values, batch_rng), "cond": self._with_nulls(some)}
             inputs = tree_map(lambda leaf, device=device: leaf.to(device), inputs)
             request = LogProbRequest(**inputs, space=spec.space, eos_token_id=spec.modality.eos_token_id, **options)
             with evaluation_mode(self.network):
@@ -550,13 +551,13 @@ class Model:
         def state(values: State, batch_rng: Rng) -> State:
             return self.spec.modality.encode(values)
 
-        options = {"bound": elbo, "times": times}
+        options = {"elbo": elbo, "times": times}
         log_probs = self._log_prob(self.network, data, state, options, rng, process_group, on_progress)
         return ELBOEstimate(-log_probs.value, log_probs.std_err) if return_std_err else -log_probs.value
 
     def droppable(self) -> tuple[str, ...]:
         """Return the conditions that the network can do without."""
-        return tuple(name for name in self.spec.frequencies if name in getattr(self.network, "nulls", {}))
+        return tuple(name for name in self.spec.frequencies if name in getattr(self.network, "null_values", {}))
 
     def check_guidance(self, guidance: float) -> None:
         """Refuse guidance that the model does not know."""

@@ -125,8 +125,8 @@ def load_spec(run: Run) -> ModelSpec:
         ) from error
     if space_shapes != modality_shapes:
         raise InputError(
-            f"was damaged: its space has states of {space_shapes}, and its data, {spec.modality.display_name}, make states of"
-            f" {modality_shapes}",
+            f"was damaged: its space has states of {space_shapes}, and its data, {spec.modality.display_name}, make"
+            f" states of {modality_shapes}",
             remedy="Copy the whole run, or fit anew",
             file=run.model,
         )

@@ -42,7 +42,7 @@ class PixelFeatures(FeatureMap):
     """Length that a row may have."""
 
     def __post_init__(self) -> None:
-        check_number("longest", self.clip_norm, gt=0)
+        check_number("clip_norm", self.clip_norm, gt=0)
 
     @property
     def size(self) -> int:

@@ -126,7 +126,7 @@ class JointMLP(NetworkConfig):
     def build(self, shape: State, conditions: dict[str, int], rng: Rng) -> "JointMLPNetwork":
         """Make a network with new weights, for a dict of leaves."""
         if not isinstance(shape, dict) or shape.keys() != self.leaves.keys():
-            raise UsageError(f"Together expects the leaves {', '.join(self.leaves)}", found=shape)
+            raise UsageError(f"JointMLP expects the leaves {', '.join(self.leaves)}", found=shape)
         with seeded_init(rng):
             return JointMLPNetwork(self, shape, conditions)
 

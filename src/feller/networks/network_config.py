@@ -27,7 +27,7 @@ class NetworkConfig(abc.ABC):
         Args:
             shape: Shape of one example's state: (d,), (channels, height, width), or a dict of the shapes of its leaves.
             conditions: Number of classes of each condition; the index after the last class stands for "not given"
-                and is found in the network's `nulls`.
+                and is found in the network's `null_values`.
             rng: Source of the weights.
 
         Raises:

@@ -26,13 +26,13 @@ class Regressor(NetworkConfig):
     """
 
     trunk: NetworkConfig
-    """Kind whose network has `features(x_t, t, given)`, [b, `seen`], and `heads()`, the layers that nothing but its own
-    answers needs: these are not asked for."""
+    """Kind whose network has `features(x_t, t, given)`, [b, `feature_dim`], and `output_layers()`, the layers that
+    nothing but its own answers needs: these are not asked for."""
     out_dim: int
     """Numbers, or logits of classes."""
 
     def __post_init__(self) -> None:
-        check_number("answers", self.out_dim, ge=1)
+        check_number("out_dim", self.out_dim, ge=1)
 
     def build(self, shape: State, conditions: dict[str, int], rng: Rng) -> "RegressorNetwork":
         """Make a network with new weights."""
@@ -50,12 +50,12 @@ class RegressorNetwork(nn.Module):
 
     def __init__(self, trunk: Any, out_dim: int) -> None:
         super().__init__()
-        self.trunk, self.null_values = trunk, trunk.nulls
-        for head in trunk.heads():
+        self.trunk, self.null_values = trunk, trunk.null_values
+        for head in trunk.output_layers():
             head.requires_grad_(False)  # there is nothing to learn for them
-        self.linear_head = zero_init(nn.Linear(trunk.seen, out_dim))
-        self.fc1 = nn.Linear(trunk.seen, trunk.seen)
-        self.fc2 = zero_init(nn.Linear(trunk.seen, out_dim))
+        self.linear_head = zero_init(nn.Linear(trunk.feature_dim, out_dim))
+        self.fc1 = nn.Linear(trunk.feature_dim, trunk.feature_dim)
+        self.fc2 = zero_init(nn.Linear(trunk.feature_dim, out_dim))
 
     def forward(self, x_t: State, t: State, cond: Cond) -> Float[Tensor, "b answers"]:
         """Answer: what adds up over the sites can go straight."""

@@ -44,9 +44,10 @@ def null_values(network: Callable[..., object] | None) -> dict[str, int | float]
 
     Of several networks that a function closes over, all must say the same; else nothing is known.
     """
-    if isinstance(nulls := getattr(network, "nulls", None), Mapping):
+    if isinstance(nulls := getattr(network, "null_values", None), Mapping):
         return dict(nulls)
-    found_values = [one.nulls for one in iter_networks(network) if isinstance(getattr(one, "nulls", None), Mapping)]
+    found_values = [getattr(one, "null_values", None) for one in iter_networks(network)]
+    found_values = [values for values in found_values if isinstance(values, Mapping)]
     return dict(found_values[0]) if found_values and all(each == found_values[0] for each in found_values) else {}
 
 
@@ -67,7 +68,7 @@ def _iter_callables(obj: Any, visited: dict[int, Any], max_hops: int, *, modules
     if obj is None or isinstance(obj, type) or id(obj) in visited:
         return
     visited[id(obj)] = obj  # kept, or another might get its number
-    if callable(obj) or hasattr(obj, "nulls"):
+    if callable(obj) or hasattr(obj, "null_values"):
         yield obj
     for part, steps in _children(obj, modules=modules):
         if steps <= max_hops:
@@ -89,7 +90,7 @@ def _children(obj: Any, *, modules: bool) -> Iterator[tuple[Any, int]]:
         cells = (cell.cell_contents for cell in obj.__closure__ or () if _is_filled(cell))
         yield from ((part, 0) for part in cells)
         named = (obj.__globals__.get(name) for name in obj.__code__.co_names)
-        yield from ((part, 1) for part in named if callable(part) or hasattr(part, "nulls"))
+        yield from ((part, 1) for part in named if callable(part) or hasattr(part, "null_values"))
         defaults = (*(obj.__defaults__ or ()), *(obj.__kwdefaults__ or {}).values())
         yield from ((part, 0) for part in (*defaults, *vars(obj).values()))
     elif callable(obj) and not inspect.isroutine(obj):

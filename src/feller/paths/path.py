@@ -41,8 +41,8 @@ def require_rng(rng: RandomStream | None) -> RandomStream:
         UsageError: If there is none, where a path draws its states.
     """
     if not isinstance(rng, RandomStream):
-        remedy = "Write draw=feller.Rng(0).at('path')"
-        raise UsageError(argument="draw", expected="a source of random numbers", found=f"{rng!r:.40}", remedy=remedy)
+        remedy = "Write rng=feller.Rng(0).stream('path')"
+        raise UsageError(argument="rng", expected="a source of random numbers", found=f"{rng!r:.40}", remedy=remedy)
     return rng
 
 

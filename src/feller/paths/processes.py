@@ -49,9 +49,10 @@ def destination_shape_error(
     """Return what to raise where parts that jump are given other places than one each."""
     got = list(destination.shape) if isinstance(destination, Tensor) else f"a {type(destination).__name__}"
     return InputError(
-        f"{qualified_name(sample_destination)} to return one value for each of the {expected_shape[0]} parts that jump, {list(expected_shape)}",
+        f"{qualified_name(sample_destination)} to return one value for each of the {expected_shape[0]} parts that jump,"
+        f" {list(expected_shape)}",
         got,
-        "Take those that are marked, as in places[which]",
+        "Take those that are marked, as in places[mask]",
     )
 
 
@@ -62,11 +63,12 @@ class Jumps:
     hazard: Callable[[float], Tensor]
     """Later time s -> expected number of jumps of each part until s, [b, ...]; infinite if it must jump."""
     sample_destination: Callable[[float, Tensor, RandomStream], Tensor]
-    """(s, which, draw) -> where the parts marked in `which` are at s, [number of marks, ...]."""
+    """(s, mask, rng) -> where the parts marked in `mask` are at s, [number of marks, ...]."""
     components: tuple["Jumps", ...] = ()
     """What these jumps are the sum of; empty for one kind."""
     select: Callable[[Tensor, float, RandomStream], Tensor] | None = None
-    """(hazard, s, draw) -> marks of those that jump, with the numbers that `sample_destination` will draw; None for a coin each."""
+    """(hazard, s, rng) -> marks of those that jump, with the numbers that `sample_destination` will draw; None for a
+    coin each."""
 
     def apply(self, x: Tensor, s: float, rng: RandomStream) -> Tensor:
         """Decide who jumps by s, then ask only for those where they land."""

@@ -62,9 +62,9 @@ def reschedule(path: Path, network: Network, schedule: Schedule) -> tuple[Path, 
         views = tree_map(lambda part, r: _RescheduledLeaf(part, schedule, r), old_paths, r)
         x_t = tree_map(lambda view, x: view.state(x), views, x_r)
         t = tree_map(lambda view: view.time, views)
-        return tree_map(lambda view, x, y: view.answer(x, y), views, x_r, network(x_t, t, cond))
+        return tree_map(lambda view, x, y: view.new_prediction(x, y), views, x_r, network(x_t, t, cond))
 
-    rescheduled_network.nulls = null_values(network)  # pyrefly: ignore[missing-attribute] - guidance looks for them
+    rescheduled_network.null_values = null_values(network)  # pyrefly: ignore[missing-attribute] - guidance looks for them
     return new_path, rescheduled_network
 
 

@@ -307,7 +307,8 @@ class KineticOptimalPerToken(TokenSchedule):
     """
 
     masses: tuple[float, ...]
-    """Of the source on each symbol: `tuple(source.probabilities(count).tolist())`; for a mask `KineticOptimal` will do."""
+    """Of the source on each symbol: `tuple(source.probabilities(vocab_size).tolist())`; for a mask `KineticOptimal`
+    will do."""
 
     def __post_init__(self) -> None:
         if not self.masses:

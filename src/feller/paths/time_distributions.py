@@ -92,7 +92,7 @@ def _check_not_stratified(distribution: "Shifted | Rescaled") -> None:
     """Refuse a comb inside another law, which would draw from its quantiles and lose it."""
     if isinstance(distribution.base, Stratified):
         kind = type(distribution).__name__
-        raise ValueError(f"put Stratified outermost: Stratified({kind}(...)), not {kind}(law=Stratified(...))")
+        raise ValueError(f"put Stratified outermost: Stratified({kind}(...)), not {kind}(base=Stratified(...))")
 
 
 @dataclass(frozen=True)

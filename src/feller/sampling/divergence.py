@@ -36,7 +36,7 @@ class Divergence(abc.ABC):
 
     def tangent_and_dual(self, space: Any, x: Tensor, direction: Tensor) -> tuple[Tensor, Tensor]:
         """Return the tangent vector w and the covector d of a direction; <d, J w> is added up."""
-        w = space.tangent(x, direction)
+        w = space.to_tangent(x, direction)
         return w, w
 
     def __call__(
@@ -143,8 +143,8 @@ class Hutchinson(Divergence):
     """Directions that go backwards together: costs their memory, gains where calls are short, as on accelerators."""
 
     def __post_init__(self) -> None:
-        check_number("count", self.num_probes, ge=1)
-        check_number("chunk", self.chunk_size, ge=1)
+        check_number("num_probes", self.num_probes, ge=1)
+        check_number("chunk_size", self.chunk_size, ge=1)
 
     def probes(self, x: State, rng: RandomStream) -> State:
         """Draw directions, [b, count, ...], of length 1 / sqrt(count) in each coordinate."""

@@ -86,7 +86,7 @@ def cfg(
         weight = w if is_always_guided else torch.where(inside, w, torch.ones_like(earliest))
         return tree_map(lambda branches: cfg_combine(branches[:n], branches[n:], weight), both)
 
-    guided.nulls = nothing  # pyrefly: ignore[missing-attribute] - a function may carry it
+    guided.null_values = nothing  # pyrefly: ignore[missing-attribute] - a function may carry it
     return guided
 
 
@@ -112,7 +112,7 @@ def classifier_guidance(
         weight = schedule(t).score_coefficient.clamp(max=1e3)
         return network(x_t, t, cond) + w * append_dims(weight, x_t) * gradient
 
-    guided.nulls = null_values(network)  # pyrefly: ignore[missing-attribute] - `cfg` looks for them
+    guided.null_values = null_values(network)  # pyrefly: ignore[missing-attribute] - `cfg` looks for them
     return guided
 
 
@@ -146,5 +146,5 @@ def token_classifier_guidance(
             scores.append(log_likelihood(changed.view(len(which), *x_t.shape[1:]), t[example]))
         return logits + w * torch.cat(scores).view(logits.shape).to(logits.dtype)
 
-    guided.nulls = null_values(network)  # pyrefly: ignore[missing-attribute] - `cfg` looks for them
+    guided.null_values = null_values(network)  # pyrefly: ignore[missing-attribute] - `cfg` looks for them
     return guided

@@ -151,7 +151,8 @@ def _velocity(valid: Tensor | None, x: Tensor, now: Characteristics) -> Tensor:
 def _base_density(time: float, solver: Solver, valid: State | None) -> LogDensity:
     """Return the log density of the reference law, which is that at t = 0."""
     if time != 0:
-        raise UsageError(f"the reference is the law at t = 0, not at {time:g}", remedy="Go to 0, or give `source`")
+        remedy = "Go to 0, or give `source_log_prob`"
+        raise UsageError(f"the reference is the law at t = 0, not at {time:g}", remedy=remedy)
     return lambda x: base_log_prob(space_of(solver), x, valid)
 
 

@@ -62,9 +62,9 @@ class SamplerConfig:
             )
         if self.solver not in SOLVERS:
             raise UsageError.unknown_name("solver", self.solver, SOLVERS)
-        check_number("calls", self.nfe, ge=1, le=MOST_CALLS)
-        check_number("jump", self.jump_weight, ge=0, le=1)
-        check_number("rake", self.raking_oversample, ge=0, le=100)
+        check_number("nfe", self.nfe, ge=1, le=MOST_CALLS)
+        check_number("jump_weight", self.jump_weight, ge=0, le=1)
+        check_number("raking_oversample", self.raking_oversample, ge=0, le=100)
 
     def resolve(self, path: Path, space: Space) -> tuple[Path, Solver, list[float]]:
         """Return the path with the noise that the solver wants, the solver, and its times.
@@ -100,7 +100,7 @@ class SamplerConfig:
         else:
             path, solver = replace(cast(Any, path), noise=SigmaProportional()), Euler(space)
         if self.nfe < solver.nfe_per_step:
-            raise UsageError(f"at least {solver.nfe_per_step} for {self.solver}", self.nfe, argument="calls")
+            raise UsageError(f"at least {solver.nfe_per_step} for {self.solver}", self.nfe, argument="nfe")
         return path, solver, linear_grid(self.nfe // solver.nfe_per_step)
 
     def _configure_token_path(self, path: Path) -> TokenPath:
@@ -117,15 +117,15 @@ class SamplerConfig:
             return path
         if not path.has_mask:
             raise UsageError("an order needs a model whose source is the mask", remedy="Leave it out")
-        return replace(cast(Any, path), order=self.unmasking_order)
+        return replace(cast(Any, path), unmasking_order=self.unmasking_order)
 
 
 def _with_jump_weight(path: Path, jump_weight: float) -> Path:
     """Return the path with another share of jumps, in every part that has both a flow and jumps."""
-    if not any(hasattr(part, "share") for part in iter_leaf_paths(path)):
+    if not any(hasattr(part, "jump_weight") for part in iter_leaf_paths(path)):
         raise UsageError(
             "this model has no flow that jumps could be superposed on", remedy="Leave the superposition out"
         )
     return map_leaf_paths(
-        lambda part: replace(cast(Any, part), share=jump_weight) if hasattr(part, "share") else part, path
+        lambda part: replace(cast(Any, part), jump_weight=jump_weight) if hasattr(part, "jump_weight") else part, path
     )

@@ -96,8 +96,8 @@ def check_characteristics(now: State, x: State, context: str = "") -> None:
         raise UsageError(f"{context}a velocity is a tensor like the state", found=f"a {type(now.velocity).__name__}")
     elif now.velocity is not None and now.velocity.shape != x.shape:
         raise UsageError(
-            f"{context}the velocity is {list(now.velocity.shape)} and the state {list(x.shape)}; a velocity has the shape"
-            " of its state"
+            f"{context}the velocity is {list(now.velocity.shape)} and the state {list(x.shape)}; a velocity has the"
+            " shape of its state"
         )
 
 

@@ -57,7 +57,7 @@ class Product(Space):
 
     def to_tangent(self, x: State, v: State) -> State:
         """Project each leaf's vector."""
-        return self._each(lambda part, x, v: part.tangent(x, v), x, v)
+        return self._each(lambda part, x, v: part.to_tangent(x, v), x, v)
 
     def log_differential(self, x: State, y: State, v: State) -> State:
         """Bring each leaf's velocity to x."""
@@ -73,7 +73,7 @@ class Product(Space):
 
     def norm(self, x: State, v: State) -> Float[Tensor, " b"]:
         """Return the root of the sum of squares."""
-        return safe_sqrt(self._total(lambda part, x, v: part.length(x, v).square(), x, v))
+        return safe_sqrt(self._total(lambda part, x, v: part.norm(x, v).square(), x, v))
 
     def distance(self, x: State, y: State) -> Float[Tensor, " b"]:
         """Return the root of the sum of squares."""
@@ -81,7 +81,7 @@ class Product(Space):
 
     def constraint_error(self, x: State) -> Float[Tensor, " b"]:
         """Add how far the leaves are from their manifolds."""
-        return self._total(lambda part, x: part.error(x), x)
+        return self._total(lambda part, x: part.constraint_error(x), x)
 
     def _manifolds(self) -> dict[str, Any]:
         """Return the parts, all of which must have a geometry."""

@@ -18,7 +18,7 @@ Transitions = Int64[Tensor, "states tokens"]
 
 
 class ColumnTokenizer(abc.ABC):
-    """A column: its values are the codes 0, 1, ..., `num_values` - 1, and each is written with the same number of tokens."""
+    """A column: its values are the codes 0, 1, ..., `num_values` - 1, each written with the same number of tokens."""
 
     @property
     @abc.abstractmethod

@@ -36,7 +36,7 @@ class UniformSource(TokenSource):
 
 @dataclass(frozen=True)
 class MaskSource(TokenSource):
-    """Every token is the mask, a symbol of its own with the number `count`, which never is data."""
+    """Every token is the mask, a symbol of its own with the number `vocab_size`, which never is data."""
 
     has_full_support = False
 

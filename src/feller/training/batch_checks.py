@@ -124,7 +124,9 @@ def read_batch(batch: Any, rng: Any, *, own_times: bool = False) -> tuple[State,
                 _check_finite(leaf, None, name)
     for name in cond.keys() & RESERVED_KEYS:
         _check_marks(cond[name], x_1, name)
-    if not n and rng.total is None:  # a share of a batch of several processes, or a private one, may be empty
+    if (
+        not n and rng.global_batch_size is None
+    ):  # a share of a batch of several processes, or a private one, may be empty
         raise InputError(argument="x_1", expected="1 example or more", found="an empty batch", remedy="Skip it")
     return x_1, cond
 
@@ -176,8 +178,8 @@ def warn_coupling(objective: Any, given: Cond) -> None:
     """Warn once if conditions come to a coupling that ignores them: the source then depends on them."""
     if names := sorted(given.keys() - RESERVED_KEYS):
         kind = type(objective.coupling).__name__
-        whole = kind == "AcrossRanks"
-        instead = "AcrossRanks(feller.ClassConditional())" if whole else f"WithinClasses(feller.{kind}())"
+        whole = kind == "GlobalBatchCoupling"
+        instead = "GlobalBatchCoupling(feller.ClassConditional())" if whole else f"ClassConditional(feller.{kind}())"
         warn(
             f"{kind} pairs across classes, so that the source comes to depend on {', '.join(names)}, which no sampler"
             f" can repeat; say coupling=feller.{instead}"

@@ -201,6 +201,7 @@ def check_finite(metrics: StepMetrics) -> float:
     value = metrics.loss.item()
     if not math.isfinite(value):
         raise InputError(
-            f"the loss became {value} at step {metrics.step}; a lower rate (--train.lr {metrics.lr / 3:.1g}) mostly helps"
+            f"the loss became {value} at step {metrics.step}; a lower rate (--train.lr {metrics.lr / 3:.1g}) mostly"
+            " helps"
         )
     return value

@@ -290,25 +290,25 @@ class FlowMatching(ConditionalObjective):
 
     def __post_init__(self) -> None:
         check_pieces(self.path, self.space, self.criterion)
-        check_kind("law", self.time_distribution, TimeDistribution, "feller.LogitNormal()")
+        check_kind("time_distribution", self.time_distribution, TimeDistribution, "feller.LogitNormal()")
         check_kind("coupling", self.coupling, Coupling, "feller.MinibatchOT()")
         check_cond_dropout(self.cond_dropout)
         check_null(self.null)
         vars(self)["_checks_times"] = is_user_defined(self.time_distribution)
         vars(self)["_is_new"] = True
         vars(self)["_ignores"] = ignores_conditions(self.coupling)
-        check_number("fill", self.inpaint_prob, ge=0, le=1)
+        check_number("inpaint_prob", self.inpaint_prob, ge=0, le=1)
         if getattr(self.path, "noise", None) is not None and not isinstance(self.coupling, IndependentCoupling):
             raise UsageError(
                 argument="coupling",
-                expected="Independent(), since the path has noise",
+                expected="IndependentCoupling(), since the path has noise",
                 found=type(self.coupling).__name__,
                 remedy="Leave out the coupling or the noise",
             )
         tokens = self.space if isinstance(self.space, Tokens) else None
-        cost = getattr(self.path, "cost", None)
-        if cost is not None and tokens is not None and tokens.vocab_size != cost.count:
-            expected = f"{cost.count} symbols, between which the path has distances"
+        cost = getattr(self.path, "distance", None)
+        if cost is not None and tokens is not None and tokens.vocab_size != cost.vocab_size:
+            expected = f"{cost.vocab_size} symbols, between which the path has distances"
             raise UsageError(argument="space", expected=expected, found=str(tokens.vocab_size))
         source = getattr(self.path, "source", None)
         if source is not None and tokens is not None and tokens.source != source:
@@ -335,7 +335,7 @@ class FlowMatching(ConditionalObjective):
 
         Args:
             batch: `x_1`, the data, [b, ...]; `x_0`, the source, where the data are pairs; `t`, times of your own, [b],
-                in place of the law's; conditions, under their names or all under `cond`.
+                in place of the law's; conditions, under their names or all under `given`.
             rng: Another one for each step, `rng.step(i)`: the same give the same source, times and noise.
             network: Says the null values of conditions that are dropped, where `null` does not.
 

@@ -67,15 +67,15 @@ class TrainConfig:
         for name, kind in LITERAL_FIELDS.items():
             if getattr(self, name) not in get_args(kind):
                 raise UsageError(f"one of {', '.join(get_args(kind))}", getattr(self, name), argument=name)
-        check_number("batch", self.batch_size, ge=1, le=MAX_BATCH_SIZE)
-        for name in ("micro_batch", "steps", "replay"):
+        check_number("batch_size", self.batch_size, ge=1, le=MAX_BATCH_SIZE)
+        for name in ("micro_batch", "steps", "reuse_batches"):
             check_number(name, getattr(self, name), ge=1)
-        for name in ("minutes", "lr", "clip"):
+        for name in ("minutes", "lr", "grad_clip_norm"):
             check_number(name, getattr(self, name), gt=0)
         for name in ("weight_decay", "warmup"):
             check_number(name, getattr(self, name), ge=0)
-        check_number("decay", self.lr_decay_fraction, ge=0, le=1)
-        for name, numbers in (("average", (self.ema_decay,)), ("betas", self.betas)):
+        check_number("lr_decay_fraction", self.lr_decay_fraction, ge=0, le=1)
+        for name, numbers in (("ema_decay", (self.ema_decay,)), ("betas", self.betas)):
             for number in numbers:
                 check_number(name, number, ge=0, lt=1)
 

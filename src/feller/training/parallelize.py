@@ -26,16 +26,16 @@ def check_parallelize(
         raise UsageError(
             "maximum likelihood differentiates the network inside a simulation, where it can neither be sharded nor"
             " compiled nor checkpointed",
-            remedy="Leave --train.sharded, --train.compile and --train.gradient-checkpointing out",
+            remedy="Leave --train.fsdp, --train.compile and --train.gradient-checkpointing out",
         )
     engine.check_precision(config.precision)
     if config.compile:
         check_compiler(engine.device)
-    follows = getattr(getattr(architecture, "quantizer", None), "follows", False)
+    follows = getattr(getattr(architecture, "quantizer", None), "updates_from_batch", False)
     if follows and (config.fsdp or config.gradient_checkpointing):
         raise UsageError(
             "a codebook that follows the batches must see each of them once and whole",
-            remedy="Leave --train.sharded and --train.gradient-checkpointing out, or take --recipe image-tokenizer",
+            remedy="Leave --train.fsdp and --train.gradient-checkpointing out, or take --recipe image-tokenizer",
         )
     if not config.fsdp:
         return
@@ -92,13 +92,13 @@ def check_even_batches(config: TrainConfig, engine: Engine) -> None:
         raise UsageError(
             f"a sharded training with micro-batches needs a batch that {engine.world_size} processes can share evenly",
             found=config.batch_size,
-            remedy=f"Take --train.batch {max(1, config.batch_size // engine.world_size) * engine.world_size}",
+            remedy=f"Take --train.batch-size {max(1, config.batch_size // engine.world_size) * engine.world_size}",
         )
     if config.batch_size < engine.world_size:
         raise UsageError(
             f"a sharded training needs an example for each of {engine.world_size} processes",
             found=f"batches of {config.batch_size}",
-            remedy="Raise --train.batch",
+            remedy="Raise --train.batch-size",
         )
 
 

@@ -29,7 +29,7 @@ AT_ONCE = [
     ("sample my-ru", 1, "my-ru: expected a run folder; found none. Did you mean 'my-run'?"),
     ("sample", 1, "expected a run under runs/; found none. Make one with: feller fit DATA"),
     ("steer --reward x", 1, "expected a run under runs/; found none"),
-    ("sample my-run --cals 3", 2, "found --cals. Did you mean --calls?"),
+    ("sample my-run --nffe 3", 2, "found --nffe. Did you mean --nfe?"),
     ("sample my-run --code nowhere.py", 1, "nowhere.py: expected a Python file; found none"),
     ("evaluate my-run --data nowhere", 1, "--data, nowhere: expected a file or a folder; found none"),
     ("tune --resume --out my-ru", 1, "my-ru: expected a run to resume; found none. Leave out --resume to start one"),
@@ -87,6 +87,6 @@ def test_fields_of_recipes_are_no_wrong_words(here: None, capsys: pytest.Capture
     """They are known by their files alone; what is behind a dot is looked at with the recipe."""
     from feller.app.cli import main
 
-    words = ("fit", "example:moons", "--size", "tiny", "--steps", "1", "--held-out", "0.2", "--sampling.calls", "2")
+    words = ("fit", "example:moons", "--size", "tiny", "--steps", "1", "--held-out", "0.2", "--sampling.nfe", "2")
     assert main([*words, "--out", "r", "--json"]) == 0
     assert json.loads(pathlib.Path("r/recipe.json").read_text())["recipe"]["held_out"] == 0.2

@@ -186,7 +186,7 @@ def pictures(folder: str, n: int = 120) -> None:
 @pytest.mark.slow
 def test_rows_that_are_watched(capsys) -> None:
     pictures("photos")
-    words = ("--size", "tiny", "--epsilon", 8, "--train.batch", 32, "--unsafe-seed", 1)
+    words = ("--size", "tiny", "--epsilon", 8, "--train.batch-size", 32, "--unsafe-seed", 1)
     for out, audit in (("r", ("--audit", "fisher=7")), ("plain", ())):
         status, _, err = run(capsys, "fit", "photos", *words, "--steps", 4, *audit, "--out", out)
         assert status == 0, err

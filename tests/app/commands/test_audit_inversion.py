@@ -38,7 +38,7 @@ def pictures(folder: str, n: int = 80) -> None:
 @pytest.mark.slow
 def test_pictures_are_read_from_gradients_beside_what_bounds_it(capsys) -> None:
     pictures("photos")
-    words = ("--size", "tiny", "--epsilon", 8, "--train.batch", 16, "--unsafe-seed", 1, "--steps", 3, "--out", "r")
+    words = ("--size", "tiny", "--epsilon", 8, "--train.batch-size", 16, "--unsafe-seed", 1, "--steps", 3, "--out", "r")
     status, _, err = run(capsys, "fit", "photos", *words, "--audit", "fisher=9")
     assert status == 0, err
     status, found, err = run(capsys, "audit", "r")
@@ -63,7 +63,7 @@ def test_pictures_are_read_from_gradients_beside_what_bounds_it(capsys) -> None:
 @pytest.mark.slow
 def test_a_row_meets_the_same_alone_and_beside_others(capsys) -> None:
     pictures("photos", 40)
-    words = ("--size", "tiny", "--epsilon", 8, "--train.batch", 16, "--unsafe-seed", 1, "--steps", 2, "--out", "r")
+    words = ("--size", "tiny", "--epsilon", 8, "--train.batch-size", 16, "--unsafe-seed", 1, "--steps", 2, "--out", "r")
     status, _, err = run(capsys, "fit", "photos", *words)
     assert status == 0, err
     place = Run(pathlib.Path("r"))
@@ -108,7 +108,7 @@ def test_numbers_of_a_table_are_read_and_symbols_are_not(capsys) -> None:
 @pytest.mark.slow
 def test_a_clip_norm_that_adapts_is_followed(capsys) -> None:
     pictures("photos", 40)
-    words = ("--size", "tiny", "--epsilon", 8, "--train.batch", 16, "--unsafe-seed", 1, "--steps", 3, "--out", "r")
+    words = ("--size", "tiny", "--epsilon", 8, "--train.batch-size", 16, "--unsafe-seed", 1, "--steps", 3, "--out", "r")
     status, _, err = run(capsys, "fit", "photos", *words, "--clip", "adaptive")
     assert status == 0, err
     status, found, err = run(capsys, "audit", "r")

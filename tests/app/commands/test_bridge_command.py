@@ -21,7 +21,7 @@ from feller.control.bridges.bridge_config import BridgeSolverConfig
 from feller.control.bridges.unbalanced_weights import unbalanced_weights
 from feller.core.run_folder import Run
 
-SHORT = ["--pairs", "64", "--train.steps", "5", "--train.batch", "64", "--control.steps", "5", "--calls", "28"]
+SHORT = ["--pairs", "64", "--train.steps", "5", "--train.batch-size", "64", "--control.steps", "5", "--nfe", "28"]
 SHORT += ["--control.mean-knots", "5", "--control.scale-knots", "5"]
 
 
@@ -386,7 +386,7 @@ def test_rounds_are_measured_at_every_step(here: pathlib.Path, capsys: pytest.Ca
     room[:, 145:147] = 0
     Image.fromarray(room).save("thin.png")
     words = ["--cost", "0.001 * thin.png", "--frame", "0", "30", "0", "20", "--noise", "0.1", "--rounds", "1"]
-    assert main(["bridge", "a.csv", "b.csv", *words, "--out", "thin", *SHORT, "--calls", "400"]) == 0
+    assert main(["bridge", "a.csv", "b.csv", *words, "--out", "thin", *SHORT, "--nfe", "400"]) == 0
     row = json.loads(pathlib.Path("thin/metrics.jsonl").read_text().splitlines()[-1])
     assert row["inside_paths"] > 0.9
     assert "of the paths meet an obstacle" in " ".join(capsys.readouterr().err.split())
@@ -423,7 +423,7 @@ def test_runaways_stop_it_with_advice(here: pathlib.Path, capsys: pytest.Capture
         *SHORT,
         "--train.lr",
         "50",
-        "--train.clip",
+        "--train.grad-clip-norm",
         "1e9",
     ]
     assert main(words) == 1

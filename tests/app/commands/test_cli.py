@@ -16,7 +16,7 @@ from tests.app.commands.asked import run
 
 pytestmark = pytest.mark.usefixtures("here")
 
-TINY = ("--size", "tiny", "--steps", "3", "--sampling.calls", "4")
+TINY = ("--size", "tiny", "--steps", "3", "--sampling.nfe", "4")
 
 
 @pytest.fixture(scope="module")
@@ -81,14 +81,14 @@ def test_newest_run_is_taken_and_named(capsys):
 
 @pytest.mark.parametrize("solver", ["euler", "midpoint", "heun", "rk4", "dopri5", "euler-maruyama", "ancestral"])
 def test_every_solver_samples(moons, capsys, solver):
-    calls = () if solver == "dopri5" else ("--calls", 8)
+    calls = () if solver == "dopri5" else ("--nfe", 8)
     status, _, err = run(capsys, "sample", moons, "-n", 7, "--solver", solver, *calls, "--out", "new.npz")
     assert status == 0, err
     assert np.load("new.npz")["samples"].shape == (7, 2)
 
 
 def test_samples_of_images_in_the_units_of_the_data(digits, capsys):
-    words = ("sample", digits, "-n", 12, "--calls", 4, "--given", "label=7", "--guidance", 1.5, "--out")
+    words = ("sample", digits, "-n", 12, "--nfe", 4, "--given", "label=7", "--guidance", 1.5, "--out")
     assert run(capsys, *words, "new.npz")[0] == 0
     file = np.load("new.npz")
     assert file["samples"].dtype == np.uint8
@@ -102,14 +102,14 @@ def test_samples_of_images_in_the_units_of_the_data(digits, capsys):
 
 def test_sample_number_k_does_not_depend_on_how_many_are_drawn(digits, capsys):
     for n in (10, 300):
-        run(capsys, "sample", digits, "-n", n, "--calls", 2, "--out", f"{n}.npz")
+        run(capsys, "sample", digits, "-n", n, "--nfe", 2, "--out", f"{n}.npz")
     few, many = np.load("10.npz"), np.load("300.npz")
     assert (few["samples"] == many["samples"][:10]).mean() > 0.999  # the network's rounding depends on the batch
     assert (few["labels"] == many["labels"][:10]).all()
 
 
 def test_samples_can_be_judged_from_a_file(digits, capsys):
-    run(capsys, "sample", digits, "-n", 40, "--calls", 2, "--out", "new.npz")
+    run(capsys, "sample", digits, "-n", 40, "--nfe", 2, "--out", "new.npz")
     status, out, _ = run(capsys, "evaluate", digits, "--samples", "new.npz", "--json")
     assert status == 0
     assert json.loads(out.splitlines()[-1])["fd_cnn"] > 0
@@ -127,12 +127,12 @@ def test_deeper_fields_reach_the_recipe(capsys):
 
 @pytest.mark.slow
 def test_what_is_on_can_be_said_again_and_turned_off(capsys):
-    train = ["--train.sharded", "--train.lr", "5e-4"]
+    train = ["--train.fsdp", "--train.lr", "5e-4"]
     assert run(capsys, "fit", "example:moons", *TINY, *train, "--out", "r")[0] == 0
-    for flag, expected in (("--train.sharded", True), ("--train.no-sharded", False)):
+    for flag, expected in (("--train.fsdp", True), ("--train.no-fsdp", False)):
         status, _, err = run(capsys, "fit", "--resume", "--out", "r", "--steps", 3, flag)
         assert status == 0, err
-        assert json.loads(pathlib.Path("r/recipe.json").read_text())["recipe"]["train"]["sharded"] is expected
+        assert json.loads(pathlib.Path("r/recipe.json").read_text())["recipe"]["train"]["fsdp"] is expected
 
 
 def test_whole_tree_in_help(capsys):
@@ -168,9 +168,9 @@ def test_wrong_use_is_one_line_and_a_status(capsys, words, status, message):
     [
         (["-n", "0"], 2, "at least 1"),
         (["--solver", "midpiont"], 2, "Did you mean 'midpoint'"),
-        (["--calls", "0"], 2, "at least 1"),
-        (["--calls", "1"], 2, "expected at least 2"),
-        (["--solver", "dopri5", "--calls", "9"], 2, "chooses its own"),
+        (["--nfe", "0"], 2, "at least 1"),
+        (["--nfe", "1"], 2, "expected at least 2"),
+        (["--solver", "dopri5", "--nfe", "9"], 2, "chooses its own"),
         (["--given", "label"], 2, "KEY=VALUE"),
         (["--given", "lable=3"], 2, "Did you mean 'label'"),
         (["--given", "label=11"], 2, "label"),
@@ -255,7 +255,7 @@ def test_own_recipe_and_path(capsys):
         "def sigma(t): return 1 - t**2\n"
         "def curved(data, size):\n"
         "    objective = FlowMatching(Affine(CustomSchedule(alpha, sigma)), data.modality.space())\n"
-        "    train = TrainConfig(batch=16, steps=2)\n"
+        "    train = TrainConfig(batch_size=16, steps=2)\n"
         "    return Recipe(architecture=MLP(width=8, depth=1), objective=objective, train=train)\n"
     )
     status, _, err = run(capsys, "fit", "example:moons", "--recipe", "mine.py:curved", "--out", "r")
@@ -280,7 +280,7 @@ def test_one_picture_and_one_class(capsys):
     Image.fromarray(np.arange(144, dtype=np.uint8).reshape(12, 12)).save("one/cat/a.png")
     status, _, err = run(capsys, "fit", "one", *TINY, "--out", "r")
     assert status == 0, err
-    assert run(capsys, "sample", "r", "-n", 2, "--calls", 2, "--given", "label=cat")[0] == 0
+    assert run(capsys, "sample", "r", "-n", 2, "--nfe", 2, "--given", "label=cat")[0] == 0
 
 
 @pytest.mark.parametrize("words", [["--help"], ["sample", "--help"]])

@@ -219,7 +219,7 @@ def test_what_counts_may_cost_is_written_before_a_row_is_looked_at(
         (("--noise", "1", "--stop-at-epsilon", "1"), "Give --epsilon instead"),
         (("--epsilon", "0.005"), "the smallest that works is"),
         (("--epsilon", "1", "--delta", "0.01"), "--delta: expected"),
-        (("--objective.room", "0"), "above 0"),
+        (("--objective.max-model-size", "0"), "above 0"),
         (("--objective.method", "best"), "expected one of aim,"),
     ],
 )

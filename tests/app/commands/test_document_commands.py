@@ -98,8 +98,8 @@ CAPTION = "<image:cat.png> <infill>"
         (2, ["--prompt", "a", "--guidance", "nan"], "expected finite weights of guidance, up to 1e+30; found nan"),
         (2, ["--prompt", "a", "--picture-guidance", "2"], "--picture-guidance: is of --edit"),
         (2, ["--prompt", "a", "--best-of", "0"], "best-of: expected at least 1; found 0"),
-        (2, ["--prompt", "a", "--plausible", "0.2"], "--plausible: is of --guidance"),
-        (2, ["--prompt", "a", "--guidance", "3", "--plausible", "2"], "plausible: expected"),
+        (2, ["--prompt", "a", "--min-p", "0.2"], "--min-p: is of --guidance"),
+        (2, ["--prompt", "a", "--guidance", "3", "--min-p", "2"], "min-p: expected"),
         (2, ["--prompt", "a", "--contrast", "x"], "K or K:ALPHA, such as 8:0.1; found 'x'"),
         (2, ["--prompt", "a", "--contrast", "8:y"], "K or K:ALPHA, such as 8:0.1; found '8:y'"),
         (2, ["--prompt", "a", "--contrast", "0"], "found 0"),
@@ -114,9 +114,9 @@ CAPTION = "<image:cat.png> <infill>"
         (2, ["--prompt", "a", "--out", "x.wav"], "Choose .jsonl, .json, .npz, or a folder"),
         (2, ["--prompt", "a", "--temperature", "-1"], ": expected at least 0"),
         (2, ["--prompt", "a", "--solver", "euler"], "--solver: says nothing to a model of documents"),
-        (2, ["--prompt", "a", "--calls", "3"], "--calls: says nothing to a model of documents"),
+        (2, ["--prompt", "a", "--nfe", "3"], "--nfe: says nothing to a model of documents"),
         (2, ["--given", "label=3"], "--given: says nothing to a model of documents"),
-        (2, ["--known", "a cat"], "--known: says nothing to a model of documents"),
+        (2, ["--template", "a cat"], "--template: says nothing to a model of documents"),
         (2, ["--prompt", 6 * "<image:cat.png>"], "symbols, and the model sees"),
     ],
 )
@@ -128,7 +128,7 @@ def test_flags_of_documents_are_theirs_alone(moons: pathlib.Path, refused: Refus
     for flag, *values in (
         *(("--prompt", "a"), ("--mask", "black.png"), ("--edit", "cat.png", "a"), ("--ask", "cat.png", "a")),
         *(("--memory", "empty"), ("--documents", "2"), ("--picture-guidance", "2")),
-        *(("--plausible", "0.2"), ("--contrast", "8"), ("--best-of", "2")),
+        *(("--min-p", "0.2"), ("--contrast", "8"), ("--best-of", "2")),
     ):
         assert refused(2, "sample", moons, flag, *values).startswith(f"feller: {flag}: is of documents")
     assert "these data are rows of numbers" in refused(2, "fit", "example:moons", "--tokenizer", "palette")
@@ -365,7 +365,13 @@ def test_strangers_runs_execute_nothing(documents: pathlib.Path, refused: Refuse
     shutil.copytree(documents, "run")
     record = json.loads((documents / "model.json").read_text())
     evil = {"is": "os.system", "command": "touch boom"}
-    for path in (["codes"], ["vectors"], ["codes", "settings"], ["codes", "settings", "quantiser"], ["vocabulary"]):
+    for path in (
+        ["image_tokenizer"],
+        ["vectors"],
+        ["image_tokenizer", "config"],
+        ["image_tokenizer", "config", "quantizer"],
+        ["vocabulary"],
+    ):
         changed = json.loads(json.dumps(record))
         at = changed["modality"]
         for name in path[:-1]:
@@ -373,7 +379,7 @@ def test_strangers_runs_execute_nothing(documents: pathlib.Path, refused: Refuse
         at[path[-1]] = evil
         pathlib.Path("run/model.json").write_text(json.dumps(changed))
         assert "found 'os.system'" in refused(1, "sample", "run", "--prompt", "a")
-    record["modality"]["codes"]["settings"]["width"] = 2**40
+    record["modality"]["image_tokenizer"]["config"]["width"] = 2**40
     pathlib.Path("run/model.json").write_text(json.dumps(record))
     refused(1, "sample", "run", "--prompt", "a")
     assert not pathlib.Path("boom").exists()

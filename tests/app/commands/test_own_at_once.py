@@ -19,7 +19,8 @@ from feller.training.objectives.regression import Regression
 
 def learned(data, size):
     return Recipe(
-        architecture=LinearClassifier(PixelFeatures((1, 4, 4), 1.0)), objective=Regression(data.target, data.modality.space())
+        architecture=LinearClassifier(PixelFeatures((1, 4, 4), 1.0)),
+        objective=Regression(data.target, data.modality.space()),
     )
 
 
@@ -31,7 +32,7 @@ def points(data, size):
 
 
 def table(data, size):
-    assert len(data.wanted(data.target)) == len(data)
+    assert len(data.targets(data.target)) == len(data)
     return logistic_private(data, size)
 """
 SCHEMA = {

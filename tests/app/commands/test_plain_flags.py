@@ -13,7 +13,7 @@ from feller.core.errors import UsageError
 @dataclass(frozen=True)
 class Inner:
     compile: bool = False
-    sharded: bool = True
+    fsdp: bool = True
     lr: float = 1e-3
     levels: tuple[bool, ...] = (False,)
 
@@ -27,7 +27,7 @@ def test_plain_names_are_fields_of_the_recipe() -> None:
     assert expand_field_aliases(["--lr", "1e-4", "--batch-size=8", "x=--lr"]) == [
         "--train.lr",
         "1e-4",
-        "--train.batch=8",
+        "--train.batch-size=8",
         "x=--lr",
     ]
 
@@ -44,8 +44,8 @@ def test_switches_of_fields_take_true_in_any_case(words: list[str]) -> None:
 
 
 def test_switches_of_fields_take_false_and_others_keep_their_values() -> None:
-    words = ["--train.sharded", "false", "--train.levels", "true", "False", "--train.compile=FALSE"]
-    assert change_fields(Outer(), words, "x") == Outer(Inner(sharded=False, levels=(True, False)))
+    words = ["--train.fsdp", "false", "--train.levels", "true", "False", "--train.compile=FALSE"]
+    assert change_fields(Outer(), words, "x") == Outer(Inner(fsdp=False, levels=(True, False)))
 
 
 @pytest.mark.parametrize(

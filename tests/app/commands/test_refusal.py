@@ -11,7 +11,7 @@ from feller.models.recipes.recipe import DocumentAuxNetworks, Recipe, SpeechAuxN
 
 WRONG = [
     ("fit example:digits --epsilon four", "--epsilon: expected a number; found 'four'. See feller fit --help"),
-    ("sample --calls 1.5", "--calls: expected a whole number; found '1.5'. See feller sample --help"),
+    ("sample --nfe 1.5", "--nfe: expected a whole number; found '1.5'. See feller sample --help"),
     ("fit --seed", "--seed: expected a value; found none. See feller fit --help"),
     ("sample -n", "-n: expected a value; found none. See feller sample --help"),
     ("evaluate a b", "expected no more words; found b. See feller evaluate --help"),

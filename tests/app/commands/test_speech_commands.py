@@ -22,7 +22,7 @@ from tests.data.speech.clip import CLIPS, clip
 RATE, HOP = 16_000, 160
 NEVER, PRIDE = "LJ001-0008.flac", "sense-0880.flac"
 NEVER_SAYS, PRIDE_SAYS = "has never been surpassed", "He was not an ill-disposed young man."
-QUICK = ("--calls", "2", "--vocoder", "griffin-lim:1")
+QUICK = ("--nfe", "2", "--vocoder", "griffin-lim:1")
 HELLO = [("SIL", 5), ("HH_B", 6), ("AH_I", 7), ("L_I", 8), ("OW_E", 9), ("SIL", 10)]
 
 
@@ -347,8 +347,8 @@ VOICE = ("--text", "Hello", "--voice")
             (2, ("--text", "a", "--guidance", v), "expected guidance between -100 and 100")
             for v in ("1e9", "nan", "inf")
         ),
-        (2, ("--text", "a", "--calls", "0"), "--calls: expected at least 1; found 0"),
-        (2, ("--text", "a", "--calls", "1"), "expected at least 2"),
+        (2, ("--text", "a", "--nfe", "0"), "--nfe: expected at least 1; found 0"),
+        (2, ("--text", "a", "--nfe", "1"), "expected at least 2"),
         (2, ("--text", "a", "--solver", "magic"), "solver: expected"),
         # places
         (
@@ -371,10 +371,16 @@ VOICE = ("--text", "Hello", "--voice")
         *(
             (2, ("--text", "a", *flag), f"{flag[0]}: says nothing to a model of speech. Leave it out")
             for flag in (
-                *(("--temperature", "2"), ("--top-k", "3"), ("--top-p", "0.5"), ("--given", "a=b"), ("--known", "x")),
+                *(
+                    ("--temperature", "2"),
+                    ("--top-k", "3"),
+                    ("--top-p", "0.5"),
+                    ("--given", "a=b"),
+                    ("--template", "x"),
+                ),
                 *(("--superpose", "jump=1"), ("--complete", "x.csv"), ("--prompt", "x"), ("--mask", "x")),
                 *(("--ask", "a", "b"), ("--memory", "x"), ("--documents", "3"), ("--order", "entropy")),
-                *(("--from", "x"), ("--backward",), ("--best-of", "3"), ("--plausible", "0.5"), ("--contrast", "3")),
+                *(("--from", "x"), ("--backward",), ("--best-of", "3"), ("--min-p", "0.5"), ("--contrast", "3")),
             )
         ),
     ],

@@ -16,13 +16,13 @@ def steered(capsys: pytest.CaptureFixture[str], *words: object) -> dict[str, flo
 
 def test_more_ink(digits: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "ink.npz"
-    found = steered(capsys, digits, "--reward", "ink", "-n", 4, "--steps", 4, "--calls", 4, "--out", out)
+    found = steered(capsys, digits, "--reward", "ink", "-n", 4, "--steps", 4, "--nfe", 4, "--out", out)
     with np.load(out) as arrays:
         assert arrays["samples"].shape == (4, 8, 8)
         assert arrays["samples"].mean() / 16 == pytest.approx(found["reward"], abs=1e-6)
     assert found["reward"] > found["reward_before"] + 0.05
     assert found["improved"] == 1.0
-    again = steered(capsys, digits, "--reward", "ink", "-n", 2, "--steps", 4, "--calls", 4, "--out", tmp_path / "b.npz")
+    again = steered(capsys, digits, "--reward", "ink", "-n", 2, "--steps", 4, "--nfe", 4, "--out", tmp_path / "b.npz")
     with np.load(out) as four, np.load(tmp_path / "b.npz") as two:
         assert np.abs(four["samples"][:2].astype(int) - two["samples"]).max() <= 1
     assert again["n"] == 2
@@ -32,7 +32,7 @@ def test_what_a_bound_is_about_is_told(
     digits: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "ink.npz"
-    words = ("-n", 3, "--steps", 3, "--calls", 4, "--out", out)
+    words = ("-n", 3, "--steps", 3, "--nfe", 4, "--out", out)
     found = steered(capsys, digits, "--reward", "ink >= 0.5", *words)
     with np.load(out) as arrays:
         assert arrays["samples"].mean() / 16 == pytest.approx(found["bounded"], abs=1e-6)
@@ -46,7 +46,7 @@ def test_no_step_gives_plain_samples(
 ) -> None:
     """A wish that is met from the start moves nothing: the samples are those of `sample` with the same seed."""
     (tmp_path / "flat.py").write_text("def flat(values):\n    return 0 * values.flatten(1).sum(1)\n")
-    words = ("-n", 3, "--calls", 4, "--seed", 5)
+    words = ("-n", 3, "--nfe", 4, "--seed", 5)
     steered(capsys, digits, "--reward", f"{tmp_path}/flat.py:flat", *words, "--out", tmp_path / "a.npz")
     assert main(["sample", *map(str, (digits, *words, "--out", tmp_path / "b.npz"))]) == 0
     with np.load(tmp_path / "a.npz") as a, np.load(tmp_path / "b.npz") as b:
@@ -58,7 +58,7 @@ def test_classes_and_own_functions(
 ) -> None:
     (tmp_path / "r.py").write_text("def left(values):\n    return values[:, 0, :, :4].mean((1, 2))\n")
     wishes = ("class=7", f"0.1*{tmp_path}/r.py:left")
-    found = steered(capsys, digits, "--reward", *wishes, "-n", 3, "--steps", 3, "--calls", 4, "--out", tmp_path / "x")
+    found = steered(capsys, digits, "--reward", *wishes, "-n", 3, "--steps", 3, "--nfe", 4, "--out", tmp_path / "x")
     assert found["reward"] > found["reward_before"]
     assert (tmp_path / "x" / "grid.png").is_file()
 
@@ -68,12 +68,12 @@ def test_classes_and_own_functions(
     [
         ([], 2, "expected what to steer to: --reward WISH, or --observe FILE"),
         (["--reward", "class=x"], 2, "class: expected"),
-        (["--reward", "ink", "--over", "sources"], 2, "a search moves source, condition, both"),
-        (["--reward", "ink", "--over", "both", "--guidance", "2"], 2, "takes the plain conditional model"),
+        (["--reward", "ink", "--optimize", "sources"], 2, "a search moves source, condition, both"),
+        (["--reward", "ink", "--optimize", "both", "--guidance", "2"], 2, "takes the plain conditional model"),
         (["--reward", "ink", "--mask", "hole.png"], 2, "--mask goes with --observe"),
         (["--reward", "ink", "--method", "pigdm"], 2, "--method goes with --observe"),
         (["--observe", "x.png", "--operator", "blur", "--prior", "none"], 2, "--prior goes with --reward"),
-        (["--reward", "ink", "--calls", "0"], 2, ": expected at least 1"),
+        (["--reward", "ink", "--nfe", "0"], 2, ": expected at least 1"),
         (["--reward", "class"], 2, "such as class=7"),
         (["--reward", "ink", "--observe", "half.png"], 2, "found both"),
         (["--observe", "half.png"], 2, "--observe: needs --operator"),
@@ -143,7 +143,7 @@ def test_rewards_without_a_gradient(
 ) -> None:
     """They are followed by chance, which is said; which batch a sample is in does not matter."""
     (tmp_path / "r.py").write_text("def lit(values):\n    return (values > 8).flatten(1).double().mean(1)\n")
-    words = ("--reward", f"{tmp_path}/r.py:lit", "--steps", 4, "--calls", 4)
+    words = ("--reward", f"{tmp_path}/r.py:lit", "--steps", 4, "--nfe", 4)
     found = steered(capsys, digits, *words, "-n", 3, "--out", tmp_path / "a.npz")
     assert found["reward"] > found["reward_before"] + 0.03
     assert found["solves"] == 1 + 4 * 16
@@ -157,11 +157,11 @@ def test_rewards_without_a_gradient(
 def test_conditions_are_searched_too(
     digits: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str], over: str
 ) -> None:
-    words = ("--reward", "ink", "-n", 2, "--steps", 2, "--calls", 4, "--over", over)
+    words = ("--reward", "ink", "-n", 2, "--steps", 2, "--nfe", 4, "--optimize", over)
     found = steered(capsys, digits, *words, "--out", tmp_path / "a.npz")
     assert found["reward"] > found["reward_before"]
     assert ("source_size" in found) == (over == "both")
-    assert f"--over {over}" in json.loads((digits / "report-steered.json").read_text())["command"]
+    assert f"--optimize {over}" in json.loads((digits / "report-steered.json").read_text())["command"]
 
 
 @pytest.mark.slow
@@ -169,7 +169,7 @@ def test_symbols_cannot_be_steered(
     molecules: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "r.py").write_text("def wide(values):\n    return values['place'].square().mean((1, 2))\n")
-    words = ["steer", str(molecules), "--reward", f"{tmp_path}/r.py:wide", "-n", "2", "--steps", "2", "--calls", "4"]
+    words = ["steer", str(molecules), "--reward", f"{tmp_path}/r.py:wide", "-n", "2", "--steps", "2", "--nfe", "4"]
     assert main([*words, "--out", str(tmp_path / "a.xyz")]) == 2
     assert "Give element with --given" in capsys.readouterr().err
     assert main([*words, "--given", "element=C4H8O2", "--out", str(tmp_path / "a.xyz"), "--json"]) == 0
@@ -219,7 +219,7 @@ def test_a_reward_of_ones_own_without_a_bound_is_told(
 ) -> None:
     file = tmp_path / "r.py"
     file.write_text("def left(values):\n    return values[:, 0, :, :4].mean((1, 2)) / 16\n")
-    words = ("-n", "2", "--steps", "1", "--calls", "2", "--out", str(tmp_path / "x.npz"))
+    words = ("-n", "2", "--steps", "1", "--nfe", "2", "--out", str(tmp_path / "x.npz"))
     assert main(["steer", str(digits), "--reward", wish.format(file), *words]) == 0
     said = " ".join(capsys.readouterr().err.split())
     assert ("no bound" in said) == (told is not None)

@@ -15,7 +15,7 @@ from tests.app.commands.asked import run
 
 pytestmark = pytest.mark.usefixtures("here")
 
-TINY = ("--size", "tiny", "--steps", "2", "--sampling.calls", "3")
+TINY = ("--size", "tiny", "--steps", "2", "--sampling.nfe", "3")
 SENTENCES = ("to be, or not to be; ", "the rest is silence. ", "words, words, words: ")
 BOOK = "".join(SENTENCES[i * i % 3] for i in range(40))
 
@@ -73,7 +73,7 @@ def test_the_likeliest_is_one(kind: str, capsys, request: pytest.FixtureRequest)
 
 @pytest.mark.parametrize("kind", ["masked", "uniform", "writer"])
 def test_what_is_known_is_kept(kind: str, capsys, request: pytest.FixtureRequest) -> None:
-    for text in drawn(capsys, request.getfixturevalue(kind), "--known", "to be, ___ to be"):
+    for text in drawn(capsys, request.getfixturevalue(kind), "--template", "to be, ___ to be"):
         assert text.startswith("to be, ")
         assert text[10:16] == " to be"
         assert len(text) == 24
@@ -99,10 +99,10 @@ def test_velocities_are_not_followed(kind: str, capsys, request: pytest.FixtureR
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--known", "to be €"], "found '€' (U+20AC), character 7"),
-        (["--known", "to B"], "Write 'b' instead"),
-        (["--known", "e" * 25], "has 25 characters, gaps included, and the model's texts have 24. Shorten it"),
-        (["--known", "_" * 30], "has 30 characters"),
+        (["--template", "to be €"], "found '€' (U+20AC), character 7"),
+        (["--template", "to B"], "Write 'b' instead"),
+        (["--template", "e" * 25], "has 25 characters, gaps included, and the model's texts have 24. Shorten it"),
+        (["--template", "_" * 30], "has 30 characters"),
         (["--temperature", "-1"], ": expected at least 0 and finite; found -1"),
         (["--top-k", "0"], "--top-k: expected at least 1; found 0"),
         (["--top-p", "1.5"], ": expected above 0 and at most 1; found 1.5"),
@@ -181,7 +181,7 @@ def test_held_out_text_with_a_stranger_is_named(masked, capsys) -> None:
 
 def test_texts_alone_can_be_filled_in(capsys, masked) -> None:
     assert main(["fit", "example:moons", *TINY, "--out", "moons"]) == 0
-    status, _, err = run(capsys, "sample", "moons", "--known", "to be")
+    status, _, err = run(capsys, "sample", "moons", "--template", "to be")
     assert status == 2
     assert "fills in text" in err
     status, _, err = run(capsys, "sample", "moons", "--top-k", "3")
@@ -211,7 +211,9 @@ def diagonal(data, size): return table(data, size, (3, 3, 0.5))
 
 def law(data, size, weights, **more):
     source = CategoricalSource(weights)
-    return _token_recipe(data, size, "own", source, lambda count: Mixture(Linear(), source, answer=LeaveOneOut(), **more))
+    def path(count):
+        return Mixture(Linear(), source, parameterization=LeaveOneOut(), **more)
+    return _token_recipe(data, size, "own", source, path)
 
 def missing(data, size): return law(data, size, (0.0,) + 16 * (1.0,), corrector=ReversibleCorrector())
 def short(data, size): return law(data, size, (1.0, 1.0))
@@ -225,7 +227,7 @@ def nothing(data, size): return law(data, size, 17 * (0.0,))
     [
         ("negative", "a distance to be at least 0 and finite; found row 2, column 5: -1"),
         ("diagonal", "the distance to itself to be 0; found row 3, column 3: 0.5. Set the diagonal to 0"),
-        ("missing", "BackAndForth needs a source with mass on every symbol"),
+        ("missing", "ReversibleCorrector needs a source with mass on every symbol"),
         ("short", "17 weights, one per symbol; found 2"),
         ("below", "weights of a source to be at least 0 and finite; found -1 for 0"),
         ("nothing", "a source with mass on some symbol"),

@@ -19,7 +19,7 @@ from feller.models.model import Model
 from feller.training.loop import StepMetrics
 from tests.app.commands.conftest import fitted
 
-QUICK = ("--objective.steps", 6, "--train.batch", 16, "--steps", 4)
+QUICK = ("--objective.steps", 6, "--train.batch-size", 16, "--steps", 4)
 OWN = """
 def right(values): return values[:, 0]
 def shape(values): return values.mean()
@@ -48,7 +48,7 @@ def told(capsys: pytest.CaptureFixture[str]) -> dict[str, float]:
 def righter(moons: pathlib.Path, own: pathlib.Path) -> pathlib.Path:
     out = moons.parent / "right"
     words = ("--reward", f"{own}:right", "--strength", 2, "--train.lr", 3e-3, "--seed", 3, *QUICK)
-    assert tune(moons, *words, "--train.batch", 64, "--steps", 40, "--out", out) == 0
+    assert tune(moons, *words, "--train.batch-size", 64, "--steps", 40, "--out", out) == 0
     return out
 
 
@@ -78,7 +78,7 @@ def test_a_tuned_run_is_a_run(righter: pathlib.Path, own: pathlib.Path, capsys: 
     out = righter.parent / "again"
     assert tune(righter, "--reward", f"{own}:right <= 0", *QUICK, "--out", out) == 0
     assert json.loads((out / "recipe.json").read_text())["tuned"]["base"] == str(righter)
-    words = ("--reward", f"{own}:right", "-n", "1", "--steps", "1", "--calls", "2")
+    words = ("--reward", f"{own}:right", "-n", "1", "--steps", "1", "--nfe", "2")
     assert main(["steer", str(righter), *words]) == 0
 
 
@@ -103,7 +103,7 @@ def test_samples_of_the_base_are_drawn_once(
 
 @pytest.mark.slow
 def test_resume_ends_where_one_sitting_does(moons: pathlib.Path, own: pathlib.Path, tmp_path: pathlib.Path) -> None:
-    words = ("--reward", f"{own}:right", "--strength", 10, *QUICK, "--train.decay", 0)
+    words = ("--reward", f"{own}:right", "--strength", 10, *QUICK, "--train.lr-decay-fraction", 0)
     assert tune(moons, *words, "--out", tmp_path / "whole") == 0
     assert tune(moons, *words, "--steps", 2, "--out", tmp_path / "half") == 0
     assert tune("--resume", "--steps", 4, "--reward", f"{own}:right", "--out", tmp_path / "half") == 0
@@ -192,7 +192,7 @@ def test_code_is_never_taken_from_a_run(
     assert tune(moons, "--reward", f"{file}:right", *QUICK, "--steps", 2, "--out", out) == 0
     file.write_text("raise SystemExit('executed')\n")
     assert main(["evaluate", str(out)]) == 0
-    assert main(["sample", str(out), "-n", "2", "--calls", "2"]) == 0
+    assert main(["sample", str(out), "-n", "2", "--nfe", "2"]) == 0
     capsys.readouterr()
     assert tune("--resume", "--steps", 4, "--out", out) == 2
     assert "is code of yours" in capsys.readouterr().err
@@ -219,10 +219,10 @@ def test_divergence_keeps_the_last_good_weights(
     moons: pathlib.Path, own: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "far"
-    words = ("--reward", f"{own}:right", "--train.lr", 1.0, "--train.clip", 1e9, "--train.warmup", 20)
+    words = ("--reward", f"{own}:right", "--train.lr", 1.0, "--train.grad-clip-norm", 1e9, "--train.warmup", 20)
     assert tune(moons, *words, *QUICK, "--steps", 200, "--out", out) == 1
     assert "diverged" in capsys.readouterr().err
-    assert main(["sample", str(out), "-n", "8", "--calls", "8", "--out", str(tmp_path / "kept.npz")]) == 0
+    assert main(["sample", str(out), "-n", "8", "--nfe", "8", "--out", str(tmp_path / "kept.npz")]) == 0
     with np.load(tmp_path / "kept.npz") as arrays:
         assert np.abs(arrays["samples"]).max() < 20
 
@@ -260,7 +260,7 @@ def test_what_has_no_memoryless_noise_can_be_tuned_by_examples(
     file = tmp_path / "words.txt"
     file.write_text("".join(f"word {i % 13}\n" for i in range(60)))
     (tmp_path / "r.py").write_text("def ones(values):\n    return (values == 1).float().mean(1)\n")
-    run, words = fitted(tmp_path / "run", file, 2), ("--method", "filtered", "--steps", 1, "--train.batch", 8)
+    run, words = fitted(tmp_path / "run", file, 2), ("--method", "filtered", "--steps", 1, "--train.batch-size", 8)
     assert tune(run, "--reward", f"{tmp_path}/r.py:ones", *words, "--out", tmp_path / "out", "--json") == 0
     found = told(capsys)
     assert "kl" not in found
@@ -282,7 +282,7 @@ def test_data_that_are_gone(tmp_path: pathlib.Path, own: pathlib.Path, capsys: p
     assert kept["numbers"]["reward"] == numbers["reward"]
     assert kept["sketch"].startswith("After ")
     assert kept["sketch"] in text.err
-    assert main(["sample", str(tmp_path / "out"), "-n", "2", "--calls", "2"]) == 0
+    assert main(["sample", str(tmp_path / "out"), "-n", "2", "--nfe", "2"]) == 0
 
 
 def test_data_that_cannot_be_tuned(
@@ -300,12 +300,12 @@ def test_harm_to_classes_is_seen_beside_the_base(
     digits: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The judge reads samples of the base, too; a round of hardly any rate changes nothing."""
-    words = ("--reward", "ink", "--objective.steps", 4, "--train.batch", 8, "--steps", 1, "--train.lr", "1e-12")
+    words = ("--reward", "ink", "--objective.steps", 4, "--train.batch-size", 8, "--steps", 1, "--train.lr", "1e-12")
     assert tune(digits, *words, "--guidance", 1.5, "--out", tmp_path / "same", "--json") == 0
     numbers = told(capsys)
     assert numbers["accuracy_before"] == pytest.approx(numbers["accuracy"], abs=1e-9)
     assert [*numbers].index("accuracy_before") == [*numbers].index("accuracy") + 1
     report = json.loads((tmp_path / "same" / "report.json").read_text())
     assert "--guidance 1.5" in report["command"]
-    assert "--objective.steps 4 --train.batch 8 --train.lr 1e-12" in report["command"]
+    assert "--objective.steps 4 --train.batch-size 8 --train.lr 1e-12" in report["command"]
     assert "accuracy_before" in report["explanations"]

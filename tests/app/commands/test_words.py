@@ -7,7 +7,7 @@ import pytest
 
 from feller.app.cli import main
 
-TINY = ("--size", "tiny", "--steps", "2", "--sampling.calls", "2")
+TINY = ("--size", "tiny", "--steps", "2", "--sampling.nfe", "2")
 OWN = """
 from dataclasses import dataclass
 from feller import Affine, FlowMatching, Recipe, TrainConfig
@@ -16,7 +16,7 @@ from feller.networks import RealCodec, TokenCodec, JointMLP
 from feller.networks.mlp import MLP
 from feller.paths import Mixture, ProductPath
 from feller.spaces import Euclidean, MaskSource, Tokens
-from feller.spaces import ProductPath as ProductSpace
+from feller.spaces import Product as ProductSpace
 
 open("ran", "w").close()
 
@@ -29,7 +29,7 @@ class Own(MLP.__bases__[0]):
 
 def simple(data, size):
     objective = FlowMatching(Affine(), data.modality.space())
-    return Recipe(architecture=Own(), objective=objective, train=TrainConfig(batch=16, steps=2))
+    return Recipe(architecture=Own(), objective=objective, train=TrainConfig(batch_size=16, steps=2))
 
 def pairs(data, size):
     space = ProductSpace({"image": Euclidean((1, 8, 8)), "label": Tokens(10, (), MaskSource())})
@@ -92,7 +92,7 @@ def test_a_file_without_its_function(capsys: pytest.CaptureFixture[str]) -> None
 
 def test_a_run_of_own_code_names_its_file(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     pathlib.Path("own_code.py").write_text(OWN)
-    words = ("fit", "example:moons", "--recipe", "own_code.py:simple", "--sampling.calls", "2", "--out", "r")
+    words = ("fit", "example:moons", "--recipe", "own_code.py:simple", "--sampling.nfe", "2", "--out", "r")
     assert run(capsys, *words)[0] == 0
     record = pathlib.Path("r/model.json")
     record.write_text(record.read_text().replace('"Own"', '"Gone"'))  # as in a process that has not run the code
@@ -118,7 +118,7 @@ def test_recipes_for_other_data(capsys: pytest.CaptureFixture[str], data: str, r
 
 def test_a_wrong_value_of_a_recipe_leaves_nothing_behind(capsys: pytest.CaptureFixture[str]) -> None:
     words = ("fit", "example:digits", "--recipe", "image-label", *TINY, "--out", "r")
-    status, _, err = run(capsys, *words, "--objective.leaf-times.which", "lable")
+    status, _, err = run(capsys, *words, "--objective.leaf-times.conditionable", "lable")
     assert status == 2
     assert "Did you mean 'label'" in err
     assert not pathlib.Path("r").exists()

@@ -242,7 +242,7 @@ def test_a_recipe_is_tried(name: str, tmp_path: pathlib.Path) -> None:
     (tmp_path / "a.csv").write_text("x\n1\n")
     with pytest.raises(kind) as error:
         feller.testing.check_modality(load_file(file).Bad, str(tmp_path / "a.csv"))
-    assert error.value.found or error.value.fault
+    assert error.value.found or error.value.message
 
 
 def test_rows_that_cannot_be_read_again_are_of_frame(folder: pathlib.Path, tmp_path: pathlib.Path) -> None:

@@ -11,7 +11,7 @@ from feller.app.webui.loaded_run import LoadedRun, load_runs
 from feller.app.webui.tab import PageContext
 from feller.core.run_folder import Run
 
-SHORT = ("--size", "tiny", "--steps", "3", "--sampling.calls", "4")
+SHORT = ("--size", "tiny", "--steps", "3", "--sampling.nfe", "4")
 PLACES = 40
 """Rows of the table."""
 
@@ -69,7 +69,7 @@ def bridged(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     home, rng = tmp_path_factory.mktemp("bridged"), np.random.default_rng(0)
     for name, middle in (("a", (-2, 0)), ("b", (2, 1))):
         np.savetxt(home / f"{name}.csv", rng.normal(middle, 0.3, (30, 2)), delimiter=",", header="x,y", comments="")
-    short = ("--pairs", "64", "--train.steps", "5", "--train.batch", "64", "--control.steps", "5", "--calls", "28")
+    short = ("--pairs", "64", "--train.steps", "5", "--train.batch-size", "64", "--control.steps", "5", "--nfe", "28")
     short += ("--control.mean-knots", "5", "--control.scale-knots", "5", "--rounds", "2", "--noise", "0.5")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("feller.app.workflows.bridge.report_bridge", lambda *_: {})

@@ -64,7 +64,7 @@ def test_samples_are_those_of_the_command(
     from feller.app.cli import main
 
     file = ask(tab_of(on_page("digits"), "Sample"), **{"given:label": "7", "guidance": 2.0, "seed": 5}).files[0]
-    words = ("--calls", "4", "--given", "label=7", "--guidance", "2", "--seed", "5", "-n", "3")
+    words = ("--nfe", "4", "--given", "label=7", "--guidance", "2", "--seed", "5", "-n", "3")
     assert main(["sample", str(fitted("digits")), *words, "--out", str(tmp_path / "own.npz")]) == 0
     ours, theirs = np.load(file), np.load(tmp_path / "own.npz")
     assert (ours["samples"] == theirs["samples"]).all()

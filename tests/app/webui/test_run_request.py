@@ -70,7 +70,7 @@ def test_folders_are_left_out_of_what_is_said_and_the_rest_stays() -> None:
             "go on with: feller sample RUN --text X -n 3; or --text",
             'go on with: feller sample RUN --text X -n 3; or "Text"',
         ),
-        ("nearly right; fit with --objective.shuffled 1 to fill them exactly", "nearly right"),
+        ("nearly right; fit with --objective.shuffle_prob 1 to fill them exactly", "nearly right"),
     ],
 )
 def test_flags_are_called_as_the_page_calls_them(said: str, told: str) -> None:
@@ -79,7 +79,7 @@ def test_flags_are_called_as_the_page_calls_them(said: str, told: str) -> None:
 
 def test_errors_name_labels_and_give_no_advice_on_fitting() -> None:
     assert failing(UsageError("at least 1", 0, argument="n")) == '"How many": expected at least 1; found 0'
-    assert failing(InputError("no", remedy="Fit with --objective.shuffled 1")) == "no"
+    assert failing(InputError("no", remedy="Fit with --objective.shuffle_prob 1")) == "no"
     assert failing(InputError("no", remedy="Leave --seed out")) == 'no. Leave "Seed" out'
 
 

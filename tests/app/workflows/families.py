@@ -13,7 +13,7 @@ from feller.app.workflows.fitting import data_access
 from feller.core.errors import InputError
 from feller.data.loading.dataset_reader import read
 
-TINY = ("--size", "tiny", "--steps", "4", "--train.warmup", "1", "--train.batch", "13")
+TINY = ("--size", "tiny", "--steps", "4", "--train.warmup", "1", "--train.batch-size", "13")
 BRIDGE = ("bridge", "example:moons", "example:checkerboard", "--rounds", "2", "--pairs", "32", "--train.steps", "3")
 REWARD = "def right(x):\n    return x[:, 0]\n"
 FAMILIES: dict[str, tuple[str, ...]] = {
@@ -28,10 +28,10 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "crystals": ("fit", "crystals.csv", *TINY),
     "regressor": ("fit", "example:digits", "--recipe", "regressor", "--target", "label", *TINY),
     "codebook": ("fit", "example:digits", "--recipe", "image-tokenizer-vq", *TINY),
-    "speech": ("fit", "recordings", *TINY[:-1], "4", "--durations.steps", "3", "--rhythm.steps", "3"),
+    "speech": ("fit", "recordings", *TINY[:-1], "4", "--durations.steps", "3", "--duration-sampler.steps", "3"),
     "documents": ("fit", "papers", *TINY[:-1], "4", "--tokenizer.steps", "3", "--vectors.steps", "3"),
-    "bridge": (*BRIDGE, "--train.batch", "13"),
-    "tuned": ("tune", "points", "--reward", "reward.py:right", "--train.steps", "3", "--train.batch", "13"),
+    "bridge": (*BRIDGE, "--train.batch-size", "13"),
+    "tuned": ("tune", "points", "--reward", "reward.py:right", "--train.steps", "3", "--train.batch-size", "13"),
     "tuned-thinly": ("tune", "points", "--reward", "reward.py:right", "--train.steps", "3", "--rank", "2"),
     "private": ("fit", "people.csv", "--epsilon", "4", "--unsafe-seed", "1", *TINY),
 }
@@ -64,7 +64,7 @@ def run_all(families: dict[str, tuple[str, ...]]) -> dict[str, int]:
     fit.evaluate = tune.evaluate = lambda *rest, **others: {}  # pyrefly: ignore
     bridge.report_bridge = lambda *rest, **others: {}  # pyrefly: ignore
     found = {name: main([*words, "--out", name, "--seed", "3"]) for name, words in families.items()}
-    sharded = {f"sharded-{name}": (*families[name], "--train.sharded") for name in SHARDED if name in families}
+    sharded = {f"sharded-{name}": (*families[name], "--train.fsdp") for name in SHARDED if name in families}
     return {**found, **{name: main([*words, "--out", name, "--seed", "3"]) for name, words in sharded.items()}}
 
 

@@ -11,7 +11,7 @@ from pymatgen.core import Structure
 from feller.app.cli import main
 from feller.data.loading.dataset_reader import read
 
-SHORT = ["--size", "tiny", "--steps", "3", "--sampling.calls", "4"]
+SHORT = ["--size", "tiny", "--steps", "3", "--sampling.nfe", "4"]
 
 
 @pytest.fixture(scope="module")

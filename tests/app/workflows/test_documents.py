@@ -298,9 +298,9 @@ def test_words_are_drawn_sharper_than_pictures(
     found = []
     generate = generate_documents.generate
 
-    def heard(*words: Any, ways: Any, **more: Any) -> list[Tensor]:
-        found.append(ways[0].choice)
-        return generate(*words, specs=ways, **more)
+    def heard(*words: Any, specs: Any, **more: Any) -> list[Tensor]:
+        found.append(specs[0].token_sampler)
+        return generate(*words, specs=specs, **more)
 
     monkeypatch.setattr(generate_documents, "generate", heard)
     picture = scenes / "pairs" / "0001.png"
@@ -478,7 +478,7 @@ def test_pictures_of_documents_are_pictures(other: pathlib.Path, palette: pathli
     """A tokeniser learns from a folder with captions as from one without; a palette has the colours that there are."""
     assert load_model(open_run(other)).spec.modality.display_name == "pictures"
     codes: Any = kind(palette).image_tokenizer
-    assert 2 < codes.count <= 256
+    assert 2 < codes.codebook_size <= 256
     data = read(str(palette.parent / "scenes" / "pairs"), like=kind(palette))
     state = kind(palette).encode(data.values)
     back = kind(palette).decode(state)

@@ -43,7 +43,7 @@ def test_it_opens_again_and_draws_the_same(run, tmp_path, monkeypatch, capsys):
     }
     assert config["library_name"] == "feller"
     for place, out in (("run", "a.npz"), ("hub", "b.npz")):
-        assert main(["sample", place, "-n", "3", "--calls", "4", "--given", "label=7", "--out", out]) == 0
+        assert main(["sample", place, "-n", "3", "--nfe", "4", "--given", "label=7", "--out", out]) == 0
     assert np.array_equal(np.load("a.npz")["samples"], np.load("b.npz")["samples"])
     assert main(["export", "run", "--to", "huggingface", "--out", "hub"]) == 0  # over what was written before
     capsys.readouterr()
@@ -103,5 +103,5 @@ def test_other_peoples_files_stay(run, tmp_path):
 
 def test_our_own_average_comes_before_a_file_of_their_name(run):
     (run.path / "model.safetensors").write_bytes(b"not ours")
-    assert run.average.name == "average.safetensors"
+    assert run.ema_weights.name == "average.safetensors"
     assert torch.isfinite(torch.as_tensor(feller.load_model(run).sample(1, rng=Rng(0)).numpy().astype(float))).all()

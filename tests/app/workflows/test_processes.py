@@ -13,7 +13,7 @@ import torch
 
 from feller.core.safetensors_io import load_tensors
 
-FIT = ["fit", "example:moons", "--size", "tiny", "--train.batch", "128"]
+FIT = ["fit", "example:moons", "--size", "tiny", "--train.batch-size", "128"]
 
 
 def start(*words, cwd, launcher=()):

@@ -40,7 +40,7 @@ calls = {
     "guided": lambda: sorts.sample(2, guidance="x"),
     "many guided": lambda: sorts.sample(2, guidance=torch.ones(2)),
     "given": lambda: sorts.sample(2, given="circles"),
-    "resolve_given": lambda: sorts.resolve_given(2, "circles", draws),
+    "parse_conditions": lambda: sorts.parse_conditions(2, "circles", draws),
     "minutes": lambda: feller.fit(x, minutes="x"),
     "steps": lambda: feller.fit(x, steps=2.5),
     "epsilon": lambda: feller.fit(x, epsilon="4"),
@@ -56,7 +56,8 @@ for name, call in calls.items():
         told[name] = [type(error).__name__, *fields, str(error)]
 import inspect
 told["fit"] = {one.name: str(one) for one in inspect.signature(feller.fit).parameters.values()}
-told["kinds"] = [issubclass(kind, object) for kind in (feller.Loss, feller.TimeDistribution, feller.Coupling, feller.MLP)]
+kinds = (feller.Loss, feller.TimeDistribution, feller.Coupling, feller.MLP)
+told["kinds"] = [issubclass(kind, object) for kind in kinds]
 print(json.dumps(told))
 """
 

@@ -85,7 +85,7 @@ def model(rows: pathlib.Path) -> str:
     x = np.random.default_rng(1).normal(size=(100, 2))
     (rows / "ab.csv").write_text("\n".join(["b,a", *(f"{a},{b}" for a, b in x.tolist())]))
     words = ["fit", str(rows / "ab.csv"), "--steps", "150", "--size", "tiny", "--out", str(rows / "model")]
-    assert main([*words, "--sampling.calls", "8"]) == 0
+    assert main([*words, "--sampling.nfe", "8"]) == 0
     return str(rows / "model")
 
 
@@ -102,7 +102,7 @@ def test_rewards_of_rows(
         "4",
         "--steps",
         "8",
-        "--calls",
+        "--nfe",
         "8",
         "--reward",
         f"{run}:y == 1",
@@ -131,7 +131,7 @@ def test_rewards_of_classes(
     run, out = str(tmp_path / "run"), tmp_path / "s.npz"
     words = ["fit", str(tmp_path / "c.csv"), "--recipe", "regressor", "--target", "label", "--steps", "200"]
     assert main([*words, "--out", run]) == 0
-    steer = ["steer", model, "-n", "4", "--steps", "6", "--calls", "8", "--out", str(out), "--overwrite"]
+    steer = ["steer", model, "-n", "4", "--steps", "6", "--nfe", "8", "--out", str(out), "--overwrite"]
     capsys.readouterr()
     assert main([*steer, "--reward", f"{run}=high", "--json"]) == 0
     numbers = last(capsys)
@@ -177,7 +177,7 @@ def test_crystals(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) ->
     assert last(capsys)["mae_constant"] > 1
     model = str(tmp_path / "model")
     assert main(["fit", str(tmp_path / "plain.csv"), "--size", "tiny", "--steps", "3", "--out", model]) == 0
-    steer = ["steer", model, "-n", "2", "--steps", "2", "--given", "element=SrZrO3", "--calls", "4"]
+    steer = ["steer", model, "-n", "2", "--steps", "2", "--given", "element=SrZrO3", "--nfe", "4"]
     capsys.readouterr()
     assert main([*steer, "--reward", f"{tmp_path / 'run'} >= 0", "--out", str(tmp_path / "s.npz"), "--json"]) == 0
     numbers = last(capsys)

@@ -21,11 +21,11 @@ from feller.training.objective import FlowMatching
 
 pytestmark = pytest.mark.usefixtures("here")
 
-FIT = ["fit", "example:moons", "--size", "tiny", "--steps", "3", "--sampling.calls", "4"]
+FIT = ["fit", "example:moons", "--size", "tiny", "--steps", "3", "--sampling.nfe", "4"]
 
 
 def small(steps: int = 3):
-    return lambda recipe: with_budget(replace(recipe, sampling=replace(recipe.sampling, calls=4)), steps=steps)
+    return lambda recipe: with_budget(replace(recipe, sampling=replace(recipe.sampling, nfe=4)), steps=steps)
 
 
 @pytest.mark.slow
@@ -81,7 +81,7 @@ def test_optimiser_state_of_another_shape_is_refused(damage):
 
 @pytest.mark.slow
 def test_samples_leave_other_files_in_their_folder():
-    assert main(["fit", "example:digits", "--size", "tiny", "--steps", "2", "--sampling.calls", "2", "--out", "r"]) == 0
+    assert main(["fit", "example:digits", "--size", "tiny", "--steps", "2", "--sampling.nfe", "2", "--out", "r"]) == 0
     words = ["sample", "r", "-n", "6", "--given", "label=3", "--out", "new"]
     assert main(words) == 0
     pathlib.Path("new/mine").mkdir()
@@ -112,7 +112,7 @@ def test_resumed_run_of_own_code_keeps_its_fields():
         "from feller.networks.mlp import MLP\n"
         "def own(data, size):\n"
         "    objective = FlowMatching(Affine(), data.modality.space())\n"
-        "    train = TrainConfig(batch=16, minutes=60.0)\n"
+        "    train = TrainConfig(batch_size=16, minutes=60.0)\n"
         "    return Recipe(architecture=MLP(width=8, depth=1), objective=objective, train=train)\n"
     )
     words = ["--recipe", "mine.py:own", "--out", "r"]

@@ -21,7 +21,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     home = tmp_path_factory.mktemp("processes")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("feller.app.workflows.fit.evaluate", lambda run, **others: {})
-        assert main(["fit", "example:moons", *TINY, "--sampling.calls", "2", "--out", str(home / "run")]) == 0
+        assert main(["fit", "example:moons", *TINY, "--sampling.nfe", "2", "--out", str(home / "run")]) == 0
     return home
 
 
@@ -65,7 +65,7 @@ def alone(home: pathlib.Path, *words: object) -> str:
 @pytest.mark.slow
 @pytest.mark.parametrize("ranks", [2, 3])
 def test_shards_of_several_processes(home: pathlib.Path, ranks: int) -> None:
-    asked = ("sample", "run", "-n", 2000, "--shard", 300)
+    asked = ("sample", "run", "-n", 2000, "--shard-size", 300)
     alone(home, *asked, "--out", f"one-{ranks}")
     out = several(home, ranks, *asked, "--out", f"many-{ranks}", "--json")
     assert content(home / f"many-{ranks}") == content(home / f"one-{ranks}")
@@ -74,7 +74,7 @@ def test_shards_of_several_processes(home: pathlib.Path, ranks: int) -> None:
 
 @pytest.mark.slow
 def test_two_machines_on_one_loopback(home: pathlib.Path) -> None:
-    asked, port = ("sample", "run", "-n", 2000, "--shard", 300), free_port()
+    asked, port = ("sample", "run", "-n", 2000, "--shard-size", 300), free_port()
     alone(home, *asked, "--out", "one-of-nodes")
     launch = ("--nnodes", 2, "--nproc-per-node", 1, "--master-addr", "127.0.0.1", "--master-port", port)
     nodes = [start(home, (*launch, "--node-rank", rank), (*asked, "--out", "nodes")) for rank in (0, 1)]
@@ -106,7 +106,7 @@ def test_memory_stays_as_it_is_however_many_there_are(home: pathlib.Path) -> Non
     """Samples, sources and conditions of the second would take 10 MB more if they were kept."""
     peaks = []
     for n in (10_000, 400_000):
-        done = feller("sample", "run", "-n", n, "--shard", 5000, "--out", f"flat-{n}", cwd=home)
+        done = feller("sample", "run", "-n", n, "--shard-size", 5000, "--out", f"flat-{n}", cwd=home)
         assert done.status == 0, done.err
         peaks.append(done.peak)
     assert peaks[1] - peaks[0] < 6 * 2**20

@@ -35,7 +35,7 @@ def moons(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 @pytest.fixture(scope="module")
 def drawing(moons: Run) -> Sampler:
-    return make_sampler(moons, config_of(SampleConfig, calls=2))
+    return make_sampler(moons, config_of(SampleConfig, nfe=2))
 
 
 @pytest.fixture

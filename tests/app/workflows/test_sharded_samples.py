@@ -44,7 +44,7 @@ def moons(tmp_path_factory: pytest.TempPathFactory) -> Run:
     path = tmp_path_factory.mktemp("sharded") / "moons"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("feller.app.workflows.fit.evaluate", lambda run, **others: {})
-        assert main(["fit", "example:moons", *TINY, "--sampling.calls", "2", "--out", str(path)]) == 0
+        assert main(["fit", "example:moons", *TINY, "--sampling.nfe", "2", "--out", str(path)]) == 0
     return open_run(path)
 
 
@@ -129,7 +129,7 @@ def test_damaged_shards_are_drawn_again(
         (600, 300, {"seed": 1}, "seed was 0, is 1"),
         (900, 300, {}, "n was 600, is 900"),
         (600, 200, {}, "shard was 300, is 200"),
-        (600, 300, {"calls": 4}, "calls"),
+        (600, 300, {"nfe": 4}, "nfe"),
     ],
 )
 def test_other_settings_are_refused_and_replaced_when_asked(
@@ -228,15 +228,28 @@ def test_rows_that_are_chosen_among_more_are_chosen_in_each_shard(people: Run) -
 
 def test_flags_reach_the_shards(moons: Run, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "many"
-    words = ("sample", str(moons.path), "-n", "1e2", "--shard", "6e1", "--out", str(out), "--calls", "4", "--seed", "5")
+    words = (
+        "sample",
+        str(moons.path),
+        "-n",
+        "1e2",
+        "--shard-size",
+        "6e1",
+        "--out",
+        str(out),
+        "--nfe",
+        "4",
+        "--seed",
+        "5",
+    )
     assert main([*words, "--json"]) == 0
     assert json.loads(capsys.readouterr().out.splitlines()[-1]) == {
         **{"run": str(moons.path), "samples": str(out)},
         **{"n": 100, "shards": 2},
     }
     held = open_shards(out)
-    assert (held.n, held.settings["seed"], held.settings["sampling"]["calls"]) == (100, 5, 4)
-    assert main(["sample", str(moons.path), "-n", "100", "--shard", "60", "--out", str(out), "--overwrite"]) == 0
+    assert (held.n, held.settings["seed"], held.settings["sampling"]["nfe"]) == (100, 5, 4)
+    assert main(["sample", str(moons.path), "-n", "100", "--shard-size", "60", "--out", str(out), "--overwrite"]) == 0
     assert open_shards(out).settings["seed"] == 0
 
 
@@ -246,14 +259,14 @@ def test_flags_reach_the_shards(moons: Run, tmp_path: pathlib.Path, capsys: pyte
         (("-n", "1.5"), "expected a whole number; found '1.5'"),
         (("-n", "1e400"), "expected a whole number; found '1e400'"),
         (("-n", "ten"), "expected a whole number; found 'ten'"),
-        (("-n", "10", "--shard", "0"), "at least 1"),
+        (("-n", "10", "--shard-size", "0"), "at least 1"),
         (("-n", "0"), "at least 1"),
         (("-n", "99999999999999999999"), "-n: expected at least 1 and at most 9,007,199,254,740,992; found 9"),
-        (("-n", "99999999999999999999", "--shard", "10"), "at most 9,007,199,254,740,992; found 9"),
-        (("-n", "10", "--out", "{shard}.npz"), "say with --shard"),
-        (("-n", "10", "--overwrite"), "or say with --shard"),
-        (("--shard", "10", "--out", "many/{shrad}.csv"), "found {shrad}.csv"),
-        (("--shard", "10", "--complete", "people.csv"), "Leave out --shard"),
+        (("-n", "99999999999999999999", "--shard-size", "10"), "at most 9,007,199,254,740,992; found 9"),
+        (("-n", "10", "--out", "{shard}.npz"), "say with --shard-size"),
+        (("-n", "10", "--overwrite"), "or say with --shard-size"),
+        (("--shard-size", "10", "--out", "many/{shrad}.csv"), "found {shrad}.csv"),
+        (("--shard-size", "10", "--complete", "people.csv"), "Leave out --shard-size"),
     ],
 )
 def test_wrong_words_are_refused(
@@ -265,12 +278,12 @@ def test_wrong_words_are_refused(
 
 def test_numbers_are_refused_before_the_model_is_read(moons: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("feller.app.workflows.sampler.load_model", lambda *rest, **more: pytest.fail("read"))
-    for words in ((), ("--shard", "10")):
+    for words in ((), ("--shard-size", "10")):
         assert main(["sample", str(moons.path), "-n", "1e20", *words]) == 2
 
 
 def test_what_cannot_be_shared_is_refused_to_several(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("feller.app.workflows.sample.get_engine", lambda: SimpleNamespace(ranks=2))
+    monkeypatch.setattr("feller.app.workflows.sample.get_engine", lambda: SimpleNamespace(world_size=2))
     for what in ("speech", "documents", "the ends of a bridge"):
         with pytest.raises(UsageError):
             _check_alone(what)
@@ -326,18 +339,18 @@ class One:
     device = torch.device("cpu")
 
     def __init__(self, crew: Crew, rank: int) -> None:
-        self.crew, self.rank, self.ranks, self.is_first = crew, rank, crew.ranks, rank == 0
+        self.crew, self.rank, self.world_size, self.is_main_process = crew, rank, crew.ranks, rank == 0
 
     def local_slice(self, size: int) -> slice:
-        return slice(size * self.rank // self.ranks, size * (self.rank + 1) // self.ranks)
+        return slice(size * self.rank // self.world_size, size * (self.rank + 1) // self.world_size)
 
     def gather(self, part: Any) -> list[Any]:
         self.crew.parts[self.rank] = part
         self.crew.barrier.wait(20)
         return [*self.crew.parts]
 
-    def share(self, text: str) -> str:
-        if self.is_first:
+    def broadcast_str(self, text: str) -> str:
+        if self.is_main_process:
             self.crew.said[0] = text
         self.crew.barrier.wait(20)
         return self.crew.said[0]

@@ -18,7 +18,7 @@ WORDS = ("alpha beta", "gamma", "delta epsilon", "", "zeta", "eta theta", "iota"
 def test_labelled_documents_from_file_to_file(capsys) -> None:
     lines = [{"text": WORDS[i % 8], "label": "xy"[i % 2]} for i in range(200)]
     pathlib.Path("greek.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    words = ["fit", "greek.jsonl", "--size", "tiny", "--steps", "3", "--sampling.calls", "3", "--out", "r", "--json"]
+    words = ["fit", "greek.jsonl", "--size", "tiny", "--steps", "3", "--sampling.nfe", "3", "--out", "r", "--json"]
     assert main(words) == 0
     out, err = capsys.readouterr()
     numbers = json.loads(out.splitlines()[-1])
@@ -36,7 +36,7 @@ def test_labelled_documents_from_file_to_file(capsys) -> None:
         assert 0 <= numbers["trigram_distance"] <= 1
     assert main(["evaluate", "r", "--samples", "greek.jsonl", "--json"]) == 0
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["trigram_distance"] < 0.2
-    assert main(["sample", "r", "-n", "2", "--known", "alpha", "--given", "label=y", "--out", "a.txt"]) == 0
+    assert main(["sample", "r", "-n", "2", "--template", "alpha", "--given", "label=y", "--out", "a.txt"]) == 0
     assert all(line.startswith("alpha") for line in pathlib.Path("a.txt").read_text().splitlines())
 
 

@@ -34,7 +34,7 @@ def tokeniser(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 def following(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     """Return a run with 32 codes that follow the data."""
     run = tmp_path_factory.mktemp("following") / "run"
-    words = ["--recipe", "image-tokenizer-vq", "--architecture.quantiser.codes", "32", "--steps", "120"]
+    words = ["--recipe", "image-tokenizer-vq", "--architecture.quantizer.num-codes", "32", "--steps", "120"]
     assert main([*FIT, *words, "--out", str(run)]) == 0
     return run
 
@@ -119,7 +119,7 @@ def test_bad_cells_are_refused_before_anything_is_written(
     wrong = [
         (["--architecture.factor", "16"], "pictures of 8 x 8 do not divide into cells of 16 x 16"),
         (["--architecture.factor", "3"], "power of 2"),
-        (["--architecture.quantiser.levels", "5", "2"], "expected levels of 3 or more"),
+        (["--architecture.quantizer.levels", "5", "2"], "expected levels of 3 or more"),
         (["--longest", "7"], "sides that can be halved; found 7 x 7"),
         (["--target", "label"], "tells no label. Use regressor"),
     ]
@@ -158,5 +158,5 @@ def test_rows_that_look_at_each_other_are_refused_in_private(
     assert 0 < numbers["epsilon"] < 8
     assert numbers["reconstruction_mse"] > 0
     ledger = json.loads((tmp_path / "run" / "ledger.json").read_text())
-    assert [cost["what"] for cost in ledger["expenses"]] == ["training"]  # labels are no part of it, and cost nothing
+    assert [cost["label"] for cost in ledger["events"]] == ["training"]  # labels are no part of it, and cost nothing
     assert json.loads((tmp_path / "run" / "report.json").read_text())["promise"]

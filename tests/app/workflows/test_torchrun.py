@@ -18,7 +18,7 @@ from feller.core.serialization import read_json
 
 ROOT = pathlib.Path(__file__).parents[3]
 TWO = ("-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0", "--standalone")
-FIT = ("fit", "example:moons", "--size", "tiny", "--train.batch", "64")
+FIT = ("fit", "example:moons", "--size", "tiny", "--train.batch-size", "64")
 SCHEMA = {
     "unit": "row",
     "outside": "clip",
@@ -122,7 +122,7 @@ def test_killed_together_they_go_on_alike(tmp_path: pathlib.Path) -> None:
     assert distance(tmp_path / "whole", tmp_path / "killed") == 0
     done("fit", "--resume", "--out", "alone", cwd=tmp_path, launcher=())
     assert 0 < distance(tmp_path / "whole", tmp_path / "alone") < 1e-3
-    done("fit", "--resume", "--out", "sharded", "--train.sharded", cwd=tmp_path)
+    done("fit", "--resume", "--out", "sharded", "--train.fsdp", cwd=tmp_path)
     assert distance(tmp_path / "whole", tmp_path / "sharded") < 1e-3
 
 
@@ -177,13 +177,24 @@ def people(tmp_path: pathlib.Path) -> tuple[str, ...]:
     ages = torch.randint(18, 80, (300,), generator=generator).tolist()
     (tmp_path / "people.csv").write_text("age,sex\n" + "".join(f"{age},{'FM'[age % 2]}\n" for age in ages))
     (tmp_path / "schema.json").write_text(json.dumps(SCHEMA))
-    return ("fit", "people.csv", "--schema", "schema.json", "--size", "tiny", "--steps", "6", "--train.batch", "32")
+    return (
+        "fit",
+        "people.csv",
+        "--schema",
+        "schema.json",
+        "--size",
+        "tiny",
+        "--steps",
+        "6",
+        "--train.batch-size",
+        "32",
+    )
 
 
 @pytest.mark.slow
 def test_private_fits_promise_and_learn_the_same(tmp_path: pathlib.Path, people: tuple[str, ...]) -> None:
     """The same ledger, epsilon, coins and noise; the first process alone adds noise, and writes."""
-    alone = (*people, "--objective.counted", "0", "--train.warmup", "1")  # nothing is learned before the rows
+    alone = (*people, "--objective.marginals-budget", "0", "--train.warmup", "1")  # nothing is learned before the rows
     words = (*alone, "--epsilon", "4", "--unsafe-seed", "1", "--json")
     numbers = [
         json.loads(done(*words, "--out", name, cwd=tmp_path, launcher=launcher)[0].splitlines()[-1])
@@ -206,7 +217,7 @@ def test_secret_coins_are_agreed_upon(tmp_path: pathlib.Path, people: tuple[str,
     assert records[0]["salt"] != records[1]["salt"]
     assert all("key" not in str(record["private"]) for record in records)
     assert distance(tmp_path / "one", tmp_path / "two") > 1e-4
-    for flag in ("--train.sharded", "--train.compile"):
+    for flag in ("--train.fsdp", "--train.compile"):
         status, _, err = finish(start(*people, "--epsilon", "4", flag, "--out", "no", cwd=tmp_path, launcher=()))
         assert status == 2
         assert flag in err

@@ -279,7 +279,9 @@ def test_a_blind_cost_without_noise_is_refused() -> None:
         ConditionalControl().solve(bent(0.0), Blind(Bump()), Rng(0))
 
 
-@pytest.mark.parametrize("wrong", [{"draws": 3}, {"draws": 0}, {"mean_knots": 1}, {"steps": 0}, {"pairs": 0}])
+@pytest.mark.parametrize(
+    "wrong", [{"num_samples": 3}, {"num_samples": 0}, {"mean_knots": 1}, {"steps": 0}, {"chunk_size": 0}]
+)
 def test_wrong_settings_are_told(wrong: dict[str, int]) -> None:
     with pytest.raises(UsageError, match="expected"):
         ConditionalControl(**wrong)

@@ -255,7 +255,9 @@ def test_paths_without_memoryless_noise_are_refused(path) -> None:
         AdjointMatching(path=path, space=Euclidean((2,)))
 
 
-@pytest.mark.parametrize(("name", "value"), [("steps", 1), ("share", 0.0), ("share", 1.5), ("strength", -1.0)])
+@pytest.mark.parametrize(
+    ("name", "value"), [("steps", 1), ("step_fraction", 0.0), ("step_fraction", 1.5), ("reward_scale", -1.0)]
+)
 def test_numbers_out_of_range(name: str, value: float) -> None:
     with pytest.raises(UsageError, match="expected"):
         AdjointMatching(path=Affine(), space=Euclidean((2,)), **{name: value})

@@ -111,7 +111,7 @@ def test_descent_finds_the_tilted_law() -> None:
 
 
 STEPS, ROWS, BATCHES = 4, 256, 60
-STRONG = {"path": Affine(), "space": Euclidean((1,)), "strength": 1.0, "steps": STEPS}
+STRONG = {"path": Affine(), "space": Euclidean((1,)), "reward_scale": 1.0, "steps": STEPS}
 
 
 def reward(x: Tensor, given: dict[str, Tensor]) -> Tensor:

@@ -211,5 +211,5 @@ def test_jumps_of_numbers_are_not_learned_so() -> None:
 
 @pytest.mark.parametrize("share", [0.0, 1.5])
 def test_shares_out_of_range(share: float) -> None:
-    with pytest.raises(UsageError, match="share"):
+    with pytest.raises(UsageError, match="top_fraction"):
         RAFT(**FLOW, top_fraction=share)

@@ -80,7 +80,7 @@ def test_other_objectives_tell_nothing_more() -> None:
 
 
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize(("name", "value"), [("strength", -1.0), ("steps", 0)])
+@pytest.mark.parametrize(("name", "value"), [("reward_scale", -1.0), ("steps", 0)])
 def test_numbers_out_of_range(way: type[FineTuning], name: str, value: float) -> None:
     with pytest.raises(UsageError, match="expected"):
         way(**FLOW, **{name: value})

@@ -209,7 +209,7 @@ def wish(x: Tensor, rows: Tensor) -> Tensor:
 @pytest.mark.parametrize("minimiser", [LBFGS(), Adam(0.05, 30)], ids=repr)
 def test_it_does_not_depend_on_the_batch(minimiser) -> None:
     x_0 = Rng(1).stream("source").normal((4, 3), F64)
-    how = {"minimiser": minimiser, "prior": NoPrior()}
+    how = {"minimizer": minimiser, "prior": NoPrior()}
     whole = optimize_source(flow_of(6), wish, x_0, Euclidean((3,)), **how)
     alone = optimize_source(flow_of(6), lambda x, rows: wish(x, rows + 2), x_0[2:3], Euclidean((3,)), **how)
     torch.testing.assert_close(alone.source, whole.source[2:3], rtol=1e-6, atol=1e-8)

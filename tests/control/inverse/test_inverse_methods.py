@@ -263,7 +263,7 @@ def test_dps_and_the_source_hear_operators_that_are_not_linear() -> None:
     for way in (DFlow(), GuidedSolver(DPS(2.0))):
         assert (way.restore(learned, about, x_0, Rng(0)).residual < 0.02).all()
     for way in (GuidedSolver(PiGDM()), GuidedSolver(DPS(), start=0.2), REDDiff()):
-        with pytest.raises(UsageError, match="needs a linear operator, and Magnitudes is none"):
+        with pytest.raises(UsageError, match="needs a linear operator, and PhaseRetrieval is none"):
             way.restore(learned, about, x_0, Rng(0))
 
 

@@ -194,7 +194,7 @@ def test_the_states_that_explain_if_they_are_normal(noise: float) -> None:
     shifted = plain.operator(torch.full((1, 4), 3.0, dtype=F64)) + 10 * plain.y
     large = Measurement(plain.operator, shifted, 10 * noise, lambda x: 10 * x + 3, 10.0)
     close(large.pinv(zero), wanted.tolist(), 1e-8)
-    with pytest.raises(UsageError, match="needs a linear operator, and Own is none"):
+    with pytest.raises(UsageError, match="needs a linear operator, and CustomOperator is none"):
         Measurement(CustomOperator(lambda x: x), plain.y).pinv(zero)
 
 

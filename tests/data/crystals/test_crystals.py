@@ -90,7 +90,7 @@ def test_decoding_gives_the_values_back(data: Dataset) -> None:
 
 def test_every_state_has_a_cell(data: Dataset) -> None:
     wild = dataclasses.replace(data.modality, scale=(1.0,) * 6)
-    state = wild.space().reference(500, Rng(1).stream("x"))
+    state = wild.space().sample_base(500, Rng(1).stream("x"))
     state["lattice"] *= 3
     lattice = wild.decode(state)["lattice"]
     assert is_valid_cell(lattice).all()

@@ -164,11 +164,13 @@ def test_arrays_are_read_and_checked() -> None:
         "valid": np.array([[True, True], [True, False]]),
     }
     found = raw_from_arrays(whole, "a.npz", ReadOptions(limit=None))
-    assert found.atoms.tolist() == [[8, 22], [11, 0]]
+    assert found.atomic_numbers.tolist() == [[8, 22], [11, 0]]
     assert found.values[:, :, 0].tolist() == [[0.25, 0.25], [0.25, 0]]
     assert (
-        raw_from_arrays({k: v for k, v in whole.items() if k != "valid"}, "a", ReadOptions(limit=None)).atoms.tolist()
-        == found.atoms.tolist()
+        raw_from_arrays(
+            {k: v for k, v in whole.items() if k != "valid"}, "a", ReadOptions(limit=None)
+        ).atomic_numbers.tolist()
+        == found.atomic_numbers.tolist()
     )
     labelled = raw_from_arrays(
         {**whole, "labels": np.array([1, 0]), "classes": np.array(["a", "b"])}, "a", ReadOptions(limit=None)

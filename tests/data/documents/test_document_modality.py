@@ -144,7 +144,7 @@ def test_factors_and_no_tasks() -> None:
 
 SYMBOLS = DocumentVocabulary(text=4, codes=5, picture=3)
 SIGNS = Characters("abcd")
-segments = st.one_of(st.just(IMAGE_MARK), st.nlist(st.integers(0, 3), max_size=4))
+segments = st.one_of(st.just(IMAGE_MARK), st.lists(st.integers(0, 3), max_size=4))
 
 
 def test_numbers_follow_each_other() -> None:
@@ -182,7 +182,7 @@ def test_holes_and_what_asks_for_them() -> None:
 
 
 @settings(deadline=None, max_examples=50)
-@given(st.nlist(st.nlist(segments, min_size=1, max_size=4), min_size=1, max_size=4), st.integers(0, 99))
+@given(st.lists(st.lists(segments, min_size=1, max_size=4), min_size=1, max_size=4), st.integers(0, 99))
 def test_there_and_back(documents: list[list[int | list[int]]], seed: int) -> None:
     rows = [
         [n for part in parts for n in ([part, BREAK_MARK] if isinstance(part, int) else [*part, BREAK_MARK])]

@@ -216,7 +216,7 @@ def test_the_folder_of_spoken_words_is_as_a_users_own(tmp_path: pathlib.Path) ->
     assert len(found.values) == 174
     assert found.dropped == ()
     assert found.notes == ("174 alignments were read, 0 were made",)
-    assert {sound.rate for sound in found.values} == {16_000}
+    assert {sound.sample_rate for sound in found.values} == {16_000}
     notice = (pathlib.Path(loaders.__file__).parent / "NOTICE.md").read_text()
     assert all(re.search(rf"[\s,]{name}[\s,.;]", notice) for name in found.classes)
     with pytest.raises(UsageError, match="is there already"):

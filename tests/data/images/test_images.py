@@ -27,7 +27,7 @@ NASTY = ("..", ".", "", "a/b", "../../up", "%2E", "%", "grid.png", "samples.csv"
 
 SHAPES = st.tuples(st.integers(1, 70), st.integers(1, 9), st.sampled_from((1, 3)))
 LEVELS = st.sampled_from((1, 2, 16, 100, 254, 255))
-CLASSES = st.nlist(NAME | st.sampled_from(NASTY), max_size=3, unique_by=str.casefold)
+CLASSES = st.lists(NAME | st.sampled_from(NASTY), max_size=3, unique_by=str.casefold)
 
 
 def pictures(shape: tuple[int, int, int], levels: int, classes: list[str], seed: int) -> Dataset:

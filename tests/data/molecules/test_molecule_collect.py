@@ -118,8 +118,8 @@ def test_folder_is_read_in_order(tmp_path: pathlib.Path) -> None:
     (tmp_path / "README").write_text("no molecule")
     found = load_raw(tmp_path, ReadOptions())
     assert found.notes[0] == "skipped 1 file that is no molecules: README"
-    assert found.atoms is not None
-    assert (found.atoms > 0).sum(1).tolist() == [2, 3, 5]
+    assert found.atomic_numbers is not None
+    assert (found.atomic_numbers > 0).sum(1).tolist() == [2, 3, 5]
 
 
 def test_arrays_are_read_and_checked(tmp_path: pathlib.Path) -> None:

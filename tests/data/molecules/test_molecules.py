@@ -65,9 +65,9 @@ def test_elements_are_numbered_in_the_order_of_the_table(data: Dataset) -> None:
 
 def test_space_is_tokens_times_places(data: Dataset) -> None:
     space = data.modality.space()
-    assert space.parts["element"].count == 4
-    assert isinstance(space.parts["element"].source, MaskSource)
-    assert {name: part.shape for name, part in space.parts.items()} == {"element": (9,), "place": (9, 3)}
+    assert space.leaf_spaces["element"].vocab_size == 4
+    assert isinstance(space.leaf_spaces["element"].source, MaskSource)
+    assert {name: part.shape for name, part in space.leaf_spaces.items()} == {"element": (9,), "place": (9, 3)}
 
 
 def test_decoding_gives_the_same_molecules_back(data: Dataset) -> None:
@@ -166,8 +166,8 @@ def test_folder_holds_a_file_a_molecule_and_a_picture(data: Dataset, tmp_path: p
     names = ["00000.xyz", "00001.xyz", "00002.xyz", "00003.xyz", "grid.png"]
     assert sorted(path.name for path in out.iterdir()) == names
     found = load_raw(out, ReadOptions())
-    assert found.atoms is not None
-    assert len(found.atoms) == 4
+    assert found.atomic_numbers is not None
+    assert len(found.atomic_numbers) == 4
 
 
 def test_folder_that_is_written_again_holds_no_older_samples(data: Dataset, tmp_path: pathlib.Path) -> None:

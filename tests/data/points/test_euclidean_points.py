@@ -27,10 +27,10 @@ NAME = WORD.filter(lambda name: bool(name) and not name[0].isdigit() and name.lo
 
 @st.composite
 def tables(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray | None, tuple[str, ...], tuple[str, ...]]:
-    columns = tuple(f"{name}!" for name in draw(st.nlist(NAME, min_size=1, max_size=4, unique=True)))
+    columns = tuple(f"{name}!" for name in draw(st.lists(NAME, min_size=1, max_size=4, unique=True)))
     n = draw(st.integers(1, 6))
-    rows = draw(st.nlist(st.nlist(NUMBER, min_size=len(columns), max_size=len(columns)), min_size=n, max_size=n))
-    classes = tuple(sorted(draw(st.nlist(NAME, max_size=3, unique=True))))
+    rows = draw(st.lists(st.lists(NUMBER, min_size=len(columns), max_size=len(columns)), min_size=n, max_size=n))
+    classes = tuple(sorted(draw(st.lists(NAME, max_size=3, unique=True))))
     labels = np.array([draw(st.integers(0, len(classes) - 1)) for _ in range(n)]) if classes else None
     return np.array(rows), labels, classes, columns
 

@@ -45,7 +45,7 @@ def table(folder: pathlib.Path, rows: torch.Tensor | list, header: str = "") -> 
     ],
 )
 def test_columns_decide_how_a_space_is_written(tmp_path: pathlib.Path, space: str, manifold, chart) -> None:
-    points = manifold.reference(12, Rng(0).stream("x")).double()
+    points = manifold.sample_base(12, Rng(0).stream("x")).double()
     points = manifold.project(points)
     rows = chart.write(points)
     data = read(table(tmp_path, rows), space=space)
@@ -201,7 +201,7 @@ def test_a_mesh_is_moved_to_unit_size(tmp_path: pathlib.Path) -> None:
 
 @pytest.mark.parametrize("manifold", [Sphere(2), Simplex(2), Poincare(2), SO3()])
 def test_pictures(manifold) -> None:
-    points = manifold.reference(50, Rng(0).stream("x")).double()
+    points = manifold.sample_base(50, Rng(0).stream("x")).double()
     d = points[0].numel()
     modality = ManifoldPoints(tuple(f"x{i}" for i in range(d)), manifold, Entries(tuple(points.shape[1:])), ("a", "b"))
     shown = modality.show(points.flatten(1), {"label": torch.from_numpy(np.arange(50) % 2)})

@@ -37,10 +37,10 @@ def test_states_are_standardised_and_padding_is_at_rest(data: Dataset) -> None:
     state, valid = data.modality.encode(data.values), data.given["valid"]
     space = data.modality.space()
     assert {k: v.shape[1:] for k, v in state.items()} == {
-        k: part.shape + ((3, 3) if k == "rotation" else ()) for k, part in space.parts.items()
+        k: part.shape + ((3, 3) if k == "rotation" else ()) for k, part in space.leaf_spaces.items()
     }
     assert all(leaf.dtype == torch.float32 for leaf in state.values())
-    assert space.error(state).max() < 1e-4
+    assert space.constraint_error(state).max() < 1e-4
     torch.testing.assert_close(state["rotation"][~valid], torch.eye(3).expand(int((~valid).sum()), 3, 3))
     assert state["position"][~valid].abs().max() == 0
     linked = valid & torch.cat([valid[:, 1:], torch.zeros(5, 1, dtype=torch.bool)], 1)

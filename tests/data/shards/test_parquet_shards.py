@@ -212,7 +212,7 @@ def test_rows_come_once_an_epoch_from_few_groups_at_a_time(monkeypatch):
     """Two groups of ten are held; an order goes through all ten, two by two, in another way each epoch."""
     write(points(150), "parts", 5, 15)
     data = read("parts")
-    whole = replace(data.stream.source.groups, together=2)
+    whole = replace(data.stream.source.groups, max_cached=2)
     data = replace(data, stream=replace(data.stream, source=replace(data.stream.source, groups=whole)))
     reads = []
     monkeypatch.setattr(row_groups.RowGroups, "_read", _counted(row_groups.RowGroups._read, reads))

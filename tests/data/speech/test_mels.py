@@ -111,10 +111,10 @@ def test_too_short_a_sound_is_refused() -> None:
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"hop": 80}, "100 frames"),
-        ({"window": 2000}, "window <= fft"),
-        ({"top": 9000}, "half the rate"),
-        ({"fft": 2**40}, "at most 32,768 points"),
+        ({"hop_length": 80}, "100 frames"),
+        ({"win_length": 2000}, "window <= fft"),
+        ({"f_max": 9000}, "half the rate"),
+        ({"n_fft": 2**40}, "at most 32,768 points"),
     ],
 )
 def test_wrong_settings_are_refused(fields: dict[str, int], words: str) -> None:

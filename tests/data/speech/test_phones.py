@@ -119,7 +119,7 @@ def test_stress_is_dropped_of_english_alone() -> None:
     ]
 
 
-durations = st.nlist(st.integers(0, 9), min_size=1, max_size=20)
+durations = st.lists(st.integers(0, 9), min_size=1, max_size=20)
 
 
 @settings(deadline=None)
@@ -137,7 +137,7 @@ def test_repetition_is_that_of_lists(lengths: list[int], more: int) -> None:
 
 @settings(deadline=None)
 @given(
-    rows=st.nlist(st.nlist(st.integers(0, 5), min_size=4, max_size=4), min_size=1, max_size=4), seed=st.integers(0, 99)
+    rows=st.lists(st.lists(st.integers(0, 5), min_size=4, max_size=4), min_size=1, max_size=4), seed=st.integers(0, 99)
 )
 def test_masks_of_frames_have_the_length_of_their_phones(rows: list[list[int]], seed: int) -> None:
     length = torch.tensor(rows)
@@ -150,7 +150,7 @@ def test_masks_of_frames_have_the_length_of_their_phones(rows: list[list[int]], 
 
 
 @settings(deadline=None)
-@given(st.nlist(st.tuples(st.booleans(), st.nlist(st.integers(1, 9), min_size=1, max_size=4)), max_size=8))
+@given(st.lists(st.tuples(st.booleans(), st.lists(st.integers(1, 9), min_size=1, max_size=4)), max_size=8))
 def test_a_layout_keeps_all_frames(parts: list[tuple[bool, list[int]]]) -> None:
     words, now = [], 0
     for silent, lengths in parts:

@@ -172,7 +172,7 @@ def test_silence_fills_what_is_free() -> None:
 
 @settings(deadline=None)
 @given(
-    st.nlist(st.tuples(st.integers(0, 5), st.nlist(st.integers(1, 5), min_size=1, max_size=4)), max_size=6),
+    st.lists(st.tuples(st.integers(0, 5), st.lists(st.integers(1, 5), min_size=1, max_size=4)), max_size=6),
     st.integers(0, 5),
 )
 def test_a_fit_fills_all_frames(parts: list[tuple[int, list[int]]], rest: int) -> None:

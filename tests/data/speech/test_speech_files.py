@@ -313,7 +313,7 @@ def test_most_sounds_decide_on_the_rate(tmp_path: pathlib.Path) -> None:
     for name in ("a.wav", "a.txt"):
         (tmp_path / name).unlink()
     found = load_speech(tmp_path)
-    assert {sound.rate for sound in found.values} == {8_000}
+    assert {sound.sample_rate for sound in found.values} == {8_000}
     assert found.notes[0] == "1 file was at 16,000 Hz, brought to 8,000 Hz"
     assert [layout.frames for layout in found.alignments] == [100] * 3
 

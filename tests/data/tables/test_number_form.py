@@ -178,7 +178,7 @@ TIMES = st.datetimes(datetime.datetime(1, 1, 1), datetime.datetime(9999, 12, 31)
 
 
 @settings(deadline=None, max_examples=150)
-@given(forms(), st.nlist(SIGNS, max_size=6), st.nlist(st.integers(-(10**12), 10**12), max_size=6))
+@given(forms(), st.lists(SIGNS, max_size=6), st.lists(st.integers(-(10**12), 10**12), max_size=6))
 def test_numbers(form: NumberFormat, odd: list[str], units: list[int]) -> None:
     written = form.texts(np.array(units, dtype=np.int64)).to_pylist()
     assert written == [form.write(number) for number in units]
@@ -200,7 +200,7 @@ def unit(form: NumberFormat) -> Decimal:
 
 @settings(deadline=None, max_examples=60)
 @given(
-    st.sampled_from(FORMATS), st.nlist(TIMES, min_size=1, max_size=5), st.nlist(st.text("0123456789-: .T", max_size=20))
+    st.sampled_from(FORMATS), st.lists(TIMES, min_size=1, max_size=5), st.lists(st.text("0123456789-: .T", max_size=20))
 )
 def test_times(form: str, times: list[datetime.datetime], odd: list[str]) -> None:
     written = write_times(np.array(times, dtype="M8[us]"), form).to_pylist()
@@ -224,7 +224,7 @@ COLUMNS: list[ModelledColumn] = [
 
 
 @settings(deadline=None, max_examples=60)
-@given(st.nlist(st.sampled_from(["", "?", "NA", "a", "else", "yes", "True", "2020-05-05", "never", "90.51"]) | SIGNS))
+@given(st.lists(st.sampled_from(["", "?", "NA", "a", "else", "yes", "True", "2020-05-05", "never", "90.51"]) | SIGNS))
 @pytest.mark.parametrize("column", COLUMNS, ids=lambda column: column.name)
 def test_codes(column: ModelledColumn, cells: list[str]) -> None:
     codes = [-1 if code is None else code for code in map(column.code, cells)]
@@ -233,7 +233,7 @@ def test_codes(column: ModelledColumn, cells: list[str]) -> None:
 
 @settings(deadline=None, max_examples=60)
 @given(
-    st.nlist(
+    st.lists(
         st.floats()
         | st.floats(-1e6, 1e6)
         | st.floats(-1e17, 1e17)
@@ -248,7 +248,7 @@ def test_floats_of_frames(values: list[float]) -> None:
 
 
 @settings(deadline=None, max_examples=60)
-@given(st.nlist(SIGNS, unique=True))
+@given(st.lists(SIGNS, unique=True))
 def test_looks(cells: list[str]) -> None:
     cells = list(
         dict.fromkeys([*cells, *WORDS, "007", "1,234", "1,5", "-1,234.5", "2020-01-31", "31.01.2020", "word", "NA"])

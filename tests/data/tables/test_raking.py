@@ -153,7 +153,7 @@ def test_a_table_without_digits_stays_as_it_is() -> None:
     assert coarse.by_levels() == coarse
     seen = Dataset(CODES[:, 1:].repeat(1, 2), {}, coarse).with_modality(Table(coarse.schema))
     assert torch.equal(seen.values, CODES[:, 1:].repeat(1, 2))
-    assert seen.modality.shares == ()
+    assert seen.modality.marginals == ()
 
 
 def test_levels_of_rows_are_taken_once() -> None:

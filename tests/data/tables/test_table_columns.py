@@ -47,7 +47,7 @@ COLUMNS = [
 @given(st.data())
 @pytest.mark.parametrize("column", COLUMNS, ids=lambda column: column.name)
 def test_cells_have_the_codes_that_they_were_written_for(column: ModelledColumn, data: st.DataObject) -> None:
-    u = data.draw(st.nlist(st.floats(0, 1, exclude_max=True), min_size=1, max_size=4))
+    u = data.draw(st.lists(st.floats(0, 1, exclude_max=True), min_size=1, max_size=4))
     codes = np.repeat(np.arange(column.num_codes), len(u))
     cells = column.cells(codes, np.tile(u, column.num_codes))
     assert [column.code(cell) for cell in cells.to_pylist()] == column.codes(cells).tolist() == codes.tolist()
@@ -145,7 +145,7 @@ def test_what_people_give() -> None:
     with refuses(UsageError, argument="age", found="'200'"):
         AGE.parse_code("200")
     with refuses(UsageError, argument="j", found="'d'"):
-        Boolean("x").asked("a") if False else Categorical("j", ("a", "b c", "OTHER")).parse_code("d")
+        Boolean("x").parse_code("a") if False else Categorical("j", ("a", "b c", "OTHER")).parse_code("d")
 
 
 @pytest.mark.parametrize(
@@ -181,9 +181,9 @@ def test_wrong_columns(make, said: str) -> None:
 
 @st.composite
 def some_bins(draw: st.DrawFn) -> Bins:
-    numbers = draw(st.nlist(st.integers(-30, 30), min_size=2, max_size=6, unique=True))
+    numbers = draw(st.lists(st.integers(-30, 30), min_size=2, max_size=6, unique=True))
     *starts, last = sorted(numbers)
-    heavy = draw(st.nlist(st.integers(starts[0], last), max_size=4, unique=True))
+    heavy = draw(st.lists(st.integers(starts[0], last), max_size=4, unique=True))
     return Bins(tuple(starts), last, tuple(sorted(heavy)))
 
 

@@ -68,7 +68,7 @@ def test_bounds_and_edges_are_round_and_none_of_the_data() -> None:
 
 
 @settings(deadline=None, max_examples=40)
-@given(st.nlist(st.integers(-(10**7), 10**7), min_size=2, max_size=60), st.integers(0, 3))
+@given(st.lists(st.integers(-(10**7), 10**7), min_size=2, max_size=60), st.integers(0, 3))
 def test_all_numbers_fit_within_what_was_guessed(numbers: list[int], decimals: int) -> None:
     cells = [NumberFormat(decimals).write(number) for number in numbers]
     values = np.array([[cell, "ab"[i % 2]] for i, cell in enumerate(cells)], dtype=object)

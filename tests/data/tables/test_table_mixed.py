@@ -73,7 +73,7 @@ def test_there_and_back(data: st.DataObject) -> None:
     shares: tuple[tuple[float, ...], ...] = ()
     if data.draw(st.booleans()):  # also where noise left levels without any share
         rooms = [len(column.level_names) for column in SCHEMA.modelled]
-        counted = [data.draw(st.nlist(st.integers(0, 5), min_size=room, max_size=room)) for room in rooms]
+        counted = [data.draw(st.lists(st.integers(0, 5), min_size=room, max_size=room)) for room in rooms]
         shares = tuple(tuple(each / max(sum(found), 1) for each in found) for found in counted)
     kind = MixedTable(Table(FREE.schema, shares))
     rows = torch.tensor([[data.draw(st.integers(0, count - 1)) for count in FREE.counts] for _ in range(4)])

@@ -61,7 +61,7 @@ def test_json_there_and_back(tmp_path: pathlib.Path) -> None:
 
 @settings(deadline=None, max_examples=50)
 @given(
-    st.nlist(
+    st.lists(
         st.text(st.characters(exclude_categories=("Cs", "Cc")), max_size=40).map(str.strip), min_size=1, unique=True
     )
 )
@@ -190,7 +190,7 @@ FORESTS = [[(0, 1)], [(0, 1), (1, 2)], [(0, 2), (1, 2), (2, 3)], [(0, 3), (1, 2)
 @given(st.data())
 def test_possible_codes_and_mending_by_enumeration(data: st.DataObject) -> None:
     edges = data.draw(st.sampled_from(FORESTS))
-    tables = st.nlist(st.booleans(), min_size=9, max_size=9).map(lambda row: np.array(row).reshape(3, 3))
+    tables = st.lists(st.booleans(), min_size=9, max_size=9).map(lambda row: np.array(row).reshape(3, 3))
     pairs = [Pair(a, b, data.draw(tables)) for a, b in edges]
     rows = np.array(list(itertools.product(range(3), repeat=4)))
     right = ~np.any([violations(rows, pair) for pair in pairs], axis=0)

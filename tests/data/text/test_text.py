@@ -53,7 +53,7 @@ def test_every_form_gives_the_same_values_back(name: str, data: st.DataObject) -
     """Also symbols that are no text, or are read as other symbols; .txt and .csv hold text alone."""
     modality = KINDS[name]
     n = data.draw(st.integers(1, 4))
-    draw = st.nlist(st.integers(0, modality.vocab_size - 1), min_size=modality.length, max_size=modality.length)
+    draw = st.lists(st.integers(0, modality.vocab_size - 1), min_size=modality.length, max_size=modality.length)
     values = torch.tensor([data.draw(draw) for _ in range(n)])
     drawn = [data.draw(st.integers(0, max(0, len(modality.classes) - 1))) for _ in range(n)]
     given = {"label": torch.tensor(drawn)} if modality.classes else {}
@@ -73,7 +73,7 @@ def test_every_form_gives_the_same_values_back(name: str, data: st.DataObject) -
 
 @FAST
 @given(
-    st.nlist(st.text(st.characters(codec="utf-8"), max_size=12) | st.sampled_from(["\\n", "\\\\n", "\n\\"]), min_size=1)
+    st.lists(st.text(st.characters(codec="utf-8"), max_size=12) | st.sampled_from(["\\n", "\\\\n", "\n\\"]), min_size=1)
 )
 def test_lines_hold_any_text(texts: list[str]) -> None:
     content = to_lines(texts)
@@ -209,7 +209,7 @@ def test_pictures_of_any_text() -> None:
 def test_shakespeare_has_two_parts_of_one_kind() -> None:
     train, test = read("example:shakespeare"), read("example:shakespeare/test")
     assert train.modality == test.modality
-    assert train.modality.symbols == 65
+    assert train.modality.vocab_size == 65
     assert (train.values.shape[1], len(train) > 30_000, len(test) > 3_000) == (128, True, True)
     assert train.modality.texts(train.values[:1])[0].startswith(
         "First Citizen:\nBefore we proceed any further, hear me"

@@ -138,12 +138,12 @@ def test_vocabularies_are_asked_for(tmp_path: pathlib.Path) -> None:
     assert read(prose, vocabulary="bytes").modality == Text(Bytes(), 128, documents=False)
     sub = read(prose, vocabulary="subwords:260", longest=16).modality
     assert isinstance(sub.vocabulary, Subwords)
-    assert (sub.symbols, sub.length) == (260, 16)
+    assert (sub.vocab_size, sub.length) == (260, 16)
     assert read(prose, vocabulary="subwords:300", longest=32).modality.length == 32
     assert read(names, vocabulary="bytes").modality == Text(Bytes(), 7, documents=True)
     many = "".join(map(chr, range(0x4E00, 0x4E00 + 300)))
     assert read(written(tmp_path, "c.txt", many * 3)).modality.vocabulary == Bytes()
-    assert read(written(tmp_path, "c.txt", many * 3), vocabulary="characters").modality.symbols == 300
+    assert read(written(tmp_path, "c.txt", many * 3), vocabulary="characters").modality.vocab_size == 300
     for wrong in ("byte", "subwords:x", "bytes:300", "", "subwords:"):
         with refuses(UsageError, argument="vocabulary"):
             read(prose, vocabulary=wrong)

@@ -31,7 +31,7 @@ def test_decoding_undoes_encoding(text: str) -> None:
 
 
 @FAST
-@given(st.nlist(st.integers(0, 255), max_size=20))
+@given(st.lists(st.integers(0, 255), max_size=20))
 def test_bytes_that_are_no_text_can_be_shown(ids: list[int]) -> None:
     assert Bytes().decode(ids).encode().count(0) == ids.count(0)
     assert SUBWORDS.decode(ids).encode() is not None

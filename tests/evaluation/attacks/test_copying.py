@@ -192,14 +192,14 @@ def test_angles_wrap_and_places_on_the_earth_are_apart_along_it() -> None:
 
 def test_each_kind_has_distances_that_suit_it() -> None:
     kinds = {
-        "adult": "Symbols",
-        "moons": "Coordinates",
-        "volcano": "Curved",
-        "torsions": "Curved",
-        "digits": "Coordinates",
-        "shakespeare": "Passages",
-        "molecules": "Clouds",
-        "backbones": "Chains",
+        "adult": "HammingDistance",
+        "moons": "CoordinateDistance",
+        "volcano": "GeodesicDistance",
+        "torsions": "GeodesicDistance",
+        "digits": "CoordinateDistance",
+        "shakespeare": "PassageDistance",
+        "molecules": "MoleculeDistance",
+        "backbones": "ChainDistance",
     }
     for name, expected in kinds.items():
         assert type(apart_of(EXAMPLES[name].load("train").modality)).__name__ == expected

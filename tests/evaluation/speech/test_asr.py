@@ -21,7 +21,7 @@ from feller.evaluation.speech.asr import Whisper, spoken_forms, spoken_words, wo
 from tests.data.speech.clip import TEXTS, clip
 from tests.errors import refuses
 
-WORDS = st.nlist(st.sampled_from("abc"), max_size=6)
+WORDS = st.lists(st.sampled_from("abc"), max_size=6)
 
 
 def least_changes(a: tuple[str, ...], b: tuple[str, ...]) -> int:
@@ -247,7 +247,7 @@ def test_another_thing_is_an_error(said: str, written: str, errors: int) -> None
 
 
 @settings(deadline=None)
-@given(st.nlist(st.sampled_from([*"abc", "it's", "1,234", "0.5", "007", "12", "1984", "90", "x-y", "(so)", "&"])))
+@given(st.lists(st.sampled_from([*"abc", "it's", "1,234", "0.5", "007", "12", "1984", "90", "x-y", "(so)", "&"])))
 def test_the_usual_reading_is_that_of_data(parts: list[str]) -> None:
     text = " ".join([*parts, "end."])
     assert spoken_words(text) == words_of(text)

@@ -152,7 +152,7 @@ def test_it_is_judged_and_tuned_by_the_data_that_it_learned_from(here, monkeypat
     assert "samples of the network of mine.py:net" in page
     assert "feller fit" not in page
     (here / "reward.py").write_text("def right(x):\n    return x[:, 0]\n")
-    tuned = ("--reward", "reward.py:right", "--steps", "2", "--train.batch", "8", "--objective.steps", "4")
+    tuned = ("--reward", "reward.py:right", "--steps", "2", "--train.batch-size", "8", "--objective.steps", "4")
     assert main(["tune", "runs/mine", "--code", "mine.py", *tuned, "--out", "runs/tuned"]) == 0
 
 

@@ -78,21 +78,21 @@ def test_ten_lines_around_an_exported_file_draw_the_models_own_samples(points, t
     assert known["inputs"][0]["shape"] == ["batch", 2]
 
     velocity, n, steps = opened(place), 7, 12
-    x_0 = model.description.space.reference(n, Rng(3).stream("source"))
+    x_0 = model.spec.space.sample_base(n, Rng(3).stream("source"))
     x = known["source"]["factor"] * x_0
     for i in range(steps):
         (v,) = velocity(x, torch.full((n,), i / steps))
         x = x + v / steps
     values = x.double().numpy() * np.array(known["scaling"]["scale"]) + np.array(known["scaling"]["mean"])
 
-    ours = model.draw(n, sampling=SamplerConfig("euler", steps), draws=Rng(3))
+    ours = model.sample_dataset(n, sampling=SamplerConfig("euler", steps), rng=Rng(3))
     np.testing.assert_allclose(values, ours.numpy(), rtol=1e-4, atol=1e-5)
-    assert np.ptp(ours.numpy() - model.description.modality.decode(x_0).numpy()) > 0.05  # they have moved
+    assert np.ptp(ours.numpy() - model.spec.modality.decode(x_0).numpy()) > 0.05  # they have moved
 
 
 def test_a_prediction_of_the_data_is_exported_as_the_velocity_that_it_means(points, tmp_path):
     model, _ = points
-    plain = model.description
+    plain = model.spec
     path = Affine(Cosine(), DataPrediction())
     found = written(ExportedNetwork(shaken(replace(plain, family=PathProcess(path)))), tmp_path / "a.pt2")
     x, t = torch.randn(4, 2), torch.tensor([0.1, 0.4, 0.6, 0.9])
@@ -109,7 +109,7 @@ def test_pictures_say_how_a_state_becomes_levels(pictures):
     record = export_metadata(model, ExportedNetwork(model))
     x = torch.linspace(-1.2, 1.2, 64).reshape(1, 1, 8, 8)
     levels = ((x + 1) / 2 * record["scaling"]["levels"]).round().clamp(0, record["scaling"]["levels"])
-    assert torch.equal(levels.to(torch.uint8), model.description.modality.decode(x))
+    assert torch.equal(levels.to(torch.uint8), model.spec.modality.decode(x))
     label = next(one for one in record["inputs"] if one["name"] == "label")
     assert label["classes"] == list(map(str, range(10)))
     assert label["not_given"] == 10

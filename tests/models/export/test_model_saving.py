@@ -27,7 +27,7 @@ class Net(nn.Module):
     def __init__(self):
         super().__init__()
         self.layers = nn.Sequential(nn.Linear(5, 16), nn.SiLU(), nn.Linear(16, 2))
-        self.nulls = {"label": 2}
+        self.null_values = {"label": 2}
 
     def forward(self, x, t, given):
         label = nn.functional.one_hot(given["label"], 3)[:, :2].float()
@@ -115,12 +115,15 @@ def test_what_is_known_of_the_training_is_recorded_and_nothing_else(own):
     model = trained(own)
     record = json.loads(model.save("runs/mine").recipe.read_text())["recipe"]
     assert set(record) == {"architecture", "objective", "sampling"}
-    assert record["objective"]["coupling"]["is"] == "WithinClasses"
+    assert record["objective"]["coupling"]["is"] == "ClassConditional"
     assert record["objective"]["cond_dropout"] == 0.2
-    law = dataclasses.replace(model.objective, law=feller.LogitNormal(), null={"label": 2})
+    law = dataclasses.replace(model.objective, time_distribution=feller.LogitNormal(), null={"label": 2})
     again = feller.Model(model.network.inner, law, data=model.spec.modality)
     record = json.loads(again.save("runs/again").recipe.read_text())["recipe"]
-    assert (record["objective"]["law"]["is"], record["objective"]["null"]) == ("LogitNormal", {"label": 2})
+    assert (record["objective"]["time_distribution"]["is"], record["objective"]["null"]) == (
+        "LogitNormal",
+        {"label": 2},
+    )
     alone = feller.Model(own.wide(), data=(2,))
     assert alone.objective is None
     assert "objective" not in json.loads(alone.save("runs/alone", make=own.wide).recipe.read_text())["recipe"]
@@ -132,7 +135,7 @@ def test_a_plain_class_is_refused_by_its_name(own):
             return u**1.5
 
     model = trained(own)
-    plain = dataclasses.replace(model.objective, law=Early())
+    plain = dataclasses.replace(model.objective, time_distribution=Early())
     with refuses(InputError, argument="Early"):
         feller.Model(model.network.inner, plain, data=model.spec.modality, null={"label": 2}).save("runs/mine")
     assert not pathlib.Path("runs/mine").exists()

@@ -19,7 +19,7 @@ def test_a_loop_of_ones_own_reaches_our_samples(points, tmp_path):
     x = field.source(4, seed=5).numpy().astype(np.float64)
     for i in range(16):
         x = x + field(x, i / 16) / 16
-    ours = model.draw(4, sampling=feller.SamplerConfig("euler", 16), draws=Rng(5)).numpy()
+    ours = model.sample_dataset(4, sampling=feller.SamplerConfig("euler", 16), rng=Rng(5)).numpy()
     np.testing.assert_allclose(field.decode(x).numpy(), ours, rtol=1e-4, atol=1e-4)
 
 

@@ -50,7 +50,7 @@ from feller.training.objectives.regression import Regression
 class Sure(nn.Module):
     """Says that every token is the symbol 2."""
 
-    nulls: dict[str, int] = {}  # noqa: RUF012 - nothing to be without
+    null_values: dict[str, int] = {}  # noqa: RUF012 - nothing to be without
 
     def __init__(self) -> None:
         super().__init__()
@@ -177,7 +177,8 @@ def test_a_family_of_ones_own() -> None:
     assert x_1.tolist() == [[7.0]] * 3
 
 
-TARGET = {"names": ["a"], "means": [0.0], "scales": [1.0], "classes": [], "among": []}
+OLD_TARGET = {"names": ["a"], "means": [0.0], "scales": [1.0], "classes": [], "among": []}
+TARGET = {"names": ["a"], "means": [0.0], "scales": [1.0], "classes": [], "all_classes": []}
 
 
 @pytest.mark.parametrize(
@@ -186,7 +187,7 @@ TARGET = {"names": ["a"], "means": [0.0], "scales": [1.0], "classes": [], "among
         ({"is": "Affine"}, {"is": "PathProcess", "path": {"is": "Affine"}}),
         ({"is": "Brownian", "noise": 1.0}, {"is": "BridgeProcess", "path": {"is": "Brownian", "noise": 1.0}}),
         ({"is": "AnyOrder", "anyhow": False}, {"is": "TableModel", "any_order": False}),
-        ({"is": "Estimates", "about": TARGET}, {"is": "RegressionModel", "target": TARGET}),
+        ({"is": "Estimates", "about": OLD_TARGET}, {"is": "RegressionModel", "target": TARGET}),
         ({"is": "Codes"}, {"is": "AutoencoderModel"}),
     ],
 )
@@ -211,7 +212,7 @@ def test_objectives_of_the_first_format() -> None:
 def of_mixture(source: Any, known: PartialObservation, **more: Any) -> list[list[int]]:
     """Draw five of four symbols, all 2."""
     seed = more.pop("seed", 0)
-    asked = request(len(known.mask), Tokens(4, known.mask.shape[1:], source), known=known, **more)
+    asked = request(len(known.mask), Tokens(4, known.mask.shape[1:], source), observed=known, **more)
     return PathProcess(Mixture(source=source)).sample(Sure(), asked, Rng(seed))[1].tolist()
 
 
@@ -229,7 +230,7 @@ def test_known_tokens_stay(source) -> None:
 def test_no_text_ends_before_what_is_known(source, guidance: float) -> None:
     """Symbol 2, of which the network is sure, ends a text: what is behind a gap would be lost with it."""
     known = PartialObservation(torch.tensor([[3, 0, 1, 0, 0]]), torch.tensor([[True, False, True, False, False]]))
-    filled = [of_mixture(source, known, guidance=guidance, end=2, seed=seed)[0] for seed in range(30)]
+    filled = [of_mixture(source, known, guidance=guidance, eos_token_id=2, seed=seed)[0] for seed in range(30)]
     assert {(row[0], *row[2:]) for row in filled} == {(3, 1, 2, 2)}
     assert {row[1] for row in filled} == {0, 1, 3}
 
@@ -245,7 +246,7 @@ def test_known_tokens_are_symbols_of_the_data(symbol: int) -> None:
 def test_known_tokens_of_a_law_token_after_token() -> None:
     network = CausalTransformer(4, width=16, depth=1, heads=2).build((5,), {}, Rng(0))
     known = PartialObservation(torch.tensor([[3, 0, 1, 0, 0]]), torch.tensor([[True, False, True, False, False]]))
-    _, x_1 = AutoregressiveModel().sample(network, request(1, Tokens(4, (5,)), known=known), Rng(0))
+    _, x_1 = AutoregressiveModel().sample(network, request(1, Tokens(4, (5,)), observed=known), Rng(0))
     assert x_1[0, 0] == 3
     assert x_1[0, 2] == 1
 
@@ -253,7 +254,7 @@ def test_known_tokens_of_a_law_token_after_token() -> None:
 def test_numbers_are_not_filled_in() -> None:
     known = PartialObservation(torch.zeros(1, 2), torch.ones(1, 2, dtype=torch.bool))
     with pytest.raises(UsageError, match="symbols"):
-        PathProcess(Affine()).check_request(request(1, Euclidean((2,)), known=known))
+        PathProcess(Affine()).check_request(request(1, Euclidean((2,)), observed=known))
 
 
 def test_nothing_happens_where_it_is_held() -> None:
@@ -280,7 +281,7 @@ def test_a_leaf_that_is_given_stands_still_while_the_others_are_drawn(leaf: str)
     family = PathProcess(ProductPath({"number": Affine(), "token": Mixture(source=MaskSource())}))
     space = ProductSpace({"number": Euclidean((1,)), "token": Tokens(4, (1,), MaskSource())})
     fixed = {"number": torch.tensor([[20.0], [30.0]]), "token": torch.tensor([[2], [3]])}
-    _, x_1 = family.sample(network, request(2, space, fixed={leaf: fixed[leaf]}), Rng(0))
+    _, x_1 = family.sample(network, request(2, space, clamped={leaf: fixed[leaf]}), Rng(0))
     assert torch.equal(x_1["token"], fixed["token"])
     torch.testing.assert_close(x_1["number"], fixed["number"])
     other = {"number": "token", "token": "number"}[leaf]

@@ -33,9 +33,9 @@ def sized(height: int, width: int) -> Dataset:
 @pytest.mark.parametrize("size", SIZES)
 def test_256_codes_by_default(build, size: str) -> None:
     recipe = build(DIGITS, size)
-    assert recipe.architecture.quantizer.count == 256
+    assert recipe.architecture.quantizer.codebook_size == 256
     assert isinstance(recipe.architecture.quantizer, FSQ if build is image_tokenizer else VectorQuantizerEMA)
-    assert recipe.describe(DIGITS.with_modality(recipe.modality)).frequencies == {}  # labels tell it nothing
+    assert recipe.model_spec(DIGITS.with_modality(recipe.modality)).frequencies == {}  # labels tell it nothing
     assert from_dict(Recipe, to_dict(recipe)) == recipe
     tokens = DIGITS.with_modality(replace(DIGITS.modality, code=AsTokens()))
     assert build(tokens, size) == recipe
@@ -79,8 +79,8 @@ def test_a_stop_changes_nothing(name: str, tmp_path: pathlib.Path, monkeypatch: 
     assert len(calls) < 6
     monkeypatch.setattr(AutoencodingLoss, "loss", loss)
     assert main(["fit", "--resume", "--out", "paused"]) == 0
-    for file in ("weights", "average"):
+    for file in ("weights", "ema_weights"):
         whole, paused = (load_tensors(getattr(open_run(run), file))[0] for run in ("whole", "paused"))
         assert whole.keys() == paused.keys()
         assert all(torch.equal(whole[key], paused[key]) for key in whole)
-        assert ("codebook.uses" in whole) == (name == "image-tokenizer-vq")
+        assert ("codebook.cluster_size" in whole) == (name == "image-tokenizer-vq")

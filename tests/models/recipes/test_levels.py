@@ -21,7 +21,7 @@ from feller.spaces import MaskSource, UniformSource
 from feller.training.objective import FlowMatching
 
 NAMES = ("levels-mask", "levels-uniform", "levels-metric")
-TINY = ("--size", "tiny", "--sampling.calls", "2", "--train.batch", "32")
+TINY = ("--size", "tiny", "--sampling.nfe", "2", "--train.batch-size", "32")
 
 
 @pytest.fixture(autouse=True)
@@ -40,9 +40,9 @@ def elsewhere(tmp_path, monkeypatch):
 def test_path_and_space_have_one_source(build, path, source, answer) -> None:
     recipe = build(read("example:digits"), "tiny")
     assert isinstance(recipe.objective.path, path)
-    assert recipe.objective.path.answer == answer
+    assert recipe.objective.path.parameterization == answer
     assert recipe.objective.space.source == source
-    assert recipe.objective.space.count == 17
+    assert recipe.objective.space.vocab_size == 17
     assert getattr(recipe.objective.path, "source", source) == source
     assert from_dict(Recipe, to_dict(recipe)) == recipe
 
@@ -50,7 +50,7 @@ def test_path_and_space_have_one_source(build, path, source, answer) -> None:
 def test_large_pictures_go_through_a_unet() -> None:
     data = read("example:digits")
     large = type(data)(data.values.repeat(1, 1, 4, 4), data.given, replace(data.modality, height=32, width=32))
-    assert type(levels_mask(large, "tiny").architecture).__name__ == "Embedded"
+    assert type(levels_mask(large, "tiny").architecture).__name__ == "TokenAdapter"
     assert type(levels_mask(data, "tiny").architecture).__name__ == "TokenMLP"
 
 
@@ -73,7 +73,7 @@ def test_a_stop_changes_nothing(name: str, monkeypatch) -> None:
     assert len(calls) < 6
     monkeypatch.setattr(FlowMatching, "loss", loss)
     assert main(["fit", "--resume", "--out", "paused"]) == 0
-    for file in ("weights", "average"):
+    for file in ("weights", "ema_weights"):
         whole, paused = (load_tensors(getattr(open_run(run), file))[0] for run in ("whole", "paused"))
         assert all(torch.equal(whole[key], paused[key]) for key in whole)
     assert main(["sample", "paused", "-n", "5", "--given", "label=4", "--guidance", "2", "--out", "new.npz"]) == 0

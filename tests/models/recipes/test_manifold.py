@@ -75,4 +75,4 @@ def test_a_short_training_learns_where_the_data_are(name: str) -> None:
     assert nll() < -uniform - 0.5
     drawn = model.sample_dataset(50, sampling=SamplerConfig("midpoint", 32))
     assert drawn.values.shape == (50, data.values.shape[1])
-    assert float(space.error(data.modality.encode(drawn.values)).max()) < 1e-5
+    assert float(space.constraint_error(data.modality.encode(drawn.values)).max()) < 1e-5

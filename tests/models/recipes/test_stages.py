@@ -22,7 +22,7 @@ from feller.training.objective import TrainingContext
 from feller.training.objectives.distillation import Distillation
 from tests.oracle import Normal
 
-TINY = ("--size", "tiny", "--train.batch", "64", "--json")
+TINY = ("--size", "tiny", "--train.batch-size", "64", "--json")
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def older(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Run:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["reflow", "distil", "points"])
 def test_the_older_weights_are_the_first(older: Run, name: str, capsys: pytest.CaptureFixture) -> None:
-    words = ["--pairs", "256"] if name == "reflow" else []
+    words = ["--reflow-pairs", "256"] if name == "reflow" else []
     command = ["fit", "example:moons", *TINY, "--recipe", name, "--start-from", "older", "--steps", "1", "--out", "new"]
     assert main([*command, "--train.lr", "1e-9", *words]) == 0
     numbers = json.loads(capsys.readouterr().out.splitlines()[-1])

@@ -136,7 +136,7 @@ def test_the_guard_lets_the_recipe_know_noisy_shares_alone() -> None:
         assert isinstance(guarded.dataset.modality, Table)
         assert recipe.modality.table == guarded.dataset.modality
         assert recipe.modality.table.marginals != exact
-        assert [type(expense).__name__ for expense in guarded.ledger.events] == ["Gaussian"]
+        assert [type(expense).__name__ for expense in guarded.ledger.events] == ["GaussianMechanism"]
         assert planned.steps == recipe.train.steps
         assert isinstance(recipe.objective, FlowMatching)
         assert recipe.objective.time_distribution == Uniform()
@@ -162,13 +162,13 @@ def test_commands(private: bool, tmp_path: pathlib.Path, monkeypatch, capsys) ->
     TABLE.write(data.values, {}, tmp_path / "people.csv")
     write_schema(SCHEMA, tmp_path / "schema.json")
     asked = ["fit", str(tmp_path / "people.csv"), "--schema", str(tmp_path / "schema.json"), "--recipe", "table-flow"]
-    asked += ["--size", "tiny", "--steps", "4", "--sampling.calls", "8", "--out", str(run), "--json"]
+    asked += ["--size", "tiny", "--steps", "4", "--sampling.nfe", "8", "--out", str(run), "--json"]
     asked += ["--epsilon", "3", "--unsafe-seed", "1"] if private else []
     seeds: list[int] = []
 
-    def spy(*args, draws: Rng, **others):
-        seeds.append(draws.seed)
-        return train(*args, rng=draws, **others)
+    def spy(*args, rng: Rng, **others):
+        seeds.append(rng.seed)
+        return train(*args, rng=rng, **others)
 
     monkeypatch.setattr("feller.training.trainer.train", spy)
     assert main(asked) == 0
@@ -177,11 +177,11 @@ def test_commands(private: bool, tmp_path: pathlib.Path, monkeypatch, capsys) ->
     assert numbers["valid"] == 1
     assert 0 <= numbers["tv2"] <= 1
     model = json.loads((run / "model.json").read_text())
-    assert model["modality"]["is"] == "Mixed"
+    assert model["modality"]["is"] == "MixedTable"
     if private:
         assert 2.9 < numbers["epsilon"] <= 3
         exact = [list(share) for share in TABLE.with_marginals_of(data.values).marginals]
-        assert model["modality"]["table"]["shares"] != exact
+        assert model["modality"]["table"]["marginals"] != exact
         assert "loss" not in (run / "metrics.jsonl").read_text()
     assert main(["sample", str(run), "-n", "20", "--out", str(tmp_path / "made.csv")]) == 0
     made = (tmp_path / "made.csv").read_text().splitlines()

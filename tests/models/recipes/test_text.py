@@ -45,7 +45,7 @@ def test_recipe_learns_and_writes(name: str, kind: str, request: pytest.FixtureR
     recipe = RECIPES[name](data, "tiny")
     assert from_dict(Recipe, to_dict(recipe)) == recipe
     objective = recipe.objective
-    assert objective.space.count == data.modality.symbols
+    assert objective.space.vocab_size == data.modality.vocab_size
     about = ModelSpec(
         data.modality,
         objective.space,
@@ -71,7 +71,7 @@ def test_only_where_states_do_not_show_it_is_filling_learnt(stream: Dataset) -> 
     """Under a mask what is known looks like what is revealed; under a uniform source nothing tells it."""
     for name in ("text", "text-uniform"):
         objective = RECIPES[name](stream, "tiny").objective
-        assert (objective.fill == 0) == isinstance(objective.path.source, MaskSource)
+        assert (objective.inpaint_prob == 0) == isinstance(objective.path.source, MaskSource)
         assert objective.path.source == objective.space.source
 
 
@@ -84,4 +84,4 @@ def test_what_is_no_text_is_refused(name: str) -> None:
 def test_a_text_is_given_the_mask_by_itself(stream: Dataset) -> None:
     recipe = RECIPES["text"](stream, "tiny")
     x_0 = recipe.objective.space.sample_base(2, Rng(0).stream("source"))
-    assert torch.equal(x_0, torch.full((2, 16), stream.modality.symbols))
+    assert torch.equal(x_0, torch.full((2, 16), stream.modality.vocab_size))

@@ -75,8 +75,8 @@ def test_changes_have_the_rank_that_was_asked_for(kind: str) -> None:
 
 def test_a_rank_beyond_a_side_is_cut() -> None:
     wrapped = LoRA(network("mlp"), 100, Rng(0))
-    assert wrapped.lora_A["enter/weight"].shape == (3, 3)
-    assert wrapped.lora_B["enter/weight"].shape == (8, 3)
+    assert wrapped.lora_A["embed/weight"].shape == (3, 3)
+    assert wrapped.lora_B["embed/weight"].shape == (8, 3)
     with refuses(UsageError, argument="rank", found="0"):
         LoRA(network("mlp"), 0, Rng(0))
 
@@ -125,7 +125,7 @@ def test_gradients_of_each_example(kind: str) -> None:
 
 
 def test_draws_decide() -> None:
-    one, same, other = (LoRA(network("mlp"), 2, Rng(seed)).lora_A["enter/weight"] for seed in (0, 0, 1))
+    one, same, other = (LoRA(network("mlp"), 2, Rng(seed)).lora_A["embed/weight"] for seed in (0, 0, 1))
     assert torch.equal(one, same)
     assert not torch.equal(one, other)
 

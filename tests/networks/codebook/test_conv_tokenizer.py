@@ -153,5 +153,5 @@ def test_records_and_refusals() -> None:
             ConvTokenizer(**wrong)
     with pytest.raises(UsageError, match="pictures of 6 x 8 do not divide into cells of 4 x 4"):
         ConvTokenizer(4).build((1, 8, 6), {}, Rng(0))
-    with pytest.raises(UsageError, match="Tokenizer expects images"):
+    with pytest.raises(UsageError, match="ConvTokenizer expects images"):
         ConvTokenizer(4).build((8,), {}, Rng(0))

@@ -64,7 +64,7 @@ def test_a_record_holds_settings_and_a_name_tells_weights() -> None:
         load_image_tokenizer(SETTINGS, SHAPE, trained().state_dict()),
     )
     data = json.loads(json.dumps(to_dict(second)))
-    assert data.keys() == {"is", "settings", "shape"}
+    assert data.keys() == {"is", "config", "shape"}
     again = from_dict(ImageTokenizer, data)
     assert again == second == first
     assert again.name == first.name != second.name

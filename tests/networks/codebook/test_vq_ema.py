@@ -124,7 +124,7 @@ def test_what_a_state_holds_goes_on_the_same() -> None:
     for one in (book, other):
         one.update(normal("next", 4, 3, 2), Rng(5))
     assert all(torch.equal(book.state_dict()[name], value) for name, value in other.state_dict().items())
-    assert book.state_dict().keys() == {"uses", "sums"}
+    assert book.state_dict().keys() == {"cluster_size", "embed_avg"}
 
 
 @pytest.mark.slow
@@ -149,6 +149,12 @@ def test_records_and_refusals() -> None:
     settings = VectorQuantizerEMA(num_codes=3, dim=2, decay=0.5)
     assert from_dict(Quantizer, json.loads(json.dumps(to_dict(settings)))) == settings
     assert (settings.codebook_size, settings.code_dim, settings.updates_from_batch) == (3, 2, True)
-    for wrong in ({"codes": 0}, {"size": 0}, {"decay": 1.0}, {"least": -0.1}, {"commitment": -1.0}):
+    for wrong in (
+        {"num_codes": 0},
+        {"dim": 0},
+        {"decay": 1.0},
+        {"dead_code_fraction": -0.1},
+        {"commitment_weight": -1.0},
+    ):
         with pytest.raises(UsageError, match="expected"):
             VectorQuantizerEMA(**wrong)

@@ -93,11 +93,11 @@ def test_each_leaf_has_a_time_of_its_own() -> None:
 
 @pytest.mark.parametrize("shape", [(7, 3), {"place": (7, 3)}, {"place": (7, 2), "element": (7,)}])
 def test_states_of_other_shapes_are_refused(shape: object) -> None:
-    with pytest.raises(UsageError, match="Equivariant expects place"):
+    with pytest.raises(UsageError, match="EGNN expects place"):
         SETTINGS.build(shape, {}, Rng(0))
 
 
-@pytest.mark.parametrize("wrong", [{"width": 0}, {"places": "element"}])
+@pytest.mark.parametrize("wrong", [{"width": 0}, {"position_leaf": "element"}])
 def test_settings_are_checked(wrong: dict[str, object]) -> None:
     with pytest.raises(UsageError):
         EGNN({"element": TokenCodec(5)}, **wrong)

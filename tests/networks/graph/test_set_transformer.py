@@ -215,7 +215,7 @@ def test_the_count_is_read_off_and_other_conditions_count() -> None:
 
 @pytest.mark.parametrize("shape", [(4,), {}, {"element": (4,)}, {"element": (4,), "place": (5, 3), "lattice": (6,)}])
 def test_states_of_other_shapes_are_refused(shape: object) -> None:
-    with pytest.raises(UsageError, match="Sites expects leaves"):
+    with pytest.raises(UsageError, match="SetTransformer expects leaves"):
         CRYSTAL.build(shape, {}, Rng(0))
     with pytest.raises(UsageError, match="expected rotations"):
         SetTransformer({"a": RotationCodec()}, **SMALL).build({"a": (4, 3)}, {}, Rng(0))
@@ -223,7 +223,14 @@ def test_states_of_other_shapes_are_refused(shape: object) -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"width": 0}, {"reach": -1}, {"width": 10, "heads": 4}, {"whole": ("b",)}, {"whole": ("a",)}, {"apart": "b"}],
+    [
+        {"width": 0},
+        {"max_distance": -1},
+        {"width": 10, "heads": 4},
+        {"global_leaves": ("b",)},
+        {"global_leaves": ("a",)},
+        {"pair_leaf": "b"},
+    ],
 )
 def test_settings_are_checked(wrong: dict[str, object]) -> None:
     with pytest.raises(UsageError, match="expected"):

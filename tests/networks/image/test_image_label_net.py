@@ -49,7 +49,7 @@ def test_the_picture_sees_the_label_as_a_condition_and_the_label_sees_the_pictur
 
 @pytest.mark.parametrize("shape", [(1, 8, 8), {"image": (1, 8, 8)}, {"image": (8, 8), "label": ()}])
 def test_states_of_other_shapes_are_refused(shape: object) -> None:
-    with pytest.raises(UsageError, match="Captioned expects image"):
+    with pytest.raises(UsageError, match="ImageLabelNet expects image"):
         SETTINGS.build(shape, {}, Rng(0))
     with pytest.raises(UsageError, match="no condition"):
         SETTINGS.build(SHAPE, {"label": 3}, Rng(0))

@@ -77,7 +77,7 @@ def test_the_bottom_sees_the_whole_image() -> None:
 def test_detail_passes_beside_the_bottom() -> None:
     """Neighbours of a pixel reach it at full resolution, when nothing comes back from below."""
     network = moved(UNet(channels=8, multipliers=(1, 2), blocks=1, heads=2).build((1, 5, 5), {}, Rng(0)))
-    zero_init(network.finer)
+    zero_init(network.upsamplers)
     slope = slopes(network, 5)
     assert slope[:2, :2].unique().numel() == 4
     assert slope.all()  # through the group norms

@@ -185,8 +185,8 @@ def test_record_name_and_weights(tmp_path: pathlib.Path) -> None:
     save_tensors(tmp_path / "weights", finder.module.state_dict())
     again.module.load_state_dict(load_tensors(tmp_path / "weights")[0])
     assert again.name == finder.name
-    assert int(again.module.texts.documents) == 1
-    assert len(again.module.texts.document_frequency) == NUM_BUCKETS
+    assert int(again.module.text_encoder.num_documents) == 1
+    assert len(again.module.text_encoder.document_frequency) == NUM_BUCKETS
 
 
 def test_wrong_sizes_are_refused() -> None:

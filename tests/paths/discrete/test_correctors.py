@@ -60,7 +60,7 @@ def test_the_step_kernel(t: float, s: float, c: float) -> None:
 
 @settings(deadline=None, max_examples=25)
 @given(
-    inner=st.nlist(st.floats(0.01, 0.99), max_size=3),
+    inner=st.lists(st.floats(0.01, 0.99), max_size=3),
     schedule=st.sampled_from(SCHEDULES),
     source=st.sampled_from(SOURCES),
     corrector=st.sampled_from(CORRECTORS),
@@ -123,7 +123,7 @@ def test_sampled_steps_have_the_law_of_the_kernel(name: str, together: bool) -> 
     x = torch.arange(size)[:, None].expand(size, n).contiguous()
     time = f64(t).expand(size) if together else torch.full((size,), t, dtype=F64)
     logits = law.clamp(min=1e-30).log()[:, None].expand(size, n, 3)
-    y = path.characteristics(logits, x, time).jumps.move(x, s, Rng(3).stream("step"))
+    y = path.characteristics(logits, x, time).jumps.apply(x, s, Rng(3).stream("step"))
     expected = n * kernel(path, law, torch.arange(size), torch.full((size,), t, dtype=F64), s)
     for row in range(size):
         seen, wanted = y[row].bincount(minlength=size).double(), expected[row]
@@ -181,7 +181,7 @@ def test_early_stops_give_the_state_there() -> None:
             lambda: Mixture(source=CategoricalSource((0.0, 1.0)), velocity=Tempered()),
             "Tempered needs a source with mass",
         ),
-        (lambda: SoftmaxPath(lambda x_1, t: t, corrector=LogOddsCorrector()), "Odds needs a mixture path"),
+        (lambda: SoftmaxPath(lambda x_1, t: t, corrector=LogOddsCorrector()), "LogOddsCorrector needs a mixture path"),
     ],
 )
 def test_wrong_use_is_refused(make, message: str) -> None:

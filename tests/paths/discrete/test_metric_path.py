@@ -81,7 +81,7 @@ def test_a_step_is_an_increment_at_mid_beta() -> None:
 )
 @pytest.mark.parametrize("schedule", [PowerBeta(2.0, 3.0), PowerBeta(0.9, 3.0), ConstantSpeedBeta()], ids=repr)
 def test_betas_rise_and_have_their_derivative(schedule, cost: TokenDistance) -> None:
-    beta = schedule.on(cost)
+    beta = schedule.build(cost)
     t = torch.linspace(0, 1, 4001, dtype=F64)[:-1]
     value, _ = beta(t)
     assert value[0] == 0
@@ -182,7 +182,7 @@ def test_other_wrong_use_is_refused() -> None:
     for vectors in (((0.0,),), ((0.0,), (1.0, 2.0)), ((0.0,), (math.inf,))):
         with pytest.raises(ValueError, match="vector"):
             EmbeddingDistance(vectors)
-    with pytest.raises(UsageError, match="Odds needs a mixture path"):
+    with pytest.raises(UsageError, match="LogOddsCorrector needs a mixture path"):
         MetricPath(LevelDistance(5), corrector=LogOddsCorrector())
     with pytest.raises(UsageError, match="5 symbols, the network answers with 7"):
         FIVE.log_probabilities(torch.tensor([0]), f64(0.5), 7)

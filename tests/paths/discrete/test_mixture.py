@@ -195,7 +195,7 @@ def test_sample_keeps_the_share_of_data() -> None:
 
 def test_coins_need_draws() -> None:
     x = torch.zeros(2, 3, dtype=torch.long)
-    with refuses(UsageError, argument="draw"):
+    with refuses(UsageError, argument="rng"):
         Mixture().sample(x, x, torch.zeros(2))
 
 

@@ -158,7 +158,7 @@ def test_rates_solve_the_forward_equation(name: str, kind: Rates) -> None:
     path, h = PATHS[name], 1e-6
     for x_1, t in itertools.product(range(6), (0.1, 0.4, 0.8)):
         a, time = torch.tensor([x_1]), f64(t)
-        log_p, slope = path.log_probabilities(a, time, 6)[0], path.slope(a, time, 6)[0]
+        log_p, slope = path.log_probabilities(a, time, 6)[0], path.time_derivative(a, time, 6)[0]
         rates, p = kind.matrix(log_p, slope), log_p.exp()
         size = 1 + float(rates.abs().max())
         close(rates @ p / size, p * slope / size, 1e-12)
@@ -171,10 +171,10 @@ def test_rates_solve_the_forward_equation(name: str, kind: Rates) -> None:
 @pytest.mark.parametrize("kind", ALL, ids=lambda kind: type(kind).__name__)
 @pytest.mark.parametrize("name", PATHS)
 def test_bounds_are_bounds(name: str, kind: Rates) -> None:
-    """No total rate is above `most`."""
+    """No total rate is above `max_outgoing`."""
     path = PATHS[name]
     a, t = torch.arange(6), torch.full((6,), 0.6, dtype=F64)
-    log_p, slope = path.log_probabilities(a, t, 6), path.slope(a, t, 6)
+    log_p, slope = path.log_probabilities(a, t, 6), path.time_derivative(a, t, 6)
     for x in range(6):
         total = kind.outgoing(log_p, slope, torch.full((6,), x)).sum(1)
         assert (total <= kind.max_outgoing(log_p, slope)[:, x] * (1 + 1e-12) + 1e-12).all()
@@ -184,7 +184,9 @@ def test_bounds_are_bounds(name: str, kind: Rates) -> None:
 def test_closed_slopes_are_those_of_automatic_differentiation(name: str) -> None:
     path = PATHS[name]
     a, t = torch.arange(6), torch.linspace(0.05, 0.9, 6, dtype=F64)
-    torch.testing.assert_close(path.slope(a, t, 6), TokenPath.time_derivative(path, a, t, 6), rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(
+        path.time_derivative(a, t, 6), TokenPath.time_derivative(path, a, t, 6), rtol=1e-10, atol=1e-10
+    )
 
 
 @pytest.mark.parametrize(

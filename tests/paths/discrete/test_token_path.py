@@ -62,7 +62,7 @@ def test_a_cavity_is_a_posterior_without_the_token_itself(name: str, together: b
     """By Bayes' rule, for all x_t; under a mask what is revealed is known for sure."""
     path = PATHS[name]
     path = type(path)(
-        **{field: getattr(path, field) for field in path.__dataclass_fields__} | {"answer": LeaveOneOut()}
+        **{field: getattr(path, field) for field in path.__dataclass_fields__} | {"parameterization": LeaveOneOut()}
     )
     size = path.log_probabilities(torch.tensor([0]), f64(0.4), 3).shape[1]
     x, t = torch.arange(size), f64(0.4).expand(size) if together else torch.linspace(0.2, 0.7, size, dtype=F64)
@@ -89,11 +89,11 @@ def test_one_number_is_all_that_a_mixture_adds() -> None:
 
 @pytest.mark.parametrize("name", PATHS)
 def test_answers_are_read_alike_in_a_batch_and_alone(name: str) -> None:
-    """`read` informs whole states, also under `vmap`, and only a mask or a cavity changes anything."""
+    """`posterior_logits` informs whole states, also under `vmap`, and only a mask or a cavity changes anything."""
     path = PATHS[name]
     mask = isinstance(path, Mixture) and isinstance(path.source, MaskSource)
     cavity = type(path)(
-        **{field: getattr(path, field) for field in path.__dataclass_fields__} | {"answer": LeaveOneOut()}
+        **{field: getattr(path, field) for field in path.__dataclass_fields__} | {"parameterization": LeaveOneOut()}
     )
     logits = torch.randn(4, 5, 3, generator=torch.Generator().manual_seed(0), dtype=F64)
     x = torch.randint(3 + mask, (4, 5), generator=torch.Generator().manual_seed(1))
@@ -196,7 +196,7 @@ def test_every_path_ends_at_the_data(name: str) -> None:
     """Four steps to t = 1 with a network that is certain."""
     path = PATHS[name]
     path = type(path)(
-        **{field: getattr(path, field) for field in path.__dataclass_fields__} | {"stepping": ForwardIncrement()}
+        **{field: getattr(path, field) for field in path.__dataclass_fields__} | {"step_rule": ForwardIncrement()}
     )
     x_1 = torch.randint(3, (6, 7), generator=torch.Generator().manual_seed(0))
     logits = 800.0 * torch.nn.functional.one_hot(x_1, 3).double()
@@ -248,14 +248,14 @@ def test_choices_apply_to_what_is_drawn() -> None:
 
 def test_draws_need_draws() -> None:
     x = torch.zeros(2, 3, dtype=torch.long)
-    with refuses(UsageError, argument="draw"):
+    with refuses(UsageError, argument="rng"):
         MetricPath(LevelDistance(3)).sample(x, x, torch.zeros(2))
 
 
 def test_a_mixture_without_a_source_has_no_laws() -> None:
     with pytest.raises(UsageError, match="does not know the law of its source"):
         Mixture().log_probabilities(torch.tensor([0]), f64(0.5), 3)
-    with pytest.raises(UsageError, match="Pass `count`"):
+    with pytest.raises(UsageError, match="Pass `vocab_size`"):
         Mixture(source=UniformSource()).log_probabilities(torch.tensor([0]), f64(0.5))
 
 

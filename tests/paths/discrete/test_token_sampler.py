@@ -49,7 +49,7 @@ def test_a_rare_symbol_can_come() -> None:
 
 
 @settings(deadline=None, max_examples=25)
-@given(st.nlist(st.floats(-5, 5), min_size=2, max_size=6), st.integers(1, 6), st.floats(0.05, 1.0), st.floats(0.1, 3))
+@given(st.lists(st.floats(-5, 5), min_size=2, max_size=6), st.integers(1, 6), st.floats(0.05, 1.0), st.floats(0.1, 3))
 def test_what_is_cut_never_comes(logits: list[float], k: int, p: float, temperature: float) -> None:
     """And the likeliest always can; half precision is taken too."""
     z = torch.tensor([logits])

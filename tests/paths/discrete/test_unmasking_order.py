@@ -83,12 +83,12 @@ def test_orders_survive_sums_and_products() -> None:
     process = path.process(network, {})
     x = torch.full((3, 8), 3)
     now = process(x, f64(0.0).expand(3)).jumps
-    whole = now.move(x, 0.5, Rng(0).stream("step")) != 3
+    whole = now.apply(x, 0.5, Rng(0).stream("step")) != 3
     half = superpose((0.5, process), (0.5, process))(x, f64(0.0).expand(3)).jumps
-    assert torch.equal(half.move(x, 0.5, Rng(0).stream("step")) != 3, whole)
-    assert torch.equal(now.landing(now).move(x, 0.5, Rng(0).stream("step")) != 3, whole)
+    assert torch.equal(half.apply(x, 0.5, Rng(0).stream("step")) != 3, whole)
+    assert torch.equal(now.with_destinations(now).apply(x, 0.5, Rng(0).stream("step")) != 3, whole)
     assert whole[:, 4:].all()
-    fewer = (now * 0.5).move(x, 0.75, Rng(0).stream("step")) != 3  # 1 - (1 / 4)^0.5
+    fewer = (now * 0.5).apply(x, 0.75, Rng(0).stream("step")) != 3  # 1 - (1 / 4)^0.5
     assert fewer.sum(1).tolist() == [4, 4, 4]
 
 

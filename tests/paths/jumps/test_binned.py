@@ -160,9 +160,9 @@ def test_very_small_rates_keep_their_logarithm() -> None:
 
 def test_what_does_not_fit_is_refused() -> None:
     for wrong in (
-        {"share": 2.0},
-        {"law": VonMisesConditionalPath()},
-        {"law": RotationConditionalPath()},
+        {"jump_weight": 2.0},
+        {"conditional_path": VonMisesConditionalPath()},
+        {"conditional_path": RotationConditionalPath()},
         {"bins": CircularBins()},
     ):
         with pytest.raises(UsageError):

@@ -143,9 +143,9 @@ DENSITY = (
 @pytest.mark.parametrize(
     ("kind", "table"),
     [
-        ({"share": 0.0}, (0.0204, 0.0095)),
-        ({"share": 1.0}, (0.0649, 0.0475)),
-        ({"share": 0.5}, (0.0095, 0.0075)),
+        ({"jump_weight": 0.0}, (0.0204, 0.0095)),
+        ({"jump_weight": 1.0}, (0.0649, 0.0475)),
+        ({"jump_weight": 0.5}, (0.0095, 0.0075)),
     ],
     ids=repr,
 )
@@ -422,12 +422,12 @@ def test_jumps_of_other_schedules_arrive() -> None:
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
-        ({"share": 1.5}, "share"),
-        ({"corrector": -1.0}, "corrector"),
-        ({"law": VonMisesConditionalPath()}, "Circle"),
-        ({"ends": CircularBins()}, "Interval"),
-        ({"law": RotationConditionalPath()}, "Point"),
-        ({"law": GaussianConditionalPath(Cosine()), "survival": IntegratedRate()}, "Overlap"),
+        ({"jump_weight": 1.5}, "jump_weight"),
+        ({"corrector_rate": -1.0}, "corrector_rate"),
+        ({"conditional_path": VonMisesConditionalPath()}, "CircularBins"),
+        ({"endpoint_support": CircularBins()}, "IntervalBins"),
+        ({"conditional_path": RotationConditionalPath()}, "PointEstimate"),
+        ({"conditional_path": GaussianConditionalPath(Cosine()), "step_rule": IntegratedRate()}, "MaximalCoupling"),
     ],
 )
 def test_what_does_not_fit_is_refused(wrong: dict, words: str) -> None:

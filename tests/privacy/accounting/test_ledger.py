@@ -28,7 +28,12 @@ WHOLE = Ledger(
 
 def test_a_ledger_comes_back_from_its_record() -> None:
     data = to_dict(WHOLE)
-    assert [each["is"] for each in data["expenses"]] == ["Gaussian", "Concentrated", "Pure", "Subsampled"]
+    assert [each["is"] for each in data["events"]] == [
+        "GaussianMechanism",
+        "ZCdp",
+        "PureDp",
+        "PoissonSubsampledGaussian",
+    ]
     assert from_dict(Ledger, data) == WHOLE
 
 

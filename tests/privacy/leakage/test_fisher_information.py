@@ -128,7 +128,7 @@ def test_leakage_adds_up_over_steps() -> None:
     assert both.mse_bound().tolist() == pytest.approx([1 / 3, math.inf, 0.5])
     assert both.mse_bound_with_prior(0.5).tolist() == pytest.approx([1 / 7, 0.25, 1 / 6])
     assert unbiased_mse_bound(f64(0.25, 0.0)).tolist() == [4.0, math.inf]
-    with refuses(UsageError, argument="coordinates", found="0"):
+    with refuses(UsageError, argument="dim", found="0"):
         FisherLeakage.zeros(3, 0)
     with refuses(UsageError, found="1"):
         none.add_step(f64(1.0))

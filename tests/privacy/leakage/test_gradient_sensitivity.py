@@ -151,7 +151,7 @@ def test_flows_are_told_apart_too(kind: NetworkConfig, shape: tuple[int, ...], m
     assert one.norms == pytest.approx(pull.norms)
     monkeypatch.setattr(ghost_products, "MIN_ENTRIES", 0)
     quick = probe_sensitivity(objective.loss, network, build, z, way, rademacher_directions(z, Rng(0).stream("signs")))
-    for name in ("norms", "whole", "along"):
+    for name in ("norms", "frobenius_sq", "radial_sq"):
         assert getattr(quick, name) == pytest.approx(getattr(one, name), rel=1e-8)
 
 
@@ -243,7 +243,7 @@ def test_probes_have_no_bias() -> None:
         CUTS[1],
         rademacher_directions(again, Rng(0).stream("signs")),
     )
-    for name in ("whole", "along"):
+    for name in ("frobenius_sq", "radial_sq"):
         found = getattr(each, name).reshape(many, -1)
         apart = (found.mean(0) - getattr(exact, name)) / (found.std(0) / math.sqrt(many))
         assert apart.abs().max() < 4, "chance of a false alarm 6e-4; the seed is fixed"

@@ -42,9 +42,9 @@ def test_a_part_of_the_columns() -> None:
 @given(data=st.data())
 def test_every_clique_and_every_sum_finds_its_table(data: st.DataObject) -> None:
     """The parents of a bucket lie within the bucket of the last of them, and each clique within one of its own."""
-    counts = data.draw(st.nlist(st.integers(1, 4), min_size=1, max_size=8))
+    counts = data.draw(st.lists(st.integers(1, 4), min_size=1, max_size=8))
     columns = st.sets(st.integers(0, len(counts) - 1), min_size=1, max_size=4)
-    cliques = [tuple(clique) for clique in data.draw(st.nlist(columns, max_size=8))]
+    cliques = [tuple(clique) for clique in data.draw(st.lists(columns, max_size=8))]
     found = eliminate(counts, cliques)
     scopes = {bucket.column: bucket.scope for bucket in found.buckets}
     order = [bucket.column for bucket in found.buckets]

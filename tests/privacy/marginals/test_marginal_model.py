@@ -31,9 +31,9 @@ def test_marginals_of_all_columns_are_those_of_brute_force() -> None:
 @given(data=st.data())
 def test_any_model_is_summed_exactly(data: st.DataObject) -> None:
     """Whatever overlaps: cliques within others, twice the same, columns of one level or in no clique."""
-    counts = data.draw(st.nlist(st.integers(1, 3), min_size=1, max_size=5))
-    columns = st.nlist(st.integers(0, len(counts) - 1), min_size=1, max_size=3, unique=True)
-    cliques = [tuple(clique) for clique in data.draw(st.nlist(columns, max_size=6))]
+    counts = data.draw(st.lists(st.integers(1, 3), min_size=1, max_size=5))
+    columns = st.lists(st.integers(0, len(counts) - 1), min_size=1, max_size=3, unique=True)
+    cliques = [tuple(clique) for clique in data.draw(st.lists(columns, max_size=6))]
     model = model_of(counts, cliques, data.draw(st.integers(0, 9)))
     joint, log_z = joint_of(model)
     assert abs(model.log_z - log_z) < 1e-10

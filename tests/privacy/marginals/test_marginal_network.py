@@ -39,7 +39,7 @@ def test_a_model_comes_back_from_a_folder(tmp_path: pathlib.Path) -> None:
     again.load_state_dict(load_tensors(tmp_path / "average.safetensors")[0])
     assert torch.equal(again.model().log_likelihood(EVERY_ROW), MODEL.log_likelihood(EVERY_ROW))
     assert torch.equal(again(EVERY_ROW, torch.zeros(len(EVERY_ROW)), {}), MODEL.log_likelihood(EVERY_ROW))
-    assert torch.equal(again.draw(50, Rng(3)), MODEL.sample(50, Rng(3)))
+    assert torch.equal(again.sample(50, Rng(3)), MODEL.sample(50, Rng(3)))
 
 
 def test_what_a_row_draws_depends_on_its_number() -> None:

@@ -69,7 +69,7 @@ def test_no_mechanism_gives_mass_to_what_breaks_a_rule(mechanism, rho: float) ->
     likely = release.model.log_likelihood(EVERY_ROW).exp()
     assert likely[~keeps(EVERY_ROW)].abs().max() == 0
     assert likely.sum().item() == pytest.approx(1, abs=1e-10)
-    assert keeps(release.model.draw(500, Rng(1))).all()
+    assert keeps(release.model.sample(500, Rng(1))).all()
 
 
 def test_counts_that_agree_with_rules_are_met() -> None:

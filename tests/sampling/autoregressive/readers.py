@@ -32,7 +32,7 @@ class Counted:
     def __getattr__(self, name: str):
         return getattr(self.network, name)
 
-    def next(self, tokens: Tensor, cache):
+    def decode_step(self, tokens: Tensor, cache):
         self.calls.append(tuple(tokens.shape))
         return self.network.decode_step(tokens, cache)
 

@@ -197,7 +197,7 @@ def beginnings(draw: st.DrawFn) -> str:
         text += "E" + draw(st.sampled_from(["abB", "aMBIb", "010B", "MBI001"]))
     fills = []
     text += "E"
-    for piece in draw(st.nlist(PIECES, max_size=3)):
+    for piece in draw(st.lists(PIECES, max_size=3)):
         first, last = sorted((draw(st.integers(0, len(piece))), draw(st.integers(0, len(piece)))))
         fills += [piece[first:last]] if first < last else []
         text += piece[:first] + ("M" if first < last else "") + piece[last:] + "B"
@@ -220,7 +220,7 @@ def refused(row: str, plan: DecodingGoal, room: int) -> str | None:
 
 @settings(deadline=None, max_examples=80)
 @given(
-    rows=st.nlist(beginnings(), min_size=1, max_size=4),
+    rows=st.lists(beginnings(), min_size=1, max_size=4),
     plan=st.sampled_from(
         [
             ImageGoal(),

@@ -56,7 +56,7 @@ def spans_of(tokens: np.ndarray, kinds: list[int]) -> list[Span]:
 
 
 @settings(deadline=None, max_examples=150, derandomize=True)
-@given(st.nlist(st.integers(0, 12), max_size=4), st.nlist(st.integers(0, 2), min_size=48, max_size=48))
+@given(st.lists(st.integers(0, 12), max_size=4), st.lists(st.integers(0, 2), min_size=48, max_size=48))
 def test_unmask_is_the_inverse(lengths: list[int], kinds: list[int]) -> None:
     tokens = document(*lengths)
     spans = spans_of(tokens, kinds)
@@ -251,7 +251,13 @@ def test_a_short_document_takes_fewer(lengths: tuple[int, ...], most: int) -> No
 def test_law_as_a_record_and_its_limits() -> None:
     law = SpanMasking(span_prob=0.5, text_prob=0.2, answer_span_prob=0.1, mean=2.0, max_spans=3)
     assert from_dict(SpanMasking, to_dict(law)) == law
-    for wrong in ({"spans": 1.5}, {"texts": -0.1}, {"beside": 2.0}, {"mean": 100.0}, {"most": 0}):
+    for wrong in (
+        {"span_prob": 1.5},
+        {"text_prob": -0.1},
+        {"answer_span_prob": 2.0},
+        {"mean": 100.0},
+        {"max_spans": 0},
+    ):
         with pytest.raises(UsageError, match="expected"):
             SpanMasking(**wrong)
 

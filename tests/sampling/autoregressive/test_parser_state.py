@@ -198,7 +198,7 @@ def test_rows_go_on_beside_each_other() -> None:
         ("Ea", ImageGoal(), "expected a prompt that ends behind its <eos>, or behind a <break>, or in a picture"),
         ("EaMBI", ImageGoal(), "prompt 0 that ends in a fill, and has 1 holes"),
         ("EaB00", TextGoal(3), "prompt 0 that ends in a picture without <break>"),
-        ("EaB", InfillGoal(3), "and has holes, for Fill"),
+        ("EaB", InfillGoal(3), "and has holes, for InfillGoal"),
         ("E", InfillGoal(3), "prompt 0 that ends behind its <eos>"),
         ("EMa", InfillGoal(3), "prompt 0 that ends in a text without <break>, and has 1 holes"),
         (

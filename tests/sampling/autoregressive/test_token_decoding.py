@@ -39,7 +39,7 @@ class Counted:
     def __getattr__(self, name: str):
         return getattr(self.network, name)
 
-    def next(self, tokens: Tensor, cache, given: dict[str, Tensor]):
+    def decode_step(self, tokens: Tensor, cache, given: dict[str, Tensor]):
         self.rows.append(len(tokens))
         return self.network.decode_step(tokens, cache, given)
 

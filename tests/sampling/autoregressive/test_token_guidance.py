@@ -112,7 +112,7 @@ def test_guidance_among_what_is_likely_with_all_conditions(guide: TokenGuidance,
     assert torch.equal(scores > -torch.inf, kept)
     assert torch.equal(scores[kept], plain.combine(logits)[kept])
     assert 40 < kept.sum() < kept.numel()
-    alone = replace(guide, alpha=1.0).blend(logits)
+    alone = replace(guide, alpha=1.0).combine(logits)
     assert torch.equal((alone > -torch.inf).nonzero()[:, 1], logits[0].argmax(1))
 
 

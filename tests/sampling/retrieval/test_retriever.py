@@ -252,7 +252,7 @@ def test_a_memory_comes_back_from_its_file(tmp_path: pathlib.Path) -> None:
     memory = create_datastore(both(1, 2, 0), angle(0, 30, 60), S)
     save_datastore(memory, MAKERS, tmp_path / "memory.npz")
     again = load_datastore(tmp_path / "memory.npz", S, MAKERS)
-    for name in ("rows", "vectors", "both"):
+    for name in ("rows", "vectors", "has_both"):
         assert torch.equal(getattr(again, name), getattr(memory, name))
     with np.load(tmp_path / "memory.npz", allow_pickle=False) as file:
         assert {name: file[name].dtype.kind for name in file.files} == {
@@ -379,7 +379,7 @@ def test_rules_as_records_and_their_limits() -> None:
         .item()
         == 0
     )
-    with refuses(UsageError, argument="dropout", found="1"):
+    with refuses(UsageError, argument="query_dropout", found="1"):
         SimilarityRetriever(query_dropout=1.0)
     with pytest.raises(UsageError, match="by text or picture"):
         SimilarityRetriever(by_text=0, by_picture=0)

@@ -60,5 +60,5 @@ def test_records_and_limits() -> None:
         assert from_dict(VectorIndex, to_dict(index)) == index
     with refuses(UsageError, argument="block", found="0"):
         ExactIndex(0)
-    with refuses(UsageError, argument="lists", found="-1"):
+    with refuses(UsageError, argument="nlist", found="-1"):
         FaissIndex(-1)

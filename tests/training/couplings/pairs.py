@@ -24,7 +24,7 @@ def couple(rows: slice) -> dict[str, State]:
     x_0 = {"a": draws.stream("a").normal((SIZE, 3, 2)), "b": draws.stream("b").uniform((SIZE, 3))}
     x_1 = {"a": 3 * draws.stream("c").normal((SIZE, 3, 2)), "b": draws.stream("d").randint(9, (SIZE, 3))}
     given = {"label": torch.arange(SIZE) % 2, "valid": torch.arange(3) < 1 + torch.arange(SIZE)[:, None] % 3}
-    part = tree_map(lambda leaf: leaf[rows], {"x_0": x_0, "x_1": x_1, "given": given})
+    part = tree_map(lambda leaf: leaf[rows], {"x_0": x_0, "x_1": x_1, "cond": given})
     draws = Rng(5, rows.start, SIZE)
     return {name: coupling(**part, rng=draws.stream(name)) for name, coupling in COUPLINGS.items()}
 

@@ -110,6 +110,6 @@ def test_geodesic_costs_need_a_geometry() -> None:
 
 
 def test_a_record_of_old_still_loads() -> None:
-    assert from_dict(Coupling, {"is": "MinibatchOT", "block": 128}) == MinibatchOT(128)
+    assert from_dict(Coupling, {"is": "MinibatchOT", "block_size": 128}) == MinibatchOT(128)
     geodesic = MinibatchOT(cost=GeodesicCost(Torus((2,))))
     assert from_dict(Coupling, to_dict(geodesic)) == geodesic

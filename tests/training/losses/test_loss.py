@@ -41,7 +41,7 @@ TIMES = st.just(0.0) | st.floats(1e-9, 0.99)
 
 
 @settings(deadline=None, max_examples=30)
-@given(st.integers(0, 2), st.integers(0, 2), TIMES, st.nlist(st.floats(-3, 3), min_size=3, max_size=3))
+@given(st.integers(0, 2), st.integers(0, 2), TIMES, st.lists(st.floats(-3, 3), min_size=3, max_size=3))
 def test_generalised_kl_is_the_divergence_of_the_rates(x_1: int, x_t: int, t: float, logits: list[float]) -> None:
     """Sum over y other than x_t of u log(u / v) - u + v, conditional against model rates."""
     path, time, here = Mixture(Polynomial(2.0)), f64(t), torch.tensor([x_t])
@@ -55,7 +55,7 @@ def test_generalised_kl_is_the_divergence_of_the_rates(x_1: int, x_t: int, t: fl
 
 
 @settings(deadline=None, max_examples=30)
-@given(st.integers(0, 3), st.integers(0, 4), st.floats(0, 0.99), st.nlist(st.floats(-3, 3), min_size=4, max_size=4))
+@given(st.integers(0, 3), st.integers(0, 4), st.floats(0, 0.99), st.lists(st.floats(-3, 3), min_size=4, max_size=4))
 def test_generalised_kl_has_its_gradient(x_1: int, x_t: int, t: float, logits: list[float]) -> None:
     """kappa' / (1 - kappa) [p (1 - D + p_xt) - (1 - D) e_x1 - p_xt e_xt]; symbol 4 is the mask, with p_xt = 0."""
     z = f64(*logits).requires_grad_()

@@ -21,8 +21,8 @@ class Halves(torch.nn.Module):
         super().__init__()
         self.seen: list[tuple[Tensor, Rng]] = []
 
-    def follow(self, x: Tensor, draws: Rng) -> None:
-        self.seen.append((x, draws))
+    def update_codebook(self, x: Tensor, rng: Rng) -> None:
+        self.seen.append((x, rng))
 
     def forward(self, x: Tensor, t: Tensor, given: Any) -> dict[str, Tensor]:
         return {"state": x / 2, "apart": x[:, 0, 0, 0]}
@@ -49,7 +49,7 @@ def test_a_codebook_moves_when_examples_are_drawn_and_not_when_they_are_compared
     batch = {"x_1": Rng(0).stream("x").normal((6, 1, 4, 4))}
     example = RULE.draw(batch, Rng(0), network)
     after = {name: value.clone() for name, value in network.named_buffers()}
-    assert after["codebook.uses"].min() > 0
+    assert after["codebook.cluster_size"].min() > 0
     RULE.loss(network, example)
     assert all(torch.equal(value, after[name]) for name, value in network.named_buffers())
     again = ConvTokenizer(2, 8, 0, VectorQuantizerEMA(num_codes=5, dim=2)).build((1, 4, 4), {}, Rng(0))

@@ -30,7 +30,7 @@ WHOLE = SpanMasking(span_prob=0.0, text_prob=0.0)
 
 
 def objective(**changes: Any) -> CausalMaskedLM:
-    return CausalMaskedLM(SPACE, S, **{"context": 160, "width": 160, **changes})
+    return CausalMaskedLM(SPACE, S, **{"context": 160, "row_length": 160, **changes})
 
 
 def draw(rule: Objective, rows: Tensor, seed: int = 0) -> Example:
@@ -60,7 +60,7 @@ def logits_of(x_t: Tensor, t: Tensor, given: dict[str, Tensor]) -> Tensor:
 
 
 def test_record() -> None:
-    one = objective(masking=SpanMasking(span_prob=0.5), retrieval=RandomRetriever(), documents=1)
+    one = objective(masking=SpanMasking(span_prob=0.5), retrieval=RandomRetriever(), max_retrieved=1)
     data = json.loads(json.dumps(to_dict(one)))
     assert from_dict(Objective, data) == one
     assert one.cond_dropout == 0
@@ -83,9 +83,9 @@ def test_what_may_become_too_long_is_refused_before_training() -> None:
     length = int((rows < S.num_outputs).sum(1).max())
     for law, more in ((SpanMasking(span_prob=0.0), 2), (SpanMasking(), 32), (WHOLE, 0)):
         most = length + 1 + more
-        assert objective(context=most, masking=law, documents=0).build(TrainingContext(data=data))
+        assert objective(context=most, masking=law, max_retrieved=0).build(TrainingContext(data=data))
         with pytest.raises(InputError, match=f"up to {most} places"):
-            objective(context=most - 1, masking=law, documents=0).build(TrainingContext(data=data))
+            objective(context=most - 1, masking=law, max_retrieved=0).build(TrainingContext(data=data))
 
 
 def test_a_network_that_reads_less_is_refused() -> None:
@@ -125,7 +125,7 @@ def test_packing_changes_no_loss() -> None:
     """Documents alone in their rows cost together what they cost in packed ones."""
     rows, _ = rows_of(12, 12)
     example = draw(objective(masking=WHOLE), rows)
-    alone = draw(objective(masking=WHOLE, context=30, width=30), rows)
+    alone = draw(objective(masking=WHOLE, context=30, row_length=30), rows)
     assert len(alone["x_t"]) == 12 > len(example["x_t"])
 
     def without_numbers(x_t: Tensor, t: Tensor, given: dict[str, Tensor]) -> Tensor:
@@ -139,7 +139,7 @@ def test_answers_stand_behind_the_picture() -> None:
     rows, _ = rows_of(6, 12)
     mark, end = (rows.new_full((6, 1), symbol) for symbol in (S.answer_start, S.answer_end))
     marked = torch.cat([rows[:, :4], mark, rows[:, 4:6], end, rows[:, 6:]], 1)
-    example = draw(objective(masking=SpanMasking(text_prob=1.0), context=33, width=33), marked)
+    example = draw(objective(masking=SpanMasking(text_prob=1.0), context=33, row_length=33), marked)
     found = []
     for row in example["x_t"]:
         own = row[row != S.pad].tolist()
@@ -154,7 +154,7 @@ def test_answers_stand_behind_the_picture() -> None:
 
 def test_a_text_left_out_as_a_whole_leaves_the_prompt_of_drawing_without_one() -> None:
     rows, _ = rows_of(10, 12)
-    x_t = draw(objective(masking=SpanMasking(span_prob=0.0, text_prob=1.0), context=40, width=40), rows)["x_t"]
+    x_t = draw(objective(masking=SpanMasking(span_prob=0.0, text_prob=1.0), context=40, row_length=40), rows)["x_t"]
     assert (x_t[:, :3] == torch.tensor([S.eos, S.mask, S.break_token])).all()
     assert S.is_code(x_t[:, 3:19]).all()
 
@@ -181,7 +181,7 @@ def test_documents_in_front_come_from_the_memory_as_they_are() -> None:
 
 def test_what_is_in_front_may_be_hidden_too() -> None:
     rule, known = with_memory(
-        objective(masking=WHOLE, retrieved=SpanMasking(text_prob=0.0), retrieval=RandomRetriever())
+        objective(masking=WHOLE, context_masking=SpanMasking(text_prob=0.0), retrieval=RandomRetriever())
     )
     rows, _ = rows_of(60, 12, seed=5)
     example = draw(rule, rows)
@@ -209,7 +209,7 @@ def test_the_most_like_stands_next_to_the_query() -> None:
 
 
 def test_documents_in_front_give_way_to_the_context() -> None:
-    rule, _ = with_memory(objective(retrieval=RandomRetriever(), masking=WHOLE, context=60, documents=5))
+    rule, _ = with_memory(objective(retrieval=RandomRetriever(), masking=WHOLE, context=60, max_retrieved=5))
     rows, _ = rows_of(40, 12, seed=6)
     number = [len(sample) - 1 for sample in samples(draw(rule, rows))]
     assert set(number) == {0, 1}
@@ -221,7 +221,7 @@ def test_data_bring_their_memory() -> None:
     rows, _ = rows_of(20, 12)
     rule = objective()
     assert rule.build(TrainingContext(data=pages(rows))) is rule
-    assert objective(documents=0).build(TrainingContext(data=pages(rows, FINDER))) == objective(documents=0)
+    assert objective(max_retrieved=0).build(TrainingContext(data=pages(rows, FINDER))) == objective(max_retrieved=0)
     finding = rule.build(TrainingContext(data=pages(rows, FINDER)))
     found = samples(draw(finding, rows))
     assert sorted(sample[-1].tolist() for sample in found) == sorted(plain(rows))
@@ -249,6 +249,6 @@ def test_a_step_tells_what_is_wasted_and_settings_are_checked() -> None:
     share = (example["given"]["sample"] < 0).double().mean()
     assert objective().metrics(example) == {"wasted": share}
     assert draw(objective(), rows[:0])["x_t"].shape[0] == 0
-    for wrong in ({"context": 1}, {"documents": -1}):
-        with pytest.raises(UsageError, match=r"(context|documents): expected"):
+    for wrong in ({"context": 1}, {"max_retrieved": -1}):
+        with pytest.raises(UsageError, match=r"(context|max_retrieved): expected"):
             replace(objective(), **wrong)

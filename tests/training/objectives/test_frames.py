@@ -30,7 +30,7 @@ RULE = Infilling(cond_dropout=0.0)
 class Zero(torch.nn.Module):
     """Answers zero; knows what stands for "not given"."""
 
-    nulls: ClassVar = {"phone": K, "context": 0.0, "known": 0}
+    null_values: ClassVar = {"phone": K, "context": 0.0, "known": 0}
 
     def forward(self, x_t: Tensor, t: Tensor, given: dict[str, Tensor]) -> Tensor:
         return torch.zeros_like(x_t)
@@ -119,7 +119,7 @@ def test_context_and_labels_are_dropped_together_and_what_counts_stays() -> None
     kept, drawn = replace(rule, cond_dropout=0.0).draw(whole, Rng(2), Zero()), rule.draw(whole, Rng(2), Zero())
     gone = (drawn["given"]["phone"] == K).all(1)
     assert abs(gone.double().mean() - 0.2) < 5 * (0.2 * 0.8 / b) ** 0.5
-    for name, null in Zero.nulls.items():
+    for name, null in Zero.null_values.items():
         assert (drawn["given"][name][gone] == null).all()
         assert torch.equal(drawn["given"][name][~gone], kept["given"][name][~gone])
     assert kept["given"]["known"][gone].any(1).all()
@@ -247,8 +247,8 @@ def test_records(objective: Objective) -> None:
 
 
 def test_what_cannot_be_is_told() -> None:
-    for wrong in ({"cond_dropout": 1.5}, {"longest": 0}):
-        with pytest.raises(UsageError, match=r"(cond_dropout|longest): expected"):
+    for wrong in ({"cond_dropout": 1.5}, {"max_length": 0}):
+        with pytest.raises(UsageError, match=r"(cond_dropout|max_length): expected"):
             Infilling(**wrong)
     with pytest.raises(UsageError, match="expected a condition phone, the label of each frame; found label"):
         RULE.draw({"x_1": torch.zeros(2, 3, 1), "given": {"label": torch.zeros(2)}}, Rng(0), Zero())

@@ -21,7 +21,7 @@ class Answer(torch.nn.Module):
     def __init__(self, m: float, s: float, kind=VelocityPrediction()) -> None:  # noqa: B008
         super().__init__()
         self.m, self.log_s = torch.nn.Parameter(f64(m)), torch.nn.Parameter(f64(s).log())
-        self.kind, self.nulls = kind, {"label": 3}
+        self.kind, self.null_values = kind, {"label": 3}
 
     def forward(self, x: Tensor, t: Tensor, given: dict[str, Tensor]) -> Tensor:
         return Normal(m=self.m, s=self.log_s.exp()).predict(self.kind, x, t)

@@ -22,7 +22,7 @@ from feller.training.objectives.next_token_prediction import NextTokenPrediction
 def test_record() -> None:
     objective = NextTokenPrediction(Tokens(5, (8,)), cond_dropout=0.2, eos_token_id=4)
     data = json.loads(json.dumps(to_dict(objective)))
-    assert data["is"] == "NextToken"
+    assert data["is"] == "NextTokenPrediction"
     assert from_dict(Objective, data) == objective
 
 

@@ -30,7 +30,7 @@ def sample(n: int, seed: int) -> MaskedDocument:
 
 
 @settings(deadline=None, max_examples=60, derandomize=True)
-@given(st.nlist(st.integers(2, 20), min_size=1, max_size=25))
+@given(st.lists(st.integers(2, 20), min_size=1, max_size=25))
 def test_every_sample_comes_once_and_whole(lengths: list[int]) -> None:
     samples = [sample(n, i) for i, n in enumerate(lengths)]
     packed = pack_samples(samples, S, 20)
@@ -99,7 +99,7 @@ def test_no_samples_make_no_rows() -> None:
 
 
 @settings(deadline=None, max_examples=60, derandomize=True)
-@given(st.nlist(st.integers(1, 30), min_size=1, max_size=40), st.integers(30, 60))
+@given(st.lists(st.integers(1, 30), min_size=1, max_size=40), st.integers(30, 60))
 def test_ways_to_lay(lengths: list[int], context: int) -> None:
     """Best fit keeps the width and opens no row in vain; what is laid has no more places than it has."""
     rows = best_fit(lengths, context)

@@ -151,4 +151,8 @@ def test_what_cannot_be_is_told() -> None:
     for numbers in wrong:
         with pytest.raises(UsageError, match="expected a chance, and shares"):
             SpanMask(*numbers)
-    assert list(itertools.islice(SpanMask().__dataclass_fields__, 3)) == ["whole", "least", "most"]
+    assert list(itertools.islice(SpanMask().__dataclass_fields__, 3)) == [
+        "full_mask_prob",
+        "min_fraction",
+        "max_fraction",
+    ]

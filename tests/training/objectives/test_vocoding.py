@@ -16,7 +16,7 @@ from tests.oracle import F64, close
 
 
 def rule(**more) -> SpectralLoss:
-    return SpectralLoss(Euclidean((48,)), **{"windows": (4, 16), "piece": 32, **more})
+    return SpectralLoss(Euclidean((48,)), **{"window_sizes": (4, 16), "segment_size": 32, **more})
 
 
 def sounds(n: int, length: int) -> torch.Tensor:
@@ -89,13 +89,13 @@ def test_the_loss_adds_what_the_network_tells() -> None:
         return {"state": x / 2, "apart": torch.tensor([1.0, 2.0, 3.0], dtype=F64)}
 
     example = {"x_t": x, "t": torch.zeros(3), "given": {}}
-    plain, whole = (rule(apart=weight).loss(halves, example) for weight in (0.0, 2.0))
+    plain, whole = (rule(aux_weight=weight).loss(halves, example) for weight in (0.0, 2.0))
     close(whole - plain, (2.0, 4.0, 6.0), 1e-12)
     close(plain, (spectral_difference(x / 2, x, 4) + spectral_difference(x / 2, x, 16)) / 2, 1e-12)
 
 
 def test_what_cannot_be_learned_is_refused() -> None:
-    for wrong in ({"windows": ()}, {"windows": (2,)}, {"apart": -1.0}, {"piece": 15}):
+    for wrong in ({"window_sizes": ()}, {"window_sizes": (2,)}, {"aux_weight": -1.0}, {"segment_size": 15}):
         with pytest.raises(UsageError, match="expected"):
             rule(**wrong)
 

@@ -155,8 +155,9 @@ def _above(found: Attacked, where: str, ratio: Tensor, over: str) -> Iterator[Cl
     yield Claim(
         f"{where}: whoever knows all other rows errs by no less than each row's bound, of those of at most {SAYS:g}",
         "points above the diagonal; 10,000 sets of weights",
-        f"{int((below & says).sum())} of {int(says.sum()):,} rows below, with {NUM_STANDARD_ERRORS:g} standard errors; errors are"
-        f" {ratio[says].median().item():.3g} times the bound at the median, {ratio[says].min().item():.3g} at least",
+        f"{int((below & says).sum())} of {int(says.sum()):,} rows below, with {NUM_STANDARD_ERRORS:g} standard"
+        f" errors; errors are {ratio[says].median().item():.3g} times the bound at the median,"
+        f" {ratio[says].min().item():.3g} at least",
         over,
         verdict(not (below & says).any()),
     )

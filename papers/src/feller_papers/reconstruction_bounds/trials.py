@@ -106,7 +106,8 @@ def never(setting: Setting) -> Iterator[Claim]:
     yield Claim(
         "no attack falls below the bound that applies to it: small problems with seeds of their own",
         "at least",
-        f"below by {NUM_STANDARD_ERRORS:g} standard errors: {each}; with bounds twice as high {twice} of the first kind",
+        f"below by {NUM_STANDARD_ERRORS:g} standard errors: {each}; with bounds twice as high {twice} of the first"
+        " kind",
         f"{setting.trials:,} trials of {DRAWS} draws; chance of a false alarm in any at most"
         f" {100 * setting.trials * math.erfc(NUM_STANDARD_ERRORS / math.sqrt(2)) / 2:.1g} %",
         verdict(not any(below.values())),

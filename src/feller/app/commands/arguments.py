@@ -268,8 +268,8 @@ def _split_boolean(word: str) -> list[str]:
 FIELD_ALIASES = {
     "--lr": "--train.lr",
     "--learning-rate": "--train.lr",
-    "--batch-size": "--train.batch",
-    "--batch": "--train.batch",
+    "--batch-size": "--train.batch-size",
+    "--batch": "--train.batch-size",
     "--weight-decay": "--train.weight-decay",
     "--precision": "--train.precision",
     "--compile": "--train.compile",

@@ -131,7 +131,7 @@ class Data:
             facts |= {"parts": ", ".join(shipped.parts), "source": shipped.source, "licence": shipped.licence}
         show_numbers(facts, reporter)
         for note in data.notes:
-            reporter.say(note)
+            reporter.log(note)
         return facts
 
     def _copy(self, name: str, reporter: Any) -> dict[str, Any]:
@@ -141,7 +141,7 @@ class Data:
         self._check(("out",))
         out = str(self.writing.out)
         count = copy_example(name, pathlib.Path(out))
-        reporter.say(f"{count} files: {out}; look into it with: feller data {out}")
+        reporter.log(f"{count} files: {out}; look into it with: feller data {out}")
         return {"data": f"{EXAMPLE_PREFIX}{name}", "folder": out, "files": count}
 
     def _write_scenes(self, reporter: Any) -> dict[str, Any]:
@@ -165,8 +165,8 @@ class Data:
         )
         show_numbers(dict(facts["columns"]), reporter)
         for warning in facts["warnings"]:
-            reporter.say(f"look at this: {warning}")
-        reporter.say(facts["note"])
+            reporter.log(f"look at this: {warning}")
+        reporter.log(facts["note"])
         return facts
 
     def _build_datastore(self, reporter: Any) -> dict[str, Any]:
@@ -179,7 +179,7 @@ class Data:
         run = find_run(self.writing.of, None, reporter)
         with show_own_warnings(reporter):
             count = write_datastore(run, source, place)
-        reporter.say(f"{count:,} documents: {place}; look them up with: feller sample {run.path} --memory {place}")
+        reporter.log(f"{count:,} documents: {place}; look them up with: feller sample {run.path} --memory {place}")
         return {"run": str(run.path), "memory": place, "documents": count}
 
     def _second(self, rest: str) -> str:

@@ -257,7 +257,7 @@ SchemaSource = Annotated[
 """A file; in Python also a dict as its JSON holds it, or a `Schema`."""
 RecipeFields = Annotated[
     Mapping[str, object] | None,
-    TypeValidator(Mapping, "a dict of values by the names of fields", 'Write {"train.batch": 64}'),
+    TypeValidator(Mapping, "a dict of values by the names of fields", 'Write {"train.batch_size": 64}'),
     tyro.conf.Suppress,
     tyro.conf.Fixed,
 ]

@@ -31,7 +31,7 @@ def lattices(kind: Modality) -> ExampleDistance | None:
 REGISTRATIONS = {
     Crystals: Registration(
         recipe="crystals",
-        measure=lazy_function("evaluation.crystals", "crystals_quality"),
+        measure=lazy_function("evaluation.crystal_metrics", "crystals_quality"),
         condition_examples=formula_example,
         valid=lazy_function("evaluation.validity", "valid_crystals"),
         valid_needs="pymatgen and SMACT",

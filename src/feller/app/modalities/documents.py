@@ -25,7 +25,7 @@ def document_decoder(model: Model) -> DocumentDecoder:
         UsageError: If it is of another kind.
     """
     network: Any = model.network.eval()
-    if all(hasattr(network, name) for name in ("symbols", "context", "begin", "next")):
+    if all(hasattr(network, name) for name in ("vocabulary", "context", "init_cache", "decode_step")):
         return network
     kind = type(network).__name__
     raise UsageError("a network that reads documents", kind, "Fit one with --recipe interleaved")

@@ -25,11 +25,11 @@ def formula_example(spec: ModelSpec, first: Dataset) -> Iterator[tuple[str, str]
 REGISTRATIONS = {
     Molecules: Registration(
         recipe="molecules",
-        measure=lazy_function("evaluation.molecules", "molecules_quality"),
+        measure=lazy_function("evaluation.molecule_metrics", "molecules_quality"),
         beside=draw_molecules,
         condition_examples=formula_example,
         valid=lazy_function("evaluation.validity", "valid_molecules"),
         valid_needs="rdkit (pip install 'feller[molecules]')",
-        distance=apart_as("Clouds"),
+        distance=apart_as("MoleculeDistance"),
     ),
 }

@@ -24,9 +24,9 @@ def _scatter(data: Dataset, other: Dataset, behind: Dataset | None) -> Image.Ima
     return kind.show_at_scale_of(data, other, behind)
 
 
-MEASURE = lazy_function("evaluation.points", "points_quality")
+MEASURE = lazy_function("evaluation.point_metrics", "points_quality")
 ON_MANIFOLDS = Registration(
-    recipe="manifold", measure=lazy_function("evaluation.points", "geometric_quality"), display=DISPLAY
+    recipe="manifold", measure=lazy_function("evaluation.point_metrics", "geometric_quality"), display=DISPLAY
 )
 REGISTRATIONS = {
     Arrays: Registration(measure=MEASURE),

@@ -36,17 +36,17 @@ def sequence_examples(spec: ModelSpec, first: Dataset) -> Iterator[tuple[str, st
 REGISTRATIONS = {
     Backbones: Registration(
         recipe="backbones",
-        measure=lazy_function("evaluation.backbones", "backbones_quality"),
+        measure=lazy_function("evaluation.backbone_metrics", "backbones_quality"),
         beside=draw_traces,
         valid=lazy_function("evaluation.validity", "valid_chains"),
-        distance=apart_as("Chains"),
+        distance=apart_as("ChainDistance"),
     ),
     Proteins: Registration(
         recipe="proteins",
-        measure=lazy_function("evaluation.proteins", "proteins_quality"),
+        measure=lazy_function("evaluation.protein_metrics", "proteins_quality"),
         beside=draw_traces,
         condition_examples=sequence_examples,
         valid=lazy_function("evaluation.validity", "valid_chains"),
-        distance=apart_as("Chains"),
+        distance=apart_as("ChainDistance"),
     ),
 }

@@ -88,7 +88,7 @@ class Display:
 
 
 STRUCTURES = "evaluation.attacks.structure_distances"
-DEFAULT_DISTANCE = lazy_function(STRUCTURES, "apart_in")
+DEFAULT_DISTANCE = lazy_function(STRUCTURES, "default_distance")
 
 
 def apart_as(name: str) -> "Callable[[Modality], ExampleDistance]":
@@ -124,7 +124,7 @@ class Registration:
     cells: "Callable[..., tuple[dict[str, Any], tuple[ReportTable, ...]]] | None" = None
     """Measures what was judged as it is written in files, beside those that the run was fitted to."""
     next_steps: str = ""
-    """Which commands come next, in `next_steps.STEPS`; by default those for its files."""
+    """Which commands come next, in `next_steps.COMMAND_TEMPLATES`; by default those for its files."""
     condition_examples: "Callable[[ModelSpec, Dataset], Iterator[tuple[str, str]]]" = no_condition_examples
     """Yields KEY=VALUE that can be given beside classes, as in some examples, and what comes of it."""
     valid: Callable[[Dataset], Bool[np.ndarray, " n"] | None] = no_marks
@@ -182,8 +182,8 @@ def register_modality(kind: ModalityClass) -> ModalityClass:
 
     made: Any = kind if "__dataclass_fields__" in vars(kind) else dataclass(frozen=True)(kind)
     check_class(made)
-    if "called" not in vars(made):
-        made.called = made.name
+    if "display_name" not in vars(made):
+        made.display_name = made.name
     for metric in made.metrics:
         add_metric(metric.__name__, metric.__doc__ or "")
     USER_REGISTRATIONS[made] = Registration(recipe=made.recipe, measure=_user_metrics, page_size=USER_PAGE_SIZE)

@@ -33,6 +33,8 @@ def require_affine_path(model: Model) -> Affine:
 REGISTRATIONS = {
     Waveforms: Registration(),
     Speech: Registration(
-        recipe="speech", evaluate=lazy_function("app.workflows.speech.evaluate_speech", "measure"), output="speech"
+        recipe="speech",
+        evaluate=lazy_function("app.workflows.speech.evaluate_speech", "evaluate_speech"),
+        output="speech",
     ),
 }

@@ -18,7 +18,7 @@ def max_report_texts(data: Dataset, seconds: float | None) -> int:
 REGISTRATIONS = {
     Text: Registration(
         recipe="text",
-        measure=lazy_function("evaluation.text", "text_quality"),
+        measure=lazy_function("evaluation.text_metrics", "text_quality"),
         display=Display("words", 2, 16, max_animated=1),
         max_samples=max_report_texts,
         page_size=MAX_TEXTS,

@@ -173,8 +173,8 @@ def incomplete_training_note(run: Run, record: FitRecord, training: TrainConfig,
     if step >= planned_steps:
         return ""
     return (
-        f"Training ended after {step:,} of {planned_steps:,} steps: all are paid for, and those that were lost when it was"
-        " killed cannot be taken again; only a new fit, which spends anew, learns more."
+        f"Training ended after {step:,} of {planned_steps:,} steps: all are paid for, and those that were lost when it"
+        " was killed cannot be taken again; only a new fit, which spends anew, learns more."
     )
 
 

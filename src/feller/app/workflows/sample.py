@@ -105,7 +105,7 @@ def sample(
         _refuse_other_options(config, SPEECH_RUN_OPTIONS, "says nothing to a model of speech")
         return _sample_speech(run, config, reporter)
     if config.bridge != TransportOptions() and not is_a_bridge:
-        flag = "backward" if config.bridge.from_data is None else "begin"
+        flag = "backward" if config.bridge.from_data is None else "from_data"
         raise UsageError(f"is for bridges, and {run.path} is none", remedy="Leave it out", argument=flag)
     if is_a_bridge:
         if config.n is not None:
@@ -129,7 +129,7 @@ def sample(
 
 def _check_no_image_inpainting(config: SampleConfig, modality: Modality | None) -> None:
     """Say what fills holes of pictures, where what fills those of texts and documents was asked to."""
-    flag = "--known" if config.infill.template is not None else "--mask" if config.document.mask is not None else ""
+    flag = "--template" if config.infill.template is not None else "--mask" if config.document.mask is not None else ""
     if flag and modality is not None and modality.view(Images) is not None:
         raise UsageError(
             f"{flag} does not fill in pictures",
@@ -165,7 +165,7 @@ DOCUMENT_RUN_OPTIONS = (
 )
 """Options that documents take."""
 SPEECH_RUN_OPTIONS = (
-    *("folder", "n", "out", "overwrite", "calls", "solver", "guidance", "seed", "code", "json"),
+    *("folder", "n", "out", "overwrite", "nfe", "solver", "guidance", "seed", "code", "json"),
     *OF_SPEECH,
 )
 """Options that speech takes."""
@@ -187,13 +187,13 @@ def _draw(
         return _draw_shards(run, config, config.output.shard_size, on_step, reporter)
     if config.output.overwrite and config.output.out is None:
         raise UsageError(
-            "is of a file at --out or of shards: name it, or say with --shard how many samples a file holds",
+            "is of a file at --out or of shards: name it, or say with --shard-size how many samples a file holds",
             argument="overwrite",
         )
     if "{shard}" in (config.output.out or ""):
-        raise UsageError("say with --shard how many samples a file holds, or leave {shard} out of the name")
+        raise UsageError("say with --shard-size how many samples a file holds, or leave {shard} out of the name")
     if config.infill.complete is not None and (config.n is not None or config.infill.template is not None):
-        flag = "-n" if config.n is not None else "--known"
+        flag = "-n" if config.n is not None else "--template"
         raise UsageError("fills the rows of its table, each once", remedy=f"Leave {flag} out", argument="complete")
     n = N if config.n is None else config.n
     check_sample_counts(n=n)
@@ -212,7 +212,8 @@ def _draw(
         drawing.check()
         if n > MANY:
             reporter.log(
-                f"all {n:,} samples are held in memory; with --shard 100000 they go to several files, one at a time"
+                f"all {n:,} samples are held in memory; with --shard-size 100000 they go to several files, one at a"
+                " time"
             )
         reporter.start("sampling")
         data = drawing.draw(n, ranks=get_engine(), on_progress=reporter.progress)
@@ -233,7 +234,7 @@ def _draw_shards(run: Run, config: SampleConfig, size: int, on_step: OnStep, rep
     """Write many samples, shard by shard."""
     if config.infill.complete is not None:
         raise UsageError(
-            "writes the rows of its table, all in one file", remedy="Leave out --shard", argument="complete"
+            "writes the rows of its table, all in one file", remedy="Leave out --shard-size", argument="complete"
         )
     n = N if config.n is None else config.n
     check_sample_counts(n=n, shard=size)

@@ -69,7 +69,7 @@ def complete_rows(
     if ways:
         reporter.log(
             f"this model writes columns in one order: each row is chosen among {ways} ways of filling it, which is"
-            " nearly right; fit with --objective.shuffled 1 to fill them exactly"
+            " nearly right; fit with --objective.shuffle-prob 1 to fill them exactly"
         )
     observation, engine = (
         PartialObservation(
@@ -202,7 +202,7 @@ def make_sampler(
         compile_network(model.network)
     default = model.spec.sampling
     if calls is not None and (config.sampler.solver or default.solver) == "dopri5":
-        raise UsageError("dopri5 chooses its own number", remedy="Leave it out", argument="calls")
+        raise UsageError("dopri5 chooses its own number", remedy="Leave it out", argument="nfe")
     sampling = replace(
         default,
         solver=config.sampler.solver or default.solver,
@@ -277,10 +277,10 @@ def _check_applicable(model: Model, *, observed_text: str | None, nfe: int | Non
         raise UsageError(
             f"fills in text, and this model's data are {spec.modality.display_name}",
             remedy="Leave it out",
-            argument="known",
+            argument="template",
         )
     if not model.family.is_process and (nfe is not None or jump_weight is not None):
-        flag = "calls" if jump_weight is None else "superpose"
+        flag = "nfe" if jump_weight is None else "superpose"
         raise UsageError("is of a process in time, and this model draws no such", remedy="Leave it out", argument=flag)
 
 

@@ -108,8 +108,8 @@ def _prepare_folder(target: ShardedSamples, overwrite: bool, reporter: Reporter)
     if beyond:
         pattern = target.name_pattern.replace(NUMBER_PLACEHOLDER, "*")
         reporter.log(
-            f"{folder} also holds {abbreviated(beyond)}, beyond the shards of its manifest: who reads {pattern} may count"
-            " samples twice; move it elsewhere"
+            f"{folder} also holds {abbreviated(beyond)}, beyond the shards of its manifest: who reads {pattern} may"
+            " count samples twice; move it elsewhere"
         )
     if there:
         reporter.log("1 of 1 shard is there" if len(target) == 1 else f"{there:,} of {len(target):,} shards are there")

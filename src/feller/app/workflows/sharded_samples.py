@@ -66,8 +66,8 @@ def write_sharded_samples(
         n: Number of samples in all.
         shard_size: In each file but the last.
         out: FOLDER for FOLDER/samples-00000.npz and so on, FOLDER/NAME.ENDING for FOLDER/NAME-00000.ENDING, or a path
-            whose last part has {shard} where the number goes, without an ending for folders; by default `open_shards` in the
-            run.
+            whose last part has {shard} where the number goes, without an ending for folders; by default `open_shards`
+            in the run.
         overwrite: Replace the shards of other settings; those of the same are gone on with.
         reporter: Hears how it goes.
 

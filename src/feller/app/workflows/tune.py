@@ -214,8 +214,8 @@ def _method(base: Model, reward: RewardSum, rewards: Sequence[str], reporter: Re
     if not without:
         return DEFAULT_METHOD
     reporter.log(
-        f"no gradient: {', '.join(without)}; so the reward is followed by chance alone (--method {GRADIENT_FREE_METHOD}),"
-        " which takes many more rounds"
+        f"no gradient: {', '.join(without)}; so the reward is followed by chance alone (--method"
+        f" {GRADIENT_FREE_METHOD}), which takes many more rounds"
     )
     return GRADIENT_FREE_METHOD
 
@@ -263,8 +263,8 @@ def _prepare(
     job = TrainingJob(
         record={**read_fit_record(source).content, "recipe": to_dict(recipe), "tuned": to_dict(tuning_record)},
         summary=(
-            f"{tuning_record.base}, tuned to {' and '.join(tuning_record.rewards)} at a strength of {fine_tuning.reward_scale:g} by"
-            f" {tuning_record.method}; {count_parameters(network):,} weights change"
+            f"{tuning_record.base}, tuned to {' and '.join(tuning_record.rewards)} at a strength of"
+            f" {fine_tuning.reward_scale:g} by {tuning_record.method}; {count_parameters(network):,} weights change"
         ),
         notes=notes,
         config=recipe.train,
@@ -288,7 +288,8 @@ def _coupling_note(source: Run) -> list[str]:
         return []
     coupling_text = "pairs of an older model" if recipe.reflow_pairs else type(coupling).__name__
     return [
-        f"the model was fitted with {coupling_text}, not with independent sources: the law aimed at is reached nearly, at best"
+        f"the model was fitted with {coupling_text}, not with independent sources: the law aimed at is reached nearly,"
+        " at best"
     ]
 
 

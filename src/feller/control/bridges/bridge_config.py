@@ -42,7 +42,7 @@ class BridgeSolverConfig:
     """Steps of a simulation, at least."""
 
     def __post_init__(self) -> None:
-        least = {"rounds": (self.rounds, 1), "pairs": (self.pairs, 2), "calls": (self.nfe, 1)}
+        least = {"rounds": (self.rounds, 1), "pairs": (self.pairs, 2), "nfe": (self.nfe, 1)}
         for name, (value, most) in least.items():
             if value is not None and value < most:
                 raise UsageError(f"{most} or more", value, argument=name)

@@ -95,8 +95,8 @@ class ConditionalControl:
             paths: Where to begin.
             cost: V.
             rng: Source of all randomness; without a crowd, a pair's path does not depend on who is solved beside it.
-            base_drift: Drift f that acts by itself; then the energy is 1/2 |u - f|^2. It is followed by its values, so it may
-                jump; in more than 128 dimensions by its gradient.
+            base_drift: Drift f that acts by itself; then the energy is 1/2 |u - f|^2. It is followed by its values, so
+                it may jump; in more than 128 dimensions by its gradient.
             backward: With a base, count 1/2 |v + f|^2 of the control back in time.
             on_progress: Hears which share is done.
 

@@ -50,8 +50,8 @@ class WeightedTrajectories:
 
         Args:
             rows: Pairs.
-            local_times: Times in [0, 1]; each is moved to a point of the trajectories that is less than a step earlier, or
-                later where the drift goes back.
+            local_times: Times in [0, 1]; each is moved to a point of the trajectories that is less than a step earlier,
+                or later where the drift goes back.
             rng: Chooses trajectories.
             backward: Tell the drift back in time.
 

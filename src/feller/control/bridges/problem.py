@@ -62,7 +62,8 @@ class BridgeProblem:
             populations: Arrays or tensors [n, *d], DataFrames, or files of such rows or pictures, two or more, in the
                 order of time. Columns that have names are those of the first that has some.
             noise: Deviation of a free walk after the whole journey, in their units.
-            cost: A function of (x, t) or (x, t, population), see `feller.control.bridges.costs.CustomCost`, or a `StateCost`.
+            cost: A function of (x, t) or (x, t, population), see `feller.control.bridges.costs.CustomCost`, or a
+                `StateCost`.
             times: When each was seen; by default equally far apart.
 
         Raises:

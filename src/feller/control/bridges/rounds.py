@@ -38,7 +38,7 @@ class BridgeState:
     base_drift: BaseDrift | None = None
     """The drift that acts by itself, as the last paths make it."""
     best_weights: dict[str, dict[str, Tensor]] = field(default_factory=dict)
-    """Averaged weights of the kept round of each direction, `forward_state` and `backward_state`; empty for those of the last round."""
+    """Averaged weights of the kept round of each direction, `ahead` and `back`; empty for those of the last round."""
     best_rounds: dict[str, int] = field(default_factory=dict)
     """Numbers of these rounds."""
 

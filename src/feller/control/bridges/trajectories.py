@@ -133,9 +133,9 @@ def _check_lost(lost: int, total: int) -> None:
 
 def _divergence_message(lost: int, total: int) -> str:
     return (
-        f"{lost} of {total:,} trajectories ran away, more than {MAX_LOST_FRACTION:.0%}: the drift is not learned well enough to"
-        " go on. Train it longer (--train.steps), with a lower rate (--train.lr) or more pairs (--pairs), or choose a"
-        " weaker cost or another --noise"
+        f"{lost} of {total:,} trajectories ran away, more than {MAX_LOST_FRACTION:.0%}: the drift is not learned well"
+        " enough to go on. Train it longer (--train.steps), with a lower rate (--train.lr) or more pairs (--pairs), or"
+        " choose a weaker cost or another --noise"
     )
 
 

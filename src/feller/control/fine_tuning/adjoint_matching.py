@@ -187,7 +187,7 @@ class AdjointMatching(MemorylessFineTuning):
             )
         if not self.solver.linear_step(1 - 1 / self.steps, 1.0).variance > 0:
             raise UsageError(f"{type(self.solver).__name__} has no noise in its last step, which cannot be tuned then")
-        check_number("share", self.step_fraction, gt=0, le=1)
+        check_number("step_fraction", self.step_fraction, gt=0, le=1)
 
     def build(self, context: TrainingContext) -> Objective:
         """Return the objective with reference and reward; its cost is half the squared control along a roll-out."""
@@ -220,8 +220,9 @@ class AdjointMatchingObjective(FineTuningObjective):
         with torch.no_grad():
             chain = roll_out(tuned, x_0, times, solver, rng, cond)
         reward, gradient = reward_gradient(self.reward, chain.end, cond)
-        slope = tree_map(lambda leaf: config.strength * leaf, gradient)
-        cost, examples, selected_steps = torch.zeros_like(reward), [], _sample_steps(config.steps, config.share, rng)
+        slope = tree_map(lambda leaf: config.reward_scale * leaf, gradient)
+        selected_steps = _sample_steps(config.steps, config.step_fraction, rng)
+        cost, examples = torch.zeros_like(reward), []
         for step in config.adjoint.steps(base, chain, slope, tuned):
             t = expand_time(chain.end, times[step.number])
             cost = cost + step.cost(select_counted(cond, t, chain.velocities[step.number], step.base))

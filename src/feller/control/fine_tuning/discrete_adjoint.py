@@ -31,8 +31,8 @@ class DiscreteAdjoint(MemorylessFineTuning):
     """Descend the divergence from the base minus the reward, differentiated through all steps of memoryless roll-outs.
 
     A loss that means something, and a noisy gradient; the graph of all steps of a micro-batch is kept. The continuous
-    adjoint, `AdjointMatching` with the adjoint `FullAdjoint`, has the same gradient without it. Source: Domingo-Enrich et al.
-    2024, "Adjoint Matching", arXiv 2409.08861, section 4.
+    adjoint, `AdjointMatching` with the adjoint `FullAdjoint`, has the same gradient without it. Source: Domingo-Enrich
+    et al. 2024, "Adjoint Matching", arXiv 2409.08861, section 4.
     """
 
     def build(self, context: TrainingContext) -> Objective:
@@ -60,7 +60,7 @@ class DiscreteAdjointObjective(FineTuningObjective):
         """Return the cost of the roll-out minus the reward of its end, times the strength, in nats."""
         cond = example["given"]
         end, cost = self._rollout(network, example["x_0"], example["noise"], cond)
-        return cost - self.config.strength * self.reward(end, cond)
+        return cost - self.config.reward_scale * self.reward(end, cond)
 
     def _rollout(self, network: Network, x_0: State, noise: State, cond: Cond) -> tuple[State, Float[Tensor, " b"]]:
         """Return the end of a roll-out, and half the squared control along it."""

@@ -59,15 +59,16 @@ class DRaFTObjective(FineTuningObjective):
         with torch.no_grad():
             states = _sample_states(self, network, batch["x_0"], cond)
         reward, _ = reward_gradient(self.reward, states[-1], cond)
-        return {"x_t": states[config.steps - config.last], "given": cond, "reward": reward}
+        return {"x_t": states[config.steps - config.backprop_steps], "given": cond, "reward": reward}
 
     def loss(self, network: Any, example: Example) -> Float[Tensor, " b"]:
         """Return minus the reward of the end, times the strength."""
         config, cond = self.config, example["given"]
-        times, solver = linear_grid(config.steps)[config.steps - config.last :], with_space(config.solver, config.space)
+        times = linear_grid(config.steps)[config.steps - config.backprop_steps :]
+        solver = with_space(config.solver, config.space)
         process, start = self.flow(network, cond), example["x_t"]
         end = simulate(process, start, times, solver, _UNUSED, recompute=config.recompute)
-        return -config.strength * self.reward(end, cond)
+        return -config.reward_scale * self.reward(end, cond)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +114,7 @@ class ReFLObjective(FineTuningObjective):
         x_t, t, cond = example["x_t"], example["t"], example["given"]
         now = self.flow(network, cond)(x_t, t)
         end = follow_velocity(self.config.space, x_t, (1.0, tree_map(lambda part: part * (1 - t), now)))
-        return -self.config.strength * self.reward(end, cond)
+        return -self.config.reward_scale * self.reward(end, cond)
 
 
 _UNUSED = Rng(0)

@@ -76,7 +76,7 @@ class PolicyGradientObjective(FineTuningObjective):
             )
             reward = evaluate_reward(self.reward, states[-1], cond)
         to_go = costs.flip(1).cumsum(1).flip(1) - costs  # that of the step itself does not depend on where it led
-        gain = self.config.strength * reward[:, None] - to_go
+        gain = self.config.reward_scale * reward[:, None] - to_go
         others = (gain.sum(0) - gain) / (len(gain) - 1)
         advantage, cost = gain - others, costs.sum(1)
         examples = [

@@ -39,7 +39,7 @@ class RAFT(FineTuning):
     def __post_init__(self) -> None:
         super().__post_init__()
         path_loss(self.path)
-        check_number("share", self.top_fraction, gt=0, le=1)
+        check_number("top_fraction", self.top_fraction, gt=0, le=1)
         check_number("steps", self.steps, ge=1)
 
     def build(self, context: TrainingContext) -> Objective:
@@ -70,7 +70,7 @@ class RAFTObjective(FineTuningObjective):
             x_1 = simulate(process, batch["x_0"], linear_grid(config.steps), solver, rng.fold_in("samples"))
             reward = evaluate_reward(self.reward, x_1, cond)
         n = len(reward)
-        best = reward.argsort(descending=True, stable=True)[: max(1, round(config.share * n))]
+        best = reward.argsort(descending=True, stable=True)[: max(1, round(config.top_fraction * n))]
         again = best[torch.arange(n, device=best.device) % len(best)]
         selected = tree_map(lambda leaf: leaf[again], {"x_1": x_1, "given": cond})
         return {**self.regression.draw(selected, rng.fold_in("matching"), network), "reward": reward}

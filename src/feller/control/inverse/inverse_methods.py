@@ -39,8 +39,8 @@ class DFlow(InverseSolver):
     """Of the search and the sample, placed in the space of the model."""
     minimizer: Minimizer = field(default_factory=LBFGS)
     prior: SourcePrior = field(default_factory=ChiPrior)
-    """What sources cost by themselves, and what is unknown, too. `GaussianPrior` comes nearer by the mean squared error, and
-    forgets the start where nothing is measured."""
+    """What sources cost by themselves, and what is unknown, too. `GaussianPrior` comes nearer by the mean squared
+    error, and forgets the start where nothing is measured."""
 
     def __post_init__(self) -> None:
         check_number("steps", self.steps, ge=1)

@@ -56,8 +56,8 @@ class LinearOperator(Operator):
         Conjugate gradients for least squares (CGLS; Paige and Saunders 1982, "LSQR", section 7), which square the
         condition number nowhere and take measurements outside of the range of A. An example is done when its gradient
         A^T r - ridge x, or its residual r = y - A x, is as small as rounding leaves it: eps^0.8 relative to |A| |r|, or
-        to |y|. It takes `MAX_CG_STEPS` steps at most: without a ridge, singular values below about 1 / `MAX_CG_STEPS` of the largest
-        may be left out by then, as regularisation leaves them out.
+        to |y|. It takes `MAX_CG_STEPS` steps at most: without a ridge, singular values below about 1 / `MAX_CG_STEPS`
+        of the largest may be left out by then, as regularisation leaves them out.
 
         Args:
             y: Measurements; those that tell nothing of an example do not count.

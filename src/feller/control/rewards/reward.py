@@ -53,7 +53,7 @@ def reward_gradient(reward: RewardFunction, x: State, cond: Cond) -> tuple[Float
     """Return the reward of states, and its gradient in them.
 
     Raises:
-        InputError: If it cannot be differentiated, if the gradient is no number somewhere, or as `evaluate_reward` says.
+        InputError: If it cannot be differentiated, if the gradient is no number somewhere, or as by `evaluate_reward`.
     """
     with torch.enable_grad():
         x = tree_map(lambda leaf: leaf.detach().requires_grad_(), x)

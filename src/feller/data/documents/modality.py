@@ -56,8 +56,8 @@ def balance_tasks(
     """Return numbers of documents, in order, of which those of small tasks come again and some of large ones never.
 
     Each task comes n / tasks / (its documents) times as often as before, which would make all alike, but no more than
-    `max_factor` times and no less than `min_factor`. How often a task comes is exact, up to rounding; which of its documents come
-    once more is drawn, and which come at all. Source: Yu et al. 2023, arXiv 2309.02591, section 4.
+    `max_factor` times and no less than `min_factor`. How often a task comes is exact, up to rounding; which of its
+    documents come once more is drawn, and which come at all. Source: Yu et al. 2023, arXiv 2309.02591, section 4.
 
     Args:
         tasks: Number of the task of each document.

@@ -85,7 +85,7 @@ class Tiles(ImageTokenizer):
 
 
 def tiles_of(pictures: UInt8[Tensor, "m c h w"], factor: int, max_tiles: int) -> Tiles:
-    """Return the commonest tiles of pictures of one shape, the very commonest first; of others the nearest of `max_tiles`.
+    """Return the commonest tiles of pictures of one shape, commonest first; of others the nearest of `max_tiles`.
 
     A side of a tile is `factor` pixels. InputError if there are no pictures, or tiles do not divide them.
     """
@@ -183,7 +183,7 @@ class Palette(ImageTokenizer):
 
 
 def palette_of(pictures: UInt8[Tensor, "m c h w"], max_colours: int) -> Palette:
-    """Return the colours of pictures of one shape, the commonest first; InputError if there are more than `max_colours`."""
+    """Return the colours of pictures of one shape, commonest first; InputError if there are more than `max_colours`."""
     found = tiles_of(pictures, 1, max_colours + 1)
     if found.codebook_size > max_colours:
         remedy = "draw them in fewer, or fit a tokeniser: --recipe image-tokenizer"

@@ -16,7 +16,10 @@ from feller.core.errors import UsageError
 
 @dataclass(frozen=True)
 class DocumentVocabulary:
-    """How many symbols there are of each kind; a network reads those below `num_inputs`, and answers those below `num_outputs`."""
+    """How many symbols there are of each kind.
+
+    A network reads those below `num_inputs`, and answers those below `num_outputs`.
+    """
 
     text: int
     """Symbols of text: 0 to text - 1."""

@@ -187,7 +187,7 @@ def text_of(names: Sequence[str], cells: pyarrow.Table, dialect: Dialect) -> str
     columns = [_quoted(column, cut) for column in cells.columns]
     if len(names) == 1:
         columns = [_ARROW.if_else(_ARROW.equal(columns[0], ""), '""', columns[0])]
-    lines = _ARROW.binary_join_element_wise(*columns, pyarrow.potential(dialect.separator, TEXT)).to_pylist()
+    lines = _ARROW.binary_join_element_wise(*columns, pyarrow.scalar(dialect.separator, TEXT)).to_pylist()
     head = dialect.separator.join(quote(name, cut) for name in names)
     return MARK * dialect.has_bom + "\n".join([head, *lines, ""])
 
@@ -201,7 +201,7 @@ def _quoted(column: pyarrow.ChunkedArray, separator: str) -> pyarrow.ChunkedArra
     if not _ARROW.any(odd).as_py():
         return column
     doubled = _ARROW.replace_substring(column, '"', '""')
-    mark, none = (pyarrow.potential(text, TEXT) for text in ('"', ""))
+    mark, none = (pyarrow.scalar(text, TEXT) for text in ('"', ""))
     return _ARROW.if_else(odd, _ARROW.binary_join_element_wise(mark, doubled, mark, none), column)
 
 

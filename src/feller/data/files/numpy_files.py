@@ -31,7 +31,7 @@ def load_arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
 
 
 def array_names(path: pathlib.Path) -> frozenset[str]:
-    """Return the names of the arrays of a file, which are not read; as `load_arrays`; InputError if the file is damaged."""
+    """Return the names of the arrays of a file, which are not read; as `load_arrays`; InputError if it is damaged."""
     with _one_line_errors(path):
         loaded = np.load(path, allow_pickle=False)
         if isinstance(loaded, np.ndarray):

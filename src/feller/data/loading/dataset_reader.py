@@ -325,7 +325,8 @@ def _table(raw: RawTable, request: _ReadRequest) -> Dataset:
     if request.longest is not None or request.space is not None:
         raise UsageError(
             f"{request.source} holds a table with words, which has neither size nor space",
-            remedy=f"Leave them out{f', or keep {places[0]} and {places[1]} alone' if request.space and places else ''}",
+            remedy="Leave them out"
+            + (f", or keep {places[0]} and {places[1]} alone" if request.space and places else ""),
         )
     data = table_dataset(raw, request.parsed_schema)
     return replace(data, notes=(*data.notes, _coordinates_note(places))) if places else data

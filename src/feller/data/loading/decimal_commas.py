@@ -19,8 +19,8 @@ COMMA = NumberFormat(MOST_DECIMALS, point=",")
 def parse_decimal_commas(raw: RawTable, where: str, choose: ColumnSelector) -> RawPoints | None:
     """Return cells as rows of numbers; None where a column that counts holds words for the most part.
 
-    Those that count are chosen as for `find_table`. InputError, which names `where`, if a cell is no finite number,
-    or nothing is there.
+    Those that count are chosen as for `load_table_rows`. InputError, which names `where`, if a cell is no finite
+    number, or nothing is there.
     """
     chosen = choose(raw.columns)
     cells = raw.values

@@ -252,7 +252,7 @@ def _find_in_folder(folder: pathlib.Path, options: ReadOptions) -> RawExamples:
         if (folder / MANIFEST).is_file() and _ending(filled) != ".parquet":
             raise InputError(
                 f"holds shards of samples as {_ending(filled)}, which are not read together",
-                remedy="Draw points and rows with `feller sample --shard` and an --out such as NAME.parquet, or"
+                remedy="Draw points and rows with `feller sample --shard-size` and an --out such as NAME.parquet, or"
                 f" name one file, such as {filled}",
                 file=folder,
             )

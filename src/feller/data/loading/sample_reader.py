@@ -99,7 +99,7 @@ def value_converter(theirs: Modality, ours: Modality) -> ValueConverter:
 def _of_elements(theirs: Any, ours: Any) -> ValueConverter:
     unknown = [symbol for symbol in theirs.elements if symbol not in ours.elements]
     if unknown:
-        raise UsageError(f"it has not seen {', '.join(unknown)}, which these {theirs.called} may have")
+        raise UsageError(f"it has not seen {', '.join(unknown)}, which these {theirs.display_name} may have")
     places = torch.tensor([ours.elements.index(symbol) for symbol in theirs.elements])
 
     def see(values: State) -> State:

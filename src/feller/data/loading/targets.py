@@ -28,7 +28,7 @@ def predicts_target(recipe: str) -> bool:
 
 
 def with_target(data: Dataset, names: tuple[str, ...], recipe: str) -> Dataset:
-    """Return data with a target, see `select_target`; of a table that is drawn it is what reports tell from other columns.
+    """Return data with a target, see `select_target`; of a drawn table it is what reports tell from other columns.
 
     Args:
         data: What is learned from.

@@ -78,7 +78,7 @@ class Points(NumericRows):
         """Draw points on axes that have room for others, too, and for some in grey behind them."""
         arrays = self.arrays(data.values, data.given)
         frame, grey = (None if one is None else self.arrays(one.values, {})["samples"] for one in (other, background))
-        drawn = {"beside": frame, "behind": grey}
+        drawn = {"same_scale_as": frame, "background": grey}
         return scatter(arrays["samples"], self.columns, arrays.get("labels"), self.classes, **drawn)
 
 

@@ -20,8 +20,8 @@ def scatter(
 ) -> Image.Image:
     """Draw points [n, d], coloured by their labels [n] if given, in panels, `across` in a row.
 
-    The axes have room for the points `same_scale_as`, so that two pictures compare, and for those `background`, grey below all
-    others.
+    The axes have room for the points `same_scale_as`, so that two pictures compare, and for those `background`, grey
+    below all others.
     """
     values = values[:MAX_POINTS]
     others = [some[:MAX_POINTS] for some in (same_scale_as, background) if some is not None]

@@ -58,7 +58,7 @@ def _extremes(values: Any) -> Any:
     if not is_ordered(kind):
         return values.unique()
     ends = compute.call_function("min_max", [values])
-    gaps = [pyarrow.potential(None, kind)] * bool(values.is_null(nan_is_null=True).to_numpy().any())
+    gaps = [pyarrow.scalar(None, kind)] * bool(values.is_null(nan_is_null=True).to_numpy().any())
     return pyarrow.array([*ends.values(), *gaps] if ends["min"].is_valid else gaps, type=kind)
 
 

@@ -107,7 +107,8 @@ def resampling_notes(decoded: Sequence[DecodedAudio], names: Sequence[str], rate
         verb = "clips" if len(clipped) == 1 else "clip"
         more = ", ..." if len(clipped) > 5 else ""
         notes.append(
-            f"{len(clipped):,} of {len(decoded):,} files {verb} (too loud when recorded): {', '.join(clipped[:5])}{more}"
+            f"{len(clipped):,} of {len(decoded):,} files {verb} (too loud when recorded):"
+            f" {', '.join(clipped[:5])}{more}"
         )
     return tuple(notes)
 

@@ -69,7 +69,7 @@ def speech_dataset(raw: RawSpeech) -> Dataset:
     """
     if not raw.alignments:
         raise InputError("nothing is known of what these sounds say", remedy="Write a text beside each of them")
-    mel = MelConfig(*raw.settings) if raw.settings else MelConfig.default_for(raw.values[0].rate)
+    mel = MelConfig(*raw.settings) if raw.settings else MelConfig.default_for(raw.values[0].sample_rate)
     mels = log_mels(raw, mel)
     frames, chains = max(map(len, mels)), can_chain(raw)
     if chains:

@@ -97,7 +97,8 @@ def phones_of(
     Args:
         text: In a language that puts blanks between words.
         language: As eSpeak names it: en-us, de, fr-fr, es, pl, pt, ...
-        inventory: Phones of more than a letter; or all phones that some data have, so that theirs come out where possible.
+        inventory: Phones of more than a letter; or all phones that some data have, so that theirs come out where
+            possible.
 
     Raises:
         InputError: If the text has no words, or one of them has no phones.

@@ -60,7 +60,7 @@ def spectrograms(sounds: Sequence[SpectrogramPanel], top: int, columns: int | No
         marks = np.where(each.recorded[:MAX_DRAWN_FRAMES][: len(mel)], mel.shape[1] * 0.985, np.nan)
         axis.plot((np.arange(len(marks)) + 0.5) / FRAMES, marks, color="#39d353", linewidth=2.5)
         _write_phones(axis, each.phones, width / (longest / FRAMES))
-        axis.tick_params(axis="x", labelsize=7, top=True, labeltop=True, mid=False, labelbottom=False)
+        axis.tick_params(axis="x", labelsize=7, top=True, labeltop=True, bottom=False, labelbottom=False)
         axis.xaxis.set_major_formatter(lambda time, _: f"{time:g} s")
     return figure_to_image(figure, None, ())
 

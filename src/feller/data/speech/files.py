@@ -322,6 +322,6 @@ class _SpeechLoader:
             yield f"{len(self.dropped):,} of {len(self.utterances):,} sounds left out: {'; '.join(self._grouped())}"
         if self.missing:
             yield (
-                f"{len(self.missing):,} words are missing in the dictionary: {abbreviated([*self.missing], LISTED)}; write"
-                f" each with its phones on a line of {LEXICON}"
+                f"{len(self.missing):,} words are missing in the dictionary: {abbreviated([*self.missing], LISTED)};"
+                f" write each with its phones on a line of {LEXICON}"
             )

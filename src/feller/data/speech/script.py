@@ -199,7 +199,7 @@ def editing_script(clip: AlignedRecording, text: str, words: Sequence[Sequence[s
 def _matches(old: list[str], new: list[str]) -> dict[int, int]:
     """Return the place in the old of each word of the new that is kept; they follow each other in both."""
     found = SequenceMatcher(None, old, new, autojunk=False).get_matching_blocks()
-    return {block.batch_size + k: block.a + k for block in found for k in range(block.size)}
+    return {block.b + k: block.a + k for block in found for k in range(block.size)}
 
 
 def _silences(clip: AlignedRecording) -> list[tuple[int, int]]:

@@ -160,6 +160,6 @@ def _cut(frames: int, max_frames: int) -> list[int]:
 
 def waveform_dataset(raw: RawWaveforms, seconds: int | None = None) -> Dataset:
     """Make a data set of sounds, in pieces of at most so many seconds; InputError if all are too short."""
-    mel = MelConfig.default_for(raw.values[0].rate)
+    mel = MelConfig.default_for(raw.values[0].sample_rate)
     frames = max(sound.frames for sound in raw.values)
     return Waveforms(mel, min((seconds or PIECE) * FRAMES, max(frames, 1))).cut_sounds(raw)

@@ -78,7 +78,7 @@ def _series(column: Column, cells: pyarrow.Array) -> Any:
         if not zone:
             return parsed.astype(kind)  # pyrefly: ignore
         return parsed.dt.tz_localize("UTC").dt.tz_convert(zone).astype(kind)  # pyrefly: ignore
-    plain = _ARROW.if_else(pyarrow.array(gone), pyarrow.potential(None, TEXT), cells)
+    plain = _ARROW.if_else(pyarrow.array(gone), pyarrow.scalar(None, TEXT), cells)
     if kind.lower().startswith(("int", "uint", "float")):  # numbers that are words to us
         return pd.to_numeric(pd.Series(plain.to_pandas(), dtype=object)).astype(kind)  # pyrefly: ignore
     return pd.Series(plain.to_numpy(zero_copy_only=False), dtype=column.dtype and kind)  # pyrefly: ignore
@@ -155,7 +155,7 @@ def _type_of(column: pd.Series) -> str:
     """
     kind = str(column.dtype)
     if isinstance(column.dtype, pd.CategoricalDtype):
-        own, ordered = column.cat.categories.tolist(), bool(column.cat.is_ordered)
+        own, ordered = column.cat.categories.tolist(), bool(column.cat.ordered)
         words = [own[code] for code in np.unique(column.cat.codes) if code >= 0]
         plain = not ordered and own == words and all(isinstance(one, str) for one in own) and own == sorted(own)
         if plain or len(own) > MOST_LISTED or not all(type(one) in PLAIN for one in own):
@@ -180,7 +180,7 @@ def _category(column: Column, cells: pyarrow.Array, gone: np.ndarray, listed: di
     """Return a categorical column: categories as listed, or words as the schema has them; others stand at the end."""
     if not listed and isinstance(column, Numerical):
         return pd.Categorical(_numbers(column, cells, gone, "float64" if column.form.decimals else "int64"))
-    plain = _ARROW.if_else(pyarrow.array(gone), pyarrow.potential(None, TEXT), cells)
+    plain = _ARROW.if_else(pyarrow.array(gone), pyarrow.scalar(None, TEXT), cells)
     if listed:
         own = listed["categories"]
     else:

@@ -225,7 +225,7 @@ def write_times(times: np.ndarray, form: str) -> pyarrow.Array:
     parts: list[Any] = []
     for piece in re.split("(%-?[a-zA-Z%])", form):
         if not piece.startswith("%") or piece == "%%":
-            parts.append(pyarrow.potential(piece.replace("%%", "%"), TEXT))
+            parts.append(pyarrow.scalar(piece.replace("%%", "%"), TEXT))
             continue
         by = _BY.get(piece[-1], "us")
         steps = times.astype(f"M8[{by}]").astype(np.int64)
@@ -233,7 +233,7 @@ def write_times(times: np.ndarray, form: str) -> pyarrow.Array:
         _, first, places = np.unique(keys, return_index=True, return_inverse=True)
         written = [write_time(when, piece) for when in times[first].tolist()]
         parts.append(text_array(written).take(pyarrow.array(places)))
-    return _ARROW.binary_join_element_wise(*parts, pyarrow.potential("", TEXT))
+    return _ARROW.binary_join_element_wise(*parts, pyarrow.scalar("", TEXT))
 
 
 _BY = {"Y": "Y", "y": "Y", "m": "M", "b": "M", "B": "M", "d": "D", "a": "D", "A": "D", "H": "h", "I": "h", "p": "h"}
@@ -268,7 +268,7 @@ def equalize_precision(column: FactorizedColumn) -> FactorizedColumn:
     words = column.uniques
     for i, part in enumerate(PARTS[:finest]):
         shorter = _ARROW.or_(kinds[0], kinds[1]) if i else kinds[0]
-        longer = _ARROW.binary_join_element_wise(words, pyarrow.potential(part, TEXT), pyarrow.potential("", TEXT))
+        longer = _ARROW.binary_join_element_wise(words, pyarrow.scalar(part, TEXT), pyarrow.scalar("", TEXT))
         words = _ARROW.if_else(shorter, longer, words)
     again = words.dictionary_encode()
     return FactorizedColumn(again.dictionary, np.asarray(again.indices)[column.codes])

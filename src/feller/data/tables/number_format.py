@@ -110,7 +110,7 @@ class NumberFormat:
         there = pyarrow.array(plain)
         whole, frac = whole.filter(there), frac.filter(there)
         kept = _ARROW.ascii_rpad(_ARROW.utf8_slice_codeunits(frac, 0, self.decimals), self.decimals, "0")
-        written = _ARROW.binary_join_element_wise(whole, kept, pyarrow.potential("", cells.type))
+        written = _ARROW.binary_join_element_wise(whole, kept, pyarrow.scalar("", cells.type))
         numbers = np.asarray(written.cast(pyarrow.int64()))
         left = np.asarray(_ARROW.match_substring_regex(_ARROW.utf8_slice_codeunits(frac, self.decimals), "[1-9]"))
         signs = (part[name].filter(there) for name in ("sign", "inner"))
@@ -174,7 +174,7 @@ class NumberFormat:
             return text_array([self.write(number) for number in different.tolist()]).take(pyarrow.array(places))
 
         def text(sign: str) -> pyarrow.Scalar:
-            return pyarrow.potential(sign, TEXT)
+            return pyarrow.scalar(sign, TEXT)
 
         whole, part = np.divmod(np.abs(units), 10**self.decimals)
         digits = _ARROW.ascii_lpad(pyarrow.array(whole).cast(TEXT), self.width, "0")

@@ -108,8 +108,8 @@ def find_intervals(counts: Sequence[float], sigma: float, edge_deviations: float
     Args:
         counts: Along a line, each with noise of deviation sigma.
         sigma: Of the noise.
-        edge_deviations: Deviations of the noise that each further count must hold, on average, for an island to reach so far:
-            the fewer, the less lies beyond, and the further it reaches in vain.
+        edge_deviations: Deviations of the noise that each further count must hold, on average, for an island to reach
+            so far: the fewer, the less lies beyond, and the further it reaches in vain.
         total: What all counts together should be about; where much is missing, weaker sums are believed.
     """
     values = np.asarray(counts, dtype=np.float64)

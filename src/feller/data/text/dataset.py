@@ -180,7 +180,7 @@ def _documents(raw: RawTexts, vocabulary: Vocabulary, size: int | None, like: Te
         middle = lengths[len(lengths) // 2]
         notes = (
             *notes,
-            f"{len(rows):,} texts of up to {lengths[-1]} {vocabulary.unit}, the middle one {middle}, {vocabulary.vocab_size}"
-            f" different; all take the room of {modality.length}, which --longest makes less",
+            f"{len(rows):,} texts of up to {lengths[-1]} {vocabulary.unit}, the middle one {middle},"
+            f" {vocabulary.vocab_size} different; all take the room of {modality.length}, which --longest makes less",
         )
     return Dataset(modality.pad(rows), relabel(raw, modality.classes), modality, notes)

@@ -1,4 +1,4 @@
-"""Vocabularies: text to whole numbers from 0 to `count` - 1, and back."""
+"""Vocabularies: text to whole numbers from 0 to `vocab_size` - 1, and back."""
 
 import abc
 import unicodedata

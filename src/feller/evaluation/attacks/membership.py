@@ -94,7 +94,8 @@ def lira_scores(
 ) -> Float64[Tensor, " n"]:
     """Return log p(loss | learned from) / p(loss | not) by normal laws, high where an example seems a member (LiRA).
 
-    From `MIN_SHADOWS_PER_CLASS` models of each kind every example has its own laws; of fewer, all share the shift and the deviation.
+    From `MIN_SHADOWS_PER_CLASS` models of each kind every example has its own laws; of fewer, all share the shift and
+    the deviation.
 
     Args:
         shadows: Losses of each example under models that were trained alike.

@@ -66,7 +66,7 @@ def plot_rounds(rounds: Sequence[RoundSummary]) -> Image.Image:
         axes.spines[["top", "right"]].set_visible(False)
         axes.ticklabel_format(axis="y", useOffset=False)
         if len(rounds) == 1 and axes.get_ylim()[0] > 0:
-            axes.set_ylim(mid=0)
+            axes.set_ylim(bottom=0)
     if measured:
         for backward, colour, called in ((False, AHEAD, "ahead"), (True, BACK, "back")):
             floors = [one.floor for one in rounds if one.backward == backward and one.floor is not None]

@@ -42,8 +42,8 @@ def plot_error_bounds(
 ) -> Image.Image:
     """Draw how many rows have which least mean squared error, beside the bound for all rows, on a log scale.
 
-    That is the `renyi_bound` from Rényi privacy, left out where it is zero; the `blind_error`, the error of answering the mean, is
-    drawn as what a blind guess reaches.
+    That is the `renyi_bound` from Rényi privacy, left out where it is zero; the `blind_error`, the error of answering
+    the mean, is drawn as what a blind guess reaches.
     """
     there = rows[np.isfinite(rows) & (rows > 0)]
     figure = new_figure(WIDE, HIGH)

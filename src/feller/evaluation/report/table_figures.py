@@ -97,7 +97,7 @@ def _outline(axes: Any, made: np.ndarray, true: np.ndarray, words: Sequence[str]
         axes.get_xticklabels()[0].set_ha("left")
         axes.get_xticklabels()[-1].set_ha("right")
     axes.set_xlim(edges[0], edges[-1])
-    axes.set_ylim(mid=0)
+    axes.set_ylim(bottom=0)
     _in_percent(axes.yaxis)
 
 

@@ -42,7 +42,8 @@ def durations_quality(
     those of the draws themselves, since a mean varies less than any of them. All measure what was hidden alone.
 
     Args:
-        predicted: Draws of the durations: 20 of a model that draws (`NUM_SAMPLES`), one of a model that answers at once.
+        predicted: Draws of the durations: 20 of a model that draws (`NUM_SAMPLES`), one of a model that answers at
+            once.
         durations: What is true.
         trained: Training data, of which all durations count.
     """

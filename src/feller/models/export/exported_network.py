@@ -28,7 +28,8 @@ TRACE_BATCH_SIZE = 2
 class ExportedNetwork(nn.Module):
     """What a model's network answers, as sampling uses it: the velocity of each leaf that flows, else the prediction.
 
-    Called with tensors in the order of `input_names`: leaves of the state, times, conditions and, where asked, guidance.
+    Called with tensors in the order of `input_names`: leaves of the state, times, conditions and, where asked,
+    guidance.
     """
 
     def __init__(self, model: Model, guidance: float | None = 1.0) -> None:
@@ -207,6 +208,4 @@ def scaling(modality: Modality) -> dict[str, Any]:
             "levels": images.levels,
             "axes": "channel, row, column",
         }
-    return {
-        "value": f"see `modality`; feller.load_model(run).description.modality.decode does it ({modality.display_name})"
-    }
+    return {"value": f"see `modality`; feller.load_model(run).spec.modality.decode does it ({modality.display_name})"}

@@ -219,7 +219,7 @@ def check_conditions(model: Model) -> None:
             )
     absent = {name: torch.full_like(given[name], len(about.frequencies[name])) for name in model.droppable()}
     if absent and _fails(model, x, t, {**given, **first, **absent}):
-        own = getattr(about.architecture, "nulls", {})
+        own = getattr(about.architecture, "null_values", {})
         raise UsageError(
             argument="null",
             expected="numbers that the network knows",
@@ -344,7 +344,7 @@ def describe_network(
     if isinstance(space, Tokens):
         source = getattr(path, "source", None)
         space = space if source is None else replace(space, source=source)
-        if family.name == AutoregressiveModel.name and not hasattr(network, "begin"):
+        if family.name == AutoregressiveModel.name and not hasattr(network, "init_cache"):
             external = replace(external, bos_token_id=_first_token(network), vocab_size=space.vocab_size)
     return ModelSpec(
         modality,
@@ -363,7 +363,7 @@ def _first_token(network: object) -> int:
     if not isinstance(start, int):
         raise UsageError(
             expected="a language model whose `config.bos_token_id` is the token before the first, or one with"
-            " `begin` and `next`, as `feller.sampling.autoregressive.token_decoding` wants them; got"
+            " `init_cache` and `decode_step`, as `feller.sampling.autoregressive.token_decoding` wants them; got"
             f" {type(network).__name__}"
         )
     return start

@@ -72,7 +72,9 @@ class ReversalRates(ELBO):
     def token_divergence(self, path: TokenPath, logits: Tensor, x_1: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
         """Sum the rates over the posterior in closed form, without an array of all pairs of symbols."""
         if not isinstance(path, Mixture):
-            raise UsageError("time reversal is known for mixtures", found=type(path).__name__, remedy="Use OwnRates()")
+            raise UsageError(
+                "time reversal is known for mixtures", found=type(path).__name__, remedy="Use SamplingRates()"
+            )
         count = logits.shape[-1]
         truth = path.reversal_rates(x_1, x_t, t, count)
         posterior = path.posterior_logits(logits, x_t, t).softmax(-1)

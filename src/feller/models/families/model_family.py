@@ -191,7 +191,7 @@ class ModelFamily(abc.ABC):
         Args:
             network: In eval mode.
             request: Samples of one batch, on the network's device; `check_request` has seen it.
-            rng: Source of all randomness; its `first` is the number of the first sample.
+            rng: Source of all randomness; its `first_example` is the number of the first sample.
 
         Raises:
             UsageError: If the family draws none, or values that are known are none of the data.

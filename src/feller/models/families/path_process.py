@@ -99,7 +99,7 @@ class PathProcess(ModelFamily):
             if request.clamped:
                 x, process = {**x, **request.clamped}, freeze_leaves(process, request.clamped.keys())
         else:
-            count = getattr(space, "count", torch.inf)
+            count = getattr(space, "vocab_size", torch.inf)
             wrong = observed.mask & ((observed.values < 0) | (observed.values >= count))
             if wrong.any():
                 raise UsageError(

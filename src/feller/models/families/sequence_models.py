@@ -111,7 +111,7 @@ class TableModel(_NextTokenModel):
     @classmethod
     def from_objective(cls, objective: Any) -> "ModelFamily":
         """Return whether any row was shuffled."""
-        return cls(objective.shuffled > 0)
+        return cls(objective.shuffle_prob > 0)
 
     @property
     def has_exact_infilling(self) -> bool:  # pyrefly: ignore[bad-override] - the training decides
@@ -184,11 +184,11 @@ class DocumentModel(_SequentialModel):
 
     def _sample_states(self, network: Any, request: SampleRequest, rng: Rng) -> State:
         """Draw documents of which nothing is said."""
-        symbols, n = network.symbols, request.n
-        start = torch.tensor([symbols.eos])
+        vocabulary, n = network.vocabulary, request.n
+        start = torch.tensor([vocabulary.eos])
         specs = (SamplingSpec(token_sampler=request.sampling.token_sampler),)
         samples = generate(network, [[start] * n], ContinuationGoal(network.context - 1), rng, specs=specs)
-        x = torch.full((n, network.context), symbols.pad)
+        x = torch.full((n, network.context), vocabulary.pad)
         for row, tokens in zip(x, samples, strict=True):
             row[: len(tokens) + 1] = torch.cat([start, tokens.cpu()])
         return x

@@ -58,7 +58,8 @@ def check_states(space: Space, modality: Modality) -> None:
     ours, theirs = state_shapes(space), state_shapes(modality.space())
     if ours != theirs:
         raise UsageError(
-            f"the recipe's space has states of {ours}, and these data, {modality.display_name}, make states of {theirs}",
+            f"the recipe's space has states of {ours}, and these data, {modality.display_name}, make states of"
+            f" {theirs}",
             remedy="Give the recipe the modality's own space, or the `modality` that its space is for",
         )
 

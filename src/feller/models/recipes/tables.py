@@ -40,7 +40,7 @@ RAKING_OVERSAMPLE = 3
 def table(data: Dataset, size: str) -> Recipe:
     """Every column from those before it, by a small causal transformer that knows the schema.
 
-    Learning one order alone is far quicker; with `objective.shuffled` 1 all are learned, and anything can be given.
+    Learning one order alone is far quicker; with `objective.shuffle_prob` 1 all are learned, and anything can be given.
     """
     modality = require_modality(data.modality, Table, "table", "a table")
     width, depth, heads, steps = SIZES[size]

@@ -152,8 +152,8 @@ class FrameInfiller(NetworkConfig):
     A frame is a slice of a spectrogram and its label a phone, or a frame is a phone and the state how long it lasts.
     `given["phone"]` [b, n] holds labels; `given["context"]` [b, n, bands] what is kept, zero elsewhere, and
     `given["known"]` [b, n] marks what that is (absent: nothing); `given["valid"]` [b, n] marks what is no padding.
-    `nulls` names all that guidance leaves out together. Other than in the paper, the network sees `known`: a context
-    that is truly zero is no gap. Source: Le et al. 2023, "Voicebox: Text-guided multilingual universal speech
+    `null_values` names all that guidance leaves out together. Other than in the paper, the network sees `known`: a
+    context that is truly zero is no gap. Source: Le et al. 2023, "Voicebox: Text-guided multilingual universal speech
     generation at scale", arXiv 2306.15687.
     """
 
@@ -168,7 +168,8 @@ class FrameInfiller(NetworkConfig):
     position_encoding: PositionEncoding = field(default_factory=ALiBi)
     """How attention knows how far frames are apart."""
     group_size: int = 1
-    """Labels behind the first come in groups of so many that are alike, as a phone in places of a word; see `GroupedEmbedding`."""
+    """Labels behind the first come in groups of so many that are alike, as a phone in places of a word; see
+    `GroupedEmbedding`."""
     conv_channels: int = 0
     """Channels of convolutions beside the transformer, which look at the state as at a picture; see `ConvResidual`."""
 
@@ -206,10 +207,12 @@ class FrameInfiller(NetworkConfig):
     def build(self, shape: State, conditions: dict[str, int], rng: Rng) -> "FrameInfillerNetwork":
         """Make a network with new weights, for frames (n, bands) with one condition, `phone`."""
         if not isinstance(shape, tuple) or len(shape) != 2:
-            raise UsageError("Infiller expects frames of shape (n, bands)", found=shape, remedy="Use UNet for images")
+            raise UsageError(
+                "FrameInfiller expects frames of shape (n, bands)", found=shape, remedy="Use UNet for images"
+            )
         if conditions.keys() != {"phone"}:
             got = ", ".join(sorted(conditions)) or "none"
-            raise UsageError(f"Infiller expects one condition, phone, the number of labels of frames; found {got}")
+            raise UsageError(f"FrameInfiller expects one condition, phone, the number of labels of frames; found {got}")
         with seeded_init(rng):
             return FrameInfillerNetwork(self, shape[1], conditions["phone"])
 

@@ -60,7 +60,7 @@ class TokenCodec(LeafCodec):
     """The state may hold one more symbol, the mask."""
 
     def __post_init__(self) -> None:
-        check_number("count", self.vocab_size, ge=1)
+        check_number("vocab_size", self.vocab_size, ge=1)
 
     def feature_dim(self, shape: tuple[int, ...]) -> int:
         """Return one for each symbol."""

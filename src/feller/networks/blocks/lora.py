@@ -38,7 +38,7 @@ class LoRA(nn.Module):
             name: names[id(weight)] for name, weight in network.named_parameters(remove_duplicate=False)
         }
         """Name of each weight -> the name that its change has: tied weights have one."""
-        self.null_values: dict[str, int | float] = getattr(network, "nulls", {})
+        self.null_values: dict[str, int | float] = getattr(network, "null_values", {})
         self.lora_A, self.lora_B = nn.ParameterDict(), nn.ParameterDict()
         with seeded_init(rng):
             for name, weight in network.named_parameters():
@@ -78,7 +78,7 @@ class LoRA(nn.Module):
                 plain = name.removeprefix(_NETWORK_PREFIX)
                 key = _key(self.canonical_names.get(plain, plain))
                 if key in self.lora_A:
-                    value = _add_low_rank(value, state[f"second.{key}"], state[f"first.{key}"])
+                    value = _add_low_rank(value, state[f"lora_B.{key}"], state[f"lora_A.{key}"])
                 merged[plain] = value
         return merged
 

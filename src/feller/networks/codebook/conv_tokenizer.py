@@ -49,7 +49,7 @@ class ConvTokenizer(NetworkConfig):
         A new network reads every code as zero.
         """
         if not isinstance(shape, tuple) or len(shape) != 3:
-            raise UsageError("Tokenizer expects images of shape (channels, height, width)", found=shape)
+            raise UsageError("ConvTokenizer expects images of shape (channels, height, width)", found=shape)
         channels, height, width = shape
         if height % self.factor or width % self.factor:
             raise UsageError(

@@ -44,7 +44,7 @@ class VectorQuantizerEMA(Quantizer):
         if min(self.num_codes, self.dim) < 1:
             raise UsageError("one code and one number of a vector or more", self)
         if not (0 <= self.decay < 1 and 0 <= self.dead_code_fraction < 1 and self.commitment_weight >= 0):
-            raise UsageError("decay and least from 0 to below 1, and a commitment of 0 or more", self)
+            raise UsageError("decay and dead_code_fraction from 0 to below 1, and a commitment of 0 or more", self)
 
     @property
     def codebook_size(self) -> int:

@@ -64,9 +64,7 @@ class EGNN(NetworkConfig):
             or shapes[self.position_leaf][1:] != (3,)
             or len({part[:1] for part in shapes.values()}) > 1
         ):
-            raise UsageError(
-                f"Equivariant expects {self.position_leaf} of shape (n, 3) and rows of {expected}", found=shape
-            )
+            raise UsageError(f"EGNN expects {self.position_leaf} of shape (n, 3) and rows of {expected}", found=shape)
         with seeded_init(rng):
             return EGNNNetwork(self, shapes, conditions)
 
@@ -122,7 +120,7 @@ class EGNNNetwork(nn.Module):
         yield self.head
         yield self.skip
         for block in self.blocks[-1:]:
-            yield block.get_submodule("move")
+            yield block.get_submodule("coord_head")
 
     def _encode(self, x_t: State, t: State, cond: Cond) -> "_EncodedPoints":
         config, t = self.config, broadcast_time(t, x_t)

@@ -39,8 +39,9 @@ from feller.networks.prediction_head import pool_sites
 class SetTransformer(NetworkConfig):
     """Attention among sites, for a state that is a dict of leaves, each of a kind and with a time of its own.
 
-    Most leaves have one row per site, [b, n, ...]; those of `global_leaves` have one per example, [b, ...]. What is not valid
-    changes nothing: neither padding, nor a leaf that a site lacks. With `max_distance` the sites are in order, along a chain.
+    Most leaves have one row per site, [b, n, ...]; those of `global_leaves` have one per example, [b, ...]. What is not
+    valid changes nothing: neither padding, nor a leaf that a site lacks. With `max_distance` the sites are in order,
+    along a chain.
     """
 
     leaves: dict[str, LeafCodec]
@@ -73,8 +74,8 @@ class SetTransformer(NetworkConfig):
             or self.pair_leaf in self.global_leaves
         ):
             raise UsageError(
-                expected=f"`global_leaves` and `pair_leaf` to name some of the leaves {', '.join(self.leaves)}, and one left"
-                f" that has sites; found whole={self.global_leaves} and apart={self.pair_leaf}"
+                expected=f"`global_leaves` and `pair_leaf` to name some of the leaves {', '.join(self.leaves)}, and one"
+                f" left that has sites; found global_leaves={self.global_leaves} and pair_leaf={self.pair_leaf}"
             )
 
     def build(self, shape: State, conditions: dict[str, int], rng: Rng) -> "SetTransformerNetwork":
@@ -82,7 +83,9 @@ class SetTransformer(NetworkConfig):
         shapes = shape if isinstance(shape, dict) else {}
         sites = {shapes[name][:1] for name in shapes.keys() - {*self.global_leaves}}
         if shapes.keys() != self.leaves.keys() or len(sites) != 1 or () in sites:
-            raise UsageError(f"Sites expects leaves {', '.join(self.leaves)} with one number of sites", found=shape)
+            raise UsageError(
+                f"SetTransformer expects leaves {', '.join(self.leaves)} with one number of sites", found=shape
+            )
         with seeded_init(rng):
             return SetTransformerNetwork(self, shapes, conditions)
 

@@ -55,7 +55,7 @@ class ConvClassifier(NetworkConfig):
         """Make a network with new weights, for images (channels, height, width)."""
         if not isinstance(shape, tuple) or len(shape) != 3 or conditions:
             raise UsageError(
-                "Convolutional expects images (channels, height, width) alone", found=f"{shape}, {conditions}"
+                "ConvClassifier expects images (channels, height, width) alone", found=f"{shape}, {conditions}"
             )
         channels, height, width = shape
         return ConvClassifierNetwork(ImageClassifier((channels, height, width), self.num_classes, rng))

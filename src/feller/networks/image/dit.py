@@ -43,9 +43,7 @@ class DiT(NetworkConfig):
     def build(self, shape: tuple[int, ...], conditions: dict[str, int], rng: Rng) -> "DiTNetwork":
         """Make a network with new weights, for images (channels, height, width)."""
         if len(shape) != 3:
-            raise UsageError(
-                "Transformer expects images of shape (channels, height, width)", found=shape, remedy="Use MLP"
-            )
+            raise UsageError("DiT expects images of shape (channels, height, width)", found=shape, remedy="Use MLP")
         with seeded_init(rng):
             return DiTNetwork(self, shape[0], conditions)
 

@@ -38,7 +38,7 @@ class ImageLabelNet(NetworkConfig):
         """Make a network with new weights, for a picture (channels, height, width) and a label ()."""
         shapes = shape if isinstance(shape, dict) else {}
         if shapes.keys() != {self.image, self.label} or len(shapes[self.image]) != 3 or shapes[self.label] != ():
-            raise UsageError(f"Captioned expects {self.image} (c, h, w) and {self.label} ()", found=shape)
+            raise UsageError(f"ImageLabelNet expects {self.image} (c, h, w) and {self.label} ()", found=shape)
         if self.label in conditions:
             raise UsageError(f"{self.label} is a leaf of the state, so no condition can be called so")
         image_network = self.image_network.build(

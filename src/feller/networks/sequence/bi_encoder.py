@@ -97,7 +97,8 @@ def extract_images(
 ) -> tuple[Int64[Tensor, "m picture"], Int64[Tensor, " m"]]:
     """Return the pictures of documents as codes from 0, and the row of each.
 
-    A code that a `<mask>` stands for has the number `vocabulary.codes`; what has not as many codes as a picture is none.
+    A code that a `<mask>` stands for has the number `vocabulary.codes`; what has not as many codes as a picture is
+    none.
     """
     code, gap, cut = vocabulary.is_code(rows), rows == vocabulary.mask, rows == vocabulary.break_token
     segment = cut.cumsum(1)

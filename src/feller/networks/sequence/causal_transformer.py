@@ -104,7 +104,7 @@ class CausalTransformerNetwork(nn.Module):
         return self.head(h, vector)
 
     def init_cache(self, batch_size: int, max_length: int) -> ConvKVCache:
-        """Return an empty cache for b texts, of which no more than `max_length` places will be read, the start with them."""
+        """Return an empty cache for b texts; no more than `max_length` places will be read, the start with them."""
         like, depth = self.embed.weight, len(self.blocks)
         keys, values = like.new_empty(2, depth, batch_size, self.heads, max_length, self.head_dim).unbind()
         return ConvKVCache(keys, values, like.new_zeros(depth, batch_size, CONV_CONTEXT, like.shape[1]))
@@ -113,7 +113,7 @@ class CausalTransformerNetwork(nn.Module):
     def decode_step(
         self, tokens: Int[Tensor, "b m"], cache: ConvKVCache, cond: Cond
     ) -> tuple[Float[Tensor, "b symbols"], ConvKVCache]:
-        """Read on, first of all `bos_token_id`, and return the logits of the token that follows, with the cache to go on."""
+        """Read on, first of all `bos_token_id`, and return the logits of the next token, with the cache to go on."""
         vector, near = self._condition_vector(len(tokens), cond), []
         h = self.embed(tokens)
         cos_sin = rotary_cos_sin(cache.length, tokens.shape[1], self.head_dim, h)

@@ -72,9 +72,7 @@ class GPT(NetworkConfig):
         """Make a network with new weights, for rows (n,), which sees no conditions."""
         check_text(self, shape)
         if conditions:
-            raise UsageError(
-                "PlainDecoder sees no conditions", found=", ".join(conditions), remedy="Write them into the rows"
-            )
+            raise UsageError("GPT sees no conditions", found=", ".join(conditions), remedy="Write them into the rows")
         with seeded_init(rng):
             return GPTNetwork(self)
 

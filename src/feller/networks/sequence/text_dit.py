@@ -66,7 +66,7 @@ def check_text(config: NetworkConfig, shape: object) -> None:
     if not isinstance(shape, tuple) or len(shape) != 1:
         name = type(config).__name__
         raise UsageError(
-            f"{name} expects texts of shape (n,)", found=shape, remedy="Use Embedded for other arrays of tokens"
+            f"{name} expects texts of shape (n,)", found=shape, remedy="Use TokenAdapter for other arrays of tokens"
         )
 
 

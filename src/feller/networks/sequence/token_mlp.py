@@ -37,7 +37,7 @@ class TokenAdapter(NetworkConfig):
     def build(self, shape: State, conditions: dict[str, int], rng: Rng) -> "TokenAdapterNetwork":
         """Make a network with new weights."""
         if not isinstance(shape, tuple):
-            raise UsageError("Embedded expects one array of tokens", found=shape)
+            raise UsageError("TokenAdapter expects one array of tokens", found=shape)
         picture = len(shape) == 3
         inside = (self.embed_dim * shape[0], *shape[1:]) if picture else (self.embed_dim, *shape)
         inner = self.inner.build(inside, conditions, rng.fold_in("inner"))
@@ -53,7 +53,7 @@ class TokenAdapterNetwork(nn.Module):
         self.inner_shape = inner_shape
         self.embed = nn.Embedding(config.vocab_size + config.has_mask, config.embed_dim)
         self.inner = inner
-        self.null_values = inner.nulls
+        self.null_values = inner.null_values
         self.skip_head = zero_init(nn.Linear(config.embed_dim, config.vocab_size))
         self.head = nn.Linear(config.embed_dim, config.vocab_size, bias=False)
 

@@ -59,9 +59,10 @@ class LogOddsCorrector(Corrector):
 
     def expected_renoisings(self, path: TokenDistribution, x_1: Ids, t: Reals, s: float) -> Reals:
         """Return eta (logit kappa_s - logit kappa_t)."""
-        scales = getattr(path, "scales", None)
+        scales = getattr(path, "alpha_sigma", None)
         if scales is None:
-            raise UsageError("Odds needs a mixture path", found=type(path).__name__, remedy="Use Resample")
+            name = type(path).__name__
+            raise UsageError("LogOddsCorrector needs a mixture path", found=name, remedy="Use RenoiseCorrector")
         now, later = scales(t, x_1), scales(torch.full_like(t, s), x_1)
         rise = torch.as_tensor(later.alpha * now.sigma).log() - torch.as_tensor(later.sigma * now.alpha).log()
         return self.eta * rise if self.eta else torch.zeros_like(rise)

@@ -78,7 +78,7 @@ class ConstantSpeedBeta(BetaSchedule):
     """How often each symbol is the data; None for equally often."""
 
     def __post_init__(self) -> None:
-        check_number("largest", self.max_beta, gt=0, lt=float("inf"))
+        check_number("max_beta", self.max_beta, gt=0, lt=float("inf"))
 
     def build(self, distance: TokenDistance) -> BetaFunction:
         """Tabulate the arc length over log beta, and invert it by a cubic through nodes with their true slopes."""
@@ -142,7 +142,7 @@ class MetricPath(TokenPath):
 
     def __post_init__(self) -> None:
         if isinstance(self.corrector, LogOddsCorrector):
-            raise UsageError("Odds needs a mixture path, this one is metric", remedy="Use Resample")
+            raise UsageError("LogOddsCorrector needs a mixture path, this one is metric", remedy="Use RenoiseCorrector")
 
     @functools.cached_property
     def beta(self) -> BetaFunction:

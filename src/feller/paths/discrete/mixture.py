@@ -91,8 +91,8 @@ class Mixture(TokenPath):
         is_default = self._jumps_to_data and self.corrector is None and isinstance(self.parameterization, Posterior)
         if self.source is None and not is_default:
             raise UsageError(
-                "an answer, velocity, stepping or corrector of its own makes a mixture path ask for the law of its"
-                " source",
+                "a parameterization, velocity, step_rule or corrector of its own makes a mixture path ask for the law"
+                " of its source",
                 remedy="Pass `source`, such as UniformSource()",
             )
         if not self._jumps_to_data and self.source is not None and not self.source.has_full_support:
@@ -100,18 +100,19 @@ class Mixture(TokenPath):
             culprit = culprit if isinstance(self.step_rule, MidpointIncrement | ForwardIncrement) else self.step_rule
             raise UsageError(
                 f"{type(culprit).__name__} needs a source with mass on every symbol, and this one has some without",
-                remedy="Use the default velocity and stepping, and Odds or Resample",
+                remedy="Use the default velocity and step_rule, and LogOddsCorrector or RenoiseCorrector",
             )
         if self._uses_reversal and (
             isinstance(self.corrector, ReversibleCorrector)
             or not isinstance(self.step_rule, MidpointIncrement | ForwardIncrement)
         ):
             raise UsageError(
-                "Reversal() takes exact steps", remedy="Leave out `step_rule`, and use Resample, Odds or no corrector"
+                "Reversal() takes exact steps",
+                remedy="Leave out `step_rule`, and use RenoiseCorrector, LogOddsCorrector or no corrector",
             )
         if self.unmasking_order is not None and not (isinstance(self.source, MaskSource) and self.has_uniform_hazard):
             raise UsageError(
-                "an order needs `source=MaskSource()`, one schedule for all symbols, the default stepping and no "
+                "an order needs `source=MaskSource()`, one schedule for all symbols, the default step_rule and no "
                 "corrector: it says which masked tokens are revealed first"
             )
 

@@ -205,4 +205,4 @@ class Reversal(Rates):
         Raises:
             UsageError: Always; `Mixture` computes them from its source and schedule.
         """
-        raise UsageError("Reversal() needs a Mixture path, without BackAndForth", remedy="Use KineticOptimal()")
+        raise UsageError("Reversal() needs a Mixture path, without ReversibleCorrector", remedy="Use KineticOptimal()")

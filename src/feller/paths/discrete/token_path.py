@@ -200,7 +200,9 @@ class SoftmaxPath(TokenPath):
 
     def __post_init__(self) -> None:
         if isinstance(self.corrector, LogOddsCorrector):
-            raise UsageError("Odds needs a mixture path, this one is geometric", remedy="Use Resample")
+            raise UsageError(
+                "LogOddsCorrector needs a mixture path, this one is geometric", remedy="Use RenoiseCorrector"
+            )
 
     def log_probabilities(self, x_1: Ids, t: Reals, vocab_size: int | None = None) -> LogLaws:
         """Normalise the logits."""

@@ -43,11 +43,13 @@ class BinnedJumpPath(Path):
     """Of the jumps, the rest is the flow; None for jumps alone and answers without a velocity."""
 
     def __post_init__(self) -> None:
-        check_number("share", self.jump_weight, ge=0, le=1)
+        check_number("jump_weight", self.jump_weight, ge=0, le=1)
         if self.conditional_path.event_ndim or isinstance(self.bins, CircularBins) != isinstance(
             self.conditional_path, VonMisesConditionalPath
         ):
-            raise UsageError("bins are Interval or Lattice for a Gaussian law, Circle for a von Mises law")
+            raise UsageError(
+                "bins are IntervalBins or LatticeLevels for a Gaussian law, CircularBins for a von Mises law"
+            )
 
     @property
     def has_jumps(self) -> bool:

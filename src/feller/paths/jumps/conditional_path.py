@@ -15,8 +15,8 @@ from feller.core.errors import UsageError
 class ConditionalPath(abc.ABC):
     """The law p_t(x | z) of one part of a state, such as a number or an angle, where z is the end of its path.
 
-    All arguments broadcast: states x and ends z `[..., *event_ndim]`, times t and s [...]. Jumps that carry the law along
-    leave where p falls and land where it rises, wherever they come from: no jumps move less mass.
+    All arguments broadcast: states x and ends z `[..., *event_ndim]`, times t and s [...]. Jumps that carry the law
+    along leave where p falls and land where it rises, wherever they come from: no jumps move less mass.
     Source: Holderrieth et al. 2024, "Generator Matching", arXiv 2410.20587.
     """
 
@@ -60,7 +60,9 @@ class ConditionalPath(abc.ABC):
         Raises:
             UsageError: If it is not known for this law.
         """
-        raise UsageError(f"Explicit is known for numbers on straight paths, not for {self}", remedy="Use Overlap()")
+        raise UsageError(
+            f"IntegratedRate is known for numbers on straight paths, not for {self}", remedy="Use MaximalCoupling()"
+        )
 
     @abc.abstractmethod
     def velocity(self, x: Tensor, z: Tensor, t: Tensor) -> Tensor:
@@ -119,7 +121,7 @@ def same_times(t: Tensor, s: Tensor) -> bool:
 class ConcentrationSchedule:
     """kappa_t = least + scale (factor^t - 1): from nearly uniform at t = 0 to a deviation of 1 / sqrt(kappa_1) radians.
 
-    The paper's, for the orientations of proteins, is Growth(0.01, 1.0, 200.99**4), with kappa_1 = 1.6e9.
+    The paper's, for the orientations of proteins, is ConcentrationSchedule(0.01, 1.0, 200.99**4), with kappa_1 = 1.6e9.
     """
 
     kappa_min: float = 0.0

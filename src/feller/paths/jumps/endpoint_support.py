@@ -119,7 +119,7 @@ class LatticeLevels(EndpointGrid):
     num_levels: int = 17
 
     def __post_init__(self) -> None:
-        check_number("count", self.num_levels, ge=2)
+        check_number("num_levels", self.num_levels, ge=2)
         check_number("low", self.low, lt=self.high)
 
     @property

@@ -49,23 +49,24 @@ class JumpPath(Path):
     final_step: FinalStep = field(default_factory=SampleEndpoint)
 
     def __post_init__(self) -> None:
-        check_number("share", self.jump_weight, ge=0, le=1)
-        check_number("corrector", self.corrector_rate, ge=0, lt=float("inf"))
+        check_number("jump_weight", self.jump_weight, ge=0, le=1)
+        check_number("corrector_rate", self.corrector_rate, ge=0, lt=float("inf"))
         fits = self.conditional_path.event_ndim == 0 and isinstance(self.endpoint_support, CircularBins) == isinstance(
             self.conditional_path, VonMisesConditionalPath
         )
         if isinstance(self.endpoint_support, EndpointGrid) and not fits:
             raise UsageError(
                 f"{type(self.conditional_path).__name__} does not end on {type(self.endpoint_support).__name__}",
-                remedy="Give Circle to a von Mises law, Interval or Lattice to a Gaussian one, Point to rotations",
+                remedy="Give CircularBins to a von Mises law, IntervalBins or LatticeLevels to a Gaussian one,"
+                " PointEstimate to rotations",
             )
         straight = isinstance(self.conditional_path, GaussianConditionalPath) and isinstance(
             self.conditional_path.schedule, Linear
         )
         if isinstance(self._step_rule, IntegratedRate) and not straight:
             raise UsageError(
-                f"Explicit is known for numbers on straight paths, not for {self.conditional_path}",
-                remedy="Use Overlap()",
+                f"IntegratedRate is known for numbers on straight paths, not for {self.conditional_path}",
+                remedy="Use MaximalCoupling()",
             )
 
     @property

@@ -68,8 +68,8 @@ class Ledger:
     def describe_events(self) -> tuple[str, ...]:
         """Return a line for each expense, with the epsilon that it would cost alone, and one for all together."""
         each = (
-            f"{expense.label}: {expense.describe()}; alone epsilon {epsilon_spent((expense,), self.available_delta):.4g}"
-            for expense in self.events
+            f"{event.label}: {event.describe()}; alone epsilon {epsilon_spent((event,), self.available_delta):.4g}"
+            for event in self.events
         )
         return (*each, f"all together: epsilon {self.epsilon():.4g} at delta {self.delta:.3g}, of {self.n:,} rows")
 

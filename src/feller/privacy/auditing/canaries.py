@@ -160,7 +160,7 @@ def _select_rows(example: Any, which: Tensor) -> Any:
 
 
 def _chunked_gradients(loss: LossFunction, network: nn.Module, example: Any, clip: float) -> Tensor:
-    """Return what `per_sample_gradients` does, of no example too, and of no more at once than may lie beside each other."""
+    """Return what `per_sample_gradients` does, of no example too; of no more at once than may lie beside each other."""
     weights = list(trainable_params(network).values())
     p = sum(weight.numel() for weight in weights)
     parts = torch.arange(num_examples(example)).split(max(1, CHUNK_SIZE // p))

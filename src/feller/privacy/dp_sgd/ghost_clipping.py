@@ -93,7 +93,7 @@ def clipped_by_ghost(loss: LossFunction, network: nn.Module, example: dict[str, 
     """Return the clipped sum over the examples.
 
     Raises:
-        NotHereError: If a trained weight is used otherwise than in the call of a layer that has a rule.
+        UnsupportedError: If a trained weight is used otherwise than in the call of a layer that has a rule.
     """
     check_no_batch_mixing(network)
     weights, book = trainable_params(network), CallRecorder(num_examples(example))
@@ -114,7 +114,7 @@ def check_supported_layers(network: nn.Module) -> None:
     """Refuse networks of which a trained weight belongs to no layer that has a rule.
 
     Raises:
-        NotHereError: Naming the layer.
+        UnsupportedError: Naming the layer.
     """
     for name, layer in network.named_modules():
         if grad_sampler_of(layer) is None:

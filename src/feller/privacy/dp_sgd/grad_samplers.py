@@ -1,8 +1,9 @@
 """Rules per layer type for per-example gradient norms and weighted sums (grad samplers).
 
-A kind joins with `register_grad_sampler`, or by two methods of its own: `per_example(inputs, slopes)`, squared norms [b] of its
-gradients, and `weighted(inputs, slopes, factors)`, their sums under the names of its weights, each example's times its
-factor, [b]. There `inputs` is the argument of the call, or the tuple of them where there are several.
+A kind joins with `register_grad_sampler`, or by two methods of its own: `norm_sq(activations, backprops)`, squared
+norms [b] of its gradients, and `weighted_sum(activations, backprops, factors)`, their sums under the names of its
+weights, each example's times its factor, [b]. There `activations` is the argument of the call, or the tuple of them
+where there are several.
 """
 
 import abc
@@ -258,7 +259,7 @@ def register_grad_sampler(kind: type[nn.Module], rule: GradSampler) -> None:
 def grad_sampler_of(layer: nn.Module) -> GradSampler | None:
     """Return the rule of a layer, if there is one that takes it."""
     rule = _RULES.get(type(layer))
-    if rule is None and hasattr(layer, "per_example") and hasattr(layer, "weighted"):
+    if rule is None and hasattr(layer, "norm_sq") and hasattr(layer, "weighted_sum"):
         rule = CustomGradSampler()
     return rule if rule is not None and rule.supports(layer) else None
 
@@ -272,11 +273,11 @@ class CustomGradSampler(GradSampler):
 
     def norm_sq(self, layer: Any, calls: Sequence[LayerTensors]) -> Float[Tensor, " b"] | None:
         """Ask it, where it was called once."""
-        return layer.per_example(calls[0].activations, calls[0].backprops) if len(calls) == 1 else None
+        return layer.norm_sq(calls[0].activations, calls[0].backprops) if len(calls) == 1 else None
 
     def weighted_sum(self, layer: Any, call: LayerTensors, factors: Float[Tensor, " b"]) -> dict[str, Tensor]:
         """Ask it."""
-        return layer.weighted(call.activations, call.backprops, factors)
+        return layer.weighted_sum(call.activations, call.backprops, factors)
 
 
 _RULES: dict[type[nn.Module], GradSampler] = {

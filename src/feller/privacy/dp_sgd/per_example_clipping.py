@@ -54,7 +54,7 @@ def check_losses(value: Any, b: int) -> Float[Tensor, " b"]:
     """Return what a loss returned, if it is one number per example.
 
     Raises:
-        NotHereError: If it is not.
+        UnsupportedError: If it is not.
     """
     if not isinstance(value, Tensor) or value.shape != (b,):
         shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__

@@ -31,6 +31,7 @@ class ExampleLoss(LossModule):
     """The loss of one example."""
 
     def forward(self, example: dict[str, Any]) -> Tensor:
+        """Return it."""
         return check_losses(self.loss(self.network, tree_map(lambda leaf: leaf[None], example)), 1)[0]
 
 
@@ -58,7 +59,7 @@ def clipped_by_vmap(loss: LossFunction, network: nn.Module, example: dict[str, A
 def per_sample_gradients(
     loss: LossFunction, network: nn.Module, example: dict[str, Any], clip: float
 ) -> Float[Tensor, "b p"]:
-    """Return the clipped gradient of each example as one row, in the order of `trainable_params`; zeros where it is not finite.
+    """Return the clipped gradient of each example as one row, as `trainable_params` are ordered; zeros if not finite.
 
     Raises:
         UsageError: If `vmap` cannot take the network or the loss apart, naming the layer.

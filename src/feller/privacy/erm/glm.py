@@ -68,7 +68,7 @@ class LeastSquares(GLM):
     """Size of a label, at most; public."""
 
     def __post_init__(self) -> None:
-        check_number("largest", self.max_label, gt=0, lt=math.inf)
+        check_number("max_label", self.max_label, gt=0, lt=math.inf)
 
     def mean(self, score: Float[Tensor, " *n"]) -> Float[Tensor, " *n"]:
         """Return the score."""

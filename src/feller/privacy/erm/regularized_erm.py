@@ -29,8 +29,8 @@ class RegularizedERM:
     """Of a row, at most, with its constant: known without the rows, or cut to by `clip_rows`."""
 
     def __post_init__(self) -> None:
-        check_number("decay", self.l2, gt=0, lt=math.inf, remedy="It is what hides rows")
-        check_number("length", self.max_row_norm, gt=0, lt=math.inf)
+        check_number("l2", self.l2, gt=0, lt=math.inf, remedy="It is what hides rows")
+        check_number("max_row_norm", self.max_row_norm, gt=0, lt=math.inf)
 
     def sensitivity(self, n: int) -> float:
         """Return how far weights move if one of n rows is replaced: 2 L / (n decay), L the steepest loss.

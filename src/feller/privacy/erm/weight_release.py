@@ -67,7 +67,7 @@ def reconstruct_rows(
         UsageError: If rows have no constant.
     """
     if not (x[:, 0] == 1).all():
-        raise UsageError("this attack needs a constant of 1 as the first number of each row: see `with_constant`")
+        raise UsageError("this attack needs a constant of 1 as the first number of each row: see `add_intercept`")
     family = erm.glm
     residuals = family.mean(theta @ x.mT) - y  # [k, n]
     whole = residuals @ x + len(x) * erm.l2 * theta

@@ -76,7 +76,8 @@ def subsampled_fisher_trace(
         scale: Standard deviation of the noise of each entry of the sum.
         norms: Length of what each row adds.
         frobenius_sq: Squared size |J|^2 of the Jacobian of what it adds, by the row; or an estimate without bias.
-        radial_sq: Squared size |g J|^2 of its part along g, the direction of what the row adds; or an estimate likewise.
+        radial_sq: Squared size |g J|^2 of its part along g, the direction of what the row adds; or an estimate as
+            well.
     """
     factors = mixture_factors(rate, norms.double() / scale)
     frobenius_sq, radial_sq = frobenius_sq.double(), radial_sq.double()
@@ -119,7 +120,7 @@ class FisherLeakage:
     """That were looked at."""
 
     def __post_init__(self) -> None:
-        check_number("coordinates", self.dim, ge=1)
+        check_number("dim", self.dim, ge=1)
 
     @staticmethod
     def zeros(rows: int, coordinates: int) -> "FisherLeakage":

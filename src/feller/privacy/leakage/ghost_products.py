@@ -126,7 +126,7 @@ def _layer_products(row_gradients: RowGradients, tangents: TangentBatch) -> Floa
     """Return the products.
 
     Raises:
-        NotHereError: If a layer is called at too many places, or in another way than is known.
+        UnsupportedError: If a layer is called at too many places, or in another way than is known.
     """
     layers = _plain_linear_layers(row_gradients.module)
     others = _other_weights(row_gradients, layers)

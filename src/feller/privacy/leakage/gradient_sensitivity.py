@@ -96,7 +96,8 @@ def probe_sensitivity(
     """
     several, slopes = vectors if vectors.ndim > z.ndim else vectors[None], RowGradients(loss, network)
     found = [_clipped(fast_products(slopes, TangentBatch.from_rows(build, z, each)), clip_fn) for each in several]
-    whole, along = (torch.stack([getattr(one, name) for one in found]).mean(0) for name in ("whole", "along"))
+    whole = torch.stack([one.frobenius_sq for one in found]).mean(0)
+    along = torch.stack([one.radial_sq for one in found]).mean(0)
     return GradientSensitivity(found[0].norms, whole, along)
 
 

@@ -34,7 +34,7 @@ def hard_clip(norms: Float[Tensor, " *b"], clip: float) -> Float[Tensor, " *b"]:
 
 
 def smooth_clip(norms: Float[Tensor, " *b"], clip: float) -> Float[Tensor, " *b"]:
-    """Return 1 / (1 + GELU(norm / clip - 1)), which has a slope everywhere, and lets gradients be `SMOOTH_CLIP_OVERSHOOT` long.
+    """Return 1 / (1 + GELU(norm / clip - 1)): it has a slope everywhere; gradients can be `SMOOTH_CLIP_OVERSHOOT` long.
 
     Source: Guo, Karrer, Chaudhuri and van der Maaten 2022, arXiv 2201.12383, section 5.
     """

@@ -132,7 +132,8 @@ class MarginalModel:
             n: How many.
             rng: Source of the random numbers.
             evidence: Column -> code that all rows shall have.
-            stratification: `unstratified` for independent rows; `evenly` for rows that together match what is expected more closely.
+            stratification: `unstratified` for independent rows; `stratified` for rows that together match what is
+                expected more closely.
 
         Raises:
             UsageError: If the evidence names a column or a code that does not exist.

@@ -67,7 +67,8 @@ class FactorGraph:
         """Draw the cells that are not kept, each row from the exact conditional given those that are.
 
         Rows that keep the same columns are worked on together, and those that keep the same values share their tables.
-        Where a code of each column is `excluded_codes` to be drawn (-1 for none), rows that cannot do without are drawn with it.
+        Where a code of each column is never to be drawn, `excluded_codes` (-1 for none), rows that cannot do without
+        are drawn with it.
 
         Raises:
             InputError: If the model holds what a row keeps for impossible.

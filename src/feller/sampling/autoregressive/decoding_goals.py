@@ -71,7 +71,7 @@ class TextGoal(DecodingGoal):
     """Symbols of text that are drawn, at most."""
 
     def __post_init__(self) -> None:
-        check_number("most", self.max_symbols, ge=1)
+        check_number("max_symbols", self.max_symbols, ge=1)
 
     @property
     def max_new_symbols(self) -> int:
@@ -98,7 +98,7 @@ class InfillGoal(DecodingGoal):
     """Codes of each hole, 0 where it is of text; by default the holes of a picture share what it lacks."""
 
     def __post_init__(self) -> None:
-        check_number("most", self.max_symbols, ge=1)
+        check_number("max_symbols", self.max_symbols, ge=1)
         if min(self.hole_codes, default=0) < 0:
             raise UsageError("0 codes or more for each hole", min(self.hole_codes))
         if not self.whole_kinds or not {*self.whole_kinds} <= {*EITHER}:
@@ -131,7 +131,7 @@ class ContinuationGoal(DecodingGoal):
     """Symbols, at most, the `<eos>` with them."""
 
     def __post_init__(self) -> None:
-        check_number("most", self.max_symbols, ge=1)
+        check_number("max_symbols", self.max_symbols, ge=1)
 
     @property
     def max_new_symbols(self) -> int:

@@ -37,7 +37,7 @@ class DocumentDecoder(Protocol):
         ...
 
     def init_cache(self, b: int, max_length: int, num_padding: Tensor | None = None) -> Any:
-        """Return an empty cache for b rows with padding on their left; its `rows(which)` is that of some of them."""
+        """Return an empty cache for b rows with padding on their left; its `select(index)` is that of some of them."""
         ...
 
     def decode_step(self, tokens: Tensor, cache: Any) -> tuple[Tensor, Any]:
@@ -195,7 +195,7 @@ def _generate_batch(
 ) -> list[Tensor]:
     """Draw the rows of one batch, and return them in its order."""
     device, kind_of = u.device, symbol_kinds(network.vocabulary).to(u.device)
-    kind_of_host = kind_of.numpy(velocity_correction=True)
+    kind_of_host = kind_of.numpy(force=True)
     max_new_symbols = int(state.room.max())
     flat = batch.streams(prompts)
     length = max(map(len, flat))
@@ -220,7 +220,7 @@ def _generate_batch(
             break
         if not going.all():
             batch, state, goes = batch.keep_open(going), state.select(going), torch.from_numpy(going).to(device)
-            new, cache = new[goes], cache.rows(goes[owners].nonzero()[:, 0])
+            new, cache = new[goes], cache.select(goes[owners].nonzero()[:, 0])
             alive, rows, owners = _numbers(batch, device)
         tokens = new[owners, None]
     return [torch.tensor(row, dtype=torch.long, device=device) for row in out.values()]

@@ -1,6 +1,6 @@
 """Hidden spans of documents: what is hidden moves behind the document, so that it is written with all around it known.
 
-A hole is one `<mask_spans>`; behind the last segment there stands, for each hole in its order, `<infill>` and what was there.
+A hole is one `<mask>`; behind the last segment there stands, for each hole in its order, `<infill>` and what was there.
 No hole reaches over a `<break>`: a picture begins and ends where it should. Sources: Aghajanyan et al. 2022, "CM3: A
 causal masked multimodal model of the internet", arXiv 2201.07520, section 2; Yu et al. 2023, arXiv 2309.02591.
 """
@@ -26,9 +26,9 @@ Span = tuple[int, int]
 class SpanMasking:
     """By what chance parts of a document are hidden.
 
-    What the data mark as answers is hidden always. Spans are few and long: their number is Poisson, from 1 to `max_spans`;
-    each lies in one segment, which is drawn first, uniformly, then both its ends inside, uniformly; one that meets
-    another is drawn anew. So text is hidden as often as pictures, however long these are.
+    What the data mark as answers is hidden always. Spans are few and long: their number is Poisson, from 1 to
+    `max_spans`; each lies in one segment, which is drawn first, uniformly, then both its ends inside, uniformly; one
+    that meets another is drawn anew. So text is hidden as often as pictures, however long these are.
     """
 
     span_prob: float = 1.0
@@ -43,7 +43,11 @@ class SpanMasking:
     """Spans of a document; a short one may have no room for as many."""
 
     def __post_init__(self) -> None:
-        for name, prob in (("spans", self.span_prob), ("texts", self.text_prob), ("beside", self.answer_span_prob)):
+        for name, prob in (
+            ("span_prob", self.span_prob),
+            ("text_prob", self.text_prob),
+            ("answer_span_prob", self.answer_span_prob),
+        ):
             if not 0 <= prob <= 1:
                 raise UsageError(f"{name} is a chance, expected 0 to 1", found=f"{prob:g}")
         if not (0 <= self.mean <= 64 and self.max_spans >= 1):
@@ -80,7 +84,7 @@ class MaskedDocument:
     tokens: Int64[np.ndarray, " n"]
     """The document with its holes, then what fills them."""
     weight: Float32[np.ndarray, " n"]
-    """Of each token, where it is to be predicted: 0 for `<mask_spans>` and `<infill>`, whose places are chance, else 1."""
+    """Of each token, where it is to be predicted: 0 for `<mask>` and `<infill>`, whose places are chance, else 1."""
 
 
 def read_document(row: Int64[np.ndarray, " l"], vocabulary: DocumentVocabulary) -> Document:

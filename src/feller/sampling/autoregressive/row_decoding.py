@@ -47,18 +47,18 @@ def decode_rows(
         token_sampler: Draws tokens from logits, in float64.
         observed: Tokens, and which of them are kept: whole columns.
         any_order: The network has learned every order, so that known columns can come first.
-        num_candidates: Where they cannot, weigh so many ways of filling each row, instead of drawing until what is known comes
-            out; the law is right in the limit of many.
+        num_candidates: Where they cannot, weigh so many ways of filling each row, instead of drawing until what is
+            known comes out; the law is right in the limit of many.
         forbidden: Token that is not drawn at each place where another may stand, such as that of a missing cell; -1 for
             none.
-        code_weights: Columns of which each code counts that many times as much as the network says, from 0 to 1: rows are drawn
-            until one is taken by these odds, which is exact.
+        code_weights: Columns of which each code counts that many times as much as the network says, from 0 to 1: rows
+            are drawn until one is taken by these odds, which is exact.
 
     Raises:
         UsageError: If what is known cannot stand in any row, or hardly ever does.
     """
-    rows, device = network.rows, network.token.weight.device
-    x = torch.zeros(n, len(rows.counts), dtype=torch.long, device=device)
+    rows, device = network.space, network.token_embed.weight.device
+    x = torch.zeros(n, len(rows.vocab_sizes), dtype=torch.long, device=device)
     observed_mask = torch.zeros_like(x, dtype=torch.bool)
     if observed is not None:
         x, observed_mask = torch.where(observed[1], observed[0], 0), observed[1]
@@ -67,7 +67,7 @@ def decode_rows(
     leading_mask = observed_mask.cumprod(1).bool()
     can_begin = any_order or torch.equal(leading_mask, observed_mask)
     order = (
-        rows.token_order((~observed_mask[:, network.grammar.first]).long().argsort(dim=1, stable=True))
+        rows.token_order((~observed_mask[:, network.grammar.first_place]).long().argsort(dim=1, stable=True))
         if can_begin
         else None
     )
@@ -90,8 +90,8 @@ class _RowDecoder:
 
     def uniform(self, rng: Rng, n: int, *times: int) -> Tensor:
         """Draw the numbers of rows, [n, *times, places]."""
-        device = self.network.token.weight.device
-        return rng.stream("token").uniform((n, *times, len(self.network.rows.counts)), torch.float64, device)
+        device = self.network.token_embed.weight.device
+        return rng.stream("token").uniform((n, *times, len(self.network.space.vocab_sizes)), torch.float64, device)
 
     def __call__(
         self, x: Tensor, observed_mask: Tensor, u: Tensor, order: Tensor | None = None
@@ -111,18 +111,18 @@ class _RowDecoder:
         network, grammar, everyone = self.network, self.network.grammar, torch.arange(len(x), device=x.device)
         order = torch.arange(x.shape[1], device=x.device).expand(x.shape) if order is None else order
         step, x, log_weight = order.argsort(1), x.clone(), x.new_zeros(len(x), dtype=torch.float64)
-        cache, last, before = network.begin(len(x)), None, None
-        narrowed = bool(grammar.ruled) and bool(observed_mask.any())
+        cache, last, before = network.init_cache(len(x)), None, None
+        narrowed = bool(grammar.constrained_columns) and bool(observed_mask.any())
         for number in range(x.shape[1]):
             place = order[:, number]
-            logits, cache = network.next(last, before, place, cache)
+            logits, cache = network.decode_step(last, before, place, cache)
             allowed, token, is_observed = (
                 grammar.allowed_at(x, step, place),
                 x[everyone, place],
                 observed_mask[everyone, place],
             )
             feasible = grammar.allowed_at(x, step, place, observed_mask) if narrowed else allowed
-            _check_fits(grammar.columns, feasible, token, is_observed, place)
+            _check_fits(grammar.column_of_place, feasible, token, is_observed, place)
             if self.forbidden is not None:
                 others = feasible & (torch.arange(feasible.shape[1], device=x.device) != self.forbidden[place][:, None])
                 feasible = torch.where(others.any(1, keepdim=True), others, feasible)
@@ -165,7 +165,7 @@ def _rejection_sample(
         rows, _ = filler(x[some], leading_mask[some], u.flatten(0, 1), None if order is None else order[some])
         fits = ((rows == x[some]) | ~observed_mask[some]).all(1)
         if code_weights:
-            codes = filler.network.rows.read(rows)
+            codes = filler.network.space.decode(rows)
             probs = torch.stack([weigh(codes[:, column]) for column, weigh in code_weights.items()]).prod(0)
             coins = round_rng.stream("taken").uniform((len(x), tries), torch.float64, x.device)[open_rows]
             fits &= coins.flatten() < probs

@@ -36,7 +36,7 @@ class CausalDecoder(Protocol):
         ...
 
     def init_cache(self, b: int, max_length: int) -> Any:
-        """Return an empty cache, whose `rows(which)` is that of some of the texts."""
+        """Return an empty cache, whose `select(index)` is that of some of the texts."""
         ...
 
     def decode_step(self, tokens: Tensor, cache: Any, cond: Cond) -> tuple[Tensor, Any]:
@@ -66,9 +66,10 @@ def decode(
         cond: Conditions, [n] each.
         rng: Source of the uniform numbers.
         token_sampler: Draws symbols from logits, in float64.
-        observed: Tokens, and which of them are kept, anywhere. A token that is drawn knows those before it only, whatever
-            is kept behind it.
-        eos_token_id: Symbol after which a text holds nothing but it, and costs nothing; not drawn before a token that is kept.
+        observed: Tokens, and which of them are kept, anywhere. A token that is drawn knows those before it only,
+            whatever is kept behind it.
+        eos_token_id: Symbol after which a text holds nothing but it, and costs nothing; not drawn before a token that
+            is kept.
         guidance_scale: w in (1 - w) log p without + w log p with the conditions; w = 1 is the plain conditional.
 
     Raises:
@@ -102,7 +103,7 @@ def decode(
             if not goes_on.all():
                 tokens[open_rows[~goes_on], i + 1 :] = eos_token_id
                 open_rows, open_index = open_rows[goes_on], goes_on.repeat(branches).nonzero()[:, 0]
-                cache, cond = cache.rows(open_index), tree_map(lambda leaf, which=open_index: leaf[which], cond)
+                cache, cond = cache.select(open_index), tree_map(lambda leaf, which=open_index: leaf[which], cond)
         if not len(open_rows):
             break
         new = tokens[open_rows, i : i + 1]

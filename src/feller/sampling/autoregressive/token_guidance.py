@@ -48,7 +48,8 @@ class ClassifierFreeGuidance(TokenGuidance):
     """Classifier-free guidance, l_u + w (l_c - l_u), of streams with and without the condition.
 
     Source: Yu et al. 2023, arXiv 2309.02591, equation 2, where alpha is 0. Where laws are sharp, what they say of
-    symbols that never come is noise, of which a large w takes the largest; alpha leaves these out, as `ContrastiveDecoding` does.
+    symbols that never come is noise, of which a large w takes the largest; alpha leaves these out, as
+    `ContrastiveDecoding` does.
     """
 
     num_streams = 2
@@ -71,7 +72,8 @@ class ClassifierFreeGuidance(TokenGuidance):
 class DualGuidance(TokenGuidance):
     """Two weights, l_0 + p (l_p - l_0) + t (l_pt - l_p), of streams with picture and text, with picture, and with none.
 
-    With p = t it is `ClassifierFreeGuidance` by both at once. Source: Brooks et al. 2023, "InstructPix2Pix", arXiv 2211.09800.
+    With p = t it is `ClassifierFreeGuidance` by both at once. Source: Brooks et al. 2023, "InstructPix2Pix", arXiv
+    2211.09800.
     """
 
     num_streams = 3

@@ -73,7 +73,7 @@ class SimilarityRetriever(Retriever):
     """Documents that are fetched by picture."""
 
     def __post_init__(self) -> None:
-        check_number("dropout", self.query_dropout, ge=0, lt=1)
+        check_number("query_dropout", self.query_dropout, ge=0, lt=1)
         if min(self.by_text, self.by_picture) < 0 or not self.by_text + self.by_picture:
             raise UsageError("documents by text or picture", f"{self.by_text} and {self.by_picture}")
 

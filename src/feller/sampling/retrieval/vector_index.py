@@ -60,8 +60,8 @@ class FaissIndex(VectorIndex):
     """Lists that are looked through for a query; a small number may find fewer than were asked for."""
 
     def __post_init__(self) -> None:
-        check_number("lists", self.nlist, ge=0)
-        check_number("probes", self.nprobe, ge=1)
+        check_number("nlist", self.nlist, ge=0)
+        check_number("nprobe", self.nprobe, ge=1)
 
     def build(self, vectors: Float[Tensor, "n d"]) -> SearchFn:
         """Build the index, on the processor.

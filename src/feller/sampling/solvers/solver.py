@@ -139,8 +139,8 @@ def apply_jumps(x: State, first: State, last: State, s: float, rng: RandomStream
         return {k: apply_jumps(leaf, first[k], last[k], s, rng) for k, leaf in x.items()}
     if first.jumps is None:
         return x
-    jumps = first.jumps if first.velocity is None else first.jumps.landing(last.jumps)
-    return jumps.move(x, s, rng)
+    jumps = first.jumps if first.velocity is None else first.jumps.with_destinations(last.jumps)
+    return jumps.apply(x, s, rng)
 
 
 def check_direction(now: State, t: float, s: float) -> None:

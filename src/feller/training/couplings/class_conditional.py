@@ -29,7 +29,7 @@ class ClassConditional(Coupling):
         if isinstance(
             self.coupling, GlobalBatchCoupling
         ):  # each process has classes of its own, and would wait for ever
-            raise UsageError("couple within classes inside: AcrossRanks(WithinClasses(...))")
+            raise UsageError("couple within classes inside: GlobalBatchCoupling(ClassConditional(...))")
 
     def __call__(self, x_0: State, x_1: State, cond: Cond, rng: RandomStream) -> State:
         """Rearrange each class by itself."""
@@ -66,7 +66,7 @@ class ConditionalOT(Coupling):
     cost: GroundCost = field(default_factory=SquaredDistance)
 
     def __post_init__(self) -> None:
-        check_number("penalty", self.penalty, ge=0, lt=float("inf"), remedy="See WithinClasses")
+        check_number("penalty", self.penalty, ge=0, lt=float("inf"), remedy="See ClassConditional")
 
     def __call__(self, x_0: State, x_1: State, cond: Cond, rng: RandomStream) -> State:
         """Permute the source draws within each block."""

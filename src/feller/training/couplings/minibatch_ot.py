@@ -70,7 +70,7 @@ class GlobalBatchCoupling(Coupling):
         if not dist.is_available() or not dist.is_initialized() or dist.get_world_size() == 1:
             return self.coupling(x_0, x_1, cond, rng)
         sizes = _sizes(num_examples(x_1), next(leaves(x_1)).device)
-        gathered = tree_map(lambda leaf: _gather(leaf, sizes), {"x_0": x_0, "x_1": x_1, "given": cond})
+        gathered = tree_map(lambda leaf: _gather(leaf, sizes), {"x_0": x_0, "x_1": x_1, "cond": cond})
         coupled = self.coupling(**gathered, rng=RandomStream(rng.key, 0, sum(sizes)))
         first = sum(sizes[: dist.get_rank()])
         return tree_map(lambda leaf: leaf[first : first + num_examples(x_1)], coupled)

@@ -60,8 +60,8 @@ def sinkhorn(
         if u.isfinite().all() and v.isfinite().all() and (u > 0).all() and (v > 0).all():
             f, g = f + u.log(), g + v.log()
     warnings.warn(
-        f"the marginals of an entropic plan are still off by more than {tolerance:g} after {max_iterations} scalings; raise "
-        "epsilon, or the number of scalings",
+        f"the marginals of an entropic plan are still off by more than {tolerance:g} after {max_iterations} scalings; "
+        "raise epsilon, or the number of scalings",
         RuntimeWarning,
         stacklevel=2,
     )
@@ -141,7 +141,7 @@ def _by_plan(
 
 @dataclass(frozen=True)
 class UnbalancedOT(Coupling):
-    """As `SinkhornCoupling`, with marginals that are wished for and not demanded: an outlier does not bend the others' pairs.
+    """As `SinkhornCoupling`, with marginals that are wished for and not demanded: an outlier bends no other pairs.
 
     A datum that is far from all draws gets little mass, so that it claims no draw for itself and shares those of
     others. Every datum is still used once, with a partner from its normalised column, so outliers stay in the data. The

@@ -65,8 +65,9 @@ def _at(p: Float[Tensor, "*d K"], x: Int[Tensor, "*d 1"]) -> Float[Tensor, "*d 1
 class GeneralizedKL(Loss):
     """Divergence between conditional and predicted rates of a mixture path: its sum over tokens bounds -log p(x_1).
 
-    The weight alpha' / (1 - alpha) is infinite at t = 1: draw times with `Rescaled`. Under one schedule for all symbols,
-    one array of the logits' size serves both passes, so that the backward pass runs once, and has no derivative.
+    The weight alpha' / (1 - alpha) is infinite at t = 1: draw times with `Rescaled`. Under one schedule for all
+    symbols, one array of the logits' size serves both passes, so that the backward pass runs once, and has no
+    derivative.
     Source: Shaul et al. 2024, arXiv 2412.03487, for schedules that depend on the token.
     """
 

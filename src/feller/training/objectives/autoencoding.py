@@ -30,8 +30,8 @@ class AutoencodingLoss(SelfContainedObjective):
     def draw(self, batch: Batch, rng: Rng, network: Any = None) -> Example:
         """Let codes that follow the data see the batch."""
         x = batch["x_1"]
-        if hasattr(network, "follow"):
-            network.follow(x, rng.fold_in("codebook"))
+        if hasattr(network, "update_codebook"):
+            network.update_codebook(x, rng.fold_in("codebook"))
         return {"x_t": x, "t": x.new_zeros(len(x)), "given": {}}
 
     def loss(self, network: Any, example: Example) -> Float[Tensor, " b"]:

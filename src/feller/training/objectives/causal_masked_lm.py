@@ -60,7 +60,7 @@ class CausalMaskedLM(BatchCoupledObjective):
 
     def __post_init__(self) -> None:
         check_number("context", self.context, ge=2)
-        check_number("documents", self.max_retrieved, ge=0)
+        check_number("max_retrieved", self.max_retrieved, ge=0)
         if self.row_length < self.context:
             raise UsageError(f"rows as wide as the context, {self.context}, or wider", self.row_length)
 
@@ -95,7 +95,7 @@ class CausalMaskedLM(BatchCoupledObjective):
         Raises:
             UsageError: If the network reads other symbols, or fewer places.
         """
-        network_reads = getattr(network, "symbols", self.vocabulary), getattr(network, "context", self.context)
+        network_reads = getattr(network, "vocabulary", self.vocabulary), getattr(network, "context", self.context)
         if network_reads[0] != self.vocabulary or network_reads[1] < self.context:
             raise UsageError(
                 f"the objective is of samples of up to {self.context} of {self.vocabulary}, the network reads up to"

@@ -38,8 +38,8 @@ class InfoNCE(BatchCoupledObjective):
     """Chance that a code is not seen, as it is of queries."""
 
     def __post_init__(self) -> None:
-        check_number("group", self.group_size, ge=2)
-        check_number("dropout", self.token_dropout, ge=0, lt=1)
+        check_number("group_size", self.group_size, ge=2)
+        check_number("token_dropout", self.token_dropout, ge=0, lt=1)
 
     def build(self, context: TrainingContext) -> Objective:
         """Return it as it is, if there is something to learn.
@@ -64,7 +64,7 @@ class InfoNCE(BatchCoupledObjective):
         """
         x_1 = batch["x_1"]
         with torch.no_grad():
-            text, has_text = network.texts(x_1)
+            text, has_text = network.text_encoder(x_1)
         masked = mask_tokens(x_1, self.vocabulary, self.token_dropout, rng.stream("dropout"))
         codes, has_picture = _sample_image(masked, self.vocabulary, rng.stream("picture"))
         pair = has_text & has_picture

@@ -46,8 +46,8 @@ class Distillation(ObjectiveConfig):
     requires: ClassVar[tuple[str, ...]] = ("teacher",)
 
     def __post_init__(self) -> None:
-        check_number("calls", self.nfe, ge=1)
-        check_number("finer", self.teacher_steps, ge=1)
+        check_number("nfe", self.nfe, ge=1)
+        check_number("teacher_steps", self.teacher_steps, ge=1)
 
     def sampler_config(self, default: SamplerConfig) -> SamplerConfig:
         """Return the steps that the student was taught."""

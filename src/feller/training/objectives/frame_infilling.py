@@ -25,8 +25,8 @@ RNG_BLOCK = 16
 def noise_like(x: Tensor, rng: Rng) -> Tensor:
     """Draw from N(0, 1) in the shape of x, [b, n, ...]: each example from an address of its own.
 
-    `RandomStream` fills whole blocks of 256 examples, which for a batch of 8 sounds would cost as much as the network. How far
-    the second axis is padded moves no number here, either.
+    `RandomStream` fills whole blocks of 256 examples, which for a batch of 8 sounds would cost as much as the network.
+    How far the second axis is padded moves no number here, either.
     """
     rows = [
         torch.randn(
@@ -95,8 +95,8 @@ class Infilling(ConditionalObjective):
     The network is given `valid`, `phone`, `context`, which is x_1 where it is told and zero elsewhere, and `known`,
     which marks that. Units are hidden wholly or not at all, but for those that a long row is cut in.
 
-    Other paths are other objectives: `Affine(VP())` is diffusion with velocities, `Affine(VP(), ShardReader())` score
-    matching with the weight sigma^2, None regression on the data, without time or noise. Source: Le et al. 2023,
+    Other paths are other objectives: `Affine(VP())` is diffusion with velocities, `Affine(VP(), NoisePrediction())`
+    score matching with the weight sigma^2, None regression on the data, without time or noise. Source: Le et al. 2023,
     "Voicebox", arXiv 2306.15687.
     """
 
@@ -118,7 +118,7 @@ class Infilling(ConditionalObjective):
 
     def __post_init__(self) -> None:
         check_number("cond_dropout", self.cond_dropout, ge=0, le=1)
-        check_number("longest", self.max_length, ge=1)
+        check_number("max_length", self.max_length, ge=1)
 
     @property
     def family(self) -> str:  # pyrefly: ignore[bad-override] - it depends on a field

@@ -69,9 +69,9 @@ class RowLikelihood(SelfContainedObjective):
     """There are no conditions to drop: what is known of a row are columns of its own."""
 
     def __post_init__(self) -> None:
-        check_number("shuffled", self.shuffle_prob, ge=0, le=1)
-        check_number("serialisations", self.num_orders, ge=1)
-        check_number("counted", self.marginals_budget, ge=0, lt=1)
+        check_number("shuffle_prob", self.shuffle_prob, ge=0, le=1)
+        check_number("num_orders", self.num_orders, ge=1)
+        check_number("marginals_budget", self.marginals_budget, ge=0, lt=1)
 
     def draw(self, batch: Batch, rng: Rng, network: Any = None) -> Example:
         """Draw the orders."""

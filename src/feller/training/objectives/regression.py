@@ -31,7 +31,7 @@ class Regression(SelfContainedObjective):
     data, and so must the network's answers be right there."""
 
     def __post_init__(self) -> None:
-        check_number("noise", self.noise_std, ge=0)
+        check_number("noise_std", self.noise_std, ge=0)
 
     def draw(self, batch: Batch, rng: Rng, network: Any = None) -> Example:
         """Draw the noise."""

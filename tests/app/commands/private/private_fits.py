@@ -25,7 +25,7 @@ SCHEMA = {
     "rules": [],
 }
 TINY = ("--size", "tiny", "--steps", "8")
-ALONE = ("--objective.counted", "0")
+ALONE = ("--objective.marginals-budget", "0")
 """Columns are counted each by itself, so that all that is spent is normal noise."""
 SEEDED = ("--epsilon", "4", "--unsafe-seed", "1")
 PAID = ("model.json", "average.safetensors", "weights.safetensors", "state.safetensors")
@@ -57,7 +57,7 @@ def fit(capsys: pytest.CaptureFixture[str], out: str, *words: object, data: str 
     described = (
         ()
         if "--resume" in words
-        else (data, "--schema", "schema.json", *TINY, *(() if "--objective.counted" in words else ALONE))
+        else (data, "--schema", "schema.json", *TINY, *(() if "--objective.marginals-budget" in words else ALONE))
     )
     status, _, err = run(capsys, "fit", *described, *words, "--out", out)
     assert status == 0, err
@@ -77,15 +77,17 @@ def held(path: pathlib.Path) -> Any:
 
 
 def steps_in(folder: pathlib.Path) -> int:
-    return sum(one["steps"] for one in held(folder / "ledger.json")["expenses"] if one["is"] == "Subsampled")
+    return sum(
+        one["steps"] for one in held(folder / "ledger.json")["events"] if one["is"] == "PoissonSubsampledGaussian"
+    )
 
 
 def true_epsilon(folder: pathlib.Path, steps: int) -> float:
     """Return what dp-accounting says of the noise of a run and the steps that were really taken."""
     ledger, promised = held(folder / "ledger.json"), held(folder / "recipe.json")["provenance"]["private"]
     accountant = PLDAccountant(value_discretization_interval=1e-4)
-    for one in ledger["expenses"]:
-        if one["is"] == "Gaussian":
+    for one in ledger["events"]:
+        if one["is"] == "GaussianMechanism":
             accountant.compose(dp.GaussianDpEvent(one["sigma"] / math.sqrt(one["times"])))
     step = dp.PoissonSampledDpEvent(promised["batch"] / promised["n"], dp.GaussianDpEvent(promised["sigma"]))
     accountant.compose(step, steps)

@@ -32,7 +32,7 @@ def test_private_pictures(data: str, unreported: None, capsys: pytest.CaptureFix
     n = held(folder / "ledger.json")["n"]
     seen = read(data)
     exact = np.bincount(train_test_split(read_fit_record(Run(folder)), seen)[0].given["label"], minlength=10) / n
-    sigma = held(folder / "ledger.json")["expenses"][0]["sigma"]
+    sigma = held(folder / "ledger.json")["events"][0]["sigma"]
     assert sum(shares) == pytest.approx(1)
     assert 0.2 * sigma < n * np.std(shares - exact) < 2 * sigma
     assert steps_in(folder) == 5
@@ -54,16 +54,16 @@ def test_clips(clip: str, capsys: pytest.CaptureFixture[str], unreported: None) 
 
 @pytest.mark.slow
 def test_counts_come_first_and_are_paid_for(capsys: pytest.CaptureFixture[str], unreported: None) -> None:
-    folder = fit(capsys, "r", *SEEDED, "--objective.counted", "0.5")
-    spent = held(folder / "ledger.json")["expenses"]
-    whats = [one["what"] for one in spent]
+    folder = fit(capsys, "r", *SEEDED, "--objective.marginals-budget", "0.5")
+    spent = held(folder / "ledger.json")["events"]
+    whats = [one["label"] for one in spent]
     assert whats == ["counts of each column", "choice of tables", "counts of the tables", "training"]
     assert sum(one["rho"] for one in spent[:3]) == pytest.approx(0.5 * rho_from_epsilon(4.0, 1e-5), rel=0.01)
     numbers = guarantee_numbers(ledger_of(Run(folder)))
     assert 3.9 < numbers["epsilon"] <= 4
     kind = held(folder / "model.json")["modality"]
-    assert kind["rows"] == held(folder / "ledger.json")["n"]
-    assert {tuple(table["columns"]) for table in kind["told"]} >= {(0,), (1,), (2,)}
+    assert kind["crosstab_rows"] == held(folder / "ledger.json")["n"]
+    assert {tuple(table["columns"]) for table in kind["crosstabs"]} >= {(0,), (1,), (2,)}
     status, _, err = run(capsys, "sample", folder, "-n", 50, "--out", "made.csv")
     assert status == 0, err
     assert main(["evaluate", str(folder), "--samples", "made.csv"]) == 0
@@ -76,13 +76,13 @@ def test_a_start_from_public_rows_is_not_taught_anew(capsys: pytest.CaptureFixtu
     status, _, err = run(capsys, "fit", "people.csv", "--start-from", "public", "--steps", 8, *SEEDED, "--out", "r")
     assert status == 0, err
     assert "learning from rows of the counts" not in err
-    assert held(pathlib.Path("r") / "model.json")["modality"]["told"] == []
+    assert held(pathlib.Path("r") / "model.json")["modality"]["crosstabs"] == []
 
 
 @pytest.mark.slow
 def test_counts_of_an_older_table_are_left_behind(capsys: pytest.CaptureFixture[str], unreported: None) -> None:
-    fit(capsys, "older", *SEEDED, "--objective.counted", "0.5")
-    assert held(pathlib.Path("older/model.json"))["modality"]["told"]
+    fit(capsys, "older", *SEEDED, "--objective.marginals-budget", "0.5")
+    assert held(pathlib.Path("older/model.json"))["modality"]["crosstabs"]
     write_table(pathlib.Path("others.csv"), n=320, change=dict.fromkeys(range(300), ("30", "M", "nurse")))
     for words in ((), SEEDED):
         status, _, err = run(
@@ -90,8 +90,8 @@ def test_counts_of_an_older_table_are_left_behind(capsys: pytest.CaptureFixture[
         )
         assert status == 0, err
         kind = held(pathlib.Path("r/model.json"))["modality"]
-        assert (kind["told"], kind["rows"]) == ([], 0)
-        assert kind["shares"][1][1] > 0.8
+        assert (kind["crosstabs"], kind["crosstab_rows"]) == ([], 0)
+        assert kind["marginals"][1][1] > 0.8
 
 
 @pytest.mark.slow
@@ -110,11 +110,11 @@ def test_a_run_that_is_killed_while_it_learns_from_counts_goes_on(
     asked = ("people.csv", "--schema", "schema.json", *TINY, *SEEDED, "--out", "r")
     status, _, _ = run(capsys, "fit", *asked)
     assert status == 130
-    spent = held(pathlib.Path("r/ledger.json"))["expenses"]
-    assert [one["what"] for one in spent] == ["counts of each column", "choice of tables", "counts of the tables"]
+    spent = held(pathlib.Path("r/ledger.json"))["events"]
+    assert [one["label"] for one in spent] == ["counts of each column", "choice of tables", "counts of the tables"]
     status, _, err = run(capsys, "fit", "--resume", "--out", "r")
     assert status == 0, err
     assert heard == [0, 1]
-    after = held(pathlib.Path("r/ledger.json"))["expenses"]
+    after = held(pathlib.Path("r/ledger.json"))["events"]
     assert after[:3] == spent
     assert steps_in(pathlib.Path("r")) == 8

@@ -163,7 +163,7 @@ def test_plans_that_fail_are_refused_before_rows_are_counted(
 ) -> None:
     monkeypatch.setattr(private_statistics, "MarginalFitting", None)
     start = ("people.csv", "--schema", "schema.json", "--size", "tiny")
-    assert "--train.batch: expected at most" in refused(capsys, *start, "--epsilon", 4, "--train.batch", 5000)
+    assert "--train.batch-size: expected at most" in refused(capsys, *start, "--epsilon", 4, "--train.batch-size", 5000)
     assert "--minutes: expected --steps" in refused(capsys, *start, "--epsilon", 4, "--minutes", 1)
     assert "a single step spends more" in refused(capsys, *start, "--noise", 0.05, "--stop-at-epsilon", 2)
     asked = ("people.csv", "--recipe", "table-flow", "--size", "tiny", "--epsilon", 4)

@@ -40,10 +40,10 @@ def test_resuming_with_another_batch_steps_data_or_wish_is_refused(
 ) -> None:
     folder = fit(capsys, "r", "--epsilon", 4)
     again = ("--resume", "--out", folder)
-    assert "batches of 75, not 70: its ledger would lie" in refused(capsys, *again, "--train.batch", 70)
+    assert "batches of 75, not 70: its ledger would lie" in refused(capsys, *again, "--train.batch-size", 70)
     assert "planned for 8 steps" in refused(capsys, *again, "--steps", 9)
     assert "planned for 8 steps" in refused(capsys, *again, "--minutes", 1)
-    assert "examples that serve several steps" in refused(capsys, *again, "--train.replay", 4)
+    assert "examples that serve several steps" in refused(capsys, *again, "--train.reuse-batches", 4)
     assert "keeps its privacy" in refused(capsys, *again, "--epsilon", 9)
     write_table(tmp_path / "people.csv", {3: ("20", "F", "clerk")})
     assert "is not what it was when this run was fitted" in refused(capsys, *again)
@@ -57,7 +57,7 @@ def test_a_run_without_its_own_ledger_is_not_gone_on_with(unreported: None, caps
     """It must not train without noise, nor count less than its weights have seen."""
     folder = fit(capsys, "r", "--epsilon", 4)
     content = held(folder / "ledger.json")
-    content["expenses"][-1]["steps"] = 5
+    content["events"][-1]["steps"] = 5
     (folder / "ledger.json").write_text(json.dumps(content))
     weights = (folder / "weights.safetensors").read_bytes()
     assert "5 steps, on 271 rows, and this run took 8" in refused(capsys, "--resume", "--out", folder)
@@ -180,11 +180,11 @@ def test_what_an_overwritten_run_spent_is_kept_and_told(
     [
         ("--minutes", 1),
         ("--train.lrr", 1),
-        ("--train.batch", 0),
+        ("--train.batch-size", 0),
         ("--size", "tinny"),
         ("--recipe", "tabel"),
         ("--target", "aeg"),
-        ("--objective.counted", 2),
+        ("--objective.marginals-budget", 2),
         ("--audit", "fisher=9"),
         ("--audit", "fisher=900"),
     ],
@@ -208,9 +208,9 @@ def test_a_search_for_columns_whose_fit_is_refused_has_spent_all_the_same(
     assert "inding the columns has spent epsilon" in told
     assert "that is kept in r/spent/1/ledger.json" in told
     kept = held(tmp_path / "r" / "spent" / "1" / "ledger.json")
-    assert {one["is"] for one in kept["expenses"]} == {"Gaussian"}
-    charged = tuple(GaussianMechanism(one["what"], one["sigma"]) for one in kept["expenses"])
-    assert f"epsilon {Ledger(charged, kept['delta'], 3000, kept['reserved']).epsilon():.4g}" in told
+    assert {one["is"] for one in kept["events"]} == {"GaussianMechanism"}
+    charged = tuple(GaussianMechanism(one["label"], one["sigma"]) for one in kept["events"])
+    assert f"epsilon {Ledger(charged, kept['delta'], 3000, kept['reserved_delta']).epsilon():.4g}" in told
     status, _, err = run(capsys, "fit", data, *TINY, *SEEDED, "--out", "r")
     assert status == 0, err
     assert "an earlier run in this folder spent epsilon" in err

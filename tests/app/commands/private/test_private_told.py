@@ -68,8 +68,8 @@ def test_a_run_tells_of_a_changed_row_nothing_but_noisy_numbers(
     assert {*names} == {*PAID, "recipe.json", "ledger.json", "metrics.jsonl", "state.json", "lock"}
     assert without(held(one / "ledger.json"), "table") == without(held(other / "ledger.json"), "table")
     for name in ("recipe.json", "model.json"):
-        assert without(held(one / name), "shares", "fingerprint") == without(
-            held(other / name), "shares", "fingerprint"
+        assert without(held(one / name), "marginals", "fingerprint") == without(
+            held(other / name), "marginals", "fingerprint"
         )
     assert held(one / "state.json") == held(other / "state.json") == {"step": 8, "seconds": 60.0}
     for before, after in zip(*((path / "metrics.jsonl").read_text().splitlines() for path in folders), strict=True):
@@ -98,10 +98,10 @@ def test_where_nobody_described_the_columns_that_is_paid_for_too(
     assert [column["name"] for column in columns] == ["age", "sex", "job"]
     assert columns[2]["values"] == ["clerk", "nurse", "smith"]
     ledger = held(folder / "ledger.json")
-    told = " ".join(one["what"] for one in ledger["expenses"])
+    told = " ".join(one["label"] for one in ledger["events"])
     for what in ("kinds of the columns", "bounds", "edges", "values of 2 columns", "counts of the values", "training"):
         assert what in told
-    assert 0 < ledger["reserved"] < ledger["delta"]
+    assert 0 < ledger["reserved_delta"] < ledger["delta"]
     assert true_epsilon(folder, 8) <= 4
 
 

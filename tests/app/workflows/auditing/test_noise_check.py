@@ -79,8 +79,8 @@ def changed(path: pathlib.Path, change: Callable[[dict], None]) -> None:
 @pytest.mark.parametrize(
     ("file", "change", "said"),
     [
-        ("ledger.json", lambda d: d["expenses"][0].update(sigma=1000.0), "counts other noise than was planned"),
-        ("ledger.json", lambda d: d.update(expenses=[]), "is of another run"),
+        ("ledger.json", lambda d: d["events"][0].update(sigma=1000.0), "counts other noise than was planned"),
+        ("ledger.json", lambda d: d.update(events=[]), "is of another run"),
         ("recipe.json", lambda d: d["provenance"]["private"].update(rho=1e9), "counts other noise than was planned"),
         ("recipe.json", lambda d: d["provenance"]["private"].update(rho=0.0), "expected above 0 and finite"),
     ],

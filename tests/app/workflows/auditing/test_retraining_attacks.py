@@ -59,7 +59,7 @@ def audited() -> tuple[AuditTarget, Retrainer]:
     return it, make_retrainer(it)
 
 
-HARD = ("--steps", 120, "--held-out", 0.5, "--train.lr", 3e-3, "--train.average", 0.9, "--schema", "schema.json")
+HARD = ("--steps", 120, "--held-out", 0.5, "--train.lr", 3e-3, "--train.ema-decay", 0.9, "--schema", "schema.json")
 """Learns 60 rows by heart."""
 
 
@@ -93,7 +93,7 @@ def test_a_model_that_learned_by_heart_is_caught_and_one_that_never_saw_the_rows
 @pytest.mark.slow
 def test_planted_rows_catch_a_private_run_of_a_quarter_of_its_noise_and_no_other(capsys) -> None:
     noise_table("rows.csv", 500)
-    words = ("--schema", "schema.json", "--objective.counted", 0, "--train.batch", 220, "--steps", 8)
+    words = ("--schema", "schema.json", "--objective.marginals-budget", 0, "--train.batch-size", 220, "--steps", 8)
     fitted(capsys, "rows.csv", *words, "--epsilon", 3, "--unsafe-seed", 1)
     it, again = audited()
     ledger = it.ledger
@@ -111,8 +111,8 @@ def test_planted_rows_catch_a_private_run_of_a_quarter_of_its_noise_and_no_other
 @pytest.mark.parametrize("recipe", ["table", "table-marginals", "table-flow"])
 def test_private_tables(capsys, recipe: str) -> None:
     people("people.csv", 900)
-    budget = () if recipe == "table-marginals" else ("--steps", 4, "--train.batch", 64)
-    budget = (*budget, "--objective.counted", 0) if recipe == "table" else budget
+    budget = () if recipe == "table-marginals" else ("--steps", 4, "--train.batch-size", 64)
+    budget = (*budget, "--objective.marginals-budget", 0) if recipe == "table" else budget
     fitted(capsys, "people.csv", "--schema", "schema.json", "--recipe", recipe, *budget, "--epsilon", 4)
     it, again = audited()
     ledger = it.ledger
@@ -133,7 +133,7 @@ def test_private_tables(capsys, recipe: str) -> None:
 def test_a_shadow_of_fewer_rows_spends_as_much_as_the_run(capsys) -> None:
     """The same steps at a higher rate, with more noise, cost the epsilon that was spent, and hardly less."""
     people("people.csv", 900)
-    words = ("--steps", 4, "--train.batch", 64, "--objective.counted", 0, "--epsilon", 4)
+    words = ("--steps", 4, "--train.batch-size", 64, "--objective.marginals-budget", 0, "--epsilon", 4)
     fitted(capsys, "people.csv", "--schema", "schema.json", *words)
     _, again = audited()
     shadow = again.for_rows(450).privacy_plan
@@ -154,7 +154,7 @@ def test_a_shadow_of_fewer_rows_spends_as_much_as_the_run(capsys) -> None:
 def test_every_kind_can_be_trained_again(capsys, monkeypatch, data: str) -> None:
     monkeypatch.setattr("feller.app.workflows.auditing.retraining_attacks.MAX_ROWS", 40)
     monkeypatch.setattr("feller.evaluation.attacks.membership.ROUNDS", 1)
-    fitted(capsys, data, "--steps", 2, "--train.batch", 8)
+    fitted(capsys, data, "--steps", 2, "--train.batch-size", 8)
     it, again = audited()
     numbers = shadow_model_attack(it, again, 2, Rng(0), SILENT).numbers
     assert 0.1 < numbers["relative_auc"] < 0.9

@@ -14,7 +14,7 @@ from feller.core.run_folder import Run
 from feller.core.safetensors_io import load_tensors
 from feller.models.model import load_model
 
-SHORT = ["--pairs", "32", "--train.steps", "5", "--train.batch", "32", "--control.steps", "2", "--calls", "12"]
+SHORT = ["--pairs", "32", "--train.steps", "5", "--train.batch-size", "32", "--control.steps", "2", "--nfe", "12"]
 SHORT += ["--control.mean-knots", "4", "--control.scale-knots", "4"]
 
 
@@ -80,7 +80,7 @@ def test_a_run_keeps_its_best_round(populations: pathlib.Path, monkeypatch: pyte
     assert report["numbers"]["rounds"] == 3
     after = drift(populations / "run", "ahead", "average.safetensors")
     assert all(torch.equal(after[name], value) for name, value in first.items())
-    network = load_model(Run(populations / "run")).network.ahead.state_dict()
+    network = load_model(Run(populations / "run")).network.forward_drift.state_dict()
     assert all(torch.equal(network[name.removeprefix(".")], value) for name, value in first.items())
     assert main(["evaluate", "run"]) == 0
     again = json.loads((populations / "run" / "report.json").read_text())["numbers"]

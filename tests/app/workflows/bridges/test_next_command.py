@@ -50,7 +50,7 @@ def test_there_is_one_next_step() -> None:
 def test_a_new_one_has_nothing_of_the_sketch_that_makes_it_short() -> None:
     """Neither few steps of any kind nor a field twice; what else was set stays, and another folder is named."""
     run = Run(pathlib.Path("runs/a"))
-    fields = ("--calls", "42", "--train.steps", "20", "--train.lr", "0.01", "--control.steps=20", "--train.lr", "0.002")
+    fields = ("--nfe", "42", "--train.steps", "20", "--train.lr", "0.01", "--control.steps=20", "--train.lr", "0.002")
     asked = replace(TWO, fields=fields, costs=("mine.py:hill",))
     short = replace(HOW, pairs=8, nfe=42, train=replace(HOW.train, steps=20), control=ConditionalControl(steps=20))
     command, _ = suggest_command(run, asked, short, HOW, 1, is_undertrained=True)
@@ -59,7 +59,7 @@ def test_a_new_one_has_nothing_of_the_sketch_that_makes_it_short() -> None:
         " --out runs/a-2"
     )
     command, _ = suggest_command(run, TWO, replace(short, pairs=1024), HOW, 1, is_undertrained=True)
-    assert command.endswith(f"--rounds 7 --train.steps 1500 --control.steps {HOW.control.steps} --calls 210")
+    assert command.endswith(f"--rounds 7 --train.steps 1500 --control.steps {HOW.control.steps} --nfe 210")
 
 
 def test_a_bridge_of_minutes_is_made_again_by_its_rounds() -> None:

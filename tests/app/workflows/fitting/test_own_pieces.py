@@ -89,8 +89,8 @@ def tried(path: feller.Path | None = None, shape: tuple[int, ...] = (2,), **piec
 
 
 def test_right_pieces_pass() -> None:
-    tried(criterion=Power(), law=Rare(), coupling=Some())
-    tried(law=Stratified(Rare()))
+    tried(criterion=Power(), time_distribution=Rare(), coupling=Some())
+    tried(time_distribution=Stratified(Rare()))
     tried(shape=(1, 4, 4))
 
 
@@ -166,7 +166,7 @@ def test_a_step_does_not_take_the_first_of_too_many_places() -> None:
     for places in (x, x.flatten()[:3]):
         jumps = Jumps(lambda s: torch.full_like(x, 0.7), lambda s, which, draw, places=places: places)
         with pytest.raises(InputError, match=r"land must return|parts that jump, \[\d+\]; found"):
-            jumps.apply(x, 0.5, feller.Rng(0).at("jumps"))
+            jumps.apply(x, 0.5, feller.Rng(0).stream("jumps"))
 
 
 @pytest.mark.parametrize(
@@ -188,9 +188,9 @@ def test_a_loss_that_returns_something_else_is_told_by_its_line(of: Any, said: s
 def test_times_beyond_the_end_are_refused_though_they_are_rare() -> None:
     for law in (Rare(beyond=True), Stratified(Rare(beyond=True))):
         with pytest.raises(InputError, match=rf"Rare\.quantile \({HERE} must return times in \[0, 1\]; found 1\.49"):
-            tried(law=law)
+            tried(time_distribution=law)
     with refuses(InputError, found="[255, 1]"):
-        tried(law=Rare(flat=False))
+        tried(time_distribution=Rare(flat=False))
 
 
 def test_a_coupling_that_loses_rows_is_told_by_its_line() -> None:

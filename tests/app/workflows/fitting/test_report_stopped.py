@@ -51,7 +51,7 @@ def test_the_command_makes_the_report(
     monkeypatch.chdir(tmp_path)
     with monkeypatch.context() as patch:
         patch.setattr("feller.app.workflows.evaluate.flow_quality", stopped)
-        words = ["fit", "example:moons", "--size", "tiny", "--steps", "2", "--sampling.calls", "2", "--out", "r"]
+        words = ["fit", "example:moons", "--size", "tiny", "--steps", "2", "--sampling.nfe", "2", "--out", "r"]
         assert main(words) == 130
     assert capsys.readouterr().err.splitlines()[-1] == f"feller: {SAVED}"
     assert main(["evaluate", "r"]) == 0

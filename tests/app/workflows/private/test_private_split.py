@@ -42,7 +42,7 @@ def sides(data: Dataset, share: float = 0.3, salt: str = "1") -> Counter[tuple[i
 
 
 @settings(deadline=None, max_examples=60)
-@given(st.nlist(st.integers(0, 30), min_size=11, max_size=60), st.data())
+@given(st.lists(st.integers(0, 30), min_size=11, max_size=60), st.data())
 def test_a_row_less_moves_no_other(numbers: list[int], data: st.DataObject) -> None:
     """As multisets of rows and sides, since equal rows are the same; for any place of the row, and any order."""
     gone = data.draw(st.integers(0, len(numbers) - 1))

@@ -101,7 +101,7 @@ def test_planned_steps_spend_what_was_asked_and_no_more(epsilon: float, steps: i
 
 
 def test_steps_of_a_given_noise_are_the_most_within_epsilon() -> None:
-    _, ledger = planned(PrivacyConfig(noise=3.0, stop_at_epsilon=1.0), people(), steps=10**6, batch=30)
+    _, ledger = planned(PrivacyConfig(noise=3.0, stop_at_epsilon=1.0), people(), steps=10**6, batch_size=30)
     assert spent(ledger) <= 1.0
     more = ledger.add(replace(ledger.events[-1], steps=1))  # pyrefly: ignore
     assert spent(more) > 1.0
@@ -141,15 +141,15 @@ def test_delta_by_default(n: int, delta: float) -> None:
     [
         {},
         {"epsilon": 1.0, "noise": 1.0},
-        {"epsilon": 1.0, "stop_at": 1.0},
+        {"epsilon": 1.0, "stop_at_epsilon": 1.0},
         {"noise": 1.0},
         {"delta": 1e-6},
         {"unsafe_seed": 1},
         {"epsilon": 0.0},
         {"epsilon": math.nan},
         {"epsilon": math.inf},
-        {"noise": -1.0, "stop_at": 1.0},
-        {"noise": 1.0, "stop_at": 0.0},
+        {"noise": -1.0, "stop_at_epsilon": 1.0},
+        {"noise": 1.0, "stop_at_epsilon": 0.0},
     ],
 )
 def test_wishes_that_mean_nothing_are_refused(asked: dict[str, Any]) -> None:
@@ -223,7 +223,7 @@ def test_what_lets_rows_look_at_each_other_is_refused_by_name() -> None:
         "the coupling MinibatchOT": replace(recipe, objective=replace(objective, coupling=MinibatchOT())),
         "pairs of an older model": replace(recipe, reflow_pairs=10),
         "the objective Distillation": replace(recipe, objective=Distillation(objective.path, objective.space)),
-        "the objective CausalMasking, by which rows look at each other": replace(
+        "the objective CausalMaskedLM, by which rows look at each other": replace(
             recipe, objective=CausalMaskedLM(objective.space, DocumentVocabulary(3, 3, 1))
         ),
         "the objective Contrastive, by which rows look at each other": replace(
@@ -248,10 +248,10 @@ def test_a_resumed_run_keeps_what_its_noise_was_planned_for() -> None:
     check_resumable(promised, recipe)
     check_resumable(promised, replace(recipe, train=replace(recipe.train, steps=3, lr=1e-4)))
     wrong = {
-        "batches of 75, not 80": {"batch": 80},
+        "batches of 75, not 80": {"batch_size": 80},
         "planned for 8 steps": {"steps": 9},
         "planned for 8 steps; more": {"steps": None, "minutes": 1.0},
-        "examples that serve several steps": {"replay": 4},
+        "examples that serve several steps": {"reuse_batches": 4},
     }
     for told, train in wrong.items():
         with pytest.raises(UsageError, match=told):
@@ -259,8 +259,8 @@ def test_a_resumed_run_keeps_what_its_noise_was_planned_for() -> None:
 
 
 def test_a_batch_of_more_than_all_rows_is_refused() -> None:
-    with refuses(UsageError, argument="train.batch", found="301"):
-        planned(PrivacyConfig(epsilon=4.0), people(), steps=5, batch=301)
+    with refuses(UsageError, argument="train.batch-size", found="301"):
+        planned(PrivacyConfig(epsilon=4.0), people(), steps=5, batch_size=301)
 
 
 def test_minutes_say_nothing_about_how_much_is_spent() -> None:

@@ -68,9 +68,11 @@ def test_a_private_run_without_its_ledger_is_refused_everywhere(here: pathlib.Pa
     assert run.epsilon > 0
     file, content = run.folder.ledger, json.loads(run.folder.ledger.read_text())
     if change == "empty":
-        content["expenses"] = []
+        content["events"] = []
     elif change == "steps":
-        content["expenses"] = [one | ({"steps": 1} if one["is"] == "Subsampled" else {}) for one in content["expenses"]]
+        content["events"] = [
+            one | ({"steps": 1} if one["is"] == "PoissonSubsampledGaussian" else {}) for one in content["events"]
+        ]
     else:
         content["n"] += 1
     file.unlink() if change == "gone" else file.write_text(json.dumps(content))
@@ -258,7 +260,7 @@ def test_rows_of_a_fit_that_are_given_as_others_are_counted(here: pathlib.Path) 
         feller.evaluate(run, data=others, n=50)
 
 
-@pytest.mark.parametrize("moment", ["restore", "record", "_train"])
+@pytest.mark.parametrize("moment", ["restore_state", "record", "_train"])
 def test_an_overwrite_that_is_killed_forgets_nothing_and_the_next_works(
     here: pathlib.Path, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
@@ -277,7 +279,7 @@ def test_an_overwrite_that_is_killed_forgets_nothing_and_the_next_works(
     spent = [json.loads(path.read_text()) for path in sorted(run.path.glob("spent/*/ledger.json"))]
     assert spent[0] == first
     assert len(spent) == 2  # what the search for columns spent, at least
-    assert {one["what"] for one in spent[1]["expenses"]} <= {one["what"] for one in first["expenses"]}
+    assert {one["label"] for one in spent[1]["events"]} <= {one["label"] for one in first["events"]}
     assert not (run.path / ".ledger.json.abc").exists()
 
 
@@ -292,7 +294,7 @@ def test_a_folder_that_no_fit_has_locked_is_left_alone(here: pathlib.Path) -> No
 
 def test_the_page_of_a_frame_names_the_call_that_makes_it(here: pathlib.Path) -> None:
     rows = people(400, 0)
-    run = feller.fit(rows, out="run", fields={"train.batch": 64}, **TINY)
+    run = feller.fit(rows, out="run", fields={"train.batch_size": 64}, **TINY)
     call = fit_command(run.folder, read_fit_record(run.folder), read_train_config(run.folder))
     again = eval(call.replace("'run'", "'again'"), {"feller": feller, "rows": rows})
     assert again.sample(20).equals(run.sample(20))

@@ -76,7 +76,7 @@ def test_a_table_that_noise_hides_is_refused_before_training(capsys: pytest.Capt
     assert "feller data schema few.csv --out schema.json" in err
     assert "has spent epsilon" in err
     kept = pathlib.Path("r/spent/1/ledger.json")
-    assert [one["what"] for one in json.loads(kept.read_text())["expenses"]] == ["kinds of the columns"]
+    assert [one["label"] for one in json.loads(kept.read_text())["events"]] == ["kinds of the columns"]
     assert not pathlib.Path("r/model.json").exists()
 
 
@@ -95,7 +95,7 @@ def test_a_hidden_column_is_told_left_out_and_not_judged(capsys: pytest.CaptureF
     assert any(caution.endswith("ward") for caution in page["cautions"])
     assert any(note.startswith("noise hid what ward holds") for note in page["notes"])
     kept = json.loads(pathlib.Path("r/model.json").read_text())["modality"]["schema"]["columns"]
-    assert [(one["is"], one["name"]) for one in kept][2] == ("Untold", "ward")
+    assert [(one["is"], one["name"]) for one in kept][2] == ("HiddenColumn", "ward")
     assert main(["sample", "r", "-n", "40", "--out", "made.csv"]) == 0
     with open("made.csv") as file:
         rows = list(csv.DictReader(file))

@@ -21,7 +21,7 @@ from tests.evaluation.report.reader import read as read_page
 
 pytestmark = pytest.mark.usefixtures("here")
 
-TINY = ("--size", "tiny", "--steps", "2", "--sampling.calls", "2")
+TINY = ("--size", "tiny", "--steps", "2", "--sampling.nfe", "2")
 
 
 def page(file: str) -> Node:

@@ -28,7 +28,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Run:
     [
         ({"known": "abc"}, "known: fills in text, and this model's data are a table"),
         ({"guidance": 3.0}, "guidance: expected"),
-        ({"calls": 5}, "calls: is of a process in time"),
+        ({"nfe": 5}, "nfe: is of a process in time"),
         ({"superpose": "jump=0.5"}, "superpose: is of a process in time"),
         ({"solver": "rk4"}, "Leave out order"),
     ],
@@ -39,7 +39,7 @@ def test_a_table(table: Run, tmp_path: pathlib.Path, asked: dict[str, Any], told
     assert not (tmp_path / "x.csv").exists()
 
 
-@pytest.mark.parametrize("words", [("-n", "3"), ("--known", "a")])
+@pytest.mark.parametrize("words", [("-n", "3"), ("--template", "a")])
 def test_gaps_are_of_their_own_rows(table: Run, words: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["sample", str(table.path), "--complete", "partial.csv", *words]) == 2
     assert f"Leave {words[0]} out" in capsys.readouterr().err
@@ -48,10 +48,10 @@ def test_gaps_are_of_their_own_rows(table: Run, words: tuple[str, ...], capsys: 
 def test_points_know_no_words(tmp_path: pathlib.Path) -> None:
     run = as_run(tmp_path / "run", *untrained("example:moons", "points"), "example:moons")
     with pytest.raises(UsageError, match="this model's data are rows of numbers"):
-        sample(run, config_of(SampleConfig, n=3, known="abc"))
+        sample(run, config_of(SampleConfig, n=3, template="abc"))
 
 
-@pytest.mark.parametrize("words", [("--known", "picture.png", "--mask", "m.png"), ("--mask", "m.png")])
+@pytest.mark.parametrize("words", [("--template", "picture.png", "--mask", "m.png"), ("--mask", "m.png")])
 def test_holes_of_pictures_are_filled_by_another_command(
     tmp_path: pathlib.Path, words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -36,7 +36,7 @@ KINDS = (
 def test_shards_of_a_kind(tmp_path: pathlib.Path, data: str, recipe: str, ending: str | None) -> None:
     model, made = untrained(f"example:{data}", recipe)
     run = as_run(tmp_path / "run", model, made, f"example:{data}")
-    about = make_sampler(run, config_of(SampleConfig, calls=None if recipe in ("text-autoregressive", "table") else 2))
+    about = make_sampler(run, config_of(SampleConfig, nfe=None if recipe in ("text-autoregressive", "table") else 2))
     whole = about.draw(N)
     for start in range(0, N, SHARD):
         part = about.draw(min(SHARD, N - start), first=start)

@@ -18,7 +18,7 @@ from feller.data.speech.mel import MelConfig
 from feller.training.objectives.autoencoding import SpectralLoss
 from tests.data.speech.written import noise
 
-TINY = ("--recipe", "vocoder", "--size", "tiny", "--architecture.width", "16", "--train.batch", "4")
+TINY = ("--recipe", "vocoder", "--size", "tiny", "--architecture.width", "16", "--train.batch-size", "4")
 
 
 def last(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
@@ -105,7 +105,7 @@ def test_a_stop_changes_nothing(voices: pathlib.Path, tmp_path: pathlib.Path, mo
     assert len(calls) < 6
     monkeypatch.setattr(SpectralLoss, "loss", loss)
     assert main(["fit", "--resume", "--out", "paused"]) == 0
-    for file in ("weights", "average"):
+    for file in ("weights", "ema_weights"):
         whole, paused = (load_tensors(getattr(open_run(run), file))[0] for run in ("whole", "paused"))
         assert whole.keys() == paused.keys()
         assert all(torch.equal(whole[key], paused[key]) for key in whole)
@@ -131,8 +131,8 @@ def test_what_it_cannot_be_is_refused(
     wrong = [
         (["fit", "example:digits", "--recipe", "vocoder"], 2, "`vocoder` needs a folder of sounds"),
         (["fit", str(tmp_path), "--recipe", "vocoder"], 1, "expected sounds (.wav, .flac, .ogg, .opus, .mp3); found"),
-        (["fit", str(voices), *TINY, "--architecture.mel.hop", "160"], 2, "expected 100 frames of a second"),
-        (["fit", str(voices), *TINY, "--objective.piece", "8"], 2, "expected a piece of at least one window"),
+        (["fit", str(voices), *TINY, "--architecture.mel.hop-length", "160"], 2, "expected 100 frames of a second"),
+        (["fit", str(voices), *TINY, "--objective.segment-size", "8"], 2, "expected a piece of at least one window"),
         (["fit", str(voices), *TINY, "--epsilon", "8"], 2, "private training"),
     ]
     for words, code, told in wrong:
@@ -147,7 +147,8 @@ def test_a_run_is_a_vocoder(trained: pathlib.Path) -> None:
     made = load_vocoder(str(trained), mel).synthesize(wanted, mel)
     assert made.shape == (720,)
     assert torch.equal(made, load_vocoder(str(trained), mel).synthesize(wanted, mel))
-    with pytest.raises(InputError, match=r"log mels of Mel\(rate=8000.*these are of Mel\(rate=16000.*Fit another"):
+    clash = r"log mels of MelConfig\(sample_rate=8000.*these are of MelConfig\(sample_rate=16000.*Fit another"
+    with pytest.raises(InputError, match=clash):
         load_vocoder(str(trained), MelConfig())
 
 

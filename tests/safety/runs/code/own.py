@@ -55,7 +55,7 @@ def kept(data, size):
     shape = tuple(data.values.shape[1:])
     return feller.Recipe(
         architecture=feller.MLP(width=8, depth=1),
-        objective=feller.Matching(KeptPath(), KeptSpace(shape), KeptLoss()),
+        objective=feller.FlowMatching(KeptPath(), KeptSpace(shape), KeptLoss()),
         train=feller.TrainConfig(batch_size=16, steps=4, warmup=1),
         sampling=feller.SamplerConfig("midpoint", 4),
     )

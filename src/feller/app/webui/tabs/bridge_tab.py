@@ -60,7 +60,8 @@ def transport_tab(run: LoadedRun, page: PageContext) -> Tab | None:
 
     return Tab(
         name="Push through",
-        description="Take data along the bridge, and see where they go. Without a file, it is its own first population.",
+        description="Take data along the bridge, and see where they go. Without a file, it is its own first"
+        " population.",
         controls={
             "from": upload("What is pushed", UPLOAD_SUFFIXES),
             "backward": choice("Way", (AHEAD, BACK)),
@@ -73,7 +74,7 @@ def transport_tab(run: LoadedRun, page: PageContext) -> Tab | None:
 
 
 def scene_background(record: Any, d: int) -> dict[str, Any]:
-    """Return the fields of a `Scene` that tell of the ground, for states of d numbers; none if a file is gone.
+    """Return the fields of a `BridgeScene` that tell of the ground, for states of d numbers; none if a file is gone.
 
     Args:
         record: What was asked of the bridge.

@@ -68,9 +68,9 @@ def compare_tab(run: LoadedRun, page: PageContext) -> Tab | None:
     shown = kinds_of(run)[0]
     return Tab(
         name="Compare",
-        description="The same seed drawn by two runs, or by two checkpoints of one, side by side; of two runs that have been"
-        " evaluated, the numbers of their reports, too. While a network is fitted, a running average of its weights is"
-        " kept, which usually draws better than those of its last step; the commands draw with it.",
+        description="The same seed drawn by two runs, or by two checkpoints of one, side by side; of two runs that"
+        " have been evaluated, the numbers of their reports, too. While a network is fitted, a running average of its"
+        " weights is kept, which usually draws better than those of its last step; the commands draw with it.",
         controls={
             "first": choice("First", names),
             "second": choice("Second", (other, *(name for name in names if name != other))),

@@ -68,7 +68,7 @@ def picture_fill_tab(run: LoadedRun, page: PageContext) -> Tab | None:
         masked_image = observed.convert("RGB")
         masked_image.paste(BRUSH_COLOURS[0], (0, 0), hole)
         shown = (save_picture(masked_image, room, "What was asked"), draw_picture(solution.samples, room, "Filled in"))
-        return TabResult(pictures=shown, files=(solution.place,))
+        return TabResult(pictures=shown, files=(solution.path,))
 
     return Tab(
         name="Fill in",
@@ -93,7 +93,7 @@ def text_fill_tab(run: LoadedRun, page: PageContext) -> Tab | None:
         return None
 
     def fill(answers: Answers, reporter: Reporter) -> TabResult:
-        return tab_result(run, *draw(run, page, answers, reporter, known=answers["known"]))
+        return tab_result(run, *draw(run, page, answers, reporter, template=answers["known"]))
 
     return Tab(
         name="Fill in",

@@ -83,7 +83,8 @@ def reports_tab(run: LoadedRun, page: PageContext) -> Tab:
 
     return Tab(
         name="Reports",
-        description="What evaluations and audits of this run have found. A report on a private run is for its owner alone.",
+        description="What evaluations and audits of this run have found. A report on a private run is for its owner"
+        " alone.",
         controls={"report": choice("Report", names(), allows_new=True)},
         handler=show,
         outputs=(OutputKind.PAGE,),

@@ -125,17 +125,20 @@ def restore_tab(run: LoadedRun, page: PageContext) -> Tab | None:
         shown = [save_picture(image_of(modality.as_bytes(sharp[0])), room, "The picture")]
         if measured.ndim == 4 and measured.shape[1] in (1, 3):
             shown.append(save_picture(image_of(modality.as_bytes(measured[0])), room, "What is left of it"))
-        shown += [draw_picture(solution.samples, room, "Restored"), draw_picture(solution.mean, room, "Mean of those")]
+        shown += [
+            draw_picture(solution.samples, room, "Restored"),
+            draw_picture(solution.posterior_mean, room, "Mean of those"),
+        ]
         unit = "" if words.startswith("sums") else f" of {modality.levels} gray levels"
         residual = solution.numbers["residual"]
         difference = "less than 0.01" if residual < 0.01 else f"{residual:.2f}"
         message = f"What is left of the restored pictures differs from what was left by {difference}{unit} on average."
-        return TabResult(message=message, pictures=tuple(shown), files=(solution.place,))
+        return TabResult(message=message, pictures=tuple(shown), files=(solution.path,))
 
     return Tab(
         name="Restore",
-        description="Spoil a picture, and see which pictures of the model explain what is left of it. Without one of yours,"
-        " it is a sample of the model.",
+        description="Spoil a picture, and see which pictures of the model explain what is left of it. Without one of"
+        " yours, it is a sample of the model.",
         controls={
             "observe": picture_upload("Picture"),
             "operator": choice("What happens to it", tuple(operators)),

@@ -32,7 +32,7 @@ def sample_tab(run: LoadedRun, page: PageContext) -> Tab | None:
     def draw_samples(answers: Answers, reporter: Reporter) -> TabResult:
         solver = answers.get("solver", OWN)
         solver = None if solver == OWN else solver
-        return tab_result(run, *draw(run, page, answers, reporter, calls=answers.get("calls"), solver=solver))
+        return tab_result(run, *draw(run, page, answers, reporter, nfe=answers.get("calls"), solver=solver))
 
     return Tab(
         name="Sample",

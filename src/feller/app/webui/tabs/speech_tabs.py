@@ -188,7 +188,7 @@ def denoise_tab(run: LoadedRun, page: PageContext) -> Tab | None:
         except (InputError, UsageError):
             return None  # the button says so
 
-    seconds = {"least": 0.0, "most": MAX_SECONDS, "whole": False, "slides": False}
+    seconds = {"minimum": 0.0, "maximum": MAX_SECONDS, "is_integer": False, "is_slider": False}
     tab = _speech_tab(
         run,
         page,

@@ -85,7 +85,7 @@ def steer_tab(run: LoadedRun, page: PageContext) -> Tab | None:
         )
         result = search_reward(run.run, config, reporter=reporter)
         endless = is_user_reward(words) and not any(side in words for side in BOUND_VIOLATIONS)
-        more = {"said": OFFER if endless else "", "numbers": _numbers(result.numbers), "files": (result.path,)}
+        more = {"message": OFFER if endless else "", "numbers": _numbers(result.numbers), "files": (result.path,)}
         if run.display.form == "table":
             return TabResult(table=read_rows(result.path), **more)
         grey = "" if behind is None else ", and any samples in grey"
@@ -99,7 +99,8 @@ def steer_tab(run: LoadedRun, page: PageContext) -> Tab | None:
         controls[INK] = number("Ink", USUAL_INK, 0.0, 1.0, hint=hint, is_integer=False, visible=first)
     return Tab(
         name="Steer",
-        description="Look for samples that are more as wished. Each is searched for by itself; the model stays as it is.",
+        description="Look for samples that are more as wished. Each is searched for by itself; the model stays as it"
+        " is.",
         controls={
             **controls,
             "n": number("How many", 4, 1, MAX_SAMPLES),

@@ -135,7 +135,8 @@ def check_canaries(again: Retrainer, count: int) -> None:
     if (most := MEMORY // p) < count:
         raise UsageError(
             f"gradients of {count:,} planted rows by {p:,} weights need too much memory",
-            remedy=f"Take --canaries {most:,} or fewer{'' if most >= MIN_CANARIES else ', which is too few: leave it out'}",
+            remedy=f"Take --canaries {most:,} or"
+            f" fewer{'' if most >= MIN_CANARIES else ', which is too few: leave it out'}",
         )
 
 

@@ -85,9 +85,9 @@ def growth_notes(counts: Counts, record: BridgeRecord) -> list[str]:
     for (begins, _), name in zip(counts, record.populations, strict=False):
         more, less = float((begins >= DIVIDING_WEIGHT).mean()), float((begins < DYING_WEIGHT).mean())
         notes.append(
-            f"by --growth, {format_percent(more)} of the members of {name} count twice the mean or more, as those that divide,"
-            f" and {format_percent(less)} less than half of it, as those that die; one is {begins.max():.3g} times the mean"
-            " (counts.csv)"
+            f"by --growth, {format_percent(more)} of the members of {name} count twice the mean or more, as those that"
+            f" divide, and {format_percent(less)} less than half of it, as those that die; one is {begins.max():.3g}"
+            " times the mean (counts.csv)"
         )
     return notes
 

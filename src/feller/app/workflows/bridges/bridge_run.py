@@ -202,7 +202,7 @@ def save_progress(run: Run, progress: BridgeState) -> None:
     note = {"rounds": str(progress.num_rounds), "seconds": str(progress.seconds)}
     note |= {f"{way}/{name}": str(value) for way, counted in ways.items() for name, value in counted.items()}
     note |= {f"{way}/kept": str(number) for way, number in progress.best_rounds.items()}
-    average = _both(progress, "averaged")
+    average = _both(progress, "ema_weights")
     average |= {
         f"{_prefix(progress, way)}.{name}": value
         for way, best in progress.best_weights.items()
@@ -256,7 +256,7 @@ def _load_best(run: Run, progress: BridgeState, note: dict[str, str]) -> None:
     network = progress.network
     averages = named_as_now(load_tensors(run.ema_weights)[0], network, network.state_dict()) if numbers else {}
     for direction, number in numbers.items():
-        shapes = {name: value.shape for name, value in _learners(progress)[direction].averaged().items()}
+        shapes = {name: value.shape for name, value in _learners(progress)[direction].ema_weights().items()}
         own = {name: averages.get(f"{_prefix(progress, direction)}.{name}") for name in shapes}
         best = {name: value for name, value in own.items() if value is not None and value.shape == shapes[name]}
         if len(best) < len(shapes) or not number.isdecimal():

@@ -55,7 +55,8 @@ def suggest_command(
         settings: Its settings.
         default_settings: The usual ones for such data.
         rounds: Those that are done.
-        is_undertrained: It is a first sketch, which becomes a usual bridge; one of few pairs is made anew, for it keeps these.
+        is_undertrained: It is a first sketch, which becomes a usual bridge; one of few pairs is made anew, for it
+            keeps these.
         needs_longer_rounds: Longer rounds would help.
     """
     steps, many = settings.train.steps or 1, default_settings.rounds or 1
@@ -77,7 +78,7 @@ def _short(settings: BridgeSolverConfig, default_settings: BridgeSolverConfig) -
     kinds = {
         "train.steps": (settings.train.steps, default_settings.train.steps),
         "control.steps": (settings.control.steps, default_settings.control.steps),
-        "calls": (settings.nfe, default_settings.nfe),
+        "nfe": (settings.nfe, default_settings.nfe),
     }
     return {name: usual or 1 for name, (own, usual) in kinds.items() if (own or 1) < (usual or 1)}
 

@@ -67,8 +67,8 @@ def closed_way_warnings(
         fraction = _unmatched_fraction(components, values(a), values(b), where)
         if fraction:
             notes.append(
-                f"{WARNING}from {before} to {after} there is no way but through walls for {format_percent(fraction)} of the"
-                " members; if there is a door, it must be lighter than middle grey, and a pixel wide at least"
+                f"{WARNING}from {before} to {after} there is no way but through walls for {format_percent(fraction)}"
+                " of the members; if there is a door, it must be lighter than middle grey, and a pixel wide at least"
             )
     return notes
 

@@ -176,7 +176,7 @@ def check_noise(noise: float, populations: Populations, calls: int) -> None:
         raise UsageError(
             f"{noise:g} is so large that no end can be met: the last of {calls} steps would blur a population whose"
             f" deviation is {_min_std(populations):.3g}",
-            remedy=f"Take {_rounded_down(most)} or less, or more steps (--calls)",
+            remedy=f"Take {_rounded_down(most)} or less, or more steps (--nfe)",
             argument="noise",
         )
     if 0 < noise < 1e-4 * populations.spread:

@@ -223,6 +223,6 @@ def _round_text(round_result: RoundResult, row: dict[str, int | float], progress
     best = progress.best_rounds["back" if round_result.backward else "ahead"]
     other = f"; round {best} stays, which was better" if best != round_result.number else ""
     return (
-        f"round {round_result.number}, {direction}: objective {row['objective']:.4g} = control {row['control_cost']:.4g} + state"
-        f" {row['state_cost']:.4g}{distance_text}{stuck}{lost}{other}"
+        f"round {round_result.number}, {direction}: objective {row['objective']:.4g} = control"
+        f" {row['control_cost']:.4g} + state {row['state_cost']:.4g}{distance_text}{stuck}{lost}{other}"
     )

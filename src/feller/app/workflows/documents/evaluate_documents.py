@@ -135,7 +135,7 @@ def _remedy(evaluation: EvaluationData, *, is_trained_here: bool) -> str:
 
 def _refit_command(run: Run, evaluation: EvaluationData) -> tuple[str, str]:
     """Return what fits anew with a tokeniser that learns longer, and what it does."""
-    flag, tokenizer_config = "--tokenizer.steps", run.read_field(run.recipe, "recipe", "parts", "tokenizer")
+    flag, tokenizer_config = "--tokenizer.steps", run.read_field(run.recipe, "recipe", "aux_networks", "tokenizer")
     steps = STEP_FACTOR * (from_dict(TrainConfig, tokenizer_config).steps or 1)
     words = [
         word for before, word in pairwise(("", *evaluation.record.provenance.fields)) if flag not in (before, word)
@@ -185,7 +185,8 @@ def evaluate_documents(request: EvaluationRequest) -> dict[str, Any]:
     content = ReportContent(
         title=f"{evaluation.record.data}, by the recipe {evaluation.record.provenance.recipe}",
         tried="asked about",
-        subject=f"Judged: what the model says of {len(evaluation.real):,} documents {evaluation.origin_text}{tokenizer_loss.sentences}",
+        subject=f"Judged: what the model says of {len(evaluation.real):,} documents"
+        f" {evaluation.origin_text}{tokenizer_loss.sentences}",
         numbers=numbers,
         pictures=pages,
         heading="Documents",
@@ -252,7 +253,7 @@ def _words(
     if not requests:
         return {}, []
     prompts = [[one.tokens(kind) for one in requests]]
-    rows = generate(document_decoder(model), prompts, requests[0].plan, rng.fold_in("words"))
+    rows = generate(document_decoder(model), prompts, requests[0].goal, rng.fold_in("words"))
     answers_given = [decode_text(kind, row) for row in rows]
     training_answers = Counter(a.text for a in map(_masked_text, kind.items(train.values)) if a is not None)
     usual = training_answers.most_common(1)[0][0]

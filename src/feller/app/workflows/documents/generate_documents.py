@@ -76,7 +76,7 @@ class DocumentSamplingConfig:
 
     def __post_init__(self) -> None:
         check_number("best_of", self.best_of, ge=1, remedy="1 keeps what is drawn")
-        check_number("plausible", self.min_p, ge=0, le=1)
+        check_number("min_p", self.min_p, ge=0, le=1)
         check_number("documents", self.documents, ge=0)
 
     def guidance_modes(self, *, of_picture: bool) -> tuple[TokenGuidance, ...]:
@@ -346,7 +346,7 @@ def sampling_config_of(config: SampleConfig) -> DocumentSamplingConfig:
     if options.picture_guidance is not None and not options.edit:
         raise UsageError("is of --edit", remedy="Leave it out", argument="picture_guidance")
     if options.min_p is not None and max(guidance, options.picture_guidance or 1.0) <= 1:
-        raise UsageError("is of --guidance above 1", remedy="Name its weight, or leave it out", argument="plausible")
+        raise UsageError("is of --guidance above 1", remedy="Name its weight, or leave it out", argument="min_p")
     return DocumentSamplingConfig(
         guidance=guidance,
         picture_guidance=options.picture_guidance,

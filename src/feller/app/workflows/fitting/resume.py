@@ -36,7 +36,8 @@ def plan_resumed(
 
     Args:
         run: It was begun.
-        config: What is asked of it now; of what `FIXED_OPTIONS` names it must be what was asked of it then, where it is named.
+        config: What is asked of it now; of what `FIXED_OPTIONS` names it must be what was asked of it then, where it
+            is named.
         request: What is changed of the recipe that it was begun with.
         engine: Device and processes.
         in_memory_data: Its data, where they were in memory and the run keeps no copy.

@@ -79,7 +79,8 @@ def set_up_training(run: Run, plan: FitPlan, engine: Engine, max_bytes: int = sy
         record={**record.content, "recipe": to_dict(recipe)},
         summary=(
             f"{record.data}: {data.total:,} to learn from, {len(held_out):,} kept back; recipe"
-            f" {record.provenance.recipe}, size {record.provenance.size}, {count_parameters(network):,} weights{access.privacy_text}"
+            f" {record.provenance.recipe}, size {record.provenance.size}, {count_parameters(network):,}"
+            f" weights{access.privacy_text}"
         ),
         notes=record.provenance.notes,
         config=recipe.train,

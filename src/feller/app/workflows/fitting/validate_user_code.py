@@ -112,7 +112,7 @@ def _times(time_distribution: TimeDistribution, n: int, rng: RandomStream, devic
         if is_user_defined(part):
             u = torch.linspace(0, 1, N_QUANTILES)[1:-1].to(device)
             _check_times(part, "quantile", part.quantile(u), len(u))
-        part = getattr(part, "law", None)
+        part = getattr(part, "base", None)
     t = time_distribution(n, rng, device)
     if is_user_defined(time_distribution):
         _check_times(time_distribution, "__call__", t, n)
@@ -121,7 +121,8 @@ def _times(time_distribution: TimeDistribution, n: int, rng: RandomStream, devic
 
 def _check_times(time_distribution: TimeDistribution, method: str, t: Any, n: int) -> None:
     """Refuse other times than n, or one outside [0, 1]."""
-    where = f"{qualified_name(time_distribution, method if method in vars(type(time_distribution)) else 'quantile')} must return"
+    own = method in vars(type(time_distribution))
+    where = f"{qualified_name(time_distribution, method if own else 'quantile')} must return"
     if not isinstance(t, Tensor) or t.shape != (n,):
         raise InputError(f"{where} one time for each of {n} examples, [{n}]", found=_shape(t))
     if not bool(((t >= 0) & (t <= 1)).all()):

@@ -79,8 +79,8 @@ class PrivacyBudget(Callback):
         """
         if steps_taken > self.steps:
             raise InputError(
-                f"{self._run.ledger} counts {self.steps:,} steps, and these weights took {steps_taken:,}: it is older than"
-                " they are, or of another run",
+                f"{self._run.ledger} counts {self.steps:,} steps, and these weights took {steps_taken:,}: it is older"
+                " than they are, or of another run",
                 remedy="Bring the right one back, or start a new run",
             )
         self.write()

@@ -66,8 +66,8 @@ def sentence(ledger: Ledger, record: FitRecord, kind: Modality) -> str:
     sentences = [
         f"The model and everything drawn from it satisfy ({stated}, {ledger.delta:.3g})-differential privacy"
         f" with respect to adding or removing {whose} of the {ledger.n:,} {many} of {record.data} that were learned"
-        f" from: any outcome is at most {format_exp_epsilon(epsilon)} times as likely as without any one {one}, except with"
-        f" probability {ledger.delta:.3g}.",
+        f" from: any outcome is at most {format_exp_epsilon(epsilon)} times as likely as without any one {one}, except"
+        f" with probability {ledger.delta:.3g}.",
         f"So large an epsilon {worth}." if worth else "",
         f"Public: {_public(record, kind)}{f', and the model {record.start_from}' if record.start_from else ''}.",
         several,

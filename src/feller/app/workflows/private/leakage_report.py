@@ -56,7 +56,8 @@ def check_rows(count: int, rows: Dataset) -> None:
         raise UsageError(f"fisher takes a number of rows from 1 to {len(rows):,}", found=count, argument="audit")
     if numeric_leaf(rows.modality.encode(rows.values[:1] if isinstance(rows.values, Tensor) else rows.values)) is None:
         raise UsageError(
-            f"rows of {rows.modality.display_name} are symbols to this recipe, about which Fisher information says nothing",
+            f"rows of {rows.modality.display_name} are symbols to this recipe, about which Fisher information says"
+            " nothing",
             remedy="Leave it out: `feller audit` bounds how well each column is guessed",
             argument="audit",
         )

@@ -65,8 +65,8 @@ def check_plan(privacy: PrivacyConfig, recipe: Recipe, ledger: Ledger) -> int:
         raise UsageError(
             f"at most the {n:,} rows",
             f"{train.batch_size:,}",
-            f"Take --train.batch {max(1, n // 4)}",
-            argument="train.batch",
+            f"Take --train.batch-size {max(1, n // 4)}",
+            argument="train.batch-size",
         )
     if train.steps is None and (privacy.noise is None or train.minutes is not None):
         raise UsageError("--steps, for which the noise is planned", "--minutes", argument="minutes")
@@ -76,7 +76,7 @@ def check_plan(privacy: PrivacyConfig, recipe: Recipe, ledger: Ledger) -> int:
     if not may:
         raise UsageError(
             f"with {privacy.noise:g} a single step spends more than epsilon {privacy.max_epsilon:g}",
-            remedy="Take more noise, or smaller batches (--train.batch)",
+            remedy="Take more noise, or smaller batches (--train.batch-size)",
             argument="noise",
         )
     return may
@@ -85,9 +85,9 @@ def check_plan(privacy: PrivacyConfig, recipe: Recipe, ledger: Ledger) -> int:
 def with_independent_times(recipe: Recipe) -> Recipe:
     """Return a recipe whose times are drawn for each row by itself: on a comb, one row more would move all others."""
     objective: Any = recipe.objective
-    time_distribution = getattr(objective, "law", None)
+    time_distribution = getattr(objective, "time_distribution", None)
     return (
-        replace(recipe, objective=replace(objective, law=time_distribution.base))
+        replace(recipe, objective=replace(objective, time_distribution=time_distribution.base))
         if isinstance(time_distribution, Stratified)
         else recipe
     )
@@ -96,21 +96,23 @@ def with_independent_times(recipe: Recipe) -> Recipe:
 def check_private(recipe: Recipe) -> None:
     """Refuse what makes rows look at each other, or learns from more than the rows."""
     objective: Any = recipe.objective
-    coupling = getattr(objective, "coupling", IndependentCoupling())
+    name, coupling = type(objective).__name__, getattr(objective, "coupling", IndependentCoupling())
     refused: dict[str, bool] = {
         f"the coupling {type(coupling).__name__}, by which rows choose each other's noise": not isinstance(
             coupling, IndependentCoupling
         ),
         "pairs of an older model": recipe.reflow_pairs > 0,
-        f"the objective {type(objective).__name__}, by which rows look at each other": not objective.independent,
-        f"the objective {type(objective).__name__}, which learns from an older model": "teacher" in objective.requires,
+        f"the objective {name}, by which rows look at each other": not objective.has_independent_examples,
+        f"the objective {name}, which learns from an older model": "teacher" in objective.requires,
         "a regressor that is trained by steps": objective.family == "regressor" and not objective.is_one_shot,
         "a codebook that follows whole batches, by which rows look at each other": getattr(
-            getattr(recipe.architecture, "quantizer", None), "follows", False
+            getattr(recipe.architecture, "quantizer", None), "updates_from_batch", False
         ),
-        "times on a comb, of which each row moves the others'": isinstance(getattr(objective, "law", None), Stratified),
+        "times on a comb, of which each row moves the others'": isinstance(
+            getattr(objective, "time_distribution", None), Stratified
+        ),
         "examples that serve several steps": recipe.train.reuse_batches > 1,
-        "sharded weights (--train.sharded), since the gradient of each row needs them whole": recipe.train.fsdp,
+        "sharded weights (--train.fsdp), since the gradient of each row needs them whole": recipe.train.fsdp,
         "compiled networks (--train.compile), which the gradients of single rows go around": recipe.train.compile,
         "gradient checkpointing (--train.gradient-checkpointing)": recipe.train.gradient_checkpointing,
         "less than float32 (--train.precision), in which gradients are not cut exactly": recipe.train.precision
@@ -128,9 +130,9 @@ def check_resumable(guarantee: Guarantee, recipe: Recipe) -> None:
     train = recipe.train
     if train.batch_size != guarantee.batch:
         raise UsageError(
-            f"this run's privacy was planned for batches of {guarantee.batch:,}, not {train.batch_size:,}: its ledger would"
-            " lie",
-            remedy="Leave --train.batch out, or start a new run",
+            f"this run's privacy was planned for batches of {guarantee.batch:,}, not {train.batch_size:,}: its ledger"
+            " would lie",
+            remedy="Leave --train.batch-size out, or start a new run",
         )
     if train.steps is None or train.steps > guarantee.steps:
         raise UsageError(

@@ -294,7 +294,7 @@ class PrivateData(DataAccess):
         check_plan(
             config, with_independent_times(recipe), Ledger(charged.expenses, config.delta_for(n), n, charged.delta)
         )
-        counted = 0.0 if plan.start_model else getattr(recipe.objective, "counted", 0.0)
+        counted = 0.0 if plan.start_model else getattr(recipe.objective, "marginals_budget", 0.0)
         kind = recipe.modality
         images = None if kind is None else kind.view(Images)
         classed = plan.dataset if images is None else plan.dataset.with_modality(images)

@@ -60,7 +60,8 @@ def measure_statistics(
         dataset: What was read.
         training_rows: The part of it that is learned from, whose rows are protected.
         schema_cost: What finding the columns cost.
-        marginals_fraction: Share of the budget that counts of a table's columns and pairs may take; 0 counts single columns alone.
+        marginals_fraction: Share of the budget that counts of a table's columns and pairs may take; 0 counts single
+            columns alone.
 
     Raises:
         UsageError: If epsilon or delta do not suit so many rows, or the kind of data has statistics of its rows.

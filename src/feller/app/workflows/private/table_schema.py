@@ -53,7 +53,8 @@ def beware(record: FitRecord, dataset: Dataset) -> Iterator[str]:
         return
     if record.provenance.draft:
         yield (
-            f"{shlex.quote(str(record.config.data_loading.schema))} is still a draft, guessed from the rows: all that it says"
+            f"{shlex.quote(str(record.config.data_loading.schema))} is still a draft, guessed from the rows: all that"
+            " it says"
             ' is public, whatever epsilon is. Keep what is known without the rows, and take out its line "draft": true'
         )
     few = rare_words(table.schema, dataset.values)

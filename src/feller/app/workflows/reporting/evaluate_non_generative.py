@@ -207,7 +207,8 @@ def evaluate_tokenizer(request: EvaluationRequest) -> dict[str, Any]:
     content = ReportContent(
         title=f"{evaluation.record.data} as codes, by the recipe {evaluation.record.provenance.recipe}",
         tried="tried on",
-        subject=f"Judged: copies, from {many} codes of {count} each, of {len(evaluation.real):,} pictures {evaluation.origin_text}",
+        subject=f"Judged: copies, from {many} codes of {count} each, of {len(evaluation.real):,} pictures"
+        f" {evaluation.origin_text}",
         numbers=numbers,
         pictures=[
             (
@@ -235,7 +236,8 @@ def evaluate_regressor(request: EvaluationRequest) -> dict[str, Any]:
     predictions, truth = oracle.predict(evaluation.real).cpu(), evaluation.real.targets(target)
     reporter.finish()
     content = ReportContent(
-        title=f"{', '.join(target.names)} of {evaluation.record.data}, told by the recipe {evaluation.record.provenance.recipe}",
+        title=f"{', '.join(target.names)} of {evaluation.record.data}, told by the recipe"
+        f" {evaluation.record.provenance.recipe}",
         tried="asked about",
         subject=f"Judged: what the network tells of {len(evaluation.real):,} examples {evaluation.origin_text}",
         numbers=regression_errors(target, predictions, truth),
@@ -285,7 +287,8 @@ def evaluate_vocoder(request: EvaluationRequest) -> dict[str, Any]:
     content = ReportContent(
         title=f"{evaluation.record.data} resynthesised, by the recipe {evaluation.record.provenance.recipe}",
         tried="tried on",
-        subject=f"Judged: copies, made of their log mels alone, of {len(real):,} pieces of sounds {evaluation.origin_text}",
+        subject=f"Judged: copies, made of their log mels alone, of {len(real):,} pieces of sounds"
+        f" {evaluation.origin_text}",
         numbers={
             "spectral_error": ours.spectral_error,
             "spectral_error_griffin_lim": theirs.spectral_error,

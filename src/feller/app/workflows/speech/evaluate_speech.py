@@ -169,7 +169,8 @@ def evaluate_speech(request: EvaluationRequest) -> dict[str, Any]:
     content = ReportContent(
         title=f"{evaluation.record.data}, by the recipe {evaluation.record.provenance.recipe}",
         tried="going on with",
-        subject=f"Judged: the second halves of {len(cuts):,} utterances, said anew behind the first, {evaluation.origin_text}"
+        subject=f"Judged: the second halves of {len(cuts):,} utterances, said anew behind the first,"
+        f" {evaluation.origin_text}"
         if continuations
         else f"Judged: durations of phones of {len(real):,} utterances {evaluation.origin_text}",
         numbers=numbers,

@@ -81,7 +81,8 @@ def _text(path: pathlib.Path, flag: str, transcribe: Transcriber, reporter: Repo
         text = transcribe(path)
     except UsageError as error:
         raise UsageError(
-            f'what is said in {path.name}? say it: {flag} {path.name} "...", or write it into {transcript_file.name} beside it'
+            f'what is said in {path.name}? say it: {flag} {path.name} "...", or write it into {transcript_file.name}'
+            " beside it"
             f" ({error})"
         ) from error
     if not text:

@@ -38,7 +38,9 @@ def check_differentiable(model: Model, sampling: SamplerConfig, clamped: dict[st
         raise UsageError(model.family.why_no_samples or symbols)
     path = model.spec.path
     jumping = [
-        name for name, part in getattr(path, "parts", {}).items() if any(one.has_jumps for one in iter_leaf_paths(part))
+        name
+        for name, part in getattr(path, "leaf_paths", {}).items()
+        if any(one.has_jumps for one in iter_leaf_paths(part))
     ]
     free = [name for name in jumping if name not in clamped]
     if free:
@@ -93,14 +95,15 @@ def search_problem(
         clamped: Parts of their states that are given.
         guidance: 1 is the plain conditional.
         sampling: Solver and calls of each solve.
-        variables: One of `SEARCH_VARIABLES`: sources move, or the vectors that stand for conditions in the network, or both.
+        variables: One of `SEARCH_VARIABLES`: sources move, or the vectors that stand for conditions in the network, or
+            both.
         rng: Nothing random is asked for of a flow.
 
     Raises:
         UsageError: If conditions are to move, and the model has none or is guided.
     """
     if variables not in SEARCH_VARIABLES:
-        raise UsageError(f"a search moves {', '.join(SEARCH_VARIABLES)}", argument="over", found=repr(variables))
+        raise UsageError(f"a search moves {', '.join(SEARCH_VARIABLES)}", argument="optimize", found=repr(variables))
     if variables != "source" and guidance != 1:
         raise UsageError("a search over conditions takes the plain conditional model", remedy="Leave out the guidance")
     space = model.spec.space

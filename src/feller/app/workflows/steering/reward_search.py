@@ -138,7 +138,7 @@ def search_reward(run: Run, config: SteerConfig, *, reporter: Reporter = SILENT)
     unknown = registration_of(modality).valid_needs if "validity" not in numbers else ""
     free = [name for name in model.spec.frequencies if name not in conditions_given]
     notes = (
-        f"each search takes {steps} steps at most, of solves with {sampling.nfe} network calls (--steps, --calls)",
+        f"each search takes {steps} steps at most, of solves with {sampling.nfe} network calls (--steps, --nfe)",
         *(f"{name} was drawn as often as in the data (--given {name}=...)" for name in free),
         *([f"whether samples are valid is not known: install {unknown}"] if unknown else []),
     )

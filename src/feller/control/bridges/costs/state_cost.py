@@ -62,7 +62,7 @@ class StateCost(abc.ABC):
     def __call__(
         self, x: Float[Tensor, "*b d"], t: Tensor, population: PopulationDensity | None = None
     ) -> Float[Tensor, "*b"]:
-        """Return the cost of states at times that broadcast to [*b]; the population is given where `needs_population` is true."""
+        """Return the cost of states at times that broadcast to [*b]; the population is given if `needs_population`."""
 
     def bind_pairs(self, x_0: Float[Tensor, "pairs d"], x_1: Float[Tensor, "pairs d"]) -> "StateCost":
         """Return the cost as the paths of some pairs see it; itself, unless it depends on where a path begins and ends.
