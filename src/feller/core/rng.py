@@ -70,6 +70,7 @@ class Draw:
         dtype: torch.dtype,
         device: torch.device | str,
         make: Callable[..., Tensor],
+        fill: Callable[..., Tensor],
         size: int = BLOCK,
         in_order: bool = False,
     ) -> Tensor:
@@ -93,7 +94,7 @@ class Draw:
                 for block, part in enumerate(whole.unbind(), first):
                     digest = begun.copy()
                     digest.update(b"%d" % block)
-                    make(part.shape, generator=generator.manual_seed(_number(digest)), out=part)
+                    fill(part, generator=generator.manual_seed(_number(digest)))
                 rows = whole.movedim(-1, 1).flatten(0, 1)
         except RuntimeError as error:
             if "vmap" not in str(error):
@@ -108,7 +109,7 @@ class Draw:
         self, shape: Sequence[int], dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
     ) -> Tensor:
         """Draw from N(0, 1)."""
-        return self._fill(shape, dtype, device, torch.randn)
+        return self._fill(shape, dtype, device, torch.randn, Tensor.normal_)
 
     def uniform(
         self,
@@ -119,11 +120,14 @@ class Draw:
         block: int = BLOCK,
     ) -> Tensor:
         """Draw from [0, 1); a larger block takes less time where each example needs a single number."""
-        return self._fill(shape, dtype, device, torch.rand, block, True)
+        return self._fill(shape, dtype, device, torch.rand, Tensor.uniform_, block, True)
 
     def integers(self, high: int, shape: Sequence[int], device: torch.device | str = "cpu") -> Tensor:
         """Draw whole numbers from 0 to `high` - 1."""
-        return self._fill(shape, torch.long, device, functools.partial(torch.randint, high))
+        make = functools.partial(torch.randint, high)
+        return self._fill(
+            shape, torch.long, device, make, lambda part, generator: part.random_(high, generator=generator)
+        )
 
     def coins(self, chance: float, shape: Sequence[int], device: torch.device | str = "cpu") -> Tensor:
         """Flip coins that all have one chance, exactly; where heads are rare, by drawing the gaps between them."""
