@@ -169,7 +169,7 @@ def test_ledgers_and_data_of_others(capsys) -> None:
     ledger.unlink()
     status, _, err = run(capsys, "audit", "r")
     assert status == 1
-    assert "ledger.json is missing" in err
+    assert "ledger.json: is missing" in err
     status, _, err = run(capsys, "audit", "r", "--noise", 1)
     assert status == 2
     assert "belongs to `feller audit calculator`" in err
