@@ -4,7 +4,7 @@ import contextlib
 import functools
 import os
 import pathlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -78,6 +78,12 @@ def load(source: RunSource, *, code: str | None = None) -> FittedRun:
     return FittedRun(_run_of(source, code).path, code=code)
 
 
+def _setting(fields: Mapping[str, object] | None) -> tuple[Callable[[Any], Any], tuple[str, ...]]:
+    """Return the function that sets fields by their names, and the words of the command line that do the same."""
+    fields = fields or {}
+    return functools.partial(set_fields, given=fields), tuple(words_of_fields(fields))
+
+
 @configured(FitConfig)
 def fit(data: DataSource | None = None, *, config: FitConfig) -> FittedRun:
     """Fit a model to data and write a run folder.
@@ -99,9 +105,8 @@ def fit(data: DataSource | None = None, *, config: FitConfig) -> FittedRun:
             check_frame(data)
             for note in notes:
                 tell.note(note)
-        fields = config.fields or {}
-        words = tuple(words_of_fields(fields))
-        run, numbers = fit_data(config, data, change=lambda recipe: set_fields(recipe, fields), fields=words, tell=tell)
+        change, words = _setting(config.fields)
+        run, numbers = fit_data(config, data, change=change, fields=words, tell=tell)
     recipe = config.recipe_name or ""
     return FittedRun(run.path, numbers, recipe.rpartition(":")[0] or None)
 
@@ -185,8 +190,7 @@ def tune(run: RunSource | None = None, *, fields: Mapping[str, object] | None = 
     code, output = config.opening.code, config.output
     folder = _run_of(output.out if output.resume and run is None else run, code)
     with shown(config.opening.verbose) as tell:
-        words = tuple(words_of_fields(fields or {}))
-        change = functools.partial(set_fields, given=fields or {})
+        change, words = _setting(fields)
         tuned, numbers = tune_run(folder, config, change=change, fields=words, tell=tell)
     return FittedRun(tuned.path, numbers, code)
 
@@ -202,8 +206,7 @@ def bridge(*populations: DataSource, fields: Mapping[str, object] | None = None,
         config: How: options of `BridgeConfig`, which may be named alone.
     """
     with shown(config.printing.verbose) as tell, _in_files(populations, config) as config:
-        words = tuple(words_of_fields(fields or {}))
-        change = functools.partial(set_fields, given=fields or {})
+        change, words = _setting(fields)
         run, numbers = bridge_populations(config, change=change, fields=words, tell=tell)
     return FittedRun(run.path, numbers)
 

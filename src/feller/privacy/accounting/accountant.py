@@ -76,6 +76,10 @@ def delta(expenses: Sequence[Expense], epsilon: float) -> float:
     return 1.0 if grid is None else loss_distribution(kinds, grid).get_delta_for_epsilon(epsilon)
 
 
+def _unknown(expense: object) -> UsageError:
+    return UsageError(f"no accountant knows expenses of the kind {type(expense).__name__}")
+
+
 def gathered(expenses: Iterable[Expense]) -> Kinds:
     """Put equal mechanisms together, which compose by their number alone, whatever they paid for, and in any order."""
     counts: dict[Expense, int] = {}
@@ -88,7 +92,7 @@ def gathered(expenses: Iterable[Expense]) -> Kinds:
             case Pure() | Concentrated():
                 one, times = replace(expense, what=""), 1
             case _:
-                raise UsageError(f"no accountant knows expenses of the kind {type(expense).__name__}")
+                raise _unknown(expense)
         counts[one] = counts.get(one, 0) + times
     return tuple(counts.items())
 
@@ -130,7 +134,7 @@ def rho(expense: Expense) -> float:
         case Concentrated():
             return expense.rho
         case _:
-            raise UsageError(f"no accountant knows expenses of the kind {type(expense).__name__}")
+            raise _unknown(expense)
 
 
 def _by_losses(kinds: Kinds, delta: float, grid: float) -> Iterator[float]:
@@ -180,7 +184,7 @@ def _part(expense: Expense, times: int, grid: float) -> Any:
             one = _pld().from_privacy_parameters(parameters, value_discretization_interval=grid)
             return one if times == 1 else one.self_compose(times, LONGEST)
         case _:
-            raise UsageError(f"no accountant knows expenses of the kind {type(expense).__name__}")
+            raise _unknown(expense)
 
 
 @functools.lru_cache(maxsize=4)
