@@ -130,7 +130,7 @@ def _compare_populations(request: EvaluationRequest) -> dict[str, Any]:
 
 
 def _training_rows(run: Run, config: EvaluateConfig) -> Given | None:
-    """Return the rows that a run learned from, where they are given beside others."""
+    """Return the training rows, if the user gave them in addition to other data."""
     train = config.train
     if train is None:
         return None

@@ -132,7 +132,7 @@ class FitRecord:
 
     @property
     def how_read(self) -> dict[str, Any]:
-        """How the data are read, as arguments of `read`."""
+        """Arguments of `read` with which the fit read its data."""
         how = {name: getattr(self.config.reading, name) for name in ("longest", "space", "project", "vocabulary")}
         return {**how, "kind": READS.get(self.provenance.recipe)}
 
@@ -166,7 +166,7 @@ class FitRecord:
         if not self.own_words:
             raise InputError(
                 argument="provenance.code",
-                expected="a recipe or a modality of yours in the record, beside the hash of its file",
+                expected="a recipe or a modality of yours in the record, with the hash of its file",
                 found="none",
                 remedy="Copy the whole run",
             )

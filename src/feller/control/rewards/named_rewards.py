@@ -128,7 +128,7 @@ class Total:
 
 
 def code(words: str) -> Wish | None:
-    """Return a function of the user's as a wish, from `file.py:function` or one in memory; None from other words."""
+    """Return a reward from the user's `file.py:function` or a function in memory; None for other text."""
     return own(load_function(words)) if is_code(words) else None
 
 

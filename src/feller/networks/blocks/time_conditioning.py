@@ -19,7 +19,7 @@ class Clock(abc.ABC):
     """A way to tell the time. Implement two methods to add one."""
 
     ticks: ClassVar[bool] = True
-    """Whether there is a time, and a state at it to look at."""
+    """True if the network is conditioned on a time, and sees a state at that time."""
 
     @abc.abstractmethod
     def enter(self, width: int) -> nn.Module:

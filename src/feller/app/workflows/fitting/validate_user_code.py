@@ -106,7 +106,7 @@ def _check_like(piece: Path | Coupling, method: str, found: Any, wanted: State, 
 
 
 def _times(law: TimeLaw, n: int, draw: Draw, device: torch.device) -> Tensor:
-    """Draw times; of a law of the user's also look at its quantile, for a bad time may be rare."""
+    """Draw times, and check the quantile function of a user's distribution, since a bad time may be rare."""
     part: Any = law
     while part is not None:
         if is_own(part):
