@@ -91,7 +91,7 @@ def test_a_wrong_record_is_an_input_error(base: type, data: Any, message: str) -
 
 
 @dataclass(frozen=True)
-class Kept:
+class EitherRecord:
     """A field of one record or another, which are told apart by their fields."""
 
     one: Settings | Case | None = None
@@ -100,7 +100,7 @@ class Kept:
 @pytest.mark.parametrize("value", [{"steps": -1}, {"nothing": 1}, 7, [1]])
 def test_what_is_none_of_several_records_names_them(value: Any) -> None:
     with pytest.raises(InputError, match="Settings or Case"):
-        from_dict(Kept, {"one": value})
+        from_dict(EitherRecord, {"one": value})
 
 
 def test_nothing_of_the_writer_is_executed() -> None:

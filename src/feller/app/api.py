@@ -4,7 +4,7 @@ import contextlib
 import functools
 import os
 import pathlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -78,6 +78,12 @@ def load(source: RunSource, *, code: str | None = None) -> FittedRun:
     return FittedRun(_resolve_run(source, code).path, code=code)
 
 
+def _field_setter(fields: Mapping[str, object] | None) -> tuple[Callable[[Any], Any], tuple[str, ...]]:
+    """Return the function that sets fields by their names, and the words of the command line that do the same."""
+    fields = fields or {}
+    return functools.partial(set_fields, given=fields), tuple(words_of_fields(fields))
+
+
 @accepts_options(FitConfig)
 def fit(data: DataSource | None = None, *, config: FitConfig) -> FittedRun:
     """Fit a model to data and write a run folder.
@@ -99,11 +105,8 @@ def fit(data: DataSource | None = None, *, config: FitConfig) -> FittedRun:
             check_frame(data)
             for note in notes:
                 reporter.note(note)
-        fields = config.fields or {}
-        words = tuple(words_of_fields(fields))
-        run, numbers = fit_data(
-            config, data, change=lambda recipe: set_fields(recipe, fields), field_words=words, reporter=reporter
-        )
+        change, words = _field_setter(config.fields)
+        run, numbers = fit_data(config, data, change=change, field_words=words, reporter=reporter)
     recipe = config.recipe_name or ""
     return FittedRun(run.path, numbers, recipe.rpartition(":")[0] or None)
 
@@ -187,8 +190,7 @@ def tune(run: RunSource | None = None, *, fields: Mapping[str, object] | None = 
     code, output = config.loading.code, config.output
     folder = _resolve_run(output.out if output.resume and run is None else run, code)
     with progress_reporter(config.loading.verbose) as reporter:
-        words = tuple(words_of_fields(fields or {}))
-        change = functools.partial(set_fields, given=fields or {})
+        change, words = _field_setter(fields)
         tuned_run, numbers = tune_run(folder, config, change=change, field_words=words, reporter=reporter)
     return FittedRun(tuned_run.path, numbers, code)
 
@@ -204,8 +206,7 @@ def bridge(*populations: DataSource, fields: Mapping[str, object] | None = None,
         config: How: options of `BridgeConfig`, which may be named alone.
     """
     with progress_reporter(config.printing.verbose) as reporter, _write_populations(populations, config) as config:
-        words = tuple(words_of_fields(fields or {}))
-        change = functools.partial(set_fields, given=fields or {})
+        change, words = _field_setter(fields)
         run, numbers = bridge_populations(config, change=change, field_words=words, reporter=reporter)
     return FittedRun(run.path, numbers)
 

@@ -59,15 +59,15 @@ class Run:
 
     path: pathlib.Path
     recipe = _File("recipe.json")
-    """What was asked."""
+    """Record of the request, the recipe and its provenance."""
     model = _File("model.json")
-    """What is needed to build the model again."""
+    """Description from which the model is built again."""
     weights = _File("weights.safetensors")
     """The network's weights at the last step."""
     state = _File("state.safetensors")
     """All that a resumed training needs."""
     progress = _File("state.json")
-    """How far training is, for people."""
+    """Counters of the training, such as steps and seconds."""
     judge = _File("judge.safetensors")
     """The network that judged the samples."""
     detector = _File("detector.safetensors")
@@ -79,13 +79,13 @@ class Run:
     metrics = _File("metrics.jsonl")
     """Loss and rate, one JSON object a line."""
     ledger = _File("ledger.json")
-    """What a private run has spent."""
+    """Privacy ledger of a private run."""
     leakage = _File("exposure.safetensors")
-    """What a private training told about some rows; for whoever holds them."""
+    """Leakage of a private training about single rows, for their owner."""
     preview = _File("preview.png")
     """A few samples of the model as training goes on."""
     samples = _File("samples")
-    """Where samples go that have no other place."""
+    """Default folder of samples."""
 
     @property
     def ema_weights(self) -> pathlib.Path:

@@ -30,10 +30,10 @@ def check_null(null: Any) -> None:
 
 
 def _check_null_of(name: str, null: int | float, value: Any) -> None:
-    """Refuse a null value that the numbers of a condition cannot hold, which would become another without a word.
+    """Check that the dtype of a condition can hold its null value: a cast would change the value silently.
 
     Raises:
-        UsageError: Then, or if the condition has parts.
+        UsageError: If it cannot, or the condition is a dict.
     """
     if not isinstance(value, Tensor):
         remedy = "Give each part as a condition of its own, or the objective cond_dropout=0"

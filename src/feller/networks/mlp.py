@@ -86,7 +86,7 @@ class ResidualMLP(nn.Module):
 
 
 class ResidualMLPBlock(nn.Module):
-    """Two layers beside a residual connection, modulated after the norm where `inner` numbers do so."""
+    """Two layers with a residual connection; a vector of `inner` numbers modulates after the norm (none if 0)."""
 
     def __init__(self, width: int, inner: int = 0) -> None:
         super().__init__()

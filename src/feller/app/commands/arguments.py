@@ -197,9 +197,9 @@ def set_fields(value: T, given: Mapping[str, object]) -> T:
     for name, one in given.items():
         if twice := next((each for each in given if each != name and each.replace("-", "_") == name), None):
             raise UsageError(argument=f"fields[{name!r}]", expected="one value", found=f"another for {twice!r}")
-        known = [path.removeprefix("--").replace("-", "_") for path in _nested_flags(value)]
+        known = [option_of(path) for path in _nested_flags(value)]
         if name.replace("-", "_") not in known:
-            plain = FIELD_ALIASES.get(f"--{name.replace('_', '-')}", "").removeprefix("--").replace("-", "_")
+            plain = option_of(FIELD_ALIASES.get(f"--{name.replace('_', '-')}", ""))
             close = plain if plain in known else best_match(name.replace("-", "_"), known)
             raise UsageError(
                 argument="fields",

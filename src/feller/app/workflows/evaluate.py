@@ -145,7 +145,7 @@ def _compare_populations(request: EvaluationRequest) -> dict[str, Any]:
 
 
 def _training_rows(run: Run, config: EvaluateConfig) -> InMemoryData | None:
-    """Return the rows that a run learned from, where they are given beside others."""
+    """Return the training rows, if the user gave them in addition to other data."""
     train = config.train
     if train is None:
         return None

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from feller.app.modalities.registration import registration_of
-from feller.app.options import to_record, values_of
+from feller.app.options import option_of, to_record, values_of
 from feller.app.workflows.fine_tuned_run import TuningRecord, needs_rewards
 from feller.app.workflows.private.privacy_config import Guarantee
 from feller.app.workflows.run_config import UNRECORDED, FitRecord
@@ -74,13 +74,12 @@ def _call(run: Run, asked: FitRecord) -> str:
     name = ""
     for word in asked.provenance.fields:
         if word.startswith("--"):
-            fields[name := word.removeprefix("--").replace("-", "_")] = ()
+            fields[name := option_of(word)] = ()
         else:
             fields[name] += (word,)
     options: dict[str, Any] = {**to_record(asked.config, ("data", "config", *UNRECORDED)), "out": str(run.path)}
-    options |= (
-        {"fields": {key: value[0] if len(value) == 1 else value for key, value in fields.items()}} if fields else {}
-    )
+    if fields:
+        options["fields"] = {key: value[0] if len(value) == 1 else value for key, value in fields.items()}
     return f"feller.fit(rows, {', '.join(f'{name}={value!r}' for name, value in options.items())})"
 
 

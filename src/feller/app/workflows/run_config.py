@@ -138,7 +138,7 @@ class FitRecord:
 
     @property
     def how_read(self) -> dict[str, Any]:
-        """How the data are read, as arguments of `read`."""
+        """Arguments of `read` with which the fit read its data."""
         how = {name: getattr(self.config.data_loading, name) for name in ("longest", "space", "project", "vocabulary")}
         return {**how, "kind": RAW_DATA_TYPES.get(self.provenance.recipe)}
 
@@ -172,7 +172,7 @@ class FitRecord:
         if not self.code_arguments:
             raise InputError(
                 argument="provenance.code",
-                expected="a recipe or a modality of yours in the record, beside the hash of its file",
+                expected="a recipe or a modality of yours in the record, with the hash of its file",
                 found="none",
                 remedy="Copy the whole run",
             )

@@ -128,7 +128,7 @@ class RewardSum:
 
 
 def code_reward(words: str) -> Reward | None:
-    """Return a function of the user's as a wish, from `file.py:function` or one in memory; None from other words."""
+    """Return a reward from the user's `file.py:function` or a function in memory; None for other text."""
     return user_reward(load_function(words)) if is_code_reference(words) else None
 
 

@@ -17,7 +17,7 @@ class Vocabulary(abc.ABC):
     """Turns text into symbols and back: decode(encode(text)) is the text."""
 
     unit: ClassVar[str]
-    """What a symbol is, for people, in the plural."""
+    """Plural name of a symbol in messages, such as characters."""
 
     @property
     @abc.abstractmethod

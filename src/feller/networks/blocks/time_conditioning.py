@@ -19,7 +19,7 @@ class TimeConditioning(abc.ABC):
     """A way to tell the time. Implement two methods to add one."""
 
     uses_time: ClassVar[bool] = True
-    """Whether there is a time, and a state at it to look at."""
+    """True if the network is conditioned on a time, and sees a state at that time."""
 
     @abc.abstractmethod
     def make_embedding(self, width: int) -> nn.Module:

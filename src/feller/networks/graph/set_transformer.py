@@ -179,7 +179,7 @@ class SetTransformerNetwork(nn.Module):
 
         def see(y: Tensor) -> Tensor:
             y = y * valid[:, :, None]
-            return _beside(y) if config.max_distance else y
+            return _with_neighbours(y) if config.max_distance else y
 
         for block in self.blocks:
             h = block(h, vector, attend, see)
@@ -217,6 +217,6 @@ class SetTransformerNetwork(nn.Module):
         return decoded
 
 
-def _beside(y: Float[Tensor, "b n width"]) -> Float[Tensor, "b n 3*width"]:
-    """Put the features of both neighbours along a chain beside those of each site."""
+def _with_neighbours(y: Float[Tensor, "b n width"]) -> Float[Tensor, "b n 3*width"]:
+    """Concatenate the features of each site with those of both neighbours along a chain."""
     return torch.cat([F.pad(y[:, :-1], (0, 0, 1, 0)), y, F.pad(y[:, 1:], (0, 0, 0, 1))], 2)

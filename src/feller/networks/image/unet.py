@@ -117,7 +117,7 @@ class UNetLevel(nn.Module):
 
 
 class UNetBlock(nn.Module):
-    """Two convolutions beside a residual connection, modulated between them where `inner` numbers do so."""
+    """Two convolutions with a residual connection; a vector of `inner` numbers modulates between them (none if 0)."""
 
     def __init__(self, width: int, inner: int = 0) -> None:
         super().__init__()

@@ -76,19 +76,23 @@ def compute_delta(events: Sequence[DpEvent], epsilon: float) -> float:
     return 1.0 if grid is None else compose_pld(kinds, grid).get_delta_for_epsilon(epsilon)
 
 
-def gathered(expenses: Iterable[DpEvent]) -> Kinds:
+def _unknown(event: object) -> UsageError:
+    return UsageError(f"no accountant knows events of the class {type(event).__name__}")
+
+
+def gathered(events: Iterable[DpEvent]) -> Kinds:
     """Put equal mechanisms together, which compose by their number alone, whatever they paid for, and in any order."""
     counts: dict[DpEvent, int] = {}
-    for expense in expenses:
-        match expense:
+    for event in events:
+        match event:
             case GaussianMechanism():
-                one, times = replace(expense, label="", times=1), expense.times
+                one, times = replace(event, label="", times=1), event.times
             case PoissonSubsampledGaussian():
-                one, times = replace(expense, label="", steps=1), expense.steps
+                one, times = replace(event, label="", steps=1), event.steps
             case PureDp() | ZCdp():
-                one, times = replace(expense, label=""), 1
+                one, times = replace(event, label=""), 1
             case _:
-                raise UsageError(f"no accountant knows expenses of the kind {type(expense).__name__}")
+                raise _unknown(event)
         counts[one] = counts.get(one, 0) + times
     return tuple(counts.items())
 
@@ -130,7 +134,7 @@ def zcdp_rho(event: DpEvent) -> float:
         case ZCdp():
             return event.rho
         case _:
-            raise UsageError(f"no accountant knows expenses of the kind {type(event).__name__}")
+            raise _unknown(event)
 
 
 def _pld_epsilons(kinds: Kinds, delta: float, grid: float) -> Iterator[float]:
@@ -182,7 +186,7 @@ def _event_pld(event: DpEvent, times: int, grid: float) -> Any:
             one = _pld().from_privacy_parameters(parameters, value_discretization_interval=grid)
             return one if times == 1 else one.self_compose(times, TAIL_MASS)
         case _:
-            raise UsageError(f"no accountant knows expenses of the kind {type(event).__name__}")
+            raise _unknown(event)
 
 
 @functools.lru_cache(maxsize=4)

@@ -106,7 +106,7 @@ def _check_like(piece: Path | Coupling, method: str, value: Any, expected: State
 
 
 def _times(time_distribution: TimeDistribution, n: int, rng: RandomStream, device: torch.device) -> Tensor:
-    """Draw times; of a law of the user's also look at its quantile, for a bad time may be rare."""
+    """Draw times, and check the quantile function of a user's distribution, since a bad time may be rare."""
     part: Any = time_distribution
     while part is not None:
         if is_user_defined(part):

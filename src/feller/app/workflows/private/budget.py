@@ -197,7 +197,7 @@ class SchemaSearchBudget:
 
     @contextmanager
     def keep_on_failure(self, run: Run, *, writes: bool, begun: bool) -> Iterator[None]:
-        """Where what follows the search is refused or ended, keep in the folder what it has spent, and say so.
+        """Write what the search has spent to the folder if the block fails or is interrupted, and report it.
 
         Args:
             run: The folder.
@@ -210,17 +210,17 @@ class SchemaSearchBudget:
         try:
             with sigterm_as_interrupt():
                 yield
-        except (InputError, UsageError) as error:
-            if self.ledger is None or (begun and run.ledger.is_file()):
+        except BaseException as error:
+            spent = None if begun and run.ledger.is_file() else self.ledger
+            if spent is None:
+                raise
+            place = _keep_ledger(run, spent) if writes else ""
+            if not isinstance(error, InputError | UsageError):
                 raise
             raise type(error)(
-                f"{error}. Finding the columns has spent epsilon {self.ledger.epsilon():.4g} at delta"
-                f" {self.ledger.delta:.3g} of these rows all the same{_keep_ledger(run, self.ledger) if writes else ''}"
+                f"{error}. Finding the columns has spent epsilon {spent.epsilon():.4g} at delta {spent.delta:.3g} of"
+                f" these rows all the same{place}"
             ) from error
-        except BaseException:
-            if self.ledger is not None and writes and not (begun and run.ledger.is_file()):
-                _keep_ledger(run, self.ledger)
-            raise
 
 
 def _keep_ledger(run: Run, ledger: Ledger) -> str:

@@ -43,7 +43,7 @@ from feller.training.engine import get_engine
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class EvaluationRequest:
-    """What is to be measured of a run, and by what."""
+    """Request for an evaluation: a run and its model, data or samples to compare with, and limits of time."""
 
     run: Run
     model: Model
@@ -76,7 +76,7 @@ class EvaluationData:
 
     @property
     def data(self) -> str | None:
-        """What the user named."""
+        """Name of the data that the user gave; None for those of the run."""
         return self.request.data
 
     @property
