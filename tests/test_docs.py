@@ -37,8 +37,6 @@ SPAN = re.compile(r"`([^`\n]+)`")
 ATTRIBUTE = re.compile(r"(?<![\w./-])(feller|model|run|objective)\.([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)")
 OBJECTS = {"model": feller.Model, "run": feller.FittedRun, "objective": feller.FlowMatching}
 FILES = ("json", "safetensors")
-MOVED = "## Modules that moved"
-"""After it a page names modules of former versions."""
 
 
 def is_there(root: str, path: str) -> bool:
@@ -59,7 +57,7 @@ def is_there(root: str, path: str) -> bool:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_names_in_the_text_are_there(page: pathlib.Path) -> None:
-    text = re.sub(r"^```.*?^```", "", page.read_text().partition(MOVED)[0], flags=re.MULTILINE | re.DOTALL)
+    text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
     named = [found for span in SPAN.findall(text) for found in ATTRIBUTE.findall(span)]
     assert [one for one in named if one[1] not in FILES and not is_there(*one)] == []
 

@@ -171,7 +171,7 @@ def looped(steps: int = 3) -> tuple[feller.EMA, feller.FlowMatching]:
     rng = feller.Rng(seed=0)
     for step in range(steps):
         images, labels = torch.rand(8, 3, 8, 8) * 2 - 1, torch.arange(8) % 2
-        example = objective.draw({"x_1": images, "label": labels}, rng.at_step(step))
+        example = objective.draw({"x_1": images, "label": labels}, rng.step(step))
         with torch.autocast("cpu", torch.bfloat16):
             loss = objective.loss(network, example).mean()
         loss.backward()
@@ -196,7 +196,7 @@ def test_a_plain_loop_ends_in_a_model() -> None:
 def test_dropout_falls_with_its_probability_through_what_wraps_the_network() -> None:
     objective = feller.FlowMatching(feller.Affine(), feller.Euclidean((2,)), cond_dropout=0.5, null={"label": 7})
     batch = {"x_1": torch.zeros(4000, 2), "label": torch.zeros(4000, dtype=torch.long)}
-    dropped = objective.draw(batch, feller.Rng(0).at_step(0))["given"]["label"] == 7
+    dropped = objective.draw(batch, feller.Rng(0).step(0))["given"]["label"] == 7
     assert 0.45 < dropped.double().mean() < 0.55  # 6 standard errors
 
 
@@ -355,4 +355,4 @@ def test_errors_carry_what_was_asked() -> None:
     assert wrong.value.argument == "x_1"
     assert wrong.value.remedy
     with pytest.raises(AttributeError, match="Rng"):
-        _ = feller.Rng  # type: ignore[attr-defined]
+        _ = feller.Draws  # type: ignore[attr-defined]

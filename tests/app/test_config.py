@@ -26,12 +26,12 @@ FORMS = {
     ),
     "sample": (
         ["-n", "1e2", "--given", "a=x", "b=y", "--top-k", "3", "--shard-size", "10", "--guidance", "2"],
-        {"n": 100, "given": {"a": "x", "b": "y"}, "top_k": 3, "shard": 10, "guidance": 2.0},
+        {"n": 100, "given": {"a": "x", "b": "y"}, "top_k": 3, "shard_size": 10, "guidance": 2.0},
     ),
     "evaluate": (["--samples", "s.npz", "-n", "7"], {"samples": "s.npz", "n": 7}),
     "steer": (
         ["--reward", "ink", "class=7", "--nfe", "4", "--prior", "none", "--seed", "3"],
-        {"reward": ("ink", "class=7"), "calls": 4, "prior": "none", "seed": 3},
+        {"reward": ("ink", "class=7"), "nfe": 4, "prior": "none", "seed": 3},
     ),
     "tune": (
         ["--reward", "ink", "--rank", "2", "--given", "label=7"],
@@ -218,7 +218,7 @@ def test_fields_are_set_of_a_tuning_and_of_a_bridge_too(tmp_path: pathlib.Path) 
     with refuses(UsageError, argument="steps", found="--steps and --minutes"):
         feller.tune(run, steps=1, minutes=1.0, report=False, **where)
     bridged = feller.bridge(*ends, fields={"train.batch_size": 17}, rounds=1, out=str(tmp_path / "bridge"))
-    assert '"batch": 17' in (bridged.path / "recipe.json").read_text()
+    assert '"batch_size": 17' in (bridged.path / "recipe.json").read_text()
 
 
 def test_two_budgets_are_refused(tmp_path, capsys) -> None:

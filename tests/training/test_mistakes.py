@@ -103,12 +103,12 @@ def test_all_points_of_a_first_batch_are_looked_at_and_of_all_batches_where_that
     later = replace(ROUND)
     draw(later, SPHERE)
     with pytest.raises(InputError):
-        later.draw({"x_1": far(SPHERE, row)}, RNG.at_step(1))
+        later.draw({"x_1": far(SPHERE, row)}, RNG.step(1))
     later, seen = replace(TURNED), 0
     draw(later, torch.eye(3).expand(8, 3, 3))
     for step in range(40):
         try:
-            later.draw({"x_1": far(torch.eye(3).expand(8, 3, 3), row)}, RNG.at_step(step))
+            later.draw({"x_1": far(torch.eye(3).expand(8, 3, 3), row)}, RNG.step(step))
         except InputError as error:
             seen += error.row == row
     assert 1 <= seen < 40  # a few points of each
@@ -132,7 +132,7 @@ def test_points_off_their_manifold_are_padding_or_angles_that_round_to_a_whole_t
 
 def test_a_graph_that_draws_names_the_source_of_random_numbers() -> None:
     with pytest.raises(torch._dynamo.exc.Unsupported, match="Rng"):
-        torch.compile(lambda x: x + RNG.at_step(3).seed, fullgraph=True, backend="eager")(X)
+        torch.compile(lambda x: x + RNG.step(3).seed, fullgraph=True, backend="eager")(X)
     torch._dynamo.reset()
 
 
@@ -160,7 +160,7 @@ def test_the_same_numbers_in_two_steps_are_warned_of_once() -> None:
         objective.draw({"x_1": X}, RNG)
         other = replace(FLOW)
         for step in range(4):
-            other.draw({"x_1": X}, RNG.at_step(step))
+            other.draw({"x_1": X}, RNG.step(step))
         assert objective == other
 
 
@@ -169,12 +169,12 @@ def test_a_coupling_that_ignores_conditions_is_warned_of_once(coupling: Coupling
     objective = replace(FLOW, coupling=coupling)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        objective.draw({"x_1": X, "valid": torch.ones(16, 2, dtype=torch.bool)}, RNG.at_step(0))
+        objective.draw({"x_1": X, "valid": torch.ones(16, 2, dtype=torch.bool)}, RNG.step(0))
     with pytest.warns(UserWarning, match="label"):
-        objective.draw({"x_1": X, **LABELLED}, RNG.at_step(1))
+        objective.draw({"x_1": X, **LABELLED}, RNG.step(1))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        objective.draw({"x_1": X, **LABELLED}, RNG.at_step(2))
+        objective.draw({"x_1": X, **LABELLED}, RNG.step(2))
 
 
 @pytest.mark.parametrize(
@@ -190,12 +190,12 @@ def test_a_coupling_that_ignores_conditions_is_warned_of_once(coupling: Coupling
 def test_a_coupling_that_sees_conditions_is_not_warned_of(coupling: Coupling) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        replace(FLOW, coupling=coupling).draw({"x_1": X, **LABELLED}, RNG.at_step(1))
+        replace(FLOW, coupling=coupling).draw({"x_1": X, **LABELLED}, RNG.step(1))
 
 
 def test_times_of_a_batch_are_used() -> None:
     t = torch.linspace(0, 1, 16)
-    example = FLOW.draw({"x_1": X + 1, "t": t}, RNG.at_step(7))
+    example = FLOW.draw({"x_1": X + 1, "t": t}, RNG.step(7))
     assert torch.equal(example["t"], t)
     assert torch.equal(example["x_t"][-1], X[-1] + 1)
     assert example["given"] == {}
@@ -204,12 +204,12 @@ def test_times_of_a_batch_are_used() -> None:
 def test_pictures_in_levels_are_warned_of_once() -> None:
     objective, levels = replace(PICTURES), torch.full((2, 1, 28, 28), 255.0)
     with pytest.warns(UserWarning, match="255"):
-        objective.draw({"x_1": levels}, RNG.at_step(0))
+        objective.draw({"x_1": levels}, RNG.step(0))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        objective.draw({"x_1": levels}, RNG.at_step(1))
-        replace(PICTURES).draw({"x_1": levels / 127.5 - 1}, RNG.at_step(2))
-        replace(FLOW).draw({"x_1": X + 99}, RNG.at_step(3))  # points have units of their own
+        objective.draw({"x_1": levels}, RNG.step(1))
+        replace(PICTURES).draw({"x_1": levels / 127.5 - 1}, RNG.step(2))
+        replace(FLOW).draw({"x_1": X + 99}, RNG.step(3))  # points have units of their own
 
 
 def test_conditions_beside_the_data_are_those_under_given() -> None:

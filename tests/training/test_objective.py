@@ -314,7 +314,7 @@ def test_noise_needs_independent_sources() -> None:
 def test_each_step_has_its_own_draws() -> None:
     """The same draws repeat times and noise, those of another step do not."""
     x_1 = data(64)
-    first, again, second = (FLOW.draw({"x_1": x_1}, Rng(0).at_step(i)) for i in (0, 0, 1))
+    first, again, second = (FLOW.draw({"x_1": x_1}, Rng(0).step(i)) for i in (0, 0, 1))
     assert torch.equal(first["t"], again["t"])
     assert torch.equal(first["x_t"], again["x_t"])
     assert (first["target"] != second["target"]).all()

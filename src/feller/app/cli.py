@@ -159,7 +159,7 @@ def _error_text(error: InputError | UsageError, words: list[str] | None) -> str:
     flags = {field: flag_names(kind, field) for field in flags_of(kind)}
     names = {option_of(flag): flag for several in flags.values() for flag in several}
     names |= {"device": "--device"} | {field: next(iter(several), "") for field, several in flags.items()}
-    return error.format(lambda one: names.get(one, f"--{one}" if FIELD.fullmatch(one) else None))
+    return error.format(lambda one: names.get(one, f"--{one.replace('_', '-')}" if FIELD.fullmatch(one) else None))
 
 
 def _fail(message: str, status: int, prefix: str = "") -> int:

@@ -173,7 +173,7 @@ class Rng:
         """Return the random numbers of one step; nothing is made before something is drawn."""
         return RandomStream((self.seed, purpose, step), self.first_example, self.global_batch_size)
 
-    def at_step(self, number: int) -> "Rng":
+    def step(self, number: int) -> "Rng":
         """Return an independent source for one step of a loop: the same source at each step repeats its numbers."""
         return self.fold_in("step", number)
 
@@ -185,7 +185,7 @@ class Rng:
 def check_rng(rng: object) -> None:
     """Refuse a seed, or a generator of torch, where addressed random numbers are wanted."""
     if not isinstance(rng, Rng):
-        remedy = "Write rng=feller.Rng(seed), and rng.at_step(i) in step i of a loop"
+        remedy = "Write rng=feller.Rng(seed), and rng.step(i) in step i of a loop"
         raise UsageError(argument="rng", expected="a feller.Rng", found=found_instead(rng), remedy=remedy)
 
 

@@ -4,14 +4,13 @@ import ast
 import hashlib
 import importlib.util
 import inspect
-import json
 import os
 import pathlib
 import re
 import secrets
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
@@ -19,8 +18,6 @@ import feller
 from feller.core.errors import InputError, UsageError
 from feller.core.serialization import CHOSEN, USER_FUNCTIONS
 
-PACKAGE = pathlib.Path(__file__).parent.parent
-"""Folder of the sources of feller."""
 MODULE_PREFIX = "feller_code_"
 """Of the names of modules that are made of the user's files."""
 LIBRARIES = ("feller", "torch", "numpy", "functools", "builtins")
@@ -69,7 +66,7 @@ def load_file(path: pathlib.Path) -> Any:
         if isinstance(error, InputError) and error.argument is not None:  # feller says what is wrong with a class of it
             raise
         raise InputError(
-            f"does not run: {message}{_sibling_import_hint(error, path)}{_moved_modules_hint(error, path)}", file=path
+            f"does not run: {message}{_sibling_import_hint(error, path)}{_public_imports_hint(error, path)}", file=path
         ) from error
     _register_functions(module)
     return module
@@ -86,82 +83,18 @@ def _sibling_import_hint(error: BaseException, path: pathlib.Path) -> str:
     )
 
 
-def _moved_modules_hint(error: BaseException, path: pathlib.Path) -> str:
-    """Name the new modules of what a file imports from modules of feller that have moved."""
+def _public_imports_hint(error: BaseException, path: pathlib.Path) -> str:
+    """Return the import from `feller` of the public names that a file imports from its modules, under current names."""
     if not isinstance(error, ImportError) or (error.name or "").partition(".")[0] != "feller":
         return ""
-    moved, renamed = (
-        json.loads((PACKAGE / "core" / name).read_text(encoding="utf-8"))
-        for name in ("moved_modules.json", "renamed_names.json")
-    )
-    new_homes: dict[str, list[str]] = {}
-    for module, name in _imports(ast.parse(path.read_text(encoding="utf-8"))):
-        if home := _new_import(module, name, moved, renamed):
-            new_homes.setdefault(home[0], []).append(home[1])
-    moves = [f"from {home} import {', '.join(dict.fromkeys(names))}" for home, names in sorted(new_homes.items())]
-    return f"; modules of feller have moved: {'; '.join(moves)}" if moves else ""
-
-
-def _imports(tree: ast.Module) -> Iterator[tuple[str, str]]:
-    """Yield module and name of each import from feller; `import feller.a.b` counts as `from feller.a import b`."""
-    for statement in ast.walk(tree):
-        if isinstance(statement, ast.ImportFrom) and f"{statement.module}.".startswith("feller."):
-            yield from ((str(statement.module), alias.name) for alias in statement.names)
-        elif isinstance(statement, ast.Import):
-            parts = (alias.name.rpartition(".") for alias in statement.names if alias.name.startswith("feller."))
-            yield from ((module, name) for module, _, name in parts)
-
-
-def _new_import(
-    module: str, name: str, moved: dict[str, str], renamed: dict[str, dict[str, str]]
-) -> tuple[str, str] | None:
-    """Return from where to import a name, and as what; None if the import works, or nothing is known of it."""
-    if submodule := moved.get(f"{module}.{name}".removeprefix("feller.")):
-        parent, _, stem = f"feller.{submodule}".rpartition(".")
-        return parent, stem
-    old = module.removeprefix("feller.")
-    new = f"feller.{moved[old]}" if old in moved else module
-    home = _defining_module(new, name)
-    renamed_import = None if home else _renamed_import(new, name, renamed)
-    if renamed_import is not None:
-        home, name = renamed_import
-    if not home and new != module:
-        home = _defining_module(new.rpartition(".")[0], name)
-    if not home and name in feller.RENAMED_EXPORTS:
-        return "feller", feller.RENAMED_EXPORTS[name]
-    if not home or (home == module and new == module and renamed_import is None):
-        return None
-    public = feller._MODULE_OF.get(name, "")
-    return ("feller" if public and f"{home}.".startswith(f"feller.{public}.") else home), name
-
-
-def _renamed_import(module: str, name: str, renamed: dict[str, dict[str, str]]) -> tuple[str, str] | None:
-    """Return where a name stands by the name of now, that a module had, or the only one beside it that had it."""
-    home = module.removeprefix("feller.")
-    beside = home.rpartition(".")[0]
-    homes = [home] if name in renamed.get(home, {}) else []
-    near = (f"{home}.", f"{beside}.")
-    homes = homes or [one for one, names in renamed.items() if name in names and one.startswith(near)]
-    return (f"feller.{homes[0]}", renamed[homes[0]][name]) if len(homes) == 1 else None
-
-
-def _defining_module(module: str, name: str) -> str:
-    """Return the module of feller that defines what a module defines, re-exports, or has in its folder."""
-    file = PACKAGE.joinpath(*module.split(".")[1:])
-    source = file / "__init__.py" if file.is_dir() else file.with_suffix(".py")
-    if not source.is_file():
-        return ""
-    for statement in ast.parse(source.read_text(encoding="utf-8")).body:
-        if isinstance(statement, ast.ImportFrom) and any(alias.name == name for alias in statement.names):
-            return _defining_module(str(statement.module), name)
-        targets = statement.targets if isinstance(statement, ast.Assign) else [getattr(statement, "target", None)]
-        names = {getattr(statement, "name", None), *(getattr(target, "id", None) for target in targets)}
-        if name in names:
-            return module
-    inside = sorted(one for one in file.rglob("*.py") if one.name != "__init__.py") if file.is_dir() else []
-    text = re.compile(rf"^(?:class|def) {re.escape(name)}\b|^{re.escape(name)} *(?::[^\n]*)?=", re.M)
-    homes = [one for one in inside if text.search(one.read_text(encoding="utf-8"))]
-    return ".".join(["feller", *homes[0].relative_to(PACKAGE).with_suffix("").parts]) if len(homes) == 1 else ""
+    imported = [
+        feller.RENAMED_EXPORTS.get(alias.name, alias.name)
+        for statement in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(statement, ast.ImportFrom) and f"{statement.module}.".startswith("feller.")
+        for alias in statement.names
+    ]
+    public = [name for name in dict.fromkeys(imported) if name in feller.__all__]
+    return f"; from feller import {', '.join(public)}" if public else ""
 
 
 def _register_functions(module: ModuleType) -> None:

@@ -10,7 +10,7 @@ from feller.app.webui.run_request import check_answers
 from feller.app.webui.tab import PageContext, Tab, TabResult
 
 OnPage = Callable[..., tuple[LoadedRun, PageContext]]
-FEW = {"n": 3, "calls": 4, "steps": 1}
+FEW = {"n": 3, "nfe": 4, "steps": 1}
 
 
 def tab_of(page: tuple[LoadedRun, PageContext], name: str) -> Tab:

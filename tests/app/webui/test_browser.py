@@ -336,7 +336,7 @@ def test_a_broken_picture_is_refused_in_words_and_what_was_made_stays(page: Chro
 
 def test_a_number_that_is_emptied_comes_back(page: Chromium) -> None:
     to(page, "moons", "Sample")
-    calls = VISIBLE.format(what="input[type=number]") + ".find(e => e.ariaLabel?.includes('Calls'))"
+    calls = VISIBLE.format(what="input[type=number]") + ".find(e => e.ariaLabel?.includes('Network calls'))"
     before = page.run(f"{calls}.value")
     assert before != "2"  # the least, which Gradio would take
     page.run(

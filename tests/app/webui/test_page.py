@@ -97,7 +97,7 @@ def test_what_a_file_gives_is_never_read_from_a_name_that_a_client_types(on_page
 
 
 @pytest.mark.parametrize(
-    ("name", "wrong"), [("n", 257), ("n", 0), ("calls", 100_000), ("solver", "x.py:own"), ("given:label", "77")]
+    ("name", "wrong"), [("n", 257), ("n", 0), ("nfe", 100_000), ("solver", "x.py:own"), ("given:label", "77")]
 )
 def test_more_than_the_limits_is_refused(on_page: OnPage, name: str, wrong: Any) -> None:
     with pytest.raises(gradio.Error):
@@ -105,12 +105,12 @@ def test_more_than_the_limits_is_refused(on_page: OnPage, name: str, wrong: Any)
 
 
 def test_a_page_says_how_many_are_shown_where_not_all_are(on_page: OnPage) -> None:
-    assert ask(tab_of(on_page("digits"), "Sample"), n=101, calls=2).message == (
+    assert ask(tab_of(on_page("digits"), "Sample"), n=101, nfe=2).message == (
         "the first 100 of 101 are shown; all are in samples.npz"
     )
     assert ask(tab_of(on_page("digits"), "Compare"), n=101).message == "the first 100 of 101 are shown"
-    assert ask(tab_of(on_page("digits"), "Sample"), n=100, calls=2).message == ""
-    assert ask(tab_of(on_page("moons"), "Sample"), n=300, calls=2).message == ""  # all points are in one plot
+    assert ask(tab_of(on_page("digits"), "Sample"), n=100, nfe=2).message == ""
+    assert ask(tab_of(on_page("moons"), "Sample"), n=300, nfe=2).message == ""  # all points are in one plot
     people = ask(tab_of(on_page("people"), "Sample"), n=120)
     assert people.table is not None
     assert len(people.table.cells) == 100

@@ -61,9 +61,9 @@ def test_points_are_steered_too(on_page: OnPage, tmp_path: pathlib.Path, monkeyp
     framed: list[tuple[int, int]] = []
     scatter = euclidean_points.scatter
 
-    def seen(values: np.ndarray, *words: Any, beside: np.ndarray, behind: np.ndarray) -> Image.Image:
-        framed.append((len(beside), len(behind)))
-        return scatter(values, *words, same_scale_as=beside, background=behind)
+    def seen(values: np.ndarray, *words: Any, same_scale_as: np.ndarray, background: np.ndarray) -> Image.Image:
+        framed.append((len(same_scale_as), len(background)))
+        return scatter(values, *words, same_scale_as=same_scale_as, background=background)
 
     monkeypatch.setattr(euclidean_points, "scatter", seen)
     found = ask(tab, n=3, steps=2)

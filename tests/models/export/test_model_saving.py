@@ -80,7 +80,7 @@ def trained(own):
     label = (data.values[:, 0] > 0).long()
     for step in range(3):
         batch = {"x_1": data.values[:64].float(), "given": {"label": label[:64]}}
-        objective.loss(network, objective.draw(batch, draws.at_step(step), network)).mean().backward()
+        objective.loss(network, objective.draw(batch, draws.step(step), network)).mean().backward()
         optimizer.step()
         optimizer.zero_grad()
         average.update_parameters(network)

@@ -59,7 +59,7 @@ def draw(
         page: What is around the tab.
         answers: What was set.
         reporter: Hears how it goes.
-        more: Other options of `SampleConfig`; what is named here comes first. Or weights and seen, as `sample` takes.
+        more: Other options of `SampleConfig`; what is named here comes first. Or weights and on_step, as `sample` takes.
 
     Returns:
         The samples, and the file that holds them, alone in its folder.
@@ -68,7 +68,7 @@ def draw(
     if "given" not in more:
         more |= {"given": conditions_from(answers, modality), "guidance": guidance_from(answers)}
     out = str(sample_path(page.new_result_folder(), modality))
-    sampler_arguments = {name: more.pop(name) for name in ("weights", "seen") if name in more}
+    sampler_arguments = {name: more.pop(name) for name in ("weights", "on_step") if name in more}
     result = sample(
         run.run,
         config_of(SampleConfig, n=answers["n"], out=out, seed=answers["seed"], **more),

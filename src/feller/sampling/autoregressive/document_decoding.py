@@ -36,8 +36,8 @@ class DocumentDecoder(Protocol):
         """Yield the weights, which say where the rows live."""
         ...
 
-    def init_cache(self, b: int, max_length: int, num_padding: Tensor | None = None) -> Any:
-        """Return an empty cache for b rows with padding on their left; its `select(index)` is that of some of them."""
+    def init_cache(self, batch_size: int, max_length: int, left_padding: Tensor | None = None) -> Any:
+        """Return an empty cache for rows with padding on their left; its `select(index)` is that of some of them."""
         ...
 
     def decode_step(self, tokens: Tensor, cache: Any) -> tuple[Tensor, Any]:

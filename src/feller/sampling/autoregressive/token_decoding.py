@@ -35,7 +35,7 @@ class CausalDecoder(Protocol):
         """Yield the weights, which say where the texts live."""
         ...
 
-    def init_cache(self, b: int, max_length: int) -> Any:
+    def init_cache(self, batch_size: int, max_length: int) -> Any:
         """Return an empty cache, whose `select(index)` is that of some of the texts."""
         ...
 

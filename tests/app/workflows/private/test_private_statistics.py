@@ -226,7 +226,7 @@ def test_what_lets_rows_look_at_each_other_is_refused_by_name() -> None:
         "the objective CausalMaskedLM, by which rows look at each other": replace(
             recipe, objective=CausalMaskedLM(objective.space, DocumentVocabulary(3, 3, 1))
         ),
-        "the objective Contrastive, by which rows look at each other": replace(
+        "the objective InfoNCE, by which rows look at each other": replace(
             recipe, objective=InfoNCE(objective.space, DocumentVocabulary(3, 3, 1))
         ),
         "examples that serve several steps": replace(recipe, train=replace(recipe.train, reuse_batches=2)),
@@ -259,7 +259,7 @@ def test_a_resumed_run_keeps_what_its_noise_was_planned_for() -> None:
 
 
 def test_a_batch_of_more_than_all_rows_is_refused() -> None:
-    with refuses(UsageError, argument="train.batch-size", found="301"):
+    with refuses(UsageError, argument="train.batch_size", found="301"):
         planned(PrivacyConfig(epsilon=4.0), people(), steps=5, batch_size=301)
 
 

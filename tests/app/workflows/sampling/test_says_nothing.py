@@ -26,7 +26,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Run:
 @pytest.mark.parametrize(
     ("asked", "told"),
     [
-        ({"known": "abc"}, "known: fills in text, and this model's data are a table"),
+        ({"template": "abc"}, "template: fills in text, and this model's data are a table"),
         ({"guidance": 3.0}, "guidance: expected"),
         ({"nfe": 5}, "nfe: is of a process in time"),
         ({"superpose": "jump=0.5"}, "superpose: is of a process in time"),

@@ -43,9 +43,9 @@ def watch_tab(run: LoadedRun, page: PageContext) -> Tab | None:
         from feller.evaluation.report.embedded_picture import make_animation  # takes long to load
 
         trajectory: list[tuple[float, State]] = []
-        calls = answers["calls"]
+        nfe = answers["nfe"]
         samples, file = draw(
-            run, page, {"n": 1, **answers}, reporter, calls=calls, seen=lambda t, x: trajectory.append((t, x))
+            run, page, {"n": 1, **answers}, reporter, nfe=nfe, on_step=lambda t, x: trajectory.append((t, x))
         )
         if text is not None:
             return TabResult(
@@ -58,12 +58,13 @@ def watch_tab(run: LoadedRun, page: PageContext) -> Tab | None:
         path.write_bytes(film.data)
         return TabResult(pictures=(CaptionedImage("From noise to data", path),), files=(path, file))
 
+    unit = "line" if text else "picture"
     return Tab(
         name="Watch",
         description="See how samples form, from noise at time 0 to data at time 1.",
         controls={
             **({} if text else {"n": number("How many", 300 if most > 300 else 9, 1, most)}),
-            "calls": number("Calls", DEFAULT_NFE, 4, 100, hint=f"One {'line' if text else 'picture'} for each step."),
+            "nfe": number("Network calls", DEFAULT_NFE, 4, 100, hint=f"One {unit} for each step."),
             **condition_controls(run),
             "seed": seed(),
         },

@@ -43,7 +43,7 @@ def transport_tab(run: LoadedRun, page: PageContext) -> Tab | None:
         record: Any = read_bridge_record(run.run)
         room, back = page.new_result_folder(), answers["backward"] == BACK
         file, out = answers["from"], str(room / f"{NAME}.npz")
-        config = config_of(SampleConfig, begin=file, out=out, backward=back, seed=answers["seed"])
+        config = config_of(SampleConfig, from_data=file, out=out, backward=back, seed=answers["seed"])
         ends, place = transport(run.run, config, reporter=reporter)
         arrays, names = load_arrays(place), [pathlib.PurePath(record.populations[i]).name for i in (0, -1)]
         pushed = names[-1 if back else 0] if file is None else pathlib.Path(file).name

@@ -51,7 +51,7 @@ OPERATORS = {
 def random_sample(run: LoadedRun, modality: Images, room: pathlib.Path) -> Dataset:
     """Draw one picture, another each time, in few calls."""
     out, seed = str(sample_path(room, modality)), secrets.randbelow(MAX_SEED)
-    return sample(run.run, config_of(SampleConfig, n=1, out=out, overwrite=True, calls=16, seed=seed)).dataset
+    return sample(run.run, config_of(SampleConfig, n=1, out=out, overwrite=True, nfe=16, seed=seed)).dataset
 
 
 def at_size(image: Image.Image, modality: Images) -> Image.Image:

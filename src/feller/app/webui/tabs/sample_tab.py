@@ -25,14 +25,14 @@ def sample_tab(run: LoadedRun, page: PageContext) -> Tab | None:
     controls = {"n": count_control(run), **condition_controls(run)}
     if run.in_time:
         hint = "Network calls for each sample: more is slower and more precise."
-        controls["calls"] = number("Calls", min(run.spec.sampling.nfe, MAX_NFE), 2, MAX_NFE, hint=hint)
+        controls["nfe"] = number("Network calls", min(run.spec.sampling.nfe, MAX_NFE), 2, MAX_NFE, hint=hint)
     if run.has_solvers:
         controls["solver"] = choice("Solver", (OWN, *(name for name in SOLVERS if name != "dopri5")))
 
     def draw_samples(answers: Answers, reporter: Reporter) -> TabResult:
         solver = answers.get("solver", OWN)
         solver = None if solver == OWN else solver
-        return tab_result(run, *draw(run, page, answers, reporter, nfe=answers.get("calls"), solver=solver))
+        return tab_result(run, *draw(run, page, answers, reporter, nfe=answers.get("nfe"), solver=solver))
 
     return Tab(
         name="Sample",

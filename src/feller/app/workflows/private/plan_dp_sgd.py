@@ -66,7 +66,7 @@ def check_plan(privacy: PrivacyConfig, recipe: Recipe, ledger: Ledger) -> int:
             f"at most the {n:,} rows",
             f"{train.batch_size:,}",
             f"Take --train.batch-size {max(1, n // 4)}",
-            argument="train.batch-size",
+            argument="train.batch_size",
         )
     if train.steps is None and (privacy.noise is None or train.minutes is not None):
         raise UsageError("--steps, for which the noise is planned", "--minutes", argument="minutes")
