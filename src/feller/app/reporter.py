@@ -40,7 +40,6 @@ class Warner(Reporter):
     """Shows no progress, and warns of what was made of data, as Python does: for scripts."""
 
     def note(self, text: str) -> None:
-        """Warn the caller."""
         warn(text)
 
 

@@ -45,11 +45,9 @@ class TerminalReporter(Reporter):
         return self.console.is_terminal or (self.console.is_jupyter and find_spec("ipywidgets") is not None)
 
     def log(self, text: str) -> None:
-        """Write one line."""
         self.console.print(text, markup=False, emoji=False)
 
     def start(self, name: str) -> None:
-        """Begin a bar, or write a line."""
         self.finish()
         self._task, self._spoke, self._part = name, time.monotonic(), 0
         if self.has_bar:
@@ -78,7 +76,6 @@ class TerminalReporter(Reporter):
             self.log(f"{self._task}: {fraction:4.0%}  {text}")
 
     def finish(self) -> None:
-        """End the bar."""
         if self._bar is not None:
             self._bar.stop()
             self._bar = None

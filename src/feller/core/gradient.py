@@ -34,7 +34,6 @@ class MeanGradient(Gradient):
     def __call__(
         self, loss: LossFunction, network: nn.Module, micro_batches: Iterable[dict[str, Any]], expected_size: float
     ) -> Tensor:
-        """Go backwards through each micro-batch in turn."""
         total: Tensor | None = None
         for example in micro_batches:
             value = loss(network, example).sum() / expected_size

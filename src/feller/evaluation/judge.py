@@ -81,7 +81,6 @@ class LabelClassification(ClassificationObjective):
     """The classes are those of the data; pictures are moved a little."""
 
     def draw(self, batch: Batch, rng: Rng, network: Any = None) -> Example:
-        """Draw where each picture is moved to."""
         x = batch["x_1"]
         return {"x": _random_crop(x, x.shape[2], x.shape[3], rng), "answer": batch["given"]["label"]}
 
@@ -95,7 +94,6 @@ class RotationClassification(ClassificationObjective):
     """
 
     def draw(self, batch: Batch, rng: Rng, network: Any = None) -> Example:
-        """Draw a square of each picture and its rotation."""
         x = batch["x_1"]
         quarters = rng.stream("rotation").randint(4, (len(x),), x.device)
         side = min(x.shape[2:])

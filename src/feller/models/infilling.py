@@ -162,7 +162,6 @@ class LearnedDurations(DurationModel):
 
     @property
     def module(self) -> FrameInfillerNetwork:
-        """The network."""
         return self.network
 
     def infill(
@@ -174,7 +173,6 @@ class LearnedDurations(DurationModel):
         rng: Rng,
         valid: Bool[Tensor, "b m"] | None = None,
     ) -> Int64[Tensor, "b m"]:
-        """Return durations in frames; those that are kept stay as they are."""
         return infill_durations(
             self.network.eval(),
             self.objective,

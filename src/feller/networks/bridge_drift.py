@@ -25,7 +25,6 @@ class ForwardBackwardDrift(NetworkConfig):
     """Times at which the linear part is fitted; between them it is interpolated."""
 
     def build(self, shape: State, conditions: dict[str, int], rng: Rng) -> "ForwardBackwardNetwork":
-        """Make both, with new weights."""
         forward_drift, backward_drift = (
             self.inner.build(shape, conditions, rng.fold_in(direction)) for direction in ("ahead", "back")
         )
@@ -117,7 +116,6 @@ class Potential(NetworkConfig):
     inner: NetworkConfig
 
     def build(self, shape: State, conditions: dict[str, int], rng: Rng) -> "GradientNetwork":
-        """Make it, with new weights."""
         return GradientNetwork(self.inner.build(shape, conditions, rng))
 
 

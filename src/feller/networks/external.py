@@ -42,7 +42,6 @@ class PositionalCall(CallConvention):
     """network(x, t), or network(x, t, label, ...)."""
 
     def arguments(self, x: State, t: Tensor, labels: Cond, cond: Cond) -> tuple[State, ...]:
-        """Return state, time and each label."""
         return (x, t, *labels.values())
 
 
@@ -51,7 +50,6 @@ class CondDictCall(CallConvention):
     """network(x, t, given), where what is given is a dict."""
 
     def arguments(self, x: State, t: Tensor, labels: Cond, cond: Cond) -> tuple[State, ...]:
-        """Return state, time and all that is given."""
         return x, t, cond
 
 
@@ -60,7 +58,6 @@ class StateOnlyCall(CallConvention):
     """network(x), which knows no time, as language models."""
 
     def arguments(self, x: State, t: Tensor, labels: Cond, cond: Cond) -> tuple[State, ...]:
-        """Return the state."""
         return (x,)
 
 
@@ -88,7 +85,6 @@ class ExternalNetwork(NetworkConfig):
             raise UsageError("times at the source and at the data must differ", found=f"{self.times[0]:g} twice")
 
     def build(self, shape: State, conditions: dict[str, int], rng: Rng) -> "ExternalNetworkModule | ExternalDecoder":
-        """Call what makes the network; its new weights are its own affair."""
         with seeded_init(rng):
             network = self.make()
         if not callable(network):

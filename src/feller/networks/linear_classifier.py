@@ -46,12 +46,10 @@ class PixelFeatures(FeatureMap):
 
     @property
     def size(self) -> int:
-        """Count all of them."""
         return torch.Size(self.shape).numel()
 
     @property
     def max_norm(self) -> float:
-        """Return what rows are cut to."""
         return self.clip_norm
 
     def transform(self, x_t: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d"]:
@@ -79,7 +77,6 @@ class OneHotFeatures(FeatureMap):
 
     @property
     def size(self) -> int:
-        """Count the levels that are seen."""
         return sum(self.counts) - self.counts[self.excluded_column]
 
     @property
@@ -88,7 +85,6 @@ class OneHotFeatures(FeatureMap):
         return float(len(self.counts) - 1) ** 0.5
 
     def transform(self, x_t: Int64[Tensor, "b k"]) -> Float[Tensor, "b d"]:
-        """Look levels up."""
         if x_t.shape[1] != len(self.counts) or (x_t >= torch.tensor(self.counts, device=x_t.device)).any():
             raise UsageError(f"rows of {len(self.counts)} columns with {self.counts} levels", "others")
         used_columns = ((j, count) for j, count in enumerate(self.counts) if j != self.excluded_column)
@@ -102,7 +98,6 @@ class LinearClassifier(NetworkConfig):
     features: FeatureMap
 
     def build(self, shape: State, conditions: dict[str, int], rng: Rng) -> "LinearClassifierNetwork":
-        """Make a network whose weights are zero, which sees no conditions."""
         if conditions:
             raise UsageError("a linear network sees no conditions", found=", ".join(conditions))
         return LinearClassifierNetwork(self.features)

@@ -40,7 +40,6 @@ class MLP(NetworkConfig):
             raise UsageError("a positive period, with one frequency or more to see it", self)
 
     def build(self, shape: tuple[int, ...], conditions: dict[str, int], rng: Rng) -> "ResidualMLP":
-        """Make a network with new weights."""
         with seeded_init(rng):
             return ResidualMLP(self, shape, conditions)
 
@@ -124,7 +123,6 @@ class JointMLP(NetworkConfig):
             raise UsageError("width and depth of 1 or more", self)
 
     def build(self, shape: State, conditions: dict[str, int], rng: Rng) -> "JointMLPNetwork":
-        """Make a network with new weights, for a dict of leaves."""
         if not isinstance(shape, dict) or shape.keys() != self.leaves.keys():
             raise UsageError(f"JointMLP expects the leaves {', '.join(self.leaves)}", found=shape)
         with seeded_init(rng):

@@ -35,7 +35,6 @@ class Regressor(NetworkConfig):
         check_number("out_dim", self.out_dim, ge=1)
 
     def build(self, shape: State, conditions: dict[str, int], rng: Rng) -> "RegressorNetwork":
-        """Make a network with new weights."""
         trunk: Any = self.trunk.build(shape, conditions, rng.fold_in("trunk"))
         if not hasattr(trunk, "features"):
             raise UsageError(

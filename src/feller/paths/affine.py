@@ -50,7 +50,6 @@ class SigmaProportional(DiffusionCoefficient):
     c: float = 1.0
 
     def variance(self, scales: AlphaSigma) -> Number:
-        """Return c sigma_t."""
         return self.c * scales.sigma
 
 
@@ -75,7 +74,6 @@ class CustomDiffusion(DiffusionCoefficient):
     formula: Callable[[AlphaSigma], Tensor]
 
     def variance(self, scales: AlphaSigma) -> Number:
-        """Evaluate the formula."""
         plain = (torch.as_tensor(n, dtype=torch.float64) if isinstance(n, float) else n for n in scales)
         return self.formula(AlphaSigma(*plain))
 
@@ -107,7 +105,6 @@ class Affine(Path):
             check_kind("noise", self.noise, DiffusionCoefficient, "feller.SigmaProportional()")
 
     def check_space(self, space: Space, name: str = "path") -> None:
-        """Refuse symbols, and curved spaces, which straight lines leave."""
         curved = isinstance(space, Manifold) and not isinstance(space, Euclidean)
         if curved or isinstance(space, Tokens):
             why = "whose straight lines leave it" if curved else "a path of real numbers"
@@ -115,11 +112,9 @@ class Affine(Path):
 
     @property
     def affine_schedule(self) -> Schedule:
-        """Return the schedule."""
         return self.schedule
 
     def sample(self, x_0: Points, x_1: Points, t: Times, rng: RandomStream | None = None) -> Points:
-        """Return the point between the ends; there is nothing to draw."""
         check_times(t, x_1)
         return self.schedule.interpolate(x_0, x_1, append_dims(t, x_1))
 

@@ -43,7 +43,6 @@ class BrownianBridge(Path):
         return (x_1 - x_t) / append_dims((1 - t).to(x_t.dtype).clamp(min=1e-6), x_t)
 
     def characteristics(self, prediction: Points, x_t: Points, t: Times) -> Characteristics:
-        """Return the prediction as drift, with noise that is the same everywhere."""
         if not self.noise:
             return Characteristics(velocity=prediction)
         return Characteristics(velocity=prediction, diffusion=x_t.new_full((1,) * x_t.ndim, self.noise**2))

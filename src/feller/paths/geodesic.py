@@ -29,12 +29,10 @@ class ManifoldPath(Path):
         check_convex(self.schedule, f"a {type(self).__name__.lower()} path")
 
     def check_space(self, space: Space, name: str = "path") -> None:
-        """Refuse another space than its own."""
         if isinstance(space, Tokens) or (isinstance(space, Manifold) and type(space) is not type(self.space)):
             raise leads_elsewhere(self, space, name, f"which leads through {type(self.space).__name__}")
 
     def characteristics(self, prediction: Points, x_t: Points, t: Times) -> Characteristics:
-        """Return the tangent part of the prediction as velocity."""
         curved = not isinstance(self.space, Euclidean)
         return Characteristics(velocity=self.space.to_tangent(x_t, prediction), is_tangent=curved)
 
@@ -48,7 +46,6 @@ class Geodesic(ManifoldPath):
     """
 
     def sample(self, x_0: Points, x_1: Points, t: Times, rng: RandomStream | None = None) -> Points:
-        """Return the point on the way; there is nothing to draw."""
         return self.sample_with_target(x_0, x_1, t)[0]
 
     def target(self, x_t: Points, x_0: Points, x_1: Points, t: Times) -> Points:
@@ -61,7 +58,6 @@ class Geodesic(ManifoldPath):
     def sample_with_target(
         self, x_0: Points, x_1: Points, t: Times, rng: RandomStream | None = None
     ) -> tuple[Points, Points]:
-        """Return point and velocity on one way."""
         check_times(t, x_1)
         scales = self.schedule(append_dims(t, x_0))
         alpha, rate = (torch.as_tensor(scale).to(x_0) for scale in (scales.alpha, scales.d_alpha))

@@ -36,7 +36,6 @@ class VelocityPrediction(Prediction):
     """E[alpha' x_1 + sigma' x_0 | x_t], in state per time."""
 
     def endpoint_coefficients(self, scales: AlphaSigma) -> tuple[Number, Number]:
-        """Return (alpha', sigma')."""
         return scales.d_alpha, scales.d_sigma
 
 

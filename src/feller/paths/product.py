@@ -37,7 +37,6 @@ class ProductPath(Path):
     leaf_paths: dict[str, Path]
 
     def check_space(self, space: Space, name: str = "path") -> None:
-        """Refuse other leaves, and paths that do not lead through theirs."""
         if not isinstance(space, ProductSpace):
             return
         if self.leaf_paths.keys() != space.leaf_spaces.keys():
@@ -48,27 +47,22 @@ class ProductPath(Path):
 
     @property
     def leaf_names(self) -> tuple[str, ...]:
-        """Names of the parts."""
         return tuple(self.leaf_paths)
 
     def leaf_path(self, name: str) -> Path:
-        """Return a part."""
         return self.leaf_paths[name]
 
     def sample(self, x_0: State, x_1: State, t: State, rng: RandomStream | None = None) -> State:
-        """Sample each leaf; all share one time, or each has its own."""
         t = broadcast_time(t, x_1)
         return {name: part.sample(x_0[name], x_1[name], t[name], rng) for name, part in self.leaf_paths.items()}
 
     def target(self, x_t: State, x_0: State, x_1: State, t: State) -> State:
-        """Return the target of each leaf."""
         t = broadcast_time(t, x_1)
         return {name: part.target(x_t[name], x_0[name], x_1[name], t[name]) for name, part in self.leaf_paths.items()}
 
     def sample_with_target(
         self, x_0: State, x_1: State, t: State, rng: RandomStream | None = None
     ) -> tuple[State, State]:
-        """Return both of each leaf."""
         t = broadcast_time(t, x_1)
         both = {
             name: part.sample_with_target(x_0[name], x_1[name], t[name], rng) for name, part in self.leaf_paths.items()
@@ -76,14 +70,12 @@ class ProductPath(Path):
         return {name: x_t for name, (x_t, _) in both.items()}, {name: target for name, (_, target) in both.items()}
 
     def characteristics(self, prediction: State, x_t: State, t: State) -> State:
-        """Return the characteristics of each leaf."""
         t = broadcast_time(t, x_t)
         return {
             name: part.characteristics(prediction[name], x_t[name], t[name]) for name, part in self.leaf_paths.items()
         }
 
     def complete_prediction(self, prediction: State, x_t: State, t: State) -> State:
-        """Read the answer of each leaf."""
         t = broadcast_time(t, x_t)
         return {
             name: part.complete_prediction(prediction[name], x_t[name], t[name])
@@ -91,5 +83,4 @@ class ProductPath(Path):
         }
 
     def initial_state(self, x_0: State) -> State:
-        """Start each leaf."""
         return {name: part.initial_state(x_0[name]) for name, part in self.leaf_paths.items()}

@@ -154,7 +154,6 @@ class Polynomial(Schedule):
         check_number("n", self.n, ge=1)
 
     def __call__(self, t: Tensor) -> AlphaSigma:
-        """Return t^n and its complement."""
         alpha, rate = t**self.n, self.n * t ** (self.n - 1)
         return AlphaSigma(alpha, 1 - alpha, rate, -rate)
 
@@ -283,7 +282,6 @@ class CustomSchedule(Schedule):
     sigma: Callable[[Tensor], Tensor]
 
     def __call__(self, t: Tensor) -> AlphaSigma:
-        """Evaluate the formulas and their tangents."""
         t = t.contiguous()  # tangents of one expanded time would be written on each other
         ones = torch.ones_like(t)
         alpha, d_alpha = torch.func.jvp(self.alpha, (t,), (ones,))[:2]

@@ -41,7 +41,6 @@ class Uniform(TimeDistribution):
     """Every time is equally likely."""
 
     def quantile(self, u: Tensor) -> Tensor:
-        """Return u."""
         return u
 
 
@@ -68,7 +67,6 @@ class Shifted(TimeDistribution):
         _check_not_stratified(self)
 
     def quantile(self, u: Tensor) -> Tensor:
-        """Shift the quantile of the law."""
         t = self.base.quantile(u)
         return t / (self.shift - (self.shift - 1) * t)
 
@@ -84,7 +82,6 @@ class Rescaled(TimeDistribution):
         _check_not_stratified(self)
 
     def quantile(self, u: Tensor) -> Tensor:
-        """Scale the quantile of the law."""
         return self.stop * self.base.quantile(u)
 
 
@@ -102,7 +99,6 @@ class Stratified(TimeDistribution):
     base: TimeDistribution = field(default_factory=Uniform)
 
     def quantile(self, u: Tensor) -> Tensor:
-        """Return the quantile of the law."""
         return self.base.quantile(u)
 
     def __call__(self, n: int, rng: RandomStream, device: torch.device | str = "cpu") -> Tensor:

@@ -91,7 +91,6 @@ class ExactDivergence(Divergence):
             raise UsageError("at least one direction must go backwards at once", found=f"a chunk of {self.chunk_size}")
 
     def directions(self, x: list[Tensor], probes: list[Tensor]) -> Iterator[list[Tensor]]:
-        """Yield the axes of one leaf after the other."""
         for place, leaf in enumerate(x):
             size = leaf.shape[1:].numel()
             for first in range(0, size, self.chunk_size):
@@ -115,7 +114,6 @@ class RademacherProbe(ProbeDistribution):
     """-1 or 1: variance 2 sum of S_ij^2 over i != j, with S the symmetric part; none where S is diagonal."""
 
     def __call__(self, shape: Sequence[int], rng: RandomStream, dtype: torch.dtype, device: torch.device) -> Tensor:
-        """Flip coins."""
         return 2 * rng.randint(2, shape, device).to(dtype) - 1
 
 
@@ -124,7 +122,6 @@ class GaussianProbe(ProbeDistribution):
     """N(0, 1): variance 2 sum of S_ij^2, never less than Rademacher's."""
 
     def __call__(self, shape: Sequence[int], rng: RandomStream, dtype: torch.dtype, device: torch.device) -> Tensor:
-        """Draw normal numbers."""
         return rng.normal(shape, dtype, device)
 
 
@@ -156,12 +153,10 @@ class Hutchinson(Divergence):
         return tree_map(one, x)
 
     def directions(self, x: list[Tensor], probes: list[Tensor]) -> Iterator[list[Tensor]]:
-        """Yield the probes."""
         for first in range(0, self.num_probes, self.chunk_size):
             yield [z[:, first : first + self.chunk_size].transpose(0, 1) for z in probes]
 
     def tangent_and_dual(self, space: Any, x: Tensor, direction: Tensor) -> tuple[Tensor, Tensor]:
-        """Whiten the direction."""
         return space.whiten_probe(x, direction)
 
 

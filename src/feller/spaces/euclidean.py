@@ -22,7 +22,6 @@ class Euclidean(Parallel):
 
     @property
     def dimension(self) -> int:
-        """Number of coordinates."""
         return math.prod(self.shape)
 
     def sample_base(self, n: int, rng: RandomStream, device: torch.device | str = "cpu") -> Tensor:
@@ -34,17 +33,13 @@ class Euclidean(Parallel):
         return -(x.square() + math.log(2 * math.pi)).reshape(len(x), -1).sum(1) / 2
 
     def exp(self, x: Points, v: Points) -> Points:
-        """Add."""
         return x + v
 
     def log(self, x: Points, y: Points) -> Points:
-        """Subtract."""
         return y - x
 
     def project(self, x: Points) -> Points:
-        """Return x."""
         return x
 
     def integrate_step(self, x: Tensor, v: Tensor, h: float) -> Tensor:
-        """Add h v, in one operation."""
         return torch.add(x, v, alpha=h)

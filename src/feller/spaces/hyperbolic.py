@@ -42,7 +42,6 @@ class Poincare(Manifold):
 
     @property
     def dimension(self) -> int:
-        """Degrees of freedom of all points."""
         return self.n * math.prod(self.shape)
 
     def sample_base(self, n: int, rng: RandomStream, device: torch.device | str = "cpu") -> Tensor:
@@ -71,7 +70,6 @@ class Poincare(Manifold):
         return asinhc(s) / (_conformal_gap(y) * (1 + s).sqrt()) * (_conformal_gap(x) * d - _dot(d, d) * x)
 
     def transport(self, x: Points, y: Points, v: Points) -> Points:
-        """Gyrate v by y and -x, then rescale it."""
         d, gap_x, gap_y = y - x, _conformal_gap(x), _conformal_gap(y)
         xv, dv, dd = _dot(x, v), _dot(d, v), _dot(d, d)
         gyration = (xv * (2 * _dot(x, d) - gap_x) - dv * _dot(x, x)) * d + (dv * gap_x - xv * dd) * x
@@ -91,7 +89,6 @@ class Poincare(Manifold):
         return torch.where(outside, x * (max_radius / s.masked_fill(~outside, 1.0).sqrt()), x)
 
     def to_tangent(self, x: Points, v: Points) -> Points:
-        """Return v."""
         return v
 
     def whiten_probe(self, x: Points, z: Points) -> tuple[Tensor, Tensor]:
@@ -100,14 +97,11 @@ class Poincare(Manifold):
         return room * z, z / room
 
     def norm(self, x: Points, v: Points) -> Float[Tensor, " b"]:
-        """Return the Euclidean norm times the scale of the metric."""
         return safe_sqrt((4 * _dot(v, v) / _conformal_gap(x).square()).flatten(1).sum(1))
 
     def distance(self, x: Points, y: Points) -> Float[Tensor, " b"]:
-        """Return the hyperbolic distance."""
         s = _sinh_square(x, y)
         return safe_sqrt((4 * s * asinhc(s).square()).flatten(1).sum(1))
 
     def log_volume_rate(self, x: Points, v: Points) -> Float[Tensor, " b"]:
-        """Return the growth of the scale of the metric to the power n."""
         return (2 * self.n * _dot(x, v) / _conformal_gap(x)).flatten(1).sum(1)

@@ -100,7 +100,6 @@ class Manifold(Space):
         return safe_norm(x - self.project(x))
 
     def step(self, x: Tensor, v: Tensor) -> Tensor:
-        """Follow the geodesic."""
         return self.exp(x, v)
 
     def log_differential(self, x: Tensor, y: Tensor, v: Tensor) -> Tensor:
@@ -115,13 +114,10 @@ class Parallel(Manifold):
     """Vectors at one point are vectors at all others: coordinates in which geodesics are straight lines."""
 
     def transport(self, x: Points, y: Points, v: Points) -> Points:
-        """Return v."""
         return v
 
     def to_tangent(self, x: Points, v: Points) -> Points:
-        """Return v."""
         return v
 
     def log_differential(self, x: Tensor, y: Tensor, v: Tensor) -> Tensor:
-        """Return v."""
         return v

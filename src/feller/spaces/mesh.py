@@ -87,7 +87,6 @@ class Mesh(Manifold):
         return surface.at(face, torch.stack([1 - u.sqrt(), u.sqrt() * (1 - w), u.sqrt() * w], 1))
 
     def base_log_prob(self, x: Points) -> Float[Tensor, " b"]:
-        """Return minus the log of the area."""
         return x.new_full((len(x),), -math.log(self._at(x)[0].areas.double().sum().item()))
 
     def exp(self, x: Points, v: Points) -> Points:
@@ -127,12 +126,10 @@ class Mesh(Manifold):
         return Sphere().transport(here, there, v)
 
     def project(self, x: Points) -> Points:
-        """Return the nearest point of the surface."""
         surface, _ = self._at(x)
         return surface.at(*surface.locate(x))
 
     def to_tangent(self, x: Points, v: Points) -> Points:
-        """Project to the plane of the triangle."""
         surface, _ = self._at(x)
         return _remove_normal(surface.normals[surface.locate(x)[0]], v)
 

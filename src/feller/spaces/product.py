@@ -22,16 +22,13 @@ class Product(Space):
     leaf_spaces: dict[str, Space]
 
     def sample_base(self, n: int, rng: RandomStream, device: torch.device | str = "cpu") -> State:
-        """Draw every leaf, independently."""
         return {name: part.sample_base(n, rng, device) for name, part in self.leaf_spaces.items()}
 
     def step(self, x: State, v: State) -> State:
-        """Move every leaf that has a velocity; the others stay."""
         return {name: part.step(x[name], v[name]) if name in v else x[name] for name, part in self.leaf_spaces.items()}
 
     @property
     def is_flat(self) -> bool:
-        """Whether all parts are."""
         return all(part.is_flat for part in self.leaf_spaces.values())
 
     @property
@@ -60,7 +57,6 @@ class Product(Space):
         return self._each(lambda part, x, v: part.to_tangent(x, v), x, v)
 
     def log_differential(self, x: State, y: State, v: State) -> State:
-        """Bring each leaf's velocity to x."""
         return {name: part.log_differential(x[name], y[name], v[name]) for name, part in self.leaf_spaces.items()}
 
     def base_log_prob(self, x: State) -> Float[Tensor, " b"]:

@@ -73,11 +73,9 @@ class SO3(Manifold):
 
     @property
     def dimension(self) -> int:
-        """Three for each rotation."""
         return 3 * math.prod(self.shape)
 
     def sample_base(self, n: int, rng: RandomStream, device: torch.device | str = "cpu") -> Tensor:
-        """Draw from the uniform law: rotations of normal quaternions."""
         q = rng.normal((n, *self.shape, 4), device=device)
         return from_quaternion(q / torch.linalg.vector_norm(q, dim=-1, keepdim=True))
 
@@ -86,12 +84,10 @@ class SO3(Manifold):
         return x.new_full((len(x),), -math.log(8 * math.pi**2) * math.prod(self.shape))
 
     def exp(self, x: Points, v: Points) -> Points:
-        """Rotate; a step of Newton's method removes what rounding takes from orthogonality."""
         y = x @ rotation(vee(x.mT @ v))
         return y @ (3 * torch.eye(3, dtype=y.dtype, device=y.device) - y.mT @ y) / 2
 
     def log(self, x: Points, y: Points) -> Points:
-        """Return the rotation by the smallest angle from x to y."""
         return x @ hat(self._rotation_vector(x, y))
 
     def _rotation_vector(self, x: Tensor, y: Tensor) -> Tensor:
@@ -100,12 +96,10 @@ class SO3(Manifold):
         return 2 * angle_over_sine(sine.square().sum(-1, keepdim=True), q[..., :1]) * sine
 
     def transport(self, x: Points, y: Points, v: Points) -> Points:
-        """Carry v parallel: seen from the body, it turns back by half the rotation."""
         back = rotation(-self._rotation_vector(x, y) / 2)
         return y @ (back @ (x.mT @ v) @ back.mT)
 
     def log_differential(self, x: Tensor, y: Tensor, v: Tensor) -> Tensor:
-        """Apply the inverse of the right Jacobian of the exponential, seen from the body."""
         rotation_vector, angular_velocity = self._rotation_vector(x, y), vee(y.mT @ v)
         q = rotation_vector.square().sum(-1, keepdim=True) / 4
         across = torch.linalg.cross(rotation_vector, angular_velocity)
@@ -131,11 +125,9 @@ class SO3(Manifold):
         return (_gap(s) <= AMBIGUOUS).flatten(1).any(1)
 
     def to_tangent(self, x: Points, v: Points) -> Points:
-        """Keep the skew part, seen from the body."""
         return x @ hat(vee(x.mT @ v))
 
     def norm(self, x: Points, v: Points) -> Float[Tensor, " b"]:
-        """Return the angle's speed."""
         return safe_norm(v) / math.sqrt(2)
 
 

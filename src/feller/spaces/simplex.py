@@ -53,32 +53,25 @@ class Simplex(Manifold):
 
     @property
     def dimension(self) -> int:
-        """Degrees of freedom of all points."""
         return self.n * math.prod(self.shape)
 
     def sample_base(self, n: int, rng: RandomStream, device: torch.device | str = "cpu") -> Tensor:
-        """Draw exponential numbers, and divide by their sum."""
         waits = -torch.log1p(-rng.uniform((n, *self.shape, self.n + 1), device=device))
         return waits / waits.sum(-1, keepdim=True)
 
     def base_log_prob(self, x: Points) -> Float[Tensor, " b"]:
-        """Return the log of n! times the root of the product of all proportions."""
         return _roots(x).log().flatten(1).sum(1) + math.lgamma(self.n + 1) * math.prod(self.shape)
 
     def exp(self, x: Points, v: Points) -> Points:
-        """Follow the great circles of the square roots."""
         return great_circle_exp(_roots(x), _root_velocity(x, v)).square()
 
     def log(self, x: Points, y: Points) -> Points:
-        """Return the shortest arcs of the square roots."""
         return 2 * _roots(x) * _root_log(x, y)
 
     def transport(self, x: Points, y: Points, v: Points) -> Points:
-        """Carry v along the great circles of the square roots."""
         return 2 * _roots(y) * great_circle_transport(_roots(x), _root_log(x, y), _root_velocity(x, v))
 
     def log_differential(self, x: Tensor, y: Tensor, v: Tensor) -> Tensor:
-        """Do so among the square roots."""
         return (
             2 * _roots(x) * great_circle_log_differential(_roots(x), _roots(y), _root_log(x, y), _root_velocity(y, v))
         )
@@ -92,7 +85,6 @@ class Simplex(Manifold):
         return (x - torch.take_along_dim(excess, last, -1)).relu()
 
     def to_tangent(self, x: Points, v: Points) -> Points:
-        """Subtract the mean."""
         return v - v.mean(-1, keepdim=True)
 
     def whiten_probe(self, x: Points, z: Points) -> tuple[Tensor, Tensor]:
@@ -107,7 +99,6 @@ class Simplex(Manifold):
         return 2 * safe_sqrt(_root_velocity(x, v).square().flatten(1).sum(1))
 
     def distance(self, x: Points, y: Points) -> Float[Tensor, " b"]:
-        """Return twice the angle between the square roots."""
         return 2 * safe_sqrt(_root_log(x, y).square().flatten(1).sum(1))
 
     def log_volume_rate(self, x: Points, v: Points) -> Float[Tensor, " b"]:

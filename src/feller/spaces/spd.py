@@ -91,11 +91,9 @@ class SPD(Manifold):
 
     @property
     def dimension(self) -> int:
-        """Numbers on and above the diagonals."""
         return self.n * (self.n + 1) // 2 * math.prod(self.shape)
 
     def sample_base(self, n: int, rng: RandomStream, device: torch.device | str = "cpu") -> Tensor:
-        """Draw a symmetric matrix from the normal law, and take its exponential."""
         normal = symmetric(rng.normal((n, *self.shape, self.n, self.n), device=device))
         half = exponential(normal / 2)
         return symmetric(half @ half.mT)
@@ -118,7 +116,6 @@ class SPD(Manifold):
         return self.project(symmetric(half @ half.mT).to(x.dtype))
 
     def log(self, x: Points, y: Points) -> Points:
-        """Take the logarithm of y, seen from x."""
         lower = _cholesky(x)
         return symmetric(lower @ log_of_sum(_whiten(lower, y - x)) @ lower.mT).to(x.dtype)
 
@@ -137,7 +134,6 @@ class SPD(Manifold):
         return symmetric(x + (u * (min_eigenvalue - values).relu()[..., None, :]) @ u.mT)
 
     def to_tangent(self, x: Points, v: Points) -> Points:
-        """Take the symmetric part."""
         return symmetric(v)
 
     def whiten_probe(self, x: Points, z: Points) -> tuple[Tensor, Tensor]:
@@ -148,11 +144,9 @@ class SPD(Manifold):
         return symmetric(lower @ z.to(lower.dtype) @ lower.mT).to(z.dtype), symmetric(dual).to(z.dtype)
 
     def norm(self, x: Points, v: Points) -> Float[Tensor, " b"]:
-        """Return the Frobenius norm of v, seen from x."""
         return safe_norm(_whiten(_cholesky(x), v)).to(v.dtype)
 
     def distance(self, x: Points, y: Points) -> Float[Tensor, " b"]:
-        """Return the Frobenius norm of the logarithm of y, seen from x."""
         return safe_norm(log_of_sum(_whiten(_cholesky(x), y - x))).to(x.dtype)
 
     def log_volume_rate(self, x: Points, v: Points) -> Float[Tensor, " b"]:

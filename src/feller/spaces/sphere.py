@@ -82,21 +82,17 @@ class Sphere(Manifold):
 
     @property
     def dimension(self) -> int:
-        """Degrees of freedom of all points."""
         return self.n * math.prod(self.shape)
 
     def sample_base(self, n: int, rng: RandomStream, device: torch.device | str = "cpu") -> Tensor:
-        """Draw from the uniform law: the directions of normal vectors."""
         return self.project(rng.normal((n, *self.shape, self.n + 1), device=device))
 
     def base_log_prob(self, x: Points) -> Float[Tensor, " b"]:
-        """Return minus the log of the area, for each point."""
         half = (self.n + 1) / 2
         area = math.log(2) + half * math.log(math.pi) - math.lgamma(half)
         return x.new_full((len(x),), -area * math.prod(self.shape))
 
     def exp(self, x: Points, v: Points) -> Points:
-        """Follow great circles."""
         return great_circle_exp(x, v)
 
     def log(self, x: Points, y: Points) -> Points:
@@ -108,7 +104,6 @@ class Sphere(Manifold):
         return great_circle_log(x, torch.where(cosine >= 0, y - x, y + x), cosine)
 
     def geodesic_interpolant(self, x: Tensor, y: Tensor, fraction: Tensor) -> tuple[Tensor, Tensor]:
-        """Turn x by a share of the angle, towards the tangent part of y."""
         cosine = (x * y).sum(-1, keepdim=True)
         w = torch.addcmul(y, cosine.sign(), x, value=-1)  # free of rounding, as in `log`
         w = torch.addcmul(w, (x * w).sum(-1, keepdim=True), x, value=-1)
@@ -126,15 +121,12 @@ class Sphere(Manifold):
         return torch.addcmul(a * x, b, ahead), angle * torch.addcmul(a * ahead, b, x, value=-1)
 
     def transport(self, x: Points, y: Points, v: Points) -> Points:
-        """Turn v in the plane of x and y, by their angle."""
         return great_circle_transport(x, self.log(x, y), v)
 
     def transport_along(self, x: Tensor, direction: Tensor, v: Tensor) -> Tensor:
-        """Turn v in the plane of x and the velocity."""
         return great_circle_transport(x, direction, v)
 
     def log_differential(self, x: Tensor, y: Tensor, v: Tensor) -> Tensor:
-        """Carry v back, and stretch what is across the way."""
         return great_circle_log_differential(x, y, self.log(x, y), v)
 
     def project(self, x: Points) -> Points:
@@ -144,5 +136,4 @@ class Sphere(Manifold):
         return x / torch.linalg.vector_norm(x, dim=-1, keepdim=True)
 
     def to_tangent(self, x: Points, v: Points) -> Points:
-        """Remove the part along x."""
         return v - (x * v).sum(-1, keepdim=True) * x

@@ -55,19 +55,15 @@ class CategoryTokenizer(ColumnTokenizer):
 
     @property
     def num_values(self) -> int:
-        """Number of values."""
         return self.number
 
     def transitions(self) -> list[Transitions]:
-        """Admit every token."""
         return [torch.zeros(1, self.number, dtype=torch.long)]
 
     def encode(self, codes: Tensor) -> Tensor:
-        """Return the codes as tokens."""
         return codes[..., None]
 
     def decode(self, tokens: Tensor) -> Tensor:
-        """Return the tokens as codes."""
         return tokens[..., 0]
 
 
@@ -89,7 +85,6 @@ class DigitTokenizer(ColumnTokenizer):
 
     @property
     def num_values(self) -> int:
-        """Number of values."""
         return self.high - self.low + 1 + self.has_missing
 
     @property
@@ -99,7 +94,6 @@ class DigitTokenizer(ColumnTokenizer):
 
     @property
     def num_tokens(self) -> int:
-        """Digits of the highest."""
         return len(str(self.high - self.offset))
 
     def transitions(self) -> list[Transitions]:
@@ -123,7 +117,6 @@ class DigitTokenizer(ColumnTokenizer):
         return tables
 
     def encode(self, codes: Tensor) -> Tensor:
-        """Return the digits."""
         is_missing = codes > self.high - self.low
         number = (codes + (self.low - self.offset)).masked_fill(is_missing, 0)
         tokens = number[..., None] // self._powers(codes) % 10
@@ -131,7 +124,6 @@ class DigitTokenizer(ColumnTokenizer):
         return tokens
 
     def decode(self, tokens: Tensor) -> Tensor:
-        """Return the codes."""
         codes = (tokens * self._powers(tokens)).sum(-1) - (self.low - self.offset)
         return codes.masked_fill(tokens[..., 0] == 10, self.high - self.low + 1)
 
@@ -227,7 +219,6 @@ class TableTokens(Space):
         return tuple(table.shape[1] for field in self.columns for table in field.transitions())
 
     def sample_base(self, n: int, rng: RandomStream, device: torch.device | str = "cpu") -> Int64[Tensor, "n places"]:
-        """Draw rows of independent columns."""
         u = rng.uniform((n, len(self.columns)), torch.float64, device)
         codes = [
             categorical(torch.tensor(probs, dtype=torch.float64, device=device), u[:, j])
@@ -240,7 +231,6 @@ class TableTokens(Space):
         return self.encode(torch.stack(codes, 1))
 
     def step(self, x: Tensor, v: Tensor) -> Tensor:
-        """Refuse: tokens do not flow."""
         raise TypeError("rows of tokens have no velocity")
 
     def encode(self, codes: Int64[Tensor, "*n columns"]) -> Int64[Tensor, "*n places"]:

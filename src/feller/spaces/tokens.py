@@ -41,7 +41,6 @@ class MaskSource(TokenSource):
     has_full_support = False
 
     def probabilities(self, vocab_size: int) -> Tensor:
-        """Put all mass on the mask."""
         return torch.nn.functional.one_hot(torch.tensor(vocab_size), vocab_size + 1).double()
 
 
@@ -68,7 +67,6 @@ class CategoricalSource(TokenSource):
         return min(self.weights) > 0
 
     def probabilities(self, vocab_size: int) -> Tensor:
-        """Return the weights, normalised."""
         if len(self.weights) != vocab_size:
             raise UsageError(f"{vocab_size} weights, one per symbol", len(self.weights), "0 leaves a symbol out")
         weights = torch.tensor(self.weights, dtype=torch.float64)
@@ -85,14 +83,12 @@ class Tokens(Space):
     source: TokenSource = field(default_factory=UniformSource)
 
     def sample_base(self, n: int, rng: RandomStream, device: torch.device | str = "cpu") -> Tensor:
-        """Draw each token from the source."""
         if isinstance(self.source, MaskSource):
             return torch.full((n, *self.shape), self.vocab_size, device=device)
         weights = self.source.probabilities(self.vocab_size).to(device)
         return categorical(weights, rng.uniform((n, *self.shape), torch.float64, device))
 
     def step(self, x: Tensor, v: Tensor) -> Tensor:
-        """Refuse: tokens jump, they do not flow."""
         raise TypeError("tokens have no velocity; give the process jumps")
 
 

@@ -29,11 +29,9 @@ class Torus(Parallel):
 
     @property
     def dimension(self) -> int:
-        """Number of angles."""
         return math.prod(self.shape)
 
     def sample_base(self, n: int, rng: RandomStream, device: torch.device | str = "cpu") -> Tensor:
-        """Draw from the uniform law."""
         return wrap(TWO_PI * rng.uniform((n, *self.shape), device=device))
 
     def base_log_prob(self, x: Points) -> Float[Tensor, " b"]:
@@ -41,7 +39,6 @@ class Torus(Parallel):
         return x.new_full((len(x),), -math.log(TWO_PI) * self.dimension)
 
     def exp(self, x: Points, v: Points) -> Points:
-        """Add, around the circle."""
         return wrap(x + v)
 
     def log(self, x: Points, y: Points) -> Points:
@@ -51,7 +48,6 @@ class Torus(Parallel):
         return torch.where(difference >= math.pi, difference - TWO_PI, difference)
 
     def geodesic_interpolant(self, x: Tensor, y: Tensor, fraction: Tensor) -> tuple[Tensor, Tensor]:
-        """Go a share of the shorter way."""
         difference = self.log(x, y)
         return wrap(x + fraction * difference), difference
 

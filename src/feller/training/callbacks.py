@@ -41,23 +41,18 @@ class CheckpointSaver(Callback):
 
     @property
     def wants_checkpoint(self) -> bool:
-        """Whether one is due."""
         return self._due or time.monotonic() - self._saved > min(self._pause, CHECKPOINT_SECONDS)
 
     def on_train_start(self, state: TrainState) -> None:
-        """Start the clock."""
         self._saved, self._pause, self._due = time.monotonic(), CHECKPOINT_SECONDS, False
 
     def on_step_end(self, state: TrainState, metrics: StepMetrics) -> None:
-        """Ask for a checkpoint after the first step."""
         self._due = metrics.step == 1
 
     def on_log(self, state: TrainState, metrics: StepMetrics, numbers: dict[str, float]) -> None:
-        """Ask for one where each logged step is saved."""
         self._due = self._due or self.at_each_log
 
     def on_checkpoint(self, state: TrainState) -> None:
-        """Write the state."""
         seconds, unit = state.seconds, self.clock_resolution
         rounded = (
             replace(state, seconds=unit * math.ceil(seconds / unit)) if unit else state
@@ -115,15 +110,12 @@ class JSONLinesLogger(Callback):
         self._path = path
 
     def on_train_start(self, state: TrainState) -> None:
-        """Open the file."""
         self._writer = MetricsWriter(self._path, state.step)
 
     def on_log(self, state: TrainState, metrics: StepMetrics, numbers: dict[str, float]) -> None:
-        """Write a line."""
         self._writer.add(step=metrics.step, **numbers)
 
     def on_train_end(self, state: TrainState) -> None:
-        """Close the file."""
         self._writer.close()
 
 
@@ -135,16 +127,13 @@ class TensorBoardLogger(Callback):
         self._module = _import("torch.utils.tensorboard", "tensorboard")
 
     def on_train_start(self, state: TrainState) -> None:
-        """Open the log; steps after the checkpoint are shown anew."""
         self._writer = self._module.SummaryWriter(str(self._folder), purge_step=state.step + 1)
 
     def on_log(self, state: TrainState, metrics: StepMetrics, numbers: dict[str, float]) -> None:
-        """Write the scalars of a step."""
         for name, value in numbers.items():
             self._writer.add_scalar(name, value, metrics.step)
 
     def on_train_end(self, state: TrainState) -> None:
-        """Close the log."""
         self._writer.close()
 
 
@@ -156,17 +145,14 @@ class WandbLogger(Callback):
         self._module = _import("wandb", "wandb")
 
     def on_train_start(self, state: TrainState) -> None:
-        """Begin a run of theirs, named as the folder."""
         self._run = self._module.init(
             project="feller", name=self._folder.name, dir=str(self._folder), config=self._config
         )
 
     def on_log(self, state: TrainState, metrics: StepMetrics, numbers: dict[str, float]) -> None:
-        """Send the numbers of a step."""
         self._run.log(numbers, step=metrics.step)
 
     def on_train_end(self, state: TrainState) -> None:
-        """End their run."""
         self._run.finish()
 
 

@@ -189,7 +189,6 @@ class SelfContainedObjective(ObjectiveConfig, Objective):
     """A config that is its own objective: it needs no more than its record."""
 
     def build(self, context: TrainingContext) -> Objective:
-        """Return it as it is."""
         return self
 
 
@@ -201,7 +200,6 @@ class ConditionalObjective(SelfContainedObjective):
     """Value of each condition that stands for "not given", such as the number of classes; by default the network's."""
 
     def build(self, context: TrainingContext) -> Objective:
-        """Return it with the null values of the context, where it has none."""
         return self if self.null is not None or context.null is None else replace(self, null=dict(context.null))
 
     def drop_conditions(self, cond: Cond, rng: Rng, network: Any) -> Cond:
@@ -219,7 +217,6 @@ class BatchCoupledObjective(SelfContainedObjective):
 
     @property
     def has_independent_examples(self) -> bool:
-        """False."""
         return False
 
 
@@ -318,16 +315,13 @@ class FlowMatching(ConditionalObjective):
 
     @property
     def flow_matching(self) -> "FlowMatching":
-        """It is one."""
         return self
 
     def for_finetuning(self, path: Path | None, space: Space, cond_dropout: float) -> "FlowMatching":
-        """Take all three."""
         return replace(self, path=path or self.path, space=space, cond_dropout=cond_dropout)
 
     @property
     def conditionable(self) -> tuple[str, ...]:
-        """Return the leaves that may be given."""
         return (self.leaf_times.conditionable or self.path.leaf_names) if self.leaf_times.observed_prob else ()
 
     def draw(self, batch: Batch, rng: Rng, network: Any = None) -> Example:

@@ -58,7 +58,6 @@ class FunctionValidator(Validator):
     check: Callable[[Any], object]
 
     def validate(self, field: str, value: Any) -> None:
-        """Call the function."""
         try:
             self.check(value)
         except (InputError, UsageError) as error:
@@ -70,7 +69,6 @@ class NonEmpty(Validator):
     """Takes no empty text, which would count as nothing or as this folder."""
 
     def validate(self, field: str, value: Any) -> None:
-        """Refuse it."""
         if isinstance(value, str) and not value:
             raise UsageError("a value", "an empty one", "Leave it out, or say what it is", argument=field)
 
@@ -92,7 +90,6 @@ class TypeValidator(Validator):
     remedy: str | None = None
 
     def validate(self, field: str, value: Any) -> None:
-        """Refuse others."""
         if value is None or (isinstance(value, self.kind) and (not isinstance(value, bool) or self.kind is bool)):
             return
         remedy = self.remedy or (f"Write {value} without quotes" if _is_number(value) else "Leave it out for the usual")
@@ -109,7 +106,6 @@ class Limits(Validator):
     """The least itself is out."""
 
     def validate(self, field: str, value: Any) -> None:
-        """Refuse others, those that are no number among them."""
         least, above = (-math.inf, self.least) if self.above else (self.least, -math.inf)
         check_number(field, value, ge=least, gt=above, le=self.most, lt=math.inf)
 

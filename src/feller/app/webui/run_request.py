@@ -75,18 +75,15 @@ class RequestReporter(Reporter):
             raise RequestStopped
 
     def log(self, text: str) -> None:
-        """Keep one line."""
         self.check()
         self.lines.append(text)
 
     def start(self, name: str) -> None:
-        """Begin."""
         self.check()
         self._task = name
         self._progress(None, f"{name} ...")
 
     def progress(self, fraction: float, text: str = "") -> None:
-        """Hand it on."""
         self.check()
         if fraction > 0:
             self._progress(min(fraction, 1.0), f"{self._task} {text}".strip())

@@ -394,7 +394,6 @@ class DivergenceMonitor(StepMonitor):
         self.strength, self.base_reward, self.run = strength, first, run
 
     def check(self, metrics: StepMetrics) -> None:
-        """Refuse it."""
         try:
             check_finite(metrics)
         except InputError as error:

@@ -83,7 +83,6 @@ class ExplicitMatching(DriftMatching):
     def objective(
         self, segments: Sequence[Segment], shape: tuple[int, ...], base_drift: BaseDrift | None, *, backward: bool
     ) -> Objective:
-        """Return the regression."""
         return ExplicitMatchingObjective(segments, shape, backward=backward)
 
 
@@ -98,7 +97,6 @@ class ImplicitMatching(DriftMatching):
     def objective(
         self, segments: Sequence[Segment], shape: tuple[int, ...], base_drift: BaseDrift | None, *, backward: bool
     ) -> Objective:
-        """Return entropic action matching."""
         if base_drift is not None:
             raise ValueError("the implicit loss knows gradient fields alone; with a base drift take the explicit one")
         return ImplicitMatchingObjective(segments, shape, backward=backward)
@@ -115,7 +113,6 @@ class ExplicitMatchingObjective(SegmentObjective):
     """The objective of `ExplicitMatching`; the loss is in units of the network's scaled states."""
 
     def draw(self, batch: Batch, rng: Rng, network: Any = None) -> Example:
-        """Draw states of the pairs' paths."""
         number = len(batch["x_1"])
         pairs = batch["x_1"][::2]  # each stands for two states
         u = Stratified()(number, rng.stream("time"), pairs.device)[::2].double()
@@ -128,7 +125,6 @@ class ExplicitMatchingObjective(SegmentObjective):
         }
 
     def loss(self, network: Drift, example: Example) -> Float[Tensor, " b"]:
-        """Return the mean square over the entries."""
         error = (network(example["x_t"], example["t"], {}) - example["target"]) / network.scale
         return error.flatten(1).square().mean(1)
 

@@ -92,7 +92,6 @@ class ByControl(Weighting):
     """
 
     def weight(self, step: ChainStep) -> float:
-        """Return that of the step."""
         return step.weight
 
 
@@ -104,7 +103,6 @@ class ByVelocity(Weighting):
     """
 
     def weight(self, step: ChainStep) -> float:
-        """Return the length of the step, near enough."""
         return step.linear.on_velocity
 
 
@@ -127,7 +125,6 @@ class LeanAdjoint(Adjoint):
     """
 
     def steps(self, base: Process, chain: MemorylessChain, gradient: State, tuned: Process) -> Iterator[ChainStep]:
-        """Go back through the base."""
         return adjoint_steps(base, chain, gradient)
 
 
@@ -139,7 +136,6 @@ class FullAdjoint(Adjoint):
     """
 
     def steps(self, base: Process, chain: MemorylessChain, gradient: State, tuned: Process) -> Iterator[ChainStep]:
-        """Go back through the tuned flow."""
         return adjoint_steps(base, chain, gradient, tuned)
 
 
@@ -153,7 +149,6 @@ class LandingAdjoint(Adjoint):
     """
 
     def steps(self, base: Process, chain: MemorylessChain, gradient: State, tuned: Process) -> Iterator[ChainStep]:
-        """Go back through the tuned flow, and what each step cost with its noise."""
         return landing_steps(base, chain, gradient, tuned)
 
 
@@ -245,7 +240,6 @@ class AdjointMatchingObjective(FineTuningObjective):
         }
 
     def loss(self, network: Any, example: Example) -> Float[Tensor, " b"]:
-        """Compare velocities, as the config says."""
         return self.config.compare(self.flow(network, example["given"]), example)
 
 

@@ -62,7 +62,6 @@ class DRaFTObjective(FineTuningObjective):
         return {"x_t": states[config.steps - config.backprop_steps], "given": cond, "reward": reward}
 
     def loss(self, network: Any, example: Example) -> Float[Tensor, " b"]:
-        """Return minus the reward of the end, times the strength."""
         config, cond = self.config, example["given"]
         times = linear_grid(config.steps)[config.steps - config.backprop_steps :]
         solver = with_space(config.solver, config.space)
@@ -110,7 +109,6 @@ class ReFLObjective(FineTuningObjective):
         return {"x_t": x_t, "t": step_index.to(reward.dtype) / steps, "given": cond, "reward": reward}
 
     def loss(self, network: Any, example: Example) -> Float[Tensor, " b"]:
-        """Return minus the reward of the foreseen end, times the strength."""
         x_t, t, cond = example["x_t"], example["t"], example["given"]
         now = self.flow(network, cond)(x_t, t)
         end = follow_velocity(self.config.space, x_t, (1.0, tree_map(lambda part: part * (1 - t), now)))

@@ -102,7 +102,6 @@ class FineTuningObjective(Objective):
         """Return training examples of samples of the network, with their `reward`."""
 
     def metrics(self, example: Example) -> dict[str, Tensor]:
-        """Return the mean reward, and the mean cost where there is one."""
         return {name: example[name].mean() for name in ("reward", "cost") if name in example}
 
     def flow(self, network: Network, cond: Cond) -> Process:

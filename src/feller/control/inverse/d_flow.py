@@ -51,7 +51,6 @@ class NoPrior(SourcePrior):
     """The flow alone keeps ends like data."""
 
     def cost(self, x_0: Float[Tensor, "b d"], count: Int64[Tensor, " b"]) -> Float[Tensor, " b"]:
-        """Return zero."""
         return x_0.new_zeros(len(x_0))
 
 
@@ -64,12 +63,10 @@ class NormConstraint(SourcePrior):
     """
 
     def project(self, x_0: Float[Tensor, "b d"], start: Float[Tensor, "b d"]) -> Float[Tensor, "b d"]:
-        """Return the point in the same direction, as far from zero as the start."""
         size, start_norm = (x.norm(dim=1, keepdim=True) for x in (x_0, start))
         return torch.where(start_norm > 0, x_0 * (start_norm / size.clamp(min=1e-12)), x_0)
 
     def cost(self, x_0: Float[Tensor, "b d"], count: Int64[Tensor, " b"]) -> Float[Tensor, " b"]:
-        """Return zero."""
         return x_0.new_zeros(len(x_0))
 
 
@@ -83,7 +80,6 @@ class GaussianPrior(SourcePrior):
     weight: float = 1.0
 
     def cost(self, x_0: Float[Tensor, "b d"], count: Int64[Tensor, " b"]) -> Float[Tensor, " b"]:
-        """Return half the square."""
         return self.weight / 2 * x_0.square().sum(1)
 
 

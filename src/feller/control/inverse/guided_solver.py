@@ -162,7 +162,6 @@ class GuidedSolver(InverseSolver):
         check_number("start", self.start, ge=0, lt=1)
 
     def solve(self, problem: InverseProblem) -> InverseSolution:
-        """Return the ends of the guided flow; nothing but the start is random."""
         prior_model, observation, rows = problem.prior_model, problem.measurement, problem.rows
         check_no_unknown(observation.operator, "guidance")
         process = guide_process(prior_model.process(rows), prior_model.path, observation, self.guidance, rows)

@@ -47,7 +47,6 @@ class DFlow(InverseSolver):
         check_number("blend", self.blend, ge=0, le=1)
 
     def solve(self, problem: InverseProblem) -> InverseSolution:
-        """Return the states that the found sources lead to."""
         prior_model, observation = problem.prior_model, problem.measurement
         solver, unknown = with_space(self.solver, prior_model.space), observation.operator.unknown
         follow = solve_flow(prior_model.process, linear_grid(self.steps), solver, problem.rng)

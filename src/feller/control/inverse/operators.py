@@ -112,7 +112,6 @@ class Inpaint(LinearOperator):
     """True is to be filled."""
 
     def num_measurements(self, y: Float[Tensor, " *m"]) -> int:
-        """Return how many are outside of the hole."""
         return y.numel() - int(self.mask.expand(y.shape).sum())
 
     def zero_unmeasured(self, y: Float[Tensor, " b *d"]) -> Float[Tensor, " b *d"]:
@@ -120,7 +119,6 @@ class Inpaint(LinearOperator):
         return self(y)
 
     def __call__(self, values: Tensor, unknown: Tensor | None = None) -> Tensor:
-        """Return values with zeros in the hole."""
         return torch.where(self.mask.to(values.device), 0.0, values)
 
 
@@ -154,13 +152,11 @@ class Blur(LinearOperator):
         _check_width(self.width)
 
     def __call__(self, values: Float[Tensor, "b c h w"], unknown: Tensor | None = None) -> Tensor:
-        """Return pictures of the same size."""
         return gaussian_blur(
             values, torch.tensor(self.width, dtype=values.dtype, device=values.device).expand(len(values))
         )
 
     def adjoint(self, y: Float[Tensor, "b c h w"], like: Tensor) -> Float[Tensor, "b c h w"]:
-        """Blur: with mirrored edges the matrix is symmetric."""
         return self(y)
 
 
@@ -178,7 +174,6 @@ class UnknownBlur(Operator):
         _check_width(self.width)
 
     def __call__(self, values: Float[Tensor, "b c h w"], unknown: Float[Tensor, "b 1"] | None = None) -> Tensor:
-        """Return pictures of the same size."""
         widths = torch.full_like(values[:, 0, 0, 0], self.width)
         if unknown is not None:
             widths = (widths * unknown[:, 0].exp()).clamp(0.05, self.longest)
@@ -240,7 +235,6 @@ class CompressedSensing(LinearOperator):
         return flat @ self._weights(flat).T
 
     def adjoint(self, y: Float[Tensor, "b m"], like: Float[Tensor, " b *d"]) -> Float[Tensor, " b *d"]:
-        """Return the transposed sums."""
         return (y @ self._weights(like.flatten(1))).view_as(like)
 
     def _weights(self, flat: Float[Tensor, "b d"]) -> Float[Tensor, "m d"]:
@@ -272,7 +266,6 @@ class CustomOperator(Operator):
     function: Callable[[Tensor], Tensor]
 
     def __call__(self, values: Tensor, unknown: Tensor | None = None) -> Tensor:
-        """Call it; InputError if it does not return one measurement for each example."""
         found = self.function(values)
         if not isinstance(found, Tensor) or found.ndim == 0 or len(found) != len(values):
             got = list(found.shape) if isinstance(found, Tensor) else type(found).__name__
@@ -294,11 +287,9 @@ class CustomLinearOperator(LinearOperator):
             check_adjoint(self, self.check_shape)
 
     def __call__(self, values: Tensor, unknown: Tensor | None = None) -> Tensor:
-        """Call it."""
         return self.forward(values)
 
     def adjoint(self, y: Tensor, like: Tensor) -> Tensor:
-        """Call the adjoint."""
         return self.backward(y)
 
 

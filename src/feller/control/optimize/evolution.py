@@ -41,7 +41,6 @@ class Evolution(Minimizer):
             raise UsageError(f"1 step, 1 proposal or more and a share in [{MIN_STEP:g}, {MAX_STEP:g}]", self)
 
     def run(self, function: BatchFunction, x: Float[Tensor, "b d"]) -> Iterator[MinimizerState]:
-        """Yield the best points so far."""
         best = initial_state(function, x)
         yield best
         shares = torch.full_like(best.value, self.step_size)

@@ -32,7 +32,6 @@ class LBFGS(Minimizer):
             raise UsageError("1 step, 1 pair of memory and 1 evaluation or more", self)
 
     def run(self, function: BatchFunction, x: Float[Tensor, "b d"]) -> Iterator[MinimizerState]:
-        """Yield the points after each step."""
         now = initial_state(function, x)
         steepest = now.gradient.abs().amax(1)
         now.active.logical_and_(steepest > 0)

@@ -89,7 +89,6 @@ class Adam(Minimizer):
             raise UsageError("a positive rate, 1 step or more and betas in [0, 1)", self)
 
     def run(self, function: BatchFunction, x: Float[Tensor, "b d"]) -> Iterator[MinimizerState]:
-        """Yield the best points so far."""
         best = initial_state(function, x)
         yield best
         here, slope, moments = best.x.clone(), best.gradient.clone(), AdamMoments(x, self.betas)

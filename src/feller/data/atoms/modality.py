@@ -35,12 +35,10 @@ class Atoms(Modality):
 
     @property
     def conditions(self) -> dict[str, tuple[str, ...]]:
-        """The number of atoms, and the label where there are classes."""
         return {"atoms": self.sizes, **super().conditions}
 
     @property
     def read_size(self) -> int:
-        """The most atoms."""
         return self.longest
 
     def add_derived_conditions(self, given: Cond) -> Cond:

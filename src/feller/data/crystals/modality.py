@@ -77,7 +77,6 @@ class Crystals(Atoms):
         return pd.read_csv(io.StringIO(table_of(self.crystals(values, given))))
 
     def num_entries(self, values: State) -> Int64[Tensor, " n"]:
-        """Return how many atoms a state has room for."""
         return torch.full((len(values["element"]),), self.longest)
 
     def space(self) -> Product:
@@ -86,7 +85,6 @@ class Crystals(Atoms):
         return Product({"element": symbols, "place": Torus((self.longest, 3)), "lattice": Euclidean((6,))})
 
     def encode(self, values: State) -> State:
-        """Turn places into angles, and cells into standardised numbers."""
         place = wrap((values["place"].double() * TWO_PI).float())
         return {"element": values["element"], "place": place, "lattice": self._standardised(values["lattice"])}
 
@@ -178,7 +176,6 @@ class Crystals(Atoms):
         return {**arrays, **label_arrays(given, self.classes)}
 
     def show(self, values: State, given: Cond, columns: int | None = None) -> Image.Image:
-        """Draw the first crystals."""
         return picture(self.crystals(values, given), columns)
 
 

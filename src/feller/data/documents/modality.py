@@ -144,7 +144,6 @@ class Documents(Modality):
 
     @property
     def read_size(self) -> int:
-        """The longer side of pictures."""
         return max(self.height, self.width)
 
     @property
@@ -154,7 +153,6 @@ class Documents(Modality):
 
     @property
     def aux_networks(self) -> dict[str, nn.Module]:
-        """The tokeniser, and what finds documents, where they are networks."""
         parts = {
             "tokenizer": None if self.image_tokenizer is None else self.image_tokenizer.module,
             "vectors": None if self.vectors is None else self.vectors.module,
@@ -174,11 +172,9 @@ class Documents(Modality):
         }
 
     def space(self) -> Tokens:
-        """Return rows of symbols."""
         return Tokens(self.symbols.num_data_tokens, (self.context,))
 
     def num_entries(self, values: Values) -> Int64[Tensor, " n"]:
-        """Count the symbols of each document."""
         return (self.encode(values) != self.symbols.pad).sum(1)
 
     def with_codes(self, values: Values) -> Values:
@@ -236,7 +232,6 @@ class Documents(Modality):
         return items
 
     def values_from_raw(self, raw: RawExamples) -> tuple[Values, Cond]:
-        """Write texts with our symbols, and bring pictures to our size."""
         raw = expect(raw, RawDocuments)
         pictures = self.resize_images(raw.images)
         documents = []
@@ -261,7 +256,6 @@ class Documents(Modality):
         return torch.from_numpy(pictures.transpose(0, 3, 1, 2).copy())
 
     def class_index(self, key: str, text: str) -> int:
-        """Refuse: what is given of a document is said in a prompt."""
         raise UsageError("documents have no conditions", found=f"{key}={text}", remedy="Say it with --prompt")
 
     def arrays(self, values: Values, given: Cond) -> dict[str, np.ndarray]:
@@ -273,14 +267,12 @@ class Documents(Modality):
         }
 
     def show(self, values: Values, given: Cond, columns: int | None = None) -> Image.Image:
-        """Lay out the first documents, each with its texts and pictures in their order."""
         documents = []
         for items, pictures in zip(self.items(values)[:MAX_DOCUMENTS], values["pictures"], strict=False):
             documents.append(to_parts(items, pictures))
         return draw_documents(documents, columns)
 
     def image_values(self, values: Values) -> UInt8[Tensor, "m c h w"]:
-        """Return those that are shown, in the order of reading."""
         return all_pictures(values)
 
     def for_training(self, data: Dataset, rng: Rng) -> Dataset:

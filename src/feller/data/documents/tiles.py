@@ -43,18 +43,15 @@ class Tiles(ImageTokenizer):
 
     @property
     def codebook_size(self) -> int:
-        """As many as there are tiles."""
         return len(self.tiles)
 
     @property
     def grid(self) -> tuple[int, int]:
-        """One code for each tile."""
         _, height, width = self.shape
         return height // self.factor, width // self.factor
 
     @property
     def name(self) -> str:
-        """A hash of the tiles."""
         return blake2b(repr_before(self).encode(), digest_size=6).hexdigest()
 
     @cached_property
@@ -160,17 +157,14 @@ class Palette(ImageTokenizer):
 
     @property
     def codebook_size(self) -> int:
-        """As many as there are colours."""
         return len(self.colours)
 
     @property
     def grid(self) -> tuple[int, int]:
-        """One code a pixel."""
         return self.height, self.width
 
     @property
     def name(self) -> str:
-        """A hash of the colours."""
         return blake2b(repr(self.colours).encode(), digest_size=6).hexdigest()
 
     def encode(self, pictures: UInt8[Tensor, "m c h w"]) -> Int64[Tensor, "m codes"]:
@@ -178,7 +172,6 @@ class Palette(ImageTokenizer):
         return self._tiles.encode(pictures)
 
     def decode(self, codes: Int64[Tensor, "m codes"]) -> UInt8[Tensor, "m c h w"]:
-        """Return the colours."""
         return self._tiles.decode(codes)
 
 

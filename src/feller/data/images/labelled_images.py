@@ -35,7 +35,6 @@ class LabelledImages(Modality):
 
     @property
     def writers(self) -> dict[str, Writer]:
-        """Those of pictures with labels."""
 
         def with_label(write: Writer) -> Writer:
             return lambda values, given, out: write(values["image"], {"label": values["label"]}, out)
@@ -59,35 +58,28 @@ class LabelledImages(Modality):
         return self.images.encode(values), {}
 
     def space(self) -> Space:
-        """Return that of the pictures, times one token that begins as a mask."""
         return Product({"image": self.images.space(), "label": Tokens(len(self.images.classes), (), MaskSource())})
 
     def encode(self, values: State) -> State:
-        """Turn levels into states; labels are theirs."""
         return {"image": self.images.encode(values["image"]), "label": values["label"]}
 
     def decode(self, state: State) -> State:
-        """Turn states into levels."""
         return {"image": self.images.decode(state["image"]), "label": state["label"]}
 
     def values_from_raw(self, raw: RawExamples) -> tuple[State, Cond]:
-        """Take pictures with their labels, all of which must be known."""
         values, given = self.images.values_from_raw(raw)
         return self._joined(values, given), {}
 
     def convert(self, data: Dataset) -> Dataset:
-        """Make labels of pictures part of the data."""
         if data.modality.view(LabelledImages):
             return super().convert(data)
         return replace(data, values=self._joined(data.values, data.given), given={}, modality=self)
 
     def fill_undecided(self, state: State) -> State:
-        """Return symbols and labels that are not decided yet as others."""
         label = state["label"].clamp(max=len(self.images.classes) - 1)
         return {"image": self.images.fill_undecided(state["image"]), "label": label}
 
     def for_metrics(self, data: Dataset) -> Dataset:
-        """Return pictures with their labels as a condition again."""
         given = {"label": data.values["label"]}
         return replace(data, values=data.values["image"], given=given, modality=self.images)
 
@@ -98,10 +90,8 @@ class LabelledImages(Modality):
         return {"image": values, "label": label}
 
     def arrays(self, values: State, given: Cond) -> dict[str, np.ndarray]:
-        """Return what pictures with labels have."""
         return self.images.arrays(values["image"], {"label": values["label"]})
 
     def show(self, values: Any, given: Cond, columns: int | None = None) -> Image.Image:
-        """Lay out the pictures, each above its label."""
         names = [self.images.classes[label] for label in values["label"].tolist()]
         return sample_folder.add_captions(self.images.show(values["image"], {}, columns), names, columns)

@@ -54,7 +54,6 @@ class Images(Modality):
 
     @property
     def read_size(self) -> int:
-        """The longer side of pictures."""
         return max(self.height, self.width)
 
     @property
@@ -63,24 +62,19 @@ class Images(Modality):
         return self.channels, self.height, self.width
 
     def space(self) -> Space:
-        """Return that of the code: R^(c x h x w), or as many symbols."""
         return self.code.space(self.shape, self.levels)
 
     def encode(self, values: UInt8[Tensor, "n c h w"]) -> Tensor:
-        """Turn levels into states."""
         return self.code.encode(values, self.levels)
 
     def dequantize(self, values: UInt8[Tensor, "n c h w"], rng: RandomStream) -> Tensor:
-        """Fill levels up with noise, where states have a density."""
         return self.code.dequantize(values, self.levels, rng)
 
     @property
     def log_scale(self) -> float | None:
-        """That of the code."""
         return self.code.log_scale(self.shape, self.levels)
 
     def decode(self, state: Shaped[Tensor, "n c h w"]) -> UInt8[Tensor, "n c h w"]:
-        """Turn states into levels."""
         return self.code.decode(state, self.levels)
 
     def decode_soft(self, state: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
@@ -88,7 +82,6 @@ class Images(Modality):
         return self.code.decode_soft(state, self.levels)
 
     def fill_undecided(self, state: Tensor) -> Tensor:
-        """Return symbols that are not decided yet as black."""
         return state if state.is_floating_point() else torch.where(state > self.levels, 0, state)
 
     def convert(self, data: Dataset) -> Dataset:
@@ -97,7 +90,6 @@ class Images(Modality):
         return super().convert(data) if inside is None else Dataset(inside, {}, self, data.notes)
 
     def values_from_raw(self, raw: RawExamples) -> tuple[Tensor, Cond]:
-        """Bring pictures to our levels and number their labels by our classes."""
         raw = expect(raw, RawImages)
         values, expected = raw.values, (self.height, self.width, self.channels)
         if values.shape[3] == 1 and self.channels == 3:
@@ -122,7 +114,6 @@ class Images(Modality):
         }
 
     def show(self, values: UInt8[Tensor, "n c h w"], given: Cond, columns: int | None = None) -> Image.Image:
-        """Lay out the pictures in their order, row by row."""
         return sample_folder.tile(self._seen(values), columns)
 
     def as_bytes(self, values: Real[Tensor, "*n c h w"]) -> UInt8[np.ndarray, "*n h w c"]:

@@ -46,7 +46,6 @@ class AsNumbers(PixelEncoding):
     """Levels lie on [-1, 1], at equal distances."""
 
     def space(self, shape: tuple[int, ...], levels: int) -> Space:
-        """Return the Euclidean space."""
         return Euclidean(shape)
 
     def encode(self, values: Tensor, levels: int) -> Tensor:
@@ -67,7 +66,6 @@ class AsNumbers(PixelEncoding):
         return (state + 1) * (levels / 2)
 
     def log_scale(self, shape: tuple[int, ...], levels: int) -> float:
-        """Half the levels to a unit of the state, in each number."""
         return math.prod(shape) * math.log(levels / 2)
 
 
@@ -76,7 +74,6 @@ class AsTokens(PixelEncoding):
     """Each level is a symbol of its own."""
 
     def space(self, shape: tuple[int, ...], levels: int) -> Space:
-        """Return arrays of symbols."""
         return Tokens(levels + 1, shape)
 
     def encode(self, values: Tensor, levels: int) -> Tensor:
@@ -84,7 +81,6 @@ class AsTokens(PixelEncoding):
         return values.long()
 
     def dequantize(self, values: Tensor, levels: int, rng: RandomStream) -> Tensor:
-        """Return them as they are: symbols have no density."""
         return values.long()
 
     def decode(self, state: Tensor, levels: int) -> Tensor:
@@ -97,7 +93,6 @@ class AsTokens(PixelEncoding):
         return state.to(torch.uint8)
 
     def decode_soft(self, state: Tensor, levels: int) -> Tensor:
-        """Return symbols as numbers; they have no slope."""
         return self.decode(state, levels).float()
 
     def log_scale(self, shape: tuple[int, ...], levels: int) -> None:

@@ -67,7 +67,6 @@ class RawPoints(RawExamples):
 
     @property
     def description(self) -> str:
-        """How many columns there are."""
         return f"points with {self.values.shape[1]} columns"
 
 
@@ -162,7 +161,6 @@ class RawTable(RawExamples):
 
     @property
     def description(self) -> str:
-        """How many columns there are."""
         return f"a table with {len(self.columns)} columns"
 
     def column(self, name: str) -> list[str]:

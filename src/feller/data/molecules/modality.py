@@ -83,7 +83,6 @@ class Molecules(Atoms):
         )
 
     def encode(self, values: State) -> State:
-        """Divide places by the scale."""
         return {"element": values["element"].long(), "place": (values["place"].double() / self.scale).float()}
 
     def decode(self, state: State) -> State:
@@ -131,7 +130,6 @@ class Molecules(Atoms):
         return {"element": element, "place": place, "valid": element > 0}
 
     def show(self, values: State, given: Cond, columns: int | None = None) -> Image.Image:
-        """Draw the first molecules."""
         return balls(self.molecules(values, given), columns)
 
     def _write_sdf(self, values: State, given: Cond, out: pathlib.Path) -> None:

@@ -38,20 +38,16 @@ class Arrays(Modality):
 
     @property
     def writers(self) -> dict[str, Writer]:
-        """Arrays, or a folder with them and a picture."""
         return {**self.array_forms, "": self._write_folder}
 
     @property
     def log_scale(self) -> float:
-        """Log of the scale, for each entry."""
         return float(np.prod(self.shape) * np.log(self.scale))
 
     def space(self) -> Euclidean:
-        """Return R^shape."""
         return Euclidean(self.shape)
 
     def encode(self, values: Float[Tensor, " n *d"]) -> Float[Tensor, " n *d"]:
-        """Subtract the mean and divide by the scale."""
         return ((values.double() - self.mean) / self.scale).float()
 
     def decode(self, state: Float[Tensor, " n *d"]) -> Float[Tensor, " n *d"]:
@@ -60,7 +56,6 @@ class Arrays(Modality):
         return (state.double() * self.scale + self.mean).float()
 
     def values_from_raw(self, raw: RawExamples) -> tuple[Tensor, Cond]:
-        """Take arrays of our shape, and number their labels by our classes."""
         values = expect(raw, RawArrays).values
         if values.shape[1:] != self.shape:
             raise InputError(f"arrays {['n', *self.shape]}", list(values.shape))

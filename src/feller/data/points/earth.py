@@ -96,7 +96,6 @@ class Earth(NumericRows):
             raise InputError("two columns, latitude 0 or 1", f"{self.columns} with latitude {self.latitude}")
 
     def space(self) -> Sphere:
-        """Return the sphere."""
         return Sphere(2)
 
     def encode(self, values: Float[Tensor, "n 2"]) -> Float32[Tensor, "n 3"]:
@@ -106,7 +105,6 @@ class Earth(NumericRows):
         return torch.stack([across * longitude.cos(), across * longitude.sin(), latitude.sin()], 1).float()
 
     def decode(self, state: Float[Tensor, "n 3"]) -> Float64[Tensor, "n 2"]:
-        """Turn directions into degrees."""
         check_finite_state(state)
         x, y, z = state.double().unbind(1)
         latitude = torch.atan2(z, torch.hypot(x, y)).rad2deg()
@@ -131,7 +129,6 @@ class Earth(NumericRows):
         return raw if {*raw.columns} == {*self.columns} else replace(raw, columns=ours)
 
     def plot(self, samples: np.ndarray, labels: np.ndarray | None, across: int | None) -> Image.Image:
-        """Draw the globe from several sides."""
         vectors = self.encode(torch.from_numpy(samples)).numpy()
         return globe(vectors, labels, self.classes, across)
 

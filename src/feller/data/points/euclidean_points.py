@@ -38,21 +38,17 @@ class Points(NumericRows):
 
     @property
     def comparison_key(self) -> object:
-        """The names of the columns, in whatever units."""
         return self.columns
 
     @property
     def figure_key(self) -> object:
-        """The names of the columns: axes have the units of files."""
         return self.columns
 
     @property
     def log_scale(self) -> float:
-        """Log of the product of the scales."""
         return float(np.log(self.scale).sum())
 
     def space(self) -> Euclidean:
-        """Return R^d."""
         return Euclidean((len(self.columns),))
 
     def encode(self, values: Float[Tensor, "n d"]) -> Float32[Tensor, "n d"]:
@@ -71,7 +67,6 @@ class Points(NumericRows):
         return torch.from_numpy(columns_in_order(raw, self.columns)), relabel(raw, self.classes)
 
     def plot(self, samples: np.ndarray, labels: np.ndarray | None, across: int | None) -> Image.Image:
-        """Draw one panel for each two neighbouring columns."""
         return scatter(samples, self.columns, labels, self.classes, across)
 
     def show_at_scale_of(self, data: Dataset, other: Dataset, background: Dataset | None = None) -> Image.Image:

@@ -50,11 +50,9 @@ class Entries(Chart):
     shape: tuple[int, ...]
 
     def read(self, values: Float[Tensor, "n d"]) -> Float[Tensor, " n *point"]:
-        """Give them the shape of a point."""
         return values.reshape(len(values), *self.shape)
 
     def write(self, points: Float[Tensor, " n *point"]) -> Float[Tensor, "n d"]:
-        """Put them into one row."""
         return points.flatten(1)
 
 
@@ -66,12 +64,10 @@ class Quaternions(Chart):
     """Which columns hold w, x, y and z."""
 
     def read(self, values: Float[Tensor, "n 4"]) -> Float[Tensor, "n 3 3"]:
-        """Return matrices."""
         values = values[:, list(self.places)]
         return from_quaternion(values / values.norm(dim=1, keepdim=True))
 
     def write(self, points: Float[Tensor, "n 3 3"]) -> Float[Tensor, "n 4"]:
-        """Return unit quaternions."""
         identity = torch.eye(3, dtype=points.dtype, device=points.device)
         values = torch.empty(len(points), 4, dtype=points.dtype, device=points.device)
         values[:, list(self.places)] = to_quaternion(points - identity)
@@ -86,14 +82,12 @@ class Triangle(Chart):
     """Rows of a matrix."""
 
     def read(self, values: Float[Tensor, "n d"]) -> Float[Tensor, "n k k"]:
-        """Return whole matrices."""
         row, column = torch.tril_indices(self.n, self.n)
         points = values.new_empty(len(values), self.n, self.n)
         points[:, row, column] = points[:, column, row] = values
         return points
 
     def write(self, points: Float[Tensor, "n k k"]) -> Float[Tensor, "n d"]:
-        """Return the lower triangles."""
         row, column = torch.tril_indices(self.n, self.n)
         return points[:, row, column]
 
@@ -107,16 +101,13 @@ class ShiftedScaled(Chart):
     """Length of the user's space that is one of ours."""
 
     def read(self, values: Float[Tensor, "n 3"]) -> Float[Tensor, "n 3"]:
-        """Subtract the centre and divide by the scale."""
         return (values - values.new_tensor(self.centre)) / self.scale
 
     def write(self, points: Float[Tensor, "n 3"]) -> Float[Tensor, "n 3"]:
-        """Multiply by the scale and add the centre."""
         return points * self.scale + points.new_tensor(self.centre)
 
     @property
     def log_scale(self) -> float:
-        """Log of the area."""
         return 2 * math.log(self.scale)
 
 
@@ -315,19 +306,15 @@ class ManifoldPoints(NumericRows):
 
     @property
     def log_scale(self) -> float:
-        """That of the chart."""
         return self.chart.log_scale
 
     def space(self) -> Manifold:
-        """Return the manifold."""
         return self.manifold
 
     def encode(self, values: Float[Tensor, "n d"]) -> Float32[Tensor, " n *point"]:
-        """Read rows as points."""
         return self.chart.read(values.double()).float()
 
     def decode(self, state: Float[Tensor, " n *point"]) -> Float64[Tensor, "n d"]:
-        """Write points as rows."""
         check_finite_state(state)
         return self.chart.write(self.manifold.project(state.double()))
 
@@ -337,7 +324,6 @@ class ManifoldPoints(NumericRows):
         return project_to_space(raw, values, self.chart, self.manifold, project=False)[0], relabel(raw, self.classes)
 
     def plot(self, samples: np.ndarray, labels: np.ndarray | None, across: int | None) -> Image.Image:
-        """Draw a globe, or one panel for each two neighbouring columns."""
         if self.manifold == Sphere(2):
             return globe(samples, labels, self.classes, across)
         return scatter(samples, self.columns, labels, self.classes, across)

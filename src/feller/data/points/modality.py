@@ -38,7 +38,6 @@ class NumericRows(Modality):
         return {"samples": samples, "columns": np.array(self.columns), **label_arrays(given, self.classes)}
 
     def frame(self, values: Float[Tensor, "n d"], given: Cond) -> pd.DataFrame:
-        """Return the numbers, and the labels as whole numbers where they are such."""
         samples, labels = self.arrays(values, {})["samples"], label_names(given, self.classes)
         frame = frame_of(self.columns, samples, labels)
         whole = labels is not None and all(name.removeprefix("-").isdecimal() for name in self.classes)

@@ -77,7 +77,6 @@ class Torsions(NumericRows):
             raise InputError(expected=f"a turn of 360 or 2 pi and an end for each of {', '.join(self.columns)}")
 
     def space(self) -> Torus:
-        """Return the torus of as many angles as there are columns."""
         return Torus((len(self.columns),))
 
     def encode(self, values: Float[Tensor, "n d"]) -> Float32[Tensor, "n d"]:
@@ -86,7 +85,6 @@ class Torsions(NumericRows):
         return self.space().project((values * (2 * math.pi / values.new_tensor(self.turns))).float())
 
     def decode(self, state: Float[Tensor, "n d"]) -> Float64[Tensor, "n d"]:
-        """Turn radians into the unit and the range of each column."""
         check_finite_state(state)
         state = state.double()
         return self._wrap(state * (state.new_tensor(self.turns) / (2 * math.pi)))
@@ -99,7 +97,6 @@ class Torsions(NumericRows):
         return torch.where((wrapped == high) & (high == turn), 0.0, wrapped)
 
     def select_columns(self, names: Sequence[str]) -> tuple[str, ...]:
-        """Return our columns, if all are there."""
         return self.columns if set(self.columns) <= set(names) else ()
 
     def values_from_raw(self, raw: RawExamples) -> tuple[Tensor, Cond]:
@@ -109,7 +106,6 @@ class Torsions(NumericRows):
         return self._wrap(torch.from_numpy(values)), relabel(raw, self.classes)
 
     def plot(self, samples: np.ndarray, labels: np.ndarray | None, across: int | None) -> Image.Image:
-        """Draw one Ramachandran plot for each two neighbouring columns, in degrees."""
         return ramachandran(samples * (360 / np.array(self.turns)), self.columns, labels, self.classes, across)
 
 

@@ -57,11 +57,9 @@ class Backbones(Modality):
 
     @property
     def conditions(self) -> dict[str, tuple[str, ...]]:
-        """The number of residues."""
         return {"length": self.lengths}
 
     def count_units(self, data: Dataset) -> int:
-        """Return the number of residues: each counts, though there are few chains."""
         return int(data.given["valid"].sum())
 
     @property
@@ -103,7 +101,6 @@ class Backbones(Modality):
         return {**given, "valid": self._mask(lengths[given["length"]])}
 
     def convert(self, data: Dataset) -> Dataset:
-        """Return chains of ours; of those with a sequence, the structure alone."""
         if not isinstance(data.values, dict):
             return super().convert(data)
         given = {"length": data.given["length"], "valid": data.given["valid"]["position"]}
@@ -138,7 +135,6 @@ class Backbones(Modality):
         return {"samples": samples, "valid": valid}
 
     def show(self, values: Float[Tensor, "n l 4 3"], given: Cond, columns: int | None = None) -> Image.Image:
-        """Draw the course of the first chains."""
         return traces([atoms[:, CA] for atoms in self.chains(values, given)], columns)
 
     def _write_folder(self, values: Tensor, given: Cond, out: pathlib.Path) -> None:

@@ -45,11 +45,9 @@ class Proteins(Modality):
 
     @property
     def conditions(self) -> dict[str, tuple[str, ...]]:
-        """The number of residues."""
         return self.structure.conditions
 
     def count_units(self, data: Dataset) -> int:
-        """Return the number of residues: each counts, though there are few chains."""
         return int(data.given["valid"]["position"].sum())
 
     @property
@@ -98,7 +96,6 @@ class Proteins(Modality):
         return Product({**self.structure.space().leaf_spaces, "residue": residue})
 
     def encode(self, values: State) -> State:
-        """Take chains apart; residues are theirs."""
         return {**self.structure.encode(values["atoms"]), "residue": values["residue"].long()}
 
     def decode(self, state: State) -> State:
@@ -112,7 +109,6 @@ class Proteins(Modality):
         return {**given, "valid": _marks(valid, valid)}
 
     def values_from_raw(self, raw: RawExamples) -> tuple[State, Cond]:
-        """Pad chains to our length; without a sequence, no residue is known."""
         raw = expect(raw, RawChains)
         atoms, given = self.structure.values_from_raw(raw)
         residue = torch.full(atoms.shape[:2], -1)
@@ -122,7 +118,6 @@ class Proteins(Modality):
         return {"atoms": atoms, "residue": residue.clamp(min=0)}, {**given, "valid": marks}
 
     def convert(self, data: Dataset) -> Dataset:
-        """Return chains with their sequences as they are."""
         if not isinstance(data.values, dict):
             raise InputError("chains with their sequences", "structures alone", "Use the recipe `backbones`")
         return super().convert(data)
@@ -153,7 +148,6 @@ class Proteins(Modality):
         return {**arrays, "residue": residue}
 
     def show(self, values: Any, given: Cond, columns: int | None = None) -> Image.Image:
-        """Draw the course of the first chains."""
         given = given if "valid" in given else self.add_derived_conditions(given)
         return self.structure.show(values["atoms"], {"valid": given["valid"]["position"]}, columns)
 

@@ -77,7 +77,6 @@ class _ParquetRows(ShardReader):
 
     @property
     def chunks(self) -> ReadChunks | None:
-        """The groups."""
         return ReadChunks(torch.from_numpy(self.groups.group_of_rows()), self.groups.max_cached)
 
     def _frame(self, numbers: np.ndarray) -> Any:
@@ -99,7 +98,6 @@ class ParquetPoints(_ParquetRows):
     """Rows of numbers."""
 
     def read_raw(self, numbers: np.ndarray) -> RawExamples:
-        """Return the numbers."""
         values = np.ascontiguousarray(self._frame(numbers).to_numpy(dtype=np.float64, na_value=np.nan))
         bad = np.argwhere(~np.isfinite(values))
         if len(bad):
@@ -118,12 +116,10 @@ class ParquetCells(_ParquetRows):
     """Rows of cells of every kind."""
 
     def read_raw(self, numbers: np.ndarray) -> RawExamples:
-        """Return the cells as texts."""
         found = from_frame(self._frame(numbers), str(self.groups.shards[0].path.parent))
         return replace(found, names=tuple(map(self.groups.name, numbers.tolist())), lines=None)
 
     def unrepresented(self, modality: Modality) -> np.ndarray:
-        """Return rows with cells that no row of the sample has."""
         mixed = modality.view(MixedTable)
         table = modality.view(Table) if mixed is None else mixed.table
         return super().unrepresented(modality) if table is None else unrepresented_rows(self.groups, table.schema)
@@ -137,17 +133,14 @@ class ParquetTexts(_ParquetRows):
 
     @property
     def chunks(self) -> ReadChunks | None:
-        """The groups, of the rows that are not empty."""
         return ReadChunks(torch.from_numpy(self.groups.group_of_rows()[self.survey.nonempty]), self.groups.max_cached)
 
     def read_raw(self, numbers: np.ndarray) -> RawExamples:
-        """Return the texts."""
         rows = self.survey.nonempty[numbers]
         texts = _texts(self.groups.rows(rows, self.columns).column(0))
         return self.info.with_labels(RawTexts(object_array(texts), documents=True, lines=rows + 1), numbers)
 
     def unrepresented(self, modality: Modality) -> np.ndarray:
-        """Return the longest, and those with characters that are not known."""
         return self.survey.unrepresented(modality)
 
 

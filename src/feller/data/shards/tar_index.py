@@ -150,17 +150,14 @@ class TarImages(ShardReader):
         return [EncodedImage(one, name) for one, name in zip(content, names, strict=True)]
 
     def read_raw(self, numbers: np.ndarray) -> RawExamples:
-        """Decode them."""
         values = read_uniform(self._packed(numbers), self.to, self.mode)
         return self.info.with_labels(RawImages(values, levels=255), numbers)
 
     def read_sample(self, numbers: np.ndarray) -> RawExamples:
-        """Decode them as a folder of them would be."""
         values, notes = read_images(self._packed(numbers), self.options.size, self.options.limit)
         return self.info.with_labels(RawImages(values, levels=255, notes=notes), numbers)
 
     def with_sample(self, raw: RawExamples, modality: Modality) -> "ShardReader":
-        """Keep the size and the mode of the sample."""
         _, height, width, channels = raw.values.shape
         images = modality.view(Images)
         colour = channels == 3 or (images is not None and images.channels == 3)
@@ -177,13 +174,11 @@ class TarTexts(ShardReader):
     sample_size = SAMPLE
 
     def read_raw(self, numbers: np.ndarray) -> RawExamples:
-        """Decode them."""
         members = self.survey.nonempty[numbers]
         found = RawTexts(object_array(_texts(self.index, members)), documents=True, lines=members + 1)
         return self.info.with_labels(found, numbers)
 
     def unrepresented(self, modality: Modality) -> np.ndarray:
-        """Return the longest, and those with characters that are not known."""
         return self.survey.unrepresented(modality)
 
 

@@ -97,7 +97,6 @@ class Speech(Modality):
 
     @property
     def read_size(self) -> int:
-        """The most seconds, begun ones counted."""
         return -(-self.longest // FRAMES)
 
     @property
@@ -107,12 +106,10 @@ class Speech(Modality):
 
     @property
     def entry_label_counts(self) -> dict[str, int]:
-        """The phone of each frame."""
         return {"phone": len(self.inventory)}
 
     @property
     def aux_networks(self) -> dict[str, nn.Module]:
-        """The networks that say durations."""
         known = {"durations": self.duration_regressor, "rhythm": self.duration_sampler}
         return {name: lasting.module for name, lasting in known.items() if lasting is not None}
 
@@ -132,7 +129,6 @@ class Speech(Modality):
         return chain_clips(data, len(data), self.statistics.mean, rng) if self.chains else data
 
     def add_derived_conditions(self, given: Cond) -> Cond:
-        """Refuse to draw what nobody said; UsageError if no phones are given."""
         if "phone" not in given:
             raise UsageError(
                 "a model of speech draws sounds of texts and nothing else",
@@ -146,20 +142,16 @@ class Speech(Modality):
         return ["".join(chr(letter) for letter in row if letter >= 0) for row in rows]
 
     def space(self) -> Euclidean:
-        """Return R^(longest x bands)."""
         return Euclidean((self.longest, self.mel.n_mels))
 
     def encode(self, values: State) -> Float[Tensor, "n l bands"]:
-        """Normalise log mels; phones are conditions."""
         return ((values["mel"].double() - self.statistics.mean) / self.statistics.std).float()
 
     def decode(self, state: Float[Tensor, "n l bands"]) -> State:
-        """Return log mels, of which no phones are known."""
         check_finite_state(state)
         return {"mel": (state.double() * self.statistics.std + self.statistics.mean).float()}
 
     def values_from_raw(self, raw: RawExamples) -> tuple[State, Cond]:
-        """Return log mels and phones, padded; sounds at another rate are brought to ours."""
         raw = expect(raw, RawSpeech)
         mels = log_mels(raw, self.mel)
         lengths = torch.tensor([len(mel) for mel in mels])
@@ -235,7 +227,6 @@ class Speech(Modality):
         }
 
     def show(self, values: State, given: Cond, columns: int | None = None) -> Image.Image:
-        """Draw the first sounds, with the phones that are known."""
         placed = phone_alignments(values, given, self.inventory.names)
         mels = self._unpadded(values, given)
         phones = [phone_intervals(layout) for layout in placed] or [()] * len(mels)

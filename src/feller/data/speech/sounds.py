@@ -50,12 +50,10 @@ class Waveforms(Modality):
 
     @property
     def read_size(self) -> int:
-        """The most seconds, begun ones counted."""
         return -(-self.longest // FRAMES)
 
     @property
     def writers(self) -> dict[str, Writer]:
-        """One sound, or a folder with one .wav for each and a picture."""
         return {".wav": self._write_one, "": self._write_folder}
 
     @property
@@ -64,7 +62,6 @@ class Waveforms(Modality):
         return self.longest * self.mel.hop_length
 
     def space(self) -> Euclidean:
-        """Return R^samples."""
         return Euclidean((self.samples,))
 
     def encode(self, values: Int16[Tensor, "n l"]) -> Float[Tensor, "n l"]:
@@ -82,7 +79,6 @@ class Waveforms(Modality):
         return data.values, data.given
 
     def dataset_from_raw(self, raw: RawExamples) -> Dataset:
-        """Return pieces of sounds; those of one sound are a group."""
         return self.cut_sounds(expect(raw, RawWaveforms))
 
     def cut_sounds(self, raw: RawWaveforms) -> Dataset:
@@ -124,7 +120,6 @@ class Waveforms(Modality):
         ]
 
     def num_entries(self, values: Any) -> Int64[Tensor, " n"]:
-        """Return the samples of each up to the last that is no silence."""
         return torch.stack([(row.nonzero()[-1, 0] + 1) if row.any() else torch.tensor(0) for row in values])
 
     def arrays(self, values: Int16[Tensor, "n l"], given: Cond) -> dict[str, np.ndarray]:
@@ -133,7 +128,6 @@ class Waveforms(Modality):
         return {"sound": values.cpu().numpy(), "length": length.numpy(), "rate": np.array(self.mel.sample_rate)}
 
     def show(self, values: Int16[Tensor, "n l"], given: Cond, columns: int | None = None) -> Image.Image:
-        """Draw the log mels of the first pieces."""
         mels = [self.mel.log_mel(torch.from_numpy(sound.samples)) for sound in self.sounds(values, given)]
         return spectrograms([SpectrogramPanel(mel.numpy()) for mel in mels], self.mel.f_max, columns)
 

@@ -196,21 +196,17 @@ class Categorical(ModelledColumn):
 
     @property
     def num_values(self) -> int:
-        """As many as there are words."""
         return len(self._words)
 
     @property
     def value_names(self) -> tuple[str, ...]:
-        """The words."""
         return self._words
 
     @property
     def usual_code(self) -> int:
-        """That of all other words, where there is one."""
         return 0 if self.other is None else self._words.index(self.other)
 
     def value_codes(self, words: pyarrow.Array) -> Int64[np.ndarray, " n"]:
-        """Return the places of many words, or that of all others."""
         places = np.asarray(_ARROW.index_in(words, text_array(self._words)).fill_null(-1)).astype(np.int64)
         if self.other is not None:
             gap = np.asarray(_ARROW.equal(words, "")) if self.missing is not None else False
@@ -218,7 +214,6 @@ class Categorical(ModelledColumn):
         return places
 
     def value_cells(self, codes: Int64[np.ndarray, " n"], uniforms: Float64[np.ndarray, " n"]) -> pyarrow.Array:
-        """Write the words."""
         return text_array(self._words).take(pyarrow.array(codes))
 
 
@@ -240,7 +235,6 @@ class Boolean(ModelledColumn):
 
     @property
     def value_names(self) -> tuple[str, ...]:
-        """The words, false first."""
         return (self.false, self.true)
 
     def value_codes(self, words: pyarrow.Array) -> Int64[np.ndarray, " n"]:
@@ -249,5 +243,4 @@ class Boolean(ModelledColumn):
         return np.array([*known.values(), -1])[_ARROW.index_in(words, text_array([*known])).fill_null(-1)]
 
     def value_cells(self, codes: Int64[np.ndarray, " n"], uniforms: Float64[np.ndarray, " n"]) -> pyarrow.Array:
-        """Write the words."""
         return text_array(self.value_names).take(pyarrow.array(codes))

@@ -112,24 +112,20 @@ class Datetime(ModelledColumn):
 
     @property
     def num_values(self) -> int:
-        """Number of bins."""
         return self.levels.count
 
     @property
     def value_names(self) -> tuple[str, ...]:
-        """First and last time of each bin."""
         spans = np.array([self.levels.span(code) for code in range(self.levels.count)])
         firsts, lasts = (write_times(self._instants(ends), self.format).to_pylist() for ends in spans.T)
         return tuple(a if a == b else f"{a} to {b}" for a, b in zip(firsts, lasts, strict=True))
 
     @property
     def allowed_text(self) -> str:
-        """The bounds."""
         missing = "" if self.missing is None else f", or {self.missing or WITHOUT_NAME}"
         return f"a time from {self.first} to {self.last}{missing}"
 
     def allowed_hint(self, cell: str) -> str:
-        """Say what it can be; of a day that no calendar has, that."""
         return f"a day that there is: {self.allowed_text}" if is_no_day(cell, self.format) else self.allowed_text
 
     def value_codes(self, words: pyarrow.Array) -> Int64[np.ndarray, " n"]:
@@ -147,7 +143,6 @@ class Datetime(ModelledColumn):
         return codes
 
     def value_cells(self, codes: Int64[np.ndarray, " n"], uniforms: Float64[np.ndarray, " n"]) -> pyarrow.Array:
-        """Write a time of each bin, all equally likely."""
         units = self.levels.draw(codes, uniforms)
         return write_times(self._instants(units), self.format)
 

@@ -144,16 +144,13 @@ class MixedTable(Modality):
 
     @property
     def writers(self) -> dict[str, Writer]:
-        """Those of the table."""
         return self.table.writers
 
     @property
     def conditionable_leaves(self) -> tuple[str, ...]:
-        """Columns, none of which can be given."""
         return self.table.conditionable_leaves
 
     def parse_condition(self, leaf: str, text: str) -> tuple[Tensor, dict[str, int]]:
-        """Refuse: all columns are drawn together."""
         raise UsageError(
             "cannot be given, as this model draws all columns together",
             remedy="Fit one with --recipe table, whose columns can",
@@ -161,14 +158,12 @@ class MixedTable(Modality):
         )
 
     def space(self) -> Space:
-        """Return normal numbers, times words that begin as masks."""
         parts: dict[str, Space] = {"numbers": Euclidean((len(self.transforms),))}
         if self.words:
             parts["words"] = Tokens(max(self.words.values()), (len(self.words),), MaskSource())
         return Product(parts)
 
     def encode(self, values: Int64[Tensor, "n k"]) -> State:
-        """Place numbers on their rulers; words are levels."""
         table = self.table.check_codes(values)
         codes = table.cpu().numpy()
         state = {"numbers": torch.stack([ruler.place(codes[:, j]) for j, ruler in self.transforms.items()], 1)}
@@ -192,36 +187,28 @@ class MixedTable(Modality):
         return self.table.check_codes(torch.from_numpy(codes)).to(state["numbers"].device)
 
     def resample(self, values: Int64[Tensor, "m k"], n: int, rng: Rng) -> Int64[Tensor, "n k"]:
-        """Return n of more rows, as the table takes them."""
         return self.table.resample(values, n, rng)
 
     def values_from_raw(self, raw: RawExamples) -> tuple[Tensor, Cond]:
-        """Take the cells of a table by its schema."""
         return self.table.values_from_raw(raw)
 
     @property
     def lenient(self) -> "MixedTable":
-        """The same of a lenient table."""
         return replace(self, table=self.table.lenient)
 
     def strange(self, data: Dataset) -> Sequence[str]:
-        """Say what the table says."""
         return self.table.strange(data)
 
     def arrays(self, values: Any, given: Cond) -> dict[str, np.ndarray]:
-        """Return what the table has."""
         return self.table.arrays(values, given)
 
     def frame(self, values: Any, given: Cond) -> pd.DataFrame:
-        """Return what the table has."""
         return self.table.frame(values, given)
 
     def for_metrics(self, data: Dataset) -> Dataset:
-        """Return numbers and words as the table that they are."""
         return replace(data, modality=self.table)
 
     def show(self, values: Any, given: Cond, columns: int | None = None) -> Image.Image:
-        """Draw what the table draws."""
         return self.table.show(values, given, columns)
 
 

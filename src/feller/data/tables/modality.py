@@ -111,7 +111,6 @@ class Table(Modality):
 
     @property
     def writers(self) -> dict[str, Writer]:
-        """Tables, arrays, or a folder with a table and a picture."""
         return self._forms(self.cells)
 
     def _forms(self, cells: Callable[[Tensor], RawTable]) -> dict[str, Writer]:
@@ -130,7 +129,6 @@ class Table(Modality):
         }
 
     def space(self) -> TableTokens:
-        """Return rows of tokens, under the rules of the schema."""
         return self._rows
 
     @cached_property
@@ -148,11 +146,9 @@ class Table(Modality):
         )
 
     def encode(self, values: Int64[Tensor, "n k"]) -> Int64[Tensor, "n places"]:
-        """Write codes as tokens."""
         return self._rows.encode(self._check(values, self.counts, "codes"))
 
     def decode(self, state: Int64[Tensor, "n places"]) -> Int64[Tensor, "n k"]:
-        """Read codes from tokens, if all are ours."""
         return self._check(
             self._rows.decode(self._check(state, self._rows.vocab_sizes, "tokens")), self.counts, "codes"
         )
@@ -197,7 +193,6 @@ class Table(Modality):
 
     @property
     def conditionable_leaves(self) -> tuple[str, ...]:
-        """Columns that a person can give, derived ones among them."""
         return givable(self.schema)
 
     def parse_condition(self, leaf: str, text: str) -> tuple[Tensor, dict[str, int]]:
@@ -277,7 +272,6 @@ class Table(Modality):
         return self.with_marginals(tuple(tuple(marginal.tolist()) for marginal in counted))
 
     def with_statistics(self, data: Dataset) -> Dataset:
-        """Return the rows with exact shares of the levels of each column."""
         return data.with_modality(self.with_marginals_of(data.values))
 
     def with_marginals(self, marginals: tuple[tuple[float, ...], ...]) -> "Table":
@@ -298,19 +292,16 @@ class Table(Modality):
         return replace(self, schema=replace(self.schema, columns=tuple(columns)))
 
     def convert(self, data: Dataset) -> Dataset:
-        """Return the same rows, by their levels where this one sees no others."""
         kind = data.modality.view(Table)
         if kind is not None and kind.schema != self.schema == kind.by_levels().schema:
             return replace(data, values=kind.to_levels(data.values), modality=self)
         return super().convert(data)
 
     def values_from_raw(self, raw: RawExamples) -> tuple[Tensor, Cond]:
-        """Take the cells of a table by the schema."""
         return encode(first_of_each(expect(raw, RawTable), self.schema.unit), self.schema).codes, {}
 
     @property
     def lenient(self) -> "Table":
-        """The same with a schema that refuses no cell."""
         return replace(self, schema=replace(self.schema, outside="impute"))
 
     def strange(self, data: Dataset) -> Sequence[str]:
@@ -333,7 +324,6 @@ class Table(Modality):
         }
 
     def show(self, values: Int64[Tensor, "n k"], given: Cond, columns: int | None = None) -> Image.Image:
-        """Draw bars for the shares of each column."""
         return bars(values.cpu().numpy(), self.schema.modelled, columns)
 
     def write_given(self, values: Int64[Tensor, "n k"], given: GivenCells, out: pathlib.Path) -> None:

@@ -65,7 +65,6 @@ class Numerical(ModelledColumn):
 
     @property
     def field(self) -> ColumnTokenizer:
-        """How codes are written: one token each, or digit by digit."""
         levels = self.levels
         if not self.digits:
             return CategoryTokenizer(self.num_codes)
@@ -73,12 +72,10 @@ class Numerical(ModelledColumn):
 
     @property
     def num_values(self) -> int:
-        """Codes of bins and heavy values, or of each number."""
         return self.levels.last - self.levels.starts[0] + 1 if self.digits else self.levels.count
 
     @property
     def value_names(self) -> tuple[str, ...]:
-        """The bounds of each code."""
         return tuple(self._span(i) for i in range(self.levels.count)) if not self.digits else self._each
 
     @property
@@ -91,12 +88,10 @@ class Numerical(ModelledColumn):
 
     @property
     def level_names(self) -> tuple[str, ...]:
-        """The bounds of each bin, also where codes are single numbers."""
         names = tuple(self._span(i) for i in range(self.levels.count))
         return names if self.missing is None else (*names, self.missing or WITHOUT_NAME)
 
     def to_levels(self, codes: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
-        """Return the bin of each code."""
         if not self.digits:
             return codes
         numbers, back = np.unique(codes, return_inverse=True)
@@ -115,7 +110,6 @@ class Numerical(ModelledColumn):
 
     @property
     def allowed_text(self) -> str:
-        """The bounds."""
         missing = "" if self.missing is None else f", or {self.missing or WITHOUT_NAME}"
         return f"a number from {self.low:g} to {self.high:g}{missing}"
 
@@ -139,7 +133,6 @@ class Numerical(ModelledColumn):
         return np.where(within, units - first if self.digits else self.levels.codes(units), -1)
 
     def value_cells(self, codes: Int64[np.ndarray, " n"], uniforms: Float64[np.ndarray, " n"]) -> pyarrow.Array:
-        """Write a number of each bin, all that can be written equally likely."""
         return self.form.texts(codes + self.levels.starts[0] if self.digits else self.levels.draw(codes, uniforms))
 
     def matching(self, text: str) -> Bool[np.ndarray, " count"]:

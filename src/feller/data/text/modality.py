@@ -84,18 +84,15 @@ class Text(Modality):
 
     @property
     def eos_token_id(self) -> int | None:
-        """The end symbol of documents."""
         return self.vocabulary.vocab_size if self.documents else None
 
     def num_entries(self, values: Int64[Tensor, "n l"]) -> Int64[Tensor, " n"]:
-        """Count symbols up to the first end, that included."""
         if self.eos_token_id is None:
             return super().num_entries(values)
         return mask_until_end(values, self.eos_token_id).sum(1)
 
     @property
     def writers(self) -> dict[str, Writer]:
-        """Lines, JSON lines, tables, arrays, or a folder with lines and a picture."""
         return {
             ".txt": lambda values, given, out: replace_file(out, to_lines(self.texts(values))),
             ".jsonl": lambda values, given, out: replace_file(out, self._json_lines(values, given)),
@@ -107,16 +104,13 @@ class Text(Modality):
         }
 
     def frame(self, values: Int64[Tensor, "n l"], given: Cond) -> pd.DataFrame:
-        """Return the texts, and the labels where there are any."""
         labels = label_names(given, self.classes)
         return pd.DataFrame({TEXT_NAME: self.texts(values), **({} if labels is None else {LABEL_NAMES[0]: labels})})
 
     def space(self) -> Tokens:
-        """Return arrays of symbols."""
         return Tokens(self.vocab_size, (self.length,))
 
     def encode(self, values: Int64[Tensor, "n l"]) -> Int64[Tensor, "n l"]:
-        """Return the symbols as they are."""
         return self._check(values)
 
     def decode(self, state: Int64[Tensor, "n l"]) -> Int64[Tensor, "n l"]:
@@ -198,7 +192,6 @@ class Text(Modality):
         }
 
     def show(self, values: Int64[Tensor, "n l"], given: Cond, columns: int | None = None) -> Image.Image:
-        """Write the first texts on a page, with their labels."""
         return page(self.texts(values[:MAX_TEXTS]), label_names(given, self.classes), columns)
 
     def _json_lines(self, values: Tensor, given: Cond) -> str:

@@ -33,11 +33,9 @@ class Subwords(Vocabulary):
 
     @property
     def vocab_size(self) -> int:
-        """Number of bytes and merged pieces."""
         return _built(self.tokenizer).get_vocab_size()
 
     def encode(self, text: str) -> list[int]:
-        """Merge the bytes of a text in the order learnt."""
         return _built(self.tokenizer).encode(check_encodable(text)).ids
 
     def decode(self, ids: Sequence[int]) -> str:

@@ -52,7 +52,6 @@ class Characters(Vocabulary):
 
     @property
     def vocab_size(self) -> int:
-        """Number of characters."""
         return len(self.symbols)
 
     @cached_property
@@ -60,7 +59,6 @@ class Characters(Vocabulary):
         return {symbol: i for i, symbol in enumerate(self.symbols)}
 
     def encode(self, text: str) -> list[int]:
-        """Number each character."""
         try:
             return [self._number[symbol] for symbol in text]
         except KeyError:
@@ -72,7 +70,6 @@ class Characters(Vocabulary):
             ) from None
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Look each character up."""
         return "".join(self.symbols[i] for i in ids)
 
     def _advice(self, stranger: str) -> str:
@@ -93,7 +90,6 @@ class Bytes(Vocabulary):
     unit = "bytes"
 
     def encode(self, text: str) -> list[int]:
-        """Return the bytes."""
         return list(check_encodable(text).encode())
 
     def decode(self, ids: Sequence[int]) -> str:

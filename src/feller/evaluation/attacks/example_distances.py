@@ -53,11 +53,9 @@ class HammingDistance(ExampleDistance):
     max_queries: int = 100_000
 
     def pairwise(self, a: Dataset, b: Dataset) -> Float64[Tensor, "n m"]:
-        """Count symbols that differ."""
         return sum((hamming(x, y) for x, y in _state_leaves(a, b)), torch.zeros(len(a), len(b), dtype=torch.float64))
 
     def is_copy(self, some: Dataset, train: Dataset, usual: float | None) -> Bool[Tensor, " n"]:
-        """Look for the very same symbols."""
         return is_exact_copy(some, train)
 
 
@@ -69,7 +67,6 @@ class CoordinateDistance(ExampleDistance):
     """Of the usual distance, below which an example counts as a copy: chance alone goes as its power of dimensions."""
 
     def pairwise(self, a: Dataset, b: Dataset) -> Float64[Tensor, "n m"]:
-        """Return the root of squared lengths plus the number of symbols that differ."""
         total = torch.zeros(len(a), len(b), dtype=torch.float64)
         for part in leaves(space_map(_squares, a.modality.space(), _state(a), _state(b))):
             total += part
@@ -154,7 +151,6 @@ class PassageDistance(ExampleDistance):
         return 1 - shared / torch.minimum(size[:, None], other)
 
     def is_copy(self, some: Dataset, train: Dataset, usual: float | None) -> Bool[Tensor, " n"]:
-        """Look for the very same symbols."""
         return is_exact_copy(some, train)
 
 

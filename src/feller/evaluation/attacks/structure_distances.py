@@ -52,7 +52,6 @@ class ChainDistance(ExampleDistance):
     max_neighbours: int = 1_000
 
     def pairwise(self, a: Dataset, b: Dataset) -> Float64[Tensor, "n m"]:
-        """Lay each chain on each."""
         first, second = ca_chains(a), ca_chains(b)
         return torch.stack([_distances_to_all(one, second) for one in first])
 
@@ -140,13 +139,11 @@ class MoleculeDistance(ExampleDistance):
     """Smoothed counts of pairs at each distance, the root of the sum of squared differences; mirrors are alike."""
 
     def pairwise(self, a: Dataset, b: Dataset) -> Float64[Tensor, "n m"]:
-        """Compare counts."""
         first, second = ([pair_distances(one) for one in molecules_of(data)] for data in (a, b))
         pairs = sorted({pair for lines in (*first, *second) for pair in lines})
         return torch.cdist(*(_distance_histograms(lines, pairs) for lines in (first, second)))
 
     def is_copy(self, some: Dataset, train: Dataset, usual: float | None) -> Bool[Tensor, " n"]:
-        """Look among molecules of the same formula for one with the same distances."""
         query_groups, there = _by_formula(molecules_of(some)), _by_formula(molecules_of(train))
         found = torch.zeros(len(some), dtype=torch.bool)
         for formula, (indices, rows) in query_groups.items():
@@ -210,7 +207,6 @@ class CrystalDistance(ExampleDistance):
     max_neighbours: int = 2_000
 
     def pairwise(self, a: Dataset, b: Dataset) -> Float64[Tensor, "n m"]:
-        """Add both."""
         first, second = (crystal_features(_crystals(data)) for data in (a, b))
         near = cdist(first.fingerprints(), second.fingerprints(), "chebyshev") / MAX_DISTANCE_DIFFERENCE
         return torch.from_numpy(
@@ -219,7 +215,6 @@ class CrystalDistance(ExampleDistance):
         )
 
     def is_copy(self, some: Dataset, train: Dataset, usual: float | None) -> Bool[Tensor, " n"]:
-        """Look among training crystals of the same formula."""
         queries = _crystals(some)
         formulas = {reduced_formula(one) for one in queries}
         there = [one for one in _crystals(train) if reduced_formula(one) in formulas]

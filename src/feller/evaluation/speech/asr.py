@@ -208,7 +208,6 @@ class Whisper(SpeechRecognizer):
         return model(str(folder), device="cpu", compute_type="int8", cpu_threads=threads, local_files_only=True)
 
     def transcribe(self, sounds: Sequence[Waveform]) -> list[str]:
-        """Return what is said in each sound; empty where nothing is heard."""
         return [self._text(resample(sound, RATE).samples) for sound in sounds]
 
     def _text(self, samples: np.ndarray) -> str:

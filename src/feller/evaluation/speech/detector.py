@@ -123,11 +123,9 @@ class DetectionObjective(Objective):
     """Tell windows of made sounds from real ones."""
 
     def draw(self, batch: Batch, rng: Rng, network: Any = None) -> Example:
-        """Leave windows as they are: which of them come is drawn with the batch."""
         return batch
 
     def loss(self, network: Any, example: Example) -> Float[Tensor, " b"]:
-        """Return -log of the probability of the right answer."""
         answer = example["made"].to(example["window"])
         return F.binary_cross_entropy_with_logits(network(example["window"]), answer, reduction="none")
 

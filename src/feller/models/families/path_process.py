@@ -51,11 +51,9 @@ class PathProcess(ModelFamily):
 
     @classmethod
     def from_objective(cls, objective: Any) -> "ModelFamily":
-        """Return the process on the objective's path."""
         return cls(objective.path)
 
     def describe(self) -> str:
-        """Say by which path."""
         return f"follows the path {type(self.path).__name__}"
 
     @property
@@ -69,11 +67,9 @@ class PathProcess(ModelFamily):
         return self.path.is_discrete
 
     def require_path(self) -> Path:
-        """Return the path."""
         return self.path
 
     def check_flow(self) -> None:
-        """Refuse a process with jumps or noise."""
         for part in iter_leaf_paths(self.path):
             if not part.is_flow:
                 kind = "jumps" if part.has_jumps else "has noise"
@@ -83,7 +79,6 @@ class PathProcess(ModelFamily):
                 )
 
     def sample(self, network: Any, request: SampleRequest, rng: Rng) -> tuple[State, State]:
-        """Follow the process from the source; what is known or fixed stands still."""
         sampling, space, observed = request.sampling, request.space, request.observed
         if request.solver is not None and sampling.solver in PLAIN:  # another moves in its place
             sampling = replace(sampling, solver="euler")
@@ -130,7 +125,6 @@ class PathProcess(ModelFamily):
         return x_0, x
 
     def log_prob(self, network: Any, request: LogProbRequest, rng: Rng) -> LogProb:
-        """Return log densities of a flow, or bounds for tokens."""
         x_1, cond, space = request.x_1, request.cond, request.space
         if self.path.is_discrete:
             tokens = cast(TokenPath, self.path)
@@ -154,18 +148,15 @@ class PathProcess(ModelFamily):
         return LogProb(value, torch.zeros_like(value))
 
     def export_output(self, prediction: State, x: State, t: State) -> State:
-        """Return velocities of the leaves that flow, and predictions of the others."""
         return _export_output(self.path, prediction, x, t)
 
     def output_kind_of(self, leaf: str) -> str:
-        """Say which of the two a leaf has."""
         path = self.path
         for key in leaf.split("."):
             path = path.leaf_path(key)
         return "velocity" if path.is_flow else "logits" if path.is_discrete else "prediction"
 
     def sampling_steps(self, space: Space) -> list[str]:
-        """Say how the process is followed."""
         begin, end = "x = a draw of the source", "turn x into values as `scaling` says"
         if all(part.is_flow for part in iter_leaf_paths(self.path)) and getattr(space, "is_flat", False):
             begin = "x = factor * a draw of the source"
@@ -196,15 +187,12 @@ class BridgeProcess(ModelFamily):
 
     @classmethod
     def from_objective(cls, objective: Any) -> "ModelFamily":
-        """Return the bridge on the objective's path."""
         return cls(objective.path)
 
     def describe(self) -> str:
-        """Say so."""
         return "joins populations"
 
     def require_path(self) -> BrownianBridge:
-        """Return the path."""
         return self.path
 
 

@@ -26,20 +26,16 @@ class RegressionModel(ModelFamily):
 
     @classmethod
     def from_objective(cls, objective: Any) -> "ModelFamily":
-        """Return what tells the objective's target."""
         return cls(objective.target)
 
     def describe(self) -> str:
-        """Say what it tells."""
         return f"tells {', '.join(self.target.names)} of data"
 
     @property
     def prediction_target(self) -> Target:
-        """Return the target."""
         return self.target
 
     def sampling_steps(self, space: Space) -> list[str]:
-        """Say what the answer means."""
         return ["answer * target.scales + target.means, or logits of target.classes; x is the data's state"]
 
 
@@ -57,7 +53,6 @@ class AutoencoderModel(ModelFamily):
     )
 
     def describe(self) -> str:
-        """Say so."""
         return "writes codes of data"
 
 
@@ -75,7 +70,6 @@ class VocoderModel(ModelFamily):
     )
 
     def describe(self) -> str:
-        """Say so."""
         return "resynthesises data"
 
 
@@ -87,7 +81,6 @@ class EmbeddingModel(ModelFamily):
     why_no_samples: ClassVar[str] = "this network finds what data are like and draws none; ask it for vectors"
 
     def describe(self) -> str:
-        """Say so."""
         return "finds what data are like"
 
 
@@ -101,5 +94,4 @@ class ExpectationModel(ModelFamily):
     )
 
     def describe(self) -> str:
-        """Say so."""
         return "fills in what is missing by its expectation"

@@ -27,11 +27,9 @@ class _SequentialModel(ModelFamily):
     """What is written after each other, for people."""
 
     def describe(self) -> str:
-        """Say what comes after what."""
         return f"writes {self.unit_order}, not along time"
 
     def check_request(self, request: SampleRequest) -> None:
-        """Refuse what means something to a process in time alone, too."""
         super().check_request(request)
         sampling = request.sampling
         has_time_options = sampling.unmasking_order or sampling.rates
@@ -42,7 +40,6 @@ class _SequentialModel(ModelFamily):
             )
 
     def sample(self, network: Any, request: SampleRequest, rng: Rng) -> tuple[State, State]:
-        """Draw the ends, which have no source."""
         x = self._sample_states(network, request, rng)
         request.on_progress(1.0)
         return x, x
@@ -59,7 +56,6 @@ class _NextTokenModel(_SequentialModel):
     is_discrete: ClassVar[bool] = True
 
     def log_prob(self, network: Any, request: LogProbRequest, rng: Rng) -> LogProb:
-        """Add up the log probabilities of all tokens, each given those before it."""
         x_1 = request.x_1
         valid = None if request.eos_token_id is None else mask_until_end(x_1, request.eos_token_id)
         with torch.no_grad():
@@ -67,7 +63,6 @@ class _NextTokenModel(_SequentialModel):
         return LogProb(value, torch.zeros_like(value))
 
     def sampling_steps(self, space: Space) -> list[str]:
-        """Say how to write from the left to the right."""
         return [
             "the answer at a place is logits of its symbol given those before it, whatever stands there and behind",
             "for each place from the first to the last: write there a draw from softmax(answer at that place)",
@@ -82,7 +77,6 @@ class AutoregressiveModel(_NextTokenModel):
     unit_order: ClassVar[str] = "token after token"
 
     def _sample_states(self, network: Any, request: SampleRequest, rng: Rng) -> State:
-        """Draw token after token."""
         (length,) = request.space.sample_base(0, rng.stream("shape")).shape[1:]
         return decode(
             network,
@@ -110,7 +104,6 @@ class TableModel(_NextTokenModel):
 
     @classmethod
     def from_objective(cls, objective: Any) -> "ModelFamily":
-        """Return whether any row was shuffled."""
         return cls(objective.shuffle_prob > 0)
 
     @property
@@ -119,7 +112,6 @@ class TableModel(_NextTokenModel):
         return self.any_order
 
     def _sample_states(self, network: Any, request: SampleRequest, rng: Rng) -> State:
-        """Draw column after column."""
         observed = request.observed
         return decode_rows(
             network,
@@ -146,7 +138,6 @@ class GraphicalModel(_SequentialModel):
     why_no_export: ClassVar[str] = "this model is tables of counts and no network; draw from it with `feller sample`"
 
     def check_request(self, request: SampleRequest) -> None:
-        """Refuse a choice among symbols, too."""
         super().check_request(request)
         if request.sampling.token_sampler != TokenSampler():
             raise UsageError(
@@ -154,7 +145,6 @@ class GraphicalModel(_SequentialModel):
             )
 
     def _sample_states(self, network: MarginalNetwork, request: SampleRequest, rng: Rng) -> State:
-        """Draw whole rows, those of which some columns are known too."""
         observed = request.observed
         if observed is None:
             return network.sample(request.n, rng)
@@ -163,7 +153,6 @@ class GraphicalModel(_SequentialModel):
         )
 
     def log_prob(self, network: Any, request: LogProbRequest, rng: Rng) -> LogProb:
-        """Ask the network, which answers with log p of each row."""
         value = network(request.x_1, torch.zeros(len(request.x_1), device=request.x_1.device), request.cond)
         return LogProb(value, torch.zeros_like(value))
 
@@ -183,7 +172,6 @@ class DocumentModel(_SequentialModel):
     )
 
     def _sample_states(self, network: Any, request: SampleRequest, rng: Rng) -> State:
-        """Draw documents of which nothing is said."""
         vocabulary, n = network.vocabulary, request.n
         start = torch.tensor([vocabulary.eos])
         specs = (SamplingSpec(token_sampler=request.sampling.token_sampler),)

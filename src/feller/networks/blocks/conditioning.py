@@ -85,7 +85,6 @@ class Conditioning(SummedConditioning):
         self.mix = nn.Linear(width, width)
 
     def forward(self, t: State, cond: Cond) -> Float[Tensor, "b width"]:
-        """Return the vector, after its activation."""
         return F.silu(self.mix(F.silu(super().forward(t, cond))))
 
 

@@ -63,20 +63,16 @@ class TokenCodec(LeafCodec):
         check_number("vocab_size", self.vocab_size, ge=1)
 
     def feature_dim(self, shape: tuple[int, ...]) -> int:
-        """Return one for each symbol."""
         return math.prod(shape) * (self.vocab_size + self.has_mask)
 
     def out_dim(self, shape: tuple[int, ...]) -> int:
-        """Return one for each symbol of the data."""
         return math.prod(shape) * self.vocab_size
 
     def encode(self, x: Int[Tensor, "b n *d"], t: Float[Tensor, " b"]) -> Float[Tensor, "b n features"]:
-        """Mark the symbol."""
         symbols = torch.arange(self.vocab_size + self.has_mask, device=x.device)
         return (x[..., None] == symbols).to(t.dtype).flatten(2)
 
     def decode(self, output: Float[Tensor, "b n answers"], x: Int[Tensor, "b n *d"]) -> Float[Tensor, "b n *d count"]:
-        """Return logits."""
         return output.unflatten(2, (*x.shape[2:], self.vocab_size))
 
 
@@ -87,11 +83,9 @@ class ContinuousCodec(LeafCodec):
     """Candidates; 0 for a velocity."""
 
     def out_dim(self, shape: tuple[int, ...]) -> int:
-        """Return one for each entry or candidate."""
         return math.prod(shape) * max(self.num_bins, 1)
 
     def decode(self, output: Float[Tensor, "b n answers"], x: Float[Tensor, "b n *d"]) -> Tensor:
-        """Return a number for each entry, or its logits."""
         return output.unflatten(2, (*x.shape[2:], self.num_bins)) if self.num_bins else output.reshape(x.shape)
 
 
@@ -106,7 +100,6 @@ class RealCodec(ContinuousCodec):
 
     @property
     def has_skip(self) -> bool:
-        """A velocity is mostly a scaled state."""
         return not self.num_bins
 
     def feature_dim(self, shape: tuple[int, ...]) -> int:
@@ -114,7 +107,6 @@ class RealCodec(ContinuousCodec):
         return math.prod(shape) * (2 + 2 * self.octaves)
 
     def encode(self, x: Float[Tensor, "b n *d"], t: Float[Tensor, " b"]) -> Float[Tensor, "b n features"]:
-        """Return the features."""
         return _real_features(flatten_entries(x), t, self.octaves)
 
 
@@ -128,11 +120,9 @@ class AngleCodec(ContinuousCodec):
     """Candidates; 0 for a velocity."""
 
     def feature_dim(self, shape: tuple[int, ...]) -> int:
-        """Return two for each wave."""
         return math.prod(shape) * 2 * self.octaves
 
     def encode(self, x: Float[Tensor, "b n *d"], t: Float[Tensor, " b"]) -> Float[Tensor, "b n features"]:
-        """Return sines and cosines."""
         return fourier_features(flatten_entries(x) * (4 / TWO_PI), self.octaves).flatten(
             2
         )  # whose slowest wave takes 4
@@ -146,21 +136,17 @@ class RotationCodec(LeafCodec):
     """Frequencies of each entry."""
 
     def feature_dim(self, shape: tuple[int, ...]) -> int:
-        """Return those of nine numbers."""
         if shape != (3, 3):
             raise UsageError("rotations, [n, 3, 3]", f"rows of shape {shape}")
         return 9 * (2 + 2 * self.octaves)
 
     def out_dim(self, shape: tuple[int, ...]) -> int:
-        """Return three."""
         return 3
 
     def encode(self, x: Float[Tensor, "b n 3 3"], t: Float[Tensor, " b"]) -> Float[Tensor, "b n features"]:
-        """Return the features of the entries."""
         return _real_features(flatten_entries(x), t, self.octaves)
 
     def decode(self, output: Float[Tensor, "b n 3"], x: Float[Tensor, "b n 3 3"]) -> Float[Tensor, "b n 3 3"]:
-        """Turn in the own frame."""
         return x @ hat(output)
 
 

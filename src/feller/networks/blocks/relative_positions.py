@@ -65,7 +65,6 @@ class ALiBi(PositionEncoding):
     def make_attention(
         self, key_mask: Bool[Tensor, "b n"] | None, like: Float[Tensor, "b n width"], heads: int, num_prefix_tokens: int
     ) -> AttentionFn:
-        """Return attention with a bias."""
         bias = alibi_slopes(heads, like)[:, None, None] * -_pairwise_distance(like.shape[1] - num_prefix_tokens, like)
         bias = F.pad(bias, (num_prefix_tokens, 0, num_prefix_tokens, 0))[None]
         if key_mask is not None:
@@ -80,7 +79,6 @@ class Rotary(PositionEncoding):
     def make_attention(
         self, key_mask: Bool[Tensor, "b n"] | None, like: Float[Tensor, "b n width"], heads: int, num_prefix_tokens: int
     ) -> AttentionFn:
-        """Return attention among queries and keys that are turned."""
         n, size = like.shape[1] - num_prefix_tokens, like.shape[2] // heads
         cosines, sines = rotary_cos_sin(0, n, size, like)
         cos_sin = F.pad(cosines, (0, 0, num_prefix_tokens, 0), value=1.0), F.pad(sines, (0, 0, num_prefix_tokens, 0))

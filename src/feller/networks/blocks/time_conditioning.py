@@ -38,11 +38,9 @@ class TimeToken(TimeConditioning):
     """
 
     def make_embedding(self, width: int) -> nn.Module:
-        """Make an embedding of the time."""
         return TimeTokenEmbedding(width)
 
     def make_block(self, width: int, heads: int) -> nn.Module:
-        """Make a block that nothing modulates."""
         return TransformerBlock(width, heads)
 
 
@@ -51,11 +49,9 @@ class AdaLNZero(TimeConditioning):
     """The time scales and shifts the features of every block (adaLN-zero)."""
 
     def make_embedding(self, width: int) -> nn.Module:
-        """Make the vector of the time."""
         return TimeVectorEmbedding(width)
 
     def make_block(self, width: int, heads: int) -> nn.Module:
-        """Make a block that starts as the identity."""
         return DiTBlock(width, heads)
 
 
@@ -66,11 +62,9 @@ class NoTimeConditioning(TimeConditioning):
     uses_time = False
 
     def make_embedding(self, width: int) -> nn.Module:
-        """Make nothing."""
         return NoTimeEmbedding(width)
 
     def make_block(self, width: int, heads: int) -> nn.Module:
-        """Make a block that nothing modulates."""
         return TransformerBlock(width, heads)
 
 

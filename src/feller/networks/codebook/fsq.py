@@ -27,16 +27,13 @@ class FSQ(Quantizer):
 
     @property
     def codebook_size(self) -> int:
-        """One code for each point of the grid."""
         return math.prod(self.levels)
 
     @property
     def code_dim(self) -> int:
-        """As many as have levels."""
         return len(self.levels)
 
     def build(self) -> "FSQCodebook":
-        """Make the grid."""
         return FSQCodebook(self)
 
 
@@ -52,18 +49,15 @@ class FSQCodebook(Codebook):
         self.config = config
 
     def forward(self, z: Float[Tensor, "b n d"]) -> tuple[Float[Tensor, "b n d"], Float[Tensor, " b"]]:
-        """Round; the loss needs nothing more."""
         bounded = self._bounded(z)
         return straight_through(bounded, bounded.round()) / self._half(bounded), bounded.new_zeros(len(z))
 
     def encode(self, z: Float[Tensor, "*n d"]) -> Int64[Tensor, " *n"]:
-        """Return the code of the nearest point of the grid, after the bound."""
         bounded = self._bounded(z)
         digits = (bounded.round() + self._half(bounded)).long()
         return (digits * self._places(z.device)).sum(-1)
 
     def decode(self, codes: Int64[Tensor, " *n"]) -> Float[Tensor, "*n d"]:
-        """Return points of the grid."""
         levels = torch.tensor(self.config.levels, device=codes.device)
         digits = codes[..., None] // self._places(codes.device) % levels
         half = levels // 2

@@ -36,17 +36,14 @@ class LearnedImageTokenizer(ImageTokenizer):
 
     @property
     def codebook_size(self) -> int:
-        """Those of the quantiser."""
         return self.config.quantizer.codebook_size
 
     @property
     def grid(self) -> tuple[int, int]:
-        """One for each cell."""
         return self.network.grid
 
     @property
     def module(self) -> nn.Module:
-        """The network."""
         return self.network
 
     @property

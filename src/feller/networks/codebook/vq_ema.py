@@ -48,16 +48,13 @@ class VectorQuantizerEMA(Quantizer):
 
     @property
     def codebook_size(self) -> int:
-        """That of the codebook."""
         return self.num_codes
 
     @property
     def code_dim(self) -> int:
-        """That of a vector."""
         return self.dim
 
     def build(self) -> "EMACodebook":
-        """Make a codebook that no batch was seen for."""
         return EMACodebook(self)
 
 
@@ -80,13 +77,11 @@ class EMACodebook(Codebook):
         return straight_through(z, nearest), self.config.commitment_weight * (z - nearest).square().mean((1, 2))
 
     def encode(self, z: Float[Tensor, "*n d"]) -> Int64[Tensor, " *n"]:
-        """Return the code of the nearest vector."""
         book, flat = self._code_vectors(), self._upcast(z.detach()).flatten(0, -2)
         parts = [torch.cdist(some, book, compute_mode=EXACT_CDIST).argmin(-1) for some in flat.split(CHUNK_SIZE)]
         return torch.cat(parts).reshape(z.shape[:-1])
 
     def decode(self, codes: Int64[Tensor, " *n"]) -> Float[Tensor, "*n d"]:
-        """Return what codes replace, on average."""
         return self._code_vectors()[codes]
 
     @torch.no_grad()

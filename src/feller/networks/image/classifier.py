@@ -52,7 +52,6 @@ class ConvClassifier(NetworkConfig):
     """Classes."""
 
     def build(self, shape: tuple[int, ...], conditions: dict[str, int], rng: Rng) -> "ConvClassifierNetwork":
-        """Make a network with new weights, for images (channels, height, width)."""
         if not isinstance(shape, tuple) or len(shape) != 3 or conditions:
             raise UsageError(
                 "ConvClassifier expects images (channels, height, width) alone", found=f"{shape}, {conditions}"

@@ -41,7 +41,6 @@ class DiT(NetworkConfig):
             raise UsageError(f"a width that 4 and {self.heads} heads divide", self.width)
 
     def build(self, shape: tuple[int, ...], conditions: dict[str, int], rng: Rng) -> "DiTNetwork":
-        """Make a network with new weights, for images (channels, height, width)."""
         if len(shape) != 3:
             raise UsageError("DiT expects images of shape (channels, height, width)", found=shape, remedy="Use MLP")
         with seeded_init(rng):

@@ -51,7 +51,6 @@ class UNet(NetworkConfig):
         return self.attention[min(level, len(self.attention) - 1)]
 
     def build(self, shape: tuple[int, ...], conditions: dict[str, int], rng: Rng) -> "UNetNetwork":
-        """Make a network with new weights, for images (channels, height, width)."""
         if len(shape) != 3:
             raise UsageError("UNet expects images of shape (channels, height, width)", found=shape, remedy="Use MLP")
         with seeded_init(rng):

@@ -46,7 +46,6 @@ class BiEncoder(NetworkConfig):
             raise UsageError("a width and a size of at least 1", f"{self.width} and {self.size}")
 
     def build(self, shape: tuple[int, ...], conditions: dict[str, int], rng: Rng) -> "BiEncoderNetwork":
-        """Make a network with new weights, for rows of symbols of any length."""
         if not isinstance(shape, tuple) or len(shape) != 1 or conditions:
             raise UsageError(
                 "BiEncoder expects rows of symbols alone", found=f"{shape} and {conditions or 'no conditions'}"
@@ -132,7 +131,6 @@ class LearnedDocumentEncoder(DocumentEncoder):
 
     @property
     def module(self) -> BiEncoderNetwork:
-        """The network, and how often n-grams were counted."""
         return self.network
 
     @property
@@ -147,5 +145,4 @@ class LearnedDocumentEncoder(DocumentEncoder):
 
     @torch.no_grad()
     def __call__(self, rows: Int64[Tensor, "n l"]) -> DocumentEmbeddings:
-        """Return the vectors of documents, as rows of symbols."""
         return self.network.vectors(rows)

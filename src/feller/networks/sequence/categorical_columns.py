@@ -32,12 +32,10 @@ class CategoricalColumns(LeafCodec):
         return max(self.counts)
 
     def feature_dim(self, shape: tuple[int, ...]) -> int:
-        """Return one for each word of each column, and one for its mask."""
         self._check(shape)
         return sum(self.counts) + len(self.counts)
 
     def out_dim(self, shape: tuple[int, ...]) -> int:
-        """Return one for each word of each column."""
         self._check(shape)
         return sum(self.counts)
 
@@ -63,12 +61,10 @@ class CategoricalColumns(LeafCodec):
         )
 
     def encode(self, x: Int[Tensor, "b n d"], t: Float[Tensor, " b"]) -> Float[Tensor, "b n features"]:
-        """Mark the word of each column."""
         symbols = torch.arange(self._max_count + 1, device=x.device)
         return (x[..., None] == symbols).flatten(2)[:, :, self._feature_index.to(x.device)].to(t.dtype)
 
     def decode(self, output: Float[Tensor, "b n answers"], x: Int[Tensor, "b n d"]) -> Float[Tensor, "b n d count"]:
-        """Return logits."""
         never = torch.full_like(output[:, :, :1], MASKED_LOGIT_SCALE * torch.finfo(output.dtype).min)
         every = torch.cat([output, never], 2)
         return every[:, :, self._logit_index.to(output.device)].unflatten(2, (len(self.counts), self._max_count))

@@ -69,7 +69,6 @@ class GPT(NetworkConfig):
         return cls(vocabulary, HEAD_DIM * size, size, size, context)
 
     def build(self, shape: tuple[int, ...], conditions: dict[str, int], rng: Rng) -> "GPTNetwork":
-        """Make a network with new weights, for rows (n,), which sees no conditions."""
         check_text(self, shape)
         if conditions:
             raise UsageError("GPT sees no conditions", found=", ".join(conditions), remedy="Write them into the rows")

@@ -46,7 +46,6 @@ class RowTransformer(NetworkConfig):
             )
 
     def build(self, shape: tuple[int, ...], conditions: dict[str, int], rng: Rng) -> "RowTransformerNetwork":
-        """Make a network with new weights, for rows (places,)."""
         if shape != (len(self.space.vocab_sizes),) or conditions:
             raise UsageError(f"rows of {len(self.space.vocab_sizes)} tokens and no conditions", shape)
         with seeded_init(rng):

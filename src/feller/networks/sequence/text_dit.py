@@ -47,7 +47,6 @@ class TextDiT(NetworkConfig):
         check_sizes(self, self.vocab_size, self.width, self.depth, self.heads)
 
     def build(self, shape: tuple[int, ...], conditions: dict[str, int], rng: Rng) -> "TextDiTNetwork":
-        """Make a network with new weights, for texts (n,)."""
         check_text(self, shape)
         with seeded_init(rng):
             return TextDiTNetwork(self, conditions)

@@ -35,7 +35,6 @@ class TokenAdapter(NetworkConfig):
             raise UsageError("symbols and features of 1 or more", f"{self.vocab_size} and {self.embed_dim}")
 
     def build(self, shape: State, conditions: dict[str, int], rng: Rng) -> "TokenAdapterNetwork":
-        """Make a network with new weights."""
         if not isinstance(shape, tuple):
             raise UsageError("TokenAdapter expects one array of tokens", found=shape)
         picture = len(shape) == 3
@@ -88,7 +87,6 @@ class TokenMLP(NetworkConfig):
             raise UsageError("numbers of 1 or more", self)
 
     def build(self, shape: State, conditions: dict[str, int], rng: Rng) -> "ResidualTokenMLP":
-        """Make a network with new weights."""
         if not isinstance(shape, tuple):
             raise UsageError("TokenMLP expects one array of tokens", found=shape)
         with seeded_init(rng):

@@ -40,7 +40,6 @@ class RenoiseCorrector(Corrector):
         check_number("the rate of a corrector", self.rate, ge=0, lt=torch.inf)
 
     def expected_renoisings(self, path: TokenDistribution, x_1: Ids, t: Reals, s: float) -> Reals:
-        """Return rate (s - t)."""
         return self.rate * (s - t)
 
 
@@ -58,7 +57,6 @@ class LogOddsCorrector(Corrector):
         check_number("eta of a corrector", self.eta, ge=0, lt=torch.inf)
 
     def expected_renoisings(self, path: TokenDistribution, x_1: Ids, t: Reals, s: float) -> Reals:
-        """Return eta (logit kappa_s - logit kappa_t)."""
         scales = getattr(path, "alpha_sigma", None)
         if scales is None:
             name = type(path).__name__
@@ -78,17 +76,14 @@ class ReversibleCorrector(Corrector):
         check_number("eta of a corrector", self.eta, ge=0, lt=torch.inf)
 
     def expected_renoisings(self, path: TokenDistribution, x_1: Ids, t: Reals, s: float) -> Reals:
-        """Return none: nothing is resampled."""
         return torch.zeros_like(t)
 
     def extra_rates(self, log_p: LogLaws, change: LogLaws, x: Ids) -> LogLaws:
-        """Return eta p(y) abs(r(y) - r(x))."""
         p = log_p.exp()
         change = torch.where(p > 0, change, 0.0)
         return self.eta * p * (change - _at(change, x)).abs() * (_at(p, x) > 0)
 
     def max_total_rate(self, log_p: LogLaws, change: LogLaws) -> LogLaws:
-        """Put all mass where the difference is largest."""
         change = torch.where(log_p.exp() > 0, change, 0.0)
         rise, fall = change.amax(1, keepdim=True) - change, change - change.amin(1, keepdim=True)
         return self.eta * torch.maximum(rise, fall)

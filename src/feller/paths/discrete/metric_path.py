@@ -53,7 +53,6 @@ class PowerBeta(BetaSchedule):
             raise UsageError("a and c must be positive and finite", found=f"{self.a:g} and {self.c:g}")
 
     def build(self, distance: TokenDistance) -> BetaFunction:
-        """Return the formula, which is the same for all distances."""
 
         def beta(t: Tensor) -> tuple[Tensor, Tensor]:
             odds = t / (1 - t)
@@ -150,12 +149,10 @@ class MetricPath(TokenPath):
         return self.schedule.build(self.distance)
 
     def log_probabilities(self, x_1: Ids, t: Reals, vocab_size: int | None = None) -> LogLaws:
-        """Return log softmax(-beta d)."""
         beta, d = self.beta(t)[0][:, None], self._distances(x_1, t, vocab_size)
         return torch.where(d == 0, 0.0, -beta * d).log_softmax(1)
 
     def time_derivative(self, x_1: Ids, t: Reals, vocab_size: int | None = None) -> LogLaws:
-        """Return beta' (mean of d - d)."""
         d = self._distances(x_1, t, vocab_size)
         mean = (self.log_probabilities(x_1, t, vocab_size).exp() * d).sum(1, keepdim=True)
         return self.beta(t)[1][:, None] * (mean - d)

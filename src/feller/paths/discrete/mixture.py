@@ -82,7 +82,6 @@ class Mixture(TokenPath):
 
     @property
     def has_mask(self) -> bool:
-        """Whether that is the source."""
         return isinstance(self.source, MaskSource)
 
     def __post_init__(self) -> None:
@@ -155,7 +154,6 @@ class Mixture(TokenPath):
         return torch.where(is_data, alpha + sigma * p, sigma * p).log()
 
     def time_derivative(self, x_1: Ids, t: Reals, vocab_size: int | None = None) -> LogLaws:
-        """Return sigma' / sigma, and at the data its own."""
         p, is_data, alpha, sigma, d_alpha, d_sigma = self._source_and_scales(x_1, t, vocab_size)
         return torch.where(is_data, (d_alpha + d_sigma * p) / (alpha + sigma * p), d_sigma / sigma)
 
@@ -175,7 +173,6 @@ class Mixture(TokenPath):
         return torch.where(rest < 0, x_1, categorical(p, rest.nan_to_num(nan=0.0).clamp(0, 1 - 2**-53)))
 
     def sample(self, x_0: Places, x_1: Places, t: Times, rng: RandomStream | None = None) -> Places:
-        """Flip one coin per token."""
         rng = require_rng(rng)
         check_times(t, x_1)
         alpha = torch.as_tensor(self.alpha_sigma(append_dims(t, x_1), x_1).alpha)
@@ -223,7 +220,6 @@ class Mixture(TokenPath):
         )
 
     def rates(self, posterior: Logits, x_t: Ids, t: Reals) -> LogLaws:
-        """Return the marginal rates u(y, x_t) of one token, minus their sum at x_t."""
         if self._uses_reversal:
             outward = self.mean_reversal_rates(posterior, x_t, t)
             return outward.scatter_add(1, x_t[:, None], -outward.sum(1, keepdim=True))

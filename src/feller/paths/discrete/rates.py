@@ -67,13 +67,11 @@ class KineticOptimalRates(Rates):
     """p(y) [r(y) - r(x)]_+ with r the change of log p: the least kinetic energy, the Fisher information of the path."""
 
     def outgoing(self, log_p: LogLaws, change: LogLaws, x: Ids) -> LogLaws:
-        """Flow to where log p rises faster."""
         p = log_p.exp()
         change = torch.where(p > 0, change, 0.0)
         return p * (change - _at(change, x)).relu() * (_at(p, x) > 0)
 
     def max_outgoing(self, log_p: LogLaws, change: LogLaws) -> LogLaws:
-        """Put all mass where log p rises fastest."""
         change = torch.where(log_p.exp() > 0, change, 0.0)
         return change.amax(1, keepdim=True) - change
 
@@ -89,7 +87,6 @@ class Tempered(Rates):
     s: float = 0.0
 
     def outgoing(self, log_p: LogLaws, change: LogLaws, x: Ids) -> LogLaws:
-        """Weigh the flow by tau."""
         p, change = _centred(log_p, change)
         log_tau = self._log_tau(log_p)
         from_x = self._over(_at(log_tau, x), _at(log_p, x))
@@ -97,7 +94,6 @@ class Tempered(Rates):
         return torch.where(_at(p, x) > 0, flow, 0.0).scatter(1, x[:, None], 0.0)
 
     def max_outgoing(self, log_p: LogLaws, change: LogLaws) -> LogLaws:
-        """Let no term cancel another."""
         p, change = _centred(log_p, change)
         gain = (p * change).relu().sum(1, keepdim=True)
         return torch.where(p > 0, self._over(self._log_tau(log_p), log_p) * gain + (-change).relu(), 0.0)
@@ -115,14 +111,12 @@ class FewestJumps(Rates):
     """[p'(y)]_+ [p'(x)]_- / (p(x) sum of [p']_+): no rates move less mass, and where it lands does not depend on x."""
 
     def outgoing(self, log_p: LogLaws, change: LogLaws, x: Ids) -> LogLaws:
-        """Leave where mass falls, in proportion to where it rises."""
         p, change = _centred(log_p, change)
         gain = (p * change).relu()
         destination_probs = gain / gain.sum(1, keepdim=True).clamp(min=torch.finfo(gain.dtype).tiny)
         return (-_at(change, x)).relu() * destination_probs * (_at(p, x) > 0)
 
     def max_outgoing(self, log_p: LogLaws, change: LogLaws) -> LogLaws:
-        """Return the total itself."""
         return (-_centred(log_p, change)[1]).relu()
 
 
@@ -183,7 +177,6 @@ class LeastEnergy(Rates):
         return f - f.mean(1, keepdim=True)
 
     def outgoing(self, log_p: LogLaws, change: LogLaws, x: Ids) -> LogLaws:
-        """Flow up the potential."""
         f = self.potential(log_p, change)
         p = log_p.double().exp()
         flow = (f - _at(f, x)).relu() * p * self._inverse_multiples.to(p.device)[x]

@@ -45,7 +45,6 @@ class MidpointIncrement(TokenStepRule):
     def distribution_and_change(
         self, path: TokenDistribution, x_1: Ids, t: Reals, s: float, vocab_size: int
     ) -> tuple[LogLaws, LogLaws]:
-        """Look from both ends."""
         now, later = _log_probs_at_both(path, x_1, t, s, vocab_size)
         born = now.isneginf() & ~later.isneginf()
         middle = torch.where(born, later - math.log(2), (now + later) / 2)
@@ -59,6 +58,5 @@ class ForwardIncrement(TokenStepRule):
     def distribution_and_change(
         self, path: TokenDistribution, x_1: Ids, t: Reals, s: float, vocab_size: int
     ) -> tuple[LogLaws, LogLaws]:
-        """Look ahead from the start."""
         now, later = _log_probs_at_both(path, x_1, t, s, vocab_size)
         return now, _change(now, later)

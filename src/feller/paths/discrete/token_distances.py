@@ -53,19 +53,16 @@ class LevelDistance(TokenDistance):
 
     @property
     def vocab_size(self) -> int:
-        """Number of levels."""
         return self.levels
 
     def _values(self, x: Tensor) -> Tensor:
         return 2 * x.double() / (self.levels - 1) - 1
 
     def to_data(self, a: Ids) -> Float64[Tensor, "m K"]:
-        """Return powers of differences."""
         every = torch.arange(self.levels, device=a.device)
         return (self._values(a)[:, None] - self._values(every)).abs() ** self.exponent
 
     def max_distance(self, x: Int[Tensor, " *m"]) -> Float64[Tensor, " *m"]:
-        """Return that to the end on the other side."""
         return (1 + self._values(x).abs()) ** self.exponent
 
 
@@ -88,7 +85,6 @@ class EmbeddingDistance(TokenDistance):
 
     @property
     def vocab_size(self) -> int:
-        """Number of vectors."""
         return len(self.vectors)
 
     @functools.cached_property
@@ -109,11 +105,9 @@ class EmbeddingDistance(TokenDistance):
         return torch.cat([self._distances(part).amax(1) for part in parts])
 
     def to_data(self, a: Ids) -> Float64[Tensor, "m K"]:
-        """Look the distances up, or compute them where their table would be large."""
         return self._table.to(a.device)[a] if self.vocab_size <= _WHOLE else self._distances(a)
 
     def max_distance(self, x: Int[Tensor, " *m"]) -> Float64[Tensor, " *m"]:
-        """Look it up."""
         return self._farthest.to(x.device)[x]
 
 
@@ -144,7 +138,6 @@ class DistanceTable(TokenDistance):
 
     @property
     def vocab_size(self) -> int:
-        """Number of rows."""
         return len(self.entries)
 
     @functools.cached_property
@@ -152,9 +145,7 @@ class DistanceTable(TokenDistance):
         return torch.tensor(self.entries, dtype=torch.float64)
 
     def to_data(self, a: Ids) -> Float64[Tensor, "m K"]:
-        """Look them up."""
         return self._table.to(a.device)[a]
 
     def max_distance(self, x: Int[Tensor, " *m"]) -> Float64[Tensor, " *m"]:
-        """Return the largest of a column."""
         return self._table.amax(0).to(x.device)[x]

@@ -103,7 +103,6 @@ class Posterior(Parameterization):
     """The law of x_1 given the whole state."""
 
     def posterior_logits(self, path: TokenDistribution, logits: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
-        """Return the logits as they are."""
         return logits
 
 
@@ -112,5 +111,4 @@ class LeaveOneOut(Parameterization):
     """The law of x_1 given all tokens but this one, whose likelihood log p_t(x_t | x_1) the path adds."""
 
     def posterior_logits(self, path: TokenDistribution, logits: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
-        """Add the likelihood of what is there."""
         return path.add_log_likelihood(logits, x_t, t)

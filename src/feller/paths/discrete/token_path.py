@@ -78,7 +78,6 @@ class TokenPath(TokenDistribution, Path):
         return torch.cat([self.corrupt(a, time, v) for a, time, v in some]).view(x_1.shape)
 
     def target(self, x_t: Places, x_0: Places, x_1: Places, t: Times) -> Places:
-        """Return the data."""
         return x_1
 
     def posterior_logits(self, logits: Logits, x_t: Ids, t: Reals) -> Logits:
@@ -88,7 +87,6 @@ class TokenPath(TokenDistribution, Path):
     def complete_prediction(
         self, prediction: Float[Tensor, "b *d K"], x_t: Places, t: Times
     ) -> Float[Tensor, "b *d K"]:
-        """Inform all tokens."""
         flat = prediction.flatten(0, -2)
         times = append_dims(t, x_t).expand(x_t.shape).flatten()
         return self.posterior_logits(flat, x_t.flatten(), times).view(prediction.shape)
@@ -205,5 +203,4 @@ class SoftmaxPath(TokenPath):
             )
 
     def log_probabilities(self, x_1: Ids, t: Reals, vocab_size: int | None = None) -> LogLaws:
-        """Normalise the logits."""
         return self.logits(x_1, t).log_softmax(1)

@@ -52,7 +52,6 @@ class EntropyOrder(UnmaskingOrder):
     """The tokens about which the network is surest first: those whose law has the lowest entropy."""
 
     def score(self, logits: Logits, x_1: Ids, u: Float64[Tensor, " m"]) -> Reals:
-        """Return minus the entropy."""
         log_p = logits.log_softmax(1)
         return torch.special.entr(log_p.exp()).sum(1).neg().double()
 

@@ -53,7 +53,6 @@ class BinnedJumpPath(Path):
 
     @property
     def has_jumps(self) -> bool:
-        """Whether anything jumps."""
         return self.jump_weight != 0
 
     def sample(self, x_0: Tensor, x_1: Tensor, t: Tensor, rng: RandomStream | None = None) -> Tensor:
@@ -101,11 +100,9 @@ class BinnedJumpPath(Path):
         return torch.cat([rates, prediction[..., count + 1 :]], -1)
 
     def initial_state(self, x_0: Tensor) -> Tensor:
-        """Start as the law does."""
         return self.conditional_path.initial_state(x_0)
 
     def characteristics(self, prediction: Float[Tensor, "b *d n"], x_t: Points, t: Times) -> Characteristics:
-        """Return the jumps of the answer, and with a share the sum of both."""
         completed, count = self.complete_prediction(prediction, x_t, t), len(self.bins.centres)
         rates = completed[..., :count].exp()
         jump_weight = 1.0 if self.jump_weight is None else self.jump_weight

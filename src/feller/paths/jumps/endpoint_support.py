@@ -55,7 +55,6 @@ class EndpointGrid(EndpointSupport):
     def complete_prediction(
         self, path: ConditionalPath, prediction: Float[Tensor, "... K"], x_t: Tensor, t: Tensor
     ) -> Float[Tensor, "... K"]:
-        """Add log p_t(x_t | z), less that of the likeliest candidate."""
         centres = self.centres.to(device=x_t.device, dtype=x_t.dtype)
         if prediction.shape[-1] != len(centres):
             raise UsageError(f"logits of {len(centres)} ends", prediction.shape[-1], "Match network and ends")
@@ -63,11 +62,9 @@ class EndpointGrid(EndpointSupport):
         return prediction + (likelihood - likelihood.amax(-1, keepdim=True)).clamp(min=-1e30).to(prediction.dtype)
 
     def candidates(self, prediction: Float[Tensor, "... K"], event: int) -> tuple[Float[Tensor, "... K"], Tensor]:
-        """Return the softmax and the centres."""
         return prediction.softmax(-1), self.centres.to(prediction.device)
 
     def mean(self, p: Float[Tensor, "... K"], z: Tensor) -> Tensor:
-        """Return the weighted mean."""
         return p.double() @ z.double()
 
 
@@ -98,15 +95,12 @@ class IntervalBins(EndpointGrid):
 
     @property
     def centres(self) -> Float64[Tensor, " K"]:
-        """Return the middles of the bins."""
         return self.low + self.width * (torch.arange(self.num_bins, dtype=torch.float64) + 0.5)
 
     def target(self, x_1: Tensor) -> Int[Tensor, "..."]:
-        """Return the number of the bin."""
         return ((x_1 - self.low) / self.width).floor().clamp(0, self.num_bins - 1).long()
 
     def select(self, z: Tensor, index: Int[Tensor, " m"], u: Float64[Tensor, " m"]) -> Tensor:
-        """Spread the end over its bin."""
         return z[index] + self.spread * self.width * (u - 0.5)
 
 
@@ -124,11 +118,9 @@ class LatticeLevels(EndpointGrid):
 
     @property
     def centres(self) -> Float64[Tensor, " K"]:
-        """Return the levels."""
         return torch.linspace(self.low, self.high, self.num_levels, dtype=torch.float64)
 
     def target(self, x_1: Tensor) -> Int[Tensor, "..."]:
-        """Return the number of the nearest level."""
         place = (x_1 - self.low) / (self.high - self.low) * (self.num_levels - 1)
         return place.round().clamp(0, self.num_levels - 1).long()
 
@@ -146,19 +138,15 @@ class CircularBins(EndpointGrid):
 
     @property
     def centres(self) -> Float64[Tensor, " K"]:
-        """Return the middles of the bins."""
         return TWO_PI / self.num_bins * (torch.arange(self.num_bins, dtype=torch.float64) + 0.5)
 
     def target(self, x_1: Tensor) -> Int[Tensor, "..."]:
-        """Return the number of the bin."""
         return (wrap(x_1) / TWO_PI * self.num_bins).floor().clamp(max=self.num_bins - 1).long()
 
     def select(self, z: Tensor, index: Int[Tensor, " m"], u: Float64[Tensor, " m"]) -> Tensor:
-        """Spread the end over its bin."""
         return wrap(z[index] + self.spread * TWO_PI / self.num_bins * (u - 0.5))
 
     def mean(self, p: Float[Tensor, "... K"], z: Tensor) -> Tensor:
-        """Return the direction of the mean of unit vectors."""
         p, z = p.double(), z.double()
         return wrap(torch.atan2(p @ z.sin(), p @ z.cos()))
 
@@ -175,22 +163,18 @@ class PointEstimate(EndpointSupport):
     """To which an answer is projected."""
 
     def target(self, x_1: Tensor) -> Tensor:
-        """Return the data."""
         return x_1
 
     def complete_prediction(self, path: ConditionalPath, prediction: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
-        """Return the answer."""
         return prediction
 
     def candidates(self, prediction: Tensor, event: int) -> tuple[Float[Tensor, "... K"], Tensor]:
-        """Return certainty of the nearest point of the space."""
         z = self.space.project(prediction)
         return torch.ones(
             *prediction.shape[: prediction.ndim - event], 1, dtype=prediction.dtype, device=prediction.device
         ), z.unsqueeze(-1 - event)
 
     def mean(self, p: Float[Tensor, "... K"], z: Tensor) -> Tensor:
-        """Return the candidate."""
         return z.squeeze(p.ndim - 1)
 
 
@@ -211,7 +195,6 @@ class SampleEndpoint(FinalStep):
     def endpoint(
         self, support: EndpointSupport, p: Float[Tensor, "m K"], z: Tensor, index: Tensor, u: Tensor
     ) -> Tensor:
-        """Return the draw."""
         return support.select(z, index, u)
 
 
@@ -222,5 +205,4 @@ class MeanEndpoint(FinalStep):
     def endpoint(
         self, support: EndpointSupport, p: Float[Tensor, "m K"], z: Tensor, index: Tensor, u: Tensor
     ) -> Tensor:
-        """Return the mean."""
         return support.mean(p, z)

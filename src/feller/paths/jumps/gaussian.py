@@ -48,7 +48,6 @@ class GaussianConditionalPath(ConditionalPath):
 
     @property
     def default_rule(self) -> JumpStepRule:
-        """Return the explicit rate on straight paths, else the overlap."""
         return IntegratedRate() if isinstance(self.schedule, Linear) else MaximalCoupling()
 
     @property
@@ -75,7 +74,6 @@ class GaussianConditionalPath(ConditionalPath):
         return (x - alpha.to(x.dtype) * z.to(x.dtype)) / sigma.to(x.dtype)
 
     def log_density(self, x: Tensor, z: Tensor, t: Tensor) -> Float[Tensor, "..."]:
-        """Return that of the normal law."""
         alpha, sigma, *_ = self.alpha_sigma(t)
         total = sigma.log() + 0.5 * math.log(2 * math.pi)
         return -0.5 * self._standard(x, z, alpha, sigma).square() - total.to(x.dtype)
@@ -104,12 +102,10 @@ class GaussianConditionalPath(ConditionalPath):
         return d_alpha.to(x.dtype) * z.to(x.dtype) + d_sigma.to(x.dtype) * s
 
     def mean_velocity(self, x: Tensor, z: Tensor, p: Float[Tensor, "... K"], t: Tensor) -> Tensor:
-        """Return the velocity towards the mean end: it is linear in the end."""
         mean = p @ z.to(p.dtype) if z.ndim == 1 else (p * z.to(p.dtype)).sum(-1)
         return self.velocity(x, mean, t)
 
     def sample_increase(self, z: Tensor, t: Tensor, s: Tensor, u: Float64[Tensor, "... n"]) -> Tensor:
-        """Draw between the two places where p_t and p_s cross."""
         if same_times(t, s):
             return self._from_standard(z, s, _sample_rising(self._zeta(z, s), u[..., 0]))
         shift, ratio = self._standardized_later(z, t, s)
@@ -123,7 +119,6 @@ class GaussianConditionalPath(ConditionalPath):
         return self._from_standard(z, t, bisect(risen, goal, low, high))
 
     def sample_decrease(self, z: Tensor, t: Tensor, s: Tensor, u: Float64[Tensor, "... n"]) -> Tensor:
-        """Draw outside of the two places where p_t and p_s cross."""
         if same_times(t, s):
             return self._from_standard(z, s, _sample_falling(self._zeta(z, s), u[..., 0]))
         low, high, risen = _crossings(*self._standardized_later(z, t, s))

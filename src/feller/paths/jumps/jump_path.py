@@ -71,7 +71,6 @@ class JumpPath(Path):
 
     @property
     def has_jumps(self) -> bool:
-        """Whether anything jumps, if only at the end."""
         return self.jump_weight > 0 or not isinstance(self.final_step, MeanEndpoint)
 
     @property
@@ -87,17 +86,14 @@ class JumpPath(Path):
         return self.conditional_path.sample(x_0, x_1, self._time_like_parts(t, x_1))
 
     def target(self, x_t: Tensor, x_0: Tensor, x_1: Tensor, t: Tensor) -> Tensor:
-        """Return which end the data are."""
         return self.endpoint_support.target(x_1)
 
     def complete_prediction(self, prediction: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
-        """Add to logits what the state itself says about where it ends."""
         return self.endpoint_support.complete_prediction(
             self.conditional_path, prediction, x_t, self._time_like_parts(t, x_t)
         )
 
     def initial_state(self, x_0: Tensor) -> Tensor:
-        """Start as the law does."""
         return self.conditional_path.initial_state(x_0)
 
     def _time_like_parts(self, t: Tensor, x: Tensor) -> Tensor:

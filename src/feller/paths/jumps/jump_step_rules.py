@@ -19,11 +19,9 @@ class MaximalCoupling(JumpStepRule):
     def log_density_change(
         self, path: ConditionalPath, x: Tensor, z: Tensor, t: Tensor, s: Tensor
     ) -> Float[Tensor, "..."]:
-        """Return log p_s - log p_t."""
         return path.log_density_change(x, z, t, s)
 
     def destination_times(self, t: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
-        """Land where the law at s is above that at t."""
         return t, s
 
 
@@ -37,7 +35,6 @@ class IntegratedRate(JumpStepRule):
     def log_density_change(
         self, path: ConditionalPath, x: Tensor, z: Tensor, t: Tensor, s: Tensor
     ) -> Float[Tensor, "..."]:
-        """Return the closed form."""
         return path.integrated_derivative(x, z, t, s)
 
 
@@ -48,7 +45,6 @@ class EulerJump(JumpStepRule):
     def log_density_change(
         self, path: ConditionalPath, x: Tensor, z: Tensor, t: Tensor, s: Tensor
     ) -> Float[Tensor, "..."]:
-        """Return h d/dt log p."""
         slope = path.time_derivative(x, z, t)
         return (s - t).to(slope.dtype) * slope
 

@@ -205,25 +205,21 @@ class RadialConditionalPath(ConditionalPath, AngularDensity):
         return self.concentration(times), row
 
     def log_density(self, x: Tensor, z: Tensor, t: Tensor) -> Float[Tensor, "..."]:
-        """Return the log shape less the log of its total."""
         angle, _ = self.angle_and_direction(x, z)
         kappa = self.concentration(t)
         return self.log_unnormalized(angle, kappa.to(angle.dtype)) - self.log_normalizer(kappa).to(angle.dtype)
 
     def time_derivative(self, x: Tensor, z: Tensor, t: Tensor) -> Float[Tensor, "..."]:
-        """Return kappa' times the tilt."""
         angle, _ = self.angle_and_direction(x, z)
         return self.concentration.time_derivative(t).to(angle.dtype) * self.kappa_score(angle, self.concentration(t))
 
     def log_density_change(self, x: Tensor, z: Tensor, t: Tensor, s: Tensor) -> Float[Tensor, "..."]:
-        """Return the change of the log density, from one look at the angle."""
         angle, _ = self.angle_and_direction(x, z)
         now, later = self.concentration(t), self.concentration(s)
         shapes = self.log_unnormalized(angle, later.to(angle.dtype)) - self.log_unnormalized(angle, now.to(angle.dtype))
         return shapes - (self.log_normalizer(later) - self.log_normalizer(now)).to(angle.dtype)
 
     def velocity(self, x: Tensor, z: Tensor, t: Tensor) -> Tensor:
-        """Return the velocity of the angle along the direction."""
         angle, direction = self.angle_and_direction(x, z)
         kappa, row = self._unique_kappas(t)
         at = AngleNodes(kappa[:, None])
@@ -231,7 +227,6 @@ class RadialConditionalPath(ConditionalPath, AngularDensity):
         return self.velocity_of_angle(x, direction, self.concentration.time_derivative(t).to(angle.dtype) * per_rise)
 
     def sample_increase(self, z: Tensor, t: Tensor, s: Tensor, u: Float64[Tensor, "... n"]) -> Tensor:
-        """Draw the angle below that at which p_t and p_s cross."""
         at, row, risen = self._cdf_increase(t, s)
         u_angle, direction = self.sample_direction(z, u)
         rising = risen.cummax(1).values
@@ -239,7 +234,6 @@ class RadialConditionalPath(ConditionalPath, AngularDensity):
         return self.at_angle(z.double(), angle, direction)
 
     def sample_decrease(self, z: Tensor, t: Tensor, s: Tensor, u: Float64[Tensor, "... n"]) -> Tensor:
-        """Draw the angle beyond that at which p_t and p_s cross."""
         at, row, risen = self._cdf_increase(t, s)
         u_angle, direction = self.sample_direction(z, u)
         running_max = risen.cummax(1).values

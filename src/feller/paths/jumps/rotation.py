@@ -38,21 +38,17 @@ class RotationConditionalPath(RadialConditionalPath):
         return 2 * torch.atan2(sine, q[..., 0]), axis
 
     def at_angle(self, z: Tensor, angle: Tensor, direction: Tensor) -> Tensor:
-        """Rotate the end about the axis."""
         return z.to(angle.dtype) @ rotation(angle[..., None] * direction.to(angle.dtype))
 
     def velocity_of_angle(self, x: Tensor, direction: Tensor, rate: Tensor) -> Tensor:
-        """Return x hat(rate axis): the axis of a rotation turns with it to itself."""
         return x @ hat(rate[..., None] * direction)
 
     def sample_direction(self, z: Tensor, u: Float64[Tensor, "... n"]) -> tuple[Float64[Tensor, "..."], Tensor]:
-        """Draw the axis from the sphere: its height and its longitude are uniform."""
         height, longitude = 2 * u[..., 1] - 1, 2 * math.pi * u[..., 2]
         flat = ((1 - height) * (1 + height)).sqrt()
         return u[..., 0], torch.stack([flat * longitude.cos(), flat * longitude.sin(), height], -1)
 
     def uniform_cdf(self, angle: Tensor) -> Tensor:
-        """Return (angle - sin(angle)) / pi."""
         return (angle - torch.sin(angle)) / math.pi
 
     def uniform_density(self, angle: Tensor) -> Tensor:

@@ -19,7 +19,6 @@ class VonMisesConditionalPath(RadialConditionalPath):
     """
 
     def angle_and_direction(self, x: Tensor, z: Tensor) -> tuple[Float[Tensor, "..."], Tensor]:
-        """Return the length of the shorter way around, and its sign."""
         difference = x - z.to(x.dtype)
         difference = difference - TWO_PI * torch.round(difference / TWO_PI)
         return difference.abs(), difference.sign()
@@ -29,16 +28,13 @@ class VonMisesConditionalPath(RadialConditionalPath):
         return wrap(z.to(angle.dtype) + direction * angle)
 
     def velocity_of_angle(self, x: Tensor, direction: Tensor, rate: Tensor) -> Tensor:
-        """Return the rate with the sign of the direction."""
         return direction * rate
 
     def sample_direction(self, z: Tensor, u: Float64[Tensor, "... n"]) -> tuple[Float64[Tensor, "..."], Tensor]:
-        """Let the first bit of the number choose the side."""
         twice = 2 * u[..., 0]
         return twice % 1, torch.where(twice < 1, 1.0, -1.0).double()
 
     def uniform_cdf(self, angle: Tensor) -> Tensor:
-        """Return angle / pi."""
         return angle / math.pi
 
     def uniform_density(self, angle: Tensor) -> Tensor:

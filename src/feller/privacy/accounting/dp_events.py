@@ -37,7 +37,6 @@ class GaussianMechanism(DpEvent):
             raise UsageError(f"counts of {self.label} that a row moves must be 0 or more", found=self.integer_moves)
 
     def describe(self) -> str:
-        """Say how it was done."""
         return f"normal noise of {self.sigma:.5g} sensitivities" + (f", {self.times:,} times" * (self.times > 1))
 
     @property
@@ -68,7 +67,6 @@ class PoissonSubsampledGaussian(DpEvent):
             )
 
     def describe(self) -> str:
-        """Say how it was done."""
         sample = f"a Poisson sample of {self.rate:.4g} of the rows each"
         return f"normal noise of {self.sigma:.5g} clip norms, {self.steps:,} steps, {sample}"
 
@@ -83,7 +81,6 @@ class PureDp(DpEvent):
         _check_positive(self.label, "epsilon", self.epsilon)
 
     def describe(self) -> str:
-        """Say how it was done."""
         return f"epsilon {self.epsilon:.5g}"
 
 
@@ -100,7 +97,6 @@ class ZCdp(DpEvent):
         _check_positive(self.label, "rho", self.rho)
 
     def describe(self) -> str:
-        """Say how it was done."""
         return f"rho {self.rho:.5g}"
 
 

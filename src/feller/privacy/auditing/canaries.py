@@ -187,7 +187,6 @@ class AuditedGradient(Gradient):
     def __call__(
         self, loss: LossFunction, network: nn.Module, micro_batches: Iterable[dict[str, Any]], expected_size: float
     ) -> Tensor:
-        """Leave the noisy gradient in each trained weight."""
         batches, clip = list(micro_batches), self.inner.clip
         how = StepParams(clip.norm, clip.sum_sigma(self.inner.sigma if self.sigma is None else self.sigma) * clip.norm)
         example, sampled = self.attacker.examples(network, self.attacker.steps), self.attacker.sample()

@@ -41,7 +41,6 @@ class FixedClipNorm(ClipNorm):
         check_number("norm", self.norm, gt=0, remedy="1 is usual")
 
     def sum_sigma(self, sigma: float) -> float:
-        """Return the same."""
         return sigma
 
     def update(self, norms: Float[Tensor, " b"], expected_size: float, noise: Noise) -> None:

@@ -99,7 +99,6 @@ class LinearGradSampler(GradSampler):
     """Sums over places of outer products of slopes and inputs."""
 
     def norm_sq(self, layer: nn.Linear, calls: Sequence[LayerTensors]) -> Float[Tensor, " b"]:
-        """Compare all pairs of places, or multiply the matrices out: whichever is cheaper."""
         x = concatenate_if_several([flatten_positions(call.activations) for call in calls], 1)
         slopes = concatenate_if_several([flatten_positions(call.backprops) for call in calls], 1)
         found = slopes.new_zeros(len(slopes))
@@ -108,7 +107,6 @@ class LinearGradSampler(GradSampler):
         return found + slopes.sum(1).square().sum(1) if is_trainable(layer, "bias") else found
 
     def weighted_sum(self, layer: nn.Linear, call: LayerTensors, factors: Float[Tensor, " b"]) -> dict[str, Tensor]:
-        """Multiply all places of all examples at once."""
         slopes = (flatten_positions(call.backprops) * factors[:, None, None]).flatten(0, 1)
         x = flatten_positions(call.activations).flatten(0, 1).to(slopes.dtype)
         return trainable_gradients(layer, weight=lambda: slopes.T @ x, bias=lambda: slopes.sum(0))
@@ -118,7 +116,6 @@ class EmbeddingGradSampler(GradSampler):
     """Rows of a table, each with the slopes of the places where it was looked up."""
 
     def supports(self, layer: nn.Embedding) -> bool:
-        """Refuse what depends on the whole batch."""
         return layer.max_norm is None and not layer.scale_grad_by_freq and not layer.sparse
 
     def norm_sq(self, layer: nn.Embedding, calls: Sequence[LayerTensors]) -> Float[Tensor, " b"]:
@@ -137,7 +134,6 @@ class EmbeddingGradSampler(GradSampler):
         return slopes.new_zeros(b).index_add_(0, found // rows, sums.square().sum(1))
 
     def weighted_sum(self, layer: nn.Embedding, call: LayerTensors, factors: Float[Tensor, " b"]) -> dict[str, Tensor]:
-        """Add each place's slopes to its row."""
         token_ids, slopes = self._flat(layer, call)
         slopes = (slopes * factors[:, None, None]).flatten(0, 1)
         return {"weight": torch.zeros_like(layer.weight).index_add_(0, token_ids.flatten(), slopes)}
@@ -160,14 +156,12 @@ class NormGradSampler(GradSampler):
     """The weights go along axis 1 rather than the last ones."""
 
     def norm_sq(self, layer: Any, calls: Sequence[LayerTensors]) -> Float[Tensor, " b"]:
-        """Lay the gradients out: they are small."""
         ones = torch.ones_like(calls[0].backprops[:, :1].flatten(1)[:, 0])
         each = [self._each(layer, call, ones) for call in calls]
         sums = [torch.stack([part[name] for part in each]).sum(0) for name in each[0]]
         return torch.stack([gradients.flatten(1).square().sum(1) for gradients in sums]).sum(0)
 
     def weighted_sum(self, layer: Any, call: LayerTensors, factors: Float[Tensor, " b"]) -> dict[str, Tensor]:
-        """Sum over all but the axes of the weights."""
         return {name: gradients.sum(0) for name, gradients in self._each(layer, call, factors).items()}
 
     def _each(self, layer: Any, call: LayerTensors, factors: Float[Tensor, " b"]) -> dict[str, Tensor]:
@@ -190,7 +184,6 @@ class ConvGradSampler(GradSampler):
     """A linear layer at every place, on what the kernel sees there."""
 
     def norm_sq(self, layer: Any, calls: Sequence[LayerTensors]) -> Float[Tensor, " b"]:
-        """Lay out what the kernel sees, some examples at a time."""
         pictures = [self._flat(layer, call) for call in calls]
         slopes = concatenate_if_several([slopes.flatten(2) for _, slopes in pictures], 2)
         found = slopes.new_zeros(len(slopes))
@@ -208,7 +201,6 @@ class ConvGradSampler(GradSampler):
         return found + torch.cat(parts)
 
     def weighted_sum(self, layer: Any, call: LayerTensors, factors: Float[Tensor, " b"]) -> dict[str, Tensor]:
-        """Let the library make the gradient of the whole batch."""
         x, slopes = self._flat(layer, call)
         slopes = slopes * factors[:, None, None, None]
         stride, dilation = _pair(layer.stride), _pair(layer.dilation)
@@ -272,11 +264,9 @@ class CustomGradSampler(GradSampler):
     """
 
     def norm_sq(self, layer: Any, calls: Sequence[LayerTensors]) -> Float[Tensor, " b"] | None:
-        """Ask it, where it was called once."""
         return layer.norm_sq(calls[0].activations, calls[0].backprops) if len(calls) == 1 else None
 
     def weighted_sum(self, layer: Any, call: LayerTensors, factors: Float[Tensor, " b"]) -> dict[str, Tensor]:
-        """Ask it."""
         return layer.weighted_sum(call.activations, call.backprops, factors)
 
 

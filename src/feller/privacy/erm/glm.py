@@ -52,7 +52,6 @@ class Logistic(GLM):
         return score.sigmoid() * (-score).sigmoid()
 
     def loss(self, score: Float[Tensor, " *n"], label: Float[Tensor, " *n"]) -> Float[Tensor, " *n"]:
-        """Return the cross entropy."""
         return softplus(score) - label * score
 
     def max_slope(self, length: float, decay: float) -> float:
@@ -71,7 +70,6 @@ class LeastSquares(GLM):
         check_number("max_label", self.max_label, gt=0, lt=math.inf)
 
     def mean(self, score: Float[Tensor, " *n"]) -> Float[Tensor, " *n"]:
-        """Return the score."""
         return score
 
     def curvature(self, score: Float[Tensor, " *n"]) -> Float[Tensor, " *n"]:
@@ -79,12 +77,10 @@ class LeastSquares(GLM):
         return torch.ones_like(score)
 
     def loss(self, score: Float[Tensor, " *n"], label: Float[Tensor, " *n"]) -> Float[Tensor, " *n"]:
-        """Return half of the squared distance."""
         return (score - label).square() / 2
 
     @property
     def label_range(self) -> tuple[float, float]:
-        """Return the labels that are allowed."""
         return -self.max_label, self.max_label
 
     def max_slope(self, length: float, decay: float) -> float:

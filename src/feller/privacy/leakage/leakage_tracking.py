@@ -140,7 +140,6 @@ class TrackedGradient(Gradient):
     def __call__(
         self, loss: LossFunction, network: nn.Module, micro_batches: Iterable[dict[str, Any]], expected_size: float
     ) -> Tensor:
-        """Look, then leave the noisy gradient in each trained weight."""
         clip = self.inner.clip
         with torch.random.fork_rng(devices=[]):
             self.tracker.update(loss, network, clip.norm, clip.sum_sigma(self.inner.sigma) * clip.norm)

@@ -31,7 +31,6 @@ class MarginalTables(NetworkConfig):
             )
 
     def build(self, shape: tuple[int, ...], conditions: dict[str, int], rng: Rng) -> "MarginalNetwork":
-        """Make the network of a uniform law, for rows (columns,)."""
         if shape != (len(self.rows.columns),) or conditions:
             raise UsageError(f"rows of {len(self.rows.columns)} columns and no conditions", shape)
         return MarginalNetwork(self)

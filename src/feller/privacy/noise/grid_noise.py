@@ -150,7 +150,6 @@ class SecureNoise(Noise):
         self._stream, self._process = Keystream(os.urandom(KEY)), os.getpid()
 
     def random_bytes(self, count: int) -> bytes:
-        """Return so many new random bytes."""
         if self._process != os.getpid() or self._stream.taken + count > RENEW_BYTES:
             self._renew()
         return self._stream.random_bytes(count)
@@ -179,7 +178,6 @@ class SharedKeyNoise(Noise):
         self._stream = Keystream(blake2b(address, digest_size=KEY, key=key, person=b"feller agreed").digest())
 
     def random_bytes(self, count: int) -> bytes:
-        """Return the next bytes."""
         if self._stream.taken + count > RENEW_BYTES:
             self._stream = Keystream(self._stream.random_bytes(KEY))
         return self._stream.random_bytes(count)
@@ -196,7 +194,6 @@ class SeededNoise(Noise):
         self._stream = Keystream(blake2b(address, digest_size=KEY, person=b"feller noise").digest())
 
     def random_bytes(self, count: int) -> bytes:
-        """Return the next bytes."""
         return self._stream.random_bytes(count)
 
 

@@ -106,17 +106,14 @@ class InfillGoal(DecodingGoal):
 
     @property
     def max_segment_length(self) -> int:
-        """Return the most."""
         return self.max_symbols
 
     @property
     def hidden_kinds(self) -> tuple[SymbolKind, ...]:
-        """Return what was asked."""
         return self.whole_kinds
 
     @property
     def hole_sizes(self) -> tuple[int, ...]:
-        """Return what was asked."""
         return self.hole_codes
 
 
@@ -135,5 +132,4 @@ class ContinuationGoal(DecodingGoal):
 
     @property
     def max_new_symbols(self) -> int:
-        """Return the most."""
         return self.max_symbols

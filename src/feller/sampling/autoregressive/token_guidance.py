@@ -39,7 +39,6 @@ class NoGuidance(TokenGuidance):
     num_streams = 1
 
     def combine(self, logits: Float[Tensor, "1 b V"]) -> Float[Tensor, "b V"]:
-        """Return them."""
         return logits[0]
 
 
@@ -63,7 +62,6 @@ class ClassifierFreeGuidance(TokenGuidance):
         check_number("alpha", self.alpha, ge=0, le=1)
 
     def combine(self, logits: Float[Tensor, "2 b V"]) -> Float[Tensor, "b V"]:
-        """Go on from without to with."""
         with_it, without = logits
         return _among(plausible_mask(with_it, 1, self.alpha), cfg_combine(with_it, without, self.w))
 
@@ -87,7 +85,6 @@ class DualGuidance(TokenGuidance):
         check_number("alpha", self.alpha, ge=0, le=1)
 
     def combine(self, logits: Float[Tensor, "3 b V"]) -> Float[Tensor, "b V"]:
-        """Go on from nothing to the picture, and from the picture to both."""
         both, picture, nothing = logits
         scores = cfg_combine(picture, nothing, self.picture) + self.text * (both - picture)
         scores = torch.where(both == -torch.inf, both, scores)  # -inf less -inf is no number
@@ -112,7 +109,6 @@ class ContrastiveDecoding(TokenGuidance):
         check_number("alpha", self.alpha, ge=0, le=1)
 
     def combine(self, logits: Float[Tensor, "2 b V"]) -> Float[Tensor, "b V"]:
-        """Compare both laws where the first one is large enough."""
         with_it, without = logits.log_softmax(2)
         return _among(plausible_mask(with_it, self.k, self.alpha), with_it - without)
 

@@ -80,7 +80,6 @@ class SimilarityRetriever(Retriever):
     def __call__(
         self, datastore: IndexedDatastore, rows: Int64[Tensor, "b l"], count: Int64[Tensor, " b"], rng: Rng
     ) -> RetrievedDocuments:
-        """Fetch by each part that the query has, then draw among these."""
         vocabulary = datastore.datastore.vocabulary
         query_rows = mask_tokens(
             _without_answers(rows, vocabulary), vocabulary, self.query_dropout, rng.stream("dropout")
@@ -163,7 +162,6 @@ class RandomRetriever(Retriever):
     def __call__(
         self, datastore: IndexedDatastore, rows: Int64[Tensor, "b l"], count: Int64[Tensor, " b"], rng: Rng
     ) -> RetrievedDocuments:
-        """Draw without putting back."""
         query_fingerprints = fingerprints(rows, datastore.datastore.vocabulary)
         max_count = int(count.max()) if len(count) else 0
         u = rng.stream("chance").uniform((len(rows), max_count), torch.float64).tolist()

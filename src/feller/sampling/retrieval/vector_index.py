@@ -34,7 +34,6 @@ class ExactIndex(VectorIndex):
         check_number("block", self.block, ge=1)
 
     def build(self, vectors: Float[Tensor, "n d"]) -> SearchFn:
-        """Multiply matrices."""
 
         def lookup(queries: Float[Tensor, "b d"], k: int) -> tuple[Tensor, Tensor]:
             best, index = queries.new_empty(len(queries), 0), torch.empty(len(queries), 0, dtype=torch.long)

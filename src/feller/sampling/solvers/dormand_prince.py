@@ -62,11 +62,9 @@ class DormandPrince(Solver):
         check_kind("space", self.space, Space, "feller.Sphere()")
 
     def init_stepper(self) -> Solver:
-        """Return a solver that remembers its step size and its last velocity."""
         return _AdaptiveStepper(self)
 
     def step(self, process: Process, x: State, t: float, s: float, rng: RandomStream) -> State:
-        """Go from t to s without memory of an earlier step."""
         return self.init_stepper().step(process, x, t, s, rng)
 
 
@@ -143,7 +141,6 @@ class _AdaptiveStepper(Solver):
         return y, velocity, self._norm(tree_map(error, x, y, *slopes))
 
     def step(self, process: Process, x: State, t: float, s: float, rng: RandomStream) -> State:
-        """Take as many steps from t to s as the tolerances ask for."""
         first = next(leaves(x))
         direction, span = (1.0 if s > t else -1.0), abs(s - t)
         done = torch.zeros(len(first) if self.rule.per_example else 1, dtype=torch.float64, device=first.device)

@@ -54,7 +54,6 @@ class Euler(GaussianSolver):
         return follow_velocity(self.space, x, (s - t, now)), tree_map(variance, now, x)
 
     def step(self, process: Process, x: State, t: float, s: float, rng: RandomStream) -> State:
-        """Drift, then noise of the right variance, then jumps."""
         now = process(x, expand_time(x, t))
         if isinstance(now, Characteristics) and now.diffusion is None and (now.jumps is None or s >= t):
             return apply_jumps(follow_velocity(self.space, x, (s - t, now)), now, now, s, rng)

@@ -83,7 +83,6 @@ class Ancestral(LinearSolver):
         check_kind("schedule", self.schedule, Schedule, "feller.VP()")
 
     def linear_step(self, t: float, s: float) -> LinearStep:
-        """Return the step."""
         now, later = (alpha_sigma_at(self.schedule, time) for time in (t, s))
         (alpha, sigma), (to_alpha, to_sigma) = now[:2], later[:2]
         fresh = max(sigma**2 - (alpha / to_alpha * to_sigma) ** 2, 0.0)  # variance gained from s back to t
@@ -115,7 +114,6 @@ class MemorylessEuler(LinearSolver):
         check_kind("schedule", self.schedule, Schedule, "feller.VP()")
 
     def linear_step(self, t: float, s: float) -> LinearStep:
-        """Return the step."""
         if t == 0:
             return Ancestral(self.schedule).linear_step(t, s)
         h = s - t

@@ -40,7 +40,6 @@ class GaussianSolver(Solver):
         """Return mean of the state at s, and variance, which may broadcast to it; None for a leaf without noise."""
 
     def step(self, process: Process, x: State, t: float, s: float, rng: RandomStream) -> State:
-        """Draw from N(mean, variance)."""
         return tree_map(lambda mean, variance: add_noise(mean, variance, rng), *self.moments(process, x, t, s))
 
 

@@ -32,7 +32,6 @@ class ClassConditional(Coupling):
             raise UsageError("couple within classes inside: GlobalBatchCoupling(ClassConditional(...))")
 
     def __call__(self, x_0: State, x_1: State, cond: Cond, rng: RandomStream) -> State:
-        """Rearrange each class by itself."""
         labels = _condition(cond, self.condition)
         out = tree_map(torch.clone, x_0)
         for label in labels.unique():
@@ -69,7 +68,6 @@ class ConditionalOT(Coupling):
         check_number("penalty", self.penalty, ge=0, lt=float("inf"), remedy="See ClassConditional")
 
     def __call__(self, x_0: State, x_1: State, cond: Cond, rng: RandomStream) -> State:
-        """Permute the source draws within each block."""
 
         def assign(x_0: State, x_1: State, given: Cond, rows: slice) -> Tensor:
             cost = median_normalized(self.cost(x_0, x_1, given))

@@ -32,7 +32,6 @@ class IndependentCoupling(Coupling):
     couples_examples = False
 
     def __call__(self, x_0: State, x_1: State, cond: Cond, rng: RandomStream) -> State:
-        """Return the draws as they are."""
         return x_0
 
 

@@ -31,7 +31,6 @@ class EquivariantOT(Coupling):
         check_number("rounds", self.rounds, ge=1)
 
     def __call__(self, x_0: State, x_1: State, cond: Cond, rng: RandomStream) -> State:
-        """Rearrange the points of each example; padding stays as it came."""
         noise, data = x_0[self.position_leaf], x_1[self.position_leaf]
         valid_marks = submask(cond.get("valid"), self.position_leaf)
         valid = torch.ones(data.shape[:2], dtype=torch.bool, device=data.device) if valid_marks is None else valid_marks

@@ -25,7 +25,6 @@ class SquaredDistance(GroundCost):
     """The sum of squared differences over all leaves; padding of a datum, where `valid` is False, costs nothing."""
 
     def __call__(self, x_0: State, x_1: State, cond: Cond) -> Float[Tensor, "n m"]:
-        """Expand the square, so that no array of n x m states is made."""
         source, data = _flat(x_0), _flat(x_1)
         if "valid" in cond:
             source, data = source.double(), data.double()

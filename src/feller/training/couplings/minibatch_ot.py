@@ -45,7 +45,6 @@ class MinibatchOT(Coupling):
     cost: GroundCost = field(default_factory=SquaredDistance)
 
     def __call__(self, x_0: State, x_1: State, cond: Cond, rng: RandomStream) -> State:
-        """Permute the source draws within each block."""
         return couple_in_blocks(
             x_0,
             x_1,
@@ -66,7 +65,6 @@ class GlobalBatchCoupling(Coupling):
     coupling: Coupling = field(default_factory=MinibatchOT)
 
     def __call__(self, x_0: State, x_1: State, cond: Cond, rng: RandomStream) -> State:
-        """Couple the whole batch and return this process's part."""
         if not dist.is_available() or not dist.is_initialized() or dist.get_world_size() == 1:
             return self.coupling(x_0, x_1, cond, rng)
         sizes = _sizes(num_examples(x_1), next(leaves(x_1)).device)

@@ -116,7 +116,6 @@ class SinkhornCoupling(Coupling):
         check_number("epsilon", self.epsilon, gt=0)
 
     def __call__(self, x_0: State, x_1: State, cond: Cond, rng: RandomStream) -> State:
-        """Draw a partner for each datum, from its column of the plan."""
         return _by_plan(self, math.inf, x_0, x_1, cond, rng)
 
 
@@ -167,5 +166,4 @@ class UnbalancedOT(Coupling):
         check_number("tau", self.tau, gt=0)
 
     def __call__(self, x_0: State, x_1: State, cond: Cond, rng: RandomStream) -> State:
-        """Draw a partner for each datum, from its column of the plan."""
         return _by_plan(self, self.tau, x_0, x_1, cond, rng)

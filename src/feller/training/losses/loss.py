@@ -48,7 +48,6 @@ class TimeWeighted(Loss):
     """Times [b] -> weights [b]."""
 
     def entries(self, prediction: Tensor, target: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
-        """Weigh each example by its time."""
         entries = self.loss.entries(prediction, target, x_t, t)
         return append_dims(self.weight(t), entries) * entries
 
@@ -67,7 +66,6 @@ class PerLeafLoss(Loss):
             raise UsageError(f"positive weights of the leaves {', '.join(self.losses)}", wrong[0])
 
     def entries(self, prediction: State, target: State, x_t: State, t: State) -> State:
-        """Return the entries of each leaf, not weighted."""
         return {k: part.entries(prediction[k], target[k], x_t[k], t[k]) for k, part in self.losses.items()}
 
     def __call__(
@@ -86,7 +84,6 @@ class SquaredError(Loss):
     """(prediction - target)^2."""
 
     def entries(self, prediction: Points, target: Points, x_t: Tensor, t: Tensor) -> Points:
-        """Square the difference."""
         check_same_shape(prediction, target)
         return functional.mse_loss(prediction, target, reduction="none")
 
@@ -96,7 +93,6 @@ class AbsoluteError(Loss):
     """|prediction - target|. No Bregman divergence: its minimiser is the median."""
 
     def entries(self, prediction: Points, target: Points, x_t: Tensor, t: Tensor) -> Points:
-        """Return the size of the difference."""
         check_same_shape(prediction, target)
         return functional.l1_loss(prediction, target, reduction="none")
 
@@ -123,7 +119,6 @@ class CrossEntropy(Loss):
     """-log of the predicted probability of the data; predictions are logits [b, ..., K]."""
 
     def entries(self, prediction: Float[Tensor, "b *d K"], target: Places, x_t: Tensor, t: Tensor) -> Points:
-        """Return -log softmax at the target."""
         return functional.cross_entropy(prediction.movedim(-1, 1), target, reduction="none")
 
 
@@ -138,13 +133,11 @@ class MaskedTokenLoss(Loss):
     loss: Loss = field(default_factory=CrossEntropy)
 
     def entries(self, prediction: Float[Tensor, "b *d K"], target: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
-        """Return the loss of each token, masked or not."""
         return self.loss.entries(prediction, target, x_t, t)
 
     def __call__(
         self, prediction: State, target: State, x_t: State, t: State, valid: Tensor | None = None
     ) -> Float[Tensor, " b"]:
-        """Return the mean over the masked tokens of each example; zero where none is."""
         masked = x_t == prediction.shape[-1]
         if valid is not None:
             masked = masked & append_dims(valid, masked)
@@ -168,7 +161,6 @@ class InfinitesimalKL(Loss):
     def entries(
         self, prediction: Float[Tensor, "b *d K"], target: Float[Tensor, "b *d K"], x_t: Tensor, t: Tensor
     ) -> Points:
-        """Return the divergence of each part of the state, over all places."""
         return (torch.xlogy(target, target) - target * prediction - target + prediction.exp()).sum(-1)
 
 
@@ -201,6 +193,5 @@ class RateAndVelocityLoss(Loss):
     def entries(
         self, prediction: Float[Tensor, "b *d K"], target: Float[Tensor, "b *d K"], x_t: Tensor, t: Tensor
     ) -> Points:
-        """Add both losses of each part of the state."""
         jumps = self.rates.entries(prediction[..., :-1], target[..., :-1], x_t, t)
         return jumps + self.velocity.entries(prediction[..., -1], target[..., -1], x_t, t)

@@ -28,14 +28,12 @@ class AutoencodingLoss(SelfContainedObjective):
     """Where the states live."""
 
     def draw(self, batch: Batch, rng: Rng, network: Any = None) -> Example:
-        """Let codes that follow the data see the batch."""
         x = batch["x_1"]
         if hasattr(network, "update_codebook"):
             network.update_codebook(x, rng.fold_in("codebook"))
         return {"x_t": x, "t": x.new_zeros(len(x)), "given": {}}
 
     def loss(self, network: Any, example: Example) -> Float[Tensor, " b"]:
-        """Compare what is read with what was written."""
         x = example["x_t"]
         read = network(x, example["t"], example["given"])
         return (read["state"] - x).square().flatten(1).mean(1) + read["apart"]
@@ -78,7 +76,6 @@ class SpectralLoss(SelfContainedObjective):
             raise UsageError(f"a piece of at least one window, {max(self.window_sizes)}", self.segment_size)
 
     def draw(self, batch: Batch, rng: Rng, network: Any = None) -> Example:
-        """Draw where the piece of each sound begins."""
         x = batch["x_1"]
         x = F.pad(x, (0, max(self.segment_size - x.shape[1], 0)))
         length = batch.get("given", {}).get("length", torch.full((len(x),), batch["x_1"].shape[1], device=x.device))
@@ -88,7 +85,6 @@ class SpectralLoss(SelfContainedObjective):
         return {"x_t": piece, "t": x.new_zeros(len(x)), "given": {}}
 
     def loss(self, network: Any, example: Example) -> Float[Tensor, " b"]:
-        """Compare the copy with the sound."""
         x = example["x_t"]
         copy = network(x, example["t"], example["given"])
         found = [spectral_difference(copy["state"], x, window) for window in self.window_sizes]

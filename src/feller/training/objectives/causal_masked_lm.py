@@ -138,13 +138,11 @@ class CausalMaskedLM(BatchCoupledObjective):
         return tree_map(lambda leaf: leaf.to(rows.device), example)
 
     def loss(self, network: Any, example: Example) -> Float[Tensor, " r"]:
-        """Add up -log p of the tokens of each row, by their weights."""
         logits = network(example["x_t"], example["t"], example["given"])
         nll = F.cross_entropy(logits.flatten(0, 1), example["target"].flatten(), reduction="none")
         return (nll.view_as(example["target"]) * example["weight"]).sum(1)
 
     def metrics(self, example: Example) -> dict[str, Tensor]:
-        """Tell which share of the places is padding."""
         return {"wasted": (example["given"]["sample"] == PADDING_SAMPLE).double().mean()}
 
 
@@ -164,11 +162,9 @@ class RetrievalCausalMaskedLM(Objective):
         return self.config.pack_batch(rows, retrieved, rng)
 
     def loss(self, network: Any, example: Example) -> Float[Tensor, " r"]:
-        """Add up as without a memory."""
         return self.config.loss(network, example)
 
     def metrics(self, example: Example) -> dict[str, Tensor]:
-        """Return those without a memory."""
         return self.config.metrics(example)
 
 

@@ -73,7 +73,6 @@ class InfoNCE(BatchCoupledObjective):
         return {"x_t": x_t, "t": torch.zeros(len(x_t), device=x_1.device), "target": target, "weight": weight}
 
     def loss(self, network: Any, example: Example) -> Float[Tensor, " g"]:
-        """Average both directions, over the pairs of a group by their weights."""
         x_t, target, weight = example["x_t"], example["target"], example["weight"]
         b, g = weight.shape
         embeddings = network(x_t.flatten(0, 1), example["t"].repeat_interleave(g), {}).unflatten(0, (b, g))

@@ -50,7 +50,6 @@ class Distillation(ObjectiveConfig):
         check_number("teacher_steps", self.teacher_steps, ge=1)
 
     def sampler_config(self, default: SamplerConfig) -> SamplerConfig:
-        """Return the steps that the student was taught."""
         return SamplerConfig("euler", self.nfe)
 
     def build(self, context: TrainingContext) -> Objective:
@@ -74,7 +73,6 @@ class DistillationObjective(Objective):
         self.solver = with_space(config.solver, config.space)
 
     def draw(self, batch: Batch, rng: Rng, network: Any = None) -> Example:
-        """Draw the start of a step, and let the teacher go to its end."""
         config, (x_1, cond) = self.config, read_batch(batch, rng)
         n, device = num_examples(x_1), next(leaves(x_1)).device
         cond = drop_conditions(cond, self.null, config.cond_dropout, rng, network)

@@ -89,15 +89,12 @@ class DurationInfilling(SelfContainedObjective):
 
     @property
     def length_bucketing(self) -> bool:
-        """That of the rule."""
         return self.infilling.length_bucketing
 
     def build(self, context: TrainingContext) -> Objective:
-        """Return it with the rule built."""
         return replace(self, infilling=self.infilling.build(context))
 
     def draw(self, batch: Batch, rng: Rng, network: Any = None) -> Example:
-        """Spread the durations, and draw the rest by the rule."""
         durations = batch["x_1"]
         context_values = log_durations(durations)
         x_1 = context_values if self.path is None else spread_durations(durations, rng)
@@ -106,5 +103,4 @@ class DurationInfilling(SelfContainedObjective):
         return self.infilling.draw(batch, rng, network)
 
     def loss(self, network: Any, example: Example) -> Float[Tensor, " b"]:
-        """Return the loss of the rule."""
         return self.infilling.loss(network, example)

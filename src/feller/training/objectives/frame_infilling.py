@@ -73,7 +73,6 @@ class MaskedFrames(LossMask):
     """Those that are hidden."""
 
     def __call__(self, masked: Bool[Tensor, "b n"], valid: Bool[Tensor, "b n"]) -> Bool[Tensor, "b n"]:
-        """Return what is hidden."""
         return masked
 
 
@@ -82,7 +81,6 @@ class AllFrames(LossMask):
     """All, also those that the network is told."""
 
     def __call__(self, masked: Bool[Tensor, "b n"], valid: Bool[Tensor, "b n"]) -> Bool[Tensor, "b n"]:
-        """Return all that is real."""
         return valid
 
 
@@ -163,7 +161,6 @@ class Infilling(ConditionalObjective):
         return {"x_t": x_t, "t": t, "target": target, "given": network_cond, "counts": self.loss_mask(masked, valid)}
 
     def loss(self, network: Any, example: Example) -> Float[Tensor, " b"]:
-        """Compare prediction and target, over the frames that count."""
         x_t, t = example["x_t"], example["t"]
         output = network(x_t, t, example["given"])
         output = output if self.path is None else self.path.complete_prediction(output, x_t, t)

@@ -55,7 +55,6 @@ class MarginalFitting(OneShotObjective):
             raise UsageError("a degree of 1 or more and room above 0 MiB", f"{self.degree}, {self.max_model_size:g}")
 
     def budget_rho(self, epsilon: float, ledger: Ledger) -> float:
-        """Return all that is left."""
         total = rho_from_epsilon(epsilon, ledger.available_delta)
         remaining = (total - sum(map(rho_of_expense, ledger.events))) * (1 - BUDGET_MARGIN)
         one_way_budget = max(ONE_WAY_BUDGET[self.method] * remaining / total, ONE_WAY_FRACTION)
@@ -63,7 +62,6 @@ class MarginalFitting(OneShotObjective):
         return remaining
 
     def fit(self, rows: Dataset, rho: float, noise: Noise) -> OneShotResult:
-        """Count rows; the network holds the potentials of the tables."""
         release = self.release(rows.values, rho, noise)
         architecture, network = network_from_model(self.space, release.model)
         expenses = () if math.isinf(rho) else tuple(ZCdp(label, cost) for label, cost in release.charges)
@@ -80,7 +78,6 @@ class MarginalFitting(OneShotObjective):
         return methods[self.method](codes, self.space.vocab_sizes, rho, noise, rules=allowed_combinations(self.space))
 
     def draw(self, batch: Batch, rng: Rng, network: Any = None) -> Example:
-        """Return the rows: nothing is random."""
         x_1 = batch["x_1"]
         return {"x_t": x_1, "t": torch.zeros(len(x_1), device=x_1.device)}
 

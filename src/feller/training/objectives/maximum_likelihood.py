@@ -40,7 +40,6 @@ class MaximumLikelihood(ConditionalObjective):
     """Chance that an example's conditions are dropped, for guidance and for sampling without them."""
 
     def draw(self, batch: Batch, rng: Rng, network: Any = None) -> Example:
-        """Draw the probes, which stay the same along a solve."""
         x_1, cond = read_batch(batch, rng)
         return {
             "x_1": x_1,
@@ -49,7 +48,6 @@ class MaximumLikelihood(ConditionalObjective):
         }
 
     def loss(self, network: Any, example: Example) -> Float[Tensor, " b"]:
-        """Solve back to the source, and ask there."""
         x_1, cond = example["x_1"], example["given"]
         process, valid = self.path.process(network, cond), cond.get("valid")
         times = [self.end_time * (1 - i / self.steps) for i in range(self.steps + 1)]

@@ -42,7 +42,6 @@ class NextTokenPrediction(ConditionalObjective):
         }
 
     def loss(self, network: Any, example: Example) -> Float[Tensor, " b"]:
-        """Average over the valid tokens."""
         x_t, t, cond = example["x_t"], example["t"], example["given"]
         return CrossEntropy()(network(x_t, t, cond), example["target"], x_t, t, cond.get("valid"))
 
@@ -74,7 +73,6 @@ class RowLikelihood(SelfContainedObjective):
         check_number("marginals_budget", self.marginals_budget, ge=0, lt=1)
 
     def draw(self, batch: Batch, rng: Rng, network: Any = None) -> Example:
-        """Draw the orders."""
         x_1 = batch["x_1"]
         example = {"x_t": x_1, "t": torch.zeros(len(x_1), device=x_1.device), "given": {}}
         if self.shuffle_prob:
@@ -91,7 +89,6 @@ class RowLikelihood(SelfContainedObjective):
         return torch.where(is_shuffled, keys, column_order).argsort(-1)
 
     def loss(self, network: Any, example: Example) -> Float[Tensor, " b"]:
-        """Add up the columns of a row, and average over its serialisations."""
         x_t = example["x_t"]
         logits = network(x_t, example["t"], example["given"])
         several = logits.ndim == 4

@@ -99,7 +99,6 @@ class OutputPerturbation(OneShotObjective):
         return self.erm_problem(n, rho).sensitivity(n) / 2 * (0.5 / rho) ** 0.5
 
     def fit(self, rows: Dataset, rho: float, noise: Noise) -> OneShotResult:
-        """Find the weights, and add the noise."""
         solution, network = self.solution(rows, rho), LinearClassifierNetwork(self.features)
         theta, expenses = solution.theta, ()
         noise_std = 0.0 if math.isinf(rho) else self.noise_std(len(rows), rho)
@@ -113,13 +112,11 @@ class OutputPerturbation(OneShotObjective):
         return OneShotResult(LinearClassifier(self.features), network, expenses, summary)
 
     def draw(self, batch: Batch, rng: Rng, network: Any = None) -> Example:
-        """Return the rows: nothing is random."""
         x = batch["x_1"]
         some = next(leaves(x))
         time = torch.zeros(num_examples(x), device=some.device)
         return {"x_t": x, "t": time, "target": batch["target"][:, 0].long(), "given": batch.get("given", {})}
 
     def loss(self, network: Any, example: Example) -> Float[Tensor, " b"]:
-        """Compare answer and truth by the cross entropy."""
         logits = network(example["x_t"], example["t"], example["given"])
         return F.cross_entropy(logits, example["target"], reduction="none")

@@ -34,7 +34,6 @@ class Regression(SelfContainedObjective):
         check_number("noise_std", self.noise_std, ge=0)
 
     def draw(self, batch: Batch, rng: Rng, network: Any = None) -> Example:
-        """Draw the noise."""
         x, target_spec = batch["x_1"], self.target
         real = next((leaf for leaf in leaves(x) if leaf.is_floating_point()), torch.empty(0))
         target_values = batch["target"]
@@ -50,7 +49,6 @@ class Regression(SelfContainedObjective):
         return {"x_t": x_t, "t": time, "target": target, "given": batch.get("given", {})}
 
     def loss(self, network: Any, example: Example) -> Float[Tensor, " b"]:
-        """Compare answer and truth."""
         output, target = network(example["x_t"], example["t"], example["given"]), example["target"]
         if self.target.classes:
             return F.cross_entropy(output, target, reduction="none")

@@ -155,7 +155,6 @@ class OpenData(DataAccess):
         reporter: Reporter,
         in_memory_data: DataSource | None = None,
     ) -> Dataset:
-        """Read them as they are."""
         return read(
             record.data if in_memory_data is None else in_memory_data,
             schema=record.config.data_loading.schema,
@@ -163,18 +162,15 @@ class OpenData(DataAccess):
         )
 
     def check_data(self, record: FitRecord, dataset: Dataset, reporter: Reporter) -> Dataset:
-        """Refuse rows that are all the same; the modality knows exact shares."""
         dataset = dataset.modality.with_statistics(dataset)
         check_not_constant(dataset)
         return dataset
 
     def add_fingerprint(self, record: FitRecord, dataset: Dataset, recipe: Recipe) -> FitRecord:
-        """Note a plain hash, and what was converted."""
         fingerprint = data_fingerprint(with_recipe_schema(dataset, recipe), None)
         return record.with_provenance(fingerprint=fingerprint, notes=(*dataset.notes, *_few(dataset)))
 
     def plan(self, plan: FitPlan, request: RecipeRequest) -> FitPlan:
-        """Let the model see the data as its recipe does."""
         return replace(plan, dataset=plan.dataset.with_modality(plan.recipe.modality or plan.dataset.modality))
 
     def training_inputs(

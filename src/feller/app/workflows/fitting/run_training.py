@@ -185,7 +185,6 @@ class ProgressBar(Callback):
         self._reporter = reporter
 
     def on_log(self, state: TrainState, metrics: StepMetrics, numbers: dict[str, float]) -> None:
-        """Show what may be told of a step."""
         shown = {name: value for name, value in numbers.items() if name not in ("lr", "gradient", "seconds")}
         text = "".join(f", {name} {value:.4g}" for name, value in shown.items())
         self._reporter.progress(metrics.progress, f"step {metrics.step:,}{text}")
@@ -200,7 +199,6 @@ class Preview(Callback):
         self._shows = not (description.family.why_no_samples or description.modality.entry_label_counts)
 
     def on_checkpoint(self, state: TrainState) -> None:
-        """Draw one if the last is old."""
         due = self._shows and time.monotonic() - self._last_drawn_at > callbacks.CHECKPOINT_SECONDS
         if not (self._engine.broadcast_float(float(due)) if state.is_sharded else due):
             return

@@ -49,7 +49,6 @@ class PrivacyBudget(Callback):
 
     @property
     def should_stop(self) -> bool:
-        """Whether no step is left."""
         return not self._paid and self.steps >= self._guarantee.steps
 
     def batches(self, load: Batches) -> Batches:
@@ -86,7 +85,6 @@ class PrivacyBudget(Callback):
         self.write()
 
     def on_train_end(self, state: TrainState) -> None:
-        """Take back what was paid for and not taken."""
         self.refund_unused_steps()
 
     def refund_unused_steps(self) -> None:

@@ -137,7 +137,6 @@ class PrivateData(DataAccess):
         reporter: Reporter,
         in_memory_data: DataSource | None = None,
     ) -> Dataset:
-        """Read them; where nobody described the columns of a table, find them privately."""
         if self._engine.world_size > 1:
             self._config = replace(self.config, key=self._engine.shared_secret())
         dataset = self._read(record, like, request, in_memory_data)
@@ -221,7 +220,6 @@ class PrivateData(DataAccess):
             check_plan(self.config, with_independent_times(recipe), Ledger((), self.config.delta_for(n), n))
 
     def check_data(self, record: FitRecord, dataset: Dataset, reporter: Reporter) -> Dataset:
-        """Refuse targets that are scaled by the rows."""
         if dataset.target is not None and not dataset.target.classes:
             raise UsageError(
                 "a private fit tells no numbers, which are scaled by the rows", remedy="Ask for a class by --target"
@@ -338,25 +336,21 @@ class PrivateData(DataAccess):
 
     @property
     def privacy_text(self) -> str:
-        """Epsilon and delta."""
         if self._privacy_plan is None:
             return ""
         return f"; epsilon {self._privacy_plan.epsilon:g} at delta {self._privacy_plan.delta:.3g}"
 
     @property
     def is_exhausted(self) -> bool:
-        """Whether all steps are paid for."""
         return self._budget is not None and self._budget.should_stop
 
     def begin_session(self, run: Run, steps_taken: int, engine: Engine) -> None:
-        """Write the ledger before the first step."""
         if self._ledger is None:
             raise TypeError("expected a fit that is planned")
         self._budget = self._budget or PrivacyBudget(run, self._ledger, self.guarantee, writes=engine.is_main_process)
         self._budget.write_ledger_first(steps_taken)
 
     def pretrain(self, job: TrainingJob, seed: int, engine: Engine, reporter: Reporter) -> None:
-        """Teach a new network the law of the noisy counts, which are paid for."""
         kind = None if job.data is None else job.data.modality.view(Table)
         if self._marginal_model is None or kind is None or job.state.step:
             return
@@ -370,20 +364,17 @@ class PrivateData(DataAccess):
     def training_inputs(
         self, run: Run, plan: FitPlan, job: TrainingJob, engine: Engine, reporter: Reporter
     ) -> TrainingInputs:
-        """Return noisy gradients of Poisson samples that are paid for."""
         if self._budget is None or job.data is None:
             raise TypeError("expected a sitting that has begun, with data")
         record = plan.record
         return private_inputs(run, job, job.data, self.guarantee, self._budget, engine, record.watched, record.seed)
 
     def closed_form_budget(self) -> tuple[float, Noise]:
-        """Return what was planned for a look at all rows."""
         if not isinstance(self._privacy_plan, ClosedFormBudget):
             raise TypeError(f"expected an allowance, got {type(self._privacy_plan).__name__}")
         return self._privacy_plan.rho, make_noise(self._privacy_plan.unsafe_seed, "counts")
 
     def charge(self, run: Run, expenses: Sequence[DpEvent]) -> None:
-        """Write the ledger with what the look costs besides."""
         if self._ledger is None:
             raise TypeError("expected a fit that is planned")
         ledger = self._ledger

@@ -92,7 +92,6 @@ class LeakageWriter(Callback):
         self._run, self._rows, self._watch = run, rows, watch
 
     def on_train_end(self, state: TrainState) -> None:
-        """Write it."""
         write_leakage(self._run, self._rows, self._watch.leakage)
 
 
@@ -100,7 +99,6 @@ class PrivateMonitor(StepMonitor):
     """Tells rate and noisy gradient alone: losses, and how long a step took, are of the rows."""
 
     def check(self, metrics: StepMetrics) -> None:
-        """Refuse a step that spoiled the weights; the loss is not looked at."""
         if not math.isfinite(metrics.grad_norm.item()):
             raise InputError(
                 f"the gradient became infinite at step {metrics.step}; a lower rate (--train.lr {metrics.lr / 3:.1g})"
@@ -108,7 +106,6 @@ class PrivateMonitor(StepMonitor):
             )
 
     def numbers(self, metrics: StepMetrics) -> dict[str, float]:
-        """Return what no row shows in."""
         return self.core_numbers(metrics)
 
 

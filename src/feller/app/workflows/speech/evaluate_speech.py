@@ -61,7 +61,6 @@ class ASRCache(SpeechRecognizer):
     """Grows too."""
 
     def transcribe(self, sounds: Sequence[Waveform]) -> list[str]:
-        """Return what is said in each sound."""
         for sound in sounds:
             (self.transcripts[sound],) = self.transcriber.transcribe([sound])
             self.reporter.progress(

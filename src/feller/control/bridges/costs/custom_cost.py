@@ -37,12 +37,10 @@ class CustomCost(StateCost):
 
     @property
     def needs_population(self) -> bool:
-        """Whether it takes a third argument."""
         return _arguments(self.function) == 3
 
     @property
     def differentiable(self) -> bool:
-        """Whether it has a gradient."""
         return self.has_gradient
 
     def __call__(self, x: Tensor, t: Tensor, population: PopulationDensity | None = None) -> Tensor:
@@ -100,7 +98,6 @@ class CustomCost(StateCost):
             raise InputError(f"the cost {self._name} to return a tensor with one number for each state", got) from error
 
     def validated(self, x: Tensor, t: Tensor, population: PopulationDensity | None = None) -> StateCost:
-        """Find out whether it has a gradient, and check that all is finite."""
         one = self if self._has_gradient(x, t, population) else replace(self, has_gradient=False)
         check_finite(one, x, t, population)
         return one

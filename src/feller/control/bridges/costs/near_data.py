@@ -61,7 +61,6 @@ class DataDensityCost(StateCost):
         return DataDensityCost(kernels.to(points.dtype), found[1].to(points.dtype), found[0])
 
     def __call__(self, x: Tensor, t: Tensor, population: PopulationDensity | None = None) -> Tensor:
-        """Return it."""
         flat = x.reshape(1, -1, x.shape[-1])
         found = log_density(flat, self.centres.to(x)[None], self.bandwidths.to(x)[None])
         return self.mean_log_density - found.reshape(x.shape[:-1])

@@ -51,7 +51,6 @@ class Disc(ObstacleShape):
         _check_positive("the radius of a disc", self.radius)
 
     def level(self, x: Tensor) -> Tensor:
-        """Return the distance to the edge."""
         return _length(_centred(x, self.centre)) - self.radius
 
 
@@ -87,7 +86,6 @@ class Box(ObstacleShape):
         _check_positive("the extent of a box", *(b - a for a, b in zip(self.low, self.high, strict=True)))
 
     def level(self, x: Tensor) -> Tensor:
-        """Return the distance to the edge."""
         low, high = x.new_tensor(self.low), x.new_tensor(self.high)
         beyond = (_centred(x, tuple(((low + high) / 2).tolist()))).abs() - (high - low) / 2
         return _length(beyond.clamp(min=0)) + beyond.amax(-1).clamp(max=0)
@@ -124,7 +122,6 @@ class Quadric(ObstacleShape):
         _check_alike(self.weights, self.centre)
 
     def level(self, x: Tensor) -> Tensor:
-        """Return the sum minus the bound, in no length."""
         return weighted_square(_centred(x, self.centre), x.new_tensor(self.weights)) - self.bound
 
 
@@ -135,7 +132,6 @@ class SignedDistance(ObstacleShape):
     function: Callable[[Tensor], Tensor]
 
     def level(self, x: Tensor) -> Tensor:
-        """Return what it says."""
         return self.function(x)
 
 
@@ -146,7 +142,6 @@ class Union(ObstacleShape):
     parts: tuple[ObstacleShape, ...]
 
     def level(self, x: Tensor) -> Tensor:
-        """Return the lowest level."""
         first, *others = (part.level(x) for part in self.parts)
         for other in others:
             first = torch.minimum(first, other)
@@ -160,11 +155,9 @@ class Complement(ObstacleShape):
     shape: ObstacleShape
 
     def level(self, x: Tensor) -> Tensor:
-        """Return minus its level."""
         return -self.shape.level(x)
 
     def __invert__(self) -> ObstacleShape:
-        """Return the shape."""
         return self.shape
 
 
@@ -184,11 +177,9 @@ class SoftObstacle(StateCost):
 
     @property
     def obstacles(self) -> tuple[InsideFn, ...]:
-        """The shape."""
         return (self.shape.contains,)
 
     def __call__(self, x: Tensor, t: Tensor, population: PopulationDensity | None = None) -> Tensor:
-        """Return it."""
         return self.height * softplus(self.shape.level(x) * (-1 / self.width))
 
 
@@ -203,11 +194,9 @@ class Indicator(StateCost):
 
     @property
     def obstacles(self) -> tuple[InsideFn, ...]:
-        """The shape."""
         return (self.shape.contains,)
 
     def __call__(self, x: Tensor, t: Tensor, population: PopulationDensity | None = None) -> Tensor:
-        """Return it."""
         return self.height * self.shape.contains(x.detach()).to(x.dtype)
 
 

@@ -99,7 +99,6 @@ class Zero(StateCost):
     """No cost: what is left is the cost of control."""
 
     def __call__(self, x: Tensor, t: Tensor, population: PopulationDensity | None = None) -> Tensor:
-        """Return zeros, that depend on the state for whoever wants a gradient."""
         return 0.0 * x.sum(-1)
 
 
@@ -111,32 +110,26 @@ class Sum(StateCost):
 
     @property
     def needs_population(self) -> bool:
-        """Whether any part looks at the population."""
         return any(part.needs_population for part in self.terms)
 
     @property
     def differentiable(self) -> bool:
-        """Whether all parts are."""
         return all(part.differentiable for part in self.terms)
 
     @property
     def obstacles(self) -> tuple[InsideFn, ...]:
-        """Those of all parts."""
         return tuple(one for part in self.terms for one in part.obstacles)
 
     def __call__(self, x: Tensor, t: Tensor, population: PopulationDensity | None = None) -> Tensor:
-        """Return the sum."""
         first, *others = (part(x, t, population) for part in self.terms)
         for other in others:
             first = first + other
         return first
 
     def bind_pairs(self, x_0: Tensor, x_1: Tensor) -> StateCost:
-        """Return the sum of the parts as the pairs see them."""
         return Sum(tuple(part.bind_pairs(x_0, x_1) for part in self.terms))
 
     def validated(self, x: Tensor, t: Tensor, population: PopulationDensity | None = None) -> StateCost:
-        """Examine each part."""
         return Sum(tuple(part.validated(x, t, population) for part in self.terms))
 
 
@@ -148,17 +141,14 @@ class CostWrapper(StateCost):
 
     @property
     def needs_population(self) -> bool:
-        """As the cost."""
         return self.cost.needs_population
 
     @property
     def differentiable(self) -> bool:
-        """As the cost."""
         return self.cost.differentiable
 
     @property
     def obstacles(self) -> tuple[InsideFn, ...]:
-        """As the cost."""
         return self.cost.obstacles
 
 
@@ -169,15 +159,12 @@ class Scaled(CostWrapper):
     factor: float
 
     def __call__(self, x: Tensor, t: Tensor, population: PopulationDensity | None = None) -> Tensor:
-        """Return it."""
         return self.factor * self.cost(x, t, population)
 
     def bind_pairs(self, x_0: Tensor, x_1: Tensor) -> StateCost:
-        """Scale the cost as the pairs see it."""
         return replace(self, cost=self.cost.bind_pairs(x_0, x_1))
 
     def validated(self, x: Tensor, t: Tensor, population: PopulationDensity | None = None) -> StateCost:
-        """Examine the cost."""
         return replace(self, cost=self.cost.validated(x, t, population))
 
 

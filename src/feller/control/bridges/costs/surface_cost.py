@@ -98,7 +98,6 @@ class SurfaceCost(StateCost):
     """Of height."""
 
     def __call__(self, x: Tensor, t: Tensor, population: PopulationDensity | None = None) -> Tensor:
-        """Return it; UsageError if states are no places in space."""
         if x.shape[-1] != 3:
             raise UsageError("a surface is in space: expected states (x, y, z)", found=f"{x.shape[-1]} entries")
         above, normal = self.surface.height_above(x)

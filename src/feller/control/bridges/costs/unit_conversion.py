@@ -17,20 +17,16 @@ class InDataUnits(CostWrapper):
 
     @property
     def obstacles(self) -> tuple[InsideFn, ...]:
-        """Those of the cost, as states see them."""
         return tuple(lambda x, one=one: one(self.to_data_units(x)) for one in self.cost.obstacles)
 
     def __call__(self, x: Tensor, t: Tensor, population: PopulationDensity | None = None) -> Tensor:
-        """Return it."""
         converted = None if population is None else self._to_data_units(population)
         return self.cost(self.to_data_units(x), t, converted).to(x.dtype)
 
     def bind_pairs(self, x_0: Tensor, x_1: Tensor) -> StateCost:
-        """Return the cost as the pairs see it."""
         return replace(self, cost=self.cost.bind_pairs(self.to_data_units(x_0), self.to_data_units(x_1)))
 
     def validated(self, x: Tensor, t: Tensor, population: PopulationDensity | None = None) -> StateCost:
-        """Examine the cost."""
         converted = None if population is None else self._to_data_units(population)
         return replace(self, cost=self.cost.validated(self.to_data_units(x), t, converted))
 
@@ -57,5 +53,4 @@ class RescaledCost(CostWrapper):
         return self.duration**2 * found
 
     def bind_pairs(self, x_0: Tensor, x_1: Tensor) -> StateCost:
-        """Return the cost as the pairs of the leg see it."""
         return replace(self, cost=self.cost.bind_pairs(x_0, x_1))
