@@ -243,7 +243,7 @@ def read_json(path: pathlib.Path, advice: str | None = None) -> Any:
     try:
         stat_result = path.stat()
         if not stat.S_ISREG(stat_result.st_mode):  # checked before opening: a pipe would block
-            raise InputError("a regular file", "a folder, pipe or device", advice, file=path)
+            raise InputError("a regular file", "a folder, a pipe or a device", advice, file=path)
         if stat_result.st_size > MAX_JSON_BYTES:
             raise InputError(
                 f"is larger than {MAX_JSON_BYTES // 2**20} MiB, the limit for JSON files; it is damaged", file=path

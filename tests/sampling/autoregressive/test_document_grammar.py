@@ -52,37 +52,37 @@ def test_rows_that_are_complete(row: str) -> None:
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ("", "begins with <eos>, symbol 5; found an empty one"),
-        ("PP", "begins with <eos>, symbol 5; found an empty one"),
-        ("ab B", "found symbol 0 of text. Put it in front"),
+        ("", "starts with <eos>, token 5; found an empty row"),
+        ("PP", "starts with <eos>, token 5; found an empty row"),
+        ("ab B", "found text token 0. Prepend <eos>"),
         ("B", "found <break>"),
-        ("E a P B", "expected symbols from 0 to 8; found padding at place 2"),
-        ("E E", "complete, each segment ended and each hole filled; found <eos> at place 1"),
-        ("E a B E E", "complete, each segment ended and each hole filled; found <eos> at place 4"),
+        ("E a P B", "expected tokens from 0 to 8; found padding at position 2"),
+        ("E E", "all segments ended and all holes filled; found <eos> at place 1"),
+        ("E a B E E", "all segments ended and all holes filled; found <eos> at place 4"),
         ("E a E", "found <eos> at place 2"),
         ("E aM B E", "found <eos> at place 4"),
         ("E aM B I E", "found <eos> at place 5"),
         ("E M B M B I a E", "found <eos> at place 7"),
-        ("E a1", "a segment of text alone; found code 1 of a picture at place 2"),
-        ("E 1M1a", "a segment of codes alone; found symbol 0 of text at place 4"),
-        ("E 010 B", "a picture of 4 codes, at least one for each of 0 holes, not 3; found <break> at place 4"),
+        ("E a1", "only text in this segment; found image code 1 at position 2"),
+        ("E 1M1a", "only codes in this segment; found text token 0 at position 4"),
+        ("E 010 B", "an image of 4 codes, with at least one hidden in each of 0 holes, not 3; found <break> at position 4"),
         ("E 01010 B", "not 5; found <break> at place 6"),
-        ("E 01010", "a <break> behind 4 codes; found code 0 of a picture at place 5"),
-        ("E 0101M B", "at least one for each of 1 holes, not 4; found <break> at place 6"),
-        ("E 01M", "the <break> of a picture with holes; found the end at place 4"),
-        ("E I", "an <infill> behind a <break> only; found <infill> at place 1"),
-        ("E a I", "an <infill> behind a <break> only; found <infill> at place 2"),
-        ("E a B I", "no more than 0 <infill>, one for each hole; found <infill> at place 3"),
-        ("E aM B I b I c", "no more than 1 <infill>, one for each hole; found <infill> at place 6"),
-        ("E aM B I b B", "no <break> behind an <infill>; found <break> at place 6"),
-        ("E aM B I 0", "what is hidden: text in a text, codes in a picture, at least one symbol; found code 0"),
-        ("E aM B I M", "what is hidden: text in a text, codes in a picture, at least one symbol; found <mask>"),
-        ("E aM B Ma B I I c", "at least one symbol; found <infill> at place 8"),
-        ("E 0M B I a", "what is hidden: text in a text, codes in a picture"),
-        ("E 0M B I 0000", "fills of 3 codes for a picture's holes; found the end at place 9"),
-        ("E 0M B aM B I 00 I b", "fills of 3 codes for a picture's holes; found <infill> at place 10"),
-        ("E 00MM B I 00 I", "fills of 2 codes for a picture's holes; found <infill> at place 9"),
-        ("E MM B I 0000", "fills of 4 codes for a picture's holes; found the end at place 9"),
+        ("E 01010", "a <break> after 4 codes; found image code 0 at position 5"),
+        ("E 0101M B", "in each of 1 holes, not 4; found <break> at position 6"),
+        ("E 01M", "the <break> of an image with holes; found the end at position 4"),
+        ("E I", "<infill> only after a <break>; found <infill> at place 1"),
+        ("E a I", "<infill> only after a <break>; found <infill> at place 2"),
+        ("E a B I", "at most 0 <infill>, one per hole; found <infill> at place 3"),
+        ("E aM B I b I c", "at most 1 <infill>, one per hole; found <infill> at place 6"),
+        ("E aM B I b B", "no <break> after an <infill>; found <break> at place 6"),
+        ("E aM B I 0", "a fill of at least one token of the segment's kind (text or codes); found image code 0"),
+        ("E aM B I M", "a fill of at least one token of the segment's kind (text or codes); found <mask>"),
+        ("E aM B Ma B I I c", "a fill of at least one token of the segment's kind (text or codes); found <infill> at position 8"),
+        ("E 0M B I a", "a fill of at least one token of the segment's kind (text or codes)"),
+        ("E 0M B I 0000", "fills of 3 codes for the holes of an image; found the end at place 9"),
+        ("E 0M B aM B I 00 I b", "fills of 3 codes for the holes of an image; found <infill> at place 10"),
+        ("E 00MM B I 00 I", "fills of 2 codes for the holes of an image; found <infill> at place 9"),
+        ("E MM B I 0000", "fills of 4 codes for the holes of an image; found the end at place 9"),
     ],
 )
 def test_rows_that_nothing_can_mend(row: str, message: str) -> None:
@@ -117,7 +117,7 @@ def test_where_beginnings_stand(row: str, place: Place, left: int, said: int, op
     assert (found.place, found.codes_left, found.segment_length, found.num_opened) == (place, left, said, opened)
     if row not in ("E a B E", "E aM B bM B I aa I cb"):
         assert not found.is_complete
-        with pytest.raises(InputError, match="expected a complete document; found one that ends"):
+        with pytest.raises(InputError, match="expected a complete document; found a document that ends"):
             check_document(written(row, SYMBOLS), SYMBOLS)
 
 
