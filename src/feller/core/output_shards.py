@@ -114,7 +114,11 @@ class ShardedSamples:
             InputError: If sampling is unfinished, or a shard is missing or damaged.
         """
         if not self.is_finished:
-            raise InputError("is unfinished", remedy="Run the same command again to resume", file=self.folder)
+            raise InputError(
+                "is unfinished: some shards are not written yet",
+                remedy="Run the same command again to resume",
+                file=self.folder,
+            )
         for shard in self.shards:
             if not is_whole(self.folder, shard):
                 raise InputError(

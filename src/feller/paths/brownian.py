@@ -23,7 +23,7 @@ class BrownianBridge(Path):
     """Standard deviation of the free Brownian motion at time 1, in units of the data; 0 for straight lines."""
 
     def __post_init__(self) -> None:
-        check_number("noise", self.noise, ge=0, lt=math.inf, remedy="The noise is in units of the data")
+        check_number("noise", self.noise, ge=0, lt=math.inf, remedy="Pass the noise in units of the data")
 
     def sample(self, x_0: Points, x_1: Points, t: Times, rng: RandomStream | None = None) -> Points:
         time = append_dims(t.to(x_0.dtype), x_0)

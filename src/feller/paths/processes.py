@@ -29,7 +29,7 @@ def _scale(part: Tensor, weight: Weight) -> Tensor:
     if isinstance(weight, Tensor):
         if weight.ndim > part.ndim:
             raise ValueError(
-                f"expected a value per example for a weight per example, got {part.shape}, {tuple(weight.shape)}"
+                f"expected one value per example, as for weights {tuple(weight.shape)}, got shape {tuple(part.shape)}"
             )
         weight = append_dims(weight, part)
         return torch.where(weight == 0, torch.zeros_like(part), weight * part)

@@ -149,7 +149,7 @@ def _velocity(valid: Tensor | None, x: Tensor, now: Characteristics) -> Tensor:
 def _base_density(time: float, solver: Solver, valid: State | None) -> LogDensity:
     """Return the log density of the base distribution, which applies at t = 0."""
     if time != 0:
-        remedy = "Use a grid with end 0, or pass `source_log_prob`"
+        remedy = "Start or end the grid at 0, or pass `source_log_prob`"
         raise UsageError(f"the base distribution applies at t = 0, not at {time:g}", remedy=remedy)
     return lambda x: base_log_prob(space_of(solver), x, valid)
 
@@ -164,7 +164,7 @@ def base_log_prob(space: Space, x: State, valid: State | None = None) -> Float[T
         each = [base_log_prob(leaf_space(space, name), leaf, submask(valid, name)) for name, leaf in x.items()]
         return torch.stack(each).sum(0)
     if not isinstance(space, Manifold):
-        raise UsageError("a manifold, which has a log density", type(space).__name__)
+        raise UsageError("a manifold, whose base distribution has a log density", type(space).__name__)
     if valid is None:
         return space.base_log_prob(x)
     if not hasattr(space, "shape"):

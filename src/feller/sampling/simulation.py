@@ -87,7 +87,9 @@ def check_characteristics(now: State, x: State, context: str = "") -> None:
             check_characteristics(now[name], leaf, context)
     elif not isinstance(now, Characteristics) or isinstance(x, dict):
         got = "None" if now is None else f"a {type(now).__name__}"
-        expected = "in a dict with the leaves of the state" if isinstance(x, dict) else "as in velocity=..."
+        expected = (
+            "in a dict with the leaves of the state" if isinstance(x, dict) else "such as Characteristics(velocity=...)"
+        )
         raise UsageError(f"{context}a process must return Characteristics, {expected}", found=got)
     elif now.velocity is not None and not isinstance(now.velocity, Tensor):
         raise UsageError(f"{context}a velocity must be a tensor", found=f"a {type(now.velocity).__name__}")

@@ -309,7 +309,7 @@ def test_memories_are_of_one_model(
         "document encoder": {"makers": np.array([makers[0][0], makers[0][1], makers[1][2]])},
         "vocabulary size": {"symbols": ours["symbols"] + 1},
         "at least one document; found none": {name: ours[name][:0] for name in ("rows", "vectors", "both")},
-        "rows, vectors and both of equal length": {"rows": ours["rows"][:1]},
+        "of equal length": {"rows": ours["rows"][:1]},
         "rows of valid tokens": {"rows": ours["rows"] + 10_000},
         "finite vectors": {"vectors": ours["vectors"] * np.nan},
         "vectors of 512 numbers; found 7": {"vectors": ours["vectors"][:, :7]},

@@ -195,7 +195,11 @@ def test_a_velocity_that_points_to_the_noise_is_turned(here):
         (("mine.py:whole", "--modality", "points:2"), 2, "whole numbers (torch.int64)"),
         (("mine.py:ends", "--modality", "points:2"), 1, "in ends: user code exits the program (SystemExit: 0)"),
         (("mine.py:ends_later", "--modality", "points:2"), 1, "in network: user code exits the program (SystemExit)"),
-        (("ends.py:net", "--modality", "points:2"), 1, "fails to run: line 2: user code exits the program (SystemExit: 0)"),
+        (
+            ("ends.py:net", "--modality", "points:2"),
+            1,
+            "fails to run: line 2: user code exits the program (SystemExit: 0)",
+        ),
         (("mine.py:full", "--modality", "points:2"), 1, "the memory does not suffice"),
     ],
 )

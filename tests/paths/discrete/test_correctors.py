@@ -181,7 +181,10 @@ def test_early_stops_give_the_state_there() -> None:
             lambda: Mixture(source=CategoricalSource((0.0, 1.0)), velocity=Tempered()),
             "Tempered requires a source",
         ),
-        (lambda: SoftmaxPath(lambda x_1, t: t, corrector=LogOddsCorrector()), "LogOddsCorrector requires a mixture path"),
+        (
+            lambda: SoftmaxPath(lambda x_1, t: t, corrector=LogOddsCorrector()),
+            "LogOddsCorrector requires a mixture path",
+        ),
     ],
 )
 def test_wrong_use_is_refused(make, message: str) -> None:

@@ -315,7 +315,7 @@ def test_the_best_candidates_are_kept() -> None:
     assert [[row.tolist() for row in kept] for kept in found] == [[[5], [4]], [[7, 7], [2, 2]]]
     assert found[1][1] is candidates[1][0]
     assert rank_candidates([], lambda prompt, some: torch.zeros(0)) == []
-    with pytest.raises(UsageError, match="num_best.*; found 4, 3 for prompt 1"):
+    with pytest.raises(UsageError, match="found 4 of 3 candidates for prompt 1"):
         rank_candidates(candidates, lambda prompt, some: torch.zeros(len(some)), 4)
     with pytest.raises(UsageError, match="one score for each of 5 candidates of prompt 0"):
         rank_candidates(candidates, lambda prompt, some: torch.full((len(some),), torch.nan))

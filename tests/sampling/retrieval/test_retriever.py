@@ -364,7 +364,9 @@ def test_a_memory_of_what_are_no_documents_is_refused(tmp_path: pathlib.Path, ro
 )
 def test_a_memory_of_another_run_names_the_file_that_differs(tmp_path: pathlib.Path, part: str, told: str) -> None:
     save_datastore(create_datastore(both(1, 2), angle(0, 30, 60), S), MAKERS, tmp_path / "memory.npz")
-    with pytest.raises(InputError, match=rf"memory\.npz: belongs to another run: {told}\. Build the datastore again: ") as caught:
+    with pytest.raises(
+        InputError, match=rf"memory\.npz: belongs to another run: {told}\. Build the datastore again: "
+    ) as caught:
         load_datastore(tmp_path / "memory.npz", S, replace(MAKERS, **{part: "0123456789ab"}))
     assert "0123456789ab" not in str(caught.value)
     assert getattr(MAKERS, part) not in str(caught.value)

@@ -61,7 +61,7 @@ class ConditionalPath(abc.ABC):
             UsageError: If this path has no closed form.
         """
         raise UsageError(
-            f"IntegratedRate supports only numbers on Linear() paths, not {self}", remedy="Use MaximalCoupling()"
+            f"IntegratedRate supports only real numbers with Linear(), not {self}", remedy="Use MaximalCoupling()"
         )
 
     @abc.abstractmethod

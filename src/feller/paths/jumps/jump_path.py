@@ -65,7 +65,7 @@ class JumpPath(Path):
         )
         if isinstance(self._step_rule, IntegratedRate) and not straight:
             raise UsageError(
-                f"IntegratedRate supports only numbers on Linear() paths, not {self.conditional_path}",
+                f"IntegratedRate supports only real numbers with Linear(), not {self.conditional_path}",
                 remedy="Use MaximalCoupling()",
             )
 

@@ -127,7 +127,9 @@ def rank_candidates(
     ranked = []
     for prompt, some in enumerate(candidates):
         if not 1 <= num_best <= len(some):
-            raise UsageError("1 <= num_best <= number of candidates", f"{num_best}, {len(some)} for prompt {prompt}")
+            raise UsageError(
+                "1 <= num_best <= number of candidates", f"{num_best} of {len(some)} candidates for prompt {prompt}"
+            )
         scores = score(prompt, some)
         if scores.shape != (len(some),) or scores.isnan().any():
             raise UsageError(f"one score for each of {len(some)} candidates of prompt {prompt}", scores)

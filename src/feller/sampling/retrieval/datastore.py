@@ -115,7 +115,9 @@ def _memory_of(
         for name, dtype in (("rows", np.int64), ("vectors", np.float32), ("both", np.bool_))
     )
     if not len(rows) == len(vectors) == len(both):
-        raise InputError("rows, vectors and both of equal length", f"{len(rows)}, {len(vectors)} and {len(both)}", ANEW)
+        raise InputError(
+            "arrays `rows`, `vectors` and `both` of equal length", f"{len(rows)}, {len(vectors)} and {len(both)}", ANEW
+        )
     if not len(rows):
         raise InputError("a datastore of at least one document", "none", ANEW)
     _check(rows, symbols)
