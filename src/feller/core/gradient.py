@@ -22,7 +22,7 @@ class Gradient(abc.ABC):
     def __call__(
         self, loss: LossFunction, network: nn.Module, micro_batches: Iterable[dict[str, Any]], expected_size: float
     ) -> Tensor:
-        """Accumulate the gradients of all micro-batches over `expected_size`; return the loss over `expected_size`."""
+        """Accumulate gradients of the summed loss divided by `expected_size`; return the loss divided likewise."""
 
 
 @dataclass(frozen=True)

@@ -64,7 +64,7 @@ def leads_elsewhere(path: "Path", space: Space, name: str, found: str) -> UsageE
 
 
 class Path(abc.ABC):
-    """Probability path from x_0 ~ source to x_1 ~ data; subclasses implement three methods."""
+    """Probability path from x_0 ~ source to x_1 ~ data; implement `sample`, `target` and `characteristics`."""
 
     @property
     def has_jumps(self) -> bool:

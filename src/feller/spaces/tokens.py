@@ -89,6 +89,6 @@ class Tokens(Space):
 
 
 def mask_until_end(x: Int[Tensor, "b n"], eos_token_id: int) -> Bool[Tensor, "b n"]:
-    """Return a mask of each sequence up to and including its first end token; all of it if there is none."""
+    """Return the mask of tokens up to and including the first end token; all True without an end token."""
     ended = x == eos_token_id
     return ended.cumsum(1) - ended.long() == 0

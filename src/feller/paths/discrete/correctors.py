@@ -45,7 +45,7 @@ class RenoiseCorrector(Corrector):
 
 @dataclass(frozen=True)
 class LogOddsCorrector(Corrector):
-    """Renoising at eta times the rate of the log odds of data against source, for mixture paths.
+    """Renoising at eta times the growth rate of the log odds of data against source, for mixture paths.
 
     It undoes and redoes eta times the jumps of the path: Gat et al. 2024, arXiv 2407.15595, where 1 + eta multiplies
     the forward rate and eta the backward rate.

@@ -64,7 +64,7 @@ class TokenPath(TokenDistribution, Path):
 
     @property
     def has_uniform_hazard(self) -> bool:
-        """True if lambda equals H for every x_1, and all jumps go to x_1."""
+        """True if the expected number of jumps does not depend on x_1, and all jumps go to x_1."""
         return False
 
     def sample(self, x_0: Places, x_1: Places, t: Times, rng: RandomStream | None = None) -> Places:
@@ -105,7 +105,7 @@ class TokenPath(TokenDistribution, Path):
         return outward.scatter_add(1, x_t[:, None], -outward.sum(1, keepdim=True))
 
     def max_hazard(self, x_t: Places, t: Times, s: float, vocab_size: int) -> Points:
-        """Return H, an upper bound over x_1 of the expected number of jumps until s."""
+        """Return an upper bound over x_1 of the expected number of jumps until s."""
         times, time_index = unique_times(t)
         if s >= 1 or len(times) * vocab_size**2 > CHUNK_SIZE:
             return torch.full(x_t.shape, torch.inf, dtype=torch.float64, device=x_t.device)
@@ -121,7 +121,7 @@ class TokenPath(TokenDistribution, Path):
         return table[append_dims(time_index, x_t), x_t]
 
     def expected_jumps(self, x_1: Ids, x: Ids, t: Reals, s: float, vocab_size: int) -> tuple[Reals, LogLaws | None]:
-        """Return lambda given the data x_1, and the weights of destinations; None if all jumps go to x_1."""
+        """Return the expected number of jumps given x_1, and the weights of destinations (None: all jumps go to x_1)."""
         if s >= 1:
             return torch.full_like(t, torch.inf), None
         log_p, change = self.step_rule.distribution_and_change(self, x_1, t, s, vocab_size)

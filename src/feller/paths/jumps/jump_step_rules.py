@@ -40,7 +40,7 @@ class IntegratedRate(JumpStepRule):
 
 @dataclass(frozen=True)
 class EulerJump(JumpStepRule):
-    """Euler step: jump probability step size times rate, at most 1."""
+    """Euler step: the jump probability is step size times rate, at most 1."""
 
     def log_density_change(
         self, path: ConditionalPath, x: Tensor, z: Tensor, t: Tensor, s: Tensor

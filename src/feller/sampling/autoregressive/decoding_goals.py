@@ -13,7 +13,7 @@ EITHER = (SymbolKind.TEXT, SymbolKind.CODE)
 
 
 class DecodingGoal(abc.ABC):
-    """Allowed well-formed continuations of a prompt, and their end; subclasses implement three members."""
+    """Decoding goal: the continuations of a prompt that are allowed, and their end token."""
 
     @property
     @abc.abstractmethod
