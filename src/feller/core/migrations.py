@@ -210,7 +210,6 @@ def add_families(name: str, content: Record) -> Record:
 
 
 def _map_records(value: Any, function: Callable[[Record], Record]) -> Any:
-    """Apply a function to all records inside a value, innermost first."""
     if isinstance(value, list):
         return [_map_records(each, function) for each in value]
     if not isinstance(value, dict):

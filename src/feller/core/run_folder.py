@@ -44,8 +44,6 @@ _HELD: contextvars.ContextVar[frozenset[pathlib.Path]] = contextvars.ContextVar(
 
 
 class _File:
-    """Descriptor that returns the path of a run file."""
-
     def __init__(self, name: str) -> None:
         self._name = name
 

@@ -225,7 +225,6 @@ def source_line(function: Callable[..., Any]) -> str:
 
 
 def _display_path(path: pathlib.Path) -> str:
-    """Return a path relative to the working directory if it is inside, else absolute."""
     path = path.resolve()
     return str(path.relative_to(pathlib.Path.cwd())) if path.is_relative_to(pathlib.Path.cwd()) else str(path)
 
@@ -264,11 +263,6 @@ def load_function(
 
 
 def _in_memory(words: str) -> Callable[..., Any]:
-    """Return a function registered in this process.
-
-    Raises:
-        UsageError: If the function was registered in another process.
-    """
     if words not in _IN_MEMORY:
         name = words.removeprefix(MEMORY_PREFIX).rpartition("-")[0]
         raise UsageError(
@@ -281,7 +275,6 @@ def _in_memory(words: str) -> Callable[..., Any]:
 
 
 def _check_takes(function: Callable[..., Any], names: tuple[str, ...], place: str) -> None:
-    """Check that a function can be called with arguments of these names."""
     try:
         signature = inspect.signature(function)
     except ValueError:  # some C functions have no signature

@@ -181,7 +181,6 @@ class Characteristics:
 
 
 def _both(a: Any, b: Any) -> Any:
-    """Add tensors or jumps; None counts as zero."""
     return b if a is None else a if b is None else a + b
 
 

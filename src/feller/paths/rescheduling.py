@@ -157,7 +157,6 @@ def _avoid_singular_ends(old: Schedule, new: Schedule, r: Tensor) -> Tensor:
 
 
 def _with_schedule(path: Path, schedule: Schedule) -> Path:
-    """Return the path with another schedule for all leaves."""
     if isinstance(path, ProductPath):
         return ProductPath({name: _with_schedule(part, schedule) for name, part in path.leaf_paths.items()})
     if isinstance(path, _Reschedulable):

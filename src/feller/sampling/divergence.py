@@ -231,7 +231,6 @@ def _depends_on_others(outputs: list[Tensor], inputs: list[Tensor]) -> bool:
 
 
 def _spaces(space: Space, x: State) -> Iterator[Any]:
-    """Yield the space of each leaf."""
     if isinstance(x, dict):
         for name, leaf in x.items():
             yield from _spaces(leaf_space(space, name), leaf)
@@ -240,5 +239,4 @@ def _spaces(space: Space, x: State) -> Iterator[Any]:
 
 
 def _total(terms: Iterable[Tensor]) -> Float[Tensor, " b"]:
-    """Sum all entries of each example over all leaves."""
     return torch.stack([term.reshape(len(term), -1).sum(1) for term in terms]).sum(0)

@@ -99,7 +99,6 @@ class SamplerConfig:
         return path, solver, linear_grid(self.nfe // solver.nfe_per_step)
 
     def _configure_token_path(self, path: Path) -> TokenPath:
-        """Return the path with the configured token sampler, rates and order."""
         path = replace(cast(TokenPath, path), token_sampler=self.token_sampler)
         if isinstance(self.rates, Reversal) and not path.has_reversal:
             raise UsageError(
@@ -116,7 +115,6 @@ class SamplerConfig:
 
 
 def _with_jump_weight(path: Path, jump_weight: float) -> Path:
-    """Return the path with another weight of the jumps in all leaves that support it."""
     if not any(hasattr(part, "jump_weight") for part in iter_leaf_paths(path)):
         raise UsageError("this model does not superpose a flow and jumps", remedy="Omit the jump weight")
     return map_leaf_paths(

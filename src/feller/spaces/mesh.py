@@ -143,7 +143,6 @@ class Mesh(Manifold):
 
 
 def _mean(weights: Tensor, values: Tensor) -> Tensor:
-    """Interpolate values at the corners of triangles."""
     return (weights[..., None] * values).sum(-2)
 
 

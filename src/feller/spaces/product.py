@@ -80,7 +80,6 @@ class Product(Space):
         return self._total(lambda part, x: part.constraint_error(x), x)
 
     def _manifolds(self) -> dict[str, Any]:
-        """Return the leaf spaces, each checked to be a manifold."""
         return {name: as_manifold(part) for name, part in self.leaf_spaces.items()}
 
     def _each(self, function: Callable[..., Any], *states: State) -> State:

@@ -191,7 +191,6 @@ class TableTokens(Space):
             groups = [a if group == b else group for group in groups]
 
     def _check(self, rule: PairConstraint) -> None:
-        """Check that a constraint fits its columns and allows at least one pair."""
         if not 0 <= min(rule.first, rule.second) <= max(rule.first, rule.second) < len(self.columns):
             raise UsageError(
                 f"a constraint between columns 0 to {len(self.columns) - 1}", f"columns {rule.first} and {rule.second}"

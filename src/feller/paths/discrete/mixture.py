@@ -293,7 +293,6 @@ class Mixture(TokenPath):
         return decay - (keep + (1 - keep) * p[x_t]).log()
 
     def _expected_jumps(self, x_1: Tensor, t: Tensor, s: float) -> Tensor:
-        """Return the expected number of jumps of tokens with data x_1."""
         now = self.alpha_sigma(t, x_1)
         later = self.alpha_sigma(torch.full_like(t, s), x_1)
         decay = torch.as_tensor(now.sigma).log() - torch.as_tensor(later.sigma).log()

@@ -84,7 +84,6 @@ class BinnedJumpPath(Path):
         return torch.where(has_no_mass, home, torch.where(has_no_mass, 0.0, log_odds).softmax(-1))
 
     def _own_bin_mask(self, x: Tensor) -> Tensor:
-        """Return the one-hot mask of the bin of each entry, [..., K]."""
         return self.bins.target(x)[..., None] == torch.arange(len(self.bins.centres), device=x.device)
 
     def complete_prediction(self, prediction: Float[Tensor, "b *d n"], x_t: Points, t: Tensor) -> Tensor:

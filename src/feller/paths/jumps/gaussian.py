@@ -68,7 +68,6 @@ class GaussianConditionalPath(ConditionalPath):
         return alpha, sigma.clamp(min=_MIN_SIGMA), d_alpha, d_sigma
 
     def _standard(self, x: Tensor, z: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
-        """Return (x - alpha z) / sigma in the dtype of the state."""
         return (x - alpha.to(x.dtype) * z.to(x.dtype)) / sigma.to(x.dtype)
 
     def log_density(self, x: Tensor, z: Tensor, t: Tensor) -> Float[Tensor, "..."]:

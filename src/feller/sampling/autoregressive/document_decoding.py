@@ -194,7 +194,6 @@ def _generate_batch(
     state: ParserStateBatch,
     u: Float64[Tensor, "n most"],
 ) -> list[Tensor]:
-    """Generate the rows of one batch, in batch order."""
     device, kind_of = u.device, symbol_kinds(network.vocabulary).to(u.device)
     kind_of_host = kind_of.numpy(force=True)
     max_new_symbols = int(state.room.max())
@@ -233,7 +232,6 @@ def _numbers(batch: _Batch, device: torch.device) -> tuple[list[int], Tensor, Te
 
 
 def _check_streams(prompts: Sequence[Sequence[Tensor]], specs: Sequence[SamplingSpec]) -> None:
-    """Check that streams fit the guidance and each other."""
     num_streams = max((spec.guidance.num_streams for spec in specs), default=0)
     if len(prompts) != num_streams or not specs:
         raise UsageError(

@@ -145,8 +145,6 @@ def parse_prefix(row: Int64[Tensor, " n"], vocabulary: DocumentVocabulary) -> Pa
 
 @dataclass(frozen=True)
 class _PrefixParser:
-    """Parser of the parts of a row."""
-
     values: Sequence[int]
     vocabulary: DocumentVocabulary
 
@@ -191,7 +189,6 @@ class _PrefixParser:
         return kind, codes, holes
 
     def _segment(self, start: int, end: int) -> list[InfillHole]:
-        """Parse a segment up to its `<break>`."""
         kind, codes, holes = self._kind(start, end)
         whole = self.vocabulary.picture
         if kind is SymbolKind.CODE and (codes > whole - holes or (not holes and codes < whole)):
@@ -239,7 +236,6 @@ class _PrefixParser:
 
 
 def _name(value: int, vocabulary: DocumentVocabulary) -> str:
-    """Return a readable name of a token."""
     names = {
         vocabulary.eos: "<eos>",
         vocabulary.break_token: "<break>",

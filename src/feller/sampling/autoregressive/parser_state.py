@@ -171,7 +171,6 @@ class Automaton:
         )
 
     def _check(self, standings: Sequence[ParserState]) -> None:
-        """Check that the goal fits the prompts."""
         fills = SymbolKind.INFILL in self.goal.segment_kinds and SymbolKind.EOS not in self.goal.segment_kinds
         for row, standing in enumerate(standings):
             if standing.place not in self.goal.prompt_places or (fills and not standing.holes):
@@ -210,7 +209,6 @@ class Automaton:
         return self.goal.hidden_kinds[0] if len(self.goal.hidden_kinds) == 1 else None
 
     def _tables(self, standing: ParserState, max_holes: int) -> tuple[Sequence[int], ...]:
-        """Return a row's entries of the hole tables."""
         if self.goal.final_kind is SymbolKind.BREAK:
             return [0] * (max_holes + 1), [0] * (max_holes + 1), [Place.ENDED] * (max_holes + 1), [0] * (max_holes + 1)
         holes, picture = standing.holes, self.vocabulary.picture

@@ -81,8 +81,6 @@ def decode_rows(
 
 @dataclass(frozen=True)
 class _RowDecoder:
-    """Decoder of the unobserved tokens of rows, position by position."""
-
     network: Any
     token_sampler: RowTokenSamplerFn
     forbidden: Tensor | None = None
@@ -212,7 +210,6 @@ def _check_observed(rows: TableTokens, x: Int64[Tensor, "n places"], observed_ma
 def _check_fits(
     columns: list[int], allowed: Bool[Tensor, "n tokens"], token: Tensor, is_observed: Bool[Tensor, " n"], place: Tensor
 ) -> None:
-    """Check that observed tokens are allowed in their rows."""
     wrong = ~torch.where(is_observed, allowed.gather(1, token[:, None])[:, 0], allowed.any(1))
     if wrong.any():
         row = int(wrong.nonzero()[0])

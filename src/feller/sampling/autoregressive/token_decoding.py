@@ -124,7 +124,6 @@ def log_likelihood(
 def _check_observed(
     network: CausalDecoder, observed: tuple[Tensor, Tensor] | None, n: int, length: int, device: torch.device
 ) -> tuple[Int[Tensor, "n length"], Bool[Tensor, "n length"]]:
-    """Return the validated tokens and mask of observed ones."""
     if observed is None:
         tokens = torch.zeros(n, length, dtype=torch.long, device=device)
         return tokens, torch.zeros_like(tokens, dtype=torch.bool)
@@ -147,7 +146,6 @@ def _check_observed(
 
 
 def _both(cond: Cond, null_values: dict[str, int | float]) -> Cond:
-    """Concatenate the conditions and their null values."""
     if not null_values or not cond.keys() & null_values.keys():
         raise UsageError("guidance requires a network with conditions", remedy="Use a guidance scale of 1")
     return concatenate(

@@ -127,7 +127,6 @@ def _memory_of(
 
 
 def _check(rows: Int64[Tensor, "n l"], vocabulary: DocumentVocabulary) -> None:
-    """Check that rows are right-padded documents."""
     if (rows < 0).any() or (rows >= vocabulary.num_data_tokens).any() or not rows.shape[1]:
         raise InputError("rows of valid tokens", "invalid ids, or empty rows", ANEW)
     try:

@@ -131,7 +131,6 @@ class SimilarityRetriever(Retriever):
         selected: Int64[Tensor, "b k"],
         number: int,
     ) -> RetrievedDocuments:
-        """Select the nearest allowed documents, one after the other."""
         memory, place = datastore.datastore, torch.arange(near.index.shape[1], device=near.index.device)
         is_allowed = (near.index != NO_DOCUMENT) & (datastore.fingerprints[near.index] != queries.fingerprints[:, None])
         whole = _similarities(memory, near.index, queries.whole)

@@ -177,7 +177,6 @@ def _log_differential(space: Space, x: State, y: State, velocity: State) -> Stat
 
 
 def _combine(weights: tuple[float, ...], slopes: Sequence[Tensor]) -> Tensor:
-    """Return the weighted sum of velocities."""
     total = weights[0] * slopes[0]
     for weight, slope in zip(weights[1:], slopes[1:], strict=True):
         if weight:
@@ -186,7 +185,6 @@ def _combine(weights: tuple[float, ...], slopes: Sequence[Tensor]) -> Tensor:
 
 
 def _choose(good: Tensor, new: State, old: State) -> State:
-    """Select the new state where the step was accepted."""
     if len(good) == 1:
         return new if bool(good) else old
     return tree_map(lambda new, old: torch.where(append_dims(good, new), new, old), new, old)

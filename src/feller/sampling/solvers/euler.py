@@ -62,6 +62,5 @@ class Euler(GaussianSolver):
 
 
 def _check_flat(space: Space, now: Characteristics) -> None:
-    """Check that a leaf with noise has a flat space."""
     if now.diffusion is not None and not space.is_flat:
         raise UsageError("noise requires a flat space", found=type(space).__name__, remedy="Remove the noise")
