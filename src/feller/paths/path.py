@@ -24,7 +24,7 @@ Network = Callable[[State, State, Cond], State]
 
 def check_times(t: Any, x: Tensor) -> None:
     """Check that t holds one time in [0, 1] per example; values are checked on CPU only."""
-    if not isinstance(t, Tensor) or t.shape != x.shape[:1]:
+    if not isinstance(t, Tensor) or t.shape != x.shape[:1]:  # [b, 1] would broadcast against [b, d] silently
         found = f"a tensor {list(t.shape)}" if isinstance(t, Tensor) else f"{t!r:.40}"
         remedy = "Use t.expand(len(x)) for a single time, t[:, 0] for a column"
         raise UsageError(argument="t", expected=f"one time per example, [{len(x)}]", found=found, remedy=remedy)

@@ -134,6 +134,7 @@ class JumpPath(Path):
             end = z if z.ndim == 1 else z.flatten(0, len(parts) - 1)[rows]
             u, v, *uniforms = (masked_uniform(rng, mask) for _ in range(2 + self.conditional_path.num_uniforms))
             jumps = s < 1 and self.jump_weight > 0
+            # given a jump, endpoints have weight p(z | x_t) lambda(z), not p(z | x_t)
             weights = endpoint_probs * self._jump_prob(x, end, time, s) if jumps else endpoint_probs
             none = weights.sum(-1, keepdim=True) <= 0  # all may be 0 at a later evaluation
             index = categorical(torch.where(none, endpoint_probs, weights), u)

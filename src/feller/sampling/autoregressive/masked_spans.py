@@ -33,6 +33,7 @@ class SpanMasking:
 
     span_prob: float = 1.0
     """Probability of hiding spans in a document whose texts are not hidden as a whole."""
+    # A span with uniform ends covers a text of L tokens with probability 2 / (L + 1)^2, too rarely for guidance.
     text_prob: float = 0.15
     """Probability of hiding all texts of a document, needed for guidance and for generation without a text."""
     answer_span_prob: float = 0.0
