@@ -23,7 +23,9 @@ def test_a_pipe_a_folder_or_a_device(tmp_path: pathlib.Path, capsys: pytest.Capt
     for words in (["sample", str(run.path), "-n", "2", "--out", str(tmp_path / "a.csv")], ["cite", str(run.path)]):
         assert main(words) == 1
         told = capsys.readouterr().err.strip().splitlines()[-1]
-        assert told.startswith(f"feller: {run.recipe}: expected a file; found a folder, a pipe or a device. If a run")
+        assert told.startswith(
+            f"feller: {run.recipe}: expected a regular file; found a folder, a pipe or a device. If the run"
+        )
 
 
 def test_json_that_no_memory_should_hold(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -62,7 +62,7 @@ def test_pickles_that_are_called_safetensors(tmp_path: pathlib.Path, file: str) 
             torch.save({"weight": Trap(trap)}, run.path / file)
         else:
             (run.path / file).write_bytes(content)
-        with pytest.raises(InputError, match="damaged or cut off"):
+        with pytest.raises(InputError, match="is damaged"):
             load_model(run, file=run.path / file)
         assert not trap.exists()
 
@@ -84,7 +84,7 @@ def test_records_name_no_code(tmp_path: pathlib.Path) -> None:
         ("model", ("modality", "classes"), ["a", "a"], "expected classes of label that differ"),
         ("model", ("drop",), 5, "found 5"),
         ("model", ("drop",), float("nan"), "found nan"),
-        ("model", ("version",), ["x"], "text as its `version`"),
+        ("model", ("version",), ["x"], "a string `version`"),
         ("recipe", ("asked", "held_out"), -1, "share: expected at least 0 and below 1"),
         ("recipe", ("asked", "ancestors"), ["x"], r"ancestors\[0\]: expected the fields of TrainingDataRef; found 'x'"),
         ("recipe", ("recipe", "held_out"), 1e9, "share: expected at least 0 and below 1"),
@@ -226,7 +226,7 @@ def test_a_run_whose_samples_are_a_link(tmp_path: pathlib.Path, capsys: pytest.C
     (tmp_path / "mine").mkdir()
     os.symlink("../mine", run.path / "samples")
     assert main(["sample", str(run.path), "-n", "2"]) == 1
-    assert "samples is a link. Remove it, or choose --out" in capsys.readouterr().err
+    assert "samples is a symbolic link. Remove it, or choose --out" in capsys.readouterr().err
     assert not any((tmp_path / "mine").iterdir())
 
 

@@ -83,7 +83,7 @@ def test_what_is_known_is_kept(kind: str, capsys, request: pytest.FixtureRequest
 @pytest.mark.parametrize("order", ["confidence", "entropy"])
 def test_orders_need_a_mask(order: str, masked, uniform, writer, capsys) -> None:
     assert len(drawn(capsys, masked, "--order", order)) == 3
-    for folder, message in ((uniform, "source is the mask"), (writer, "token after token")):
+    for folder, message in ((uniform, "mask source"), (writer, "token after token")):
         status, _, err = run(capsys, "sample", folder, "--order", order)
         assert status == 2
         assert message in err
@@ -186,7 +186,7 @@ def test_texts_alone_can_be_filled_in(capsys, masked) -> None:
     assert "fills in text" in err
     status, _, err = run(capsys, "sample", "moons", "--top-k", "3")
     assert status == 2
-    assert "need symbols" in err
+    assert "require a model of tokens" in err
     status, _, err = run(capsys, "fit", "example:moons", *TINY, "--vocabulary", "bytes")
     assert status == 2
     assert "only text has a vocabulary" in err
@@ -225,12 +225,12 @@ def nothing(data, size): return law(data, size, 17 * (0.0,))
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("negative", "a distance to be at least 0 and finite; found row 2, column 5: -1"),
-        ("diagonal", "the distance to itself to be 0; found row 3, column 3: 0.5. Set the diagonal to 0"),
-        ("missing", "ReversibleCorrector needs a source with mass on every symbol"),
-        ("short", "17 weights, one per symbol; found 2"),
-        ("below", "weights of a source to be at least 0 and finite; found -1 for 0"),
-        ("nothing", "a source with mass on some symbol"),
+        ("negative", "finite distances of at least 0; found row 2, column 5: -1"),
+        ("diagonal", "itself; found row 3, column 3: 0.5. Set the diagonal to 0"),
+        ("missing", "ReversibleCorrector requires a source"),
+        ("short", "17 weights, one per token; found 2"),
+        ("below", "finite and at least 0; found -1 for token 0"),
+        ("nothing", "a positive source weight"),
     ],
 )
 def test_paths_that_cannot_be(capsys, name: str, message: str) -> None:

@@ -193,9 +193,13 @@ def test_a_velocity_that_points_to_the_noise_is_turned(here):
         (("mine.py:noisy", "--modality", "points:2"), 2, "asked the same a second time"),
         (("mine.py:centred", "--modality", "points:2"), 2, "when others are beside it"),
         (("mine.py:whole", "--modality", "points:2"), 2, "whole numbers (torch.int64)"),
-        (("mine.py:ends", "--modality", "points:2"), 1, "in ends: it ends the program (SystemExit: 0)"),
-        (("mine.py:ends_later", "--modality", "points:2"), 1, "in network: it ends the program (SystemExit)"),
-        (("ends.py:net", "--modality", "points:2"), 1, "does not run: line 2: it ends the program (SystemExit: 0)"),
+        (("mine.py:ends", "--modality", "points:2"), 1, "in ends: user code exits the program (SystemExit: 0)"),
+        (("mine.py:ends_later", "--modality", "points:2"), 1, "in network: user code exits the program (SystemExit)"),
+        (
+            ("ends.py:net", "--modality", "points:2"),
+            1,
+            "fails to run: line 2: user code exits the program (SystemExit: 0)",
+        ),
         (("mine.py:full", "--modality", "points:2"), 1, "the memory does not suffice"),
     ],
 )
@@ -211,7 +215,7 @@ def test_a_file_that_ends_the_program_does_not_end_a_sampling_as_if_all_were_wel
     assert brought("mine.py:net", "--modality", "points:2") == 0
     assert main(["sample", "runs/mine", "--code", "ends.py", "-n", "2", "--json"]) == 1
     told = capsys.readouterr()
-    assert "it ends the program (SystemExit: 0)" in told.err
+    assert "user code exits the program (SystemExit: 0)" in told.err
     assert not told.out
 
 

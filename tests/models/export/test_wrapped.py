@@ -218,7 +218,7 @@ def test_rounding_and_what_is_for_training_alone_are_no_fault(network):
 
 
 def test_a_record_can_hold_no_network_that_no_file_defines():
-    with pytest.raises(InputError, match="a file defines at its top level"):
+    with pytest.raises(InputError, match="top level of a file"):
         to_dict(feller.Model(ours, data=(2,)).spec)
 
 

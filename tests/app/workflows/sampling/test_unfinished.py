@@ -39,4 +39,4 @@ def test_a_record_without_its_recipe_is_told_in_a_line(run: Run, capsys: pytest.
     for words in (["sample", "r", "-n", "2", "--out", "made.csv"], ["evaluate", "r"]):
         capsys.readouterr()
         assert main(words) == 1
-        assert "r/recipe.json: lacks 'recipe.train': it is damaged" in capsys.readouterr().err
+        assert "r/recipe.json: lacks the field 'recipe.train'" in capsys.readouterr().err

@@ -98,7 +98,7 @@ def test_settings_that_are_missing_are_named(tmp_path: pathlib.Path) -> None:
         with pytest.raises(InputError, match=r"settings of a HiFi-GAN generator.*missing: upsample_rates"):
             load_vocoder(str(folder(tmp_path / "hifigan", wrong)), MEL)
     (tmp_path / "hifigan" / "config.json").write_text("{")
-    with pytest.raises(InputError, match=r"no valid JSON"):
+    with pytest.raises(InputError, match=r"not valid JSON"):
         load_vocoder(str(tmp_path / "hifigan"), MEL)
     (tmp_path / "hifigan" / "config.json").unlink()
     with refuses(InputError, found="none"):
