@@ -30,7 +30,7 @@ class EGNN(NetworkConfig):
     """E(n)-equivariant graph network on all pairs of points; blocks update features and positions.
 
     The state is a dict of positions [b, n, 3] and leaves [b, n, ...]. Velocities of the positions are translation
-    invariant and have zero mean, so training must couple data with a source of the same centre, as `ForcedAlignment`
+    invariant and have zero mean, so training must couple data with a source of the same centre, as `EquivariantOT`
     does. Padding, where `valid` is False, is masked.
 
     Source: Satorras et al. 2021, "E(n) equivariant graph neural networks", arXiv 2102.09844.
