@@ -15,7 +15,7 @@ from feller.networks.network_config import NetworkConfig
 class ForwardBackwardDrift(NetworkConfig):
     """Forward and backward drifts of one process; calling the network returns the forward drift.
 
-    Each drift is c(t) x + b(t) plus a network that is initialized to zero. The linear part is fitted by regression:
+    Each drift is c(t) x + b(t) plus a network that is initialised to zero. The linear part is fitted by regression:
     a network narrower than the state could represent only a few directions.
     """
 

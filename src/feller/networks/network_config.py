@@ -1,4 +1,4 @@
-"""Base class of network configurations, seeded initialization, and a limit on parameter bytes."""
+"""Base class of network configurations, seeded initialisation, and a limit on parameter bytes."""
 
 import abc
 import threading
@@ -20,9 +20,9 @@ class NetworkConfig(abc.ABC):
 
     @abc.abstractmethod
     def build(self, shape: State, conditions: dict[str, int], rng: Rng) -> nn.Module:
-        """Return a network with newly initialized weights.
+        """Return a network with newly initialised weights.
 
-        Its forward(x_t, t, cond) returns a prediction of the shape of x_t, which is exactly zero at initialization.
+        Its forward(x_t, t, cond) returns a prediction of the shape of x_t, which is exactly zero at initialisation.
 
         Args:
             shape: Shape of one example's state: (d,), (channels, height, width), or a dict of the shapes of its leaves.
@@ -37,7 +37,7 @@ class NetworkConfig(abc.ABC):
 
 @contextmanager
 def seeded_init(rng: Rng) -> Generator[None]:
-    """Initialize modules from a random stream and leave torch's global generator unchanged."""
+    """Initialise modules from a random stream and leave torch's global generator unchanged."""
     seed = rng.stream("weights").shared_generator().initial_seed()
     with torch.device("cpu"), torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would also reseed the accelerators

@@ -20,7 +20,7 @@ TYPICAL_SITES = 16.0
 
 @dataclass(frozen=True)
 class Regressor(NetworkConfig):
-    """Regressor or classifier on the features of another network, [b, out_dim]; initialized to predict zero."""
+    """Regressor or classifier on the features of another network, [b, out_dim]; initialised to predict zero."""
 
     trunk: NetworkConfig
     """Network with `features(x_t, t, cond)`, [b, `feature_dim`]; its `output_layers()` are unused and frozen."""

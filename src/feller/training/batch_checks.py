@@ -197,7 +197,7 @@ def check_data(
 ) -> None:
     """Validate data against their source and space: keys, shape, dtype, range, and distance from the manifold.
 
-    Values are checked on the CPU only: on an accelerator each check would synchronize, and under vmap there are none.
+    Values are checked on the CPU only: on an accelerator each check would synchronise, and under vmap there are none.
 
     Args:
         x_1: Data, [b, ...].

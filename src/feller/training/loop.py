@@ -76,7 +76,7 @@ class StepMetrics:
     step: int
     """Number of finished steps, including this one."""
     loss: Tensor
-    """Mean over the global batch; a tensor, so that only reading it synchronizes the device."""
+    """Mean over the global batch; a tensor, so that only reading it synchronises the device."""
     lr: float
     grad_norm: Tensor
     """Norm of the gradient before clipping."""
@@ -107,7 +107,7 @@ def train(
 
     Args:
         train_state: Network, optimizer and counters; changed in place.
-        objective: Objective to minimize.
+        objective: Objective to minimise.
         batches: Function that returns the batch of a step.
         config: Batch size, learning rate and budget.
         rng: Random stream of the run.

@@ -261,7 +261,7 @@ def _and_masks(mask: Tensor | None, other: Tensor | None) -> Tensor | None:
 class FlowMatching(ConditionalObjective):
     """Flow matching: regression of a network on the conditional target of a path.
 
-    The minimizer generates the marginals of the path. Source: Lipman et al. 2024, arXiv 2412.06264, theorem 4.
+    The minimiser generates the marginals of the path. Source: Lipman et al. 2024, arXiv 2412.06264, theorem 4.
     """
 
     path: Path

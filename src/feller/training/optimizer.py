@@ -33,7 +33,7 @@ class TrainConfig:
     minutes: float | None = None
     """Training time in minutes."""
     optimizer: OptimizerName = "adamw"
-    """Optimizer; weight decay is decoupled for adamw and adafactor, L2 regularization for adam and sgd."""
+    """Optimizer; weight decay is decoupled for adamw and adafactor, L2 regularisation for adam and sgd."""
     lr: float = 1e-3
     """Peak learning rate."""
     betas: tuple[float, float] = (0.9, 0.99)

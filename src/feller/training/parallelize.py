@@ -91,7 +91,7 @@ def _checkpointed(forward: Callable[..., Any], *inputs: Any, **others: Any) -> A
 
 
 def check_even_batches(config: TrainConfig, engine: Engine) -> None:
-    """Check that all ranks get the same number of micro-batches, since sharded ranks synchronize in each.
+    """Check that all ranks get the same number of micro-batches, since sharded ranks synchronise in each.
 
     Raises:
         UsageError: If the batch size does not divide evenly, or is smaller than the number of ranks.

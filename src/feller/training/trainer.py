@@ -33,7 +33,7 @@ class Callback:
         """Called before the first step of a session."""
 
     def on_step_end(self, state: TrainState, metrics: StepMetrics) -> None:
-        """Called after each step; reading a tensor of `metrics` synchronizes the device."""
+        """Called after each step; reading a tensor of `metrics` synchronises the device."""
 
     def on_log(self, state: TrainState, metrics: StepMetrics, numbers: dict[str, float]) -> None:
         """Called with the metrics of every tenth step, the first and the last; private training withholds some."""
@@ -96,7 +96,7 @@ class Trainer:
 
         Args:
             state: Network, optimizer, EMA and counters, new or from a checkpoint.
-            objective: Objective to minimize.
+            objective: Objective to minimise.
             batches: Function that returns the batch of a step.
             rng: Random stream of the run.
             gradient: Gradient estimator (default: the mean gradient).

@@ -20,7 +20,7 @@ from feller.networks.network_config import NetworkConfig, seeded_init
 class GroupedEmbedding(nn.Module):
     """Embedding of labels in groups, such as a phone in its four word positions.
 
-    An embedding is the sum of the group's and of the label's own, which is initialized to zero: a rare label starts as
+    An embedding is the sum of the group's and of the label's own, which is initialised to zero: a rare label starts as
     its group. The first label, and the null label after the last, have no group.
     """
 
@@ -42,7 +42,7 @@ TIME_OCTAVES = 8
 
 
 class ConvResidual(nn.Module):
-    """Two convolutions over frames and mel bands, added to the output of a network and initialized to zero.
+    """Two convolutions over frames and mel bands, added to the output of a network and initialised to zero.
 
     The noise of a state has the dimension of the state, which a narrow network can hardly represent. The nearest frames
     and bands and the time explain most of it, so the network's features are left to longer context.
@@ -80,8 +80,8 @@ CONV_GROUPS = 16
 class SkipTransformer(nn.Module):
     """Transformer with U-Net skip connections and a convolutional position embedding; padding is masked.
 
-    Block i from the end receives the output of block i from the start; skip projections are initialized to zero.
-    Sources: Le et al. 2023, "Voicebox", arXiv 2306.15687; the convolution: Baevski et al. 2020, "wav2vec 2.0", arXiv
+    Block i from the end receives the output of block i from the start; skip projections are initialised to zero.
+    Source: Le et al. 2023, "Voicebox", arXiv 2306.15687; the convolution: Baevski et al. 2020, "wav2vec 2.0", arXiv
     2006.11477.
     """
 

@@ -23,7 +23,7 @@ WEIGHT_NORM_NAMES = (
     ("weight_g", "weight_v"),
     ("parametrizations.weight.original0", "parametrizations.weight.original1"),
 )
-"""Names of the norms and directions of weight-normalized weights, in the old and the new style of torch."""
+"""Names of the norms and directions of weight-normalised weights, in the old and the new style of torch."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ class ResidualBlock(nn.Module):
 
 
 def remove_weight_norm(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Merge weight-normalized parameters: w = g v / |v|; other weights are returned unchanged.
+    """Merge weight-normalised parameters: w = g v / |v|; other weights are returned unchanged.
 
     Source: Salimans and Kingma 2016, "Weight normalization", arXiv 1602.07868, equation 2.
 

@@ -55,7 +55,7 @@ KERNEL_SIZE = 7
 EXPANSION = 3
 """Expansion factor of the hidden layer of a block."""
 MEL_MEAN, MEL_STD = -6.0, 2.5
-"""Approximate mean and standard deviation of log mels of speech, for normalization of the input."""
+"""Approximate mean and standard deviation of log mels of speech, for normalisation of the input."""
 MAX_LOG_AMPLITUDE = 6.0
 """Upper bound on log amplitudes of the spectrum."""
 LAYER_SCALE_INIT = 0.1

@@ -16,7 +16,7 @@ WINDOW_FRAMES = 25
 NUM_VIEWS = 3
 """Input channels: log mels and their second differences along time and frequency."""
 MIN_STD = 1e-3
-"""Smallest standard deviation used for normalization."""
+"""Smallest standard deviation used for normalisation."""
 WIDTHS = (8, 16, 32, 32, 64, 64)
 """Channels of the six blocks at size 1; size 8 gives the 64 to 512 of the paper."""
 
@@ -25,7 +25,7 @@ class SyntheticSpeechDetector(nn.Module):
     """CNN of six blocks over frames and bands; outputs one logit per window, positive for synthetic speech.
 
     Five blocks halve both axes. The inputs are log mels and their second differences along time and frequency, which
-    show a vocoder's small artefacts, each normalized per band. Source: Le et al. 2023, "Voicebox", arXiv 2306.15687,
+    show a vocoder's small artefacts, each normalised per band. Source: Le et al. 2023, "Voicebox", arXiv 2306.15687,
     for the number of blocks, 64 to 512 channels and windows of 250 ms; other choices are ours.
     """
 

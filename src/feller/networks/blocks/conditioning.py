@@ -29,12 +29,12 @@ def fourier_features(x: Float[Tensor, " *d"], octaves: int) -> Float[Tensor, " *
 def modulate(
     x: Float[Tensor, " b *d"], scale: Float[Tensor, " b #*d"], shift: Float[Tensor, " b #*d"]
 ) -> Float[Tensor, " b *d"]:
-    """Scale and shift normalized features; a scale and shift of 0 leave them unchanged."""
+    """Scale and shift normalised features; a scale and shift of 0 leave them unchanged."""
     return x * (1 + scale) + shift
 
 
 def zero_init(layer: Layer) -> Layer:
-    """Initialize all parameters of a layer to zero and return it."""
+    """Initialise all parameters of a layer to zero and return it."""
     for weight in layer.parameters():
         nn.init.zeros_(weight)
     return layer

@@ -14,7 +14,7 @@ _NETWORK_PREFIX = "network."
 
 
 class LoRA(nn.Module):
-    """Frozen network whose weight matrices each gain a trainable low-rank product, zero at initialization.
+    """Frozen network whose weight matrices each gain a trainable low-rank product, zero at initialisation.
 
     Weights of two or more axes are adapted, reshaped to matrices by their first axis: linear layers, convolutions and
     embeddings.

@@ -57,7 +57,7 @@ class PositionEncoding(abc.ABC):
 class ALiBi(PositionEncoding):
     """Attention bias -slope |i - j| between positions i and j, with slopes 2^(-8 h / heads), h = 1 to heads.
 
-    Extrapolates to longer sequences than in training. Bidirectional, without bias to and from prefix tokens. Sources:
+    Extrapolates to longer sequences than in training. Bidirectional, without bias to and from prefix tokens. Source:
     Press, Smith and Lewis 2021, "Train short, test long", arXiv 2108.12409; Le et al. 2023, "Voicebox", arXiv
     2306.15687.
     """
@@ -123,7 +123,7 @@ class RelativeBias(nn.Module):
 
 
 class PairBias(nn.Module):
-    """Learned attention bias from the pairwise differences of a leaf, by an MLP that is initialized to zero."""
+    """Learned attention bias from the pairwise differences of a leaf, by an MLP that is initialised to zero."""
 
     def __init__(self, heads: int, size: int, period: float | None) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Finite scalar quantization (FSQ)."""
+"""Finite scalar quantisation (FSQ)."""
 
 import math
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from feller.networks.codebook.quantizer import Codebook, Quantizer, straight_thr
 
 @dataclass(frozen=True)
 class FSQ(Quantizer):
-    """Finite scalar quantization: each entry of a vector is bounded, then rounded to one of a few levels.
+    """Finite scalar quantisation: each entry of a vector is bounded, then rounded to one of a few levels.
 
     The codebook is fixed, so no code falls out of use. Source: Mentzer et al. 2023, "Finite scalar quantization: VQ-VAE
     made simple", arXiv 2309.15505.

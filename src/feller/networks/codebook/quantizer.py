@@ -35,7 +35,7 @@ class Codebook(nn.Module, abc.ABC):
 
     @abc.abstractmethod
     def forward(self, z: Float[Tensor, "b n d"]) -> tuple[Float[Tensor, "b n d"], Float[Tensor, " b"]]:
-        """Return quantized features with straight-through gradients, and the auxiliary loss of each example."""
+        """Return quantised features with straight-through gradients, and the auxiliary loss of each example."""
 
     @abc.abstractmethod
     def encode(self, z: Float[Tensor, "*n d"]) -> Int64[Tensor, " *n"]:

@@ -1,4 +1,4 @@
-"""Vector quantization with a codebook updated by exponential moving averages."""
+"""Vector quantisation with a codebook updated by exponential moving averages."""
 
 from dataclasses import dataclass
 
@@ -20,10 +20,10 @@ EXACT_CDIST = "donot_use_mm_for_euclid_dist"
 
 @dataclass(frozen=True)
 class VectorQuantizerEMA(Quantizer):
-    """Vector quantization to the nearest code vector; the codebook follows exponential moving averages.
+    """Vector quantisation to the nearest code vector; the codebook follows exponential moving averages.
 
     Unused codes, and all codes at the start, are reset to random vectors of the batch.
-    Sources: van den Oord et al. 2017, "Neural discrete representation learning", arXiv 1711.00937, appendix A.1; Razavi
+    Source: van den Oord et al. 2017, "Neural discrete representation learning", arXiv 1711.00937, appendix A.1; Razavi
     et al. 2019, "Generating diverse high-fidelity images with VQ-VAE-2", arXiv 1906.00446.
     """
 

@@ -52,7 +52,7 @@ class SetTransformer(NetworkConfig):
     max_distance: int = 0
     """Largest relative position in a chain, beyond which all are equal; 0 for an unordered set."""
     count_condition: str | None = None
-    """Name of the condition with the number of sites; the network counts `valid`, which generalizes better than
+    """Name of the condition with the number of sites; the network counts `valid`, which generalises better than
     an embedding per number."""
     width: int = 128
     """Features of each site."""

@@ -20,7 +20,7 @@ AttentionFn = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class DiT(NetworkConfig):
-    """Diffusion transformer on image patches; each block is initialized to the identity (adaLN-zero).
+    """Diffusion transformer on image patches; each block is initialised to the identity (adaLN-zero).
 
     Source: Peebles and Xie 2023, "Scalable Diffusion Models with Transformers", arXiv 2212.09748.
     """
@@ -79,13 +79,13 @@ class DiTNetwork(nn.Module):
 
 
 class DiTBlock(nn.Module):
-    """Transformer block with adaptive layer norm and zero-initialized gates (adaLN-zero).
+    """Transformer block with adaptive layer norm and zero-initialised gates (adaLN-zero).
 
     Fused attention has first derivatives only; for second or forward-mode ones use sdpa_kernel(SDPBackend.MATH).
     """
 
     def __init__(self, width: int, heads: int, inner: int | None = None, *, seen: int = 1, hidden: int = 4) -> None:
-        """Initialize the layers.
+        """Initialise the layers.
 
         Args:
             width: Features of each position.

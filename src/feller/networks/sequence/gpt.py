@@ -296,7 +296,7 @@ def _scatter_by_number(values: Int[Tensor, "b n"], numbers: Int[Tensor, "b n"]) 
 
 
 class GPTBlock(nn.Module):
-    """Pre-norm transformer block without biases; initialized to the identity."""
+    """Pre-norm transformer block without biases; initialised to the identity."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()

@@ -23,10 +23,10 @@ def mix_hash(x: Int64[Tensor, " *n"]) -> Int64[Tensor, " *n"]:
 
 
 class HashedNgrams(nn.Module):
-    """Normalized sums of signed hashed n-grams of 1 to 4 tokens, weighted by inverse document frequency.
+    """Normalised sums of signed hashed n-grams of 1 to 4 tokens, weighted by inverse document frequency.
 
     The weight is log((2 + documents) / (1 + documents with the n-gram)), highest for unseen n-grams, so new names find
-    documents that contain them. A document's vector is the normalized mean of the unit vectors of its texts. Source:
+    documents that contain them. A document's vector is the normalised mean of the unit vectors of its texts. Source:
     Weinberger et al. 2009, "Feature hashing for large scale multitask learning", arXiv 0902.2206.
     """
 

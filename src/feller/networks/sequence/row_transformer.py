@@ -18,7 +18,7 @@ from feller.networks.sequence.table_grammar import TableGrammar
 from feller.spaces.table_tokens import TableTokens
 
 EMBEDDING_STD = 0.3
-"""Standard deviation of initialized embeddings."""
+"""Standard deviation of initialised embeddings."""
 MIN_MARGINAL = 1e-4
 """Smallest initial probability of a value, since noisy marginals may be zero for a value that occurs."""
 
@@ -169,7 +169,7 @@ def _remembered(keys: Tensor, values: Tensor, filled: int) -> AttentionFn:
 
 
 class PlaceHeads(nn.Module):
-    """Separate linear output layer per position, initialized to the log marginals of its tokens."""
+    """Separate linear output layer per position, initialised to the log marginals of its tokens."""
 
     def __init__(self, space: TableTokens, max_tokens: int, width: int) -> None:
         super().__init__()

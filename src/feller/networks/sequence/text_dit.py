@@ -127,7 +127,7 @@ class ConvAttentionBlock(nn.Module):
 
 
 class LogitHead(nn.Module):
-    """Modulated linear layer from features to logits, initialized to zero."""
+    """Modulated linear layer from features to logits, initialised to zero."""
 
     def __init__(self, width: int, vocab_size: int, inner: int) -> None:
         super().__init__()

@@ -17,7 +17,7 @@ class EquivariantOT(Coupling):
     """Alignment of each point cloud's noise with its data, by assignment of points and rotation.
 
     The noise gets the centroid of the data, then points are reassigned and the cloud is rotated, alternately. For an
-    equivariant network the source distribution is unchanged. Reflections are excluded. Sources: Klein et al. 2023,
+    equivariant network the source distribution is unchanged. Reflections are excluded. Source: Klein et al. 2023,
     "Equivariant flow matching", arXiv 2306.15030; Kabsch 1976 for the rotation.
     """
 
@@ -63,7 +63,7 @@ def assign_points(
 
 
 def kabsch(cloud: Float[Tensor, "b n 3"], data: Float[Tensor, "b n 3"]) -> Float[Tensor, "b 3 3"]:
-    """Return the rotation R that minimizes |R cloud - data|^2 (Kabsch)."""
+    """Return the rotation R that minimises |R cloud - data|^2 (Kabsch)."""
     u, _, v = torch.linalg.svd(data.mT @ cloud)
     sign = torch.linalg.det(u @ v).sign()
     last = torch.stack([torch.ones_like(sign), torch.ones_like(sign), sign], 1)

@@ -15,7 +15,7 @@ from feller.training.couplings.ground_cost import GroundCost, SquaredDistance
 
 
 def linear_assignment(cost: Float[Tensor, "n n"]) -> Int[Tensor, " n"]:
-    """Return the permutation p that minimizes the sum of cost[p[i], i], exactly."""
+    """Return the permutation p that minimises the sum of cost[p[i], i], exactly."""
     from scipy.optimize import linear_sum_assignment  # slow to import
 
     # Row and column offsets are the same for every permutation. Without them the solver, which inserts row after row,
@@ -27,7 +27,7 @@ def linear_assignment(cost: Float[Tensor, "n n"]) -> Int[Tensor, " n"]:
 
 
 def optimal_permutation(x_0: Float[Tensor, "n d"], x_1: Float[Tensor, "n d"]) -> Int[Tensor, " n"]:
-    """Return the permutation p that minimizes the sum of |x_0[p[i]] - x_1[i]|^2, exactly."""
+    """Return the permutation p that minimises the sum of |x_0[p[i]] - x_1[i]|^2, exactly."""
     return linear_assignment(SquaredDistance()(x_0, x_1, {}))
 
 

@@ -26,13 +26,13 @@ def sinkhorn(
     tolerance: float = 1e-3,
     max_iterations: int = 3000,
 ) -> Float[Tensor, "n m"]:
-    """Minimize <P, cost> + epsilon KL(P | a b) + tau KL(P 1 | a) + tau KL(P^T 1 | b) for uniform a and b.
+    """Minimise <P, cost> + epsilon KL(P | a b) + tau KL(P 1 | a) + tau KL(P^T 1 | b) for uniform a and b.
 
-    Log-domain stabilized: potentials are absorbed as logarithms at the start of every round of scalings.
+    Log-domain stabilised: potentials are absorbed as logarithms at the start of every round of scalings.
 
     Args:
         cost: Cost of each pair.
-        epsilon: Entropic regularization, in units of the cost.
+        epsilon: Entropic regularisation, in units of the cost.
         tau: Penalty of the marginals, in units of the cost; infinity for exact marginals.
         tolerance: Largest L1 error of the row marginals; column marginals are exact.
         max_iterations: Largest number of scalings; warns if not converged.
@@ -106,7 +106,7 @@ class SinkhornCoupling(Coupling):
     """
 
     epsilon: float = 0.05
-    """Entropic regularization, in units of the median cost; 0 is exact transport, infinity independent coupling."""
+    """Entropic regularisation, in units of the median cost; 0 is exact transport, infinity independent coupling."""
     block_size: int | None = 256
     """Examples per transport problem; None for the whole batch."""
     cost: GroundCost = field(default_factory=SquaredDistance)
@@ -124,7 +124,7 @@ class SinkhornCoupling(Coupling):
 
 def sample_partners(log_plan: Tensor, uniform: Tensor) -> Tensor:
     """Sample a row for each column of a plan, with probabilities proportional to the column."""
-    columns = (log_plan - log_plan.amax(0)).exp()  # columns need no normalization
+    columns = (log_plan - log_plan.amax(0)).exp()  # columns need no normalisation
     return categorical(columns.T, uniform.to(log_plan.device))
 
 
@@ -146,13 +146,13 @@ class UnbalancedOT(Coupling):
     """`SinkhornCoupling` with soft marginals, so that an outlier does not distort other pairs.
 
     A datum far from all source samples gets little mass and takes over the partners of others. Each datum is still used
-    once, with a partner from its normalized column, so outliers remain in the data. The source that the network sees
+    once, with a partner from its normalised column, so outliers remain in the data. The source that the network sees
     is biased toward the data, more so for small tau. Source: Eyring et al. 2024, "Unbalancedness in neural Monge maps
     improves unpaired domain translation", arXiv 2311.15100.
     """
 
     epsilon: float = 0.05
-    """Entropic regularization, in units of the median cost."""
+    """Entropic regularisation, in units of the median cost."""
     tau: float = 1.0
     """Penalty of the marginals, in units of the median cost; infinity is `SinkhornCoupling`."""
     block_size: int | None = 256

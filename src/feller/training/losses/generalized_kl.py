@@ -1,4 +1,4 @@
-"""Generalized KL divergence between jump rates of a mixture path, from logits of the data."""
+"""Generalised KL divergence between jump rates of a mixture path, from logits of the data."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,7 +19,7 @@ MIN_LOG_PROB = -80.0
 
 
 class _RateDivergence(torch.autograd.Function):
-    """Generalized KL for one rate per token; the backward pass overwrites the softmax of the forward pass."""
+    """Generalised KL for one rate per token; the backward pass overwrites the softmax of the forward pass."""
 
     generate_vmap_rule = True
 
@@ -63,7 +63,7 @@ def _at(p: Float[Tensor, "*d K"], x: Int[Tensor, "*d 1"]) -> Float[Tensor, "*d 1
 
 @dataclass(frozen=True)
 class GeneralizedKL(Loss):
-    """Generalized KL between conditional and predicted jump rates of a mixture path; its sum bounds -log p(x_1).
+    """Generalised KL between conditional and predicted jump rates of a mixture path; its sum bounds -log p(x_1).
 
     The weight alpha' / (1 - alpha) is infinite at t = 1: sample times with `Rescaled`. With one schedule for all
     tokens, forward and backward pass use the same memory, so only one backward pass and no double backward is possible.

@@ -62,7 +62,7 @@ class PerLeafLoss(Loss):
 
     losses: dict[str, Loss]
     weights: dict[str, float] = field(default_factory=dict)
-    """Weights of the leaves (default: 1). They do not change the minimizer, only which leaf is learned first."""
+    """Weights of the leaves (default: 1). They do not change the minimiser, only which leaf is learned first."""
 
     def __post_init__(self) -> None:
         wrong = [name for name, weight in self.weights.items() if name not in self.losses or not weight > 0]
@@ -94,7 +94,7 @@ class SquaredError(Loss):
 
 @dataclass(frozen=True)
 class AbsoluteError(Loss):
-    """Absolute error |prediction - target|; not a Bregman divergence, its minimizer is the median."""
+    """Absolute error |prediction - target|; not a Bregman divergence, its minimiser is the median."""
 
     def entries(self, prediction: Points, target: Points, x_t: Tensor, t: Tensor) -> Points:
         check_same_shape(prediction, target)
@@ -105,7 +105,7 @@ class AbsoluteError(Loss):
 class PseudoHuber(Loss):
     """Pseudo-Huber loss sqrt((prediction - target)^2 + c^2) - c per entry, robust against outliers.
 
-    Not a Bregman divergence: its minimizer is between mean and median.
+    Not a Bregman divergence: its minimiser is between mean and median.
     """
 
     c: float = 0.03
@@ -131,7 +131,7 @@ class MaskedTokenLoss(Loss):
     """Mean of another loss over the masked tokens, so that all times have the same weight.
 
     With cross-entropy and a uniform fraction of masked tokens it bounds -log p(x_1) per token, with less variance than
-    the generalized KL, whose weight is infinite at t = 1. Source: Sahoo et al. 2024, arXiv 2406.07524, reweighted.
+    the generalised KL, whose weight is infinite at t = 1. Source: Sahoo et al. 2024, arXiv 2406.07524, reweighted.
     """
 
     loss: Loss = field(default_factory=CrossEntropy)
@@ -151,10 +151,10 @@ class MaskedTokenLoss(Loss):
 
 @dataclass(frozen=True)
 class InfinitesimalKL(Loss):
-    """Generalized KL sum_y a log(a / b) - a + b over destinations y, for target rates a and predicted rates b.
+    """Generalised KL sum_y a log(a / b) - a + b over destinations y, for target rates a and predicted rates b.
 
     The prediction is log b, [b, ..., destinations], the target a. It splits into a loss of the total rate and the
-    cross-entropy of destinations, **weighted by the rate**: unweighted, its minimizer would differ. Destinations
+    cross-entropy of destinations, **weighted by the rate**: unweighted, its minimiser would differ. Destinations
     without a rate, such as the state itself, have a = 0 and a very negative prediction.
 
     Source: Holderrieth et al. 2024, "Generator Matching", arXiv 2410.20587, proposition 2: for Bregman divergences with
@@ -184,7 +184,7 @@ class ItakuraSaito(Loss):
 class RateAndVelocityLoss(Loss):
     """Sum of a loss of jump rates and a loss of the velocity, the last entry of prediction and target.
 
-    One network learns both processes for a superposition; both minimizers are independent of the weights.
+    One network learns both processes for a superposition; both minimisers are independent of the weights.
 
     Source: Holderrieth et al. 2024, arXiv 2410.20587, proposition 2, as for `InfinitesimalKL`.
     """

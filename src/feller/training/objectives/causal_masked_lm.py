@@ -108,7 +108,7 @@ class CausalMaskedLM(BatchCoupledObjective):
 
         Returns:
             Rows [r, n] of tokens `x_t`, next tokens `target` and loss weights `weight`; `sample` and `position` in
-            `given`. Weights are normalized: the sum of row losses over the number of documents, as the trainer computes
+            `given`. Weights are normalised: the sum of row losses over the number of documents, as the trainer computes
             it, is the mean over all weighted tokens of all ranks.
 
         Raises:

@@ -29,14 +29,14 @@ class DurationInfilling(SelfContainedObjective):
     """Infilling of log(1 + l) for integer durations l; each entry is a phone, which may have 0 frames.
 
     The batch has durations x_1 [b, m] and, in `given`, labels `phone` and the mask `valid`. For a flow, durations are
-    dequantized uniformly over l - 1/2 to l + 1/2, so that they have a density; those in the context, and regression
+    dequantised uniformly over l - 1/2 to l + 1/2, so that they have a density; those in the context, and regression
     targets, are not. Source: Le et al. 2023, "Voicebox", arXiv 2306.15687.
     """
 
     infilling: Infilling
-    """Infilling objective on standardized log durations."""
+    """Infilling objective on standardised log durations."""
     mean: float = 0.0
-    """Mean of log(1 + l) over the training set, for standardization."""
+    """Mean of log(1 + l) over the training set, for standardisation."""
     std: float = 1.0
     """Standard deviation of log(1 + l) over the training set."""
 
@@ -55,12 +55,12 @@ class DurationInfilling(SelfContainedObjective):
         return cls(Infilling(Affine(), space, span_mask=DURATION_MASK))
 
     def with_statistics_of(self, durations: Int[Tensor, " n"]) -> "DurationInfilling":
-        """Return a copy standardized by the statistics of training durations."""
+        """Return a copy standardised by the statistics of training durations."""
         logs = durations.double().log1p()
         return replace(self, mean=logs.mean().item(), std=max(logs.std().item(), MIN_STD) if len(logs) > 1 else 1.0)
 
     def encode(self, logs: Float[Tensor, "b m 1"]) -> Float[Tensor, "b m 1"]:
-        """Standardize log durations."""
+        """Standardise log durations."""
         return (logs - self.mean) / self.std
 
     def decode(self, x: Float[Tensor, "b m 1"]) -> Int[Tensor, "b m"]:

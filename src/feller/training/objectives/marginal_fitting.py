@@ -52,7 +52,9 @@ class MarginalFitting(OneShotObjective):
         if self.method not in ONE_WAY_BUDGET:
             raise UsageError.unknown_name("method", self.method, ONE_WAY_BUDGET)
         if self.degree < 1 or not self.max_model_size > 0:
-            raise UsageError("degree at least 1 and max_model_size above 0", f"{self.degree}, {self.max_model_size:g}")
+            raise UsageError(
+                "degree of at least 1 and a model size above 0 MiB", f"{self.degree}, {self.max_model_size:g}"
+            )
 
     def budget_rho(self, epsilon: float, ledger: Ledger) -> float:
         total = rho_from_epsilon(epsilon, ledger.available_delta)
@@ -82,5 +84,5 @@ class MarginalFitting(OneShotObjective):
         return {"x_t": x_1, "t": torch.zeros(len(x_1), device=x_1.device)}
 
     def loss(self, network: Any, example: Example) -> Float[Tensor, " b"]:
-        """Return -log p(row) in nats, which exact marginals minimize among models with the same cliques."""
+        """Return -log p(row) in nats, which exact marginals minimise among models with the same cliques."""
         return -network(example["x_t"], example["t"], {})

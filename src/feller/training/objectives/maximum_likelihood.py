@@ -22,7 +22,7 @@ class MaximumLikelihood(ConditionalObjective):
     """Negative log-likelihood -log p_1(x_1) in nats, by integrating the flow from data to source.
 
     Each loss needs a full ODE solution and keeps its graph: use it for fine-tuning. Discrete-valued data such as pixels
-    need dequantization, or the density becomes unbounded. Source: Grathwohl et al. 2019, "FFJORD", arXiv 1810.01367;
+    need dequantisation, or the density becomes unbounded. Source: Grathwohl et al. 2019, "FFJORD", arXiv 1810.01367;
     Lipman et al. 2024, arXiv 2412.06264, section 3.6.
     """
 

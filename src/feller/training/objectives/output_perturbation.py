@@ -1,6 +1,6 @@
-"""Private logistic regression by output perturbation: exact minimizer plus Gaussian noise on the weights.
+"""Private logistic regression by output perturbation: exact minimiser plus Gaussian noise on the weights.
 
-Sources: Chaudhuri, Monteleoni and Sarwate 2011, "Differentially private empirical risk minimization", algorithm 1, with
+Source: Chaudhuri, Monteleoni and Sarwate 2011, "Differentially private empirical risk minimization", algorithm 1, with
 Gaussian noise; Guo, Karrer, Chaudhuri and van der Maaten 2022, arXiv 2201.12383, section 4.
 """
 
@@ -38,7 +38,7 @@ MIN_L2 = 1e-9
 
 @dataclass(frozen=True)
 class OutputPerturbation(OneShotObjective):
-    """L2-regularized logistic regression, solved to optimality, with Gaussian noise on the weights.
+    """L2-regularised logistic regression, solved to optimality, with Gaussian noise on the weights.
 
     Neighbouring data differ by one row; the number of rows n is public. A row changes the weights by at most
     L / (n l2_penalty), where L is the largest possible row norm.
@@ -50,7 +50,7 @@ class OutputPerturbation(OneShotObjective):
     space: Space
     features: FeatureMap
     l2_penalty: float | None = None
-    """L2 penalty on the weights (default: from n and the noise alone, minimizing the regularization plus the expected
+    """L2 penalty on the weights (default: from n and the noise alone, minimising the regularisation plus the expected
     loss due to noise)."""
     cond_dropout: float = 0.0
     """Unused: there are no conditions."""
@@ -61,7 +61,7 @@ class OutputPerturbation(OneShotObjective):
             found = f"{len(target.classes)} classes" if target.classes else "a number"
             remedy = f"Choose two: --target {target.names[0]}={','.join(target.classes[:2])}"
             raise UsageError(
-                f"a target with two classes for a logistic model, {target.names[0]}",
+                f"two classes for a logistic model of {target.names[0]}",
                 found,
                 remedy if target.classes else "Use --recipe regressor",
             )
@@ -80,7 +80,7 @@ class OutputPerturbation(OneShotObjective):
         return 0.5 / calibrate(epsilon, ledger.available_delta, 1.0, 1, ledger.events) ** 2
 
     def erm_problem(self, n: int, rho: float) -> RegularizedERM:
-        """Return the regularized problem for n rows and a budget of rho."""
+        """Return the regularised problem for n rows and a budget of rho."""
         decay = self.l2_penalty
         if decay is None:
             noise = (0.5 / rho) ** 0.5

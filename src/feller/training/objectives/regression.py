@@ -18,7 +18,7 @@ from feller.training.objective import Batch, Example, SelfContainedObjective
 
 @dataclass(frozen=True)
 class Regression(SelfContainedObjective):
-    """Mean squared error of standardized targets, or cross-entropy of a class."""
+    """Mean squared error of standardised targets, or cross-entropy of a class."""
 
     cond_dropout = 0.0
     family: ClassVar[str] = "regressor"
