@@ -91,7 +91,7 @@ def condition_embeddings(network: nn.Module, cond: Cond) -> dict[str, Tensor]:
     """Return the embedding of each condition of a network, [b, width]; it is accepted in place of the condition.
 
     Raises:
-        UsageError: If the network sums no embeddings of conditions.
+        UsageError: If the network has no condition embeddings.
     """
     summed = next((part for part in network.modules() if isinstance(part, SummedConditioning) and part.names), None)
     if summed is None:

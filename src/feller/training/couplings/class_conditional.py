@@ -27,7 +27,9 @@ class ClassConditional(Coupling):
 
     def __post_init__(self) -> None:
         if isinstance(self.coupling, GlobalBatchCoupling):  # ranks with different classes would deadlock
-            raise UsageError("class conditioning goes inside: GlobalBatchCoupling(ClassConditional(...))")
+            raise UsageError(
+                "ClassConditional cannot wrap GlobalBatchCoupling; write GlobalBatchCoupling(ClassConditional(...))"
+            )
 
     def __call__(self, x_0: State, x_1: State, cond: Cond, rng: RandomStream) -> State:
         labels = _condition(cond, self.condition)

@@ -86,8 +86,8 @@ class SpectralLoss(SelfContainedObjective):
     def loss(self, network: Any, example: Example) -> Float[Tensor, " b"]:
         x = example["x_t"]
         copy = network(x, example["t"], example["given"])
-        found = [spectral_difference(copy["state"], x, window) for window in self.window_sizes]
-        return torch.stack(found).mean(0) + self.aux_weight * copy["apart"]
+        differences = [spectral_difference(copy["state"], x, window) for window in self.window_sizes]
+        return torch.stack(differences).mean(0) + self.aux_weight * copy["apart"]
 
 
 def default_window_sizes(fft: int) -> tuple[int, ...]:
@@ -104,8 +104,8 @@ def spectral_difference(output: Float[Tensor, "b n"], target: Float[Tensor, "b n
     output_spectrum, target_spectrum = (_amplitudes(sound, window) for sound in (output, target))
     square = (output_spectrum - target_spectrum).square().sum((1, 2))
     # floor of the reference norm, for silence
-    least = target_spectrum.shape[1] * target_spectrum.shape[2] * MIN_AMPLITUDE**2
-    converged = safe_sqrt(square) / (target_spectrum.square().sum((1, 2)) + least).sqrt()
+    floor = target_spectrum.shape[1] * target_spectrum.shape[2] * MIN_AMPLITUDE**2
+    converged = safe_sqrt(square) / (target_spectrum.square().sum((1, 2)) + floor).sqrt()
     logs = (
         (output_spectrum.clamp(min=MIN_AMPLITUDE).log() - target_spectrum.clamp(min=MIN_AMPLITUDE).log())
         .abs()
