@@ -52,7 +52,7 @@ def _check_null_of(name: str, null: int | float, value: Any) -> None:
 def drop_conditions(
     cond: Cond, null: Mapping[str, int | float] | None, prob: float, rng: Rng, network: Any = None
 ) -> Cond:
-    """Replace all conditions of randomly chosen examples by their null values, for classifier-free guidance.
+    """Replace all conditions of random examples by null values, for classifier-free guidance (p_uncond).
 
     Args:
         cond: Conditions, [b, ...]; the masks `valid` and `known` are never dropped.

@@ -213,6 +213,7 @@ class EGNNLayer(nn.Module):
         if pairs.weight is not None:
             m = m * pairs.weight.to(m.dtype)
         aggregated = torch.zeros_like(hear).index_add(0, pairs.receivers, m) / TYPICAL_NEIGHBORS
+        # eq. 4 of arXiv 2102.09844: y_i + sum_j (y_i - y_j) / (1 + |y_i - y_j|) phi(m_ij)
         moved = (
             torch.zeros_like(y)
             .flatten(0, 1)

@@ -326,7 +326,7 @@ def _min_and_max(skip: Int[Tensor, " b"]) -> tuple[int, int]:
 
 
 def _sample_causal_mask(sample: Int[Tensor, "b n"]) -> Bool[Tensor, "b 1 n n"]:
-    """Return the causal attention mask within each packed sample."""
+    """Return the causal attention mask within each packed sample; the paper attends across samples."""
     n = sample.shape[1]
     before = torch.ones(n, n, dtype=torch.bool, device=sample.device).tril()
     return ((sample[:, :, None] == sample[:, None]) & before)[:, None]
