@@ -300,4 +300,4 @@ def test_networks_of_a_resumed_run(tmp_path: pathlib.Path, capsys: pytest.Captur
         inner["architecture"]["width"] = 100_000
         path.write_text(json.dumps(content))
     assert main(["fit", "--resume", "--out", str(run.path)]) == 1
-    assert "its weights take" in capsys.readouterr().err
+    assert "parameters take" in capsys.readouterr().err

@@ -99,12 +99,12 @@ def test_the_model_is_the_one_that_was_asked_for(place: pathlib.Path) -> None:
     ("words", "said"),
     [
         (("example:digits", "--epsilon", "1"), "needs what it is to tell"),
-        (("example:digits", "--target", "label", "--epsilon", "1"), "choose two, such as --target label=0,1"),
+        (("example:digits", "--target", "label", "--epsilon", "1"), "--target label=0,1"),
         (
             ("example:moons", "--target", "x", "--epsilon", "1"),
             "and these data are rows of numbers, whose model holds statistics",
         ),
-        (("example:adult", "--target", "race", "--epsilon", "1"), "race is 5 classes"),
+        (("example:adult", "--target", "race", "--epsilon", "1"), "race; found 5 classes"),
         (("example:adult", "--target", "age", "--epsilon", "1"), "found 'age'"),
         (("example:adult", "--target", "income", "--epsilon", "1", "--steps", "5"), "takes no steps"),
         (

@@ -101,7 +101,7 @@ def test_broken_weights_do_not_replace_good_ones(monkeypatch):
     monkeypatch.setattr(
         FlowMatching, "loss", lambda self, network, example: loss(self, network, example) * float("nan")
     )
-    with pytest.raises(InputError, match="lower rate"):
+    with pytest.raises(InputError, match="lower learning rate"):
         fit(config_of(FitConfig, resume=True, out="r"), change=small(6))
     assert run.state.read_bytes() == good
 

@@ -71,7 +71,7 @@ def test_weights_of_others_make_sounds(tmp_path: pathlib.Path, config: Any) -> N
         ({"sampling_rate": 16000, "fmax": 8000}, "sampling_rate 8000; found 16000, fmax 4000; found 8000"),
         ({"fmin": 20}, "expected fmin 0; found 20"),
         ({"resblock": "2"}, "residual blocks of version 1; found 2"),
-        ({"upsample_initial_channel": 16}, "these weights are not those of the generator"),
+        ({"upsample_initial_channel": 16}, "the generator of config.json"),
         ({"upsample_initial_channel": 10**12}, "lists of at most 16 numbers up to 8,192"),
         ({"resblock_dilation_sizes": [[1] * 99]}, "lists of at most 16 numbers up to 8,192"),
         ({"upsample_initial_channel": "8"}, "expected int; found '8'"),
