@@ -48,7 +48,7 @@ def compute_epsilon(events: Sequence[DpEvent], delta: float, *, method: str = "p
     """
     check_epsilon_delta(1.0, delta)
     if method not in ("pld", "rdp"):
-        raise UsageError("pld or rdp", repr(method), argument="method")
+        raise UsageError("the method pld or rdp", repr(method))
     if not events:
         return 0.0
     kinds = gathered(events)

@@ -57,7 +57,7 @@ def calibrate(epsilon: float, delta: float, rate: float, steps: int, others: Seq
     while value < 0:
         low, high = low - 0.7, low
         value = coarse(low)
-    near, slope = _root(coarse, low, high)
+    near, slope = _root(coarse, low, high)  # in log sigma, on a coarse grid; then one Newton step on the fine grid
     fine = over(FINE_GRID)
     return _rounded_up(near - fine(near) / slope, slope, epsilon, fine)
 

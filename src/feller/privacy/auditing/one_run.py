@@ -64,7 +64,7 @@ def epsilon_lower_bound(
 
 def tail_probability(num_right: int, guesses: int, epsilon: float, delta: float, num_canaries: int) -> float:
     """Return an upper bound of the probability of `num_right` or more right guesses under (epsilon, delta)-DP."""
-    one = 1 / (1 + math.exp(-epsilon))
+    one = 1 / (1 + math.exp(-epsilon))  # accuracy of randomised response, the worst case of pure DP
     tail = float(scipy.stats.binom.sf(num_right - 1, guesses, one))
     if not delta or not num_right:
         return tail

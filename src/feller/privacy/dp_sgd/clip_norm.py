@@ -84,9 +84,7 @@ class AdaptiveClipNorm(ClipNorm):
         """Return (sigma^-2 - (2 count_sigma)^-2)^(-1/2); centred by 1/2, the count has sensitivity 1/2."""
         remaining_precision = sigma**-2 - (2 * self.count_sigma) ** -2 if sigma else math.inf
         if remaining_precision <= 0:
-            raise UsageError(
-                f"above {sigma / 2:g}, half the noise multiplier", f"{self.count_sigma:g}", argument="count_sigma"
-            )
+            raise UsageError(f"count_sigma above {sigma / 2:g}, half the noise multiplier", f"{self.count_sigma:g}")
         return remaining_precision**-0.5
 
     def update(self, norms: Float[Tensor, " b"], expected_size: float, noise: Noise) -> None:

@@ -83,6 +83,7 @@ class DPSGD(Gradient):
             sums = {} if self.rank else dict(zip(weights, of_all, strict=True))
         for name, weight in weights.items():
             total = sums.pop(name) if name in sums else torch.zeros_like(weight)
+            # (sum + N(0, (sigma C)^2)) / E[B]: the size of the Poisson sample is private, its expectation is public
             noisy = (self.noise.add_gaussian(total, scale) if scale else total) / expected_size
             noisy = noisy.to(weight.dtype)
             weight.grad = noisy if weight.grad is None else weight.grad + noisy

@@ -169,9 +169,11 @@ def van_trees_waterfilling(eta2: float, variances: Float[Tensor, " d"]) -> float
     """
     widths = variances[variances > 0].double().sort(descending=True).values
     if not len(widths):
-        raise UsageError("a prior variance above 0", "all variances are 0", argument="variances")
+        raise UsageError("a prior variance above 0", "0 for all coordinates")
     count = torch.arange(1, len(widths) + 1, dtype=torch.float64, device=widths.device)
-    levels = count / (eta2 * len(variances) + (1 / widths).cumsum(0))  # water level if the k largest variances receive information
+    levels = count / (
+        eta2 * len(variances) + (1 / widths).cumsum(0)
+    )  # water level if the k largest variances receive information
     level = levels[(levels <= widths * (1 + 1e-12)).nonzero()[-1, 0]]
     return widths.clamp(max=level).sum().item() / len(variances)
 

@@ -47,7 +47,7 @@ def guess_probability(shares: Float[Tensor, " k"], events: Sequence[DpEvent]) ->
         UsageError: If a fraction is negative or the sum is not 1.
     """
     if not (shares.min() >= 0 and abs(shares.double().sum().item() - 1) < 1e-4):
-        raise UsageError("nonnegative fractions with sum 1", f"a sum of {shares.sum().item():g}", argument="shares")
+        raise UsageError("nonnegative fractions with sum 1", f"a sum of {shares.sum().item():g}")
     before = min(1.0, shares.max().item())
     return GuessProbability(before, rero(before, events))
 

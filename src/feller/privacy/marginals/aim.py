@@ -128,6 +128,7 @@ def aim(
         chosen = curator.select_worst(expected, weights, noisy, epsilon, CHOICE)
         measured.append(curator.measure(chosen, sigma, TABLES))
         model = estimate(counts, measured, total, model, rules=rules, tolerance=0.1)
+        # annealing: the refit changed the marginal by less than the expected L1 noise, sqrt(2 / pi) sigma cells
         if float((total * model.marginal(chosen) - expected[chosen]).abs().sum()) <= noisy[chosen]:
             sigma, epsilon = sigma / 2, epsilon * 2
     return curator.release(estimate(counts, measured, total, model, rules=rules), one_way)

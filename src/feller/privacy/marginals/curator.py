@@ -109,9 +109,7 @@ class Curator:
 
     def _charge(self, label: str, rho: float) -> None:
         if self.rho_spent + rho > self.rho:
-            raise UsageError(
-                f"a total cost of at most rho {self.rho:g}", f"{self.rho_spent + rho:g}", "Use more noise"
-            )
+            raise UsageError(f"a total cost of at most rho {self.rho:g}", f"{self.rho_spent + rho:g}", "Use more noise")
         self._spent[label] = self._spent.get(label, 0.0) + rho
 
     def _count(self, columns: Clique) -> Tensor:

@@ -45,9 +45,7 @@ class MarginalModel:
         expected = [tuple(self.counts[column] for column in scope) for scope in self.scopes]
         shapes = [tuple(table.shape) for table in (*self.potentials, *(allowed for _, allowed in self.rules))]
         if shapes != expected:
-            raise InputError(
-                f"potentials of shapes {expected}", shapes, "Use cliques and potentials of the same model"
-            )
+            raise InputError(f"potentials of shapes {expected}", shapes, "Use cliques and potentials of the same model")
 
     @property
     def scopes(self) -> tuple[Clique, ...]:

@@ -52,7 +52,7 @@ def mst(
     part, measured = {j: j for j in columns}, [*one_way.values()]
     while expected := {pair: table for pair, table in expected.items() if part[pair[0]] != part[pair[1]]}:
         i, j = pair = curator.select_worst(expected, weights, allowance, epsilon_for(rho_third, edges), CHOICE)
-        part = {column: part[i] if number == part[j] else number for column, number in part.items()}
+        part = {column: part[i] if number == part[j] else number for column, number in part.items()}  # union
         measured.append(curator.measure(pair, sigma_for(rho_third, edges), PAIRS))
     return curator.release(estimate(counts, measured, total, alone, rules=rules), one_way)
 

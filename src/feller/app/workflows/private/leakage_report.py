@@ -42,9 +42,7 @@ def check_tracking(count: int, rows: Dataset, network: nn.Module, privacy_plan: 
         UsageError: If the fit has no DP-SGD steps, the rows cannot be tracked, or a layer is not smooth.
     """
     if not isinstance(privacy_plan, Guarantee):
-        raise UsageError(
-            "requires DP-SGD training: set --epsilon and use a recipe trained by steps", argument="audit"
-        )
+        raise UsageError("requires DP-SGD training: set --epsilon and use a recipe trained by steps", argument="audit")
     check_rows(count, rows)
     if sharp := nonsmooth_layers(network):
         raise UsageError(

@@ -25,7 +25,7 @@ from feller.training.optimizer import TrainConfig
 
 STEPS, BATCH = 400, 256
 DECAY, AVERAGE = 0.5, 0.99
-"""Learning rate decay fraction and EMA decay. The decay is long because the graphical model has fitted its noise, which the network should not follow closely."""
+"""Learning rate decay fraction and EMA decay; a long decay, so that the network does not fit the counts' noise."""
 ROWS = 100_000
 """Rows sampled from the graphical model."""
 
@@ -52,7 +52,7 @@ def pretrain_on_marginals(
     engine: Engine,
     on_progress: Callable[[float], None] = lambda share: None,
 ) -> None:
-    """Pretrain a new network on rows of a graphical model before it sees a real row; its EMA weights restart from there.
+    """Pretrain a new network on rows of a graphical model before it sees a real row; EMA weights restart from there.
 
     Args:
         state: Training state before the first step.

@@ -182,11 +182,11 @@ class PrivateData(DataAccess):
                     f"--recipe {record.provenance.recipe}"
                 ]
                 raise UsageError(
-                    "not supported for a private table", remedy="Omit it, or --epsilon", place=", ".join(conflicting_flags)
+                    "not supported for a private table",
+                    remedy="Omit it, or --epsilon",
+                    place=", ".join(conflicting_flags),
                 )
-            if frame is None and holds_crystals(
-                path
-            ):  # detected from the header or first row; --schema overrides
+            if frame is None and holds_crystals(path):  # detected from the header or first row; --schema overrides
                 raise UsageError(NOT_PUBLIC.format(Crystals.display_name))
             cells = load_table(path) if frame is None else from_frame(frame, said_of(frame))
             self._check_before_spending(record, cells, request)
@@ -310,7 +310,7 @@ class PrivateData(DataAccess):
         return replace(plan, dataset=dataset, recipe=recipe, frequencies=guarded.frequencies)
 
     def resume(self, run: Run, plan: FitPlan, spec: ModelSpec) -> FitPlan:
-        """Return the plan with the noisy class frequencies of the model, after checking the recipe against the guarantee."""
+        """Return the plan with the noisy class frequencies of the model; validates recipe and ledger."""
         self._privacy_plan, self._ledger = (
             plan.record.provenance.private,
             own_ledger(run, plan.record.provenance.fingerprint),

@@ -75,9 +75,7 @@ def _key() -> bytes:
             remedy="Set XDG_DATA_HOME to a writable folder",
         ) from error
     if len(key) != KEY_BYTES:
-        raise InputError(
-            f"a key of {KEY_BYTES} bytes", f"{len(key)} bytes", "Remove the damaged file", file=path
-        )
+        raise InputError(f"a key of {KEY_BYTES} bytes", f"{len(key)} bytes", "Remove the damaged file", file=path)
     return key
 
 

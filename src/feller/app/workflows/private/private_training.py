@@ -56,7 +56,7 @@ def private_inputs(
         n_tracked_rows: Number of rows with leakage tracking.
         seed: Seed of the tracked rows and of their random numbers.
     """
-    key, steps = engine.shared_secret(), budget.steps
+    key, steps = engine.shared_secret(), budget.steps  # `steps` in the name: no noise repeats after a resume
 
     def agreed(what: str) -> Noise:
         return make_noise(guarantee.unsafe_seed, what, 0, steps, key=key)

@@ -37,7 +37,7 @@ TOLERANCE = 1e-4
 
 
 def random_rows(data: Dataset, n: int, noise: Noise) -> Dataset:
-    """Return n random rows of the same modality, uniform over all possible values; other modalities are returned as they are.
+    """Return n uniformly random rows of the same modality; other modalities are returned unchanged.
 
     Class targets are uniform, too.
     """

@@ -97,8 +97,9 @@ def hidden_columns_note(schema: Schema, data: str, n: int, epsilon: float) -> tu
     if not hidden:
         return ()
     return (
-        f"{join_names(hidden)} ({len(hidden)} of {len(schema.columns)} columns) excluded from the model and all"
-        f" samples: the noise of the schema search (epsilon {epsilon:.2g}, {n:,} rows) hides the contents. {advice(data)}",
+        f"{join_names(hidden)} ({len(hidden)} of {len(schema.columns)} columns) excluded from the model and from all"
+        f" samples: the noise of the schema search (epsilon {epsilon:.2g}, {n:,} rows) hides the contents."
+        f" {advice(data)}",
     )
 
 
@@ -161,8 +162,8 @@ def advice(data: str) -> str:
     """Return the remedy for hidden columns."""
     if data.startswith(IN_MEMORY_PREFIX):
         return (
-            "Describe the columns (schema = feller.infer_schema(df), review it, and fit with schema=schema), or use more"
-            " rows or a larger epsilon"
+            "Describe the columns (schema = feller.infer_schema(df), review it, and fit with schema=schema), or use"
+            " more rows or a larger epsilon"
         )
     return (
         f"Describe the columns (feller data schema {shlex.quote(data)} --out schema.json, review it, and fit with"
