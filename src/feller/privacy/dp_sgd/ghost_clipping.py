@@ -143,7 +143,6 @@ def _output_edge(output: Tensor) -> GradientEdge:
 
 
 def _as_weights(call: LayerCall, backprops: Tensor) -> Tensor:
-    """Return output gradients in the shape of the layer's output and the dtype of its weights."""
     return backprops.reshape(call.output_shape).to(next(iter(call.trainable_params.values())).dtype)
 
 
@@ -172,7 +171,6 @@ def _clipped_sum(
     clip: float,
     squares: Tensor,
 ) -> ClippedSum:
-    """Return the clipped sum from recorded calls; `squares` is zeros [b]."""
     calls: list[tuple[LayerCall, LayerTensors]] = []
     for visit, slope in zip(layer_calls, backprops, strict=True):
         if slope is not None:
@@ -227,7 +225,6 @@ def _norm_sq_by_row(calls: list[tuple[LayerCall, LayerTensors]], b: int) -> Floa
 def _weighted_gradients(
     layer_call: LayerCall, call: LayerTensors, by: Float[Tensor, " b"]
 ) -> Iterator[tuple[nn.Parameter, Tensor]]:
-    """Yield each trainable weight of a layer with the weighted sum of its gradients."""
     gradients, own = (
         _require_grad_sampler(layer_call.layer).weighted_sum(layer_call.layer, call, by),
         layer_call.trainable_params,

@@ -87,7 +87,6 @@ def clipped_by_loop(loss: LossFunction, network: nn.Module, example: dict[str, A
 
 
 def _mapped(loss: LossFunction, network: nn.Module, example: dict[str, Any]) -> dict[str, Float[Tensor, "b ..."]]:
-    """Return per-example gradients by `vmap`, by weight name."""
     whole, names = ExampleLoss(loss, network), trainable_params(network)
     values = {f"network.{name}": weight.detach() for name, weight in names.items()}
     held = dict(whole.named_buffers())  # torch.func allows in-place changes of explicit inputs only

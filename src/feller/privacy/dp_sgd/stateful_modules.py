@@ -29,8 +29,6 @@ _harmless_by_mode: WeakKeyDictionary[nn.Module, dict[tuple[bool, ...], frozenset
 
 
 class _Snapshot:
-    """Snapshot of a network's state."""
-
     def __init__(self, network: nn.Module, weights: bool) -> None:
         """Copy buffers; with `weights` also parameters and plain tensor attributes."""
         self.network, self.weights = network, weights
@@ -104,10 +102,7 @@ def forbid_row_state(loss: LossFunction, network: nn.Module, example: dict[str, 
 
 
 def _find_harmless(loss: LossFunction, network: nn.Module, example: dict[str, Any]) -> frozenset[str]:
-    """Return the names of state that all random batches change identically; none if the loss rejects random rows.
-
-    Without a name listed here, `forbid_row_state` refuses any change.
-    """
+    """Return the names of state that all random batches change identically; none if the loss rejects random rows."""
     before, after = _Snapshot(network, weights=True), []
     try:
         for batch in range(BATCHES):
@@ -127,7 +122,6 @@ def _find_harmless(loss: LossFunction, network: nn.Module, example: dict[str, An
 def _changes_after(
     loss: LossFunction, network: nn.Module, rows: dict[str, Any], before: _Snapshot
 ) -> dict[str, Tensor | None]:
-    """Return the state that differs after a batch, and restore it."""
     device = next(leaves(rows)).device
     with ExitStack() as stack:
         stack.callback(before.restore)

@@ -49,8 +49,6 @@ class LayerTangents:
 
 
 class _BatchLoss(LossModule):
-    """Summed loss of a batch."""
-
     def forward(self, example: dict[str, Any], b: int) -> Tensor:
         return check_losses(self.loss(self.network, example), b).sum()
 
@@ -99,7 +97,6 @@ def _plain_linear_layers(whole: nn.Module) -> dict[str, nn.Linear]:
 
 
 def _other_weights(row_gradients: RowGradients, layers: dict[str, nn.Linear]) -> dict[str, Tensor]:
-    """Return the trainable weights outside these layers."""
     own = {f"{name}.{key}" for name in layers for key in ("weight", "bias")}
     return {name: value for name, value in row_gradients.weights.items() if name not in own}
 
@@ -124,12 +121,6 @@ def _shift_outputs(layers: dict[str, nn.Linear], by: list[Tensor], calls: list[t
 
 
 def _layer_products(row_gradients: RowGradients, tangents: TangentBatch) -> Float[Tensor, "3 b"]:
-    """Return |g|^2, g . dg and |dg|^2 of each row.
-
-    Raises:
-        UnsupportedError: If a layer has too many positions, keyword arguments, or calls that differ from the traced
-            ones.
-    """
     layers = _plain_linear_layers(row_gradients.module)
     others = _other_weights(row_gradients, layers)
     with (

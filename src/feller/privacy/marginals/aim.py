@@ -137,7 +137,6 @@ def aim(
 def _workload(
     counts: Sequence[int], columns: Clique, degree: int, cells: int, workload: Sequence[Clique] | None
 ) -> list[Clique]:
-    """Return the target marginals, without constant columns."""
     if workload is None:
         if degree < 1:
             raise UsageError("a degree of 1 or more", degree)

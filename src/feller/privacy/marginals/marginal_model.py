@@ -74,7 +74,6 @@ class MarginalModel:
 
     @functools.cached_property
     def _beliefs(self) -> list[Tensor]:
-        """Marginal of each bucket."""
         passes, conditionals, _ = self._up
         return passes.downward_pass(conditionals)
 

@@ -94,8 +94,6 @@ class FactorGraph:
 
 @dataclass(frozen=True, eq=False)
 class _PatternFiller:
-    """In-place sampler of rows with the same observed columns."""
-
     graph: FactorGraph
     codes: Int[Tensor, "n k"]
     uniform: Float[Tensor, "k n"]

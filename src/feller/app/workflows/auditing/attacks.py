@@ -59,14 +59,7 @@ class AttackResults:
 
 
 def attack(target: AuditTarget, rng: Rng, effort: EvaluationBudget, reporter: Reporter) -> AttackResults:
-    """Run the attacks that need only the model, its samples and the data.
-
-    Args:
-        target: Audited run.
-        rng: Random streams.
-        effort: Time budget; a short one reduces the numbers of samples and rows.
-        reporter: Progress reporter.
-    """
+    """Run the attacks that need only the model, its samples and the data; a short time budget reduces both."""
     model, train, held_out, expenses = target.model, target.train, target.held_out, target.expenses
     notes, numbers = list[str](), dict[str, float | None]()
     reporter.start("sampling")
@@ -104,7 +97,7 @@ def attack(target: AuditTarget, rng: Rng, effort: EvaluationBudget, reporter: Re
 
 
 def attack_regressor(target: AuditTarget, rng: Rng, effort: EvaluationBudget, reporter: Reporter) -> AttackResults:
-    """Run the attacks on a regressor, which has no samples: its losses. Arguments as in `attack`."""
+    """Run the attacks on a regressor, which has no samples: its losses."""
     held_out, cells = target.held_out, bounded_cells(target.train, target.expenses)
     notes = ["this model is a regressor without samples, so copies are not measured"]
     if len(held_out) < MIN_HELD_OUT:

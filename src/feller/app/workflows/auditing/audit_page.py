@@ -133,7 +133,6 @@ def audit_report(
 
 
 def _attacks(numbers: Mapping[str, Any]) -> ReportTable:
-    """Return the table of membership attacks."""
     rows = [
         (how, numbers[f"{way}_auc"], numbers[f"{way}_caught"], numbers[f"{way}_epsilon"], numbers.get("epsilon"))
         for way, how in ATTACKS.items()
@@ -141,15 +140,14 @@ def _attacks(numbers: Mapping[str, Any]) -> ReportTable:
     ]
     return ReportTable(
         "Membership attacks",
-        "Training rows against held-out rows; random guessing gives 0.5 (ROC AUC) and 0.01 (TPR). A lower bound above"
-        " the stated epsilon means that the guarantee does not hold.",
-        ("attack", "ROC AUC", "TPR at 1 % FPR", "epsilon, lower bound", "epsilon, stated"),
+        "Training rows against held-out rows; random guessing gives an area of 0.5 and a TPR of 0.01. A lower bound"
+        " above the stated epsilon means that the guarantee does not hold.",
+        ("attack", "area under ROC", "TPR at 1 % FPR", "epsilon, lower bound", "epsilon, stated"),
         rows,
     )
 
 
 def _reconstruction_grid(numbers: Mapping[str, Any]) -> ReportTable:
-    """Return the table of reconstruction attacks and their bounds."""
     steady = 2 * numbers.get("rebuilt_steady", 0) > numbers["rebuilt_rows"]
     least, bound_with_prior = numbers.get("fisher_median") if steady else None, numbers.get("fisher_with_prior")
     return ReportTable(
@@ -157,7 +155,7 @@ def _reconstruction_grid(numbers: Mapping[str, Any]) -> ReportTable:
         "By an attacker who knows all other rows: at the optimum, the gradients sum to zero, so the other gradients"
         " determine the row, exactly if there is no noise. With much noise the estimates are biased, and only the mean"
         " error over many rows is bounded. Mean squared errors per coordinate.",
-        ("attack", "error", "lower bound", "error of the mean row"),
+        ("attack", "error", "lower bound", "always the mean row"),
         [
             ("unclipped, median row", numbers["rebuilt_error"], least, numbers["spread"]),
             ("clipped to [0, 1], all rows", numbers["rebuilt_error_known"], bound_with_prior, numbers["spread"]),
@@ -166,24 +164,22 @@ def _reconstruction_grid(numbers: Mapping[str, Any]) -> ReportTable:
 
 
 def _exposed_rows_grid(rows: Sequence[tuple[int, float, float]]) -> ReportTable:
-    """Return the table of the most exposed rows."""
     return ReportTable(
         "Most exposed rows",
         "Lower bounds of the mean squared error of an unbiased attacker who knows all other rows, among the tracked"
         " rows. The last column divides it by the error of the mean row; above 1, the mean row is a better estimate."
         " Rows are counted from 0 in the training set, which differs from lines of the file if rows were held out.",
-        ("row", "error bound", "relative to the mean row"),
+        ("row", "least error", "over that of the mean row"),
         rows,
     )
 
 
 def _columns(results: AttackResults) -> ReportTable:
-    """Return the table of attribute inference per column."""
     return ReportTable(
         "Cells guessed from the rest of the row",
-        "Without a model, the best guess is the most frequent value. Higher accuracy on held-out rows comes from"
+        "Without a model, the best guess is the most frequent value. Higher accuracy on unseen rows comes from"
         " general knowledge of the population; the last column bounds the accuracy on training rows.",
-        ("column", "most frequent value", "held-out rows", "training rows", "training rows, bound"),
+        ("column", "most frequent value", "unseen rows", "training rows", "training rows, bound"),
         [(one.name, one.prior, one.others, one.members, _bound(one.bound)) for one in results.guesses],
     )
 

@@ -86,7 +86,6 @@ def open_audit_target(run: Run, data: DataSource | None) -> AuditTarget:
 
 
 def _check_kind(run: Run, model: Model) -> None:
-    """Refuse runs without a model of examples."""
     if model.family.name in NOT_AUDITED:
         raise UsageError(f"{run.path} {NOT_AUDITED[model.family.name]}")
     if read_tuning_record(run) is not None:
@@ -105,7 +104,6 @@ def _ledger(run: Run, record: FitRecord) -> Ledger | None:
 
 
 def _rows(record: FitRecord, model: Model, data: DataSource | None) -> Dataset:
-    """Read the training data in the modality of the model."""
     modality = model.spec.modality
     if data is None:
         return reread_data(record, modality).with_modality(modality)

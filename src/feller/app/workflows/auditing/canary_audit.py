@@ -1,7 +1,4 @@
-"""Canary audit: retraining of the run with canaries, and attacks that detect them.
-
-Canaries of tables, images and points are random; for other modalities they are held-out examples.
-"""
+"""Canary audit: retraining of the run with canaries, and attacks that detect them."""
 
 from dataclasses import asdict, dataclass
 
@@ -38,16 +35,10 @@ def make_canaries(train: Dataset, held_out: Dataset, n: int, rng: Rng) -> Datase
     """Return n canary rows.
 
     Table cells and image levels are independent and uniform over their possible values; point coordinates are uniform
-    over their range.
-
-    Args:
-        train: Training set.
-        held_out: Held-out examples of the same distribution.
-        n: Number of rows.
-        rng: Random streams.
+    over their range. Other modalities use held-out examples.
 
     Raises:
-        UsageError: If the modality has no random rows, and fewer than n examples are held out.
+        UsageError: If too few examples are held out for these modalities.
     """
     kind = train.modality
     made = _random_values(kind, train, n, rng)
@@ -124,11 +115,7 @@ class CanaryPlacement:
 
 
 def check_canaries(again: Retrainer, count: int) -> None:
-    """Validate the number of canaries before anything is trained.
-
-    Raises:
-        UsageError: If there are too few canaries, or their gradients need too much memory.
-    """
+    """Validate the number of canaries and their memory before anything is trained."""
     if count < MIN_CANARIES:
         raise UsageError(f"{MIN_CANARIES} canaries or more", count, "200 is usual", argument="canaries")
     if not isinstance(again.privacy_plan, Guarantee):
@@ -158,13 +145,7 @@ def canary_attack(
 ) -> AttackResults:
     """Retrain the run with canaries, and detect them by losses and, for DP-SGD, by noisy gradients.
 
-    Args:
-        it: Audited run, which never saw the canaries.
-        again: Retrainer of the run.
-        count: Number of canaries.
-        rng: Random streams, except for private noise.
-        reporter: Progress reporter.
-        factor: Factor of the real noise against the accounted noise, to test the audit on broken noise.
+    `factor` multiplies the real noise, but not the accounted one, to test the audit on broken noise.
     """
     field, privacy_plan = place_canaries(again, it.train, it.held_out, count, rng), again.privacy_plan
     seed, attackers = rng.fold_in("again").seed, list[CanaryAttacker]()

@@ -64,10 +64,7 @@ class RowLeakage:
 def tracked_row_leakage(run: Run, train: Dataset, order2: float) -> RowLeakage | None:
     """Return the leakage about the rows tracked in training; None if no rows were tracked.
 
-    Args:
-        run: Run folder with the leakage file.
-        train: Training set.
-        order2: Order-2 Rényi divergence of all releases, for replace-one adjacency.
+    `order2` is the order-2 Rényi divergence of all releases, for replace-one adjacency.
 
     Raises:
         InputError: If the leakage file is damaged, or of another run.

@@ -143,14 +143,14 @@ class GradientInversion:
 
 SHOWN = 5
 """Number of rows shown as images."""
-HEAD = ("row", "one step", "bound, one step", "all steps", "bound, all steps", "unbiased", "bound, unbiased")
+HEAD = ("row", "one step", "least, one step", "all steps", "least, all steps", "without bias", "least without bias")
 WORDS = (
     "Reconstruction of random rows. The attacker knows all other rows, the last weights, the labels, the random numbers"
     " of each row, a Gaussian prior of the rows, and which steps used a row. It uses the noisy sum of one step, or of"
     " as many steps as use a row on average, all computed at the last weights. Errors are mean squared errors over the"
-    " directions in which rows vary. The mean error over all rows is below its bound by chance only. The error of a"
-    " single row can be below: its bound is the average over rows with equal Fisher information. The unbiased attack is"
-    " one Gauss-Newton step from the true row, using all steps."
+    " directions in which rows vary; `least` columns are their lower bounds. The mean error over all rows is below its"
+    " bound by chance only. The error of a single row can be below: its bound is the average over rows with equal"
+    " Fisher information. The attack without bias is one Gauss-Newton step from the true row, using all steps."
 )
 CAPTION = (
     "Rows, and their reconstructions from one private step and from all steps: mean squared error, and in brackets the"
@@ -204,7 +204,7 @@ def _grid(
         )
         for number, a, b in zip(attack.indices.tolist(), one, every, strict=True)
     ]
-    return ReportTable("Rows reconstructed from gradients", WORDS, HEAD, [means, *rows])
+    return ReportTable("Rows that are read from gradients", WORDS, HEAD, [means, *rows])
 
 
 def _pictures(
@@ -229,7 +229,6 @@ def _pictures(
 
 
 def _notes(directions: int, max_directions: int, numbers: int) -> tuple[str, ...]:
-    """Return a note if rows have more directions than the attack reconstructs."""
     if directions < max_directions or directions == numbers:
         return ()
     return (
@@ -247,13 +246,7 @@ MAX_WEIGHTS = 2**23
 
 
 def invert(target: AuditTarget, rng: Rng, reporter: Reporter) -> AttackResults:
-    """Reconstruct rows from noisy gradients at the run's last weights.
-
-    Args:
-        target: Audited run; the result is empty if it is not DP-SGD.
-        rng: Random streams.
-        reporter: Progress reporter.
-    """
+    """Reconstruct rows from noisy gradients at the run's last weights; the results are empty without DP-SGD."""
     run, objective, train, guarantee = target.run, target.objective, target.train, target.record.provenance.private
     if not isinstance(guarantee, Guarantee):
         return AttackResults({})

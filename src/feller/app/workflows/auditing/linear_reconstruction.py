@@ -72,14 +72,7 @@ class LinearLeakage:
 
 
 def rebuilt_rows(objective: OutputPerturbation, rows: Dataset, rho: float, rng: Rng) -> LinearLeakage:
-    """Return the leakage of noisy weights about each row, and reconstruct some rows from fresh noise.
-
-    Args:
-        objective: Objective of the linear model.
-        rows: Training rows.
-        rho: zCDP cost of the noise; infinite without noise.
-        rng: Random streams of the attack.
-    """
+    """Return the leakage of noisy weights about each row, and reconstruct some rows with fresh noise (zCDP cost rho)."""
     minimum = objective.solution(rows, rho)
     scale = objective.noise_std(len(rows), rho) if rho < torch.inf else 0.0
     numbers = torch.arange(minimum.x.shape[1], device=minimum.x.device) > 0  # all but the constant
@@ -95,7 +88,6 @@ def rebuilt_rows(objective: OutputPerturbation, rows: Dataset, rho: float, rng: 
 
 
 def _some(eta2: Float64[Tensor, " n"], rng: Rng) -> Int64[Tensor, " m"]:
-    """Select rows from the most exposed to the least."""
     order = eta2.argsort(descending=True)
     if len(order) <= 2 * EXTREME_ROWS + MIDDLE_ROWS:
         return order

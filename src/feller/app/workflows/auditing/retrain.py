@@ -75,12 +75,9 @@ class Retrainer:
 
         Args:
             rows: Rows in the modality of the model.
-            seed: Seed, except for the private noise, which is fresh.
+            seed: Seed of everything except the private noise, which is fresh.
             wrap: Wrapper of the DP-SGD gradient.
             on_progress: Called with the completed fraction.
-
-        Raises:
-            InputError: If the training fails.
         """
         if self.recipe.objective.is_one_shot:
             return self._fit_closed_form(cast(OneShotObjective, self.recipe.objective), rows, seed)

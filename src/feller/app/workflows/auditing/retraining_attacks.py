@@ -28,14 +28,7 @@ MIN_HELD_OUT = 10
 def shadow_model_attack(
     it: AuditTarget, retrainer: Retrainer, shadows: int, rng: Rng, reporter: Reporter
 ) -> AttackResults:
-    """Train shadow models, and infer membership from the losses under them.
-
-    Args:
-        it: Audited run.
-        retrainer: Retrainer of the run.
-        shadows: Number of shadow models.
-        rng: Random streams.
-        reporter: Progress reporter.
+    """Train shadow models on random halves of all rows, and infer membership from the losses under them.
 
     Raises:
         UsageError: If the run cannot be retrained on half of its rows.
@@ -95,11 +88,7 @@ class RetrainingAttacks:
 
     @staticmethod
     def make(target: AuditTarget, shadows: int | None, canaries: int | None) -> "RetrainingAttacks":
-        """Validate the request before any attack is run.
-
-        Raises:
-            UsageError: If the run cannot be retrained, or a number is too small.
-        """
+        """Validate the request before any attack is run."""
         if shadows is None and canaries is None:
             return RetrainingAttacks(None, None, None)
         retrainer = make_retrainer(target)
@@ -140,11 +129,11 @@ def candidates(numbers: Mapping[str, Any]) -> list[ReportTable]:
     names = ("candidates_places", "candidates_right", "candidates_least", "candidates_bound", "candidates_blind")
     return [
         ReportTable(
-            f"Identification of the training row among {CANDIDATES} candidates",
-            "In a retraining with canaries, each slot held one of several candidate rows. An attacker who knows all"
-            " other rows and sees each noisy gradient chose the likeliest candidate. If the lower bound of its accuracy"
-            " exceeds the bound of the guarantee, the guarantee does not hold.",
-            ("attacker", "slots", "accuracy", "accuracy, lower bound", "bound of the guarantee", "random guess"),
+            f"Which of {CANDIDATES} candidates was learned from",
+            "In a retraining with canaries, each place held one of several candidate rows. An attacker who knows all"
+            " other rows and sees each noisy gradient named the likeliest candidate. If the lower bound of the accuracy"
+            " exceeds what the guarantee allows, the guarantee does not hold.",
+            ("attacker", "places", "named right", "chance of that at least", "allowed at most", "blind guess"),
             [("knows all other rows", *(numbers[name] for name in names))],
         )
     ]

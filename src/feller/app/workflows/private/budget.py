@@ -73,10 +73,7 @@ class PrivacyBudget(Callback):
         self.write()
 
     def write_ledger_first(self, steps_taken: int) -> None:
-        """Write the ledger before training continues.
-
-        Args:
-            steps_taken: Steps already taken by the weights.
+        """Write the ledger before training continues from weights with `steps_taken` steps.
 
         Raises:
             InputError: If the ledger counts fewer steps.
@@ -112,11 +109,7 @@ def steps_in(ledger: Ledger) -> int:
 
 
 def own_ledger(run: Run, table: str) -> Ledger | None:
-    """Return the ledger of a run; None if it is not private.
-
-    Args:
-        run: Run folder.
-        table: Keyed hash of the run's table.
+    """Return the ledger of a run with a table's keyed hash; None if it is not private.
 
     Raises:
         InputError: If the file is damaged, or about another table.
@@ -159,10 +152,7 @@ def ledger_of(run: Run) -> Ledger | None:
 def earlier_lines(run: Run, data: str, dataset: Dataset | None) -> tuple[str, ...]:
     """Return one line per earlier run in a folder that spent budget of the same rows, or possibly the same.
 
-    Args:
-        run: Run folder.
-        data: Data of the present run.
-        dataset: The same as read; without it, all earlier runs are listed.
+    Without `dataset`, all earlier runs are listed.
     """
     return tuple(line for before in run.previous_ledgers if (line := _line(before, data, dataset)))
 
@@ -206,9 +196,6 @@ class SchemaSearchBudget:
             run: Run folder.
             writes: True if this process writes files.
             begun: True if the folder is new, so that an existing ledger already includes the search.
-
-        Raises:
-            InputError, UsageError: Errors of the block, with the spent budget.
         """
         try:
             with sigterm_as_interrupt():
@@ -268,9 +255,6 @@ def check_public(start: Run, data: str, dataset: Dataset) -> None:
         start: Run of the start model.
         data: Data as given by the user.
         dataset: The same as read.
-
-    Raises:
-        UsageError: If an ancestor's training data are unknown or the same.
     """
     for ancestor in training_data_of(start):
         if not ancestor.fingerprint:

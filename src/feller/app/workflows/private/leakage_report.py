@@ -36,11 +36,7 @@ class TrackedLeakage:
 
 
 def check_tracking(count: int, rows: Dataset, network: nn.Module, privacy_plan: object) -> None:
-    """Refuse leakage tracking of a network with kinks, or of a fit without DP-SGD.
-
-    Raises:
-        UsageError: If the fit has no DP-SGD steps, the rows cannot be tracked, or a layer is not smooth.
-    """
+    """Refuse leakage tracking of a fit without DP-SGD, of unsuited rows, or of a network with kinks."""
     if not isinstance(privacy_plan, Guarantee):
         raise UsageError("requires DP-SGD training: set --epsilon and use a recipe trained by steps", argument="audit")
     check_rows(count, rows)
@@ -53,11 +49,7 @@ def check_tracking(count: int, rows: Dataset, network: nn.Module, privacy_plan: 
 
 
 def check_rows(count: int, rows: Dataset) -> None:
-    """Refuse leakage tracking of too many rows, or of rows without numeric values.
-
-    Raises:
-        UsageError: If the count is out of range, or the rows are tokens; only the structure of one row is used.
-    """
+    """Refuse leakage tracking of too many rows, or of tokens; only the structure of one row is used."""
     if not 0 < count <= len(rows):
         raise UsageError(f"fisher=ROWS with 1 to {len(rows):,} rows", count, argument="audit")
     if numeric_leaf(rows.modality.encode(rows.values[:1] if isinstance(rows.values, Tensor) else rows.values)) is None:
@@ -77,11 +69,7 @@ def numeric_leaf(state: Any) -> Tensor | None:
 def make_tracker(
     run: Run, count: int, rows: Dataset, objective: Objective, guarantee: Guarantee, seed: int, device: torch.device
 ) -> tuple[LeakageTracker, Int64[Tensor, " b"]]:
-    """Return the leakage tracker of random rows and their indices; continues from a saved one.
-
-    Raises:
-        UsageError: If the rows have no numeric values.
-    """
+    """Return the leakage tracker of random rows and their indices; continues from a saved one."""
     generator = Rng(seed).fold_in("watched").stream("rows").shared_generator()
     which = torch.randperm(len(rows), generator=generator)[:count].sort().values
     some = rows.subset(which)

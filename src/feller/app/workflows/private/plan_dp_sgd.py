@@ -94,11 +94,7 @@ def with_independent_times(recipe: Recipe) -> Recipe:
 
 
 def check_private(recipe: Recipe) -> None:
-    """Refuse recipes that mix rows, or use other data or models than the rows.
-
-    Raises:
-        UsageError: If the recipe has such a part; names it.
-    """
+    """Refuse recipes that mix rows, or use other data or models than the rows."""
     objective: Any = recipe.objective
     name, coupling = type(objective).__name__, getattr(objective, "coupling", IndependentCoupling())
     refused: dict[str, bool] = {
@@ -129,11 +125,7 @@ def check_private(recipe: Recipe) -> None:
 
 
 def check_resumable(guarantee: Guarantee, recipe: Recipe) -> None:
-    """Refuse changes that would invalidate the ledger of a resumed run.
-
-    Raises:
-        UsageError: If the recipe cannot be private, the batch size changes, or steps exceed the plan.
-    """
+    """Refuse changes of batch size or steps that would invalidate the ledger of a resumed run."""
     check_private(recipe)
     train = recipe.train
     if train.batch_size != guarantee.batch:
@@ -153,17 +145,11 @@ def check_resumable(guarantee: Guarantee, recipe: Recipe) -> None:
 def plan_closed_form(
     privacy: PrivacyConfig, objective: OneShotObjective, rows: Dataset, schema_cost: SchemaCost
 ) -> tuple[Ledger, ClosedFormBudget]:
-    """Plan the budget of a one-shot release: all that the schema search left.
-
-    Args:
-        privacy: Privacy options.
-        objective: One-shot objective.
-        rows: Training rows; only their number and modality are used.
-        schema_cost: Cost of the schema search.
+    """Plan the budget of a one-shot release: all that the schema search left. Only the number of rows is used.
 
     Raises:
         UsageError: If epsilon or delta do not suit the number of rows, a noise multiplier is given, or the model would
-            store statistics without noise (scales of numbers, class frequencies).
+            store scales or class frequencies without noise.
     """
     kind = rows.modality
     modality_as_table = as_table(rows).modality

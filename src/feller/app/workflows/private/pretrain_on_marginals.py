@@ -52,18 +52,7 @@ def pretrain_on_marginals(
     engine: Engine,
     on_progress: Callable[[float], None] = lambda share: None,
 ) -> None:
-    """Pretrain a new network on rows of a graphical model before it sees a real row; EMA weights restart from there.
-
-    Args:
-        state: Training state before the first step.
-        objective: Objective of the real training.
-        kind: Table modality.
-        marginal_model: Graphical model of the discretised rows, already paid for.
-        training: Config of the real training.
-        rng: Random streams of rows and batches.
-        engine: Device and processes.
-        on_progress: Called with the completed fraction.
-    """
+    """Pretrain a new network on rows of a graphical model before it sees a real row; EMA weights restart from there."""
     rows = kind.encode(kind.from_levels(marginal_model.sample(ROWS, rng.fold_in("law")), rng))
     pretrain_on_rows(state.network, objective, rows, training, rng, engine, on_progress)
     state.ema = EMA(state.network, training.ema_decay)
@@ -84,7 +73,7 @@ def pretrain_on_rows(
         network: New network.
         objective: Objective of the real training.
         synthetic_tokens: Tokens of rows sampled from a private release, for example `ROWS`; never real rows.
-        training: Config of the real training; its learning rate is used, with the constants above.
+        training: Config of the real training; steps, batch size and decays are replaced by the constants above.
         rng: Random streams of the batches.
         engine: Device and processes.
         on_progress: Called with the completed fraction.

@@ -203,10 +203,7 @@ class PrivateData(DataAccess):
         return dataset
 
     def _check_before_spending(self, record: FitRecord, cells: RawTable, request: RecipeRequest) -> None:
-        """Validate the request on a stand-in table with the same column names, before the schema search spends budget.
-
-        User-defined recipes are validated later, when the columns are known.
-        """
+        """Validate the request on a stand-in table before the schema search spends budget; user code comes later."""
         if ":" in record.provenance.recipe:
             return
         n, kind = len(cells.values), Table(Schema(tuple(Boolean(name) for name in cells.columns)))
@@ -248,10 +245,7 @@ class PrivateData(DataAccess):
         return record.with_provenance(**found, draft=_is_draft(record), notes=self._notes(record, dataset))
 
     def _notes(self, record: FitRecord, dataset: Dataset) -> tuple[str, ...]:
-        """Return warnings about a public schema, or notes on columns hidden by the noise of the schema search.
-
-        They depend on the number of rows and on the schema, which is noisy if it was searched.
-        """
+        """Return warnings about a public schema, or notes on the noise of the schema search, never from cells."""
         kind, n, charged = as_table(dataset).modality.view(Table), len(dataset), self._schema_cost
         if kind is None:
             return ()
@@ -402,7 +396,6 @@ def data_access(config: PrivacyConfig | None, engine: Engine, *, resume: bool = 
 
 
 def _is_draft(record: FitRecord) -> bool:
-    """Return True if the schema file is marked as a draft."""
     schema = record.config.data_loading.schema
     return schema is not None and is_draft(pathlib.Path(str(schema)))
 

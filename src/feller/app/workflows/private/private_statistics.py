@@ -112,7 +112,6 @@ def _with_marginals(
 def _shares(
     privacy: PrivacyConfig, kind: Table, rows: Dataset, delta: float
 ) -> tuple[tuple[tuple[float, ...], ...], DpEvent]:
-    """Measure noisy frequencies of all columns."""
     rooms = tuple(len(column.level_names) for column in kind.schema.modelled)
     check_budget(privacy.max_epsilon, delta, rooms, len(rows))
     sigma, noise = one_way_sigma(privacy.max_epsilon, delta, len(rooms)), privacy.noise_source("shares")
@@ -125,7 +124,6 @@ def _shares(
 def _classes(
     privacy: PrivacyConfig, kind: Images, rows: Dataset, delta: float
 ) -> tuple[dict[str, tuple[float, ...]], tuple[DpEvent, ...]]:
-    """Measure noisy class frequencies."""
     frequencies, costs = {}, []
     for name, classes in kind.conditions.items():
         sigma = one_way_sigma(privacy.max_epsilon, delta, 1, CLASS_BUDGET_FRACTION)
@@ -135,6 +133,5 @@ def _classes(
 
 
 def _noisy(codes: Int64[Tensor, " n"], room: int, sigma: float, noise: Noise) -> tuple[float, ...]:
-    """Return the noisy frequencies of codes."""
     counts = torch.bincount(codes, minlength=room) + noise.discrete_gaussian(sigma, (room,))
     return tuple(project_to_simplex(counts.double() / len(codes)).tolist())

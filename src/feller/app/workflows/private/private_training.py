@@ -40,21 +40,11 @@ def private_inputs(
     n_tracked_rows: int,
     seed: int,
 ) -> TrainingInputs:
-    """Return DP-SGD gradients and batches that are paid from the budget.
+    """Return DP-SGD gradients and batches that are paid from the budget, with leakage tracking of some rows.
 
     A row's random numbers (source point, time) depend on its position in the batch, and so on the other rows. The
     guarantee is that of the average over these random numbers, which holds while they are secret: so their seed is
-    secret.
-
-    Args:
-        run: Run folder of the leakage file.
-        job: Training job.
-        rows: Training rows.
-        guarantee: Noise, steps and batch size.
-        budget: Budget that pays for each batch, and stops the training when spent.
-        engine: Device and processes.
-        n_tracked_rows: Number of rows with leakage tracking.
-        seed: Seed of the tracked rows and of their random numbers.
+    secret. `seed` selects the tracked rows and their random numbers.
     """
     key, steps = engine.shared_secret(), budget.steps  # `steps` in the name: no noise repeats after a resume
 

@@ -87,16 +87,7 @@ def check_row_independence(name: str, objective: Objective, network: nn.Module, 
     """Refuse a recipe that mixes rows, or does not make exactly one example per row.
 
     One random row is replaced or removed; with the same random numbers, the losses of the other rows must not change.
-
-    Args:
-        name: Recipe name.
-        objective: Training objective.
-        network: Network, which is copied; the copy gets shifted weights.
-        data: Data set; only its modality and shapes are used.
-        engine: Device of the check.
-
-    Raises:
-        UsageError: If a loss depends on other rows, or the network stores values of rows.
+    The network is copied with shifted weights; of the data, only modality and shapes are used.
     """
     network = copy.deepcopy(network)
     generator = torch.Generator().manual_seed(0)
@@ -142,8 +133,6 @@ def _refuse(name: str, why: str) -> NoReturn:
 
 
 def _with_row_replaced(rows: Dataset, others: Dataset, place: int) -> Dataset:
-    """Return the rows with one replaced by that of `others`."""
-
     def one(leaf: Tensor, other: Tensor) -> Tensor:
         leaf = leaf.clone()
         leaf[place] = other[place]

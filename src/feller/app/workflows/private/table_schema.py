@@ -40,12 +40,7 @@ def owner_notes(record: FitRecord, dataset: Dataset) -> tuple[str, ...]:
 
 
 def beware(record: FitRecord, dataset: Dataset) -> Iterator[str]:
-    """Yield warnings for the owner about a draft schema and values of one or two rows, before any budget is spent.
-
-    Args:
-        record: Fit record with the schema file; states whether it is a draft.
-        dataset: Table as read with this schema.
-    """
+    """Yield warnings for the owner about a draft schema and values of one or two rows, before any budget is spent."""
     table = as_table(dataset).modality.view(Table)
     if table is None:
         return
@@ -85,14 +80,7 @@ MAX_NAMED_COLUMNS = 8
 
 
 def hidden_columns_note(schema: Schema, data: str, n: int, epsilon: float) -> tuple[str, ...]:
-    """Return a note on columns hidden by noise and the remedy; empty if there are none.
-
-    Args:
-        schema: Schema from the search.
-        data: Table file.
-        n: Number of rows.
-        epsilon: Epsilon spent by the search.
-    """
+    """Return a note on columns hidden by the noise of a schema search, with n rows and its epsilon; empty if none."""
     hidden = schema.hidden_names
     if not hidden:
         return ()
@@ -122,12 +110,7 @@ def _rare_values_text(one: KeptWords) -> str:
 
 
 def clipped_cells_note(beyond: Sequence[ClippedCells], data: str) -> tuple[str, ...]:
-    """Return a note on columns with many cells outside the noisy bounds, and the remedy.
-
-    Args:
-        beyond: Such columns.
-        data: Table file.
-    """
+    """Return a note on columns with many cells outside the noisy bounds, and the remedy."""
     if not beyond:
         return ()
     order = sorted(beyond, key=lambda one: -one.fraction)
@@ -142,15 +125,7 @@ def clipped_cells_note(beyond: Sequence[ClippedCells], data: str) -> tuple[str, 
 
 
 def noise_too_large_text(hidden: Sequence[str], columns: int, n: int, sigma: float, data: str) -> str:
-    """Return the error text for noise that hides almost all columns.
-
-    Args:
-        hidden: Hidden columns.
-        columns: Number of columns.
-        n: Number of rows.
-        sigma: Standard deviation of the noise of each count, in rows.
-        data: Table file.
-    """
+    """Return the error text for noise that hides almost all columns; `sigma` is the noise of each count, in rows."""
     which = f"{join_names(hidden)} ({len(hidden)} of {columns} columns)" if hidden else "all columns"
     return (
         f"the noise hides the contents of {which}: each count has a standard deviation of {sigma:,.0f} rows, of {n:,}."
@@ -203,11 +178,7 @@ def find_schema(
 ) -> tuple[Schema, SchemaCost]:
     """Infer the schema of a table from noisy counts.
 
-    Args:
-        privacy: Privacy options.
-        cells: Raw table.
-        data: Path or name of the table.
-        on_spending: Called with the maximum cost before a row is read, and with the actual cost afterwards.
+    Calls `on_spending` with the maximum cost before a row is read, and with the actual cost afterwards.
 
     Raises:
         UsageError: If delta does not suit the number of rows.
