@@ -1,4 +1,4 @@
-"""Privacy ledger of a run, its default delta, and epsilon in words."""
+"""Privacy ledger of a run, its default delta, and formatting of epsilon as text."""
 
 import math
 from dataclasses import dataclass, replace
@@ -93,7 +93,7 @@ def describe_weakness(epsilon: float) -> str:
 
 
 def format_exp_epsilon(epsilon: float) -> str:
-    """Format e^epsilon for reading, rounded up."""
+    """Format e^epsilon as text, rounded up, for example "2.8 million"."""
     power = epsilon / math.log(10)
     if power >= MAX_POWER_OF_TEN:
         return f"10^{math.ceil(power)}" if math.isfinite(power) else "any number of"

@@ -15,7 +15,7 @@ from feller.privacy.noise.grid_noise import Noise
 class ClipNorm(abc.ABC):
     """Per-example gradient clipping norm. Implement `sum_sigma` and `update` to add one."""
 
-    if TYPE_CHECKING:  # a field or an attribute of every kind; a real property would be in the way
+    if TYPE_CHECKING:  # subclasses define a field or a property
 
         @property
         def norm(self) -> float:

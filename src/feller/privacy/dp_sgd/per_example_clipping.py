@@ -12,7 +12,7 @@ from feller.core.gradient import LossFunction
 
 
 class UnsupportedError(Exception):
-    """Error: a method of per-example gradients does not apply to a network or loss; another may."""
+    """Error of a per-example gradient method that does not support a network or loss; another method may."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class ClippedSum:
 
 
 def trainable_params(network: nn.Module) -> dict[str, nn.Parameter]:
-    """Return the trainable weights by name, shared ones once."""
+    """Return the trainable weights by name; a shared weight appears once."""
     return {name: weight for name, weight in network.named_parameters() if weight.requires_grad}
 
 

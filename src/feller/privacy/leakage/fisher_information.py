@@ -49,7 +49,7 @@ def mixture_factors(rate: float, rho: Float[Tensor, " b"]) -> MixtureFactors:
     longest = rho.max().item() if len(rho) else 0.0
     points = min(
         MAX_POINTS, 1 + math.ceil(2 * INTEGRATION_RANGE / min(0.1, 0.5 / max(longest, 1e-3)))
-    )  # poles lie pi / rho away
+    )  # the trapezoidal rule converges exponentially; poles lie pi / rho from the real axis
     u = torch.linspace(-INTEGRATION_RANGE, INTEGRATION_RANGE, points, dtype=torch.float64, device=rho.device)
     mass = (-u.square() / 2).exp() * ((u[1] - u[0]) / math.sqrt(2 * math.pi))
     sums = torch.stack([mass, mass * u.square()], 1)

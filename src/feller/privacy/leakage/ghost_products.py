@@ -1,9 +1,9 @@
-"""Inner products of per-row gradients and their tangents from activations and output gradients, never materialised.
+"""Inner products of per-row gradients and their tangents from activations and output gradients (ghost products).
 
 A linear layer's gradient is a sum of outer products s x^T over its calls and positions, and its tangent a sum of ds x^T
-+ s dx^T. Inner products of both reduce to small Gram matrices. Source for norms: Bu, Wang, Zha and Karypis 2022, arXiv
-2210.00038; the tangents are new here. Each network is verified once against exact gradients, on two rows of a copy with
-shifted weights.
++ s dx^T. Inner products of both reduce to small Gram matrices, so gradients are not materialised. Source for norms: Bu,
+Wang, Zha and Karypis 2022, arXiv 2210.00038; the tangents are new here. Each network is verified once against exact
+gradients, on two rows of a copy with shifted weights.
 """
 
 from collections import Counter, defaultdict

@@ -92,10 +92,10 @@ def one_step_replaced(sigma: float, rate: float) -> float:
     shift = 1 / sigma
     if rate == 1 or sigma < MIN_SIGMA:
         return 4 * shift**2
-    step = min(0.05, 0.5 / shift)  # poles lie pi / shift from the line
+    step = min(0.05, 0.5 / shift)  # trapezoidal rule; poles lie pi / shift from the real axis
     z = np.arange(-shift - INTEGRATION_RANGE, 3 * shift + INTEGRATION_RANGE, step)
     away, apart = np.abs(shift * z), 2 * shift * np.abs(z)
-    sinh = away + np.log(-np.expm1(-np.maximum(apart, 1e-300)))  # of 2 sinh
+    sinh = away + np.log(-np.expm1(-np.maximum(apart, 1e-300)))  # log |2 sinh(shift z)|
     other = np.logaddexp(math.log1p(-rate), math.log(rate) - shift * z - shift**2 / 2)
     logs = 2 * math.log(rate) + 2 * sinh - shift**2 - z**2 / 2 - other
     top = logs.max()

@@ -54,7 +54,7 @@ NOISES, FEWEST, STARTS, EASY_WORK = 8, 2, 4, 2**18
 
 @dataclass(frozen=True, eq=False)
 class InversionAttempts:
-    """Results of the attacks on some rows."""
+    """Results of gradient inversion, one per attacked row."""
 
     single_step: list[AttackOutcome]
     """Attack on one step whose batch holds the row."""

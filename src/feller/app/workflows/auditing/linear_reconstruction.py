@@ -72,10 +72,10 @@ class LinearLeakage:
 
 
 def rebuilt_rows(objective: OutputPerturbation, rows: Dataset, rho: float, rng: Rng) -> LinearLeakage:
-    """Return the leakage of noisy weights about each row, and reconstruct some rows with fresh noise (zCDP cost rho)."""
+    """Return the leakage of noisy weights about each row, and reconstruct some rows with fresh noise (zCDP rho)."""
     minimum = objective.solution(rows, rho)
     scale = objective.noise_std(len(rows), rho) if rho < torch.inf else 0.0
-    numbers = torch.arange(minimum.x.shape[1], device=minimum.x.device) > 0  # all but the constant
+    numbers = torch.arange(minimum.x.shape[1], device=minimum.x.device) > 0  # all but the intercept
     information = erm_leakage(minimum, scale or 1.0, numbers)
     eta2, labels = information.rows.eta2, information.labels.eta2
     which = _some(eta2, rng)

@@ -46,7 +46,7 @@ def measure_noise(theta: Tensor, best: Tensor, scale: float) -> NoiseRatio:
 
 
 def check_noise(run: Run, network: nn.Module, best: Tensor, scale: float) -> NoiseRatio:
-    """Measure the noise in the weights of a run.
+    """Measure the noise in the weights of a run against the optimum `best`.
 
     Raises:
         InputError: If the deviation is too large for this noise, or the shapes differ.

@@ -168,7 +168,7 @@ def make_retrainer(it: AuditTarget) -> Retrainer:
 
 
 def concatenate_datasets(first: Dataset, second: Dataset) -> Dataset:
-    """Concatenate the examples of two data sets; of their properties, only the target is kept."""
+    """Concatenate the examples of two datasets; of their properties, only the target is kept."""
     values, cond = (concatenate(a, b) for a, b in ((first.values, second.values), (first.given, second.given)))
     names = () if first.target is None else first.target.names
     targets = {name: torch.cat([first.properties[name], second.properties[name]]) for name in names}

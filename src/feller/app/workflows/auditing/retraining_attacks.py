@@ -73,7 +73,7 @@ def shadow_model_attack(
 
 
 def _numbers(n: int, data: Dataset) -> Dataset:
-    """Return a data set of the example indices, for subsampling."""
+    """Return a dataset of the example indices, for subsampling."""
     return Dataset(torch.arange(n), {}, data.modality)
 
 
@@ -88,7 +88,7 @@ class RetrainingAttacks:
 
     @staticmethod
     def make(target: AuditTarget, shadows: int | None, canaries: int | None) -> "RetrainingAttacks":
-        """Validate the request before any attack is run."""
+        """Return the requested attacks, validated before any attack is run."""
         if shadows is None and canaries is None:
             return RetrainingAttacks(None, None, None)
         retrainer = make_retrainer(target)

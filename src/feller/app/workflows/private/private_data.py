@@ -227,7 +227,7 @@ class PrivateData(DataAccess):
         return dataset
 
     def visible_to(self, recipe: str, dataset: Dataset) -> Dataset:
-        """Return the data set; user-defined recipes get random rows of the same modality and number instead."""
+        """Return the dataset; user-defined recipes get random rows of the same modality and number instead."""
         return random_rows(dataset, len(dataset), make_noise(0, "shown")) if ":" in recipe else dataset
 
     def check_recipe(self, record: FitRecord, name: str, recipe: Recipe, start: Run | None, dataset: Dataset) -> None:
@@ -297,7 +297,7 @@ class PrivateData(DataAccess):
         visible_data = self.visible_to(plan.record.provenance.recipe, guarded.dataset)
         recipe = replace(request, name=plan.record.provenance.recipe).resolve(visible_data, plan.start_model)[
             1
-        ]  # of noisy numbers, now
+        ]  # resolved again, from noisy statistics
         recipe, self._privacy_plan = plan_dp_sgd(config, guarded, recipe)
         self._ledger, self._marginal_model = guarded.ledger, guarded.marginal_model
         dataset = guarded.dataset.with_modality(recipe.modality or guarded.dataset.modality)

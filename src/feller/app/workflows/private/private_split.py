@@ -43,7 +43,7 @@ def unordered_print(data: Dataset) -> str:
 
 
 def matches_keyed(fingerprint: str, recorded: str) -> bool:
-    """Return True if a fingerprint gives the recorded keyed fingerprint."""
+    """Return True if a fingerprint matches a recorded keyed one."""
     return hmac.compare_digest(keyed_fingerprint(fingerprint, recorded.rpartition("-")[0]), recorded)
 
 

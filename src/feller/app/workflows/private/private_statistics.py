@@ -34,10 +34,10 @@ NOT_PUBLIC = (
 
 @dataclass(frozen=True, eq=False)
 class PrivateStatistics:
-    """Data set whose statistics are public or noisy, with the ledger of their cost."""
+    """Dataset whose statistics are public or noisy, with the ledger of their cost."""
 
     dataset: Dataset
-    """Data set, with noisy marginals where the modality stores any."""
+    """Dataset, with noisy marginals where the modality stores any."""
     ledger: Ledger
     """Ledger of all releases so far."""
     frequencies: dict[str, tuple[float, ...]]
@@ -57,7 +57,7 @@ def measure_statistics(
 
     Args:
         privacy: Privacy options.
-        dataset: Data set as read.
+        dataset: Dataset as read.
         training_rows: Training split, whose rows are protected.
         schema_cost: Cost of the schema search.
         marginals_fraction: Fraction of the budget for counts of columns and pairs of a table; 0 counts single columns
