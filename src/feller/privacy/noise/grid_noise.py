@@ -46,7 +46,7 @@ BITS = 53
 GRID_BITS = 34
 """Resolution of the Gaussian grid: its step is about 2^-34 of the noise's standard deviation."""
 NORMALS_PER_SUM = 4
-"""Box-Muller normals averaged into each sample, against the floating-point attack of Holohan and Braghin."""
+"""Box-Muller normals summed into each sample, against the floating-point attack of Holohan and Braghin."""
 PAIRS = 2**12
 """Pairs of samples drawn per block, which fits the CPU cache."""
 RENEW_BYTES = 2**32
