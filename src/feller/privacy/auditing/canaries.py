@@ -143,8 +143,8 @@ class CanaryAttacker:
                 len(places), -1, len(total)
             )
             mine = (n + places * self.canaries.num_candidates + self.canaries.chosen[places]).tolist()
-            heard = torch.stack([rest + own[i] if i in own else rest for i in mine])
-            fits = torch.einsum("kcp,kp->kc", rows, heard).double() - rows.double().square().sum(2) / 2
+            residuals = torch.stack([rest + own[i] if i in own else rest for i in mine])
+            fits = torch.einsum("kcp,kp->kc", rows, residuals).double() - rows.double().square().sum(2) / 2
             self.candidate_scores[places] += log_mixture_ratio(self.rate, fits / scale**2).cpu()
         self.steps += 1
 
@@ -192,14 +192,16 @@ class AuditedGradient(Gradient):
         self, loss: LossFunction, network: nn.Module, micro_batches: Iterable[dict[str, Any]], expected_size: float
     ) -> Tensor:
         batches, clip = list(micro_batches), self.inner.clip
-        how = StepParams(clip.norm, clip.sum_sigma(self.inner.sigma if self.sigma is None else self.sigma) * clip.norm)
+        params = StepParams(
+            clip.norm, clip.sum_sigma(self.inner.sigma if self.sigma is None else self.sigma) * clip.norm
+        )
         example, sampled = self.attacker.examples(network, self.attacker.steps), self.attacker.sample()
         value = self.inner(loss, network, [*batches, _select_rows(example, sampled)], expected_size)
         weights = list(trainable_params(network).values())
         noisy = [weight.grad for weight in weights]
         for weight in weights:
             weight.grad = None
-        self._without_noise(how.clip)(loss, network, batches, expected_size)
+        self._without_noise(params.clip)(loss, network, batches, expected_size)
         pairs = zip(noisy, weights, strict=True)
         total = (
             torch.cat(
@@ -212,7 +214,7 @@ class AuditedGradient(Gradient):
         )
         for weight, noisy_gradient in zip(weights, noisy, strict=True):
             weight.grad = noisy_gradient
-        self.attacker.observe(loss, network, example, sampled, total, how)
+        self.attacker.observe(loss, network, example, sampled, total, params)
         return value
 
     def _without_noise(self, norm: float) -> DPSGD:

@@ -162,7 +162,7 @@ def _per_row_tangents(
     held = {name: value for name, value in row_gradients.weights.items() if name not in others}
 
     def one(example: Any, numbers: list[Tensor], changes: list[Tensor]) -> Any:
-        def told(*numbers: Tensor) -> Any:
+        def layer_gradients(*numbers: Tensor) -> Any:
             def loss(others: dict[str, Tensor], by: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
                 calls: list[tuple[str, Tensor]] = []
                 with _shift_outputs(layers, by, calls):
@@ -174,7 +174,7 @@ def _per_row_tangents(
             (gradients, out), went = grad(loss, (0, 1), has_aux=True)(others, zeros)
             return list(gradients.values()), out, went
 
-        return jvp(told, tuple(numbers), tuple(changes))
+        return jvp(layer_gradients, tuple(numbers), tuple(changes))
 
     return LayerTangents(names, *torch.vmap(one)(tangents.example, tangents.floats, tangents.tangents))
 

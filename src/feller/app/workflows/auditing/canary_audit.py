@@ -171,12 +171,12 @@ def canary_attack(
     before, after = (example_losses(one.network, objective, field.coin_rows, at) for one in (it.model, retrained))
     numbers: dict[str, float | None] = {"canaries": float(count)}
     numbers |= canary_scores(before - after, field.canaries.present, it.delta).with_prefix("planted")
-    for ear in attackers:
-        numbers |= canary_scores(ear.coin_scores, field.canaries.present, it.delta).with_prefix("overheard")
+    for attacker in attackers:
+        numbers |= canary_scores(attacker.coin_scores, field.canaries.present, it.delta).with_prefix("overheard")
         allowed = rero(1 / CANDIDATES, it.expenses)
-        guesses = identification_scores(ear.candidate_scores, field.canaries.chosen, allowed)
+        guesses = identification_scores(attacker.candidate_scores, field.canaries.chosen, allowed)
         numbers |= {f"candidates_{name}": value for name, value in asdict(guesses).items()}
-        numbers |= {"candidates_places": float(len(ear.candidate_scores)), "candidates_blind": 1 / CANDIDATES}
+        numbers |= {"candidates_places": float(len(attacker.candidate_scores)), "candidates_blind": 1 / CANDIDATES}
     return AttackResults(numbers)
 
 

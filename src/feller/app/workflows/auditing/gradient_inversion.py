@@ -104,12 +104,12 @@ class GradientInversion:
 
         given = tree_map(several, self.cond)
 
-        def spell(z: Tensor) -> Any:
+        def build_example(z: Tensor) -> Any:
             x = z.unflatten(1, self.shape).repeat_interleave(rounds, 0)
             x_1 = {**tree_map(several, self.state), NUMBERS: x} if isinstance(self.state, dict) else x
             return self.objective.draw({"x_1": x_1, "given": given}, draws, self.network)
 
-        return ClippedGradientFn(self.objective.loss, self.network, clip or self.clip, spell)
+        return ClippedGradientFn(self.objective.loss, self.network, clip or self.clip, build_example)
 
     def _median_norm(self) -> float:
         """Return the median gradient norm, the limit of an adaptive clipping norm."""
@@ -122,11 +122,11 @@ class GradientInversion:
             max(FEWEST, min(NOISES, EASY_WORK // self.size)),
             max(1, min(STARTS, EASY_WORK // (2 * self.size))),
         )
-        ways = {"one": (1, self.scale)}
+        settings = {"one": (1, self.scale)}
         rounds = min(ROUNDS, held)
-        ways["all"] = (rounds, self.scale * (rounds / held) ** 0.5)
+        settings["all"] = (rounds, self.scale * (rounds / held) ** 0.5)
         several = []
-        for name, (rounds, scale) in ways.items():
+        for name, (rounds, scale) in settings.items():
             grams = [
                 step_information(self.add_gaussian(rounds, i), self.rows[i : i + 1], self.prior, rounds).sum(0)
                 for i in range(len(self.rows))

@@ -62,12 +62,12 @@ def shadow_model_attack(
         reporter.progress((k + 1) / shadows, f"model {k + 1} of {shadows}")
     reporter.finish()
     attacked = losses_under(it.model)
-    ways = {
+    attack_scores = {
         "shadow": lira_scores(torch.stack(shadow_losses), membership[:, indices], attacked),
         "relative": relative_loss_scores(torch.stack(shadow_losses), attacked),
     }
     numbers: dict[str, float | None] = {"shadows": float(shadows)}
-    for attack_name, scores in ways.items():
+    for attack_name, scores in attack_scores.items():
         numbers |= membership_scores(scores[: len(members)], scores[len(members) :], it.delta).with_prefix(attack_name)
     return AttackResults(numbers)
 

@@ -232,8 +232,8 @@ def training_data_of(run: Run) -> tuple[TrainingDataRef, ...]:
     """
     record = read_fit_record(run)
     tuning_record = read_tuning_record(run)
-    wishes = () if tuning_record is None else (TrainingDataRef(f"the reward that {run.path} was fine-tuned on"),)
-    own = (TrainingDataRef(record.data, record.provenance.fingerprint, keyed=record.is_private), *wishes)
+    reward_data = () if tuning_record is None else (TrainingDataRef(f"the reward that {run.path} was fine-tuned on"),)
+    own = (TrainingDataRef(record.data, record.provenance.fingerprint, keyed=record.is_private), *reward_data)
     if record.start_from is None:
         return own
     return (*own, *(record.provenance.ancestors or _inherited_training_data(record)))

@@ -207,13 +207,13 @@ class PrivateData(DataAccess):
         if ":" in record.provenance.recipe:
             return
         n, kind = len(cells.values), Table(Schema(tuple(Boolean(name) for name in cells.columns)))
-        nobody = Dataset(torch.zeros(n, len(cells.columns), dtype=torch.int64), {}, kind)
-        nobody = with_target(nobody, record.target, request.name)
-        name, recipe = request.resolve(nobody, None)
-        check_target(recipe, name, () if nobody.target is None else record.target, None)
+        stand_in = Dataset(torch.zeros(n, len(cells.columns), dtype=torch.int64), {}, kind)
+        stand_in = with_target(stand_in, record.target, request.name)
+        name, recipe = request.resolve(stand_in, None)
+        check_target(recipe, name, () if stand_in.target is None else record.target, None)
         check_closed_form(recipe, None, record.watched)
         if record.watched:
-            check_rows(record.watched, with_recipe_schema(nobody, recipe))
+            check_rows(record.watched, with_recipe_schema(stand_in, recipe))
         check_private(with_independent_times(recipe))
         if not recipe.objective.is_one_shot:
             check_plan(self.config, with_independent_times(recipe), Ledger((), self.config.delta_for(n), n))
