@@ -152,7 +152,7 @@ def test_other_commands_have_no_use_for_documents(documents: pathlib.Path, refus
     refused(2, "tune", documents, *wish, "--out", "tuned")
     observe = ("--observe", "cat.png", "--operator", "mask", "--mask", "black.png")
     assert "numbers that flow straight" in refused(2, "steer", documents, *observe)
-    assert "no audit tells single ones apart" in refused(2, "audit", documents)
+    assert "one example per row" in refused(2, "audit", documents)
     refused(1, "bridge", documents, documents, "--out", "joined")
     assert "Name them with --data" in refused(2, "evaluate", documents, "--samples", "cat.png")
     assert "expected documents; found pictures" in refused(1, "evaluate", documents, "--data", "example:digits")
@@ -165,9 +165,9 @@ def test_other_commands_have_no_use_for_documents(documents: pathlib.Path, refus
         (
             2,
             ["--epsilon", "8"],
-            "private training takes tables, best with a schema (--schema), and pictures, and these data are documents",
+            "private training supports tables (best with --schema) and images; found documents",
         ),
-        (2, ["--tokenizer", "palette", "--epsilon", "8"], "and these data are documents"),
+        (2, ["--tokenizer", "palette", "--epsilon", "8"], "found documents"),
         (
             2,
             ["--tokenizer", "none"],

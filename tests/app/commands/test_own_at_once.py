@@ -66,7 +66,7 @@ def test_numbers_that_are_scaled_by_the_rows_are_refused(
     """The model would tell means and deviations of columns exactly."""
     words = ["fit", "p.npz", "--recipe", "own.py:points", "--target", "label", "--epsilon", "1", "--out", "r"]
     assert main(words) == 2
-    assert "whose model holds statistics of the rows that no noise covers" in capsys.readouterr().err
+    assert "statistics of the rows without noise" in capsys.readouterr().err
     assert not pathlib.Path("r").exists()
 
 

@@ -35,13 +35,13 @@ WRONG = [
     ("fit example:moons --start-from=", "--start-from: expected a value; found an empty one"),
     (
         "fit example:moons --epsilon 1 --audit fisher=0",
-        "--audit: expected fisher=ROWS, such as fisher=64; found fisher=0",
+        "--audit: expected fisher=ROWS, for example fisher=64; found fisher=0",
     ),
     ("tune --reward r --rank 0", "--rank: expected at least 1; found 0"),
     ("bridge example:moons example:moons --pairs 1", "--pairs: expected at least 2; found 1"),
     ("bridge example:moons example:moons --growth 0", "--growth: expected above 0 and finite; found 0"),
     ("bridge example:moons example:moons --max-memory inf", "--max-memory: expected above 0 and finite; found inf"),
-    ("audit calculator --noise 1e300 --rate 0.1 --steps 10", "--noise: 1e+300 hides all that there is. Plan with"),
+    ("audit calculator --noise 1e300 --rate 0.1 --steps 10", "--noise: expected at most 1,000,000; found 1e+300"),
 ]
 
 

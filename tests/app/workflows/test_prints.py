@@ -81,7 +81,7 @@ def test_an_older_run_of_moons_goes_on_whatever_processor_it_is_from(
 def test_other_rows_are_not_taken_for_older_moons(tmp_path: pathlib.Path) -> None:
     rows = tmp_path / "a.csv"
     rows.write_text("x,y\n" + "".join(f"{i / 7},{i / 3}\n" for i in range(40)))
-    with pytest.raises(InputError, match="is not what this run learned from"):
+    with pytest.raises(InputError, match="is not the training data"):
         open_audit_target(copied(tmp_path / "r"), str(rows))
     run = named(copied(tmp_path / "s"), data=str(rows))
     for data in (None, "example:moons"):

@@ -124,7 +124,7 @@ def test_the_same_model_as_of_a_folder_in_the_same_order():
 
 def test_what_needs_all_rows_at_once_is_refused():
     pictures(pathlib.Path("shards"))
-    with pytest.raises(UsageError, match="Join them to one file"):
+    with pytest.raises(UsageError, match="Merge the shards"):
         feller.fit("shards/train-{000..003}.tar", epsilon=4.0, **FIT)
     with pytest.raises(UsageError, match="needs all examples"):
         feller.fit("shards", target=("label",), **FIT)

@@ -110,7 +110,7 @@ def test_wrong_use() -> None:
         MarginalFitting(ROWS, method="mts")
     with pytest.raises(UsageError, match="above 0 MiB; found 2, 0"):
         MarginalFitting(ROWS, max_model_size=0.0)
-    with pytest.raises(UsageError, match="Give them bins"):
+    with pytest.raises(UsageError, match="Use bins"):
         MarginalTables(TableTokens((DigitTokenizer(0, 99),)))
     with pytest.raises(UsageError, match="rows of 5 columns and no conditions"):
         MarginalTables(ROWS).build((4,), {}, Rng(0))

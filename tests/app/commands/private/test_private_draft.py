@@ -14,8 +14,8 @@ from feller.data.tables.schema import read_schema, write_schema
 from tests.app.commands.private.private_fits import ALONE, SCHEMA, SEEDED, TINY, run, write_table
 from tests.records import fit_record
 
-DRAFT = "schema.json is still a draft, guessed from the rows"
-FEW = "words that one row or two have"
+DRAFT = "schema.json is still a draft"
+FEW = "in only one or two rows"
 
 
 def drafted(values: list[str], *, draft: bool) -> None:
