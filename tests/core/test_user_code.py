@@ -198,7 +198,7 @@ def test_which_reward_returns_something_else_is_told() -> None:
 def test_a_cost_that_returns_no_numbers_is_told_by_its_file() -> None:
     pathlib.Path("costs.py").write_text("def words(x, t):\n    return ['a']\n")
     cost = CustomCost(load_function("costs.py:words"))
-    with pytest.raises(InputError, match=r"the cost words \(costs\.py\) to return a tensor .* found a list"):
+    with pytest.raises(InputError, match=r"the cost words \(costs\.py\) .*found a list"):
         cost(torch.zeros(3, 2), torch.zeros(3))
 
 
@@ -222,7 +222,7 @@ def test_samples_that_run_away_name_ones_own_path() -> None:
     kind = USER_FUNCTIONS["Away"]
     model = feller.Model(lambda x, t: torch.ones_like(x), data=(2,))
     gone = feller.Model.from_spec(replace(model.spec, family=PathProcess(kind())), model.network)
-    with pytest.raises(InputError, match=r"or the process of Away \(away\.py\), which is code of yours"):
+    with pytest.raises(InputError, match=r"or the process of Away \(away\.py\)"):
         gone.sample(2)
 
 

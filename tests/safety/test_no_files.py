@@ -56,10 +56,8 @@ def test_networks_that_no_memory_holds(tmp_path: pathlib.Path, capsys: pytest.Ca
     run.model.write_text(json.dumps(content))
     assert main(["sample", str(run.path), "-n", "2", "--out", str(tmp_path / "a.csv")]) == 1
     told = capsys.readouterr().err.strip().splitlines()
-    assert told[-1] == (
-        f"feller: {run.model}: asks for a network of another size than the weights in {run.ema_weights}, or for"
-        " more memory than there is. Copy the whole run"
-    )
+    assert told[-1].startswith(f"feller: {run.model}: ")
+    assert str(run.ema_weights) in told[-1]
 
 
 def test_states_that_no_memory_holds(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -126,7 +126,7 @@ def test_whole_numbers_are_no_weights(tmp_path: pathlib.Path) -> None:
     for file in (run.ema_weights, run.weights):
         tensors, _ = load_tensors(file)
         save_tensors(file, {name: value.view(torch.int32) for name, value in tensors.items()})
-        with pytest.raises(InputError, match="does not fit"):
+        with pytest.raises(InputError, match="do not match"):
             load_model(run, file=file)
 
 

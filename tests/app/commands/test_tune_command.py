@@ -151,7 +151,7 @@ def test_methods_to_compare_with(moons: pathlib.Path, own: pathlib.Path, tmp_pat
 @pytest.mark.parametrize(
     ("words", "status", "message"),
     [
-        (["--reward", "OWN:shape"], 1, r"one number for each"),
+        (["--reward", "OWN:shape"], 1, r"one value per sample"),
         (["--reward", "OWN:nan"], 1, r"reward is nan"),
         (["--reward", "OWN:root"], 1, r"gradient is not finite"),
         (["--reward", "OWN:counts", "--method", "draft"], 1, r"no gradient"),

@@ -84,11 +84,11 @@ def test_times_and_states_that_the_model_does_not_know_are_told_in_words() -> No
     for t in (1.5, -0.1, float("nan"), torch.tensor([0.0, 2.0, 1.0])):
         with refuses(UsageError, argument="t"):
             field(x, t)
-    with pytest.raises(UsageError, match=r"one for each of 3 states; found times \[2\]"):
+    with pytest.raises(UsageError, match=r"3 times; found times \[2\]"):
         field(x, torch.zeros(2))
-    with pytest.raises(UsageError, match=r"expected states \[n, 2\]; found \[n, 5\] of this model"):
+    with pytest.raises(UsageError, match=r"expected states \[n, 2\] .*found \[n, 5\]"):
         field(torch.zeros(3, 5), 0.5)
-    with pytest.raises(UsageError, match=r"expected states \[n, 2\]; found \{x: \[n, 2\]\} of this model"):
+    with pytest.raises(UsageError, match=r"expected states \[n, 2\] .*found \{x: \[n, 2\]\}"):
         field({"x": x}, 0.5)
 
 
@@ -112,5 +112,5 @@ def test_classes_that_do_not_exist_are_told_in_words(pictures) -> None:
 def test_states_of_another_shape_are_refused_though_the_network_would_answer(pictures) -> None:
     field, x = feller.velocity(pictures[0]), torch.zeros(2, 1, 8, 8)
     for state, shape in ((x[:, :, :4], "4, 8"), (x[..., :4].numpy(), "8, 4"), (x[0][None, :, :4, :4], "4, 4")):
-        with pytest.raises(UsageError, match=rf"expected states \[n, 1, 8, 8\]; found \[n, 1, {shape}\] of this model"):
+        with pytest.raises(UsageError, match=rf"expected states \[n, 1, 8, 8\] .*found \[n, 1, {shape}\]"):
             field(state, 0.5)

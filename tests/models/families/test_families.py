@@ -239,7 +239,7 @@ def test_no_text_ends_before_what_is_known(source, guidance: float) -> None:
 def test_known_tokens_are_symbols_of_the_data(symbol: int) -> None:
     """The mask, 4 here, is none: kept, it would be in the sample."""
     known = PartialObservation(torch.tensor([[symbol, 0]]), torch.tensor([[True, False]]))
-    with pytest.raises(UsageError, match=f"{symbol} is known.* from 0 to 3"):
+    with pytest.raises(UsageError, match=f"{symbol} is observed.* from 0 to 3"):
         of_mixture(MaskSource(), known)
 
 

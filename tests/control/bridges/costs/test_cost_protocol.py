@@ -104,7 +104,7 @@ def test_wrong_functions_are_refused() -> None:
         check(CustomCost(bad), X, T)
     with pytest.raises(UsageError, match="takes 1 arguments"):
         CustomCost(lambda x: x)
-    with pytest.raises(UsageError, match=r"herd \(.*\) looks at the crowd"):
+    with pytest.raises(UsageError, match=r"herd \(.*\) needs the population"):
         CustomCost(herd)(X, T)
     with pytest.raises(InputError, match=r"the cost <lambda> \(.*\) fails: ZeroDivisionError: division by zero"):
         check(CustomCost(lambda x, t: x[:, 0] * (1 / 0)), X, T)
