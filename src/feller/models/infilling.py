@@ -132,7 +132,7 @@ class LearnedDurations(DurationModel):
 
     architecture: FrameInfiller
     num_phones: int
-    """Number of phones in the inventory."""
+    """Size of the phone inventory."""
     objective: DurationInfilling
     sampling: SamplerConfig = field(default_factory=lambda: SamplerConfig("midpoint", 16))
     """Sampler of stochastic durations."""

@@ -61,7 +61,7 @@ def check_guidance_scale(guidance: Any) -> None:
 
 
 def no_progress(fraction: float) -> None:
-    """Ignore progress."""
+    """Ignore the completed fraction."""
 
 
 OnStep = Callable[[float, State], None]
@@ -69,7 +69,7 @@ OnStep = Callable[[float, State], None]
 
 
 def no_callback(t: float, x: State) -> None:
-    """Ignore a step."""
+    """Ignore the state of a batch."""
 
 
 Samples: TypeAlias = Dataset | pd.DataFrame
@@ -105,9 +105,9 @@ class Model:
                 modify its arguments. An output with an attribute `sample` or `logits`, or with one entry, is unwrapped.
             objective: Training objective, such as `FlowMatching`; or a path only, by default `Affine()` with velocity
                 prediction from normal noise. Use `Affine(prediction=NoisePrediction())` for noise prediction and
-                `DataPrediction()` for x_1 prediction. The linear betas of diffusers are `VP()`; `LinearVP()` has alpha
-                = t. Networks on tokens return logits. Or a family without a path: `AutoregressiveModel()` for language
-                models, whose first token is `config.bos_token_id`.
+                `DataPrediction()` for x_1 prediction. The linear betas of diffusers are `VP()`; `LinearVP()` is for
+                alpha = t. Networks on tokens return logits. Or a family without a path: `AutoregressiveModel()` for
+                language models, whose first token is `config.bos_token_id`.
             data: Modality, such as `images(32, 32)`; or a dataset, whose class frequencies are then used in sampling;
                 or the shape of one example: (d,) for points in their own units, (channels, height, width) with 1 or 3
                 channels for images in [-1, 1], any other for arrays. By default the shape of the objective's space.

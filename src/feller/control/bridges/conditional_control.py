@@ -38,7 +38,7 @@ class ControlTrace:
 
     steps: tuple[int, ...]
     objective: tuple[float, ...]
-    """Mean over the pairs before each of these steps, a Monte Carlo estimate."""
+    """Mean objective over the pairs at each logged step, a Monte Carlo estimate."""
     kinetic: Float[Tensor, " n"]
     """Final kinetic energy of each pair."""
     state: Float[Tensor, " n"]
@@ -47,7 +47,7 @@ class ControlTrace:
 
 @dataclass(frozen=True, kw_only=True)
 class ConditionalControl:
-    """Minimises E int 1/2 |u|^2 + V dt over the knots of each pair, with a step bound that decays to 0."""
+    """Optimiser of each pair's path: minimises E int 1/2 |u|^2 + V dt over its knots, with a decaying step bound."""
 
     mean_knots: int = 15
     """Number of knots of the mean, both ends included."""
@@ -95,8 +95,8 @@ class ConditionalControl:
             paths: Initial paths.
             cost: State cost V.
             rng: Random streams; the result of a pair depends on other pairs only if the cost needs the population.
-            base_drift: Base drift f; the energy becomes 1/2 |u - f|^2. Its gradient is estimated from values, so f may
-                be discontinuous; above 128 dimensions autograd is used.
+            base_drift: Drift f of the uncontrolled process; the energy becomes 1/2 |u - f|^2. Its gradient is estimated
+                from values, so f may be discontinuous; above 128 dimensions autograd is used.
             backward: With a base drift, use the energy 1/2 |v + f|^2 of the backward control.
             on_progress: Callback with the completed fraction.
 

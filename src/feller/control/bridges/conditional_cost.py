@@ -18,7 +18,7 @@ from feller.control.bridges.gaussian_paths import GaussianPaths, interpolation, 
 from feller.core.rng import Rng
 
 BaseDrift = Callable[[Tensor, Tensor], Tensor]
-"""(x [*b, d], t broadcastable to [*b]) -> base drift, [*b, d], in state per time."""
+"""(x [*b, d], t broadcastable to [*b]) -> drift of the uncontrolled process, [*b, d], in state per time."""
 MIN_TIME_GAP = 1e-6
 """Minimum distance of a sampled time to 0 and 1."""
 MAX_DIM_BY_VALUES = 128
@@ -73,9 +73,9 @@ class ConditionalCost:
     cost: StateCost
     noise: float
     base_drift: BaseDrift | None = None
-    """Base drift f; the energy is then 1/2 |u - f|^2."""
+    """Drift f of the uncontrolled process; the energy is then 1/2 |u - f|^2."""
     is_backward: bool = False
-    """Use the energy 1/2 |v + f|^2 of the backward drift v."""
+    """If True, the energy is 1/2 |v + f|^2 of the backward drift v."""
 
     def estimate(self, knots: Knots, sample: PathNoise) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
         """Return kinetic energy and state cost per pair; the gradient of their sum is unbiased for the knots."""
@@ -110,7 +110,6 @@ class ConditionalCost:
         return found + towards - towards.detach()
 
     def _drifts(self, base_drift: BaseDrift, paths: "_SampledPaths", states: Tensor) -> Float[Tensor, "d draws s n"]:
-        """Evaluate f at states of the paths."""
         found = base_drift(paths.rows(states), paths.row_times(states.shape[1]))
         return found.movedim(-1, 0).unflatten(1, states.shape[1:3])
 
@@ -129,7 +128,6 @@ class ConditionalCost:
         return (above + below) / 2 + towards - towards.detach()
 
     def _costs(self, paths: "_SampledPaths", states: Float[Tensor, "d draws s n"]) -> Float[Tensor, "draws s n"]:
-        """Evaluate V at states of the paths."""
         found = self.cost(paths.rows(states), paths.row_times(states.shape[1]), self._population(paths, states))
         return found.unflatten(0, states.shape[1:3])
 

@@ -24,7 +24,7 @@ from feller.training.objective import Batch, Example, Objective
 MIN_TIME_GAP = 1e-4
 """Minimum distance of a training time to the ends of its segment, as a fraction of it: the drift is unbounded there."""
 BaseDrift = Callable[[Tensor, Tensor], Tensor]
-"""(x [n, d], t [n]) -> base drift, [n, d], in state per unit of global time."""
+"""(x [n, d], t [n]) -> drift of the uncontrolled process, [n, d], in state per unit of global time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +32,7 @@ class Segment:
     """Pinned paths of pairs between two neighbouring populations."""
 
     start: float
-    """Global time of the earlier population, in [0, 1]."""
+    """Time of the earlier population on the global time axis, in [0, 1]."""
     duration: float
     paths: GaussianPaths
     """Paths in local time from 0 to 1."""
@@ -75,7 +75,7 @@ class DriftMatching(abc.ABC):
 
 @dataclass(frozen=True)
 class ExplicitMatching(DriftMatching):
-    """Regress on the conditional drift of the pinned paths; the minimiser is the drift of their mixture.
+    """Explicit matching: regression on the conditional drifts of the pinned paths, to learn the drift of their mixture.
 
     The network learns the total drift, base drift included: a residual would inherit the jumps of a discontinuous base.
     """
@@ -88,7 +88,7 @@ class ExplicitMatching(DriftMatching):
 
 @dataclass(frozen=True)
 class ImplicitMatching(DriftMatching):
-    """Learn the gradient field with the marginals of the paths: the drift of least energy that has them.
+    """Implicit matching: the gradient field with the marginals of the paths, the drift of least energy that has them.
 
     It uses states only, no conditional drifts, and needs a `Potential` network.
     Source: entropic action matching, Neklyudov et al. 2023, arXiv 2210.06662.

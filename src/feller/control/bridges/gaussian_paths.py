@@ -89,7 +89,6 @@ class GaussianPaths:
         return PathMoments(mean, velocity, *self._std_and_rate(*_interpolate_rows(self.scales, rows, t), t))
 
     def _std_and_rate(self, y: Tensor, slope: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the standard deviation and its time derivative."""
         if not self.noise:
             return torch.zeros_like(y), torch.zeros_like(y)
         h, h_rate = multiplier(y, slope)

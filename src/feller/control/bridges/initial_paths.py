@@ -204,7 +204,6 @@ def _shortcut(paths: Array, toll: Toll, *, shifted: bool) -> Array:
 
 
 def _smooth_corners(paths: Array) -> Array:
-    """Smooth corners by a moving average."""
     for _ in range(SMOOTHING_PASSES):
         paths = np.concatenate(
             [paths[:, :1], (paths[:, :-2] + 2 * paths[:, 1:-1] + paths[:, 2:]) / 4, paths[:, -1:]], 1

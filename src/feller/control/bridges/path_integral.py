@@ -83,7 +83,7 @@ class WeightedTrajectories:
 
 @dataclass(frozen=True, kw_only=True)
 class PathIntegral:
-    """Samples trajectories of each pair and weights them by exp(-int V dt / noise^2); V needs no gradient."""
+    """Path-integral resampling: trajectories per pair with weights exp(-int V dt / noise^2); V needs no gradient."""
 
     trajectories: int = 64
     """Trajectories per pair."""

@@ -39,7 +39,7 @@ class BridgeProblem:
     times: tuple[float, ...] = (0.0, 1.0)
     """Times of the populations, increasing from 0 to 1."""
     base_drift: BaseDrift | None = None
-    """Base drift, which is not penalised."""
+    """Drift of the uncontrolled process, which costs no control."""
     update_base_drift: Callable[[BaseDrift, Sequence[Segment]], BaseDrift] | None = None
     """Update of a base drift that depends on the population, given new paths."""
 

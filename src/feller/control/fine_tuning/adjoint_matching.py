@@ -1,4 +1,7 @@
-"""Adjoint Matching: fine-tune a model to sample its distribution tilted by a reward."""
+"""Adjoint Matching: fine-tune a model to sample its distribution tilted by a reward.
+
+Source: Domingo-Enrich et al. 2024, "Adjoint Matching", arXiv 2409.08861.
+"""
 
 import abc
 import math
@@ -74,10 +77,7 @@ def landing_steps(base: Process, chain: MemorylessChain, gradient: State, tuned:
 
 
 class Weighting(abc.ABC):
-    """Weight of the regression loss over time; every choice has the same minimiser.
-
-    Source: Domingo-Enrich et al. 2024, "Adjoint Matching", arXiv 2409.08861.
-    """
+    """Weight of the regression loss over time; every choice has the same minimiser."""
 
     @abc.abstractmethod
     def weight(self, step: ChainStep) -> float:
@@ -86,10 +86,7 @@ class Weighting(abc.ABC):
 
 @dataclass(frozen=True)
 class ByControl(Weighting):
-    """Squared difference of controls, as in the paper: small at early times, large at late times.
-
-    Source: Domingo-Enrich et al. 2024, "Adjoint Matching", arXiv 2409.08861.
-    """
+    """Squared difference of controls, as in the paper: small at early times, large at late times."""
 
     def weight(self, step: ChainStep) -> float:
         return step.weight
@@ -97,20 +94,14 @@ class ByControl(Weighting):
 
 @dataclass(frozen=True)
 class ByVelocity(Weighting):
-    """Squared difference of velocities, uniform over time.
-
-    Source: Domingo-Enrich et al. 2024, "Adjoint Matching", arXiv 2409.08861.
-    """
+    """Squared difference of velocities, uniform over time."""
 
     def weight(self, step: ChainStep) -> float:
         return step.linear.on_velocity
 
 
 class Adjoint(abc.ABC):
-    """Adjoint ODE solved backwards along a roll-out.
-
-    Source: Domingo-Enrich et al. 2024, "Adjoint Matching", arXiv 2409.08861.
-    """
+    """Adjoint ODE solved backwards along a roll-out."""
 
     @abc.abstractmethod
     def steps(self, base: Process, chain: MemorylessChain, gradient: State, tuned: Process) -> Iterator[ChainStep]:
@@ -119,10 +110,7 @@ class Adjoint(abc.ABC):
 
 @dataclass(frozen=True)
 class LeanAdjoint(Adjoint):
-    """Lean adjoint: uses the base flow only; drops terms with zero mean at the optimum, and most of the variance.
-
-    Source: Domingo-Enrich et al. 2024, "Adjoint Matching", arXiv 2409.08861.
-    """
+    """Lean adjoint: uses the base flow only; drops terms with zero mean at the optimum, and most of the variance."""
 
     def steps(self, base: Process, chain: MemorylessChain, gradient: State, tuned: Process) -> Iterator[ChainStep]:
         return adjoint_steps(base, chain, gradient)
@@ -130,10 +118,7 @@ class LeanAdjoint(Adjoint):
 
 @dataclass(frozen=True)
 class FullAdjoint(Adjoint):
-    """Full adjoint of the controlled chain and its cost: the gradient of the control problem (continuous adjoint).
-
-    Source: Domingo-Enrich et al. 2024, "Adjoint Matching", arXiv 2409.08861.
-    """
+    """Full adjoint of the controlled chain and its cost: the gradient of the control problem (continuous adjoint)."""
 
     def steps(self, base: Process, chain: MemorylessChain, gradient: State, tuned: Process) -> Iterator[ChainStep]:
         return adjoint_steps(base, chain, gradient, tuned)
@@ -144,8 +129,6 @@ class LandingAdjoint(Adjoint):
     """Full adjoint plus the noise term of the cost, which removes the variance at the optimum.
 
     Use it where the lean adjoint is too noisy, for example with many modes or a strong reward.
-
-    Source: Domingo-Enrich et al. 2024, "Adjoint Matching", arXiv 2409.08861.
     """
 
     def steps(self, base: Process, chain: MemorylessChain, gradient: State, tuned: Process) -> Iterator[ChainStep]:
@@ -158,8 +141,6 @@ class AdjointMatching(MemorylessFineTuning):
 
     The only fixed point is the tilted distribution p(x) exp(reward_scale * reward(x)) / Z. The loss is not a measure of
     progress; watch the reward and the divergence from the base model. The first rounds overshoot.
-
-    Source: Domingo-Enrich et al. 2024, "Adjoint Matching", arXiv 2409.08861.
     """
 
     step_fraction: float = 0.5
@@ -197,10 +178,7 @@ class AdjointMatching(MemorylessFineTuning):
 
 
 class AdjointMatchingObjective(FineTuningObjective):
-    """Objective of `AdjointMatching`.
-
-    Source: Domingo-Enrich et al. 2024, "Adjoint Matching", arXiv 2409.08861.
-    """
+    """Objective of `AdjointMatching`."""
 
     def sample(self, batch: Batch, rng: Rng, network: Network) -> Example:
         """Roll out the network, evaluate the reward gradient at the ends, and solve the adjoint backwards.

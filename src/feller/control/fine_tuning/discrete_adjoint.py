@@ -28,7 +28,7 @@ from feller.training.objective import Batch, Example, Objective, TrainingContext
 
 @dataclass(frozen=True, kw_only=True)
 class DiscreteAdjoint(MemorylessFineTuning):
-    """Minimise divergence from the base minus reward, by backpropagation through all steps of memoryless roll-outs.
+    """Discrete adjoint: backpropagates divergence from the base minus reward through all steps of memoryless roll-outs.
 
     The loss is meaningful, but the gradient is noisy and the graph of all steps of a micro-batch stays in memory.
     `AdjointMatching` with `FullAdjoint` has the same gradient without that graph. Source: Domingo-Enrich et al. 2024,

@@ -116,7 +116,7 @@ class ReFLObjective(FineTuningObjective):
 
 
 _UNUSED = Rng(0)
-"""Placeholder for solvers of flows, which sample nothing."""
+"""Placeholder for solvers of flows, which use no randomness."""
 
 
 def _sample_states(objective: FineTuningObjective, network: Network, x_0: State, cond: Cond) -> list[State]:

@@ -110,13 +110,11 @@ class PolicyGradientObjective(FineTuningObjective):
 
 
 def _control_cost(step: Example, now: State) -> Float[Tensor, " b"]:
-    """Return half the squared control of a step."""
     now = select_counted(step["given"], step["t"], now, step["base"])
     return step["weight"] / 2 * squared_distance(now, step["base"])
 
 
 def _recording_process(process: Process, velocities: list[State]) -> Process:
-    """Record the velocities that a flow returns."""
 
     def recorded(x: State, t: State) -> State:
         now = process(x, t)

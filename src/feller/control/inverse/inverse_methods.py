@@ -32,7 +32,7 @@ class DFlow(InverseSolver):
     """
 
     blend: float = 0.1
-    """Blend a of the start; above 0.1 the start is atypical of the source."""
+    """Weight a of y_0 in the start; above 0.1 the start is atypical of the source distribution."""
     steps: int = 6
     solver: Solver = field(default_factory=Midpoint)
     """Solver of the search and the sample, applied in the model's space."""

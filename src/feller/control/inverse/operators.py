@@ -132,7 +132,7 @@ class Downsample(LinearOperator):
         check_number("factor", self.factor, ge=1)
 
     def __call__(self, values: Float[Tensor, "b c h w"], unknown: Tensor | None = None) -> Tensor:
-        """Return [b, c, h / factor, w / factor]."""
+        """Return pooled images, [b, c, h / factor, w / factor]."""
         if values.shape[-1] % self.factor or values.shape[-2] % self.factor:
             height, width = values.shape[-2:]
             raise UsageError(
@@ -208,7 +208,7 @@ class Grayscale(LinearOperator):
     """Luminance of RGB images (ITU-R BT.601 weights)."""
 
     def __call__(self, values: Float[Tensor, "b c h w"], unknown: Tensor | None = None) -> Tensor:
-        """Return [b, 1, h, w]."""
+        """Return luminance, [b, 1, h, w]."""
         if values.shape[1] != 3:
             raise UsageError("grayscale needs RGB images; these have no colour channels")
         weights = torch.tensor([0.299, 0.587, 0.114], dtype=values.dtype, device=values.device)
@@ -230,7 +230,7 @@ class CompressedSensing(LinearOperator):
             raise UsageError(f"1 to {MAX_MEASUREMENTS:,} measurements", f"{self.num_sums:,}")
 
     def __call__(self, values: Tensor, unknown: Tensor | None = None) -> Tensor:
-        """Return [b, number]."""
+        """Return measurements, [b, num_sums]."""
         flat = values.flatten(1)
         return flat @ self._weights(flat).T
 
@@ -254,7 +254,7 @@ class PhaseRetrieval(Operator):
     """Constant under the square root, for a finite gradient at 0."""
 
     def __call__(self, values: Float[Tensor, "b c h w"], unknown: Tensor | None = None) -> Tensor:
-        """Return [b, c, h, w]."""
+        """Return magnitudes, [b, c, h, w]."""
         found = torch.fft.fft2(values, norm="ortho")
         return (found.real.square() + found.imag.square() + self.smooth).sqrt()
 

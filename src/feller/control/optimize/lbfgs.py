@@ -113,7 +113,6 @@ class _Memory:
         self.pairs = [*self.pairs, (s, y, rho)][-self.max_pairs :]
 
     def forget(self, rows: Tensor) -> None:
-        """Clear the memory of the selected examples."""
         for _, _, rho in self.pairs:
             rho[rows] = 0
 

@@ -47,7 +47,7 @@ class Minimizer(abc.ABC):
 
 
 def initial_state(function: BatchFunction, x: Tensor) -> MinimizerState:
-    """Evaluate the function at the start."""
+    """Evaluate the function at the start, and return the initial state."""
     value, gradient = function(x, torch.arange(len(x), device=x.device))
     going = torch.isfinite(value) & torch.isfinite(gradient).all(1)
     calls = torch.ones(len(x), dtype=torch.long, device=x.device)

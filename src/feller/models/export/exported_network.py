@@ -105,7 +105,6 @@ def _check(model: Model) -> None:
 
 
 def _example(model: Model) -> tuple[State, Cond]:
-    """Return example states and conditions."""
     spec, rng = model.spec, Rng(0).fold_in("export")
     state = spec.space.sample_base(TRACE_BATCH_SIZE, rng.stream("source"))
     state = spec.path.initial_state(state) if spec.family.is_process else state
@@ -162,7 +161,6 @@ def _tensor(name: str, tensor: Tensor, more: dict[str, Any]) -> dict[str, Any]:
 
 
 def _meaning(name: str, model: Model) -> dict[str, Any]:
-    """Describe an input."""
     spec = model.spec
     if name == "x" or name.startswith("x."):
         return {"what": "state"}
@@ -182,7 +180,6 @@ def _meaning(name: str, model: Model) -> dict[str, Any]:
 
 
 def _source(spec: ModelSpec) -> dict[str, Any]:
-    """Describe the initial state of a sample."""
     space = spec.space
     if isinstance(space, Euclidean):
         one = torch.ones(1, *space.shape)

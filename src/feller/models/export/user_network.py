@@ -235,7 +235,6 @@ def check_conditions(model: Model) -> None:
 
 
 def _fails(model: Model, x: State, t: Tensor, given: Cond) -> bool:
-    """Return True if a network raises an error for these inputs."""
     try:
         with torch.no_grad(), evaluation_mode(model.network):
             model.network(*(tree_map(torch.clone, part) for part in (x, t, given)))

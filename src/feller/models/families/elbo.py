@@ -257,7 +257,6 @@ def _invert_mean_sigma(schedule: TokenSchedule, count: int, sigma: Float64[Tenso
 
 
 def _endpoint_nll(path: TokenPath, logits: Tensor, x_1: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
-    """Return -log of the probability of the data."""
     return functional.cross_entropy(path.posterior_logits(logits, x_t, t), x_1, reduction="none")
 
 

@@ -38,7 +38,7 @@ from feller.training.objective import ObjectiveConfig
 PLAIN = (*VELOCITY_SOLVERS, "dopri5")
 """Solvers that follow a flow without added noise."""
 REVERSE_SAMPLER = SamplerConfig("dopri5")
-"""Solver from data to source."""
+"""Default solver from data to source, for log-likelihoods."""
 
 
 @dataclass(frozen=True)

@@ -67,7 +67,6 @@ class DataDensityCost(StateCost):
 
 
 def _candidates(centres: Float[Tensor, "k d"]) -> Iterator[Float[Tensor, " k"]]:
-    """Yield candidate bandwidths."""
     k, d = centres.shape
     one = scott(centres[None]).expand(k)
     near = torch.cdist(centres, centres, compute_mode="donot_use_mm_for_euclid_dist").sort(1).values

@@ -81,7 +81,6 @@ class PointCloudSurface:
         return x + (above / normal.square().sum(-1))[..., None] * normal
 
     def _weights(self, distances: Float[np.ndarray, "q k"]) -> Float[np.ndarray, "q k"]:
-        """Return the normalised weights of the neighbours."""
         squares = distances**2 - distances[:, :1] ** 2
         relative_distance = squares / np.maximum(squares[:, -1:], np.finfo(np.float64).tiny)
         weights = np.exp(-self.sharpness * relative_distance)
