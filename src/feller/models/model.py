@@ -283,9 +283,8 @@ class Model:
         parts = process_group.gather([modality.decode(x_1) for _, x_1 in ends])
         values = concatenate(*(values for part in parts for values in part))
         if oversample:
-            raking = rng.fold_in(
-                "rake", *([rng.first_example] if rng.first_example else [])
-            )  # each part has its own shuffle
+            # Each part of the samples has its own shuffle.
+            raking = rng.fold_in("rake", *([rng.first_example] if rng.first_example else []))
             values = modality.resample(values, n, raking)
         return Dataset(values, given, modality, ())
 

@@ -110,9 +110,8 @@ def load_spec(run: Run) -> ModelSpec:
     if CHOSEN:  # class names may be ambiguous
         choose_code(run.path, _code_of(run))
     with error_context(run.model):
-        spec = limit_parameter_bytes(
-            DEFAULT_PARAMETER_BYTES, lambda: from_dict(ModelSpec, record)
-        )  # some modalities hold networks
+        # Some modalities contain networks, so reading the record allocates parameters.
+        spec = limit_parameter_bytes(DEFAULT_PARAMETER_BYTES, lambda: from_dict(ModelSpec, record))
     try:
         space_shapes, modality_shapes = state_shapes(spec.space), state_shapes(spec.modality.space())
     except (RuntimeError, TypeError, OverflowError, MemoryError) as error:

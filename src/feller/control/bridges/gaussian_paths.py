@@ -15,7 +15,7 @@ from torch import Tensor
 from feller.core.errors import UsageError, check_number
 
 SOFTPLUS_OFFSET = math.log(math.e - 1)
-"""Argument at which softplus is 1, so that zero knots are the Brownian bridge."""
+"""Argument at which softplus is 1: zero knots give the Brownian bridge. Other end values of h are singular to it."""
 NODES = 8
 """Gauss-Legendre nodes between two knots, for energies."""
 

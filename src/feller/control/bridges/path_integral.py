@@ -121,6 +121,7 @@ class PathIntegral:
             for k, (x, log_step) in enumerate(self._simulate(paths, times, rng)):
                 part = 1 / self.steps if 0 < k < self.steps else 0.5 / self.steps  # trapezoid rule
                 costs = self._costs_at(x, cost, paths, times[k], rng.stream("crowd", k))
+                # Sum over steps; the public code takes the mean, which leaves the weights nearly uniform.
                 states[:, :, k], log_weights = x, log_weights + log_step - part / paths.noise**2 * costs
                 on_progress(k / self.steps)
         return _normalize_weights(times, states, log_weights, paths, self.min_ess_fraction)
@@ -152,9 +153,7 @@ class PathIntegral:
             many = self.trajectories
             apart = max((len(paths.means) - 2) * many + 1, 1)  # shifts that avoid trajectories of the same pair
             turn = many + int(torch.randint(apart, (), generator=rng.shared_generator()))
-            now = paths.grid(
-                t.clamp(1 / self.steps, 1 - 1 / self.steps)[None]
-            )  # the standard deviation is 0 at the ends
+            now = paths.grid(t.clamp(1 / self.steps, 1 - 1 / self.steps)[None])  # the deviation is 0 at the ends
             population = PopulationDensity(rows.roll(turn, 1), now.mean.movedim(1, 0), now.std.T)
         return cost(rows, t.reshape(1, 1), population)[0].reshape(x.shape[:2])
 

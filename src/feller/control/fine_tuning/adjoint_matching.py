@@ -202,9 +202,8 @@ class AdjointMatchingObjective(FineTuningObjective):
             if step.number in selected_steps:
                 examples.append(self._example(step, chain, times[step.number], cond))
         labelled_examples = [{**example, "reward": reward, "cost": cost} for example in examples]
-        return tree_map(
-            lambda *steps: torch.stack(steps, 1).flatten(0, 1), *labelled_examples
-        )  # all steps of a row together
+        # Steps of one row are adjacent.
+        return tree_map(lambda *steps: torch.stack(steps, 1).flatten(0, 1), *labelled_examples)
 
     def _example(self, step: ChainStep, chain: MemorylessChain, t: float, cond: Cond) -> Example:
         x_t = chain.states[step.number]

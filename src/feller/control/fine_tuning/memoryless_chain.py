@@ -49,6 +49,7 @@ def roll_out(
         return now
 
     states = [x_0, *trajectory(recording_process, x_0, times[:-1], solver, rng)]
+    # The last step uses the tuned velocity, not the base velocity of appendix G.1 of arXiv 2409.08861.
     end, _ = solver.moments(recording_process, states[-1], times[-2], times[-1])
     return MemorylessChain(states, velocities, end, times, solver, cond or {})
 

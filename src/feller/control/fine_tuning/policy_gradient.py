@@ -84,7 +84,7 @@ class PolicyGradientObjective(FineTuningObjective):
         examples = [
             {**step, "advantage": advantage[:, k], "reward": reward, "cost": cost} for k, step in enumerate(examples)
         ]
-        return tree_map(lambda *steps: torch.stack(steps, 1).flatten(0, 1), *examples)  # all steps of a row together
+        return tree_map(lambda *steps: torch.stack(steps, 1).flatten(0, 1), *examples)  # steps of one row are adjacent
 
     def _step(
         self, linear: LinearStep, x_t: State, x_s: State, t: Float[Tensor, " b"], base: Process, cond: Cond

@@ -91,7 +91,7 @@ class ChiPrior(SourcePrior):
 
     def cost(self, x_0: Float[Tensor, "b d"], count: Int64[Tensor, " b"]) -> Float[Tensor, " b"]:
         """Return `|x|^2 / 2 - (d - 1) log |x|`."""
-        square = x_0.square().sum(1)
+        square = x_0.square().sum(1)  # gradient (1 - (d - 1) / |x|^2) x; some implementations invert its sign
         return self.weight / 2 * (square - (count - 1).clamp(min=0) * square.clamp(min=1e-30).log())
 
 

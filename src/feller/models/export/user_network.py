@@ -48,9 +48,7 @@ def check_network(model: Model) -> None:
     inputs = trial_inputs(model)
     output = tree_map(torch.clone, _checked_output(model, inputs))  # a stateful network may overwrite it later
     again = _checked_output(model, inputs)
-    middle = tuple(
-        tree_map(lambda leaf: leaf[1:2], tree) for tree in inputs
-    )  # a middle row has neighbours on both sides
+    middle = tuple(tree_map(lambda leaf: leaf[1:2], tree) for tree in inputs)  # a row with two neighbours
     alone = _checked_output(model, middle)
     if _differ(output, again, lambda leaf: REPEAT_TOLERANCE):
         raise UsageError(

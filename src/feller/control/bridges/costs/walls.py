@@ -99,10 +99,8 @@ class _Interpolated(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, distances: Tensor, frame: Extent) -> Tensor:
         (rows, columns), (left, right, low, high) = distances.shape, frame
-        wide, tall = (
-            (right - left) / (columns - 5),
-            (high - low) / (rows - 5),
-        )  # two nodes per pixel, one border pixel per side
+        # Two nodes per pixel, and one border pixel per side.
+        wide, tall = (right - left) / (columns - 5), (high - low) / (rows - 5)
         across, across_beyond, across_in = _grid_position(x[..., 0], left - 2 * wide, wide, columns)
         up, up_beyond, up_in = _grid_position(x[..., 1], low - 2 * tall, tall, rows)
         column, row = across.long().clamp(max=columns - 2), up.long().clamp(max=rows - 2)
