@@ -153,7 +153,7 @@ def test_methods_to_compare_with(moons: pathlib.Path, own: pathlib.Path, tmp_pat
     [
         (["--reward", "OWN:shape"], 1, r"one value per sample"),
         (["--reward", "OWN:nan"], 1, r"reward is nan"),
-        (["--reward", "OWN:root"], 1, r"gradient is not finite"),
+        (["--reward", "OWN:root"], 1, r"is not finite"),
         (["--reward", "OWN:counts", "--method", "draft"], 1, r"no gradient"),
         (["--reward", "inc"], 2, r"Did you mean 'ink'"),
         (["--reward", "ink", "--method", "adjoint"], 2, "--method: expected"),
