@@ -258,7 +258,7 @@ def test_a_reward_is_told_by_its_line() -> None:
     pathlib.Path("wish.py").write_text("def warm(x):\n    return x[:, 9]\n")
     wish = code_reward("wish.py:warm")
     assert wish is not None
-    with pytest.raises(InputError, match=r"your reward warm failed: wish\.py line 2, in warm: IndexError"):
+    with pytest.raises(InputError, match=r"the reward warm raised an error: wish\.py line 2, in warm: IndexError"):
         wish(torch.zeros(3, 2), {})
 
 

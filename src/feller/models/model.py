@@ -111,8 +111,8 @@ class Model:
             data: Modality, such as `images(32, 32)`; or a dataset, whose class frequencies are then used in sampling;
                 or the shape of one example: (d,) for points in their own units, (channels, height, width) with 1 or 3
                 channels for images in [-1, 1], any other for arrays. By default the shape of the objective's space.
-            times: Times of the network at the source and at the data; (1, 0) for reversed time, also for the velocity's
-                sign.
+            times: Times of the network at the source and at the data; (1, 0) for reversed time, with velocities that
+                point to the source.
             classes: Class names in the order of their numbers, if `data` is a shape.
             null: Null value of each droppable condition, for classifier-free guidance. By default that of the
                 objective, or `null_values` of the network.

@@ -232,8 +232,8 @@ def named_classes(about: ModelSpec, given: Any) -> Any:
 
     def listed(name: str, value: Any) -> Any:
         classes = isinstance(value, Tensor) and value.ndim == 1 and name in about.modality.conditions
-        whole = classes and not (value.is_floating_point() or value.is_complex() or value.dtype == torch.bool)
-        return value.tolist() if whole else value
+        is_integer = classes and not (value.is_floating_point() or value.is_complex() or value.dtype == torch.bool)
+        return value.tolist() if is_integer else value
 
     return {name: listed(name, value) for name, value in given.items()}
 
@@ -251,9 +251,9 @@ def _class_numbers(about: ModelSpec, name: str, value: Any, n: int) -> Tensor:
     if value.is_floating_point() and value.ndim > 1 and len(value) == n:  # vectors used as embeddings
         return value
     most = len(about.frequencies[name])  # the null value
-    whole = not value.is_floating_point() and not value.is_complex() and value.dtype != torch.bool
-    if value.shape != (n,) or not whole or bool(((value < 0) | (value > most)).any()):
-        found = f"{value.dtype} {list(value.shape)}" if value.shape != (n,) or not whole else value.tolist()
+    is_integer = not value.is_floating_point() and not value.is_complex() and value.dtype != torch.bool
+    if value.shape != (n,) or not is_integer or bool(((value < 0) | (value > most)).any()):
+        found = f"{value.dtype} {list(value.shape)}" if value.shape != (n,) or not is_integer else value.tolist()
         raise UsageError(argument=name, expected=f"{n} integers from 0 to {most - 1}, shape [{n}]", found=found)
     return value.long()
 

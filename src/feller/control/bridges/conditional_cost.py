@@ -172,12 +172,12 @@ class _SampledPaths:
     def energy(self) -> Float[Tensor, " n"]:
         """Return the energy of `kinetic` per pair, with the deviation's term estimated at the sampled times."""
         means = self.knots.means
-        whole = (means[:, -1] - means[:, 0]).square().sum(0)
-        own = ((means.shape[1] - 1) * means.diff(dim=1).square().sum((0, 1)) - whole) / 2
+        straight = (means[:, -1] - means[:, 0]).square().sum(0)
+        excess = ((means.shape[1] - 1) * means.diff(dim=1).square().sum((0, 1)) - straight) / 2
         if not self.noise:
-            return own
+            return excess
         spread = (self.h - 1 / self.h).square() / self.square + 4 * self.square * self.h_rate.square()
-        return own + len(means) * self.noise**2 / 8 * spread.mean(0)
+        return excess + len(means) * self.noise**2 / 8 * spread.mean(0)
 
     def control(self, backward: bool) -> Float[Tensor, "d draws s n"]:
         """Return u at the states; for the backward drift, -v."""

@@ -162,9 +162,9 @@ class ExplicitMatchingObjective(SegmentObjective):
             times, x, target = parts
             made.append((torch.cat([rows, rows + len(pairs)]), torch.cat([times[:, None], x, target], 1)))
         order = torch.cat([rows for rows, _ in made]).argsort()
-        whole = torch.cat([part for _, part in made])[order]
-        x, target = whole[:, 1:].chunk(2, 1)
-        return whole[:, 0], x, target
+        merged = torch.cat([part for _, part in made])[order]
+        x, target = merged[:, 1:].chunk(2, 1)
+        return merged[:, 0], x, target
 
 
 class ImplicitMatchingObjective(SegmentObjective):
@@ -198,10 +198,10 @@ class ImplicitMatchingObjective(SegmentObjective):
                     "noise": segment.paths.noise / segment.duration**0.5 * one,
                 }
             )
-        whole = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-        coins = rng.stream("probe").bernoulli(0.5, tuple(whole["x_t"].shape), pairs.device)
-        probe = torch.where(coins, 1.0, -1.0).to(whole["x_t"].dtype)
-        return {**tree_map(lambda leaf: leaf.contiguous(), whole), "probe": probe}
+        merged = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+        coins = rng.stream("probe").bernoulli(0.5, tuple(merged["x_t"].shape), pairs.device)
+        probe = torch.where(coins, 1.0, -1.0).to(merged["x_t"].dtype)
+        return {**tree_map(lambda leaf: leaf.contiguous(), merged), "probe": probe}
 
     def loss(self, network: Drift, example: Example) -> Float[Tensor, " b"]:
         """Return the boundary term plus the interior term at one time per pair."""

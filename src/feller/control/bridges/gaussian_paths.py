@@ -140,16 +140,16 @@ def kinetic(paths: GaussianPaths) -> Float[Tensor, " n"]:
     d noise^2 / 8 int (h - 1/h)^2 / (t (1 - t)) + 4 t (1 - t) h'^2 dt: the cross terms are total derivatives.
     """
     k = paths.means.shape[1]
-    whole = (paths.means[:, -1] - paths.means[:, 0]).square().sum(-1)
-    own = ((k - 1) * paths.means.diff(dim=1).square().sum((1, 2)) - whole) / 2
+    straight = (paths.means[:, -1] - paths.means[:, 0]).square().sum(-1)
+    excess = ((k - 1) * paths.means.diff(dim=1).square().sum((1, 2)) - straight) / 2
     if not paths.noise:
-        return own
+        return excess
     t, weights = (part.to(paths.scales) for part in quadrature(paths.scales.shape[1]))
     y, slope = interpolation(t, paths.scales.shape[1])
     h, h_rate = multiplier(paths.scales @ y.T, paths.scales @ slope.T)
     square = t * (1 - t)
     spread = ((h - 1 / h).square() / square + 4 * square * h_rate.square()) @ weights
-    return own + paths.means.shape[-1] * paths.noise**2 / 8 * spread
+    return excess + paths.means.shape[-1] * paths.noise**2 / 8 * spread
 
 
 def quadrature(knots: int) -> tuple[Float[Tensor, " s"], Float[Tensor, " s"]]:

@@ -88,6 +88,6 @@ class MoleculeReward:
             ]
         return torch.tensor(found, dtype=torch.float64, device=values["place"].device)
 
-    def _property_or_nan(self, chem: Any, made: Any | None) -> float:
-        whole = made is not None and len(chem.GetMolFrags(made)) == 1 and sanitize(chem, made)
-        return PROPERTIES[self.name].compute(chem.RemoveHs(made)) if whole else torch.nan
+    def _property_or_nan(self, chem: Any, molecule: Any | None) -> float:
+        connected = molecule is not None and len(chem.GetMolFrags(molecule)) == 1 and sanitize(chem, molecule)
+        return PROPERTIES[self.name].compute(chem.RemoveHs(molecule)) if connected else torch.nan

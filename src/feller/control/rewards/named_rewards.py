@@ -218,8 +218,8 @@ def user_reward(function: Callable[..., Any]) -> Reward:
         try:
             found = function(values, given) if count > 1 else function(values)
         except Exception as error:  # user code may raise anything
-            said = user_frame(error) or f"{type(error).__name__}: {error}"
-            raise InputError(f"your reward {name} failed: {said}") from error
+            cause = user_frame(error) or f"{type(error).__name__}: {error}"
+            raise InputError(f"the reward {name} raised an error: {cause}") from error
         return check_reward_shape(found, num_examples(values), f"the reward {qualified_name(function)}")
 
     return reward

@@ -83,11 +83,11 @@ def _checked_output(model: Model, inputs: tuple[State, State, State]) -> State:
     except Exception as error:
         n = num_examples(x)
         conditions = "".join(f", {name} [{n}]" for name in cond)
-        said = user_frame(error) or f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+        cause = user_frame(error) or f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
         raise UsageError(
             argument="network",
             expected=f"an output for a state {shapes}, times [{n}]{conditions}",
-            found=f"an error: {said}",
+            found=f"an error: {cause}",
             remedy="It is called as network(x, t), network(x, t, label), network(x, t, given) or network(x)",
         ) from error
     for (name, leaf), original in zip(_named_inputs(inputs).items(), before, strict=True):

@@ -117,7 +117,7 @@ class VelocityField:
         none = len(spec.frequencies[name])
         try:
             numbers = torch.as_tensor(_class_indices(spec.modality, name, value))
-            whole = numbers.round()
+            rounded = numbers.round()
         except (TypeError, ValueError, RuntimeError, OverflowError) as error:
             if isinstance(error, UsageError):
                 raise
@@ -126,7 +126,7 @@ class VelocityField:
             ) from error
         if numbers.ndim > 1 or (numbers.ndim == 1 and len(numbers) not in (1, n)):
             raise UsageError(f"one {name}, or {n} of them", list(numbers.shape))
-        wrong = numbers[~((numbers >= 0) & (numbers <= none) & (numbers == whole))]
+        wrong = numbers[~((numbers >= 0) & (numbers <= none) & (numbers == rounded))]
         if len(wrong):
             raise UsageError(
                 f"a class number from 0 to {none - 1}, or {none} for the null value", f"{wrong[0]:g}", argument=name

@@ -56,8 +56,8 @@ def backbones(data: Dataset, size: str) -> Recipe:
 
     Sequences are ignored.
     """
-    whole = data.modality.view(Proteins)
-    chains = data.modality if whole is None else whole.structure
+    with_sequences = data.modality.view(Proteins)
+    chains = data.modality if with_sequences is None else with_sequences.structure
     modality = require_modality(chains, Backbones, "backbones", "protein chains")
     width, depth, minutes = {"tiny": (64, 3, 2.0), "small": (96, 5, 15.0), "base": (192, 8, 240.0)}[size]
     space, rotations = modality.space(), SO3((modality.longest,))

@@ -83,14 +83,14 @@ class CustomCost(StateCost):
             raise InputError(f"real values from the cost {self._name}", found.dtype)
         return found
 
-    def _numbers(self, said: Any, x: Tensor) -> Tensor:
+    def _numbers(self, output: Any, x: Tensor) -> Tensor:
         """Convert the output to a tensor; InputError if that fails."""
         try:
-            return torch.as_tensor(said, device=x.device)
+            return torch.as_tensor(output, device=x.device)
         except Exception as error:
             if "requires grad" in str(error):
                 raise
-            got = "None" if said is None else f"a {type(said).__name__}"
+            got = "None" if output is None else f"a {type(output).__name__}"
             raise InputError(f"a tensor with one value per state from the cost {self._name}", got) from error
 
     def validated(self, x: Tensor, t: Tensor, population: PopulationDensity | None = None) -> StateCost:

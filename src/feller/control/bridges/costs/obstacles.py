@@ -66,7 +66,7 @@ class Ellipse(ObstacleShape):
         _check_positive("half an axis of an ellipse", *self.half_axes)
 
     def level(self, x: Tensor) -> Tensor:
-        """Return (k - 1) / |grad k| with k = |(x - centre) / half_axes|; minus the shortest half axis at 0."""
+        """Return (k - 1) / |grad k| with k = |(x - centre) / half_axes|; at the centre, -min(half_axes)."""
         axes = x.new_tensor(self.half_axes)
         scaled = _centred(x, self.centre) / axes
         k = _length(scaled)

@@ -62,8 +62,8 @@ class PointCloudSurface:
         (xx, xy, xz), (_, yy, yz) = spread[:, 0].T, spread[:, 1].T
         ridge = _RIDGE * (xx + yy) + np.finfo(np.float64).tiny
         xx, yy = xx + ridge, yy + ridge
-        whole = xx * yy - xy**2
-        a, b = (yy * xz - xy * yz) / whole, (xx * yz - xy * xz) / whole
+        det = xx * yy - xy**2
+        a, b = (yy * xz - xy * yz) / det, (xx * yz - xy * xz) / det
         height = places[:, 2] + middle[:, 2] - a * middle[:, 0] - b * middle[:, 1]
         return torch.from_numpy(np.stack([a, b, height], 1)).reshape(x.shape).to(x.device)
 

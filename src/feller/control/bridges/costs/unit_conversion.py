@@ -46,11 +46,11 @@ class RescaledCost(CostWrapper):
 
     def __call__(self, x: Tensor, t: Tensor, population: PopulationDensity | None = None) -> Tensor:
         """Return the rescaled cost; InputError if it is NaN, or infinite while its gradient is needed."""
-        whole = self.start + self.duration * t
-        found = self.cost(x, whole, population)
-        good = found.isfinite() if x.requires_grad else ~found.isnan()
-        check_finite_at(good, found, x, whole, "the cost is {value}")
-        return self.duration**2 * found
+        global_t = self.start + self.duration * t
+        cost = self.cost(x, global_t, population)
+        good = cost.isfinite() if x.requires_grad else ~cost.isnan()
+        check_finite_at(good, cost, x, global_t, "the cost is {value}")
+        return self.duration**2 * cost
 
     def bind_pairs(self, x_0: Tensor, x_1: Tensor) -> StateCost:
         return replace(self, cost=self.cost.bind_pairs(x_0, x_1))
