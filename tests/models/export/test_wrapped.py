@@ -199,7 +199,7 @@ def test_the_mode_of_a_network_stays_what_it_was():
 
 
 def test_a_label_that_is_written_into_is_named():
-    with pytest.raises(UsageError, match="writes into label that it is given"):
+    with pytest.raises(UsageError, match="input label in place"):
         feller.Model(lambda x, t, label: x * label.add_(1)[:, None], data=(2,), classes=("a", "b"))
 
 

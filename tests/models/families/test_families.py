@@ -253,7 +253,7 @@ def test_known_tokens_of_a_law_token_after_token() -> None:
 
 def test_numbers_are_not_filled_in() -> None:
     known = PartialObservation(torch.zeros(1, 2), torch.ones(1, 2, dtype=torch.bool))
-    with pytest.raises(UsageError, match="symbols"):
+    with pytest.raises(UsageError, match="discrete"):
         PathProcess(Affine()).check_request(request(1, Euclidean((2,)), observed=known))
 
 
