@@ -114,7 +114,7 @@ def test_a_sum_over_ellipses_is_the_formula() -> None:
 def test_wrong_numbers_are_refused() -> None:
     with refuses(UsageError, argument="the radius of a disc", found="-1"):
         Disc((0.0, 0.0), -1.0)
-    with pytest.raises(UsageError, match="3 dimensions .* 2-dimensional"):
+    with pytest.raises(UsageError, match=r"3 dimensions .* 2-dimensional"):
         Disc((0.0, 0.0, 0.0), 1.0).level(X)
     with refuses(UsageError, argument="the extent of a box", found="0"):
         Box((0.0, 0.0), (1.0, 0.0))
