@@ -81,7 +81,7 @@ def test_records_name_no_code(tmp_path: pathlib.Path) -> None:
     ("file", "keys", "value", "said"),
     [
         ("model", ("modality", "columns"), ["\ud800", "y"], "surrogates not allowed"),
-        ("model", ("modality", "classes"), ["a", "a"], "expected classes of label that differ"),
+        ("model", ("modality", "classes"), ["a", "a"], "expected distinct class names for label"),
         ("model", ("drop",), 5, "found 5"),
         ("model", ("drop",), float("nan"), "found nan"),
         ("model", ("version",), ["x"], "text as its `version`"),

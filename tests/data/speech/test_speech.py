@@ -137,7 +137,7 @@ def test_what_a_model_cannot_take_is_refused(data: Dataset) -> None:
         kind(data).values_from_raw(other)
     with pytest.raises(InputError, match="expected speech; found points"):
         kind(data).values_from_raw(RawPoints(np.zeros((2, 2))))
-    with pytest.raises(InputError, match="transcripts"):
+    with pytest.raises(InputError, match="Write a text beside each"):
         speech_dataset(found)
 
 

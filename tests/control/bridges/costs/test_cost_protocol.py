@@ -106,5 +106,5 @@ def test_wrong_functions_are_refused() -> None:
         CustomCost(lambda x: x)
     with pytest.raises(UsageError, match=r"herd \(.*\) needs the population"):
         CustomCost(herd)(X, T)
-    with pytest.raises(InputError, match=r"the cost <lambda> \(.*\) raised an error: ZeroDivisionError: division by zero"):
+    with pytest.raises(InputError, match=r"the cost <lambda> \(.*\) raised an error: ZeroDivisionError"):
         check(CustomCost(lambda x, t: x[:, 0] * (1 / 0)), X, T)
