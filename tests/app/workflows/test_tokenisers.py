@@ -119,7 +119,7 @@ def test_bad_cells_are_refused_before_anything_is_written(
         (["--architecture.factor", "16"], "pictures of 8 x 8 do not divide into cells of 16 x 16"),
         (["--architecture.factor", "3"], "power of 2"),
         (["--architecture.quantizer.levels", "5", "2"], "expected levels of 3 or more"),
-        (["--longest", "7"], "sides that can be halved; found 7 x 7"),
+        (["--longest", "7"], "found 7 x 7"),
         (["--target", "label"], "tells no label. Use regressor"),
     ]
     for more, told in wrong:
