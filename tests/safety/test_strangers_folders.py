@@ -81,7 +81,7 @@ def test_records_name_no_code(tmp_path: pathlib.Path) -> None:
     ("file", "keys", "value", "said"),
     [
         ("model", ("modality", "columns"), ["\ud800", "y"], "surrogates not allowed"),
-        ("model", ("modality", "classes"), ["a", "a"], "expected classes of label that differ"),
+        ("model", ("modality", "classes"), ["a", "a"], "expected distinct class names for label"),
         ("model", ("drop",), 5, "found 5"),
         ("model", ("drop",), float("nan"), "found nan"),
         ("model", ("version",), ["x"], "a string `version`"),
@@ -126,7 +126,7 @@ def test_whole_numbers_are_no_weights(tmp_path: pathlib.Path) -> None:
     for file in (run.ema_weights, run.weights):
         tensors, _ = load_tensors(file)
         save_tensors(file, {name: value.view(torch.int32) for name, value in tensors.items()})
-        with pytest.raises(InputError, match="does not fit"):
+        with pytest.raises(InputError, match="do not match"):
             load_model(run, file=file)
 
 

@@ -258,7 +258,7 @@ def test_no_noise(here: pathlib.Path) -> None:
         (["a.csv", "one.csv"], 1, "expected a population; found one row"),
         (["a.csv"], 2, "two populations or more"),
         (["a.csv", "b.csv", "--cost", "mine.py:broken"], 1, "at x = ("),
-        (["a.csv", "b.csv", "--cost", "mine.py:wrong"], 1, "one number for each state"),
+        (["a.csv", "b.csv", "--cost", "mine.py:wrong"], 1, "one value per state"),
         (["a.csv", "b.csv", "--cost", "mine.py:nothing"], 2, "found 'nothing'"),
         (["a.csv", "b.csv", "--cost", "walls"], 2, "cost: expected"),
         (["a.csv", "b.csv", "--cost", "b.csv"], 2, "surface=b.csv"),
@@ -396,8 +396,8 @@ def test_rounds_are_measured_at_every_step(here: pathlib.Path, capsys: pytest.Ca
     ("cost", "said"),
     [
         ("late", "the cost is nan at x = ("),
-        ("boom", "the cost boom (wrong.py) fails: wrong.py line 7, in boom: ValueError: no"),
-        ("writes", "writes into the states"),
+        ("boom", "the cost boom (wrong.py) raised an error: wrong.py line 7, in boom: ValueError: no"),
+        ("writes", "in place"),
     ],
 )
 def test_costs_that_go_wrong(here: pathlib.Path, cost: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -427,7 +427,7 @@ def test_runaways_stop_it_with_advice(here: pathlib.Path, capsys: pytest.Capture
         "1e9",
     ]
     assert main(words) == 1
-    assert "ran away" in capsys.readouterr().err
+    assert "diverged" in capsys.readouterr().err
 
 
 def test_a_bridge_is_no_model_of_noise(here: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:

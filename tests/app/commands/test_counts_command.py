@@ -242,7 +242,7 @@ def test_wrong_use_of_a_run(private: Run, people: pathlib.Path, tmp_path: pathli
         ("sample", str(private.path), "--temperature", "0.5"): (2, "temperature"),
         ("sample", str(private.path), "--given", "sex=X"): (2, "sex: expected"),
         ("sample", str(private.path), "--given", "sex=M", "job=nurse"): (2, "break a rule of the schema"),
-        ("sample", str(private.path), "--solver", "heun"): (2, "nothing to solve"),
+        ("sample", str(private.path), "--solver", "heun"): (2, "without a solver"),
         ("fit", "example:digits", "--recipe", "table-marginals"): (2, "needs a table"),
         (
             *("fit", str(people / "people.csv"), "--recipe", "table", "--steps", "2", "--out", str(tmp_path / "b")),

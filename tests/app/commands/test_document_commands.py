@@ -173,10 +173,10 @@ def test_other_commands_have_no_use_for_documents(documents: pathlib.Path, refus
             ["--tokenizer", "none"],
             "--tokenizer: expected one of learned, palette, tiles, or the run of a tokeniser; found 'none'",
         ),
-        (2, ["--longest", "7"], "sides that can be halved; found 7 x 7"),
+        (2, ["--longest", "7"], "found 7 x 7"),
         (1, ["--longest", "12", "--tokenizer", "palette"], "expected pictures of 256 colours at most"),
         (2, ["--vocabulary", "letters"], "found 'letters'"),
-        (2, ["--recipe", "images"], "needs pictures"),
+        (2, ["--recipe", "images"], "needs images"),
         (2, ["--target", "label"], "found 'label'"),
         (2, ["--recipe", "distil"], "Name its run with --start-from"),
     ],
@@ -196,7 +196,7 @@ def test_what_a_fit_may_begin_with(documents: pathlib.Path, scenes: pathlib.Path
     assert "keep the tokeniser" in refused(2, *on, "--tokenizer", "palette")
     assert "keep the vocabulary" in refused(2, *on, "--vocabulary", "characters")
     for recipe in ("reflow", "distil"):
-        assert "symbols do not flow" in refused(2, *on, "--recipe", recipe)
+        assert "need a flow" in refused(2, *on, "--recipe", recipe)
     assert "expected documents; found pictures" in refused(1, "fit", "example:digits", "--start-from", documents)
     assert "needs documents" in refused(2, "fit", "example:digits", "--recipe", "interleaved", "--steps", "1")
     assert "not palette" in refused(2, "fit", "--resume", "--out", documents, "--tokenizer", "palette")
@@ -347,13 +347,13 @@ def test_parts_of_a_run_stay_together(documents: pathlib.Path, refused: Refused)
         assert main(["fit", "--resume", "--out", "run", "--steps", "9"]) == 1
         assert not file.exists()
         save_tensors(file, {name: weight[None] for name, weight in weights.items()})
-        assert "they are of two runs" in refused(1, "sample", "run", "--prompt", "a")
+        assert "different runs" in refused(1, "sample", "run", "--prompt", "a")
         save_tensors(file, {name: weight.flip(0) for name, weight in weights.items()})  # of another run of its shape
         other = file.read_bytes()
         for words in (("sample", "run", "--prompt", "a"), ("evaluate", "run"), ("fit", "--resume", "--out", "run")):
-            assert f"run/{part}.safetensors: does not belong to run/model.json" in refused(1, *words)
+            assert f"run/{part}.safetensors: does not match run/model.json" in refused(1, *words)
         new = ("fit", documents.parent / "scenes" / "pairs", "--start-from", "run", "--steps", "1", "--out", "new")
-        assert f"run/{part}.safetensors: does not belong" in refused(1, *new)
+        assert f"run/{part}.safetensors: does not match" in refused(1, *new)
         assert file.read_bytes() == other
         file.write_bytes(pickle.dumps(Boom()))
         assert "is damaged" in refused(1, "sample", "run", "--prompt", "a")

@@ -98,7 +98,7 @@ def test_the_model_is_the_one_that_was_asked_for(place: pathlib.Path) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("example:digits", "--epsilon", "1"), "needs what it is to tell"),
+        (("example:digits", "--epsilon", "1"), "needs a target"),
         (("example:digits", "--target", "label", "--epsilon", "1"), "--target label=0,1"),
         (
             ("example:moons", "--target", "x", "--epsilon", "1"),

@@ -457,7 +457,7 @@ def test_a_run_can_be_moved_and_must_be_whole(sample, refused) -> None:
     lost.write_bytes(whole[:-100])
     assert "durations.safetensors: is damaged" in refused(1, "sample", "moved/deep/run", "--text", "a")
     lost.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
-    assert "does not belong to" in refused(1, "sample", "moved/deep/run", "--text", "a")
+    assert "does not match" in refused(1, "sample", "moved/deep/run", "--text", "a")
     lost.unlink()
     said = refused(1, "sample", "moved/deep/run", "--text", "a")
     assert said.endswith("durations.safetensors: expected a file; found none. Copy the whole run")

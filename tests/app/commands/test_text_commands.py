@@ -93,7 +93,7 @@ def test_orders_need_a_mask(order: str, masked, uniform, writer, capsys) -> None
 def test_velocities_are_not_followed(kind: str, capsys, request: pytest.FixtureRequest) -> None:
     status, _, err = run(capsys, "sample", request.getfixturevalue(kind), "--solver", "midpoint")
     assert status == 2
-    assert "midpoint" in err or "nothing to solve" in err
+    assert "midpoint" in err or "without a solver" in err
 
 
 @pytest.mark.parametrize(
@@ -157,9 +157,9 @@ def test_wrong_files(capsys, name: str, content: bytes, message: str) -> None:
         (["--longest", "100000"], "2 to 4096 symbols; found 100000"),
         (["--vocabulary", "letters"], "found 'letters'"),
         (["--vocabulary", "subwords:10"], "expected 257 to 131,072 subwords; found 10"),
-        (["--recipe", "images"], "needs pictures"),
-        (["--recipe", "points"], "needs numbers"),
-        (["--recipe", "levels-mask"], "needs pictures"),
+        (["--recipe", "images"], "needs images"),
+        (["--recipe", "points"], "needs numeric data"),
+        (["--recipe", "levels-mask"], "needs images"),
     ],
 )
 def test_wrong_fits(capsys, words: list[str], message: str) -> None:

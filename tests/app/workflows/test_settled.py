@@ -74,7 +74,7 @@ def test_weights_that_never_rest(tmp_path: pathlib.Path) -> None:
 def test_a_run_without_weights_says_so(tmp_path: pathlib.Path) -> None:
     run = copied(tmp_path / "r")
     run.ema_weights.unlink()
-    with pytest.raises(InputError, match="no average of its weights"):
+    with pytest.raises(InputError, match="no EMA weights"):
         export(run, ExportConfig(to="torch-export"))
     with pytest.raises(InputError, match="expected a file"):
         export(run, ExportConfig(to="huggingface"))

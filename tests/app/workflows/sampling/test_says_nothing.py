@@ -30,7 +30,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Run:
         ({"guidance": 3.0}, "guidance: expected"),
         ({"nfe": 5}, "nfe: is of a process in time"),
         ({"superpose": "jump=0.5"}, "superpose: is of a process in time"),
-        ({"solver": "rk4"}, "Leave out order"),
+        ({"solver": "rk4"}, "Drop order"),
     ],
 )
 def test_a_table(table: Run, tmp_path: pathlib.Path, asked: dict[str, Any], told: str) -> None:
