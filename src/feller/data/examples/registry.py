@@ -1,4 +1,4 @@
-"""What is known of the examples inside the package without opening one; loads nothing."""
+"""Names, sources and licences of the examples in the package; loads no data."""
 
 from dataclasses import dataclass
 
@@ -6,21 +6,21 @@ from feller.core.errors import UsageError
 
 EXAMPLE_PREFIX = "example:"
 PARTS = ("train", "test")
-"""Parts that every example has."""
+"""Parts of every example."""
 HOURS = ("0", "24", "48", "72")
-"""When the cells of `cells` were measured; each is a part of it, and a class of the cells of all times."""
+"""Measurement times of `cells`, in hours; each is a part, and a class label of `train` and `test`."""
 
 
 @dataclass(frozen=True)
 class ExampleInfo:
-    """One set of data inside the package, in words."""
+    """Description of an example data set."""
 
     name: str
     summary: str
     source: str
     licence: str
     parts: tuple[str, ...] = PARTS
-    """Names of the parts that there are; the first is meant where none is named."""
+    """Names of the parts; the first is the default."""
 
 
 EXAMPLE_INFOS = {
@@ -34,7 +34,7 @@ EXAMPLE_INFOS = {
         ),
         ExampleInfo(
             "adult",
-            "32,561 + 16,281 people of the US census of 1994, 15 columns, income above or below 50,000 dollars",
+            "32,561 + 16,281 rows of the US census of 1994, 15 columns, income above or below 50,000 dollars",
             "UCI Adult (Becker, Kohavi 1996)",
             "CC BY 4.0",
         ),
@@ -58,13 +58,13 @@ EXAMPLE_INFOS = {
         ),
         ExampleInfo(
             "molecules",
-            "600 + 150 organic molecules of up to 9 heavy atoms and their hydrogens: elements and places",
+            "600 + 150 organic molecules of up to 9 heavy atoms and their hydrogens: elements and positions",
             "QM9 (Ramakrishnan, Dral, Rupp, von Lilienfeld 2014), through qm9pack",
             "CC0 (QM9); MIT (qm9pack)",
         ),
         ExampleInfo(
             "perovskites",
-            "2,000 + 500 cubic cells of 5 atoms of 56 elements: perovskites, most of them made up",
+            "2,000 + 500 cubic cells of 5 atoms of 56 elements: perovskites, most of them hypothetical",
             "Perov-5 of CDVAE (txie-93/cdvae), from the calculations of Castelli et al. 2012",
             "MIT (repository)",
         ),
@@ -77,7 +77,7 @@ EXAMPLE_INFOS = {
         ),
         ExampleInfo(
             "jacksboro",
-            "13,973 + 1,552 points on hills, x and y in [-5, 5], height z in [0, 2]",
+            "13,973 + 1,552 points on a landscape, x and y in [-5, 5], height z in [0, 2]",
             "sample data of matplotlib: heights around the Jacksboro fault, Tennessee",
             "as matplotlib (based on that of the PSF)",
         ),
@@ -101,13 +101,13 @@ EXAMPLE_INFOS = {
         ),
         ExampleInfo(
             "shakespeare",
-            "1,003,854 + 111,540 characters of plays, 65 different, in windows of 128",
+            "1,003,854 + 111,540 characters of plays, vocabulary of 65, in windows of 128",
             "Tiny Shakespeare, from char-rnn (A. Karpathy)",
             "public domain (text); MIT (char-rnn)",
         ),
         ExampleInfo(
             "spoken-words",
-            "162 + 12 sentences read aloud by 79 speakers, 26.4 + 1.4 minutes, their phones; most texts by a machine",
+            "162 + 12 sentences read aloud by 79 speakers, 26.4 + 1.4 minutes, phones; most texts by speech recognition",
             "LibriSpeech (Panayotov, Chen, Povey, Khudanpur 2015) through Resemblyzer; LJ Speech"
             " (Ito, Johnson 2017) through Coqui TTS",
             "CC BY 4.0 (LibriSpeech); public domain (LJ Speech)",
@@ -117,7 +117,7 @@ EXAMPLE_INFOS = {
 
 
 def parse_example(source: str) -> tuple[ExampleInfo, str]:
-    """Return the example, and which part of it, that `example:NAME/PART` names; UsageError if there is none."""
+    """Parse `example:NAME/PART` into the example and the part; UsageError if either is unknown."""
     name, _, part = source.removeprefix(EXAMPLE_PREFIX).partition("/")
     if name not in EXAMPLE_INFOS:
         raise UsageError.unknown_name("example", name, EXAMPLE_INFOS)
