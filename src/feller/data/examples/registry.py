@@ -107,7 +107,7 @@ EXAMPLE_INFOS = {
         ),
         ExampleInfo(
             "spoken-words",
-            "162 + 12 sentences read aloud by 79 speakers, 26.4 + 1.4 minutes, phones; most texts by speech recognition",
+            "162 + 12 sentences read aloud by 79 speakers, 26.4 + 1.4 minutes, phones; many texts by ASR",
             "LibriSpeech (Panayotov, Chen, Povey, Khudanpur 2015) through Resemblyzer; LJ Speech"
             " (Ito, Johnson 2017) through Coqui TTS",
             "CC BY 4.0 (LibriSpeech); public domain (LJ Speech)",

@@ -93,8 +93,8 @@ class Triangle(Chart):
 
 
 @dataclass(frozen=True)
-"""Points of a surface, shifted to the origin and scaled to a size of about 1."""
-    """Points of a surface that was moved and scaled to a size about one."""
+class ShiftedScaled(Chart):
+    """Points of a surface, shifted to the origin and scaled to a size of about 1."""
 
     centre: tuple[float, float, float]
     scale: float
@@ -188,7 +188,7 @@ CONSTRAINTS: dict[type, tuple[ManifoldConstraint, ...]] = {
             can_project=False,
         ),
         ManifoldConstraint(
-            _strain, lambda m: _strain(m) > LARGEST_ERROR, "is not a rotation: R^T R differs from the identity by {:.3g}"
+            _strain, lambda m: _strain(m) > LARGEST_ERROR, "is not a rotation: R^T R is {:.3g} away from the identity"
         ),
     ),
     Simplex: (
@@ -200,9 +200,7 @@ CONSTRAINTS: dict[type, tuple[ManifoldConstraint, ...]] = {
             can_project=False,
             hint="divide each row by its sum",
         ),
-        ManifoldConstraint(
-            _least, lambda p: _least(p) < -LARGEST_ERROR, "has the proportion {:.4g}, expected 0 to 1"
-        ),
+        ManifoldConstraint(_least, lambda p: _least(p) < -LARGEST_ERROR, "has the proportion {:.4g}, expected 0 to 1"),
         ManifoldConstraint(_sum, lambda p: (_sum(p) - 1).abs() > LARGEST_ERROR, "sums to {:.6g}, expected 1"),
     ),
     SPD: (
