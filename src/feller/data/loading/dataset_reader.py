@@ -89,16 +89,16 @@ def read(
 
     Args:
         source: A path or example; or a DataFrame, array, tensor, list of texts, or dict of these, as for `feller.fit`.
-        longest: Size limit, as for `feller.fit`. Images: longer side in pixels (default: unchanged up to 64). Texts: tokens
-            per example. Backbones: residues (default 128); molecules and crystals: atoms (default 64); speech: seconds
+        longest: Size limit, as for `feller.fit`. Images: longer side in pixels (default: unchanged up to 64). Texts:
+            tokens per example. Backbones: residues (default 128); molecules and crystals: atoms (default 64); speech: seconds
             (default 30); larger examples are dropped. Sounds without texts: seconds per segment (default 4).
         like: Modality of an existing model; the data get its columns, classes, levels, size and space.
         kind: Raw type to read ambiguous files as, such as `RawWaveforms` for recordings with transcripts.
         space: Space of numeric rows: sphere, torus, simplex, poincare, spd, rotations, euclidean, or a mesh file. By
             default, latitude and longitude, and torsion angles, are recognised by column names.
         project: Move points off the space to the nearest point on it.
-        vocabulary: Vocabulary of texts: characters, bytes, subwords or subwords:N (default: characters, or bytes if there
-            are more than 256 distinct ones).
+        vocabulary: Vocabulary of texts: characters, bytes, subwords or subwords:N (default: characters, or bytes if
+            there are more than 256 distinct ones).
         schema: Column types of a table, as a `Schema`, dict or JSON file. By default, the schema of a table with text
             columns is detected from its cells, and other tables are numeric rows.
         every_row: Keep empty texts, which are otherwise dropped; it is an error if rows of in-memory data are lost.

@@ -292,8 +292,8 @@ class Waveform:
 
 
 @dataclass(frozen=True)
-"""Phones of an utterance in order, with durations in frames of 10 ms."""
-    """What is said in a sound: its phones in their order, and the frames of 10 ms that each lasts."""
+class PhoneAlignment:
+    """Phones of an utterance in order, with durations in frames of 10 ms."""
 
     phones: tuple[str, ...]
     durations: tuple[int, ...]
@@ -323,8 +323,8 @@ class RawSpeech(RawExamples):
 
 
 @dataclass(frozen=True, eq=False)
-"""Audio without transcripts: a `Waveform` each, all of one sample rate, object [n]."""
-    """Sounds alone, whatever is said in them: for each a `Waveform`, all of one rate, object [n]."""
+class RawWaveforms(RawExamples):
+    """Audio without transcripts: a `Waveform` each, all of one sample rate, object [n]."""
 
     name = "sounds"
     dropped: tuple[str, ...] = ()
@@ -383,8 +383,8 @@ def prefix_lengths(valid: np.ndarray, where: str, what: str) -> np.ndarray:
 
 
 @contextlib.contextmanager
-"""Add the file, or other fields, to an InputError raised in the context."""
-    """Say of an error where it stands: in a file, or what fields of it name."""
+def error_context(file: str | pathlib.Path | None = None, **fields: Any) -> Generator[None, None, None]:
+    """Add the file, or other fields, to an InputError raised in the context."""
     try:
         yield
     except InputError as error:

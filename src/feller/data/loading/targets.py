@@ -55,7 +55,7 @@ def with_target(data: Dataset, names: tuple[str, ...], recipe: str) -> Dataset:
     if names[0] in {column.name for column in table.schema.columns} - {
         *modelled
     }:  # an error would make a search over recipes fail
-        note = f"{names[0]} is not modelled; the report predicts {modelled[table.schema.target_index]} from the others instead"
+        note = f"{names[0]} is not modelled; the report predicts {modelled[table.schema.target_index]} from the others"
         return replace(data, notes=(*data.notes, note))
     if names[0] not in modelled:
         raise UsageError.unknown_name("target", names[0], modelled)

@@ -52,7 +52,7 @@ def check_class(kind: Any) -> type[Modality]:
     if not (isinstance(kind.suffixes, tuple | list) and all(map(_is_suffix, kind.suffixes))):
         raise InputError(
             argument=qualified_name(kind),
-            expected="suffixes, a tuple of endings of files",
+            expected="suffixes: a tuple of file suffixes",
             found=repr(kind.suffixes),
             remedy='Write suffixes = (".csv",) with the comma',
         )
@@ -215,7 +215,7 @@ def check_given(modality: Modality, raw: RawData) -> None:
     for name, numbers in raw.given.items():
         if name not in conditions:
             raise _wrong_result(
-                modality, "conditions", f"the classes of {name}, which load gives", _describe(conditions)
+                modality, "conditions", f"the classes of {name}, a condition that load returns", _describe(conditions)
             )
         right = isinstance(numbers, Tensor) and numbers.shape == (n,) and numbers.dtype == torch.int64
         if not right or not bool(((numbers >= 0) & (numbers < len(conditions[name]))).all()):
