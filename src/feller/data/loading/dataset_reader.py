@@ -90,8 +90,8 @@ def read(
     Args:
         source: A path or example; or a DataFrame, array, tensor, list of texts, or dict of these, as for `feller.fit`.
         longest: Size limit, as for `feller.fit`. Images: longer side in pixels (default: unchanged up to 64). Texts:
-            tokens per example. Backbones: residues (default 128); molecules and crystals: atoms (default 64); speech: seconds
-            (default 30); larger examples are dropped. Sounds without texts: seconds per segment (default 4).
+            tokens per example. Backbones: residues (default 128); molecules and crystals: atoms (default 64); speech:
+            seconds (default 30); larger examples are dropped. Sounds without texts: seconds per segment (default 4).
         like: Modality of an existing model; the data get its columns, classes, levels, size and space.
         kind: Raw type to read ambiguous files as, such as `RawWaveforms` for recordings with transcripts.
         space: Space of numeric rows: sphere, torus, simplex, poincare, spd, rotations, euclidean, or a mesh file. By
