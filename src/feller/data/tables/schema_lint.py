@@ -57,7 +57,7 @@ def rare_value_warnings(schema: Schema, raw: RawTable) -> tuple[str, ...]:
     if bounded:
         edged = ", and edges are quantiles of the rows" if any(column.edges for column in bounded) else ""
         warnings.append(
-            f"bounds of {', '.join(column.name for column in bounded)} are derived from the rows, close to their minimum"
+            f"bounds of {', '.join(column.name for column in bounded)} come from the rows, close to their minimum"
             f" and maximum{edged}; replace them by public ones"
         )
     return tuple(warnings)
