@@ -79,7 +79,7 @@ def protein_chains_with_sequences(part: str) -> Dataset:
 
 
 def _as_train(made: Callable[[Any], Dataset], found: Callable[[str], RawExamples], part: str) -> Dataset:
-    """Return a part, with scales and classes of `train`."""
+    """Return a part, converted by the modality fitted on `train`."""
     train = made(found("train"))
     return train if part == "train" else Dataset(*train.modality.values_from_raw(found(part)), train.modality)
 
@@ -221,7 +221,7 @@ def moons(part: str) -> Dataset:
 
 
 def _draw_moons(n: int, rng: Rng, step: int) -> Float64[Tensor, "n 2"]:
-    """Sample points and round them to the grid; none is so close to a midpoint of the grid that last bits decide."""
+    """Sample points and round them to the grid, which makes them identical on all processors."""
     return (sample_moons(n, rng, step) / GRID).round() * GRID
 
 
@@ -296,7 +296,7 @@ def spoken_words(part: str) -> Dataset:
 
 
 def _part(whole: RawSpeech, part: str) -> RawSpeech:
-    """Return one part, by the last column of the speaker table."""
+    """Select one part, given in the last column of the speaker table."""
     parts = {cells[0]: cells[-1] for _, cells in rows_in(FOLDER / SPEAKERS)}
     kept = [i for i, name in enumerate(whole.names) if parts[name] == part]
     return replace(
@@ -334,7 +334,7 @@ def volcano(part: str) -> Dataset:
 
 @dataclass(frozen=True)
 class Example:
-    """One example data set with a training and a test part."""
+    """Example data set with a training and a test part."""
 
     info: ExampleInfo
     load: Callable[[str], Dataset]

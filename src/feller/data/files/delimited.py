@@ -148,7 +148,6 @@ def _stripped(table: pyarrow.Table) -> pyarrow.Table:
 
 
 def _rows(text: str) -> Iterator[tuple[int, list[str]]]:
-    """Yield line number and cells of each row, without empty lines."""
     return ((line, row) for line, row in rows_of(text, blanks=False) if any(row) or len(row) > 1)
 
 
@@ -183,9 +182,8 @@ def dialect_of(path: pathlib.Path) -> Dialect:
 
 def text_of(names: Sequence[str], cells: pyarrow.Table, dialect: Dialect) -> str:
     """Format cells and column names as delimited text that reads back unchanged; needs at least one row."""
-    cut = (
-        "" if len(names) == 1 else dialect.separator
-    )  # a lone empty cell would be an empty line, which is skipped on reading
+    # A lone empty cell would be an empty line, which is skipped on reading.
+    cut = "" if len(names) == 1 else dialect.separator
     columns = [_quoted(column, cut) for column in cells.columns]
     if len(names) == 1:
         columns = [_ARROW.if_else(_ARROW.equal(columns[0], ""), '""', columns[0])]

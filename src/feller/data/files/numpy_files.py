@@ -49,9 +49,8 @@ def _one_line_errors(path: pathlib.Path) -> Generator[None]:
         raise
     except Exception as error:  # numpy, zipfile and zlib raise a dozen types on damaged files
         message = " ".join(str(error).split()) or type(error).__name__
-        reason = (
-            "it is damaged, or holds Python objects" if "pickle" in message else message
-        )  # numpy's own message advises allow_pickle=True
+        # numpy's own message advises allow_pickle=True.
+        reason = "it is damaged, or contains Python objects" if "pickle" in message else message
         raise InputError(
             f"cannot be read as numeric arrays ({reason})",
             remedy="Save numeric arrays with numpy.save or numpy.savez",

@@ -13,10 +13,10 @@ from feller.data.labels import encode_labels
 from feller.data.loading.raw import RawImages
 
 IMAGES = re.compile(r"(?P<part>.*)images(?P<dot>[-.])idx(?P<axes>[34])-ubyte(?P<gz>\.gz)?", re.IGNORECASE)
-"""File name of images; the labels' name differs in two words."""
+"""File name pattern of an images file; the name of its labels file differs in two words."""
 
 ANY = re.compile(r".*(idx\d-ubyte|\.idx)(\.gz)?", re.IGNORECASE)
-"""File name of any IDX file."""
+"""File name pattern of any IDX file."""
 
 
 def parse(path: pathlib.Path) -> np.ndarray:

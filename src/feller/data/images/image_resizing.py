@@ -67,6 +67,5 @@ def resize_arrays(values: np.ndarray, size: int | None, limit: int | None) -> tu
     if to == own:
         return values, ()
     fitted = np.stack([to_pixels(crop_and_resize(from_pixels(value), to)) for value in values])
-    return np.minimum(fitted, values.max((1, 2, 3), keepdims=True)), resize_notes(
-        [own] * len(values), to
-    )  # resizing overshoots at edges
+    clipped = np.minimum(fitted, values.max((1, 2, 3), keepdims=True))  # Lanczos resampling overshoots at edges
+    return clipped, resize_notes([own] * len(values), to)

@@ -43,7 +43,7 @@ class Images(Modality):
     def __post_init__(self) -> None:
         if self.channels not in (1, 3) or not 1 <= self.levels <= 255 or self.height < 1 or self.width < 1:
             raise InputError(
-                "pictures with 1 or 3 channels and 1 to 255 levels",
+                "images with 1 or 3 channels and 1 to 255 levels",
                 f"{self.height} x {self.width} x {self.channels} with {self.levels}",
             )
 

@@ -133,7 +133,6 @@ def _finite(values: np.ndarray, where: str) -> np.ndarray:
 
 
 def _tokens(arrays: dict[str, np.ndarray], n: int, path: str) -> np.ndarray | None:
-    """Return the token ids of texts, if present."""
     tokens = arrays.get("tokens")
     if tokens is None:
         return None
@@ -201,7 +200,6 @@ def _pictures(samples: np.ndarray, where: str) -> tuple[np.ndarray, tuple[str, .
 
 
 def _levels(arrays: dict[str, np.ndarray], values: np.ndarray, path: str) -> int | None:
-    """Return the white level, if the file has one."""
     if "levels" not in arrays:
         return None
     value = arrays["levels"]

@@ -237,13 +237,11 @@ def _example(request: _ReadRequest) -> Dataset:
     data = _example_as(example, part, request)
     if not example.by_name or data.fingerprint:
         return data
-    return replace(
-        data, fingerprint=fingerprint_of_values(data.values, data.given)
-    )  # distinguishes it from fingerprints of earlier versions
+    # This differs from the fingerprints of earlier versions.
+    return replace(data, fingerprint=fingerprint_of_values(data.values, data.given))
 
 
 def _example_as(example: Example, part: str, request: _ReadRequest) -> Dataset:
-    """Read an example with the requested options."""
     if all(
         asked is None for asked in (request.longest, request.like, request.space, request.vocabulary, request.schema)
     ):
@@ -256,10 +254,9 @@ def _example_as(example: Example, part: str, request: _ReadRequest) -> Dataset:
 
 
 def _in_shards(request: _ReadRequest) -> Dataset:
-    """Read the index and a sample of sharded data."""
     if request.project:
         raise UsageError(
-            "--project needs a file that is read as a whole, not shards",
+            "needs a file that is read as a whole, not shards",
             remedy="Project the points beforehand, or use a single file",
             argument="project",
         )
@@ -268,7 +265,6 @@ def _in_shards(request: _ReadRequest) -> Dataset:
 
 
 def _load(request: _ReadRequest) -> RawExamples:
-    """Read the contents of a file or folder."""
     path = pathlib.Path(request.source)
     if request.like is not None and request.like.view(Text) is not None:
         return load_texts(path)
@@ -363,7 +359,6 @@ def _by_names(raw: RawPoints) -> Dataset:
 
 
 def _coordinates_note(places: tuple[str, ...]) -> str:
-    """Return a note on latitude and longitude columns among others."""
     return (
         f"{places[0]} and {places[1]} were read as plain numbers; to model locations on the sphere, use a table of"
         " these two columns only"

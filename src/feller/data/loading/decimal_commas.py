@@ -41,9 +41,8 @@ def _with_points(column: FactorizedColumn, separator: str) -> pyarrow.Array | No
     """Rewrite the numbers of a column with decimal points; None if most cells are text."""
     words = column.uniques.to_pylist()
     odd = [i for i, word in enumerate(words) if parse_number(word) is None]
-    form = (
-        detect_number_format([word for word in words if word]) if separator == "," else COMMA
-    )  # otherwise the comma may separate thousands
+    # In comma-separated files, a comma in a cell may separate thousands.
+    form = detect_number_format([word for word in words if word]) if separator == "," else COMMA
     known = {} if form is None or form.before or form.after else {i: form.read(words[i]) for i in odd}
     numbers = {i: str(value) for i, value in known.items() if value is not None}
     lost = column.counts[[i for i in odd if i not in numbers]].sum()

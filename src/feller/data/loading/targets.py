@@ -52,9 +52,7 @@ def with_target(data: Dataset, names: tuple[str, ...], recipe: str) -> Dataset:
             remedy="Choose one, or use a predictive recipe: regressor or logistic-private",
         )
     modelled = [column.name for column in table.schema.modelled]
-    if names[0] in {column.name for column in table.schema.columns} - {
-        *modelled
-    }:  # an error would make a search over recipes fail
+    if names[0] in {column.name for column in table.schema.columns} - {*modelled}:  # an error would end a search
         note = f"{names[0]} is not modelled; the report predicts {modelled[table.schema.target_index]} from the others"
         return replace(data, notes=(*data.notes, note))
     if names[0] not in modelled:
@@ -140,7 +138,6 @@ def _candidate_targets(data: Dataset) -> dict[str, Tensor]:
 
 
 def _words(kind: Table) -> dict[int, str]:
-    """Return index and name of the categorical columns."""
     return {j: one.name for j, one in enumerate(kind.schema.modelled) if isinstance(one, Categorical | Boolean)}
 
 

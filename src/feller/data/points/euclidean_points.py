@@ -88,9 +88,8 @@ def points_dataset(raw: RawPoints) -> Dataset:
     low, constant = values.min(0), values.max(0) == values.min(0)
     with np.errstate(all="ignore"):
         span = values.max(0) - low
-        unit = (values - low) / np.where(
-            constant, 1, span
-        )  # squares of values of order 1 neither underflow nor overflow
+        # Squares of values of order 1 neither underflow nor overflow.
+        unit = (values - low) / np.where(constant, 1, span)
         scale = np.where(constant, 1, unit.std(0) * span)
         mean = low + unit.mean(0) * span
     bad = ~(np.isfinite(scale) & (scale > 0) & np.isfinite(mean))

@@ -48,7 +48,6 @@ def scatter(
 
 
 def _limits(numbers: np.ndarray) -> tuple[float, float]:
-    """Return the limits of an axis: the range plus 5 % on each side."""
     low, high = float(numbers.min()), float(numbers.max())
     margin = 0.05 * (high - low) or 0.5
     return low - margin, high + margin

@@ -118,7 +118,7 @@ ROOM = 2e-5
 
 @dataclass(frozen=True)
 class ManifoldConstraint:
-    """One constraint that points of a space satisfy."""
+    """Constraint on the points of a space, with its error text."""
 
     measure: Callable[[Tensor], Tensor]
     """Points [n, ...] -> reported quantity, [n]."""

@@ -144,7 +144,6 @@ def torsion_dataset(raw: RawPoints) -> Dataset:
 
 
 def _unit_notes(columns: tuple[str, ...], without_unit: list[int], guess: str) -> list[str]:
-    """Return notes on the assumed units."""
     note = f"read as angles: {', '.join(columns)}"
     if not without_unit:
         return [note]

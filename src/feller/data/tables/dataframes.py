@@ -288,7 +288,6 @@ def text_cells(column: Any, *, blanks: bool = False) -> pyarrow.Array:
 
 
 def _times(column: Any) -> pyarrow.Array:
-    """Format times as briefly as possible."""
     plain = column.dt.tz_convert("UTC").dt.tz_localize(None) if getattr(column.dt, "tz", None) else column
     texts = text_array(np.datetime_as_string(plain.to_numpy().astype("M8[us]"), unit="us").tolist())
     return _ARROW.replace_substring_regex(_ARROW.replace_substring(texts, "T", " "), r"( 00:00:00)?\.000000$", "")

@@ -168,7 +168,6 @@ def decode(codes: Int64[Tensor, "n k"], uniforms: Float64[Tensor, "n k"], schema
 
 
 def _written(codes: Tensor, uniforms: Tensor, schema: Schema) -> dict[str, pyarrow.Array]:
-    """Return the cells of the modelled columns by name."""
     numbers, uniform_numbers = codes.cpu().numpy(), uniforms.cpu().numpy()
     return {column.name: column.cells(numbers[:, j], uniform_numbers[:, j]) for j, column in enumerate(schema.modelled)}
 

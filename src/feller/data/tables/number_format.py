@@ -284,7 +284,6 @@ def _common_affix(pattern: str, words: pyarrow.Array, first: Sequence[str]) -> s
 
 
 def _detect_digits(words: pyarrow.Array, numbers: ParsedNumbers, form: NumberFormat) -> NumberFormat | None:
-    """Detect decimals, zero padding, plus sign and thousands separators."""
     if not len(words):
         return None
     behind, largest = numbers.behind, int(numbers.before.max())

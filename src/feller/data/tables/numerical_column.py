@@ -148,7 +148,6 @@ class Numerical(ModelledColumn):
 
     @property
     def _value_bounds(self) -> list[tuple[int, int]]:
-        """First and last integer of each code."""
         if self.digits:
             return [(number, number) for number in range(self.levels.starts[0], self.levels.last + 1)]
         return [self.levels.value_bounds(code) for code in range(self.levels.count)]
@@ -159,7 +158,7 @@ SINGLE = 64
 PARTS = 20
 """Number of quantile bins otherwise."""
 ROOMY = 50
-"""Minimum rows per value for a bin of each value, if there are more than PARTS."""
+"""Minimum rows per value for a bin of each value, if there are more values than PARTS."""
 MIN_TAIL_RATIO = 2
 """Ratio of a bound to the outermost edge above which round edges are inserted, so that no bin is that wide."""
 HEAVY = 0.05

@@ -40,13 +40,13 @@ OCTAVES = (*((-1, power) for power in reversed(POWERS)), (0, 0), *((1, power) fo
 """Octaves in ascending order: sign, and exponent of the lower magnitude bound."""
 ZEROS = OCTAVES.index((0, 0))
 EDGE_DEVIATIONS = 1.5
-"""Noise standard deviations that an octave must contain to extend the bounds."""
+"""Count that an octave needs to extend the bounds, in standard deviations of the noise."""
 SIDE = 3.0
 """Threshold for numbers on the other side of zero, in standard deviations of the noise."""
 CELLS = range(32, 513)
 """Number of cells counted for the edges: minimum and maximum; public."""
 FINE = 0.1
-"""Factor of the signal-to-noise ratio, whose square is the number of cells; more cells would contain only noise."""
+"""Factor c in the number of cells, (c * total / sigma)^2; more cells would contain only noise."""
 APART = Decimal("0.8")
 """Minimum distance of edges in a long tail, as a fraction of an octave."""
 HALF = 0.5
@@ -129,7 +129,6 @@ def _octave(value: Decimal) -> int:
 
 
 def _span(place: int) -> Cell:
-    """Return the interval of an octave."""
     sign, power = OCTAVES[place]
     if not sign:
         return Cell(Decimal(0), Decimal(0))

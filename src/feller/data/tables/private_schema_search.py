@@ -38,9 +38,9 @@ from feller.data.tables.unmodelled_columns import FreeText, HiddenColumn
 YEARS = range(1800, 2201)
 """Range of years in which dates are searched; public."""
 EDGE_DEVIATIONS = 0.25
-"""Noise standard deviations that a year must contain to extend the bounds."""
+"""Count that a year needs to extend the bounds, in standard deviations of the noise."""
 SHARED = 0.1
-"""Detection threshold of a word as a fraction of the rows; a column without words above it is free text."""
+"""Largest release threshold, as a fraction of the rows, at which a column without released words is free text."""
 
 
 class NoiseTooLargeError(InputError):
@@ -139,13 +139,12 @@ def search_schema(raw: RawTable, sigma: float, delta: float, noise_source: Noise
 
 
 def _check_not_hidden(hidden_columns: Sequence[str], num_found: int, charges: Sequence[Charge]) -> None:
-    """Raise NoiseTooLargeError if noise hides all columns or all but one."""
     if hidden_columns and num_found <= 1:
         raise NoiseTooLargeError("noise hides all columns, or all but one", hidden_columns, tuple(charges))
 
 
 def _sturdy(dtype: str) -> str | None:
-    """Return the cell-independent part of a dtype: no time precision; None for most, which follow from column types."""
+    """Return the cell-independent part of a dtype, without time precision; None if it follows from the column type."""
     if dtype.startswith("datetime64"):
         return re.sub(r"\[\w+", "[us", dtype)
     return "category" if dtype.startswith("category") else None
@@ -185,7 +184,7 @@ def _dates(
 def _values(
     name: str, cells: FactorizedColumn, class_counts: ClassCounts, delta: float, noisy: NoisyCounter, dtype: str | None
 ) -> tuple[Column, KeptWords | None]:
-    """Release the words that many rows have; without any, the column is free text if frequent words would be found."""
+    """Release frequent words; a column without any is free text, or hidden if the noise is too large to find them."""
     n, there = len(cells.codes), ~cells.is_in(MISSING)
     exact = zip(cells.uniques.filter(pyarrow.array(there)).to_pylist(), cells.counts[there].tolist(), strict=True)
     words = dict(noisy.words(dict(exact), delta))

@@ -31,7 +31,7 @@ class NoiseSource(Protocol):
 
 
 class Charge(NamedTuple):
-    """One Gaussian mechanism of the privacy ledger."""
+    """Gaussian mechanism in the privacy ledger."""
 
     label: str
     sigma: float
@@ -83,13 +83,13 @@ WIDTHS = (1, 2, 4, 8, 16, 32)
 NARROW = 4
 """Maximum widening of a narrow interval to each side, in entries; wider ones up to their own width."""
 TAILS = 5
-"""Ratio of an interval's width to the margin added at each end for hidden tails, ..."""
+"""Ratio of an interval's width to the margin added at each end for tails hidden by noise."""
 TAIL_NOISE_FRACTION = 0.005
-"""... if the noise exceeds this fraction of the total."""
+"""Noise as a fraction of the total above which such margins are added."""
 WEAK_FALSE_POSITIVE_PROB = 0.2
 """False-positive probability for a further interval, if mass is known to be missing."""
 LOWER_THRESHOLDS = (0.5, 0.25)
-"""Reductions of the noise level for widening again, if mass is missing outside."""
+"""Factors on the noise level for widening the intervals again, if mass is missing."""
 Span = tuple[int, int]
 """First and last index."""
 
@@ -156,7 +156,6 @@ def _scores(values: Float64[np.ndarray, " n"], width: int, sigma: float) -> Floa
 
 
 def _apart(spans: Sequence[Span], others: Sequence[Span]) -> list[Span]:
-    """Return the spans that are disjoint from others."""
     return [(a, b) for a, b in spans if not any(a <= last and first <= b for first, last in others)]
 
 

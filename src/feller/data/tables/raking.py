@@ -60,7 +60,6 @@ def systematic_sample(
 
 
 def _sorted(codes: Int64[Tensor, "m k"]) -> Int64[Tensor, " m"]:
-    """Return the lexicographic order of rows."""
     order = torch.arange(len(codes), device=codes.device)
     for column in reversed(codes.T):
         order = order[column[order].argsort(stable=True)]
@@ -230,7 +229,6 @@ def _cells(codes: Int64[Tensor, "m k"], rng: Rng) -> tuple[Int32[np.ndarray, "m 
 def _counts(
     cells: Int32[np.ndarray, "m pairs"], weights: Float64[np.ndarray, " m"], num_cells: int
 ) -> Float64[np.ndarray, " rooms"]:
-    """Return the total weight in each cell."""
     return np.bincount(cells.ravel(), np.repeat(weights, cells.shape[1]), num_cells)
 
 

@@ -131,7 +131,6 @@ class Schema:
 
 
 def _possible_cells(column: Categorical | Boolean | Numerical) -> Iterator[str]:
-    """Yield all possible cells of a column."""
     if isinstance(column, Numerical):
         first, last = column.levels.starts[0], column.levels.last
         if last - first >= MOST_SOURCES:
@@ -195,7 +194,6 @@ def text_of_schema(source: object) -> str:
 
 
 def _plain_number(value: Any) -> Any:
-    """Convert a NumPy scalar to a Python number."""
     if isinstance(value, np.generic):
         return value.item()
     raise TypeError(f"a {type(value).__name__}")

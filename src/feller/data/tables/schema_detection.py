@@ -230,7 +230,6 @@ def cell_classes(column: FactorizedColumn) -> list[str]:
 
 
 def _cell_class(cell: str) -> str:
-    """Return the class of a cell."""
     if cell in MISSING:
         return "missing"
     if re.fullmatch(r"0\d+", cell):

@@ -109,7 +109,6 @@ def _split_examples(raw: RawTexts, like: Text | None) -> RawTexts:
 
 
 def _without_empty(raw: RawTexts) -> RawTexts:
-    """Remove empty texts, with a note."""
     kept = np.array([bool(text.strip()) for text in raw.values])
     if kept.all():
         return raw
@@ -141,7 +140,6 @@ def make_vocabulary(values: list[str], name: str | None) -> Vocabulary:
 
 
 def _windows(raw: RawTexts, vocabulary: Vocabulary, size: int | None, like: Text | None) -> Dataset:
-    """Return the data set of the windows of a long text."""
     usual = WINDOW_OF_SUBWORDS if isinstance(vocabulary, Subwords) else WINDOW
     modality = like or Text(vocabulary, size or usual, documents=False)
     text = "\n".join(raw.values)

@@ -39,9 +39,8 @@ def parse_gaps(
     """
     stand_in = vocabulary.decode([0])
     try:
-        vocabulary.encode(
-            GAP.sub(lambda gap: stand_in * len(gap[0]), text)
-        )  # so that errors count characters from the start of the text
+        # Errors count characters from the start of the text.
+        vocabulary.encode(GAP.sub(lambda gap: stand_in * len(gap[0]), text))
         parts = [([0] * len(p), False) if p.startswith("_") else (vocabulary.encode(p), True) for p in GAP.split(text)]
     except InputError as error:
         raise UsageError(f"the template cannot be tokenised: {error}") from error
@@ -136,7 +135,6 @@ class Text(Modality):
         return [self.vocabulary.decode(row) for row in self._rows(values)]
 
     def _rows(self, values: Tensor) -> list[list[int]]:
-        """Return the tokens of each text before its end."""
         rows = values.tolist()
         if not self.documents:
             return rows

@@ -39,7 +39,7 @@ class Vocabulary(abc.ABC):
 
 @dataclass(frozen=True)
 class Characters(Vocabulary):
-    """One token per character."""
+    """Character-level vocabulary: one token per character."""
 
     unit = "characters"
 
@@ -84,7 +84,7 @@ class Characters(Vocabulary):
 
 @dataclass(frozen=True)
 class Bytes(Vocabulary):
-    """One token per UTF-8 byte, which covers every text."""
+    """Byte-level vocabulary: one token per UTF-8 byte, which covers every text."""
 
     vocab_size = 256
     unit = "bytes"
