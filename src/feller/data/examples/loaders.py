@@ -100,7 +100,7 @@ CELLS_TEST = 54
 
 
 def cells(part: str) -> Dataset:
-    """Return muscle cells: all 69, 74, 79 or 49 of an hour, or 217 of all hours as `train` and 54 as `test`.
+    """Return muscle cells at 0, 24, 48 or 72 hours (69, 74, 79, 49 cells), or of all hours (217 `train`, 54 `test`).
 
     Scales are those of all cells. `pseudotime` and the branch, `state`, are properties. `test` is stratified by hour.
     """

@@ -63,7 +63,7 @@ class Sheet:
 def read_sheet(path: pathlib.Path) -> Sheet | None:
     """Read a .csv, .tsv or .txt, optionally .gz; None if it has no rows.
 
-    InputError if the file is damaged, or rows differ in length; it has the line.
+    InputError if the file is damaged, or rows differ in length; the error has the line number.
     """
     raw = read_decompressed(path)
     try:

@@ -102,7 +102,7 @@ def locked_folder(folder: pathlib.Path) -> Iterator[None]:
 
 
 def _listed_files(folder: pathlib.Path) -> list[pathlib.Path]:
-    """Return the files listed in an overview that match our naming; the overview may be untrusted."""
+    """Return the files listed in an overview, if named like samples, since the overview may be untrusted."""
     with Image.open(folder / OVERVIEW_FILE, formats=("PNG",)) as image:
         text = image.info[PNG_KEY]
     try:
@@ -146,7 +146,7 @@ def check_writable(folder: pathlib.Path) -> None:
 
 
 def prepare(folder: pathlib.Path) -> None:
-    """Create a folder, or remove earlier samples by feller from it; InputError if it holds other files."""
+    """Create a folder, or remove earlier samples of feller from it; InputError if it contains other files."""
     check_writable(folder)
     folder.mkdir(parents=True, exist_ok=True)
     if not any(folder.iterdir()):

@@ -130,7 +130,7 @@ def in_memory_name(data: InMemoryData) -> str:
 
 
 def sheet_in(data: Any) -> Sheet | None:
-    """Return the cells of a data frame of a table or numeric rows; None for texts, crystals and other data."""
+    """Return the cells of a data frame with a table or numeric rows; None for texts, crystals and other data."""
     if not isinstance(data, pd.DataFrame) or data.empty or not all(isinstance(name, str) for name in data.columns):
         return None
     names = [name.strip().lower() for name in data.columns]

@@ -71,7 +71,7 @@ def condition_leaf(modality: Modality, leaf: str, text: str) -> tuple[Tensor | d
 
 
 ValueConverter = Callable[[State], State]
-"""Values of another modality, possibly not rounded -> states of ours."""
+"""Values of another modality, possibly not rounded -> states of the target modality."""
 
 
 def value_converter(theirs: Modality, ours: Modality) -> ValueConverter:

@@ -116,13 +116,13 @@ class Earth(NumericRows):
         return values.flip(1) if self.latitude else values
 
     def values_from_raw(self, raw: RawExamples) -> tuple[Tensor, Cond]:
-        """Return the rows with columns in our order, matched by name or by meaning, and the label indices."""
+        """Return the rows in the column order of the modality, matched by name or meaning, and the label indices."""
         values = columns_in_order(self._called_ours(raw), self.columns)
         self._check_range(replace(raw, values=values))
         return torch.from_numpy(values), relabel(raw, self.classes)
 
     def _called_ours(self, raw: RawExamples) -> RawExamples:
-        """Rename a latitude and a longitude column to our names."""
+        """Rename a latitude and a longitude column to the names of the modality."""
         if not isinstance(raw, RawPoints) or not len(coordinate_columns(raw.columns)) == len(raw.columns) == 2:
             return raw
         ours = self.columns if latitude_among(raw.columns) == self.latitude else self.columns[::-1]
@@ -161,8 +161,8 @@ class Earth(NumericRows):
             raise InputError(
                 "latitude and longitude in degrees",
                 f"{len(latitude)} rows within {abs(latitude).max():.3g} and {abs(longitude).max():.3g}, which look"
-                " like radians. Multiply them by 180/pi; if they are degrees, name the columns latitude_deg and"
-                " longitude_deg",
+                " like radians",
+                "Multiply them by 180/pi; if they are degrees, name the columns latitude_deg and longitude_deg",
             )
 
 

@@ -63,7 +63,7 @@ class Points(NumericRows):
         return state * state.new_tensor(self.scale) + state.new_tensor(self.mean)
 
     def values_from_raw(self, raw: RawExamples) -> tuple[Tensor, Cond]:
-        """Return the rows with columns in our order, matched by name if there are names, and the label indices."""
+        """Return the rows in the column order of the modality, matched by name if possible, and the label indices."""
         return torch.from_numpy(columns_in_order(raw, self.columns)), relabel(raw, self.classes)
 
     def plot(self, samples: np.ndarray, labels: np.ndarray | None, across: int | None) -> Image.Image:

@@ -317,7 +317,7 @@ class ManifoldPoints(NumericRows):
         return self.chart.write(self.manifold.project(state.double()))
 
     def values_from_raw(self, raw: RawExamples) -> tuple[Tensor, Cond]:
-        """Return the rows with columns in our order, matched by name if there are names, and the label indices."""
+        """Return the rows in the column order of the modality, matched by name if possible, and the label indices."""
         values = torch.from_numpy(columns_in_order(raw, self.columns))
         return project_to_space(raw, values, self.chart, self.manifold, project=False)[0], relabel(raw, self.classes)
 

@@ -15,7 +15,7 @@ from feller.data.points.scans_and_meshes import read_mesh
 from feller.spaces import SO3, SPD, Mesh, Poincare, Simplex, Sphere
 
 QUATERNION = (("qw", "qx", "qy", "qz"), ("w", "x", "y", "z"), ("q0", "q1", "q2", "q3"))
-"""Names of the components of a quaternion, in our order."""
+"""Names of quaternion components, scalar part first."""
 MESHES = (".obj", ".off")
 FLAT, ANGLES = "euclidean", "torus"
 """Space names that have modalities of their own."""

@@ -74,7 +74,7 @@ class Torsions(NumericRows):
 
     def __post_init__(self) -> None:
         if not len(self.columns) == len(self.turns) == len(self.highs) or not all(turn in NAMES for turn in self.turns):
-            raise InputError(expected=f"a turn of 360 or 2 pi and an end for each of {', '.join(self.columns)}")
+            raise InputError(expected=f"a turn of 360 or 2 pi and an upper limit for each of {', '.join(self.columns)}")
 
     def space(self) -> Torus:
         return Torus((len(self.columns),))
@@ -100,7 +100,7 @@ class Torsions(NumericRows):
         return self.columns if set(self.columns) <= set(names) else ()
 
     def values_from_raw(self, raw: RawExamples) -> tuple[Tensor, Cond]:
-        """Return the angles with columns in our order, matched by name if there are names, and the label indices."""
+        """Return the angles in the column order of the modality, matched by name if possible, and the label indices."""
         values = columns_in_order(raw, self.columns)
         check_unit(raw, values, self.columns, self.turns)
         return self._wrap(torch.from_numpy(values)), relabel(raw, self.classes)

@@ -152,7 +152,7 @@ class ModelledColumn(Column):
         return self.names
 
     def to_levels(self, codes: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
-        """Return the level of each code; for digit-wise numbers the bin, else the code itself."""
+        """Map codes to levels: the bin of a number generated digit by digit, else the code itself."""
         return codes
 
     def from_levels(

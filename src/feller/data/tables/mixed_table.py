@@ -32,7 +32,7 @@ KNOWN = 0.98
 class QuantileTransform:
     """Map from cells to a standard normal variable: levels get intervals of [0, 1] as wide as their marginals.
 
-    A cell is at the middle of the interval of its level or, in digit-wise columns, of its value. Of the rows, only the
+    A cell is at the middle of the interval of its level or, if written digit by digit, of its value. Of the rows, only the
     marginals are used; without them all levels are equally wide. Intervals below 1e-6 may be lost in float32.
     """
 
@@ -97,7 +97,7 @@ class MixedTable(Modality):
     """Mixed modality: values are table codes; states are `numbers`, [n, a], and, if any, `words`, [n, b].
 
     Numerical and date columns are numbers, on a normal scale from the schema and the table's marginals. Others are
-    tokens. Digit-wise columns with heavy values or missing cells are both: a token for the level, a number for the
+    tokens. Columns written digit by digit with heavy values or missing cells are both: a token for the level, a number for the
     position within it.
     """
 
@@ -113,7 +113,7 @@ class MixedTable(Modality):
         if not self.transforms:
             raise InputError(
                 expected=f"a table with a numerical or date column of at least {MIN_LEVELS} levels without heavy"
-                " values or missing cells, or a digit-wise one",
+                " values or missing cells, or one generated digit by digit",
                 remedy="Use the recipe `table`",
             )
 

@@ -83,7 +83,7 @@ GUESSED_NOTE = (
 class Table(Modality):
     """Table modality: values are codes of the modelled columns, int64 [n, k]; states are tokens, int64 [n, places].
 
-    A column has one token, its code; digit-wise numbers have several.
+    A column has one token, its code; numbers generated digit by digit have several.
     """
 
     display_name = "a table"
@@ -210,7 +210,7 @@ class Table(Modality):
         return torch.tensor([self.asked(leaf, text)[1]]), {}
 
     def asked(self, leaf: str, text: str) -> tuple[int, int]:
-        """Return the index and code of a modelled column for a given cell; errors as `parse_condition`."""
+        """Return the index and code of a modelled column for a given cell; errors as for `parse_condition`."""
         return parse_given_code(self.schema, leaf, text)
 
     def known(self, raw: RawExamples) -> tuple[Int64[Tensor, "n k"], Bool[Tensor, "n k"]]:
@@ -270,7 +270,7 @@ class Table(Modality):
         return rows.values if by_levels else self.to_levels(rows.values)
 
     def to_levels(self, values: Int64[Tensor, "n k"]) -> Int64[Tensor, "n k"]:
-        """Return the level of each code; for digit-wise numbers the bin, else the code itself."""
+        """Map codes to levels: the bin of a number generated digit by digit, else the code itself."""
         columns = zip(self.schema.modelled, values.cpu().numpy().T, strict=True)
         return torch.from_numpy(np.stack([column.to_levels(codes) for column, codes in columns], 1))
 
@@ -289,13 +289,13 @@ class Table(Modality):
         return replace(self, marginals=marginals, crosstabs=(), crosstab_rows=0)
 
     def from_levels(self, levels: Int64[Tensor, "n k"], rng: Rng) -> Int64[Tensor, "n k"]:
-        """Sample codes for levels; digit-wise numbers are uniform within a level."""
+        """Sample codes for levels; numbers generated digit by digit are uniform within a level."""
         u = rng.stream("within").uniform(levels.shape, torch.float64).numpy()
         columns = zip(self.schema.modelled, levels.cpu().numpy().T, u.T, strict=True)
         return torch.from_numpy(np.stack([column.from_levels(own, within) for column, own, within in columns], 1))
 
     def by_levels(self) -> "Table":
-        """Return the table with one code per level: digit-wise numbers become binned."""
+        """Return the table with one code per level: numbers generated digit by digit become binned."""
         columns = (
             replace(column, digits=False) if isinstance(column, Numerical) else column for column in self.schema.columns
         )

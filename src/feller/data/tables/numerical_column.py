@@ -101,7 +101,7 @@ class Numerical(ModelledColumn):
     def from_levels(
         self, levels: Int64[np.ndarray, " n"], uniforms: Float64[np.ndarray, " n"]
     ) -> Int64[np.ndarray, " n"]:
-        """Return the levels, or, for digit-wise numbers, a number in each."""
+        """Return the levels, or, for numbers generated digit by digit, a number in each."""
         if not self.digits:
             return levels
         codes, there = np.full(len(levels), self.num_values, dtype=np.int64), levels < self.levels.count

@@ -164,7 +164,7 @@ def schema_of(source: object) -> Schema:
     """Return a schema given as such, as a file, or as a dict in its JSON form.
 
     Raises:
-        InputError: If the file or dict is invalid; it has the column and field.
+        InputError: If the file or dict is invalid; the error has the column and field.
         UsageError: If the source has another type.
     """
     if isinstance(source, Schema):

@@ -262,7 +262,7 @@ def majority_class(class_counts: ClassCounts) -> str | None:
 
 
 def noisy_total(class_counts: ClassCounts, starts: tuple[str, ...]) -> NoisyTotal:
-    """Return the noisy total of the significant classes with these prefixes."""
+    """Return the noisy number of cells in the significant classes whose names start so."""
     parts = [count for key, count in class_counts.items() if str(key).startswith(starts)]
     return NoisyTotal(sum(parts), len(parts))
 

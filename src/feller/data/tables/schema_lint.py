@@ -116,7 +116,7 @@ MAX_NAMED_RARE = 8
 
 
 def public_facts(schema: Schema) -> str:
-    """Return a sentence on what a schema makes public, independent of epsilon; it depends on the schema only."""
+    """Describe the facts that a schema makes public, whatever epsilon is; the text depends on the schema only."""
     facts = [f"{column.name}: {fact}" for column in schema.columns if (fact := _column_facts(column))]
     return f"The schema itself is public, independent of epsilon: {'; '.join(facts)}"
 

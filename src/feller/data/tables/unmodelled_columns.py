@@ -53,7 +53,7 @@ class FreeText(Column):
 
 @dataclass(frozen=True)
 class HiddenColumn(Column):
-    """Column hidden by noise: it may be in real tables, and is omitted from generated rows."""
+    """Column hidden by noise: real tables may have it, generated rows lack it."""
 
     name: str  # pyrefly: ignore
     dtype: str | None = None  # pyrefly: ignore

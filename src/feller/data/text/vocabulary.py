@@ -29,7 +29,7 @@ class Vocabulary(abc.ABC):
         """Return the token ids of a text.
 
         Raises:
-            InputError: If a character is not in the vocabulary; it has the position and the nearest known character.
+            InputError: If a character is not in the vocabulary; the error has its position and suggests another.
         """
 
     @abc.abstractmethod
