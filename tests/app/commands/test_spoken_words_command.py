@@ -24,4 +24,4 @@ def test_it_takes_no_other_flags(tmp_path: pathlib.Path, capsys: pytest.CaptureF
     assert main(["data", "spoken-words", "--out", str(tmp_path / "x"), "--longest", "5"]) == 2
     assert "feller data spoken-words has no use for --longest" in capsys.readouterr().err
     assert main(["data", "moons", "--out", str(tmp_path / "x")]) == 2
-    assert "made of no folder" in capsys.readouterr().err
+    assert "has no folder" in capsys.readouterr().err

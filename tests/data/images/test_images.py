@@ -251,14 +251,14 @@ def test_what_cannot_be_given_is_told(tmp_path: pathlib.Path) -> None:
     ):
         with pytest.raises(UsageError, match=told):
             condition_leaf(MODALITY, leaf, text)
-    with pytest.raises(InputError, match=r"two\.npz: image names a file with one picture; found one with 2"):
+    with pytest.raises(InputError, match=r"two\.npz: expected a file with one image .*; found 2 images"):
         condition_leaf(MODALITY, "image", str(tmp_path / "two.npz"))
 
 
 def test_every_picture_needs_its_label() -> None:
     bare = Dataset(DIGITS.values[:3], {}, DIGITS.modality)
-    with pytest.raises(InputError, match="a label of each picture"):
+    with pytest.raises(InputError, match="a label for every image"):
         bare.with_modality(MODALITY)
     missing = Dataset(DIGITS.values[:3], {"label": torch.tensor([0, 10, 2])}, DIGITS.modality)
-    with pytest.raises(InputError, match="a label of each picture"):
+    with pytest.raises(InputError, match="a label for every image"):
         missing.with_modality(MODALITY)

@@ -81,7 +81,7 @@ def test_packed_files_are_read(tmp_path: pathlib.Path) -> None:
     (tmp_path / "x.pdb.gz").write_bytes(gzip.compress(residue(1, 0).encode()))
     assert read_structure(tmp_path / "x.pdb.gz")[0].name == "x:A"
     (tmp_path / "x.pdb.gz").write_bytes(gzip.compress(residue(1, 0).encode())[:-9])
-    with pytest.raises(InputError, match="cannot be unpacked"):
+    with pytest.raises(InputError, match="cannot be decompressed"):
         read_structure(tmp_path / "x.pdb.gz")
 
 

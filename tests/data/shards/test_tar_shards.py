@@ -184,7 +184,7 @@ def test_what_is_no_example_is_ignored_and_said():
         ([ONE, ONE], "two members"),
         ([("/1.png", ONE[1])], "leads out"),
         ([("a/../../1.png", ONE[1])], "leads out"),
-        ([ONE, ("2.png", b"no picture")], r"1 of 2 pictures cannot be read: .*a\.tar \(2\.png\)"),
+        ([ONE, ("2.png", b"no picture")], r"1 of 2 images cannot be read: .*a\.tar \(2\.png\)"),
         ([ONE, ("2.png", b"")], "0 bytes"),
         ([("1.txt", b"\xff\xfe\xff"), ("2.txt", b"b")], r"a\.tar \(1\.txt\): expected text in UTF-8"),
     ],

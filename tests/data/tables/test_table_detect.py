@@ -103,7 +103,7 @@ def test_types_of_frames_are_kept() -> None:
         (Categorical("x", ("a@b.org", "c@d.com", "e@f.net")), "looks like addresses, such as 'a@b.org'"),
         (Categorical("x", tuple(f"Jane D{c}e" for c in "abcdefghijklmnop")), "looks like names of people"),
         (Categorical("x", tuple(f"0171-{i:06d}" for i in range(15))), "looks like numbers of people"),
-        (Categorical("last_name", ("a", "b")), "sounds like people's names"),
+        (Categorical("last_name", ("a", "b")), "may contain personal names"),
         (FreeText("x", "-"), "each cell will be '-'"),
     ],
 )
