@@ -123,7 +123,7 @@ def test_pictures_of_other_levels() -> None:
     close(
         TrainedRegressor(teller, both)({"image": values, "label": torch.zeros(4, dtype=torch.long)}, {}), expected, 1e-5
     )
-    with pytest.raises(UsageError, match="it knows pictures of 8 x 8 x 1, and these are pictures of 9 x 8 x 1"):
+    with pytest.raises(UsageError, match="needs images of 8 x 8 x 1, but the data are images of 9 x 8 x 1"):
         TrainedRegressor(teller, Images(8, 9, 1, 16))
 
 
@@ -131,7 +131,7 @@ def test_other_kinds_are_refused() -> None:
     kind = Points(("a",), (0.0,), (1.0,))
     crystals = read("example:perovskites").modality
     assert isinstance(crystals, Crystals)
-    with pytest.raises(UsageError, match="it knows rows of numbers, and these are crystals"):
+    with pytest.raises(UsageError, match="needs rows of numbers, but the data are crystals"):
         TrainedRegressor(model(kind, Regressor(MLP(8, 1), 1)), crystals)
     about = ModelSpec(kind, kind.space(), PathProcess(Affine()), MLP(8, 1))
     with pytest.raises(UsageError, match="tells nothing of rows of numbers"):

@@ -109,7 +109,7 @@ CAPTION = "<image:cat.png> <infill>"
         (1, ["--prompt", "a", "--memory", "empty"], "the folder is empty"),
         (1, ["--prompt", "a", "--memory", "none"], "found none"),
         (1, ["--prompt", "a", "--memory", "none.npz"], "there is no memory none.npz. Build it"),
-        (1, ["--prompt", "a", "--memory", "cat.png"], "expected documents; found pictures"),
+        (1, ["--prompt", "a", "--memory", "cat.png"], "expected documents; found images"),
         (2, ["-n", "0"], "-n: expected at least 1; found 0"),
         (2, ["--prompt", "a", "--out", "x.wav"], "Choose .jsonl, .json, .npz, or a folder"),
         (2, ["--prompt", "a", "--temperature", "-1"], ": expected at least 0"),
@@ -155,7 +155,7 @@ def test_other_commands_have_no_use_for_documents(documents: pathlib.Path, refus
     assert "no audit tells single ones apart" in refused(2, "audit", documents)
     refused(1, "bridge", documents, documents, "--out", "joined")
     assert "Name them with --data" in refused(2, "evaluate", documents, "--samples", "cat.png")
-    assert "expected documents; found pictures" in refused(1, "evaluate", documents, "--data", "example:digits")
+    assert "expected documents; found images" in refused(1, "evaluate", documents, "--data", "example:digits")
     assert not pathlib.Path("tuned").exists()
 
 
@@ -197,7 +197,7 @@ def test_what_a_fit_may_begin_with(documents: pathlib.Path, scenes: pathlib.Path
     assert "keep the vocabulary" in refused(2, *on, "--vocabulary", "characters")
     for recipe in ("reflow", "distil"):
         assert "symbols do not flow" in refused(2, *on, "--recipe", recipe)
-    assert "expected documents; found pictures" in refused(1, "fit", "example:digits", "--start-from", documents)
+    assert "expected documents; found images" in refused(1, "fit", "example:digits", "--start-from", documents)
     assert "needs documents" in refused(2, "fit", "example:digits", "--recipe", "interleaved", "--steps", "1")
     assert "not palette" in refused(2, "fit", "--resume", "--out", documents, "--tokenizer", "palette")
 

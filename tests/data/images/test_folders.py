@@ -137,7 +137,7 @@ def test_what_is_no_picture_is_skipped_and_counted(tmp_path: pathlib.Path) -> No
     assert len(data) == 2
     assert data.modality.classes == ("x",)
     assert sorted(data.notes) == [
-        "skipped files that are no pictures (2)",  # one of them a link to itself
+        "skipped files that are not images (2)",  # one of them a link to itself
         "skipped nested subfolders (1)",
         "skipped hidden files (2)",
         "skipped links that lead out of the folder (2)",
@@ -307,5 +307,5 @@ def test_damaged_files_are_refused(tmp_path: pathlib.Path) -> None:
 
 def test_a_file_of_labels_is_no_data(tmp_path: pathlib.Path) -> None:
     idx(tmp_path / "a-labels-idx1-ubyte", np.zeros(4))
-    with pytest.raises(InputError, match="expected pictures"):
+    with pytest.raises(InputError, match="expected images"):
         read(str(tmp_path / "a-labels-idx1-ubyte"))

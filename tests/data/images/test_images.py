@@ -157,10 +157,10 @@ def test_overview_magnifies_without_blur() -> None:
 def test_other_shapes_and_kinds_are_refused(tmp_path: pathlib.Path) -> None:
     modality = Images(4, 4, 1)
     np.save(tmp_path / "a.npy", np.zeros((2, 5, 4), dtype=np.uint8))
-    with pytest.raises(InputError, match=r"a\.npy: expected pictures of 4 x 4 x 1"):
+    with pytest.raises(InputError, match=r"a\.npy: expected images of 4 x 4 x 1"):
         read_samples(tmp_path / "a.npy", modality)
     np.save(tmp_path / "b.npy", np.zeros((2, 5)))
-    with pytest.raises(InputError, match=r"b\.npy: expected pictures; found points"):
+    with pytest.raises(InputError, match=r"b\.npy: expected images; found points"):
         read_samples(tmp_path / "b.npy", modality)
 
 
