@@ -17,7 +17,7 @@ def test_its_folder_is_copied_and_read(tmp_path: pathlib.Path, capsys: pytest.Ca
     assert main(["data", str(out), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["examples"] == 174
     assert main(["data", "spoken-words", "--out", str(out)]) == 2
-    assert "is there already" in capsys.readouterr().err
+    assert "already exists" in capsys.readouterr().err
 
 
 def test_it_takes_no_other_flags(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:

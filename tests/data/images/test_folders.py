@@ -140,7 +140,7 @@ def test_what_is_no_picture_is_skipped_and_counted(tmp_path: pathlib.Path) -> No
         "skipped files that are not images (2)",  # one of them a link to itself
         "skipped nested subfolders (1)",
         "skipped hidden files (2)",
-        "skipped links that lead out of the folder (2)",
+        "skipped links that point outside the folder (2)",
         "skipped subfolders without images (1)",
     ]
 
@@ -294,8 +294,8 @@ def test_damaged_files_are_refused(tmp_path: pathlib.Path) -> None:
         (content[:-1], r"59 .*\(5,4,3\)"),
         (content + b"0", r"61 .*\(5,4,3\)"),
         (b"\0\0\x0d" + content[3:], "IDX file of bytes"),
-        (content[:3], "damaged or cut off"),
-        (gzip.compress(content)[:-9], "damaged or cut off"),
+        (content[:3], "damaged or truncated"),
+        (gzip.compress(content)[:-9], "damaged or truncated"),
     ):
         path.write_bytes(damaged)
         with pytest.raises(InputError, match=said):

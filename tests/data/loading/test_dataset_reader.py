@@ -163,7 +163,7 @@ def test_arrays_of_another_kind_than_a_model_are_told(tmp_path: pathlib.Path) ->
 def test_folder_of_several_kinds_is_refused(tmp_path: pathlib.Path) -> None:
     folder = structures(tmp_path)["xyz"]
     (folder / "a.cif").write_text(cif_text(CUBE, "x"))
-    with pytest.raises(InputError, match="expected files of one kind"):
+    with pytest.raises(InputError, match="expected files of one type"):
         read(str(folder))
 
 
@@ -171,12 +171,12 @@ def test_other_files_beside_structures_are_told(tmp_path: pathlib.Path) -> None:
     folders = structures(tmp_path)
     for name in ("b.txt", "a.md", "c.csv"):
         (folders["cif"] / name).write_text("x")
-    assert read(str(folders["cif"])).notes == ("skipped 3 files that are no crystals: a.md, b.txt, c.csv",)
+    assert read(str(folders["cif"])).notes == ("skipped 3 files that are not crystals: a.md, b.txt, c.csv",)
     for i in range(4):
         (folders["pdb"] / f"{i}.log").write_text("x")
     for name in ("x.png", "y.png"):
         (folders["pdb"] / name).write_text("x")
-    told = "skipped 6 files that are no protein backbones: 0.log, 1.log, 2.log, 3.log, x.png, ..."
+    told = "skipped 6 files that are not protein backbones: 0.log, 1.log, 2.log, 3.log, x.png, ..."
     assert read(str(folders["pdb"])).notes[0] == told
 
 

@@ -117,7 +117,7 @@ def test_folder_is_read_in_order(tmp_path: pathlib.Path) -> None:
         (tmp_path / name).write_text(text)
     (tmp_path / "README").write_text("no molecule")
     found = load_raw(tmp_path, ReadOptions())
-    assert found.notes[0] == "skipped 1 file that is no molecules: README"
+    assert found.notes[0] == "skipped 1 file that is not molecules: README"
     assert found.atomic_numbers is not None
     assert (found.atomic_numbers > 0).sum(1).tolist() == [2, 3, 5]
 

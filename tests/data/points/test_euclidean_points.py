@@ -222,7 +222,7 @@ def test_understood(tmp_path: pathlib.Path, text: str, columns: tuple[str, ...],
 
 
 def test_a_row_that_counts_columns_is_told(tmp_path: pathlib.Path) -> None:
-    assert "left out" in load_table_rows(table(tmp_path, "0,1\n0.5,2\n")).notes[0]
+    assert "skipped the first row" in load_table_rows(table(tmp_path, "0,1\n0.5,2\n")).notes[0]
 
 
 @pytest.mark.parametrize("name", ["label", "class", "Label"])
@@ -240,7 +240,7 @@ def test_labels_are_sorted_as_numbers_where_they_are(tmp_path: pathlib.Path, nam
     [
         ("", "the file is empty"),
         ("\n\n", "the file is empty"),
-        ("x,y\n", "there are none"),
+        ("x,y\n", "below the header"),
         ("x,y\n1,2\n3\n", "row 3 has 1 cell; expected 2"),
         ("x,y\n1,2\n\n3,4,5\n", "row 4 has 3 cells; expected 2"),
         ("x,y\n1,2\n3,nan\n", r"row 3, column 2 \(y\) holds nan"),
@@ -252,8 +252,8 @@ def test_labels_are_sorted_as_numbers_where_they_are(tmp_path: pathlib.Path, nam
         ("1,2\n3,a\n", "number in column 2, row 2; found 'a'"),
         (",y\n1,2\n", "column 1 has no name"),
         ("x,x\n1,2\n", "two columns are named 'x'"),
-        ("label,class,x\n1,2,3\n", "expected one column called label or class; found 2"),
-        ("label\na\n", "there is only 'label'"),
+        ("label,class,x\n1,2,3\n", "expected one column named label or class; found 2"),
+        ("label\na\n", "besides 'label'"),
         ("x,label\n1,\n", "row 2 has no label"),
         ('x,y\n1,"2\n', "not a valid table"),
         ("label,x,y\na,1,inf\n", r"row 2, column 3 \(y\) holds inf"),

@@ -102,7 +102,7 @@ FLAT = [1, 0, 0, 0, 1, 0, 0, 0, 0]
         ("spd", [1, 2, 1], "row 2: is not positive definite: its smallest eigenvalue is -1 "),
         ("rotations", HALF_TURNED, r"row 2: is not a rotation: the determinant is -1, expected 1"),
         ("rotations", FLAT, "row 2: is not a rotation: the determinant is 0, expected 1"),
-        ("rotations", [1, 0.1, 0, 0, 1, 0, 0, 0, 1], r"row 2: is not a rotation: R\^T R is 0\.142 away from the identity"),
+        ("rotations", [1, 0.1, 0, 0, 1, 0, 0, 0, 1], r"row 2: is not a rotation: R\^T R is 0\.142 away"),
         ("rotations", [1, 0, 0, 0.5], r"row 2: has the norm 1\.11803, expected 1"),
     ],
 )

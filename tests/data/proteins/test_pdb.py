@@ -185,7 +185,7 @@ def test_cif_of_chains_and_of_crystals_are_told_apart(tmp_path: pathlib.Path) ->
         assert isinstance(load_raw(tmp_path / place, ReadOptions(limit=None)), RawChains)
     (tmp_path / "a" / "salt.cif").write_text(SALT)
     assert isinstance(load_raw(tmp_path / "a" / "salt.cif", ReadOptions(limit=None)), RawCrystals)
-    with pytest.raises(InputError, match="files of one kind"):
+    with pytest.raises(InputError, match="files of one type"):
         load_raw(tmp_path / "a", ReadOptions(limit=None))
 
 

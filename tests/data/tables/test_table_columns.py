@@ -265,7 +265,7 @@ def test_files(tmp_path: pathlib.Path) -> None:
     (tmp_path / "t.csv").write_text("who,drug\n" + "".join(",".join(row) + "\n" for row in ROWS))
     data = read(str(tmp_path / "t.csv"), schema=SCHEMA)
     assert data.values[:, 0].tolist() == [0, 2, 1]
-    assert "one row of each who is learned, 3 of 6" in data.notes
+    assert "using the first row of each who: 3 of 6" in data.notes
     assert len(read(str(tmp_path / "t.csv"), schema=replace(SCHEMA, unit="row"))) == 6
 
 

@@ -76,7 +76,7 @@ def test_a_schema_makes_any_table_one(tmp_path: pathlib.Path) -> None:
         ("age,job\n1,a\n2,b,c\n", "row 3 has 3 cells; expected 2"),
         ("job,job\na,a\n", "two columns are named 'job'"),
         ("job,\na,a\n", "column 2 has no name"),
-        ("age,job\n", "there are none"),
+        ("age,job\n", "rows below the header"),
         ("", "the file is empty"),
         ("\n\n", "the file is empty"),
         ('age,job\n1,"a\n', "not a valid table"),

@@ -57,7 +57,7 @@ def test_windows_with_gaps_are_told(tmp_path: pathlib.Path, monkeypatch) -> None
     data = read(written(tmp_path, "a.txt", text), longest=20)
     used = len(data) / (len(text) / 20)
     assert used == pytest.approx(0.5, abs=0.05)  # each block begins with a window
-    assert f"windows of 20 characters, which leave out {1 - used:.0%} of it" in data.notes[0]
+    assert f"windows of 20 characters, which omit {1 - used:.0%} of it" in data.notes[0]
 
 
 def test_a_list_is_documents(tmp_path: pathlib.Path) -> None:
@@ -111,7 +111,7 @@ def test_columns_of_texts(tmp_path: pathlib.Path) -> None:
         data = read(written(tmp_path, name, rows))
         assert texts(data) == ['one, "two"\nthree', " four "]
         assert data.given["label"].tolist() == [1, 0]
-        assert data.notes[:2] == ("the texts are the column 'Text'", "left out the columns id")
+        assert data.notes[:2] == ("the texts are the column 'Text'", "ignored the columns id")
     single = read(written(tmp_path, "b.tsv", "smiles\tclass\nCCO\tx\nc1ccccc1\ty\n"))
     assert texts(single) == ["CCO", "c1ccccc1"]
     assert single.modality.classes == ("x", "y")
@@ -190,7 +190,7 @@ def test_a_model_says_how_files_are_read(tmp_path: pathlib.Path) -> None:
     more = read(written(tmp_path, "d.txt", "ava\n\nolivianna\n"), like=documents)
     assert texts(more) == ["ava", "olivian"]
     assert more.notes[1:] == (
-        "left out 1 empty texts, the first in line 2",
+        "removed 1 empty texts, the first in line 2",
         "truncated 1 of 2 texts to 7 characters",
     )
     with pytest.raises(
@@ -227,7 +227,7 @@ def test_a_model_says_how_files_are_read(tmp_path: pathlib.Path) -> None:
         ("a.jsonl", b'"ab"\n""\n', "expected at least two texts; found one"),
         ("a.jsonl", b'{"text": "a"}\n{"text": 1, "n": 2}\n', "line 2: expected a string in the field 'text'; found 1"),
         ("a.jsonl", b'{"a": "x", "b": "y"}\n', r"line 1: expected the field 'text', .* found a, b"),
-        ("a.jsonl", b'{"text": "a", "label": [1]}\n', r"a label that is a word or a whole number; found '\[1\]'"),
+        ("a.jsonl", b'{"text": "a", "label": [1]}\n', r"a label that is a string or an integer; found '\[1\]'"),
         ("a.jsonl", b'{"text": "a", "label": "x"}\n{"text": "b"}\n', "line 2 has no label"),
         ("a.jsonl", b'{"text": "a"\n', "line 1: expected a JSON object with text"),
         ("a.jsonl", b"[" * 100000, "line 1: expected a JSON object with text"),
@@ -305,7 +305,7 @@ def test_each_file_is_a_text(tmp_path: pathlib.Path) -> None:
     assert data.modality.documents
     assert data.modality.texts(data.values) == [f"note {i}\nof notes" for i in range(4)]
     assert data.notes[:3] == (
-        "skipped files that are no texts (1)",
+        "skipped files that are not texts (1)",
         "each of the 4 files is an example",
         "skipped 1 of 5 files without text: empty.txt",
     )

@@ -54,7 +54,7 @@ def test_numbers_are_those_of_the_order_of_characters() -> None:
         ("a—b", r"'—' \(U\+2014\), character 2\. Write '-' instead"),
         ("a\tb", r"'\\t' \(U\+0009\), character 2\. Write ' ' instead"),
         ("世", r"'世' \(U\+4E16\) at character 1\. Remove it"),
-        ("ß", r"'ß' \(U\+00DF\), character 1\. Leave it out"),
+        ("ß", r"'ß' \(U\+00DF\) at character 1\. Remove it"),
     ],
 )
 def test_strangers_are_named_with_their_place_and_what_is_near(text: str, said: str) -> None:

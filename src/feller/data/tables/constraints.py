@@ -72,8 +72,8 @@ def compile_rules(rules: Sequence[Constraint], columns: Sequence[ModelledColumn]
     pairs = tuple(Pair(a, b, table) for (a, b), table in sorted(tables.items()))
     _check_forest(pairs, columns)
     if not allowed_codes(pairs, [column.num_codes for column in columns])[0].any():
-        told = "; ".join(rule.text for rule in rules)
-        raise InputError(f"no row can satisfy all rules ({told})", remedy="Remove a rule")
+        rule_texts = "; ".join(rule.text for rule in rules)
+        raise InputError(f"no row can satisfy all rules ({rule_texts})", remedy="Remove a rule")
     return pairs
 
 

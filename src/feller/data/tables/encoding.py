@@ -61,15 +61,15 @@ def check_columns(raw: RawTable, schema: Schema, *, partial: bool = False) -> No
 
     Hidden columns may be present, but not in a partial table, which is to be completed.
     """
-    strange = [name for name in raw.columns if name not in schema.names]
-    there = len(raw.columns) - len(strange)
-    if strange and 2 * there <= len(raw.columns) and 2 * there < len(schema.names) and not partial:
+    unknown = [name for name in raw.columns if name not in schema.names]
+    there = len(raw.columns) - len(unknown)
+    if unknown and 2 * there <= len(raw.columns) and 2 * there < len(schema.names) and not partial:
         raise InputError(
             f"the schema is of another table: only {there} of its {len(schema.names)} columns are present",
             remedy="Create a schema of this table (feller data schema)",
         )
-    if strange:
-        raise InputError.unknown_name("column", strange[0], schema.names, alternatives=" of the schema")
+    if unknown:
+        raise InputError.unknown_name("column", unknown[0], schema.names, alternatives=" of the schema")
     hidden = [name for name in raw.columns if name in schema.hidden_names]
     if hidden and partial:
         raise InputError(
@@ -265,13 +265,13 @@ def outside(schema: Schema, found: RawTable) -> Iterator[str]:
             continue
         words, counts = (own := found.factorize(column.name)).uniques, own.counts
         codes, counted = column.codes(words), "the nearest allowed value"
-        strange = codes < 0
+        unknown = codes < 0
         if isinstance(column, Categorical) and column.other is not None:
             known = text_array([*column.value_names, *column.words_for_missing, ""])
-            strange, counted = ~np.asarray(_ARROW.is_in(words, known)), repr(column.other)
+            unknown, counted = ~np.asarray(_ARROW.is_in(words, known)), repr(column.other)
         cells = [
             (cell, int(count))
-            for cell, count in zip(words.filter(pyarrow.array(strange)).to_pylist(), counts[strange], strict=True)
+            for cell, count in zip(words.filter(pyarrow.array(unknown)).to_pylist(), counts[unknown], strict=True)
             if not is_blank(column, cell)
         ]
         if not cells:
@@ -282,8 +282,8 @@ def outside(schema: Schema, found: RawTable) -> Iterator[str]:
             counted = repr(column.names[column.usual_code]) if imputed else "missing"
         close = best_match(cell, [*column.value_names]) if isinstance(column, Categorical) else ""
         hint = f"did you mean {close!r}?" if close else f"expected {column.allowed_hint(cell)}"
-        beside = f" and {often - 1:,} more cells" if often > 2 else " and 1 more cell" if often == 2 else ""
-        yield f"{column.name} {cell[:40]!r}{beside}: not in the training data, read as {counted}; {hint}"
+        more_cells = f" and {often - 1:,} more cells" if often > 2 else " and 1 more cell" if often == 2 else ""
+        yield f"{column.name} {cell[:40]!r}{more_cells}: not in the training data, read as {counted}; {hint}"
 
 
 def empty_cells(schema: Schema, found: RawTable) -> Iterator[str]:

@@ -61,13 +61,13 @@ def first_of_each(raw: RawTable, unit: str) -> RawTable:
             "a column that identifies the person of each row", "no such column", "Add the column", column=unit
         )
     people = raw.factorize(unit)
-    nobody = people.is_in(FILL_MARKS)[people.codes]
-    if nobody.any():
+    anonymous = people.is_in(FILL_MARKS)[people.codes]
+    if anonymous.any():
         raise InputError(
             "an identifier of the person",
             "an empty cell",
             "Fill the cell",
-            **raw.error_fields(int(nobody.argmax())),
+            **raw.error_fields(int(anonymous.argmax())),
             column=unit,
         )
     return raw.subset(np.sort(np.unique(people.codes, return_index=True)[1]))
@@ -181,10 +181,10 @@ class Table(Modality):
     def _check(self, values: Tensor, counts: tuple[int, ...], what: str) -> Tensor:
         if values.dtype != torch.int64 or values.shape[1:] != (len(counts),):
             raise InputError(f"{what} [n, {len(counts)}] in int64", f"{list(values.shape)} in {values.dtype}")
-        strange = (values < 0) | (values >= torch.tensor(counts, device=values.device))
-        if strange.any():
+        invalid = (values < 0) | (values >= torch.tensor(counts, device=values.device))
+        if invalid.any():
             raise InputError(
-                f"{int(strange.any(1).sum())} of {len(values)} rows contain {what} out of range; the model or its"
+                f"{int(invalid.any(1).sum())} of {len(values)} rows contain {what} out of range; the model or its"
                 " grammar is damaged"
             )
         return values
@@ -367,7 +367,7 @@ def table_dataset(raw: RawTable, schema: Schema | None = None) -> Dataset:
 def unmodelled_notes(schema: Schema) -> tuple[str, ...]:
     """Return notes on the unmodelled columns, which depend on the schema only."""
     notes = []
-    told: list[tuple[type[Any], str]] = [
+    templates: list[tuple[type[Any], str]] = [
         (Identifier, "not modelled: {}, identifiers, generated as running numbers"),
         (
             FreeText,
@@ -375,10 +375,10 @@ def unmodelled_notes(schema: Schema) -> tuple[str, ...]:
         ),
         (Derived, "not modelled: {}, derived from other columns"),
     ]
-    for kind, sentence in told:
+    for kind, template in templates:
         names = [column.name for column in schema.columns if isinstance(column, kind)]
         if names:
-            notes.append(sentence.format(", ".join(names)))
+            notes.append(template.format(", ".join(names)))
     return tuple(notes)
 
 

@@ -286,9 +286,9 @@ def _column(name: str, fields_given: Any, text: str) -> Column:
         if kind not in KINDS:
             raise InputError.unknown_name("kind", kind, KINDS)
         known = [each.name for each in fields(KINDS[kind]) if each.name != "name"]  # pyrefly: ignore
-        strange = next((field for field in fields_given if field not in ("kind", *known)), None)
-        if strange is not None:
-            raise InputError.unknown_name(f"key of {kind} columns", strange, known)
+        unknown = next((field for field in fields_given if field not in ("kind", *known)), None)
+        if unknown is not None:
+            raise InputError.unknown_name(f"key of {kind} columns", unknown, known)
         rest = {field: _words(value, field) for field, value in fields_given.items() if field != "kind"}
         column = from_dict(Column, {"is": KINDS[kind].__name__, "name": name, **rest})
     except InputError as error:

@@ -89,7 +89,7 @@ def _of_values(column: Categorical, name: str, n: int) -> Iterator[str]:
             f"{name} lists {len(values)} values for {n:,} rows, so some may identify individuals; list public"
             ' values, and add "other"'
         )
-    for pattern, what in ((MAIL, "addresses"), (PERSON, "names of people"), (NUMBER, "numbers of people")):
+    for pattern, what in ((MAIL, "e-mail addresses"), (PERSON, "personal names"), (NUMBER, "personal numbers")):
         alike = [value for value in values if pattern.fullmatch(value)]
         many = pattern is MAIL or len(values) * MANY_ROWS > n
         if many and len(alike) > SUSPECT_FRACTION * len(values) and len(alike) > 2:

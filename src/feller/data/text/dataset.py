@@ -151,10 +151,10 @@ def _windows(raw: RawTexts, vocabulary: Vocabulary, size: int | None, like: Text
             remedy="Use more text, or a smaller --longest",
         )
     gaps = 1 - values.numel() / len(symbols)
-    lie = "overlap" if gaps <= 0 else f"leave out {gaps:.0%} of it"
+    coverage = "overlap" if gaps <= 0 else f"omit {gaps:.0%} of it"
     note = (
         f"one text of {len(text):,} characters ({len(set(text))} distinct) was split into {len(values):,}"
-        f" windows of {modality.length} {vocabulary.unit}, which {lie}; rows of a .jsonl or .csv would be"
+        f" windows of {modality.length} {vocabulary.unit}, which {coverage}; rows of a .jsonl or .csv would be"
         " separate examples"
     )
     return Dataset(values, {}, modality, (*raw.notes, note), groups)

@@ -121,11 +121,11 @@ class Text(Modality):
     def _check(self, values: Tensor) -> Tensor:
         if values.dtype != torch.int64 or values.shape[1:] != (self.length,):
             raise InputError(f"token ids [n, {self.length}] in int64", f"{list(values.shape)} in {values.dtype}")
-        strange = (values < 0) | (values >= self.vocab_size)
-        if strange.any():
+        invalid = (values < 0) | (values >= self.vocab_size)
+        if invalid.any():
             raise InputError(
-                f"{int(strange.any(1).sum())} of {len(values)} texts have tokens outside 0 to {self.vocab_size - 1},"
-                f" such as {values[strange][0]}; masks remain if the simulation stops early",
+                f"{int(invalid.any(1).sum())} of {len(values)} texts have tokens outside 0 to {self.vocab_size - 1},"
+                f" such as {values[invalid][0]}; masks remain if the simulation stops early",
                 remedy="Simulate until t = 1",
             )
         return values

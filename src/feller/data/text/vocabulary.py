@@ -62,21 +62,21 @@ class Characters(Vocabulary):
         try:
             return [self._number[symbol] for symbol in text]
         except KeyError:
-            i, stranger = next((i, symbol) for i, symbol in enumerate(text) if symbol not in self._number)
+            i, character = next((i, symbol) for i, symbol in enumerate(text) if symbol not in self._number)
             raise InputError(
                 f"one of the {self.vocab_size} characters of the vocabulary",
-                f"{describe_character(stranger)} at character {i + 1}",
-                self._advice(stranger),
+                f"{describe_character(character)} at character {i + 1}",
+                self._advice(character),
             ) from None
 
     def decode(self, ids: Sequence[int]) -> str:
         return "".join(self.symbols[i] for i in ids)
 
-    def _advice(self, stranger: str) -> str:
+    def _advice(self, character: str) -> str:
         """Return the remedy: another case, the letter without its accent, or a plainer character."""
-        bare = unicodedata.normalize("NFKD", stranger)[:1]
-        candidates = [f(letter) for letter in (stranger, bare) for f in (str, str.lower, str.upper)]
-        for near in (*candidates, PLAIN.get(stranger, "")):
+        bare = unicodedata.normalize("NFKD", character)[:1]
+        candidates = [f(letter) for letter in (character, bare) for f in (str, str.lower, str.upper)]
+        for near in (*candidates, PLAIN.get(character, "")):
             if near in self._number:  # upper case may be two letters, which are not a token
                 return f"Write {near!r} instead, or remove it"
         return f"Remove it; the vocabulary is {self.symbols!r}"
