@@ -54,9 +54,7 @@ def test_a_word_that_no_row_has_is_refused(private: tuple[FittedRun, list[str]])
     for given in ("Bachelor", ["Masters", "Bachelor"]):
         with refuses(feller.UsageError, argument="school", found="'Bachelor'", remedy="Did you mean 'Bachelors'?"):
             private[0].sample(3, given={"school": given})
-    with refuses(
-        feller.UsageError, argument="school", found="'3'", remedy="Give 'OTHER' for rare words"
-    ):
+    with refuses(feller.UsageError, argument="school", found="'3'", remedy="Give 'OTHER' for rare words"):
         private[0].sample(3, given={"school": 3})
     assert set(private[0].sample(3, given={"school": "OTHER"})["school"]) == {"OTHER"}
 

@@ -45,10 +45,7 @@ def labels_path(path: pathlib.Path) -> pathlib.Path | None:
 
 
 def load_idx(path: pathlib.Path, size: int | None, limit: int | None) -> RawImages:
-    """Read an images file and its labels.
-
-    InputError if it does not contain images, or the number of labels differs.
-    """
+    """Read an images file and its labels; InputError if it does not contain images, or the number of labels differs."""
     values = parse(path)
     if values.ndim not in (3, 4) or 0 in values.shape or (values.ndim == 4 and values.shape[3] not in (1, 3)):
         raise InputError("images [n, h, w] or [n, h, w, c]", list(values.shape), file=path)

@@ -179,11 +179,7 @@ def _sources(column: Derived, text: str) -> list[str]:
 
 
 def given_cells(given: CellConditions, schema: Schema) -> GivenCells:
-    """Parse conditions on rows.
-
-    Raises:
-        UsageError: If a cell or range is not allowed, or conditions contradict each other.
-    """
+    """Parse conditions on rows; UsageError if a cell or range is not allowed, or conditions contradict each other."""
     columns = schema.modelled
     codes, observed = torch.zeros(len(columns), dtype=torch.long), torch.zeros(len(columns), dtype=torch.bool)
     choices: dict[int, ColumnChoice] = {}
