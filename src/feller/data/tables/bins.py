@@ -70,7 +70,7 @@ class Bins:
         return self._entries[code]
 
     def value_bounds(self, code: int) -> tuple[int, int]:
-        """Return the first and last integer of a code that are not heavy values of their own."""
+        """Return the first and last integer of a code, excluding heavy values."""
         first, last = self.span(code)
         if first < last:
             while first in self.heavy:
@@ -115,7 +115,7 @@ class Bins:
         return [(begin, end) for begin, end in ends if begin < end], before(last + 1)
 
     def draw(self, codes: Int64[np.ndarray, " n"], uniforms: Float64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
-        """Return uniformly distributed integers of the given codes, from uniforms in [0, 1)."""
+        """Sample integers uniformly within the given codes, from uniforms in [0, 1)."""
         numbers = np.empty(len(codes), dtype=np.int64)
         for code in np.unique(codes):
             first, last = self.span(int(code))

@@ -54,7 +54,7 @@ class ModelledColumn(Column):
 
     @abc.abstractmethod
     def value_cells(self, codes: Int64[np.ndarray, " n"], uniforms: Float64[np.ndarray, " n"]) -> pyarrow.Array:
-        """Format non-missing cells; uniforms in [0, 1) select a value within a code."""
+        """Decode codes to non-missing text cells; uniforms in [0, 1) select a value within a code."""
 
     @property
     @abc.abstractmethod
@@ -106,7 +106,7 @@ class ModelledColumn(Column):
         return codes if self.missing is None else np.where(codes < 0, self.num_values, codes)
 
     def cells(self, codes: Int64[np.ndarray, " n"], uniforms: Float64[np.ndarray, " n"]) -> pyarrow.Array:
-        """Format cells; uniforms in [0, 1) select a value within a code."""
+        """Decode codes to text cells; uniforms in [0, 1) select a value within a code."""
         there = codes < self.num_values
         own = self.value_cells(codes[there], uniforms[there])
         if there.all():

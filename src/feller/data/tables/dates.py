@@ -250,7 +250,7 @@ def is_no_day(cell: str, form: str) -> bool:
 
 
 def equalize_precision(column: FactorizedColumn) -> FactorizedColumn:
-    """Return times of mixed precision, each written as briefly as possible, all in the finest one."""
+    """Rewrite times of mixed precision in the finest one; other columns are returned unchanged."""
     some = column.uniques.slice(0, 2)  # quick check, since most columns have no times; one of two cells may be empty
     if not any(re.fullmatch(form, word) for form in EACH for word in some.to_pylist()):
         return column

@@ -136,7 +136,7 @@ def words_of(given: Mapping[str, object]) -> dict[str, CellCondition]:
 
 
 def parse_given_code(schema: Schema, leaf: str, text: str) -> tuple[int, int]:
-    """Return the index and code of a modelled column for a given cell; a derived column gives its source.
+    """Return the index of a modelled column and the code of a given cell; a derived column maps to its source.
 
     Raises:
         UsageError: If the column is unknown, or the cell is not allowed.

@@ -55,7 +55,7 @@ class QuantileTransform:
         return isinstance(self.column, Numerical) and self.column.digits
 
     def place(self, codes: Int64[np.ndarray, " n"]) -> Float32[Tensor, " n"]:
-        """Return the normal scores of cells; 0 for missing ones."""
+        """Map codes to normal scores; 0 for missing cells."""
         levels = self.column.to_levels(codes)
         there = levels < self.column.levels.count
         u = np.full(len(codes), 0.5)
@@ -66,7 +66,7 @@ class QuantileTransform:
         return torch.special.ndtri(torch.from_numpy(u)).float()
 
     def codes(self, x: Float32[Tensor, " n"], levels: Int64[np.ndarray, " n"] | None = None) -> Int64[np.ndarray, " n"]:
-        """Return the codes of normal scores, within the given levels if any."""
+        """Map normal scores to codes, within the given levels if any."""
         u = torch.special.ndtr(x.double()).clamp(0, 1 - 2**-53).numpy()
         if levels is None:
             levels = np.searchsorted(self._edges[1:-1], u, side="right")

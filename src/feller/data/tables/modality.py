@@ -206,7 +206,7 @@ class Table(Modality):
         return givable(self.schema)
 
     def parse_condition(self, leaf: str, text: str) -> tuple[Tensor, dict[str, int]]:
-        """Return the code, [1], for a given cell of a column; a derived column gives its source."""
+        """Return the code, [1], of a given cell; for a derived column, that of its source."""
         return torch.tensor([self.asked(leaf, text)[1]]), {}
 
     def asked(self, leaf: str, text: str) -> tuple[int, int]:
