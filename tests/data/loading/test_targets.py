@@ -141,7 +141,7 @@ def test_the_target_goes_with_its_examples(tmp_path: pathlib.Path) -> None:
     ("names", "error", "told"),
     [
         (("nu",), UsageError, "target: expected"),
-        (("mu", "mu"), UsageError, "expected different numbers"),
+        (("mu", "mu"), UsageError, "expected distinct numeric targets"),
         (("gap",), InputError, "all examples have the same gap"),
     ],
 )

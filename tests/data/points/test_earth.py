@@ -92,13 +92,13 @@ def test_the_space_can_be_named(tmp_path: pathlib.Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("lat,lon\n1,2\n95.2,3\n", r"found 95\.2 \(1 such.*swapped"),
+        ("lat,lon\n1,2\n95.2,3\n", r"found 95\.2 \(1 of 2 values.*swapped"),
         (
             "lat,lon\n\n\n1,2\n95.2,100\n",
-            r"row 5, .*expected a latitude .* found 95\.2 \(1 values are out of range\)",
+            r"row 5, .*expected a latitude .* found 95\.2 \(1 of \d+ values",
         ),
         ("lat,lon\n1,-181\n2,3\n", "found -181"),
-        ("lat,lon\n1,361\n2,-200\n", r"row 2, .*expected a longitude .* found 361 \(2 values are out of range\)"),
+        ("lat,lon\n1,361\n2,-200\n", r"row 2, .*expected a longitude .* found 361 \(2 of 2 values"),
     ],
 )
 def test_what_is_no_angle_of_the_earth_is_refused(tmp_path: pathlib.Path, text: str, said: str) -> None:
@@ -200,5 +200,5 @@ def test_a_table_with_places_among_others_says_what_makes_places(tmp_path: pathl
     rows = "".join(f"2020-01-0{i},{i},{2 * i},off {i}\n" for i in range(1, 9))
     path = table(tmp_path, f"time,Lat,Lon,place\n{rows}")
     assert "Lat and Lon were read as plain numbers" in read(path).notes[-1]
-    with pytest.raises(UsageError, match="or keep Lat and Lon alone"):
+    with pytest.raises(UsageError, match="or keep only the columns Lat and Lon"):
         read(path, space="sphere")

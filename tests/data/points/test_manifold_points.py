@@ -91,12 +91,12 @@ FLAT = [1, 0, 0, 0, 1, 0, 0, 0, 0]
 @pytest.mark.parametrize(
     ("space", "row", "said"),
     [
-        ("sphere", [0.6, 0.0, 0.7], r"row 2: has the norm 0\.921954, expected 1 \(1 rows in all\); .* with --project"),
+        ("sphere", [0.6, 0.0, 0.7], r"row 2: has the norm 0\.921954, expected 1 \(1 of \d+ rows\); .* with --project"),
         ("sphere", [0, 0, 0], r"row 2: has the norm 0 and no direction, expected 1 .*; correct or remove those rows$"),
         ("simplex", [0.5, 0.6, 0.2], r"expected 1 .* with --project"),
         ("simplex", [0.7, 0.5, -0.2], r"row 2: has the proportion -0\.2, expected 0 to 1"),
         ("simplex", [50, 30, 20], r"divide each row by its sum$"),
-        ("poincare", [0.8, 0.7], r"row 2: has the norm 1\.06301, expected at most 0\.99998: inside the unit ball"),
+        ("poincare", [0.8, 0.7], r"row 2: has the norm 1\.06301, expected at most 0\.99998, inside the unit ball"),
         ("spd", [1, 0.5, 0.2, 1], r"row 2: is not symmetric: .* 0\.28"),
         ("spd", [1, 2, 2, 1], "row 2: is not positive definite: its smallest eigenvalue is -1 "),
         ("spd", [1, 2, 1], "row 2: is not positive definite: its smallest eigenvalue is -1 "),

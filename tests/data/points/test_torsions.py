@@ -115,7 +115,7 @@ def test_angles_beyond_a_turn_are_brought_into_the_range(tmp_path: pathlib.Path)
         ("phi,psi\n1,a\n", "number in column 'psi', row 2, counting the header; found 'a'"),
         ("phi,psi\n,\n,\n", "every row has a missing value in phi, psi"),
         ("phi,psi\n,1\n1,\n1,2\n,5\n,6\n2,5\n", r"too many rows have no value in phi"),
-        ("x,phi,psi\nw,1,2\nw,3,inf\n", r"row 3, column 3 \(psi\) holds inf"),
+        ("x,phi,psi\nw,1,2\nw,3,inf\n", r"row 3, column 3 \(psi\) is inf"),
         ("phi,psi\n1\n", "row 2 has 1 cell; expected 2"),
     ],
 )

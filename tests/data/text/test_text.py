@@ -182,9 +182,9 @@ def test_gaps_beyond_the_model_and_strangers() -> None:
     modality = Text(Characters("abc "), 8, documents=False)
     with pytest.raises(UsageError, match="the template has 9 characters"):
         modality.observed_tokens("abc _____")
-    with pytest.raises(UsageError, match=r"cannot be read: expected the 4 characters .* 'é' \(U\+00E9\), character 6"):
+    with pytest.raises(UsageError, match=r"expected one of the 4 characters .* 'é' \(U\+00E9\) at character 6"):
         modality.observed_tokens("ab __é")
-    with pytest.raises(UsageError, match=r"found 'A' \(U\+0041\), character 1\. Write 'a' instead"):
+    with pytest.raises(UsageError, match=r"found 'A' \(U\+0041\) at character 1\. Write 'a' instead"):
         modality.observed_tokens("A")
 
 

@@ -194,10 +194,10 @@ def test_a_model_says_how_files_are_read(tmp_path: pathlib.Path) -> None:
         "truncated 1 of 2 texts to 7 characters",
     )
     with pytest.raises(
-        InputError, match=r"d\.txt[:,] text 2: expected the 11 characters .* 'x' \(U\+0078\), character 1"
+        InputError, match=r"d\.txt[:,] text 2: expected one of the 11 characters .* 'x' \(U\+0078\) at character 1"
     ):
         read(written(tmp_path, "d.txt", "ava\nx\n"), like=documents)
-    with pytest.raises(InputError, match=r"expected texts of 20 characters; found one of 2 \(text 1\)"):
+    with pytest.raises(InputError, match=r"expected texts of 20 characters; found 2 in text 1"):
         read(written(tmp_path, "e.jsonl", '"in"\n"a"\n'), like=stream)
     for name in ("moons", "digits"):
         with pytest.raises(InputError, match="expected texts; found "):
@@ -336,7 +336,7 @@ def test_a_text_alone_is_cut_like_any_other(tmp_path: pathlib.Path) -> None:
 def test_a_character_that_is_not_known_is_told_with_its_file(tmp_path: pathlib.Path) -> None:
     modality = read(str(notes(tmp_path / "a"))).modality
     (notes(tmp_path / "b") / "x.txt").write_text("none, €")
-    with pytest.raises(InputError, match=r"0\.txt: expected the \d+ characters"):
+    with pytest.raises(InputError, match=r"0\.txt: expected one of the \d+ characters"):
         read(str(tmp_path / "b"), like=modality)
 
 

@@ -54,7 +54,7 @@ class LabelledImages(Modality):
         """Return the encoded image of a file, [1, c, h, w]."""
         values, _ = self.images.values_from_raw(replace(raw, labels=None))
         if len(values) != 1:
-            raise InputError(f"a file with one image for {leaf!r}", found=f"{len(values)} images")
+            raise InputError(expected=f"a file with one image for {leaf!r}", found=f"{len(values)} images")
         return self.images.encode(values), {}
 
     def space(self) -> Space:

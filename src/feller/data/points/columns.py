@@ -37,7 +37,7 @@ def check_finite(
         holds = "is empty" if row * values.shape[1] + column in empty else f"is {values[row, column]}"
         raise InputError(
             f"row {line}, column {(places[column] if places else column) + 1}{name} {holds}",
-            expected=f"finite numbers ({len(bad)} cells are missing or infinite)",
+            expected=f"finite numbers ({len(bad)} of {values.size} cells are missing or infinite)",
             remedy="Fill or remove those rows",
             place=where,
         )

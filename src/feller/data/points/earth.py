@@ -146,7 +146,7 @@ class Earth(NumericRows):
                 swapped = what == "latitude" and (abs(longitude) <= 90).all()
                 raise InputError(
                     f"a {what} from {low} to {high}",
-                    f"{numbers[i]:g} ({len(outside)} values are out of range)",
+                    f"{numbers[i]:g} ({len(outside)} of {len(numbers)} values are out of range)",
                     "Check whether the two columns are swapped" if swapped else "Correct or remove those rows",
                     row=raw.row_number(i),
                     column=self.columns[place],

@@ -280,7 +280,9 @@ def _check(
             if not rule.can_project:
                 hint = f"{rule.hint}; --project cannot repair this" if project else rule.hint
             message = rule.text.format(rule.measure(points[first : first + 1]).item())
-            raise InputError(f"{message} ({int(broken.sum())} rows in all); {hint}", row=raw.row_number(first))
+            raise InputError(
+                f"{message} ({int(broken.sum())} of {len(points)} rows); {hint}", row=raw.row_number(first)
+            )
         moved |= broken
     return moved
 
