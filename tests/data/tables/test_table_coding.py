@@ -86,7 +86,7 @@ def test_what_is_outside_is_clipped_and_counted() -> None:
 def test_other_columns() -> None:
     with refuses(InputError, argument="column", found="'agee'"):
         encode(table("1,no,1", "agee,smokes,school"), SCHEMA)
-    with refuses(InputError, column="school", remedy="Add it"):
+    with refuses(InputError, column="school", remedy="Add the column"):
         encode(table("1,no", "age,smokes"), SCHEMA)
 
 

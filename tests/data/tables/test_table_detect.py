@@ -84,7 +84,7 @@ def test_all_numbers_fit_within_what_was_guessed(numbers: list[int], decimals: i
 def test_a_column_that_is_all_missing() -> None:
     with refuses(InputError, column="x"):
         column("NA", "")
-    with pytest.raises(InputError, match="no column is left"):
+    with pytest.raises(InputError, match="no column can be modelled"):
         detect_schema(RawTable(np.array([[str(i)] for i in range(30)], dtype=object), columns=("i",)))
 
 

@@ -93,7 +93,7 @@ def changed(**columns: object) -> str:
         ("[]", "expected an object with"),
         ("[" * 100_000, "JSON"),
         ('{"columns": {}}', "expected an object with"),
-        ('{"columns": {"a": {"kind": "boolean"}, "a": {"kind": "boolean"}}}', "'a' stands twice"),
+        ('{"columns": {"a": {"kind": "boolean"}, "a": {"kind": "boolean"}}}', "'a' occurs twice"),
         ('{"columns": {"a": {"kind": "boolean"}}, "rule": []}', "found 'rule'"),
         (
             '{"columns": {"a": {"kind": "boolean"}}, "outside": "ignore"}',
@@ -127,7 +127,7 @@ def changed(**columns: object) -> str:
         (changed(age={"kind": "numerical", "low": 0, "high": 9, "form": {"decimal": 1}}), "column 'age'.*decimal"),
         (changed(e={"kind": "derived", "source": "job", "mapping": {"1": "a"}}), "source: expected"),
         (changed(e={"kind": "derived", "source": "age", "mapping": {"1": "a"}}), "lacks age = '0'"),
-        ('{"columns": {"a": {"kind": "text"}}}', "no column is left"),
+        ('{"columns": {"a": {"kind": "text"}}}', "no column can be modelled"),
         ('{"columns": {" a": {"kind": "boolean"}}}', "without surrounding blanks"),
     ],
 )
