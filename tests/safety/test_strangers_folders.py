@@ -49,7 +49,7 @@ def test_objects_in_arrays_are_not_unpickled(tmp_path: pathlib.Path, name: str) 
         np.save(tmp_path / name, content, allow_pickle=True)
     else:
         np.savez(tmp_path / name, samples=content)
-    with pytest.raises(InputError, match="damaged, or holds Python objects"):
+    with pytest.raises(InputError, match="contains Python objects"):
         read(str(tmp_path / name))
     assert not trap.exists()
 
@@ -165,7 +165,7 @@ def test_links_that_lead_out_of_a_folder_of_pictures(tmp_path: pathlib.Path) -> 
     os.symlink("../mine.png", folder / "b.png")
     found = read(str(folder))
     assert len(found) == 1
-    assert any("links that lead out" in note for note in found.notes)
+    assert any("links that point outside" in note for note in found.notes)
 
 
 @pytest.mark.parametrize("name", ["../mine.png", "/etc/hostname", "a/../../mine.png", "\0.png", "x" * 5_000])

@@ -109,7 +109,7 @@ CAPTION = "<image:cat.png> <infill>"
         (1, ["--prompt", "a", "--memory", "empty"], "the folder is empty"),
         (1, ["--prompt", "a", "--memory", "none"], "found none"),
         (1, ["--prompt", "a", "--memory", "none.npz"], "there is no memory none.npz. Build it"),
-        (1, ["--prompt", "a", "--memory", "cat.png"], "expected documents; found pictures"),
+        (1, ["--prompt", "a", "--memory", "cat.png"], "expected documents; found images"),
         (2, ["-n", "0"], "-n: expected at least 1; found 0"),
         (2, ["--prompt", "a", "--out", "x.wav"], "Choose .jsonl, .json, .npz, or a folder"),
         (2, ["--prompt", "a", "--temperature", "-1"], ": expected at least 0"),
@@ -142,7 +142,7 @@ def test_characters_that_the_model_does_not_know(letters: pathlib.Path, refused:
         ["--edit", "cat.png", "∆"],
         ["--ask", "cat.png", "∆"],
     ):
-        assert "characters that the model knows" in refused(2, "sample", letters, *words)
+        assert "characters of the vocabulary" in refused(2, "sample", letters, *words)
 
 
 def test_other_commands_have_no_use_for_documents(documents: pathlib.Path, refused: Refused) -> None:
@@ -155,7 +155,7 @@ def test_other_commands_have_no_use_for_documents(documents: pathlib.Path, refus
     assert "one example per row" in refused(2, "audit", documents)
     refused(1, "bridge", documents, documents, "--out", "joined")
     assert "Name them with --data" in refused(2, "evaluate", documents, "--samples", "cat.png")
-    assert "expected documents; found pictures" in refused(1, "evaluate", documents, "--data", "example:digits")
+    assert "expected documents; found images" in refused(1, "evaluate", documents, "--data", "example:digits")
     assert not pathlib.Path("tuned").exists()
 
 
@@ -197,7 +197,7 @@ def test_what_a_fit_may_begin_with(documents: pathlib.Path, scenes: pathlib.Path
     assert "keep the vocabulary" in refused(2, *on, "--vocabulary", "characters")
     for recipe in ("reflow", "distil"):
         assert "need a flow" in refused(2, *on, "--recipe", recipe)
-    assert "expected documents; found pictures" in refused(1, "fit", "example:digits", "--start-from", documents)
+    assert "expected documents; found images" in refused(1, "fit", "example:digits", "--start-from", documents)
     assert "needs documents" in refused(2, "fit", "example:digits", "--recipe", "interleaved", "--steps", "1")
     assert "not palette" in refused(2, "fit", "--resume", "--out", documents, "--tokenizer", "palette")
 
@@ -241,7 +241,7 @@ def _huge(folder: pathlib.Path) -> None:
         (_bare, "1 of 40 pictures have no caption, first 0001.png"),
         (_lonely, "1 of 40 captions have no picture, first 0001.txt"),
         (_silent, "0001.txt: the caption is empty"),
-        (_cut_off, "1 of 40 pictures cannot be read"),
+        (_cut_off, "1 of 40 images cannot be read"),
         (_huge, "decompression bomb"),
     ],
 )
@@ -278,7 +278,7 @@ def test_other_sizes_are_brought_to_one_and_told(scenes: pathlib.Path, capsys: p
     shutil.copytree(scenes / "pairs", "pairs")
     Image.new("RGB", (40, 20), "red").save("pairs/0001.png")
     assert main(["data", "pairs"]) == 0
-    assert "1 of 40 pictures were resized to 16x16" in capsys.readouterr().err
+    assert "1 of 40 images were resized to 16x16" in capsys.readouterr().err
 
 
 def test_words_in_angle_brackets_are_words(documents: pathlib.Path, tmp_path: pathlib.Path) -> None:
@@ -314,14 +314,14 @@ def test_memories_are_of_one_model(
         "finite vectors": {"vectors": ours["vectors"] * np.nan},
         "vectors of 512 numbers; found 7": {"vectors": ours["vectors"][:, :7]},
         "found invalid rows": {"rows": ours["rows"].astype(str)},
-        "holds Python objects": {"rows": np.array([{}])},
+        "contains Python objects": {"rows": np.array([{}])},
     }
     for said, change in changes.items():
         np.savez("changed.npz", allow_pickle=True, **{**ours, **change})
         assert said in refused(1, *ask, "changed.npz")
     whole = pathlib.Path("ours.npz").read_bytes()
     pathlib.Path("cut.npz").write_bytes(whole[: len(whole) // 2])
-    assert "cannot be read as plain arrays" in refused(1, *ask, "cut.npz")
+    assert "cannot be read as numeric arrays" in refused(1, *ask, "cut.npz")
     np.savez("other.npz", samples=np.zeros((3, 2)))
     assert "expected a memory of documents" in refused(1, *ask, "other.npz")
     assert "expected a file *.npz" in refused(

@@ -107,7 +107,7 @@ def test_a_run_of_own_code_names_its_file(capsys: pytest.CaptureFixture[str], mo
     [
         ("molecules", "crystals", "needs crystals, and these data are molecules"),
         ("perovskites", "molecules", "needs molecules, and these data are crystals"),
-        ("digits", "text", "needs text, and these data are pictures"),
+        ("digits", "text", "needs text, and these data are images"),
     ],
 )
 def test_recipes_for_other_data(capsys: pytest.CaptureFixture[str], data: str, recipe: str, told: str) -> None:
@@ -129,7 +129,7 @@ def test_a_recipe_for_other_states_is_refused(capsys: pytest.CaptureFixture[str]
     status, _, err = run(capsys, "fit", "example:digits", "--recipe", "states.py:pairs", "--out", "r")
     assert status == 2
     assert "states of image [1, 8, 8] and label []" in err
-    assert "have states of [1, 8, 8]" in err
+    assert "images, make states of [1, 8, 8]" in err
     assert not pathlib.Path("r").exists()
 
 

@@ -36,7 +36,7 @@ def test_texts_go_on_and_gaps_are_filled(on_page: OnPage) -> None:
     found = ask(tab, n=1, known="To be___ not")
     assert re.match(r"To be... not", found.words, re.DOTALL)
     assert len(found.words) > len("To be___ not")
-    with pytest.raises(UsageError, match="known text"):
+    with pytest.raises(UsageError, match="template"):
         ask(tab, known="ß")
 
 

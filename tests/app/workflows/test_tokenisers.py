@@ -82,7 +82,7 @@ def test_other_pictures_have_a_page_of_their_own(
     large = np.zeros((3, 8, 8, 3), dtype=np.uint8)
     np.savez(tmp_path / "rgb.npz", samples=large)
     assert main(["evaluate", str(tokeniser), "--data", str(tmp_path / "rgb.npz")]) == 1
-    assert "expected pictures of 8 x 8 x 1" in capsys.readouterr().err
+    assert "expected images of 8 x 8 x 1" in capsys.readouterr().err
 
 
 def test_it_draws_nothing(tokeniser: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -40,7 +40,7 @@ def test_folders_of_pairs_inside_are_named(tmp_path: pathlib.Path) -> None:
     square(tmp_path / "few", "1.png", 0)
     (tmp_path / "few" / "1.txt").write_text("a square")
     square(tmp_path, "overview.png", 0)
-    with pytest.raises(InputError, match=r"Name one, such as .*many, or take the texts out if"):
+    with pytest.raises(InputError, match=r"Give one subfolder, such as .*many"):
         read(str(tmp_path))
 
 
@@ -119,7 +119,7 @@ def test_packed_json_lines(tmp_path: pathlib.Path) -> None:
         ({"document": [{"answer": ""}]}, "expected a text, or an object"),
         ({"image": "000.png"}, r"has no 'text'\. Write its caption"),
         ({"document": ["a"], "text": "b", "image": "000.png"}, "alone, or 'image' and 'text'; found both"),
-        ({"document": ["a \ud800"]}, "half of a character"),
+        ({"document": ["a \ud800"]}, "lone surrogate"),
         ({"document": ["a"], "task": 3}, "expected a word under 'task'"),
         ({"document": ["a"], "task": "edit"}, "names no task"),
         ("text", "expected an object"),
@@ -199,7 +199,7 @@ def test_arrays_of_documents_are_read_as_documents(tmp_path: pathlib.Path) -> No
         (arrays(pictures=np.zeros((2, 2, 4, 4, 3))), "expected pictures uint8"),
         (arrays(pictures=np.zeros((3, 2, 4, 4, 3), np.uint8)), r"expected pictures uint8 \[2, most, h, w, 1 or 3\]"),
         (arrays(pictures=np.zeros((2, 2, 4, 4), np.uint8)), "expected pictures uint8"),
-        (arrays(pictures=np.array([{}, {}])), "holds Python objects"),
+        (arrays(pictures=np.array([{}, {}])), "contains Python objects"),
     ],
 )
 def test_wrong_arrays_are_named(tmp_path: pathlib.Path, changed: dict[str, np.ndarray], words: str) -> None:
@@ -210,10 +210,10 @@ def test_wrong_arrays_are_named(tmp_path: pathlib.Path, changed: dict[str, np.nd
 
 def test_symbols_are_no_data(tmp_path: pathlib.Path) -> None:
     (tmp_path / "drawn.json").write_text(json.dumps({"tokens": [[1, 2]], "texts": ["a"], "symbols": {}}))
-    with pytest.raises(InputError, match=r"drawn\.json: these numbers mean something .*\.jsonl, \.npz"):
+    with pytest.raises(InputError, match=r"drawn\.json: image tokens .*\.jsonl, \.npz"):
         read(str(tmp_path / "drawn.json"))
     (tmp_path / "other.json").write_text("[]")
-    with pytest.raises(InputError, match="cannot tell what it is by its ending"):
+    with pytest.raises(InputError, match="file type is not recognised"):
         read(str(tmp_path / "other.json"))
 
 
@@ -227,7 +227,7 @@ def test_pictures_of_other_sizes_are_brought_to_one(tmp_path: pathlib.Path) -> N
     square(tmp_path, "000.png", 0, side=20)
     data = read(str(tmp_path))
     assert data.values["pictures"].shape[-2:] == (8, 8)
-    assert any("1 of 12 pictures were resized to 8x8" in note for note in data.notes)
+    assert any("1 of 12 images were resized to 8x8" in note for note in data.notes)
 
 
 def test_large_pictures_become_small(tmp_path: pathlib.Path) -> None:
@@ -244,7 +244,7 @@ def test_other_documents_take_the_model_s_size_and_symbols(tmp_path: pathlib.Pat
     assert other.values["pictures"].shape[-2:] == (8, 8)
     assert np.array_equal(other.values["rows"].numpy(), data.values["rows"].numpy())
     (tmp_path / "b" / "000.txt").write_text("a red ∆")
-    with pytest.raises(InputError, match=r"000\.png.*characters that the model knows"):
+    with pytest.raises(InputError, match=r"000\.png.*characters of the vocabulary"):
         read(str(tmp_path / "b"), like=data.modality)
 
 
@@ -278,5 +278,5 @@ def test_a_folder_with_a_file_of_documents(tmp_path: pathlib.Path) -> None:
 
 def test_texts_in_a_folder_are_no_proteins(tmp_path: pathlib.Path) -> None:
     lines(tmp_path, [{"text": "a"}], "texts.jsonl")
-    with pytest.raises(InputError, match=r"Name one file, such as .*texts\.jsonl"):
+    with pytest.raises(InputError, match=r"Give one file, such as .*texts\.jsonl"):
         read(str(tmp_path))

@@ -117,7 +117,7 @@ def test_folder_is_read_in_order(tmp_path: pathlib.Path) -> None:
         (tmp_path / name).write_text(text)
     (tmp_path / "README").write_text("no molecule")
     found = load_raw(tmp_path, ReadOptions())
-    assert found.notes[0] == "skipped 1 file that is no molecules: README"
+    assert found.notes[0] == "skipped 1 file that is not molecules: README"
     assert found.atomic_numbers is not None
     assert (found.atomic_numbers > 0).sum(1).tolist() == [2, 3, 5]
 
@@ -139,8 +139,8 @@ def test_arrays_are_read_and_checked(tmp_path: pathlib.Path) -> None:
     np.savez(tmp_path / "a.npz", **arrays)
     assert isinstance(read(str(tmp_path / "a.npz")).modality, Molecules)
     for wrong, match in (
-        ({"valid": valid[:, ::-1]}, "row 2: expected valid atoms at the beginning, one or more"),
-        ({"valid": valid & False}, "row 1: expected valid atoms at the beginning.*; 2 such in all"),
+        ({"valid": valid[:, ::-1]}, "row 2: expected at least one valid entry of atoms, all at the beginning"),
+        ({"valid": valid & False}, "row 1: expected at least one valid entry of atoms.*; 2 rows in all"),
         ({"valid": valid[:1]}, "expected"),
         ({"valid": valid * 1.0}, "expected"),
         ({"valid": valid | True}, "atomic numbers from 1 to 118"),
@@ -148,7 +148,7 @@ def test_arrays_are_read_and_checked(tmp_path: pathlib.Path) -> None:
         ({"element": element * 1.0}, "expected"),
         ({"place": place[:, :2]}, "expected"),
         ({"place": place.astype(str)}, "expected"),
-        ({"place": place * np.nan}, "row 1: expected finite places; found others; 2 such in all"),
+        ({"place": place * np.nan}, "row 1: expected finite places; found others; 2 rows in all"),
         ({"place": place * [[[1]], [[np.nan]]]}, "row 2: expected finite places"),
         ({"element": element[:0], "place": place[:0], "valid": valid[:0]}, "expected"),
     ):

@@ -180,7 +180,7 @@ def test_texts_in_a_dictionary_are_read_unless_they_would_fill_the_memory():
     assert read("parts").total == 20
     large = pa.DictionaryArray.from_arrays(pa.array(np.zeros(4_000, dtype=np.int32)), pa.array(["a" * 2**19]))
     pq.write_table(pa.table({"text": large}), "parts/a.parquet")
-    with pytest.raises(InputError, match=r"would unpack to 2\.0 GiB"):
+    with pytest.raises(InputError, match=r"would expand to 2\.0 GiB"):
         read("parts")
 
 

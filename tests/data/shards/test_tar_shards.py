@@ -171,9 +171,9 @@ def test_what_is_no_example_is_ignored_and_said():
 @pytest.mark.parametrize(
     ("parts", "said"),
     [
-        ([], r"a\.tar: expected pictures .* found none"),
+        ([], r"a\.tar: expected images .* found none"),
         ([("1.pyd", b"1")], r"found none .*never loaded"),
-        ([ONE, ("2.txt", b"a")], r"a\.tar: expected pictures alone, '2' holds texts"),
+        ([ONE, ("2.txt", b"a")], r"a\.tar: expected images alone, '2' holds texts"),
         ([ONE, ("1.txt", b"a")], "captions are documents"),
         ([ONE, ("2.wav", b"a")], r"'2\.wav' is a sound"),
         ([ONE, ("1.cls", b"0"), ("2.png", ONE[1])], r"1 of 2 examples .* have no class"),
@@ -184,7 +184,7 @@ def test_what_is_no_example_is_ignored_and_said():
         ([ONE, ONE], "two members"),
         ([("/1.png", ONE[1])], "leads out"),
         ([("a/../../1.png", ONE[1])], "leads out"),
-        ([ONE, ("2.png", b"no picture")], r"1 of 2 pictures cannot be read: .*a\.tar \(2\.png\)"),
+        ([ONE, ("2.png", b"no picture")], r"1 of 2 images cannot be read: .*a\.tar \(2\.png\)"),
         ([ONE, ("2.png", b"")], "0 bytes"),
         ([("1.txt", b"\xff\xfe\xff"), ("2.txt", b"b")], r"a\.tar \(1\.txt\): expected text in UTF-8"),
     ],
@@ -361,7 +361,7 @@ def test_names_that_stand_for_nothing_are_told(source, kind, said):
 def test_kinds_are_not_mixed_and_packed_shards_are_refused():
     pictures(pathlib.Path("shards"))
     tar(pathlib.Path("shards/train-009.tar"), [("1.txt", b"a")])
-    with pytest.raises(InputError, match=r"train-009\.tar: expected pictures, as in .*train-000\.tar; found texts"):
+    with pytest.raises(InputError, match=r"train-009\.tar: expected images, as in .*train-000\.tar; found texts"):
         read("shards")
     pathlib.Path("shards/x.parquet").write_bytes(b"1")
     with pytest.raises(InputError, match="one kind"):

@@ -345,7 +345,7 @@ def test_pictures_with_a_sound_beside_stay_pictures(tmp_path: pathlib.Path) -> N
 
 
 def test_other_kinds_are_told_at_once(tmp_path: pathlib.Path) -> None:
-    with pytest.raises(InputError, match="expected pictures; found speech"):
+    with pytest.raises(InputError, match="expected images; found speech"):
         finding.load_raw(pairs(tmp_path), ReadOptions(raw_type=RawImages))
 
 

@@ -173,7 +173,7 @@ def test_a_velocity_that_points_to_the_noise_is_turned(here):
         (("mine.py:net", "--modality", "points:2", "--predicts", "flow"), 2, "path: expected one of"),
         (("mine.py:net", "--modality", "points:2", "--times", "1"), 2, "--times: expected two"),
         (("mine.py:net", "--modality", "points:a,b", "--data", "example:moons"), 2, "columns x, y"),
-        (("mine.py:net", "--modality", "points:2", "--data", "example:digits"), 2, "are pictures"),
+        (("mine.py:net", "--modality", "points:2", "--data", "example:digits"), 2, "are images"),
         (("mine.py:net", "--modality", "points:2", "--null", "3"), 2, "Give the classes"),
         (("mine.py:net", "--modality", "points:2", "--weights", "w.pt"), 1, "safetensors alone"),
         (("mine.py:backwards", "--modality", "points:2", "--weights", "w.safetensors"), 2, "no torch.nn.Module"),

@@ -324,7 +324,7 @@ def test_what_is_no_memory_is_refused(tmp_path: pathlib.Path) -> None:
     with pytest.raises(InputError, match="found invalid symbols or makers"):
         load_datastore(tmp_path / "nameless.npz", S, MAKERS)
     (tmp_path / "broken.npz").write_bytes(b"PK nothing")
-    with pytest.raises(InputError, match="plain arrays"):
+    with pytest.raises(InputError, match="numeric arrays"):
         load_datastore(tmp_path / "broken.npz", S, MAKERS)
 
 

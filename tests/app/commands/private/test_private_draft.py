@@ -69,7 +69,7 @@ def test_the_mark_is_of_the_file_and_not_of_what_it_says(tmp_path: pathlib.Path)
     ("part", "said"),
     [
         ({"draft": 1}, "found 1"),
-        ({"version": 3}, "newer than this feller"),
+        ({"version": 3}, "version 3 is newer"),
         ({"version": "x"}, "version: expected"),
     ],
 )

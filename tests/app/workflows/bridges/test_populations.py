@@ -69,7 +69,7 @@ def test_what_cannot_be_bridged(two: tuple[str, str], tmp_path: pathlib.Path) ->
     with pytest.raises(InputError, match=r"a\.csv and .*f\.csv hold the same members"):
         read_populations([a, twin])
     (tmp_path / "g.csv").write_text("east;north\n1,5;2,5\n3,5;4,5\n")
-    with pytest.raises(InputError, match=r"numbers are written with a point, 1\.5"):
+    with pytest.raises(InputError, match=r"decimals with a point, 1\.5"):
         read_populations([a, str(tmp_path / "g.csv")])
     with pytest.raises(UsageError, match=r"are numbers written with a point, as 1\.5"):
         read_populations([str(tmp_path / "g.csv"), a])

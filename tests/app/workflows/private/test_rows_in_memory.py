@@ -212,7 +212,7 @@ def test_other_rows_are_compared_with_and_nothing_is_said_of_those_of_the_fit(he
         feller.evaluate(run, train=rows)
     with refuses(InputError, column="age", row=1, found="'x'"):
         feller.evaluate(run, data=test.assign(age="x"))
-    with refuses(InputError, column="age", remedy="Add it"):
+    with refuses(InputError, column="age", remedy="Add the column"):
         feller.evaluate(run, data=test.drop(columns="age"))
 
 

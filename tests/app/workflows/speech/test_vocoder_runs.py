@@ -69,7 +69,7 @@ def test_other_sounds_have_a_page_of_their_own(
     assert last(capsys)["compared_with"] == str(tmp_path / "a.wav")
     assert (trained / "report-a-wav.html").is_file()
     assert main(["evaluate", str(trained), "--data", "example:digits"]) == 1
-    assert "expected sounds; found pictures" in capsys.readouterr().err
+    assert "expected sounds; found images" in capsys.readouterr().err
 
 
 def test_it_draws_nothing(trained: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -115,7 +115,7 @@ def test_only_a_vocoder_begins_with_one(
 ) -> None:
     out = ["--steps", "1", "--out", str(tmp_path / "run")]
     assert main(["fit", "example:digits", "--size", "tiny", "--start-from", str(trained), *out]) == 1
-    assert "expected sounds; found pictures" in capsys.readouterr().err
+    assert "expected sounds; found images" in capsys.readouterr().err
     for recipe in ("distil", "auto"):
         assert main(["fit", str(voices), "--recipe", recipe, "--start-from", str(trained), *out]) == 2
         assert "no recipe of ours suits sounds" in capsys.readouterr().err
