@@ -56,8 +56,8 @@ def balance_tasks(
     """Return document indices in order, with small tasks oversampled and large tasks undersampled.
 
     Each task is repeated by n / (number of tasks) / (its size), which would equalise all tasks, clamped to
-    [min_factor, max_factor]. The number per task is exact up to rounding; the choice within a task is random. Source: Yu
-    et al. 2023, arXiv 2309.02591, section 4.
+    [min_factor, max_factor]. The number per task is exact up to rounding; the choice within a task is random. Source:
+    Yu et al. 2023, arXiv 2309.02591, section 4.
 
     Args:
         tasks: Task index of each document.
