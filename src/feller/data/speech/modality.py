@@ -200,7 +200,7 @@ class Speech(Modality):
         return [each[mask] for each, mask in zip(mel, valid, strict=True)]
 
     def arrays(self, values: State, given: Cond) -> dict[str, np.ndarray]:
-        """Return `mel` [n, l, bands], `valid` [n, l] and `settings`, with `phone` and `duration` [n, m] if phones are known.
+        """Return `mel` [n, l, bands], `valid` [n, l] and `settings`; also `phone` and `duration` [n, m] if phones are known.
 
         `phones` holds the names of the phone indices.
         """
