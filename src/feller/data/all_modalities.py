@@ -39,4 +39,4 @@ MODALITIES = (
     *(Speech, Table, Text, Torsions),
 )
 RECORDED = (Palette, Subwords, Tiles)
-"""Parts of modalities that run records name and no modality module imports."""
+"""Classes used as fields of modalities in run records; no modality module imports them."""

@@ -21,7 +21,7 @@ Key = tuple[int, tuple[int | None, int | None, int | None]]
 
 
 class Prefetcher:
-    """Read batches with one step of lookahead: the next step's batch is read in a background thread.
+    """Batch reader with one step of lookahead: a background thread reads the batch of the next step.
 
     `read` must be a pure function of (step, rows); a wrong prediction of the next step costs time only.
     """
@@ -176,7 +176,7 @@ class DataBundle:
     test: Dataset
     """Held-out examples."""
     raw: Dataset
-    """All examples, before any training-only transform."""
+    """All examples as read."""
     fingerprint: str
     """Hash of the data, as recorded in the run folder."""
 

@@ -50,7 +50,7 @@ def save_figure(figure: Any, file: Any) -> None:
 
 
 def to_image(drawing: Any) -> Image.Image:
-    """Convert a matplotlib figure to an image; a PIL image is returned as it is. InputError for any other type."""
+    """Convert a matplotlib figure to a PIL image; images are returned unchanged. InputError for any other type."""
     if isinstance(drawing, Image.Image):
         return drawing
     if not hasattr(drawing, "savefig"):

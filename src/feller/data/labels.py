@@ -42,7 +42,7 @@ def encode_labels(labels: list[str], where: str) -> tuple[np.ndarray, tuple[str,
 
 
 def class_number(value: str | int, classes: Sequence[str]) -> int | None:
-    """Parse a class name, or a class id if no class name is a whole number; None for an unknown class."""
+    """Return the id of a class name; numbers are ids unless class names are numbers. None for an unknown class."""
     text = str(value)
     if text in classes:
         return classes.index(text)

@@ -50,9 +50,9 @@ class Target:
         numbers = 0 if self.classes else len(self.names)
         right = len(self.means) == len(self.scales) == numbers and all(0 < s < math.inf for s in self.scales)
         if not {*self.classes} <= {*(self.all_classes or self.classes)}:
-            raise InputError(f"classes among {', '.join(self.all_classes)}", ", ".join(self.classes))
+            raise InputError(f"target classes among {', '.join(self.all_classes)}", ", ".join(self.classes))
         if not self.names or not right or (self.classes and len(self.names) > 1):
-            raise InputError("a mean and a positive deviation for each number, or classes of one", self)
+            raise InputError("a mean and positive standard deviation per property, or one name with classes", self)
 
     @property
     def num_outputs(self) -> int:
@@ -111,7 +111,7 @@ class Modality(abc.ABC):
     unit_name: ClassVar[str] = ""
     """Unit in which held-out data are counted, such as residues; empty to count examples."""
     has_computed_values: ClassVar[bool] = False
-    """True if values are computed from file contents, so that their last bits depend on the CPU."""
+    """True if values are computed from file contents; their last bits then depend on the CPU."""
     is_tabular: ClassVar[bool] = False
     """True if examples are table rows, where duplicates are legitimate."""
     samples_as_frame: ClassVar[bool] = False
@@ -183,7 +183,7 @@ class Modality(abc.ABC):
 
     @property
     def writers(self) -> dict[str, Writer]:
-        """File suffix -> writer; the empty suffix is a folder."""
+        """File suffix -> writer; the empty suffix writes a folder."""
         forms: dict[str, Writer] = {".npz": self._write_arrays, "": self._write_folder}
         return {**dict.fromkeys((".csv", ".parquet"), self._write_frame), **forms} if self._has_frame else forms
 
@@ -257,7 +257,7 @@ class Modality(abc.ABC):
         return ()
 
     def parse_condition(self, leaf: str, text: str) -> tuple[Tensor, dict[str, int]]:
-        """Parse a user-given leaf: returns (one state, [1, ...], implied conditions).
+        """Parse the text of a clamped leaf: returns (one state, [1, ...], implied conditions).
 
         Raises:
             UsageError: If the text cannot be parsed.
@@ -265,7 +265,7 @@ class Modality(abc.ABC):
         raise UsageError("this data type has no leaf to condition on", found=f"{leaf}={text}", remedy="Leave it out")
 
     def load_condition(self, leaf: str, raw: RawExamples) -> tuple[Tensor | dict[str, Tensor], dict[str, int]]:
-        """Load a user-given leaf from a file: returns (one state, [1, ...], or a dict of them; implied conditions).
+        """Load a clamped leaf from a file: returns (one state, [1, ...], or a dict of them; implied conditions).
 
         Raises:
             InputError: If the file does not hold exactly one suitable example.
@@ -282,7 +282,7 @@ class Modality(abc.ABC):
 
     @abc.abstractmethod
     def space(self) -> Space:
-        """Return the state space."""
+        """Return the state space of the model."""
 
     @abc.abstractmethod
     def encode(self, values: Any) -> Any:
@@ -306,7 +306,7 @@ class Modality(abc.ABC):
         Raises:
             UsageError: If the modality knows no marginals.
         """
-        raise UsageError(f"no known marginals for {self.display_name}", remedy="Leave rake at 0")
+        raise UsageError(f"no known marginals for {self.display_name}", remedy="Set rake=0")
 
     def decode_soft(self, state: Any) -> Any:
         """Decode without rounding, so that rewards have gradients; override if values are integers."""
@@ -365,7 +365,7 @@ class Modality(abc.ABC):
         return self
 
     def strange(self, data: "Dataset") -> Sequence[str]:
-        """Return a note for each kind of example outside the training support, with the known value it is mapped to.
+        """Return notes on values that the training data lack, and the known values that replace them.
 
         Raises:
             InputError: If an example has no valid representation.
@@ -389,7 +389,7 @@ class Modality(abc.ABC):
         raise UsageError(f"{self.display_name} cannot be converted to a data frame", remedy="Use `numpy()`")
 
     def show(self, values: Any, given: Cond, columns: int | None = None) -> Image.Image:
-        """Draw examples as one image."""
+        """Draw a figure of examples, `columns` per row."""
         figure = type(self).figure
         if figure is None:
             raise UsageError(f"{self.display_name} have no figure", remedy="Define it on the class: figure = FUNCTION")

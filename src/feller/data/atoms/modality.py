@@ -29,9 +29,9 @@ class Atoms(Modality):
     def check_atoms(self) -> None:
         """Raise an InputError if sizes or elements are invalid."""
         if not self.sizes or not all(name.isdecimal() and 0 < int(name) <= self.longest for name in self.sizes):
-            raise InputError(f"sizes from 1 to {self.longest}", ", ".join(self.sizes) or "none")
+            raise InputError(f"numbers of atoms from 1 to {self.longest}", ", ".join(self.sizes) or "none")
         if not self.elements or not {*self.elements} <= NUMBERS.keys() or len({*self.elements}) < len(self.elements):
-            raise InputError("symbols of different elements", ", ".join(self.elements) or "none")
+            raise InputError("distinct element symbols", ", ".join(self.elements) or "none")
 
     @property
     def conditions(self) -> dict[str, tuple[str, ...]]:

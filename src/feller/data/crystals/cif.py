@@ -48,7 +48,7 @@ OCCUPANCY_TOLERANCE = 0.01
 
 
 class PartialOccupancyError(Exception):
-    """A site is partially occupied, which states cannot represent."""
+    """Error for a partially occupied site, which a state cannot represent."""
 
 
 def _gemmi() -> Any:
@@ -65,10 +65,10 @@ def read_blocks(text: str) -> list[Any]:
         document = gemmi.cif.read_string(text, check_level=0)  # block names may repeat
     except (ValueError, RuntimeError) as error:
         place = " ".join(str(error).removeprefix("string:").split())
-        raise InputError("CIF, which begins with data_", f"{_beginning(text)} ({place[:100]})") from error
+        raise InputError("CIF text, which starts with data_", f"{_beginning(text)} ({place[:100]})") from error
     found = [block for block in document if block.find_values(f"{SITE}fract_x") or block.find_value("_cell_length_a")]
     if not found:
-        raise InputError("a block of CIF with a cell and atoms", _beginning(text))
+        raise InputError("a CIF block with a cell and atoms", _beginning(text))
     return found
 
 
@@ -88,10 +88,10 @@ def read_crystal(block: Any) -> tuple[Crystal, bool]:
     """
     lattice = np.array([_number(block.find_value(f"_cell_{name}"), f"_cell_{name}") for name in CELL])
     if not is_valid_cell(torch.from_numpy(lattice)[None])[0]:
-        raise InputError("a cell with a volume", ", ".join(f"{value:g}" for value in lattice))
+        raise InputError("a unit cell with positive volume", ", ".join(f"{value:g}" for value in lattice))
     if not all(SHORTEST <= length <= LONGEST for length in lattice[:3].tolist()):
         got = ", ".join(f"{length:g}" for length in lattice[:3])
-        raise InputError(f"edges of {SHORTEST:g} to {LONGEST:,g} Å", got)
+        raise InputError(f"lattice lengths of {SHORTEST:g} to {LONGEST:,g} Å", got)
     symbols, places = _sites(block)
     numbers = np.array([NUMBERS[ISOTOPES.get(symbol, symbol)] for symbol in symbols])
     rotations, shifts = _operations(block, lattice)
@@ -118,7 +118,7 @@ def _number(value: str | None, name: str) -> float:
     """Parse a number, optionally followed by its uncertainty in brackets."""
     number = float("nan") if value is None else _gemmi().cif.as_number(_plain(value))
     if not np.isfinite(number):
-        raise InputError(f"a number {name}", "none" if value is None else f"{value[:40]!r}")
+        raise InputError(f"a number for {name}", "none" if value is None else f"{value[:40]!r}")
     return number
 
 

@@ -61,9 +61,9 @@ def crystals_from_arrays(arrays: dict[str, np.ndarray], where: str) -> RawCrysta
     known = (atoms >= 1) & (atoms < len(SYMBOLS))
     check_rows(known | ~valid, where, f"atomic numbers from 1 to {len(SYMBOLS) - 1}")
     check_rows(np.isfinite(places).all(2) | ~valid, where, "finite coordinates")
-    check_rows(is_valid_cell(torch.from_numpy(lattice)).numpy(), where, "a cell with a volume")
+    check_rows(is_valid_cell(torch.from_numpy(lattice)).numpy(), where, "a unit cell with positive volume")
     edges = lattice[:, :3]
-    check_rows((edges >= SHORTEST) & (edges <= LONGEST), where, f"edges of {SHORTEST:g} to {LONGEST:,g} Å")
+    check_rows((edges >= SHORTEST) & (edges <= LONGEST), where, f"lattice lengths of {SHORTEST:g} to {LONGEST:,g} Å")
     atoms, places = np.where(valid, atoms, 0).astype(np.int64), wrap_coords(np.where(valid[:, :, None], places, 0))
     most = lengths.max()
     return RawCrystals(places[:, :most], atomic_numbers=atoms[:, :most], lattice=lattice)

@@ -58,12 +58,12 @@ class Crystals(Atoms):
 
     def __post_init__(self) -> None:
         if not len(self.mean) == len(self.scale) == 6 or not all(0 < s < math.inf for s in self.scale):
-            raise InputError("6 means and positive scales", f"{self.mean} and {self.scale}")
+            raise InputError("means and positive scales of 6 lattice parameters", f"{self.mean} and {self.scale}")
         self.check_atoms()
 
     @property
     def writers(self) -> dict[str, Writer]:
-        """Arrays, a table with a CIF column, one CIF file with a block per crystal, or a folder of CIF files."""
+        """Output formats: arrays, a table with a CIF column, one CIF file with a block per crystal, or a folder."""
         return {
             ".npz": self._write_arrays,
             ".csv": lambda values, given, out: replace_file(out, table_of(self.crystals(values, given))),
@@ -112,7 +112,7 @@ class Crystals(Atoms):
         return {"element": element, "place": place, "lattice": torch.from_numpy(raw.lattice)}, given
 
     def parse_condition(self, leaf: str, text: str) -> tuple[Tensor, dict[str, int]]:
-        """Parse a user-given leaf: returns (one state, [1, ...], implied conditions).
+        """Parse the text of a clamped leaf: returns (one state, [1, ...], implied conditions).
 
         Args:
             leaf: `element` or `lattice`.
@@ -142,7 +142,7 @@ class Crystals(Atoms):
         size = str(len(symbols))
         if size not in self.sizes:
             raise UsageError(
-                f"{text:.60} has {size} atoms, and the training data have cells of {', '.join(self.sizes)}"
+                f"a number of atoms in the training data ({', '.join(self.sizes)})", f"{size} in {text:.60}"
             )
         element = torch.zeros(1, self.longest, dtype=torch.long)
         element[0, : len(symbols)] = numbers

@@ -95,7 +95,7 @@ would take time, and could give different codes."""
 
 @dataclass(frozen=True)
 class Documents(Modality):
-    """Values: texts as token ids and images as levels; states: rows of tokens of both."""
+    """Interleaved texts and images. Values are text token ids and image levels; states are rows of tokens."""
 
     has_vocabulary = True
     display_name = "documents"
@@ -159,7 +159,7 @@ class Documents(Modality):
 
     @property
     def writers(self) -> dict[str, Writer]:
-        """JSON lines with image files, arrays, JSON with tokens, or a folder with all of these and an overview."""
+        """Output formats: JSON lines with image files, arrays, JSON with tokens, or a folder with an overview."""
         return {
             ".jsonl": lambda values, given, out: self._lines(values, out, out.with_name(f"{out.stem}-pictures")),
             ".json": lambda values, given, out: replace_file(
@@ -195,7 +195,7 @@ class Documents(Modality):
         return tokens
 
     def decode(self, state: Int64[Tensor, "n l"]) -> Values:
-        """Convert tokens of documents without holes to texts and images; keeps the image codes."""
+        """Convert tokens of documents without holes to texts and images, and keep the image codes."""
         rows, codes = from_tokens(state.cpu(), self.symbols)
         return {**self._values(rows, self.tokenizer.decode(codes)), CODES: group_by_document(rows, codes)}
 

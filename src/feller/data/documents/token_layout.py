@@ -49,7 +49,7 @@ def encode_items(items: Sequence[Item | MaskItem | InfillItem], vocabulary: Voca
         row += [INFILL_MARK] if isinstance(item, InfillItem) else []
     row += [BREAK_MARK] if row and row[-1] not in (BREAK_MARK, INFILL_MARK) else []
     if not row:
-        raise InputError("the document is empty", remedy="Give it a text or a picture")
+        raise InputError("the document is empty", remedy="Add a text or an image")
     return row
 
 

@@ -27,7 +27,7 @@ class DocumentVocabulary:
 
     def __post_init__(self) -> None:
         if min(self.text, self.codes, self.picture) < 1:
-            raise UsageError("sizes of at least 1", self)
+            raise UsageError("vocabulary sizes of at least 1", self)
 
     @property
     def eos(self) -> int:

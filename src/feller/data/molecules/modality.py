@@ -53,7 +53,7 @@ class Molecules(Atoms):
 
     @property
     def writers(self) -> dict[str, Writer]:
-        """Arrays, one XYZ file, one SDF file with bonds assigned by rdkit, or a folder of XYZ files."""
+        """Output formats: arrays, one XYZ file, one SDF file with bonds assigned by rdkit, or a folder of XYZ files."""
         return {
             ".npz": self._write_arrays,
             ".xyz": lambda values, given, out: replace_file(out, xyz_text(self.molecules(values, given))),

@@ -51,9 +51,11 @@ class Backbones(Modality):
 
     def __post_init__(self) -> None:
         if not len(self.mean) == len(self.scale) == NUM_COORDINATES or not all(0 < s < math.inf for s in self.scale):
-            raise InputError(f"{NUM_COORDINATES} means and positive scales", f"{self.mean} and {self.scale}")
+            raise InputError(
+                f"means and positive scales of {NUM_COORDINATES} coordinates", f"{self.mean} and {self.scale}"
+            )
         if not self.lengths or not all(name.isdecimal() and 0 < int(name) <= self.longest for name in self.lengths):
-            raise InputError(f"lengths from 1 to {self.longest}", ", ".join(self.lengths) or "none")
+            raise InputError(f"chain lengths from 1 to {self.longest}", ", ".join(self.lengths) or "none")
 
     @property
     def conditions(self) -> dict[str, tuple[str, ...]]:
@@ -64,7 +66,7 @@ class Backbones(Modality):
 
     @property
     def writers(self) -> dict[str, Writer]:
-        """Arrays, JSON lines, one PDB file with a model per chain, or a folder of PDB files."""
+        """Output formats: arrays, JSON lines, one PDB file with a model per chain, or a folder of PDB files."""
         return {
             ".npz": self._write_arrays,
             ".jsonl": lambda values, given, out: replace_file(out, json_lines(self.chains(values, given))),

@@ -11,7 +11,7 @@ from feller.data.figures import axisless_panels, figure_to_image
 MAX_CHAINS = 25
 """Maximum number of chains in a figure; the first ones are shown."""
 FINE = 6
-"""Line segments between two residues."""
+"""Number of line segments between two residues."""
 PANEL = 3.2
 """Width of a panel in inches."""
 BAR = 10.0

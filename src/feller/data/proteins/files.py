@@ -40,7 +40,7 @@ class ProteinChain:
 
 
 def holds_mmcif(path: pathlib.Path) -> bool:
-    """Return True unless a .cif file has no mmCIF data names such as `_entry.id`."""
+    """Return True for mmCIF, with data names such as `_entry.id`, and for any file without an mmCIF suffix."""
     return not path.name.lower().endswith(MMCIF) or bool(re.search(r"^_\w+\.\w", beginning_of(path), re.MULTILINE))
 
 

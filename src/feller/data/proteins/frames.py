@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 NUM_COORDINATES = 9
-"""Coordinates in the outgoing frame, CA at the origin: x of C; x, y of O; x, y, z of the next N and the next CA."""
+"""Local coordinates per residue, in its outgoing frame: x of C; x, y of O; x, y, z of the next N and next CA."""
 NUM_OWN_COORDINATES = 3
 """Number of these coordinates that belong to the residue itself."""
 N, CA, C, O = range(4)  # noqa: E741 - names of atoms

@@ -52,7 +52,7 @@ class Proteins(Modality):
 
     @property
     def writers(self) -> dict[str, Writer]:
-        """Arrays, JSON lines, one PDB file with a model per chain, or a folder of PDB files with a FASTA file."""
+        """Output formats: arrays, JSON lines, one PDB file with a model per chain, or a folder of PDB and FASTA files."""
         return {
             ".npz": self._write_arrays,
             ".jsonl": lambda values, given, out: replace_file(out, json_lines(*self.chains(values, given))),
@@ -67,7 +67,7 @@ class Proteins(Modality):
         sequence = "".join(text.split()).upper()
         odd = sorted(set(sequence) - set(LETTERS))
         if odd or not sequence:
-            raise UsageError(f"residue: expected one letter per residue, of {LETTERS}", found=", ".join(odd) or "none")
+            raise UsageError(f"residue as one-letter codes among {LETTERS}", found=", ".join(odd) or "none")
         follows = {"length": self.class_index("length", str(len(sequence)))}
         value = torch.zeros(1, self.structure.longest, dtype=torch.long)
         value[0, : len(sequence)] = torch.tensor([LETTERS.index(letter) for letter in sequence])

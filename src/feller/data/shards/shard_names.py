@@ -92,7 +92,7 @@ def find_shards(source: str) -> ShardList:
 def _expanded(source: str) -> list[pathlib.Path]:
     """Expand brace patterns as webdataset does."""
     if "{" not in source:
-        raise InputError(f"a shard at {source}", "none")
+        raise InputError(f"a shard at {source}", "none", "Check the path")
     if any(
         abs(int(first) - int(last)) >= MAX_SHARDS for first, last in RANGE.findall(source)
     ):  # checked first, since braceexpand would build the full list

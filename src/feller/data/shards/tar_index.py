@@ -62,7 +62,7 @@ class TarIndex:
                         size, offset = int(self.size[numbers[place]]), int(self.offset[numbers[place]])
                         content[place] = os.pread(file.fileno(), size, offset)
                         if len(content[place]) < size:
-                            raise InputError(f"ends at byte {offset + len(content[place]):,}", file=shard.path)
+                            raise InputError(f"truncated at byte {offset + len(content[place]):,}", file=shard.path)
             except OSError as error:
                 raise InputError(f"cannot be read ({error.strerror or error})", file=shard.path) from error
         return content

@@ -63,7 +63,7 @@ def _words(entries: Any) -> list[Word]:
             raise InputError("words without silence inside", f"{text!r}", f"Write silence as a word {PAUSE!r}")
         word = Word("" if text.lower() in SILENCES else text, tuple(phones))
         if (word.start, word.end) != (start, start + length):
-            raise InputError(f"phones that span {start} to {start + length} in the word {text!r}", "others")
+            raise InputError(f"phones that span {start} to {start + length} in the word {text!r}", "another span")
         words.append(word)
     return words
 

@@ -26,7 +26,7 @@ RATES = (1_000, 768_000)
 
 
 class SilenceError(InputError):
-    """A recording is silent."""
+    """Error for a silent recording."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +50,9 @@ def read_sound(path: pathlib.Path) -> DecodedAudio:
     soundfile = require_package("soundfile", f"reading {path.name}")
     size = path.stat().st_size
     if size > MAX_BYTES:
-        raise InputError(f"at most {MAX_BYTES >> 20} MiB", size >> 20, "Split the recording into sentences", file=path)
+        raise InputError(
+            f"at most {MAX_BYTES >> 20} MiB", f"{size >> 20} MiB", "Split the recording into sentences", file=path
+        )
     try:
         with soundfile.SoundFile(str(path)) as file:
             held, rate = file.frames * file.channels, file.samplerate

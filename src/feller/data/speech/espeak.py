@@ -161,7 +161,7 @@ def _transcribed(command: tuple[str, ...], word: str) -> str:
         )
     except subprocess.TimeoutExpired as error:
         raise UsageError(
-            f"an answer of {command[0]} within {TIMEOUT_SECONDS} s", "none", "Check that it is eSpeak NG"
+            f"output of {command[0]} within {TIMEOUT_SECONDS} s", "none", "Check that it is eSpeak NG"
         ) from error
     except OSError as error:
         raise UsageError(f"{command[0]} cannot be run ({error.strerror})", remedy="Install espeak-ng again") from error

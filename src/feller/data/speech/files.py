@@ -284,7 +284,9 @@ class _SpeechLoader:
             self.ready += 1
             return words
         if aligner is None:
-            raise InputError("an alignment, since others have non-English phones", "none")
+            raise InputError(
+                "an alignment file (the aligner supports only English, and others have different phones)", "none"
+            )
         aligned = aligner.align(sound, utterance.text)
         self.num_aligned += 1
         if not aligned.fits:

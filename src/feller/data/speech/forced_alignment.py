@@ -31,11 +31,11 @@ USER_WORD_PREFIX = "+own+"
 
 
 class AlignmentError(InputError):
-    """A text cannot be aligned to its recording."""
+    """Error for a text that cannot be aligned to its recording."""
 
 
 class MissingWordsError(AlignmentError):
-    """Words of a text are missing in the lexicon."""
+    """Error for words that are missing in the lexicon."""
 
     def __init__(self, words: tuple[str, ...]) -> None:
         self.words = words

@@ -17,11 +17,11 @@ MAX_LOG_MEL = 6.0
 MAX_ITERATIONS = 10_000
 """Maximum number of iterations."""
 STEPS = 30
-"""Multiplicative updates from mel to linear amplitudes."""
+"""Number of multiplicative updates from mel to linear amplitudes."""
 
 
 class Vocoder(abc.ABC):
-    """Vocoder: converts log mel spectrograms to audio."""
+    """Base class of vocoders, which convert log mel spectrograms to audio."""
 
     @abc.abstractmethod
     def synthesize(self, mel: Float[Tensor, "frames bands"], settings: MelConfig) -> Float32[Tensor, " n"]:

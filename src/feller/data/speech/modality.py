@@ -114,7 +114,7 @@ class Speech(Modality):
 
     @property
     def writers(self) -> dict[str, Writer]:
-        """Arrays, one .wav file, or a folder of .wav files with durations and an overview image."""
+        """Output formats: arrays, one .wav file, or a folder of .wav files with durations and an overview image."""
         return {".npz": self._write_arrays, ".wav": self._write_sounds, "": self._write_sounds}
 
     def num_entries(self, values: Any) -> Int64[Tensor, " n"]:
@@ -200,9 +200,9 @@ class Speech(Modality):
         return [each[mask] for each, mask in zip(mel, valid, strict=True)]
 
     def arrays(self, values: State, given: Cond) -> dict[str, np.ndarray]:
-        """Return `mel` [n, l, bands], `valid` [n, l] and `settings`; also `phone` and `duration` [n, m] if phones are known.
+        """Return `mel` [n, l, bands], `valid` [n, l] and `settings`; with known phones also three other arrays.
 
-        `phones` holds the names of the phone indices.
+        These are `phone` and `duration` [n, m], and `phones`, the names of the phone indices.
         """
         own = self._unpadded(values, given)
         mel = np.zeros((len(own), self.longest, self.mel.n_mels), dtype=np.float32)

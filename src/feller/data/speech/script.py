@@ -78,7 +78,7 @@ class Script:
     def lengths(self) -> tuple[int, ...]:
         """Frames of each phone; UsageError if some are not set."""
         if any(part.length is None for part in self.parts):
-            raise UsageError("durations of all phones", "some without")
+            raise UsageError("a duration for every phone", "some phones without")
         return tuple(part.length or 0 for part in self.parts)
 
     @property

@@ -91,7 +91,9 @@ class Waveforms(Modality):
             if len(samples) // self.mel.hop_length * self.mel.hop_length >= self.mel.shortest
         ]
         if not kept:
-            raise InputError(f"sounds of at least {self.mel.shortest / self.mel.sample_rate:.3f} s", "shorter ones")
+            raise InputError(
+                f"sounds of at least {self.mel.shortest / self.mel.sample_rate:.3f} s", "only shorter ones"
+            )
         parts = [(i, begin, end) for i in kept for begin, end in pairwise(cuts[i])]
         values = torch.zeros(len(parts), self.samples, dtype=torch.int16)
         for row, (i, begin, end) in zip(values, parts, strict=True):

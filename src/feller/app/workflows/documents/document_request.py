@@ -89,7 +89,7 @@ class DocumentRequest:
 
 
 def prompt_request(text: str) -> DocumentRequest:
-    """Parse a prompt: with holes they are filled, otherwise an image follows.
+    """Return the request of a prompt: fill its holes, or otherwise generate the next image.
 
     Raises:
         UsageError: If the prompt is empty, or `<infill>` is misplaced.

@@ -48,7 +48,7 @@ from feller.training.engine import get_engine
 DOCUMENTS = 2
 """Default number of retrieved documents in the context."""
 TEXT_SAMPLING = TokenSampler(0.5)
-"""Default sampling of text: a low temperature, since one answer is wanted."""
+"""Default token sampler of text, with temperature 0.5 for focused answers."""
 ALPHA = 0.1
 """Default alpha of contrastive decoding."""
 DEFAULT_MIN_P = 0.1
@@ -70,7 +70,7 @@ class DocumentSamplingConfig:
     token_sampler: TokenSampler | None = None
     """Token sampler; default: plain sampling for images, temperature 0.5 for text."""
     best_of: int = 1
-    """Number of candidates per document, of which the one with the best text-image similarity is kept."""
+    """Number of candidates per document; the one with the best text-image similarity is returned."""
     documents: int = DOCUMENTS
     """Number of retrieved documents in the context."""
 

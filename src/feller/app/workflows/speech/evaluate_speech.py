@@ -82,7 +82,7 @@ MAX_LISTED = 20
 
 
 def detect_generated(run: Run, model: Model, samples: str, reporter: Reporter) -> dict[str, Any]:
-    """Apply the detector of a run to recordings.
+    """Classify recordings as generated or real with the detector of a run.
 
     Args:
         run: Run with a trained detector.

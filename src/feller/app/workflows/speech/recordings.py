@@ -37,7 +37,7 @@ def recorded(
     *,
     spells_unknown: bool,
 ) -> AlignedRecording:
-    """Load and align a recording; its text is given, read from a file of the same name, or transcribed.
+    """Load and align a recording. Its text is given, read from a file of the same name, or transcribed.
 
     Args:
         kind: Modality of the model.
@@ -108,7 +108,7 @@ def truncate_clip(clip: AlignedRecording, frames: int, reporter: Reporter) -> Al
     if not words:
         raise InputError(
             f"a first word that ends within {frames / FRAMES:g} s, the maximum prompt length",
-            "a later end",
+            "a longer first word",
             "Use a recording that starts sooner",
             place=clip.name,
         )

@@ -43,7 +43,7 @@ NEEDS = (
 
 @dataclass(frozen=True, eq=False)
 class SpeechRequest:
-    """Parsed speech request."""
+    """Speech request: scripts of the text segments."""
 
     make_script: Callable[[str], Script]
     """Text -> script; ignores the text if there is only one script."""
@@ -54,7 +54,7 @@ class SpeechRequest:
 
 
 def parse_request(config: SampleConfig, kind: Speech, transcribe: Transcriber, reporter: Reporter) -> SpeechRequest:
-    """Parse a speech request.
+    """Parse the options of a speech request into scripts.
 
     Args:
         config: Request.
@@ -138,7 +138,11 @@ def _check(options: Mapping[str, Any]) -> None:
     if options["text"] is None:
         return
     if options["denoise"] or options["content"]:
-        raise UsageError("regenerates the existing text", remedy="Leave --text out, or use --edit", argument=tasks[0])
+        raise UsageError(
+            "keeps the text of the recording, so it excludes --text",
+            remedy="Leave --text out, or use --edit",
+            argument=tasks[0],
+        )
     if not options["text"].strip():
         raise UsageError("words", "an empty text", argument="text")
 
