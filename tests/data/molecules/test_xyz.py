@@ -61,8 +61,8 @@ def test_files_of_qm9_have_lines_of_their_own(tmp_path: pathlib.Path) -> None:
 @pytest.mark.parametrize(
     ("text", "match"),
     [
-        (WATER + WATER.rsplit("\n", 2)[0], r"line 6: .*3 atoms.*ends after 2"),
-        (WATER + "3\nwater", r"line 6: .*3 atoms.*ends after 0"),
+        (WATER + WATER.rsplit("\n", 2)[0], r"line 6: .*3 atoms.*found 2 before the end"),
+        (WATER + "3\nwater", r"line 6: .*3 atoms.*found 0 before the end"),
         (WATER + "H 0 0 0\n", r"line 6: expected the number of atoms.*'H 0 0 0'"),
         (WATER + "0\n\n", r"line 6: expected the number of atoms.*'0'"),
         (WATER + "-1\n\n", r"line 6: expected the number of atoms"),
@@ -76,7 +76,7 @@ def test_files_of_qm9_have_lines_of_their_own(tmp_path: pathlib.Path) -> None:
         (WATER + "1\n\nC 0 -inf 0\n", r"line 8: expected a symbol and three numbers"),
         (WATER + "1\n\nC 0 4_0 0\n", r"line 8: expected a symbol and three numbers"),
         (WATER + 5000 * "9" + "\n\nC 0 0 0\n", r"line 6: expected the number of atoms.*'9{60}'"),
-        (WATER + f"1\n\n{5000 * '1'} 0 0 0\n", r"line 8: no element is called '1{39}"),
+        (WATER + f"1\n\n{5000 * '1'} 0 0 0\n", r"line 8: found '1{39}"),
         (WATER.replace("water", f"Properties=species:S:{5000 * '1'}:pos:R:3"), r"line 2: expected Properties="),
         (WATER.replace("water", "Properties=species:S:x"), r"line 2: expected Properties="),
         (WATER.replace("water", "Properties=pos:R:3:id:I:1"), r"line 2: expected Properties="),

@@ -132,5 +132,5 @@ def test_statistics_are_those_of_all_numbers_together() -> None:
     found = Statistics.of(parts)
     assert found.mean == pytest.approx(4)
     assert found.std == pytest.approx(np.std([1, 2, 3, 4, 5, 9]))
-    with pytest.raises(InputError, match="positive deviation"):
+    with pytest.raises(InputError, match="positive standard deviation"):
         Statistics.of([torch.ones(2, 2)])

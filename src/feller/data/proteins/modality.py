@@ -52,7 +52,7 @@ class Proteins(Modality):
 
     @property
     def writers(self) -> dict[str, Writer]:
-        """Output formats: arrays, JSON lines, one PDB file with a model per chain, or a folder of PDB and FASTA files."""
+        """Output formats: arrays, JSON lines, one PDB file with a model per chain, or a folder of files."""
         return {
             ".npz": self._write_arrays,
             ".jsonl": lambda values, given, out: replace_file(out, json_lines(*self.chains(values, given))),

@@ -21,7 +21,7 @@ def main() -> int:
     espeak.espeak_TextToPhonemes.argtypes = (ctypes.POINTER(ctypes.c_char_p), ctypes.c_int, ctypes.c_int)
     started = espeak.espeak_Initialize(RETRIEVAL, 0, data.encode(), KEEP) > 0
     if not started or espeak.espeak_SetVoiceByName(language.encode()):
-        print("voice not found" if started else f"cannot initialise {library}", file=sys.stderr)
+        print("the voice does not exist" if started else f"cannot initialise {library}", file=sys.stderr)
         return 1
     rest = ctypes.c_char_p(sys.stdin.buffer.read())
     while rest.value is not None:  # one clause per call
