@@ -181,8 +181,7 @@ def test_residues_that_are_not_known_are_told(tmp_path: pathlib.Path) -> None:
     found = load_backbones(tmp_path / "a.jsonl")
     assert [letters_of(row) for row in found.residues] == ["ACDEFGHIKLMN", 12 * "X", "ACDEFXHIXXXX"]
     assert found.notes == (
-        "residues of unknown type: 14 of 33, in 2 chains, the first is none; only"
-        " their kind does not",
+        "residues of unknown type: 14 of 33, in 2 chains, the first is none; only their kind does not",
     )
 
 

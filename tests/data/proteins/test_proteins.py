@@ -204,7 +204,12 @@ def test_what_cannot_be_given_is_told(data: Dataset, tmp_path: pathlib.Path) -> 
         ("structure", str(tmp_path / "none.pdb"), UsageError, "structure: expected"),
         ("structure", str(tmp_path / "gap.pdb"), InputError, r"gap.pdb: .*; found 2 chains .*chains split"),
         ("structure", str(tmp_path / "end.pdb"), InputError, r"end.pdb: .* found a segment of a chain .chains split"),
-        ("structure", str(tmp_path / "two.pdb"), InputError, r"two.pdb: .* found 2 chains or segments.*Write the chain"),
+        (
+            "structure",
+            str(tmp_path / "two.pdb"),
+            InputError,
+            r"two.pdb: .* found 2 chains or segments.*Write the chain",
+        ),
         ("structure", str(tmp_path / "cut.pdb"), InputError, r"cut.pdb: .* found 3 chains .*chains split"),
         ("structure", str(tmp_path / "two.jsonl"), InputError, r"two.jsonl: .* found 2 chains .*Write"),
         ("structure", str(tmp_path / "a.xyz"), InputError, "expected protein backbones; found molecules"),

@@ -163,7 +163,13 @@ def test_what_is_no_example_is_ignored_and_said():
     data = read("t")
     assert data.total == 3
     said = " ".join(data.notes)
-    for part in ("links (1)", "devices (1)", ".pyd (pickle, never loaded since it could run code) (1)", ".pth,", ".xyz (1)"):
+    for part in (
+        "links (1)",
+        "devices (1)",
+        ".pyd (pickle, never loaded since it could run code) (1)",
+        ".pth,",
+        ".xyz (1)",
+    ):
         assert part in said
     assert {path.name for path in pathlib.Path("t").iterdir()} == {"a.tar"}
 

@@ -155,7 +155,6 @@ def _by_name(files: list[pathlib.Path], folder: pathlib.Path) -> dict[str, pathl
 
 
 def _check_entry(entry: Any) -> None:
-    """Raise an InputError if the object of a line is not a document."""
     if not isinstance(entry, dict) or not (DOCUMENT in entry or IMAGE in entry):
         got = json.dumps(entry)[:40]
         raise InputError(f"an object with {DOCUMENT!r}, or with {IMAGE!r} and {TEXT!r}", repr(got))

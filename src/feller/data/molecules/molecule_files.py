@@ -148,7 +148,6 @@ def _unused(molecules: list[Molecule]) -> Iterator[str]:
 
 
 def _molecules(path: pathlib.Path) -> Iterator[tuple[Molecule, str]]:
-    """Yield (molecule, location) pairs."""
     if path.is_dir():
         for file in files_in(path, ENDINGS):
             yield from _molecules(file)

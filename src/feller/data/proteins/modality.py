@@ -159,7 +159,6 @@ class Proteins(Modality):
 
 
 def _marks(valid: Tensor, residue_known: Tensor) -> dict[str, Tensor]:
-    """Return the mask of each leaf."""
     return {"rotation": valid, "position": valid, "residue": residue_known}
 
 

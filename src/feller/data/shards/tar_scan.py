@@ -168,7 +168,6 @@ def _is_part(shard: ShardFile, member: tarfile.TarInfo, ignored: Counter[str]) -
 
 
 def _add(shard: ShardFile, example: _Example, scan: TarScan) -> None:
-    """Add an example from its parts."""
     payloads = [ending for ending in example.parts if ending in PAYLOADS]
     if not payloads:
         scan.ignored["examples without an image or text"] += 1

@@ -82,7 +82,6 @@ def _by_speaker(data: Dataset) -> dict[int, Int64[Tensor, " _"]]:
 
 
 def _joined(data: Dataset, rows: list[Int64[Tensor, " _"]], fill: float) -> Dataset:
-    """Concatenate each row of clips into one example."""
     values, valid = data.values, data.given["valid"]
     mel = torch.full((len(rows), *values["mel"].shape[1:]), fill)
     for out, row in zip(mel, rows, strict=True):

@@ -175,8 +175,6 @@ def _rate(decoded: Sequence[DecodedAudio]) -> int:
 
 @dataclass(eq=False)
 class _SpeechLoader:
-    """State of reading and aligning a folder of recordings."""
-
     folder: pathlib.Path
     utterances: list[Utterance]
     max_seconds: int | None

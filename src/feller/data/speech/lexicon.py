@@ -50,7 +50,6 @@ def words_of(text: str) -> tuple[str, ...]:
 
 
 def _words(token: str) -> list[str]:
-    """Return the words of a token."""
     bare = SILENT.sub(" ", token).strip().rstrip("'")
     if bare in ELIDED:
         return [bare]

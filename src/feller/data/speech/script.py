@@ -224,7 +224,6 @@ def _parts(word: Word) -> list[ScriptPhone]:
 
 
 def _all_phones(clip: AlignedRecording) -> tuple[ScriptPhone, ...]:
-    """Return all phones of a recording as recorded parts."""
     silences = _silences(clip)
     parts = [_silence(silences[0])]
     for i, word in enumerate(clip.spoken_words):

@@ -58,7 +58,6 @@ def _text(path: pathlib.Path) -> str:
 
 
 def _tiers(text: str) -> dict[str, list[TextGridInterval]]:
-    """Return the tiers by lower-case name."""
     tokens = iter([match[2] if match[1] is None else (match[1],) for match in TOKEN.finditer(text)])
     try:
         if (next(tokens), next(tokens)) != (("ooTextFile",), ("TextGrid",)):

@@ -255,9 +255,7 @@ def test_recordings_are_shortened_at_a_word(clips: tuple[AlignedRecording, Align
     assert [word.text for word in short.spoken_words] == [word.text for word in clip.spoken_words[:2]]
     assert torch.equal(short.mel, clip.mel[: second.end])
     assert len(short.sound.samples) == 160 * second.end
-    assert tell.lines == [
-        f"using the first {second.end / 100:.1f} s of LJ001-0008.flac, the maximum prompt length"
-    ]
+    assert tell.lines == [f"using the first {second.end / 100:.1f} s of LJ001-0008.flac, the maximum prompt length"]
     with pytest.raises(InputError, match=r"LJ001-0008.flac: expected a first word that ends within 0.05 s"):
         truncate_clip(clip, 5, tell)
     script = voice_prompt_script(short, [HELLO])

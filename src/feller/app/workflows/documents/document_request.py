@@ -179,7 +179,6 @@ def _holes(items: Sequence[Item | MaskItem | InfillItem]) -> tuple[Item | MaskIt
 
 
 def _tokens(items: Sequence[Item | MaskItem | InfillItem], prompt: Prompt, kind: Documents) -> Int64[Tensor, " l"]:
-    """Return the tokens of items."""
     if not items:
         return torch.tensor([kind.symbols.eos])
     shown = [kind.resize_images(prompt.pictures[item.number][None]) for item in items if isinstance(item, ImageItem)]

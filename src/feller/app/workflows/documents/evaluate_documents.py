@@ -264,12 +264,10 @@ def _words(
 
 
 def _mean(score: Callable[[str, str], float], answers_given: Sequence[str], truth: Sequence[str]) -> float:
-    """Return the mean score of the answers."""
     return fmean(score(one, other) for one, other in zip(answers_given, truth, strict=True))
 
 
 def _draw_unconditional(model: Model, kind: Documents, rng: Rng) -> Any:
-    """Draw unconditional samples."""
     request = unconditional_request(document_decoder(model).context)
     rows = generate(document_decoder(model), [[request.tokens(kind)] * SHOWN], request.goal, rng.fold_in("alone"))
     values = decoded(kind, [torch.cat([request.tokens(kind), row.cpu()]) for row in rows])
@@ -286,7 +284,6 @@ def _continue_prompts(model: Model, kind: Documents, requests: list[DocumentRequ
 def _prompt(
     kind: Documents, items: list[Item | MaskItem | InfillItem] | list[Item], pictures: Tensor, plan: DecodingGoal
 ) -> DocumentRequest:
-    """Return a request for a prompt made of document items."""
     return DocumentRequest(Prompt(tuple(items), tuple(pictures.permute(0, 2, 3, 1).numpy())), plan)
 
 
@@ -321,11 +318,9 @@ def _hidden(items: list[Item]) -> bool:
 
 
 def _strips(kind: Documents, values: Values) -> list[list[DocumentPart]]:
-    """Return the parts of documents for display."""
     both = zip(kind.items(values), values["pictures"], strict=True)
     return [to_parts(items, pictures) for items, pictures in both]
 
 
 def _last(kind: Documents, values: Values) -> Iterator[DocumentPart]:
-    """Yield the last part of each document."""
     return (strip[-1] for strip in _strips(kind, values))

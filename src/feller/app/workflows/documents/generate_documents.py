@@ -247,7 +247,6 @@ def _retrieved_context(
 
 
 def _split_documents(front: Int64[Tensor, " m"], kind: Documents) -> list[Int64[Tensor, " _"]]:
-    """Split retrieved documents at `<eos>`."""
     first = (front == kind.symbols.eos).nonzero()[:, 0].tolist()
     return [front[a:b] for a, b in itertools.pairwise([*first, len(front)])]
 

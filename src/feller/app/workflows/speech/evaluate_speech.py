@@ -183,8 +183,6 @@ def evaluate_speech(request: EvaluationRequest) -> dict[str, Any]:
 
 @dataclass(frozen=True, eq=False)
 class _Continuations:
-    """Continuations of utterances."""
-
     cuts: Sequence[SplitUtterance]
     new_mels: Sequence[Float[Tensor, "_ bands"]]
     generated: Utterances
@@ -211,7 +209,6 @@ def _continue_utterances(model: Model, cuts: Sequence[SplitUtterance], rng: Rng,
 
 
 def _continuation_mels(model: Model, cuts: Sequence[SplitUtterance], rng: Rng) -> list[Float[Tensor, "_ bands"]]:
-    """Return the log mels of the continuations."""
     manner = SpeechSynthesisConfig(sampling=model.spec.sampling)
     scripts = with_durations(model, [cut.script for cut in cuts], manner, rng)
     return [each.mel[each.first_frame :] for each in synthesize(model, scripts, manner, rng.fold_in("said"))]

@@ -126,7 +126,6 @@ def utter(
 
 
 def _transcribe(path: pathlib.Path) -> str:
-    """Transcribe a file with Whisper."""
     from feller.data.speech.audio_io import read_sound
     from feller.evaluation.speech.asr import Whisper
 
@@ -174,7 +173,6 @@ def _pieces(
 
 
 def _join_pieces(kind: Speech, rows: Sequence[Sequence[SynthesizedSpeech]], seconds: float) -> SpeechResult:
-    """Join the segments of each recording."""
     sounds = tuple(crossfade([_sound(kind, piece) for piece in pieces]) for pieces in rows)
     mels = [torch.cat([piece.mel[piece.first_frame :] for piece in pieces]) for pieces in rows]
     kept_mask = [torch.cat([piece.kept_mask[piece.first_frame :] for piece in pieces]) for pieces in rows]

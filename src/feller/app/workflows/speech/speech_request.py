@@ -106,7 +106,6 @@ def parse_request(config: SampleConfig, kind: Speech, transcribe: Transcriber, r
 
 
 def _check_length(kind: Speech, clip: AlignedRecording) -> AlignedRecording:
-    """Raise an InputError if a recording is longer than the training recordings."""
     if len(clip.mel) > kind.longest:
         raise InputError(
             f"at most {kind.longest / FRAMES:g} s, the length of the longest training recording",
@@ -172,7 +171,6 @@ def _denoise_script(clip: AlignedRecording, span: str, reporter: Reporter) -> Sc
 
 
 def _with_table_durations(script: Script, table: str | None) -> Script:
-    """Set the output durations of a script from a table."""
     if table is None:
         return script
     path = pathlib.Path(table)

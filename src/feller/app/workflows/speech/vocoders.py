@@ -56,7 +56,6 @@ def _phases(count: str | None) -> GriffinLim:
 
 
 def _of_run(path: pathlib.Path, settings: MelConfig) -> NeuralVocoder:
-    """Load the vocoder of a run."""
     model = load_model(Run(path))
     kind, network = model.spec.architecture, model.network
     if not isinstance(kind, SpectralVocoder) or not isinstance(network, SpectralVocoderNetwork):
@@ -112,7 +111,6 @@ def _refuse(file: pathlib.Path) -> None:
 
 
 def _parse_config(config: Any) -> HiFiGAN:
-    """Parse the configuration of a HiFi-GAN generator."""
     names = [field.name for field in fields(HiFiGAN)]
     missing = [name for name in names if not isinstance(config, dict) or name not in config]
     if missing:
