@@ -45,7 +45,7 @@ def save_figure(figure: Any, file: Any) -> None:
         if any(ord(letter) not in _usual() for letter in text.get_text() if letter.isprintable()):
             text.set_fontfamily([*text.get_fontfamily(), *_others()])
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # characters that no installed font has
+        warnings.simplefilter("ignore")  # no installed font has some characters
         figure.savefig(file, format="png")
 
 

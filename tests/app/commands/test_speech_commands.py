@@ -286,7 +286,7 @@ VOICE = ("--text", "Hello", "--voice")
         (1, (*VOICE, "broken.wav", "a"), "broken.wav: expected an audio file (.wav, .flac, .ogg, .opus, .mp3); found"),
         (1, (*VOICE, "folder.wav", "a"), "folder.wav: expected an audio file; found a folder. Name a file"),
         (1, (*VOICE, "none.wav", "a"), "none.wav: expected an audio file; found none"),
-        (1, (*VOICE, "bare.wav", ""), "bare.wav: expected words; found ''"),
+        (1, (*VOICE, "bare.wav", ""), "bare.wav: expected at least one word; found ''"),
         (1, (*VOICE, "bare.wav", "$5"), "found '$5'. Write it in words"),
         (
             2,
@@ -298,7 +298,7 @@ VOICE = ("--text", "Hello", "--voice")
         (2, (), "found none of these"),
         (2, ("--text", ""), "--text: expected words; found an empty text"),
         (2, ("--text", " \n "), "--text: expected words; found an empty text"),
-        (1, ("--text", "... !"), "expected words; found '... !'"),
+        (1, ("--text", "... !"), "expected at least one word; found '... !'"),
         (1, ("--text", "hello 😀"), "found '😀'. Write it in words"),
         (1, ("--text", "3/4"), "found '3/4'. Write it in words"),
         (2, ("--text", "hello", "--language", "de"), "--language: applies only to models of other languages"),

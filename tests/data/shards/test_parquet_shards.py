@@ -112,7 +112,7 @@ def test_missing_texts_are_left_out_of_the_numbers_as_one_file_leaves_them_out()
 
 def test_texts_that_are_all_missing_are_told():
     write(pd.DataFrame({"text": ["", None, " "] * 8}), "parts")
-    with pytest.raises(InputError, match=r"part-00\.parquet: .*column 'text': expected texts; found empty cells only"):
+    with pytest.raises(InputError, match=r"part-00\.parquet: .*column 'text': expected at least one nonempty text"):
         read("parts")
 
 

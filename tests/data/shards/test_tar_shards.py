@@ -252,7 +252,7 @@ def test_texts_of_blanks_are_left_out_of_the_numbers():
     assert [data.modality.classes[i] for i in every.given["label"]] == ["0", "2", "4"] * 4
     assert any(note.startswith("left out 8 empty texts, the first is t/a.tar (1.txt)") for note in data.notes)
     tar(pathlib.Path("blank/a.tar"), [("1.txt", b" "), ("2.txt", b"\n")])
-    with pytest.raises(InputError, match="empty texts only"):
+    with pytest.raises(InputError, match="at least one nonempty text"):
         read("blank")
 
 

@@ -45,7 +45,7 @@ def nearest_valid_angles(angles: Float[Tensor, "n 3"]) -> Float64[Tensor, "n 3"]
     Distances between angles are half those between slacks, so this is a projection onto the simplex of slacks.
     """
     own = slack(angles)
-    top = own.sort(1, descending=True).values - MARGIN
+    top = own.sort(1, descending=True).values - MARGIN  # projection onto a simplex by sorting
     room = 360 - 4 * MARGIN
     level = (top.cumsum(1) - room) / torch.arange(1, 5, device=own.device)
     last = (top > level).sum(1, keepdim=True) - 1
@@ -73,6 +73,7 @@ def vectors(lattice: Float[Tensor, "n 6"]) -> Float64[Tensor, "n 3 3"]:
 
 def volume(lattice: Float[Tensor, "n 6"]) -> Float64[Tensor, " n"]:
     """Return the volumes of cells in Å^3."""
+    # V = 2 abc sqrt(sin s sin(s - alpha) sin(s - beta) sin(s - gamma)), s half the sum of the angles
     halves = torch.deg2rad(slack(lattice[:, 3:]) / 2).sin()
     return 2 * lattice[:, :3].double().prod(1) * halves.prod(1).clamp(min=0).sqrt()
 

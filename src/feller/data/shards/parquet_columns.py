@@ -164,7 +164,7 @@ def rows_of(groups: RowGroups, choose: ColumnSelector) -> ShardReader:
 
 
 def texts_of(groups: RowGroups) -> ShardReader:
-    """Return a reader of the column called `text`, or of the only column besides the label.
+    """Return a reader of the column called `text`, or of the only column other than the label.
 
     Raises:
         InputError: If there is no text column, or all its texts are empty.
@@ -180,7 +180,7 @@ def texts_of(groups: RowGroups) -> ShardReader:
     found = _surveyed(groups, named[0])
     about = _about(groups, label, _left(rest, named))
     if not len(found.nonempty):
-        raise InputError("texts", "empty cells only", file=shard.path, column=named[0])
+        raise InputError("at least one nonempty text", "none", file=shard.path, column=named[0])
     if found.num_empty:
         note = f"left out {found.num_empty:,} empty texts, the first is {groups.name(found.first_empty)}"
         about = about.subset(found.nonempty, note)

@@ -93,9 +93,8 @@ def _expanded(source: str) -> list[pathlib.Path]:
     """Expand brace patterns as webdataset does."""
     if "{" not in source:
         raise InputError(f"a shard at {source}", "none", "Check the path")
-    if any(
-        abs(int(first) - int(last)) >= MAX_SHARDS for first, last in RANGE.findall(source)
-    ):  # checked first, since braceexpand would build the full list
+    # checked first, since braceexpand would build the full list
+    if any(abs(int(first) - int(last)) >= MAX_SHARDS for first, last in RANGE.findall(source)):
         raise _too_many(source)
     braces = require_package("braceexpand", "reading shards", "stream")
     try:

@@ -196,7 +196,7 @@ def texts_of(index: TarIndex) -> ShardReader:
         return TarTexts(about, index, found)
     where = index.name(found.first_empty)
     if not len(found.nonempty):
-        raise InputError("texts", "empty texts only", place=where)
+        raise InputError("at least one nonempty text", "none", place=where)
     note = f"left out {found.num_empty:,} empty texts, the first is {where}"
     return TarTexts(about.subset(found.nonempty, note), index, found)
 

@@ -103,7 +103,7 @@ def phones_of(
     """
     words = written_words(text)
     if not words:
-        raise InputError("words", repr(text[:40]))
+        raise InputError("at least one word", repr(text[:40]))
     if not LANGUAGE.fullmatch(language):
         raise UsageError("a language code such as en-us or de", repr(language[:40]))
     command = _command(language)

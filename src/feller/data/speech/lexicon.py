@@ -45,7 +45,7 @@ def words_of(text: str) -> tuple[str, ...]:
     for token in re.split(r"[\s\-‐‑‒–—―/]+", plain):
         words += _words(token)
     if not words:
-        raise InputError("words", repr(text[:40]))
+        raise InputError("at least one word", repr(text[:40]))
     return tuple(words)
 
 

@@ -32,7 +32,7 @@ BATCH_SIZE = 16
 
 @dataclass(frozen=True, kw_only=True)
 class SpeechSynthesisConfig:
-    """Options of speech synthesis."""
+    """Sampling options of speech synthesis."""
 
     sampling: SamplerConfig
     guidance: float = GUIDANCE
