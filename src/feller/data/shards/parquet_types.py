@@ -1,4 +1,4 @@
-"""Parquet column types: which can be read, and advice for the others."""
+"""Parquet column types: checks for readable types, and remedies for the others."""
 
 from typing import Any
 
