@@ -194,7 +194,7 @@ def test_arrays_are_read_and_checked() -> None:
         ({"lattice": np.zeros((1, 6))}, "expected integers element"),
         ({"valid": np.array([[False, True], [True, False]])}, "row 1: expected valid atoms at the beginning"),
         ({"valid": np.array([[False, False], [True, False]])}, "row 1: expected valid atoms at the beginning"),
-        ({"valid": np.ones((2, 2))}, "truths"),
+        ({"valid": np.ones((2, 2))}, "booleans"),
     ):
         with pytest.raises(InputError, match=match):
             raw_from_arrays({**whole, **change}, "a.npz", ReadOptions(limit=None))

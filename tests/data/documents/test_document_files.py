@@ -53,7 +53,7 @@ def test_pairs_in_a_hidden_folder_are_not_seen(tmp_path: pathlib.Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("extra", "words"), [("lonely.txt", "1 of 13 captions have no image"), ("bare.png", "1 of 13 pictures have no")]
+    ("extra", "words"), [("lonely.txt", "1 of 13 captions have no image"), ("bare.png", "1 of 13 images have no")]
 )
 def test_what_stands_alone_is_named(tmp_path: pathlib.Path, extra: str, words: str) -> None:
     pairs(tmp_path)

@@ -146,7 +146,7 @@ def test_arrays_are_read_and_checked() -> None:
         ({"samples": samples, "valid": valid[:1]}, "expected numbers"),
         ({"samples": samples[:, :, :3], "valid": valid}, "expected numbers"),
         ({"samples": samples.astype(str), "valid": valid}, "expected numbers"),
-        ({"samples": samples, "valid": valid * 1.0}, "truths"),
+        ({"samples": samples, "valid": valid * 1.0}, "booleans"),
         ({"samples": samples * np.nan, "valid": valid}, "row 1: expected finite coordinates; found others; 2 such"),
         ({"samples": samples * [[[[1]]], [[[np.nan]]]], "valid": valid}, "row 2: expected finite coordinates"),
     ):
@@ -181,7 +181,7 @@ def test_residues_that_are_not_known_are_told(tmp_path: pathlib.Path) -> None:
     found = load_backbones(tmp_path / "a.jsonl")
     assert [letters_of(row) for row in found.residues] == ["ACDEFGHIKLMN", 12 * "X", "ACDEFXHIXXXX"]
     assert found.notes == (
-        "residues of unknown type: 14 of 33, in 2 chains, the first is none; only their kind does not",
+        "residues of unknown type: 14 of 33, in 2 chains, the first is none; only their positions are used",
     )
 
 

@@ -166,8 +166,8 @@ def test_what_is_no_example_is_ignored_and_said():
     for part in (
         "links (1)",
         "devices (1)",
-        ".pyd (pickle, never loaded since it could run code) (1)",
-        ".pth,",
+        ".pyd (pickle, never loaded) (1)",
+        ".pth (",
         ".xyz (1)",
     ):
         assert part in said
@@ -191,7 +191,7 @@ def test_what_is_no_example_is_ignored_and_said():
         ([("/1.png", ONE[1])], "paths inside the archive"),
         ([("a/../../1.png", ONE[1])], "paths inside the archive"),
         ([ONE, ("2.png", b"no picture")], r"1 of 2 pictures cannot be read: .*a\.tar \(2\.png\)"),
-        ([ONE, ("2.png", b"")], "0 bytes"),
+        ([ONE, ("2.png", b"")], "bytes; found 0 in"),
         ([("1.txt", b"\xff\xfe\xff"), ("2.txt", b"b")], r"a\.tar \(1\.txt\): expected text in UTF-8"),
     ],
 )
@@ -213,7 +213,7 @@ def test_holes_are_refused():
     header = tarfile.TarInfo("1.png")
     header.type = tarfile.GNUTYPE_SPARSE
     tar(pathlib.Path("t/a.tar"), [header])
-    with pytest.raises(InputError, match="holes"):
+    with pytest.raises(InputError, match="is sparse"):
         read("t")
 
 
@@ -349,7 +349,7 @@ def test_a_shard_that_is_written_to_meanwhile_is_refused():
             InputError,
             "expected 4 shards; found no file, the first is shards/none-000",
         ),
-        ("shards/train-{000..005}.tar", InputError, "2 are missing, first shards/train-004"),
+        ("shards/train-{000..005}.tar", InputError, "2 missing, the first is shards/train-004"),
         ("shards/train-{000..003.tar", UsageError, "in quotes"),
         ("shards/train-{0..99999999999}.tar", UsageError, "more than 100,000"),
         ("shards/none.tar", InputError, "found none"),

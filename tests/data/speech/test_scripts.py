@@ -201,7 +201,7 @@ def test_a_little_over_the_ends_is_cut_off() -> None:
     [
         ([said("a", ("AH", 0, 3)), said("b", ("B", 2, 3))], "words after 0.03 s, .*; found 'b' at 0.02 s"),
         ([said("ab", ("AH", 0, 3), ("B", 4, 3))], "the word 'ab'; found B at 0.04 s"),
-        ([said("ab", ("AH", 0, -1), ("B", -1, 3))], "AH of the word 'ab'"),
+        ([said("ab", ("AH", 0, -1), ("B", -1, 3))], "the word 'ab'; found AH"),
         ([said("a", ("AH", 8, 5))], "inside the recording of 0.10 s; found 'a' from 0.08 s to 0.13 s"),
         ([said("ab", ("AH", 5, 5), ("B", 10, 2))], "found B of 'ab' outside"),
         ([said("a")], "none for 'a'"),

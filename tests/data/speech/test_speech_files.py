@@ -100,7 +100,7 @@ def test_a_table_of_texts(tmp_path: pathlib.Path, inner: str) -> None:
         ("lonely|a text", "1 of 4 lines of metadata.csv have no recording; the first is lonely"),
         ("sense-0880|again", "line 4: expected one line for sense-0880"),
         ("other", r"line 4: expected id\|text"),
-        ("other||", "line 4: the text of other is empty"),
+        ("other||", "line 4: expected a text for other"),
         ("a|b|c|d", r"line 4: expected id\|text"),
     ],
 )
@@ -121,7 +121,7 @@ def test_a_sound_that_a_table_lacks(tmp_path: pathlib.Path) -> None:
 
 @pytest.mark.parametrize(
     ("extra", "words"),
-    [("lonely.txt", "1 of 4 transcripts have no recording"), ("bare.wav", "1 of 4 sounds have no text")],
+    [("lonely.txt", "1 of 4 transcripts have no recording"), ("bare.wav", "1 of 4 recordings have no transcript")],
 )
 def test_what_stands_alone_is_named(tmp_path: pathlib.Path, extra: str, words: str) -> None:
     pairs(tmp_path)
@@ -276,7 +276,7 @@ def test_ready_alignments_of_another_sound_are_listed(tmp_path: pathlib.Path) ->
     pairs(ready(tmp_path, phones=[["SIL", 0, 10], ["AY", 10, 500]]))
     found = load_speech(tmp_path)
     assert found.dropped == (
-        "a.wav (expected words inside the recording of 1.00 s; found '' from 0.10 s to 5.10 s. Check that",
+        "a.wav (expected words inside the recording of 1.00 s; found '' from 0.10 s to 5.10 s. Check that the alignment belongs to this recording)",
     )
 
 

@@ -104,10 +104,8 @@ class ParquetPoints(_ParquetRows):
             row, column = bad[0]
             raise InputError(
                 "a finite number",
-                f"{values[row, column]}",
+                f"{values[row, column]} in {self.groups.name(int(numbers[row]))}, column {self.columns[column]!r}",
                 "Drop the row, or fill the cell",
-                place=self.groups.name(int(numbers[row])),
-                column=self.columns[column],
             )
         found = RawPoints(values, columns=tuple(name.strip() for name in self.columns))
         return self.info.with_labels(found, numbers)
@@ -231,7 +229,7 @@ def _about(groups: RowGroups, label: str | None, notes: tuple[str, ...]) -> Shar
         for value in column.to_pylist():
             if value is None or value == "":
                 raise InputError(
-                    f"a value for {label}", "none", "Fill it, or drop the row", place=groups.name(len(labels))
+                    f"a value for {label}", f"none in {groups.name(len(labels))}", "Fill it, or drop the row"
                 )
             word = str(value).strip()
             labels.append(words.setdefault(word, word))

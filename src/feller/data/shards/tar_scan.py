@@ -161,7 +161,7 @@ def _is_part(shard: ShardFile, member: tarfile.TarInfo, ignored: Counter[str]) -
             file=shard.path,
         )
     if last in PICKLES:
-        ignored[f"{last} (pickle, never loaded since it could run code)"] += 1
+        ignored[f"{last} (pickle, never loaded)"] += 1
     else:
         ignored[last if 1 < len(last) <= 12 and last.isascii() else "members without a suffix"] += 1
     return False
@@ -175,7 +175,7 @@ def _add(shard: ShardFile, example: _Example, scan: TarScan) -> None:
     kind, what = PAYLOADS[payloads[0]], f"{shard.path}: {example.key!a}"
     if len(payloads) > 1:
         reason = "Images with captions are documents: give a folder" if ".txt" in payloads else "Keep one of them"
-        raise InputError("one image or text per example", " and ".join(payloads), reason, place=what)
+        raise InputError("one image or text per example", f"{' and '.join(payloads)} in {what}", reason)
     scan.kind = scan.kind or kind
     if kind is not scan.kind:
         raise InputError(
@@ -186,7 +186,7 @@ def _add(shard: ShardFile, example: _Example, scan: TarScan) -> None:
         )
     offset, size, _ = example.parts[payloads[0]]
     if not 0 < size <= MAX_EXAMPLE_BYTES:
-        raise InputError(f"1 to {MAX_EXAMPLE_BYTES:,} bytes", f"{size:,}", "Remove the example", place=what)
+        raise InputError(f"1 to {MAX_EXAMPLE_BYTES:,} bytes", f"{size:,} in {what}", "Remove the example")
     scan.offsets.append(offset)
     scan.sizes.append(size)
     scan.labels.append(_label(what, {ending: content for ending, (_, _, content) in example.parts.items()}))
