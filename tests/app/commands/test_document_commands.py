@@ -111,7 +111,7 @@ CAPTION = "<image:cat.png> <infill>"
         (1, ["--prompt", "a", "--memory", "none.npz"], "the datastore none.npz; found none. Build it"),
         (1, ["--prompt", "a", "--memory", "cat.png"], "expected documents; found pictures"),
         (2, ["-n", "0"], "-n: expected at least 1; found 0"),
-        (2, ["--prompt", "a", "--out", "x.wav"], "Choose .jsonl, .json, .npz, or a folder"),
+        (2, ["--prompt", "a", "--out", "x.wav"], "Use .jsonl, .json, .npz, or a folder"),
         (2, ["--prompt", "a", "--temperature", "-1"], ": expected at least 0"),
         (2, ["--prompt", "a", "--solver", "euler"], "--solver: says nothing to a model of documents"),
         (2, ["--prompt", "a", "--nfe", "3"], "--nfe: says nothing to a model of documents"),
@@ -239,7 +239,7 @@ def _huge(folder: pathlib.Path) -> None:
     ("harm", "said"),
     [
         (_bare, "1 of 40 images have no caption, first 0001.png"),
-        (_lonely, "1 of 40 captions have no picture, first 0001.txt"),
+        (_lonely, "1 of 40 captions have no image, first 0001.txt"),
         (_silent, "0001.txt: the caption is empty"),
         (_cut_off, "1 of 40 pictures cannot be read"),
         (_huge, "decompression bomb"),
@@ -324,7 +324,7 @@ def test_memories_are_of_one_model(
     assert "cannot be read as plain arrays" in refused(1, *ask, "cut.npz")
     np.savez("other.npz", samples=np.zeros((3, 2)))
     assert "expected a memory of documents" in refused(1, *ask, "other.npz")
-    assert "expected a file *.npz" in refused(
+    assert "expected a datastore file *.npz" in refused(
         2, "data", "memory", scenes / "memory", "--run", documents, "--out", "m.txt"
     )
     assert "feller data memory DOCUMENTS" in refused(2, "data", "memory")

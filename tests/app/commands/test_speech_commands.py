@@ -223,7 +223,7 @@ def test_what_is_done_to_a_recording_is_said(sample) -> None:
     _, lines = sample(*TASKS["denoise"], "--out", "d.wav")
     assert "extended to whole phones: 0.41 to 0.95 s" in lines
     _, lines = sample("--text", "Hello", "--voice", "bare.wav", NEVER_SAYS, "--out", "v.wav")
-    assert any(line.startswith("of bare.wav the first 0.") for line in lines)
+    assert any(line.startswith("using the first 0.") for line in lines)
 
 
 def test_spans_reach_to_the_end_of_a_recording_and_may_be_short(sample) -> None:
@@ -264,7 +264,7 @@ def test_what_is_said_stands_beside_or_is_heard(sample, refused, monkeypatch: py
         beside.write_text(NEVER_SAYS)
         sample("--content", "bare.wav", "--out", "c.wav")
         beside.write_text(" \n")
-        assert "bare.txt: the text is empty" in refused(1, "sample", "run", "--content", "bare.wav")
+        assert "bare.txt: the transcript is empty" in refused(1, "sample", "run", "--content", "bare.wav")
         beside.write_bytes(b"\xff\x81")
         assert "bare.txt: expected text in UTF-8" in refused(1, "sample", "run", "--content", "bare.wav")
     finally:
@@ -322,12 +322,12 @@ VOICE = ("--text", "Hello", "--voice")
         ),
         (2, ("--denoise", NEVER, NEVER_SAYS, "--span", "5:6"), "expected a span inside the 1.78 s of LJ001-0008.flac"),
         # flags together
-        (2, ("--denoise", NEVER), "--denoise: needs --span"),
-        (2, ("--span", "0.1:0.2", "--text", "a"), "--span: needs --denoise"),
-        (2, ("--style", NEVER, "--text", "a"), "--style: needs --content"),
-        (2, ("--voice", NEVER), "--voice: needs --text"),
-        (2, ("--edit", NEVER), "--edit: needs --text"),
-        (2, ("--durations", "a.csv"), "--durations: needs --text"),
+        (2, ("--denoise", NEVER), "--denoise: requires --span"),
+        (2, ("--span", "0.1:0.2", "--text", "a"), "--span: requires --denoise"),
+        (2, ("--style", NEVER, "--text", "a"), "--style: requires --content"),
+        (2, ("--voice", NEVER), "--voice: requires --text"),
+        (2, ("--edit", NEVER), "--edit: requires --text"),
+        (2, ("--durations", "a.csv"), "--durations: requires --text"),
         (
             2,
             ("--content", NEVER, "--text", "a"),

@@ -276,7 +276,8 @@ def test_ready_alignments_of_another_sound_are_listed(tmp_path: pathlib.Path) ->
     pairs(ready(tmp_path, phones=[["SIL", 0, 10], ["AY", 10, 500]]))
     found = load_speech(tmp_path)
     assert found.dropped == (
-        "a.wav (expected words inside the recording of 1.00 s; found '' from 0.10 s to 5.10 s. Check that the alignment belongs to this recording)",
+        "a.wav (expected words inside the recording of 1.00 s; found '' from 0.10 s to 5.10 s."
+        " Check that the alignment belongs to this recording)",
     )
 
 

@@ -130,7 +130,11 @@ def test_what_it_cannot_be_is_refused(
     out = ["--steps", "1", "--out", str(tmp_path / "run")]
     wrong = [
         (["fit", "example:digits", "--recipe", "vocoder"], 2, "`vocoder` needs a folder of sounds"),
-        (["fit", str(tmp_path), "--recipe", "vocoder"], 1, "expected sounds (.wav, .flac, .ogg, .opus, .mp3); found"),
+        (
+            ["fit", str(tmp_path), "--recipe", "vocoder"],
+            1,
+            "expected audio files (.wav, .flac, .ogg, .opus, .mp3); found",
+        ),
         (["fit", str(voices), *TINY, "--architecture.mel.hop-length", "160"], 2, "expected 100 frames per second"),
         (["fit", str(voices), *TINY, "--objective.segment-size", "8"], 2, "expected a piece of at least one window"),
         (["fit", str(voices), *TINY, "--epsilon", "8"], 2, "private training"),

@@ -31,12 +31,12 @@ SPAN = re.compile(r"(\d{1,6}(?:\.\d*)?|\.\d+):(\d{1,6}(?:\.\d*)?|\.\d+)", re.ASC
 TASKS = ("denoise", "edit", "content", "voice")
 """Flags of tasks that take a recording; they exclude each other."""
 NEEDS = (
-    ("style", "content", "name the recording to restyle"),
-    ("denoise", "span", "give start and end in seconds, such as --span 1.2:2.0"),
-    ("span", "denoise", "name the recording that contains it"),
-    ("edit", "text", "give the complete new text"),
-    ("voice", "text", "give the text to speak in this voice"),
-    ("durations", "text", "give the text with these durations"),
+    ("style", "content", "Name the recording to restyle"),
+    ("denoise", "span", "Give start and end in seconds, such as --span 1.2:2.0"),
+    ("span", "denoise", "Name the recording that contains it"),
+    ("edit", "text", "Give the complete new text"),
+    ("voice", "text", "Give the text to speak in this voice"),
+    ("durations", "text", "Give the text with these durations"),
 )
 """(flag, required flag, hint)."""
 
@@ -127,7 +127,7 @@ def _check(options: Mapping[str, Any]) -> None:
         raise UsageError(f"--{tasks[0]} or --{tasks[1]}", "both", "Choose one", argument=tasks[0])
     for name, other, remedy in NEEDS:
         if options[name] and options[other] in (None, ()):
-            raise UsageError(f"requires --{other}; {remedy}", argument=name)
+            raise UsageError(f"requires --{other}", remedy=remedy, argument=name)
     if options["text"] is None and not tasks:
         raise UsageError(
             '--text "..." (optionally with --voice FILE), or --edit, --denoise or --content FILE', "none of these"
