@@ -40,7 +40,7 @@ AT_ONCE = [
     ("audit nowhere", 1, "nowhere: expected a run folder; found none"),
     ("audit", 1, "expected a run under runs/; found none"),
     ("data nowhere.csv", 1, "nowhere.csv: expected a file or a folder; found none"),
-    ("data my-run", 1, "my-run: is a run folder and no data"),
+    ("data my-run", 1, "my-run: expected data; found a run folder"),
     ("data example:moon", 2, "found 'moon'"),
     ("data schema nowhere.csv", 1, "nowhere.csv"),
     ("import x.py:f --data nowhere", 1, "--data, nowhere: expected a file or a folder; found none"),

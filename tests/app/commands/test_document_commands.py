@@ -74,50 +74,50 @@ CAPTION = "<image:cat.png> <infill>"
 @pytest.mark.parametrize(
     ("status", "words", "said"),
     [
-        (2, ["--mask", "black.png"], "--mask: says which part of the picture of a --prompt"),
+        (2, ["--mask", "black.png"], "--mask: requires a --prompt"),
         (2, ["--prompt", "a cat", "--mask", "black.png"], "one <image:FILE>; found 0"),
         (2, ["--prompt", "<image:cat.png> <image:cat.png>", "--mask", "black.png"], "one <image:FILE>; found 2"),
-        (2, ["--prompt", "a cat <image:cat.png>", "--mask", "black.png"], "no white part, so there is nothing to draw"),
-        (1, ["--prompt", "a cat <image:cat.png>", "--mask", "none.png"], "there is no picture none.png"),
-        (1, ["--prompt", "<image:none.png> <infill>"], "there is no picture none.png"),
+        (2, ["--prompt", "a cat <image:cat.png>", "--mask", "black.png"], "white pixels in the mask"),
+        (1, ["--prompt", "a cat <image:cat.png>", "--mask", "none.png"], "found none.png"),
+        (1, ["--prompt", "<image:none.png> <infill>"], "found none.png"),
         (2, ["--prompt", " "], "the prompt is empty"),
-        (2, ["--prompt", "<image:> <infill>"], "<image:> names no file"),
-        (2, ["--prompt", "a", "--memory", " "], "--memory: names no documents"),
-        (2, ["--edit", "cat.png"], "--edit: expected a picture and words in quotes"),
+        (2, ["--prompt", "<image:> <infill>"], "a file name in <image:FILE>"),
+        (2, ["--prompt", "a", "--memory", " "], "--memory: expected documents"),
+        (2, ["--edit", "cat.png"], "--edit: expected an image and words in quotes"),
         (2, ["--ask", "cat.png", "what", "colour"], "found cat.png what colour"),
         (2, ["--edit", "--prompt", "a cat"], "--edit: expected a value"),
         (2, ["--prompt", "a cat", "--ask"], "--ask: expected a value"),
-        (2, ["--edit", "cat.png", " "], "the words are empty"),
-        (1, ["--ask", "none.png", "what"], "there is no picture none.png"),
+        (2, ["--edit", "cat.png", " "], "words for --edit; found no words"),
+        (1, ["--ask", "none.png", "what"], "found none.png"),
         (2, ["--prompt", "a", "--edit", "cat.png", "b"], "found both"),
         (2, ["--prompt", "a", "--ask", "cat.png", "b"], "found both"),
         (2, ["--edit", "cat.png", "a", "--ask", "cat.png", "b"], "found both"),
-        (2, ["--prompt", CAPTION, "--guidance", "3"], "guidance and contrast are of pictures drawn from a text"),
-        (2, ["--prompt", CAPTION, "--contrast", "8"], "guidance and contrast are of pictures drawn from a text"),
-        (2, ["--guidance", "3"], "guidance and contrast are of pictures drawn from a text"),
-        (2, ["--prompt", "a", "--guidance", "nan"], "expected finite guidance weights, up to 1e+30; found nan"),
-        (2, ["--prompt", "a", "--picture-guidance", "2"], "--picture-guidance: is of --edit"),
+        (2, ["--prompt", CAPTION, "--guidance", "3"], "guidance and contrast apply only to images"),
+        (2, ["--prompt", CAPTION, "--contrast", "8"], "guidance and contrast apply only to images"),
+        (2, ["--guidance", "3"], "guidance and contrast apply only to images"),
+        (2, ["--prompt", "a", "--guidance", "nan"], "expected finite weights of guidance, up to 1e+30; found nan"),
+        (2, ["--prompt", "a", "--picture-guidance", "2"], "--picture-guidance: applies only to --edit"),
         (2, ["--prompt", "a", "--best-of", "0"], "best-of: expected at least 1; found 0"),
-        (2, ["--prompt", "a", "--min-p", "0.2"], "--min-p: is of --guidance"),
+        (2, ["--prompt", "a", "--min-p", "0.2"], "--min-p: applies only to --guidance"),
         (2, ["--prompt", "a", "--guidance", "3", "--min-p", "2"], "min-p: expected"),
         (2, ["--prompt", "a", "--contrast", "x"], "K or K:ALPHA, such as 8:0.1; found 'x'"),
         (2, ["--prompt", "a", "--contrast", "8:y"], "K or K:ALPHA, such as 8:0.1; found '8:y'"),
         (2, ["--prompt", "a", "--contrast", "0"], "found 0"),
-        (2, ["--prompt", "a", "--documents", "2"], "Name one, or leave it out"),
+        (2, ["--prompt", "a", "--documents", "2"], "--documents: applies only to --memory"),
         (2, ["--prompt", "a", "--memory", "empty", "--documents", "-1"], "at least 0; found -1"),
-        (2, ["--memory", "empty"], "looked up for what is asked, and nothing is"),
+        (2, ["--memory", "empty"], "a --prompt with --memory; found none"),
         (1, ["--prompt", "a", "--memory", "empty"], "the folder is empty"),
         (1, ["--prompt", "a", "--memory", "none"], "found none"),
-        (1, ["--prompt", "a", "--memory", "none.npz"], "there is no memory none.npz. Build it"),
+        (1, ["--prompt", "a", "--memory", "none.npz"], "the datastore none.npz; found none. Build it"),
         (1, ["--prompt", "a", "--memory", "cat.png"], "expected documents; found images"),
         (2, ["-n", "0"], "-n: expected at least 1; found 0"),
-        (2, ["--prompt", "a", "--out", "x.wav"], "Choose .jsonl, .json, .npz, or a folder"),
+        (2, ["--prompt", "a", "--out", "x.wav"], "Use .jsonl, .json, .npz, or a folder"),
         (2, ["--prompt", "a", "--temperature", "-1"], ": expected at least 0"),
         (2, ["--prompt", "a", "--solver", "euler"], "--solver: says nothing to a model of documents"),
         (2, ["--prompt", "a", "--nfe", "3"], "--nfe: says nothing to a model of documents"),
         (2, ["--given", "label=3"], "--given: says nothing to a model of documents"),
         (2, ["--template", "a cat"], "--template: says nothing to a model of documents"),
-        (2, ["--prompt", 6 * "<image:cat.png>"], "symbols, and the model sees"),
+        (2, ["--prompt", 6 * "<image:cat.png>"], "tokens, the context length"),
     ],
 )
 def test_wrong_samples(documents: pathlib.Path, refused: Refused, status: int, words: list[str], said: str) -> None:
@@ -154,7 +154,7 @@ def test_other_commands_have_no_use_for_documents(documents: pathlib.Path, refus
     assert "numbers that flow straight" in refused(2, "steer", documents, *observe)
     assert "one example per row" in refused(2, "audit", documents)
     refused(1, "bridge", documents, documents, "--out", "joined")
-    assert "Name them with --data" in refused(2, "evaluate", documents, "--samples", "cat.png")
+    assert "expected documents in --data" in refused(2, "evaluate", documents, "--samples", "cat.png")
     assert "expected documents; found images" in refused(1, "evaluate", documents, "--data", "example:digits")
     assert not pathlib.Path("tuned").exists()
 
@@ -173,8 +173,8 @@ def test_other_commands_have_no_use_for_documents(documents: pathlib.Path, refus
             ["--tokenizer", "none"],
             "--tokenizer: expected one of learned, palette, tiles, or the run of a tokeniser; found 'none'",
         ),
-        (2, ["--longest", "7"], "found 7 x 7"),
-        (1, ["--longest", "12", "--tokenizer", "palette"], "expected pictures of 256 colours at most"),
+        (2, ["--longest", "7"], "sides that can be halved; found 7 x 7"),
+        (1, ["--longest", "12", "--tokenizer", "palette"], "256 colours"),
         (2, ["--vocabulary", "letters"], "found 'letters'"),
         (2, ["--recipe", "images"], "needs images"),
         (2, ["--target", "label"], "found 'label'"),
@@ -194,9 +194,9 @@ def test_what_a_fit_may_begin_with(documents: pathlib.Path, scenes: pathlib.Path
     assert "8x8 with 1 channels, these documents have 16x16 with 3" in refused(2, *fit, "--tokenizer", "codes")
     on = (*fit, "--start-from", documents)
     assert "keep the tokeniser" in refused(2, *on, "--tokenizer", "palette")
-    assert "keep the vocabulary" in refused(2, *on, "--vocabulary", "characters")
+    assert "vocabulary of the base model" in refused(2, *on, "--vocabulary", "characters")
     for recipe in ("reflow", "distil"):
-        assert "need a flow" in refused(2, *on, "--recipe", recipe)
+        assert "flow" in refused(2, *on, "--recipe", recipe)
     assert "expected documents; found images" in refused(1, "fit", "example:digits", "--start-from", documents)
     assert "needs documents" in refused(2, "fit", "example:digits", "--recipe", "interleaved", "--steps", "1")
     assert "not palette" in refused(2, "fit", "--resume", "--out", documents, "--tokenizer", "palette")
@@ -238,8 +238,8 @@ def _huge(folder: pathlib.Path) -> None:
 @pytest.mark.parametrize(
     ("harm", "said"),
     [
-        (_bare, "1 of 40 pictures have no caption, first 0001.png"),
-        (_lonely, "1 of 40 captions have no picture, first 0001.txt"),
+        (_bare, "1 of 40 images have no caption, first 0001.png"),
+        (_lonely, "1 of 40 captions have no image, first 0001.txt"),
         (_silent, "0001.txt: the caption is empty"),
         (_cut_off, "1 of 40 images cannot be read"),
         (_huge, "decompression bomb"),
@@ -255,13 +255,13 @@ def test_wrong_folders(scenes: pathlib.Path, refused: Refused, harm: Callable[[p
 @pytest.mark.parametrize(
     ("entry", "said"),
     [
-        ({"image": "../cat.png", "text": "a"}, "line 2: the picture '../cat.png' lies outside"),
-        ({"image": "/etc/hosts", "text": "a"}, "line 2: the picture '/etc/hosts' lies outside"),
-        ({"image": "link.png", "text": "a"}, "line 2: the picture 'link.png' lies outside"),
-        ({"image": "none.png", "text": "a"}, "line 2: there is no picture"),
-        ({"image": "in.png", "text": " "}, "line 2: the picture 'in.png' has no 'text'"),
-        ({"image": "in\0.png", "text": "a"}, "line 2: no file can be called"),
-        ({"image": 300 * "x", "text": "a"}, "line 2: no file can be called"),
+        ({"image": "../cat.png", "text": "a"}, "found '../cat.png'"),
+        ({"image": "/etc/hosts", "text": "a"}, "found '/etc/hosts'"),
+        ({"image": "link.png", "text": "a"}, "found 'link.png'"),
+        ({"image": "none.png", "text": "a"}, "found no such file"),
+        ({"image": "in.png", "text": " "}, "'text' for the image 'in.png'"),
+        ({"image": "in\0.png", "text": "a"}, "line 2: expected the file name of an image"),
+        ({"image": 300 * "x", "text": "a"}, "line 2: expected the file name of an image"),
         ({"document": [["a"]]}, "line 2: expected a text, or an object"),
     ],
 )
@@ -312,9 +312,9 @@ def test_memories_are_of_one_model(
         "of equal length": {"rows": ours["rows"][:1]},
         "rows of valid tokens": {"rows": ours["rows"] + 10_000},
         "finite vectors": {"vectors": ours["vectors"] * np.nan},
-        "vectors of 512 numbers; found 7": {"vectors": ours["vectors"][:, :7]},
-        "found invalid rows": {"rows": ours["rows"].astype(str)},
-        "contains Python objects": {"rows": np.array([{}])},
+        "embeddings of dimension 512; found 7": {"vectors": ours["vectors"][:, :7]},
+        "found no rows of its form": {"rows": ours["rows"].astype(str)},
+        "holds Python objects": {"rows": np.array([{}])},
     }
     for said, change in changes.items():
         np.savez("changed.npz", allow_pickle=True, **{**ours, **change})
@@ -324,7 +324,7 @@ def test_memories_are_of_one_model(
     assert "cannot be read as numeric arrays" in refused(1, *ask, "cut.npz")
     np.savez("other.npz", samples=np.zeros((3, 2)))
     assert "expected a memory of documents" in refused(1, *ask, "other.npz")
-    assert "expected a file *.npz" in refused(
+    assert "expected a datastore file *.npz" in refused(
         2, "data", "memory", scenes / "memory", "--run", documents, "--out", "m.txt"
     )
     assert "feller data memory DOCUMENTS" in refused(2, "data", "memory")

@@ -38,7 +38,7 @@ def test_a_picture_is_described_asked_about_and_changed(page: Any, tmp_path: pat
         assert ask(tab, picture=own, task=task, ask=words).pictures
     with pytest.raises(UsageError, match="upload a picture"):
         ask(tab)
-    with pytest.raises(UsageError, match="words are empty"):
+    with pytest.raises(UsageError, match="no words"):
         ask(tab, picture=own, task=ANSWER)
 
 
@@ -58,8 +58,8 @@ def test_a_memory_is_looked_up_where_it_was_named_and_is_wished(
             heard = RequestReporter()
             assert ask(tab, heard, memory=wish, **sent).pictures
             told[wish] = "\n".join(heard.lines)
-        assert "looked up: 'a " in told[YES]
-        assert "looked up" not in told[NO]
+        assert "retrieved: 'a " in told[YES]
+        assert "retrieved" not in told[NO]
     assert ask(tab_of(with_memory, "Draw"), memory=YES).pictures  # without words nothing is looked up
     with pytest.raises(Exception, match="not in the list"):
         ask(tab_of(with_memory, "Draw"), prompt="a circle", memory="/etc")

@@ -125,7 +125,7 @@ def texts_of(path: pathlib.Path) -> list[str]:
 
 
 def test_others_are_refused_forms(tmp_path: pathlib.Path) -> None:
-    with pytest.raises(UsageError, match=r"cannot write this kind of data as \.parquet\. Choose \.txt, \.jsonl, \.csv"):
+    with pytest.raises(UsageError, match=r"cannot write this data type as \.parquet\. Use \.txt, \.jsonl, \.csv"):
         KINDS["stream"].write(torch.zeros(1, 5, dtype=torch.long), {}, tmp_path / "a.parquet")
 
 

@@ -129,9 +129,13 @@ def test_what_it_cannot_be_is_refused(
     out = ["--steps", "1", "--out", str(tmp_path / "run")]
     wrong = [
         (["fit", "example:digits", "--recipe", "vocoder"], 2, "`vocoder` needs a folder of sounds"),
-        (["fit", str(tmp_path), "--recipe", "vocoder"], 1, "expected sounds (.wav, .flac, .ogg, .opus, .mp3); found"),
-        (["fit", str(voices), *TINY, "--architecture.mel.hop-length", "160"], 2, "expected 100 frames of a second"),
-        (["fit", str(voices), *TINY, "--objective.segment-size", "8"], 2, "segment_size"),
+        (
+            ["fit", str(tmp_path), "--recipe", "vocoder"],
+            1,
+            "expected audio files (.wav, .flac, .ogg, .opus, .mp3); found",
+        ),
+        (["fit", str(voices), *TINY, "--architecture.mel.hop-length", "160"], 2, "expected 100 frames per second"),
+        (["fit", str(voices), *TINY, "--objective.segment-size", "8"], 2, "expected a piece of at least one window"),
         (["fit", str(voices), *TINY, "--epsilon", "8"], 2, "private training"),
     ]
     for words, code, told in wrong:
@@ -146,7 +150,7 @@ def test_a_run_is_a_vocoder(trained: pathlib.Path) -> None:
     made = load_vocoder(str(trained), mel).synthesize(wanted, mel)
     assert made.shape == (720,)
     assert torch.equal(made, load_vocoder(str(trained), mel).synthesize(wanted, mel))
-    clash = r"log mels of MelConfig\(sample_rate=8000.*these are of MelConfig\(sample_rate=16000.*Fit another"
+    clash = r"log mels with MelConfig\(sample_rate=16000.*with MelConfig\(sample_rate=8000.*Fit another"
     with pytest.raises(InputError, match=clash):
         load_vocoder(str(trained), MelConfig())
 
@@ -154,5 +158,5 @@ def test_a_run_is_a_vocoder(trained: pathlib.Path) -> None:
 def test_a_run_of_something_else_is_none(tmp_path: pathlib.Path) -> None:
     run = str(tmp_path / "moons")
     assert main(["fit", "example:moons", "--size", "tiny", "--steps", "1", "--out", run]) == 0
-    with pytest.raises(UsageError, match=r"is no vocoder\. Fit one with"):
+    with pytest.raises(UsageError, match=r"not a vocoder run\. Fit one"):
         load_vocoder(run, MelConfig())
