@@ -135,7 +135,7 @@ def test_obstacles_have_an_edge_and_what_is_outside_of_the_picture_is_told_apart
     assert shade(5, 0) > 250
     beyond = shade(-10.45, 5, 5)
     assert shade(5, 5) + 40 < beyond < 250
-    assert "Dark is wall" in project_scene(drawn).caption
+    assert "ark: obstacles" in project_scene(drawn).caption
     assert "outside of the picture" in project_scene(drawn).caption
 
 

@@ -140,8 +140,8 @@ def _legend(figure: Any) -> None:
 
 
 TABLE_CAPTION = (
-    "Numbers as written, compared with all rows of the real table. Numbers are sampled uniformly within a bin: if a mean"
-    " is far off, add edges to the schema, above all in a long tail."
+    "Numbers as written, compared with all rows of the real table. Within a bin, numbers are sampled uniformly: if a"
+    " mean is far off, add edges to the schema, above all in a long tail."
 )
 
 
