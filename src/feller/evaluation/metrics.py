@@ -96,7 +96,7 @@ def metric(name: str, numbers: Numbers | None = None) -> MetricSpec:
         if name.startswith(f"{prefix}_"):
             one = name.removeprefix(f"{prefix}_")
             base = METRICS[prefix]
-            label = base.label.removesuffix(" at the end") if SERIES[prefix] else base.label
+            label = base.label.removeprefix("endpoint ") if SERIES[prefix] else base.label
             floor = f"{name}_floor" if SERIES[prefix] else f"{base.reference}_{one}"
             return replace(base, label=f"{label}, {SERIES[prefix]}{one}", reference=floor if base.reference else "")
     return MetricSpec(name.replace("_", " "), reference=f"{name}_floor" if f"{name}_floor" in numbers else "")

@@ -77,5 +77,5 @@ def test_pictures_are_restored_from_what_is_left_of_them(on_page: OnPage, tmp_pa
         r"Root mean .*: (less than 0.01|\d+\.\d\d) of 16 gray levels\.", found.message
     )
     (tmp_path / "no.png").write_bytes(b"no picture")
-    with pytest.raises(UsageError, match="^no.png: "):
+    with pytest.raises(UsageError, match=r"^no\.png: "):
         ask(tab, observe=str(tmp_path / "no.png"))

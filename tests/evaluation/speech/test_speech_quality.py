@@ -208,9 +208,9 @@ def test_rows_that_are_not_finite_are_left_out() -> None:
 
 def test_too_few_or_equal_sounds_are_refused() -> None:
     real = normal(32, (2.0, 1.0))
-    with pytest.raises(InputError, match="8 or more sounds in each set; found 7 and 32"):
+    with pytest.raises(InputError, match="8 sounds in each set; found 7 and 32"):
         frechet_features(real[:7], real)
-    with pytest.raises(InputError, match="have the same features"):
+    with pytest.raises(InputError, match="equal features"):
         frechet_features(real, real[:1].expand(32, -1))
 
 
