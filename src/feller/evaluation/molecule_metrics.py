@@ -114,7 +114,7 @@ def _rdkit_metrics(
     """Return rdkit metrics of samples and of real molecules; None without rdkit."""
     names = ("table_validity", "bonds_found", "bonds_sane", "unique_smiles", "novel_smiles")
     try:
-        with rdkit("metrics of molecules") as chem:
+        with rdkit("evaluating molecules") as chem:
             formulas = {_formula(molecule) for molecule in (*made, *real)}
             candidates = [molecule for molecule in trained if _formula(molecule) in formulas]
             training_smiles = {_smiles(chem, molecule, tabled=tabled) for molecule in candidates}

@@ -27,7 +27,7 @@ def valid_molecules(samples: Dataset) -> Bool[np.ndarray, " n"] | None:
     """Return True for connected molecules with bonds that rdkit accepts; None without rdkit."""
     molecules = molecules_of(samples)
     try:
-        with rdkit("validity of molecules") as chem:
+        with rdkit("checking molecules") as chem:
             found = [rdkit_with_bonds(chem, molecule) for molecule in molecules]
             sane = [made is not None and sanitize(chem, made) for made in found]
     except UsageError:

@@ -52,17 +52,9 @@ def kinds_of(run: LoadedRun) -> tuple[OutputKind, ...]:
 def draw(
     run: LoadedRun, page: PageContext, answers: Answers, reporter: Reporter, **more: Any
 ) -> tuple[Dataset, pathlib.Path]:
-    """Draw samples with the conditions, guidance and seed of a request.
+    """Draw samples with the conditions, guidance and seed of a request; return them and their file in a new folder.
 
-    Args:
-        run: Run to sample from.
-        page: Page context.
-        answers: Values by control.
-        reporter: Progress reporter.
-        more: Options of `SampleConfig`, which take precedence, or `weights` and `on_step` of `sample`.
-
-    Returns:
-        Samples, and their file in a new folder.
+    `more` are options of `SampleConfig`, which take precedence, or `weights` and `on_step` of `sample`.
     """
     modality = cast(Modality, run.modality)
     if "given" not in more:
@@ -107,14 +99,7 @@ def draw_picture(samples: Dataset, room: pathlib.Path, caption: str) -> Captione
 def draw_picture_pair(
     sides: tuple[Dataset, Dataset], room: pathlib.Path, captions: Sequence[str], background: Dataset | None = None
 ) -> tuple[CaptionedImage, ...]:
-    """Render two sets of samples as image files, at one scale if their figures are comparable.
-
-    Args:
-        sides: Two sets of samples.
-        room: Output folder.
-        captions: Captions of both.
-        background: Points drawn in grey behind both.
-    """
+    """Write figures of two sets of samples, at one scale if comparable, with optional background points in grey."""
     one, other = (side.modality for side in sides)
     if one.figure_key != other.figure_key:
         return tuple(draw_picture(some, room, caption) for some, caption in zip(sides, captions, strict=True))

@@ -74,12 +74,7 @@ def transport_tab(run: LoadedRun, page: PageContext) -> Tab | None:
 
 
 def scene_background(record: Any, d: int) -> dict[str, Any]:
-    """Return the fields of a `BridgeScene` for obstacles (d = 2) or a surface (d = 3); empty if a file is missing.
-
-    Args:
-        record: Record of the bridge.
-        d: Dimension of the states.
-    """
+    """Return the fields of a `BridgeScene` for obstacles (d = 2) or a surface (d = 3); empty if a file is missing."""
     from feller.app.workflows.bridges.cost_specs import (  # takes long to load
         changed_pictures,
         common_frame,

@@ -69,16 +69,9 @@ def solve_inverse(
     reporter: Reporter,
     **more: Any,
 ) -> Any:
-    """Solve an inverse problem, and write the posterior samples next to the measurement file.
+    """Solve an inverse problem for the measurement in `file`, and write the posterior samples next to it.
 
-    Args:
-        run: Run of the prior model.
-        modality: Image modality.
-        file: Measurement.
-        operator: Measurement operator of `feller steer`.
-        answers: Values by control.
-        reporter: Progress reporter.
-        more: Other options of `SteerConfig`.
+    `operator` is that of `feller steer`; `more` are options of `SteerConfig`.
     """
     from feller.app.workflows.steering.inverse_problems import solve_inverse_problem  # takes long to load
 

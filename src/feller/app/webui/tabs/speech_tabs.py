@@ -80,12 +80,7 @@ WAVE = (640, 120)
 def _speech_tab(run: LoadedRun, page: PageContext, controls: dict[str, Any], request: Any, **more: Any) -> Tab | None:
     """Return a tab that generates speech; None for other models.
 
-    Args:
-        run: Run of the tab.
-        page: Page context.
-        controls: Controls in addition to the common ones.
-        request: Values by control -> (options of `SampleConfig`, message).
-        more: Name, description and button of the tab.
+    `request` maps values by control to options of `SampleConfig` and a message; `more` are other fields of `Tab`.
     """
     speech = run.modality_as(Speech)
     if speech is None or speech.duration_regressor is None:
@@ -115,17 +110,7 @@ def _speech_tab(run: LoadedRun, page: PageContext, controls: dict[str, Any], req
 def _recording(
     file: str | None, transcript: str, what: str = RECORDING_LABEL, transcript_label: str = TRANSCRIPT_LABEL
 ) -> tuple[str, str]:
-    """Return a recording and its transcript.
-
-    Args:
-        file: Recording.
-        transcript: Transcript.
-        what: Label of the recording.
-        transcript_label: Label of the transcript.
-
-    Raises:
-        UsageError: If either is missing.
-    """
+    """Return a recording and its transcript; UsageError with their labels if either is missing."""
     if file is None:
         raise UsageError("upload a recording first", place=what)
     if not transcript.strip():
@@ -212,10 +197,6 @@ def denoise_tab(run: LoadedRun, page: PageContext) -> Tab | None:
 
 def span(answers: Answers, length: float) -> tuple[float, float]:
     """Return start and end in seconds of the marked span, or else of the entered one.
-
-    Args:
-        answers: Values by control.
-        length: Length of the recording in seconds.
 
     Raises:
         UsageError: If the entered span is empty or ends after the recording.

@@ -99,7 +99,7 @@ def steer_tab(run: LoadedRun, page: PageContext) -> Tab | None:
         controls[INK] = number("Ink", USUAL_INK, 0.0, 1.0, hint=hint, is_integer=False, visible=first)
     return Tab(
         name="Steer",
-        description="Optimize the latents of samples for a reward. The model is not changed.",
+        description="Optimize the source noise of samples for a reward. The model is not changed.",
         controls={
             **controls,
             "n": number("Number of samples", 4, 1, MAX_SAMPLES),
