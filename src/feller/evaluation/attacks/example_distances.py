@@ -67,7 +67,7 @@ class CoordinateDistance(ExampleDistance):
     """Geodesic distance of points, combined with the Hamming distance of tokens if the state has both."""
 
     copy_fraction: float = 0.01
-    """Fraction r of the usual distance below which an example is a copy; by chance about r^d are, in d dimensions."""
+    """Copy threshold as a fraction r of the usual distance; in d dimensions about r^d of all examples pass by chance."""
 
     def pairwise(self, a: Dataset, b: Dataset) -> Float64[Tensor, "n m"]:
         total = torch.zeros(len(a), len(b), dtype=torch.float64)
@@ -142,7 +142,7 @@ RUN_LENGTH = 50
 
 @dataclass(frozen=True)
 class PassageDistance(ExampleDistance):
-    """Fraction of the n-grams of the text with fewer that do not occur in the other."""
+    """One minus the number of shared token n-grams over the smaller n-gram count of both texts."""
 
     max_queries: int = 100_000
 
