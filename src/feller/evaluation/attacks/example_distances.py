@@ -67,7 +67,7 @@ class CoordinateDistance(ExampleDistance):
     """Geodesic distance of points, combined with the Hamming distance of tokens if the state has both."""
 
     copy_fraction: float = 0.01
-    """Copy threshold as a fraction r of the usual distance; in d dimensions about r^d of all examples pass by chance."""
+    """Copy threshold as a fraction r of the usual distance; in d dimensions about r^d of examples pass by chance."""
 
     def pairwise(self, a: Dataset, b: Dataset) -> Float64[Tensor, "n m"]:
         total = torch.zeros(len(a), len(b), dtype=torch.float64)
