@@ -75,7 +75,7 @@ def test_a_judge_is_trained_where_there_is_none(
     assert found.judge is not None
     assert found.judge.target == "rotation"
     assert found.numbers["accuracy"] is None
-    assert any("turned" in note for note in found.notes)
+    assert any("rotations" in note for note in found.notes)
     assert any("unreliable" in note for note in found.notes)
     again = measure(*plain)
     assert again.numbers == found.numbers
@@ -83,10 +83,8 @@ def test_a_judge_is_trained_where_there_is_none(
 
 def test_missing_floors_are_said(moons: Dataset) -> None:
     found = measure(moons, moons, moons.subset(torch.arange(7)))
-    assert found.notes[0] == (
-        "7 examples are held out, fewer than 50: samples were compared with the training data; without more unseen data"
-        " there is no nearest_ratio, sliced_w_floor, energy_floor"
-    )
+    assert found.notes[0].startswith("7 examples are held out, fewer than 50")
+    assert found.notes[0].endswith("nearest_ratio, sliced_w_floor, energy_floor")
     assert found.numbers["compared_with"] == "training data"
 
 
