@@ -101,8 +101,8 @@ def test_words_voices_and_spread_each_see_their_own_fault(monkeypatch: pytest.Mo
     assert bad.numbers["frechet_speech"] > 3 * good.numbers["frechet_speech"]
     assert bad.numbers["frechet_speech_floor"] == good.numbers["frechet_speech_floor"]
     assert "opinion" not in bad.numbers
-    assert "word_error_rate: 5 of the 20 sounds were looked at, to save time" in bad.notes
-    assert "20 sounds are shorter than 1.5 s, and their voices are hardly known" in bad.notes
+    assert "word_error_rate: evaluated on 5 of the 20 sounds, to save time" in bad.notes
+    assert "20 sounds are shorter than 1.5 s: speaker similarity is unreliable" in bad.notes
     assert any("feller[judges]" in note for note in bad.notes)
 
 

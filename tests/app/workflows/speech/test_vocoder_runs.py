@@ -119,7 +119,7 @@ def test_only_a_vocoder_begins_with_one(
     assert "expected sounds; found pictures" in capsys.readouterr().err
     for recipe in ("distil", "auto"):
         assert main(["fit", str(voices), "--recipe", recipe, "--start-from", str(trained), *out]) == 2
-        assert "no recipe of ours suits sounds" in capsys.readouterr().err
+        assert "no built-in recipe for sounds" in capsys.readouterr().err
     assert main(["fit", str(voices), *TINY, "--start-from", str(trained), *out, "--json"]) == 0
     assert last(capsys)["steps"] == 1
 
