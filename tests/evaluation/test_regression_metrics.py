@@ -134,5 +134,5 @@ def test_other_kinds_are_refused() -> None:
     with pytest.raises(UsageError, match="needs rows of numbers, but the data are crystals"):
         TrainedRegressor(model(kind, Regressor(MLP(8, 1), 1)), crystals)
     about = ModelSpec(kind, kind.space(), PathProcess(Affine()), MLP(8, 1))
-    with pytest.raises(UsageError, match="tells nothing of rows of numbers"):
+    with pytest.raises(UsageError, match="not a regressor"):
         TrainedRegressor(Model.from_spec(about, about.build(Rng(0))), kind)

@@ -178,7 +178,7 @@ def test_other_commands_have_no_use_for_documents(documents: pathlib.Path, refus
         (2, ["--vocabulary", "letters"], "found 'letters'"),
         (2, ["--recipe", "images"], "needs images"),
         (2, ["--target", "label"], "found 'label'"),
-        (2, ["--recipe", "distil"], "Name its run with --start-from"),
+        (2, ["--recipe", "distil"], "--start-from"),
     ],
 )
 def test_wrong_fits(scenes: pathlib.Path, refused: Refused, status: int, words: list[str], said: str) -> None:

@@ -56,7 +56,7 @@ def test_holes_are_filled(
         apart = made["samples"].astype(float) - true["samples"].repeat(2, 0)
         apart[:, 2:6, 2:6] = 0
         assert np.sqrt(np.square(apart).sum((1, 2)).mean() / 48) == pytest.approx(found["residual"], abs=0.4)
-    assert "Mean of the samples" in (digits / "report-steered.html").read_text()
+    assert "Posterior mean" in (digits / "report-steered.html").read_text()
 
 
 @pytest.mark.slow

@@ -63,7 +63,7 @@ def test_a_tuned_run_is_a_run(righter: pathlib.Path, own: pathlib.Path, capsys: 
     assert (
         "--train.lr 0.003 --seed 3" in report["command"] or "--train.lr 0.003 --objective.steps 6" in report["command"]
     )
-    assert "Before tuning" in (righter / "report.html").read_text()
+    assert "Before fine-tuning" in (righter / "report.html").read_text()
     words = [
         sys.executable,
         "-m",

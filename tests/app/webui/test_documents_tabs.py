@@ -33,10 +33,10 @@ def test_words_are_drawn_and_name_no_file(page: Any, tmp_path: pathlib.Path) -> 
 @pytest.mark.slow
 def test_a_picture_is_described_asked_about_and_changed(page: Any, tmp_path: pathlib.Path) -> None:
     Image.new("RGB", (16, 16), "red").save(tmp_path / "own.png")
-    tab, own = tab_of(page, "Ask about a picture"), str(tmp_path / "own.png")
+    tab, own = tab_of(page, "Ask about an image"), str(tmp_path / "own.png")
     for task, words in ((CAPTION, ""), (ANSWER, "is it red"), (EDIT, "make it red")):
         assert ask(tab, picture=own, task=task, ask=words).pictures
-    with pytest.raises(UsageError, match="upload a picture"):
+    with pytest.raises(UsageError, match="upload an image"):
         ask(tab)
     with pytest.raises(UsageError, match="no words"):
         ask(tab, picture=own, task=ANSWER)
@@ -49,7 +49,7 @@ def test_a_memory_is_looked_up_where_it_was_named_and_is_wished(
     one, place = page
     Image.new("RGB", (16, 16), "red").save(tmp_path / "own.png")
     own = str(tmp_path / "own.png")
-    asked = (("Draw", {"prompt": "a circle"}), ("Ask about a picture", {"picture": own, "task": CAPTION}))
+    asked = (("Draw", {"prompt": "a circle"}), ("Ask about an image", {"picture": own, "task": CAPTION}))
     with_memory = (one, replace(place, memory=str(scenes / "memory")))
     for name, sent in asked:
         assert "memory" not in tab_of(page, name).controls
