@@ -98,7 +98,7 @@ def _audit(
 def _reconstruct_rows(
     target: AuditTarget, objective: OutputPerturbation, numbers: dict[str, Any], rng: Rng, reporter: Reporter
 ) -> RowLeakage | None:
-    """Rebuild rows of a linear model, and add the numbers; None where no noise bounds what is told."""
+    """Reconstruct rows of a linear model and add the metrics; return None without privacy noise."""
     privacy_plan, train = target.record.provenance.private, target.train
     if target.ledger is not None and isinstance(privacy_plan, ClosedFormBudget):
         check_ledger_noise(target.run, target.ledger, privacy_plan)

@@ -192,7 +192,9 @@ def _continue(
     """Return the record, populations and settings of a bridge to resume."""
     record = read_bridge_record(run)
     if record is None:
-        raise UsageError("is not a bridge", remedy=f"Continue with: feller fit --resume --out {run.path}", file=run.path)
+        raise UsageError(
+            "is not a bridge", remedy=f"Continue with: feller fit --resume --out {run.path}", file=run.path
+        )
     for name in names_of((*config.costs, *record.costs)):
         if name.startswith(MEMORY_PREFIX):
             load_function(name)  # raises an error if the function is from another process
@@ -201,9 +203,7 @@ def _continue(
             f"the cost is custom code, which must be named on the command line: {continue_command(run, record)}"
         )
     if (config.costs and config.costs != record.costs) or files_of(record.costs) != record.code:
-        raise InputError(
-            "the cost has changed since this bridge started", remedy="Restore it or start a new bridge"
-        )
+        raise InputError("the cost has changed since this bridge started", remedy="Restore it or start a new bridge")
     return record, reread_populations(record), change(read_bridge_settings(run))
 
 

@@ -138,7 +138,9 @@ def evaluate(
 
 def _compare_populations(request: EvaluationRequest) -> dict[str, Any]:
     if request.data is not None or request.samples is not None or request.effort.n is not None:
-        raise UsageError("a bridge is evaluated against its own populations", remedy="Leave out --data, --samples and -n")
+        raise UsageError(
+            "a bridge is evaluated against its own populations", remedy="Leave out --data, --samples and -n"
+        )
     return remeasure_bridge(request.run, request.tell)
 
 
@@ -151,9 +153,7 @@ def _training_rows(run: Run, config: EvaluateConfig) -> InMemoryData | None:
         raise UsageError(
             argument="train",
             expected="rows in memory, for a run without a copy of them",
-            found=f"a run trained on {read_fit_record(run).data}"
-            if is_in_memory(train)
-            else type(train).__name__,
+            found=f"a run trained on {read_fit_record(run).data}" if is_in_memory(train) else type(train).__name__,
             remedy="Leave it out: the run can read its rows",
         )
     if config.data is None:
@@ -199,7 +199,7 @@ def _evaluate(
         others = data if in_memory_data is None else in_memory_data
         loaded = own or _strangers(record, modality, others, kind.measure_unseen is None)
     if gone and own is not None and train is None:
-        data = None  # they are the rows of the run
+        data = None  # the given rows are those of the run
     whole = loaded.raw
     status = read_run_status(run, record, modality, whole)  # first, so that a damaged run fails early
     judge = _judge(run, effort)
@@ -282,7 +282,9 @@ def _evaluate(
         )
     reporter.finish()
     notes += (
-        (f"reduced to save time: {', '.join(limits)}; full evaluation: {evaluate_command(run, record, {})}",) if limits else ()
+        (f"reduced to save time: {', '.join(limits)}; full evaluation: {evaluate_command(run, record, {})}",)
+        if limits
+        else ()
     )
     numbers["n"] = len(generated)
     reporter.log(comparison.sentence)

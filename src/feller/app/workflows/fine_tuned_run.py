@@ -100,9 +100,7 @@ def check_same_rewards(tuning_record: TuningRecord, rewards: tuple[str, ...]) ->
             remedy="Leave out --resume to start a new one",
         )
     if rewards and code_hashes(rewards) != tuning_record.code:
-        raise InputError(
-            "the reward file has changed since this run started", remedy="Restore it or start a new run"
-        )
+        raise InputError("the reward file has changed since this run started", remedy="Restore it or start a new run")
 
 
 def needs_rewards(tuning_record: TuningRecord) -> bool:
