@@ -62,7 +62,7 @@ def test_a_plan_that_promises_nothing_is_said_in_words(capsys) -> None:
         (("--noise", 1, "--rate", 0.1, "--steps", 0), "--steps: expected at least 1"),
         (("--noise", 1, "--rate", 0.1), "the calculator takes --noise, --rate and --steps"),
         (("--noise", 1, "--rate", 0.1, "--steps", 5, "--delta", 2), "delta"),
-        (("--noise", 1, "--rate", 0.1, "--steps", 5, "--data", "example:moons"), "--data: is about a run"),
+        (("--noise", 1, "--rate", 0.1, "--steps", 5, "--data", "example:moons"), "--data: applies to runs only"),
     ],
 )
 def test_wrong_plans(capsys, words: tuple, said: str) -> None:

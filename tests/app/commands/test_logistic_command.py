@@ -132,7 +132,7 @@ def test_private_steps_of_a_regressor_are_still_refused(
 
 def test_it_is_not_gone_on_with(place: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["fit", "--resume", "--out", str(place / "digits")]) == 2
-    assert "once is enough" in capsys.readouterr().err
+    assert "already fitted" in capsys.readouterr().err
 
 
 def test_rows_may_have_moved(

@@ -30,9 +30,9 @@ def test_an_example_has_its_own(tmp_path: pathlib.Path) -> None:
 @pytest.mark.parametrize(
     ("words", "status", "said"),
     [
-        (["schema"], 2, "expected what it is about: feller data schema FILE"),
+        (["schema"], 2, "expected an input: feller data schema FILE"),
         (["schema", "nowhere.csv"], 1, "nowhere.csv"),
-        (["schema", "example:digits"], 2, "no table with a schema"),
+        (["schema", "example:digits"], 2, "not a table with a schema"),
         (["adult", "--out", "x.json"], 2, "made of no folder"),
         (["schema", "example:adult", "--schema", "b.json"], 2, "has no use for --schema"),
     ],
