@@ -100,7 +100,7 @@ def run(words: list[str]) -> int:
     rest = take_device(rest)
     kind, deep, execute = find_command(name)
     whole_tree = deep and deep in rest and any(word in ("-h", "--help") for word in rest)
-    if whole_tree:  # the recipe's fields too, so the command itself must not answer
+    if whole_tree:  # the command prints this help, with the fields of the recipe
         rest = [word for word in rest if word not in ("-h", "--help")]
     command, deeper = parse(kind, name, rest, allow_nested=bool(deep))
     result = execute(command, [*deeper, "--help"] if whole_tree else deeper)
@@ -168,7 +168,7 @@ def _error_text(error: InputError | UsageError, words: list[str] | None) -> str:
 def _fail(message: str, status: int, prefix: str = "") -> int:
     """Print an error and return the status; other processes than the main one wait first, so that only it prints."""
     if not is_main_process():
-        time.sleep(GRACE)  # meanwhile a launcher ends this process if the first one has failed, too
+        time.sleep(GRACE)  # the launcher ends this process if the main one has failed, too
     name = "feller" if is_main_process() else f"feller (process {os.environ['RANK']})"
     print(f"{prefix}{name}: {message}", file=sys.stderr, flush=True)
     return status
@@ -186,7 +186,7 @@ def _is_broken_pipe() -> bool:
     reader.register(sys.stdout.fileno(), 0)
     if not any(event & select.POLLERR for _, event in reader.poll(0)):
         return False
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more as it ends
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more at exit
     return True
 
 

@@ -157,11 +157,11 @@ def _guarantee_line(numbers: dict[str, Any]) -> str:
     who, worth = f"each of {numbers['rows_protected']:,} rows", describe_weakness(epsilon)
     if epsilon >= MEANINGLESS_EPSILON:
         return (
-            f"epsilon {epsilon:.4g} at delta {delta:.3g} {worth} to {who}: what is learned of one may become"
-            f" {format_exp_epsilon(epsilon)} times as likely; keep samples and model as you keep the rows"
+            f"epsilon {epsilon:.4g} at delta {delta:.3g} {worth} to {who}: an inference about a row may become"
+            f" {format_exp_epsilon(epsilon)} times as likely; protect samples and model like the rows"
         )
     little = f", which {worth} (a factor of {format_exp_epsilon(epsilon)})" if worth else ""
     return (
-        f"{who} is protected by epsilon {epsilon:.4g} at delta {delta:.3g}{little}; samples and model may be given"
-        " away, the report not"
+        f"{who} is protected by epsilon {epsilon:.4g} at delta {delta:.3g}{little}; samples and model may be"
+        " published, the report may not"
     )

@@ -214,7 +214,7 @@ def test_what_cannot_be_watched(capsys) -> None:
     asked = ("fit", "people.csv", "--schema", "schema.json", "--size", "tiny", "--steps", 4, "--out", "r")
     for words, said in (
         (("--epsilon", 3, "--audit", "fisher=8"), "symbols to this recipe"),
-        (("--audit", "fisher=8"), "goes with --epsilon"),
+        (("--audit", "fisher=8"), "requires --epsilon"),
         (("--epsilon", 3, "--audit", "fisher"), "--audit: expected fisher=ROWS"),
         (("--epsilon", 3, "--recipe", "table-flow", "--audit", "fisher=8000"), "a number of rows from 1 to"),
     ):

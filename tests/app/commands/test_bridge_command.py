@@ -219,7 +219,7 @@ def test_growth_begins_at_members_as_often_as_they_count(
     words = ["bridge", "clumps.csv", "next.csv", "--growth", "0.3", "--noise", "0.3"]
     assert main([*words, "--rounds", "1", "--out", "grown", *SHORT]) == 0
     assert main(["sample", "grown", "--out", "weighed.npz"]) == 0
-    assert "each as often as it counts" in capsys.readouterr().err
+    assert "drawn by weight" in capsys.readouterr().err
     begins = np.load("weighed.npz")["paths"][:, 0]
     a = torch.from_numpy(np.concatenate([near, far])).float()
     b = torch.from_numpy(np.loadtxt("next.csv", delimiter=",", skiprows=1)).float()
@@ -448,7 +448,7 @@ def test_a_strangers_bridge_runs_no_code(here: pathlib.Path, capsys: pytest.Capt
     pathlib.Path("strange/recipe.json").write_text(json.dumps(record))
     assert main(["sample", "strange", "--from", "a.csv", "--out", "s.csv"]) == 0
     assert main(["bridge", "--resume", "--out", "strange", "--rounds", "5"]) == 2
-    assert "code of yours" in capsys.readouterr().err
+    assert "custom code" in capsys.readouterr().err
     main(["evaluate", "strange"])
     assert not pathlib.Path("ran").exists()
 

@@ -214,8 +214,8 @@ def test_what_counts_may_cost_is_written_before_a_row_is_looked_at(
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("--epsilon", "1", "--steps", "5"), "takes no steps"),
-        (("--minutes", "1"), "takes no steps"),
+        (("--epsilon", "1", "--steps", "5"), "without training steps"),
+        (("--minutes", "1"), "without training steps"),
         (("--noise", "1", "--stop-at-epsilon", "1"), "Give --epsilon instead"),
         (("--epsilon", "0.005"), "the smallest that works is"),
         (("--epsilon", "1", "--delta", "0.01"), "--delta: expected"),

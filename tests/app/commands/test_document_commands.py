@@ -130,7 +130,7 @@ def test_flags_of_documents_are_theirs_alone(moons: pathlib.Path, refused: Refus
         *(("--memory", "empty"), ("--documents", "2"), ("--picture-guidance", "2")),
         *(("--min-p", "0.2"), ("--contrast", "8"), ("--best-of", "2")),
     ):
-        assert refused(2, "sample", moons, flag, *values).startswith(f"feller: {flag}: is of documents")
+        assert refused(2, "sample", moons, flag, *values).startswith(f"feller: {flag}: applies to document models only")
     assert "these data are rows of numbers" in refused(2, "fit", "example:moons", "--tokenizer", "palette")
     assert "are of documents" in refused(2, "data", "memory", "empty", "--run", moons)
 
@@ -171,7 +171,7 @@ def test_other_commands_have_no_use_for_documents(documents: pathlib.Path, refus
         (
             2,
             ["--tokenizer", "none"],
-            "--tokenizer: expected one of learned, palette, tiles, or the run of a tokeniser; found 'none'",
+            "--tokenizer: expected one of learned, palette, tiles, or the run of a tokenizer; found 'none'",
         ),
         (2, ["--longest", "7"], "sides that can be halved; found 7 x 7"),
         (1, ["--longest", "12", "--tokenizer", "palette"], "expected pictures of 256 colours at most"),

@@ -106,7 +106,7 @@ def test_the_model_is_the_one_that_was_asked_for(place: pathlib.Path) -> None:
         ),
         (("example:adult", "--target", "race", "--epsilon", "1"), "race is 5 classes"),
         (("example:adult", "--target", "age", "--epsilon", "1"), "found 'age'"),
-        (("example:adult", "--target", "income", "--epsilon", "1", "--steps", "5"), "takes no steps"),
+        (("example:adult", "--target", "income", "--epsilon", "1", "--steps", "5"), "without training steps"),
         (
             ("example:adult", "--target", "income", "--noise", "1", "--stop-at-epsilon", "1"),
             "no steps to add it to",

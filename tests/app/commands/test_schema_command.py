@@ -34,7 +34,7 @@ def test_an_example_has_its_own(tmp_path: pathlib.Path) -> None:
         (["schema", "nowhere.csv"], 1, "nowhere.csv"),
         (["schema", "example:digits"], 2, "not a table with a schema"),
         (["adult", "--out", "x.json"], 2, "made of no folder"),
-        (["schema", "example:adult", "--schema", "b.json"], 2, "has no use for --schema"),
+        (["schema", "example:adult", "--schema", "b.json"], 2, "does not take --schema"),
     ],
 )
 def test_wrong_use(

@@ -195,7 +195,7 @@ def test_code_is_never_taken_from_a_run(
     assert main(["sample", str(out), "-n", "2", "--nfe", "2"]) == 0
     capsys.readouterr()
     assert tune("--resume", "--steps", 4, "--out", out) == 2
-    assert "is code of yours" in capsys.readouterr().err
+    assert "is custom code" in capsys.readouterr().err
     record = json.loads((out / "recipe.json").read_text())  # one that lies about it
     record["tuned"]["code"] = []
     (out / "recipe.json").write_text(json.dumps(record))

@@ -83,7 +83,7 @@ def test_links_lead_to_nobodys_files(
     unfinish(tmp_path / "many")
     shutil.rmtree(tmp_path / "many" / name, ignore_errors=True)
     (tmp_path / "many" / name).symlink_to(victim)
-    with pytest.raises(InputError, match=rf"{name}: is a link"):
+    with pytest.raises(InputError, match=rf"{name}: is a symbolic link"):
         make(tmp_path / "many", n=12 if overwrite else 9, overwrite=overwrite)
 
 
@@ -94,7 +94,7 @@ def test_a_run_does_not_lead_elsewhere(
     for place in (victim, tmp_path / "empty"):
         (moons.path / "shards").symlink_to(place)
         try:
-            with pytest.raises(InputError, match="is a link"):
+            with pytest.raises(InputError, match="is a symbolic link"):
                 make(None, overwrite=True)
         finally:
             (moons.path / "shards").unlink()

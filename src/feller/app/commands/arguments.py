@@ -12,7 +12,7 @@ from typing import Annotated, Any, NoReturn, TypeVar, get_origin
 
 import docstring_parser
 import tyro
-from tyro import _errors as events  # private as yet, so that pyproject.toml bounds the version
+from tyro import _errors as events  # private in tyro, so pyproject.toml pins its version range
 
 from feller.app.commands.flag_types import field_names
 from feller.app.options import (
@@ -46,7 +46,7 @@ def _raise_parse_error(event: events.ParseErrorEvent, words: Sequence[str], flag
         if word.startswith("-"):
             near = best_match(word, [*flags])
             raise UsageError("a flag of this command", word, f"{f'Did you mean {near}? ' if near else ''}{see}")
-        quotes = "Quote paths that contain spaces.  " if pathlib.PurePath(word).suffix else ""
+        quotes = "Quote paths that contain spaces. " if pathlib.PurePath(word).suffix else ""
         raise UsageError("no further argument", word, f"{quotes}{see}")
     if isinstance(event, events.MissingArgs):
         raise UsageError(", ".join(_flags_of_argument(one.arg)[0] for one in event.missing_arguments), "none", see)

@@ -1,4 +1,4 @@
-"""feller audit."""
+"""Command `feller audit`."""
 
 from typing import Any
 

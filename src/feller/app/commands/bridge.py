@@ -1,4 +1,4 @@
-"""feller bridge."""
+"""Command `feller bridge`."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""feller cite."""
+"""Command `feller cite`."""
 
 from dataclasses import dataclass
 from typing import Any

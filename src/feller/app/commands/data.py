@@ -1,4 +1,4 @@
-"""feller data."""
+"""Command `feller data`."""
 
 import pathlib
 from dataclasses import dataclass, field

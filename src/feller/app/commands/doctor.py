@@ -1,4 +1,4 @@
-"""feller doctor."""
+"""Command `feller doctor`."""
 
 import sys
 from dataclasses import dataclass

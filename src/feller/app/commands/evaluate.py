@@ -1,4 +1,4 @@
-"""feller evaluate."""
+"""Command `feller evaluate`."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""feller export."""
+"""Command `feller export`."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""feller fit."""
+"""Command `feller fit`."""
 
 from typing import Any
 

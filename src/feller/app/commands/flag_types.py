@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from feller.data.loading.in_memory import DataSource
     from feller.data.tables.schema import Schema
     from feller.training.trainer import Callback
-else:  # which would load torch; the command line takes none of them
+else:  # importing them would load torch
     DataSource = Schema = Callback = object
 
 

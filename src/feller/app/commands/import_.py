@@ -1,4 +1,4 @@
-"""feller import."""
+"""Command `feller import`."""
 
 from dataclasses import dataclass
 from typing import Annotated, Any

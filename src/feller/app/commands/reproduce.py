@@ -1,4 +1,4 @@
-"""feller reproduce."""
+"""Command `feller reproduce`."""
 
 import importlib.metadata
 import pathlib
@@ -12,7 +12,7 @@ from feller.core.errors import UsageError
 GROUP = "feller.papers"
 """Entry point group of packages with reproductions; each entry is a mapping from names to `Paper` objects."""
 HOLDS, FAILS, UNTESTABLE = "holds", "does not hold", "not testable here"
-"""Verdicts."""
+"""Verdicts on a claim."""
 CLAIM_FIELDS = ("claim", "paper", "ours", "spread", "verdict")
 """Fields of a claim in the JSON output."""
 

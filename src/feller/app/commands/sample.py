@@ -1,4 +1,4 @@
-"""feller sample."""
+"""Command `feller sample`."""
 
 from typing import Any
 

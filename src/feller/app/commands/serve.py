@@ -1,4 +1,4 @@
-"""feller serve."""
+"""Command `feller serve`."""
 
 import os
 import pathlib

@@ -1,4 +1,4 @@
-"""feller steer."""
+"""Command `feller steer`."""
 
 from typing import Any
 

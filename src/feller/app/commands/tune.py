@@ -1,4 +1,4 @@
-"""feller tune."""
+"""Command `feller tune`."""
 
 from typing import Any
 

@@ -173,7 +173,7 @@ class _OpenBridge:
         (times, between), noise = self._grid, cast(BrownianBridge, self.model.spec.path).noise
         every = 1 if walls else between  # check walls at every step, not only at the knots
         states, in_wall = [], []
-        reporter.start("following the drift")
+        reporter.start("simulating the drift")
         for rows, on_progress in iter_batches(
             len(first), default_batch_size(self.model.spec.space, device), reporter.progress
         ):

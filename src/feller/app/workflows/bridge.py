@@ -208,7 +208,7 @@ def _continue(
 
 
 def make_problem(record: BridgeRecord, populations: Populations, cost: StateCost) -> BridgeProblem:
-    """Return the problem of a bridge."""
+    """Return the bridge problem: populations, weights, noise, cost and times."""
     crowds = [(Population(a), Population(b)) for a, b in zip(populations.states, populations.states[1:], strict=False)]
     if record.growth is not None:
         crowds = [unbalanced_weights(a.members, b.members, record.growth) for a, b in crowds]

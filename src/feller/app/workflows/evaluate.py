@@ -268,7 +268,7 @@ def _evaluate(
     if data is not None and (own is None or numbers["compared_with"] == HELD_OUT):
         numbers["compared_with"] = data
     if samples is None:
-        reporter.start("measuring the model")
+        reporter.start("computing likelihoods")
         measuring = FlowMetricOptions(rng=rng, ranks=get_engine())
         parts_of = effort.num_affordable(
             PIECES,
@@ -379,7 +379,7 @@ def _tuning_change(
     reporter: Reporter,
 ) -> TuningComparison:
     """Compare a fine-tuned model with its base model."""
-    reporter.start("comparing with the base")
+    reporter.start("comparing with the base model")
     base = base_model(run)
     base.network.to(get_engine().device)
     reward = reward or _recorded_reward(run, model, tuning_record)

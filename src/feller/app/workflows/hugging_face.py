@@ -117,7 +117,7 @@ def _privacy_section(run: Run) -> str:
     if ledger is None:
         return "Private; the spent privacy budget is unknown."
     spent, worth = "; ".join(map(_plain, ledger.describe_events())), describe_weakness(ledger.epsilon())
-    share_text = f"by an epsilon that {worth}" if worth else "model and samples may be published"
+    share_text = f"with an epsilon that {worth}" if worth else "model and samples may be published"
     return f"Private: {share_text}. {spent}. Metrics that compare samples with rows are not published."
 
 

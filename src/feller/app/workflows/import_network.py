@@ -117,7 +117,7 @@ def import_network(command: Import, *, reporter: Reporter = SILENT) -> Run:
         }
         save_checkpoint(run, make_train_state(network.requires_grad_(True), ONCE))
         run.write_record(run.recipe, content)
-        save_spec(run, spec)  # last: with it the folder is a run
+        save_spec(run, spec)  # last, because this file makes the folder a run
     count = sum(weight.numel() for weight in network.parameters())
     reporter.log(f"{place}: {count:,} weights, {kind.display_name}; {run.path}")
     if command.weights is None and _learns(network):

@@ -223,10 +223,10 @@ def suggest_commands(run: Run, record: FitRecord, spec: ModelSpec, train: Datase
 def suggest_rewards(run: Run, target: Target) -> Iterator[tuple[str, str]]:
     """Yield commands that use a regressor as a reward, with descriptions."""
     if target.classes:
-        reward, what = f"{run.path}={target.classes[0]}", f"that are {target.classes[0]}"
+        reward, what = f"{run.path}={target.classes[0]}", f"toward the class {target.classes[0]}"
     else:
         name = f":{target.names[0]}" if len(target.names) > 1 else ""
-        reward, what = f"{run.path}{name} == {target.means[0]:.3g}", f"by {target.names[0]}"
+        reward, what = f"{run.path}{name} == {target.means[0]:.3g}", f"toward a value of {target.names[0]}"
     yield from fill_templates("regressor", run, reward=reward, what=what)
 
 

@@ -249,7 +249,7 @@ def _prepare(
     start_time = time.monotonic()
     objective.loss(learner.network, objective.draw(few, Rng(tuning_record.seed).fold_in("trial"), learner.network))
     rounds = _seconds(recipe.train, engine.broadcast_float(time.monotonic() - start_time))
-    reporter.start("measuring the base")
+    reporter.start("estimating the reward of the base model")
     first, notes = _measure_base(
         source,
         base,

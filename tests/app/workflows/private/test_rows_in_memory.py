@@ -206,7 +206,7 @@ def test_other_rows_are_compared_with_and_nothing_is_said_of_those_of_the_fit(he
     assert OF_THE_FIT[0] in both
     assert both["tv2_half"] == pytest.approx(own["tv2_half"], abs=0.1)
     assert "rows_given" not in both
-    with refuses(InputError, argument=None, remedy="Bring it back"):
+    with refuses(InputError, argument=None, remedy="Restore the data"):
         feller.evaluate(run, data=test, train=test)
     with refuses(feller.UsageError, argument="train", found="none"):
         feller.evaluate(run, train=rows)

@@ -40,13 +40,13 @@ def check_components(objective: FlowMatching, network: Network, batch: Batch, rn
     x_0 = cast_like(batch["x_0"], x_1) if "x_0" in batch else sample_source(objective.space, x_1, rng)
     if is_user_defined(objective.coupling) and "x_0" not in batch:
         paired = objective.coupling(x_0, x_1, cond, rng.stream("coupling"))
-        _check_like(objective.coupling, "__call__", paired, x_0, "the draws of the source in another order,")
+        _check_like(objective.coupling, "__call__", paired, x_0, "a permutation of the source samples,")
         x_0 = paired
     t = broadcast_time(_times(objective.time_distribution, n, rng.stream("time"), device), x_1)
     for path, (a, b, time) in _each(objective.path, x_0, x_1, t):
         if is_user_defined(path):
             value = path.sample(a, b, time, rng.stream("path"))
-            _check_like(path, "sample", value, b, "the state at t, which is like x_1,")
+            _check_like(path, "sample", value, b, "the state at t, with the shape of x_1,")
     x_t, target = objective.path.sample_with_target(x_0, x_1, t, rng.stream("path"))
     prediction = network(x_t, t, cond)
     answer = objective.path.complete_prediction(prediction, x_t, t)

@@ -96,9 +96,8 @@ def search_reward(run: Run, config: SteerConfig, *, reporter: Reporter = SILENT)
     conditions, fixed = model.parse_conditions(n, conditions_given or None, rng)
     conditions = modality.add_derived_conditions(conditions)
     check_differentiable(model, sampling, fixed)
-    search = _choose_minimizer(
-        model, total_reward, rewards, steps, seed, reporter
-    )  # also raises the errors of a failing reward
+    # also raises the errors of a failing reward
+    search = _choose_minimizer(model, total_reward, rewards, steps, seed, reporter)
     for text, term in zip(rewards, total_reward.terms, strict=True):
         if is_user_reward(text) and term.violation is None:
             reporter.log(_unbounded(text, term.factor))
