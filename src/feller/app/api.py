@@ -90,10 +90,8 @@ def fit(data: DataSource | None = None, *, config: FitConfig) -> FittedRun:
 
     Args:
         data: File, folder, `example:NAME`, DataFrame, array or tensor, list of texts, or a dict of these. The run
-            stores a
-            copy of data in memory, except for a private fit (`epsilon=`): then `evaluate`, `audit` and `resume` need
-                the
-            data again. Not needed for a resumed run.
+            stores a copy of data in memory, except for a private fit (`epsilon=`): then `evaluate`, `audit` and
+            `resume` need the data again. Not needed for a resumed run.
         config: Options; they can also be passed by name.
 
     Raises:
@@ -202,8 +200,7 @@ def bridge(*populations: DataSource, fields: Mapping[str, object] | None = None,
 
     Args:
         populations: Two or more in order of time: files, folders, examples, DataFrames or arrays; the run stores a copy
-            of
-            data in memory. Not needed for a resumed bridge.
+            of data in memory. Not needed for a resumed bridge.
         fields: Fields of the bridge solver by name, such as {"train.batch_size": 64}.
         config: Options; they can also be passed by name.
     """

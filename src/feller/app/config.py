@@ -269,7 +269,7 @@ class SampleConfig(metaclass=OptionsType):
     output: Annotated[SampleFileOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=SampleFileOptions)
     """Sample files."""
     sampler: Annotated[SamplerOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=SamplerOptions)
-    """Sampler of processes in time and of tokens."""
+    """Sampler: solver and NFE of processes in time, token sampling of texts and sequences."""
     infill: Annotated[InfillOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=InfillOptions)
     """Missing parts to fill in."""
     document: Annotated[DocumentOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=DocumentOptions)
@@ -412,7 +412,7 @@ class EvaluateConfig(metaclass=OptionsType):
     """Evaluate these samples, a file or folder written by `feller sample`, instead of new ones. The report is then
     report-NAME.html in the run, as with --data."""
     n: Annotated[PositiveInt, aliases("-n")] = None
-    """Number of samples to generate, or of other examples to measure (default: depends on the metrics)."""
+    """Number of samples to generate, or of other examples to evaluate (default: as many as the metrics need)."""
     seed: int = 0
     """Random seed."""
     loading: Annotated[RunOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=RunOptions)

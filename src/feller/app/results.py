@@ -218,8 +218,7 @@ class FittedRun(os.PathLike[str]):
 
         Returns:
             For a table a DataFrame with the columns and dtypes of the data; otherwise a `Dataset` with `numpy()`,
-                `frame()`
-            and `save(path)`.
+            `frame()` and `save(path)`.
         """
         from feller.app.workflows.sample import sample
 

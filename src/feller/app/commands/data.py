@@ -63,9 +63,11 @@ READING_FLAGS = tuple(flags_of(DataReadingFlags))
 class Data:
     """List the built-in examples, or inspect DATA.
 
-    Subcommands: - `feller data schema FILE` drafts the schema of a table. - `feller data memory DOCUMENTS` builds the
-    retrieval data set for `feller sample --memory`. - `feller data spoken-words --out FOLDER` copies the files of this
-    example. - `feller data scenes` writes images with texts.
+    Subcommands:
+    - `feller data schema FILE` drafts the schema of a table.
+    - `feller data memory DOCUMENTS` builds the retrieval data set for `feller sample --memory`.
+    - `feller data spoken-words --out FOLDER` copies the files of this example.
+    - `feller data scenes` writes images with texts.
     """
 
     name: Annotated[DataOrWord, Choices(registries=("feller.app.commands.data:SUBCOMMAND_FLAGS",))] = None

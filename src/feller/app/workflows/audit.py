@@ -43,8 +43,7 @@ def audit(run: Run, config: AuditConfig, *, reporter: Reporter = SILENT) -> dict
 
     Raises:
         InputError: If the ledger does not belong to the run, the data are not its training data, or another process
-            writes
-            to the run.
+            writes to the run.
         UsageError: If the model type cannot be audited or retrained.
     """
     calculator_flags = [name for name, value in values_of(config.plan).items() if value is not None]

@@ -52,7 +52,9 @@ def frame_of(frame: Sequence[float], costs: Sequence[str]) -> tuple[float, ...]:
     if not costs:
         raise UsageError("requires a wall image in --cost", argument="frame")
     if len(frame) != 4 or not (frame[0] < frame[1] and frame[2] < frame[3]):
-        raise UsageError("LEFT RIGHT BOTTOM TOP", " ".join(f"{one:g}" for one in frame), argument="frame")
+        raise UsageError(
+            "LEFT RIGHT BOTTOM TOP in increasing order", " ".join(f"{one:g}" for one in frame), argument="frame"
+        )
     return tuple(frame)
 
 

@@ -129,8 +129,7 @@ def parse_costs(
 
     Args:
         texts: Costs: `file.py:FUNCTION`, an image with black walls, `congestion`, `entropy`, `density`, `surface=FILE`
-            or
-            `valleys=FILE`, optionally after `NUMBER *`.
+            or `valleys=FILE`, optionally after `NUMBER *`.
         populations: Populations of the bridge.
         frame: Extent of a wall image: left, right, bottom, top; default: one unit per pixel.
 

@@ -139,13 +139,13 @@ class OpenData(DataAccess):
         """Accept any recipe."""
 
     def begin_session(self, run: Run, steps_taken: int, engine: Engine) -> None:
-        """Record nothing."""
+        """Start without a ledger."""
 
     def pretrain(self, job: TrainingJob, seed: int, engine: Engine, reporter: Reporter) -> None:
         """Skip pretraining."""
 
     def charge(self, run: Run, expenses: Sequence[DpEvent]) -> None:
-        """Record nothing."""
+        """Record nothing, because open data has no privacy cost."""
 
     def read(
         self,

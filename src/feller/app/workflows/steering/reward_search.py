@@ -68,8 +68,7 @@ def search_reward(run: Run, config: SteerConfig, *, reporter: Reporter = SILENT)
     Args:
         run: Run with the model, which is not changed.
         config: Options of `feller steer`; `steps` are L-BFGS steps, or steps of an evolution strategy for a reward
-            without a
-            gradient.
+            without a gradient.
         reporter: Progress and log output.
 
     Raises:
