@@ -280,7 +280,7 @@ def test_data_that_are_gone(tmp_path: pathlib.Path, own: pathlib.Path, capsys: p
     assert {"reward", "reward_before", "kl", "diversity", "report"} <= numbers.keys()
     kept = json.loads((tmp_path / "out" / "report.json").read_text())
     assert kept["numbers"]["reward"] == numbers["reward"]
-    assert kept["sketch"].startswith("After ")
+    assert kept["sketch"].startswith("Undertrained")
     assert kept["sketch"] in text.err
     assert main(["sample", str(tmp_path / "out"), "-n", "2", "--nfe", "2"]) == 0
 

@@ -119,7 +119,7 @@ def test_it_is_said_last_and_stands_on_the_page_and_its_command_goes_on(tmp_path
     assert "resuming after step 2" in capsys.readouterr().err
     assert read_undertrained_notice(Run(tmp_path / "run")).startswith("Undertrained (3 steps)")
     assert main([*again[:-1], "4", "--report", "none"]) == 0
-    assert "first sketch" not in capsys.readouterr().err  # the report is of fewer steps
+    assert "Undertrained" not in capsys.readouterr().err  # the report is of fewer steps
     assert read_undertrained_notice(Run(tmp_path / "run")) == ""
 
 

@@ -27,7 +27,7 @@ MORE_ROUNDS = 200
 """Number of rounds for continuing a fine-tuning."""
 DEFAULT_MINUTES = 5.0
 """Default training time in minutes."""
-CONTINUE_PREFIX = "resume with:  "
+CONTINUE_PREFIX = "resume with: "
 """Text before the command in the notice of an undertrained run."""
 DATA_FLAGS = ("modality", "schema", "longest", "space", "vocabulary", "tokenizer", "start_from")
 """Recorded flags of `fit` for data loading and initial weights."""
