@@ -191,7 +191,6 @@ def _is_broken_pipe() -> bool:
 
 
 def _traceback_text() -> str:
-    """Return the traceback if the user enabled it."""
     return traceback.format_exc() if os.environ.get(TRACEBACK) else ""
 
 

@@ -174,8 +174,8 @@ class SamplerOptions(metaclass=OptionsType):
     order: Annotated[OptionalText, Choices(registries=("feller.sampling.sampler_config:ORDERS",))] = None
     """Unmasking order: confidence or entropy (default: random)."""
     rates: Annotated[OptionalText, Choices(registries=("feller.sampling.sampler_config:RATES",))] = None
-    """Jump rates of tokens: kinetic-optimal or reversal (default: those of the model). With `reversal`, for models
-    whose source is not the mask, bits_per_token bounds the likelihood of the samples."""
+    """Jump rates of tokens: kinetic-optimal or reversal (default: those of the model). For models whose source is not
+    the mask, bits_per_token bounds the likelihood under `reversal`."""
 
 
 @dataclass(frozen=True, kw_only=True)

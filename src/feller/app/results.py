@@ -143,7 +143,6 @@ class Report:
         axes.invert_yaxis()
 
     def _loss(self) -> Figure | None:
-        """Plot the loss curve."""
         file = Run(self.folder).metrics
         steps, loss = finite_losses(read_metrics(file) if self.name == "report" and file.is_file() else ())
         if len(steps) < 2:

@@ -134,13 +134,11 @@ def _check_many(command: Any, words: list[str]) -> None:
 
 
 def _takes_many(field: Field[Any]) -> bool:
-    """Return True if the flag takes any number of values."""
     several = any(getattr(one, "nargs", 1) == "*" for one in field_metadata(field))
     return not is_positional(field) and (several or get_origin(getattr(field.type, "__origin__", None)) is tuple)
 
 
 def _values_of_flag(flags: Sequence[str], words: Sequence[str]) -> list[str]:
-    """Return all values of a flag, from all its occurrences."""
     values: list[str] = []
     is_value = False
     for word in words:

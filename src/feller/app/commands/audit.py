@@ -28,7 +28,6 @@ def run(config: AuditConfig, words: list[str]) -> dict[str, Any]:
 
 
 def _calculate(config: AuditConfig) -> dict[str, Any]:
-    """Compute the privacy bounds of a planned training."""
     from feller.app.terminal import make_reporter, show_numbers
     from feller.app.workflows.auditing.plan_calculator import bounds, explain, planned_event
 

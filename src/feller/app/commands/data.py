@@ -100,7 +100,6 @@ class Data:
         return does.get(self.name, self._describe_data)(reporter)
 
     def _check(self, takes: tuple[str, ...]) -> None:
-        """Raise an error for flags that do not apply to the subcommand."""
         for name in set(non_default_options(self)) - {*takes, "name", "json"}:
             flag = {"file": "a second positional argument", "of": "--run", "n": "-n"}.get(name, f"--{name}")
             if takes is READING_FLAGS:
@@ -109,7 +108,6 @@ class Data:
             raise UsageError(f"feller data {self.name} does not take {flag}", remedy="Leave it out")
 
     def _describe_data(self, reporter: Any) -> dict[str, Any]:
-        """Show and return facts about a data set."""
         word = str(self.name)
         name = word if word.startswith(EXAMPLE_PREFIX) or word not in EXAMPLE_INFOS else f"{EXAMPLE_PREFIX}{word}"
         require_data(name)
@@ -134,7 +132,6 @@ class Data:
         return facts
 
     def _copy(self, name: str, reporter: Any) -> dict[str, Any]:
-        """Copy the files of an example to a folder."""
         from feller.data.examples.example_files import copy_example
 
         self._check(("out",))
@@ -144,7 +141,6 @@ class Data:
         return {"data": f"{EXAMPLE_PREFIX}{name}", "folder": out, "files": count}
 
     def _write_scenes(self, reporter: Any) -> dict[str, Any]:
-        """Write the image-text example to a folder."""
         from feller.app.terminal import show_numbers
         from feller.data.examples.example_files import PAIRS, write_scenes
 
@@ -154,7 +150,6 @@ class Data:
         return facts
 
     def _write_schema(self, reporter: Any) -> dict[str, Any]:
-        """Draft the schema of a table."""
         from feller.app.terminal import show_numbers
         from feller.app.workflows.draft_schema import draft_schema
 
@@ -169,7 +164,6 @@ class Data:
         return facts
 
     def _build_datastore(self, reporter: Any) -> dict[str, Any]:
-        """Build a retrieval data set."""
         from feller.app.terminal import show_own_warnings
         from feller.app.workflows.documents.build_datastore import write_datastore
         from feller.app.workflows.run_config import find_run

@@ -195,7 +195,6 @@ def check_schema(value: Any) -> None:
 
 
 def _metavar(metavar: str) -> Any:
-    """Set the metavar of a flag and hide its default."""
     return tyro.conf.arg(metavar=metavar, help_behavior_hint="")
 
 

@@ -259,7 +259,6 @@ def _walls(record: BridgeRecord, reporter: Reporter) -> tuple[ImageWalls, ...]:
 
 
 def _inside(walls: tuple[ImageWalls, ...], modality: Points | Images, states: Tensor) -> Bool[Tensor, "n times"]:
-    """Return which states of trajectories are inside a wall."""
     places = torch.from_numpy(values_of(modality, states))
     return torch.stack([wall.contains(places) for wall in walls]).any(0)
 

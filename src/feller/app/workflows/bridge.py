@@ -225,7 +225,6 @@ def _record(record: BridgeRecord, settings: BridgeSolverConfig) -> dict[str, Any
 def _summary(
     run: Run, record: BridgeRecord, populations: Populations, settings: BridgeSolverConfig, progress: BridgeState
 ) -> str:
-    """Return a line that describes the planned fit."""
     sizes = " to ".join(f"{len(states):,}" for states in populations.states)
     cost = f", cost {' + '.join(record.costs)}" if record.costs else ", no state cost"
     many = "1 round" if settings.rounds == 1 else f"{settings.rounds} rounds"

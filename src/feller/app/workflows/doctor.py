@@ -60,7 +60,6 @@ def _version(package: str) -> str | None:
 
 
 def _device() -> dict[str, Any]:
-    """Return the compute device."""
     import torch
 
     gpu = torch.cuda.is_available()

@@ -378,7 +378,6 @@ def _tuning_change(
     rng: Rng,
     reporter: Reporter,
 ) -> TuningComparison:
-    """Compare a fine-tuned model with its base model."""
     reporter.start("comparing with the base model")
     base = base_model(run)
     base.network.to(get_engine().device)

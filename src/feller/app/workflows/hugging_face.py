@@ -254,7 +254,6 @@ def write_folder(run: Run, folder: pathlib.Path, reporter: Reporter) -> tuple[pa
 
 
 def _is_feller_export(folder: pathlib.Path) -> bool:
-    """Return True if the folder is an earlier export."""
     try:
         config = read_json(folder / CONFIG)
     except (OSError, InputError):
@@ -281,7 +280,6 @@ def _companion_files(run: Run) -> tuple[pathlib.Path, ...]:
 
 
 def _copy_model(run: Run, folder: pathlib.Path) -> None:
-    """Copy the weights and the companion files."""
     _copy(run.ema_weights, folder / WEIGHTS)
     for file in _companion_files(run):
         if os.path.lexists(file):
@@ -340,7 +338,6 @@ def _record(metadata_file: pathlib.Path) -> dict[str, object]:
 
 
 def _stale_export_line(run: Run, place: pathlib.Path, form: str, guidance: object) -> str:
-    """Return a line that the export is outdated, with the command that repeats it."""
     if isinstance(guidance, str):
         guided = ["--guidance", "input"]
     else:

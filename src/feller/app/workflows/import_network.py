@@ -192,7 +192,6 @@ def _learns(network: nn.Module) -> bool:
 
 
 def _load(network: nn.Module, file: pathlib.Path) -> None:
-    """Load weights into the network."""
     if file.suffix != ".safetensors":
         raise InputError(
             "weights must be in a .safetensors file, which contains no code",

@@ -435,7 +435,6 @@ def as_bundle(asked: FitRecord, modality: Modality, raw: Dataset) -> DataBundle:
 
 
 def _changed_shards_text(changed: dict[str, list[str]]) -> str:
-    """Return text that lists changed shards."""
     clauses = [
         f"{abbreviated(names, MAX_NAMED_SHARDS)} {'is' if len(names) == 1 else 'are'} {what}"
         for what, names in changed.items()

@@ -155,7 +155,6 @@ def _check_alone(what: str) -> None:
 
 
 def _others(names: tuple[str, ...]) -> tuple[str, ...]:
-    """Return all other options of `feller sample`."""
     return tuple(name for name in flags_of(SampleConfig) if name not in names)
 
 
@@ -235,7 +234,6 @@ def _draw(
 
 
 def _draw_shards(run: Run, config: SampleConfig, size: int, on_step: OnStep, reporter: Reporter) -> SampleResult:
-    """Write samples shard by shard."""
     if config.infill.complete is not None:
         raise UsageError("writes all rows to one file", remedy="Leave out --shard-size", argument="complete")
     n = N if config.n is None else config.n

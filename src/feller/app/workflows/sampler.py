@@ -256,7 +256,6 @@ def _made(flag: str, name: str | None, classes: Mapping[str, type]) -> Any:
 
 
 def _parse_jump_weight(text: str | None) -> float | None:
-    """Parse the weight of the jump process."""
     if text is None:
         return None
     name, _, weight = text.partition("=")

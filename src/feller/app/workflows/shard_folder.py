@@ -207,7 +207,6 @@ def _check_work(folder: pathlib.Path) -> None:
 
 
 def _notes(folder: pathlib.Path) -> list[pathlib.Path]:
-    """Return the notes of earlier commands."""
     notes = [*(folder / WORK).glob("*.json"), *(folder / EARLIER_FOLDER).glob("*.json")]
     return [path for path in notes if not path.name.startswith(".")]
 
@@ -226,7 +225,6 @@ def _reset_work_folder(folder: pathlib.Path) -> None:
 
 
 def _difference(old: dict[str, Any], new: dict[str, Any]) -> str:
-    """Return text that lists the differences of two requests."""
     names = [name for name in new if old.get(name) != new[name]]
     clauses = (line for name in names if name != "run" for line in _changes(name, old.get(name), new[name]))
     return "; ".join([*(["another run"] if "run" in names else []), *clauses])

@@ -97,7 +97,6 @@ def write_sharded_samples(
 
 
 def _output_pattern(run: Run, out: str | None, modality: Modality) -> tuple[pathlib.Path, str]:
-    """Return the folder and the file name pattern."""
     path = run.path / "shards" if out is None else pathlib.Path(out)
     if NUMBER_PLACEHOLDER in str(path):
         if path.name.count(NUMBER_PLACEHOLDER) != 1 or NUMBER_PLACEHOLDER in str(path.parent):

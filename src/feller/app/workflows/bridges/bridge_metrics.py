@@ -229,6 +229,5 @@ def _walls(problem: BridgeProblem, populations: Populations) -> Walls | None:
 
 
 def _surface(record: BridgeRecord, populations: Populations) -> np.ndarray | None:
-    """Return the points of the cost's surface."""
     points = surface_of(record.costs) if tuple(populations.states[0].shape[1:]) == (3,) else None
     return None if points is None else points.numpy()

@@ -238,7 +238,6 @@ def _pieces(solution: BridgeSolution) -> int:
 
 
 def _followed_text(record: BridgeRecord, number: int) -> str:
-    """Return a sentence that describes the evaluated trajectories."""
     first, *between, last = record.populations
     targets = [f"{name} at time {time:g}" for name, time in zip(between, record.times[1:], strict=False)]
     targets.append(f"{last} at time {record.times[-1]:g}" if between else last)
@@ -249,5 +248,4 @@ def _followed_text(record: BridgeRecord, number: int) -> str:
 
 
 def _warnings(notes: Sequence[str]) -> list[str]:
-    """Return the notes that are warnings, as sentences."""
     return [sentence(note) for note in notes if note.startswith(WARNING)]

@@ -84,7 +84,6 @@ def _short(settings: BridgeSolverConfig, default_settings: BridgeSolverConfig) -
 
 
 def _free_folder(run: Run) -> pathlib.Path:
-    """Return an unused folder name next to the run folder."""
     names = (run.path.with_name(f"{run.path.name}-{number}") for number in itertools.count(2))
     return next(path for path in names if not path.exists())
 

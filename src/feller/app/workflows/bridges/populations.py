@@ -198,6 +198,5 @@ def _rounded_down(value: float) -> str:
 
 
 def _min_std(populations: Populations) -> float:
-    """Return the smallest standard deviation of a population."""
     spreads = [float((x - x.mean(0)).square().mean().sqrt()) for x in populations.states]
     return min((spread for spread in spreads if spread > 0), default=math.inf)

@@ -214,7 +214,6 @@ def _simulate_all_legs(
 
 
 def _round_text(round_result: RoundResult, row: dict[str, int | float], progress: BridgeState) -> str:
-    """Return a log line with the metrics of a round."""
     direction = "backward" if round_result.backward else "forward"
     real = f" (noise floor {row['w2_floor']:.3g})" if "w2_floor" in row else ""
     distance_text = f"; W2 to the population {row['w2']:.3g}{real}" if "w2" in row else ""

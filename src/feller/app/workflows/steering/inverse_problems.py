@@ -127,7 +127,6 @@ def _check_scales(operator: Operator, modality: Modality, noise: float) -> None:
 
 
 def _inverse_solver(method: str, scale: float | None, steps: int | None) -> InverseSolver:
-    """Return the solver with a given name, with the requested scale or steps."""
     if method not in METHODS:
         raise UsageError.unknown_name("method", method, METHODS)
     solver = METHODS[method]()
@@ -164,7 +163,6 @@ class _InverseTask:
 
 
 def _solve(task: _InverseTask, solver: InverseSolver, guidance: float, reporter: Reporter) -> list[InverseSolution]:
-    """Solve the inverse problem in batches."""
     spec, device = task.model.spec, next(task.model.network.parameters()).device
     path = cast(Affine, spec.path)
     size, solutions = max(1, default_batch_size(spec.space, device) // BATCH_SIZE_DIVISOR), []
@@ -191,7 +189,6 @@ def _prior_residual(task: _InverseTask) -> float:
 
 
 def _assumption_notes(model: Model, solver: InverseSolver, config: SteerConfig) -> tuple[str, ...]:
-    """Return notes on assumed defaults."""
     options = config.measurement
     notes = [] if options.noise else ["the measurements are assumed exact (--noise 0)"]
     if options.scale is None and isinstance(solver, GuidedSolver) and isinstance(solver.guidance, PiGDM | DPS):
