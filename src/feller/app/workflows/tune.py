@@ -279,7 +279,7 @@ def _prepare(
 
 
 def _coupling_note(source: Run) -> list[str]:
-    """Return a warning if source and data were coupled in the fit: a memoryless base needs independent sources."""
+    """Return a warning if source and data were coupled in the fit: memoryless noise assumes independent sources."""
     if not knows_objective(source.read_field(source.recipe, "recipe")):
         return ["the training of the base is unknown: the tilted distribution is exact only with independent sources"]
     recipe = read_recipe(source)

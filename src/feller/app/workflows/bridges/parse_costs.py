@@ -111,7 +111,7 @@ def _unmatched_fraction(components: Int[np.ndarray, "h w"], a: Tensor, b: Tensor
 
 
 HEIGHT = 50.0
-"""Cost of one wall width of depth, in mean squared distances between the populations."""
+"""Cost per edge width of depth inside a wall, in mean squared distances between the populations."""
 EDGE = 0.005
 """Width of a wall's soft edge, as a fraction of the image diagonal."""
 SHARP = 5.0

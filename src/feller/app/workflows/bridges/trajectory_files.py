@@ -41,10 +41,10 @@ def write_paths(
 
     `paths` [n, times, ...] are in data units, `times` in the user's units. A pair consists of the row of a sample of
     the first population (from 1), its end point, and the row of the nearest sample of the last population. The samples
-    are assigned by optimal transport, each equally often. Populations in between, for example at time 24, add `x_at_24`
-    and `row_at_24`. For unbalanced transport, `from_counts` and `to_counts` are the relative weights of the two
-    samples, with mean 1, and trajectories start at samples drawn by weight; `counts.npz` and `counts.csv` then hold all
-    weights.
+    are assigned by optimal transport, each about equally often. Populations in between, for example at time 24, add
+    `x_at_24` and `row_at_24`. For unbalanced transport, `from_counts` and `to_counts` are the relative weights of the
+    two samples, with mean 1, and trajectories start at samples drawn by weight; `counts.npz` and `counts.csv` then hold
+    all weights.
 
     Args:
         run: Run folder.
@@ -106,7 +106,7 @@ def values_of(modality: Modality, states: Float[Tensor, "n times *d"]) -> np.nda
 
 
 def nearest_partners(reached: Float[Tensor, "n d"], members: Float[Tensor, "m d"]) -> Tensor:
-    """Assign a population sample to each end point by optimal transport, each sample equally often."""
+    """Assign a population sample to each end point by optimal transport, each about equally often."""
     from scipy.optimize import linear_sum_assignment  # takes longer to load than the rest of feller
 
     some = torch.arange(0, len(members), -(-len(members) // MEMBERS))  # a subset, since the cost matrix takes memory

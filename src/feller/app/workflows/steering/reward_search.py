@@ -236,6 +236,7 @@ def _choose_minimizer(
     """
     without = nondifferentiable_rewards(model, reward, rewards)
     if not without:
+        # one line search per sample: a shared one would couple the samples of a batch
         return lambda first: LBFGS(steps=steps, max_line_search=LINE_SEARCH_STEPS)
     reporter.log(
         f"no gradient: {', '.join(without)}; using an evolution strategy with {Evolution.population} proposals per step"
