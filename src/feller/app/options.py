@@ -259,13 +259,13 @@ def unknown_option(kind: type, name: str, known: Sequence[str] = (), of: str = "
         of: Name of the caller in the message; default: the command.
     """
     known = [*known] or [*python_options(kind)]
-    meant = MEANT.get(name, "")
-    deep = meant if "." in meant else name if "." in name else ""
+    alias = MEANT.get(name, "")
+    deep = alias if "." in alias else name if "." in name else ""
     if deep and "fields" in known:
         remedy = f"Set the field of the recipe: fields={{{deep!r}: ...}}"
     elif name in PARTS_OF_RECIPES and "fields" in known:
         remedy = f'Name its fields: fields={{"{name}.NAME": ...}}'
-    elif close := meant if meant in known else best_match(name, known, MIN_SIMILARITY):
+    elif close := alias if alias in known else best_match(name, known, MIN_SIMILARITY):
         remedy = f"Did you mean {close!r}?"
     else:
         remedy = None

@@ -99,9 +99,9 @@ class Report:
         """Plot the main metrics next to their reference values: fractions on one axis, each other metric on its own."""
         pairs: dict[str, tuple[float, float]] = {}
         for name in main_metrics(self.metrics):
-            beside, value = reference_value(name, self.metrics), self.metrics[name]
-            if beside is not None and is_number(value) and is_number(beside[1]):
-                pairs[name] = (float(value), float(beside[1]))
+            reference, value = reference_value(name, self.metrics), self.metrics[name]
+            if reference is not None and is_number(value) and is_number(reference[1]):
+                pairs[name] = (float(value), float(reference[1]))
         names = [*pairs][:BARS]
         fractions = [name for name in names if metric(name, self.metrics).is_percent]
         panels = [*([fractions] if fractions else []), *([name] for name in names if name not in fractions)]
@@ -122,9 +122,9 @@ class Report:
         most = max(1e-12, *values)
         to_one = is_share and most > 0.4
         for k, name in enumerate(names):
-            one, beside = metric(name, self.metrics), reference_value(name, self.metrics)
-            whose = f", {beside[0]}" if beside else ""
-            bars = (("measured", "C0", k - 0.2, ""), ("reference", "C1", k + 0.2, whose))
+            one, reference = metric(name, self.metrics), reference_value(name, self.metrics)
+            reference_text = f", {reference[0]}" if reference else ""
+            bars = (("measured", "C0", k - 0.2, ""), ("reference", "C1", k + 0.2, reference_text))
             for (label, colour, place, more), value in zip(bars, pairs[name], strict=True):
                 axes.barh(place, value, 0.38, color=colour, label=None if k else label)
                 spot, text = (max(value, 0.0), place), f"{one.text(value)}{more}"

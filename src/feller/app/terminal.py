@@ -154,14 +154,14 @@ def _guarantee_line(numbers: dict[str, Any]) -> str:
     from feller.privacy.accounting.ledger import MEANINGLESS_EPSILON, describe_weakness, format_exp_epsilon
 
     epsilon, delta = numbers["epsilon"], numbers["delta"]
-    who, worth = f"each of {numbers['rows_protected']:,} rows", describe_weakness(epsilon)
+    rows_text, weakness = f"each of {numbers['rows_protected']:,} rows", describe_weakness(epsilon)
     if epsilon >= MEANINGLESS_EPSILON:
         return (
-            f"epsilon {epsilon:.4g} at delta {delta:.3g} {worth} to {who}: an inference about a row may become"
+            f"epsilon {epsilon:.4g} at delta {delta:.3g} {weakness} to {rows_text}: an inference about a row may become"
             f" {format_exp_epsilon(epsilon)} times as likely; protect samples and model like the rows"
         )
-    little = f", which {worth} (a factor of {format_exp_epsilon(epsilon)})" if worth else ""
+    weakness_text = f", which {weakness} (a factor of {format_exp_epsilon(epsilon)})" if weakness else ""
     return (
-        f"{who} is protected by epsilon {epsilon:.4g} at delta {delta:.3g}{little}; samples and model may be"
-        " published, the report may not"
+        f"{rows_text} is protected by epsilon {epsilon:.4g} at delta {delta:.3g}{weakness_text}; samples and model may"
+        " be published, the report may not"
     )

@@ -347,7 +347,7 @@ def check_names(words: list[str], command: Any, *places: str) -> None:
         name = word.split("=")[0].removeprefix("--").split(".")[0].replace("-", "_")
         if word.startswith("--") and name not in (*deeper, "help"):
             kind = command_name(command)
-            meant = FIELD_ALIASES.get(word.partition("=")[0])
-            near = meant or best_match(word, flags)
+            alias = FIELD_ALIASES.get(word.partition("=")[0])
+            near = alias or best_match(word, flags)
             remedy = f"{f'Did you mean {near}? ' if near else ''}See feller {kind} --help"
             raise UsageError("a flag or a recipe field", word, remedy)

@@ -240,20 +240,20 @@ def _warn_if_far(first: Tensor, bridge: _OpenBridge, begin: str, reporter: Repor
         members = reread_populations(bridge.record).states[bridge.start].flatten(1)[:MAX_COMPARED].double()
     except InputError:
         return
-    apart = torch.cdist(first.flatten(1)[:MAX_COMPARED].double(), members).amin(1).median()
-    if apart > (members - members.mean(0)).square().sum(1).mean().sqrt():
-        there = bridge.record.populations[bridge.start]
+    distance = torch.cdist(first.flatten(1)[:MAX_COMPARED].double(), members).amin(1).median()
+    if distance > (members - members.mean(0)).square().sum(1).mean().sqrt():
+        start = bridge.record.populations[bridge.start]
         reporter.log(
-            f"{begin} is far from {there}, where the bridge starts{' backward' if bridge.backward else ''}: the drift"
+            f"{begin} is far from {start}, where the bridge starts{' backward' if bridge.backward else ''}: the drift"
             " was not trained there, so the results are unreliable"
         )
 
 
 def _walls(record: BridgeRecord, reporter: Reporter) -> tuple[ImageWalls, ...]:
     """Return the wall images of a bridge, or none if their files have changed."""
-    other = changed_pictures(record.costs, record.code)
-    if other:
-        reporter.log(f"{', '.join(other)} changed or missing since the fit: paths are not checked for wall crossings")
+    changed = changed_pictures(record.costs, record.code)
+    if changed:
+        reporter.log(f"{', '.join(changed)} changed or missing since the fit: paths are not checked for wall crossings")
         return ()
     return walls_of(record.costs, record.frame)
 
@@ -265,11 +265,12 @@ def _inside(walls: tuple[ImageWalls, ...], modality: Points | Images, states: Te
 
 def _warn(inside: Bool[Tensor, "n times"], bridge: _OpenBridge, begin: str, reporter: Reporter) -> None:
     """Log the fraction of samples that start in a wall, and of paths that cross one."""
-    stuck = inside[:, bridge.start].double().mean().item()
-    hits = inside.any(1).double().mean().item()
-    if stuck:
+    start_fraction = inside[:, bridge.start].double().mean().item()
+    hit_fraction = inside.any(1).double().mean().item()
+    if start_fraction:
         reporter.log(
-            f"{WARNING}{format_percent(stuck)} of the samples of {begin} start inside a wall or outside the image"
+            f"{WARNING}{format_percent(start_fraction)} of the samples of {begin} start inside a wall or outside"
+            " the image"
         )
-    if hits > stuck:
-        reporter.log(f"{WARNING}{format_percent(hits)} of the paths cross a wall")
+    if hit_fraction > start_fraction:
+        reporter.log(f"{WARNING}{format_percent(hit_fraction)} of the paths cross a wall")

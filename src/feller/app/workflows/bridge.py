@@ -87,11 +87,11 @@ def bridge(
     settings = apply_options(settings, config, problem, populations)
     if config.rounds is not None and settings.rounds != config.rounds:
         reporter.log(f"{settings.rounds} rounds instead of {config.rounds}: the last round fits the forward drift")
-    room = config.work.max_memory
-    if room is not None and (settings.control.chunk_size or settings.pairs) < settings.pairs:
+    max_memory = config.work.max_memory
+    if max_memory is not None and (settings.control.chunk_size or settings.pairs) < settings.pairs:
         reporter.log(
-            f"--max-memory {room:g} allows {settings.control.chunk_size:,} of {settings.pairs:,} pairs at a time during"
-            " the path optimisation, which takes longer; other memory is not limited"
+            f"--max-memory {max_memory:g} allows {settings.control.chunk_size:,} of {settings.pairs:,} pairs at a time"
+            " during the path optimisation, which takes longer; other memory is not limited"
         )
     description, progress = begin(record, populations, settings, engine)
     engine.barrier()  # all processes validate before anything is written
@@ -182,8 +182,8 @@ def _new(
 def _with_options(record: BridgeRecord, config: BridgeConfig, fields: tuple[str, ...]) -> BridgeRecord:
     """Return the record with the options that a resumed bridge may change; the latest values apply."""
     minutes = config.minutes if config.minutes is not None or config.rounds is not None else record.minutes
-    room = record.max_memory if config.work.max_memory is None else config.work.max_memory
-    return replace(record, minutes=minutes, max_memory=room, fields=(*record.fields, *fields))
+    max_memory = record.max_memory if config.work.max_memory is None else config.work.max_memory
+    return replace(record, minutes=minutes, max_memory=max_memory, fields=(*record.fields, *fields))
 
 
 def _continue(
@@ -209,10 +209,10 @@ def _continue(
 
 def make_problem(record: BridgeRecord, populations: Populations, cost: StateCost) -> BridgeProblem:
     """Return the bridge problem: populations, weights, noise, cost and times."""
-    crowds = [(Population(a), Population(b)) for a, b in zip(populations.states, populations.states[1:], strict=False)]
+    pairs = [(Population(a), Population(b)) for a, b in zip(populations.states, populations.states[1:], strict=False)]
     if record.growth is not None:
-        crowds = [unbalanced_weights(a.members, b.members, record.growth) for a, b in crowds]
-    return BridgeProblem(tuple(crowds), record.noise, cost, record.relative_times)
+        pairs = [unbalanced_weights(a.members, b.members, record.growth) for a, b in pairs]
+    return BridgeProblem(tuple(pairs), record.noise, cost, record.relative_times)
 
 
 def _record(record: BridgeRecord, settings: BridgeSolverConfig) -> dict[str, Any]:
@@ -227,9 +227,9 @@ def _summary(
 ) -> str:
     sizes = " to ".join(f"{len(states):,}" for states in populations.states)
     cost = f", cost {' + '.join(record.costs)}" if record.costs else ", no state cost"
-    many = "1 round" if settings.rounds == 1 else f"{settings.rounds} rounds"
-    long = many if settings.rounds else "as many rounds as fit"
+    rounds_text = "1 round" if settings.rounds == 1 else f"{settings.rounds} rounds"
+    length_text = rounds_text if settings.rounds else "as many rounds as fit"
     return (
-        f"{' to '.join(record.populations)}: {sizes} samples, noise {record.noise:.4g}{cost}; {long} of"
+        f"{' to '.join(record.populations)}: {sizes} samples, noise {record.noise:.4g}{cost}; {length_text} of"
         f" {settings.pairs:,} pairs, {count_parameters(progress.network):,} weights; writing to {run.path}"
     )

@@ -121,19 +121,19 @@ def evaluate(
         ):
             named = str(place) if in_memory_data is not None else None if data is None else str(data)
             train = _training_rows(run, config)
-            held = None if isinstance(config.samples, str | os.PathLike) else config.samples
-            if held is not None and protocol is not None:
+            in_memory_samples = None if isinstance(config.samples, str | os.PathLike) else config.samples
+            if in_memory_samples is not None and protocol is not None:
                 raise UsageError(
                     argument="samples",
                     expected="a file or a folder",
-                    found=type(held).__name__,
+                    found=type(in_memory_samples).__name__,
                     remedy="Save the samples with .save(path) and pass the path",
                 )
-            samples = None if config.samples is None else str(config.samples) if held is None else IN_HAND
-            asked = EvaluationRequest(run=run, model=model, data=named, samples=samples, effort=effort, tell=reporter)
+            samples = None if config.samples is None else str(config.samples) if in_memory_samples is None else IN_HAND
+            request = EvaluationRequest(run=run, model=model, data=named, samples=samples, effort=effort, tell=reporter)
             if protocol is not None:
-                return protocol(asked)
-            return _evaluate(asked, config, in_memory_data, train, reward, bundle)
+                return protocol(request)
+            return _evaluate(request, config, in_memory_data, train, reward, bundle)
 
 
 def _compare_populations(request: EvaluationRequest) -> dict[str, Any]:
@@ -191,14 +191,18 @@ def _evaluate(
     record = read_fit_record(run)
     unknown = data is not None and not record.data
     with reporter.spinner("reading the data"):
-        gone = in_memory_data is not None and record.data.startswith(IN_MEMORY_PREFIX)
+        is_in_memory_run = in_memory_data is not None and record.data.startswith(IN_MEMORY_PREFIX)
         if train is not None:
             own = read_bundle(record, modality, train)
         else:
-            own = None if unknown else bundle or _read_training_data(record, modality, in_memory_data if gone else None)
+            own = (
+                None
+                if unknown
+                else bundle or _read_training_data(record, modality, in_memory_data if is_in_memory_run else None)
+            )
         others = data if in_memory_data is None else in_memory_data
         loaded = own or _strangers(record, modality, others, kind.measure_unseen is None)
-    if gone and own is not None and train is None:
+    if is_in_memory_run and own is not None and train is None:
         data = None  # the given rows are those of the run
     whole = loaded.raw
     status = read_run_status(run, record, modality, whole)  # first, so that a damaged run fails early
@@ -219,22 +223,22 @@ def _evaluate(
         reporter.note(line)
     rng, tuning_record, has_train = Rng(config.seed).fold_in("evaluate"), read_tuning_record(run), own is not None
     limits: list[str] = []
-    strangers = shared if own is not None else ((UNKNOWN if unknown else SUBSTITUTE_NOTE),)
+    data_notes = shared if own is not None else ((UNKNOWN if unknown else SUBSTITUTE_NOTE),)
     if isinstance(config.samples, str | os.PathLike):
         generated = Dataset(*read_samples(pathlib.Path(config.samples), modality), modality)
     elif config.samples is not None:
         generated = Dataset(*samples_in_memory(config.samples, modality), modality)
     else:
         reporter.start("sampling")
-        usual = n_report_samples(training_data, effort)
+        default_n = n_report_samples(training_data, effort)
         time_fraction = SAMPLING_TIME_FRACTION / (1 if tuning_record is None else 3)
         n = effort.num_affordable(
-            usual,
+            default_n,
             time_fraction,
             lambda few: _draw(model, few, tuning_record, run, rng.fold_in("pace"), SILENT),
             get_engine(),
         )
-        limits += [f"{n:,} of {usual:,} samples"] if n < usual else []
+        limits += [f"{n:,} of {default_n:,} samples"] if n < default_n else []
         generated = _draw(model, n, tuning_record, run, rng, reporter)
         reporter.finish()
     changed = (
@@ -252,10 +256,10 @@ def _evaluate(
         base_samples=changed.base_samples if changed else None,
     )
     reporter.start("judging the samples")
-    alone = get_engine().single_process()
+    group = get_engine().single_process()
     measure = kind.measure if has_train else kind.measure_unseen or kind.measure
     quality_result = measure_quality(
-        generated, training_data, held_out, rng, alone, measure, judge, effort, has_train=has_train
+        generated, training_data, held_out, rng, group, measure, judge, effort, has_train=has_train
     )
     if quality_result.judge is not None and quality_result.judge.steps < (TRAINING.steps or 0):
         limits.append(f"{quality_result.judge.steps} of {TRAINING.steps} steps of the judge")
@@ -264,7 +268,7 @@ def _evaluate(
     written, grids = ({}, ()) if cells is None else cells(comparison, record.data, whole.raw_table)
     numbers: dict[str, Any] = {**(changed.numbers if changed else {}), **measured, **written}
     numbers |= {} if has_train else {"rows_given": len(held_out)}
-    notes = (*strangers, *(changed.notes if changed else ()), *quality_result.notes)
+    notes = (*data_notes, *(changed.notes if changed else ()), *quality_result.notes)
     if data is not None and (own is None or numbers["compared_with"] == HELD_OUT):
         numbers["compared_with"] = data
     if samples is None:
@@ -289,7 +293,7 @@ def _evaluate(
     numbers["n"] = len(generated)
     reporter.log(comparison.sentence)
     for line in notes:
-        (reporter.note if line in strangers else reporter.log)(line)
+        (reporter.note if line in data_notes else reporter.log)(line)
     example = example_of(record)
     if example and example.is_inside:
         numbers["inside"] = example.is_inside(generated.values).double().mean().item()
@@ -333,27 +337,27 @@ def _shared(held_out: Dataset, bundle: DataBundle) -> int:
     ):
         return 0
     other, train, test = (contents(replace(part, given={}, target=None)) for part in parts)
-    known = set(train)
-    usual = sum(row in known for row in test) / max(len(test), 1)
-    same = sum(row in known for row in other)
-    return same if same > 2 * usual * len(other) else 0
+    train_rows = set(train)
+    expected_fraction = sum(row in train_rows for row in test) / max(len(test), 1)
+    same = sum(row in train_rows for row in other)
+    return same if same > 2 * expected_fraction * len(other) else 0
 
 
-def _others(asked: FitRecord, modality: Modality, source: DataSource) -> Dataset:
+def _others(record: FitRecord, modality: Modality, source: DataSource) -> Dataset:
     """Read other data than those of the fit, leniently if the columns were not described by the user."""
-    like = modality if is_described(asked) else modality.lenient
-    return replace(read(source, longest=asked.config.data_loading.longest, like=like), modality=modality)
+    like = modality if is_described(record) else modality.lenient
+    return replace(read(source, longest=record.config.data_loading.longest, like=like), modality=modality)
 
 
-def _strangers(asked: FitRecord, modality: Modality, given: InMemoryData | None, halves: bool) -> DataBundle:
+def _strangers(record: FitRecord, modality: Modality, in_memory_data: InMemoryData | None, halves: bool) -> DataBundle:
     """Return substitute data for a run without a copy of its training rows: all held out, or split in half.
 
     With `halves`, one half takes the role of the training data, for metrics that need both.
     """
-    others = _others(asked, modality, cast(InMemoryData, given))
+    others = _others(record, modality, cast(InMemoryData, in_memory_data))
     if not halves:
         return DataBundle(others, others, others, "")
-    return DataBundle(*split(others, 0.5, Rng(asked.seed)), others, "")
+    return DataBundle(*split(others, 0.5, Rng(record.seed)), others, "")
 
 
 def _draw(model: Model, n: int, tuning_record: TuningRecord | None, run: Run, rng: Rng, reporter: Reporter) -> Dataset:

@@ -216,13 +216,13 @@ def _keep_copy(data: Any, run: Run, engine: Engine) -> tuple[str, SavedData]:
     return place, SavedData(pathlib.Path(place), said_of(data), made)
 
 
-def _with_schema(config: FitConfig, text: str, run: Run, here: Engine) -> tuple[FitConfig, SavedData]:
+def _with_schema(config: FitConfig, text: str, run: Run, engine: Engine) -> tuple[FitConfig, SavedData]:
     """Write a schema in memory to the run folder, in the main process, for later commands."""
-    made, file = here.is_main_process and not run.path.exists(), run.path / SCHEMA
-    if here.is_main_process:
+    made, file = engine.is_main_process and not run.path.exists(), run.path / SCHEMA
+    if engine.is_main_process:
         run.path.mkdir(parents=True, exist_ok=True)
         replace_file(file, text)
-    here.barrier()
+    engine.barrier()
     return config_of(FitConfig, config, schema=str(file)), SavedData(file, "your schema", made)
 
 

@@ -116,8 +116,8 @@ def _privacy_section(run: Run) -> str:
     ledger = ledger_of(run)
     if ledger is None:
         return "Private; the spent privacy budget is unknown."
-    spent, worth = "; ".join(map(_plain, ledger.describe_events())), describe_weakness(ledger.epsilon())
-    share_text = f"with an epsilon that {worth}" if worth else "model and samples may be published"
+    spent, weakness = "; ".join(map(_plain, ledger.describe_events())), describe_weakness(ledger.epsilon())
+    share_text = f"with an epsilon that {weakness}" if weakness else "model and samples may be published"
     return f"Private: {share_text}. {spent}. Metrics that compare samples with rows are not published."
 
 
@@ -181,9 +181,9 @@ def atomic_folder(folder: pathlib.Path, first: str) -> Iterator[pathlib.Path]:
     for stale in folder.glob(f"{TEMP_PREFIX}*"):
         if stale.is_dir() and not stale.is_symlink():
             shutil.rmtree(stale)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=TEMP_PREFIX) as aside:
-        yield pathlib.Path(aside)
-        written = sorted(pathlib.Path(aside).iterdir(), key=lambda file: (file.name != first, file.name))
+    with tempfile.TemporaryDirectory(dir=folder, prefix=TEMP_PREFIX) as temp_folder:
+        yield pathlib.Path(temp_folder)
+        written = sorted(pathlib.Path(temp_folder).iterdir(), key=lambda file: (file.name != first, file.name))
         for place in [folder / file.name for file in written]:
             with error_path(place):
                 if place.is_dir() and not place.is_symlink():
@@ -237,15 +237,15 @@ def write_folder(run: Run, folder: pathlib.Path, reporter: Reporter) -> tuple[pa
     }
     reporter.start(f"writing {folder}")
     try:
-        with atomic_folder(folder, CONFIG) as aside:
-            there = Run(aside)
-            read_stable(run, lambda: _copy_model(run, aside))
+        with atomic_folder(folder, CONFIG) as temp_folder:
+            temp_run = Run(temp_folder)
+            read_stable(run, lambda: _copy_model(run, temp_folder))
             run_content = run.read_record(_require_regular_file(run.recipe))
-            there.write_record(there.recipe, {**run_content, **_strip_paths(run_content)})
-            replace_file(aside / "README.md", model_card(run, spec, record, read_report_summary(run), cite(run)))
-            write_json(aside / CONFIG, config)
-            gone = [file.name for file in _companion_files(run) if not (aside / file.name).exists()]
-        for name in gone:  # files of an earlier export
+            temp_run.write_record(temp_run.recipe, {**run_content, **_strip_paths(run_content)})
+            replace_file(temp_folder / "README.md", model_card(run, spec, record, read_report_summary(run), cite(run)))
+            write_json(temp_folder / CONFIG, config)
+            missing = [file.name for file in _companion_files(run) if not (temp_folder / file.name).exists()]
+        for name in missing:  # files of an earlier export
             (folder / name).unlink(missing_ok=True)
     except OSError as error:
         raise cannot_write(folder, error) from error
@@ -342,5 +342,5 @@ def _stale_export_line(run: Run, place: pathlib.Path, form: str, guidance: objec
         guided = ["--guidance", "input"]
     else:
         guided = ["--guidance", f"{guidance:g}"] if isinstance(guidance, int | float) and guidance != 1 else []
-    again = shlex.join(["feller", "export", str(run.path), "--to", form, *guided])
-    return f"{place} has older weights than the run; export it again with: {again}"
+    command = shlex.join(["feller", "export", str(run.path), "--to", form, *guided])
+    return f"{place} has older weights than the run; export it again with: {command}"

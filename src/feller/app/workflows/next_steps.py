@@ -68,16 +68,16 @@ def fit_command(run: Run, record: FitRecord, training: TrainConfig) -> str:
     return _command("fit", record.data, *words, "--seed", record.seed, "--out", run.path)
 
 
-def _call(run: Run, asked: FitRecord) -> str:
+def _call(run: Run, record: FitRecord) -> str:
     """Return the Python call that repeats a fit of rows in memory."""
     fields: dict[str, tuple[str, ...]] = {}
     name = ""
-    for word in asked.provenance.fields:
+    for word in record.provenance.fields:
         if word.startswith("--"):
             fields[name := option_of(word)] = ()
         else:
             fields[name] += (word,)
-    options: dict[str, Any] = {**to_record(asked.config, ("data", "config", *UNRECORDED)), "out": str(run.path)}
+    options: dict[str, Any] = {**to_record(record.config, ("data", "config", *UNRECORDED)), "out": str(run.path)}
     if fields:
         options["fields"] = {key: value[0] if len(value) == 1 else value for key, value in fields.items()}
     return f"feller.fit(rows, {', '.join(f'{name}={value!r}' for name, value in options.items())})"

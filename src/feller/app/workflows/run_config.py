@@ -334,9 +334,9 @@ def example_of(record: FitRecord) -> Example | None:
     return EXAMPLES.get(record.data.removeprefix(EXAMPLE_PREFIX)) if record.data.startswith(EXAMPLE_PREFIX) else None
 
 
-def is_described(asked: FitRecord) -> bool:
+def is_described(record: FitRecord) -> bool:
     """Return True if the columns of the run's table were described by a schema, rather than inferred from its rows."""
-    return bool(asked.config.data_loading.schema or asked.start_from or example_of(asked) or not asked.data)
+    return bool(record.config.data_loading.schema or record.start_from or example_of(record) or not record.data)
 
 
 def train_test_split(record: FitRecord, data: Dataset) -> tuple[Dataset, Dataset]:
@@ -352,8 +352,8 @@ def train_test_split(record: FitRecord, data: Dataset) -> tuple[Dataset, Dataset
     if example_of(record):
         return data, read(f"{record.data}/test", like=data.modality)
     if record.provenance.salt:
-        aside = holdout_mask(data, record.provenance.held_out, record.provenance.salt)
-        return data.subset((~aside).nonzero()[:, 0]), data.subset(aside.nonzero()[:, 0])
+        held_out_mask = holdout_mask(data, record.provenance.held_out, record.provenance.salt)
+        return data.subset((~held_out_mask).nonzero()[:, 0]), data.subset(held_out_mask.nonzero()[:, 0])
     return split(data, record.provenance.held_out, Rng(record.seed), stratified=not record.is_private)
 
 
@@ -400,19 +400,20 @@ def reread_data(record: FitRecord, modality: Modality | None, in_memory_data: Da
     """
     data = read_run_data(record, modality, in_memory_data)
     if not is_same_data(record, data):
-        key = f", or the key in {key_path()} differs" if record.is_private else ""
-        shards = (
+        key_text = f", or the key in {key_path()} differs" if record.is_private else ""
+        shards_text = (
             ""
             if data.stream is None
             else _changed_shards_text(shard_changes(record.provenance.shards, data.stream.fingerprints))
         )
-        moved = (
+        version_text = (
             ", or an older version of feller fitted it on another processor"
             if has_value_fingerprint(record.provenance.fingerprint, data)
             else ""
         )
         raise InputError(
-            f"{record.data} has changed since this run was fitted{key}{moved}{shards}", remedy="Restore the data"
+            f"{record.data} has changed since this run was fitted{key_text}{version_text}{shards_text}",
+            remedy="Restore the data",
         )
     return data
 
@@ -423,15 +424,15 @@ def read_bundle(record: FitRecord, modality: Modality, in_memory_data: DataSourc
     return as_bundle(record, modality, raw)
 
 
-def same_rows(asked: FitRecord, modality: Modality, given: DataSource) -> Dataset | None:
+def same_rows(record: FitRecord, modality: Modality, data: DataSource) -> Dataset | None:
     """Read rows in memory; None if they are not the rows of the fit, in any order."""
-    raw = read_run_data(asked, modality, given) if asked.provenance.rows else None
-    return raw if raw is not None and matches_keyed(unordered_print(raw), asked.provenance.rows) else None
+    raw = read_run_data(record, modality, data) if record.provenance.rows else None
+    return raw if raw is not None and matches_keyed(unordered_print(raw), record.provenance.rows) else None
 
 
-def as_bundle(asked: FitRecord, modality: Modality, raw: Dataset) -> DataBundle:
+def as_bundle(record: FitRecord, modality: Modality, raw: Dataset) -> DataBundle:
     """Return the data of a run as a bundle with training and held-out parts."""
-    return DataBundle(*train_test_split(asked, raw.with_modality(modality)), raw, asked.provenance.fingerprint)
+    return DataBundle(*train_test_split(record, raw.with_modality(modality)), raw, record.provenance.fingerprint)
 
 
 def _changed_shards_text(changed: dict[str, list[str]]) -> str:

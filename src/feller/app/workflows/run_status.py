@@ -51,13 +51,13 @@ def read_report_summary(run: Run) -> ReportSummary:
     file = run.path / "report.json"
     if not file.is_file() or file.is_symlink():
         return ReportSummary()
-    anew = f"Rewrite it with: feller evaluate {run.path}"
+    remedy = f"Rewrite it with: feller evaluate {run.path}"
     try:
         content = read_json(file)
     except InputError as error:
-        raise InputError(str(error), remedy=anew, file=file) from error
+        raise InputError(str(error), remedy=remedy, file=file) from error
     if not _is_report(content):
-        raise InputError("is damaged", remedy=anew, file=file)
+        raise InputError("is damaged", remedy=remedy, file=file)
     return ReportSummary(**{name: content[name] for name in vars(ReportSummary()) if name in content})
 
 
@@ -118,8 +118,8 @@ def undertrained_notice(run: Run, record: FitRecord, data: Dataset, step: int, s
     minutes = max(whole.minutes or 0.0, float(longer))
     budget = ("--minutes", f"{minutes:g}") if whole.steps is None else ("--steps", whole.steps)
     words = ("feller", "fit", "--resume", "--out", run.path, *budget)
-    many = "1 step" if step == 1 else f"{step:,} steps"
-    return f"Undertrained ({many}); {CONTINUE_PREFIX}{shlex.join(map(str, words))}"
+    steps_text = "1 step" if step == 1 else f"{step:,} steps"
+    return f"Undertrained ({steps_text}); {CONTINUE_PREFIX}{shlex.join(map(str, words))}"
 
 
 def undertrained_tuning_notice(run: Run, tuning_record: TuningRecord, step: int, numbers: Mapping[str, Any]) -> str:
@@ -131,20 +131,20 @@ def undertrained_tuning_notice(run: Run, tuning_record: TuningRecord, step: int,
         step: Number of completed rounds.
         numbers: Metrics of the report: mean reward, that of the base model and that of the tilted distribution.
     """
-    usual = DEFAULT_TRAINING.steps or 1
+    default_rounds = DEFAULT_TRAINING.steps or 1
     reward, before, target_reward = (numbers.get(name) for name in ("reward", "reward_before", "reward_tilted"))
     is_measured = is_number(reward) and is_number(before) and is_number(target_reward) and target_reward > before
     progress = (reward - before) / (target_reward - before) if is_measured else 1.0
-    if step >= UNDERTRAINED_FRACTION * usual and progress >= MIN_REWARD_PROGRESS:
+    if step >= UNDERTRAINED_FRACTION * default_rounds and progress >= MIN_REWARD_PROGRESS:
         return ""
     reward_arguments = ("--reward", *tuning_record.rewards) if needs_rewards(tuning_record) else ()
-    more = usual if step < usual else 2 * step
+    more = default_rounds if step < default_rounds else 2 * step
     words = ("feller", "tune", "--resume", "--out", run.path, *reward_arguments, "--steps", more)
-    many = "1 round" if step == 1 else f"{step:,} rounds"
-    far = (
+    rounds_text = "1 round" if step == 1 else f"{step:,} rounds"
+    gain_text = (
         f", {format_percent(max(progress, 0.0))} of the possible reward gain" if progress < MIN_REWARD_PROGRESS else ""
     )
-    return f"Undertrained ({many}{far}); {CONTINUE_PREFIX}{shlex.join(map(str, words))}"
+    return f"Undertrained ({rounds_text}{gain_text}); {CONTINUE_PREFIX}{shlex.join(map(str, words))}"
 
 
 def read_undertrained_notice(run: Run) -> str:

@@ -147,10 +147,11 @@ def tune(
         raise UsageError(expected="a budget: --steps or --minutes")
     source = target if resume else run
     with reporter.spinner("reading the data"):
-        gone = _missing_data_reason(source, base)
-    if gone:
+        missing_reason = _missing_data_reason(source, base)
+    if missing_reason:
         reporter.log(
-            f"the report will not compare samples with data: {gone}; run in the folder of the fit to include them"
+            f"the report will not compare samples with data: {missing_reason}; run in the folder of the fit to include"
+            " them"
         )
     job, inputs = _prepare(source, target, tuning_record, recipe, base, reward, engine, reporter)
     engine.barrier()  # all processes validate before anything is written
@@ -165,14 +166,14 @@ def tune(
         engine.barrier()  # wait for the files of the main process
         with (
             sigterm_as_interrupt()
-            if gone
+            if missing_reason
             else interruptible_report("the tuning", evaluate_command(target, read_fit_record(target), {}))
         ):
             effort = EvaluationBudget.for_report(report, read_counters(target)["seconds"])
             if report == "none":
                 numbers = run_numbers(target)
-            elif gone:
-                numbers = report_tuning_without_data(target, reward, gone, effort, reporter)
+            elif missing_reason:
+                numbers = report_tuning_without_data(target, reward, missing_reason, effort, reporter)
             else:
                 numbers = evaluate(target, reward=reward, effort=effort, reporter=reporter)
         for line in stale_exports(target) if resume else ():

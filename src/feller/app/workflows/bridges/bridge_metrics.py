@@ -99,18 +99,18 @@ def ess(solution: BridgeSolution, trajectories: Trajectories, rng: Rng) -> float
 
     None without noise or state cost, or if the cost depends on the population.
     """
-    problem, how = solution.problem, solution.config
+    problem, config = solution.problem, solution.config
     if not problem.noise or isinstance(problem.cost, Zero) or problem.cost.needs_population:
         return None
-    fractions, knots = [], how.control.mean_knots
+    fractions, knots = [], config.control.mean_knots
     pairs = min(PAIRS_FOR_ESS, ROOM // (4 * TRAJECTORIES_FOR_ESS * (STEPS + 1) * trajectories.states[0, 0].numel()))
     if not pairs:
         return None
     for leg, (begin, length) in enumerate(segments_of(problem.times)):
         states = trajectories.states[:pairs, leg * (knots - 1) : (leg + 1) * (knots - 1) + 1].flatten(2)
         cost = RescaledCost(problem.cost, begin, length)
-        paths = GaussianPaths.from_knots(states, problem.noise * length**0.5, how.control.scale_knots)
-        paths, _ = how.control.solve(paths, cost, rng.fold_in("pinned", leg))
+        paths = GaussianPaths.from_knots(states, problem.noise * length**0.5, config.control.scale_knots)
+        paths, _ = config.control.solve(paths, cost, rng.fold_in("pinned", leg))
         weighted = PathIntegral(trajectories=TRAJECTORIES_FOR_ESS, steps=STEPS).sample_weighted(
             paths, cost, rng.fold_in("weigh", leg)
         )

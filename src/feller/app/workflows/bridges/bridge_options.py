@@ -70,7 +70,7 @@ def apply_options(
         raise UsageError("this bridge had a time budget; set a new one with --rounds or --minutes")
     if settings.rounds is not None and settings.rounds % 2 == 0:
         settings = replace(settings, rounds=settings.rounds + 1)
-    n_trajectories, room = config.work.resample, config.work.max_memory
+    n_trajectories, max_memory = config.work.resample, config.work.max_memory
     if n_trajectories and not config.costs:
         raise UsageError(
             "resamples trajectories by the cost, but there is none", remedy="Set --cost", argument="resample"
@@ -81,12 +81,12 @@ def apply_options(
         n_trajectories = DEFAULT_RESAMPLE
     if n_trajectories:
         settings = replace(settings, resampling=PathIntegral(trajectories=n_trajectories))
-    if room is not None:
-        settings = replace(settings, control=_limit_memory(settings.control, room * 2**30, populations))
+    if max_memory is not None:
+        settings = replace(settings, control=_limit_memory(settings.control, max_memory * 2**30, populations))
         weighed = settings.resampling
         if weighed is not None:
             needs = 4 * settings.pairs * weighed.trajectories * (weighed.steps + 1) * populations.states[0][0].numel()
-            if needs > room * 2**30:
+            if needs > max_memory * 2**30:
                 raise UsageError(
                     f"{weighed.trajectories} of {settings.pairs} pairs need {needs / 2**30:.2g} gigabytes, more"
                     " than --max-memory",
@@ -96,14 +96,14 @@ def apply_options(
     return settings
 
 
-def _limit_memory(control: ConditionalControl, room: float, populations: Populations) -> ConditionalControl:
+def _limit_memory(control: ConditionalControl, max_bytes: float, populations: Populations) -> ConditionalControl:
     """Return the path optimiser with a chunk size that fits the memory limit in bytes."""
-    one = 4 * WORKING * control.times * control.num_samples * populations.states[0][0].numel()
-    pairs = int(room // one)
+    pair_bytes = 4 * WORKING * control.times * control.num_samples * populations.states[0][0].numel()
+    pairs = int(max_bytes // pair_bytes)
     if pairs < 8:
         raise UsageError(
-            f"is too small for a few pairs of {one / 2**20:.3g} MiB each",
-            remedy=f"Use {16 * one / 2**30:.2g} or more",
+            f"is too small for a few pairs of {pair_bytes / 2**20:.3g} MiB each",
+            remedy=f"Use {16 * pair_bytes / 2**30:.2g} or more",
             argument="max_memory",
         )
     return replace(control, chunk_size=pairs)

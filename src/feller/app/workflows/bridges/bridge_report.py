@@ -57,14 +57,14 @@ def outside_fraction(record: BridgeRecord, populations: Populations, trajectorie
     cloud = surface_of(record.costs) if tuple(populations.states[0].shape[1:]) == (3,) else None
     if cloud is None:
         return None
-    above = cloud[:, :2].numpy()
-    tree = KDTree(above)
-    some = above[:: -(-len(above) // REACH_SAMPLES)]
-    reach = np.quantile(tree.query(some, min(NEIGHBOURS + 1, len(above)))[0][:, -1], REACH_QUANTILE)
+    surface = cloud[:, :2].numpy()
+    tree = KDTree(surface)
+    subset = surface[:: -(-len(surface) // REACH_SAMPLES)]
+    reach = np.quantile(tree.query(subset, min(NEIGHBOURS + 1, len(surface)))[0][:, -1], REACH_QUANTILE)
     places = values_of(populations.modality, trajectories.states)[..., :2]
-    away = tree.query(places.reshape(-1, 2))[0].reshape(places.shape[:2]) > reach
+    is_outside = tree.query(places.reshape(-1, 2))[0].reshape(places.shape[:2]) > reach
     time_outside = torch.trapezoid(
-        torch.from_numpy(away.mean(0)), torch.tensor(trajectories.times, dtype=torch.float64)
+        torch.from_numpy(is_outside.mean(0)), torch.tensor(trajectories.times, dtype=torch.float64)
     )
     return float(time_outside) / (trajectories.times[-1] - trajectories.times[0])
 
@@ -92,10 +92,10 @@ def growth_notes(counts: Counts, record: BridgeRecord) -> list[str]:
     return notes
 
 
-def _counts(crowd: object) -> np.ndarray | None:
-    if not isinstance(crowd, Population) or crowd.weights is None:
+def _counts(population: object) -> np.ndarray | None:
+    if not isinstance(population, Population) or population.weights is None:
         return None
-    weights = crowd.weights.double().cpu().numpy()
+    weights = population.weights.double().cpu().numpy()
     return weights * (len(weights) / weights.sum())
 
 
@@ -131,16 +131,18 @@ def report_bridge(
         Metrics of the report, and its path under `report`.
     """
     reporter.start("simulating trajectories")
-    usual = min(max(len(populations.states[0]), MIN_TRAJECTORIES), MAX_TRAJECTORIES)
+    default_n = min(max(len(populations.states[0]), MIN_TRAJECTORIES), MAX_TRAJECTORIES)
     n = effort.num_affordable(
-        usual, SIMULATED_AT, lambda few: _simulate(solution, record, populations, few), get_engine()
+        default_n, SIMULATED_AT, lambda few: _simulate(solution, record, populations, few), get_engine()
     )
-    if n < usual:
+    if n < default_n:
         notes = (
             *notes,
-            f"reduced to save time: {n:,} of {usual:,} trajectories; full evaluation: feller evaluate {run.path}",
+            f"reduced to save time: {n:,} of {default_n:,} trajectories; full evaluation: feller evaluate {run.path}",
         )
-    whole, which = _simulate(solution, record, populations, n, lambda share: reporter.progress(SIMULATED_AT * share))
+    whole, start_indices = _simulate(
+        solution, record, populations, n, lambda share: reporter.progress(SIMULATED_AT * share)
+    )
     rng = Rng(record.seed).fold_in("report")
     cost_profile = path_costs(
         whole.times, whole.states.flatten(2), whole.control.flatten(2), solution.problem.cost, rng
@@ -159,13 +161,13 @@ def report_bridge(
     numbers = {name: value for name, value in numbers.items() if value is not None}
     counts = counts_of(solution.problem)
     grown = growth_notes(counts, record)
-    away = outside_fraction(record, populations, knot_trajectories)
-    numbers |= {} if away is None else {"outside_time": away}
+    outside = outside_fraction(record, populations, knot_trajectories)
+    numbers |= {} if outside is None else {"outside_time": outside}
     notes = (*notes, *_outside_warnings(numbers), *grown)
     rounds, planned = int(numbers["rounds"]), default_bridge_settings(populations.modality)
     sketch = undertrained_bridge_notice(run, record, solution.config, planned, rounds)
     if get_engine().is_main_process:
-        write_paths(run, record, populations.modality, knot_trajectories, which, populations.states, counts)
+        write_paths(run, record, populations.modality, knot_trajectories, start_indices, populations.states, counts)
         reporter.start("plotting")
         push = shlex.join(["feller", "sample", str(run.path), "--from", record.populations[0], "--out", "pushed.npz"])
         longer = judge_numbers(numbers).grade not in ("", GOOD)
@@ -213,9 +215,9 @@ def _simulate(
     """
     first = populations.states[0]
     weights = getattr(solution.problem.populations[0][0], "weights", None)
-    which = Population(first, weights).sample_indices(n, Rng(record.seed).fold_in("cross"))
+    start_indices = Population(first, weights).sample_indices(n, Rng(record.seed).fold_in("cross"))
     every = 1 if first[0].numel() <= MAX_DIM_LOGGED else None
-    return solution.transport(first[which], record.seed, every=every, on_progress=on_progress), which
+    return solution.transport(first[start_indices], record.seed, every=every, on_progress=on_progress), start_indices
 
 
 def _outside_warnings(numbers: dict[str, Any]) -> list[str]:

@@ -162,23 +162,23 @@ def reread_populations(record: BridgeRecord) -> Populations:
 
 
 def begin(
-    bridged: BridgeRecord, crowd: Populations, how: BridgeSolverConfig, here: Engine
+    record: BridgeRecord, populations: Populations, settings: BridgeSolverConfig, engine: Engine
 ) -> tuple[ModelSpec, BridgeState]:
     """Return the model specification of a bridge, and its initial training state."""
-    modality = crowd.modality
+    modality = populations.modality
     description = ModelSpec(
         modality,
         modality.space(),
-        BridgeProcess(BrownianBridge(bridged.noise)),
-        ForwardBackwardDrift(how.architecture),
-        sampling=SamplerConfig("euler-maruyama", how.nfe),
+        BridgeProcess(BrownianBridge(record.noise)),
+        ForwardBackwardDrift(settings.architecture),
+        sampling=SamplerConfig("euler-maruyama", settings.nfe),
     )
-    network = description.build(Rng(bridged.seed)).to(here.device)
+    network = description.build(Rng(record.seed)).to(engine.device)
     if not isinstance(network, ForwardBackwardNetwork):
         raise InputError(
             f"a bridge needs two drifts, but this run has a {type(network).__name__}", remedy="Start a new bridge"
         )
-    return description, init_state(network, how)
+    return description, init_state(network, settings)
 
 
 def save_progress(run: Run, progress: BridgeState) -> None:
@@ -187,8 +187,8 @@ def save_progress(run: Run, progress: BridgeState) -> None:
     The EMA weights, used for sampling, are those of the best rounds; the other files hold the last round.
     """
     tensors = {
-        f"{way}/{name}": value
-        for way, learner in _learners(progress).items()
+        f"{direction}/{name}": value
+        for direction, learner in _learners(progress).items()
         for name, value in train_state_tensors(learner).items()
     }
     tensors |= {f"knots/{leg}": knots for leg, knots in enumerate(progress.knots)}
@@ -198,14 +198,19 @@ def save_progress(run: Run, progress: BridgeState) -> None:
         "rounds": progress.num_rounds,
     }
     counters["back"] = progress.backward_state.step
-    ways = {way: {"step": learner.step, "seconds": learner.seconds} for way, learner in _learners(progress).items()}
+    states = {
+        direction: {"step": learner.step, "seconds": learner.seconds}
+        for direction, learner in _learners(progress).items()
+    }
     note = {"rounds": str(progress.num_rounds), "seconds": str(progress.seconds)}
-    note |= {f"{way}/{name}": str(value) for way, counted in ways.items() for name, value in counted.items()}
-    note |= {f"{way}/kept": str(number) for way, number in progress.best_rounds.items()}
+    note |= {
+        f"{direction}/{name}": str(value) for direction, counted in states.items() for name, value in counted.items()
+    }
+    note |= {f"{direction}/kept": str(number) for direction, number in progress.best_rounds.items()}
     average = _both(progress, "ema_weights")
     average |= {
-        f"{_prefix(progress, way)}.{name}": value
-        for way, best in progress.best_weights.items()
+        f"{_prefix(progress, direction)}.{name}": value
+        for direction, best in progress.best_weights.items()
         for name, value in best.items()
     }
     save_tensors(run.ema_weights, average)  # first: an interrupted round is repeated with the same result
@@ -270,16 +275,16 @@ def _learners(progress: BridgeState) -> dict[str, Any]:
     return {"ahead": progress.forward_state, "back": progress.backward_state}
 
 
-def _prefix(progress: BridgeState, way: str) -> str:
+def _prefix(progress: BridgeState, direction: str) -> str:
     """Return the submodule name of the drift of a direction."""
-    drift = _learners(progress)[way].network
+    drift = _learners(progress)[direction].network
     return next(name for name, one in progress.network.named_children() if one is drift)
 
 
-def _both(progress: BridgeState, which: str) -> dict[str, Tensor]:
+def _both(progress: BridgeState, method: str) -> dict[str, Tensor]:
     """Return the weights of both drifts, named as in the combined network."""
     return {
-        f"{_prefix(progress, way)}.{name}": value
-        for way, learner in _learners(progress).items()
-        for name, value in getattr(learner, which)().items()
+        f"{_prefix(progress, direction)}.{name}": value
+        for direction, learner in _learners(progress).items()
+        for name, value in getattr(learner, method)().items()
     }

@@ -22,18 +22,24 @@ def undertrained_bridge_notice(
         default_settings: Default settings for the modality.
         rounds: Number of completed rounds.
     """
-    steps, usual, many = settings.train.steps or 1, default_settings.train.steps or 1, default_settings.rounds or 1
-    few = _few(settings, default_settings)
-    if not rounds or (rounds > 1 and rounds * steps >= UNDERTRAINED_FRACTION * usual * many and not few):
+    steps, default_steps, default_rounds = (
+        settings.train.steps or 1,
+        default_settings.train.steps or 1,
+        default_settings.rounds or 1,
+    )
+    has_few_pairs = _few(settings, default_settings)
+    if not rounds or (
+        rounds > 1 and rounds * steps >= UNDERTRAINED_FRACTION * default_steps * default_rounds and not has_few_pairs
+    ):
         return ""
-    short = steps < UNDERTRAINED_FRACTION * usual
-    shortfalls = [f"{steps:,} steps"] * short + [f"{settings.pairs:,} pairs"] * few
+    short = steps < UNDERTRAINED_FRACTION * default_steps
+    shortfalls = [f"{steps:,} steps"] * short + [f"{settings.pairs:,} pairs"] * has_few_pairs
     if rounds > 1 and not shortfalls:
         shortfalls = [f"{steps:,} steps"]
     done = "1 round" if rounds == 1 else f"{rounds} rounds"
     of = f" of {' and '.join(shortfalls)}" if shortfalls else ""
     command, _ = suggest_command(run, record, settings, default_settings, rounds, is_undertrained=True)
-    advice = "its number of pairs is fixed, so start a new one" if few else "resume with"
+    advice = "its number of pairs is fixed, so start a new one" if has_few_pairs else "resume with"
     return f"Undertrained ({done}{of}); {advice}: {command}"
 
 
@@ -59,7 +65,7 @@ def suggest_command(
             resumed bridge keeps its pairs.
         needs_longer_rounds: Whether longer rounds would help.
     """
-    steps, many = settings.train.steps or 1, default_settings.rounds or 1
+    steps, default_rounds = settings.train.steps or 1, default_settings.rounds or 1
     if not is_undertrained:
         twice = ("--train.steps", 2 * steps) if needs_longer_rounds else ()
         what = "train for four more rounds" + (", each twice as long" if needs_longer_rounds else "")
@@ -67,10 +73,12 @@ def suggest_command(
     short = _short(settings, default_settings)
     if not _few(settings, default_settings):
         more = [word for name, value in short.items() for word in (f"--{name}", value)]
-        return continue_command(run, record, "--rounds", max(many, rounds + 2), *more), "continue training"
-    anew = replace(record, fields=tuple(last_field_words(record.fields, short)))
-    whole = replace(settings, rounds=many, pairs=default_settings.pairs)
-    return bridge_command(anew, whole, _free_folder(run)), f"start a new bridge with {default_settings.pairs:,} pairs"
+        return continue_command(run, record, "--rounds", max(default_rounds, rounds + 2), *more), "continue training"
+    new_record = replace(record, fields=tuple(last_field_words(record.fields, short)))
+    whole = replace(settings, rounds=default_rounds, pairs=default_settings.pairs)
+    return bridge_command(
+        new_record, whole, _free_folder(run)
+    ), f"start a new bridge with {default_settings.pairs:,} pairs"
 
 
 def _short(settings: BridgeSolverConfig, default_settings: BridgeSolverConfig) -> dict[str, int]:

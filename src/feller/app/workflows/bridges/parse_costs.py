@@ -277,12 +277,12 @@ def _trial_population(x: Tensor) -> PopulationDensity:
 
 def _refuse_blocked(name: str, states: Tensor, inside: Tensor, populations: Populations) -> None:
     """Raise an error for samples inside an obstacle."""
-    stuck = inside.nonzero()[:, 0]
-    if len(stuck):
-        place = populations.modality.decode(states[stuck[:1]]).flatten()[:4].tolist()
+    blocked = inside.nonzero()[:, 0]
+    if len(blocked):
+        place = populations.modality.decode(states[blocked[:1]]).flatten()[:4].tolist()
         raise InputError(
-            f"sample {int(stuck[0]) + 1} at ({', '.join(f'{entry:.4g}' for entry in place)}) is inside an obstacle, as"
-            f" are {len(stuck)} of {len(states):,} samples; paths cannot start or end there. Move the samples or the"
+            f"sample {int(blocked[0]) + 1} at ({', '.join(f'{entry:.4g}' for entry in place)}) is inside an obstacle,"
+            f" as are {len(blocked)} of {len(states):,} samples; paths cannot start or end there. Move the samples or the"
             " obstacle (--frame for an image)",
             place=name,
         )

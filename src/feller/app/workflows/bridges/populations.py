@@ -74,8 +74,8 @@ def read_populations(names: Sequence[str], longest: int | None = None) -> Popula
     if kind is None:
         table = as_table(first).modality.view(Table)
         why = "" if table is None else _no_numbers(table)
-        held = first.modality.display_name
-        raise UsageError(f"a bridge needs numeric rows or images; {names[0]} contains {held}{why}")
+        name_of_first = first.modality.display_name
+        raise UsageError(f"a bridge needs numeric rows or images; {names[0]} contains {name_of_first}{why}")
     sets = [first, *(_read(name, longest, first) for name in names[1:])]
     for name, data in zip(names, sets, strict=True):
         if len(data) < 2:
@@ -153,8 +153,8 @@ def _shifted_modality(kind: Points | Images, sets: Sequence[Dataset]) -> Points 
         return replace(kind, classes=())
     values = torch.cat([data.values for data in sets]).double()
     mean, extent = values.mean(0), (values.amax(0) - values.amin(0)).max().clamp(min=1e-300)
-    moved = tuple(mean.tolist()) if mean.abs().max() > MAX_OFFSET * extent else (0.0,) * len(points.columns)
-    return replace(points, mean=moved, scale=(1.0,) * len(points.columns), classes=())
+    shift = tuple(mean.tolist()) if mean.abs().max() > MAX_OFFSET * extent else (0.0,) * len(points.columns)
+    return replace(points, mean=shift, scale=(1.0,) * len(points.columns), classes=())
 
 
 def usual_noise(populations: Populations, calls: int) -> float:

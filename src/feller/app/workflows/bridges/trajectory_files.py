@@ -58,25 +58,32 @@ def write_paths(
     begin, end = record.times[0], record.times[-1]
     times = begin + (end - begin) * np.array(trajectories.times)
     paths = values_of(modality, trajectories.states)
-    who, where = {"from_row": start_indices.numpy() + 1}, {"x_0": paths[:, 0]}
-    called = {"x_0": "from", "x_1": "to"}
+    rows_by_name, points_by_name = {"from_row": start_indices.numpy() + 1}, {"x_0": paths[:, 0]}
+    labels = {"x_0": "from", "x_1": "to"}
     for time, relative_time, population in list(zip(record.times, record.relative_times, members, strict=True))[1:]:
         place = int(np.argmin(np.abs(np.array(trajectories.times) - relative_time)))
         partners = nearest_partners(trajectories.states[:, place].flatten(1), population.flatten(1)).numpy() + 1
         is_last = time == record.times[-1]
-        who["to_row" if is_last else f"row_at_{time:g}"] = partners
-        where["x_1" if is_last else f"x_at_{time:g}"] = paths[:, place]
+        rows_by_name["to_row" if is_last else f"row_at_{time:g}"] = partners
+        points_by_name["x_1" if is_last else f"x_at_{time:g}"] = paths[:, place]
     if counts:
-        who |= {"from_counts": counts[0][0][start_indices.numpy()], "to_counts": counts[-1][1][who["to_row"] - 1]}
+        rows_by_name |= {
+            "from_counts": counts[0][0][start_indices.numpy()],
+            "to_counts": counts[-1][1][rows_by_name["to_row"] - 1],
+        }
         _write_counts(run, record, counts)
     names = {} if (points := modality.view(Points)) is None else {"columns": np.array(points.columns)}
     write_arrays({"paths": paths, "samples": paths[:, -1], "times": times, **names}, run.path / "paths.npz")
-    write_arrays({**who, **where, **names}, run.path / "pairs.npz")
+    write_arrays({**rows_by_name, **points_by_name, **names}, run.path / "pairs.npz")
     if points is None:
         return
     columns = list(points.columns)
-    head = [*who, *(f"{name}_{called.get(when, when[2:])}" for when in where for name in columns)]
-    _write_table(run.path / "pairs.csv", head, zip(*who.values(), *np.concatenate([*where.values()], 1).T, strict=True))
+    header = [*rows_by_name, *(f"{name}_{labels.get(when, when[2:])}" for when in points_by_name for name in columns)]
+    _write_table(
+        run.path / "pairs.csv",
+        header,
+        zip(*rows_by_name.values(), *np.concatenate([*points_by_name.values()], 1).T, strict=True),
+    )
     if paths.size <= NUMBERS:
         n, steps, d = paths.shape
         rows = zip(np.repeat(np.arange(1, n + 1), steps), np.tile(times, n), *paths.reshape(-1, d).T, strict=True)
@@ -109,17 +116,17 @@ def nearest_partners(reached: Float[Tensor, "n d"], members: Float[Tensor, "m d"
     """Assign a population sample to each end point by optimal transport, each about equally often."""
     from scipy.optimize import linear_sum_assignment  # takes longer to load than the rest of feller
 
-    some = torch.arange(0, len(members), -(-len(members) // MEMBERS))  # a subset, since the cost matrix takes memory
-    columns = some.repeat(-(-len(reached) // len(some)))
+    subset = torch.arange(0, len(members), -(-len(members) // MEMBERS))  # a subset, since the cost matrix takes memory
+    columns = subset.repeat(-(-len(reached) // len(subset)))
     cost = SquaredDistance()(reached.double(), members.double(), {})
     _, chosen = linear_sum_assignment(cost[:, columns].numpy())
     return columns[torch.from_numpy(chosen)]
 
 
-def _write_table(path: Any, head: list[str], rows: Any) -> None:
+def _write_table(path: Any, header: list[str], rows: Any) -> None:
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(head)
+    writer.writerow(header)
     for row in rows:
         writer.writerow(map(_cell, row))
     replace_file(path, file.getvalue())

@@ -224,20 +224,20 @@ def make_speech_networks(
     if speech is None:
         raise UsageError(f"the recipe needs {type(config).__name__}, which does not apply to {kind.display_name}")
     auxiliary.check_none_lost([*speech.aux_networks])
-    for name, lasting, training in (
+    for name, durations, training in (
         ("durations", speech.duration_regressor, config.durations),
         ("rhythm", speech.duration_sampler, config.duration_sampler),
     ):
-        if isinstance(lasting, LearnedDurations):
-            train = partial(_train_durations, auxiliary, name, lasting, training, data, reporter)
-            spec = auxiliary.load_or_train(name, lasting.module, spec, train)
+        if isinstance(durations, LearnedDurations):
+            train = partial(_train_durations, auxiliary, name, durations, training, data, reporter)
+            spec = auxiliary.load_or_train(name, durations.module, spec, train)
     return spec
 
 
 def _train_durations(
     auxiliary: AuxiliaryTraining,
     name: str,
-    lasting: LearnedDurations,
+    durations: LearnedDurations,
     training: TrainConfig,
     data: Dataset,
     reporter: Reporter,
@@ -247,7 +247,7 @@ def _train_durations(
     valid = phone >= 0
     examples = {"x_1": data.values["duration"], "given": {"phone": phone.clamp(min=0), "valid": valid}}
     feed = shuffled_loader(examples, training.batch_size, auxiliary.rng_for(name), valid.sum(1))
-    auxiliary.train(name, lasting.objective, feed, lasting.network, training, reporter)
+    auxiliary.train(name, durations.objective, feed, durations.network, training, reporter)
 
 
 MAX_COLOURS = 256

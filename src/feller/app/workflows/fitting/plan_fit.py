@@ -68,9 +68,9 @@ def check_duration(
     """
     flags = [f"--{name}" for name, value in ((unit, steps), ("minutes", minutes)) if value is not None]
     words = (word.partition("=")[0] for word in fields)
-    again = [flag for flag in words if flag in ("--train.steps", "--train.minutes")]
-    if flags and len(flags) + len(again) > 1:
-        found, argument = " and ".join([*flags, *again]), flags[0].removeprefix("--")
+    field_flags = [flag for flag in words if flag in ("--train.steps", "--train.minutes")]
+    if flags and len(flags) + len(field_flags) > 1:
+        found, argument = " and ".join([*flags, *field_flags]), flags[0].removeprefix("--")
         raise UsageError(argument=argument, expected=f"--{unit} or --minutes", found=found, remedy="Choose one")
 
 

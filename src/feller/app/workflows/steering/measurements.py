@@ -69,12 +69,12 @@ def parse_operator(words: str, mask: Bool[Tensor, " *d"] | None, shape: tuple[in
     return operator
 
 
-def _number(kind: Callable[[float], Operator], usual: float) -> Callable[[str], Operator]:
+def _number(kind: Callable[[float], Operator], default: float) -> Callable[[str], Operator]:
     """Return a function that makes an operator from its parameter as text."""
 
     def make(text: str) -> Operator:
         try:
-            number = float(text) if text else usual
+            number = float(text) if text else default
         except ValueError:
             raise UsageError(expected="a number after the operator's name", found=repr(text)) from None
         if not math.isfinite(number):

@@ -60,8 +60,8 @@ def make_process(model: Model, cond: Cond, clamped: dict[str, State], guidance: 
     network = cfg(model.network.eval().requires_grad_(False), guidance, droppable=model.droppable())
 
     def process(rows: Tensor) -> Process:
-        driven = model.spec.path.process(network, tree_map(lambda leaf: leaf[rows], cond))
-        return freeze_leaves(driven, clamped.keys()) if clamped else driven
+        process_of_rows = model.spec.path.process(network, tree_map(lambda leaf: leaf[rows], cond))
+        return freeze_leaves(process_of_rows, clamped.keys()) if clamped else process_of_rows
 
     return process
 
@@ -111,13 +111,13 @@ def search_problem(
     _, solver, times = sampling.resolve(model.spec.path, space)
     vectors = {} if variables == "source" else condition_embeddings(model.network, cond)
 
-    def flow(source: State, moved: dict[str, Tensor], rows: Tensor) -> State:
+    def flow(source: State, embeddings: dict[str, Tensor], rows: Tensor) -> State:
         x = model.spec.path.initial_state(source)
         held = tree_map(lambda leaf: leaf[rows], clamped)
-        batch_cond = {**tree_map(lambda leaf: leaf[rows], cond), **moved}
-        driven = make_process(model, batch_cond, held, guidance)
-        everyone = torch.arange(len(rows), device=rows.device)
-        return solve_flow(driven, times, solver, rng)({**x, **held} if held else x, everyone)
+        batch_cond = {**tree_map(lambda leaf: leaf[rows], cond), **embeddings}
+        process = make_process(model, batch_cond, held, guidance)
+        indices = torch.arange(len(rows), device=rows.device)
+        return solve_flow(process, times, solver, rng)({**x, **held} if held else x, indices)
 
     def part(rows: Tensor) -> State:
         return tree_map(lambda leaf: leaf[rows], x_0)
@@ -126,17 +126,17 @@ def search_problem(
     if variables == "source":
         return SearchProblem(lambda source, rows: flow(source, {}, rows), x_0, space, cond.get("valid"))
     if variables == "condition":
-        return SearchProblem(lambda moved, rows: flow(part(rows), moved, rows), vectors, Product(flat))
+        return SearchProblem(lambda embeddings, rows: flow(part(rows), embeddings, rows), vectors, Product(flat))
     named = {f"{CONDITION}{name}": leaf for name, leaf in vectors.items()}
-    alone = not isinstance(x_0, dict)
+    is_tensor = not isinstance(x_0, dict)
 
     def both(now: State, rows: Tensor) -> State:
-        moved = {name: now[f"{CONDITION}{name}"] for name in vectors}
+        embeddings = {name: now[f"{CONDITION}{name}"] for name in vectors}
         rest = {name: leaf for name, leaf in now.items() if name not in named}
-        return flow(rest[SOURCE] if alone else rest, moved, rows)
+        return flow(rest[SOURCE] if is_tensor else rest, embeddings, rows)
 
-    sources = {SOURCE: x_0} if alone else x_0
-    spaces: dict[str, Space] = {name: part_of(space, name) for name in sources} if not alone else {SOURCE: space}
+    sources = {SOURCE: x_0} if is_tensor else x_0
+    spaces: dict[str, Space] = {name: part_of(space, name) for name in sources} if not is_tensor else {SOURCE: space}
     wide: dict[str, Space] = {f"{CONDITION}{name}": one for name, one in flat.items()}
     real = {name: submask(cond.get("valid"), name) for name in sources}
     return SearchProblem(both, {**sources, **named}, Product({**spaces, **wide}), real)

@@ -101,21 +101,30 @@ def search_reward(run: Run, config: SteerConfig, *, reporter: Reporter = SILENT)
         if is_user_reward(text) and term.violation is None:
             reporter.log(_unbounded(text, term.factor))
     reporter.start("optimising the reward")
-    befores, solutions = [], []
+    unsteered_batches, solutions = [], []
     device = next(model.network.parameters()).device
     size = max(1, default_batch_size(model.spec.space, device) // BATCH_SIZE_DIVISOR)
     for rows, on_progress in iter_batches(n, size, reporter.progress):
         count, batch_rng = rows.stop - rows.start, replace(rng, first_example=rows.start)
-        some, held = (tree_map(lambda leaf, rows=rows: leaf[rows].to(device), tree) for tree in (conditions, fixed))
+        batch_cond, batch_clamped = (
+            tree_map(lambda leaf, rows=rows: leaf[rows].to(device), tree) for tree in (conditions, fixed)
+        )
         x_0 = model.spec.space.sample_base(count, batch_rng.stream("source"), device)
         problem = search_problem(
-            model, x_0, some, held, guidance=config.guidance, sampling=sampling, variables=over, rng=batch_rng
+            model,
+            x_0,
+            batch_cond,
+            batch_clamped,
+            guidance=config.guidance,
+            sampling=sampling,
+            variables=over,
+            rng=batch_rng,
         )
         with torch.no_grad():
-            befores.append(problem.flow(problem.start, torch.arange(count, device=device)))
+            unsteered_batches.append(problem.flow(problem.start, torch.arange(count, device=device)))
 
-        def loss(end: State, numbers: Tensor, some: Cond = some) -> Tensor:
-            return -reward_or_nan(reward, end, tree_map(lambda leaf: leaf[numbers], some))
+        def loss(end: State, numbers: Tensor, batch_cond: Cond = batch_cond) -> Tensor:
+            return -reward_or_nan(reward, end, tree_map(lambda leaf: leaf[numbers], batch_cond))
 
         solutions.append(
             optimize_source(
@@ -132,7 +141,7 @@ def search_reward(run: Run, config: SteerConfig, *, reporter: Reporter = SILENT)
     reporter.finish()
     before, steered = (
         Dataset(concatenate(*(modality.decode(part) for part in ends)), conditions, modality)
-        for ends in (befores, [one.end for one in solutions])
+        for ends in (unsteered_batches, [one.end for one in solutions])
     )
     modality.write(steered.values, steered.given, place)
     numbers = {**_numbers(total_reward, before, steered, solutions, over), "seconds": time.monotonic() - start_time}
