@@ -282,7 +282,7 @@ def _refuse_blocked(name: str, states: Tensor, inside: Tensor, populations: Popu
         place = populations.modality.decode(states[blocked[:1]]).flatten()[:4].tolist()
         raise InputError(
             f"sample {int(blocked[0]) + 1} at ({', '.join(f'{entry:.4g}' for entry in place)}) is inside an obstacle,"
-            f" as are {len(blocked)} of {len(states):,} samples; paths cannot start or end there. Move the samples or the"
-            " obstacle (--frame for an image)",
+            f" as are {len(blocked)} of {len(states):,} samples; paths cannot start or end there. Move the samples or"
+            " the obstacle (--frame for an image)",
             place=name,
         )
