@@ -19,7 +19,7 @@ def test_a_table_is_described_and_read_by_that(tmp_path: pathlib.Path, capsys: p
     assert main(["data", str(table), "--schema", str(out), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["shape"] == "2"
     assert main(["data", "schema", str(table), "--out", str(out)]) == 1
-    assert "there already" in capsys.readouterr().err
+    assert "already exists" in capsys.readouterr().err
 
 
 def test_an_example_has_its_own(tmp_path: pathlib.Path) -> None:

@@ -10,7 +10,7 @@ from feller.app.commands.flag_types import Choices, CodeArgument, DataPath, Name
 class Import:
     """Create a run from your own network: file.py:FUNCTION returns network(x, t) -> velocity.
 
-    `sample`, `steer`, `tune`, `evaluate` and `export` then work with the run; pass the file again with --code.
+    The run then works with `sample`, `steer`, `tune`, `evaluate` and `export`; pass the file again with --code.
     """
 
     place: CodeArgument
