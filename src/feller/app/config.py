@@ -316,7 +316,7 @@ class PrivacyOptions(metaclass=OptionsType):
     """Options for training with differential privacy."""
 
     epsilon: OptionalFloat = None
-    """Train with (epsilon, delta)-differential privacy with respect to single rows."""
+    """Train with differential privacy with respect to single rows: epsilon of (epsilon, delta)-DP."""
     delta: Annotated[NumberOrWord, Choices(("auto",))] = None
     """Delta of --epsilon, or auto: min(1e-5, 1 / rows^1.1)."""
     noise: OptionalFloat = None
