@@ -108,7 +108,7 @@ def test_a_mistake_is_told_by_its_line(capsys, changes: dict[str, str], words: s
     assert fit(path) == 1
     told = capsys.readouterr().err
     assert f"feller: {path} line {line_of(path, words)}{said}" in told
-    assert "fault of feller" not in told
+    assert "a bug in feller" not in told
     assert "Traceback" not in told
     assert not pathlib.Path("runs/own/weights.safetensors").exists()
 
@@ -128,7 +128,7 @@ def test_the_calls_are_shown_on_demand(capsys, monkeypatch) -> None:
     [
         ({"ARGUMENTS": ""}, "is called with (data, size), but its signature is () (b.py line "),
         ({"RECIPE": "return 3"}, "a function that returns a Recipe; found int"),
-        ({"TARGET": "'a'"}, "Straight.target (b.py line 16) must return what the network should answer"),
+        ({"TARGET": "'a'"}, "Straight.target (b.py line 16) must return the regression target"),
         ({"velocity=prediction": "velocity=prediction * t"}, ", in characteristics: RuntimeError: The size of"),
         ({"DECORATION": ""}, "Cubic: expected a dataclass"),
     ],
@@ -234,7 +234,7 @@ def test_a_mistake_of_ours_stays_ours(capsys, monkeypatch) -> None:
     monkeypatch.setattr("feller.app.workflows.fit.set_up_training", broken)
     assert fit(path) == 1
     told = capsys.readouterr().err
-    assert "this is a fault of feller, not yours" in told
+    assert "a bug in feller" in told
     assert "Traceback" in told
 
 

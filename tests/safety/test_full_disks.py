@@ -46,7 +46,7 @@ def test_a_save_on_a_full_disk(
         assert main(words) == 1
     told = capsys.readouterr().err.strip().splitlines()[-1]
     assert told.startswith(f"feller: the disk is full at {run.path}/")
-    assert told.endswith(": make room; files that were written before are whole")
+    assert told.endswith("files written before are complete")
     assert before == {name: (run.path / name).read_bytes() for name in before}
     assert not [path for path in run.path.iterdir() if path.name.startswith(".")]
     assert main(words) == 0
@@ -67,7 +67,7 @@ def test_a_fit_where_nothing_can_be_written(
     out = str(tmp_path / "r")
     assert main(["fit", "example:moons", "--steps", "1", "--out", out]) == 1
     told = capsys.readouterr().err.strip().splitlines()[-1]
-    assert told == f"feller: {out}: Read-only file system. Name another place"
+    assert told == f"feller: {out}: Read-only file system. Choose another path"
 
 
 def test_a_run_where_nothing_can_be_written(

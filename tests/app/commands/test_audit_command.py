@@ -62,7 +62,7 @@ def test_a_plan_that_promises_nothing_is_said_in_words(capsys) -> None:
         (("--noise", 1, "--rate", 0.1, "--steps", 0), "--steps: expected at least 1"),
         (("--noise", 1, "--rate", 0.1), "expected --noise, --rate and --steps"),
         (("--noise", 1, "--rate", 0.1, "--steps", 5, "--delta", 2), "delta"),
-        (("--noise", 1, "--rate", 0.1, "--steps", 5, "--data", "example:moons"), "--data: is about a run"),
+        (("--noise", 1, "--rate", 0.1, "--steps", 5, "--data", "example:moons"), "--data: applies to runs only"),
     ],
 )
 def test_wrong_plans(capsys, words: tuple, said: str) -> None:
@@ -213,8 +213,8 @@ def test_what_cannot_be_watched(capsys) -> None:
     pathlib.Path("schema.json").write_text(json.dumps(SCHEMA))
     asked = ("fit", "people.csv", "--schema", "schema.json", "--size", "tiny", "--steps", 4, "--out", "r")
     for words, said in (
-        (("--epsilon", 3, "--audit", "fisher=8"), "as tokens"),
-        (("--audit", "fisher=8"), "goes with --epsilon"),
+        (("--epsilon", 3, "--audit", "fisher=8"), "symbols to this recipe"),
+        (("--audit", "fisher=8"), "requires --epsilon"),
         (("--epsilon", 3, "--audit", "fisher"), "--audit: expected fisher=ROWS"),
         (("--epsilon", 3, "--recipe", "table-flow", "--audit", "fisher=8000"), "fisher=ROWS with 1 to"),
     ):

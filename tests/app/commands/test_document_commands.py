@@ -113,11 +113,11 @@ CAPTION = "<image:cat.png> <infill>"
         (2, ["-n", "0"], "-n: expected at least 1; found 0"),
         (2, ["--prompt", "a", "--out", "x.wav"], "Use .jsonl, .json, .npz, or a folder"),
         (2, ["--prompt", "a", "--temperature", "-1"], ": expected at least 0"),
-        (2, ["--prompt", "a", "--solver", "euler"], "--solver: says nothing to a model of documents"),
-        (2, ["--prompt", "a", "--nfe", "3"], "--nfe: says nothing to a model of documents"),
-        (2, ["--given", "label=3"], "--given: says nothing to a model of documents"),
-        (2, ["--template", "a cat"], "--template: says nothing to a model of documents"),
-        (2, ["--prompt", 6 * "<image:cat.png>"], "tokens, the context length"),
+        (2, ["--prompt", "a", "--solver", "euler"], "--solver: does not apply to document models"),
+        (2, ["--prompt", "a", "--nfe", "3"], "--nfe: does not apply to document models"),
+        (2, ["--given", "label=3"], "--given: does not apply to document models"),
+        (2, ["--template", "a cat"], "--template: does not apply to document models"),
+        (2, ["--prompt", 6 * "<image:cat.png>"], "symbols, and the model sees"),
     ],
 )
 def test_wrong_samples(documents: pathlib.Path, refused: Refused, status: int, words: list[str], said: str) -> None:
@@ -130,7 +130,7 @@ def test_flags_of_documents_are_theirs_alone(moons: pathlib.Path, refused: Refus
         *(("--memory", "empty"), ("--documents", "2"), ("--picture-guidance", "2")),
         *(("--min-p", "0.2"), ("--contrast", "8"), ("--best-of", "2")),
     ):
-        assert refused(2, "sample", moons, flag, *values).startswith(f"feller: {flag}: is of documents")
+        assert refused(2, "sample", moons, flag, *values).startswith(f"feller: {flag}: applies to document models only")
     assert "these data are rows of numbers" in refused(2, "fit", "example:moons", "--tokenizer", "palette")
     assert "are of documents" in refused(2, "data", "memory", "empty", "--run", moons)
 
@@ -148,11 +148,11 @@ def test_characters_that_the_model_does_not_know(letters: pathlib.Path, refused:
 def test_other_commands_have_no_use_for_documents(documents: pathlib.Path, refused: Refused) -> None:
     pathlib.Path("own.py").write_text("def dark(x): return -x['pictures'].float().mean((1, 2, 3, 4))\n")
     wish = ("--reward", "own.py:dark", "--steps", "1")
-    assert "symbols, which have none" in refused(2, "steer", documents, *wish, "-n", "1")
+    assert "data are discrete" in refused(2, "steer", documents, *wish, "-n", "1")
     refused(2, "tune", documents, *wish, "--out", "tuned")
     observe = ("--observe", "cat.png", "--operator", "mask", "--mask", "black.png")
-    assert "numbers that flow straight" in refused(2, "steer", documents, *observe)
-    assert "one example per row" in refused(2, "audit", documents)
+    assert "affine path" in refused(2, "steer", documents, *observe)
+    assert "no audit tells single ones apart" in refused(2, "audit", documents)
     refused(1, "bridge", documents, documents, "--out", "joined")
     assert "expected documents in --data" in refused(2, "evaluate", documents, "--samples", "cat.png")
     assert "expected documents; found images" in refused(1, "evaluate", documents, "--data", "example:digits")
@@ -171,7 +171,7 @@ def test_other_commands_have_no_use_for_documents(documents: pathlib.Path, refus
         (
             2,
             ["--tokenizer", "none"],
-            "--tokenizer: expected one of learned, palette, tiles, or the run of a tokeniser; found 'none'",
+            "--tokenizer: expected one of learned, palette, tiles, or the run of a tokenizer; found 'none'",
         ),
         (2, ["--longest", "7"], "sides that can be halved; found 7 x 7"),
         (1, ["--longest", "12", "--tokenizer", "palette"], "256 colours"),
@@ -188,13 +188,13 @@ def test_wrong_fits(scenes: pathlib.Path, refused: Refused, status: int, words: 
 
 def test_what_a_fit_may_begin_with(documents: pathlib.Path, scenes: pathlib.Path, refused: Refused) -> None:
     fit = ("fit", scenes / "pairs", "--size", "tiny", "--steps", "1")
-    assert "is no tokeniser" in refused(2, *fit, "--tokenizer", documents)
+    assert "is not a tokenizer" in refused(2, *fit, "--tokenizer", documents)
     codes = ("fit", "example:digits", "--size", "tiny", "--recipe", "image-tokenizer", "--steps", "1", "--out", "codes")
     assert main([*codes]) == 0
-    assert "8x8 with 1 channels, these documents have 16x16 with 3" in refused(2, *fit, "--tokenizer", "codes")
+    assert "8x8 with 1 channels, but these documents have 16x16 with 3" in refused(2, *fit, "--tokenizer", "codes")
     on = (*fit, "--start-from", documents)
-    assert "keep the tokeniser" in refused(2, *on, "--tokenizer", "palette")
-    assert "vocabulary of the base model" in refused(2, *on, "--vocabulary", "characters")
+    assert "use the tokenizer of" in refused(2, *on, "--tokenizer", "palette")
+    assert "keep the vocabulary" in refused(2, *on, "--vocabulary", "characters")
     for recipe in ("reflow", "distil"):
         assert "flow" in refused(2, *on, "--recipe", recipe)
     assert "expected documents; found images" in refused(1, "fit", "example:digits", "--start-from", documents)

@@ -14,10 +14,10 @@ WRONG = [
     ("sample --nfe 1.5", "--nfe: expected a whole number; found '1.5'. See feller sample --help"),
     ("fit --seed", "--seed: expected a value; found none. See feller fit --help"),
     ("sample -n", "-n: expected a value; found none. See feller sample --help"),
-    ("evaluate a b", "expected no more words; found b. See feller evaluate --help"),
+    ("evaluate a b", "expected no further argument; found b. See feller evaluate --help"),
     (
         "evaluate a counts.csv",
-        "found counts.csv. A name with a space needs quotes. See feller evaluate --help",
+        "found counts.csv. Quote paths that contain spaces. See feller evaluate --help",
     ),
     (
         "fit example:moons --train.lrr 3 --steps 2",
@@ -62,7 +62,7 @@ def test_help_is_no_fault(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
         main(["fit", "--help"])
     assert end.value.code == 0
-    assert "Protect each row" in capsys.readouterr().out
+    assert "--epsilon" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("kind", [Recipe, DocumentAuxNetworks, SpeechAuxNetworks])

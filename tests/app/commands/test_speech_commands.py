@@ -367,7 +367,7 @@ VOICE = ("--text", "Hello", "--voice")
         (1, ("--text", "a", "--vocoder", "bare.wav"), "bare.wav: expected a .safetensors file"),
         # flags of others
         *(
-            (2, ("--text", "a", *flag), f"{flag[0]}: says nothing to a model of speech. Leave it out")
+            (2, ("--text", "a", *flag), f"{flag[0]}: does not apply to speech models. Leave it out")
             for flag in (
                 *(
                     ("--temperature", "2"),
@@ -442,7 +442,7 @@ def test_flags_of_speech_mean_nothing_to_other_runs(refused, capsys: pytest.Capt
         ("--vocoder", "griffin-lim"),
     ):
         said = refused(2, "sample", "moons", *flag)
-        assert said == f"feller: {flag[0]}: is of speech, and this model's data are others. Leave it out"
+        assert said == f"feller: {flag[0]}: applies to speech models only. Leave it out"
 
 
 def test_a_run_can_be_moved_and_must_be_whole(sample, refused) -> None:
@@ -465,13 +465,13 @@ def test_a_fit_is_resumed_with_the_durations_that_it_learned_with(
     shutil.copytree(speaking, "resumed")
     before = {name: pathlib.Path(f"resumed/{name}.safetensors").read_bytes() for name in ("durations", "rhythm")}
     assert main(["fit", "--resume", "--out", "resumed", "--steps", "4"]) == 0
-    assert "going on after step 3" in capsys.readouterr().err
+    assert "resuming after step 3" in capsys.readouterr().err
     for name, content in before.items():
         assert pathlib.Path(f"resumed/{name}.safetensors").read_bytes() == content
     sample("--text", "Hello", "--out", "r.wav", run="resumed")
     pathlib.Path("resumed/rhythm.safetensors").unlink()
     said = refused(1, "fit", "--resume", "--out", "resumed", "--steps", "5")
-    assert "rhythm.safetensors is missing, and the model learned with it. Bring it back, or start a new run" in said
+    assert "rhythm.safetensors is missing, and the model was trained with it" in said
 
 
 def test_other_commands_say_what_a_model_of_speech_is_for(speaking: pathlib.Path, refused) -> None:
@@ -483,9 +483,9 @@ def test_other_commands_say_what_a_model_of_speech_is_for(speaking: pathlib.Path
     assert only in refused(2, "tune", "run", *reward, "--steps", "1", "--method", "policy-gradient", "--out", "tuned")
     assert not pathlib.Path("tuned").exists()
     assert only in refused(2, "audit", "run")
-    assert "this one's data are speech" in refused(2, "steer", "run", "--observe", NEVER, "--operator", "mask")
+    assert "this model's data are speech" in refused(2, "steer", "run", "--observe", NEVER, "--operator", "mask")
     data = speaking.parent / "clips"
-    assert "a bridge joins rows of numbers or pictures" in refused(2, "bridge", data, data)
+    assert "a bridge needs numeric rows or images" in refused(2, "bridge", data, data)
     for recipe in ("distil", "reflow"):
         words = ("--recipe", recipe, "--start-from", "run", "--steps", "1", "--out", "straight")
         assert "a model of speech fills in" in refused(2, "fit", data, *words)

@@ -195,7 +195,7 @@ def test_code_is_never_taken_from_a_run(
     assert main(["sample", str(out), "-n", "2", "--nfe", "2"]) == 0
     capsys.readouterr()
     assert tune("--resume", "--steps", 4, "--out", out) == 2
-    assert "is code of yours" in capsys.readouterr().err
+    assert "is custom code" in capsys.readouterr().err
     record = json.loads((out / "recipe.json").read_text())  # one that lies about it
     record["tuned"]["code"] = []
     (out / "recipe.json").write_text(json.dumps(record))
@@ -209,7 +209,7 @@ def test_code_is_never_taken_from_a_run(
     record["tuned"] |= {"rewards": [f"{file}:right"], "code": ["0"]}
     (out / "recipe.json").write_text(json.dumps(record))
     assert tune("--resume", "--steps", 4, "--reward", f"{file}:right", "--out", out) == 1
-    assert "is not what it was" in capsys.readouterr().err
+    assert "has changed" in capsys.readouterr().err
     assert main(["fit", "--resume", "--out", str(out)]) == 2
     assert "feller tune --resume" in capsys.readouterr().err
 
@@ -275,12 +275,12 @@ def test_data_that_are_gone(tmp_path: pathlib.Path, own: pathlib.Path, capsys: p
     table.unlink()
     assert tune(run, "--reward", f"{own}:right", *QUICK, "--out", tmp_path / "out", "--json") == 0
     text = capsys.readouterr()
-    assert "no data beside the samples" in text.err
+    assert "will not compare samples with data" in text.err
     numbers = json.loads(text.out.splitlines()[-1])
     assert {"reward", "reward_before", "kl", "diversity", "report"} <= numbers.keys()
     kept = json.loads((tmp_path / "out" / "report.json").read_text())
     assert kept["numbers"]["reward"] == numbers["reward"]
-    assert kept["sketch"].startswith("After ")
+    assert kept["sketch"].startswith("Undertrained")
     assert kept["sketch"] in text.err
     assert main(["sample", str(tmp_path / "out"), "-n", "2", "--nfe", "2"]) == 0
 

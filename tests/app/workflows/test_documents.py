@@ -360,12 +360,12 @@ def test_instructions_are_learned_on(
         assert same(weights("tuned", part), weights(documents, part))
     told = capsys.readouterr().err
     assert "training the" not in told
-    kept = int(told.split(" kept back")[0].rpartition(" ")[2])
+    kept = int(told.split(" held out")[0].rpartition(" ")[2])
     tasks = Counter(line["task"] for line in lines(data))
     assert kept == 4
     least = sum(max(1, round(min(3, max(0.3, 36 / 8 / count)) * (count - kept))) for count in tasks.values())
     most = sum(round(min(3, max(0.3, 36 / len(tasks) / max(count - kept, 1))) * count) for count in tasks.values())
-    assert least <= int(told.split(" to learn from")[0].rpartition(" ")[2]) <= most
+    assert least <= int(told.split(" training examples")[0].rpartition(" ")[2]) <= most
 
 
 def test_a_tokeniser_of_another_run(

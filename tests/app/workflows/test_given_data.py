@@ -197,7 +197,7 @@ def test_one_row_is_warned_of_where_nobody_hears_notes(monkeypatch):
     quietly(monkeypatch)
     with pytest.warns(UserWarning, match="examples to learn from: 1, fewer than 10"):
         feller.fit(pd.DataFrame({"x": [1.0], "y": [2.0]}), size="tiny", steps=1)
-    with pytest.raises(UsageError, match="in Python, a DataFrame"):
+    with pytest.raises(UsageError, match="in Python also a DataFrame"):
         feller.fit(None)
 
 

@@ -125,7 +125,7 @@ def test_resumed_run_of_own_code_keeps_its_fields():
 
 def test_resumed_run_keeps_its_path():
     assert main([*FIT, "--out", "r"]) == 0
-    with pytest.raises(UsageError, match="keeps its recipe"):
+    with pytest.raises(UsageError, match="can change only"):
         fit(config_of(FitConfig, resume=True, out="r"), change=lambda recipe: replace(recipe, held_out=0.5))
 
 

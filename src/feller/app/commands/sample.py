@@ -1,4 +1,4 @@
-"""feller sample."""
+"""Command `feller sample`."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from feller.data.path_checks import require_free
 
 
 def run(config: SampleConfig, words: list[str]) -> dict[str, Any]:
-    """Draw samples; what is there already is told before what takes long is loaded."""
+    """Run `feller sample`; existing output files are refused before torch is loaded."""
     if config.output.shard_size is None:
         require_free(config.output.out, overwrite=config.output.overwrite)
     from feller.app.terminal import make_reporter, show_own_warnings

@@ -37,7 +37,7 @@ def test_a_draft_and_a_word_of_one_row_are_told_before_training(capsys: pytest.C
     assert err.count(DRAFT) == 1
     assert err.count(FEW) == 1
     assert "job: 'falconer' (1)" in err
-    assert err.index(FEW) < err.index("to learn from")
+    assert err.index(FEW) < err.index("training examples")
     for name in ("recipe.json", "model.json", "ledger.json"):
         assert FEW not in pathlib.Path("r", name).read_text()
     asked, model = read_fit_record(open_run("r")), read("people.csv", schema="schema.json")

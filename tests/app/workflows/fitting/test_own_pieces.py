@@ -107,7 +107,7 @@ def test_right_pieces_pass() -> None:
             r"Straight\.sample \(HERE .* of torch\.float32; found torch\.float64",
         ),
         ({"wanted": lambda a, b: "a"}, r"Straight\.target \(HERE must return .* found a str"),
-        ({"wanted": lambda a, b: (b - a)[:1]}, r"Straight\.target \(HERE must return .* 3 examples; found \[1, 2\]"),
+        ({"wanted": lambda a, b: (b - a)[:1]}, r"Straight\.target \(HERE must return .* found \[1, 2\]"),
         (
             {"wanted": lambda a, b: (b - a)[:, :1]},
             r"Straight\.target \(HERE must return .*\[3, 2\] here; found \[3, 1\]",
@@ -145,9 +145,9 @@ def often(x: Any) -> Any:
             lambda x: lambda s, which, draw: x,
             r"one destination from .*<lambda> \(HERE .*\[5\]; found \[3, 2\]",
         ),
-        (often, lambda x: lambda s, which, draw: x[which][:2], r"per jumping entry, \[5\]; found \[2\]"),
-        (often, lambda x: lambda s, which, draw: None, r"per jumping entry, \[5\]; found a NoneType"),
-        (lambda x: lambda s: -often(x)(s), nowhere, r"hazard to return .* 0 or more; found -0\.7 from 0\.5 to"),
+        (often, lambda x: lambda s, which, draw: x[which][:2], r"the 5 parts that jump, \[5\]; found \[2\]"),
+        (often, lambda x: lambda s, which, draw: None, r"the 5 parts that jump, \[5\]; found a NoneType"),
+        (lambda x: lambda s: -often(x)(s), nowhere, r"hazard to return .* found -0\.7 from 0\.5 to"),
         (lambda x: lambda s: x[:2], nowhere, r"hazard to return .*\[3, 2\]; found \[2, 2\]"),
     ],
 )

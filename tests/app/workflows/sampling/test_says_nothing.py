@@ -26,11 +26,11 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Run:
 @pytest.mark.parametrize(
     ("asked", "told"),
     [
-        ({"template": "abc"}, "template: fills in text, and this model's data are a table"),
+        ({"template": "abc"}, "template: fills in text; this model's data are a table"),
         ({"guidance": 3.0}, "guidance: expected"),
-        ({"nfe": 5}, "nfe: is of a process in time"),
-        ({"superpose": "jump=0.5"}, "superpose: is of a process in time"),
-        ({"solver": "rk4"}, "Drop order"),
+        ({"nfe": 5}, "nfe: applies to continuous-time processes only"),
+        ({"superpose": "jump=0.5"}, "superpose: applies to continuous-time processes only"),
+        ({"solver": "rk4"}, "Leave out order"),
     ],
 )
 def test_a_table(table: Run, tmp_path: pathlib.Path, asked: dict[str, Any], told: str) -> None:
@@ -58,4 +58,4 @@ def test_holes_of_pictures_are_filled_by_another_command(
     run = as_run(tmp_path / "run", *untrained("example:digits", "images"), "example:digits")
     assert main(["sample", str(run.path), *words]) == 2
     said = capsys.readouterr().err
-    assert f"{words[0]} does not fill in pictures. Say `feller steer RUN --observe PICTURE" in said
+    assert f"{words[0]} does not apply to image models. Use `feller steer RUN --observe" in said
