@@ -94,7 +94,7 @@ def run(words: list[str]) -> int:
     name, *rest = words
     if name not in COMMANDS:
         raise UsageError.unknown_name("command", name, COMMANDS)
-    from feller.app.commands.arguments import parse, take_device
+    from feller.app.commands.arguments import parse, show_help, take_device
     from feller.app.options import values_of
 
     rest = take_device(rest)
@@ -102,6 +102,11 @@ def run(words: list[str]) -> int:
     whole_tree = deep and deep in rest and any(word in ("-h", "--help") for word in rest)
     if whole_tree:  # the command prints this help, with the fields of the recipe
         rest = [word for word in rest if word not in ("-h", "--help")]
+    if name == "sample" and not {"-h", "--help"}.isdisjoint(rest):
+        from feller.app.commands.sample import help_options
+
+        if (names := help_options(rest)) is not None:
+            show_help(kind, name, names)
     command, deeper = parse(kind, name, rest, allow_nested=bool(deep))
     result = execute(command, [*deeper, "--help"] if whole_tree else deeper)
     if values_of(command)["json"] and is_main_process():

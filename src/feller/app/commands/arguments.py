@@ -6,7 +6,7 @@ import pathlib
 import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import Field, fields, is_dataclass, replace
+from dataclasses import Field, field, fields, is_dataclass, make_dataclass, replace
 from itertools import pairwise
 from typing import Annotated, Any, NoReturn, TypeVar, get_origin
 
@@ -116,6 +116,31 @@ def parse(command: type[T], name: str, words: list[str], *, allow_nested: bool =
         )
     check_values(command_config)
     return command_config, rest
+
+
+def show_help(command: type, name: str, options: frozenset[str]) -> NoReturn:
+    """Print the help of a command with some of its options, and exit."""
+    _unwrap_help(command)
+    _run_tyro(_with_options(command, options), name, ["--help"], (), config=TYRO_CONFIG)
+    raise SystemExit(0)
+
+
+def _with_options(kind: Any, options: frozenset[str]) -> Any:
+    """Return a copy of a config class without its other options, and without groups that become empty."""
+    kept: list[tuple[str, Any, Any]] = []
+    for one in fields(kind):
+        inner = group(one)
+        metadata = {"help": one.metadata.get("help", ""), **one.metadata}
+        if inner is None and one.name in options:
+            kept.append((one.name, kind.__annotations__[one.name], field(default=one.default, metadata=metadata)))
+        elif inner is not None and not options.isdisjoint(flags_of(inner)):
+            copy = _with_options(inner, options)
+            kept.append(
+                (one.name, Annotated[copy, *field_metadata(one)], field(default_factory=copy, metadata=metadata))
+            )
+    made = make_dataclass(kind.__name__, kept, frozen=True, kw_only=True)
+    made.__doc__ = kind.__doc__
+    return made
 
 
 def _check_many(command: Any, words: list[str]) -> None:

@@ -27,6 +27,8 @@ from feller.data.tables.modality import Table
 from feller.data.text.modality import Text
 from feller.models.model import OnStep, no_callback
 from feller.models.spec import load_spec
+from feller.paths.discrete.token_path import TokenPath
+from feller.paths.product import iter_leaf_paths
 from feller.training.engine import get_engine
 
 MANY = 250_000
@@ -174,6 +176,29 @@ SPEECH_RUN_OPTIONS = (
 """Options that apply to speech models."""
 BRIDGE_RUN_OPTIONS = (*("folder", "out", "overwrite", "seed", "code", "json"), *flags_of(TransportOptions))
 """Options that apply to bridges."""
+
+
+def applicable_options(run: Run) -> frozenset[str]:
+    """Return the names of the options of `feller sample` that apply to the model of a run."""
+    if is_bridge(run):
+        return frozenset(BRIDGE_RUN_OPTIONS)
+    spec = load_spec(run)
+    output = registration_of(spec.modality).output
+    if output in ("speech", "documents"):
+        return frozenset(SPEECH_RUN_OPTIONS if output == "speech" else DOCUMENT_RUN_OPTIONS)
+    paths = [*iter_leaf_paths(spec.path)] if spec.family.is_process else []
+    samples_tokens = any(part.is_discrete for part in paths) or (not paths and spec.modality.view(Text) is not None)
+    conditions = {
+        "template": spec.modality.view(Text) is not None,
+        "complete": spec.modality.view(Table) is not None,
+        **dict.fromkeys(("nfe", "solver", "compile"), bool(paths)),
+        "superpose": any(hasattr(part, "jump_weight") for part in paths),
+        **dict.fromkeys(("temperature", "top_k", "top_p"), samples_tokens),
+        "order": any(part.is_discrete and cast(TokenPath, part).has_mask for part in paths),
+        "rates": any(part.is_discrete for part in paths),
+        **dict.fromkeys((*OF_DOCUMENTS, *OF_SPEECH, *flags_of(TransportOptions)), False),
+    }
+    return frozenset(name for name in flags_of(SampleConfig) if conditions.get(name, True))
 
 
 def _draw(
