@@ -55,7 +55,7 @@ def test_all_expenses_are_on_one_page() -> None:
     lines = WHOLE.describe_events()
     assert len(lines) == 5
     assert all(expense.label in line for expense, line in zip(WHOLE.events, lines, strict=False))
-    assert f"epsilon {WHOLE.epsilon():.4g} at delta 1e-05, of 32,561 rows" in lines[-1]
+    assert f"epsilon {WHOLE.epsilon():.4g} at delta 1e-05, 32,561 rows" in lines[-1]
     assert WHOLE.epsilon() <= WHOLE.epsilon("rdp")
 
 

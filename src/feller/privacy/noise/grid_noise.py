@@ -173,7 +173,7 @@ class SharedKeyNoise(Noise):
 
     def __init__(self, key: bytes, *name: object) -> None:
         if len(key) != KEY:
-            raise UsageError(f"a key of {KEY} bytes", f"{len(key)} bytes", f"Use `os.urandom({KEY})`")
+            raise UsageError(f"a key of {KEY} bytes", len(key), f"Use `os.urandom({KEY})`")
         address = "/".join(map(str, name)).encode()
         self._stream = Keystream(blake2b(address, digest_size=KEY, key=key, person=b"feller agreed").digest())
 
