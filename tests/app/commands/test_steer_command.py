@@ -121,7 +121,7 @@ def test_a_reward_that_stands_twice_is_shown_as_one(
 @pytest.mark.parametrize(
     ("body", "told"),
     [
-        ("return values", "one number for each of 2 samples"),
+        ("return values", "one value per sample"),
         ("return values.flatten(1).sum(1) / 0 * 0", "the reward is nan for 2 of 2 samples"),
         ("return (values.flatten(1).sum(1) * 0).sqrt()", "not finite for 16 of 16"),
         ("return {}['key']", "bad.py line 2, in bad: KeyError: 'key'"),
@@ -135,7 +135,7 @@ def test_wrong_rewards(
     assert main(["steer", str(digits), "--reward", f"{tmp_path}/bad.py:bad", "--out", str(tmp_path / "o.npz")]) == 1
     said = capsys.readouterr().err
     assert told in said
-    assert ("no bound" in said) == ("slope" in told)  # all others fail when they are tried, before anything is said
+    assert ("no bound" in said) == ("not finite" in told)  # all others fail when they are tried, before anything is said
 
 
 def test_rewards_without_a_gradient(

@@ -83,7 +83,7 @@ def test_a_file_without_its_function(capsys: pytest.CaptureFixture[str]) -> None
     pathlib.Path("mine.py").write_text(OWN)
     status, _, err = run(capsys, "fit", "example:moons", "--recipe", "mine.py", *TINY)
     assert status == 2
-    assert "expected mine.py:FUNCTION; there are: simple, pairs" in err
+    assert "expected mine.py:FUNCTION; available: simple, pairs" in err
     assert not pathlib.Path("ran").exists()
     assert run(capsys, "fit", "example:moons", "--recipe", "gone.py", *TINY)[0] == 1
     pathlib.Path("broken.py").write_text("def f(:")
@@ -105,9 +105,9 @@ def test_a_run_of_own_code_names_its_file(capsys: pytest.CaptureFixture[str], mo
 @pytest.mark.parametrize(
     ("data", "recipe", "told"),
     [
-        ("molecules", "crystals", "needs crystals, and these data are molecules"),
-        ("perovskites", "molecules", "needs molecules, and these data are crystals"),
-        ("digits", "text", "needs text, and these data are images"),
+        ("molecules", "crystals", "needs crystals, but"),
+        ("perovskites", "molecules", "needs molecules, but"),
+        ("digits", "text", "needs text, but"),
     ],
 )
 def test_recipes_for_other_data(capsys: pytest.CaptureFixture[str], data: str, recipe: str, told: str) -> None:
