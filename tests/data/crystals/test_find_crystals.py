@@ -186,8 +186,8 @@ def test_arrays_are_read_and_checked() -> None:
         ({"lattice": np.zeros((2, 6))}, "row 1: expected a cell with a volume; found others; 2 rows in all"),
         ({"lattice": np.stack([CELL, CELL * [300, 1, 1, 1, 1, 1]])}, "row 2: expected edges of 0.1 to 1,000 Å"),
         ({"lattice": np.zeros((1, 6))}, "expected whole numbers element"),
-        ({"valid": np.array([[False, True], [True, False]])}, "row 1: expected valid atoms at the beginning"),
-        ({"valid": np.array([[False, False], [True, False]])}, "row 1: expected valid atoms at the beginning"),
+        ({"valid": np.array([[False, True], [True, False]])}, "row 1: expected at least one valid entry of atoms"),
+        ({"valid": np.array([[False, False], [True, False]])}, "row 1: expected at least one valid entry of atoms"),
         ({"valid": np.ones((2, 2))}, "truths"),
     ):
         with pytest.raises(InputError, match=match):
